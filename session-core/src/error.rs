@@ -1,0 +1,164 @@
+//! What a manager can answer instead of doing what it was asked.
+
+use crate::code::ErrorCode;
+use crate::id::SessionId;
+use crate::limits::LimitError;
+use crate::machine::Rejected;
+use crate::owner::Owner;
+use crate::record::DecodeError;
+use crate::storage::StorageError;
+
+/// The result of a manager's method.
+pub type Result<T, E = SessionError> = std::result::Result<T, E>;
+
+/// Why a manager did not do what it was asked. [`code`](Self::code) says what to do next.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// The storage.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The machine has no such transition. The log is unchanged.
+    #[error("session {id}")]
+    Rejected {
+        /// The session.
+        id: SessionId,
+        /// The rule that it would have broken.
+        #[source]
+        source: Rejected,
+    },
+    /// Somebody else owns the session, or ended it. Stop the work.
+    #[error("session {id} is no longer owned here: {what}")]
+    Fenced {
+        /// The session.
+        id: SessionId,
+        /// What is in the log instead.
+        what: String,
+    },
+    /// The session's owner lives, or may.
+    #[error("session {id} is run by {owner}, which {}", if *proven { "is alive" } else { "may be alive" })]
+    Owned {
+        /// The session.
+        id: SessionId,
+        /// Its owner.
+        owner: Box<Owner>,
+        /// Whether that it lives is known, or only that its death is not.
+        proven: bool,
+    },
+    /// Others changed the session faster than this manager could decide.
+    #[error("session {id} changes too fast")]
+    Contended {
+        /// The session.
+        id: SessionId,
+    },
+    /// More than one session is meant.
+    #[error("`{text}` means {} sessions", candidates.len())]
+    Ambiguous {
+        /// What was given.
+        text: String,
+        /// What it could mean.
+        candidates: Vec<SessionId>,
+    },
+    /// An argument that makes no sense.
+    #[error("{what}")]
+    InvalidArgument {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A program could not be started.
+    #[error("`{program}` could not be started")]
+    Spawn {
+        /// The program.
+        program: String,
+        /// What the system said.
+        #[source]
+        source: std::sync::Arc<std::io::Error>,
+    },
+    /// A value is not what its reader expects.
+    #[error("the {what} of session {id} does not fit its type")]
+    Payload {
+        /// The session.
+        id: SessionId,
+        /// What does not fit.
+        what: &'static str,
+        /// How.
+        #[source]
+        source: std::sync::Arc<serde_json::Error>,
+    },
+    /// The work was cancelled.
+    #[error("cancelled: {reason}")]
+    Cancelled {
+        /// Why.
+        reason: String,
+    },
+    /// The session failed.
+    #[error("session {id} failed")]
+    Failed {
+        /// The session.
+        id: SessionId,
+        /// How.
+        #[source]
+        source: FailureError,
+    },
+    /// The manager was shut down.
+    #[error("the manager was shut down")]
+    ShutDown,
+}
+
+/// A failure as an error, for those who prefer `?` to a report.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct FailureError(pub crate::reason::Failure);
+
+impl SessionError {
+    /// The stable code.
+    #[must_use]
+    pub const fn code(&self) -> ErrorCode {
+        match self {
+            Self::Storage(error) => error.code(),
+            Self::Rejected { source, .. } => match source {
+                Rejected::IllegalTransition { .. } | Rejected::Iteration { .. } => {
+                    ErrorCode::IllegalTransition
+                }
+                Rejected::Fenced { .. } | Rejected::Attempt { .. } => ErrorCode::Fenced,
+                Rejected::Sequence { .. } | Rejected::Flushed { .. } => ErrorCode::InvalidLog,
+            },
+            Self::Fenced { .. } => ErrorCode::Fenced,
+            Self::Owned { .. } | Self::Contended { .. } => ErrorCode::Conflict,
+            Self::Ambiguous { .. } => ErrorCode::Ambiguous,
+            Self::InvalidArgument { .. } | Self::Payload { .. } => ErrorCode::InvalidArgument,
+            Self::Spawn { .. } => ErrorCode::SpawnFailed,
+            Self::Cancelled { .. } => ErrorCode::Cancelled,
+            Self::Failed { source, .. } => match source.0.cause {
+                crate::reason::FailureCause::Timeout => ErrorCode::Timeout,
+                crate::reason::FailureCause::Spawn => ErrorCode::SpawnFailed,
+                _ => ErrorCode::WorkFailed,
+            },
+            Self::ShutDown => ErrorCode::Closed,
+        }
+    }
+
+    /// A log that was read and cannot be understood.
+    pub(crate) fn undecodable(id: SessionId, revision: u64, error: DecodeError) -> Self {
+        match error {
+            DecodeError::UnknownKind { .. } | DecodeError::NewerFormat { .. } => {
+                StorageError::UnsupportedFormat {
+                    what: format!("session {id}, from revision {revision} on,"),
+                    source: Some(std::sync::Arc::new(error)),
+                }
+            }
+            DecodeError::Malformed(_) => StorageError::Corrupt {
+                id,
+                readable: revision.saturating_sub(1),
+                what: format!("revision {revision} has a right sum and is no record"),
+            },
+        }
+        .into()
+    }
+}
+
+impl From<LimitError> for SessionError {
+    fn from(error: LimitError) -> Self {
+        Self::Storage(error.into())
+    }
+}

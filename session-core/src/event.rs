@@ -1,0 +1,398 @@
+//! The facts that a log is made of, with every payload written out. What they mean is in `machine`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::config::SessionConfig;
+use crate::limits::{self, LimitError};
+use crate::owner::{Evidence, Owner};
+use crate::reason::{Failure, PauseReason, SessionSummary};
+
+/// The format that this version writes.
+pub const FORMAT: u32 = 1;
+
+/// The program behind a session: what is needed to run it again. Values of inherited variables are not kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Origin {
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// The working directory.
+    pub cwd: PathBuf,
+    /// Variables that were set for this session, with their values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// The names of the variables that were inherited.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inherited: Vec<String>,
+}
+
+impl Origin {
+    /// A program with its arguments, run in a directory.
+    #[must_use]
+    pub fn new(argv: Vec<String>, cwd: PathBuf) -> Self {
+        Self { argv, cwd, env: BTreeMap::new(), inherited: Vec::new() }
+    }
+
+    /// Variables set for this session, kept with their values.
+    #[must_use]
+    pub fn env(mut self, env: BTreeMap<String, String>) -> Self {
+        self.env = env;
+        self
+    }
+
+    /// The names of inherited variables.
+    #[must_use]
+    pub fn inherited(mut self, names: Vec<String>) -> Self {
+        self.inherited = names;
+        self
+    }
+}
+
+/// What one iteration changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Changes {
+    /// Files changed.
+    pub files_changed: u64,
+    /// Lines added.
+    pub lines_added: u64,
+    /// Lines removed.
+    pub lines_removed: u64,
+    /// Commits made.
+    pub commits: u64,
+}
+
+impl Changes {
+    /// These changes.
+    #[must_use]
+    pub const fn new(files_changed: u64, lines_added: u64, lines_removed: u64, commits: u64) -> Self {
+        Self { files_changed, lines_added, lines_removed, commits }
+    }
+}
+
+/// One report of progress. What is `None` is not said, and stays as it was.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct ProgressReport {
+    /// How much is done, 0 to 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percent: Option<f64>,
+    /// What is being done now, at most 256 bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// The part of the work that this is, at most 256 bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// Steps done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completed_steps: Option<u64>,
+    /// Steps in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_steps: Option<u64>,
+    /// Time left, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eta: Option<u64>,
+}
+
+impl ProgressReport {
+    /// A report that says nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How much is done, 0 to 100.
+    #[must_use]
+    pub fn percent(mut self, percent: f64) -> Self {
+        self.percent = Some(percent);
+        self
+    }
+
+    /// What is being done now.
+    #[must_use]
+    pub fn step(mut self, step: impl Into<String>) -> Self {
+        self.step = Some(step.into());
+        self
+    }
+
+    /// The part of the work that this is.
+    #[must_use]
+    pub fn phase(mut self, phase: impl Into<String>) -> Self {
+        self.phase = Some(phase.into());
+        self
+    }
+
+    /// Steps done.
+    #[must_use]
+    pub fn completed_steps(mut self, steps: u64) -> Self {
+        self.completed_steps = Some(steps);
+        self
+    }
+
+    /// Steps in all.
+    #[must_use]
+    pub fn total_steps(mut self, steps: u64) -> Self {
+        self.total_steps = Some(steps);
+        self
+    }
+
+    /// Time left, in seconds.
+    #[must_use]
+    pub fn eta(mut self, seconds: u64) -> Self {
+        self.eta = Some(seconds);
+        self
+    }
+
+    /// Takes over what a later report says; what it leaves out stays.
+    pub fn merge(&mut self, later: Self) {
+        let Self { percent, step, phase, completed_steps, total_steps, eta } = later;
+        self.percent = percent.or(self.percent);
+        self.step = step.or_else(|| self.step.take());
+        self.phase = phase.or_else(|| self.phase.take());
+        self.completed_steps = completed_steps.or(self.completed_steps);
+        self.total_steps = total_steps.or(self.total_steps);
+        self.eta = eta.or(self.eta);
+    }
+
+    /// Whether the report can be written.
+    ///
+    /// # Errors
+    /// A percentage outside 0 to 100, a step or phase beyond 256 bytes.
+    pub fn check(&self) -> Result<(), LimitError> {
+        if self.percent.is_some_and(|percent| !(0.0..=100.0).contains(&percent)) {
+            return Err(LimitError::invalid("percent", "is not between 0 and 100"));
+        }
+        limits::at_most("step (bytes)", self.step.as_ref().map_or(0, String::len), limits::STEP_BYTES)?;
+        limits::at_most("phase (bytes)", self.phase.as_ref().map_or(0, String::len), limits::STEP_BYTES)
+    }
+}
+
+macro_rules! events {
+    ($($(#[doc = $doc:literal])+ $variant:ident $name:literal {
+        $($(#[doc = $field_doc:literal])+ $(#[serde($($serde:tt)+)])? $field:ident: $type:ty,)*
+    })+) => {
+        /// A fact: past tense, immutable. The kinds that end in `_requested` ask; the owner answers.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        #[non_exhaustive]
+        pub enum SessionEvent {
+            $($(#[doc = $doc])+ $variant { $($(#[doc = $field_doc])+ $(#[serde($($serde)+)])? $field: $type,)* },)+
+        }
+
+        /// The kind of an event.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum EventKind { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl EventKind {
+            /// Every kind, in the order of the documentation.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The kind's name, as logs write it.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+        }
+
+        impl SessionEvent {
+            /// The kind of this event.
+            #[must_use]
+            pub const fn kind(&self) -> EventKind {
+                match self { $(Self::$variant { .. } => EventKind::$variant,)+ }
+            }
+        }
+    };
+}
+
+events! {
+    /// The session exists. Always and only record 1.
+    Created "created" {
+        /// The format of the log.
+        format: u32,
+        /// What it was made with.
+        config: Box<SessionConfig>,
+        /// Who made it.
+        creator: Owner,
+        /// The program behind it, where there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        origin: Option<Origin>,
+    }
+    /// Its first owner began the work.
+    Started "started" {
+        /// Who runs it now.
+        owner: Owner,
+    }
+    /// An iteration began.
+    IterationStarted "iteration_started" {
+        /// One more than the last completed one.
+        number: u64,
+    }
+    /// The open iteration is done.
+    IterationCompleted "iteration_completed" {
+        /// The open one.
+        number: u64,
+        /// What it changed.
+        changes: Changes,
+    }
+    /// A command ran to its end.
+    CommandExecuted "command_executed" {
+        /// The command as a person would type it.
+        command: String,
+        /// Its exit code, where it ended by itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        exit_code: Option<i32>,
+        /// The signal that ended it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signal: Option<i32>,
+        /// How long it ran, in milliseconds.
+        duration_ms: u64,
+        /// How much it printed, in bytes, kept or not.
+        output_bytes: u64,
+    }
+    /// An analysis came to a result.
+    AnalysisCompleted "analysis_completed" {
+        /// The result.
+        results: Value,
+    }
+    /// What is needed to go on from here.
+    CheckpointSaved "checkpoint_saved" {
+        /// The work's own data.
+        state: Value,
+        /// Whether the work can go on from it.
+        resumable: bool,
+    }
+    /// How far the work is.
+    ProgressReported "progress_reported" {
+        /// What is known of it.
+        #[serde(flatten)]
+        report: ProgressReport,
+    }
+    /// Anything else worth keeping.
+    Noted "noted" {
+        /// `vendor.name`; `session.*` is ours.
+        kind: String,
+        /// What is noted.
+        data: Value,
+    }
+    /// Somebody asks for a pause.
+    PauseRequested "pause_requested" {
+        /// Why.
+        reason: String,
+        /// Who asks.
+        by: String,
+    }
+    /// Somebody asks to go on.
+    ResumeRequested "resume_requested" {
+        /// Who asks.
+        by: String,
+    }
+    /// Somebody asks for the end.
+    CancelRequested "cancel_requested" {
+        /// Why.
+        reason: String,
+        /// Who asks.
+        by: String,
+        /// Whether the work is ended without being asked.
+        force: bool,
+    }
+    /// The answer that the work waits for.
+    InputProvided "input_provided" {
+        /// The answer.
+        value: Value,
+        /// Who answers.
+        by: String,
+    }
+    /// The work stands still, its owner is there.
+    Paused "paused" {
+        /// Why.
+        reason: PauseReason,
+    }
+    /// The owner is gone.
+    Interrupted "interrupted" {
+        /// How that is known.
+        evidence: Evidence,
+    }
+    /// The work goes on, under the same owner or a new one.
+    Resumed "resumed" {
+        /// Who runs it now.
+        owner: Owner,
+    }
+    /// The work is done.
+    Completed "completed" {
+        /// What it reports.
+        summary: SessionSummary,
+    }
+    /// The work ended badly.
+    Failed "failed" {
+        /// How.
+        error: Failure,
+    }
+    /// The work was ended on request.
+    Cancelled "cancelled" {
+        /// Why.
+        reason: String,
+    }
+}
+
+impl EventKind {
+    /// The kind of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl SessionEvent {
+    /// Whether the event can be written: its own limits, those of a record aside.
+    ///
+    /// # Errors
+    /// The first limit that it exceeds or rule that it breaks.
+    pub fn check(&self) -> Result<(), LimitError> {
+        match self {
+            Self::Created { config, .. } => config.check(),
+            Self::ProgressReported { report } => report.check(),
+            Self::Noted { kind, .. } => check_note_kind(kind),
+            Self::Started { .. }
+            | Self::IterationStarted { .. }
+            | Self::IterationCompleted { .. }
+            | Self::CommandExecuted { .. }
+            | Self::AnalysisCompleted { .. }
+            | Self::CheckpointSaved { .. }
+            | Self::PauseRequested { .. }
+            | Self::ResumeRequested { .. }
+            | Self::CancelRequested { .. }
+            | Self::InputProvided { .. }
+            | Self::Paused { .. }
+            | Self::Interrupted { .. }
+            | Self::Resumed { .. }
+            | Self::Completed { .. }
+            | Self::Failed { .. }
+            | Self::Cancelled { .. } => Ok(()),
+        }
+    }
+}
+
+fn check_note_kind(kind: &str) -> Result<(), LimitError> {
+    let part = |part: &str| {
+        !part.is_empty()
+            && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b))
+    };
+    match kind.split_once('.') {
+        Some((vendor, name)) if kind.len() <= limits::NAME_CHARS && part(vendor) && part(name) => Ok(()),
+        _ => Err(LimitError::invalid("note kind", "is not `vendor.name` in lower case, at most 128 bytes")),
+    }
+}

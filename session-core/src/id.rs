@@ -1,0 +1,135 @@
+//! The ids of sessions and of owner instances: UUIDs, parsed at the border and then trusted.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Namespace of the ids that are made from idempotency keys. Part of the format: it never changes.
+const KEYS: Uuid = Uuid::from_u128(0x8d5f_1c52_6a0e_4b7f_9a34_52e1_0c7b_d96e);
+
+/// The id of a session: a random UUID (v4), or one derived from an idempotency key (v5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SessionId(Uuid);
+
+impl SessionId {
+    /// A new random id.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(Uuid::new_v4())
+    }
+
+    /// The id that belongs to an idempotency key: the same key, the same session, on every machine.
+    #[must_use]
+    pub fn from_key(key: &str) -> Self {
+        Self(Uuid::new_v5(&KEYS, key.as_bytes()))
+    }
+
+    /// The id of the `n`-th session made for a key: 1 is [`from_key`](Self::from_key) itself, each retry is one
+    /// higher. A key holds no control character, so that no other key can mean the same.
+    #[must_use]
+    pub fn from_key_try(key: &str, n: u64) -> Self {
+        if n <= 1 { Self::from_key(key) } else { Self::from_key(&format!("{key}\n{n}")) }
+    }
+
+    /// From the 16 bytes of a UUID.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+
+    /// The 16 bytes of the UUID, as the sum of record 1 covers them.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+}
+
+/// A text that is no id: anything but 36 lower-case characters `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a session id: {0:?}")]
+pub struct InvalidId(String);
+
+impl FromStr for SessionId {
+    type Err = InvalidId;
+
+    /// Only the canonical form is read, so that an id has one spelling and can be a file's name.
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let id = Uuid::try_parse(text).map_err(|_| InvalidId(text.to_owned()))?;
+        if id.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text {
+            Ok(Self(id))
+        } else {
+            Err(InvalidId(text.to_owned()))
+        }
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+/// The random id of one owner: of one manager in one process, never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct InstanceId(Uuid);
+
+impl InstanceId {
+    /// A new random instance.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(Uuid::new_v4())
+    }
+}
+
+impl FromStr for InstanceId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        text.parse::<SessionId>().map(|SessionId(id)| Self(id))
+    }
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_has_one_spelling() {
+        let id = SessionId::random();
+        assert_eq!(id.to_string().parse::<SessionId>().unwrap(), id);
+        let plain = id.to_string();
+        for other in [
+            plain.to_uppercase(),
+            plain.replace('-', ""),
+            format!("{{{plain}}}"),
+            format!("urn:uuid:{plain}"),
+            format!("../{plain}"),
+            String::new(),
+        ] {
+            if other != plain {
+                assert!(other.parse::<SessionId>().is_err(), "{other}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_finds_the_same_session_for_ever() {
+        // Fixed by the format: a change here would lose every session that was made with a key.
+        assert_eq!(
+            SessionId::from_key("import-2026-11-21").to_string(),
+            "a6c8bdca-d335-598e-a5c5-6774cc51fc61"
+        );
+        assert_eq!(SessionId::from_key_try("k", 1), SessionId::from_key("k"));
+        assert_ne!(SessionId::from_key_try("k", 2), SessionId::from_key_try("k", 3));
+    }
+}

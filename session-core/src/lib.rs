@@ -1,0 +1,38 @@
+//! Durable sessions for long-running work.
+
+mod code;
+mod config;
+mod error;
+mod event;
+mod head;
+mod id;
+pub mod limits;
+mod machine;
+mod owner;
+mod presence;
+mod reason;
+mod record;
+mod storage;
+pub mod text;
+mod time;
+
+pub use code::ErrorCode;
+pub use config::{ExecutionMode, SessionConfig, SessionOptions, check_name};
+pub use error::{FailureError, Result, SessionError};
+pub use event::{Changes, EventKind, FORMAT, Origin, ProgressReport, SessionEvent};
+pub use head::{Head, Totals};
+pub use id::{InstanceId, InvalidId, SessionId};
+pub use machine::{
+    CancelRequest, Lifecycle, PauseRequest, Rejected, Requests, Rule, SessionState, StateName, Who, rule,
+};
+pub use owner::{Evidence, Owner};
+pub use presence::{
+    FileSystem, Liveness, Presence, PresenceGuard, ProcessPresence, file_system, this_process,
+};
+pub use reason::{Failure, FailureCause, PauseReason, SessionSummary};
+pub use record::{Broken, Chain, DecodeError, Draft, Envelope, Record, StoredRecord, Sum, Tip, follows};
+pub use storage::{
+    Batch, ChangeFeed, Durability, Expected, HeadPage, MemoryStorage, RecordPage, SessionFilter,
+    SessionStorage, SessionStorageExt, Sharing, StorageError, StorageProfile,
+};
+pub use time::{Clock, SystemClock, Timestamp};

@@ -1,0 +1,583 @@
+//! The state machine: one pure function that says what a record makes of a session, or why it may not be there.
+//! Live changes, replay, recovery, import and `verify` all call it; the tables in the docs are made from it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{EventKind, SessionEvent};
+use crate::owner::Owner;
+use crate::reason::{Failure, PauseReason, SessionSummary};
+use crate::record::Record;
+
+/// What a session is now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionState {
+    /// It exists and nobody has started it.
+    Created,
+    /// An owner runs it.
+    Running {
+        /// The highest iteration that was started; 0 before the first.
+        iteration: u64,
+    },
+    /// It stands still.
+    Paused {
+        /// Why.
+        reason: PauseReason,
+    },
+    /// It ended well.
+    Completed {
+        /// What it reports.
+        summary: SessionSummary,
+    },
+    /// It ended badly.
+    Failed {
+        /// How.
+        error: Failure,
+    },
+    /// It was ended on request.
+    Cancelled {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The name of a state, without what the state carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum StateName {
+    /// Nobody has started it.
+    Created,
+    /// An owner runs it.
+    Running,
+    /// It stands still.
+    Paused,
+    /// It ended well.
+    Completed,
+    /// It ended badly.
+    Failed,
+    /// It was ended on request.
+    Cancelled,
+}
+
+impl StateName {
+    /// Every state.
+    pub const ALL: &[Self] =
+        &[Self::Created, Self::Running, Self::Paused, Self::Completed, Self::Failed, Self::Cancelled];
+
+    /// The name, as logs and `--json` write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether a session in this state never lives again.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        match self {
+            Self::Created | Self::Running | Self::Paused => false,
+            Self::Completed | Self::Failed | Self::Cancelled => true,
+        }
+    }
+
+    /// The state of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|state| state.name() == name)
+    }
+}
+
+impl fmt::Display for StateName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl SessionState {
+    /// The state's name.
+    #[must_use]
+    pub const fn name(&self) -> StateName {
+        match self {
+            Self::Created => StateName::Created,
+            Self::Running { .. } => StateName::Running,
+            Self::Paused { .. } => StateName::Paused,
+            Self::Completed { .. } => StateName::Completed,
+            Self::Failed { .. } => StateName::Failed,
+            Self::Cancelled { .. } => StateName::Cancelled,
+        }
+    }
+
+    /// Whether the session never lives again.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        self.name().is_final()
+    }
+}
+
+/// Who may append an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Who {
+    /// Anyone.
+    Anyone,
+    /// The owner.
+    Owner,
+    /// Whoever finds the session unowned.
+    Finder,
+    /// The owner, or whoever finds the session unowned.
+    OwnerOrFinder,
+    /// Whoever can prove that the owner is dead; the owner itself, when its work was dropped.
+    Prover,
+}
+
+impl EventKind {
+    /// Who may append it.
+    #[must_use]
+    pub const fn who(self) -> Who {
+        match self {
+            Self::Created
+            | Self::PauseRequested
+            | Self::ResumeRequested
+            | Self::CancelRequested
+            | Self::InputProvided => Who::Anyone,
+            Self::Started => Who::Finder,
+            Self::IterationStarted
+            | Self::IterationCompleted
+            | Self::CommandExecuted
+            | Self::AnalysisCompleted
+            | Self::CheckpointSaved
+            | Self::ProgressReported
+            | Self::Paused
+            | Self::Completed => Who::Owner,
+            Self::Noted | Self::Resumed | Self::Failed | Self::Cancelled => Who::OwnerOrFinder,
+            Self::Interrupted => Who::Prover,
+        }
+    }
+}
+
+/// What a rule of the table asks for, beside the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rule {
+    /// Never in this state.
+    Illegal,
+    /// Always in this state.
+    Legal,
+    /// If no iteration is open.
+    NoIterationOpen,
+    /// If an iteration is open.
+    IterationOpen,
+    /// If the pause waits for input.
+    AwaitingInput,
+    /// If somebody owns the session.
+    Owned,
+}
+
+/// The table: which kind may follow in which state; `None` is the session that does not exist yet.
+#[must_use]
+pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
+    use EventKind as E;
+    use StateName as S;
+    // Spelled out on purpose: a new event must be decided here, for each state that lives.
+    match (state, kind) {
+        (None, E::Created) => Rule::Legal,
+        (None, _) => Rule::Illegal,
+
+        (Some(S::Created), E::Started | E::Noted | E::CancelRequested | E::Failed | E::Cancelled) => {
+            Rule::Legal
+        }
+        (
+            Some(S::Created),
+            E::Created
+            | E::IterationStarted
+            | E::IterationCompleted
+            | E::CommandExecuted
+            | E::AnalysisCompleted
+            | E::CheckpointSaved
+            | E::ProgressReported
+            | E::PauseRequested
+            | E::ResumeRequested
+            | E::InputProvided
+            | E::Paused
+            | E::Interrupted
+            | E::Resumed
+            | E::Completed,
+        ) => Rule::Illegal,
+
+        (Some(S::Running), E::IterationStarted) => Rule::NoIterationOpen,
+        (Some(S::Running), E::IterationCompleted) => Rule::IterationOpen,
+        (
+            Some(S::Running),
+            E::CommandExecuted
+            | E::AnalysisCompleted
+            | E::CheckpointSaved
+            | E::ProgressReported
+            | E::Noted
+            | E::PauseRequested
+            | E::CancelRequested
+            | E::Paused
+            | E::Interrupted
+            | E::Completed
+            | E::Failed
+            | E::Cancelled,
+        ) => Rule::Legal,
+        (Some(S::Running), E::Created | E::Started | E::ResumeRequested | E::InputProvided | E::Resumed) => {
+            Rule::Illegal
+        }
+
+        (Some(S::Paused), E::InputProvided) => Rule::AwaitingInput,
+        (Some(S::Paused), E::Interrupted) => Rule::Owned,
+        (
+            Some(S::Paused),
+            E::Noted | E::ResumeRequested | E::CancelRequested | E::Resumed | E::Failed | E::Cancelled,
+        ) => Rule::Legal,
+        (
+            Some(S::Paused),
+            E::Created
+            | E::Started
+            | E::IterationStarted
+            | E::IterationCompleted
+            | E::CommandExecuted
+            | E::AnalysisCompleted
+            | E::CheckpointSaved
+            | E::ProgressReported
+            | E::PauseRequested
+            | E::Paused
+            | E::Completed,
+        ) => Rule::Illegal,
+
+        (Some(S::Completed | S::Failed | S::Cancelled), _) => Rule::Illegal,
+    }
+}
+
+/// A pause that was asked for and not yet answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PauseRequest {
+    /// Why.
+    pub reason: String,
+    /// Who asks.
+    pub by: String,
+}
+
+/// A cancel that was asked for and not yet answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CancelRequest {
+    /// Why.
+    pub reason: String,
+    /// Who asks.
+    pub by: String,
+    /// Whether the work is ended without being asked.
+    #[serde(default)]
+    pub force: bool,
+}
+
+impl CancelRequest {
+    /// A request that lets the work end in its own way.
+    #[must_use]
+    pub fn new(reason: impl Into<String>, by: impl Into<String>) -> Self {
+        Self { reason: reason.into(), by: by.into(), force: false }
+    }
+
+    /// Ends the work without asking it.
+    #[must_use]
+    pub fn force(mut self) -> Self {
+        self.force = true;
+        self
+    }
+}
+
+/// What was asked for and not yet answered.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Requests {
+    /// The latest pause request since the session last ran freely.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pause: Option<PauseRequest>,
+    /// Who asked last to go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resume: Option<String>,
+    /// The first cancel request; a later one can only add force to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<CancelRequest>,
+    /// The revision of the latest answer to the question that the session waits on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer: Option<u64>,
+}
+
+/// Everything that decides which event may come next.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Lifecycle {
+    /// What the session is.
+    pub state: SessionState,
+    /// 0 before the first start, 1 with it, one more with each new owner.
+    pub attempt: u32,
+    /// Who runs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+    /// The highest iteration that was started.
+    #[serde(default)]
+    pub iteration: u64,
+    /// The last iteration that was completed.
+    #[serde(default)]
+    pub iterations_completed: u64,
+    /// Whether the iteration that was started last is open.
+    #[serde(default)]
+    pub iteration_open: bool,
+    /// What was asked for.
+    #[serde(default)]
+    pub requests: Requests,
+}
+
+/// Why a record may not follow.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rejected {
+    /// The machine has no such transition.
+    #[error("`{event}` is not possible while the session {}", display_state(*state))]
+    IllegalTransition {
+        /// The state; `None` is the session that does not exist.
+        state: Option<StateName>,
+        /// The kind that was refused.
+        event: EventKind,
+        /// The kinds that would have been possible.
+        allowed: Vec<EventKind>,
+    },
+    /// An iteration out of order.
+    #[error("iteration {found} cannot come now, it is the turn of iteration {expected}")]
+    Iteration {
+        /// The number whose turn it is.
+        expected: u64,
+        /// The number that was given.
+        found: u64,
+    },
+    /// The record speaks for an owner that the session no longer has.
+    #[error("attempt {attempt} no longer owns the session, which is at attempt {current}")]
+    Fenced {
+        /// The attempt of the record.
+        attempt: u32,
+        /// The attempt of the session.
+        current: u32,
+    },
+    /// The record, of a kind that anyone may append, names an attempt that is not the present one.
+    #[error("names attempt {found} instead of {expected}")]
+    Attempt {
+        /// The session's attempt.
+        expected: u32,
+        /// The record's.
+        found: u32,
+    },
+    /// The record stands at a place that its number does not name.
+    #[error("is numbered {found} instead of {expected}")]
+    Sequence {
+        /// The place.
+        expected: u64,
+        /// The number.
+        found: u64,
+    },
+    /// The record claims that a record was flushed which did not yet exist.
+    #[error("claims that revision {flushed} was flushed before it existed")]
+    Flushed {
+        /// The claim.
+        flushed: u64,
+    },
+}
+
+fn display_state(state: Option<StateName>) -> String {
+    state.map_or_else(|| "does not exist".to_owned(), |state| format!("is {state}"))
+}
+
+impl Lifecycle {
+    /// What a record makes of a session; `None` is the session that does not exist yet.
+    ///
+    /// # Errors
+    /// [`Rejected`] where the record may not follow.
+    pub fn apply(before: Option<&Self>, record: &Record) -> Result<Self, Rejected> {
+        let kind = record.event.kind();
+        let Some(before) = before else {
+            return match &record.event {
+                SessionEvent::Created { .. } => match record.envelope.attempt {
+                    0 => Ok(Self::created()),
+                    found => Err(Rejected::Attempt { expected: 0, found }),
+                },
+                _ => Err(Rejected::IllegalTransition {
+                    state: None,
+                    event: kind,
+                    allowed: Self::allowed(None),
+                }),
+            };
+        };
+        before.check_attempt(record)?;
+        before.check_rule(kind)?;
+        before.next(record)
+    }
+
+    /// The kinds that may follow.
+    #[must_use]
+    pub fn allowed(before: Option<&Self>) -> Vec<EventKind> {
+        EventKind::ALL
+            .iter()
+            .copied()
+            .filter(|kind| match before {
+                None => rule(None, *kind) == Rule::Legal,
+                Some(before) => before.check_rule(*kind).is_ok(),
+            })
+            .collect()
+    }
+
+    /// The attempt that a record of this kind must carry: `started` and `resumed` carry the one that they begin.
+    #[must_use]
+    pub const fn attempt_for(&self, kind: EventKind) -> u32 {
+        match kind {
+            EventKind::Started => self.attempt.saturating_add(1),
+            EventKind::Resumed if self.owner.is_none() => self.attempt.saturating_add(1),
+            _ => self.attempt,
+        }
+    }
+
+    const fn created() -> Self {
+        Self {
+            state: SessionState::Created,
+            attempt: 0,
+            owner: None,
+            iteration: 0,
+            iterations_completed: 0,
+            iteration_open: false,
+            requests: Requests { pause: None, resume: None, cancel: None, answer: None },
+        }
+    }
+
+    /// Fencing comes before the table, but for states that had no owner or have none for ever: there, nobody was
+    /// replaced by anybody.
+    fn check_attempt(&self, record: &Record) -> Result<(), Rejected> {
+        let kind = record.event.kind();
+        let state = self.state.name();
+        if matches!(rule(Some(state), kind), Rule::Illegal)
+            && !matches!(state, StateName::Running | StateName::Paused)
+        {
+            return Err(self.illegal(kind));
+        }
+        let (found, expected) = (record.envelope.attempt, self.attempt_for(kind));
+        let fenced = Rejected::Fenced { attempt: found, current: self.attempt };
+        match kind.who() {
+            Who::Owner if self.owner.is_none() => Err(fenced),
+            Who::Owner | Who::OwnerOrFinder | Who::Finder if found != expected => Err(fenced),
+            Who::Anyone | Who::Prover if found != expected => Err(Rejected::Attempt { expected, found }),
+            _ => match (&record.event, &self.owner) {
+                (SessionEvent::Resumed { owner }, Some(current)) if owner.instance != current.instance => {
+                    Err(fenced)
+                }
+                _ => Ok(()),
+            },
+        }
+    }
+
+    fn check_rule(&self, kind: EventKind) -> Result<(), Rejected> {
+        let holds = match rule(Some(self.state.name()), kind) {
+            Rule::Illegal => false,
+            Rule::Legal => true,
+            Rule::NoIterationOpen => !self.iteration_open,
+            Rule::IterationOpen => self.iteration_open,
+            Rule::AwaitingInput => {
+                matches!(&self.state, SessionState::Paused { reason: PauseReason::AwaitingInput(_) })
+            }
+            Rule::Owned => self.owner.is_some(),
+        };
+        if holds { Ok(()) } else { Err(self.illegal(kind)) }
+    }
+
+    fn illegal(&self, event: EventKind) -> Rejected {
+        Rejected::IllegalTransition {
+            state: Some(self.state.name()),
+            event,
+            allowed: Self::allowed(Some(self)),
+        }
+    }
+
+    /// What an event that is allowed does.
+    fn next(&self, record: &Record) -> Result<Self, Rejected> {
+        let mut next = self.clone();
+        match &record.event {
+            SessionEvent::Created { .. } => return Err(self.illegal(EventKind::Created)),
+            SessionEvent::CommandExecuted { .. }
+            | SessionEvent::AnalysisCompleted { .. }
+            | SessionEvent::CheckpointSaved { .. }
+            | SessionEvent::ProgressReported { .. }
+            | SessionEvent::Noted { .. } => {}
+            SessionEvent::IterationStarted { number } => {
+                next.iteration = in_turn(*number, self.iterations_completed + 1)?;
+                next.iteration_open = true;
+                next.state = SessionState::Running { iteration: next.iteration };
+            }
+            SessionEvent::IterationCompleted { number, .. } => {
+                next.iterations_completed = in_turn(*number, self.iteration)?;
+                next.iteration_open = false;
+            }
+            SessionEvent::PauseRequested { reason, by } => {
+                next.requests.pause = Some(PauseRequest { reason: reason.clone(), by: by.clone() });
+            }
+            SessionEvent::ResumeRequested { by } => next.requests.resume = Some(by.clone()),
+            SessionEvent::CancelRequested { reason, by, force } => match &mut next.requests.cancel {
+                Some(pending) => pending.force |= force,
+                none => *none = Some(CancelRequest { reason: reason.clone(), by: by.clone(), force: *force }),
+            },
+            SessionEvent::InputProvided { .. } => next.requests.answer = Some(record.envelope.seq),
+            SessionEvent::Started { owner } | SessionEvent::Resumed { owner } => {
+                next.attempt = record.envelope.attempt;
+                next.owner = Some(owner.clone());
+                next.state = SessionState::Running { iteration: self.iteration };
+                next.clear_requests();
+            }
+            SessionEvent::Paused { reason } => {
+                next.state = SessionState::Paused { reason: reason.clone() };
+                next.clear_requests();
+            }
+            SessionEvent::Interrupted { evidence } => {
+                next.owner = None;
+                next.iteration_open = false;
+                if matches!(self.state, SessionState::Running { .. }) {
+                    next.state =
+                        SessionState::Paused { reason: PauseReason::Interrupted(evidence.to_string()) };
+                }
+            }
+            SessionEvent::Completed { summary } => {
+                next.end(SessionState::Completed { summary: summary.clone() })
+            }
+            SessionEvent::Failed { error } => next.end(SessionState::Failed { error: error.clone() }),
+            SessionEvent::Cancelled { reason } => {
+                next.end(SessionState::Cancelled { reason: reason.clone() })
+            }
+        }
+        Ok(next)
+    }
+
+    /// Pausing and resuming answer both requests; a pending cancel survives everything but the end.
+    fn clear_requests(&mut self) {
+        self.requests.pause = None;
+        self.requests.resume = None;
+        self.requests.answer = None;
+    }
+
+    fn end(&mut self, state: SessionState) {
+        self.state = state;
+        self.owner = None;
+        self.iteration_open = false;
+        self.requests = Requests::default();
+    }
+}
+
+const fn in_turn(found: u64, expected: u64) -> Result<u64, Rejected> {
+    if found == expected { Ok(found) } else { Err(Rejected::Iteration { expected, found }) }
+}

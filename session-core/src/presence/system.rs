@@ -1,0 +1,137 @@
+//! What the operating system says of this process and of a folder's file system. Linux; other Unixes answer from
+//! here once somebody has tried them.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::owner::Owner;
+use crate::storage::StorageError;
+
+/// Whether locks and flushes on a file system mean what they say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FileSystem {
+    /// A file system of this machine.
+    Local,
+    /// One that is, or may be, served by another machine or program: locks and flushes are as good as their word.
+    Remote {
+        /// Its name.
+        name: &'static str,
+    },
+}
+
+/// The facts of this process under a new instance.
+///
+/// # Errors
+/// Where the system does not tell them.
+pub fn this_process() -> Result<Owner, StorageError> {
+    let unavailable = |what: &str, error: io::Error| StorageError::Unavailable {
+        what: format!("the system does not tell {what}"),
+        source: Some(std::sync::Arc::new(error)),
+    };
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let boot = boot_id().map_err(|error| unavailable("its boot id", error))?;
+    let pid = std::process::id();
+    let start_time = process_start_time(pid)
+        .map_err(|error| unavailable("when this process started", error))?
+        .ok_or_else(|| unavailable("when this process started", io::ErrorKind::NotFound.into()))?;
+    Ok(Owner::new(host.clone(), machine_id().unwrap_or(host), boot, pid, start_time))
+}
+
+/// The id of this run of the kernel.
+pub(crate) fn boot_id() -> io::Result<String> {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned())
+}
+
+/// The id of this machine, where it has one.
+pub(crate) fn machine_id() -> Option<String> {
+    ["/etc/machine-id", "/var/lib/dbus/machine-id"]
+        .iter()
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .map(|id| id.trim().to_owned())
+        .find(|id| !id.is_empty())
+}
+
+/// When a process started, in clock ticks since the boot; `None` where there is no such process, or only what is
+/// left of one that its parent has not waited for.
+pub(crate) fn process_start_time(pid: u32) -> io::Result<Option<u64>> {
+    let stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // The process ended while its file was read.
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    // The second field is the program's name in parentheses, and may hold anything: what follows starts after the last one.
+    let mut fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace();
+    let state = fields.next().ok_or(io::ErrorKind::InvalidData)?;
+    if matches!(state, "Z" | "X") {
+        return Ok(None);
+    }
+    // proc(5): the state is field 3, the start time field 22.
+    fields
+        .nth(18)
+        .and_then(|ticks| ticks.parse().ok())
+        .map(Some)
+        .ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// What file system a folder is on.
+///
+/// # Errors
+/// Where the system does not say.
+pub fn file_system(path: &Path) -> io::Result<FileSystem> {
+    let magic = rustix::fs::statfs(path)?.f_type;
+    Ok(kind_of(u64::from_ne_bytes(i64::from(magic).to_ne_bytes()) & 0xffff_ffff))
+}
+
+/// Numbers from `linux/magic.h` and the file systems' own headers.
+const fn kind_of(magic: u64) -> FileSystem {
+    let name = match magic {
+        0x6969 => "NFS",
+        0x517b => "SMB",
+        0xff53_4d42 | 0xfe53_4d42 => "CIFS",
+        0x6573_5546 => "FUSE",
+        0x0102_1997 => "9P",
+        0x00c3_6400 => "Ceph",
+        0x5346_414f | 0x6b41_4653 => "AFS",
+        0x7375_7245 => "Coda",
+        0x0bd0_0bd0 => "Lustre",
+        0x4750_4653 => "GPFS",
+        0x0116_1970 => "GFS2",
+        0x7461_636f => "OCFS2",
+        0x564c => "NCP",
+        _ => return FileSystem::Local,
+    };
+    FileSystem::Remote { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn network_and_fuse_file_systems_are_told_from_local_ones() {
+        for magic in [0x6969, 0xff53_4d42, 0x6573_5546, 0x0102_1997] {
+            assert!(matches!(kind_of(magic), FileSystem::Remote { .. }), "{magic:x}");
+        }
+        for (magic, name) in
+            [(0xef53, "ext4"), (0x5846_5342, "xfs"), (0x9123_683e, "btrfs"), (0x0102_1994, "tmpfs")]
+        {
+            assert_eq!(kind_of(magic), FileSystem::Local, "{name}");
+        }
+    }
+
+    #[test]
+    fn this_process_has_a_start_time_and_a_process_that_ended_has_none() {
+        let me = this_process().unwrap();
+        assert_eq!(process_start_time(me.pid).unwrap(), Some(me.start_time));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        child.wait().unwrap();
+        assert_eq!(process_start_time(pid).unwrap(), None);
+    }
+}

@@ -1,0 +1,70 @@
+//! Which characters are dangerous to show, and how texts are cut. Nothing here knows what a text is for.
+
+use std::borrow::Cow;
+
+/// Whether a character can move the cursor, change the terminal or reorder the text around it:
+/// the control characters (Unicode `Cc`) and the bidirectional controls.
+#[must_use]
+pub const fn is_unsafe_char(c: char) -> bool {
+    matches!(c,
+        '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}'
+        | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The text with every dangerous character (see [`is_unsafe_char`]) written as `\u{…}`, so that it can be
+/// shown on a terminal. Borrowed where nothing had to change.
+#[must_use]
+pub fn visible(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_unsafe_char) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if is_unsafe_char(c) {
+            out.extend(c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// The longest start of a text that takes at most `limit` bytes as the inside of a JSON string, with its
+/// control characters made spaces: what a head keeps of a text. Cutting twice changes nothing.
+pub(crate) fn cut(text: &str, limit: usize) -> String {
+    let mut size = 0;
+    text.chars()
+        .map(|c| if is_unsafe_char(c) { ' ' } else { c })
+        .take_while(|c| {
+            size += if matches!(c, '"' | '\\') { 2 } else { c.len_utf8() };
+            size <= limit
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_holds_no_dangerous_character() {
+        let hostile = "a\u{1b}[31mb\u{9b}c\u{202e}d\r\n\u{7}";
+        let shown = visible(hostile);
+        assert!(!shown.chars().any(is_unsafe_char), "{shown:?}");
+        assert!(shown.starts_with('a') && shown.contains("\\u{1b}[31mb"));
+        assert!(matches!(visible("plain ünïcode"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn a_cut_text_fits_as_json_and_cutting_is_idempotent() {
+        for text in ["\"\"\"\"\"\"", "\\\\\\\\", "ääääää", "日本語テキスト", "\u{0}\u{1}\u{2}abcdef", "short"]
+        {
+            for limit in 0..12 {
+                let once = cut(text, limit);
+                let json = serde_json::to_string(&once).unwrap();
+                assert!(json.len() - 2 <= limit, "{text:?} at {limit}: {json}");
+                assert_eq!(cut(&once, limit), once);
+            }
+        }
+    }
+}
