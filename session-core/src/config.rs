@@ -245,7 +245,7 @@ impl SessionConfig {
     /// The id that a session with this config gets.
     pub(crate) fn id(&self) -> SessionId {
         match &self.idempotency_key {
-            Some(key) => SessionId::from_key_try(key, self.retries + 1),
+            Some(key) => SessionId::from_key_try(key, self.retries.saturating_add(1)),
             None => SessionId::random(),
         }
     }

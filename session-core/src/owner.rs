@@ -80,6 +80,20 @@ impl Evidence {
     }
 }
 
+impl Evidence {
+    /// Whether the owner itself said so, and so lived until then.
+    pub(crate) const fn is_own(&self) -> bool {
+        match self {
+            Self::Shutdown | Self::Dropped => true,
+            Self::LockReleased
+            | Self::ProcessGone
+            | Self::Rebooted { .. }
+            | Self::Forced { .. }
+            | Self::Repaired => false,
+        }
+    }
+}
+
 impl fmt::Display for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
