@@ -35,4 +35,4 @@ pub use storage::{
     Batch, ChangeFeed, Durability, Expected, HeadPage, MemoryStorage, RecordPage, SessionFilter,
     SessionStorage, SessionStorageExt, Sharing, StorageError, StorageProfile,
 };
-pub use time::{Clock, SystemClock, Timestamp};
+pub use time::{Clock, InvalidTimestamp, SystemClock, Timestamp};
