@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{ExecutionMode, SessionConfig};
 use crate::event::{Origin, ProgressReport, SessionEvent};
 use crate::id::SessionId;
-use crate::limits::HEAD_TEXT;
+use crate::limits::{HEAD_ID, HEAD_TEXT};
 use crate::machine::{Lifecycle, Rejected, Requests, SessionState, Who};
 use crate::owner::Owner;
 use crate::reason::SessionSummary;
@@ -148,7 +148,7 @@ impl Head {
             labels: labels.clone(),
             parent: config.parent,
             retry_of: config.retry_of,
-            creator: (!config.queued).then(|| shorten_owner(creator)),
+            creator: (!config.queued).then(|| creator.shortened()),
             max_iterations: config.max_iterations,
             created_at: at,
             started_at: None,
@@ -340,17 +340,8 @@ fn short(text: &str) -> String {
     cut(text, HEAD_TEXT)
 }
 
-fn shorten_owner(owner: &Owner) -> Owner {
-    Owner {
-        host: cut(&owner.host, 64),
-        machine: cut(&owner.machine, 64),
-        boot: cut(&owner.boot, 64),
-        ..*owner
-    }
-}
-
 fn shorten(lifecycle: &mut Lifecycle) {
-    lifecycle.owner = lifecycle.owner.as_ref().map(shorten_owner);
+    lifecycle.owner = lifecycle.owner.as_ref().map(Owner::shortened);
     match &mut lifecycle.state {
         SessionState::Created | SessionState::Running { .. } => {}
         SessionState::Paused { reason } => *reason = reason.shortened(HEAD_TEXT),
@@ -361,11 +352,11 @@ fn shorten(lifecycle: &mut Lifecycle) {
     let Requests { pause, resume, cancel, answer: _ } = &mut lifecycle.requests;
     if let Some(pause) = pause {
         pause.reason = short(&pause.reason);
-        pause.by = cut(&pause.by, 64);
+        pause.by = cut(&pause.by, HEAD_ID);
     }
     if let Some(cancel) = cancel {
         cancel.reason = short(&cancel.reason);
-        cancel.by = cut(&cancel.by, 64);
+        cancel.by = cut(&cancel.by, HEAD_ID);
     }
-    *resume = resume.as_deref().map(|by| cut(by, 64));
+    *resume = resume.as_deref().map(|by| cut(by, HEAD_ID));
 }
