@@ -199,6 +199,10 @@ impl Engine {
         CellRef { engine: self, cell: Some(Arc::clone(cell)) }
     }
 
+    pub(crate) fn in_memory(&self) -> usize {
+        self.cells().len()
+    }
+
     /// The sessions that are owned here.
     pub(crate) async fn owned(&self) -> Vec<SessionId> {
         let cells: Vec<Arc<Cell>> = self.cells().values().map(Arc::clone).collect();

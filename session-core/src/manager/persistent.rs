@@ -101,6 +101,12 @@ impl<S: ?Sized> PersistentSessionManager<S> {
         &self.storage
     }
 
+    /// How many sessions this manager keeps in memory: those that it owns, and those that a call is busy with.
+    #[must_use]
+    pub fn sessions_in_memory(&self) -> usize {
+        self.engine.in_memory()
+    }
+
     /// Who asks, for the log.
     fn by(&self) -> String {
         self.engine.presence.identify().map_or_else(|_| "unknown".to_owned(), |me| me.to_string())
