@@ -1,5 +1,6 @@
 //! Durable sessions for long-running work.
 
+mod callback;
 mod cancellation;
 mod code;
 mod config;
@@ -11,13 +12,15 @@ pub mod limits;
 mod machine;
 mod owner;
 mod presence;
+mod progress;
 mod reason;
 mod record;
 mod storage;
 pub mod text;
 mod time;
 
-pub use cancellation::{CallbackGuard, CancellationSource, CancellationToken, CancelledError};
+pub use callback::CallbackGuard;
+pub use cancellation::{CancellationSource, CancellationToken, CancelledError};
 pub use code::ErrorCode;
 pub use config::{ExecutionMode, SessionConfig, SessionOptions, check_name};
 pub use error::{FailureError, Result, SessionError};
@@ -31,6 +34,7 @@ pub use owner::{Evidence, Owner};
 pub use presence::{
     FileSystem, Liveness, Presence, PresenceGuard, ProcessPresence, file_system, this_process,
 };
+pub use progress::{ProgressTracker, SessionProgress, format_progress};
 pub use reason::{Failure, FailureCause, PauseReason, SessionSummary};
 pub use record::{Broken, Chain, DecodeError, Draft, Envelope, Record, StoredRecord, Sum, Tip, follows};
 pub use storage::{
