@@ -189,7 +189,7 @@ impl Lifecycle {
             .copied()
             .filter(|kind| match before {
                 None => rule(None, *kind) == Rule::Legal,
-                Some(before) => before.check_rule(*kind).is_ok(),
+                Some(before) => before.allows(*kind),
             })
             .collect()
     }
@@ -240,7 +240,11 @@ impl Lifecycle {
     }
 
     fn check_rule(&self, kind: EventKind) -> Result<(), Rejected> {
-        let holds = match rule(Some(self.state.name()), kind) {
+        if self.allows(kind) { Ok(()) } else { Err(self.illegal(kind)) }
+    }
+
+    fn allows(&self, kind: EventKind) -> bool {
+        match rule(Some(self.state.name()), kind) {
             Rule::Illegal => false,
             Rule::Legal => true,
             Rule::NoIterationOpen => !self.iteration_open,
@@ -249,8 +253,7 @@ impl Lifecycle {
                 matches!(&self.state, SessionState::Paused { reason: PauseReason::AwaitingInput(_) })
             }
             Rule::Owned => self.owner.is_some(),
-        };
-        if holds { Ok(()) } else { Err(self.illegal(kind)) }
+        }
     }
 
     fn illegal(&self, event: EventKind) -> Rejected {
