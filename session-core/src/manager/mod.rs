@@ -7,6 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 
+pub use self::dispatch::{Dispatcher, ObserverHealth};
+pub use self::observable::ObservableSessionManager;
 pub use self::recovery::{
     CrashedSession, RecoveryOptions, RecoveryOutcome, RecoveryPolicy, RecoveryReport, WorkHandler,
 };
@@ -25,6 +27,8 @@ use crate::reason::{Failure, SessionSummary};
 use crate::record::{StoredRecord, Tip};
 use crate::storage::{SessionFilter, StorageError};
 
+mod dispatch;
+mod observable;
 mod recovery;
 mod session;
 
