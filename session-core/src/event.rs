@@ -363,27 +363,53 @@ impl SessionEvent {
     /// The first limit that it exceeds or rule that it breaks.
     pub fn check(&self) -> Result<(), LimitError> {
         match self {
-            Self::Created { config, .. } => config.check(),
+            Self::Created { config, creator, .. } => {
+                check_levels(&config.metadata, 4)?;
+                config.check()?;
+                creator.check()
+            }
+            Self::Started { owner } | Self::Resumed { owner } => owner.check(),
             Self::ProgressReported { report } => report.check(),
-            Self::Noted { kind, .. } => check_note_kind(kind),
-            Self::Started { .. }
-            | Self::IterationStarted { .. }
+            Self::Noted { kind, data } => {
+                check_levels(data, 3)?;
+                check_note_kind(kind)
+            }
+            Self::AnalysisCompleted { results: value }
+            | Self::CheckpointSaved { state: value, .. }
+            | Self::InputProvided { value, .. } => check_levels(value, 3),
+            Self::Completed { summary } => {
+                summary.result.as_ref().map_or(Ok(()), |result| check_levels(result, 4))
+            }
+            Self::IterationStarted { .. }
             | Self::IterationCompleted { .. }
             | Self::CommandExecuted { .. }
-            | Self::AnalysisCompleted { .. }
-            | Self::CheckpointSaved { .. }
             | Self::PauseRequested { .. }
             | Self::ResumeRequested { .. }
             | Self::CancelRequested { .. }
-            | Self::InputProvided { .. }
             | Self::Paused { .. }
             | Self::Interrupted { .. }
-            | Self::Resumed { .. }
-            | Self::Completed { .. }
             | Self::Failed { .. }
             | Self::Cancelled { .. } => Ok(()),
         }
     }
+}
+
+/// A value that stands `above` levels deep in its record may not make that too deep. Looked at before anything is
+/// written, because writing a value takes as much stack as it is deep.
+fn check_levels(value: &Value, above: usize) -> Result<(), LimitError> {
+    fn levels(value: &Value, room: usize) -> usize {
+        let deepest = |values: &mut dyn Iterator<Item = &Value>| match room {
+            0 => 1,
+            _ => 1 + values.map(|value| levels(value, room - 1)).max().unwrap_or(0),
+        };
+        match value {
+            Value::Array(values) => deepest(&mut values.iter()),
+            Value::Object(members) => deepest(&mut members.values()),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+        }
+    }
+    let room = limits::NESTING.saturating_sub(above);
+    limits::at_most("record (nesting)", above + levels(value, room), limits::NESTING)
 }
 
 fn check_note_kind(kind: &str) -> Result<(), LimitError> {

@@ -1,5 +1,6 @@
 //! Durable sessions for long-running work.
 
+mod cancellation;
 mod code;
 mod config;
 mod error;
@@ -16,6 +17,7 @@ mod storage;
 pub mod text;
 mod time;
 
+pub use cancellation::{CallbackGuard, CancellationSource, CancellationToken, CancelledError};
 pub use code::ErrorCode;
 pub use config::{ExecutionMode, SessionConfig, SessionOptions, check_name};
 pub use error::{FailureError, Result, SessionError};
@@ -35,4 +37,4 @@ pub use storage::{
     Batch, ChangeFeed, Durability, Expected, HeadPage, MemoryStorage, RecordPage, SessionFilter,
     SessionStorage, SessionStorageExt, Sharing, StorageError, StorageProfile,
 };
-pub use time::{Clock, SystemClock, Timestamp};
+pub use time::{Clock, InvalidTimestamp, SystemClock, Timestamp};

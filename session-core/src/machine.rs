@@ -371,7 +371,8 @@ pub enum Rejected {
         /// The attempt of the session.
         current: u32,
     },
-    /// The record, of a kind that anyone may append, names an attempt that is not the present one.
+    /// The record names an attempt that is not its turn, and fences nobody: nobody owns the session, or the kind is
+    /// one that anyone may append.
     #[error("names attempt {found} instead of {expected}")]
     Attempt {
         /// The session's attempt.
@@ -419,8 +420,9 @@ impl Lifecycle {
                 }),
             };
         };
-        before.check_attempt(record)?;
+        before.check_owner(record)?;
         before.check_rule(kind)?;
+        before.check_attempt(record)?;
         before.next(record)
     }
 
@@ -459,29 +461,27 @@ impl Lifecycle {
         }
     }
 
-    /// Fencing comes before the table, but for states that had no owner or have none for ever: there, nobody was
-    /// replaced by anybody.
+    /// Fencing comes before the table: whoever was replaced has to stop, whatever the state is now. Where the session
+    /// never had an owner, or ended, nobody was replaced, and the table alone speaks.
+    fn check_owner(&self, record: &Record) -> Result<(), Rejected> {
+        if !matches!(self.state.name(), StateName::Running | StateName::Paused) {
+            return Ok(());
+        }
+        let (found, expected) = (record.envelope.attempt, self.attempt_for(record.event.kind()));
+        let fenced = match (record.event.kind().who(), &record.event, &self.owner) {
+            (Who::Owner, _, None) => true,
+            (Who::OwnerOrFinder, SessionEvent::Resumed { owner }, Some(current)) => {
+                found != expected || owner.instance != current.instance
+            }
+            (Who::Owner | Who::OwnerOrFinder, ..) => found != expected,
+            (Who::Anyone | Who::Finder | Who::Prover, ..) => false,
+        };
+        if fenced { Err(Rejected::Fenced { attempt: found, current: self.attempt }) } else { Ok(()) }
+    }
+
     fn check_attempt(&self, record: &Record) -> Result<(), Rejected> {
-        let kind = record.event.kind();
-        let state = self.state.name();
-        if matches!(rule(Some(state), kind), Rule::Illegal)
-            && !matches!(state, StateName::Running | StateName::Paused)
-        {
-            return Err(self.illegal(kind));
-        }
-        let (found, expected) = (record.envelope.attempt, self.attempt_for(kind));
-        let fenced = Rejected::Fenced { attempt: found, current: self.attempt };
-        match kind.who() {
-            Who::Owner if self.owner.is_none() => Err(fenced),
-            Who::Owner | Who::OwnerOrFinder | Who::Finder if found != expected => Err(fenced),
-            Who::Anyone | Who::Prover if found != expected => Err(Rejected::Attempt { expected, found }),
-            _ => match (&record.event, &self.owner) {
-                (SessionEvent::Resumed { owner }, Some(current)) if owner.instance != current.instance => {
-                    Err(fenced)
-                }
-                _ => Ok(()),
-            },
-        }
+        let (found, expected) = (record.envelope.attempt, self.attempt_for(record.event.kind()));
+        if found == expected { Ok(()) } else { Err(Rejected::Attempt { expected, found }) }
     }
 
     fn check_rule(&self, kind: EventKind) -> Result<(), Rejected> {
@@ -517,7 +517,7 @@ impl Lifecycle {
             | SessionEvent::ProgressReported { .. }
             | SessionEvent::Noted { .. } => {}
             SessionEvent::IterationStarted { number } => {
-                next.iteration = in_turn(*number, self.iterations_completed + 1)?;
+                next.iteration = in_turn(*number, self.iterations_completed.saturating_add(1))?;
                 next.iteration_open = true;
                 next.state = SessionState::Running { iteration: next.iteration };
             }

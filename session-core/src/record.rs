@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::event::{EventKind, FORMAT, SessionEvent};
 use crate::id::SessionId;
 use crate::limits::{self, LimitError};
-use crate::text::is_unsafe_char;
+use crate::text::{has_unsafe_char, is_unsafe_char};
 use crate::time::Timestamp;
 
 /// Bytes of `,"sum":"0123456789abcdef"}`, with which each line ends.
@@ -130,7 +130,7 @@ impl StoredRecord {
     ///
     /// # Errors
     /// [`DecodeError::UnknownKind`] and [`DecodeError::NewerFormat`] for what a newer version wrote;
-    /// [`DecodeError::Malformed`] for what is no record of any version.
+    /// [`DecodeError::Malformed`] for what is no record of any version, or breaks a limit of its format.
     pub fn decode(&self) -> Result<Record, DecodeError> {
         let raw = RawRecord::parse(&self.line)?;
         let event = raw.event()?;
@@ -262,7 +262,6 @@ impl Chain {
             .map_err(|_| LimitError::invalid("event", "has a path that is not UTF-8 text"))?;
         escape_into(&mut line, &json);
         limits::at_most("record (bytes)", line.len() + ENDING + 1, limits::RECORD_BYTES)?;
-        limits::at_most("record (nesting)", nesting(&line), limits::NESTING)?;
         let sum = self.sum(line.as_bytes());
         line.push_str(&format!(r#","sum":"{sum}"}}"#));
         let tip = Tip { revision: seq, sum };
@@ -278,11 +277,15 @@ impl Chain {
     pub fn check(&mut self, line: &[u8]) -> Result<StoredRecord, Broken> {
         let line = std::str::from_utf8(line).map_err(|_| Broken::Form)?;
         let (body, sum) = split(line.as_bytes())?;
-        if line.len() >= limits::RECORD_BYTES || !body.starts_with(b"{\"seq\":") {
+        if line.len() >= limits::RECORD_BYTES {
             return Err(Broken::Form);
         }
         if self.sum(body) != sum {
             return Err(Broken::Sum);
+        }
+        // A right sum proves that somebody meant this line, not that showing it is safe, nor that it is one line.
+        if !body.starts_with(b"{\"seq\":") || has_unsafe_char(line) {
+            return Err(Broken::Form);
         }
         let tip = Tip { revision: self.revision() + 1, sum };
         self.tip = Some(tip);
@@ -346,25 +349,6 @@ fn escape_into(line: &mut String, json: &str) {
     }
 }
 
-/// How deep arrays and objects are nested. The record itself is the first level.
-fn nesting(json: &str) -> usize {
-    let (mut depth, mut deepest, mut in_string, mut escaped) = (0usize, 0, false, false);
-    for byte in json.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
-}
-
 #[derive(Deserialize)]
 struct RawRecord<'a> {
     seq: u64,
@@ -392,14 +376,23 @@ impl<'a> RawRecord<'a> {
             Some(EventKind::Created) => {
                 let created: CreatedFormat =
                     serde_json::from_str(tag.payload.get()).map_err(DecodeError::Malformed)?;
-                if created.format > FORMAT {
-                    return Err(DecodeError::NewerFormat { format: created.format });
+                match created.format {
+                    1..=FORMAT => {}
+                    0 => return Err(malformed("there is no format 0")),
+                    format => return Err(DecodeError::NewerFormat { format }),
                 }
             }
             Some(_) => {}
         }
-        serde_json::from_str(self.event.get()).map_err(DecodeError::Malformed)
+        let event: SessionEvent = serde_json::from_str(self.event.get()).map_err(DecodeError::Malformed)?;
+        // What a writer refuses, a reader need not be ready for: heads rely on it.
+        event.check().map_err(malformed)?;
+        Ok(event)
     }
+}
+
+fn malformed(problem: impl fmt::Display) -> DecodeError {
+    DecodeError::Malformed(serde_json::Error::custom(problem))
 }
 
 #[derive(Deserialize)]
