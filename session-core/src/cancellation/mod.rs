@@ -9,10 +9,11 @@ mod node;
 mod tests;
 
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::node::Node;
+use crate::callback::CallbackGuard;
 use crate::error::SessionError;
 
 /// Controls a cancellation. A cheap handle: clones control the same one.
@@ -40,14 +41,6 @@ pub struct CancelledError {
     pub reason: String,
 }
 
-/// Takes its callback back when it is dropped. One that runs at that moment is not waited for.
-#[must_use = "dropping the guard takes the callback back; `forget` keeps it"]
-#[derive(Debug)]
-pub struct CallbackGuard {
-    node: Weak<Node>,
-    key: Option<u64>,
-}
-
 impl CancellationSource {
     /// A source that is not cancelled.
     #[must_use]
@@ -69,7 +62,6 @@ impl CancellationSource {
 
     /// Cancels, with all children. The first reason stays; whether this was the first is returned. When it returns,
     /// every token and every child is cancelled; callbacks that another thread has begun may still run there.
-    #[expect(clippy::must_use_candidate, reason = "whether it was the first is seldom of interest")]
     pub fn cancel(&self, reason: impl Into<String>) -> bool {
         self.node.cancel(reason.into().into())
     }
@@ -134,8 +126,16 @@ impl CancellationToken {
     ///
     /// A callback that holds this very token keeps itself alive until the cancellation or until its guard is dropped.
     pub fn on_cancelled(&self, callback: impl FnOnce(&str) + Send + 'static) -> CallbackGuard {
-        let key = self.node.register(Box::new(callback));
-        CallbackGuard { node: Arc::downgrade(&self.node), key }
+        let Some(key) = self.node.register(Box::new(callback)) else {
+            return CallbackGuard::spent();
+        };
+        // Weak: what only waits to be taken back keeps nothing alive.
+        let node = Arc::downgrade(&self.node);
+        CallbackGuard::new(move || {
+            if let Some(node) = node.upgrade() {
+                node.unregister(key);
+            }
+        })
     }
 
     /// A source that is cancelled with this token: to end a part of the work by itself. It has no power over what
@@ -143,21 +143,6 @@ impl CancellationToken {
     #[must_use]
     pub fn child_source(&self) -> CancellationSource {
         CancellationSource { node: self.node.child() }
-    }
-}
-
-impl CallbackGuard {
-    /// Keeps the callback for as long as there is anything that can be cancelled.
-    pub fn forget(mut self) {
-        self.key = None;
-    }
-}
-
-impl Drop for CallbackGuard {
-    fn drop(&mut self) {
-        if let (Some(key), Some(node)) = (self.key, self.node.upgrade()) {
-            node.unregister(key);
-        }
     }
 }
 

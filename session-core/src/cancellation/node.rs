@@ -6,12 +6,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken as Signal;
+
+use crate::callback::isolated;
 
 pub(super) type Callback = Box<dyn FnOnce(&str) + Send>;
 
@@ -108,7 +109,7 @@ impl Node {
             node.signal.cancel();
         }
         for (reason, callback) in callbacks {
-            run(&reason, callback);
+            isolated("cancellation", || callback(&reason));
         }
         first == Some(true)
     }
@@ -138,7 +139,7 @@ impl Node {
             drop(links);
             // Settled, and perhaps not yet fired: the callback must see what it was promised.
             self.cancel(Arc::clone(&reason));
-            run(&reason, callback);
+            isolated("cancellation", || callback(&reason));
             return None;
         }
         let key = links.key();
@@ -176,13 +177,6 @@ impl Node {
     #[cfg(test)]
     pub(super) fn children(&self) -> usize {
         self.links().children.len()
-    }
-}
-
-/// One callback's panic is its own.
-fn run(reason: &str, callback: Callback) {
-    if catch_unwind(AssertUnwindSafe(|| callback(reason))).is_err() {
-        tracing::error!(reason, "a cancellation callback panicked");
     }
 }
 

@@ -126,7 +126,11 @@ pub(crate) enum Appended {
 }
 
 impl Engine {
-    pub(crate) fn new(storage: Arc<dyn SessionStorage>, presence: Arc<dyn Presence>, options: ManagerOptions) -> Self {
+    pub(crate) fn new(
+        storage: Arc<dyn SessionStorage>,
+        presence: Arc<dyn Presence>,
+        options: ManagerOptions,
+    ) -> Self {
         Self {
             storage,
             presence,
@@ -163,7 +167,8 @@ impl Engine {
         let Some(me) = self.me.get() else { return Ok(()) };
         let created = SessionFilter::all().state(StateName::Created);
         let page = self.storage.list_all(&created).await?;
-        let named = page.heads.iter().filter_map(Head::keeper).any(|owner| owner.instance == me.owner.instance);
+        let named =
+            page.heads.iter().filter_map(Head::keeper).any(|owner| owner.instance == me.owner.instance);
         if !named
             && page.unreadable.is_empty()
             && let Some(guard) = me.guard.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -195,8 +200,13 @@ impl Engine {
 
     pub(crate) fn cell(&self, id: SessionId) -> CellRef<'_> {
         let mut cells = self.cells();
-        let cell = cells.entry(id).or_insert_with(|| Arc::new(Cell { id, state: tokio::sync::Mutex::default() }));
+        let cell =
+            cells.entry(id).or_insert_with(|| Arc::new(Cell { id, state: tokio::sync::Mutex::default() }));
         CellRef { engine: self, cell: Some(Arc::clone(cell)) }
+    }
+
+    pub(crate) fn in_memory(&self) -> usize {
+        self.cells().len()
     }
 
     /// The sessions that are owned here.

@@ -101,6 +101,12 @@ impl<S: ?Sized> PersistentSessionManager<S> {
         &self.storage
     }
 
+    /// How many sessions this manager keeps in memory: those that it owns, and those that a call is busy with.
+    #[must_use]
+    pub fn sessions_in_memory(&self) -> usize {
+        self.engine.in_memory()
+    }
+
     /// Who asks, for the log.
     fn by(&self) -> String {
         self.engine.presence.identify().map_or_else(|_| "unknown".to_owned(), |me| me.to_string())
@@ -187,7 +193,11 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
         self.create_session_from(config, None).await
     }
 
-    async fn create_session_from(&self, mut config: SessionConfig, origin: Option<Origin>) -> Result<SessionId> {
+    async fn create_session_from(
+        &self,
+        mut config: SessionConfig,
+        origin: Option<Origin>,
+    ) -> Result<SessionId> {
         self.engine.check_open()?;
         config.check()?;
         let id = config.id();
@@ -235,7 +245,8 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
 
     async fn request_resume(&self, id: SessionId) -> Result<SessionState> {
         let request = SessionEvent::ResumeRequested { by: self.by() };
-        let head = self.change(id, |_, _| Ok(vec![request.clone()]), |_, _| Ok(vec![request.clone()])).await?;
+        let head =
+            self.change(id, |_, _| Ok(vec![request.clone()]), |_, _| Ok(vec![request.clone()])).await?;
         Ok(head.state().clone())
     }
 
@@ -262,15 +273,19 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
 
     async fn fail_session(&self, id: SessionId, error: Failure) -> Result<()> {
         let failed = SessionEvent::Failed { error };
-        self.change(id, |_, _| Ok(vec![failed.clone()]), |head, custody| finder(head, custody, failed.clone())).await?;
+        self.change(
+            id,
+            |_, _| Ok(vec![failed.clone()]),
+            |head, custody| finder(head, custody, failed.clone()),
+        )
+        .await?;
         Ok(())
     }
 
     async fn complete_session(&self, id: SessionId, summary: SessionSummary) -> Result<()> {
         let clock = &self.engine.options.clock;
-        let completed = |head: &Head| {
-            Ok(vec![SessionEvent::Completed { summary: fill(head, clock.now(), &summary) }])
-        };
+        let completed =
+            |head: &Head| Ok(vec![SessionEvent::Completed { summary: fill(head, clock.now(), &summary) }]);
         self.as_owner(id, Durability::Flushed, completed).await?;
         Ok(())
     }

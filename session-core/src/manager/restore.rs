@@ -49,7 +49,9 @@ impl Engine {
                     SessionEvent::Interrupted { evidence },
                     SessionState::Paused { reason: PauseReason::Interrupted(_) },
                 ) => {
-                    return Ok(SessionState::Paused { reason: PauseReason::Interrupted(evidence.to_string()) });
+                    return Ok(SessionState::Paused {
+                        reason: PauseReason::Interrupted(evidence.to_string()),
+                    });
                 }
                 _ => revision -= 1,
             }

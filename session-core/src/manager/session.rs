@@ -160,7 +160,12 @@ impl Session {
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` for another kind; those of [`Session`].
-    pub async fn note(&self, kind: impl Into<String> + Send, data: Value, durability: Durability) -> Result<Tip> {
+    pub async fn note(
+        &self,
+        kind: impl Into<String> + Send,
+        data: Value,
+        durability: Durability,
+    ) -> Result<Tip> {
         let event = SessionEvent::Noted { kind: kind.into(), data };
         self.append(durability, |_| Ok(vec![event.clone()])).await
     }
@@ -342,7 +347,9 @@ impl Session {
                             if self.live.answers() != Answers::ByProgram =>
                         {
                             stands_still = true;
-                            Ok(vec![SessionEvent::Paused { reason: PauseReason::Requested(pause.reason.clone()) }])
+                            Ok(vec![SessionEvent::Paused {
+                                reason: PauseReason::Requested(pause.reason.clone()),
+                            }])
                         }
                         (SessionState::Paused { .. }, ..) => {
                             stands_still = true;
@@ -355,7 +362,8 @@ impl Session {
             if !stands_still {
                 return Ok(tip);
             }
-            self.wait_for(|head| (!matches!(head.state(), SessionState::Paused { .. })).then_some(())).await?;
+            self.wait_for(|head| (!matches!(head.state(), SessionState::Paused { .. })).then_some(()))
+                .await?;
         }
     }
 
