@@ -33,9 +33,10 @@ pub use machine::{
     CancelRequest, Lifecycle, PauseRequest, Rejected, Requests, Rule, SessionState, StateName, Who, rule,
 };
 pub use manager::{
-    Answers, CrashedSession, EventSink, InMemorySessionManager, ManagerOptions, PersistedSession,
-    PersistentSessionManager, RecoveryOptions, RecoveryOutcome, RecoveryPolicy, RecoveryReport, Session,
-    SessionList, SessionManager, SessionManagerExt, SessionReport, WorkError, WorkHandler,
+    Answers, CrashedSession, Dispatcher, EventSink, InMemorySessionManager, ManagerOptions,
+    ObservableSessionManager, ObserverHealth, PersistedSession, PersistentSessionManager, RecoveryOptions,
+    RecoveryOutcome, RecoveryPolicy, RecoveryReport, Session, SessionList, SessionManager, SessionManagerExt,
+    SessionReport, WorkError, WorkHandler,
 };
 pub use observer::{EventContext, SessionObserver};
 pub use owner::{Evidence, Owner};

@@ -7,8 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 
+pub use self::dispatch::{Dispatcher, ObserverHealth};
 pub use self::drive::WorkError;
 pub use self::ext::SessionManagerExt;
+pub use self::observable::ObservableSessionManager;
 pub use self::options::ManagerOptions;
 pub use self::persistent::{InMemorySessionManager, PersistentSessionManager};
 pub use self::recovery::{
@@ -33,10 +35,12 @@ use crate::storage::{SessionFilter, StorageError};
 mod calls;
 mod cell;
 mod changes;
+mod dispatch;
 mod drive;
 mod engine;
 mod ext;
 mod live;
+mod observable;
 mod options;
 mod persistent;
 mod recovery;
