@@ -12,6 +12,7 @@ use crate::id::SessionId;
 use crate::limits::{HEAD_ID, HEAD_TEXT};
 use crate::machine::{Lifecycle, Rejected, Requests, SessionState, Who};
 use crate::owner::Owner;
+use crate::progress::advance;
 use crate::reason::SessionSummary;
 use crate::record::{Record, Tip};
 use crate::text::cut;
@@ -268,20 +269,11 @@ impl Head {
         }
     }
 
-    /// Work that is done stays done: an attempt that starts over reports small numbers again, and they wait until
-    /// it is beyond where the last one was.
     fn progressed(&mut self, report: &ProgressReport) {
-        let before = (self.progress.completed_steps, self.progress.percent);
         let mut report = report.clone();
         report.step = report.step.as_deref().map(short);
         report.phase = report.phase.as_deref().map(short);
-        report.completed_steps = report.completed_steps.max(self.progress.completed_steps);
-        report.percent = match (report.percent, self.progress.percent) {
-            (Some(new), Some(old)) => Some(new.max(old)),
-            (new, old) => new.or(old),
-        };
-        self.progress.merge(report);
-        if before != (self.progress.completed_steps, self.progress.percent) {
+        if advance(&mut self.progress, report) {
             add(&mut self.samples, 1);
         }
     }
