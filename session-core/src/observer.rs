@@ -1,6 +1,11 @@
 //! The observer port: hears facts after these are durable. It cannot veto, delay or crash anything. How facts get to
 //! observers is in `manager::observable`.
 
+#![cfg_attr(
+    feature = "mock",
+    expect(clippy::struct_field_names, reason = "the mock's fields are named after the port's methods")
+)]
+
 use crate::event::SessionEvent;
 use crate::id::SessionId;
 use crate::manager::RecoveryReport;

@@ -32,6 +32,9 @@ use crate::reason::{Failure, SessionSummary};
 use crate::record::{StoredRecord, Tip};
 use crate::storage::{SessionFilter, StorageError};
 
+mod calls;
+mod cell;
+mod changes;
 mod dispatch;
 mod drive;
 mod engine;
