@@ -71,6 +71,8 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn kind(&self, path: &Path) -> io::Result<Option<(Kind, Identity)>>;
     /// What file system a folder is on.
     fn file_system(&self, path: &Path) -> io::Result<FileSystem>;
+    /// What names this run of the machine: another text after each reboot or loss of power, the same one until then.
+    fn boot(&self) -> io::Result<String>;
 }
 
 /// An open file.
