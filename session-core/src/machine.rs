@@ -1,263 +1,18 @@
 //! The state machine: one pure function that says what a record makes of a session, or why it may not be there.
-//! Live changes, replay, recovery, import and `verify` all call it; the tables in the docs are made from it.
+//! Live changes, replay, recovery, import and `verify` all call it; which events may follow is in `table`.
 
-use std::fmt;
+mod state;
+mod table;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::state::{SessionState, StateName};
+pub use self::table::{Rule, Who, rule};
+
 use crate::event::{EventKind, SessionEvent};
 use crate::owner::Owner;
-use crate::reason::{Failure, PauseReason, SessionSummary};
+use crate::reason::PauseReason;
 use crate::record::Record;
-
-/// What a session is now.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SessionState {
-    /// It exists and nobody has started it.
-    Created,
-    /// An owner runs it.
-    Running {
-        /// The highest iteration that was started; 0 before the first.
-        iteration: u64,
-    },
-    /// It stands still.
-    Paused {
-        /// Why.
-        reason: PauseReason,
-    },
-    /// It ended well.
-    Completed {
-        /// What it reports.
-        summary: SessionSummary,
-    },
-    /// It ended badly.
-    Failed {
-        /// How.
-        error: Failure,
-    },
-    /// It was ended on request.
-    Cancelled {
-        /// Why.
-        reason: String,
-    },
-}
-
-/// The name of a state, without what the state carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum StateName {
-    /// Nobody has started it.
-    Created,
-    /// An owner runs it.
-    Running,
-    /// It stands still.
-    Paused,
-    /// It ended well.
-    Completed,
-    /// It ended badly.
-    Failed,
-    /// It was ended on request.
-    Cancelled,
-}
-
-impl StateName {
-    /// Every state.
-    pub const ALL: &[Self] =
-        &[Self::Created, Self::Running, Self::Paused, Self::Completed, Self::Failed, Self::Cancelled];
-
-    /// The name, as logs and `--json` write it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::Running => "running",
-            Self::Paused => "paused",
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
-    /// Whether a session in this state never lives again.
-    #[must_use]
-    pub const fn is_final(self) -> bool {
-        match self {
-            Self::Created | Self::Running | Self::Paused => false,
-            Self::Completed | Self::Failed | Self::Cancelled => true,
-        }
-    }
-
-    /// The state of this name.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|state| state.name() == name)
-    }
-}
-
-impl fmt::Display for StateName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl SessionState {
-    /// The state's name.
-    #[must_use]
-    pub const fn name(&self) -> StateName {
-        match self {
-            Self::Created => StateName::Created,
-            Self::Running { .. } => StateName::Running,
-            Self::Paused { .. } => StateName::Paused,
-            Self::Completed { .. } => StateName::Completed,
-            Self::Failed { .. } => StateName::Failed,
-            Self::Cancelled { .. } => StateName::Cancelled,
-        }
-    }
-
-    /// Whether the session never lives again.
-    #[must_use]
-    pub const fn is_final(&self) -> bool {
-        self.name().is_final()
-    }
-}
-
-/// Who may append an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Who {
-    /// Anyone.
-    Anyone,
-    /// The owner.
-    Owner,
-    /// Whoever finds the session unowned.
-    Finder,
-    /// The owner, or whoever finds the session unowned.
-    OwnerOrFinder,
-    /// Whoever can prove that the owner is dead; the owner itself, when its work was dropped.
-    Prover,
-}
-
-impl EventKind {
-    /// Who may append it.
-    #[must_use]
-    pub const fn who(self) -> Who {
-        match self {
-            Self::Created
-            | Self::PauseRequested
-            | Self::ResumeRequested
-            | Self::CancelRequested
-            | Self::InputProvided => Who::Anyone,
-            Self::Started => Who::Finder,
-            Self::IterationStarted
-            | Self::IterationCompleted
-            | Self::CommandExecuted
-            | Self::AnalysisCompleted
-            | Self::CheckpointSaved
-            | Self::ProgressReported
-            | Self::Paused
-            | Self::Completed => Who::Owner,
-            Self::Noted | Self::Resumed | Self::Failed | Self::Cancelled => Who::OwnerOrFinder,
-            Self::Interrupted => Who::Prover,
-        }
-    }
-}
-
-/// What a rule of the table asks for, beside the state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Rule {
-    /// Never in this state.
-    Illegal,
-    /// Always in this state.
-    Legal,
-    /// If no iteration is open.
-    NoIterationOpen,
-    /// If an iteration is open.
-    IterationOpen,
-    /// If the pause waits for input.
-    AwaitingInput,
-    /// If somebody owns the session.
-    Owned,
-}
-
-/// The table: which kind may follow in which state; `None` is the session that does not exist yet.
-#[must_use]
-pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
-    use EventKind as E;
-    use StateName as S;
-    // Spelled out on purpose: a new event must be decided here, for each state that lives.
-    match (state, kind) {
-        (None, E::Created) => Rule::Legal,
-        (None, _) => Rule::Illegal,
-
-        (Some(S::Created), E::Started | E::Noted | E::CancelRequested | E::Failed | E::Cancelled) => {
-            Rule::Legal
-        }
-        (
-            Some(S::Created),
-            E::Created
-            | E::IterationStarted
-            | E::IterationCompleted
-            | E::CommandExecuted
-            | E::AnalysisCompleted
-            | E::CheckpointSaved
-            | E::ProgressReported
-            | E::PauseRequested
-            | E::ResumeRequested
-            | E::InputProvided
-            | E::Paused
-            | E::Interrupted
-            | E::Resumed
-            | E::Completed,
-        ) => Rule::Illegal,
-
-        (Some(S::Running), E::IterationStarted) => Rule::NoIterationOpen,
-        (Some(S::Running), E::IterationCompleted) => Rule::IterationOpen,
-        (
-            Some(S::Running),
-            E::CommandExecuted
-            | E::AnalysisCompleted
-            | E::CheckpointSaved
-            | E::ProgressReported
-            | E::Noted
-            | E::PauseRequested
-            | E::CancelRequested
-            | E::Paused
-            | E::Interrupted
-            | E::Completed
-            | E::Failed
-            | E::Cancelled,
-        ) => Rule::Legal,
-        (Some(S::Running), E::Created | E::Started | E::ResumeRequested | E::InputProvided | E::Resumed) => {
-            Rule::Illegal
-        }
-
-        (Some(S::Paused), E::InputProvided) => Rule::AwaitingInput,
-        (Some(S::Paused), E::Interrupted) => Rule::Owned,
-        (
-            Some(S::Paused),
-            E::Noted | E::ResumeRequested | E::CancelRequested | E::Resumed | E::Failed | E::Cancelled,
-        ) => Rule::Legal,
-        (
-            Some(S::Paused),
-            E::Created
-            | E::Started
-            | E::IterationStarted
-            | E::IterationCompleted
-            | E::CommandExecuted
-            | E::AnalysisCompleted
-            | E::CheckpointSaved
-            | E::ProgressReported
-            | E::PauseRequested
-            | E::Paused
-            | E::Completed,
-        ) => Rule::Illegal,
-
-        (Some(S::Completed | S::Failed | S::Cancelled), _) => Rule::Illegal,
-    }
-}
 
 /// A pause that was asked for and not yet answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -434,7 +189,7 @@ impl Lifecycle {
             .copied()
             .filter(|kind| match before {
                 None => rule(None, *kind) == Rule::Legal,
-                Some(before) => before.check_rule(*kind).is_ok(),
+                Some(before) => before.allows(*kind),
             })
             .collect()
     }
@@ -485,7 +240,11 @@ impl Lifecycle {
     }
 
     fn check_rule(&self, kind: EventKind) -> Result<(), Rejected> {
-        let holds = match rule(Some(self.state.name()), kind) {
+        if self.allows(kind) { Ok(()) } else { Err(self.illegal(kind)) }
+    }
+
+    fn allows(&self, kind: EventKind) -> bool {
+        match rule(Some(self.state.name()), kind) {
             Rule::Illegal => false,
             Rule::Legal => true,
             Rule::NoIterationOpen => !self.iteration_open,
@@ -494,8 +253,7 @@ impl Lifecycle {
                 matches!(&self.state, SessionState::Paused { reason: PauseReason::AwaitingInput(_) })
             }
             Rule::Owned => self.owner.is_some(),
-        };
-        if holds { Ok(()) } else { Err(self.illegal(kind)) }
+        }
     }
 
     fn illegal(&self, event: EventKind) -> Rejected {
