@@ -23,8 +23,10 @@ pub mod logs;
 mod memory;
 pub mod random;
 mod subject;
+mod two_level;
 
 pub use law::{Law, Verdict, test_law};
 pub use list::LAWS;
 pub use memory::MemorySubject;
 pub use subject::{Crash, Damage, Kept, Subject, Unable};
+pub use two_level::TwoLevelSubject;

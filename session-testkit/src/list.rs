@@ -46,6 +46,8 @@ macro_rules! __law_list {
             "After each append the head is the fold of the log, alone and in a list."
         order law_1_the_answer_is_the_new_tip
             "An append answers with the tip of the log; a flush with the tip that is there."
+        crash law_1_a_crash_leaves_a_prefix_of_what_was_not_acknowledged
+            "After power loss a log is what was flushed and a prefix of the rest: no hole, no other order, and it can be written."
 
         expectation law_2_append_needs_the_expected_revision_and_sum
             "An append that expects another revision or another sum than what is stored is a conflict, whatever they are."
@@ -84,10 +86,23 @@ macro_rules! __law_list {
 
         seen law_3_what_was_acknowledged_is_seen_by_everyone
             "After each acknowledgement, flushed or not, every handle reads the same: log, head and list."
+        crash law_3_what_was_flushed_survives_power_loss
+            "Whatever was acknowledged as flushed, creations, appends, endings and deletions, survives power loss."
+        crash law_3_a_flush_covers_what_others_buffered
+            "A flush makes everything in the log survive power loss, whoever appended it."
+        crash law_3_what_was_buffered_survives_a_kill
+            "Whatever was acknowledged as buffered survives the death of the process."
         seen law_3_the_profile_says_who_it_is
             "The profile has a name and is the same for every handle at any time."
         seen law_3_a_change_feed_wakes_whoever_waits
             "Whoever waits with a change feed is woken by an append, a deletion, and by what came before the wait."
+
+        dropped law_4_a_dropped_append_happened_or_did_not
+            "An append that is dropped after any number of polls leaves a prefix of its batch behind what was there."
+        dropped law_4_a_dropped_creation_happened_or_did_not
+            "A creation that is dropped after any number of polls leaves the session or nothing, and keeps no place."
+        dropped law_4_a_dropped_deletion_happened_or_did_not
+            "A deletion that is dropped after any number of polls leaves the session whole or gone."
 
         bytes law_5_records_come_back_byte_identical
             "Escapes, scripts, numbers and spellings of them, nesting: each line comes back byte by byte."
@@ -106,7 +121,21 @@ macro_rules! __law_list {
             "A list under any filter is exactly the heads that the filter matches."
         listing law_5_a_list_shows_each_lasting_session_exactly_once
             "While sessions come, grow, end and go, a list shows each one that lasts exactly once."
+        model law_5_random_calls_agree_with_a_model
+            "Random calls, right and wrong, through several handles: every answer is that of a simple model."
 
+        flush law_6_a_flush_that_failed_is_never_believed
+            "After a flush failed nothing is acknowledged that power loss takes, by no handle, and the session goes on."
+        flush law_6_a_creation_whose_flush_failed_can_be_made_again
+            "A session whose first flush failed is there in the end, or is created by whoever tries again."
+
+        damage law_7_damage_is_never_silent
+            "Whatever is read of a damaged session is what was acknowledged, or an error."
+
+        damage law_8_damage_of_one_session_leaves_all_others_alone
+            "Beside damaged sessions all others are read, written, listed, created and deleted as ever."
+        damage law_8_sessions_do_not_touch_each_other
+            "Whatever is done to one session, all others are as they were."
     }};
 }
 

@@ -1,9 +1,14 @@
 //! The workshop's commands: `cargo xtask <command>`. Each command is a module with one `run`; what they share is in
-//! `args` and `shell`.
+//! `args`, `steps` and `workspace`.
 //!
 //! A new command is a module and one line in [`COMMANDS`]. Nothing is listed before it works.
 
 mod args;
+mod ci;
+mod steps;
+mod test;
+mod tidy;
+mod workspace;
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -18,7 +23,11 @@ pub(crate) type Outcome = Result<(), Box<dyn Error>>;
 /// Name and arguments, what it does, and the function that does it.
 type Command = (&'static str, &'static str, fn(Args) -> Outcome);
 
-const COMMANDS: &[Command] = &[];
+const COMMANDS: &[Command] = &[
+    ("test", "everything that shows that the product works", test::run),
+    ("ci [--keep-going] [--from STEP]", "all that CI runs: format, tidy, lints, docs, test", ci::run),
+    ("tidy", "the rules of the house that neither rustc nor clippy knows", tidy::run),
+];
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
@@ -36,6 +36,8 @@ pub(crate) struct Engine {
     me: OnceCell<Me>,
     cells: Mutex<HashMap<SessionId, Arc<Cell>>>,
     sinks: RwLock<Vec<Arc<dyn EventSink>>>,
+    /// The recovery that the opening made, when nobody could listen yet.
+    opening: OnceLock<RecoveryReport>,
     closed: AtomicBool,
 }
 
@@ -67,6 +69,7 @@ impl Engine {
             me: OnceCell::new(),
             cells: Mutex::default(),
             sinks: RwLock::default(),
+            opening: OnceLock::new(),
             closed: AtomicBool::new(false),
         }
     }
@@ -154,8 +157,17 @@ impl Engine {
         Ok(Writer::new(head))
     }
 
+    /// Lets a sink hear everything from now on, and of the recovery that the opening made.
     pub(crate) fn tap(&self, sink: Arc<dyn EventSink>) {
+        if let Some(report) = self.opening.get() {
+            sink.recovered(report);
+        }
         self.sinks.write().unwrap_or_else(PoisonError::into_inner).push(sink);
+    }
+
+    pub(crate) fn opened_with(&self, report: RecoveryReport) {
+        // An engine is opened once.
+        let _ = self.opening.set(report);
     }
 
     pub(crate) fn tell_recovery(&self, report: &RecoveryReport) {

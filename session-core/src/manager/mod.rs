@@ -173,7 +173,8 @@ pub trait SessionManager: Send + Sync {
     /// Flushes, lets go of every session that this manager owns, and takes no more calls that change anything.
     async fn shutdown(&self) -> Result<()>;
 
-    /// Sends every event that this manager appends, or reads in the logs of sessions that it owns, to a sink.
+    /// Sends every event that this manager appends from now on, or reads in the logs of sessions that it owns, to a sink;
+    /// first the report of the recovery that opening it made, if it made one.
     fn tap(&self, sink: Arc<dyn EventSink>);
 
     /// This manager, to keep.

@@ -85,7 +85,8 @@ impl<S: SessionStorage + 'static> PersistentSessionManager<S> {
         let recovery = options.recovery;
         let manager = Self::without_recovery(storage, presence, options);
         if let Some(policy) = recovery {
-            let _: RecoveryReport = manager.engine.recover(RecoveryOptions::new(policy)).await?;
+            let report = manager.engine.recover(RecoveryOptions::new(policy)).await?;
+            manager.engine.opened_with(report);
         }
         Ok(manager)
     }

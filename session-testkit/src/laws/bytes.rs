@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use session_core::{Durability, SessionConfig, SessionEvent, StoredRecord, Sum, limits};
 
-use super::{handles, reads_as};
+use super::{handles, reads_as, there};
 use crate::law::{Finding, Outcome, same};
 use crate::logs::Log;
 use crate::subject::Subject;
@@ -80,9 +80,7 @@ pub(crate) async fn law_5_records_come_back_byte_identical(subject: &dyn Subject
         let batch = session_core::Batch::new(vec![record.clone()], head);
         let expected = session_core::Expected::At(chained.tip());
         writer.append(log.id(), expected, batch, Durability::Flushed).await?;
-        chained = Log::read(&**reader, log.id())
-            .await
-            .map_err(|bad| Finding::violated(format!("a log with {text}: {bad:?}")))?;
+        chained = there(&**reader, log.id()).await?;
         same!(chained.records().last(), Some(&record), "a record spelled in its own way");
     }
     reads_as(&**reader, &chained).await

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use session_core::{Batch, Durability, Expected, SessionEvent, StorageError, Sum, Tip};
 use tokio::sync::Barrier;
 
-use super::{handles, heads, is_conflict, limit, reads_as, reads_as_gone};
+use super::{handles, heads, is_conflict, limit, reads_as, reads_as_gone, there};
 use crate::law::{Finding, Outcome, check, same};
 use crate::logs::{Log, Step};
 use crate::subject::Subject;
@@ -221,9 +221,7 @@ pub(crate) async fn law_2_of_many_writers_exactly_the_acknowledged_are_there(
                     }
                     Err(StorageError::Conflict { actual, .. }) => {
                         check!(actual != Some(log.tip()), "a conflict with exactly what was expected");
-                        log = Log::read(&*storage, log.id())
-                            .await
-                            .map_err(|bad| Finding::violated(format!("the log in a race: {bad:?}")))?;
+                        log = there(&*storage, log.id()).await?;
                     }
                     Err(error) => return Err(error.into()),
                 }
@@ -236,12 +234,10 @@ pub(crate) async fn law_2_of_many_writers_exactly_the_acknowledged_are_there(
         acknowledged.extend(writer.await??);
     }
     acknowledged.sort_by_key(|tip| tip.revision);
-    let there = Log::read(&*first, log.id())
-        .await
-        .map_err(|bad| Finding::violated(format!("the log after the race: {bad:?}")))?;
-    let tips: Vec<Tip> = there.records().iter().skip(2).map(session_core::StoredRecord::tip).collect();
+    let stored = there(&*first, log.id()).await?;
+    let tips: Vec<Tip> = stored.records().iter().skip(2).map(session_core::StoredRecord::tip).collect();
     same!(acknowledged, tips, "what was acknowledged, by what is there");
-    reads_as(&*first, &there).await
+    reads_as(&*first, &stored).await
 }
 
 pub(crate) async fn law_2_of_two_rivals_exactly_one_wins(subject: &dyn Subject) -> Outcome {

@@ -1,10 +1,15 @@
 //! The laws' tests, one file for each subject matter. What they share is here.
 
 pub(crate) mod bytes;
+pub(crate) mod crash;
 pub(crate) mod creation;
+pub(crate) mod damage;
 pub(crate) mod deletion;
+pub(crate) mod dropped;
 pub(crate) mod expectation;
+pub(crate) mod flush;
 pub(crate) mod listing;
+pub(crate) mod model;
 pub(crate) mod order;
 pub(crate) mod paging;
 pub(crate) mod seen;
@@ -39,6 +44,11 @@ pub(crate) async fn heads(storage: &dyn SessionStorage) -> Result<Vec<Head>, Fin
     let page = storage.list_all(&SessionFilter::all()).await?;
     check!(page.unreadable.is_empty(), "sessions cannot be read: {:?}", page.unreadable);
     Ok(page.heads)
+}
+
+/// The log as it is there: every sum right, every event allowed.
+pub(crate) async fn there(storage: &dyn SessionStorage, id: SessionId) -> Result<Log, Finding> {
+    Log::read(storage, id).await.map_err(|bad| Finding::violated(format!("what is there is no log: {bad:?}")))
 }
 
 /// Everything that can be read of a session is this log.
