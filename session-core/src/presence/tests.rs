@@ -90,12 +90,13 @@ async fn sweeping_does_not_disturb_those_who_come_to_life() {
     assert_eq!(root.path().join("owners").read_dir().unwrap().count(), 0);
 }
 
+type Move = fn(&LockDir, &str, &str) -> io::Result<bool>;
+
 #[test]
 fn a_name_that_is_taken_is_not_replaced() {
     let root = tempfile::tempdir().unwrap();
     let dir = LockDir::create(root.path()).unwrap();
     let there = |name: &str| std::fs::read_to_string(root.path().join(name)).ok();
-    type Move = fn(&LockDir, &str, &str) -> io::Result<bool>;
     for (n, by) in [LockDir::rename_new as Move, LockDir::link_new].into_iter().enumerate() {
         let (from, to) = (format!("from{n}"), format!("to{n}"));
         std::fs::write(root.path().join(&from), "new").unwrap();
