@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::fmt::Write as _;
 
 use session_core::{
     Envelope, EventKind, Lifecycle, Record, Rejected, Rule, SessionEvent, StateName, Sum, Timestamp, Who,
@@ -210,10 +211,10 @@ fn diagram(columns: &[(&str, Option<Lifecycle>)]) -> Result<String> {
     let mut text = "```mermaid\nstateDiagram-v2\n".to_owned();
     for ((from, to), labels) in &arrows {
         let labels = labels.join("<br>");
-        text += &format!("    {} --> {}: {labels}\n", name(*from), name(*to));
+        writeln!(text, "    {} --> {}: {labels}", name(*from), name(*to))?;
     }
     for state in StateName::ALL.iter().filter(|state| state.is_final()) {
-        text += &format!("    {} --> [*]\n", title(*state));
+        writeln!(text, "    {} --> [*]", title(*state))?;
     }
     Ok(text + "```\n")
 }
