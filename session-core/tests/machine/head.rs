@@ -109,7 +109,7 @@ fn the_largest_head_that_there_can_be_fits() {
 #[test]
 fn no_log_makes_a_head_that_does_not_fit() {
     let (first, mut largest) = (seed(), 0);
-    for n in 0..number("SESSION_HEADS").unwrap_or(2_000) {
+    for n in 0..number("SESSION_HEADS").unwrap_or(400) {
         let mut random = Random(first.wrapping_add(n));
         let (mut log, mut model) = (Log::new(), Model::NOTHING);
         for tried in 0..30 {
