@@ -27,6 +27,7 @@ pub(crate) fn run(mut args: Args) -> Outcome {
 fn steps(packages: &[Package]) -> Vec<Step> {
     let mut steps = vec![
         Step::cargo("format", &["fmt", "--all", "--check"]).needs(RUSTFMT),
+        Step::cargo("generated docs", &["xtask", "codegen", "--check"]),
         Step::cargo("tidy", &["xtask", "tidy"]),
         // `--locked`: what is built from a fresh clone is what was tested.
         Step::cargo(
