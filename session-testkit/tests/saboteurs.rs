@@ -10,7 +10,11 @@ fn law(name: &str) -> &'static Law {
 }
 
 fn judge(law: &Law, subject: &dyn Subject) -> Verdict {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_all()
+        .build()
+        .expect("a runtime can be made");
     runtime.block_on(law.judge(subject))
 }
 
@@ -19,9 +23,11 @@ fn each_saboteur_is_caught_by_the_laws_that_it_breaks() {
     let mut missed = Vec::new();
     for fault in Fault::ALL {
         for name in fault.caught_by() {
-            match judge(law(name), &Sabotaged::new(TwoLevelSubject::new(), *fault)) {
-                Verdict::Violated(what) => println!("{fault:?} is caught by {name}:\n{what}\n"),
-                other => missed.push(format!("{fault:?} by {name}: {other:?}")),
+            let verdict = judge(law(name), &Sabotaged::new(TwoLevelSubject::new(), *fault));
+            if let Verdict::Violated(what) = verdict {
+                println!("{fault:?} is caught by {name}:\n{what}\n");
+            } else {
+                missed.push(format!("{fault:?} by {name}: {verdict:?}"));
             }
         }
     }

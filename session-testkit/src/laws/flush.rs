@@ -1,5 +1,7 @@
 //! Law 6: a flush that failed is not believed, by anyone, whatever is said afterwards.
 
+use std::sync::Arc;
+
 use session_core::{Batch, Durability, Expected, StorageError};
 
 use super::{Handle, handles, reads_as, there};
@@ -96,7 +98,7 @@ pub(crate) async fn law_6_a_flush_that_failed_is_never_believed(subject: &dyn Su
                 let storage = if by_another { two } else { one };
                 let told = if answer.is_ok() { &at_stake } else { &log };
                 let mut known =
-                    until_acknowledged(subject, storage.clone(), told, next).await.map_err(context)?;
+                    until_acknowledged(subject, Arc::clone(storage), told, next).await.map_err(context)?;
                 check!(
                     known.revision() >= told.revision(),
                     "{} records are left of {} that were acknowledged, though the power stayed",
@@ -151,7 +153,7 @@ pub(crate) async fn law_6_a_creation_whose_flush_failed_can_be_made_again(subjec
         log.started();
         subject.fail_next_flush().await?;
         let first = log.whole().send(&**one, Durability::Flushed).await;
-        let mut storage = if by_another { two.clone() } else { one.clone() };
+        let mut storage = Arc::clone(if by_another { two } else { one });
         let mut known = None;
         if first.is_err() {
             for _ in 0..REFUSALS {
@@ -162,7 +164,7 @@ pub(crate) async fn law_6_a_creation_whose_flush_failed_can_be_made_again(subjec
                     }
                     Err(StorageError::Conflict { actual: Some(_), .. }) => {
                         let next = Next::FlushesAgain;
-                        known = Some(until_acknowledged(subject, storage.clone(), &log, next).await?);
+                        known = Some(until_acknowledged(subject, Arc::clone(&storage), &log, next).await?);
                         break;
                     }
                     Err(_) => storage = subject.open().await?,
