@@ -84,9 +84,8 @@ impl Store {
         if before.verdict != Verdict::Corrupt {
             return self.mend(id, before.verdict);
         }
-        let mut cached = None;
         let deadline = self.deadline();
-        let cut = self.under_lock(&mut cached, id, deadline, |handle| self.accept_loss(handle, dead));
+        let cut = self.under_lock(&mut None, id, deadline, |handle| self.accept_loss(handle, dead));
         match cut {
             Ok(Some(repaired)) => Ok(repaired),
             Ok(None) => Err(StorageError::NotFound { id }),
@@ -98,10 +97,9 @@ impl Store {
 
     /// Mends what costs nothing that was flushed.
     fn mend(&self, id: SessionId, before: Verdict) -> Result<Repaired, StorageError> {
-        let mut cached = None;
         let deadline = self.deadline();
         let tip = self
-            .under_lock(&mut cached, id, deadline, |handle| {
+            .under_lock(&mut None, id, deadline, |handle| {
                 self.take_stock(handle)?;
                 Ok(handle.known().place.tip)
             })?

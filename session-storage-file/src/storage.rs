@@ -224,7 +224,7 @@ impl SessionStorage for FileStorage {
     }
 
     async fn delete(&self, id: SessionId, tip: Tip) -> Result<(), StorageError> {
-        self.write(Key::Store, move |store, handle| store.delete(handle, id, tip)).await
+        self.write(Key::Store, move |store, _| store.delete(id, tip)).await
     }
 
     fn profile(&self) -> StorageProfile {
