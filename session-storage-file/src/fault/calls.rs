@@ -122,6 +122,11 @@ impl Disk for FaultDisk {
         world.fs.lookup(path)?;
         Ok(FileSystem::Local)
     }
+
+    fn boot(&self) -> io::Result<String> {
+        let (world, _) = self.begin(Call::Boot, |_| String::new())?;
+        Ok(format!("boot-{}", world.fs.boot))
+    }
 }
 
 fn make(world: &mut World, path: &Path, node: Node, what: &str) -> io::Result<Ino> {

@@ -1,7 +1,10 @@
 //! The file system itself: inodes apart from names, and beside what is live what would survive a power cut. Cheap to
 //! copy, so that the state after every call can be kept. Faults, processes and locks are not here.
 
-#![expect(clippy::indexing_slicing, reason = "an `Ino` is an index that this module handed out, and none is taken back")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "an `Ino` is an index that this module handed out, and none is taken back"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -88,6 +91,8 @@ pub(super) struct Fs {
     pub(super) half_synced: BTreeSet<u64>,
     /// Bytes in files, and a fixed price for each inode.
     pub(super) used: usize,
+    /// How often the machine was started.
+    pub(super) boot: u64,
 }
 
 /// What an inode takes from the capacity, in bytes.
@@ -104,6 +109,7 @@ impl Fs {
             next_rename: 0,
             half_synced: BTreeSet::new(),
             used: 0,
+            boot: 1,
         }
     }
 
@@ -256,11 +262,13 @@ impl Fs {
     pub(super) fn sync_file(&mut self, ino: Ino) -> io::Result<()> {
         let file = self.file_mut(ino)?;
         if file.pending.iter().any(|pending| pending.lost) {
-            let (lost, kept) = std::mem::take(&mut file.pending).into_iter().partition(|p| p.lost);
+            let (lost, kept): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut file.pending).into_iter().partition(|pending| pending.lost);
             file.pending = lost;
-            let kept: Vec<PendingChange> = kept;
             let durable = Arc::make_mut(&mut file.durable);
-            kept.iter().for_each(|pending| apply(durable, &pending.change));
+            for pending in kept {
+                apply(durable, &pending.change);
+            }
         } else {
             file.pending.clear();
             file.durable = Arc::clone(&file.live);
@@ -289,6 +297,15 @@ impl Fs {
     pub(super) fn let_go(&mut self, ino: Ino) {
         self.uses[ino].handles -= 1;
         self.release(ino);
+    }
+
+    /// Closes everything.
+    pub(super) fn forget_handles(&mut self) {
+        for ino in 0..self.uses.len() {
+            if std::mem::take(&mut self.uses[ino].handles) > 0 {
+                self.release(ino);
+            }
+        }
     }
 
     /// Frees an inode that nothing names and nothing holds.

@@ -4,7 +4,10 @@
 //! them. So choosing subsets covers every order; changes of the same bytes or the same name stay in their order, as
 //! they do in a page cache and in a journal.
 
-#![expect(clippy::indexing_slicing, reason = "an `Ino` is an index that `fs` handed out, and none is taken back")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "an `Ino` is an index that `fs` handed out, and none is taken back"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -90,13 +93,19 @@ impl Moment {
         files.max().unwrap_or(0)
     }
 
-    /// A disk as the cut leaves it. All that is on it is durable; nobody has anything open or locked.
+    /// The disk after the death of all processes, with the machine still running: nothing is lost, nothing that was
+    /// unsynced is safe, and nobody has anything open or locked.
+    #[must_use]
+    pub fn kill(&self) -> FaultDisk {
+        let mut fs = Fs::clone(&self.fs);
+        fs.forget_handles();
+        FaultDisk::of(fs)
+    }
+
+    /// A disk as the cut leaves it, in the next boot. All that is on it is durable; nobody has anything open or locked.
     #[must_use]
     pub fn cut(&self, keep: Keep) -> FaultDisk {
-        let mut rng = Rng::new(match keep {
-            Keep::Random(seed) => seed,
-            _ => 0,
-        });
+        let mut rng = Rng::new(if let Keep::Random(seed) = keep { seed } else { 0 });
         FaultDisk::of(Cut::new(&self.fs, keep, &mut rng).run())
     }
 }
@@ -123,6 +132,7 @@ impl<'a> Cut<'a> {
             free_numbers: BTreeSet::new(),
             half_synced: BTreeSet::new(),
             used: 0,
+            boot: self.before.boot + 1,
             ..*self.before
         };
         self.one_place_for_each_folder(&mut fs);
@@ -189,34 +199,40 @@ impl<'a> Cut<'a> {
         let last = file.pending.iter().rposition(|p| matches!(p.change, FileChange::Write { .. }));
         let piece = if matches!(self.keep, Keep::Random(_)) { self.piece() } else { 0 };
         for (index, PendingChange { change, .. }) in file.pending.iter().enumerate() {
-            match (self.keep, change) {
-                (Keep::Synced | Keep::Names, _) => {}
-                (Keep::All | Keep::Contents, change) => apply(&mut content, change),
-                (Keep::Torn(at), FileChange::Write { offset, bytes }) if Some(index) == last => {
-                    write(&mut content, *offset, &bytes[..at % (bytes.len() + 1)]);
+            let FileChange::Write { offset, bytes } = change else {
+                if self.keeps_length() {
+                    apply(&mut content, change);
                 }
-                (Keep::ZeroFilled(at), FileChange::Write { offset, bytes }) if Some(index) == last => {
-                    extend(&mut content, offset + bytes.len());
-                    write(&mut content, *offset, &bytes[..at % (bytes.len() + 1)]);
+                continue;
+            };
+            let (offset, end) = (*offset, *offset + bytes.len());
+            match self.keep {
+                Keep::Synced | Keep::Names => {}
+                Keep::Lengths => extend(&mut content, end),
+                Keep::Bytes => within(&mut content, offset, bytes),
+                Keep::Torn(at) if Some(index) == last => {
+                    write(&mut content, offset, &bytes[..at % (bytes.len() + 1)]);
                 }
-                (Keep::Torn(_) | Keep::ZeroFilled(_), change) => apply(&mut content, change),
-                (Keep::Lengths, FileChange::Write { offset, bytes }) => {
-                    extend(&mut content, offset + bytes.len());
+                Keep::ZeroFilled(at) if Some(index) == last => {
+                    extend(&mut content, end);
+                    write(&mut content, offset, &bytes[..at % (bytes.len() + 1)]);
                 }
-                (Keep::Lengths, FileChange::SetLen(len)) => content.resize(*len, 0),
-                (Keep::Bytes, FileChange::Write { offset, bytes }) => within(&mut content, *offset, bytes),
-                (Keep::Bytes, FileChange::SetLen(_)) => {}
-                (Keep::Random(_), FileChange::SetLen(len)) => {
-                    if self.rng.coin() {
-                        content.resize(*len, 0);
-                    }
+                Keep::All | Keep::Contents | Keep::Torn(_) | Keep::ZeroFilled(_) => {
+                    apply(&mut content, change);
                 }
-                (Keep::Random(_), FileChange::Write { offset, bytes }) => {
-                    self.random_write(&mut content, *offset, bytes, piece);
-                }
+                Keep::Random(_) => self.random_write(&mut content, offset, bytes, piece),
             }
         }
         content
+    }
+
+    /// Whether a file that was cut or extended stays so.
+    fn keeps_length(&mut self) -> bool {
+        match self.keep {
+            Keep::Synced | Keep::Names | Keep::Bytes => false,
+            Keep::All | Keep::Contents | Keep::Lengths | Keep::Torn(_) | Keep::ZeroFilled(_) => true,
+            Keep::Random(_) => self.rng.coin(),
+        }
     }
 
     /// The size of the pieces in which a file's writes reach the disk.

@@ -19,6 +19,7 @@ pub enum Call {
     SyncDir,
     Kind,
     FileSystem,
+    Boot,
     Identity,
     Len,
     ReadAt,

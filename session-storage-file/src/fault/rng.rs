@@ -1,6 +1,6 @@
 //! Numbers that look random and are the same for the same seed, on every machine and in every version.
 
-/// A SplitMix64 generator (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
+/// A `SplitMix64` generator (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
 #[derive(Debug, Clone)]
 pub struct Rng(u64);
 
