@@ -100,6 +100,14 @@ pub enum SessionError {
         #[source]
         source: FailureError,
     },
+    /// The session has not ended: it waits for somebody.
+    #[error("session {id} has not ended, it is {state}")]
+    Unfinished {
+        /// The session.
+        id: SessionId,
+        /// Its state.
+        state: crate::machine::StateName,
+    },
     /// The manager was shut down.
     #[error("the manager was shut down")]
     ShutDown,
@@ -124,7 +132,7 @@ impl SessionError {
                 Rejected::Sequence { .. } | Rejected::Flushed { .. } => ErrorCode::InvalidLog,
             },
             Self::Fenced { .. } => ErrorCode::Fenced,
-            Self::Owned { .. } | Self::Contended { .. } => ErrorCode::Conflict,
+            Self::Owned { .. } | Self::Contended { .. } | Self::Unfinished { .. } => ErrorCode::Conflict,
             Self::Ambiguous { .. } => ErrorCode::Ambiguous,
             Self::InvalidArgument { .. } | Self::Payload { .. } => ErrorCode::InvalidArgument,
             Self::Spawn { .. } => ErrorCode::SpawnFailed,

@@ -1,5 +1,7 @@
 //! Durable sessions for long-running work.
 
+mod callback;
+mod cancellation;
 mod code;
 mod config;
 mod error;
@@ -10,12 +12,15 @@ pub mod limits;
 mod machine;
 mod owner;
 mod presence;
+mod progress;
 mod reason;
 mod record;
 mod storage;
 pub mod text;
 mod time;
 
+pub use callback::CallbackGuard;
+pub use cancellation::{CancellationSource, CancellationToken, CancelledError};
 pub use code::ErrorCode;
 pub use config::{ExecutionMode, SessionConfig, SessionOptions, check_name};
 pub use error::{FailureError, Result, SessionError};
@@ -29,10 +34,11 @@ pub use owner::{Evidence, Owner};
 pub use presence::{
     FileSystem, Liveness, Presence, PresenceGuard, ProcessPresence, file_system, this_process,
 };
+pub use progress::{ProgressTracker, SessionProgress, format_progress};
 pub use reason::{Failure, FailureCause, PauseReason, SessionSummary};
 pub use record::{Broken, Chain, DecodeError, Draft, Envelope, Record, StoredRecord, Sum, Tip, follows};
 pub use storage::{
     Batch, ChangeFeed, Durability, Expected, HeadPage, MemoryStorage, RecordPage, SessionFilter,
     SessionStorage, SessionStorageExt, Sharing, StorageError, StorageProfile,
 };
-pub use time::{Clock, SystemClock, Timestamp};
+pub use time::{Clock, InvalidTimestamp, SystemClock, Timestamp};

@@ -7,10 +7,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 
+pub use self::drive::WorkError;
+pub use self::ext::SessionManagerExt;
+pub use self::options::ManagerOptions;
+pub use self::persistent::{InMemorySessionManager, PersistentSessionManager};
 pub use self::recovery::{
     CrashedSession, RecoveryOptions, RecoveryOutcome, RecoveryPolicy, RecoveryReport, WorkHandler,
 };
-pub use self::session::Session;
+pub use self::report::SessionReport;
+pub use self::session::{Answers, Session};
 
 use crate::config::SessionConfig;
 use crate::error::Result;
@@ -25,8 +30,17 @@ use crate::reason::{Failure, SessionSummary};
 use crate::record::{StoredRecord, Tip};
 use crate::storage::{SessionFilter, StorageError};
 
+mod drive;
+mod engine;
+mod ext;
+mod live;
+mod options;
+mod persistent;
 mod recovery;
+mod report;
+mod restore;
 mod session;
+mod takeover;
 
 /// A session as it is stored: what is needed to show it whole, or to take its work up again.
 #[derive(Debug, Clone, PartialEq)]
