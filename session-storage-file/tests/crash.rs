@@ -5,10 +5,10 @@
 //! of its play; with that seed and one image, the same play comes first.
 
 mod common {
-    pub mod ledger;
-    pub mod logs;
-    pub mod play;
-    pub mod store;
+    pub(crate) mod ledger;
+    pub(crate) mod logs;
+    pub(crate) mod play;
+    pub(crate) mod store;
 }
 
 use std::sync::atomic::{AtomicU64, Ordering};

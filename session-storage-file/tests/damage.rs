@@ -2,9 +2,9 @@
 //! another one's. `SESSION_DAMAGE_SEED` says where to begin.
 
 mod common {
-    pub mod ledger;
-    pub mod logs;
-    pub mod store;
+    pub(crate) mod ledger;
+    pub(crate) mod logs;
+    pub(crate) mod store;
 }
 
 use std::collections::{BTreeMap, BTreeSet};

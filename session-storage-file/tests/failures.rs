@@ -2,9 +2,9 @@
 //! open, and a file whose flush failed is never trusted again. And a disk that is full.
 
 mod common {
-    pub mod ledger;
-    pub mod logs;
-    pub mod store;
+    pub(crate) mod ledger;
+    pub(crate) mod logs;
+    pub(crate) mod store;
 }
 
 use std::path::PathBuf;

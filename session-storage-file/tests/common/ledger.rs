@@ -11,13 +11,13 @@ use super::logs::{fold, wait};
 
 /// Stories by session. A moment is an index into [`FaultDisk::moments`](session_storage_file::fault::FaultDisk::moments).
 #[derive(Debug, Clone, Default)]
-pub struct Ledger {
-    pub stories: BTreeMap<SessionId, Story>,
+pub(crate) struct Ledger {
+    pub(crate) stories: BTreeMap<SessionId, Story>,
 }
 
 /// What was asked and acknowledged for one session.
 #[derive(Debug, Clone, Default)]
-pub struct Story {
+pub(crate) struct Story {
     /// Every record that was ever submitted, and from which moment on it can be there.
     submitted: HashMap<Tip, (usize, Arc<str>)>,
     /// Acknowledged as flushed: since when, up to where.
@@ -25,23 +25,23 @@ pub struct Story {
     /// Acknowledged in any way, last.
     acknowledged: Option<Tip>,
     /// Since when it may be gone.
-    pub deleting: Option<usize>,
+    pub(crate) deleting: Option<usize>,
     /// Since when it must be gone.
-    pub deleted: Option<usize>,
+    pub(crate) deleted: Option<usize>,
 }
 
 /// What stands in a storage.
-pub type Found = BTreeMap<SessionId, (Head, Vec<StoredRecord>)>;
+pub(crate) type Found = BTreeMap<SessionId, (Head, Vec<StoredRecord>)>;
 
 impl Ledger {
-    pub fn submit(&mut self, id: SessionId, now: usize, batch: &Batch) {
+    pub(crate) fn submit(&mut self, id: SessionId, now: usize, batch: &Batch) {
         let story = self.stories.entry(id).or_default();
         for record in batch.records() {
             story.submitted.entry(record.tip()).or_insert_with(|| (now, record.line().into()));
         }
     }
 
-    pub fn acknowledge(&mut self, id: SessionId, now: usize, tip: Tip, flushed: bool) {
+    pub(crate) fn acknowledge(&mut self, id: SessionId, now: usize, tip: Tip, flushed: bool) {
         let story = self.stories.entry(id).or_default();
         story.acknowledged = Some(tip);
         if flushed {
@@ -51,7 +51,7 @@ impl Ledger {
 
     /// The ledger of a machine that was cut off at a moment and started anew: acknowledged is what was flushed.
     #[must_use]
-    pub fn after_cut(&self, moment: usize, found: &Found) -> Self {
+    pub(crate) fn after_cut(&self, moment: usize, found: &Found) -> Self {
         let mut ledger = Self::default();
         for (id, story) in &self.stories {
             let submitted: HashMap<_, _> = story
@@ -83,7 +83,7 @@ impl Ledger {
 
     /// Reads all that a storage holds, and holds it against what it must hold at a moment. `living` demands what was
     /// acknowledged as buffered, too: no power was lost.
-    pub fn check(&self, storage: &dyn SessionStorage, moment: usize, living: bool) -> Result<Found, String> {
+    pub(crate) fn check(&self, storage: &dyn SessionStorage, moment: usize, living: bool) -> Result<Found, String> {
         let mut found = Found::new();
         for (id, story) in &self.stories {
             let gone = story.deleted.is_some_and(|since| since <= moment);
@@ -150,13 +150,13 @@ impl Story {
     }
 
     /// The highest revision that its writers know to be flushed.
-    pub fn known_flushed(&self) -> u64 {
+    pub(crate) fn known_flushed(&self) -> u64 {
         self.required(usize::MAX).map_or(0, |tip| tip.revision)
     }
 }
 
 /// An error with its causes.
-pub fn chain_of(error: &StorageError) -> String {
+pub(crate) fn chain_of(error: &StorageError) -> String {
     let mut text = format!("{} ({error:?})", error);
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

@@ -9,7 +9,7 @@ use session_core::{
 };
 
 /// Drives a future to its end on this thread.
-pub fn wait<F: Future>(future: F) -> F::Output {
+pub(crate) fn wait<F: Future>(future: F) -> F::Output {
     thread_local! {
         static RUNTIME: tokio::runtime::Runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
@@ -18,12 +18,12 @@ pub fn wait<F: Future>(future: F) -> F::Output {
 }
 
 /// A session's id, the same for the same number. Ids of higher numbers do not sort behind lower ones.
-pub fn id(number: u64) -> SessionId {
+pub(crate) fn id(number: u64) -> SessionId {
     SessionId::from_key(&format!("test-{number}"))
 }
 
 /// An owner, the same for the same number.
-pub fn owner(number: u64) -> Owner {
+pub(crate) fn owner(number: u64) -> Owner {
     let instance = id(1_000_000 + number);
     serde_json::from_value(json!({
         "instance": instance, "host": "host", "machine": "machine", "boot": "boot",
@@ -33,7 +33,7 @@ pub fn owner(number: u64) -> Owner {
 }
 
 /// Seals events behind a log and folds them into its head.
-pub fn seal(id: SessionId, before: Option<&Head>, flushed: u64, events: Vec<SessionEvent>) -> Batch {
+pub(crate) fn seal(id: SessionId, before: Option<&Head>, flushed: u64, events: Vec<SessionEvent>) -> Batch {
     let mut chain = before.map_or(Chain::start(id), |head| Chain::at(id, head.tip));
     let mut head = before.cloned();
     let mut records = Vec::new();
@@ -50,7 +50,7 @@ pub fn seal(id: SessionId, before: Option<&Head>, flushed: u64, events: Vec<Sess
 }
 
 /// The head of a log, whose chain is checked on the way. `None` where there are no records.
-pub fn fold(id: SessionId, records: &[StoredRecord]) -> Result<Option<Head>, String> {
+pub(crate) fn fold(id: SessionId, records: &[StoredRecord]) -> Result<Option<Head>, String> {
     let (mut chain, mut head) = (Chain::start(id), None);
     for record in records {
         let place = record.revision();
@@ -61,11 +61,11 @@ pub fn fold(id: SessionId, records: &[StoredRecord]) -> Result<Option<Head>, Str
     Ok(head)
 }
 
-pub fn tip_of(records: &[StoredRecord]) -> Option<Tip> {
+pub(crate) fn tip_of(records: &[StoredRecord]) -> Option<Tip> {
     records.last().map(StoredRecord::tip)
 }
 
-pub fn created(name: &str) -> SessionEvent {
+pub(crate) fn created(name: &str) -> SessionEvent {
     SessionEvent::Created {
         format: session_core::FORMAT,
         config: Box::new(SessionConfig::new("test").name(name)),
@@ -74,48 +74,48 @@ pub fn created(name: &str) -> SessionEvent {
     }
 }
 
-pub fn started(by: u64) -> SessionEvent {
+pub(crate) fn started(by: u64) -> SessionEvent {
     SessionEvent::Started { owner: owner(by) }
 }
 
-pub fn resumed(by: u64) -> SessionEvent {
+pub(crate) fn resumed(by: u64) -> SessionEvent {
     SessionEvent::Resumed { owner: owner(by) }
 }
 
-pub fn interrupted() -> SessionEvent {
+pub(crate) fn interrupted() -> SessionEvent {
     SessionEvent::Interrupted { evidence: Evidence::LockReleased }
 }
 
 /// A note of about this many bytes.
-pub fn note(bytes: usize) -> SessionEvent {
+pub(crate) fn note(bytes: usize) -> SessionEvent {
     SessionEvent::Noted { kind: "test.note".to_owned(), data: json!("x".repeat(bytes)) }
 }
 
-pub fn progress(steps: u64) -> SessionEvent {
+pub(crate) fn progress(steps: u64) -> SessionEvent {
     SessionEvent::ProgressReported { report: ProgressReport::new().completed_steps(steps) }
 }
 
-pub fn checkpoint(cursor: u64) -> SessionEvent {
+pub(crate) fn checkpoint(cursor: u64) -> SessionEvent {
     SessionEvent::CheckpointSaved { state: json!({ "cursor": cursor }), resumable: true }
 }
 
-pub fn paused() -> SessionEvent {
+pub(crate) fn paused() -> SessionEvent {
     SessionEvent::Paused { reason: PauseReason::Requested("lunch".to_owned()) }
 }
 
-pub fn cancel_requested() -> SessionEvent {
+pub(crate) fn cancel_requested() -> SessionEvent {
     let CancelRequest { reason, by, force, .. } = CancelRequest::new("no longer needed", "somebody");
     SessionEvent::CancelRequested { reason, by, force }
 }
 
-pub fn cancelled() -> SessionEvent {
+pub(crate) fn cancelled() -> SessionEvent {
     SessionEvent::Cancelled { reason: "no longer needed".to_owned() }
 }
 
-pub fn failed() -> SessionEvent {
+pub(crate) fn failed() -> SessionEvent {
     SessionEvent::Failed { error: Failure::new(FailureCause::Work, "it broke") }
 }
 
-pub fn completed(head: &Head) -> SessionEvent {
+pub(crate) fn completed(head: &Head) -> SessionEvent {
     SessionEvent::Completed { summary: head.summary(head.updated_at) }
 }

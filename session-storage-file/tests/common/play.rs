@@ -31,15 +31,15 @@ impl Process {
 
 /// The processes, what they did, and what comes next.
 #[derive(Debug)]
-pub struct Play {
+pub(crate) struct Play {
     disk: FaultDisk,
-    pub ledger: Ledger,
+    pub(crate) ledger: Ledger,
     processes: Vec<Process>,
     rng: Rng,
     next_id: u64,
     next_owner: u64,
     /// What was done, for a person who reads a failure.
-    pub deeds: Vec<String>,
+    pub(crate) deeds: Vec<String>,
 }
 
 /// What one process does to one session.
@@ -51,7 +51,7 @@ enum Deed {
 
 impl Play {
     /// Two processes on a disk that is recorded from here on. Sessions get ids from `first_id` on.
-    pub fn new(disk: FaultDisk, ledger: Ledger, seed: u64, first_id: u64) -> Result<Self, String> {
+    pub(crate) fn new(disk: FaultDisk, ledger: Ledger, seed: u64, first_id: u64) -> Result<Self, String> {
         disk.record();
         let mut play = Self {
             disk,
@@ -75,7 +75,7 @@ impl Play {
     }
 
     /// One deed by one process, which is killed on the way once in six times.
-    pub fn step(&mut self) -> Result<(), String> {
+    pub(crate) fn step(&mut self) -> Result<(), String> {
         let (id, deed) = self.choose()?;
         let doomed = self.rng.one_in(6);
         let actor = &self.processes[0];
@@ -119,7 +119,7 @@ impl Play {
     }
 
     /// All processes at once see all that was acknowledged.
-    pub fn check_living(&mut self) -> Result<(), String> {
+    pub(crate) fn check_living(&mut self) -> Result<(), String> {
         for process in &self.processes {
             let found = self.ledger.check(&*process.storage, self.disk.moment(), true)?;
             // A deletion that was cut off did not happen, if it did not.

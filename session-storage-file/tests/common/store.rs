@@ -8,14 +8,14 @@ use session_storage_file::fault::FaultDisk;
 use session_storage_file::{FileStorage, FileStorageOptions};
 
 /// Where the store is.
-pub const ROOT: &str = "/store";
+pub(crate) const ROOT: &str = "/store";
 
-pub fn open(disk: &FaultDisk) -> Result<FileStorage, StorageError> {
+pub(crate) fn open(disk: &FaultDisk) -> Result<FileStorage, StorageError> {
     FileStorage::with_disk(Arc::new(disk.clone()), FileStorageOptions::new(ROOT))
 }
 
 /// Waits until a storage that was dropped has closed its files: its threads end after it.
-pub fn closed(disk: &FaultDisk) -> Result<(), String> {
+pub(crate) fn closed(disk: &FaultDisk) -> Result<(), String> {
     let deadline = Instant::now() + Duration::from_secs(10);
     while disk.open_files() > 0 {
         if Instant::now() > deadline {
