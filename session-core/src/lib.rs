@@ -10,6 +10,8 @@ mod head;
 mod id;
 pub mod limits;
 mod machine;
+mod manager;
+mod observer;
 mod owner;
 mod presence;
 mod progress;
@@ -30,6 +32,13 @@ pub use id::{InstanceId, InvalidId, SessionId};
 pub use machine::{
     CancelRequest, Lifecycle, PauseRequest, Rejected, Requests, Rule, SessionState, StateName, Who, rule,
 };
+pub use manager::{
+    Answers, CrashedSession, Dispatcher, EventSink, InMemorySessionManager, ManagerOptions,
+    ObservableSessionManager, ObserverHealth, PersistedSession, PersistentSessionManager, RecoveryOptions,
+    RecoveryOutcome, RecoveryPolicy, RecoveryReport, Session, SessionList, SessionManager, SessionManagerExt,
+    SessionReport, WorkError, WorkHandler,
+};
+pub use observer::{EventContext, SessionObserver};
 pub use owner::{Evidence, Owner};
 pub use presence::{
     FileSystem, Liveness, Presence, PresenceGuard, ProcessPresence, file_system, this_process,

@@ -43,7 +43,11 @@ async fn a_crash_before_start_is_noticed() {
     assert!(other.find_crashed_sessions().await.unwrap().is_empty(), "its creator lives");
     drop(creator);
     let crashed = other.find_crashed_sessions().await.unwrap();
-    assert_eq!(crashed.iter().map(|crashed| crashed.head.id).collect::<Vec<_>>(), [id], "a queued one waits for others");
+    assert_eq!(
+        crashed.iter().map(|crashed| crashed.head.id).collect::<Vec<_>>(),
+        [id],
+        "a queued one waits for others"
+    );
     other.recover(RecoveryOptions::new(RecoveryPolicy::Fail)).await.unwrap();
     assert_eq!(other.get_state(id).await.unwrap().name(), StateName::Failed);
     assert_eq!(other.get_state(queued).await.unwrap().name(), StateName::Created);
@@ -59,7 +63,10 @@ async fn complete_after_cancel_overwrites_nothing() {
     let session = manager.start_session(id).await.unwrap();
     manager.cancel_session(id, CancelRequest::new("stop", "")).await.unwrap();
     let log = world.log(id).await;
-    assert_eq!(manager.complete_session(id, SessionSummary::new()).await.unwrap_err().code(), ErrorCode::IllegalTransition);
+    assert_eq!(
+        manager.complete_session(id, SessionSummary::new()).await.unwrap_err().code(),
+        ErrorCode::IllegalTransition
+    );
     session.complete(SessionSummary::new()).await.unwrap_err();
     assert_eq!(world.log(id).await, log);
 }

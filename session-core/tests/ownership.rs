@@ -292,7 +292,9 @@ async fn twenty_creators_race_for_four_places_and_never_more_than_four_win() {
     let mut races = Vec::new();
     for _ in 0..20 {
         let manager = world.process_with(ManagerOptions::new().max_sessions(limit)).await;
-        races.push(tokio::spawn(async move { manager.create_session(config()).await.map(|id| (manager, id)) }));
+        races.push(tokio::spawn(
+            async move { manager.create_session(config()).await.map(|id| (manager, id)) },
+        ));
     }
     let mut won = Vec::new();
     for race in races {

@@ -131,7 +131,10 @@ async fn a_cancel_from_another_process_reaches_the_token() {
     let cancels = async {
         until(&world, id, |head| matches!(head.state(), SessionState::Running { .. })).await;
         let state = stranger.cancel_session(id, CancelRequest::new("enough", "a stranger")).await.unwrap();
-        assert!(matches!(state, SessionState::Running { .. }), "the owner answers, not the stranger: {state:?}");
+        assert!(
+            matches!(state, SessionState::Running { .. }),
+            "the owner answers, not the stranger: {state:?}"
+        );
     };
     let work = manager.run_or_resume("cancel", config(), async |session| {
         session.cancellation().cancelled().await;
@@ -183,7 +186,11 @@ async fn a_pause_is_answered_at_the_next_call_and_the_work_goes_on_when_asked() 
         let head = until(&world, id, |head| matches!(head.state(), SessionState::Paused { .. })).await;
         assert!(head.lifecycle.owner.is_some(), "a pause does not give the session away");
         assert_eq!(head.checkpoint, Some(3), "a call of a paused work waits");
-        assert_eq!(stranger.resume_session(id).await.unwrap_err().code(), ErrorCode::Conflict, "its owner lives");
+        assert_eq!(
+            stranger.resume_session(id).await.unwrap_err().code(),
+            ErrorCode::Conflict,
+            "its owner lives"
+        );
         stranger.request_resume(id).await.unwrap();
     };
     let work = manager.run_or_resume("pause", config(), async |session| {
@@ -196,7 +203,8 @@ async fn a_pause_is_answered_at_the_next_call_and_the_work_goes_on_when_asked() 
     let report = report.unwrap();
     assert_eq!(report.result::<u32>().unwrap(), 1, "the attempt is kept through a pause");
     let kinds = world.kinds(id).await;
-    let expected = ["created", "started", "checkpoint_saved", "pause_requested", "paused", "resume_requested"];
+    let expected =
+        ["created", "started", "checkpoint_saved", "pause_requested", "paused", "resume_requested"];
     assert_eq!(kinds[..6], expected);
     assert_eq!(kinds[6..], ["resumed", "checkpoint_saved", "completed"]);
 }
@@ -313,7 +321,10 @@ async fn two_processes_with_the_same_key_run_the_work_once() {
             Ok(())
         };
         let (first, second) = (world.process().await, world.process().await);
-        let both = tokio::join!(first.run_or_resume("race", config(), one), second.run_or_resume("race", config(), one));
+        let both = tokio::join!(
+            first.run_or_resume("race", config(), one),
+            second.run_or_resume("race", config(), one)
+        );
         assert_eq!(calls.load(std::sync::atomic::Ordering::SeqCst), 1);
         let won = [&both.0, &both.1].into_iter().filter(|result| result.is_ok()).count();
         assert_eq!(won, 1, "{both:?}");

@@ -134,7 +134,8 @@ where
     Fut: Future<Output = Result<T, WorkError>>,
 {
     let panicked = |panic: Box<dyn std::any::Any + Send>| {
-        let text = panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref().cloned());
+        let text =
+            panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref().cloned());
         Ended::Panicked(text.unwrap_or_else(|| "panicked with a value that is no text".to_owned()))
     };
     // Nothing of the work is looked at again once it has panicked.
@@ -143,11 +144,9 @@ where
         Err(panic) => return panicked(panic),
     };
     let mut future = pin!(future);
-    std::future::poll_fn(|cx| {
-        match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-            Ok(poll) => poll.map(Ended::Returned),
-            Err(panic) => std::task::Poll::Ready(panicked(panic)),
-        }
+    std::future::poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(Ended::Returned),
+        Err(panic) => std::task::Poll::Ready(panicked(panic)),
     })
     .await
 }

@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
+use super::SessionManager;
 use super::drive::{WorkError, drive};
 use super::report::SessionReport;
 use super::session::Session;
-use super::SessionManager;
 use crate::config::SessionConfig;
 use crate::error::{Result, SessionError};
 use crate::head::Head;
@@ -25,7 +25,11 @@ pub trait SessionManagerExt: SessionManager {
     ///
     /// # Errors
     /// What the manager and the storage suffer, and `FENCED`. A work that fails is a report, not an error.
-    fn run<F, Fut, T>(&self, config: SessionConfig, work: F) -> impl Future<Output = Result<SessionReport>> + Send
+    fn run<F, Fut, T>(
+        &self,
+        config: SessionConfig,
+        work: F,
+    ) -> impl Future<Output = Result<SessionReport>> + Send
     where
         F: FnOnce(Session) -> Fut + Send,
         Fut: Future<Output = Result<T, WorkError>> + Send,
@@ -72,7 +76,11 @@ enum Found {
     Stands(SessionId),
 }
 
-async fn find_or_take<M: SessionManager + ?Sized>(manager: &M, key: &str, config: SessionConfig) -> Result<Found> {
+async fn find_or_take<M: SessionManager + ?Sized>(
+    manager: &M,
+    key: &str,
+    config: SessionConfig,
+) -> Result<Found> {
     let mut config = config;
     loop {
         let id = SessionId::from_key_try(key, config.retries + 1);
@@ -96,13 +104,16 @@ async fn find_or_take<M: SessionManager + ?Sized>(manager: &M, key: &str, config
                 continue;
             }
             SessionState::Paused { reason: PauseReason::AwaitingInput(_) }
-                if head.lifecycle.requests.answer.is_none() && manager.liveness(id).await? != Some(Liveness::Alive) =>
+                if head.lifecycle.requests.answer.is_none()
+                    && manager.liveness(id).await? != Some(Liveness::Alive) =>
             {
                 return Ok(Found::Stands(id));
             }
             // Nobody owns it yet: of two that start it, the log lets one.
             SessionState::Created => manager.start_session(id).await,
-            SessionState::Running { .. } | SessionState::Paused { .. } if is_running(manager, &head).await? => {
+            SessionState::Running { .. } | SessionState::Paused { .. }
+                if is_running(manager, &head).await? =>
+            {
                 return Err(super::takeover::owned(&head, true));
             }
             SessionState::Running { .. } | SessionState::Paused { .. } => manager.resume_session(id).await,
@@ -122,5 +133,8 @@ async fn is_running<M: SessionManager + ?Sized>(manager: &M, head: &Head) -> Res
 }
 
 const fn is_overtaken(error: &SessionError) -> bool {
-    matches!(error, SessionError::Rejected { .. } | SessionError::Fenced { .. } | SessionError::Contended { .. })
+    matches!(
+        error,
+        SessionError::Rejected { .. } | SessionError::Fenced { .. } | SessionError::Contended { .. }
+    )
 }

@@ -141,15 +141,18 @@ impl Engine {
     }
 
     /// How it is known that whoever keeps a session is dead. Each owner is looked at once.
-    async fn evidence(&self, head: &Head, known: &mut HashMap<InstanceId, Liveness>) -> Result<Option<Evidence>> {
+    async fn evidence(
+        &self,
+        head: &Head,
+        known: &mut HashMap<InstanceId, Liveness>,
+    ) -> Result<Option<Evidence>> {
         let Some(keeper) = head.keeper() else { return Ok(None) };
-        let liveness = match known.get(&keeper.instance) {
-            Some(liveness) => liveness.clone(),
-            None => {
-                let liveness = self.liveness(keeper).await?;
-                known.insert(keeper.instance, liveness.clone());
-                liveness
-            }
+        let liveness = if let Some(liveness) = known.get(&keeper.instance) {
+            liveness.clone()
+        } else {
+            let liveness = self.liveness(keeper).await?;
+            known.insert(keeper.instance, liveness.clone());
+            liveness
         };
         Ok(match liveness {
             Liveness::Dead { evidence } => Some(evidence),
@@ -182,7 +185,11 @@ impl Engine {
         Ok(report)
     }
 
-    async fn recover_one(self: &Arc<Self>, head: &Head, options: &RecoveryOptions) -> Result<Option<RecoveryOutcome>> {
+    async fn recover_one(
+        self: &Arc<Self>,
+        head: &Head,
+        options: &RecoveryOptions,
+    ) -> Result<Option<RecoveryOutcome>> {
         let id = head.id;
         let give_up = tokio::time::Instant::now() + self.options.patience;
         let mut current = head.clone();
@@ -207,7 +214,8 @@ impl Engine {
                     let _turn = cell.state.lock().await;
                     let mut writer = self.load(id).await?;
                     if writer.head.tip == current.tip
-                        && let Appended::Done(_) = self.append(&mut writer, events, Durability::Flushed).await?
+                        && let Appended::Done(_) =
+                            self.append(&mut writer, events, Durability::Flushed).await?
                     {
                         return Ok(Some(outcome));
                     }
@@ -234,7 +242,8 @@ impl Engine {
 
     fn work(self: &Arc<Self>, session: Session) {
         let head = session.head();
-        let Some(handler) = self.options.handlers.iter().find(|handler| handler.handles(&head)).cloned() else {
+        let Some(handler) = self.options.handlers.iter().find(|handler| handler.handles(&head)).cloned()
+        else {
             return;
         };
         let work = async move |session| handler.run(session).await;
@@ -248,14 +257,22 @@ impl Engine {
 }
 
 /// The whole of the policy, apart from the world.
-fn plan(head: &Head, evidence: Option<Evidence>, policy: RecoveryPolicy, max_attempts: u32, resumable: bool) -> Plan {
+fn plan(
+    head: &Head,
+    evidence: Option<Evidence>,
+    policy: RecoveryPolicy,
+    max_attempts: u32,
+    resumable: bool,
+) -> Plan {
     let owned = head.lifecycle.owner.is_some();
     let (orphan, parked) = match head.state() {
         SessionState::Created | SessionState::Running { .. } => (evidence.is_some(), false),
         SessionState::Paused { reason } => {
             (owned && evidence.is_some(), !owned && matches!(reason, PauseReason::Interrupted(_)))
         }
-        SessionState::Completed { .. } | SessionState::Failed { .. } | SessionState::Cancelled { .. } => (false, false),
+        SessionState::Completed { .. } | SessionState::Failed { .. } | SessionState::Cancelled { .. } => {
+            (false, false)
+        }
     };
     if !orphan && !parked {
         return Plan::Nothing;
@@ -263,8 +280,11 @@ fn plan(head: &Head, evidence: Option<Evidence>, policy: RecoveryPolicy, max_att
     let died = evidence.as_ref().is_some_and(Evidence::is_death) && owned;
     let deaths = head.deaths.saturating_add(u32::from(died));
     let why = evidence.as_ref().map_or_else(|| "interrupted".to_owned(), ToString::to_string);
-    let interrupted: Vec<SessionEvent> =
-        if owned { evidence.map(|evidence| SessionEvent::Interrupted { evidence }).into_iter().collect() } else { Vec::new() };
+    let interrupted: Vec<SessionEvent> = if owned {
+        evidence.map(|evidence| SessionEvent::Interrupted { evidence }).into_iter().collect()
+    } else {
+        Vec::new()
+    };
     let and = |event: SessionEvent| interrupted.iter().cloned().chain([event]).collect();
     let crash = |message: String| SessionEvent::Failed { error: Failure::new(FailureCause::Crash, message) };
     if let Some(request) = &head.lifecycle.requests.cancel {
@@ -280,9 +300,7 @@ fn plan(head: &Head, evidence: Option<Evidence>, policy: RecoveryPolicy, max_att
     let created = matches!(head.state(), SessionState::Created);
     match policy {
         RecoveryPolicy::Fail => Plan::Append(and(crash(why)), RecoveryOutcome::Failed),
-        RecoveryPolicy::Resume if resumable => {
-            Plan::Take(if created { Take::Start } else { Take::Resume })
-        }
+        RecoveryPolicy::Resume if resumable => Plan::Take(if created { Take::Start } else { Take::Resume }),
         RecoveryPolicy::Pause | RecoveryPolicy::Resume if interrupted.is_empty() => Plan::Nothing,
         RecoveryPolicy::Pause | RecoveryPolicy::Resume => Plan::Append(interrupted, RecoveryOutcome::Paused),
     }

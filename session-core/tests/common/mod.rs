@@ -50,7 +50,9 @@ impl World {
     }
 
     pub(crate) async fn process_with(&self, options: ManagerOptions) -> InMemorySessionManager {
-        PersistentSessionManager::open(Arc::new(self.storage.clone()), Arc::new(self.clone()), options).await.unwrap()
+        PersistentSessionManager::open(Arc::new(self.storage.clone()), Arc::new(self.clone()), options)
+            .await
+            .unwrap()
     }
 
     /// From now on, whoever owns the session counts as dead. Its process does not know.
@@ -73,7 +75,13 @@ impl World {
 
     /// The log, byte for byte.
     pub(crate) async fn log(&self, id: SessionId) -> Vec<String> {
-        self.storage.records_after(id, 0).await.unwrap().iter().map(|record| record.line().to_owned()).collect()
+        self.storage
+            .records_after(id, 0)
+            .await
+            .unwrap()
+            .iter()
+            .map(|record| record.line().to_owned())
+            .collect()
     }
 }
 
@@ -89,5 +97,7 @@ pub(crate) async fn until(world: &World, id: SessionId, found: impl Fn(&Head) ->
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(600), wait).await.expect("the session never got there")
+    tokio::time::timeout(std::time::Duration::from_secs(600), wait)
+        .await
+        .expect("the session never got there")
 }
