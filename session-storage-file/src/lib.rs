@@ -5,6 +5,8 @@ mod create;
 mod disk;
 mod durable;
 mod error;
+#[cfg(feature = "fault-disk")]
+pub mod fault;
 mod format;
 mod handle;
 mod lanes;
