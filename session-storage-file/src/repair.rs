@@ -198,10 +198,10 @@ impl Store {
 }
 
 fn report(found: &Assessment, slots: &Slots, losses: Vec<PathBuf>) -> SessionReport {
-    let verdict = match found.verdict() {
-        Verdict::Healthy | Verdict::Torn if !losses.is_empty() => Verdict::Degraded,
-        verdict => verdict,
-    };
+    let mut verdict = found.verdict();
+    if matches!(verdict, Verdict::Healthy | Verdict::Torn) && !losses.is_empty() {
+        verdict = Verdict::Degraded;
+    }
     let problem = match found.verdict() {
         Verdict::Healthy | Verdict::Torn => None,
         Verdict::Degraded => Some(found.damage()),

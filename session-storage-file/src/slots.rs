@@ -69,7 +69,7 @@ impl Stamp {
     pub(crate) fn replace(&mut self, turn: u64, mut written: Vec<u8>) {
         let Self([even, odd]) = self;
         written.truncate(STAMP);
-        *(if turn % 2 == 0 { even } else { odd }) = Some(written);
+        *(if turn.is_multiple_of(2) { even } else { odd }) = Some(written);
     }
 }
 
@@ -78,8 +78,8 @@ impl Slots {
     pub(crate) fn read(id: SessionId, file: &dyn DiskFile) -> io::Result<Self> {
         let first = Self::read_one(id, file, 0)?;
         let second = Self::read_one(id, file, 1)?;
-        let turn = |slot: &Option<Slot>| slot.as_ref().map_or(0, |slot| slot.turn);
-        Ok(if turn(&first) >= turn(&second) {
+        let turn = |slot: Option<&Slot>| slot.map_or(0, |slot| slot.turn);
+        Ok(if turn(first.as_ref()) >= turn(second.as_ref()) {
             Self { newest: first, older: second }
         } else {
             Self { newest: second, older: first }

@@ -200,7 +200,7 @@ impl Assessment {
         }
         match (&self.unfoldable, self.flaw) {
             (Some((_, Unfoldable::Newer(_))), _) => Verdict::Unsupported,
-            (Some((_, Unfoldable::Illegal(_) | Unfoldable::Malformed(_))), _) => Verdict::Invalid,
+            (Some((_, Unfoldable::Illegal(_) | Unfoldable::Malformed)), _) => Verdict::Invalid,
             (None, Some(Flaw::Wrong)) => Verdict::Degraded,
             (None, _) if readable < self.seen || self.changed.is_some() => Verdict::Degraded,
             (None, Some(Flaw::Torn)) => Verdict::Torn,
