@@ -6,6 +6,7 @@ use std::io;
 use session_core::{Chain, SessionId, StorageError, Tip};
 
 use crate::disk::DiskFile;
+use crate::durable::Recalled;
 use crate::error::Told;
 use crate::handle::{Handle, Known, Place};
 use crate::scan::{Step, Walk, fold, read_exactly};
@@ -25,7 +26,7 @@ impl Store {
             if known.stamp.as_ref() != Some(&stamp) {
                 let slots = Slots::read(id, &*handle.slots).told("read", &handle.paths.slots)?;
                 if slots.flushing() {
-                    return self.remake(handle);
+                    return self.remake(handle, &Recalled::default());
                 }
                 known.turn = slots.turn();
                 known.mark = slots.mark();
@@ -49,7 +50,7 @@ impl Store {
         }
         let verdict = found.verdict();
         if slots.flushing() {
-            self.remake(handle)?;
+            self.remake(handle, &Recalled::default())?;
         } else if verdict == Verdict::Healthy {
             handle.know(&found, &slots)?;
         } else {

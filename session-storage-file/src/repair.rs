@@ -126,7 +126,8 @@ impl Store {
             return Err(found.damage());
         }
         let kept = self.quarantine(handle, &found, "lost")?;
-        self.replace_log(handle, found.end)?;
+        let new = self.copy_log(handle, &*handle.log, found.end)?;
+        self.replace_log(handle, new)?;
         handle.know(&found, &slots)?;
         self.reset_slots(handle)?;
         let Known { place, .. } = handle.known();
