@@ -68,7 +68,11 @@ impl Acknowledged {
             }
         }
         for (revision, value) in self.0.get(&id).into_iter().flatten() {
-            assert_eq!(found.get(revision), Some(value), "{case}: {id}: revision {revision} was acknowledged");
+            assert_eq!(
+                found.get(revision),
+                Some(value),
+                "{case}: {id}: revision {revision} was acknowledged"
+            );
         }
         head.unwrap()
     }
@@ -107,7 +111,8 @@ async fn nothing_acknowledged_is_lost_to_kill_9() {
         for crashed in manager.find_crashed_sessions().await.unwrap() {
             let keeper = crashed.head.keeper().unwrap();
             assert_eq!(crashed.evidence, Evidence::LockReleased, "{case}");
-            let alive = writers.iter_mut().any(|writer| writer.has_said("instance", &keeper.instance.to_string()));
+            let alive =
+                writers.iter_mut().any(|writer| writer.has_said("instance", &keeper.instance.to_string()));
             assert!(!alive, "{case}: a living owner is called dead");
         }
         let owned: Vec<Head> = manager
@@ -116,7 +121,9 @@ async fn nothing_acknowledged_is_lost_to_kill_9() {
             .unwrap()
             .heads
             .into_iter()
-            .filter(|head| head.lifecycle.owner.as_ref().is_some_and(|owner| owner.instance.to_string() == instance))
+            .filter(|head| {
+                head.lifecycle.owner.as_ref().is_some_and(|owner| owner.instance.to_string() == instance)
+            })
             .collect();
         for head in owned {
             let liveness = manager.liveness(head.id).await.unwrap();
@@ -148,7 +155,10 @@ async fn nothing_acknowledged_is_lost_to_kill_9() {
         assert_eq!(&acknowledged.check(manager.storage(), head.id, "at the end").await, head, "seed {seed}");
     }
     let promised: usize = acknowledged.0.values().map(HashMap::len).sum();
-    println!("kill: {} sessions, {promised} acknowledgements kept, {events} records checked on the way", list.heads.len());
+    println!(
+        "kill: {} sessions, {promised} acknowledgements kept, {events} records checked on the way",
+        list.heads.len()
+    );
     assert!(promised > 0);
     folder.disable_cleanup(false);
 }
@@ -165,7 +175,14 @@ async fn a_stopped_owner_is_never_called_dead() {
     owner.stop();
     for _ in 0..50 {
         assert!(manager.find_crashed_sessions().await.unwrap().is_empty());
-        assert!(manager.recover(RecoveryOptions::new(RecoveryPolicy::Fail).force("me")).await.unwrap().recovered.is_empty());
+        assert!(
+            manager
+                .recover(RecoveryOptions::new(RecoveryPolicy::Fail).force("me"))
+                .await
+                .unwrap()
+                .recovered
+                .is_empty()
+        );
         let error = manager.resume_session(id).await.unwrap_err();
         assert_eq!(error.code(), ErrorCode::Conflict, "{error}");
     }
@@ -207,7 +224,11 @@ async fn of_two_processes_that_resume_one_orphan_exactly_one_wins() {
         let kinds: Vec<_> = log.iter().map(|stored| stored.decode().unwrap().event.kind()).collect();
         let takeovers = kinds.iter().filter(|kind| **kind == EventKind::Resumed).count();
         assert_eq!(takeovers, 1, "round {round}: {kinds:?}");
-        assert_eq!(kinds.last(), Some(&EventKind::Completed), "round {round}: the winner completes it: {kinds:?}");
+        assert_eq!(
+            kinds.last(),
+            Some(&EventKind::Completed),
+            "round {round}: the winner completes it: {kinds:?}"
+        );
     }
     for rival in &mut rivals {
         rival.kill();
