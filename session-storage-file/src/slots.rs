@@ -182,3 +182,6 @@ fn sum(id: SessionId, body: &[u8]) -> u64 {
     hasher.update(body);
     hasher.digest()
 }
+
+#[cfg(test)]
+mod tests;

@@ -232,3 +232,6 @@ impl Assessment {
         StorageError::Corrupt { id: self.id, readable, what: format!("{what}; see `verify {}`", self.id) }
     }
 }
+
+#[cfg(test)]
+mod tests;
