@@ -44,7 +44,9 @@ impl Log {
         let mark = flushed.checked_sub(1).map(|n| Mark { tip: self.places[n].0, length: self.places[n].1 });
         let head = seen.checked_sub(1).map(|n| self.places[n].clone());
         let length = head.as_ref().map_or(0, |(_, length, _)| *length);
-        Slots { newest: Some(Slot::new(1, boot, mark, length, head.map(|(.., head)| head))), older: None }
+        let boot = boot.to_owned().into();
+        let head = head.map(|(.., head)| std::borrow::Cow::Owned(head));
+        Slots { newest: Some(Slot { boot, head, ..Slot::new(1, "", mark, length, None) }), older: None }
     }
 
     fn assess(&self, bytes: &[u8], slots: &Slots) -> Assessment {
