@@ -21,16 +21,15 @@ impl Store {
             return Ok(());
         }
         let id = handle.id;
-        let stamp = Stamp::read(&*handle.slots).told("read", &handle.paths.slots)?;
         if let Some(mut known) = handle.known.take() {
-            if known.stamp.as_ref() != Some(&stamp) {
+            if !known.has_last_slot(&*handle.slots) {
                 let slots = Slots::read(id, &*handle.slots).told("read", &handle.paths.slots)?;
                 if slots.flushing() {
                     return self.remake(handle, &Recalled::default());
                 }
                 known.turn = slots.turn();
                 known.mark = slots.mark();
-                known.stamp = Some(stamp);
+                known.stamp = Some(Stamp::read(&*handle.slots).told("read", &handle.paths.slots)?);
             }
             if grow(id, &*handle.log, &mut known.place).told("read", &handle.paths.log)? {
                 handle.known = Some(known);
@@ -78,22 +77,28 @@ impl Handle {
     /// Whether log and slots are as this process left them.
     pub(crate) fn is_unchanged(&self) -> bool {
         self.known.as_ref().is_some_and(|known| {
-            self.log.len().is_ok_and(|length| length == known.place.end)
-                && Stamp::read(&*self.slots).is_ok_and(|stamp| known.stamp == Some(stamp))
+            self.log.len().is_ok_and(|length| length == known.place.end) && known.has_last_slot(&*self.slots)
         })
     }
 
     /// Remembers what a look at everything found.
     pub(crate) fn know(&mut self, found: &Assessment, slots: &Slots) -> Result<(), StorageError> {
         let (Some(tip), Some(head)) = (found.tip, found.head.clone()) else { return Err(found.damage()) };
-        let stamp = Stamp::read(&*self.slots).told("read", &self.paths.slots)?;
+        let stamp = Some(Stamp::read(&*self.slots).told("read", &self.paths.slots)?);
         self.known = Some(Known {
             place: Place { tip, end: found.end, head: Box::new(head) },
             turn: slots.turn(),
-            stamp: Some(stamp),
+            stamp,
             mark: slots.mark(),
         });
         Ok(())
+    }
+}
+
+impl Known {
+    /// Whether nobody has written a slot since.
+    fn has_last_slot(&self, slots: &dyn DiskFile) -> bool {
+        self.stamp.as_ref().is_some_and(|stamp| stamp.is_current(slots, self.turn).unwrap_or(false))
     }
 }
 

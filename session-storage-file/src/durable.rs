@@ -22,6 +22,15 @@ const COPY: usize = 256 * 1024;
 /// The most bytes that are kept in memory while they are flushed.
 const RECALLED: usize = 16 * 1024 * 1024;
 
+/// What a slot says of the log's flush.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Says {
+    /// None is under way.
+    Settled,
+    /// One has begun.
+    Flushing,
+}
+
 /// Why a flush did not come to a good end.
 enum Unflushed {
     /// It did not begin: the log can be flushed later.
@@ -113,7 +122,7 @@ impl Store {
 
     /// Flushes the log in the order that lets everybody know how it went.
     fn flush_file(&self, handle: &mut Handle, before: Option<&Place>) -> Result<(), Unflushed> {
-        self.write_slot(handle, before, Slot::flushing).map_err(Unflushed::NotBegun)?;
+        self.write_slot(handle, before, Says::Flushing).map_err(Unflushed::NotBegun)?;
         let unflushed = handle.unflushed();
         if let Err(error) = handle.log.sync() {
             return Err(Unflushed::Unknown(storage_error("flush", &handle.paths.log, error), unflushed));
@@ -132,7 +141,7 @@ impl Store {
     /// Writes what is a help and no promise. The records are where they should be; that the slot says less, or still
     /// `flushing`, costs the next append a look or a rewrite.
     fn write_last_slot(&self, handle: &mut Handle) {
-        if let Err(error) = self.write_slot(handle, None, |slot| slot) {
+        if let Err(error) = self.write_slot(handle, None, Says::Settled) {
             tracing::warn!(session = %handle.id, %error, "the head was not written");
             handle.known().stamp = None;
         }
@@ -229,15 +238,16 @@ impl Store {
     }
 
     /// Writes the next slot. `head_at` is the place whose head it keeps, the end of the log unless told otherwise.
-    pub(crate) fn write_slot(
+    fn write_slot(
         &self,
         handle: &mut Handle,
         head_at: Option<&Place>,
-        change: impl FnOnce(Slot) -> Slot,
+        says: Says,
     ) -> Result<(), StorageError> {
         let Known { place, turn, stamp, mark } = handle.known.as_mut().expect("the log was read");
         let Place { end, head, .. } = head_at.unwrap_or(place);
-        let slot = change(Slot::new(*turn + 1, &self.boot, *mark, *end, Some((**head).clone())));
+        let slot = Slot::new(*turn + 1, &self.boot, *mark, *end, Some(head));
+        let slot = if says == Says::Flushing { slot.flushing() } else { slot };
         let written = slot.write(handle.id, &*handle.slots).told("write", &handle.paths.slots)?;
         *turn = slot.turn;
         if let Some(stamp) = stamp {

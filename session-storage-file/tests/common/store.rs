@@ -13,7 +13,7 @@ use super::logs::{chain_of, wait};
 pub(crate) const ROOT: &str = "/store";
 
 pub(crate) fn open(disk: &FaultDisk) -> Result<FileStorage, StorageError> {
-    FileStorage::with_disk(Arc::new(disk.clone()), FileStorageOptions::new(ROOT))
+    FileStorage::with_disk(Arc::new(disk.clone()), FileStorageOptions::new(ROOT).without_threads())
 }
 
 /// Waits until a storage that was dropped has closed its files: its threads end after it.
