@@ -1,5 +1,7 @@
 //! Runs child processes as durable sessions: supervision, captured output.
 
+mod capture;
+mod osc;
 mod output;
 mod supervised;
 mod supervisor;
@@ -11,3 +13,11 @@ pub use output::{
 pub use supervised::LaunchError;
 pub use supervisor::protocol::{Ended, Escaped};
 pub use supervisor::supervise_main;
+
+/// An error with all its causes, for where only a text is kept.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
