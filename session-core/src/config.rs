@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::id::SessionId;
 use crate::limits::{self, LimitError};
-use crate::text::is_unsafe_char;
+use crate::text::has_unsafe_char;
 
 /// Where the work happens.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -225,6 +225,9 @@ impl SessionConfig {
         }
         plain("operation", &self.operation)?;
         limits::at_most("operation (characters)", self.operation.chars().count(), limits::NAME_CHARS)?;
+        if let ExecutionMode::Worktree { name } = &self.mode {
+            check_name(name)?;
+        }
         limits::at_most("labels", self.labels.len(), limits::LABELS)?;
         for (key, value) in &self.labels {
             if key.is_empty() || key.contains('=') {
@@ -245,7 +248,7 @@ impl SessionConfig {
     /// The id that a session with this config gets.
     pub(crate) fn id(&self) -> SessionId {
         match &self.idempotency_key {
-            Some(key) => SessionId::from_key_try(key, self.retries + 1),
+            Some(key) => SessionId::from_key_try(key, self.retries.saturating_add(1)),
             None => SessionId::random(),
         }
     }
@@ -267,7 +270,7 @@ pub fn check_name(name: &str) -> Result<(), LimitError> {
 }
 
 fn plain(what: &'static str, text: &str) -> Result<(), LimitError> {
-    if text.chars().any(is_unsafe_char) {
+    if has_unsafe_char(text) {
         return Err(LimitError::invalid(what, "holds a control or bidirectional character"));
     }
     Ok(())

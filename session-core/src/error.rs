@@ -5,6 +5,7 @@ use crate::id::SessionId;
 use crate::limits::LimitError;
 use crate::machine::Rejected;
 use crate::owner::Owner;
+use crate::reason::{Failure, FailureCause};
 use crate::record::DecodeError;
 use crate::storage::StorageError;
 
@@ -100,6 +101,14 @@ pub enum SessionError {
         #[source]
         source: FailureError,
     },
+    /// The session has not ended: it waits for somebody.
+    #[error("session {id} has not ended, it is {state}")]
+    Unfinished {
+        /// The session.
+        id: SessionId,
+        /// Its state.
+        state: crate::machine::StateName,
+    },
     /// The manager was shut down.
     #[error("the manager was shut down")]
     ShutDown,
@@ -108,7 +117,7 @@ pub enum SessionError {
 /// A failure as an error, for those who prefer `?` to a report.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
-pub struct FailureError(pub crate::reason::Failure);
+pub struct FailureError(pub Failure);
 
 impl SessionError {
     /// The stable code.
@@ -124,15 +133,15 @@ impl SessionError {
                 Rejected::Sequence { .. } | Rejected::Flushed { .. } => ErrorCode::InvalidLog,
             },
             Self::Fenced { .. } => ErrorCode::Fenced,
-            Self::Owned { .. } | Self::Contended { .. } => ErrorCode::Conflict,
+            Self::Owned { .. } | Self::Contended { .. } | Self::Unfinished { .. } => ErrorCode::Conflict,
             Self::Ambiguous { .. } => ErrorCode::Ambiguous,
             Self::InvalidArgument { .. } | Self::Payload { .. } => ErrorCode::InvalidArgument,
             Self::Spawn { .. } => ErrorCode::SpawnFailed,
             Self::Cancelled { .. } => ErrorCode::Cancelled,
             Self::Failed { source, .. } => match source.0.cause {
-                crate::reason::FailureCause::Timeout => ErrorCode::Timeout,
-                crate::reason::FailureCause::Spawn => ErrorCode::SpawnFailed,
-                _ => ErrorCode::WorkFailed,
+                FailureCause::Timeout => ErrorCode::Timeout,
+                FailureCause::Spawn => ErrorCode::SpawnFailed,
+                FailureCause::Work | FailureCause::Crash | FailureCause::Panic => ErrorCode::WorkFailed,
             },
             Self::ShutDown => ErrorCode::Closed,
         }

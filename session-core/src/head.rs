@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::config::{ExecutionMode, SessionConfig};
 use crate::event::{Origin, ProgressReport, SessionEvent};
 use crate::id::SessionId;
-use crate::limits::HEAD_TEXT;
-use crate::machine::{Lifecycle, Rejected, Requests, SessionState};
+use crate::limits::{HEAD_ID, HEAD_TEXT};
+use crate::machine::{Lifecycle, Rejected, Requests, SessionState, Who};
 use crate::owner::Owner;
+use crate::progress::advance;
 use crate::reason::SessionSummary;
 use crate::record::{Record, Tip};
 use crate::text::cut;
@@ -69,10 +70,10 @@ pub struct Head {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
-    /// Since when it runs without a break.
+    /// Up to when `ran_ms` counts: its last start, or the owner's last record since. `None` while it does not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub running_since: Option<Timestamp>,
-    /// How long it ran before that, in milliseconds.
+    /// How long it ran up to then, in milliseconds.
     #[serde(default)]
     pub ran_ms: u64,
     /// What was last said of the progress. Steps and percent are the highest that were reported.
@@ -148,7 +149,7 @@ impl Head {
             labels: labels.clone(),
             parent: config.parent,
             retry_of: config.retry_of,
-            creator: (!config.queued).then(|| shorten_owner(creator)),
+            creator: (!config.queued).then(|| creator.shortened()),
             max_iterations: config.max_iterations,
             created_at: at,
             started_at: None,
@@ -171,28 +172,14 @@ impl Head {
     /// # Errors
     /// [`Rejected`] where the record may not follow. The head is then unchanged.
     pub fn apply(&mut self, record: &Record) -> Result<(), Rejected> {
-        check_place(record, self.tip.revision + 1)?;
-        let ran_until = match record.event {
-            // The time between a death and its discovery was not spent running.
-            SessionEvent::Interrupted { .. } => self.updated_at,
-            _ => record.envelope.at,
-        };
-        let was_running = self.running_since;
+        check_place(record, self.tip.revision.saturating_add(1))?;
         self.lifecycle = Lifecycle::apply(Some(&self.lifecycle), record)?;
         shorten(&mut self.lifecycle);
         self.tip = record.tip();
         self.flushed = self.flushed.max(record.envelope.flushed);
         self.updated_at = record.envelope.at;
         self.count(record);
-        let runs = matches!(self.lifecycle.state, SessionState::Running { .. });
-        match was_running {
-            Some(since) if !runs => {
-                self.ran_ms += millis(ran_until.since(since));
-                self.running_since = None;
-            }
-            None if runs => self.running_since = Some(record.envelope.at),
-            _ => {}
-        }
+        self.clock(record);
         if self.lifecycle.state.is_final() {
             self.ended_at = Some(record.envelope.at);
             self.creator = None;
@@ -211,6 +198,27 @@ impl Head {
         }
     }
 
+    /// Counts the time that was spent running, up to the owner's last sign of life: the time between a death and its
+    /// discovery, and what strangers append in it, was not spent running.
+    fn clock(&mut self, record: &Record) {
+        let at = record.envelope.at;
+        let by_owner = match &record.event {
+            SessionEvent::Interrupted { evidence } => evidence.is_own(),
+            event => event.kind().who() != Who::Anyone,
+        };
+        if let Some(since) = self.running_since
+            && by_owner
+        {
+            self.ran_ms = self.ran_ms.saturating_add(millis(at.since(since)));
+            self.running_since = Some(at);
+        }
+        if !matches!(self.lifecycle.state, SessionState::Running { .. }) {
+            self.running_since = None;
+        } else if self.running_since.is_none() {
+            self.running_since = Some(at);
+        }
+    }
+
     fn count(&mut self, record: &Record) {
         match &record.event {
             SessionEvent::Started { .. } => {
@@ -218,15 +226,15 @@ impl Head {
                 self.creator = None;
             }
             SessionEvent::IterationCompleted { changes, .. } => {
-                self.totals.files_changed += changes.files_changed;
-                self.totals.lines_added += changes.lines_added;
-                self.totals.lines_removed += changes.lines_removed;
-                self.totals.commits += changes.commits;
+                add(&mut self.totals.files_changed, changes.files_changed);
+                add(&mut self.totals.lines_added, changes.lines_added);
+                add(&mut self.totals.lines_removed, changes.lines_removed);
+                add(&mut self.totals.commits, changes.commits);
                 self.deaths = 0;
             }
             SessionEvent::CommandExecuted { exit_code, signal, .. } => {
-                self.totals.commands += 1;
-                self.totals.commands_failed += u64::from(*exit_code != Some(0));
+                add(&mut self.totals.commands, 1);
+                add(&mut self.totals.commands_failed, u64::from(*exit_code != Some(0)));
                 self.exit_code = *exit_code;
                 self.signal = *signal;
             }
@@ -239,8 +247,10 @@ impl Head {
                 self.deaths = self.deaths.saturating_add(1)
             }
             SessionEvent::Failed { error } => {
-                self.exit_code = error.exit_code.or(self.exit_code);
-                self.signal = error.signal.or(self.signal);
+                // Both or neither: a program ends by one of them.
+                if error.exit_code.is_some() || error.signal.is_some() {
+                    (self.exit_code, self.signal) = (error.exit_code, error.signal);
+                }
             }
             SessionEvent::Created { .. }
             | SessionEvent::IterationStarted { .. }
@@ -259,22 +269,12 @@ impl Head {
         }
     }
 
-    /// Work that is done stays done: an attempt that starts over reports small numbers again, and they wait until
-    /// it is beyond where the last one was.
     fn progressed(&mut self, report: &ProgressReport) {
-        let before = (self.progress.completed_steps, self.progress.percent);
         let mut report = report.clone();
         report.step = report.step.as_deref().map(short);
         report.phase = report.phase.as_deref().map(short);
-        report.completed_steps = report.completed_steps.max(self.progress.completed_steps);
-        report.percent = match (report.percent, self.progress.percent) {
-            (Some(new), Some(old)) => Some(new.max(old)),
-            (new, old) => new.or(old),
-        };
-        self.progress.merge(report);
-        // An estimate belongs to the report that it came with.
-        if before != (self.progress.completed_steps, self.progress.percent) {
-            self.samples += 1;
+        if advance(&mut self.progress, report) {
+            add(&mut self.samples, 1);
         }
     }
 
@@ -319,6 +319,11 @@ fn check_place(record: &Record, expected: u64) -> Result<(), Rejected> {
     Ok(())
 }
 
+/// A log may hold any numbers, a foreign one at least: a sum that has no room stays at its highest.
+fn add(total: &mut u64, more: u64) {
+    *total = total.saturating_add(more);
+}
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -327,17 +332,8 @@ fn short(text: &str) -> String {
     cut(text, HEAD_TEXT)
 }
 
-fn shorten_owner(owner: &Owner) -> Owner {
-    Owner {
-        host: cut(&owner.host, 64),
-        machine: cut(&owner.machine, 64),
-        boot: cut(&owner.boot, 64),
-        ..*owner
-    }
-}
-
 fn shorten(lifecycle: &mut Lifecycle) {
-    lifecycle.owner = lifecycle.owner.as_ref().map(shorten_owner);
+    lifecycle.owner = lifecycle.owner.as_ref().map(Owner::shortened);
     match &mut lifecycle.state {
         SessionState::Created | SessionState::Running { .. } => {}
         SessionState::Paused { reason } => *reason = reason.shortened(HEAD_TEXT),
@@ -348,11 +344,11 @@ fn shorten(lifecycle: &mut Lifecycle) {
     let Requests { pause, resume, cancel, answer: _ } = &mut lifecycle.requests;
     if let Some(pause) = pause {
         pause.reason = short(&pause.reason);
-        pause.by = cut(&pause.by, 64);
+        pause.by = cut(&pause.by, HEAD_ID);
     }
     if let Some(cancel) = cancel {
         cancel.reason = short(&cancel.reason);
-        cancel.by = cut(&cancel.by, 64);
+        cancel.by = cut(&cancel.by, HEAD_ID);
     }
-    *resume = resume.as_deref().map(|by| cut(by, 64));
+    *resume = resume.as_deref().map(|by| cut(by, HEAD_ID));
 }

@@ -12,7 +12,7 @@ const KEYS: Uuid = Uuid::from_u128(0x8d5f_1c52_6a0e_4b7f_9a34_52e1_0c7b_d96e);
 /// The id of a session: a random UUID (v4), or one derived from an idempotency key (v5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct SessionId(Uuid);
+pub struct SessionId(#[serde(with = "canonical")] Uuid);
 
 impl SessionId {
     /// A new random id.
@@ -57,12 +57,7 @@ impl FromStr for SessionId {
 
     /// Only the canonical form is read, so that an id has one spelling and can be a file's name.
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let id = Uuid::try_parse(text).map_err(|_| InvalidId(text.to_owned()))?;
-        if id.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text {
-            Ok(Self(id))
-        } else {
-            Err(InvalidId(text.to_owned()))
-        }
+        canonical::parse(text).map(Self)
     }
 }
 
@@ -75,7 +70,7 @@ impl fmt::Display for SessionId {
 /// The random id of one owner: of one manager in one process, never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct InstanceId(Uuid);
+pub struct InstanceId(#[serde(with = "canonical")] Uuid);
 
 impl InstanceId {
     /// A new random instance.
@@ -89,13 +84,38 @@ impl FromStr for InstanceId {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        text.parse::<SessionId>().map(|SessionId(id)| Self(id))
+        canonical::parse(text).map(Self)
     }
 }
 
 impl fmt::Display for InstanceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.hyphenated().fmt(f)
+    }
+}
+
+/// The one spelling of an id, in texts as in logs and heads.
+mod canonical {
+    use std::borrow::Cow;
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+    use uuid::Uuid;
+
+    use super::InvalidId;
+
+    pub(super) fn parse(text: &str) -> Result<Uuid, InvalidId> {
+        Uuid::try_parse(text)
+            .ok()
+            .filter(|id| id.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text)
+            .ok_or_else(|| InvalidId(text.to_owned()))
+    }
+
+    pub(super) fn serialize<S: Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&id.hyphenated())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Uuid, D::Error> {
+        parse(&Cow::<'de, str>::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 
@@ -118,6 +138,9 @@ mod tests {
         ] {
             if other != plain {
                 assert!(other.parse::<SessionId>().is_err(), "{other}");
+                let json = serde_json::to_string(&other).unwrap();
+                assert!(serde_json::from_str::<SessionId>(&json).is_err(), "{other}");
+                assert!(serde_json::from_str::<InstanceId>(&json).is_err(), "{other}");
             }
         }
     }

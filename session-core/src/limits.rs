@@ -16,6 +16,8 @@ pub const STEP_BYTES: usize = 256;
 pub const HEAD_BYTES: usize = 4096;
 /// Bytes that a head keeps of a text.
 pub(crate) const HEAD_TEXT: usize = 128;
+/// Bytes that a head keeps of what names a person or a machine.
+pub(crate) const HEAD_ID: usize = 64;
 
 /// An argument that the format has no room for. Nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,263 +1,18 @@
 //! The state machine: one pure function that says what a record makes of a session, or why it may not be there.
-//! Live changes, replay, recovery, import and `verify` all call it; the tables in the docs are made from it.
+//! Live changes, replay, recovery, import and `verify` all call it; which events may follow is in `table`.
 
-use std::fmt;
+mod state;
+mod table;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::state::{SessionState, StateName};
+pub use self::table::{Rule, Who, rule};
+
 use crate::event::{EventKind, SessionEvent};
 use crate::owner::Owner;
-use crate::reason::{Failure, PauseReason, SessionSummary};
+use crate::reason::PauseReason;
 use crate::record::Record;
-
-/// What a session is now.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SessionState {
-    /// It exists and nobody has started it.
-    Created,
-    /// An owner runs it.
-    Running {
-        /// The highest iteration that was started; 0 before the first.
-        iteration: u64,
-    },
-    /// It stands still.
-    Paused {
-        /// Why.
-        reason: PauseReason,
-    },
-    /// It ended well.
-    Completed {
-        /// What it reports.
-        summary: SessionSummary,
-    },
-    /// It ended badly.
-    Failed {
-        /// How.
-        error: Failure,
-    },
-    /// It was ended on request.
-    Cancelled {
-        /// Why.
-        reason: String,
-    },
-}
-
-/// The name of a state, without what the state carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum StateName {
-    /// Nobody has started it.
-    Created,
-    /// An owner runs it.
-    Running,
-    /// It stands still.
-    Paused,
-    /// It ended well.
-    Completed,
-    /// It ended badly.
-    Failed,
-    /// It was ended on request.
-    Cancelled,
-}
-
-impl StateName {
-    /// Every state.
-    pub const ALL: &[Self] =
-        &[Self::Created, Self::Running, Self::Paused, Self::Completed, Self::Failed, Self::Cancelled];
-
-    /// The name, as logs and `--json` write it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::Running => "running",
-            Self::Paused => "paused",
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
-    /// Whether a session in this state never lives again.
-    #[must_use]
-    pub const fn is_final(self) -> bool {
-        match self {
-            Self::Created | Self::Running | Self::Paused => false,
-            Self::Completed | Self::Failed | Self::Cancelled => true,
-        }
-    }
-
-    /// The state of this name.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|state| state.name() == name)
-    }
-}
-
-impl fmt::Display for StateName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl SessionState {
-    /// The state's name.
-    #[must_use]
-    pub const fn name(&self) -> StateName {
-        match self {
-            Self::Created => StateName::Created,
-            Self::Running { .. } => StateName::Running,
-            Self::Paused { .. } => StateName::Paused,
-            Self::Completed { .. } => StateName::Completed,
-            Self::Failed { .. } => StateName::Failed,
-            Self::Cancelled { .. } => StateName::Cancelled,
-        }
-    }
-
-    /// Whether the session never lives again.
-    #[must_use]
-    pub const fn is_final(&self) -> bool {
-        self.name().is_final()
-    }
-}
-
-/// Who may append an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Who {
-    /// Anyone.
-    Anyone,
-    /// The owner.
-    Owner,
-    /// Whoever finds the session unowned.
-    Finder,
-    /// The owner, or whoever finds the session unowned.
-    OwnerOrFinder,
-    /// Whoever can prove that the owner is dead; the owner itself, when its work was dropped.
-    Prover,
-}
-
-impl EventKind {
-    /// Who may append it.
-    #[must_use]
-    pub const fn who(self) -> Who {
-        match self {
-            Self::Created
-            | Self::PauseRequested
-            | Self::ResumeRequested
-            | Self::CancelRequested
-            | Self::InputProvided => Who::Anyone,
-            Self::Started => Who::Finder,
-            Self::IterationStarted
-            | Self::IterationCompleted
-            | Self::CommandExecuted
-            | Self::AnalysisCompleted
-            | Self::CheckpointSaved
-            | Self::ProgressReported
-            | Self::Paused
-            | Self::Completed => Who::Owner,
-            Self::Noted | Self::Resumed | Self::Failed | Self::Cancelled => Who::OwnerOrFinder,
-            Self::Interrupted => Who::Prover,
-        }
-    }
-}
-
-/// What a rule of the table asks for, beside the state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Rule {
-    /// Never in this state.
-    Illegal,
-    /// Always in this state.
-    Legal,
-    /// If no iteration is open.
-    NoIterationOpen,
-    /// If an iteration is open.
-    IterationOpen,
-    /// If the pause waits for input.
-    AwaitingInput,
-    /// If somebody owns the session.
-    Owned,
-}
-
-/// The table: which kind may follow in which state; `None` is the session that does not exist yet.
-#[must_use]
-pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
-    use EventKind as E;
-    use StateName as S;
-    // Spelled out on purpose: a new event must be decided here, for each state that lives.
-    match (state, kind) {
-        (None, E::Created) => Rule::Legal,
-        (None, _) => Rule::Illegal,
-
-        (Some(S::Created), E::Started | E::Noted | E::CancelRequested | E::Failed | E::Cancelled) => {
-            Rule::Legal
-        }
-        (
-            Some(S::Created),
-            E::Created
-            | E::IterationStarted
-            | E::IterationCompleted
-            | E::CommandExecuted
-            | E::AnalysisCompleted
-            | E::CheckpointSaved
-            | E::ProgressReported
-            | E::PauseRequested
-            | E::ResumeRequested
-            | E::InputProvided
-            | E::Paused
-            | E::Interrupted
-            | E::Resumed
-            | E::Completed,
-        ) => Rule::Illegal,
-
-        (Some(S::Running), E::IterationStarted) => Rule::NoIterationOpen,
-        (Some(S::Running), E::IterationCompleted) => Rule::IterationOpen,
-        (
-            Some(S::Running),
-            E::CommandExecuted
-            | E::AnalysisCompleted
-            | E::CheckpointSaved
-            | E::ProgressReported
-            | E::Noted
-            | E::PauseRequested
-            | E::CancelRequested
-            | E::Paused
-            | E::Interrupted
-            | E::Completed
-            | E::Failed
-            | E::Cancelled,
-        ) => Rule::Legal,
-        (Some(S::Running), E::Created | E::Started | E::ResumeRequested | E::InputProvided | E::Resumed) => {
-            Rule::Illegal
-        }
-
-        (Some(S::Paused), E::InputProvided) => Rule::AwaitingInput,
-        (Some(S::Paused), E::Interrupted) => Rule::Owned,
-        (
-            Some(S::Paused),
-            E::Noted | E::ResumeRequested | E::CancelRequested | E::Resumed | E::Failed | E::Cancelled,
-        ) => Rule::Legal,
-        (
-            Some(S::Paused),
-            E::Created
-            | E::Started
-            | E::IterationStarted
-            | E::IterationCompleted
-            | E::CommandExecuted
-            | E::AnalysisCompleted
-            | E::CheckpointSaved
-            | E::ProgressReported
-            | E::PauseRequested
-            | E::Paused
-            | E::Completed,
-        ) => Rule::Illegal,
-
-        (Some(S::Completed | S::Failed | S::Cancelled), _) => Rule::Illegal,
-    }
-}
 
 /// A pause that was asked for and not yet answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -371,7 +126,8 @@ pub enum Rejected {
         /// The attempt of the session.
         current: u32,
     },
-    /// The record, of a kind that anyone may append, names an attempt that is not the present one.
+    /// The record names an attempt that is not its turn, and fences nobody: nobody owns the session, or the kind is
+    /// one that anyone may append.
     #[error("names attempt {found} instead of {expected}")]
     Attempt {
         /// The session's attempt.
@@ -419,8 +175,9 @@ impl Lifecycle {
                 }),
             };
         };
-        before.check_attempt(record)?;
+        before.check_owner(record)?;
         before.check_rule(kind)?;
+        before.check_attempt(record)?;
         before.next(record)
     }
 
@@ -432,7 +189,7 @@ impl Lifecycle {
             .copied()
             .filter(|kind| match before {
                 None => rule(None, *kind) == Rule::Legal,
-                Some(before) => before.check_rule(*kind).is_ok(),
+                Some(before) => before.allows(*kind),
             })
             .collect()
     }
@@ -459,33 +216,35 @@ impl Lifecycle {
         }
     }
 
-    /// Fencing comes before the table, but for states that had no owner or have none for ever: there, nobody was
-    /// replaced by anybody.
+    /// Fencing comes before the table: whoever was replaced has to stop, whatever the state is now. Where the session
+    /// never had an owner, or ended, nobody was replaced, and the table alone speaks.
+    fn check_owner(&self, record: &Record) -> Result<(), Rejected> {
+        if !matches!(self.state.name(), StateName::Running | StateName::Paused) {
+            return Ok(());
+        }
+        let (found, expected) = (record.envelope.attempt, self.attempt_for(record.event.kind()));
+        let fenced = match (record.event.kind().who(), &record.event, &self.owner) {
+            (Who::Owner, _, None) => true,
+            (Who::OwnerOrFinder, SessionEvent::Resumed { owner }, Some(current)) => {
+                found != expected || owner.instance != current.instance
+            }
+            (Who::Owner | Who::OwnerOrFinder, ..) => found != expected,
+            (Who::Anyone | Who::Finder | Who::Prover, ..) => false,
+        };
+        if fenced { Err(Rejected::Fenced { attempt: found, current: self.attempt }) } else { Ok(()) }
+    }
+
     fn check_attempt(&self, record: &Record) -> Result<(), Rejected> {
-        let kind = record.event.kind();
-        let state = self.state.name();
-        if matches!(rule(Some(state), kind), Rule::Illegal)
-            && !matches!(state, StateName::Running | StateName::Paused)
-        {
-            return Err(self.illegal(kind));
-        }
-        let (found, expected) = (record.envelope.attempt, self.attempt_for(kind));
-        let fenced = Rejected::Fenced { attempt: found, current: self.attempt };
-        match kind.who() {
-            Who::Owner if self.owner.is_none() => Err(fenced),
-            Who::Owner | Who::OwnerOrFinder | Who::Finder if found != expected => Err(fenced),
-            Who::Anyone | Who::Prover if found != expected => Err(Rejected::Attempt { expected, found }),
-            _ => match (&record.event, &self.owner) {
-                (SessionEvent::Resumed { owner }, Some(current)) if owner.instance != current.instance => {
-                    Err(fenced)
-                }
-                _ => Ok(()),
-            },
-        }
+        let (found, expected) = (record.envelope.attempt, self.attempt_for(record.event.kind()));
+        if found == expected { Ok(()) } else { Err(Rejected::Attempt { expected, found }) }
     }
 
     fn check_rule(&self, kind: EventKind) -> Result<(), Rejected> {
-        let holds = match rule(Some(self.state.name()), kind) {
+        if self.allows(kind) { Ok(()) } else { Err(self.illegal(kind)) }
+    }
+
+    fn allows(&self, kind: EventKind) -> bool {
+        match rule(Some(self.state.name()), kind) {
             Rule::Illegal => false,
             Rule::Legal => true,
             Rule::NoIterationOpen => !self.iteration_open,
@@ -494,8 +253,7 @@ impl Lifecycle {
                 matches!(&self.state, SessionState::Paused { reason: PauseReason::AwaitingInput(_) })
             }
             Rule::Owned => self.owner.is_some(),
-        };
-        if holds { Ok(()) } else { Err(self.illegal(kind)) }
+        }
     }
 
     fn illegal(&self, event: EventKind) -> Rejected {
@@ -517,7 +275,7 @@ impl Lifecycle {
             | SessionEvent::ProgressReported { .. }
             | SessionEvent::Noted { .. } => {}
             SessionEvent::IterationStarted { number } => {
-                next.iteration = in_turn(*number, self.iterations_completed + 1)?;
+                next.iteration = in_turn(*number, self.iterations_completed.saturating_add(1))?;
                 next.iteration_open = true;
                 next.state = SessionState::Running { iteration: next.iteration };
             }

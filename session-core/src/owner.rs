@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::id::InstanceId;
+use crate::limits::{HEAD_ID, LimitError};
+use crate::text::cut;
 
 /// The process that runs a session, or created it.
 ///
@@ -33,6 +35,29 @@ impl Owner {
     pub fn new(host: String, machine: String, boot: String, pid: u32, start_time: u64) -> Self {
         Self { instance: InstanceId::random(), host, machine, boot, pid, start_time }
     }
+
+    /// Whether a record can name this owner: machine and boot must fit a head whole, because a liveness is proven
+    /// with what the head has of them.
+    pub(crate) fn check(&self) -> Result<(), LimitError> {
+        if shortened(&self.machine) != self.machine || shortened(&self.boot) != self.boot {
+            return Err(LimitError::invalid("owner", "has a machine or boot id of more than 64 plain bytes"));
+        }
+        Ok(())
+    }
+
+    /// The owner as heads keep it.
+    pub(crate) fn shortened(&self) -> Self {
+        Self {
+            host: shortened(&self.host),
+            machine: shortened(&self.machine),
+            boot: shortened(&self.boot),
+            ..*self
+        }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    cut(text, HEAD_ID)
 }
 
 impl fmt::Display for Owner {
@@ -76,6 +101,20 @@ impl Evidence {
         match self {
             Self::LockReleased | Self::ProcessGone | Self::Rebooted { .. } => true,
             Self::Shutdown | Self::Dropped | Self::Forced { .. } | Self::Repaired => false,
+        }
+    }
+}
+
+impl Evidence {
+    /// Whether the owner itself said so, and so lived until then.
+    pub(crate) const fn is_own(&self) -> bool {
+        match self {
+            Self::Shutdown | Self::Dropped => true,
+            Self::LockReleased
+            | Self::ProcessGone
+            | Self::Rebooted { .. }
+            | Self::Forced { .. }
+            | Self::Repaired => false,
         }
     }
 }

@@ -1,18 +1,21 @@
-//! Records: events sealed into lines whose sums form a chain, and the check of that chain. What the events mean
-//! is not looked at here; see `machine`.
+//! Records: events sealed into lines whose sums form a chain, and the check of that chain. How a line is read is
+//! in `decode`, what its event means in `machine`.
+
+mod decode;
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
-use serde_json::value::RawValue;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::event::{EventKind, FORMAT, SessionEvent};
+pub use self::decode::DecodeError;
+
+use crate::event::SessionEvent;
 use crate::id::SessionId;
 use crate::limits::{self, LimitError};
-use crate::text::is_unsafe_char;
+use crate::text::{has_unsafe_char, is_unsafe_char};
 use crate::time::Timestamp;
 
 /// Bytes of `,"sum":"0123456789abcdef"}`, with which each line ends.
@@ -117,25 +120,6 @@ impl StoredRecord {
     pub fn line(&self) -> &str {
         &self.line
     }
-
-    /// Reads what is around the event.
-    ///
-    /// # Errors
-    /// [`DecodeError::Malformed`] where the line is no record.
-    pub fn envelope(&self) -> Result<Envelope, DecodeError> {
-        RawRecord::parse(&self.line).map(|raw| raw.envelope())
-    }
-
-    /// Reads the whole record.
-    ///
-    /// # Errors
-    /// [`DecodeError::UnknownKind`] and [`DecodeError::NewerFormat`] for what a newer version wrote;
-    /// [`DecodeError::Malformed`] for what is no record of any version.
-    pub fn decode(&self) -> Result<Record, DecodeError> {
-        let raw = RawRecord::parse(&self.line)?;
-        let event = raw.event()?;
-        Ok(Record { envelope: raw.envelope(), event, sum: self.tip.sum })
-    }
 }
 
 /// What a record says of itself, apart from its event.
@@ -180,27 +164,6 @@ pub enum Broken {
     /// Its sum does not follow from its bytes and the sum before it.
     #[error("the sum is wrong: something was changed, dropped, doubled, swapped or taken from another log")]
     Sum,
-}
-
-/// A line with a right sum that cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DecodeError {
-    /// It is no record of any version.
-    #[error("not a record")]
-    Malformed(#[source] serde_json::Error),
-    /// An event of a kind that this version does not know.
-    #[error("an event of the unknown kind `{kind}`")]
-    UnknownKind {
-        /// The kind.
-        kind: String,
-    },
-    /// A log of a newer format.
-    #[error("format {format}, this version reads up to {FORMAT}")]
-    NewerFormat {
-        /// The format.
-        format: u32,
-    },
 }
 
 /// What the core wants to add to a log.
@@ -262,7 +225,6 @@ impl Chain {
             .map_err(|_| LimitError::invalid("event", "has a path that is not UTF-8 text"))?;
         escape_into(&mut line, &json);
         limits::at_most("record (bytes)", line.len() + ENDING + 1, limits::RECORD_BYTES)?;
-        limits::at_most("record (nesting)", nesting(&line), limits::NESTING)?;
         let sum = self.sum(line.as_bytes());
         line.push_str(&format!(r#","sum":"{sum}"}}"#));
         let tip = Tip { revision: seq, sum };
@@ -278,11 +240,15 @@ impl Chain {
     pub fn check(&mut self, line: &[u8]) -> Result<StoredRecord, Broken> {
         let line = std::str::from_utf8(line).map_err(|_| Broken::Form)?;
         let (body, sum) = split(line.as_bytes())?;
-        if line.len() >= limits::RECORD_BYTES || !body.starts_with(b"{\"seq\":") {
+        if line.len() >= limits::RECORD_BYTES {
             return Err(Broken::Form);
         }
         if self.sum(body) != sum {
             return Err(Broken::Sum);
+        }
+        // A right sum proves that somebody meant this line, not that showing it is safe, nor that it is one line.
+        if !body.starts_with(b"{\"seq\":") || has_unsafe_char(line) {
+            return Err(Broken::Form);
         }
         let tip = Tip { revision: self.revision() + 1, sum };
         self.tip = Some(tip);
@@ -343,96 +309,5 @@ fn escape_into(line: &mut String, json: &str) {
         } else {
             line.push(c);
         }
-    }
-}
-
-/// How deep arrays and objects are nested. The record itself is the first level.
-fn nesting(json: &str) -> usize {
-    let (mut depth, mut deepest, mut in_string, mut escaped) = (0usize, 0, false, false);
-    for byte in json.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
-}
-
-#[derive(Deserialize)]
-struct RawRecord<'a> {
-    seq: u64,
-    at: Timestamp,
-    attempt: u32,
-    flushed: u64,
-    #[serde(borrow)]
-    event: &'a RawValue,
-}
-
-impl<'a> RawRecord<'a> {
-    fn parse(line: &'a str) -> Result<Self, DecodeError> {
-        serde_json::from_str(line).map_err(DecodeError::Malformed)
-    }
-
-    const fn envelope(&self) -> Envelope {
-        Envelope { seq: self.seq, at: self.at, attempt: self.attempt, flushed: self.flushed }
-    }
-
-    fn event(&self) -> Result<SessionEvent, DecodeError> {
-        // First only the kind: a newer version's payload must not be read as one of ours.
-        let tag: Tag<'_> = serde_json::from_str(self.event.get()).map_err(DecodeError::Malformed)?;
-        match EventKind::parse(&tag.kind) {
-            None => return Err(DecodeError::UnknownKind { kind: tag.kind }),
-            Some(EventKind::Created) => {
-                let created: CreatedFormat =
-                    serde_json::from_str(tag.payload.get()).map_err(DecodeError::Malformed)?;
-                if created.format > FORMAT {
-                    return Err(DecodeError::NewerFormat { format: created.format });
-                }
-            }
-            Some(_) => {}
-        }
-        serde_json::from_str(self.event.get()).map_err(DecodeError::Malformed)
-    }
-}
-
-#[derive(Deserialize)]
-struct CreatedFormat {
-    format: u32,
-}
-
-/// An event as an object with one member, the kind.
-struct Tag<'a> {
-    kind: String,
-    payload: &'a RawValue,
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Tag<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> serde::de::Visitor<'de> for Visitor {
-            type Value = Tag<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an event: an object with one member")
-            }
-
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Tag<'de>, A::Error> {
-                let Some((kind, payload)) = map.next_entry::<String, &'de RawValue>()? else {
-                    return Err(A::Error::custom("an event without a kind"));
-                };
-                match map.next_key::<serde::de::IgnoredAny>()? {
-                    None => Ok(Tag { kind, payload }),
-                    Some(_) => Err(A::Error::custom("an event with two kinds")),
-                }
-            }
-        }
-        deserializer.deserialize_map(Visitor)
     }
 }

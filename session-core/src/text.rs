@@ -11,11 +11,18 @@ pub const fn is_unsafe_char(c: char) -> bool {
         | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// Whether a text holds a dangerous character. Nearly every text has none of the bytes that one begins with, so these
+/// are looked for first.
+pub(crate) fn has_unsafe_char(text: &str) -> bool {
+    let suspicious = |byte: &u8| matches!(byte, 0..=0x1f | 0x7f | 0xc2 | 0xd8 | 0xe2);
+    text.as_bytes().iter().any(suspicious) && text.chars().any(is_unsafe_char)
+}
+
 /// The text with every dangerous character (see [`is_unsafe_char`]) written as `\u{…}`, so that it can be
 /// shown on a terminal. Borrowed where nothing had to change.
 #[must_use]
 pub fn visible(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(is_unsafe_char) {
+    if !has_unsafe_char(text) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 8);
@@ -53,6 +60,13 @@ mod tests {
         assert!(!shown.chars().any(is_unsafe_char), "{shown:?}");
         assert!(shown.starts_with('a') && shown.contains("\\u{1b}[31mb"));
         assert!(matches!(visible("plain ünïcode"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn every_dangerous_character_is_found() {
+        for c in (0..=0x1_0ffff).filter_map(char::from_u32) {
+            assert_eq!(has_unsafe_char(&format!("ok{c}")), is_unsafe_char(c), "{c:?}");
+        }
     }
 
     #[test]

@@ -3,23 +3,33 @@
 use std::fmt;
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDateTime, SecondsFormat, SubsecRound as _, Utc};
+use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-/// An instant in UTC with milliseconds, written `2026-11-21T09:30:00.123Z`.
+/// 0000-01-01T00:00:00.000Z: before it and after [`LAST`], a date has more than the 24 characters of the format.
+const FIRST: i64 = -62_167_219_200_000;
+/// 9999-12-31T23:59:59.999Z.
+const LAST: i64 = 253_402_300_799_999;
+
+/// An instant in UTC with milliseconds, in the years 0 to 9999, written `2026-11-21T09:30:00.123Z`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(DateTime<Utc>);
 
 impl Timestamp {
-    /// The instant, cut to milliseconds.
+    /// The instant, cut to milliseconds; the nearest one that the format has where it lies beyond.
     #[must_use]
     pub fn new(at: DateTime<Utc>) -> Self {
-        Self(at.trunc_subsecs(3))
+        // Through the number, so that a leap second is written as the second after it and reads back the same.
+        let millis = at.timestamp_millis().clamp(FIRST, LAST);
+        Self(DateTime::from_timestamp_millis(millis).unwrap_or_default())
     }
 
-    /// From milliseconds since 1970-01-01T00:00:00Z; `None` beyond what a calendar date can say.
+    /// From milliseconds since 1970-01-01T00:00:00Z; `None` beyond the years 0 to 9999.
     #[must_use]
     pub fn from_millis(millis: i64) -> Option<Self> {
+        if !(FIRST..=LAST).contains(&millis) {
+            return None;
+        }
         DateTime::from_timestamp_millis(millis).map(Self)
     }
 
@@ -47,17 +57,40 @@ impl Timestamp {
         chrono::Duration::from_std(duration)
             .ok()
             .and_then(|duration| self.0.checked_sub_signed(duration))
-            .map_or(Self(DateTime::<Utc>::MIN_UTC), Self::new)
+            .map_or_else(|| Self::new(DateTime::<Utc>::MIN_UTC), Self::new)
     }
 
     /// Reads exactly the form that [`Display`](fmt::Display) writes.
     ///
     /// # Errors
     /// Where the text is anything else, another precision or offset included.
-    pub fn parse(text: &str) -> Result<Self, chrono::ParseError> {
-        NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.3fZ").map(|at| Self::new(at.and_utc()))
+    pub fn parse(text: &str) -> Result<Self, InvalidTimestamp> {
+        Self::read(text).ok_or_else(|| InvalidTimestamp(text.to_owned()))
+    }
+
+    /// By hand: chrono's patterns take more than one spelling of an instant, and a log has only one.
+    fn read(text: &str) -> Option<Self> {
+        let bytes: &[u8; 24] = text.as_bytes().try_into().ok()?;
+        let number = |at: usize, digits: usize| {
+            bytes.get(at..at + digits)?.iter().try_fold(0u32, |number, byte| {
+                byte.is_ascii_digit().then(|| number * 10 + u32::from(byte - b'0'))
+            })
+        };
+        let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'.'), (23, b'Z')];
+        if marks.iter().any(|(at, mark)| bytes.get(*at) != Some(mark)) {
+            return None;
+        }
+        let year = i32::try_from(number(0, 4)?).ok()?;
+        NaiveDate::from_ymd_opt(year, number(5, 2)?, number(8, 2)?)?
+            .and_hms_milli_opt(number(11, 2)?, number(14, 2)?, number(17, 2)?, number(20, 3)?)
+            .map(|at| Self(at.and_utc()))
     }
 }
+
+/// A text that is no instant in the one form that a log has for it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not an instant of the form `2026-11-21T09:30:00.123Z`: {0:?}")]
+pub struct InvalidTimestamp(String);
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,14 +133,43 @@ mod tests {
 
     #[test]
     fn an_instant_reads_back_as_written() {
-        for millis in [0, 1, 999, 1_795_253_400_123, -1] {
+        for millis in [0, 1, 999, 1_795_253_400_123, -1, FIRST, LAST] {
             let at = Timestamp::from_millis(millis).unwrap();
             assert_eq!(Timestamp::parse(&at.to_string()).unwrap(), at);
             assert_eq!(at.to_string().len(), 24, "{at}");
         }
-        for wrong in ["", "2026-11-21", "2026-11-21T09:30:00.123+01:00", "2026-11-21T09:30:00.123Z "] {
+    }
+
+    #[test]
+    fn an_instant_has_one_spelling() {
+        for wrong in [
+            "",
+            "2026-11-21",
+            "2026-11-21T09:30:00.123+01:00",
+            "2026-11-21T09:30:00.123Z ",
+            "2026-11-21T09:30:00Z",
+            "2026-11-21T09:30:00.1Z",
+            "2026-11-21T09:30:00.123456Z",
+            "2026-11-21T9:30:00.1234Z",
+            "2026-11-21T09:30:60.000Z",
+            "2026-02-30T09:30:00.000Z",
+            "2026-11-21 09:30:00.123Z",
+            "+026-11-21T09:30:00.123Z",
+            "2026-11-21T09:30:00.12éZ",
+        ] {
             assert!(Timestamp::parse(wrong).is_err(), "{wrong}");
         }
+    }
+
+    /// A clock that stood at the year 10000 sealed `+10000-01-01T…`, a date that no reader of the format expects.
+    #[test]
+    fn no_clock_gets_beyond_the_calendar_of_the_format() {
+        assert_eq!(Timestamp::from_millis(FIRST - 1), None);
+        assert_eq!(Timestamp::from_millis(LAST + 1), None);
+        assert_eq!(Timestamp::new(DateTime::<Utc>::MAX_UTC).as_millis(), LAST);
+        assert_eq!(Timestamp::new(DateTime::<Utc>::MIN_UTC).as_millis(), FIRST);
+        let early = Timestamp::from_millis(0).unwrap().before(Duration::MAX);
+        assert_eq!(early.to_string(), "0000-01-01T00:00:00.000Z");
     }
 
     #[test]

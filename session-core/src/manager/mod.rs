@@ -7,10 +7,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 
+pub use self::dispatch::{Dispatcher, ObserverHealth};
+pub use self::drive::WorkError;
+pub use self::ext::SessionManagerExt;
+pub use self::observable::ObservableSessionManager;
+pub use self::options::ManagerOptions;
+pub use self::persistent::{InMemorySessionManager, PersistentSessionManager};
 pub use self::recovery::{
     CrashedSession, RecoveryOptions, RecoveryOutcome, RecoveryPolicy, RecoveryReport, WorkHandler,
 };
-pub use self::session::Session;
+pub use self::report::SessionReport;
+pub use self::session::{Answers, Session};
 
 use crate::config::SessionConfig;
 use crate::error::Result;
@@ -25,8 +32,22 @@ use crate::reason::{Failure, SessionSummary};
 use crate::record::{StoredRecord, Tip};
 use crate::storage::{SessionFilter, StorageError};
 
+mod calls;
+mod cell;
+mod changes;
+mod dispatch;
+mod drive;
+mod engine;
+mod ext;
+mod live;
+mod observable;
+mod options;
+mod persistent;
 mod recovery;
+mod report;
+mod restore;
 mod session;
+mod takeover;
 
 /// A session as it is stored: what is needed to show it whole, or to take its work up again.
 #[derive(Debug, Clone, PartialEq)]
@@ -152,7 +173,8 @@ pub trait SessionManager: Send + Sync {
     /// Flushes, lets go of every session that this manager owns, and takes no more calls that change anything.
     async fn shutdown(&self) -> Result<()>;
 
-    /// Sends every event that this manager appends, or reads in the logs of sessions that it owns, to a sink.
+    /// Sends every event that this manager appends from now on, or reads in the logs of sessions that it owns, to a sink;
+    /// first the report of the recovery that opening it made, if it made one.
     fn tap(&self, sink: Arc<dyn EventSink>);
 
     /// This manager, to keep.

@@ -1,0 +1,141 @@
+//! The table of the machine: which kind of event may follow in which state, and who may append it. The tables and
+//! diagrams in the docs are made from it; what an event does is in `machine`.
+
+use super::StateName;
+use crate::event::EventKind;
+
+/// Who may append an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Who {
+    /// Anyone.
+    Anyone,
+    /// The owner.
+    Owner,
+    /// Whoever finds the session unowned.
+    Finder,
+    /// The owner, or whoever finds the session unowned.
+    OwnerOrFinder,
+    /// Whoever can prove that the owner is dead; the owner itself, when its work was dropped.
+    Prover,
+}
+
+impl EventKind {
+    /// Who may append it.
+    #[must_use]
+    pub const fn who(self) -> Who {
+        match self {
+            Self::Created
+            | Self::PauseRequested
+            | Self::ResumeRequested
+            | Self::CancelRequested
+            | Self::InputProvided => Who::Anyone,
+            Self::Started => Who::Finder,
+            Self::IterationStarted
+            | Self::IterationCompleted
+            | Self::CommandExecuted
+            | Self::AnalysisCompleted
+            | Self::CheckpointSaved
+            | Self::ProgressReported
+            | Self::Paused
+            | Self::Completed => Who::Owner,
+            Self::Noted | Self::Resumed | Self::Failed | Self::Cancelled => Who::OwnerOrFinder,
+            Self::Interrupted => Who::Prover,
+        }
+    }
+}
+
+/// What a rule of the table asks for, beside the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rule {
+    /// Never in this state.
+    Illegal,
+    /// Always in this state.
+    Legal,
+    /// If no iteration is open.
+    NoIterationOpen,
+    /// If an iteration is open.
+    IterationOpen,
+    /// If the pause waits for input.
+    AwaitingInput,
+    /// If somebody owns the session.
+    Owned,
+}
+
+/// The table: which kind may follow in which state; `None` is the session that does not exist yet.
+#[must_use]
+pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
+    use EventKind as E;
+    use StateName as S;
+    // Spelled out on purpose: a new event must be decided here, for each state that lives.
+    match (state, kind) {
+        (None, E::Created) => Rule::Legal,
+        (None, _) => Rule::Illegal,
+
+        (Some(S::Created), E::Started | E::Noted | E::CancelRequested | E::Failed | E::Cancelled) => {
+            Rule::Legal
+        }
+        (
+            Some(S::Created),
+            E::Created
+            | E::IterationStarted
+            | E::IterationCompleted
+            | E::CommandExecuted
+            | E::AnalysisCompleted
+            | E::CheckpointSaved
+            | E::ProgressReported
+            | E::PauseRequested
+            | E::ResumeRequested
+            | E::InputProvided
+            | E::Paused
+            | E::Interrupted
+            | E::Resumed
+            | E::Completed,
+        ) => Rule::Illegal,
+
+        (Some(S::Running), E::IterationStarted) => Rule::NoIterationOpen,
+        (Some(S::Running), E::IterationCompleted) => Rule::IterationOpen,
+        (
+            Some(S::Running),
+            E::CommandExecuted
+            | E::AnalysisCompleted
+            | E::CheckpointSaved
+            | E::ProgressReported
+            | E::Noted
+            | E::PauseRequested
+            | E::CancelRequested
+            | E::Paused
+            | E::Interrupted
+            | E::Completed
+            | E::Failed
+            | E::Cancelled,
+        ) => Rule::Legal,
+        (Some(S::Running), E::Created | E::Started | E::ResumeRequested | E::InputProvided | E::Resumed) => {
+            Rule::Illegal
+        }
+
+        (Some(S::Paused), E::InputProvided) => Rule::AwaitingInput,
+        (Some(S::Paused), E::Interrupted) => Rule::Owned,
+        (
+            Some(S::Paused),
+            E::Noted | E::ResumeRequested | E::CancelRequested | E::Resumed | E::Failed | E::Cancelled,
+        ) => Rule::Legal,
+        (
+            Some(S::Paused),
+            E::Created
+            | E::Started
+            | E::IterationStarted
+            | E::IterationCompleted
+            | E::CommandExecuted
+            | E::AnalysisCompleted
+            | E::CheckpointSaved
+            | E::ProgressReported
+            | E::PauseRequested
+            | E::Paused
+            | E::Completed,
+        ) => Rule::Illegal,
+
+        (Some(S::Completed | S::Failed | S::Cancelled), _) => Rule::Illegal,
+    }
+}

@@ -1,0 +1,208 @@
+//! Runs a work under its session, and maps every way in which it can end onto the machine.
+
+use std::error::Error;
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::report::SessionReport;
+use super::session::{Answers, Session};
+use crate::error::{Result, SessionError};
+use crate::machine::SessionState;
+use crate::owner::Evidence;
+use crate::reason::{Failure, FailureCause, SessionSummary};
+
+/// Why a work did not come to its end: any error, by `?`.
+///
+/// It is not an error itself, so that every error can become one.
+pub struct WorkError(Box<dyn Error + Send + Sync>);
+
+impl WorkError {
+    /// A failure that no error stands for.
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Self {
+        Self(message.into().into())
+    }
+
+    /// The error, from libraries whose errors come boxed.
+    #[must_use]
+    pub fn boxed(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(error.into())
+    }
+
+    /// The error.
+    #[must_use]
+    pub fn get_ref(&self) -> &(dyn Error + Send + Sync + 'static) {
+        &*self.0
+    }
+
+    /// The error and all its causes on one line.
+    fn chain(&self) -> String {
+        let mut text = self.0.to_string();
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        text
+    }
+}
+
+impl<E: Error + Send + Sync + 'static> From<E> for WorkError {
+    fn from(error: E) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+impl fmt::Debug for WorkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// How a work ended.
+enum Ended<T> {
+    Returned(Result<T, WorkError>),
+    Panicked(String),
+    Deadline(Duration),
+    Forced(String),
+    Lost(SessionError),
+}
+
+/// Runs a work under its session to its end.
+pub(crate) async fn drive<F, Fut, T>(session: Session, work: F) -> Result<SessionReport>
+where
+    F: FnOnce(Session) -> Fut + Send,
+    Fut: Future<Output = Result<T, WorkError>> + Send,
+    T: Serialize + Send,
+{
+    session.set_answers(Answers::ByWork);
+    let mut guard = Guard { session: Some(session.clone()) };
+    let ended = {
+        let mut work = pin!(caught(work, session.clone()));
+        tokio::select! {
+            biased;
+            error = session.fenced() => Ended::Lost(error),
+            reason = forced(&session) => Ended::Forced(reason),
+            limit = deadline(&session) => Ended::Deadline(limit),
+            ended = &mut work => ended,
+        }
+    };
+    let ending = settle(&session, ended).await;
+    if session.head().state().is_final() || ending.is_err() {
+        // Ended; or the storage did not let it end, and then `interrupted` has no chance either.
+        guard.session = None;
+    }
+    ending?;
+    Ok(session.restore().await?.into())
+}
+
+async fn settle<T: Serialize>(session: &Session, ended: Ended<T>) -> Result<()> {
+    match ended {
+        Ended::Lost(error) => Err(error),
+        // A work may end its session itself.
+        _ if session.head().state().is_final() => Ok(()),
+        Ended::Returned(Ok(value)) => match serde_json::to_value(&value) {
+            Ok(serde_json::Value::Null) => session.complete(SessionSummary::new()).await,
+            Ok(value) => session.complete(SessionSummary::new().result(value)).await,
+            Err(error) => {
+                let message = format!("the work ended well, and its result cannot be kept: {error}");
+                session.fail(Failure::new(FailureCause::Work, message)).await
+            }
+        },
+        Ended::Returned(Err(error)) => match session.cancellation().reason() {
+            Some(reason) => session.cancel(reason).await,
+            None => session.fail(Failure::new(FailureCause::Work, error.chain())).await,
+        },
+        Ended::Panicked(message) => session.fail(Failure::new(FailureCause::Panic, message)).await,
+        Ended::Deadline(limit) => {
+            let message = format!("still running after {} ms", limit.as_millis());
+            session.fail(Failure::new(FailureCause::Timeout, message)).await
+        }
+        Ended::Forced(reason) => session.cancel(reason).await,
+    }
+}
+
+/// The work, with its panics caught: those of the closure itself, and those of each poll.
+async fn caught<F, Fut, T>(work: F, session: Session) -> Ended<T>
+where
+    F: FnOnce(Session) -> Fut,
+    Fut: Future<Output = Result<T, WorkError>>,
+{
+    let panicked = |panic: Box<dyn std::any::Any + Send>| {
+        let text =
+            panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref().cloned());
+        Ended::Panicked(text.unwrap_or_else(|| "panicked with a value that is no text".to_owned()))
+    };
+    // Nothing of the work is looked at again once it has panicked.
+    let future = match std::panic::catch_unwind(AssertUnwindSafe(|| work(session))) {
+        Ok(future) => future,
+        Err(panic) => return panicked(panic),
+    };
+    let mut future = pin!(future);
+    std::future::poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(Ended::Returned),
+        Err(panic) => std::task::Poll::Ready(panicked(panic)),
+    })
+    .await
+}
+
+/// Resolves when somebody asks for an end without further ado.
+async fn forced(session: &Session) -> String {
+    let mut requests = session.requests();
+    loop {
+        if let Some(cancel) = &requests.borrow_and_update().cancel
+            && cancel.force
+        {
+            return cancel.reason.clone();
+        }
+        if requests.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Resolves when the session has run for as long as it may. Time that it is paused does not count.
+async fn deadline(session: &Session) -> Duration {
+    let Some(limit) = session.config().deadline_ms.map(Duration::from_millis) else {
+        return std::future::pending().await;
+    };
+    let mut left = limit;
+    let mut view = session.watch();
+    loop {
+        let runs = matches!(view.borrow_and_update().state(), SessionState::Running { .. });
+        let since = Instant::now();
+        tokio::select! {
+            () = tokio::time::sleep(left), if runs => return limit,
+            changed = view.changed() => if changed.is_err() {
+                return std::future::pending().await;
+            }
+        }
+        if runs {
+            left = left.saturating_sub(since.elapsed());
+        }
+    }
+}
+
+/// Lets go of the session if the future that drives it is dropped.
+struct Guard {
+    session: Option<Session>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let Some(session) = self.session.take() else { return };
+        // Without a runtime the process is about to end, and its death says the same.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if let Err(error) = session.interrupt(Evidence::Dropped).await {
+                    tracing::warn!(session = %session.id(), %error, "dropped work could not let go of its session");
+                }
+            });
+        }
+    }
+}

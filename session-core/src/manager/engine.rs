@@ -1,0 +1,352 @@
+//! The one way in which a log changes: fold, decide, seal, append, tell; and if somebody else was faster, read what came
+//! in and decide again. What is decided is not here.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+use super::cell::{Cell, CellRef, Writer};
+use super::options::ManagerOptions;
+use super::{EventSink, RecoveryReport};
+use crate::error::{Result, SessionError};
+use crate::event::SessionEvent;
+use crate::head::Head;
+use crate::id::SessionId;
+use crate::machine::StateName;
+use crate::observer::EventContext;
+use crate::owner::Owner;
+use crate::presence::{Liveness, Presence, PresenceGuard};
+use crate::record::{Chain, Draft, Record, StoredRecord, Tip};
+use crate::storage::{
+    Batch, Durability, Expected, SessionFilter, SessionStorage, SessionStorageExt as _, StorageError,
+};
+
+const PAGE: NonZeroUsize = NonZeroUsize::new(256).expect("256 is not 0");
+
+/// What all managers share that are clones of each other.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) storage: Arc<dyn SessionStorage>,
+    pub(crate) presence: Arc<dyn Presence>,
+    pub(crate) options: ManagerOptions,
+    me: OnceCell<Me>,
+    cells: Mutex<HashMap<SessionId, Arc<Cell>>>,
+    sinks: RwLock<Vec<Arc<dyn EventSink>>>,
+    /// The recovery that the opening made, when nobody could listen yet.
+    opening: OnceLock<RecoveryReport>,
+    closed: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Me {
+    owner: Owner,
+    guard: Mutex<Option<Box<dyn PresenceGuard>>>,
+}
+
+/// What became of one attempt to append.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Appended {
+    /// It is in the log.
+    Done(Tip),
+    /// Others changed the log; the writer has read it. Decide again.
+    Moved,
+}
+
+impl Engine {
+    pub(crate) fn new(
+        storage: Arc<dyn SessionStorage>,
+        presence: Arc<dyn Presence>,
+        options: ManagerOptions,
+    ) -> Self {
+        Self {
+            storage,
+            presence,
+            options,
+            me: OnceCell::new(),
+            cells: Mutex::default(),
+            sinks: RwLock::default(),
+            opening: OnceLock::new(),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Who this manager is. Made known to others the first time that it is asked: a manager that only looks leaves no
+    /// trace.
+    pub(crate) async fn me(&self) -> Result<&Owner> {
+        let me = self
+            .me
+            .get_or_try_init(|| async {
+                let owner = self.presence.identify()?;
+                let guard = self.presence.announce(&owner).await?;
+                Ok::<_, StorageError>(Me { owner, guard: Mutex::new(Some(guard)) })
+            })
+            .await?;
+        Ok(&me.owner)
+    }
+
+    /// Whether this is who this manager is.
+    pub(crate) fn is_me(&self, owner: &Owner) -> bool {
+        self.me.get().is_some_and(|me| me.owner.instance == owner.instance)
+    }
+
+    /// Takes back that this manager is alive, with all traces, unless a session that it created and nobody started
+    /// still names it.
+    pub(crate) async fn retire_if_unnamed(&self) -> Result<()> {
+        let Some(me) = self.me.get() else { return Ok(()) };
+        let created = SessionFilter::all().state(StateName::Created);
+        let page = self.storage.list_all(&created).await?;
+        let named =
+            page.heads.iter().filter_map(Head::keeper).any(|owner| owner.instance == me.owner.instance);
+        if !named
+            && page.unreadable.is_empty()
+            && let Some(guard) = me.guard.lock().unwrap_or_else(PoisonError::into_inner).take()
+        {
+            guard.retire();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::SeqCst) { Err(SessionError::ShutDown) } else { Ok(()) }
+    }
+
+    /// Whether an owner lives, this manager itself included.
+    pub(crate) async fn liveness(&self, owner: &Owner) -> Result<Liveness> {
+        if self.is_me(owner) {
+            return Ok(Liveness::Alive);
+        }
+        Ok(self.presence.liveness(owner).await?)
+    }
+
+    pub(super) fn cells(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Cell>>> {
+        self.cells.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn cell(&self, id: SessionId) -> CellRef<'_> {
+        let mut cells = self.cells();
+        let cell = cells.entry(id).or_insert_with(|| Arc::new(Cell::new(id)));
+        CellRef::new(self, Arc::clone(cell))
+    }
+
+    pub(crate) fn in_memory(&self) -> usize {
+        self.cells().len()
+    }
+
+    /// The sessions that are owned here.
+    pub(crate) async fn owned(&self) -> Vec<SessionId> {
+        let cells: Vec<Arc<Cell>> = self.cells().values().map(Arc::clone).collect();
+        let mut owned = Vec::new();
+        for cell in cells {
+            if cell.state.lock().await.owned.is_some() {
+                owned.push(cell.id());
+            }
+        }
+        owned
+    }
+
+    pub(crate) async fn load(&self, id: SessionId) -> Result<Writer> {
+        let head = self.storage.head(id).await?.ok_or(StorageError::NotFound { id })?;
+        Ok(Writer::new(head))
+    }
+
+    /// Lets a sink hear everything from now on, and of the recovery that the opening made.
+    pub(crate) fn tap(&self, sink: Arc<dyn EventSink>) {
+        if let Some(report) = self.opening.get() {
+            sink.recovered(report);
+        }
+        self.sinks.write().unwrap_or_else(PoisonError::into_inner).push(sink);
+    }
+
+    pub(crate) fn opened_with(&self, report: RecoveryReport) {
+        // An engine is opened once.
+        let _ = self.opening.set(report);
+    }
+
+    pub(crate) fn tell_recovery(&self, report: &RecoveryReport) {
+        for sink in &*self.sinks.read().unwrap_or_else(PoisonError::into_inner) {
+            sink.recovered(report);
+        }
+    }
+
+    /// Makes a session. `Ok(None)` where its log exists already.
+    pub(crate) async fn create(&self, id: SessionId, event: SessionEvent) -> Result<Option<Head>> {
+        let draft = Draft { at: self.options.clock.now(), attempt: 0, flushed: 0, event };
+        let (stored, record) = Chain::start(id).seal(draft)?;
+        let head = Head::begin(id, &record).map_err(|source| SessionError::Rejected { id, source })?;
+        let expected = self.options.max_sessions.map_or(Expected::Absent, Expected::AbsentWithin);
+        let batch = Batch::new(vec![stored], head.clone());
+        match self.storage.append(id, expected, batch.clone(), Durability::Flushed).await {
+            Ok(_) => {}
+            Err(StorageError::Conflict { actual: Some(_), .. }) => return Ok(None),
+            Err(error @ StorageError::OutcomeUnknown { .. }) => match self.storage.head(id).await? {
+                // The flush is what settles it, one way or the other.
+                Some(stored) if stored.tip == head.tip => self.flush(id, head.tip).await?,
+                Some(_) => return Ok(None),
+                None => return Err(error.into()),
+            },
+            Err(error) => return Err(error.into()),
+        }
+        let mut writer = Writer::new(head.clone());
+        writer.untold.push_back(told(id, record));
+        writer.reached(1);
+        self.tell(&mut writer);
+        Ok(Some(head))
+    }
+
+    async fn flush(&self, id: SessionId, tip: Tip) -> Result<()> {
+        self.storage.append(id, Expected::At(tip), Batch::empty(), Durability::Flushed).await?;
+        Ok(())
+    }
+
+    /// Decides and appends until it is done, or until others have been faster for too long.
+    pub(crate) async fn commit(
+        &self,
+        writer: &mut Writer,
+        durability: Durability,
+        mut decide: impl FnMut(&Head) -> Result<Vec<SessionEvent>> + Send,
+    ) -> Result<Tip> {
+        let give_up = Instant::now() + self.options.patience;
+        loop {
+            let events = decide(&writer.head)?;
+            match self.append(writer, events, durability).await? {
+                Appended::Done(tip) => return Ok(tip),
+                Appended::Moved if Instant::now() >= give_up => {
+                    return Err(SessionError::Contended { id: writer.head.id });
+                }
+                Appended::Moved => {}
+            }
+        }
+    }
+
+    /// Tries once to append events to the log as the writer knows it. Write, flush, acknowledge, tell: in this order.
+    pub(crate) async fn append(
+        &self,
+        writer: &mut Writer,
+        events: Vec<SessionEvent>,
+        durability: Durability,
+    ) -> Result<Appended> {
+        let id = writer.head.id;
+        if events.is_empty() && (durability == Durability::Buffered || writer.unflushed_since.is_none()) {
+            return Ok(Appended::Done(writer.head.tip));
+        }
+        let (batch, head, records) = self.seal(writer, events)?;
+        let expected = Expected::At(writer.head.tip);
+        match self.storage.append(id, expected, batch, durability).await {
+            Ok(tip) => {
+                writer.head = head;
+                writer.untold.extend(records.into_iter().map(|record| told(id, record)));
+                writer.reached(if durability == Durability::Flushed { tip.revision } else { 0 });
+                self.tell(writer);
+                Ok(Appended::Done(tip))
+            }
+            Err(StorageError::Conflict { actual: None, .. }) => Err(StorageError::NotFound { id }.into()),
+            Err(StorageError::Conflict { .. }) => {
+                self.catch_up(writer).await?;
+                Ok(Appended::Moved)
+            }
+            Err(error @ StorageError::OutcomeUnknown { .. }) => self.resolve(writer, head.tip, error).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Finds out whether an append took place that the storage could not speak of. An empty flush makes the storage
+    /// settle what is in the log; then the log says whether our records are among it.
+    async fn resolve(&self, writer: &mut Writer, ours: Tip, error: StorageError) -> Result<Appended> {
+        let id = writer.head.id;
+        let Ok(Some(found)) = self.storage.head(id).await else { return Err(error.into()) };
+        if self.flush(id, found.tip).await.is_err() {
+            return Err(error.into());
+        }
+        let before = writer.head.tip.revision;
+        self.catch_up(writer).await?;
+        let page = self.storage.records(id, before, PAGE).await?;
+        if page.records.iter().any(|record| record.tip() == ours) {
+            writer.reached(ours.revision);
+            self.tell(writer);
+            return Ok(Appended::Done(ours));
+        }
+        Ok(Appended::Moved)
+    }
+
+    fn seal(&self, writer: &Writer, events: Vec<SessionEvent>) -> Result<(Batch, Head, Vec<Record>)> {
+        let id = writer.head.id;
+        let mut head = writer.head.clone();
+        let mut chain = Chain::at(id, head.tip);
+        let (mut stored, mut records) = (Vec::with_capacity(events.len()), Vec::with_capacity(events.len()));
+        for event in events {
+            let attempt = head.lifecycle.attempt_for(event.kind());
+            let draft = Draft { at: self.options.clock.now(), attempt, flushed: writer.flushed, event };
+            let (line, record) = chain.seal(draft)?;
+            head.apply(&record).map_err(|source| SessionError::Rejected { id, source })?;
+            stored.push(line);
+            records.push(record);
+        }
+        let batch = if stored.is_empty() { Batch::empty() } else { Batch::new(stored, head.clone()) };
+        Ok((batch, head, records))
+    }
+
+    /// Reads what others appended and folds it in. A log that no longer holds what the writer knew (others repaired it
+    /// with loss) is taken as it is now.
+    pub(crate) async fn catch_up(&self, writer: &mut Writer) -> Result<()> {
+        let id = writer.head.id;
+        loop {
+            let known = writer.head.tip;
+            let page = self.storage.records(id, known.revision, PAGE).await?;
+            let mut chain = Chain::at(id, known);
+            if page.records.is_empty() {
+                let stored = self.storage.head(id).await?.ok_or(StorageError::NotFound { id })?;
+                if stored.tip != writer.head.tip && stored.tip.revision <= writer.head.tip.revision {
+                    writer.start_over(stored);
+                }
+                return Ok(());
+            }
+            for stored in page.records {
+                if chain.follow(&stored).is_err() {
+                    let head = self.storage.head(id).await?.ok_or(StorageError::NotFound { id })?;
+                    writer.start_over(head);
+                    return Ok(());
+                }
+                let record = decode(id, &stored)?;
+                writer.head.apply(&record).map_err(|source| StorageError::Invalid {
+                    id,
+                    revision: stored.revision(),
+                    source,
+                })?;
+                writer.interrupted |= matches!(record.event, SessionEvent::Interrupted { .. });
+                let flushed = record.envelope.flushed;
+                writer.untold.push_back(told(id, record));
+                writer.reached(flushed);
+            }
+            self.tell(writer);
+        }
+    }
+
+    /// Hands out what is flushed by now.
+    fn tell(&self, writer: &mut Writer) {
+        let sinks = self.sinks.read().unwrap_or_else(PoisonError::into_inner);
+        while writer.untold.front().is_some_and(|(context, _)| context.revision <= writer.flushed) {
+            let Some((context, event)) = writer.untold.pop_front() else { break };
+            for sink in sinks.iter() {
+                sink.event(&context, &event);
+            }
+        }
+    }
+}
+
+fn told(id: SessionId, record: Record) -> (EventContext, Arc<SessionEvent>) {
+    let envelope = record.envelope;
+    (EventContext::new(id, envelope.seq, envelope.at, envelope.attempt), Arc::new(record.event))
+}
+
+/// Reads a record of a session's log.
+pub(crate) fn decode(id: SessionId, stored: &StoredRecord) -> Result<Record> {
+    stored.decode().map_err(|error| SessionError::undecodable(id, stored.revision(), error))
+}

@@ -1,0 +1,361 @@
+//! The manager over a storage: each method is one decision, handed to the engine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use super::calls::{check_work_event, durability_of, fill};
+use super::changes::finder;
+use super::engine::Engine;
+use super::options::ManagerOptions;
+use super::recovery::{CrashedSession, RecoveryOptions, RecoveryReport};
+use super::session::{Answers, Session};
+use super::takeover::{Custody, Take, owned};
+use super::{EventSink, PersistedSession, SessionList, SessionManager};
+use crate::config::SessionConfig;
+use crate::error::{Result, SessionError};
+use crate::event::{FORMAT, Origin, SessionEvent};
+use crate::head::Head;
+use crate::id::SessionId;
+use crate::machine::{CancelRequest, SessionState, StateName};
+use crate::owner::Evidence;
+use crate::presence::{Liveness, Presence, ProcessPresence};
+use crate::progress::SessionProgress;
+use crate::reason::{Failure, PauseReason, SessionSummary};
+use crate::record::{StoredRecord, Tip};
+use crate::storage::{
+    Durability, MemoryStorage, SessionFilter, SessionStorage, SessionStorageExt as _, StorageError,
+};
+
+/// How long ended sessions are kept unless somebody says otherwise.
+const KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// A manager over a storage. Clones are the same manager.
+///
+/// The sessions that it owns are its own until they end, until [`shutdown`](SessionManager::shutdown), or until the
+/// last handle of it and of its [`Session`]s goes.
+pub struct PersistentSessionManager<S: ?Sized = dyn SessionStorage> {
+    engine: Arc<Engine>,
+    storage: Arc<S>,
+}
+
+/// A manager whose sessions live as long as it does.
+pub type InMemorySessionManager = PersistentSessionManager<MemoryStorage>;
+
+impl<S: ?Sized> Clone for PersistentSessionManager<S> {
+    fn clone(&self) -> Self {
+        Self { engine: Arc::clone(&self.engine), storage: Arc::clone(&self.storage) }
+    }
+}
+
+impl<S: ?Sized> std::fmt::Debug for PersistentSessionManager<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("PersistentSessionManager").field(&self.engine.storage.profile()).finish()
+    }
+}
+
+impl InMemorySessionManager {
+    /// An empty manager.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_options(ManagerOptions::default())
+    }
+
+    /// An empty manager that behaves so.
+    #[must_use]
+    pub fn with_options(options: ManagerOptions) -> Self {
+        Self::without_recovery(Arc::new(MemoryStorage::new()), Arc::new(ProcessPresence::default()), options)
+    }
+}
+
+impl Default for InMemorySessionManager {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S: SessionStorage + 'static> PersistentSessionManager<S> {
+    /// A manager over a storage, for a process that `presence` makes known. Recovers orphans as the options say.
+    ///
+    /// # Errors
+    /// What the recovery as a whole suffers; a session that could not be recovered is in the report that observers get.
+    pub async fn open(storage: Arc<S>, presence: Arc<dyn Presence>, options: ManagerOptions) -> Result<Self> {
+        let recovery = options.recovery;
+        let manager = Self::without_recovery(storage, presence, options);
+        if let Some(policy) = recovery {
+            let report = manager.engine.recover(RecoveryOptions::new(policy)).await?;
+            manager.engine.opened_with(report);
+        }
+        Ok(manager)
+    }
+
+    fn without_recovery(storage: Arc<S>, presence: Arc<dyn Presence>, options: ManagerOptions) -> Self {
+        let engine = Engine::new(Arc::clone(&storage) as Arc<dyn SessionStorage>, presence, options);
+        Self { engine: Arc::new(engine), storage }
+    }
+}
+
+impl<S: ?Sized> PersistentSessionManager<S> {
+    /// The storage.
+    #[must_use]
+    pub fn storage(&self) -> &Arc<S> {
+        &self.storage
+    }
+
+    /// How many sessions this manager keeps in memory: those that it owns, and those that a call is busy with.
+    #[must_use]
+    pub fn sessions_in_memory(&self) -> usize {
+        self.engine.in_memory()
+    }
+
+    /// Who asks, for the log.
+    fn by(&self) -> String {
+        self.engine.presence.identify().map_or_else(|_| "unknown".to_owned(), |me| me.to_string())
+    }
+}
+
+#[async_trait]
+impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionManager<S> {
+    async fn create_session(&self, config: SessionConfig) -> Result<SessionId> {
+        self.create_session_from(config, None).await
+    }
+
+    async fn create_session_from(
+        &self,
+        mut config: SessionConfig,
+        origin: Option<Origin>,
+    ) -> Result<SessionId> {
+        self.engine.check_open()?;
+        config.check()?;
+        let id = config.id();
+        if config.name.is_none() {
+            config.name = Some(self.next_name().await?);
+        }
+        let creator = self.engine.me().await?.clone();
+        let event = SessionEvent::Created { format: FORMAT, config: Box::new(config), creator, origin };
+        let cell = self.engine.cell(id);
+        let _turn = cell.state.lock().await;
+        // A log that is there already is the session of the same key: an id made at random meets no other.
+        let _: Option<Head> = self.engine.create(id, event).await?;
+        Ok(id)
+    }
+
+    async fn start_session(&self, id: SessionId) -> Result<Session> {
+        self.engine.take(id, Take::Start).await
+    }
+
+    async fn record_event(&self, id: SessionId, event: SessionEvent) -> Result<Tip> {
+        check_work_event(event.kind())?;
+        self.engine.as_owner(id, durability_of(&event), |_| Ok(vec![event.clone()])).await
+    }
+
+    async fn pause_session(&self, id: SessionId, reason: String) -> Result<SessionState> {
+        let request = SessionEvent::PauseRequested { reason: reason.clone(), by: self.by() };
+        let here = |_: &Head, answers| {
+            let paused = SessionEvent::Paused { reason: PauseReason::Requested(reason.clone()) };
+            Ok(match answers {
+                Answers::AtOnce => vec![paused],
+                Answers::ByWork | Answers::ByProgram => vec![request.clone()],
+            })
+        };
+        let head = self.engine.change(id, here, |_, _| Ok(vec![request.clone()])).await?;
+        Ok(head.state().clone())
+    }
+
+    async fn resume_session(&self, id: SessionId) -> Result<Session> {
+        self.engine.take(id, Take::Resume).await
+    }
+
+    async fn request_resume(&self, id: SessionId) -> Result<SessionState> {
+        let request = SessionEvent::ResumeRequested { by: self.by() };
+        let head = self
+            .engine
+            .change(id, |_, _| Ok(vec![request.clone()]), |_, _| Ok(vec![request.clone()]))
+            .await?;
+        Ok(head.state().clone())
+    }
+
+    async fn cancel_session(&self, id: SessionId, request: CancelRequest) -> Result<SessionState> {
+        let CancelRequest { reason, by, force } = request;
+        let by = if by.is_empty() { self.by() } else { by };
+        let asked = SessionEvent::CancelRequested { reason: reason.clone(), by, force };
+        let cancelled = SessionEvent::Cancelled { reason };
+        let here = |_: &Head, answers| {
+            Ok(match answers {
+                Answers::AtOnce => vec![asked.clone(), cancelled.clone()],
+                Answers::ByWork | Answers::ByProgram => vec![asked.clone()],
+            })
+        };
+        let elsewhere = |_: &Head, custody: &Custody| {
+            Ok(match custody {
+                Custody::Other { .. } => vec![asked.clone()],
+                Custody::Nobody | Custody::Me | Custody::Dead(_) => vec![asked.clone(), cancelled.clone()],
+            })
+        };
+        let head = self.engine.change(id, here, elsewhere).await?;
+        Ok(head.state().clone())
+    }
+
+    async fn fail_session(&self, id: SessionId, error: Failure) -> Result<()> {
+        let failed = SessionEvent::Failed { error };
+        self.engine
+            .change(
+                id,
+                |_, _| Ok(vec![failed.clone()]),
+                |head, custody| finder(head, custody, failed.clone()),
+            )
+            .await?;
+        Ok(())
+    }
+
+    async fn complete_session(&self, id: SessionId, summary: SessionSummary) -> Result<()> {
+        let clock = &self.engine.options.clock;
+        let completed =
+            |head: &Head| Ok(vec![SessionEvent::Completed { summary: fill(head, clock.now(), &summary) }]);
+        self.engine.as_owner(id, Durability::Flushed, completed).await?;
+        Ok(())
+    }
+
+    async fn provide_input(&self, id: SessionId, value: Value) -> Result<Tip> {
+        let input = SessionEvent::InputProvided { value, by: self.by() };
+        // An answer is for whoever owns the session next, if nobody does now: a dead owner need not be judged for it.
+        let head =
+            self.engine.change(id, |_, _| Ok(vec![input.clone()]), |_, _| Ok(vec![input.clone()])).await?;
+        Ok(head.tip)
+    }
+
+    async fn get_state(&self, id: SessionId) -> Result<SessionState> {
+        Ok(self.get_head(id).await?.lifecycle.state)
+    }
+
+    async fn get_progress(&self, id: SessionId) -> Result<SessionProgress> {
+        Ok(SessionProgress::from_head(&self.get_head(id).await?, self.engine.options.clock.now()))
+    }
+
+    async fn get_head(&self, id: SessionId) -> Result<Head> {
+        Ok(self.engine.storage.head(id).await?.ok_or(StorageError::NotFound { id })?)
+    }
+
+    async fn list_active_sessions(&self) -> Result<SessionList> {
+        self.list_sessions(SessionFilter::active()).await
+    }
+
+    async fn list_sessions(&self, filter: SessionFilter) -> Result<SessionList> {
+        let page = self.engine.storage.list_all(&filter).await?;
+        Ok(SessionList { heads: page.heads, unreadable: page.unreadable })
+    }
+
+    async fn read_log(&self, id: SessionId, after: u64, limit: usize) -> Result<Vec<StoredRecord>> {
+        let mut records: Vec<StoredRecord> = Vec::new();
+        while let Some(left) = std::num::NonZeroUsize::new(limit.saturating_sub(records.len())) {
+            let after = records.last().map_or(after, StoredRecord::revision);
+            let page = self.engine.storage.records(id, after, left).await?.records;
+            if page.is_empty() {
+                break;
+            }
+            records.extend(page);
+        }
+        Ok(records)
+    }
+
+    async fn delete_session(&self, id: SessionId) -> Result<()> {
+        self.engine.check_open()?;
+        let cell = self.engine.cell(id);
+        let _turn = cell.state.lock().await;
+        let give_up = tokio::time::Instant::now() + self.engine.options.patience;
+        loop {
+            let head = self.get_head(id).await?;
+            match self.engine.custody(&head).await? {
+                Custody::Me => return Err(owned(&head, true)),
+                Custody::Other { proven } => return Err(owned(&head, proven)),
+                Custody::Nobody | Custody::Dead(_) => {}
+            }
+            match self.engine.storage.delete(id, head.tip).await {
+                Err(StorageError::Conflict { .. }) if tokio::time::Instant::now() < give_up => {}
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    async fn cleanup(&self, max_age: Option<Duration>) -> Result<Vec<SessionId>> {
+        let before = self.engine.options.clock.now().before(max_age.unwrap_or(KEEP));
+        let ended = StateName::ALL.iter().filter(|state| state.is_final());
+        let filter = ended.fold(SessionFilter::all(), |filter, state| filter.state(*state));
+        let mut removed = Vec::new();
+        for head in self.engine.storage.list_all(&filter).await?.heads {
+            if head.ended_at.is_some_and(|ended| ended < before) {
+                match self.delete_session(head.id).await {
+                    Ok(()) => removed.push(head.id),
+                    // Somebody else was faster.
+                    Err(SessionError::Storage(StorageError::NotFound { .. })) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    async fn save_checkpoint(&self, id: SessionId, state: Value) -> Result<Tip> {
+        self.record_event(id, SessionEvent::CheckpointSaved { state, resumable: true }).await
+    }
+
+    async fn restore_session(&self, id: SessionId) -> Result<PersistedSession> {
+        self.engine.restore(id).await
+    }
+
+    async fn liveness(&self, id: SessionId) -> Result<Option<Liveness>> {
+        let head = self.get_head(id).await?;
+        match head.keeper() {
+            Some(keeper) => Ok(Some(self.engine.liveness(keeper).await?)),
+            None => Ok(None),
+        }
+    }
+
+    async fn find_crashed_sessions(&self) -> Result<Vec<CrashedSession>> {
+        self.engine.orphans().await
+    }
+
+    async fn recover(&self, options: RecoveryOptions) -> Result<RecoveryReport> {
+        self.engine.recover(options).await
+    }
+
+    async fn shutdown(&self) -> Result<()> {
+        self.engine.close();
+        let mut failed = None;
+        for id in self.engine.owned().await {
+            match self.engine.let_go(id, Evidence::Shutdown).await {
+                // It ended by itself in between.
+                Ok(()) | Err(SessionError::Fenced { .. }) => {}
+                Err(error) => failed = Some(error),
+            }
+        }
+        match failed {
+            Some(error) => Err(error),
+            None => self.engine.retire_if_unnamed().await,
+        }
+    }
+
+    fn tap(&self, sink: Arc<dyn EventSink>) {
+        self.engine.tap(sink);
+    }
+
+    fn handle(&self) -> Arc<dyn SessionManager> {
+        Arc::new(self.clone())
+    }
+}
+
+impl<S: ?Sized> PersistentSessionManager<S> {
+    /// `feature-YYYY-MM-DD-NNN`, one more than the highest of the day. Names are not unique: two processes that count
+    /// at the same time get the same.
+    async fn next_name(&self) -> Result<String> {
+        let now = self.engine.options.clock.now();
+        let prefix = format!("feature-{}-", now.to_utc().format("%Y-%m-%d"));
+        let midnight = now.to_utc().date_naive().and_time(chrono::NaiveTime::MIN).and_utc();
+        let filter = SessionFilter::all().updated_since(crate::time::Timestamp::new(midnight));
+        let heads = self.engine.storage.list_all(&filter).await?.heads;
+        let numbers = heads.iter().filter_map(|head| head.name.strip_prefix(&prefix)?.parse::<u64>().ok());
+        Ok(format!("{prefix}{:03}", numbers.max().unwrap_or(0) + 1))
+    }
+}

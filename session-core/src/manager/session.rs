@@ -1,0 +1,300 @@
+//! What the work holds of its session: the handle that comes with ownership.
+
+use std::sync::{Arc, PoisonError};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::calls::{check_work_event, durability_of, fill, is_paused};
+use super::engine::{Engine, decode};
+use super::live::Live;
+use crate::cancellation::CancellationToken;
+use crate::config::SessionConfig;
+use crate::error::{Result, SessionError};
+use crate::event::{Origin, SessionEvent};
+use crate::head::Head;
+use crate::id::SessionId;
+use crate::machine::Requests;
+use crate::owner::Evidence;
+use crate::progress::ProgressTracker;
+use crate::reason::{Failure, PauseReason, SessionSummary};
+use crate::record::Tip;
+use crate::storage::{Durability, SessionStorageExt as _, StorageError};
+
+/// Who answers a request to pause or to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Answers {
+    /// The manager, at once: nothing runs that would have to stand still first.
+    AtOnce = 0,
+    /// The work, when it next calls its session.
+    ByWork = 1,
+    /// The program that watches [`Session::requests`], with [`Session::pause`] and [`Session::resume`].
+    ByProgram = 2,
+}
+
+impl Answers {
+    pub(super) const fn from_u8(value: u8) -> Self {
+        match value {
+            1 => Self::ByWork,
+            2 => Self::ByProgram,
+            _ => Self::AtOnce,
+        }
+    }
+}
+
+/// A session that this process owns, for its work. Clones are the same session.
+///
+/// Calls that need the session to run wait while it is paused, and answer a pause that was asked for: the session is
+/// `paused` in the log from the moment that the work stands still in one of them. They fail with `CANCELLED` if a
+/// cancel comes meanwhile, and with `FENCED` for ever once somebody else owns the session.
+#[derive(Debug, Clone)]
+pub struct Session {
+    pub(super) engine: Arc<Engine>,
+    pub(super) live: Arc<Live>,
+}
+
+impl Session {
+    pub(super) const fn new(engine: Arc<Engine>, live: Arc<Live>) -> Self {
+        Self { engine, live }
+    }
+
+    /// The session's id.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.live.id
+    }
+
+    /// Which attempt this is: 1 for the first.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.live.attempt
+    }
+
+    /// What the session was made with.
+    #[must_use]
+    pub fn config(&self) -> &SessionConfig {
+        &self.live.config
+    }
+
+    /// The program behind it, where there is one.
+    #[must_use]
+    pub fn origin(&self) -> Option<&Origin> {
+        self.live.origin.as_ref()
+    }
+
+    /// The current view, as of the last look at the log.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        self.live.view().borrow().clone()
+    }
+
+    /// The current view, as it changes.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Head> {
+        self.live.view()
+    }
+
+    /// What was asked for and not yet answered, as it changes.
+    #[must_use]
+    pub fn requests(&self) -> watch::Receiver<Requests> {
+        self.live.requests()
+    }
+
+    /// Tells when the session is cancelled, or lost.
+    #[must_use]
+    pub fn cancellation(&self) -> CancellationToken {
+        self.live.cancel.token()
+    }
+
+    /// Where the work says how far it is.
+    #[must_use]
+    pub fn progress(&self) -> &ProgressTracker {
+        &self.live.progress
+    }
+
+    /// Says who answers requests to pause and to go on. A closure's session is answered by the work.
+    pub fn set_answers(&self, answers: Answers) {
+        self.live.set_answers(answers);
+    }
+
+    /// The last checkpoint, of this attempt or of the one that crashed.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` where it is no `T`.
+    pub fn last_checkpoint<T: DeserializeOwned>(&self) -> Result<Option<T>> {
+        let checkpoint = self.live.checkpoint.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let read = |value| serde_json::from_value(value).map_err(|error| self.payload("checkpoint", error));
+        checkpoint.map(read).transpose()
+    }
+
+    /// Keeps the work's own data, to go on from after a crash. On return it survives power loss.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` and `LIMIT_EXCEEDED` for data that JSON or a record has no room for; those of [`Session`].
+    pub async fn checkpoint<T: Serialize + Sync + ?Sized>(&self, state: &T) -> Result<Tip> {
+        let state = serde_json::to_value(state).map_err(|error| self.payload("checkpoint", error))?;
+        self.record(SessionEvent::CheckpointSaved { state, resumable: true }).await
+    }
+
+    /// Appends an event of the work. Progress is buffered, all else survives power loss on return.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for an event that changes the state, `ILLEGAL_TRANSITION` for an iteration out of turn; those
+    /// of [`Session`].
+    pub async fn record(&self, event: SessionEvent) -> Result<Tip> {
+        check_work_event(event.kind())?;
+        let tip = self.append_running(durability_of(&event), &event).await?;
+        if let SessionEvent::CheckpointSaved { state, resumable: true } = &event {
+            self.live.set_checkpoint(state);
+        }
+        Ok(tip)
+    }
+
+    /// Keeps a note of a kind `vendor.name`, as safe as asked for. Notes do not wait for a paused session.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for another kind; those of [`Session`].
+    pub async fn note(
+        &self,
+        kind: impl Into<String> + Send,
+        data: Value,
+        durability: Durability,
+    ) -> Result<Tip> {
+        let event = SessionEvent::Noted { kind: kind.into(), data };
+        self.append(durability, |_| Ok(vec![event.clone()])).await
+    }
+
+    /// Starts the next iteration, and returns its number.
+    ///
+    /// # Errors
+    /// `ILLEGAL_TRANSITION` where one is open; those of [`Session`].
+    pub async fn start_iteration(&self) -> Result<u64> {
+        let number = self.head().lifecycle.iterations_completed + 1;
+        self.record(SessionEvent::IterationStarted { number }).await?;
+        Ok(number)
+    }
+
+    /// Completes the open iteration.
+    ///
+    /// # Errors
+    /// `ILLEGAL_TRANSITION` where none is open; those of [`Session`].
+    pub async fn complete_iteration(&self, changes: crate::event::Changes) -> Result<Tip> {
+        let number = self.head().lifecycle.iteration;
+        self.record(SessionEvent::IterationCompleted { number, changes }).await
+    }
+
+    /// Asks a question and waits for the answer, paused. An answer that came while nobody ran the session is the answer
+    /// to the first question of the next attempt.
+    ///
+    /// # Errors
+    /// Those of [`Session`].
+    pub async fn ask(&self, question: impl Into<String> + Send) -> Result<Value> {
+        if let Some(answer) = self.live.answer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Ok(answer);
+        }
+        self.pause(PauseReason::AwaitingInput(question.into())).await?;
+        let revision = self
+            .wait_for(|head| if is_paused(head) { head.lifecycle.requests.answer } else { Some(0) })
+            .await?;
+        let id = self.id();
+        let stored = self.engine.storage.record(id, revision).await?.ok_or(StorageError::NotFound { id })?;
+        let SessionEvent::InputProvided { value, .. } = decode(id, &stored)?.event else {
+            return Err(SessionError::Fenced { id, what: "it was resumed without an answer".to_owned() });
+        };
+        self.resume().await?;
+        Ok(value)
+    }
+
+    /// Says that the work stands still. For the program that drives it: a work that is called by the manager pauses in
+    /// its next call by itself.
+    ///
+    /// # Errors
+    /// Those of [`Session`].
+    pub async fn pause(&self, reason: PauseReason) -> Result<Tip> {
+        self.append(Durability::Flushed, |head| {
+            Ok(if is_paused(head) {
+                Vec::new()
+            } else {
+                vec![SessionEvent::Paused { reason: reason.clone() }]
+            })
+        })
+        .await
+    }
+
+    /// Says that the work goes on.
+    ///
+    /// # Errors
+    /// Those of [`Session`].
+    pub async fn resume(&self) -> Result<Tip> {
+        let me = self.engine.me().await?.clone();
+        self.append(Durability::Flushed, |head| {
+            Ok(if is_paused(head) { vec![SessionEvent::Resumed { owner: me.clone() }] } else { Vec::new() })
+        })
+        .await
+    }
+
+    /// Ends the session as completed. Work that ended while its session was paused ends all the same.
+    ///
+    /// # Errors
+    /// `FENCED`, and what the storage suffers; the session then has not ended.
+    pub async fn complete(&self, summary: SessionSummary) -> Result<()> {
+        self.end(|head, now| SessionEvent::Completed { summary: fill(head, now, &summary) }).await
+    }
+
+    /// Ends the session as failed.
+    ///
+    /// # Errors
+    /// As [`complete`](Self::complete).
+    pub async fn fail(&self, error: Failure) -> Result<()> {
+        self.end(|_, _| SessionEvent::Failed { error: error.clone() }).await
+    }
+
+    /// Ends the session as cancelled.
+    ///
+    /// # Errors
+    /// As [`complete`](Self::complete).
+    pub async fn cancel(&self, reason: impl Into<String> + Send) -> Result<()> {
+        let reason = reason.into();
+        self.end(|_, _| SessionEvent::Cancelled { reason: reason.clone() }).await
+    }
+
+    /// Lets go of the session, for somebody to take up later.
+    ///
+    /// # Errors
+    /// As [`complete`](Self::complete).
+    pub async fn interrupt(&self, evidence: Evidence) -> Result<()> {
+        self.engine.let_go(self.id(), evidence).await
+    }
+
+    /// Resolves once the session is not owned here any more without having been ended from here, with the reason.
+    pub async fn fenced(&self) -> SessionError {
+        let mut view = self.live.view();
+        loop {
+            if let Err(error) = self.live.check() {
+                return error;
+            }
+            // The sender lives in `live`, which this handle holds.
+            if view.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Takes note at once of what others appended, instead of at the next look.
+    ///
+    /// # Errors
+    /// What the storage suffers.
+    pub async fn refresh(&self) -> Result<()> {
+        let cell = self.engine.cell(self.id());
+        let mut state = cell.state.lock().await;
+        self.live.check()?;
+        self.engine.look(&mut state, self.id()).await
+    }
+
+    fn payload(&self, what: &'static str, error: serde_json::Error) -> SessionError {
+        SessionError::Payload { id: self.id(), what, source: Arc::new(error) }
+    }
+}

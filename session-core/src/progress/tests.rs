@@ -1,0 +1,543 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::config::SessionConfig;
+use crate::event::SessionEvent;
+use crate::id::SessionId;
+use crate::owner::{Evidence, Owner};
+use crate::reason::SessionSummary;
+use crate::record::{Chain, Draft};
+use crate::text::is_unsafe_char;
+use crate::time::Clock;
+
+/// A log of which each record is a second after the last, with its fold.
+struct Log {
+    chain: Chain,
+    head: Head,
+    owner: Owner,
+    clock: Arc<Hand>,
+}
+
+#[derive(Debug)]
+struct Hand(Mutex<i64>);
+
+impl Clock for Hand {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(*self.0.lock().unwrap()).unwrap()
+    }
+}
+
+impl Log {
+    fn running() -> Self {
+        let owner = Owner::new("host".into(), "machine".into(), "boot".into(), 1, 1);
+        let id = SessionId::random();
+        let mut chain = Chain::start(id);
+        let clock = Arc::new(Hand(Mutex::new(1_000_000)));
+        let config = SessionConfig::new("test");
+        let event = SessionEvent::Created {
+            format: crate::event::FORMAT,
+            config: Box::new(config),
+            creator: owner.clone(),
+            origin: None,
+        };
+        let draft = Draft { at: clock.now(), attempt: 0, flushed: 0, event };
+        let (_, record) = chain.seal(draft).unwrap();
+        let head = Head::begin(id, &record).unwrap();
+        let mut log = Self { chain, head, owner, clock };
+        log.append(SessionEvent::Started { owner: log.owner.clone() });
+        log
+    }
+
+    fn append(&mut self, event: SessionEvent) {
+        self.wait(1_000);
+        let attempt = match (&event, &self.head.lifecycle.owner) {
+            (SessionEvent::Started { .. }, _) | (SessionEvent::Resumed { .. }, None) => {
+                self.head.lifecycle.attempt + 1
+            }
+            _ => self.head.lifecycle.attempt,
+        };
+        let draft = Draft { at: self.clock.now(), attempt, flushed: 0, event };
+        let (_, record) = self.chain.seal(draft).unwrap();
+        self.head.apply(&record).unwrap();
+    }
+
+    fn wait(&self, millis: i64) {
+        *self.clock.0.lock().unwrap() += millis;
+    }
+
+    fn crash_and_resume(&mut self) {
+        self.append(SessionEvent::Interrupted { evidence: Evidence::LockReleased });
+        self.append(SessionEvent::Resumed { owner: self.owner.clone() });
+    }
+
+    fn tracker(&self) -> ProgressTracker {
+        ProgressTracker::new(&self.head, self.clock.now(), Arc::clone(&self.clock) as Arc<dyn Clock>)
+    }
+
+    /// What the engine does: brings what is pending into the log, and tells the tracker.
+    fn write(&mut self, tracker: &ProgressTracker) {
+        if let Some(report) = tracker.take_pending() {
+            self.append(SessionEvent::ProgressReported { report });
+        }
+        tracker.sync_from(&self.head);
+    }
+
+    fn view(&self) -> SessionProgress {
+        SessionProgress::from_head(&self.head, self.clock.now())
+    }
+}
+
+#[test]
+fn a_hundred_percent_is_only_shown_when_all_is_done() {
+    // There was a tracker that took an unknown total for the number of steps done so far, so that the first step of
+    // a thousand was 100 %.
+    let log = Log::running();
+    let tracker = log.tracker();
+    tracker.start(0);
+    tracker.complete_step("first");
+    let progress = tracker.snapshot();
+    assert_eq!((progress.percent, progress.completed_steps, progress.total_steps), (None, Some(1), None));
+
+    tracker.set_total(1_000_000_u64);
+    for (done, percent) in [(2, 0.0002), (500_000, 50.0), (999_999, 99.9999), (1_000_000, 100.0)] {
+        tracker.report(ProgressReport::new().completed_steps(done)).unwrap();
+        assert_eq!(tracker.snapshot().percent, Some(percent));
+    }
+    tracker.complete_step("one more than was thought");
+    assert_eq!(tracker.snapshot().percent, Some(100.0));
+    // So near that a rounded quotient of floats would be 1.
+    assert!(ratio(u64::MAX - 1, u64::MAX, 100) < 100.0);
+    assert_eq!(Some(ratio(3, 5, 100)), Some(60.0));
+}
+
+#[test]
+fn percent_follows_the_steps_and_else_what_was_said() {
+    let log = Log::running();
+    let tracker = log.tracker();
+    tracker.set_percent(100.0).unwrap();
+    assert_eq!(tracker.snapshot().percent, Some(100.0), "it was said");
+    tracker.start(4_usize);
+    tracker.complete_step("a");
+    assert_eq!(tracker.snapshot().percent, Some(25.0));
+    for wrong in [-0.1, 100.1, f64::NAN, f64::INFINITY] {
+        assert!(tracker.set_percent(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn a_bare_percentage_keeps_the_current_step() {
+    let mut log = Log::running();
+    let tracker = log.tracker();
+    tracker.set_step("linking");
+    tracker.set_phase("build");
+    log.write(&tracker);
+    tracker.set_percent(30.0).unwrap();
+    log.write(&tracker);
+    for progress in [tracker.snapshot(), log.view()] {
+        assert_eq!((progress.step.as_deref(), progress.phase.as_deref()), (Some("linking"), Some("build")));
+    }
+    tracker.complete_step("");
+    assert_eq!(tracker.snapshot().step.as_deref(), Some("linking"));
+}
+
+#[test]
+fn a_resumed_attempt_goes_on_where_the_last_one_was() {
+    // There was a tracker that began at zero with each attempt.
+    let mut log = Log::running();
+    let tracker = log.tracker();
+    tracker.start(5);
+    for step in ["a", "b", "c"] {
+        tracker.complete_step(step);
+    }
+    log.write(&tracker);
+    log.crash_and_resume();
+
+    let tracker = log.tracker();
+    assert_eq!(tracker.snapshot().percent, Some(60.0));
+    tracker.start(5);
+    assert_eq!(tracker.snapshot().completed_steps, Some(3));
+    assert_eq!(tracker.snapshot().step.as_deref(), Some("c"));
+    tracker.complete_step("d");
+    // Steps that are done over again, with their numbers, wait until they are beyond.
+    tracker.report(ProgressReport::new().completed_steps(2).percent(1.0)).unwrap();
+    log.write(&tracker);
+    assert_eq!(log.head.progress.completed_steps, Some(4));
+    assert_eq!(log.view().percent, Some(80.0));
+}
+
+#[test]
+fn the_time_left_comes_from_the_rate_and_survives_a_resume() {
+    let mut log = Log::running();
+    let tracker = log.tracker();
+    tracker.start(10);
+    for done in 1..=4 {
+        log.wait(9_000);
+        tracker.complete_step("x");
+        log.write(&tracker);
+        let expected = (done >= 3).then(|| (log.view().duration_ms * (10 - done)).div_ceil(done * 1_000));
+        assert_eq!(tracker.snapshot().eta_seconds, expected, "after {done}");
+        assert_eq!(log.view().eta_seconds, expected, "after {done}");
+    }
+    // 40 s for 4 of 10.
+    assert_eq!(log.view().eta_seconds, Some(60));
+    log.append(SessionEvent::Interrupted { evidence: Evidence::LockReleased });
+    assert_eq!(log.view().eta_seconds, None, "nothing runs");
+    log.wait(1_000_000);
+    log.append(SessionEvent::Resumed { owner: log.owner.clone() });
+    assert_eq!(log.tracker().snapshot().eta_seconds, Some(60), "and the standstill does not count");
+}
+
+#[test]
+fn the_time_left_comes_from_percent_where_there_are_no_steps() {
+    let log = Log::running();
+    let tracker = log.tracker();
+    log.wait(20_000);
+    for (percent, eta) in [(10.0, None), (20.0, None), (25.0, Some(60)), (100.0, Some(0))] {
+        tracker.set_percent(percent).unwrap();
+        assert_eq!(tracker.snapshot().eta_seconds, eta, "at {percent}");
+    }
+}
+
+#[test]
+fn a_told_time_left_holds_until_the_work_moves_on() {
+    for write in [false, true] {
+        let mut log = Log::running();
+        let tracker = log.tracker();
+        tracker.start(100);
+        for _ in 0..3 {
+            tracker.complete_step("x");
+            if write {
+                log.write(&tracker);
+            }
+        }
+        let mut step = |tracker: &ProgressTracker| {
+            if write {
+                log.write(tracker);
+                assert_eq!(log.view().eta_seconds, tracker.snapshot().eta_seconds);
+            }
+        };
+        step(&tracker);
+        tracker.set_eta(Duration::from_millis(4_001));
+        step(&tracker);
+        assert_eq!(tracker.snapshot().eta_seconds, Some(5));
+        tracker.set_step("another name for the same");
+        step(&tracker);
+        assert_eq!(tracker.snapshot().eta_seconds, Some(5));
+        tracker.complete_step("x");
+        step(&tracker);
+        assert_ne!(tracker.snapshot().eta_seconds, Some(5));
+        tracker.report(ProgressReport::new().completed_steps(50).eta(7)).unwrap();
+        step(&tracker);
+        assert_eq!(tracker.snapshot().eta_seconds, Some(7));
+        if !write {
+            log.write(&tracker);
+            assert_eq!(log.view().eta_seconds, Some(7), "coalesced into one record");
+        }
+    }
+}
+
+#[test]
+fn whatever_is_coalesced_the_log_says_the_same_as_the_tracker() {
+    // Every sequence of five calls, written after each one, in one record, or with one append that failed.
+    type Call = fn(&ProgressTracker);
+    let calls: [Call; 7] = [
+        |tracker| tracker.start(4),
+        |tracker| tracker.complete_step("done"),
+        |tracker| tracker.set_step("doing"),
+        |tracker| tracker.set_percent(40.0).unwrap(),
+        |tracker| tracker.set_eta(Duration::from_secs(9)),
+        |tracker| tracker.report(ProgressReport::new().completed_steps(2).eta(3)).unwrap(),
+        |tracker| tracker.report(ProgressReport::new().completed_steps(1).phase("again")).unwrap(),
+    ];
+    for sequence in 0..calls.len().pow(4) {
+        for written in 0..3 {
+            let mut log = Log::running();
+            let tracker = log.tracker();
+            let mut rest = sequence;
+            for at in 0..4 {
+                calls[rest % calls.len()](&tracker);
+                rest /= calls.len();
+                match written {
+                    0 => log.write(&tracker),
+                    1 if at == 1 => {
+                        let taken = tracker.take_pending().unwrap();
+                        calls[(rest + at) % calls.len()](&tracker);
+                        tracker.put_back(taken);
+                    }
+                    _ => {}
+                }
+            }
+            log.write(&tracker);
+            assert_eq!(tracker.take_pending(), None);
+            let (shown, stored) = (tracker.snapshot(), log.view());
+            let samples =
+                |progress: &SessionProgress| SessionProgress { eta_seconds: None, ..progress.clone() };
+            assert_eq!(samples(&shown), samples(&stored), "sequence {sequence}, written {written}");
+            assert_eq!(
+                tracker.shared_said().eta,
+                log.head.progress.eta,
+                "sequence {sequence}, written {written}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_report_that_came_another_way_is_taken_over() {
+    let mut log = Log::running();
+    let tracker = log.tracker();
+    let text = "ä".repeat(120);
+    tracker.set_step(text.clone());
+    log.write(&tracker);
+    assert_eq!(tracker.snapshot().step.as_deref(), Some(&*text), "the head's cut text is no other text");
+    log.append(SessionEvent::ProgressReported {
+        report: ProgressReport::new().step("from a child").completed_steps(3).total_steps(6).phase("p"),
+    });
+    tracker.sync_from(&log.head);
+    let progress = tracker.snapshot();
+    assert_eq!((progress.step.as_deref(), progress.percent), (Some("from a child"), Some(50.0)));
+    tracker.complete_step("ours");
+    assert_eq!(tracker.take_pending().unwrap().completed_steps, Some(4));
+    tracker.sync_from(&log.head);
+    assert_eq!(tracker.snapshot().step.as_deref(), Some("ours"), "on its way into the log");
+    assert_eq!(tracker.snapshot().completed_steps, Some(4));
+}
+
+#[test]
+fn long_texts_are_cut_by_calls_and_refused_by_reports() {
+    let tracker = Log::running().tracker();
+    tracker.complete_step("é".repeat(200));
+    tracker.set_phase("x".repeat(1_000));
+    let progress = tracker.snapshot();
+    assert_eq!(progress.step.unwrap(), "é".repeat(128));
+    assert_eq!(progress.phase.unwrap().len(), 256);
+    tracker.set_step(format!("x{}", "é".repeat(200)));
+    assert_eq!(tracker.snapshot().step.unwrap().len(), 255, "never within a character");
+    let before = tracker.snapshot();
+    assert!(tracker.report(ProgressReport::new().percent(50.0).step("x".repeat(257))).is_err());
+    assert_eq!(tracker.snapshot(), before);
+    tracker.take_pending().unwrap().check().unwrap();
+}
+
+#[test]
+fn after_the_end_everything_is_refused() {
+    let mut log = Log::running();
+    let tracker = log.tracker();
+    tracker.complete_step("last");
+    tracker.end();
+    assert!(tracker.is_ended());
+    let before = tracker.snapshot();
+    tracker.start(7);
+    tracker.complete_step("late");
+    tracker.set_step("late");
+    tracker.set_total(9);
+    tracker.set_eta(Duration::ZERO);
+    assert!(tracker.set_percent(10.0).is_err());
+    assert!(tracker.report(ProgressReport::new().phase("late")).is_err());
+    assert_eq!(tracker.snapshot(), before);
+    // What was said in time still comes into the log.
+    assert_eq!(tracker.take_pending().unwrap().step.as_deref(), Some("last"));
+    log.append(SessionEvent::Completed { summary: SessionSummary::default() });
+    tracker.sync_from(&log.head);
+    let progress = tracker.snapshot();
+    assert!(progress.state.is_final());
+    assert_eq!((progress.percent, progress.eta_seconds), (Some(100.0), None));
+    assert!(log.tracker().is_ended(), "a tracker of an ended session takes nothing");
+}
+
+#[test]
+fn the_numbers_of_the_log_are_shown() {
+    let mut log = Log::running();
+    assert_eq!(log.view().success_rate, None);
+    log.append(SessionEvent::IterationStarted { number: 1 });
+    for exit_code in [Some(0), Some(1), None, Some(0)] {
+        log.append(SessionEvent::CommandExecuted {
+            command: "make".into(),
+            exit_code,
+            signal: exit_code.is_none().then_some(9),
+            duration_ms: 1,
+            output_bytes: 0,
+        });
+    }
+    let changes = crate::event::Changes::new(1, 2, 3, 4);
+    log.append(SessionEvent::IterationCompleted { number: 1, changes });
+    let progress = log.view();
+    assert_eq!((progress.commands, progress.success_rate), (4, Some(0.5)));
+    assert_eq!((progress.iterations_completed, progress.total_iterations), (1, None));
+    assert_eq!((progress.files_changed, progress.commits), (1, 4));
+    assert_eq!((progress.lines_added, progress.lines_removed), (2, 3));
+    assert_eq!(progress.duration_ms, 6_000);
+    let json = serde_json::to_string(&progress).unwrap();
+    assert_eq!(serde_json::from_str::<SessionProgress>(&json).unwrap(), progress);
+}
+
+#[test]
+fn callbacks_hear_each_change_and_do_not_harm() {
+    let tracker = Log::running().tracker();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let calls = Arc::clone(&heard);
+    tracker.on_change(|_| panic!("mine")).forget();
+    let guard = tracker.on_change(move |progress| calls.lock().unwrap().push(progress.completed_steps));
+    tracker.complete_step("a");
+    tracker.complete_step("b");
+    tracker.report(ProgressReport::new()).unwrap();
+    drop(guard);
+    tracker.complete_step("c");
+    assert_eq!(*heard.lock().unwrap(), [Some(1), Some(2)]);
+
+    // Called under a lock, or anew from within, this would never end.
+    let (inner, times) = (tracker.clone(), AtomicUsize::new(0));
+    tracker
+        .on_change(move |progress| {
+            assert_eq!(inner.snapshot().completed_steps, progress.completed_steps);
+            if times.fetch_add(1, Ordering::SeqCst) < 3 {
+                inner.complete_step("from within");
+            }
+            drop(inner.on_change(|_| {}));
+            let _: bool = inner.watch().has_changed().unwrap();
+        })
+        .forget();
+    tracker.complete_step("d");
+    assert_eq!(tracker.snapshot().completed_steps, Some(7));
+}
+
+#[test]
+fn a_watch_always_has_the_latest() {
+    let mut log = Log::running();
+    let tracker = log.tracker();
+    tracker.complete_step("before anybody watched");
+    let mut watch = tracker.watch();
+    assert_eq!(*watch.borrow_and_update(), tracker.snapshot());
+    tracker.complete_step("x");
+    assert!(watch.has_changed().unwrap());
+    assert_eq!(*watch.borrow_and_update(), tracker.snapshot());
+    log.write(&tracker);
+    let _: bool = watch.has_changed().unwrap();
+    log.append(SessionEvent::Interrupted { evidence: Evidence::LockReleased });
+    tracker.sync_from(&log.head);
+    assert!(watch.has_changed().unwrap());
+    assert_eq!(watch.borrow().state.name().name(), "paused");
+}
+
+#[test]
+fn threads_lose_no_step_and_hear_them_in_order() {
+    const THREADS: usize = 8;
+    const EACH: usize = 500;
+    let log = Log::running();
+    let tracker = log.tracker();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let calls = Arc::clone(&heard);
+    tracker.on_change(move |progress| calls.lock().unwrap().push(progress.completed_steps.unwrap())).forget();
+    let watch = tracker.watch();
+    let total = (THREADS * EACH) as u64;
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            let tracker = tracker.clone();
+            scope.spawn(move || (0..EACH).for_each(|_| tracker.complete_step("x")));
+        }
+    });
+    assert_eq!(tracker.snapshot().completed_steps, Some(total));
+    assert_eq!(tracker.take_pending().unwrap().completed_steps, Some(total));
+    assert_eq!(watch.borrow().completed_steps, Some(total));
+    let heard = heard.lock().unwrap();
+    assert!(heard.is_sorted_by(|a, b| a < b), "an older change was told after a newer one");
+    assert_eq!(heard.last(), Some(&total));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_who_waits_for_something_pending_misses_it() {
+    let log = Log::running();
+    let tracker = log.tracker();
+    for round in 0..500_u64 {
+        let waiting: Vec<_> = (0..3)
+            .map(|_| {
+                let tracker = tracker.clone();
+                tokio::spawn(async move { tracker.pending_changed().await })
+            })
+            .collect();
+        let (sender, put_back) = (tracker.clone(), round % 2 == 0);
+        let saying = tokio::spawn(async move {
+            if put_back {
+                sender.put_back(ProgressReport::new().step("again"));
+            } else {
+                sender.complete_step("x");
+            }
+        });
+        for waiter in waiting {
+            tokio::time::timeout(Duration::from_secs(20), waiter).await.expect("a wake-up was lost").unwrap();
+        }
+        saying.await.unwrap();
+        tracker.take_pending().unwrap();
+        assert_eq!(tracker.take_pending(), None);
+    }
+}
+
+#[test]
+fn one_line_says_it_all() {
+    let log = Log::running();
+    let tracker = log.tracker();
+    tracker.start(5);
+    tracker.set_phase("build");
+    for step in ["a", "b", "compiling"] {
+        tracker.complete_step(step);
+    }
+    tracker.set_eta(Duration::from_secs(130));
+    let progress = tracker.snapshot();
+    for (width, line) in [
+        (80, "[######----] 60% 3/5 compiling (build) ETA 2m 10s"),
+        (49, "[######----] 60% 3/5 compiling (build) ETA 2m 10s"),
+        (48, "[######----] 60% 3/5 compiling (buil… ETA 2m 10s"),
+        (36, "[######----] 60% 3/5 com… ETA 2m 10s"),
+        (35, "[######----] 60% 3/5 ETA 2m 10s"),
+        (30, "[######----] 60% 3/5 compilin…"),
+        (20, "[######----] 60% 3/5"),
+        (19, "60% 3/5 ETA 2m 10s"),
+        (7, "60% 3/5"),
+        (6, "60%"),
+        (2, ""),
+        (0, ""),
+    ] {
+        assert_eq!(format_progress(&progress, width), line, "{width}");
+    }
+    for (seconds, text) in [(0, "0s"), (59, "59s"), (60, "1m 0s"), (3_700, "1h 1m"), (90_000, "1d 1h")] {
+        let line = format_progress(&SessionProgress { eta_seconds: Some(seconds), ..progress.clone() }, 80);
+        assert!(line.ends_with(&format!("ETA {text}")), "{line}");
+    }
+}
+
+#[test]
+fn one_line_says_what_is_not_known_and_what_does_not_run() {
+    let mut log = Log::running();
+    let tracker = log.tracker();
+    assert_eq!(format_progress(&tracker.snapshot(), 80), "[..........] --%");
+    tracker.complete_step("crawling");
+    assert_eq!(format_progress(&tracker.snapshot(), 80), "[..........] --% 1/? crawling");
+    tracker.report(ProgressReport::new().percent(99.99)).unwrap();
+    assert_eq!(format_progress(&tracker.snapshot(), 80), "[#########-] 99% 1/? crawling");
+    log.write(&tracker);
+    log.append(SessionEvent::Interrupted { evidence: Evidence::LockReleased });
+    assert_eq!(format_progress(&log.view(), 80), "[#########-] 99% 1/? crawling paused");
+}
+
+#[test]
+fn one_line_is_harmless_and_never_too_long() {
+    let log = Log::running();
+    let tracker = log.tracker();
+    for text in ["\u{1b}[2J\u{202e}evil\r\nline\u{9b}m", "日本語のとても長いテキスト", "   ", "", "\u{7f}"]
+    {
+        tracker.set_step(text);
+        tracker.set_phase(text);
+        for percent in [None, Some(0.0), Some(100.0)] {
+            for eta_seconds in [None, Some(0), Some(u64::MAX)] {
+                let progress = SessionProgress { percent, eta_seconds, ..tracker.snapshot() };
+                for width in (0..140).chain([usize::MAX]) {
+                    let line = format_progress(&progress, width);
+                    assert!(line.chars().count() <= width, "{width}: {line}");
+                    assert!(!line.chars().any(is_unsafe_char), "{line:?}");
+                    assert_eq!(line.trim(), line);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Reading a line whose place in the log is known to be right: what is around the event, then the event.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+use serde_json::value::RawValue;
+
+use super::{Envelope, Record, StoredRecord};
+use crate::event::{EventKind, FORMAT, SessionEvent};
+use crate::time::Timestamp;
+
+/// A line with a right sum that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// It is no record of any version.
+    #[error("not a record")]
+    Malformed(#[source] serde_json::Error),
+    /// An event of a kind that this version does not know.
+    #[error("an event of the unknown kind `{kind}`")]
+    UnknownKind {
+        /// The kind.
+        kind: String,
+    },
+    /// A log of a newer format.
+    #[error("format {format}, this version reads up to {FORMAT}")]
+    NewerFormat {
+        /// The format.
+        format: u32,
+    },
+}
+
+impl StoredRecord {
+    /// Reads what is around the event.
+    ///
+    /// # Errors
+    /// [`DecodeError::Malformed`] where the line is no record.
+    pub fn envelope(&self) -> Result<Envelope, DecodeError> {
+        RawRecord::parse(&self.line).map(|raw| raw.envelope())
+    }
+
+    /// Reads the whole record.
+    ///
+    /// # Errors
+    /// [`DecodeError::UnknownKind`] and [`DecodeError::NewerFormat`] for what a newer version wrote;
+    /// [`DecodeError::Malformed`] for what is no record of any version, or breaks a limit of its format.
+    pub fn decode(&self) -> Result<Record, DecodeError> {
+        let raw = RawRecord::parse(&self.line)?;
+        let event = raw.event()?;
+        Ok(Record { envelope: raw.envelope(), event, sum: self.tip.sum })
+    }
+}
+
+#[derive(Deserialize)]
+struct RawRecord<'a> {
+    seq: u64,
+    at: Timestamp,
+    attempt: u32,
+    flushed: u64,
+    #[serde(borrow)]
+    event: &'a RawValue,
+}
+
+impl<'a> RawRecord<'a> {
+    fn parse(line: &'a str) -> Result<Self, DecodeError> {
+        serde_json::from_str(line).map_err(DecodeError::Malformed)
+    }
+
+    const fn envelope(&self) -> Envelope {
+        Envelope { seq: self.seq, at: self.at, attempt: self.attempt, flushed: self.flushed }
+    }
+
+    fn event(&self) -> Result<SessionEvent, DecodeError> {
+        // First only the kind: a newer version's payload must not be read as one of ours.
+        let tag: Tag<'_> = serde_json::from_str(self.event.get()).map_err(DecodeError::Malformed)?;
+        match EventKind::parse(&tag.kind) {
+            None => return Err(DecodeError::UnknownKind { kind: tag.kind }),
+            Some(EventKind::Created) => {
+                let created: CreatedFormat =
+                    serde_json::from_str(tag.payload.get()).map_err(DecodeError::Malformed)?;
+                match created.format {
+                    1..=FORMAT => {}
+                    0 => return Err(malformed("there is no format 0")),
+                    format => return Err(DecodeError::NewerFormat { format }),
+                }
+            }
+            Some(_) => {}
+        }
+        let event: SessionEvent = serde_json::from_str(self.event.get()).map_err(DecodeError::Malformed)?;
+        // What a writer refuses, a reader need not be ready for: heads rely on it.
+        event.check().map_err(malformed)?;
+        Ok(event)
+    }
+}
+
+fn malformed(problem: impl fmt::Display) -> DecodeError {
+    DecodeError::Malformed(serde_json::Error::custom(problem))
+}
+
+#[derive(Deserialize)]
+struct CreatedFormat {
+    format: u32,
+}
+
+/// An event as an object with one member, the kind.
+struct Tag<'a> {
+    kind: String,
+    payload: &'a RawValue,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Tag<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Tag<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an event: an object with one member")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Tag<'de>, A::Error> {
+                let Some((kind, payload)) = map.next_entry::<String, &'de RawValue>()? else {
+                    return Err(A::Error::custom("an event without a kind"));
+                };
+                match map.next_key::<serde::de::IgnoredAny>()? {
+                    None => Ok(Tag { kind, payload }),
+                    Some(_) => Err(A::Error::custom("an event with two kinds")),
+                }
+            }
+        }
+        deserializer.deserialize_map(Visitor)
+    }
+}

@@ -1,0 +1,103 @@
+//! A world for manager tests: one storage, as many managers on it as there are processes, and deaths at will.
+
+#![expect(dead_code, reason = "each test file uses its own part of the world")]
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use session_core::*;
+
+/// Presence whose deaths are said, while the process that died in it may still run: what a wrong death, or a
+/// process that wakes up after it, looks like.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct World {
+    pub(crate) storage: MemoryStorage,
+    presence: ProcessPresence,
+    dead: Arc<Mutex<HashSet<InstanceId>>>,
+    unknown: Arc<Mutex<HashSet<InstanceId>>>,
+}
+
+#[async_trait]
+impl Presence for World {
+    fn identify(&self) -> Result<Owner, StorageError> {
+        self.presence.identify()
+    }
+
+    async fn announce(&self, owner: &Owner) -> Result<Box<dyn PresenceGuard>, StorageError> {
+        self.presence.announce(owner).await
+    }
+
+    async fn liveness(&self, owner: &Owner) -> Result<Liveness, StorageError> {
+        if self.dead.lock().unwrap().contains(&owner.instance) {
+            return Ok(Liveness::Dead { evidence: Evidence::LockReleased });
+        }
+        if self.unknown.lock().unwrap().contains(&owner.instance) {
+            return Ok(Liveness::Unknown { last_seen: None });
+        }
+        self.presence.liveness(owner).await
+    }
+
+    async fn sweep(&self, keep: &HashSet<InstanceId>) -> Result<(), StorageError> {
+        self.presence.sweep(keep).await
+    }
+}
+
+impl World {
+    /// A manager as another process would have it, which recovers nothing by itself.
+    pub(crate) async fn process(&self) -> InMemorySessionManager {
+        self.process_with(ManagerOptions::new().recovery(None)).await
+    }
+
+    pub(crate) async fn process_with(&self, options: ManagerOptions) -> InMemorySessionManager {
+        PersistentSessionManager::open(Arc::new(self.storage.clone()), Arc::new(self.clone()), options)
+            .await
+            .unwrap()
+    }
+
+    /// From now on, whoever owns the session counts as dead. Its process does not know.
+    pub(crate) async fn declare_dead(&self, id: SessionId) {
+        let owner = self.storage.head(id).await.unwrap().unwrap().keeper().unwrap().instance;
+        self.dead.lock().unwrap().insert(owner);
+    }
+
+    /// From now on, nothing is known of whoever owns the session.
+    pub(crate) async fn lose_sight_of(&self, id: SessionId) {
+        let owner = self.storage.head(id).await.unwrap().unwrap().keeper().unwrap().instance;
+        self.unknown.lock().unwrap().insert(owner);
+    }
+
+    /// The kinds of the events in a session's log.
+    pub(crate) async fn kinds(&self, id: SessionId) -> Vec<&'static str> {
+        let records = self.storage.records_after(id, 0).await.unwrap();
+        records.iter().map(|record| record.decode().unwrap().event.kind().name()).collect()
+    }
+
+    /// The log, byte for byte.
+    pub(crate) async fn log(&self, id: SessionId) -> Vec<String> {
+        self.storage
+            .records_after(id, 0)
+            .await
+            .unwrap()
+            .iter()
+            .map(|record| record.line().to_owned())
+            .collect()
+    }
+}
+
+/// Waits until a session's log holds what is asked for. The time-out is a backstop, in paused time.
+pub(crate) async fn until(world: &World, id: SessionId, found: impl Fn(&Head) -> bool) -> Head {
+    let wait = async {
+        loop {
+            if let Some(head) = world.storage.head(id).await.unwrap()
+                && found(&head)
+            {
+                return head;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(600), wait)
+        .await
+        .expect("the session never got there")
+}
