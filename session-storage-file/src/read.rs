@@ -11,8 +11,8 @@ use session_core::{
     Chain, Head, HeadPage, RecordPage, SessionFilter, SessionId, StorageError, StoredRecord, Tip,
 };
 
+use crate::catch_up::ends_at;
 use crate::disk::{DiskFile, Identity, Open};
-use crate::durable::ends_at;
 use crate::error::Told;
 use crate::layout::SessionPaths;
 use crate::scan::{Step, Walk, fold};
@@ -75,7 +75,7 @@ impl Store {
         // The slots before the log: what they say is then in the log already.
         let slots = self.read_slots(id, paths)?;
         let log = self.open_log(id, &paths.log)?;
-        let (mut head, end) = stored_head(&*log, &slots).told("read", &paths.log)?.unzip();
+        let (mut head, end) = stored_head(&*log, &slots, &self.boot).told("read", &paths.log)?.unzip();
         let chain = head.as_ref().map_or(Chain::start(id), |head: &Head| Chain::at(id, head.tip));
         let mut walk = Walk::from(&*log, chain, end.unwrap_or(0));
         while let Step::Record(record) = walk.next().told("read", &paths.log)? {
@@ -269,9 +269,14 @@ impl Store {
 }
 
 /// The newest head in the slots that is the head of a prefix of the log, with where that ends.
-fn stored_head(log: &dyn DiskFile, slots: &Slots) -> io::Result<Option<(Head, u64)>> {
-    for Slot { head, length, .. } in slots.iter() {
-        if let Some(head) = head
+///
+/// After a loss of power, a slot may speak of records that were never flushed and of which only the end has reached
+/// the disk: a slot of another boot counts as far as a mark goes, and no further.
+fn stored_head(log: &dyn DiskFile, slots: &Slots, boot: &str) -> io::Result<Option<(Head, u64)>> {
+    let flushed = slots.mark().map_or(0, |mark| mark.tip.revision);
+    for slot in slots.iter() {
+        if let Slot { head: Some(head), length, .. } = slot
+            && (slot.boot == boot || head.tip.revision <= flushed)
             && ends_at(log, head.tip, *length)?
         {
             return Ok(Some((head.clone(), *length)));

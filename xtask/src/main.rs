@@ -5,6 +5,7 @@
 
 mod args;
 mod ci;
+mod codegen;
 mod steps;
 mod test;
 mod tidy;
@@ -26,6 +27,11 @@ type Command = (&'static str, &'static str, fn(Args) -> Outcome);
 const COMMANDS: &[Command] = &[
     ("test", "everything that shows that the product works", test::run),
     ("ci [--keep-going] [--from STEP]", "all that CI runs: format, tidy, lints, docs, test", ci::run),
+    (
+        "codegen [--check]",
+        "the docs that are made from the code, or whether they are up to date",
+        codegen::run,
+    ),
     ("tidy", "the rules of the house that neither rustc nor clippy knows", tidy::run),
 ];
 
