@@ -173,7 +173,8 @@ impl std::fmt::Display for Command {
             }
             quote(argument, &mut text);
             if text.len() > SHOWN_BYTES {
-                text.truncate(text.floor_char_boundary(SHOWN_BYTES));
+                let whole = (0..=SHOWN_BYTES).rev().find(|end| text.is_char_boundary(*end));
+                text.truncate(whole.unwrap_or(0));
                 text.push('…');
                 break;
             }

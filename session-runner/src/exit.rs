@@ -23,15 +23,11 @@ pub fn exit_code(head: &Head) -> Option<i32> {
     match head.state() {
         SessionState::Created | SessionState::Running { .. } | SessionState::Paused { .. } => None,
         SessionState::Completed { .. } => Some(program.unwrap_or(0)),
-        SessionState::Failed { error } => Some(match error.cause {
-            FailureCause::Timeout => TIMED_OUT,
-            _ => error
-                .exit_code
-                .or(error.signal.map(|signal| BY_SIGNAL + signal))
-                .or(program)
-                .filter(|code| *code != 0)
-                .unwrap_or(1),
-        }),
+        SessionState::Failed { error } if error.cause == FailureCause::Timeout => Some(TIMED_OUT),
+        SessionState::Failed { error } => {
+            let own = error.exit_code.or(error.signal.map(|signal| BY_SIGNAL + signal));
+            Some(own.or(program).filter(|code| *code != 0).unwrap_or(1))
+        }
         SessionState::Cancelled { .. } => Some(match program {
             Some(0) => BY_SIGNAL + TERM,
             Some(code) => code,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use session_core::{
     Answers, Durability, HeldSessionLock, LocalPresence, Session, SessionConfig, SessionError, SessionId,
-    SessionManager,
+    SessionManager, SessionState,
 };
 
 use crate::capture::{Capture, Tap};
@@ -107,9 +107,10 @@ impl Runner {
             stored.origin.as_ref().and_then(Command::from_origin).ok_or(RunError::NoProgram { id })?;
         let command = with(command);
         can_run(&command)?;
-        let session = match stored.state {
-            session_core::SessionState::Created => self.manager.start_session(id).await?,
-            _ => self.manager.resume_session(id).await?,
+        let session = if stored.state == SessionState::Created {
+            self.manager.start_session(id).await?
+        } else {
+            self.manager.resume_session(id).await?
         };
         self.run(session, command).await
     }
