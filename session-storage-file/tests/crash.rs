@@ -23,7 +23,7 @@ use common::play::Play;
 use common::store::{closed, open, recover, verdict};
 
 /// Images of a plain test run; CI asks for 100,000 in release.
-const IMAGES: u64 = 3_000;
+const IMAGES: u64 = 2_000;
 const DEEDS: usize = 30;
 /// One image in so many is recovered twice and compared byte by byte.
 const THOROUGH: usize = 8;

@@ -22,6 +22,9 @@ use common::ledger::Ledger;
 use common::logs::{self, chain_of, fold, id, seal, wait};
 use common::store::{ROOT, closed, open, recover};
 
+/// How many calls after the first failed one fail in their turn, each on its own. All of them only in release.
+const SECONDS: u64 = if cfg!(debug_assertions) { 3 } else { 30 };
+
 const RUNNING: u64 = 1;
 const ENDED: u64 = 2;
 const TORN: u64 = 3;
@@ -30,44 +33,62 @@ const HALF_FLUSHED: u64 = 5;
 const BYSTANDER: u64 = 6;
 const NEW: u64 = 7;
 
-/// A store in which every deed has something to do, on a machine that still runs; all its processes are dead.
+/// A store in which deeds have something to do, on a machine that still runs; all its processes are dead.
 struct Stage {
     moment: Moment,
     ledger: Ledger,
 }
 
 impl Stage {
+    /// With a session for every deed.
     fn new() -> Self {
+        Self::with(&[RUNNING, ENDED, TORN, ORPHAN, HALF_FLUSHED])
+    }
+
+    /// With one for this deed.
+    fn of(deed: Deed) -> Self {
+        Self::with(&[deed.number()])
+    }
+
+    /// With these sessions and the bystander.
+    fn with(numbers: &[u64]) -> Self {
         let disk = FaultDisk::new();
         let mut ledger = Ledger::default();
         let storage = open(&disk.process()).unwrap();
-        for number in [RUNNING, ENDED, TORN, ORPHAN, BYSTANDER, HALF_FLUSHED] {
+        for number in numbers.iter().copied().filter(|number| *number != NEW).chain([BYSTANDER]) {
             let id = id(number);
             let first = vec![logs::created("stage"), logs::started(number), logs::note(100)];
             put(&storage, &mut ledger, id, first, Durability::Flushed);
             put(&storage, &mut ledger, id, vec![logs::progress(1)], Durability::Buffered);
         }
-        let head = wait(storage.head(id(ENDED))).unwrap().unwrap();
-        put(&storage, &mut ledger, id(ENDED), vec![logs::completed(&head)], Durability::Flushed);
-        put(&storage, &mut ledger, id(TORN), vec![logs::note(30)], Durability::Flushed);
+        if numbers.contains(&ENDED) {
+            let head = wait(storage.head(id(ENDED))).unwrap().unwrap();
+            put(&storage, &mut ledger, id(ENDED), vec![logs::completed(&head)], Durability::Flushed);
+        }
+        if numbers.contains(&TORN) {
+            put(&storage, &mut ledger, id(TORN), vec![logs::note(30)], Durability::Flushed);
+            let log = PathBuf::from(ROOT).join(format!("sessions/{}/events.jsonl", id(TORN)));
+            disk.edit(&log, |bytes| bytes.extend_from_slice(b"{\"seq\":6,\"at\":\"2026-")).unwrap();
+        }
         drop(storage);
-        let log = PathBuf::from(ROOT).join(format!("sessions/{}/events.jsonl", id(TORN)));
-        disk.edit(&log, |bytes| bytes.extend_from_slice(b"{\"seq\":6,\"at\":\"2026-")).unwrap();
-
-        // A process that died in the flush of an append: the log is not to be trusted, and the outcome is unknown.
-        let doomed = disk.process();
-        let storage = open(&doomed).unwrap();
-        let head = wait(storage.head(id(HALF_FLUSHED))).unwrap().unwrap();
-        let batch = seal(id(HALF_FLUSHED), Some(&head), 0, vec![logs::note(50)]);
-        ledger.submit(id(HALF_FLUSHED), 0, &batch);
-        doomed.fail(Fault::nth(0, Effect::Death).of(doomed.process_number()).on(Call::Sync));
-        wait(storage.append(id(HALF_FLUSHED), Expected::At(head.tip), batch, Durability::Flushed))
-            .unwrap_err();
-        assert!(doomed.is_dead(), "an append that is acknowledged as flushed was not flushed");
-        drop(storage);
+        if numbers.contains(&HALF_FLUSHED) {
+            die_in_a_flush(&disk, &mut ledger);
+        }
         closed(&disk).unwrap();
         Self { moment: disk.now(), ledger }
     }
+}
+
+/// A process dies in the flush of an append: the log is not to be trusted, and the outcome is unknown.
+fn die_in_a_flush(disk: &FaultDisk, ledger: &mut Ledger) {
+    let doomed = disk.process();
+    let storage = open(&doomed).unwrap();
+    let head = wait(storage.head(id(HALF_FLUSHED))).unwrap().unwrap();
+    let batch = seal(id(HALF_FLUSHED), Some(&head), 0, vec![logs::note(50)]);
+    ledger.submit(id(HALF_FLUSHED), 0, &batch);
+    doomed.fail(Fault::nth(0, Effect::Death).of(doomed.process_number()).on(Call::Sync));
+    wait(storage.append(id(HALF_FLUSHED), Expected::At(head.tip), batch, Durability::Flushed)).unwrap_err();
+    assert!(doomed.is_dead(), "an append that is acknowledged as flushed was not flushed");
 }
 
 fn put(
@@ -122,14 +143,18 @@ impl Deed {
     ];
 
     fn id(self) -> SessionId {
-        id(match self {
+        id(self.number())
+    }
+
+    fn number(self) -> u64 {
+        match self {
             Self::Create | Self::CreateWithin => NEW,
             Self::Append | Self::AppendBuffered | Self::Flush => RUNNING,
             Self::Repair => TORN,
             Self::MakeAnew => HALF_FLUSHED,
             Self::Delete => ENDED,
             Self::TakeOver => ORPHAN,
-        })
+        }
     }
 
     fn durability(self) -> Durability {
@@ -243,7 +268,8 @@ fn one_case(
     if (struck == 0 || harmless) && result.is_err() {
         return Err(context("failed without a failure".to_owned()));
     }
-    check_powerless(&disk, &ledger).map_err(|failure| context(format!("after the deed: {failure}")))?;
+    check_powerless(&disk, &ledger, &CUTS)
+        .map_err(|failure| context(format!("after the deed: {failure}")))?;
 
     // Somebody else sees what it should see.
     let other = open(&disk.process()).map_err(|error| chain_of(&error))?;
@@ -261,7 +287,7 @@ fn one_case(
         for durability in [Durability::Buffered, Durability::Flushed] {
             go_on(storage, &mut ledger, deed.id(), durability, must)
                 .map_err(|failure| context(format!("{who} goes on: {failure}")))?;
-            check_powerless(&disk, &ledger)
+            check_powerless(&disk, &ledger, &[Keep::Synced])
                 .map_err(|failure| context(format!("after {who} went on: {failure}")))?;
         }
     }
@@ -279,10 +305,13 @@ fn one_case(
     Ok(struck > 0)
 }
 
+/// How the power is cut after a deed.
+const CUTS: [Keep; 4] = [Keep::Synced, Keep::All, Keep::Random(1), Keep::Random(2)];
+
 /// What is left after a power cut holds what was acknowledged as flushed.
-fn check_powerless(disk: &FaultDisk, ledger: &Ledger) -> Result<(), String> {
+fn check_powerless(disk: &FaultDisk, ledger: &Ledger, keeps: &[Keep]) -> Result<(), String> {
     let now = disk.now();
-    for keep in [Keep::Synced, Keep::All, Keep::Random(1), Keep::Random(2)] {
+    for &keep in keeps {
         let image = now.cut(keep);
         let storage = open(&image).map_err(|error| format!("{keep:?}: open: {}", chain_of(&error)))?;
         ledger.check(&storage, 0, false).map_err(|failure| format!("power cut, {keep:?}: {failure}"))?;
@@ -322,12 +351,13 @@ fn go_on(
     }
 }
 
-fn all_cases(mut case: impl FnMut(Deed, Process, AfterFailedSync) -> Result<u64, String>) -> u64 {
+fn all_cases(mut case: impl FnMut(&Stage, Deed, Process, AfterFailedSync) -> Result<u64, String>) -> u64 {
     let mut cases = 0;
     for deed in Deed::ALL {
+        let stage = Stage::of(deed);
         for process in [Process::Fresh, Process::Warm] {
             for after in [AfterFailedSync::Kept, AfterFailedSync::Dropped] {
-                match case(deed, process, after) {
+                match case(&stage, deed, process, after) {
                     Ok(n) => cases += n,
                     Err(failure) => panic!("{deed:?}, {process:?}, {after:?}: {failure}"),
                 }
@@ -339,14 +369,13 @@ fn all_cases(mut case: impl FnMut(Deed, Process, AfterFailedSync) -> Result<u64,
 
 #[test]
 fn every_call_fails_once_with_every_error() {
-    let stage = Stage::new();
-    let cases = all_cases(|deed, process, after| {
+    let cases = all_cases(|stage, deed, process, after| {
         let mut cases = 0;
         for effect in Effect::ALL {
             for nth in 0.. {
                 let fault = Fault::nth(nth, effect);
                 cases += 1;
-                if !one_case(&stage, deed, process, &[fault], after)
+                if !one_case(stage, deed, process, &[fault], after)
                     .map_err(|failure| format!("call {nth}, {effect:?}: {failure}"))?
                 {
                     break;
@@ -361,22 +390,22 @@ fn every_call_fails_once_with_every_error() {
 
 #[test]
 fn a_second_call_fails_while_the_first_failure_is_dealt_with() {
-    let stage = Stage::new();
     let effect = Effect::Error(Errno::IO);
-    let cases = all_cases(|deed, process, after| {
-        if process == Process::Fresh || deed == Deed::CreateWithin {
+    let cases = all_cases(|stage, deed, process, after| {
+        // Where the system forgets, a second failure can cost buffered records: see `what_the_system_forgot_is_told`.
+        if process == Process::Fresh || deed == Deed::CreateWithin || after == AfterFailedSync::Dropped {
             return Ok(0);
         }
         let mut cases = 0;
         for first in 0.. {
             let once = Fault::nth(first, effect);
-            if !one_case(&stage, deed, process, &[once], after)? {
+            if !one_case(stage, deed, process, &[once], after)? {
                 break;
             }
             // The second counts calls that come to it: those that the first strikes are not among them.
-            for second in first..first + 30 {
+            for second in first..first + SECONDS {
                 cases += 1;
-                one_case(&stage, deed, process, &[once, Fault::nth(second, effect)], after)
+                one_case(stage, deed, process, &[once, Fault::nth(second, effect)], after)
                     .map_err(|failure| format!("calls {first} and {}: {failure}", second + 1))?;
             }
         }
@@ -386,13 +415,16 @@ fn a_second_call_fails_while_the_first_failure_is_dealt_with() {
 }
 
 #[test]
-fn no_sync_works_any_more() {
-    let stage = Stage::new();
+fn nothing_of_a_kind_works_any_more() {
     for call in [Call::Sync, Call::SyncDir, Call::WriteAt, Call::SetLen, Call::Rename] {
-        all_cases(|deed, process, after| {
+        all_cases(|stage, deed, process, after| {
+            if (call, after) == (Call::Sync, AfterFailedSync::Dropped) {
+                // The test below.
+                return Ok(0);
+            }
             for nth in 0.. {
                 let fault = Fault::nth(nth, Effect::Error(Errno::IO)).on(call).lasting();
-                if !one_case(&stage, deed, process, &[fault], after)
+                if !one_case(stage, deed, process, &[fault], after)
                     .map_err(|failure| format!("{call:?} from {nth} on: {failure}"))?
                 {
                     break;
@@ -401,6 +433,59 @@ fn no_sync_works_any_more() {
             Ok(1)
         });
     }
+}
+
+/// A disk that takes nothing more, and a system that forgets what it could not write: buffered records are gone, and
+/// no program can bring them back. That is told, what was flushed is there, and once the disk works, work goes on.
+#[test]
+fn what_the_system_forgot_is_told() {
+    let mut told = 0;
+    for deed in Deed::ALL {
+        let stage = Stage::of(deed);
+        for nth in 0.. {
+            let disk = stage.moment.kill();
+            disk.after_failed_sync(AfterFailedSync::Dropped);
+            let mut ledger = stage.ledger.clone();
+            let storage = open(&disk.process()).unwrap();
+            let before = head_of(&storage, deed.id()).unwrap();
+            let batch = deed.batch(before.as_ref());
+            ledger.submit(deed.id(), 0, &batch);
+            disk.fail(Fault::nth(nth, Effect::Error(Errno::IO)).on(Call::Sync).lasting());
+            let result = deed.act(&storage, before.as_ref(), batch);
+            let struck = disk.struck() > 0;
+            disk.heal();
+            drop(storage);
+            let context = format!("{deed:?}, sync from {nth} on: {result:?}");
+            match result {
+                Ok(Some(tip)) => {
+                    ledger.acknowledge(deed.id(), 0, tip, deed.durability() == Durability::Flushed);
+                }
+                _ => ledger.stories.get_mut(&deed.id()).unwrap().deleting = Some(0),
+            }
+            check_powerless(&disk, &ledger, &CUTS).unwrap_or_else(|failure| panic!("{context}: {failure}"));
+            let other = open(&disk.process()).unwrap();
+            if let Err(failure) = ledger.check(&other, 0, true) {
+                assert!(failure.contains("is damaged: readable up to"), "{context}: {failure}");
+                told += 1;
+            }
+            recover(&other).unwrap_or_else(|failure| panic!("{context}: {failure}"));
+            let head = wait(other.head(deed.id())).unwrap();
+            if let Some(head) = head.filter(|head| !head.state().is_final()) {
+                let batch = seal(deed.id(), Some(&head), 0, vec![logs::note(20)]);
+                ledger.submit(deed.id(), 0, &batch);
+                let tip = wait(other.append(deed.id(), Expected::At(head.tip), batch, Durability::Flushed));
+                let tip = tip.unwrap_or_else(|error| panic!("{context}, later: {}", chain_of(&error)));
+                ledger.acknowledge(deed.id(), 0, tip, true);
+                check_powerless(&disk, &ledger, &CUTS)
+                    .unwrap_or_else(|failure| panic!("{context}: {failure}"));
+            }
+            assert_eq!(disk.violations(), [""; 0], "{context}");
+            if !struck {
+                break;
+            }
+        }
+    }
+    assert!(told > 0, "nothing was forgotten: the test does not test what it says");
 }
 
 /// What there is no room for is cut back, and the next append works once there is room.
@@ -431,7 +516,7 @@ fn a_full_disk_refuses_and_harms_nothing() {
             }
             let found =
                 ledger.check(&storage, 0, true).unwrap_or_else(|failure| panic!("{context}: {failure}"));
-            check_powerless(&disk, &ledger).unwrap_or_else(|failure| panic!("{context}: {failure}"));
+            check_powerless(&disk, &ledger, &CUTS).unwrap_or_else(|failure| panic!("{context}: {failure}"));
             disk.set_capacity(usize::MAX);
             if result.is_err() {
                 assert_eq!(
@@ -443,7 +528,7 @@ fn a_full_disk_refuses_and_harms_nothing() {
                 let tip = tip.unwrap_or_else(|error| panic!("{context}, with room: {}", chain_of(&error)));
                 ledger.acknowledge(deed.id(), 0, tip.unwrap(), deed.durability() == Durability::Flushed);
             }
-            check_powerless(&disk, &ledger).unwrap_or_else(|failure| panic!("{context}: {failure}"));
+            check_powerless(&disk, &ledger, &CUTS).unwrap_or_else(|failure| panic!("{context}: {failure}"));
             ledger.check(&storage, 0, true).unwrap_or_else(|failure| panic!("{context}: {failure}"));
             assert_eq!(disk.violations(), [""; 0], "{context}");
         }
