@@ -45,7 +45,10 @@ impl MemoryStorage {
     }
 
     /// Changes all or nothing: a change checks before it touches anything.
-    fn write<T, E>(&self, change: impl FnOnce(&mut BTreeMap<SessionId, Log>) -> Result<T, E>) -> Result<T, E> {
+    fn write<T, E>(
+        &self,
+        change: impl FnOnce(&mut BTreeMap<SessionId, Log>) -> Result<T, E>,
+    ) -> Result<T, E> {
         let result = change(&mut self.logs.write().unwrap_or_else(PoisonError::into_inner));
         if result.is_ok() {
             self.changes.notify_waiters();
@@ -79,7 +82,9 @@ fn check(id: SessionId, before: Option<&Head>, batch: &Batch) -> Result<(), Stor
     if head.as_ref() == batch.head() {
         return Ok(());
     }
-    Err(StorageError::InvalidArgument { what: format!("the head of session {id} is not the fold of its log") })
+    Err(StorageError::InvalidArgument {
+        what: format!("the head of session {id} is not the fold of its log"),
+    })
 }
 
 #[async_trait]
