@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use session_core::{FileSystem, StorageError};
 use uuid::Uuid;
 
-use crate::disk::{Disk, DiskFile, Kind, Open};
+use crate::disk::{Disk, DiskFile, Kind, LockMode, Open};
 use crate::error::Told;
 use crate::layout::{FOLDERS, Layout, NAMES};
 use crate::lock;
@@ -84,7 +84,8 @@ fn check_file_system(disk: &dyn Disk, root: &Path) -> Result<(), StorageError> {
             "{} is on {name}, where locks and flushes may not hold what they promise: choose a folder on a local disk",
             root.display()
         )),
-        _ => Ok(()),
+        FileSystem::Local => Ok(()),
+        other => unavailable(format!("{} is on an unknown kind of file system ({other:?})", root.display())),
     }
 }
 
@@ -159,7 +160,7 @@ impl Store {
         }
         let file = loop {
             let file = self.disk.open(&path, Open::CreateIfAbsent).told("open", &path)?;
-            lock::acquire(&*file, &path, deadline)?;
+            lock::acquire(&*file, &path, LockMode::Exclusive, deadline)?;
             // Whoever waited for a lock file that was removed meanwhile holds nothing.
             let named = self.disk.kind(&path).told("look at", &path)?.map(|(_, identity)| identity);
             if named == Some(file.identity().told("look at", &path)?) {

@@ -1,11 +1,12 @@
 //! The open files of one session for whoever writes it, and what this process knows of them from its last turn.
 
 use std::io;
+use std::path::Path;
 use std::time::Instant;
 
 use session_core::{Head, SessionId, StorageError, Tip};
 
-use crate::disk::{DiskFile, Identity, Open};
+use crate::disk::{DiskFile, Identity, LockMode, Open};
 use crate::error::Told;
 use crate::layout::SessionPaths;
 use crate::lock;
@@ -29,25 +30,37 @@ pub(crate) struct Handle {
 #[derive(Debug)]
 pub(crate) struct Known {
     /// Its end.
-    pub(crate) tip: Tip,
-    /// Its length in bytes.
-    pub(crate) end: u64,
-    /// The fold of it.
-    pub(crate) head: Box<Head>,
+    pub(crate) place: Place,
     /// The turn of the newest slot.
     pub(crate) turn: u64,
     /// What tells whether somebody has written a slot since; `None` where that is taken for granted.
     pub(crate) stamp: Option<Stamp>,
     /// The highest mark in the slots.
     pub(crate) mark: Option<Mark>,
-    /// How far the head in the newest slot reaches, in bytes.
-    pub(crate) stored: u64,
+}
+
+/// A place in a log: behind a record.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// The record.
+    pub(crate) tip: Tip,
+    /// Where it ends, in bytes.
+    pub(crate) end: u64,
+    /// The fold of the log up to it.
+    pub(crate) head: Box<Head>,
+}
+
+impl Place {
+    /// The mark that says that all up to here is flushed.
+    pub(crate) const fn mark(&self) -> Mark {
+        Mark { tip: self.tip, length: self.end }
+    }
 }
 
 impl Known {
     /// Whether everything is known to be flushed.
     pub(crate) fn is_flushed(&self) -> bool {
-        self.mark.is_some_and(|mark| mark.tip == self.tip)
+        self.mark.is_some_and(|mark| mark.tip == self.place.tip)
     }
 }
 
@@ -55,7 +68,7 @@ impl Handle {
     /// Opens a session's files; `None` if there is no such session.
     pub(crate) fn open(store: &Store, id: SessionId) -> Result<Option<Self>, StorageError> {
         let Some(paths) = store.find(id)? else { return Ok(None) };
-        let open = |path: &std::path::Path, how| {
+        let open = |path: &Path, how| {
             store.disk.open(path, how).or_else(|error| {
                 // A session that was deleted meanwhile has no damaged files, but none.
                 store.find(id)?.map_or(Ok(()), |_| store.misplaced(id, path))?;
@@ -79,15 +92,18 @@ impl Handle {
     }
 
     /// Whether the open files are still the ones that the paths name.
-    fn is_current(&self, store: &Store) -> io::Result<bool> {
-        for (path, known) in
-            [&self.paths.lock, &self.paths.log, &self.paths.slots].iter().zip(self.identities)
-        {
-            if store.disk.kind(path)?.is_none_or(|(_, identity)| identity != known) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+    fn is_current(&self, store: &Store) -> Result<bool, StorageError> {
+        Ok(self.has_log(store)? && self.is_named(store, &self.paths.slots, 2)?)
+    }
+
+    /// As [`is_current`](Self::is_current) for the files that matter to a write without a flush.
+    fn has_log(&self, store: &Store) -> Result<bool, StorageError> {
+        Ok(self.is_named(store, &self.paths.lock, 0)? && self.is_named(store, &self.paths.log, 1)?)
+    }
+
+    fn is_named(&self, store: &Store, path: &Path, which: usize) -> Result<bool, StorageError> {
+        let named = store.disk.kind(path).told("look at", path)?.map(|(_, identity)| identity);
+        Ok(named.as_ref() == self.identities.get(which))
     }
 
     /// Another file has taken the log's place.
@@ -121,11 +137,11 @@ impl Store {
                     None => return Ok(None),
                 },
             };
-            lock::acquire(&*handle.lock, &handle.paths.lock, deadline)?;
+            lock::acquire(&*handle.lock, &handle.paths.lock, LockMode::Exclusive, deadline)?;
             // A file that was replaced while nobody here looked is let go by closing it.
-            if handle.is_current(self).told("look at", &handle.paths.dir)? {
+            if handle.is_current(self)? {
                 let result = work(&mut handle);
-                return self.unlocked(cached, handle, result).map(Some);
+                return unlocked(cached, handle, result).map(Some);
             }
         }
     }
@@ -137,31 +153,31 @@ impl Store {
         work: impl FnOnce(&mut Handle) -> Result<Option<T>, StorageError>,
     ) -> Result<Option<T>, StorageError> {
         let Some(mut handle) = cached.take() else { return Ok(None) };
-        if !lock::try_acquire(&*handle.lock, &handle.paths.lock)? {
+        // Not signed: it is let go at once, and where nothing has changed since, this process signed it last.
+        if !handle.lock.try_lock(LockMode::Exclusive).told("lock", &handle.paths.lock)? {
             *cached = Some(handle);
             return Ok(None);
         }
-        if !handle.is_current(self).told("look at", &handle.paths.dir)? {
+        if !handle.has_log(self)? {
             return Ok(None);
         }
         let result = work(&mut handle);
-        self.unlocked(cached, handle, result)
+        unlocked(cached, handle, result)
     }
+}
 
-    /// Lets go of the lock and keeps the handle, unless something went wrong: then everything is read anew next time.
-    fn unlocked<T>(
-        &self,
-        cached: &mut Option<Handle>,
-        mut handle: Handle,
-        result: Result<T, StorageError>,
-    ) -> Result<T, StorageError> {
-        if !matches!(result, Ok(_) | Err(StorageError::Conflict { .. })) {
-            handle.known = None;
-        }
-        // Closing lets go as well.
-        if handle.lock.unlock().is_ok() {
-            *cached = Some(handle);
-        }
-        result
+/// Lets go of the lock and keeps the handle. After an error everything is read anew next time.
+fn unlocked<T>(
+    cached: &mut Option<Handle>,
+    mut handle: Handle,
+    result: Result<T, StorageError>,
+) -> Result<T, StorageError> {
+    if !matches!(result, Ok(_) | Err(StorageError::Conflict { .. } | StorageError::InvalidArgument { .. })) {
+        handle.known = None;
     }
+    // Closing lets go as well.
+    if handle.lock.unlock().is_ok() {
+        *cached = Some(handle);
+    }
+    result
 }

@@ -17,9 +17,14 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 const HOLDER: usize = 16;
 
 /// Takes a file's lock, trying until `deadline`, at least once.
-pub(crate) fn acquire(file: &dyn DiskFile, path: &Path, deadline: Instant) -> Result<(), StorageError> {
+pub(crate) fn acquire(
+    file: &dyn DiskFile,
+    path: &Path,
+    mode: LockMode,
+    deadline: Instant,
+) -> Result<(), StorageError> {
     let mut pause = FIRST_PAUSE;
-    while !try_acquire(file, path)? {
+    while !file.try_lock(mode).told("lock", path)? {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(StorageError::Unavailable {
@@ -34,20 +39,19 @@ pub(crate) fn acquire(file: &dyn DiskFile, path: &Path, deadline: Instant) -> Re
         thread::sleep(pause.min(left));
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+    // Whoever only looks leaves no trace.
+    if mode == LockMode::Exclusive {
+        sign(file);
+    }
     Ok(())
 }
 
-/// Takes a file's lock if it is free.
-pub(crate) fn try_acquire(file: &dyn DiskFile, path: &Path) -> Result<bool, StorageError> {
-    if !file.try_lock(LockMode::Exclusive).told("lock", path)? {
-        return Ok(false);
-    }
+/// Writes who holds the lock into its file. Only a help for people: a lock that cannot be signed is held as well.
+fn sign(file: &dyn DiskFile) {
     let line = format!("{:<1$}\n", format!("pid {}", std::process::id()), HOLDER - 1);
-    // Only a help for people: a lock that cannot be signed is held as well.
     if !matches!(read_exactly(file, 0, HOLDER), Ok(Some(bytes)) if bytes == line.as_bytes()) {
         drop(file.write_at(line.as_bytes(), 0));
     }
-    Ok(true)
 }
 
 fn holder(file: &dyn DiskFile) -> String {

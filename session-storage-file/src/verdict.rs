@@ -93,24 +93,13 @@ pub(crate) fn assess<S: ReadAt + ?Sized>(
     trust: Trust,
 ) -> io::Result<Assessment> {
     let trusted = match trust {
-        Trust::Slots => slots.iter().find_map(|slot| slot.head.as_ref().map(|head| (slot.length, head))),
+        Trust::Slots => slots.iter().find_map(|slot| slot.head.as_deref().map(|head| (slot.length, head))),
         Trust::Nothing => None,
     };
-    let mut seen = Assessment {
-        id,
-        tip: None,
-        end: 0,
-        length: 0,
-        head: None,
-        unfoldable: None,
-        flaw: None,
-        flushed: slots.mark().map_or(0, |mark| mark.tip.revision),
-        replaced: None,
-        seen: 0,
-        changed: None,
-    };
-    let of_this_boot = |slot: &&Slot| slot.boot == boot;
-    let heads = || slots.iter().filter(of_this_boot).filter_map(|slot| slot.head.as_ref());
+    let mut seen = Assessment::nothing(id);
+    seen.flushed = slots.mark().map_or(0, |mark| mark.tip.revision);
+    let of_this_boot = |slot: &&Slot<'_>| slot.boot == boot;
+    let heads = || slots.iter().filter(of_this_boot).filter_map(|slot| slot.head.as_deref());
     seen.seen = heads().map(|head| head.tip.revision).max().unwrap_or(0);
 
     let mut walk = Walk::from(log, Chain::start(id), 0);
@@ -163,6 +152,23 @@ pub(crate) fn assess<S: ReadAt + ?Sized>(
 }
 
 impl Assessment {
+    /// What is known of a session of which nothing can be read.
+    pub(crate) const fn nothing(id: SessionId) -> Self {
+        Self {
+            id,
+            tip: None,
+            end: 0,
+            length: 0,
+            head: None,
+            unfoldable: None,
+            flaw: None,
+            flushed: 0,
+            replaced: None,
+            seen: 0,
+            changed: None,
+        }
+    }
+
     /// Reads what stands behind the chain: each line whose sum holds against the one before it is a record of this
     /// log, and what it says of flushed records is true.
     fn look_behind<S: ReadAt + ?Sized>(&mut self, log: &S) -> io::Result<()> {
@@ -194,7 +200,7 @@ impl Assessment {
         }
         match (&self.unfoldable, self.flaw) {
             (Some((_, Unfoldable::Newer(_))), _) => Verdict::Unsupported,
-            (Some((_, Unfoldable::Illegal(_) | Unfoldable::Malformed(_))), _) => Verdict::Invalid,
+            (Some((_, Unfoldable::Illegal(_) | Unfoldable::Malformed)), _) => Verdict::Invalid,
             (None, Some(Flaw::Wrong)) => Verdict::Degraded,
             (None, _) if readable < self.seen || self.changed.is_some() => Verdict::Degraded,
             (None, Some(Flaw::Torn)) => Verdict::Torn,
@@ -226,3 +232,6 @@ impl Assessment {
         StorageError::Corrupt { id: self.id, readable, what: format!("{what}; see `verify {}`", self.id) }
     }
 }
+
+#[cfg(test)]
+mod tests;
