@@ -1,0 +1,100 @@
+//! An open store: the manager, and what its backend can do that others cannot.
+
+use std::sync::Arc;
+
+use session_core::{
+    ManagerOptions, MemoryStorage, PersistentSessionManager, Presence, ProcessPresence, Result, SessionManager,
+};
+#[cfg(feature = "file")]
+use session_core::LocalPresence;
+#[cfg(feature = "file")]
+use session_storage_file::{FileStorage, FileStorageOptions};
+
+use crate::url::StoreUrl;
+
+/// An open store. Most programs need no more of it than the manager, which [`open`](crate::open) returns at once.
+#[derive(Clone)]
+pub struct Store {
+    url: StoreUrl,
+    manager: Arc<dyn SessionManager>,
+    presence: Arc<dyn Presence>,
+    backend: Backend,
+}
+
+/// What keeps the logs of a store.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Backend {
+    /// A folder, with the locks by which its processes know of each other.
+    #[cfg(feature = "file")]
+    File {
+        /// The storage, for `verify`, repair and the folders of captured output.
+        storage: FileStorage,
+        /// Who is alive, and the locks of sessions whose programs run.
+        presence: LocalPresence,
+    },
+    /// This process's memory.
+    Memory(Arc<MemoryStorage>),
+}
+
+impl Store {
+    pub(crate) async fn open(url: StoreUrl, options: ManagerOptions) -> Result<Self> {
+        match &url {
+            #[cfg(feature = "file")]
+            StoreUrl::File(path) => {
+                let storage = FileStorage::open(FileStorageOptions::new(path))?;
+                let presence = LocalPresence::new(storage.owners_dir());
+                let shared: Arc<dyn Presence> = Arc::new(presence.clone());
+                let manager =
+                    PersistentSessionManager::open(Arc::new(storage.clone()), Arc::clone(&shared), options).await?;
+                Ok(Self {
+                    url,
+                    manager: Arc::new(manager),
+                    presence: shared,
+                    backend: Backend::File { storage, presence },
+                })
+            }
+            #[cfg(not(feature = "file"))]
+            StoreUrl::File(_) => Err(session_core::SessionError::InvalidArgument {
+                what: format!("`{url}` needs the feature `file` of `sessionkit`, which this build leaves out"),
+            }),
+            StoreUrl::Memory => {
+                let storage = Arc::new(MemoryStorage::new());
+                let presence: Arc<dyn Presence> = Arc::new(ProcessPresence::default());
+                let manager =
+                    PersistentSessionManager::open(Arc::clone(&storage), Arc::clone(&presence), options).await?;
+                Ok(Self { url, manager: Arc::new(manager), presence, backend: Backend::Memory(storage) })
+            }
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub const fn url(&self) -> &StoreUrl {
+        &self.url
+    }
+
+    /// The manager.
+    #[must_use]
+    pub const fn manager(&self) -> &Arc<dyn SessionManager> {
+        &self.manager
+    }
+
+    /// Who is alive.
+    #[must_use]
+    pub const fn presence(&self) -> &Arc<dyn Presence> {
+        &self.presence
+    }
+
+    /// What keeps the logs.
+    #[must_use]
+    pub const fn backend(&self) -> &Backend {
+        &self.backend
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("url", &self.url).field("backend", &self.backend).finish_non_exhaustive()
+    }
+}
