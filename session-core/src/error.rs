@@ -5,6 +5,7 @@ use crate::id::SessionId;
 use crate::limits::LimitError;
 use crate::machine::Rejected;
 use crate::owner::Owner;
+use crate::reason::{Failure, FailureCause};
 use crate::record::DecodeError;
 use crate::storage::StorageError;
 
@@ -116,7 +117,7 @@ pub enum SessionError {
 /// A failure as an error, for those who prefer `?` to a report.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
-pub struct FailureError(pub crate::reason::Failure);
+pub struct FailureError(pub Failure);
 
 impl SessionError {
     /// The stable code.
@@ -138,9 +139,9 @@ impl SessionError {
             Self::Spawn { .. } => ErrorCode::SpawnFailed,
             Self::Cancelled { .. } => ErrorCode::Cancelled,
             Self::Failed { source, .. } => match source.0.cause {
-                crate::reason::FailureCause::Timeout => ErrorCode::Timeout,
-                crate::reason::FailureCause::Spawn => ErrorCode::SpawnFailed,
-                _ => ErrorCode::WorkFailed,
+                FailureCause::Timeout => ErrorCode::Timeout,
+                FailureCause::Spawn => ErrorCode::SpawnFailed,
+                FailureCause::Work | FailureCause::Crash | FailureCause::Panic => ErrorCode::WorkFailed,
             },
             Self::ShutDown => ErrorCode::Closed,
         }

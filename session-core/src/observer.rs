@@ -1,6 +1,11 @@
 //! The observer port: hears facts after these are durable. It cannot veto, delay or crash anything. How facts get to
 //! observers is in `manager::observable`.
 
+#![cfg_attr(
+    feature = "mock",
+    expect(clippy::struct_field_names, reason = "the mock's fields are named after the port's methods")
+)]
+
 use crate::event::SessionEvent;
 use crate::id::SessionId;
 use crate::manager::RecoveryReport;
@@ -32,14 +37,15 @@ impl EventContext {
 ///
 /// An observer hears of all events of the sessions that its manager owns, and of what the manager appends to others,
 /// after they are flushed, in order for each session. It has a bounded queue and a thread of its own: it may block,
-/// panic or never return, and harms only itself. Whoever must not miss anything reads the log from the revision that
-/// [`on_lagged`](Self::on_lagged) names.
+/// panic or never return, and harms only itself. Whoever must not miss anything reads the log: from the last revision
+/// that it heard of up to the one that [`on_lagged`](Self::on_lagged) names.
 #[cfg_attr(feature = "mock", mockall::automock)]
 pub trait SessionObserver: Send + Sync {
     /// A fact.
     fn on_event(&self, context: &EventContext, event: &SessionEvent);
 
-    /// The queue was full, and `missed` events before the one at `context` were not delivered.
+    /// The queue was full, and `missed` events of one session were not delivered, the last of them the one at
+    /// `context`.
     fn on_lagged(&self, context: &EventContext, missed: u64) {
         let _ = (context, missed);
     }

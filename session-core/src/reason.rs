@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::text::cut;
@@ -132,8 +132,8 @@ pub struct SessionSummary {
     /// A sentence for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// What the work returned. A head does not keep it; the log does.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// What the work returned, `null` included. A head does not keep it; the log does.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "whatever_is_there")]
     pub result: Option<Value>,
     /// Iterations completed. This and all below are filled in from the log when the session completes.
     pub iterations: u64,
@@ -149,6 +149,11 @@ pub struct SessionSummary {
     pub commits: u64,
     /// Time spent running, in milliseconds: pauses and the time between a death and its takeover do not count.
     pub duration_ms: u64,
+}
+
+/// Work that returned `null` returned something: without this it would read back as nothing.
+fn whatever_is_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 impl SessionSummary {

@@ -1,1 +1,86 @@
-//! See the crate's description.
+//! Ready-made observers for `session-core`, one feature each; none is on by default.
+//!
+//! An observer hears facts after these are durable, in order for each session. Delivery belongs to
+//! [`ObservableSessionManager`](session_core::ObservableSessionManager): each observer has a bounded queue and a thread
+//! of its own, so none of these can delay, stop or crash a session, and each is told what it missed.
+//!
+//! | feature | observer | for |
+//! |---|---|---|
+//! | `tracing` | `TracingObserver` | a line in the program's log for each fact |
+//! | `channel` | `BroadcastObserver` | async code that wants every event |
+//! | `channel` | `WatchObserver` | async code that wants the latest one |
+//! | `closure` | `ClosureObserver` | anything else, in a line |
+//!
+//! # `tracing`
+//!
+#![cfg_attr(feature = "tracing", doc = "```")]
+#![cfg_attr(not(feature = "tracing"), doc = "```ignore")]
+//! use std::sync::Arc;
+//! use session_core::{ObservableSessionManager, SessionManager};
+//! use session_observers::TracingObserver;
+//!
+//! fn logged(manager: Arc<dyn SessionManager>) -> ObservableSessionManager {
+//!     ObservableSessionManager::new(manager).observe("log", Arc::new(TracingObserver::new()))
+//! }
+//! ```
+//!
+//! # `channel`
+//!
+#![cfg_attr(feature = "channel", doc = "```")]
+#![cfg_attr(not(feature = "channel"), doc = "```ignore")]
+//! use std::num::NonZeroUsize;
+//! use std::sync::Arc;
+//! use session_core::{ObservableSessionManager, SessionManager};
+//! use session_observers::{BroadcastObserver, Notice};
+//! use tokio::sync::broadcast::error::RecvError;
+//!
+//! async fn print_all(manager: Arc<dyn SessionManager>) {
+//!     let events = Arc::new(BroadcastObserver::new(NonZeroUsize::MIN.saturating_add(1023)));
+//!     let mut notices = events.subscribe();
+//!     let manager = ObservableSessionManager::new(manager).observe("events", events);
+//!     loop {
+//!         match notices.recv().await {
+//!             Ok(Notice::Event { context, event }) => println!("{} {}", context.session, event.kind()),
+//!             Ok(other) => println!("{other:?}"),
+//!             Err(RecvError::Lagged(missed)) => println!("this loop is too slow: {missed} notices missed"),
+//!             Err(RecvError::Closed) => break,
+//!         }
+//!     }
+//! #   drop(manager);
+//! }
+//! ```
+//!
+//! # `closure`
+//!
+#![cfg_attr(feature = "closure", doc = "```")]
+#![cfg_attr(not(feature = "closure"), doc = "```ignore")]
+//! use std::sync::Arc;
+//! use session_core::{ObservableSessionManager, SessionEvent, SessionManager};
+//! use session_observers::ClosureObserver;
+//!
+//! fn warned(manager: Arc<dyn SessionManager>) -> ObservableSessionManager {
+//!     let observer = ClosureObserver::new(|context, event| {
+//!         if let SessionEvent::Failed { error } = event {
+//!             eprintln!("session {} failed: {}", context.session, error.message);
+//!         }
+//!     });
+//!     ObservableSessionManager::new(manager).observe("failures", Arc::new(observer))
+//! }
+//! ```
+
+#[cfg(feature = "channel")]
+mod channel;
+#[cfg(feature = "closure")]
+mod closure;
+#[cfg(feature = "tracing")]
+mod trace;
+
+#[cfg(feature = "channel")]
+pub use channel::{BroadcastObserver, Notice, WatchObserver};
+#[cfg(feature = "closure")]
+pub use closure::ClosureObserver;
+pub use session_core;
+#[cfg(feature = "channel")]
+pub use tokio;
+#[cfg(feature = "tracing")]
+pub use trace::TracingObserver;

@@ -1,11 +1,15 @@
 //! The seam: every call that the backend makes on a disk, and no other. Tests cut the power after each, fail each,
 //! and tear each write.
 
+mod real;
+
 use std::fmt;
 use std::io;
 use std::path::Path;
 
 use session_core::FileSystem;
+
+pub use self::real::RealDisk;
 
 /// How a file is opened. No symbolic link is ever followed at the last component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +75,8 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn kind(&self, path: &Path) -> io::Result<Option<(Kind, Identity)>>;
     /// What file system a folder is on.
     fn file_system(&self, path: &Path) -> io::Result<FileSystem>;
+    /// What names this run of the machine: another text after each reboot or loss of power, the same one until then.
+    fn boot(&self) -> io::Result<String>;
 }
 
 /// An open file.

@@ -1,1 +1,32 @@
-//! See the crate's description.
+//! The laws of the storage port as a test suite, for anyone who writes a backend.
+//!
+//! A backend tells how to make an empty store (a [`Subject`]) and runs all laws with one line:
+//!
+//! ```no_run
+//! mod laws {
+//!     use session_testkit::{MemorySubject, storage_laws};
+//!
+//!     storage_laws!(|| async { MemorySubject::default() });
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! Each law becomes a test under its own name. The list is here ([`LAWS`]), not in the backends: a law that is added
+//! reaches all of them. A law that needs what cannot be done to a store, such as cutting its power, is reported as
+//! skipped with the reason, on stderr, also by a test run that shows the output of failed tests only.
+
+mod law;
+#[doc(hidden)]
+pub mod laws;
+mod list;
+pub mod logs;
+mod memory;
+pub mod random;
+mod subject;
+mod two_level;
+
+pub use law::{Law, Verdict, test_law};
+pub use list::LAWS;
+pub use memory::MemorySubject;
+pub use subject::{Crash, Damage, Kept, Subject, Unable};
+pub use two_level::TwoLevelSubject;

@@ -1,15 +1,15 @@
 //! The one way in which a log changes: fold, decide, seal, append, tell; and if somebody else was faster, read what came
 //! in and decide again. What is decided is not here.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use super::live::Live;
+use super::cell::{Cell, CellRef, Writer};
 use super::options::ManagerOptions;
 use super::{EventSink, RecoveryReport};
 use crate::error::{Result, SessionError};
@@ -36,6 +36,8 @@ pub(crate) struct Engine {
     me: OnceCell<Me>,
     cells: Mutex<HashMap<SessionId, Arc<Cell>>>,
     sinks: RwLock<Vec<Arc<dyn EventSink>>>,
+    /// The recovery that the opening made, when nobody could listen yet.
+    opening: OnceLock<RecoveryReport>,
     closed: AtomicBool,
 }
 
@@ -43,77 +45,6 @@ pub(crate) struct Engine {
 struct Me {
     owner: Owner,
     guard: Mutex<Option<Box<dyn PresenceGuard>>>,
-}
-
-/// The place in this process where one session's changes queue. It exists while somebody waits or the session is
-/// owned here: sessions that nobody touches cost nothing.
-#[derive(Debug)]
-pub(crate) struct Cell {
-    id: SessionId,
-    pub(crate) state: tokio::sync::Mutex<CellState>,
-}
-
-/// A session as its only writer in this process sees it.
-#[derive(Debug, Default)]
-pub(crate) struct CellState {
-    /// Kept while the session is owned here; else loaded anew for each change.
-    pub(crate) owned: Option<(Arc<Live>, Writer)>,
-}
-
-/// A cell in use. The last one to let go of a session that is not owned here removes it.
-#[derive(Debug)]
-pub(crate) struct CellRef<'a> {
-    engine: &'a Engine,
-    cell: Option<Arc<Cell>>,
-}
-
-impl std::ops::Deref for CellRef<'_> {
-    type Target = Cell;
-
-    fn deref(&self) -> &Cell {
-        self.cell.as_ref().expect("only `drop` takes the cell")
-    }
-}
-
-impl Drop for CellRef<'_> {
-    fn drop(&mut self) {
-        let mut cells = self.engine.cells();
-        let Some(cell) = self.cell.take() else { return };
-        // The map and this reference: nobody else can get another while the map is locked.
-        if Arc::strong_count(&cell) == 2 && cell.state.try_lock().is_ok_and(|state| state.owned.is_none()) {
-            cells.remove(&cell.id);
-        }
-    }
-}
-
-/// The end of a log as one process knows it.
-#[derive(Debug)]
-pub(crate) struct Writer {
-    pub(crate) head: Head,
-    /// The highest revision that is known to be flushed.
-    pub(crate) flushed: u64,
-    /// Facts that are in the log, and that nobody may hear of before they are flushed.
-    untold: VecDeque<(EventContext, Arc<SessionEvent>)>,
-    /// Since when something is in the log that is not known to be flushed.
-    pub(crate) unflushed_since: Option<Instant>,
-    /// Whether others said `interrupted` since this writer began: an owner that reads that owns nothing any more.
-    pub(crate) interrupted: bool,
-}
-
-impl Writer {
-    pub(crate) fn new(head: Head) -> Self {
-        let unflushed_since = (head.flushed < head.tip.revision).then(Instant::now);
-        Self { flushed: head.flushed, head, untold: VecDeque::new(), unflushed_since, interrupted: false }
-    }
-
-    fn reached(&mut self, flushed: u64) {
-        self.flushed = self.flushed.max(flushed);
-        self.unflushed_since = if self.flushed >= self.head.tip.revision {
-            None
-        } else {
-            self.unflushed_since.or_else(|| Some(Instant::now()))
-        };
-    }
 }
 
 /// What became of one attempt to append.
@@ -138,6 +69,7 @@ impl Engine {
             me: OnceCell::new(),
             cells: Mutex::default(),
             sinks: RwLock::default(),
+            opening: OnceLock::new(),
             closed: AtomicBool::new(false),
         }
     }
@@ -194,15 +126,14 @@ impl Engine {
         Ok(self.presence.liveness(owner).await?)
     }
 
-    fn cells(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Cell>>> {
+    pub(super) fn cells(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Cell>>> {
         self.cells.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn cell(&self, id: SessionId) -> CellRef<'_> {
         let mut cells = self.cells();
-        let cell =
-            cells.entry(id).or_insert_with(|| Arc::new(Cell { id, state: tokio::sync::Mutex::default() }));
-        CellRef { engine: self, cell: Some(Arc::clone(cell)) }
+        let cell = cells.entry(id).or_insert_with(|| Arc::new(Cell::new(id)));
+        CellRef::new(self, Arc::clone(cell))
     }
 
     pub(crate) fn in_memory(&self) -> usize {
@@ -215,7 +146,7 @@ impl Engine {
         let mut owned = Vec::new();
         for cell in cells {
             if cell.state.lock().await.owned.is_some() {
-                owned.push(cell.id);
+                owned.push(cell.id());
             }
         }
         owned
@@ -226,8 +157,17 @@ impl Engine {
         Ok(Writer::new(head))
     }
 
+    /// Lets a sink hear everything from now on, and of the recovery that the opening made.
     pub(crate) fn tap(&self, sink: Arc<dyn EventSink>) {
+        if let Some(report) = self.opening.get() {
+            sink.recovered(report);
+        }
         self.sinks.write().unwrap_or_else(PoisonError::into_inner).push(sink);
+    }
+
+    pub(crate) fn opened_with(&self, report: RecoveryReport) {
+        // An engine is opened once.
+        let _ = self.opening.set(report);
     }
 
     pub(crate) fn tell_recovery(&self, report: &RecoveryReport) {
@@ -364,14 +304,14 @@ impl Engine {
             if page.records.is_empty() {
                 let stored = self.storage.head(id).await?.ok_or(StorageError::NotFound { id })?;
                 if stored.tip != writer.head.tip && stored.tip.revision <= writer.head.tip.revision {
-                    start_over(writer, stored);
+                    writer.start_over(stored);
                 }
                 return Ok(());
             }
             for stored in page.records {
                 if chain.follow(&stored).is_err() {
                     let head = self.storage.head(id).await?.ok_or(StorageError::NotFound { id })?;
-                    start_over(writer, head);
+                    writer.start_over(head);
                     return Ok(());
                 }
                 let record = decode(id, &stored)?;
@@ -399,11 +339,6 @@ impl Engine {
             }
         }
     }
-}
-
-fn start_over(writer: &mut Writer, stored: Head) {
-    tracing::warn!(session = %stored.id, revision = stored.tip.revision, "the log no longer holds what was read from it");
-    *writer = Writer { interrupted: true, ..Writer::new(stored) };
 }
 
 fn told(id: SessionId, record: Record) -> (EventContext, Arc<SessionEvent>) {

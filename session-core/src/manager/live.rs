@@ -7,7 +7,8 @@ use serde_json::Value;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::engine::{CellState, Engine, Writer};
+use super::cell::{CellState, Writer};
+use super::engine::Engine;
 use super::session::Answers;
 use crate::cancellation::CancellationSource;
 use crate::config::SessionConfig;

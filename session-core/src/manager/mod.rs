@@ -7,8 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 
+pub use self::dispatch::{Dispatcher, ObserverHealth};
 pub use self::drive::WorkError;
 pub use self::ext::SessionManagerExt;
+pub use self::observable::ObservableSessionManager;
 pub use self::options::ManagerOptions;
 pub use self::persistent::{InMemorySessionManager, PersistentSessionManager};
 pub use self::recovery::{
@@ -30,10 +32,15 @@ use crate::reason::{Failure, SessionSummary};
 use crate::record::{StoredRecord, Tip};
 use crate::storage::{SessionFilter, StorageError};
 
+mod calls;
+mod cell;
+mod changes;
+mod dispatch;
 mod drive;
 mod engine;
 mod ext;
 mod live;
+mod observable;
 mod options;
 mod persistent;
 mod recovery;
@@ -166,7 +173,8 @@ pub trait SessionManager: Send + Sync {
     /// Flushes, lets go of every session that this manager owns, and takes no more calls that change anything.
     async fn shutdown(&self) -> Result<()>;
 
-    /// Sends every event that this manager appends, or reads in the logs of sessions that it owns, to a sink.
+    /// Sends every event that this manager appends from now on, or reads in the logs of sessions that it owns, to a sink;
+    /// first the report of the recovery that opening it made, if it made one.
     fn tap(&self, sink: Arc<dyn EventSink>);
 
     /// This manager, to keep.

@@ -6,10 +6,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 
+use super::calls::{check_work_event, durability_of, fill};
+use super::changes::finder;
 use super::engine::Engine;
 use super::options::ManagerOptions;
 use super::recovery::{CrashedSession, RecoveryOptions, RecoveryReport};
-use super::session::{Answers, Session, check_work_event, fill};
+use super::session::{Answers, Session};
 use super::takeover::{Custody, Take, owned};
 use super::{EventSink, PersistedSession, SessionList, SessionManager};
 use crate::config::SessionConfig;
@@ -17,7 +19,7 @@ use crate::error::{Result, SessionError};
 use crate::event::{FORMAT, Origin, SessionEvent};
 use crate::head::Head;
 use crate::id::SessionId;
-use crate::machine::{CancelRequest, SessionState, StateName, Who};
+use crate::machine::{CancelRequest, SessionState, StateName};
 use crate::owner::Evidence;
 use crate::presence::{Liveness, Presence, ProcessPresence};
 use crate::progress::SessionProgress;
@@ -83,7 +85,8 @@ impl<S: SessionStorage + 'static> PersistentSessionManager<S> {
         let recovery = options.recovery;
         let manager = Self::without_recovery(storage, presence, options);
         if let Some(policy) = recovery {
-            let _: RecoveryReport = manager.engine.recover(RecoveryOptions::new(policy)).await?;
+            let report = manager.engine.recover(RecoveryOptions::new(policy)).await?;
+            manager.engine.opened_with(report);
         }
         Ok(manager)
     }
@@ -110,80 +113,6 @@ impl<S: ?Sized> PersistentSessionManager<S> {
     /// Who asks, for the log.
     fn by(&self) -> String {
         self.engine.presence.identify().map_or_else(|_| "unknown".to_owned(), |me| me.to_string())
-    }
-
-    /// Appends to a session, wherever it is owned: `here` decides for one that runs in this manager, `elsewhere` for any
-    /// other, knowing who answers for it.
-    async fn change(
-        &self,
-        id: SessionId,
-        here: impl Fn(&Head, Answers) -> Result<Vec<SessionEvent>> + Send + Sync,
-        elsewhere: impl Fn(&Head, &Custody) -> Result<Vec<SessionEvent>> + Send + Sync,
-    ) -> Result<Head> {
-        self.engine.check_open()?;
-        let cell = self.engine.cell(id);
-        let mut state = cell.state.lock().await;
-        let owned = state.owned.as_ref().map(|(live, _)| Arc::clone(live));
-        if let Some(live) = owned {
-            let answers = live.answers();
-            let mut before = None;
-            let result = self
-                .engine
-                .append_owned(&mut state, id, Durability::Flushed, |head| {
-                    before = Some(head.clone());
-                    here(head, answers)
-                })
-                .await;
-            match result {
-                // The session ended from elsewhere while this was decided: it is judged like any other.
-                Err(SessionError::Fenced { .. }) if state.owned.is_none() => {}
-                result => {
-                    result?;
-                    return Ok(live.view().borrow().clone());
-                }
-            }
-        }
-        let mut writer = self.engine.load(id).await?;
-        self.engine.commit_judged(&mut writer, elsewhere).await?;
-        Ok(writer.head)
-    }
-
-    /// Appends what only the owner can. Where the session is not owned here, the machine's own refusal is given for a
-    /// state that refuses it to everybody, else `FENCED`.
-    async fn as_owner(
-        &self,
-        id: SessionId,
-        durability: Durability,
-        decide: impl Fn(&Head) -> Result<Vec<SessionEvent>> + Send + Sync,
-    ) -> Result<Tip> {
-        self.engine.check_open()?;
-        let cell = self.engine.cell(id);
-        let mut state = cell.state.lock().await;
-        if state.owned.is_some() {
-            return self.engine.append_owned(&mut state, id, durability, decide).await;
-        }
-        let mut writer = self.engine.load(id).await?;
-        self.engine
-            .commit(&mut writer, durability, |head| {
-                let events = decide(head)?;
-                let theirs = |event: &SessionEvent| event.kind().who() == Who::OwnerOrFinder;
-                match (&head.lifecycle.owner, head.state().name()) {
-                    (Some(owner), _) => Err(SessionError::Fenced { id, what: format!("{owner} runs it") }),
-                    (None, StateName::Paused) if !events.iter().all(theirs) => {
-                        Err(SessionError::Fenced { id, what: "nobody runs it: resume it first".to_owned() })
-                    }
-                    (None, _) => Ok(events),
-                }
-            })
-            .await
-    }
-}
-
-/// What ends a session: by its owner, or by whoever finds it unowned.
-fn finder(head: &Head, custody: &Custody, ending: SessionEvent) -> Result<Vec<SessionEvent>> {
-    match custody {
-        Custody::Other { proven } => Err(owned(head, *proven)),
-        Custody::Nobody | Custody::Me | Custody::Dead(_) => Ok(vec![ending]),
     }
 }
 
@@ -219,11 +148,7 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
 
     async fn record_event(&self, id: SessionId, event: SessionEvent) -> Result<Tip> {
         check_work_event(event.kind())?;
-        let durability = match event {
-            SessionEvent::ProgressReported { .. } => Durability::Buffered,
-            _ => Durability::Flushed,
-        };
-        self.as_owner(id, durability, |_| Ok(vec![event.clone()])).await
+        self.engine.as_owner(id, durability_of(&event), |_| Ok(vec![event.clone()])).await
     }
 
     async fn pause_session(&self, id: SessionId, reason: String) -> Result<SessionState> {
@@ -235,7 +160,7 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
                 Answers::ByWork | Answers::ByProgram => vec![request.clone()],
             })
         };
-        let head = self.change(id, here, |_, _| Ok(vec![request.clone()])).await?;
+        let head = self.engine.change(id, here, |_, _| Ok(vec![request.clone()])).await?;
         Ok(head.state().clone())
     }
 
@@ -245,8 +170,10 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
 
     async fn request_resume(&self, id: SessionId) -> Result<SessionState> {
         let request = SessionEvent::ResumeRequested { by: self.by() };
-        let head =
-            self.change(id, |_, _| Ok(vec![request.clone()]), |_, _| Ok(vec![request.clone()])).await?;
+        let head = self
+            .engine
+            .change(id, |_, _| Ok(vec![request.clone()]), |_, _| Ok(vec![request.clone()]))
+            .await?;
         Ok(head.state().clone())
     }
 
@@ -267,18 +194,19 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
                 Custody::Nobody | Custody::Me | Custody::Dead(_) => vec![asked.clone(), cancelled.clone()],
             })
         };
-        let head = self.change(id, here, elsewhere).await?;
+        let head = self.engine.change(id, here, elsewhere).await?;
         Ok(head.state().clone())
     }
 
     async fn fail_session(&self, id: SessionId, error: Failure) -> Result<()> {
         let failed = SessionEvent::Failed { error };
-        self.change(
-            id,
-            |_, _| Ok(vec![failed.clone()]),
-            |head, custody| finder(head, custody, failed.clone()),
-        )
-        .await?;
+        self.engine
+            .change(
+                id,
+                |_, _| Ok(vec![failed.clone()]),
+                |head, custody| finder(head, custody, failed.clone()),
+            )
+            .await?;
         Ok(())
     }
 
@@ -286,14 +214,15 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
         let clock = &self.engine.options.clock;
         let completed =
             |head: &Head| Ok(vec![SessionEvent::Completed { summary: fill(head, clock.now(), &summary) }]);
-        self.as_owner(id, Durability::Flushed, completed).await?;
+        self.engine.as_owner(id, Durability::Flushed, completed).await?;
         Ok(())
     }
 
     async fn provide_input(&self, id: SessionId, value: Value) -> Result<Tip> {
         let input = SessionEvent::InputProvided { value, by: self.by() };
         // An answer is for whoever owns the session next, if nobody does now: a dead owner need not be judged for it.
-        let head = self.change(id, |_, _| Ok(vec![input.clone()]), |_, _| Ok(vec![input.clone()])).await?;
+        let head =
+            self.engine.change(id, |_, _| Ok(vec![input.clone()]), |_, _| Ok(vec![input.clone()])).await?;
         Ok(head.tip)
     }
 

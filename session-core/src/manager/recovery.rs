@@ -147,13 +147,12 @@ impl Engine {
         known: &mut HashMap<InstanceId, Liveness>,
     ) -> Result<Option<Evidence>> {
         let Some(keeper) = head.keeper() else { return Ok(None) };
-        let liveness = match known.get(&keeper.instance) {
-            Some(liveness) => liveness.clone(),
-            None => {
-                let liveness = self.liveness(keeper).await?;
-                known.insert(keeper.instance, liveness.clone());
-                liveness
-            }
+        let liveness = if let Some(liveness) = known.get(&keeper.instance) {
+            liveness.clone()
+        } else {
+            let liveness = self.liveness(keeper).await?;
+            known.insert(keeper.instance, liveness.clone());
+            liveness
         };
         Ok(match liveness {
             Liveness::Dead { evidence } => Some(evidence),

@@ -7,6 +7,7 @@ use crate::error::{FailureError, Result, SessionError};
 use crate::head::Head;
 use crate::id::SessionId;
 use crate::machine::SessionState;
+use crate::reason::SessionSummary;
 
 /// How a session stands after its work.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,24 +40,21 @@ impl SessionReport {
     /// # Errors
     /// What [`completed`](Self::completed) says; `INVALID_ARGUMENT` where the value is no `T`.
     pub fn result<T: DeserializeOwned>(&self) -> Result<T> {
-        let value = match self.completed()? {
-            SessionState::Completed { summary } => summary.result.clone(),
-            _ => None,
-        };
-        serde_json::from_value(value.unwrap_or_default()).map_err(|error| SessionError::Payload {
+        let result = self.completed()?.result.clone().unwrap_or_default();
+        serde_json::from_value(result).map_err(|error| SessionError::Payload {
             id: self.id,
             what: "result",
             source: std::sync::Arc::new(error),
         })
     }
 
-    /// The state, if it is `Completed`; for those who prefer `?` to a match.
+    /// The summary, if the session is `Completed`; for those who prefer `?` to a match.
     ///
     /// # Errors
     /// `WORK_FAILED`, `TIMEOUT`, `CANCELLED`; `CONFLICT` for a session that waits for somebody.
-    pub fn completed(&self) -> Result<&SessionState> {
+    pub fn completed(&self) -> Result<&SessionSummary> {
         match &self.state {
-            SessionState::Completed { .. } => Ok(&self.state),
+            SessionState::Completed { summary } => Ok(summary),
             SessionState::Failed { error } => {
                 Err(SessionError::Failed { id: self.id, source: FailureError(error.clone()) })
             }

@@ -20,13 +20,12 @@ impl Engine {
                 what: "record 1 is not `created`".to_owned(),
             }));
         };
-        let checkpoint = match head.checkpoint {
-            Some(revision) => match self.event(id, revision).await? {
-                SessionEvent::CheckpointSaved { state, .. } => Some(state),
-                _ => None,
-            },
-            None => None,
-        };
+        let mut checkpoint = None;
+        if let Some(revision) = head.checkpoint
+            && let SessionEvent::CheckpointSaved { state, .. } = self.event(id, revision).await?
+        {
+            checkpoint = Some(state);
+        }
         let state = self.whole_state(&head).await?;
         Ok(PersistedSession { head, config: *config, origin, state, checkpoint })
     }

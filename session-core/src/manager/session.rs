@@ -7,15 +7,16 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use super::calls::{check_work_event, durability_of, fill, is_paused};
 use super::engine::{Engine, decode};
 use super::live::Live;
 use crate::cancellation::CancellationToken;
 use crate::config::SessionConfig;
 use crate::error::{Result, SessionError};
-use crate::event::{EventKind, Origin, SessionEvent};
+use crate::event::{Origin, SessionEvent};
 use crate::head::Head;
 use crate::id::SessionId;
-use crate::machine::{Requests, SessionState};
+use crate::machine::Requests;
 use crate::owner::Evidence;
 use crate::progress::ProgressTracker;
 use crate::reason::{Failure, PauseReason, SessionSummary};
@@ -51,8 +52,8 @@ impl Answers {
 /// cancel comes meanwhile, and with `FENCED` for ever once somebody else owns the session.
 #[derive(Debug, Clone)]
 pub struct Session {
-    engine: Arc<Engine>,
-    live: Arc<Live>,
+    pub(super) engine: Arc<Engine>,
+    pub(super) live: Arc<Live>,
 }
 
 impl Session {
@@ -145,11 +146,7 @@ impl Session {
     /// of [`Session`].
     pub async fn record(&self, event: SessionEvent) -> Result<Tip> {
         check_work_event(event.kind())?;
-        let durability = match event {
-            SessionEvent::ProgressReported { .. } => Durability::Buffered,
-            _ => Durability::Flushed,
-        };
-        let tip = self.append_running(durability, &event).await?;
+        let tip = self.append_running(durability_of(&event), &event).await?;
         if let SessionEvent::CheckpointSaved { state, resumable: true } = &event {
             self.live.set_checkpoint(state);
         }
@@ -200,10 +197,7 @@ impl Session {
         }
         self.pause(PauseReason::AwaitingInput(question.into())).await?;
         let revision = self
-            .wait_for(|head| match head.state() {
-                SessionState::Paused { .. } => head.lifecycle.requests.answer,
-                _ => Some(0),
-            })
+            .wait_for(|head| if is_paused(head) { head.lifecycle.requests.answer } else { Some(0) })
             .await?;
         let id = self.id();
         let stored = self.engine.storage.record(id, revision).await?.ok_or(StorageError::NotFound { id })?;
@@ -221,9 +215,10 @@ impl Session {
     /// Those of [`Session`].
     pub async fn pause(&self, reason: PauseReason) -> Result<Tip> {
         self.append(Durability::Flushed, |head| {
-            Ok(match head.state() {
-                SessionState::Paused { .. } => Vec::new(),
-                _ => vec![SessionEvent::Paused { reason: reason.clone() }],
+            Ok(if is_paused(head) {
+                Vec::new()
+            } else {
+                vec![SessionEvent::Paused { reason: reason.clone() }]
             })
         })
         .await
@@ -236,10 +231,7 @@ impl Session {
     pub async fn resume(&self) -> Result<Tip> {
         let me = self.engine.me().await?.clone();
         self.append(Durability::Flushed, |head| {
-            Ok(match head.state() {
-                SessionState::Paused { .. } => vec![SessionEvent::Resumed { owner: me.clone() }],
-                _ => Vec::new(),
-            })
+            Ok(if is_paused(head) { vec![SessionEvent::Resumed { owner: me.clone() }] } else { Vec::new() })
         })
         .await
     }
@@ -302,122 +294,7 @@ impl Session {
         self.engine.look(&mut state, self.id()).await
     }
 
-    pub(super) async fn restore(&self) -> Result<super::PersistedSession> {
-        self.engine.restore(self.id()).await
-    }
-
-    async fn end(
-        &self,
-        ending: impl Fn(&Head, crate::time::Timestamp) -> SessionEvent + Send + Sync,
-    ) -> Result<()> {
-        let me = self.engine.me().await?.clone();
-        self.append(Durability::Flushed, |head| {
-            let ending = ending(head, self.engine.options.clock.now());
-            let paused = matches!(head.state(), SessionState::Paused { .. });
-            Ok(match ending.kind() {
-                EventKind::Completed if paused => vec![SessionEvent::Resumed { owner: me.clone() }, ending],
-                _ => vec![ending],
-            })
-        })
-        .await?;
-        Ok(())
-    }
-
-    async fn append(
-        &self,
-        durability: Durability,
-        decide: impl FnMut(&Head) -> Result<Vec<SessionEvent>> + Send,
-    ) -> Result<Tip> {
-        let cell = self.engine.cell(self.id());
-        let mut state = cell.state.lock().await;
-        self.live.check()?;
-        self.engine.append_owned(&mut state, self.id(), durability, decide).await
-    }
-
-    /// Appends an event that needs the session to run, once it does.
-    async fn append_running(&self, durability: Durability, event: &SessionEvent) -> Result<Tip> {
-        loop {
-            let mut stands_still = false;
-            let tip = self
-                .append(durability, |head| {
-                    stands_still = false;
-                    let requests = &head.lifecycle.requests;
-                    match (head.state(), &requests.pause, &requests.cancel) {
-                        (SessionState::Running { .. }, Some(pause), None)
-                            if self.live.answers() != Answers::ByProgram =>
-                        {
-                            stands_still = true;
-                            Ok(vec![SessionEvent::Paused {
-                                reason: PauseReason::Requested(pause.reason.clone()),
-                            }])
-                        }
-                        (SessionState::Paused { .. }, ..) => {
-                            stands_still = true;
-                            Ok(Vec::new())
-                        }
-                        _ => Ok(vec![event.clone()]),
-                    }
-                })
-                .await?;
-            if !stands_still {
-                return Ok(tip);
-            }
-            self.wait_for(|head| (!matches!(head.state(), SessionState::Paused { .. })).then_some(()))
-                .await?;
-        }
-    }
-
-    async fn wait_for<T>(&self, mut found: impl FnMut(&Head) -> Option<T> + Send) -> Result<T> {
-        let mut view = self.live.view();
-        loop {
-            self.live.check()?;
-            {
-                let head = view.borrow_and_update();
-                if let Some(value) = found(&head) {
-                    return Ok(value);
-                }
-                if let Some(request) = &head.lifecycle.requests.cancel {
-                    return Err(SessionError::Cancelled { reason: request.reason.clone() });
-                }
-            }
-            // The sender lives in `live`, which this handle holds.
-            view.changed().await.map_err(|_| SessionError::ShutDown)?;
-        }
-    }
-
     fn payload(&self, what: &'static str, error: serde_json::Error) -> SessionError {
         SessionError::Payload { id: self.id(), what, source: Arc::new(error) }
-    }
-}
-
-/// The summary with the numbers that the log adds up to.
-pub(super) fn fill(head: &Head, now: crate::time::Timestamp, summary: &SessionSummary) -> SessionSummary {
-    SessionSummary { message: summary.message.clone(), result: summary.result.clone(), ..head.summary(now) }
-}
-
-/// Events that the work appends as they are; all others belong to a method that knows what goes with them.
-pub(super) fn check_work_event(kind: EventKind) -> Result<()> {
-    match kind {
-        EventKind::IterationStarted
-        | EventKind::IterationCompleted
-        | EventKind::CommandExecuted
-        | EventKind::AnalysisCompleted
-        | EventKind::CheckpointSaved
-        | EventKind::ProgressReported
-        | EventKind::Noted => Ok(()),
-        EventKind::Created
-        | EventKind::Started
-        | EventKind::PauseRequested
-        | EventKind::ResumeRequested
-        | EventKind::CancelRequested
-        | EventKind::InputProvided
-        | EventKind::Paused
-        | EventKind::Interrupted
-        | EventKind::Resumed
-        | EventKind::Completed
-        | EventKind::Failed
-        | EventKind::Cancelled => Err(SessionError::InvalidArgument {
-            what: format!("`{kind}` has a method of its own; it cannot be recorded"),
-        }),
     }
 }

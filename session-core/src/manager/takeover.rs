@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::engine::{Appended, CellState, Engine, Writer, decode};
+use super::cell::{CellState, Writer};
+use super::engine::{Appended, Engine, decode};
 use super::live::{Inheritance, Live, keep_in_step};
 use super::session::Session;
 use crate::error::{Result, SessionError};
@@ -56,7 +57,7 @@ impl Engine {
             let custody = match self.custody(&writer.head).await? {
                 // The log says that this manager owns it, and no work here does: the call that took it was dropped.
                 Custody::Me => Custody::Dead(Evidence::Dropped),
-                custody => custody,
+                judged @ (Custody::Nobody | Custody::Dead(_) | Custody::Other { .. }) => judged,
             };
             let mut events = decide(&writer.head, &custody)?;
             if let Custody::Dead(evidence) = custody
@@ -107,7 +108,7 @@ impl Engine {
             if let Custody::Other { proven } = custody {
                 return Err(owned(head, *proven));
             }
-            cancelled = head.lifecycle.requests.cancel.clone();
+            cancelled.clone_from(&head.lifecycle.requests.cancel);
             answer = head.lifecycle.requests.answer;
             Ok(match (&cancelled, how) {
                 (Some(request), _) => vec![SessionEvent::Cancelled { reason: request.reason.clone() }],

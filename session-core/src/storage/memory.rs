@@ -119,7 +119,7 @@ impl SessionStorage for MemoryStorage {
                 .range((from, std::ops::Bound::Unbounded))
                 .map(|(_, log)| &log.head)
                 .filter(|head| filter.matches(head))
-                .take(limit.get() + 1)
+                .take(limit.get().saturating_add(1))
                 .cloned()
                 .collect();
             let more = heads.len() > limit.get();

@@ -1,0 +1,141 @@
+//! How the calls of a [`Session`] reach its log: what they append, and when they wait.
+
+use super::session::{Answers, Session};
+use crate::error::{Result, SessionError};
+use crate::event::{EventKind, SessionEvent};
+use crate::head::Head;
+use crate::machine::SessionState;
+use crate::reason::{PauseReason, SessionSummary};
+use crate::record::Tip;
+use crate::storage::Durability;
+use crate::time::Timestamp;
+
+impl Session {
+    pub(super) async fn restore(&self) -> Result<super::PersistedSession> {
+        self.engine.restore(self.id()).await
+    }
+
+    pub(super) async fn end(
+        &self,
+        ending: impl Fn(&Head, Timestamp) -> SessionEvent + Send + Sync,
+    ) -> Result<()> {
+        let me = self.engine.me().await?.clone();
+        self.append(Durability::Flushed, |head| {
+            let ending = ending(head, self.engine.options.clock.now());
+            Ok(if is_paused(head) && ending.kind() == EventKind::Completed {
+                vec![SessionEvent::Resumed { owner: me.clone() }, ending]
+            } else {
+                vec![ending]
+            })
+        })
+        .await?;
+        Ok(())
+    }
+
+    pub(super) async fn append(
+        &self,
+        durability: Durability,
+        decide: impl FnMut(&Head) -> Result<Vec<SessionEvent>> + Send,
+    ) -> Result<Tip> {
+        let cell = self.engine.cell(self.id());
+        let mut state = cell.state.lock().await;
+        self.live.check()?;
+        self.engine.append_owned(&mut state, self.id(), durability, decide).await
+    }
+
+    /// Appends an event that needs the session to run, once it does.
+    pub(super) async fn append_running(&self, durability: Durability, event: &SessionEvent) -> Result<Tip> {
+        loop {
+            let mut stands_still = false;
+            let tip = self
+                .append(durability, |head| {
+                    stands_still = false;
+                    let requests = &head.lifecycle.requests;
+                    match (head.state(), &requests.pause, &requests.cancel) {
+                        (SessionState::Running { .. }, Some(pause), None)
+                            if self.live.answers() != Answers::ByProgram =>
+                        {
+                            stands_still = true;
+                            Ok(vec![SessionEvent::Paused {
+                                reason: PauseReason::Requested(pause.reason.clone()),
+                            }])
+                        }
+                        (SessionState::Paused { .. }, ..) => {
+                            stands_still = true;
+                            Ok(Vec::new())
+                        }
+                        _ => Ok(vec![event.clone()]),
+                    }
+                })
+                .await?;
+            if !stands_still {
+                return Ok(tip);
+            }
+            self.wait_for(|head| (!matches!(head.state(), SessionState::Paused { .. })).then_some(()))
+                .await?;
+        }
+    }
+
+    pub(super) async fn wait_for<T>(&self, mut found: impl FnMut(&Head) -> Option<T> + Send) -> Result<T> {
+        let mut view = self.live.view();
+        loop {
+            self.live.check()?;
+            {
+                let head = view.borrow_and_update();
+                if let Some(value) = found(&head) {
+                    return Ok(value);
+                }
+                if let Some(request) = &head.lifecycle.requests.cancel {
+                    return Err(SessionError::Cancelled { reason: request.reason.clone() });
+                }
+            }
+            // The sender lives in `live`, which this handle holds.
+            view.changed().await.map_err(|_| SessionError::ShutDown)?;
+        }
+    }
+}
+
+/// How safe an event is before anybody is told that it is in the log.
+pub(super) const fn durability_of(event: &SessionEvent) -> Durability {
+    if matches!(event, SessionEvent::ProgressReported { .. }) {
+        Durability::Buffered
+    } else {
+        Durability::Flushed
+    }
+}
+
+pub(super) const fn is_paused(head: &Head) -> bool {
+    matches!(head.lifecycle.state, SessionState::Paused { .. })
+}
+
+/// The summary with the numbers that the log adds up to.
+pub(super) fn fill(head: &Head, now: Timestamp, summary: &SessionSummary) -> SessionSummary {
+    SessionSummary { message: summary.message.clone(), result: summary.result.clone(), ..head.summary(now) }
+}
+
+/// Events that the work appends as they are; all others belong to a method that knows what goes with them.
+pub(super) fn check_work_event(kind: EventKind) -> Result<()> {
+    match kind {
+        EventKind::IterationStarted
+        | EventKind::IterationCompleted
+        | EventKind::CommandExecuted
+        | EventKind::AnalysisCompleted
+        | EventKind::CheckpointSaved
+        | EventKind::ProgressReported
+        | EventKind::Noted => Ok(()),
+        EventKind::Created
+        | EventKind::Started
+        | EventKind::PauseRequested
+        | EventKind::ResumeRequested
+        | EventKind::CancelRequested
+        | EventKind::InputProvided
+        | EventKind::Paused
+        | EventKind::Interrupted
+        | EventKind::Resumed
+        | EventKind::Completed
+        | EventKind::Failed
+        | EventKind::Cancelled => Err(SessionError::InvalidArgument {
+            what: format!("`{kind}` has a method of its own; it cannot be recorded"),
+        }),
+    }
+}

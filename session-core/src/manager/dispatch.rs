@@ -1,0 +1,364 @@
+//! Delivery of events to observers: a bounded queue and a thread for each, so that none of them can delay, stop or
+//! reorder anything for the engine or for another one. What is delivered, and when, is the engine's business.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+use crate::event::SessionEvent;
+use crate::id::SessionId;
+use crate::manager::{EventSink, RecoveryReport};
+use crate::observer::{EventContext, SessionObserver};
+use crate::text::visible;
+
+/// How an observer fares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ObserverHealth {
+    /// The name that it was added under.
+    pub name: String,
+    /// Events that it took without a panic.
+    pub delivered: u64,
+    /// Events and recovery reports that it did not get: its queue was full, or delivery had ended.
+    pub missed: u64,
+    /// Calls in which it panicked.
+    pub panics: u64,
+    /// Events that wait for it.
+    pub queued: usize,
+    /// How long it has been in the call that it is in now. One that never returns shows here.
+    pub busy_for: Option<Duration>,
+}
+
+impl fmt::Display for ObserverHealth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, delivered, missed, panics, queued, busy_for } = self;
+        let name = visible(name);
+        write!(
+            f,
+            "observer `{name}`: {delivered} delivered, {missed} missed, {panics} panics, {queued} queued"
+        )?;
+        match busy_for {
+            Some(busy) => write!(f, ", in a call for {} ms", busy.as_millis()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Takes events from an engine and hands them to observers, to each in order and on a thread of its own.
+///
+/// - [`event`](EventSink::event) never waits for an observer. Where an observer's queue is full, the new event is
+///   counted as missed; [`on_lagged`](SessionObserver::on_lagged) tells it, once for each session that it missed
+///   something of, before the next event that fits, or when its queue has run empty. It names at most as many sessions
+///   as its queue is long; what it missed of yet more is counted in its [`ObserverHealth`] only.
+/// - A panic ends only the call that it happened in. It is counted, and logged when the count reaches a power of two.
+///   (Where panics abort the process there is nothing to isolate.)
+/// - An observer that never returns costs its thread and its queue.
+#[derive(Debug, Default)]
+pub struct Dispatcher {
+    lanes: RwLock<Lanes>,
+}
+
+#[derive(Debug, Default)]
+struct Lanes {
+    closed: bool,
+    all: Vec<Arc<Lane>>,
+}
+
+impl Dispatcher {
+    /// How many events wait for an observer at most, unless told otherwise.
+    pub const QUEUE: NonZeroUsize = NonZeroUsize::new(8192).expect("not zero");
+
+    /// A dispatcher without observers.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an observer, which hears every event from now on, with at most `queue` events waiting for it. The name is
+    /// for people: of its thread, in logs and in [`health`](Self::health).
+    ///
+    /// Where the system has no thread left, that is logged and the observer misses everything.
+    pub fn add(&self, name: &str, observer: Arc<dyn SessionObserver>, queue: NonZeroUsize) {
+        let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
+        let lane = Arc::new(Lane::new(name, queue, lanes.closed));
+        let spawned = thread::Builder::new().name(format!("session-observer-{}", visible(name))).spawn({
+            let lane = Arc::clone(&lane);
+            move || lane.run(observer)
+        });
+        if let Err(error) = spawned {
+            tracing::error!(observer = %visible(name), %error, "no thread for this observer: it hears nothing");
+            lane.end();
+        }
+        lanes.all.push(lane);
+    }
+
+    /// How each observer fares, in the order in which they were added.
+    #[must_use]
+    pub fn health(&self) -> Vec<ObserverHealth> {
+        self.lanes().iter().map(|lane| lane.health()).collect()
+    }
+
+    /// Takes no more events and waits until all queues are empty, for at most `within`. What is still waiting then is
+    /// given up and counted as missed, and observers that are still in a call are left to themselves; they are logged
+    /// and returned. Blocks; an observer may call it, and is not waited for.
+    pub fn shutdown(&self, within: Duration) -> Vec<ObserverHealth> {
+        self.shutdown_for(thread::current().id(), within)
+    }
+
+    /// As [`shutdown`](Self::shutdown), on behalf of another thread, which may be an observer's.
+    pub(crate) fn shutdown_for(&self, caller: ThreadId, within: Duration) -> Vec<ObserverHealth> {
+        let lanes = self.close();
+        let deadline = Instant::now().checked_add(within);
+        let late: Vec<_> =
+            lanes.iter().filter(|lane| !lane.wait(caller, deadline)).map(|lane| lane.health()).collect();
+        for health in &late {
+            tracing::error!("left behind at shutdown: {health}");
+        }
+        late
+    }
+
+    fn close(&self) -> Vec<Arc<Lane>> {
+        self.lanes.write().unwrap_or_else(PoisonError::into_inner).closed = true;
+        let lanes = self.lanes();
+        for lane in &lanes {
+            lane.close();
+        }
+        lanes
+    }
+
+    fn lanes(&self) -> Vec<Arc<Lane>> {
+        self.lanes.read().unwrap_or_else(PoisonError::into_inner).all.clone()
+    }
+
+    fn send(&self, what: impl Fn() -> Item) {
+        for lane in &self.lanes.read().unwrap_or_else(PoisonError::into_inner).all {
+            lane.push(what());
+        }
+    }
+}
+
+impl EventSink for Dispatcher {
+    fn event(&self, context: &EventContext, event: &Arc<SessionEvent>) {
+        self.send(|| Item::Event(*context, Arc::clone(event)));
+    }
+
+    fn recovered(&self, report: &RecoveryReport) {
+        let report = Arc::new(report.clone());
+        self.send(|| Item::Recovered(Arc::clone(&report)));
+    }
+}
+
+/// The threads deliver what is queued and end; nobody waits for them.
+impl Drop for Dispatcher {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// One observer's queue, and what is known of the observer. Its lock is never held while the observer is called.
+#[derive(Debug)]
+struct Lane {
+    name: String,
+    capacity: usize,
+    state: Mutex<State>,
+    /// Something was queued, delivery was closed, or the thread has ended.
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: VecDeque<Queued>,
+    /// What was missed since something last fitted.
+    gaps: HashMap<SessionId, Gap>,
+    delivered: u64,
+    missed: u64,
+    panics: u64,
+    busy_since: Option<Instant>,
+    thread: Option<ThreadId>,
+    closed: bool,
+    ended: bool,
+}
+
+/// What is queued together: what was missed before it, and the thing itself.
+#[derive(Debug)]
+struct Queued {
+    gaps: Vec<Gap>,
+    item: Option<Item>,
+}
+
+#[derive(Debug)]
+enum Item {
+    Event(EventContext, Arc<SessionEvent>),
+    Recovered(Arc<RecoveryReport>),
+}
+
+/// Events of one session that were not delivered; the last of them is the one at `last`.
+#[derive(Debug)]
+struct Gap {
+    last: EventContext,
+    missed: u64,
+}
+
+impl Lane {
+    fn new(name: &str, queue: NonZeroUsize, closed: bool) -> Self {
+        let state = Mutex::new(State { closed, ..State::default() });
+        Self { name: name.to_owned(), capacity: queue.get(), state, changed: Condvar::new() }
+    }
+
+    fn push(&self, item: Item) {
+        let mut state = self.lock();
+        if !state.closed && state.queue.len() < self.capacity {
+            let gaps = state.take_gaps();
+            state.queue.push_back(Queued { gaps, item: Some(item) });
+            self.changed.notify_all();
+            return;
+        }
+        let lags = !state.closed && state.missed == 0;
+        state.miss(&item, self.capacity);
+        drop(state);
+        if lags {
+            tracing::warn!(observer = %visible(&self.name), "the observer's queue is full: it misses events");
+        }
+    }
+
+    fn run(&self, observer: Arc<dyn SessionObserver>) {
+        self.lock().thread = Some(thread::current().id());
+        while let Some(Queued { gaps, item }) = self.next() {
+            for Gap { last, missed } in gaps {
+                self.call(|| observer.on_lagged(&last, missed));
+            }
+            let event = matches!(item, Some(Item::Event(..)));
+            let taken = self.call(|| match &item {
+                Some(Item::Event(context, event)) => observer.on_event(context, event),
+                Some(Item::Recovered(report)) => observer.on_recovery(report),
+                None => {}
+            });
+            let mut state = self.lock();
+            state.delivered += u64::from(event && taken);
+            state.busy_since = None;
+        }
+        // Letting go of an observer may run code of its own: whoever waits does not wait for that.
+        self.end();
+        self.call(|| drop(observer));
+    }
+
+    /// Waits for what is to be delivered next; `None` when that is nothing, for ever.
+    fn next(&self) -> Option<Queued> {
+        let mut state = self.lock();
+        loop {
+            let queued = match state.queue.pop_front() {
+                None if !state.gaps.is_empty() => Some(Queued { gaps: state.take_gaps(), item: None }),
+                queued => queued,
+            };
+            if queued.is_some() {
+                state.busy_since = Some(Instant::now());
+                return queued;
+            }
+            if state.closed {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Calls the observer; whether it returned without a panic.
+    fn call(&self, observer: impl FnOnce()) -> bool {
+        let Err(panic) = catch_unwind(AssertUnwindSafe(observer)) else { return true };
+        let panics = {
+            let mut state = self.lock();
+            state.panics += 1;
+            state.panics
+        };
+        if panics.is_power_of_two() {
+            let message = panic
+                .downcast_ref::<&str>()
+                .copied()
+                .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+                .unwrap_or("a panic without a message");
+            tracing::error!(observer = %visible(&self.name), panics, "the observer panicked: {}", visible(message));
+        }
+        // What a panic carries may panic when it is dropped.
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+            std::mem::forget(again);
+        }
+        false
+    }
+
+    fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    fn end(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.ended = true;
+        state.give_up();
+        self.changed.notify_all();
+    }
+
+    /// Waits until the thread has ended, and gives up what is queued if it has not; whether it has. No deadline is one
+    /// that never comes.
+    fn wait(&self, caller: ThreadId, deadline: Option<Instant>) -> bool {
+        let mut state = self.lock();
+        while !state.ended {
+            if state.thread == Some(caller) {
+                // An observer that shuts its manager down would wait for itself; its queue is delivered after that.
+                return true;
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                state.give_up();
+                return false;
+            }
+            let left = left.unwrap_or(Duration::MAX);
+            (state, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+        }
+        true
+    }
+
+    fn health(&self) -> ObserverHealth {
+        let state = self.lock();
+        ObserverHealth {
+            name: self.name.clone(),
+            delivered: state.delivered,
+            missed: state.missed,
+            panics: state.panics,
+            queued: state.queue.len(),
+            busy_for: state.busy_since.map(|since| since.elapsed()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn miss(&mut self, item: &Item, sessions: usize) {
+        self.missed += 1;
+        let Item::Event(context, _) = item else { return };
+        if let Some(gap) = self.gaps.get_mut(&context.session) {
+            *gap = Gap { last: *context, missed: gap.missed + 1 };
+        } else if !self.closed && self.gaps.len() < sessions {
+            self.gaps.insert(context.session, Gap { last: *context, missed: 1 });
+        }
+    }
+
+    fn take_gaps(&mut self) -> Vec<Gap> {
+        self.gaps.drain().map(|(_, gap)| gap).collect()
+    }
+
+    fn give_up(&mut self) {
+        let given_up = self.queue.drain(..).filter(|queued| queued.item.is_some()).count();
+        self.missed += u64::try_from(given_up).unwrap_or(u64::MAX);
+        self.gaps.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,233 @@
+//! The engine over a storage that fails: each append of a session's life fails once, in each way. What was
+//! acknowledged is in the log exactly once, what was refused is not, and the session can be ended afterwards.
+
+mod common;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use common::World;
+use session_core::*;
+
+/// How one append fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// Nothing was added, and that is said.
+    Refused,
+    /// Nothing was added, and that is not known.
+    LostUnknown,
+    /// It was added, and that is not known.
+    KeptUnknown,
+    /// Somebody else was faster, with whatever anybody may append.
+    Overtaken,
+    /// The caller went away before it was added.
+    DroppedBefore,
+    /// The caller went away after it was added.
+    DroppedAfter,
+}
+
+const FAULTS: [Fault; 6] = [
+    Fault::Refused,
+    Fault::LostUnknown,
+    Fault::KeptUnknown,
+    Fault::Overtaken,
+    Fault::DroppedBefore,
+    Fault::DroppedAfter,
+];
+
+#[derive(Debug)]
+struct Failing {
+    inner: MemoryStorage,
+    fault: Fault,
+    /// Appends until the one that fails.
+    left: AtomicUsize,
+}
+
+#[async_trait]
+impl SessionStorage for Failing {
+    async fn append(
+        &self,
+        id: SessionId,
+        expected: Expected,
+        batch: Batch,
+        durability: Durability,
+    ) -> Result<Tip, StorageError> {
+        if batch.records().is_empty() || self.left.fetch_sub(1, Ordering::SeqCst) != 1 {
+            return self.inner.append(id, expected, batch, durability).await;
+        }
+        let source: Arc<dyn std::error::Error + Send + Sync> =
+            Arc::new(std::io::Error::other("the disk is odd"));
+        match self.fault {
+            Fault::Refused => Err(StorageError::Io { what: "cannot write".to_owned(), source }),
+            Fault::LostUnknown => Err(StorageError::OutcomeUnknown { id, source }),
+            Fault::KeptUnknown => {
+                self.inner.append(id, expected, batch, durability).await?;
+                Err(StorageError::OutcomeUnknown { id, source })
+            }
+            Fault::Overtaken => {
+                overtake(&self.inner, id).await;
+                self.inner.append(id, expected, batch, durability).await
+            }
+            Fault::DroppedBefore => std::future::pending().await,
+            Fault::DroppedAfter => {
+                self.inner.append(id, expected, batch, durability).await?;
+                std::future::pending().await
+            }
+        }
+    }
+
+    async fn head(&self, id: SessionId) -> Result<Option<Head>, StorageError> {
+        self.inner.head(id).await
+    }
+
+    async fn records(
+        &self,
+        id: SessionId,
+        after: u64,
+        limit: NonZeroUsize,
+    ) -> Result<RecordPage, StorageError> {
+        self.inner.records(id, after, limit).await
+    }
+
+    async fn list(
+        &self,
+        filter: &SessionFilter,
+        after: Option<SessionId>,
+        limit: NonZeroUsize,
+    ) -> Result<HeadPage, StorageError> {
+        self.inner.list(filter, after, limit).await
+    }
+
+    async fn delete(&self, id: SessionId, tip: Tip) -> Result<(), StorageError> {
+        self.inner.delete(id, tip).await
+    }
+
+    fn profile(&self) -> StorageProfile {
+        self.inner.profile()
+    }
+
+    fn change_feed(&self) -> Option<Arc<dyn ChangeFeed>> {
+        self.inner.change_feed()
+    }
+}
+
+/// Appends, as another process would, whatever anybody may append to the session as it is.
+async fn overtake(storage: &MemoryStorage, id: SessionId) {
+    let Some(head) = storage.head(id).await.unwrap() else { return };
+    let by = "a stranger".to_owned();
+    let event = match head.state() {
+        SessionState::Running { .. } => SessionEvent::PauseRequested { reason: "later".to_owned(), by },
+        SessionState::Paused { .. } => SessionEvent::ResumeRequested { by },
+        SessionState::Created => SessionEvent::Noted { kind: "stranger.note".to_owned(), data: 1.into() },
+        _ => return,
+    };
+    let draft = Draft { at: head.updated_at, attempt: head.lifecycle.attempt, flushed: head.flushed, event };
+    let (stored, record) = Chain::at(id, head.tip).seal(draft).unwrap();
+    let mut next = head.clone();
+    next.apply(&record).unwrap();
+    storage
+        .append(id, Expected::At(head.tip), Batch::new(vec![stored], next), Durability::Flushed)
+        .await
+        .unwrap();
+}
+
+/// A call of a session's life, by the data that marks it in the log.
+type Step = (&'static str, &'static [&'static str]);
+
+const LIFE: [Step; 7] = [
+    ("create", &["created"]),
+    ("start", &["started"]),
+    ("checkpoint", &["checkpoint_saved"]),
+    ("pause", &["paused"]),
+    ("resume", &["resumed"]),
+    ("iterate", &["iteration_started"]),
+    ("complete", &["completed"]),
+];
+
+async fn step(
+    manager: &PersistentSessionManager<Failing>,
+    name: &str,
+    id: SessionId,
+) -> Result<(), SessionError> {
+    match name {
+        "create" => drop(manager.create_session(SessionConfig::new("test").idempotency_key("life")).await?),
+        "start" => drop(manager.start_session(id).await?),
+        "checkpoint" => drop(manager.save_checkpoint(id, 1.into()).await?),
+        "pause" => drop(manager.pause_session(id, "now".to_owned()).await?),
+        "resume" => drop(manager.resume_session(id).await?),
+        "iterate" => drop(manager.record_event(id, SessionEvent::IterationStarted { number: 1 }).await?),
+        "complete" => manager.complete_session(id, SessionSummary::new()).await?,
+        other => unreachable!("{other}"),
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_append_of_a_life_fails_once_in_each_way() {
+    for fault in FAULTS {
+        for nth in 1..=LIFE.len() {
+            let case = format!("{fault:?} at append {nth}");
+            let world = World::default();
+            let storage =
+                Arc::new(Failing { inner: world.storage.clone(), fault, left: AtomicUsize::new(nth) });
+            // No poll and no progress: only the calls below append.
+            let options =
+                ManagerOptions::new().recovery(None).poll_interval(std::time::Duration::from_secs(3600));
+            let manager =
+                PersistentSessionManager::open(storage, Arc::new(world.clone()), options).await.unwrap();
+            let id = SessionId::from_key("life");
+            for (index, (name, kinds)) in LIFE.iter().enumerate() {
+                let before = world.storage.head(id).await.unwrap().map_or(0, |head| head.tip.revision);
+                let patience = std::time::Duration::from_secs(60);
+                let result = tokio::time::timeout(patience, step(&manager, name, id)).await;
+                let log: Vec<_> = if world.storage.head(id).await.unwrap().is_some() {
+                    world.kinds(id).await.into_iter().skip(usize::try_from(before).unwrap()).collect()
+                } else {
+                    Vec::new()
+                };
+                let added = log.iter().filter(|kind| kinds.contains(kind)).count();
+                match &result {
+                    Ok(Ok(())) => assert_eq!(added, 1, "{case}: `{name}` was acknowledged: {log:?}"),
+                    Ok(Err(error)) if error.code() == ErrorCode::OutcomeUnknown => {}
+                    Ok(Err(error)) => {
+                        assert_eq!(added, 0, "{case}: `{name}` was refused with {error}: {log:?}")
+                    }
+                    Err(_) => assert_eq!(
+                        added,
+                        usize::from(fault == Fault::DroppedAfter),
+                        "{case}: `{name}` dropped"
+                    ),
+                }
+                let failed = !matches!(result, Ok(Ok(())));
+                assert!(
+                    !failed || index + 1 >= nth,
+                    "{case}: `{name}` failed before anything was wrong: {result:?}"
+                );
+                if fault == Fault::KeptUnknown || fault == Fault::LostUnknown {
+                    let unsettled = index + 1 == nth && *name == "create" && fault == Fault::LostUnknown;
+                    assert!(
+                        !failed || unsettled || before == 0,
+                        "{case}: `{name}` can be settled by a look: {result:?}"
+                    );
+                }
+                // Try again whatever was not done, as a caller would who looks first.
+                if failed && added == 0 {
+                    let again = step(&manager, name, id).await;
+                    assert!(again.is_ok(), "{case}: `{name}` cannot be made good: {again:?}");
+                } else if failed && *name == "start" {
+                    // Started, and the one who asked is gone: the session is taken up anew.
+                    manager.resume_session(id).await.unwrap_or_else(|error| panic!("{case}: {error}"));
+                }
+            }
+            let head = world.storage.head(id).await.unwrap().unwrap();
+            assert_eq!(head.state().name(), StateName::Completed, "{case}");
+            let mut replayed = None;
+            for stored in world.storage.records_after(id, 0).await.unwrap() {
+                Head::fold(&mut replayed, id, &stored.decode().unwrap()).unwrap();
+            }
+            assert_eq!(replayed.unwrap(), head, "{case}");
+        }
+    }
+}

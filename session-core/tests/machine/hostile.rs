@@ -1,0 +1,244 @@
+//! Events as a hostile or unlucky program fills them: texts of every length with quotes, controls and wide characters,
+//! numbers at their ends. All of them keep the limits of the format.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use session_core::{
+    Changes, Evidence, ExecutionMode, Failure, FailureCause, Origin, Owner, PauseReason, ProgressReport,
+    SessionConfig, SessionEvent, SessionId, SessionSummary,
+};
+
+use crate::oracle::{Random, Step};
+
+const CHARS: &[char] = &[
+    'a',
+    'z',
+    ' ',
+    '"',
+    '\\',
+    '/',
+    '\u{0}',
+    '\u{1b}',
+    '\n',
+    '\t',
+    '\u{7f}',
+    '\u{85}',
+    '\u{9b}',
+    '\u{61c}',
+    '\u{200e}',
+    '\u{202e}',
+    '\u{2066}',
+    '\u{2028}',
+    'é',
+    '日',
+    '😀',
+    '\u{e000}',
+    '\u{fffd}',
+    '\u{10ffff}',
+];
+
+/// Any text.
+pub(crate) fn text(random: &mut Random) -> String {
+    let length = [0, 1, 63, 64, 65, 127, 128, 129, 300, 2_000][random.below(10)];
+    // Often many of one kind: the worst that a limit meets is not a mixture.
+    let only = (random.below(2) == 0).then(|| CHARS[random.below(CHARS.len())]);
+    (0..length).map(|_| only.unwrap_or_else(|| CHARS[random.below(CHARS.len())])).collect()
+}
+
+/// A text without dangerous characters, and of at most so many bytes and 128 characters.
+pub(crate) fn plain(random: &mut Random, bytes: usize) -> String {
+    let mut size = 0;
+    text(random)
+        .chars()
+        .filter(|c| !session_core::text::is_unsafe_char(*c))
+        .take(128)
+        .take_while(|c| {
+            size += c.len_utf8();
+            size <= bytes
+        })
+        .collect()
+}
+
+fn within(random: &mut Random, bytes: usize) -> String {
+    let mut text = text(random);
+    while text.len() > bytes {
+        text.pop();
+    }
+    text
+}
+
+pub(crate) fn number(random: &mut Random) -> u64 {
+    match random.below(4) {
+        0 => u64::MAX - random.below(2) as u64,
+        1 => random.next(),
+        _ => random.below(100) as u64,
+    }
+}
+
+fn code(random: &mut Random) -> i32 {
+    [0, 1, 137, -1, i32::MIN, i32::MAX][random.below(6)]
+}
+
+fn maybe<T>(random: &mut Random, make: impl FnOnce(&mut Random) -> T) -> Option<T> {
+    (random.below(3) != 0).then(|| make(random))
+}
+
+fn percent(random: &mut Random) -> f64 {
+    match random.below(6) {
+        0 => 0.0,
+        1 => 100.0,
+        2 => f64::from_bits(1),
+        3 => 100.0_f64.next_down(),
+        4 => -0.0,
+        _ => f64::from_bits(random.next() % 100.0_f64.to_bits()),
+    }
+}
+
+pub(crate) fn value(random: &mut Random, levels: usize) -> Value {
+    match random.below(if levels == 0 { 6 } else { 8 }) {
+        0 => Value::Null,
+        1 => json!(number(random)),
+        2 => json!(i64::MIN),
+        3 => json!(f64::from_bits(random.next())),
+        4 => json!(true),
+        5 => Value::String(text(random)),
+        6 => (0..random.below(4)).map(|_| value(random, levels - 1)).collect(),
+        _ => (0..random.below(4)).map(|_| (text(random), value(random, levels - 1))).collect(),
+    }
+}
+
+fn owner(random: &mut Random, n: u8) -> Owner {
+    let mut owner = crate::oracle::owner(n);
+    owner.host = text(random);
+    owner.machine = "m".repeat(64);
+    owner.boot = "b".repeat(random.below(65));
+    owner.start_time = number(random);
+    owner
+}
+
+fn config(random: &mut Random) -> SessionConfig {
+    let mut name = plain(random, 512);
+    if name.is_empty() || name.starts_with(['-', '@']) {
+        name.insert(0, 'n');
+    }
+    let name: String = name.chars().take(128).collect();
+    let mut operation = plain(random, 512);
+    if operation.is_empty() {
+        operation.push('o');
+    }
+    let mut config = SessionConfig::new(operation).name(name.clone()).metadata(value(random, 3));
+    let mut labels = BTreeMap::new();
+    for at in 0..random.below(17) {
+        let key = format!("k{at}{}", plain(random, 20).replace('=', ""));
+        labels.insert(key.clone(), plain(random, 400));
+        if serde_json::to_string(&labels).unwrap().len() > 1024 {
+            labels.remove(&key);
+        }
+    }
+    config.labels = labels;
+    config.mode = if random.below(2) == 0 { ExecutionMode::Direct } else { ExecutionMode::Worktree { name } };
+    config.project_path = maybe(random, |random| PathBuf::from(text(random)));
+    config.workflow = maybe(random, text);
+    config.focus = maybe(random, text);
+    config.max_iterations = maybe(random, number);
+    config.deadline_ms = maybe(random, number);
+    config.parent = maybe(random, |_| SessionId::random());
+    config.retry_of = maybe(random, |_| SessionId::random());
+    config.queued = random.below(4) == 0;
+    config
+}
+
+/// The event of a step, filled by a hostile hand. What the machine looks at stays as the step says.
+pub(crate) fn event(random: &mut Random, step: Step) -> SessionEvent {
+    match step.event() {
+        SessionEvent::Created { .. } => SessionEvent::Created {
+            format: 1,
+            config: Box::new(config(random)),
+            creator: owner(random, step.owner),
+            origin: maybe(random, |random| {
+                Origin::new(vec![text(random), text(random)], PathBuf::from(text(random)))
+                    .env(BTreeMap::from([(text(random), text(random))]))
+                    .inherited(vec![text(random)])
+            }),
+        },
+        SessionEvent::Started { .. } => SessionEvent::Started { owner: owner(random, step.owner) },
+        SessionEvent::Resumed { .. } => SessionEvent::Resumed { owner: owner(random, step.owner) },
+        SessionEvent::IterationCompleted { number: iteration, .. } => SessionEvent::IterationCompleted {
+            number: iteration,
+            changes: Changes::new(number(random), number(random), number(random), number(random)),
+        },
+        SessionEvent::CommandExecuted { .. } => SessionEvent::CommandExecuted {
+            command: text(random),
+            exit_code: maybe(random, code),
+            signal: maybe(random, code),
+            duration_ms: number(random),
+            output_bytes: number(random),
+        },
+        SessionEvent::AnalysisCompleted { .. } => {
+            SessionEvent::AnalysisCompleted { results: value(random, 4) }
+        }
+        SessionEvent::CheckpointSaved { resumable, .. } => {
+            SessionEvent::CheckpointSaved { state: value(random, 4), resumable }
+        }
+        SessionEvent::ProgressReported { .. } => {
+            let mut report = ProgressReport::new();
+            report.percent = maybe(random, percent);
+            report.step = maybe(random, |random| within(random, 256));
+            report.phase = maybe(random, |random| within(random, 256));
+            report.completed_steps = maybe(random, number);
+            report.total_steps = maybe(random, number);
+            report.eta = maybe(random, number);
+            SessionEvent::ProgressReported { report }
+        }
+        SessionEvent::Noted { .. } => {
+            SessionEvent::Noted { kind: "vendor.some-name".to_owned(), data: value(random, 4) }
+        }
+        SessionEvent::PauseRequested { .. } => {
+            SessionEvent::PauseRequested { reason: text(random), by: text(random) }
+        }
+        SessionEvent::ResumeRequested { .. } => SessionEvent::ResumeRequested { by: text(random) },
+        SessionEvent::CancelRequested { force, .. } => {
+            SessionEvent::CancelRequested { reason: text(random), by: text(random), force }
+        }
+        SessionEvent::InputProvided { .. } => {
+            SessionEvent::InputProvided { value: value(random, 4), by: text(random) }
+        }
+        SessionEvent::Paused { reason } => SessionEvent::Paused {
+            reason: match reason {
+                PauseReason::Requested(_) => PauseReason::Requested(text(random)),
+                PauseReason::AwaitingInput(_) => PauseReason::AwaitingInput(text(random)),
+                PauseReason::Interrupted(_) => PauseReason::Interrupted(text(random)),
+                _ => PauseReason::Limit(text(random)),
+            },
+        },
+        SessionEvent::Interrupted { evidence } => SessionEvent::Interrupted {
+            evidence: match evidence {
+                Evidence::Rebooted { .. } => Evidence::Rebooted { boot: text(random) },
+                Evidence::Forced { .. } => Evidence::Forced { by: text(random) },
+                other => other,
+            },
+        },
+        SessionEvent::Completed { .. } => {
+            let mut summary = SessionSummary::new();
+            summary.message = maybe(random, text);
+            summary.result = maybe(random, |random| value(random, 4));
+            summary.iterations = number(random);
+            summary.commits = number(random);
+            summary.duration_ms = number(random);
+            SessionEvent::Completed { summary }
+        }
+        SessionEvent::Failed { error } => {
+            let mut error = Failure::new(error.cause, text(random));
+            error.exit_code = maybe(random, code);
+            error.signal = maybe(random, code);
+            if random.below(8) == 0 {
+                error.cause = FailureCause::Work;
+            }
+            SessionEvent::Failed { error }
+        }
+        SessionEvent::Cancelled { .. } => SessionEvent::Cancelled { reason: text(random) },
+        other => other,
+    }
+}

@@ -1,0 +1,515 @@
+//! A second machine, written from the design's table alone: rows of words and a small reader of them. It shares no
+//! code and no structure with the first, so that the same mistake would have to be made twice.
+
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+
+use serde_json::json;
+use session_core::{
+    Changes, EventKind, Evidence, Failure, FailureCause, Lifecycle, Owner, PauseReason, ProgressReport,
+    Record, Rejected, SessionConfig, SessionEvent, SessionState, SessionSummary, Sum, Timestamp,
+};
+
+/// Section 5 of the design, row by row: event | who | allowed in | if | leads to | and then.
+const TABLE: &str = "
+created             | A   | nothing                |           | Created   |
+started             | U   | Created                |           | Running   | owned
+iteration_started   | O   | Running                | next      | same      | open
+iteration_completed | O   | Running                | that_open | same      | done
+command_executed    | O   | Running                |           | same      |
+analysis_completed  | O   | Running                |           | same      |
+checkpoint_saved    | O   | Running                |           | same      |
+progress_reported   | O   | Running                |           | same      |
+noted               | O A | Created Running Paused |           | same      |
+pause_requested     | A   | Running                |           | same      | pause_pending
+resume_requested    | A   | Paused                 |           | same      | resume_pending
+cancel_requested    | A   | Created Running Paused |           | same      | cancel_pending
+input_provided      | A   | Paused                 | awaiting  | same      | answered
+paused              | O   | Running                |           | Paused    | clear
+interrupted         | P   | Running Paused         | owned     | Paused    | unowned close
+resumed             | O U | Paused                 |           | Running   | owned clear
+completed           | O   | Running                |           | Completed | ended
+failed              | O U | Created Running Paused |           | Failed    | ended
+cancelled           | O U | Created Running Paused |           | Cancelled | ended
+";
+
+struct Row {
+    event: &'static str,
+    who: Vec<&'static str>,
+    allowed: Vec<&'static str>,
+    condition: &'static str,
+    leads: &'static str,
+    then: Vec<&'static str>,
+}
+
+fn rows() -> &'static [Row] {
+    static ROWS: OnceLock<Vec<Row>> = OnceLock::new();
+    ROWS.get_or_init(|| {
+        TABLE
+            .trim()
+            .lines()
+            .map(|line| {
+                let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+                let words = |at: usize| cells[at].split_whitespace().collect::<Vec<_>>();
+                Row {
+                    event: cells[0],
+                    who: words(1),
+                    allowed: words(2),
+                    condition: cells[3],
+                    leads: cells[4],
+                    then: words(5),
+                }
+            })
+            .collect()
+    })
+}
+
+/// One thing to try: an event with what the rules look at. What a kind does not have is ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Step {
+    /// The row of the table.
+    pub(crate) row: usize,
+    pub(crate) attempt: u32,
+    /// Of `started` and `resumed`.
+    pub(crate) owner: u8,
+    /// Of iterations.
+    pub(crate) number: u64,
+    /// Which of the forms that the kind has: pause reasons, evidence, causes, force …
+    pub(crate) form: u8,
+}
+
+/// How many forms each kind has.
+fn forms(event: &str) -> u8 {
+    match event {
+        "paused" => 4,
+        "interrupted" => 7,
+        "cancel_requested" | "checkpoint_saved" | "command_executed" => 2,
+        "failed" => 5,
+        _ => 1,
+    }
+}
+
+pub(crate) const DEATHS: u8 = 3;
+
+impl Step {
+    pub(crate) fn kind(self) -> &'static str {
+        rows()[self.row].event
+    }
+
+    pub(crate) fn event(self) -> SessionEvent {
+        let text = || "why".to_owned();
+        match self.kind() {
+            "created" => SessionEvent::Created {
+                format: 1,
+                config: Box::new(SessionConfig::new("work").name("n")),
+                creator: owner(0),
+                origin: None,
+            },
+            "started" => SessionEvent::Started { owner: owner(self.owner) },
+            "iteration_started" => SessionEvent::IterationStarted { number: self.number },
+            "iteration_completed" => {
+                SessionEvent::IterationCompleted { number: self.number, changes: Changes::new(1, 2, 3, 4) }
+            }
+            "command_executed" => SessionEvent::CommandExecuted {
+                command: "make".to_owned(),
+                exit_code: (self.form == 0).then_some(0),
+                signal: (self.form == 1).then_some(9),
+                duration_ms: 5,
+                output_bytes: 6,
+            },
+            "analysis_completed" => SessionEvent::AnalysisCompleted { results: json!({"found": 1}) },
+            "checkpoint_saved" => {
+                SessionEvent::CheckpointSaved { state: json!([1, 2]), resumable: self.form == 0 }
+            }
+            "progress_reported" => {
+                SessionEvent::ProgressReported { report: ProgressReport::new().percent(12.5).step("s") }
+            }
+            "noted" => SessionEvent::Noted { kind: "test.note".to_owned(), data: json!(null) },
+            "pause_requested" => SessionEvent::PauseRequested { reason: text(), by: "p".to_owned() },
+            "resume_requested" => SessionEvent::ResumeRequested { by: "r".to_owned() },
+            "cancel_requested" => {
+                SessionEvent::CancelRequested { reason: text(), by: "c".to_owned(), force: self.form == 1 }
+            }
+            "input_provided" => SessionEvent::InputProvided { value: json!("yes"), by: "i".to_owned() },
+            "paused" => SessionEvent::Paused {
+                reason: match self.form {
+                    0 => PauseReason::Requested(text()),
+                    1 => PauseReason::AwaitingInput(text()),
+                    2 => PauseReason::Interrupted(text()),
+                    _ => PauseReason::Limit(text()),
+                },
+            },
+            "interrupted" => SessionEvent::Interrupted {
+                evidence: match self.form {
+                    0 => Evidence::LockReleased,
+                    1 => Evidence::ProcessGone,
+                    2 => Evidence::Rebooted { boot: "b2".to_owned() },
+                    DEATHS => Evidence::Shutdown,
+                    4 => Evidence::Dropped,
+                    5 => Evidence::Forced { by: "me".to_owned() },
+                    _ => Evidence::Repaired,
+                },
+            },
+            "resumed" => SessionEvent::Resumed { owner: owner(self.owner) },
+            "completed" => SessionEvent::Completed { summary: SessionSummary::new().message("done") },
+            "failed" => SessionEvent::Failed {
+                error: Failure::new(
+                    [
+                        FailureCause::Work,
+                        FailureCause::Timeout,
+                        FailureCause::Crash,
+                        FailureCause::Spawn,
+                        FailureCause::Panic,
+                    ][usize::from(self.form)],
+                    "it failed",
+                ),
+            },
+            "cancelled" => SessionEvent::Cancelled { reason: text() },
+            other => unreachable!("{other} is not in the table"),
+        }
+    }
+
+    pub(crate) fn record(self, seq: u64) -> Record {
+        Record {
+            envelope: session_core::Envelope {
+                seq,
+                at: instant(seq),
+                attempt: self.attempt,
+                flushed: seq - 1,
+            },
+            event: self.event(),
+            sum: Sum::from_u64(seq),
+        }
+    }
+}
+
+/// An instant for each revision, a second apart.
+pub(crate) fn instant(seq: u64) -> Timestamp {
+    Timestamp::from_millis(1_795_253_400_000 + i64::try_from(seq).unwrap() * 1_000).unwrap()
+}
+
+/// Owner `n`, the same at each call.
+pub(crate) fn owner(n: u8) -> Owner {
+    static OWNERS: OnceLock<Vec<Owner>> = OnceLock::new();
+    OWNERS.get_or_init(|| {
+        (0..3)
+            .map(|n| {
+                serde_json::from_value(json!({
+                    "instance": format!("00000000-0000-4000-8000-00000000000{n}"),
+                    "host": "h", "machine": "m", "boot": "b", "pid": 100 + n, "start_time": 7,
+                }))
+                .unwrap()
+            })
+            .collect()
+    })[usize::from(n)]
+    .clone()
+}
+
+/// What the design says of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Refusal {
+    Illegal,
+    Fenced,
+    Attempt,
+}
+
+/// How the machine under test refuses, in the oracle's words.
+pub(crate) fn refusal(rejected: &Rejected) -> Refusal {
+    match rejected {
+        Rejected::IllegalTransition { .. } | Rejected::Iteration { .. } => Refusal::Illegal,
+        Rejected::Fenced { .. } => Refusal::Fenced,
+        Rejected::Attempt { .. } => Refusal::Attempt,
+        other => unreachable!("{other:?} is not about the machine"),
+    }
+}
+
+/// What the oracle knows of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Model {
+    /// `nothing`, `Created`, `Running` …
+    pub(crate) state: &'static str,
+    /// The form of the `paused` that led here; 2 is interrupted.
+    pub(crate) pause: Option<u8>,
+    pub(crate) attempt: u32,
+    pub(crate) owner: Option<u8>,
+    pub(crate) highest: u64,
+    pub(crate) completed: u64,
+    pub(crate) open: bool,
+    pub(crate) pause_pending: bool,
+    pub(crate) resume_pending: bool,
+    /// Whether by force.
+    pub(crate) cancel_pending: Option<bool>,
+    pub(crate) answered: bool,
+}
+
+impl Model {
+    pub(crate) const NOTHING: Self = Self {
+        state: "nothing",
+        pause: None,
+        attempt: 0,
+        owner: None,
+        highest: 0,
+        completed: 0,
+        open: false,
+        pause_pending: false,
+        resume_pending: false,
+        cancel_pending: None,
+        answered: false,
+    };
+
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self.state, "Completed" | "Failed" | "Cancelled")
+    }
+
+    /// The attempt that a record of a kind carries: "`started` and `resumed` carry the new attempt, all others the
+    /// current one", and a resume by the owner keeps its attempt.
+    pub(crate) fn turn(&self, kind: &str) -> u32 {
+        self.attempt + u32::from(kind == "started" || (kind == "resumed" && self.owner.is_none()))
+    }
+
+    pub(crate) fn step(&self, step: Step) -> Result<Self, Refusal> {
+        let row = &rows()[step.row];
+        let right_attempt = step.attempt == self.turn(row.event);
+        // "An owner-kind record with another attempt, or while the session is unowned, is FENCED". Before the first
+        // start and after the end there is nobody to be fenced by.
+        let owner_kind = row.who.contains(&"O");
+        let only_owner = row.who == ["O"];
+        let had_owners = matches!(self.state, "Running" | "Paused");
+        let stranger = row.event == "resumed" && self.owner.is_some_and(|owner| owner != step.owner);
+        if had_owners && owner_kind && (!right_attempt || stranger || (only_owner && self.owner.is_none())) {
+            return Err(Refusal::Fenced);
+        }
+        let holds = match row.condition {
+            "" => true,
+            "next" => !self.open,
+            "that_open" => self.open,
+            "awaiting" => self.pause == Some(1),
+            "owned" => self.owner.is_some(),
+            other => unreachable!("condition {other}"),
+        };
+        if !row.allowed.contains(&self.state) || !holds {
+            return Err(Refusal::Illegal);
+        }
+        if !right_attempt {
+            return Err(Refusal::Attempt);
+        }
+        let number = match row.condition {
+            "next" => self.completed + 1,
+            "that_open" => self.highest,
+            _ => step.number,
+        };
+        if number != step.number {
+            return Err(Refusal::Illegal);
+        }
+        Ok(self.after(row, step))
+    }
+
+    fn after(&self, row: &Row, step: Step) -> Self {
+        let mut next = self.clone();
+        match row.leads {
+            "same" => {}
+            "Paused" => {
+                if row.event == "paused" {
+                    next.pause = Some(step.form);
+                } else if self.state == "Running" {
+                    next.pause = Some(2);
+                }
+                next.state = "Paused";
+            }
+            state => {
+                next.state = state;
+                next.pause = None;
+            }
+        }
+        for effect in &row.then {
+            match *effect {
+                "owned" => (next.owner, next.attempt) = (Some(step.owner), step.attempt),
+                "unowned" => next.owner = None,
+                "open" => (next.highest, next.open) = (step.number, true),
+                "done" => (next.completed, next.open) = (step.number, false),
+                "close" => next.open = false,
+                "pause_pending" => next.pause_pending = true,
+                "resume_pending" => next.resume_pending = true,
+                "cancel_pending" => {
+                    next.cancel_pending = Some(self.cancel_pending == Some(true) || step.form == 1);
+                }
+                "answered" => next.answered = true,
+                "clear" => (next.pause_pending, next.resume_pending, next.answered) = (false, false, false),
+                "ended" => {
+                    next = Self {
+                        state: next.state,
+                        attempt: next.attempt,
+                        highest: next.highest,
+                        completed: next.completed,
+                        ..Self::NOTHING
+                    };
+                }
+                other => unreachable!("effect {other}"),
+            }
+        }
+        next
+    }
+
+    /// What it says of a session of the machine under test.
+    pub(crate) fn of(lifecycle: Option<&Lifecycle>) -> Self {
+        let Some(life) = lifecycle else { return Self::NOTHING };
+        let (state, pause) = match &life.state {
+            SessionState::Created => ("Created", None),
+            SessionState::Running { iteration } => {
+                assert_eq!(
+                    *iteration, life.iteration,
+                    "the state names another iteration than the lifecycle"
+                );
+                ("Running", None)
+            }
+            SessionState::Paused { reason } => (
+                "Paused",
+                Some(match reason {
+                    PauseReason::Requested(_) => 0,
+                    PauseReason::AwaitingInput(_) => 1,
+                    PauseReason::Interrupted(_) => 2,
+                    PauseReason::Limit(_) => 3,
+                    other => unreachable!("{other:?}"),
+                }),
+            ),
+            SessionState::Completed { .. } => ("Completed", None),
+            SessionState::Failed { .. } => ("Failed", None),
+            SessionState::Cancelled { .. } => ("Cancelled", None),
+        };
+        Self {
+            state,
+            pause,
+            attempt: life.attempt,
+            owner: life.owner.as_ref().map(|owner| u8::try_from(owner.pid - 100).unwrap()),
+            highest: life.iteration,
+            completed: life.iterations_completed,
+            open: life.iteration_open,
+            pause_pending: life.requests.pause.is_some(),
+            resume_pending: life.requests.resume.is_some(),
+            cancel_pending: life.requests.cancel.as_ref().map(|cancel| cancel.force),
+            answered: life.requests.answer.is_some(),
+        }
+    }
+
+    /// Every step that is worth a try here: every kind and form, each attempt around the current one, each owner
+    /// that was or could be, each number around the current one.
+    pub(crate) fn steps(&self) -> Vec<Step> {
+        let attempts: BTreeSet<u32> = (self.attempt.saturating_sub(1)..=self.attempt + 2).collect();
+        let mut numbers: BTreeSet<u64> = [0, self.highest, self.highest + 1].into();
+        numbers.extend([self.completed, self.completed + 1, self.completed + 2]);
+        let mut all = Vec::new();
+        for (row, Row { event, .. }) in rows().iter().enumerate() {
+            let owners = if matches!(*event, "started" | "resumed") { 0..2 } else { 0..1 };
+            let numbers: Vec<u64> =
+                if event.starts_with("iteration_") { numbers.iter().copied().collect() } else { vec![0] };
+            for &attempt in &attempts {
+                for owner in owners.clone() {
+                    for &number in &numbers {
+                        for form in 0..forms(event) {
+                            all.push(Step { row, attempt, owner, number, form });
+                        }
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    /// The step that every session begins with, or starts with.
+    pub(crate) fn beginning(&self) -> Step {
+        let row = usize::from(self.state != "nothing");
+        Step { row, attempt: self.turn(rows()[row].event), owner: 0, number: 0, form: 0 }
+    }
+
+    /// A step at random: mostly of the attempt, owner and number whose turn it is, so that sequences get somewhere.
+    pub(crate) fn random_step(&self, random: &mut Random) -> Step {
+        let mut row = random.below(rows().len());
+        if rows()[row].then.contains(&"ended") && random.below(8) != 0 {
+            row = random.below(rows().len());
+        }
+        let event = rows()[row].event;
+        let wrong = |random: &mut Random| random.below(16) == 0;
+        let turn = self.turn(event);
+        let attempt = if wrong(random) { small(random, turn.into()) as u32 } else { turn };
+        let owner = match self.owner {
+            Some(owner) if !wrong(random) => owner,
+            _ => random.below(3) as u8,
+        };
+        let number = match event {
+            "iteration_started" if !wrong(random) => self.completed + 1,
+            "iteration_completed" if !wrong(random) => self.highest,
+            _ => small(random, self.highest),
+        };
+        Step { row, attempt, owner, number, form: random.below(usize::from(forms(event))) as u8 }
+    }
+}
+
+fn small(random: &mut Random, around: u64) -> u64 {
+    (around + random.below(4) as u64).saturating_sub(2)
+}
+
+/// Tries a step on both machines, and says what both say of it.
+///
+/// # Panics
+/// Where they disagree, or where a refusal is not as it should be.
+pub(crate) fn both(
+    life: Option<&Lifecycle>,
+    model: &Model,
+    step: Step,
+    seq: u64,
+) -> Result<(Lifecycle, Model), Refusal> {
+    let judged = model.step(step);
+    let applied = Lifecycle::apply(life, &step.record(seq));
+    match (applied, judged) {
+        (Ok(life), Ok(model)) => {
+            assert_eq!(Model::of(Some(&life)), model, "after {} {step:?}", step.kind());
+            Ok((life, model))
+        }
+        (Err(rejected), Err(judged)) => {
+            assert_eq!(refusal(&rejected), judged, "{} {step:?} in {model:?}: {rejected}", step.kind());
+            if let Rejected::IllegalTransition { state, event, allowed } = rejected {
+                assert_eq!(state, life.map(|life| life.state.name()));
+                assert_eq!(Some(event), EventKind::parse(step.kind()));
+                assert_eq!(allowed.contains(&event), false, "refused although allowed");
+            }
+            Err(judged)
+        }
+        (Ok(_), Err(judged)) => {
+            panic!("illegal and accepted: {} {step:?} in {model:?}, should be {judged:?}", step.kind())
+        }
+        (Err(rejected), Ok(_)) => {
+            panic!("legal and refused: {} {step:?} in {model:?}: {rejected}", step.kind())
+        }
+    }
+}
+
+/// `SplitMix64` (Steele, Lea, Flood 2014): small, seeded, and the same everywhere.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        // The bias of the remainder is nothing for the small ends that are used here.
+        (self.next() % end as u64) as usize
+    }
+}
+
+/// The seed of a run: `SESSION_SEED`, else one that is the same each time.
+pub(crate) fn seed() -> u64 {
+    number("SESSION_SEED").unwrap_or(0x5e55_1011)
+}
+
+/// A number from the environment.
+pub(crate) fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    let digits = text.replace('_', "");
+    Some(digits.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
+}

@@ -1,0 +1,324 @@
+//! Logs of every released format stay here for ever, and read today as they did when they were written.
+//!
+//! A fixture is never changed. A new one is written by adding it to [`stories`] and running this test once with
+//! `SESSION_FIXTURES=write`; that adds what is missing and touches nothing that is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use session_core::{
+    Chain, Changes, Draft, EventKind, Evidence, ExecutionMode, Failure, FailureCause, Head, InstanceId,
+    Origin, Owner, PauseReason, ProgressReport, Record, SessionConfig, SessionEvent, SessionId,
+    SessionOptions, SessionSummary,
+};
+
+use crate::support::{instant, read};
+
+pub(crate) fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1")
+}
+
+/// The logs of a format that are kept, by name: id, and the records as they read today.
+pub(crate) fn kept() -> BTreeMap<String, (SessionId, String, Vec<Record>)> {
+    let mut logs = BTreeMap::new();
+    for entry in fs::read_dir(folder()).expect("the fixtures are part of the source") {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "jsonl") {
+            continue;
+        }
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let (_, id) = name.split_once('.').expect("a fixture is named NAME.ID.jsonl");
+        let id: SessionId = id.parse().expect("a fixture's name ends with its id");
+        let text = fs::read_to_string(&path).unwrap();
+        let (stored, broken) = read(id, text.as_bytes());
+        assert_eq!(broken, None, "{name}");
+        let records = stored
+            .iter()
+            .map(|record| {
+                record.decode().unwrap_or_else(|error| panic!("{name}, {}: {error}", record.revision()))
+            })
+            .collect();
+        logs.insert(name, (id, text, records));
+    }
+    logs
+}
+
+fn fold(id: SessionId, records: &[Record]) -> Head {
+    let mut head = None;
+    for record in records {
+        Head::fold(&mut head, id, record).unwrap_or_else(|error| panic!("{}: {error}", record.envelope.seq));
+    }
+    head.expect("a fixture has records")
+}
+
+fn pretty(head: &Head) -> String {
+    serde_json::to_string_pretty(head).unwrap() + "\n"
+}
+
+#[test]
+fn every_kept_log_reads_folds_and_seals_as_it_did() {
+    if std::env::var("SESSION_FIXTURES").is_ok_and(|what| what == "write") {
+        write_missing();
+    }
+    let logs = kept();
+    let mut kinds = BTreeSet::new();
+    for (name, (id, text, records)) in &logs {
+        let head_path = folder().join(format!("{name}.head.json"));
+        let head = fs::read_to_string(&head_path).expect("each fixture has the head that it leads to");
+        let stored: Head = serde_json::from_str(&head).unwrap();
+        assert_eq!(fold(*id, records), stored, "{name} folds to another head");
+        assert_eq!(pretty(&stored), head, "{name}: the head is written in another way");
+
+        let mut chain = Chain::start(*id);
+        for (record, line) in records.iter().zip(text.lines()) {
+            let Record { envelope, event, .. } = record.clone();
+            let (at, attempt, flushed) = (envelope.at, envelope.attempt, envelope.flushed);
+            let (sealed, _) = chain.seal(Draft { at, attempt, flushed, event }).unwrap();
+            assert_eq!(sealed.line(), line, "{name} is sealed in another way");
+            kinds.insert(record.event.kind());
+        }
+    }
+    assert_eq!(kinds, EventKind::ALL.iter().copied().collect(), "a kind is in no fixture");
+    println!("{} logs, {} records", logs.len(), logs.values().map(|log| log.2.len()).sum::<usize>());
+}
+
+#[test]
+fn every_way_to_pause_die_and_fail_is_kept() {
+    let text: String = kept().into_values().map(|(_, text, _)| text).collect();
+    for needle in [
+        r#"{"requested":"#,
+        r#"{"awaiting_input":"#,
+        r#"{"interrupted":""#,
+        r#"{"limit":"#,
+        r#""lock_released""#,
+        r#""process_gone""#,
+        r#"{"rebooted":{"boot":"#,
+        r#""shutdown""#,
+        r#""dropped""#,
+        r#"{"forced":{"by":"#,
+        r#""repaired""#,
+        r#""cause":"work""#,
+        r#""cause":"timeout""#,
+        r#""cause":"crash""#,
+        r#""cause":"spawn""#,
+        r#""cause":"panic""#,
+        r#""mode":{"worktree":{"name":"#,
+        r"\u009b",
+        r"\u202e",
+        r"\u007f",
+        r"\u001b",
+    ] {
+        assert!(text.contains(needle), "{needle} is in no fixture");
+    }
+}
+
+fn write_missing() {
+    for (name, id, events) in stories() {
+        let path = folder().join(format!("{name}.{id}.jsonl"));
+        if path.exists() {
+            continue;
+        }
+        let (mut chain, mut head, mut text) = (Chain::start(id), None::<Head>, String::new());
+        for event in events {
+            let seq = chain.revision() + 1;
+            let attempt = head.as_ref().map_or(0, |head| head.lifecycle.attempt_for(event.kind()));
+            let flushed = if seq % 4 == 0 { seq - 2 } else { seq - 1 };
+            let (stored, record) = chain.seal(Draft { at: instant(seq), attempt, flushed, event }).unwrap();
+            Head::fold(&mut head, id, &record).unwrap();
+            text += stored.line();
+            text.push('\n');
+        }
+        fs::create_dir_all(folder()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::write(folder().join(format!("{name}.{id}.head.json")), pretty(&head.unwrap())).unwrap();
+    }
+}
+
+fn owner(n: u32) -> Owner {
+    let mut owner = Owner::new(
+        "build-7".to_owned(),
+        "2f1d6c0a8f4e4b7db1a90c5d3e6f7a81".to_owned(),
+        "6b0a3f52-7c1d-4e8b-9a2f-1c3d5e7f9a0b".to_owned(),
+        4711 + n,
+        918_273 + u64::from(n),
+    );
+    owner.instance = format!("0b9c1d2e-3f40-4a5b-8c6d-7e8f9a0b1c2{n}").parse::<InstanceId>().unwrap();
+    owner
+}
+
+fn stories() -> Vec<(&'static str, SessionId, Vec<SessionEvent>)> {
+    vec![
+        ("completed", "3c2b1a09-8f7e-4d6c-9b5a-4f3e2d1c0b0a".parse().unwrap(), completed()),
+        ("failed", "f0e1d2c3-b4a5-4968-8776-655443322110".parse().unwrap(), failed()),
+        ("cancelled", SessionId::from_key("import-2026-11-21"), cancelled()),
+        ("hostile", "00000000-0000-4000-8000-000000000000".parse().unwrap(), hostile()),
+        ("crash", "11111111-2222-4333-8444-555555555555".parse().unwrap(), short(FailureCause::Crash)),
+        ("panic", "11111111-2222-4333-8444-555555555556".parse().unwrap(), short(FailureCause::Panic)),
+        ("spawn", "11111111-2222-4333-8444-555555555557".parse().unwrap(), short(FailureCause::Spawn)),
+        ("timeout", "11111111-2222-4333-8444-555555555558".parse().unwrap(), short(FailureCause::Timeout)),
+    ]
+}
+
+/// Each kind but two endings, each member given at least once.
+fn completed() -> Vec<SessionEvent> {
+    let mut options = SessionOptions::default();
+    (options.fail_fast, options.auto_merge, options.collect_metrics, options.verbose) =
+        (true, true, true, true);
+    let mut config = SessionConfig::new("import")
+        .name("nightly-import")
+        .project_path("/srv/data")
+        .workflow("default")
+        .mode(ExecutionMode::Worktree { name: "import-tree".to_owned() })
+        .max_iterations(3)
+        .focus("the slow tables")
+        .options(options)
+        .label("team", "data")
+        .label("stage", "test")
+        .metadata(json!({"cursor": [1, 2.5, null, true, "x"]}))
+        .deadline(std::time::Duration::from_secs(3600))
+        .parent("f0e1d2c3-b4a5-4968-8776-655443322110".parse().unwrap())
+        .retry_of("00000000-0000-4000-8000-000000000000".parse().unwrap())
+        .idempotency_key("nightly")
+        .queued();
+    config.retries = 2;
+    let origin = Origin::new(vec!["make".to_owned(), "-j8".to_owned()], "/srv/data".into())
+        .env(BTreeMap::from([("CC".to_owned(), "clang".to_owned())]))
+        .inherited(vec!["HOME".to_owned(), "PATH".to_owned()]);
+    let interrupted = |evidence| SessionEvent::Interrupted { evidence };
+    let resumed = |n| SessionEvent::Resumed { owner: owner(n) };
+    let mut report = ProgressReport::new().percent(62.5).step("vacuum").phase("tables");
+    report = report.completed_steps(5).total_steps(8).eta(90);
+    let mut summary = SessionSummary::new().message("all done").result(json!({"rows": 12}));
+    (summary.iterations, summary.commands, summary.files_changed) = (2, 1, 7);
+    (summary.lines_added, summary.lines_removed, summary.commits, summary.duration_ms) = (10, 4, 1, 21_000);
+    vec![
+        SessionEvent::Created {
+            format: 1,
+            config: Box::new(config),
+            creator: owner(0),
+            origin: Some(origin),
+        },
+        SessionEvent::Started { owner: owner(1) },
+        SessionEvent::IterationStarted { number: 1 },
+        SessionEvent::CommandExecuted {
+            command: "make -j8".to_owned(),
+            exit_code: Some(2),
+            signal: None,
+            duration_ms: 1500,
+            output_bytes: 4096,
+        },
+        SessionEvent::AnalysisCompleted { results: json!({"slow": ["a", "b"]}) },
+        SessionEvent::ProgressReported { report },
+        SessionEvent::ProgressReported { report: ProgressReport::new() },
+        SessionEvent::CheckpointSaved { state: json!({"row": 100}), resumable: true },
+        SessionEvent::IterationCompleted { number: 1, changes: Changes::new(7, 10, 4, 1) },
+        SessionEvent::Noted {
+            kind: "session.output_truncated".to_owned(),
+            data: json!({"bytes": 67_108_864}),
+        },
+        SessionEvent::PauseRequested { reason: "lunch".to_owned(), by: "ada".to_owned() },
+        SessionEvent::Paused { reason: PauseReason::Requested("lunch".to_owned()) },
+        SessionEvent::ResumeRequested { by: "ada".to_owned() },
+        resumed(1),
+        SessionEvent::Paused { reason: PauseReason::AwaitingInput("drop table?".to_owned()) },
+        SessionEvent::InputProvided { value: json!("yes"), by: "ada".to_owned() },
+        interrupted(Evidence::LockReleased),
+        resumed(2),
+        interrupted(Evidence::ProcessGone),
+        resumed(1),
+        interrupted(Evidence::Rebooted { boot: "0f0e0d0c-7c1d-4e8b-9a2f-1c3d5e7f9a0b".to_owned() }),
+        resumed(2),
+        interrupted(Evidence::Shutdown),
+        resumed(1),
+        interrupted(Evidence::Dropped),
+        resumed(2),
+        interrupted(Evidence::Forced { by: "ada".to_owned() }),
+        resumed(1),
+        interrupted(Evidence::Repaired),
+        resumed(2),
+        SessionEvent::Paused { reason: PauseReason::Limit("budget".to_owned()) },
+        resumed(2),
+        SessionEvent::Paused { reason: PauseReason::Interrupted("stopped by hand".to_owned()) },
+        resumed(2),
+        SessionEvent::IterationStarted { number: 2 },
+        SessionEvent::IterationCompleted { number: 2, changes: Changes::default() },
+        SessionEvent::Completed { summary },
+    ]
+}
+
+fn begun() -> Vec<SessionEvent> {
+    vec![
+        SessionEvent::Created {
+            format: 1,
+            config: Box::new(SessionConfig::new("run").name("feature-2026-11-21-001")),
+            creator: owner(0),
+            origin: None,
+        },
+        SessionEvent::Started { owner: owner(0) },
+    ]
+}
+
+fn failed() -> Vec<SessionEvent> {
+    let mut events = begun();
+    events.push(SessionEvent::CommandExecuted {
+        command: "cc main.c".to_owned(),
+        exit_code: None,
+        signal: Some(11),
+        duration_ms: 12,
+        output_bytes: 0,
+    });
+    let mut error = Failure::new(FailureCause::Work, "the compiler crashed");
+    (error.exit_code, error.signal) = (Some(139), Some(11));
+    events.push(SessionEvent::Failed { error });
+    events
+}
+
+fn short(cause: FailureCause) -> Vec<SessionEvent> {
+    let mut events = begun();
+    events.truncate(1);
+    events.push(SessionEvent::Failed { error: Failure::new(cause, "it ended before it began") });
+    events
+}
+
+fn cancelled() -> Vec<SessionEvent> {
+    let mut events = begun();
+    events.push(SessionEvent::CancelRequested {
+        reason: "wrong day".to_owned(),
+        by: "ada".to_owned(),
+        force: false,
+    });
+    events.push(SessionEvent::CancelRequested {
+        reason: "now".to_owned(),
+        by: "bob".to_owned(),
+        force: true,
+    });
+    events.push(SessionEvent::Cancelled { reason: "wrong day".to_owned() });
+    events
+}
+
+/// Texts, numbers and names at their worst.
+fn hostile() -> Vec<SessionEvent> {
+    let mut events = begun();
+    let text = "\u{0}\u{1b}[31m\u{7f}\u{85}\u{9b}\u{61c}\u{200e}\u{202e}\u{2066}\u{2069}\"\\/\n\r\t\u{8}\u{c}ä日😀\u{2028}\u{10ffff}";
+    events.push(SessionEvent::ProgressReported {
+        report: ProgressReport::new().step(text).percent(33.333_333_333_333_336),
+    });
+    events.push(SessionEvent::ProgressReported {
+        report: ProgressReport::new().percent(5e-324).completed_steps(u64::MAX),
+    });
+    events.push(SessionEvent::Noted {
+        kind: "vendor.numbers-and_names.2".to_owned(),
+        data: json!({
+            text: text,
+            "": [[], {}, null, 0, -0.0, i64::MIN, u64::MAX, 1e300, 1.5, 5e-324, 1e16, 123_456_789.125],
+        }),
+    });
+    let nested = (0..29).fold(Value::Null, |inner, _| json!([inner]));
+    events.push(SessionEvent::CheckpointSaved { state: nested, resumable: false });
+    events.push(SessionEvent::Completed {
+        summary: SessionSummary::new().message("long ".repeat(60)).result(Value::Null),
+    });
+    events
+}

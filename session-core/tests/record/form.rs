@@ -1,0 +1,176 @@
+//! What a line looks like, and what a reader makes of lines that newer or other writers made.
+
+use std::error::Error as _;
+
+use serde_json::json;
+use session_core::text::is_unsafe_char;
+use session_core::{Broken, Chain, DecodeError, EventKind, ProgressReport, SessionEvent, StoredRecord};
+
+use crate::support::{draft, forge, id, instant, log, note};
+
+/// A record 6 with this event, sealed by a forger.
+fn foreign(event: &str) -> StoredRecord {
+    let tip = log(id(1), 5)[4].tip();
+    let body =
+        format!(r#"{{"seq":6,"at":"2026-11-21T09:30:06.000Z","attempt":1,"flushed":5,"event":{event}"#);
+    let line = forge(&tip.sum.as_u64().to_be_bytes(), &body);
+    let record = Chain::at(id(1), tip).check(line.as_bytes()).expect("the sum is right");
+    assert_eq!(record.line(), line, "kept byte for byte");
+    record
+}
+
+fn begun(event: &str) -> StoredRecord {
+    let body =
+        format!(r#"{{"seq":1,"at":"2026-11-21T09:30:06.000Z","attempt":0,"flushed":0,"event":{event}"#);
+    Chain::start(id(1)).check(forge(id(1).as_bytes(), &body).as_bytes()).expect("the sum is right")
+}
+
+#[test]
+fn a_line_holds_no_character_that_a_terminal_acts_on() {
+    for c in (0..=0x1_0ffff).filter_map(char::from_u32).filter(|c| is_unsafe_char(*c)) {
+        let text = format!("a{c}\\{c}b");
+        let mut chain = Chain::start(id(1));
+        let (stored, record) = chain.seal(draft(1, note(json!({ &text: &text })))).unwrap();
+        assert!(!stored.line().chars().any(is_unsafe_char), "{c:?}: {}", stored.line());
+        assert_eq!(stored.decode().unwrap(), record, "{c:?} does not come back");
+        // Nor does a foreign line bring it in, with however right a sum.
+        let body = stored.line().split(",\"sum\"").next().unwrap().replacen("a\\", &format!("{c}\\"), 1);
+        let raw = forge(id(1).as_bytes(), &body);
+        assert_eq!(Chain::start(id(1)).check(raw.as_bytes()), Err(Broken::Form), "{c:?}");
+    }
+    // All other characters stand for themselves.
+    let mut chain = Chain::start(id(1));
+    let (stored, _) = chain.seal(draft(1, note(json!("ä日😀\u{2028}\u{ad}/<>&")))).unwrap();
+    assert!(stored.line().contains("\"ä日😀\u{2028}\u{ad}/<>&\""), "{}", stored.line());
+}
+
+#[test]
+fn the_form_is_the_one_that_the_format_fixes() {
+    let lines = log(id(1), 3);
+    for (record, seq) in lines.iter().zip(1..) {
+        let start = format!(
+            r#"{{"seq":{seq},"at":"{}","attempt":{},"flushed":{},"event":{{""#,
+            instant(seq),
+            u32::from(seq > 1),
+            seq - 1
+        );
+        assert!(record.line().starts_with(&start), "{}", record.line());
+        assert!(record.line().ends_with(&format!(",\"sum\":\"{}\"}}", record.tip().sum)));
+        assert_eq!(record.revision(), seq);
+        serde_json::from_str::<serde_json::Value>(record.line()).expect("a line is JSON");
+        let envelope = record.envelope().unwrap();
+        assert_eq!((envelope.seq, envelope.at, envelope.flushed), (seq, instant(seq), seq - 1));
+    }
+}
+
+#[test]
+fn what_is_no_record_is_told_from_what_is_damaged() {
+    let good = log(id(1), 1).remove(0);
+    let line = good.line();
+    let check = |line: &[u8]| Chain::start(id(1)).check(line).unwrap_err();
+    for form in [
+        &b""[..],
+        b"{}",
+        b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        &line.as_bytes()[..line.len() - 1],
+        format!("{line}\r").as_bytes(),
+        format!("{line} ").as_bytes(),
+        line.replace(r#","sum":""#, r#", "sum":""#).as_bytes(),
+        line.to_uppercase().as_bytes(),
+        &[line.as_bytes(), b"\xff"].concat(),
+    ] {
+        assert_eq!(check(form), Broken::Form, "{}", String::from_utf8_lossy(form));
+    }
+    assert_eq!(check(line.replace("name", "mane").as_bytes()), Broken::Sum);
+    assert_eq!(check(format!(" {line}").as_bytes()), Broken::Sum);
+    // A right sum over something else than a record.
+    assert_eq!(check(forge(id(1).as_bytes(), "[1").as_bytes()), Broken::Form);
+    assert_eq!(check(forge(id(1).as_bytes(), "{\"seq\":1,\n\"x\":1").as_bytes()), Broken::Form);
+    let nonsense = forge(id(1).as_bytes(), "{\"seq\":1");
+    let record = Chain::start(id(1)).check(nonsense.as_bytes()).unwrap();
+    assert!(matches!(record.decode(), Err(DecodeError::Malformed(_))));
+    assert!(matches!(record.envelope(), Err(DecodeError::Malformed(_))));
+}
+
+#[test]
+fn an_unknown_kind_can_be_kept_and_shown_but_not_understood() {
+    let record = foreign(r#"{"teleported":{"to":"mars"}}"#);
+    assert_eq!(record.envelope().unwrap().seq, 6);
+    let Err(DecodeError::UnknownKind { kind }) = record.decode() else { panic!("{:?}", record.decode()) };
+    assert_eq!(kind, "teleported");
+}
+
+#[test]
+fn a_newer_format_can_be_kept_and_shown_but_not_understood() {
+    // All else about the payload may have changed.
+    for event in [r#"{"created":{"format":2,"plan":[1,2]}}"#, r#"{"created":{"config":7,"format":2}}"#] {
+        let record = begun(event);
+        assert_eq!(record.envelope().unwrap().seq, 1);
+        assert!(matches!(record.decode(), Err(DecodeError::NewerFormat { format: 2 })), "{event}");
+    }
+    for wrong in [r#"{"created":{"format":0}}"#, r#"{"created":{}}"#, r#"{"created":{"format":"1"}}"#] {
+        assert!(matches!(begun(wrong).decode(), Err(DecodeError::Malformed(_))), "{wrong}");
+    }
+}
+
+#[test]
+fn unknown_members_are_kept_in_the_line_and_passed_over() {
+    let record = foreign(r#"{"cancelled":{"reason":"r","mood":"good"}}"#);
+    assert_eq!(record.decode().unwrap().event, SessionEvent::Cancelled { reason: "r".to_owned() });
+    let record = foreign(r#"{"progress_reported":{"percent":50,"mood":{"a":[1]}}}"#);
+    let report = ProgressReport::new().percent(50.0);
+    assert_eq!(record.decode().unwrap().event, SessionEvent::ProgressReported { report });
+    let record = foreign(r#"{"progress_reported":{}}"#);
+    let report = ProgressReport::new();
+    assert_eq!(record.decode().unwrap().event, SessionEvent::ProgressReported { report });
+}
+
+#[test]
+fn what_cannot_be_an_event_is_malformed() {
+    for event in [
+        "null",
+        "[]",
+        "{}",
+        r#""completed""#,
+        r#"{"cancelled":{"reason":"r"},"noted":{"kind":"a.b","data":1}}"#,
+        r#"{"cancelled":{}}"#,
+        r#"{"cancelled":{"reason":7}}"#,
+        r#"{"iteration_started":{"number":-1}}"#,
+        r#"{"iteration_started":{"number":18446744073709551616}}"#,
+        r#"{"paused":{"reason":{"sulking":"x"}}}"#,
+        r#"{"progress_reported":{"percent":101}}"#,
+    ] {
+        let decoded = foreign(event).decode();
+        assert!(matches!(decoded, Err(DecodeError::Malformed(_))), "{event}: {decoded:?}");
+    }
+    let error = foreign(r#"{"progress_reported":{"percent":101}}"#).decode().unwrap_err();
+    assert_eq!(error.source().unwrap().to_string(), "percent is not between 0 and 100", "the cause is told");
+}
+
+#[test]
+fn every_kind_is_written_under_its_name() {
+    for kind in EventKind::ALL {
+        assert_eq!(EventKind::parse(kind.name()), Some(*kind));
+        assert!(kind.name().bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
+    }
+    assert_eq!(EventKind::parse("teleported"), None);
+}
+
+/// Every bit of a percentage survives, through the flattened payload too.
+#[test]
+fn numbers_read_back_to_the_last_bit() {
+    let mut state = 0x5e55_1011_u64;
+    for _ in 0..20_000 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let percent = f64::from_bits((state >> 1) % 100.0_f64.to_bits());
+        let event = SessionEvent::ProgressReported { report: ProgressReport::new().percent(percent) };
+        let (stored, _) = Chain::start(id(1)).seal(draft(1, event)).unwrap();
+        let SessionEvent::ProgressReported { report } = stored.decode().unwrap().event else { panic!() };
+        assert_eq!(report.percent.map(f64::to_bits), Some(percent.to_bits()), "{percent:e}");
+        let any = f64::from_bits(state);
+        if any.is_finite() {
+            let (stored, record) = Chain::start(id(1)).seal(draft(1, note(json!(any)))).unwrap();
+            assert_eq!(stored.decode().unwrap(), record, "{any:e}");
+        }
+    }
+}

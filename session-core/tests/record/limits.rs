@@ -1,0 +1,235 @@
+//! The limits of the format: what is just within is written, what is just beyond is refused by its name, and nothing
+//! has changed then.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use session_core::limits::LimitError;
+use session_core::{
+    Chain, ExecutionMode, Owner, ProgressReport, SessionConfig, SessionEvent, SessionSummary, limits,
+};
+
+use crate::support::{draft, escaped, forge, id, log, note, owner};
+
+fn chain() -> Chain {
+    Chain::at(id(1), log(id(1), 5)[4].tip())
+}
+
+#[track_caller]
+fn seals(event: SessionEvent) -> String {
+    let (stored, record) = chain().seal(draft(6, event)).expect("within the limits");
+    let mut reader = chain();
+    let read = reader.check(stored.line().as_bytes()).expect("readable").decode().expect("decodable");
+    assert_eq!(read, record);
+    stored.line().to_owned()
+}
+
+/// `Some(limit)` for too much, `None` for what has the wrong form.
+#[track_caller]
+fn refuses(event: SessionEvent, limit: Option<usize>) {
+    let mut chain = chain();
+    let before = chain;
+    let error = chain.seal(draft(6, event.clone())).expect_err("beyond the limits");
+    assert_eq!(chain, before, "a refusal moved the place in the log");
+    match (&error, limit) {
+        (LimitError::Exceeded { limit: found, actual, .. }, Some(limit)) => {
+            assert_eq!((*found, actual > found), (limit, true), "{error}");
+        }
+        (LimitError::Invalid { .. }, None) => {}
+        _ => panic!("refused as {error:?}"),
+    }
+    // What a writer refuses, a reader refuses too: the size of the line, which the chain looks at, and numbers that JSON
+    // does not have aside.
+    let json = escaped(&serde_json::to_string(&event).unwrap());
+    if json.len() < limits::RECORD_BYTES / 2 && !json.contains("null") {
+        let tip = before.tip().unwrap();
+        let body =
+            format!(r#"{{"seq":6,"at":"2026-11-21T09:30:00.000Z","attempt":1,"flushed":0,"event":{json}"#);
+        let line = forge(&tip.sum.as_u64().to_be_bytes(), &body);
+        assert!(chain.check(line.as_bytes()).is_ok_and(|record| record.decode().is_err()), "{line}");
+    }
+}
+
+fn created(config: SessionConfig) -> SessionEvent {
+    SessionEvent::Created { format: 1, config: Box::new(config), creator: owner(), origin: None }
+}
+
+fn named(name: impl Into<String>) -> SessionEvent {
+    created(SessionConfig::new("work").name(name))
+}
+
+fn labelled(labels: impl IntoIterator<Item = (String, String)>) -> SessionEvent {
+    let mut config = SessionConfig::new("work");
+    config.labels = labels.into_iter().collect::<BTreeMap<_, _>>();
+    created(config)
+}
+
+fn nested(levels: usize) -> Value {
+    (0..levels)
+        .fold(json!(1), |inner, level| if level % 2 == 0 { json!([inner]) } else { json!({"a": inner}) })
+}
+
+fn progress(report: ProgressReport) -> SessionEvent {
+    SessionEvent::ProgressReported { report }
+}
+
+#[test]
+fn a_record_is_a_mebibyte_with_its_line_end() {
+    let bare = seals(note(json!(""))).len() + 1;
+    let room = limits::RECORD_BYTES - bare;
+    assert_eq!(seals(note(json!("x".repeat(room)))).len() + 1, 1024 * 1024);
+    refuses(note(json!("x".repeat(room + 1))), Some(limits::RECORD_BYTES));
+    // What a character takes is what it takes as it is written: six bytes for one of two.
+    seals(note(json!("\u{85}".repeat(room / 6))));
+    refuses(note(json!("\u{85}".repeat(room / 6 + 1))), Some(limits::RECORD_BYTES));
+    // A reader does not believe what no writer can have written.
+    let tip = chain().tip().unwrap();
+    let body = format!("{{\"seq\":6,\"x\":\"{}\"", "x".repeat(limits::RECORD_BYTES));
+    assert!(chain().check(forge(&tip.sum.as_u64().to_be_bytes(), &body).as_bytes()).is_err());
+}
+
+#[test]
+fn values_are_nested_up_to_32_levels_of_the_whole_record() {
+    /// Counted by hand, from outside.
+    fn depth(line: &str) -> usize {
+        fn levels(value: &Value) -> usize {
+            match value {
+                Value::Array(values) => 1 + values.iter().map(levels).max().unwrap_or(0),
+                Value::Object(members) => 1 + members.values().map(levels).max().unwrap_or(0),
+                _ => 0,
+            }
+        }
+        levels(&serde_json::from_str(line).unwrap())
+    }
+    let by = || "me".to_owned();
+    let completed = |value| SessionEvent::Completed { summary: SessionSummary::new().result(value) };
+    for make in [
+        &note as &dyn Fn(Value) -> SessionEvent,
+        &|state| SessionEvent::CheckpointSaved { state, resumable: true },
+        &|results| SessionEvent::AnalysisCompleted { results },
+        &|value| SessionEvent::InputProvided { value, by: by() },
+        &completed,
+        &|metadata| created(SessionConfig::new("work").metadata(metadata)),
+    ] {
+        let deepest = (0..40).rev().find(|levels| make(nested(*levels)).check().is_ok()).unwrap();
+        assert_eq!(depth(&seals(make(nested(deepest)))), limits::NESTING);
+        refuses(make(nested(deepest + 1)), Some(limits::NESTING));
+    }
+    // An empty array is a level too.
+    refuses(
+        note(nested(28).as_array().map_or_else(|| json!([[nested(28)]]), |_| json!([[[nested(28)]]]))),
+        Some(32),
+    );
+    let full = (0..28).fold(json!([]), |inner, _| json!([inner]));
+    assert_eq!(depth(&seals(note(full.clone()))), 32);
+    refuses(note(json!([full])), Some(32));
+}
+
+/// A value nested a hundred thousand deep was measured after it had been written, which took the stack with it.
+#[test]
+fn a_bottomless_value_is_refused_before_it_is_written() {
+    let mut value = json!(1);
+    for _ in 0..100_000 {
+        value = Value::Array(vec![value]);
+    }
+    let event = note(value);
+    assert!(matches!(event.check(), Err(LimitError::Exceeded { limit: limits::NESTING, .. })));
+    // Letting go of it level by level would take the stack as well: that is the maker's affair, not the log's.
+    std::mem::forget(event);
+}
+
+#[test]
+fn names_have_128_characters_and_no_tricks() {
+    seals(named("n".repeat(128)));
+    seals(named("😀".repeat(128)));
+    refuses(named("n".repeat(129)), Some(limits::NAME_CHARS));
+    refuses(named("😀".repeat(129)), Some(limits::NAME_CHARS));
+    seals(named("a name/with ../dots and-@signs"));
+    for wrong in
+        ["", "-n", "@last", "a\nb", "a\u{7f}", "a\u{85}", "a\u{9b}31m", "a\u{202e}b", "\u{2066}a", "\u{0}"]
+    {
+        refuses(named(wrong), None);
+    }
+    let in_worktree = |name: &str| {
+        created(SessionConfig::new("work").mode(ExecutionMode::Worktree { name: name.to_owned() }))
+    };
+    seals(in_worktree("w"));
+    for wrong in ["", "-w", "w\u{1b}"] {
+        refuses(in_worktree(wrong), None);
+    }
+    seals(created(SessionConfig::new("o".repeat(128))));
+    refuses(created(SessionConfig::new("o".repeat(129))), Some(limits::NAME_CHARS));
+    for wrong in ["", "a\u{9b}"] {
+        refuses(created(SessionConfig::new(wrong)), None);
+        refuses(created(SessionConfig::new("work").idempotency_key(wrong)), None);
+    }
+}
+
+#[test]
+fn labels_are_16_and_a_kibibyte() {
+    let many = |n: usize| labelled((0..n).map(|n| (format!("k{n}"), "v".to_owned())));
+    seals(many(16));
+    refuses(many(17), Some(limits::LABELS));
+    let long = |n: usize| labelled([("k".to_owned(), "v".repeat(n))]);
+    let around = r#"{"k":""}"#.len();
+    seals(long(1024 - around));
+    refuses(long(1025 - around), Some(limits::LABEL_BYTES));
+    refuses(labelled([("k".to_owned(), "\"".repeat(512))]), Some(limits::LABEL_BYTES));
+    for (key, value) in [("", "v"), ("a=b", "v"), ("k\n", "v"), ("k", "v\u{202e}"), ("k", "\u{7f}")] {
+        refuses(labelled([(key.to_owned(), value.to_owned())]), None);
+    }
+}
+
+#[test]
+fn steps_and_phases_have_256_bytes() {
+    for make in [
+        |text: String| progress(ProgressReport::new().step(text)),
+        |text: String| progress(ProgressReport::new().phase(text)),
+    ] {
+        seals(make("s".repeat(256)));
+        seals(make("é".repeat(128)));
+        seals(make("\u{9b}".repeat(128)));
+        refuses(make("s".repeat(257)), Some(limits::STEP_BYTES));
+        refuses(make("é".repeat(129)), Some(limits::STEP_BYTES));
+    }
+}
+
+#[test]
+fn a_percentage_is_between_0_and_100() {
+    for percent in
+        [0.0, -0.0, 100.0, 33.333_333_333_333_336, f64::MIN_POSITIVE, 5e-324, 100.0_f64.next_down()]
+    {
+        seals(progress(ProgressReport::new().percent(percent)));
+    }
+    for percent in
+        [-f64::MIN_POSITIVE, 100.0_f64.next_up(), f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300]
+    {
+        refuses(progress(ProgressReport::new().percent(percent)), None);
+    }
+}
+
+#[test]
+fn kinds_of_notes_are_vendor_dot_name() {
+    let noted = |kind: &str| SessionEvent::Noted { kind: kind.to_owned(), data: json!(1) };
+    for right in ["a.b", "session.signal", "my-tool.some_thing.2", &format!("v.{}", "n".repeat(126))] {
+        seals(noted(right));
+    }
+    for wrong in ["", "a", ".", "a.", ".b", "A.b", "a b.c", "a.b\n", "ä.b", &format!("v.{}", "n".repeat(127))]
+    {
+        refuses(noted(wrong), None);
+    }
+}
+
+/// Liveness is proven with the machine and the boot that the head names: cut ones would name another machine.
+#[test]
+fn an_owner_that_no_head_can_name_is_refused() {
+    let with = |machine: &str, boot: &str| {
+        let mut owner: Owner = owner();
+        (owner.machine, owner.boot) = (machine.to_owned(), boot.to_owned());
+        SessionEvent::Started { owner }
+    };
+    seals(with(&"m".repeat(64), &"b".repeat(64)));
+    refuses(with(&"m".repeat(65), "b"), None);
+    refuses(with("m", &"b".repeat(65)), None);
+    refuses(with("m\u{1b}", "b"), None);
+}

@@ -1,0 +1,242 @@
+//! What observers hear of a real manager: facts, after they are flushed, in order, once; whatever the others do.
+
+mod common;
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use common::World;
+use session_core::*;
+
+/// A storage that knows up to where each log was flushed.
+#[derive(Debug, Clone, Default)]
+struct Flushes {
+    inner: MemoryStorage,
+    flushed: Arc<Mutex<HashMap<SessionId, u64>>>,
+}
+
+#[async_trait]
+impl SessionStorage for Flushes {
+    async fn append(
+        &self,
+        id: SessionId,
+        expected: Expected,
+        batch: Batch,
+        durability: Durability,
+    ) -> Result<Tip, StorageError> {
+        let tip = self.inner.append(id, expected, batch, durability).await?;
+        if durability == Durability::Flushed {
+            self.flushed.lock().unwrap().insert(id, tip.revision);
+        }
+        Ok(tip)
+    }
+
+    async fn head(&self, id: SessionId) -> Result<Option<Head>, StorageError> {
+        self.inner.head(id).await
+    }
+
+    async fn records(
+        &self,
+        id: SessionId,
+        after: u64,
+        limit: NonZeroUsize,
+    ) -> Result<RecordPage, StorageError> {
+        self.inner.records(id, after, limit).await
+    }
+
+    async fn list(
+        &self,
+        filter: &SessionFilter,
+        after: Option<SessionId>,
+        limit: NonZeroUsize,
+    ) -> Result<HeadPage, StorageError> {
+        self.inner.list(filter, after, limit).await
+    }
+
+    async fn delete(&self, id: SessionId, tip: Tip) -> Result<(), StorageError> {
+        self.inner.delete(id, tip).await
+    }
+
+    fn profile(&self) -> StorageProfile {
+        self.inner.profile()
+    }
+
+    fn change_feed(&self) -> Option<Arc<dyn ChangeFeed>> {
+        self.inner.change_feed()
+    }
+}
+
+/// Notes what it hears, and whether it was flushed when it was told.
+#[derive(Debug, Default)]
+struct Ear {
+    flushed: Arc<Mutex<HashMap<SessionId, u64>>>,
+    heard: Mutex<Vec<(SessionId, u64, EventKind)>>,
+    early: Mutex<Vec<(SessionId, u64)>>,
+    recoveries: Mutex<usize>,
+}
+
+impl EventSink for Ear {
+    fn event(&self, context: &EventContext, event: &Arc<SessionEvent>) {
+        let flushed = self.flushed.lock().unwrap().get(&context.session).copied().unwrap_or(0);
+        if context.revision > flushed {
+            self.early.lock().unwrap().push((context.session, context.revision));
+        }
+        self.heard.lock().unwrap().push((context.session, context.revision, event.kind()));
+    }
+
+    fn recovered(&self, _report: &RecoveryReport) {
+        *self.recoveries.lock().unwrap() += 1;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn facts_are_told_after_they_are_flushed_in_order_and_once() {
+    let storage = Flushes::default();
+    let mut world = World::default();
+    world.storage = storage.inner.clone();
+    let presence = Arc::new(world.clone());
+    let options = ManagerOptions::new().progress_interval(Duration::from_millis(1));
+    let manager = PersistentSessionManager::open(
+        Arc::new(storage.clone()),
+        Arc::clone(&presence) as Arc<dyn Presence>,
+        options,
+    )
+    .await
+    .unwrap();
+    let ear = Arc::new(Ear { flushed: Arc::clone(&storage.flushed), ..Ear::default() });
+    manager.tap(Arc::clone(&ear) as Arc<dyn EventSink>);
+    assert_eq!(*ear.recoveries.lock().unwrap(), 1, "the recovery at the opening is told as well");
+    let other = PersistentSessionManager::open(Arc::new(storage.clone()), presence, ManagerOptions::new())
+        .await
+        .unwrap();
+
+    let report = manager
+        .run(SessionConfig::new("test"), async |session| {
+            for step in 0..50 {
+                session.progress().complete_step(format!("step {step}"));
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                if step % 10 == 0 {
+                    session.checkpoint(&step).await?;
+                    other.pause_session(session.id(), "breathe".to_owned()).await?;
+                    let resume = other.clone();
+                    let id = session.id();
+                    tokio::spawn(async move {
+                        while resume.get_state(id).await.is_ok_and(|state| state.name() != StateName::Paused)
+                        {
+                            tokio::time::sleep(Duration::from_millis(1)).await;
+                        }
+                        resume.request_resume(id).await
+                    });
+                    session.checkpoint(&step).await?;
+                }
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+    let id = report.id;
+    assert!(report.is_completed());
+    let log: Vec<_> = storage
+        .records_after(id, 0)
+        .await
+        .unwrap()
+        .iter()
+        .map(|stored| stored.decode().unwrap())
+        .map(|record| (id, record.envelope.seq, record.event.kind()))
+        .collect();
+    assert!(log.iter().any(|(_, _, kind)| *kind == EventKind::ProgressReported), "{log:?}");
+    assert!(log.iter().any(|(_, _, kind)| *kind == EventKind::ResumeRequested), "{log:?}");
+    assert_eq!(*ear.heard.lock().unwrap(), log);
+    assert_eq!(*ear.early.lock().unwrap(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn buffered_progress_is_flushed_and_told_within_the_autosave_interval() {
+    let storage = Flushes::default();
+    let mut world = World::default();
+    world.storage = storage.inner.clone();
+    let manager =
+        PersistentSessionManager::open(Arc::new(storage.clone()), Arc::new(world), ManagerOptions::new())
+            .await
+            .unwrap();
+    let ear = Arc::new(Ear { flushed: Arc::clone(&storage.flushed), ..Ear::default() });
+    manager.tap(Arc::clone(&ear) as Arc<dyn EventSink>);
+    let id = manager.create_session(SessionConfig::new("test")).await.unwrap();
+    let session = manager.start_session(id).await.unwrap();
+    session.progress().complete_step("only");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(
+        manager.get_head(id).await.unwrap().progress.completed_steps,
+        Some(1),
+        "it is in the log at once"
+    );
+    assert_eq!(ear.heard.lock().unwrap().len(), 2, "and nobody is told before it is safe");
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(ear.heard.lock().unwrap().last().unwrap().2, EventKind::ProgressReported);
+    assert_eq!(*ear.early.lock().unwrap(), []);
+}
+
+struct Noting {
+    heard: Mutex<Vec<u64>>,
+    harm: fn(),
+}
+
+impl SessionObserver for Noting {
+    fn on_event(&self, context: &EventContext, _event: &SessionEvent) {
+        (self.harm)();
+        self.heard.lock().unwrap().push(context.revision);
+    }
+}
+
+/// 10,000 events through eight observers, of which one is slow, one panics each time and one never returns.
+#[tokio::test]
+async fn bad_observers_are_named_and_harm_nobody() {
+    let manager = InMemorySessionManager::new();
+    let noting = |harm: fn()| Arc::new(Noting { heard: Mutex::default(), harm });
+    let healthy: Vec<_> = (0..5).map(|_| noting(|| {})).collect();
+    let slow = noting(|| std::thread::sleep(Duration::from_millis(1)));
+    let panicking = noting(|| panic!("an observer that panics"));
+    let stuck = noting(|| {
+        loop {
+            std::thread::park();
+        }
+    });
+    let mut observed = ObservableSessionManager::new(manager.handle())
+        .queue(NonZeroUsize::new(16_384).unwrap())
+        .grace(Duration::from_millis(100));
+    for (index, observer) in healthy.iter().enumerate() {
+        observed =
+            observed.observe(&format!("healthy-{index}"), Arc::clone(observer) as Arc<dyn SessionObserver>);
+    }
+    observed = observed
+        .queue(NonZeroUsize::new(64).unwrap())
+        .observe("slow", slow)
+        .observe("panicking", panicking)
+        .observe("stuck", stuck);
+
+    let id = observed.create_session(SessionConfig::new("test")).await.unwrap();
+    let session = observed.start_session(id).await.unwrap();
+    for number in 0..9_997u64 {
+        session.note("test.event", number.into(), Durability::Flushed).await.unwrap();
+    }
+    session.complete(SessionSummary::new()).await.unwrap();
+    observed.shutdown().await.unwrap();
+
+    let expected: Vec<u64> = (1..=10_000).collect();
+    // Each thread has its own pace: the bound only ends a test that would never pass.
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    for observer in &healthy {
+        while observer.heard.lock().unwrap().len() < expected.len() && std::time::Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        assert_eq!(*observer.heard.lock().unwrap(), expected);
+    }
+    for report in observed.health() {
+        let bad = ["slow", "panicking", "stuck"].contains(&report.name.as_str());
+        let harmed = report.missed > 0 || report.panics > 0;
+        assert_eq!(harmed, bad, "{report:?}");
+    }
+}

@@ -1,0 +1,221 @@
+//! Observers that send to tokio channels: every notice to a `broadcast`, the latest to a `watch`.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use session_core::{EventContext, RecoveryReport, SessionEvent, SessionId, SessionObserver};
+use tokio::sync::{broadcast, watch};
+
+/// What an observer was told.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Notice {
+    /// A fact.
+    Event {
+        /// Where it stands.
+        context: EventContext,
+        /// The fact.
+        event: Arc<SessionEvent>,
+    },
+    /// Events of one session did not reach the observer, whose queue was full. They are in the session's log.
+    Lagged {
+        /// Where the last of them stands.
+        context: EventContext,
+        /// How many.
+        missed: u64,
+    },
+    /// A recovery was made.
+    Recovered(Arc<RecoveryReport>),
+}
+
+impl Notice {
+    fn event(context: &EventContext, event: &SessionEvent) -> Self {
+        Self::Event { context: *context, event: Arc::new(event.clone()) }
+    }
+
+    fn lagged(context: &EventContext, missed: u64) -> Self {
+        Self::Lagged { context: *context, missed }
+    }
+}
+
+/// Sends every notice to all that subscribed.
+///
+/// Sending never waits. There are two places where a slow program loses something, and both say so:
+/// - A receiver that is more than the channel's capacity behind gets `RecvError::Lagged(n)` and goes on with the oldest
+///   notice that is still there: `n` notices, of any sessions, are lost to this receiver only.
+/// - The observer's own queue, before the channel, was full: then every receiver gets [`Notice::Lagged`]. Sending takes
+///   no time to speak of, so that means a machine under great load.
+///
+/// Whoever must not miss anything keeps the last revision it saw of each session and reads the log from there. The
+/// channel closes when the observer is gone: after the shutdown of its manager, if nobody else keeps it.
+#[derive(Debug)]
+pub struct BroadcastObserver {
+    sender: broadcast::Sender<Notice>,
+}
+
+impl BroadcastObserver {
+    /// Keeps at least this many notices for the slowest receiver (tokio takes the next power of two, and room for all
+    /// of them at once).
+    #[must_use]
+    pub fn new(capacity: NonZeroUsize) -> Self {
+        Self { sender: broadcast::Sender::new(capacity.get()) }
+    }
+
+    /// A receiver of every notice from now on.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<Notice> {
+        self.sender.subscribe()
+    }
+
+    fn send(&self, notice: impl FnOnce() -> Notice) {
+        // An event may be a MiB: nobody copies it for nobody. That the last receiver leaves in between is no failure.
+        if self.sender.receiver_count() > 0 {
+            let _ = self.sender.send(notice());
+        }
+    }
+}
+
+impl SessionObserver for BroadcastObserver {
+    fn on_event(&self, context: &EventContext, event: &SessionEvent) {
+        self.send(|| Notice::event(context, event));
+    }
+
+    fn on_lagged(&self, context: &EventContext, missed: u64) {
+        self.send(|| Notice::lagged(context, missed));
+    }
+
+    fn on_recovery(&self, report: &RecoveryReport) {
+        self.send(|| Notice::Recovered(Arc::new(report.clone())));
+    }
+}
+
+/// Keeps the latest notice for all that watch; `None` before the first.
+///
+/// A receiver never lags: it sees the latest notice whenever it looks, and not the ones in between. Where that is a
+/// [`Notice::Lagged`], the session's latest event is not known here; ask the manager. Recoveries are not shown: each of
+/// their changes is an event too.
+#[derive(Debug, Default)]
+pub struct WatchObserver {
+    session: Option<SessionId>,
+    sender: watch::Sender<Option<Notice>>,
+}
+
+impl WatchObserver {
+    /// Keeps the latest notice of all sessions.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Keeps the latest notice of one session.
+    #[must_use]
+    pub fn of(session: SessionId) -> Self {
+        Self { session: Some(session), ..Self::default() }
+    }
+
+    /// A receiver of the latest notice; the one that is there now counts as seen.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Option<Notice>> {
+        self.sender.subscribe()
+    }
+
+    fn send(&self, context: &EventContext, notice: impl FnOnce() -> Notice) {
+        if self.session.is_none_or(|session| session == context.session) {
+            self.sender.send_replace(Some(notice()));
+        }
+    }
+}
+
+impl SessionObserver for WatchObserver {
+    fn on_event(&self, context: &EventContext, event: &SessionEvent) {
+        self.send(context, || Notice::event(context, event));
+    }
+
+    fn on_lagged(&self, context: &EventContext, missed: u64) {
+        self.send(context, || Notice::lagged(context, missed));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use session_core::Timestamp;
+    use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+
+    use super::*;
+
+    fn context(session: u8, revision: u64) -> EventContext {
+        let session = SessionId::from_bytes([session; 16]);
+        EventContext::new(session, revision, Timestamp::from_millis(0).unwrap(), 1)
+    }
+
+    fn tell(observer: &dyn SessionObserver, session: u8, revision: u64) {
+        let event = SessionEvent::IterationStarted { number: revision };
+        observer.on_event(&context(session, revision), &event);
+    }
+
+    fn capacity(notices: usize) -> NonZeroUsize {
+        NonZeroUsize::new(notices).unwrap()
+    }
+
+    fn revision(notice: &Notice) -> u64 {
+        match notice {
+            Notice::Event { context, event } => {
+                assert_eq!(**event, SessionEvent::IterationStarted { number: context.revision });
+                context.revision
+            }
+            other => panic!("no event: {other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn every_receiver_gets_every_notice_in_order() {
+        let observer = BroadcastObserver::new(capacity(8));
+        tell(&observer, 1, 1);
+        let mut receivers = [observer.subscribe(), observer.subscribe()];
+        tell(&observer, 1, 2);
+        tell(&observer, 2, 1);
+        observer.on_lagged(&context(1, 9), 7);
+        observer.on_recovery(&RecoveryReport::default());
+        drop(observer);
+        for receiver in &mut receivers {
+            assert_eq!(revision(&receiver.recv().await.unwrap()), 2);
+            assert_eq!(revision(&receiver.recv().await.unwrap()), 1);
+            let lagged = receiver.recv().await.unwrap();
+            assert!(matches!(lagged, Notice::Lagged { context, missed: 7 } if context.revision == 9));
+            assert!(matches!(receiver.recv().await.unwrap(), Notice::Recovered(_)));
+            assert_eq!(receiver.recv().await.unwrap_err(), RecvError::Closed);
+        }
+    }
+
+    #[test]
+    fn a_slow_receiver_is_told_and_goes_on_with_the_oldest_that_is_left() {
+        let observer = BroadcastObserver::new(capacity(4));
+        let mut slow = observer.subscribe();
+        (1..=10).for_each(|revision| tell(&observer, 1, revision));
+        assert_eq!(slow.try_recv().unwrap_err(), TryRecvError::Lagged(6));
+        let rest: Vec<_> = std::iter::from_fn(|| slow.try_recv().ok()).map(|notice| revision(&notice)).collect();
+        assert_eq!(rest, [7, 8, 9, 10]);
+    }
+
+    #[tokio::test]
+    async fn a_watcher_sees_the_latest_of_what_it_watches() {
+        let (all, one) = (WatchObserver::new(), WatchObserver::of(context(1, 0).session));
+        let (mut of_all, mut of_one) = (all.subscribe(), one.subscribe());
+        assert!(of_all.borrow().is_none());
+        for observer in [&all, &one] {
+            tell(observer, 1, 1);
+            tell(observer, 1, 2);
+            tell(observer, 2, 5);
+        }
+        of_all.changed().await.unwrap();
+        assert_eq!(of_all.borrow_and_update().as_ref().map(revision), Some(5));
+        of_one.changed().await.unwrap();
+        assert_eq!(of_one.borrow_and_update().as_ref().map(revision), Some(2));
+
+        one.on_lagged(&context(2, 8), 3);
+        assert!(!of_one.has_changed().unwrap());
+        one.on_lagged(&context(1, 8), 3);
+        let latest = of_one.borrow_and_update().clone();
+        assert!(matches!(latest, Some(Notice::Lagged { context, missed: 3 }) if context.revision == 8));
+    }
+}

@@ -1,0 +1,133 @@
+//! An observer that logs each fact through `tracing`.
+
+use session_core::text::visible;
+use session_core::{EventContext, EventKind, RecoveryReport, SessionEvent, SessionObserver};
+use tracing::{Level, debug, error, info, trace, warn};
+
+/// Logs one `tracing` event for each fact, with the target `session` and the fields `session`, `revision`, `attempt`,
+/// `kind` and, where the fact has a text for people or a number that matters, `detail`.
+///
+/// | level | facts |
+/// |---|---|
+/// | error | `failed` |
+/// | warn | `interrupted`; missed events; sessions that a recovery could not help |
+/// | info | everything else that changes the state, or asks for it; recoveries |
+/// | debug | iterations, commands, analyses, checkpoints, notes, kinds of a newer version |
+/// | trace | progress |
+///
+/// Control characters in texts are written as escapes. Command lines and values (checkpoints, results, answers, notes)
+/// stay in the session's log, which only its user can read: they may hold what nobody else should see.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TracingObserver(());
+
+impl TracingObserver {
+    /// Logs to whatever subscriber the program has.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl SessionObserver for TracingObserver {
+    fn on_event(&self, context: &EventContext, event: &SessionEvent) {
+        // The level of a `tracing` event is part of its static description: one call site for each.
+        macro_rules! log {
+            ($level:ident) => {{
+                $level!(
+                    target: "session",
+                    session = %context.session,
+                    revision = context.revision,
+                    attempt = context.attempt,
+                    kind = event.kind().name(),
+                    detail = detail(event).as_deref(),
+                )
+            }};
+        }
+        match level(event.kind()) {
+            Level::ERROR => log!(error),
+            Level::WARN => log!(warn),
+            Level::INFO => log!(info),
+            Level::DEBUG => log!(debug),
+            Level::TRACE => log!(trace),
+        }
+    }
+
+    fn on_lagged(&self, context: &EventContext, missed: u64) {
+        warn!(
+            target: "session",
+            session = %context.session,
+            revision = context.revision,
+            missed,
+            "events were not logged here; they are in the session's log"
+        );
+    }
+
+    fn on_recovery(&self, report: &RecoveryReport) {
+        info!(target: "session", recovered = report.recovered.len(), failed = report.failed.len(), "recovery");
+        for (session, error) in &report.failed {
+            let reason = error.to_string();
+            warn!(target: "session", %session, code = %error.code(), error = %visible(&reason), "not recovered");
+        }
+    }
+}
+
+fn level(kind: EventKind) -> Level {
+    match kind {
+        EventKind::Failed => Level::ERROR,
+        EventKind::Interrupted => Level::WARN,
+        EventKind::Created
+        | EventKind::Started
+        | EventKind::PauseRequested
+        | EventKind::ResumeRequested
+        | EventKind::CancelRequested
+        | EventKind::InputProvided
+        | EventKind::Paused
+        | EventKind::Resumed
+        | EventKind::Completed
+        | EventKind::Cancelled => Level::INFO,
+        EventKind::ProgressReported => Level::TRACE,
+        EventKind::IterationStarted
+        | EventKind::IterationCompleted
+        | EventKind::CommandExecuted
+        | EventKind::AnalysisCompleted
+        | EventKind::CheckpointSaved
+        | EventKind::Noted
+        | _ => Level::DEBUG,
+    }
+}
+
+/// What a person wants to know beyond the kind.
+fn detail(event: &SessionEvent) -> Option<String> {
+    let text = match event {
+        SessionEvent::Created { config, .. } => config.name.as_ref().unwrap_or(&config.operation).clone(),
+        SessionEvent::Started { owner } | SessionEvent::Resumed { owner } => owner.to_string(),
+        SessionEvent::IterationStarted { number } | SessionEvent::IterationCompleted { number, .. } => {
+            number.to_string()
+        }
+        SessionEvent::CommandExecuted { exit_code, signal, duration_ms, .. } => match (exit_code, signal) {
+            (Some(code), _) => format!("exit code {code} after {duration_ms} ms"),
+            (None, Some(signal)) => format!("signal {signal} after {duration_ms} ms"),
+            (None, None) => format!("{duration_ms} ms"),
+        },
+        SessionEvent::ProgressReported { report } => {
+            let percent = report.percent.map(|percent| format!("{percent:.0} %"));
+            let parts: Vec<_> = percent.into_iter().chain(report.step.clone()).collect();
+            parts.join(" ")
+        }
+        SessionEvent::Noted { kind, .. } => kind.clone(),
+        SessionEvent::PauseRequested { reason, by } | SessionEvent::CancelRequested { reason, by, .. } => {
+            format!("{reason} (by {by})")
+        }
+        SessionEvent::ResumeRequested { by } | SessionEvent::InputProvided { by, .. } => format!("by {by}"),
+        SessionEvent::Paused { reason } => reason.to_string(),
+        SessionEvent::Interrupted { evidence } => evidence.to_string(),
+        SessionEvent::Completed { summary } => summary.message.clone().unwrap_or_default(),
+        SessionEvent::Failed { error } => error.to_string(),
+        SessionEvent::Cancelled { reason } => reason.clone(),
+        SessionEvent::AnalysisCompleted { .. } | SessionEvent::CheckpointSaved { .. } | _ => String::new(),
+    };
+    (!text.is_empty()).then(|| visible(&text).into_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! What is logged, read by a subscriber that keeps it.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex};
+
+use session_core::{Failure, FailureCause, ProgressReport, SessionError, SessionId, Timestamp};
+use tracing::field::{Field, Visit};
+use tracing::span;
+use tracing::{Event, Metadata, Subscriber};
+
+use super::*;
+
+#[derive(Debug, PartialEq)]
+struct Line {
+    level: Level,
+    target: &'static str,
+    fields: BTreeMap<&'static str, String>,
+}
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.fields.insert(field.name(), format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.fields.insert(field.name(), value.to_owned());
+    }
+}
+
+/// Keeps events, knows no spans.
+#[derive(Clone, Default)]
+struct Keeper(Arc<Mutex<Vec<Line>>>);
+
+impl Subscriber for Keeper {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let metadata = event.metadata();
+        let mut line = Line { level: *metadata.level(), target: "", fields: BTreeMap::new() };
+        // A target is `'static` where the event is a macro's, and all of these are.
+        line.target = if metadata.target() == "session" { "session" } else { "another" };
+        event.record(&mut line);
+        self.0.lock().unwrap().push(line);
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+fn logged(tell: impl FnOnce(&TracingObserver)) -> Vec<Line> {
+    let keeper = Keeper::default();
+    tracing::subscriber::with_default(keeper.clone(), || tell(&TracingObserver::new()));
+    std::mem::take(&mut *keeper.0.lock().unwrap())
+}
+
+fn context() -> EventContext {
+    EventContext::new(SessionId::from_bytes([1; 16]), 7, Timestamp::from_millis(0).unwrap(), 2)
+}
+
+fn line(level: Level, fields: &[(&'static str, &str)]) -> Line {
+    let fields = fields.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    Line { level, target: "session", fields }
+}
+
+const ID: &str = "01010101-0101-0101-0101-010101010101";
+
+#[test]
+fn each_fact_is_one_event_with_its_place_and_its_kind() {
+    let events = [
+        SessionEvent::Failed { error: Failure::new(FailureCause::Work, "no\u{1b}[2J space") },
+        SessionEvent::CancelRequested { reason: "enough".into(), by: "me".into(), force: false },
+        SessionEvent::CheckpointSaved { state: "secret".into(), resumable: true },
+        SessionEvent::CommandExecuted {
+            command: "login --password secret".into(),
+            exit_code: Some(3),
+            signal: None,
+            duration_ms: 12,
+            output_bytes: 0,
+        },
+        SessionEvent::ProgressReported { report: ProgressReport::new().percent(41.7).step("link") },
+    ];
+    let lines = logged(|observer| {
+        for event in &events {
+            observer.on_event(&context(), event);
+        }
+    });
+    let expected = [
+        (Level::ERROR, "failed", Some(r"no\u{1b}[2J space")),
+        (Level::INFO, "cancel_requested", Some("enough (by me)")),
+        (Level::DEBUG, "checkpoint_saved", None),
+        (Level::DEBUG, "command_executed", Some("exit code 3 after 12 ms")),
+        (Level::TRACE, "progress_reported", Some("42 % link")),
+    ];
+    let expected = expected.map(|(level, kind, detail)| {
+        let mut fields = vec![("session", ID), ("revision", "7"), ("attempt", "2"), ("kind", kind)];
+        fields.extend(detail.map(|detail| ("detail", detail)));
+        line(level, &fields)
+    });
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn what_is_missed_and_what_is_recovered_is_logged() {
+    let mut report = RecoveryReport::default();
+    report.failed.push((context().session, SessionError::Contended { id: context().session }));
+    let lines = logged(|observer| {
+        observer.on_lagged(&context(), 3);
+        observer.on_recovery(&report);
+    });
+    let levels: Vec<_> = lines.iter().map(|line| (line.level, line.target)).collect();
+    assert_eq!(levels, [(Level::WARN, "session"), (Level::INFO, "session"), (Level::WARN, "session")]);
+    assert_eq!(lines[0].fields["missed"], "3");
+    assert_eq!(lines[1].fields["failed"], "1");
+    assert_eq!(lines[2].fields["code"], "CONFLICT");
+}
+
+/// The table in the docs, the other way round.
+#[test]
+fn levels_are_as_documented() {
+    let of = |wanted: Level| -> Vec<&str> {
+        EventKind::ALL.iter().filter(|kind| level(**kind) == wanted).map(|kind| kind.name()).collect()
+    };
+    assert_eq!(of(Level::ERROR), ["failed"]);
+    assert_eq!(of(Level::WARN), ["interrupted"]);
+    assert_eq!(of(Level::TRACE), ["progress_reported"]);
+    assert_eq!(of(Level::DEBUG), [
+        "iteration_started",
+        "iteration_completed",
+        "command_executed",
+        "analysis_completed",
+        "checkpoint_saved",
+        "noted",
+    ]);
+}

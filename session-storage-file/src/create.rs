@@ -1,0 +1,148 @@
+//! The making of sessions, and the markers that say which are unended. All of it happens under the store's lock.
+
+use std::time::{Duration, Instant};
+
+use session_core::{Batch, Expected, SessionId, StorageError, Tip};
+
+use crate::disk::Open;
+use crate::durable::sealed_lines;
+use crate::error::Told;
+use crate::format::Make;
+use crate::layout::SessionPaths;
+use crate::slots::{Mark, Slot, write_all};
+use crate::store::Store;
+
+/// How long whoever ended a session waits for the store's lock, at most.
+const MARKER_PATIENCE: Duration = Duration::from_millis(100);
+
+impl Store {
+    /// Makes a session of a batch, if there is none; at most `limit` may then be unended.
+    pub(crate) fn create(
+        &self,
+        id: SessionId,
+        expected: Expected,
+        batch: &Batch,
+    ) -> Result<Tip, StorageError> {
+        let lines = sealed_lines(id, expected, batch);
+        // What can be refused without a store makes none.
+        if let Err(error) = &lines
+            && !self.is_there()?
+        {
+            return Err(error.clone());
+        }
+        let lock = self.lock_store(Make::Store, self.deadline())?;
+        self.clear_leftovers()?;
+        if self.find(id)?.is_some() {
+            // Damage is not absence: who cannot read what is there is told so.
+            let actual = self.read_head(id)?.map(|head| head.tip);
+            return Err(StorageError::Conflict { id, expected: None, actual });
+        }
+        if let Expected::AbsentWithin(limit) = expected
+            && self.count_active(limit.get())? >= limit.get()
+        {
+            return Err(StorageError::MaxSessions { limit: limit.get() });
+        }
+        let lines = lines?;
+        let tip = self.build(id, batch, &lines).inspect_err(|_| self.take_back(id))?;
+        drop(lock);
+        Ok(tip)
+    }
+
+    /// Builds a session out of sight and puts it in its place.
+    fn build(&self, id: SessionId, batch: &Batch, lines: &[u8]) -> Result<Tip, StorageError> {
+        let head = batch.head().expect("a batch that fits an absent log has records");
+        let staged = self.layout.staged(id);
+        let paths = self.layout.session(id);
+        self.disk.create_dir(&staged.dir).told("create", &staged.dir)?;
+        let log = self.disk.open(&staged.log, Open::Create).told("create", &staged.log)?;
+        write_all(&*log, lines, 0).told("write", &staged.log)?;
+        log.sync().told("flush", &staged.log)?;
+        self.disk.open(&staged.lock, Open::Create).told("create", &staged.lock)?;
+        let slots = self.disk.open(&staged.slots, Open::Create).told("create", &staged.slots)?;
+        let mark = Mark { tip: head.tip, length: lines.len() as u64 };
+        let slot = Slot::new(1, &self.boot, Some(mark), mark.length, Some(head.clone()));
+        // Until the session is known to be in the list of sessions, whoever finds it has to see to that first.
+        slot.clone().flushing().write(id, &*slots).told("write", &staged.slots)?;
+        self.disk.sync_dir(&staged.dir).told("flush", &staged.dir)?;
+        if !head.state().is_final() {
+            self.mark_active(id)?;
+        }
+        let unknown = |error| StorageError::OutcomeUnknown { id, source: std::sync::Arc::new(error) };
+        if let Err(error) = self.disk.rename_new(&staged.dir, &paths.dir).told("rename", &staged.dir) {
+            let absent = matches!(self.disk.kind(&paths.dir), Ok(None));
+            return Err(if absent { error } else { unknown(error) });
+        }
+        let sessions = self.layout.sessions();
+        self.disk.sync_dir(&sessions).told("flush", &sessions).map_err(unknown)?;
+        if let Err(error) = (Slot { turn: 2, ..slot }).write(id, &*slots) {
+            tracing::warn!(session = %id, %error, "the mark was not written");
+        }
+        Ok(head.tip)
+    }
+
+    /// Removes what a failed creation left out of sight; what it made visible stays.
+    fn take_back(&self, id: SessionId) {
+        let SessionPaths { dir, .. } = self.layout.staged(id);
+        if self.remove_tree(&dir).is_ok() && matches!(self.find(id), Ok(None)) {
+            drop(self.disk.remove_file(&self.layout.marker(id)));
+        }
+    }
+
+    /// Makes the marker of an unended session durable.
+    pub(crate) fn mark_active(&self, id: SessionId) -> Result<(), StorageError> {
+        let marker = self.layout.marker(id);
+        self.disk.open(&marker, Open::CreateIfAbsent).told("create", &marker)?;
+        let active = self.layout.active();
+        self.disk.sync_dir(&active).told("flush", &active)
+    }
+
+    /// How many sessions are unended, as far as that matters for a limit. Markers that mean nothing are removed.
+    fn count_active(&self, limit: usize) -> Result<usize, StorageError> {
+        let marked = self.ids(&self.layout.active())?;
+        let mut left = marked.len();
+        for id in marked {
+            // Fewer markers than places: it does not matter how many of them mean something.
+            if left < limit {
+                break;
+            }
+            if self.remove_marker_if_ended(id)? {
+                left -= 1;
+            }
+        }
+        Ok(left)
+    }
+
+    /// Removes a marker that stands for no unended session; the store's lock is held. A session that cannot be read
+    /// may be unended.
+    pub(crate) fn remove_marker_if_ended(&self, id: SessionId) -> Result<bool, StorageError> {
+        let ended = match self.read_head(id) {
+            Ok(head) => head.is_none_or(|head| head.state().is_final()),
+            Err(_) => false,
+        };
+        if ended {
+            let marker = self.layout.marker(id);
+            match self.disk.remove_file(&marker) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).told("remove", &marker);
+                }
+                _ => {}
+            }
+        }
+        Ok(ended)
+    }
+    /// Removes the marker of a session that has ended. If the store's lock is not to be had soon, it stays: readers
+    /// ignore it, and whoever counts the unended sessions next removes it.
+    pub(crate) fn unmark_ended(&self, id: SessionId) {
+        let marker = self.layout.marker(id);
+        if !matches!(self.disk.kind(&marker), Ok(Some(_))) {
+            return;
+        }
+        let deadline = Instant::now() + self.lock_timeout.min(MARKER_PATIENCE);
+        let removed = self
+            .lock_store(Make::Nothing, deadline)
+            .and_then(|lock| lock.map_or(Ok(false), |_lock| self.remove_marker_if_ended(id)));
+        if let Err(error) = removed {
+            tracing::debug!(session = %id, %error, "the marker of an ended session stays for now");
+        }
+    }
+}

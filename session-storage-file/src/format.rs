@@ -1,0 +1,254 @@
+//! What makes a folder a store: the look at a path before anything is done with it, and the making of a new store.
+
+use std::io;
+use std::path::Path;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use session_core::{FileSystem, StorageError};
+use uuid::Uuid;
+
+use crate::disk::{Disk, DiskFile, Kind, Open};
+use crate::error::Told;
+use crate::layout::{FOLDERS, Layout, NAMES};
+use crate::lock;
+use crate::scan::read_exactly;
+use crate::slots::write_all;
+use crate::store::Store;
+
+/// The format of the store's folders; that of a log stands in its first record.
+const FORMAT: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct FormatFile {
+    format: u32,
+    store: Uuid,
+}
+
+/// What a path holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// A store.
+    Store,
+    /// Nothing, or the beginnings of a store.
+    Nothing,
+}
+
+/// Looks whether a path is a store of ours, or can become one. Changes nothing.
+pub(crate) fn look(disk: &dyn Disk, layout: &Layout) -> Result<Found, StorageError> {
+    let root = layout.root();
+    check_file_system(disk, root)?;
+    match kind(disk, root)? {
+        None => return Ok(Found::Nothing),
+        Some(Kind::Dir) => {}
+        Some(Kind::File | Kind::Other) => {
+            return unavailable(format!("{} is not a folder: name a folder, or none yet", root.display()));
+        }
+    }
+    let names = disk.read_dir(root).told("list", root)?;
+    for folder in FOLDERS {
+        let path = root.join(folder);
+        if names.iter().any(|name| name == folder) && kind(disk, &path)? != Some(Kind::Dir) {
+            return unavailable(format!("{} is not a folder: put it away and try again", path.display()));
+        }
+    }
+    if names.iter().any(|name| name == "FORMAT") {
+        return read_format(disk, &layout.format()).map(|()| Found::Store);
+    }
+    if let Some(foreign) = names.iter().find(|name| !NAMES.contains(&name.as_str())) {
+        return unavailable(format!(
+            "{} is not a store and holds other things ({foreign:?}): choose an empty or new folder",
+            root.display()
+        ));
+    }
+    let sessions = layout.sessions();
+    if names.iter().any(|name| name == "sessions")
+        && !disk.read_dir(&sessions).told("list", &sessions)?.is_empty()
+    {
+        // FORMAT is there before the first session is: it was lost, and with it what says how to read the rest.
+        return unavailable(format!(
+            "{} has sessions and no file FORMAT: put it back, it reads {{\"format\":{FORMAT},\"store\":\"<uuid>\"}}",
+            root.display()
+        ));
+    }
+    Ok(Found::Nothing)
+}
+
+fn check_file_system(disk: &dyn Disk, root: &Path) -> Result<(), StorageError> {
+    let mut existing = root;
+    while existing != parent_of(existing) && kind(disk, existing)?.is_none() {
+        existing = parent_of(existing);
+    }
+    match disk.file_system(existing).told("look at", existing)? {
+        FileSystem::Remote { name } => unavailable(format!(
+            "{} is on {name}, where locks and flushes may not hold what they promise: choose a folder on a local disk",
+            root.display()
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The folder that a path is in; the path itself where it is in none.
+fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) => Path::new("."),
+        None => path,
+    }
+}
+
+fn kind(disk: &dyn Disk, path: &Path) -> Result<Option<Kind>, StorageError> {
+    match disk.kind(path) {
+        // A parent is a file: what is named does not exist, and the parent is what is looked at next.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
+        result => Ok(result.told("look at", path)?.map(|(kind, _)| kind)),
+    }
+}
+
+fn read_format(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
+    let file = disk.open(path, Open::Read).told("open", path)?;
+    let length = file.len().told("look at", path)?;
+    // A newer version's file may say more, but no book.
+    let text =
+        read_exactly(&*file, 0, usize::try_from(length.min(4096)).unwrap_or(4096)).told("read", path)?;
+    let json: serde_json::Value =
+        text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or(serde_json::Value::Null);
+    match json.get("format").and_then(serde_json::Value::as_u64) {
+        Some(newer) if newer > u64::from(FORMAT) => Err(StorageError::UnsupportedFormat {
+            what: format!("the store of format {newer} that {} speaks of", path.display()),
+            source: None,
+        }),
+        Some(1) if serde_json::from_value::<FormatFile>(json).is_ok() => Ok(()),
+        _ => unavailable(format!(
+            "{} is damaged: put it right, it reads {{\"format\":{FORMAT},\"store\":\"<uuid>\"}}",
+            path.display()
+        )),
+    }
+}
+
+fn unavailable<T>(what: String) -> Result<T, StorageError> {
+    Err(StorageError::Unavailable { what, source: None })
+}
+
+impl Store {
+    /// Looks at the path again until a store is found there; afterwards it is one.
+    pub(crate) fn is_there(&self) -> Result<bool, StorageError> {
+        if self.ready.get().is_some() {
+            return Ok(true);
+        }
+        let found = look(&*self.disk, &self.layout)? == Found::Store;
+        if found {
+            self.ready.get_or_init(|| ());
+        }
+        Ok(found)
+    }
+
+    /// Takes the store's lock, making the store if there is none.
+    pub(crate) fn lock_store(
+        &self,
+        make: Make,
+        deadline: Instant,
+    ) -> Result<Option<StoreLock>, StorageError> {
+        let path = self.layout.lock();
+        let found = look(&*self.disk, &self.layout)?;
+        if found == Found::Nothing && make == Make::Nothing {
+            return Ok(None);
+        }
+        if found == Found::Nothing {
+            self.make_root(self.layout.root())?;
+        }
+        let file = loop {
+            let file = self.disk.open(&path, Open::CreateIfAbsent).told("open", &path)?;
+            lock::acquire(&*file, &path, deadline)?;
+            // Whoever waited for a lock file that was removed meanwhile holds nothing.
+            let named = self.disk.kind(&path).told("look at", &path)?.map(|(_, identity)| identity);
+            if named == Some(file.identity().told("look at", &path)?) {
+                break file;
+            }
+        };
+        let lock = StoreLock(file);
+        if found == Found::Nothing && look(&*self.disk, &self.layout)? == Found::Nothing {
+            self.make()?;
+        }
+        if make == Make::Store && self.settled.get().is_none() {
+            self.settle()?;
+            self.settled.get_or_init(|| ());
+        }
+        Ok(Some(lock))
+    }
+
+    /// Makes sure that the store itself is durable: whoever made it may have died one flush too early.
+    fn settle(&self) -> Result<(), StorageError> {
+        let root = self.layout.root();
+        self.disk.sync_dir(root).told("flush", root)?;
+        let parent = parent_of(root);
+        match self.disk.sync_dir(parent) {
+            // Who may not read the parent has not made the store's folder in it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            result => result.told("flush", parent),
+        }
+    }
+
+    /// Makes a folder and those above it, each durable in its parent.
+    fn make_root(&self, path: &Path) -> Result<(), StorageError> {
+        let parent = parent_of(path);
+        match self.disk.create_dir(path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.make_root(parent)?;
+                match self.disk.create_dir(path) {
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                        return Err(error).told("create", path);
+                    }
+                    _ => {}
+                }
+            }
+            Err(error) => return Err(error).told("create", path),
+        }
+        // Also if it was there: whoever made it may not have come this far.
+        self.disk.sync_dir(parent).told("flush", parent)
+    }
+
+    /// Makes the store in its folder, FORMAT last; the lock is held.
+    fn make(&self) -> Result<(), StorageError> {
+        let root = self.layout.root();
+        for folder in FOLDERS {
+            let path = root.join(folder);
+            match self.disk.create_dir(&path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(error).told("create", &path);
+                }
+                _ => {}
+            }
+        }
+        self.disk.sync_dir(root).told("flush", root)?;
+        let staged = self.layout.stage().join("FORMAT");
+        let content = serde_json::to_string(&FormatFile { format: FORMAT, store: Uuid::new_v4() })
+            .expect("a number and an id are always JSON");
+        self.remove_tree(&staged)?;
+        let file = self.disk.open(&staged, Open::Create).told("create", &staged)?;
+        write_all(&*file, format!("{content}\n").as_bytes(), 0).told("write", &staged)?;
+        file.sync().told("flush", &staged)?;
+        self.disk.rename_new(&staged, &self.layout.format()).told("rename", &staged)?;
+        self.disk.sync_dir(root).told("flush", root)
+    }
+}
+
+/// Whether a store is made where there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Make {
+    Store,
+    Nothing,
+}
+
+/// The store's lock, held until this goes.
+#[derive(Debug)]
+pub(crate) struct StoreLock(Box<dyn DiskFile>);
+
+impl Drop for StoreLock {
+    fn drop(&mut self) {
+        // Closing the file right after lets go as well.
+        drop(self.0.unlock());
+    }
+}

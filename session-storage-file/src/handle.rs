@@ -1,0 +1,167 @@
+//! The open files of one session for whoever writes it, and what this process knows of them from its last turn.
+
+use std::io;
+use std::time::Instant;
+
+use session_core::{Head, SessionId, StorageError, Tip};
+
+use crate::disk::{DiskFile, Identity, Open};
+use crate::error::Told;
+use crate::layout::SessionPaths;
+use crate::lock;
+use crate::slots::{Mark, Stamp};
+use crate::store::Store;
+
+/// One session's open files.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    pub(crate) id: SessionId,
+    pub(crate) paths: SessionPaths,
+    lock: Box<dyn DiskFile>,
+    pub(crate) log: Box<dyn DiskFile>,
+    pub(crate) slots: Box<dyn DiskFile>,
+    identities: [Identity; 3],
+    /// What was so when the lock was last let go; `None` where the files must be read anew.
+    pub(crate) known: Option<Known>,
+}
+
+/// What is known of a log.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// Its end.
+    pub(crate) tip: Tip,
+    /// Its length in bytes.
+    pub(crate) end: u64,
+    /// The fold of it.
+    pub(crate) head: Box<Head>,
+    /// The turn of the newest slot.
+    pub(crate) turn: u64,
+    /// What tells whether somebody has written a slot since; `None` where that is taken for granted.
+    pub(crate) stamp: Option<Stamp>,
+    /// The highest mark in the slots.
+    pub(crate) mark: Option<Mark>,
+    /// How far the head in the newest slot reaches, in bytes.
+    pub(crate) stored: u64,
+}
+
+impl Known {
+    /// Whether everything is known to be flushed.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.mark.is_some_and(|mark| mark.tip == self.tip)
+    }
+}
+
+impl Handle {
+    /// Opens a session's files; `None` if there is no such session.
+    pub(crate) fn open(store: &Store, id: SessionId) -> Result<Option<Self>, StorageError> {
+        let Some(paths) = store.find(id)? else { return Ok(None) };
+        let open = |path: &std::path::Path, how| {
+            store.disk.open(path, how).or_else(|error| {
+                // A session that was deleted meanwhile has no damaged files, but none.
+                store.find(id)?.map_or(Ok(()), |_| store.misplaced(id, path))?;
+                Err(error).told("open", path)
+            })
+        };
+        let files = (|| {
+            let lock = open(&paths.lock, Open::CreateIfAbsent)?;
+            let log = open(&paths.log, Open::Write)?;
+            let slots = open(&paths.slots, Open::CreateIfAbsent)?;
+            Ok((lock, log, slots))
+        })();
+        let (lock, log, slots) = match files {
+            Ok(files) => files,
+            Err(_) if store.find(id)?.is_none() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let identity = |file: &dyn DiskFile| file.identity().told("look at", &paths.dir);
+        let identities = [identity(&*lock)?, identity(&*log)?, identity(&*slots)?];
+        Ok(Some(Self { id, paths, lock, log, slots, identities, known: None }))
+    }
+
+    /// Whether the open files are still the ones that the paths name.
+    fn is_current(&self, store: &Store) -> io::Result<bool> {
+        for (path, known) in
+            [&self.paths.lock, &self.paths.log, &self.paths.slots].iter().zip(self.identities)
+        {
+            if store.disk.kind(path)?.is_none_or(|(_, identity)| identity != known) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Another file has taken the log's place.
+    pub(crate) fn replace_log(&mut self, log: Box<dyn DiskFile>) -> io::Result<()> {
+        let [lock, _, slots] = self.identities;
+        self.identities = [lock, log.identity()?, slots];
+        self.log = log;
+        Ok(())
+    }
+
+    /// The state of the log, once it was read.
+    pub(crate) fn known(&mut self) -> &mut Known {
+        self.known.as_mut().expect("the log is read before anything is done with it")
+    }
+}
+
+impl Store {
+    /// Does something with a session under its lock; `None` if there is no such session.
+    pub(crate) fn under_lock<T>(
+        &self,
+        cached: &mut Option<Handle>,
+        id: SessionId,
+        deadline: Instant,
+        work: impl FnOnce(&mut Handle) -> Result<T, StorageError>,
+    ) -> Result<Option<T>, StorageError> {
+        loop {
+            let mut handle = match cached.take() {
+                Some(handle) => handle,
+                None => match Handle::open(self, id)? {
+                    Some(handle) => handle,
+                    None => return Ok(None),
+                },
+            };
+            lock::acquire(&*handle.lock, &handle.paths.lock, deadline)?;
+            // A file that was replaced while nobody here looked is let go by closing it.
+            if handle.is_current(self).told("look at", &handle.paths.dir)? {
+                let result = work(&mut handle);
+                return self.unlocked(cached, handle, result).map(Some);
+            }
+        }
+    }
+
+    /// As [`under_lock`](Self::under_lock), only if the session was opened before and its lock is free.
+    pub(crate) fn under_free_lock<T>(
+        &self,
+        cached: &mut Option<Handle>,
+        work: impl FnOnce(&mut Handle) -> Result<Option<T>, StorageError>,
+    ) -> Result<Option<T>, StorageError> {
+        let Some(mut handle) = cached.take() else { return Ok(None) };
+        if !lock::try_acquire(&*handle.lock, &handle.paths.lock)? {
+            *cached = Some(handle);
+            return Ok(None);
+        }
+        if !handle.is_current(self).told("look at", &handle.paths.dir)? {
+            return Ok(None);
+        }
+        let result = work(&mut handle);
+        self.unlocked(cached, handle, result)
+    }
+
+    /// Lets go of the lock and keeps the handle, unless something went wrong: then everything is read anew next time.
+    fn unlocked<T>(
+        &self,
+        cached: &mut Option<Handle>,
+        mut handle: Handle,
+        result: Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        if !matches!(result, Ok(_) | Err(StorageError::Conflict { .. })) {
+            handle.known = None;
+        }
+        // Closing lets go as well.
+        if handle.lock.unlock().is_ok() {
+            *cached = Some(handle);
+        }
+        result
+    }
+}

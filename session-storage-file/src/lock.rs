@@ -1,0 +1,61 @@
+//! Kernel locks on files, waited for a bounded time. Whoever holds one writes its pid into the file, so that whoever
+//! waits in vain can say for whom.
+
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use session_core::StorageError;
+
+use crate::disk::{DiskFile, LockMode};
+use crate::error::Told;
+use crate::scan::read_exactly;
+
+const FIRST_PAUSE: Duration = Duration::from_micros(100);
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+/// Bytes of the holder's line, so that a new one covers the old one whole.
+const HOLDER: usize = 16;
+
+/// Takes a file's lock, trying until `deadline`, at least once.
+pub(crate) fn acquire(file: &dyn DiskFile, path: &Path, deadline: Instant) -> Result<(), StorageError> {
+    let mut pause = FIRST_PAUSE;
+    while !try_acquire(file, path)? {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(StorageError::Unavailable {
+                what: format!(
+                    "the lock {} is held by {}: let it finish, or stop it if it hangs, then try again",
+                    path.display(),
+                    holder(file)
+                ),
+                source: None,
+            });
+        }
+        thread::sleep(pause.min(left));
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+    Ok(())
+}
+
+/// Takes a file's lock if it is free.
+pub(crate) fn try_acquire(file: &dyn DiskFile, path: &Path) -> Result<bool, StorageError> {
+    if !file.try_lock(LockMode::Exclusive).told("lock", path)? {
+        return Ok(false);
+    }
+    let line = format!("{:<1$}\n", format!("pid {}", std::process::id()), HOLDER - 1);
+    // Only a help for people: a lock that cannot be signed is held as well.
+    if !matches!(read_exactly(file, 0, HOLDER), Ok(Some(bytes)) if bytes == line.as_bytes()) {
+        drop(file.write_at(line.as_bytes(), 0));
+    }
+    Ok(true)
+}
+
+fn holder(file: &dyn DiskFile) -> String {
+    let line = read_exactly(file, 0, HOLDER).ok().flatten().unwrap_or_default();
+    let pid = std::str::from_utf8(&line).ok().and_then(|line| line.trim().strip_prefix("pid "));
+    match pid.and_then(|pid| pid.parse::<u32>().ok()) {
+        Some(pid) if pid == std::process::id() => format!("this process (pid {pid})"),
+        Some(pid) => format!("process {pid}"),
+        None => "another process".to_owned(),
+    }
+}

@@ -1,0 +1,56 @@
+//! How a store is opened.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How a store is opened. Everything but the path has a default that is safe.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct FileStorageOptions {
+    pub(crate) path: PathBuf,
+    pub(crate) lock_timeout: Duration,
+    pub(crate) write_threads: NonZeroUsize,
+    pub(crate) read_threads: NonZeroUsize,
+    pub(crate) open_sessions: NonZeroUsize,
+}
+
+impl FileStorageOptions {
+    /// A store at this path, which need not exist yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        const fn count(n: usize) -> NonZeroUsize {
+            NonZeroUsize::new(n).expect("the defaults are not 0")
+        }
+        Self {
+            path: path.into(),
+            lock_timeout: Duration::from_secs(5),
+            write_threads: count(8),
+            read_threads: count(4),
+            open_sessions: count(64),
+        }
+    }
+
+    /// How long a lock that another process holds is waited for; 5 seconds unless told otherwise.
+    pub const fn lock_timeout(mut self, timeout: Duration) -> Self {
+        self.lock_timeout = timeout;
+        self
+    }
+
+    /// How many threads write at most, each for another session; 8 unless told otherwise.
+    pub const fn write_threads(mut self, threads: NonZeroUsize) -> Self {
+        self.write_threads = threads;
+        self
+    }
+
+    /// How many threads read at most; 4 unless told otherwise.
+    pub const fn read_threads(mut self, threads: NonZeroUsize) -> Self {
+        self.read_threads = threads;
+        self
+    }
+
+    /// How many idle sessions keep their files open, three each; 64 unless told otherwise.
+    pub const fn open_sessions(mut self, sessions: NonZeroUsize) -> Self {
+        self.open_sessions = sessions;
+        self
+    }
+}

@@ -1,0 +1,101 @@
+//! A few named threads for calls that block. They are started when there is work for them and end with the pool.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+type Task = Box<dyn FnOnce() + Send>;
+
+/// Threads that run tasks in the order in which they came. Dropping it lets the tasks that are there come to their end.
+pub(crate) struct Pool {
+    name: &'static str,
+    most: NonZeroUsize,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    tasks: VecDeque<Task>,
+    threads: usize,
+    idle: usize,
+    over: bool,
+}
+
+impl Pool {
+    pub(crate) fn new(name: &'static str, most: NonZeroUsize) -> Self {
+        Self { name, most, shared: Arc::default() }
+    }
+
+    /// Runs a task on one of the threads. There are as many tasks as callers that wait for one, and no more: whoever
+    /// bounds its callers bounds the queue.
+    ///
+    /// Without a thread the task is dropped, which whoever waits for its answer notices.
+    pub(crate) fn spawn(&self, task: impl FnOnce() + Send + 'static) {
+        let mut state = self.shared.lock();
+        state.tasks.push_back(Box::new(task));
+        if state.idle < state.tasks.len() && state.threads < self.most.get() {
+            state.threads += 1;
+            let shared = Arc::clone(&self.shared);
+            let started = thread::Builder::new().name(self.name.to_owned()).spawn(move || shared.work());
+            if let Err(error) = started {
+                tracing::error!(%error, "no thread can be started");
+                state.threads -= 1;
+                if state.threads == 0 {
+                    let lost = std::mem::take(&mut state.tasks);
+                    // What a task holds may come back here when it goes.
+                    drop(state);
+                    drop(lost);
+                    return;
+                }
+            }
+        }
+        drop(state);
+        self.shared.changed.notify_one();
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.lock().over = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("name", &self.name).field("most", &self.most).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        let mut state = self.lock();
+        loop {
+            if let Some(task) = state.tasks.pop_front() {
+                drop(state);
+                // A panic was told by the hook; whoever waits for the answer learns that there will be none.
+                drop(catch_unwind(AssertUnwindSafe(task)));
+                state = self.lock();
+            } else if state.over {
+                return;
+            } else {
+                state.idle += 1;
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.idle -= 1;
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What was cut from logs, kept for people: `quarantine/<id>/<why>-after-<revision>-<sum>`.
+
+use std::path::{Path, PathBuf};
+
+use session_core::{SessionId, StorageError};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::disk::Open;
+use crate::durable::copy;
+use crate::error::Told;
+use crate::handle::Handle;
+use crate::scan::read_exactly;
+use crate::store::Store;
+use crate::verdict::Assessment;
+
+/// Names that begin so stand for a loss that nobody has acknowledged yet.
+const UNACKNOWLEDGED: &[&str] = &["degraded-", "lost-"];
+const CHUNK: usize = 256 * 1024;
+
+impl Store {
+    /// Copies what stands behind the chain to the quarantine and makes it durable there; a second copy of the same
+    /// takes the first one's place.
+    pub(crate) fn quarantine(
+        &self,
+        handle: &Handle,
+        found: &Assessment,
+        why: &str,
+    ) -> Result<PathBuf, StorageError> {
+        let folder = self.quarantine_folder(found.id)?;
+        let mut sum = Xxh3::new();
+        let mut at = found.end;
+        while at < found.length {
+            let size = usize::try_from(found.length - at).unwrap_or(CHUNK).min(CHUNK);
+            let Some(bytes) = read_exactly(&*handle.log, at, size).told("read", &handle.paths.log)? else {
+                break;
+            };
+            sum.update(&bytes);
+            at += size as u64;
+        }
+        let path = folder.join(format!("{why}-after-{}-{:016x}", found.readable(), sum.digest()));
+        self.remove_tree(&path)?;
+        let file = self.disk.open(&path, Open::Create).told("create", &path)?;
+        copy(&*handle.log, found.end..at, &*file).told("write", &path)?;
+        file.sync().told("flush", &path)?;
+        self.disk.sync_dir(&folder).told("flush", &folder)?;
+        tracing::warn!(session = %found.id, why, kept = %path.display(), "a log was mended");
+        Ok(path)
+    }
+
+    pub(crate) fn quarantine_folder(&self, id: SessionId) -> Result<PathBuf, StorageError> {
+        let (all, folder) = (self.layout.quarantine(), self.layout.quarantined(id));
+        for (path, parent) in [(&all, self.layout.root()), (&folder, all.as_path())] {
+            if !self.is_folder(path)? {
+                self.disk.create_dir(path).told("create", path)?;
+            }
+            self.disk.sync_dir(parent).told("flush", parent)?;
+        }
+        Ok(folder)
+    }
+
+    /// The losses of a session that nobody has acknowledged yet.
+    pub(crate) fn unacknowledged(&self, id: SessionId) -> Result<Vec<PathBuf>, StorageError> {
+        let folder = self.layout.quarantined(id);
+        if !self.is_folder(&self.layout.quarantine())? || !self.is_folder(&folder)? {
+            return Ok(Vec::new());
+        }
+        let mut names = self.disk.read_dir(&folder).told("list", &folder)?;
+        names.sort_unstable();
+        names.retain(|name| UNACKNOWLEDGED.iter().any(|prefix| name.starts_with(prefix)));
+        Ok(names.into_iter().map(|name| folder.join(name)).collect())
+    }
+
+    /// Notes that a loss is known to somebody. What was cut stays.
+    pub(crate) fn acknowledge(&self, path: &Path) -> Result<(), StorageError> {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+        let known = folder.join(format!("acknowledged-{}", name.to_string_lossy()));
+        self.disk.rename(path, &known).told("rename", path)?;
+        self.disk.sync_dir(folder).told("flush", folder)
+    }
+}

@@ -1,0 +1,281 @@
+//! Reading without a lock: heads, pages of records, lists. Readers change nothing, and take what a writer has not
+//! finished for not there yet.
+
+use std::collections::HashMap;
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use session_core::{
+    Chain, Head, HeadPage, RecordPage, SessionFilter, SessionId, StorageError, StoredRecord, Tip,
+};
+
+use crate::disk::{DiskFile, Identity, Open};
+use crate::durable::ends_at;
+use crate::error::Told;
+use crate::layout::SessionPaths;
+use crate::scan::{Step, Walk, fold};
+use crate::slots::{Slot, Slots};
+use crate::store::Store;
+use crate::verdict::{Assessment, Trust, Verdict, assess};
+
+/// Bytes of records after which a page ends, whatever was asked for.
+const PAGE_BYTES: usize = 8 * 1024 * 1024;
+/// Looks at a log that seems damaged before that is believed: a writer may have been in the midst of something.
+const LOOKS: usize = 3;
+/// Sessions of which it is remembered where the last page ended.
+const CURSORS: usize = 256;
+
+/// Where pages ended, so that the next one need not be looked for from the start.
+#[derive(Debug, Default)]
+pub(crate) struct Cursors(Mutex<HashMap<SessionId, Cursor>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Cursor {
+    file: Identity,
+    tip: Tip,
+    end: u64,
+}
+
+impl Cursors {
+    fn get(&self, id: SessionId) -> Option<Cursor> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
+    }
+
+    fn set(&self, id: SessionId, cursor: Cursor) {
+        let mut cursors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if cursors.len() >= CURSORS && !cursors.contains_key(&id) {
+            // Any will do: whoever loses one reads its log from the start once.
+            cursors.clear();
+        }
+        cursors.insert(id, cursor);
+    }
+}
+
+/// What a walk to the end of the readable records found there.
+enum Reached {
+    Page(Vec<StoredRecord>),
+    End,
+    Damage(StorageError),
+}
+
+impl Store {
+    /// The head of a session; `None` if there is none.
+    pub(crate) fn read_head(&self, id: SessionId) -> Result<Option<Head>, StorageError> {
+        let Some(paths) = self.find(id)? else { return Ok(None) };
+        match self.read_head_at(id, &paths) {
+            // It was deleted meanwhile.
+            Err(_) if self.find(id)?.is_none() => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
+    fn read_head_at(&self, id: SessionId, paths: &SessionPaths) -> Result<Head, StorageError> {
+        // The slots before the log: what they say is then in the log already.
+        let slots = self.read_slots(id, paths)?;
+        let log = self.open_log(id, &paths.log)?;
+        let (mut head, end) = stored_head(&*log, &slots).told("read", &paths.log)?.unzip();
+        let chain = head.as_ref().map_or(Chain::start(id), |head: &Head| Chain::at(id, head.tip));
+        let mut walk = Walk::from(&*log, chain, end.unwrap_or(0));
+        while let Step::Record(record) = walk.next().told("read", &paths.log)? {
+            match (fold(&mut head, id, &record), &head) {
+                (Ok(()), _) => {}
+                (Err(reason), None) => return Err(reason.at(id, 1)),
+                (Err(_), Some(_)) => break,
+            }
+        }
+        head.ok_or_else(|| StorageError::Corrupt {
+            id,
+            readable: 0,
+            what: format!("record 1 is missing or damaged; see `verify {id}`"),
+        })
+    }
+
+    /// The slots as they are; none where there is no file to read them from.
+    pub(crate) fn read_slots(&self, id: SessionId, paths: &SessionPaths) -> Result<Slots, StorageError> {
+        match self.disk.open(&paths.slots, Open::Read) {
+            Ok(file) => Slots::read(id, &*file).told("read", &paths.slots),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Slots::default()),
+            Err(error) => {
+                self.misplaced(id, &paths.slots)?;
+                Err(error).told("open", &paths.slots)
+            }
+        }
+    }
+
+    pub(crate) fn open_log(&self, id: SessionId, path: &Path) -> Result<Box<dyn DiskFile>, StorageError> {
+        self.disk.open(path, Open::Read).or_else(|error| {
+            self.misplaced(id, path)?;
+            Err(error).told("open", path)
+        })
+    }
+
+    /// Everything that a lock-free look at a session shows.
+    pub(crate) fn look(
+        &self,
+        id: SessionId,
+        paths: &SessionPaths,
+        trust: Trust,
+    ) -> Result<(Assessment, Slots), StorageError> {
+        let slots = self.read_slots(id, paths)?;
+        let log = self.open_log(id, &paths.log)?;
+        let found = assess(id, &*log, &slots, &self.boot, trust).told("read", &paths.log)?;
+        Ok((found, slots))
+    }
+
+    /// A page of records.
+    pub(crate) fn read_records(
+        &self,
+        id: SessionId,
+        after: u64,
+        limit: NonZeroUsize,
+    ) -> Result<RecordPage, StorageError> {
+        let mut damage = None;
+        for _ in 0..LOOKS {
+            let paths = self.find(id)?.ok_or(StorageError::NotFound { id })?;
+            match self.read_page(id, &paths, after, limit) {
+                Ok(Reached::Page(records)) => return Ok(RecordPage::new(records)),
+                Ok(Reached::End) => return Ok(RecordPage::default()),
+                Ok(Reached::Damage(error)) => damage = Some(error),
+                Err(_) if self.find(id)?.is_none() => return Err(StorageError::NotFound { id }),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(damage.unwrap_or(StorageError::NotFound { id }))
+    }
+
+    fn read_page(
+        &self,
+        id: SessionId,
+        paths: &SessionPaths,
+        after: u64,
+        limit: NonZeroUsize,
+    ) -> Result<Reached, StorageError> {
+        let log = self.open_log(id, &paths.log)?;
+        let file = log.identity().told("look at", &paths.log)?;
+        let start = self.start_of_page(id, &*log, file, after).told("read", &paths.log)?;
+        let (chain, offset) = start.map_or((Chain::start(id), 0), |at| (Chain::at(id, at.tip), at.end));
+        let mut walk = Walk::from(&*log, chain, offset);
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        while records.len() < limit.get() && bytes < PAGE_BYTES {
+            match walk.next().told("read", &paths.log)? {
+                Step::Record(record) if record.revision() > after => {
+                    bytes += record.line().len();
+                    records.push(record);
+                }
+                Step::Record(_) => {}
+                Step::End | Step::Flaw(_) => break,
+            }
+        }
+        if let Some(tip) = walk.tip() {
+            self.cursors.set(id, Cursor { file, tip, end: walk.end() });
+        }
+        if records.is_empty() {
+            return self.reached_end(id, paths, walk.tip(), after);
+        }
+        Ok(Reached::Page(records))
+    }
+
+    /// Where the record after `after` begins, if that is known from the last page.
+    fn start_of_page(
+        &self,
+        id: SessionId,
+        log: &dyn DiskFile,
+        file: Identity,
+        after: u64,
+    ) -> io::Result<Option<Cursor>> {
+        let Some(cursor) = self.cursors.get(id) else { return Ok(None) };
+        // A file made anew holds the same records at the same places; one that was cut may not.
+        let usable = cursor.tip.revision <= after && cursor.file == file;
+        Ok((usable && ends_at(log, cursor.tip, cursor.end)?).then_some(cursor))
+    }
+
+    /// Nothing readable comes behind `tip`: whether that is the end, or something is gone.
+    fn reached_end(
+        &self,
+        id: SessionId,
+        paths: &SessionPaths,
+        tip: Option<Tip>,
+        after: u64,
+    ) -> Result<Reached, StorageError> {
+        if let Some(tip) = tip
+            && let Some(cursor) = self.cursors.get(id)
+            && cursor.tip == tip
+            && after >= tip.revision
+            && self.is_plain_end(id, paths, tip)?
+        {
+            return Ok(Reached::End);
+        }
+        let (found, _) = self.look(id, paths, Trust::Slots)?;
+        if found.readable() > after {
+            // It grew meanwhile: the next look sees it.
+            return Ok(Reached::Damage(found.damage()));
+        }
+        Ok(match found.verdict() {
+            Verdict::Corrupt | Verdict::Degraded => Reached::Damage(found.damage()),
+            Verdict::Healthy | Verdict::Torn | Verdict::Invalid | Verdict::Unsupported => Reached::End,
+        })
+    }
+
+    /// Whether the log ends with `tip` and no slot says that there was more: what a follower sees most of the time.
+    fn is_plain_end(&self, id: SessionId, paths: &SessionPaths, tip: Tip) -> Result<bool, StorageError> {
+        let slots = self.read_slots(id, paths)?;
+        let log = self.open_log(id, &paths.log)?;
+        let Some(cursor) = self.cursors.get(id) else { return Ok(false) };
+        let length = log.len().told("look at", &paths.log)?;
+        let said = slots.iter().filter_map(|slot| slot.mark).map(|mark| mark.tip);
+        let seen = slots.iter().filter_map(|slot| slot.head.as_ref()).map(|head| head.tip);
+        Ok(length == cursor.end
+            && said.chain(seen).all(|other| other.revision < tip.revision || other == tip)
+            && ends_at(&*log, tip, cursor.end).told("read", &paths.log)?)
+    }
+
+    /// A page of heads.
+    pub(crate) fn read_list(
+        &self,
+        filter: &SessionFilter,
+        after: Option<SessionId>,
+        limit: NonZeroUsize,
+    ) -> Result<HeadPage, StorageError> {
+        let folder = if filter.only_active() { self.layout.active() } else { self.layout.sessions() };
+        let mut page = HeadPage::default();
+        let mut ids =
+            self.ids(&folder)?.into_iter().filter(|id| after.is_none_or(|after| *id > after)).peekable();
+        while let Some(id) = ids.next() {
+            match self.read_head(id) {
+                Ok(Some(head)) if filter.matches(&head) => page.heads.push(head),
+                Ok(_) => {}
+                Err(error) => page.unreadable.push((id, error)),
+            }
+            if page.heads.len() >= limit.get() && ids.peek().is_some() {
+                page.next = Some(id);
+                break;
+            }
+        }
+        Ok(page)
+    }
+
+    /// The ids that a folder of the store has as names, ascending; none where there is no such folder.
+    pub(crate) fn ids(&self, folder: &Path) -> Result<Vec<SessionId>, StorageError> {
+        if !self.is_folder(folder)? {
+            return Ok(Vec::new());
+        }
+        let names = self.disk.read_dir(folder).told("list", folder)?;
+        let mut ids: Vec<SessionId> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        ids.sort_unstable();
+        Ok(ids)
+    }
+}
+
+/// The newest head in the slots that is the head of a prefix of the log, with where that ends.
+fn stored_head(log: &dyn DiskFile, slots: &Slots) -> io::Result<Option<(Head, u64)>> {
+    for Slot { head, length, .. } in slots.iter() {
+        if let Some(head) = head
+            && ends_at(log, head.tip, *length)?
+        {
+            return Ok(Some((head.clone(), *length)));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,195 @@
+//! Reading a log from its bytes: lines, and the walk along the chain of their sums. What a break in the chain means
+//! is for `verdict` to say.
+
+use std::io::{self, BufRead as _};
+
+use session_core::limits::RECORD_BYTES;
+use session_core::{Chain, Head, SessionId, StoredRecord, Tip};
+
+use crate::disk::DiskFile;
+use crate::error::Unfoldable;
+
+const FIRST_READ: usize = 4 * 1024;
+const LARGEST_READ: usize = 256 * 1024;
+
+/// Bytes that can be read at any place.
+pub(crate) trait ReadAt {
+    /// Reads from an offset; 0 is the end.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+}
+
+impl ReadAt for dyn DiskFile + '_ {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        DiskFile::read_at(self, buffer, offset)
+    }
+}
+
+impl ReadAt for [u8] {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let rest = usize::try_from(offset).ok().and_then(|at| self.get(at..)).unwrap_or_default();
+        let n = rest.len().min(buffer.len());
+        if let (Some(to), Some(from)) = (buffer.get_mut(..n), rest.get(..n)) {
+            to.copy_from_slice(from);
+        }
+        Ok(n)
+    }
+}
+
+/// Reads exactly these bytes; `None` where the end comes before.
+pub(crate) fn read_exactly<S: ReadAt + ?Sized>(
+    source: &S,
+    mut offset: u64,
+    length: usize,
+) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = vec![0; length];
+    let mut rest = bytes.as_mut_slice();
+    while !rest.is_empty() {
+        let n = source.read_at(rest, offset)?;
+        if n == 0 {
+            return Ok(None);
+        }
+        offset += n as u64;
+        rest = rest.get_mut(n..).unwrap_or_default();
+    }
+    Ok(Some(bytes))
+}
+
+/// One line of a log.
+#[derive(Debug)]
+pub(crate) struct Line<'a> {
+    /// The bytes before the line end; of a line that is longer than any record, only as many as show that.
+    pub(crate) bytes: &'a [u8],
+    /// Where it ends, its line end included.
+    pub(crate) end: u64,
+    /// Whether it has a line end.
+    pub(crate) complete: bool,
+    /// Whether there is a zero byte in it, which no record has: a block that was never written.
+    pub(crate) zeroes: bool,
+}
+
+/// The lines of a log from some offset on. Holds one read in memory, and at most the start of what is no record.
+#[derive(Debug)]
+pub(crate) struct Lines<'a, S: ?Sized> {
+    source: &'a S,
+    buffer: Vec<u8>,
+    /// Where the next line begins in the buffer.
+    start: usize,
+    /// Where the source is read next.
+    position: u64,
+    read_size: usize,
+}
+
+impl<'a, S: ReadAt + ?Sized> Lines<'a, S> {
+    pub(crate) const fn from(source: &'a S, offset: u64) -> Self {
+        Self { source, buffer: Vec::new(), start: 0, position: offset, read_size: FIRST_READ }
+    }
+
+    /// The next line; `None` at the end.
+    pub(crate) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
+        let (mut searched, mut zeroes) = (0, false);
+        loop {
+            let unsearched = self.buffer.get(self.start + searched..).unwrap_or_default();
+            let complete = unsearched.contains(&b'\n');
+            searched += if complete { (&mut &*unsearched).skip_until(b'\n')? } else { unsearched.len() };
+            let content = if complete { searched - 1 } else { searched };
+            if !complete {
+                if content > RECORD_BYTES {
+                    // No record is as long: what comes up to the line end matters only for the zeroes in it.
+                    zeroes |= self.unread(content).contains(&0);
+                    self.buffer.truncate(self.start + RECORD_BYTES);
+                    searched = RECORD_BYTES;
+                }
+                if self.fill()? {
+                    continue;
+                }
+                if content == 0 {
+                    return Ok(None);
+                }
+            }
+            zeroes |= self.unread(content).contains(&0);
+            let begin = self.start;
+            self.start += searched;
+            let end = self.position - (self.buffer.len() - self.start) as u64;
+            let bytes = self.buffer.get(begin..begin + content.min(searched)).unwrap_or_default();
+            return Ok(Some(Line { bytes, end, complete, zeroes }));
+        }
+    }
+
+    fn unread(&self, length: usize) -> &[u8] {
+        self.buffer.get(self.start..).and_then(|rest| rest.get(..length)).unwrap_or_default()
+    }
+
+    /// Reads more behind what is there; false at the end.
+    fn fill(&mut self) -> io::Result<bool> {
+        self.buffer.drain(..std::mem::take(&mut self.start));
+        let filled = self.buffer.len();
+        self.buffer.resize(filled + self.read_size, 0);
+        let n = self.source.read_at(self.buffer.get_mut(filled..).unwrap_or_default(), self.position)?;
+        self.buffer.truncate(filled + n);
+        self.position += n as u64;
+        self.read_size = (self.read_size * 2).min(LARGEST_READ);
+        Ok(n > 0)
+    }
+}
+
+/// What comes next on a walk along the chain.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// The next record.
+    Record(StoredRecord),
+    /// The end of the log, at a line end.
+    End,
+    /// Bytes that are not the next record.
+    Flaw(Flaw),
+}
+
+/// What stands where the next record should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// A line without its end, or zeroes: what a write leaves that was cut short by a crash.
+    Torn,
+    /// A whole line with a wrong sum: something that was there was changed or lost.
+    Wrong,
+}
+
+/// A walk along the unbroken chain of a log.
+#[derive(Debug)]
+pub(crate) struct Walk<'a, S: ?Sized> {
+    lines: Lines<'a, S>,
+    chain: Chain,
+    end: u64,
+}
+
+impl<'a, S: ReadAt + ?Sized> Walk<'a, S> {
+    /// From a place that is known: the end of the record that `chain` is behind.
+    pub(crate) const fn from(source: &'a S, chain: Chain, offset: u64) -> Self {
+        Self { lines: Lines::from(source, offset), chain, end: offset }
+    }
+
+    /// The end of the last record that was reached.
+    pub(crate) const fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The last record that was reached.
+    pub(crate) const fn tip(&self) -> Option<Tip> {
+        self.chain.tip()
+    }
+
+    /// The next step. After [`Step::Flaw`], the walk is over.
+    pub(crate) fn next(&mut self) -> io::Result<Step> {
+        let Some(line) = self.lines.next()? else { return Ok(Step::End) };
+        if line.complete
+            && let Ok(record) = self.chain.check(line.bytes)
+        {
+            self.end = line.end;
+            return Ok(Step::Record(record));
+        }
+        Ok(Step::Flaw(if line.complete && !line.zeroes { Flaw::Wrong } else { Flaw::Torn }))
+    }
+}
+
+/// Folds a record into the head before it.
+pub(crate) fn fold(head: &mut Option<Head>, id: SessionId, record: &StoredRecord) -> Result<(), Unfoldable> {
+    Ok(Head::fold(head, id, &record.decode()?)?)
+}

@@ -1,0 +1,190 @@
+//! The storage port over a store: check, hand to a thread, translate. Nothing blocking is held across an await; a
+//! future that is dropped leaves a job that has begun to come to its end, and one that has not begun undone.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use session_core::{
+    Batch, ChangeFeed, Durability, Expected, Head, HeadPage, RecordPage, SessionFilter, SessionId,
+    SessionStorage, Sharing, StorageError, StorageProfile, Tip,
+};
+use tokio::sync::oneshot;
+
+use crate::disk::{Disk, RealDisk};
+use crate::error::Told;
+use crate::format;
+use crate::handle::Handle;
+use crate::lanes::{Key, Lanes};
+use crate::layout::Layout;
+use crate::options::FileStorageOptions;
+use crate::pool::Pool;
+use crate::read::Cursors;
+use crate::store::Store;
+
+/// A store in a folder. Clones share it.
+#[derive(Debug, Clone)]
+pub struct FileStorage {
+    store: Arc<Store>,
+    writers: Arc<Lanes>,
+    readers: Arc<Pool>,
+}
+
+impl FileStorage {
+    /// Opens a store. Nothing is created: a path that is missing or empty is a store without sessions, and is made one
+    /// by the first of them. Makes a few short calls to the system.
+    ///
+    /// # Errors
+    /// [`Unavailable`](StorageError::Unavailable) where the path is no store and cannot become one, cannot be read, or
+    /// is on a network or FUSE file system; [`UnsupportedFormat`](StorageError::UnsupportedFormat) where a newer
+    /// version made it.
+    pub fn open(options: FileStorageOptions) -> Result<Self, StorageError> {
+        Self::with_disk(Arc::new(RealDisk), options)
+    }
+
+    /// Opens a store on a disk of the caller's, for tests.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub fn with_disk(disk: Arc<dyn Disk>, options: FileStorageOptions) -> Result<Self, StorageError> {
+        let FileStorageOptions { path, lock_timeout, write_threads, read_threads, open_sessions } = options;
+        let layout = Layout::new(path);
+        format::look(&*disk, &layout)?;
+        let boot = disk.boot().told("learn the boot id for", layout.root())?;
+        let store = Store {
+            disk,
+            layout,
+            boot,
+            lock_timeout,
+            cursors: Cursors::default(),
+            ready: OnceLock::new(),
+            settled: OnceLock::new(),
+        };
+        Ok(Self {
+            store: Arc::new(store),
+            writers: Arc::new(Lanes::new(Pool::new("session-file-write", write_threads), open_sessions)),
+            readers: Arc::new(Pool::new("session-file-read", read_threads)),
+        })
+    }
+
+    /// The store's folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.store.layout.root()
+    }
+
+    /// The folder for the lock files of owners. Made with the store, or by whoever needs it first.
+    #[must_use]
+    pub fn owners_dir(&self) -> PathBuf {
+        self.store.layout.owners()
+    }
+
+    /// The folder for what a session's program writes. Not made by the storage, and deleted with the session.
+    #[must_use]
+    pub fn output_dir(&self, id: SessionId) -> PathBuf {
+        self.store.layout.session(id).output()
+    }
+
+    /// Does something in a lane, on a thread that may block.
+    pub(crate) async fn write<T: Send + 'static>(
+        &self,
+        key: Key,
+        work: impl FnOnce(&Store, &mut Option<Handle>) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let (answer, answered) = oneshot::channel();
+        let store = Arc::clone(&self.store);
+        let job = move |handle: &mut Option<Handle>| {
+            if !answer.is_closed() {
+                drop(answer.send(work(&store, handle)));
+            }
+        };
+        self.writers.submit(key, Box::new(job));
+        answered.await.unwrap_or_else(|_| Err(no_answer()))
+    }
+
+    /// Looks at something, on a thread that may block.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let (answer, answered) = oneshot::channel();
+        let store = Arc::clone(&self.store);
+        self.readers.spawn(move || {
+            if !answer.is_closed() {
+                drop(answer.send(store.is_there().and_then(|_| work(&store))));
+            }
+        });
+        answered.await.unwrap_or_else(|_| Err(no_answer()))
+    }
+}
+
+/// A thread ended in the midst of its work.
+fn no_answer() -> StorageError {
+    StorageError::Closed { what: "the thread that was to answer".to_owned(), source: None }
+}
+
+#[async_trait]
+impl SessionStorage for FileStorage {
+    async fn append(
+        &self,
+        id: SessionId,
+        expected: Expected,
+        batch: Batch,
+        durability: Durability,
+    ) -> Result<Tip, StorageError> {
+        let Expected::At(at) = expected else {
+            return self.write(Key::Store, move |store, _| store.create(id, expected, &batch)).await;
+        };
+        if durability == Durability::Buffered
+            && let Some(mut claim) = self.writers.claim(Key::Session(id))
+            && let Some(tip) = self.store.append_now(&mut claim.handle, at, &batch)?
+        {
+            return Ok(tip);
+        }
+        let appended = self
+            .write(Key::Session(id), move |store, handle| store.append(handle, id, at, &batch, durability));
+        match appended.await {
+            Err(StorageError::Closed { what, source }) => Err(StorageError::OutcomeUnknown {
+                id,
+                source: Arc::new(StorageError::Closed { what, source }),
+            }),
+            result => result,
+        }
+    }
+
+    async fn head(&self, id: SessionId) -> Result<Option<Head>, StorageError> {
+        self.read(move |store| store.read_head(id)).await
+    }
+
+    async fn records(
+        &self,
+        id: SessionId,
+        after: u64,
+        limit: NonZeroUsize,
+    ) -> Result<RecordPage, StorageError> {
+        self.read(move |store| store.read_records(id, after, limit)).await
+    }
+
+    async fn list(
+        &self,
+        filter: &SessionFilter,
+        after: Option<SessionId>,
+        limit: NonZeroUsize,
+    ) -> Result<HeadPage, StorageError> {
+        let filter = filter.clone();
+        self.read(move |store| store.read_list(&filter, after, limit)).await
+    }
+
+    async fn delete(&self, id: SessionId, tip: Tip) -> Result<(), StorageError> {
+        self.write(Key::Store, move |store, handle| store.delete(handle, id, tip)).await
+    }
+
+    fn profile(&self) -> StorageProfile {
+        StorageProfile::new("file", Some(Durability::Flushed), Sharing::Machine)
+    }
+
+    fn change_feed(&self) -> Option<Arc<dyn ChangeFeed>> {
+        None
+    }
+}

@@ -1,0 +1,82 @@
+//! The deletion of sessions, and of what crashes left out of sight.
+
+use std::io;
+use std::path::Path;
+
+use session_core::{SessionId, StorageError, Tip};
+
+use crate::disk::Kind;
+use crate::error::Told;
+use crate::format::Make;
+use crate::handle::Handle;
+use crate::store::Store;
+
+impl Store {
+    /// Deletes a session whose log ends with `tip`.
+    pub(crate) fn delete(
+        &self,
+        cached: &mut Option<Handle>,
+        id: SessionId,
+        tip: Tip,
+    ) -> Result<(), StorageError> {
+        // The store's lock first, as everywhere; it keeps the id from being created again before all is gone.
+        let Some(_lock) = self.lock_store(Make::Nothing, self.deadline())? else {
+            return Err(StorageError::NotFound { id });
+        };
+        self.clear_leftovers()?;
+        let trashed = self.layout.trash().join(id.to_string());
+        let deadline = self.deadline();
+        self.under_lock(cached, id, deadline, |handle| {
+            let actual = self.read_head(id)?.ok_or(StorageError::NotFound { id })?.tip;
+            if actual != tip {
+                return Err(StorageError::Conflict { id, expected: Some(tip), actual: Some(actual) });
+            }
+            self.disk.rename_new(&handle.paths.dir, &trashed).told("rename", &handle.paths.dir)?;
+            let sessions = self.layout.sessions();
+            self.disk
+                .sync_dir(&sessions)
+                .told("flush", &sessions)
+                .map_err(|error| StorageError::OutcomeUnknown { id, source: std::sync::Arc::new(error) })
+        })?
+        .ok_or(StorageError::NotFound { id })?;
+        *cached = None;
+        // It is deleted: what cannot be cleared away now is cleared by whoever takes the store's lock next.
+        let rest = [&trashed, &self.layout.quarantined(id), &self.layout.marker(id)];
+        if let Err(error) = rest.into_iter().try_for_each(|path| self.remove_tree(path)) {
+            tracing::warn!(session = %id, %error, "a part of a deleted session is left");
+        }
+        Ok(())
+    }
+
+    /// Removes what a crash left of sessions that were being made or deleted; the store's lock is held, so that
+    /// nobody else is at it.
+    pub(crate) fn clear_leftovers(&self) -> Result<(), StorageError> {
+        for folder in [self.layout.stage(), self.layout.trash()] {
+            if !self.is_folder(&folder)? {
+                self.disk.create_dir(&folder).told("create", &folder)?;
+            }
+            for name in self.disk.read_dir(&folder).told("list", &folder)? {
+                self.remove_tree(&folder.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes whatever a path names, and what is in it; nothing if there is nothing. Links are removed, not followed.
+    pub(crate) fn remove_tree(&self, path: &Path) -> Result<(), StorageError> {
+        let gone = |result: io::Result<()>| match result {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result.told("remove", path),
+        };
+        match self.disk.kind(path).told("look at", path)? {
+            None => Ok(()),
+            Some((Kind::Dir, _)) => {
+                for name in self.disk.read_dir(path).told("list", path)? {
+                    self.remove_tree(&path.join(name))?;
+                }
+                gone(self.disk.remove_dir(path))
+            }
+            Some((Kind::File | Kind::Other, _)) => gone(self.disk.remove_file(path)),
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Laws 1 and 3 in a crash: what was acknowledged is there, of the rest at most a prefix.
+
+use session_core::{Batch, Durability, Expected, SessionConfig, SessionStorage, StateName};
+
+use super::{Handle, handles, heads, limit, reads_as, reads_as_gone, there};
+use crate::law::{Finding, Outcome, check, same};
+use crate::logs::{self, Log};
+use crate::random::{Random, seeds};
+use crate::subject::{Crash, Kept, Subject, Unable};
+
+/// Ends all handles, and opens a new one.
+async fn after(subject: &dyn Subject, gone: Vec<Handle>, crash: Crash) -> Result<Handle, Finding> {
+    subject.crash(crash).await?;
+    drop(gone);
+    Ok(subject.open().await?)
+}
+
+/// Ends the law's test here if the profile promises less than this.
+fn promises(storage: &dyn SessionStorage, durability: Durability) -> Result<(), Unable> {
+    match storage.profile().durability {
+        None => Err(Unable("its profile says that it does not outlive the process")),
+        Some(promised) if promised < durability => Err(Unable("its profile promises nothing for power loss")),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Every way in which the power can go.
+fn cuts(random: u64) -> impl Iterator<Item = Crash> {
+    let some = seeds(random).into_iter().map(Kept::Some);
+    [Kept::Nothing, Kept::Everything].into_iter().chain(some).map(Crash::PowerLoss)
+}
+
+pub(crate) async fn law_1_a_crash_leaves_a_prefix_of_what_was_not_acknowledged(
+    subject: &dyn Subject,
+) -> Outcome {
+    let mut storage = subject.open().await?;
+    promises(&*storage, Durability::Flushed)?;
+    let mut log = Log::plain();
+    log.take().send(&*storage, Durability::Flushed).await?;
+    for (round, crash) in cuts(40).enumerate() {
+        let context = |finding: Finding| finding.under(format!("{crash:?}"));
+        log.noted("safe");
+        log.take().send(&*storage, Durability::Flushed).await.map_err(|error| context(error.into()))?;
+        let safe = log.revision();
+        // Buffered batches, and a session that was only ever buffered: all of it may go, none of it but from the end.
+        let mut passing = Log::plain();
+        for n in 0..round % 5 {
+            for _ in 0..=n {
+                log.noted("x".repeat(n * 100));
+                passing.noted(n);
+            }
+            for log in [&mut log, &mut passing] {
+                log.take().send(&*storage, Durability::Buffered).await?;
+            }
+        }
+        // And a flushed batch whose future is dropped on its way.
+        let mut whole = log.clone();
+        whole.noted("on its way").noted("as well");
+        let poll = round % 4;
+        let sent = super::dropped::drop_after(whole.take().send(&*storage, Durability::Flushed), poll).await;
+        if sent.is_none() || !matches!(sent, Some(Ok(_))) {
+            super::dropped::settle(&*storage).await?;
+        }
+        let acknowledged = if matches!(sent, Some(Ok(_))) { whole.revision() } else { safe };
+        storage = after(subject, vec![storage], crash).await.map_err(context)?;
+        let left = there(&*storage, log.id()).await.map_err(context)?;
+        check!(
+            left.revision() >= acknowledged,
+            "{crash:?}: {} records of {acknowledged} that were flushed",
+            left.revision()
+        );
+        check!(left.revision() <= whole.revision(), "{crash:?}: more records than there ever were");
+        same!(left.records(), whole.up_to(left.revision()).records(), "what {crash:?} left");
+        reads_as(&*storage, &left).await.map_err(context)?;
+        if storage.head(passing.id()).await?.is_some() {
+            let left = there(&*storage, passing.id()).await.map_err(context)?;
+            same!(
+                left.records(),
+                passing.up_to(left.revision()).records(),
+                "what {crash:?} left of a buffered session"
+            );
+            storage.delete(passing.id(), left.tip()).await.map_err(|error| context(error.into()))?;
+        } else {
+            reads_as_gone(&*storage, passing.id()).await.map_err(context)?;
+        }
+        log = left;
+    }
+    Ok(())
+}
+
+pub(crate) async fn law_3_what_was_flushed_survives_power_loss(subject: &dyn Subject) -> Outcome {
+    let mut storage = subject.open().await?;
+    promises(&*storage, Durability::Flushed)?;
+    let mut all = Vec::new();
+    let mut random = Random::new(7);
+    for crash in cuts(8) {
+        let mut gone = Vec::new();
+        for state in StateName::ALL {
+            let mut log = logs::in_state(*state, SessionConfig::new("test").name(state.name()));
+            for step in log.take_each() {
+                let durability = if random.one_in(2) { Durability::Flushed } else { Durability::Buffered };
+                step.send(&*storage, durability).await?;
+            }
+            // All that was buffered before is made safe by the flush.
+            storage.append(log.id(), Expected::At(log.tip()), Batch::empty(), Durability::Flushed).await?;
+            all.push(log);
+            let mut deleted = Log::plain();
+            deleted.take().send(&*storage, Durability::Flushed).await?;
+            storage.delete(deleted.id(), deleted.tip()).await?;
+            gone.push(deleted.id());
+        }
+        storage = after(subject, vec![storage], crash).await?;
+        for log in &all {
+            let context =
+                |finding: Finding| finding.under(format!("after {crash:?}, {}", log.head().state().name()));
+            reads_as(&*storage, log).await.map_err(context)?;
+        }
+        for id in gone {
+            reads_as_gone(&*storage, id)
+                .await
+                .map_err(|finding| finding.under(format!("deleted before {crash:?}")))?;
+        }
+        same!(heads(&*storage).await?.len(), all.len(), "sessions after {crash:?}");
+        // Life goes on: every session can be written, and is counted.
+        for log in &mut all {
+            log.grow("after the cut");
+            log.take().send(&*storage, Durability::Flushed).await?;
+        }
+        let unended = all.iter().filter(|log| !log.head().state().is_final()).count();
+        let full = Log::plain()
+            .take()
+            .expecting(Expected::AbsentWithin(limit(unended)))
+            .send(&*storage, Durability::Flushed);
+        check!(full.await.is_err(), "after {crash:?} fewer than {unended} unended sessions are counted");
+    }
+    Ok(())
+}
+
+pub(crate) async fn law_3_a_flush_covers_what_others_buffered(subject: &dyn Subject) -> Outcome {
+    let mut all = Vec::new();
+    let first = handles(subject, 3).await?;
+    promises(&**first.first().expect("three were asked for"), Durability::Flushed)?;
+    drop(first);
+    for flush_is_empty in [false, true] {
+        let handles = handles(subject, 3).await?;
+        let [one, two, three] = handles.as_slice() else { unreachable!("three were asked for") };
+        let mut log = Log::plain();
+        log.take().send(&**one, Durability::Buffered).await?;
+        for n in 0..5 {
+            log.noted(n);
+            log.take().send(if n % 2 == 0 { &**two } else { &**one }, Durability::Buffered).await?;
+        }
+        if !flush_is_empty {
+            log.noted("flushed");
+        }
+        let step = log.take().expecting(Expected::At(log.up_to(6).tip()));
+        same!(step.send(&**three, Durability::Flushed).await?, log.tip(), "the answer to the flush");
+        all.push(log);
+        let storage = after(subject, handles, Crash::PowerLoss(Kept::Nothing)).await?;
+        for log in &all {
+            reads_as(&*storage, log).await?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) async fn law_3_what_was_buffered_survives_a_kill(subject: &dyn Subject) -> Outcome {
+    let mut logs = Vec::new();
+    for round in 0..5 {
+        let handles = handles(subject, 2).await?;
+        let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
+        promises(&**one, Durability::Buffered)?;
+        let mut log = Log::plain();
+        log.started();
+        for n in 0..round {
+            log.noted(n);
+        }
+        for (n, step) in log.take_each().into_iter().enumerate() {
+            step.send(if n % 2 == 0 { &**one } else { &**two }, Durability::Buffered).await?;
+        }
+        logs.push(log);
+        // A batch on its way when the process dies: there or not there, or a prefix.
+        let mut whole = logs.first().expect("one was pushed").clone();
+        whole.noted("on its way").noted("as well");
+        drop(super::dropped::drop_after(whole.take().send(&**one, Durability::Buffered), round).await);
+        super::dropped::settle(&**two).await?;
+        let storage = after(subject, handles, Crash::Kill).await?;
+        let first = there(&*storage, whole.id()).await?;
+        same!(
+            first.records(),
+            whole.up_to(first.revision()).records(),
+            "what a kill left of a batch on its way"
+        );
+        check!(first.revision() >= whole.revision() - 2, "a kill took what was acknowledged");
+        if let Some(log) = logs.first_mut() {
+            *log = first;
+        }
+        for log in &mut logs {
+            reads_as(&*storage, log).await?;
+            log.noted("after the kill");
+            log.take().send(&*storage, Durability::Buffered).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! Law 2 for sessions that are not there yet: created once, and within a limit.
+
+use std::sync::Arc;
+
+use session_core::{Durability, Expected, SessionConfig, SessionId, StateName, StorageError, Tip};
+use tokio::sync::Barrier;
+
+use super::{Handle, handles, heads, is_conflict, limit, reads_as, reads_as_gone};
+use crate::law::{Finding, Outcome, check, same};
+use crate::logs::{self, Log};
+use crate::subject::Subject;
+
+async fn create_within(storage: &Handle, log: &Log, places: usize) -> Result<Tip, StorageError> {
+    log.whole().expecting(Expected::AbsentWithin(limit(places))).send(&**storage, Durability::Flushed).await
+}
+
+fn is_full(answer: &Result<Tip, StorageError>, places: usize) -> Outcome {
+    match answer {
+        Err(StorageError::MaxSessions { limit }) => {
+            same!(*limit, places, "the limit that the refusal names");
+            Ok(())
+        }
+        other => Err(Finding::violated(format!("MaxSessions was expected, not {other:?}"))),
+    }
+}
+
+pub(crate) async fn law_2_a_session_is_created_once(subject: &dyn Subject) -> Outcome {
+    const ROUNDS: usize = 10;
+    const CREATORS: usize = 8;
+    let handles = handles(subject, CREATORS).await?;
+    for round in 0..ROUNDS {
+        let (id, start) = (SessionId::random(), Arc::new(Barrier::new(CREATORS)));
+        let creators: Vec<_> = handles
+            .iter()
+            .enumerate()
+            .map(|(n, storage)| {
+                let (storage, start) = (Arc::clone(storage), Arc::clone(&start));
+                tokio::spawn(async move {
+                    let mut log = Log::with_id(id, SessionConfig::new("test").name(format!("creator-{n}")));
+                    log.started();
+                    let step = log.take();
+                    let step =
+                        if n % 2 == 0 { step } else { step.expecting(Expected::AbsentWithin(limit(1000))) };
+                    start.wait().await;
+                    let answer = step.send(&*storage, Durability::Flushed).await;
+                    (log, answer)
+                })
+            })
+            .collect();
+        let (mut winners, mut losers) = (Vec::new(), Vec::new());
+        for creator in creators {
+            let (log, answer) = creator.await?;
+            if answer.is_ok() { winners.push(log) } else { losers.push(answer) }
+        }
+        let [winner] = winners.as_slice() else {
+            return Err(Finding::violated(format!(
+                "round {round}: {} creators of one session",
+                winners.len()
+            )));
+        };
+        for loser in &losers {
+            is_conflict(loser, id, None, Some(winner.tip()))?;
+        }
+        for storage in &handles {
+            reads_as(&**storage, winner).await?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) async fn law_2_a_limit_is_kept(subject: &dyn Subject) -> Outcome {
+    const PLACES: usize = 4;
+    let handles = handles(subject, 2).await?;
+    let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
+    for taken in 0..PLACES {
+        let log = Log::plain();
+        for tight in 1..=taken {
+            is_full(&create_within(one, &log, tight).await, tight)?;
+        }
+        reads_as_gone(&**two, log.id()).await?;
+        create_within(one, &log, PLACES).await?;
+        reads_as(&**two, &log).await?;
+    }
+    for storage in [one, two] {
+        let refused = Log::plain();
+        is_full(&create_within(storage, &refused, PLACES).await, PLACES)?;
+        reads_as_gone(&**storage, refused.id()).await?;
+        same!(heads(&**storage).await?.len(), PLACES, "sessions within the limit");
+    }
+    // A limit is the creator's: whoever names none, or a higher one, is not held to it.
+    Log::plain().take().send(&**one, Durability::Flushed).await?;
+    create_within(two, &Log::plain(), PLACES + 2).await?;
+    is_full(&create_within(two, &Log::plain(), PLACES + 2).await, PLACES + 2)
+}
+
+pub(crate) async fn law_2_a_limit_is_never_raced(subject: &dyn Subject) -> Outcome {
+    const PLACES: usize = 4;
+    const ROUNDS: usize = 6;
+    const CREATORS: usize = 20;
+    let handles = handles(subject, 4).await?;
+    for round in 0..ROUNDS {
+        let start = Arc::new(Barrier::new(CREATORS));
+        let creators: Vec<_> = handles
+            .iter()
+            .cycle()
+            .take(CREATORS)
+            .map(|storage| {
+                let (storage, start, log) = (Arc::clone(storage), Arc::clone(&start), Log::plain());
+                tokio::spawn(async move {
+                    start.wait().await;
+                    let answer = create_within(&storage, &log, PLACES).await;
+                    (log, answer)
+                })
+            })
+            .collect();
+        let mut created = Vec::new();
+        for creator in creators {
+            let (log, answer) = creator.await?;
+            if answer.is_ok() {
+                created.push(log);
+            } else {
+                is_full(&answer, PLACES)?;
+            }
+        }
+        same!(created.len(), PLACES, "sessions created in round {round} of a race for {PLACES} places");
+        let active: Vec<SessionId> = {
+            let heads = heads(&**handles.first().expect("there are four")).await?;
+            heads.into_iter().filter(|head| !head.state().is_final()).map(|head| head.id).collect()
+        };
+        let mut ids: Vec<SessionId> = created.iter().map(Log::id).collect();
+        ids.sort();
+        same!(active, ids, "the sessions that are there after round {round}");
+        for (mut log, storage) in created.into_iter().zip(handles.iter().cycle()) {
+            log.take();
+            log.cancelled();
+            log.take().send(&**storage, Durability::Flushed).await?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) async fn law_2_ended_and_deleted_sessions_do_not_count(subject: &dyn Subject) -> Outcome {
+    let handles = handles(subject, 2).await?;
+    let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
+    let mut unended = 0;
+    for state in StateName::ALL {
+        let mut log = logs::in_state(*state, SessionConfig::new("test").name(state.name()));
+        log.take().send(&**one, Durability::Flushed).await?;
+        unended += usize::from(!state.is_final());
+        let refused = Log::plain();
+        is_full(&create_within(two, &refused, unended).await, unended)
+            .map_err(|finding| finding.under(format!("after one more in state {state}")))?;
+    }
+    // Each ending makes one place, each kind of ending and each handle alike.
+    for end in [Log::cancelled, Log::failed, |log: &mut Log| log.started().completed()]
+        as [fn(&mut Log) -> &mut Log; 3]
+    {
+        let mut log = Log::plain();
+        create_within(one, &log, unended + 1).await?;
+        is_full(&create_within(two, &Log::plain(), unended + 1).await, unended + 1)?;
+        log.take();
+        end(&mut log);
+        log.take().send(&**two, Durability::Flushed).await?;
+        let next = Log::plain();
+        create_within(one, &next, unended + 1).await?;
+        is_full(&create_within(one, &Log::plain(), unended + 1).await, unended + 1)?;
+        two.delete(next.id(), next.tip()).await?;
+    }
+    create_within(one, &Log::plain(), unended + 1).await?;
+    check!(heads(&**one).await?.len() > unended + 1, "ended sessions are still there");
+    Ok(())
+}
+
+pub(crate) async fn law_2_an_existing_session_is_a_conflict_also_where_the_limit_is_reached(
+    subject: &dyn Subject,
+) -> Outcome {
+    let storage = subject.open().await?;
+    let mut log = Log::plain();
+    log.take().send(&*storage, Durability::Flushed).await?;
+    for places in [1, 2] {
+        let answer = create_within(&storage, &log, places).await;
+        is_conflict(&answer, log.id(), None, Some(log.tip()))?;
+        let rival = Log::with_id(log.id(), SessionConfig::new("rival").name("rival"));
+        let answer = create_within(&storage, &rival, places).await;
+        is_conflict(&answer, log.id(), None, Some(log.tip()))?;
+    }
+    reads_as(&*storage, &log).await
+}

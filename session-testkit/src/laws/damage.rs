@@ -1,0 +1,187 @@
+//! Laws 7 and 8: damage is never silent, and stays where it is.
+
+use std::collections::BTreeSet;
+
+use session_core::{
+    Durability, SessionConfig, SessionFilter, SessionId, SessionStorage, SessionStorageExt as _, StateName,
+};
+
+use super::{handles, heads, limit, reads_as, reads_as_gone};
+use crate::law::{Finding, Outcome, check, same};
+use crate::logs::{self, Log};
+use crate::random::Random;
+use crate::subject::{Damage, Subject};
+
+/// Each kind of damage to each record of a log of this length.
+fn every_damage(len: u64) -> Vec<Damage> {
+    let mut all = Vec::new();
+    let mut random = Random::new(len);
+    for revision in 1..=len {
+        // The first and the last byte, and some in between.
+        all.extend([0, 7].map(|bit| Damage::Flip { revision, bit }));
+        all.extend((0..6).map(|_| Damage::Flip { revision, bit: random.below(1 << 20) }));
+        all.extend([Damage::Lose { revision }, Damage::Cut { after: revision - 1 }]);
+        // The last record twice: what was acknowledged is all there, and one record too many behind it.
+        if revision < len {
+            all.extend([Damage::Double { revision }, Damage::Swap { revision }]);
+        }
+    }
+    all
+}
+
+/// Whatever is read of a damaged session is what was acknowledged, or an error.
+async fn nothing_is_hidden(storage: &dyn SessionStorage, log: &Log) -> Outcome {
+    let id = log.id();
+    for size in [1, 3, 1000] {
+        let mut read = Vec::new();
+        loop {
+            let Ok(page) = storage.records(id, read.len() as u64, limit(size)).await else { break };
+            if page.records.is_empty() {
+                check!(
+                    read.len() >= log.records().len(),
+                    "the log ends, without a word, at revision {}",
+                    read.len()
+                );
+                break;
+            }
+            read.extend(page.records);
+            let known = log.records().get(..read.len().min(log.records().len())).unwrap_or_default();
+            same!(read.get(..known.len()).unwrap_or_default(), known, "records of a damaged log");
+            if read.len() > log.records().len() {
+                break;
+            }
+        }
+    }
+    if let Ok(head) = storage.head(id).await {
+        let Some(head) = head else {
+            return Err(Finding::violated("a damaged session has vanished, without a word"));
+        };
+        let prefix = log.head_at(head.tip.revision);
+        check!(
+            head.tip.revision > log.revision() || prefix == Some(&head),
+            "a head that was never one: {head:?}"
+        );
+    }
+    let page = storage.list_all(&SessionFilter::all()).await?;
+    let listed = page.heads.iter().any(|head| head.id == id);
+    let named = page.unreadable.iter().any(|(unreadable, _)| *unreadable == id);
+    check!(listed || named, "a damaged session is missing on the list, without a word");
+    Ok(())
+}
+
+/// Stores a log of some records, each flushed, and leaves no handle open.
+async fn store(subject: &dyn Subject, log: &mut Log) -> Outcome {
+    let storage = subject.open().await?;
+    for step in log.take_each() {
+        step.send(&*storage, Durability::Flushed).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn law_7_damage_is_never_silent(subject: &dyn Subject) -> Outcome {
+    const RECORDS: u64 = 5;
+    for damage in every_damage(RECORDS) {
+        let context = |finding: Finding| finding.under(format!("{damage:?}"));
+        let mut log = Log::plain();
+        log.started().checkpoint("a").iteration();
+        same!(log.revision(), RECORDS, "the records of our own log");
+        store(subject, &mut log).await?;
+        subject.damage(log.id(), damage).await?;
+        let handles = handles(subject, 2).await?;
+        for storage in &handles {
+            nothing_is_hidden(&**storage, &log).await.map_err(context)?;
+        }
+        // Whoever writes now is told, or adds to what is all there; nothing is swept under it.
+        for storage in &handles {
+            let mut more = log.clone();
+            more.noted("more");
+            drop(more.take().send(&**storage, Durability::Flushed).await);
+            nothing_is_hidden(&**storage, &log)
+                .await
+                .map_err(|finding| context(finding.under("after an append")))?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) async fn law_8_damage_of_one_session_leaves_all_others_alone(subject: &dyn Subject) -> Outcome {
+    let mut others: Vec<Log> = Vec::new();
+    for state in StateName::ALL {
+        let mut log =
+            logs::in_state(*state, SessionConfig::new("test").name(state.name()).label("is", "well"));
+        store(subject, &mut log).await?;
+        others.push(log);
+    }
+    others.sort_by_key(Log::id);
+    let mut damaged = BTreeSet::new();
+    for damage in every_damage(3) {
+        let context = |finding: Finding| finding.under(format!("{damage:?} of another session"));
+        let mut log = Log::plain();
+        log.started().noted("to be damaged");
+        store(subject, &mut log).await?;
+        subject.damage(log.id(), damage).await?;
+        damaged.insert(log.id());
+        let storage = subject.open().await?;
+        for other in &mut others {
+            other.grow("goes on");
+            other.take().send(&*storage, Durability::Flushed).await.map_err(|error| context(error.into()))?;
+            let records =
+                storage.records_after(other.id(), 0).await.map_err(|error| context(error.into()))?;
+            same!(records, other.records(), "the records of a session beside a damaged one");
+            same!(storage.head(other.id()).await?.as_ref(), Some(other.head()), "its head");
+        }
+        // A label that no damaged session has: exactly the others, whatever else is unreadable.
+        let filter = SessionFilter::all().label("is", "well");
+        let page = storage.list_all(&filter).await.map_err(|error| context(error.into()))?;
+        let found: Vec<SessionId> = page.heads.iter().map(|head| head.id).collect();
+        let expected: Vec<SessionId> = others.iter().map(Log::id).collect();
+        same!(found, expected, "the list beside {damage:?}");
+        check!(page.unreadable.iter().all(|(id, _)| damaged.contains(id)), "others are unreadable too");
+        let mut newcomer = Log::plain();
+        newcomer.take().send(&*storage, Durability::Flushed).await.map_err(|error| context(error.into()))?;
+        storage.delete(newcomer.id(), newcomer.tip()).await.map_err(|error| context(error.into()))?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn law_8_sessions_do_not_touch_each_other(subject: &dyn Subject) -> Outcome {
+    const ROUNDS: usize = 120;
+    let handles = handles(subject, 3).await?;
+    let mut random = Random::new(8);
+    // Ids that differ in one bit, names and labels that do not differ at all.
+    let id = |n: usize| SessionId::from_bytes(std::array::from_fn(|at| if at == n * 2 { 1 } else { 0 }));
+    let config = SessionConfig::new("test").name("the same").label("the", "same");
+    let mut logs: Vec<Option<Log>> = (0..8).map(|_| None).collect();
+    for round in 0..ROUNDS {
+        let at = random.below(logs.len());
+        let storage = handles.get(random.below(handles.len())).expect("below the length");
+        let slot = logs.get_mut(at).expect("below the length");
+        match slot {
+            None => {
+                let mut log = Log::with_id(id(at), config.clone());
+                log.take().send(&**storage, Durability::Buffered).await?;
+                *slot = Some(log);
+            }
+            Some(log) if random.one_in(5) => {
+                storage.delete(log.id(), log.tip()).await?;
+                *slot = None;
+            }
+            Some(log) => {
+                log.noted(round);
+                log.take()
+                    .send(&**storage, if round % 9 == 0 { Durability::Flushed } else { Durability::Buffered })
+                    .await?;
+            }
+        }
+        if round % 10 == 0 || round == ROUNDS - 1 {
+            for (at, log) in logs.iter().enumerate() {
+                match log {
+                    Some(log) => reads_as(&**storage, log).await?,
+                    None => reads_as_gone(&**storage, id(at)).await?,
+                }
+            }
+            same!(heads(&**storage).await?.len(), logs.iter().flatten().count(), "sessions in round {round}");
+        }
+    }
+    Ok(())
+}

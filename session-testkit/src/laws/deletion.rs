@@ -1,0 +1,140 @@
+//! Law 2 for deletions: they need the tip, they last, and they leave the id free.
+
+use std::sync::Arc;
+
+use session_core::{Durability, Expected, SessionConfig, SessionId, StorageError, Sum, Tip};
+
+use super::{handles, heads, is_conflict, limit, reads_as, reads_as_gone};
+use crate::law::{Finding, Outcome, check, same};
+use crate::logs::{self, Log};
+use crate::subject::Subject;
+
+fn is_not_found<T: std::fmt::Debug>(answer: &Result<T, StorageError>, session: SessionId) -> Outcome {
+    match answer {
+        Err(StorageError::NotFound { id }) => {
+            same!(*id, session, "the session that was not found");
+            Ok(())
+        }
+        other => Err(Finding::violated(format!("NotFound was expected, not {other:?}"))),
+    }
+}
+
+pub(crate) async fn law_2_a_deletion_needs_the_tip(subject: &dyn Subject) -> Outcome {
+    let handles = handles(subject, 2).await?;
+    let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
+    let mut log = Log::plain();
+    log.started().noted(1).completed();
+    log.take().send(&**one, Durability::Flushed).await?;
+    let Tip { revision, sum } = log.tip();
+    let mut wrong: Vec<Tip> =
+        (0..64).map(|bit| Sum::from_u64(sum.as_u64() ^ 1 << bit)).map(|sum| Tip { revision, sum }).collect();
+    wrong.extend([0, revision - 1, revision + 1, u64::MAX].map(|revision| Tip { revision, sum }));
+    wrong.extend(log.up_to(revision - 1).records().iter().map(session_core::StoredRecord::tip));
+    for tip in wrong {
+        is_conflict(&two.delete(log.id(), tip).await, log.id(), Some(tip), Some(log.tip()))?;
+    }
+    for storage in [one, two] {
+        reads_as(&**storage, &log).await?;
+    }
+    two.delete(log.id(), log.tip()).await?;
+    is_not_found(&two.delete(log.id(), log.tip()).await, log.id())
+}
+
+pub(crate) async fn law_2_what_is_deleted_stays_deleted(subject: &dyn Subject) -> Outcome {
+    let handles = handles(subject, 2).await?;
+    let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
+    let mut others = Vec::new();
+    for mut log in logs::of_every_kind() {
+        let mut other = Log::plain();
+        for log in [&mut log, &mut other] {
+            log.take().send(&**one, Durability::Flushed).await?;
+        }
+        reads_as(&**two, &log).await?;
+        one.delete(log.id(), log.tip()).await?;
+        // Life goes on elsewhere: nothing of it brings the session back.
+        other.noted("goes on");
+        other.take().send(&**two, Durability::Flushed).await?;
+        let newcomer = subject.open().await?;
+        for storage in [one, two, &newcomer] {
+            reads_as_gone(&**storage, log.id()).await?;
+            is_not_found(&storage.delete(log.id(), log.tip()).await, log.id())?;
+            let answer = log.clone().grow("late").take().send(&**storage, Durability::Flushed).await;
+            is_conflict(&answer, log.id(), Some(log.tip()), None)?;
+            reads_as_gone(&**storage, log.id()).await?;
+        }
+        others.push(other);
+    }
+    let listed: Vec<SessionId> = heads(&**two).await?.iter().map(|head| head.id).collect();
+    let mut expected: Vec<SessionId> = others.iter().map(Log::id).collect();
+    expected.sort();
+    same!(listed, expected, "the sessions that are left");
+    for other in &others {
+        reads_as(&**one, other).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn law_2_a_deleted_id_begins_anew(subject: &dyn Subject) -> Outcome {
+    let handles = handles(subject, 2).await?;
+    let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
+    let id = SessionId::from_key("again and again");
+    for life in 0..6_u64 {
+        let config = SessionConfig::new("test").name(format!("life-{life}")).label("life", life.to_string());
+        let mut log = Log::with_id(id, config);
+        // Shorter and shorter logs: what was longer must not shine through.
+        for n in life..6 {
+            log.noted(n);
+        }
+        let expected = if life % 2 == 0 { Expected::Absent } else { Expected::AbsentWithin(limit(1)) };
+        let tip = log.take().expecting(expected).send(&**one, Durability::Flushed).await?;
+        same!(tip.revision, 7 - life, "the revision of life {life}");
+        for storage in [one, two] {
+            reads_as(&**storage, &log).await?;
+        }
+        log.noted("the last words");
+        log.take().send(&**two, Durability::Flushed).await?;
+        for storage in [one, two] {
+            reads_as(&**storage, &log).await?;
+        }
+        two.delete(id, log.tip()).await?;
+        for storage in [one, two] {
+            reads_as_gone(&**storage, id).await?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) async fn law_2_of_a_deletion_and_an_append_exactly_one_wins(subject: &dyn Subject) -> Outcome {
+    const ROUNDS: u64 = 40;
+    let handles = handles(subject, 2).await?;
+    let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
+    for round in 0..ROUNDS {
+        let mut log = Log::plain();
+        log.take().send(&**one, Durability::Flushed).await?;
+        let (id, tip) = (log.id(), log.tip());
+        log.noted(round);
+        let step = log.take();
+        let (appender, deleter) = if round % 2 == 0 { (one, two) } else { (two, one) };
+        let (appender, deleter) = (Arc::clone(appender), Arc::clone(deleter));
+        let append = tokio::spawn(async move { step.send(&*appender, Durability::Flushed).await });
+        let delete = tokio::spawn(async move { deleter.delete(id, tip).await });
+        let (append, delete) = (append.await?, delete.await?);
+        check!(append.is_ok() != delete.is_ok(), "round {round}: append {append:?}, delete {delete:?}");
+        if append.is_ok() {
+            is_conflict(&delete, id, Some(tip), Some(log.tip()))?;
+        } else {
+            is_conflict(&append, id, Some(tip), None)?;
+        }
+        for storage in [one, two] {
+            if append.is_ok() {
+                reads_as(&**storage, &log).await?;
+            } else {
+                reads_as_gone(&**storage, id).await?;
+            }
+        }
+        if append.is_ok() {
+            one.delete(id, log.tip()).await?;
+        }
+    }
+    Ok(())
+}

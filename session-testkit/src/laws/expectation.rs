@@ -1,0 +1,274 @@
+//! Law 2 for appends to a log that is there: only what expects the tip is stored.
+
+use std::sync::Arc;
+
+use session_core::{Batch, Durability, Expected, SessionEvent, StorageError, Sum, Tip};
+use tokio::sync::Barrier;
+
+use super::{handles, heads, is_conflict, limit, reads_as, reads_as_gone, there};
+use crate::law::{Finding, Outcome, check, same};
+use crate::logs::{Log, Step};
+use crate::subject::Subject;
+
+/// Tips that this log does not end with, however much they look like the one it does.
+fn wrong_tips(log: &Log, other: &Log) -> Vec<Tip> {
+    let Tip { revision, sum } = log.tip();
+    let sums = (0..64).map(|bit| Sum::from_u64(sum.as_u64() ^ 1 << bit));
+    let mut tips: Vec<Tip> = sums.map(|sum| Tip { revision, sum }).collect();
+    tips.extend(
+        [0, 1, revision - 1, revision + 1, revision + 1000, u64::MAX].map(|revision| Tip { revision, sum }),
+    );
+    tips.extend(log.records().iter().map(session_core::StoredRecord::tip));
+    tips.extend(other.records().iter().map(session_core::StoredRecord::tip));
+    tips.push(Tip { revision, sum: Sum::from_u64(0) });
+    tips.retain(|tip| *tip != log.tip());
+    tips
+}
+
+/// What a writer does who believes that the log ends with `tip`: the batch follows from it, so that nothing but the
+/// comparison stands in its way.
+fn believing(log: &Log, tip: Tip, event: SessionEvent) -> Option<Step> {
+    let mut chain = session_core::Chain::at(log.id(), tip);
+    let (at, attempt) = (log.head().updated_at, log.head().lifecycle.attempt);
+    let draft = session_core::Draft { at, attempt, flushed: 0, event };
+    let mut head = log.head().clone();
+    // Revision numbers end somewhere, and no record follows the last of them.
+    tip.revision.checked_add(1)?;
+    let (stored, _) = chain.seal(draft).ok()?;
+    head.tip = stored.tip();
+    Some(Step { id: log.id(), expected: Expected::At(tip), batch: Batch::new(vec![stored], head) })
+}
+
+fn note(n: u64) -> SessionEvent {
+    SessionEvent::Noted { kind: "testkit.rival".into(), data: n.into() }
+}
+
+pub(crate) async fn law_2_append_needs_the_expected_revision_and_sum(subject: &dyn Subject) -> Outcome {
+    let storage = subject.open().await?;
+    let (mut log, mut other) = (Log::plain(), Log::plain());
+    for log in [&mut log, &mut other] {
+        log.started().iteration().noted("so far");
+        log.take().send(&*storage, Durability::Flushed).await?;
+    }
+    for tip in wrong_tips(&log, &other) {
+        for durability in [Durability::Buffered, Durability::Flushed] {
+            let Some(step) = believing(&log, tip, note(tip.revision)) else { continue };
+            let answer = step.send(&*storage, durability).await;
+            is_conflict(&answer, log.id(), Some(tip), Some(log.tip()))?;
+        }
+    }
+    for expected in [Expected::Absent, Expected::AbsentWithin(limit(1000))] {
+        let answer = log.whole().expecting(expected).send(&*storage, Durability::Flushed).await;
+        is_conflict(&answer, log.id(), None, Some(log.tip()))?;
+    }
+    let absent = Log::plain();
+    for tip in [absent.tip(), log.tip(), Tip { revision: 0, sum: Sum::from_u64(0) }] {
+        let Some(step) = believing(&absent, tip, note(1)) else { continue };
+        let answer = step.send(&*storage, Durability::Flushed).await;
+        is_conflict(&answer, absent.id(), Some(tip), None)?;
+    }
+    reads_as_gone(&*storage, absent.id()).await?;
+    reads_as(&*storage, &other).await?;
+    log.noted("the right one");
+    log.take().send(&*storage, Durability::Flushed).await?;
+    reads_as(&*storage, &log).await
+}
+
+pub(crate) async fn law_2_a_conflict_names_what_was_expected_and_what_is_there(
+    subject: &dyn Subject,
+) -> Outcome {
+    let handles = handles(subject, 2).await?;
+    let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
+    let mut log = Log::plain();
+    log.take().send(&**one, Durability::Flushed).await?;
+    let mut late = log.clone();
+    late.noted("late");
+    for round in 0..5 {
+        log.noted(round);
+        log.take().send(&**one, Durability::Buffered).await?;
+        // The same late append again and again, through both handles: it learns each time what is there now.
+        for storage in [one, two] {
+            let answer = late.clone().take().send(&**storage, Durability::Flushed).await;
+            is_conflict(&answer, log.id(), Some(late.up_to(1).tip()), Some(log.tip()))?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) async fn law_2_a_conflict_changes_nothing(subject: &dyn Subject) -> Outcome {
+    let handles = handles(subject, 2).await?;
+    let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
+    let (mut log, mut bystander) = (Log::plain(), Log::plain());
+    log.started().checkpoint(1).noted("two");
+    log.take().send(&**one, Durability::Flushed).await?;
+    bystander.take().send(&**one, Durability::Flushed).await?;
+    let before = heads(&**one).await?;
+    // A rival's version of the log from each revision on: right in itself, and too late.
+    for from in 1..log.revision() {
+        let mut rival = log.up_to(from);
+        if from == 1 {
+            rival.started();
+        }
+        for _ in 0..3 {
+            rival.noted("the rival was here").checkpoint("rival");
+        }
+        let answer = rival.take().send(&**two, Durability::Flushed).await;
+        is_conflict(&answer, log.id(), log.head_at(from).map(|head| head.tip), Some(log.tip()))?;
+        for storage in [one, two] {
+            reads_as(&**storage, &log).await?;
+            reads_as(&**storage, &bystander).await?;
+            same!(heads(&**storage).await?, before, "the list after a conflict");
+        }
+    }
+    let rival = Log::with_id(log.id(), session_core::SessionConfig::new("rival").name("rival"));
+    is_conflict(&rival.whole().send(&**two, Durability::Flushed).await, log.id(), None, Some(log.tip()))?;
+    reads_as(&**one, &log).await?;
+    log.noted("go on");
+    log.take().send(&**two, Durability::Flushed).await?;
+    reads_as(&**one, &log).await
+}
+
+pub(crate) async fn law_2_a_flush_needs_the_expected_tip(subject: &dyn Subject) -> Outcome {
+    let storage = subject.open().await?;
+    let (mut log, mut other) = (Log::plain(), Log::plain());
+    for log in [&mut log, &mut other] {
+        log.noted(1);
+        log.take().send(&*storage, Durability::Buffered).await?;
+    }
+    for durability in [Durability::Buffered, Durability::Flushed] {
+        for tip in wrong_tips(&log, &other) {
+            let answer = storage.append(log.id(), Expected::At(tip), Batch::empty(), durability).await;
+            is_conflict(&answer, log.id(), Some(tip), Some(log.tip()))?;
+        }
+        for expected in [Expected::Absent, Expected::AbsentWithin(limit(1000))] {
+            let answer = storage.append(log.id(), expected, Batch::empty(), durability).await;
+            is_conflict(&answer, log.id(), None, Some(log.tip()))?;
+            let absent = Log::plain();
+            let answer = storage.append(absent.id(), expected, Batch::empty(), durability).await;
+            check!(
+                matches!(answer, Err(StorageError::InvalidArgument { .. })),
+                "no records make no session: InvalidArgument was expected, not {answer:?}"
+            );
+            reads_as_gone(&*storage, absent.id()).await?;
+        }
+        let absent = Log::plain();
+        let answer = storage.append(absent.id(), Expected::At(log.tip()), Batch::empty(), durability).await;
+        is_conflict(&answer, absent.id(), Some(log.tip()), None)?;
+        reads_as_gone(&*storage, absent.id()).await?;
+    }
+    reads_as(&*storage, &log).await
+}
+
+pub(crate) async fn law_2_a_batch_that_begins_elsewhere_is_refused(subject: &dyn Subject) -> Outcome {
+    let storage = subject.open().await?;
+    let mut log = Log::plain();
+    log.started().noted(1);
+    log.take().send(&*storage, Durability::Flushed).await?;
+    let stored = log.clone();
+    for n in 0..4 {
+        log.noted(n);
+    }
+    let ahead: Vec<Step> = log.take_each().into_iter().skip(1).collect();
+    let again = stored.whole();
+    for step in ahead.into_iter().chain([again]) {
+        let answer = step.expecting(Expected::At(stored.tip())).send(&*storage, Durability::Flushed).await;
+        check!(
+            matches!(answer, Err(StorageError::InvalidArgument { .. })),
+            "a hole or a repeat: InvalidArgument was expected, not {answer:?}"
+        );
+        reads_as(&*storage, &stored).await?;
+    }
+    let mut absent = Log::plain();
+    absent.noted(1);
+    for expected in [Expected::Absent, Expected::AbsentWithin(limit(1000))] {
+        for step in absent.clone().take_each().into_iter().skip(1) {
+            let answer = step.expecting(expected).send(&*storage, Durability::Flushed).await;
+            check!(
+                matches!(answer, Err(StorageError::InvalidArgument { .. })),
+                "a log without its first record: InvalidArgument was expected, not {answer:?}"
+            );
+        }
+    }
+    reads_as_gone(&*storage, absent.id()).await
+}
+
+pub(crate) async fn law_2_of_many_writers_exactly_the_acknowledged_are_there(
+    subject: &dyn Subject,
+) -> Outcome {
+    const WRITERS: u64 = 8;
+    const EACH: u64 = 12;
+    let mut log = Log::plain();
+    let first = subject.open().await?;
+    log.started();
+    log.take().send(&*first, Durability::Flushed).await?;
+    let start = Arc::new(Barrier::new(usize::try_from(WRITERS).unwrap_or(1)));
+    let mut writers = Vec::new();
+    for writer in 0..WRITERS {
+        let (storage, mut log, start) = (subject.open().await?, log.clone(), Arc::clone(&start));
+        writers.push(tokio::spawn(async move {
+            start.wait().await;
+            let mut acknowledged = Vec::new();
+            while acknowledged.len() < usize::try_from(EACH).unwrap_or(0) {
+                let mut next = log.clone();
+                next.noted(writer * EACH + acknowledged.len() as u64);
+                let durability =
+                    if next.revision() % 2 == 0 { Durability::Flushed } else { Durability::Buffered };
+                match next.take().send(&*storage, durability).await {
+                    Ok(tip) => {
+                        same!(tip, next.tip(), "the answer to a writer");
+                        acknowledged.push(tip);
+                        log = next;
+                    }
+                    Err(StorageError::Conflict { actual, .. }) => {
+                        check!(actual != Some(log.tip()), "a conflict with exactly what was expected");
+                        log = there(&*storage, log.id()).await?;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Ok(acknowledged)
+        }));
+    }
+    let mut acknowledged = Vec::new();
+    for writer in writers {
+        acknowledged.extend(writer.await??);
+    }
+    acknowledged.sort_by_key(|tip| tip.revision);
+    let stored = there(&*first, log.id()).await?;
+    let tips: Vec<Tip> = stored.records().iter().skip(2).map(session_core::StoredRecord::tip).collect();
+    same!(acknowledged, tips, "what was acknowledged, by what is there");
+    reads_as(&*first, &stored).await
+}
+
+pub(crate) async fn law_2_of_two_rivals_exactly_one_wins(subject: &dyn Subject) -> Outcome {
+    const ROUNDS: u64 = 60;
+    let handles = handles(subject, 2).await?;
+    let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
+    let mut log = Log::plain();
+    log.take().send(&**one, Durability::Flushed).await?;
+    for round in 0..ROUNDS {
+        let rivals = [(one, "one"), (two, "two")].map(|(storage, name)| {
+            let (storage, mut log) = (Arc::clone(storage), log.clone());
+            for n in 0..=round % 3 {
+                log.noted(format!("{name} {round} {n}"));
+            }
+            tokio::spawn(async move {
+                let answer = log.take().send(&*storage, Durability::Flushed).await;
+                (log, answer)
+            })
+        });
+        let (mut winners, mut losers) = (Vec::new(), Vec::new());
+        for rival in rivals {
+            let (log, answer) = rival.await?;
+            if answer.is_ok() { winners.push(log) } else { losers.push(answer) }
+        }
+        let ([winner], [loser]) = (winners.as_slice(), losers.as_slice()) else {
+            return Err(Finding::violated(format!("round {round}: {} of two rivals won", winners.len())));
+        };
+        is_conflict(loser, log.id(), Some(log.tip()), Some(winner.tip()))?;
+        log = winner.clone();
+        reads_as(&**one, &log).await?;
+        reads_as(&**two, &log).await?;
+    }
+    Ok(())
+}

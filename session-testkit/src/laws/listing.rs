@@ -1,0 +1,180 @@
+//! Law 5 for lists: filters, and sessions that come and go while one looks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use session_core::{
+    Durability, Head, SessionConfig, SessionFilter, SessionId, SessionStorageExt as _, StateName, Timestamp,
+};
+
+use super::{handles, heads, limit};
+use crate::law::{Finding, Outcome, check, same};
+use crate::logs::{self, Log};
+use crate::subject::Subject;
+
+/// Every set of conditions that is worth a try on these heads.
+fn filters(all: &[Head]) -> Vec<SessionFilter> {
+    let mut states = vec![SessionFilter::all(), SessionFilter::active()];
+    for one in StateName::ALL {
+        states.push(SessionFilter::all().state(*one));
+        states.extend(StateName::ALL.iter().map(|other| SessionFilter::all().state(*one).state(*other)));
+    }
+    let names: [Option<&str>; 7] =
+        [None, Some("a"), Some("A"), Some("a%"), Some("nobody"), Some(""), Some("long")];
+    let labels: [&[(&str, &str)]; 6] = [
+        &[],
+        &[("team", "data")],
+        &[("team", "Data")],
+        &[("team", "data"), ("round", "1")],
+        &[("team", "data"), ("team", "web")],
+        &[("nobody", "")],
+    ];
+    let mut instants: Vec<Option<Timestamp>> = vec![None];
+    for head in all {
+        let millis = head.updated_at.as_millis();
+        instants.extend([millis - 1, millis, millis + 1].map(Timestamp::from_millis));
+    }
+    instants.sort();
+    instants.dedup();
+    let long = "n".repeat(128);
+    let mut filters = Vec::new();
+    for state in &states {
+        for name in names {
+            for some in labels {
+                let mut filter = state.clone();
+                filter.name = name.map(|name| if name == "long" { long.clone() } else { name.to_owned() });
+                filter.labels =
+                    some.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+                // Instants against every state, and against every name and label, but not all three at once.
+                let all_instants = name.is_none() || (some.is_empty() && state.states.is_empty());
+                for instant in instants.iter().take(if all_instants { usize::MAX } else { 2 }) {
+                    filter.updated_since = *instant;
+                    filters.push(filter.clone());
+                }
+            }
+        }
+    }
+    filters
+}
+
+pub(crate) async fn law_5_filters_let_through_what_matches(subject: &dyn Subject) -> Outcome {
+    let storage = subject.open().await?;
+    let mut configs = vec![
+        SessionConfig::new("test").name("a"),
+        SessionConfig::new("test").name("A").label("team", "data"),
+        SessionConfig::new("test").name("a%").label("team", "data").label("round", "1"),
+        SessionConfig::new("test").name("n".repeat(128)).label("team", "web").label("round", "1"),
+    ];
+    configs.push(SessionConfig::new("test").name("ab").label("team", "Data").label("nobody", ""));
+    let mut all = Vec::new();
+    for (n, state) in StateName::ALL.iter().cycle().take(3 * StateName::ALL.len()).enumerate() {
+        let config = configs.get(n % configs.len()).cloned().unwrap_or_default();
+        let mut log = logs::in_state(*state, config);
+        for more in 0..n % 4 {
+            log.grow(more);
+        }
+        log.take()
+            .send(&*storage, if n % 2 == 0 { Durability::Flushed } else { Durability::Buffered })
+            .await?;
+        all.push(log.head().clone());
+    }
+    all.sort_by_key(|head| head.id);
+    same!(heads(&*storage).await?, all, "the list of all");
+    for filter in filters(&all) {
+        let expected: Vec<SessionId> =
+            all.iter().filter(|head| filter.matches(head)).map(|head| head.id).collect();
+        let page = storage.list(&filter, None, limit(1000)).await?;
+        let mut found: Vec<SessionId> = page.heads.iter().map(|head| head.id).collect();
+        check!(page.unreadable.is_empty(), "unreadable: {:?}", page.unreadable);
+        if page.next.is_some() {
+            found = storage.list_all(&filter).await?.heads.iter().map(|head| head.id).collect();
+        }
+        same!(found, expected, "what {filter:?} lets through");
+    }
+    Ok(())
+}
+
+pub(crate) async fn law_5_a_list_shows_each_lasting_session_exactly_once(subject: &dyn Subject) -> Outcome {
+    const ROUNDS: usize = 25;
+    let handles = handles(subject, 4).await?;
+    let [lister, churners @ ..] = handles.as_slice() else { unreachable!("four were asked for") };
+    let mut lasting = BTreeMap::new();
+    for n in 0..20 {
+        let mut log = Log::new(SessionConfig::new("test").name(format!("lasting-{n}")));
+        log.take().send(&**lister, Durability::Buffered).await?;
+        lasting.insert(log.id(), log);
+    }
+    let done = Arc::new(AtomicBool::new(false));
+    let churn: Vec<_> = churners
+        .iter()
+        .enumerate()
+        .map(|(n, storage)| {
+            let (storage, done) = (Arc::clone(storage), Arc::clone(&done));
+            let mut mine: Vec<Log> = lasting.values().skip(n).step_by(churners.len()).cloned().collect();
+            tokio::spawn(async move {
+                while !done.load(Ordering::Relaxed) {
+                    // One comes, grows, ends and goes; one that lasts grows.
+                    let mut log = Log::plain();
+                    for durability in [Durability::Buffered, Durability::Flushed] {
+                        log.noted("passing");
+                        log.take().send(&*storage, durability).await?;
+                    }
+                    log.cancelled();
+                    log.take().send(&*storage, Durability::Buffered).await?;
+                    storage.delete(log.id(), log.tip()).await?;
+                    mine.rotate_left(1);
+                    if let Some(log) = mine.first_mut() {
+                        log.noted("still there");
+                        log.take().send(&*storage, Durability::Buffered).await?;
+                    }
+                    tokio::task::yield_now().await;
+                }
+                Ok::<_, Finding>(mine)
+            })
+        })
+        .collect();
+    let mut outcome = Ok(());
+    for round in 0..ROUNDS {
+        outcome = look(&**lister, &lasting, [1, 3, 1000][round % 3]).await;
+        if outcome.is_err() {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    done.store(true, Ordering::Relaxed);
+    let mut left = Vec::new();
+    for churner in churn {
+        left.extend(churner.await??);
+    }
+    outcome?;
+    left.sort_by_key(Log::id);
+    let left: Vec<Head> = left.iter().map(|log| log.head().clone()).collect();
+    same!(heads(&**lister).await?, left, "the list when all is quiet again");
+    Ok(())
+}
+
+/// One look through the list, page by page.
+async fn look(
+    storage: &dyn session_core::SessionStorage,
+    lasting: &BTreeMap<SessionId, Log>,
+    size: usize,
+) -> Outcome {
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let page = storage.list(&SessionFilter::all(), after, limit(size)).await?;
+        check!(page.unreadable.is_empty(), "unreadable among others that come and go: {:?}", page.unreadable);
+        seen.extend(page.heads.iter().map(|head| head.id));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    check!(seen.is_sorted_by(|one, two| one < two), "not ascending, or twice on one list: {seen:?}");
+    let missing: Vec<&SessionId> = lasting.keys().filter(|id| seen.binary_search(id).is_err()).collect();
+    check!(
+        missing.is_empty(),
+        "sessions that existed throughout are missing on pages of {size}: {missing:?}"
+    );
+    Ok(())
+}

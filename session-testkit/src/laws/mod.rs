@@ -1,0 +1,97 @@
+//! The laws' tests, one file for each subject matter. What they share is here.
+
+pub(crate) mod bytes;
+pub(crate) mod crash;
+pub(crate) mod creation;
+pub(crate) mod damage;
+pub(crate) mod deletion;
+pub(crate) mod dropped;
+pub(crate) mod expectation;
+pub(crate) mod flush;
+pub(crate) mod listing;
+pub(crate) mod model;
+pub(crate) mod order;
+pub(crate) mod paging;
+pub(crate) mod seen;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use session_core::{
+    Head, SessionFilter, SessionId, SessionStorage, SessionStorageExt as _, StorageError, Tip,
+};
+
+use crate::law::{Finding, Outcome, check, same};
+use crate::logs::Log;
+use crate::subject::Subject;
+
+pub(crate) type Handle = Arc<dyn SessionStorage>;
+
+pub(crate) async fn handles(subject: &dyn Subject, count: usize) -> Result<Vec<Handle>, Finding> {
+    let mut handles = Vec::with_capacity(count);
+    for _ in 0..count {
+        handles.push(subject.open().await?);
+    }
+    Ok(handles)
+}
+
+pub(crate) fn limit(limit: usize) -> NonZeroUsize {
+    NonZeroUsize::new(limit).expect("limits of the laws are not 0")
+}
+
+/// All heads of the store; every session of it can be read.
+pub(crate) async fn heads(storage: &dyn SessionStorage) -> Result<Vec<Head>, Finding> {
+    let page = storage.list_all(&SessionFilter::all()).await?;
+    check!(page.unreadable.is_empty(), "sessions cannot be read: {:?}", page.unreadable);
+    Ok(page.heads)
+}
+
+/// The log as it is there: every sum right, every event allowed.
+pub(crate) async fn there(storage: &dyn SessionStorage, id: SessionId) -> Result<Log, Finding> {
+    Log::read(storage, id).await.map_err(|bad| Finding::violated(format!("what is there is no log: {bad:?}")))
+}
+
+/// Everything that can be read of a session is this log.
+pub(crate) async fn reads_as(storage: &dyn SessionStorage, log: &Log) -> Outcome {
+    let (id, revision) = (log.id(), log.revision());
+    let records = storage.records_after(id, 0).await?;
+    let lines: Vec<&str> = records.iter().map(|record| record.line()).collect();
+    let expected: Vec<&str> = log.records().iter().map(|record| record.line()).collect();
+    same!(lines, expected, "the lines of a log of {revision} records");
+    same!(records, log.records(), "the places of the records");
+    let head = storage.head(id).await?;
+    same!(head.as_ref(), Some(log.head()), "the head at revision {revision}");
+    let listed: Vec<Head> = heads(storage).await?.into_iter().filter(|head| head.id == id).collect();
+    same!(listed, [log.head().clone()], "the list's heads of the session at revision {revision}");
+    Ok(())
+}
+
+/// Nothing can be read of a session.
+pub(crate) async fn reads_as_gone(storage: &dyn SessionStorage, id: SessionId) -> Outcome {
+    same!(storage.head(id).await?, None, "the head of a session that is not there");
+    match storage.records(id, 0, limit(1)).await {
+        Err(StorageError::NotFound { id: named }) => same!(named, id, "the session that was not found"),
+        other => return Err(Finding::violated(format!("NotFound was expected of its records: {other:?}"))),
+    }
+    let listed = heads(storage).await?;
+    check!(listed.iter().all(|head| head.id != id), "a session that is not there is listed");
+    Ok(())
+}
+
+/// An answer that must be a conflict of exactly this.
+pub(crate) fn is_conflict<T: std::fmt::Debug>(
+    answer: &Result<T, StorageError>,
+    session: SessionId,
+    wanted: Option<Tip>,
+    there: Option<Tip>,
+) -> Outcome {
+    match answer {
+        Err(StorageError::Conflict { id, expected, actual }) => {
+            same!(*id, session, "the session that a conflict names");
+            same!(*expected, wanted, "what a conflict says was expected");
+            same!(*actual, there, "what a conflict says is there");
+            Ok(())
+        }
+        other => Err(Finding::violated(format!("a conflict was expected, not {other:?}"))),
+    }
+}

@@ -1,0 +1,208 @@
+//! Laws 1 to 5 together: random calls, each answer held against a model that is a map.
+
+use std::collections::BTreeMap;
+
+use session_core::{
+    Batch, Durability, Expected, SessionConfig, SessionFilter, SessionId, StateName, StorageError, Sum, Tip,
+};
+
+use super::{Handle, handles, heads, limit, reads_as, reads_as_gone};
+use crate::law::{Outcome, brief, check, same};
+use crate::logs::Log;
+use crate::random::{Random, seeds};
+use crate::subject::Subject;
+
+const SEEDS: u64 = 8;
+const CALLS: usize = 150;
+
+/// What should be there.
+struct Model {
+    random: Random,
+    logs: BTreeMap<SessionId, Log>,
+    ids: Vec<SessionId>,
+    ended: Vec<Log>,
+}
+
+pub(crate) async fn law_5_random_calls_agree_with_a_model(subject: &dyn Subject) -> Outcome {
+    let handles = handles(subject, 3).await?;
+    for seed in seeds(SEEDS) {
+        run(&handles, seed).await.map_err(|finding| finding.under(format!("SESSION_TESTKIT_SEED={seed}")))?;
+    }
+    Ok(())
+}
+
+async fn run(handles: &[Handle], seed: u64) -> Outcome {
+    let ids = (0..6).map(|_| SessionId::random()).collect();
+    let mut model = Model { random: Random::new(seed), logs: BTreeMap::new(), ids, ended: Vec::new() };
+    for call in 0..CALLS {
+        let storage = handles.get(model.random.below(handles.len())).expect("below the length");
+        model.step(storage).await.map_err(|finding| finding.under(format!("call {call}")))?;
+    }
+    let storage = handles.first().expect("three were asked for");
+    for id in model.ids.clone() {
+        match model.logs.get(&id) {
+            Some(log) => reads_as(&**storage, log).await?,
+            None => reads_as_gone(&**storage, id).await?,
+        }
+    }
+    // The next seed finds an empty store.
+    for log in model.logs.into_values() {
+        storage.delete(log.id(), log.tip()).await?;
+    }
+    same!(heads(&**storage).await?, Vec::new(), "the list in the end");
+    Ok(())
+}
+
+impl Model {
+    async fn step(&mut self, storage: &Handle) -> Outcome {
+        let id = *self.random.pick(&self.ids).expect("there are ids");
+        match self.random.below(10) {
+            0 | 1 => self.create(storage, id).await,
+            2..=5 => self.append(storage, id).await,
+            6 => self.delete(storage, id).await,
+            7 => self.records(storage, id).await,
+            8 => self.list(storage).await,
+            _ => {
+                let head = storage.head(id).await?;
+                same!(head.as_ref(), self.logs.get(&id).map(Log::head), "the head");
+                Ok(())
+            }
+        }
+    }
+
+    fn durability(&mut self) -> Durability {
+        if self.random.one_in(2) { Durability::Flushed } else { Durability::Buffered }
+    }
+
+    /// Mostly where the log ends; sometimes where it does not, or where an earlier log of the id did.
+    fn guess(&mut self, id: SessionId) -> Tip {
+        let log = self.logs.get(&id);
+        let right = log.map(Log::tip);
+        match (self.random.below(6), right, log) {
+            (0, Some(tip), _) => Tip { sum: Sum::from_u64(tip.sum.as_u64() ^ 1), ..tip },
+            (1, Some(_), Some(log)) => log.up_to(1 + self.random.below(log.records().len()) as u64).tip(),
+            (2, ..) | (_, None, _) => self.ended.last().map_or_else(|| Log::plain().tip(), Log::tip),
+            (_, Some(tip), _) => tip,
+        }
+    }
+
+    async fn create(&mut self, storage: &Handle, id: SessionId) -> Outcome {
+        let name = ["a", "b"].get(self.random.below(2)).copied().unwrap_or_default();
+        let mut log = Log::with_id(id, SessionConfig::new("test").name(name).label("name", name));
+        for n in 0..self.random.below(4) {
+            log.noted(n);
+        }
+        let within = self.random.one_in(2).then(|| limit(1 + self.random.below(4)));
+        let expected = within.map_or(Expected::Absent, Expected::AbsentWithin);
+        let durability = self.durability();
+        let answer = log.take().expecting(expected).send(&**storage, durability).await;
+        let unended = self.logs.values().filter(|log| !log.head().state().is_final()).count();
+        match (self.logs.get(&id), within) {
+            (Some(there), _) => super::is_conflict(&answer, id, None, Some(there.tip())),
+            (None, Some(limit)) if unended >= limit.get() => {
+                let refused = matches!(&answer, Err(StorageError::MaxSessions { limit: named }) if *named == limit.get());
+                check!(refused, "{unended} of {limit} places are taken, and the answer is {answer:?}");
+                Ok(())
+            }
+            (None, _) => {
+                same!(answer?, log.tip(), "the answer to a creation");
+                self.logs.insert(id, log);
+                Ok(())
+            }
+        }
+    }
+
+    async fn append(&mut self, storage: &Handle, id: SessionId) -> Outcome {
+        let (tip, durability) = (self.guess(id), self.durability());
+        let Some(there) = self.logs.get(&id).filter(|log| log.tip() == tip) else {
+            let actual = self.logs.get(&id).map(Log::tip);
+            let answer = storage.append(id, Expected::At(tip), Batch::empty(), durability).await;
+            return super::is_conflict(&answer, id, Some(tip), actual);
+        };
+        let mut log = there.clone();
+        for _ in 0..self.random.below(4) {
+            let state = log.head().state().name();
+            match (self.random.below(8), state) {
+                (_, StateName::Completed | StateName::Failed | StateName::Cancelled) => &mut log,
+                (0, StateName::Created) => log.started(),
+                (1, StateName::Running) => log.interrupted(),
+                (2, StateName::Running) => log.iteration(),
+                (3, StateName::Running) => log.completed(),
+                (4, _) => log.failed(),
+                (0 | 1, StateName::Paused) => log.resumed(),
+                (n, _) => log.noted("x".repeat(n * 50)),
+            };
+        }
+        let answer = log.take().expecting(Expected::At(tip)).send(&**storage, durability).await?;
+        same!(answer, log.tip(), "the answer to an append");
+        self.logs.insert(id, log);
+        Ok(())
+    }
+
+    async fn delete(&mut self, storage: &Handle, id: SessionId) -> Outcome {
+        let tip = self.guess(id);
+        let answer = storage.delete(id, tip).await;
+        match self.logs.get(&id).map(Log::tip) {
+            None => check!(
+                matches!(answer, Err(StorageError::NotFound { .. })),
+                "deleted what is not there: {answer:?}"
+            ),
+            Some(actual) if actual != tip => super::is_conflict(&answer, id, Some(tip), Some(actual))?,
+            Some(_) => {
+                answer?;
+                self.ended.extend(self.logs.remove(&id));
+            }
+        }
+        Ok(())
+    }
+
+    async fn records(&mut self, storage: &Handle, id: SessionId) -> Outcome {
+        let (after, size) = (self.random.below(8), 1 + self.random.below(5));
+        let answer = storage.records(id, after as u64, limit(size)).await;
+        let Some(log) = self.logs.get(&id) else {
+            check!(
+                matches!(answer, Err(StorageError::NotFound { .. })),
+                "records of nothing: {}",
+                brief(&answer)
+            );
+            return Ok(());
+        };
+        let page = answer?.records;
+        let follows = log.records().get(after..).unwrap_or_default();
+        check!(
+            page.len() <= size && page.is_empty() == follows.is_empty(),
+            "a page of {} records",
+            page.len()
+        );
+        same!(Some(page.as_slice()), follows.get(..page.len()), "a page after {after}");
+        Ok(())
+    }
+
+    async fn list(&mut self, storage: &Handle) -> Outcome {
+        let mut filter = SessionFilter::all();
+        if self.random.one_in(2) {
+            let state = self.random.pick(StateName::ALL).expect("there are states");
+            filter = filter.state(*state);
+        }
+        if self.random.one_in(3) {
+            filter = filter.name("a").label("name", "a");
+        }
+        if let (true, Some(log)) = (self.random.one_in(3), self.logs.values().next()) {
+            filter = filter.updated_since(log.head().updated_at);
+        }
+        let (mut found, mut after) = (Vec::new(), None);
+        let size = 1 + self.random.below(4);
+        loop {
+            let page = storage.list(&filter, after, limit(size)).await?;
+            found.extend(page.heads);
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        let expected: Vec<_> =
+            self.logs.values().map(Log::head).filter(|head| filter.matches(head)).cloned().collect();
+        same!(found, expected, "the list under {filter:?}, {size} on a page");
+        Ok(())
+    }
+}

@@ -1,0 +1,81 @@
+//! Law 1, as far as it can be seen without a crash: batches, their order and their heads.
+
+use session_core::{Batch, Durability, Expected, SessionStorageExt as _};
+
+use super::{handles, reads_as};
+use crate::law::{Outcome, same};
+use crate::logs::{self, Log};
+use crate::subject::Subject;
+
+/// How safe the n-th append is: buffered and flushed ones in turn, unevenly.
+const fn mixed(n: usize) -> Durability {
+    if n.is_multiple_of(3) { Durability::Flushed } else { Durability::Buffered }
+}
+
+pub(crate) async fn law_1_batches_of_every_size_come_back_in_order(subject: &dyn Subject) -> Outcome {
+    const RECORDS: usize = 9;
+    let storage = subject.open().await?;
+    // Every way to cut a log of nine records into batches: bit n says whether there is a cut after record n + 1.
+    for cuts in 0..1_u32 << (RECORDS - 1) {
+        let mut log = Log::plain();
+        let mut batches = 0;
+        for at in 1..=RECORDS {
+            if at == RECORDS || cuts >> (at - 1) & 1 == 1 {
+                log.take().send(&*storage, mixed(batches)).await?;
+                batches += 1;
+            }
+            if at < RECORDS {
+                log.noted(at);
+            }
+        }
+        let records = storage.records_after(log.id(), 0).await?;
+        same!(records, log.records(), "the records of a log cut after {cuts:#b}");
+        same!(storage.head(log.id()).await?.as_ref(), Some(log.head()), "the head of that log");
+    }
+    for size in [1, 2, 3, 10, 100, 1000] {
+        let mut log = Log::plain();
+        log.started();
+        for round in 0..2 {
+            for n in 0..size {
+                log.progress(n, size);
+            }
+            log.take().send(&*storage, mixed(round)).await?;
+        }
+        reads_as(&*storage, &log).await.map_err(|finding| finding.under(format!("batches of {size}")))?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn law_1_the_head_is_the_fold_of_the_log_after_each_append(
+    subject: &dyn Subject,
+) -> Outcome {
+    let handles = handles(subject, 2).await?;
+    let [writer, reader] = handles.as_slice() else { unreachable!("two were asked for") };
+    for mut log in logs::of_every_kind() {
+        for (n, step) in log.take_each().into_iter().enumerate() {
+            let tip = step.send(&**writer, mixed(n)).await?;
+            let so_far = log.up_to(tip.revision);
+            for storage in [writer, reader] {
+                reads_as(&**storage, &so_far).await?;
+            }
+        }
+        reads_as(&**reader, &log).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn law_1_the_answer_is_the_new_tip(subject: &dyn Subject) -> Outcome {
+    let storage = subject.open().await?;
+    let mut log = Log::plain();
+    for round in 0..6 {
+        same!(log.take().send(&*storage, mixed(round)).await?, log.tip(), "the answer to append {round}");
+        for durability in [Durability::Buffered, Durability::Flushed] {
+            let tip = storage.append(log.id(), Expected::At(log.tip()), Batch::empty(), durability).await?;
+            same!(tip, log.tip(), "the answer to an empty batch");
+        }
+        for n in 0..=round {
+            log.noted(n);
+        }
+    }
+    Ok(())
+}

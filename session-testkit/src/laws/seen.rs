@@ -1,0 +1,91 @@
+//! Law 3, as far as it can be seen without a crash: what was acknowledged is there for everyone.
+
+use std::time::Duration;
+
+use session_core::{Durability, SessionId, Tip};
+use tokio::time::timeout;
+
+use super::{Handle, handles, reads_as, reads_as_gone};
+use crate::law::{Finding, Outcome, check, same};
+use crate::logs::Log;
+use crate::subject::Subject;
+
+pub(crate) async fn law_3_what_was_acknowledged_is_seen_by_everyone(subject: &dyn Subject) -> Outcome {
+    let mut handles = handles(subject, 3).await?;
+    for durability in [Durability::Buffered, Durability::Flushed] {
+        let mut log = Log::plain();
+        for storage in &handles {
+            reads_as_gone(&**storage, log.id()).await?;
+        }
+        for round in 0..9 {
+            // Each append by another handle, after every handle has seen what was there before.
+            let writer = handles.get(round % handles.len()).expect("the remainder is an index");
+            log.take().send(&**writer, durability).await?;
+            let newcomer = subject.open().await?;
+            for storage in handles.iter().chain([&newcomer]) {
+                reads_as(&**storage, &log)
+                    .await
+                    .map_err(|finding| finding.under(format!("round {round}")))?;
+            }
+            if round == 4 {
+                // A handle that goes takes nothing with it.
+                drop(std::mem::replace(handles.first_mut().expect("there are three"), newcomer));
+            }
+            log.noted(round);
+        }
+    }
+    Ok(())
+}
+
+pub(crate) async fn law_3_the_profile_says_who_it_is(subject: &dyn Subject) -> Outcome {
+    let handles = handles(subject, 2).await?;
+    let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
+    let profile = one.profile();
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    check!(!profile.name.is_empty() && profile.name.chars().all(plain), "the name {:?}", profile.name);
+    same!(two.profile(), profile, "the profile of another handle");
+    Log::plain().take().send(&**one, Durability::Flushed).await?;
+    same!(one.profile(), profile, "the profile after an append");
+    Ok(())
+}
+
+/// Longer than any hint takes; a feed that needs this long is none.
+const LONG: Duration = Duration::from_secs(20);
+
+async fn wakes(storage: &Handle, id: SessionId, seen: Tip, change: impl Future<Output = Outcome>) -> Outcome {
+    let Some(feed) = storage.change_feed() else {
+        return Err(Finding::violated("there was a change feed a moment ago"));
+    };
+    let mut wait = std::pin::pin!(feed.changed(id, seen));
+    // Polled once before the change, so that it waits; it may well return early, being a hint.
+    let early = timeout(Duration::ZERO, &mut wait).await.is_ok();
+    change.await?;
+    check!(early || timeout(LONG, wait).await.is_ok(), "nothing woke whoever waited");
+    Ok(())
+}
+
+pub(crate) async fn law_3_a_change_feed_wakes_whoever_waits(subject: &dyn Subject) -> Outcome {
+    let handles = handles(subject, 2).await?;
+    let [writer, waiter] = handles.as_slice() else { unreachable!("two were asked for") };
+    if waiter.change_feed().is_none() {
+        return Err(crate::subject::Unable("the storage has no change feed; whoever waits polls").into());
+    }
+    let mut log = Log::plain();
+    log.take().send(&**writer, Durability::Flushed).await?;
+    for (round, durability) in
+        [Durability::Buffered, Durability::Flushed].into_iter().cycle().take(6).enumerate()
+    {
+        let seen = log.tip();
+        log.noted(round);
+        let step = log.take();
+        let append = async { step.send(&**writer, durability).await.map(drop).map_err(Finding::from) };
+        wakes(waiter, log.id(), seen, append).await?;
+        // What came before the wait counts too: there is no moment between looking and waiting that is missed.
+        let feed = waiter.change_feed().ok_or_else(|| Finding::violated("the feed went away"))?;
+        let late = timeout(LONG, feed.changed(log.id(), seen)).await;
+        check!(late.is_ok(), "a change from before the wait went unheard");
+    }
+    let (id, tip) = (log.id(), log.tip());
+    let delete = async { writer.delete(id, tip).await.map_err(Finding::from) };
+    wakes(waiter, id, tip, delete).await
+}

@@ -1,0 +1,385 @@
+//! Real logs for tests: sealed by the core's chain, allowed by its machine, with the head of every revision.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use session_core::{
+    Batch, Chain, Changes, DecodeError, Draft, Durability, Evidence, Expected, FORMAT, Failure, FailureCause,
+    Head, Owner, PauseReason, ProgressReport, Rejected, SessionConfig, SessionEvent, SessionId,
+    SessionStorage, SessionStorageExt as _, SessionSummary, StateName, StorageError, StoredRecord, Timestamp,
+    Tip,
+};
+
+/// The instant of record 1; each later record is a little later.
+const FIRST: i64 = 1_795_253_400_123;
+/// Milliseconds between records.
+const STEP: i64 = 7;
+
+/// An owner whose process there never was.
+#[must_use]
+pub fn owner() -> Owner {
+    Owner::new("testkit".into(), "machine-of-the-testkit".into(), "boot-1".into(), 4711, 1234)
+}
+
+/// A log that grows by what is pushed, apart from any storage. A clone is a rival's version of the same log.
+///
+/// ```
+/// use session_core::{Durability, MemoryStorage, SessionConfig, SessionStorage as _};
+/// use session_testkit::logs::Log;
+///
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let storage = MemoryStorage::new();
+/// let mut log = Log::new(SessionConfig::new("import"));
+/// log.started().noted(1).completed();
+/// log.take().send(&storage, Durability::Flushed).await.unwrap();
+/// assert_eq!(storage.head(log.id()).await.unwrap().as_ref(), Some(log.head()));
+/// # });
+/// ```
+#[derive(Debug, Clone)]
+pub struct Log {
+    id: SessionId,
+    chain: Chain,
+    records: Vec<StoredRecord>,
+    heads: Vec<Head>,
+    taken: usize,
+    now: i64,
+}
+
+/// Records to append, and where.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// The session.
+    pub id: SessionId,
+    /// What must be there.
+    pub expected: Expected,
+    /// What comes then.
+    pub batch: Batch,
+}
+
+impl Step {
+    /// Appends it.
+    ///
+    /// # Errors
+    /// Those of [`append`](SessionStorage::append).
+    pub async fn send(
+        self,
+        storage: &dyn SessionStorage,
+        durability: Durability,
+    ) -> Result<Tip, StorageError> {
+        storage.append(self.id, self.expected, self.batch, durability).await
+    }
+
+    /// The same, expecting something else.
+    #[must_use]
+    pub fn expecting(mut self, expected: Expected) -> Self {
+        self.expected = expected;
+        self
+    }
+}
+
+/// A log in a storage that is none.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BadLog {
+    /// The storage would not hand it out.
+    Storage(StorageError),
+    /// The chain breaks at this revision.
+    Broken(u64),
+    /// This revision has a right sum and cannot be read.
+    Undecodable(u64, DecodeError),
+    /// This revision breaks a rule of the machine.
+    Illegal(u64, Rejected),
+    /// There are no records.
+    Empty,
+}
+
+impl Log {
+    /// A log of one record, `created`, under a random id.
+    ///
+    /// # Panics
+    /// If no session can be made with this config.
+    #[must_use]
+    pub fn new(config: SessionConfig) -> Self {
+        Self::with_id(SessionId::random(), config)
+    }
+
+    /// A log of one record, `created`.
+    ///
+    /// # Panics
+    /// If no session can be made with this config.
+    #[must_use]
+    pub fn with_id(id: SessionId, config: SessionConfig) -> Self {
+        let mut log = Self {
+            id,
+            chain: Chain::start(id),
+            records: Vec::new(),
+            heads: Vec::new(),
+            taken: 0,
+            now: FIRST,
+        };
+        let config = Box::new(if config.name.is_none() { config.name("unnamed") } else { config });
+        log.push(SessionEvent::Created { format: FORMAT, config, creator: owner(), origin: None });
+        log
+    }
+
+    /// A log of one record, `created`, with nothing special about it.
+    #[must_use]
+    pub fn plain() -> Self {
+        Self::new(SessionConfig::new("test").name("plain"))
+    }
+
+    /// The log as a storage has it: every sum checked, every record folded. All of it counts as taken.
+    ///
+    /// # Errors
+    /// [`BadLog`], where the storage has no such log, or what it has is none.
+    pub async fn read(storage: &dyn SessionStorage, id: SessionId) -> Result<Self, BadLog> {
+        let records = storage.records_after(id, 0).await.map_err(BadLog::Storage)?;
+        Self::from_records(id, records)
+    }
+
+    /// The log of these records, in this order: every sum checked, every record folded. All of it counts as taken.
+    ///
+    /// # Errors
+    /// [`BadLog`], where they are none.
+    pub fn from_records(id: SessionId, records: Vec<StoredRecord>) -> Result<Self, BadLog> {
+        let (mut chain, mut head, mut heads) = (Chain::start(id), None, Vec::new());
+        for record in &records {
+            let revision = chain.revision() + 1;
+            chain.follow(record).map_err(|_| BadLog::Broken(revision))?;
+            let record = record.decode().map_err(|error| BadLog::Undecodable(revision, error))?;
+            Head::fold(&mut head, id, &record).map_err(|rejected| BadLog::Illegal(revision, rejected))?;
+            heads.extend(head.clone());
+        }
+        let now = head.ok_or(BadLog::Empty)?.updated_at.as_millis();
+        Ok(Self { id, chain, taken: records.len(), records, heads, now })
+    }
+
+    /// Adds an event, under the attempt that the machine asks for.
+    ///
+    /// # Panics
+    /// If the machine does not allow the event, or the format has no room for it.
+    pub fn push(&mut self, event: SessionEvent) -> &mut Self {
+        self.now += STEP;
+        let head = self.heads.last();
+        let draft = Draft {
+            at: Timestamp::from_millis(self.now).expect("tests do not last for ages"),
+            attempt: head.map_or(0, |head| head.lifecycle.attempt_for(event.kind())),
+            flushed: 0,
+            event,
+        };
+        let (stored, record) = self.chain.seal(draft).expect("the format has room for the event");
+        let mut head = head.cloned();
+        Head::fold(&mut head, self.id, &record).expect("the machine allows the event");
+        self.heads.extend(head);
+        self.records.push(stored);
+        self
+    }
+
+    /// Adds `started`, by a new owner.
+    pub fn started(&mut self) -> &mut Self {
+        self.push(SessionEvent::Started { owner: owner() })
+    }
+
+    /// Adds `noted`, with this data.
+    pub fn noted(&mut self, data: impl Into<Value>) -> &mut Self {
+        self.push(SessionEvent::Noted { kind: "testkit.note".into(), data: data.into() })
+    }
+
+    /// Adds `progress_reported`.
+    pub fn progress(&mut self, completed: u64, total: u64) -> &mut Self {
+        let report = ProgressReport::new().completed_steps(completed).total_steps(total).step("on it");
+        self.push(SessionEvent::ProgressReported { report })
+    }
+
+    /// Adds a resumable `checkpoint_saved`.
+    pub fn checkpoint(&mut self, state: impl Into<Value>) -> &mut Self {
+        self.push(SessionEvent::CheckpointSaved { state: state.into(), resumable: true })
+    }
+
+    /// Adds the next iteration: `iteration_started` and `iteration_completed`.
+    pub fn iteration(&mut self) -> &mut Self {
+        let number = self.head().lifecycle.iterations_completed + 1;
+        self.push(SessionEvent::IterationStarted { number });
+        self.push(SessionEvent::IterationCompleted { number, changes: Changes::new(1, 2, 3, 1) })
+    }
+
+    /// Adds `paused`.
+    pub fn paused(&mut self, reason: PauseReason) -> &mut Self {
+        self.push(SessionEvent::Paused { reason })
+    }
+
+    /// Adds `interrupted`: its owner died.
+    pub fn interrupted(&mut self) -> &mut Self {
+        self.push(SessionEvent::Interrupted { evidence: Evidence::LockReleased })
+    }
+
+    /// Adds `resumed`: by its owner if it has one, else by a new one.
+    pub fn resumed(&mut self) -> &mut Self {
+        let owner = self.head().lifecycle.owner.clone().unwrap_or_else(owner);
+        self.push(SessionEvent::Resumed { owner })
+    }
+
+    /// Adds `cancel_requested`.
+    pub fn cancel_requested(&mut self) -> &mut Self {
+        self.push(SessionEvent::CancelRequested {
+            reason: "enough".into(),
+            by: "testkit".into(),
+            force: false,
+        })
+    }
+
+    /// Adds `completed`.
+    pub fn completed(&mut self) -> &mut Self {
+        self.push(SessionEvent::Completed { summary: SessionSummary::new().message("done") })
+    }
+
+    /// Adds `failed`.
+    pub fn failed(&mut self) -> &mut Self {
+        self.push(SessionEvent::Failed { error: Failure::new(FailureCause::Work, "it broke") })
+    }
+
+    /// Adds `cancelled`.
+    pub fn cancelled(&mut self) -> &mut Self {
+        self.push(SessionEvent::Cancelled { reason: "enough".into() })
+    }
+
+    /// Adds an event that is possible in the present state and changes little; none after the end.
+    pub fn grow(&mut self, data: impl Into<Value>) -> &mut Self {
+        if self.head().state().is_final() { self } else { self.noted(data) }
+    }
+
+    /// The session.
+    #[must_use]
+    pub const fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// The head.
+    ///
+    /// # Panics
+    /// Never: a log has a first record.
+    #[must_use]
+    pub fn head(&self) -> &Head {
+        self.heads.last().expect("a log has a first record")
+    }
+
+    /// The head after a revision; `None` where there is no such revision.
+    #[must_use]
+    pub fn head_at(&self, revision: u64) -> Option<&Head> {
+        self.heads.get(usize::try_from(revision.checked_sub(1)?).ok()?)
+    }
+
+    /// The tip.
+    #[must_use]
+    pub fn tip(&self) -> Tip {
+        self.head().tip
+    }
+
+    /// How many records there are.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.tip().revision
+    }
+
+    /// All records.
+    #[must_use]
+    pub fn records(&self) -> &[StoredRecord] {
+        &self.records
+    }
+
+    /// The lines of all records, without line ends.
+    #[must_use]
+    pub fn lines(&self) -> Vec<Arc<str>> {
+        self.records.iter().map(|record| record.line().into()).collect()
+    }
+
+    /// The log up to a revision, as if nothing had come after it. All of it counts as taken.
+    ///
+    /// # Panics
+    /// If there is no such revision.
+    #[must_use]
+    pub fn up_to(&self, revision: u64) -> Self {
+        let len = usize::try_from(revision).unwrap_or(usize::MAX);
+        let records = self.records.get(..len).expect("the log is that long").to_vec();
+        Self::from_records(self.id, records).expect("a log's beginning is a log")
+    }
+
+    /// Everything pushed since the last call, as one step; an empty batch if there is nothing.
+    pub fn take(&mut self) -> Step {
+        let step = self.step(self.taken, self.records.len());
+        self.taken = self.records.len();
+        step
+    }
+
+    /// The same, one record at a time.
+    pub fn take_each(&mut self) -> Vec<Step> {
+        let steps = (self.taken..self.records.len()).map(|at| self.step(at, at + 1)).collect();
+        self.taken = self.records.len();
+        steps
+    }
+
+    /// The whole log as one step, taken or not.
+    #[must_use]
+    pub fn whole(&self) -> Step {
+        self.step(0, self.records.len())
+    }
+
+    /// The records with the revisions `from + 1` to `to`.
+    fn step(&self, from: usize, to: usize) -> Step {
+        let tip = from.checked_sub(1).and_then(|at| self.records.get(at)).map(StoredRecord::tip);
+        let records = self.records.get(from..to).unwrap_or_default().to_vec();
+        let head = to.checked_sub(1).and_then(|at| self.heads.get(at));
+        let batch = match head {
+            Some(head) if !records.is_empty() => Batch::new(records, head.clone()),
+            _ => Batch::empty(),
+        };
+        Step { id: self.id, expected: tip.map_or(Expected::Absent, Expected::At), batch }
+    }
+}
+
+/// One log of each kind that a list can meet: all states, all reasons to pause, owned and not, with requests pending.
+#[must_use]
+pub fn of_every_kind() -> Vec<Log> {
+    let make = |grow: &dyn Fn(&mut Log) -> &mut Log| {
+        let mut log = Log::plain();
+        grow(&mut log);
+        log
+    };
+    vec![
+        Log::plain(),
+        Log::new(SessionConfig::new("test").name("queued").queued()),
+        make(&|log| log.noted(1).cancel_requested()),
+        make(&|log| log.started()),
+        make(&|log| log.started().iteration().iteration().progress(2, 9).checkpoint(2)),
+        make(&|log| log.started().cancel_requested()),
+        make(&|log| log.started().paused(PauseReason::Requested("a break".into()))),
+        make(&|log| log.started().paused(PauseReason::AwaitingInput("which one?".into()))),
+        make(&|log| log.started().paused(PauseReason::Limit("spent".into()))),
+        make(&|log| log.started().interrupted()),
+        make(&|log| log.started().interrupted().resumed()),
+        make(&|log| log.started().iteration().completed()),
+        make(&|log| log.started().failed()),
+        make(&|log| log.failed()),
+        make(&|log| log.started().cancel_requested().cancelled()),
+        make(&|log| log.cancelled()),
+    ]
+}
+
+/// The log of a session in this state.
+///
+/// # Panics
+/// If no session can be made with this config.
+#[must_use]
+pub fn in_state(state: StateName, config: SessionConfig) -> Log {
+    let mut log = Log::new(config);
+    match state {
+        StateName::Created => &mut log,
+        StateName::Running => log.started(),
+        StateName::Paused => log.started().paused(PauseReason::Requested("a break".into())),
+        StateName::Completed => log.started().completed(),
+        StateName::Failed => log.started().failed(),
+        StateName::Cancelled => log.started().cancelled(),
+        other => unreachable!("a state that the testkit does not know: {other}"),
+    };
+    log
+}

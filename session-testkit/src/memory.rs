@@ -1,0 +1,33 @@
+//! The memory storage as a subject: the first one to keep the laws.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use session_core::{MemoryStorage, SessionId, SessionStorage, StorageError};
+
+use crate::subject::{Crash, Damage, Subject, Unable};
+
+/// A memory storage whose handles are its clones.
+#[derive(Debug, Clone, Default)]
+pub struct MemorySubject {
+    storage: MemoryStorage,
+}
+
+#[async_trait]
+impl Subject for MemorySubject {
+    async fn open(&self) -> Result<Arc<dyn SessionStorage>, StorageError> {
+        Ok(Arc::new(self.storage.clone()))
+    }
+
+    async fn crash(&self, _crash: Crash) -> Result<(), Unable> {
+        Err(Unable("the memory storage does not outlive its process"))
+    }
+
+    async fn fail_next_flush(&self) -> Result<(), Unable> {
+        Err(Unable("the memory storage has nothing to flush"))
+    }
+
+    async fn damage(&self, _id: SessionId, _damage: Damage) -> Result<(), Unable> {
+        Err(Unable("nothing but the memory storage can reach its records"))
+    }
+}
