@@ -1,0 +1,215 @@
+//! The owner's side of a supervised program: starting it, giving orders, hearing what becomes of it.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::process::Child;
+use tokio::sync::Mutex;
+
+use crate::supervisor::protocol::{Order, Report, Start, Step, encode, send_start};
+use crate::supervisor::{VERB, can_supervise};
+
+/// How long what is left of a tree may take to end by itself once its owner, or the program, is gone.
+const ORPHAN_GRACE: Duration = Duration::from_secs(1);
+
+/// A program that is to run under a supervisor.
+#[derive(Debug)]
+pub(crate) struct Launch {
+    pub(crate) argv: Vec<OsString>,
+    pub(crate) cwd: PathBuf,
+    /// Variables that are set, or removed where there is no value.
+    pub(crate) env: Vec<(OsString, Option<OsString>)>,
+    pub(crate) stdin: OwnedFd,
+    pub(crate) stdout: OwnedFd,
+    pub(crate) stderr: OwnedFd,
+    /// A lock that is held for as long as any process of the tree lives.
+    pub(crate) lock: Option<OwnedFd>,
+    /// Whether the tree is cut off from this process's terminal.
+    pub(crate) own_session: bool,
+    /// A file that is removed with the tree.
+    pub(crate) tidy: Option<PathBuf>,
+}
+
+/// Why a program does not run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LaunchError {
+    /// This binary cannot supervise: it does not call [`supervise_main`](crate::supervise_main).
+    #[error(
+        "this program cannot supervise others: its `main` does not call `session_runner::supervise_main` first"
+    )]
+    NoSupervisor,
+    /// The supervisor could not be started, or died.
+    #[error("the supervisor does not run")]
+    Supervisor(#[source] io::Error),
+    /// The working directory cannot be entered.
+    #[error("cannot enter the working directory")]
+    Directory(#[source] io::Error),
+    /// There is no such program.
+    #[error("no such program")]
+    NotFound(#[source] io::Error),
+    /// The program is there and cannot be executed.
+    #[error("cannot be executed")]
+    NotExecutable(#[source] io::Error),
+}
+
+impl LaunchError {
+    /// The exit code for it: 127 no such program, 126 cannot be executed, 125 everything else.
+    #[must_use]
+    pub const fn exit_code(&self) -> i32 {
+        match self {
+            Self::NotFound(_) => 127,
+            Self::NotExecutable(_) => 126,
+            Self::NoSupervisor | Self::Supervisor(_) | Self::Directory(_) => 125,
+        }
+    }
+
+    fn reported(step: Step, errno: i32) -> Self {
+        let error = io::Error::from_raw_os_error(errno);
+        match (step, error.kind()) {
+            (Step::Prepare, _) => Self::Supervisor(error),
+            (Step::Directory, _) => Self::Directory(error),
+            (Step::Execute, io::ErrorKind::NotFound) => Self::NotFound(error),
+            (Step::Execute, io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock) => {
+                Self::Supervisor(error)
+            }
+            (Step::Execute, _) => Self::NotExecutable(error),
+        }
+    }
+}
+
+/// Gives orders to a supervisor. They are no more than wishes: what became of them is in the reports.
+#[derive(Debug, Clone)]
+pub(crate) struct Orders {
+    socket: Arc<Mutex<OwnedWriteHalf>>,
+}
+
+impl Orders {
+    /// Sends a signal to the program's process group.
+    pub(crate) async fn signal(&self, signal: i32) {
+        self.give(&Order::Signal { signal }).await;
+    }
+
+    /// Stops the tree; [`Report::Halted`] follows.
+    pub(crate) async fn halt(&self) {
+        self.give(&Order::Halt).await;
+    }
+
+    /// Continues the tree.
+    pub(crate) async fn resume(&self) {
+        self.give(&Order::Continue).await;
+    }
+
+    /// Ends the tree: continues it, asks it, and kills what is left after the grace.
+    pub(crate) async fn end(&self, grace: Duration) {
+        self.give(&Order::End { grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX) }).await;
+    }
+
+    /// A supervisor that is gone needs no orders, and its end is heard through the reports.
+    async fn give(&self, order: &Order) {
+        if let Ok(line) = encode(order) {
+            let _ = self.socket.lock().await.write_all(&line).await;
+        }
+    }
+}
+
+/// What a supervisor says. Dropping it, together with all [`Orders`], is how an owner dies: the tree is ended.
+#[derive(Debug)]
+pub(crate) struct Reports {
+    socket: BufReader<OwnedReadHalf>,
+    line: Vec<u8>,
+    process: Child,
+}
+
+impl Reports {
+    /// The next report; `None` once the supervisor is gone. The future can be dropped without loss.
+    pub(crate) async fn next(&mut self) -> Option<Report> {
+        loop {
+            match self.socket.read_until(b'\n', &mut self.line).await {
+                Ok(1..) if self.line.ends_with(b"\n") => {}
+                // The end, or half a line before it.
+                Ok(_) | Err(_) => {
+                    let _ = self.process.wait().await;
+                    return None;
+                }
+            }
+            let report = serde_json::from_slice(&self.line);
+            self.line.clear();
+            match report {
+                Ok(report) => return Some(report),
+                Err(error) => tracing::error!(%error, "the supervisor sent something else than a report"),
+            }
+        }
+    }
+}
+
+/// A program that runs.
+#[derive(Debug)]
+pub(crate) struct Supervised {
+    /// The program's process, and its process group.
+    pub(crate) pid: u32,
+    pub(crate) orders: Orders,
+    pub(crate) reports: Reports,
+}
+
+/// Starts a supervisor and, through it, the program.
+pub(crate) async fn launch(launch: Launch) -> Result<Supervised, LaunchError> {
+    if !can_supervise() {
+        return Err(LaunchError::NoSupervisor);
+    }
+    let (ours, process) = start_supervisor(launch).map_err(LaunchError::Supervisor)?;
+    let (read, write) = ours.into_split();
+    let mut reports = Reports { socket: BufReader::new(read), line: Vec::new(), process };
+    let orders = Orders { socket: Arc::new(Mutex::new(write)) };
+    match reports.next().await {
+        Some(Report::Started { pid, .. }) => Ok(Supervised { pid, orders, reports }),
+        Some(Report::NotStarted { step, errno }) => {
+            // Waits for the supervisor's end: with it goes the lock.
+            let _ = reports.next().await;
+            Err(LaunchError::reported(step, errno))
+        }
+        Some(_) | None => Err(LaunchError::Supervisor(io::ErrorKind::UnexpectedEof.into())),
+    }
+}
+
+fn start_supervisor(launch: Launch) -> io::Result<(UnixStream, Child)> {
+    let (ours, theirs) = StdStream::pair()?;
+    // Not the path it was started from: that file may have been replaced since.
+    let mut command = tokio::process::Command::new("/proc/self/exe");
+    if let Some(name) = std::env::args_os().next() {
+        command.arg0(name);
+    }
+    command.arg(VERB).stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::null());
+    if !launch.own_session {
+        // Out of reach of the terminal's signals from the first instant. A group's leader could start no session.
+        command.process_group(0);
+    }
+    let process = command.spawn()?;
+    drop(command);
+    let Launch { argv, cwd, env, stdin, stdout, stderr, lock, own_session, tidy } = launch;
+    let start = Start {
+        argv,
+        cwd: cwd.into_os_string(),
+        env,
+        own_session,
+        orphan_grace_ms: u64::try_from(ORPHAN_GRACE.as_millis()).unwrap_or(u64::MAX),
+        tidy: tidy.map(PathBuf::into_os_string),
+    };
+    let mut descriptors = vec![stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    descriptors.extend(lock.as_ref().map(AsFd::as_fd));
+    send_start(&ours, start, &descriptors)?;
+    ours.set_nonblocking(true)?;
+    Ok((UnixStream::from_std(ours)?, process))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,396 @@
+use std::io::{BufRead, BufReader, PipeReader};
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::*;
+use crate::supervise_main;
+use crate::supervisor::protocol::Ended;
+
+/// Not a test: the entry of the supervisor. The test binary, started again with the hidden verb as its filter, comes
+/// here.
+#[test]
+fn __supervise() {
+    supervise_main();
+}
+
+/// Not a test unless started by one: an owner in a process of its own, which waits to be killed.
+#[test]
+fn __owner() {
+    let Ok(mark) = std::env::var("TEST_OWNER_MARK") else { return };
+    runtime().block_on(async {
+        let mut program = Program::new(&mark, &std::env::var("TEST_OWNER_SCRIPT").unwrap());
+        program.launch.stdout = std::fs::OpenOptions::new().write(true).open("/dev/fd/2").unwrap().into();
+        let mut supervised = program.start().await.0;
+        while supervised.reports.next().await.is_some() {}
+    });
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    supervise_main();
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+struct Program {
+    launch: Launch,
+    output: PipeReader,
+}
+
+impl Program {
+    /// A shell script, all of whose processes carry a mark in their environment.
+    fn new(mark: &str, script: &str) -> Self {
+        Self::of(mark, &["sh", "-c", script])
+    }
+
+    fn of(mark: &str, argv: &[&str]) -> Self {
+        let (output, write) = std::io::pipe().unwrap();
+        let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let launch = Launch {
+            argv: argv.iter().map(OsString::from).collect(),
+            cwd: std::env::current_dir().unwrap(),
+            env: vec![("TEST_MARK".into(), Some(mark.into()))],
+            stdin: null(),
+            stdout: write.into(),
+            stderr: std::fs::OpenOptions::new().write(true).open("/dev/null").unwrap().into(),
+            lock: None,
+            own_session: false,
+            tidy: None,
+        };
+        Self { launch, output }
+    }
+
+    async fn start(self) -> (Supervised, BufReader<PipeReader>) {
+        (launch(self.launch).await.unwrap(), BufReader::new(self.output))
+    }
+
+    async fn fails(self) -> LaunchError {
+        launch(self.launch).await.unwrap_err()
+    }
+}
+
+fn mark() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+/// Every living process that carries the mark.
+fn marked(mark: &str) -> Vec<u32> {
+    let needle = format!("TEST_MARK={mark}\0").into_bytes();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let environ = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        if environ.windows(needle.len()).any(|window| window == needle) {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(20), "never came to be: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+async fn all(mut reports: Reports) -> Vec<Report> {
+    let mut heard = Vec::new();
+    while let Some(report) = reports.next().await {
+        heard.push(report);
+    }
+    heard
+}
+
+fn lines(output: &mut impl BufRead, count: usize) -> Vec<String> {
+    output.lines().take(count).map(Result::unwrap).collect()
+}
+
+/// Three levels: one ignores TERM, one has a session of its own, one was forked twice, all keep the pipe.
+const TREE: &str = r#"
+    sh -c 'trap "" TERM; echo deaf; while :; do sleep 60; done' &
+    setsid sh -c 'echo own session; sleep 60; :' &
+    sh -c '(sh -c "trap \"\" TERM HUP; echo forked twice; while :; do sleep 60; done" &)' &
+    echo root
+    while :; do sleep 60; done
+"#;
+const TREE_LINES: usize = 4;
+
+#[test]
+fn a_program_that_ends_is_reported_with_its_code_or_signal() {
+    for (script, expected) in [
+        ("exit 0", Ended::Exited(0)),
+        ("exit 7", Ended::Exited(7)),
+        ("exit 255", Ended::Exited(255)),
+        ("kill -9 $$", Ended::Signalled(9)),
+        ("kill -TERM $$", Ended::Signalled(15)),
+        // Nothing is inherited as ignored or blocked.
+        ("kill -PIPE $$", Ended::Signalled(13)),
+        ("kill -INT $$", Ended::Signalled(2)),
+    ] {
+        runtime().block_on(async {
+            let (supervised, _output) = Program::new(&mark(), script).start().await;
+            let heard = all(supervised.reports).await;
+            assert_eq!(heard, [Report::Ended { status: expected }, Report::Empty], "{script}");
+        });
+    }
+}
+
+#[test]
+fn a_program_that_cannot_run_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = folder.path().join("plain");
+    std::fs::write(&plain, "no program").unwrap();
+    let garbage = folder.path().join("garbage");
+    std::fs::write(&garbage, b"\x7fELF garbage").unwrap();
+    std::fs::set_permissions(&garbage, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for (program, code) in [
+        ("/nonexistent/program", 127),
+        ("no-such-program-anywhere", 127),
+        (plain.to_str().unwrap(), 126),
+        (garbage.to_str().unwrap(), 126),
+        ("/", 126),
+    ] {
+        let error = runtime().block_on(Program::of(&mark(), &[program]).fails());
+        assert_eq!(error.exit_code(), code, "{program}: {error:?}");
+    }
+    let mut program = Program::of(&mark(), &["true"]);
+    program.launch.cwd = folder.path().join("missing");
+    let error = runtime().block_on(program.fails());
+    assert!(matches!(error, LaunchError::Directory(_)), "{error:?}");
+}
+
+#[test]
+fn a_cancelled_tree_ends_in_bounded_time_whatever_it_does() {
+    runtime().block_on(async {
+        let mark = mark();
+        let (supervised, mut output) = Program::new(&mark, TREE).start().await;
+        assert_eq!(lines(&mut output, TREE_LINES).len(), TREE_LINES);
+        assert!(marked(&mark).len() > TREE_LINES);
+        supervised.orders.end(Duration::from_millis(100)).await;
+        let heard = all(supervised.reports).await;
+        assert_eq!(marked(&mark), [0; 0], "nobody is left when the supervisor says so");
+        let signals: Vec<i32> = heard
+            .iter()
+            .filter_map(|report| if let Report::Signalled { signal } = report { Some(*signal) } else { None })
+            .collect();
+        assert_eq!(signals, [18, 15, 9], "continued, asked, killed: {heard:?}");
+        assert!(heard.contains(&Report::Ended { status: Ended::Signalled(15) }), "{heard:?}");
+        assert_eq!(heard.last(), Some(&Report::Empty));
+        assert_eq!(lines(&mut output, 1), [""; 0], "nobody keeps the pipe");
+    });
+}
+
+#[test]
+fn force_kills_at_once() {
+    runtime().block_on(async {
+        let mark = mark();
+        let (supervised, mut output) =
+            Program::new(&mark, "trap 'echo asked' TERM; echo ready; while :; do sleep 60; done")
+                .start()
+                .await;
+        lines(&mut output, 1);
+        supervised.orders.end(Duration::ZERO).await;
+        let heard = all(supervised.reports).await;
+        assert!(heard.contains(&Report::Ended { status: Ended::Signalled(9) }), "{heard:?}");
+        assert_eq!(lines(&mut output, 1), [""; 0], "it was not asked");
+    });
+}
+
+#[test]
+fn what_a_program_leaves_behind_is_ended_with_it() {
+    runtime().block_on(async {
+        let mark = mark();
+        let script = "setsid sh -c 'echo left; sleep 60; :' & sh -c 'trap \"\" TERM; echo left; sleep 60; :' & sleep 0.2; exit 3";
+        let (supervised, _output) = Program::new(&mark, script).start().await;
+        let heard = all(supervised.reports).await;
+        assert_eq!(heard.first(), Some(&Report::Ended { status: Ended::Exited(3) }), "{heard:?}");
+        assert_eq!(heard.last(), Some(&Report::Empty), "{heard:?}");
+        assert_eq!(marked(&mark), [0; 0]);
+    });
+}
+
+#[test]
+fn a_halted_tree_stands_still_and_goes_on() {
+    runtime().block_on(async {
+        let mark = mark();
+        let (mut supervised, mut output) = Program::new(&mark, TREE).start().await;
+        lines(&mut output, TREE_LINES);
+        supervised.orders.halt().await;
+        while supervised.reports.next().await != Some(Report::Halted) {}
+        for pid in marked(&mark) {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            assert!(stat.contains(") T "), "{stat}");
+        }
+        supervised.orders.resume().await;
+        while supervised.reports.next().await != Some(Report::Continued) {}
+        eventually("all go on", || {
+            marked(&mark).iter().all(|pid| {
+                !std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default().contains(") T ")
+            })
+        });
+        // A stopped tree can be ended too: it is continued first.
+        supervised.orders.halt().await;
+        while supervised.reports.next().await != Some(Report::Halted) {}
+        supervised.orders.end(Duration::from_millis(50)).await;
+        all(supervised.reports).await;
+        assert_eq!(marked(&mark), [0; 0]);
+    });
+}
+
+#[test]
+fn a_tree_that_forks_faster_than_it_is_found_is_ended() {
+    runtime().block_on(async {
+        let mark = mark();
+        // A chain that moves on all the time: each member starts the next one and leaves.
+        let script = "f() { echo x; sh -c \"$S\" & }; export S='trap \"\" TERM; sleep 0.001; sh -c \"$S\" & exit'; \
+                      for i in 1 2 3 4 5 6; do sh -c \"$S\" & done; echo ready; wait; sleep 60";
+        let (supervised, mut output) = Program::new(&mark, script).start().await;
+        lines(&mut output, 1);
+        supervised.orders.end(Duration::from_millis(50)).await;
+        let heard = all(supervised.reports).await;
+        assert_eq!(heard.last(), Some(&Report::Empty), "{heard:?}");
+        assert_eq!(marked(&mark), [0; 0]);
+    });
+}
+
+#[test]
+fn a_supervisor_outlives_the_signals_of_its_group() {
+    runtime().block_on(async {
+        let mark = mark();
+        let (supervised, mut output) = Program::new(&mark, "echo ready; exec sleep 60").start().await;
+        lines(&mut output, 1);
+        let supervisor = supervised.reports.process.id().unwrap();
+        let pid = Pid::from_raw(i32::try_from(supervisor).unwrap()).unwrap();
+        for signal in
+            [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT, Signal::PIPE, Signal::TSTP, Signal::USR1]
+        {
+            kill_process(pid, signal).unwrap();
+        }
+        supervised.orders.signal(Signal::INT.as_raw()).await;
+        let heard = all(supervised.reports).await;
+        assert!(heard.contains(&Report::Ended { status: Ended::Signalled(2) }), "{heard:?}");
+        assert_eq!(heard.last(), Some(&Report::Empty));
+    });
+}
+
+#[test]
+fn a_lock_is_held_until_the_tree_is_empty() {
+    runtime().block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let tidy = folder.path().join("tidy");
+        std::fs::write(&tidy, "").unwrap();
+        let file = std::fs::File::create(&path).unwrap();
+        file.lock().unwrap();
+        let mut program = Program::new(&mark(), "echo ready; sleep 60");
+        program.launch.lock = Some(file.into());
+        program.launch.tidy = Some(tidy.clone());
+        let (supervised, mut output) = program.start().await;
+        lines(&mut output, 1);
+        let probe = std::fs::File::open(&path).unwrap();
+        assert!(probe.try_lock_shared().is_err(), "the supervisor holds it");
+        // This is how an owner dies.
+        drop(supervised);
+        eventually("the lock is free", || probe.try_lock_shared().is_ok());
+        assert!(!tidy.exists());
+    });
+}
+
+#[test]
+fn a_descriptor_of_the_owner_is_seen_by_no_program() {
+    runtime().block_on(async {
+        // What this process was started with it hands on, like any other.
+        let handed_on: Vec<String> = std::fs::read_dir("/proc/self/fdinfo")
+            .unwrap()
+            .flatten()
+            .filter(|info| {
+                let info = std::fs::read_to_string(info.path()).unwrap_or_default();
+                let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).map(str::trim);
+                flags.is_some_and(|flags| i64::from_str_radix(flags, 8).unwrap() & 0o2_000_000 == 0)
+            })
+            .map(|info| info.file_name().to_string_lossy().into_owned())
+            .collect();
+        let (supervised, output) = Program::of(&mark(), &["ls", "-l", "/proc/self/fd"]).start().await;
+        let open: Vec<String> =
+            output.lines().map(Result::unwrap).filter(|line| line.contains(" -> ")).collect();
+        all(supervised.reports).await;
+        let number =
+            |line: &String| line.split(" -> ").next().unwrap().rsplit(' ').next().unwrap().to_owned();
+        let own = ["0", "1", "2", "3"].map(str::to_owned);
+        let foreign: Vec<&String> = open
+            .iter()
+            .filter(|line| !own.contains(&number(line)) && !handed_on.contains(&number(line)))
+            .collect();
+        assert!(open.len() >= 3, "{open:?}");
+        assert_eq!(foreign, [""; 0], "{open:?}");
+    });
+}
+
+#[test]
+fn many_programs_in_a_row_leave_no_descriptor_behind() {
+    runtime().block_on(async {
+        let count = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+        let open_sockets = || {
+            std::fs::read_dir("/proc/self/fd")
+                .unwrap()
+                .flatten()
+                .filter_map(|fd| std::fs::read_link(fd.path()).ok())
+                .map(|link| link.to_string_lossy().into_owned())
+                .collect::<Vec<_>>()
+        };
+        let mut least = usize::MAX;
+        let mut before = usize::MAX;
+        for round in 0..30 {
+            let (supervised, output) = Program::new(&mark(), "true").start().await;
+            drop(output);
+            all(supervised.reports).await;
+            drop(supervised.orders);
+            if round == 3 {
+                before = count();
+            }
+            least = if round > 3 { least.min(count()) } else { usize::MAX };
+        }
+        // Other tests of this process open and close descriptors at the same time: the least is what counts.
+        assert!(least <= before + 2, "{least} {before} {:?}", open_sockets());
+    });
+}
+
+/// An owner in its own process, killed at a random point: none of its tree is alive soon after.
+#[test]
+fn kill_9_of_the_owner_takes_the_whole_tree_along() {
+    let rounds: u64 = std::env::var("KILL_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(8);
+    let seed: u64 = std::env::var("KILL_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(0x5eed);
+    let mut random = seed;
+    for round in 0..rounds {
+        // xorshift64, Marsaglia 2003
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let mark = mark();
+        let mut owner = std::process::Command::new("/proc/self/exe")
+            .args(["__owner", "--nocapture"])
+            .env("TEST_OWNER_MARK", &mark)
+            .env("TEST_OWNER_SCRIPT", TREE)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(owner.stderr.take().unwrap());
+        // From before anything runs to after everything does.
+        let after = usize::try_from(random % (u64::try_from(TREE_LINES).unwrap() + 1)).unwrap();
+        lines(&mut said, after);
+        std::thread::sleep(Duration::from_micros(random % 20_000));
+        owner.kill().unwrap();
+        owner.wait().unwrap();
+        let killed = Instant::now();
+        // The first program may only be on its way to its mark.
+        let mut quiet = 0;
+        eventually(&format!("an end of round {round} of seed {seed}"), || {
+            quiet = if marked(&mark).is_empty() { quiet + 1 } else { 0 };
+            quiet > 20
+        });
+        eprintln!("round {round} of seed {seed}: after {after} lines, gone within {:?}", killed.elapsed());
+    }
+}

@@ -1,0 +1,315 @@
+//! The supervisor: the small process between an owner and its program, which outlives a killed owner and takes the
+//! whole tree with it. It is the same binary, started under a hidden verb; see [`supervise_main`].
+
+mod ending;
+mod process;
+pub(crate) mod protocol;
+mod signals;
+mod start;
+mod tree;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+
+use self::ending::{Act, Ending};
+use self::process::Process;
+use self::protocol::{Ended, Escaped, Inbox, Order, Outbox, Report, Start};
+use self::signals::Children;
+use self::tree::Tree;
+
+/// The hidden verb.
+pub(crate) const VERB: &str = "__supervise";
+/// How often a tree that is being stopped is looked at, and for how long.
+const HALT_AGAIN: Duration = Duration::from_millis(5);
+const HALT_GIVE_UP: Duration = Duration::from_millis(500);
+
+static CAN_SUPERVISE: AtomicBool = AtomicBool::new(false);
+
+/// Makes this binary able to run programs as sessions. Call it first thing in `main`, before any thread is started.
+///
+/// A [`Runner`](crate::Runner) starts the binary that it is part of a second time, under the hidden verb
+/// `__supervise`. In that process this function does not return: it watches over one program and its descendants,
+/// ends them when its owner dies, and leaves when none is left. In every other process it returns at once.
+///
+/// ```no_run
+/// fn main() {
+///     session_runner::supervise_main();
+///     // … the program itself
+/// }
+/// ```
+pub fn supervise_main() {
+    CAN_SUPERVISE.store(true, Ordering::Relaxed);
+    if std::env::args_os().nth(1).is_some_and(|verb| verb == VERB) {
+        std::process::exit(match supervise() {
+            Ok(()) => 0,
+            Err(error) => {
+                eprintln!("{VERB} is started by a running session, not by hand: {error}");
+                2
+            }
+        });
+    }
+}
+
+/// Whether this binary, started again under the hidden verb, would be a supervisor and not itself once more.
+pub(crate) fn can_supervise() -> bool {
+    CAN_SUPERVISE.load(Ordering::Relaxed)
+}
+
+fn supervise() -> io::Result<()> {
+    let owner = start::take_socket()?;
+    let children = Children::watch()?;
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    let mut inbox = Inbox::default();
+    let order = loop {
+        if let Some(order) = inbox.next()? {
+            break order;
+        }
+        if !inbox.receive(&owner)? {
+            // The owner died before it had said what to do.
+            return Ok(());
+        }
+    };
+    let Order::Start(start) = order else { return Err(io::ErrorKind::InvalidData.into()) };
+    let mut outbox = Outbox::default();
+    match start::start(&start, inbox.take_descriptors()) {
+        Ok((pid, start_time, lock)) => {
+            outbox.push(&Report::Started { pid: number(pid), start_time });
+            Supervisor {
+                owner: Some(owner),
+                inbox,
+                outbox,
+                children,
+                tree: Tree::new(pid),
+                ending: Ending::Far,
+                halting: None,
+                _lock: lock,
+                start: *start,
+            }
+            .run();
+        }
+        Err((step, error)) => {
+            start::tidy(&start);
+            outbox.push(&Report::NotStarted { step, errno: error.raw_os_error().unwrap_or(0) });
+            outbox.send(&owner);
+        }
+    }
+    Ok(())
+}
+
+/// A supervisor whose program was started.
+struct Supervisor {
+    /// `None` once the owner is gone.
+    owner: Option<OwnedFd>,
+    inbox: Inbox,
+    outbox: Outbox,
+    children: Children,
+    tree: Tree,
+    ending: Ending,
+    /// Until when the tree is brought to a stop.
+    halting: Option<Instant>,
+    /// Held until the tree is empty: whoever wants to run the session again waits for it.
+    _lock: Option<OwnedFd>,
+    start: Start,
+}
+
+impl Supervisor {
+    /// Runs until the tree is empty. Nothing that fails here ends the supervisor before that: what did not work is
+    /// tried again with the next act.
+    fn run(mut self) {
+        loop {
+            let empty = self.reap();
+            if empty {
+                self.outbox.push(&Report::Empty);
+                break;
+            }
+            if self.tree.leader().is_none() {
+                // What the program left behind has no business any more.
+                self.end(self.orphan_grace());
+            }
+            if let Some(act) = self.ending.tick(Instant::now())
+                && self.act(act) == Verdict::BeyondReach
+            {
+                break;
+            }
+            self.halt();
+            self.flush();
+            if self.owner.is_none() {
+                // Known from reading or from writing: in either case before the next wait, which may have no end.
+                self.end(self.orphan_grace());
+            }
+            self.wait();
+            if self.obey().is_err() {
+                // Whoever talks nonsense is no owner.
+                self.owner = None;
+            }
+        }
+        start::tidy(&self.start);
+        self.flush();
+    }
+
+    const fn orphan_grace(&self) -> Duration {
+        Duration::from_millis(self.start.orphan_grace_ms)
+    }
+
+    /// Waits for an order, for news of a child, or for the time of the next act.
+    fn wait(&mut self) {
+        let now = Instant::now();
+        let rest = [self.ending.rest(now), self.halting.map(|_| HALT_AGAIN)].into_iter().flatten().min();
+        let timeout = rest.map(|rest| Timespec {
+            tv_sec: i64::try_from(rest.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(rest.subsec_nanos()),
+        });
+        let mut wanted = PollFlags::IN;
+        if !self.outbox.is_empty() {
+            wanted |= PollFlags::OUT;
+        }
+        let mut sources = vec![PollFd::new(&self.children, PollFlags::IN)];
+        sources.extend(self.owner.as_ref().map(|owner| PollFd::new(owner, wanted)));
+        match poll(&mut sources, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            // The kernel is out of memory: it will not do to ask it without pause.
+            Err(_) => std::thread::sleep(HALT_AGAIN),
+        }
+        let owner_spoke = sources
+            .get(1)
+            .is_some_and(|owner| owner.revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR));
+        if owner_spoke && let Some(owner) = &self.owner {
+            // A socket that fails is as good as an owner who is gone.
+            if !self.inbox.receive(owner).unwrap_or(false) {
+                self.owner = None;
+            }
+        }
+    }
+
+    fn obey(&mut self) -> io::Result<()> {
+        while let Some(order) = self.inbox.next()? {
+            match order {
+                Order::Start(_) => return Err(io::ErrorKind::InvalidData.into()),
+                Order::Signal { signal } => {
+                    if let Some(signal) = Signal::from_named_raw(signal)
+                        && self.tree.signal_group(signal).is_ok()
+                    {
+                        self.outbox.push(&Report::Signalled { signal: signal.as_raw() });
+                    }
+                }
+                Order::Halt => {
+                    self.signal_all(Signal::STOP);
+                    self.halting = Some(Instant::now() + HALT_GIVE_UP);
+                }
+                Order::Continue => {
+                    self.halting = None;
+                    self.signal_all(Signal::CONT);
+                }
+                Order::End { grace_ms } => self.end(Duration::from_millis(grace_ms)),
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, grace: Duration) {
+        if let Some(act) = self.ending.wish(Instant::now(), grace) {
+            self.halting = None;
+            self.act(act);
+        }
+    }
+
+    fn act(&mut self, act: Act) -> Verdict {
+        match act {
+            Act::Ask => {
+                self.signal_all(Signal::CONT);
+                self.signal_all(Signal::TERM);
+            }
+            Act::Kill { freeze } => {
+                if self.ending.is_first_kill() {
+                    self.outbox.push(&Report::Signalled { signal: Signal::KILL.as_raw() });
+                }
+                let _ = self.tree.kill(freeze);
+            }
+            Act::NameEscaped => {
+                let (Ok(sent), Ok(left)) = (self.tree.kill(true), self.tree.living()) else {
+                    return Verdict::GoOn;
+                };
+                let processes =
+                    left.iter().map(|process| Escaped::new(number(process.pid), process.name.clone()));
+                self.outbox.push(&Report::Escaped { processes: processes.collect() });
+                if !left.is_empty() && sent.refused.len() == left.len() {
+                    return Verdict::BeyondReach;
+                }
+            }
+        }
+        Verdict::GoOn
+    }
+
+    fn signal_all(&mut self, signal: Signal) {
+        if self.tree.signal_all(signal).is_ok() {
+            self.outbox.push(&Report::Signalled { signal: signal.as_raw() });
+        }
+    }
+
+    /// Sees to it that the whole tree stands still, those included that were born while the signal went round. A
+    /// process that waits inside the kernel cannot stop: after a while the others are enough.
+    fn halt(&mut self) {
+        let Some(until) = self.halting else { return };
+        let still = self.tree.living().is_ok_and(|living| living.iter().all(Process::is_stopped));
+        if still || Instant::now() >= until {
+            self.halting = None;
+            self.outbox.push(&Report::Halted);
+        } else {
+            let _ = self.tree.signal_all(Signal::STOP);
+        }
+    }
+
+    /// Takes note of every child that has ended, stopped or gone on. `true` if none is left: as every descendant
+    /// without a parent is a child of this process, the tree is empty then.
+    fn reap(&mut self) -> bool {
+        self.children.clear();
+        loop {
+            let options = WaitOptions::NOHANG | WaitOptions::UNTRACED | WaitOptions::CONTINUED;
+            match rustix::process::wait(options) {
+                Ok(Some((pid, status))) if Some(pid) == self.tree.leader() => self.leader(status),
+                Ok(Some(_)) | Err(Errno::INTR) => {}
+                Err(Errno::CHILD) => return true,
+                Ok(None) | Err(_) => return false,
+            }
+        }
+    }
+
+    fn leader(&mut self, status: WaitStatus) {
+        let report = match (status.exit_status(), status.terminating_signal(), status.stopping_signal()) {
+            (Some(code), _, _) => Report::Ended { status: Ended::Exited(code) },
+            (_, Some(signal), _) => Report::Ended { status: Ended::Signalled(signal) },
+            (_, _, Some(signal)) => Report::Stopped { signal },
+            (None, None, None) => Report::Continued,
+        };
+        if matches!(report, Report::Ended { .. }) {
+            self.tree.leader_is_gone();
+        }
+        self.outbox.push(&report);
+    }
+
+    fn flush(&mut self) {
+        if let Some(owner) = &self.owner
+            && !self.outbox.send(owner.as_fd())
+        {
+            self.owner = None;
+        }
+    }
+}
+
+/// Whether a supervisor can still be of use.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    GoOn,
+    /// All that is left belongs to other users. It may live for ever, and nobody here could end it.
+    BeyondReach,
+}
+
+fn number(pid: Pid) -> u32 {
+    pid.as_raw_nonzero().get().unsigned_abs()
+}

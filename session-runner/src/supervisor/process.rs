@@ -1,0 +1,109 @@
+//! What `/proc` says of processes: the facts by which one is told from every other, and from whom it descends.
+
+use std::fs;
+use std::io;
+
+use rustix::io::Errno;
+use rustix::process::Pid;
+
+/// One process at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Process {
+    /// Its id.
+    pub(crate) pid: Pid,
+    /// The name of its program, at most 15 bytes; the program can change it at will.
+    pub(crate) name: String,
+    /// One letter, as proc(5) has it.
+    pub(crate) state: char,
+    /// The process that is told of its end; `None` for those without one.
+    pub(crate) parent: Option<Pid>,
+    /// Its process group.
+    pub(crate) group: Option<Pid>,
+    /// When it started, in clock ticks since the boot.
+    pub(crate) start_time: u64,
+}
+
+impl Process {
+    /// The process of this id; `None` where there is none (any more).
+    pub(crate) fn read(pid: Pid) -> io::Result<Option<Self>> {
+        match fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())) {
+            Ok(stat) => Self::parse(&String::from_utf8_lossy(&stat))
+                .map(Some)
+                .ok_or(io::ErrorKind::InvalidData.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // It ended while its file was read.
+            Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All processes. Not one moment's picture: each is read a little later than the one before.
+    pub(crate) fn all() -> io::Result<Vec<Self>> {
+        let mut all = Vec::new();
+        for entry in fs::read_dir("/proc")? {
+            let name = entry?.file_name();
+            let pid = name.to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+            // One that cannot be read is none that could be signalled.
+            if let Some(Ok(Some(process))) = pid.map(Self::read) {
+                all.push(process);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Whether only its entry is left, for its parent to read.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.state, 'Z' | 'X')
+    }
+
+    /// Whether it is stopped, by a signal or by a debugger.
+    pub(crate) fn is_stopped(&self) -> bool {
+        matches!(self.state, 'T' | 't')
+    }
+
+    /// proc(5). The name is in parentheses and may hold anything, parentheses and blanks included: the fields
+    /// after it start behind the last one.
+    fn parse(stat: &str) -> Option<Self> {
+        let (before, after) = stat.rsplit_once(')')?;
+        let (pid, name) = before.split_once(" (")?;
+        let fields: Vec<&str> = after.split_ascii_whitespace().collect();
+        let number = |at: usize| fields.get(at)?.parse::<i32>().ok();
+        Some(Self {
+            pid: Pid::from_raw(pid.parse().ok()?)?,
+            name: name.to_owned(),
+            state: fields.first()?.chars().next()?,
+            parent: Pid::from_raw(number(1)?.max(0)),
+            group: Pid::from_raw(number(2)?.max(0)),
+            start_time: fields.get(19)?.parse().ok()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_name_moves_no_field() {
+        let rest = "S 7 8 9 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 0 0";
+        for name in ["sh", "a) R 1 1", "((", "", "x y", ") Z 0 0 0"] {
+            let process = Process::parse(&format!("12 ({name}) {rest}\n")).unwrap();
+            assert_eq!(process.name, name);
+            assert_eq!((process.state, process.start_time), ('S', 4242), "{name}");
+            assert_eq!(process.parent, Pid::from_raw(7), "{name}");
+            assert_eq!(process.group, Pid::from_raw(8), "{name}");
+        }
+        for wrong in ["", "12", "12 (sh)", "12 (sh) S", "x (sh) S 1 1 1"] {
+            assert_eq!(Process::parse(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn this_process_is_among_all_and_reads_the_same_twice() {
+        let me = rustix::process::getpid();
+        let found = Process::all().unwrap().into_iter().find(|process| process.pid == me).unwrap();
+        let again = Process::read(me).unwrap().unwrap();
+        assert_eq!((found.start_time, found.parent), (again.start_time, again.parent));
+        assert!(!again.has_ended());
+    }
+}

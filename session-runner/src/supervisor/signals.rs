@@ -1,0 +1,87 @@
+//! The supervisor's own signals: it hears of dead children, and outlives whatever is meant for the group it watches.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use rustix::process::Signal;
+
+/// Signals that a terminal, a shell or a person sends to whole groups. They are caught, not ignored: what is ignored
+/// stays ignored in the program that is started, what is caught does not.
+const OUTLIVED: [Signal; 10] = [
+    Signal::HUP,
+    Signal::INT,
+    Signal::QUIT,
+    Signal::TERM,
+    Signal::USR1,
+    Signal::USR2,
+    Signal::ALARM,
+    Signal::TSTP,
+    Signal::TTIN,
+    Signal::TTOU,
+];
+
+/// Tells of children that have ended, stopped or gone on.
+#[derive(Debug)]
+pub(crate) struct Children {
+    wake: UnixStream,
+}
+
+impl Children {
+    /// Catches all signals that this process must outlive. Those that were ignored already stay so, here and in the
+    /// program, as `nohup` wants it.
+    pub(crate) fn watch() -> io::Result<Self> {
+        let (wake, write) = UnixStream::pair()?;
+        wake.set_nonblocking(true)?;
+        signal_hook::low_level::pipe::register(Signal::CHILD.as_raw(), write)?;
+        let ignored = ignored_signals();
+        let caught = Arc::new(AtomicBool::new(false));
+        for signal in OUTLIVED.iter().filter(|signal| !is_in(ignored, **signal)) {
+            signal_hook::flag::register(signal.as_raw(), Arc::clone(&caught))?;
+        }
+        Ok(Self { wake })
+    }
+
+    /// Forgets what was told so far: whoever calls this looks at all children next.
+    pub(crate) fn clear(&self) {
+        let mut buffer = [0; 64];
+        while matches!((&self.wake).read(&mut buffer), Ok(1..)) {}
+    }
+}
+
+impl AsFd for Children {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+}
+
+/// A bit for each ignored signal, the lowest for signal 1. Nothing counts as ignored where the system does not say.
+fn ignored_signals() -> u64 {
+    fs::read_to_string("/proc/self/status")
+        .ok()
+        .and_then(|status| {
+            let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+            u64::from_str_radix(mask.trim(), 16).ok()
+        })
+        .unwrap_or(0)
+}
+
+fn is_in(mask: u64, signal: Signal) -> bool {
+    u32::try_from(signal.as_raw() - 1).is_ok_and(|bit| mask.checked_shr(bit).unwrap_or(0) & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mask_is_read_from_signal_1_upwards() {
+        assert!(is_in(0b1, Signal::HUP));
+        assert!(is_in(0b10, Signal::INT));
+        assert!(!is_in(0b10, Signal::HUP));
+        assert!(is_in(1 << 12, Signal::PIPE));
+    }
+}

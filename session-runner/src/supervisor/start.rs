@@ -1,0 +1,76 @@
+//! The first moments of a supervisor: from the order to the running program.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use rustix::net::SocketType;
+use rustix::process::Pid;
+
+use super::process::Process;
+use super::protocol::{Start, Step};
+
+/// Takes the socket to the owner from stdin, and leaves nothing there.
+pub(crate) fn take_socket() -> io::Result<OwnedFd> {
+    let stdin = io::stdin();
+    if rustix::net::sockopt::socket_type(stdin.as_fd())? != SocketType::STREAM {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // A copy above the standard descriptors that programs do not inherit.
+    let socket = rustix::io::fcntl_dupfd_cloexec(stdin.as_fd(), 3)?;
+    let null = std::fs::File::open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    Ok(socket)
+}
+
+/// Starts the program, in a process group of its own. Returns its process and the lock to hold.
+pub(crate) fn start(
+    start: &Start,
+    descriptors: Vec<OwnedFd>,
+) -> Result<(Pid, u64, Option<OwnedFd>), (Step, io::Error)> {
+    let prepare = |error: io::Error| (Step::Prepare, error);
+    let mut descriptors = descriptors.into_iter();
+    let (Some(stdin), Some(stdout), Some(stderr)) =
+        (descriptors.next(), descriptors.next(), descriptors.next())
+    else {
+        return Err(prepare(io::ErrorKind::InvalidData.into()));
+    };
+    let lock = descriptors.next();
+    let Some((program, arguments)) = start.argv.split_first() else {
+        return Err(prepare(io::ErrorKind::InvalidData.into()));
+    };
+    if start.own_session {
+        rustix::process::setsid().map_err(|error| prepare(error.into()))?;
+    }
+    // Here and not in the child, so that a missing directory is not taken for a missing program.
+    std::env::set_current_dir(&start.cwd).map_err(|error| (Step::Directory, error))?;
+    let mut command = Command::new(program);
+    command.args(arguments).process_group(0);
+    command.stdin(Stdio::from(stdin)).stdout(Stdio::from(stdout)).stderr(Stdio::from(stderr));
+    for (name, value) in &start.env {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let child = command.spawn().map_err(|error| (Step::Execute, error))?;
+    // With it go this process's copies of the program's descriptors: only the tree holds them now.
+    drop(command);
+    // A directory that somebody wants to unmount must not be held by us.
+    let _ = std::env::set_current_dir("/");
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| {
+        // Linux gives out no such ids.
+        prepare(io::ErrorKind::InvalidData.into())
+    })?;
+    // Not waited for yet, so its entry is there even if it has ended already.
+    let process = Process::read(pid).ok().flatten();
+    Ok((pid, process.map_or(0, |process| process.start_time), lock))
+}
+
+/// Removes what is of no use any more. It may be gone already.
+pub(crate) fn tidy(start: &Start) {
+    if let Some(path) = &start.tidy {
+        let _ = std::fs::remove_file(path);
+    }
+}
