@@ -4,6 +4,8 @@ use std::ffi::OsString;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::fail::ExitCodes;
+
 /// Runs programs as durable sessions: visible, stoppable, crash-proof, resumable.
 #[derive(Debug, Parser)]
 #[command(name = "sessionctl", version, disable_help_subcommand = true, after_help = EXAMPLES)]
@@ -22,11 +24,14 @@ Examples:
 
 ID is @last, a full id, an exact name, or the beginning of an id.";
 
+const STORE_HELP: &str =
+    "Where the sessions are: file:PATH [default: $SESSIONCTL_STORE, else under the user's state directory]";
+
 /// What every verb takes.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// Where the sessions are: file:PATH [default: $SESSIONCTL_STORE, else under the user's state directory]
-    #[arg(long, global = true, value_name = "URL")]
+    /// Where the sessions are
+    #[arg(long, global = true, value_name = "URL", help = STORE_HELP)]
     pub(crate) store: Option<OsString>,
     /// Prints JSON, in the documented schema
     #[arg(long, global = true)]
@@ -39,7 +44,7 @@ pub(crate) struct Global {
 /// Whether to use colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ColorWhen {
-    /// On a terminal, unless NO_COLOR is set
+    /// On a terminal, unless `NO_COLOR` is set
     Auto,
     /// Always
     Always,
@@ -86,6 +91,23 @@ impl Verb {
             Self::Recover(_) => "recover",
             Self::Verify(_) => "verify",
             Self::Report(_) => "report",
+        }
+    }
+}
+
+impl Verb {
+    /// How its exit codes are to be understood: a verb that runs a program passes on the program's.
+    pub(crate) const fn exit_codes(&self) -> ExitCodes {
+        match self {
+            Self::Run(_) | Self::Resume(_) => ExitCodes::Childs,
+            Self::Ls(_)
+            | Self::Show(_)
+            | Self::Events(_)
+            | Self::Logs(_)
+            | Self::Cancel(_)
+            | Self::Recover(_)
+            | Self::Verify(_)
+            | Self::Report(_) => ExitCodes::Own,
         }
     }
 }

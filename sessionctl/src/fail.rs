@@ -59,10 +59,8 @@ impl Failure {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Self::ReaderGone;
         }
-        let code = match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorCode::StorageFull,
-            _ => ErrorCode::StorageIo,
-        };
+        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let code = if full { ErrorCode::StorageFull } else { ErrorCode::StorageIo };
         Self::new(code, "the standard output cannot be written to").map(|told| told.causes.push(error.to_string()))
     }
 
@@ -93,14 +91,6 @@ impl Failure {
         self.map(|told| told.next = Some(words.iter().map(ToString::to_string).collect()))
     }
 
-    /// The code; `None` where nobody is told.
-    pub(crate) fn code(&self) -> Option<ErrorCode> {
-        match self {
-            Self::ReaderGone => None,
-            Self::Told(told) => Some(told.code),
-        }
-    }
-
     fn map(mut self, change: impl FnOnce(&mut Told)) -> Self {
         if let Self::Told(told) = &mut self {
             change(told);
@@ -127,6 +117,8 @@ impl From<StorageError> for Failure {
 }
 
 fn session_of(error: &SessionError) -> Option<SessionId> {
+    // Most kinds are about no session, or say so in fields that only they have.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a new kind without a session here only loses a hint")]
     match error {
         SessionError::Rejected { id, .. }
         | SessionError::Fenced { id, .. }
@@ -203,18 +195,12 @@ pub(crate) fn tell(failure: &Failure, verb: &str, exit_codes: ExitCodes, context
         return exit_code;
     }
     let term = &context.term;
-    let mut text = format!("{} {}", term.bad("error:"), visible(&told.message));
-    for cause in &told.causes {
-        text.push_str(": ");
-        text.push_str(&visible(cause));
-    }
-    text.push_str(&format!(" [{}]", told.code));
-    for candidate in &told.candidates {
-        text.push_str("\n  ");
-        text.push_str(&visible(candidate));
-    }
-    text.push_str(&format!("\n  {}\n{} {next}", told.code.advice(), term.faint("next:")));
-    term.complain(&text);
+    let chain = [&told.message].into_iter().chain(&told.causes).map(|part| visible(part)).collect::<Vec<_>>();
+    let mut lines = vec![format!("{} {} [{}]", term.bad("error:"), chain.join(": "), told.code)];
+    lines.extend(told.candidates.iter().map(|candidate| format!("  {}", visible(candidate))));
+    lines.push(format!("  {}", told.code.advice()));
+    lines.push(format!("{} {next}", term.faint("next:")));
+    term.complain(&lines.join("\n"));
     exit_code
 }
 
@@ -226,6 +212,7 @@ fn next(told: &Told, verb: &str, context: &Context) -> String {
     }
     let id = told.session.map(|id| id.to_string());
     let id = id.as_deref();
+    #[expect(clippy::wildcard_enum_match_arm, reason = "for all other codes a look at the session, or at all of them, is next")]
     match told.code {
         ErrorCode::MaxSessions => context.command(&["ls"]),
         ErrorCode::StorageUnavailable | ErrorCode::Closed => context.look_at_store("ls -ld"),

@@ -2,6 +2,7 @@
 //! its meaning without another number in `schema`.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -25,7 +26,7 @@ pub(crate) fn line(value: &impl Serialize) -> String {
     for c in json.chars() {
         // JSON allows them in strings, and nowhere else do they occur.
         if is_unsafe_char(c) {
-            line.push_str(&format!("\\u{:04x}", u32::from(c)));
+            let _ = write!(line, "\\u{:04x}", u32::from(c));
         } else {
             line.push(c);
         }
@@ -219,7 +220,8 @@ pub(crate) struct Outcome {
     /// The session.
     pub(crate) id: SessionId,
     /// What became of it, or was found.
-    pub(crate) outcome: String,
+    #[serde(rename = "outcome")]
+    pub(crate) what: String,
     /// The code of what kept it from that.
     pub(crate) code: Option<&'static str>,
     /// The same in words.
@@ -227,11 +229,11 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    pub(crate) fn new(id: SessionId, outcome: impl Into<String>) -> Self {
-        Self { id, outcome: outcome.into(), code: None, message: None }
+    pub(crate) fn new(id: SessionId, what: impl Into<String>) -> Self {
+        Self { id, what: what.into(), code: None, message: None }
     }
 
     pub(crate) fn failed(id: SessionId, code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { id, outcome: "failed".to_owned(), code: Some(code.as_str()), message: Some(message.into()) }
+        Self { id, what: "failed".to_owned(), code: Some(code.as_str()), message: Some(message.into()) }
     }
 }

@@ -43,7 +43,7 @@ pub(crate) fn status(head: &Head, liveness: Option<&Liveness>) -> Status {
                 PauseReason::AwaitingInput(_) => "paused: waiting for input",
                 PauseReason::Interrupted(_) => "paused: interrupted",
                 PauseReason::Limit(_) => "paused: limit reached",
-                _ => "paused",
+                PauseReason::Requested(_) | _ => "paused",
             },
             YELLOW,
         ),

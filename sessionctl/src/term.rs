@@ -7,31 +7,50 @@ use rustix::termios::tcgetwinsize;
 use crate::args::ColorWhen;
 use crate::fail::{Failure, Result};
 
-/// What is known of the outputs.
+/// Whether an output gets colours.
 #[derive(Debug, Clone, Copy)]
+enum Paint {
+    Plain,
+    Colours,
+}
+
+impl Paint {
+    fn paint(self, sgr: &str, text: &str) -> String {
+        match self {
+            Self::Colours if !sgr.is_empty() => format!("\u{1b}[{sgr}m{text}\u{1b}[0m"),
+            Self::Colours | Self::Plain => text.to_owned(),
+        }
+    }
+}
+
+/// What is known of the outputs.
+#[derive(Debug)]
 pub(crate) struct Term {
     /// Whether programs read.
     pub(crate) json: bool,
     /// Whether stdout is a terminal.
     pub(crate) is_terminal: bool,
-    out_color: bool,
-    err_color: bool,
+    out: Paint,
+    err: Paint,
 }
 
 impl Term {
     pub(crate) fn new(json: bool, color: ColorWhen) -> Self {
-        let wanted = |terminal: bool| match color {
-            ColorWhen::Always => true,
-            ColorWhen::Never => false,
-            // no-color.org: any value but the empty one.
-            ColorWhen::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        let wanted = |terminal: bool| {
+            let colours = match color {
+                ColorWhen::Always => true,
+                ColorWhen::Never => false,
+                // no-color.org: any value but the empty one.
+                ColorWhen::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+            };
+            if colours && !json { Paint::Colours } else { Paint::Plain }
         };
         let is_terminal = io::stdout().is_terminal();
         Self {
             json,
             is_terminal,
-            out_color: !json && wanted(is_terminal),
-            err_color: !json && wanted(io::stderr().is_terminal()),
+            out: wanted(is_terminal),
+            err: wanted(io::stderr().is_terminal()),
         }
     }
 
@@ -61,25 +80,21 @@ impl Term {
 
     /// Something bad, on stderr.
     pub(crate) fn bad(&self, text: &str) -> String {
-        paint(self.err_color, "1;31", text)
+        self.err.paint("1;31", text)
     }
 
     /// Something beside the point, on stderr.
     pub(crate) fn faint(&self, text: &str) -> String {
-        paint(self.err_color, "2", text)
+        self.err.paint("2", text)
     }
 
     /// A heading, on stdout.
     pub(crate) fn heading(&self, text: &str) -> String {
-        paint(self.out_color, "1", text)
+        self.out.paint("1", text)
     }
 
     /// In the colour of an SGR code, on stdout.
     pub(crate) fn tint(&self, sgr: &str, text: &str) -> String {
-        paint(self.out_color && !sgr.is_empty(), sgr, text)
+        self.out.paint(sgr, text)
     }
-}
-
-fn paint(color: bool, sgr: &str, text: &str) -> String {
-    if color { format!("\u{1b}[{sgr}m{text}\u{1b}[0m") } else { text.to_owned() }
 }

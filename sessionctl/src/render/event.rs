@@ -14,16 +14,15 @@ pub(crate) fn event(record: &StoredRecord) -> String {
     let at = line.get("at").and_then(Value::as_str).unwrap_or("?");
     let attempt = line.get("attempt").map_or_else(|| "?".to_owned(), Value::to_string);
     let (kind, payload) = match line.get("event").and_then(Value::as_object).and_then(|event| event.iter().next()) {
-        Some((kind, payload)) => (kind.as_str(), payload.clone()),
-        None => ("?", line.get("event").cloned().unwrap_or_default()),
+        Some((kind, payload)) => (kind.as_str(), payload),
+        None => ("?", &line),
     };
-    let text = match payload {
-        Value::Object(fields) => {
+    let text = match payload.as_object() {
+        Some(fields) => {
             let fields = fields.iter().map(|(name, value)| format!("{name}={}", show(name, value)));
             fields.collect::<Vec<_>>().join(" ")
         }
-        Value::Null => String::new(),
-        other => compact(&other),
+        None => compact(payload),
     };
     let line = format!("{:>6}  {at}  #{attempt}  {kind:<19}  {text}", record.revision());
     format!("{}\n", visible(line.trim_end()))

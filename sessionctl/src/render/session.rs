@@ -1,5 +1,6 @@
 //! One session as a short page for people.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use sessionkit::{
@@ -21,7 +22,7 @@ pub(crate) fn session(shown: &PersistedSession, liveness: Option<&Liveness>, now
     let mut page = Page { text: String::new(), term };
     let status = status(head, liveness);
     let name = config.name.as_deref().unwrap_or_default();
-    page.text.push_str(&format!("{}  {}\n", term.heading(&visible(name)), term.tint(status.sgr, status.words)));
+    let _ = writeln!(page.text, "{}  {}", term.heading(&visible(name)), term.tint(status.sgr, status.words));
     page.line("id", &head.id.to_string());
     match state {
         SessionState::Failed { error } => page.line("error", &error.to_string()),
@@ -86,7 +87,7 @@ struct Page<'a> {
 impl Page<'_> {
     fn line(&mut self, name: &str, value: &str) {
         let name = self.term.heading(&format!("{name:<NAMES$}"));
-        self.text.push_str(&format!("{name}  {}\n", visible(value)));
+        let _ = writeln!(self.text, "{name}  {}", visible(value));
     }
 
     fn optional(&mut self, name: &str, value: Option<&str>) {

@@ -19,10 +19,12 @@ pub(crate) async fn run(args: &Ls, context: &Context) -> Result<u8> {
     if context.term.json {
         print_json(context, manager, &list.heads, &list.unreadable, now).await?;
     } else if list.heads.is_empty() && list.unreadable.is_empty() {
-        match args.all {
-            true => context.hint("there are no sessions yet", &[], &["run", "--", "true"]),
-            false => context.hint("no session is active", &[], &["ls", "--all"]),
-        }
+        let (text, next): (_, &[&str]) = if args.all {
+            ("there are no sessions yet", &["run", "--", "true"])
+        } else {
+            ("no session is active", &["ls", "--all"])
+        };
+        context.hint(text, &[], next);
     } else {
         print_table(context, manager, &list.heads, &list.unreadable, now).await?;
     }
