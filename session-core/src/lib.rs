@@ -80,7 +80,8 @@ pub use manager::{
 pub use observer::{EventContext, SessionObserver};
 pub use owner::{Evidence, Owner};
 pub use presence::{
-    FileSystem, Liveness, Presence, PresenceGuard, ProcessPresence, file_system, this_process,
+    FileSystem, HeldSessionLock, Liveness, LocalPresence, Presence, PresenceGuard, ProcessPresence,
+    SessionLock, file_system, this_process,
 };
 pub use progress::{ProgressTracker, SessionProgress, format_progress};
 pub use reason::{Failure, FailureCause, PauseReason, SessionSummary};

@@ -1,11 +1,19 @@
 //! The port for who is alive. Liveness is evidence, never age.
 
+mod local;
+mod lock_dir;
 mod process;
+mod session_lock;
 mod system;
+
+#[cfg(test)]
+mod tests;
 
 use async_trait::async_trait;
 
+pub use self::local::LocalPresence;
 pub use self::process::ProcessPresence;
+pub use self::session_lock::{HeldSessionLock, SessionLock};
 pub use self::system::{FileSystem, file_system, this_process};
 
 use crate::owner::{Evidence, Owner};

@@ -109,7 +109,7 @@ fn every_sequence_of_up_to_six_events_does_what_the_design_says() {
 /// `SESSION_MACHINE_SEQUENCES` says how many, `SESSION_SEED` from where: `cargo xtask test` runs 10 million in release.
 #[test]
 fn random_sequences_do_what_the_design_says() {
-    const LENGTH: u64 = 24;
+    const LENGTH: u64 = 20;
     let sequences = number("SESSION_MACHINE_SEQUENCES").unwrap_or(100_000);
     let first = seed();
     let start = std::time::Instant::now();

@@ -151,6 +151,7 @@ fn owner(n: u32) -> Owner {
 fn stories() -> Vec<(&'static str, SessionId, Vec<SessionEvent>)> {
     vec![
         ("completed", "3c2b1a09-8f7e-4d6c-9b5a-4f3e2d1c0b0a".parse().unwrap(), completed()),
+        ("example", "7f3a1c52-9e0b-4d86-a1f4-2c5b8e907d13".parse().unwrap(), example()),
         ("failed", "f0e1d2c3-b4a5-4968-8776-655443322110".parse().unwrap(), failed()),
         ("cancelled", SessionId::from_key("import-2026-11-21"), cancelled()),
         ("hostile", "00000000-0000-4000-8000-000000000000".parse().unwrap(), hostile()),
@@ -258,6 +259,17 @@ fn begun() -> Vec<SessionEvent> {
         },
         SessionEvent::Started { owner: owner(0) },
     ]
+}
+
+/// The worked example of `docs/format.md`.
+fn example() -> Vec<SessionEvent> {
+    let report = ProgressReport::new().percent(50.0).step("café \u{9b}1m");
+    let mut summary = SessionSummary::new();
+    summary.duration_ms = 2_000;
+    let mut events = begun();
+    events.push(SessionEvent::ProgressReported { report });
+    events.push(SessionEvent::Completed { summary });
+    events
 }
 
 fn failed() -> Vec<SessionEvent> {

@@ -1,0 +1,243 @@
+//! Presence on one machine: an owner holds a kernel lock for as long as its process lives. Age proves nothing, and
+//! is never looked at.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::UNIX_EPOCH;
+
+use async_trait::async_trait;
+
+use super::lock_dir::{LockDir, Probe};
+use super::session_lock::SessionLock;
+use super::system::{FileSystem, file_system, process_start_time, this_process};
+use super::{Liveness, Presence, PresenceGuard};
+use crate::id::{InstanceId, SessionId};
+use crate::owner::{Evidence, Owner};
+use crate::storage::StorageError;
+use crate::time::Timestamp;
+
+const OWNER: &str = ".lock";
+const SESSION: &str = ".session.lock";
+const TEMPORARY: &str = ".tmp";
+
+/// Who is alive on this machine, by lock files in a folder that all its processes share.
+///
+/// An owner holds the kernel's lock on `<instance>.lock`, which the kernel takes from it when its process ends,
+/// however it ends: death is known at once, and a process that is slow, stopped or asleep is alive. The file holds the
+/// owner as JSON, for people.
+///
+/// | what is found | the owner is |
+/// |---|---|
+/// | it was on another machine | unknown |
+/// | it was on this machine, before the last start | dead: rebooted |
+/// | its lock is held | alive |
+/// | its lock is free | dead: lock released |
+/// | its file is gone, and so is a process of its id and start time | dead: process gone |
+/// | its file is gone, and the process is there | unknown |
+///
+/// The folder is made when the first owner is announced; looking leaves no trace. A file is removed only under its
+/// exclusive lock. Folders on network and FUSE file systems are refused: their locks are as good as their servers' word.
+/// A process that forks without exec keeps its owner's lock alive in the child, and is not supported. Processes that
+/// share the folder must see each other: one namespace of process ids.
+///
+/// A call is a few system calls on local files and waits for nobody; [`sweep`](Presence::sweep) runs on tokio's blocking
+/// threads.
+#[derive(Debug, Clone)]
+pub struct LocalPresence {
+    dir: Arc<Path>,
+    /// This machine and boot; they do not change while a process lives.
+    here: OnceLock<(String, String)>,
+    file_system: fn(&Path) -> io::Result<FileSystem>,
+}
+
+impl LocalPresence {
+    /// Presence by the lock files in this folder. Touches nothing.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self::with_file_system(dir, file_system)
+    }
+
+    pub(crate) fn with_file_system(
+        dir: impl Into<PathBuf>,
+        file_system: fn(&Path) -> io::Result<FileSystem>,
+    ) -> Self {
+        Self { dir: dir.into().into(), here: OnceLock::new(), file_system }
+    }
+
+    /// The lock that whoever runs a session's program holds until the last process of it is gone. Not yet taken.
+    #[must_use]
+    pub fn session_lock(&self, id: SessionId) -> SessionLock {
+        SessionLock::new(self.clone(), format!("{id}{SESSION}"))
+    }
+
+    /// The folder, made if need be.
+    pub(super) fn make_dir(&self) -> Result<LockDir, StorageError> {
+        self.check_file_system()?;
+        LockDir::create(&self.dir).map_err(|error| self.failed("cannot be made", error))
+    }
+
+    /// The folder, if there is one.
+    fn dir(&self) -> Result<Option<LockDir>, StorageError> {
+        self.check_file_system()?;
+        LockDir::open(&self.dir).map_err(|error| self.failed("cannot be opened", error))
+    }
+
+    /// Looked at anew each time: what is mounted where can change. A folder that is not there yet will be where the
+    /// nearest one above it is.
+    fn check_file_system(&self) -> Result<(), StorageError> {
+        for path in self.dir.ancestors() {
+            let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+            match (self.file_system)(path) {
+                Ok(FileSystem::Local) => return Ok(()),
+                Ok(FileSystem::Remote { name }) => {
+                    return Err(StorageError::Unavailable {
+                        what: format!(
+                            "{} is on {name}: whether an owner lives cannot be known there; use a local file system",
+                            self.dir.display()
+                        ),
+                        source: None,
+                    });
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(self.failed("cannot be looked at", error)),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn failed(&self, how: &str, error: io::Error) -> StorageError {
+        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let source = Arc::new(error);
+        if full {
+            StorageError::Full { what: format!("the lock files in {}", self.dir.display()), source }
+        } else {
+            let what = format!("the folder of lock files {} {how}", self.dir.display());
+            StorageError::Unavailable { what, source: Some(source) }
+        }
+    }
+
+    fn here(&self) -> Result<&(String, String), StorageError> {
+        if let Some(here) = self.here.get() {
+            return Ok(here);
+        }
+        let Owner { machine, boot, .. } = this_process()?;
+        Ok(self.here.get_or_init(|| (machine, boot)))
+    }
+
+    fn look(&self, owner: &Owner) -> Result<Liveness, StorageError> {
+        let dir = self.dir()?;
+        let name = format!("{}{OWNER}", owner.instance);
+        let failed = |error| self.failed("cannot be read", error);
+        let (machine, boot) = self.here()?;
+        if owner.machine != *machine {
+            let file = dir.as_ref().map_or(Ok(None), |dir| dir.look(&name)).map_err(failed)?;
+            return Ok(Liveness::Unknown { last_seen: file.as_ref().and_then(modified) });
+        }
+        if owner.boot != *boot {
+            return Ok(Liveness::Dead { evidence: Evidence::Rebooted { boot: boot.clone() } });
+        }
+        let probe = dir.as_ref().map_or(Ok(Probe::Missing), |dir| dir.probe(&name)).map_err(failed)?;
+        Ok(match probe {
+            Probe::Held => Liveness::Alive,
+            Probe::Free => Liveness::Dead { evidence: Evidence::LockReleased },
+            Probe::Missing => match process_start_time(owner.pid) {
+                Ok(Some(started)) if started == owner.start_time => Liveness::Unknown { last_seen: None },
+                // A process of the same id that started at another time is another process.
+                Ok(_) => Liveness::Dead { evidence: Evidence::ProcessGone },
+                Err(error) => {
+                    return Err(StorageError::Unavailable {
+                        what: format!("the system does not tell whether process {} exists", owner.pid),
+                        source: Some(Arc::new(error)),
+                    });
+                }
+            },
+        })
+    }
+
+    fn clean(&self, keep: &HashSet<InstanceId>) -> Result<(), StorageError> {
+        let Some(dir) = self.dir()? else { return Ok(()) };
+        let failed = |error| self.failed("cannot be swept", error);
+        let mut result = Ok(());
+        for name in dir.names().map_err(failed)? {
+            if is_leftover(&name, keep)
+                && let Err(error) = dir.remove_if_free(&name)
+            {
+                // One file that cannot be removed keeps no other one.
+                result = Err(failed(error));
+            }
+        }
+        result
+    }
+}
+
+/// Whether a file may go if nobody holds it. A name that is not one of ours is not ours to judge.
+fn is_leftover(name: &str, keep: &HashSet<InstanceId>) -> bool {
+    if let Some(session) = name.strip_suffix(SESSION) {
+        return session.parse::<SessionId>().is_ok();
+    }
+    if let Some(random) = name.strip_suffix(TEMPORARY) {
+        return random.parse::<InstanceId>().is_ok();
+    }
+    let instance = name.strip_suffix(OWNER).and_then(|instance| instance.parse::<InstanceId>().ok());
+    instance.is_some_and(|instance| !keep.contains(&instance))
+}
+
+fn modified(file: &File) -> Option<Timestamp> {
+    let since = file.metadata().ok()?.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Timestamp::from_millis(i64::try_from(since.as_millis()).ok()?)
+}
+
+/// Holds the lock until it is dropped or the process ends.
+#[derive(Debug)]
+struct Guard {
+    file: File,
+    name: String,
+    dir: LockDir,
+}
+
+impl PresenceGuard for Guard {
+    fn retire(self: Box<Self>) {
+        if let Err(error) = self.dir.remove_held(&self.name, &self.file) {
+            // A free lock that nobody names: whoever sweeps next removes it.
+            tracing::debug!(name = self.name, %error, "a lock file was left behind");
+        }
+    }
+}
+
+#[async_trait]
+impl Presence for LocalPresence {
+    fn identify(&self) -> Result<Owner, StorageError> {
+        this_process()
+    }
+
+    async fn announce(&self, owner: &Owner) -> Result<Box<dyn PresenceGuard>, StorageError> {
+        let dir = self.make_dir()?;
+        let name = format!("{}{OWNER}", owner.instance);
+        let temporary = || format!("{}{TEMPORARY}", InstanceId::random());
+        let failed = |error| self.failed("cannot be written to", error);
+        let mut content = serde_json::to_vec(owner).map_err(|error| failed(error.into()))?;
+        content.push(b'\n');
+        match dir.create_locked(&name, temporary, &content).map_err(failed)? {
+            Some(file) => Ok(Box::new(Guard { file, name, dir })),
+            None => Err(StorageError::InvalidArgument {
+                what: format!("owner {} is announced already, or was once", owner.instance),
+            }),
+        }
+    }
+
+    async fn liveness(&self, owner: &Owner) -> Result<Liveness, StorageError> {
+        self.look(owner)
+    }
+
+    async fn sweep(&self, keep: &HashSet<InstanceId>) -> Result<(), StorageError> {
+        // Unlike the others, this one has as much to do as there is litter.
+        let (this, keep) = (self.clone(), keep.clone());
+        match tokio::task::spawn_blocking(move || this.clean(&keep)).await {
+            Ok(result) => result,
+            Err(error) => Err(self.failed("was not swept", io::Error::other(error))),
+        }
+    }
+}

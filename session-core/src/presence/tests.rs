@@ -1,0 +1,133 @@
+use std::collections::HashSet;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::lock_dir::{LockDir, Probe};
+use super::*;
+use crate::id::{InstanceId, SessionId};
+
+#[tokio::test]
+async fn a_folder_on_a_network_file_system_is_refused_with_the_reason() {
+    fn nfs(path: &Path) -> io::Result<FileSystem> {
+        if path.exists() {
+            Ok(FileSystem::Remote { name: "NFS" })
+        } else {
+            Err(io::ErrorKind::NotFound.into())
+        }
+    }
+    let root = tempfile::tempdir().unwrap();
+    let presence = LocalPresence::with_file_system(root.path().join("store/owners"), nfs);
+    let me = presence.identify().unwrap();
+    let errors = [
+        presence.announce(&me).await.unwrap_err(),
+        presence.liveness(&me).await.unwrap_err(),
+        presence.sweep(&HashSet::new()).await.unwrap_err(),
+        presence.session_lock(SessionId::random()).try_acquire().unwrap_err(),
+        presence.session_lock(SessionId::random()).acquire().await.unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.code().as_str(), "STORAGE_UNAVAILABLE");
+        assert!(error.to_string().contains("is on NFS"), "{error}");
+    }
+    assert_eq!(root.path().read_dir().unwrap().count(), 0, "something was made there all the same");
+}
+
+/// The file is never seen under its name without its lock: not while it is made, and not while it is taken back.
+#[test]
+fn a_file_has_its_lock_for_as_long_as_it_has_its_name() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = LockDir::create(&root.path().join("owners")).unwrap();
+    let (done, held) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::SeqCst) {
+                    match dir.probe("one.lock").unwrap() {
+                        Probe::Held => _ = held.fetch_add(1, Ordering::SeqCst),
+                        Probe::Missing => {}
+                        Probe::Free => panic!("a file without its lock"),
+                    }
+                }
+            });
+        }
+        let mut rounds = 0;
+        while rounds < 300 || held.load(Ordering::SeqCst) < 100 {
+            let temporary = || format!("{}.tmp", InstanceId::random());
+            let file = dir.create_locked("one.lock", temporary, b"x").unwrap().unwrap();
+            dir.remove_held("one.lock", &file).unwrap();
+            rounds += 1;
+        }
+        done.store(true, Ordering::SeqCst);
+    });
+    assert!(dir.names().unwrap().iter().all(|name| name.starts_with('.')), "leftovers");
+}
+
+/// Whoever cleans up meets files that are just being made, and may be faster: then they are made anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sweeping_does_not_disturb_those_who_come_to_life() {
+    let root = tempfile::tempdir().unwrap();
+    let presence = LocalPresence::new(root.path().join("owners"));
+    let (sweeper, done) = (presence.clone(), std::sync::Arc::new(AtomicBool::new(false)));
+    let stop = std::sync::Arc::clone(&done);
+    let sweeping = tokio::spawn(async move {
+        let mut rounds = 0;
+        while !stop.load(Ordering::SeqCst) {
+            sweeper.sweep(&HashSet::new()).await.unwrap();
+            rounds += 1;
+        }
+        rounds
+    });
+    for _ in 0..500 {
+        let me = presence.identify().unwrap();
+        let guard = presence.announce(&me).await.unwrap();
+        assert_eq!(presence.liveness(&me).await.unwrap(), Liveness::Alive);
+        guard.retire();
+    }
+    done.store(true, Ordering::SeqCst);
+    assert!(sweeping.await.unwrap() > 0);
+    presence.sweep(&HashSet::new()).await.unwrap();
+    assert_eq!(root.path().join("owners").read_dir().unwrap().count(), 0);
+}
+
+#[test]
+fn a_name_that_is_taken_is_not_replaced() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = LockDir::create(root.path()).unwrap();
+    let there = |name: &str| std::fs::read_to_string(root.path().join(name)).ok();
+    type Move = fn(&LockDir, &str, &str) -> io::Result<bool>;
+    for (n, by) in [LockDir::rename_new as Move, LockDir::link_new].into_iter().enumerate() {
+        let (from, to) = (format!("from{n}"), format!("to{n}"));
+        std::fs::write(root.path().join(&from), "new").unwrap();
+        assert!(by(&dir, &from, &to).unwrap());
+        assert_eq!((there(&from), there(&to).as_deref()), (None, Some("new")));
+        std::fs::write(root.path().join(&from), "other").unwrap();
+        assert!(!by(&dir, &from, &to).unwrap());
+        assert_eq!((there(&from).as_deref(), there(&to).as_deref()), (Some("other"), Some("new")));
+    }
+}
+
+/// Its file is removed with each release, and made anew by whoever comes next: nobody may believe to have the lock by
+/// holding one on a file that is gone.
+#[test]
+fn one_at_a_time_has_a_sessions_lock() {
+    let root = tempfile::tempdir().unwrap();
+    let presence = LocalPresence::new(root.path());
+    let id = SessionId::random();
+    let (inside, taken) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let lock = presence.session_lock(id);
+                while taken.load(Ordering::SeqCst) < 2_000 {
+                    let Some(held) = lock.try_acquire().unwrap() else { continue };
+                    assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two have it at once");
+                    taken.fetch_add(1, Ordering::SeqCst);
+                    std::thread::yield_now();
+                    inside.fetch_sub(1, Ordering::SeqCst);
+                    held.release();
+                }
+            });
+        }
+    });
+}

@@ -1,0 +1,464 @@
+//! Who is alive, told by real processes that are killed, stopped and impersonated.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::process::{Pid, Signal, kill_process};
+use session_core::{
+    Evidence, InstanceId, Liveness, LocalPresence, Owner, Presence, SessionId, Timestamp, this_process,
+};
+use tokio::sync::{Mutex, MutexGuard};
+
+const ROLE: &str = "PRESENCE_TEST_ROLE";
+const DIR: &str = "PRESENCE_TEST_DIR";
+const SESSION: &str = "PRESENCE_TEST_SESSION";
+const READY: &str = "@ready ";
+
+/// A process of its own: this test binary once more, which runs only [`other_process`].
+struct Process {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    /// What it said when it was ready.
+    said: String,
+}
+
+impl Process {
+    fn start(role: &str, dir: &Path, session: Option<SessionId>) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "other_process", "--nocapture", "--test-threads=1"])
+            .env(ROLE, role)
+            .env(DIR, dir)
+            .env(SESSION, session.map(|id| id.to_string()).unwrap_or_default())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (stdin, stdout) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        let mut process = Self { child, stdin, stdout, said: String::new() };
+        process.said = process.hear();
+        process
+    }
+
+    fn hear(&mut self) -> String {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            assert!(self.stdout.read_line(&mut line).unwrap() > 0, "the other process ended too soon");
+            // The test harness writes on the same line.
+            if let Some((_, said)) = line.trim_end_matches('\n').split_once(READY) {
+                return said.to_owned();
+            }
+        }
+    }
+
+    fn owner(&self) -> Owner {
+        serde_json::from_str(&self.said).unwrap()
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Kills it, and returns once it is gone.
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// What the other process does; nothing where there is none.
+#[tokio::test]
+async fn other_process() {
+    let (Ok(role), Some(dir)) = (std::env::var(ROLE), std::env::var_os(DIR)) else { return };
+    let presence = LocalPresence::new(PathBuf::from(dir));
+    let ready = |what: &str| {
+        let mut stdout = std::io::stdout().lock();
+        writeln!(stdout, "{READY}{what}").unwrap();
+        stdout.flush().unwrap();
+    };
+    let wait = || std::io::stdin().read_line(&mut String::new()).unwrap();
+    match role.as_str() {
+        "owner" => {
+            let owner = presence.identify().unwrap();
+            let guard = presence.announce(&owner).await.unwrap();
+            ready(&serde_json::to_string(&owner).unwrap());
+            wait();
+            guard.retire();
+            ready("retired");
+            wait();
+        }
+        "supervisor" => {
+            let id = std::env::var(SESSION).unwrap().parse().unwrap();
+            let held = presence.session_lock(id).try_acquire().unwrap().expect("nobody has it");
+            ready("locked");
+            wait();
+            drop(held);
+        }
+        other => panic!("no role {other}"),
+    }
+}
+
+/// A child shares all locks of its parent between fork and exec. One test at a time, so that no test sees its own
+/// locks live on in another one's child.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+struct Place {
+    root: tempfile::TempDir,
+    presence: LocalPresence,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Place {
+    async fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let presence = LocalPresence::new(root.path().join("store/owners"));
+        Self { root, presence, _alone: ALONE.lock().await }
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.root.path().join("store/owners")
+    }
+
+    fn file(&self, owner: &Owner) -> PathBuf {
+        self.dir().join(format!("{}.lock", owner.instance))
+    }
+
+    fn start(&self) -> Process {
+        Process::start("owner", &self.dir(), None)
+    }
+
+    async fn look(&self, owner: &Owner) -> Liveness {
+        self.presence.liveness(owner).await.unwrap()
+    }
+
+    async fn sweep(&self, keep: &[&Owner]) {
+        let keep: HashSet<InstanceId> = keep.iter().map(|owner| owner.instance).collect();
+        self.presence.sweep(&keep).await.unwrap();
+    }
+}
+
+fn dead(evidence: Evidence) -> Liveness {
+    Liveness::Dead { evidence }
+}
+
+fn unknown(last_seen: Option<Timestamp>) -> Liveness {
+    Liveness::Unknown { last_seen }
+}
+
+/// An owner as this process, changed: what an impostor or a survivor of old times would look like.
+fn me(change: impl FnOnce(&mut Owner)) -> Owner {
+    let mut owner = this_process().unwrap();
+    change(&mut owner);
+    owner
+}
+
+/// A pid that was given out and is free again.
+fn gone_pid() -> u32 {
+    let mut child = Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    child.id()
+}
+
+#[tokio::test]
+async fn a_killed_owner_is_known_as_dead_at_once() {
+    let place = Place::new().await;
+    for _ in 0..5 {
+        let mut process = place.start();
+        let owner = process.owner();
+        assert_eq!(place.look(&owner).await, Liveness::Alive);
+        process.kill();
+        assert_eq!(place.look(&owner).await, dead(Evidence::LockReleased));
+        assert!(place.file(&owner).exists(), "the proof was removed");
+    }
+}
+
+#[tokio::test]
+async fn a_stopped_owner_is_alive_however_old_its_file_is() {
+    let place = Place::new().await;
+    let process = place.start();
+    let owner = process.owner();
+    kill_process(process.pid(), Signal::STOP).unwrap();
+    let stat = format!("/proc/{}/stat", owner.pid);
+    let since = Instant::now();
+    while !fs::read_to_string(&stat).unwrap().contains(") T ") {
+        assert!(since.elapsed() < Duration::from_secs(30), "it does not stop");
+        std::thread::yield_now();
+    }
+    let file = fs::File::options().write(true).open(place.file(&owner)).unwrap();
+    file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    for _ in 0..200 {
+        assert_eq!(place.look(&owner).await, Liveness::Alive);
+    }
+    place.sweep(&[]).await;
+    assert!(place.file(&owner).exists(), "a living owner was swept away");
+    kill_process(process.pid(), Signal::CONT).unwrap();
+    assert_eq!(place.look(&owner).await, Liveness::Alive);
+}
+
+#[tokio::test]
+async fn many_may_look_at_once_and_all_see_the_same() {
+    // Probes that exclude each other would take each other for the owner.
+    let place = Place::new().await;
+    let mut process = place.start();
+    let owner = process.owner();
+    process.kill();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let (presence, owner) = (place.presence.clone(), owner.clone());
+            scope.spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                for _ in 0..500 {
+                    let seen = runtime.block_on(presence.liveness(&owner)).unwrap();
+                    assert_eq!(seen, dead(Evidence::LockReleased));
+                }
+            });
+        }
+    });
+}
+
+#[tokio::test]
+async fn a_reused_pid_does_not_make_a_dead_owner_alive() {
+    // There were pid files that looked alive for as long as any process had the pid.
+    let place = Place::new().await;
+    let reused = me(|owner| owner.start_time -= 1);
+    fs::create_dir_all(place.dir()).unwrap();
+    assert_eq!(place.look(&reused).await, dead(Evidence::ProcessGone));
+    fs::write(place.file(&reused), serde_json::to_vec(&reused).unwrap()).unwrap();
+    assert_eq!(place.look(&reused).await, dead(Evidence::LockReleased));
+}
+
+#[tokio::test]
+async fn without_its_file_an_owner_is_dead_only_if_its_process_is_gone() {
+    let place = Place::new().await;
+    let alive = me(|_| {});
+    let gone = me(|owner| owner.pid = gone_pid());
+    for _ in ["without the folder", "with the folder"] {
+        assert_eq!(place.look(&alive).await, unknown(None));
+        assert_eq!(place.look(&gone).await, dead(Evidence::ProcessGone));
+        fs::create_dir_all(place.dir()).unwrap();
+    }
+    let mut process = place.start();
+    let owner = process.owner();
+    fs::remove_file(place.file(&owner)).unwrap();
+    assert_eq!(place.look(&owner).await, unknown(None));
+    process.kill();
+    assert_eq!(place.look(&owner).await, dead(Evidence::ProcessGone));
+}
+
+#[tokio::test]
+async fn another_boot_is_dead_and_another_machine_is_unknown() {
+    let place = Place::new().await;
+    let here = me(|_| {});
+    let guard = place.presence.announce(&here).await.unwrap();
+    // Even a lock that is held says nothing of a process of another boot: ids are not reused, so it is not its own.
+    let mut before = here.clone();
+    before.boot = "another".into();
+    assert_eq!(place.look(&before).await, dead(Evidence::Rebooted { boot: here.boot.clone() }));
+
+    let mut elsewhere = before.clone();
+    elsewhere.machine = "another".into();
+    let file = fs::File::options().write(true).open(place.file(&here)).unwrap();
+    file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_millis(86_400_123)).unwrap();
+    assert_eq!(place.look(&elsewhere).await, unknown(Timestamp::from_millis(86_400_123)));
+    guard.retire();
+    assert_eq!(place.look(&elsewhere).await, unknown(None));
+}
+
+#[tokio::test]
+async fn what_is_planted_in_place_of_a_lock_is_neither_followed_nor_locked() {
+    let place = Place::new().await;
+    fs::create_dir_all(place.dir()).unwrap();
+    let target = place.root.path().join("target");
+    fs::write(&target, "precious").unwrap();
+    let held = fs::File::open(&target).unwrap();
+    held.lock().unwrap();
+
+    // Followed, the lock of the target would make it look alive; free, dead.
+    let (alive, gone) = (me(|_| {}), me(|owner| owner.pid = gone_pid()));
+    for owner in [&alive, &gone] {
+        symlink(&target, place.file(owner)).unwrap();
+    }
+    for free in [false, true] {
+        if free {
+            held.unlock().unwrap();
+        }
+        assert_eq!(place.look(&alive).await, unknown(None));
+        assert_eq!(place.look(&gone).await, dead(Evidence::ProcessGone));
+    }
+    assert!(place.presence.announce(&alive).await.is_err());
+    place.sweep(&[]).await;
+    assert!(place.file(&alive).is_symlink(), "removed without its lock");
+
+    let id = SessionId::random();
+    symlink(&target, place.dir().join(format!("{id}.session.lock"))).unwrap();
+    let error = place.presence.session_lock(id).try_acquire().unwrap_err();
+    assert_eq!(error.code().as_str(), "STORAGE_UNAVAILABLE");
+    let missing = SessionId::random();
+    symlink(place.root.path().join("made"), place.dir().join(format!("{missing}.session.lock"))).unwrap();
+    assert!(place.presence.session_lock(missing).try_acquire().is_err());
+    assert!(!place.root.path().join("made").exists());
+
+    // A pipe has nobody at its other end: whoever opens it plainly waits for ever.
+    let piped = me(|_| {});
+    let made = Command::new("mkfifo").arg(place.file(&piped)).status().unwrap();
+    assert!(made.success());
+    assert_eq!(place.look(&piped).await, unknown(None));
+    place.sweep(&[]).await;
+
+    assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
+    held.try_lock().expect("the target was locked");
+}
+
+#[tokio::test]
+async fn a_folder_that_is_a_link_is_refused() {
+    let place = Place::new().await;
+    let target = tempfile::tempdir().unwrap();
+    fs::create_dir_all(place.dir().parent().unwrap()).unwrap();
+    symlink(target.path(), place.dir()).unwrap();
+    let owner = me(|_| {});
+    assert_eq!(place.presence.announce(&owner).await.unwrap_err().code().as_str(), "STORAGE_UNAVAILABLE");
+    assert!(place.presence.liveness(&owner).await.is_err());
+    assert_eq!(target.path().read_dir().unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn two_owners_of_one_process_live_and_die_by_themselves() {
+    let place = Place::new().await;
+    let (first, second) = (me(|_| {}), me(|_| {}));
+    let guards =
+        (place.presence.announce(&first).await.unwrap(), place.presence.announce(&second).await.unwrap());
+    let again = place.presence.announce(&first).await.unwrap_err();
+    assert_eq!(again.code().as_str(), "INVALID_ARGUMENT");
+    assert_eq!((place.look(&first).await, place.look(&second).await), (Liveness::Alive, Liveness::Alive));
+    drop(guards.0);
+    assert_eq!(place.look(&first).await, dead(Evidence::LockReleased), "a dropped guard is a death");
+    assert_eq!(place.look(&second).await, Liveness::Alive);
+    assert!(place.presence.announce(&first).await.is_err(), "nobody rises from the dead");
+    guards.1.retire();
+    assert!(!place.file(&second).exists());
+    assert_eq!(place.dir().read_dir().unwrap().count(), 1, "leftovers");
+}
+
+#[tokio::test]
+async fn an_owner_that_retires_leaves_no_trace() {
+    let place = Place::new().await;
+    let mut process = place.start();
+    let owner = process.owner();
+    let text = fs::read_to_string(place.file(&owner)).unwrap();
+    assert_eq!(serde_json::from_str::<Owner>(&text).unwrap(), owner, "the file tells people who it is");
+    writeln!(process.stdin).unwrap();
+    assert_eq!(process.hear(), "retired");
+    assert_eq!(place.dir().read_dir().unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn sweeping_removes_the_dead_whom_nobody_names_and_nothing_else() {
+    let place = Place::new().await;
+    let alive = place.start();
+    let (mut named, mut forgotten) = (place.start(), place.start());
+    named.kill();
+    forgotten.kill();
+    let locks = place.presence.session_lock(SessionId::random());
+    let held = locks.try_acquire().unwrap().unwrap();
+    let free = place.presence.session_lock(SessionId::random()).try_acquire().unwrap().unwrap();
+    drop(free);
+    let temporary = format!("{}.tmp", InstanceId::random());
+    for name in [temporary.as_str(), "notes.lock", "README", "..lock", ".tmp"] {
+        fs::write(place.dir().join(name), "").unwrap();
+    }
+    place.sweep(&[&named.owner()]).await;
+    assert!(place.file(&alive.owner()).exists() && place.file(&named.owner()).exists());
+    assert!(!place.file(&forgotten.owner()).exists());
+    assert!(!place.dir().join(temporary).exists());
+    // Two owners, the lock that is held, and four files that are none of ours.
+    assert_eq!(place.dir().read_dir().unwrap().count(), 7);
+    assert_eq!(place.look(&named.owner()).await, dead(Evidence::LockReleased));
+    assert_eq!(place.look(&forgotten.owner()).await, dead(Evidence::ProcessGone));
+    assert!(locks.try_acquire().unwrap().is_none());
+    held.release();
+    assert_eq!(place.dir().read_dir().unwrap().count(), 6);
+}
+
+#[tokio::test]
+async fn looking_leaves_no_trace_and_what_is_made_is_private() {
+    let place = Place::new().await;
+    let owner = me(|_| {});
+    place.look(&owner).await;
+    place.sweep(&[]).await;
+    assert_eq!(place.root.path().read_dir().unwrap().count(), 0);
+    let _guard = place.presence.announce(&owner).await.unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&place.dir()), mode(&place.root.path().join("store"))), (0o700, 0o700));
+    assert_eq!(mode(&place.file(&owner)), 0o600);
+    assert_eq!(fs::metadata(place.file(&owner)).unwrap().nlink(), 1);
+}
+
+#[tokio::test]
+async fn whoever_resumes_waits_until_the_supervisor_is_gone() {
+    let place = Place::new().await;
+    let id = SessionId::random();
+    let mut supervisor = Process::start("supervisor", &place.dir(), Some(id));
+    let lock = place.presence.session_lock(id);
+    assert!(lock.try_acquire().unwrap().is_none());
+    let other = place.presence.session_lock(SessionId::random()).try_acquire().unwrap();
+    assert!(other.is_some(), "another session's lock is another lock");
+    let waiting = tokio::spawn({
+        let lock = lock.clone();
+        async move { lock.acquire().await.unwrap() }
+    });
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    supervisor.kill();
+    let held = tokio::time::timeout(Duration::from_secs(30), waiting).await.unwrap().unwrap();
+    assert!(lock.try_acquire().unwrap().is_none());
+    held.release();
+    assert!(lock.try_acquire().unwrap().is_some());
+}
+
+#[tokio::test]
+async fn the_lock_lives_on_in_the_process_that_it_was_handed_to() {
+    let place = Place::new().await;
+    let lock = place.presence.session_lock(SessionId::random());
+    let held = lock.try_acquire().unwrap().unwrap();
+    // Any descriptor will do; the standard input is one that can be handed over without unsafe code.
+    let copy = held.file().try_clone().unwrap();
+    let mut heir = Command::new("sleep").arg("1000").stdin(copy).spawn().unwrap();
+    held.release();
+    let seen = lock.try_acquire().unwrap().is_none();
+    place.sweep(&[]).await;
+    let swept = lock.try_acquire().unwrap().is_none();
+    heir.kill().unwrap();
+    heir.wait().unwrap();
+    assert!(seen && swept, "the lock was lost on its way");
+    assert!(lock.try_acquire().unwrap().is_some());
+}
+
+#[tokio::test]
+async fn the_lock_is_not_handed_to_processes_by_accident() {
+    let place = Place::new().await;
+    let lock = place.presence.session_lock(SessionId::random());
+    let held = lock.try_acquire().unwrap().unwrap();
+    let owner = me(|_| {});
+    let guard = place.presence.announce(&owner).await.unwrap();
+    let mut bystander = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap();
+    drop((held, guard));
+    let free = lock.try_acquire().unwrap().is_some();
+    let seen = place.look(&owner).await;
+    bystander.kill().unwrap();
+    bystander.wait().unwrap();
+    assert!(free);
+    assert_eq!(seen, dead(Evidence::LockReleased));
+}
