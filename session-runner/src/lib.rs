@@ -1,8 +1,23 @@
 //! Runs child processes as durable sessions: supervision, captured output.
 
+mod capture;
+mod osc;
+mod output;
 mod supervised;
 mod supervisor;
 
+pub use output::{
+    Chunk, FileOutput, OutputError, OutputLength, OutputPage, OutputStorage, OutputStorageExt, OutputStream,
+    OutputWriter, Stored,
+};
 pub use supervised::LaunchError;
 pub use supervisor::protocol::{Ended, Escaped};
 pub use supervisor::supervise_main;
+
+/// An error with all its causes, for where only a text is kept.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}

@@ -1,0 +1,187 @@
+use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
+
+use session_core::{SessionId, Timestamp};
+
+use super::*;
+use crate::{FileOutput, OutputError, OutputLength, OutputStorage};
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+struct Place {
+    _folder: tempfile::TempDir,
+    output: FileOutput,
+    id: SessionId,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { output: FileOutput::new(folder.path()), id: SessionId::random(), _folder: folder }
+    }
+
+    fn writer(&self) -> Option<Box<dyn OutputWriter>> {
+        Some(self.output.writer(self.id).unwrap())
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let chunks = self.output.read(self.id, 0, usize::MAX).unwrap().chunks;
+        chunks.into_iter().flat_map(|chunk| chunk.bytes).collect()
+    }
+}
+
+fn tap(pass_on: Option<PipeWriter>) -> (PipeWriter, Tap) {
+    let (read, write) = pipe().unwrap();
+    let pass_on = pass_on.map(|pipe| File::from(OwnedFd::from(pipe)));
+    (write, Tap { stream: OutputStream::Stdout, pipe: read.into(), pass_on })
+}
+
+fn text(length: usize) -> Vec<u8> {
+    (0..=250u8).cycle().take(length).collect()
+}
+
+fn reader(mut pipe: PipeReader) -> std::thread::JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut all = Vec::new();
+        pipe.read_to_end(&mut all).unwrap();
+        all
+    })
+}
+
+#[test]
+fn output_is_stored_and_passed_on_byte_by_byte() {
+    let place = Place::new();
+    let (read, write) = pipe().unwrap();
+    let (mut program, tap) = tap(Some(write));
+    let passed_on = reader(read);
+    let capture = Capture::start(vec![tap], place.writer(), 1).unwrap();
+    let text = text(3_000_000);
+    program.write_all(&text).unwrap();
+    drop(program);
+    let captured = run(capture.finish());
+    assert_eq!(captured, Captured { bytes: 3_000_000, ..Captured::default() });
+    assert_eq!(place.bytes(), text);
+    assert_eq!(passed_on.join().unwrap(), text);
+}
+
+#[test]
+fn what_is_in_the_pipe_when_the_tree_is_gone_is_not_lost_and_a_held_pipe_is_not_waited_for() {
+    let place = Place::new();
+    let (mut program, tap) = tap(None);
+    program.write_all(b"last words").unwrap();
+    let capture = Capture::start(vec![tap], place.writer(), 1).unwrap();
+    // The pipe is still open: somebody got away with it.
+    assert_eq!(run(capture.finish()).bytes, 10);
+    assert_eq!(place.bytes(), b"last words");
+    drop(program);
+}
+
+#[test]
+fn somebody_who_got_away_and_prints_on_cannot_keep_the_capture() {
+    let place = Place::new();
+    let (mut program, tap) = tap(None);
+    let capture = Capture::start(vec![tap], place.writer(), 1).unwrap();
+    let writer = std::thread::spawn(move || while program.write_all(&[7; 65536]).is_ok() {});
+    assert!(run(capture.finish()).bytes > 0);
+    writer.join().unwrap();
+}
+
+#[test]
+fn a_reader_who_went_away_or_does_not_read_keeps_nobody() {
+    for goes in [true, false] {
+        let place = Place::new();
+        let (read, write) = pipe().unwrap();
+        let (mut program, tap) = tap(Some(write));
+        let read = (!goes).then_some(read);
+        let capture = Capture::start(vec![tap], place.writer(), 1).unwrap();
+        // More than the pipe to the reader holds, and no more than that one and the program's hold together.
+        program.write_all(&text(100_000)).unwrap();
+        drop(program);
+        let captured = run(capture.finish());
+        assert_eq!(captured.bytes, 100_000);
+        assert!(captured.not_passed_on.is_some(), "{goes}");
+        assert_eq!(place.bytes(), text(100_000));
+        drop(read);
+    }
+}
+
+/// A store that takes nothing between two points.
+#[derive(Debug)]
+struct FullDisk {
+    inner: Box<dyn OutputWriter>,
+    appends: u32,
+}
+
+impl OutputWriter for FullDisk {
+    fn append(
+        &mut self,
+        stream: OutputStream,
+        attempt: u32,
+        at: Timestamp,
+        bytes: &[u8],
+    ) -> Result<Stored, OutputError> {
+        self.appends += 1;
+        if self.appends > 1 {
+            return Err(OutputError::Io {
+                action: "write",
+                path: "output".into(),
+                source: io::ErrorKind::StorageFull.into(),
+            });
+        }
+        self.inner.append(stream, attempt, at, bytes)
+    }
+
+    fn length(&self) -> OutputLength {
+        self.inner.length()
+    }
+}
+
+#[test]
+fn a_full_disk_ends_neither_the_work_nor_what_is_passed_on() {
+    let place = Place::new();
+    let (read, write) = pipe().unwrap();
+    let passed_on = reader(read);
+    let (mut program, tap) = tap(Some(write));
+    let disk = FullDisk { inner: place.writer().unwrap(), appends: 0 };
+    let capture = Capture::start(vec![tap], Some(Box::new(disk)), 1).unwrap();
+    let text = text(1_000_000);
+    program.write_all(&text).unwrap();
+    drop(program);
+    let captured = run(capture.finish());
+    assert_eq!(passed_on.join().unwrap(), text);
+    let (lost, why) = captured.lost.expect("it is told");
+    assert_eq!(lost, 1_000_000 - place.bytes().len() as u64);
+    assert!(why.starts_with("cannot write output: "), "{why}");
+}
+
+#[test]
+fn what_is_beyond_the_limit_is_counted() {
+    let place = Place::new();
+    let small = place.output.clone().limit(1000);
+    let (mut program, tap) = tap(None);
+    let capture = Capture::start(vec![tap], Some(small.writer(place.id).unwrap()), 1).unwrap();
+    program.write_all(&text(50_000)).unwrap();
+    drop(program);
+    let captured = run(capture.finish());
+    assert_eq!((captured.bytes, captured.cut), (50_000, Some(49_000)));
+    assert_eq!(place.bytes(), text(1000));
+}
+
+#[test]
+fn progress_in_the_output_is_heard_and_stays_in_the_output() {
+    let place = Place::new();
+    let (mut program, tap) = tap(None);
+    let capture = Capture::start(vec![tap], place.writer(), 1).unwrap();
+    let mut progress = capture.progress();
+    let said = b"\x1b]9;4;1;42\x07";
+    for piece in said.chunks(3) {
+        program.write_all(piece).unwrap();
+    }
+    run(async {
+        progress.wait_for(|progress| *progress == Some(TerminalProgress::Percent(42))).await.unwrap();
+    });
+    drop(program);
+    run(capture.finish());
+    assert_eq!(place.bytes(), said);
+}

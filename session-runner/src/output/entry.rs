@@ -1,0 +1,166 @@
+//! The index of a session's output: one line of 64 bytes for each chunk.
+//!
+//! A line never crosses a page, so that no crash of a process leaves half of one: it is there or it is not.
+
+use session_core::Timestamp;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::OutputStream;
+
+/// Bytes of an entry, its line end included.
+pub(crate) const ENTRY: usize = 64;
+/// Bytes of a chunk at most.
+pub(crate) const CHUNK: u64 = 64 * 1024;
+/// The last attempt that has room; later ones count as it.
+const LAST_ATTEMPT: u32 = 9_999_999;
+/// Bytes before the sum.
+const BODY: usize = ENTRY - 17;
+
+/// What an entry stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tag {
+    Chunk {
+        stream: OutputStream,
+        /// Whether output is missing before it.
+        after_gap: bool,
+    },
+    /// The limit: nothing follows. Its length is 0.
+    Cut,
+}
+
+impl Tag {
+    const ALL: [(Self, &'static str); 5] = [
+        (Self::Chunk { stream: OutputStream::Stdout, after_gap: false }, "out"),
+        (Self::Chunk { stream: OutputStream::Stderr, after_gap: false }, "err"),
+        (Self::Chunk { stream: OutputStream::Stdout, after_gap: true }, "OUT"),
+        (Self::Chunk { stream: OutputStream::Stderr, after_gap: true }, "ERR"),
+        (Self::Cut, "cut"),
+    ];
+
+    fn text(self) -> &'static str {
+        Self::ALL.iter().find(|(tag, _)| *tag == self).map_or("cut", |(_, text)| text)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, name)| *name == text).map(|(tag, _)| *tag)
+    }
+}
+
+/// One line of the index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// Where its bytes begin.
+    pub(crate) offset: u64,
+    /// How many they are.
+    pub(crate) length: u64,
+    pub(crate) tag: Tag,
+    pub(crate) attempt: u32,
+    /// When its first byte came.
+    pub(crate) at: Timestamp,
+}
+
+/// An entry as it was read; whether its bytes are the ones that were stored is for [`Read::covers`] to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Read {
+    pub(crate) entry: Entry,
+    sum: u64,
+}
+
+impl Entry {
+    pub(crate) const fn end(&self) -> u64 {
+        self.offset + self.length
+    }
+
+    /// The line; `bytes` is the hash of the chunk's bytes so far.
+    pub(crate) fn line(&self, bytes: &Xxh3) -> String {
+        let body = self.body();
+        let sum = sum(bytes.clone(), &body);
+        format!("{body}{sum:016x}\n")
+    }
+
+    pub(crate) fn parse(line: &[u8]) -> Option<Read> {
+        let text = std::str::from_utf8(line).ok()?.strip_suffix('\n')?;
+        let (body, sum) = text.split_at_checked(BODY)?;
+        let mut fields = body.split(' ');
+        let entry = Self {
+            offset: fields.next()?.parse().ok()?,
+            length: fields.next()?.parse().ok()?,
+            tag: Tag::parse(fields.next()?)?,
+            attempt: fields.next()?.parse().ok()?,
+            at: Timestamp::from_millis(fields.next()?.parse().ok()?)?,
+        };
+        let sum = u64::from_str_radix(sum, 16).ok()?;
+        // Only the one spelling: anything else was not written by us.
+        (entry.body() == body && entry.length <= CHUNK).then_some(Read { entry, sum })
+    }
+
+    fn body(&self) -> String {
+        let Self { offset, length, tag, attempt, at } = self;
+        let attempt = (*attempt).min(LAST_ATTEMPT);
+        format!("{offset:013} {length:06} {} {attempt:07} {:013} ", tag.text(), at.as_millis().max(0))
+    }
+}
+
+impl Read {
+    /// Whether these are the bytes that the entry was written for.
+    pub(crate) fn covers(&self, bytes: &[u8]) -> bool {
+        let mut hash = Xxh3::new();
+        hash.update(bytes);
+        bytes.len() as u64 == self.entry.length && sum(hash, &self.entry.body()) == self.sum
+    }
+}
+
+fn sum(mut bytes: Xxh3, body: &str) -> u64 {
+    bytes.update(body.as_bytes());
+    bytes.digest()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_entry_has_64_bytes_and_reads_back() {
+        let at = Timestamp::from_millis(1_795_253_400_123).unwrap();
+        for (tag, _) in Tag::ALL {
+            for (offset, length, attempt) in
+                [(0, 0, 1), (64 << 20, CHUNK, 12), (9_999_999_999_999, 1, LAST_ATTEMPT)]
+            {
+                let entry = Entry { offset, length, tag, attempt, at };
+                let bytes = vec![7; usize::try_from(length).unwrap()];
+                let mut hash = Xxh3::new();
+                hash.update(&bytes);
+                let line = entry.line(&hash);
+                assert_eq!(line.len(), ENTRY, "{line}");
+                let read = Entry::parse(line.as_bytes()).unwrap();
+                assert_eq!(read.entry, entry);
+                assert!(read.covers(&bytes));
+                if length > 0 {
+                    assert!(!read.covers(&bytes[1..]));
+                    let mut other = bytes.clone();
+                    other[0] = 8;
+                    assert!(!read.covers(&other));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_changed_byte_of_an_entry_goes_unnoticed() {
+        let at = Timestamp::from_millis(1_795_253_400_123).unwrap();
+        let tag = Tag::Chunk { stream: OutputStream::Stdout, after_gap: false };
+        let entry = Entry { offset: 5, length: 3, tag, attempt: 1, at };
+        let mut hash = Xxh3::new();
+        hash.update(b"abc");
+        let line = entry.line(&hash).into_bytes();
+        for place in 0..line.len() {
+            for bit in 0..8 {
+                let mut changed = line.clone();
+                changed[place] ^= 1 << bit;
+                let accepted = Entry::parse(&changed).is_some_and(|read| read.covers(b"abc"));
+                // Hexadecimal digits have two spellings; only their case differs.
+                assert!(!accepted || changed.eq_ignore_ascii_case(&line), "{place} {bit}");
+            }
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Output in two files beside each other: `bytes`, what was printed and nothing else, and `index`, what came from where
+//! and when. This file reads; `writer` writes; `entry` has the index's lines.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, mkdirat, open, openat};
+use rustix::io::Errno;
+use session_core::SessionId;
+
+use super::entry::{ENTRY, Entry, Read, Tag};
+use super::writer::FileWriter;
+use super::{Chunk, OutputError, OutputLength, OutputPage, OutputStorage, OutputWriter};
+
+/// Bytes of one session's output that are kept unless said otherwise.
+pub(crate) const LIMIT: u64 = 64 * 1024 * 1024;
+/// How often an entry is looked at that may be changing right now.
+const LOOKS: usize = 5;
+
+/// Keeps captured output in files on this machine: `output/bytes` and `output/index` in a folder for each session.
+#[derive(Debug, Clone)]
+pub struct FileOutput {
+    root: PathBuf,
+    /// Whether the sessions' folders are made by somebody else, who also removes them.
+    guest: bool,
+    limit: u64,
+}
+
+impl FileOutput {
+    /// In a folder of its own, which is made when it is needed.
+    #[must_use]
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { root: folder.into(), guest: false, limit: LIMIT }
+    }
+
+    /// In the folders that a storage keeps for its sessions, each named after its session: only those that are there
+    /// are used, and they go with their sessions.
+    #[must_use]
+    pub fn beside_logs(sessions: impl Into<PathBuf>) -> Self {
+        Self { guest: true, ..Self::new(sessions) }
+    }
+
+    /// How many bytes of one session's output are kept: 64 MiB unless said otherwise.
+    #[must_use]
+    pub fn limit(mut self, bytes: u64) -> Self {
+        self.limit = bytes;
+        self
+    }
+
+    /// Where a session's output is.
+    #[must_use]
+    pub fn folder(&self, id: SessionId) -> PathBuf {
+        self.root.join(id.to_string()).join("output")
+    }
+
+    fn files(&self, id: SessionId, access: Access) -> Result<Option<Files>, OutputError> {
+        let folder = self.folder(id);
+        match self.open_files(id, access) {
+            Ok((bytes, index)) => Ok(Some(Files { id, bytes, index, folder })),
+            Err(Errno::NOENT) if access == Access::Read => Ok(None),
+            Err(error) => Err(OutputError::io("open", folder)(error.into())),
+        }
+    }
+
+    /// Step by step from the root, so that no link leads out of it.
+    fn open_files(&self, id: SessionId, access: Access) -> Result<(File, File), Errno> {
+        let (folder, private) = (OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::RWXU);
+        if access == Access::Write && !self.guest {
+            match std::fs::create_dir_all(&self.root) {
+                Ok(()) => {}
+                Err(error) => return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+            }
+        }
+        let root = open(&self.root, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let name = id.to_string();
+        if access == Access::Write && !self.guest {
+            may_exist(mkdirat(&root, &name, private))?;
+        }
+        let session = openat(&root, &name, folder, Mode::empty())?;
+        if access == Access::Write {
+            may_exist(mkdirat(&session, "output", private))?;
+        }
+        let output = openat(&session, "output", folder, Mode::empty())?;
+        let flags = OFlags::NOFOLLOW
+            | OFlags::CLOEXEC
+            | match access {
+                Access::Read => OFlags::RDONLY,
+                Access::Write => OFlags::RDWR | OFlags::CREATE,
+            };
+        let file = |name| openat(&output, name, flags, Mode::RUSR | Mode::WUSR).map(File::from);
+        Ok((file("bytes")?, file("index")?))
+    }
+}
+
+fn may_exist(made: Result<(), Errno>) -> Result<(), Errno> {
+    if made == Err(Errno::EXIST) { Ok(()) } else { made }
+}
+
+impl OutputStorage for FileOutput {
+    fn writer(&self, id: SessionId) -> Result<Box<dyn OutputWriter>, OutputError> {
+        let files = self.files(id, Access::Write)?.ok_or_else(|| {
+            // Opened for writing, a file is made where there is none.
+            OutputError::io("open", self.folder(id))(io::ErrorKind::NotFound.into())
+        })?;
+        Ok(Box::new(FileWriter::open(files, self.limit)?))
+    }
+
+    fn read(&self, id: SessionId, from: u64, limit: usize) -> Result<OutputPage, OutputError> {
+        let Some(files) = self.files(id, Access::Read)? else { return Ok(OutputPage::default()) };
+        let mut chunks: Vec<Chunk> = Vec::new();
+        let (mut taken, mut next, mut place, mut returns) = (0, from, files.entry_at(from)?, 0);
+        while taken < limit.max(1) {
+            let Some((entry, mut bytes)) = files.checked(place)? else { break };
+            if entry.offset > next {
+                // The chunk before it has grown since it was read.
+                returns += 1;
+                if returns > LOOKS || place == 0 {
+                    return Err(OutputError::Damaged { id, offset: next });
+                }
+                place -= 1;
+                continue;
+            }
+            place += 1;
+            let Tag::Chunk { stream, after_gap } = entry.tag else { break };
+            if entry.end() <= next {
+                continue;
+            }
+            let skip = usize::try_from(next - entry.offset).unwrap_or(usize::MAX);
+            bytes.drain(..skip.min(bytes.len()));
+            let after_gap = after_gap && skip == 0;
+            taken += bytes.len();
+            chunks.push(Chunk {
+                offset: next,
+                stream,
+                attempt: entry.attempt,
+                at: entry.at,
+                after_gap,
+                bytes,
+            });
+            (next, returns) = (entry.end(), 0);
+        }
+        Ok(OutputPage { chunks })
+    }
+
+    fn length(&self, id: SessionId) -> Result<OutputLength, OutputError> {
+        let Some(files) = self.files(id, Access::Read)? else { return Ok(OutputLength::default()) };
+        Ok(files.last()?.map_or(OutputLength::default(), |(_, entry)| OutputLength {
+            bytes: entry.end(),
+            truncated: entry.tag == Tag::Cut,
+        }))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+}
+
+/// The two files of one session.
+#[derive(Debug)]
+pub(crate) struct Files {
+    pub(crate) id: SessionId,
+    pub(crate) bytes: File,
+    pub(crate) index: File,
+    pub(crate) folder: PathBuf,
+}
+
+impl Files {
+    /// How many whole entries there are.
+    pub(crate) fn entries(&self) -> Result<u64, OutputError> {
+        let length = self.index.metadata().map_err(OutputError::io("look at", self.path("index")))?.len();
+        Ok(length / ENTRY as u64)
+    }
+
+    /// The last entry that holds, and its place. What is behind it was torn by a crash.
+    pub(crate) fn last(&self) -> Result<Option<(u64, Entry)>, OutputError> {
+        for place in (0..self.entries()?).rev() {
+            if let Some((entry, _)) = self.look(place)? {
+                return Ok(Some((place, entry)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// An entry with its bytes; `None` at the end.
+    fn checked(&self, place: u64) -> Result<Option<(Entry, Vec<u8>)>, OutputError> {
+        // The last entry may be changing right now.
+        for _ in 0..LOOKS {
+            if let Some(found) = self.look(place)? {
+                return Ok(Some(found));
+            }
+            if place >= self.entries()? {
+                return Ok(None);
+            }
+            std::thread::yield_now();
+        }
+        // Torn by a crash, if nothing after it holds either.
+        for later in place + 1..self.entries()? {
+            if self.look(later)?.is_some() {
+                let offset = match place.checked_sub(1) {
+                    Some(before) => self.entry(before)?.map_or(0, |read| read.entry.end()),
+                    None => 0,
+                };
+                return Err(OutputError::Damaged { id: self.id, offset });
+            }
+        }
+        Ok(None)
+    }
+
+    fn look(&self, place: u64) -> Result<Option<(Entry, Vec<u8>)>, OutputError> {
+        let Some(read) = self.entry(place)? else { return Ok(None) };
+        let mut bytes = vec![0; usize::try_from(read.entry.length).unwrap_or(0)];
+        match self.bytes.read_exact_at(&mut bytes, read.entry.offset) {
+            Ok(()) => Ok(read.covers(&bytes).then_some((read.entry, bytes))),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(OutputError::io("read", self.path("bytes"))(error)),
+        }
+    }
+
+    fn entry(&self, place: u64) -> Result<Option<Read>, OutputError> {
+        let mut line = [0; ENTRY];
+        match self.index.read_exact_at(&mut line, place * ENTRY as u64) {
+            Ok(()) => Ok(Entry::parse(&line)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(OutputError::io("read", self.path("index"))(error)),
+        }
+    }
+
+    /// The place of the entry in which an offset lies, or of one before it. The search looks at offsets alone, which
+    /// may be damaged: if it was led astray, all is read from the start, so that the damage is met in its place.
+    fn entry_at(&self, offset: u64) -> Result<u64, OutputError> {
+        let (mut low, mut high) = (0, self.entries()?);
+        while low + 1 < high {
+            let middle = low + (high - low) / 2;
+            match self.entry(middle)? {
+                Some(read) if read.entry.offset <= offset => low = middle,
+                Some(_) | None => high = middle,
+            }
+        }
+        let found = self.look(low)?.is_some_and(|(entry, _)| entry.offset <= offset);
+        Ok(if found { low } else { 0 })
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        Path::join(&self.folder, name)
+    }
+}

@@ -1,0 +1,202 @@
+//! Appends to the two files of a session's output. First the bytes, then the entry that makes them count.
+
+use std::fmt;
+use std::fs::TryLockError;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use session_core::Timestamp;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::entry::{CHUNK, ENTRY, Entry, Tag};
+use super::file::Files;
+use super::{OutputError, OutputLength, OutputStream, OutputWriter, Stored};
+
+/// Output that comes later than this after the first byte of a chunk begins a new one, with a time of its own.
+const JOIN: Duration = Duration::from_secs(1);
+/// The index is bounded with the bytes: it has room for chunks of this size on average.
+const SMALL: u64 = 32;
+
+/// The one writer of a session's output.
+#[derive(Debug)]
+pub(crate) struct FileWriter {
+    files: Files,
+    limit: u64,
+    /// The offset behind the last byte that counts.
+    end: u64,
+    /// How many entries there are.
+    entries: u64,
+    /// The last chunk, as long as it may grow.
+    open: Option<Open>,
+    cut: bool,
+    /// Whether something could not be stored since the last entry.
+    gap: bool,
+}
+
+struct Open {
+    entry: Entry,
+    /// Of the chunk's bytes.
+    hash: Xxh3,
+}
+
+impl fmt::Debug for Open {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.entry.fmt(f)
+    }
+}
+
+impl FileWriter {
+    /// Opens the files at the last entry that holds, and cuts what a crash left behind it.
+    pub(crate) fn open(files: Files, limit: u64) -> Result<Self, OutputError> {
+        match files.index.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(OutputError::Busy { id: files.id }),
+            Err(TryLockError::Error(error)) => {
+                return Err(OutputError::io("lock", files.path("index"))(error));
+            }
+        }
+        let last = files.last()?;
+        let entries = last.map_or(0, |(place, _)| place + 1);
+        let end = last.map_or(0, |(_, entry)| entry.end());
+        let cut = last.is_some_and(|(_, entry)| entry.tag == Tag::Cut);
+        files.index.set_len(entries * ENTRY as u64).map_err(OutputError::io("cut", files.path("index")))?;
+        files.bytes.set_len(end).map_err(OutputError::io("cut", files.path("bytes")))?;
+        Ok(Self { files, limit, end, entries, open: None, cut, gap: false })
+    }
+
+    /// Stores at most a chunk's worth; `room` for it was seen to.
+    fn store(
+        &mut self,
+        stream: OutputStream,
+        attempt: u32,
+        at: Timestamp,
+        bytes: &[u8],
+    ) -> Result<(), OutputError> {
+        let length = bytes.len() as u64;
+        let grows = self.open.as_ref().is_some_and(|open| {
+            let same = matches!(open.entry.tag, Tag::Chunk { stream: before, .. } if before == stream);
+            same && !self.gap
+                && open.entry.attempt == attempt
+                && open.entry.length + length <= CHUNK
+                && at.since(open.entry.at) < JOIN
+        });
+        let mut open = self.open.take().filter(|_| grows).unwrap_or_else(|| {
+            let tag = Tag::Chunk { stream, after_gap: self.gap };
+            Open { entry: Entry { offset: self.end, length: 0, tag, attempt, at }, hash: Xxh3::new() }
+        });
+        self.files
+            .bytes
+            .write_all_at(bytes, self.end)
+            .map_err(OutputError::io("write", self.files.path("bytes")))?;
+        open.entry.length += length;
+        open.hash.update(bytes);
+        let place = if grows { self.entries.saturating_sub(1) } else { self.entries };
+        self.write_entry(place, &open)?;
+        self.entries = place + 1;
+        self.end += length;
+        self.gap = false;
+        self.open = Some(open);
+        Ok(())
+    }
+
+    fn write_entry(&self, place: u64, open: &Open) -> Result<(), OutputError> {
+        self.files
+            .index
+            .write_all_at(open.entry.line(&open.hash).as_bytes(), place * ENTRY as u64)
+            .map_err(OutputError::io("write", self.files.path("index")))
+    }
+
+    fn cut(&mut self, attempt: u32, at: Timestamp) -> Result<(), OutputError> {
+        let entry = Entry { offset: self.end, length: 0, tag: Tag::Cut, attempt, at };
+        self.write_entry(self.entries, &Open { entry, hash: Xxh3::new() })?;
+        self.entries += 1;
+        self.open = None;
+        self.cut = true;
+        Ok(())
+    }
+
+    fn room(&self) -> u64 {
+        if self.entries > self.limit / SMALL { 0 } else { self.limit.saturating_sub(self.end) }
+    }
+}
+
+impl OutputWriter for FileWriter {
+    fn append(
+        &mut self,
+        stream: OutputStream,
+        attempt: u32,
+        at: Timestamp,
+        bytes: &[u8],
+    ) -> Result<Stored, OutputError> {
+        let mut stored = 0;
+        while let Some(rest) = bytes.get(stored..).filter(|rest| !rest.is_empty()) {
+            if self.cut {
+                return Ok(if stored == 0 { Stored::Beyond } else { Stored::Cut { bytes: stored } });
+            }
+            let room = self.room().min(CHUNK);
+            let next = rest.get(..usize::try_from(room).unwrap_or(usize::MAX)).unwrap_or(rest);
+            let done = match room {
+                0 => self.cut(attempt, at),
+                _ => self.store(stream, attempt, at, next),
+            };
+            if let Err(error) = done {
+                self.gap = true;
+                return Err(error);
+            }
+            stored += if room == 0 { 0 } else { next.len() };
+            if self.cut {
+                return Ok(Stored::Cut { bytes: stored });
+            }
+        }
+        Ok(Stored::Whole)
+    }
+
+    fn length(&self) -> OutputLength {
+        OutputLength { bytes: self.end, truncated: self.cut }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+    use crate::{FileOutput, OutputStorage};
+    use session_core::SessionId;
+
+    #[test]
+    fn what_could_not_be_stored_is_a_gap_before_what_could() {
+        let folder = tempfile::tempdir().unwrap();
+        let (output, id) = (FileOutput::new(folder.path()), SessionId::random());
+        drop(output.writer(id).unwrap());
+        let at = Timestamp::from_millis(1_795_253_400_000).unwrap();
+        let open =
+            |name: &str| File::options().read(true).write(true).open(output.folder(id).join(name)).unwrap();
+        for broken in ["bytes", "index"] {
+            let files = Files { id, bytes: open("bytes"), index: open("index"), folder: output.folder(id) };
+            let mut writer = FileWriter::open(files, 1 << 20).unwrap();
+            writer.append(OutputStream::Stdout, 1, at, b"before ").unwrap();
+            // A file that takes nothing, as on a full disk.
+            let good = |writer: &mut FileWriter, file: File| match broken {
+                "bytes" => std::mem::replace(&mut writer.files.bytes, file),
+                _ => std::mem::replace(&mut writer.files.index, file),
+            };
+            let kept = good(&mut writer, File::open("/dev/null").unwrap());
+            for _ in 0..3 {
+                assert!(writer.append(OutputStream::Stdout, 1, at, b"lost ").is_err());
+            }
+            good(&mut writer, kept);
+            writer.append(OutputStream::Stdout, 1, at, b"after ").unwrap();
+            writer.append(OutputStream::Stdout, 1, at, b"that ").unwrap();
+        }
+        let chunks = output.read(id, 0, usize::MAX).unwrap().chunks;
+        let told: Vec<_> = chunks
+            .iter()
+            .map(|chunk| (chunk.after_gap, std::str::from_utf8(&chunk.bytes).unwrap()))
+            .collect();
+        assert_eq!(
+            told,
+            [(false, "before "), (true, "after that "), (false, "before "), (true, "after that ")]
+        );
+    }
+}
