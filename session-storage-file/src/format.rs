@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use session_core::{FileSystem, StorageError};
 use uuid::Uuid;
 
-use crate::disk::{Disk, DiskFile, Kind, Open};
+use crate::disk::{Disk, DiskFile, Kind, LockMode, Open};
 use crate::error::Told;
 use crate::layout::{FOLDERS, Layout, NAMES};
 use crate::lock;
@@ -159,7 +159,7 @@ impl Store {
         }
         let file = loop {
             let file = self.disk.open(&path, Open::CreateIfAbsent).told("open", &path)?;
-            lock::acquire(&*file, &path, deadline)?;
+            lock::acquire(&*file, &path, LockMode::Exclusive, deadline)?;
             // Whoever waited for a lock file that was removed meanwhile holds nothing.
             let named = self.disk.kind(&path).told("look at", &path)?.map(|(_, identity)| identity);
             if named == Some(file.identity().told("look at", &path)?) {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use session_core::{Head, SessionId, StorageError, Tip};
 
-use crate::disk::{DiskFile, Identity, Open};
+use crate::disk::{DiskFile, Identity, LockMode, Open};
 use crate::error::Told;
 use crate::layout::SessionPaths;
 use crate::lock;
@@ -29,25 +29,37 @@ pub(crate) struct Handle {
 #[derive(Debug)]
 pub(crate) struct Known {
     /// Its end.
-    pub(crate) tip: Tip,
-    /// Its length in bytes.
-    pub(crate) end: u64,
-    /// The fold of it.
-    pub(crate) head: Box<Head>,
+    pub(crate) place: Place,
     /// The turn of the newest slot.
     pub(crate) turn: u64,
     /// What tells whether somebody has written a slot since; `None` where that is taken for granted.
     pub(crate) stamp: Option<Stamp>,
     /// The highest mark in the slots.
     pub(crate) mark: Option<Mark>,
-    /// How far the head in the newest slot reaches, in bytes.
-    pub(crate) stored: u64,
+}
+
+/// A place in a log: behind a record.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// The record.
+    pub(crate) tip: Tip,
+    /// Where it ends, in bytes.
+    pub(crate) end: u64,
+    /// The fold of the log up to it.
+    pub(crate) head: Box<Head>,
+}
+
+impl Place {
+    /// The mark that says that all up to here is flushed.
+    pub(crate) const fn mark(&self) -> Mark {
+        Mark { tip: self.tip, length: self.end }
+    }
 }
 
 impl Known {
     /// Whether everything is known to be flushed.
     pub(crate) fn is_flushed(&self) -> bool {
-        self.mark.is_some_and(|mark| mark.tip == self.tip)
+        self.mark.is_some_and(|mark| mark.tip == self.place.tip)
     }
 }
 
@@ -121,11 +133,11 @@ impl Store {
                     None => return Ok(None),
                 },
             };
-            lock::acquire(&*handle.lock, &handle.paths.lock, deadline)?;
+            lock::acquire(&*handle.lock, &handle.paths.lock, LockMode::Exclusive, deadline)?;
             // A file that was replaced while nobody here looked is let go by closing it.
             if handle.is_current(self).told("look at", &handle.paths.dir)? {
                 let result = work(&mut handle);
-                return self.unlocked(cached, handle, result).map(Some);
+                return unlocked(cached, handle, result).map(Some);
             }
         }
     }
@@ -137,7 +149,7 @@ impl Store {
         work: impl FnOnce(&mut Handle) -> Result<Option<T>, StorageError>,
     ) -> Result<Option<T>, StorageError> {
         let Some(mut handle) = cached.take() else { return Ok(None) };
-        if !lock::try_acquire(&*handle.lock, &handle.paths.lock)? {
+        if !lock::try_acquire(&*handle.lock, &handle.paths.lock, LockMode::Exclusive)? {
             *cached = Some(handle);
             return Ok(None);
         }
@@ -145,23 +157,22 @@ impl Store {
             return Ok(None);
         }
         let result = work(&mut handle);
-        self.unlocked(cached, handle, result)
+        unlocked(cached, handle, result)
     }
+}
 
-    /// Lets go of the lock and keeps the handle, unless something went wrong: then everything is read anew next time.
-    fn unlocked<T>(
-        &self,
-        cached: &mut Option<Handle>,
-        mut handle: Handle,
-        result: Result<T, StorageError>,
-    ) -> Result<T, StorageError> {
-        if !matches!(result, Ok(_) | Err(StorageError::Conflict { .. })) {
-            handle.known = None;
-        }
-        // Closing lets go as well.
-        if handle.lock.unlock().is_ok() {
-            *cached = Some(handle);
-        }
-        result
+/// Lets go of the lock and keeps the handle. After an error everything is read anew next time.
+fn unlocked<T>(
+    cached: &mut Option<Handle>,
+    mut handle: Handle,
+    result: Result<T, StorageError>,
+) -> Result<T, StorageError> {
+    if !matches!(result, Ok(_) | Err(StorageError::Conflict { .. } | StorageError::InvalidArgument { .. })) {
+        handle.known = None;
     }
+    // Closing lets go as well.
+    if handle.lock.unlock().is_ok() {
+        *cached = Some(handle);
+    }
+    result
 }

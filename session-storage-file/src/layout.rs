@@ -93,6 +93,11 @@ impl SessionPaths {
         self.dir.join("events.jsonl.new")
     }
 
+    /// Likewise for the slots.
+    pub(crate) fn remade_slots(&self) -> PathBuf {
+        self.dir.join("head.json.new")
+    }
+
     pub(crate) fn output(&self) -> PathBuf {
         self.dir.join("output")
     }

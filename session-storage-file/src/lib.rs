@@ -1,9 +1,12 @@
 //! File storage for `session-core`: one readable log per session.
 
+mod catch_up;
 mod create;
 mod disk;
 mod durable;
 mod error;
+#[cfg(feature = "fault-disk")]
+pub mod fault;
 mod format;
 mod handle;
 mod lanes;
@@ -13,6 +16,9 @@ mod options;
 mod pool;
 mod quarantine;
 mod read;
+mod recover;
+mod repair;
+mod report;
 mod scan;
 mod slots;
 mod storage;
@@ -22,5 +28,6 @@ mod verdict;
 
 pub use disk::{Disk, DiskFile, Identity, Kind, LockMode, Open, RealDisk};
 pub use options::FileStorageOptions;
+pub use report::{Acceptance, Loss, Recovered, Repaired, SessionReport, StoreReport};
 pub use storage::FileStorage;
 pub use verdict::Verdict;

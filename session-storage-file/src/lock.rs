@@ -17,9 +17,14 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 const HOLDER: usize = 16;
 
 /// Takes a file's lock, trying until `deadline`, at least once.
-pub(crate) fn acquire(file: &dyn DiskFile, path: &Path, deadline: Instant) -> Result<(), StorageError> {
+pub(crate) fn acquire(
+    file: &dyn DiskFile,
+    path: &Path,
+    mode: LockMode,
+    deadline: Instant,
+) -> Result<(), StorageError> {
     let mut pause = FIRST_PAUSE;
-    while !try_acquire(file, path)? {
+    while !try_acquire(file, path, mode)? {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(StorageError::Unavailable {
@@ -38,9 +43,13 @@ pub(crate) fn acquire(file: &dyn DiskFile, path: &Path, deadline: Instant) -> Re
 }
 
 /// Takes a file's lock if it is free.
-pub(crate) fn try_acquire(file: &dyn DiskFile, path: &Path) -> Result<bool, StorageError> {
-    if !file.try_lock(LockMode::Exclusive).told("lock", path)? {
+pub(crate) fn try_acquire(file: &dyn DiskFile, path: &Path, mode: LockMode) -> Result<bool, StorageError> {
+    if !file.try_lock(mode).told("lock", path)? {
         return Ok(false);
+    }
+    if mode == LockMode::Shared {
+        // Whoever only looks leaves no trace.
+        return Ok(true);
     }
     let line = format!("{:<1$}\n", format!("pid {}", std::process::id()), HOLDER - 1);
     // Only a help for people: a lock that cannot be signed is held as well.

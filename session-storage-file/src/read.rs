@@ -11,8 +11,8 @@ use session_core::{
     Chain, Head, HeadPage, RecordPage, SessionFilter, SessionId, StorageError, StoredRecord, Tip,
 };
 
+use crate::catch_up::ends_at;
 use crate::disk::{DiskFile, Identity, Open};
-use crate::durable::ends_at;
 use crate::error::Told;
 use crate::layout::SessionPaths;
 use crate::scan::{Step, Walk, fold};

@@ -56,7 +56,22 @@ pub(crate) struct Slots {
 }
 
 /// The first bytes of both slots: what changes with every write.
-pub(crate) type Stamp = [Option<Vec<u8>>; 2];
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stamp([Option<Vec<u8>>; 2]);
+
+impl Stamp {
+    /// Reads what changes with every write, without reading the rest.
+    pub(crate) fn read(file: &dyn DiskFile) -> io::Result<Self> {
+        Ok(Self([read_exactly(file, offset(0), STAMP)?, read_exactly(file, offset(1), STAMP)?]))
+    }
+
+    /// The slot of this turn was written so.
+    pub(crate) fn replace(&mut self, turn: u64, mut written: Vec<u8>) {
+        let Self([even, odd]) = self;
+        written.truncate(STAMP);
+        *(if turn % 2 == 0 { even } else { odd }) = Some(written);
+    }
+}
 
 impl Slots {
     /// Reads both slots. What cannot be read as one of this session's is as good as not there.
@@ -109,10 +124,11 @@ impl Slot {
         self
     }
 
-    /// Writes it over the older one.
-    pub(crate) fn write(&self, id: SessionId, file: &dyn DiskFile) -> io::Result<()> {
+    /// Writes it over the older one, and returns what was written.
+    pub(crate) fn write(&self, id: SessionId, file: &dyn DiskFile) -> io::Result<Vec<u8>> {
         let bytes = self.encode(id);
-        write_all(file, &bytes, offset(self.turn))
+        write_all(file, &bytes, offset(self.turn))?;
+        Ok(bytes)
     }
 
     fn encode(&self, id: SessionId) -> Vec<u8> {
@@ -129,11 +145,6 @@ impl Slot {
         bytes.push(b'\n');
         bytes
     }
-}
-
-/// Reads what changes with every write, without reading the rest.
-pub(crate) fn read_stamp(file: &dyn DiskFile) -> io::Result<Stamp> {
-    Ok([read_exactly(file, offset(0), STAMP)?, read_exactly(file, offset(1), STAMP)?])
 }
 
 /// Writes all of these bytes, in as few calls as the disk allows.

@@ -2,23 +2,18 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use session_core::{SessionId, StorageError, Tip};
 
 use crate::disk::Kind;
-use crate::error::Told;
+use crate::error::{Told, storage_error};
 use crate::format::Make;
-use crate::handle::Handle;
 use crate::store::Store;
 
 impl Store {
     /// Deletes a session whose log ends with `tip`.
-    pub(crate) fn delete(
-        &self,
-        cached: &mut Option<Handle>,
-        id: SessionId,
-        tip: Tip,
-    ) -> Result<(), StorageError> {
+    pub(crate) fn delete(&self, id: SessionId, tip: Tip) -> Result<(), StorageError> {
         // The store's lock first, as everywhere; it keeps the id from being created again before all is gone.
         let Some(_lock) = self.lock_store(Make::Nothing, self.deadline())? else {
             return Err(StorageError::NotFound { id });
@@ -26,7 +21,7 @@ impl Store {
         self.clear_leftovers()?;
         let trashed = self.layout.trash().join(id.to_string());
         let deadline = self.deadline();
-        self.under_lock(cached, id, deadline, |handle| {
+        self.under_lock(&mut None, id, deadline, |handle| {
             let actual = self.read_head(id)?.ok_or(StorageError::NotFound { id })?.tip;
             if actual != tip {
                 return Err(StorageError::Conflict { id, expected: Some(tip), actual: Some(actual) });
@@ -39,7 +34,6 @@ impl Store {
                 .map_err(|error| StorageError::OutcomeUnknown { id, source: std::sync::Arc::new(error) })
         })?
         .ok_or(StorageError::NotFound { id })?;
-        *cached = None;
         // It is deleted: what cannot be cleared away now is cleared by whoever takes the store's lock next.
         let rest = [&trashed, &self.layout.quarantined(id), &self.layout.marker(id)];
         if let Err(error) = rest.into_iter().try_for_each(|path| self.remove_tree(path)) {

@@ -96,19 +96,8 @@ pub(crate) fn assess<S: ReadAt + ?Sized>(
         Trust::Slots => slots.iter().find_map(|slot| slot.head.as_ref().map(|head| (slot.length, head))),
         Trust::Nothing => None,
     };
-    let mut seen = Assessment {
-        id,
-        tip: None,
-        end: 0,
-        length: 0,
-        head: None,
-        unfoldable: None,
-        flaw: None,
-        flushed: slots.mark().map_or(0, |mark| mark.tip.revision),
-        replaced: None,
-        seen: 0,
-        changed: None,
-    };
+    let mut seen = Assessment::nothing(id);
+    seen.flushed = slots.mark().map_or(0, |mark| mark.tip.revision);
     let of_this_boot = |slot: &&Slot| slot.boot == boot;
     let heads = || slots.iter().filter(of_this_boot).filter_map(|slot| slot.head.as_ref());
     seen.seen = heads().map(|head| head.tip.revision).max().unwrap_or(0);
@@ -163,6 +152,23 @@ pub(crate) fn assess<S: ReadAt + ?Sized>(
 }
 
 impl Assessment {
+    /// What is known of a session of which nothing can be read.
+    pub(crate) const fn nothing(id: SessionId) -> Self {
+        Self {
+            id,
+            tip: None,
+            end: 0,
+            length: 0,
+            head: None,
+            unfoldable: None,
+            flaw: None,
+            flushed: 0,
+            replaced: None,
+            seen: 0,
+            changed: None,
+        }
+    }
+
     /// Reads what stands behind the chain: each line whose sum holds against the one before it is a record of this
     /// log, and what it says of flushed records is true.
     fn look_behind<S: ReadAt + ?Sized>(&mut self, log: &S) -> io::Result<()> {

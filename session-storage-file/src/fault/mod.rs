@@ -1,0 +1,40 @@
+//! A file system in memory that loses power, fails calls, tears writes and runs full: what tests of this crate stand
+//! on. What is live and what would survive a power cut are kept apart, for bytes, for lengths and for names.
+//!
+//! Honest where a local journalling file system is, and no further: what was synced is durable, a rename within one
+//! folder is one step; nothing else is promised, and a cut keeps any part of the rest.
+//!
+//! ```
+//! use std::path::Path;
+//! use session_storage_file::{Disk, Open};
+//! use session_storage_file::fault::{FaultDisk, Keep};
+//!
+//! let disk = FaultDisk::new();
+//! disk.record();
+//! let file = disk.open(Path::new("/log"), Open::Create)?;
+//! file.write_at(b"hello", 0)?;
+//! file.sync()?;
+//! // The bytes are safe, the name is not: the folder was never synced.
+//! let last = disk.moments().pop().expect("three changes were recorded");
+//! assert!(last.cut(Keep::Synced).open(Path::new("/log"), Open::Read).is_err());
+//! disk.sync_dir(Path::new("/"))?;
+//! let last = disk.moments().pop().expect("four changes were recorded");
+//! assert_eq!(last.cut(Keep::Synced).open(Path::new("/log"), Open::Read)?.len()?, 5);
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+mod calls;
+mod file;
+mod fs;
+mod image;
+mod plan;
+mod rng;
+mod world;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::image::{Keep, Moment};
+pub use self::plan::{AfterFailedSync, Call, Effect, Fault};
+pub use self::rng::Rng;
+pub use self::world::{Content, FaultDisk};

@@ -1,0 +1,57 @@
+//! The mending of a whole store after crashes: leftovers, markers, unended sessions. Writes nothing where all is well.
+
+use session_core::{SessionId, StorageError};
+
+use crate::error::Told;
+use crate::format::Make;
+use crate::handle::Handle;
+use crate::report::Recovered;
+use crate::store::Store;
+use crate::verdict::Verdict;
+
+impl Store {
+    /// Clears what is out of sight and makes the markers right. Returns the sessions that are marked now.
+    pub(crate) fn recover_store(&self) -> Result<(Recovered, Vec<SessionId>), StorageError> {
+        let mut done = Recovered::default();
+        let Some(_lock) = self.lock_store(Make::Nothing, self.deadline())? else {
+            return Ok((done, Vec::new()));
+        };
+        self.clear_leftovers()?;
+        let active = self.layout.active();
+        if !self.is_folder(&active)? {
+            self.disk.create_dir(&active).told("create", &active)?;
+            self.disk.sync_dir(self.layout.root()).told("flush", self.layout.root())?;
+        }
+        let marked = self.ids(&active)?;
+        for id in &marked {
+            if self.remove_marker_if_ended(*id)? {
+                done.unmarked.push(*id);
+            }
+        }
+        for id in self.ids(&self.layout.sessions())? {
+            // What cannot be read may be unended; marked, it is named by every list.
+            let ended = self.read_head(id).is_ok_and(|head| head.is_none_or(|head| head.state().is_final()));
+            if !ended && marked.binary_search(&id).is_err() {
+                self.mark_active(id)?;
+                done.marked.push(id);
+            }
+        }
+        let marked = self.ids(&active)?;
+        Ok((done, marked))
+    }
+
+    /// Mends one session after a crash, if that takes no decision; what was found, if it was not health.
+    pub(crate) fn recover_session(
+        &self,
+        cached: &mut Option<Handle>,
+        id: SessionId,
+    ) -> Result<Option<Verdict>, StorageError> {
+        let deadline = self.deadline();
+        let found = self.under_lock(cached, id, deadline, |handle| {
+            self.remove_tree(&handle.paths.remade_log())?;
+            self.remove_tree(&handle.paths.remade_slots())?;
+            if handle.is_unchanged() { Ok(Verdict::Healthy) } else { self.take_stock(handle) }
+        })?;
+        Ok(found.filter(|verdict| *verdict != Verdict::Healthy))
+    }
+}

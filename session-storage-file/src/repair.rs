@@ -1,0 +1,246 @@
+//! The look at a session's health, and its mending: `verify`, `verify --repair`, `--accept-loss`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use session_core::{InstanceId, Owner, SessionId, StorageError};
+
+use crate::disk::{LockMode, Open};
+use crate::error::Told;
+use crate::format::Make;
+use crate::handle::{Handle, Known};
+use crate::lock;
+use crate::report::{Acceptance, Loss, Repaired, SessionReport, StoreReport};
+use crate::slots::{Slot, Slots};
+use crate::store::Store;
+use crate::verdict::{Assessment, Trust, Verdict};
+
+impl Store {
+    /// Looks at one session; `None` if there is none. Changes nothing.
+    pub(crate) fn verify(&self, id: SessionId) -> Result<Option<SessionReport>, StorageError> {
+        let first = self.report(id)?;
+        if first.as_ref().is_none_or(|report| report.verdict == Verdict::Healthy && !report.untrusted) {
+            return Ok(first);
+        }
+        // What looks like damage may be a writer in the midst of its work: a second look keeps writers out.
+        let path = self.layout.session(id).lock;
+        let Ok(file) = self.disk.open(&path, Open::Read) else { return Ok(first) };
+        match lock::acquire(&*file, &path, LockMode::Shared, self.deadline()) {
+            Ok(()) => self.report(id),
+            Err(_) => Ok(first),
+        }
+    }
+
+    fn report(&self, id: SessionId) -> Result<Option<SessionReport>, StorageError> {
+        let looked = match self.find(id) {
+            Ok(None) => return Ok(None),
+            Ok(Some(paths)) => self.look(id, &paths, Trust::Nothing),
+            Err(error) => Err(error),
+        };
+        let losses = self.unacknowledged(id)?;
+        let (found, slots) = match looked {
+            Ok(looked) => looked,
+            Err(error @ StorageError::Corrupt { .. }) => {
+                let found = Assessment::nothing(id);
+                let slots = Slots::default();
+                return Ok(Some(SessionReport { problem: Some(error), ..report(&found, &slots, losses) }));
+            }
+            Err(_) if matches!(self.find(id), Ok(None)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        Ok(Some(report(&found, &slots, losses)))
+    }
+
+    /// Looks at all sessions. Changes nothing.
+    pub(crate) fn verify_all(&self) -> Result<StoreReport, StorageError> {
+        let mut all = StoreReport::default();
+        let sessions = self.layout.sessions();
+        if !self.is_folder(&sessions)? {
+            return Ok(all);
+        }
+        let names = self.disk.read_dir(&sessions).told("list", &sessions)?;
+        all.foreign = names.into_iter().filter(|name| name.parse::<SessionId>().is_err()).collect();
+        for id in self.ids(&sessions)? {
+            match self.verify(id) {
+                Ok(report) => all.sessions.extend(report),
+                Err(error) => all.failed.push((id, error)),
+            }
+            let unended = matches!(self.read_head(id), Ok(Some(head)) if !head.state().is_final());
+            let marker = self.layout.marker(id);
+            if unended && self.disk.kind(&marker).told("look at", &marker)?.is_none() {
+                all.unmarked.push(id);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Mends one session, as far as `acceptance` allows, and acknowledges its losses.
+    pub(crate) fn repair(&self, id: SessionId, acceptance: &Acceptance) -> Result<Repaired, StorageError> {
+        let Some(_lock) = self.lock_store(Make::Nothing, self.deadline())? else {
+            return Err(StorageError::NotFound { id });
+        };
+        let before = self.report(id)?.ok_or(StorageError::NotFound { id })?;
+        let Acceptance::Loss { dead } = acceptance else { return self.mend(id, before.verdict) };
+        if before.verdict != Verdict::Corrupt {
+            return self.mend(id, before.verdict);
+        }
+        let deadline = self.deadline();
+        let cut = self.under_lock(&mut None, id, deadline, |handle| self.accept_loss(handle, dead));
+        match cut {
+            Ok(Some(repaired)) => Ok(repaired),
+            Ok(None) => Err(StorageError::NotFound { id }),
+            // Not even the files are what they should be.
+            Err(StorageError::Corrupt { readable: 0, .. }) => self.put_away(id, &before, dead),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Mends what costs nothing that was flushed.
+    fn mend(&self, id: SessionId, before: Verdict) -> Result<Repaired, StorageError> {
+        let deadline = self.deadline();
+        let tip = self
+            .under_lock(&mut None, id, deadline, |handle| {
+                self.take_stock(handle)?;
+                Ok(handle.known().place.tip)
+            })?
+            .ok_or(StorageError::NotFound { id })?;
+        let losses = self.unacknowledged(id)?;
+        for path in &losses {
+            self.acknowledge(path)?;
+        }
+        Ok(Repaired { before, tip: Some(tip), loss: None, acknowledged: losses.len() })
+    }
+
+    /// Cuts a log down to what can be read. The log first and the slots after it: whoever comes in between finds the
+    /// session as damaged as before.
+    fn accept_loss(&self, handle: &mut Handle, dead: &[InstanceId]) -> Result<Repaired, StorageError> {
+        let slots = Slots::read(handle.id, &*handle.slots).told("read", &handle.paths.slots)?;
+        let found = self.assess(handle, &slots, Trust::Nothing)?;
+        if found.verdict() != Verdict::Corrupt {
+            // Somebody was faster, and there is nothing left to accept.
+            let before = self.take_stock(handle)?;
+            return Ok(Repaired { before, tip: Some(handle.known().place.tip), loss: None, acknowledged: 0 });
+        }
+        refuse_while_owned(handle.id, &owners(&found, &slots), dead)?;
+        if found.tip.is_none() {
+            return Err(found.damage());
+        }
+        let kept = self.quarantine(handle, &found, "lost")?;
+        self.replace_log(handle, found.end)?;
+        handle.know(&found, &slots)?;
+        self.reset_slots(handle)?;
+        let Known { place, .. } = handle.known();
+        let (tip, head) = (place.tip, place.head.clone());
+        if !head.state().is_final() {
+            self.mark_active(handle.id)?;
+        }
+        let loss = Loss {
+            readable: tip.revision,
+            flushed: found.flushed,
+            bytes: found.length - found.end,
+            owned: head.lifecycle.owner.is_some(),
+            kept,
+        };
+        Ok(Repaired { before: Verdict::Corrupt, tip: Some(tip), loss: Some(loss), acknowledged: 0 })
+    }
+
+    /// Puts new slots in the place of those whose marks speak of what is gone; durably, or a loss of power would bring
+    /// the old ones back.
+    fn reset_slots(&self, handle: &mut Handle) -> Result<(), StorageError> {
+        let path = handle.paths.remade_slots();
+        self.remove_tree(&path)?;
+        let file = self.disk.open(&path, Open::Create).told("create", &path)?;
+        let id = handle.id;
+        let known = handle.known();
+        known.mark = Some(known.place.mark());
+        for _ in 0..2 {
+            known.turn += 1;
+            let head = Some((*known.place.head).clone());
+            let slot = Slot::new(known.turn, &self.boot, known.mark, known.place.end, head);
+            slot.write(id, &*file).told("write", &path)?;
+        }
+        file.sync().told("flush", &path)?;
+        self.disk.rename(&path, &handle.paths.slots).told("rename", &path)?;
+        self.disk.sync_dir(&handle.paths.dir).told("flush", &handle.paths.dir)
+    }
+
+    /// Puts a session of which nothing can be read into the quarantine, whole. The store's lock is held.
+    fn put_away(
+        &self,
+        id: SessionId,
+        before: &SessionReport,
+        dead: &[InstanceId],
+    ) -> Result<Repaired, StorageError> {
+        refuse_while_owned(id, &before.owners, dead)?;
+        let paths = self.layout.session(id);
+        let folder = self.quarantine_folder(id)?;
+        let kept = self.free_name(&folder.join("whole"))?;
+        self.disk.rename_new(&paths.dir, &kept).told("rename", &paths.dir)?;
+        let sessions = self.layout.sessions();
+        let unknown = |error| StorageError::OutcomeUnknown { id, source: Arc::new(error) };
+        self.disk.sync_dir(&folder).told("flush", &folder).map_err(unknown)?;
+        self.disk.sync_dir(&sessions).told("flush", &sessions).map_err(unknown)?;
+        self.remove_marker_if_ended(id)?;
+        let loss = Loss { readable: 0, flushed: before.flushed, bytes: before.behind, owned: false, kept };
+        Ok(Repaired { before: before.verdict, tip: None, loss: Some(loss), acknowledged: 0 })
+    }
+
+    fn free_name(&self, path: &std::path::Path) -> Result<PathBuf, StorageError> {
+        let mut number = 1u32;
+        loop {
+            let numbered = path.with_extension(number.to_string());
+            if self.disk.kind(&numbered).told("look at", &numbered)?.is_none() {
+                return Ok(numbered);
+            }
+            number += 1;
+        }
+    }
+}
+
+fn report(found: &Assessment, slots: &Slots, losses: Vec<PathBuf>) -> SessionReport {
+    let verdict = match found.verdict() {
+        Verdict::Healthy | Verdict::Torn if !losses.is_empty() => Verdict::Degraded,
+        verdict => verdict,
+    };
+    let problem = match found.verdict() {
+        Verdict::Healthy | Verdict::Torn => None,
+        Verdict::Degraded => Some(found.damage()),
+        Verdict::Corrupt | Verdict::Invalid | Verdict::Unsupported => found.refusal(),
+    };
+    SessionReport {
+        id: found.id,
+        verdict,
+        tip: found.tip,
+        flushed: found.flushed,
+        seen: found.seen,
+        behind: found.length - found.end,
+        untrusted: slots.flushing(),
+        problem,
+        owners: owners(found, slots),
+        losses,
+    }
+}
+
+/// Everybody who may own a session: its log may have lost who does, and its slots who did.
+fn owners(found: &Assessment, slots: &Slots) -> Vec<Owner> {
+    let heads = found.head.iter().chain(slots.iter().filter_map(|slot| slot.head.as_ref()));
+    let mut owners: Vec<Owner> = Vec::new();
+    for owner in heads.filter_map(|head| head.lifecycle.owner.as_ref()) {
+        if owners.iter().all(|known| known.instance != owner.instance) {
+            owners.push(owner.clone());
+        }
+    }
+    owners
+}
+
+fn refuse_while_owned(id: SessionId, owners: &[Owner], dead: &[InstanceId]) -> Result<(), StorageError> {
+    match owners.iter().find(|owner| !dead.contains(&owner.instance)) {
+        None => Ok(()),
+        Some(owner) => Err(StorageError::Unavailable {
+            what: format!(
+                "session {id} is owned by {owner}, who is not known to be dead: stop it, then repair again"
+            ),
+            source: None,
+        }),
+    }
+}

@@ -1,0 +1,167 @@
+//! What was asked of a storage and what it acknowledged, and the check of a storage against that.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use session_core::{
+    Batch, Head, SessionFilter, SessionId, SessionStorage, SessionStorageExt, StorageError, StoredRecord, Tip,
+};
+
+use super::logs::{fold, wait};
+
+/// Stories by session. A moment is an index into [`FaultDisk::moments`](session_storage_file::fault::FaultDisk::moments).
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ledger {
+    pub(crate) stories: BTreeMap<SessionId, Story>,
+}
+
+/// What was asked and acknowledged for one session.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Story {
+    /// Every record that was ever submitted, and from which moment on it can be there.
+    submitted: HashMap<Tip, (usize, Arc<str>)>,
+    /// Acknowledged as flushed: since when, up to where.
+    flushed: Vec<(usize, Tip)>,
+    /// Acknowledged in any way, last.
+    acknowledged: Option<Tip>,
+    /// Since when it may be gone.
+    pub(crate) deleting: Option<usize>,
+    /// Since when it must be gone.
+    pub(crate) deleted: Option<usize>,
+}
+
+/// What stands in a storage.
+pub(crate) type Found = BTreeMap<SessionId, (Head, Vec<StoredRecord>)>;
+
+impl Ledger {
+    pub(crate) fn submit(&mut self, id: SessionId, now: usize, batch: &Batch) {
+        let story = self.stories.entry(id).or_default();
+        for record in batch.records() {
+            story.submitted.entry(record.tip()).or_insert_with(|| (now, record.line().into()));
+        }
+    }
+
+    pub(crate) fn acknowledge(&mut self, id: SessionId, now: usize, tip: Tip, flushed: bool) {
+        let story = self.stories.entry(id).or_default();
+        story.acknowledged = Some(tip);
+        if flushed {
+            story.flushed.push((now, tip));
+        }
+    }
+
+    /// The ledger of a machine that was cut off at a moment and started anew: acknowledged is what was flushed.
+    #[must_use]
+    pub(crate) fn after_cut(&self, moment: usize, found: &Found) -> Self {
+        let mut ledger = Self::default();
+        for (id, story) in &self.stories {
+            let submitted: HashMap<_, _> = story
+                .submitted
+                .iter()
+                .filter(|(_, (since, _))| *since <= moment)
+                .map(|(tip, (_, line))| (*tip, (0, Arc::clone(line))))
+                .collect();
+            if submitted.is_empty() {
+                continue;
+            }
+            let required = story.required(moment);
+            let since = |at: Option<usize>| at.filter(|since| *since <= moment).map(|_| 0);
+            let undone = found.contains_key(id);
+            ledger.stories.insert(
+                *id,
+                Story {
+                    submitted,
+                    flushed: required.map(|tip| (0, tip)).into_iter().collect(),
+                    acknowledged: required,
+                    // A deletion that was cut off and that left the session there has not been asked for any more.
+                    deleting: since(story.deleting).filter(|_| !undone),
+                    deleted: since(story.deleted),
+                },
+            );
+        }
+        ledger
+    }
+
+    /// Reads all that a storage holds, and holds it against what it must hold at a moment. `living` demands what was
+    /// acknowledged as buffered, too: no power was lost.
+    pub(crate) fn check(&self, storage: &dyn SessionStorage, moment: usize, living: bool) -> Result<Found, String> {
+        let mut found = Found::new();
+        for (id, story) in &self.stories {
+            let gone = story.deleted.is_some_and(|since| since <= moment);
+            let may_be_gone = story.deleting.is_some_and(|since| since <= moment);
+            let required = if living { story.acknowledged } else { story.required(moment) };
+            let records = match wait(storage.records_after(*id, 0)) {
+                Err(StorageError::NotFound { .. }) if gone || may_be_gone || required.is_none() => continue,
+                Err(error) => return Err(format!("{id}: {}, required is {required:?}", chain_of(&error))),
+                Ok(_) if gone => return Err(format!("{id}: was deleted and is back")),
+                Ok(records) => records,
+            };
+            for record in &records {
+                match story.submitted.get(&record.tip()) {
+                    Some((since, line)) if *since <= moment && **line == *record.line() => {}
+                    _ => return Err(format!("{id}: nobody wrote record {}", record.tip())),
+                }
+            }
+            let folded = fold(*id, &records)?.ok_or_else(|| format!("{id}: is there without a record"))?;
+            if let Some(tip) = required
+                && !records.iter().any(|record| record.tip() == tip)
+            {
+                return Err(format!("{id}: {tip} was acknowledged, the log ends at {}", folded.tip));
+            }
+            let head = wait(storage.head(*id)).map_err(|error| format!("{id}: head: {}", chain_of(&error)))?;
+            if head.as_ref() != Some(&folded) {
+                return Err(format!("{id}: the head is not the fold of the log: {head:?} {folded:?}"));
+            }
+            found.insert(*id, (folded, records));
+        }
+        check_lists(storage, &found)?;
+        Ok(found)
+    }
+}
+
+/// The lists show what was found, and nothing else.
+fn check_lists(storage: &dyn SessionStorage, found: &Found) -> Result<(), String> {
+    let list = |filter: &SessionFilter| {
+        let page = wait(storage.list_all(filter)).map_err(|error| format!("list: {}", chain_of(&error)))?;
+        match page.unreadable.first() {
+            Some((id, error)) => Err(format!("list: {id} is unreadable: {}", chain_of(error))),
+            None => Ok(page.heads),
+        }
+    };
+    let all: Vec<&Head> = found.values().map(|(head, _)| head).collect();
+    let active: Vec<&Head> = all.iter().copied().filter(|head| !head.state().is_final()).collect();
+    for (name, filter, expected) in
+        [("all", SessionFilter::all(), all), ("active", SessionFilter::active(), active)]
+    {
+        let listed = list(&filter)?;
+        if listed.iter().collect::<Vec<_>>() != expected {
+            let ids = |heads: &[&Head]| heads.iter().map(|head| head.id.to_string()).collect::<Vec<_>>();
+            let listed: Vec<&Head> = listed.iter().collect();
+            return Err(format!("list of {name}: {:?} instead of {:?}", ids(&listed), ids(&expected)));
+        }
+    }
+    Ok(())
+}
+
+impl Story {
+    /// The highest tip that was acknowledged as flushed at that moment.
+    fn required(&self, moment: usize) -> Option<Tip> {
+        let known = self.flushed.iter().filter(|(since, _)| *since <= moment).map(|(_, tip)| *tip);
+        known.max_by_key(|tip| tip.revision)
+    }
+
+    /// The highest revision that its writers know to be flushed.
+    pub(crate) fn known_flushed(&self) -> u64 {
+        self.required(usize::MAX).map_or(0, |tip| tip.revision)
+    }
+}
+
+/// An error with its causes.
+pub(crate) fn chain_of(error: &StorageError) -> String {
+    let mut text = format!("{} ({error:?})", error);
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}

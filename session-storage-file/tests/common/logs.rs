@@ -1,0 +1,121 @@
+//! Real records for tests: sealed and folded as a manager does it, with nothing left to chance.
+
+use std::future::Future;
+
+use serde_json::json;
+use session_core::{
+    Batch, CancelRequest, Chain, Draft, Evidence, Failure, FailureCause, Head, Owner, PauseReason,
+    ProgressReport, SessionConfig, SessionEvent, SessionId, StoredRecord, Tip, Timestamp,
+};
+
+/// Drives a future to its end on this thread.
+pub(crate) fn wait<F: Future>(future: F) -> F::Output {
+    thread_local! {
+        static RUNTIME: tokio::runtime::Runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    }
+    RUNTIME.with(|runtime| runtime.block_on(future))
+}
+
+/// A session's id, the same for the same number. Ids of higher numbers do not sort behind lower ones.
+pub(crate) fn id(number: u64) -> SessionId {
+    SessionId::from_key(&format!("test-{number}"))
+}
+
+/// An owner, the same for the same number.
+pub(crate) fn owner(number: u64) -> Owner {
+    let instance = id(1_000_000 + number);
+    serde_json::from_value(json!({
+        "instance": instance, "host": "host", "machine": "machine", "boot": "boot",
+        "pid": 4711 + number % 1000, "start_time": number,
+    }))
+    .unwrap()
+}
+
+/// Seals events behind a log and folds them into its head.
+pub(crate) fn seal(id: SessionId, before: Option<&Head>, flushed: u64, events: Vec<SessionEvent>) -> Batch {
+    let mut chain = before.map_or(Chain::start(id), |head| Chain::at(id, head.tip));
+    let mut head = before.cloned();
+    let mut records = Vec::new();
+    for event in events {
+        let revision = chain.revision();
+        let attempt = head.as_ref().map_or(0, |head| head.lifecycle.attempt_for(event.kind()));
+        let at = Timestamp::from_millis(1_795_253_400_000 + i64::try_from(revision).unwrap()).unwrap();
+        let draft = Draft { at, attempt, flushed: flushed.min(revision), event };
+        let (stored, record) = chain.seal(draft).unwrap();
+        Head::fold(&mut head, id, &record).unwrap();
+        records.push(stored);
+    }
+    Batch::new(records, head.unwrap())
+}
+
+/// The head of a log, whose chain is checked on the way. `None` where there are no records.
+pub(crate) fn fold(id: SessionId, records: &[StoredRecord]) -> Result<Option<Head>, String> {
+    let (mut chain, mut head) = (Chain::start(id), None);
+    for record in records {
+        let place = record.revision();
+        chain.follow(record).map_err(|error| format!("{id}: record {place} does not follow: {error}"))?;
+        let record = record.decode().map_err(|error| format!("{id}: record {place}: {error}"))?;
+        Head::fold(&mut head, id, &record).map_err(|error| format!("{id}: record {place}: {error}"))?;
+    }
+    Ok(head)
+}
+
+pub(crate) fn tip_of(records: &[StoredRecord]) -> Option<Tip> {
+    records.last().map(StoredRecord::tip)
+}
+
+pub(crate) fn created(name: &str) -> SessionEvent {
+    SessionEvent::Created {
+        format: session_core::FORMAT,
+        config: Box::new(SessionConfig::new("test").name(name)),
+        creator: owner(0),
+        origin: None,
+    }
+}
+
+pub(crate) fn started(by: u64) -> SessionEvent {
+    SessionEvent::Started { owner: owner(by) }
+}
+
+pub(crate) fn resumed(by: u64) -> SessionEvent {
+    SessionEvent::Resumed { owner: owner(by) }
+}
+
+pub(crate) fn interrupted() -> SessionEvent {
+    SessionEvent::Interrupted { evidence: Evidence::LockReleased }
+}
+
+/// A note of about this many bytes.
+pub(crate) fn note(bytes: usize) -> SessionEvent {
+    SessionEvent::Noted { kind: "test.note".to_owned(), data: json!("x".repeat(bytes)) }
+}
+
+pub(crate) fn progress(steps: u64) -> SessionEvent {
+    SessionEvent::ProgressReported { report: ProgressReport::new().completed_steps(steps) }
+}
+
+pub(crate) fn checkpoint(cursor: u64) -> SessionEvent {
+    SessionEvent::CheckpointSaved { state: json!({ "cursor": cursor }), resumable: true }
+}
+
+pub(crate) fn paused() -> SessionEvent {
+    SessionEvent::Paused { reason: PauseReason::Requested("lunch".to_owned()) }
+}
+
+pub(crate) fn cancel_requested() -> SessionEvent {
+    let CancelRequest { reason, by, force, .. } = CancelRequest::new("no longer needed", "somebody");
+    SessionEvent::CancelRequested { reason, by, force }
+}
+
+pub(crate) fn cancelled() -> SessionEvent {
+    SessionEvent::Cancelled { reason: "no longer needed".to_owned() }
+}
+
+pub(crate) fn failed() -> SessionEvent {
+    SessionEvent::Failed { error: Failure::new(FailureCause::Work, "it broke") }
+}
+
+pub(crate) fn completed(head: &Head) -> SessionEvent {
+    SessionEvent::Completed { summary: head.summary(head.updated_at) }
+}

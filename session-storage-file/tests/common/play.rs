@@ -1,0 +1,267 @@
+//! A play: processes that use one store in a random order of deeds, some of them killed in the middle of one.
+
+use std::sync::Arc;
+
+use session_core::{
+    Batch, Durability, Expected, Head, SessionEvent, SessionId, SessionState, SessionStorage, StorageError,
+    SessionStorageExt,
+};
+use session_storage_file::FileStorage;
+use session_storage_file::fault::{Effect, FaultDisk, Fault, Rng};
+
+use super::ledger::{Ledger, chain_of};
+use super::logs::{self, fold, id, seal, wait};
+use super::store::open;
+
+/// One process on the disk.
+#[derive(Debug)]
+struct Process {
+    disk: FaultDisk,
+    storage: Arc<FileStorage>,
+    owner: u64,
+}
+
+impl Process {
+    fn new(disk: &FaultDisk, owner: u64) -> Result<Self, String> {
+        let disk = disk.process();
+        let storage = open(&disk).map_err(|error| format!("open: {}", chain_of(&error)))?;
+        Ok(Self { disk, storage: Arc::new(storage), owner })
+    }
+}
+
+/// The processes, what they did, and what comes next.
+#[derive(Debug)]
+pub(crate) struct Play {
+    disk: FaultDisk,
+    pub(crate) ledger: Ledger,
+    processes: Vec<Process>,
+    rng: Rng,
+    next_id: u64,
+    next_owner: u64,
+    /// What was done, for a person who reads a failure.
+    pub(crate) deeds: Vec<String>,
+}
+
+/// What one process does to one session.
+#[derive(Debug)]
+enum Deed {
+    Append(Expected, Batch, Durability),
+    Delete(session_core::Tip),
+}
+
+impl Play {
+    /// Two processes on a disk that is recorded from here on. Sessions get ids from `first_id` on.
+    pub(crate) fn new(disk: FaultDisk, ledger: Ledger, seed: u64, first_id: u64) -> Result<Self, String> {
+        disk.record();
+        let mut play = Self {
+            disk,
+            ledger,
+            processes: Vec::new(),
+            rng: Rng::new(seed),
+            next_id: first_id,
+            next_owner: seed % 1000,
+            deeds: Vec::new(),
+        };
+        for _ in 0..2 {
+            play.spawn()?;
+        }
+        Ok(play)
+    }
+
+    fn spawn(&mut self) -> Result<(), String> {
+        self.next_owner += 1;
+        self.processes.push(Process::new(&self.disk, self.next_owner)?);
+        Ok(())
+    }
+
+    /// One deed by one process, which is killed on the way once in six times.
+    pub(crate) fn step(&mut self) -> Result<(), String> {
+        let (id, deed) = self.choose()?;
+        let doomed = self.rng.one_in(6);
+        let actor = &self.processes[0];
+        if doomed {
+            let after = self.rng.below(40) as u64;
+            actor.disk.fail(Fault::nth(after, Effect::Death).of(actor.disk.process_number()));
+        }
+        let now = self.disk.moment();
+        let what = format!("{now}: process {} {id}: {}", actor.disk.process_number(), describe(&deed));
+        let result = match deed {
+            Deed::Append(expected, batch, durability) => {
+                self.ledger.submit(id, now, &batch);
+                wait(actor.storage.append(id, expected, batch, durability))
+                    .map(|tip| Some((tip, durability == Durability::Flushed)))
+            }
+            Deed::Delete(tip) => {
+                self.ledger.stories.entry(id).or_default().deleting = Some(now);
+                wait(actor.storage.delete(id, tip)).map(|()| None)
+            }
+        };
+        let actor = &self.processes[0];
+        let died = actor.disk.is_dead();
+        self.disk.heal();
+        self.deeds.push(format!("{what} -> {result:?}, died: {died}"));
+        let now = self.disk.moment();
+        match result {
+            // Whoever died told nobody.
+            _ if died => {
+                self.processes.remove(0);
+                self.spawn()?;
+            }
+            Ok(Some((tip, flushed))) => self.ledger.acknowledge(id, now, tip, flushed),
+            Ok(None) => self.ledger.stories.entry(id).or_default().deleted = Some(now),
+            Err(StorageError::MaxSessions { .. }) => {}
+            Err(error) => return Err(format!("{what}: {}", chain_of(&error))),
+        }
+        if self.rng.coin() {
+            self.processes.reverse();
+        }
+        Ok(())
+    }
+
+    /// All processes at once see all that was acknowledged.
+    pub(crate) fn check_living(&mut self) -> Result<(), String> {
+        for process in &self.processes {
+            let found = self.ledger.check(&*process.storage, self.disk.moment(), true)?;
+            // A deletion that was cut off did not happen, if it did not.
+            for id in found.keys() {
+                if let Some(story) = self.ledger.stories.get_mut(id)
+                    && story.deleted.is_none()
+                {
+                    story.deleting = None;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn head(&self, id: SessionId) -> Result<Option<Head>, String> {
+        match wait(self.processes[0].storage.records_after(id, 0)) {
+            Ok(records) => fold(id, &records),
+            Err(StorageError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(format!("{id}: {}", chain_of(&error))),
+        }
+    }
+
+    fn choose(&mut self) -> Result<(SessionId, Deed), String> {
+        let known: Vec<SessionId> = self
+            .ledger
+            .stories
+            .iter()
+            .filter(|(_, story)| story.deleted.is_none())
+            .map(|(id, _)| *id)
+            .collect();
+        if known.is_empty() || (known.len() < 5 && self.rng.one_in(4)) {
+            return Ok(self.create());
+        }
+        let id = known[self.rng.below(known.len())];
+        let Some(head) = self.head(id)? else {
+            // Its creation or deletion was cut off: the first is made anew, the second is as good as done.
+            let story = self.ledger.stories.entry(id).or_default();
+            if story.deleting.is_some() {
+                story.deleted = story.deleting;
+                return self.choose();
+            }
+            let batch = seal(id, None, 0, vec![logs::created("again"), logs::note(self.rng.below(64))]);
+            return Ok((id, Deed::Append(Expected::Absent, batch, self.durability())));
+        };
+        if self.rng.one_in(12) {
+            return Ok((id, Deed::Append(Expected::At(head.tip), Batch::empty(), Durability::Flushed)));
+        }
+        let unowned = head.lifecycle.owner.is_none();
+        if unowned && self.rng.one_in(if head.state().is_final() { 2 } else { 12 }) {
+            return Ok((id, Deed::Delete(head.tip)));
+        }
+        let Some(events) = self.events(&head) else {
+            return Ok((id, Deed::Append(Expected::At(head.tip), Batch::empty(), Durability::Flushed)));
+        };
+        let durability = if ends(&events) { Durability::Flushed } else { self.durability() };
+        let flushed = if self.rng.coin() { self.ledger.stories[&id].known_flushed() } else { 0 };
+        let batch = seal(id, Some(&head), flushed, events);
+        Ok((id, Deed::Append(Expected::At(head.tip), batch, durability)))
+    }
+
+    fn create(&mut self) -> (SessionId, Deed) {
+        let id = id(self.next_id);
+        self.next_id += 1;
+        let mut events = vec![logs::created(&format!("session-{}", self.next_id))];
+        if self.rng.coin() {
+            events.push(logs::started(self.processes[0].owner));
+        }
+        let expected = match self.rng.below(3) {
+            0 => Expected::AbsentWithin(std::num::NonZeroUsize::MIN.saturating_add(self.rng.below(4))),
+            _ => Expected::Absent,
+        };
+        (id, Deed::Append(expected, seal(id, None, 0, events), self.durability()))
+    }
+
+    fn durability(&mut self) -> Durability {
+        if self.rng.coin() { Durability::Flushed } else { Durability::Buffered }
+    }
+
+    fn bytes(&mut self) -> usize {
+        match self.rng.below(8) {
+            0 => self.rng.below(6000),
+            1 => self.rng.below(600),
+            _ => self.rng.below(60),
+        }
+    }
+
+    /// What may come next in this session; `None` once it has ended.
+    fn events(&mut self, head: &Head) -> Option<Vec<SessionEvent>> {
+        let owner = self.processes[0].owner;
+        let lives = &head.lifecycle;
+        let unowned = lives.owner.is_none();
+        Some(match head.state() {
+            SessionState::Created => match self.rng.below(6) {
+                0 => vec![logs::note(self.bytes())],
+                1 => vec![logs::cancel_requested(), logs::cancelled()],
+                2 => vec![logs::failed()],
+                _ => vec![logs::started(owner)],
+            },
+            SessionState::Running { .. } => match self.rng.below(12) {
+                0 => vec![logs::paused()],
+                1 => vec![logs::completed(head)],
+                2 => vec![logs::interrupted()],
+                3 => vec![logs::interrupted(), logs::resumed(owner)],
+                4 => vec![logs::interrupted(), logs::resumed(owner), logs::note(self.bytes())],
+                5 => vec![logs::checkpoint(lives.iteration)],
+                6 => vec![logs::cancel_requested()],
+                7 | 8 => vec![logs::progress(head.samples + 1)],
+                9 => (0..3).map(|_| logs::note(self.bytes())).collect(),
+                _ => vec![logs::note(self.bytes())],
+            },
+            SessionState::Paused { .. } => match self.rng.below(4) {
+                0 => vec![logs::cancel_requested(), logs::cancelled()],
+                1 => vec![logs::note(self.bytes())],
+                _ if unowned => vec![logs::resumed(owner)],
+                _ => vec![logs::interrupted(), logs::resumed(owner)],
+            },
+            SessionState::Completed { .. } | SessionState::Failed { .. } | SessionState::Cancelled { .. } => {
+                return None;
+            }
+        })
+    }
+}
+
+fn ends(events: &[SessionEvent]) -> bool {
+    events.iter().any(|event| {
+        matches!(
+            event,
+            SessionEvent::Completed { .. } | SessionEvent::Failed { .. } | SessionEvent::Cancelled { .. }
+        )
+    })
+}
+
+fn describe(deed: &Deed) -> String {
+    match deed {
+        Deed::Append(expected, batch, durability) => {
+            let kinds: Vec<_> = batch
+                .records()
+                .iter()
+                .map(|record| record.decode().map(|record| record.event.kind().name()).unwrap_or("?"))
+                .collect();
+            format!("append {durability:?} {kinds:?} at {expected:?}")
+        }
+        Deed::Delete(tip) => format!("delete at {tip}"),
+    }
+}

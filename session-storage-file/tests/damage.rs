@@ -1,0 +1,437 @@
+//! Damage in every file of a store: each case is either told or harmless, none is silent, and no session suffers from
+//! another one's. `SESSION_DAMAGE_SEED` says where to begin.
+
+mod common {
+    pub(crate) mod ledger;
+    pub(crate) mod logs;
+    pub(crate) mod store;
+}
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use session_core::{
+    Durability, Expected, Head, SessionFilter, SessionId, SessionStorage, SessionStorageExt, StorageError,
+    StoredRecord,
+};
+use session_storage_file::FileStorage;
+use session_storage_file::fault::{Content, FaultDisk, Keep, Moment, Rng};
+
+use common::ledger::chain_of;
+use common::logs::{self, fold, id, seal, wait};
+use common::store::{ROOT, is_damaged, open, recover};
+
+const CASES: usize = 20_000;
+
+/// What was acknowledged for one session: its log, and how much of that as flushed.
+#[derive(Debug, Clone)]
+struct Truth {
+    records: Vec<StoredRecord>,
+    flushed: usize,
+}
+
+type Truths = BTreeMap<SessionId, Truth>;
+
+/// A store with sessions of all kinds, healthy, on a machine that still runs.
+fn store() -> (Moment, Truths, BTreeMap<PathBuf, Content>) {
+    let disk = FaultDisk::new();
+    let storage = open(&disk).unwrap();
+    let mut truths = Truths::new();
+    for number in 0..5 {
+        let id = id(number);
+        let mut log = Vec::new();
+        let mut put = |events, durability| {
+            let head = fold(id, &log).unwrap();
+            let expected = head.as_ref().map_or(Expected::Absent, |head| Expected::At(head.tip));
+            let flushed = truths.get(&id).map_or(0, |truth: &Truth| truth.flushed);
+            let batch = seal(id, head.as_ref(), flushed as u64, events);
+            log.extend_from_slice(batch.records());
+            wait(storage.append(id, expected, batch, durability)).unwrap();
+            let flushed = if durability == Durability::Flushed { log.len() } else { flushed };
+            truths.insert(id, Truth { records: log.clone(), flushed });
+        };
+        put(vec![logs::created(&format!("session-{number}"))], Durability::Flushed);
+        put(vec![logs::started(number)], Durability::Flushed);
+        for turn in 0..number {
+            put(vec![logs::note(40), logs::progress(turn + 1)], Durability::Buffered);
+            put(vec![logs::checkpoint(turn), logs::note(300)], Durability::Flushed);
+        }
+        if number == 1 {
+            put(vec![logs::cancel_requested(), logs::cancelled()], Durability::Flushed);
+        }
+        if number == 3 {
+            put(vec![logs::note(25)], Durability::Buffered);
+        }
+    }
+    drop(storage);
+    let tree = disk.tree();
+    (disk.now(), truths, tree)
+}
+
+/// One way to damage a file.
+#[derive(Debug, Clone, Copy)]
+enum Damage {
+    Flip,
+    Zero,
+    Truncate,
+    Drop,
+    Double,
+    Swap,
+    Splice,
+    /// The file is gone.
+    Remove,
+    /// The file is what it was some time ago: its first half.
+    Garbage,
+}
+
+const DAMAGES: [Damage; 9] = [
+    Damage::Flip,
+    Damage::Zero,
+    Damage::Truncate,
+    Damage::Drop,
+    Damage::Double,
+    Damage::Swap,
+    Damage::Splice,
+    Damage::Remove,
+    Damage::Garbage,
+];
+
+/// The pieces that are dropped, doubled and swapped: lines, or eighths where there are not two of them.
+fn pieces(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let lines: Vec<Vec<u8>> = bytes.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+    if lines.len() > 1 { lines } else { bytes.chunks(bytes.len() / 8 + 1).map(<[u8]>::to_vec).collect() }
+}
+
+fn damaged(bytes: &[u8], foreign: &[u8], damage: Damage, rng: &mut Rng) -> Vec<u8> {
+    let mut out = bytes.to_vec();
+    let at = rng.below(bytes.len());
+    match damage {
+        Damage::Flip => {
+            if let Some(byte) = out.get_mut(at) {
+                *byte ^= 1 << rng.below(8);
+            }
+        }
+        Damage::Zero => {
+            let len = 1 + rng.below(bytes.len() - at);
+            out[at..].iter_mut().take(len).for_each(|byte| *byte = 0);
+        }
+        Damage::Truncate => out.truncate(at),
+        Damage::Drop | Damage::Double | Damage::Swap | Damage::Splice => {
+            let mut pieces = pieces(bytes);
+            if pieces.is_empty() {
+                return out;
+            }
+            let (one, two) = (rng.below(pieces.len()), rng.below(pieces.len()));
+            match damage {
+                Damage::Drop => drop(pieces.remove(one)),
+                Damage::Double => pieces.insert(two, pieces[one].clone()),
+                Damage::Swap => pieces.swap(one, two),
+                _ if rng.one_in(8) => return foreign.to_vec(),
+                _ => {
+                    let strange = self::pieces(foreign);
+                    if !strange.is_empty() {
+                        let piece = strange[rng.below(strange.len())].clone();
+                        if rng.coin() { pieces[one] = piece } else { pieces.insert(one, piece) }
+                    }
+                }
+            }
+            out = pieces.concat();
+        }
+        Damage::Garbage => {
+            out.truncate(rng.below(bytes.len() + 1));
+            let mut garbage: Vec<u8> = (0..rng.below(200)).map(|_| rng.next().to_be_bytes()[0]).collect();
+            if rng.coin() {
+                garbage.push(b'\n');
+            }
+            out.extend(garbage);
+        }
+        Damage::Remove => {}
+    }
+    out
+}
+
+/// The session whose file this is.
+fn session_of(path: &Path, truths: &Truths) -> Option<SessionId> {
+    let parts: BTreeSet<String> =
+        path.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+    truths.keys().copied().find(|id| parts.contains(&id.to_string()))
+}
+
+/// The same file of another session, or any other file.
+fn foreign<'a>(
+    path: &Path,
+    files: &'a [(PathBuf, Vec<u8>)],
+    truths: &Truths,
+    rng: &mut Rng,
+) -> &'a (PathBuf, Vec<u8>) {
+    let like: Vec<_> = files
+        .iter()
+        .filter(|(other, _)| {
+            other.file_name() == path.file_name() && session_of(other, truths) != session_of(path, truths)
+        })
+        .collect();
+    if like.is_empty() { &files[rng.below(files.len())] } else { like[rng.below(like.len())] }
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    told: usize,
+    harmless: usize,
+}
+
+#[test]
+fn no_damage_is_silent() {
+    let seed = std::env::var("SESSION_DAMAGE_SEED").map_or(1, |text| text.parse().expect("a number"));
+    let (moment, truths, tree) = store();
+    let files: Vec<(PathBuf, Vec<u8>)> = tree
+        .into_iter()
+        .filter_map(|(path, content)| match content {
+            Content::File(bytes) => Some((path, bytes.to_vec())),
+            Content::Dir => None,
+        })
+        .collect();
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let tallies: Vec<BTreeMap<String, Tally>> = std::thread::scope(|scope| {
+        let work = |thread: usize| {
+            let mut tallies = BTreeMap::<String, Tally>::new();
+            for case in (thread..CASES).step_by(threads) {
+                let mut rng = Rng::new(seed + case as u64);
+                // Every file in turn, every damage in turn.
+                let (path, bytes) = &files[case % files.len()];
+                let damage = DAMAGES[case / files.len() % DAMAGES.len()];
+                let (_, strange) = foreign(path, &files, &truths, &mut rng);
+                let after = damaged(bytes, strange, damage, &mut rng);
+                let rebooted = rng.coin();
+                let disk = if rebooted { moment.cut(Keep::All) } else { moment.kill() };
+                if matches!(damage, Damage::Remove) {
+                    session_storage_file::Disk::remove_file(&disk, path).unwrap();
+                } else {
+                    disk.edit(path, |old| *old = after.clone()).unwrap();
+                }
+                let told = one_case(&disk, &truths, path, rebooted).unwrap_or_else(|failure| {
+                    panic!(
+                        "case {case} (SESSION_DAMAGE_SEED={seed}): {damage:?} of {}, rebooted: {rebooted}: {failure}\n{}",
+                        path.display(),
+                        String::from_utf8_lossy(&after)
+                    )
+                });
+                let tally = tallies.entry(format!("{damage:?}")).or_default();
+                if told { tally.told += 1 } else { tally.harmless += 1 }
+            }
+            tallies
+        };
+        let workers: Vec<_> = (0..threads).map(|thread| scope.spawn(move || work(thread))).collect();
+        workers.into_iter().map(|worker| worker.join().expect("a case failed")).collect()
+    });
+    let sum = |count: fn(&Tally) -> usize| tallies.iter().flat_map(BTreeMap::values).map(count).sum::<usize>();
+    let (told, harmless) = (sum(|tally| tally.told), sum(|tally| tally.harmless));
+    eprintln!("{} files: {told} told, {harmless} harmless, 0 silent: {tallies:?}", files.len());
+    assert_eq!(told + harmless, CASES);
+    assert!(told > CASES / 5, "{told} told: the damage is none");
+}
+
+/// Whether the damage was told; an error is a damage that was silent, or that spread.
+fn one_case(disk: &FaultDisk, truths: &Truths, path: &Path, rebooted: bool) -> Result<bool, String> {
+    let victim = session_of(path, truths);
+    let at_the_top = path.parent() == Some(Path::new(ROOT));
+    let storage = match open(&disk.process()) {
+        Ok(storage) => storage,
+        // Only what concerns the store as a whole may close the store as a whole.
+        Err(_) if at_the_top => return Ok(true),
+        Err(error) => return Err(format!("the store is closed: {}", chain_of(&error))),
+    };
+    let mut told = false;
+    let mut reads = BTreeMap::new();
+    for (id, truth) in truths {
+        let suffers = victim == Some(*id) || at_the_top;
+        let read = read(&storage, *id, truth, rebooted, suffers)?;
+        told |= read.told;
+        reads.insert(*id, read);
+    }
+    told |= check_lists(&storage, &reads, path, at_the_top)?;
+    for (id, truth) in truths {
+        let suffers = victim == Some(*id) || at_the_top;
+        told |= write(&storage, *id, truth, &reads[id], suffers, rebooted)?;
+    }
+    if let Err(failure) = recover(&storage)
+        && !told
+    {
+        return Err(failure);
+    }
+    Ok(told)
+}
+
+#[derive(Debug)]
+struct Read {
+    told: bool,
+    /// Readable: the records.
+    records: Vec<StoredRecord>,
+}
+
+/// Reads one session: all that was acknowledged, or an error.
+fn read(
+    storage: &FileStorage,
+    id: SessionId,
+    truth: &Truth,
+    rebooted: bool,
+    suffers: bool,
+) -> Result<Read, String> {
+    let (mut records, mut after, mut error) = (Vec::new(), 0, None);
+    // Page by page, as small as they get: what is before the damage can be read.
+    loop {
+        match wait(storage.records(id, after, std::num::NonZeroUsize::MIN)) {
+            Ok(page) if page.records.is_empty() => break,
+            Ok(page) => {
+                after = page.records[0].revision();
+                records.extend(page.records);
+            }
+            Err(failure) => {
+                error = Some(failure);
+                break;
+            }
+        }
+    }
+    if !suffers && (error.is_some() || records != truth.records) {
+        return Err(format!("{id} suffers from another one's damage: {error:?}, {} records", records.len()));
+    }
+    if !truth.records.starts_with(&records) {
+        return Err(format!("{id}: reads what nobody wrote: {records:?}"));
+    }
+    let needed = if rebooted { truth.flushed } else { truth.records.len() };
+    if error.is_none() && records.len() < needed {
+        return Err(format!("{id}: {} of {needed} acknowledged records, and no error", records.len()));
+    }
+    let mut told = error.is_some();
+    match wait(storage.head(id)) {
+        Ok(Some(head)) => {
+            let whole = fold(id, &records)?;
+            if whole.as_ref() != Some(&head) {
+                return Err(format!("{id}: the head is {head:?}, the records say {whole:?}"));
+            }
+        }
+        Ok(None) if told => {}
+        Ok(None) => return Err(format!("{id}: no head, and no error")),
+        Err(_) if suffers => told = true,
+        Err(error) => return Err(format!("{id}: head: {}", chain_of(&error))),
+    }
+    let verdict = is_damaged(storage, id)?;
+    if error.is_some() && !verdict {
+        return Err(format!("{id}: reading fails and the verdict is fine: {}", chain_of(&error.unwrap())));
+    }
+    Ok(Read { told: told || verdict, records })
+}
+
+/// No session vanishes from the list of all, and none from the list of active ones unless its own marker is damaged.
+fn check_lists(
+    storage: &FileStorage,
+    reads: &BTreeMap<SessionId, Read>,
+    path: &Path,
+    at_the_top: bool,
+) -> Result<bool, String> {
+    let mut told = false;
+    for (filter, name) in [(SessionFilter::all(), "all"), (SessionFilter::active(), "active")] {
+        let page = match wait(storage.list_all(&filter)) {
+            Ok(page) => page,
+            Err(_) if at_the_top => return Ok(true),
+            Err(error) => return Err(format!("list of {name}: {}", chain_of(&error))),
+        };
+        told |= !page.unreadable.is_empty();
+        let shown: BTreeSet<SessionId> = page.heads.iter().map(|head| head.id).collect();
+        let unreadable: BTreeSet<SessionId> = page.unreadable.iter().map(|(id, _)| *id).collect();
+        for (id, read) in reads {
+            let head = fold(*id, &read.records)?;
+            let wanted = head.as_ref().is_none_or(|head| filter.matches(head));
+            let marker = path.parent().is_some_and(|parent| parent.ends_with("active"));
+            if wanted && !shown.contains(id) && !unreadable.contains(id) && !(marker && name == "active") {
+                return Err(format!("{id} has vanished from the list of {name}"));
+            }
+            if let (Some(head), Some(listed)) = (&head, page.heads.iter().find(|listed| listed.id == *id))
+                && head != listed
+            {
+                return Err(format!("{id}: listed as {listed:?}, its records say {head:?}"));
+            }
+        }
+    }
+    Ok(told)
+}
+
+/// Writes on: refused, or on top of all that was acknowledged.
+fn write(
+    storage: &FileStorage,
+    id: SessionId,
+    truth: &Truth,
+    read: &Read,
+    suffers: bool,
+    rebooted: bool,
+) -> Result<bool, String> {
+    let Some(head) = fold(id, &read.records)? else { return Ok(false) };
+    let before = read.records.len();
+    let events = if head.state().is_final() { Vec::new() } else { vec![logs::note(30)] };
+    let batch = if events.is_empty() { session_core::Batch::empty() } else { seal(id, Some(&head), 0, events) };
+    let wrote = batch.records().to_vec();
+    match wait(storage.append(id, Expected::At(head.tip), batch, Durability::Flushed)) {
+        Ok(_) => {
+            // What is lost and was never flushed may be written over; it was told.
+            if before < truth.flushed || (before < truth.records.len() && !rebooted && !read.told) {
+                return Err(format!("{id}: written over {before} of {} records", truth.records.len()));
+            }
+            let now = wait(storage.records_after(id, 0)).map_err(|error| chain_of(&error))?;
+            if now[..before] != read.records[..] || now[before..] != wrote[..] {
+                return Err(format!("{id}: after the append the log is {now:?}"));
+            }
+            Ok(false)
+        }
+        Err(_) if suffers => Ok(true),
+        Err(error) => Err(format!("{id} cannot be written after another one's damage: {}", chain_of(&error))),
+    }
+}
+
+/// The whole story of one bit: a log of 4 KiB, each of its bits in turn.
+#[test]
+fn no_bit_of_a_log_flips_silently() {
+    let disk = FaultDisk::new();
+    let storage = open(&disk).unwrap();
+    let id = id(1);
+    let mut head: Option<Head> = None;
+    let mut truth = Vec::new();
+    let path = PathBuf::from(ROOT).join(format!("sessions/{id}/events.jsonl"));
+    let length = |disk: &FaultDisk| match disk.tree().get(&path) {
+        Some(Content::File(bytes)) => bytes.len(),
+        _ => 0,
+    };
+    while length(&disk) < 4096 {
+        let expected = head.as_ref().map_or(Expected::Absent, |head| Expected::At(head.tip));
+        let events = match &head {
+            None => vec![logs::created("bits"), logs::started(1)],
+            // The last one fills the log up to the byte.
+            Some(_) => vec![logs::note((4096_usize - length(&disk)).saturating_sub(170).min(300))],
+        };
+        let batch = seal(id, head.as_ref(), head.as_ref().map_or(0, |head| head.tip.revision), events);
+        head = batch.head().cloned();
+        truth.extend_from_slice(batch.records());
+        wait(storage.append(id, expected, batch, Durability::Flushed)).unwrap();
+    }
+    drop(storage);
+    let (moment, bits) = (disk.now(), length(&disk) * 8);
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let truth = &truth;
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let (moment, path) = (&moment, &path);
+            scope.spawn(move || {
+                for bit in (thread..bits).step_by(threads) {
+                    let disk = if bit % 2 == 0 { moment.kill() } else { moment.cut(Keep::All) };
+                    disk.edit(path, |bytes| bytes[bit / 8] ^= 1 << (bit % 8)).unwrap();
+                    let storage = open(&disk).unwrap();
+                    match wait(storage.records_after(id, 0)) {
+                        Err(StorageError::Corrupt { readable, .. }) => {
+                            assert!(readable < truth.len() as u64, "bit {bit}");
+                        }
+                        other => panic!("bit {bit} of byte {}: {other:?}", bit / 8),
+                    }
+                }
+            });
+        }
+    });
+    eprintln!("{bits} bits");
+}

@@ -1,0 +1,468 @@
+//! Every call of the disk failed once, in every deed, with every error: no panic, no wrong acknowledgement, no file left
+//! open, and a file whose flush failed is never trusted again. And a disk that is full.
+
+mod common {
+    pub(crate) mod ledger;
+    pub(crate) mod logs;
+    pub(crate) mod store;
+}
+
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+use session_core::{
+    Batch, Durability, ErrorCode, Expected, Head, SessionId, SessionStorage, SessionStorageExt, StorageError, Tip,
+};
+use session_storage_file::FileStorage;
+use session_storage_file::fault::{AfterFailedSync, Call, Effect, Fault, FaultDisk, Keep, Moment};
+
+use common::ledger::{Ledger, chain_of};
+use common::logs::{self, fold, id, seal, wait};
+use common::store::{ROOT, closed, open, recover};
+
+const RUNNING: u64 = 1;
+const ENDED: u64 = 2;
+const TORN: u64 = 3;
+const ORPHAN: u64 = 4;
+const HALF_FLUSHED: u64 = 5;
+const BYSTANDER: u64 = 6;
+const NEW: u64 = 7;
+
+/// A store in which every deed has something to do, on a machine that still runs; all its processes are dead.
+struct Stage {
+    moment: Moment,
+    ledger: Ledger,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let disk = FaultDisk::new();
+        let mut ledger = Ledger::default();
+        let storage = open(&disk.process()).unwrap();
+        for number in [RUNNING, ENDED, TORN, ORPHAN, BYSTANDER, HALF_FLUSHED] {
+            let id = id(number);
+            let first = vec![logs::created("stage"), logs::started(number), logs::note(100)];
+            put(&storage, &mut ledger, id, first, Durability::Flushed);
+            put(&storage, &mut ledger, id, vec![logs::progress(1)], Durability::Buffered);
+        }
+        let head = wait(storage.head(id(ENDED))).unwrap().unwrap();
+        put(&storage, &mut ledger, id(ENDED), vec![logs::completed(&head)], Durability::Flushed);
+        put(&storage, &mut ledger, id(TORN), vec![logs::note(30)], Durability::Flushed);
+        drop(storage);
+        let log = PathBuf::from(ROOT).join(format!("sessions/{}/events.jsonl", id(TORN)));
+        disk.edit(&log, |bytes| bytes.extend_from_slice(b"{\"seq\":6,\"at\":\"2026-")).unwrap();
+
+        // A process that died in the flush of an append: the log is not to be trusted, and the outcome is unknown.
+        let doomed = disk.process();
+        let storage = open(&doomed).unwrap();
+        let head = wait(storage.head(id(HALF_FLUSHED))).unwrap().unwrap();
+        let batch = seal(id(HALF_FLUSHED), Some(&head), 0, vec![logs::note(50)]);
+        ledger.submit(id(HALF_FLUSHED), 0, &batch);
+        doomed.fail(Fault::nth(0, Effect::Death).of(doomed.process_number()).on(Call::Sync));
+        wait(storage.append(id(HALF_FLUSHED), Expected::At(head.tip), batch, Durability::Flushed)).unwrap_err();
+        assert!(doomed.is_dead(), "an append that is acknowledged as flushed was not flushed");
+        drop(storage);
+        closed(&disk).unwrap();
+        Self { moment: disk.now(), ledger }
+    }
+}
+
+fn put(
+    storage: &FileStorage,
+    ledger: &mut Ledger,
+    id: SessionId,
+    events: Vec<session_core::SessionEvent>,
+    durability: Durability,
+) -> Tip {
+    let head = head_of(storage, id).unwrap();
+    let expected = head.as_ref().map_or(Expected::Absent, |head| Expected::At(head.tip));
+    let batch = seal(id, head.as_ref(), 0, events);
+    ledger.submit(id, 0, &batch);
+    let tip = wait(storage.append(id, expected, batch, durability)).unwrap();
+    ledger.acknowledge(id, 0, tip, durability == Durability::Flushed);
+    tip
+}
+
+/// The head, from the records themselves.
+fn head_of(storage: &FileStorage, id: SessionId) -> Result<Option<Head>, String> {
+    match wait(storage.records_after(id, 0)) {
+        Ok(records) => fold(id, &records),
+        Err(StorageError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(format!("{id}: {}", chain_of(&error))),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deed {
+    Create,
+    CreateWithin,
+    Append,
+    AppendBuffered,
+    Flush,
+    Repair,
+    MakeAnew,
+    Delete,
+    TakeOver,
+}
+
+impl Deed {
+    const ALL: [Self; 9] = [
+        Self::Create,
+        Self::CreateWithin,
+        Self::Append,
+        Self::AppendBuffered,
+        Self::Flush,
+        Self::Repair,
+        Self::MakeAnew,
+        Self::Delete,
+        Self::TakeOver,
+    ];
+
+    fn id(self) -> SessionId {
+        id(match self {
+            Self::Create | Self::CreateWithin => NEW,
+            Self::Append | Self::AppendBuffered | Self::Flush => RUNNING,
+            Self::Repair => TORN,
+            Self::MakeAnew => HALF_FLUSHED,
+            Self::Delete => ENDED,
+            Self::TakeOver => ORPHAN,
+        })
+    }
+
+    fn durability(self) -> Durability {
+        if self == Self::AppendBuffered { Durability::Buffered } else { Durability::Flushed }
+    }
+
+    fn expected(self, head: Option<&Head>) -> Expected {
+        match (self, head) {
+            (_, Some(head)) => Expected::At(head.tip),
+            (Self::CreateWithin, None) => Expected::AbsentWithin(std::num::NonZeroUsize::MAX),
+            (_, None) => Expected::Absent,
+        }
+    }
+
+    fn batch(self, head: Option<&Head>) -> Batch {
+        let events = match self {
+            Self::Create | Self::CreateWithin => vec![logs::created("new"), logs::started(NEW)],
+            Self::Append | Self::AppendBuffered | Self::Repair | Self::MakeAnew => {
+                vec![logs::note(40), logs::note(2000)]
+            }
+            Self::TakeOver => vec![logs::interrupted(), logs::resumed(99)],
+            Self::Flush | Self::Delete => return Batch::empty(),
+        };
+        seal(self.id(), head, 0, events)
+    }
+
+    /// Does it. `Ok` is the tip to which the log leads now; `None` is no session.
+    fn act(self, storage: &FileStorage, head: Option<&Head>, batch: Batch) -> Result<Option<Tip>, StorageError> {
+        match (self, head) {
+            (Self::Delete, Some(head)) => wait(storage.delete(self.id(), head.tip)).map(|()| None),
+            _ => wait(storage.append(self.id(), self.expected(head), batch, self.durability())).map(Some),
+        }
+    }
+}
+
+/// What was known to the process before the deed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Process {
+    /// Only the store.
+    Fresh,
+    /// It has written a session before; this one, where the deed does not begin with damage.
+    Warm,
+}
+
+/// One deed under one fault, and all that follows from it. `Ok(false)` if the fault did not strike.
+fn one_case(
+    stage: &Stage,
+    deed: Deed,
+    process: Process,
+    faults: &[Fault],
+    after: AfterFailedSync,
+) -> Result<bool, String> {
+    let disk = stage.moment.kill();
+    disk.after_failed_sync(after);
+    let actor = disk.process();
+    let storage = open(&actor).map_err(|error| chain_of(&error))?;
+    let mut ledger = stage.ledger.clone();
+    if process == Process::Warm {
+        let other = if matches!(deed, Deed::Append | Deed::AppendBuffered | Deed::Flush | Deed::TakeOver) {
+            deed.id()
+        } else {
+            id(BYSTANDER)
+        };
+        put(&storage, &mut ledger, other, vec![logs::note(10)], Durability::Flushed);
+        put(&storage, &mut ledger, other, vec![logs::note(10)], Durability::Buffered);
+    }
+    let before = head_of(&storage, deed.id())?;
+    let batch = deed.batch(before.as_ref());
+    ledger.submit(deed.id(), 0, &batch);
+    let open_before = disk.open_files();
+    for fault in faults {
+        disk.fail(fault.of(actor.process_number()));
+    }
+    let result = deed.act(&storage, before.as_ref(), batch);
+    let struck = disk.struck();
+    disk.heal();
+    let told = match &result {
+        Ok(tip) => format!("Ok({tip:?})"),
+        Err(error) => chain_of(error),
+    };
+    let context = |failure: String| format!("{failure}\nthe deed said: {told}");
+    // Lock, log and slots of one session, and the store's own lock.
+    if disk.open_files() > open_before + 4 {
+        return Err(context(format!("open files: {:?}", disk.open_paths())));
+    }
+    let unknown = match &result {
+        Ok(Some(tip)) => {
+            ledger.acknowledge(deed.id(), 0, *tip, deed.durability() == Durability::Flushed);
+            false
+        }
+        Ok(None) => {
+            let story = ledger.stories.get_mut(&deed.id()).unwrap();
+            (story.deleting, story.deleted) = (Some(0), Some(0));
+            false
+        }
+        Err(StorageError::OutcomeUnknown { .. }) => {
+            if deed == Deed::Delete {
+                ledger.stories.get_mut(&deed.id()).unwrap().deleting = Some(0);
+            }
+            true
+        }
+        Err(StorageError::Conflict { .. }) => return Err(context("a conflict with nobody".to_owned())),
+        Err(_) => false,
+    };
+    let harmless = faults.iter().all(|fault| fault.effect == Effect::Short);
+    if (struck == 0 || harmless) && result.is_err() {
+        return Err(context("failed without a failure".to_owned()));
+    }
+    check_powerless(&disk, &ledger).map_err(|failure| context(format!("after the deed: {failure}")))?;
+
+    // Somebody else sees what it should see.
+    let other = open(&disk.process()).map_err(|error| chain_of(&error))?;
+    ledger.check(&other, 0, true).map_err(|failure| context(format!("seen by another: {failure}")))?;
+    let now = head_of(&other, deed.id())?;
+    if result.is_err() && !unknown && now.as_ref().map(|head| head.tip) != before.as_ref().map(|head| head.tip) {
+        return Err(context(format!("it was refused and it took place: {now:?}")));
+    }
+
+    // Both go on. The one that met the failure may refuse; whoever acknowledges keeps its word.
+    for (who, storage, must) in [("itself", &storage, false), ("another", &other, true)] {
+        for durability in [Durability::Buffered, Durability::Flushed] {
+            go_on(storage, &mut ledger, deed.id(), durability, must)
+                .map_err(|failure| context(format!("{who} goes on: {failure}")))?;
+            check_powerless(&disk, &ledger)
+                .map_err(|failure| context(format!("after {who} went on: {failure}")))?;
+        }
+    }
+    recover(&other)?;
+    let last = ledger.check(&other, 0, true).map_err(|failure| context(format!("at last: {failure}")))?;
+    if !last.contains_key(&id(BYSTANDER)) {
+        return Err(context("the bystander is gone".to_owned()));
+    }
+    drop((storage, other));
+    closed(&disk).map_err(context)?;
+    let violations = disk.violations();
+    if !violations.is_empty() {
+        return Err(context(violations.join("\n")));
+    }
+    Ok(struck > 0)
+}
+
+/// What is left after a power cut holds what was acknowledged as flushed.
+fn check_powerless(disk: &FaultDisk, ledger: &Ledger) -> Result<(), String> {
+    let now = disk.now();
+    for keep in [Keep::Synced, Keep::All, Keep::Random(1), Keep::Random(2)] {
+        let image = now.cut(keep);
+        let storage = open(&image).map_err(|error| format!("{keep:?}: open: {}", chain_of(&error)))?;
+        ledger.check(&storage, 0, false).map_err(|failure| format!("power cut, {keep:?}: {failure}"))?;
+    }
+    Ok(())
+}
+
+/// The next append to the session, or its creation where it is not there.
+fn go_on(
+    storage: &FileStorage,
+    ledger: &mut Ledger,
+    id: SessionId,
+    durability: Durability,
+    must: bool,
+) -> Result<(), String> {
+    let head = head_of(storage, id)?;
+    if head.as_ref().is_some_and(|head| head.state().is_final()) {
+        return Ok(());
+    }
+    let deleted = ledger.stories.get(&id).is_some_and(|story| story.deleting.is_some());
+    if deleted && head.is_none() {
+        return Ok(());
+    }
+    let (expected, events) = match &head {
+        Some(head) => (Expected::At(head.tip), vec![logs::note(20)]),
+        None => (Expected::Absent, vec![logs::created("later")]),
+    };
+    let batch = seal(id, head.as_ref(), 0, events);
+    ledger.submit(id, 0, &batch);
+    match wait(storage.append(id, expected, batch, durability)) {
+        Ok(tip) => {
+            ledger.acknowledge(id, 0, tip, durability == Durability::Flushed);
+            Ok(())
+        }
+        Err(error) if must => Err(chain_of(&error)),
+        Err(_) => Ok(()),
+    }
+}
+
+fn all_cases(mut case: impl FnMut(Deed, Process, AfterFailedSync) -> Result<u64, String>) -> u64 {
+    let mut cases = 0;
+    for deed in Deed::ALL {
+        for process in [Process::Fresh, Process::Warm] {
+            for after in [AfterFailedSync::Kept, AfterFailedSync::Dropped] {
+                match case(deed, process, after) {
+                    Ok(n) => cases += n,
+                    Err(failure) => panic!("{deed:?}, {process:?}, {after:?}: {failure}"),
+                }
+            }
+        }
+    }
+    cases
+}
+
+#[test]
+fn every_call_fails_once_with_every_error() {
+    let stage = Stage::new();
+    let cases = all_cases(|deed, process, after| {
+        let mut cases = 0;
+        for effect in Effect::ALL {
+            for nth in 0.. {
+                let fault = Fault::nth(nth, effect);
+                cases += 1;
+                if !one_case(&stage, deed, process, &[fault], after)
+                    .map_err(|failure| format!("call {nth}, {effect:?}: {failure}"))?
+                {
+                    break;
+                }
+            }
+        }
+        Ok(cases)
+    });
+    eprintln!("{cases} cases");
+    assert!(cases > 1000, "only {cases} cases: faults strike no more");
+}
+
+#[test]
+fn a_second_call_fails_while_the_first_failure_is_dealt_with() {
+    let stage = Stage::new();
+    let effect = Effect::Error(Errno::IO);
+    let cases = all_cases(|deed, process, after| {
+        if process == Process::Fresh || deed == Deed::CreateWithin {
+            return Ok(0);
+        }
+        let mut cases = 0;
+        for first in 0.. {
+            let once = Fault::nth(first, effect);
+            if !one_case(&stage, deed, process, &[once], after)? {
+                break;
+            }
+            // The second counts calls that come to it: those that the first strikes are not among them.
+            for second in first..first + 30 {
+                cases += 1;
+                one_case(&stage, deed, process, &[once, Fault::nth(second, effect)], after)
+                    .map_err(|failure| format!("calls {first} and {}: {failure}", second + 1))?;
+            }
+        }
+        Ok(cases)
+    });
+    eprintln!("{cases} cases");
+}
+
+#[test]
+fn no_sync_works_any_more() {
+    let stage = Stage::new();
+    for call in [Call::Sync, Call::SyncDir, Call::WriteAt, Call::SetLen, Call::Rename] {
+        all_cases(|deed, process, after| {
+            for nth in 0.. {
+                let fault = Fault::nth(nth, Effect::Error(Errno::IO)).on(call).lasting();
+                if !one_case(&stage, deed, process, &[fault], after)
+                    .map_err(|failure| format!("{call:?} from {nth} on: {failure}"))?
+                {
+                    break;
+                }
+            }
+            Ok(1)
+        });
+    }
+}
+
+/// What there is no room for is cut back, and the next append works once there is room.
+#[test]
+fn a_full_disk_refuses_and_harms_nothing() {
+    let stage = Stage::new();
+    for deed in Deed::ALL.into_iter().filter(|deed| !matches!(deed, Deed::Flush | Deed::Delete)) {
+        let mut full = 0;
+        for room in (0..12_000).step_by(97) {
+            let disk = stage.moment.kill();
+            let storage = open(&disk.process()).unwrap();
+            let mut ledger = stage.ledger.clone();
+            let before = head_of(&storage, deed.id()).unwrap();
+            let batch = deed.batch(before.as_ref());
+            ledger.submit(deed.id(), 0, &batch);
+            disk.set_capacity(disk.used() + room);
+            let result = deed.act(&storage, before.as_ref(), batch.clone());
+            let context = format!("{deed:?} with room for {room} bytes: {result:?}");
+            match &result {
+                Ok(Some(tip)) => {
+                    ledger.acknowledge(deed.id(), 0, *tip, deed.durability() == Durability::Flushed);
+                }
+                Ok(None) => unreachable!("nothing is deleted here"),
+                Err(error) => {
+                    full += 1;
+                    assert_eq!(error.code(), ErrorCode::StorageFull, "{context}");
+                }
+            }
+            let found = ledger.check(&storage, 0, true).unwrap_or_else(|failure| panic!("{context}: {failure}"));
+            check_powerless(&disk, &ledger).unwrap_or_else(|failure| panic!("{context}: {failure}"));
+            disk.set_capacity(usize::MAX);
+            if result.is_err() {
+                assert_eq!(found.get(&deed.id()).map(|(head, _)| head.tip), before.as_ref().map(|h| h.tip), "{context}");
+                let tip = deed.act(&storage, before.as_ref(), batch);
+                let tip = tip.unwrap_or_else(|error| panic!("{context}, with room: {}", chain_of(&error)));
+                ledger.acknowledge(deed.id(), 0, tip.unwrap(), deed.durability() == Durability::Flushed);
+            }
+            check_powerless(&disk, &ledger).unwrap_or_else(|failure| panic!("{context}: {failure}"));
+            ledger.check(&storage, 0, true).unwrap_or_else(|failure| panic!("{context}: {failure}"));
+            assert_eq!(disk.violations(), [""; 0], "{context}");
+        }
+        assert!(full > 0, "{deed:?} was never too large");
+    }
+}
+
+/// Reading under a failure tells the truth or says that it cannot.
+#[test]
+fn a_read_that_fails_never_tells_less_than_there_is() {
+    let stage = Stage::new();
+    let disk = stage.moment.kill();
+    let truth = stage.ledger.check(&open(&disk.process()).unwrap(), 0, true).unwrap();
+    for effect in Effect::ALL {
+        for nth in 0.. {
+            let disk = stage.moment.kill();
+            disk.fail(Fault::nth(nth, effect));
+            if let Ok(storage) = open(&disk) {
+                for (id, (head, records)) in &truth {
+                    if let Ok(found) = wait(storage.head(*id)) {
+                        assert_eq!(found.as_ref(), Some(head), "call {nth}, {effect:?}");
+                    }
+                    if let Ok(found) = wait(storage.records_after(*id, 0)) {
+                        assert_eq!(&found, records, "call {nth}, {effect:?}");
+                    }
+                }
+                if let Ok(page) = wait(storage.list_all(&session_core::SessionFilter::all())) {
+                    let shown = page.heads.len() + page.unreadable.len();
+                    assert_eq!(shown, truth.len(), "call {nth}, {effect:?}");
+                }
+            }
+            closed(&disk).unwrap_or_else(|failure| panic!("call {nth}, {effect:?}: {failure}"));
+            if disk.struck() == 0 {
+                break;
+            }
+        }
+    }
+}
