@@ -165,7 +165,7 @@ pub(crate) struct Logs {
     pub(crate) stderr: bool,
     /// Only the last lines, this many
     #[arg(long, value_name = "N")]
-    pub(crate) tail: Option<usize>,
+    pub(crate) tail: Option<u64>,
 }
 
 #[derive(Debug, Args)]

@@ -50,6 +50,11 @@ impl Context {
         Ok(sessionkit::Builder::new(self.url()?).options(options).open_store().await?)
     }
 
+    /// Where the output of a store's programs is.
+    pub(crate) fn output(store: &Store) -> Result<std::sync::Arc<dyn sessionkit::runner::OutputStorage>> {
+        store.output().ok_or_else(|| Failure::invalid(format!("{} keeps no output", store.url())))
+    }
+
     /// A command of ours to type, for the same store.
     pub(crate) fn command(&self, words: &[&str]) -> String {
         let mut command = self.program.clone();

@@ -26,7 +26,7 @@ use crate::fail::{ExitCodes, Failure};
 
 fn main() -> ExitCode {
     // In the process that watches over a program this does not return.
-//WIP     sessionkit::runner::supervise_main();
+    sessionkit::runner::supervise_main();
     let program = std::env::args_os().next();
     let Cli { global, verb } = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -54,13 +54,13 @@ async fn dispatch(verb: &Verb, context: &Context) -> fail::Result<u8> {
         Verb::Ls(args) => verb::ls::run(args, context).await,
         Verb::Show(args) => verb::show::run(args, context).await,
         Verb::Events(args) => verb::events::run(args, context).await,
-//WIP         Verb::Logs(args) => verb::logs::run(args, context).await,
+        Verb::Logs(args) => verb::logs::run(args, context).await,
         Verb::Cancel(args) => verb::cancel::run(args, context).await,
 //WIP         Verb::Resume(args) => verb::resume::run(args, context).await,
         Verb::Recover(args) => verb::recover::run(args, context).await,
         _ => todo!(), //WIP
-//WIP         Verb::Verify(args) => verb::verify::run(args, context).await,
-//WIP         Verb::Report(args) => verb::report::run(args, context).await,
+        Verb::Verify(args) => verb::verify::run(args, context).await,
+        Verb::Report(args) => verb::report::run(args, context).await,
     }
 }
 

@@ -56,7 +56,7 @@
 //! | end, pause, answer | [`SessionManager::cancel_session`], [`SessionManager::pause_session`], [`SessionManager::provide_input`] |
 //! | deal with crashes | [`SessionManager::find_crashed_sessions`], [`SessionManager::recover`] |
 //! | hear of events | [`SessionObserver`], `observers` (features `observer-…`) |
-//! | check and repair files | [`Store`], [`Backend`] |
+//! | check and repair files | [`Builder::open_store`], [`Store`], [`Backend`] |
 //!
 //! # Features
 //!
@@ -65,6 +65,8 @@
 
 mod global;
 mod open;
+#[cfg(feature = "file")]
+mod repair;
 mod store;
 mod url;
 
@@ -72,6 +74,8 @@ pub use session_core::*;
 
 pub use self::global::{GlobalIsSet, global, set_global};
 pub use self::open::{Builder, builder, open};
+#[cfg(feature = "file")]
+pub use self::repair::Losses;
 pub use self::store::{Backend, Store};
 pub use self::url::StoreUrl;
 

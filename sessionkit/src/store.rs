@@ -80,6 +80,20 @@ impl Store {
         &self.manager
     }
 
+    /// Where the output of its sessions' programs is kept, beside their logs; `None` for a store that has no folder.
+    #[cfg(feature = "runner")]
+    #[must_use]
+    pub fn output(&self) -> Option<Arc<dyn session_runner::OutputStorage>> {
+        match &self.backend {
+            #[cfg(feature = "file")]
+            Backend::File { storage, .. } => {
+                let sessions = storage.path().join("sessions");
+                Some(Arc::new(session_runner::FileOutput::beside_logs(sessions)))
+            }
+            Backend::Memory(_) => None,
+        }
+    }
+
     /// Who is alive.
     #[must_use]
     pub const fn presence(&self) -> &Arc<dyn Presence> {

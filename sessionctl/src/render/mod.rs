@@ -1,10 +1,12 @@
 //! What people read: tables, ages, one session, one event. Nothing here prints, and nothing unsafe comes out of it.
 
 mod event;
+mod output;
 mod session;
 mod table;
 
 pub(crate) use self::event::event;
+pub(crate) use self::output::Visible;
 pub(crate) use self::session::session;
 pub(crate) use self::table::Table;
 

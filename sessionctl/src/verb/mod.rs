@@ -2,14 +2,14 @@
 
 pub(crate) mod cancel;
 pub(crate) mod events;
-//WIP pub(crate) mod logs;
+pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod recover;
-//WIP pub(crate) mod report;
+pub(crate) mod report;
 //WIP pub(crate) mod resume;
 //WIP pub(crate) mod run;
 pub(crate) mod show;
-//WIP pub(crate) mod verify;
+pub(crate) mod verify;
 
 use sessionkit::{Clock as _, Liveness, PersistedSession, SessionId, SessionManager, SystemClock, Timestamp};
 
