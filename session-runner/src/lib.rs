@@ -3,6 +3,8 @@
 mod capture;
 mod osc;
 mod output;
+mod report;
+mod socket;
 mod supervised;
 mod supervisor;
 
@@ -10,6 +12,8 @@ pub use output::{
     Chunk, FileOutput, OutputError, OutputLength, OutputPage, OutputStorage, OutputStorageExt, OutputStream,
     OutputWriter, Stored,
 };
+pub use report::{ReportError, SOCKET_VARIABLE, report};
+pub use socket::sweep_sockets;
 pub use supervised::LaunchError;
 pub use supervisor::protocol::{Ended, Escaped};
 pub use supervisor::supervise_main;

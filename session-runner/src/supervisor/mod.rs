@@ -2,7 +2,7 @@
 //! whole tree with it. It is the same binary, started under a hidden verb; see [`supervise_main`].
 
 mod ending;
-mod process;
+pub(crate) mod process;
 pub(crate) mod protocol;
 mod signals;
 mod start;

@@ -1,0 +1,249 @@
+//! The owner's socket for its own children: they report progress here, whatever the storage is. The other side is in
+//! `report`.
+//!
+//! Requests and answers are lines of JSON: `{"report":{"percent":42,"step":"linking"}}`, answered by `{"ok":true}` or
+//! `{"error":{"code":"INVALID_ARGUMENT","message":"…"}}`. A connection may carry any number of them.
+
+use std::fs::{DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Pid, geteuid};
+use serde::{Deserialize, Serialize};
+use session_core::ProgressReport;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use crate::supervisor::process::Process;
+
+/// Bytes of one request.
+pub(crate) const REQUEST_BYTES: u64 = 64 * 1024;
+/// Bytes of a socket's path, its end included; the system has room for no more.
+const PATH_BYTES: usize = 108;
+/// Connections that are served at once; others wait to be accepted.
+const CONNECTIONS: usize = 128;
+/// How long a connection may say nothing before its place is given to another.
+const SILENCE: Duration = Duration::from_secs(60);
+/// How long is waited when there are no descriptors left to accept with.
+const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Request {
+    Report(ProgressReport),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Answer {
+    Ok(bool),
+    Error(Refusal),
+}
+
+/// Why a request was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Refusal {
+    /// A stable code, as every error has one.
+    pub(crate) code: String,
+    pub(crate) message: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(code: session_core::ErrorCode, message: impl Into<String>) -> Self {
+        Self { code: code.as_str().to_owned(), message: message.into() }
+    }
+}
+
+/// A listening socket. Dropping it ends all connections and removes its file.
+#[derive(Debug)]
+pub(crate) struct ReportSocket {
+    path: PathBuf,
+    task: JoinHandle<()>,
+}
+
+impl ReportSocket {
+    /// Listens at a new place that only this user can reach, and answers each report with what `answer` makes of it.
+    pub(crate) fn listen<F, Fut>(answer: F) -> io::Result<Self>
+    where
+        F: Fn(ProgressReport) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Refusal>> + Send + 'static,
+    {
+        let path = place()?;
+        let listener = UnixListener::bind(&path)?;
+        let task = tokio::spawn(serve(listener, Arc::new(answer)));
+        let socket = Self { path, task };
+        // The folder lets nobody else in already.
+        std::fs::set_permissions(&socket.path, Permissions::from_mode(0o600))?;
+        Ok(socket)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for ReportSocket {
+    fn drop(&mut self) {
+        self.task.abort();
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Removes the sockets of owners that are gone. One that was killed together with its supervisor leaves one behind.
+///
+/// Returns how many there were.
+///
+/// # Errors
+/// Where a folder cannot be read.
+pub fn sweep_sockets() -> io::Result<usize> {
+    let mut swept = 0;
+    for folder in folders() {
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
+            let entry = entry?;
+            let owner = entry.file_name().to_str().and_then(parse_name);
+            let gone = owner.is_some_and(|(pid, start_time)| {
+                Process::read(pid).is_ok_and(|now| now.is_none_or(|now| now.start_time != start_time))
+            });
+            if gone && std::fs::remove_file(entry.path()).is_ok() {
+                swept += 1;
+            }
+        }
+    }
+    Ok(swept)
+}
+
+/// A path that nobody uses yet, in the first folder that will do.
+fn place() -> io::Result<PathBuf> {
+    let me = Process::read(rustix::process::getpid())?.ok_or(io::ErrorKind::NotFound)?;
+    let name = name(me.pid, me.start_time);
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for folder in folders() {
+        let path = folder.join(&name);
+        if path.as_os_str().len() >= PATH_BYTES {
+            last = io::ErrorKind::InvalidFilename.into();
+            continue;
+        }
+        match private(&folder) {
+            Ok(()) => return Ok(path),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn folders() -> Vec<PathBuf> {
+    let own = format!("sessionctl-{}", geteuid().as_raw());
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
+    let mut folders: Vec<PathBuf> = runtime.map(|path| path.join("sessionctl")).into_iter().collect();
+    folders.push(std::env::temp_dir().join(&own));
+    folders.push(Path::new("/tmp").join(&own));
+    folders.dedup();
+    folders
+}
+
+/// Makes a folder that nobody else can enter, or sees that it is one.
+fn private(folder: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    // Not through a link: somebody else may have put one here.
+    let found = std::fs::symlink_metadata(folder)?;
+    if found.is_dir() && found.uid() == geteuid().as_raw() && found.mode() & 0o077 == 0 {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+}
+
+/// Names the process that listens, so that it can be known later whether it still does.
+fn name(pid: Pid, start_time: u64) -> String {
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    format!("{}-{start_time}-{}.sock", pid.as_raw_nonzero(), random.get(..8).unwrap_or(&random))
+}
+
+fn parse_name(name: &str) -> Option<(Pid, u64)> {
+    let mut parts = name.strip_suffix(".sock")?.split('-');
+    Some((Pid::from_raw(parts.next()?.parse().ok()?)?, parts.next()?.parse().ok()?))
+}
+
+async fn serve<F, Fut>(listener: UnixListener, answer: Arc<F>)
+where
+    F: Fn(ProgressReport) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), Refusal>> + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    // With this task, all connections end.
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        while connections.try_join_next().is_some() {}
+        match listener.accept().await {
+            Ok((stream, _)) if is_own(&stream) => {
+                let answer = Arc::clone(&answer);
+                connections.spawn(async move {
+                    // A child that goes away in the middle of a word is no concern of ours.
+                    let _ = converse(stream, &*answer).await;
+                    drop(place);
+                });
+            }
+            Ok(_) => {}
+            Err(_) => tokio::time::sleep(OUT_OF_DESCRIPTORS).await,
+        }
+    }
+}
+
+/// This user, or the one who may do everything.
+fn is_own(stream: &UnixStream) -> bool {
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == geteuid().as_raw() || peer.uid() == 0)
+}
+
+async fn converse<F, Fut>(stream: UnixStream, answer: &F) -> io::Result<()>
+where
+    F: Fn(ProgressReport) -> Fut,
+    Fut: Future<Output = Result<(), Refusal>>,
+{
+    let (read, mut write) = stream.into_split();
+    let mut read = BufReader::new(read);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let mut limited = (&mut read).take(REQUEST_BYTES);
+        match tokio::time::timeout(SILENCE, limited.read_until(b'\n', &mut line)).await {
+            Ok(Ok(1..)) => {}
+            Ok(Ok(0)) | Err(_) => return Ok(()),
+            Ok(Err(error)) => return Err(error),
+        }
+        let whole = line.ends_with(b"\n");
+        let result = if whole {
+            match serde_json::from_slice(&line) {
+                Ok(Request::Report(report)) => answer(report).await,
+                Err(error) => Err(Refusal::new(session_core::ErrorCode::InvalidArgument, error.to_string())),
+            }
+        } else {
+            let message = format!("a request is one line of at most {REQUEST_BYTES} bytes");
+            Err(Refusal::new(session_core::ErrorCode::LimitExceeded, message))
+        };
+        let answer = match result {
+            Ok(()) => Answer::Ok(true),
+            Err(refusal) => Answer::Error(refusal),
+        };
+        write.write_all(&crate::supervisor::protocol::encode(&answer)?).await?;
+        if !whole {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

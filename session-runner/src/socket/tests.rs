@@ -1,0 +1,172 @@
+use std::io::{BufRead as _, Read as _, Write as _};
+use std::os::unix::net::UnixStream as StdStream;
+use std::sync::Mutex;
+
+use session_core::ErrorCode;
+
+use super::*;
+use crate::report::{ReportError, report};
+
+type Heard = Arc<Mutex<Vec<ProgressReport>>>;
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+/// A socket that keeps what it hears, and refuses a percentage above 100.
+fn listen(runtime: &tokio::runtime::Runtime) -> (ReportSocket, Heard) {
+    let heard = Heard::default();
+    let keep = Arc::clone(&heard);
+    let _inside = runtime.enter();
+    let socket = ReportSocket::listen(move |report: ProgressReport| {
+        let result = match report.check() {
+            Ok(()) => {
+                keep.lock().unwrap().push(report);
+                Ok(())
+            }
+            Err(error) => Err(Refusal::new(ErrorCode::InvalidArgument, error.to_string())),
+        };
+        async { result }
+    })
+    .unwrap();
+    (socket, heard)
+}
+
+#[test]
+fn a_report_arrives_and_is_answered() {
+    let runtime = runtime();
+    let (socket, heard) = listen(&runtime);
+    let said =
+        ProgressReport::new().percent(42.5).step("linking").phase("build").completed_steps(3).total_steps(7);
+    report(socket.path(), said.clone()).unwrap();
+    assert_eq!(*heard.lock().unwrap(), [said]);
+    let refused = report(socket.path(), ProgressReport::new().percent(101.0)).unwrap_err();
+    assert!(matches!(&refused, ReportError::Refused { .. }), "{refused:?}");
+    assert_eq!(refused.code(), ErrorCode::InvalidArgument);
+}
+
+#[test]
+fn an_owner_that_is_gone_is_said_to_be_fenced() {
+    let runtime = runtime();
+    let (socket, _) = listen(&runtime);
+    let path = socket.path().to_owned();
+    drop(socket);
+    assert!(!path.exists());
+    let error = report(&path, ProgressReport::new().percent(1.0)).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Fenced);
+    // A file that nobody listens at is what a killed owner leaves behind.
+    let folder = tempfile::tempdir().unwrap();
+    let stale = folder.path().join("stale.sock");
+    drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
+    assert_eq!(report(&stale, ProgressReport::new()).unwrap_err().code(), ErrorCode::Fenced);
+}
+
+#[test]
+fn nobody_else_can_reach_it() {
+    let runtime = runtime();
+    let (socket, _) = listen(&runtime);
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(socket.path()), 0o600);
+    assert_eq!(mode(socket.path().parent().unwrap()), 0o700);
+    assert!(socket.path().as_os_str().len() < PATH_BYTES);
+
+    let folder = tempfile::tempdir().unwrap();
+    let open = folder.path().join("open");
+    std::fs::create_dir(&open).unwrap();
+    std::fs::set_permissions(&open, Permissions::from_mode(0o755)).unwrap();
+    assert!(private(&open).is_err(), "others can enter");
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(socket.path().parent().unwrap(), &link).unwrap();
+    assert!(private(&link).is_err(), "somebody else's link");
+    assert!(private(&folder.path().join("new")).is_ok());
+}
+
+#[test]
+fn hostile_input_is_refused_and_takes_no_memory() {
+    let runtime = runtime();
+    let (socket, heard) = listen(&runtime);
+    for (line, code) in [
+        (&b"\n"[..], "INVALID_ARGUMENT"),
+        (b"{}\n", "INVALID_ARGUMENT"),
+        (b"{\"report\":7}\n", "INVALID_ARGUMENT"),
+        (b"{\"report\":{\"percent\":\"x\"}}\n", "INVALID_ARGUMENT"),
+        (b"{\"delete\":{}}\n", "INVALID_ARGUMENT"),
+        (b"\xff\xfe\x00\n", "INVALID_ARGUMENT"),
+        (&[b'['; 60_000], "LIMIT_EXCEEDED"),
+    ] {
+        let mut stream = StdStream::connect(socket.path()).unwrap();
+        stream.write_all(line).unwrap();
+        if !line.ends_with(b"\n") {
+            stream.write_all(&[b'['; 60_000]).unwrap();
+        }
+        let mut answer = String::new();
+        std::io::BufReader::new(&stream).read_line(&mut answer).unwrap();
+        assert!(answer.contains(code), "{answer}");
+    }
+    // Depth is bounded by the reader of JSON: this ends in a refusal, not in a stack overflow.
+    let mut stream = StdStream::connect(socket.path()).unwrap();
+    stream.write_all(format!("{}\n", "[".repeat(50_000)).as_bytes()).unwrap();
+    let mut answer = String::new();
+    std::io::BufReader::new(&stream).read_line(&mut answer).unwrap();
+    assert!(answer.contains("INVALID_ARGUMENT"), "{answer}");
+    report(socket.path(), ProgressReport::new().percent(1.0)).unwrap();
+    assert_eq!(heard.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn a_connection_carries_many_reports_and_many_children_report_at_once() {
+    let runtime = runtime();
+    let (socket, heard) = listen(&runtime);
+    std::thread::scope(|scope| {
+        for child in 0..CONNECTIONS + 40 {
+            let path = socket.path();
+            scope.spawn(move || {
+                let stream = StdStream::connect(path).unwrap();
+                let mut read = std::io::BufReader::new(&stream);
+                for turn in 0..5 {
+                    let line = format!("{{\"report\":{{\"completed_steps\":{}}}}}\n", child * 10 + turn);
+                    (&stream).write_all(line.as_bytes()).unwrap();
+                    let mut answer = String::new();
+                    read.read_line(&mut answer).unwrap();
+                    assert_eq!(answer, "{\"ok\":true}\n");
+                }
+            });
+        }
+    });
+    assert_eq!(heard.lock().unwrap().len(), (CONNECTIONS + 40) * 5);
+}
+
+#[test]
+fn with_the_socket_its_connections_end() {
+    let runtime = runtime();
+    let (socket, _) = listen(&runtime);
+    let mut stream = StdStream::connect(socket.path()).unwrap();
+    stream.write_all(b"{\"report\":{}}\n").unwrap();
+    let mut byte = [0];
+    stream.read_exact(&mut byte).unwrap();
+    drop(socket);
+    let mut rest = Vec::new();
+    // Ended, or reset: in either case it ends.
+    let _ = stream.read_to_end(&mut rest);
+}
+
+#[test]
+fn only_the_sockets_of_owners_that_are_gone_are_swept() {
+    let runtime = runtime();
+    let (socket, _) = listen(&runtime);
+    let folder = socket.path().parent().unwrap();
+    let mut gone = std::process::Command::new("true").spawn().unwrap();
+    let pid = Pid::from_raw(i32::try_from(gone.id()).unwrap()).unwrap();
+    gone.wait().unwrap();
+    let stale = folder.join(name(pid, 1));
+    // An id that was used again is told by its start time.
+    let reused = folder.join(name(rustix::process::getpid(), 1));
+    let foreign = folder.join("something-else");
+    for path in [&stale, &reused, &foreign] {
+        std::fs::write(path, "").unwrap();
+    }
+    assert!(sweep_sockets().unwrap() >= 2);
+    assert!(!stale.exists() && !reused.exists());
+    assert!(socket.path().exists() && foreign.exists());
+    std::fs::remove_file(foreign).unwrap();
+}
