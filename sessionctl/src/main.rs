@@ -58,9 +58,9 @@ async fn dispatch(verb: &Verb, context: &Context) -> fail::Result<u8> {
         Verb::Cancel(args) => verb::cancel::run(args, context).await,
 //WIP         Verb::Resume(args) => verb::resume::run(args, context).await,
         Verb::Recover(args) => verb::recover::run(args, context).await,
-        _ => todo!(), //WIP
         Verb::Verify(args) => verb::verify::run(args, context).await,
         Verb::Report(args) => verb::report::run(args, context).await,
+        _ => todo!(), //WIP
     }
 }
 

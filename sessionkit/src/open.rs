@@ -38,7 +38,6 @@ pub async fn open(url: &str) -> Result<Arc<dyn SessionManager>> {
 /// # Ok(())
 /// # }
 /// ```
-#[must_use]
 pub fn builder(url: &str) -> Builder {
     Builder { url: url.parse(), options: ManagerOptions::default() }
 }
