@@ -20,6 +20,12 @@ macro_rules! codes {
                 match self { $(Self::$variant => $name,)+ }
             }
 
+            /// What it means, in a sentence.
+            #[must_use]
+            pub const fn about(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+).trim_ascii(),)+ }
+            }
+
             /// The exit code of every verb that does not pass on a child's.
             #[must_use]
             pub const fn exit_code(self) -> u8 {

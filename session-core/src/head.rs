@@ -202,9 +202,10 @@ impl Head {
     /// discovery, and what strangers append in it, was not spent running.
     fn clock(&mut self, record: &Record) {
         let at = record.envelope.at;
-        let by_owner = match &record.event {
-            SessionEvent::Interrupted { evidence } => evidence.is_own(),
-            event => event.kind().who() != Who::Anyone,
+        let by_owner = if let SessionEvent::Interrupted { evidence } = &record.event {
+            evidence.is_own()
+        } else {
+            record.event.kind().who() != Who::Anyone
         };
         if let Some(since) = self.running_since
             && by_owner
@@ -244,7 +245,7 @@ impl Head {
             }
             SessionEvent::ProgressReported { report } => self.progressed(report),
             SessionEvent::Interrupted { evidence } if evidence.is_death() => {
-                self.deaths = self.deaths.saturating_add(1)
+                self.deaths = self.deaths.saturating_add(1);
             }
             SessionEvent::Failed { error } => {
                 // Both or neither: a program ends by one of them.

@@ -163,16 +163,16 @@ impl Lifecycle {
     pub fn apply(before: Option<&Self>, record: &Record) -> Result<Self, Rejected> {
         let kind = record.event.kind();
         let Some(before) = before else {
-            return match &record.event {
-                SessionEvent::Created { .. } => match record.envelope.attempt {
-                    0 => Ok(Self::created()),
-                    found => Err(Rejected::Attempt { expected: 0, found }),
-                },
-                _ => Err(Rejected::IllegalTransition {
+            if kind != EventKind::Created {
+                return Err(Rejected::IllegalTransition {
                     state: None,
                     event: kind,
                     allowed: Self::allowed(None),
-                }),
+                });
+            }
+            return match record.envelope.attempt {
+                0 => Ok(Self::created()),
+                found => Err(Rejected::Attempt { expected: 0, found }),
             };
         };
         before.check_owner(record)?;
@@ -197,11 +197,11 @@ impl Lifecycle {
     /// The attempt that a record of this kind must carry: `started` and `resumed` carry the one that they begin.
     #[must_use]
     pub const fn attempt_for(&self, kind: EventKind) -> u32 {
-        match kind {
-            EventKind::Started => self.attempt.saturating_add(1),
-            EventKind::Resumed if self.owner.is_none() => self.attempt.saturating_add(1),
-            _ => self.attempt,
-        }
+        let begins = match self.owner {
+            None => matches!(kind, EventKind::Started | EventKind::Resumed),
+            Some(_) => matches!(kind, EventKind::Started),
+        };
+        if begins { self.attempt.saturating_add(1) } else { self.attempt }
     }
 
     const fn created() -> Self {
@@ -311,11 +311,11 @@ impl Lifecycle {
                 }
             }
             SessionEvent::Completed { summary } => {
-                next.end(SessionState::Completed { summary: summary.clone() })
+                next.end(SessionState::Completed { summary: summary.clone() });
             }
             SessionEvent::Failed { error } => next.end(SessionState::Failed { error: error.clone() }),
             SessionEvent::Cancelled { reason } => {
-                next.end(SessionState::Cancelled { reason: reason.clone() })
+                next.end(SessionState::Cancelled { reason: reason.clone() });
             }
         }
         Ok(next)

@@ -3,7 +3,7 @@
 
 mod decode;
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -226,7 +226,7 @@ impl Chain {
         escape_into(&mut line, &json);
         limits::at_most("record (bytes)", line.len() + ENDING + 1, limits::RECORD_BYTES)?;
         let sum = self.sum(line.as_bytes());
-        line.push_str(&format!(r#","sum":"{sum}"}}"#));
+        line.extend([r#","sum":""#, &sum.to_string(), r#""}"#]);
         let tip = Tip { revision: seq, sum };
         self.tip = Some(tip);
         let record = Record { envelope: Envelope { seq, at, attempt, flushed }, event, sum };
@@ -305,7 +305,7 @@ fn escape_into(line: &mut String, json: &str) {
     line.reserve(json.len() + ENDING);
     for c in json.chars() {
         if is_unsafe_char(c) {
-            line.push_str(&format!("\\u{:04x}", u32::from(c)));
+            write!(line, "\\u{:04x}", u32::from(c)).expect("a string takes whatever is written");
         } else {
             line.push(c);
         }

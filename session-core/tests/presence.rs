@@ -1,5 +1,7 @@
 //! Who is alive, told by real processes that are killed, stopped and impersonated.
 
+#![expect(clippy::unwrap_used, reason = "clippy knows the tests, not what they call")]
+
 use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -158,13 +158,9 @@ mod tests {
     }
 
     fn revision(notice: &Notice) -> u64 {
-        match notice {
-            Notice::Event { context, event } => {
-                assert_eq!(**event, SessionEvent::IterationStarted { number: context.revision });
-                context.revision
-            }
-            other => panic!("no event: {other:?}"),
-        }
+        let Notice::Event { context, event } = notice else { panic!("no event: {notice:?}") };
+        assert_eq!(**event, SessionEvent::IterationStarted { number: context.revision });
+        context.revision
     }
 
     #[tokio::test]
@@ -193,7 +189,8 @@ mod tests {
         let mut slow = observer.subscribe();
         (1..=10).for_each(|revision| tell(&observer, 1, revision));
         assert_eq!(slow.try_recv().unwrap_err(), TryRecvError::Lagged(6));
-        let rest: Vec<_> = std::iter::from_fn(|| slow.try_recv().ok()).map(|notice| revision(&notice)).collect();
+        let rest: Vec<_> =
+            std::iter::from_fn(|| slow.try_recv().ok()).map(|notice| revision(&notice)).collect();
         assert_eq!(rest, [7, 8, 9, 10]);
     }
 

@@ -1,18 +1,32 @@
 //! Runs child processes as durable sessions: supervision, captured output.
 
 mod capture;
+mod command;
+mod drive;
+mod error;
+mod exit;
+mod follow;
 mod osc;
 mod output;
 mod report;
+mod runner;
+mod running;
 mod socket;
+mod stragglers;
 mod supervised;
 mod supervisor;
 
+pub use command::{Command, PassOn, Stdin};
+pub use error::RunError;
+pub use exit::{TIMED_OUT, TROUBLE, exit_code};
+pub use follow::OutputFollower;
 pub use output::{
     Chunk, FileOutput, OutputError, OutputLength, OutputPage, OutputStorage, OutputStorageExt, OutputStream,
     OutputWriter, Stored,
 };
 pub use report::{ReportError, SOCKET_VARIABLE, report};
+pub use runner::{ATTEMPT_VARIABLE, Runner, SESSION_VARIABLE, STORE_VARIABLE};
+pub use running::{RunReport, Running};
 pub use socket::sweep_sockets;
 pub use supervised::LaunchError;
 pub use supervisor::protocol::{Ended, Escaped};

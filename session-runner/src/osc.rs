@@ -1,6 +1,6 @@
 //! Terminal progress sequences in a program's output: `ESC ] 9 ; 4 ; state ; percent`, ended by BEL or `ESC \`.
 //!
-//! Programs write them for terminals that show a bar (ConEmu began it; Windows Terminal, Ghostty and others follow).
+//! Programs write them for terminals that show a bar (`ConEmu` began it; Windows Terminal, Ghostty and others follow).
 //! Only the seven-bit form is looked for: the eight-bit one is part of ordinary characters in UTF-8.
 
 /// The longest sequence that is still one of ours.
@@ -58,26 +58,19 @@ impl OscParser {
     /// Whether the byte completes a sequence.
     fn step(&mut self, byte: u8) -> bool {
         let (state, complete) = match (self.state, byte) {
-            (State::Text | State::Escape, 0x1b) => (State::Escape, false),
-            (State::Escape, b']') => {
-                self.payload.clear();
-                (State::Payload, false)
-            }
-            (State::Text | State::Escape, _) => (State::Text, false),
             (State::Payload, 0x07) | (State::PayloadEscape, b'\\') => (State::Text, true),
             (State::Payload, 0x1b) => (State::PayloadEscape, false),
-            // An ESC that does not end the payload begins something else.
-            (State::PayloadEscape, b']') => {
-                self.payload.clear();
-                (State::Payload, false)
-            }
-            (State::PayloadEscape, 0x1b) => (State::Escape, false),
-            (State::PayloadEscape, _) => (State::Text, false),
-            (State::Payload, _) if self.payload.len() >= LONGEST => (State::Text, false),
-            (State::Payload, _) => {
+            (State::Payload, _) if self.payload.len() < LONGEST => {
                 self.payload.push(byte);
                 (State::Payload, false)
             }
+            // An ESC that does not end a payload begins something else.
+            (State::Text | State::Escape | State::PayloadEscape, 0x1b) => (State::Escape, false),
+            (State::Escape | State::PayloadEscape, b']') => {
+                self.payload.clear();
+                (State::Payload, false)
+            }
+            (State::Text | State::Escape | State::Payload | State::PayloadEscape, _) => (State::Text, false),
         };
         self.state = state;
         complete
@@ -137,7 +130,7 @@ mod tests {
             assert_eq!(all(other), [], "{}", other.escape_ascii());
         }
         // A title that never ends takes no memory, and what comes after it is read.
-        let endless = [&b"\x1b]0;"[..], &[b'x'; 100_000], b"\x1b]9;4;1;5\x07"].concat();
+        let endless = [&b"\x1b]0;"[..], &vec![b'x'; 100_000][..], b"\x1b]9;4;1;5\x07"].concat();
         let mut parser = OscParser::default();
         assert_eq!(parser.last(&endless), Some(Percent(5)));
         assert!(parser.payload.capacity() < 100);

@@ -70,12 +70,13 @@ pub fn report(socket: &Path, report: ProgressReport) -> Result<(), ReportError> 
     }
 }
 
+/// How the end of an owner shows: its file is gone, nobody listens at it, or it goes away in the middle.
 fn gone(error: io::Error) -> ReportError {
-    match error.kind() {
-        io::ErrorKind::NotFound
-        | io::ErrorKind::ConnectionRefused
-        | io::ErrorKind::ConnectionReset
-        | io::ErrorKind::BrokenPipe => ReportError::Fenced(error),
-        _ => ReportError::Io(error),
-    }
+    let signs = [
+        io::ErrorKind::NotFound,
+        io::ErrorKind::ConnectionRefused,
+        io::ErrorKind::ConnectionReset,
+        io::ErrorKind::BrokenPipe,
+    ];
+    if signs.contains(&error.kind()) { ReportError::Fenced(error) } else { ReportError::Io(error) }
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::fs::Mode;
 use rustix::process::{Pid, geteuid};
 use serde::{Deserialize, Serialize};
 use session_core::ProgressReport;
@@ -159,7 +160,9 @@ fn private(folder: &Path) -> io::Result<()> {
     }
     // Not through a link: somebody else may have put one here.
     let found = std::fs::symlink_metadata(folder)?;
-    if found.is_dir() && found.uid() == geteuid().as_raw() && found.mode() & 0o077 == 0 {
+    let for_others = Mode::RWXG | Mode::RWXO;
+    let closed = !Mode::from_raw_mode(found.mode()).intersects(for_others);
+    if found.is_dir() && found.uid() == geteuid().as_raw() && closed {
         Ok(())
     } else {
         Err(io::ErrorKind::PermissionDenied.into())

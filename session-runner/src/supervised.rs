@@ -19,7 +19,7 @@ use crate::supervisor::protocol::{Order, Report, Start, Step, encode, send_start
 use crate::supervisor::{VERB, can_supervise};
 
 /// How long what is left of a tree may take to end by itself once its owner, or the program, is gone.
-const ORPHAN_GRACE: Duration = Duration::from_secs(1);
+pub(crate) const ORPHAN_GRACE: Duration = Duration::from_secs(1);
 
 /// A program that is to run under a supervisor.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ use std::io;
 use session_core::{Chain, SessionId, StorageError, Tip};
 
 use crate::disk::DiskFile;
+use crate::durable::Recalled;
 use crate::error::Told;
 use crate::handle::{Handle, Known, Place};
 use crate::scan::{Step, Walk, fold, read_exactly};
@@ -20,16 +21,15 @@ impl Store {
             return Ok(());
         }
         let id = handle.id;
-        let stamp = Stamp::read(&*handle.slots).told("read", &handle.paths.slots)?;
         if let Some(mut known) = handle.known.take() {
-            if known.stamp.as_ref() != Some(&stamp) {
+            if !known.has_last_slot(&*handle.slots) {
                 let slots = Slots::read(id, &*handle.slots).told("read", &handle.paths.slots)?;
                 if slots.flushing() {
-                    return self.remake(handle);
+                    return self.remake(handle, &Recalled::default());
                 }
                 known.turn = slots.turn();
                 known.mark = slots.mark();
-                known.stamp = Some(stamp);
+                known.stamp = Some(Stamp::read(&*handle.slots).told("read", &handle.paths.slots)?);
             }
             if grow(id, &*handle.log, &mut known.place).told("read", &handle.paths.log)? {
                 handle.known = Some(known);
@@ -49,7 +49,7 @@ impl Store {
         }
         let verdict = found.verdict();
         if slots.flushing() {
-            self.remake(handle)?;
+            self.remake(handle, &Recalled::default())?;
         } else if verdict == Verdict::Healthy {
             handle.know(&found, &slots)?;
         } else {
@@ -77,22 +77,28 @@ impl Handle {
     /// Whether log and slots are as this process left them.
     pub(crate) fn is_unchanged(&self) -> bool {
         self.known.as_ref().is_some_and(|known| {
-            self.log.len().is_ok_and(|length| length == known.place.end)
-                && Stamp::read(&*self.slots).is_ok_and(|stamp| known.stamp == Some(stamp))
+            self.log.len().is_ok_and(|length| length == known.place.end) && known.has_last_slot(&*self.slots)
         })
     }
 
     /// Remembers what a look at everything found.
     pub(crate) fn know(&mut self, found: &Assessment, slots: &Slots) -> Result<(), StorageError> {
         let (Some(tip), Some(head)) = (found.tip, found.head.clone()) else { return Err(found.damage()) };
-        let stamp = Stamp::read(&*self.slots).told("read", &self.paths.slots)?;
+        let stamp = Some(Stamp::read(&*self.slots).told("read", &self.paths.slots)?);
         self.known = Some(Known {
             place: Place { tip, end: found.end, head: Box::new(head) },
             turn: slots.turn(),
-            stamp: Some(stamp),
+            stamp,
             mark: slots.mark(),
         });
         Ok(())
+    }
+}
+
+impl Known {
+    /// Whether nobody has written a slot since.
+    fn has_last_slot(&self, slots: &dyn DiskFile) -> bool {
+        self.stamp.as_ref().is_some_and(|stamp| stamp.is_current(slots, self.turn).unwrap_or(false))
     }
 }
 

@@ -60,7 +60,7 @@ impl Store {
         self.disk.open(&staged.lock, Open::Create).told("create", &staged.lock)?;
         let slots = self.disk.open(&staged.slots, Open::Create).told("create", &staged.slots)?;
         let mark = Mark { tip: head.tip, length: lines.len() as u64 };
-        let slot = Slot::new(1, &self.boot, Some(mark), mark.length, Some(head.clone()));
+        let slot = Slot::new(1, &self.boot, Some(mark), mark.length, Some(head));
         // Until the session is known to be in the list of sessions, whoever finds it has to see to that first.
         slot.clone().flushing().write(id, &*slots).told("write", &staged.slots)?;
         self.disk.sync_dir(&staged.dir).told("flush", &staged.dir)?;

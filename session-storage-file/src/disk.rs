@@ -53,7 +53,11 @@ pub enum LockMode {
     Exclusive,
 }
 
-/// A file system, as little of it as the backend needs.
+/// A file system, as little of it as the backend needs. Every call can fail as the system's own can.
+#[expect(
+    clippy::missing_errors_doc,
+    reason = "every call fails as the system says, and the caller translates it"
+)]
 pub trait Disk: Send + Sync + fmt::Debug {
     /// Opens a file.
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>>;
@@ -79,7 +83,12 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn boot(&self) -> io::Result<String>;
 }
 
-/// An open file.
+/// An open file. Every call can fail as the system's own can.
+#[expect(
+    clippy::len_without_is_empty,
+    clippy::missing_errors_doc,
+    reason = "every call fails as the system says, and the caller translates it"
+)]
 pub trait DiskFile: Send + Sync + fmt::Debug {
     /// What tells the file from every other one.
     fn identity(&self) -> io::Result<Identity>;

@@ -13,19 +13,30 @@ use session_core::{Batch, Chain, Durability, Expected, SessionId, StorageError, 
 use crate::disk::{DiskFile, Open};
 use crate::error::{Told, storage_error};
 use crate::handle::{Handle, Known, Place};
-use crate::scan::read_exactly;
+use crate::scan::{ReadAt, read_exactly};
 use crate::slots::{Slot, Slots, write_all};
 use crate::store::Store;
-use crate::verdict::{Trust, Verdict};
+use crate::verdict::{Trust, Verdict, assess};
 
 const COPY: usize = 256 * 1024;
+/// The most bytes that are kept in memory while they are flushed.
+const RECALLED: usize = 16 * 1024 * 1024;
+
+/// What a slot says of the log's flush.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Says {
+    /// None is under way.
+    Settled,
+    /// One has begun.
+    Flushing,
+}
 
 /// Why a flush did not come to a good end.
 enum Unflushed {
     /// It did not begin: the log can be flushed later.
     NotBegun(StorageError),
     /// Nothing is known of what reached the disk.
-    Unknown(StorageError),
+    Unknown(StorageError, Recalled),
 }
 
 impl Store {
@@ -95,7 +106,7 @@ impl Store {
             match self.flush(handle, before.as_ref()) {
                 Ok(()) => {}
                 Err(Unflushed::NotBegun(error)) => return Err(self.cut_back(handle, before, error)),
-                Err(Unflushed::Unknown(error)) => self.remake_after(handle, error)?,
+                Err(Unflushed::Unknown(error, end)) => self.remake_after(handle, error, &end)?,
             }
         } else if before.is_some() {
             // With its head, so that it is known what was there for as long as this boot lasts.
@@ -111,9 +122,10 @@ impl Store {
 
     /// Flushes the log in the order that lets everybody know how it went.
     fn flush_file(&self, handle: &mut Handle, before: Option<&Place>) -> Result<(), Unflushed> {
-        self.write_slot(handle, before, Slot::flushing).map_err(Unflushed::NotBegun)?;
+        self.write_slot(handle, before, Says::Flushing).map_err(Unflushed::NotBegun)?;
+        let unflushed = handle.unflushed();
         if let Err(error) = handle.log.sync() {
-            return Err(Unflushed::Unknown(storage_error("flush", &handle.paths.log, error)));
+            return Err(Unflushed::Unknown(storage_error("flush", &handle.paths.log, error), unflushed));
         }
         self.flushed(handle);
         Ok(())
@@ -129,7 +141,7 @@ impl Store {
     /// Writes what is a help and no promise. The records are where they should be; that the slot says less, or still
     /// `flushing`, costs the next append a look or a rewrite.
     fn write_last_slot(&self, handle: &mut Handle) {
-        if let Err(error) = self.write_slot(handle, None, |slot| slot) {
+        if let Err(error) = self.write_slot(handle, None, Says::Settled) {
             tracing::warn!(session = %handle.id, %error, "the head was not written");
             handle.known().stamp = None;
         }
@@ -140,44 +152,67 @@ impl Store {
         match self.flush_file(handle, None) {
             Ok(()) => Ok(()),
             Err(Unflushed::NotBegun(error)) => Err(error),
-            Err(Unflushed::Unknown(_)) => self.remake(handle),
+            Err(Unflushed::Unknown(_, end)) => self.remake(handle, &end),
         }
     }
 
     /// The batch is in the log and its flush failed: only a new file can make it durable.
-    fn remake_after(&self, handle: &mut Handle, error: StorageError) -> Result<(), StorageError> {
+    fn remake_after(
+        &self,
+        handle: &mut Handle,
+        error: StorageError,
+        end: &Recalled,
+    ) -> Result<(), StorageError> {
         let (id, wanted) = (handle.id, handle.known().place.tip);
         tracing::warn!(session = %id, %error, "a flush failed, the log is made anew");
         let unknown = |error| StorageError::OutcomeUnknown { id, source: Arc::new(error) };
-        self.remake(handle).map_err(unknown)?;
+        self.remake(handle, end).map_err(unknown)?;
         if handle.known().place.tip == wanted { Ok(()) } else { Err(unknown(error)) }
     }
 
-    /// Makes the log anew in another file, from all that can be read back, and puts it in the old one's place. Until
-    /// that has succeeded, nobody appends.
-    pub(crate) fn remake(&self, handle: &mut Handle) -> Result<(), StorageError> {
+    /// Makes the log anew in another file, from all that can be read back or is recalled, and puts it in the old one's
+    /// place. Until that has succeeded, nobody appends.
+    pub(crate) fn remake(&self, handle: &mut Handle, end: &Recalled) -> Result<(), StorageError> {
         handle.known = None;
         let slots = Slots::read(handle.id, &*handle.slots).told("read", &handle.paths.slots)?;
-        let found = self.assess(handle, &slots, Trust::Slots)?;
+        let log = RecalledLog { file: &*handle.log, end };
+        let found =
+            assess(handle.id, &log, &slots, &self.boot, Trust::Slots).told("read", &handle.paths.log)?;
         if let Some(refusal) = found.refusal() {
             return Err(refusal);
         }
         if found.verdict() != Verdict::Healthy {
             self.quarantine(handle, &found, found.verdict().as_str())?;
         }
-        self.replace_log(handle, found.end)?;
+        let new = self.copy_log(handle, &log, found.end)?;
+        self.replace_log(handle, new)?;
         handle.know(&found, &slots)?;
         self.flushed(handle);
         Ok(())
     }
 
-    /// Copies the first `length` bytes of the log to a new file, flushes it, and puts it in the old one's place.
-    pub(crate) fn replace_log(&self, handle: &mut Handle, length: u64) -> Result<(), StorageError> {
+    /// Copies the first `length` bytes of a log to a new file and flushes it.
+    pub(crate) fn copy_log<S: ReadAt + ?Sized>(
+        &self,
+        handle: &Handle,
+        log: &S,
+        length: u64,
+    ) -> Result<Box<dyn DiskFile>, StorageError> {
         let path = handle.paths.remade_log();
         self.remove_tree(&path)?;
         let new = self.disk.open(&path, Open::Create).told("create", &path)?;
-        copy(&*handle.log, 0..length, &*new).told("write", &path)?;
+        copy(log, 0..length, &*new).told("write", &path)?;
         new.sync().told("flush", &path)?;
+        Ok(new)
+    }
+
+    /// Puts a new file in the log's place, durably.
+    pub(crate) fn replace_log(
+        &self,
+        handle: &mut Handle,
+        new: Box<dyn DiskFile>,
+    ) -> Result<(), StorageError> {
+        let path = handle.paths.remade_log();
         self.disk.rename(&path, &handle.paths.log).told("rename", &path)?;
         self.disk.sync_dir(&handle.paths.dir).told("flush", &handle.paths.dir)?;
         // The slot may say `flushing` because its session was never known to be in the list of sessions.
@@ -203,21 +238,65 @@ impl Store {
     }
 
     /// Writes the next slot. `head_at` is the place whose head it keeps, the end of the log unless told otherwise.
-    pub(crate) fn write_slot(
+    fn write_slot(
         &self,
         handle: &mut Handle,
         head_at: Option<&Place>,
-        change: impl FnOnce(Slot) -> Slot,
+        says: Says,
     ) -> Result<(), StorageError> {
         let Known { place, turn, stamp, mark } = handle.known.as_mut().expect("the log was read");
         let Place { end, head, .. } = head_at.unwrap_or(place);
-        let slot = change(Slot::new(*turn + 1, &self.boot, *mark, *end, Some((**head).clone())));
+        let slot = Slot::new(*turn + 1, &self.boot, *mark, *end, Some(head));
+        let slot = if says == Says::Flushing { slot.flushing() } else { slot };
         let written = slot.write(handle.id, &*handle.slots).told("write", &handle.paths.slots)?;
         *turn = slot.turn;
         if let Some(stamp) = stamp {
             stamp.replace(slot.turn, written);
         }
         Ok(())
+    }
+}
+
+impl Handle {
+    /// What a flush is about to make durable, unless that is more than one wants in memory.
+    ///
+    /// Some systems forget what a failed flush should have written, acknowledged buffered records included.
+    fn unflushed(&mut self) -> Recalled {
+        let known = self.known();
+        let start = known.mark.map_or(0, |mark| mark.length);
+        let length = usize::try_from(known.place.end.saturating_sub(start)).unwrap_or(usize::MAX);
+        let wanted = length <= RECALLED;
+        let bytes = wanted.then(|| read_exactly(&*self.log, start, length).ok().flatten()).flatten();
+        Recalled { start, bytes: bytes.unwrap_or_default() }
+    }
+}
+
+/// The end of a log as it was before a flush failed.
+#[derive(Debug, Default)]
+pub(crate) struct Recalled {
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+/// A log whose end is recalled, not read.
+struct RecalledLog<'a> {
+    file: &'a dyn DiskFile,
+    end: &'a Recalled,
+}
+
+impl ReadAt for RecalledLog<'_> {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let Recalled { start, bytes } = self.end;
+        if bytes.is_empty() {
+            return self.file.read_at(buffer, offset);
+        }
+        match start.checked_sub(offset) {
+            None | Some(0) => bytes.as_slice().read_at(buffer, offset - start),
+            Some(before) => {
+                let most = usize::try_from(before).unwrap_or(usize::MAX).min(buffer.len());
+                self.file.read_at(buffer.get_mut(..most).unwrap_or_default(), offset)
+            }
+        }
     }
 }
 
@@ -250,7 +329,7 @@ pub(crate) fn sealed_lines(
 }
 
 /// Copies a part of one file to the start of another.
-pub(crate) fn copy(from: &dyn DiskFile, part: Range<u64>, to: &dyn DiskFile) -> io::Result<()> {
+pub(crate) fn copy<S: ReadAt + ?Sized>(from: &S, part: Range<u64>, to: &dyn DiskFile) -> io::Result<()> {
     let mut at = part.start;
     while at < part.end {
         let size = usize::try_from(part.end - at).unwrap_or(COPY).min(COPY);

@@ -23,20 +23,18 @@ impl<T> Told<T> for io::Result<T> {
 pub(crate) fn storage_error(doing: &str, path: &Path, error: io::Error) -> StorageError {
     let what = format!("cannot {doing} {}", path.display());
     let raw = error.raw_os_error().map(Errno::from_raw_os_error);
-    let advice = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            return StorageError::Full { what: path.display().to_string(), source: Arc::new(error) };
-        }
-        io::ErrorKind::PermissionDenied => {
-            "see that this user may read and write the store, or choose another with --store"
-        }
-        io::ErrorKind::ReadOnlyFilesystem => {
-            "the file system is read-only: mount it for writing, or choose another store with --store"
-        }
-        _ if matches!(raw, Some(Errno::MFILE | Errno::NFILE)) => {
-            "too many files are open: close some or raise the limit (`ulimit -n`), then try again"
-        }
-        _ => return StorageError::Io { what, source: Arc::new(error) },
+    let kind = error.kind();
+    let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge];
+    let advice = if full.contains(&kind) {
+        return StorageError::Full { what: path.display().to_string(), source: Arc::new(error) };
+    } else if kind == io::ErrorKind::PermissionDenied {
+        "see that this user may read and write the store, or choose another one"
+    } else if kind == io::ErrorKind::ReadOnlyFilesystem {
+        "the file system is read-only: mount it for writing, or choose another store"
+    } else if matches!(raw, Some(Errno::MFILE | Errno::NFILE)) {
+        "too many files are open: close some or raise the limit (`ulimit -n`), then try again"
+    } else {
+        return StorageError::Io { what, source: Arc::new(error) };
     };
     StorageError::Unavailable { what: format!("{what}: {advice}"), source: Some(Arc::new(error)) }
 }
@@ -49,7 +47,7 @@ pub(crate) enum Unfoldable {
     /// It is of a kind or format of a newer version.
     Newer(Arc<DecodeError>),
     /// It is no record.
-    Malformed(Arc<DecodeError>),
+    Malformed,
 }
 
 impl From<Rejected> for Unfoldable {
@@ -60,9 +58,10 @@ impl From<Rejected> for Unfoldable {
 
 impl From<DecodeError> for Unfoldable {
     fn from(error: DecodeError) -> Self {
-        match error {
-            DecodeError::Malformed(_) => Self::Malformed(Arc::new(error)),
-            _ => Self::Newer(Arc::new(error)),
+        if matches!(error, DecodeError::Malformed(_)) {
+            Self::Malformed
+        } else {
+            Self::Newer(Arc::new(error))
         }
     }
 }
@@ -76,7 +75,7 @@ impl Unfoldable {
                 what: format!("session {id}, from revision {revision} on,"),
                 source: Some(Arc::<DecodeError>::clone(error)),
             },
-            Self::Malformed(_) => StorageError::Corrupt {
+            Self::Malformed => StorageError::Corrupt {
                 id,
                 readable: revision.saturating_sub(1),
                 what: format!("revision {revision} has a right sum and is no record"),

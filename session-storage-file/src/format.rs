@@ -84,7 +84,8 @@ fn check_file_system(disk: &dyn Disk, root: &Path) -> Result<(), StorageError> {
             "{} is on {name}, where locks and flushes may not hold what they promise: choose a folder on a local disk",
             root.display()
         )),
-        _ => Ok(()),
+        FileSystem::Local => Ok(()),
+        other => unavailable(format!("{} is on an unknown kind of file system ({other:?})", root.display())),
     }
 }
 

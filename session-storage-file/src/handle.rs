@@ -1,6 +1,7 @@
 //! The open files of one session for whoever writes it, and what this process knows of them from its last turn.
 
 use std::io;
+use std::path::Path;
 use std::time::Instant;
 
 use session_core::{Head, SessionId, StorageError, Tip};
@@ -67,7 +68,7 @@ impl Handle {
     /// Opens a session's files; `None` if there is no such session.
     pub(crate) fn open(store: &Store, id: SessionId) -> Result<Option<Self>, StorageError> {
         let Some(paths) = store.find(id)? else { return Ok(None) };
-        let open = |path: &std::path::Path, how| {
+        let open = |path: &Path, how| {
             store.disk.open(path, how).or_else(|error| {
                 // A session that was deleted meanwhile has no damaged files, but none.
                 store.find(id)?.map_or(Ok(()), |_| store.misplaced(id, path))?;
@@ -91,15 +92,18 @@ impl Handle {
     }
 
     /// Whether the open files are still the ones that the paths name.
-    fn is_current(&self, store: &Store) -> io::Result<bool> {
-        for (path, known) in
-            [&self.paths.lock, &self.paths.log, &self.paths.slots].iter().zip(self.identities)
-        {
-            if store.disk.kind(path)?.is_none_or(|(_, identity)| identity != known) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+    fn is_current(&self, store: &Store) -> Result<bool, StorageError> {
+        Ok(self.has_log(store)? && self.is_named(store, &self.paths.slots, 2)?)
+    }
+
+    /// As [`is_current`](Self::is_current) for the files that matter to a write without a flush.
+    fn has_log(&self, store: &Store) -> Result<bool, StorageError> {
+        Ok(self.is_named(store, &self.paths.lock, 0)? && self.is_named(store, &self.paths.log, 1)?)
+    }
+
+    fn is_named(&self, store: &Store, path: &Path, which: usize) -> Result<bool, StorageError> {
+        let named = store.disk.kind(path).told("look at", path)?.map(|(_, identity)| identity);
+        Ok(named.as_ref() == self.identities.get(which))
     }
 
     /// Another file has taken the log's place.
@@ -135,7 +139,7 @@ impl Store {
             };
             lock::acquire(&*handle.lock, &handle.paths.lock, LockMode::Exclusive, deadline)?;
             // A file that was replaced while nobody here looked is let go by closing it.
-            if handle.is_current(self).told("look at", &handle.paths.dir)? {
+            if handle.is_current(self)? {
                 let result = work(&mut handle);
                 return unlocked(cached, handle, result).map(Some);
             }
@@ -149,11 +153,12 @@ impl Store {
         work: impl FnOnce(&mut Handle) -> Result<Option<T>, StorageError>,
     ) -> Result<Option<T>, StorageError> {
         let Some(mut handle) = cached.take() else { return Ok(None) };
-        if !lock::try_acquire(&*handle.lock, &handle.paths.lock, LockMode::Exclusive)? {
+        // Not signed: it is let go at once, and where nothing has changed since, this process signed it last.
+        if !handle.lock.try_lock(LockMode::Exclusive).told("lock", &handle.paths.lock)? {
             *cached = Some(handle);
             return Ok(None);
         }
-        if !handle.is_current(self).told("look at", &handle.paths.dir)? {
+        if !handle.has_log(self)? {
             return Ok(None);
         }
         let result = work(&mut handle);

@@ -24,7 +24,7 @@ pub(crate) fn acquire(
     deadline: Instant,
 ) -> Result<(), StorageError> {
     let mut pause = FIRST_PAUSE;
-    while !try_acquire(file, path, mode)? {
+    while !file.try_lock(mode).told("lock", path)? {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(StorageError::Unavailable {
@@ -39,24 +39,19 @@ pub(crate) fn acquire(
         thread::sleep(pause.min(left));
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+    // Whoever only looks leaves no trace.
+    if mode == LockMode::Exclusive {
+        sign(file);
+    }
     Ok(())
 }
 
-/// Takes a file's lock if it is free.
-pub(crate) fn try_acquire(file: &dyn DiskFile, path: &Path, mode: LockMode) -> Result<bool, StorageError> {
-    if !file.try_lock(mode).told("lock", path)? {
-        return Ok(false);
-    }
-    if mode == LockMode::Shared {
-        // Whoever only looks leaves no trace.
-        return Ok(true);
-    }
+/// Writes who holds the lock into its file. Only a help for people: a lock that cannot be signed is held as well.
+fn sign(file: &dyn DiskFile) {
     let line = format!("{:<1$}\n", format!("pid {}", std::process::id()), HOLDER - 1);
-    // Only a help for people: a lock that cannot be signed is held as well.
     if !matches!(read_exactly(file, 0, HOLDER), Ok(Some(bytes)) if bytes == line.as_bytes()) {
         drop(file.write_at(line.as_bytes(), 0));
     }
-    Ok(true)
 }
 
 fn holder(file: &dyn DiskFile) -> String {

@@ -10,8 +10,8 @@ use std::time::Duration;
 pub struct FileStorageOptions {
     pub(crate) path: PathBuf,
     pub(crate) lock_timeout: Duration,
-    pub(crate) write_threads: NonZeroUsize,
-    pub(crate) read_threads: NonZeroUsize,
+    pub(crate) write_threads: Option<NonZeroUsize>,
+    pub(crate) read_threads: Option<NonZeroUsize>,
     pub(crate) open_sessions: NonZeroUsize,
 }
 
@@ -24,8 +24,8 @@ impl FileStorageOptions {
         Self {
             path: path.into(),
             lock_timeout: Duration::from_secs(5),
-            write_threads: count(8),
-            read_threads: count(4),
+            write_threads: Some(count(8)),
+            read_threads: Some(count(4)),
             open_sessions: count(64),
         }
     }
@@ -38,13 +38,21 @@ impl FileStorageOptions {
 
     /// How many threads write at most, each for another session; 8 unless told otherwise.
     pub const fn write_threads(mut self, threads: NonZeroUsize) -> Self {
-        self.write_threads = threads;
+        self.write_threads = Some(threads);
         self
     }
 
     /// How many threads read at most; 4 unless told otherwise.
     pub const fn read_threads(mut self, threads: NonZeroUsize) -> Self {
-        self.read_threads = threads;
+        self.read_threads = Some(threads);
+        self
+    }
+
+    /// Does everything on the thread that polls, waiting for locks and disks included: for disks that are in memory,
+    /// and for programs that do nothing else meanwhile.
+    pub const fn without_threads(mut self) -> Self {
+        self.write_threads = None;
+        self.read_threads = None;
         self
     }
 

@@ -12,7 +12,8 @@ type Task = Box<dyn FnOnce() + Send>;
 /// Threads that run tasks in the order in which they came. Dropping it lets the tasks that are there come to their end.
 pub(crate) struct Pool {
     name: &'static str,
-    most: NonZeroUsize,
+    /// `None`: the thread of whoever has a task runs it.
+    most: Option<NonZeroUsize>,
     shared: Arc<Shared>,
 }
 
@@ -31,7 +32,7 @@ struct State {
 }
 
 impl Pool {
-    pub(crate) fn new(name: &'static str, most: NonZeroUsize) -> Self {
+    pub(crate) fn new(name: &'static str, most: Option<NonZeroUsize>) -> Self {
         Self { name, most, shared: Arc::default() }
     }
 
@@ -40,9 +41,10 @@ impl Pool {
     ///
     /// Without a thread the task is dropped, which whoever waits for its answer notices.
     pub(crate) fn spawn(&self, task: impl FnOnce() + Send + 'static) {
+        let Some(most) = self.most else { return run(Box::new(task)) };
         let mut state = self.shared.lock();
         state.tasks.push_back(Box::new(task));
-        if state.idle < state.tasks.len() && state.threads < self.most.get() {
+        if state.idle < state.tasks.len() && state.threads < most.get() {
             state.threads += 1;
             let shared = Arc::clone(&self.shared);
             let started = thread::Builder::new().name(self.name.to_owned()).spawn(move || shared.work());
@@ -86,8 +88,7 @@ impl Shared {
         loop {
             if let Some(task) = state.tasks.pop_front() {
                 drop(state);
-                // A panic was told by the hook; whoever waits for the answer learns that there will be none.
-                drop(catch_unwind(AssertUnwindSafe(task)));
+                run(task);
                 state = self.lock();
             } else if state.over {
                 return;
@@ -98,4 +99,9 @@ impl Shared {
             }
         }
     }
+}
+
+fn run(task: Task) {
+    // A panic was told by the hook; whoever waits for the answer learns that there will be none.
+    drop(catch_unwind(AssertUnwindSafe(task)));
 }

@@ -73,9 +73,14 @@ impl Store {
 
     fn read_head_at(&self, id: SessionId, paths: &SessionPaths) -> Result<Head, StorageError> {
         // The slots before the log: what they say is then in the log already.
-        let slots = self.read_slots(id, paths)?;
+        let slots = self.slots_by(id, paths, Slots::read_newest)?;
         let log = self.open_log(id, &paths.log)?;
-        let (mut head, end) = stored_head(&*log, &slots).told("read", &paths.log)?.unzip();
+        let mut stored = stored_head(&*log, &slots, &self.boot).told("read", &paths.log)?;
+        if stored.is_none() && slots.older.is_none() {
+            let slots = self.read_slots(id, paths)?;
+            stored = stored_head(&*log, &slots, &self.boot).told("read", &paths.log)?;
+        }
+        let (mut head, end) = stored.unzip();
         let chain = head.as_ref().map_or(Chain::start(id), |head: &Head| Chain::at(id, head.tip));
         let mut walk = Walk::from(&*log, chain, end.unwrap_or(0));
         while let Step::Record(record) = walk.next().told("read", &paths.log)? {
@@ -94,8 +99,17 @@ impl Store {
 
     /// The slots as they are; none where there is no file to read them from.
     pub(crate) fn read_slots(&self, id: SessionId, paths: &SessionPaths) -> Result<Slots, StorageError> {
+        self.slots_by(id, paths, Slots::read)
+    }
+
+    fn slots_by(
+        &self,
+        id: SessionId,
+        paths: &SessionPaths,
+        read: impl Fn(SessionId, &dyn DiskFile) -> io::Result<Slots>,
+    ) -> Result<Slots, StorageError> {
         match self.disk.open(&paths.slots, Open::Read) {
-            Ok(file) => Slots::read(id, &*file).told("read", &paths.slots),
+            Ok(file) => read(id, &*file).told("read", &paths.slots),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Slots::default()),
             Err(error) => {
                 self.misplaced(id, &paths.slots)?;
@@ -225,7 +239,7 @@ impl Store {
         let Some(cursor) = self.cursors.get(id) else { return Ok(false) };
         let length = log.len().told("look at", &paths.log)?;
         let said = slots.iter().filter_map(|slot| slot.mark).map(|mark| mark.tip);
-        let seen = slots.iter().filter_map(|slot| slot.head.as_ref()).map(|head| head.tip);
+        let seen = slots.iter().filter_map(|slot| slot.head.as_deref()).map(|head| head.tip);
         Ok(length == cursor.end
             && said.chain(seen).all(|other| other.revision < tip.revision || other == tip)
             && ends_at(&*log, tip, cursor.end).told("read", &paths.log)?)
@@ -269,12 +283,17 @@ impl Store {
 }
 
 /// The newest head in the slots that is the head of a prefix of the log, with where that ends.
-fn stored_head(log: &dyn DiskFile, slots: &Slots) -> io::Result<Option<(Head, u64)>> {
-    for Slot { head, length, .. } in slots.iter() {
-        if let Some(head) = head
+///
+/// After a loss of power, a slot may speak of records that were never flushed and of which only the end has reached
+/// the disk: a slot of another boot counts as far as a mark goes, and no further.
+fn stored_head(log: &dyn DiskFile, slots: &Slots, boot: &str) -> io::Result<Option<(Head, u64)>> {
+    let flushed = slots.mark().map_or(0, |mark| mark.tip.revision);
+    for slot in slots.iter() {
+        if let Slot { head: Some(head), length, .. } = slot
+            && (slot.boot == boot || head.tip.revision <= flushed)
             && ends_at(log, head.tip, *length)?
         {
-            return Ok(Some((head.clone(), *length)));
+            return Ok(Some((head.clone().into_owned(), *length)));
         }
     }
     Ok(None)

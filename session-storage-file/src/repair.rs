@@ -8,7 +8,7 @@ use session_core::{InstanceId, Owner, SessionId, StorageError};
 use crate::disk::{LockMode, Open};
 use crate::error::Told;
 use crate::format::Make;
-use crate::handle::{Handle, Known};
+use crate::handle::{Handle, Known, Place};
 use crate::lock;
 use crate::report::{Acceptance, Loss, Repaired, SessionReport, StoreReport};
 use crate::slots::{Slot, Slots};
@@ -126,7 +126,8 @@ impl Store {
             return Err(found.damage());
         }
         let kept = self.quarantine(handle, &found, "lost")?;
-        self.replace_log(handle, found.end)?;
+        let new = self.copy_log(handle, &*handle.log, found.end)?;
+        self.replace_log(handle, new)?;
         handle.know(&found, &slots)?;
         self.reset_slots(handle)?;
         let Known { place, .. } = handle.known();
@@ -155,8 +156,8 @@ impl Store {
         known.mark = Some(known.place.mark());
         for _ in 0..2 {
             known.turn += 1;
-            let head = Some((*known.place.head).clone());
-            let slot = Slot::new(known.turn, &self.boot, known.mark, known.place.end, head);
+            let Place { end, head, .. } = &known.place;
+            let slot = Slot::new(known.turn, &self.boot, known.mark, *end, Some(head));
             slot.write(id, &*file).told("write", &path)?;
         }
         file.sync().told("flush", &path)?;
@@ -198,10 +199,10 @@ impl Store {
 }
 
 fn report(found: &Assessment, slots: &Slots, losses: Vec<PathBuf>) -> SessionReport {
-    let verdict = match found.verdict() {
-        Verdict::Healthy | Verdict::Torn if !losses.is_empty() => Verdict::Degraded,
-        verdict => verdict,
-    };
+    let mut verdict = found.verdict();
+    if matches!(verdict, Verdict::Healthy | Verdict::Torn) && !losses.is_empty() {
+        verdict = Verdict::Degraded;
+    }
     let problem = match found.verdict() {
         Verdict::Healthy | Verdict::Torn => None,
         Verdict::Degraded => Some(found.damage()),
@@ -223,7 +224,7 @@ fn report(found: &Assessment, slots: &Slots, losses: Vec<PathBuf>) -> SessionRep
 
 /// Everybody who may own a session: its log may have lost who does, and its slots who did.
 fn owners(found: &Assessment, slots: &Slots) -> Vec<Owner> {
-    let heads = found.head.iter().chain(slots.iter().filter_map(|slot| slot.head.as_ref()));
+    let heads = found.head.iter().chain(slots.iter().filter_map(|slot| slot.head.as_deref()));
     let mut owners: Vec<Owner> = Vec::new();
     for owner in heads.filter_map(|head| head.lifecycle.owner.as_ref()) {
         if owners.iter().all(|known| known.instance != owner.instance) {

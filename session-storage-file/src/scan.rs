@@ -193,3 +193,6 @@ impl<'a, S: ReadAt + ?Sized> Walk<'a, S> {
 pub(crate) fn fold(head: &mut Option<Head>, id: SessionId, record: &StoredRecord) -> Result<(), Unfoldable> {
     Ok(Head::fold(head, id, &record.decode()?)?)
 }
+
+#[cfg(test)]
+mod tests;

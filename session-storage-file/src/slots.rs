@@ -1,6 +1,7 @@
 //! `head.json`: two slots of fixed size, written in turn, each with its own sum. A slot holds a cache of the head and,
 //! apart from it, what is known to be flushed. Losing both slots loses no record.
 
+use std::borrow::Cow;
 use std::io;
 
 use serde::{Deserialize, Serialize};
@@ -29,7 +30,7 @@ pub(crate) struct Mark {
 
 /// What one slot says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Slot {
+pub(crate) struct Slot<'a> {
     /// One more with each write; of two slots, the higher one is the newer.
     pub(crate) turn: u64,
     /// A flush of the log has begun and is not known to have ended well.
@@ -37,22 +38,22 @@ pub(crate) struct Slot {
     /// The format of whoever wrote it: a newer one's head is not read.
     pub(crate) format: u32,
     /// The boot in which it was written.
-    pub(crate) boot: String,
+    pub(crate) boot: Cow<'a, str>,
     /// What is known to be flushed.
     pub(crate) mark: Option<Mark>,
     /// Where the record ends that `head` is the head after.
     pub(crate) length: u64,
     /// The fold of the log up to there.
-    pub(crate) head: Option<Head>,
+    pub(crate) head: Option<Cow<'a, Head>>,
 }
 
 /// Both slots, as far as they can be read.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Slots {
     /// The one that was written last.
-    pub(crate) newest: Option<Slot>,
+    pub(crate) newest: Option<Slot<'static>>,
     /// The one before it.
-    pub(crate) older: Option<Slot>,
+    pub(crate) older: Option<Slot<'static>>,
 }
 
 /// The first bytes of both slots: what changes with every write.
@@ -65,35 +66,49 @@ impl Stamp {
         Ok(Self([read_exactly(file, offset(0), STAMP)?, read_exactly(file, offset(1), STAMP)?]))
     }
 
+    /// Whether nobody has written a slot since that of `turn`: the next one goes where the older one is.
+    pub(crate) fn is_current(&self, file: &dyn DiskFile, turn: u64) -> io::Result<bool> {
+        let Self([even, odd]) = self;
+        let older = if turn.is_multiple_of(2) { odd } else { even };
+        Ok(read_exactly(file, offset(turn + 1), STAMP)? == *older)
+    }
+
     /// The slot of this turn was written so.
     pub(crate) fn replace(&mut self, turn: u64, mut written: Vec<u8>) {
         let Self([even, odd]) = self;
         written.truncate(STAMP);
-        *(if turn % 2 == 0 { even } else { odd }) = Some(written);
+        written.shrink_to_fit();
+        *(if turn.is_multiple_of(2) { even } else { odd }) = Some(written);
     }
 }
 
 impl Slots {
     /// Reads both slots. What cannot be read as one of this session's is as good as not there.
     pub(crate) fn read(id: SessionId, file: &dyn DiskFile) -> io::Result<Self> {
-        let first = Self::read_one(id, file, 0)?;
-        let second = Self::read_one(id, file, 1)?;
-        let turn = |slot: &Option<Slot>| slot.as_ref().map_or(0, |slot| slot.turn);
-        Ok(if turn(&first) >= turn(&second) {
+        let [first, second] = read_both(file)?.map(|bytes| decode(id, &bytes?));
+        let turn = |slot: Option<&Slot<'_>>| slot.map_or(0, |slot| slot.turn);
+        // A slot in the other one's place would make both take turns in the same place.
+        let first = first.filter(|slot| slot.turn.is_multiple_of(2));
+        let second = second.filter(|slot| !slot.turn.is_multiple_of(2));
+        Ok(if turn(first.as_ref()) >= turn(second.as_ref()) {
             Self { newest: first, older: second }
         } else {
             Self { newest: second, older: first }
         })
     }
 
-    fn read_one(id: SessionId, file: &dyn DiskFile, turn: u64) -> io::Result<Option<Slot>> {
-        let bytes = read_exactly(file, offset(turn), SLOT)?;
-        // A slot in the other one's place would make both take turns in the same place.
-        Ok(bytes.and_then(|bytes| decode(id, &bytes)).filter(|slot| slot.turn % 2 == turn % 2))
+    /// As [`read`](Self::read), without the older slot if the newer one can be read.
+    pub(crate) fn read_newest(id: SessionId, file: &dyn DiskFile) -> io::Result<Self> {
+        let [even, odd] = read_both(file)?;
+        let newer = if claimed_turn(even.as_deref()) > claimed_turn(odd.as_deref()) { even } else { odd };
+        match newer.and_then(|bytes| decode(id, &bytes)) {
+            Some(slot) => Ok(Self { newest: Some(slot), older: None }),
+            None => Self::read(id, file),
+        }
     }
 
     /// Both, the newest first.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Slot> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Slot<'static>> {
         self.newest.iter().chain(&self.older)
     }
 
@@ -113,9 +128,16 @@ impl Slots {
     }
 }
 
-impl Slot {
-    pub(crate) fn new(turn: u64, boot: &str, mark: Option<Mark>, length: u64, head: Option<Head>) -> Self {
-        Self { turn, flushing: false, format: FORMAT, boot: boot.to_owned(), mark, length, head }
+impl<'a> Slot<'a> {
+    pub(crate) fn new(
+        turn: u64,
+        boot: &'a str,
+        mark: Option<Mark>,
+        length: u64,
+        head: Option<&'a Head>,
+    ) -> Self {
+        let (boot, head) = (Cow::Borrowed(boot), head.map(Cow::Borrowed));
+        Self { turn, flushing: false, format: FORMAT, boot, mark, length, head }
     }
 
     /// The same, saying that a flush begins.
@@ -132,11 +154,14 @@ impl Slot {
     }
 
     fn encode(&self, id: SessionId) -> Vec<u8> {
-        let json = |slot: &Self| serde_json::to_vec(slot).expect("a slot has only texts as keys");
-        let mut bytes = json(self);
+        let json = |slot: &Self, mut bytes: Vec<u8>| {
+            serde_json::to_writer(&mut bytes, slot).expect("a slot has only texts as keys");
+            bytes
+        };
+        let mut bytes = json(self, Vec::with_capacity(SLOT));
         if bytes.len() + ENDING > SLOT {
             // The head is a cache: one that has no room is not kept.
-            bytes = json(&Self { head: None, ..self.clone() });
+            bytes = json(&Self { head: None, ..self.clone() }, Vec::with_capacity(SLOT));
         }
         bytes.truncate(bytes.len().saturating_sub(1));
         let sum = sum(id, &bytes);
@@ -145,6 +170,11 @@ impl Slot {
         bytes.push(b'\n');
         bytes
     }
+}
+
+/// The bytes of both slots, that of the even turns first.
+fn read_both(file: &dyn DiskFile) -> io::Result<[Option<Vec<u8>>; 2]> {
+    Ok([read_exactly(file, offset(0), SLOT)?, read_exactly(file, offset(1), SLOT)?])
 }
 
 /// Writes all of these bytes, in as few calls as the disk allows.
@@ -160,17 +190,23 @@ pub(crate) fn write_all(file: &dyn DiskFile, mut bytes: &[u8], mut offset: u64) 
     Ok(())
 }
 
+/// The turn that stands at the beginning of a slot, whether the slot is whole or not.
+fn claimed_turn(bytes: Option<&[u8]>) -> Option<u64> {
+    let digits = bytes?.strip_prefix(b"{\"turn\":")?.split(|byte| *byte == b',').next()?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
 const fn offset(turn: u64) -> u64 {
     (turn % 2) * SLOT as u64
 }
 
-fn decode(id: SessionId, bytes: &[u8]) -> Option<Slot> {
+fn decode(id: SessionId, bytes: &[u8]) -> Option<Slot<'static>> {
     let json = bytes.trim_ascii_end();
     let (body, ending) = json.split_at_checked(json.len().checked_sub(ENDING)?)?;
     if ending != format!(",\"sum\":\"{:016x}\"}}", sum(id, body)).as_bytes() {
         return None;
     }
-    let slot: Slot = serde_json::from_slice(json).ok()?;
+    let slot: Slot<'static> = serde_json::from_slice(json).ok()?;
     let whole = slot.head.as_ref().is_none_or(|head| head.id == id);
     (whole && slot.format <= FORMAT).then_some(slot)
 }
@@ -182,3 +218,6 @@ fn sum(id: SessionId, body: &[u8]) -> u64 {
     hasher.update(body);
     hasher.digest()
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,12 +26,14 @@ impl Store {
             if actual != tip {
                 return Err(StorageError::Conflict { id, expected: Some(tip), actual: Some(actual) });
             }
-            self.disk.rename_new(&handle.paths.dir, &trashed).told("rename", &handle.paths.dir)?;
+            let unknown = |error| StorageError::OutcomeUnknown { id, source: Arc::new(error) };
+            if let Err(error) = self.disk.rename_new(&handle.paths.dir, &trashed) {
+                let error = storage_error("rename", &handle.paths.dir, error);
+                let there = matches!(self.find(id), Ok(Some(_)));
+                return Err(if there { error } else { unknown(error) });
+            }
             let sessions = self.layout.sessions();
-            self.disk
-                .sync_dir(&sessions)
-                .told("flush", &sessions)
-                .map_err(|error| StorageError::OutcomeUnknown { id, source: std::sync::Arc::new(error) })
+            self.disk.sync_dir(&sessions).told("flush", &sessions).map_err(unknown)
         })?
         .ok_or(StorageError::NotFound { id })?;
         // It is deleted: what cannot be cleared away now is cleared by whoever takes the store's lock next.

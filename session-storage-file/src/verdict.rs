@@ -93,13 +93,13 @@ pub(crate) fn assess<S: ReadAt + ?Sized>(
     trust: Trust,
 ) -> io::Result<Assessment> {
     let trusted = match trust {
-        Trust::Slots => slots.iter().find_map(|slot| slot.head.as_ref().map(|head| (slot.length, head))),
+        Trust::Slots => slots.iter().find_map(|slot| slot.head.as_deref().map(|head| (slot.length, head))),
         Trust::Nothing => None,
     };
     let mut seen = Assessment::nothing(id);
     seen.flushed = slots.mark().map_or(0, |mark| mark.tip.revision);
-    let of_this_boot = |slot: &&Slot| slot.boot == boot;
-    let heads = || slots.iter().filter(of_this_boot).filter_map(|slot| slot.head.as_ref());
+    let of_this_boot = |slot: &&Slot<'_>| slot.boot == boot;
+    let heads = || slots.iter().filter(of_this_boot).filter_map(|slot| slot.head.as_deref());
     seen.seen = heads().map(|head| head.tip.revision).max().unwrap_or(0);
 
     let mut walk = Walk::from(log, Chain::start(id), 0);
@@ -200,7 +200,7 @@ impl Assessment {
         }
         match (&self.unfoldable, self.flaw) {
             (Some((_, Unfoldable::Newer(_))), _) => Verdict::Unsupported,
-            (Some((_, Unfoldable::Illegal(_) | Unfoldable::Malformed(_))), _) => Verdict::Invalid,
+            (Some((_, Unfoldable::Illegal(_) | Unfoldable::Malformed)), _) => Verdict::Invalid,
             (None, Some(Flaw::Wrong)) => Verdict::Degraded,
             (None, _) if readable < self.seen || self.changed.is_some() => Verdict::Degraded,
             (None, Some(Flaw::Torn)) => Verdict::Torn,
@@ -232,3 +232,6 @@ impl Assessment {
         StorageError::Corrupt { id: self.id, readable, what: format!("{what}; see `verify {}`", self.id) }
     }
 }
+
+#[cfg(test)]
+mod tests;

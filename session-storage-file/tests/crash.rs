@@ -14,12 +14,13 @@ mod common {
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use session_core::{Batch, Durability, Expected, SessionId, SessionStorage};
+use session_storage_file::Verdict;
 use session_storage_file::fault::{FaultDisk, Keep, Moment, Rng};
 
-use common::ledger::{Found, Ledger, chain_of};
-use common::logs::{self, id, seal, wait};
+use common::ledger::{Found, Ledger};
+use common::logs::{self, chain_of, id, seal, wait};
 use common::play::Play;
-use common::store::{closed, open, recover};
+use common::store::{closed, open, recover, verdict};
 
 /// Images of a plain test run; CI asks for 100,000 in release.
 const IMAGES: u64 = 3_000;
@@ -62,7 +63,7 @@ fn no_power_cut_loses_invents_or_locks_anything() {
 fn one_play(seed: u64, done: &AtomicU64) -> Result<(), String> {
     let disk = FaultDisk::new();
     let mut play = Play::new(disk.clone(), Ledger::default(), seed, seed * 1000)?;
-    let mut told = |play: &mut Play, result: Result<(), String>| {
+    let told = |play: &mut Play, result: Result<(), String>| {
         result.map_err(|failure| format!("{failure}\n{}", play.deeds.join("\n")))
     };
     for _ in 0..DEEDS {
@@ -122,9 +123,22 @@ fn one_image(
 /// What whoever starts after a cut does: looks, recovers, flushes each log.
 fn mend(disk: &FaultDisk, ledger: &Ledger, at: usize) -> Result<Found, String> {
     let storage = open(&disk.process()).map_err(|error| format!("open: {}", chain_of(&error)))?;
-    let before = ledger.check(&storage, at, false).map_err(|failure| format!("before recovery: {failure}"))?;
+    let before =
+        ledger.check(&storage, at, false).map_err(|failure| format!("before recovery: {failure}"))?;
+    for id in before.keys() {
+        let verdict = verdict(&storage, *id);
+        if !matches!(verdict, Some(Verdict::Healthy | Verdict::Torn)) {
+            return Err(format!("{id}: the verdict before recovery is {verdict:?}"));
+        }
+    }
     recover(&storage)?;
     flush_all(&storage, &before)?;
+    for id in before.keys() {
+        let verdict = verdict(&storage, *id);
+        if verdict != Some(Verdict::Healthy) {
+            return Err(format!("{id}: the verdict after recovery is {verdict:?}"));
+        }
+    }
     let after = ledger.check(&storage, at, false).map_err(|failure| format!("after recovery: {failure}"))?;
     if before != after {
         return Err(format!("recovery changed what is read: {before:?} {after:?}"));
@@ -139,11 +153,8 @@ fn mend(disk: &FaultDisk, ledger: &Ledger, at: usize) -> Result<Found, String> {
     closed(disk)?;
     let again = disk.tree();
     if mended != again {
-        let changed: Vec<_> = mended
-            .keys()
-            .chain(again.keys())
-            .filter(|path| mended.get(*path) != again.get(*path))
-            .collect();
+        let changed: Vec<_> =
+            mended.keys().chain(again.keys()).filter(|path| mended.get(*path) != again.get(*path)).collect();
         return Err(format!("a second recovery changed {changed:?}"));
     }
     Ok(after)

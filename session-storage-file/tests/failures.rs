@@ -1,6 +1,7 @@
 //! Every call of the disk failed once, in every deed, with every error: no panic, no wrong acknowledgement, no file left
 //! open, and a file whose flush failed is never trusted again. And a disk that is full.
 
+#[expect(dead_code, reason = "each test takes what it needs of what they share")]
 mod common {
     pub(crate) mod ledger;
     pub(crate) mod logs;
@@ -11,13 +12,14 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 use session_core::{
-    Batch, Durability, ErrorCode, Expected, Head, SessionId, SessionStorage, SessionStorageExt, StorageError, Tip,
+    Batch, Durability, ErrorCode, Expected, Head, SessionId, SessionStorage, SessionStorageExt, StorageError,
+    Tip,
 };
 use session_storage_file::FileStorage;
 use session_storage_file::fault::{AfterFailedSync, Call, Effect, Fault, FaultDisk, Keep, Moment};
 
-use common::ledger::{Ledger, chain_of};
-use common::logs::{self, fold, id, seal, wait};
+use common::ledger::Ledger;
+use common::logs::{self, chain_of, fold, id, seal, wait};
 use common::store::{ROOT, closed, open, recover};
 
 const RUNNING: u64 = 1;
@@ -59,7 +61,8 @@ impl Stage {
         let batch = seal(id(HALF_FLUSHED), Some(&head), 0, vec![logs::note(50)]);
         ledger.submit(id(HALF_FLUSHED), 0, &batch);
         doomed.fail(Fault::nth(0, Effect::Death).of(doomed.process_number()).on(Call::Sync));
-        wait(storage.append(id(HALF_FLUSHED), Expected::At(head.tip), batch, Durability::Flushed)).unwrap_err();
+        wait(storage.append(id(HALF_FLUSHED), Expected::At(head.tip), batch, Durability::Flushed))
+            .unwrap_err();
         assert!(doomed.is_dead(), "an append that is acknowledged as flushed was not flushed");
         drop(storage);
         closed(&disk).unwrap();
@@ -154,7 +157,12 @@ impl Deed {
     }
 
     /// Does it. `Ok` is the tip to which the log leads now; `None` is no session.
-    fn act(self, storage: &FileStorage, head: Option<&Head>, batch: Batch) -> Result<Option<Tip>, StorageError> {
+    fn act(
+        self,
+        storage: &FileStorage,
+        head: Option<&Head>,
+        batch: Batch,
+    ) -> Result<Option<Tip>, StorageError> {
         match (self, head) {
             (Self::Delete, Some(head)) => wait(storage.delete(self.id(), head.tip)).map(|()| None),
             _ => wait(storage.append(self.id(), self.expected(head), batch, self.durability())).map(Some),
@@ -241,7 +249,10 @@ fn one_case(
     let other = open(&disk.process()).map_err(|error| chain_of(&error))?;
     ledger.check(&other, 0, true).map_err(|failure| context(format!("seen by another: {failure}")))?;
     let now = head_of(&other, deed.id())?;
-    if result.is_err() && !unknown && now.as_ref().map(|head| head.tip) != before.as_ref().map(|head| head.tip) {
+    if result.is_err()
+        && !unknown
+        && now.as_ref().map(|head| head.tip) != before.as_ref().map(|head| head.tip)
+    {
         return Err(context(format!("it was refused and it took place: {now:?}")));
     }
 
@@ -418,11 +429,16 @@ fn a_full_disk_refuses_and_harms_nothing() {
                     assert_eq!(error.code(), ErrorCode::StorageFull, "{context}");
                 }
             }
-            let found = ledger.check(&storage, 0, true).unwrap_or_else(|failure| panic!("{context}: {failure}"));
+            let found =
+                ledger.check(&storage, 0, true).unwrap_or_else(|failure| panic!("{context}: {failure}"));
             check_powerless(&disk, &ledger).unwrap_or_else(|failure| panic!("{context}: {failure}"));
             disk.set_capacity(usize::MAX);
             if result.is_err() {
-                assert_eq!(found.get(&deed.id()).map(|(head, _)| head.tip), before.as_ref().map(|h| h.tip), "{context}");
+                assert_eq!(
+                    found.get(&deed.id()).map(|(head, _)| head.tip),
+                    before.as_ref().map(|h| h.tip),
+                    "{context}"
+                );
                 let tip = deed.act(&storage, before.as_ref(), batch);
                 let tip = tip.unwrap_or_else(|error| panic!("{context}, with room: {}", chain_of(&error)));
                 ledger.acknowledge(deed.id(), 0, tip.unwrap(), deed.durability() == Durability::Flushed);

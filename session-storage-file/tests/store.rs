@@ -1,15 +1,50 @@
-//! What a store in a folder is, beyond the laws that all backends keep.
+//! What a store in a folder is, beyond the laws that all backends keep: which paths it takes, what it refuses to
+//! touch, and what it does with damage, stuck locks and what crashes leave.
 
 mod support;
 
+use std::fs;
 use std::num::NonZeroUsize;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use session_core::{Durability, SessionFilter, SessionStorage, SessionStorageExt};
-use session_storage_file::{FileStorage, FileStorageOptions};
-use support::{Log, completed, progress};
+use session_core::{
+    Durability, ErrorCode, Evidence, Expected, SessionEvent, SessionFilter, SessionId, SessionStorage,
+    SessionStorageExt, StorageError,
+};
+use session_storage_file::{Acceptance, FileStorage, FileStorageOptions, Verdict};
+use support::{Log, completed, created, progress, started};
 
-fn open(path: &std::path::Path) -> FileStorage {
+fn open(path: &Path) -> FileStorage {
     FileStorage::open(FileStorageOptions::new(path)).unwrap()
+}
+
+fn impatient(path: &Path) -> FileStorage {
+    FileStorage::open(FileStorageOptions::new(path).lock_timeout(Duration::from_millis(20))).unwrap()
+}
+
+fn log_path(store: &Path, id: SessionId) -> PathBuf {
+    store.join(format!("sessions/{id}/events.jsonl"))
+}
+
+/// Everything below a folder, with its content.
+fn tree(folder: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
+    let mut all = Vec::new();
+    let mut todo = vec![folder.to_owned()];
+    while let Some(path) = todo.pop() {
+        for entry in fs::read_dir(&path).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.is_symlink() {
+                todo.push(path.clone());
+                all.push((path, None));
+            } else {
+                all.push((path.clone(), fs::read(&path).ok()));
+            }
+        }
+    }
+    all.sort();
+    all
 }
 
 #[tokio::test]
@@ -18,7 +53,8 @@ async fn what_was_appended_is_read_by_others() {
     let path = folder.path().join("a/b/store");
     let storage = open(&path);
     assert!(storage.list_all(&SessionFilter::all()).await.unwrap().heads.is_empty());
-    assert!(!path.exists(), "reading made something");
+    assert_eq!(storage.head(SessionId::random()).await.unwrap(), None);
+    assert!(!folder.path().join("a").exists(), "reading made something");
 
     let mut log = Log::started(&storage).await;
     for percent in 0..100 {
@@ -37,4 +73,419 @@ async fn what_was_appended_is_read_by_others() {
     assert_eq!(other.records_after(log.id, 0).await.unwrap(), log.records);
     other.delete(log.id, log.tip()).await.unwrap();
     assert_eq!(storage.head(log.id).await.unwrap(), None);
+    assert_eq!(fs::read_dir(path.join("trash")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn nobody_else_may_read_a_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    Log::started(&open(&path)).await;
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+    for (path, content) in tree(&path) {
+        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, if content.is_none() { 0o700 } else { 0o600 }, "{}", path.display());
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_is_no_store_is_refused_and_not_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let format = |text: &'static str| move |path: &Path| fs::write(path.join("FORMAT"), text).unwrap();
+    type Make<'a> = Box<dyn Fn(&Path) + 'a>;
+    let cases: Vec<(&str, ErrorCode, &str, Make<'_>)> = vec![
+        (
+            "a file",
+            ErrorCode::StorageUnavailable,
+            "name a folder",
+            Box::new(|path| {
+                fs::remove_dir(path).unwrap();
+                fs::write(path, "precious").unwrap();
+            }),
+        ),
+        (
+            "below a file",
+            ErrorCode::StorageUnavailable,
+            "",
+            Box::new(|path| {
+                fs::write(path.join("FORMAT"), "{\"format\":1}").unwrap();
+            }),
+        ),
+        (
+            "foreign",
+            ErrorCode::StorageUnavailable,
+            "choose an empty or new folder",
+            Box::new(|path| {
+                fs::write(path.join("thesis.tex"), "precious").unwrap();
+            }),
+        ),
+        ("newer", ErrorCode::UnsupportedFormat, "format 2", Box::new(format("{\"format\":2,\"new\":true}"))),
+        ("damaged", ErrorCode::StorageUnavailable, "put it right", Box::new(format("{\"format\":"))),
+        (
+            "lost its format",
+            ErrorCode::StorageUnavailable,
+            "put it back",
+            Box::new(|path| {
+                fs::create_dir_all(path.join(format!("sessions/{}", SessionId::random()))).unwrap();
+            }),
+        ),
+        (
+            "leads elsewhere",
+            ErrorCode::StorageUnavailable,
+            "put it away",
+            Box::new(|path| {
+                symlink("/", path.join("sessions")).unwrap();
+            }),
+        ),
+    ];
+    for (name, code, advice, make) in cases {
+        let path = folder.path().join(name);
+        fs::create_dir(&path).unwrap();
+        make(&path);
+        let before = tree(folder.path());
+        let error = FileStorage::open(FileStorageOptions::new(&path)).unwrap_err();
+        assert_eq!(error.code(), code, "{name}: {error}");
+        assert!(error.to_string().contains(advice), "{name}: {error}");
+        assert_eq!(tree(folder.path()), before, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_whose_making_was_cut_off_is_empty_and_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["lock", "owners/", "sessions/", "stage/"] {
+        match name.strip_suffix('/') {
+            Some(name) => fs::create_dir(folder.path().join(name)).unwrap(),
+            None => fs::write(folder.path().join(name), "").unwrap(),
+        }
+        let before = tree(folder.path());
+        let storage = open(folder.path());
+        assert!(storage.list_all(&SessionFilter::all()).await.unwrap().heads.is_empty());
+        assert!(storage.recover().await.unwrap().mended.is_empty());
+        assert_eq!(tree(folder.path()), before);
+    }
+    fs::write(folder.path().join("stage/FORMAT"), "{").unwrap();
+    let log = Log::started(&open(folder.path())).await;
+    assert_eq!(open(folder.path()).head(log.id).await.unwrap(), log.head);
+}
+
+#[tokio::test]
+async fn no_link_is_followed_and_no_pipe_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let outside = folder.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("events.jsonl"), "precious\n").unwrap();
+    let storage = open(&store);
+    let good = Log::started(&storage).await;
+
+    let linked_dir = SessionId::random();
+    symlink(&outside, store.join(format!("sessions/{linked_dir}"))).unwrap();
+    let mut linked_log = Log::started(&storage).await;
+    fs::remove_file(log_path(&store, linked_log.id)).unwrap();
+    symlink(outside.join("events.jsonl"), log_path(&store, linked_log.id)).unwrap();
+    let mut pipe = Log::started(&storage).await;
+    fs::remove_file(log_path(&store, pipe.id)).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        log_path(&store, pipe.id),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .unwrap();
+    for storage in [storage, open(&store)] {
+        for id in [linked_dir, linked_log.id, pipe.id] {
+            assert_eq!(storage.head(id).await.unwrap_err().code(), ErrorCode::Corrupt);
+            let error = storage.records(id, 0, NonZeroUsize::MIN).await.unwrap_err();
+            assert_eq!(error.code(), ErrorCode::Corrupt);
+            assert_eq!(storage.verify(id).await.unwrap().verdict, Verdict::Corrupt);
+        }
+        for log in [&mut linked_log, &mut pipe] {
+            let error = log.append(&storage, Durability::Flushed, vec![progress(1)]).await.unwrap_err();
+            assert_eq!(error.code(), ErrorCode::Corrupt, "{error}");
+        }
+        let page = storage.list_all(&SessionFilter::all()).await.unwrap();
+        assert_eq!(page.heads, [good.head.clone().unwrap()]);
+        let mut unreadable: Vec<SessionId> = page.unreadable.into_iter().map(|(id, _)| id).collect();
+        unreadable.sort_unstable();
+        let mut expected = vec![linked_dir, linked_log.id, pipe.id];
+        expected.sort_unstable();
+        assert_eq!(unreadable, expected);
+    }
+    assert_eq!(fs::read(outside.join("events.jsonl")).unwrap(), b"precious\n");
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_lock_in_vain_learns_who_holds_it_and_nobody_else_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = impatient(folder.path());
+    let mut stuck = Log::started(&storage).await;
+    let mut free = Log::started(&storage).await;
+    // A process signs a lock when it takes it.
+    stuck.append(&storage, Durability::Buffered, vec![progress(0)]).await.unwrap();
+    let lock = fs::File::open(folder.path().join(format!("sessions/{}/lock", stuck.id))).unwrap();
+    lock.lock().unwrap();
+    for durability in [Durability::Buffered, Durability::Flushed] {
+        let error = stuck.append(&storage, durability, vec![progress(1)]).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::StorageUnavailable);
+        let holder = format!("pid {}", std::process::id());
+        assert!(error.to_string().contains(&holder), "{error}");
+    }
+    // As many stuck writers as there are threads, and more: the other session does not wait behind them.
+    let waiting: Vec<_> = (0..20)
+        .map(|_| {
+            let (storage, mut stuck) = (storage.clone(), stuck.clone());
+            tokio::spawn(async move { stuck.append(&storage, Durability::Flushed, vec![progress(2)]).await })
+        })
+        .collect();
+    free.append(&storage, Durability::Flushed, vec![progress(3)]).await.unwrap();
+    assert_eq!(storage.head(stuck.id).await.unwrap(), stuck.head, "readers take no lock");
+    for waiting in waiting {
+        waiting.await.unwrap().unwrap_err();
+    }
+    lock.unlock().unwrap();
+    stuck.append(&storage, Durability::Flushed, vec![progress(4)]).await.unwrap();
+}
+
+#[tokio::test]
+async fn many_sessions_do_not_use_up_the_descriptors() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = FileStorageOptions::new(folder.path()).open_sessions(NonZeroUsize::new(3).unwrap());
+    let storage = FileStorage::open(options).unwrap();
+    let below = folder.path().to_owned();
+    let open_files = move || {
+        let fds = fs::read_dir("/proc/self/fd").unwrap();
+        fds.filter_map(|fd| fs::read_link(fd.unwrap().path()).ok())
+            .filter(|path| path.starts_with(&below))
+            .count()
+    };
+    let mut logs = Vec::new();
+    for _ in 0..12 {
+        logs.push(Log::started(&storage).await);
+    }
+    for round in 0..3 {
+        for log in &mut logs {
+            log.append(&storage, Durability::Buffered, vec![progress(round)]).await.unwrap();
+        }
+    }
+    drop(logs);
+    // The last one may still be on its way to the others that are idle.
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while open_files() > 9 && std::time::Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    assert!(open_files() <= 9, "{} files are open", open_files());
+}
+
+#[tokio::test]
+async fn a_torn_end_is_mended_by_whoever_writes_next_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(folder.path());
+    let mut log = Log::started(&storage).await;
+    let path = log_path(folder.path(), log.id);
+    let good = fs::read(&path).unwrap();
+    for torn in [&b"{\"seq\":3,\"at\":\"2026"[..], b"\0\0\0\0\0\0\nafter zeroes\n"] {
+        fs::write(&path, [&fs::read(&path).unwrap(), torn].concat()).unwrap();
+        let other = open(folder.path());
+        assert_eq!(other.verify(log.id).await.unwrap().verdict, Verdict::Torn);
+        assert_eq!(other.records_after(log.id, 0).await.unwrap(), log.records, "not there yet");
+        log.append(&other, Durability::Flushed, vec![progress(1)]).await.unwrap();
+        assert_eq!(storage.records_after(log.id, 0).await.unwrap(), log.records);
+        assert_eq!(storage.verify(log.id).await.unwrap().verdict, Verdict::Healthy);
+        let kept: Vec<Vec<u8>> = fs::read_dir(folder.path().join(format!("quarantine/{}", log.id)))
+            .unwrap()
+            .map(|entry| fs::read(entry.unwrap().path()).unwrap())
+            .collect();
+        assert!(kept.iter().any(|kept| kept == torn), "{kept:?}");
+    }
+    assert!(fs::read(&path).unwrap().starts_with(&good));
+}
+
+#[tokio::test]
+async fn a_lost_buffered_record_is_told_until_somebody_acknowledges_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(folder.path());
+    let mut log = Log::started(&storage).await;
+    let before = log.clone();
+    let path = log_path(folder.path(), log.id);
+    let good = fs::read(&path).unwrap();
+    log.append(&storage, Durability::Buffered, vec![progress(50)]).await.unwrap();
+    fs::write(&path, &good).unwrap();
+
+    let other = open(folder.path());
+    let error = other.records_after(log.id, 0).await.unwrap_err();
+    assert!(matches!(error, StorageError::Corrupt { readable: 2, .. }), "{error}");
+    let report = other.verify(log.id).await.unwrap();
+    assert_eq!((report.verdict, report.readable(), report.seen), (Verdict::Degraded, 2, 3));
+    let mut log = before;
+    log.append(&other, Durability::Flushed, vec![progress(60)]).await.unwrap();
+    assert_eq!(other.records_after(log.id, 0).await.unwrap(), log.records, "it may be written");
+    let report = other.verify(log.id).await.unwrap();
+    assert_eq!((report.verdict, report.losses.len()), (Verdict::Degraded, 1));
+    assert_eq!(other.repair(log.id, Acceptance::Nothing).await.unwrap().acknowledged, 1);
+    assert_eq!(other.verify(log.id).await.unwrap().verdict, Verdict::Healthy);
+}
+
+#[tokio::test]
+async fn a_flushed_record_that_is_lost_closes_the_session_until_the_loss_is_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(folder.path());
+    let mut log = Log::started(&storage).await;
+    let mut left = log.clone();
+    let path = log_path(folder.path(), log.id);
+    let good = fs::read(&path).unwrap();
+    log.append(&storage, Durability::Flushed, vec![progress(50)]).await.unwrap();
+    log.append(&storage, Durability::Flushed, vec![completed()]).await.unwrap();
+    let whole = fs::read(&path).unwrap();
+    let mut damaged = whole.clone();
+    damaged[good.len() + 30] ^= 1;
+    fs::write(&path, &damaged).unwrap();
+
+    let other = open(folder.path());
+    let report = other.verify(log.id).await.unwrap();
+    assert_eq!((report.verdict, report.readable(), report.flushed), (Verdict::Corrupt, 2, 4));
+    for acceptance in [Acceptance::Nothing, Acceptance::Loss { dead: Vec::new() }] {
+        let code = other.repair(log.id, acceptance).await.unwrap_err().code();
+        assert!([ErrorCode::Corrupt, ErrorCode::StorageUnavailable].contains(&code), "{code}");
+    }
+    let error = left.append(&other, Durability::Flushed, vec![progress(60)]).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Corrupt);
+    assert_eq!(fs::read(&path).unwrap(), damaged, "nothing is cut unasked");
+
+    let dead = report.owners.iter().map(|owner| owner.instance).collect();
+    let repaired = other.repair(log.id, Acceptance::Loss { dead }).await.unwrap();
+    let loss = repaired.loss.unwrap();
+    assert_eq!((loss.readable, loss.flushed, loss.owned), (2, 4, true));
+    assert_eq!(fs::read(loss.kept).unwrap(), damaged[good.len()..]);
+    assert_eq!(repaired.tip, Some(left.tip()));
+    let active = other.list_all(&SessionFilter::active()).await.unwrap().heads;
+    assert_eq!(active, [left.head.clone().unwrap()], "it is unended again");
+    // Whoever looks before the loss is noted is told of it.
+    assert_eq!(other.verify(log.id).await.unwrap().verdict, Verdict::Degraded);
+    let interrupted = SessionEvent::Interrupted { evidence: Evidence::Repaired };
+    left.append(&other, Durability::Flushed, vec![interrupted]).await.unwrap();
+    other.repair(log.id, Acceptance::Nothing).await.unwrap();
+    for storage in [storage, open(folder.path())] {
+        assert_eq!(storage.verify(log.id).await.unwrap().verdict, Verdict::Healthy);
+        assert_eq!(storage.records_after(log.id, 0).await.unwrap(), left.records);
+    }
+}
+
+#[tokio::test]
+async fn a_session_without_a_first_record_is_named_and_can_be_put_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(folder.path());
+    let log = Log::started(&storage).await;
+    let good = Log::started(&storage).await;
+    fs::write(log_path(folder.path(), log.id), "").unwrap();
+    for filter in [SessionFilter::all(), SessionFilter::active()] {
+        let page = storage.list_all(&filter).await.unwrap();
+        assert_eq!(page.heads, [good.head.clone().unwrap()]);
+        assert_eq!(page.unreadable.len(), 1);
+        assert_eq!(page.unreadable[0].0, log.id);
+    }
+    let mut again = Log::of(log.id);
+    let error = again.append(&storage, Durability::Flushed, vec![created()]).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Corrupt, "damage is not absence");
+    let owners = storage.verify(log.id).await.unwrap().owners;
+    let dead = owners.iter().map(|owner| owner.instance).collect();
+    let repaired = storage.repair(log.id, Acceptance::Loss { dead }).await.unwrap();
+    assert_eq!(repaired.tip, None);
+    assert!(repaired.loss.unwrap().kept.join("events.jsonl").exists());
+    assert_eq!(storage.head(log.id).await.unwrap(), None);
+    again.append(&storage, Durability::Flushed, vec![created()]).await.unwrap();
+    assert_eq!(storage.verify(log.id).await.unwrap().verdict, Verdict::Healthy);
+}
+
+#[tokio::test]
+async fn caches_are_rebuilt_and_leftovers_cleared() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(folder.path());
+    let mut unended = Log::started(&storage).await;
+    let mut ended = Log::started(&storage).await;
+    ended.append(&storage, Durability::Flushed, vec![completed()]).await.unwrap();
+    let marker = |id: SessionId| folder.path().join(format!("active/{id}"));
+    fs::remove_file(marker(unended.id)).unwrap();
+    fs::write(marker(ended.id), "").unwrap();
+    let gone = SessionId::random();
+    fs::write(marker(gone), "").unwrap();
+    for id in [unended.id, ended.id] {
+        fs::remove_file(folder.path().join(format!("sessions/{id}/head.json"))).unwrap();
+    }
+    fs::create_dir(folder.path().join(format!("stage/{gone}"))).unwrap();
+    fs::write(folder.path().join(format!("stage/{gone}/events.jsonl")), "half").unwrap();
+    fs::create_dir_all(folder.path().join(format!("trash/{gone}/output"))).unwrap();
+    fs::write(folder.path().join(format!("trash/{gone}/output/log.1")), "much").unwrap();
+
+    let other = open(folder.path());
+    assert_eq!(other.verify_all().await.unwrap().unmarked, [unended.id]);
+    assert_eq!(other.head(unended.id).await.unwrap(), unended.head, "a head is only a cache");
+    assert!(other.list_all(&SessionFilter::active()).await.unwrap().heads.is_empty());
+    let done = other.recover().await.unwrap();
+    assert_eq!(done.marked, [unended.id]);
+    assert_eq!(done.unmarked.len(), 2);
+    assert_eq!(
+        other.list_all(&SessionFilter::active()).await.unwrap().heads,
+        [unended.head.clone().unwrap()]
+    );
+    for folder in ["stage", "trash"].map(|name| folder.path().join(name)) {
+        assert_eq!(fs::read_dir(folder).unwrap().count(), 0);
+    }
+    unended.append(&other, Durability::Flushed, vec![progress(1)]).await.unwrap();
+    let before = tree(folder.path());
+    for storage in [other, open(folder.path())] {
+        let done = storage.recover().await.unwrap();
+        assert!(done.mended.is_empty() && done.failed.is_empty(), "{done:?}");
+        assert_eq!(tree(folder.path()), before, "recovery writes nothing where all is well");
+    }
+}
+
+#[tokio::test]
+async fn what_a_newer_version_wrote_is_read_and_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(folder.path());
+    let log = Log::started(&storage).await;
+    let path = log_path(folder.path(), log.id);
+    let line =
+        r#"{"seq":3,"at":"2026-11-21T09:30:00.000Z","attempt":1,"flushed":2,"event":{"teleported":{}}"#;
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    hasher.update(&log.tip().sum.as_u64().to_be_bytes());
+    hasher.update(line.as_bytes());
+    let line = format!("{line},\"sum\":\"{:016x}\"}}\n", hasher.digest());
+    fs::write(&path, [fs::read(&path).unwrap(), line.clone().into_bytes()].concat()).unwrap();
+    let before = fs::read(&path).unwrap();
+    for storage in [storage, open(folder.path())] {
+        let records = storage.records_after(log.id, 0).await.unwrap();
+        assert_eq!(records.last().unwrap().line(), line.trim_end());
+        assert_eq!(storage.head(log.id).await.unwrap(), log.head, "as far as it can be understood");
+        assert_eq!(storage.verify(log.id).await.unwrap().verdict, Verdict::Unsupported);
+        for expected in [log.tip(), records.last().unwrap().tip()] {
+            let batch = session_core::Batch::empty();
+            let error =
+                storage.append(log.id, Expected::At(expected), batch, Durability::Flushed).await.unwrap_err();
+            assert_eq!(error.code(), ErrorCode::UnsupportedFormat);
+        }
+        assert_eq!(fs::read(&path).unwrap(), before);
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_told_apart_from_its_successor_of_the_same_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (open(folder.path()), open(folder.path()));
+    let id = SessionId::from_key("nightly");
+    let mut first = Log::of(id);
+    first.append(&one, Durability::Flushed, vec![created(), started()]).await.unwrap();
+    first.append(&two, Durability::Buffered, vec![progress(1)]).await.unwrap();
+    one.delete(id, first.tip()).await.unwrap();
+    let error = first.clone().append(&two, Durability::Buffered, vec![progress(2)]).await.unwrap_err();
+    assert!(matches!(error, StorageError::Conflict { actual: None, .. }), "{error}");
+    let mut second = Log::of(id);
+    second.append(&one, Durability::Flushed, vec![created()]).await.unwrap();
+    let error = first.append(&two, Durability::Buffered, vec![progress(2)]).await.unwrap_err();
+    assert!(matches!(error, StorageError::Conflict { actual: Some(_), .. }), "{error}");
+    second.append(&two, Durability::Flushed, vec![started()]).await.unwrap();
+    assert_eq!(one.records_after(id, 0).await.unwrap(), second.records);
 }

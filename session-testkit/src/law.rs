@@ -22,8 +22,11 @@ pub struct Law {
     pub name: &'static str,
     /// What holds.
     pub sentence: &'static str,
-    pub(crate) run: for<'a> fn(&'a dyn Subject) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>,
+    pub(crate) run: Run,
 }
+
+/// A law's test, on a store of its own.
+pub(crate) type Run = for<'a> fn(&'a dyn Subject) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
 
 impl fmt::Debug for Law {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

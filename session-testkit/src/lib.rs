@@ -22,6 +22,7 @@ mod list;
 pub mod logs;
 mod memory;
 pub mod random;
+pub mod saboteurs;
 mod subject;
 mod two_level;
 

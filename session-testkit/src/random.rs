@@ -1,6 +1,6 @@
 //! Random choices that a seed repeats, for tests that print their seed. Not for secrets.
 
-/// A source of random choices: SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators",
+/// A source of random choices: `SplitMix64` (Steele, Lea, Flood: "Fast splittable pseudorandom number generators",
 /// 2014), because it needs ten lines and every seed is a good one.
 #[derive(Debug, Clone)]
 pub struct Random {
@@ -15,7 +15,7 @@ impl Random {
     }
 
     /// Any number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -26,7 +26,7 @@ impl Random {
     /// A number below `end`; 0 if `end` is 0.
     pub fn below(&mut self, end: usize) -> usize {
         let end = u64::try_from(end).unwrap_or(u64::MAX).max(1);
-        usize::try_from(self.next() % end).unwrap_or(0)
+        usize::try_from(self.number() % end).unwrap_or(0)
     }
 
     /// Yes in one of `n` cases.

@@ -131,7 +131,7 @@ impl File {
         Ok(())
     }
 
-    fn lose_power(&mut self, kept: Kept, random: &mut Random) {
+    fn lose_power(&mut self, id: SessionId, kept: Kept, random: &mut Random) {
         let dirty = self.lines.iter().filter(|line| line.level == Level::Dirty).count();
         let keep = match kept {
             Kept::Nothing => 0,
@@ -161,7 +161,7 @@ impl File {
         for line in &mut self.lines {
             line.level = Level::Durable;
         }
-        self.head = None;
+        self.head = crate::logs::Log::from_records(id, self.read(id)).ok().map(|log| log.head().clone());
         self.untrusted = false;
     }
 
@@ -236,7 +236,9 @@ impl Subject for TwoLevelSubject {
         disk.life += 1;
         if let Crash::PowerLoss(kept) = crash {
             let mut random = Random::new(if let Kept::Some(seed) = kept { seed } else { 0 });
-            disk.files.values_mut().for_each(|file| file.lose_power(kept, &mut random));
+            for (id, file) in &mut disk.files {
+                file.lose_power(*id, kept, &mut random);
+            }
             disk.files.retain(|id, file| file.mark > 0 || !file.read(*id).is_empty());
         }
         Ok(())

@@ -27,6 +27,7 @@ pub(crate) fn run(mut args: Args) -> Outcome {
 fn steps(packages: &[Package]) -> Vec<Step> {
     let mut steps = vec![
         Step::cargo("format", &["fmt", "--all", "--check"]).needs(RUSTFMT),
+        Step::cargo("generated docs", &["xtask", "codegen", "--check"]),
         Step::cargo("tidy", &["xtask", "tidy"]),
         // `--locked`: what is built from a fresh clone is what was tested.
         Step::cargo(
@@ -44,14 +45,14 @@ fn steps(packages: &[Package]) -> Vec<Step> {
     steps
 }
 
-/// A crate with no feature, and with each by itself. Tests are left out: what they need could bring in what is missing.
+/// A crate with no feature, and with each by itself. Without its tests: what they need could bring in what is missing.
 fn alone(package: &Package) -> Vec<Step> {
     let none = std::iter::once(None);
     let each = package.features.iter().map(Some);
     none.chain(each)
         .map(|feature| {
             let name = &*package.name;
-            let mut args = vec!["clippy", "--package", name, "--no-default-features"];
+            let mut args = vec!["clippy", "--package", name, "--no-deps", "--no-default-features"];
             args.extend(feature.iter().flat_map(|feature| ["--features", feature.as_str()]));
             args.extend(["--", "-D", "warnings"]);
             let what = feature.map_or("no feature".to_owned(), |feature| format!("`{feature}` alone"));

@@ -5,6 +5,9 @@
 
 mod args;
 mod ci;
+mod codegen;
+mod crash;
+mod kill;
 mod steps;
 mod test;
 mod tidy;
@@ -26,6 +29,17 @@ type Command = (&'static str, &'static str, fn(Args) -> Outcome);
 const COMMANDS: &[Command] = &[
     ("test", "everything that shows that the product works", test::run),
     ("ci [--keep-going] [--from STEP]", "all that CI runs: format, tidy, lints, docs, test", ci::run),
+    (
+        "codegen [--check]",
+        "the docs that are made from the code, or whether they are up to date",
+        codegen::run,
+    ),
+    (
+        "crash [--images N] [--seed S]",
+        "power cuts on the fault disk, at every call and in every way",
+        crash::run,
+    ),
+    ("kill [--cycles N] [--seed S]", "real processes on one store, killed, stopped and raced", kill::run),
     ("tidy", "the rules of the house that neither rustc nor clippy knows", tidy::run),
 ];
 

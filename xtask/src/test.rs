@@ -4,12 +4,21 @@ use crate::Outcome;
 use crate::args::Args;
 use crate::steps::{self, AfterFailure, Step};
 
-/// In order. A check that is too heavy for the ordinary profile is a line of its own here, in release.
+/// In order. A check that is too heavy for the ordinary profile is a step of its own here, in release.
 fn steps() -> Vec<Step> {
-    vec![Step::cargo(
-        "tests and examples in docs",
-        &["test", "--workspace", "--all-features", "--no-fail-fast"],
-    )]
+    vec![
+        Step::cargo(
+            "tests and examples in docs",
+            &["test", "--workspace", "--all-features", "--no-fail-fast"],
+        ),
+        Step::cargo(
+            "machine: 10 million random sequences",
+            &["test", "--release", "--package", "session-core", "--test", "machine", "table::"],
+        )
+        .env("SESSION_MACHINE_SEQUENCES", "10_000_000"),
+        Step::cargo("power cuts: 100,000 images", &["xtask", "crash"]),
+        Step::cargo("kill -9: 300 writers, 200 races", &["xtask", "kill"]),
+    ]
 }
 
 pub(crate) fn run(args: Args) -> Outcome {

@@ -162,6 +162,24 @@ fn a_cancellation_passes_through_a_middle_that_nobody_holds() {
 }
 
 #[test]
+fn whoever_is_woken_by_a_parent_finds_the_children_cancelled() {
+    struct Look(CancellationToken, AtomicBool);
+    impl std::task::Wake for Look {
+        fn wake(self: Arc<Self>) {
+            self.1.store(self.0.is_cancelled(), Ordering::SeqCst);
+        }
+    }
+    let parent = CancellationSource::new();
+    let look = Arc::new(Look(parent.child().child().token(), AtomicBool::new(false)));
+    let waker = std::task::Waker::from(Arc::clone(&look));
+    let mut waiting = Box::pin(parent.token().cancelled());
+    let polled = waiting.as_mut().poll(&mut std::task::Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    parent.cancel("stop");
+    assert!(look.1.load(Ordering::SeqCst));
+}
+
+#[test]
 fn children_that_are_gone_leave_nothing_behind() {
     let parent = CancellationSource::new();
     let kept = parent.child();

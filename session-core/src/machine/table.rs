@@ -65,6 +65,7 @@ pub enum Rule {
 
 /// The table: which kind may follow in which state; `None` is the session that does not exist yet.
 #[must_use]
+#[expect(clippy::match_same_arms, reason = "one block for each state, so that a state can be read by itself")]
 pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
     use EventKind as E;
     use StateName as S;

@@ -125,7 +125,9 @@ impl Engine {
     }
 
     /// Keeps a session whose log says that this manager owns it.
-    fn own(self: &Arc<Self>, state: &mut CellState, writer: Writer, inherited: Inheritance) -> Session {
+    fn own(self: &Arc<Self>, state: &mut CellState, mut writer: Writer, inherited: Inheritance) -> Session {
+        // What interrupted owners before this one is no reason to let go of it.
+        writer.interrupted = false;
         let live = Arc::new(Live::new(self, &writer.head, inherited));
         state.owned = Some((Arc::clone(&live), writer));
         tokio::spawn(keep_in_step(Arc::downgrade(self), Arc::downgrade(&live)));

@@ -57,14 +57,20 @@ impl LockDir {
     pub(super) fn probe(&self, name: &str) -> io::Result<Probe> {
         for _ in 0..ROUNDS {
             let Some(file) = self.look(name)? else { return Ok(Probe::Missing) };
-            match file.try_lock_shared() {
-                Ok(()) if self.is_at(name, &file)? => return Ok(Probe::Free),
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Ok(Probe::Held),
-                Err(TryLockError::Error(error)) => return Err(error),
+            if let Some(probe) = self.judge(name, &file)? {
+                return Ok(probe);
             }
         }
         Err(unsteady())
+    }
+
+    /// What an opened file says of its name; nothing if it was removed or replaced since.
+    pub(super) fn judge(&self, name: &str, file: &File) -> io::Result<Option<Probe>> {
+        match file.try_lock_shared() {
+            Ok(()) => Ok(self.is_at(name, file)?.then_some(Probe::Free)),
+            Err(TryLockError::WouldBlock) => Ok(Some(Probe::Held)),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
     }
 
     /// A new file of this name with its exclusive lock, and this content; `None` if the name is taken. It comes into

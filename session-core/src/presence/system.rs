@@ -84,8 +84,9 @@ pub(crate) fn process_start_time(pid: u32) -> io::Result<Option<u64>> {
 /// # Errors
 /// Where the system does not say.
 pub fn file_system(path: &Path) -> io::Result<FileSystem> {
-    let magic = rustix::fs::statfs(path)?.f_type;
-    Ok(kind_of(u64::from_ne_bytes(i64::from(magic).to_ne_bytes()) & 0xffff_ffff))
+    #[expect(clippy::useless_conversion, reason = "the field is 32 bits wide elsewhere")]
+    let magic = i64::from(rustix::fs::statfs(path)?.f_type);
+    Ok(kind_of(u64::from_ne_bytes(magic.to_ne_bytes()) & 0xffff_ffff))
 }
 
 /// Numbers from `linux/magic.h` and the file systems' own headers.

@@ -63,6 +63,22 @@ fn a_file_has_its_lock_for_as_long_as_it_has_its_name() {
     assert!(dir.names().unwrap().iter().all(|name| name.starts_with('.')), "leftovers");
 }
 
+/// An owner that retires while somebody looks is not dead: it took its file along.
+#[test]
+fn a_free_lock_on_a_file_that_is_gone_says_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = LockDir::create(root.path()).unwrap();
+    let make = || dir.create_locked("one.lock", || "one.tmp".to_owned(), b"x").unwrap().unwrap();
+    let owner = make();
+    let opened = dir.look("one.lock").unwrap().unwrap();
+    assert!(matches!(dir.judge("one.lock", &opened).unwrap(), Some(Probe::Held)));
+    dir.remove_held("one.lock", &owner).unwrap();
+    drop(owner);
+    assert!(dir.judge("one.lock", &opened).unwrap().is_none(), "removed");
+    let _next = make();
+    assert!(dir.judge("one.lock", &opened).unwrap().is_none(), "replaced");
+}
+
 /// Whoever cleans up meets files that are just being made, and may be faster: then they are made anew.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sweeping_does_not_disturb_those_who_come_to_life() {
@@ -90,12 +106,13 @@ async fn sweeping_does_not_disturb_those_who_come_to_life() {
     assert_eq!(root.path().join("owners").read_dir().unwrap().count(), 0);
 }
 
+type Move = fn(&LockDir, &str, &str) -> io::Result<bool>;
+
 #[test]
 fn a_name_that_is_taken_is_not_replaced() {
     let root = tempfile::tempdir().unwrap();
     let dir = LockDir::create(root.path()).unwrap();
     let there = |name: &str| std::fs::read_to_string(root.path().join(name)).ok();
-    type Move = fn(&LockDir, &str, &str) -> io::Result<bool>;
     for (n, by) in [LockDir::rename_new as Move, LockDir::link_new].into_iter().enumerate() {
         let (from, to) = (format!("from{n}"), format!("to{n}"));
         std::fs::write(root.path().join(&from), "new").unwrap();

@@ -98,6 +98,8 @@ fn a_hundred_percent_is_only_shown_when_all_is_done() {
     tracker.complete_step("first");
     let progress = tracker.snapshot();
     assert_eq!((progress.percent, progress.completed_steps, progress.total_steps), (None, Some(1), None));
+    tracker.report(ProgressReport::new().total_steps(0)).unwrap();
+    assert_eq!((tracker.snapshot().percent, tracker.snapshot().total_steps), (None, None));
 
     tracker.set_total(1_000_000_u64);
     for (done, percent) in [(2, 0.0002), (500_000, 50.0), (999_999, 99.9999), (1_000_000, 100.0)] {
@@ -268,17 +270,14 @@ fn whatever_is_coalesced_the_log_says_the_same_as_the_tracker() {
                     _ => {}
                 }
             }
+            let eta = tracker.shared_said().eta;
             log.write(&tracker);
             assert_eq!(tracker.take_pending(), None);
             let (shown, stored) = (tracker.snapshot(), log.view());
             let samples =
                 |progress: &SessionProgress| SessionProgress { eta_seconds: None, ..progress.clone() };
             assert_eq!(samples(&shown), samples(&stored), "sequence {sequence}, written {written}");
-            assert_eq!(
-                tracker.shared_said().eta,
-                log.head.progress.eta,
-                "sequence {sequence}, written {written}"
-            );
+            assert_eq!(eta, log.head.progress.eta, "sequence {sequence}, written {written}");
         }
     }
 }
@@ -301,6 +300,11 @@ fn a_report_that_came_another_way_is_taken_over() {
     assert_eq!(tracker.take_pending().unwrap().completed_steps, Some(4));
     tracker.sync_from(&log.head);
     assert_eq!(tracker.snapshot().step.as_deref(), Some("ours"), "on its way into the log");
+    tracker.set_step("newer");
+    log.append(SessionEvent::ProgressReported { report: ProgressReport::new().step("older").phase("q") });
+    tracker.sync_from(&log.head);
+    let progress = tracker.snapshot();
+    assert_eq!((progress.step.as_deref(), progress.phase.as_deref()), (Some("newer"), Some("q")));
     assert_eq!(tracker.snapshot().completed_steps, Some(4));
 }
 
@@ -387,19 +391,24 @@ fn callbacks_hear_each_change_and_do_not_harm() {
     assert_eq!(*heard.lock().unwrap(), [Some(1), Some(2)]);
 
     // Called under a lock, or anew from within, this would never end.
-    let (inner, times) = (tracker.clone(), AtomicUsize::new(0));
+    let (inner, times, depth) = (tracker.clone(), AtomicUsize::new(0), AtomicUsize::new(0));
+    let nested = Arc::new(AtomicUsize::new(0));
+    let deepest = Arc::clone(&nested);
     tracker
         .on_change(move |progress| {
+            deepest.fetch_max(depth.fetch_add(1, Ordering::SeqCst), Ordering::SeqCst);
             assert_eq!(inner.snapshot().completed_steps, progress.completed_steps);
             if times.fetch_add(1, Ordering::SeqCst) < 3 {
                 inner.complete_step("from within");
             }
             drop(inner.on_change(|_| {}));
             let _: bool = inner.watch().has_changed().unwrap();
+            depth.fetch_sub(1, Ordering::SeqCst);
         })
         .forget();
     tracker.complete_step("d");
     assert_eq!(tracker.snapshot().completed_steps, Some(7));
+    assert_eq!(nested.load(Ordering::SeqCst), 0, "called within its own call");
 }
 
 #[test]

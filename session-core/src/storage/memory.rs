@@ -2,7 +2,9 @@
 //! may trust, so that a mistake shows in the first test.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::num::NonZeroUsize;
+use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
@@ -16,7 +18,10 @@ use crate::id::SessionId;
 use crate::record::{Chain, StoredRecord, Tip};
 
 /// Logs in memory. Clones share them.
-#[derive(Debug, Clone, Default)]
+///
+/// Stricter than storages that last: it refuses a batch whose sums do not follow, whose events the machine does not
+/// allow, or whose head is not the fold of the log.
+#[derive(Clone, Default)]
 pub struct MemoryStorage {
     logs: Arc<RwLock<BTreeMap<SessionId, Log>>>,
     changes: Arc<tokio::sync::Notify>,
@@ -39,11 +44,47 @@ impl MemoryStorage {
         look(&self.logs.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn write<T>(&self, change: impl FnOnce(&mut BTreeMap<SessionId, Log>) -> T) -> T {
+    /// Changes all or nothing: a change checks before it touches anything.
+    fn write<T, E>(
+        &self,
+        change: impl FnOnce(&mut BTreeMap<SessionId, Log>) -> Result<T, E>,
+    ) -> Result<T, E> {
         let result = change(&mut self.logs.write().unwrap_or_else(PoisonError::into_inner));
-        self.changes.notify_waiters();
+        if result.is_ok() {
+            self.changes.notify_waiters();
+        }
         result
     }
+
+    fn tip(&self, id: SessionId) -> Option<Tip> {
+        self.read(|logs| logs.get(&id).map(|log| log.head.tip))
+    }
+}
+
+impl fmt::Debug for MemoryStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStorage").field("sessions", &self.read(BTreeMap::len)).finish_non_exhaustive()
+    }
+}
+
+/// Whether records and head of a batch are what may follow the log, sums, rules and fold.
+fn check(id: SessionId, before: Option<&Head>, batch: &Batch) -> Result<(), StorageError> {
+    let refused = |record: &StoredRecord, why: &dyn fmt::Display| StorageError::InvalidArgument {
+        what: format!("revision {} of session {id} cannot be stored: {why}", record.revision()),
+    };
+    let mut chain = before.map_or(Chain::start(id), |head| Chain::at(id, head.tip));
+    let mut head = before.cloned();
+    for record in batch.records() {
+        chain.follow(record).map_err(|error| refused(record, &error))?;
+        let decoded = record.decode().map_err(|error| refused(record, &error))?;
+        Head::fold(&mut head, id, &decoded).map_err(|error| refused(record, &error))?;
+    }
+    if head.as_ref() == batch.head() {
+        return Ok(());
+    }
+    Err(StorageError::InvalidArgument {
+        what: format!("the head of session {id} is not the fold of its log"),
+    })
 }
 
 #[async_trait]
@@ -77,12 +118,7 @@ impl SessionStorage for MemoryStorage {
             let Some(head) = batch.head() else {
                 return actual.ok_or(StorageError::NotFound { id });
             };
-            let mut chain = actual.map_or(Chain::start(id), |tip| Chain::at(id, tip));
-            for record in batch.records() {
-                chain.follow(record).map_err(|error| StorageError::InvalidArgument {
-                    what: format!("revision {} does not follow: {error}", record.revision()),
-                })?;
-            }
+            check(id, logs.get(&id).map(|log| &log.head), &batch)?;
             let log = logs.entry(id).or_insert_with(|| Log { head: head.clone(), records: Vec::new() });
             log.head = head.clone();
             log.records.extend_from_slice(batch.records());
@@ -152,11 +188,14 @@ impl SessionStorage for MemoryStorage {
 #[async_trait]
 impl ChangeFeed for MemoryStorage {
     async fn changed(&self, id: SessionId, seen: Tip) {
-        let changed = self.changes.notified();
-        tokio::pin!(changed);
-        // Registered before the look, so that no change falls in between.
-        changed.as_mut().enable();
-        if self.read(|logs| logs.get(&id).map(|log| log.head.tip)) == Some(seen) {
+        loop {
+            let mut changed = pin!(self.changes.notified());
+            // Registered before the look, so that no change falls in between.
+            changed.as_mut().enable();
+            if self.tip(id) != Some(seen) {
+                return;
+            }
+            // All sessions share the notice; whoever waits for one is not woken for the others.
             changed.await;
         }
     }

@@ -30,31 +30,31 @@ fn largest() -> Log {
     let mut large = owner(0);
     (large.host, large.machine, large.boot) = ("h".repeat(99), "m".repeat(64), "b".repeat(64));
     (large.pid, large.start_time) = (u32::MAX, u64::MAX);
-    let mut log = Log::new();
+    let mut grown = Log::new();
     let origin = Some(Origin::new(vec![long.clone()], long.clone().into()));
-    log.push(SessionEvent::Created { format: 1, config: Box::new(config), creator: large.clone(), origin });
-    log.push(SessionEvent::Started { owner: large });
-    log.push(SessionEvent::IterationStarted { number: 1 });
-    log.push(SessionEvent::IterationCompleted {
+    grown.push(SessionEvent::Created { format: 1, config: Box::new(config), creator: large.clone(), origin });
+    grown.push(SessionEvent::Started { owner: large });
+    grown.push(SessionEvent::IterationStarted { number: 1 });
+    grown.push(SessionEvent::IterationCompleted {
         number: 1,
         changes: Changes::new(u64::MAX, u64::MAX, u64::MAX, u64::MAX),
     });
-    log.push(SessionEvent::CommandExecuted {
+    grown.push(SessionEvent::CommandExecuted {
         command: long.clone(),
         exit_code: Some(i32::MIN),
         signal: Some(i32::MIN),
         duration_ms: 0,
         output_bytes: 0,
     });
-    log.push(SessionEvent::CheckpointSaved { state: json!(null), resumable: true });
+    grown.push(SessionEvent::CheckpointSaved { state: json!(null), resumable: true });
     let mut report = ProgressReport::new().step(&long).phase(&long);
     report.percent = Some(1.234_567_890_123_456_7e-300);
     (report.completed_steps, report.total_steps, report.eta) =
         (Some(u64::MAX), Some(u64::MAX), Some(u64::MAX));
-    log.push(SessionEvent::ProgressReported { report });
-    log.push(SessionEvent::PauseRequested { reason: long.clone(), by: long.clone() });
-    log.push(SessionEvent::CancelRequested { reason: long.clone(), by: long, force: true });
-    log
+    grown.push(SessionEvent::ProgressReported { report });
+    grown.push(SessionEvent::PauseRequested { reason: long.clone(), by: long.clone() });
+    grown.push(SessionEvent::CancelRequested { reason: long.clone(), by: long, force: true });
+    grown
 }
 
 /// The numbers that a log of this length cannot have, at the most digits that they can ever get.
@@ -109,7 +109,7 @@ fn the_largest_head_that_there_can_be_fits() {
 #[test]
 fn no_log_makes_a_head_that_does_not_fit() {
     let (first, mut largest) = (seed(), 0);
-    for n in 0..number("SESSION_HEADS").unwrap_or(2_000) {
+    for n in 0..number("SESSION_HEADS").unwrap_or(400) {
         let mut random = Random(first.wrapping_add(n));
         let (mut log, mut model) = (Log::new(), Model::NOTHING);
         for tried in 0..30 {

@@ -225,6 +225,7 @@ pub(crate) fn refusal(rejected: &Rejected) -> Refusal {
 
 /// What the oracle knows of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(clippy::struct_excessive_bools, reason = "flat on purpose: it must not resemble what it judges")]
 pub(crate) struct Model {
     /// `nothing`, `Created`, `Running` …
     pub(crate) state: &'static str,
@@ -430,17 +431,17 @@ impl Model {
         let event = rows()[row].event;
         let wrong = |random: &mut Random| random.below(16) == 0;
         let turn = self.turn(event);
-        let attempt = if wrong(random) { small(random, turn.into()) as u32 } else { turn };
+        let attempt = if wrong(random) { u32::try_from(small(random, turn.into())).unwrap() } else { turn };
         let owner = match self.owner {
             Some(owner) if !wrong(random) => owner,
-            _ => random.below(3) as u8,
+            _ => random.below_u8(3),
         };
         let number = match event {
             "iteration_started" if !wrong(random) => self.completed + 1,
             "iteration_completed" if !wrong(random) => self.highest,
             _ => small(random, self.highest),
         };
-        Step { row, attempt, owner, number, form: random.below(usize::from(forms(event))) as u8 }
+        Step { row, attempt, owner, number, form: random.below_u8(forms(event)) }
     }
 }
 
@@ -470,7 +471,7 @@ pub(crate) fn both(
             if let Rejected::IllegalTransition { state, event, allowed } = rejected {
                 assert_eq!(state, life.map(|life| life.state.name()));
                 assert_eq!(Some(event), EventKind::parse(step.kind()));
-                assert_eq!(allowed.contains(&event), false, "refused although allowed");
+                assert!(!allowed.contains(&event), "refused although allowed");
             }
             Err(judged)
         }
@@ -498,7 +499,11 @@ impl Random {
 
     pub(crate) fn below(&mut self, end: usize) -> usize {
         // The bias of the remainder is nothing for the small ends that are used here.
-        (self.next() % end as u64) as usize
+        usize::try_from(self.next() % end as u64).expect("it is below a usize")
+    }
+
+    pub(crate) fn below_u8(&mut self, end: u8) -> u8 {
+        u8::try_from(self.next() % u64::from(end)).expect("it is below a u8")
     }
 }
 

@@ -73,7 +73,7 @@ fn what_is_said_to_be_allowed_is_what_is_allowed() {
             .steps()
             .into_iter()
             .filter(|step| model.step(*step).is_ok())
-            .map(|step| step.kind())
+            .map(crate::oracle::Step::kind)
             .collect();
         if model.state == "Paused" && model.owner.is_none() {
             // Nobody's: what only its owner may do is not refused by the table, but to everybody.
@@ -136,7 +136,7 @@ fn random_sequences_do_what_the_design_says() {
         });
         match told {
             Ok((more, less, end)) => {
-                (accepted, refused, ended) = (accepted + more, refused + less, ended + end)
+                (accepted, refused, ended) = (accepted + more, refused + less, ended + end);
             }
             Err(panic) => {
                 eprintln!("SESSION_SEED={seed} SESSION_MACHINE_SEQUENCES=1 shows this again");

@@ -36,10 +36,16 @@ fn every_cut_of_a_log_leaves_whole_lines_or_is_noticed() {
     let good = file(&original);
     for end in 0..good.len() {
         let (records, broken) = read(id(1), &good[..end]);
-        let whole = good[..end].iter().filter(|byte| **byte == b'\n').count();
+        let whole = good[..end].split(|byte| *byte == b'\n').count() - 1;
         assert_eq!(records, original[..whole], "cut at {end}");
         let at_line_end = end == 0 || good[end - 1] == b'\n';
         assert_eq!(broken, (!at_line_end).then_some(Broken::Form), "cut at {end}");
+        // Without its line end a line is as right as with it; with anything else missing it is none.
+        let rest = good[..end].rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+        let mut chain =
+            original[..whole].last().map_or(Chain::start(id(1)), |last| Chain::at(id(1), last.tip()));
+        let complete = original.get(whole).is_some_and(|next| next.line().as_bytes() == rest);
+        assert_eq!(chain.check(rest).is_ok(), complete, "cut at {end}");
     }
 }
 

@@ -135,12 +135,15 @@ fn levels_are_as_documented() {
     assert_eq!(of(Level::ERROR), ["failed"]);
     assert_eq!(of(Level::WARN), ["interrupted"]);
     assert_eq!(of(Level::TRACE), ["progress_reported"]);
-    assert_eq!(of(Level::DEBUG), [
-        "iteration_started",
-        "iteration_completed",
-        "command_executed",
-        "analysis_completed",
-        "checkpoint_saved",
-        "noted",
-    ]);
+    assert_eq!(
+        of(Level::DEBUG),
+        [
+            "iteration_started",
+            "iteration_completed",
+            "command_executed",
+            "analysis_completed",
+            "checkpoint_saved",
+            "noted",
+        ]
+    );
 }

@@ -21,8 +21,8 @@ impl Place {
         Self { output: FileOutput::new(folder.path()), id: SessionId::random(), _folder: folder }
     }
 
-    fn writer(&self) -> Option<Box<dyn OutputWriter>> {
-        Some(self.output.writer(self.id).unwrap())
+    fn writer(&self) -> Box<dyn OutputWriter> {
+        self.output.writer(self.id).unwrap()
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -55,7 +55,7 @@ fn output_is_stored_and_passed_on_byte_by_byte() {
     let (read, write) = pipe().unwrap();
     let (mut program, tap) = tap(Some(write));
     let passed_on = reader(read);
-    let capture = Capture::start(vec![tap], place.writer(), 1).unwrap();
+    let capture = Capture::start(vec![tap], Some(place.writer()), 1).unwrap();
     let text = text(3_000_000);
     program.write_all(&text).unwrap();
     drop(program);
@@ -70,7 +70,7 @@ fn what_is_in_the_pipe_when_the_tree_is_gone_is_not_lost_and_a_held_pipe_is_not_
     let place = Place::new();
     let (mut program, tap) = tap(None);
     program.write_all(b"last words").unwrap();
-    let capture = Capture::start(vec![tap], place.writer(), 1).unwrap();
+    let capture = Capture::start(vec![tap], Some(place.writer()), 1).unwrap();
     // The pipe is still open: somebody got away with it.
     assert_eq!(run(capture.finish()).bytes, 10);
     assert_eq!(place.bytes(), b"last words");
@@ -81,8 +81,8 @@ fn what_is_in_the_pipe_when_the_tree_is_gone_is_not_lost_and_a_held_pipe_is_not_
 fn somebody_who_got_away_and_prints_on_cannot_keep_the_capture() {
     let place = Place::new();
     let (mut program, tap) = tap(None);
-    let capture = Capture::start(vec![tap], place.writer(), 1).unwrap();
-    let writer = std::thread::spawn(move || while program.write_all(&[7; 65536]).is_ok() {});
+    let capture = Capture::start(vec![tap], Some(place.writer()), 1).unwrap();
+    let writer = std::thread::spawn(move || while program.write_all(&[7; 4096]).is_ok() {});
     assert!(run(capture.finish()).bytes > 0);
     writer.join().unwrap();
 }
@@ -94,7 +94,7 @@ fn a_reader_who_went_away_or_does_not_read_keeps_nobody() {
         let (read, write) = pipe().unwrap();
         let (mut program, tap) = tap(Some(write));
         let read = (!goes).then_some(read);
-        let capture = Capture::start(vec![tap], place.writer(), 1).unwrap();
+        let capture = Capture::start(vec![tap], Some(place.writer()), 1).unwrap();
         // More than the pipe to the reader holds, and no more than that one and the program's hold together.
         program.write_all(&text(100_000)).unwrap();
         drop(program);
@@ -143,7 +143,7 @@ fn a_full_disk_ends_neither_the_work_nor_what_is_passed_on() {
     let (read, write) = pipe().unwrap();
     let passed_on = reader(read);
     let (mut program, tap) = tap(Some(write));
-    let disk = FullDisk { inner: place.writer().unwrap(), appends: 0 };
+    let disk = FullDisk { inner: place.writer(), appends: 0 };
     let capture = Capture::start(vec![tap], Some(Box::new(disk)), 1).unwrap();
     let text = text(1_000_000);
     program.write_all(&text).unwrap();
@@ -172,7 +172,7 @@ fn what_is_beyond_the_limit_is_counted() {
 fn progress_in_the_output_is_heard_and_stays_in_the_output() {
     let place = Place::new();
     let (mut program, tap) = tap(None);
-    let capture = Capture::start(vec![tap], place.writer(), 1).unwrap();
+    let capture = Capture::start(vec![tap], Some(place.writer()), 1).unwrap();
     let mut progress = capture.progress();
     let said = b"\x1b]9;4;1;42\x07";
     for piece in said.chunks(3) {

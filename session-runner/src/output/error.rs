@@ -43,11 +43,11 @@ impl OutputError {
         match self {
             Self::Busy { .. } => ErrorCode::Conflict,
             Self::Damaged { .. } => ErrorCode::Corrupt,
-            Self::Io { source, .. } => match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorCode::StorageFull,
-                io::ErrorKind::PermissionDenied => ErrorCode::StorageUnavailable,
-                _ => ErrorCode::StorageIo,
-            },
+            Self::Io { source, .. } => {
+                let full =
+                    [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded].contains(&source.kind());
+                if full { ErrorCode::StorageFull } else { ErrorCode::StorageIo }
+            }
         }
     }
 

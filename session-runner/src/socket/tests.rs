@@ -92,12 +92,12 @@ fn hostile_input_is_refused_and_takes_no_memory() {
         (b"{\"report\":{\"percent\":\"x\"}}\n", "INVALID_ARGUMENT"),
         (b"{\"delete\":{}}\n", "INVALID_ARGUMENT"),
         (b"\xff\xfe\x00\n", "INVALID_ARGUMENT"),
-        (&[b'['; 60_000], "LIMIT_EXCEEDED"),
+        (&vec![b'['; 60_000], "LIMIT_EXCEEDED"),
     ] {
         let mut stream = StdStream::connect(socket.path()).unwrap();
         stream.write_all(line).unwrap();
         if !line.ends_with(b"\n") {
-            stream.write_all(&[b'['; 60_000]).unwrap();
+            stream.write_all(&vec![b'['; 60_000]).unwrap();
         }
         let mut answer = String::new();
         std::io::BufReader::new(&stream).read_line(&mut answer).unwrap();

@@ -54,12 +54,11 @@ impl Ending {
     pub(crate) fn wish(&mut self, now: Instant, grace: Duration) -> Option<Act> {
         let until = now + grace;
         match *self {
-            Self::Far if grace.is_zero() => Some(self.kill(now)),
+            Self::Far | Self::Asked { .. } if grace.is_zero() => Some(self.kill(now)),
             Self::Far => {
                 *self = Self::Asked { until };
                 Some(Act::Ask)
             }
-            Self::Asked { .. } if grace.is_zero() => Some(self.kill(now)),
             Self::Asked { until: before } => {
                 *self = Self::Asked { until: before.min(until) };
                 None

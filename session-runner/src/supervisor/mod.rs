@@ -38,10 +38,9 @@ static CAN_SUPERVISE: AtomicBool = AtomicBool::new(false);
 /// ends them when its owner dies, and leaves when none is left. In every other process it returns at once.
 ///
 /// ```no_run
-/// fn main() {
-///     session_runner::supervise_main();
-///     // … the program itself
-/// }
+/// // in `main`:
+/// session_runner::supervise_main();
+/// // … the program itself
 /// ```
 pub fn supervise_main() {
     CAN_SUPERVISE.store(true, Ordering::Relaxed);
@@ -111,8 +110,8 @@ struct Supervisor {
     children: Children,
     tree: Tree,
     ending: Ending,
-    /// Until when the tree is brought to a stop.
-    halting: Option<Instant>,
+    /// Until when the tree is brought to a stop, and whether at the last look nobody ran any more.
+    halting: Option<(Instant, bool)>,
     /// Held until the tree is empty: whoever wants to run the session again waits for it.
     _lock: Option<OwnedFd>,
     start: Start,
@@ -200,7 +199,7 @@ impl Supervisor {
                 }
                 Order::Halt => {
                     self.signal_all(Signal::STOP);
-                    self.halting = Some(Instant::now() + HALT_GIVE_UP);
+                    self.halting = Some((Instant::now() + HALT_GIVE_UP, false));
                 }
                 Order::Continue => {
                     self.halting = None;
@@ -252,16 +251,21 @@ impl Supervisor {
         }
     }
 
-    /// Sees to it that the whole tree stands still, those included that were born while the signal went round. A
-    /// process that waits inside the kernel cannot stop: after a while the others are enough.
+    /// Sees to it that the whole tree stands still, those included that were born while the signal went round.
+    ///
+    /// One that waits inside the kernel stops on its way out, if the signal is pending: so it counts from the second
+    /// look on. A shell whose child was stopped between `vfork` and `exec` waits there for as long as the halt lasts.
     fn halt(&mut self) {
-        let Some(until) = self.halting else { return };
-        let still = self.tree.living().is_ok_and(|living| living.iter().all(Process::is_stopped));
-        if still || Instant::now() >= until {
+        let Some((until, signalled)) = self.halting else { return };
+        let living = self.tree.living().unwrap_or_default();
+        let all = |still: fn(&Process) -> bool| !living.is_empty() && living.iter().all(still);
+        let quiet = all(|process| process.is_stopped() || process.is_in_kernel());
+        if all(Process::is_stopped) || quiet && signalled || Instant::now() >= until {
             self.halting = None;
             self.outbox.push(&Report::Halted);
         } else {
             let _ = self.tree.signal_all(Signal::STOP);
+            self.halting = Some((until, quiet));
         }
     }
 

@@ -56,6 +56,11 @@ impl Process {
         matches!(self.state, 'Z' | 'X')
     }
 
+    /// Whether it waits inside the kernel: no signal reaches it there, a pending one it meets on its way out.
+    pub(crate) fn is_in_kernel(&self) -> bool {
+        self.state == 'D'
+    }
+
     /// Whether it is stopped, by a signal or by a debugger.
     pub(crate) fn is_stopped(&self) -> bool {
         matches!(self.state, 'T' | 't')

@@ -86,10 +86,13 @@ impl Disk for RealDisk {
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let kind = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Kind::File,
-            FileType::Directory => Kind::Dir,
-            _ => Kind::Other,
+        let file_type = FileType::from_raw_mode(stat.st_mode);
+        let kind = if file_type.is_file() {
+            Kind::File
+        } else if file_type.is_dir() {
+            Kind::Dir
+        } else {
+            Kind::Other
         };
         Ok(Some((kind, identity_of(&stat))))
     }

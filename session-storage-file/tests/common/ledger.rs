@@ -7,7 +7,7 @@ use session_core::{
     Batch, Head, SessionFilter, SessionId, SessionStorage, SessionStorageExt, StorageError, StoredRecord, Tip,
 };
 
-use super::logs::{fold, wait};
+use super::logs::{chain_of, fold, wait};
 
 /// Stories by session. A moment is an index into [`FaultDisk::moments`](session_storage_file::fault::FaultDisk::moments).
 #[derive(Debug, Clone, Default)]
@@ -83,7 +83,12 @@ impl Ledger {
 
     /// Reads all that a storage holds, and holds it against what it must hold at a moment. `living` demands what was
     /// acknowledged as buffered, too: no power was lost.
-    pub(crate) fn check(&self, storage: &dyn SessionStorage, moment: usize, living: bool) -> Result<Found, String> {
+    pub(crate) fn check(
+        &self,
+        storage: &dyn SessionStorage,
+        moment: usize,
+        living: bool,
+    ) -> Result<Found, String> {
         let mut found = Found::new();
         for (id, story) in &self.stories {
             let gone = story.deleted.is_some_and(|since| since <= moment);
@@ -107,7 +112,8 @@ impl Ledger {
             {
                 return Err(format!("{id}: {tip} was acknowledged, the log ends at {}", folded.tip));
             }
-            let head = wait(storage.head(*id)).map_err(|error| format!("{id}: head: {}", chain_of(&error)))?;
+            let head =
+                wait(storage.head(*id)).map_err(|error| format!("{id}: head: {}", chain_of(&error)))?;
             if head.as_ref() != Some(&folded) {
                 return Err(format!("{id}: the head is not the fold of the log: {head:?} {folded:?}"));
             }
@@ -153,15 +159,4 @@ impl Story {
     pub(crate) fn known_flushed(&self) -> u64 {
         self.required(usize::MAX).map_or(0, |tip| tip.revision)
     }
-}
-
-/// An error with its causes.
-pub(crate) fn chain_of(error: &StorageError) -> String {
-    let mut text = format!("{} ({error:?})", error);
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }

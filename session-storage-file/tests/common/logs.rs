@@ -5,7 +5,7 @@ use std::future::Future;
 use serde_json::json;
 use session_core::{
     Batch, CancelRequest, Chain, Draft, Evidence, Failure, FailureCause, Head, Owner, PauseReason,
-    ProgressReport, SessionConfig, SessionEvent, SessionId, StoredRecord, Tip, Timestamp,
+    ProgressReport, SessionConfig, SessionEvent, SessionId, StorageError, StoredRecord, Timestamp,
 };
 
 /// Drives a future to its end on this thread.
@@ -61,10 +61,6 @@ pub(crate) fn fold(id: SessionId, records: &[StoredRecord]) -> Result<Option<Hea
     Ok(head)
 }
 
-pub(crate) fn tip_of(records: &[StoredRecord]) -> Option<Tip> {
-    records.last().map(StoredRecord::tip)
-}
-
 pub(crate) fn created(name: &str) -> SessionEvent {
     SessionEvent::Created {
         format: session_core::FORMAT,
@@ -118,4 +114,15 @@ pub(crate) fn failed() -> SessionEvent {
 
 pub(crate) fn completed(head: &Head) -> SessionEvent {
     SessionEvent::Completed { summary: head.summary(head.updated_at) }
+}
+
+/// An error with its causes.
+pub(crate) fn chain_of(error: &StorageError) -> String {
+    let mut text = format!("{} ({error:?})", error);
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
 }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use session_core::{
-    Batch, Durability, Expected, Head, SessionEvent, SessionId, SessionState, SessionStorage, StorageError,
-    SessionStorageExt,
+    Batch, Durability, Expected, Head, SessionEvent, SessionId, SessionState, SessionStorage,
+    SessionStorageExt, StorageError,
 };
 use session_storage_file::FileStorage;
-use session_storage_file::fault::{Effect, FaultDisk, Fault, Rng};
+use session_storage_file::fault::{Effect, Fault, FaultDisk, Rng};
 
-use super::ledger::{Ledger, chain_of};
-use super::logs::{self, fold, id, seal, wait};
+use super::ledger::Ledger;
+use super::logs::{self, chain_of, fold, id, seal, wait};
 use super::store::open;
 
 /// One process on the disk.

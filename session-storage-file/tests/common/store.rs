@@ -5,13 +5,15 @@ use std::time::{Duration, Instant};
 
 use session_core::{SessionId, StorageError};
 use session_storage_file::fault::FaultDisk;
-use session_storage_file::{FileStorage, FileStorageOptions};
+use session_storage_file::{FileStorage, FileStorageOptions, Verdict};
+
+use super::logs::{chain_of, wait};
 
 /// Where the store is.
 pub(crate) const ROOT: &str = "/store";
 
 pub(crate) fn open(disk: &FaultDisk) -> Result<FileStorage, StorageError> {
-    FileStorage::with_disk(Arc::new(disk.clone()), FileStorageOptions::new(ROOT))
+    FileStorage::with_disk(Arc::new(disk.clone()), FileStorageOptions::new(ROOT).without_threads())
 }
 
 /// Waits until a storage that was dropped has closed its files: its threads end after it.
@@ -24,4 +26,18 @@ pub(crate) fn closed(disk: &FaultDisk) -> Result<(), String> {
         std::thread::yield_now();
     }
     Ok(())
+}
+
+/// Mends what crashes left; an error names what could not be.
+pub(crate) fn recover(storage: &FileStorage) -> Result<(), String> {
+    let done = wait(storage.recover()).map_err(|error| format!("recover: {}", chain_of(&error)))?;
+    match done.failed.first() {
+        None => Ok(()),
+        Some((id, error)) => Err(format!("recover: {id}: {}", chain_of(error))),
+    }
+}
+
+/// The verdict on one session, `None` where it cannot even be looked at.
+pub(crate) fn verdict(storage: &FileStorage, id: SessionId) -> Option<Verdict> {
+    wait(storage.verify(id)).ok().map(|report| report.verdict)
 }

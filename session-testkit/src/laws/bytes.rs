@@ -139,28 +139,28 @@ pub(crate) async fn law_5_a_head_comes_back_whole(subject: &dyn Subject) -> Outc
     let handles = handles(subject, 2).await?;
     let [writer, reader] = handles.as_slice() else { unreachable!("two were asked for") };
     for text in ["\"\\\"\\", "日本語", "e\u{301}", "x"] {
-        let long = text.repeat(1000);
-        let name: String = long.chars().take(limits::NAME_CHARS).collect();
+        let filler = text.repeat(1000);
+        let name: String = filler.chars().take(limits::NAME_CHARS).collect();
         let mut config =
-            SessionConfig::new(name.clone()).name(name).focus(long.clone()).max_iterations(u64::MAX);
+            SessionConfig::new(name.clone()).name(name).focus(filler.clone()).max_iterations(u64::MAX);
         config.labels = BTreeMap::new();
         for n in 0..limits::LABELS {
             config.labels.insert(format!("{n}"), text.repeat(16 / text.len().max(1)));
         }
         let mut log = Log::new(config);
-        log.started().iteration().progress(u64::MAX, u64::MAX).checkpoint(long.clone());
-        let step: String = long.chars().take(limits::STEP_BYTES / 4).collect();
+        log.started().iteration().progress(u64::MAX, u64::MAX).checkpoint(filler.clone());
+        let step: String = filler.chars().take(limits::STEP_BYTES / 4).collect();
         let report = session_core::ProgressReport::new()
             .percent(100.0 / 3.0)
             .step(step.clone())
             .phase(step)
             .eta(u64::MAX);
         log.push(SessionEvent::ProgressReported { report });
-        log.push(SessionEvent::PauseRequested { reason: long.clone(), by: long.clone() });
-        log.push(SessionEvent::CancelRequested { reason: long.clone(), by: long.clone(), force: true });
-        log.paused(session_core::PauseReason::AwaitingInput(long.clone()));
-        log.push(SessionEvent::ResumeRequested { by: long.clone() });
-        log.push(SessionEvent::InputProvided { value: long.clone().into(), by: long });
+        log.push(SessionEvent::PauseRequested { reason: filler.clone(), by: filler.clone() });
+        log.push(SessionEvent::CancelRequested { reason: filler.clone(), by: filler.clone(), force: true });
+        log.paused(session_core::PauseReason::AwaitingInput(filler.clone()));
+        log.push(SessionEvent::ResumeRequested { by: filler.clone() });
+        log.push(SessionEvent::InputProvided { value: filler.clone().into(), by: filler });
         log.take().send(&**writer, Durability::Flushed).await?;
         reads_as(&**writer, &log).await?;
         reads_as(&**reader, &log).await?;

@@ -149,7 +149,7 @@ pub(crate) async fn law_8_sessions_do_not_touch_each_other(subject: &dyn Subject
     let handles = handles(subject, 3).await?;
     let mut random = Random::new(8);
     // Ids that differ in one bit, names and labels that do not differ at all.
-    let id = |n: usize| SessionId::from_bytes(std::array::from_fn(|at| if at == n * 2 { 1 } else { 0 }));
+    let id = |n: usize| SessionId::from_bytes(std::array::from_fn(|at| u8::from(at == n * 2)));
     let config = SessionConfig::new("test").name("the same").label("the", "same");
     let mut logs: Vec<Option<Log>> = (0..8).map(|_| None).collect();
     for round in 0..ROUNDS {

@@ -78,6 +78,7 @@ pub(crate) async fn law_2_a_deleted_id_begins_anew(subject: &dyn Subject) -> Out
     let handles = handles(subject, 2).await?;
     let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
     let id = SessionId::from_key("again and again");
+    let mut last: Option<Log> = None;
     for life in 0..6_u64 {
         let config = SessionConfig::new("test").name(format!("life-{life}")).label("life", life.to_string());
         let mut log = Log::with_id(id, config);
@@ -91,12 +92,30 @@ pub(crate) async fn law_2_a_deleted_id_begins_anew(subject: &dyn Subject) -> Out
         for storage in [one, two] {
             reads_as(&**storage, &log).await?;
         }
+        if let Some(last) = last {
+            // Somebody who knows the former life, which was as long at one time, and does not know that it is over.
+            let mut late = last.up_to(log.revision());
+            let known = late.tip();
+            late.noted("late");
+            for storage in [one, two] {
+                let answer = late
+                    .clone()
+                    .take()
+                    .expecting(Expected::At(known))
+                    .send(&**storage, Durability::Flushed)
+                    .await;
+                is_conflict(&answer, id, Some(known), Some(log.tip()))?;
+                is_conflict(&storage.delete(id, known).await, id, Some(known), Some(log.tip()))?;
+                reads_as(&**storage, &log).await?;
+            }
+        }
         log.noted("the last words");
         log.take().send(&**two, Durability::Flushed).await?;
         for storage in [one, two] {
             reads_as(&**storage, &log).await?;
         }
         two.delete(id, log.tip()).await?;
+        last = Some(log);
         for storage in [one, two] {
             reads_as_gone(&**storage, id).await?;
         }

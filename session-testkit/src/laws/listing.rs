@@ -135,8 +135,8 @@ pub(crate) async fn law_5_a_list_shows_each_lasting_session_exactly_once(subject
         })
         .collect();
     let mut outcome = Ok(());
-    for round in 0..ROUNDS {
-        outcome = look(&**lister, &lasting, [1, 3, 1000][round % 3]).await;
+    for size in [1, 3, 1000].into_iter().cycle().take(ROUNDS) {
+        outcome = look(&**lister, &lasting, size).await;
         if outcome.is_err() {
             break;
         }

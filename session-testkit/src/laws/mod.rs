@@ -18,7 +18,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use session_core::{
-    Head, SessionFilter, SessionId, SessionStorage, SessionStorageExt as _, StorageError, Tip,
+    Head, SessionFilter, SessionId, SessionStorage, SessionStorageExt as _, StorageError, StoredRecord, Tip,
 };
 
 use crate::law::{Finding, Outcome, check, same};
@@ -55,8 +55,8 @@ pub(crate) async fn there(storage: &dyn SessionStorage, id: SessionId) -> Result
 pub(crate) async fn reads_as(storage: &dyn SessionStorage, log: &Log) -> Outcome {
     let (id, revision) = (log.id(), log.revision());
     let records = storage.records_after(id, 0).await?;
-    let lines: Vec<&str> = records.iter().map(|record| record.line()).collect();
-    let expected: Vec<&str> = log.records().iter().map(|record| record.line()).collect();
+    let lines: Vec<&str> = records.iter().map(StoredRecord::line).collect();
+    let expected: Vec<&str> = log.records().iter().map(StoredRecord::line).collect();
     same!(lines, expected, "the lines of a log of {revision} records");
     same!(records, log.records(), "the places of the records");
     let head = storage.head(id).await?;

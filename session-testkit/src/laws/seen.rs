@@ -50,7 +50,7 @@ pub(crate) async fn law_3_the_profile_says_who_it_is(subject: &dyn Subject) -> O
 }
 
 /// Longer than any hint takes; a feed that needs this long is none.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(10);
 
 async fn wakes(storage: &Handle, id: SessionId, seen: Tip, change: impl Future<Output = Outcome>) -> Outcome {
     let Some(feed) = storage.change_feed() else {

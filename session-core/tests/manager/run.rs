@@ -1,10 +1,8 @@
 //! `run` and `run_or_resume`: every way in which a work can end or be found, and what the log says of it.
 
-mod common;
-
 use std::time::Duration;
 
-use common::{World, until};
+use crate::common::{World, until};
 use session_core::*;
 use tokio::sync::oneshot;
 

@@ -1,7 +1,5 @@
 //! A world for manager tests: one storage, as many managers on it as there are processes, and deaths at will.
 
-#![expect(dead_code, reason = "each test file uses its own part of the world")]
-
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 

@@ -1,14 +1,12 @@
 //! The engine over a storage that fails: each append of a session's life fails once, in each way. What was
 //! acknowledged is in the log exactly once, what was refused is not, and the session can be ended afterwards.
 
-mod common;
-
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::common::World;
 use async_trait::async_trait;
-use common::World;
 use session_core::*;
 
 /// How one append fails.
@@ -43,6 +41,8 @@ struct Failing {
     fault: Fault,
     /// Appends until the one that fails.
     left: AtomicUsize,
+    /// Whoever takes the session over, where that is how somebody is faster.
+    rival: Option<Owner>,
 }
 
 #[async_trait]
@@ -67,7 +67,7 @@ impl SessionStorage for Failing {
                 Err(StorageError::OutcomeUnknown { id, source })
             }
             Fault::Overtaken => {
-                overtake(&self.inner, id).await;
+                overtake(&self.inner, id, self.rival.as_ref()).await;
                 self.inner.append(id, expected, batch, durability).await
             }
             Fault::DroppedBefore => std::future::pending().await,
@@ -114,8 +114,14 @@ impl SessionStorage for Failing {
 }
 
 /// Appends, as another process would, whatever anybody may append to the session as it is.
-async fn overtake(storage: &MemoryStorage, id: SessionId) {
+async fn overtake(storage: &MemoryStorage, id: SessionId, rival: Option<&Owner>) {
     let Some(head) = storage.head(id).await.unwrap() else { return };
+    if let Some(rival) = rival {
+        let interrupted = SessionEvent::Interrupted { evidence: Evidence::LockReleased };
+        append(storage, &head, interrupted).await;
+        let head = storage.head(id).await.unwrap().unwrap();
+        return append(storage, &head, SessionEvent::Resumed { owner: rival.clone() }).await;
+    }
     let by = "a stranger".to_owned();
     let event = match head.state() {
         SessionState::Running { .. } => SessionEvent::PauseRequested { reason: "later".to_owned(), by },
@@ -123,14 +129,17 @@ async fn overtake(storage: &MemoryStorage, id: SessionId) {
         SessionState::Created => SessionEvent::Noted { kind: "stranger.note".to_owned(), data: 1.into() },
         _ => return,
     };
-    let draft = Draft { at: head.updated_at, attempt: head.lifecycle.attempt, flushed: head.flushed, event };
-    let (stored, record) = Chain::at(id, head.tip).seal(draft).unwrap();
+    append(storage, &head, event).await;
+}
+
+async fn append(storage: &MemoryStorage, head: &Head, event: SessionEvent) {
+    let attempt = head.lifecycle.attempt_for(event.kind());
+    let draft = Draft { at: head.updated_at, attempt, flushed: head.flushed, event };
+    let (stored, record) = Chain::at(head.id, head.tip).seal(draft).unwrap();
     let mut next = head.clone();
     next.apply(&record).unwrap();
-    storage
-        .append(id, Expected::At(head.tip), Batch::new(vec![stored], next), Durability::Flushed)
-        .await
-        .unwrap();
+    let batch = Batch::new(vec![stored], next);
+    storage.append(head.id, Expected::At(head.tip), batch, Durability::Flushed).await.unwrap();
 }
 
 /// A call of a session's life, by the data that marks it in the log.
@@ -170,8 +179,12 @@ async fn each_append_of_a_life_fails_once_in_each_way() {
         for nth in 1..=LIFE.len() {
             let case = format!("{fault:?} at append {nth}");
             let world = World::default();
-            let storage =
-                Arc::new(Failing { inner: world.storage.clone(), fault, left: AtomicUsize::new(nth) });
+            let storage = Arc::new(Failing {
+                inner: world.storage.clone(),
+                fault,
+                left: AtomicUsize::new(nth),
+                rival: None,
+            });
             // No poll and no progress: only the calls below append.
             let options =
                 ManagerOptions::new().recovery(None).poll_interval(std::time::Duration::from_secs(3600));
@@ -230,4 +243,29 @@ async fn each_append_of_a_life_fails_once_in_each_way() {
             assert_eq!(replayed.unwrap(), head, "{case}");
         }
     }
+}
+
+/// A process resumed an orphan, was overtaken by a rival, and the rival died at once. The process took the orphan over
+/// after all, and then took the rival's `interrupted`, which it had read on the way, for the loss of its own session.
+/// What came before the takeover says nothing of it.
+#[tokio::test(start_paused = true)]
+async fn a_rival_that_took_over_and_died_costs_nobody_the_session() {
+    let world = World::default();
+    let dead = world.process().await;
+    let id = dead.create_session(SessionConfig::new("test")).await.unwrap();
+    dead.start_session(id).await.unwrap();
+    world.declare_dead(id).await;
+    // Never announced: whoever asks finds it dead.
+    let rival = Some(world.identify().unwrap());
+    let storage =
+        Failing { inner: world.storage.clone(), fault: Fault::Overtaken, left: AtomicUsize::new(1), rival };
+    let options = ManagerOptions::new().recovery(None);
+    let manager =
+        PersistentSessionManager::open(Arc::new(storage), Arc::new(world.clone()), options).await.unwrap();
+    let session = manager.resume_session(id).await.unwrap();
+    assert_eq!(session.attempt(), 3, "the rival had the second");
+    session.checkpoint(&1).await.unwrap();
+    session.refresh().await.unwrap();
+    session.checkpoint(&2).await.unwrap();
+    session.complete(SessionSummary::new()).await.unwrap();
 }

@@ -1,14 +1,12 @@
 //! What observers hear of a real manager: facts, after they are flushed, in order, once; whatever the others do.
 
-mod common;
-
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::common::World;
 use async_trait::async_trait;
-use common::World;
 use session_core::*;
 
 /// A storage that knows up to where each log was flushed.

@@ -1,8 +1,6 @@
 //! Defects that such systems usually have, each with its story: what was there, what went wrong, what holds here.
 
-mod common;
-
-use common::World;
+use crate::common::World;
 use session_core::*;
 
 fn config() -> SessionConfig {

@@ -1,0 +1,10 @@
+//! What users of a manager rely on, over the memory storage.
+
+#![cfg(test)]
+
+mod common;
+mod defects;
+mod faults;
+mod ownership;
+mod run;
+mod told;

@@ -1,0 +1,226 @@
+//! The program that a session runs: what of it is kept in the log, and what only this run of it needs.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use session_core::Origin;
+
+/// How long a program may take to end by itself once it was asked to.
+const GRACE: Duration = Duration::from_secs(5);
+/// How much of a command line is shown where only a glance is needed.
+const SHOWN_BYTES: usize = 4096;
+
+/// Where a program reads from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stdin {
+    /// From `/dev/null`.
+    #[default]
+    Null,
+    /// From where this process reads.
+    Inherit,
+}
+
+/// Where a program's output goes, besides the store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PassOn {
+    /// Nowhere.
+    #[default]
+    Nothing,
+    /// To this process's own standard output and error, byte by byte.
+    Inherit,
+}
+
+/// A program to run as a session.
+///
+/// Program, arguments and variables are text: they are kept in the log, which is.
+///
+/// ```
+/// use session_runner::Command;
+/// let command = Command::new("make").arg("-j8").env("CC", "clang").cwd("/src/project");
+/// assert_eq!(command.to_string(), "make -j8");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    pub(crate) argv: Vec<String>,
+    pub(crate) cwd: Option<PathBuf>,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) stdin: Stdin,
+    pub(crate) pass_on: PassOn,
+    pub(crate) own_session: bool,
+    pub(crate) grace: Duration,
+}
+
+impl Command {
+    /// A program, by its path or by its name in `PATH`. It reads nothing, and its output is only stored.
+    #[must_use]
+    pub fn new(program: impl Into<String>) -> Self {
+        Self {
+            argv: vec![program.into()],
+            cwd: None,
+            env: BTreeMap::new(),
+            stdin: Stdin::default(),
+            pass_on: PassOn::default(),
+            own_session: false,
+            grace: GRACE,
+        }
+    }
+
+    /// The program of a session, to run it again: with the same arguments, in the same directory, with the same
+    /// variables set. All others are those of this process.
+    ///
+    /// `None` if there is no program in it.
+    #[must_use]
+    pub fn from_origin(origin: &Origin) -> Option<Self> {
+        let (program, arguments) = origin.argv.split_first()?;
+        let command = Self::new(program).args(arguments).cwd(&origin.cwd);
+        Some(Self { env: origin.env.clone(), ..command })
+    }
+
+    /// One more argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl Into<String>) -> Self {
+        self.argv.push(argument.into());
+        self
+    }
+
+    /// More arguments.
+    #[must_use]
+    pub fn args(mut self, arguments: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.argv.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// A variable of the program's environment. Its value is kept in the log; those of inherited ones are not.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.insert(name.into(), value.into());
+        self
+    }
+
+    /// Where it runs; without it, where this process does.
+    #[must_use]
+    pub fn cwd(mut self, directory: impl AsRef<Path>) -> Self {
+        self.cwd = Some(directory.as_ref().to_owned());
+        self
+    }
+
+    /// Where it reads from. `/dev/null` unless said otherwise.
+    #[must_use]
+    pub fn stdin(mut self, stdin: Stdin) -> Self {
+        self.stdin = stdin;
+        self
+    }
+
+    /// Where its output goes besides the store. Nowhere unless said otherwise.
+    #[must_use]
+    pub fn pass_on(mut self, pass_on: PassOn) -> Self {
+        self.pass_on = pass_on;
+        self
+    }
+
+    /// Cuts it off from this process's terminal: it outlives the terminal, and cannot read from it.
+    #[must_use]
+    pub fn own_session(mut self) -> Self {
+        self.own_session = true;
+        self
+    }
+
+    /// How long it may take to end by itself once it was asked to: 5 s unless said otherwise.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// The program, as it was given.
+    #[must_use]
+    pub fn program(&self) -> &str {
+        self.argv.first().map_or("", String::as_str)
+    }
+
+    /// What of it is kept in the log.
+    pub(crate) fn origin(&self) -> std::io::Result<Origin> {
+        let mut inherited: Vec<String> =
+            std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
+        inherited.retain(|name| !self.env.contains_key(name));
+        inherited.sort();
+        Ok(Origin::new(self.argv.clone(), self.directory()?).env(self.env.clone()).inherited(inherited))
+    }
+
+    pub(crate) fn directory(&self) -> std::io::Result<PathBuf> {
+        match &self.cwd {
+            Some(directory) => std::path::absolute(directory),
+            None => std::env::current_dir(),
+        }
+    }
+
+    pub(crate) fn variables(&self) -> Vec<(OsString, Option<OsString>)> {
+        self.env.iter().map(|(name, value)| (name.into(), Some(value.into()))).collect()
+    }
+}
+
+impl std::fmt::Display for Command {
+    /// The command as a person would type it, cut after 4 KiB.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut text = String::new();
+        for argument in &self.argv {
+            if !text.is_empty() {
+                text.push(' ');
+            }
+            quote(argument, &mut text);
+            if text.len() > SHOWN_BYTES {
+                let whole = (0..=SHOWN_BYTES).rev().find(|end| text.is_char_boundary(*end));
+                text.truncate(whole.unwrap_or(0));
+                text.push('…');
+                break;
+            }
+        }
+        f.write_str(&text)
+    }
+}
+
+/// As a shell would read it back.
+fn quote(argument: &str, text: &mut String) {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
+    if !argument.is_empty() && argument.chars().all(plain) {
+        text.push_str(argument);
+    } else {
+        text.push('\'');
+        text.push_str(&argument.replace('\'', r"'\''"));
+        text.push('\'');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_shown_as_a_person_would_type_it() {
+        let command = Command::new("sh").args(["-c", "echo 'it is' $HOME", "", "a b", "x=1"]);
+        assert_eq!(command.to_string(), r"sh -c 'echo '\''it is'\'' $HOME' '' 'a b' x=1");
+        let output = std::process::Command::new("sh")
+            .args(["-c", &format!("printf '[%s]' {command}")])
+            .output()
+            .expect("sh runs");
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "[sh][-c][echo 'it is' $HOME][][a b][x=1]");
+        let long = Command::new("echo").arg("ä".repeat(10_000)).to_string();
+        assert!(long.len() <= SHOWN_BYTES + 4 && long.ends_with('…'));
+    }
+
+    #[test]
+    fn secrets_are_not_kept() {
+        let origin = Command::new("true").env("PATH", "/bin").env("MODE", "fast").origin().unwrap();
+        assert_eq!(origin.env.keys().collect::<Vec<_>>(), ["MODE", "PATH"]);
+        assert!(!origin.inherited.contains(&"PATH".to_owned()));
+        assert!(origin.inherited.iter().all(|name| !name.contains('=')));
+        let again = Command::from_origin(&origin).unwrap();
+        assert_eq!(again.env, origin.env);
+        assert_eq!(again.cwd.as_ref(), Some(&origin.cwd));
+        assert_eq!(again.to_string(), "true");
+    }
+}

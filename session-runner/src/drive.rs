@@ -1,0 +1,428 @@
+//! A session with its program, from the moment both run to the ending in the log. What was asked for in the log is done
+//! to the program; what becomes of the program goes to the log.
+
+use std::time::Duration;
+
+use serde_json::json;
+use session_core::{
+    Durability, ErrorCode, Failure, FailureCause, Head, PauseReason, ProgressReport, Result, Session,
+    SessionError, SessionEvent, SessionLock, SessionState, SessionSummary, StorageError,
+};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::capture::{Capture, Captured};
+use crate::command::Command;
+use crate::exit::signal_name;
+use crate::osc::TerminalProgress;
+use crate::running::RunReport;
+use crate::socket::{Refusal, ReportSocket};
+use crate::supervised::{ORPHAN_GRACE, Orders, Reports, Supervised};
+use crate::supervisor::protocol::{Ended, Escaped, Report};
+
+/// How long after a failed attempt to write to the log the next one is made, and how often that is done for an ending:
+/// a disk that is full for a moment must not make a finished work look like a crash.
+const AGAIN: Duration = Duration::from_secs(1);
+const ENDING_ATTEMPTS: u32 = 10;
+
+/// A session with its program.
+#[derive(Debug)]
+pub(crate) struct Drive {
+    pub(crate) session: Session,
+    pub(crate) pid: u32,
+    pub(crate) orders: Orders,
+    reports: Reports,
+    pub(crate) capture: Capture,
+    socket: ReportSocket,
+    lock: Option<SessionLock>,
+    command: String,
+    grace: Duration,
+    started: Instant,
+    course: Course,
+}
+
+/// What is known of the run so far.
+#[derive(Debug, Default)]
+struct Course {
+    stand: Stand,
+    /// Why the tree is being ended, if it is.
+    why: Option<Why>,
+    ended: Option<Ended>,
+    escaped: Vec<Escaped>,
+    /// Whether the supervisor saw the tree to its end.
+    empty: bool,
+    /// Time spent running before `since`.
+    ran: Duration,
+    /// Since when it runs; `None` while it is paused.
+    since: Option<Instant>,
+    /// Something that was asked for could not be written to the log, and is tried again then.
+    again: Option<Instant>,
+}
+
+/// Whether the tree runs.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Stand {
+    #[default]
+    Runs,
+    Halting,
+    Still,
+}
+
+/// Why a tree is ended from here. The first reason counts.
+#[derive(Debug)]
+enum Why {
+    Cancelled {
+        reason: String,
+        force: bool,
+    },
+    Deadline(Duration),
+    Fenced(SessionError),
+    /// The handle was dropped.
+    Dropped,
+}
+
+impl Drive {
+    pub(crate) fn new(
+        session: Session,
+        command: &Command,
+        supervised: Supervised,
+        capture: Capture,
+        socket: ReportSocket,
+        lock: Option<SessionLock>,
+    ) -> Self {
+        let Supervised { pid, orders, reports } = supervised;
+        let started = Instant::now();
+        let course = Course { since: Some(started), ..Course::default() };
+        let (command, grace) = (command.to_string(), command.grace);
+        Self { session, pid, orders, reports, capture, socket, lock, command, grace, started, course }
+    }
+
+    /// Runs to the end. Once `kept` is closed, nobody is interested any more.
+    pub(crate) async fn run(mut self, mut kept: oneshot::Receiver<()>) -> Result<RunReport> {
+        let session = self.session.clone();
+        let mut view = session.watch();
+        let mut progress = self.capture.progress();
+        let (mut progress_ended, mut wanted) = (false, true);
+        let mut lost = std::pin::pin!(session.fenced());
+        self.answer(&session.head()).await;
+        while self.course.escaped.is_empty() {
+            let deadline = self.deadline();
+            let again = self.course.again;
+            tokio::select! {
+                report = self.reports.next() => match report {
+                    Some(report) => self.hear(report).await,
+                    None => break,
+                },
+                error = &mut lost, if !self.is_lost() => self.end(Why::Fenced(error), ORPHAN_GRACE).await,
+                Ok(()) = view.changed(), if !self.is_lost() => {
+                    let head = view.borrow_and_update().clone();
+                    self.answer(&head).await;
+                }
+                () = until(again) => {
+                    self.course.again = None;
+                    self.answer(&session.head()).await;
+                }
+                () = until(deadline) => {
+                    let limit = Duration::from_millis(session.config().deadline_ms.unwrap_or(0));
+                    self.end(Why::Deadline(limit), self.grace).await;
+                }
+                changed = progress.changed(), if !progress_ended => match changed {
+                    Ok(()) => {
+                        if let Some(TerminalProgress::Percent(percent)) = *progress.borrow_and_update() {
+                            // After the end it is refused, and that is all.
+                            let _ = session.progress().set_percent(f64::from(percent));
+                        }
+                    }
+                    Err(_) => progress_ended = true,
+                },
+                _ = &mut kept, if wanted => {
+                    wanted = false;
+                    self.end(Why::Dropped, ORPHAN_GRACE).await;
+                }
+            }
+        }
+        self.settle().await
+    }
+
+    const fn is_lost(&self) -> bool {
+        matches!(self.course.why, Some(Why::Fenced(_)))
+    }
+
+    /// Brings the program to where the log says that it should be, and the log to where the program is.
+    async fn answer(&mut self, head: &Head) {
+        let (requests, state) = (&head.lifecycle.requests, head.state());
+        if let Some(cancel) = &requests.cancel {
+            let grace = if cancel.force { Duration::ZERO } else { self.grace };
+            match &mut self.course.why {
+                None => self.cancel(cancel.reason.clone(), cancel.force).await,
+                Some(Why::Cancelled { force, .. }) if cancel.force && !*force => {
+                    *force = true;
+                    self.orders.end(grace).await;
+                }
+                Some(_) => {}
+            }
+            return;
+        }
+        if self.course.ended.is_some() || self.course.why.is_some() {
+            return;
+        }
+        let paused = matches!(state, SessionState::Paused { .. });
+        match self.course.stand {
+            Stand::Runs if paused || requests.pause.is_some() => {
+                self.course.stand = Stand::Halting;
+                self.orders.halt().await;
+            }
+            Stand::Still if !paused => self.go_on().await,
+            Stand::Still if requests.resume.is_some() => {
+                // First the log: somebody who lost the session must not let the program go on.
+                match self.session.resume().await {
+                    Ok(_) => self.go_on().await,
+                    Err(error) => self.later("resume", &error),
+                }
+            }
+            Stand::Runs | Stand::Halting | Stand::Still => {}
+        }
+    }
+
+    async fn cancel(&mut self, reason: String, force: bool) {
+        if self.course.ended.is_some() {
+            // Work that finished before the cancel was seen has finished. What it left behind can still be hurried.
+            if force {
+                self.orders.end(Duration::ZERO).await;
+            }
+            return;
+        }
+        let grace = if force { Duration::ZERO } else { self.grace };
+        self.end(Why::Cancelled { reason, force }, grace).await;
+    }
+
+    async fn end(&mut self, why: Why, grace: Duration) {
+        self.orders.end(grace).await;
+        let keep = matches!(
+            (&self.course.why, &why),
+            (Some(_), Why::Dropped | Why::Deadline(_) | Why::Cancelled { .. })
+        );
+        if !keep {
+            self.course.why = Some(why);
+        }
+    }
+
+    async fn go_on(&mut self) {
+        self.course.stand = Stand::Runs;
+        self.course.since = Some(Instant::now());
+        self.orders.resume().await;
+    }
+
+    async fn hear(&mut self, report: Report) {
+        match report {
+            Report::Halted => self.stands_still().await,
+            Report::Signalled { signal } => {
+                self.note("session.signal", json!({ "signal": signal, "name": signal_name(signal) })).await;
+            }
+            Report::Ended { status } => {
+                self.course.ended = Some(status);
+                self.course.count_time();
+            }
+            Report::Escaped { processes } => {
+                self.note("session.escaped", json!({ "processes": processes })).await;
+                self.course.escaped = processes;
+            }
+            Report::Empty => self.course.empty = true,
+            Report::Started { .. }
+            | Report::NotStarted { .. }
+            | Report::Stopped { .. }
+            | Report::Continued => {}
+        }
+    }
+
+    async fn stands_still(&mut self) {
+        if self.course.stand != Stand::Halting {
+            return;
+        }
+        let asked = self.session.head().lifecycle.requests.pause.map(|pause| pause.reason);
+        match self.session.pause(PauseReason::Requested(asked.unwrap_or_default())).await {
+            Ok(_) => {
+                self.course.count_time();
+                self.course.stand = Stand::Still;
+            }
+            Err(error) => {
+                self.go_on().await;
+                self.later("pause", &error);
+            }
+        }
+    }
+
+    fn later(&mut self, what: &str, error: &SessionError) {
+        tracing::warn!(session = %self.session.id(), %error, code = %error.code(), "could not {what}, will try again");
+        self.course.again = Some(Instant::now() + AGAIN);
+    }
+
+    /// When the attempt has run for as long as it may. Time that it is paused does not count.
+    fn deadline(&self) -> Option<Instant> {
+        let limit = Duration::from_millis(self.session.config().deadline_ms?);
+        let since = self.course.since.filter(|_| self.course.why.is_none() && self.course.ended.is_none())?;
+        since.checked_add(limit.saturating_sub(self.course.ran))
+    }
+
+    /// A note is worth having; no work ends for the want of one.
+    async fn note(&self, kind: &str, data: serde_json::Value) {
+        if self.is_lost() {
+            return;
+        }
+        if let Err(error) = self.session.note(kind, data, Durability::Buffered).await {
+            tracing::warn!(session = %self.session.id(), %error, kind, "could not keep a note");
+        }
+    }
+
+    /// The tree is gone: takes what is left of its output, and says in the log how it ended.
+    async fn settle(mut self) -> Result<RunReport> {
+        if !self.course.empty && self.course.escaped.is_empty() {
+            // The supervisor was killed: there is nobody else who could end what it watched over.
+            crate::stragglers::kill(self.socket.path()).await;
+        }
+        let capture = self.capture;
+        let captured = capture.finish().await;
+        drop(self.socket);
+        if let Some(held) = self.lock.take().and_then(|lock| lock.try_acquire().ok().flatten()) {
+            held.release();
+        }
+        let ending = Ending {
+            session: &self.session,
+            command: &self.command,
+            duration: self.started.elapsed(),
+            captured: &captured,
+            course: &self.course,
+        };
+        ending.write().await?;
+        Ok(RunReport::new(
+            self.session.head(),
+            self.session.attempt(),
+            self.course.ended,
+            self.course.escaped,
+            captured.bytes,
+        ))
+    }
+}
+
+impl Course {
+    fn count_time(&mut self) {
+        if let Some(since) = self.since.take() {
+            self.ran += since.elapsed();
+        }
+    }
+}
+
+/// What is written to the log at the end.
+struct Ending<'a> {
+    session: &'a Session,
+    command: &'a str,
+    duration: Duration,
+    captured: &'a Captured,
+    course: &'a Course,
+}
+
+impl Ending<'_> {
+    async fn write(&self) -> Result<()> {
+        match &self.course.why {
+            Some(Why::Fenced(error)) => return Err(error.clone()),
+            Some(Why::Dropped) => return self.session.interrupt(session_core::Evidence::Dropped).await,
+            Some(Why::Cancelled { .. } | Why::Deadline(_)) | None => {}
+        }
+        self.notes().await;
+        let mut attempts = 1;
+        loop {
+            match self.once().await {
+                Err(error) if may_pass(&error) && attempts < ENDING_ATTEMPTS => {
+                    tracing::warn!(session = %self.session.id(), %error, "could not write how it ended, will try again");
+                    attempts += 1;
+                    tokio::time::sleep(AGAIN).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn once(&self) -> Result<()> {
+        let session = self.session;
+        if session.head().state().is_final() {
+            return Ok(());
+        }
+        let executed = session.head().totals.commands;
+        if let Some(ended) = self.course.ended {
+            // Work that ended while its session was paused is resumed first.
+            session.resume().await?;
+            if session.head().totals.commands == executed {
+                session
+                    .record(SessionEvent::CommandExecuted {
+                        command: self.command.to_owned(),
+                        exit_code: ended.exit_code(),
+                        signal: ended.signal(),
+                        duration_ms: u64::try_from(self.duration.as_millis()).unwrap_or(u64::MAX),
+                        output_bytes: self.captured.bytes,
+                    })
+                    .await?;
+            }
+        }
+        match (&self.course.why, self.course.ended) {
+            (Some(Why::Cancelled { reason, .. }), _) => session.cancel(reason.clone()).await,
+            (Some(Why::Deadline(limit)), _) => {
+                let message = format!("still running after {} ms", limit.as_millis());
+                session.fail(Failure::new(FailureCause::Timeout, message)).await
+            }
+            (_, Some(ended)) if ended.is_success() => session.complete(SessionSummary::new()).await,
+            (_, Some(ended)) => session.fail(ended.failure()).await,
+            (_, None) => {
+                let message = "its supervisor was killed: how the program ended is not known";
+                session.fail(Failure::new(FailureCause::Crash, message)).await
+            }
+        }
+    }
+
+    async fn notes(&self) {
+        let note = async |kind: &str, data: serde_json::Value| {
+            if let Err(error) = self.session.note(kind, data, Durability::Buffered).await {
+                tracing::warn!(session = %self.session.id(), %error, kind, "could not keep a note");
+            }
+        };
+        if let Some(bytes) = self.captured.cut {
+            note("session.output_truncated", json!({ "bytes": bytes })).await;
+        }
+        if let Some((bytes, reason)) = &self.captured.lost {
+            note("session.output_lost", json!({ "bytes": bytes, "reason": reason })).await;
+        }
+        if let Some(reason) = &self.captured.not_passed_on {
+            tracing::debug!(session = %self.session.id(), reason, "output was not passed on to its end");
+        }
+    }
+}
+
+/// Whether a later attempt may find the storage in a better state.
+const fn may_pass(error: &SessionError) -> bool {
+    matches!(error.code(), ErrorCode::StorageFull | ErrorCode::StorageIo | ErrorCode::StorageUnavailable)
+}
+
+/// Takes a child's report, once the session runs.
+pub(crate) async fn accept_report(session: Session, report: ProgressReport) -> Result<(), Refusal> {
+    let mut view = session.watch();
+    while !session.progress().is_ended()
+        && matches!(view.borrow_and_update().state(), SessionState::Paused { .. })
+    {
+        if view.changed().await.is_err() {
+            break;
+        }
+    }
+    if session.progress().is_ended() {
+        return Err(Refusal::new(ErrorCode::Fenced, "the session has ended, or somebody else runs it"));
+    }
+    session.progress().report(report).map_err(|error| {
+        let error = StorageError::from(error);
+        Refusal::new(error.code(), error.to_string())
+    })
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,115 @@
+//! How a program's ending is said: in exit codes, in words, and as the failure of its session.
+
+use session_core::{Failure, FailureCause, Head, SessionState};
+
+use crate::supervised::LaunchError;
+use crate::supervisor::protocol::Ended;
+
+/// The deadline passed.
+pub const TIMED_OUT: i32 = 124;
+/// The session itself, not its program, is in trouble.
+pub const TROUBLE: i32 = 125;
+/// Added to the number of a signal that ended a program.
+const BY_SIGNAL: i32 = 128;
+const TERM: i32 = 15;
+const INT: i32 = 2;
+
+/// The exit code of a command whose session ended like this: the program's own, 128 and more by signal, 124 after a
+/// spent deadline, 125 to 127 where it did not run; without any of these 1 for a failure and 130 for a cancel. A program
+/// that was cancelled and still ended with 0 gives 143. `None` while the session has not ended.
+#[must_use]
+pub fn exit_code(head: &Head) -> Option<i32> {
+    let program = head.exit_code.or(head.signal.map(|signal| BY_SIGNAL + signal));
+    match head.state() {
+        SessionState::Created | SessionState::Running { .. } | SessionState::Paused { .. } => None,
+        SessionState::Completed { .. } => Some(program.unwrap_or(0)),
+        SessionState::Failed { error } if error.cause == FailureCause::Timeout => Some(TIMED_OUT),
+        SessionState::Failed { error } => {
+            let own = error.exit_code.or(error.signal.map(|signal| BY_SIGNAL + signal));
+            Some(own.or(program).filter(|code| *code != 0).unwrap_or(1))
+        }
+        SessionState::Cancelled { .. } => Some(match program {
+            Some(0) => BY_SIGNAL + TERM,
+            Some(code) => code,
+            None => BY_SIGNAL + INT,
+        }),
+    }
+}
+
+impl Ended {
+    /// The exit code, where it ended by itself.
+    #[must_use]
+    pub const fn exit_code(self) -> Option<i32> {
+        match self {
+            Self::Exited(code) => Some(code),
+            Self::Signalled(_) => None,
+        }
+    }
+
+    /// The number of the signal that ended it.
+    #[must_use]
+    pub const fn signal(self) -> Option<i32> {
+        match self {
+            Self::Exited(_) => None,
+            Self::Signalled(signal) => Some(signal),
+        }
+    }
+
+    /// Whether it ended by itself, with 0.
+    #[must_use]
+    pub const fn is_success(self) -> bool {
+        matches!(self, Self::Exited(0))
+    }
+
+    /// As the failure of its session.
+    pub(crate) fn failure(self) -> Failure {
+        match self {
+            Self::Exited(code) => {
+                Failure::new(FailureCause::Work, format!("exited with code {code}")).exit_code(code)
+            }
+            Self::Signalled(signal) => {
+                Failure::new(FailureCause::Work, format!("ended by signal {}", signal_name(signal)))
+                    .signal(signal)
+            }
+        }
+    }
+}
+
+/// A program that could not be started, as the failure of its session.
+pub(crate) fn launch_failure(program: &str, error: &LaunchError) -> Failure {
+    let message = format!("`{program}` could not be started: {}", crate::chain(error));
+    Failure::new(FailureCause::Spawn, message).exit_code(error.exit_code())
+}
+
+/// `15 (TERM)`, or only the number of one that has no common name.
+pub(crate) fn signal_name(signal: i32) -> String {
+    // signal(7), the numbers of x86 and ARM.
+    let name = match signal {
+        1 => "HUP",
+        2 => "INT",
+        3 => "QUIT",
+        4 => "ILL",
+        5 => "TRAP",
+        6 => "ABRT",
+        7 => "BUS",
+        8 => "FPE",
+        9 => "KILL",
+        10 => "USR1",
+        11 => "SEGV",
+        12 => "USR2",
+        13 => "PIPE",
+        14 => "ALRM",
+        15 => "TERM",
+        17 => "CHLD",
+        18 => "CONT",
+        19 => "STOP",
+        20 => "TSTP",
+        21 => "TTIN",
+        22 => "TTOU",
+        24 => "XCPU",
+        25 => "XFSZ",
+        31 => "SYS",
+        _ => return signal.to_string(),
+    };
+    format!("{signal} ({name})")
+}

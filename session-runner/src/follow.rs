@@ -1,0 +1,70 @@
+//! Output as it is stored, chunk by chunk.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use session_core::SessionId;
+use tokio::sync::watch;
+
+use crate::output::{Chunk, OutputError, OutputPage, OutputStorage};
+
+/// How much is read at once.
+const WINDOW: usize = 64 * 1024;
+
+/// What a running program prints, as it is stored. It reads from the store: however slow its reader is, the program
+/// does not wait for it and nothing is lost, up to the limit of what is stored.
+#[derive(Debug)]
+pub struct OutputFollower {
+    output: Arc<dyn OutputStorage>,
+    id: SessionId,
+    next: u64,
+    chunks: VecDeque<Chunk>,
+    stored: watch::Receiver<u64>,
+}
+
+impl OutputFollower {
+    pub(crate) fn new(
+        output: Arc<dyn OutputStorage>,
+        id: SessionId,
+        from: u64,
+        stored: watch::Receiver<u64>,
+    ) -> Self {
+        Self { output, id, next: from, chunks: VecDeque::new(), stored }
+    }
+
+    /// The next chunk; `None` once the program has ended and all of it was given out. Dropping the future is harmless.
+    ///
+    /// # Errors
+    /// Those of [`OutputStorage::read`].
+    ///
+    /// # Panics
+    /// If the storage does.
+    pub async fn next(&mut self) -> Result<Option<Chunk>, OutputError> {
+        loop {
+            if let Some(chunk) = self.chunks.pop_front() {
+                self.next = chunk.end();
+                return Ok(Some(chunk));
+            }
+            // Before the look: what comes after it is a change.
+            let ended = self.stored.has_changed().is_err();
+            self.stored.mark_unchanged();
+            let page = self.read().await?;
+            if page.chunks.is_empty() {
+                if ended {
+                    return Ok(None);
+                }
+                // An error is the end: one more look.
+                let _ = self.stored.changed().await;
+            }
+            self.chunks = page.chunks.into();
+        }
+    }
+
+    async fn read(&self) -> Result<OutputPage, OutputError> {
+        let (output, id, next) = (Arc::clone(&self.output), self.id, self.next);
+        match tokio::task::spawn_blocking(move || output.read(id, next, WINDOW)).await {
+            Ok(page) => page,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+}

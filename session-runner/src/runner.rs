@@ -1,0 +1,251 @@
+//! Starts programs as sessions, and runs them again. What happens while they run is in `drive`.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use session_core::{
+    Answers, Durability, HeldSessionLock, LocalPresence, Session, SessionConfig, SessionError, SessionId,
+    SessionManager, SessionState,
+};
+
+use crate::capture::{Capture, Tap};
+use crate::command::{Command, PassOn, Stdin};
+use crate::drive::{Drive, accept_report};
+use crate::error::RunError;
+use crate::exit::launch_failure;
+use crate::output::{OutputError, OutputStorage, OutputStream, OutputWriter};
+use crate::report::SOCKET_VARIABLE;
+use crate::running::Running;
+use crate::socket::ReportSocket;
+use crate::supervised::{Launch, LaunchError, launch};
+
+/// The variable that names the session, in the environment of its program.
+pub const SESSION_VARIABLE: &str = "SESSIONCTL_SESSION";
+/// The variable that says which attempt of the session this is.
+pub const ATTEMPT_VARIABLE: &str = "SESSIONCTL_ATTEMPT";
+/// The variable that names the store which the session is in.
+pub const STORE_VARIABLE: &str = "SESSIONCTL_STORE";
+
+/// Runs programs as sessions of a manager.
+#[derive(Clone)]
+pub struct Runner {
+    manager: Arc<dyn SessionManager>,
+    output: Option<Arc<dyn OutputStorage>>,
+    locks: Option<LocalPresence>,
+    store: Option<String>,
+}
+
+impl std::fmt::Debug for Runner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { manager: _, output, locks, store } = self;
+        f.debug_struct("Runner")
+            .field("output", output)
+            .field("locks", locks)
+            .field("store", store)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Runner {
+    /// Runs programs as sessions of this manager. Output is passed on where a command asks for it, and not stored.
+    #[must_use]
+    pub fn new(manager: &(impl SessionManager + ?Sized)) -> Self {
+        Self { manager: manager.handle(), output: None, locks: None, store: None }
+    }
+
+    /// Stores what the programs print.
+    #[must_use]
+    pub fn output(mut self, output: Arc<dyn OutputStorage>) -> Self {
+        self.output = Some(output);
+        self
+    }
+
+    /// Takes a lock for each session, held until no process of its program is left, so that a program is never run
+    /// again while a former run of it is still there.
+    #[must_use]
+    pub fn locks(mut self, locks: LocalPresence) -> Self {
+        self.locks = Some(locks);
+        self
+    }
+
+    /// Tells the programs which store their sessions are in.
+    #[must_use]
+    pub fn store(mut self, url: impl Into<String>) -> Self {
+        self.store = Some(url.into());
+        self
+    }
+
+    /// Makes a session around a program, and starts it.
+    ///
+    /// # Errors
+    /// Where the session cannot be made, or the program not be started: then the session has failed.
+    pub async fn spawn(&self, config: SessionConfig, command: Command) -> Result<Running, RunError> {
+        can_run(&command)?;
+        let origin = command.origin().map_err(|error| RunError::Launch {
+            program: command.program().to_owned(),
+            session: None,
+            source: LaunchError::Directory(error),
+        })?;
+        let id = self.manager.create_session_from(config, Some(origin)).await?;
+        let session = self.manager.start_session(id).await?;
+        self.run(session, command).await
+    }
+
+    /// Takes over a session whose owner is gone, or that waits for somebody, and runs its program again. What `with`
+    /// says of input, output and grace counts; the program is the session's own.
+    ///
+    /// # Errors
+    /// `CONFLICT` where its owner lives, or may; [`RunError::NoProgram`]; else as [`spawn`](Self::spawn).
+    pub async fn resume(
+        &self,
+        id: SessionId,
+        with: impl FnOnce(Command) -> Command,
+    ) -> Result<Running, RunError> {
+        let stored = self.manager.restore_session(id).await?;
+        let command =
+            stored.origin.as_ref().and_then(Command::from_origin).ok_or(RunError::NoProgram { id })?;
+        let command = with(command);
+        can_run(&command)?;
+        let session = if stored.state == SessionState::Created {
+            self.manager.start_session(id).await?
+        } else {
+            self.manager.resume_session(id).await?
+        };
+        self.run(session, command).await
+    }
+
+    /// Runs a program under a session that is owned here.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn).
+    pub async fn run(&self, session: Session, command: Command) -> Result<Running, RunError> {
+        can_run(&command)?;
+        session.set_answers(Answers::ByProgram);
+        // An attempt before this one may not be quite gone yet.
+        let lock = match &self.locks {
+            Some(locks) => {
+                let lock = locks.session_lock(session.id());
+                tokio::select! {
+                    held = lock.acquire() => Some(held.map_err(SessionError::from)?),
+                    error = session.fenced() => return Err(error.into()),
+                    reason = cancelled(&session) => {
+                        session.cancel(reason.clone()).await?;
+                        return Err(SessionError::Cancelled { reason }.into());
+                    }
+                }
+            }
+            None => None,
+        };
+        match self.launch(&session, &command, lock).await {
+            Ok(drive) => Ok(Running::new(drive, self.output.clone())),
+            Err(source) => {
+                session.fail(launch_failure(command.program(), &source)).await?;
+                let program = command.program().to_owned();
+                Err(RunError::Launch { program, session: Some(session.id()), source })
+            }
+        }
+    }
+
+    async fn launch(
+        &self,
+        session: &Session,
+        command: &Command,
+        lock: Option<HeldSessionLock>,
+    ) -> Result<Drive, LaunchError> {
+        let own = LaunchError::Supervisor;
+        let writer = match self.writer(session.id()).await {
+            Ok(writer) => writer,
+            Err(error) => {
+                // A program that nobody can read later is better than none.
+                let data = serde_json::json!({ "bytes": null, "reason": crate::chain(&error) });
+                if let Err(error) = session.note("session.output_lost", data, Durability::Buffered).await {
+                    tracing::warn!(session = %session.id(), %error, "cannot note that output is not stored");
+                }
+                None
+            }
+        };
+        let answering = session.clone();
+        let socket =
+            ReportSocket::listen(move |report| accept_report(answering.clone(), report)).map_err(own)?;
+        let mut env = command.variables();
+        env.extend([
+            (SESSION_VARIABLE.into(), Some(session.id().to_string().into())),
+            (ATTEMPT_VARIABLE.into(), Some(session.attempt().to_string().into())),
+            (SOCKET_VARIABLE.into(), Some(socket.path().into())),
+            (STORE_VARIABLE.into(), self.store.as_ref().map(Into::into)),
+        ]);
+        let ((stdout, stdout_write), (stderr, stderr_write)) = (pipe().map_err(own)?, pipe().map_err(own)?);
+        let supervised = launch(Launch {
+            argv: command.argv.iter().map(Into::into).collect(),
+            cwd: command.directory().map_err(LaunchError::Directory)?,
+            env,
+            stdin: stdin(command.stdin).map_err(own)?,
+            stdout: stdout_write,
+            stderr: stderr_write,
+            lock: lock.map(|lock| lock.into_file().into()),
+            own_session: command.own_session,
+            tidy: Some(socket.path().to_owned()),
+        })
+        .await?;
+        let taps = vec![
+            tap(OutputStream::Stdout, stdout, command.pass_on).map_err(own)?,
+            tap(OutputStream::Stderr, stderr, command.pass_on).map_err(own)?,
+        ];
+        let capture = Capture::start(taps, writer, session.attempt()).map_err(own)?;
+        let lock = self.locks.as_ref().map(|locks| locks.session_lock(session.id()));
+        Ok(Drive::new(session.clone(), command, supervised, capture, socket, lock))
+    }
+
+    async fn writer(&self, id: SessionId) -> Result<Option<Box<dyn OutputWriter>>, OutputError> {
+        let Some(output) = self.output.clone() else { return Ok(None) };
+        match tokio::task::spawn_blocking(move || output.writer(id)).await {
+            Ok(writer) => writer.map(Some),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+}
+
+/// Before anything is written: a binary that cannot supervise would run itself instead, again and again.
+fn can_run(command: &Command) -> Result<(), RunError> {
+    if crate::supervisor::can_supervise() {
+        return Ok(());
+    }
+    let program = command.program().to_owned();
+    Err(RunError::Launch { program, session: None, source: LaunchError::NoSupervisor })
+}
+
+async fn cancelled(session: &Session) -> String {
+    let token = session.cancellation();
+    token.cancelled().await;
+    token.reason().unwrap_or_default()
+}
+
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = io::pipe()?;
+    Ok((read.into(), write.into()))
+}
+
+fn stdin(stdin: Stdin) -> io::Result<OwnedFd> {
+    match stdin {
+        Stdin::Inherit => match io::stdin().as_fd().try_clone_to_owned() {
+            Ok(stdin) => Ok(stdin),
+            // This process was started with none.
+            Err(_) => null(),
+        },
+        Stdin::Null => null(),
+    }
+}
+
+fn null() -> io::Result<OwnedFd> {
+    std::fs::File::open("/dev/null").map(OwnedFd::from)
+}
+
+fn tap(stream: OutputStream, pipe: OwnedFd, pass_on: PassOn) -> io::Result<Tap> {
+    let own = match (pass_on, stream) {
+        (PassOn::Nothing, _) => None,
+        (PassOn::Inherit, OutputStream::Stdout) => Some(io::stdout().as_fd().try_clone_to_owned()?.into()),
+        (PassOn::Inherit, OutputStream::Stderr) => Some(io::stderr().as_fd().try_clone_to_owned()?.into()),
+    };
+    Ok(Tap { stream, pipe, pass_on: own })
+}

@@ -1,0 +1,140 @@
+//! A program that runs as a session: what whoever started it holds of it.
+
+use std::sync::Arc;
+
+use session_core::{Head, Session, SessionError, SessionId};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::drive::Drive;
+use crate::exit::{TROUBLE, exit_code};
+use crate::follow::OutputFollower;
+use crate::output::OutputStorage;
+use crate::supervised::Orders;
+use crate::supervisor::protocol::{Ended, Escaped};
+
+/// A program that runs as a session. What others ask for in the session's log (pause, resume, cancel) is done to the
+/// program without help.
+///
+/// Dropping it ends the program, and lets go of the session: somebody may resume it.
+#[derive(Debug)]
+pub struct Running {
+    session: Session,
+    pid: u32,
+    orders: Orders,
+    task: JoinHandle<Result<RunReport, SessionError>>,
+    /// Closing it is how the task learns that nobody is interested any more.
+    _kept: oneshot::Sender<()>,
+    report: Option<Result<RunReport, SessionError>>,
+    output: Option<Arc<dyn OutputStorage>>,
+    stored: watch::Receiver<u64>,
+    first_byte: u64,
+}
+
+/// How a program that ran as a session ended.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct RunReport {
+    /// How the session stands now.
+    pub head: Head,
+    /// Which attempt this was.
+    pub attempt: u32,
+    /// How the program ended; `None` if that could not be found out.
+    pub ended: Option<Ended>,
+    /// Processes of the program's tree that could not be ended.
+    pub escaped: Vec<Escaped>,
+    /// Everything that was printed, in bytes, kept or not.
+    pub output_bytes: u64,
+}
+
+impl RunReport {
+    pub(crate) const fn new(
+        head: Head,
+        attempt: u32,
+        ended: Option<Ended>,
+        escaped: Vec<Escaped>,
+        output_bytes: u64,
+    ) -> Self {
+        Self { head, attempt, ended, escaped, output_bytes }
+    }
+
+    /// The exit code of a command that runs programs: see [`exit_code`].
+    #[must_use]
+    pub fn exit_code(&self) -> i32 {
+        // A session that was let go of has not ended, and so has no code of its own.
+        exit_code(&self.head).unwrap_or(TROUBLE)
+    }
+}
+
+impl Running {
+    pub(crate) fn new(drive: Drive, output: Option<Arc<dyn OutputStorage>>) -> Self {
+        let (kept, nobody) = oneshot::channel();
+        let stored = drive.capture.stored();
+        let first_byte = *stored.borrow();
+        Self {
+            session: drive.session.clone(),
+            pid: drive.pid,
+            orders: drive.orders.clone(),
+            output,
+            stored,
+            first_byte,
+            task: tokio::spawn(drive.run(nobody)),
+            _kept: kept,
+            report: None,
+        }
+    }
+
+    /// The session's id.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.session.id()
+    }
+
+    /// The session.
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The program's process, which leads a process group of its own.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// What this attempt prints, from its start, as it is stored; `None` where output is not stored.
+    #[must_use]
+    pub fn output(&self) -> Option<OutputFollower> {
+        let output = Arc::clone(self.output.as_ref()?);
+        Some(OutputFollower::new(output, self.id(), self.first_byte, self.stored.clone()))
+    }
+
+    /// Sends a signal to the program's process group, as a terminal would. How the program ends then is its own
+    /// ending; to have the session cancelled, ask its manager for that.
+    pub async fn signal(&self, signal: i32) {
+        self.orders.signal(signal).await;
+    }
+
+    /// Waits until no process of the program is left and the session's ending survives power loss. Dropping the
+    /// future is harmless; waiting again gives the same answer.
+    ///
+    /// # Errors
+    /// `FENCED` if somebody else runs the session now; what the storage suffers, and then the session has not ended.
+    ///
+    /// # Panics
+    /// If the task that drives the program did, or its runtime was shut down.
+    pub async fn wait(&mut self) -> Result<RunReport, SessionError> {
+        if let Some(report) = &self.report {
+            return report.clone();
+        }
+        let report = match (&mut self.task).await {
+            Ok(report) => report,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(error) => panic!("the runtime ended before the program: {error}"),
+            },
+        };
+        self.report = Some(report.clone());
+        report
+    }
+}

@@ -1,0 +1,505 @@
+//! Programs as sessions, with real processes.
+
+#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use session_core::{
+    CancelRequest, ErrorCode, Evidence, FailureCause, Head, InMemorySessionManager, LocalPresence,
+    ManagerOptions, MemoryStorage, PersistentSessionManager, ProcessPresence, ProgressReport, SessionConfig,
+    SessionError, SessionEvent, SessionFilter, SessionId, SessionManager, SessionState, StateName,
+};
+use session_runner::{
+    Command, Ended, FileOutput, OutputStorage, OutputStream, RunError, Runner, Running, SOCKET_VARIABLE,
+    supervise_main,
+};
+
+/// Not a test: the entry of the supervisor. The test binary, started again with the hidden verb as its filter, comes
+/// here.
+#[test]
+fn __supervise() {
+    supervise_main();
+}
+
+/// Not a test unless a session's program: reports what it is told to.
+#[test]
+fn __report() {
+    let Some(socket) = std::env::var_os(SOCKET_VARIABLE) else { return };
+    let percent = std::env::var("REPORT_PERCENT").unwrap().parse().unwrap();
+    let result =
+        session_runner::report(&PathBuf::from(socket), ProgressReport::new().percent(percent).step("told"));
+    // Past the harness, which prints what it likes.
+    let said = result.map_or_else(|error| error.code().as_str().to_owned(), |()| "ok".to_owned());
+    std::fs::write(std::env::var_os("REPORT_SAID").unwrap(), said).unwrap();
+}
+
+struct Place {
+    folder: tempfile::TempDir,
+    manager: InMemorySessionManager,
+    storage: Arc<MemoryStorage>,
+    output: Arc<FileOutput>,
+    locks: LocalPresence,
+    runner: Runner,
+}
+
+impl Place {
+    async fn new() -> Self {
+        supervise_main();
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Arc::new(MemoryStorage::default());
+        let manager = manager(&storage, ProcessPresence::default()).await;
+        let output = Arc::new(FileOutput::new(folder.path().join("output")));
+        let locks = LocalPresence::new(folder.path().join("owners"));
+        let runner = Runner::new(&manager)
+            .output(Arc::clone(&output) as Arc<dyn OutputStorage>)
+            .locks(locks.clone())
+            .store("file:/some/store");
+        Self { folder, manager, storage, output, locks, runner }
+    }
+
+    async fn spawn(&self, command: Command) -> Running {
+        self.runner.spawn(SessionConfig::new("run"), command).await.unwrap()
+    }
+
+    async fn events(&self, id: SessionId) -> Vec<SessionEvent> {
+        let records = self.manager.read_log(id, 0, 10_000).await.unwrap();
+        records.iter().map(|record| record.decode().unwrap().event).collect()
+    }
+
+    /// The kinds of the events, those of progress and notes aside.
+    async fn story(&self, id: SessionId) -> Vec<&'static str> {
+        let told = |event: &SessionEvent| {
+            !matches!(event, SessionEvent::ProgressReported { .. } | SessionEvent::Noted { .. })
+        };
+        self.events(id).await.iter().filter(|event| told(event)).map(|event| event.kind().name()).collect()
+    }
+
+    fn printed(&self, id: SessionId) -> String {
+        let chunks = self.output.read(id, 0, usize::MAX).unwrap().chunks;
+        String::from_utf8(chunks.into_iter().flat_map(|chunk| chunk.bytes).collect()).unwrap()
+    }
+
+    /// Waits until the program has printed something.
+    async fn until_printed(&self, id: SessionId, text: &str) {
+        eventually(text, async || self.printed(id).contains(text)).await;
+    }
+}
+
+async fn manager(storage: &Arc<MemoryStorage>, presence: ProcessPresence) -> InMemorySessionManager {
+    let options = ManagerOptions::new().recovery(None).poll_interval(Duration::from_millis(20));
+    PersistentSessionManager::open(Arc::clone(storage), Arc::new(presence), options).await.unwrap()
+}
+
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !holds().await {
+        assert!(start.elapsed() < Duration::from_secs(20), "never came to be: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn sh(script: &str) -> Command {
+    Command::new("sh").args(["-c", script])
+}
+
+fn failure(head: &Head) -> (FailureCause, Option<i32>, Option<i32>) {
+    let SessionState::Failed { error } = head.state() else { panic!("not failed: {:?}", head.state()) };
+    (error.cause, error.exit_code, error.signal)
+}
+
+/// Every living process that has this session in its environment.
+fn tree(id: SessionId) -> Vec<u32> {
+    let mark = format!("SESSIONCTL_SESSION={id}\0").into_bytes();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter(|entry| {
+            let environ = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+            environ.windows(mark.len()).any(|window| window == mark)
+        })
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+fn state_of(pid: u32) -> char {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).unwrap_or('-')
+}
+
+#[tokio::test]
+async fn endings_are_mapped_onto_the_machine_and_onto_exit_codes() {
+    let place = Place::new().await;
+    for (script, state, ended, code) in [
+        ("exit 0", StateName::Completed, Ended::Exited(0), 0),
+        ("exit 3", StateName::Failed, Ended::Exited(3), 3),
+        ("kill -9 $$", StateName::Failed, Ended::Signalled(9), 137),
+        ("kill -SEGV $$", StateName::Failed, Ended::Signalled(11), 139),
+    ] {
+        let mut running = place.spawn(sh(script)).await;
+        let report = running.wait().await.unwrap();
+        assert_eq!(report.ended, Some(ended), "{script}");
+        assert_eq!(report.head.state().name(), state, "{script}");
+        assert_eq!(report.exit_code(), code, "{script}");
+        let last = state.name();
+        assert_eq!(
+            place.story(running.id()).await,
+            ["created", "started", "command_executed", last],
+            "{script}"
+        );
+        assert_eq!(running.wait().await.unwrap(), report, "waiting again says the same");
+        if state == StateName::Failed {
+            assert_eq!(failure(&report.head), (FailureCause::Work, ended.exit_code(), ended.signal()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_cannot_be_started_fails_its_session() {
+    let place = Place::new().await;
+    for (program, code) in [("/nonexistent/program", 127), ("/", 126)] {
+        let error = place.runner.spawn(SessionConfig::new("run"), Command::new(program)).await.unwrap_err();
+        assert_eq!((error.code(), error.exit_code()), (ErrorCode::SpawnFailed, code), "{error:?}");
+        let RunError::Launch { session: Some(id), .. } = error else { panic!("{error:?}") };
+        let head = place.manager.get_head(id).await.unwrap();
+        assert_eq!(failure(&head), (FailureCause::Spawn, Some(code), None));
+        assert_eq!(session_runner::exit_code(&head), Some(code));
+        let lock = place.locks.session_lock(id).try_acquire().unwrap();
+        assert!(lock.is_some(), "the lock is free again");
+    }
+}
+
+#[tokio::test]
+async fn a_program_knows_its_session_and_the_log_knows_the_program() {
+    let place = Place::new().await;
+    let script = "echo $SESSIONCTL_SESSION $SESSIONCTL_ATTEMPT $SESSIONCTL_STORE $MODE; test -S $SESSIONCTL_SOCKET; pwd";
+    let mut running = place.spawn(sh(script).env("MODE", "fast").cwd(place.folder.path())).await;
+    let report = running.wait().await.unwrap();
+    assert_eq!(report.exit_code(), 0);
+    let id = running.id();
+    let directory = place.folder.path().canonicalize().unwrap();
+    assert_eq!(place.printed(id), format!("{id} 1 file:/some/store fast\n{}\n", directory.display()));
+    let events = place.events(id).await;
+    let SessionEvent::Created { origin: Some(origin), .. } = &events[0] else { panic!("{events:?}") };
+    assert_eq!(origin.argv, ["sh", "-c", script]);
+    assert_eq!(origin.env.iter().collect::<Vec<_>>(), [(&"MODE".to_owned(), &"fast".to_owned())]);
+    assert!(origin.inherited.contains(&"PATH".to_owned()));
+    let SessionEvent::CommandExecuted { command, output_bytes, exit_code, .. } = &events[2] else {
+        panic!("{events:?}")
+    };
+    assert!(command.starts_with("sh -c 'echo $SESSIONCTL_SESSION"), "{command}");
+    assert_eq!((*output_bytes, *exit_code), (place.printed(id).len() as u64, Some(0)));
+}
+
+#[tokio::test]
+async fn a_cancel_in_the_log_ends_the_whole_tree() {
+    let place = Place::new().await;
+    let script = "sh -c 'trap \"\" TERM; echo deaf; while :; do sleep 60; done' & \
+                  trap 'exit 0' TERM; echo ready; while :; do sleep 60 & wait $!; done";
+    let command = sh(script).grace(Duration::from_millis(200));
+    let mut running = place.spawn(command).await;
+    let id = running.id();
+    place.until_printed(id, "ready").await;
+    place.until_printed(id, "deaf").await;
+    place.manager.cancel_session(id, CancelRequest::new("enough", "a test")).await.unwrap();
+    let report = running.wait().await.unwrap();
+    assert!(
+        matches!(report.head.state(), SessionState::Cancelled { reason } if reason == "enough"),
+        "{report:?}"
+    );
+    assert_eq!(report.ended, Some(Ended::Exited(0)));
+    assert_eq!(report.exit_code(), 143, "it was cancelled, whatever it says");
+    assert_eq!(tree(id), [0; 0]);
+    assert_eq!(
+        place.story(id).await,
+        ["created", "started", "cancel_requested", "command_executed", "cancelled"]
+    );
+    let signals: Vec<i64> = place
+        .events(id)
+        .await
+        .iter()
+        .filter_map(|event| {
+            let SessionEvent::Noted { kind, data } = event else { return None };
+            (kind == "session.signal").then(|| data["signal"].as_i64())?
+        })
+        .collect();
+    assert_eq!(signals, [18, 15, 9], "each signal is noted");
+}
+
+#[tokio::test]
+async fn a_forced_cancel_kills_at_once_and_hurries_one_that_waits() {
+    for first in [false, true] {
+        let place = Place::new().await;
+        let script = "trap 'echo asked' TERM; echo ready; while :; do sleep 60 & wait $!; done";
+        // Longer than the test's patience: only force can end it in time.
+        let mut running = place.spawn(sh(script).grace(Duration::from_secs(600))).await;
+        let id = running.id();
+        place.until_printed(id, "ready").await;
+        if first {
+            place.manager.cancel_session(id, CancelRequest::new("please", "a test")).await.unwrap();
+            place.until_printed(id, "asked").await;
+        }
+        place.manager.cancel_session(id, CancelRequest::new("now", "a test").force()).await.unwrap();
+        let report = running.wait().await.unwrap();
+        assert_eq!(report.ended, Some(Ended::Signalled(9)));
+        assert_eq!(report.head.state().name(), StateName::Cancelled);
+        assert_eq!(report.exit_code(), 137);
+        assert_eq!(place.printed(id).contains("asked"), first);
+    }
+}
+
+/// The story: a pause that stopped only the first process, and a child whose reports were refused ever after.
+#[tokio::test]
+async fn a_paused_tree_stands_still_goes_on_and_is_still_heard() {
+    let place = Place::new().await;
+    let said = place.folder.path().join("said");
+    let go = place.folder.path().join("go");
+    let script = format!(
+        "sh -c 'while :; do sleep 0.01; done' & echo ready; until test -e {go}; do sleep 0.01; done; \
+         /proc/$PPID/exe __report; kill %1 2>/dev/null; kill $!; exit 0",
+        go = go.display()
+    );
+    let command = sh(&script).env("REPORT_SAID", said.to_str().unwrap()).env("REPORT_PERCENT", "42");
+    let mut running = place.spawn(command).await;
+    let id = running.id();
+    place.until_printed(id, "ready").await;
+    for _ in 0..3 {
+        place.manager.pause_session(id, "lunch".to_owned()).await.unwrap();
+        eventually("paused", async || place.manager.get_state(id).await.unwrap().name() == StateName::Paused)
+            .await;
+        let still = tree(id);
+        assert!(still.len() >= 2, "{still:?}");
+        for pid in still {
+            // A shell that waits in `vfork` for its stopped child is as still as one can be.
+            assert!(['T', 'D'].contains(&state_of(pid)), "{pid} is {}", state_of(pid));
+        }
+        place.manager.request_resume(id).await.unwrap();
+        eventually("running", async || {
+            place.manager.get_state(id).await.unwrap().name() == StateName::Running
+        })
+        .await;
+        eventually("all go on", async || tree(id).into_iter().all(|pid| state_of(pid) != 'T')).await;
+    }
+    std::fs::write(&go, "").unwrap();
+    let report = running.wait().await.unwrap();
+    assert_eq!(report.exit_code(), 0, "{report:?} {}", place.printed(id));
+    assert_eq!(std::fs::read_to_string(&said).unwrap(), "ok");
+    assert_eq!(report.head.progress.percent, Some(42.0));
+    let pause = ["pause_requested", "paused", "resume_requested", "resumed"];
+    let expected =
+        [&["created", "started"][..], &pause, &pause, &pause, &["command_executed", "completed"]].concat();
+    assert_eq!(place.story(id).await, expected);
+    assert_eq!(report.attempt, 1, "a pause is no new attempt");
+}
+
+#[tokio::test]
+async fn a_paused_session_is_continued_before_it_is_cancelled() {
+    let place = Place::new().await;
+    let script = "trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 60 & wait $!; done";
+    let mut running = place.spawn(sh(script)).await;
+    let id = running.id();
+    place.until_printed(id, "ready").await;
+    place.manager.pause_session(id, "lunch".to_owned()).await.unwrap();
+    eventually("paused", async || place.manager.get_state(id).await.unwrap().name() == StateName::Paused)
+        .await;
+    place.manager.cancel_session(id, CancelRequest::new("enough", "a test")).await.unwrap();
+    let report = running.wait().await.unwrap();
+    assert!(place.printed(id).contains("bye"), "it could end in its own way");
+    assert_eq!(report.head.state().name(), StateName::Cancelled);
+    assert_eq!(report.exit_code(), 5);
+    let story = place.story(id).await;
+    assert_eq!(
+        story[2..],
+        ["pause_requested", "paused", "cancel_requested", "resumed", "command_executed", "cancelled"]
+    );
+}
+
+#[tokio::test]
+async fn a_deadline_ends_the_tree() {
+    let place = Place::new().await;
+    let config = SessionConfig::new("run").deadline(Duration::from_millis(300));
+    let mut running = place.runner.spawn(config, sh("sleep 60 & sleep 60; :")).await.unwrap();
+    let report = running.wait().await.unwrap();
+    assert_eq!(failure(&report.head).0, FailureCause::Timeout);
+    assert_eq!(report.exit_code(), 124);
+    assert_eq!(tree(running.id()), [0; 0]);
+}
+
+#[tokio::test]
+async fn an_owner_that_lost_its_session_ends_its_tree_and_writes_nothing() {
+    let place = Place::new().await;
+    let mut running = place.spawn(sh("trap '' TERM; echo ready; while :; do sleep 60; done")).await;
+    let id = running.id();
+    place.until_printed(id, "ready").await;
+    // To the presence of another machine, so to speak, the owner is dead.
+    let other = manager(&place.storage, ProcessPresence::default()).await;
+    let taken = other.resume_session(id).await.unwrap();
+    assert_eq!(taken.attempt(), 2);
+    let revision = other.get_head(id).await.unwrap().tip.revision;
+    let error = running.wait().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Fenced, "{error}");
+    assert_eq!(tree(id), [0; 0]);
+    assert_eq!(other.get_head(id).await.unwrap().tip.revision, revision, "nothing was added");
+}
+
+#[tokio::test]
+async fn a_dropped_handle_ends_the_tree_and_lets_go_of_the_session() {
+    let place = Place::new().await;
+    let running = place.spawn(sh("echo ready; sleep 60; :")).await;
+    let id = running.id();
+    place.until_printed(id, "ready").await;
+    drop(running);
+    eventually("let go", async || place.manager.get_head(id).await.unwrap().lifecycle.owner.is_none()).await;
+    assert_eq!(tree(id), [0; 0]);
+    let events = place.events(id).await;
+    assert!(
+        matches!(events.last(), Some(SessionEvent::Interrupted { evidence: Evidence::Dropped })),
+        "{events:?}"
+    );
+
+    // Somebody takes it up again: the next attempt, the same program, the output behind what is there.
+    let mut running = place.runner.resume(id, |command| command.env("AGAIN", "yes")).await.unwrap();
+    assert_eq!(running.session().attempt(), 2);
+    eventually("printed again", async || place.printed(id) == "ready\nready\n").await;
+    running.signal(15).await;
+    assert_eq!(running.wait().await.unwrap().exit_code(), 143);
+    let attempts: Vec<u32> =
+        place.output.read(id, 0, 1000).unwrap().chunks.iter().map(|chunk| chunk.attempt).collect();
+    assert_eq!(attempts, [1, 2]);
+}
+
+#[tokio::test]
+async fn only_a_session_around_a_program_can_be_run_again() {
+    let place = Place::new().await;
+    let id = place.manager.create_session(SessionConfig::new("work")).await.unwrap();
+    let error = place.runner.resume(id, |command| command).await.unwrap_err();
+    assert!(matches!(error, RunError::NoProgram { .. }), "{error:?}");
+    assert_eq!(place.manager.get_state(id).await.unwrap().name(), StateName::Created, "it was not taken");
+    let mut running = place.spawn(sh("sleep 60")).await;
+    let other = manager(&place.storage, ProcessPresence::default()).await;
+    drop(other);
+    place.manager.cancel_session(running.id(), CancelRequest::new("over", "a test").force()).await.unwrap();
+    running.wait().await.unwrap();
+    let error = place.runner.resume(running.id(), |command| command).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::IllegalTransition, "{error:?}");
+}
+
+#[tokio::test]
+async fn nothing_runs_while_a_former_run_is_still_there() {
+    let place = Place::new().await;
+    let id = {
+        let origin = session_core::Origin::new(vec!["true".to_owned()], "/".into());
+        place.manager.create_session_from(SessionConfig::new("run"), Some(origin)).await.unwrap()
+    };
+    let held = place.locks.session_lock(id).try_acquire().unwrap().unwrap();
+    let runner = place.runner.clone();
+    let resumed = tokio::spawn(async move { runner.resume(id, |command| command).await });
+    eventually("started", async || place.manager.get_state(id).await.unwrap().name() == StateName::Running)
+        .await;
+    assert!(!resumed.is_finished());
+    held.release();
+    let mut running = resumed.await.unwrap().unwrap();
+    assert_eq!(running.wait().await.unwrap().exit_code(), 0);
+    // A cancel while it waits: nothing was started, nothing has to be ended.
+    let origin = session_core::Origin::new(vec!["true".to_owned()], "/".into());
+    let id = place.manager.create_session_from(SessionConfig::new("run"), Some(origin)).await.unwrap();
+    let _held = place.locks.session_lock(id).try_acquire().unwrap().unwrap();
+    let runner = place.runner.clone();
+    let resumed = tokio::spawn(async move { runner.resume(id, |command| command).await });
+    eventually("started", async || place.manager.get_state(id).await.unwrap().name() == StateName::Running)
+        .await;
+    place.manager.cancel_session(id, CancelRequest::new("never mind", "a test")).await.unwrap();
+    let error = resumed.await.unwrap().unwrap_err();
+    assert!(matches!(error, RunError::Session(SessionError::Cancelled { .. })), "{error:?}");
+    assert_eq!(place.story(id).await, ["created", "started", "cancel_requested", "cancelled"]);
+}
+
+#[tokio::test]
+async fn output_is_followed_chunk_by_chunk_to_its_end() {
+    let place = Place::new().await;
+    let script = "for i in 1 2 3 4 5; do echo out $i; echo err $i >&2; sleep 0.02; done; printf end";
+    let mut running = place.spawn(sh(script)).await;
+    let mut output = running.output().unwrap();
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut next = 0;
+    while let Some(chunk) = output.next().await.unwrap() {
+        assert_eq!(chunk.offset, next);
+        next = chunk.end();
+        match chunk.stream {
+            OutputStream::Stdout => out.extend(chunk.bytes),
+            OutputStream::Stderr => err.extend(chunk.bytes),
+        }
+    }
+    assert_eq!(out, b"out 1\nout 2\nout 3\nout 4\nout 5\nend");
+    assert_eq!(err, b"err 1\nerr 2\nerr 3\nerr 4\nerr 5\n");
+    assert_eq!(running.wait().await.unwrap().output_bytes, next);
+}
+
+#[tokio::test]
+async fn progress_is_heard_from_the_output_and_from_reports() {
+    let place = Place::new().await;
+    let said = place.folder.path().join("said");
+    let script = "printf '\\033]9;4;1;17\\007'; cat; /proc/$PPID/exe __report";
+    let command = sh(script).env("REPORT_SAID", said.to_str().unwrap()).env("REPORT_PERCENT", "60");
+    let mut running = place.spawn(command).await;
+    let report = running.wait().await.unwrap();
+    assert_eq!(std::fs::read_to_string(&said).unwrap(), "ok");
+    assert_eq!(report.head.progress.percent, Some(60.0));
+    assert_eq!(report.head.progress.step.as_deref(), Some("told"));
+    let percents: Vec<f64> = place
+        .events(running.id())
+        .await
+        .iter()
+        .filter_map(|event| {
+            let SessionEvent::ProgressReported { report } = event else { return None };
+            report.percent
+        })
+        .collect();
+    assert!(percents.is_sorted() && percents.last() == Some(&60.0), "{percents:?}");
+
+    let mut running =
+        place.spawn(sh(script).env("REPORT_SAID", said.to_str().unwrap()).env("REPORT_PERCENT", "101")).await;
+    running.wait().await.unwrap();
+    assert_eq!(std::fs::read_to_string(&said).unwrap(), "INVALID_ARGUMENT");
+}
+
+#[tokio::test]
+async fn a_tree_whose_supervisor_is_killed_is_ended_and_the_session_fails() {
+    let place = Place::new().await;
+    let script = "setsid sh -c 'trap \"\" TERM; echo deaf; while :; do sleep 60; done' & echo ready; while :; do sleep 60; done";
+    let mut running = place.spawn(sh(script)).await;
+    let id = running.id();
+    place.until_printed(id, "ready").await;
+    place.until_printed(id, "deaf").await;
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", running.pid())).unwrap();
+    let supervisor: i32 = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(supervisor).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
+    let report = running.wait().await.unwrap();
+    assert_eq!(failure(&report.head), (FailureCause::Crash, None, None));
+    assert_eq!((report.ended, report.exit_code()), (None, 1));
+    assert_eq!(tree(id), [0; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_programs_at_once_all_end_rightly() {
+    let place = Place::new().await;
+    let mut running = Vec::new();
+    for n in 0..30 {
+        running.push((n, place.spawn(sh(&format!("echo {n}; exit {n}"))).await));
+    }
+    for (n, running) in &mut running {
+        let report = running.wait().await.unwrap();
+        assert_eq!(report.exit_code(), *n);
+        assert_eq!(place.printed(running.id()), format!("{n}\n"));
+    }
+    assert_eq!(place.manager.list_active_sessions().await.unwrap().heads.len(), 0);
+    assert_eq!(place.manager.list_sessions(SessionFilter::all()).await.unwrap().heads.len(), 30);
+    // Locks are taken away with their sessions, those aside that a program just being started held a copy of.
+    session_core::Presence::sweep(&place.locks, &std::collections::HashSet::new()).await.unwrap();
+    let left: Vec<_> = std::fs::read_dir(place.folder.path().join("owners")).unwrap().flatten().collect();
+    assert_eq!(left.len(), 0, "{left:?}");
+}

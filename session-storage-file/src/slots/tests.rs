@@ -1,0 +1,73 @@
+//! Two slots in turn: whatever happens to one of them, the other one is there.
+
+use session_core::Sum;
+
+use super::*;
+use crate::disk::{Disk, Open, RealDisk};
+
+fn mark(revision: u64) -> Option<Mark> {
+    Some(Mark { tip: Tip { revision, sum: Sum::from_u64(revision) }, length: revision * 100 })
+}
+
+fn write(id: SessionId, file: &dyn DiskFile, turns: std::ops::RangeInclusive<u64>) {
+    for turn in turns {
+        Slot::new(turn, "boot", mark(turn), turn * 100, None).write(id, file).unwrap();
+    }
+}
+
+#[test]
+fn each_write_leaves_the_one_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = RealDisk.open(&folder.path().join("head.json"), Open::Create).unwrap();
+    let id = SessionId::random();
+    assert_eq!(Slots::read(id, &*file).unwrap().turn(), 0);
+    for turn in 1..6 {
+        write(id, &*file, turn..=turn);
+        let slots = Slots::read(id, &*file).unwrap();
+        assert_eq!(
+            slots.iter().map(|slot| slot.turn).collect::<Vec<_>>(),
+            if turn == 1 { vec![1] } else { vec![turn, turn - 1] }
+        );
+        assert_eq!(slots.mark(), mark(turn));
+    }
+}
+
+#[test]
+fn a_slot_torn_at_any_byte_leaves_the_other_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("head.json");
+    let file = RealDisk.open(&path, Open::Create).unwrap();
+    let id = SessionId::random();
+    write(id, &*file, 1..=2);
+    let before = std::fs::read(&path).unwrap();
+    let new = Slot::new(3, "boot", mark(3), 300, None).encode(id);
+    for cut in 0..=new.len() {
+        std::fs::write(&path, &before).unwrap();
+        write_all(&*file, &new[..cut], offset(3)).unwrap();
+        let slots = Slots::read(id, &*file).unwrap();
+        assert!([2, 3].contains(&slots.turn()), "cut at {cut}: {}", slots.turn());
+        assert_eq!(slots.mark(), mark(slots.turn()), "cut at {cut}");
+    }
+}
+
+#[test]
+fn whatever_bit_flips_no_slot_says_what_was_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("head.json");
+    let file = RealDisk.open(&path, Open::Create).unwrap();
+    let id = SessionId::random();
+    write(id, &*file, 1..=2);
+    let bytes = std::fs::read(&path).unwrap();
+    let written: Vec<Slot> = Slots::read(id, &*file).unwrap().iter().cloned().collect();
+    // The JSON of each slot; what follows it is space.
+    for bit in (0..300 * 8).chain(SLOT * 8..(SLOT + 300) * 8) {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        std::fs::write(&path, &flipped).unwrap();
+        for slot in Slots::read(id, &*file).unwrap().iter() {
+            assert!(written.contains(slot), "bit {bit}: {slot:?}");
+        }
+    }
+    std::fs::write(&path, &bytes).unwrap();
+    assert_eq!(Slots::read(SessionId::random(), &*file).unwrap().turn(), 0, "another session's slots");
+}

@@ -1,0 +1,293 @@
+//! Real processes on one store, ended by `kill -9`, stopped, and set against each other.
+//!
+//! The processes are this very test program, started again with a role in its environment. `SESSION_KILL_CYCLES` and
+//! `SESSION_KILL_SEED` choose how many writers are killed and when; a failure prints the seed.
+
+#[path = "kill/process.rs"]
+mod process;
+#[path = "kill/roles.rs"]
+mod roles;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use process::{Dice, Process};
+use session_core::*;
+use session_storage_file::{FileStorage, FileStorageOptions};
+
+const WRITERS: usize = 8;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Not a test of its own: what the processes of the tests below do. Without a role it does nothing.
+#[test]
+fn process_with_a_role() {
+    if let Ok(role) = std::env::var(roles::ROLE) {
+        roles::play(&role);
+    }
+}
+
+async fn manager(store: &Path) -> PersistentSessionManager<FileStorage> {
+    let storage = FileStorage::open(FileStorageOptions::new(store)).unwrap();
+    let presence = LocalPresence::new(storage.owners_dir());
+    let options = ManagerOptions::new().recovery(None);
+    PersistentSessionManager::open(Arc::new(storage), Arc::new(presence), options).await.unwrap()
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |text| text.parse().unwrap())
+}
+
+/// What writers said was acknowledged: of each session, the highest number for each revision.
+#[derive(Debug, Default)]
+struct Acknowledged(HashMap<SessionId, HashMap<u64, u64>>);
+
+impl Acknowledged {
+    fn hear(&mut self, line: &str) {
+        let Some(id) = Self::session(line) else { return };
+        let mut words = line.split(' ').skip(2);
+        let [revision, value] = [(); 2].map(|()| words.next().unwrap().parse::<u64>().unwrap());
+        self.0.entry(id).or_default().insert(revision, value);
+    }
+
+    /// The session that a line acknowledges something of.
+    fn session(line: &str) -> Option<SessionId> {
+        line.strip_prefix("ack ")?.split(' ').next()?.parse().ok()
+    }
+
+    /// All that was acknowledged is in the log, where it was said to be, and the log obeys the machine.
+    async fn check(&self, storage: &FileStorage, id: SessionId, case: &str) -> Head {
+        let mut head = None;
+        let mut chain = Chain::start(id);
+        let mut found = HashMap::new();
+        for stored in storage.records_after(id, 0).await.unwrap() {
+            chain.follow(&stored).unwrap_or_else(|error| panic!("{case}: {id}: {error}"));
+            let record = stored.decode().unwrap();
+            Head::fold(&mut head, id, &record).unwrap_or_else(|error| panic!("{case}: {id}: {error}"));
+            if let SessionEvent::CheckpointSaved { state, .. } = &record.event {
+                found.insert(record.envelope.seq, state.as_u64().unwrap());
+            }
+        }
+        for (revision, value) in self.0.get(&id).into_iter().flatten() {
+            assert_eq!(
+                found.get(revision),
+                Some(value),
+                "{case}: {id}: revision {revision} was acknowledged"
+            );
+        }
+        head.unwrap()
+    }
+}
+
+/// Eight writers on one store, each killed again and again at random points: nothing acknowledged is lost, a killed
+/// owner is known as dead at once, and no other is.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_lost_to_kill_9() {
+    let cycles = number("SESSION_KILL_CYCLES", 40);
+    let seed = number("SESSION_KILL_SEED", u64::from(std::process::id()));
+    let mut dice = Dice::new(seed);
+    let mut folder = tempfile::tempdir().unwrap();
+    // A failure leaves the store to be looked at.
+    folder.disable_cleanup(true);
+    println!("kill: {cycles} cycles, SESSION_KILL_SEED={seed}, in {}", folder.path().display());
+    let store = folder.path().join("store");
+    let manager = manager(&store).await;
+    let mut acknowledged = Acknowledged::default();
+    let mut writers: Vec<Process> = (0..WRITERS).map(|_| Process::start("writer", &store, &[])).collect();
+    let mut events = 0;
+    for cycle in 0..cycles {
+        let case = format!("seed {seed}, cycle {cycle}");
+        let victim = usize::try_from(dice.below(WRITERS as u64)).unwrap();
+        for _ in 0..dice.below(60) {
+            acknowledged.hear(&writers[victim].line(PATIENCE));
+        }
+        let mut dead = std::mem::replace(&mut writers[victim], Process::start("writer", &store, &[]));
+        let instance = dead.said("instance", PATIENCE);
+        let rest = dead.kill();
+        dead.heard.extend(rest);
+        for line in &dead.heard {
+            acknowledged.hear(line);
+        }
+        for crashed in manager.find_crashed_sessions().await.unwrap() {
+            let keeper = crashed.head.keeper().unwrap();
+            assert_eq!(crashed.evidence, Evidence::LockReleased, "{case}");
+            let alive =
+                writers.iter_mut().any(|writer| writer.has_said("instance", &keeper.instance.to_string()));
+            assert!(!alive, "{case}: a living owner is called dead");
+        }
+        let owned: Vec<Head> = manager
+            .list_active_sessions()
+            .await
+            .unwrap()
+            .heads
+            .into_iter()
+            .filter(|head| {
+                head.lifecycle.owner.as_ref().is_some_and(|owner| owner.instance.to_string() == instance)
+            })
+            .collect();
+        for head in owned {
+            let liveness = manager.liveness(head.id).await.unwrap();
+            // Another writer may have taken it over between the list and this look.
+            if manager.get_head(head.id).await.unwrap().tip == head.tip {
+                assert!(matches!(liveness, Some(Liveness::Dead { .. })), "{case}: {liveness:?}");
+            }
+        }
+        // What the killed writer was promised, now; all that anybody was promised, at the end.
+        let mut promised: Vec<SessionId> =
+            dead.heard.iter().filter_map(|line| Acknowledged::session(line)).collect();
+        promised.dedup();
+        for id in promised {
+            events += acknowledged.check(manager.storage(), id, &case).await.tip.revision;
+        }
+    }
+    for writer in &mut writers {
+        let rest = writer.kill();
+        writer.heard.extend(rest);
+        for line in &writer.heard {
+            acknowledged.hear(line);
+        }
+    }
+    let report = manager.recover(RecoveryOptions::new(RecoveryPolicy::Fail)).await.unwrap();
+    assert!(report.failed.is_empty(), "seed {seed}: {report:?}");
+    let list = manager.list_sessions(SessionFilter::all()).await.unwrap();
+    assert!(list.unreadable.is_empty(), "seed {seed}: {list:?}");
+    for head in &list.heads {
+        assert!(head.state().is_final(), "seed {seed}: {head:?}");
+        assert_eq!(&acknowledged.check(manager.storage(), head.id, "at the end").await, head, "seed {seed}");
+    }
+    let promised: usize = acknowledged.0.values().map(HashMap::len).sum();
+    println!(
+        "kill: {} sessions, {promised} acknowledgements kept, {events} records checked on the way",
+        list.heads.len()
+    );
+    assert!(promised > 0);
+    folder.disable_cleanup(false);
+}
+
+/// A stopped owner is slow, not dead: nobody may take its session, however long it stands.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_owner_is_never_called_dead() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let manager = manager(&store).await;
+    let mut owner = Process::start("writer", &store, &[]);
+    let acknowledged = owner.said("ack", PATIENCE);
+    let id: SessionId = acknowledged.split(' ').next().unwrap().parse().unwrap();
+    owner.stop();
+    for _ in 0..50 {
+        assert!(manager.find_crashed_sessions().await.unwrap().is_empty());
+        assert!(
+            manager
+                .recover(RecoveryOptions::new(RecoveryPolicy::Fail).force("me"))
+                .await
+                .unwrap()
+                .recovered
+                .is_empty()
+        );
+        let error = manager.resume_session(id).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::Conflict, "{error}");
+    }
+    owner.go_on();
+    // It goes on as if nothing had been.
+    let before = manager.get_head(id).await.unwrap().tip.revision;
+    let patience = Instant::now() + PATIENCE;
+    while manager.get_head(id).await.unwrap().tip.revision == before {
+        assert!(Instant::now() < patience, "the owner never went on");
+        owner.line(PATIENCE);
+    }
+    owner.kill();
+}
+
+/// Two processes want the same orphan: the log lets one have it, and the other writes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_processes_that_resume_one_orphan_exactly_one_wins() {
+    let rounds = number("SESSION_KILL_RACES", 20);
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let manager = manager(&store).await;
+    let mut rivals = [(); 2].map(|()| Process::start("rival", &store, &[]));
+    for round in 0..rounds {
+        let mut owner = Process::start("writer", &store, &[]);
+        let id: SessionId = owner.said("ack", PATIENCE).split(' ').next().unwrap().parse().unwrap();
+        owner.kill();
+        for rival in &mut rivals {
+            rival.tell(&format!("{id}"));
+        }
+        let said = rivals.each_mut().map(|rival| rival.line(PATIENCE));
+        let won = said.iter().filter(|line| *line == "won").count();
+        assert_eq!(won, 1, "round {round}: {said:?}");
+        let lost = said.iter().find(|line| *line != "won").unwrap();
+        assert!(["FENCED", "CONFLICT"].contains(&lost.as_str()), "round {round}: {said:?}");
+        let winner = said.iter().position(|line| line == "won").unwrap();
+        rivals[winner].tell("complete");
+        assert_eq!(rivals[winner].line(PATIENCE), "completed", "round {round}");
+        let log = manager.storage().records_after(id, 0).await.unwrap();
+        let kinds: Vec<_> = log.iter().map(|stored| stored.decode().unwrap().event.kind()).collect();
+        let takeovers = kinds.iter().filter(|kind| **kind == EventKind::Resumed).count();
+        assert_eq!(takeovers, 1, "round {round}: {kinds:?}");
+        assert_eq!(
+            kinds.last(),
+            Some(&EventKind::Completed),
+            "round {round}: the winner completes it: {kinds:?}"
+        );
+    }
+    for rival in &mut rivals {
+        rival.kill();
+    }
+}
+
+/// An owner whose lock file somebody removed is unknown; a person declares it dead while it is only stopped. When it
+/// wakes up, it says `FENCED` and writes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revived_former_owner_writes_nothing_and_says_fenced() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let manager = manager(&store).await;
+    let mut owner = Process::start("writer", &store, &["waits"]);
+    let id: SessionId = owner.said("ack", PATIENCE).split(' ').next().unwrap().parse().unwrap();
+    let instance = owner.said("instance", PATIENCE);
+    owner.stop();
+    std::fs::remove_file(manager.storage().owners_dir().join(format!("{instance}.lock"))).unwrap();
+    assert!(manager.find_crashed_sessions().await.unwrap().is_empty(), "unknown is not dead");
+    let session = loop {
+        manager.recover(RecoveryOptions::new(RecoveryPolicy::Pause).force("a person")).await.unwrap();
+        if let Ok(session) = manager.resume_session(id).await {
+            break session;
+        }
+    };
+    let log: Vec<_> = manager.storage().records_after(id, 0).await.unwrap();
+    owner.go_on();
+    owner.tell("go on");
+    assert_eq!(owner.said("error", PATIENCE), "FENCED");
+    owner.kill();
+    let now: Vec<_> = manager.storage().records_after(id, 0).await.unwrap();
+    assert_eq!(now, log, "the former owner wrote");
+    session.complete(SessionSummary::new()).await.unwrap();
+}
+
+/// Twenty processes, four places.
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_processes_never_get_more_than_four_places() {
+    let rounds = number("SESSION_KILL_PLACES", 3);
+    for round in 0..rounds {
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().join("store");
+        let mut creators: Vec<_> = (0..20).map(|_| Process::start("creator", &store, &["4"])).collect();
+        for creator in &mut creators {
+            assert_eq!(creator.line(PATIENCE), "ready");
+        }
+        for creator in &mut creators {
+            creator.tell("go");
+        }
+        let said: Vec<_> = creators.iter_mut().map(|creator| creator.line(PATIENCE)).collect();
+        let made = said.iter().filter(|line| *line == "made").count();
+        let full = said.iter().filter(|line| *line == "MAX_SESSIONS").count();
+        assert_eq!((made, full), (4, 16), "round {round}: {said:?}");
+        let manager = manager(&store).await;
+        assert_eq!(manager.list_active_sessions().await.unwrap().heads.len(), 4, "round {round}");
+        for creator in &mut creators {
+            creator.kill();
+        }
+    }
+}

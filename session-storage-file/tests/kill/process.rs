@@ -1,0 +1,131 @@
+//! A process of the test's own, spoken with by lines. Nothing here is guessed by waiting: what is waited for is a line.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::roles;
+
+/// Random numbers that a seed repeats (SplitMix64, Steele, Lea and Flood 2014).
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % limit
+    }
+}
+
+pub(crate) struct Process {
+    child: Child,
+    stdin: ChildStdin,
+    lines: Receiver<String>,
+    /// All that it said up to now.
+    pub(crate) heard: Vec<String>,
+}
+
+impl Process {
+    pub(crate) fn start(role: &str, store: &Path, arguments: &[&str]) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "process_with_a_role", "--nocapture"])
+            .env(roles::ROLE, role)
+            .env(roles::STORE, store)
+            .env(roles::ARGUMENT, arguments.first().copied().unwrap_or_default())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdin = child.stdin.take().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in stdout.lines() {
+                let Ok(line) = line else { break };
+                if let Some(line) = line.strip_prefix(roles::MARK)
+                    && sender.send(line.to_owned()).is_err()
+                {
+                    break;
+                }
+            }
+        });
+        Self { child, stdin, lines, heard: Vec::new() }
+    }
+
+    /// The next line that it says.
+    pub(crate) fn line(&mut self, patience: Duration) -> String {
+        let line = self.lines.recv_timeout(patience).unwrap_or_else(|error| {
+            panic!("the process said nothing more ({error}) after {:?}", self.heard.last())
+        });
+        self.heard.push(line.clone());
+        line
+    }
+
+    /// What it said, or says next, after this word.
+    pub(crate) fn said(&mut self, word: &str, patience: Duration) -> String {
+        let after = |line: &String| line.strip_prefix(word).map(|rest| rest.trim_start().to_owned());
+        if let Some(said) = self.heard.iter().find_map(after) {
+            return said;
+        }
+        loop {
+            let line = self.line(patience);
+            if let Some(said) = after(&line) {
+                return said;
+            }
+        }
+    }
+
+    /// Whether it has said this; what it says later is not waited for.
+    pub(crate) fn has_said(&mut self, word: &str, text: &str) -> bool {
+        while let Ok(line) = self.lines.try_recv() {
+            self.heard.push(line);
+        }
+        self.heard.iter().any(|line| line.strip_prefix(word).is_some_and(|rest| rest.trim_start() == text))
+    }
+
+    pub(crate) fn tell(&mut self, line: &str) {
+        writeln!(self.stdin, "{line}").unwrap();
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Stops it, and returns once it stands.
+    pub(crate) fn stop(&self) {
+        self.signal(Signal::STOP);
+        let path = format!("/proc/{}/stat", self.child.id());
+        while !std::fs::read_to_string(&path).unwrap().contains(") T ") {
+            std::thread::yield_now();
+        }
+    }
+
+    pub(crate) fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Ends it at once, and returns what it had said and nobody had heard.
+    pub(crate) fn kill(&mut self) -> Vec<String> {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.lines.iter().collect()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}

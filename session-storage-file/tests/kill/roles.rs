@@ -1,0 +1,117 @@
+//! What the processes do: write until they are killed, race for an orphan, race for a place.
+
+use std::io::{BufRead as _, Write as _};
+use std::sync::Arc;
+
+use session_core::*;
+use session_storage_file::{FileStorage, FileStorageOptions};
+
+pub(crate) const ROLE: &str = "SESSION_KILL_ROLE";
+pub(crate) const STORE: &str = "SESSION_KILL_STORE";
+pub(crate) const ARGUMENT: &str = "SESSION_KILL_ARGUMENT";
+/// Begins each line that is meant for the test, among those of the test harness.
+pub(crate) const MARK: &str = "\u{1}";
+
+pub(crate) fn play(role: &str) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let result = runtime.block_on(async {
+        match role {
+            "writer" => write().await,
+            "rival" => race_for_orphans().await,
+            "creator" => race_for_a_place().await,
+            other => panic!("no role {other}"),
+        }
+    });
+    if let Err(error) = result {
+        say(&format!("error {}", error.code()));
+        eprintln!("{role}: {error:?}");
+    }
+}
+
+fn say(line: &str) {
+    // One write: a line is said whole or not at all.
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(format!("{MARK}{line}\n").as_bytes()).unwrap();
+    stdout.flush().unwrap();
+}
+
+fn hear() -> Option<String> {
+    std::io::stdin().lock().lines().next().map(Result::unwrap)
+}
+
+async fn manager(options: ManagerOptions) -> Result<PersistentSessionManager<FileStorage>> {
+    let storage = FileStorage::open(FileStorageOptions::new(std::env::var_os(STORE).unwrap()))?;
+    let presence = LocalPresence::new(storage.owners_dir());
+    PersistentSessionManager::open(Arc::new(storage), Arc::new(presence), options).await
+}
+
+/// Takes up orphans, or makes sessions, and counts in checkpoints; says what was acknowledged. One that `waits` does
+/// nothing after an acknowledgement until it is told to.
+async fn write() -> Result<()> {
+    let waits = std::env::var(ARGUMENT).is_ok_and(|argument| argument == "waits");
+    let manager = manager(ManagerOptions::new().recovery(None)).await?;
+    for round in 0.. {
+        let orphan = if round % 2 == 1 { manager.find_crashed_sessions().await?.pop() } else { None };
+        let session = match orphan {
+            Some(orphan) if orphan.head.lifecycle.owner.is_some() => {
+                match manager.resume_session(orphan.head.id).await {
+                    Ok(session) => session,
+                    // Another writer had the same idea.
+                    Err(error) if matches!(error.code(), ErrorCode::Conflict | ErrorCode::Fenced) => continue,
+                    Err(error) if error.code() == ErrorCode::IllegalTransition => continue,
+                    Err(error) => return Err(error),
+                }
+            }
+            _ => {
+                let id = manager.create_session(SessionConfig::new("count").name("counts")).await?;
+                manager.start_session(id).await?
+            }
+        };
+        let head = session.head();
+        say(&format!("instance {}", head.lifecycle.owner.unwrap().instance));
+        let mut value = session.last_checkpoint::<u64>()?.unwrap_or(0);
+        for _ in 0..20 {
+            value += 1;
+            session.progress().complete_step("count");
+            let tip = session.checkpoint(&value).await?;
+            say(&format!("ack {} {} {value}", session.id(), tip.revision));
+            if waits {
+                // Stands where it holds no lock.
+                hear();
+            }
+        }
+        session.complete(SessionSummary::new()).await?;
+    }
+    Ok(())
+}
+
+/// Resumes each session that it is told of, if it can, and completes it.
+async fn race_for_orphans() -> Result<()> {
+    let manager = manager(ManagerOptions::new().recovery(None)).await?;
+    while let Some(id) = hear() {
+        match manager.resume_session(id.parse().unwrap()).await {
+            Ok(session) => {
+                say("won");
+                // The loser has to find a session that runs.
+                hear();
+                session.complete(SessionSummary::new()).await?;
+                say("completed");
+            }
+            Err(error) => say(error.code().as_str()),
+        }
+    }
+    Ok(())
+}
+
+async fn race_for_a_place() -> Result<()> {
+    let limit: std::num::NonZeroUsize = std::env::var(ARGUMENT).unwrap().parse().unwrap();
+    let manager = manager(ManagerOptions::new().recovery(None).max_sessions(limit)).await?;
+    say("ready");
+    hear();
+    match manager.create_session(SessionConfig::new("place")).await {
+        Ok(_) => say("made"),
+        Err(error) => say(error.code().as_str()),
+    }
+    hear();
+    Ok(())
+}
