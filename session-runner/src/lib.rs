@@ -3,6 +3,7 @@
 mod capture;
 mod command;
 mod drive;
+mod ending;
 mod error;
 mod exit;
 mod follow;

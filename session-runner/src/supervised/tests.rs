@@ -356,6 +356,19 @@ fn many_programs_in_a_row_leave_no_descriptor_behind() {
     });
 }
 
+/// The story: an owner died after its first order and before the first report. The supervisor learned of it when it
+/// wrote the report, and went on to wait for the next order, for ever.
+#[test]
+fn an_owner_that_dies_before_the_first_report_is_missed_all_the_same() {
+    let mark = mark();
+    runtime().block_on(async {
+        let (socket, mut process) = start_supervisor(Program::new(&mark, "sleep 60; :").launch).unwrap();
+        drop(socket);
+        tokio::time::timeout(Duration::from_secs(20), process.wait()).await.expect("it leaves").unwrap();
+    });
+    assert_eq!(marked(&mark), [0; 0]);
+}
+
 /// An owner in its own process, killed at a random point: none of its tree is alive soon after.
 #[test]
 fn kill_9_of_the_owner_takes_the_whole_tree_along() {
