@@ -46,7 +46,12 @@ impl Context {
 
     /// Opens the store. Nothing is recovered: only `recover` and `resume` change what they find.
     pub(crate) async fn open(&self) -> Result<Store> {
-        let options = ManagerOptions::new().recovery(None);
+        self.open_with(ManagerOptions::new()).await
+    }
+
+    /// As [`open`](Self::open), for a manager that can do more.
+    pub(crate) async fn open_with(&self, options: ManagerOptions) -> Result<Store> {
+        let options = options.recovery(None);
         Ok(sessionkit::Builder::new(self.url()?).options(options).open_store().await?)
     }
 

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 
 use serde::Serialize;
+use sessionkit::runner::RunError;
 use sessionkit::{ErrorCode, SessionError, SessionId, StorageError, text::visible};
 
 use crate::context::Context;
@@ -35,6 +36,8 @@ pub(crate) struct Told {
     candidates: Vec<String>,
     /// Words of a better next command than the code's own.
     next: Option<Vec<String>>,
+    /// A better exit code than the code's own.
+    exit: Option<u8>,
 }
 
 impl Failure {
@@ -46,6 +49,7 @@ impl Failure {
             session: None,
             candidates: Vec::new(),
             next: None,
+            exit: None,
         }))
     }
 
@@ -91,6 +95,11 @@ impl Failure {
         self.map(|told| told.next = Some(words.iter().map(ToString::to_string).collect()))
     }
 
+    /// The exit code, whatever the code says.
+    pub(crate) fn exits(self, code: u8) -> Self {
+        self.map(|told| told.exit = Some(code))
+    }
+
     fn map(mut self, change: impl FnOnce(&mut Told)) -> Self {
         if let Self::Told(told) = &mut self {
             change(told);
@@ -106,6 +115,20 @@ impl From<SessionError> for Failure {
         match session_of(&error) {
             Some(id) => failure.about(id),
             None => failure,
+        }
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Session(error) => error.into(),
+            RunError::Launch { session, .. } => {
+                let failure = Self::chain(error.code(), &error).exits(u8::try_from(error.exit_code()).unwrap_or(125));
+                session.into_iter().fold(failure, Self::about)
+            }
+            RunError::NoProgram { id } => Self::chain(error.code(), &error).about(id).next(&["show", &id.to_string()]),
+            error => Self::chain(error.code(), &error),
         }
     }
 }
@@ -177,7 +200,7 @@ struct JsonTold<'a> {
 /// Tells a failure on stderr and returns the exit code.
 pub(crate) fn tell(failure: &Failure, verb: &str, exit_codes: ExitCodes, context: &Context) -> u8 {
     let Failure::Told(told) = failure else { return 0 };
-    let exit_code = exit_codes.of(told.code);
+    let exit_code = told.exit.unwrap_or_else(|| exit_codes.of(told.code));
     let next = next(told, verb, context);
     if context.term.json {
         let Told { code, message, causes, session, candidates, .. } = &**told;

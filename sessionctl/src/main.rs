@@ -6,10 +6,12 @@
 mod args;
 mod context;
 mod fail;
+mod foreground;
 mod hints;
 mod ids;
 mod json;
 mod render;
+mod rerun;
 mod status;
 mod term;
 mod verb;
@@ -50,17 +52,16 @@ fn main() -> ExitCode {
 
 async fn dispatch(verb: &Verb, context: &Context) -> fail::Result<u8> {
     match verb {
-//WIP         Verb::Run(args) => verb::run::run(args, context).await,
+        Verb::Run(args) => verb::run::run(args, context).await,
         Verb::Ls(args) => verb::ls::run(args, context).await,
         Verb::Show(args) => verb::show::run(args, context).await,
         Verb::Events(args) => verb::events::run(args, context).await,
         Verb::Logs(args) => verb::logs::run(args, context).await,
         Verb::Cancel(args) => verb::cancel::run(args, context).await,
-//WIP         Verb::Resume(args) => verb::resume::run(args, context).await,
+        Verb::Resume(args) => verb::resume::run(args, context).await,
         Verb::Recover(args) => verb::recover::run(args, context).await,
         Verb::Verify(args) => verb::verify::run(args, context).await,
         Verb::Report(args) => verb::report::run(args, context).await,
-        _ => todo!(), //WIP
     }
 }
 

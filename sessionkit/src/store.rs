@@ -94,6 +94,30 @@ impl Store {
         }
     }
 
+    /// Runs programs as sessions of this store: output is kept beside the logs, and no program runs twice at once.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` where the store's path is no text: programs could not be told where their sessions are.
+    #[cfg(feature = "runner")]
+    pub fn runner(&self) -> Result<session_runner::Runner> {
+        let runner = session_runner::Runner::new(&*self.manager);
+        let runner = match self.output() {
+            Some(output) => runner.output(output),
+            None => runner,
+        };
+        match &self.backend {
+            #[cfg(feature = "file")]
+            Backend::File { presence, .. } => {
+                let url = self.url.to_os_string().into_string().map_err(|_| session_core::SessionError::InvalidArgument {
+                    what: format!("the path of {} is not UTF-8, as that of a store which runs programs has to be", self.url),
+                })?;
+                Ok(runner.locks(presence.clone()).store(url))
+            }
+            // Nobody but this process can look into it.
+            Backend::Memory(_) => Ok(runner),
+        }
+    }
+
     /// Who is alive.
     #[must_use]
     pub const fn presence(&self) -> &Arc<dyn Presence> {

@@ -6,8 +6,8 @@ pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod recover;
 pub(crate) mod report;
-//WIP pub(crate) mod resume;
-//WIP pub(crate) mod run;
+pub(crate) mod resume;
+pub(crate) mod run;
 pub(crate) mod show;
 pub(crate) mod verify;
 
@@ -27,7 +27,7 @@ async fn liveness(manager: &dyn SessionManager, id: SessionId) -> Option<Livenes
 }
 
 /// Prints one session whole.
-async fn print_session(context: &Context, manager: &dyn SessionManager, id: SessionId) -> Result<PersistedSession> {
+pub(crate) async fn print_session(context: &Context, manager: &dyn SessionManager, id: SessionId) -> Result<PersistedSession> {
     let session = manager.restore_session(id).await.map_err(|error| crate::fail::Failure::from(error).about(id))?;
     let liveness = liveness(manager, id).await;
     let term = &context.term;
