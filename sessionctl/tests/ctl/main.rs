@@ -1,0 +1,7 @@
+//! The command as its users call it: every test runs the real binary.
+
+mod answer;
+mod look;
+mod refuse;
+mod support;
+mod verify;
