@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use session_core::{
-    Answers, Durability, HeldSessionLock, LocalPresence, Session, SessionConfig, SessionError, SessionId,
-    SessionManager, SessionState,
+    Answers, Durability, Failure, FailureCause, HeldSessionLock, LocalPresence, Session, SessionConfig,
+    SessionError, SessionId, SessionManager, SessionState,
 };
 
 use crate::capture::{Capture, Tap};
@@ -136,7 +136,15 @@ impl Runner {
             Some(locks) => {
                 let lock = locks.session_lock(session.id());
                 tokio::select! {
-                    held = lock.acquire() => Some(held.map_err(SessionError::from)?),
+                    held = lock.acquire() => match held {
+                        Ok(held) => Some(held),
+                        Err(error) => {
+                            let error = SessionError::from(error);
+                            let message = format!("its lock cannot be taken: {}", crate::chain(&error));
+                            session.fail(Failure::new(FailureCause::Spawn, message)).await?;
+                            return Err(error.into());
+                        }
+                    },
                     error = session.fenced() => return Err(error.into()),
                     reason = cancelled(&session) => {
                         session.cancel(reason.clone()).await?;

@@ -15,6 +15,17 @@ use crate::store::Store;
 /// How long whoever ended a session waits for the store's lock, at most.
 const MARKER_PATIENCE: Duration = Duration::from_millis(100);
 
+/// What became of a marker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Marked {
+    /// It stays: its session has not ended, or cannot be read.
+    Unended,
+    /// It stays: its session has ended, and that is not known to be flushed.
+    Unflushed,
+    /// It is gone.
+    Removed,
+}
+
 impl Store {
     /// Makes a session of a batch, if there is none; at most `limit` may then be unended.
     pub(crate) fn create(
@@ -105,7 +116,7 @@ impl Store {
             if left < limit {
                 break;
             }
-            if self.remove_marker_if_ended(id)? {
+            if self.remove_marker_if_ended(id)? != Marked::Unended {
                 left -= 1;
             }
         }
@@ -113,23 +124,28 @@ impl Store {
     }
 
     /// Removes a marker that stands for no unended session; the store's lock is held. A session that cannot be read
-    /// may be unended.
-    pub(crate) fn remove_marker_if_ended(&self, id: SessionId) -> Result<bool, StorageError> {
-        let ended = match self.read_head(id) {
-            Ok(head) => head.is_none_or(|head| head.state().is_final()),
-            Err(_) => false,
-        };
-        if ended {
-            let marker = self.layout.marker(id);
-            match self.disk.remove_file(&marker) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(error).told("remove", &marker);
-                }
-                _ => {}
+    /// may be unended, and an ending that is not known to be flushed may be lost with the power: it needs its marker.
+    pub(crate) fn remove_marker_if_ended(&self, id: SessionId) -> Result<Marked, StorageError> {
+        let Ok(head) = self.read_head(id) else { return Ok(Marked::Unended) };
+        if let Some(head) = head {
+            if !head.state().is_final() {
+                return Ok(Marked::Unended);
+            }
+            let mark = match self.find(id)? {
+                Some(paths) => self.read_slots(id, &paths)?.mark(),
+                None => None,
+            };
+            if mark.is_none_or(|mark| mark.tip != head.tip) {
+                return Ok(Marked::Unflushed);
             }
         }
-        Ok(ended)
+        let marker = self.layout.marker(id);
+        match self.disk.remove_file(&marker) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).told("remove", &marker),
+            _ => Ok(Marked::Removed),
+        }
     }
+
     /// Removes the marker of a session that has ended. If the store's lock is not to be had soon, it stays: readers
     /// ignore it, and whoever counts the unended sessions next removes it.
     pub(crate) fn unmark_ended(&self, id: SessionId) {
@@ -140,7 +156,7 @@ impl Store {
         let deadline = Instant::now() + self.lock_timeout.min(MARKER_PATIENCE);
         let removed = self
             .lock_store(Make::Nothing, deadline)
-            .and_then(|lock| lock.map_or(Ok(false), |_lock| self.remove_marker_if_ended(id)));
+            .and_then(|lock| lock.map_or(Ok(Marked::Unended), |_lock| self.remove_marker_if_ended(id)));
         if let Err(error) = removed {
             tracing::debug!(session = %id, %error, "the marker of an ended session stays for now");
         }

@@ -2,6 +2,7 @@
 
 use session_core::{SessionId, StorageError};
 
+use crate::create::Marked;
 use crate::error::Told;
 use crate::format::Make;
 use crate::handle::Handle;
@@ -24,7 +25,7 @@ impl Store {
         }
         let marked = self.ids(&active)?;
         for id in &marked {
-            if self.remove_marker_if_ended(*id)? {
+            if self.remove_marker_if_ended(*id)? == Marked::Removed {
                 done.unmarked.push(*id);
             }
         }
@@ -50,8 +51,20 @@ impl Store {
         let found = self.under_lock(cached, id, deadline, |handle| {
             self.remove_tree(&handle.paths.remade_log())?;
             self.remove_tree(&handle.paths.remade_slots())?;
-            if handle.is_unchanged() { Ok(Verdict::Healthy) } else { self.take_stock(handle) }
+            let verdict = if handle.is_unchanged() { Verdict::Healthy } else { self.take_stock(handle)? };
+            let known = handle.known();
+            let ended = known.place.head.state().is_final();
+            if ended && !known.is_flushed() {
+                self.flush_or_remake(handle)?;
+            }
+            Ok((verdict, ended))
         })?;
+        let found = found.map(|(verdict, ended)| {
+            if ended {
+                self.unmark_ended(id);
+            }
+            verdict
+        });
         Ok(found.filter(|verdict| *verdict != Verdict::Healthy))
     }
 }
