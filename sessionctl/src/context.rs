@@ -3,10 +3,11 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use sessionkit::{ManagerOptions, Store, StoreUrl, text::visible};
+use sessionkit::{ManagerOptions, SessionId, Store, StoreUrl, text::visible};
 
 use crate::args::Global;
 use crate::fail::{Failure, Result};
+use crate::render::short;
 use crate::term::Term;
 
 /// The variable that names the store.
@@ -69,7 +70,11 @@ impl Context {
         }
         for word in words {
             command.push(' ');
-            command.push_str(&quoted(word));
+            // A person types the beginning of an id, and a program has room for all of it.
+            match word.parse::<SessionId>() {
+                Ok(id) if !self.term.json => command.push_str(&short(id)),
+                _ => command.push_str(&quoted(word)),
+            }
         }
         command
     }
@@ -83,7 +88,7 @@ impl Context {
     }
 
     /// A line on stderr for whoever looks on, about some sessions, with the command to type next.
-    pub(crate) fn hint(&self, text: &str, sessions: &[sessionkit::SessionId], next: &[&str]) {
+    pub(crate) fn hint(&self, text: &str, sessions: &[SessionId], next: &[&str]) {
         let next = self.command(next);
         if self.term.json {
             let hint = serde_json::json!({

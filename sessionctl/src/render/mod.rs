@@ -19,12 +19,12 @@ pub(crate) fn short(id: SessionId) -> String {
     id.to_string().chars().take(8).collect()
 }
 
-/// A duration in its two largest units: `3d 4h`, `5m 10s`, `0.4s`.
+/// A duration in its two largest units: `3d 4h`, `5m 10s`, `460ms`.
 pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let units = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
     match units.iter().position(|(size, _)| seconds >= *size) {
-        None => format!("0.{}s", duration.subsec_millis() / 100),
+        None => format!("{}ms", duration.subsec_millis()),
         Some(at) => {
             let mut rest = seconds;
             let parts = units.iter().skip(at).take(2).filter_map(|(size, unit)| {
@@ -54,8 +54,8 @@ mod tests {
     #[test]
     fn durations_are_short() {
         for (millis, long, brief) in [
-            (0, "0.0s", "0s"),
-            (460, "0.4s", "0s"),
+            (0, "0ms", "0s"),
+            (460, "460ms", "0s"),
             (1_999, "1s", "1s"),
             (61_000, "1m 1s", "1m"),
             (120_000, "2m", "2m"),

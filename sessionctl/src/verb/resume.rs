@@ -10,7 +10,6 @@ use crate::args::Resume;
 use crate::context::Context;
 use crate::fail::{Failure, Result};
 use crate::foreground::{self, Signals};
-use crate::render::short;
 use crate::{hints, ids};
 
 const POLL: Duration = Duration::from_millis(50);
@@ -23,26 +22,38 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
     let id = ids::resolve(&**manager, &args.id).await?;
     let failed = |error| Failure::from(error).about(id);
     let head = manager.get_head(id).await.map_err(failed)?;
-    if head.lifecycle.owner.is_some()
-        && let Some(Liveness::Alive | Liveness::Unknown { .. }) = manager.liveness(id).await.map_err(failed)?
-    {
+    let answered_for = head.lifecycle.owner.is_some()
+        && matches!(
+            manager.liveness(id).await.map_err(failed)?,
+            Some(Liveness::Alive | Liveness::Unknown { .. })
+        );
+    // One that has ended has nobody to ask, and is refused by the machine before anything is written.
+    if answered_for || head.state().is_final() {
         return ask(context, &**manager, id).await;
     }
     let stored = manager.restore_session(id).await.map_err(failed)?;
     let command = stored.origin.as_ref().and_then(Command::from_origin);
-    if command.is_none() && !stored.state.is_final() {
-        return Err(RunError::NoProgram { id }.into());
-    }
+    let Some(command) = command else { return Err(RunError::NoProgram { id }.into()) };
     hints::crashed(context, &**manager, Some(id)).await?;
     let signals = Signals::catch()?;
-    let session = match stored.state {
+    let taken = match stored.state {
         SessionState::Created => manager.start_session(id).await,
-        // One that has ended is refused here, in the machine's own words.
-        _ => manager.resume_session(id).await,
+        SessionState::Running { .. }
+        | SessionState::Paused { .. }
+        | SessionState::Completed { .. }
+        | SessionState::Failed { .. }
+        | SessionState::Cancelled { .. } => manager.resume_session(id).await,
     };
-    let session = session.map_err(failed)?;
-    let command = foreground::command(command.ok_or(RunError::NoProgram { id })?, context);
-    let text = format!("session {} goes on here, attempt {}", short(id), session.attempt());
+    let session = match taken {
+        Ok(session) => session,
+        Err(error) => {
+            // Whoever came too late leaves nothing behind.
+            manager.shutdown().await?;
+            return Err(failed(error));
+        }
+    };
+    let command = foreground::command(command, context);
+    let text = format!("session {id} goes on here, attempt {}", session.attempt());
     context.hint(&text, &[id], &["show", &id.to_string()]);
     foreground::run(context, &store, &store.runner()?, session, command, signals).await
 }

@@ -10,7 +10,6 @@ use crate::context::Context;
 use crate::fail::{Failure, Result};
 use crate::foreground::{self, Signals};
 use crate::hints;
-use crate::render::short;
 
 pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
     let store = context.open().await?;
@@ -23,7 +22,7 @@ pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
     let signals = Signals::catch()?;
     let id = runner.create(config(args), &command).await?;
     let typed = id.to_string();
-    context.hint(&format!("session {} runs here", short(id)), &[id], &["show", &typed]);
+    context.hint(&format!("session {id} runs here"), &[id], &["show", &typed]);
     let session = manager.start_session(id).await?;
     foreground::run(context, &store, &runner, session, command, signals).await
 }

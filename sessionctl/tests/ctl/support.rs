@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use sessionkit::{ManagerOptions, Session, SessionConfig, SessionId, Store};
 
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_sessionctl");
 /// Longer than anything here takes on a busy machine; only a test that fails waits for so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -127,14 +128,22 @@ pub(crate) struct Entry {
     path: PathBuf,
     mode: u32,
     modified: (i64, i64),
-    content: Vec<u8>,
+    length: usize,
+    sum: u64,
 }
 
 fn walk(path: &Path, entries: &mut Vec<Entry>) {
     let Ok(found) = path.symlink_metadata() else { return };
-    let content = if found.is_file() { std::fs::read(path).unwrap() } else { Vec::new() };
-    let modified = (found.mtime(), found.mtime_nsec());
-    entries.push(Entry { path: path.to_owned(), mode: found.permissions().mode(), modified, content });
+    // A lock says who held it last; that somebody did is no change.
+    let is_lock = path.file_name().is_some_and(|name| name == "lock");
+    let content = if found.is_file() && !is_lock { std::fs::read(path).unwrap() } else { Vec::new() };
+    entries.push(Entry {
+        path: path.to_owned(),
+        mode: found.permissions().mode(),
+        modified: if is_lock { (0, 0) } else { (found.mtime(), found.mtime_nsec()) },
+        length: content.len(),
+        sum: xxhash_rust::xxh3::xxh3_64(&content),
+    });
     if found.is_dir() {
         let mut names: Vec<_> = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
         names.sort();
@@ -144,7 +153,8 @@ fn walk(path: &Path, entries: &mut Vec<Entry>) {
 
 /// The command as a user has it, with nothing of the environment that would change what it does.
 pub(crate) fn bare() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sessionctl"));
+    let mut command = Command::new(BINARY);
+    command.env("RUST_BACKTRACE", "0");
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("SESSIONCTL_") || name == "NO_COLOR" {
             command.env_remove(name);

@@ -50,7 +50,7 @@ fn a_healthy_store_and_a_torn_end_are_well() {
 fn what_was_flushed_is_given_up_only_by_saying_so() {
     let Damaged { fixture, id, log } = session();
     let text = fs::read_to_string(&log).unwrap();
-    let cut: String = text.lines().take(4).map(|line| format!("{line}\n")).collect();
+    let cut: String = text.lines().take(4).fold(String::new(), |text, line| text + line + "\n");
     fs::write(&log, cut).unwrap();
     let ran = fixture.ctl(["verify"]).exits(7);
     assert!(ran.stdout.contains("corrupt") && ran.stderr.contains("--repair"), "{ran:#?}");
@@ -77,7 +77,7 @@ fn a_loss_is_not_accepted_while_the_owner_lives() {
     let id = living.id.to_string();
     let log = fixture.store().join("sessions").join(&id).join("events.jsonl");
     let text = fs::read_to_string(&log).unwrap();
-    let cut: String = text.lines().take(2).map(|line| format!("{line}\n")).collect();
+    let cut: String = text.lines().take(2).fold(String::new(), |text, line| text + line + "\n");
     fs::write(&log, &cut).unwrap();
     let ran = fixture.ctl(["verify", "--repair", "--accept-loss", &id]).exits(7);
     assert!(ran.stdout.contains("corrupt"), "{ran:#?}");
