@@ -108,7 +108,10 @@ fn kind(disk: &dyn Disk, path: &Path) -> Result<Option<Kind>, StorageError> {
 
 fn read_format(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
     if kind(disk, path)? != Some(Kind::File) {
-        return unavailable(format!("{} is not a regular file: put it away and the right one back", path.display()));
+        return unavailable(format!(
+            "{} is not a regular file: put it away and the right one back",
+            path.display()
+        ));
     }
     let file = disk.open(path, Open::Read).told("open", path)?;
     let length = file.len().told("look at", path)?;

@@ -94,7 +94,11 @@ async fn finish(context: &Context, store: &Store, report: &RunReport, id: Sessio
     } else {
         match report.head.state() {
             SessionState::Failed { error } => {
-                context.hint(&format!("session failed: {}", visible(&error.message)), &[id], &["show", &typed]);
+                context.hint(
+                    &format!("session failed: {}", visible(&error.message)),
+                    &[id],
+                    &["show", &typed],
+                );
             }
             SessionState::Cancelled { reason } => {
                 context.hint(&format!("session cancelled: {}", visible(reason)), &[id], &["show", &typed]);

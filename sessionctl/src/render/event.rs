@@ -13,10 +13,11 @@ pub(crate) fn event(record: &StoredRecord) -> String {
     let line: Value = serde_json::from_str(record.line()).unwrap_or_default();
     let at = line.get("at").and_then(Value::as_str).unwrap_or("?");
     let attempt = line.get("attempt").map_or_else(|| "?".to_owned(), Value::to_string);
-    let (kind, payload) = match line.get("event").and_then(Value::as_object).and_then(|event| event.iter().next()) {
-        Some((kind, payload)) => (kind.as_str(), payload),
-        None => ("?", &line),
-    };
+    let (kind, payload) =
+        match line.get("event").and_then(Value::as_object).and_then(|event| event.iter().next()) {
+            Some((kind, payload)) => (kind.as_str(), payload),
+            None => ("?", &line),
+        };
     let text = match payload.as_object() {
         Some(fields) => {
             let fields = fields.iter().map(|(name, value)| format!("{name}={}", show(name, value)));

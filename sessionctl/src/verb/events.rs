@@ -19,7 +19,11 @@ pub(crate) async fn run(args: &Events, context: &Context) -> Result<u8> {
         after = last.revision();
         let text: String = page
             .iter()
-            .map(|record| if context.term.json { format!("{}\n", record.line()) } else { render::event(record) })
+            .map(
+                |record| {
+                    if context.term.json { format!("{}\n", record.line()) } else { render::event(record) }
+                },
+            )
             .collect();
         context.term.print(&text)?;
     }

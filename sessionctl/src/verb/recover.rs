@@ -52,7 +52,8 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
             unrecovered.push((id, error));
         }
     }
-    let failed = |(id, error): &(SessionId, SessionError)| Outcome::failed(*id, error.code(), error.to_string());
+    let failed =
+        |(id, error): &(SessionId, SessionError)| Outcome::failed(*id, error.code(), error.to_string());
     let failed: Vec<Outcome> = unrecovered.iter().map(failed).collect();
     if context.term.json {
         let report = Report { schema: SCHEMA, dry_run: args.dry_run, recovered: &recovered, failed: &failed };
@@ -73,7 +74,8 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
         context.hint("paused sessions wait for somebody", &[*id], &["resume", &id.to_string()]);
     }
     if !args.dry_run {
-        let running = report.recovered.iter().filter(|(_, outcome)| *outcome == RecoveryOutcome::Resumed).count();
+        let running =
+            report.recovered.iter().filter(|(_, outcome)| *outcome == RecoveryOutcome::Resumed).count();
         wait(context, running, &mut ended).await?;
         manager.shutdown().await?;
     }

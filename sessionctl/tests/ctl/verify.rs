@@ -62,7 +62,10 @@ fn what_was_flushed_is_given_up_only_by_saying_so() {
     fixture.ctl(["verify", "--repair", "--accept-loss", &id]).exits(0);
     let events = fixture.ctl(["events", &id, "--json"]).exits(0).stdout;
     assert_eq!(events.lines().count(), 6, "{events}");
-    assert!(events.lines().nth(4).unwrap().contains("\"interrupted\":{\"evidence\":\"repaired\"}"), "{events}");
+    assert!(
+        events.lines().nth(4).unwrap().contains("\"interrupted\":{\"evidence\":\"repaired\"}"),
+        "{events}"
+    );
     assert!(events.lines().nth(5).unwrap().contains("session.loss"), "{events}");
     assert_eq!(fixture.json(["verify"])["sessions"][0]["verdict"], "healthy");
     assert_eq!(fixture.show(&id)["status"], "paused: interrupted");
