@@ -54,7 +54,7 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
     };
     let command = foreground::command(command, context);
     let text = format!("session {id} goes on here, attempt {}", session.attempt());
-    context.hint(&text, &[id], &["show", &id.to_string()]);
+    context.hint(&text, &[id], &["logs", &id.to_string()]);
     foreground::run(context, &store, &store.runner()?, session, command, signals).await
 }
 

@@ -22,7 +22,7 @@ pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
     let signals = Signals::catch()?;
     let id = runner.create(config(args), &command).await?;
     let typed = id.to_string();
-    context.hint(&format!("session {id} runs here"), &[id], &["show", &typed]);
+    context.hint(&format!("session {id} runs here"), &[id], &["logs", &typed]);
     let session = manager.start_session(id).await?;
     foreground::run(context, &store, &runner, session, command, signals).await
 }

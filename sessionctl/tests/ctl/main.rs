@@ -8,6 +8,7 @@
 
 mod answer;
 mod look;
+mod readme;
 mod refuse;
 mod run;
 mod support;
