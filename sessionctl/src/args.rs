@@ -113,8 +113,10 @@ impl Verb {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sessionctl run --name nightly --label team=data -- ./import.sh --all\n\n\
-    Exits as the program does; 126 and 127 if it cannot be run, 125 for failures of sessionctl itself.")]
+#[command(
+    after_help = "Example:\n  sessionctl run --name nightly --label team=data -- ./import.sh --all\n\n\
+    Exits as the program does; 126 and 127 if it cannot be run, 125 for failures of sessionctl itself."
+)]
 pub(crate) struct Run {
     /// The session's name; names need not be unique
     #[arg(long, value_name = "NAME")]
@@ -230,7 +232,9 @@ pub(crate) struct Verify {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example (in a script that a session runs):\n  sessionctl report --progress 40 --step compiling")]
+#[command(
+    after_help = "Example (in a script that a session runs):\n  sessionctl report --progress 40 --step compiling"
+)]
 #[group(required = true, multiple = true, args = ["progress", "step", "phase"])]
 pub(crate) struct Report {
     /// How much is done, 0 to 100

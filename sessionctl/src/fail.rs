@@ -65,7 +65,8 @@ impl Failure {
         }
         let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
         let code = if full { ErrorCode::StorageFull } else { ErrorCode::StorageIo };
-        Self::new(code, "the standard output cannot be written to").map(|told| told.causes.push(error.to_string()))
+        Self::new(code, "the standard output cannot be written to")
+            .map(|told| told.causes.push(error.to_string()))
     }
 
     /// An error and what caused it, each once.
@@ -124,10 +125,13 @@ impl From<RunError> for Failure {
         match error {
             RunError::Session(error) => error.into(),
             RunError::Launch { session, .. } => {
-                let failure = Self::chain(error.code(), &error).exits(u8::try_from(error.exit_code()).unwrap_or(125));
+                let failure =
+                    Self::chain(error.code(), &error).exits(u8::try_from(error.exit_code()).unwrap_or(125));
                 session.into_iter().fold(failure, Self::about)
             }
-            RunError::NoProgram { id } => Self::chain(error.code(), &error).about(id).next(&["show", &id.to_string()]),
+            RunError::NoProgram { id } => {
+                Self::chain(error.code(), &error).about(id).next(&["show", &id.to_string()])
+            }
             error => Self::chain(error.code(), &error),
         }
     }
@@ -235,7 +239,10 @@ fn next(told: &Told, verb: &str, context: &Context) -> String {
     }
     let id = told.session.map(|id| id.to_string());
     let id = id.as_deref();
-    #[expect(clippy::wildcard_enum_match_arm, reason = "for all other codes a look at the session, or at all of them, is next")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "for all other codes a look at the session, or at all of them, is next"
+    )]
     match told.code {
         ErrorCode::MaxSessions => context.command(&["ls"]),
         ErrorCode::StorageUnavailable | ErrorCode::Closed => context.look_at_store("ls -ld"),

@@ -10,9 +10,14 @@ use crate::render::short;
 const TOLD: usize = 3;
 
 /// Says which sessions have crashed and how to go on with them; `except` is the one that the verb deals with.
-pub(crate) async fn crashed(context: &Context, manager: &dyn SessionManager, except: Option<SessionId>) -> Result<()> {
+pub(crate) async fn crashed(
+    context: &Context,
+    manager: &dyn SessionManager,
+    except: Option<SessionId>,
+) -> Result<()> {
     let crashed = manager.find_crashed_sessions().await?;
-    let crashed: Vec<_> = crashed.into_iter().map(|crashed| crashed.head).filter(|head| Some(head.id) != except).collect();
+    let crashed: Vec<_> =
+        crashed.into_iter().map(|crashed| crashed.head).filter(|head| Some(head.id) != except).collect();
     let ids: Vec<SessionId> = crashed.iter().map(|head| head.id).collect();
     let mut names: Vec<String> =
         crashed.iter().take(TOLD).map(|head| format!("{} ({})", short(head.id), head.name)).collect();

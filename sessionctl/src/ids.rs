@@ -1,6 +1,8 @@
 //! Which session is meant: `@last`, a full id, an exact name, the beginning of an id, in that order.
 
-use sessionkit::{ErrorCode, Head, SessionError, SessionFilter, SessionId, SessionManager, StorageError, text::visible};
+use sessionkit::{
+    ErrorCode, Head, SessionError, SessionFilter, SessionId, SessionManager, StorageError, text::visible,
+};
 
 use crate::fail::{Failure, Result};
 
@@ -49,7 +51,9 @@ async fn exists(manager: &dyn SessionManager, id: SessionId) -> Result<bool> {
     match manager.get_head(id).await {
         Err(SessionError::Storage(StorageError::NotFound { .. })) => Ok(false),
         // Damaged is there, too: whoever asked for it hears of the damage.
-        Ok(_) | Err(SessionError::Storage(StorageError::Corrupt { .. } | StorageError::Invalid { .. })) => Ok(true),
+        Ok(_) | Err(SessionError::Storage(StorageError::Corrupt { .. } | StorageError::Invalid { .. })) => {
+            Ok(true)
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use serde_json::Value;
 use sessionkit::{
-    ErrorCode, FailureCause, Head, Liveness, PersistedSession, SessionId, SessionProgress, SessionState, StorageError,
-    Timestamp, text::is_unsafe_char,
+    ErrorCode, FailureCause, Head, Liveness, PersistedSession, SessionId, SessionProgress, SessionState,
+    StorageError, Timestamp, text::is_unsafe_char,
 };
 
 use crate::status::status;

@@ -42,9 +42,9 @@ fn main() -> ExitCode {
             return ExitCode::from(fail::tell(&failure, verb.name(), ExitCodes::Own, &context));
         }
     };
-    let code = runtime.block_on(dispatch(&verb, &context)).unwrap_or_else(|failure| {
-        fail::tell(&failure, verb.name(), verb.exit_codes(), &context)
-    });
+    let code = runtime
+        .block_on(dispatch(&verb, &context))
+        .unwrap_or_else(|failure| fail::tell(&failure, verb.name(), verb.exit_codes(), &context));
     // Nobody waits for threads that still look at something: all that counts is on the disk.
     runtime.shutdown_background();
     ExitCode::from(code)

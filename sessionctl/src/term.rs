@@ -41,17 +41,14 @@ impl Term {
                 ColorWhen::Always => true,
                 ColorWhen::Never => false,
                 // no-color.org: any value but the empty one.
-                ColorWhen::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+                ColorWhen::Auto => {
+                    terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+                }
             };
             if colours && !json { Paint::Colours } else { Paint::Plain }
         };
         let is_terminal = io::stdout().is_terminal();
-        Self {
-            json,
-            is_terminal,
-            out: wanted(is_terminal),
-            err: wanted(io::stderr().is_terminal()),
-        }
+        Self { json, is_terminal, out: wanted(is_terminal), err: wanted(io::stderr().is_terminal()) }
     }
 
     /// Writes data.

@@ -2,8 +2,9 @@
 
 use serde_json::json;
 use session_core::{
-    Batch, Chain, Durability, Draft, ErrorCode, Evidence, Expected, Head, Liveness, Presence as _, Result, SessionError,
-    SessionEvent, SessionId, SessionStorage as _, StorageError, SystemClock, Clock as _,
+    Batch, Chain, Clock as _, Draft, Durability, ErrorCode, Evidence, Expected, Head, Liveness,
+    Presence as _, Result, SessionError, SessionEvent, SessionId, SessionStorage as _, StorageError,
+    SystemClock,
 };
 use session_storage_file::{Acceptance, FileStorage, Loss, Repaired};
 
@@ -32,7 +33,9 @@ impl Store {
     /// has no files.
     pub async fn repair(&self, id: SessionId, losses: Losses) -> Result<Repaired> {
         let Backend::File { storage, presence } = self.backend() else {
-            return Err(SessionError::InvalidArgument { what: format!("{} has no files to repair", self.url()) });
+            return Err(SessionError::InvalidArgument {
+                what: format!("{} has no files to repair", self.url()),
+            });
         };
         let acceptance = match losses {
             Losses::Refuse => Acceptance::Nothing,

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use session_core::{
-    ManagerOptions, MemoryStorage, PersistentSessionManager, Presence, ProcessPresence, Result, SessionManager,
-};
 #[cfg(feature = "file")]
 use session_core::LocalPresence;
+use session_core::{
+    ManagerOptions, MemoryStorage, PersistentSessionManager, Presence, ProcessPresence, Result,
+    SessionManager,
+};
 #[cfg(feature = "file")]
 use session_storage_file::{FileStorage, FileStorageOptions};
 
@@ -46,7 +47,8 @@ impl Store {
                 let presence = LocalPresence::new(storage.owners_dir());
                 let shared: Arc<dyn Presence> = Arc::new(presence.clone());
                 let manager =
-                    PersistentSessionManager::open(Arc::new(storage.clone()), Arc::clone(&shared), options).await?;
+                    PersistentSessionManager::open(Arc::new(storage.clone()), Arc::clone(&shared), options)
+                        .await?;
                 Ok(Self {
                     url,
                     manager: Arc::new(manager),
@@ -56,13 +58,16 @@ impl Store {
             }
             #[cfg(not(feature = "file"))]
             StoreUrl::File(_) => Err(session_core::SessionError::InvalidArgument {
-                what: format!("`{url}` needs the feature `file` of `sessionkit`, which this build leaves out"),
+                what: format!(
+                    "`{url}` needs the feature `file` of `sessionkit`, which this build leaves out"
+                ),
             }),
             StoreUrl::Memory => {
                 let storage = Arc::new(MemoryStorage::new());
                 let presence: Arc<dyn Presence> = Arc::new(ProcessPresence::default());
                 let manager =
-                    PersistentSessionManager::open(Arc::clone(&storage), Arc::clone(&presence), options).await?;
+                    PersistentSessionManager::open(Arc::clone(&storage), Arc::clone(&presence), options)
+                        .await?;
                 Ok(Self { url, manager: Arc::new(manager), presence, backend: Backend::Memory(storage) })
             }
         }
@@ -108,8 +113,13 @@ impl Store {
         match &self.backend {
             #[cfg(feature = "file")]
             Backend::File { presence, .. } => {
-                let url = self.url.to_os_string().into_string().map_err(|_| session_core::SessionError::InvalidArgument {
-                    what: format!("the path of {} is not UTF-8, as that of a store which runs programs has to be", self.url),
+                let url = self.url.to_os_string().into_string().map_err(|_| {
+                    session_core::SessionError::InvalidArgument {
+                        what: format!(
+                            "the path of {} is not UTF-8, as that of a store which runs programs has to be",
+                            self.url
+                        ),
+                    }
                 })?;
                 Ok(runner.locks(presence.clone()).store(url))
             }
@@ -133,6 +143,9 @@ impl Store {
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").field("url", &self.url).field("backend", &self.backend).finish_non_exhaustive()
+        f.debug_struct("Store")
+            .field("url", &self.url)
+            .field("backend", &self.backend)
+            .finish_non_exhaustive()
     }
 }

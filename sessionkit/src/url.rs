@@ -53,19 +53,21 @@ impl StoreUrl {
         let shown = visible(&shown);
         let mut parts = text.as_bytes().splitn(2, |byte| *byte == b':');
         match (parts.next(), parts.next()) {
-            (Some(b"file"), Some(path)) if path.starts_with(b"//") && !path.starts_with(b"///") => {
-                Err(invalid(format!("`{shown}` names a host, and a store is on this machine: use `file:/path`")))
-            }
+            (Some(b"file"), Some(path)) if path.starts_with(b"//") && !path.starts_with(b"///") => Err(
+                invalid(format!("`{shown}` names a host, and a store is on this machine: use `file:/path`")),
+            ),
             #[cfg(feature = "file")]
             (Some(b"file"), Some(path)) => Self::file(OsStr::from_bytes(path)),
             (Some(b"memory"), Some(b"")) => Ok(Self::Memory),
-            (Some(b"memory"), Some(_)) => {
-                Err(invalid(format!("`{shown}` names a store in memory, and those have no names: use `memory:`")))
-            }
+            (Some(b"memory"), Some(_)) => Err(invalid(format!(
+                "`{shown}` names a store in memory, and those have no names: use `memory:`"
+            ))),
             (_, None) => Err(invalid(format!(
                 "`{shown}` has no scheme: a store is one of {SCHEMES} (did you mean `file:{shown}`?)"
             ))),
-            _ => Err(invalid(format!("`{shown}` has a scheme that is not known here: a store is one of {SCHEMES}"))),
+            _ => Err(invalid(format!(
+                "`{shown}` has a scheme that is not known here: a store is one of {SCHEMES}"
+            ))),
         }
     }
 

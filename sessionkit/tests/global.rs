@@ -1,7 +1,5 @@
 //! The manager of the whole process. A process has one, so this file has one test.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in a test, what is not there is a failure")]
-
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,7 +15,8 @@ fn the_first_use_opens_the_default_store_once() {
     let Some(state) = state else {
         let folder = tempfile::tempdir().unwrap();
         let this = std::env::current_exe().unwrap();
-        let again = std::process::Command::new(this).env("XDG_STATE_HOME", folder.path().join(STATE)).status();
+        let again =
+            std::process::Command::new(this).env("XDG_STATE_HOME", folder.path().join(STATE)).status();
         assert!(again.unwrap().success());
         return;
     };
@@ -28,7 +27,10 @@ fn the_first_use_opens_the_default_store_once() {
         for using in uses {
             managers.push(using.await.unwrap());
         }
-        assert!(managers.iter().all(|manager| Arc::ptr_eq(manager, &managers[0])), "it was opened more than once");
+        assert!(
+            managers.iter().all(|manager| Arc::ptr_eq(manager, &managers[0])),
+            "it was opened more than once"
+        );
         let other = sessionkit::open("memory:").await.unwrap();
         assert_eq!(set_global(other).unwrap_err(), GlobalIsSet);
         let report = managers[0].run(SessionConfig::new("work"), async |_| Ok(())).await.unwrap();

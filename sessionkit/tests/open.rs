@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use sessionkit::{
-    Backend, ErrorCode, ManagerOptions, RecoveryPolicy, SessionConfig, SessionId, SessionManagerExt as _, StateName,
-    global, set_global,
+    Backend, ErrorCode, ManagerOptions, RecoveryPolicy, SessionConfig, SessionId, SessionManagerExt as _,
+    StateName, global, set_global,
 };
 
 fn url(folder: &tempfile::TempDir) -> String {
@@ -15,7 +15,8 @@ fn url(folder: &tempfile::TempDir) -> String {
 
 /// A session whose owner is gone.
 async fn crashed(url: &str) -> SessionId {
-    let manager = sessionkit::builder(url).options(ManagerOptions::new().recovery(None)).open().await.unwrap();
+    let manager =
+        sessionkit::builder(url).options(ManagerOptions::new().recovery(None)).open().await.unwrap();
     let id = manager.create_session(SessionConfig::new("x")).await.unwrap();
     drop(manager.start_session(id).await.unwrap());
     id
@@ -46,7 +47,8 @@ async fn a_manager_behaves_as_it_was_told() {
     let folder = tempfile::tempdir().unwrap();
     let url = url(&folder);
     let first = crashed(&url).await;
-    let looking = sessionkit::builder(&url).options(ManagerOptions::new().recovery(None)).open().await.unwrap();
+    let looking =
+        sessionkit::builder(&url).options(ManagerOptions::new().recovery(None)).open().await.unwrap();
     assert_eq!(looking.get_state(first).await.unwrap().name(), StateName::Running);
     assert_eq!(looking.find_crashed_sessions().await.unwrap().len(), 1);
     let usual = sessionkit::open(&url).await.unwrap();

@@ -14,10 +14,11 @@ pub(crate) fn event(record: &StoredRecord) -> String {
     let line: Value = serde_json::from_str(record.line()).unwrap_or_default();
     let at = line.get("at").and_then(Value::as_str).unwrap_or("?");
     let attempt = line.get("attempt").map_or_else(|| "?".to_owned(), Value::to_string);
-    let (kind, payload) = match line.get("event").and_then(Value::as_object).and_then(|event| event.iter().next()) {
-        Some((kind, payload)) => (kind.as_str(), payload),
-        None => ("?", &line),
-    };
+    let (kind, payload) =
+        match line.get("event").and_then(Value::as_object).and_then(|event| event.iter().next()) {
+            Some((kind, payload)) => (kind.as_str(), payload),
+            None => ("?", &line),
+        };
     let text = match payload.as_object() {
         Some(fields) => {
             let fields = fields.iter().map(|(name, value)| format!("{name}={}", show(name, value)));
@@ -49,7 +50,8 @@ fn show(name: &str, value: &Value) -> String {
 
 fn command(origin: &Value) -> Option<String> {
     let words = origin.get("argv")?.as_array()?.iter().map(|word| word.as_str().map(quoted));
-    let line = format!("{} (in {})", words.collect::<Option<Vec<_>>>()?.join(" "), origin.get("cwd")?.as_str()?);
+    let line =
+        format!("{} (in {})", words.collect::<Option<Vec<_>>>()?.join(" "), origin.get("cwd")?.as_str()?);
     Some(compact(&Value::String(line)))
 }
 

@@ -17,7 +17,12 @@ const COLUMNS: usize = 80;
 const NAMES: usize = 10;
 
 /// One session at `now`.
-pub(crate) fn session(shown: &PersistedSession, liveness: Option<&Liveness>, now: Timestamp, term: &Term) -> String {
+pub(crate) fn session(
+    shown: &PersistedSession,
+    liveness: Option<&Liveness>,
+    now: Timestamp,
+    term: &Term,
+) -> String {
     let PersistedSession { head, config, origin, state, .. } = shown;
     let mut page = Page { text: String::new(), term };
     let status = status(head, liveness);
@@ -51,7 +56,10 @@ pub(crate) fn session(shown: &PersistedSession, liveness: Option<&Liveness>, now
     }
     let progress = SessionProgress::from_head(head, now);
     if progress.percent.is_some() || progress.step.is_some() || progress.completed_steps.is_some() {
-        page.line("progress", &format_progress(&progress, term.columns().unwrap_or(COLUMNS).saturating_sub(NAMES + 2)));
+        page.line(
+            "progress",
+            &format_progress(&progress, term.columns().unwrap_or(COLUMNS).saturating_sub(NAMES + 2)),
+        );
     }
     if head.lifecycle.iteration > 0 {
         let of = head.max_iterations.map(|most| format!(" of {most}")).unwrap_or_default();

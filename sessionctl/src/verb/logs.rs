@@ -6,7 +6,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use sessionkit::SessionId;
-use sessionkit::runner::{Chunk, OutputError, OutputLength, OutputStorage, OutputStorageExt as _, OutputStream};
+use sessionkit::runner::{
+    Chunk, OutputError, OutputLength, OutputStorage, OutputStorageExt as _, OutputStream,
+};
 
 use crate::args::Logs;
 use crate::context::Context;
@@ -67,8 +69,11 @@ impl Printer<'_> {
         let term = &self.context.term;
         self.gap |= chunk.after_gap;
         if term.json {
-            let line =
-                Line { offset: chunk.offset, stream: chunk.stream.name(), base64: STANDARD.encode(&chunk.bytes) };
+            let line = Line {
+                offset: chunk.offset,
+                stream: chunk.stream.name(),
+                base64: STANDARD.encode(&chunk.bytes),
+            };
             return term.print(&format!("{}\n", json::line(&line)));
         }
         if !term.is_terminal {

@@ -27,8 +27,13 @@ async fn liveness(manager: &dyn SessionManager, id: SessionId) -> Option<Livenes
 }
 
 /// Prints one session whole.
-pub(crate) async fn print_session(context: &Context, manager: &dyn SessionManager, id: SessionId) -> Result<PersistedSession> {
-    let session = manager.restore_session(id).await.map_err(|error| crate::fail::Failure::from(error).about(id))?;
+pub(crate) async fn print_session(
+    context: &Context,
+    manager: &dyn SessionManager,
+    id: SessionId,
+) -> Result<PersistedSession> {
+    let session =
+        manager.restore_session(id).await.map_err(|error| crate::fail::Failure::from(error).about(id))?;
     let liveness = liveness(manager, id).await;
     let term = &context.term;
     if term.json {
@@ -42,7 +47,8 @@ pub(crate) async fn print_session(context: &Context, manager: &dyn SessionManage
 
 /// Who asks for something, for the log.
 fn by() -> String {
-    let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
+    let user =
+        ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
     let user = user.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
     match sessionkit::this_process() {
         Ok(me) => format!("{user}, {me}"),

@@ -27,7 +27,9 @@ pub(crate) async fn run(args: &Report, context: &Context) -> Result<u8> {
         session.map_or_else(|| Failure::chain(error.code(), &error), |id| failure.about(id))
     })?;
     if context.term.json {
-        context.term.print(&format!("{}\n", crate::json::line(&serde_json::json!({ "schema": 1, "ok": true }))))?;
+        context
+            .term
+            .print(&format!("{}\n", crate::json::line(&serde_json::json!({ "schema": 1, "ok": true }))))?;
     }
     Ok(0)
 }

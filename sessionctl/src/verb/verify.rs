@@ -7,9 +7,9 @@ use sessionkit::{Backend, ErrorCode, Losses, SessionError, SessionId, Store};
 use crate::args::Verify;
 use crate::context::Context;
 use crate::fail::{Failure, Result};
+use crate::ids;
 use crate::json::{self, SCHEMA};
 use crate::render::Table;
-use crate::ids;
 
 #[derive(Serialize)]
 struct Report {
@@ -88,8 +88,11 @@ pub(crate) async fn run(args: &Verify, context: &Context) -> Result<u8> {
         return Ok(0);
     };
     let id = worst.id.to_string();
-    let failure = Failure::new(ErrorCode::Corrupt, format!("{} of {} sessions not well", ill.len(), report.sessions.len()))
-        .about(worst.id);
+    let failure = Failure::new(
+        ErrorCode::Corrupt,
+        format!("{} of {} sessions not well", ill.len(), report.sessions.len()),
+    )
+    .about(worst.id);
     // Repair never gives up what was flushed, so it is safe to try; only what it leaves needs a decision.
     Err(match (args.repair, args.accept_loss) {
         (false, _) => failure.next(&["verify", "--repair", &id]),
@@ -133,9 +136,10 @@ async fn one(store: &Store, storage: &FileStorage, args: &Verify, found: &Sessio
             Err(error) => Checked::unknown(found.id, &error.into()),
         },
         Err(error) => {
-            let failure: Vec<String> = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source())
-                .map(ToString::to_string)
-                .collect();
+            let failure: Vec<String> =
+                std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source())
+                    .map(ToString::to_string)
+                    .collect();
             checked.problem = Some(failure.join(": "));
             checked
         }

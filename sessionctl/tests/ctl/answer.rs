@@ -63,7 +63,10 @@ fn after_a_crash_every_look_says_in_one_line_what_was_interrupted() {
         let ran = fixture.ctl(words).exits(0);
         let told: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("was interrupted")).collect();
         assert_eq!(told.len(), 1, "{ran:#?}");
-        assert!(told[0].contains("first") && told[0].contains(&format!("resume {}", &first[..8])), "{ran:#?}");
+        assert!(
+            told[0].contains("first") && told[0].contains(&format!("resume {}", &first[..8])),
+            "{ran:#?}"
+        );
     }
     assert!(fixture.ctl(["ls"]).stdout.contains("crashed"));
     fixture.crashed(SessionConfig::new("import").name("second"));
@@ -87,14 +90,20 @@ fn a_recovery_looks_first_and_then_does_what_was_asked() {
         assert_eq!(fixture.everything(), before, "a dry run changed something");
         let done = fixture.json(["recover", "--policy", policy]);
         assert_eq!(done["recovered"].as_array().unwrap().len(), 1, "{done}");
-        assert_eq!((&done["recovered"][0]["id"], &done["recovered"][0]["outcome"]), (&id.clone().into(), &outcome.into()));
+        assert_eq!(
+            (&done["recovered"][0]["id"], &done["recovered"][0]["outcome"]),
+            (&id.clone().into(), &outcome.into())
+        );
         assert_eq!(fixture.show(&id)["status"], status);
         assert_eq!(kinds(&fixture, &id).last().map(String::as_str), Some(kind));
         assert_eq!(fixture.show("living")["status"], "running", "the living are left alone");
         // Nothing is left to do.
         let again = fixture.ctl(["recover", "--policy", policy]).exits(0);
         if policy == "fail" {
-            assert!(again.stdout.is_empty() && again.stderr.contains("no session has lost its owner"), "{again:#?}");
+            assert!(
+                again.stdout.is_empty() && again.stderr.contains("no session has lost its owner"),
+                "{again:#?}"
+            );
         }
         drop(living);
     }

@@ -17,10 +17,37 @@ fn an_empty_store_has_nothing_and_looking_makes_nothing() {
 
 /// The fields of DESIGN section 10: no more, no fewer.
 const FIELDS: [&str; 31] = [
-    "schema", "id", "name", "operation", "command", "cwd", "state", "status", "reason", "error", "revision",
-    "attempt", "iteration", "iterations_completed", "total_iterations", "phase", "progress", "owner", "created_at",
-    "started_at", "updated_at", "ended_at", "duration_ms", "exit_code", "signal", "files_changed", "worktree",
-    "labels", "metadata", "parent", "retry_of",
+    "schema",
+    "id",
+    "name",
+    "operation",
+    "command",
+    "cwd",
+    "state",
+    "status",
+    "reason",
+    "error",
+    "revision",
+    "attempt",
+    "iteration",
+    "iterations_completed",
+    "total_iterations",
+    "phase",
+    "progress",
+    "owner",
+    "created_at",
+    "started_at",
+    "updated_at",
+    "ended_at",
+    "duration_ms",
+    "exit_code",
+    "signal",
+    "files_changed",
+    "worktree",
+    "labels",
+    "metadata",
+    "parent",
+    "retry_of",
 ];
 
 #[test]
@@ -86,7 +113,8 @@ fn people_see_a_table_the_newest_first() {
 fn events_are_the_stored_lines_or_lines_for_people() {
     let fixture = Fixture::new();
     let id = fixture.completed(SessionConfig::new("import")).to_string();
-    let stored = std::fs::read_to_string(fixture.store().join("sessions").join(&id).join("events.jsonl")).unwrap();
+    let stored =
+        std::fs::read_to_string(fixture.store().join("sessions").join(&id).join("events.jsonl")).unwrap();
     assert_eq!(fixture.ctl(["events", &id, "--json"]).exits(0).stdout, stored);
     let after = stored.lines().skip(2).fold(String::new(), |text, line| text + line + "\n");
     assert_eq!(fixture.ctl(["events", &id, "--json", "--after", "2"]).exits(0).stdout, after);

@@ -61,7 +61,10 @@ fn settled(line: &str) -> String {
 fn the_readme_is_true() {
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
     let blocks = blocks(&std::fs::read_to_string(readme).unwrap());
-    assert!(blocks[0].commands.contains("run --name") && blocks[0].output.is_some(), "a first success, with output");
+    assert!(
+        blocks[0].commands.contains("run --name") && blocks[0].output.is_some(),
+        "a first success, with output"
+    );
     assert_eq!(blocks.iter().filter(|block| block.commands.trim() == "cargo xtask test").count(), 1);
     let folder = tempfile::tempdir().unwrap();
     cargo(folder.path());

@@ -153,9 +153,12 @@ fn an_id_that_means_nothing_or_too_much() {
         .find(|digit| ids.iter().filter(|id| id.starts_with(digit)).count() > 1)
         .unwrap();
     let before = fixture.everything();
-    for (unclear, code) in
-        [("no-such", "NOT_FOUND"), ("\u{1b}]0;x\u{7}", "NOT_FOUND"), ("twin", "AMBIGUOUS"), (&first, "AMBIGUOUS")]
-    {
+    for (unclear, code) in [
+        ("no-such", "NOT_FOUND"),
+        ("\u{1b}]0;x\u{7}", "NOT_FOUND"),
+        ("twin", "AMBIGUOUS"),
+        (&first, "AMBIGUOUS"),
+    ] {
         for verb in ["show", "events", "logs", "cancel", "verify", "resume"] {
             let ran = fixture.ctl([verb, unclear]).fails(if verb == "resume" { 125 } else { 3 }, code);
             assert!(!ran.stderr.contains(['\u{1b}', '\u{7}']), "{ran:#?}");
@@ -204,7 +207,10 @@ fn a_log_with_records_of_a_newer_version() {
     let fixture = Fixture::new();
     let id = fixture.crashed(SessionConfig::new("import")).to_string();
     let log = fixture.store().join("sessions").join(&id).join("events.jsonl");
-    append_record(&log, r#"{"seq":3,"at":"2026-11-21T09:30:00.123Z","attempt":1,"flushed":2,"event":{"hibernated":{"until":"\u001b[31m"}}"#);
+    append_record(
+        &log,
+        r#"{"seq":3,"at":"2026-11-21T09:30:00.123Z","attempt":1,"flushed":2,"event":{"hibernated":{"until":"\u001b[31m"}}"#,
+    );
     let before = fs::read(&log).unwrap();
     fixture.ctl(["cancel", &id]).fails(8, "UNSUPPORTED_FORMAT");
     let ran = fixture.ctl(["events", &id]).exits(0);
@@ -229,7 +235,8 @@ fn append_record(log: &Path, body: &str) {
 #[test]
 fn usage_is_told_without_repeating_control_bytes() {
     let fixture = Fixture::new();
-    for words in [vec!["\u{1b}[31mls"], vec!["ls", "--\u{1b}[31m"], vec!["run"], vec!["run", "true"], vec![]] {
+    for words in [vec!["\u{1b}[31mls"], vec!["ls", "--\u{1b}[31m"], vec!["run"], vec!["run", "true"], vec![]]
+    {
         let ran = fixture.ctl(&words).exits(2);
         assert!(!ran.stderr.is_empty() && !ran.stderr.contains('\u{1b}'), "{ran:#?}");
     }

@@ -12,7 +12,11 @@ use crate::support::{self, Fixture, Ran, eventually};
 /// The id that the first line of stderr names.
 fn id_of(stderr: &str) -> String {
     let first = stderr.lines().next().unwrap_or_default();
-    first.split(' ').find(|word| word.parse::<SessionId>().is_ok()).unwrap_or_else(|| panic!("{stderr}")).to_owned()
+    first
+        .split(' ')
+        .find(|word| word.parse::<SessionId>().is_ok())
+        .unwrap_or_else(|| panic!("{stderr}"))
+        .to_owned()
 }
 
 /// A program that runs until somebody ends it.
@@ -210,7 +214,8 @@ fn a_session_inside_a_session_knows_its_parent_and_reports_reach_the_owner() {
 fn a_cancel_ends_the_program_and_run_says_so() {
     let fixture = Fixture::new();
     for (force, trap, code) in [(false, "exit 0", 143), (false, "exit 7", 7), (true, "", 137)] {
-        let running = start(&fixture, [], &format!("trap '{trap}' TERM; echo ready; while :; do sleep 0.05; done"));
+        let running =
+            start(&fixture, [], &format!("trap '{trap}' TERM; echo ready; while :; do sleep 0.05; done"));
         let mut words = vec!["cancel", &running.id, "--reason", "enough"];
         if force {
             words.push("--force");
@@ -226,10 +231,18 @@ fn a_cancel_ends_the_program_and_run_says_so() {
 fn signals_for_the_foreground_are_the_programs() {
     let fixture = Fixture::new();
     for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
-        let script = format!("trap 'echo told; trap - {signal}; kill -{signal} $$' {signal}; echo ready; while :; do sleep 0.05; done");
+        let script = format!(
+            "trap 'echo told; trap - {signal}; kill -{signal} $$' {signal}; echo ready; while :; do sleep 0.05; done"
+        );
         let running = start(&fixture, [], &script);
         let pid = running.child.id().to_string();
-        assert!(std::process::Command::new("kill").args([&format!("-{signal}"), &pid]).status().unwrap().success());
+        assert!(
+            std::process::Command::new("kill")
+                .args([&format!("-{signal}"), &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
         let id = running.id.clone();
         let ran = running.end().exits(code);
         assert_eq!(ran.stdout, "told\n");
@@ -259,10 +272,16 @@ fn a_killed_owner_takes_its_program_with_it_and_the_session_can_be_resumed() {
     for pid in pids.split_whitespace() {
         eventually("the tree to end", || is_gone(pid));
     }
+    let look = fixture.ctl(["run", "--", "true"]).exits(0);
+    assert!(
+        look.stderr.lines().nth(1).unwrap().contains("was interrupted"),
+        "the first line is the session's: {look:#?}"
+    );
     let ran = fixture.ctl(["resume", "story"]).exits(5);
     assert_eq!(ran.stdout, "ready\nagain\n");
     // What was left behind was ended, which is noted.
-    let story: Vec<String> = kinds(&fixture, &running.id).into_iter().filter(|kind| kind != "noted").collect();
+    let story: Vec<String> =
+        kinds(&fixture, &running.id).into_iter().filter(|kind| kind != "noted").collect();
     assert_eq!(story, ["created", "started", "interrupted", "resumed", "command_executed", "failed"]);
     assert_eq!(fixture.ctl(["logs", "story"]).stdout, "ready\nready\nagain\n");
     assert_eq!(fixture.show("story")["attempt"], 2);
@@ -288,7 +307,10 @@ fn a_killed_supervisor_is_a_crash_of_the_program() {
 fn of_several_that_resume_one_session_exactly_one_wins() {
     let fixture = Fixture::new();
     let runs = fixture.dir.path().join("runs");
-    let script = format!("echo ran >> {}; echo ready; if [ $SESSIONCTL_ATTEMPT = 1 ]; then sleep 600; fi", runs.display());
+    let script = format!(
+        "echo ran >> {}; echo ready; if [ $SESSIONCTL_ATTEMPT = 1 ]; then sleep 600; fi",
+        runs.display()
+    );
     for _ in 0..3 {
         let _ = std::fs::remove_file(&runs);
         let mut running = start(&fixture, [], &script);
@@ -312,6 +334,39 @@ fn of_several_that_resume_one_session_exactly_one_wins() {
         let resumed = kinds(&fixture, &running.id).iter().filter(|kind| *kind == "resumed").count();
         assert_eq!(resumed, 1);
     }
+}
+
+/// A session that is resumed while its last run is not quite gone waits for the end of that, and gives up on demand.
+#[test]
+fn a_resume_waits_until_nothing_of_the_last_attempt_is_left() {
+    let fixture = Fixture::new();
+    let script = "echo ready; [ $SESSIONCTL_ATTEMPT = 1 ] && sleep 600; echo again";
+    let mut running = start(&fixture, [], script);
+    running.kill();
+    let id: SessionId = running.id.parse().unwrap();
+    let locks = sessionkit::LocalPresence::new(fixture.store().join("owners"));
+    let lock = support::block_on(locks.session_lock(id).acquire()).unwrap();
+    let resume = || {
+        let mut command = fixture.command(["resume", &running.id]);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        fixture.wait_for(id, "the takeover", |shown| shown["owner"]["pid"] == child.id());
+        child
+    };
+    let mut first = resume();
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-INT", &first.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(first.wait().unwrap().code(), Some(130));
+    assert_eq!(fixture.show(id)["status"], "paused: interrupted");
+    let second = resume();
+    assert_eq!(fixture.ctl(["logs", &running.id]).stdout, "ready\n", "it ran beside its last attempt");
+    drop(lock);
+    let output = second.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), &*output.stdout), (Some(0), &b"ready\nagain\n"[..]));
 }
 
 #[test]

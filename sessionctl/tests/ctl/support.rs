@@ -97,7 +97,8 @@ impl Fixture {
 
     /// A session whose owner lives as long as what this returns.
     pub(crate) fn owner(&self, config: SessionConfig) -> Living {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (store, session) = runtime.block_on(async {
             let store = self.open().await;
             let id = store.manager().create_session(config).await.unwrap();
@@ -147,7 +148,9 @@ fn walk(path: &Path, entries: &mut Vec<Entry>) {
     if found.is_dir() {
         let mut names: Vec<_> = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
         names.sort();
-        names.iter().for_each(|path| walk(path, entries));
+        for path in &names {
+            walk(path, entries);
+        }
     }
 }
 

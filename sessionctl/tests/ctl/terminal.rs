@@ -46,7 +46,8 @@ const HOSTILE: &str = "\u{1b}]0;title\u{7}\u{1b}[2J\r\u{8}\u{9b}31m\u{202e}\u{7f
 #[test]
 fn output_of_programs_is_made_visible() {
     let fixture = Fixture::new();
-    let script = r"printf 'ok\033]0;title\007\033[2J\rover\b\302\233\377\342\200\256\nlast'; printf '\033[31m' >&2";
+    let script =
+        r"printf 'ok\033]0;title\007\033[2J\rover\b\302\233\377\342\200\256\nlast'; printf '\033[31m' >&2";
     fixture.ctl(["run", "--name", "hostile", "--json", "--", "sh", "-c", script]).exits(0);
     let shown = on_terminal(fixture.command(["logs", "hostile"]));
     is_harmless(&shown);
@@ -100,6 +101,9 @@ fn colours_are_for_terminals_unless_somebody_says_otherwise() {
     let mut without = fixture.command(words);
     without.env("NO_COLOR", "1");
     assert!(!on_terminal(without).contains('\u{1b}'));
-    assert!(!on_terminal(fixture.command(words.iter().chain(&["--json", "--color", "always"]))).contains('\u{1b}'));
+    assert!(
+        !on_terminal(fixture.command(words.iter().chain(&["--json", "--color", "always"])))
+            .contains('\u{1b}')
+    );
     assert!(!fixture.ctl(words).stdout.contains('\u{1b}'));
 }
