@@ -53,10 +53,12 @@ pub(crate) async fn run(
 ) -> Result<u8> {
     let id = session.id();
     let report = match tokio::select! {
-        // A program that is not there yet cannot be told; whoever gives up waiting for a former run of it may.
-        started = runner.run(session.clone(), command) => started,
+        started = runner.run(session, command) => started,
+        // What is not there yet cannot be told: whoever waits for the end of a former run gives up, for another time.
         number = signals.next() => {
-            session.cancel("interrupted before the program was started").await?;
+            store.manager().shutdown().await?;
+            let text = "interrupted before the program was started";
+            context.hint(text, &[id], &["resume", &id.to_string()]);
             return Ok(exit_by(number));
         }
     } {

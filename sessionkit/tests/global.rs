@@ -1,11 +1,5 @@
 //! The manager of the whole process. A process has one, so this file has one test.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "in a test, what is not there is a failure"
-)]
-
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -1,9 +1,10 @@
 //! One record of a log as a line for people. Kinds of newer versions are shown like all others.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sessionkit::{Evidence, StoredRecord, text::visible};
 
 use super::table::cut;
+use crate::context::quoted;
 
 /// Columns that a value may take; the log has it whole.
 const VALUE: usize = 120;
@@ -36,12 +37,28 @@ fn show(name: &str, value: &Value) -> String {
     };
     let known = match name {
         "owner" | "creator" => person(value),
+        // The names of inherited variables would drown the rest.
+        "origin" => command(value),
+        "summary" => value.as_object().map(|fields| compact(&nonzero(fields))),
         "evidence" => {
             serde_json::from_value::<Evidence>(value.clone()).ok().map(|evidence| format!("\"{evidence}\""))
         }
         _ => None,
     };
     known.unwrap_or_else(|| compact(value))
+}
+
+fn command(origin: &Value) -> Option<String> {
+    let words = origin.get("argv")?.as_array()?.iter().map(|word| word.as_str().map(quoted));
+    let line =
+        format!("{} (in {})", words.collect::<Option<Vec<_>>>()?.join(" "), origin.get("cwd")?.as_str()?);
+    Some(compact(&Value::String(line)))
+}
+
+/// What was counted, without what there was nothing of.
+fn nonzero(fields: &Map<String, Value>) -> Value {
+    let counted = fields.iter().filter(|(_, value)| value.as_u64() != Some(0));
+    Value::Object(counted.map(|(name, value)| (name.clone(), value.clone())).collect())
 }
 
 fn compact(value: &Value) -> String {

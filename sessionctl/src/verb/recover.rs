@@ -1,5 +1,7 @@
 //! `recover`: what becomes of sessions whose owner died.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use sessionkit::file::Recovered;
 use sessionkit::{
@@ -25,7 +27,7 @@ struct Report<'a> {
 
 pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
     let (rerun, mut ended) = Rerun::new();
-    let store = context.open_with(ManagerOptions::new().handler(rerun.clone())).await?;
+    let store = context.open_with(ManagerOptions::new().handler(Arc::<Rerun>::clone(&rerun))).await?;
     rerun.set_runner(store.runner()?);
     let manager = store.manager();
     let policy = match args.policy {
@@ -39,7 +41,7 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
     let mended = match store.backend() {
         // Lists show only sessions with a marker, so the markers come first.
         Backend::File { storage, .. } if !args.dry_run => storage.recover().await?,
-        _ => Recovered::default(),
+        Backend::File { .. } | Backend::Memory(_) | _ => Recovered::default(),
     };
     let report = manager.recover(options).await?;
     let outcome = |(id, outcome): &(SessionId, RecoveryOutcome)| Outcome::new(*id, word(outcome));

@@ -34,7 +34,6 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
     let stored = manager.restore_session(id).await.map_err(failed)?;
     let command = stored.origin.as_ref().and_then(Command::from_origin);
     let Some(command) = command else { return Err(RunError::NoProgram { id }.into()) };
-    hints::crashed(context, &**manager, Some(id)).await?;
     let signals = Signals::catch()?;
     let taken = match stored.state {
         SessionState::Created => manager.start_session(id).await,
@@ -54,7 +53,8 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
     };
     let command = foreground::command(command, context);
     let text = format!("session {id} goes on here, attempt {}", session.attempt());
-    context.hint(&text, &[id], &["show", &id.to_string()]);
+    context.hint(&text, &[id], &["logs", &id.to_string()]);
+    hints::crashed(context, &**manager, Some(id)).await?;
     foreground::run(context, &store, &store.runner()?, session, command, signals).await
 }
 

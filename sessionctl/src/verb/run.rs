@@ -18,11 +18,17 @@ pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
     let words = args.command.iter().map(text).collect::<Result<Vec<String>>>()?;
     let (program, arguments) = words.split_first().ok_or_else(|| Failure::invalid("no program is named"))?;
     let command = foreground::command(Command::new(program).args(arguments), context);
-    hints::crashed(context, &**manager, None).await?;
     let signals = Signals::catch()?;
-    let id = runner.create(config(args), &command).await?;
-    let typed = id.to_string();
-    context.hint(&format!("session {id} runs here"), &[id], &["show", &typed]);
+    let id = match runner.create(config(args), &command).await {
+        Ok(id) => id,
+        Err(error) => {
+            // Whoever could not begin leaves nothing behind.
+            manager.shutdown().await?;
+            return Err(error.into());
+        }
+    };
+    context.hint(&format!("session {id} runs here"), &[id], &["logs", &id.to_string()]);
+    hints::crashed(context, &**manager, Some(id)).await?;
     let session = manager.start_session(id).await?;
     foreground::run(context, &store, &runner, session, command, signals).await
 }

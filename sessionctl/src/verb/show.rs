@@ -1,10 +1,11 @@
 //! `show`: one session whole.
 
-use sessionkit::SessionState;
+use sessionkit::file::Verdict;
+use sessionkit::{Backend, ErrorCode, SessionId, SessionState, Store};
 
 use crate::args::Show;
 use crate::context::Context;
-use crate::fail::Result;
+use crate::fail::{Failure, Result};
 use crate::{hints, ids};
 
 pub(crate) async fn run(args: &Show, context: &Context) -> Result<u8> {
@@ -19,5 +20,20 @@ pub(crate) async fn run(args: &Show, context: &Context) -> Result<u8> {
         context.hint("its story is in its log", &[], &["events", &id]);
     }
     hints::crashed(context, manager, None).await?;
+    check(&store, session.head.id).await?;
     Ok(0)
+}
+
+/// What was shown is all that can be read. Where that is not all there was, saying nothing would be a lie.
+async fn check(store: &Store, id: SessionId) -> Result<()> {
+    let Backend::File { storage, .. } = store.backend() else { return Ok(()) };
+    let report = storage.verify(id).await.map_err(|error| Failure::from(error).about(id))?;
+    match (report.verdict, report.problem) {
+        (Verdict::Healthy | Verdict::Torn | Verdict::Unsupported, _) => Ok(()),
+        (_, Some(problem)) => Err(Failure::from(problem).about(id)),
+        (verdict, None) => {
+            let message = format!("session {id} is {verdict}: this is what can be read of it");
+            Err(Failure::new(ErrorCode::Corrupt, message).about(id))
+        }
+    }
 }

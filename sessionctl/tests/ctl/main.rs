@@ -3,11 +3,13 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "in a test, what is not there is a failure"
+    clippy::needless_pass_by_value,
+    reason = "in a test, what is not there is a failure, and nobody counts copies"
 )]
 
 mod answer;
 mod look;
+mod readme;
 mod refuse;
 mod run;
 mod support;

@@ -272,6 +272,11 @@ fn a_killed_owner_takes_its_program_with_it_and_the_session_can_be_resumed() {
     for pid in pids.split_whitespace() {
         eventually("the tree to end", || is_gone(pid));
     }
+    let look = fixture.ctl(["run", "--", "true"]).exits(0);
+    assert!(
+        look.stderr.lines().nth(1).unwrap().contains("was interrupted"),
+        "the first line is the session's: {look:#?}"
+    );
     let ran = fixture.ctl(["resume", "story"]).exits(5);
     assert_eq!(ran.stdout, "ready\nagain\n");
     // What was left behind was ended, which is noted.
@@ -329,6 +334,39 @@ fn of_several_that_resume_one_session_exactly_one_wins() {
         let resumed = kinds(&fixture, &running.id).iter().filter(|kind| *kind == "resumed").count();
         assert_eq!(resumed, 1);
     }
+}
+
+/// A session that is resumed while its last run is not quite gone waits for the end of that, and gives up on demand.
+#[test]
+fn a_resume_waits_until_nothing_of_the_last_attempt_is_left() {
+    let fixture = Fixture::new();
+    let script = "echo ready; [ $SESSIONCTL_ATTEMPT = 1 ] && sleep 600; echo again";
+    let mut running = start(&fixture, [], script);
+    running.kill();
+    let id: SessionId = running.id.parse().unwrap();
+    let locks = sessionkit::LocalPresence::new(fixture.store().join("owners"));
+    let lock = support::block_on(locks.session_lock(id).acquire()).unwrap();
+    let resume = || {
+        let mut command = fixture.command(["resume", &running.id]);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        fixture.wait_for(id, "the takeover", |shown| shown["owner"]["pid"] == child.id());
+        child
+    };
+    let mut first = resume();
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-INT", &first.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(first.wait().unwrap().code(), Some(130));
+    assert_eq!(fixture.show(id)["status"], "paused: interrupted");
+    let second = resume();
+    assert_eq!(fixture.ctl(["logs", &running.id]).stdout, "ready\n", "it ran beside its last attempt");
+    drop(lock);
+    let output = second.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), &*output.stdout), (Some(0), &b"ready\nagain\n"[..]));
 }
 
 #[test]

@@ -148,7 +148,9 @@ fn walk(path: &Path, entries: &mut Vec<Entry>) {
     if found.is_dir() {
         let mut names: Vec<_> = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
         names.sort();
-        names.iter().for_each(|path| walk(path, entries));
+        for path in &names {
+            walk(path, entries);
+        }
     }
 }
 

@@ -58,6 +58,10 @@ fn what_was_flushed_is_given_up_only_by_saying_so() {
     assert!(ran.stderr.contains("verify --repair --accept-loss"), "{ran:#?}");
     assert_eq!(fs::read_to_string(&log).unwrap().lines().count(), 4);
     // It can be read as far as it goes, and nobody writes behind what is lost.
+    let ran = fixture.ctl(["events", &id, "--json"]).exits(7);
+    assert!(ran.stdout.lines().count() == 4 && ran.stderr.contains("CORRUPT"), "{ran:#?}");
+    let ran = fixture.ctl(["show", &id]).exits(7);
+    assert!(ran.stdout.contains("crashed") && ran.stderr.contains("[CORRUPT]"), "{ran:#?}");
     fixture.ctl(["cancel", &id]).fails(7, "CORRUPT");
     fixture.ctl(["verify", "--repair", "--accept-loss", &id]).exits(0);
     let events = fixture.ctl(["events", &id, "--json"]).exits(0).stdout;
