@@ -17,5 +17,9 @@ pub(crate) fn run(mut args: Args) -> Outcome {
         .env("SESSION_CRASH_IMAGES", images.to_string())
         .env("SESSION_CRASH_SEED", seed.to_string())
         .status()?;
-    if status.success() { Ok(()) } else { Err("a power cut did harm: see above for the seed that replays it".into()) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err("a power cut did harm: see above for the seed that replays it".into())
+    }
 }

@@ -6,6 +6,8 @@
 mod args;
 mod ci;
 mod codegen;
+mod crash;
+mod kill;
 mod steps;
 mod test;
 mod tidy;
@@ -32,6 +34,12 @@ const COMMANDS: &[Command] = &[
         "the docs that are made from the code, or whether they are up to date",
         codegen::run,
     ),
+    (
+        "crash [--images N] [--seed S]",
+        "power cuts on the fault disk, at every call and in every way",
+        crash::run,
+    ),
+    ("kill [--cycles N] [--seed S]", "real processes on one store, killed, stopped and raced", kill::run),
     ("tidy", "the rules of the house that neither rustc nor clippy knows", tidy::run),
 ];
 

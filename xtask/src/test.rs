@@ -16,6 +16,8 @@ fn steps() -> Vec<Step> {
             &["test", "--release", "--package", "session-core", "--test", "machine", "table::"],
         )
         .env("SESSION_MACHINE_SEQUENCES", "10_000_000"),
+        Step::cargo("power cuts: 100,000 images", &["xtask", "crash"]),
+        Step::cargo("kill -9: 300 writers, 200 races", &["xtask", "kill"]),
     ]
 }
 
