@@ -6,7 +6,6 @@ use crate::limits::LimitError;
 use crate::machine::Rejected;
 use crate::owner::Owner;
 use crate::reason::{Failure, FailureCause};
-use crate::record::DecodeError;
 use crate::storage::StorageError;
 
 /// The result of a manager's method.
@@ -145,24 +144,6 @@ impl SessionError {
             },
             Self::ShutDown => ErrorCode::Closed,
         }
-    }
-
-    /// A log that was read and cannot be understood.
-    pub(crate) fn undecodable(id: SessionId, revision: u64, error: DecodeError) -> Self {
-        match error {
-            DecodeError::UnknownKind { .. } | DecodeError::NewerFormat { .. } => {
-                StorageError::UnsupportedFormat {
-                    what: format!("session {id}, from revision {revision} on,"),
-                    source: Some(std::sync::Arc::new(error)),
-                }
-            }
-            DecodeError::Malformed(_) => StorageError::Corrupt {
-                id,
-                readable: revision.saturating_sub(1),
-                what: format!("revision {revision} has a right sum and is no record"),
-            },
-        }
-        .into()
     }
 }
 

@@ -87,8 +87,8 @@ pub use progress::{ProgressTracker, SessionProgress, format_progress};
 pub use reason::{Failure, FailureCause, PauseReason, SessionSummary};
 pub use record::{Broken, Chain, DecodeError, Draft, Envelope, Record, StoredRecord, Sum, Tip, follows};
 pub use storage::{
-    Batch, ChangeFeed, Durability, Expected, HeadPage, MemoryStorage, RecordPage, SessionFilter,
-    SessionStorage, SessionStorageExt, Sharing, StorageError, StorageProfile,
+    Batch, ChangeFeed, Durability, Expected, HeadPage, Heads, Imported, MemoryStorage, RecordPage,
+    SessionFilter, SessionStorage, SessionStorageExt, Sharing, StorageError, StorageProfile, Watch,
 };
 pub use time::{Clock, InvalidTimestamp, SystemClock, Timestamp};
 

@@ -58,6 +58,7 @@ pub(crate) struct Capture {
     threads: Vec<oneshot::Receiver<()>>,
     progress: watch::Receiver<Option<TerminalProgress>>,
     stored: watch::Receiver<u64>,
+    first: u64,
 }
 
 #[derive(Debug)]
@@ -109,7 +110,7 @@ impl Capture {
             })?;
             threads.push(wait);
         }
-        Ok(Self { shared, tree: Some(tree), threads, progress, stored })
+        Ok(Self { shared, tree: Some(tree), threads, progress, stored, first: length })
     }
 
     /// What the program said of its progress, the latest only.
@@ -120,6 +121,11 @@ impl Capture {
     /// How much output is stored.
     pub(crate) fn stored(&self) -> watch::Receiver<u64> {
         self.stored.clone()
+    }
+
+    /// Where the output of this capture begins.
+    pub(crate) const fn first(&self) -> u64 {
+        self.first
     }
 
     /// Takes what is left in the pipes, once no process of the tree is there to write more, and ends.

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use serde_json::json;
 use session_core::{
-    Durability, ErrorCode, Failure, FailureCause, Head, PauseReason, ProgressReport, Result, Session,
-    SessionError, SessionEvent, SessionLock, SessionState, SessionSummary, StorageError,
+    Durability, ErrorCode, Head, PauseReason, ProgressReport, Result, Session, SessionError, SessionLock,
+    SessionState, StorageError,
 };
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::capture::{Capture, Captured};
+use crate::capture::Capture;
 use crate::command::Command;
+use crate::ending::{Ending, Why};
 use crate::exit::signal_name;
 use crate::osc::TerminalProgress;
 use crate::running::RunReport;
@@ -20,10 +21,8 @@ use crate::socket::{Refusal, ReportSocket};
 use crate::supervised::{ORPHAN_GRACE, Orders, Reports, Supervised};
 use crate::supervisor::protocol::{Ended, Escaped, Report};
 
-/// How long after a failed attempt to write to the log the next one is made, and how often that is done for an ending:
-/// a disk that is full for a moment must not make a finished work look like a crash.
+/// How long after a failed attempt to write to the log the next one is made.
 const AGAIN: Duration = Duration::from_secs(1);
-const ENDING_ATTEMPTS: u32 = 10;
 
 /// A session with its program.
 #[derive(Debug)]
@@ -66,19 +65,6 @@ enum Stand {
     Runs,
     Halting,
     Still,
-}
-
-/// Why a tree is ended from here. The first reason counts.
-#[derive(Debug)]
-enum Why {
-    Cancelled {
-        reason: String,
-        force: bool,
-    },
-    Deadline(Duration),
-    Fenced(SessionError),
-    /// The handle was dropped.
-    Dropped,
 }
 
 impl Drive {
@@ -291,7 +277,8 @@ impl Drive {
             command: &self.command,
             duration: self.started.elapsed(),
             captured: &captured,
-            course: &self.course,
+            ended: self.course.ended,
+            why: self.course.why.as_ref(),
         };
         ending.write().await?;
         Ok(RunReport::new(
@@ -310,95 +297,6 @@ impl Course {
             self.ran += since.elapsed();
         }
     }
-}
-
-/// What is written to the log at the end.
-struct Ending<'a> {
-    session: &'a Session,
-    command: &'a str,
-    duration: Duration,
-    captured: &'a Captured,
-    course: &'a Course,
-}
-
-impl Ending<'_> {
-    async fn write(&self) -> Result<()> {
-        match &self.course.why {
-            Some(Why::Fenced(error)) => return Err(error.clone()),
-            Some(Why::Dropped) => return self.session.interrupt(session_core::Evidence::Dropped).await,
-            Some(Why::Cancelled { .. } | Why::Deadline(_)) | None => {}
-        }
-        self.notes().await;
-        let mut attempts = 1;
-        loop {
-            match self.once().await {
-                Err(error) if may_pass(&error) && attempts < ENDING_ATTEMPTS => {
-                    tracing::warn!(session = %self.session.id(), %error, "could not write how it ended, will try again");
-                    attempts += 1;
-                    tokio::time::sleep(AGAIN).await;
-                }
-                done => return done,
-            }
-        }
-    }
-
-    async fn once(&self) -> Result<()> {
-        let session = self.session;
-        if session.head().state().is_final() {
-            return Ok(());
-        }
-        let executed = session.head().totals.commands;
-        if let Some(ended) = self.course.ended {
-            // Work that ended while its session was paused is resumed first.
-            session.resume().await?;
-            if session.head().totals.commands == executed {
-                session
-                    .record(SessionEvent::CommandExecuted {
-                        command: self.command.to_owned(),
-                        exit_code: ended.exit_code(),
-                        signal: ended.signal(),
-                        duration_ms: u64::try_from(self.duration.as_millis()).unwrap_or(u64::MAX),
-                        output_bytes: self.captured.bytes,
-                    })
-                    .await?;
-            }
-        }
-        match (&self.course.why, self.course.ended) {
-            (Some(Why::Cancelled { reason, .. }), _) => session.cancel(reason.clone()).await,
-            (Some(Why::Deadline(limit)), _) => {
-                let message = format!("still running after {} ms", limit.as_millis());
-                session.fail(Failure::new(FailureCause::Timeout, message)).await
-            }
-            (_, Some(ended)) if ended.is_success() => session.complete(SessionSummary::new()).await,
-            (_, Some(ended)) => session.fail(ended.failure()).await,
-            (_, None) => {
-                let message = "its supervisor was killed: how the program ended is not known";
-                session.fail(Failure::new(FailureCause::Crash, message)).await
-            }
-        }
-    }
-
-    async fn notes(&self) {
-        let note = async |kind: &str, data: serde_json::Value| {
-            if let Err(error) = self.session.note(kind, data, Durability::Buffered).await {
-                tracing::warn!(session = %self.session.id(), %error, kind, "could not keep a note");
-            }
-        };
-        if let Some(bytes) = self.captured.cut {
-            note("session.output_truncated", json!({ "bytes": bytes })).await;
-        }
-        if let Some((bytes, reason)) = &self.captured.lost {
-            note("session.output_lost", json!({ "bytes": bytes, "reason": reason })).await;
-        }
-        if let Some(reason) = &self.captured.not_passed_on {
-            tracing::debug!(session = %self.session.id(), reason, "output was not passed on to its end");
-        }
-    }
-}
-
-/// Whether a later attempt may find the storage in a better state.
-const fn may_pass(error: &SessionError) -> bool {
-    matches!(error.code(), ErrorCode::StorageFull | ErrorCode::StorageIo | ErrorCode::StorageUnavailable)
 }
 
 /// Takes a child's report, once the session runs.

@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use session_core::{
-    Answers, Durability, HeldSessionLock, LocalPresence, Session, SessionConfig, SessionError, SessionId,
-    SessionManager, SessionState,
+    Answers, Durability, Failure, FailureCause, HeldSessionLock, LocalPresence, Session, SessionConfig,
+    SessionError, SessionId, SessionManager, SessionState,
 };
 
 use crate::capture::{Capture, Tap};
@@ -81,15 +81,24 @@ impl Runner {
     /// # Errors
     /// Where the session cannot be made, or the program not be started: then the session has failed.
     pub async fn spawn(&self, config: SessionConfig, command: Command) -> Result<Running, RunError> {
-        can_run(&command)?;
+        let id = self.create(config, &command).await?;
+        let session = self.manager.start_session(id).await?;
+        self.run(session, command).await
+    }
+
+    /// Makes a session around a program and does not start it: for whoever has to know its id before the program
+    /// prints anything. [`run`](Self::run) goes on, once the session is started.
+    ///
+    /// # Errors
+    /// Where the session cannot be made.
+    pub async fn create(&self, config: SessionConfig, command: &Command) -> Result<SessionId, RunError> {
+        can_run(command)?;
         let origin = command.origin().map_err(|error| RunError::Launch {
             program: command.program().to_owned(),
             session: None,
             source: LaunchError::Directory(error),
         })?;
-        let id = self.manager.create_session_from(config, Some(origin)).await?;
-        let session = self.manager.start_session(id).await?;
-        self.run(session, command).await
+        Ok(self.manager.create_session_from(config, Some(origin)).await?)
     }
 
     /// Takes over a session whose owner is gone, or that waits for somebody, and runs its program again. What `with`
@@ -127,7 +136,15 @@ impl Runner {
             Some(locks) => {
                 let lock = locks.session_lock(session.id());
                 tokio::select! {
-                    held = lock.acquire() => Some(held.map_err(SessionError::from)?),
+                    held = lock.acquire() => match held {
+                        Ok(held) => Some(held),
+                        Err(error) => {
+                            let error = SessionError::from(error);
+                            let message = format!("its lock cannot be taken: {}", crate::chain(&error));
+                            session.fail(Failure::new(FailureCause::Spawn, message)).await?;
+                            return Err(error.into());
+                        }
+                    },
                     error = session.fenced() => return Err(error.into()),
                     reason = cancelled(&session) => {
                         session.cancel(reason.clone()).await?;

@@ -69,15 +69,13 @@ impl RunReport {
 impl Running {
     pub(crate) fn new(drive: Drive, output: Option<Arc<dyn OutputStorage>>) -> Self {
         let (kept, nobody) = oneshot::channel();
-        let stored = drive.capture.stored();
-        let first_byte = *stored.borrow();
         Self {
             session: drive.session.clone(),
             pid: drive.pid,
             orders: drive.orders.clone(),
             output,
-            stored,
-            first_byte,
+            stored: drive.capture.stored(),
+            first_byte: drive.capture.first(),
             task: tokio::spawn(drive.run(nobody)),
             _kept: kept,
             report: None,

@@ -90,7 +90,14 @@ impl LaunchError {
 /// Gives orders to a supervisor. They are no more than wishes: what became of them is in the reports.
 #[derive(Debug, Clone)]
 pub(crate) struct Orders {
-    socket: Arc<Mutex<OwnedWriteHalf>>,
+    socket: Arc<Mutex<Outgoing>>,
+}
+
+#[derive(Debug)]
+struct Outgoing {
+    socket: OwnedWriteHalf,
+    /// What was not sent yet: an order whose sender gave up in the middle is completed before the next one.
+    bytes: Vec<u8>,
 }
 
 impl Orders {
@@ -116,8 +123,14 @@ impl Orders {
 
     /// A supervisor that is gone needs no orders, and its end is heard through the reports.
     async fn give(&self, order: &Order) {
-        if let Ok(line) = encode(order) {
-            let _ = self.socket.lock().await.write_all(&line).await;
+        let mut outgoing = self.socket.lock().await;
+        let Outgoing { socket, bytes } = &mut *outgoing;
+        bytes.extend(encode(order).unwrap_or_default());
+        while !bytes.is_empty() {
+            match socket.write(bytes).await {
+                Ok(sent @ 1..) => drop(bytes.drain(..sent)),
+                Ok(0) | Err(_) => bytes.clear(),
+            }
         }
     }
 }
@@ -169,7 +182,7 @@ pub(crate) async fn launch(launch: Launch) -> Result<Supervised, LaunchError> {
     let (ours, process) = start_supervisor(launch).map_err(LaunchError::Supervisor)?;
     let (read, write) = ours.into_split();
     let mut reports = Reports { socket: BufReader::new(read), line: Vec::new(), process };
-    let orders = Orders { socket: Arc::new(Mutex::new(write)) };
+    let orders = Orders { socket: Arc::new(Mutex::new(Outgoing { socket: write, bytes: Vec::new() })) };
     match reports.next().await {
         Some(Report::Started { pid, .. }) => Ok(Supervised { pid, orders, reports }),
         Some(Report::NotStarted { step, errno }) => {

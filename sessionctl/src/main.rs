@@ -1,3 +1,78 @@
-//! See the crate's description.
+//! `sessionctl`: runs programs as durable sessions, and looks after them. No daemon, nothing to set up.
+//!
+//! One file for each verb in `verb`, what people read in `render`, what programs read in `json`, what is told when
+//! something goes wrong in `fail`.
 
-fn main() {}
+mod args;
+mod context;
+mod fail;
+mod foreground;
+mod hints;
+mod ids;
+mod json;
+mod render;
+mod rerun;
+mod status;
+mod term;
+mod verb;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
+use sessionkit::text::visible;
+
+use crate::args::{Cli, Verb};
+use crate::context::Context;
+use crate::fail::{ExitCodes, Failure};
+
+fn main() -> ExitCode {
+    // In the process that watches over a program this does not return.
+    sessionkit::runner::supervise_main();
+    let program = std::env::args_os().next();
+    let Cli { global, verb } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
+    let context = Context::new(&global, program);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let failure = Failure::chain(sessionkit::ErrorCode::StorageUnavailable, &error);
+            return ExitCode::from(fail::tell(&failure, verb.name(), ExitCodes::Own, &context));
+        }
+    };
+    let code = runtime
+        .block_on(dispatch(&verb, &context))
+        .unwrap_or_else(|failure| fail::tell(&failure, verb.name(), verb.exit_codes(), &context));
+    // Nobody waits for threads that still look at something: all that counts is on the disk.
+    runtime.shutdown_background();
+    ExitCode::from(code)
+}
+
+async fn dispatch(verb: &Verb, context: &Context) -> fail::Result<u8> {
+    match verb {
+        Verb::Run(args) => verb::run::run(args, context).await,
+        Verb::Ls(args) => verb::ls::run(args, context).await,
+        Verb::Show(args) => verb::show::run(args, context).await,
+        Verb::Events(args) => verb::events::run(args, context).await,
+        Verb::Logs(args) => verb::logs::run(args, context).await,
+        Verb::Cancel(args) => verb::cancel::run(args, context).await,
+        Verb::Resume(args) => verb::resume::run(args, context).await,
+        Verb::Recover(args) => verb::recover::run(args, context).await,
+        Verb::Verify(args) => verb::verify::run(args, context).await,
+        Verb::Report(args) => verb::report::run(args, context).await,
+    }
+}
+
+/// Help and version are data; everything else repeats what was typed, and that is not to be trusted.
+fn misused(error: &clap::Error) -> ExitCode {
+    if let ErrorKind::DisplayHelp | ErrorKind::DisplayVersion = error.kind() {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.render().to_string();
+    let lines: Vec<_> = text.trim_end().lines().map(visible).collect();
+    eprintln!("{}", lines.join("\n"));
+    ExitCode::from(2)
+}

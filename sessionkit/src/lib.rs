@@ -1,1 +1,87 @@
-//! See the crate's description.
+//! Durable sessions for long-running work: know what is running, how far it is, stop it, survive a crash, go on
+//! where it stopped, and prove afterwards what happened.
+//!
+//! A session is an append-only log of events; everything else is derived from it. This crate is the front door: it
+//! re-exports [`session_core`], and its features choose where logs are kept.
+//!
+//! # What you mostly write
+//!
+//! One call around the work. It maps every ending of the work, panic, cancellation, deadline and dropped future
+//! included, onto the session; after a crash the same call goes on from the last checkpoint.
+//!
+//! ```
+//! # #[cfg(feature = "file")] mod example {
+//! # use sessionkit::{SessionConfig, SessionManagerExt as _};
+//! # #[derive(serde::Serialize, serde::Deserialize, Clone, Copy)]
+//! # struct Cursor(usize);
+//! # struct Row(usize);
+//! # impl Row {
+//! #     fn cursor(&self) -> Cursor { Cursor(self.0) }
+//! #     fn name(&self) -> String { format!("row {}", self.0) }
+//! # }
+//! # async fn import(_: &Row) -> std::io::Result<()> { Ok(()) }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # pub async fn main() -> sessionkit::Result<()> {
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let url = format!("file:{}", folder.path().join(".sessions").display());
+//! # let (url, date, rows) = (url.as_str(), "2026-11-21", (0..3).map(Row).collect::<Vec<_>>());
+//! let manager = sessionkit::open(url).await?;                         // "file:.sessions"
+//! let report = manager.run_or_resume(&format!("import-{date}"), SessionConfig::new("import"), async |session| {
+//!     let done: Option<Cursor> = session.last_checkpoint()?;          // from the attempt that crashed
+//!     session.progress().start(rows.len());
+//!     for row in rows.iter().skip(done.map_or(0, |Cursor(row)| row + 1)) {
+//!         session.cancellation().check()?;                            // or .cancelled().await in a select!
+//!         import(row).await?;
+//!         session.progress().complete_step(row.name());
+//!         session.checkpoint(&row.cursor()).await?;
+//!     }
+//!     Ok(())
+//! }).await?;
+//! # assert!(report.is_completed());
+//! # assert_eq!(manager.get_progress(report.id).await?.percent, Some(100.0));
+//! # Ok(())
+//! # }
+//! # }
+//! # #[cfg(feature = "file")] example::main().unwrap();
+//! ```
+//!
+//! # Map
+//!
+//! | to | use |
+//! |---|---|
+//! | open a store | [`open`], [`builder`], [`StoreUrl`]; [`global`] for the whole process |
+//! | run work | [`SessionManagerExt::run`], [`SessionManagerExt::run_or_resume`], [`Session`] |
+//! | run a program | `runner` (feature `runner`) |
+//! | look | [`SessionManager::list_sessions`], [`SessionManager::get_progress`], [`SessionManager::read_log`] |
+//! | end, pause, answer | [`SessionManager::cancel_session`], [`SessionManager::pause_session`], [`SessionManager::provide_input`] |
+//! | deal with crashes | [`SessionManager::find_crashed_sessions`], [`SessionManager::recover`] |
+//! | hear of events | [`SessionObserver`], `observers` (features `observer-…`) |
+//! | check and repair files | [`Builder::open_store`], [`Store`], [`Backend`] |
+//!
+//! # Features
+//!
+//! `file` (default): stores in a folder. `runner` (default): child processes as sessions. `observer-tracing`,
+//! `observer-channel`, `observer-closure`: ready-made observers.
+
+mod global;
+mod open;
+#[cfg(feature = "file")]
+mod repair;
+mod store;
+mod url;
+
+pub use session_core::*;
+
+pub use self::global::{GlobalIsSet, global, set_global};
+pub use self::open::{Builder, builder, open};
+#[cfg(feature = "file")]
+pub use self::repair::Losses;
+pub use self::store::{Backend, Store};
+pub use self::url::StoreUrl;
+
+#[cfg(any(feature = "observer-tracing", feature = "observer-channel", feature = "observer-closure"))]
+pub use session_observers as observers;
+#[cfg(feature = "runner")]
+pub use session_runner as runner;
+#[cfg(feature = "file")]
+pub use session_storage_file as file;

@@ -7,12 +7,12 @@ use crate::head::Head;
 use crate::machine::SessionState;
 use crate::reason::{PauseReason, SessionSummary};
 use crate::record::Tip;
-use crate::storage::Durability;
+use crate::storage::{Durability, SessionStorageExt as _};
 use crate::time::Timestamp;
 
 impl Session {
     pub(super) async fn restore(&self) -> Result<super::PersistedSession> {
-        self.engine.restore(self.id()).await
+        Ok(self.engine.storage.load(self.id()).await?)
     }
 
     pub(super) async fn end(

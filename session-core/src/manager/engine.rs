@@ -348,5 +348,5 @@ fn told(id: SessionId, record: Record) -> (EventContext, Arc<SessionEvent>) {
 
 /// Reads a record of a session's log.
 pub(crate) fn decode(id: SessionId, stored: &StoredRecord) -> Result<Record> {
-    stored.decode().map_err(|error| SessionError::undecodable(id, stored.revision(), error))
+    stored.decode().map_err(|error| StorageError::undecodable(id, stored.revision(), error).into())
 }

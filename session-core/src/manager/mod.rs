@@ -45,7 +45,6 @@ mod options;
 mod persistent;
 mod recovery;
 mod report;
-mod restore;
 mod session;
 mod takeover;
 

@@ -302,7 +302,7 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
     }
 
     async fn restore_session(&self, id: SessionId) -> Result<PersistedSession> {
-        self.engine.restore(id).await
+        Ok(self.engine.storage.load(id).await?)
     }
 
     async fn liveness(&self, id: SessionId) -> Result<Option<Liveness>> {

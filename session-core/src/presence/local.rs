@@ -109,7 +109,11 @@ impl LocalPresence {
     }
 
     pub(super) fn failed(&self, how: &str, error: io::Error) -> StorageError {
-        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        // A limit on the size of files is a full disk for whoever runs under it.
+        let full = matches!(
+            error.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+        );
         let source = Arc::new(error);
         if full {
             StorageError::Full { what: format!("the lock files in {}", self.dir.display()), source }

@@ -7,7 +7,7 @@ use crate::code::ErrorCode;
 use crate::id::SessionId;
 use crate::limits::LimitError;
 use crate::machine::Rejected;
-use crate::record::Tip;
+use crate::record::{DecodeError, Tip};
 
 /// A cause that more than one error can share.
 pub(crate) type Source = Arc<dyn Error + Send + Sync>;
@@ -148,6 +148,21 @@ impl StorageError {
                 ErrorCode::InvalidArgument
             }
             Self::Limit(LimitError::Exceeded { .. }) => ErrorCode::LimitExceeded,
+        }
+    }
+
+    /// A record whose sum is right and that cannot be understood.
+    pub(crate) fn undecodable(id: SessionId, revision: u64, error: DecodeError) -> Self {
+        match error {
+            DecodeError::UnknownKind { .. } | DecodeError::NewerFormat { .. } => Self::UnsupportedFormat {
+                what: format!("session {id}, from revision {revision} on,"),
+                source: Some(Arc::new(error)),
+            },
+            DecodeError::Malformed(_) => Self::Corrupt {
+                id,
+                readable: revision.saturating_sub(1),
+                what: format!("revision {revision} has a right sum and is no record"),
+            },
         }
     }
 }

@@ -5,11 +5,40 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{HeadPage, SessionFilter, SessionStorage, StorageError};
+use super::import::{self, Imported};
+use super::watch::Watch;
+use super::{HeadPage, SessionFilter, SessionStorage, StorageError, load};
 use crate::id::SessionId;
+use crate::manager::PersistedSession;
 use crate::record::{StoredRecord, Tip};
 
-const PAGE: NonZeroUsize = NonZeroUsize::new(256).expect("256 is not 0");
+pub(super) const PAGE: NonZeroUsize = NonZeroUsize::new(256).expect("256 is not 0");
+
+/// All heads that a filter lets through, a page at a time, so that they need not all be held at once.
+#[derive(Debug)]
+pub struct Heads<'a, S: ?Sized> {
+    storage: &'a S,
+    filter: SessionFilter,
+    after: Option<SessionId>,
+    done: bool,
+}
+
+impl<S: SessionStorage + ?Sized> Heads<'_, S> {
+    /// The next page; `None` after the last one. A page may be empty and not the last. After an error the same page
+    /// can be asked for again.
+    ///
+    /// # Errors
+    /// Those of [`list`](SessionStorage::list).
+    pub async fn next_page(&mut self) -> Result<Option<HeadPage>, StorageError> {
+        if self.done {
+            return Ok(None);
+        }
+        let page = self.storage.list(&self.filter, self.after, PAGE).await?;
+        self.done = page.next.is_none();
+        self.after = page.next;
+        Ok(Some(page))
+    }
+}
 
 /// What can be made of a storage's verbs.
 #[async_trait]
@@ -42,16 +71,46 @@ pub trait SessionStorageExt: SessionStorage {
     /// # Errors
     /// Those of [`list`](SessionStorage::list).
     async fn list_all(&self, filter: &SessionFilter) -> Result<HeadPage, StorageError> {
-        let mut all = HeadPage::default();
-        loop {
-            let page = self.list(filter, all.next, PAGE).await?;
+        let (mut all, mut pages) = (HeadPage::default(), self.heads(filter.clone()));
+        while let Some(page) = pages.next_page().await? {
             all.heads.extend(page.heads);
             all.unreadable.extend(page.unreadable);
-            all.next = page.next;
-            if all.next.is_none() {
-                return Ok(all);
-            }
         }
+        Ok(all)
+    }
+
+    /// All heads that the filter lets through, ascending by id, a page at a time.
+    fn heads(&self, filter: SessionFilter) -> Heads<'_, Self> {
+        Heads { storage: self, filter, after: None, done: false }
+    }
+
+    /// Loads a session whole, from as few records of its log as tell the whole of it. Changes nothing.
+    ///
+    /// # Errors
+    /// `NotFound`; `UnsupportedFormat` where a newer version wrote what is needed; whatever the storage suffers.
+    async fn load(&self, id: SessionId) -> Result<PersistedSession, StorageError> {
+        load::load(self, id).await
+    }
+
+    /// Stores a whole log: its lines, without line ends, from record 1 on. Every sum is checked and every event folded
+    /// before anything is written; then all of it is stored at once, byte for byte, and flushed. A log that is there
+    /// already, up to the same tip, is left as it is.
+    ///
+    /// # Errors
+    /// `Conflict` where the session is there and ends elsewhere; `Corrupt` and `Invalid` where the lines are no log;
+    /// `UnsupportedFormat` where a newer version wrote them; `InvalidArgument` where there are none.
+    async fn import<L: AsRef<[u8]> + Sync>(
+        &self,
+        id: SessionId,
+        lines: &[L],
+    ) -> Result<Imported, StorageError> {
+        import::import(self, id, lines).await
+    }
+
+    /// Follows a log from behind revision `after`: hears of changes where the storage can tell of them, and looks at
+    /// least every `poll`.
+    fn watch(&self, id: SessionId, after: u64, poll: Duration) -> Watch<'_, Self> {
+        Watch::new(self, id, after, poll)
     }
 
     /// Waits until the log may have grown beyond `seen`, or for `poll` where the storage cannot tell of changes.

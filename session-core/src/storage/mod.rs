@@ -3,19 +3,24 @@
 
 mod error;
 mod ext;
+mod import;
+mod load;
 mod memory;
 mod types;
+mod watch;
 
 use std::num::NonZeroUsize;
 
 use async_trait::async_trait;
 
 pub use self::error::StorageError;
-pub use self::ext::SessionStorageExt;
+pub use self::ext::{Heads, SessionStorageExt};
+pub use self::import::Imported;
 pub use self::memory::MemoryStorage;
 pub use self::types::{
     Batch, ChangeFeed, Durability, Expected, HeadPage, RecordPage, SessionFilter, Sharing, StorageProfile,
 };
+pub use self::watch::Watch;
 
 use crate::head::Head;
 use crate::id::SessionId;

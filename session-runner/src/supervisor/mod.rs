@@ -192,7 +192,7 @@ impl Supervisor {
                 Order::Start(_) => return Err(io::ErrorKind::InvalidData.into()),
                 Order::Signal { signal } => {
                     if let Some(signal) = Signal::from_named_raw(signal)
-                        && self.tree.signal_group(signal).is_ok()
+                        && self.tree.signal_group(signal)
                     {
                         self.outbox.push(&Report::Signalled { signal: signal.as_raw() });
                     }

@@ -13,6 +13,8 @@ use super::process::Process;
 
 /// How many generations are looked at below the supervisor. Deeper ones move up when those above them end.
 const GENERATIONS: usize = 256;
+/// How often is looked for processes that still run, before all are killed.
+const FREEZE_ROUNDS: usize = 64;
 
 /// The descendants of this process.
 #[derive(Debug)]
@@ -45,19 +47,14 @@ impl Tree {
         self.leader = None;
     }
 
-    /// Sends a signal to the program's process group, as a terminal would.
-    pub(crate) fn signal_group(&self, signal: Signal) -> io::Result<()> {
-        let Some(leader) = self.leader else { return Ok(()) };
-        match kill_process_group(leader, signal) {
-            // Everybody in it has left for other groups.
-            Ok(()) | Err(Errno::SRCH) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+    /// Sends a signal to the program's process group, as a terminal would. Whether anybody got it.
+    pub(crate) fn signal_group(&self, signal: Signal) -> bool {
+        self.leader.is_some_and(|leader| kill_process_group(leader, signal).is_ok())
     }
 
     /// Sends a signal to the group, at one moment, and to all descendants outside of it, one after the other.
     pub(crate) fn signal_all(&self, signal: Signal) -> io::Result<Sent> {
-        let group = self.leader.filter(|_| self.signal_group(signal).is_ok());
+        let group = self.leader.filter(|_| self.signal_group(signal));
         let mut outside = self.living()?;
         outside.retain(|process| group.is_none() || process.group != group);
         Ok(self.signal_each(&outside, signal))
@@ -66,8 +63,15 @@ impl Tree {
     /// Kills every descendant that is there now. `freeze` stops all of them first, until no new one turns up: those
     /// that fork faster than they can be found are caught that way.
     pub(crate) fn kill(&self, freeze: bool) -> io::Result<Sent> {
+        let found = if freeze { self.freeze() } else { self.living() };
+        // At one moment, and even where the others cannot be found.
+        self.signal_group(Signal::KILL);
+        Ok(self.signal_each(&found?, Signal::KILL))
+    }
+
+    fn freeze(&self) -> io::Result<Vec<Process>> {
         let mut found = self.living()?;
-        for _ in 0..if freeze { 64 } else { 0 } {
+        for _ in 0..FREEZE_ROUNDS {
             let moving: Vec<Process> =
                 found.iter().filter(|process| !process.is_stopped()).cloned().collect();
             if moving.is_empty() {
@@ -76,7 +80,7 @@ impl Tree {
             self.signal_each(&moving, Signal::STOP);
             found = self.living()?;
         }
-        Ok(self.signal_each(&found, Signal::KILL))
+        Ok(found)
     }
 
     /// The descendants that have not ended, those nearer to the supervisor first.

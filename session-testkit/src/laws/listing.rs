@@ -16,9 +16,11 @@ use crate::subject::Subject;
 /// Every set of conditions that is worth a try on these heads.
 fn filters(all: &[Head]) -> Vec<SessionFilter> {
     let mut states = vec![SessionFilter::all(), SessionFilter::active()];
-    for one in StateName::ALL {
+    for (at, one) in StateName::ALL.iter().enumerate() {
         states.push(SessionFilter::all().state(*one));
-        states.extend(StateName::ALL.iter().map(|other| SessionFilter::all().state(*one).state(*other)));
+        states.extend(
+            StateName::ALL.iter().skip(at).map(|other| SessionFilter::all().state(*other).state(*one)),
+        );
     }
     let names: [Option<&str>; 7] =
         [None, Some("a"), Some("A"), Some("a%"), Some("nobody"), Some(""), Some("long")];
@@ -46,9 +48,9 @@ fn filters(all: &[Head]) -> Vec<SessionFilter> {
                 filter.name = name.map(|name| if name == "long" { long.clone() } else { name.to_owned() });
                 filter.labels =
                     some.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-                // Instants against every state, and against every name and label, but not all three at once.
-                let all_instants = name.is_none() || (some.is_empty() && state.states.is_empty());
-                for instant in instants.iter().take(if all_instants { usize::MAX } else { 2 }) {
+                // Instants against every state, and against every name with every label, but not all three at once.
+                let with_instants = state.states.is_empty() || (name.is_none() && some.is_empty());
+                for instant in instants.iter().take(if with_instants { usize::MAX } else { 1 }) {
                     filter.updated_since = *instant;
                     filters.push(filter.clone());
                 }

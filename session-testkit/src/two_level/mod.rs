@@ -1,16 +1,18 @@
 //! A storage whose power can be cut and whose flushes can be made to fail: what is live and what would survive are kept
 //! apart. It exists to try the laws themselves; nothing is stored in it for long.
 
-use std::collections::BTreeMap;
+mod disk;
+
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use session_core::{
-    Batch, Chain, ChangeFeed, Durability, Expected, Head, HeadPage, RecordPage, SessionFilter, SessionId,
+    Batch, ChangeFeed, Durability, Expected, Head, HeadPage, RecordPage, SessionFilter, SessionId,
     SessionStorage, Sharing, StorageError, StorageProfile, StoredRecord, Tip,
 };
 
+use self::disk::Disk;
 use crate::random::Random;
 use crate::subject::{Crash, Damage, Kept, Subject, Unable};
 
@@ -45,183 +47,6 @@ enum Care {
     #[default]
     MakesAnew,
     RetriesFailedFlushes,
-}
-
-#[derive(Debug, Default)]
-struct Disk {
-    files: BTreeMap<SessionId, File>,
-    fail_next_flush: bool,
-    /// How often all handles ended; a handle works only in the life that it was opened in.
-    life: u64,
-}
-
-/// A log's file and what is kept beside it.
-#[derive(Debug, Default)]
-struct File {
-    lines: Vec<Line>,
-    /// The head as it was last given, as long as it is that of the lines.
-    head: Option<Head>,
-    /// The highest revision known to be flushed. It survives what the lines do not.
-    mark: u64,
-    /// Whether a flush failed since the file was made.
-    untrusted: bool,
-}
-
-#[derive(Debug, Clone)]
-struct Line {
-    bytes: Vec<u8>,
-    level: Level,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Level {
-    Durable,
-    Dirty,
-    /// The flush that should have stored it failed. The system calls it clean, and another flush passes over it.
-    Lost,
-}
-
-impl File {
-    fn write(&mut self, batch: &Batch) {
-        let line = |record: &StoredRecord| Line { bytes: record.line().into(), level: Level::Dirty };
-        self.lines.extend(batch.records().iter().map(line));
-        self.head = batch.head().cloned();
-    }
-
-    /// The records of the unbroken chain.
-    fn read(&self, id: SessionId) -> Vec<StoredRecord> {
-        let mut chain = Chain::start(id);
-        self.lines.iter().map_while(|line| chain.check(&line.bytes).ok()).collect()
-    }
-
-    /// As [`read`](Self::read), where nothing is missing that was flushed. Behind the mark an unfinished write may be.
-    fn intact(&self, id: SessionId) -> Result<Vec<StoredRecord>, StorageError> {
-        let records = self.read(id);
-        let readable = records.len() as u64;
-        if readable < self.mark || records.is_empty() {
-            return Err(StorageError::Corrupt { id, readable, what: format!("{} were flushed", self.mark) });
-        }
-        Ok(records)
-    }
-
-    fn head(&self, id: SessionId) -> Result<Head, StorageError> {
-        let records = self.read(id);
-        let tip = records.last().map(StoredRecord::tip);
-        if let Some(head) = self.head.as_ref().filter(|head| Some(head.tip) == tip) {
-            return Ok(head.clone());
-        }
-        let log = crate::logs::Log::from_records(id, records).map_err(|bad| StorageError::Corrupt {
-            id,
-            readable: 0,
-            what: format!("{bad:?}"),
-        })?;
-        Ok(log.head().clone())
-    }
-
-    /// Flushes the file. What a flush that failed should have stored is passed over, without a word.
-    fn flush(&mut self, fails: bool) -> std::io::Result<()> {
-        for line in self.lines.iter_mut().filter(|line| line.level == Level::Dirty) {
-            line.level = if fails { Level::Lost } else { Level::Durable };
-        }
-        self.untrusted |= fails;
-        if fails {
-            return Err(std::io::Error::other("the device said no"));
-        }
-        self.mark = self.lines.len() as u64;
-        Ok(())
-    }
-
-    fn lose_power(&mut self, id: SessionId, kept: Kept, random: &mut Random) {
-        let dirty = self.lines.iter().filter(|line| line.level == Level::Dirty).count();
-        let keep = match kept {
-            Kept::Nothing => 0,
-            Kept::Everything => dirty,
-            Kept::Some(_) => random.below(dirty + 1),
-        };
-        let mut left = keep;
-        self.lines.retain_mut(|line| match line.level {
-            Level::Durable => true,
-            Level::Lost => {
-                line.bytes.fill(0);
-                true
-            }
-            Level::Dirty if left > 0 => {
-                left -= 1;
-                // Of the last write that is left only a part may be.
-                let torn = matches!(kept, Kept::Some(_)) && left == 0 && random.one_in(3);
-                line.bytes.truncate(if torn { random.below(line.bytes.len()) } else { usize::MAX });
-                true
-            }
-            Level::Dirty => false,
-        });
-        // What stands at the end and was never stored is not in the file at all.
-        while self.lines.last().is_some_and(|line| line.level == Level::Lost) {
-            self.lines.pop();
-        }
-        for line in &mut self.lines {
-            line.level = Level::Durable;
-        }
-        self.head = crate::logs::Log::from_records(id, self.read(id)).ok().map(|log| log.head().clone());
-        self.untrusted = false;
-    }
-
-    fn damage(&mut self, damage: Damage) {
-        let at = |revision: u64| usize::try_from(revision).unwrap_or(usize::MAX).saturating_sub(1);
-        match damage {
-            Damage::Flip { revision, bit } => {
-                if let Some(line) = self.lines.get_mut(at(revision)) {
-                    let len = line.bytes.len().max(1);
-                    if let Some(byte) = line.bytes.get_mut(bit / 8 % len) {
-                        *byte ^= 1 << (bit % 8);
-                    }
-                }
-            }
-            Damage::Lose { revision } if at(revision) < self.lines.len() => {
-                self.lines.remove(at(revision));
-            }
-            Damage::Double { revision } => {
-                let line = self.lines.get(at(revision)).cloned();
-                self.lines.splice(at(revision)..at(revision), line);
-            }
-            Damage::Swap { revision } if at(revision) + 1 < self.lines.len() => {
-                self.lines.swap(at(revision), at(revision) + 1);
-            }
-            Damage::Lose { .. } | Damage::Swap { .. } => {}
-            Damage::Cut { after } => self.lines.truncate(at(after + 1)),
-        }
-    }
-}
-
-impl Disk {
-    fn flush(&mut self, id: SessionId) -> Result<(), StorageError> {
-        let Some(file) = self.files.get_mut(&id) else { return Ok(()) };
-        let fails = std::mem::take(&mut self.fail_next_flush);
-        file.flush(fails).map_err(|error| StorageError::OutcomeUnknown { id, source: Arc::new(error) })
-    }
-
-    fn is_untrusted(&self, id: SessionId) -> bool {
-        self.files.get(&id).is_some_and(|file| file.untrusted)
-    }
-
-    /// Makes a file in which a flush failed anew, from what can be read back.
-    fn make_anew(&mut self, id: SessionId) -> Result<(), StorageError> {
-        let Some(file) = self.files.get_mut(&id) else { return Ok(()) };
-        let good = file.intact(id)?.len();
-        file.lines.truncate(good);
-        file.lines.iter_mut().for_each(|line| line.level = Level::Dirty);
-        self.flush(id)?;
-        if let Some(file) = self.files.get_mut(&id) {
-            file.untrusted = false;
-        }
-        Ok(())
-    }
-
-    fn unended(&self) -> usize {
-        // A session that cannot be read may well live.
-        let lives =
-            |(id, file): (&SessionId, &File)| file.head(*id).map_or(true, |head| !head.state().is_final());
-        self.files.iter().filter(|entry| lives(*entry)).count()
-    }
 }
 
 #[async_trait]

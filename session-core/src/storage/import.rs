@@ -1,0 +1,59 @@
+//! Takes over a log that comes from elsewhere, after checking all of it.
+
+use super::{Batch, Durability, Expected, SessionStorage, StorageError};
+use crate::head::Head;
+use crate::id::SessionId;
+use crate::record::{Chain, Tip};
+
+/// What came of an import.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Imported {
+    /// The log was stored.
+    New(Tip),
+    /// It was there already.
+    AlreadyThere(Tip),
+}
+
+/// The lines as one batch, every sum checked and every event folded.
+fn checked<L: AsRef<[u8]>>(id: SessionId, lines: &[L]) -> Result<Batch, StorageError> {
+    let (mut chain, mut head) = (Chain::start(id), None);
+    let mut records = Vec::with_capacity(lines.len());
+    for line in lines {
+        let readable = chain.revision();
+        let record = chain.check(line.as_ref()).map_err(|broken| StorageError::Corrupt {
+            id,
+            readable,
+            what: format!("revision {} is {broken}", readable + 1),
+        })?;
+        let revision = record.revision();
+        let decoded = record.decode().map_err(|error| StorageError::undecodable(id, revision, error))?;
+        Head::fold(&mut head, id, &decoded).map_err(|source| StorageError::Invalid {
+            id,
+            revision,
+            source,
+        })?;
+        records.push(record);
+    }
+    let head =
+        head.ok_or_else(|| StorageError::InvalidArgument { what: "a log of no records".to_owned() })?;
+    Ok(Batch::new(records, head))
+}
+
+pub(super) async fn import<S, L>(storage: &S, id: SessionId, lines: &[L]) -> Result<Imported, StorageError>
+where
+    S: SessionStorage + ?Sized,
+    L: AsRef<[u8]>,
+{
+    let batch = checked(id, lines)?;
+    let whole = batch.head().map(|head| head.tip);
+    match storage.append(id, Expected::Absent, batch, Durability::Flushed).await {
+        Ok(tip) => Ok(Imported::New(tip)),
+        Err(StorageError::Conflict { actual: Some(tip), .. }) if whole == Some(tip) => {
+            // Somebody else may have stored it, and not flushed.
+            let tip = storage.append(id, Expected::At(tip), Batch::empty(), Durability::Flushed).await?;
+            Ok(Imported::AlreadyThere(tip))
+        }
+        Err(error) => Err(error),
+    }
+}

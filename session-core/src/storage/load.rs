@@ -1,0 +1,71 @@
+//! Loads a session whole, from as few records of its log as tell the whole of it.
+
+use super::ext::SessionStorageExt as _;
+use super::{SessionStorage, StorageError};
+use crate::event::SessionEvent;
+use crate::head::Head;
+use crate::id::SessionId;
+use crate::machine::SessionState;
+use crate::manager::PersistedSession;
+use crate::reason::PauseReason;
+use crate::record::StoredRecord;
+
+pub(super) async fn load<S>(storage: &S, id: SessionId) -> Result<PersistedSession, StorageError>
+where
+    S: SessionStorage + ?Sized,
+{
+    let head = storage.head(id).await?.ok_or(StorageError::NotFound { id })?;
+    let SessionEvent::Created { config, origin, .. } = event(storage, id, 1).await? else {
+        return Err(StorageError::Corrupt { id, readable: 0, what: "record 1 is not `created`".to_owned() });
+    };
+    let mut checkpoint = None;
+    if let Some(revision) = head.checkpoint
+        && let SessionEvent::CheckpointSaved { state, .. } = event(storage, id, revision).await?
+    {
+        checkpoint = Some(state);
+    }
+    let state = whole_state(storage, &head).await?;
+    Ok(PersistedSession { head, config: *config, origin, state, checkpoint })
+}
+
+async fn event<S>(storage: &S, id: SessionId, revision: u64) -> Result<SessionEvent, StorageError>
+where
+    S: SessionStorage + ?Sized,
+{
+    let stored = storage.record(id, revision).await?.ok_or(StorageError::NotFound { id })?;
+    decode(id, &stored)
+}
+
+fn decode(id: SessionId, stored: &StoredRecord) -> Result<SessionEvent, StorageError> {
+    let undecodable = |error| StorageError::undecodable(id, stored.revision(), error);
+    stored.decode().map(|record| record.event).map_err(undecodable)
+}
+
+/// The state with its texts as the log has them. Looks back from the end of the log to the event that made it.
+async fn whole_state<S>(storage: &S, head: &Head) -> Result<SessionState, StorageError>
+where
+    S: SessionStorage + ?Sized,
+{
+    let mut revision = head.tip.revision;
+    while revision > 0 {
+        if matches!(head.state(), SessionState::Created | SessionState::Running { .. }) {
+            break;
+        }
+        let Some(stored) = storage.record(head.id, revision).await? else { break };
+        match (decode(head.id, &stored)?, head.state()) {
+            (SessionEvent::Completed { summary }, _) => return Ok(SessionState::Completed { summary }),
+            (SessionEvent::Failed { error }, _) => return Ok(SessionState::Failed { error }),
+            (SessionEvent::Cancelled { reason }, _) => return Ok(SessionState::Cancelled { reason }),
+            (SessionEvent::Paused { reason }, _) => return Ok(SessionState::Paused { reason }),
+            // Other pauses outlive the `interrupted` that only took their owner away.
+            (
+                SessionEvent::Interrupted { evidence },
+                SessionState::Paused { reason: PauseReason::Interrupted(_) },
+            ) => {
+                return Ok(SessionState::Paused { reason: PauseReason::Interrupted(evidence.to_string()) });
+            }
+            _ => revision -= 1,
+        }
+    }
+    Ok(head.state().clone())
+}

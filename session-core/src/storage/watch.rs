@@ -1,0 +1,61 @@
+//! Follows a log, on any storage.
+
+use std::time::Duration;
+
+use super::ext::{PAGE, SessionStorageExt as _};
+use super::{SessionStorage, StorageError};
+use crate::id::SessionId;
+use crate::record::{Chain, StoredRecord, Tip};
+
+/// A log that is followed: each record once and in order, for as long as one asks.
+#[derive(Debug)]
+pub struct Watch<'a, S: ?Sized> {
+    storage: &'a S,
+    id: SessionId,
+    after: u64,
+    /// The last record that was seen: whatever comes next follows from it.
+    seen: Option<Tip>,
+    poll: Duration,
+}
+
+impl<'a, S: SessionStorage + ?Sized> Watch<'a, S> {
+    pub(super) const fn new(storage: &'a S, id: SessionId, after: u64, poll: Duration) -> Self {
+        Self { storage, id, after, seen: None, poll }
+    }
+
+    /// Waits for the next records and returns them, at least one. Dropping the future misses none.
+    ///
+    /// # Errors
+    /// `NotFound` where the session is not there, or not any more; `Conflict` where its log is not the one that was
+    /// seen so far: it was deleted and made anew, or repaired with loss. Whatever the storage suffers.
+    pub async fn next(&mut self) -> Result<Vec<StoredRecord>, StorageError> {
+        loop {
+            let records = self.storage.records(self.id, self.after, PAGE).await?.records;
+            if let (Some(first), Some(last)) = (records.first(), records.last()) {
+                if let Some(seen) = self.seen
+                    && Chain::at(self.id, seen).follow(first).is_err()
+                {
+                    return Err(self.elsewhere(Some(first.tip())));
+                }
+                self.after = last.revision();
+                self.seen = Some(last.tip());
+                return Ok(records);
+            }
+            let head = self.storage.head(self.id).await?.ok_or(StorageError::NotFound { id: self.id })?;
+            if head.tip.revision < self.after {
+                return Err(self.elsewhere(Some(head.tip)));
+            }
+            // Grown between the two looks: no need to wait.
+            if head.tip.revision == self.after {
+                if *self.seen.get_or_insert(head.tip) != head.tip {
+                    return Err(self.elsewhere(Some(head.tip)));
+                }
+                self.storage.changed(self.id, head.tip, self.poll).await;
+            }
+        }
+    }
+
+    const fn elsewhere(&self, actual: Option<Tip>) -> StorageError {
+        StorageError::Conflict { id: self.id, expected: self.seen, actual }
+    }
+}

@@ -1,0 +1,78 @@
+//! How much memory a program's output can take: none to speak of, whatever it prints. Alone in its process, whose
+//! memory is measured.
+
+#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+
+use std::sync::Arc;
+
+use session_core::{InMemorySessionManager, SessionConfig, SessionEvent, SessionManager as _};
+use session_runner::{Command, FileOutput, OutputStorage, Runner, supervise_main};
+
+/// What a process may take, in KiB.
+const MEMORY: u64 = 64 * 1024;
+/// A pattern that no chunk fits exactly, so that a lost or doubled piece shows.
+const LINE: &str = "0123456789abcdefghijklmnopqrstuvwxyz-";
+
+/// Not a test: the entry of the supervisor.
+#[test]
+fn __supervise() {
+    supervise_main();
+}
+
+fn peak(process: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    peak.trim().trim_end_matches(" kB").trim().parse().unwrap()
+}
+
+/// 200 MB without a line end, as fast as they go. `OUTPUT_MB=1024` for a gigabyte.
+#[tokio::test]
+async fn output_without_end_or_line_end_takes_no_memory_and_the_kept_part_is_identical() {
+    supervise_main();
+    let megabytes: u64 = std::env::var("OUTPUT_MB").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
+    let folder = tempfile::tempdir().unwrap();
+    let output: Arc<dyn OutputStorage> = Arc::new(FileOutput::new(folder.path()));
+    let manager = InMemorySessionManager::new();
+    let runner = Runner::new(&manager).output(Arc::clone(&output));
+    let go = folder.path().join("go");
+    let script = format!(
+        "yes '{LINE}' | tr -d '\\n' | head -c {megabytes}M; until test -e {}; do sleep 0.01; done",
+        go.display()
+    );
+    let command = Command::new("sh").args(["-c", &script]);
+    let started = std::time::Instant::now();
+    let mut running = runner.spawn(SessionConfig::new("run"), command).await.unwrap();
+    let id = running.id();
+    while !output.length(id).unwrap().truncated {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", running.pid())).unwrap();
+    let supervisor = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap();
+    let supervisor = peak(supervisor);
+    std::fs::write(&go, "").unwrap();
+    let report = running.wait().await.unwrap();
+    let took = started.elapsed();
+    assert_eq!(report.exit_code(), 0);
+    assert_eq!(report.output_bytes, megabytes << 20);
+
+    let length = output.length(id).unwrap();
+    assert_eq!((length.bytes, length.truncated), (64 << 20, true));
+    let (mut next, mut expected) = (0, LINE.as_bytes().iter().cycle());
+    while next < length.bytes {
+        for chunk in output.read(id, next, 1 << 20).unwrap().chunks {
+            assert!(chunk.bytes.iter().eq(expected.by_ref().take(chunk.bytes.len())), "at {next}");
+            next = chunk.end();
+        }
+    }
+    let records = manager.read_log(id, 0, 100).await.unwrap();
+    let cut = records.iter().find_map(|record| {
+        let SessionEvent::Noted { kind, data } = record.decode().unwrap().event else { return None };
+        (kind == "session.output_truncated").then(|| data["bytes"].as_u64())?
+    });
+    assert_eq!(cut, Some(report.output_bytes - length.bytes));
+    eprintln!(
+        "{megabytes} MB in {took:?}; peak of owner {} KiB, of supervisor {supervisor} KiB",
+        peak("self")
+    );
+    assert!(peak("self") < MEMORY && supervisor < MEMORY);
+}

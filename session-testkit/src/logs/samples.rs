@@ -1,0 +1,52 @@
+//! Logs of sessions in every situation that a storage can meet.
+
+use session_core::{PauseReason, SessionConfig, StateName};
+
+use super::Log;
+
+/// One log of each kind that a list can meet: all states, all reasons to pause, owned and not, with requests pending.
+#[must_use]
+pub fn of_every_kind() -> Vec<Log> {
+    let make = |grow: &dyn Fn(&mut Log) -> &mut Log| {
+        let mut log = Log::plain();
+        grow(&mut log);
+        log
+    };
+    vec![
+        Log::plain(),
+        Log::new(SessionConfig::new("test").name("queued").queued()),
+        make(&|log| log.noted(1).cancel_requested()),
+        make(&|log| log.started()),
+        make(&|log| log.started().iteration().iteration().progress(2, 9).checkpoint(2)),
+        make(&|log| log.started().cancel_requested()),
+        make(&|log| log.started().paused(PauseReason::Requested("a break".into()))),
+        make(&|log| log.started().paused(PauseReason::AwaitingInput("which one?".into()))),
+        make(&|log| log.started().paused(PauseReason::Limit("spent".into()))),
+        make(&|log| log.started().interrupted()),
+        make(&|log| log.started().interrupted().resumed()),
+        make(&|log| log.started().iteration().completed()),
+        make(&|log| log.started().failed()),
+        make(&|log| log.failed()),
+        make(&|log| log.started().cancel_requested().cancelled()),
+        make(&|log| log.cancelled()),
+    ]
+}
+
+/// The log of a session in this state.
+///
+/// # Panics
+/// If no session can be made with this config.
+#[must_use]
+pub fn in_state(state: StateName, config: SessionConfig) -> Log {
+    let mut log = Log::new(config);
+    match state {
+        StateName::Created => &mut log,
+        StateName::Running => log.started(),
+        StateName::Paused => log.started().paused(PauseReason::Requested("a break".into())),
+        StateName::Completed => log.started().completed(),
+        StateName::Failed => log.started().failed(),
+        StateName::Cancelled => log.started().cancelled(),
+        other => unreachable!("a state that the testkit does not know: {other}"),
+    };
+    log
+}

@@ -1,0 +1,282 @@
+//! The conveniences that every storage has, on the memory storage and, where it matters, on one without a change feed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use session_core::{
+    Durability, ErrorCode, Imported, MemoryStorage, PauseReason, SessionConfig, SessionEvent, SessionFilter,
+    SessionId, SessionState, SessionStorage, SessionStorageExt as _, StoredRecord,
+};
+use session_testkit::logs::{self, Log};
+use session_testkit::{Damage, Subject as _, TwoLevelSubject};
+
+/// Longer than any test lasts: who waits that long waits for a notice, not for the poll.
+const NEVER: Duration = Duration::from_secs(3600);
+/// How often a test looks where nothing can tell it.
+const OFTEN: Duration = Duration::from_millis(2);
+
+async fn store(storage: &dyn SessionStorage, log: &mut Log) {
+    log.take().send(storage, Durability::Flushed).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_is_loaded_with_its_texts_whole() {
+    let storage = MemoryStorage::new();
+    let long = "why ".repeat(500);
+    let config = SessionConfig::new("import").name("nightly").metadata(json!({ "rows": 7 }));
+    let mut log = Log::new(config.clone());
+    log.started()
+        .checkpoint("first")
+        .checkpoint(json!([2]))
+        .paused(PauseReason::Limit(long.clone()))
+        .interrupted();
+    log.noted("unowned").cancel_requested();
+    store(&storage, &mut log).await;
+    let loaded = storage.load(log.id()).await.unwrap();
+    assert_eq!(&loaded.head, log.head());
+    assert_eq!(loaded.config, config);
+    assert_eq!(loaded.checkpoint, Some(json!([2])));
+    assert_eq!(loaded.state, SessionState::Paused { reason: PauseReason::Limit(long.clone()) });
+    assert_ne!(loaded.head.state(), &loaded.state, "a head's texts are cut");
+    log.push(SessionEvent::Cancelled { reason: long.clone() });
+    store(&storage, &mut log).await;
+    let ended = storage.load(log.id()).await.unwrap();
+    assert_eq!(ended.state, SessionState::Cancelled { reason: long });
+    assert_eq!(storage.load(SessionId::random()).await.unwrap_err().code(), ErrorCode::NotFound);
+}
+
+#[tokio::test]
+async fn what_is_loaded_has_the_state_of_its_head_in_every_state() {
+    let storage = MemoryStorage::new();
+    for mut log in logs::of_every_kind() {
+        store(&storage, &mut log).await;
+        let loaded = storage.load(log.id()).await.unwrap();
+        assert_eq!(loaded.state.name(), log.head().state().name());
+        assert_eq!(loaded.checkpoint.is_some(), log.head().checkpoint.is_some());
+    }
+}
+
+#[tokio::test]
+async fn heads_come_a_page_at_a_time_each_once() {
+    let storage = MemoryStorage::new();
+    let mut ids = Vec::new();
+    for n in 0..600 {
+        let mut log = Log::plain();
+        if n % 2 == 0 {
+            log.cancelled();
+        }
+        store(&storage, &mut log).await;
+        ids.push((log.id(), n % 2 == 1));
+    }
+    ids.sort();
+    let (mut pages, mut seen, mut count) = (storage.heads(SessionFilter::active()), Vec::new(), 0);
+    while let Some(page) = pages.next_page().await.unwrap() {
+        count += 1;
+        seen.extend(page.heads.iter().map(|head| head.id));
+    }
+    assert!(pages.next_page().await.unwrap().is_none(), "the end stays the end");
+    let active: Vec<SessionId> = ids.iter().filter(|(_, active)| *active).map(|(id, _)| *id).collect();
+    assert_eq!(seen, active);
+    assert!(count > 1, "more than one page was needed");
+    let all = storage.list_all(&SessionFilter::all()).await.unwrap();
+    assert_eq!(all.heads.len(), 600);
+    assert!(all.next.is_none());
+}
+
+#[tokio::test]
+async fn a_log_moves_between_storages_without_loss() {
+    let (from, to) = (MemoryStorage::new(), TwoLevelSubject::new().open().await.unwrap());
+    for mut log in logs::of_every_kind() {
+        store(&from, &mut log).await;
+        let lines: Vec<String> = from
+            .records_after(log.id(), 0)
+            .await
+            .unwrap()
+            .iter()
+            .map(|record| record.line().to_owned())
+            .collect();
+        assert_eq!(to.import(log.id(), &lines).await.unwrap(), Imported::New(log.tip()));
+        assert_eq!(to.records_after(log.id(), 0).await.unwrap(), log.records());
+        assert_eq!(to.head(log.id()).await.unwrap().as_ref(), Some(log.head()));
+        // The same again is no conflict, and changes nothing.
+        assert_eq!(to.import(log.id(), &lines).await.unwrap(), Imported::AlreadyThere(log.tip()));
+        // A shorter or longer version of a log that is there is one.
+        let mut longer = log.clone();
+        longer.grow("more");
+        for other in [log.up_to(1), longer] {
+            if other.tip() != log.tip() {
+                let refused = to.import(log.id(), &other.lines_owned()).await.unwrap_err();
+                assert_eq!(refused.code(), ErrorCode::Conflict);
+            }
+        }
+        assert_eq!(to.records_after(log.id(), 0).await.unwrap(), log.records());
+    }
+}
+
+trait Lines {
+    fn lines_owned(&self) -> Vec<String>;
+}
+
+impl Lines for Log {
+    fn lines_owned(&self) -> Vec<String> {
+        self.lines().iter().map(ToString::to_string).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_log_is_refused_before_the_first_write() {
+    let storage = MemoryStorage::new();
+    let mut log = Log::plain();
+    log.started().noted("a").iteration().completed();
+    let lines = log.lines_owned();
+    let mut cases: Vec<(String, Vec<Vec<u8>>)> = Vec::new();
+    for at in 0..lines.len() {
+        let bytes = |lines: &[String]| lines.iter().map(|line| line.clone().into_bytes()).collect::<Vec<_>>();
+        for bit in [0, 100, 333] {
+            let mut flipped = bytes(&lines);
+            let line = &mut flipped[at];
+            let byte = bit / 8 % line.len();
+            line[byte] ^= 1 << (bit % 8);
+            cases.push((format!("bit {bit} of line {at} flipped"), flipped));
+        }
+        if at + 1 < lines.len() {
+            let mut dropped = bytes(&lines);
+            dropped.remove(at);
+            cases.push((format!("line {at} dropped"), dropped));
+            let mut swapped = bytes(&lines);
+            swapped.swap(at, at + 1);
+            cases.push((format!("line {at} swapped"), swapped));
+        }
+        let mut doubled = bytes(&lines);
+        doubled.insert(at, lines[at].clone().into_bytes());
+        cases.push((format!("line {at} doubled"), doubled));
+    }
+    for (what, lines) in cases {
+        let refused = storage.import(log.id(), &lines).await.expect_err(&what);
+        assert_eq!(refused.code(), ErrorCode::Corrupt, "{what}: {refused}");
+        assert!(storage.head(log.id()).await.unwrap().is_none(), "{what}");
+    }
+    // Under another id not even the first sum is right.
+    let foreign = storage.import(SessionId::random(), &lines).await.unwrap_err();
+    assert_eq!(foreign.code(), ErrorCode::Corrupt);
+    let none: [&str; 0] = [];
+    assert_eq!(storage.import(log.id(), &none).await.unwrap_err().code(), ErrorCode::InvalidArgument);
+}
+
+/// Seals an event as a line whose sum is right, whatever the machine thinks of it.
+fn sealed(log: &Log, event: &str) -> StoredRecord {
+    let (seq, at, attempt) = (log.revision() + 1, log.head().updated_at, log.head().lifecycle.attempt);
+    let body = format!(r#"{{"seq":{seq},"at":"{at}","attempt":{attempt},"flushed":0,"event":{event}"#);
+    let mut covered = log.tip().sum.as_u64().to_be_bytes().to_vec();
+    covered.extend_from_slice(body.as_bytes());
+    let sum = xxhash_rust::xxh3::xxh3_64(&covered);
+    StoredRecord::from_storage(seq, format!(r#"{body},"sum":"{sum:016x}"}}"#)).unwrap()
+}
+
+#[tokio::test]
+async fn a_log_that_breaks_a_rule_or_is_newer_is_refused_for_what_it_is() {
+    let storage = MemoryStorage::new();
+    let log = Log::plain();
+    for (event, code) in [
+        (r#"{"completed":{"summary":{}}}"#, ErrorCode::InvalidLog),
+        (r#"{"teleported":{"to":"moon"}}"#, ErrorCode::UnsupportedFormat),
+        (r#"{"noted":{"kind":17}}"#, ErrorCode::Corrupt),
+    ] {
+        let mut lines = log.lines_owned();
+        lines.push(sealed(&log, event).line().to_owned());
+        let refused = storage.import(log.id(), &lines).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{event}: {refused}");
+        assert!(storage.head(log.id()).await.unwrap().is_none(), "{event}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_watches_sees_each_record_once_with_a_feed_and_without() {
+    let feed: Arc<dyn SessionStorage> = Arc::new(MemoryStorage::new());
+    let plain = TwoLevelSubject::new().open().await.unwrap();
+    for (storage, poll) in [(feed, NEVER), (plain, OFTEN)] {
+        let mut log = Log::plain();
+        log.started();
+        store(&*storage, &mut log).await;
+        for after in [0, 1, 2] {
+            let mut whole = log.clone();
+            let watcher = {
+                let (storage, id) = (Arc::clone(&storage), log.id());
+                tokio::spawn(async move {
+                    let (mut seen, mut watch) = (Vec::new(), storage.watch(id, after, poll));
+                    while seen.last().is_none_or(|last: &StoredRecord| !last.line().contains("the last one"))
+                    {
+                        seen.extend(watch.next().await.unwrap());
+                    }
+                    seen
+                })
+            };
+            for n in 0..300 {
+                whole.noted(n);
+                if n % 7 == 0 {
+                    store(&*storage, &mut whole).await;
+                    tokio::task::yield_now().await;
+                }
+            }
+            whole.noted("the last one");
+            store(&*storage, &mut whole).await;
+            let seen = watcher.await.unwrap();
+            assert_eq!(seen, whole.records()[usize::try_from(after).unwrap()..]);
+            storage.delete(whole.id(), whole.tip()).await.unwrap();
+            log.whole().send(&*storage, Durability::Flushed).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_watches_notices_another_log_in_the_place_of_the_first() {
+    let storage = MemoryStorage::new();
+    let mut log = Log::plain();
+    log.started().noted(1);
+    store(&storage, &mut log).await;
+    // As long, longer and shorter than the first: never taken for its continuation.
+    for more in [1, 3, 0] {
+        let mut watch = storage.watch(log.id(), 0, OFTEN);
+        assert_eq!(watch.next().await.unwrap(), log.records());
+        storage.delete(log.id(), log.tip()).await.unwrap();
+        let mut other = Log::with_id(log.id(), SessionConfig::new("other"));
+        other.started();
+        for n in 0..more {
+            other.noted(n);
+        }
+        store(&storage, &mut other).await;
+        assert_eq!(watch.next().await.unwrap_err().code(), ErrorCode::Conflict, "{more} more");
+        log = other;
+    }
+    let mut watch = storage.watch(log.id(), log.revision(), NEVER);
+    storage.delete(log.id(), log.tip()).await.unwrap();
+    assert_eq!(watch.next().await.unwrap_err().code(), ErrorCode::NotFound);
+}
+
+#[tokio::test]
+async fn whoever_watches_a_damaged_log_is_told() {
+    let subject = TwoLevelSubject::new();
+    let mut log = Log::plain();
+    log.started().noted(1).noted(2);
+    store(&*subject.open().await.unwrap(), &mut log).await;
+    subject.damage(log.id(), Damage::Cut { after: 2 }).await.unwrap();
+    let storage = subject.open().await.unwrap();
+    let mut watch = storage.watch(log.id(), 0, OFTEN);
+    assert_eq!(watch.next().await.unwrap().len(), 2);
+    assert_eq!(watch.next().await.unwrap_err().code(), ErrorCode::Corrupt);
+}
+
+#[tokio::test]
+async fn one_record_is_read_by_its_revision() {
+    let storage = MemoryStorage::new();
+    let mut log = Log::plain();
+    log.started().noted(1);
+    store(&storage, &mut log).await;
+    for record in log.records() {
+        assert_eq!(storage.record(log.id(), record.revision()).await.unwrap().as_ref(), Some(record));
+    }
+    for revision in [0, 4, u64::MAX] {
+        assert_eq!(storage.record(log.id(), revision).await.unwrap(), None);
+    }
+}

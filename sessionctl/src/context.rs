@@ -1,0 +1,141 @@
+//! What every verb knows: the store, the outputs, and how this command is called.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use sessionkit::{ManagerOptions, SessionId, Store, StoreUrl, text::visible};
+
+use crate::args::Global;
+use crate::fail::{Failure, Result};
+use crate::render::short;
+use crate::term::Term;
+
+/// The variable that names the store.
+pub(crate) const STORE: &str = "SESSIONCTL_STORE";
+
+/// What every verb knows.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) term: Term,
+    /// The store as typed with `--store`, to be repeated in commands that are to be typed next.
+    typed_store: Option<OsString>,
+    /// What has to be typed to call this command.
+    program: String,
+}
+
+impl Context {
+    pub(crate) fn new(global: &Global, program: Option<OsString>) -> Self {
+        Self {
+            term: Term::new(global.json, global.color),
+            typed_store: global.store.clone(),
+            program: program.map_or_else(|| "sessionctl".to_owned(), |program| as_typed(&program)),
+        }
+    }
+
+    /// The store that was named, or the user's.
+    pub(crate) fn url(&self) -> Result<StoreUrl> {
+        let named = || std::env::var_os(STORE).filter(|url| !url.is_empty());
+        let url = match self.typed_store.clone().or_else(named) {
+            Some(url) => StoreUrl::parse(url)?,
+            None => StoreUrl::user_default()?,
+        };
+        if url == StoreUrl::Memory {
+            return Err(Failure::invalid("a store in memory ends with this command: use `file:PATH`"));
+        }
+        Ok(url)
+    }
+
+    /// Opens the store. Nothing is recovered: only `recover` and `resume` change what they find.
+    pub(crate) async fn open(&self) -> Result<Store> {
+        self.open_with(ManagerOptions::new()).await
+    }
+
+    /// As [`open`](Self::open), for a manager that can do more.
+    pub(crate) async fn open_with(&self, options: ManagerOptions) -> Result<Store> {
+        let options = options.recovery(None);
+        Ok(sessionkit::Builder::new(self.url()?).options(options).open_store().await?)
+    }
+
+    /// Where the output of a store's programs is.
+    pub(crate) fn output(store: &Store) -> Result<std::sync::Arc<dyn sessionkit::runner::OutputStorage>> {
+        store.output().ok_or_else(|| Failure::invalid(format!("{} keeps no output", store.url())))
+    }
+
+    /// A command of ours to type, for the same store.
+    pub(crate) fn command(&self, words: &[&str]) -> String {
+        let mut command = self.program.clone();
+        if let Some(store) = &self.typed_store {
+            command.push_str(" --store ");
+            command.push_str(&quoted(&store.to_string_lossy()));
+        }
+        for word in words {
+            command.push(' ');
+            // A person types the beginning of an id, and a program has room for all of it.
+            match word.parse::<SessionId>() {
+                Ok(id) if !self.term.json => command.push_str(&short(id)),
+                _ => command.push_str(&quoted(word)),
+            }
+        }
+        command
+    }
+
+    /// A command of the system's to type, to look at the store's folder.
+    pub(crate) fn look_at_store(&self, command: &str) -> String {
+        match self.url() {
+            Ok(StoreUrl::File(path)) => format!("{command} {}", quoted(&nearest(&path).to_string_lossy())),
+            _ => self.command(&["--help"]),
+        }
+    }
+
+    /// A line on stderr for whoever looks on, about some sessions, with the command to type next.
+    pub(crate) fn hint(&self, text: &str, sessions: &[SessionId], next: &[&str]) {
+        let next = self.command(next);
+        if self.term.json {
+            let hint = serde_json::json!({
+                "schema": crate::json::SCHEMA,
+                "hint": { "message": text, "sessions": sessions, "next": next },
+            });
+            self.term.complain(&crate::json::line(&hint));
+        } else {
+            self.term.complain(&format!("{}; {} {next}", visible(text), self.term.faint("next:")));
+        }
+    }
+}
+
+/// The path itself, or what there is of the way to it.
+fn nearest(path: &Path) -> &Path {
+    path.ancestors().find(|path| path.exists()).unwrap_or(path)
+}
+
+/// A program that was called by a path is not found by its name.
+fn as_typed(program: &OsString) -> String {
+    let text = program.to_string_lossy();
+    if text.contains('/') { quoted(&text) } else { "sessionctl".to_owned() }
+}
+
+/// A word as a shell takes it, without what a terminal would obey.
+pub(crate) fn quoted(word: &str) -> String {
+    let word = visible(word);
+    let plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.into_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn a_word_comes_through_a_shell_as_it_was() {
+        for word in ["plain", "a b", "it's", "$(id)", "", "file:/srv/x", "*"] {
+            let output = std::process::Command::new("sh")
+                .args(["-c", &format!("printf %s {}", quoted(word))])
+                .output()
+                .unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! What happened while nobody looked: sessions whose owner died, in one line.
+
+use sessionkit::{SessionId, SessionManager};
+
+use crate::context::Context;
+use crate::fail::Result;
+use crate::render::short;
+
+/// Names that are told of many.
+const TOLD: usize = 3;
+
+/// Says which sessions have crashed and how to go on with them; `except` is the one that the verb deals with.
+pub(crate) async fn crashed(
+    context: &Context,
+    manager: &dyn SessionManager,
+    except: Option<SessionId>,
+) -> Result<()> {
+    let crashed = manager.find_crashed_sessions().await?;
+    let crashed: Vec<_> =
+        crashed.into_iter().map(|crashed| crashed.head).filter(|head| Some(head.id) != except).collect();
+    let ids: Vec<SessionId> = crashed.iter().map(|head| head.id).collect();
+    let mut names: Vec<String> =
+        crashed.iter().take(TOLD).map(|head| format!("{} ({})", short(head.id), head.name)).collect();
+    if crashed.len() > TOLD {
+        names.push(format!("{} more", crashed.len() - TOLD));
+    }
+    let names = names.join(", ");
+    match ids.as_slice() {
+        [] => {}
+        [one] => context.hint(
+            &format!("session {names} was interrupted: its owner died"),
+            &ids,
+            &["resume", &one.to_string()],
+        ),
+        many => context.hint(
+            &format!("{} sessions were interrupted, their owners died: {names}", many.len()),
+            &ids,
+            &["recover", "--dry-run"],
+        ),
+    }
+    Ok(())
+}

@@ -1,0 +1,239 @@
+//! The one schema in which programs read sessions. Its fields are a promise: a field may be added, and none changes
+//! its meaning without another number in `schema`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use serde_json::Value;
+use sessionkit::{
+    ErrorCode, FailureCause, Head, Liveness, PersistedSession, SessionId, SessionProgress, SessionState,
+    StorageError, Timestamp, text::is_unsafe_char,
+};
+
+use crate::status::status;
+
+/// The number of the schema.
+pub(crate) const SCHEMA: u32 = 1;
+
+/// A value on one line, without any character that a terminal would obey.
+pub(crate) fn line(value: &impl Serialize) -> String {
+    let json = serde_json::to_string(value).expect("our own types have string keys and no failing parts");
+    if !json.contains(is_unsafe_char) {
+        return json;
+    }
+    let mut line = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        // JSON allows them in strings, and nowhere else do they occur.
+        if is_unsafe_char(c) {
+            let _ = write!(line, "\\u{:04x}", u32::from(c));
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+/// Values as an array, one line for each.
+pub(crate) fn array(values: &[impl Serialize]) -> String {
+    let lines: Vec<String> = values.iter().map(line).collect();
+    if lines.is_empty() { "[]\n".to_owned() } else { format!("[\n{}\n]\n", lines.join(",\n")) }
+}
+
+/// One session.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Session {
+    /// The number of this schema.
+    schema: u32,
+    /// The id.
+    id: String,
+    /// The name; not unique.
+    name: Option<String>,
+    /// What kind of work it is.
+    operation: Option<String>,
+    /// The program and its arguments, where there is one.
+    command: Option<Vec<String>>,
+    /// The program's working directory, else the project's path.
+    cwd: Option<String>,
+    /// What the log says: `created`, `running`, `paused`, `completed`, `failed`, `cancelled`.
+    state: Option<&'static str>,
+    /// The same for people, who owns it considered: `crashed`, `paused: waiting for input`, …
+    status: &'static str,
+    /// Why it is paused or was cancelled.
+    reason: Option<String>,
+    /// How it failed, or why it cannot be read.
+    error: Option<Error>,
+    /// How many records its log has.
+    revision: Option<u64>,
+    /// 0 before the first start, one more with each owner.
+    attempt: Option<u32>,
+    /// The highest iteration started.
+    iteration: Option<u64>,
+    /// The last iteration completed.
+    iterations_completed: Option<u64>,
+    /// Iterations at most.
+    total_iterations: Option<u64>,
+    /// The part of the work that is being done.
+    phase: Option<String>,
+    /// How far it is.
+    progress: Option<Progress>,
+    /// Who runs it; null if nobody does.
+    owner: Option<OwnerJson>,
+    created_at: Option<Timestamp>,
+    started_at: Option<Timestamp>,
+    updated_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
+    /// Time spent running, over all attempts.
+    duration_ms: Option<u64>,
+    /// The exit code of the program that ran last.
+    exit_code: Option<i32>,
+    /// The signal that ended the program that ran last.
+    signal: Option<i32>,
+    files_changed: Option<u64>,
+    /// The name of the git worktree that it works in.
+    worktree: Option<String>,
+    labels: BTreeMap<String, String>,
+    /// Whatever it was made with.
+    metadata: Value,
+    /// The session inside which it was made.
+    parent: Option<SessionId>,
+    /// The ended session that it tries again.
+    retry_of: Option<SessionId>,
+}
+
+#[derive(Debug, Serialize)]
+struct Error {
+    /// For people.
+    message: String,
+    /// `work`, `timeout`, `crash`, `spawn` or `panic`; for a session that cannot be read the code of the error.
+    cause: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Progress {
+    /// 0 to 100.
+    percent: Option<f64>,
+    step: Option<String>,
+    completed_steps: Option<u64>,
+    total_steps: Option<u64>,
+    eta_seconds: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct OwnerJson {
+    host: String,
+    pid: u32,
+    /// `alive`, `dead` or `unknown`.
+    liveness: &'static str,
+}
+
+impl Session {
+    /// A session, at `now`. `liveness` is that of its owner, or of its creator before the first start.
+    pub(crate) fn new(session: PersistedSession, liveness: Option<&Liveness>, now: Timestamp) -> Self {
+        let PersistedSession { head, config, origin, state, .. } = session;
+        let progress = SessionProgress::from_head(&head, now);
+        let (reason, error) = why(&state);
+        let cwd = origin.as_ref().map(|origin| &origin.cwd).or(config.project_path.as_ref());
+        Self {
+            schema: SCHEMA,
+            id: head.id.to_string(),
+            name: Some(config.name.unwrap_or_default()),
+            operation: Some(config.operation),
+            cwd: cwd.map(|path| path.to_string_lossy().into_owned()),
+            command: origin.map(|origin| origin.argv),
+            state: Some(state.name().name()),
+            status: status(&head, liveness).words,
+            reason,
+            error,
+            revision: Some(head.tip.revision),
+            attempt: Some(head.lifecycle.attempt),
+            iteration: Some(head.lifecycle.iteration),
+            iterations_completed: Some(head.lifecycle.iterations_completed),
+            total_iterations: head.max_iterations,
+            phase: progress.phase,
+            progress: Some(Progress {
+                percent: progress.percent,
+                step: progress.step,
+                completed_steps: progress.completed_steps,
+                total_steps: progress.total_steps,
+                eta_seconds: progress.eta_seconds,
+            }),
+            owner: owner(&head, liveness),
+            created_at: Some(head.created_at),
+            started_at: head.started_at,
+            updated_at: Some(head.updated_at),
+            ended_at: head.ended_at,
+            duration_ms: Some(progress.duration_ms),
+            exit_code: head.exit_code,
+            signal: head.signal,
+            files_changed: Some(progress.files_changed),
+            worktree: head.worktree,
+            labels: config.labels,
+            metadata: config.metadata,
+            parent: config.parent,
+            retry_of: config.retry_of,
+        }
+    }
+
+    /// A session that is there and cannot be read. Left out it would seem not to exist.
+    pub(crate) fn unreadable(id: SessionId, error: &StorageError) -> Self {
+        let error = Error { message: error.to_string(), cause: error.code().as_str() };
+        Self { schema: SCHEMA, id: id.to_string(), status: UNREADABLE, error: Some(error), ..Self::default() }
+    }
+}
+
+/// The status of a session that cannot be read.
+pub(crate) const UNREADABLE: &str = "unreadable";
+
+fn why(state: &SessionState) -> (Option<String>, Option<Error>) {
+    match state {
+        SessionState::Paused { reason } => (Some(reason.to_string()), None),
+        SessionState::Cancelled { reason } => (Some(reason.clone()), None),
+        SessionState::Failed { error } => {
+            let cause = match error.cause {
+                FailureCause::Work => "work",
+                FailureCause::Timeout => "timeout",
+                FailureCause::Crash => "crash",
+                FailureCause::Spawn => "spawn",
+                FailureCause::Panic => "panic",
+                _ => "other",
+            };
+            (None, Some(Error { message: error.message.clone(), cause }))
+        }
+        SessionState::Created | SessionState::Running { .. } | SessionState::Completed { .. } => (None, None),
+    }
+}
+
+fn owner(head: &Head, liveness: Option<&Liveness>) -> Option<OwnerJson> {
+    let owner = head.lifecycle.owner.as_ref()?;
+    let liveness = match liveness {
+        Some(Liveness::Alive) => "alive",
+        Some(Liveness::Dead { .. }) => "dead",
+        _ => "unknown",
+    };
+    Some(OwnerJson { host: owner.host.clone(), pid: owner.pid, liveness })
+}
+
+/// What became of sessions: items of what `recover` and `verify` print.
+#[derive(Debug, Serialize)]
+pub(crate) struct Outcome {
+    /// The session.
+    pub(crate) id: SessionId,
+    /// What became of it, or was found.
+    #[serde(rename = "outcome")]
+    pub(crate) what: String,
+    /// The code of what kept it from that.
+    pub(crate) code: Option<&'static str>,
+    /// The same in words.
+    pub(crate) message: Option<String>,
+}
+
+impl Outcome {
+    pub(crate) fn new(id: SessionId, what: impl Into<String>) -> Self {
+        Self { id, what: what.into(), code: None, message: None }
+    }
+
+    pub(crate) fn failed(id: SessionId, code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { id, what: "failed".to_owned(), code: Some(code.as_str()), message: Some(message.into()) }
+    }
+}

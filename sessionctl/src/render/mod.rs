@@ -1,0 +1,69 @@
+//! What people read: tables, ages, one session, one event. Nothing here prints, and nothing unsafe comes out of it.
+
+mod event;
+mod output;
+mod session;
+mod table;
+
+pub(crate) use self::event::event;
+pub(crate) use self::output::Visible;
+pub(crate) use self::session::session;
+pub(crate) use self::table::Table;
+
+use std::time::Duration;
+
+use sessionkit::SessionId;
+
+/// As much of an id as is told apart at a glance; the whole of it is in `show`.
+pub(crate) fn short(id: SessionId) -> String {
+    id.to_string().chars().take(8).collect()
+}
+
+/// A duration in its two largest units: `3d 4h`, `5m 10s`, `460ms`.
+pub(crate) fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
+    match units.iter().position(|(size, _)| seconds >= *size) {
+        None => format!("{}ms", duration.subsec_millis()),
+        Some(at) => {
+            let mut rest = seconds;
+            let parts = units.iter().skip(at).take(2).filter_map(|(size, unit)| {
+                let count = rest / size;
+                rest %= size;
+                (count > 0).then(|| format!("{count}{unit}"))
+            });
+            parts.collect::<Vec<_>>().join(" ")
+        }
+    }
+}
+
+/// A duration in its largest unit: `3d`.
+pub(crate) fn age(age: Duration) -> String {
+    let text = duration(age);
+    match text.split_once(' ') {
+        Some((first, _)) => first.to_owned(),
+        None if age.as_secs() == 0 => "0s".to_owned(),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_short() {
+        for (millis, long, brief) in [
+            (0, "0ms", "0s"),
+            (460, "460ms", "0s"),
+            (1_999, "1s", "1s"),
+            (61_000, "1m 1s", "1m"),
+            (120_000, "2m", "2m"),
+            (3_605_000, "1h", "1h"),
+            (273_600_000, "3d 4h", "3d"),
+        ] {
+            let given = Duration::from_millis(millis);
+            assert_eq!((duration(given).as_str(), age(given).as_str()), (long, brief));
+        }
+    }
+}

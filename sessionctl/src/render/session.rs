@@ -1,0 +1,106 @@
+//! One session as a short page for people.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use sessionkit::{
+    Liveness, PersistedSession, SessionProgress, SessionState, Timestamp, format_progress, text::visible,
+};
+
+use super::{age, duration};
+use crate::context::quoted;
+use crate::status::status;
+use crate::term::Term;
+
+/// Columns of the progress line where no terminal says how many there are.
+const COLUMNS: usize = 80;
+const NAMES: usize = 10;
+
+/// One session at `now`.
+pub(crate) fn session(
+    shown: &PersistedSession,
+    liveness: Option<&Liveness>,
+    now: Timestamp,
+    term: &Term,
+) -> String {
+    let PersistedSession { head, config, origin, state, .. } = shown;
+    let mut page = Page { text: String::new(), term };
+    let status = status(head, liveness);
+    let name = config.name.as_deref().unwrap_or_default();
+    let _ = writeln!(page.text, "{}  {}", term.heading(&visible(name)), term.tint(status.sgr, status.words));
+    page.line("id", &head.id.to_string());
+    match state {
+        SessionState::Failed { error } => page.line("error", &error.to_string()),
+        SessionState::Cancelled { reason } => page.line("reason", reason),
+        SessionState::Paused { reason } => page.line("reason", &reason.to_string()),
+        SessionState::Completed { summary } => page.optional("result", summary.message.as_deref()),
+        SessionState::Created | SessionState::Running { .. } => {}
+    }
+    match origin {
+        Some(origin) => {
+            let words: Vec<String> = origin.argv.iter().map(|word| quoted(word)).collect();
+            page.line("command", &words.join(" "));
+            page.line("directory", &origin.cwd.to_string_lossy());
+        }
+        None => page.line("operation", &config.operation),
+    }
+    if let Some(owner) = &head.lifecycle.owner {
+        let alive = match liveness {
+            Some(Liveness::Alive) => "alive".to_owned(),
+            Some(Liveness::Dead { evidence }) => format!("dead: {evidence}"),
+            _ => "not known whether it lives".to_owned(),
+        };
+        page.line("owner", &format!("{owner} ({alive})"));
+    } else if let (Some(creator), Some(Liveness::Dead { evidence })) = (&head.creator, liveness) {
+        page.line("creator", &format!("{creator} (dead: {evidence})"));
+    }
+    let progress = SessionProgress::from_head(head, now);
+    if progress.percent.is_some() || progress.step.is_some() || progress.completed_steps.is_some() {
+        page.line(
+            "progress",
+            &format_progress(&progress, term.columns().unwrap_or(COLUMNS).saturating_sub(NAMES + 2)),
+        );
+    }
+    if head.lifecycle.iteration > 0 {
+        let of = head.max_iterations.map(|most| format!(" of {most}")).unwrap_or_default();
+        page.line("iterations", &format!("{}{of} completed", head.lifecycle.iterations_completed));
+    }
+    page.line("created", &format!("{}, {} ago", head.created_at, age(now.since(head.created_at))));
+    if let Some(ended) = head.ended_at {
+        page.line("ended", &format!("{ended}, {} ago", age(now.since(ended))));
+    }
+    if head.lifecycle.attempt > 0 {
+        let ran = duration(Duration::from_millis(progress.duration_ms));
+        page.line("ran", &format!("{ran}, attempt {}", head.lifecycle.attempt));
+    }
+    match (head.exit_code, head.signal) {
+        (Some(code), _) => page.line("exit code", &code.to_string()),
+        (None, Some(signal)) => page.line("signal", &signal.to_string()),
+        (None, None) => {}
+    }
+    for (key, value) in &config.labels {
+        page.line("label", &format!("{key}={value}"));
+    }
+    page.optional("parent", config.parent.map(|id| id.to_string()).as_deref());
+    page.optional("retry of", config.retry_of.map(|id| id.to_string()).as_deref());
+    page.line("revision", &head.tip.revision.to_string());
+    page.text
+}
+
+struct Page<'a> {
+    text: String,
+    term: &'a Term,
+}
+
+impl Page<'_> {
+    fn line(&mut self, name: &str, value: &str) {
+        let name = self.term.heading(&format!("{name:<NAMES$}"));
+        let _ = writeln!(self.text, "{name}  {}", visible(value));
+    }
+
+    fn optional(&mut self, name: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.line(name, value);
+        }
+    }
+}

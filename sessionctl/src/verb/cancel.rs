@@ -1,0 +1,44 @@
+//! `cancel`: asks for the end of a session, and waits a while for it.
+
+use std::time::Duration;
+
+use sessionkit::{CancelRequest, SessionState};
+use tokio::time::Instant;
+
+use crate::args::Cancel;
+use crate::context::Context;
+use crate::fail::{Failure, Result};
+use crate::{hints, ids};
+
+/// Longer than a program is given to end by itself; work of a library may take any time.
+const PATIENCE: Duration = Duration::from_secs(8);
+const POLL: Duration = Duration::from_millis(50);
+
+pub(crate) async fn run(args: &Cancel, context: &Context) -> Result<u8> {
+    let store = context.open().await?;
+    let manager = &**store.manager();
+    let id = ids::resolve(manager, &args.id).await?;
+    let mut request = CancelRequest::new(&args.reason, super::by());
+    if args.force {
+        request = request.force();
+    }
+    let failed = |error| Failure::from(error).about(id);
+    let mut state = manager.cancel_session(id, request).await.map_err(failed)?;
+    let give_up = Instant::now() + PATIENCE;
+    while !state.is_final() && Instant::now() < give_up {
+        tokio::time::sleep(POLL).await;
+        state = manager.get_state(id).await.map_err(failed)?;
+    }
+    match state {
+        SessionState::Completed { .. } | SessionState::Failed { .. } => {
+            context.hint("it ended by itself before the request was seen", &[id], &["show", &id.to_string()]);
+        }
+        SessionState::Cancelled { .. } => {}
+        SessionState::Created | SessionState::Running { .. } | SessionState::Paused { .. } => {
+            context.hint("it was asked to end and has not answered yet", &[id], &["show", &id.to_string()]);
+        }
+    }
+    super::print_session(context, manager, id).await?;
+    hints::crashed(context, manager, Some(id)).await?;
+    Ok(0)
+}

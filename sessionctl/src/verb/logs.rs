@@ -1,0 +1,116 @@
+//! `logs`: what a session's program printed. Raw into a pipe, harmless on a terminal.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use sessionkit::SessionId;
+use sessionkit::runner::{
+    Chunk, OutputError, OutputLength, OutputStorage, OutputStorageExt as _, OutputStream,
+};
+
+use crate::args::Logs;
+use crate::context::Context;
+use crate::fail::{Failure, Result};
+use crate::render::Visible;
+use crate::{ids, json};
+
+/// About how much is read at once.
+const PAGE: usize = 256 * 1024;
+
+#[derive(Serialize)]
+struct Line<'a> {
+    /// Bytes of the session's output before this, of both streams.
+    offset: u64,
+    /// `stdout` or `stderr`.
+    stream: &'a str,
+    base64: String,
+}
+
+pub(crate) async fn run(args: &Logs, context: &Context) -> Result<u8> {
+    let store = context.open().await?;
+    let id = ids::resolve(&**store.manager(), &args.id).await?;
+    let only = match (args.stdout, args.stderr) {
+        (true, _) => Some(OutputStream::Stdout),
+        (false, true) => Some(OutputStream::Stderr),
+        (false, false) => None,
+    };
+    let output = Context::output(&store)?;
+    let tail = args.tail;
+    let (mut from, length) = blocking(id, &output, move |output| {
+        let from = tail.map_or(Ok(0), |lines| output.tail(id, lines, only))?;
+        Ok((from, output.length(id)?))
+    })
+    .await?;
+    let mut printer = Printer { context, stdout: Visible::default(), stderr: Visible::default(), gap: false };
+    loop {
+        let page = blocking(id, &output, move |output| output.read(id, from, PAGE)).await?;
+        let Some(last) = page.chunks.last() else { break };
+        from = last.end();
+        for chunk in page.chunks.iter().filter(|chunk| only.is_none_or(|only| only == chunk.stream)) {
+            printer.print(chunk)?;
+        }
+    }
+    printer.finish(id, length)?;
+    Ok(0)
+}
+
+struct Printer<'a> {
+    context: &'a Context,
+    stdout: Visible,
+    stderr: Visible,
+    /// Whether some output could not be stored when it came.
+    gap: bool,
+}
+
+impl Printer<'_> {
+    fn print(&mut self, chunk: &Chunk) -> Result<()> {
+        let term = &self.context.term;
+        self.gap |= chunk.after_gap;
+        if term.json {
+            let line = Line {
+                offset: chunk.offset,
+                stream: chunk.stream.name(),
+                base64: STANDARD.encode(&chunk.bytes),
+            };
+            return term.print(&format!("{}\n", json::line(&line)));
+        }
+        if !term.is_terminal {
+            return term.print_bytes(&chunk.bytes);
+        }
+        let visible = match chunk.stream {
+            OutputStream::Stdout => &mut self.stdout,
+            OutputStream::Stderr => &mut self.stderr,
+        };
+        term.print(&visible.show(&chunk.bytes))
+    }
+
+    fn finish(self, id: SessionId, length: OutputLength) -> Result<()> {
+        let Self { context, stdout, stderr, gap } = self;
+        context.term.print(&format!("{}{}", stdout.finish(), stderr.finish()))?;
+        let show = ["show", &id.to_string()];
+        if length.truncated {
+            context.hint(&format!("only the first {} bytes were kept", length.bytes), &[id], &show);
+        }
+        if gap {
+            context.hint("some output could not be stored when it came, and is missing", &[id], &show);
+        }
+        if length.bytes == 0 {
+            context.hint("it has printed nothing", &[id], &show);
+        }
+        Ok(())
+    }
+}
+
+/// Reads on a thread that may wait for the disk.
+async fn blocking<T: Send + 'static>(
+    id: SessionId,
+    output: &Arc<dyn OutputStorage>,
+    read: impl FnOnce(&dyn OutputStorage) -> Result<T, OutputError> + Send + 'static,
+) -> Result<T> {
+    let output = Arc::clone(output);
+    let read = tokio::task::spawn_blocking(move || read(&*output)).await;
+    let read = read.expect("reading does not panic, and nobody ends it early");
+    read.map_err(|error| Failure::chain(error.code(), &error).about(id))
+}

@@ -1,0 +1,114 @@
+//! `ls`: the sessions of a store, the newest first.
+
+use sessionkit::{Head, Liveness, SessionFilter, SessionManager, SessionProgress, StorageError, Timestamp};
+
+use crate::args::Ls;
+use crate::context::Context;
+use crate::fail::{Failure, Result};
+use crate::render::{Table, age, short};
+use crate::status::status;
+use crate::{hints, json};
+
+pub(crate) async fn run(args: &Ls, context: &Context) -> Result<u8> {
+    let store = context.open().await?;
+    let manager = &**store.manager();
+    let filter = if args.all { SessionFilter::all() } else { SessionFilter::active() };
+    let mut list = manager.list_sessions(filter).await?;
+    list.heads.sort_by_key(|head| std::cmp::Reverse((head.created_at, head.id)));
+    let now = super::now();
+    if context.term.json {
+        print_json(context, manager, &list.heads, &list.unreadable, now).await?;
+    } else if list.heads.is_empty() && list.unreadable.is_empty() {
+        let (text, next): (_, &[&str]) = if args.all {
+            ("there are no sessions yet", &["run", "--", "true"])
+        } else {
+            ("no session is active", &["ls", "--all"])
+        };
+        context.hint(text, &[], next);
+    } else {
+        print_table(context, manager, &list.heads, &list.unreadable, now).await?;
+    }
+    hints::crashed(context, manager, None).await?;
+    // All that can be read was printed; that this is not all is no success.
+    match list.unreadable.into_iter().next() {
+        Some((id, error)) => Err(Failure::from(error).about(id)),
+        None => Ok(0),
+    }
+}
+
+async fn liveness(manager: &dyn SessionManager, head: &Head) -> Option<Liveness> {
+    if head.state().is_final() { None } else { super::liveness(manager, head.id).await }
+}
+
+async fn print_json(
+    context: &Context,
+    manager: &dyn SessionManager,
+    heads: &[Head],
+    unreadable: &[(sessionkit::SessionId, StorageError)],
+    now: Timestamp,
+) -> Result<()> {
+    let mut sessions = Vec::new();
+    for head in heads {
+        sessions.push(match manager.restore_session(head.id).await {
+            Ok(session) => json::Session::new(session, liveness(manager, head).await.as_ref(), now),
+            // Deleted since it was listed.
+            Err(sessionkit::SessionError::Storage(StorageError::NotFound { .. })) => continue,
+            Err(sessionkit::SessionError::Storage(error)) => json::Session::unreadable(head.id, &error),
+            Err(error) => return Err(error.into()),
+        });
+    }
+    sessions.extend(unreadable.iter().map(|(id, error)| json::Session::unreadable(*id, error)));
+    context.term.print(&json::array(&sessions))
+}
+
+async fn print_table(
+    context: &Context,
+    manager: &dyn SessionManager,
+    heads: &[Head],
+    unreadable: &[(sessionkit::SessionId, StorageError)],
+    now: Timestamp,
+) -> Result<()> {
+    let mut table = Table::new(&["ID", "NAME", "STATUS", "PROGRESS", "AGE", "COMMAND"]);
+    for head in heads {
+        let status = status(head, liveness(manager, head).await.as_ref());
+        table.row(vec![
+            (short(head.id), ""),
+            (head.name.clone(), ""),
+            (format!("{}{}", status.words, ending(head)), status.sgr),
+            (progress(head, now), ""),
+            (age(now.since(head.created_at)), ""),
+            (head.command.clone().unwrap_or_else(|| head.operation.clone()), ""),
+        ]);
+    }
+    for (id, error) in unreadable {
+        let cells = [short(*id), String::new(), json::UNREADABLE.to_owned(), String::new(), String::new()];
+        let mut row: Vec<(String, &str)> = cells.into_iter().map(|text| (text, "31")).collect();
+        row.push((error.to_string(), ""));
+        table.row(row);
+    }
+    context.term.print(&table.render(&context.term))
+}
+
+/// How a program that failed ended.
+fn ending(head: &Head) -> String {
+    match (head.state(), head.exit_code, head.signal) {
+        (sessionkit::SessionState::Failed { .. }, Some(code), _) => format!(" ({code})"),
+        (sessionkit::SessionState::Failed { .. }, None, Some(signal)) => format!(" (signal {signal})"),
+        _ => String::new(),
+    }
+}
+
+fn progress(head: &Head, now: Timestamp) -> String {
+    let progress = SessionProgress::from_head(head, now);
+    let percent = progress.percent.map(|percent| format!("{percent:.0}%"));
+    let steps = match (progress.completed_steps, progress.total_steps) {
+        (Some(done), Some(total)) => Some(format!("{done}/{total}")),
+        (Some(done), None) => Some(format!("{done}/?")),
+        (None, _) => None,
+    };
+    let parts: Vec<String> = [percent, steps].into_iter().flatten().collect();
+    if parts.is_empty() || matches!(head.state(), sessionkit::SessionState::Completed { .. }) {
+        return if parts.is_empty() { "-".to_owned() } else { parts.join(" ") };
+    }
+    parts.join(" ")
+}

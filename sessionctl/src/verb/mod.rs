@@ -1,0 +1,57 @@
+//! One file for each verb. A verb resolves, calls a manager, and prints; it returns its exit code.
+
+pub(crate) mod cancel;
+pub(crate) mod events;
+pub(crate) mod logs;
+pub(crate) mod ls;
+pub(crate) mod recover;
+pub(crate) mod report;
+pub(crate) mod resume;
+pub(crate) mod run;
+pub(crate) mod show;
+pub(crate) mod verify;
+
+use sessionkit::{Clock as _, Liveness, PersistedSession, SessionId, SessionManager, SystemClock, Timestamp};
+
+use crate::context::Context;
+use crate::fail::Result;
+use crate::{json, render};
+
+fn now() -> Timestamp {
+    SystemClock.now()
+}
+
+/// Whether whoever keeps a session lives. A look that failed says nothing about the session: then it is not known.
+async fn liveness(manager: &dyn SessionManager, id: SessionId) -> Option<Liveness> {
+    manager.liveness(id).await.unwrap_or(Some(Liveness::Unknown { last_seen: None }))
+}
+
+/// Prints one session whole.
+pub(crate) async fn print_session(
+    context: &Context,
+    manager: &dyn SessionManager,
+    id: SessionId,
+) -> Result<PersistedSession> {
+    let session =
+        manager.restore_session(id).await.map_err(|error| crate::fail::Failure::from(error).about(id))?;
+    let liveness = liveness(manager, id).await;
+    let term = &context.term;
+    if term.json {
+        let session = json::Session::new(session.clone(), liveness.as_ref(), now());
+        term.print(&format!("{}\n", json::line(&session)))?;
+    } else {
+        term.print(&render::session(&session, liveness.as_ref(), now(), term))?;
+    }
+    Ok(session)
+}
+
+/// Who asks for something, for the log.
+fn by() -> String {
+    let user =
+        ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
+    let user = user.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
+    match sessionkit::this_process() {
+        Ok(me) => format!("{user}, {me}"),
+        Err(_) => user,
+    }
+}

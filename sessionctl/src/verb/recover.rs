@@ -1,0 +1,115 @@
+//! `recover`: what becomes of sessions whose owner died.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use sessionkit::file::Recovered;
+use sessionkit::{
+    Backend, ManagerOptions, RecoveryOptions, RecoveryOutcome, RecoveryPolicy, SessionError, SessionId,
+};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::args::{Policy, Recover};
+use crate::context::Context;
+use crate::fail::{Failure, Result};
+use crate::foreground::Signals;
+use crate::json::{self, Outcome, SCHEMA};
+use crate::render::Table;
+use crate::rerun::Rerun;
+
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: u32,
+    dry_run: bool,
+    recovered: &'a [Outcome],
+    failed: &'a [Outcome],
+}
+
+pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
+    let (rerun, mut ended) = Rerun::new();
+    let store = context.open_with(ManagerOptions::new().handler(Arc::<Rerun>::clone(&rerun))).await?;
+    rerun.set_runner(store.runner()?);
+    let manager = store.manager();
+    let policy = match args.policy {
+        Policy::Fail => RecoveryPolicy::Fail,
+        Policy::Pause => RecoveryPolicy::Pause,
+        Policy::Resume => RecoveryPolicy::Resume,
+    };
+    let mut options = RecoveryOptions::new(policy);
+    options.dry_run = args.dry_run;
+    options.force = args.force.then(super::by);
+    let mended = match store.backend() {
+        // Lists show only sessions with a marker, so the markers come first.
+        Backend::File { storage, .. } if !args.dry_run => storage.recover().await?,
+        Backend::File { .. } | Backend::Memory(_) | _ => Recovered::default(),
+    };
+    let report = manager.recover(options).await?;
+    let outcome = |(id, outcome): &(SessionId, RecoveryOutcome)| Outcome::new(*id, word(outcome));
+    let recovered: Vec<Outcome> = report.recovered.iter().map(outcome).collect();
+    let mut unrecovered: Vec<(SessionId, SessionError)> =
+        mended.failed.into_iter().map(|(id, error)| (id, error.into())).collect();
+    for (id, error) in report.failed {
+        // One that could not be mended could not be recovered either.
+        if !unrecovered.iter().any(|(known, _)| *known == id) {
+            unrecovered.push((id, error));
+        }
+    }
+    let failed =
+        |(id, error): &(SessionId, SessionError)| Outcome::failed(*id, error.code(), error.to_string());
+    let failed: Vec<Outcome> = unrecovered.iter().map(failed).collect();
+    if context.term.json {
+        let report = Report { schema: SCHEMA, dry_run: args.dry_run, recovered: &recovered, failed: &failed };
+        context.term.print(&format!("{}\n", json::line(&report)))?;
+    } else if recovered.is_empty() {
+        context.hint("no session has lost its owner", &[], &["ls"]);
+    } else {
+        let mut table = Table::new(&["ID", if args.dry_run { "WOULD BE" } else { "IS NOW" }]);
+        for Outcome { id, what, .. } in &recovered {
+            table.row(vec![(id.to_string(), ""), (what.clone(), "")]);
+        }
+        context.term.print(&table.render(&context.term))?;
+    }
+    if !args.dry_run
+        && let Some((id, _)) =
+            report.recovered.iter().find(|(_, outcome)| matches!(outcome, RecoveryOutcome::Paused))
+    {
+        context.hint("paused sessions wait for somebody", &[*id], &["resume", &id.to_string()]);
+    }
+    if !args.dry_run {
+        let running =
+            report.recovered.iter().filter(|(_, outcome)| *outcome == RecoveryOutcome::Resumed).count();
+        wait(context, running, &mut ended).await?;
+        manager.shutdown().await?;
+    }
+    // One that could not be recovered kept no other from it, and is no success.
+    match unrecovered.into_iter().next() {
+        Some((id, error)) => Err(Failure::from(error).about(id)),
+        None => Ok(0),
+    }
+}
+
+/// Waits for programs that run again here. A signal ends them, for somebody to resume later.
+async fn wait(context: &Context, running: usize, ended: &mut UnboundedReceiver<()>) -> Result<()> {
+    if running == 0 {
+        return Ok(());
+    }
+    context.hint(&format!("{running} run again here, until they end"), &[], &["ls"]);
+    let mut signals = Signals::catch()?;
+    for _ in 0..running {
+        tokio::select! {
+            _ = ended.recv() => {}
+            _ = signals.next() => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+const fn word(outcome: &RecoveryOutcome) -> &'static str {
+    match outcome {
+        RecoveryOutcome::Cancelled => "cancelled",
+        RecoveryOutcome::Failed => "failed",
+        RecoveryOutcome::Paused => "paused",
+        RecoveryOutcome::Resumed => "running",
+        _ => "recovered",
+    }
+}

@@ -1,0 +1,85 @@
+//! `resume`: makes a session go on. Its owner does that, if it lives; else this process becomes the owner.
+
+use std::time::Duration;
+
+use sessionkit::runner::{Command, RunError};
+use sessionkit::{Liveness, SessionId, SessionManager, SessionState};
+use tokio::time::Instant;
+
+use crate::args::Resume;
+use crate::context::Context;
+use crate::fail::{Failure, Result};
+use crate::foreground::{self, Signals};
+use crate::{hints, ids};
+
+const POLL: Duration = Duration::from_millis(50);
+/// After which it is said that nobody has answered yet.
+const SILENCE: Duration = Duration::from_secs(3);
+
+pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
+    let store = context.open().await?;
+    let manager = store.manager();
+    let id = ids::resolve(&**manager, &args.id).await?;
+    let failed = |error| Failure::from(error).about(id);
+    let head = manager.get_head(id).await.map_err(failed)?;
+    let answered_for = head.lifecycle.owner.is_some()
+        && matches!(
+            manager.liveness(id).await.map_err(failed)?,
+            Some(Liveness::Alive | Liveness::Unknown { .. })
+        );
+    // One that has ended has nobody to ask, and is refused by the machine before anything is written.
+    if answered_for || head.state().is_final() {
+        return ask(context, &**manager, id).await;
+    }
+    let stored = manager.restore_session(id).await.map_err(failed)?;
+    let command = stored.origin.as_ref().and_then(Command::from_origin);
+    let Some(command) = command else { return Err(RunError::NoProgram { id }.into()) };
+    let signals = Signals::catch()?;
+    let taken = match stored.state {
+        SessionState::Created => manager.start_session(id).await,
+        SessionState::Running { .. }
+        | SessionState::Paused { .. }
+        | SessionState::Completed { .. }
+        | SessionState::Failed { .. }
+        | SessionState::Cancelled { .. } => manager.resume_session(id).await,
+    };
+    let session = match taken {
+        Ok(session) => session,
+        Err(error) => {
+            // Whoever came too late leaves nothing behind.
+            manager.shutdown().await?;
+            return Err(failed(error));
+        }
+    };
+    let command = foreground::command(command, context);
+    let text = format!("session {id} goes on here, attempt {}", session.attempt());
+    context.hint(&text, &[id], &["logs", &id.to_string()]);
+    hints::crashed(context, &**manager, Some(id)).await?;
+    foreground::run(context, &store, &store.runner()?, session, command, signals).await
+}
+
+/// Asks the owner, and waits until it has answered.
+async fn ask(context: &Context, manager: &dyn SessionManager, id: SessionId) -> Result<u8> {
+    let failed = |error| Failure::from(error).about(id);
+    let typed = id.to_string();
+    manager.request_resume(id).await.map_err(failed)?;
+    let silent = Instant::now() + SILENCE;
+    let mut told = false;
+    loop {
+        let state = manager.get_state(id).await.map_err(failed)?;
+        if !matches!(state, SessionState::Paused { .. }) {
+            super::print_session(context, manager, id).await?;
+            return Ok(0);
+        }
+        if Instant::now() > silent && !told {
+            told = true;
+            context.hint("its owner was asked to go on and has not answered yet", &[id], &["show", &typed]);
+        }
+        if let Some(Liveness::Dead { .. }) = super::liveness(manager, id).await {
+            return Err(Failure::new(sessionkit::ErrorCode::Conflict, "its owner died before it answered")
+                .about(id)
+                .next(&["resume", &typed]));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}

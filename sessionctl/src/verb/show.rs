@@ -1,0 +1,39 @@
+//! `show`: one session whole.
+
+use sessionkit::file::Verdict;
+use sessionkit::{Backend, ErrorCode, SessionId, SessionState, Store};
+
+use crate::args::Show;
+use crate::context::Context;
+use crate::fail::{Failure, Result};
+use crate::{hints, ids};
+
+pub(crate) async fn run(args: &Show, context: &Context) -> Result<u8> {
+    let store = context.open().await?;
+    let manager = &**store.manager();
+    let id = ids::resolve(manager, &args.id).await?;
+    let session = super::print_session(context, manager, id).await?;
+    let id = id.to_string();
+    if !context.term.json
+        && let SessionState::Failed { .. } | SessionState::Cancelled { .. } = session.state
+    {
+        context.hint("its story is in its log", &[], &["events", &id]);
+    }
+    hints::crashed(context, manager, None).await?;
+    check(&store, session.head.id).await?;
+    Ok(0)
+}
+
+/// What was shown is all that can be read. Where that is not all there was, saying nothing would be a lie.
+async fn check(store: &Store, id: SessionId) -> Result<()> {
+    let Backend::File { storage, .. } = store.backend() else { return Ok(()) };
+    let report = storage.verify(id).await.map_err(|error| Failure::from(error).about(id))?;
+    match (report.verdict, report.problem) {
+        (Verdict::Healthy | Verdict::Torn | Verdict::Unsupported, _) => Ok(()),
+        (_, Some(problem)) => Err(Failure::from(problem).about(id)),
+        (verdict, None) => {
+            let message = format!("session {id} is {verdict}: this is what can be read of it");
+            Err(Failure::new(ErrorCode::Corrupt, message).about(id))
+        }
+    }
+}

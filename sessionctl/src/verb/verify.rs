@@ -1,0 +1,176 @@
+//! `verify`: what the files of sessions show, and their repair.
+
+use serde::Serialize;
+use sessionkit::file::{FileStorage, SessionReport, Verdict};
+use sessionkit::{Backend, ErrorCode, Losses, SessionError, SessionId, Store};
+
+use crate::args::Verify;
+use crate::context::Context;
+use crate::fail::{Failure, Result};
+use crate::ids;
+use crate::json::{self, SCHEMA};
+use crate::render::Table;
+
+#[derive(Serialize)]
+struct Report {
+    schema: u32,
+    sessions: Vec<Checked>,
+    /// Names among the sessions that are none.
+    foreign: Vec<String>,
+}
+
+/// One session. The verdict is that after the repair, if there was one.
+#[derive(Debug, Serialize)]
+struct Checked {
+    id: SessionId,
+    /// `healthy`, `torn`, `degraded`, `corrupt`, `invalid`, `unsupported`; `unlisted` for one that lists of active
+    /// sessions would not show; `unknown` for one that could not be looked at.
+    verdict: &'static str,
+    /// What was found before a repair.
+    before: Option<&'static str>,
+    /// Records that can be read.
+    readable: Option<u64>,
+    /// The highest revision that was known to be flushed.
+    flushed: Option<u64>,
+    /// Bytes behind the readable ones.
+    bytes_behind: Option<u64>,
+    /// What is wrong.
+    problem: Option<String>,
+}
+
+const UNLISTED: &str = "unlisted";
+const UNKNOWN: &str = "unknown";
+
+impl Checked {
+    fn new(report: &SessionReport) -> Self {
+        Self {
+            id: report.id,
+            verdict: report.verdict.as_str(),
+            before: None,
+            readable: Some(report.readable()),
+            flushed: Some(report.flushed),
+            bytes_behind: Some(report.behind),
+            problem: report.problem.as_ref().map(ToString::to_string),
+        }
+    }
+
+    fn unknown(id: SessionId, error: &SessionError) -> Self {
+        let problem = Some(error.to_string());
+        let nothing = (None, None, None);
+        let (readable, flushed, bytes_behind) = nothing;
+        Self { id, verdict: UNKNOWN, before: None, readable, flushed, bytes_behind, problem }
+    }
+
+    /// Whether nothing has to be done. What is torn is mended by the next write.
+    fn is_well(&self) -> bool {
+        self.verdict == Verdict::Healthy.as_str() || self.verdict == Verdict::Torn.as_str()
+    }
+}
+
+pub(crate) async fn run(args: &Verify, context: &Context) -> Result<u8> {
+    let store = context.open().await?;
+    let Backend::File { storage, .. } = store.backend() else {
+        return Err(Failure::invalid(format!("{} has no files to verify", store.url())));
+    };
+    let mut report = Report { schema: SCHEMA, sessions: Vec::new(), foreign: Vec::new() };
+    if args.ids.is_empty() {
+        all(&store, storage, args, &mut report).await?;
+    } else {
+        for text in &args.ids {
+            let id = ids::resolve(&**store.manager(), text).await?;
+            let found = storage.verify(id).await.map_err(|error| Failure::from(error).about(id))?;
+            report.sessions.push(one(&store, storage, args, &found).await);
+        }
+    }
+    print(context, &report)?;
+    let ill: Vec<&Checked> = report.sessions.iter().filter(|checked| !checked.is_well()).collect();
+    let Some(worst) = ill.iter().max_by_key(|checked| checked.verdict == Verdict::Corrupt.as_str()) else {
+        return Ok(0);
+    };
+    let id = worst.id.to_string();
+    let failure = Failure::new(
+        ErrorCode::Corrupt,
+        format!("{} of {} sessions not well", ill.len(), report.sessions.len()),
+    )
+    .about(worst.id);
+    // Repair never gives up what was flushed, so it is safe to try; only what it leaves needs a decision.
+    Err(match (args.repair, args.accept_loss) {
+        (false, _) => failure.next(&["verify", "--repair", &id]),
+        (true, false) if worst.verdict == Verdict::Corrupt.as_str() => {
+            failure.next(&["verify", "--repair", "--accept-loss", &id])
+        }
+        (true, _) => failure.next(&["events", &id]),
+    })
+}
+
+async fn all(store: &Store, storage: &FileStorage, args: &Verify, report: &mut Report) -> Result<()> {
+    if args.repair {
+        storage.recover().await?;
+    }
+    let found = storage.verify_all().await?;
+    for session in &found.sessions {
+        let mut checked = one(store, storage, args, session).await;
+        if checked.is_well() && found.unmarked.contains(&session.id) {
+            checked.verdict = UNLISTED;
+        }
+        report.sessions.push(checked);
+    }
+    report.sessions.extend(found.failed.into_iter().map(|(id, error)| Checked::unknown(id, &error.into())));
+    report.foreign = found.foreign;
+    Ok(())
+}
+
+async fn one(store: &Store, storage: &FileStorage, args: &Verify, found: &SessionReport) -> Checked {
+    let mut checked = Checked::new(found);
+    if !args.repair || found.verdict == Verdict::Healthy {
+        return checked;
+    }
+    let losses = if args.accept_loss { Losses::Accept } else { Losses::Refuse };
+    match store.repair(found.id, losses).await {
+        Ok(repaired) if repaired.tip.is_none() => {
+            checked.problem = Some("nothing of it could be read: it was put into quarantine".to_owned());
+            checked
+        }
+        Ok(repaired) => match storage.verify(found.id).await {
+            Ok(after) => Checked { before: Some(repaired.before.as_str()), ..Checked::new(&after) },
+            Err(error) => Checked::unknown(found.id, &error.into()),
+        },
+        Err(error) => {
+            let failure: Vec<String> =
+                std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source())
+                    .map(ToString::to_string)
+                    .collect();
+            checked.problem = Some(failure.join(": "));
+            checked
+        }
+    }
+}
+
+fn print(context: &Context, report: &Report) -> Result<()> {
+    if context.term.json {
+        return context.term.print(&format!("{}\n", json::line(report)));
+    }
+    if report.sessions.is_empty() {
+        context.hint("there are no sessions yet", &[], &["run", "--", "true"]);
+        return Ok(());
+    }
+    let mut table = Table::new(&["ID", "VERDICT", "RECORDS", "PROBLEM"]);
+    for checked in &report.sessions {
+        let verdict = match checked.before {
+            Some(before) if before != checked.verdict => format!("{} (was {before})", checked.verdict),
+            _ => checked.verdict.to_owned(),
+        };
+        let colour = if checked.is_well() { "32" } else { "31" };
+        table.row(vec![
+            (checked.id.to_string(), ""),
+            (verdict, colour),
+            (checked.readable.map(|readable| readable.to_string()).unwrap_or_default(), ""),
+            (checked.problem.clone().unwrap_or_default(), ""),
+        ]);
+    }
+    context.term.print(&table.render(&context.term))?;
+    for name in &report.foreign {
+        context.hint(&format!("`{name}` lies among the sessions and is none"), &[], &["ls", "--all"]);
+    }
+    Ok(())
+}

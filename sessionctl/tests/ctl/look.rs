@@ -1,0 +1,159 @@
+//! Looking at sessions: `ls`, `show`, `events`.
+
+use serde_json::Value;
+use sessionkit::SessionConfig;
+
+use crate::support::{self, Fixture};
+
+#[test]
+fn an_empty_store_has_nothing_and_looking_makes_nothing() {
+    let fixture = Fixture::new();
+    let ran = fixture.ctl(["ls"]).exits(0);
+    assert!(ran.stdout.is_empty() && ran.stderr.contains("next: "), "{ran:#?}");
+    assert_eq!(fixture.json(["ls", "--all"]), Value::Array(Vec::new()));
+    fixture.ctl(["show", "@last"]).fails(3, "NOT_FOUND");
+    assert!(!fixture.store().exists(), "looking made a store");
+}
+
+/// The fields of DESIGN section 10: no more, no fewer.
+const FIELDS: [&str; 31] = [
+    "schema",
+    "id",
+    "name",
+    "operation",
+    "command",
+    "cwd",
+    "state",
+    "status",
+    "reason",
+    "error",
+    "revision",
+    "attempt",
+    "iteration",
+    "iterations_completed",
+    "total_iterations",
+    "phase",
+    "progress",
+    "owner",
+    "created_at",
+    "started_at",
+    "updated_at",
+    "ended_at",
+    "duration_ms",
+    "exit_code",
+    "signal",
+    "files_changed",
+    "worktree",
+    "labels",
+    "metadata",
+    "parent",
+    "retry_of",
+];
+
+#[test]
+fn show_and_ls_print_the_documented_fields() {
+    let fixture = Fixture::new();
+    let metadata = serde_json::json!({ "deep": [1, { "x": null }] });
+    let config = SessionConfig::new("import")
+        .name("nightly")
+        .label("team", "data")
+        .project_path("/srv/project")
+        .max_iterations(7)
+        .metadata(metadata.clone());
+    let id = fixture.completed(config).to_string();
+    let shown = fixture.show(&id);
+    let fields: Vec<&str> = shown.as_object().unwrap().keys().map(String::as_str).collect();
+    let mut expected: Vec<&str> = FIELDS.to_vec();
+    expected.sort_unstable();
+    assert_eq!(fields, expected);
+    let expected = [
+        ("schema", serde_json::json!(1)),
+        ("id", serde_json::json!(id)),
+        ("name", serde_json::json!("nightly")),
+        ("operation", serde_json::json!("import")),
+        ("command", Value::Null),
+        ("cwd", serde_json::json!("/srv/project")),
+        ("state", serde_json::json!("completed")),
+        ("status", serde_json::json!("completed")),
+        ("reason", Value::Null),
+        ("error", Value::Null),
+        ("revision", serde_json::json!(3)),
+        ("attempt", serde_json::json!(1)),
+        ("total_iterations", serde_json::json!(7)),
+        ("owner", Value::Null),
+        ("labels", serde_json::json!({ "team": "data" })),
+        ("metadata", metadata),
+        ("parent", Value::Null),
+        ("retry_of", Value::Null),
+    ];
+    for (field, value) in expected {
+        assert_eq!(shown[field], value, "{field}");
+    }
+    assert_eq!(shown["progress"]["percent"], serde_json::json!(100.0));
+    assert_eq!(fixture.json(["ls", "--all"]), Value::Array(vec![shown]));
+    assert_eq!(fixture.json(["ls"]), Value::Array(Vec::new()), "an ended session is not active");
+}
+
+#[test]
+fn people_see_a_table_the_newest_first() {
+    let fixture = Fixture::new();
+    fixture.completed(SessionConfig::new("import").name("first"));
+    let second = fixture.owner(SessionConfig::new("import").name("second"));
+    let ran = fixture.ctl(["ls", "--all"]).exits(0);
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert!(lines[0].starts_with("ID ") && lines[0].ends_with("COMMAND"), "{ran:#?}");
+    assert!(lines[1].contains("second  running    ") && lines[2].contains("first   completed  "), "{ran:#?}");
+    assert!(!ran.stdout.contains('\u{1b}'), "colours in a pipe");
+    assert!(fixture.ctl(["ls", "--color", "always"]).stdout.contains("\u{1b}[36mrunning\u{1b}[0m"));
+    assert_eq!(fixture.show("second")["owner"]["liveness"], "alive");
+    drop(second);
+}
+
+#[test]
+fn events_are_the_stored_lines_or_lines_for_people() {
+    let fixture = Fixture::new();
+    let id = fixture.completed(SessionConfig::new("import")).to_string();
+    let stored =
+        std::fs::read_to_string(fixture.store().join("sessions").join(&id).join("events.jsonl")).unwrap();
+    assert_eq!(fixture.ctl(["events", &id, "--json"]).exits(0).stdout, stored);
+    let after = stored.lines().skip(2).fold(String::new(), |text, line| text + line + "\n");
+    assert_eq!(fixture.ctl(["events", &id, "--json", "--after", "2"]).exits(0).stdout, after);
+    assert_eq!(fixture.ctl(["events", &id, "--after", "9"]).exits(0).stdout, "");
+    let people = fixture.ctl(["events", &id]).exits(0).stdout;
+    let kinds = ["created", "started", "completed"];
+    for (line, kind) in people.lines().zip(kinds) {
+        assert!(line.contains(kind) && !line.contains("\"sum\""), "{line}");
+    }
+    assert_eq!(people.lines().count(), kinds.len());
+}
+
+#[test]
+fn a_session_is_meant_by_last_id_name_or_beginning_in_that_order() {
+    let fixture = Fixture::new();
+    let first = fixture.completed(SessionConfig::new("a").name("one")).to_string();
+    // A name that is another session's id: the id is meant.
+    let second = fixture.completed(SessionConfig::new("b").name(first.clone())).to_string();
+    let shown = |text: &str| fixture.show(text)["id"].as_str().unwrap().to_owned();
+    assert_eq!(shown(&first), first);
+    assert_eq!(shown("one"), first);
+    assert_eq!(shown("@last"), second);
+    assert_eq!(shown(&second[..9]), second);
+    // A name that is the beginning of an id: the name is meant.
+    let third = fixture.completed(SessionConfig::new("c").name(&second[..8])).to_string();
+    assert_eq!(shown(&second[..8]), third);
+}
+
+#[test]
+fn what_is_piped_into_a_reader_that_stops_is_no_failure() {
+    let fixture = Fixture::new();
+    let id = fixture.completed(SessionConfig::new("import")).to_string();
+    let shell = format!(
+        "for i in $(seq 200); do {0} events {id}; done | head -n 1; {0} events {id} > /dev/full; echo $?",
+        env!("CARGO_BIN_EXE_sessionctl")
+    );
+    let mut command = std::process::Command::new("sh");
+    command.env("SESSIONCTL_STORE", fixture.url()).args(["-c", &shell]);
+    let ran = support::run(command);
+    assert_eq!(ran.stdout.lines().last(), Some("6"), "{ran:#?}");
+    assert!(!ran.stderr.contains("panicked") && ran.stderr.contains("[STORAGE_FULL]"), "{ran:#?}");
+}

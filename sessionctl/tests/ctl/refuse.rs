@@ -1,0 +1,267 @@
+//! What is refused: the documented code, a message that says what to do next, and not a byte changed.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use sessionkit::{SessionConfig, SessionId};
+
+use crate::support::{self, Fixture};
+
+/// Every verb that looks at a store, as it is typed for a session of this name, and whether it passes on exit codes.
+fn verbs(id: &str) -> Vec<(Vec<&str>, bool)> {
+    vec![
+        (vec!["ls"], false),
+        (vec!["ls", "--all"], false),
+        (vec!["show", id], false),
+        (vec!["events", id], false),
+        (vec!["logs", id], false),
+        (vec!["cancel", id], false),
+        (vec!["recover"], false),
+        (vec!["verify"], false),
+        (vec!["verify", "--repair"], false),
+        (vec!["verify", id], false),
+        (vec!["resume", id], true),
+        (vec!["run", "--", "true"], true),
+    ]
+}
+
+/// Every verb fails with this code, and leaves everything as it is.
+#[track_caller]
+fn all_refuse(fixture: &Fixture, code: &str, exit: i32) {
+    let before = fixture.everything();
+    let id = SessionId::random().to_string();
+    for (words, childs) in verbs(&id) {
+        fixture.ctl(&words).fails(if childs { 125 } else { exit }, code);
+        assert_eq!(fixture.everything(), before, "{words:?} changed something");
+    }
+}
+
+#[test]
+fn a_store_that_is_a_file() {
+    let fixture = Fixture::new();
+    fs::write(fixture.store(), "precious").unwrap();
+    all_refuse(&fixture, "STORAGE_UNAVAILABLE", 5);
+}
+
+#[test]
+fn a_store_that_is_somebody_elses_folder() {
+    let fixture = Fixture::new();
+    fs::create_dir(fixture.store()).unwrap();
+    fs::write(fixture.store().join("thesis.tex"), "precious").unwrap();
+    all_refuse(&fixture, "STORAGE_UNAVAILABLE", 5);
+}
+
+#[test]
+fn a_store_of_a_newer_format() {
+    let fixture = Fixture::new();
+    fixture.completed(SessionConfig::new("import"));
+    let format = fixture.store().join("FORMAT");
+    let text = fs::read_to_string(&format).unwrap();
+    fs::write(&format, text.replace("\"format\":1", "\"format\":2")).unwrap();
+    all_refuse(&fixture, "UNSUPPORTED_FORMAT", 8);
+}
+
+#[test]
+fn a_store_whose_format_cannot_be_read() {
+    let fixture = Fixture::new();
+    fixture.completed(SessionConfig::new("import"));
+    let format = fixture.store().join("FORMAT");
+    fs::remove_file(&format).unwrap();
+    fs::create_dir(&format).unwrap();
+    all_refuse(&fixture, "STORAGE_UNAVAILABLE", 5);
+}
+
+#[test]
+fn a_store_that_this_user_may_not_read() {
+    if rustix::process::geteuid().is_root() {
+        eprintln!("not run: root may read everything");
+        return;
+    }
+    let fixture = Fixture::new();
+    fixture.completed(SessionConfig::new("import"));
+    fs::set_permissions(fixture.store(), fs::Permissions::from_mode(0o000)).unwrap();
+    let id = SessionId::random().to_string();
+    for (words, childs) in verbs(&id) {
+        fixture.ctl(&words).fails(if childs { 125 } else { 5 }, "STORAGE_UNAVAILABLE");
+    }
+    fs::set_permissions(fixture.store(), fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+#[test]
+fn a_store_that_is_named_wrongly() {
+    let fixture = Fixture::new();
+    for url in ["sled:x", "nonsense", "file:", "file://host/x", "memory:", "memory:x", "\u{1b}[31m:x"] {
+        for (words, _) in verbs("x") {
+            let mut words = words;
+            words.splice(0..0, ["--store", url]);
+            let ran = fixture.ctl(&words).fails(2, "INVALID_ARGUMENT");
+            assert!(!ran.stderr.contains('\u{1b}'), "{ran:#?}");
+        }
+    }
+}
+
+/// A full disk without a disk of one's own: no file may grow beyond nothing, which the system refuses as it refuses
+/// growth beyond the end of a disk.
+#[test]
+fn a_store_on_a_full_disk() {
+    let fixture = Fixture::new();
+    let id = fixture.crashed(SessionConfig::new("import").name("important")).to_string();
+    let log = fixture.store().join("sessions").join(&id).join("events.jsonl");
+    let before = fs::read(&log).unwrap();
+    let full = |words: &[&str]| {
+        let mut command = std::process::Command::new("sh");
+        command.env("SESSIONCTL_STORE", fixture.url());
+        let script = "trap '' XFSZ; ulimit -f 0; exec \"$@\"";
+        command.args(["-c", script, "sh", support::BINARY]).args(words);
+        support::run(command)
+    };
+    full(&["cancel", &id]).fails(6, "STORAGE_FULL");
+    full(&["recover"]).fails(6, "STORAGE_FULL");
+    full(&["run", "--", "true"]).fails(125, "STORAGE_FULL");
+    assert_eq!(fs::read(&log).unwrap(), before);
+    assert_eq!(fixture.json(["ls", "--all"]).as_array().unwrap().len(), 1, "a session was half made");
+    // Reading needs no room.
+    full(&["show", &id]).exits(0);
+    full(&["ls", "--all"]).exits(0);
+    // Once there is room again everything goes on.
+    fixture.ctl(["cancel", &id]).exits(0);
+    assert_eq!(fixture.show(&id)["state"], "cancelled");
+}
+
+#[test]
+fn a_transition_that_the_machine_does_not_have() {
+    let fixture = Fixture::new();
+    let id = fixture.completed(SessionConfig::new("import")).to_string();
+    let before = fixture.everything();
+    let ran = fixture.ctl(["cancel", &id]).fails(4, "ILLEGAL_TRANSITION");
+    assert!(ran.stderr.contains(&format!("show {}", &id[..8])), "{ran:#?}");
+    fixture.ctl(["resume", &id]).fails(125, "ILLEGAL_TRANSITION");
+    assert_eq!(fixture.everything(), before);
+}
+
+#[test]
+fn an_id_that_means_nothing_or_too_much() {
+    let fixture = Fixture::new();
+    let mut ids: Vec<String> = Vec::new();
+    // Of 17 ids two begin with the same digit.
+    while ids.len() < 17 {
+        ids.push(fixture.completed(SessionConfig::new("import").name("twin")).to_string());
+    }
+    let first = (0..16)
+        .map(|digit| format!("{digit:x}"))
+        .find(|digit| ids.iter().filter(|id| id.starts_with(digit)).count() > 1)
+        .unwrap();
+    let before = fixture.everything();
+    for (unclear, code) in [
+        ("no-such", "NOT_FOUND"),
+        ("\u{1b}]0;x\u{7}", "NOT_FOUND"),
+        ("twin", "AMBIGUOUS"),
+        (&first, "AMBIGUOUS"),
+    ] {
+        for verb in ["show", "events", "logs", "cancel", "verify", "resume"] {
+            let ran = fixture.ctl([verb, unclear]).fails(if verb == "resume" { 125 } else { 3 }, code);
+            assert!(!ran.stderr.contains(['\u{1b}', '\u{7}']), "{ran:#?}");
+            if code == "AMBIGUOUS" {
+                let shown = ids.iter().filter(|id| ran.stderr.contains(*id)).count();
+                assert!(shown > 1, "candidates are missing: {ran:#?}");
+            }
+        }
+    }
+    fixture.ctl(["show", ""]).fails(2, "INVALID_ARGUMENT");
+    assert_eq!(fixture.everything(), before);
+}
+
+#[test]
+fn names_and_labels_that_could_do_harm() {
+    let fixture = Fixture::new();
+    let long = "x".repeat(129);
+    let labels: Vec<String> = (0..17).map(|n| format!("--label=k{n}=v")).collect();
+    let big = format!("--label=k={}", "x".repeat(1024));
+    let mut cases: Vec<(Vec<&str>, i32)> = vec![
+        (vec!["--name", "\u{1b}[31mred"], 2),
+        (vec!["--name", "two\nlines"], 2),
+        (vec!["--name", "\u{202e}txt.exe"], 2),
+        (vec!["--name=-rf"], 2),
+        (vec!["--name=@last"], 2),
+        (vec!["--name="], 2),
+        (vec!["--name", &long], 125),
+        (vec!["--label", "k=\u{9b}31m"], 2),
+        (vec!["--label", "no-equals-sign"], 2),
+        (vec![&big], 125),
+    ];
+    cases.push((labels.iter().map(String::as_str).collect(), 125));
+    for (mut words, exit) in cases {
+        words.insert(0, "run");
+        words.extend(["--", "true"]);
+        let ran = fixture.ctl(&words).exits(exit);
+        assert!(!ran.stderr.is_empty() && ran.stdout.is_empty(), "{ran:#?}");
+        assert!(!ran.stderr.contains(|c| c != '\n' && sessionkit::text::is_unsafe_char(c)), "{ran:#?}");
+    }
+    assert_eq!(fixture.json(["ls", "--all"]).as_array().map(Vec::len), Some(0));
+}
+
+/// A kind that a newer version wrote: readable, kept, and never written behind.
+#[test]
+fn a_log_with_records_of_a_newer_version() {
+    let fixture = Fixture::new();
+    let id = fixture.crashed(SessionConfig::new("import")).to_string();
+    let log = fixture.store().join("sessions").join(&id).join("events.jsonl");
+    append_record(
+        &log,
+        r#"{"seq":3,"at":"2026-11-21T09:30:00.123Z","attempt":1,"flushed":2,"event":{"hibernated":{"until":"\u001b[31m"}}"#,
+    );
+    let before = fs::read(&log).unwrap();
+    fixture.ctl(["cancel", &id]).fails(8, "UNSUPPORTED_FORMAT");
+    let ran = fixture.ctl(["events", &id]).exits(0);
+    assert!(ran.stdout.contains("hibernated") && !ran.stdout.contains('\u{1b}'), "{ran:#?}");
+    assert_eq!(fixture.ctl(["events", &id, "--json"]).exits(0).stdout.as_bytes(), before);
+    fixture.ctl(["verify", &id]).exits(7);
+    fixture.ctl(["verify", "--repair", "--accept-loss", &id]).exits(7);
+    assert_eq!(fs::read(&log).unwrap(), before);
+}
+
+/// Seals a line as the format says, without the library.
+fn append_record(log: &Path, body: &str) {
+    let text = fs::read_to_string(log).unwrap();
+    let last = text.lines().last().unwrap();
+    let before = u64::from_str_radix(&last[last.len() - 18..last.len() - 2], 16).unwrap();
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    hasher.update(&before.to_be_bytes());
+    hasher.update(body.as_bytes());
+    fs::write(log, format!("{text}{body},\"sum\":\"{:016x}\"}}\n", hasher.digest())).unwrap();
+}
+
+#[test]
+fn usage_is_told_without_repeating_control_bytes() {
+    let fixture = Fixture::new();
+    for words in [vec!["\u{1b}[31mls"], vec!["ls", "--\u{1b}[31m"], vec!["run"], vec!["run", "true"], vec![]]
+    {
+        let ran = fixture.ctl(&words).exits(2);
+        assert!(!ran.stderr.is_empty() && !ran.stderr.contains('\u{1b}'), "{ran:#?}");
+    }
+    fixture.ctl(["verify", "--accept-loss"]).exits(2);
+    fixture.ctl(["report"]).exits(2);
+    for words in [&["--help"][..], &["--version"]] {
+        assert!(!fixture.ctl(words).exits(0).stdout.is_empty());
+    }
+    for verb in ["run", "ls", "show", "events", "logs", "cancel", "resume", "recover", "verify", "report"] {
+        let help = fixture.ctl([verb, "--help"]).exits(0).stdout;
+        assert!(help.contains("Example") && help.contains(&format!("sessionctl {verb}")), "{help}");
+    }
+}
+
+#[test]
+fn a_failure_in_json_is_one_object() {
+    let fixture = Fixture::new();
+    let ran = fixture.ctl(["show", "nothing", "--json"]).exits(3);
+    let error: serde_json::Value = serde_json::from_str(&ran.stderr).unwrap();
+    assert_eq!(error["schema"], 1);
+    let error = &error["error"];
+    assert_eq!(error["code"], "NOT_FOUND");
+    assert_eq!(error["exit_code"], 3);
+    for field in ["message", "advice", "next"] {
+        assert!(error[field].as_str().is_some_and(|text| !text.is_empty()), "{field}: {error}");
+    }
+    assert!(ran.stdout.is_empty());
+}

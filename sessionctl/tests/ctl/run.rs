@@ -1,0 +1,417 @@
+//! Programs as sessions: their output, their exit codes, the death of whoever runs them, and going on after it.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Stdio};
+
+use serde_json::{Value, json};
+use sessionkit::{SessionConfig, SessionId};
+
+use crate::answer::kinds;
+use crate::support::{self, Fixture, Ran, eventually};
+
+/// The id that the first line of stderr names.
+fn id_of(stderr: &str) -> String {
+    let first = stderr.lines().next().unwrap_or_default();
+    first
+        .split(' ')
+        .find(|word| word.parse::<SessionId>().is_ok())
+        .unwrap_or_else(|| panic!("{stderr}"))
+        .to_owned()
+}
+
+/// A program that runs until somebody ends it.
+struct Running {
+    child: Child,
+    id: String,
+}
+
+/// Starts a program in the foreground of a process of its own, and waits until its shell says `ready`.
+fn start<'a>(fixture: &Fixture, words: impl IntoIterator<Item = &'a str>, script: &'a str) -> Running {
+    let mut command = fixture.command(["run"].into_iter().chain(words).chain(["--", "sh", "-c", script]));
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut first = String::new();
+    // One byte at a time: what follows is for whoever reads on.
+    let stderr = child.stderr.as_mut().unwrap();
+    while !first.ends_with('\n') {
+        let mut byte = [0];
+        assert_eq!(stderr.read(&mut byte).unwrap(), 1, "ended before it had said anything: {first}");
+        first.push(char::from(byte[0]));
+    }
+    let mut ready = String::new();
+    BufReader::with_capacity(1, child.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
+    assert_eq!(ready, "ready\n");
+    Running { child, id: id_of(&first) }
+}
+
+impl Running {
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn end(self) -> Ran {
+        let output = self.child.wait_with_output().unwrap();
+        Ran {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+fn is_gone(pid: &str) -> bool {
+    // A process that ended and was not waited for is gone, too.
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
+}
+
+#[test]
+fn a_program_is_a_session_with_its_output_and_its_code() {
+    let fixture = Fixture::new();
+    let script = "echo out; echo err >&2; echo more";
+    let words = ["run", "--name", "hello", "--label", "team=data", "--label", "k=", "--", "sh", "-c", script];
+    let ran = fixture.ctl(words).exits(0);
+    assert_eq!(ran.stdout, "out\nmore\n");
+    let id = id_of(&ran.stderr);
+    assert_eq!(ran.stderr.lines().nth(1), Some("err"), "{ran:#?}");
+    let shown = fixture.show("hello");
+    let here = std::env::current_dir().unwrap();
+    for (field, value) in [
+        ("id", json!(id)),
+        ("name", json!("hello")),
+        ("operation", json!("command")),
+        ("command", json!(["sh", "-c", script])),
+        ("cwd", json!(here.to_str().unwrap())),
+        ("state", json!("completed")),
+        ("exit_code", json!(0)),
+        ("signal", Value::Null),
+        ("labels", json!({ "team": "data", "k": "" })),
+        ("owner", Value::Null),
+        ("attempt", json!(1)),
+    ] {
+        assert_eq!(shown[field], value, "{field}");
+    }
+    assert_eq!(kinds(&fixture, &id), ["created", "started", "command_executed", "completed"]);
+    assert_eq!(fixture.ctl(["logs", &id, "--stdout"]).exits(0).stdout, "out\nmore\n");
+    assert_eq!(fixture.ctl(["logs", &id, "--stderr"]).exits(0).stdout, "err\n");
+    assert_eq!(fixture.ctl(["logs", &id, "--stdout", "--tail", "1"]).exits(0).stdout, "more\n");
+    assert_eq!(fixture.ctl(["logs", &id, "--tail", "0"]).exits(0).stdout, "");
+    fixture.ctl(["logs", &id, "--stdout", "--stderr"]).exits(2);
+    // The owner is gone without a trace.
+    let owners = std::fs::read_dir(fixture.store().join("owners")).unwrap();
+    assert_eq!(owners.count(), 0, "locks are left behind");
+}
+
+#[test]
+fn output_comes_back_byte_for_byte_and_with_offsets() {
+    let fixture = Fixture::new();
+    let bytes = b"\x1b[31mred\x07\xff\xfe\r\nend";
+    let script = r"printf '\033[31mred\007\377\376\r\nend'";
+    let mut command = fixture.command(["run", "--name", "raw", "--", "sh", "-c", script]);
+    assert_eq!(command.output().unwrap().stdout, bytes, "the live output is passed on as it is");
+    let logged = fixture.command(["logs", "raw"]).output().unwrap().stdout;
+    assert_eq!(logged, bytes);
+    let lines = fixture.ctl(["logs", "raw", "--json"]).exits(0).stdout;
+    let mut decoded = Vec::new();
+    for line in lines.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["offset"], decoded.len());
+        assert_eq!(line["stream"], "stdout");
+        let text = line["base64"].as_str().unwrap();
+        decoded.extend(base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).unwrap());
+    }
+    assert_eq!(decoded, bytes);
+}
+
+#[test]
+fn exit_codes_are_the_programs() {
+    let fixture = Fixture::new();
+    let no_program = fixture.dir.path().join("plain");
+    std::fs::write(&no_program, "no program").unwrap();
+    let no_program = no_program.to_str().unwrap();
+    for (words, code, state) in [
+        (vec!["true"], 0, "completed"),
+        (vec!["sh", "-c", "exit 3"], 3, "failed"),
+        (vec!["sh", "-c", "exit 255"], 255, "failed"),
+        (vec!["sh", "-c", "kill -9 $$"], 137, "failed"),
+        (vec!["sh", "-c", "kill -15 $$"], 143, "failed"),
+        (vec![no_program], 126, "failed"),
+        (vec!["no-such-program-anywhere"], 127, "failed"),
+    ] {
+        let ran = fixture.ctl(["run", "--"].iter().chain(&words)).exits(code);
+        let shown = fixture.show(id_of(&ran.stderr));
+        assert_eq!(shown["state"], state, "{words:?}");
+        assert!(code == 0 || ran.stderr.contains("next: "), "{ran:#?}");
+    }
+    let shown = fixture.show("@last");
+    assert_eq!(shown["error"]["cause"], "spawn");
+    assert!(fixture.ctl(["run", "--", "no-such-program"]).stderr.contains("[SPAWN_FAILED]"));
+}
+
+#[test]
+fn with_json_the_output_is_one_object_and_the_programs_is_only_kept() {
+    let fixture = Fixture::new();
+    let ran = fixture.ctl(["run", "--json", "--", "sh", "-c", "echo out; echo err >&2; exit 4"]).exits(4);
+    assert_eq!(ran.stdout.lines().count(), 1, "{ran:#?}");
+    let shown: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((&shown["state"], &shown["exit_code"]), (&json!("failed"), &json!(4)));
+    for line in ran.stderr.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["schema"], 1);
+        assert_eq!(line["hint"]["sessions"][0], shown["id"]);
+    }
+    assert_eq!(fixture.ctl(["logs", "@last"]).stdout.lines().count(), 2);
+    let ran = fixture.ctl(["run", "--json", "--", "no-such-program"]).exits(127);
+    let shown: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((&shown["state"], &shown["error"]["cause"]), (&json!("failed"), &json!("spawn")));
+}
+
+#[test]
+fn input_is_the_programs_and_secrets_are_not_kept() {
+    let fixture = Fixture::new();
+    let mut command = fixture.command(["run", "--", "sh", "-c", "read line; echo got $line $SECRET"]);
+    command.env("SECRET", "hunter2").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"hello\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "got hello hunter2\n");
+    let log = fixture.ctl(["events", "@last", "--json"]).stdout;
+    assert!(log.contains("\"SECRET\"") && !log.contains("hunter2"), "{log}");
+}
+
+#[test]
+fn a_session_inside_a_session_knows_its_parent_and_reports_reach_the_owner() {
+    let fixture = Fixture::new();
+    let script = format!(
+        "{0} report --progress 40 --step 'com\u{1b}piling' --phase build && {0} run --name inner -- true && env | grep ^SESSIONCTL_ \
+         && {0} report --progress 101; echo code $?",
+        support::BINARY
+    );
+    let ran = fixture.ctl(["run", "--name", "outer", "--", "sh", "-c", &script]).exits(0);
+    let outer = fixture.show("outer");
+    assert_eq!(fixture.show("inner")["parent"], outer["id"]);
+    assert_eq!(outer["progress"]["percent"], 100.0, "completed");
+    assert_eq!((&outer["progress"]["step"], &outer["phase"]), (&json!("com piling"), &json!("build")));
+    for line in [
+        format!("SESSIONCTL_SESSION={}", outer["id"].as_str().unwrap()),
+        "SESSIONCTL_ATTEMPT=1".to_owned(),
+        format!("SESSIONCTL_STORE={}", fixture.url()),
+        "code 2".to_owned(),
+    ] {
+        assert!(ran.stdout.lines().any(|found| found == line), "{line}: {ran:#?}");
+    }
+    assert!(ran.stderr.contains("[INVALID_ARGUMENT]"), "{ran:#?}");
+    let people = fixture.ctl(["events", "outer"]).stdout;
+    assert!(people.contains("progress_reported") && !people.contains('\u{1b}'), "{people}");
+    // Outside of a session, and with an owner that is gone.
+    fixture.ctl(["report", "--progress", "5"]).fails(2, "INVALID_ARGUMENT");
+    let mut gone = fixture.command(["report", "--progress", "5"]);
+    gone.env("SESSIONCTL_SOCKET", fixture.dir.path().join("gone"));
+    support::run(gone).fails(4, "FENCED");
+}
+
+#[test]
+fn a_cancel_ends_the_program_and_run_says_so() {
+    let fixture = Fixture::new();
+    for (force, trap, code) in [(false, "exit 0", 143), (false, "exit 7", 7), (true, "", 137)] {
+        let running =
+            start(&fixture, [], &format!("trap '{trap}' TERM; echo ready; while :; do sleep 0.05; done"));
+        let mut words = vec!["cancel", &running.id, "--reason", "enough"];
+        if force {
+            words.push("--force");
+        }
+        let cancelled = fixture.json(&words);
+        assert_eq!((&cancelled["state"], &cancelled["reason"]), (&json!("cancelled"), &json!("enough")));
+        let ran = running.end().exits(code);
+        assert!(ran.stderr.contains("enough"), "{ran:#?}");
+    }
+}
+
+#[test]
+fn signals_for_the_foreground_are_the_programs() {
+    let fixture = Fixture::new();
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        let script = format!(
+            "trap 'echo told; trap - {signal}; kill -{signal} $$' {signal}; echo ready; while :; do sleep 0.05; done"
+        );
+        let running = start(&fixture, [], &script);
+        let pid = running.child.id().to_string();
+        assert!(
+            std::process::Command::new("kill")
+                .args([&format!("-{signal}"), &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let id = running.id.clone();
+        let ran = running.end().exits(code);
+        assert_eq!(ran.stdout, "told\n");
+        assert_eq!(fixture.show(id)["state"], "failed");
+    }
+}
+
+/// The story of the first user: a program, kill -9, a look, and on it goes.
+#[test]
+fn a_killed_owner_takes_its_program_with_it_and_the_session_can_be_resumed() {
+    let fixture = Fixture::new();
+    let once = fixture.dir.path().join("once");
+    let script = format!(
+        "sleep 600 & echo $$ $! > {0}/pids; echo ready; if [ -e {1} ]; then echo again; exit 5; fi; touch {1}; wait",
+        fixture.dir.path().display(),
+        once.display()
+    );
+    let mut running = start(&fixture, ["--name", "story"], &script);
+    eventually("the program to be where it waits", || once.exists());
+    let pids = std::fs::read_to_string(fixture.dir.path().join("pids")).unwrap();
+    running.kill();
+    let listed = fixture.json(["ls"]);
+    assert_eq!((&listed[0]["status"], &listed[0]["state"]), (&json!("crashed"), &json!("running")));
+    assert_eq!(listed[0]["owner"]["liveness"], "dead");
+    let look = fixture.ctl(["ls"]);
+    assert!(look.stdout.contains("crashed") && look.stderr.contains("was interrupted"), "{look:#?}");
+    for pid in pids.split_whitespace() {
+        eventually("the tree to end", || is_gone(pid));
+    }
+    let look = fixture.ctl(["run", "--", "true"]).exits(0);
+    assert!(
+        look.stderr.lines().nth(1).unwrap().contains("was interrupted"),
+        "the first line is the session's: {look:#?}"
+    );
+    let ran = fixture.ctl(["resume", "story"]).exits(5);
+    assert_eq!(ran.stdout, "ready\nagain\n");
+    // What was left behind was ended, which is noted.
+    let story: Vec<String> =
+        kinds(&fixture, &running.id).into_iter().filter(|kind| kind != "noted").collect();
+    assert_eq!(story, ["created", "started", "interrupted", "resumed", "command_executed", "failed"]);
+    assert_eq!(fixture.ctl(["logs", "story"]).stdout, "ready\nready\nagain\n");
+    assert_eq!(fixture.show("story")["attempt"], 2);
+    assert!(!fixture.ctl(["ls"]).stderr.contains("was interrupted"));
+}
+
+#[test]
+fn a_killed_supervisor_is_a_crash_of_the_program() {
+    let fixture = Fixture::new();
+    let script = "echo $PPID > pid.tmp; mv pid.tmp pid; echo ready; sleep 600";
+    let script = format!("cd {}; {script}", fixture.dir.path().display());
+    let running = start(&fixture, [], &script);
+    let pid = std::fs::read_to_string(fixture.dir.path().join("pid")).unwrap();
+    assert!(std::process::Command::new("kill").args(["-9", pid.trim()]).status().unwrap().success());
+    let id = running.id.clone();
+    let ran = running.end();
+    assert!(ran.code.is_some_and(|code| code != 0), "{ran:#?}");
+    let shown = fixture.show(id);
+    assert_eq!((&shown["state"], &shown["error"]["cause"]), (&json!("failed"), &json!("crash")), "{shown}");
+}
+
+#[test]
+fn of_several_that_resume_one_session_exactly_one_wins() {
+    let fixture = Fixture::new();
+    let runs = fixture.dir.path().join("runs");
+    let script = format!(
+        "echo ran >> {}; echo ready; if [ $SESSIONCTL_ATTEMPT = 1 ]; then sleep 600; fi",
+        runs.display()
+    );
+    for _ in 0..3 {
+        let _ = std::fs::remove_file(&runs);
+        let mut running = start(&fixture, [], &script);
+        running.kill();
+        let rivals: Vec<_> = (0..4)
+            .map(|_| {
+                let mut command = fixture.command(["resume", &running.id]);
+                command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+            })
+            .collect();
+        let ended: Vec<_> = rivals.into_iter().map(|rival| rival.wait_with_output().unwrap()).collect();
+        let won = ended.iter().filter(|output| output.status.success()).count();
+        assert_eq!(won, 1, "{ended:#?}");
+        for output in ended.iter().filter(|output| !output.status.success()) {
+            assert_eq!(output.status.code(), Some(125), "{output:?}");
+            let said = String::from_utf8_lossy(&output.stderr);
+            let codes = ["[CONFLICT]", "[FENCED]", "[ILLEGAL_TRANSITION]"];
+            assert!(codes.iter().any(|code| said.contains(code)), "{said}");
+        }
+        assert_eq!(std::fs::read_to_string(&runs).unwrap(), "ran\nran\n", "the program ran too often");
+        let resumed = kinds(&fixture, &running.id).iter().filter(|kind| *kind == "resumed").count();
+        assert_eq!(resumed, 1);
+    }
+}
+
+/// A session that is resumed while its last run is not quite gone waits for the end of that, and gives up on demand.
+#[test]
+fn a_resume_waits_until_nothing_of_the_last_attempt_is_left() {
+    let fixture = Fixture::new();
+    let script = "echo ready; [ $SESSIONCTL_ATTEMPT = 1 ] && sleep 600; echo again";
+    let mut running = start(&fixture, [], script);
+    running.kill();
+    let id: SessionId = running.id.parse().unwrap();
+    let locks = sessionkit::LocalPresence::new(fixture.store().join("owners"));
+    let lock = support::block_on(locks.session_lock(id).acquire()).unwrap();
+    let resume = || {
+        let mut command = fixture.command(["resume", &running.id]);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        fixture.wait_for(id, "the takeover", |shown| shown["owner"]["pid"] == child.id());
+        child
+    };
+    let mut first = resume();
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-INT", &first.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(first.wait().unwrap().code(), Some(130));
+    assert_eq!(fixture.show(id)["status"], "paused: interrupted");
+    let second = resume();
+    assert_eq!(fixture.ctl(["logs", &running.id]).stdout, "ready\n", "it ran beside its last attempt");
+    drop(lock);
+    let output = second.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), &*output.stdout), (Some(0), &b"ready\nagain\n"[..]));
+}
+
+#[test]
+fn recovery_runs_commands_again() {
+    let fixture = Fixture::new();
+    let script = "echo ready; if [ $SESSIONCTL_ATTEMPT = 1 ]; then sleep 600; fi; echo second";
+    let mut running = start(&fixture, [], script);
+    running.kill();
+    // Work of a library is not a command: nobody here can make it.
+    let library = fixture.crashed(SessionConfig::new("import"));
+    let dry = fixture.json(["recover", "--policy", "resume", "--dry-run"]);
+    assert_eq!(dry["recovered"].as_array().map(Vec::len), Some(2));
+    let done = fixture.json(["recover", "--policy", "resume"]);
+    let of = |id: &str| {
+        let found = done["recovered"].as_array().unwrap().iter().find(|item| item["id"] == id);
+        found.unwrap_or_else(|| panic!("{done}"))["outcome"].clone()
+    };
+    assert_eq!((of(&running.id), of(&library.to_string())), (json!("running"), json!("paused")));
+    assert_eq!(fixture.show(&running.id)["state"], "completed");
+    assert_eq!(fixture.ctl(["logs", &running.id]).stdout, "ready\nready\nsecond\n");
+}
+
+#[test]
+fn a_resume_asks_an_owner_that_lives() {
+    let fixture = Fixture::new();
+    let running = start(&fixture, [], "echo ready; while [ ! -e go ]; do sleep 0.05; done");
+    // Running already.
+    fixture.ctl(["resume", &running.id]).fails(125, "ILLEGAL_TRANSITION");
+    support::block_on(async {
+        let store = fixture.open().await;
+        let id = running.id.parse().unwrap();
+        store.manager().pause_session(id, "lunch".to_owned()).await.unwrap();
+    });
+    let paused = fixture.wait_for(&running.id, "the pause", |shown| shown["state"] == "paused");
+    assert_eq!((&paused["status"], &paused["owner"]["liveness"]), (&json!("paused"), &json!("alive")));
+    assert_eq!(fixture.json(["resume", &running.id])["state"], "running");
+    fixture.ctl(["cancel", &running.id, "--force"]).exits(0);
+    running.end();
+}
+
+#[test]
+fn work_of_a_library_cannot_be_resumed_by_a_command() {
+    let fixture = Fixture::new();
+    let id = fixture.crashed(SessionConfig::new("import")).to_string();
+    let before = fixture.everything();
+    fixture.ctl(["resume", &id]).fails(2, "INVALID_ARGUMENT");
+    assert_eq!(fixture.everything(), before);
+}

@@ -1,0 +1,109 @@
+//! What reaches a terminal: colours of ours where they are wanted, and no control byte of anybody else's.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use sessionkit::text::is_unsafe_char;
+use sessionkit::{CancelRequest, Failure, FailureCause, SessionConfig};
+
+use crate::support::Fixture;
+
+/// Runs a command with all its outputs on one terminal, and returns what that got.
+fn on_terminal(mut command: Command) -> String {
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let name = ptsname(&ours, Vec::new()).unwrap();
+    let theirs: OwnedFd = rustix::fs::open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
+    let stderr = theirs.try_clone().unwrap();
+    command.stdout(Stdio::from(theirs)).stderr(Stdio::from(stderr));
+    let mut child = command.spawn().unwrap();
+    // The last copies of the terminal's other side are the child's from here on.
+    drop(command);
+    let mut got = Vec::new();
+    let mut terminal = File::from(ours);
+    let mut buffer = [0; 4096];
+    // A terminal that nobody holds any more ends with an error.
+    while let Ok(length @ 1..) = terminal.read(&mut buffer) {
+        got.extend_from_slice(&buffer[..length]);
+    }
+    child.wait().unwrap();
+    String::from_utf8(got).expect("what is shown is text").replace("\r\n", "\n")
+}
+
+#[track_caller]
+fn is_harmless(text: &str) {
+    assert!(!text.contains(|c| c != '\n' && is_unsafe_char(c)), "{text:?}");
+    assert!(!text.is_empty());
+}
+
+const HOSTILE: &str = "\u{1b}]0;title\u{7}\u{1b}[2J\r\u{8}\u{9b}31m\u{202e}\u{7f}";
+
+#[test]
+fn output_of_programs_is_made_visible() {
+    let fixture = Fixture::new();
+    let script =
+        r"printf 'ok\033]0;title\007\033[2J\rover\b\302\233\377\342\200\256\nlast'; printf '\033[31m' >&2";
+    fixture.ctl(["run", "--name", "hostile", "--json", "--", "sh", "-c", script]).exits(0);
+    let shown = on_terminal(fixture.command(["logs", "hostile"]));
+    is_harmless(&shown);
+    assert!(shown.contains(r"ok\u{1b}]0;title\u{7}") && shown.contains(r"\xff"), "{shown}");
+}
+
+#[test]
+fn names_reasons_errors_and_arguments_do_no_harm() {
+    let fixture = Fixture::new();
+    let failed = fixture.owner(SessionConfig::new("import").metadata(serde_json::json!(HOSTILE)));
+    failed.runtime.block_on(failed.session.fail(Failure::new(FailureCause::Work, HOSTILE))).unwrap();
+    let id = failed.id.to_string();
+    let cancelled = fixture.owner(SessionConfig::new("import"));
+    cancelled.runtime.block_on(async {
+        let request = CancelRequest::new(HOSTILE, HOSTILE);
+        cancelled.store.manager().cancel_session(cancelled.id, request).await.unwrap();
+    });
+    let other = cancelled.id.to_string();
+    fixture.ctl(["run", "--", "sh", "-c", "true", HOSTILE]).exits(0);
+    for words in [
+        &["ls", "--all"][..],
+        &["show", &id],
+        &["show", &other],
+        &["show", "@last"],
+        &["events", &id],
+        &["events", &other],
+        &["events", "@last"],
+        &["show", HOSTILE],
+        &[HOSTILE],
+        &["ls", "--all", "--json"],
+        &["show", &id, "--json"],
+        &["events", &id, "--json"],
+        &["show", "--json", HOSTILE],
+        &["--store", HOSTILE, "ls"],
+        &["verify", HOSTILE],
+        &["run", "--", HOSTILE],
+    ] {
+        let mut command = fixture.command(words);
+        command.env("NO_COLOR", "1");
+        is_harmless(&on_terminal(command));
+    }
+}
+
+#[test]
+fn colours_are_for_terminals_unless_somebody_says_otherwise() {
+    let fixture = Fixture::new();
+    fixture.completed(SessionConfig::new("import"));
+    let words = ["ls", "--all"];
+    assert!(on_terminal(fixture.command(words)).contains("\u{1b}[32mcompleted\u{1b}[0m"));
+    assert!(!on_terminal(fixture.command(words.iter().chain(&["--color", "never"]))).contains('\u{1b}'));
+    let mut without = fixture.command(words);
+    without.env("NO_COLOR", "1");
+    assert!(!on_terminal(without).contains('\u{1b}'));
+    assert!(
+        !on_terminal(fixture.command(words.iter().chain(&["--json", "--color", "always"])))
+            .contains('\u{1b}')
+    );
+    assert!(!fixture.ctl(words).stdout.contains('\u{1b}'));
+}

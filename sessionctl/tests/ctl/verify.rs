@@ -1,0 +1,120 @@
+//! `verify` and its repairs, on files that were damaged by hand.
+
+use std::fs;
+use std::path::PathBuf;
+
+use sessionkit::SessionConfig;
+
+use crate::support::Fixture;
+
+struct Damaged {
+    fixture: Fixture,
+    id: String,
+    log: PathBuf,
+}
+
+/// A session whose owner died, with some records that were flushed.
+fn session() -> Damaged {
+    let fixture = Fixture::new();
+    let living = fixture.owner(SessionConfig::new("import"));
+    living.runtime.block_on(async {
+        for n in 0..3 {
+            living.session.checkpoint(&n).await.unwrap();
+        }
+    });
+    let id = living.id.to_string();
+    drop(living);
+    let log = fixture.store().join("sessions").join(&id).join("events.jsonl");
+    Damaged { fixture, id, log }
+}
+
+#[test]
+fn a_healthy_store_and_a_torn_end_are_well() {
+    let Damaged { fixture, id, log } = session();
+    let before = fixture.everything();
+    let found = fixture.json(["verify"]);
+    assert_eq!(found["sessions"][0]["verdict"], "healthy");
+    assert_eq!(found["sessions"][0]["readable"], 5);
+    fixture.ctl(["verify", "--repair"]).exits(0);
+    assert_eq!(fixture.everything(), before, "a repair of a healthy store wrote something");
+    let whole = fs::read(&log).unwrap();
+    fs::write(&log, [&whole[..], b"{\"seq\":6,\"at\":\"2026"].concat()).unwrap();
+    let ran = fixture.ctl(["verify", &id]).exits(0);
+    assert!(ran.stdout.contains("torn"), "{ran:#?}");
+    fixture.ctl(["verify", "--repair", &id]).exits(0);
+    assert_eq!(fs::read(&log).unwrap(), whole);
+    assert_eq!(fixture.json(["verify"])["sessions"][0]["verdict"], "healthy");
+}
+
+#[test]
+fn what_was_flushed_is_given_up_only_by_saying_so() {
+    let Damaged { fixture, id, log } = session();
+    let text = fs::read_to_string(&log).unwrap();
+    let cut: String = text.lines().take(4).fold(String::new(), |text, line| text + line + "\n");
+    fs::write(&log, cut).unwrap();
+    let ran = fixture.ctl(["verify"]).exits(7);
+    assert!(ran.stdout.contains("corrupt") && ran.stderr.contains("--repair"), "{ran:#?}");
+    let ran = fixture.ctl(["verify", "--repair", &id]).exits(7);
+    assert!(ran.stderr.contains("verify --repair --accept-loss"), "{ran:#?}");
+    assert_eq!(fs::read_to_string(&log).unwrap().lines().count(), 4);
+    // It can be read as far as it goes, and nobody writes behind what is lost.
+    let ran = fixture.ctl(["events", &id, "--json"]).exits(7);
+    assert!(ran.stdout.lines().count() == 4 && ran.stderr.contains("CORRUPT"), "{ran:#?}");
+    let ran = fixture.ctl(["show", &id]).exits(7);
+    assert!(ran.stdout.contains("crashed") && ran.stderr.contains("[CORRUPT]"), "{ran:#?}");
+    fixture.ctl(["cancel", &id]).fails(7, "CORRUPT");
+    fixture.ctl(["verify", "--repair", "--accept-loss", &id]).exits(0);
+    let events = fixture.ctl(["events", &id, "--json"]).exits(0).stdout;
+    assert_eq!(events.lines().count(), 6, "{events}");
+    assert!(
+        events.lines().nth(4).unwrap().contains("\"interrupted\":{\"evidence\":\"repaired\"}"),
+        "{events}"
+    );
+    assert!(events.lines().nth(5).unwrap().contains("session.loss"), "{events}");
+    assert_eq!(fixture.json(["verify"])["sessions"][0]["verdict"], "healthy");
+    assert_eq!(fixture.show(&id)["status"], "paused: interrupted");
+    fixture.ctl(["cancel", &id]).exits(0);
+}
+
+#[test]
+fn a_loss_is_not_accepted_while_the_owner_lives() {
+    let fixture = Fixture::new();
+    let living = fixture.owner(SessionConfig::new("import"));
+    living.runtime.block_on(living.session.checkpoint(&1)).unwrap();
+    let id = living.id.to_string();
+    let log = fixture.store().join("sessions").join(&id).join("events.jsonl");
+    let text = fs::read_to_string(&log).unwrap();
+    let cut: String = text.lines().take(2).fold(String::new(), |text, line| text + line + "\n");
+    fs::write(&log, &cut).unwrap();
+    let ran = fixture.ctl(["verify", "--repair", "--accept-loss", &id]).exits(7);
+    assert!(ran.stdout.contains("corrupt"), "{ran:#?}");
+    assert_eq!(fs::read_to_string(&log).unwrap(), cut);
+}
+
+#[test]
+fn a_damaged_session_is_listed_and_hides_no_other() {
+    let Damaged { fixture, id, log } = session();
+    let other = fixture.completed(SessionConfig::new("import").name("other")).to_string();
+    fs::write(&log, "garbage\n").unwrap();
+    fs::write(log.with_file_name("head.json"), "garbage").unwrap();
+    let ran = fixture.ctl(["ls", "--all", "--json"]).exits(7);
+    let listed: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let of = |id: &str| listed.as_array().unwrap().iter().find(|item| item["id"] == id).cloned().unwrap();
+    assert_eq!(of(&other)["state"], "completed");
+    assert_eq!(of(&id)["status"], "unreadable");
+    assert_eq!(of(&id)["error"]["cause"], "CORRUPT");
+    fixture.ctl(["show", &id]).fails(7, "CORRUPT");
+    let found = fixture.json(["verify"]);
+    assert_eq!(found["sessions"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_session_that_lists_would_not_show_is_found_and_listed_again() {
+    let Damaged { fixture, id, .. } = session();
+    fs::remove_file(fixture.store().join("active").join(&id)).unwrap();
+    assert_eq!(fixture.json(["ls"]).as_array().map(Vec::len), Some(0));
+    let ran = fixture.ctl(["verify"]).exits(7);
+    assert!(ran.stdout.contains("unlisted"), "{ran:#?}");
+    fixture.ctl(["verify", "--repair"]).exits(0);
+    assert_eq!(fixture.json(["ls"]).as_array().map(Vec::len), Some(1));
+}

@@ -1,0 +1,88 @@
+//! From the text that names a store to a manager that works.
+
+#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+
+use std::sync::Arc;
+
+use sessionkit::{
+    Backend, ErrorCode, ManagerOptions, RecoveryPolicy, SessionConfig, SessionId, SessionManagerExt as _,
+    StateName, global, set_global,
+};
+
+fn url(folder: &tempfile::TempDir) -> String {
+    format!("file:{}", folder.path().join("a b").join(".sessions").display())
+}
+
+/// A session whose owner is gone.
+async fn crashed(url: &str) -> SessionId {
+    let manager =
+        sessionkit::builder(url).options(ManagerOptions::new().recovery(None)).open().await.unwrap();
+    let id = manager.create_session(SessionConfig::new("x")).await.unwrap();
+    drop(manager.start_session(id).await.unwrap());
+    id
+}
+
+#[tokio::test]
+async fn what_one_manager_writes_another_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = sessionkit::open(&url(&folder)).await.unwrap();
+    let report = first.run(SessionConfig::new("sum"), async |_| Ok(41 + 1)).await.unwrap();
+    let second = sessionkit::open(&url(&folder)).await.unwrap();
+    assert_eq!(second.get_state(report.id).await.unwrap().name(), StateName::Completed);
+    assert_eq!(report.result::<u32>().unwrap(), 42);
+}
+
+#[tokio::test]
+async fn looking_makes_no_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let manager = sessionkit::open(&url(&folder)).await.unwrap();
+    assert!(manager.list_active_sessions().await.unwrap().heads.is_empty());
+    assert!(manager.find_crashed_sessions().await.unwrap().is_empty());
+    manager.shutdown().await.unwrap();
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_manager_behaves_as_it_was_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = url(&folder);
+    let first = crashed(&url).await;
+    let looking =
+        sessionkit::builder(&url).options(ManagerOptions::new().recovery(None)).open().await.unwrap();
+    assert_eq!(looking.get_state(first).await.unwrap().name(), StateName::Running);
+    assert_eq!(looking.find_crashed_sessions().await.unwrap().len(), 1);
+    let usual = sessionkit::open(&url).await.unwrap();
+    assert_eq!(usual.get_state(first).await.unwrap().name(), StateName::Paused);
+    let second = crashed(&url).await;
+    let options = ManagerOptions::new().recovery(Some(RecoveryPolicy::Fail));
+    let failing = sessionkit::builder(&url).options(options).open().await.unwrap();
+    assert_eq!(failing.get_state(second).await.unwrap().name(), StateName::Failed);
+}
+
+#[tokio::test]
+async fn a_text_that_names_no_store_is_refused_when_it_is_opened() {
+    for url in ["nonsense", "sled:x", "file:"] {
+        let error = sessionkit::open(url).await.err().unwrap();
+        assert_eq!(error.code(), ErrorCode::InvalidArgument, "{url}");
+    }
+}
+
+#[tokio::test]
+async fn a_backend_is_within_reach() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = sessionkit::builder(&url(&folder)).open_store().await.unwrap();
+    let id = store.manager().create_session(SessionConfig::new("x")).await.unwrap();
+    let Backend::File { storage, .. } = store.backend() else { panic!("{store:?}") };
+    assert_eq!(storage.verify(id).await.unwrap().readable(), 1);
+    assert!(store.output().is_some() && store.runner().is_ok());
+    let memory = sessionkit::builder("memory:").open_store().await.unwrap();
+    assert!(matches!(memory.backend(), Backend::Memory(_)) && memory.output().is_none());
+}
+
+#[tokio::test]
+async fn a_global_manager_can_be_set_once() {
+    let manager = sessionkit::open("memory:").await.unwrap();
+    set_global(Arc::clone(&manager)).unwrap();
+    assert!(Arc::ptr_eq(&global().await.unwrap(), &manager));
+    assert!(set_global(manager).is_err());
+}
