@@ -1,3 +1,5 @@
+//! Tests of sources, tokens and callbacks, many threads included.
+
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;

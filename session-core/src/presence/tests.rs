@@ -1,3 +1,5 @@
+//! Tests of presence within one process: what files say, and who may touch them.
+
 use std::collections::HashSet;
 use std::io;
 use std::path::Path;

@@ -1,3 +1,5 @@
+//! Tests of the tracker, of the view that it shows, and of the one-line bar.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 

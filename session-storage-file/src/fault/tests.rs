@@ -1,3 +1,5 @@
+//! Tests of the fault disk itself: a double that is laxer than a disk proves nothing.
+
 use std::io::ErrorKind;
 use std::path::Path;
 
