@@ -1,4 +1,48 @@
 //! Runs child processes as durable sessions: supervision, captured output.
+//!
+//! A program that runs for hours should be seen, stopped and paused from elsewhere, leave nothing behind when the process
+//! that started it is killed, and be run again after a crash. A [`Runner`] makes a session of it: what others ask for
+//! in the session's log (pause, resume, cancel) is done to the program, and what becomes of the program goes to the log.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use session_core::{InMemorySessionManager, SessionConfig};
+//! use session_runner::{Command, FileOutput, Runner, supervise_main};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! // First thing in `main`, before the runtime: this binary is its own supervisor.
+//! supervise_main();
+//!
+//! let manager = InMemorySessionManager::new();
+//! let runner = Runner::new(&manager).output(Arc::new(FileOutput::new("/var/lib/builder/output")));
+//! let build = Command::new("make").arg("-j8").cwd("/src/project").env("CC", "clang");
+//! let mut running = runner.spawn(SessionConfig::new("build").name("nightly"), build).await?;
+//!
+//! let mut output = running.output().expect("it is stored");
+//! while let Some(chunk) = output.next().await? {
+//!     println!("{} bytes of {} at {}", chunk.bytes.len(), chunk.stream.name(), chunk.offset);
+//! }
+//! let report = running.wait().await?;
+//! assert_eq!(report.exit_code(), 0);
+//! # Ok(()) }
+//! ```
+//!
+//! # Map
+//! - [`Command`] says what to run, [`Runner`] runs it or runs it again, [`Running`] is held while it runs, [`RunReport`]
+//!   says how it ended, [`exit_code`] what a command line says then.
+//! - **Supervision.** The program runs under a small process, this same binary under a hidden verb: see [`supervise_main`].
+//!   It outlives its owner, and takes the whole tree with it: TERM, one second, KILL. It is the tree's subreaper, so that
+//!   no fork and no session of its own lets a process get away; what cannot be ended is named ([`Escaped`]). A signal
+//!   reaches descendants of the program and nobody else: ids are checked behind a pidfd.
+//! - **Output.** [`OutputStorage`] is the port, [`FileOutput`] keeps it in files that `cat` can show. Nothing is held in
+//!   memory, no failure to store ends the work, and [`OutputFollower`] reads along without holding up the program.
+//! - **Progress.** Programs report through their owner's socket ([`report`]), or in their output as terminals know it
+//!   (OSC 9;4).
+//!
+//! Whatever a program leaves behind when it ends is ended with it. Programs that read from a terminal are not given it
+//! yet: with [`Stdin::Inherit`] they are stopped by the system when they try.
+//!
+//! Linux only: pidfds and `/proc` are what makes the promises above possible without `unsafe`.
 
 mod capture;
 mod command;

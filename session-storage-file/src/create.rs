@@ -15,15 +15,17 @@ use crate::store::Store;
 /// How long whoever ended a session waits for the store's lock, at most.
 const MARKER_PATIENCE: Duration = Duration::from_millis(100);
 
-/// What became of a marker.
+/// What the marker of a session stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Marked {
-    /// It stays: its session has not ended, or cannot be read.
+pub(crate) enum Meaning {
+    /// The session is unended, or cannot be read.
     Unended,
-    /// It stays: its session has ended, and that is not known to be flushed.
-    Unflushed,
-    /// It is gone.
-    Removed,
+    /// It has ended, and a loss of power could take that back: readers need the marker then.
+    MayBeUnended,
+    /// It has ended for good.
+    Ended,
+    /// There is no such session.
+    Nothing,
 }
 
 impl Store {
@@ -83,8 +85,7 @@ impl Store {
             let absent = matches!(self.disk.kind(&paths.dir), Ok(None));
             return Err(if absent { error } else { unknown(error) });
         }
-        let sessions = self.layout.sessions();
-        self.disk.sync_dir(&sessions).told("flush", &sessions).map_err(unknown)?;
+        self.settle_sessions().map_err(unknown)?;
         if let Err(error) = (Slot { turn: 2, ..slot }).write(id, &*slots) {
             tracing::warn!(session = %id, %error, "the mark was not written");
         }
@@ -116,34 +117,50 @@ impl Store {
             if left < limit {
                 break;
             }
-            if self.remove_marker_if_ended(id)? != Marked::Unended {
+            let meaning = self.meaning_of_marker(id);
+            if meaning != Meaning::Unended {
                 left -= 1;
             }
+            self.remove_marker(id, meaning)?;
         }
         Ok(left)
     }
 
-    /// Removes a marker that stands for no unended session; the store's lock is held. A session that cannot be read
-    /// may be unended, and an ending that is not known to be flushed may be lost with the power: it needs its marker.
-    pub(crate) fn remove_marker_if_ended(&self, id: SessionId) -> Result<Marked, StorageError> {
-        let Ok(head) = self.read_head(id) else { return Ok(Marked::Unended) };
-        if let Some(head) = head {
-            if !head.state().is_final() {
-                return Ok(Marked::Unended);
-            }
-            let mark = match self.find(id)? {
-                Some(paths) => self.read_slots(id, &paths)?.mark(),
-                None => None,
-            };
-            if mark.is_none_or(|mark| mark.tip != head.tip) {
-                return Ok(Marked::Unflushed);
-            }
+    /// What a marker stands for. A session that cannot be read may be unended.
+    pub(crate) fn meaning_of_marker(&self, id: SessionId) -> Meaning {
+        let paths = match self.find(id) {
+            Ok(Some(paths)) => paths,
+            Ok(None) => return Meaning::Nothing,
+            Err(_) => return Meaning::Unended,
+        };
+        let (Ok(slots), Ok(Some(head))) = (self.read_slots(id, &paths), self.read_head(id)) else {
+            return Meaning::Unended;
+        };
+        if !head.state().is_final() {
+            return Meaning::Unended;
         }
-        let marker = self.layout.marker(id);
-        match self.disk.remove_file(&marker) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).told("remove", &marker),
-            _ => Ok(Marked::Removed),
+        if slots.mark().is_some_and(|mark| mark.tip == head.tip) {
+            Meaning::Ended
+        } else {
+            Meaning::MayBeUnended
         }
+    }
+
+    /// Removes a marker that stands for no unended session; the store's lock is held. Whether it did.
+    pub(crate) fn remove_marker(&self, id: SessionId, meaning: Meaning) -> Result<bool, StorageError> {
+        match meaning {
+            Meaning::Unended | Meaning::MayBeUnended => return Ok(false),
+            Meaning::Ended => {}
+            // Whoever deleted it may have died before that was on the disk.
+            Meaning::Nothing => self.settle_sessions()?,
+        }
+        self.remove_tree(&self.layout.marker(id)).map(|()| true)
+    }
+
+    /// Makes durable which sessions there are.
+    pub(crate) fn settle_sessions(&self) -> Result<(), StorageError> {
+        let sessions = self.layout.sessions();
+        self.disk.sync_dir(&sessions).told("flush", &sessions)
     }
 
     /// Removes the marker of a session that has ended. If the store's lock is not to be had soon, it stays: readers
@@ -154,9 +171,9 @@ impl Store {
             return;
         }
         let deadline = Instant::now() + self.lock_timeout.min(MARKER_PATIENCE);
-        let removed = self
-            .lock_store(Make::Nothing, deadline)
-            .and_then(|lock| lock.map_or(Ok(Marked::Unended), |_lock| self.remove_marker_if_ended(id)));
+        let removed = self.lock_store(Make::Nothing, deadline).and_then(|lock| {
+            lock.map_or(Ok(false), |_lock| self.remove_marker(id, self.meaning_of_marker(id)))
+        });
         if let Err(error) = removed {
             tracing::debug!(session = %id, %error, "the marker of an ended session stays for now");
         }

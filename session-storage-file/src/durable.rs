@@ -216,7 +216,7 @@ impl Store {
         self.disk.rename(&path, &handle.paths.log).told("rename", &path)?;
         self.disk.sync_dir(&handle.paths.dir).told("flush", &handle.paths.dir)?;
         // The slot may say `flushing` because its session was never known to be in the list of sessions.
-        self.disk.sync_dir(&self.layout.sessions()).told("flush", &self.layout.sessions())?;
+        self.settle_sessions()?;
         handle.replace_log(new).told("look at", &handle.paths.log)
     }
 

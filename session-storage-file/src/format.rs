@@ -108,7 +108,10 @@ fn kind(disk: &dyn Disk, path: &Path) -> Result<Option<Kind>, StorageError> {
 
 fn read_format(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
     if kind(disk, path)? != Some(Kind::File) {
-        return unavailable(format!("{} is not a regular file: put it away and the right one back", path.display()));
+        return unavailable(format!(
+            "{} is not a regular file: put it away and the right one back",
+            path.display()
+        ));
     }
     let file = disk.open(path, Open::Read).told("open", path)?;
     let length = file.len().told("look at", path)?;
@@ -214,19 +217,28 @@ impl Store {
         self.disk.sync_dir(parent).told("flush", parent)
     }
 
+    /// Makes those of the store's folders that are missing; the lock is held.
+    pub(crate) fn make_folders(&self) -> Result<(), StorageError> {
+        let root = self.layout.root();
+        let mut made = false;
+        for folder in FOLDERS {
+            let path = root.join(folder);
+            if !self.is_folder(&path)? {
+                match self.disk.create_dir(&path) {
+                    // Owners announce themselves without the store's lock.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    result => result.told("create", &path)?,
+                }
+                made = true;
+            }
+        }
+        if made { self.disk.sync_dir(root).told("flush", root) } else { Ok(()) }
+    }
+
     /// Makes the store in its folder, FORMAT last; the lock is held.
     fn make(&self) -> Result<(), StorageError> {
         let root = self.layout.root();
-        for folder in FOLDERS {
-            let path = root.join(folder);
-            match self.disk.create_dir(&path) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(error).told("create", &path);
-                }
-                _ => {}
-            }
-        }
-        self.disk.sync_dir(root).told("flush", root)?;
+        self.make_folders()?;
         let staged = self.layout.stage().join("FORMAT");
         let content = serde_json::to_string(&FormatFile { format: FORMAT, store: Uuid::new_v4() })
             .expect("a number and an id are always JSON");

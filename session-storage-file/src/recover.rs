@@ -2,8 +2,6 @@
 
 use session_core::{SessionId, StorageError};
 
-use crate::create::Marked;
-use crate::error::Told;
 use crate::format::Make;
 use crate::handle::Handle;
 use crate::report::Recovered;
@@ -19,13 +17,9 @@ impl Store {
         };
         self.clear_leftovers()?;
         let active = self.layout.active();
-        if !self.is_folder(&active)? {
-            self.disk.create_dir(&active).told("create", &active)?;
-            self.disk.sync_dir(self.layout.root()).told("flush", self.layout.root())?;
-        }
         let marked = self.ids(&active)?;
         for id in &marked {
-            if self.remove_marker_if_ended(*id)? == Marked::Removed {
+            if self.remove_marker(*id, self.meaning_of_marker(*id))? {
                 done.unmarked.push(*id);
             }
         }
@@ -41,30 +35,28 @@ impl Store {
         Ok((done, marked))
     }
 
-    /// Mends one session after a crash, if that takes no decision; what was found, if it was not health.
+    /// Mends one session after a crash, if that takes no decision, and makes an ending durable, so that its marker can
+    /// go. Returns what was found, if it was not health.
     pub(crate) fn recover_session(
         &self,
         cached: &mut Option<Handle>,
         id: SessionId,
     ) -> Result<Option<Verdict>, StorageError> {
         let deadline = self.deadline();
-        let found = self.under_lock(cached, id, deadline, |handle| {
+        let mended = self.under_lock(cached, id, deadline, |handle| {
             self.remove_tree(&handle.paths.remade_log())?;
             self.remove_tree(&handle.paths.remade_slots())?;
             let verdict = if handle.is_unchanged() { Verdict::Healthy } else { self.take_stock(handle)? };
-            let known = handle.known();
-            let ended = known.place.head.state().is_final();
-            if ended && !known.is_flushed() {
+            let ended = handle.known().place.head.state().is_final();
+            if ended && !handle.known().is_flushed() {
                 self.flush_or_remake(handle)?;
             }
             Ok((verdict, ended))
         })?;
-        let found = found.map(|(verdict, ended)| {
-            if ended {
-                self.unmark_ended(id);
-            }
-            verdict
-        });
-        Ok(found.filter(|verdict| *verdict != Verdict::Healthy))
+        let Some((verdict, ended)) = mended else { return Ok(None) };
+        if ended {
+            self.unmark_ended(id);
+        }
+        Ok((verdict != Verdict::Healthy).then_some(verdict))
     }
 }

@@ -177,11 +177,10 @@ impl Store {
         let folder = self.quarantine_folder(id)?;
         let kept = self.free_name(&folder.join("whole"))?;
         self.disk.rename_new(&paths.dir, &kept).told("rename", &paths.dir)?;
-        let sessions = self.layout.sessions();
         let unknown = |error| StorageError::OutcomeUnknown { id, source: Arc::new(error) };
         self.disk.sync_dir(&folder).told("flush", &folder).map_err(unknown)?;
-        self.disk.sync_dir(&sessions).told("flush", &sessions).map_err(unknown)?;
-        self.remove_marker_if_ended(id)?;
+        self.settle_sessions().map_err(unknown)?;
+        self.remove_tree(&self.layout.marker(id))?;
         let loss = Loss { readable: 0, flushed: before.flushed, bytes: before.behind, owned: false, kept };
         Ok(Repaired { before: before.verdict, tip: None, loss: Some(loss), acknowledged: 0 })
     }

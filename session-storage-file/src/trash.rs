@@ -32,8 +32,7 @@ impl Store {
                 let there = matches!(self.find(id), Ok(Some(_)));
                 return Err(if there { error } else { unknown(error) });
             }
-            let sessions = self.layout.sessions();
-            self.disk.sync_dir(&sessions).told("flush", &sessions).map_err(unknown)
+            self.settle_sessions().map_err(unknown)
         })?
         .ok_or(StorageError::NotFound { id })?;
         // It is deleted: what cannot be cleared away now is cleared by whoever takes the store's lock next.
@@ -47,11 +46,14 @@ impl Store {
     /// Removes what a crash left of sessions that were being made or deleted; the store's lock is held, so that
     /// nobody else is at it.
     pub(crate) fn clear_leftovers(&self) -> Result<(), StorageError> {
+        self.make_folders()?;
         for folder in [self.layout.stage(), self.layout.trash()] {
-            if !self.is_folder(&folder)? {
-                self.disk.create_dir(&folder).told("create", &folder)?;
+            let names = self.disk.read_dir(&folder).told("list", &folder)?;
+            if !names.is_empty() {
+                // Whoever deleted a session may have died before that was on the disk: emptied, it must not come back.
+                self.settle_sessions()?;
             }
-            for name in self.disk.read_dir(&folder).told("list", &folder)? {
+            for name in names {
                 self.remove_tree(&folder.join(name))?;
             }
         }

@@ -25,6 +25,10 @@ use common::store::{closed, open, recover, verdict};
 /// Images of a plain test run; CI asks for 100,000 in release.
 const IMAGES: u64 = 3_000;
 const DEEDS: usize = 30;
+/// One image in so many is recovered twice and compared byte by byte.
+const THOROUGH: usize = 8;
+/// In one image in so many, the recovery and the work after it are cut in their turn.
+const NESTING: usize = 40;
 /// Images of a recovery that was itself cut, for each image that is recovered that way.
 const NESTED: usize = 24;
 
@@ -78,8 +82,7 @@ fn one_play(seed: u64, done: &AtomicU64) -> Result<(), String> {
     let mut rng = Rng::new(seed ^ 0xc0de);
     for (at, moment) in moments.iter().enumerate() {
         for keep in keeps(moment, &mut rng) {
-            let nested = rng.one_in(40);
-            let result = one_image(moment, at, keep, &play.ledger, nested.then_some(&mut rng), done);
+            let result = one_image(moment, at, keep, &play.ledger, &mut rng, done);
             result.map_err(|failure| {
                 format!("moment {at} ({}), {keep:?}: {failure}\n{}", moment.what(), play.deeds.join("\n"))
             })?;
@@ -108,16 +111,25 @@ fn one_image(
     at: usize,
     keep: Keep,
     ledger: &Ledger,
-    nested: Option<&mut Rng>,
+    rng: &mut Rng,
     done: &AtomicU64,
 ) -> Result<(), String> {
     done.fetch_add(1, Ordering::Relaxed);
     let disk = moment.cut(keep);
-    let found = mend(&disk, ledger, at)?;
-    if let Some(rng) = nested {
+    let found = if rng.one_in(THOROUGH) { mend(&disk, ledger, at)? } else { look(&disk, ledger, at, rng)? };
+    if rng.one_in(NESTING) {
         cut_the_recovery(moment, at, keep, ledger, &found, rng, done)?;
     }
     write_on(&disk, ledger, &found)
+}
+
+/// Whoever starts after a cut finds what must be there, whether anything was recovered before or not.
+fn look(disk: &FaultDisk, ledger: &Ledger, at: usize, rng: &mut Rng) -> Result<Found, String> {
+    let storage = open(&disk.process()).map_err(|error| format!("open: {}", chain_of(&error)))?;
+    if rng.coin() {
+        recover(&storage)?;
+    }
+    ledger.check(&storage, at, false)
 }
 
 /// What whoever starts after a cut does: looks, recovers, flushes each log.
@@ -196,12 +208,15 @@ fn cut_the_recovery(
         let keep = ways[rng.below(ways.len())];
         done.fetch_add(1, Ordering::Relaxed);
         let image = moment.cut(keep);
-        mend(&image, &play.ledger, at).and_then(|found| write_on(&image, &play.ledger, &found)).map_err(
-            |failure| {
-                let deeds = play.deeds.join("\n");
-                format!("then moment {at} ({}), {keep:?}: {failure}\nthen {deeds}", moment.what())
-            },
-        )?;
+        let result = if rng.one_in(THOROUGH) {
+            mend(&image, &play.ledger, at)
+        } else {
+            look(&image, &play.ledger, at, rng)
+        };
+        result.and_then(|found| write_on(&image, &play.ledger, &found)).map_err(|failure| {
+            let deeds = play.deeds.join("\n");
+            format!("then moment {at} ({}), {keep:?}: {failure}\nthen {deeds}", moment.what())
+        })?;
     }
     Ok(())
 }

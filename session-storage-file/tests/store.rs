@@ -425,7 +425,8 @@ async fn caches_are_rebuilt_and_leftovers_cleared() {
     assert!(other.list_all(&SessionFilter::active()).await.unwrap().heads.is_empty());
     let done = other.recover().await.unwrap();
     assert_eq!(done.marked, [unended.id]);
-    assert_eq!(done.unmarked.len(), 2);
+    assert_eq!(done.unmarked, [gone]);
+    assert!(!marker(ended.id).exists(), "its ending is durable now");
     assert_eq!(
         other.list_all(&SessionFilter::active()).await.unwrap().heads,
         [unended.head.clone().unwrap()]
@@ -488,4 +489,24 @@ async fn a_session_is_told_apart_from_its_successor_of_the_same_id() {
     assert!(matches!(error, StorageError::Conflict { actual: Some(_), .. }), "{error}");
     second.append(&two, Durability::Flushed, vec![started()]).await.unwrap();
     assert_eq!(one.records_after(id, 0).await.unwrap(), second.records);
+}
+
+/// A marker went as soon as a session had ended, also where its ending was only buffered: after a loss of power the
+/// session was unended, and no list of active sessions showed it. A marker stays until the ending is durable.
+#[tokio::test]
+async fn a_buffered_ending_keeps_its_marker_until_it_is_flushed() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(folder.path());
+    let mut log = Log::started(&storage).await;
+    let marker = folder.path().join(format!("active/{}", log.id));
+    log.append(&storage, Durability::Buffered, vec![completed()]).await.unwrap();
+    assert!(marker.exists());
+    assert_eq!(storage.list_all(&SessionFilter::active()).await.unwrap().heads, []);
+    let mut other = Log::new();
+    let batch = other.seal(vec![created()]);
+    let within = Expected::AbsentWithin(NonZeroUsize::MIN);
+    storage.append(other.id, within, batch, Durability::Flushed).await.unwrap();
+    assert!(marker.exists(), "it takes no place, and is not forgotten");
+    open(folder.path()).recover().await.unwrap();
+    assert!(!marker.exists(), "recovery makes the ending durable");
 }

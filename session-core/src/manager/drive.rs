@@ -15,6 +15,7 @@ use crate::error::{Result, SessionError};
 use crate::machine::SessionState;
 use crate::owner::Evidence;
 use crate::reason::{Failure, FailureCause, SessionSummary};
+use crate::storage::StorageError;
 
 /// Why a work did not come to its end: any error, by `?`.
 ///
@@ -108,7 +109,13 @@ async fn settle<T: Serialize>(session: &Session, ended: Ended<T>) -> Result<()> 
         _ if session.head().state().is_final() => Ok(()),
         Ended::Returned(Ok(value)) => match serde_json::to_value(&value) {
             Ok(serde_json::Value::Null) => session.complete(SessionSummary::new()).await,
-            Ok(value) => session.complete(SessionSummary::new().result(value)).await,
+            Ok(value) => match session.complete(SessionSummary::new().result(value)).await {
+                Err(SessionError::Storage(StorageError::Limit(error))) => {
+                    let message = format!("the work ended well, and its result cannot be kept: {error}");
+                    session.fail(Failure::new(FailureCause::Work, message)).await
+                }
+                result => result,
+            },
             Err(error) => {
                 let message = format!("the work ended well, and its result cannot be kept: {error}");
                 session.fail(Failure::new(FailureCause::Work, message)).await
@@ -116,15 +123,25 @@ async fn settle<T: Serialize>(session: &Session, ended: Ended<T>) -> Result<()> 
         },
         Ended::Returned(Err(error)) => match session.cancellation().reason() {
             Some(reason) => session.cancel(reason).await,
-            None => session.fail(Failure::new(FailureCause::Work, error.chain())).await,
+            None => session.fail(failure(FailureCause::Work, error.chain())).await,
         },
-        Ended::Panicked(message) => session.fail(Failure::new(FailureCause::Panic, message)).await,
+        Ended::Panicked(message) => session.fail(failure(FailureCause::Panic, message)).await,
         Ended::Deadline(limit) => {
             let message = format!("still running after {} ms", limit.as_millis());
             session.fail(Failure::new(FailureCause::Timeout, message)).await
         }
         Ended::Forced(reason) => session.cancel(reason).await,
     }
+}
+
+/// A failure whose message fits into a record, however much there was to say: a session has to be able to end.
+fn failure(cause: FailureCause, mut message: String) -> Failure {
+    const LONGEST: usize = 64 * 1024;
+    if message.len() > LONGEST {
+        let end = (0..=LONGEST).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
+        message.truncate(end);
+    }
+    Failure::new(cause, message)
 }
 
 /// The work, with its panics caught: those of the closure itself, and those of each poll.

@@ -328,3 +328,16 @@ async fn two_processes_with_the_same_key_run_the_work_once() {
         assert_eq!(won, 1, "{both:?}");
     }
 }
+
+/// An error message of a megabyte was refused by the log, and with it the ending: the session stayed open for ever.
+#[tokio::test(start_paused = true)]
+async fn whatever_the_work_says_its_session_ends() {
+    let world = World::default();
+    let manager = world.process().await;
+    let long = "ä".repeat(2 * 1024 * 1024);
+    let report = manager.run(config(), async |_| Err::<(), _>(WorkError::new(long.clone()))).await.unwrap();
+    assert_eq!(report.state.name(), StateName::Failed);
+    let report = manager.run(config(), async |_| Ok(long.clone())).await.unwrap();
+    let SessionState::Failed { error } = &report.state else { panic!("{:?}", report.state.name()) };
+    assert!(error.message.contains("cannot be kept"), "{}", error.message);
+}

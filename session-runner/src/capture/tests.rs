@@ -1,3 +1,5 @@
+//! Output on its way: from pipes to the store and to whoever reads along, and what can go wrong there.
+
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 
 use session_core::{SessionId, Timestamp};
@@ -83,6 +85,8 @@ fn somebody_who_got_away_and_prints_on_cannot_keep_the_capture() {
     let (mut program, tap) = tap(None);
     let capture = Capture::start(vec![tap], Some(place.writer()), 1).unwrap();
     let writer = std::thread::spawn(move || while program.write_all(&[7; 4096]).is_ok() {});
+    let mut stored = capture.stored();
+    run(async { drop(stored.wait_for(|stored| *stored > 0).await.unwrap()) });
     assert!(run(capture.finish()).bytes > 0);
     writer.join().unwrap();
 }

@@ -1,3 +1,5 @@
+//! The laws of the output port, on the files that keep it.
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 

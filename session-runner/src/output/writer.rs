@@ -199,4 +199,28 @@ mod tests {
             [(false, "before "), (true, "after that "), (false, "before "), (true, "after that ")]
         );
     }
+
+    /// The page that describes the format has an example: it is what the code writes.
+    #[test]
+    fn the_documented_example_is_what_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let (output, id) = (FileOutput::new(folder.path()).limit(64), SessionId::random());
+        let at = |millis: i64| Timestamp::from_millis(1_795_253_400_000 + millis).unwrap();
+        let mut writer = output.writer(id).unwrap();
+        writer.append(OutputStream::Stdout, 1, at(123), b"compiling\n").unwrap();
+        writer.append(OutputStream::Stdout, 1, at(456), b"ok\n").unwrap();
+        writer.append(OutputStream::Stderr, 1, at(456), b"stray\n").unwrap();
+        drop(writer);
+        let open =
+            |name: &str| File::options().read(true).write(true).open(output.folder(id).join(name)).unwrap();
+        let files = Files { id, bytes: open("bytes"), index: open("index"), folder: output.folder(id) };
+        let mut writer = FileWriter::open(files, 64).unwrap();
+        writer.gap = true;
+        let last = b"again, and this time with more than there is room for\n";
+        writer.append(OutputStream::Stdout, 2, at(2000), last).unwrap();
+        let index = std::fs::read_to_string(output.folder(id).join("index")).unwrap();
+        let page =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/output.md")).unwrap();
+        assert!(page.contains(&format!("```\n{index}```")), "{index}");
+    }
 }

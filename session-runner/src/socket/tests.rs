@@ -1,3 +1,5 @@
+//! Reports from children, friendly and hostile ones.
+
 use std::io::{BufRead as _, Read as _, Write as _};
 use std::os::unix::net::UnixStream as StdStream;
 use std::sync::Mutex;

@@ -1,3 +1,5 @@
+//! Trees of real processes, and how they end.
+
 use std::io::{BufRead, BufReader, PipeReader};
 use std::time::Instant;
 
