@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sessionkit::{SessionConfig, SessionId};
@@ -49,7 +50,16 @@ impl Running {
         self.child.wait().unwrap();
     }
 
-    fn end(self) -> Ran {
+    fn end(mut self) -> Ran {
+        let give_up = Instant::now() + support::PATIENCE;
+        while self.child.try_wait().unwrap().is_none() {
+            if Instant::now() > give_up {
+                // Its program goes with it.
+                self.kill();
+                panic!("session {} did not end", self.id);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let output = self.child.wait_with_output().unwrap();
         Ran {
             code: output.status.code(),
