@@ -1,27 +1,12 @@
 //! The laws of the storage port, in a folder of the operating system and on the fault disk, whose power can be cut.
 
-mod damage {
-    use session_testkit::Damage;
+use session_testkit::Damage;
 
-    /// A log after some damage.
-    pub(crate) fn damaged(bytes: &[u8], damage: Damage) -> Vec<u8> {
-        let mut lines: Vec<Vec<u8>> =
-            bytes.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
-        let at = |revision: u64| usize::try_from(revision - 1).expect("a small log");
-        match damage {
-            Damage::Flip { revision, bit } => {
-                let line = &mut lines[at(revision)];
-                let len = line.len() - 1;
-                line[bit / 8 % len] ^= 1 << (bit % 8);
-            }
-            Damage::Lose { revision } => drop(lines.remove(at(revision))),
-            Damage::Double { revision } => lines.insert(at(revision), lines[at(revision)].clone()),
-            Damage::Swap { revision } => lines.swap(at(revision), at(revision) + 1),
-            Damage::Cut { after } => lines.truncate(at(after + 1)),
-            other => panic!("{other:?} is new: teach this test"),
-        }
-        lines.concat()
-    }
+/// A log after some damage.
+fn damaged(bytes: &[u8], damage: Damage) -> Vec<u8> {
+    let mut lines: Vec<Vec<u8>> = bytes.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+    damage.apply(&mut lines, |line| line.split_last_mut().expect("a line ends with its end").1);
+    lines.concat()
 }
 
 mod folder {
@@ -34,7 +19,7 @@ mod folder {
     use session_testkit::{Crash, Damage, Subject, Unable, storage_laws};
     use tempfile::TempDir;
 
-    use super::damage::damaged;
+    use super::damaged;
 
     /// A store in a temporary folder.
     struct Folder(TempDir);
@@ -72,59 +57,113 @@ mod folder {
 
 #[cfg(feature = "fault-disk")]
 mod fault_disk {
-    use std::path::PathBuf;
-    use std::sync::{Arc, Mutex};
+    use std::path::{Path, PathBuf};
+    use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
     use async_trait::async_trait;
+    use rustix::io::Errno;
     use session_core::{SessionId, SessionStorage, StorageError};
-    use session_storage_file::fault::{AfterFailedSync, Call, Effect, Fault, FaultDisk, Keep};
+    use session_storage_file::fault::{self, Call, Effect, FaultDisk, Keep};
     use session_storage_file::{FileStorage, FileStorageOptions};
-    use session_testkit::{Crash, Damage, Kept, Subject, Unable, storage_laws};
+    use session_testkit::saboteurs::{Fault, Sabotaged};
+    use session_testkit::{Crash, Damage, Kept, LAWS, Subject, Unable, Verdict, storage_laws, test_law};
 
-    use super::damage::damaged;
+    use super::damaged;
 
-    /// A store on a fault disk. A crash leaves another disk; who had the old one open has it still.
-    struct OnFaultDisk(Mutex<FaultDisk>);
+    const ROOT: &str = "/store";
+
+    /// A store on a fault disk; each handle is a process of its own.
+    struct OnFaultDisk {
+        disk: Mutex<FaultDisk>,
+        /// How many flushes of files go well before the one that is to fail.
+        flushes_before: u64,
+        /// How many then fail in a row: with more than one also that of the file which is made anew.
+        failures: u64,
+    }
 
     impl OnFaultDisk {
-        fn disk(&self) -> FaultDisk {
-            self.0.lock().expect("nobody panics with it").clone()
+        fn new() -> Self {
+            Self::failing(0, 1)
+        }
+
+        fn failing(flushes_before: u64, failures: u64) -> Self {
+            Self { disk: Mutex::new(FaultDisk::new()), flushes_before, failures }
+        }
+
+        fn disk(&self) -> MutexGuard<'_, FaultDisk> {
+            self.disk.lock().unwrap_or_else(PoisonError::into_inner)
         }
     }
 
     #[async_trait]
     impl Subject for OnFaultDisk {
         async fn open(&self) -> Result<Arc<dyn SessionStorage>, StorageError> {
-            let disk = self.disk().process();
-            Ok(Arc::new(FileStorage::with_disk(Arc::new(disk), FileStorageOptions::new("/a/store"))?))
+            let process = Arc::new(self.disk().process());
+            Ok(Arc::new(FileStorage::with_disk(process, FileStorageOptions::new(ROOT))?))
         }
 
         async fn crash(&self, crash: Crash) -> Result<(), Unable> {
-            let now = self.disk().now();
-            let after = match crash {
-                Crash::Kill => now.kill(),
-                Crash::PowerLoss(Kept::Nothing) => now.cut(Keep::Synced),
-                Crash::PowerLoss(Kept::Everything) => now.cut(Keep::All),
-                Crash::PowerLoss(Kept::Some(seed)) => now.cut(Keep::Random(seed)),
+            let mut disk = self.disk();
+            // The handles that are open stay with the disk as it was, and change nothing on this one.
+            *disk = match crash {
+                Crash::Kill => disk.now().kill(),
+                Crash::PowerLoss(Kept::Nothing) => disk.now().cut(Keep::Synced),
+                Crash::PowerLoss(Kept::Everything) => disk.now().cut(Keep::All),
+                Crash::PowerLoss(Kept::Some(seed)) => disk.now().cut(Keep::Random(seed)),
                 other => panic!("{other:?} is new: teach this test"),
             };
-            *self.0.lock().expect("nobody panics with it") = after;
             Ok(())
         }
 
         async fn fail_next_flush(&self) -> Result<(), Unable> {
             let disk = self.disk();
-            disk.after_failed_sync(AfterFailedSync::Kept);
-            disk.fail(Fault::nth(0, Effect::Error(rustix::io::Errno::IO)).on(Call::Sync));
+            for _ in 0..self.failures {
+                disk.fail(fault::Fault::nth(self.flushes_before, Effect::Error(Errno::IO)).on(Call::Sync));
+            }
             Ok(())
         }
 
         async fn damage(&self, id: SessionId, damage: Damage) -> Result<(), Unable> {
-            let path = PathBuf::from(format!("/a/store/sessions/{id}/events.jsonl"));
-            self.disk().edit(&path, |bytes| *bytes = damaged(bytes, damage)).expect("the log is there");
+            let log: PathBuf = Path::new(ROOT).join("sessions").join(id.to_string()).join("events.jsonl");
+            self.disk()
+                .edit(&log, |bytes| *bytes = damaged(bytes, damage))
+                .expect("the session's log is there");
             Ok(())
         }
     }
 
-    storage_laws!(|| async { OnFaultDisk(Mutex::new(FaultDisk::new())) });
+    storage_laws!(|| async { OnFaultDisk::new() });
+
+    /// Not only the first flush, and not only one: what is made anew may fail as well. (With more failures the
+    /// law's bystander would have its share of them, which is not what it stands there for.)
+    #[test]
+    fn no_flush_that_fails_is_believed_whichever_it_is() {
+        for (flushes_before, failures) in [(0, 2), (0, 3), (1, 1), (2, 1), (3, 1)] {
+            for law in [
+                "law_6_a_flush_that_failed_is_never_believed",
+                "law_6_a_creation_whose_flush_failed_can_be_made_again",
+            ] {
+                test_law(law, || async move { OnFaultDisk::failing(flushes_before, failures) });
+            }
+        }
+    }
+
+    /// The laws that only this disk can try are no formality here: a fault behind the same disk is caught.
+    #[test]
+    fn a_fault_on_this_disk_is_caught() {
+        for (fault, name) in [
+            (Fault::AcknowledgesBeforeFlush, "law_3_what_was_flushed_survives_power_loss"),
+            (Fault::SkipsTheEmptyFlush, "law_3_a_flush_covers_what_others_buffered"),
+            (Fault::BuffersInTheProcess, "law_3_what_was_buffered_survives_a_kill"),
+            (Fault::BelievesAFailedFlush, "law_6_a_flush_that_failed_is_never_believed"),
+            (Fault::HidesDamage, "law_7_damage_is_never_silent"),
+            (Fault::HidesTheUnreadable, "law_7_damage_is_never_silent"),
+        ] {
+            let law = LAWS.iter().find(|law| law.name == name).expect("a law of the list");
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+            let verdict = runtime.block_on(law.judge(&Sabotaged::new(OnFaultDisk::failing(0, 2), fault)));
+            assert!(matches!(verdict, Verdict::Violated(_)), "{fault:?} by {name}: {verdict:?}");
+        }
+    }
 }

@@ -98,3 +98,33 @@ pub enum Damage {
         after: u64,
     },
 }
+
+impl Damage {
+    /// Does it to the lines of a log, wherever a backend keeps them: `bytes` gets at those of one line, without its end.
+    /// What names a record that is not there does nothing.
+    pub fn apply<L: Clone>(self, lines: &mut Vec<L>, bytes: impl FnOnce(&mut L) -> &mut [u8]) {
+        let at = |revision: u64| usize::try_from(revision).unwrap_or(usize::MAX).saturating_sub(1);
+        match self {
+            Self::Flip { revision, bit } => {
+                if let Some(line) = lines.get_mut(at(revision)).map(bytes) {
+                    let len = line.len().max(1);
+                    if let Some(byte) = line.get_mut(bit / 8 % len) {
+                        *byte ^= 1 << (bit % 8);
+                    }
+                }
+            }
+            Self::Lose { revision } if at(revision) < lines.len() => drop(lines.remove(at(revision))),
+            Self::Double { revision } if at(revision) < lines.len() => {
+                lines.extend_from_within(at(revision)..=at(revision));
+                if let Some(behind) = lines.get_mut(at(revision + 1)..) {
+                    behind.rotate_right(1);
+                }
+            }
+            Self::Swap { revision } if at(revision) + 1 < lines.len() => {
+                lines.swap(at(revision), at(revision) + 1);
+            }
+            Self::Lose { .. } | Self::Double { .. } | Self::Swap { .. } => {}
+            Self::Cut { after } => lines.truncate(at(after.saturating_add(1))),
+        }
+    }
+}

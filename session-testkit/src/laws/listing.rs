@@ -107,6 +107,11 @@ pub(crate) async fn law_5_a_list_shows_each_lasting_session_exactly_once(subject
         log.take().send(&**lister, Durability::Buffered).await?;
         lasting.insert(log.id(), log);
     }
+    for size in [1, 3] {
+        let mut goes = before_all_others();
+        goes.take().send(&**lister, Durability::Buffered).await?;
+        look(&**lister, &lasting, size, Some(goes)).await?;
+    }
     let done = Arc::new(AtomicBool::new(false));
     let churn: Vec<_> = churners
         .iter()
@@ -138,7 +143,7 @@ pub(crate) async fn law_5_a_list_shows_each_lasting_session_exactly_once(subject
         .collect();
     let mut outcome = Ok(());
     for size in [1, 3, 1000].into_iter().cycle().take(ROUNDS) {
-        outcome = look(&**lister, &lasting, size).await;
+        outcome = look(&**lister, &lasting, size, None).await;
         if outcome.is_err() {
             break;
         }
@@ -156,11 +161,20 @@ pub(crate) async fn law_5_a_list_shows_each_lasting_session_exactly_once(subject
     Ok(())
 }
 
-/// One look through the list, page by page.
+/// A session that every list begins with, among those with random ids.
+fn before_all_others() -> Log {
+    let random = SessionId::random().to_string();
+    let id = format!("00000000{}", random.split_at(8).1).parse().expect("only digits were changed");
+    Log::with_id(id, SessionConfig::new("test").name("passing"))
+}
+
+/// One look through the list, page by page. After the first page `goes`, which was on it, is deleted: what comes
+/// later moves up by one place, and all of it must be shown nevertheless.
 async fn look(
     storage: &dyn session_core::SessionStorage,
     lasting: &BTreeMap<SessionId, Log>,
     size: usize,
+    mut goes: Option<Log>,
 ) -> Outcome {
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
@@ -168,6 +182,9 @@ async fn look(
         check!(page.unreadable.is_empty(), "unreadable among others that come and go: {:?}", page.unreadable);
         seen.extend(page.heads.iter().map(|head| head.id));
         after = page.next;
+        if let Some(goes) = goes.take() {
+            storage.delete(goes.id(), goes.tip()).await?;
+        }
         if after.is_none() {
             break;
         }

@@ -127,29 +127,7 @@ impl File {
     }
 
     pub(super) fn damage(&mut self, damage: Damage) {
-        let at = |revision: u64| usize::try_from(revision).unwrap_or(usize::MAX).saturating_sub(1);
-        match damage {
-            Damage::Flip { revision, bit } => {
-                if let Some(line) = self.lines.get_mut(at(revision)) {
-                    let len = line.bytes.len().max(1);
-                    if let Some(byte) = line.bytes.get_mut(bit / 8 % len) {
-                        *byte ^= 1 << (bit % 8);
-                    }
-                }
-            }
-            Damage::Lose { revision } if at(revision) < self.lines.len() => {
-                self.lines.remove(at(revision));
-            }
-            Damage::Double { revision } => {
-                let line = self.lines.get(at(revision)).cloned();
-                self.lines.splice(at(revision)..at(revision), line);
-            }
-            Damage::Swap { revision } if at(revision) + 1 < self.lines.len() => {
-                self.lines.swap(at(revision), at(revision) + 1);
-            }
-            Damage::Lose { .. } | Damage::Swap { .. } => {}
-            Damage::Cut { after } => self.lines.truncate(at(after + 1)),
-        }
+        damage.apply(&mut self.lines, |line| &mut line.bytes);
     }
 }
 
