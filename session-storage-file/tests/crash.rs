@@ -4,6 +4,12 @@
 //! `SESSION_CRASH_IMAGES` says how many images at least, `SESSION_CRASH_SEED` where to begin. A failure names the seed
 //! of its play; with that seed and one image, the same play comes first.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "in a test, what is not there is a failure"
+)]
+
 mod common {
     pub(crate) mod ledger;
     pub(crate) mod logs;

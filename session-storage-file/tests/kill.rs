@@ -3,6 +3,8 @@
 //! The processes are this very test program, started again with a role in its environment. `SESSION_KILL_CYCLES` and
 //! `SESSION_KILL_SEED` choose how many writers are killed and when; a failure prints the seed.
 
+#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+
 #[path = "kill/process.rs"]
 mod process;
 #[path = "kill/roles.rs"]

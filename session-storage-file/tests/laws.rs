@@ -110,7 +110,7 @@ mod fault_disk {
                 Crash::PowerLoss(Kept::Nothing) => disk.now().cut(Keep::Synced),
                 Crash::PowerLoss(Kept::Everything) => disk.now().cut(Keep::All),
                 Crash::PowerLoss(Kept::Some(seed)) => disk.now().cut(Keep::Random(seed)),
-                other => panic!("{other:?} is new: teach this test"),
+                other @ (Crash::PowerLoss(_) | _) => panic!("{other:?} is new: teach this test"),
             };
             Ok(())
         }

@@ -1,6 +1,12 @@
 //! What a store in a folder is, beyond the laws that all backends keep: which paths it takes, what it refuses to
 //! touch, and what it does with damage, stuck locks and what crashes leave.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "in a test, what is not there is a failure"
+)]
+
 mod support;
 
 use std::fs;
@@ -90,9 +96,9 @@ async fn nobody_else_may_read_a_store() {
 
 #[tokio::test]
 async fn a_path_that_is_no_store_is_refused_and_not_touched() {
+    type Make<'a> = Box<dyn Fn(&Path) + 'a>;
     let folder = tempfile::tempdir().unwrap();
     let format = |text: &'static str| move |path: &Path| fs::write(path.join("FORMAT"), text).unwrap();
-    type Make<'a> = Box<dyn Fn(&Path) + 'a>;
     let cases: Vec<(&str, ErrorCode, &str, Make<'_>)> = vec![
         (
             "a file",

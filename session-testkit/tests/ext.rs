@@ -1,5 +1,7 @@
 //! The conveniences that every storage has, on the memory storage and, where it matters, on one without a change feed.
 
+#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,13 +25,13 @@ async fn store(storage: &dyn SessionStorage, log: &mut Log) {
 #[tokio::test]
 async fn a_session_is_loaded_with_its_texts_whole() {
     let storage = MemoryStorage::new();
-    let long = "why ".repeat(500);
+    let text = "why ".repeat(500);
     let config = SessionConfig::new("import").name("nightly").metadata(json!({ "rows": 7 }));
     let mut log = Log::new(config.clone());
     log.started()
         .checkpoint("first")
         .checkpoint(json!([2]))
-        .paused(PauseReason::Limit(long.clone()))
+        .paused(PauseReason::Limit(text.clone()))
         .interrupted();
     log.noted("unowned").cancel_requested();
     store(&storage, &mut log).await;
@@ -37,12 +39,12 @@ async fn a_session_is_loaded_with_its_texts_whole() {
     assert_eq!(&loaded.head, log.head());
     assert_eq!(loaded.config, config);
     assert_eq!(loaded.checkpoint, Some(json!([2])));
-    assert_eq!(loaded.state, SessionState::Paused { reason: PauseReason::Limit(long.clone()) });
+    assert_eq!(loaded.state, SessionState::Paused { reason: PauseReason::Limit(text.clone()) });
     assert_ne!(loaded.head.state(), &loaded.state, "a head's texts are cut");
-    log.push(SessionEvent::Cancelled { reason: long.clone() });
+    log.push(SessionEvent::Cancelled { reason: text.clone() });
     store(&storage, &mut log).await;
     let ended = storage.load(log.id()).await.unwrap();
-    assert_eq!(ended.state, SessionState::Cancelled { reason: long });
+    assert_eq!(ended.state, SessionState::Cancelled { reason: text });
     assert_eq!(storage.load(SessionId::random()).await.unwrap_err().code(), ErrorCode::NotFound);
 }
 

@@ -27,7 +27,7 @@ mod stricter {
     fn next(log: &Log, event: SessionEvent) -> (StoredRecord, Head) {
         let at = session_core::Clock::now(&SystemClock);
         let draft = Draft { at, attempt: log.head().lifecycle.attempt, flushed: 0, event };
-        let (stored, _) = Chain::at(log.id(), log.tip()).seal(draft).unwrap();
+        let (stored, _) = Chain::at(log.id(), log.tip()).seal(draft).expect("the format has room for it");
         let mut head = log.head().clone();
         head.tip = stored.tip();
         (stored, head)

@@ -127,7 +127,9 @@ async fn overtake(storage: &MemoryStorage, id: SessionId, rival: Option<&Owner>)
         SessionState::Running { .. } => SessionEvent::PauseRequested { reason: "later".to_owned(), by },
         SessionState::Paused { .. } => SessionEvent::ResumeRequested { by },
         SessionState::Created => SessionEvent::Noted { kind: "stranger.note".to_owned(), data: 1.into() },
-        _ => return,
+        SessionState::Completed { .. } | SessionState::Failed { .. } | SessionState::Cancelled { .. } => {
+            return;
+        }
     };
     append(storage, &head, event).await;
 }
@@ -205,7 +207,7 @@ async fn each_append_of_a_life_fails_once_in_each_way() {
                     Ok(Ok(())) => assert_eq!(added, 1, "{case}: `{name}` was acknowledged: {log:?}"),
                     Ok(Err(error)) if error.code() == ErrorCode::OutcomeUnknown => {}
                     Ok(Err(error)) => {
-                        assert_eq!(added, 0, "{case}: `{name}` was refused with {error}: {log:?}")
+                        assert_eq!(added, 0, "{case}: `{name}` was refused with {error}: {log:?}");
                     }
                     Err(_) => assert_eq!(
                         added,

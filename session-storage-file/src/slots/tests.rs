@@ -5,13 +5,13 @@ use session_core::Sum;
 use super::*;
 use crate::disk::{Disk, Open, RealDisk};
 
-fn mark(revision: u64) -> Option<Mark> {
-    Some(Mark { tip: Tip { revision, sum: Sum::from_u64(revision) }, length: revision * 100 })
+fn mark(revision: u64) -> Mark {
+    Mark { tip: Tip { revision, sum: Sum::from_u64(revision) }, length: revision * 100 }
 }
 
 fn write(id: SessionId, file: &dyn DiskFile, turns: std::ops::RangeInclusive<u64>) {
     for turn in turns {
-        Slot::new(turn, "boot", mark(turn), turn * 100, None).write(id, file).unwrap();
+        Slot::new(turn, "boot", Some(mark(turn)), turn * 100, None).write(id, file).unwrap();
     }
 }
 
@@ -28,7 +28,7 @@ fn each_write_leaves_the_one_before() {
             slots.iter().map(|slot| slot.turn).collect::<Vec<_>>(),
             if turn == 1 { vec![1] } else { vec![turn, turn - 1] }
         );
-        assert_eq!(slots.mark(), mark(turn));
+        assert_eq!(slots.mark(), Some(mark(turn)));
     }
 }
 
@@ -40,13 +40,13 @@ fn a_slot_torn_at_any_byte_leaves_the_other_one() {
     let id = SessionId::random();
     write(id, &*file, 1..=2);
     let before = std::fs::read(&path).unwrap();
-    let new = Slot::new(3, "boot", mark(3), 300, None).encode(id);
+    let new = Slot::new(3, "boot", Some(mark(3)), 300, None).encode(id);
     for cut in 0..=new.len() {
         std::fs::write(&path, &before).unwrap();
         write_all(&*file, &new[..cut], offset(3)).unwrap();
         let slots = Slots::read(id, &*file).unwrap();
         assert!([2, 3].contains(&slots.turn()), "cut at {cut}: {}", slots.turn());
-        assert_eq!(slots.mark(), mark(slots.turn()), "cut at {cut}");
+        assert_eq!(slots.mark(), Some(mark(slots.turn())), "cut at {cut}");
     }
 }
 

@@ -39,6 +39,11 @@ fn log(id: SessionId) -> Log {
 }
 
 impl Log {
+    /// Where the line of the n-th record ends, counted from 0.
+    fn end_of(&self, n: usize) -> usize {
+        usize::try_from(self.places[n].1).unwrap()
+    }
+
     /// Slots with a mark and a head behind these many records.
     fn slots(&self, flushed: usize, seen: usize, boot: &str) -> Slots {
         let mark = flushed.checked_sub(1).map(|n| Mark { tip: self.places[n].0, length: self.places[n].1 });
@@ -94,7 +99,7 @@ fn every_cut_under_every_mark_has_the_verdict_of_the_table() {
 #[test]
 fn zeroes_are_torn_and_wrong_lines_are_degraded_whatever_follows() {
     let log = log(SessionId::random());
-    let line = |n: usize| log.places[n - 1].1 as usize..log.places[n].1 as usize;
+    let line = |n: usize| log.end_of(n - 1)..log.end_of(n);
     let slots = log.slots(0, 0, BOOT);
     // Record 4 as it is after a block of it was never written: nothing behind it claims more than is readable.
     let mut zeroed = log.bytes.clone();
@@ -112,7 +117,7 @@ fn zeroes_are_torn_and_wrong_lines_are_degraded_whatever_follows() {
 fn records_behind_a_hole_prove_what_was_flushed() {
     let log = log(SessionId::random());
     let slots = log.slots(0, 0, BOOT);
-    let line = |n: usize| log.places[n - 1].1 as usize..log.places[n].1 as usize;
+    let line = |n: usize| log.end_of(n - 1)..log.end_of(n);
     // Without record 4: record 5, the first behind the hole, has nothing to hold against; record 6 claims 3.
     let mut without = log.bytes.clone();
     without.drain(line(3));
@@ -144,11 +149,11 @@ fn another_log_in_the_place_of_this_one_is_corrupt() {
 fn a_rule_that_is_broken_and_a_kind_that_is_new_are_told_apart() {
     let id = SessionId::random();
     let started = log(id);
-    let (tip, end, _) = started.places[1];
+    let (tip, ..) = started.places[1];
     let at = Timestamp::from_millis(1_700_000_000_000).unwrap();
     let event = SessionEvent::ResumeRequested { by: "somebody".into() };
     let (illegal, _) = Chain::at(id, tip).seal(Draft { at, attempt: 1, flushed: 0, event }).unwrap();
-    let mut bytes = started.bytes[..end as usize].to_vec();
+    let mut bytes = started.bytes[..started.end_of(1)].to_vec();
     bytes.extend_from_slice(illegal.line().as_bytes());
     bytes.push(b'\n');
     let found = started.assess(&bytes, &Slots::default());
@@ -160,7 +165,7 @@ fn a_rule_that_is_broken_and_a_kind_that_is_new_are_told_apart() {
     let mut hasher = xxhash_rust::xxh3::Xxh3::new();
     hasher.update(&tip.sum.as_u64().to_be_bytes());
     hasher.update(body.as_bytes());
-    let mut bytes = started.bytes[..end as usize].to_vec();
+    let mut bytes = started.bytes[..started.end_of(1)].to_vec();
     bytes.extend_from_slice(format!("{body},\"sum\":\"{:016x}\"}}\n", hasher.digest()).as_bytes());
     let found = started.assess(&bytes, &Slots::default());
     assert_eq!((found.verdict(), found.readable()), (Verdict::Invalid, 3));

@@ -1,5 +1,6 @@
 //! Real records for tests: sealed and folded as a manager does it, with nothing left to chance.
 
+use std::fmt::Write as _;
 use std::future::Future;
 
 use serde_json::json;
@@ -118,10 +119,10 @@ pub(crate) fn completed(head: &Head) -> SessionEvent {
 
 /// An error with its causes.
 pub(crate) fn chain_of(error: &StorageError) -> String {
-    let mut text = format!("{} ({error:?})", error);
+    let mut text = format!("{error} ({error:?})");
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
+        let _ = write!(text, ": {error}");
         cause = error.source();
     }
     text

@@ -45,7 +45,7 @@ pub(crate) struct Play {
 /// What one process does to one session.
 #[derive(Debug)]
 enum Deed {
-    Append(Expected, Batch, Durability),
+    Append(Expected, Box<Batch>, Durability),
     Delete(session_core::Tip),
 }
 
@@ -88,7 +88,7 @@ impl Play {
         let result = match deed {
             Deed::Append(expected, batch, durability) => {
                 self.ledger.submit(id, now, &batch);
-                wait(actor.storage.append(id, expected, batch, durability))
+                wait(actor.storage.append(id, expected, *batch, durability))
                     .map(|tip| Some((tip, durability == Durability::Flushed)))
             }
             Deed::Delete(tip) => {
@@ -97,13 +97,13 @@ impl Play {
             }
         };
         let actor = &self.processes[0];
-        let died = actor.disk.is_dead();
+        let is_dead = actor.disk.is_dead();
         self.disk.heal();
-        self.deeds.push(format!("{what} -> {result:?}, died: {died}"));
+        self.deeds.push(format!("{what} -> {result:?}, died: {is_dead}"));
         let now = self.disk.moment();
         match result {
             // Whoever died told nobody.
-            _ if died => {
+            _ if is_dead => {
                 self.processes.remove(0);
                 self.spawn()?;
             }
@@ -162,22 +162,28 @@ impl Play {
                 return self.choose();
             }
             let batch = seal(id, None, 0, vec![logs::created("again"), logs::note(self.rng.below(64))]);
-            return Ok((id, Deed::Append(Expected::Absent, batch, self.durability())));
+            return Ok((id, Deed::Append(Expected::Absent, Box::new(batch), self.durability())));
         };
         if self.rng.one_in(12) {
-            return Ok((id, Deed::Append(Expected::At(head.tip), Batch::empty(), Durability::Flushed)));
+            return Ok((
+                id,
+                Deed::Append(Expected::At(head.tip), Box::new(Batch::empty()), Durability::Flushed),
+            ));
         }
         let unowned = head.lifecycle.owner.is_none();
         if unowned && self.rng.one_in(if head.state().is_final() { 2 } else { 12 }) {
             return Ok((id, Deed::Delete(head.tip)));
         }
         let Some(events) = self.events(&head) else {
-            return Ok((id, Deed::Append(Expected::At(head.tip), Batch::empty(), Durability::Flushed)));
+            return Ok((
+                id,
+                Deed::Append(Expected::At(head.tip), Box::new(Batch::empty()), Durability::Flushed),
+            ));
         };
         let durability = if ends(&events) { Durability::Flushed } else { self.durability() };
         let flushed = if self.rng.coin() { self.ledger.stories[&id].known_flushed() } else { 0 };
         let batch = seal(id, Some(&head), flushed, events);
-        Ok((id, Deed::Append(Expected::At(head.tip), batch, durability)))
+        Ok((id, Deed::Append(Expected::At(head.tip), Box::new(batch), durability)))
     }
 
     fn create(&mut self) -> (SessionId, Deed) {
@@ -191,7 +197,7 @@ impl Play {
             0 => Expected::AbsentWithin(std::num::NonZeroUsize::MIN.saturating_add(self.rng.below(4))),
             _ => Expected::Absent,
         };
-        (id, Deed::Append(expected, seal(id, None, 0, events), self.durability()))
+        (id, Deed::Append(expected, Box::new(seal(id, None, 0, events)), self.durability()))
     }
 
     fn durability(&mut self) -> Durability {
@@ -258,7 +264,7 @@ fn describe(deed: &Deed) -> String {
             let kinds: Vec<_> = batch
                 .records()
                 .iter()
-                .map(|record| record.decode().map(|record| record.event.kind().name()).unwrap_or("?"))
+                .map(|record| record.decode().map_or("?", |record| record.event.kind().name()))
                 .collect();
             format!("append {durability:?} {kinds:?} at {expected:?}")
         }

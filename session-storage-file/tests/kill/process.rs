@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::roles;
 
-/// Random numbers that a seed repeats (SplitMix64, Steele, Lea and Flood 2014).
+/// Random numbers that a seed repeats (`SplitMix64`, Steele, Lea and Flood 2014).
 pub(crate) struct Dice(u64);
 
 impl Dice {
