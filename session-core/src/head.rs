@@ -88,6 +88,9 @@ pub struct Head {
     /// The revision of the last checkpoint that the work can go on from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<u64>,
+    /// The steps that were done at it: where an attempt that goes on from there counts from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_steps: Option<u64>,
     /// Proven deaths since the last such checkpoint or completed iteration.
     #[serde(default)]
     pub deaths: u32,
@@ -161,6 +164,7 @@ impl Head {
             samples: 0,
             totals: Totals::default(),
             checkpoint: None,
+            checkpoint_steps: None,
             deaths: 0,
             exit_code: None,
             signal: None,
@@ -241,6 +245,7 @@ impl Head {
             }
             SessionEvent::CheckpointSaved { resumable: true, .. } => {
                 self.checkpoint = Some(record.envelope.seq);
+                self.checkpoint_steps = self.progress.completed_steps;
                 self.deaths = 0;
             }
             SessionEvent::ProgressReported { report } => self.progressed(report),

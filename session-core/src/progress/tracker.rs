@@ -18,9 +18,10 @@ use crate::time::{Clock, Timestamp};
 /// Says how far a session is. Cheap, callable from any thread, never waiting: what is said is written in the
 /// background, and what is said faster than that becomes one record. Clones are the same tracker.
 ///
-/// It begins where the log is, so an attempt that takes the work up again goes on: [`complete_step`](Self::complete_step)
-/// adds one to the highest count that is known, and neither steps nor percent ever go backwards. Work that may do
-/// steps over again says where it stands with [`report`](Self::report) and `completed_steps`, which counts none twice.
+/// It begins where the log is, and neither steps nor percent ever go backwards. An attempt that takes the work up again
+/// counts on from the last checkpoint, so steps that it has to do over again are not counted twice: what is shown stands
+/// still until they are done. Where there is no checkpoint it counts on from the last step that is known; work that then
+/// does steps over again says where it stands with [`report`](Self::report) and `completed_steps`.
 ///
 /// After the session's end everything is refused: with an error where there is a result, silently elsewhere.
 #[derive(Clone)]
@@ -42,6 +43,8 @@ struct State {
     head: Head,
     /// The fold of all reports, those that are not in the log yet included.
     said: ProgressReport,
+    /// Where this attempt stands: behind what was said while it does steps over again.
+    steps: u64,
     samples: u64,
     /// What the log does not have, and nobody has taken to bring there.
     pending: Option<ProgressReport>,
@@ -67,6 +70,7 @@ impl ProgressTracker {
         let state = State {
             head: head.clone(),
             said: head.progress.clone(),
+            steps: head.checkpoint.map_or(head.progress.completed_steps, |_| head.checkpoint_steps).unwrap_or(0),
             samples: head.samples,
             pending: None,
             ended: head.state().is_final(),
@@ -82,9 +86,9 @@ impl ProgressTracker {
     /// is negative or 0 leaves the total unknown.
     pub fn start(&self, total: impl TryInto<u64>) {
         let total = total.try_into().ok().filter(|total| *total > 0);
-        self.say(|said| ProgressReport {
+        self.say(|steps| ProgressReport {
             total_steps: total,
-            completed_steps: Some(said.completed_steps.unwrap_or(0)),
+            completed_steps: Some(steps),
             ..ProgressReport::default()
         });
     }
@@ -92,8 +96,8 @@ impl ProgressTracker {
     /// One more step is done; `name` is what it was, cut to 256 bytes. An empty name leaves the current step.
     pub fn complete_step(&self, name: impl Into<String>) {
         let name = name.into();
-        self.say(|said| ProgressReport {
-            completed_steps: Some(said.completed_steps.unwrap_or(0).saturating_add(1)),
+        self.say(|steps| ProgressReport {
+            completed_steps: Some(steps.saturating_add(1)),
             step: (!name.is_empty()).then(|| shorten(name)),
             ..ProgressReport::default()
         });
@@ -179,12 +183,12 @@ impl ProgressTracker {
     }
 
     /// Takes a report over, and returns whether it was: not after the end.
-    fn say(&self, report: impl FnOnce(&ProgressReport) -> ProgressReport) -> bool {
+    fn say(&self, report: impl FnOnce(u64) -> ProgressReport) -> bool {
         let mut state = self.shared.state();
         if state.ended {
             return false;
         }
-        let report = report(&state.said);
+        let report = report(state.steps);
         if report == ProgressReport::default() {
             return true;
         }
@@ -287,6 +291,7 @@ impl State {
     }
 
     fn take(&mut self, report: ProgressReport) {
+        self.steps = report.completed_steps.unwrap_or(self.steps);
         let moved = advance(&mut self.said, report.clone());
         self.samples += u64::from(moved);
         let pending = self.pending.get_or_insert_default();
@@ -314,6 +319,9 @@ impl State {
             ..ProgressReport::default()
         };
         let eta = self.said.eta;
+        if new.completed_steps > old.progress.completed_steps {
+            self.steps = self.steps.max(new.completed_steps.unwrap_or(0));
+        }
         advance(&mut self.said, later);
         self.said.eta = if new.eta != old.progress.eta && self.pending.is_none() { new.eta } else { eta };
         // A head's texts are cut: one that is the start of ours is ours.

@@ -108,6 +108,37 @@ async fn the_step_count_survives_a_resume() {
     assert_eq!((progress.completed_steps, progress.percent), (Some(4), Some(40.0)));
 }
 
+/// Steps since the last checkpoint are done over again after a crash; they were added to those that the dead attempt
+/// had counted, and a work of ten steps ended at twelve of ten.
+#[tokio::test(start_paused = true)]
+async fn steps_that_are_done_over_again_are_counted_once() {
+    let world = World::default();
+    let first = world.process().await;
+    let id = first.create_session(config()).await.unwrap();
+    let session = first.start_session(id).await.unwrap();
+    session.progress().start(10);
+    for step in ["a", "b", "c"] {
+        session.progress().complete_step(step);
+    }
+    session.checkpoint(&3).await.unwrap();
+    session.progress().complete_step("d");
+    session.progress().complete_step("e");
+    session.note("test.flush", 0.into(), Durability::Flushed).await.unwrap();
+    world.declare_dead(id).await;
+    let second = world.process().await;
+    let session = second.resume_session(id).await.unwrap();
+    session.progress().start(10);
+    let mut shown = vec![session.progress().snapshot().completed_steps];
+    for step in ["d", "e", "f"] {
+        session.progress().complete_step(step);
+        shown.push(session.progress().snapshot().completed_steps);
+    }
+    assert_eq!(shown, [Some(5), Some(5), Some(5), Some(6)]);
+    session.checkpoint(&6).await.unwrap();
+    let progress = second.get_progress(id).await.unwrap();
+    assert_eq!((progress.completed_steps, progress.percent), (Some(6), Some(60.0)));
+}
+
 /// One step of an unknown number was one of one, and the bar stood at 100 % from the start.
 #[tokio::test(start_paused = true)]
 async fn one_step_of_unknown_many_is_not_everything() {

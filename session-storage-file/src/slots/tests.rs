@@ -71,3 +71,17 @@ fn whatever_bit_flips_no_slot_says_what_was_not_written() {
     std::fs::write(&path, &bytes).unwrap();
     assert_eq!(Slots::read(SessionId::random(), &*file).unwrap().turn(), 0, "another session's slots");
 }
+
+/// The example of `docs/format.md`.
+#[test]
+fn the_slot_in_the_docs_is_what_is_written() {
+    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/format.md")).unwrap();
+    let example = docs.lines().find(|line| line.starts_with("{\"turn\":")).unwrap();
+    let id: SessionId = "7f3a1c52-9e0b-4d86-a1f4-2c5b8e907d13".parse().unwrap();
+    let mark = Mark { tip: Tip { revision: 3, sum: Sum::from_u64(0xc09d_fa4e_fed6_14da) }, length: 860 };
+    let slot = Slot::new(7, "6b0a3f52-7c1d-4e8b-9a2f-1c3d5e7f9a0b", Some(mark), 1098, None);
+    let bytes = slot.encode(id);
+    assert_eq!(std::str::from_utf8(&bytes).unwrap().trim_ascii_end(), example);
+    assert_eq!((bytes.len(), bytes.last()), (4608, Some(&b'\n')));
+    assert_eq!((offset(6), offset(7)), (0, 4608));
+}
