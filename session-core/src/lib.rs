@@ -72,7 +72,7 @@ pub use machine::{
     CancelRequest, Lifecycle, PauseRequest, Rejected, Requests, Rule, SessionState, StateName, Who, rule,
 };
 pub use manager::{
-    Answers, CrashedSession, Dispatcher, EventSink, InMemorySessionManager, ManagerOptions,
+    Answers, CrashedSession, Dispatcher, Ending, EventSink, InMemorySessionManager, ManagerOptions,
     ObservableSessionManager, ObserverHealth, PersistedSession, PersistentSessionManager, RecoveryOptions,
     RecoveryOutcome, RecoveryPolicy, RecoveryReport, Session, SessionList, SessionManager, SessionManagerExt,
     SessionReport, WorkError, WorkHandler,

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::capture::Capture;
 use crate::command::Command;
-use crate::ending::{Ending, Why};
+use crate::ending::{Closing, Why};
 use crate::exit::signal_name;
 use crate::osc::TerminalProgress;
 use crate::running::RunReport;
@@ -272,7 +272,7 @@ impl Drive {
         if let Some(held) = self.lock.take().and_then(|lock| lock.try_acquire().ok().flatten()) {
             held.release();
         }
-        let ending = Ending {
+        let closing = Closing {
             session: &self.session,
             command: &self.command,
             duration: self.started.elapsed(),
@@ -280,7 +280,7 @@ impl Drive {
             ended: self.course.ended,
             why: self.course.why.as_ref(),
         };
-        ending.write().await?;
+        closing.write().await?;
         Ok(RunReport::new(
             self.session.head(),
             self.session.attempt(),

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use session_core::{
-    Durability, ErrorCode, Evidence, Failure, FailureCause, Result, Session, SessionError, SessionEvent,
-    SessionSummary,
+    Durability, Ending, ErrorCode, Evidence, Failure, FailureCause, Result, Session, SessionError,
+    SessionEvent, SessionSummary,
 };
 
 use crate::capture::Captured;
@@ -31,7 +31,7 @@ pub(crate) enum Why {
 
 /// A program that has ended, for the log.
 #[derive(Debug)]
-pub(crate) struct Ending<'a> {
+pub(crate) struct Closing<'a> {
     pub(crate) session: &'a Session,
     pub(crate) command: &'a str,
     pub(crate) duration: Duration,
@@ -42,7 +42,7 @@ pub(crate) struct Ending<'a> {
     pub(crate) why: Option<&'a Why>,
 }
 
-impl Ending<'_> {
+impl Closing<'_> {
     /// Writes it, with some patience.
     pub(crate) async fn write(&self) -> Result<()> {
         match self.why {
@@ -69,35 +69,27 @@ impl Ending<'_> {
         if session.head().state().is_final() {
             return Ok(());
         }
-        let executed = session.head().totals.commands;
-        if let Some(ended) = self.ended {
-            // Work that ended while its session was paused is resumed first.
-            session.resume().await?;
-            if session.head().totals.commands == executed {
-                session
-                    .record(SessionEvent::CommandExecuted {
-                        command: self.command.to_owned(),
-                        exit_code: ended.exit_code(),
-                        signal: ended.signal(),
-                        duration_ms: u64::try_from(self.duration.as_millis()).unwrap_or(u64::MAX),
-                        output_bytes: self.captured.bytes,
-                    })
-                    .await?;
-            }
-        }
-        match (self.why, self.ended) {
-            (Some(Why::Cancelled { reason, .. }), _) => session.cancel(reason.clone()).await,
+        let ending = match (self.why, self.ended) {
+            (Some(Why::Cancelled { reason, .. }), _) => Ending::Cancelled(reason.clone()),
             (Some(Why::Deadline(limit)), _) => {
                 let message = format!("still running after {} ms", limit.as_millis());
-                session.fail(Failure::new(FailureCause::Timeout, message)).await
+                Ending::Failed(Failure::new(FailureCause::Timeout, message))
             }
-            (_, Some(ended)) if ended.is_success() => session.complete(SessionSummary::new()).await,
-            (_, Some(ended)) => session.fail(ended.failure()).await,
+            (_, Some(ended)) if ended.is_success() => Ending::Completed(SessionSummary::new()),
+            (_, Some(ended)) => Ending::Failed(ended.failure()),
             (_, None) => {
                 let message = "its supervisor was killed: how the program ended is not known";
-                session.fail(Failure::new(FailureCause::Crash, message)).await
+                Ending::Failed(Failure::new(FailureCause::Crash, message))
             }
-        }
+        };
+        let executed = self.ended.map(|ended| SessionEvent::CommandExecuted {
+            command: self.command.to_owned(),
+            exit_code: ended.exit_code(),
+            signal: ended.signal(),
+            duration_ms: u64::try_from(self.duration.as_millis()).unwrap_or(u64::MAX),
+            output_bytes: self.captured.bytes,
+        });
+        session.end(executed, ending).await
     }
 
     async fn notes(&self) {

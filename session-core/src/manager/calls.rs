@@ -5,28 +5,26 @@ use crate::error::{Result, SessionError};
 use crate::event::{EventKind, SessionEvent};
 use crate::head::Head;
 use crate::machine::SessionState;
-use crate::reason::{PauseReason, SessionSummary};
+use crate::reason::PauseReason;
 use crate::record::Tip;
 use crate::storage::{Durability, SessionStorageExt as _};
-use crate::time::Timestamp;
 
 impl Session {
     pub(super) async fn restore(&self) -> Result<super::PersistedSession> {
         Ok(self.engine.storage.load(self.id()).await?)
     }
 
-    pub(super) async fn end(
-        &self,
-        ending: impl Fn(&Head, Timestamp) -> SessionEvent + Send + Sync,
-    ) -> Result<()> {
+    /// Appends the last events of the work, its ending behind them. Where one of them needs the session to run, a
+    /// paused one is resumed first.
+    pub(super) async fn finish(&self, last: Vec<SessionEvent>) -> Result<()> {
         let me = self.engine.me().await?.clone();
+        let runs = |event: &SessionEvent| {
+            !matches!(event.kind(), EventKind::Noted | EventKind::Failed | EventKind::Cancelled)
+        };
         self.append(Durability::Flushed, |head| {
-            let ending = ending(head, self.engine.options.clock.now());
-            Ok(if is_paused(head) && ending.kind() == EventKind::Completed {
-                vec![SessionEvent::Resumed { owner: me.clone() }, ending]
-            } else {
-                vec![ending]
-            })
+            let resumed = SessionEvent::Resumed { owner: me.clone() };
+            let resumed = (is_paused(head) && last.iter().any(runs)).then_some(resumed);
+            Ok(resumed.into_iter().chain(last.iter().cloned()).collect())
         })
         .await?;
         Ok(())
@@ -106,11 +104,6 @@ pub(super) const fn durability_of(event: &SessionEvent) -> Durability {
 
 pub(super) const fn is_paused(head: &Head) -> bool {
     matches!(head.lifecycle.state, SessionState::Paused { .. })
-}
-
-/// The summary with the numbers that the log adds up to.
-pub(super) fn fill(head: &Head, now: Timestamp, summary: &SessionSummary) -> SessionSummary {
-    SessionSummary { message: summary.message.clone(), result: summary.result.clone(), ..head.summary(now) }
 }
 
 /// Events that the work appends as they are; all others belong to a method that knows what goes with them.

@@ -20,6 +20,7 @@ use crate::machine::StateName;
 use crate::observer::EventContext;
 use crate::owner::Owner;
 use crate::presence::{Liveness, Presence, PresenceGuard};
+use crate::reason::SessionSummary;
 use crate::record::{Chain, Draft, Record, StoredRecord, Tip};
 use crate::storage::{
     Batch, Durability, Expected, SessionFilter, SessionStorage, SessionStorageExt as _, StorageError,
@@ -281,9 +282,14 @@ impl Engine {
         let mut head = writer.head.clone();
         let mut chain = Chain::at(id, head.tip);
         let (mut stored, mut records) = (Vec::with_capacity(events.len()), Vec::with_capacity(events.len()));
-        for event in events {
-            let attempt = head.lifecycle.attempt_for(event.kind());
-            let draft = Draft { at: self.options.clock.now(), attempt, flushed: writer.flushed, event };
+        for mut event in events {
+            let (at, attempt) = (self.options.clock.now(), head.lifecycle.attempt_for(event.kind()));
+            if let SessionEvent::Completed { summary } = &mut event {
+                // The numbers are those of the log, with all that stands before this.
+                let SessionSummary { message, result, .. } = std::mem::take(summary);
+                *summary = SessionSummary { message, result, ..head.summary(at) };
+            }
+            let draft = Draft { at, attempt, flushed: writer.flushed, event };
             let (line, record) = chain.seal(draft)?;
             head.apply(&record).map_err(|source| SessionError::Rejected { id, source })?;
             stored.push(line);

@@ -17,7 +17,7 @@ pub use self::recovery::{
     CrashedSession, RecoveryOptions, RecoveryOutcome, RecoveryPolicy, RecoveryReport, WorkHandler,
 };
 pub use self::report::SessionReport;
-pub use self::session::{Answers, Session};
+pub use self::session::{Answers, Ending, Session};
 
 use crate::config::SessionConfig;
 use crate::error::Result;

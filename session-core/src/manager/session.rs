@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::calls::{check_work_event, durability_of, fill, is_paused};
+use super::calls::{check_work_event, durability_of, is_paused};
 use super::engine::{Engine, decode};
 use super::live::Live;
 use crate::cancellation::CancellationToken;
@@ -43,6 +43,17 @@ impl Answers {
             _ => Self::AtOnce,
         }
     }
+}
+
+/// How a work ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ending {
+    /// Well. The numbers of the summary are filled in from the log.
+    Completed(SessionSummary),
+    /// Not well.
+    Failed(Failure),
+    /// As somebody asked for, for this reason.
+    Cancelled(String),
 }
 
 /// A session that this process owns, for its work. Clones are the same session.
@@ -236,12 +247,12 @@ impl Session {
         .await
     }
 
-    /// Ends the session as completed. Work that ended while its session was paused ends all the same.
+    /// Ends the session as completed; the numbers of the summary are filled in from the log. Work that ended while its session was paused ends all the same.
     ///
     /// # Errors
     /// `FENCED`, and what the storage suffers; the session then has not ended.
     pub async fn complete(&self, summary: SessionSummary) -> Result<()> {
-        self.end(|head, now| SessionEvent::Completed { summary: fill(head, now, &summary) }).await
+        self.finish(vec![SessionEvent::Completed { summary }]).await
     }
 
     /// Ends the session as failed.
@@ -249,7 +260,7 @@ impl Session {
     /// # Errors
     /// As [`complete`](Self::complete).
     pub async fn fail(&self, error: Failure) -> Result<()> {
-        self.end(|_, _| SessionEvent::Failed { error: error.clone() }).await
+        self.finish(vec![SessionEvent::Failed { error }]).await
     }
 
     /// Ends the session as cancelled.
@@ -257,8 +268,24 @@ impl Session {
     /// # Errors
     /// As [`complete`](Self::complete).
     pub async fn cancel(&self, reason: impl Into<String> + Send) -> Result<()> {
-        let reason = reason.into();
-        self.end(|_, _| SessionEvent::Cancelled { reason: reason.clone() }).await
+        self.finish(vec![SessionEvent::Cancelled { reason: reason.into() }]).await
+    }
+
+    /// Ends the session, with the last thing that its work did. The two are one batch: no crash comes between them and
+    /// makes somebody do again what was done.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for a last event that changes the state; as [`complete`](Self::complete).
+    pub async fn end(&self, last: Option<SessionEvent>, ending: Ending) -> Result<()> {
+        if let Some(last) = &last {
+            check_work_event(last.kind())?;
+        }
+        let ending = match ending {
+            Ending::Completed(summary) => SessionEvent::Completed { summary },
+            Ending::Failed(error) => SessionEvent::Failed { error },
+            Ending::Cancelled(reason) => SessionEvent::Cancelled { reason },
+        };
+        self.finish(last.into_iter().chain([ending]).collect()).await
     }
 
     /// Lets go of the session, for somebody to take up later.

@@ -70,7 +70,10 @@ impl ProgressTracker {
         let state = State {
             head: head.clone(),
             said: head.progress.clone(),
-            steps: head.checkpoint.map_or(head.progress.completed_steps, |_| head.checkpoint_steps).unwrap_or(0),
+            steps: head
+                .checkpoint
+                .map_or(head.progress.completed_steps, |_| head.checkpoint_steps)
+                .unwrap_or(0),
             samples: head.samples,
             pending: None,
             ended: head.state().is_final(),

@@ -32,6 +32,36 @@ async fn a_work_that_returns_ok_is_completed_with_its_result() {
     );
 }
 
+/// A program that had ended well was run again after a crash between its end in the log and the session's.
+#[tokio::test(start_paused = true)]
+async fn the_last_event_and_the_ending_are_one_batch_even_when_paused() {
+    let world = World::default();
+    let manager = world.process().await;
+    let id = manager.create_session(config()).await.unwrap();
+    let session = manager.start_session(id).await.unwrap();
+    session.pause(PauseReason::Requested("lunch".into())).await.unwrap();
+    let executed = || SessionEvent::CommandExecuted {
+        command: "make".into(),
+        exit_code: Some(0),
+        signal: None,
+        duration_ms: 1,
+        output_bytes: 0,
+    };
+    let state = SessionEvent::Paused { reason: PauseReason::Requested(String::new()) };
+    let error = session.end(Some(state), Ending::Cancelled("no".into())).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidArgument);
+    session.end(Some(executed()), Ending::Completed(SessionSummary::new())).await.unwrap();
+    assert_eq!(
+        world.kinds(id).await,
+        ["created", "started", "paused", "resumed", "command_executed", "completed"]
+    );
+    let SessionState::Completed { summary } = manager.get_state(id).await.unwrap() else { panic!() };
+    assert_eq!(summary.commands, 1);
+    // Records of one batch are sealed before any of them is known as flushed.
+    let log = world.log(id).await;
+    assert!(log[3..].iter().all(|line| line.contains("\"flushed\":3")), "{log:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_error_fails_the_session_with_the_whole_chain_and_is_a_report() {
     let world = World::default();
