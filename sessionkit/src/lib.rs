@@ -85,3 +85,8 @@ pub use session_observers as observers;
 pub use session_runner as runner;
 #[cfg(feature = "file")]
 pub use session_storage_file as file;
+
+/// What the README shows is run as well.
+#[cfg(all(doctest, feature = "file"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;
