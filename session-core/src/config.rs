@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::id::SessionId;
 use crate::limits::{self, LimitError};
+use crate::manager::RecoveryPolicy;
 use crate::text::has_unsafe_char;
 
 /// Where the work happens.
@@ -98,6 +99,9 @@ pub struct SessionConfig {
     /// How many sessions were made for the key before this one; see [`SessionId::from_key_try`].
     #[serde(skip_serializing_if = "is_default")]
     pub retries: u64,
+    /// What becomes of it if its owner dies, unless whoever recovers it decides otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<RecoveryPolicy>,
     /// Whether it waits for somebody else to start it. Otherwise its creator's death makes it an orphan.
     #[serde(skip_serializing_if = "is_default")]
     pub queued: bool,
@@ -202,6 +206,13 @@ impl SessionConfig {
     #[must_use]
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
         self.idempotency_key = Some(key.into());
+        self
+    }
+
+    /// What becomes of the session if its owner dies, unless whoever recovers it decides otherwise.
+    #[must_use]
+    pub fn recovery(mut self, policy: RecoveryPolicy) -> Self {
+        self.recovery = Some(policy);
         self
     }
 

@@ -11,11 +11,12 @@ mod common {
 }
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use session_core::{
-    Batch, Durability, ErrorCode, Expected, Head, SessionId, SessionStorage, SessionStorageExt, StorageError,
-    Tip,
+    Batch, Durability, ErrorCode, Expected, Head, ManagerOptions, PersistentSessionManager, ProcessPresence,
+    SessionId, SessionManager, SessionStorage, SessionStorageExt, StateName, StorageError, Tip,
 };
 use session_storage_file::FileStorage;
 use session_storage_file::fault::{AfterFailedSync, Call, Effect, Fault, FaultDisk, Keep, Moment};
@@ -568,4 +569,38 @@ fn a_read_that_fails_never_tells_less_than_there_is() {
             }
         }
     }
+}
+
+/// Whoever waits for a session was told of its end, and the power went: the log had not reached the disk, because the
+/// owner had died between writing and flushing it.
+#[test]
+fn an_ending_that_was_waited_for_survives_power_loss() {
+    let disk = FaultDisk::new();
+    let mut ledger = Ledger::default();
+    let id = id(RUNNING);
+    let doomed = disk.process();
+    let storage = open(&doomed).unwrap();
+    let first = vec![logs::created("waited for"), logs::started(RUNNING)];
+    put(&storage, &mut ledger, id, first, Durability::Flushed);
+    let head = head_of(&storage, id).unwrap().unwrap();
+    let batch = seal(id, Some(&head), 0, vec![logs::completed(&head)]);
+    doomed.fail(Fault::nth(0, Effect::Death).of(doomed.process_number()).on(Call::Sync));
+    wait(storage.append(id, Expected::At(head.tip), batch, Durability::Flushed)).unwrap_err();
+    assert!(doomed.is_dead());
+    let end = |disk: &FaultDisk| {
+        let records = wait(open(&disk.process()).unwrap().records_after(id, 0)).unwrap();
+        records.last().unwrap().decode().unwrap().event.kind().name()
+    };
+    assert_eq!(end(&disk), "completed", "read, and not safe yet");
+    assert_eq!(end(&disk.now().cut(Keep::Synced)), "started");
+
+    let waiting = async {
+        let storage = Arc::new(open(&disk.process()).unwrap());
+        let presence = Arc::new(ProcessPresence::default());
+        let options = ManagerOptions::new().recovery(None);
+        let manager = PersistentSessionManager::open(storage, presence, options).await.unwrap();
+        manager.wait_for(id, &[]).await.unwrap()
+    };
+    assert_eq!(wait(waiting).state().name(), StateName::Completed);
+    assert_eq!(end(&disk.now().cut(Keep::Synced)), "completed");
 }

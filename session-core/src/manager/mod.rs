@@ -24,7 +24,7 @@ use crate::error::Result;
 use crate::event::{Origin, SessionEvent};
 use crate::head::Head;
 use crate::id::SessionId;
-use crate::machine::{CancelRequest, SessionState};
+use crate::machine::{CancelRequest, SessionState, StateName};
 use crate::observer::EventContext;
 use crate::presence::Liveness;
 use crate::progress::SessionProgress;
@@ -144,6 +144,11 @@ pub trait SessionManager: Send + Sync {
 
     /// All sessions that the filter lets through.
     async fn list_sessions(&self, filter: SessionFilter) -> Result<SessionList>;
+
+    /// Waits until the session has ended, or is in one of these states before that. What is returned survives power
+    /// loss, so whoever is told of it is told of nothing that could be taken back. A session whose owner died is waited
+    /// for as well: somebody may resume it.
+    async fn wait_for(&self, id: SessionId, states: &[StateName]) -> Result<Head>;
 
     /// At most `limit` records after revision `after`, as they are stored; fewer only at the end of the log.
     async fn read_log(&self, id: SessionId, after: u64, limit: usize) -> Result<Vec<StoredRecord>>;

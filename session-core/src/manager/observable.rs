@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::event::{Origin, SessionEvent};
 use crate::head::Head;
 use crate::id::SessionId;
-use crate::machine::{CancelRequest, SessionState};
+use crate::machine::{CancelRequest, SessionState, StateName};
 use crate::manager::{
     CrashedSession, Dispatcher, EventSink, ObserverHealth, PersistedSession, RecoveryOptions, RecoveryReport,
     Session, SessionList, SessionManager,
@@ -152,6 +152,10 @@ impl SessionManager for ObservableSessionManager {
 
     async fn list_sessions(&self, filter: SessionFilter) -> Result<SessionList> {
         self.inner.list_sessions(filter).await
+    }
+
+    async fn wait_for(&self, id: SessionId, states: &[StateName]) -> Result<Head> {
+        self.inner.wait_for(id, states).await
     }
 
     async fn read_log(&self, id: SessionId, after: u64, limit: usize) -> Result<Vec<StoredRecord>> {

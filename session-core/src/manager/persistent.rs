@@ -245,6 +245,21 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
         Ok(SessionList { heads: page.heads, unreadable: page.unreadable })
     }
 
+    async fn wait_for(&self, id: SessionId, states: &[StateName]) -> Result<Head> {
+        loop {
+            let head = self.get_head(id).await?;
+            if head.state().is_final() || states.contains(&head.state().name()) {
+                match self.engine.flush(id, head.tip).await {
+                    Ok(()) => return Ok(head),
+                    // It went on meanwhile.
+                    Err(SessionError::Storage(StorageError::Conflict { .. })) => continue,
+                    Err(error) => return Err(error),
+                }
+            }
+            self.engine.storage.changed(id, head.tip, self.engine.options.poll_interval).await;
+        }
+    }
+
     async fn read_log(&self, id: SessionId, after: u64, limit: usize) -> Result<Vec<StoredRecord>> {
         let mut records: Vec<StoredRecord> = Vec::new();
         while let Some(left) = std::num::NonZeroUsize::new(limit.saturating_sub(records.len())) {

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use super::drive::{WorkError, drive};
 use super::engine::{Appended, Engine};
@@ -20,7 +21,8 @@ use crate::reason::{Failure, FailureCause, PauseReason, SessionSummary};
 use crate::storage::{Durability, SessionFilter, SessionStorageExt as _};
 
 /// What becomes of an orphan.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RecoveryPolicy {
     /// It fails, with the cause `Crash`.
@@ -36,8 +38,10 @@ pub enum RecoveryPolicy {
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct RecoveryOptions {
-    /// What becomes of orphans.
+    /// What becomes of orphans, unless they were made with a policy of their own.
     pub policy: RecoveryPolicy,
+    /// Whether the policy counts for those too.
+    pub overrules: bool,
     /// Only these sessions; empty means all.
     pub only: Vec<SessionId>,
     /// Whoever declares owners dead of whom nothing is known, on his own responsibility.
@@ -51,6 +55,13 @@ impl RecoveryOptions {
     #[must_use]
     pub fn new(policy: RecoveryPolicy) -> Self {
         Self { policy, ..Self::default() }
+    }
+
+    /// The policy counts for sessions too that were made with one of their own.
+    #[must_use]
+    pub fn overruling(mut self) -> Self {
+        self.overrules = true;
+        self
     }
 
     /// Only this session, and those named before.
@@ -236,8 +247,19 @@ impl Engine {
         {
             evidence = Some(Evidence::Forced { by: by.clone() });
         }
+        let policy = self.policy(head, evidence.is_some(), options).await?;
         let resumable = self.options.handlers.iter().find(|handler| handler.handles(head));
-        Ok(plan(head, evidence, options.policy, self.options.max_attempts, resumable.is_some()))
+        Ok(plan(head, evidence, policy, self.options.max_attempts, resumable.is_some()))
+    }
+
+    /// What the session was made with counts, unless it is overruled. It is looked up only where it may matter.
+    async fn policy(&self, head: &Head, orphan: bool, options: &RecoveryOptions) -> Result<RecoveryPolicy> {
+        let parked = head.keeper().is_none() && matches!(head.state(), SessionState::Paused { .. });
+        if options.overrules || !(orphan || parked) {
+            return Ok(options.policy);
+        }
+        let config = self.storage.load(head.id).await?.config;
+        Ok(config.recovery.unwrap_or(options.policy))
     }
 
     fn work(self: &Arc<Self>, session: Session) {

@@ -361,3 +361,56 @@ async fn names_are_made_up_where_none_is_given() {
     assert!(day.starts_with("feature-20") && day.ends_with('-'), "{day}");
     assert_eq!(names, [format!("{day}001"), format!("{day}002"), format!("{day}003")]);
 }
+
+/// A session says itself what becomes of it, and whoever recovers can overrule it.
+#[tokio::test(start_paused = true)]
+async fn a_policy_of_the_session_counts_unless_it_is_overruled() {
+    for (own, given, overruled, expected) in [
+        (Some(RecoveryPolicy::Fail), RecoveryPolicy::Pause, false, StateName::Failed),
+        (Some(RecoveryPolicy::Fail), RecoveryPolicy::Pause, true, StateName::Paused),
+        (Some(RecoveryPolicy::Pause), RecoveryPolicy::Fail, false, StateName::Paused),
+        (None, RecoveryPolicy::Fail, false, StateName::Failed),
+    ] {
+        let world = World::default();
+        let first = world.process().await;
+        let mut config = SessionConfig::new("test");
+        config.recovery = own;
+        let id = first.create_session(config).await.unwrap();
+        first.start_session(id).await.unwrap();
+        world.declare_dead(id).await;
+        let second = world.process().await;
+        let mut options = RecoveryOptions::new(given);
+        options.overrules = overruled;
+        second.recover(options).await.unwrap();
+        let state = second.get_state(id).await.unwrap().name();
+        assert_eq!(state, expected, "{own:?}, {given:?}, overruled: {overruled}");
+        // What waits to be resumed is left alone by the same policy the next time.
+        let before = world.log(id).await;
+        second.recover(RecoveryOptions::new(RecoveryPolicy::Pause)).await.unwrap();
+        assert_eq!(world.log(id).await == before, own != Some(RecoveryPolicy::Fail) || !overruled);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_ends_with_the_session_or_with_a_state_that_was_asked_for() {
+    let world = World::default();
+    let (owner, other) = (world.process().await, world.process().await);
+    let id = owner.create_session(SessionConfig::new("test")).await.unwrap();
+    let session = owner.start_session(id).await.unwrap();
+    let paused = other.wait_for(id, &[StateName::Paused]);
+    let pause = session.pause(PauseReason::Limit("enough".into()));
+    let (paused, done) = tokio::join!(paused, pause);
+    done.unwrap();
+    assert_eq!(paused.unwrap().state().name(), StateName::Paused);
+    let ended = other.wait_for(id, &[]);
+    let end = async {
+        session.resume().await.unwrap();
+        session.fail(Failure::new(FailureCause::Work, "no")).await.unwrap();
+    };
+    let (ended, ()) = tokio::join!(ended, end);
+    assert_eq!(ended.unwrap().state().name(), StateName::Failed);
+    // Whoever waits for a state that will never come hears of the end.
+    assert_eq!(other.wait_for(id, &[StateName::Paused]).await.unwrap().state().name(), StateName::Failed);
+    other.delete_session(id).await.unwrap();
+    assert_eq!(other.wait_for(id, &[]).await.unwrap_err().code(), ErrorCode::NotFound);
+}
