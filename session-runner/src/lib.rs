@@ -66,8 +66,8 @@ pub use error::RunError;
 pub use exit::{TIMED_OUT, TROUBLE, exit_code};
 pub use follow::OutputFollower;
 pub use output::{
-    Chunk, FileOutput, OutputError, OutputLength, OutputPage, OutputStorage, OutputStorageExt, OutputStream,
-    OutputWriter, Stored,
+    Chunk, FileOutput, OutputCut, OutputError, OutputLength, OutputPage, OutputStorage, OutputStorageExt,
+    OutputStream, OutputWriter, Stored,
 };
 pub use report::{ReportError, SOCKET_VARIABLE, report};
 pub use runner::{ATTEMPT_VARIABLE, Runner, SESSION_VARIABLE, STORE_VARIABLE};

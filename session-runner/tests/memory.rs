@@ -43,7 +43,7 @@ async fn output_without_end_or_line_end_takes_no_memory_and_the_kept_part_is_ide
     let started = std::time::Instant::now();
     let mut running = runner.spawn(SessionConfig::new("run"), command).await.unwrap();
     let id = running.id();
-    while !output.length(id).unwrap().truncated {
+    while !output.length(id).unwrap().truncated() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", running.pid())).unwrap();
@@ -56,7 +56,7 @@ async fn output_without_end_or_line_end_takes_no_memory_and_the_kept_part_is_ide
     assert_eq!(report.output_bytes, megabytes << 20);
 
     let length = output.length(id).unwrap();
-    assert_eq!((length.bytes, length.truncated), (64 << 20, true));
+    assert_eq!((length.bytes, length.truncated()), (64 << 20, true));
     let (mut next, mut expected) = (0, LINE.as_bytes().iter().cycle());
     while next < length.bytes {
         for chunk in output.read(id, next, 1 << 20).unwrap().chunks {

@@ -56,6 +56,7 @@
 //! | end, pause, answer | [`SessionManager::cancel_session`], [`SessionManager::pause_session`], [`SessionManager::provide_input`] |
 //! | deal with crashes | [`SessionManager::find_crashed_sessions`], [`SessionManager::recover`] |
 //! | hear of events | [`SessionObserver`], `observers` (features `observer-…`) |
+//! | take sessions elsewhere | [`Store::export`](Store), [`Store::import`](Store) (feature `runner`) |
 //! | check and repair files | [`Builder::open_store`], [`Store`], [`Backend`] |
 //!
 //! # Features
@@ -63,6 +64,8 @@
 //! `file` (default): stores in a folder. `runner` (default): child processes as sessions. `observer-tracing`,
 //! `observer-channel`, `observer-closure`: ready-made observers.
 
+#[cfg(feature = "runner")]
+mod exchange;
 mod global;
 mod open;
 #[cfg(feature = "file")]
@@ -72,6 +75,10 @@ mod url;
 
 pub use session_core::*;
 
+#[cfg(feature = "runner")]
+pub use self::exchange::{
+    EXPORT_FORMAT, ExchangeError, Export, Import, ImportCheck, ImportPlan, ImportReport, Output,
+};
 pub use self::global::{GlobalIsSet, global, set_global};
 pub use self::open::{Builder, builder, open};
 #[cfg(feature = "file")]

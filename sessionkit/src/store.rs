@@ -6,7 +6,7 @@ use std::sync::Arc;
 use session_core::LocalPresence;
 use session_core::{
     ManagerOptions, MemoryStorage, PersistentSessionManager, Presence, ProcessPresence, Result,
-    SessionManager,
+    SessionManager, SessionStorage,
 };
 #[cfg(feature = "file")]
 use session_storage_file::{FileStorage, FileStorageOptions};
@@ -132,6 +132,16 @@ impl Store {
     #[must_use]
     pub const fn presence(&self) -> &Arc<dyn Presence> {
         &self.presence
+    }
+
+    /// What keeps the logs, as every backend has it.
+    #[must_use]
+    pub fn storage(&self) -> Arc<dyn SessionStorage> {
+        match &self.backend {
+            #[cfg(feature = "file")]
+            Backend::File { storage, .. } => Arc::new(storage.clone()),
+            Backend::Memory(storage) => Arc::<MemoryStorage>::clone(storage) as Arc<dyn SessionStorage>,
+        }
     }
 
     /// What keeps the logs.

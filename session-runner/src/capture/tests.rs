@@ -5,7 +5,7 @@ use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 use session_core::{SessionId, Timestamp};
 
 use super::*;
-use crate::{FileOutput, OutputError, OutputLength, OutputStorage};
+use crate::{FileOutput, OutputCut, OutputError, OutputLength, OutputStorage};
 
 fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
@@ -134,6 +134,14 @@ impl OutputWriter for FullDisk {
             });
         }
         self.inner.append(stream, attempt, at, bytes)
+    }
+
+    fn gap(&mut self) {
+        self.inner.gap();
+    }
+
+    fn cut(&mut self, cut: OutputCut) -> Result<(), OutputError> {
+        self.inner.cut(cut)
     }
 
     fn length(&self) -> OutputLength {

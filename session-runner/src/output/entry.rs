@@ -5,7 +5,7 @@
 use session_core::Timestamp;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::OutputStream;
+use super::{OutputCut, OutputStream};
 
 /// Bytes of an entry, its line end included.
 pub(crate) const ENTRY: usize = 64;
@@ -67,6 +67,11 @@ pub(crate) struct Read {
 }
 
 impl Entry {
+    /// Where the output was cut, if this is the entry that says so.
+    pub(crate) fn cut(&self) -> Option<OutputCut> {
+        (self.tag == Tag::Cut).then_some(OutputCut { attempt: self.attempt, at: self.at })
+    }
+
     pub(crate) const fn end(&self) -> u64 {
         self.offset + self.length
     }

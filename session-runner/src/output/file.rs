@@ -148,7 +148,7 @@ impl OutputStorage for FileOutput {
         let Some(files) = self.files(id, Access::Read)? else { return Ok(OutputLength::default()) };
         Ok(files.last()?.map_or(OutputLength::default(), |(_, entry)| OutputLength {
             bytes: entry.end(),
-            truncated: entry.tag == Tag::Cut,
+            cut: entry.cut(),
         }))
     }
 }

@@ -87,16 +87,31 @@ impl OutputPage {
 pub struct OutputLength {
     /// Bytes, of both streams and all attempts: the offset behind the last one.
     pub bytes: u64,
-    /// Whether the limit was reached: what came after is not stored.
-    pub truncated: bool,
+    /// Where the limit was reached, if it was: what came after is not stored.
+    pub cut: Option<OutputCut>,
 }
 
 impl OutputLength {
     /// This much.
     #[must_use]
-    pub const fn new(bytes: u64, truncated: bool) -> Self {
-        Self { bytes, truncated }
+    pub const fn new(bytes: u64, cut: Option<OutputCut>) -> Self {
+        Self { bytes, cut }
     }
+
+    /// Whether the limit was reached.
+    #[must_use]
+    pub const fn truncated(&self) -> bool {
+        self.cut.is_some()
+    }
+}
+
+/// That output reached its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputCut {
+    /// The attempt that printed more than there was room for.
+    pub attempt: u32,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// What became of output that was to be stored.
@@ -161,6 +176,15 @@ pub trait OutputWriter: Send + std::fmt::Debug {
         at: Timestamp,
         bytes: &[u8],
     ) -> Result<Stored, OutputError>;
+
+    /// Something is missing before what is appended next: what is restored from elsewhere had a gap there.
+    fn gap(&mut self);
+
+    /// Cuts the output here, as if the limit were reached: what is restored from elsewhere was cut there.
+    ///
+    /// # Errors
+    /// Where that could not be stored.
+    fn cut(&mut self, cut: OutputCut) -> Result<(), OutputError>;
 
     /// How much there is.
     fn length(&self) -> OutputLength;

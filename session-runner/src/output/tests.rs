@@ -124,7 +124,10 @@ fn bytes_up_to_the_limit_are_kept_and_the_cut_is_marked_once() {
         }
         assert_eq!(cuts, 1);
         assert_eq!(place.bytes(), text[..usize::try_from(limit).unwrap()]);
-        assert_eq!(place.output.length(place.id).unwrap(), OutputLength::new(limit, true));
+        assert_eq!(
+            place.output.length(place.id).unwrap(),
+            OutputLength::new(limit, Some(OutputCut { attempt: 1, at: at(0) }))
+        );
         drop(writer);
         // The next attempt finds it cut, and adds nothing: not even another mark.
         let before = fs::read(place.file("index")).unwrap();
@@ -139,9 +142,9 @@ fn exactly_the_limit_is_not_cut() {
     let place = Place::new(64);
     let mut writer = place.writer();
     assert_eq!(writer.append(Stdout, 1, at(0), &[7; 64]).unwrap(), Stored::Whole);
-    assert!(!writer.length().truncated);
+    assert!(!writer.length().truncated());
     assert_eq!(writer.append(Stdout, 1, at(0), &[7]).unwrap(), Stored::Cut { bytes: 0 });
-    assert!(writer.length().truncated);
+    assert!(writer.length().truncated());
 }
 
 #[test]
@@ -151,7 +154,7 @@ fn streams_that_take_turns_byte_by_byte_cannot_fill_the_disk_with_the_index() {
     for turn in 0..20_000 {
         writer.append(if turn % 2 == 0 { Stdout } else { Stderr }, 1, at(0), b"x").unwrap();
     }
-    assert!(writer.length().truncated);
+    assert!(writer.length().truncated());
     assert!(fs::metadata(place.file("index")).unwrap().len() <= 64 * 1024 * 2 + 256);
 }
 

@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::entry::{CHUNK, ENTRY, Entry, Tag};
 use super::file::Files;
-use super::{OutputError, OutputLength, OutputStream, OutputWriter, Stored};
+use super::{OutputCut, OutputError, OutputLength, OutputStream, OutputWriter, Stored};
 
 /// Output that comes later than this after the first byte of a chunk begins a new one, with a time of its own.
 const JOIN: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ pub(crate) struct FileWriter {
     entries: u64,
     /// The last chunk, as long as it may grow.
     open: Option<Open>,
-    cut: bool,
+    cut: Option<OutputCut>,
     /// Whether something could not be stored since the last entry.
     gap: bool,
 }
@@ -58,7 +58,7 @@ impl FileWriter {
         let last = files.last()?;
         let entries = last.map_or(0, |(place, _)| place + 1);
         let end = last.map_or(0, |(_, entry)| entry.end());
-        let cut = last.is_some_and(|(_, entry)| entry.tag == Tag::Cut);
+        let cut = last.and_then(|(_, entry)| entry.cut());
         files.index.set_len(entries * ENTRY as u64).map_err(OutputError::io("cut", files.path("index")))?;
         files.bytes.set_len(end).map_err(OutputError::io("cut", files.path("bytes")))?;
         Ok(Self { files, limit, end, entries, open: None, cut, gap: false })
@@ -106,15 +106,6 @@ impl FileWriter {
             .map_err(OutputError::io("write", self.files.path("index")))
     }
 
-    fn cut(&mut self, attempt: u32, at: Timestamp) -> Result<(), OutputError> {
-        let entry = Entry { offset: self.end, length: 0, tag: Tag::Cut, attempt, at };
-        self.write_entry(self.entries, &Open { entry, hash: Xxh3::new() })?;
-        self.entries += 1;
-        self.open = None;
-        self.cut = true;
-        Ok(())
-    }
-
     fn room(&self) -> u64 {
         if self.entries > self.limit / SMALL { 0 } else { self.limit.saturating_sub(self.end) }
     }
@@ -130,13 +121,13 @@ impl OutputWriter for FileWriter {
     ) -> Result<Stored, OutputError> {
         let mut stored = 0;
         while let Some(rest) = bytes.get(stored..).filter(|rest| !rest.is_empty()) {
-            if self.cut {
+            if self.cut.is_some() {
                 return Ok(if stored == 0 { Stored::Beyond } else { Stored::Cut { bytes: stored } });
             }
             let room = self.room().min(CHUNK);
             let next = rest.get(..usize::try_from(room).unwrap_or(usize::MAX)).unwrap_or(rest);
             let done = match room {
-                0 => self.cut(attempt, at),
+                0 => self.cut(OutputCut { attempt, at }),
                 _ => self.store(stream, attempt, at, next),
             };
             if let Err(error) = done {
@@ -144,15 +135,29 @@ impl OutputWriter for FileWriter {
                 return Err(error);
             }
             stored += if room == 0 { 0 } else { next.len() };
-            if self.cut {
+            if self.cut.is_some() {
                 return Ok(Stored::Cut { bytes: stored });
             }
         }
         Ok(Stored::Whole)
     }
 
+    fn gap(&mut self) {
+        self.gap = true;
+    }
+
+    fn cut(&mut self, cut: OutputCut) -> Result<(), OutputError> {
+        let OutputCut { attempt, at } = cut;
+        let entry = Entry { offset: self.end, length: 0, tag: Tag::Cut, attempt, at };
+        self.write_entry(self.entries, &Open { entry, hash: Xxh3::new() })?;
+        self.entries += 1;
+        self.open = None;
+        self.cut = Some(cut);
+        Ok(())
+    }
+
     fn length(&self) -> OutputLength {
-        OutputLength { bytes: self.end, truncated: self.cut }
+        OutputLength { bytes: self.end, cut: self.cut }
     }
 }
 

@@ -90,7 +90,7 @@ impl Printer<'_> {
         let Self { context, stdout, stderr, gap } = self;
         context.term.print(&format!("{}{}", stdout.finish(), stderr.finish()))?;
         let show = ["show", &id.to_string()];
-        if length.truncated {
+        if length.truncated() {
             context.hint(&format!("only the first {} bytes were kept", length.bytes), &[id], &show);
         }
         if gap {

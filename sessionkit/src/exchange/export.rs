@@ -1,0 +1,214 @@
+//! Writes the stream, a piece at a time.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use session_core::{SessionId, SessionStorageExt as _};
+use session_runner::{Chunk, OutputCut, OutputStream};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{EXPORT_FORMAT, ExchangeError, Line, StreamName, blocking};
+use crate::store::Store;
+
+/// About how much output is in memory at once.
+const PAGE: usize = 256 * 1024;
+
+/// Whether captured output goes along.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Output {
+    /// It does.
+    #[default]
+    Included,
+    /// It does not.
+    LeftOut,
+}
+
+/// The stream of some sessions. A session that cannot be read is left out of it, and named.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> sessionkit::Result<()> {
+/// # use sessionkit::SessionManagerExt as _;
+/// # let store = sessionkit::builder("memory:").open_store().await?;
+/// # let id = store.manager().run(sessionkit::SessionConfig::new("work"), async |_| Ok(())).await?.id;
+/// let mut export = store.export(vec![id], sessionkit::Output::Included);
+/// let mut file = Vec::new();
+/// while let Some(piece) = export.next().await {
+///     file.extend(piece);
+/// }
+/// assert!(export.failed().is_empty());
+/// # let elsewhere = sessionkit::builder("memory:").open_store().await?;
+/// let mut check = sessionkit::ImportCheck::new();
+/// for line in file.split_inclusive(|byte| *byte == b'\n') {
+///     check.line(line).expect("the export is whole");
+/// }
+/// let mut import = elsewhere.import(check.finish().expect("it ends")).await.expect("there is room for it");
+/// for line in file.split_inclusive(|byte| *byte == b'\n') {
+///     import.line(line).await.expect("nothing changed since it was checked");
+/// }
+/// assert_eq!(import.finish().imported, [id]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Export {
+    store: Store,
+    ids: std::vec::IntoIter<SessionId>,
+    with: Output,
+    failed: Vec<(SessionId, ExchangeError)>,
+    sessions: u64,
+    /// Of everything so far.
+    whole: Xxh3Sum,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Begin,
+    Between,
+    Output { session: Box<Begun>, from: u64 },
+    Done,
+}
+
+#[derive(Debug)]
+struct Begun {
+    id: SessionId,
+    records: u64,
+    /// Of all lines of the session so far.
+    sum: Xxh3Sum,
+}
+
+/// A sum that grows.
+#[derive(Default)]
+pub(super) struct Xxh3Sum(Xxh3);
+
+impl std::fmt::Debug for Xxh3Sum {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text())
+    }
+}
+
+impl Xxh3Sum {
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub(super) fn text(&self) -> String {
+        format!("{:016x}", self.0.digest())
+    }
+}
+
+impl Store {
+    /// Exports sessions, with what their programs printed unless it is left out.
+    #[must_use]
+    pub fn export(&self, ids: Vec<SessionId>, with: Output) -> Export {
+        Export {
+            store: self.clone(),
+            ids: ids.into_iter(),
+            with,
+            failed: Vec::new(),
+            sessions: 0,
+            whole: Xxh3Sum::default(),
+            stage: Stage::Begin,
+        }
+    }
+}
+
+impl Export {
+    /// The next piece: whole lines; `None` at the end. All pieces in a row are the stream.
+    pub async fn next(&mut self) -> Option<Vec<u8>> {
+        loop {
+            let piece = match std::mem::replace(&mut self.stage, Stage::Done) {
+                Stage::Begin => {
+                    self.stage = Stage::Between;
+                    text(&Line::Export { format: EXPORT_FORMAT })
+                }
+                Stage::Between => match self.ids.next() {
+                    Some(id) => match self.begin(id).await {
+                        Ok(piece) => piece,
+                        Err(error) => {
+                            self.stage = Stage::Between;
+                            self.failed.push((id, error));
+                            continue;
+                        }
+                    },
+                    None => text(&Line::ExportEnd { sessions: self.sessions, sum: self.whole.text() }),
+                },
+                Stage::Output { session, from } => self.output(session, from).await,
+                Stage::Done => return None,
+            };
+            self.whole.add(&piece);
+            return Some(piece);
+        }
+    }
+
+    /// The sessions of which nothing, or not all of the output, is in the stream, each with the reason.
+    #[must_use]
+    pub fn failed(&self) -> &[(SessionId, ExchangeError)] {
+        &self.failed
+    }
+
+    /// The session's log: all of it, or none.
+    async fn begin(&mut self, id: SessionId) -> Result<Vec<u8>, ExchangeError> {
+        let records = self.store.storage().records_after(id, 0).await?;
+        let mut piece = text(&Line::Session { id });
+        for record in &records {
+            piece.extend_from_slice(record.line().as_bytes());
+            piece.push(b'\n');
+        }
+        let mut sum = Xxh3Sum::default();
+        sum.add(&piece);
+        let session = Box::new(Begun { id, records: records.len() as u64, sum });
+        self.stage = Stage::Output { session, from: 0 };
+        Ok(piece)
+    }
+
+    async fn output(&mut self, mut session: Box<Begun>, from: u64) -> Vec<u8> {
+        let id = session.id;
+        let read = match self.store.output().filter(|_| self.with == Output::Included) {
+            Some(output) => {
+                blocking(move || {
+                    let page = output.read(id, from, PAGE)?;
+                    let cut = if page.chunks.is_empty() { output.length(id)?.cut } else { None };
+                    Ok((page.chunks, cut))
+                })
+                .await
+            }
+            None => Ok((Vec::new(), None)),
+        };
+        let (chunks, cut) = read.unwrap_or_else(|error: session_runner::OutputError| {
+            self.failed.push((id, error.into()));
+            (Vec::new(), None)
+        });
+        if let Some(last) = chunks.last() {
+            let next = last.end();
+            let piece: Vec<u8> = chunks.iter().flat_map(|chunk| text(&line_of(chunk))).collect();
+            session.sum.add(&piece);
+            self.stage = Stage::Output { session, from: next };
+            return piece;
+        }
+        let mut piece = match cut {
+            Some(OutputCut { attempt, at }) => text(&Line::OutputCut { attempt, at }),
+            None => Vec::new(),
+        };
+        session.sum.add(&piece);
+        piece.extend(text(&Line::End { id, records: session.records, sum: session.sum.text() }));
+        self.sessions += 1;
+        self.stage = Stage::Between;
+        piece
+    }
+}
+
+fn line_of(chunk: &Chunk) -> Line {
+    let stream = match chunk.stream {
+        OutputStream::Stdout => StreamName::Stdout,
+        OutputStream::Stderr => StreamName::Stderr,
+    };
+    let Chunk { offset, attempt, at, after_gap, .. } = *chunk;
+    Line::Output { offset, stream, attempt, at, after_gap, base64: STANDARD.encode(&chunk.bytes) }
+}
+
+fn text(line: &Line) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec(line).expect("our own lines have string keys");
+    bytes.push(b'\n');
+    bytes
+}

@@ -1,0 +1,177 @@
+//! What comes out goes in again byte for byte, and what is not whole does not go in at all.
+
+use std::path::Path;
+
+use session_core::{SessionConfig, SessionManagerExt as _, SessionStorageExt as _};
+use session_runner::{FileOutput, OutputStorage as _, OutputStream};
+
+use super::*;
+use crate::store::Store;
+
+async fn open(folder: &Path) -> Store {
+    crate::builder(&format!("file:{}", folder.display())).open_store().await.unwrap()
+}
+
+async fn bytes(mut export: Export) -> Vec<u8> {
+    let mut all = Vec::new();
+    while let Some(piece) = export.next().await {
+        all.extend(piece);
+    }
+    assert!(export.failed().is_empty(), "{:?}", export.failed());
+    all
+}
+
+async fn import(store: &Store, stream: &[u8]) -> Result<ImportReport, ExchangeError> {
+    let mut check = ImportCheck::new();
+    for line in stream.split_inclusive(|byte| *byte == b'\n') {
+        check.line(line)?;
+    }
+    let mut import = store.import(check.finish()?).await?;
+    for line in stream.split_inclusive(|byte| *byte == b'\n') {
+        import.line(line).await?;
+    }
+    Ok(import.finish())
+}
+
+/// A store with sessions that have printed: nothing, something, with a gap, and more than there is room for.
+async fn filled(folder: &Path) -> (Store, Vec<SessionId>) {
+    let store = open(folder).await;
+    let mut ids = Vec::new();
+    for n in 0..4_u8 {
+        let work = async |session: session_core::Session| {
+            session.checkpoint(&n).await?;
+            Ok(n)
+        };
+        let report = store.manager().run(SessionConfig::new("work"), work).await.unwrap();
+        let output = FileOutput::beside_logs(folder.join("sessions")).limit(100);
+        if n > 0 {
+            let mut writer = output.writer(report.id).unwrap();
+            let at = |seconds: i64| Timestamp::from_millis(1_795_253_400_000 + seconds * 1000).unwrap();
+            for round in 0..u8::from(n == 3) * 9 + 2 {
+                writer.append(OutputStream::Stdout, 1, at(round.into()), b"\x00\xffwords\n").unwrap();
+                if n == 2 {
+                    writer.gap();
+                }
+                writer.append(OutputStream::Stderr, 1, at(round.into()), b"more\r\n").unwrap();
+            }
+        }
+        ids.push(report.id);
+    }
+    (store, ids)
+}
+
+fn files(folder: &Path, id: SessionId) -> Vec<Option<Vec<u8>>> {
+    let session = folder.join("sessions").join(id.to_string());
+    ["events.jsonl", "output/bytes", "output/index"]
+        .map(|name| std::fs::read(session.join(name)).ok())
+        .to_vec()
+}
+
+#[tokio::test]
+async fn logs_and_output_come_back_byte_for_byte_and_once() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (store, ids) = filled(here.path()).await;
+    let stream = bytes(store.export(ids.clone(), Output::Included)).await;
+    let other = open(there.path()).await;
+    assert_eq!(import(&other, &stream).await.unwrap().imported, ids);
+    for id in &ids {
+        let (mut before, mut after) = (files(here.path(), *id), files(there.path(), *id));
+        // A session without output has no files of it, or empty ones.
+        for kept in [&mut before, &mut after] {
+            for file in kept.iter_mut() {
+                *file = file.take().filter(|bytes| !bytes.is_empty());
+            }
+        }
+        assert!(before == after, "the files of {id} differ");
+    }
+    assert!(other.output().unwrap().length(ids[3]).unwrap().truncated());
+    // Once more changes nothing, and what was cut off on the way is made up for.
+    assert_eq!(import(&other, &stream).await.unwrap().skipped, ids);
+    let lost = there.path().join(format!("sessions/{}/output", ids[2]));
+    std::fs::remove_dir_all(lost).unwrap();
+    import(&other, &stream).await.unwrap();
+    assert_eq!(files(here.path(), ids[2]), files(there.path(), ids[2]));
+    // And once more from there gives the same stream.
+    assert!(bytes(other.export(ids.clone(), Output::Included)).await == stream);
+    let bare = bytes(other.export(ids, Output::LeftOut)).await;
+    assert!(!String::from_utf8(bare).unwrap().contains("base64"));
+}
+
+#[tokio::test]
+async fn a_session_that_goes_on_elsewhere_is_not_overwritten() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = open(here.path()).await;
+    let id = store.manager().create_session(SessionConfig::new("work").queued()).await.unwrap();
+    let other = store.manager().create_session(SessionConfig::new("other").queued()).await.unwrap();
+    let stream = bytes(store.export(vec![other, id], Output::Included)).await;
+    let elsewhere = open(there.path()).await;
+    import(&elsewhere, &bytes(store.export(vec![id], Output::Included)).await).await.unwrap();
+    elsewhere.manager().start_session(id).await.unwrap();
+    let error = import(&elsewhere, &stream).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Conflict);
+    assert!(elsewhere.manager().get_head(other).await.is_err(), "nothing was stored, the other one neither");
+}
+
+/// Every cut, every missing, doubled and swapped line, and every flipped byte is noticed before anything is stored.
+#[tokio::test]
+async fn no_damage_goes_in() {
+    let here = tempfile::tempdir().unwrap();
+    let (store, ids) = filled(here.path()).await;
+    let stream = bytes(store.export(ids[1..3].to_vec(), Output::Included)).await;
+    let check = |stream: &[u8]| {
+        let mut check = ImportCheck::new();
+        stream.split_inclusive(|byte| *byte == b'\n').try_for_each(|line| check.line(line))?;
+        check.finish().map(drop)
+    };
+    check(&stream).unwrap();
+    for at in 0..stream.len() {
+        assert!(check(&stream[..at]).is_err(), "cut at {at}");
+        let mut flipped = stream.clone();
+        flipped[at] ^= 1 << (at % 8);
+        assert!(check(&flipped).is_err(), "flipped at {at}");
+    }
+    let lines: Vec<&[u8]> = stream.split_inclusive(|byte| *byte == b'\n').collect();
+    for one in 0..lines.len() {
+        let mut without = lines.clone();
+        without.remove(one);
+        assert!(check(&without.concat()).is_err(), "without line {one}");
+        let mut doubled = lines.clone();
+        doubled.insert(one, lines[one]);
+        assert!(check(&doubled.concat()).is_err(), "line {one} twice");
+        for other in one + 1..lines.len() {
+            let mut swapped = lines.clone();
+            swapped.swap(one, other);
+            assert!(
+                lines[one] == lines[other] || check(&swapped.concat()).is_err(),
+                "{one} and {other} swapped"
+            );
+        }
+    }
+    assert!(matches!(
+        check(b"{\"export\":{\"format\":2}}\n").unwrap_err(),
+        ExchangeError::Newer { line: 1, .. }
+    ));
+}
+
+/// A damaged session is left out and named, and the others go along.
+#[tokio::test]
+async fn one_damaged_session_keeps_no_other_back() {
+    let here = tempfile::tempdir().unwrap();
+    let (store, ids) = filled(here.path()).await;
+    let path = here.path().join(format!("sessions/{}/events.jsonl", ids[1]));
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replacen("checkpoint_saved", "checkpoint_saveD", 1)).unwrap();
+    drop(store);
+    let store = open(here.path()).await;
+    let mut export = store.export(ids.clone(), Output::Included);
+    let mut stream = Vec::new();
+    while let Some(piece) = export.next().await {
+        stream.extend(piece);
+    }
+    let failed: Vec<_> = export.failed().iter().map(|(id, error)| (*id, error.code())).collect();
+    assert_eq!(failed, [(ids[1], ErrorCode::Corrupt)]);
+    let there = tempfile::tempdir().unwrap();
+    let other = open(there.path()).await;
+    assert_eq!(import(&other, &stream).await.unwrap().imported, [ids[0], ids[2], ids[3]]);
+    assert_eq!(other.storage().records_after(ids[3], 0).await.unwrap().len(), 4);
+}
