@@ -82,7 +82,8 @@ pub(crate) fn launch_failure(program: &str, error: &LaunchError) -> Failure {
 }
 
 /// `15 (TERM)`, or only the number of one that has no common name.
-pub(crate) fn signal_name(signal: i32) -> String {
+#[must_use]
+pub fn signal_name(signal: i32) -> String {
     // signal(7), the numbers of x86 and ARM.
     let name = match signal {
         1 => "HUP",

@@ -63,7 +63,7 @@ mod supervisor;
 
 pub use command::{Command, PassOn, Stdin};
 pub use error::RunError;
-pub use exit::{TIMED_OUT, TROUBLE, exit_code};
+pub use exit::{TIMED_OUT, TROUBLE, exit_code, signal_name};
 pub use follow::OutputFollower;
 pub use output::{
     Chunk, FileOutput, OutputCut, OutputError, OutputLength, OutputPage, OutputStorage, OutputStorageExt,

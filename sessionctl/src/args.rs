@@ -1,8 +1,15 @@
 //! The command line as typed. What the words mean is decided by the verbs.
 
+mod care;
+
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use sessionkit::StateName;
+
+pub(crate) use self::care::{Completions, Export, Gc, Import, Man, Pause, Retry, Rm, Wait, Why};
 
 use crate::fail::ExitCodes;
 
@@ -61,20 +68,40 @@ pub(crate) enum Verb {
     Ls(Ls),
     /// Shows one session
     Show(Show),
+    /// Says why a session is as it is, and what to do about it
+    Why(Why),
+    /// Waits for the end of sessions
+    Wait(Wait),
     /// Prints the log of a session
     Events(Events),
     /// Prints what a session's program has printed
     Logs(Logs),
-    /// Ends a session
-    Cancel(Cancel),
+    /// Makes a session stand still
+    Pause(Pause),
     /// Makes a paused or crashed session go on
     Resume(Resume),
+    /// Ends a session
+    Cancel(Cancel),
+    /// Runs the command of an ended session as a new session
+    Retry(Retry),
     /// Deals with sessions whose owner died
     Recover(Recover),
     /// Checks the files of sessions, and repairs them
     Verify(Verify),
+    /// Removes sessions that ended long ago, and what dead processes left behind
+    Gc(Gc),
+    /// Removes sessions
+    Rm(Rm),
+    /// Prints sessions as a stream, to take them elsewhere
+    Export(Export),
+    /// Stores sessions that were exported
+    Import(Import),
     /// Says from inside a session how far it is
     Report(Report),
+    /// Prints the completions of a shell
+    Completions(Completions),
+    /// Writes the manual pages
+    Man(Man),
 }
 
 impl Verb {
@@ -84,6 +111,16 @@ impl Verb {
             Self::Run(_) => "run",
             Self::Ls(_) => "ls",
             Self::Show(_) => "show",
+            Self::Why(_) => "why",
+            Self::Wait(_) => "wait",
+            Self::Pause(_) => "pause",
+            Self::Retry(_) => "retry",
+            Self::Gc(_) => "gc",
+            Self::Rm(_) => "rm",
+            Self::Export(_) => "export",
+            Self::Import(_) => "import",
+            Self::Completions(_) => "completions",
+            Self::Man(_) => "man",
             Self::Events(_) => "events",
             Self::Logs(_) => "logs",
             Self::Cancel(_) => "cancel",
@@ -99,9 +136,17 @@ impl Verb {
     /// How its exit codes are to be understood: a verb that runs a program passes on the program's.
     pub(crate) const fn exit_codes(&self) -> ExitCodes {
         match self {
-            Self::Run(_) | Self::Resume(_) => ExitCodes::Childs,
+            Self::Run(_) | Self::Resume(_) | Self::Retry(_) | Self::Wait(_) => ExitCodes::Childs,
             Self::Ls(_)
             | Self::Show(_)
+            | Self::Why(_)
+            | Self::Pause(_)
+            | Self::Gc(_)
+            | Self::Rm(_)
+            | Self::Export(_)
+            | Self::Import(_)
+            | Self::Completions(_)
+            | Self::Man(_)
             | Self::Events(_)
             | Self::Logs(_)
             | Self::Cancel(_)
@@ -124,17 +169,40 @@ pub(crate) struct Run {
     /// A label to find it by; may be given more than once
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub(crate) labels: Vec<(String, String)>,
+    /// Ends it, as failed, once it has run for so long; time that it is paused does not count
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// Begins only if fewer than so many sessions of the store have not ended
+    #[arg(long, value_name = "N")]
+    pub(crate) max_sessions: Option<NonZeroUsize>,
+    /// What `recover` does with it if its owner dies [default: what `recover` is told]
+    #[arg(long, value_enum, value_name = "POLICY")]
+    pub(crate) recovery: Option<Policy>,
+    /// A variable of the program's environment; it stands in the log, so keep secrets out; may be given more than once
+    #[arg(long = "env", value_name = "KEY=VALUE", value_parser = variable)]
+    pub(crate) env: Vec<(String, String)>,
     /// The program and its arguments
     #[arg(last = true, required = true, num_args = 1.., value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sessionctl ls --all")]
+#[command(
+    after_help = "Examples:\n  sessionctl ls --all\n  sessionctl ls --state failed --label team=data --limit 10"
+)]
 pub(crate) struct Ls {
     /// Lists the ended ones too
     #[arg(long)]
     pub(crate) all: bool,
+    /// Only those in this state; may be given more than once
+    #[arg(long = "state", value_name = "STATE", value_parser = state)]
+    pub(crate) states: Vec<StateName>,
+    /// Only those with this label; may be given more than once
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// Only the newest, this many
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<NonZeroUsize>,
 }
 
 #[derive(Debug, Args)]
@@ -195,15 +263,25 @@ pub(crate) struct Resume {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl recover --dry-run")]
 pub(crate) struct Recover {
-    /// What becomes of a session whose owner died
-    #[arg(long, value_enum, value_name = "POLICY", default_value_t = Policy::Pause)]
-    pub(crate) policy: Policy,
+    /// What becomes of every session whose owner died [default: what the session was made with, else pause]
+    #[arg(long, value_enum, value_name = "POLICY")]
+    pub(crate) policy: Option<Policy>,
     /// Says what would be done, and changes nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Counts owners as dead of whom nothing can be known; make sure that they are
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+impl From<Policy> for sessionkit::RecoveryPolicy {
+    fn from(policy: Policy) -> Self {
+        match policy {
+            Policy::Fail => Self::Fail,
+            Policy::Pause => Self::Pause,
+            Policy::Resume => Self::Resume,
+        }
+    }
 }
 
 /// What becomes of a session whose owner died.
@@ -253,6 +331,24 @@ fn label(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("a label is KEY=VALUE".to_owned()),
     }
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("a variable is KEY=VALUE".to_owned()),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "a duration is like 90s, 10m, 2h 30m or 7d".to_owned())
+}
+
+fn state(text: &str) -> Result<StateName, String> {
+    StateName::ALL.iter().copied().find(|state| state.name() == text).ok_or_else(|| {
+        let names: Vec<&str> = StateName::ALL.iter().map(|state| state.name()).collect();
+        format!("a state is one of {}", names.join(", "))
+    })
 }
 
 #[cfg(test)]

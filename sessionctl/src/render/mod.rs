@@ -3,11 +3,13 @@
 mod event;
 mod output;
 mod session;
+mod story;
 mod table;
 
 pub(crate) use self::event::event;
 pub(crate) use self::output::Visible;
-pub(crate) use self::session::session;
+pub(crate) use self::session::{page, session};
+pub(crate) use self::story::{Fact, fact};
 pub(crate) use self::table::Table;
 
 use std::time::Duration;

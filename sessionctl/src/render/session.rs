@@ -87,6 +87,22 @@ pub(crate) fn session(
     page.text
 }
 
+/// A page of a title with its colour, a sentence, and lines under headings.
+pub(crate) fn page(
+    (name, words, sgr): (&str, &str, &str),
+    sentence: &str,
+    lines: &[(String, String)],
+    term: &Term,
+) -> String {
+    let mut page = Page { text: String::new(), term };
+    let _ = writeln!(page.text, "{}  {}", term.heading(&visible(name)), term.tint(sgr, words));
+    let _ = writeln!(page.text, "{}", visible(sentence));
+    for (heading, line) in lines {
+        page.line(heading, line);
+    }
+    page.text
+}
+
 struct Page<'a> {
     text: String,
     term: &'a Term,

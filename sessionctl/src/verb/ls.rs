@@ -12,9 +12,12 @@ use crate::{hints, json};
 pub(crate) async fn run(args: &Ls, context: &Context) -> Result<u8> {
     let store = context.open().await?;
     let manager = &**store.manager();
-    let filter = if args.all { SessionFilter::all() } else { SessionFilter::active() };
+    let filter = filter(args);
     let mut list = manager.list_sessions(filter).await?;
     list.heads.sort_by_key(|head| std::cmp::Reverse((head.created_at, head.id)));
+    if let Some(limit) = args.limit {
+        list.heads.truncate(limit.get());
+    }
     let now = super::now();
     if context.term.json {
         print_json(context, manager, &list.heads, &list.unreadable, now).await?;
@@ -34,6 +37,16 @@ pub(crate) async fn run(args: &Ls, context: &Context) -> Result<u8> {
         Some((id, error)) => Err(Failure::from(error).about(id)),
         None => Ok(0),
     }
+}
+
+/// A state that is asked for by name is looked for among all sessions.
+fn filter(args: &Ls) -> SessionFilter {
+    let filter = match args.states.as_slice() {
+        [] if args.all => SessionFilter::all(),
+        [] => SessionFilter::active(),
+        states => states.iter().fold(SessionFilter::all(), |filter, state| filter.state(*state)),
+    };
+    args.labels.iter().fold(filter, |filter, (key, value)| filter.label(key, value))
 }
 
 async fn liveness(manager: &dyn SessionManager, head: &Head) -> Option<Liveness> {

@@ -1,15 +1,25 @@
 //! One file for each verb. A verb resolves, calls a manager, and prints; it returns its exit code.
 
+mod answer;
 pub(crate) mod cancel;
 pub(crate) mod events;
+pub(crate) mod export;
+pub(crate) mod gc;
+pub(crate) mod import;
 pub(crate) mod logs;
 pub(crate) mod ls;
+pub(crate) mod manual;
+pub(crate) mod pause;
 pub(crate) mod recover;
 pub(crate) mod report;
 pub(crate) mod resume;
+pub(crate) mod retry;
+pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod show;
 pub(crate) mod verify;
+pub(crate) mod wait;
+pub(crate) mod why;
 
 use sessionkit::{Clock as _, Liveness, PersistedSession, SessionId, SessionManager, SystemClock, Timestamp};
 

@@ -9,7 +9,7 @@ use sessionkit::{
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::args::{Policy, Recover};
+use crate::args::Recover;
 use crate::context::Context;
 use crate::fail::{Failure, Result};
 use crate::foreground::Signals;
@@ -30,12 +30,8 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
     let store = context.open_with(ManagerOptions::new().handler(Arc::<Rerun>::clone(&rerun))).await?;
     rerun.set_runner(store.runner()?);
     let manager = store.manager();
-    let policy = match args.policy {
-        Policy::Fail => RecoveryPolicy::Fail,
-        Policy::Pause => RecoveryPolicy::Pause,
-        Policy::Resume => RecoveryPolicy::Resume,
-    };
-    let mut options = RecoveryOptions::new(policy);
+    let mut options = RecoveryOptions::new(args.policy.map_or_else(RecoveryPolicy::default, Into::into));
+    options.overrules = args.policy.is_some();
     options.dry_run = args.dry_run;
     options.force = args.force.then(super::by);
     let mended = match store.backend() {

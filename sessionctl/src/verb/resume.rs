@@ -1,20 +1,14 @@
 //! `resume`: makes a session go on. Its owner does that, if it lives; else this process becomes the owner.
 
-use std::time::Duration;
-
 use sessionkit::runner::{Command, RunError};
-use sessionkit::{Liveness, SessionId, SessionManager, SessionState};
-use tokio::time::Instant;
+use sessionkit::{Liveness, SessionId, SessionManager, SessionState, StateName};
 
+use super::answer::answer;
 use crate::args::Resume;
 use crate::context::Context;
 use crate::fail::{Failure, Result};
 use crate::foreground::{self, Signals};
 use crate::{hints, ids};
-
-const POLL: Duration = Duration::from_millis(50);
-/// After which it is said that nobody has answered yet.
-const SILENCE: Duration = Duration::from_secs(3);
 
 pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
     let store = context.open().await?;
@@ -61,25 +55,8 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
 /// Asks the owner, and waits until it has answered.
 async fn ask(context: &Context, manager: &dyn SessionManager, id: SessionId) -> Result<u8> {
     let failed = |error| Failure::from(error).about(id);
-    let typed = id.to_string();
     manager.request_resume(id).await.map_err(failed)?;
-    let silent = Instant::now() + SILENCE;
-    let mut told = false;
-    loop {
-        let state = manager.get_state(id).await.map_err(failed)?;
-        if !matches!(state, SessionState::Paused { .. }) {
-            super::print_session(context, manager, id).await?;
-            return Ok(0);
-        }
-        if Instant::now() > silent && !told {
-            told = true;
-            context.hint("its owner was asked to go on and has not answered yet", &[id], &["show", &typed]);
-        }
-        if let Some(Liveness::Dead { .. }) = super::liveness(manager, id).await {
-            return Err(Failure::new(sessionkit::ErrorCode::Conflict, "its owner died before it answered")
-                .about(id)
-                .next(&["resume", &typed]));
-        }
-        tokio::time::sleep(POLL).await;
-    }
+    answer(context, manager, id, &[StateName::Running]).await?;
+    super::print_session(context, manager, id).await?;
+    Ok(0)
 }

@@ -2,8 +2,8 @@
 
 use std::ffi::OsString;
 
-use sessionkit::SessionConfig;
 use sessionkit::runner::{Command, SESSION_VARIABLE};
+use sessionkit::{ManagerOptions, SessionConfig, SessionId, Store};
 
 use crate::args::Run;
 use crate::context::Context;
@@ -12,14 +12,29 @@ use crate::foreground::{self, Signals};
 use crate::hints;
 
 pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
-    let store = context.open().await?;
-    let manager = store.manager();
-    let runner = store.runner()?;
+    let options =
+        args.max_sessions.map_or_else(ManagerOptions::new, |most| ManagerOptions::new().max_sessions(most));
+    let store = context.open_with(options).await?;
     let words = args.command.iter().map(text).collect::<Result<Vec<String>>>()?;
     let (program, arguments) = words.split_first().ok_or_else(|| Failure::invalid("no program is named"))?;
-    let command = foreground::command(Command::new(program).args(arguments), context);
-    let signals = Signals::catch()?;
-    let id = match runner.create(config(args), &command).await {
+    let command = args
+        .env
+        .iter()
+        .fold(Command::new(program).args(arguments), |command, (name, value)| command.env(name, value));
+    let command = foreground::command(command, context);
+    begin(context, &store, config(args), command, Signals::catch()?).await
+}
+
+/// Makes a session around a command, and runs it in the foreground to its end.
+pub(crate) async fn begin(
+    context: &Context,
+    store: &Store,
+    config: SessionConfig,
+    command: Command,
+    signals: Signals,
+) -> Result<u8> {
+    let (manager, runner) = (store.manager(), store.runner()?);
+    let id = match runner.create(config, &command).await {
         Ok(id) => id,
         Err(error) => {
             // Whoever could not begin leaves nothing behind.
@@ -30,16 +45,24 @@ pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
     context.hint(&format!("session {id} runs here"), &[id], &["logs", &id.to_string()]);
     hints::crashed(context, &**manager, Some(id)).await?;
     let session = manager.start_session(id).await?;
-    foreground::run(context, &store, &runner, session, command, signals).await
+    foreground::run(context, store, &runner, session, command, signals).await
 }
 
 fn config(args: &Run) -> SessionConfig {
     let mut config = SessionConfig::new("command");
     config.name.clone_from(&args.name);
     config.labels = args.labels.iter().cloned().collect();
-    // Whoever runs inside a session belongs to it.
-    config.parent = std::env::var(SESSION_VARIABLE).ok().and_then(|id| id.parse().ok());
+    config.recovery = args.recovery.map(Into::into);
+    if let Some(limit) = args.timeout {
+        config = config.deadline(limit);
+    }
+    config.parent = parent();
     config
+}
+
+/// The session that this command runs inside of: whatever it makes belongs to that one.
+pub(crate) fn parent() -> Option<SessionId> {
+    std::env::var(SESSION_VARIABLE).ok()?.parse().ok()
 }
 
 /// The log is text, and what it does not hold could not be run again.

@@ -1,0 +1,47 @@
+//! `export`: sessions as a stream on stdout.
+
+use sessionkit::{ExchangeError, Output, SessionFilter, SessionId};
+
+use crate::args::Export;
+use crate::context::Context;
+use crate::fail::{Failure, Result};
+use crate::ids;
+
+pub(crate) async fn run(args: &Export, context: &Context) -> Result<u8> {
+    let store = context.open().await?;
+    let manager = &**store.manager();
+    let mut ids: Vec<SessionId> = Vec::new();
+    for text in &args.ids {
+        let id = ids::resolve(manager, text).await?;
+        // Named twice, it is exported once: nothing can be there twice where it is imported.
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    if args.ids.is_empty() {
+        let list = manager.list_sessions(SessionFilter::all()).await?;
+        ids.extend(list.heads.iter().map(|head| head.id));
+        ids.extend(list.unreadable.iter().map(|(id, _)| *id));
+    }
+    let with = if args.no_output { Output::LeftOut } else { Output::Included };
+    let mut export = store.export(ids, with);
+    while let Some(piece) = export.next().await {
+        context.term.print_bytes(&piece)?;
+    }
+    // The others are whole in the stream; that these are not is no success.
+    for (id, error) in export.failed().iter().skip(1) {
+        context.hint(
+            &format!("session {id} is not, or not all, in the export: {error}"),
+            &[*id],
+            &["verify", &id.to_string()],
+        );
+    }
+    match export.failed().first() {
+        Some((id, error)) => Err(failure(error).about(*id).next(&["verify", &id.to_string()])),
+        None => Ok(0),
+    }
+}
+
+pub(crate) fn failure(error: &ExchangeError) -> Failure {
+    Failure::chain(error.code(), error)
+}

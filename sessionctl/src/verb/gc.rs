@@ -1,0 +1,77 @@
+//! `gc`: removes sessions that ended long ago, and what processes that are gone left behind.
+
+use std::collections::HashSet;
+
+use serde::Serialize;
+use sessionkit::file::Recovered;
+use sessionkit::{Backend, Head, SessionFilter, SessionId, SessionList, StateName, Store};
+
+use crate::args::Gc;
+use crate::context::Context;
+use crate::fail::{Failure, Result};
+use crate::json::{self, SCHEMA};
+use crate::render::{Table, age};
+
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: u32,
+    dry_run: bool,
+    removed: &'a [SessionId],
+    /// Sockets of owners that are gone.
+    sockets: usize,
+}
+
+pub(crate) async fn run(args: &Gc, context: &Context) -> Result<u8> {
+    let store = context.open().await?;
+    let manager = &**store.manager();
+    let ended = StateName::ALL.iter().filter(|state| state.is_final());
+    let ended = ended.fold(SessionFilter::all(), |filter, state| filter.state(*state));
+    let before = super::now().before(args.older_than);
+    let old = |head: &Head| head.ended_at.is_some_and(|ended| ended < before);
+    let list = manager.list_sessions(ended).await?;
+    let heads: Vec<&Head> = list.heads.iter().filter(|head| old(head)).collect();
+    let (removed, sockets) = if args.dry_run {
+        (heads.iter().map(|head| head.id).collect(), 0)
+    } else {
+        (manager.cleanup(Some(args.older_than)).await?, sweep(&store).await?)
+    };
+    if context.term.json {
+        let report = Report { schema: SCHEMA, dry_run: args.dry_run, removed: &removed, sockets };
+        context.term.print(&format!("{}\n", json::line(&report)))?;
+    } else if removed.is_empty() {
+        context.hint("no session ended so long ago", &[], &["ls", "--all"]);
+    } else {
+        let mut table = Table::new(&[
+            "ID",
+            "NAME",
+            if args.dry_run { "WOULD BE REMOVED, ENDED" } else { "REMOVED, ENDED" },
+        ]);
+        for head in heads.iter().filter(|head| removed.contains(&head.id)) {
+            let ended =
+                head.ended_at.map_or(String::new(), |at| format!("{} ago", age(super::now().since(at))));
+            table.row(vec![(head.id.to_string(), ""), (head.name.clone(), ""), (ended, "")]);
+        }
+        context.term.print(&table.render(&context.term))?;
+    }
+    match list.unreadable.into_iter().next() {
+        // When it ended cannot be known, so it stays.
+        Some((id, error)) => Err(Failure::from(error).about(id)),
+        None => Ok(0),
+    }
+}
+
+/// Removes locks, sockets and temporary files that nobody needs any more. No session is changed.
+async fn sweep(store: &Store) -> Result<usize> {
+    let mended = match store.backend() {
+        Backend::File { storage, .. } => storage.recover().await?,
+        Backend::Memory(_) | _ => Recovered::default(),
+    };
+    let SessionList { heads, unreadable, .. } = store.manager().list_active_sessions().await?;
+    // Whom a session names that cannot be read is not known: then all are kept.
+    if unreadable.is_empty() && mended.failed.is_empty() {
+        let named: HashSet<_> = heads.iter().filter_map(|head| Some(head.keeper()?.instance)).collect();
+        store.presence().sweep(&named).await?;
+    }
+    sessionkit::runner::sweep_sockets()
+        .map_err(|error| Failure::chain(sessionkit::ErrorCode::StorageIo, &error))
+}

@@ -1,0 +1,106 @@
+//! `import`: stores what was exported, after all of it was checked.
+
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, Write as _};
+use std::path::Path;
+
+use serde::Serialize;
+use sessionkit::{ErrorCode, ImportCheck, ImportReport, SessionId};
+
+use super::export::failure;
+use crate::args::Import;
+use crate::context::Context;
+use crate::fail::{Failure, Result};
+use crate::json::{self, SCHEMA};
+use crate::render::Table;
+
+/// Longer than any line of an export: a record is at most 1 MiB, and a piece of output less.
+const LONGEST_LINE: u64 = 4 * 1024 * 1024;
+
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: u32,
+    imported: &'a [SessionId],
+    skipped: &'a [SessionId],
+}
+
+pub(crate) async fn run(args: &Import, context: &Context) -> Result<u8> {
+    let mut file = Lines::new(open(&args.file)?, &args.file);
+    let mut check = ImportCheck::new();
+    while let Some(line) = file.next()? {
+        check.line(line).map_err(|error| failure(&error))?;
+    }
+    let plan = check.finish().map_err(|error| failure(&error))?;
+    let store = context.open().await?;
+    let mut import = store.import(plan).await.map_err(|error| failure(&error))?;
+    file.rewind()?;
+    while let Some(line) = file.next()? {
+        import.line(line).await.map_err(|error| failure(&error))?;
+    }
+    let ImportReport { imported, skipped, .. } = import.finish();
+    if context.term.json {
+        let report = Report { schema: SCHEMA, imported: &imported, skipped: &skipped };
+        context.term.print(&format!("{}\n", json::line(&report)))?;
+    } else if imported.is_empty() && skipped.is_empty() {
+        context.hint("there are no sessions in it", &[], &["ls", "--all"]);
+    } else {
+        let mut table = Table::new(&["ID", "IS NOW"]);
+        let rows = imported.iter().map(|id| (id, "imported"));
+        for (id, what) in rows.chain(skipped.iter().map(|id| (id, "there already"))) {
+            table.row(vec![(id.to_string(), ""), (what.to_owned(), "")]);
+        }
+        context.term.print(&table.render(&context.term))?;
+    }
+    Ok(0)
+}
+
+/// A file that can be read twice: what comes through a pipe is kept in a temporary one meanwhile.
+fn open(path: &Path) -> Result<File> {
+    if path == Path::new("-") {
+        let mut kept = tempfile::tempfile().map_err(|error| told("make a temporary file", path, &error))?;
+        io::copy(&mut io::stdin().lock(), &mut kept).map_err(|error| told("read", path, &error))?;
+        kept.flush().and_then(|()| kept.rewind()).map_err(|error| told("read", path, &error))?;
+        return Ok(kept);
+    }
+    let file = File::open(path).map_err(|error| told("open", path, &error))?;
+    match file.metadata() {
+        Ok(metadata) if metadata.is_file() => Ok(file),
+        Ok(_) => Err(Failure::invalid(format!("{} is no file: pipe it into `import -`", path.display()))),
+        Err(error) => Err(told("look at", path, &error)),
+    }
+}
+
+struct Lines<'a> {
+    file: BufReader<File>,
+    path: &'a Path,
+    line: Vec<u8>,
+}
+
+impl<'a> Lines<'a> {
+    fn new(file: File, path: &'a Path) -> Self {
+        Self { file: BufReader::new(file), path, line: Vec::new() }
+    }
+
+    fn next(&mut self) -> Result<Option<&[u8]>> {
+        self.line.clear();
+        let read = (&mut self.file).take(LONGEST_LINE).read_until(b'\n', &mut self.line);
+        read.map_err(|error| told("read", self.path, &error))?;
+        Ok(Some(self.line.as_slice()).filter(|line| !line.is_empty()))
+    }
+
+    fn rewind(&mut self) -> Result<()> {
+        self.file.rewind().map_err(|error| told("read", self.path, &error))
+    }
+}
+
+fn told(what: &str, path: &Path, error: &io::Error) -> Failure {
+    let kind = error.kind();
+    let code = if kind == io::ErrorKind::StorageFull {
+        ErrorCode::StorageFull
+    } else if kind == io::ErrorKind::NotFound || kind == io::ErrorKind::PermissionDenied {
+        ErrorCode::InvalidArgument
+    } else {
+        ErrorCode::StorageIo
+    };
+    Failure::new(code, format!("cannot {what} {}: {error}", path.display()))
+}

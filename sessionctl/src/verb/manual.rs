@@ -1,0 +1,27 @@
+//! What is made of the grammar: completions for shells, and the manual pages.
+
+use clap::CommandFactory as _;
+
+use crate::args::{Cli, Completions, Man};
+use crate::context::Context;
+use crate::fail::{Failure, Result};
+
+const NAME: &str = "sessionctl";
+
+pub(crate) fn completions(args: &Completions, context: &Context) -> Result<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), NAME, &mut script);
+    context.term.print_bytes(&script)?;
+    Ok(0)
+}
+
+pub(crate) fn pages(args: &Man, context: &Context) -> Result<u8> {
+    let told = |error: std::io::Error| {
+        Failure::invalid(format!("the pages cannot be written to {}: {error}", args.folder.display()))
+    };
+    std::fs::create_dir_all(&args.folder).map_err(told)?;
+    clap_mangen::generate_to(Cli::command(), &args.folder).map_err(told)?;
+    let page = args.folder.join(format!("{NAME}.1"));
+    context.term.print(&format!("{}\n", sessionkit::text::visible(&page.to_string_lossy())))?;
+    Ok(0)
+}

@@ -1,0 +1,35 @@
+//! `retry`: the command of an ended session, as a new session.
+
+use sessionkit::ErrorCode;
+use sessionkit::runner::{Command, RunError};
+
+use super::run::{begin, parent};
+use crate::args::Retry;
+use crate::context::Context;
+use crate::fail::{Failure, Result};
+use crate::foreground::{self, Signals};
+use crate::ids;
+
+pub(crate) async fn run(args: &Retry, context: &Context) -> Result<u8> {
+    let store = context.open().await?;
+    let manager = &**store.manager();
+    let id = ids::resolve(manager, &args.id).await?;
+    let ended = manager.restore_session(id).await.map_err(|error| Failure::from(error).about(id))?;
+    if !ended.state.is_final() {
+        let text = format!(
+            "session {id} is {} and can still go on: only what has ended is tried again",
+            ended.state.name()
+        );
+        return Err(Failure::new(ErrorCode::IllegalTransition, text)
+            .about(id)
+            .next(&["why", &id.to_string()]));
+    }
+    let command = ended.origin.as_ref().and_then(Command::from_origin);
+    let Some(command) = command else { return Err(RunError::NoProgram { id }.into()) };
+    let mut config = ended.config.retry_of(id);
+    config.parent = parent();
+    // The key belongs to the session that has ended.
+    (config.idempotency_key, config.retries, config.queued) = (None, 0, false);
+    let command = foreground::command(command, context);
+    begin(context, &store, config, command, Signals::catch()?).await
+}

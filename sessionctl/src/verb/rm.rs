@@ -1,0 +1,46 @@
+//! `rm`: removes sessions, each by itself.
+
+use serde::Serialize;
+use sessionkit::SessionId;
+
+use crate::args::Rm;
+use crate::context::Context;
+use crate::fail::{Failure, Result};
+use crate::ids;
+use crate::json::{self, Outcome, SCHEMA};
+
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: u32,
+    removed: &'a [SessionId],
+    failed: &'a [Outcome],
+}
+
+pub(crate) async fn run(args: &Rm, context: &Context) -> Result<u8> {
+    let store = context.open().await?;
+    let manager = &**store.manager();
+    let mut ids = Vec::new();
+    for id in &args.ids {
+        ids.push(ids::resolve(manager, id).await?);
+    }
+    let (mut removed, mut failed, mut first) = (Vec::new(), Vec::new(), None);
+    for id in ids {
+        match manager.delete_session(id).await {
+            Ok(()) => removed.push(id),
+            Err(error) => {
+                failed.push(Outcome::failed(id, error.code(), error.to_string()));
+                let failure = Failure::from(error).about(id).next(&["cancel", &id.to_string()]);
+                first.get_or_insert(failure);
+            }
+        }
+    }
+    if context.term.json {
+        let report = Report { schema: SCHEMA, removed: &removed, failed: &failed };
+        context.term.print(&format!("{}\n", json::line(&report)))?;
+    } else {
+        for id in &removed {
+            context.term.print(&format!("{id}\n"))?;
+        }
+    }
+    first.map_or(Ok(0), Err)
+}

@@ -1,0 +1,109 @@
+//! `wait`: waits for the end of sessions, or for another state of them.
+
+use std::time::Duration;
+
+use sessionkit::runner::{TIMED_OUT, exit_code};
+use sessionkit::{ErrorCode, Head, Liveness, SessionId, SessionManager, SessionState, StateName};
+use tokio::time::Instant;
+
+use crate::args::Wait;
+use crate::context::Context;
+use crate::fail::{Failure, Result};
+use crate::{ids, json};
+
+/// How often is looked whether somebody still runs what is waited for.
+const LOOK: Duration = Duration::from_millis(500);
+
+pub(crate) async fn run(args: &Wait, context: &Context) -> Result<u8> {
+    let store = context.open().await?;
+    let manager = &**store.manager();
+    let mut ids = Vec::new();
+    for id in &args.ids {
+        ids.push(ids::resolve(manager, id).await?);
+    }
+    let give_up = args.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let (mut code, mut sessions) = (0, Vec::new());
+    // One after the other: all have to be waited for.
+    for id in ids {
+        let head = one(context, manager, id, args.state, give_up).await?;
+        code = if code == 0 { code_of(&head, args.state)? } else { code };
+        if context.term.json {
+            let session =
+                manager.restore_session(id).await.map_err(|error| Failure::from(error).about(id))?;
+            let liveness = super::liveness(manager, id).await;
+            sessions.push(json::Session::new(session, liveness.as_ref(), super::now()));
+        } else {
+            context.term.print(&format!("{id}  {}\n", head.state().name()))?;
+        }
+    }
+    if context.term.json {
+        context.term.print(&json::array(&sessions))?;
+    }
+    Ok(code)
+}
+
+async fn one(
+    context: &Context,
+    manager: &dyn SessionManager,
+    id: SessionId,
+    state: Option<StateName>,
+    give_up: Option<Instant>,
+) -> Result<Head> {
+    let typed = id.to_string();
+    let mut reached = manager.wait_for(id, state.as_slice());
+    let mut look = tokio::time::interval(LOOK);
+    let mut told = false;
+    loop {
+        tokio::select! {
+            biased;
+            head = &mut reached => return head.map_err(|error| Failure::from(error).about(id)),
+            () = until(give_up) => {
+                let state = manager.get_state(id).await.map_err(|error| Failure::from(error).about(id))?;
+                let text = format!("the time is up, and session {id} is {}", state.name());
+                let exit = u8::try_from(TIMED_OUT).unwrap_or(u8::MAX);
+                return Err(Failure::new(ErrorCode::Timeout, text).about(id).exits(exit).next(&["why", &typed]));
+            }
+            _ = look.tick() => match super::liveness(manager, id).await {
+                Some(Liveness::Dead { evidence }) => {
+                    let text = format!("session {id} has crashed and will not go on by itself: {evidence}");
+                    return Err(Failure::new(ErrorCode::Conflict, text).about(id).next(&["resume", &typed]));
+                }
+                None if !told => {
+                    told = true;
+                    context.hint("nobody runs it now; it may be resumed", &[id], &["resume", &typed]);
+                }
+                Some(Liveness::Alive | Liveness::Unknown { .. } | _) | None => {}
+            },
+        }
+    }
+}
+
+/// What a session that was waited for makes the exit code.
+fn code_of(head: &Head, wanted: Option<StateName>) -> Result<u8> {
+    let state = head.state().name();
+    if wanted == Some(state) {
+        return Ok(0);
+    }
+    let code = exit_code(head).and_then(|code| u8::try_from(code).ok()).unwrap_or(125);
+    match wanted {
+        // It ended, and well; but not as it was waited for.
+        Some(wanted) if code == 0 => {
+            let text = format!("session {} is {state}, and will never be {wanted}", head.id);
+            Err(Failure::new(ErrorCode::Conflict, text).about(head.id))
+        }
+        Some(_) | None => {
+            debug_assert!(
+                !matches!(head.state(), SessionState::Created),
+                "only an end is returned otherwise"
+            );
+            Ok(code)
+        }
+    }
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}

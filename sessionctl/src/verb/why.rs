@@ -1,0 +1,201 @@
+//! `why`: the verdict on a session in words, with what it rests on, and what to type next.
+
+use serde::Serialize;
+use sessionkit::{
+    Head, Liveness, PauseReason, PersistedSession, SessionId, SessionManager, SessionState, Timestamp,
+};
+
+use crate::args::Why;
+use crate::context::Context;
+use crate::fail::{Failure, Result};
+use crate::render::{Fact, fact, page};
+use crate::status::{Status, status};
+use crate::{hints, ids, json};
+
+/// Records that are read at once.
+const PAGE: usize = 512;
+/// Of a long story the last so many facts are told.
+const TOLD: usize = 20;
+
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: u32,
+    id: SessionId,
+    name: &'a str,
+    /// As in `show`.
+    status: &'static str,
+    /// The verdict in a sentence.
+    verdict: &'a str,
+    owner: Option<OwnerJson<'a>>,
+    /// What happened to it, the last things only if there were many.
+    story: &'a [Fact],
+    /// The command to type next.
+    next: &'a str,
+}
+
+#[derive(Serialize)]
+struct OwnerJson<'a> {
+    host: &'a str,
+    pid: u32,
+    boot: &'a str,
+    start_time: u64,
+    liveness: &'static str,
+    /// How that is known.
+    evidence: &'a str,
+}
+
+pub(crate) async fn run(args: &Why, context: &Context) -> Result<u8> {
+    let store = context.open().await?;
+    let manager = &**store.manager();
+    let id = ids::resolve(manager, &args.id).await?;
+    let session = manager.restore_session(id).await.map_err(|error| Failure::from(error).about(id))?;
+    let liveness = super::liveness(manager, id).await;
+    let (facts, left_out) = story(manager, id).await?;
+    let now = super::now();
+    let head = &session.head;
+    let status = status(head, liveness.as_ref());
+    let evidence = liveness.as_ref().map(evidence).unwrap_or_default();
+    let verdict = verdict(&session, status, &evidence, now);
+    let next = context.command(&next(head, status, &id.to_string()));
+    if context.term.json {
+        let owner = head.keeper().map(|owner| OwnerJson {
+            host: &owner.host,
+            pid: owner.pid,
+            boot: &owner.boot,
+            start_time: owner.start_time,
+            liveness: match liveness {
+                Some(Liveness::Alive) => "alive",
+                Some(Liveness::Dead { .. }) => "dead",
+                _ => "unknown",
+            },
+            evidence: &evidence,
+        });
+        let name = &head.name;
+        let report = Report {
+            schema: json::SCHEMA,
+            id,
+            name,
+            status: status.words,
+            verdict: &verdict,
+            owner,
+            story: &facts,
+            next: &next,
+        };
+        context.term.print(&format!("{}\n", json::line(&report)))?;
+    } else {
+        let mut lines = vec![("id".to_owned(), id.to_string())];
+        if let Some(owner) = head.keeper() {
+            let role = if head.lifecycle.owner.is_some() { "owner" } else { "creator" };
+            lines.push((role.to_owned(), format!("{owner}, boot {}", owner.boot)));
+            lines.push((String::new(), evidence));
+        }
+        if left_out > 0 {
+            lines.push(("story".to_owned(), format!("({left_out} earlier: see `events`)")));
+        }
+        for (at, Fact { at: when, what, .. }) in facts.iter().enumerate() {
+            let heading = if at == 0 && left_out == 0 { "story" } else { "" };
+            lines.push((heading.to_owned(), format!("{when}  {what}")));
+        }
+        lines.push(("next".to_owned(), next));
+        let title = (head.name.as_str(), status.words, status.sgr);
+        context.term.print(&page(title, &verdict, &lines, &context.term))?;
+    }
+    hints::crashed(context, manager, Some(id)).await?;
+    Ok(0)
+}
+
+/// What happened to the session, and how many facts are left out before that.
+async fn story(manager: &dyn SessionManager, id: SessionId) -> Result<(Vec<Fact>, usize)> {
+    let (mut facts, mut left_out, mut after) = (std::collections::VecDeque::new(), 0, 0);
+    loop {
+        let records =
+            manager.read_log(id, after, PAGE).await.map_err(|error| Failure::from(error).about(id))?;
+        let Some(last) = records.last() else { return Ok((facts.into(), left_out)) };
+        after = last.revision();
+        for fact in records.iter().filter_map(fact) {
+            facts.push_back(fact);
+            if facts.len() > TOLD {
+                facts.pop_front();
+                left_out += 1;
+            }
+        }
+    }
+}
+
+/// How it is known whether whoever keeps the session lives.
+fn evidence(liveness: &Liveness) -> String {
+    match liveness {
+        Liveness::Alive => "alive: its process holds its lock".to_owned(),
+        Liveness::Dead { evidence } => format!("dead: {evidence}"),
+        Liveness::Unknown { last_seen: Some(at) } => {
+            format!("not known: nothing on this machine can prove it; last seen {at}")
+        }
+        Liveness::Unknown { last_seen: None } | _ => {
+            "not known: nothing on this machine can prove it alive or dead".to_owned()
+        }
+    }
+}
+
+fn verdict(session: &PersistedSession, status: Status, evidence: &str, now: Timestamp) -> String {
+    let PersistedSession { head, state, .. } = session;
+    let ago = |at: Timestamp| crate::render::duration(now.since(at));
+    let who = head.keeper().map(ToString::to_string).unwrap_or_default();
+    if status.words == "crashed" {
+        let asked = match &head.lifecycle.requests.cancel {
+            Some(request) => format!(" It was to be cancelled: {}.", request.reason),
+            None => String::new(),
+        };
+        return format!("It has crashed: {who} is {evidence}. Nobody has taken it up since.{asked}");
+    }
+    match state {
+        SessionState::Created if head.creator.is_none() => "It waits for somebody to start it.".to_owned(),
+        SessionState::Created => format!("It was created and not started yet; {who} is {evidence}."),
+        SessionState::Running { .. } => {
+            let asked = match (&head.lifecycle.requests.cancel, &head.lifecycle.requests.pause) {
+                (Some(request), _) => format!(" It was asked to end: {}.", request.reason),
+                (None, Some(request)) => format!(" It was asked to pause: {}.", request.reason),
+                (None, None) => String::new(),
+            };
+            let stalled = match status.words {
+                "running: stalled" => {
+                    " Its process is stopped by a signal, and does nothing until it is continued."
+                }
+                _ => "",
+            };
+            format!(
+                "It runs, attempt {}: {who} is {evidence}. It last wrote to its log {} ago.{stalled}{asked}",
+                head.lifecycle.attempt,
+                ago(head.updated_at)
+            )
+        }
+        SessionState::Paused { reason } => {
+            let nobody = "Nobody runs it: it waits for somebody to resume it.";
+            let by = if head.lifecycle.owner.is_some() {
+                format!("{who} is {evidence}.")
+            } else {
+                nobody.to_owned()
+            };
+            let kind = match reason {
+                PauseReason::AwaitingInput(_) => "It waits for an answer",
+                PauseReason::Requested(_) | PauseReason::Interrupted(_) | PauseReason::Limit(_) | _ => {
+                    "It stands still"
+                }
+            };
+            format!("{kind} ({reason}), since {} ago. {by}", ago(head.updated_at))
+        }
+        SessionState::Completed { .. } => "It completed.".to_owned(),
+        SessionState::Failed { error } => format!("It failed: {error}."),
+        SessionState::Cancelled { reason } => format!("It was cancelled: {reason}."),
+    }
+}
+
+fn next<'a>(head: &Head, status: Status, id: &'a str) -> Vec<&'a str> {
+    match head.state() {
+        _ if status.words == "crashed" => vec!["resume", id],
+        SessionState::Created | SessionState::Running { .. } | SessionState::Completed { .. } => {
+            vec!["logs", id]
+        }
+        SessionState::Paused { .. } => vec!["resume", id],
+        SessionState::Failed { .. } | SessionState::Cancelled { .. } => vec!["retry", id],
+    }
+}
