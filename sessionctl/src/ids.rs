@@ -6,6 +6,9 @@ use sessionkit::{
 
 use crate::fail::{Failure, Result};
 
+/// How near a name has to come to be shown, by Jaro and Winkler: 1 is the same, and one letter more, less or in another
+/// place of eight leaves about 0.95.
+const ALIKE: f64 = 0.85;
 /// Candidates that are shown of many.
 const SHOWN: usize = 8;
 
@@ -36,7 +39,7 @@ pub(crate) async fn resolve(manager: &dyn SessionManager, text: &str) -> Result<
     let heads: Vec<&Head> = all.heads.iter().filter(|head| begins(&head.id)).collect();
     let unreadable: Vec<SessionId> = all.unreadable.iter().map(|(id, _)| *id).filter(begins).collect();
     match (heads.as_slice(), unreadable.as_slice()) {
-        ([], []) => Err(Failure::new(ErrorCode::NotFound, format!("no session `{}`", visible(text)))),
+        ([], []) => Err(unknown(text, &all.heads)),
         ([one], []) => Ok(one.id),
         ([], [one]) => Ok(*one),
         (heads, unreadable) => {
@@ -44,6 +47,18 @@ pub(crate) async fn resolve(manager: &dyn SessionManager, text: &str) -> Result<
             let rows = rows.chain(unreadable.iter().map(|id| format!("{id}  (unreadable)")));
             Err(ambiguous("beginning", text, rows.collect()))
         }
+    }
+}
+
+/// Nothing is meant: names that come near are shown, in case it was mistyped.
+fn unknown(text: &str, heads: &[Head]) -> Failure {
+    let near = |head: &&Head| strsim::jaro_winkler(text, &head.name) > ALIKE;
+    let near: Vec<&Head> = heads.iter().filter(near).collect();
+    let failure = Failure::new(ErrorCode::NotFound, format!("no session `{}`", visible(text)));
+    match near.as_slice() {
+        [] => failure,
+        [one] => failure.candidates(vec![row(one)]).next(&["show", &one.id.to_string()]),
+        many => failure.candidates(many.iter().take(SHOWN).map(|head| row(head)).collect()),
     }
 }
 

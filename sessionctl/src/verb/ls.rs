@@ -22,7 +22,10 @@ pub(crate) async fn run(args: &Ls, context: &Context) -> Result<u8> {
     if context.term.json {
         print_json(context, manager, &list.heads, &list.unreadable, now).await?;
     } else if list.heads.is_empty() && list.unreadable.is_empty() {
-        let (text, next): (_, &[&str]) = if args.all {
+        let narrow = !(args.states.is_empty() && args.labels.is_empty());
+        let (text, next): (_, &[&str]) = if narrow {
+            ("no session is like that", &["ls", "--all"])
+        } else if args.all {
             ("there are no sessions yet", &["run", "--", "true"])
         } else {
             ("no session is active", &["ls", "--all"])

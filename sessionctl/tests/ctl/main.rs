@@ -8,6 +8,8 @@
 )]
 
 mod answer;
+mod care;
+mod exchange;
 mod look;
 mod readme;
 mod refuse;

@@ -21,13 +21,17 @@ fn id_of(stderr: &str) -> String {
 }
 
 /// A program that runs until somebody ends it.
-struct Running {
+pub(crate) struct Running {
     child: Child,
-    id: String,
+    pub(crate) id: String,
 }
 
 /// Starts a program in the foreground of a process of its own, and waits until its shell says `ready`.
-fn start<'a>(fixture: &Fixture, words: impl IntoIterator<Item = &'a str>, script: &'a str) -> Running {
+pub(crate) fn start<'a>(
+    fixture: &Fixture,
+    words: impl IntoIterator<Item = &'a str>,
+    script: &'a str,
+) -> Running {
     let mut command = fixture.command(["run"].into_iter().chain(words).chain(["--", "sh", "-c", script]));
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut first = String::new();
@@ -45,12 +49,12 @@ fn start<'a>(fixture: &Fixture, words: impl IntoIterator<Item = &'a str>, script
 }
 
 impl Running {
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    fn end(mut self) -> Ran {
+    pub(crate) fn end(mut self) -> Ran {
         let give_up = Instant::now() + support::PATIENCE;
         while self.child.try_wait().unwrap().is_none() {
             if Instant::now() > give_up {

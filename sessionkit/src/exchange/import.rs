@@ -1,9 +1,10 @@
 //! Takes sessions from the stream, which is read twice: once to see that all of it is right, and once more to store it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use session_core::{Imported, SessionId, SessionStorageExt as _, StorageError, Tip};
-use session_runner::{Chunk, Stored};
+use session_runner::{Chunk, OutputCut, OutputError, OutputStorage, OutputWriter, Stored};
 
 use super::parse::{Item, Parser};
 use super::{ExchangeError, blocking};
@@ -29,7 +30,6 @@ pub struct Import {
     parser: Parser,
     log: Vec<Vec<u8>>,
     session: Option<SessionId>,
-    /// What the session's output still lacks.
     output: Option<Restore>,
     report: ImportReport,
 }
@@ -44,12 +44,54 @@ pub struct ImportReport {
     pub skipped: Vec<SessionId>,
 }
 
+/// The output of one session, as far as it is there.
 #[derive(Debug)]
 struct Restore {
-    writer: Box<dyn session_runner::OutputWriter>,
-    /// Bytes that are there.
+    id: SessionId,
     length: u64,
     cut: bool,
+    output: Arc<dyn OutputStorage>,
+    /// Opened when something is missing, and not before: what is complete is not touched.
+    writer: Option<Box<dyn OutputWriter>>,
+}
+
+impl Restore {
+    fn open(id: SessionId, output: Arc<dyn OutputStorage>) -> Result<Self, OutputError> {
+        let there = output.length(id)?;
+        Ok(Self { id, length: there.bytes, cut: there.truncated(), output, writer: None })
+    }
+
+    fn writer(&mut self) -> Result<&mut Box<dyn OutputWriter>, OutputError> {
+        match &mut self.writer {
+            Some(writer) => Ok(writer),
+            none => Ok(none.insert(self.output.writer(self.id)?)),
+        }
+    }
+
+    /// Stores what of a chunk is not there yet.
+    fn append(&mut self, mut chunk: Chunk) -> Result<(), OutputError> {
+        let there = usize::try_from(self.length.saturating_sub(chunk.offset)).unwrap_or(usize::MAX);
+        if self.cut || there >= chunk.bytes.len() {
+            return Ok(());
+        }
+        chunk.bytes.drain(..there);
+        let writer = self.writer()?;
+        if chunk.after_gap && there == 0 {
+            writer.gap();
+        }
+        let stored = writer.append(chunk.stream, chunk.attempt, chunk.at, &chunk.bytes)?;
+        self.length += chunk.bytes.len() as u64;
+        self.cut = stored != Stored::Whole;
+        Ok(())
+    }
+
+    fn cut(&mut self, cut: OutputCut) -> Result<(), OutputError> {
+        if !self.cut {
+            self.writer()?.cut(cut)?;
+            self.cut = true;
+        }
+        Ok(())
+    }
 }
 
 impl ImportCheck {
@@ -126,13 +168,11 @@ impl Import {
             Item::Record => self.log.push(line.strip_suffix(b"\n").unwrap_or(line).to_vec()),
             Item::Output(chunk) => {
                 self.store_log().await?;
-                self.append(chunk).await?;
+                self.restore(|restore| restore.append(chunk)).await?;
             }
             Item::Cut(cut) => {
                 self.store_log().await?;
-                if let Some(mut restore) = self.output.take().filter(|restore| !restore.cut) {
-                    blocking(move || restore.writer.cut(cut)).await?;
-                }
+                self.restore(move |restore| restore.cut(cut)).await?;
             }
             Item::End(..) => {
                 self.store_log().await?;
@@ -159,38 +199,26 @@ impl Import {
             Err(error) => return Err(error.into()),
         }
         self.output = match self.store.output() {
-            Some(output) => {
-                let writer = blocking(move || output.writer(id)).await?;
-                let there = writer.length();
-                Some(Restore { writer, length: there.bytes, cut: there.truncated() })
-            }
+            Some(output) => Some(blocking(move || Restore::open(id, output)).await?),
             // A store that keeps no output keeps the log.
             None => None,
         };
         Ok(())
     }
 
-    /// Stores what of a chunk is not there yet.
-    async fn append(&mut self, mut chunk: Chunk) -> Result<(), ExchangeError> {
-        let Some(mut restore) = self.output.take().filter(|restore| !restore.cut) else { return Ok(()) };
-        let there = usize::try_from(restore.length.saturating_sub(chunk.offset)).unwrap_or(usize::MAX);
-        if there >= chunk.bytes.len() {
+    async fn restore(
+        &mut self,
+        step: impl FnOnce(&mut Restore) -> Result<(), OutputError> + Send + 'static,
+    ) -> Result<(), ExchangeError> {
+        if let Some(mut restore) = self.output.take() {
+            let (restore, done) = blocking(move || {
+                let done = step(&mut restore);
+                (restore, done)
+            })
+            .await;
             self.output = Some(restore);
-            return Ok(());
+            done?;
         }
-        let whole = there == 0;
-        chunk.bytes.drain(..there);
-        let restored = blocking(move || {
-            if chunk.after_gap && whole {
-                restore.writer.gap();
-            }
-            let stored = restore.writer.append(chunk.stream, chunk.attempt, chunk.at, &chunk.bytes)?;
-            restore.length += chunk.bytes.len() as u64;
-            restore.cut = stored != Stored::Whole;
-            Ok::<_, session_runner::OutputError>(restore)
-        })
-        .await?;
-        self.output = Some(restored);
         Ok(())
     }
 }

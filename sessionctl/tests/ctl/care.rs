@@ -1,0 +1,339 @@
+//! Looking after sessions: `why`, `wait`, `pause`, `retry`, `gc`, `rm`, and the limits and filters.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sessionkit::{CancelRequest, PauseReason, SessionConfig};
+
+use crate::run::start;
+use crate::support::{self, Fixture, block_on, eventually};
+
+#[test]
+fn a_paused_program_stands_still_until_it_goes_on() {
+    let fixture = Fixture::new();
+    let counting =
+        "echo ready; i=0; while [ ! -e stop ]; do i=$((i+1)); echo $i >count; sleep 0.02; done; exit 4";
+    let script = format!("cd {} && {counting}", fixture.dir.path().display());
+    let running = start(&fixture, ["--name", "counter"], &script);
+    let count = || std::fs::read_to_string(fixture.dir.path().join("count")).unwrap_or_default();
+    eventually("it counts", || !count().trim().is_empty());
+    let ran = fixture.ctl(["pause", "counter", "--reason", "lunch"]).exits(0);
+    assert!(ran.stdout.contains("requested: lunch"), "{ran:#?}");
+    assert_eq!(fixture.show("counter")["state"], "paused", "`pause` returns once it is in the log");
+    let still = count();
+    // A process that is stopped does nothing however long one looks; one that is not would count within this.
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(count(), still);
+    let why = fixture.ctl(["why", "counter"]).exits(0).stdout;
+    assert!(why.contains("asked for a pause: lunch") && why.contains("sent signal 19 (STOP)"), "{why}");
+    fixture.ctl(["resume", "counter"]).exits(0);
+    eventually("it goes on", || count() != still);
+    std::fs::write(fixture.dir.path().join("stop"), "").unwrap();
+    let waited = fixture.ctl(["wait", "counter"]).exits(4);
+    assert!(waited.stdout.ends_with("  failed\n"), "{waited:#?}");
+    running.end().exits(4);
+}
+
+#[test]
+fn what_cannot_be_paused_says_so_and_is_left_alone() {
+    let fixture = Fixture::new();
+    let crashed = fixture.crashed(SessionConfig::new("import")).to_string();
+    let ended = fixture.completed(SessionConfig::new("import")).to_string();
+    let before = fixture.everything();
+    let ran = fixture.ctl(["pause", &crashed]).fails(4, "CONFLICT");
+    assert!(ran.stderr.contains("its owner's lock is free"), "{ran:#?}");
+    fixture.ctl(["pause", &ended]).fails(4, "ILLEGAL_TRANSITION");
+    fixture.ctl(["retry", &crashed]).fails(125, "ILLEGAL_TRANSITION");
+    fixture.ctl(["retry", &ended]).exits(2);
+    assert_eq!(fixture.everything(), before);
+}
+
+#[test]
+fn waiting_gives_the_exit_code_of_what_was_waited_for() {
+    let fixture = Fixture::new();
+    for (name, script, code) in [("well", "exit 0", 0), ("badly", "exit 3", 3), ("killed", "kill -9 $$", 137)]
+    {
+        fixture.ctl(["run", "--name", name, "--", "sh", "-c", script]).exits(code);
+        fixture.ctl(["wait", name]).exits(code);
+    }
+    fixture.ctl(["wait", "well", "badly", "killed"]).exits(3);
+    fixture.ctl(["wait", "killed", "badly"]).exits(137);
+    fixture.ctl(["wait", "well", "--for", "completed"]).exits(0);
+    fixture.ctl(["wait", "badly", "--for", "failed"]).exits(0);
+    fixture.ctl(["wait", "badly", "--for", "paused"]).exits(3);
+    let ran = fixture.ctl(["wait", "well", "--for", "paused"]).exits(125);
+    assert!(ran.stderr.contains("[CONFLICT]"), "{ran:#?}");
+    fixture.ctl(["wait", "nobody"]).fails(125, "NOT_FOUND");
+    fixture.ctl(["wait", "well", "--for", "asleep"]).exits(2);
+    fixture.ctl(["wait", "well", "--timeout", "soon"]).exits(2);
+    let list = fixture.json(["wait", "well", "badly"]);
+    assert_eq!((&list[0]["name"], &list[1]["exit_code"]), (&json!("well"), &json!(3)));
+}
+
+#[test]
+fn waiting_gives_up_in_time_and_hears_of_a_crash() {
+    let fixture = Fixture::new();
+    let mut running = start(&fixture, ["--name", "slow"], "echo ready; sleep 1000");
+    let ran = fixture.ctl(["wait", "slow", "--timeout", "20ms"]).fails(124, "TIMEOUT");
+    assert!(ran.stderr.contains("is running"), "{ran:#?}");
+    let waiting =
+        fixture.command(["wait", "slow"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    running.kill();
+    let output = waiting.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(125), "{said}");
+    assert!(said.contains("has crashed") && said.contains("next: ") && said.contains(" resume "), "{said}");
+}
+
+#[test]
+fn why_tells_each_fate_with_its_evidence_and_what_to_type_next() {
+    let fixture = Fixture::new();
+    let crashed = fixture.crashed(SessionConfig::new("import").name("crashed")).to_string();
+    let completed = fixture.completed(SessionConfig::new("import").name("done")).to_string();
+    fixture.ctl(["run", "--name", "broken", "--", "sh", "-c", "exit 9"]).exits(9);
+    let cancelled = block_on(async {
+        let store = fixture.open().await;
+        let id = store.manager().create_session(SessionConfig::new("import").name("unwanted")).await.unwrap();
+        store.manager().cancel_session(id, CancelRequest::new("not today", "alice")).await.unwrap();
+        store.manager().shutdown().await.unwrap();
+        id.to_string()
+    });
+    let _living = fixture.owner(SessionConfig::new("import").name("living"));
+    let waiting = fixture.owner(SessionConfig::new("import").name("waiting"));
+    let paused = PauseReason::AwaitingInput("which one?".to_owned());
+    waiting.runtime.block_on(waiting.session.pause(paused)).unwrap();
+    for (id, words, next) in [
+        (crashed.as_str(), ["It has crashed", "its owner's lock is free: the process has ended"], "resume"),
+        (&completed, ["It completed.", "started by pid"], "logs"),
+        ("broken", ["It failed: exited with code 9", "its program ended with exit code 9"], "retry"),
+        (&cancelled, ["It was cancelled: not today.", "alice asked for its end: not today"], "retry"),
+        ("living", ["It runs, attempt 1", "alive: its process holds its lock"], "logs"),
+        ("waiting", ["It waits for an answer", "which one?"], "resume"),
+    ] {
+        let before = fixture.everything();
+        let ran = fixture.ctl(["why", id]).exits(0);
+        for words in words {
+            assert!(ran.stdout.contains(words), "{id}: {words}: {ran:#?}");
+        }
+        let last = ran.stdout.lines().last().unwrap();
+        assert!(last.starts_with("next ") && last.contains(&format!(" {next} ")), "{id}: {last}");
+        let report = fixture.json(["why", id]);
+        assert!(report["verdict"].as_str().unwrap().contains(words[0]), "{report}");
+        assert!(!report["story"].as_array().unwrap().is_empty());
+        assert_eq!(fixture.everything(), before, "looking changed something");
+    }
+    let owner = &fixture.json(["why", "living"])["owner"];
+    assert_eq!((&owner["liveness"], &owner["pid"]), (&json!("alive"), &json!(std::process::id())));
+}
+
+#[test]
+fn a_retry_is_a_new_session_with_the_same_command() {
+    let fixture = Fixture::new();
+    let here = fixture.dir.path().join("here");
+    std::fs::create_dir(&here).unwrap();
+    let script = "echo \"$COLOUR in $(pwd)\"; test -e again";
+    let run =
+        ["run", "--name", "flaky", "--label", "team=data", "--env", "COLOUR=blue", "--", "sh", "-c", script];
+    let mut command = fixture.command(run);
+    command.current_dir(&here);
+    support::run(command).exits(1);
+    let first = fixture.show("flaky");
+    std::fs::write(here.join("again"), "").unwrap();
+    let ran = fixture.ctl(["retry", "flaky"]).exits(0);
+    assert_eq!(ran.stdout, format!("blue in {}\n", here.canonicalize().unwrap().display()));
+    let second = fixture.show("@last");
+    assert_eq!(second["retry_of"], first["id"]);
+    assert_ne!(second["id"], first["id"]);
+    for same in ["name", "command", "cwd", "labels"] {
+        assert_eq!(second[same], first[same], "{same}");
+    }
+    assert_eq!(fixture.show(first["id"].as_str().unwrap()), first, "the first stays as it was");
+}
+
+#[test]
+fn a_session_that_runs_too_long_fails_and_the_time_that_it_is_paused_does_not_count() {
+    let fixture = Fixture::new();
+    fixture.ctl(["run", "--name", "slow", "--timeout", "50ms", "--", "sleep", "1000"]).exits(124);
+    let shown = fixture.show("slow");
+    assert_eq!((&shown["state"], &shown["error"]["cause"]), (&json!("failed"), &json!("timeout")));
+    let script = "echo ready; while [ ! -e \"$FILE\" ]; do sleep 0.02; done";
+    let file = fixture.dir.path().join("file");
+    let variable = format!("FILE={}", file.display());
+    let running = start(&fixture, ["--name", "paused", "--timeout", "20s", "--env", &variable], script);
+    fixture.ctl(["pause", "paused"]).exits(0);
+    fixture.ctl(["resume", "paused"]).exits(0);
+    std::fs::write(file, "").unwrap();
+    running.end().exits(0);
+}
+
+#[test]
+fn no_more_sessions_begin_than_are_allowed() {
+    let fixture = Fixture::new();
+    let first = start(&fixture, ["--max-sessions", "1"], "echo ready; sleep 1000");
+    let ran = fixture.ctl(["run", "--max-sessions", "1", "--", "true"]).fails(125, "MAX_SESSIONS");
+    assert!(
+        ran.stderr.contains("Maximum 1 sessions supported. Destroy a session to create a new one."),
+        "{ran:#?}"
+    );
+    fixture.ctl(["run", "--max-sessions", "2", "--", "true"]).exits(0);
+    fixture.ctl(["cancel", &first.id, "--force"]).exits(0);
+    first.end().exits(137);
+    fixture.ctl(["run", "--max-sessions", "1", "--", "true"]).exits(0);
+    fixture.ctl(["run", "--max-sessions", "0", "--", "true"]).exits(2);
+}
+
+#[test]
+fn a_policy_of_the_session_is_what_recover_does_unless_it_is_told() {
+    let fixture = Fixture::new();
+    for (policy, told, state) in [
+        (Some("fail"), None, "failed"),
+        (Some("fail"), Some("pause"), "paused"),
+        (None, None, "paused"),
+        (None, Some("fail"), "failed"),
+    ] {
+        let words = policy.map_or_else(Vec::new, |policy| vec!["--recovery", policy]);
+        let mut running = start(&fixture, words, "echo ready; sleep 1000");
+        running.kill();
+        let told = told.map_or_else(Vec::new, |told| vec!["--policy", told]);
+        fixture.ctl(["recover"].into_iter().chain(told)).exits(0);
+        assert_eq!(fixture.show(&running.id)["state"], state);
+        fixture.ctl(["rm", &running.id]).exits(0);
+    }
+}
+
+#[test]
+fn lists_are_narrowed_by_state_label_and_number() {
+    let fixture = Fixture::new();
+    for (name, team, code) in [("a", "data", 0), ("b", "data", 1), ("c", "web", 1)] {
+        let label = format!("team={team}");
+        let script = format!("exit {code}");
+        fixture.ctl(["run", "--name", name, "--label", &label, "--", "sh", "-c", &script]).exits(code);
+    }
+    let names = |args: &[&str]| -> Vec<String> {
+        let list = fixture.json(["ls"].iter().chain(args));
+        list.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&[]), [""; 0]);
+    assert_eq!(names(&["--all"]), ["c", "b", "a"]);
+    assert_eq!(names(&["--state", "failed"]), ["c", "b"]);
+    assert_eq!(names(&["--state", "failed", "--state", "completed", "--label", "team=data"]), ["b", "a"]);
+    assert_eq!(names(&["--all", "--limit", "2"]), ["c", "b"]);
+    assert_eq!(names(&["--all", "--label", "team=nobody"]), [""; 0]);
+    fixture.ctl(["ls", "--state", "asleep"]).exits(2);
+    fixture.ctl(["ls", "--limit", "0"]).exits(2);
+    fixture.ctl(["ls", "--label", "team"]).exits(2);
+}
+
+#[test]
+fn what_ended_long_ago_is_removed_and_nothing_else() {
+    let fixture = Fixture::new();
+    let ended = fixture.completed(SessionConfig::new("import").name("ended")).to_string();
+    fixture.ctl(["run", "--name", "printed", "--", "echo", "much"]).exits(0);
+    let crashed = fixture.crashed(SessionConfig::new("import").name("crashed")).to_string();
+    let living = fixture.owner(SessionConfig::new("import").name("living"));
+    assert_eq!(fixture.json(["gc", "--older-than", "1h"])["removed"], json!([]));
+    // Everything has been clean before a dry run: what it leaves as it is, it left as it is.
+    let before = fixture.everything();
+    let would = fixture.json(["gc", "--older-than", "0s", "--dry-run"]);
+    assert_eq!(would["removed"].as_array().unwrap().len(), 2, "{would}");
+    assert_eq!(fixture.everything(), before);
+    let ran = fixture.ctl(["gc", "--older-than", "0s"]).exits(0);
+    assert!(ran.stdout.contains(&ended) && ran.stdout.contains("printed"), "{ran:#?}");
+    let left: Vec<Value> =
+        fixture.json(["ls", "--all"]).as_array().unwrap().iter().map(|one| one["id"].clone()).collect();
+    assert_eq!(left.len(), 2);
+    assert!(left.contains(&json!(crashed)) && left.contains(&json!(living.id.to_string())));
+    for folder in ["stage", "trash", "quarantine"] {
+        assert_eq!(std::fs::read_dir(fixture.store().join(folder)).unwrap().count(), 0, "{folder}");
+    }
+    // The dead owner is still named by a session, and the living one lives: each keeps its lock.
+    assert_eq!(std::fs::read_dir(fixture.store().join("owners")).unwrap().count(), 2);
+    fixture.ctl(["cancel", &crashed]).exits(0);
+    fixture.ctl(["gc", "--older-than", "0s"]).exits(0);
+    assert_eq!(std::fs::read_dir(fixture.store().join("owners")).unwrap().count(), 1);
+    fixture.ctl(["gc"]).exits(2);
+}
+
+#[test]
+fn sessions_are_removed_by_name_unless_somebody_runs_them() {
+    let fixture = Fixture::new();
+    fixture.ctl(["run", "--name", "old", "--", "echo", "much"]).exits(0);
+    let living = fixture.owner(SessionConfig::new("import").name("living"));
+    let ran = fixture.ctl(["rm", "old", "living"]).exits(4);
+    assert!(ran.stderr.contains("[CONFLICT]") && ran.stderr.contains(" cancel "), "{ran:#?}");
+    assert_eq!(ran.stdout.lines().count(), 1, "{ran:#?}");
+    assert_eq!(fixture.json(["ls", "--all"]).as_array().unwrap().len(), 1);
+    assert_eq!(fixture.show("living")["state"], "running");
+    living
+        .runtime
+        .block_on(living.session.fail(sessionkit::Failure::new(sessionkit::FailureCause::Work, "x")))
+        .unwrap();
+    assert_eq!(fixture.json(["rm", "living"])["removed"], json!([living.id.to_string()]));
+    fixture.ctl(["rm", "living"]).fails(3, "NOT_FOUND");
+    assert_eq!(std::fs::read_dir(fixture.store().join("sessions")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_mistyped_name_is_answered_with_those_that_come_near() {
+    let fixture = Fixture::new();
+    fixture.completed(SessionConfig::new("import").name("nightly-import"));
+    fixture.completed(SessionConfig::new("import").name("weekly"));
+    let ran = fixture.ctl(["show", "nihgtly-import"]).fails(3, "NOT_FOUND");
+    assert!(ran.stderr.contains("nightly-import\n") && !ran.stderr.contains("weekly"), "{ran:#?}");
+    let ran = fixture.ctl(["show", "something-else"]).fails(3, "NOT_FOUND");
+    assert!(!ran.stderr.contains("nightly") && !ran.stderr.contains("weekly"), "{ran:#?}");
+    let ran = fixture.ctl(["shwo", "weekly"]).exits(2);
+    assert!(ran.stderr.contains("'show'"), "{ran:#?}");
+    let ran = fixture.ctl(["ls", "--lable", "a=b"]).exits(2);
+    assert!(ran.stderr.contains("'--label'"), "{ran:#?}");
+}
+
+#[test]
+fn every_verb_shows_an_example_and_has_a_page_and_the_completions_load() {
+    let fixture = Fixture::new();
+    let pages = fixture.dir.path().join("man");
+    fixture.ctl(["man".as_ref(), pages.as_os_str()]).exits(0);
+    let help = fixture.ctl(["--help"]).exits(0).stdout;
+    let verbs: Vec<&str> = help
+        .lines()
+        .skip_while(|line| !line.starts_with("Commands:"))
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' '))?.split(' ').next())
+        .collect();
+    assert!(verbs.len() >= 20, "{verbs:?}");
+    for verb in verbs {
+        let help = fixture.ctl([verb, "--help"]).exits(0).stdout;
+        let example =
+            |line: &str| line.starts_with("  sessionctl ") && line.split(' ').any(|word| word == verb);
+        assert!(help.contains("Example") && help.lines().any(example), "{help}");
+        let page = std::fs::read_to_string(pages.join(format!("sessionctl-{verb}.1"))).unwrap();
+        assert!(page.contains(".SH SYNOPSIS"), "{page}");
+    }
+    for (shell, check) in [
+        ("bash", "source \"$1\" && complete -p sessionctl"),
+        ("zsh", "autoload -U compinit && compinit -u -d /dev/null && source \"$1\""),
+        ("fish", "source $argv[1]"),
+    ] {
+        let script = fixture.ctl(["completions", shell]).exits(0).stdout;
+        let path = fixture.dir.path().join(format!("completions.{shell}"));
+        std::fs::write(&path, script).unwrap();
+        let mut command = std::process::Command::new(shell);
+        command.arg("-c").arg(check);
+        if shell == "bash" || shell == "zsh" {
+            command.arg(shell);
+        }
+        match command.arg(&path).stdin(Stdio::null()).output() {
+            Ok(output) => {
+                let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                assert!(output.status.success() && said.is_empty(), "{shell}: {said}");
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                eprintln!("not run: no {shell} here");
+            }
+            Err(error) => panic!("{shell}: {error}"),
+        }
+    }
+    fixture.ctl(["completions", "tcsh"]).exits(2);
+}
