@@ -83,6 +83,11 @@ fn misused(error: &clap::Error) -> ExitCode {
     }
     let text = error.render().to_string();
     let lines: Vec<_> = text.trim_end().lines().map(visible).collect();
-    eprintln!("{}", lines.join("\n"));
+    // What was typed could not be understood, so neither could this; but who wrote it reads JSON.
+    if std::env::args_os().any(|word| word == "--json") {
+        eprintln!("{}", fail::misused(&lines.join("\n")));
+    } else {
+        eprintln!("{}", lines.join("\n"));
+    }
     ExitCode::from(2)
 }

@@ -93,7 +93,11 @@ pub use session_runner as runner;
 #[cfg(feature = "file")]
 pub use session_storage_file as file;
 
-/// What the README shows is run as well.
+/// What the README and the guide show is run as well.
 #[cfg(all(doctest, feature = "file"))]
-#[doc = include_str!("../../README.md")]
-struct Readme;
+mod pages {
+    #[doc = include_str!("../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../docs/guide.md")]
+    struct Guide;
+}

@@ -9,11 +9,13 @@
 
 mod answer;
 mod care;
+mod docs;
 mod exchange;
 mod look;
-mod readme;
+
 mod refuse;
 mod run;
+mod schema;
 mod support;
 mod terminal;
 mod verify;

@@ -34,7 +34,7 @@ impl Fixture {
 
     /// The command for this store, in an environment that says nothing else.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        let mut command = bare();
+        let mut command = bare(BINARY);
         command.env("SESSIONCTL_STORE", self.url()).args(args);
         command
     }
@@ -154,9 +154,9 @@ fn walk(path: &Path, entries: &mut Vec<Entry>) {
     }
 }
 
-/// The command as a user has it, with nothing of the environment that would change what it does.
-pub(crate) fn bare() -> Command {
-    let mut command = Command::new(BINARY);
+/// A program as a user calls it, with nothing of the environment that would change what it does.
+pub(crate) fn bare(program: &str) -> Command {
+    let mut command = Command::new(program);
     command.env("RUST_BACKTRACE", "0");
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("SESSIONCTL_") || name == "NO_COLOR" {

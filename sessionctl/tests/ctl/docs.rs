@@ -1,8 +1,7 @@
-//! The README's commands, run as they stand, and the output that it shows.
+//! The commands of the README and of the pages under `docs`, run as they stand, and the output that these show.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
 
 use crate::support::{self, BINARY};
 
@@ -57,27 +56,55 @@ fn settled(line: &str) -> String {
     line.split_whitespace().map(word).collect::<Vec<_>>().join(" ")
 }
 
-#[test]
-fn the_readme_is_true() {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-    let blocks = blocks(&std::fs::read_to_string(readme).unwrap());
-    assert!(
-        blocks[0].commands.contains("run --name") && blocks[0].output.is_some(),
-        "a first success, with output"
-    );
-    assert_eq!(blocks.iter().filter(|block| block.commands.trim() == "cargo xtask test").count(), 1);
+/// Runs a page's commands in an empty folder, and looks for what it shows in what they print.
+fn holds(page: &str, blocks: Vec<Block>) {
     let folder = tempfile::tempdir().unwrap();
     cargo(folder.path());
+    std::os::unix::fs::symlink(BINARY, folder.path().join("sessionctl")).unwrap();
     let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
     for Block { commands, output } in blocks {
-        let mut shell = Command::new("sh");
-        shell.env("PATH", &path).env("RUST_BACKTRACE", "0").current_dir(folder.path());
+        let mut shell = support::bare("sh");
+        shell.env("PATH", &path).env("SESSIONCTL_STORE", "file:store").current_dir(folder.path());
         shell.args(["-c", &format!("exec 2>&1\nset -e\n{commands}")]);
         let ran = support::run(shell).exits(0);
         // The shell's own word on a killed job comes whenever it likes; everything else in its order.
         let mut said = ran.stdout.lines().map(settled);
         for shown in output.iter().flat_map(|output| output.lines()).map(settled) {
-            assert!(said.any(|line| line == shown), "not said, or not there: {shown}\n{}", ran.stdout);
+            assert!(
+                said.any(|line| line == shown),
+                "{page}: not said, or not there: {shown}\n{}",
+                ran.stdout
+            );
         }
+    }
+}
+
+fn page(name: &str) -> Vec<Block> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
+    blocks(&std::fs::read_to_string(path).unwrap())
+}
+
+#[test]
+fn the_readme_is_true() {
+    let blocks = page("README.md");
+    assert!(
+        blocks[0].commands.contains("run --name") && blocks[0].output.is_some(),
+        "a first success, with output"
+    );
+    assert_eq!(blocks.iter().filter(|block| block.commands.trim() == "cargo xtask test").count(), 1);
+    holds("README.md", blocks);
+}
+
+#[test]
+fn the_guide_is_true() {
+    holds("docs/guide.md", page("docs/guide.md"));
+}
+
+#[test]
+fn the_pages_about_formats_are_true() {
+    for name in ["docs/json.md", "docs/export.md"] {
+        let blocks = page(name);
+        assert!(!blocks.is_empty(), "{name}");
+        holds(name, blocks);
     }
 }

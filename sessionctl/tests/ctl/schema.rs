@@ -1,0 +1,147 @@
+//! `docs/json.schema.json` is what the command prints: everything that it prints, and nothing else.
+
+use serde_json::{Value, json};
+use sessionkit::{PauseReason, SessionConfig};
+
+use crate::support::Fixture;
+
+/// The documented schema. The tests are stricter than it is: members that it does not name are not allowed here.
+struct Schema(Value);
+
+impl Schema {
+    fn new() -> Self {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/json.schema.json");
+        let mut schema: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        close(&mut schema);
+        Self(schema)
+    }
+
+    /// Asserts that a value is what the schema says under this name.
+    #[track_caller]
+    fn holds(&self, name: &str, value: &Value) {
+        assert!(self.0["$defs"].get(name).is_some(), "nothing is documented under {name}");
+        let schema = json!({ "$ref": format!("#/$defs/{name}"), "$defs": self.0["$defs"] });
+        let validator =
+            jsonschema::draft202012::options().should_validate_formats(true).build(&schema).unwrap();
+        let errors: Vec<String> =
+            validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect();
+        assert!(errors.is_empty(), "{name}: {errors:#?}\n{value:#}");
+    }
+
+    /// Asserts that each line is a value of one of these names.
+    #[track_caller]
+    fn holds_lines(&self, names: &[&str], lines: &str) {
+        for line in lines.lines() {
+            let value: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            let name = names.iter().find(|name| value.get(name).is_some()).unwrap_or(&names[0]);
+            self.holds(name, &value);
+        }
+    }
+}
+
+/// Allows no members but those that are named.
+fn close(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            if members.contains_key("properties") {
+                members.entry("additionalProperties").or_insert(json!(false));
+            }
+            members.values_mut().for_each(close);
+        }
+        Value::Array(items) => items.iter_mut().for_each(close),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[test]
+fn whatever_is_printed_is_documented() {
+    let (fixture, schema) = (Fixture::new(), Schema::new());
+    let ctl = |words: &[&str]| fixture.ctl(words[..1].iter().chain(&["--json"]).chain(&words[1..]));
+    let checked = |name: &str, code: i32, words: &[&str]| -> Value {
+        let ran = ctl(words).exits(code);
+        schema.holds_lines(&["error", "hint"], &ran.stderr);
+        let value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:#?}"));
+        schema.holds(name, &value);
+        value
+    };
+    let script = "echo out; echo err >&2; sessionctl_report; exit 3";
+    let script = script.replace(
+        "sessionctl_report",
+        &format!("{} report --progress 40 --step s --phase p", crate::support::BINARY),
+    );
+    checked("session", 3, &["run", "--name", "failed", "--label", "a=b", "--", "sh", "-c", &script]);
+    checked("session", 0, &["run", "--name", "done", "--", "true"]);
+    let report = format!("{} report --progress 4 --json > said", crate::support::BINARY);
+    let mut command = fixture.command(["run", "--", "sh", "-c", &report]);
+    command.current_dir(fixture.dir.path());
+    assert!(command.output().unwrap().status.success());
+    let said = std::fs::read_to_string(fixture.dir.path().join("said")).unwrap();
+    schema.holds("report", &serde_json::from_str(&said).unwrap());
+    let crashed = fixture.crashed(SessionConfig::new("import").name("crashed").max_iterations(3)).to_string();
+    let living =
+        fixture.owner(SessionConfig::new("import").name("living").metadata(json!({ "x": [1, null] })));
+    living.runtime.block_on(living.session.pause(PauseReason::AwaitingInput("which?".into()))).unwrap();
+    for name in ["failed", "done", "crashed", "living"] {
+        checked("session", 0, &["show", name]);
+        checked("why", 0, &["why", name]);
+    }
+    checked("sessions", 0, &["ls", "--all"]);
+    checked("sessions", 3, &["wait", "done", "failed"]);
+    checked("recover", 0, &["recover", "--dry-run"]);
+    checked("verify", 0, &["verify"]);
+    checked("session", 0, &["retry", "done"]);
+    checked("session", 0, &["cancel", &crashed]);
+    schema.holds_lines(&["chunk"], &ctl(&["logs", "failed"]).exits(0).stdout);
+    assert_eq!(ctl(&["logs", "failed"]).stdout.lines().count(), 2);
+    let stream = ctl(&["export", "failed"]).exits(0).stdout;
+    let path = fixture.dir.path().join("failed.jsonl");
+    std::fs::write(&path, stream).unwrap();
+    let path = path.to_str().unwrap();
+    checked("import", 0, &["import", path]);
+    assert_eq!(checked("rm", 0, &["rm", "failed"])["removed"].as_array().unwrap().len(), 1);
+    checked("import", 0, &["import", path]);
+    checked("rm", 4, &["rm", "living"]);
+    checked("gc", 0, &["gc", "--older-than", "1h"]);
+    // A log that cannot be read is listed, and told of.
+    let id = fixture.show("failed")["id"].as_str().unwrap().to_owned();
+    let log = fixture.store().join("sessions").join(&id).join("events.jsonl");
+    std::fs::write(&log, "nothing that was ever a record\n").unwrap();
+    std::fs::remove_file(log.with_file_name("head.json")).unwrap();
+    checked("sessions", 7, &["ls", "--all"]);
+    checked("verify", 7, &["verify", "--repair"]);
+}
+
+#[test]
+fn every_failure_is_documented_json_too() {
+    let (fixture, schema) = (Fixture::new(), Schema::new());
+    fixture.completed(SessionConfig::new("import").name("twice"));
+    fixture.completed(SessionConfig::new("import").name("twice"));
+    let id = fixture.completed(SessionConfig::new("import").name("once")).to_string();
+    for (code, name, words) in [
+        (3, "NOT_FOUND", vec!["show", "nobody"]),
+        (3, "NOT_FOUND", vec!["why", "onec"]),
+        (3, "AMBIGUOUS", vec!["events", "twice"]),
+        (4, "ILLEGAL_TRANSITION", vec!["cancel", "once"]),
+        (2, "INVALID_ARGUMENT", vec!["ls", "--store", "what:ever"]),
+        (2, "INVALID_ARGUMENT", vec!["ls", "--nonsense"]),
+        (2, "INVALID_ARGUMENT", vec!["wait", "once", "--for", "asleep"]),
+        (127, "SPAWN_FAILED", vec!["run", "--", "no-such-program-anywhere"]),
+        (125, "CONFLICT", vec!["wait", &id, "--for", "paused"]),
+    ] {
+        let ran = fixture.ctl(words.iter().take(1).chain(&["--json"]).chain(&words[1..]));
+        let errors: Vec<Value> = ran
+            .stderr
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {ran:#?}")))
+            .filter(|value: &Value| value.get("error").is_some())
+            .collect();
+        schema.holds_lines(&["error", "hint"], &ran.stderr);
+        assert_eq!(ran.code, Some(code), "{ran:#?}");
+        assert_eq!(errors.len(), 1, "{ran:#?}");
+        assert_eq!(
+            (&errors[0]["error"]["code"], &errors[0]["error"]["exit_code"]),
+            (&json!(name), &json!(code)),
+            "{ran:#?}"
+        );
+    }
+}
