@@ -145,20 +145,32 @@ pub(crate) struct Show {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sessionctl events @last --after 3")]
+#[command(
+    after_help = "Examples:\n  sessionctl events @last --after 3\n  sessionctl events nightly --follow --json\n\n\
+    With --follow it ends with 0 once the session has ended, for good, and all of its log was printed."
+)]
 pub(crate) struct Events {
     /// Which session
     pub(crate) id: String,
+    /// Goes on with what comes, until the session has ended; a crash is no end
+    #[arg(long, short)]
+    pub(crate) follow: bool,
     /// Only what came after this revision
     #[arg(long, value_name = "REV", default_value_t = 0)]
     pub(crate) after: u64,
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sessionctl logs @last --stderr --tail 20")]
+#[command(
+    after_help = "Examples:\n  sessionctl logs @last --stderr --tail 20\n  sessionctl logs nightly --follow\n\n\
+    With --follow it ends with 0 once the session has ended, for good, and all of its output was printed."
+)]
 pub(crate) struct Logs {
     /// Which session
     pub(crate) id: String,
+    /// Goes on with what comes, until the session has ended; a crash is no end
+    #[arg(long, short)]
+    pub(crate) follow: bool,
     /// Only what went to the standard output
     #[arg(long, conflicts_with = "stderr")]
     pub(crate) stdout: bool,

@@ -6,6 +6,7 @@
 mod args;
 mod context;
 mod fail;
+mod follow;
 mod foreground;
 mod hints;
 mod ids;

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::tcgetwinsize;
 
 use crate::args::ColorWhen;
@@ -67,6 +68,16 @@ impl Term {
     #[expect(clippy::unused_self, reason = "as above")]
     pub(crate) fn complain(&self, line: &str) {
         let _ = writeln!(io::stderr().lock(), "{line}");
+    }
+
+    /// Whether whoever read stdout has gone away: without a write nobody would notice, and none may come for days.
+    #[expect(clippy::unused_self, reason = "as above")]
+    pub(crate) fn reader_is_gone(&self) -> bool {
+        let out = io::stdout();
+        let mut look = [PollFd::new(&out, PollFlags::empty())];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let gone = PollFlags::ERR | PollFlags::HUP;
+        poll(&mut look, Some(&at_once)).is_ok() && look.iter().any(|stdout| stdout.revents().intersects(gone))
     }
 
     /// How many columns stdout has, if it is a terminal.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use session_core::LocalPresence;
 use session_core::{
     ManagerOptions, MemoryStorage, PersistentSessionManager, Presence, ProcessPresence, Result,
-    SessionManager,
+    SessionManager, SessionStorage,
 };
 #[cfg(feature = "file")]
 use session_storage_file::{FileStorage, FileStorageOptions};
@@ -83,6 +83,16 @@ impl Store {
     #[must_use]
     pub const fn manager(&self) -> &Arc<dyn SessionManager> {
         &self.manager
+    }
+
+    /// The storage below the manager, to follow logs without one.
+    #[must_use]
+    pub fn storage(&self) -> Arc<dyn SessionStorage> {
+        match &self.backend {
+            #[cfg(feature = "file")]
+            Backend::File { storage, .. } => Arc::new(storage.clone()),
+            Backend::Memory(storage) => Arc::<MemoryStorage>::clone(storage),
+        }
     }
 
     /// Where the output of its sessions' programs is kept, beside their logs; `None` for a store that has no folder.

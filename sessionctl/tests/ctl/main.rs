@@ -8,6 +8,7 @@
 )]
 
 mod answer;
+mod follow;
 mod look;
 mod readme;
 mod refuse;
