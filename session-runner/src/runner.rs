@@ -226,8 +226,12 @@ impl Runner {
     fn tap(&self, stream: OutputStream, pipe: OwnedFd, pass_on: PassOn) -> io::Result<Tap> {
         let own = match (pass_on, stream) {
             (PassOn::Nothing, _) => None,
-            (PassOn::Inherit, OutputStream::Stdout) => Some(io::stdout().as_fd().try_clone_to_owned()?.into()),
-            (PassOn::Inherit, OutputStream::Stderr) => Some(io::stderr().as_fd().try_clone_to_owned()?.into()),
+            (PassOn::Inherit, OutputStream::Stdout) => {
+                Some(io::stdout().as_fd().try_clone_to_owned()?.into())
+            }
+            (PassOn::Inherit, OutputStream::Stderr) => {
+                Some(io::stderr().as_fd().try_clone_to_owned()?.into())
+            }
         };
         Ok(Tap { stream, pipe, pass_on: own, beside: self.beside.clone() })
     }

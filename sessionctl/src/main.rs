@@ -16,6 +16,7 @@ mod rerun;
 mod status;
 mod term;
 mod verb;
+mod verbose;
 
 use std::process::ExitCode;
 

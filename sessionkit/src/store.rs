@@ -85,6 +85,17 @@ impl Store {
         &self.manager
     }
 
+    /// The same store with something around its manager: an
+    /// [`ObservableSessionManager`](session_core::ObservableSessionManager), for example.
+    #[must_use]
+    pub fn map_manager(
+        mut self,
+        around: impl FnOnce(Arc<dyn SessionManager>) -> Arc<dyn SessionManager>,
+    ) -> Self {
+        self.manager = around(self.manager);
+        self
+    }
+
     /// The storage below the manager, to follow logs without one.
     #[must_use]
     pub fn storage(&self) -> Arc<dyn SessionStorage> {

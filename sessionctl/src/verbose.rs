@@ -1,0 +1,73 @@
+//! What `-v` tells on stderr: the facts of the sessions that run here, and what else the library has to say. A line each,
+//! and none that a terminal would obey.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use sessionkit::observers::TracingObserver;
+use sessionkit::text::visible;
+use sessionkit::{ObservableSessionManager, SessionManager};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::json;
+use crate::term::Term;
+
+/// From now on as much is told as `-v` was typed: nothing, info, debug, trace.
+pub(crate) fn start(times: u8, term: &Term) {
+    let level = match times {
+        0 => return,
+        1 => LevelFilter::INFO,
+        2 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    let json = term.json;
+    let lines = Lines { json, write: Box::new(term.complainer()) };
+    let told = tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(lines);
+    // There is one context in this process, and nobody else who would begin it.
+    let _ = if json { told.json().try_init() } else { told.try_init() };
+}
+
+/// The manager, with its facts told as they happen.
+pub(crate) fn observed(manager: Arc<dyn SessionManager>) -> Arc<dyn SessionManager> {
+    Arc::new(ObservableSessionManager::new(manager).observe("log", Arc::new(TracingObserver::new())))
+}
+
+struct Lines {
+    json: bool,
+    write: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Line { lines: self, bytes: Vec::new() }
+    }
+}
+
+/// One line, which is written whole when it is complete.
+struct Line<'a> {
+    lines: &'a Lines,
+    bytes: Vec<u8>,
+}
+
+impl Write for Line<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        let text = String::from_utf8_lossy(&self.bytes);
+        let text = text.trim_end_matches('\n');
+        let line = if self.lines.json { json::escaped(text.to_owned()) } else { visible(text).into_owned() };
+        (self.lines.write)(&line);
+    }
+}
