@@ -44,6 +44,13 @@ pub(crate) struct Global {
     pub(crate) verbose: u8,
 }
 
+impl Global {
+    /// What is known of a command line that makes no sense, except that a program typed it.
+    pub(crate) const fn of_json() -> Self {
+        Self { store: None, json: true, color: ColorWhen::Never, verbose: 0 }
+    }
+}
+
 /// Whether to use colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ColorWhen {

@@ -9,7 +9,10 @@
 
 mod answer;
 mod follow;
+mod hostile;
 mod look;
+mod memory;
+mod progress;
 mod readme;
 mod refuse;
 mod run;

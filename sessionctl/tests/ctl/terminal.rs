@@ -13,7 +13,7 @@ use sessionkit::{CancelRequest, Failure, FailureCause, SessionConfig};
 use crate::support::Fixture;
 
 /// Runs a command with all its outputs on one terminal, and returns what that got.
-fn on_terminal(mut command: Command) -> String {
+pub(crate) fn on_terminal(mut command: Command) -> String {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&ours).unwrap();
     unlockpt(&ours).unwrap();
@@ -36,7 +36,7 @@ fn on_terminal(mut command: Command) -> String {
 }
 
 #[track_caller]
-fn is_harmless(text: &str) {
+pub(crate) fn is_harmless(text: &str) {
     assert!(!text.contains(|c| c != '\n' && is_unsafe_char(c)), "{text:?}");
     assert!(!text.is_empty());
 }
