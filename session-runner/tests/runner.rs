@@ -445,7 +445,7 @@ async fn a_reader_that_comes_late_gets_everything() {
     let mut running = place.spawn(sh(&script)).await;
     let id = running.id();
     place.until_printed(id, "side").await;
-    let everything: String = (1..=60_000).map(|n| format!("{n}\n")).collect();
+    let everything: String = (1..=60_000).flat_map(|n| [n.to_string(), "\n".to_owned()]).collect();
     let elsewhere = FileOutput::new(place.folder.path().join("output"));
     let mut late = running.output().unwrap();
     // From the middle of a chunk on, too.

@@ -21,6 +21,7 @@ Examples:
   sessionctl run -- make -j8        run a program as a session
   sessionctl ls --all               list all sessions
   sessionctl show @last             look at the one made last
+  sessionctl logs @last --follow    read along, from anywhere
 
 ID is @last, a full id, an exact name, or the beginning of an id.";
 
@@ -125,6 +126,8 @@ impl Verb {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  sessionctl run --name nightly --label team=data -- ./import.sh --all\n\n\
+    Progress that the program reports (`sessionctl report`, or OSC 9;4 in its output) is shown on stderr: a bar on a\n\
+    terminal, else a line at each 10 %.\n\n\
     Exits as the program does; 126 and 127 if it cannot be run, 125 for failures of sessionctl itself."
 )]
 pub(crate) struct Run {

@@ -24,7 +24,7 @@ pub(crate) struct Follower<'a> {
     /// When the next look is due, and how many there were.
     due: Instant,
     looks: u32,
-    /// The attempt whose owner's death was told.
+    /// The attempt of which it was told that nobody runs it any more.
     told: Option<u32>,
 }
 
@@ -64,10 +64,13 @@ impl<'a> Follower<'a> {
         if self.told == Some(attempt) || head.state().is_final() {
             return;
         }
-        if let Ok(Some(Liveness::Dead { .. })) = self.manager.liveness(self.id).await {
-            self.told = Some(attempt);
-            let text = "its owner died, and nothing comes until somebody resumes it";
-            self.context.hint(text, &[self.id], &["resume", &self.id.to_string()]);
-        }
+        let why = match self.manager.liveness(self.id).await {
+            Ok(Some(Liveness::Dead { .. })) => "its owner died",
+            Ok(None) => "nobody runs it now",
+            Ok(Some(_)) | Err(_) => return,
+        };
+        self.told = Some(attempt);
+        let text = format!("{why}, and nothing comes until somebody resumes it");
+        self.context.hint(&text, &[self.id], &["resume", &self.id.to_string()]);
     }
 }

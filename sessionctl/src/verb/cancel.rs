@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sessionkit::{CancelRequest, SessionState};
+use sessionkit::{CancelRequest, SessionState, SessionStorageExt as _};
 use tokio::time::Instant;
 
 use crate::args::Cancel;
@@ -28,6 +28,16 @@ pub(crate) async fn run(args: &Cancel, context: &Context) -> Result<u8> {
     while !state.is_final() && Instant::now() < give_up {
         tokio::time::sleep(POLL).await;
         state = manager.get_state(id).await.map_err(failed)?;
+    }
+    if state.is_final() {
+        // The owner's ending may be read before it is flushed, and is not told before.
+        state = store
+            .storage()
+            .flushed_head(id)
+            .await
+            .map_err(|error| Failure::from(error).about(id))?
+            .lifecycle
+            .state;
     }
     match state {
         SessionState::Completed { .. } | SessionState::Failed { .. } => {

@@ -188,7 +188,7 @@ fn no_text_controls_the_terminal_and_json_stays_json() {
 #[test]
 fn bytes_that_are_no_text_do_not_control_the_terminal_either() {
     let fixture = Fixture::new();
-    let octal: String = BYTES.iter().map(|byte| format!("\\{byte:03o}")).collect();
+    let octal = BYTES.iter().fold(String::new(), |text, byte| format!("{text}\\{byte:03o}"));
     let script = format!("printf '{octal}\\n'; printf '{octal}' >&2");
     fixture.ctl(["run", "--name", "raw", "--json", "--", "sh", "-c", &script]).exits(0);
     for words in

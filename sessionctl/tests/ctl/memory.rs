@@ -92,14 +92,14 @@ fn prints(lines: u64, line: u64, ends: bool) {
     // All of it is there, live, while the session still runs.
     let length = lines * (line + u64::from(ends));
     let kept = length.min(KEPT);
-    let begin = Instant::now();
+    let all_there = Instant::now();
     let mut read = 0;
     while read < kept {
-        let left = BEHIND.saturating_sub(begin.elapsed());
+        let left = BEHIND.saturating_sub(all_there.elapsed());
         read =
             told.recv_timeout(left).unwrap_or_else(|_| panic!("{BEHIND:?} later it is at {read} of {kept}"));
     }
-    let behind = begin.elapsed();
+    let behind = all_there.elapsed();
     let supervisor = std::fs::read_to_string(at("supervisor")).unwrap();
     let peaks = [owner.id().to_string(), supervisor.trim().to_owned(), follower.id().to_string()]
         .map(|pid| peak(&pid));
