@@ -71,3 +71,41 @@ impl Drop for Line<'_> {
         (self.lines.write)(&line);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use sessionkit::text::is_unsafe_char;
+
+    use super::*;
+
+    const HOSTILE: &str = "\u{1b}]0;title\u{7}\u{1b}[2J\r\n\u{8}\u{9b}31m\u{202e}\u{7f}\ttab";
+
+    fn told(json: bool) -> String {
+        let got = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&got);
+        let write = Box::new(move |line: &str| lines.lock().unwrap().push(line.to_owned()));
+        let told = tracing_subscriber::fmt().with_ansi(false).with_writer(Lines { json, write });
+        let say = || tracing::warn!(text = HOSTILE, shown = %HOSTILE, "{HOSTILE}");
+        if json {
+            tracing::subscriber::with_default(told.json().finish(), say);
+        } else {
+            tracing::subscriber::with_default(told.finish(), say);
+        }
+        let mut got = got.lock().unwrap();
+        assert_eq!(got.len(), 1, "one line for each thing said");
+        got.remove(0)
+    }
+
+    #[test]
+    fn nothing_that_is_told_controls_the_terminal() {
+        for json in [false, true] {
+            let line = told(json);
+            assert!(!line.contains(is_unsafe_char), "{line:?}");
+            assert!(line.contains("title") && line.contains("tab"), "{line:?}");
+        }
+        let line: serde_json::Value = serde_json::from_str(&told(true)).unwrap();
+        assert_eq!(line["fields"]["text"], HOSTILE);
+    }
+}

@@ -1,7 +1,8 @@
 //! Following a session from another process: `events --follow` and `logs --follow`.
 
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, ChildStdout, Stdio};
+use std::io::{BufRead as _, BufReader, Read};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -10,34 +11,64 @@ use sessionkit::{
     SessionSummary, SystemClock,
 };
 
-use crate::support::{Fixture, eventually};
+use crate::support::{Fixture, PATIENCE, eventually};
 
-/// A follower, whose lines are read as they come.
+/// A follower, whose lines are read as they come, by threads: what never comes is a failure and no wait without end.
 struct Follower {
     child: Child,
-    lines: BufReader<ChildStdout>,
+    out: Receiver<String>,
+    err: Receiver<String>,
+}
+
+fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
+    let (tell, told) = channel();
+    std::thread::spawn(move || {
+        let mut pipe = BufReader::new(pipe);
+        let mut line = String::new();
+        while pipe.read_line(&mut line).is_ok_and(|length| length > 0) {
+            if tell.send(std::mem::take(&mut line)).is_err() {
+                break;
+            }
+        }
+    });
+    told
 }
 
 impl Follower {
     fn start(fixture: &Fixture, words: &[&str]) -> Self {
         let mut child = fixture.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap());
-        Self { child, lines }
+        let (out, err) = (lines(child.stdout.take().unwrap()), lines(child.stderr.take().unwrap()));
+        Self { child, out, err }
     }
 
+    /// The next line that it prints.
+    #[track_caller]
     fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.lines.read_line(&mut line).unwrap();
-        line
+        self.out.recv_timeout(PATIENCE).expect("another line")
     }
 
-    /// All that comes until it ends, its exit code, and what it said on the side.
+    /// The next line that it says on the side.
+    #[track_caller]
+    fn said(&mut self) -> String {
+        self.err.recv_timeout(PATIENCE).expect("another word")
+    }
+
+    /// All that comes until it ends, its exit code, and what it says on the side.
+    #[track_caller]
     fn end(mut self) -> (String, Option<i32>, String) {
-        let mut rest = String::new();
-        self.lines.read_to_string(&mut rest).unwrap();
-        let mut said = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        (rest, self.child.wait().unwrap().code(), said)
+        let mut code = None;
+        eventually("the follower to end", || {
+            code = self.child.try_wait().unwrap();
+            code.is_some()
+        });
+        (self.out.iter().collect(), code.unwrap().code(), self.err.iter().collect())
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -88,11 +119,8 @@ fn followers_see_everything_across_a_crash_and_end_with_the_session() {
 
     // Nobody can say how long it takes until somebody resumes it. That is said once.
     let mut resumed = fixture.command(["resume", "followed"]);
-    let mut said = BufReader::new(logs.child.stderr.take().unwrap());
-    let mut hint = String::new();
-    said.read_line(&mut hint).unwrap();
+    let hint = logs.said();
     assert!(hint.contains("its owner died") && hint.contains("resume"), "{hint}");
-    logs.child.stderr = Some(said.into_inner());
 
     let mut second = resumed.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     assert_eq!(logs.line(), "again\n");
@@ -184,15 +212,13 @@ fn a_session_that_is_deleted_meanwhile_is_not_found() {
         let id = fixture.crashed(SessionConfig::new("import")).to_string();
         let mut follower = Follower::start(&fixture, &[verb, &id, "--follow"]);
         // It follows: it says so where there is nothing to print yet.
-        let mut said = BufReader::new(follower.child.stderr.take().unwrap());
-        said.read_line(&mut String::new()).unwrap();
+        assert!(follower.said().contains("its owner died"));
         crate::support::block_on(async {
             fixture.open().await.manager().delete_session(id.parse().unwrap()).await.unwrap();
         });
-        let mut rest = String::new();
-        said.read_to_string(&mut rest).unwrap();
-        assert!(rest.contains("[NOT_FOUND]") && rest.contains("next: "), "{verb}: {rest}");
-        assert_eq!(follower.child.wait().unwrap().code(), Some(3), "{verb}");
+        let (_, code, said) = follower.end();
+        assert!(said.contains("[NOT_FOUND]") && said.contains("next: "), "{verb}: {said}");
+        assert_eq!(code, Some(3), "{verb}");
     }
 }
 
@@ -202,16 +228,17 @@ fn a_follower_whose_reader_has_gone_goes_too() {
     let fixture = Fixture::new();
     let mut running = run(&fixture, "echo one; sleep 600");
     for words in [&["events", "followed", "-f"][..], &["logs", "followed", "-f", "--json"]] {
-        let mut follower = Follower::start(&fixture, words);
-        assert!(!follower.line().is_empty());
-        drop(follower.lines);
+        let mut command = fixture.command(words);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut byte = [0];
+        child.stdout.take().unwrap().read_exact(&mut byte).unwrap();
         let mut code = None;
         eventually("the follower to notice", || {
-            code = follower.child.try_wait().unwrap();
+            code = child.try_wait().unwrap();
             code.is_some()
         });
         let mut said = String::new();
-        follower.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         assert_eq!((code.unwrap().code(), said.as_str()), (Some(0), ""));
     }
     running.kill().unwrap();
