@@ -10,6 +10,7 @@
 //! | `channel` | `BroadcastObserver` | async code that wants every event |
 //! | `channel` | `WatchObserver` | async code that wants the latest one |
 //! | `closure` | `ClosureObserver` | anything else, in a line |
+//! | `progress` | `ProgressRenderer` | people who look on: a bar on a terminal, lines elsewhere |
 //!
 //! # `tracing`
 //!
@@ -68,10 +69,45 @@
 //! }
 //! ```
 
+//!
+//! # `progress`
+//!
+//! Progress is written to the log in the background, and observers hear of it later than those who wait for it like to:
+//! a renderer is fed by the session's tracker instead.
+//!
+#![cfg_attr(feature = "progress", doc = "```")]
+#![cfg_attr(not(feature = "progress"), doc = "```ignore")]
+//! use session_core::{InMemorySessionManager, SessionConfig, SessionManagerExt as _};
+//! use session_observers::ProgressRenderer;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> session_core::Result<()> {
+//! let manager = InMemorySessionManager::new();
+//! let report = manager.run(SessionConfig::new("import"), async |session| {
+//!     let renderer = ProgressRenderer::stderr();
+//!     let work = async {
+//!         session.progress().start(3);
+//!         for row in ["one", "two", "three"] {
+//!             session.progress().complete_step(row);
+//!         }
+//!     };
+//!     tokio::select! {
+//!         () = work => renderer.finish(),
+//!         () = renderer.follow(session.progress().watch()) => {}
+//!     }
+//!     Ok(())
+//! }).await?;
+//! # assert!(report.is_completed());
+//! # Ok(())
+//! # }
+//! ```
+
 #[cfg(feature = "channel")]
 mod channel;
 #[cfg(feature = "closure")]
 mod closure;
+#[cfg(feature = "progress")]
+mod progress;
 #[cfg(feature = "tracing")]
 mod trace;
 
@@ -79,8 +115,10 @@ mod trace;
 pub use channel::{BroadcastObserver, Notice, WatchObserver};
 #[cfg(feature = "closure")]
 pub use closure::ClosureObserver;
+#[cfg(feature = "progress")]
+pub use progress::ProgressRenderer;
 pub use session_core;
-#[cfg(feature = "channel")]
+#[cfg(any(feature = "channel", feature = "progress"))]
 pub use tokio;
 #[cfg(feature = "tracing")]
 pub use trace::TracingObserver;

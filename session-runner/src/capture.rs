@@ -34,6 +34,18 @@ pub(crate) struct Tap {
     pub(crate) pipe: OwnedFd,
     /// Whoever reads along: the owner's own standard output or error.
     pub(crate) pass_on: Option<File>,
+    /// Whoever else writes there.
+    pub(crate) beside: Option<Arc<dyn Beside>>,
+}
+
+/// Whoever writes where a program's output is passed on to, too: a bar of progress, a log of its own. Without it the two
+/// would be mixed up in the middle of a line.
+pub trait Beside: Send + Sync + std::fmt::Debug {
+    /// Passes on some output: calls `write` with these bytes, and around them with whatever else is to be written there.
+    ///
+    /// Called on a thread of the stream's own, and of both streams at once. `write` takes as long as whoever reads there
+    /// likes; what it could not write is nobody's concern here. The program waits meanwhile, once its pipe is full.
+    fn pass_on(&self, stream: OutputStream, bytes: &[u8], write: &mut dyn FnMut(&[u8]));
 }
 
 /// What became of the output.
@@ -95,6 +107,7 @@ impl Capture {
                 shared: Arc::clone(&shared),
                 tree: tree_seen.try_clone()?,
                 pass_on: tap.pass_on,
+                beside: tap.beside,
                 until: None,
                 osc: OscParser::default(),
             };
@@ -150,6 +163,7 @@ struct Worker {
     shared: Arc<Mutex<Shared>>,
     tree: OwnedFd,
     pass_on: Option<File>,
+    beside: Option<Arc<dyn Beside>>,
     /// Set once the tree is empty.
     until: Option<Instant>,
     osc: OscParser,
@@ -173,7 +187,7 @@ impl Worker {
                 Err(_) => break,
             };
             self.store(stream, bytes);
-            self.pass_on(bytes);
+            self.pass_on(stream, bytes);
             if self.until.is_some() {
                 last += bytes.len() as u64;
                 if last >= LAST_BYTES {
@@ -234,9 +248,19 @@ impl Worker {
         }
     }
 
-    fn pass_on(&mut self, bytes: &[u8]) {
+    fn pass_on(&mut self, stream: OutputStream, bytes: &[u8]) {
         let Some(file) = &self.pass_on else { return };
-        if let Err(error) = write_all(file, bytes, &self.tree, &mut self.until) {
+        let mut written = Ok(());
+        let mut write = |bytes: &[u8]| {
+            if written.is_ok() {
+                written = write_all(file, bytes, &self.tree, &mut self.until);
+            }
+        };
+        match &self.beside {
+            Some(beside) => beside.pass_on(stream, bytes, &mut write),
+            None => write(bytes),
+        }
+        if let Err(error) = written {
             self.pass_on = None;
             let mut shared = lock(&self.shared);
             shared.captured.not_passed_on.get_or_insert_with(|| error.to_string());

@@ -61,6 +61,7 @@ mod stragglers;
 mod supervised;
 mod supervisor;
 
+pub use capture::Beside;
 pub use command::{Command, PassOn, Stdin};
 pub use error::RunError;
 pub use exit::{TIMED_OUT, TROUBLE, exit_code, signal_name};

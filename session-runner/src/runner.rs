@@ -9,7 +9,7 @@ use session_core::{
     SessionError, SessionId, SessionManager, SessionState,
 };
 
-use crate::capture::{Capture, Tap};
+use crate::capture::{Beside, Capture, Tap};
 use crate::command::{Command, PassOn, Stdin};
 use crate::drive::{Drive, accept_report};
 use crate::error::RunError;
@@ -34,15 +34,17 @@ pub struct Runner {
     output: Option<Arc<dyn OutputStorage>>,
     locks: Option<LocalPresence>,
     store: Option<String>,
+    beside: Option<Arc<dyn Beside>>,
 }
 
 impl std::fmt::Debug for Runner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { manager: _, output, locks, store } = self;
+        let Self { manager: _, output, locks, store, beside } = self;
         f.debug_struct("Runner")
             .field("output", output)
             .field("locks", locks)
             .field("store", store)
+            .field("beside", beside)
             .finish_non_exhaustive()
     }
 }
@@ -51,7 +53,7 @@ impl Runner {
     /// Runs programs as sessions of this manager. Output is passed on where a command asks for it, and not stored.
     #[must_use]
     pub fn new(manager: &(impl SessionManager + ?Sized)) -> Self {
-        Self { manager: manager.handle(), output: None, locks: None, store: None }
+        Self { manager: manager.handle(), output: None, locks: None, store: None, beside: None }
     }
 
     /// Stores what the programs print.
@@ -73,6 +75,13 @@ impl Runner {
     #[must_use]
     pub fn store(mut self, url: impl Into<String>) -> Self {
         self.store = Some(url.into());
+        self
+    }
+
+    /// Passes output on through somebody else who writes to the same place.
+    #[must_use]
+    pub fn beside(mut self, other: Arc<dyn Beside>) -> Self {
+        self.beside = Some(other);
         self
     }
 
@@ -206,12 +215,25 @@ impl Runner {
         })
         .await?;
         let taps = vec![
-            tap(OutputStream::Stdout, stdout, command.pass_on).map_err(own)?,
-            tap(OutputStream::Stderr, stderr, command.pass_on).map_err(own)?,
+            self.tap(OutputStream::Stdout, stdout, command.pass_on).map_err(own)?,
+            self.tap(OutputStream::Stderr, stderr, command.pass_on).map_err(own)?,
         ];
         let capture = Capture::start(taps, writer, session.attempt()).map_err(own)?;
         let lock = self.locks.as_ref().map(|locks| locks.session_lock(session.id()));
         Ok(Drive::new(session.clone(), command, supervised, capture, socket, lock))
+    }
+
+    fn tap(&self, stream: OutputStream, pipe: OwnedFd, pass_on: PassOn) -> io::Result<Tap> {
+        let own = match (pass_on, stream) {
+            (PassOn::Nothing, _) => None,
+            (PassOn::Inherit, OutputStream::Stdout) => {
+                Some(io::stdout().as_fd().try_clone_to_owned()?.into())
+            }
+            (PassOn::Inherit, OutputStream::Stderr) => {
+                Some(io::stderr().as_fd().try_clone_to_owned()?.into())
+            }
+        };
+        Ok(Tap { stream, pipe, pass_on: own, beside: self.beside.clone() })
     }
 
     async fn writer(&self, id: SessionId) -> Result<Option<Box<dyn OutputWriter>>, OutputError> {
@@ -256,13 +278,4 @@ fn stdin(stdin: Stdin) -> io::Result<OwnedFd> {
 
 fn null() -> io::Result<OwnedFd> {
     std::fs::File::open("/dev/null").map(OwnedFd::from)
-}
-
-fn tap(stream: OutputStream, pipe: OwnedFd, pass_on: PassOn) -> io::Result<Tap> {
-    let own = match (pass_on, stream) {
-        (PassOn::Nothing, _) => None,
-        (PassOn::Inherit, OutputStream::Stdout) => Some(io::stdout().as_fd().try_clone_to_owned()?.into()),
-        (PassOn::Inherit, OutputStream::Stderr) => Some(io::stderr().as_fd().try_clone_to_owned()?.into()),
-    };
-    Ok(Tap { stream, pipe, pass_on: own })
 }

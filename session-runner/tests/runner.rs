@@ -435,6 +435,52 @@ async fn output_is_followed_chunk_by_chunk_to_its_end() {
     assert_eq!(running.wait().await.unwrap().output_bytes, next);
 }
 
+/// Readers that come late, by the handle and by the storage alone, as another process has it: all get all of it, in order.
+#[tokio::test]
+async fn a_reader_that_comes_late_gets_everything() {
+    let place = Place::new().await;
+    let go = place.folder.path().join("go");
+    let wait = format!("until test -e {}; do sleep 0.01; done", go.display());
+    let script = format!("seq 1 30000; echo side >&2; {wait}; seq 30001 60000; kill -9 $$");
+    let mut running = place.spawn(sh(&script)).await;
+    let id = running.id();
+    place.until_printed(id, "side").await;
+    let everything: String = (1..=60_000).flat_map(|n| [n.to_string(), "\n".to_owned()]).collect();
+    let elsewhere = FileOutput::new(place.folder.path().join("output"));
+    let mut late = running.output().unwrap();
+    // From the middle of a chunk on, too.
+    let middle = elsewhere.length(id).unwrap().bytes - 3;
+    let rest = elsewhere.read(id, middle, 1).unwrap().chunks;
+    assert_eq!((rest[0].offset, rest[0].bytes.len()), (middle, 3));
+    std::fs::write(&go, "").unwrap();
+    let mut followed = Vec::new();
+    while let Some(chunk) = late.next().await.unwrap() {
+        followed.push(chunk);
+    }
+    assert_eq!(running.wait().await.unwrap().exit_code(), 137);
+    assert!(late.next().await.unwrap().is_none(), "the end stays the end");
+    let mut after = running.output().unwrap();
+    let (mut stored, mut from) = (Vec::new(), 0);
+    while from < elsewhere.length(id).unwrap().bytes {
+        stored.extend(elsewhere.read(id, from, 10_000).unwrap().chunks);
+        from = stored.last().map_or(0, session_runner::Chunk::end);
+    }
+    let mut again = Vec::new();
+    while let Some(chunk) = after.next().await.unwrap() {
+        again.push(chunk);
+    }
+    for chunks in [&followed, &again, &stored] {
+        let mut next = 0;
+        for chunk in chunks {
+            assert_eq!((chunk.offset, chunk.attempt, chunk.after_gap), (next, 1, false));
+            next = chunk.end();
+        }
+        let out = chunks.iter().filter(|chunk| chunk.stream == OutputStream::Stdout);
+        let out: Vec<u8> = out.flat_map(|chunk| chunk.bytes.clone()).collect();
+        assert!(out == everything.as_bytes(), "{} of {} bytes", out.len(), everything.len());
+    }
+}
+
 #[tokio::test]
 async fn progress_is_heard_from_the_output_and_from_reports() {
     let place = Place::new().await;

@@ -11,7 +11,7 @@ use session_core::{
     SessionId, SessionState, SessionStorage, SessionStorageExt as _, StoredRecord,
 };
 use session_testkit::logs::{self, Log};
-use session_testkit::{Damage, Subject as _, TwoLevelSubject};
+use session_testkit::{Crash, Damage, Kept, Subject as _, TwoLevelSubject};
 
 /// Longer than any test lasts: who waits that long waits for a notice, not for the poll.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -267,6 +267,32 @@ async fn whoever_watches_a_damaged_log_is_told() {
     let mut watch = storage.watch(log.id(), 0, OFTEN);
     assert_eq!(watch.next().await.unwrap().len(), 2);
     assert_eq!(watch.next().await.unwrap_err().code(), ErrorCode::Corrupt);
+}
+
+/// What a reader sees may be on its way to the disk still. Whoever acts on an ending must not act on one that a loss of
+/// power takes back.
+#[tokio::test]
+async fn a_head_that_is_reported_survives_power_loss() {
+    for reported in [false, true] {
+        let subject = TwoLevelSubject::new();
+        let storage = subject.open().await.unwrap();
+        let mut log = Log::plain();
+        log.started();
+        store(&*storage, &mut log).await;
+        log.completed();
+        log.take().send(&*storage, Durability::Buffered).await.unwrap();
+        let other = subject.open().await.unwrap();
+        assert!(other.head(log.id()).await.unwrap().unwrap().state().is_final(), "it can be read already");
+        if reported {
+            assert_eq!(other.flushed_head(log.id()).await.unwrap(), *log.head());
+        }
+        drop((storage, other));
+        subject.crash(Crash::PowerLoss(Kept::Nothing)).await.unwrap();
+        let head = subject.open().await.unwrap().head(log.id()).await.unwrap().unwrap();
+        assert_eq!(head.state().is_final(), reported);
+    }
+    let missing = MemoryStorage::new().flushed_head(SessionId::random()).await;
+    assert_eq!(missing.unwrap_err().code(), ErrorCode::NotFound);
 }
 
 #[tokio::test]

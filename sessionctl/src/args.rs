@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use sessionkit::StateName;
 
 pub(crate) use self::care::{Completions, Export, Gc, Import, Man, Pause, Retry, Rm, Wait, Why};
@@ -28,6 +28,7 @@ Examples:
   sessionctl run -- make -j8        run a program as a session
   sessionctl ls --all               list all sessions
   sessionctl show @last             look at the one made last
+  sessionctl logs @last --follow    read along, from anywhere
 
 ID is @last, a full id, an exact name, or the beginning of an id.";
 
@@ -46,6 +47,16 @@ pub(crate) struct Global {
     /// Whether to use colours
     #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = ColorWhen::Auto)]
     pub(crate) color: ColorWhen,
+    /// Says on stderr what is going on; -vv says more
+    #[arg(long, short, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+impl Global {
+    /// What is known of a command line that makes no sense, except that a program typed it.
+    pub(crate) const fn of_json() -> Self {
+        Self { store: None, json: true, color: ColorWhen::Never, verbose: 0 }
+    }
 }
 
 /// Whether to use colours.
@@ -160,6 +171,8 @@ impl Verb {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  sessionctl run --name nightly --label team=data -- ./import.sh --all\n\n\
+    Progress that the program reports (`sessionctl report`, or OSC 9;4 in its output) is shown on stderr: a bar on a\n\
+    terminal, else a line at each 10 %.\n\n\
     Exits as the program does; 126 and 127 if it cannot be run, 125 for failures of sessionctl itself."
 )]
 pub(crate) struct Run {
@@ -213,20 +226,32 @@ pub(crate) struct Show {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sessionctl events @last --after 3")]
+#[command(
+    after_help = "Examples:\n  sessionctl events @last --after 3\n  sessionctl events nightly --follow --json\n\n\
+    With --follow it ends with 0 once the session has ended, for good, and all of its log was printed."
+)]
 pub(crate) struct Events {
     /// Which session
     pub(crate) id: String,
+    /// Goes on with what comes, until the session has ended; a crash is no end
+    #[arg(long, short)]
+    pub(crate) follow: bool,
     /// Only what came after this revision
     #[arg(long, value_name = "REV", default_value_t = 0)]
     pub(crate) after: u64,
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sessionctl logs @last --stderr --tail 20")]
+#[command(
+    after_help = "Examples:\n  sessionctl logs @last --stderr --tail 20\n  sessionctl logs nightly --follow\n\n\
+    With --follow it ends with 0 once the session has ended, for good, and all of its output was printed."
+)]
 pub(crate) struct Logs {
     /// Which session
     pub(crate) id: String,
+    /// Goes on with what comes, until the session has ended; a crash is no end
+    #[arg(long, short)]
+    pub(crate) follow: bool,
     /// Only what went to the standard output
     #[arg(long, conflicts_with = "stderr")]
     pub(crate) stdout: bool,

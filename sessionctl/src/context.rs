@@ -9,6 +9,7 @@ use crate::args::Global;
 use crate::fail::{Failure, Result};
 use crate::render::short;
 use crate::term::Term;
+use crate::verbose;
 
 /// The variable that names the store.
 pub(crate) const STORE: &str = "SESSIONCTL_STORE";
@@ -21,12 +22,17 @@ pub(crate) struct Context {
     typed_store: Option<OsString>,
     /// What has to be typed to call this command.
     program: String,
+    /// Whether facts are told as they happen.
+    verbose: bool,
 }
 
 impl Context {
     pub(crate) fn new(global: &Global, program: Option<OsString>) -> Self {
+        let term = Term::new(global.json, global.color);
+        verbose::start(global.verbose, &term);
         Self {
-            term: Term::new(global.json, global.color),
+            verbose: global.verbose > 0,
+            term,
             typed_store: global.store.clone(),
             program: program.map_or_else(|| "sessionctl".to_owned(), |program| as_typed(&program)),
         }
@@ -53,7 +59,9 @@ impl Context {
     /// As [`open`](Self::open), for a manager that can do more.
     pub(crate) async fn open_with(&self, options: ManagerOptions) -> Result<Store> {
         let options = options.recovery(None);
-        Ok(sessionkit::Builder::new(self.url()?).options(options).open_store().await?)
+        let store = sessionkit::Builder::new(self.url()?).options(options).open_store().await?;
+        tracing::debug!(store = %store.url(), "opened");
+        Ok(if self.verbose { store.map_manager(verbose::observed) } else { store })
     }
 
     /// Where the output of a store's programs is.

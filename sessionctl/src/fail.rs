@@ -201,22 +201,6 @@ struct JsonTold<'a> {
     exit_code: u8,
 }
 
-/// A command line that makes no sense, as JSON.
-pub(crate) fn misused(message: &str) -> String {
-    let code = ErrorCode::InvalidArgument;
-    let error = JsonTold {
-        code: code.as_str(),
-        message,
-        causes: &[],
-        session: None,
-        candidates: &[],
-        advice: code.advice(),
-        next: "sessionctl --help".to_owned(),
-        exit_code: code.exit_code(),
-    };
-    json::line(&JsonError { schema: json::SCHEMA, error })
-}
-
 /// Tells a failure on stderr and returns the exit code.
 pub(crate) fn tell(failure: &Failure, verb: &str, exit_codes: ExitCodes, context: &Context) -> u8 {
     let Failure::Told(told) = failure else { return 0 };

@@ -52,6 +52,7 @@ pub(crate) async fn run(
     mut signals: Signals,
 ) -> Result<u8> {
     let id = session.id();
+    let runner = context.term.beside(runner);
     let report = match tokio::select! {
         started = runner.run(session, command) => started,
         // What is not there yet cannot be told: whoever waits for the end of a former run gives up, for another time.
@@ -62,7 +63,10 @@ pub(crate) async fn run(
             return Ok(exit_by(number));
         }
     } {
-        Ok(running) => wait(running, signals).await,
+        Ok(running) => {
+            let progress = running.session().progress().watch();
+            context.term.with_progress(progress, wait(running, signals)).await
+        }
         Err(error) => {
             let shut = store.manager().shutdown().await;
             if context.term.json {

@@ -18,7 +18,11 @@ pub(crate) const SCHEMA: u32 = 1;
 
 /// A value on one line, without any character that a terminal would obey.
 pub(crate) fn line(value: &impl Serialize) -> String {
-    let json = serde_json::to_string(value).expect("our own types have string keys and no failing parts");
+    escaped(serde_json::to_string(value).expect("our own types have string keys and no failing parts"))
+}
+
+/// The same JSON on one line, without any character that a terminal would obey.
+pub(crate) fn escaped(json: String) -> String {
     if !json.contains(is_unsafe_char) {
         return json;
     }

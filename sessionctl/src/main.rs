@@ -6,6 +6,7 @@
 mod args;
 mod context;
 mod fail;
+mod follow;
 mod foreground;
 mod hints;
 mod ids;
@@ -15,14 +16,16 @@ mod rerun;
 mod status;
 mod term;
 mod verb;
+mod verbose;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
 use sessionkit::text::visible;
 
-use crate::args::{Cli, Verb};
+use crate::args::{Cli, Global, Verb};
 use crate::context::Context;
 use crate::fail::{ExitCodes, Failure};
 
@@ -32,7 +35,7 @@ fn main() -> ExitCode {
     let program = std::env::args_os().next();
     let Cli { global, verb } = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return misused(&error),
+        Err(error) => return misused(&error, program),
     };
     let context = Context::new(&global, program);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -76,18 +79,21 @@ async fn dispatch(verb: &Verb, context: &Context) -> fail::Result<u8> {
 }
 
 /// Help and version are data; everything else repeats what was typed, and that is not to be trusted.
-fn misused(error: &clap::Error) -> ExitCode {
+fn misused(error: &clap::Error, program: Option<OsString>) -> ExitCode {
     if let ErrorKind::DisplayHelp | ErrorKind::DisplayVersion = error.kind() {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
     let text = error.render().to_string();
-    let lines: Vec<_> = text.trim_end().lines().map(visible).collect();
-    // What was typed could not be understood, so neither could this; but who wrote it reads JSON.
-    if std::env::args_os().any(|word| word == "--json") {
-        eprintln!("{}", fail::misused(&lines.join("\n")));
-    } else {
-        eprintln!("{}", lines.join("\n"));
+    // Whoever meant JSON reads nothing else, whatever they typed besides.
+    if std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json") {
+        let text = text.trim().trim_start_matches("error: ");
+        let message = text.split("\n\nUsage").next().unwrap_or(text);
+        let failure = Failure::invalid(message).next(&["--help"]);
+        let context = Context::new(&Global::of_json(), program);
+        return ExitCode::from(fail::tell(&failure, "", ExitCodes::Own, &context));
     }
+    let lines: Vec<_> = text.trim_end().lines().map(visible).collect();
+    eprintln!("{}", lines.join("\n"));
     ExitCode::from(2)
 }

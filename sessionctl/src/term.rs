@@ -1,8 +1,17 @@
 //! The two outputs: data on stdout, everything else on stderr, colours only where somebody wants them.
 
+use std::future::Future;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
-use rustix::termios::tcgetwinsize;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::fstat;
+use rustix::termios::{isatty, tcgetwinsize};
+use sessionkit::SessionProgress;
+use sessionkit::observers::ProgressRenderer;
+use sessionkit::runner::{Beside, OutputStream, Runner};
+use sessionkit::tokio::sync::watch;
 
 use crate::args::ColorWhen;
 use crate::fail::{Failure, Result};
@@ -32,6 +41,8 @@ pub(crate) struct Term {
     pub(crate) is_terminal: bool,
     out: Paint,
     err: Paint,
+    /// Everything that goes to stderr goes through it: a bar may stand there.
+    progress: Arc<ProgressRenderer>,
 }
 
 impl Term {
@@ -48,7 +59,13 @@ impl Term {
             if colours && !json { Paint::Colours } else { Paint::Plain }
         };
         let is_terminal = io::stdout().is_terminal();
-        Self { json, is_terminal, out: wanted(is_terminal), err: wanted(io::stderr().is_terminal()) }
+        Self {
+            json,
+            is_terminal,
+            out: wanted(is_terminal),
+            err: wanted(io::stderr().is_terminal()),
+            progress: Arc::new(ProgressRenderer::stderr()),
+        }
     }
 
     /// Writes data.
@@ -64,9 +81,55 @@ impl Term {
     }
 
     /// Writes a line for whoever looks on. If nobody does, there is nobody to tell that either.
-    #[expect(clippy::unused_self, reason = "as above")]
     pub(crate) fn complain(&self, line: &str) {
-        let _ = writeln!(io::stderr().lock(), "{line}");
+        complain(&self.progress, line);
+    }
+
+    /// What writes lines like [`complain`](Self::complain), from any thread.
+    pub(crate) fn complainer(&self) -> impl Fn(&str) + Send + Sync + 'static {
+        let progress = Arc::clone(&self.progress);
+        move |line| complain(&progress, line)
+    }
+
+    /// The runner, with the output that its programs pass on kept apart from progress.
+    pub(crate) fn beside(&self, runner: &Runner) -> Runner {
+        runner.clone().beside(Arc::new(Foreground {
+            progress: Arc::clone(&self.progress),
+            stdout: same(io::stdout().as_fd(), io::stderr().as_fd()),
+        }))
+    }
+
+    /// Shows progress while a program runs in the foreground. Where programs read, nothing is shown.
+    pub(crate) async fn with_progress<T>(
+        &self,
+        progress: watch::Receiver<SessionProgress>,
+        work: impl Future<Output = T>,
+    ) -> T {
+        if self.json {
+            return work.await;
+        }
+        let last = progress.clone();
+        // On the heap: they would make the future of each verb that runs programs a large one.
+        let (mut work, follow) = (Box::pin(work), Box::pin(self.progress.follow(progress)));
+        let done = tokio::select! {
+            biased;
+            done = &mut work => done,
+            () = follow => work.await,
+        };
+        let last = last.borrow().clone();
+        self.progress.show(&last);
+        self.progress.finish();
+        done
+    }
+
+    /// Whether whoever read stdout has gone away: without a write nobody would notice, and none may come for days.
+    #[expect(clippy::unused_self, reason = "as above")]
+    pub(crate) fn reader_is_gone(&self) -> bool {
+        let out = io::stdout();
+        let mut look = [PollFd::new(&out, PollFlags::empty())];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let gone = PollFlags::ERR | PollFlags::HUP;
+        poll(&mut look, Some(&at_once)).is_ok() && look.iter().any(|stdout| stdout.revents().intersects(gone))
     }
 
     /// How many columns stdout has, if it is a terminal.
@@ -93,5 +156,38 @@ impl Term {
     /// In the colour of an SGR code, on stdout.
     pub(crate) fn tint(&self, sgr: &str, text: &str) -> String {
         self.out.paint(sgr, text)
+    }
+}
+
+/// If nobody reads it, there is nobody to tell that either.
+fn complain(progress: &ProgressRenderer, line: &str) {
+    progress.beside(format!("{line}\n").as_bytes(), |bytes| drop(io::stderr().lock().write_all(bytes)));
+}
+
+/// What a program in the foreground prints, on its way past the bar.
+#[derive(Debug)]
+struct Foreground {
+    progress: Arc<ProgressRenderer>,
+    /// Whether its standard output goes where progress is shown.
+    stdout: bool,
+}
+
+impl Beside for Foreground {
+    fn pass_on(&self, stream: OutputStream, bytes: &[u8], write: &mut dyn FnMut(&[u8])) {
+        match stream {
+            OutputStream::Stdout if !self.stdout => write(bytes),
+            OutputStream::Stdout | OutputStream::Stderr => self.progress.beside(bytes, write),
+        }
+    }
+}
+
+/// Whether two outputs are one. Any two terminals count as one: a terminal has several names.
+fn same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
+    if isatty(one) && isatty(other) {
+        return true;
+    }
+    match (fstat(one), fstat(other)) {
+        (Ok(one), Ok(other)) => (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino),
+        _ => false,
     }
 }

@@ -62,7 +62,7 @@
 //! # Features
 //!
 //! `file` (default): stores in a folder. `runner` (default): child processes as sessions. `observer-tracing`,
-//! `observer-channel`, `observer-closure`: ready-made observers.
+//! `observer-channel`, `observer-closure`, `observer-progress`: ready-made observers.
 
 #[cfg(feature = "runner")]
 mod exchange;
@@ -86,7 +86,12 @@ pub use self::repair::Losses;
 pub use self::store::{Backend, Store};
 pub use self::url::StoreUrl;
 
-#[cfg(any(feature = "observer-tracing", feature = "observer-channel", feature = "observer-closure"))]
+#[cfg(any(
+    feature = "observer-tracing",
+    feature = "observer-channel",
+    feature = "observer-closure",
+    feature = "observer-progress"
+))]
 pub use session_observers as observers;
 #[cfg(feature = "runner")]
 pub use session_runner as runner;

@@ -85,6 +85,27 @@ impl Store {
         &self.manager
     }
 
+    /// The same store with something around its manager: an
+    /// [`ObservableSessionManager`](session_core::ObservableSessionManager), for example.
+    #[must_use]
+    pub fn map_manager(
+        mut self,
+        around: impl FnOnce(Arc<dyn SessionManager>) -> Arc<dyn SessionManager>,
+    ) -> Self {
+        self.manager = around(self.manager);
+        self
+    }
+
+    /// The storage below the manager, to follow logs without one.
+    #[must_use]
+    pub fn storage(&self) -> Arc<dyn SessionStorage> {
+        match &self.backend {
+            #[cfg(feature = "file")]
+            Backend::File { storage, .. } => Arc::new(storage.clone()),
+            Backend::Memory(storage) => Arc::<MemoryStorage>::clone(storage),
+        }
+    }
+
     /// Where the output of its sessions' programs is kept, beside their logs; `None` for a store that has no folder.
     #[cfg(feature = "runner")]
     #[must_use]
@@ -132,16 +153,6 @@ impl Store {
     #[must_use]
     pub const fn presence(&self) -> &Arc<dyn Presence> {
         &self.presence
-    }
-
-    /// What keeps the logs, as every backend has it.
-    #[must_use]
-    pub fn storage(&self) -> Arc<dyn SessionStorage> {
-        match &self.backend {
-            #[cfg(feature = "file")]
-            Backend::File { storage, .. } => Arc::new(storage.clone()),
-            Backend::Memory(storage) => Arc::<MemoryStorage>::clone(storage) as Arc<dyn SessionStorage>,
-        }
     }
 
     /// What keeps the logs.

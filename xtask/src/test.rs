@@ -16,6 +16,21 @@ fn steps() -> Vec<Step> {
             &["test", "--release", "--package", "session-core", "--test", "machine", "table::"],
         )
         .env("SESSION_MACHINE_SEQUENCES", "10_000_000"),
+        Step::cargo(
+            "memory: 1 GiB of output without a line end, lines of 100 MB",
+            &[
+                "test",
+                "--release",
+                "--package",
+                "sessionctl",
+                "--test",
+                "ctl",
+                "memory::",
+                "--",
+                "--nocapture",
+            ],
+        )
+        .env("SESSIONCTL_TEST_MIB", "1024"),
         Step::cargo("power cuts: 100,000 images", &["xtask", "crash"]),
         Step::cargo("kill -9: 300 writers, 200 races", &["xtask", "kill"]),
     ]

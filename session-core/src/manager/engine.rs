@@ -202,7 +202,7 @@ impl Engine {
         Ok(Some(head))
     }
 
-    pub(crate) async fn flush(&self, id: SessionId, tip: Tip) -> Result<()> {
+    async fn flush(&self, id: SessionId, tip: Tip) -> Result<()> {
         self.storage.append(id, Expected::At(tip), Batch::empty(), Durability::Flushed).await?;
         Ok(())
     }

@@ -248,13 +248,13 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
     async fn wait_for(&self, id: SessionId, states: &[StateName]) -> Result<Head> {
         loop {
             let head = self.get_head(id).await?;
-            if head.state().is_final() || states.contains(&head.state().name()) {
-                match self.engine.flush(id, head.tip).await {
-                    Ok(()) => return Ok(head),
-                    // It went on meanwhile.
-                    Err(SessionError::Storage(StorageError::Conflict { .. })) => continue,
-                    Err(error) => return Err(error),
+            let reached = |head: &Head| head.state().is_final() || states.contains(&head.state().name());
+            if reached(&head) {
+                let head = self.engine.storage.flushed_head(id).await?;
+                if reached(&head) {
+                    return Ok(head);
                 }
+                continue;
             }
             self.engine.storage.changed(id, head.tip, self.engine.options.poll_interval).await;
         }

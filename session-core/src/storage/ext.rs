@@ -7,7 +7,8 @@ use async_trait::async_trait;
 
 use super::import::{self, Imported};
 use super::watch::Watch;
-use super::{HeadPage, SessionFilter, SessionStorage, StorageError, load};
+use super::{Batch, Durability, Expected, HeadPage, SessionFilter, SessionStorage, StorageError, load};
+use crate::head::Head;
 use crate::id::SessionId;
 use crate::manager::PersistedSession;
 use crate::record::{StoredRecord, Tip};
@@ -82,6 +83,23 @@ pub trait SessionStorageExt: SessionStorage {
     /// All heads that the filter lets through, ascending by id, a page at a time.
     fn heads(&self, filter: SessionFilter) -> Heads<'_, Self> {
         Heads { storage: self, filter, after: None, done: false }
+    }
+
+    /// The head of a session, once all that it stands for survives power loss: for whoever reports an ending to somebody
+    /// who acts on it. Flushes only where that has not been done yet.
+    ///
+    /// # Errors
+    /// `NotFound`; those of [`append`](SessionStorage::append) except `Conflict`.
+    async fn flushed_head(&self, id: SessionId) -> Result<Head, StorageError> {
+        loop {
+            let head = self.head(id).await?.ok_or(StorageError::NotFound { id })?;
+            match self.append(id, Expected::At(head.tip), Batch::empty(), Durability::Flushed).await {
+                Ok(_) => return Ok(head),
+                // Somebody appended between the two, or removed it.
+                Err(StorageError::Conflict { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Loads a session whole, from as few records of its log as tell the whole of it. Changes nothing.

@@ -36,7 +36,7 @@ impl Place {
 fn tap(pass_on: Option<PipeWriter>) -> (PipeWriter, Tap) {
     let (read, write) = pipe().unwrap();
     let pass_on = pass_on.map(|pipe| File::from(OwnedFd::from(pipe)));
-    (write, Tap { stream: OutputStream::Stdout, pipe: read.into(), pass_on })
+    (write, Tap { stream: OutputStream::Stdout, pipe: read.into(), pass_on, beside: None })
 }
 
 fn text(length: usize) -> Vec<u8> {
@@ -65,6 +65,41 @@ fn output_is_stored_and_passed_on_byte_by_byte() {
     assert_eq!(captured, Captured { bytes: 3_000_000, ..Captured::default() });
     assert_eq!(place.bytes(), text);
     assert_eq!(passed_on.join().unwrap(), text);
+}
+
+/// Puts something of its own around each piece of output.
+#[derive(Debug)]
+struct Around;
+
+impl Beside for Around {
+    fn pass_on(&self, stream: OutputStream, bytes: &[u8], write: &mut dyn FnMut(&[u8])) {
+        write(b"<");
+        write(bytes);
+        write(stream.name().as_bytes());
+        write(b">");
+    }
+}
+
+#[test]
+fn whoever_writes_to_the_same_place_passes_the_output_on() {
+    let place = Place::new();
+    let (mut read, write) = pipe().unwrap();
+    let (mut program, tap) = tap(Some(write));
+    let tap = Tap { beside: Some(Arc::new(Around)), ..tap };
+    let capture = Capture::start(vec![tap], Some(place.writer()), 1).unwrap();
+    for (said, expected) in [("one ", "<one stdout>"), ("two ", "<two stdout>")] {
+        program.write_all(said.as_bytes()).unwrap();
+        let mut got = vec![0; expected.len()];
+        read.read_exact(&mut got).unwrap();
+        assert_eq!(String::from_utf8(got).unwrap(), expected);
+    }
+    // A reader that leaves, in the middle of it too, is no failure of the program's.
+    drop(read);
+    program.write_all(b"three ").unwrap();
+    drop(program);
+    let captured = run(capture.finish());
+    assert!(captured.not_passed_on.is_some());
+    assert_eq!((captured.bytes, place.bytes()), (14, b"one two three ".to_vec()));
 }
 
 #[test]

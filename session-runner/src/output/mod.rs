@@ -141,6 +141,30 @@ pub enum Stored {
 /// 5. A session has one writer at a time, and any number of readers at any time.
 ///
 /// The calls block: they are made from threads of their own, and never from an asynchronous task.
+///
+/// ```
+/// use session_core::{Clock, SessionId, SystemClock};
+/// use session_runner::{FileOutput, OutputStorage, OutputStream, Stored};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// let (output, id) = (FileOutput::new(folder.path()).limit(1024), SessionId::random());
+/// let mut writer = output.writer(id)?;
+/// assert_eq!(writer.append(OutputStream::Stdout, 1, SystemClock.now(), b"compiling\n")?, Stored::Whole);
+/// writer.append(OutputStream::Stderr, 1, SystemClock.now(), b"done\n")?;
+///
+/// // Whoever reads keeps the offset behind what it has seen: in another process too, and while the program prints.
+/// let mut from = 0;
+/// let mut text = Vec::new();
+/// while let page = output.read(id, from, 64 * 1024)?
+///     && let Some(last) = page.chunks.last()
+/// {
+///     from = last.end();
+///     text.extend(page.chunks.iter().flat_map(|chunk| &chunk.bytes).copied());
+/// }
+/// assert_eq!((text.as_slice(), output.length(id)?.bytes), (&b"compiling\ndone\n"[..], 15));
+/// # Ok(()) }
+/// ```
 pub trait OutputStorage: Send + Sync + std::fmt::Debug {
     /// Opens a session's output to append to it.
     ///

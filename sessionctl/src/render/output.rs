@@ -1,14 +1,20 @@
-//! What a program printed, as a terminal may see it: line ends and tabs stay, all other control bytes become text.
+//! What a program printed, as a terminal may see it: line ends stay, tabs become blanks, all other control bytes text.
 
 use std::fmt::Write as _;
 
 use sessionkit::text::is_unsafe_char;
+use unicode_width::UnicodeWidthChar as _;
+
+/// Columns from one tab stop to the next.
+const TAB: usize = 8;
 
 /// The bytes of one stream, which come in pieces that know nothing of characters.
 #[derive(Debug, Default)]
 pub(crate) struct Visible {
     /// The beginning of a character, or of a line end, whose rest has not come yet.
     rest: Vec<u8>,
+    /// How far the line has come: tabs depend on it.
+    column: usize,
 }
 
 impl Visible {
@@ -24,37 +30,54 @@ impl Visible {
         {
             self.rest = piece.split_off(piece.len() - last.len());
         }
-        escape(&piece)
+        self.escape(&piece)
     }
 
     /// What is left when nothing more comes.
-    pub(crate) fn finish(self) -> String {
-        escape(&self.rest)
+    pub(crate) fn finish(mut self) -> String {
+        let rest = std::mem::take(&mut self.rest);
+        self.escape(&rest)
+    }
+
+    fn escape(&mut self, bytes: &[u8]) -> String {
+        let mut out = String::with_capacity(bytes.len());
+        for chunk in bytes.utf8_chunks() {
+            let mut chars = chunk.valid().chars().peekable();
+            while let Some(c) = chars.next() {
+                match c {
+                    '\n' => {
+                        self.column = 0;
+                        out.push(c);
+                    }
+                    '\t' => {
+                        let blanks = TAB - self.column % TAB;
+                        self.column += blanks;
+                        out.extend(std::iter::repeat_n(' ', blanks));
+                    }
+                    '\r' if chars.peek() == Some(&'\n') => {}
+                    c if is_unsafe_char(c) => {
+                        let text = c.escape_unicode();
+                        self.column += text.len();
+                        out.extend(text);
+                    }
+                    c => {
+                        self.column += c.width().unwrap_or(0);
+                        out.push(c);
+                    }
+                }
+            }
+            for byte in chunk.invalid() {
+                self.column += 4;
+                let _ = write!(out, "\\x{byte:02x}");
+            }
+        }
+        out
     }
 }
 
 /// Whether more bytes could make these a character.
 fn begins_a_character(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
-}
-
-fn escape(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        let mut chars = chunk.valid().chars().peekable();
-        while let Some(c) = chars.next() {
-            match c {
-                '\n' | '\t' => out.push(c),
-                '\r' if chars.peek() == Some(&'\n') => {}
-                c if is_unsafe_char(c) => out.extend(c.escape_unicode()),
-                c => out.push(c),
-            }
-        }
-        for byte in chunk.invalid() {
-            let _ = write!(out, "\\x{byte:02x}");
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -75,11 +98,25 @@ mod tests {
     }
 
     #[test]
+    fn tabs_lead_to_where_a_terminal_would_go() {
+        for (text, shown) in [
+            ("\ta", "        a"),
+            ("1234567\ta", "1234567 a"),
+            ("12345678\ta\n\tb", "12345678        a\n        b"),
+            ("日本\ta", "日本    a"),
+        ] {
+            let mut visible = Visible::default();
+            let pieces: String = text.bytes().map(|byte| visible.show(&[byte])).collect();
+            assert_eq!(pieces + &visible.finish(), shown);
+        }
+    }
+
+    #[test]
     fn no_control_byte_comes_out_wherever_the_pieces_are_cut() {
         let whole = shown(&[]);
-        assert!(whole.starts_with("ok\ttab\nred\\u{1b}[31m bell\\u{7}"), "{whole}");
+        assert!(whole.starts_with("ok      tab\nred\\u{1b}[31m bell\\u{7}"), "{whole}");
         assert!(whole.ends_with("bad\\xff\\xfe \\u{202e} bidi 日\\xe6"), "{whole}");
-        assert!(!whole.contains(|c| is_unsafe_char(c) && c != '\n' && c != '\t'));
+        assert!(!whole.contains(|c| is_unsafe_char(c) && c != '\n'));
         for first in 0..=HOSTILE.len() {
             for second in first..=HOSTILE.len() {
                 assert_eq!(shown(&[first, second]), whole, "cut at {first} and {second}");

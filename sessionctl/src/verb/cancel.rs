@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use sessionkit::{CancelRequest, SessionState};
-use tokio::time::Instant;
 
 use crate::args::Cancel;
 use crate::context::Context;
@@ -12,7 +11,6 @@ use crate::{hints, ids};
 
 /// Longer than a program is given to end by itself; work of a library may take any time.
 const PATIENCE: Duration = Duration::from_secs(8);
-const POLL: Duration = Duration::from_millis(50);
 
 pub(crate) async fn run(args: &Cancel, context: &Context) -> Result<u8> {
     let store = context.open().await?;
@@ -23,12 +21,11 @@ pub(crate) async fn run(args: &Cancel, context: &Context) -> Result<u8> {
         request = request.force();
     }
     let failed = |error| Failure::from(error).about(id);
-    let mut state = manager.cancel_session(id, request).await.map_err(failed)?;
-    let give_up = Instant::now() + PATIENCE;
-    while !state.is_final() && Instant::now() < give_up {
-        tokio::time::sleep(POLL).await;
-        state = manager.get_state(id).await.map_err(failed)?;
-    }
+    let asked = manager.cancel_session(id, request).await.map_err(failed)?;
+    let state = match tokio::time::timeout(PATIENCE, manager.wait_for(id, &[])).await {
+        Ok(head) => head.map_err(failed)?.lifecycle.state,
+        Err(_) => asked,
+    };
     match state {
         SessionState::Completed { .. } | SessionState::Failed { .. } => {
             context.hint("it ended by itself before the request was seen", &[id], &["show", &id.to_string()]);

@@ -1,8 +1,11 @@
 //! `events`: the log of a session, as it is stored or as people read it.
 
+use sessionkit::{EventKind, SessionId, SessionStorageExt as _, Store, StoredRecord};
+
 use crate::args::Events;
 use crate::context::Context;
 use crate::fail::{Failure, Result};
+use crate::follow::{Follower, POLL};
 use crate::{ids, render};
 
 /// Records that are read at once: a log may be larger than the memory.
@@ -12,6 +15,9 @@ pub(crate) async fn run(args: &Events, context: &Context) -> Result<u8> {
     let store = context.open().await?;
     let manager = &**store.manager();
     let id = ids::resolve(manager, &args.id).await?;
+    if args.follow {
+        return follow(&store, id, args.after, context).await;
+    }
     let failed = |error| Failure::from(error).about(id);
     // Of a damaged log all that can be read is printed before the damage is told.
     let readable = manager.get_head(id).await.map_err(failed)?.tip.revision;
@@ -25,14 +31,53 @@ pub(crate) async fn run(args: &Events, context: &Context) -> Result<u8> {
         let page = manager.read_log(id, after, limit).await.map_err(failed)?;
         let Some(last) = page.last() else { return Ok(0) };
         after = last.revision();
-        let text: String = page
-            .iter()
-            .map(
-                |record| {
-                    if context.term.json { format!("{}\n", record.line()) } else { render::event(record) }
-                },
-            )
-            .collect();
-        context.term.print(&text)?;
+        print(context, &page)?;
     }
+}
+
+async fn follow(store: &Store, id: SessionId, after: u64, context: &Context) -> Result<u8> {
+    let (storage, manager) = (store.storage(), &**store.manager());
+    let failed = |error: sessionkit::StorageError| Failure::from(error).about(id);
+    let head = manager.get_head(id).await.map_err(|error| Failure::from(error).about(id))?;
+    // Whoever asks for what is not there yet gets it once it is; of what has ended there is nothing more.
+    let mut printed = after.min(head.tip.revision);
+    if after >= head.tip.revision && head.state().is_final() {
+        storage.flushed_head(id).await.map_err(failed)?;
+        return Ok(0);
+    }
+    let mut follower = Follower::new(context, manager, id);
+    let mut log = storage.watch(id, printed, POLL);
+    loop {
+        let page = follower.wait(log.next()).await?.map_err(failed)?;
+        let ending = page.iter().find(|record| ends(record));
+        if let Some(ending) = ending {
+            // It may be read before it is flushed. If that fails it may be gone again.
+            let flushed = storage.flushed_head(id).await.map_err(failed)?;
+            if flushed.tip.revision < ending.revision() || !flushed.state().is_final() {
+                log = storage.watch(id, printed, POLL);
+                continue;
+            }
+        }
+        let ended = ending.is_some();
+        printed = page.last().map_or(printed, StoredRecord::revision);
+        let new: Vec<StoredRecord> = page.into_iter().filter(|record| record.revision() > after).collect();
+        print(context, &new)?;
+        if ended {
+            return Ok(0);
+        }
+    }
+}
+
+/// Whether a record is the end of its session. One that cannot be read is of a newer version, whose sessions are only
+/// shown.
+fn ends(record: &StoredRecord) -> bool {
+    let kind = record.decode().ok().map(|record| record.event.kind());
+    matches!(kind, Some(EventKind::Completed | EventKind::Failed | EventKind::Cancelled))
+}
+
+fn print(context: &Context, page: &[StoredRecord]) -> Result<()> {
+    let line = |record: &StoredRecord| {
+        if context.term.json { format!("{}\n", record.line()) } else { render::event(record) }
+    };
+    context.term.print(&page.iter().map(line).collect::<String>())
 }

@@ -5,19 +5,22 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
-use sessionkit::SessionId;
 use sessionkit::runner::{
     Chunk, OutputError, OutputLength, OutputStorage, OutputStorageExt as _, OutputStream,
 };
+use sessionkit::{SessionId, SessionStorageExt as _, Store};
 
 use crate::args::Logs;
 use crate::context::Context;
 use crate::fail::{Failure, Result};
+use crate::follow::{Follower, POLL};
 use crate::render::Visible;
 use crate::{ids, json};
 
 /// About how much is read at once.
 const PAGE: usize = 256 * 1024;
+/// Every how many looks that found nothing it is looked whether nothing more can come.
+const LOOKS: u32 = 10;
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -38,22 +41,77 @@ pub(crate) async fn run(args: &Logs, context: &Context) -> Result<u8> {
     };
     let output = Context::output(&store)?;
     let tail = args.tail;
-    let (mut from, length) = blocking(id, &output, move |output| {
-        let from = tail.map_or(Ok(0), |lines| output.tail(id, lines, only))?;
-        Ok((from, output.length(id)?))
-    })
-    .await?;
+    let mut from =
+        blocking(id, &output, move |output| tail.map_or(Ok(0), |lines| output.tail(id, lines, only))).await?;
     let mut printer = Printer { context, stdout: Visible::default(), stderr: Visible::default(), gap: false };
+    let mut end = args.follow.then(|| End::new(&store, context, id));
     loop {
         let page = blocking(id, &output, move |output| output.read(id, from, PAGE)).await?;
-        let Some(last) = page.chunks.last() else { break };
+        let Some(last) = page.chunks.last() else {
+            if let Some(end) = &mut end
+                && !end.is_reached(&output).await?
+            {
+                continue;
+            }
+            break;
+        };
         from = last.end();
         for chunk in page.chunks.iter().filter(|chunk| only.is_none_or(|only| only == chunk.stream)) {
             printer.print(chunk)?;
         }
     }
+    let length = blocking(id, &output, move |output| output.length(id)).await?;
     printer.finish(id, length)?;
     Ok(0)
+}
+
+/// Where the output of a session that is followed ends: with the session, once that is sure.
+struct End<'a> {
+    store: &'a Store,
+    context: &'a Context,
+    id: SessionId,
+    follower: Follower<'a>,
+    /// The session has ended: what is not stored now never will be.
+    ended: bool,
+    /// Looks that found nothing.
+    idle: u32,
+    /// Whether it was said that nothing more is kept.
+    cut: bool,
+}
+
+impl<'a> End<'a> {
+    fn new(store: &'a Store, context: &'a Context, id: SessionId) -> Self {
+        let follower = Follower::new(context, &**store.manager(), id);
+        Self { store, context, id, follower, ended: false, idle: 0, cut: false }
+    }
+
+    /// Whether nothing will come after a look that found nothing. If something may, waits until another look is due.
+    async fn is_reached(&mut self, output: &Arc<dyn OutputStorage>) -> Result<bool> {
+        let (id, storage) = (self.id, self.store.storage());
+        let failed = |error: sessionkit::StorageError| Failure::from(error).about(id);
+        if self.ended {
+            // It may be read before it is flushed. If that fails it may be gone again, and if the session was deleted,
+            // that is why there was nothing to read.
+            self.ended = storage.flushed_head(id).await.map_err(failed)?.state().is_final();
+            return Ok(self.ended);
+        }
+        let head = storage.head(id).await.map_err(failed)?;
+        self.ended =
+            head.ok_or(sessionkit::StorageError::NotFound { id }).map_err(failed)?.state().is_final();
+        if !self.ended {
+            self.idle += 1;
+            if !self.cut
+                && self.idle.is_multiple_of(LOOKS)
+                && blocking(id, output, move |output| output.length(id)).await?.truncated()
+            {
+                self.cut = true;
+                let text = "it has printed more than is kept; what follows is not shown";
+                self.context.hint(text, &[id], &["show", &id.to_string()]);
+            }
+            self.follower.wait(tokio::time::sleep(POLL)).await?;
+        }
+        Ok(false)
+    }
 }
 
 struct Printer<'a> {

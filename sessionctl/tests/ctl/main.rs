@@ -11,8 +11,11 @@ mod answer;
 mod care;
 mod docs;
 mod exchange;
+mod follow;
+mod hostile;
 mod look;
-
+mod memory;
+mod progress;
 mod refuse;
 mod run;
 mod schema;

@@ -13,7 +13,12 @@ use sessionkit::{CancelRequest, Failure, FailureCause, SessionConfig};
 use crate::support::Fixture;
 
 /// Runs a command with all its outputs on one terminal, and returns what that got.
-fn on_terminal(mut command: Command) -> String {
+pub(crate) fn on_terminal(command: Command) -> String {
+    on_watched_terminal(command, |_| ())
+}
+
+/// As [`on_terminal`]; whenever the terminal gets something, all that it got so far is looked at.
+pub(crate) fn on_watched_terminal(mut command: Command, mut look: impl FnMut(&str)) -> String {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&ours).unwrap();
     unlockpt(&ours).unwrap();
@@ -30,13 +35,14 @@ fn on_terminal(mut command: Command) -> String {
     // A terminal that nobody holds any more ends with an error.
     while let Ok(length @ 1..) = terminal.read(&mut buffer) {
         got.extend_from_slice(&buffer[..length]);
+        look(&String::from_utf8_lossy(&got));
     }
     child.wait().unwrap();
     String::from_utf8(got).expect("what is shown is text").replace("\r\n", "\n")
 }
 
 #[track_caller]
-fn is_harmless(text: &str) {
+pub(crate) fn is_harmless(text: &str) {
     assert!(!text.contains(|c| c != '\n' && is_unsafe_char(c)), "{text:?}");
     assert!(!text.is_empty());
 }

@@ -1,0 +1,146 @@
+//! The bar of a terminal, drawn by `indicatif` into memory: who writes it, and when, is decided elsewhere.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
+
+use super::lock;
+use super::view::View;
+
+/// Columns below which there is room for a line of text and no more.
+const NARROW: u16 = 48;
+
+/// How wide the terminal is.
+pub(super) type Columns = Box<dyn Fn() -> u16 + Send + Sync>;
+
+pub(super) struct Bar {
+    inner: ProgressBar,
+    sheet: Sheet,
+    drawn: bool,
+}
+
+impl Bar {
+    pub(super) fn new(columns: Columns) -> Self {
+        let inner = ProgressBar::with_draw_target(Some(100), ProgressDrawTarget::hidden());
+        Self { inner, sheet: Sheet { columns: Arc::new(columns), bytes: Arc::default() }, drawn: false }
+    }
+
+    /// Draws it in the line of the cursor, over what it showed there before.
+    pub(super) fn draw(&mut self, view: &View) -> Vec<u8> {
+        if !std::mem::replace(&mut self.drawn, true) {
+            self.inner.set_draw_target(ProgressDrawTarget::term_like(Box::new(self.sheet.clone())));
+        }
+        let percent = view.percent();
+        let columns = self.sheet.width();
+        let narrow = columns < NARROW;
+        self.inner.set_style(style(match percent {
+            _ if narrow => "{wide_msg}",
+            Some(_) => "[{bar:20}] {percent:>3}% {prefix}{wide_msg}",
+            None => "{spinner} {prefix}{wide_msg}",
+        }));
+        self.inner.set_prefix(view.numbers());
+        self.inner.set_message(if narrow { view.line(columns.into()) } else { view.text() });
+        self.inner.set_position(percent.unwrap_or(0));
+        if view.spins() {
+            self.inner.tick();
+        }
+        // One frame is enough, and it clears what the line had.
+        self.sheet.take();
+        self.inner.force_draw();
+        self.sheet.take()
+    }
+
+    /// Takes it away.
+    pub(super) fn hide(&mut self) -> Vec<u8> {
+        if !std::mem::replace(&mut self.drawn, false) {
+            return Vec::new();
+        }
+        let away = self.inner.suspend(|| self.sheet.take());
+        self.inner.set_draw_target(ProgressDrawTarget::hidden());
+        self.sheet.take();
+        away
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        // Whoever did not finish it gets no last frame.
+        self.inner.set_draw_target(ProgressDrawTarget::hidden());
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(template).expect("our own templates are well-formed");
+    style.progress_chars("#-").tick_chars("|/-\\ ")
+}
+
+/// A terminal that is written on later.
+#[derive(Clone)]
+struct Sheet {
+    columns: Arc<Columns>,
+    bytes: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Sheet {
+    fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut *lock(&self.bytes))
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "as the trait wants it")]
+    fn put(&self, text: &str) -> io::Result<()> {
+        lock(&self.bytes).extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+
+    fn move_by(&self, count: usize, direction: char) -> io::Result<()> {
+        if count == 0 { Ok(()) } else { self.put(&format!("\u{1b}[{count}{direction}")) }
+    }
+}
+
+impl TermLike for Sheet {
+    /// One less than there are: a terminal that is at its last column may go on in the next line, or may not.
+    fn width(&self) -> u16 {
+        (self.columns)().saturating_sub(1).max(1)
+    }
+
+    fn move_cursor_up(&self, lines: usize) -> io::Result<()> {
+        self.move_by(lines, 'A')
+    }
+
+    fn move_cursor_down(&self, lines: usize) -> io::Result<()> {
+        self.move_by(lines, 'B')
+    }
+
+    fn move_cursor_right(&self, columns: usize) -> io::Result<()> {
+        self.move_by(columns, 'C')
+    }
+
+    fn move_cursor_left(&self, columns: usize) -> io::Result<()> {
+        self.move_by(columns, 'D')
+    }
+
+    fn write_line(&self, line: &str) -> io::Result<()> {
+        self.put(line)?;
+        self.put("\r\n")
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        self.put(text)
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        self.put("\r\u{1b}[2K")
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Sheet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sheet").finish_non_exhaustive()
+    }
+}

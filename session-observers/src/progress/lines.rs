@@ -1,0 +1,55 @@
+//! When a line is due where there is no terminal: logs of build servers, files.
+
+use std::time::{Duration, Instant};
+
+use super::view::View;
+
+/// Columns of a line.
+const COLUMNS: usize = 100;
+/// Percent between two lines.
+const STEP: u64 = 10;
+/// Where less is done than that, and yet something.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    last: Option<Line>,
+}
+
+#[derive(Debug)]
+struct Line {
+    text: String,
+    tenth: u64,
+    at: Instant,
+}
+
+impl Lines {
+    /// The next line, if it is due, and whether nothing is left to be said of this.
+    pub(super) fn next(&mut self, view: &View, now: Instant) -> (Vec<u8>, bool) {
+        let text = view.line(COLUMNS);
+        let tenth = view.percent().unwrap_or(0) / STEP;
+        match &self.last {
+            Some(last) if last.text == text => return (Vec::new(), true),
+            Some(last) if tenth <= last.tenth && now.saturating_duration_since(last.at) < INTERVAL => {
+                return (Vec::new(), false);
+            }
+            Some(_) | None => {}
+        }
+        (self.say(text, tenth, now), true)
+    }
+
+    /// The last line, if it says anything new of how the session ended.
+    pub(super) fn last(&mut self, view: &View) -> Vec<u8> {
+        let text = view.line(COLUMNS);
+        if !view.is_final() || self.last.as_ref().is_some_and(|last| last.text == text) {
+            return Vec::new();
+        }
+        self.say(text, STEP, Instant::now())
+    }
+
+    fn say(&mut self, text: String, tenth: u64, at: Instant) -> Vec<u8> {
+        let line = format!("{text}\n").into_bytes();
+        self.last = Some(Line { text, tenth, at });
+        line
+    }
+}

@@ -1,0 +1,102 @@
+//! Whether a line of a terminal is free for a bar, as far as that follows from what others wrote there.
+
+/// What the output of others left behind.
+#[derive(Debug, Default)]
+pub(super) struct Screen {
+    state: State,
+    /// Something stands in the cursor's line.
+    used: bool,
+    /// The output moves the cursor itself.
+    taken: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum State {
+    #[default]
+    Text,
+    /// After ESC.
+    Escape,
+    /// In a control sequence: `ESC [`.
+    Control,
+    /// In a command for the terminal, a title or a progress: `ESC ]`.
+    Command,
+    /// After an ESC in a command: with `\` it ends it.
+    CommandEscape,
+}
+
+impl Screen {
+    /// Takes note of output.
+    pub(super) fn pass(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while let Some((byte, after)) = rest.split_first() {
+            if self.state == State::Text {
+                // Nearly all output is passed over here.
+                let text = rest.iter().position(|byte| *byte == 0x1b).unwrap_or(rest.len());
+                if let Some(last) = rest.get(..text).and_then(<[u8]>::last) {
+                    self.used = *last != b'\n';
+                    rest = rest.get(text..).unwrap_or_default();
+                    continue;
+                }
+            }
+            self.step(*byte);
+            rest = after;
+        }
+    }
+
+    fn step(&mut self, byte: u8) {
+        use State::{Command, CommandEscape, Control, Escape, Text};
+        self.state = match (self.state, byte) {
+            (Text | CommandEscape, 0x1b) => Escape,
+            (Escape, b'[') | (Control, 0x20..=0x3f) => Control,
+            (Command, 0x1b) => CommandEscape,
+            // Colours, and the erasing that compilers put beside them; the end of a command; anything.
+            (Control, b'm' | b'K') | (Command, 0x07) | (CommandEscape, b'\\') | (Text, _) => Text,
+            (Escape | CommandEscape, b']') | (Command, _) => Command,
+            (Escape | Control | CommandEscape, _) => {
+                self.taken = true;
+                Text
+            }
+        };
+    }
+
+    /// Whether the cursor's line is empty, and nobody else's.
+    pub(super) fn is_free(&self) -> bool {
+        !self.taken && !self.used && self.state == State::Text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_free_once_it_ended_and_the_cursor_was_not_moved() {
+        for (free, output) in [
+            (true, ""),
+            (true, "line\n"),
+            (true, "two\nlines\n"),
+            (true, "\u{1b}[1;31mred\u{1b}[0m\u{1b}[K\n"),
+            (true, "\u{1b}]9;4;1;40\u{7}"),
+            (true, "line\n\u{1b}]0;title\u{1b}\\"),
+            (true, "line\n\u{1b}[0m"),
+            (false, "prompt: "),
+            (false, "line\nprompt: "),
+            (false, "prompt: \u{1b}[0m"),
+            (false, "40%\r"),
+            (false, "\u{1b}[2Jline\n"),
+            (false, "\u{1b}[3A\n"),
+            (false, "\u{1b}7line\u{1b}8\n"),
+            (false, "\u{1b}[?1049hline\n"),
+            (false, "line\n\u{1b}"),
+            (false, "line\n\u{1b}[3"),
+            (false, "line\n\u{1b}]0;tit"),
+        ] {
+            let mut whole = Screen::default();
+            whole.pass(output.as_bytes());
+            assert_eq!(whole.is_free(), free, "{output:?}");
+            let mut pieces = Screen::default();
+            output.bytes().for_each(|byte| pieces.pass(&[byte]));
+            assert_eq!(pieces.is_free(), free, "{output:?} byte by byte");
+        }
+    }
+}

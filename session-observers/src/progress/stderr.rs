@@ -1,0 +1,46 @@
+//! The standard error output of this process: whether it is a terminal, how wide, and whether it takes anything now.
+
+use std::io::{self, IsTerminal as _, Write};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::termios::tcgetwinsize;
+
+use super::Out;
+
+/// Columns of a terminal that does not say how many it has.
+const COLUMNS: u16 = 80;
+
+/// Whether it is a terminal whose cursor can be moved.
+pub(super) fn is_terminal() -> bool {
+    let moves = |term: std::ffi::OsString| !term.is_empty() && term != "dumb";
+    io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(moves)
+}
+
+pub(super) fn columns() -> u16 {
+    let size = tcgetwinsize(io::stderr()).ok();
+    size.map(|size| size.ws_col).filter(|columns| *columns > 0).unwrap_or(COLUMNS)
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::stderr().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+impl Out for Stderr {
+    /// A terminal that was stopped (Ctrl-S) and a pipe that is full are not.
+    fn is_ready(&self) -> bool {
+        let stderr = io::stderr();
+        let mut look = [PollFd::new(&stderr, PollFlags::OUT)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut look, Some(&at_once)).is_ok()
+            && look.iter().any(|stderr| stderr.revents().contains(PollFlags::OUT))
+    }
+}

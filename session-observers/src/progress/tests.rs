@@ -1,0 +1,306 @@
+//! What a person would see on a terminal, and what a file gets.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{InMemoryTerm, TermLike as _};
+use session_core::text::is_unsafe_char;
+use session_core::{
+    Clock, InMemorySessionManager, ManagerOptions, ProgressReport, Session, SessionConfig,
+    SessionManager as _, SessionProgress, SessionSummary, Timestamp,
+};
+
+use super::*;
+
+/// A terminal that one can look at.
+#[derive(Clone)]
+struct Screenful(InMemoryTerm);
+
+impl Screenful {
+    fn new(columns: u16) -> Self {
+        Self(InMemoryTerm::new(10, columns))
+    }
+
+    fn bar(&self) -> ProgressRenderer {
+        let columns = self.0.width();
+        ProgressRenderer::bar(self.clone(), move || columns)
+    }
+
+    fn shown(&self) -> String {
+        self.0.contents()
+    }
+
+    fn put(&self, bytes: &[u8]) {
+        // As the line discipline of a terminal does it.
+        let text = std::str::from_utf8(bytes).unwrap().replace('\n', "\r\n");
+        self.0.write_str(&text).unwrap();
+    }
+}
+
+impl Write for Screenful {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.put(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A file that one can look into.
+#[derive(Clone, Default)]
+struct Paper(Arc<Mutex<Vec<u8>>>);
+
+impl Paper {
+    fn text(&self) -> String {
+        String::from_utf8(lock(&self.0).clone()).unwrap()
+    }
+
+    fn taken(&self) -> String {
+        String::from_utf8(std::mem::take(&mut *lock(&self.0))).unwrap()
+    }
+}
+
+impl Write for Paper {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        lock(&self.0).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct TestClock(Arc<AtomicU64>);
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(1_795_253_400_000 + i64::try_from(self.0.load(Ordering::Relaxed)).unwrap())
+            .unwrap()
+    }
+}
+
+/// A session that runs, with a clock that stands still.
+async fn session() -> (InMemorySessionManager, Session, TestClock) {
+    let clock = TestClock::default();
+    let manager = InMemorySessionManager::with_options(ManagerOptions::new().clock(Arc::new(clock.clone())));
+    let id = manager.create_session(SessionConfig::new("import")).await.unwrap();
+    let session = manager.start_session(id).await.unwrap();
+    (manager, session, clock)
+}
+
+async fn reported(report: ProgressReport) -> SessionProgress {
+    let (_manager, session, _) = session().await;
+    session.progress().report(report).unwrap();
+    session.progress().snapshot()
+}
+
+#[tokio::test]
+async fn a_terminal_shows_one_bar_with_percent_steps_and_the_time_left() {
+    let (_manager, session, clock) = session().await;
+    let screen = Screenful::new(80);
+    let renderer = screen.bar();
+    renderer.show(&session.progress().snapshot());
+    assert_eq!(screen.shown(), "", "nothing was reported");
+    session.progress().set_step("looking");
+    renderer.show(&session.progress().snapshot());
+    let spinner = screen.shown();
+    assert!(spinner.ends_with(" looking") && spinner.len() == 9, "no percentage is known: {spinner}");
+    renderer.draw(Instant::now());
+    assert_ne!(screen.shown(), spinner, "it turns");
+    session.progress().start(10);
+    session.progress().set_phase("build");
+    for (done, shown) in [
+        (1, "[##------------------]  10% 1/10 step 1 (build)"),
+        (2, "[####----------------]  20% 2/10 step 2 (build)"),
+        (3, "[######--------------]  30% 3/10 ETA 00:00:07 step 3 (build)"),
+        (4, "[########------------]  40% 4/10 ETA 00:00:06 step 4 (build)"),
+    ] {
+        clock.0.fetch_add(1_000, Ordering::Relaxed);
+        session.progress().complete_step(format!("step {done}"));
+        renderer.show(&session.progress().snapshot());
+        assert_eq!(screen.shown(), shown);
+    }
+    renderer.finish();
+    assert_eq!(screen.shown(), "", "a bar is taken away at the end");
+    session.progress().complete_step("late");
+    renderer.show(&session.progress().snapshot());
+    assert_eq!(screen.shown(), "");
+}
+
+#[tokio::test]
+async fn output_beside_a_bar_is_whole_and_the_bar_stays_below_it() {
+    let progress = reported(ProgressReport::new().percent(40.0).step("compiling")).await;
+    let bar = "[########------------]  40% compiling";
+    let screen = Screenful::new(60);
+    let renderer = screen.bar();
+    renderer.beside(b"before\n", |bytes| screen.put(bytes));
+    renderer.show(&progress);
+    assert_eq!(screen.shown(), format!("before\n{bar}"));
+    for (output, shown) in [
+        ("one\ntwo\n", format!("one\ntwo\n{bar}")),
+        // A prompt has its line for itself, until that ends.
+        ("name? ", "one\ntwo\nname?".to_owned()),
+        ("Ada\n", format!("one\ntwo\nname? Ada\n{bar}")),
+        ("\u{1b}[31mred\u{1b}[0m\u{1b}]9;4;1;50\u{7}\n", format!("one\ntwo\nname? Ada\nred\n{bar}")),
+        // Somebody else's bar.
+        ("50%\r", "one\ntwo\nname? Ada\nred\n50%".to_owned()),
+        ("done\n", format!("one\ntwo\nname? Ada\nred\ndone\n{bar}")),
+        // From here on the screen is the program's.
+        ("\u{1b}[2Aup\n", "one\ntwo\nname? Ada\nupd\ndone".to_owned()),
+        ("\n", "one\ntwo\nname? Ada\nupd\ndone".to_owned()),
+    ] {
+        renderer.beside(output.as_bytes(), |bytes| screen.put(bytes));
+        assert_eq!(screen.shown(), format!("before\n{shown}"), "{output:?}");
+        renderer.show(&progress);
+        assert_eq!(screen.shown(), format!("before\n{shown}"), "{output:?}");
+    }
+    renderer.finish();
+    assert_eq!(screen.shown(), "before\none\ntwo\nname? Ada\nupd\ndone");
+}
+
+/// Many threads, one terminal: no byte of the output is lost, and no two lines are mixed.
+#[tokio::test]
+async fn output_and_progress_from_several_threads_do_not_mix() {
+    let (_manager, session, _) = session().await;
+    session.progress().start(1_000);
+    let paper = Paper::default();
+    let renderer = ProgressRenderer::bar(paper.clone(), || 60);
+    std::thread::scope(|scope| {
+        for name in ["out", "err"] {
+            let (renderer, paper) = (&renderer, &paper);
+            scope.spawn(move || {
+                for n in 0..500 {
+                    let line = format!("{name} {n}\n");
+                    renderer.beside(line.as_bytes(), |bytes| lock(&paper.0).extend_from_slice(bytes));
+                }
+            });
+        }
+        for _ in 0..1_000 {
+            session.progress().complete_step("a step");
+            renderer.show(&session.progress().snapshot());
+        }
+    });
+    renderer.finish();
+    let text = paper.text();
+    assert!(text.contains("a step"));
+    // What is left once everything is taken away that a bar wrote: from the start of its line to where it is cleared.
+    let mut lines: Vec<&str> = text.lines().map(|line| line.rsplit("\r\u{1b}[2K").next().unwrap()).collect();
+    assert_eq!(lines.pop(), Some(""), "the last bar is taken away");
+    for name in ["out", "err"] {
+        let own: Vec<_> = lines.iter().filter(|line| line.starts_with(name)).collect();
+        assert!((0..500).map(|n| format!("{name} {n}")).eq(own.iter().map(ToString::to_string)));
+    }
+    assert_eq!(lines.len(), 1_000);
+}
+
+#[tokio::test]
+async fn lines_come_at_each_tenth_and_every_ten_seconds() {
+    let (_manager, session, _) = session().await;
+    let paper = Paper::default();
+    let renderer = ProgressRenderer::lines(paper.clone());
+    let begin = Instant::now();
+    let at = |seconds: u64| {
+        let mut latest = lock(&renderer.latest);
+        let now = session.progress().snapshot();
+        if latest.view.is_some() || view::is_reported(&now) {
+            (latest.view, latest.stale) = (Some(View::new(&now)), true);
+        }
+        drop(latest);
+        renderer.draw(begin + Duration::from_secs(seconds));
+        paper.taken()
+    };
+    assert_eq!(at(0), "", "nothing was reported");
+    let percent = |percent: f64| session.progress().set_percent(percent).unwrap();
+    percent(3.0);
+    assert_eq!(at(0), "[----------] 3%\n");
+    percent(7.0);
+    assert_eq!(at(1), "");
+    percent(9.9);
+    assert_eq!(at(9), "");
+    assert!(renderer.needs_ticks(), "it is owed");
+    assert_eq!(at(10), "[----------] 9% ETA 0s\n");
+    assert_eq!(at(30), "", "nothing changed");
+    assert!(!renderer.needs_ticks());
+    percent(10.0);
+    assert_eq!(at(30), "[#---------] 10% ETA 0s\n");
+    percent(47.0);
+    assert_eq!(at(31), "[####------] 47% ETA 0s\n");
+    session.progress().set_step("linking");
+    assert_eq!(at(32), "");
+    // Not into somebody else's line.
+    renderer.beside(b"name? ", |bytes| drop(paper.clone().write(bytes)));
+    percent(60.0);
+    assert_eq!(at(33), "name? ");
+    renderer.beside(b"Ada\n", |bytes| drop(paper.clone().write(bytes)));
+    assert_eq!(at(33), "Ada\n[######----] 60% linking ETA 0s\n");
+    percent(61.0);
+    session.complete(SessionSummary::new()).await.unwrap();
+    renderer.show(&session.progress().snapshot());
+    renderer.finish();
+    assert_eq!(paper.taken(), "[##########] 100% linking completed\n");
+    renderer.finish();
+    assert_eq!(at(99), "", "the end is said once");
+}
+
+#[tokio::test]
+async fn a_session_that_reports_nothing_is_not_shown_though_it_completes() {
+    let (_manager, session, _) = session().await;
+    session.complete(SessionSummary::new()).await.unwrap();
+    let progress = session.progress().snapshot();
+    assert_eq!(progress.percent, Some(100.0));
+    let (screen, paper) = (Screenful::new(60), Paper::default());
+    for renderer in [screen.bar(), ProgressRenderer::lines(paper.clone())] {
+        renderer.show(&progress);
+        renderer.finish();
+    }
+    assert_eq!((screen.shown(), paper.text()), (String::new(), String::new()));
+}
+
+#[tokio::test]
+async fn nothing_that_is_reported_controls_the_terminal() {
+    let hostile = "\u{1b}]0;title\u{7}\u{1b}[2J\r\u{8}\u{9b}31m\u{202e}\u{7f}\ttab {msg} end";
+    for (percent, columns) in [(None, 120), (Some(40.0), 120), (Some(40.0), 40), (None, 5), (Some(1.0), 1)] {
+        let mut report = ProgressReport::new().step(hostile).phase(hostile);
+        report.percent = percent;
+        let progress = reported(report).await;
+        let (drawn, written) = (Paper::default(), Paper::default());
+        let bar = ProgressRenderer::bar(drawn.clone(), move || columns);
+        let lines = ProgressRenderer::lines(written.clone());
+        for renderer in [&bar, &lines] {
+            renderer.show(&progress);
+        }
+        // A bar begins in its own line, and clears that.
+        let drawn = drawn.text().replace("\r\u{1b}[2K", "");
+        for text in [&drawn, written.text().trim_end_matches('\n')] {
+            assert!(!text.contains(is_unsafe_char), "{text:?}");
+            assert!(columns < 100 || text.contains(r"\u{1b}]0;title\u{7}"), "{text:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_follows_a_session_sees_it_to_its_end() {
+    let (_manager, session, _) = session().await;
+    let paper = Paper::default();
+    let renderer = ProgressRenderer::lines(paper.clone());
+    let progress = session.progress().watch();
+    let work = async {
+        for tenth in 1..=5 {
+            session.progress().set_percent(f64::from(tenth * 10)).unwrap();
+            while !paper.text().contains(&format!("{}%", tenth * 10)) {
+                tokio::task::yield_now().await;
+            }
+        }
+        session.complete(SessionSummary::new()).await.unwrap();
+    };
+    tokio::time::timeout(Duration::from_secs(30), async { tokio::join!(renderer.follow(progress), work) })
+        .await
+        .expect("it ends with the session");
+    assert_eq!(paper.text().lines().count(), 6, "{}", paper.text());
+    assert!(paper.text().ends_with("100% completed\n"), "{}", paper.text());
+}

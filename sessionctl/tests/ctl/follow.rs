@@ -1,0 +1,246 @@
+//! Following a session from another process: `events --follow` and `logs --follow`.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use sessionkit::{
+    Batch, Chain, Clock as _, Draft, Durability, Expected, SessionConfig, SessionEvent, SessionStorage as _,
+    SessionSummary, SystemClock,
+};
+
+use crate::support::{Fixture, PATIENCE, eventually};
+
+/// A follower, whose lines are read as they come, by threads: what never comes is a failure and no wait without end.
+struct Follower {
+    child: Child,
+    out: Receiver<String>,
+    err: Receiver<String>,
+}
+
+fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
+    let (tell, told) = channel();
+    std::thread::spawn(move || {
+        let mut pipe = BufReader::new(pipe);
+        let mut line = String::new();
+        while pipe.read_line(&mut line).is_ok_and(|length| length > 0) {
+            if tell.send(std::mem::take(&mut line)).is_err() {
+                break;
+            }
+        }
+    });
+    told
+}
+
+impl Follower {
+    fn start(fixture: &Fixture, words: &[&str]) -> Self {
+        let mut child = fixture.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (out, err) = (lines(child.stdout.take().unwrap()), lines(child.stderr.take().unwrap()));
+        Self { child, out, err }
+    }
+
+    /// The next line that it prints.
+    #[track_caller]
+    fn line(&mut self) -> String {
+        self.out.recv_timeout(PATIENCE).expect("another line")
+    }
+
+    /// The next line that it says on the side.
+    #[track_caller]
+    fn said(&mut self) -> String {
+        self.err.recv_timeout(PATIENCE).expect("another word")
+    }
+
+    /// All that comes until it ends, its exit code, and what it says on the side.
+    #[track_caller]
+    fn end(mut self) -> (String, Option<i32>, String) {
+        let mut code = None;
+        eventually("the follower to end", || {
+            code = self.child.try_wait().unwrap();
+            code.is_some()
+        });
+        (self.out.iter().collect(), code.unwrap().code(), self.err.iter().collect())
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A program in a process of its own, which goes on from one word to the next once `go` allows it.
+fn run(fixture: &Fixture, script: &str) -> Child {
+    let script = format!("cd {}; {script}", fixture.dir.path().display());
+    let mut command = fixture.command(["run", "--name", "followed", "--", "sh", "-c", &script]);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    eventually("the session to be there", || fixture.ctl(["show", "followed"]).code == Some(0));
+    child
+}
+
+fn allow(fixture: &Fixture, word: &str) {
+    std::fs::write(fixture.dir.path().join(word), "").unwrap();
+}
+
+const STORY: &str = "\
+    until_is() { until test -e $1; do sleep 0.02; done; }
+    if [ $SESSIONCTL_ATTEMPT = 1 ]; then
+      echo one; echo side >&2; until_is two; printf tw; printf 'o\\n'; touch told; sleep 600
+    fi
+    echo again; until_is end; echo end";
+
+/// The whole story, live: what is there, what comes, a crash in the middle, and another process that goes on with it.
+#[test]
+fn followers_see_everything_across_a_crash_and_end_with_the_session() {
+    let fixture = Fixture::new();
+    let mut first = run(&fixture, STORY);
+    let mut logs = Follower::start(&fixture, &["logs", "followed", "--follow"]);
+    let mut json = Follower::start(&fixture, &["logs", "followed", "--follow", "--json"]);
+    let mut events = Follower::start(&fixture, &["events", "followed", "--follow", "--json"]);
+    let only = Follower::start(&fixture, &["logs", "followed", "--stdout", "-f"]);
+    let late = Follower::start(&fixture, &["events", "followed", "--follow", "--after", "2"]);
+    // Each line comes at once, though nothing follows it for as long as nobody allows it to.
+    let mut lines = [logs.line(), logs.line()];
+    lines.sort();
+    assert_eq!(lines, ["one\n", "side\n"]);
+    let chunk: Value = serde_json::from_str(&json.line()).unwrap();
+    assert!(chunk["offset"] == 0 && chunk["base64"].is_string(), "{chunk}");
+    for kind in ["created", "started"] {
+        let record: Value = serde_json::from_str(&events.line()).unwrap();
+        assert!(record["event"][kind].is_object(), "{record}");
+    }
+    allow(&fixture, "two");
+    assert_eq!(logs.line(), "two\n");
+    first.kill().unwrap();
+    first.wait().unwrap();
+
+    // Nobody can say how long it takes until somebody resumes it. That is said once.
+    let mut resumed = fixture.command(["resume", "followed"]);
+    let hint = logs.said();
+    assert!(hint.contains("its owner died") && hint.contains("resume"), "{hint}");
+
+    let mut second = resumed.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    assert_eq!(logs.line(), "again\n");
+    let tail = Follower::start(&fixture, &["logs", "followed", "--stdout", "--tail", "1", "--follow"]);
+    allow(&fixture, "end");
+    assert!(second.wait().unwrap().success());
+
+    let (rest, code, said) = logs.end();
+    assert_eq!((rest.as_str(), code, said.as_str()), ("end\n", Some(0), ""));
+    let (rest, code, _) = only.end();
+    assert_eq!((rest.as_str(), code), ("one\ntwo\nagain\nend\n", Some(0)));
+    let (rest, code, _) = tail.end();
+    assert!(code == Some(0) && (rest == "again\nend\n" || rest == "end\n"), "{rest}");
+    let (rest, code, _) = json.end();
+    let kept = fixture.command(["logs", "followed"]).output().unwrap().stdout;
+    let mut next = 5;
+    for line in rest.lines() {
+        let chunk: Value = serde_json::from_str(line).unwrap();
+        let text = chunk["base64"].as_str().unwrap();
+        let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).unwrap();
+        let at = usize::try_from(chunk["offset"].as_u64().unwrap()).unwrap();
+        assert!(at <= next && kept[at..at + bytes.len()] == bytes, "{chunk} {next}");
+        next = at + bytes.len();
+    }
+    assert_eq!((next, code), (kept.len(), Some(0)));
+
+    let stored = fixture.ctl(["events", "followed", "--json"]).exits(0).stdout;
+    let (rest, code, _) = events.end();
+    let first_two: String = stored.split_inclusive('\n').take(2).collect();
+    assert_eq!((first_two + &rest, code), (stored.clone(), Some(0)));
+    let (rest, code, _) = late.end();
+    assert_eq!((rest.lines().count(), code), (stored.lines().count() - 2, Some(0)));
+    // Of what has ended a follower gets all of it, and the end.
+    for words in [["events", "followed", "--json", "-f"], ["logs", "followed", "--stdout", "-f"]] {
+        let whole = fixture.ctl(&words[..3]).exits(0).stdout;
+        assert_eq!(fixture.ctl(words).exits(0).stdout, whole);
+    }
+    assert_eq!(fixture.ctl(["events", "followed", "--follow", "--after", "99"]).exits(0).stdout, "");
+}
+
+/// What another process reads of a log may be on its way to the disk still. A follower that ended then would report what
+/// a loss of power could take back.
+#[test]
+fn an_ending_is_reported_once_it_survives_power_loss() {
+    let fixture = Fixture::new();
+    let living = fixture.owner(SessionConfig::new("import"));
+    let id = living.id;
+    let sessionkit::Backend::File { storage, .. } = living.store.backend().clone() else {
+        panic!("a file store")
+    };
+    let flushed = || async { storage.verify(id).await.unwrap().flushed };
+    living.runtime.block_on(async {
+        let mut head = storage.head(id).await.unwrap().unwrap();
+        let event = SessionEvent::Completed { summary: SessionSummary::new() };
+        let draft = Draft { at: SystemClock.now(), attempt: 1, flushed: 0, event };
+        let (stored, record) = Chain::at(id, head.tip).seal(draft).unwrap();
+        let before = head.tip;
+        head.apply(&record).unwrap();
+        let batch = Batch::new(vec![stored], head);
+        storage.append(id, Expected::At(before), batch, Durability::Buffered).await.unwrap();
+        assert_eq!(flushed().await, 2);
+    });
+    // Whoever flushes it holds the lock. Until that is done, nothing of the ending is said.
+    let lock =
+        std::fs::File::open(fixture.store().join("sessions").join(id.to_string()).join("lock")).unwrap();
+    lock.lock().unwrap();
+    let id = id.to_string();
+    let mut followers: Vec<Follower> = [["events", &id, "--follow"], ["logs", &id, "--follow"]]
+        .map(|words| Follower::start(&fixture, &words))
+        .into();
+    let until = Instant::now() + Duration::from_millis(500);
+    while Instant::now() < until {
+        for follower in &mut followers {
+            assert!(follower.child.try_wait().unwrap().is_none(), "it ended before it was sure");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    lock.unlock().unwrap();
+    let ended: Vec<_> = followers.into_iter().map(Follower::end).collect();
+    assert!(ended.iter().all(|(_, code, _)| *code == Some(0)), "{ended:#?}");
+    assert!(ended[0].0.lines().last().unwrap().contains("completed"), "{ended:#?}");
+    assert_eq!(living.runtime.block_on(flushed()), 3);
+}
+
+#[test]
+fn a_session_that_is_deleted_meanwhile_is_not_found() {
+    for verb in ["events", "logs"] {
+        let fixture = Fixture::new();
+        let id = fixture.crashed(SessionConfig::new("import")).to_string();
+        let mut follower = Follower::start(&fixture, &[verb, &id, "--follow"]);
+        // It follows: it says so where there is nothing to print yet.
+        assert!(follower.said().contains("its owner died"));
+        crate::support::block_on(async {
+            fixture.open().await.manager().delete_session(id.parse().unwrap()).await.unwrap();
+        });
+        let (_, code, said) = follower.end();
+        assert!(said.contains("[NOT_FOUND]") && said.contains("next: "), "{verb}: {said}");
+        assert_eq!(code, Some(3), "{verb}");
+    }
+}
+
+/// `| head -1`, and then the session says nothing for days.
+#[test]
+fn a_follower_whose_reader_has_gone_goes_too() {
+    let fixture = Fixture::new();
+    let mut running = run(&fixture, "echo one; sleep 600");
+    for words in [&["events", "followed", "-f"][..], &["logs", "followed", "-f", "--json"]] {
+        let mut command = fixture.command(words);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut byte = [0];
+        child.stdout.take().unwrap().read_exact(&mut byte).unwrap();
+        let mut code = None;
+        eventually("the follower to notice", || {
+            code = child.try_wait().unwrap();
+            code.is_some()
+        });
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!((code.unwrap().code(), said.as_str()), (Some(0), ""));
+    }
+    running.kill().unwrap();
+    running.wait().unwrap();
+}

@@ -1,0 +1,267 @@
+//! Whatever names, labels, arguments, folders, steps, output, errors and reasons hold: no byte of it controls a terminal,
+//! and what programs read is JSON. One table of texts, one of commands; each of the one goes through each of the other.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::process::Command;
+
+use serde_json::Value;
+use sessionkit::{
+    CancelRequest, Durability, Failure, FailureCause, PauseReason, ProgressReport, SessionConfig,
+};
+
+use crate::support::{self, BINARY, Fixture};
+use crate::terminal::{is_harmless, on_terminal};
+
+/// Texts that would do something to a terminal. Each ends with a word by which it is found again.
+fn texts() -> Vec<(&'static str, String)> {
+    let mut texts = vec![
+        ("title", "\u{1b}]0;pwned\u{7} WORD".to_owned()),
+        ("clear", "\u{1b}[2J\u{1b}[H WORD".to_owned()),
+        ("report", "\u{1b}[6n\u{1b}[c WORD".to_owned()),
+        (
+            "seven bits",
+            "\u{1}\u{2}\u{5}\u{8}\t\u{b}\u{c}\r\u{e}\u{f}\u{11}\u{13}\u{1a}\u{1c}\u{7f} WORD".to_owned(),
+        ),
+        ("lines", "a\r\nb\nc WORD".to_owned()),
+    ];
+    texts.push(("eight bits", ('\u{80}'..='\u{9f}').chain(" WORD".chars()).collect()));
+    let bidi = ['\u{61c}', '\u{200e}', '\u{200f}'].into_iter();
+    let bidi = bidi.chain('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}');
+    texts.push(("bidirectional", bidi.chain(" WORD".chars()).collect()));
+    texts
+}
+
+/// Bytes that are no text, and do something to terminals that read eight bits.
+const BYTES: &[u8] = b"\x9b2J\x9d0;pwned\x9c\x84\x85\x90\xff\xfe\xc2\xe2\x80\xf0\x9f ";
+
+/// A store with a session for each way in which a text gets into one, and the words by which these are found.
+fn filled(text: &str) -> (Fixture, Vec<String>) {
+    let fixture = Fixture::new();
+    let mut ids = Vec::new();
+    // What is refused is refused, and then is not there to be shown.
+    let named = || {
+        let whole = SessionConfig::new(text).label("key", text);
+        let config = whole.check().map_or_else(|_| SessionConfig::new("import"), |()| whole);
+        config.metadata(serde_json::json!({ "text": text }))
+    };
+    let failed = fixture.owner(named());
+    failed.runtime.block_on(async {
+        failed
+            .session
+            .note("test.hostile", serde_json::json!({ text: text }), Durability::Flushed)
+            .await
+            .unwrap();
+        failed.session.checkpoint(text).await.unwrap();
+        failed.session.progress().report(ProgressReport::new().step(text).phase(text)).unwrap();
+        failed.session.fail(Failure::new(FailureCause::Work, text)).await.unwrap();
+    });
+    let cancelled = fixture.owner(named());
+    let waiting = fixture.owner(named());
+    let paused = fixture.owner(named());
+    for (living, deed) in [(&cancelled, 0), (&waiting, 1), (&paused, 2)] {
+        living.runtime.block_on(async {
+            match deed {
+                0 => {
+                    let request = CancelRequest::new(text, text);
+                    living.store.manager().cancel_session(living.id, request).await.unwrap();
+                }
+                1 => drop(living.session.pause(PauseReason::AwaitingInput(text.to_owned())).await.unwrap()),
+                _ => drop(living.session.pause(PauseReason::Requested(text.to_owned())).await.unwrap()),
+            }
+        });
+    }
+    ids.extend([failed.id, cancelled.id, waiting.id, paused.id].map(|id| id.to_string()));
+    // Their owners die: they are told of as crashed.
+    drop((failed, cancelled, waiting, paused));
+
+    // A program, in a folder, with arguments, labels, output and reports.
+    let folder = fixture.dir.path().join(text.replace('/', "_"));
+    std::fs::create_dir(&folder).unwrap();
+    let script = format!(
+        "{BINARY} report --progress 40 --step \"$1\" --phase \"$1\"; printf '%s' \"$1\"; printf '%s\\n' \"$1\" >&2; exit 3"
+    );
+    let label = format!("key={text}");
+    for label in [&["--label", &label][..], &[]] {
+        let words = [&["run", "--json"], label, &["--", "sh", "-c", &script, "sh", text]].concat();
+        let mut command = fixture.command(words);
+        let ran = support::run({
+            command.current_dir(&folder);
+            command
+        });
+        if ran.code == Some(3) {
+            let shown: Value = serde_json::from_str(&ran.stdout).unwrap();
+            ids.push(shown["id"].as_str().unwrap().to_owned());
+            break;
+        }
+    }
+    assert_eq!(ids.len(), 5, "the program ran");
+    (fixture, ids)
+}
+
+/// What is typed, in the order in which it can be. `ID` stands for each session in turn.
+const LOOKS: [&[&str]; 13] = [
+    &["ls", "--all"],
+    &["ls"],
+    &["show", "ID"],
+    &["events", "ID"],
+    &["events", "ID", "-vv"],
+    &["logs", "ID"],
+    &["logs", "ID", "--stderr", "--tail", "1"],
+    &["verify"],
+    &["verify", "ID"],
+    &["recover", "--dry-run", "-v"],
+    &["show", "TEXT"],
+    &["ls", "-vv", "--store", "STORE"],
+    &["TEXT"],
+];
+const DEEDS: [&[&str]; 4] = [
+    &["cancel", "ID", "--reason", "TEXT"],
+    &["resume", "ID"],
+    &["recover", "--policy", "fail"],
+    &["ls", "--all"],
+];
+
+fn commands(table: &[&[&str]], ids: &[String], text: &str) -> Vec<Vec<String>> {
+    let mut commands = Vec::new();
+    for words in table {
+        let all = if words.contains(&"ID") { ids } else { &ids[..1] };
+        commands.extend(all.iter().map(|id| {
+            let word = |word: &&str| match *word {
+                "ID" => id.clone(),
+                "TEXT" => text.to_owned(),
+                "STORE" => format!("file:/nowhere/{text}"),
+                word => word.to_owned(),
+            };
+            words.iter().map(word).collect()
+        }));
+    }
+    commands
+}
+
+/// Every line that is printed for programs, on either side, is JSON; a list is one value.
+#[track_caller]
+fn is_json<W: std::fmt::Debug>(ran: &support::Ran, words: &[W]) {
+    if serde_json::from_str::<Value>(&ran.stdout).is_err() {
+        for line in ran.stdout.lines() {
+            serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error} {words:?}: {ran:#?}"));
+        }
+    }
+    for line in ran.stderr.lines() {
+        serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error} {words:?}: {ran:#?}"));
+    }
+    for side in [&ran.stdout, &ran.stderr] {
+        assert!(!side.contains(|c| c != '\n' && sessionkit::text::is_unsafe_char(c)), "{words:?}: {side:?}");
+    }
+}
+
+fn plain(mut command: Command) -> Command {
+    command.env("NO_COLOR", "1").env("TERM", "dumb");
+    command
+}
+
+#[test]
+fn no_text_controls_the_terminal_and_json_stays_json() {
+    for (what, text) in texts() {
+        let (fixture, ids) = filled(&text);
+        let mut found = 0;
+        for words in commands(&LOOKS, &ids, &text) {
+            let shown = on_terminal(plain(fixture.command(&words)));
+            is_harmless(&shown);
+            found += usize::from(shown.contains("WORD"));
+            let json = words.iter().map(String::as_str).chain(["--json"]);
+            is_json(&fixture.ctl(json), &words);
+        }
+        assert!(found >= 15, "{what}: only {found} commands showed the text at all");
+        for words in commands(&DEEDS, &ids, &text) {
+            is_harmless(&on_terminal(plain(fixture.command(&words))));
+        }
+        let (fixture, ids) = filled(&text);
+        for words in commands(&DEEDS, &ids, &text) {
+            let json = words.iter().map(String::as_str).chain(["--json", "-vv"]);
+            is_json(&fixture.ctl(json), &words);
+        }
+    }
+}
+
+/// Arguments, stores, and the output of programs need not be text at all.
+#[test]
+fn bytes_that_are_no_text_do_not_control_the_terminal_either() {
+    let fixture = Fixture::new();
+    let octal = BYTES.iter().fold(String::new(), |text, byte| format!("{text}\\{byte:03o}"));
+    let script = format!("printf '{octal}\\n'; printf '{octal}' >&2");
+    fixture.ctl(["run", "--name", "raw", "--json", "--", "sh", "-c", &script]).exits(0);
+    for words in
+        [&["logs", "raw"][..], &["logs", "raw", "--follow"], &["logs", "raw", "--stderr", "--tail", "1"]]
+    {
+        let shown = on_terminal(plain(fixture.command(words)));
+        is_harmless(&shown);
+        assert!(shown.contains(r"\x9b2J\x9d0;pwned"), "{shown}");
+    }
+    let bytes = || OsString::from_vec(BYTES.to_vec());
+    let store = || OsString::from_vec([b"file:/", BYTES].concat());
+    for words in [
+        vec!["show".into(), bytes()],
+        vec!["run".into(), "--".into(), bytes()],
+        vec!["run".into(), "--name".into(), bytes(), "--".into(), "true".into()],
+        vec!["cancel".into(), "raw".into(), "--reason".into(), bytes()],
+        vec!["--store".into(), store(), "ls".into()],
+        vec!["--store".into(), bytes(), "ls".into()],
+        vec![bytes()],
+    ] {
+        is_harmless(&on_terminal(plain(fixture.command(&words))));
+        let mut json = vec![OsString::from("--json")];
+        json.extend(words.clone());
+        is_json(&fixture.ctl(&json), &words);
+    }
+}
+
+/// Damage is text as well: what stands in a log that somebody else wrote into is shown in errors.
+#[test]
+fn damaged_logs_do_not_control_the_terminal() {
+    for text in texts().into_iter().map(|(_, text)| text.into_bytes()).chain([BYTES.to_vec()]) {
+        let fixture = Fixture::new();
+        let id = fixture.crashed(SessionConfig::new("import")).to_string();
+        let log = fixture.store().join("sessions").join(&id).join("events.jsonl");
+        let good = std::fs::read(&log).unwrap();
+        for damaged in [[&good, &text[..], b"\n"].concat(), [&text[..], b"\n", &good].concat(), text.clone()]
+        {
+            std::fs::write(&log, damaged).unwrap();
+            for words in [
+                &["ls"][..],
+                &["show", &id],
+                &["events", &id],
+                &["events", &id, "-f"],
+                &["verify"],
+                &["logs", &id],
+            ] {
+                if words.contains(&"-f") && fixture.ctl(["events", &id]).code == Some(0) {
+                    // Nothing is wrong with what can be read, and it has not ended.
+                    continue;
+                }
+                is_harmless(&on_terminal(plain(fixture.command(words))));
+                is_json(&fixture.ctl(words.iter().chain(&["--json", "-vv"])), words);
+            }
+        }
+    }
+}
+
+/// What a program reports is drawn beside its live output, which is passed on as it is.
+#[test]
+fn progress_does_not_control_the_terminal() {
+    for (what, text) in texts() {
+        let fixture = Fixture::new();
+        let script = format!(
+            "for n in 10 20 30; do {BINARY} report --progress $n --step \"$1\" --phase \"$1\"; echo ok; done"
+        );
+        for term in ["dumb", "xterm"] {
+            let mut command = fixture.command(["run", "--", "sh", "-c", &script, "sh", &text]);
+            command.env("NO_COLOR", "1").env("TERM", term);
+            let shown = on_terminal(command);
+            // A bar begins in its own line, and clears that.
+            let shown = if term == "dumb" { shown } else { shown.replace("\r\u{1b}[2K", "") };
+            is_harmless(&shown);
+            assert!(shown.contains("] ") && shown.contains('%'), "{what} {term}: {shown}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Progress of programs in the foreground: lines in a pipe, a bar on a terminal, nothing for programs; and `-v`.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::support::{BINARY, Fixture};
+use crate::terminal::{on_terminal, on_watched_terminal};
+
+/// Says how far it is and prints, each time once a file allows it to: whoever looks makes the next one when it has seen
+/// what came of the last. What never is allowed is done after a while, so that a failure has an end.
+fn script(fixture: &Fixture) -> String {
+    format!(
+        "cd {}; allowed() {{ i=0; until test -e $1 || test $i = 1000; do i=$((i+1)); sleep 0.02; done; }}; \
+         for n in 5 10 14 30; do allowed $n; {BINARY} report --progress $n --step \"step $n\"; echo line $n; done; \
+         allowed 60; printf '\\033]9;4;1;60\\007'; allowed end; echo end",
+        fixture.dir.path().display()
+    )
+}
+
+fn allow(fixture: &Fixture, what: &str) {
+    std::fs::write(fixture.dir.path().join(what), "").unwrap();
+}
+
+fn bars(stderr: &str) -> Vec<&str> {
+    stderr
+        .lines()
+        .filter(|line| line.starts_with('['))
+        .map(|line| line.split(" ETA").next().unwrap())
+        .collect()
+}
+
+#[test]
+fn in_a_pipe_progress_is_a_line_for_each_tenth() {
+    let fixture = Fixture::new();
+    let mut command = fixture.command(["run", "--", "sh", "-c", &script(&fixture)]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let (mut said, mut next) = (String::new(), ["10", "14", "60", "end"].iter());
+    allow(&fixture, "5");
+    while stderr.read_line(&mut said).unwrap() > 0 {
+        if bars(&said).is_empty() {
+            continue;
+        }
+        let Some(what) = next.next() else { continue };
+        allow(&fixture, what);
+        if *what == "14" {
+            // No line comes of it.
+            fixture.wait_for("@last", "14 %", |shown| shown["progress"]["percent"] == 14.0);
+            allow(&fixture, "30");
+        }
+    }
+    let output = child.wait_with_output().unwrap();
+    let expected = [
+        "[----------] 5% step 5",
+        "[#---------] 10% step 10",
+        "[###-------] 30% step 30",
+        "[######----] 60% step 30",
+        "[##########] 100% step 30 completed",
+    ];
+    assert_eq!(bars(&said), expected, "{said}");
+    assert!(output.status.success() && !said.contains('\u{1b}'), "{said:?}");
+    // What the program printed is all there is on stdout.
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(printed, "line 5\nline 10\nline 14\nline 30\n\u{1b}]9;4;1;60\u{7}end\n");
+}
+
+#[test]
+fn who_reports_nothing_or_reads_json_gets_no_progress() {
+    let fixture = Fixture::new();
+    for word in ["5", "10", "14", "30", "60", "end"] {
+        allow(&fixture, word);
+    }
+    let silent = "echo out; echo err >&2".to_owned();
+    for (words, script) in [(&["run"][..], silent), (&["run", "--json"], script(&fixture))] {
+        let ran = fixture.ctl(words.iter().copied().chain(["--", "sh", "-c", &script])).exits(0);
+        assert!(bars(&ran.stderr).is_empty() && !ran.stderr.contains('%'), "{ran:#?}");
+        let mut command = fixture.command(words.iter().copied().chain(["--", "sh", "-c", &script]));
+        command.env("TERM", "xterm");
+        assert!(!on_terminal(command).contains("\u{1b}[2K"));
+    }
+}
+
+#[test]
+fn on_a_terminal_progress_is_a_bar_that_no_output_is_mixed_with() {
+    let fixture = Fixture::new();
+    let mut command = fixture.command(["run", "--", "sh", "-c", &script(&fixture)]);
+    command.env("TERM", "xterm").env("NO_COLOR", "1");
+    let mut steps =
+        [("]   5% ", "10"), ("]  10% ", "14"), ("]  14% ", "30"), ("]  30% ", "60"), ("]  60% ", "end")]
+            .iter()
+            .peekable();
+    allow(&fixture, "5");
+    let shown = on_watched_terminal(command, |so_far| {
+        while let Some((_, next)) = steps.next_if(|(bar, _)| so_far.contains(bar)) {
+            allow(&fixture, next);
+        }
+    });
+    assert_eq!(steps.peek(), None, "a bar never came: {shown:?}");
+    // What is left in each line once everything is taken away that was cleared.
+    let left: Vec<&str> = shown.lines().map(|line| line.rsplit("\r\u{1b}[2K").next().unwrap()).collect();
+    assert_eq!(left[1..], ["line 5", "line 10", "line 14", "line 30", "end", ""], "{shown:?}");
+}
+
+/// A prompt, and what somebody types behind it, is no place for a bar.
+#[test]
+fn an_unfinished_line_is_left_alone() {
+    let fixture = Fixture::new();
+    // The report is told to others in the log: then it is known here, too.
+    let script = format!(
+        "cd {0}; allowed() {{ i=0; until test -e $1 || test $i = 1000; do i=$((i+1)); sleep 0.02; done; }}; \
+         printf 'name? '; {BINARY} report --progress 40 --step asking; \
+         until {BINARY} show @last --json | grep -q '\"percent\":40.0'; do sleep 0.02; done; sleep 0.3; \
+         printf 'Ada\\n'; allowed bye; echo bye",
+        fixture.dir.path().display()
+    );
+    let mut command = fixture.command(["run", "--", "sh", "-c", &script]);
+    command.env("TERM", "xterm");
+    let shown = on_watched_terminal(command, |so_far| {
+        if so_far.contains("40% asking") {
+            allow(&fixture, "bye");
+        }
+    });
+    assert!(shown.contains("name? Ada\n") && shown.contains("40% asking"), "{shown:?}");
+    // The same where there is no terminal, and both go to one pipe.
+    std::fs::remove_file(fixture.dir.path().join("bye")).unwrap();
+    let (mut all, both) = std::io::pipe().unwrap();
+    let mut command = fixture.command(["run", "--", "sh", "-c", &script]);
+    let mut child = command.stdout(both.try_clone().unwrap()).stderr(both).spawn().unwrap();
+    drop(command);
+    let (mut got, mut buffer) = (String::new(), [0; 4096]);
+    while let Ok(length @ 1..) = all.read(&mut buffer) {
+        got.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
+        if got.contains("40% asking") {
+            allow(&fixture, "bye");
+        }
+    }
+    assert!(child.wait().unwrap().success());
+    assert!(got.contains("name? Ada\n[####------] 40% asking\n"), "{got:?}");
+}
+
+#[test]
+fn verbose_says_what_goes_on_and_json_stays_json() {
+    let fixture = Fixture::new();
+    let quiet = fixture.ctl(["run", "--", "true"]).exits(0);
+    assert_eq!(quiet.stderr.lines().count(), 1, "{quiet:#?}");
+    let ran = fixture.ctl(["run", "-v", "--", "sh", "-c", "exit 3"]).exits(3);
+    for fact in ["kind=\"created\"", "kind=\"started\"", "kind=\"failed\""] {
+        assert!(
+            ran.stderr.lines().any(|line| line.contains(" session: ") && line.contains(fact)),
+            "{fact} {ran:#?}"
+        );
+    }
+    assert!(!ran.stderr.contains("command_executed"), "{ran:#?}");
+    let ran = fixture.ctl(["run", "-vv", "--json", "--", "true"]).exits(0);
+    let shown: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(shown["state"], "completed");
+    let said: Vec<Value> = ran.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for kind in ["created", "started", "command_executed", "completed"] {
+        assert!(said.iter().any(|line| line["fields"]["kind"] == kind), "{kind} {ran:#?}");
+    }
+    let looked = fixture.ctl(["ls", "--all", "--json", "-vv"]).exits(0);
+    assert!(serde_json::from_str::<Value>(&looked.stdout).unwrap().is_array() && !looked.stderr.is_empty());
+}
