@@ -185,6 +185,9 @@ pub(crate) struct Run {
     /// Ends it, as failed, once it has run for so long; time that it is paused does not count
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
+    /// How long it may take to end once it was asked to, before it is killed [default: 5s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) grace: Option<Duration>,
     /// Begins only if fewer than so many sessions of the store have not ended
     #[arg(long, value_name = "N")]
     pub(crate) max_sessions: Option<NonZeroUsize>,

@@ -1,11 +1,12 @@
 //! What happened while nobody looked: sessions whose owner died, in one line.
 
-use sessionkit::{SessionId, SessionManager};
+use sessionkit::{Evidence, SessionId, SessionManager};
 
 use crate::context::Context;
 use crate::fail::Result;
 use crate::render::short;
 
+const REBOOTED: &str = "the machine was restarted";
 /// Names that are told of many.
 const TOLD: usize = 3;
 
@@ -16,8 +17,12 @@ pub(crate) async fn crashed(
     except: Option<SessionId>,
 ) -> Result<()> {
     let crashed = manager.find_crashed_sessions().await?;
-    let crashed: Vec<_> =
-        crashed.into_iter().map(|crashed| crashed.head).filter(|head| Some(head.id) != except).collect();
+    let (crashed, rebooted): (Vec<_>, Vec<_>) = crashed
+        .into_iter()
+        .filter(|crashed| Some(crashed.head.id) != except)
+        .map(|crashed| (crashed.head, matches!(crashed.evidence, Evidence::Rebooted { .. })))
+        .unzip();
+    let rebooted = rebooted.iter().all(|rebooted| *rebooted);
     let ids: Vec<SessionId> = crashed.iter().map(|head| head.id).collect();
     let mut names: Vec<String> =
         crashed.iter().take(TOLD).map(|head| format!("{} ({})", short(head.id), head.name)).collect();
@@ -28,12 +33,19 @@ pub(crate) async fn crashed(
     match ids.as_slice() {
         [] => {}
         [one] => context.hint(
-            &format!("session {names} was interrupted: its owner died"),
+            &format!(
+                "session {names} was interrupted: {}",
+                if rebooted { REBOOTED } else { "its owner died" }
+            ),
             &ids,
             &["resume", &one.to_string()],
         ),
         many => context.hint(
-            &format!("{} sessions were interrupted, their owners died: {names}", many.len()),
+            &format!(
+                "{} sessions were interrupted, {}: {names}",
+                many.len(),
+                if rebooted { REBOOTED } else { "their owners died" }
+            ),
             &ids,
             &["recover", "--dry-run"],
         ),

@@ -6,7 +6,7 @@ use crate::args::Events;
 use crate::context::Context;
 use crate::fail::{Failure, Result};
 use crate::follow::{Follower, POLL};
-use crate::{ids, render};
+use crate::{hints, ids, render};
 
 /// Records that are read at once: a log may be larger than the memory.
 const PAGE: usize = 512;
@@ -29,10 +29,12 @@ pub(crate) async fn run(args: &Events, context: &Context) -> Result<u8> {
             Some(0) | None => PAGE,
         };
         let page = manager.read_log(id, after, limit).await.map_err(failed)?;
-        let Some(last) = page.last() else { return Ok(0) };
+        let Some(last) = page.last() else { break };
         after = last.revision();
         print(context, &page)?;
     }
+    hints::crashed(context, manager, None).await?;
+    Ok(0)
 }
 
 async fn follow(store: &Store, id: SessionId, after: u64, context: &Context) -> Result<u8> {

@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::fail::{Failure, Result};
 use crate::follow::{Follower, POLL};
 use crate::render::Visible;
-use crate::{ids, json};
+use crate::{hints, ids, json};
 
 /// About how much is read at once.
 const PAGE: usize = 256 * 1024;
@@ -62,6 +62,7 @@ pub(crate) async fn run(args: &Logs, context: &Context) -> Result<u8> {
     }
     let length = blocking(id, &output, move |output| output.length(id)).await?;
     printer.finish(id, length)?;
+    hints::crashed(context, &**store.manager(), None).await?;
     Ok(0)
 }
 

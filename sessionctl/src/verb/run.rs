@@ -21,6 +21,7 @@ pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
         .env
         .iter()
         .fold(Command::new(program).args(arguments), |command, (name, value)| command.env(name, value));
+    let command = args.grace.into_iter().fold(command, Command::grace);
     let command = foreground::command(command, context);
     begin(context, &store, config(args), command, Signals::catch()?).await
 }

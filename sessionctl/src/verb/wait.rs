@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::args::Wait;
 use crate::context::Context;
 use crate::fail::{Failure, Result};
-use crate::{ids, json};
+use crate::{hints, ids, json};
 
 /// How often is looked whether somebody still runs what is waited for.
 const LOOK: Duration = Duration::from_millis(500);
@@ -39,6 +39,7 @@ pub(crate) async fn run(args: &Wait, context: &Context) -> Result<u8> {
     if context.term.json {
         context.term.print(&json::array(&sessions))?;
     }
+    hints::crashed(context, manager, None).await?;
     Ok(code)
 }
 

@@ -337,3 +337,76 @@ fn every_verb_shows_an_example_and_has_a_page_and_the_completions_load() {
     }
     fixture.ctl(["completions", "tcsh"]).exits(2);
 }
+
+/// Whoever comes back after a restart of the machine is told that it was that.
+#[test]
+fn after_a_restart_of_the_machine_a_look_says_so_in_one_line() {
+    let fixture = Fixture::new();
+    let id = fixture.crashed(SessionConfig::new("import").name("nightly")).to_string();
+    let boot = sessionkit::this_process().unwrap().boot;
+    // The log of an owner of another boot of this machine, sealed anew.
+    let path = fixture.store().join("sessions").join(&id).join("events.jsonl");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut previous = id.parse::<sessionkit::SessionId>().unwrap().as_bytes().to_vec();
+    let mut sealed = String::new();
+    for line in text.lines() {
+        let body =
+            line.split(",\"sum\":\"").next().unwrap().replace(&boot, "00000000-0000-0000-0000-000000000000");
+        previous.extend_from_slice(body.as_bytes());
+        let sum = xxhash_rust::xxh3::xxh3_64(&previous);
+        sealed = format!("{sealed}{body},\"sum\":\"{sum:016x}\"}}\n");
+        previous = sum.to_be_bytes().to_vec();
+    }
+    std::fs::write(&path, sealed).unwrap();
+    std::fs::remove_file(path.with_file_name("head.json")).unwrap();
+    for words in [vec!["ls"], vec!["logs", "nightly"], vec!["events", "nightly"], vec!["show", "nightly"]] {
+        let ran = fixture.ctl(&words).exits(0);
+        let lines: Vec<&str> =
+            ran.stderr.lines().filter(|line| line.contains("the machine was restarted")).collect();
+        assert_eq!(lines.len(), 1, "{words:?}: {ran:#?}");
+        assert!(lines[0].contains("(nightly)") && lines[0].contains(" resume "), "{ran:#?}");
+    }
+    let why = fixture.ctl(["why", "nightly"]).exits(0).stdout;
+    assert!(why.contains("It has crashed") && why.contains("the machine was restarted"), "{why}");
+}
+
+#[test]
+fn a_program_that_will_not_end_is_killed_when_its_grace_is_over() {
+    let fixture = Fixture::new();
+    let words = ["--name", "deaf", "--grace", "100ms"];
+    let running = start(&fixture, words, "trap '' TERM; echo ready; while :; do sleep 0.1; done");
+    fixture.ctl(["cancel", "deaf"]).exits(0);
+    running.end().exits(137);
+    let events = fixture.ctl(["events", "deaf"]).stdout;
+    let [asked, killed] = ["\"15 (TERM)\"", "\"9 (KILL)\""].map(|signal| events.find(signal));
+    assert!(asked.is_some() && asked < killed, "{events}");
+}
+
+#[test]
+fn an_ending_without_a_program_and_one_that_was_asked_for_have_codes_of_their_own() {
+    let fixture = Fixture::new();
+    let (failed, cancelled) = block_on(async {
+        let store = fixture.open().await;
+        let manager = store.manager();
+        let config = || SessionConfig::new("import");
+        let failed = manager.create_session(config()).await.unwrap();
+        let work = sessionkit::Failure::new(sessionkit::FailureCause::Work, "no");
+        manager.fail_session(failed, work).await.unwrap();
+        let cancelled = manager.create_session(config()).await.unwrap();
+        manager.cancel_session(cancelled, CancelRequest::new("no", "alice")).await.unwrap();
+        manager.shutdown().await.unwrap();
+        (failed.to_string(), cancelled.to_string())
+    });
+    fixture.ctl(["wait", &failed]).exits(1);
+    fixture.ctl(["wait", &cancelled]).exits(130);
+    let plain = fixture.dir.path().join("plain");
+    std::fs::write(&plain, "no program").unwrap();
+    fixture.ctl(["run", "--", plain.to_str().unwrap()]).fails(126, "SPAWN_FAILED");
+    fixture.ctl(["run", "--", "no-such-program-anywhere"]).fails(127, "SPAWN_FAILED");
+    // What ends well because it was asked to end was cancelled all the same.
+    let polite =
+        start(&fixture, ["--name", "polite"], "trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done");
+    fixture.ctl(["cancel", "polite"]).exits(0);
+    polite.end().exits(143);
+    fixture.ctl(["wait", "polite"]).exits(143);
+}
