@@ -100,7 +100,7 @@ fn filled(text: &str) -> (Fixture, Vec<String>) {
 }
 
 /// What is typed, in the order in which it can be. `ID` stands for each session in turn.
-const LOOKS: [&[&str]; 13] = [
+const LOOKS: [&[&str]; 20] = [
     &["ls", "--all"],
     &["ls"],
     &["show", "ID"],
@@ -112,14 +112,24 @@ const LOOKS: [&[&str]; 13] = [
     &["verify", "ID"],
     &["recover", "--dry-run", "-v"],
     &["show", "TEXT"],
+    &["why", "ID"],
+    &["wait", "ID", "--timeout", "0s"],
+    &["wait", "TEXT", "--for", "TEXT"],
+    &["import", "TEXT"],
+    &["gc", "--older-than", "0s", "--dry-run"],
+    &["ls", "--state", "TEXT"],
+    &["man", "/dev/null/TEXT"],
     &["ls", "-vv", "--store", "STORE"],
     &["TEXT"],
 ];
-const DEEDS: [&[&str]; 4] = [
+const DEEDS: [&[&str]; 7] = [
+    &["pause", "ID", "--reason", "TEXT"],
     &["cancel", "ID", "--reason", "TEXT"],
     &["resume", "ID"],
     &["recover", "--policy", "fail"],
     &["ls", "--all"],
+    &["why", "ID"],
+    &["rm", "ID"],
 ];
 
 fn commands(table: &[&[&str]], ids: &[String], text: &str) -> Vec<Vec<String>> {
@@ -131,6 +141,7 @@ fn commands(table: &[&[&str]], ids: &[String], text: &str) -> Vec<Vec<String>> {
                 "ID" => id.clone(),
                 "TEXT" => text.to_owned(),
                 "STORE" => format!("file:/nowhere/{text}"),
+                "/dev/null/TEXT" => format!("/dev/null/{text}"),
                 word => word.to_owned(),
             };
             words.iter().map(word).collect()
