@@ -31,6 +31,22 @@ fn steps() -> Vec<Step> {
             ],
         )
         .env("SESSIONCTL_TEST_MIB", "1024"),
+        Step::cargo(
+            "damage: 20,000 cases and every bit; every call of the disk failed, and a second one after it",
+            &[
+                "test",
+                "--release",
+                "--package",
+                "session-storage-file",
+                "--all-features",
+                "--test",
+                "damage",
+                "--test",
+                "failures",
+                "--",
+                "--nocapture",
+            ],
+        ),
         Step::cargo("power cuts: 100,000 images", &["xtask", "crash"]),
         Step::cargo("kill -9: 300 writers, 200 races", &["xtask", "kill"]),
     ]
