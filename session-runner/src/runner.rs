@@ -1,9 +1,11 @@
 //! Starts programs as sessions, and runs them again. What happens while they run is in `drive`.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use rustix::fs::{Mode, OFlags};
 use session_core::{
     Answers, Durability, Failure, FailureCause, HeldSessionLock, LocalPresence, Session, SessionConfig,
     SessionError, SessionId, SessionManager, SessionState,
@@ -226,12 +228,8 @@ impl Runner {
     fn tap(&self, stream: OutputStream, pipe: OwnedFd, pass_on: PassOn) -> io::Result<Tap> {
         let own = match (pass_on, stream) {
             (PassOn::Nothing, _) => None,
-            (PassOn::Inherit, OutputStream::Stdout) => {
-                Some(io::stdout().as_fd().try_clone_to_owned()?.into())
-            }
-            (PassOn::Inherit, OutputStream::Stderr) => {
-                Some(io::stderr().as_fd().try_clone_to_owned()?.into())
-            }
+            (PassOn::Inherit, OutputStream::Stdout) => Some(passed_to(io::stdout().as_fd())?),
+            (PassOn::Inherit, OutputStream::Stderr) => Some(passed_to(io::stderr().as_fd())?),
         };
         Ok(Tap { stream, pipe, pass_on: own, beside: self.beside.clone() })
     }
@@ -258,6 +256,19 @@ async fn cancelled(session: &Session) -> String {
     let token = session.cancellation();
     token.cancelled().await;
     token.reason().unwrap_or_default()
+}
+
+/// A terminal is opened anew, so that writes to it never wait: it says that it is ready while it has room for one byte. A
+/// pipe that is ready has room for a piece, and one that was opened anew could not be told from ours when it is closed.
+fn passed_to(output: BorrowedFd<'_>) -> io::Result<File> {
+    if rustix::termios::isatty(output) {
+        let path = format!("/proc/self/fd/{}", output.as_raw_fd());
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        if let Ok(terminal) = rustix::fs::open(path, flags, Mode::empty()) {
+            return Ok(terminal.into());
+        }
+    }
+    Ok(output.try_clone_to_owned()?.into())
 }
 
 fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {

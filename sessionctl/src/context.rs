@@ -9,7 +9,7 @@ use crate::args::Global;
 use crate::fail::{Failure, Result};
 use crate::render::short;
 use crate::term::Term;
-use crate::verbose;
+use crate::verbose::{self, Verbose};
 
 /// The variable that names the store.
 pub(crate) const STORE: &str = "SESSIONCTL_STORE";
@@ -22,16 +22,15 @@ pub(crate) struct Context {
     typed_store: Option<OsString>,
     /// What has to be typed to call this command.
     program: String,
-    /// Whether facts are told as they happen.
-    verbose: bool,
+    /// Tells facts as they happen, if that was asked for.
+    verbose: Option<Verbose>,
 }
 
 impl Context {
     pub(crate) fn new(global: &Global, program: Option<OsString>) -> Self {
         let term = Term::new(global.json, global.color);
-        verbose::start(global.verbose, &term);
         Self {
-            verbose: global.verbose > 0,
+            verbose: verbose::start(global.verbose, &term),
             term,
             typed_store: global.store.clone(),
             program: program.map_or_else(|| "sessionctl".to_owned(), |program| as_typed(&program)),
@@ -61,7 +60,7 @@ impl Context {
         let options = options.recovery(None);
         let store = sessionkit::Builder::new(self.url()?).options(options).open_store().await?;
         tracing::debug!(store = %store.url(), "opened");
-        Ok(if self.verbose { store.map_manager(verbose::observed) } else { store })
+        Ok(if self.verbose.is_some() { store.map_manager(verbose::observed) } else { store })
     }
 
     /// Where the output of a store's programs is.

@@ -161,7 +161,7 @@ impl Term {
 
 /// If nobody reads it, there is nobody to tell that either.
 fn complain(progress: &ProgressRenderer, line: &str) {
-    progress.beside(format!("{line}\n").as_bytes(), |bytes| drop(io::stderr().lock().write_all(bytes)));
+    progress.line_beside(line, |bytes| drop(io::stderr().lock().write_all(bytes)));
 }
 
 /// What a program in the foreground prints, on its way past the bar.

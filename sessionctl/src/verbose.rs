@@ -1,8 +1,10 @@
 //! What `-v` tells on stderr: the facts of the sessions that run here, and what else the library has to say. A line each,
-//! and none that a terminal would obey.
+//! and none that a terminal would obey. A thread writes them: no work waits for a terminal that was stopped.
 
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 use sessionkit::observers::TracingObserver;
 use sessionkit::text::visible;
@@ -13,19 +15,53 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::json;
 use crate::term::Term;
 
+/// Lines that may wait to be written; more are not told.
+const QUEUE: usize = 1024;
+/// How long the last lines may take to be written.
+const LAST: Duration = Duration::from_secs(1);
+
+/// What is told, until it is dropped: then the last lines are written.
+#[derive(Debug)]
+pub(crate) struct Verbose {
+    lines: SyncSender<Option<String>>,
+    written: Receiver<()>,
+}
+
+impl Drop for Verbose {
+    fn drop(&mut self) {
+        // Nothing is after this. A thread that is stuck is left to itself.
+        if self.lines.try_send(None).is_ok() {
+            let _ = self.written.recv_timeout(LAST);
+        }
+    }
+}
+
 /// From now on as much is told as `-v` was typed: nothing, info, debug, trace.
-pub(crate) fn start(times: u8, term: &Term) {
+pub(crate) fn start(times: u8, term: &Term) -> Option<Verbose> {
     let level = match times {
-        0 => return,
+        0 => return None,
         1 => LevelFilter::INFO,
         2 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
-    let json = term.json;
-    let lines = Lines { json, write: Box::new(term.complainer()) };
-    let told = tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(lines);
+    let (lines, to_write) = sync_channel::<Option<String>>(QUEUE);
+    let (done, written) = sync_channel(1);
+    let write = term.complainer();
+    let writer = move || {
+        while let Ok(Some(line)) = to_write.recv() {
+            write(&line);
+        }
+        let _ = done.send(());
+    };
+    // Without a thread nothing is told, and all else goes on.
+    std::thread::Builder::new().name("verbose".to_owned()).spawn(writer).ok()?;
+    let (json, queue) = (term.json, lines.clone());
+    let write = Box::new(move |line: &str| drop(queue.try_send(Some(line.to_owned()))));
+    let told =
+        tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(Lines { json, write });
     // There is one context in this process, and nobody else who would begin it.
     let _ = if json { told.json().try_init() } else { told.try_init() };
+    Some(Verbose { lines, written })
 }
 
 /// The manager, with its facts told as they happen.

@@ -105,9 +105,9 @@ impl ProgressRenderer {
     #[must_use]
     pub fn stderr() -> Self {
         if stderr::is_terminal() {
-            Self::new(Form::Bar(Bar::new(Box::new(stderr::columns))), Box::new(Stderr))
+            Self::new(Form::Bar(Bar::new(Box::new(stderr::columns))), Box::new(Stderr::open()))
         } else {
-            Self::new(Form::Lines(Lines::default()), Box::new(Stderr))
+            Self::new(Form::Lines(Lines::default()), Box::new(Stderr::open()))
         }
     }
 
@@ -147,8 +147,19 @@ impl ProgressRenderer {
 
     /// Output of somebody else, for where progress is shown: `write` is called with these bytes, and before and after
     /// them with what takes the progress away and shows it again.
-    pub fn beside(&self, bytes: &[u8], mut write: impl FnMut(&[u8])) {
-        let mut output = lock(&self.output);
+    pub fn beside(&self, bytes: &[u8], write: impl FnMut(&[u8])) {
+        self.write_beside(lock(&self.output), bytes, write);
+    }
+
+    /// As [`beside`](Self::beside), for a line that stands by itself: where somebody else's is unfinished, it begins
+    /// in the next one.
+    pub fn line_beside(&self, line: &str, write: impl FnMut(&[u8])) {
+        let output = lock(&self.output);
+        let begin = if output.screen.is_used() { "\n" } else { "" };
+        self.write_beside(output, format!("{begin}{line}\n").as_bytes(), write);
+    }
+
+    fn write_beside(&self, mut output: MutexGuard<'_, Output>, bytes: &[u8], mut write: impl FnMut(&[u8])) {
         let away = output.form.hide();
         if !away.is_empty() {
             write(&away);

@@ -59,6 +59,11 @@ impl Screen {
         };
     }
 
+    /// Whether something stands in the cursor's line.
+    pub(super) const fn is_used(&self) -> bool {
+        self.used
+    }
+
     /// Whether the cursor's line is empty, and nobody else's.
     pub(super) fn is_free(&self) -> bool {
         !self.taken && !self.used && self.state == State::Text

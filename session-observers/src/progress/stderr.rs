@@ -1,8 +1,10 @@
 //! The standard error output of this process: whether it is a terminal, how wide, and whether it takes anything now.
 
+use std::fs::File;
 use std::io::{self, IsTerminal as _, Write};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
 use rustix::termios::tcgetwinsize;
 
 use super::Out;
@@ -21,12 +23,28 @@ pub(super) fn columns() -> u16 {
     size.map(|size| size.ws_col).filter(|columns| *columns > 0).unwrap_or(COLUMNS)
 }
 
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Stderr;
+#[derive(Debug)]
+pub(super) struct Stderr {
+    /// Where it is a terminal: opened anew, so that no write waits.
+    terminal: Option<File>,
+}
+
+impl Stderr {
+    pub(super) fn open() -> Self {
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let path = "/proc/self/fd/2";
+        let terminal =
+            io::stderr().is_terminal().then(|| rustix::fs::open(path, flags, Mode::empty()).ok()).flatten();
+        Self { terminal: terminal.map(File::from) }
+    }
+}
 
 impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        io::stderr().write(bytes)
+        match &mut self.terminal {
+            Some(terminal) => terminal.write(bytes),
+            None => io::stderr().write(bytes),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -35,7 +53,8 @@ impl Write for Stderr {
 }
 
 impl Out for Stderr {
-    /// A terminal that was stopped (Ctrl-S) and a pipe that is full are not.
+    /// A terminal that was stopped (Ctrl-S) and a pipe that is full are not. A terminal may have room for a byte and no
+    /// more, a pipe that is ready has enough.
     fn is_ready(&self) -> bool {
         let stderr = io::stderr();
         let mut look = [PollFd::new(&stderr, PollFlags::OUT)];

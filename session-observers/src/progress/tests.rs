@@ -163,6 +163,21 @@ async fn output_beside_a_bar_is_whole_and_the_bar_stays_below_it() {
     assert_eq!(screen.shown(), "before\none\ntwo\nname? Ada\nupd\ndone");
 }
 
+#[tokio::test]
+async fn a_line_of_ones_own_is_never_the_end_of_somebody_elses() {
+    let screen = Screenful::new(60);
+    let renderer = screen.bar();
+    let put = |bytes: &[u8]| screen.put(bytes);
+    renderer.line_beside("first", put);
+    renderer.show(&reported(ProgressReport::new().percent(40.0)).await);
+    renderer.line_beside("second", put);
+    let bar = "[########------------]  40%";
+    assert_eq!(screen.shown(), format!("first\nsecond\n{bar}"));
+    renderer.beside(b"name? ", put);
+    renderer.line_beside("third", put);
+    assert_eq!(screen.shown(), format!("first\nsecond\nname?\nthird\n{bar}"));
+}
+
 /// Many threads, one terminal: no byte of the output is lost, and no two lines are mixed.
 #[tokio::test]
 async fn output_and_progress_from_several_threads_do_not_mix() {

@@ -222,6 +222,17 @@ fn a_session_that_is_deleted_meanwhile_is_not_found() {
     }
 }
 
+#[test]
+fn who_follows_what_nobody_runs_is_told() {
+    let fixture = Fixture::new();
+    let id = fixture.crashed(SessionConfig::new("import")).to_string();
+    fixture.ctl(["recover", "--policy", "pause"]).exits(0);
+    for verb in ["events", "logs"] {
+        let said = Follower::start(&fixture, &[verb, &id, "--follow"]).said();
+        assert!(said.contains("nobody runs it now") && said.contains("resume"), "{verb}: {said}");
+    }
+}
+
 /// `| head -1`, and then the session says nothing for days.
 #[test]
 fn a_follower_whose_reader_has_gone_goes_too() {

@@ -5,8 +5,8 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::support::{BINARY, Fixture};
-use crate::terminal::{on_terminal, on_watched_terminal};
+use crate::support::{BINARY, Fixture, eventually};
+use crate::terminal::{on_terminal, on_watched_terminal, terminal};
 
 /// Says how far it is and prints, each time once a file allows it to: whoever looks makes the next one when it has seen
 /// what came of the last. What never is allowed is done after a while, so that a failure has an end.
@@ -138,6 +138,43 @@ fn an_unfinished_line_is_left_alone() {
     }
     assert!(child.wait().unwrap().success());
     assert!(got.contains("name? Ada\n[####------] 40% asking\n"), "{got:?}");
+}
+
+/// A terminal that was stopped, or whose other side is stuck: progress waits for it as little as anything else does.
+#[test]
+fn a_terminal_that_takes_nothing_holds_nobody_up() {
+    let fixture = Fixture::new();
+    let script = format!("(while {BINARY} report --progress 40 --step busy; do :; done) & yes");
+    let mut command = fixture.command(["run", "--name", "stuck", "-v", "--", "sh", "-c", &script]);
+    let (ours, theirs) = terminal();
+    command.env("TERM", "xterm").stdout(theirs.try_clone().unwrap()).stderr(theirs);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let mut printed = 0;
+    eventually("the program to be stuck", || {
+        let before = printed;
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        printed = fixture.command(["logs", "stuck"]).output().unwrap().stdout.len();
+        printed > 0 && printed == before
+    });
+    assert_eq!(fixture.show("stuck")["progress"]["percent"], 40.0);
+    fixture.ctl(["cancel", "stuck"]).exits(0);
+    fixture.wait_for("stuck", "the end", |shown| shown["state"] == "cancelled");
+    // Once somebody takes what was left for it, it says how it ended, and goes.
+    let reader = std::thread::spawn(move || {
+        while std::fs::File::from(ours.try_clone().unwrap()).read(&mut [0; 4096]).is_ok() {}
+    });
+    eventually("the command to end", || child.try_wait().unwrap().is_some());
+    reader.join().unwrap();
+}
+
+#[test]
+fn what_is_said_at_the_end_has_a_line_of_its_own() {
+    let fixture = Fixture::new();
+    let mut command = fixture.command(["run", "--", "sh", "-c", "printf unfinished; exit 3"]);
+    command.env("TERM", "xterm").env("NO_COLOR", "1");
+    let shown = on_terminal(command);
+    assert!(shown.contains("\nunfinished\nsession failed: "), "{shown:?}");
 }
 
 #[test]

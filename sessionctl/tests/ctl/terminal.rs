@@ -17,13 +17,21 @@ pub(crate) fn on_terminal(command: Command) -> String {
     on_watched_terminal(command, |_| ())
 }
 
-/// As [`on_terminal`]; whenever the terminal gets something, all that it got so far is looked at.
-pub(crate) fn on_watched_terminal(mut command: Command, mut look: impl FnMut(&str)) -> String {
-    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+/// A terminal: our side of it, and the one that programs get.
+pub(crate) fn terminal() -> (OwnedFd, OwnedFd) {
+    // Programs that other tests start at the same time must not keep it open.
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&ours).unwrap();
     unlockpt(&ours).unwrap();
     let name = ptsname(&ours, Vec::new()).unwrap();
-    let theirs: OwnedFd = rustix::fs::open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
+    let theirs =
+        rustix::fs::open(name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+    (ours, theirs)
+}
+
+/// As [`on_terminal`]; whenever the terminal gets something, all that it got so far is looked at.
+pub(crate) fn on_watched_terminal(mut command: Command, mut look: impl FnMut(&str)) -> String {
+    let (ours, theirs) = terminal();
     let stderr = theirs.try_clone().unwrap();
     command.stdout(Stdio::from(theirs)).stderr(Stdio::from(stderr));
     let mut child = command.spawn().unwrap();
