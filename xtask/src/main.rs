@@ -4,6 +4,7 @@
 //! A new command is a module and one line in [`COMMANDS`]. Nothing is listed before it works.
 
 mod args;
+mod bench;
 mod ci;
 mod codegen;
 mod crash;
@@ -29,6 +30,7 @@ type Command = (&'static str, &'static str, fn(Args) -> Outcome);
 const COMMANDS: &[Command] = &[
     ("test", "everything that shows that the product works", test::run),
     ("ci [--keep-going] [--from STEP]", "all that CI runs: format, tidy, lints, docs, test", ci::run),
+    ("bench [--json]", "what the command costs a user who waits for it", bench::run),
     (
         "codegen [--check]",
         "the docs that are made from the code, or whether they are up to date",
