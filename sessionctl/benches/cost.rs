@@ -103,7 +103,11 @@ fn main() -> ExitCode {
             }
         }
     }
-    if json { print_json(&rows) } else { print_table(&rows) }
+    if json {
+        print_json(&rows)
+    } else {
+        print_table(&rows)
+    }
     ExitCode::SUCCESS
 }
 

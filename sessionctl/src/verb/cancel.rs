@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sessionkit::{CancelRequest, SessionState};
+use sessionkit::{CancelRequest, Liveness, SessionState};
 use tokio::time::Instant;
 
 use crate::args::Cancel;
@@ -23,6 +23,10 @@ pub(crate) async fn run(args: &Cancel, context: &Context) -> Result<u8> {
         request = request.force();
     }
     let failed = |error| Failure::from(error).about(id);
+    let head = manager.get_head(id).await.map_err(failed)?;
+    if !head.state().is_final() && !matches!(super::liveness(manager, id).await, Some(Liveness::Alive)) {
+        super::end_leftovers(context, &store, id).await?;
+    }
     let mut state = manager.cancel_session(id, request).await.map_err(failed)?;
     let give_up = Instant::now() + PATIENCE;
     while !state.is_final() && Instant::now() < give_up {

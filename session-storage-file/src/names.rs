@@ -1,0 +1,98 @@
+//! `names.json`: how far the automatic names of a day have come. A cache that is never flushed and may go at any time;
+//! it saves a new session from looking at all others.
+
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use session_core::NameCounter;
+
+use crate::disk::{DiskFile, LockMode, Open};
+use crate::lock;
+use crate::scan::read_exactly;
+use crate::slots::write_all;
+use crate::storage::FileStorage;
+use crate::store::Store;
+
+/// Bytes of the file: what is written covers what was there.
+const LENGTH: usize = 256;
+/// Whoever holds the lock holds it for a moment.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Counted {
+    prefix: String,
+    number: u64,
+    /// What was not flushed is worth nothing after a loss of power.
+    boot: String,
+}
+
+impl Store {
+    fn next_number(&self, prefix: &str) -> Option<u64> {
+        let file = self.lock_names(Open::Write)?;
+        let bytes = read_exactly(&*file, 0, LENGTH).ok()??;
+        let mut counted: Counted = serde_json::from_slice(&bytes).ok()?;
+        if counted.prefix != prefix || counted.boot != self.boot {
+            return None;
+        }
+        counted.number = counted.number.checked_add(1)?;
+        // What could not be written would give the same number to the next one.
+        write(&*file, &counted)?;
+        Some(counted.number)
+    }
+
+    fn set_number(&self, prefix: &str, number: u64) {
+        if let Some(file) = self.lock_names(Open::CreateIfAbsent) {
+            let (prefix, boot) = (prefix.to_owned(), self.boot.clone());
+            let _: Option<()> = write(&*file, &Counted { prefix, number, boot });
+        }
+    }
+
+    /// Closing the file lets go of the lock.
+    fn lock_names(&self, how: Open) -> Option<Box<dyn DiskFile>> {
+        let path = self.layout.names();
+        let file = self.disk.open(&path, how).ok()?;
+        lock::acquire_unsigned(&*file, &path, LockMode::Exclusive, Instant::now() + PATIENCE).ok()?;
+        Some(file)
+    }
+}
+
+fn write(file: &dyn DiskFile, counted: &Counted) -> Option<()> {
+    let mut bytes = serde_json::to_vec(counted).ok()?;
+    if bytes.len() >= LENGTH {
+        return None;
+    }
+    bytes.resize(LENGTH - 1, b' ');
+    bytes.push(b'\n');
+    write_all(file, &bytes, 0).ok()
+}
+
+#[async_trait]
+impl NameCounter for FileStorage {
+    async fn next(&self, prefix: &str) -> Option<u64> {
+        let prefix = prefix.to_owned();
+        self.read(move |store| Ok(store.next_number(&prefix))).await.ok().flatten()
+    }
+
+    async fn counted(&self, prefix: &str, number: u64) {
+        let prefix = prefix.to_owned();
+        let set = self.read(move |store| {
+            if store.is_there()? {
+                store.set_number(&prefix, number);
+            }
+            Ok(())
+        });
+        // A name that is not remembered is counted again.
+        let _ = set.await;
+    }
+
+    async fn forget(&self) {
+        let forget = self.read(|store| {
+            if store.is_there()? {
+                store.remove_tree(&store.layout.names())?;
+            }
+            Ok(())
+        });
+        let _ = forget.await;
+    }
+}
