@@ -28,24 +28,18 @@ struct Counted {
 }
 
 impl Store {
-    fn next_number(&self, prefix: &str) -> Option<u64> {
-        let file = self.lock_names(Open::Write)?;
-        let bytes = read_exactly(&*file, 0, LENGTH).ok()??;
-        let mut counted: Counted = serde_json::from_slice(&bytes).ok()?;
-        if counted.prefix != prefix || counted.boot != self.boot {
-            return None;
-        }
-        counted.number = counted.number.checked_add(1)?;
+    /// The next number, if it is known; `least` is what the next number is at least, whether that was known or not.
+    fn next_number(&self, prefix: &str, least: Option<u64>) -> Option<u64> {
+        let file = self.lock_names(if least.is_some() { Open::CreateIfAbsent } else { Open::Write })?;
+        let bytes = read_exactly(&*file, 0, LENGTH).ok()?.unwrap_or_default();
+        let known = serde_json::from_slice(&bytes)
+            .ok()
+            .filter(|known: &Counted| known.prefix == prefix && known.boot == self.boot)
+            .and_then(|known| known.number.checked_add(1));
+        let number = known.max(least)?;
         // What could not be written would give the same number to the next one.
-        write(&*file, &counted)?;
-        Some(counted.number)
-    }
-
-    fn set_number(&self, prefix: &str, number: u64) {
-        if let Some(file) = self.lock_names(Open::CreateIfAbsent) {
-            let (prefix, boot) = (prefix.to_owned(), self.boot.clone());
-            let _: Option<()> = write(&*file, &Counted { prefix, number, boot });
-        }
+        write(&*file, &Counted { prefix: prefix.to_owned(), number, boot: self.boot.clone() })?;
+        Some(number)
     }
 
     /// Closing the file lets go of the lock.
@@ -71,19 +65,17 @@ fn write(file: &dyn DiskFile, counted: &Counted) -> Option<()> {
 impl NameCounter for FileStorage {
     async fn next(&self, prefix: &str) -> Option<u64> {
         let prefix = prefix.to_owned();
-        self.read(move |store| Ok(store.next_number(&prefix))).await.ok().flatten()
+        self.read(move |store| Ok(store.next_number(&prefix, None))).await.ok().flatten()
     }
 
-    async fn counted(&self, prefix: &str, number: u64) {
+    async fn counted(&self, prefix: &str, number: u64) -> u64 {
         let prefix = prefix.to_owned();
-        let set = self.read(move |store| {
-            if store.is_there()? {
-                store.set_number(&prefix, number);
-            }
-            Ok(())
+        let next = self.read(move |store| {
+            let is_there = store.is_there()?;
+            Ok(is_there.then(|| store.next_number(&prefix, Some(number))).flatten())
         });
         // A name that is not remembered is counted again.
-        let _ = set.await;
+        next.await.ok().flatten().unwrap_or(number)
     }
 
     async fn forget(&self) {

@@ -41,7 +41,11 @@ const COMMANDS: &[Command] = &[
         "power cuts on the fault disk, at every call and in every way",
         crash::run,
     ),
-    ("kill [--cycles N] [--seed S]", "real processes on one store, killed, stopped and raced", kill::run),
+    (
+        "kill [--cycles N] [--trees N] [--seed S]",
+        "real processes: writers on one store, and trees of programs, killed, stopped and raced",
+        kill::run,
+    ),
     ("tidy", "the rules of the house that neither rustc nor clippy knows", tidy::run),
 ];
 

@@ -17,15 +17,16 @@ pub trait NameCounter: Send + Sync + std::fmt::Debug {
     /// The next number behind a prefix, given to nobody else; `None` where that has to be counted.
     async fn next(&self, prefix: &str) -> Option<u64>;
 
-    /// Somebody counted: this number is taken, and none above it is.
-    async fn counted(&self, prefix: &str, number: u64);
+    /// Somebody counted, and found this number to be the next one. Returns it, or a higher one where others counted at
+    /// the same time and were given it.
+    async fn counted(&self, prefix: &str, number: u64) -> u64;
 
     /// Somebody chose a name that begins like automatic ones: what is known is not true any more.
     async fn forget(&self);
 }
 
 impl Engine {
-    /// Two processes that count at the same time get the same.
+    /// Two processes that count at the same time get the same, unless something remembers.
     pub(super) async fn next_name(&self) -> Result<String> {
         let now = self.options.clock.now();
         let prefix = format!("{BEGINNING}{}-", now.to_utc().format("%Y-%m-%d"));
@@ -46,13 +47,13 @@ impl Engine {
         let heads = self.storage.list_all(&filter).await?.heads;
         let numbers = heads.iter().filter_map(|head| head.name.strip_prefix(prefix)?.parse::<u64>().ok());
         let number = numbers.max().unwrap_or(0) + 1;
-        if let Some(names) = &self.options.names {
-            names.counted(prefix, number).await;
-        }
-        Ok(number)
+        Ok(match &self.options.names {
+            Some(names) => names.counted(prefix, number).await,
+            None => number,
+        })
     }
 
-    /// A name that somebody chose.
+    /// A name that somebody chose, once the session is there to be counted.
     pub(super) async fn chosen(&self, name: &str) {
         if let Some(names) = &self.options.names
             && name.starts_with(BEGINNING)

@@ -130,9 +130,9 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
         self.engine.check_open()?;
         config.check()?;
         let id = config.id();
-        match &config.name {
-            Some(name) => self.engine.chosen(name).await,
-            None => config.name = Some(self.engine.next_name().await?),
+        let chosen = config.name.clone();
+        if chosen.is_none() {
+            config.name = Some(self.engine.next_name().await?);
         }
         let creator = self.engine.me().await?.clone();
         let event = SessionEvent::Created { format: FORMAT, config: Box::new(config), creator, origin };
@@ -140,6 +140,9 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
         let _turn = cell.state.lock().await;
         // A log that is there already is the session of the same key: an id made at random meets no other.
         let _: Option<Head> = self.engine.create(id, event).await?;
+        if let Some(name) = chosen {
+            self.engine.chosen(&name).await;
+        }
         Ok(id)
     }
 
