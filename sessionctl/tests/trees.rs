@@ -157,14 +157,14 @@ fn what_outlives_owner_and_supervisor_is_ended_by_whoever_deals_with_the_session
         assert_eq!(house.show(&name)["status"], "crashed", "{case}");
         let strangers = [
             // Somebody looks at the session from a shell of their own.
-            house.stranger(&[("SESSIONCTL_SESSION", &id)]),
+            House::stranger(&[("SESSIONCTL_SESSION", &id)]),
             // Another session's, whose owner is gone as well.
-            house.stranger(&[
+            House::stranger(&[
                 ("SESSIONCTL_SESSION", "4b1f6a34-96a0-4c8e-a4f2-6f2f1f6a3c11"),
                 ("SESSIONCTL_SOCKET", &socket),
             ]),
             // The same session's, run by somebody who lives.
-            house.stranger(&[("SESSIONCTL_SESSION", &id), ("SESSIONCTL_SOCKET", &house.own_socket())]),
+            House::stranger(&[("SESSIONCTL_SESSION", &id), ("SESSIONCTL_SOCKET", &house.own_socket())]),
         ];
         let before = Instant::now();
         match round % 4 {
@@ -188,7 +188,7 @@ fn what_outlives_owner_and_supervisor_is_ended_by_whoever_deals_with_the_session
         for stranger in strangers {
             assert!(stranger.still_lives(), "{case}: a stranger was signalled");
         }
-        house.reap_orphans();
+        House::reap_orphans();
         house.ctl(&["recover", "--policy", "fail"]).exits(0);
     }
     took.tell("owner and supervisor killed");

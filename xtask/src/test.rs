@@ -17,7 +17,10 @@ fn steps() -> Vec<Step> {
         )
         .env("SESSION_MACHINE_SEQUENCES", "10_000_000"),
         Step::cargo("power cuts: 100,000 images", &["xtask", "crash"]),
-        Step::cargo("kill -9: 300 writers, 200 races, 300 trees; 1,000 sessions in a row", &["xtask", "kill"]),
+        Step::cargo(
+            "kill -9: 300 writers, 200 races, 300 trees; 1,000 sessions in a row",
+            &["xtask", "kill"],
+        ),
     ]
 }
 

@@ -75,7 +75,7 @@ impl House {
     }
 
     /// A process that has something to do with a session, and is none of its tree.
-    pub(crate) fn stranger(&self, env: &[(&str, &str)]) -> Stranger {
+    pub(crate) fn stranger(env: &[(&str, &str)]) -> Stranger {
         let mut command = Command::new("sleep");
         command.arg("86399").env_remove("SESSIONCTL_SOCKET").envs(env.iter().copied()).stdin(Stdio::null());
         Stranger(command.spawn().unwrap())
@@ -83,8 +83,8 @@ impl House {
 
     /// A socket's path as this process would have it.
     pub(crate) fn own_socket(&self) -> String {
-        let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-        let start = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap();
+        let line = std::fs::read_to_string("/proc/self/stat").unwrap();
+        let start = line.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap();
         self.file("runtime")
             .join(format!("sessionctl/{}-{start}-00000000.sock", std::process::id()))
             .display()
@@ -104,14 +104,14 @@ impl House {
     /// All that was handed to this process ends.
     pub(crate) fn no_orphans(&self, case: &str) {
         let give_up = Instant::now() + PATIENCE;
-        while !self.reap_orphans() {
+        while !Self::reap_orphans() {
             assert!(Instant::now() < give_up, "{case}: {:?} do not end", children());
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
     /// Takes note of every orphan that has ended; whether none is left.
-    pub(crate) fn reap_orphans(&self) -> bool {
+    pub(crate) fn reap_orphans() -> bool {
         for (pid, ..) in children().iter().filter(|(_, _, state)| state == "Z") {
             rustix::process::waitpid(Pid::from_raw(*pid), WaitOptions::NOHANG).unwrap();
         }
@@ -140,7 +140,7 @@ impl House {
             !path.ends_with("FORMAT") && !path.ends_with("lock") && !path.ends_with("names.json")
         });
         files.retain(|path| path.parent() != Some(self.dir.path()));
-        assert_eq!(files, [PathBuf::new(); 0], "{case}");
+        assert_eq!(files, Vec::<PathBuf>::new(), "{case}");
     }
 }
 
