@@ -104,9 +104,9 @@ fn main() -> ExitCode {
         }
     }
     if json {
-        print_json(&rows)
+        print_json(&rows);
     } else {
-        print_table(&rows)
+        print_table(&rows);
     }
     ExitCode::SUCCESS
 }
