@@ -73,9 +73,9 @@ pub use machine::{
 };
 pub use manager::{
     Answers, CrashedSession, Dispatcher, Ending, EventSink, InMemorySessionManager, ManagerOptions,
-    ObservableSessionManager, ObserverHealth, PersistedSession, PersistentSessionManager, RecoveryOptions,
-    RecoveryOutcome, RecoveryPolicy, RecoveryReport, Session, SessionList, SessionManager, SessionManagerExt,
-    SessionReport, WorkError, WorkHandler,
+    NameCounter, ObservableSessionManager, ObserverHealth, PersistedSession, PersistentSessionManager,
+    RecoveryOptions, RecoveryOutcome, RecoveryPolicy, RecoveryReport, Session, SessionList, SessionManager,
+    SessionManagerExt, SessionReport, WorkError, WorkHandler,
 };
 pub use observer::{EventContext, SessionObserver};
 pub use owner::{Evidence, Owner};

@@ -39,6 +39,10 @@
 //! - **Progress.** Programs report through their owner's socket ([`report`]), or in their output as terminals know it
 //!   (OSC 9;4).
 //!
+//! Whoever kills a supervisor takes away the only one who knows the tree. Its owner then ends every process that has the
+//! owner's socket in its environment; with the owner killed as well, whoever runs the session again does, or calls
+//! [`Runner::end_leftovers`]. A process that threw its environment away is found by neither.
+//!
 //! Whatever a program leaves behind when it ends is ended with it. Programs that read from a terminal are not given it
 //! yet: with [`Stdin::Inherit`] they are stopped by the system when they try.
 //!

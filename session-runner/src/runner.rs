@@ -20,6 +20,7 @@ use crate::output::{OutputError, OutputStorage, OutputStream, OutputWriter};
 use crate::report::SOCKET_VARIABLE;
 use crate::running::Running;
 use crate::socket::ReportSocket;
+use crate::stragglers;
 use crate::supervised::{Launch, LaunchError, launch};
 
 /// The variable that names the session, in the environment of its program.
@@ -165,6 +166,12 @@ impl Runner {
             }
             None => None,
         };
+        if lock.is_some() && session.attempt() > 1 {
+            let ended = stragglers::end_former_runs(session.id()).await;
+            if ended > 0 {
+                tracing::info!(session = %session.id(), ended, "ended what a former run had left");
+            }
+        }
         match self.launch(&session, &command, lock).await {
             Ok(drive) => Ok(Running::new(drive, self.output.clone())),
             Err(source) => {
@@ -173,6 +180,22 @@ impl Runner {
                 Err(RunError::Launch { program, session: Some(session.id()), source })
             }
         }
+    }
+
+    /// Ends the processes that are left of former runs of a session, and returns how many there were. There are some
+    /// only where an owner and its supervisor were killed at once. A session that is run again needs no such call; it is
+    /// for whoever ends one whose owner is dead.
+    ///
+    /// They are asked, and killed after a second. As long as an owner or a supervisor of theirs lives, nothing is done.
+    ///
+    /// # Errors
+    /// Where the session's lock cannot be looked at. Without [`locks`](Self::locks) nothing is ever found.
+    pub async fn end_leftovers(&self, id: SessionId) -> Result<usize, SessionError> {
+        let Some(locks) = &self.locks else { return Ok(0) };
+        let Some(held) = locks.session_lock(id).try_acquire()? else { return Ok(0) };
+        let ended = stragglers::end_former_runs(id).await;
+        held.release();
+        Ok(ended)
     }
 
     async fn launch(

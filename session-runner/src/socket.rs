@@ -4,8 +4,10 @@
 //! Requests and answers are lines of JSON: `{"report":{"percent":42,"step":"linking"}}`, answered by `{"ok":true}` or
 //! `{"error":{"code":"INVALID_ARGUMENT","message":"…"}}`. A connection may carry any number of them.
 
+use std::ffi::OsStr;
 use std::fs::{DirBuilder, Permissions};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -173,6 +175,11 @@ fn private(folder: &Path) -> io::Result<()> {
 fn name(pid: Pid, start_time: u64) -> String {
     let random = uuid::Uuid::new_v4().simple().to_string();
     format!("{}-{start_time}-{}.sock", pid.as_raw_nonzero(), random.get(..8).unwrap_or(&random))
+}
+
+/// The process that listens, or listened, at a path, by its id and start time.
+pub(crate) fn listener_of(path: &[u8]) -> Option<(Pid, u64)> {
+    parse_name(Path::new(OsStr::from_bytes(path)).file_name()?.to_str()?)
 }
 
 fn parse_name(name: &str) -> Option<(Pid, u64)> {

@@ -15,6 +15,9 @@ use crate::store::Store;
 /// How long whoever ended a session waits for the store's lock, at most.
 const MARKER_PATIENCE: Duration = Duration::from_millis(100);
 
+/// How many markers whoever makes a session looks at besides.
+const LOOKED_AT: usize = 2;
+
 /// What the marker of a session stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Meaning {
@@ -57,6 +60,7 @@ impl Store {
         }
         let lines = lines?;
         let tip = self.build(id, batch, &lines).inspect_err(|_| self.take_back(id))?;
+        self.tidy_markers(id);
         drop(lock);
         Ok(tip)
     }
@@ -124,6 +128,19 @@ impl Store {
             self.remove_marker(id, meaning)?;
         }
         Ok(left)
+    }
+
+    /// Looks at a few markers, and removes those that stand for nothing; the store's lock is held. Whoever ends a session
+    /// while many others are made may not get the lock, and leaves its marker: without this, lists of what is active
+    /// would read more and more that is not. Ids are random, and so is the place where a new one begins to look.
+    fn tidy_markers(&self, new: SessionId) {
+        let Ok(marked) = self.ids(&self.layout.active()) else { return };
+        let (before, after) = marked.split_at(marked.partition_point(|id| *id <= new));
+        for id in after.iter().chain(before).filter(|id| **id != new).take(LOOKED_AT) {
+            if let Err(error) = self.remove_marker(*id, self.meaning_of_marker(*id)) {
+                tracing::debug!(session = %id, %error, "the marker of an ended session stays for now");
+            }
+        }
     }
 
     /// What a marker stands for. A session that cannot be read may be unended.

@@ -6,7 +6,7 @@ use session_core::SessionId;
 
 /// The names that a store has at its top.
 pub(crate) const NAMES: &[&str] =
-    &["FORMAT", "lock", "owners", "active", "sessions", "stage", "trash", "quarantine"];
+    &["FORMAT", "lock", "owners", "active", "sessions", "stage", "trash", "quarantine", "names.json"];
 /// The folders among them.
 pub(crate) const FOLDERS: &[&str] = &["owners", "active", "sessions", "stage", "trash", "quarantine"];
 
@@ -31,6 +31,10 @@ impl Layout {
 
     pub(crate) fn lock(&self) -> PathBuf {
         self.root.join("lock")
+    }
+
+    pub(crate) fn names(&self) -> PathBuf {
+        self.root.join("names.json")
     }
 
     pub(crate) fn owners(&self) -> PathBuf {

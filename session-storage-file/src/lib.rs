@@ -29,6 +29,7 @@
 //!     output/                for whoever captures output
 //!   stage/ trash/            sessions on their way in and out
 //!   quarantine/<id>/         what was cut from damaged logs
+//!   names.json               how far automatic names have come: a cache
 //! ```
 //!
 //! # Where to begin reading
@@ -51,6 +52,7 @@ mod handle;
 mod lanes;
 mod layout;
 mod lock;
+mod names;
 mod options;
 mod pool;
 mod quarantine;

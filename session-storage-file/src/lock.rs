@@ -23,6 +23,21 @@ pub(crate) fn acquire(
     mode: LockMode,
     deadline: Instant,
 ) -> Result<(), StorageError> {
+    acquire_unsigned(file, path, mode, deadline)?;
+    // Whoever only looks leaves no trace.
+    if mode == LockMode::Exclusive {
+        sign(file);
+    }
+    Ok(())
+}
+
+/// As [`acquire`], for a file that holds something else.
+pub(crate) fn acquire_unsigned(
+    file: &dyn DiskFile,
+    path: &Path,
+    mode: LockMode,
+    deadline: Instant,
+) -> Result<(), StorageError> {
     let mut pause = FIRST_PAUSE;
     while !file.try_lock(mode).told("lock", path)? {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -38,10 +53,6 @@ pub(crate) fn acquire(
         }
         thread::sleep(pause.min(left));
         pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-    // Whoever only looks leaves no trace.
-    if mode == LockMode::Exclusive {
-        sign(file);
     }
     Ok(())
 }

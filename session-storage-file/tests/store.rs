@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use session_core::{
-    Durability, ErrorCode, Evidence, Expected, SessionEvent, SessionFilter, SessionId, SessionStorage,
-    SessionStorageExt, StorageError,
+    Durability, ErrorCode, Evidence, Expected, NameCounter as _, SessionEvent, SessionFilter, SessionId,
+    SessionStorage, SessionStorageExt, StorageError,
 };
 use session_storage_file::{Acceptance, FileStorage, FileStorageOptions, Verdict};
 use support::{Log, completed, created, progress, started};
@@ -515,4 +515,90 @@ async fn a_buffered_ending_keeps_its_marker_until_it_is_flushed() {
     assert!(marker.exists(), "it takes no place, and is not forgotten");
     open(folder.path()).recover().await.unwrap();
     assert!(!marker.exists(), "recovery makes the ending durable");
+}
+
+/// What was here: whoever ended a session while many others were made did not get the store's lock in time, left the
+/// marker, and nobody took it away. 10,000 sessions by sixteen at once left 1,600 markers, and every list of what is
+/// active read all of them.
+#[tokio::test]
+async fn markers_of_sessions_that_ended_go_while_others_are_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let storage = open(&path);
+    let mut ended = Log::started(&storage).await;
+    ended.append(&storage, Durability::Flushed, vec![completed()]).await.unwrap();
+    let running = Log::started(&storage).await;
+    let marker = |id: SessionId| path.join(format!("active/{id}"));
+    for _ in 0..20 {
+        fs::write(marker(ended.id), "").unwrap();
+        let gone = SessionId::random();
+        fs::write(marker(gone), "").unwrap();
+        // Each new session looks at two markers behind its own, wherever that is.
+        let mut made = Vec::new();
+        while marker(ended.id).exists() || marker(gone).exists() {
+            assert!(made.len() < 1000, "stale markers stay");
+            let mut log = Log::new();
+            log.append(&storage, Durability::Flushed, vec![created()]).await.unwrap();
+            assert!(
+                marker(log.id).exists() && marker(running.id).exists(),
+                "a marker that is needed is gone"
+            );
+            made.push(log);
+        }
+        for log in made {
+            storage.delete(log.id, log.tip()).await.unwrap();
+        }
+    }
+}
+
+/// A cache: it may be missing, damaged or of another boot, and is then no answer; it gives no number twice.
+#[tokio::test]
+async fn numbers_of_names_are_remembered_and_given_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let storage = open(&path);
+    let (day, file) = ("feature-2026-11-21-", path.join("names.json"));
+    assert_eq!(storage.next(day).await, None);
+    assert_eq!(storage.counted(day, 1).await, 1);
+    assert!(!path.exists(), "a name made a store");
+    Log::started(&storage).await;
+    assert_eq!(storage.next(day).await, None, "nobody has counted yet");
+    assert_eq!(storage.counted(day, 7).await, 7);
+    assert_eq!(storage.counted(day, 7).await, 8, "somebody else had counted as well");
+    assert_eq!(open(&path).next(day).await, Some(9), "by another process");
+    assert_eq!(storage.next("feature-2026-11-22-").await, None, "of another day");
+    let taken: Vec<u64> = {
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            let other = open(&path);
+            tasks.spawn(async move {
+                // One that waits too long for its turn counts instead, and names its session so.
+                for _ in 0..100 {
+                    if let Some(number) = other.next(day).await {
+                        return number;
+                    }
+                }
+                panic!("never its turn");
+            });
+        }
+        let mut taken = tasks.join_all().await;
+        taken.sort_unstable();
+        taken
+    };
+    assert_eq!(taken, (10..30).collect::<Vec<_>>());
+    let good = fs::read_to_string(&file).unwrap();
+    let no_boot = good.replace("\"boot\":\"", "\"boot\":\"x");
+    for bad in ["", "{", "null", &"x".repeat(10_000), &no_boot] {
+        fs::write(&file, bad).unwrap();
+        assert_eq!(storage.next(day).await, None, "{bad}");
+    }
+    fs::write(&file, good).unwrap();
+    assert_eq!(storage.next(day).await, Some(30));
+    storage.forget().await;
+    assert_eq!(storage.next(day).await, None);
+    fs::remove_file(&file).ok();
+    symlink(folder.path().join("elsewhere"), &file).unwrap();
+    assert_eq!(storage.counted(day, 3).await, 3);
+    assert!(!folder.path().join("elsewhere").exists(), "a link was followed");
+    assert_eq!(storage.verify_all().await.unwrap().sessions.len(), 1);
 }

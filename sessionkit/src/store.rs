@@ -46,6 +46,7 @@ impl Store {
                 let storage = FileStorage::open(FileStorageOptions::new(path))?;
                 let presence = LocalPresence::new(storage.owners_dir());
                 let shared: Arc<dyn Presence> = Arc::new(presence.clone());
+                let options = options.names(Arc::new(storage.clone()));
                 let manager =
                     PersistentSessionManager::open(Arc::new(storage.clone()), Arc::clone(&shared), options)
                         .await?;

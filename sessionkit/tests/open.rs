@@ -86,3 +86,24 @@ async fn a_global_manager_can_be_set_once() {
     assert!(Arc::ptr_eq(&global().await.unwrap(), &manager));
     assert!(set_global(manager).is_err());
 }
+
+/// Names that are made up go on behind the highest of the day, whoever gave it.
+#[tokio::test]
+async fn made_up_names_go_on_behind_chosen_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("file:{}", folder.path().join("store").display());
+    let create = async |name: Option<String>| {
+        let manager = sessionkit::open(&url).await.unwrap();
+        let config = SessionConfig::new("test");
+        let id = manager.create_session(name.map_or(config.clone(), |name| config.name(name))).await.unwrap();
+        manager.get_head(id).await.unwrap().name
+    };
+    let first = create(None).await;
+    let day = first.strip_suffix("001").unwrap().to_owned();
+    assert_eq!(create(None).await, format!("{day}002"));
+    assert_eq!(create(None).await, format!("{day}003"));
+    create(Some(format!("{day}040"))).await;
+    create(Some("another".to_owned())).await;
+    assert_eq!(create(None).await, format!("{day}041"));
+    assert_eq!(create(None).await, format!("{day}042"));
+}

@@ -4,6 +4,7 @@
 //! A new command is a module and one line in [`COMMANDS`]. Nothing is listed before it works.
 
 mod args;
+mod bench;
 mod ci;
 mod codegen;
 mod crash;
@@ -29,6 +30,7 @@ type Command = (&'static str, &'static str, fn(Args) -> Outcome);
 const COMMANDS: &[Command] = &[
     ("test", "everything that shows that the product works", test::run),
     ("ci [--keep-going] [--from STEP]", "all that CI runs: format, tidy, lints, docs, test", ci::run),
+    ("bench [--json]", "what the command costs a user who waits for it", bench::run),
     (
         "codegen [--check]",
         "the docs that are made from the code, or whether they are up to date",
@@ -39,7 +41,11 @@ const COMMANDS: &[Command] = &[
         "power cuts on the fault disk, at every call and in every way",
         crash::run,
     ),
-    ("kill [--cycles N] [--seed S]", "real processes on one store, killed, stopped and raced", kill::run),
+    (
+        "kill [--cycles N] [--trees N] [--seed S]",
+        "real processes: writers on one store, and trees of programs, killed, stopped and raced",
+        kill::run,
+    ),
     ("tidy", "the rules of the house that neither rustc nor clippy knows", tidy::run),
 ];
 

@@ -48,7 +48,10 @@ fn steps() -> Vec<Step> {
             ],
         ),
         Step::cargo("power cuts: 100,000 images", &["xtask", "crash"]),
-        Step::cargo("kill -9: 300 writers, 200 races", &["xtask", "kill"]),
+        Step::cargo(
+            "kill -9: 300 writers, 200 races, 300 trees; 1,000 sessions in a row",
+            &["xtask", "kill"],
+        ),
     ]
 }
 

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::names::NameCounter;
 use super::recovery::{RecoveryPolicy, WorkHandler};
 use crate::time::{Clock, SystemClock};
 
@@ -20,6 +21,7 @@ pub struct ManagerOptions {
     pub(crate) recovery: Option<RecoveryPolicy>,
     pub(crate) handlers: Vec<Arc<dyn WorkHandler>>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) names: Option<Arc<dyn NameCounter>>,
 }
 
 impl Default for ManagerOptions {
@@ -34,6 +36,7 @@ impl Default for ManagerOptions {
             recovery: Some(RecoveryPolicy::Pause),
             handlers: Vec::new(),
             clock: Arc::new(SystemClock),
+            names: None,
         }
     }
 }
@@ -101,6 +104,13 @@ impl ManagerOptions {
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// What remembers how far automatic names have come. Without it, all sessions of the day are looked at for each.
+    #[must_use]
+    pub fn names(mut self, names: Arc<dyn NameCounter>) -> Self {
+        self.names = Some(names);
         self
     }
 }

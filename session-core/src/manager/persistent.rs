@@ -130,8 +130,9 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
         self.engine.check_open()?;
         config.check()?;
         let id = config.id();
-        if config.name.is_none() {
-            config.name = Some(self.next_name().await?);
+        let chosen = config.name.clone();
+        if chosen.is_none() {
+            config.name = Some(self.engine.next_name().await?);
         }
         let creator = self.engine.me().await?.clone();
         let event = SessionEvent::Created { format: FORMAT, config: Box::new(config), creator, origin };
@@ -139,6 +140,9 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
         let _turn = cell.state.lock().await;
         // A log that is there already is the session of the same key: an id made at random meets no other.
         let _: Option<Head> = self.engine.create(id, event).await?;
+        if let Some(name) = chosen {
+            self.engine.chosen(&name).await;
+        }
         Ok(id)
     }
 
@@ -356,19 +360,5 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
 
     fn handle(&self) -> Arc<dyn SessionManager> {
         Arc::new(self.clone())
-    }
-}
-
-impl<S: ?Sized> PersistentSessionManager<S> {
-    /// `feature-YYYY-MM-DD-NNN`, one more than the highest of the day. Names are not unique: two processes that count
-    /// at the same time get the same.
-    async fn next_name(&self) -> Result<String> {
-        let now = self.engine.options.clock.now();
-        let prefix = format!("feature-{}-", now.to_utc().format("%Y-%m-%d"));
-        let midnight = now.to_utc().date_naive().and_time(chrono::NaiveTime::MIN).and_utc();
-        let filter = SessionFilter::all().updated_since(crate::time::Timestamp::new(midnight));
-        let heads = self.engine.storage.list_all(&filter).await?.heads;
-        let numbers = heads.iter().filter_map(|head| head.name.strip_prefix(&prefix)?.parse::<u64>().ok());
-        Ok(format!("{prefix}{:03}", numbers.max().unwrap_or(0) + 1))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sessionkit::{CancelRequest, SessionState};
+use sessionkit::{CancelRequest, Liveness, SessionState};
 
 use crate::args::Cancel;
 use crate::context::Context;
@@ -21,6 +21,10 @@ pub(crate) async fn run(args: &Cancel, context: &Context) -> Result<u8> {
         request = request.force();
     }
     let failed = |error| Failure::from(error).about(id);
+    let head = manager.get_head(id).await.map_err(failed)?;
+    if !head.state().is_final() && !matches!(super::liveness(manager, id).await, Some(Liveness::Alive)) {
+        super::end_leftovers(context, &store, id).await?;
+    }
     let asked = manager.cancel_session(id, request).await.map_err(failed)?;
     let state = match tokio::time::timeout(PATIENCE, manager.wait_for(id, &[])).await {
         Ok(head) => head.map_err(failed)?.lifecycle.state,

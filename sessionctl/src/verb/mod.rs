@@ -21,7 +21,9 @@ pub(crate) mod verify;
 pub(crate) mod wait;
 pub(crate) mod why;
 
-use sessionkit::{Clock as _, Liveness, PersistedSession, SessionId, SessionManager, SystemClock, Timestamp};
+use sessionkit::{
+    Clock as _, Liveness, PersistedSession, SessionId, SessionManager, Store, SystemClock, Timestamp,
+};
 
 use crate::context::Context;
 use crate::fail::Result;
@@ -34,6 +36,19 @@ fn now() -> Timestamp {
 /// Whether whoever keeps a session lives. A look that failed says nothing about the session: then it is not known.
 async fn liveness(manager: &dyn SessionManager, id: SessionId) -> Option<Liveness> {
     manager.liveness(id).await.unwrap_or(Some(Liveness::Unknown { last_seen: None }))
+}
+
+/// Ends what is left running of a session whose owner and supervisor were killed at once; of any other, nothing.
+async fn end_leftovers(context: &Context, store: &Store, id: SessionId) -> Result<()> {
+    let ended = store.runner()?.end_leftovers(id).await?;
+    if ended > 0 {
+        context.hint(
+            &format!("{ended} processes that it had left were ended"),
+            &[id],
+            &["why", &id.to_string()],
+        );
+    }
+    Ok(())
 }
 
 /// Prints one session whole.

@@ -39,6 +39,11 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
         Backend::File { storage, .. } if !args.dry_run => storage.recover().await?,
         Backend::File { .. } | Backend::Memory(_) | _ => Recovered::default(),
     };
+    if !args.dry_run {
+        for crashed in manager.find_crashed_sessions().await? {
+            super::end_leftovers(context, &store, crashed.head.id).await?;
+        }
+    }
     let report = manager.recover(options).await?;
     let outcome = |(id, outcome): &(SessionId, RecoveryOutcome)| Outcome::new(*id, word(outcome));
     let recovered: Vec<Outcome> = report.recovered.iter().map(outcome).collect();

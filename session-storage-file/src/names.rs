@@ -1,0 +1,90 @@
+//! `names.json`: how far the automatic names of a day have come. A cache that is never flushed and may go at any time;
+//! it saves a new session from looking at all others.
+
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use session_core::NameCounter;
+
+use crate::disk::{DiskFile, LockMode, Open};
+use crate::lock;
+use crate::scan::read_exactly;
+use crate::slots::write_all;
+use crate::storage::FileStorage;
+use crate::store::Store;
+
+/// Bytes of the file: what is written covers what was there.
+const LENGTH: usize = 256;
+/// Whoever holds the lock holds it for a moment.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Counted {
+    prefix: String,
+    number: u64,
+    /// What was not flushed is worth nothing after a loss of power.
+    boot: String,
+}
+
+impl Store {
+    /// The next number, if it is known; `least` is what the next number is at least, whether that was known or not.
+    fn next_number(&self, prefix: &str, least: Option<u64>) -> Option<u64> {
+        let file = self.lock_names(if least.is_some() { Open::CreateIfAbsent } else { Open::Write })?;
+        let bytes = read_exactly(&*file, 0, LENGTH).ok()?.unwrap_or_default();
+        let known = serde_json::from_slice(&bytes)
+            .ok()
+            .filter(|known: &Counted| known.prefix == prefix && known.boot == self.boot)
+            .and_then(|known| known.number.checked_add(1));
+        let number = known.max(least)?;
+        // What could not be written would give the same number to the next one.
+        write(&*file, &Counted { prefix: prefix.to_owned(), number, boot: self.boot.clone() })?;
+        Some(number)
+    }
+
+    /// Closing the file lets go of the lock.
+    fn lock_names(&self, how: Open) -> Option<Box<dyn DiskFile>> {
+        let path = self.layout.names();
+        let file = self.disk.open(&path, how).ok()?;
+        lock::acquire_unsigned(&*file, &path, LockMode::Exclusive, Instant::now() + PATIENCE).ok()?;
+        Some(file)
+    }
+}
+
+fn write(file: &dyn DiskFile, counted: &Counted) -> Option<()> {
+    let mut bytes = serde_json::to_vec(counted).ok()?;
+    if bytes.len() >= LENGTH {
+        return None;
+    }
+    bytes.resize(LENGTH - 1, b' ');
+    bytes.push(b'\n');
+    write_all(file, &bytes, 0).ok()
+}
+
+#[async_trait]
+impl NameCounter for FileStorage {
+    async fn next(&self, prefix: &str) -> Option<u64> {
+        let prefix = prefix.to_owned();
+        self.read(move |store| Ok(store.next_number(&prefix, None))).await.ok().flatten()
+    }
+
+    async fn counted(&self, prefix: &str, number: u64) -> u64 {
+        let prefix = prefix.to_owned();
+        let next = self.read(move |store| {
+            let is_there = store.is_there()?;
+            Ok(is_there.then(|| store.next_number(&prefix, Some(number))).flatten())
+        });
+        // A name that is not remembered is counted again.
+        next.await.ok().flatten().unwrap_or(number)
+    }
+
+    async fn forget(&self) {
+        let forget = self.read(|store| {
+            if store.is_there()? {
+                store.remove_tree(&store.layout.names())?;
+            }
+            Ok(())
+        });
+        let _ = forget.await;
+    }
+}

@@ -1,0 +1,245 @@
+//! A store with folders of its own for everything that the command makes, and the looks at what is left in them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, WaitOptions};
+use serde_json::Value;
+
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_sessionctl");
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Descriptors and orphans are the process's: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+pub(crate) struct House {
+    dir: tempfile::TempDir,
+    descriptors: usize,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl House {
+    pub(crate) fn new() -> Self {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever loses its parent comes to this process: nothing is left unseen.
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["runtime", "tmp"] {
+            std::fs::create_dir(dir.path().join(folder)).unwrap();
+        }
+        Self { dir, descriptors: descriptors(), _alone: alone }
+    }
+
+    fn store(&self) -> PathBuf {
+        self.dir.path().join("store")
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(BINARY);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("SESSIONCTL_") {
+                command.env_remove(name);
+            }
+        }
+        command.args(words).env("SESSIONCTL_STORE", format!("file:{}", self.store().display()));
+        command.env("XDG_RUNTIME_DIR", self.file("runtime")).env("TMPDIR", self.file("tmp"));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn ctl(&self, words: &[&str]) -> Ran {
+        Ran::from(self.command(words).output().unwrap())
+    }
+
+    pub(crate) fn begin(&self, words: &[&str]) -> Begun {
+        Begun(self.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    pub(crate) fn json(&self, words: &[&str]) -> Value {
+        let ran = self.ctl(&[words, &["--json"]].concat());
+        serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
+    }
+
+    pub(crate) fn list(&self) -> Value {
+        self.json(&["ls", "--all"])
+    }
+
+    pub(crate) fn show(&self, id: &str) -> Value {
+        self.json(&["show", id])
+    }
+
+    /// A process that has something to do with a session, and is none of its tree.
+    pub(crate) fn stranger(env: &[(&str, &str)]) -> Stranger {
+        let mut command = Command::new("sleep");
+        command.arg("86399").env_remove("SESSIONCTL_SOCKET").envs(env.iter().copied()).stdin(Stdio::null());
+        Stranger(command.spawn().unwrap())
+    }
+
+    /// A socket's path as this process would have it.
+    pub(crate) fn own_socket(&self) -> String {
+        let line = std::fs::read_to_string("/proc/self/stat").unwrap();
+        let start = line.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap();
+        self.file("runtime")
+            .join(format!("sessionctl/{}-{start}-00000000.sock", std::process::id()))
+            .display()
+            .to_string()
+    }
+
+    /// Of all that was handed to this process when its parent was killed, only supervisors may be left, and none that
+    /// lives: had one ended before its tree, the rest of the tree would be here.
+    pub(crate) fn no_orphans_but_supervisors(&self, case: &str) {
+        for (pid, name, state) in children() {
+            // Started as `/proc/self/exe`, whose last part the system takes for its name.
+            assert!(name == "exe", "{case}: {pid} {name} {state} outlived its supervisor");
+        }
+        self.no_orphans(case);
+    }
+
+    /// All that was handed to this process ends.
+    pub(crate) fn no_orphans(&self, case: &str) {
+        let give_up = Instant::now() + PATIENCE;
+        while !Self::reap_orphans() {
+            assert!(Instant::now() < give_up, "{case}: {:?} do not end", children());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Takes note of every orphan that has ended; whether none is left.
+    pub(crate) fn reap_orphans() -> bool {
+        for (pid, ..) in children().iter().filter(|(_, _, state)| state == "Z") {
+            rustix::process::waitpid(Pid::from_raw(*pid), WaitOptions::NOHANG).unwrap();
+        }
+        children().is_empty()
+    }
+
+    /// Nothing of owners that ended by themselves is left, without any cleaning.
+    pub(crate) fn is_clean(&self, case: &str) {
+        for folder in ["owners", "active", "stage", "trash", "quarantine"] {
+            assert_eq!(names(&self.store().join(folder)), [""; 0], "{case}: {folder}");
+        }
+        assert_eq!(names(&self.file("runtime/sessionctl")), [""; 0], "{case}");
+        self.no_orphans(case);
+        assert_eq!(descriptors(), self.descriptors, "{case}");
+    }
+
+    /// After `gc` a store is as if nothing had ever been in it.
+    pub(crate) fn leaves_nothing(self, seed: u64) {
+        self.ctl(&["recover", "--policy", "fail"]).exits(0);
+        let ran = self.ctl(&["gc", "--older-than", "0s"]).exits(0);
+        let case = format!("SESSION_TREE_SEED={seed}: {ran:?}");
+        self.is_clean(&case);
+        let mut files = Vec::new();
+        walk(self.dir.path(), &mut files);
+        files.retain(|path| {
+            !path.ends_with("FORMAT") && !path.ends_with("lock") && !path.ends_with("names.json")
+        });
+        files.retain(|path| path.parent() != Some(self.dir.path()));
+        assert_eq!(files, Vec::<PathBuf>::new(), "{case}");
+    }
+}
+
+fn walk(path: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(path).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { walk(&path, files) } else { files.push(path) }
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Children of this process: id, name, state.
+fn children() -> Vec<(i32, String, String)> {
+    let me = std::process::id().to_string();
+    let child = |entry: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+        let (before, after) = stat.rsplit_once(") ")?;
+        let mut fields = after.split(' ');
+        let state = fields.next()?.to_owned();
+        let (pid, name) = before.split_once(" (")?;
+        (fields.next()? == me).then(|| (pid.parse().unwrap(), name.to_owned(), state))
+    };
+    std::fs::read_dir("/proc").unwrap().flatten().filter_map(child).collect()
+}
+
+/// A process that nobody may signal.
+pub(crate) struct Stranger(Child);
+
+impl Stranger {
+    pub(crate) fn still_lives(mut self) -> bool {
+        let lives = self.0.try_wait().unwrap().is_none();
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+        lives
+    }
+}
+
+/// A command that runs.
+pub(crate) struct Begun(Child);
+
+impl Begun {
+    pub(crate) fn end(self) -> Ran {
+        Ran::from(self.0.wait_with_output().unwrap())
+    }
+}
+
+/// What a command said, and how it ended.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl From<Output> for Ran {
+    fn from(Output { status, stdout, stderr }: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
+    }
+}
+
+impl Ran {
+    #[track_caller]
+    pub(crate) fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        self
+    }
+}
+
+pub(crate) fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |text| text.parse().unwrap())
+}
+
+/// Numbers that a seed brings back.
+pub(crate) struct Dice {
+    pub(crate) seed: u64,
+    state: u64,
+}
+
+impl Dice {
+    pub(crate) fn seeded(name: &str) -> Self {
+        let seed = number(name, u64::from(std::process::id()));
+        Self { seed, state: seed }
+    }
+
+    /// `SplitMix64`.
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % limit
+    }
+}

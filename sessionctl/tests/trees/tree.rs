@@ -1,0 +1,243 @@
+//! A session whose program is a tree that does not want to end, the ways to kill those that watch over it, and the look at
+//! what of it lives.
+
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::Moment;
+use crate::house::{BINARY, House, Ran};
+
+/// The promise: one second to end by itself, then it is killed.
+const PROMISED: Duration = Duration::from_secs(2);
+/// What a machine that has other things to do may add.
+const MARGIN: Duration = Duration::from_secs(4);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Three levels: one that ignores TERM, one in a session of its own, one that was forked twice, a session within the
+/// session. All keep the pipe of their output open.
+const SCRIPT: &str = r#"
+touch "$2"
+sh -c 'trap "" TERM; touch "$2.stubborn"; sleep "$1" & sleep "$1"' sh "$1" "$2" &
+setsid sh -c 'sleep "$1" & touch "$2.apart"; wait' sh "$1" "$2" &
+(sh -c 'sleep "$1" & touch "$2.twice"; wait' sh "$1" "$2" &)
+"$3" run -- sh -c 'touch "$2.nested"; sleep "$1"' sh "$1" "$2" &
+if [ "$4" = all ]; then env -i PATH="$PATH" sleep "$1" & fi
+wait
+"#;
+const MARKS: [&str; 4] = ["stubborn", "apart", "twice", "nested"];
+
+/// Who is in a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Members {
+    /// Also one that throws its environment away: only a supervisor finds that one.
+    All,
+    /// Those that can be recognised.
+    Marked,
+}
+
+pub(crate) struct Tree {
+    pub(crate) name: String,
+    /// How long its sleepers sleep: no other tree's do for as long.
+    mark: String,
+    ready: std::path::PathBuf,
+    owner: Option<Child>,
+    killer: Option<std::thread::JoinHandle<Instant>>,
+    killed: Option<Instant>,
+}
+
+impl Tree {
+    pub(crate) fn start(house: &House, name: &str, members: Members) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let mark = format!("86400.{}{:05}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let ready = house.file(&format!("ready-{mark}"));
+        let members = if members == Members::All { "all" } else { "marked" };
+        let words = [
+            "run",
+            "--name",
+            name,
+            "--",
+            "sh",
+            "-c",
+            SCRIPT,
+            "sh",
+            &mark,
+            ready.to_str().unwrap(),
+            BINARY,
+            members,
+        ];
+        let owner = house.command(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        Self { name: name.to_owned(), mark, ready, owner: Some(owner), killer: None, killed: None }
+    }
+
+    /// The same program again.
+    pub(crate) fn resume(house: &House, tree: &Self) -> Self {
+        tree.forget_ready();
+        let words = ["resume", &tree.name];
+        let owner = house.command(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let (name, mark, ready) = (tree.name.clone(), tree.mark.clone(), tree.ready.clone());
+        Self { name, mark, ready, owner: Some(owner), killer: None, killed: None }
+    }
+
+    fn is_ready(ready: &std::path::Path) -> bool {
+        MARKS.iter().all(|mark| std::path::Path::new(&format!("{}.{mark}", ready.display())).exists())
+    }
+
+    fn forget_ready(&self) {
+        for mark in MARKS {
+            let _ = std::fs::remove_file(format!("{}.{mark}", self.ready.display()));
+        }
+    }
+
+    pub(crate) fn wait_ready(&mut self) {
+        let give_up = Instant::now() + PATIENCE;
+        while !Self::is_ready(&self.ready) {
+            let ended = self.owner.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none() && Instant::now() < give_up, "{}: never ready: {ended:?}", self.name);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn owner_pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.owner.as_ref().unwrap().id()).unwrap()).unwrap()
+    }
+
+    /// Kills the owner at a moment, while others are killed at theirs.
+    pub(crate) fn kill_owner_at(&mut self, moment: Moment) {
+        let (pid, ready) = (self.owner_pid(), self.ready.clone());
+        self.killer = Some(std::thread::spawn(move || {
+            let wait = match moment {
+                Moment::After(wait) => wait,
+                Moment::Ready(wait) => {
+                    let give_up = Instant::now() + PATIENCE;
+                    while !Self::is_ready(&ready) && Instant::now() < give_up {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    wait
+                }
+            };
+            std::thread::sleep(wait);
+            kill_process(pid, Signal::KILL).unwrap();
+            Instant::now()
+        }));
+    }
+
+    pub(crate) fn kill_supervisor(&mut self) {
+        kill_process(self.supervisor(), Signal::KILL).unwrap();
+        self.killed = Some(Instant::now());
+    }
+
+    /// Neither is there to see the other one's end.
+    pub(crate) fn kill_both(&mut self) {
+        let (owner, supervisor) = (self.owner_pid(), self.supervisor());
+        // Stopped first: the one that is killed second does nothing in between.
+        for signal in [Signal::STOP, Signal::KILL] {
+            kill_process(owner, signal).unwrap();
+            kill_process(supervisor, signal).unwrap();
+        }
+        self.killed = Some(Instant::now());
+    }
+
+    /// The owner was killed, and is known to be gone.
+    pub(crate) fn killed(mut self) -> Self {
+        if let Some(killer) = self.killer.take() {
+            self.killed = Some(killer.join().unwrap());
+        }
+        let output = self.owner.take().unwrap();
+        let status = { output }.wait().unwrap();
+        assert_eq!(
+            std::os::unix::process::ExitStatusExt::signal(&status),
+            Some(9),
+            "{}: {status}",
+            self.name
+        );
+        self
+    }
+
+    /// The owner ends by itself.
+    pub(crate) fn ended(mut self) -> Ran {
+        Ran::from(self.owner.take().unwrap().wait_with_output().unwrap())
+    }
+
+    /// The owner's child that watches over the tree.
+    fn supervisor(&self) -> Pid {
+        let owner = self.owner_pid().as_raw_nonzero().to_string();
+        let found = processes().find(|pid| {
+            words(*pid).get(1).is_some_and(|word| word == "__supervise")
+                && parent(*pid).is_some_and(|pid| pid == owner)
+        });
+        Pid::from_raw(found.unwrap()).unwrap()
+    }
+
+    /// The socket that its processes were told of.
+    pub(crate) fn socket(&self) -> String {
+        let environ = |pid| std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let mut all = processes().filter(|pid| words(*pid).contains(&self.mark)).flat_map(|pid| {
+            split(&environ(pid))
+                .into_iter()
+                .filter_map(|name| name.strip_prefix("SESSIONCTL_SOCKET=").map(str::to_owned))
+        });
+        all.next().unwrap()
+    }
+
+    /// Its processes that have not ended: those that have its mark among their words.
+    pub(crate) fn living(&self) -> Vec<(i32, String)> {
+        let living = processes().map(|pid| (pid, words(pid)));
+        living
+            .filter(|(_, words)| words.contains(&self.mark))
+            .map(|(pid, words)| (pid, words[0].clone()))
+            .collect()
+    }
+}
+
+/// Watches until no process of these trees is left, and says how long after its owner's death each was gone.
+pub(crate) fn watch(trees: &[Tree], case: &str) -> Vec<Duration> {
+    let mut gone = vec![None; trees.len()];
+    loop {
+        let all: Vec<Vec<String>> = processes().map(words).collect();
+        for (tree, gone) in trees.iter().zip(&mut gone) {
+            let since = tree.killed.unwrap().elapsed();
+            if all.iter().all(|words| !words.contains(&tree.mark)) {
+                gone.get_or_insert(since);
+            } else {
+                *gone = None;
+                assert!(
+                    since < PROMISED + MARGIN,
+                    "{case}: {} lives {since:?} on: {:?}",
+                    tree.name,
+                    tree.living()
+                );
+            }
+        }
+        if gone.iter().all(Option::is_some) {
+            for tree in trees {
+                let _ = std::fs::remove_file(&tree.ready);
+                tree.forget_ready();
+            }
+            return gone.into_iter().flatten().collect();
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn processes() -> impl Iterator<Item = i32> {
+    let names = std::fs::read_dir("/proc").unwrap().flatten();
+    names.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// The words that a process was started with; none once it has ended.
+fn words(pid: i32) -> Vec<String> {
+    split(&std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default())
+}
+
+fn split(bytes: &[u8]) -> Vec<String> {
+    let words = bytes.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+    words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
+fn parent(pid: i32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1).map(str::to_owned)
+}
