@@ -39,8 +39,11 @@
 //! - **Progress.** Programs report through their owner's socket ([`report`]), or in their output as terminals know it
 //!   (OSC 9;4).
 //!
-//! Whatever a program leaves behind when it ends is ended with it. Programs that read from a terminal are not given it
-//! yet: with [`Stdin::Inherit`] they are stopped by the system when they try.
+//! - **Terminals.** A program leads a process group of its own. With [`Stdin::Inherit`] it is stopped by the system when
+//!   it reads from this process's terminal, until somebody makes it the terminal's foreground group (`tcsetpgrp`).
+//!   [`Running::standing`] tells of stops, [`Running::wake`], [`Running::pause`] and [`Running::resume`] answer them.
+//!
+//! Whatever a program leaves behind when it ends is ended with it.
 //!
 //! Linux only: pidfds and `/proc` are what makes the promises above possible without `unsafe`.
 
@@ -57,6 +60,7 @@ mod report;
 mod runner;
 mod running;
 mod socket;
+mod standing;
 mod stragglers;
 mod supervised;
 mod supervisor;
@@ -73,6 +77,7 @@ pub use report::{ReportError, SOCKET_VARIABLE, report};
 pub use runner::{ATTEMPT_VARIABLE, Runner, SESSION_VARIABLE, STORE_VARIABLE};
 pub use running::{RunReport, Running};
 pub use socket::sweep_sockets;
+pub use standing::Standing;
 pub use supervised::LaunchError;
 pub use supervisor::protocol::{Ended, Escaped};
 pub use supervisor::supervise_main;
