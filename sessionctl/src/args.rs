@@ -55,7 +55,7 @@ pub(crate) enum ColorWhen {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Runs a program as a session, in the foreground
+    /// Runs a program as a session
     Run(Run),
     /// Lists sessions
     Ls(Ls),
@@ -96,6 +96,24 @@ impl Verb {
 }
 
 impl Verb {
+    /// Whether it may run a program in the foreground, as a job of a shell.
+    pub(crate) const fn runs_here(&self) -> bool {
+        match self {
+            Self::Run(args) => !args.detach,
+            Self::Resume(args) => !args.detach,
+            Self::Ls(_)
+            | Self::Show(_)
+            | Self::Events(_)
+            | Self::Logs(_)
+            | Self::Cancel(_)
+            | Self::Recover(_)
+            | Self::Verify(_)
+            | Self::Report(_) => false,
+        }
+    }
+}
+
+impl Verb {
     /// How its exit codes are to be understood: a verb that runs a program passes on the program's.
     pub(crate) const fn exit_codes(&self) -> ExitCodes {
         match self {
@@ -114,8 +132,11 @@ impl Verb {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  sessionctl run --name nightly --label team=data -- ./import.sh --all\n\n\
-    Exits as the program does; 126 and 127 if it cannot be run, 125 for failures of sessionctl itself."
+    after_help = "Examples:\n  sessionctl run --name nightly --label team=data -- ./import.sh --all\n  \
+    sessionctl run -- python3\n  id=$(sessionctl run --detach -- make -j8)\n\n\
+    Exits as the program does; 126 and 127 if it cannot be run, 125 for failures of sessionctl itself.\n\n\
+    A terminal is handed to the program: it reads from there, and the keys mean it. Ctrl-Z pauses the session and\n\
+    stops the job; `fg` and `bg` make both go on. Its output is captured on its way to the terminal."
 )]
 pub(crate) struct Run {
     /// The session's name; names need not be unique
@@ -124,6 +145,10 @@ pub(crate) struct Run {
     /// A label to find it by; may be given more than once
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub(crate) labels: Vec<(String, String)>,
+    /// Prints the id once the program has started, and does not wait for its end. It reads nothing, and outlives the
+    /// terminal
+    #[arg(long)]
+    pub(crate) detach: bool,
     /// The program and its arguments
     #[arg(last = true, required = true, num_args = 1.., value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
@@ -185,11 +210,15 @@ pub(crate) struct Cancel {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl resume nightly\n\n\
-    If its owner is dead, the command is run again here, in the foreground, and this exits as it does. If its owner\n\
-    lives, that one is asked to go on.")]
+    If its owner is dead, the command is run again here, in the foreground, and this exits as it does; a terminal is\n\
+    handed to it, as by `run`. If its owner lives, that one is asked to go on.")]
 pub(crate) struct Resume {
     /// Which session
     pub(crate) id: String,
+    /// Prints the id once the program has started, and does not wait for its end. It reads nothing, and outlives the
+    /// terminal
+    #[arg(long)]
+    pub(crate) detach: bool,
 }
 
 #[derive(Debug, Args)]

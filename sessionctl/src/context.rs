@@ -6,6 +6,7 @@ use std::path::Path;
 use sessionkit::{ManagerOptions, SessionId, Store, StoreUrl, text::visible};
 
 use crate::args::Global;
+use crate::detach::Caller;
 use crate::fail::{Failure, Result};
 use crate::render::short;
 use crate::term::Term;
@@ -17,6 +18,8 @@ pub(crate) const STORE: &str = "SESSIONCTL_STORE";
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) term: Term,
+    /// Whoever started this process to own a session in the background.
+    pub(crate) caller: Option<Caller>,
     /// The store as typed with `--store`, to be repeated in commands that are to be typed next.
     typed_store: Option<OsString>,
     /// What has to be typed to call this command.
@@ -24,8 +27,9 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(global: &Global, program: Option<OsString>) -> Self {
+    pub(crate) fn new(global: &Global, program: Option<OsString>, caller: Option<Caller>) -> Self {
         Self {
+            caller,
             term: Term::new(global.json, global.color),
             typed_store: global.store.clone(),
             program: program.map_or_else(|| "sessionctl".to_owned(), |program| as_typed(&program)),

@@ -5,15 +5,19 @@
 
 mod args;
 mod context;
+mod detach;
 mod fail;
 mod foreground;
 mod hints;
 mod ids;
+mod job;
 mod json;
 mod render;
 mod rerun;
 mod status;
+mod stops;
 mod term;
+mod terminal;
 mod verb;
 
 use std::process::ExitCode;
@@ -30,11 +34,23 @@ fn main() -> ExitCode {
     // In the process that watches over a program this does not return.
     sessionkit::runner::supervise_main();
     let program = std::env::args_os().next();
-    let Cli { global, verb } = match Cli::try_parse() {
+    let mut words = std::env::args_os().collect();
+    let caller = match detach::Caller::find(&mut words) {
+        Ok(caller) => caller,
+        Err(error) => {
+            eprintln!("{} is no verb to be typed: {error}", detach::VERB);
+            return ExitCode::from(2);
+        }
+    };
+    let Cli { global, verb } = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(error) => return misused(&error),
     };
-    let context = Context::new(&global, program);
+    if verb.runs_here() && caller.is_none() {
+        // Before there is any thread that they could reach.
+        stops::hold();
+    }
+    let context = Context::new(&global, program, caller);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
