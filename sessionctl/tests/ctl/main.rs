@@ -8,10 +8,13 @@
 )]
 
 mod answer;
+mod detach;
 mod look;
 mod readme;
 mod refuse;
 mod run;
+mod screen;
 mod support;
 mod terminal;
+mod tmux;
 mod verify;
