@@ -7,7 +7,8 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -26,6 +27,9 @@ const PIECE: usize = 4096;
 /// it is taken from a process that got away with the pipe.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 const LAST_BYTES: u64 = 1024 * 1024;
+/// How long, and how often, is looked whether all that was printed by a tree that stands still has got through.
+const REST_WAIT: Duration = Duration::from_millis(300);
+const REST_AGAIN: Duration = Duration::from_millis(1);
 
 /// Where a stream goes besides the store.
 #[derive(Debug)]
@@ -68,9 +72,25 @@ pub(crate) struct Capture {
     /// Its other end is in the threads: closing this one says that the tree is empty.
     tree: Option<OwnedFd>,
     threads: Vec<oneshot::Receiver<()>>,
+    /// Whatever is still on its way, for as long as the threads run.
+    ways: Vec<Weak<Way>>,
     progress: watch::Receiver<Option<TerminalProgress>>,
     stored: watch::Receiver<u64>,
     first: u64,
+}
+
+/// A stream's pipe, and what its thread has in hand.
+#[derive(Debug)]
+struct Way {
+    pipe: OwnedFd,
+    busy: AtomicBool,
+}
+
+impl Way {
+    /// In this order: what is in the pipe no more is in the thread's hand, until it is through.
+    fn is_empty(&self) -> bool {
+        rustix::io::ioctl_fionread(&self.pipe).unwrap_or(0) == 0 && !self.busy.load(Ordering::SeqCst)
+    }
 }
 
 #[derive(Debug)]
@@ -100,7 +120,7 @@ impl Capture {
             progress: progress_sender,
             stored: stored_sender,
         }));
-        let mut threads = Vec::new();
+        let (mut threads, mut ways) = (Vec::new(), Vec::new());
         for tap in taps {
             let (done, wait) = oneshot::channel();
             let mut worker = Worker {
@@ -115,15 +135,17 @@ impl Capture {
                 OutputStream::Stdout => "capture-stdout",
                 OutputStream::Stderr => "capture-stderr",
             };
+            let way = Arc::new(Way { pipe: tap.pipe, busy: AtomicBool::new(false) });
+            ways.push(Arc::downgrade(&way));
             std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-                worker.run(tap.stream, &tap.pipe);
+                worker.run(tap.stream, &way);
                 // Let go of everything first: whoever hears of the end may count descriptors.
-                drop((worker, tap.pipe));
+                drop((worker, way));
                 let _ = done.send(());
             })?;
             threads.push(wait);
         }
-        Ok(Self { shared, tree: Some(tree), threads, progress, stored, first: length })
+        Ok(Self { shared, tree: Some(tree), threads, ways, progress, stored, first: length })
     }
 
     /// What the program said of its progress, the latest only.
@@ -139,6 +161,16 @@ impl Capture {
     /// Where the output of this capture begins.
     pub(crate) const fn first(&self) -> u64 {
         self.first
+    }
+
+    /// Waits, for a moment only, until all that a tree that stands still has printed is stored and passed on.
+    pub(crate) async fn rest(&self) {
+        let give_up = Instant::now() + REST_WAIT;
+        while Instant::now() < give_up
+            && !self.ways.iter().filter_map(Weak::upgrade).all(|way| way.is_empty())
+        {
+            tokio::time::sleep(REST_AGAIN).await;
+        }
     }
 
     /// Takes what is left in the pipes, once no process of the tree is there to write more, and ends.
@@ -176,11 +208,14 @@ enum Ready {
 }
 
 impl Worker {
-    fn run(&mut self, stream: OutputStream, pipe: &OwnedFd) {
+    fn run(&mut self, stream: OutputStream, way: &Way) {
         let mut buffer = vec![0; BUFFER];
         let mut last = 0;
-        while let Ok(Ready::Output) = self.wait_for(pipe) {
-            let bytes = match rustix::io::read(pipe, &mut buffer) {
+        loop {
+            way.busy.store(false, Ordering::SeqCst);
+            let Ok(Ready::Output) = self.wait_for(&way.pipe) else { break };
+            way.busy.store(true, Ordering::SeqCst);
+            let bytes = match rustix::io::read(&way.pipe, &mut buffer) {
                 Ok(0) => break,
                 Ok(read) => buffer.get(..read).unwrap_or_default(),
                 Err(Errno::INTR | Errno::AGAIN) => continue,

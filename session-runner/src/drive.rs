@@ -8,7 +8,7 @@ use session_core::{
     Durability, ErrorCode, Head, PauseReason, ProgressReport, Result, Session, SessionError, SessionLock,
     SessionState, StorageError,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::capture::Capture;
@@ -18,6 +18,7 @@ use crate::exit::signal_name;
 use crate::osc::TerminalProgress;
 use crate::running::RunReport;
 use crate::socket::{Refusal, ReportSocket};
+use crate::standing::{Standing, Wish};
 use crate::supervised::{ORPHAN_GRACE, Orders, Reports, Supervised};
 use crate::supervisor::protocol::{Ended, Escaped, Report};
 
@@ -32,6 +33,7 @@ pub(crate) struct Drive {
     pub(crate) orders: Orders,
     reports: Reports,
     pub(crate) capture: Capture,
+    pub(crate) standing: watch::Sender<Standing>,
     socket: ReportSocket,
     lock: Option<SessionLock>,
     command: String,
@@ -44,6 +46,8 @@ pub(crate) struct Drive {
 #[derive(Debug, Default)]
 struct Course {
     stand: Stand,
+    /// What the owner's process wants and does not have yet.
+    wish: Option<Wish>,
     /// Why the tree is being ended, if it is.
     why: Option<Why>,
     ended: Option<Ended>,
@@ -80,11 +84,29 @@ impl Drive {
         let started = Instant::now();
         let course = Course { since: Some(started), ..Course::default() };
         let (command, grace) = (command.to_string(), command.grace);
-        Self { session, pid, orders, reports, capture, socket, lock, command, grace, started, course }
+        let standing = watch::Sender::default();
+        Self {
+            session,
+            pid,
+            orders,
+            reports,
+            capture,
+            standing,
+            socket,
+            lock,
+            command,
+            grace,
+            started,
+            course,
+        }
     }
 
     /// Runs to the end. Once `kept` is closed, nobody is interested any more.
-    pub(crate) async fn run(mut self, mut kept: oneshot::Receiver<()>) -> Result<RunReport> {
+    pub(crate) async fn run(
+        mut self,
+        mut kept: oneshot::Receiver<()>,
+        mut wishes: watch::Receiver<Option<Wish>>,
+    ) -> Result<RunReport> {
         let session = self.session.clone();
         let mut view = session.watch();
         let mut progress = self.capture.progress();
@@ -103,6 +125,10 @@ impl Drive {
                 Ok(()) = view.changed(), if !self.is_lost() => {
                     let head = view.borrow_and_update().clone();
                     self.answer(&head).await;
+                }
+                Ok(()) = wishes.changed() => {
+                    self.course.wish.clone_from(&wishes.borrow_and_update());
+                    self.answer(&session.head()).await;
                 }
                 () = until(again) => {
                     self.course.again = None;
@@ -153,20 +179,27 @@ impl Drive {
             return;
         }
         let paused = matches!(state, SessionState::Paused { .. });
+        let (pause, resume) = match &self.course.wish {
+            Some(Wish::Pause(_)) => (true, false),
+            Some(Wish::Resume) => (false, true),
+            None => (false, false),
+        };
         match self.course.stand {
-            Stand::Runs if paused || requests.pause.is_some() => {
+            Stand::Runs if paused || requests.pause.is_some() || pause => {
                 self.course.stand = Stand::Halting;
                 self.orders.halt().await;
             }
             Stand::Still if !paused => self.go_on().await,
-            Stand::Still if requests.resume.is_some() => {
+            Stand::Still if requests.resume.is_some() || resume => {
                 // First the log: somebody who lost the session must not let the program go on.
                 match self.session.resume().await {
                     Ok(_) => self.go_on().await,
                     Err(error) => self.later("resume", &error),
                 }
             }
-            Stand::Runs | Stand::Halting | Stand::Still => {}
+            // Whoever wants what is so already has it.
+            Stand::Runs | Stand::Still => self.course.wish = None,
+            Stand::Halting => {}
         }
     }
 
@@ -191,12 +224,19 @@ impl Drive {
         if !keep {
             self.course.why = Some(why);
         }
+        // Its supervisor continues it, and a program that cleans up may want its terminal for that.
+        if self.course.stand == Stand::Still {
+            self.course.stand = Stand::Runs;
+            self.standing.send_replace(Standing::Runs);
+        }
     }
 
     async fn go_on(&mut self) {
         self.course.stand = Stand::Runs;
+        self.course.wish = None;
         self.course.since = Some(Instant::now());
         self.orders.resume().await;
+        self.standing.send_replace(Standing::Runs);
     }
 
     async fn hear(&mut self, report: Report) {
@@ -214,6 +254,12 @@ impl Drive {
                 self.course.escaped = processes;
             }
             Report::Empty => self.course.empty = true,
+            Report::Stopped { signal } if self.course.stand == Stand::Runs => {
+                self.standing.send_replace(Standing::Stopped { signal });
+            }
+            Report::Continued if self.course.stand == Stand::Runs => {
+                self.standing.send_replace(Standing::Runs);
+            }
             Report::Started { .. }
             | Report::NotStarted { .. }
             | Report::Stopped { .. }
@@ -225,14 +271,23 @@ impl Drive {
         if self.course.stand != Stand::Halting {
             return;
         }
+        // Whoever is told of the pause next may show something else where the output goes.
+        self.capture.rest().await;
         let asked = self.session.head().lifecycle.requests.pause.map(|pause| pause.reason);
-        match self.session.pause(PauseReason::Requested(asked.unwrap_or_default())).await {
+        let wish = self.course.wish.clone();
+        let wished = match &wish {
+            Some(Wish::Pause(reason)) => Some(reason.clone()),
+            Some(Wish::Resume) | None => None,
+        };
+        match self.session.pause(PauseReason::Requested(asked.or(wished).unwrap_or_default())).await {
             Ok(_) => {
                 self.course.count_time();
                 self.course.stand = Stand::Still;
+                self.standing.send_replace(Standing::Paused);
             }
             Err(error) => {
                 self.go_on().await;
+                self.course.wish = wish;
                 self.later("pause", &error);
             }
         }

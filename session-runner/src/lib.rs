@@ -39,12 +39,15 @@
 //! - **Progress.** Programs report through their owner's socket ([`report`]), or in their output as terminals know it
 //!   (OSC 9;4).
 //!
+//! - **Terminals.** A program leads a process group of its own. With [`Stdin::Inherit`] it is stopped by the system when
+//!   it reads from this process's terminal, until somebody makes it the terminal's foreground group (`tcsetpgrp`).
+//!   [`Running::standing`] tells of stops, [`Running::wake`], [`Running::pause`] and [`Running::resume`] answer them.
+//!
 //! Whoever kills a supervisor takes away the only one who knows the tree. Its owner then ends every process that has the
 //! owner's socket in its environment; with the owner killed as well, whoever runs the session again does, or calls
 //! [`Runner::end_leftovers`]. A process that threw its environment away is found by neither.
 //!
-//! Whatever a program leaves behind when it ends is ended with it. Programs that read from a terminal are not given it
-//! yet: with [`Stdin::Inherit`] they are stopped by the system when they try.
+//! Whatever a program leaves behind when it ends is ended with it.
 //!
 //! Linux only: pidfds and `/proc` are what makes the promises above possible without `unsafe`.
 
@@ -61,6 +64,7 @@ mod report;
 mod runner;
 mod running;
 mod socket;
+mod standing;
 mod stragglers;
 mod supervised;
 mod supervisor;
@@ -78,6 +82,7 @@ pub use report::{ReportError, SOCKET_VARIABLE, report};
 pub use runner::{ATTEMPT_VARIABLE, Runner, SESSION_VARIABLE, STORE_VARIABLE};
 pub use running::{RunReport, Running};
 pub use socket::sweep_sockets;
+pub use standing::Standing;
 pub use supervised::LaunchError;
 pub use supervisor::protocol::{Ended, Escaped};
 pub use supervisor::supervise_main;

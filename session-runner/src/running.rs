@@ -10,6 +10,7 @@ use crate::drive::Drive;
 use crate::exit::{TROUBLE, exit_code};
 use crate::follow::OutputFollower;
 use crate::output::OutputStorage;
+use crate::standing::{Standing, Wish};
 use crate::supervised::Orders;
 use crate::supervisor::protocol::{Ended, Escaped};
 
@@ -22,6 +23,8 @@ pub struct Running {
     session: Session,
     pid: u32,
     orders: Orders,
+    standing: watch::Receiver<Standing>,
+    wishes: watch::Sender<Option<Wish>>,
     task: JoinHandle<Result<RunReport, SessionError>>,
     /// Closing it is how the task learns that nobody is interested any more.
     _kept: oneshot::Sender<()>,
@@ -69,6 +72,7 @@ impl RunReport {
 impl Running {
     pub(crate) fn new(drive: Drive, output: Option<Arc<dyn OutputStorage>>) -> Self {
         let (kept, nobody) = oneshot::channel();
+        let (wishes, heard) = watch::channel(None);
         Self {
             session: drive.session.clone(),
             pid: drive.pid,
@@ -76,7 +80,9 @@ impl Running {
             output,
             stored: drive.capture.stored(),
             first_byte: drive.capture.first(),
-            task: tokio::spawn(drive.run(nobody)),
+            standing: drive.standing.subscribe(),
+            wishes,
+            task: tokio::spawn(drive.run(nobody, heard)),
             _kept: kept,
             report: None,
         }
@@ -111,6 +117,28 @@ impl Running {
     /// ending; to have the session cancelled, ask its manager for that.
     pub async fn signal(&self, signal: i32) {
         self.orders.signal(signal).await;
+    }
+
+    /// Whether the program runs, as it changes.
+    #[must_use]
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.clone()
+    }
+
+    /// Stops the whole tree and pauses the session, for this reason: [`Standing::Paused`] tells when it is so, unless
+    /// the program ends before. No request stands in the log; a resume may be asked for there as for any pause.
+    pub fn pause(&self, reason: impl Into<String>) {
+        self.wishes.send_replace(Some(Wish::Pause(reason.into())));
+    }
+
+    /// Makes a paused session and its program go on: [`Standing::Runs`] tells when it is so.
+    pub fn resume(&self) {
+        self.wishes.send_replace(Some(Wish::Resume));
+    }
+
+    /// Continues those of the program's group that were stopped by somebody else. The log says nothing of it.
+    pub async fn wake(&self) {
+        self.orders.wake().await;
     }
 
     /// Waits until no process of the program is left and the session's ending survives power loss. Dropping the

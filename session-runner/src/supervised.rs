@@ -116,6 +116,11 @@ impl Orders {
         self.give(&Order::Continue).await;
     }
 
+    /// Continues those of the program's group that were stopped by somebody else.
+    pub(crate) async fn wake(&self) {
+        self.give(&Order::Wake).await;
+    }
+
     /// Ends the tree: continues it, asks it, and kills what is left after the grace.
     pub(crate) async fn end(&self, grace: Duration) {
         self.give(&Order::End { grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX) }).await;

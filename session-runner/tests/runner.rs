@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use session_core::{
     CancelRequest, ErrorCode, Evidence, FailureCause, Head, InMemorySessionManager, LocalPresence,
     ManagerOptions, MemoryStorage, PersistentSessionManager, ProcessPresence, ProgressReport, SessionConfig,
@@ -13,8 +14,9 @@ use session_core::{
 };
 use session_runner::{
     Command, Ended, FileOutput, OutputStorage, OutputStream, RunError, Runner, Running, SOCKET_VARIABLE,
-    supervise_main,
+    Standing, supervise_main,
 };
+use tokio::sync::watch;
 
 /// Not a test: the entry of the supervisor. The test binary, started again with the hidden verb as its filter, comes
 /// here.
@@ -548,4 +550,87 @@ async fn many_programs_at_once_all_end_rightly() {
     session_core::Presence::sweep(&place.locks, &std::collections::HashSet::new()).await.unwrap();
     let left: Vec<_> = std::fs::read_dir(place.folder.path().join("owners")).unwrap().flatten().collect();
     assert_eq!(left.len(), 0, "{left:?}");
+}
+
+/// The story: a program that was stopped for reading its terminal stood still for ever, and nobody was told.
+#[tokio::test]
+async fn a_stop_that_was_not_asked_for_is_told_and_the_owner_decides() {
+    let place = Place::new().await;
+    // One that starts nothing meanwhile: a shell that waits in `vfork` for its stopped child is not stopped itself.
+    let script = "trap 'kill $!; exit 6' USR1; sleep 60 & echo ready; while :; do wait $!; done";
+    let mut running = place.spawn(sh(script)).await;
+    let (id, pid) = (running.id(), running.pid());
+    let mut standing = running.standing();
+    place.until_printed(id, "ready").await;
+    assert_eq!(*standing.borrow(), Standing::Runs);
+    // Somebody else stops it and it is made to go on: the log says nothing of either.
+    for signal in [Signal::TTIN, Signal::TSTP, Signal::STOP] {
+        rustix::process::kill_process_group(group(pid), signal).unwrap();
+        until(&mut standing, |now| *now == Standing::Stopped { signal: signal.as_raw() }).await;
+        running.wake().await;
+        until(&mut standing, |now| *now == Standing::Runs).await;
+    }
+    assert_eq!(place.events(id).await.len(), 2);
+    // Or the session is paused for it.
+    rustix::process::kill_process_group(group(pid), Signal::TSTP).unwrap();
+    until(&mut standing, |now| matches!(now, Standing::Stopped { .. })).await;
+    running.pause("a key");
+    until(&mut standing, |now| *now == Standing::Paused).await;
+    let SessionState::Paused { reason } = place.manager.get_state(id).await.unwrap() else { panic!() };
+    assert_eq!(reason.to_string(), "requested: a key");
+    assert!(tree(id).into_iter().all(|pid| ['T', 'D'].contains(&state_of(pid))));
+    running.resume();
+    until(&mut standing, |now| *now == Standing::Runs).await;
+    // A pause that others end, and one that nobody wants any more.
+    running.pause("again");
+    until(&mut standing, |now| *now == Standing::Paused).await;
+    place.manager.request_resume(id).await.unwrap();
+    until(&mut standing, |now| *now == Standing::Runs).await;
+    running.resume();
+    running.signal(Signal::USR1.as_raw()).await;
+    assert_eq!(running.wait().await.unwrap().exit_code(), 6);
+    let expected = ["created", "started", "paused", "resumed", "paused", "resume_requested", "resumed"];
+    assert_eq!(place.story(id).await, [&expected[..], &["command_executed", "failed"]].concat());
+}
+
+#[tokio::test]
+async fn a_pause_of_ours_that_a_cancel_overtakes_ends_as_cancelled() {
+    let place = Place::new().await;
+    let mut running =
+        place.spawn(sh("trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.01; done")).await;
+    let id = running.id();
+    let mut standing = running.standing();
+    place.until_printed(id, "ready").await;
+    running.pause("a key");
+    until(&mut standing, |now| *now == Standing::Paused).await;
+    place.manager.cancel_session(id, CancelRequest::new("enough", "a test")).await.unwrap();
+    // It may want its terminal to say good-bye.
+    until(&mut standing, |now| *now == Standing::Runs).await;
+    let report = running.wait().await.unwrap();
+    assert_eq!((report.head.state().name(), report.exit_code()), (StateName::Cancelled, 5));
+    assert!(place.printed(id).contains("bye"));
+}
+
+/// The story: an owner that held signals back for itself started programs that no key could stop.
+#[tokio::test]
+async fn a_program_starts_with_no_signal_held_back() {
+    use nix::sys::signal::{SigSet, Signal};
+    let place = Place::new().await;
+    let held = SigSet::from_iter([Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU, Signal::SIGINT]);
+    held.thread_block().unwrap();
+    // Not through a shell, which may have a mind of its own.
+    let mut running = place.spawn(Command::new("grep").args(["SigBlk", "/proc/self/status"])).await;
+    held.thread_unblock().unwrap();
+    running.wait().await.unwrap();
+    let printed = place.printed(running.id());
+    assert_eq!(printed.split_whitespace().last(), Some("0000000000000000"), "{printed}");
+}
+
+async fn until(standing: &mut watch::Receiver<Standing>, holds: impl FnMut(&Standing) -> bool) {
+    let found = tokio::time::timeout(Duration::from_secs(20), standing.wait_for(holds)).await;
+    found.expect("it never came to stand so").unwrap();
+}
+
+fn group(pid: u32) -> rustix::process::Pid {
+    rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
 }

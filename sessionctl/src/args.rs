@@ -1,6 +1,7 @@
 //! The command line as typed. What the words mean is decided by the verbs.
 
 mod care;
+mod run;
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -10,6 +11,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use sessionkit::StateName;
 
 pub(crate) use self::care::{Completions, Export, Gc, Import, Man, Pause, Retry, Rm, Wait, Why};
+pub(crate) use self::run::{Resume, Run};
 
 use crate::fail::ExitCodes;
 
@@ -73,7 +75,7 @@ pub(crate) enum ColorWhen {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Runs a program as a session, in the foreground
+    /// Runs a program as a session
     Run(Run),
     /// Lists sessions
     Ls(Ls),
@@ -144,6 +146,34 @@ impl Verb {
 }
 
 impl Verb {
+    /// Whether it may run a program in the foreground, as a job of a shell.
+    pub(crate) const fn runs_here(&self) -> bool {
+        match self {
+            Self::Run(args) => !args.detach,
+            Self::Resume(args) => !args.detach,
+            Self::Retry(_) => true,
+            Self::Ls(_)
+            | Self::Show(_)
+            | Self::Why(_)
+            | Self::Wait(_)
+            | Self::Pause(_)
+            | Self::Gc(_)
+            | Self::Rm(_)
+            | Self::Export(_)
+            | Self::Import(_)
+            | Self::Completions(_)
+            | Self::Man(_)
+            | Self::Events(_)
+            | Self::Logs(_)
+            | Self::Cancel(_)
+            | Self::Recover(_)
+            | Self::Verify(_)
+            | Self::Report(_) => false,
+        }
+    }
+}
+
+impl Verb {
     /// How its exit codes are to be understood: a verb that runs a program passes on the program's.
     pub(crate) const fn exit_codes(&self) -> ExitCodes {
         match self {
@@ -166,40 +196,6 @@ impl Verb {
             | Self::Report(_) => ExitCodes::Own,
         }
     }
-}
-
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  sessionctl run --name nightly --label team=data -- ./import.sh --all\n\n\
-    Progress that the program reports (`sessionctl report`, or OSC 9;4 in its output) is shown on stderr: a bar on a\n\
-    terminal, else a line at each 10 %.\n\n\
-    Exits as the program does; 126 and 127 if it cannot be run, 125 for failures of sessionctl itself."
-)]
-pub(crate) struct Run {
-    /// The session's name; names need not be unique
-    #[arg(long, value_name = "NAME")]
-    pub(crate) name: Option<String>,
-    /// A label to find it by; may be given more than once
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
-    pub(crate) labels: Vec<(String, String)>,
-    /// Ends it, as failed, once it has run for so long; time that it is paused does not count
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub(crate) timeout: Option<Duration>,
-    /// How long it may take to end once it was asked to, before it is killed [default: 5s]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub(crate) grace: Option<Duration>,
-    /// Begins only if fewer than so many sessions of the store have not ended
-    #[arg(long, value_name = "N")]
-    pub(crate) max_sessions: Option<NonZeroUsize>,
-    /// What `recover` does with it if its owner dies [default: what `recover` is told]
-    #[arg(long, value_enum, value_name = "POLICY")]
-    pub(crate) recovery: Option<Policy>,
-    /// A variable of the program's environment; it stands in the log, so keep secrets out; may be given more than once
-    #[arg(long = "env", value_name = "KEY=VALUE", value_parser = variable)]
-    pub(crate) env: Vec<(String, String)>,
-    /// The program and its arguments
-    #[arg(last = true, required = true, num_args = 1.., value_name = "CMD")]
-    pub(crate) command: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
@@ -280,15 +276,6 @@ pub(crate) struct Cancel {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sessionctl resume nightly\n\n\
-    If its owner is dead, the command is run again here, in the foreground, and this exits as it does. If its owner\n\
-    lives, that one is asked to go on.")]
-pub(crate) struct Resume {
-    /// Which session
-    pub(crate) id: String,
-}
-
-#[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl recover --dry-run")]
 pub(crate) struct Recover {
     /// What becomes of every session whose owner died [default: what the session was made with, else pause]
@@ -358,13 +345,6 @@ fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("a label is KEY=VALUE".to_owned()),
-    }
-}
-
-fn variable(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("a variable is KEY=VALUE".to_owned()),
     }
 }
 

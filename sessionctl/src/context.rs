@@ -6,6 +6,7 @@ use std::path::Path;
 use sessionkit::{ManagerOptions, SessionId, Store, StoreUrl, text::visible};
 
 use crate::args::Global;
+use crate::detach::Caller;
 use crate::fail::{Failure, Result};
 use crate::render::short;
 use crate::term::Term;
@@ -18,6 +19,8 @@ pub(crate) const STORE: &str = "SESSIONCTL_STORE";
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) term: Term,
+    /// Whoever started this process to own a session in the background.
+    pub(crate) caller: Option<Caller>,
     /// The store as typed with `--store`, to be repeated in commands that are to be typed next.
     typed_store: Option<OsString>,
     /// What has to be typed to call this command.
@@ -27,9 +30,10 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(global: &Global, program: Option<OsString>) -> Self {
+    pub(crate) fn new(global: &Global, program: Option<OsString>, caller: Option<Caller>) -> Self {
         let term = Term::new(global.json, global.color);
         Self {
+            caller,
             verbose: verbose::start(global.verbose, &term),
             term,
             typed_store: global.store.clone(),

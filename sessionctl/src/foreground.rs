@@ -1,11 +1,14 @@
-//! A program in the foreground: signals go to it, its output comes from it, and its exit code is ours.
+//! A program in the foreground: signals go to it, its output comes from it, and its exit code is ours. Or, where
+//! somebody started this process for that, in the background of everybody.
 
-use sessionkit::runner::{Command, PassOn, RunReport, Runner, Running, Stdin};
-use sessionkit::{Session, SessionError, SessionId, SessionState, Store, text::visible};
+use sessionkit::runner::{Command, Ended, PassOn, RunReport, Runner, Running, Standing, Stdin};
+use sessionkit::{Session, SessionError, SessionId, SessionManager, SessionState, Store, text::visible};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::context::Context;
 use crate::fail::{Failure, Result};
+use crate::job::Job;
+use crate::stops::Word;
 use crate::verb::print_session;
 
 /// Signals that mean the program, and come to whoever runs it.
@@ -13,10 +16,9 @@ const PASSED_ON: [SignalKind; 3] = [SignalKind::interrupt(), SignalKind::termina
 
 /// What of a program's input and output belongs to the foreground.
 pub(crate) fn command(command: Command, context: &Context) -> Command {
-    let command = command.pass_on(if context.term.json { PassOn::Nothing } else { PassOn::Inherit });
-    // A program that is not in the terminal's foreground group is stopped when it reads from there.
-    let stdin = rustix::termios::isatty(std::io::stdin());
-    command.stdin(if stdin { Stdin::Null } else { Stdin::Inherit })
+    let (here, json) = (context.caller.is_none(), context.term.json);
+    let command = command.stdin(if here { Stdin::Inherit } else { Stdin::Null });
+    command.pass_on(if here && !json { PassOn::Inherit } else { PassOn::Nothing })
 }
 
 /// Signals that came since this was made.
@@ -53,21 +55,33 @@ pub(crate) async fn run(
 ) -> Result<u8> {
     let id = session.id();
     let runner = context.term.beside(runner);
-    let report = match tokio::select! {
-        started = runner.run(session, command) => started,
-        // What is not there yet cannot be told: whoever waits for the end of a former run gives up, for another time.
-        number = signals.next() => {
-            store.manager().shutdown().await?;
-            let text = "interrupted before the program was started";
-            context.hint(text, &[id], &["resume", &id.to_string()]);
-            return Ok(exit_by(number));
-        }
-    } {
-        Ok(running) => {
-            let progress = running.session().progress().watch();
-            context.term.with_progress(progress, wait(running, signals)).await
-        }
+    // Whoever left its terminal is nobody's job.
+    let job = if context.caller.is_none() { Job::new().map(Some) } else { Ok(None) };
+    let mut job = match job {
+        Ok(job) => job,
         Err(error) => {
+            store.manager().shutdown().await?;
+            return Err(error);
+        }
+    };
+    let report = match start(context, runner.run(session, command), &mut signals, &mut job).await {
+        Ok(Ok(running)) => {
+            if let Some(caller) = &context.caller {
+                let told = tell(context, &**store.manager(), id).await;
+                caller.let_go(told.unwrap_or_else(|failure| {
+                    crate::fail::tell(&failure, "run", crate::fail::ExitCodes::Childs, context)
+                }));
+            }
+            let progress = running.session().progress().watch();
+            let wait = wait(context, running, signals, &mut job);
+            // Nobody looks on where nobody waits.
+            if context.caller.is_some() {
+                wait.await
+            } else {
+                context.term.with_progress(progress, wait).await
+            }
+        }
+        Ok(Err(error)) => {
             let shut = store.manager().shutdown().await;
             if context.term.json {
                 print_session(context, &**store.manager(), id).await?;
@@ -75,22 +89,106 @@ pub(crate) async fn run(
             shut?;
             return Err(error.into());
         }
+        Err(number) => {
+            store.manager().shutdown().await?;
+            let text = "interrupted before the program was started";
+            context.hint(text, &[id], &["resume", &id.to_string()]);
+            return Ok(exit_by(number));
+        }
     };
+    // Whatever is told from here on is told on a terminal that is as it was.
+    let had_terminal = job.as_ref().is_some_and(Job::has_given);
+    drop(job);
     // Retires the owner: nothing is left for anybody to clean up.
     let shut = store.manager().shutdown().await;
     let report = report.map_err(|error| Failure::from(error).about(id))?;
     shut?;
-    finish(context, store, &report, id).await
+    let code = finish(context, store, &report, id).await?;
+    if had_terminal && report.ended == Some(Ended::Signalled(SignalKind::interrupt().as_raw_value())) {
+        end_as_interrupted();
+    }
+    Ok(code)
 }
 
-async fn wait(mut running: Running, mut signals: Signals) -> std::result::Result<RunReport, SessionError> {
+/// Starts a program. What is not there yet cannot be told of signals: whoever waits for the end of a former run gives
+/// up then, for another time, with the number of the signal.
+async fn start<T>(
+    context: &Context,
+    started: impl Future<Output = T>,
+    signals: &mut Signals,
+    job: &mut Option<Job>,
+) -> std::result::Result<T, i32> {
+    let mut started = Box::pin(started);
     loop {
-        let number = tokio::select! {
-            report = running.wait() => return report,
-            number = signals.next() => number,
-        };
-        running.signal(number).await;
+        tokio::select! {
+            started = &mut started => return Ok(started),
+            number = signals.next() => return Err(number),
+            () = caller_left(context) => return Err(SignalKind::hangup().as_raw_value()),
+            word = next(job) => job.iter_mut().for_each(|job| job.heard_early(word)),
+        }
     }
+}
+
+async fn wait(
+    context: &Context,
+    mut running: Running,
+    mut signals: Signals,
+    job: &mut Option<Job>,
+) -> std::result::Result<RunReport, SessionError> {
+    let mut standing = running.standing();
+    if let Some(job) = job {
+        job.begin(&running).await;
+    }
+    loop {
+        tokio::select! {
+            report = running.wait() => return report,
+            number = signals.next() => running.signal(number).await,
+            Ok(()) = standing.changed() => if let Some(job) = job {
+                let standing = *standing.borrow_and_update();
+                let by_others = standing == Standing::Paused && !job.is_stopping();
+                job.program_stands(standing, &running).await;
+                if by_others {
+                    let id = running.id();
+                    context.hint("session paused by request", &[id], &["resume", &id.to_string()]);
+                }
+            },
+            word = next(job) => if let Some(job) = job {
+                job.heard(word, &running).await;
+            },
+        }
+    }
+}
+
+async fn next(job: &mut Option<Job>) -> Word {
+    match job {
+        Some(job) => job.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn caller_left(context: &Context) {
+    match &context.caller {
+        Some(caller) => caller.left().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Says on stdout which session runs now, to whoever started it and does not wait for its end.
+pub(crate) async fn tell(context: &Context, manager: &dyn SessionManager, id: SessionId) -> Result<u8> {
+    if context.term.json {
+        print_session(context, manager, id).await?;
+    } else {
+        context.term.print(&format!("{id}\n"))?;
+    }
+    Ok(0)
+}
+
+/// Ends this process as the key that ended the program would have ended it, had it been in the terminal's foreground
+/// itself. Its job hears of it as it would have then, and a shell's loop or script ends, too.
+fn end_as_interrupted() {
+    let _ = rustix::process::kill_current_process_group(rustix::process::Signal::INT);
+    // To a shell it is the same code, if it does not work.
+    let _ = signal_hook::low_level::emulate_default_handler(SignalKind::interrupt().as_raw_value());
 }
 
 async fn finish(context: &Context, store: &Store, report: &RunReport, id: SessionId) -> Result<u8> {

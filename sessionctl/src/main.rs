@@ -5,16 +5,20 @@
 
 mod args;
 mod context;
+mod detach;
 mod fail;
 mod follow;
 mod foreground;
 mod hints;
 mod ids;
+mod job;
 mod json;
 mod render;
 mod rerun;
 mod status;
+mod stops;
 mod term;
+mod terminal;
 mod verb;
 mod verbose;
 
@@ -33,11 +37,23 @@ fn main() -> ExitCode {
     // In the process that watches over a program this does not return.
     sessionkit::runner::supervise_main();
     let program = std::env::args_os().next();
-    let Cli { global, verb } = match Cli::try_parse() {
+    let mut words = std::env::args_os().collect();
+    let caller = match detach::Caller::find(&mut words) {
+        Ok(caller) => caller,
+        Err(error) => {
+            eprintln!("{} is no verb to be typed: {error}", detach::VERB);
+            return ExitCode::from(2);
+        }
+    };
+    let Cli { global, verb } = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(error) => return misused(&error, program),
     };
-    let context = Context::new(&global, program);
+    if verb.runs_here() && caller.is_none() {
+        // Before there is any thread that they could reach.
+        stops::hold();
+    }
+    let context = Context::new(&global, program, caller);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -90,7 +106,7 @@ fn misused(error: &clap::Error, program: Option<OsString>) -> ExitCode {
         let text = text.trim().trim_start_matches("error: ");
         let message = text.split("\n\nUsage").next().unwrap_or(text);
         let failure = Failure::invalid(message).next(&["--help"]);
-        let context = Context::new(&Global::of_json(), program);
+        let context = Context::new(&Global::of_json(), program, None);
         return ExitCode::from(fail::tell(&failure, "", ExitCodes::Own, &context));
     }
     let lines: Vec<_> = text.trim_end().lines().map(visible).collect();

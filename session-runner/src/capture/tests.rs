@@ -102,6 +102,40 @@ fn whoever_writes_to_the_same_place_passes_the_output_on() {
     assert_eq!((captured.bytes, place.bytes()), (14, b"one two three ".to_vec()));
 }
 
+/// The story: a shell showed its prompt in the middle of what a program had printed before it was stopped.
+#[test]
+fn at_rest_all_that_was_printed_has_got_through() {
+    let place = Place::new();
+    let (read, write) = pipe().unwrap();
+    let (mut program, tap) = tap(Some(write));
+    let capture = Capture::start(vec![tap], Some(place.writer()), 1).unwrap();
+    // More than the second pipe holds: it is on its way until somebody reads.
+    let text = text(65536 + 4096);
+    program.write_all(&text).unwrap();
+    let reads = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&reads);
+    let slow = std::thread::spawn(move || {
+        std::thread::sleep(REST_WAIT / 3);
+        told.store(true, Ordering::SeqCst);
+        let mut read = read;
+        let mut most = vec![0; 60_000];
+        read.read_exact(&mut most).unwrap();
+        read
+    });
+    run(capture.rest());
+    assert!(reads.load(Ordering::SeqCst), "it cannot have got through");
+    assert_eq!(place.bytes(), text);
+    let read = slow.join().unwrap();
+    assert_eq!(rustix::io::ioctl_fionread(&read).unwrap(), text.len() as u64 - 60_000);
+    // Somebody who never reads is not waited for.
+    program.write_all(&text).unwrap();
+    let start = Instant::now();
+    run(capture.rest());
+    assert!(start.elapsed() < REST_WAIT * 4, "{:?}", start.elapsed());
+    drop((program, read));
+    run(capture.finish());
+}
+
 #[test]
 fn what_is_in_the_pipe_when_the_tree_is_gone_is_not_lost_and_a_held_pipe_is_not_waited_for() {
     let place = Place::new();

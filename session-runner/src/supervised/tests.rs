@@ -212,6 +212,13 @@ fn what_a_program_leaves_behind_is_ended_with_it() {
     });
 }
 
+/// Told of a stop of its own, an owner would take it for somebody else's.
+#[track_caller]
+fn not_stopped(report: Option<Report>) -> Report {
+    assert!(!matches!(report, None | Some(Report::Stopped { .. })), "{report:?}");
+    report.unwrap()
+}
+
 #[test]
 fn a_halted_tree_stands_still_and_goes_on() {
     runtime().block_on(async {
@@ -219,14 +226,21 @@ fn a_halted_tree_stands_still_and_goes_on() {
         let (mut supervised, mut output) = Program::new(&mark, TREE).start().await;
         lines(&mut output, TREE_LINES);
         supervised.orders.halt().await;
-        while supervised.reports.next().await != Some(Report::Halted) {}
+        while not_stopped(supervised.reports.next().await) != Report::Halted {}
         for pid in marked(&mark) {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
             // Or in the kernel: a shell that waits in `vfork` for its stopped child is as still as one can be.
             assert!(stat.contains(") T ") || stat.contains(") D "), "{stat}");
         }
         supervised.orders.resume().await;
-        // Not by its report: a program that waited in the kernel was never stopped, and does not go on.
+        while not_stopped(supervised.reports.next().await) != Report::Continued {}
+        // One of somebody else's is told, and ended without a word.
+        let pid = i32::try_from(supervised.pid).ok().and_then(rustix::process::Pid::from_raw).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TSTP).unwrap();
+        let tstp = rustix::process::Signal::TSTP.as_raw();
+        assert_eq!(supervised.reports.next().await, Some(Report::Stopped { signal: tstp }));
+        supervised.orders.wake().await;
+        assert_eq!(supervised.reports.next().await, Some(Report::Continued));
         eventually("all go on", || {
             marked(&mark).iter().all(|pid| {
                 let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

@@ -87,6 +87,7 @@ fn supervise() -> io::Result<()> {
                 tree: Tree::new(pid),
                 ending: Ending::Far,
                 halting: None,
+                halted: false,
                 _lock: lock,
                 start: *start,
             }
@@ -112,6 +113,8 @@ struct Supervisor {
     ending: Ending,
     /// Until when the tree is brought to a stop, and whether at the last look nobody ran any more.
     halting: Option<(Instant, bool)>,
+    /// Whether the tree is to stand still: then the program's own stops are nobody else's doing.
+    halted: bool,
     /// Held until the tree is empty: whoever wants to run the session again waits for it.
     _lock: Option<OwnedFd>,
     start: Start,
@@ -198,12 +201,17 @@ impl Supervisor {
                     }
                 }
                 Order::Halt => {
+                    self.halted = true;
                     self.signal_all(Signal::STOP);
                     self.halting = Some((Instant::now() + HALT_GIVE_UP, false));
                 }
                 Order::Continue => {
                     self.halting = None;
+                    self.halted = false;
                     self.signal_all(Signal::CONT);
+                }
+                Order::Wake => {
+                    let _ = self.tree.signal_group(Signal::CONT);
                 }
                 Order::End { grace_ms } => self.end(Duration::from_millis(grace_ms)),
             }
@@ -221,6 +229,7 @@ impl Supervisor {
     fn act(&mut self, act: Act) -> Verdict {
         match act {
             Act::Ask => {
+                self.halted = false;
                 self.signal_all(Signal::CONT);
                 self.signal_all(Signal::TERM);
             }
@@ -288,6 +297,7 @@ impl Supervisor {
         let report = match (status.exit_status(), status.terminating_signal(), status.stopping_signal()) {
             (Some(code), _, _) => Report::Ended { status: Ended::Exited(code) },
             (_, Some(signal), _) => Report::Ended { status: Ended::Signalled(signal) },
+            (_, _, Some(_)) if self.halted => return,
             (_, _, Some(signal)) => Report::Stopped { signal },
             (None, None, None) => Report::Continued,
         };

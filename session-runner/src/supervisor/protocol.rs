@@ -40,6 +40,8 @@ pub(crate) enum Order {
     Halt,
     /// Continue the whole tree.
     Continue,
+    /// Continue the program's group, should anybody in it have been stopped. Not worth a report.
+    Wake,
     /// End the whole tree.
     End {
         /// How long it may take to end by itself; 0 kills at once.
@@ -82,7 +84,7 @@ pub(crate) enum Report {
         /// What the system said.
         errno: i32,
     },
-    /// The program was stopped by a signal.
+    /// The program was stopped by a signal, and not because a halt was ordered.
     Stopped {
         /// Its number.
         signal: i32,

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use nix::sys::signal::SigSet;
 use rustix::process::Signal;
 
 /// Signals that a terminal, a shell or a person sends to whole groups. They are caught, not ignored: what is ignored
@@ -23,6 +24,8 @@ const OUTLIVED: [Signal; 10] = [
     Signal::TTIN,
     Signal::TTOU,
 ];
+/// Those that stop a program for using its terminal too early: ignored, they would make its first look an error.
+const NEVER_IGNORED: [Signal; 2] = [Signal::TTIN, Signal::TTOU];
 
 /// Tells of children that have ended, stopped or gone on.
 #[derive(Debug)]
@@ -31,17 +34,21 @@ pub(crate) struct Children {
 }
 
 impl Children {
-    /// Catches all signals that this process must outlive. Those that were ignored already stay so, here and in the
-    /// program, as `nohup` wants it.
+    /// Catches all signals that this process must outlive, and holds none back. Those that were ignored already stay
+    /// so, here and in the program, as `nohup` wants it;
+    /// but a program in a group of its own may have to wait for its terminal.
     pub(crate) fn watch() -> io::Result<Self> {
         let (wake, write) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         signal_hook::low_level::pipe::register(Signal::CHILD.as_raw(), write)?;
         let ignored = ignored_signals();
         let caught = Arc::new(AtomicBool::new(false));
-        for signal in OUTLIVED.iter().filter(|signal| !is_in(ignored, **signal)) {
+        let stays = |signal: Signal| is_in(ignored, signal) && !NEVER_IGNORED.contains(&signal);
+        for signal in OUTLIVED.into_iter().filter(|signal| !stays(*signal)) {
             signal_hook::flag::register(signal.as_raw(), Arc::clone(&caught))?;
         }
+        // What an owner holds back for itself would never reach the program: a blocked signal is inherited.
+        SigSet::empty().thread_set_mask()?;
         Ok(Self { wake })
     }
 

@@ -8,9 +8,12 @@ use crate::args::Resume;
 use crate::context::Context;
 use crate::fail::{Failure, Result};
 use crate::foreground::{self, Signals};
-use crate::{hints, ids};
+use crate::{detach, hints, ids, stops};
 
 pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
+    if args.detach && context.caller.is_none() {
+        return detach::start();
+    }
     let store = context.open().await?;
     let manager = store.manager();
     let id = ids::resolve(&**manager, &args.id).await?;
@@ -46,17 +49,22 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
         }
     };
     let command = foreground::command(command, context);
-    let text = format!("session {id} goes on here, attempt {}", session.attempt());
+    let place = if args.detach { "in the background" } else { "here" };
+    let text = format!("session {id} goes on {place}, attempt {}", session.attempt());
     context.hint(&text, &[id], &["logs", &id.to_string()]);
     hints::crashed(context, &**manager, Some(id)).await?;
-    foreground::run(context, &store, &store.runner()?, session, command, signals).await
+    Box::pin(foreground::run(context, &store, &store.runner()?, session, command, signals)).await
 }
 
 /// Asks the owner, and waits until it has answered.
 async fn ask(context: &Context, manager: &dyn SessionManager, id: SessionId) -> Result<u8> {
+    // Nothing is run here: this is a process like any other.
+    stops::release();
     let failed = |error| Failure::from(error).about(id);
     manager.request_resume(id).await.map_err(failed)?;
     answer(context, manager, id, &[StateName::Running]).await?;
-    super::print_session(context, manager, id).await?;
-    Ok(0)
+    match context.caller {
+        Some(_) => foreground::tell(context, manager, id).await,
+        None => super::print_session(context, manager, id).await.map(|_| 0),
+    }
 }

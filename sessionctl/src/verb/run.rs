@@ -1,4 +1,4 @@
-//! `run`: a program as a session, in the foreground.
+//! `run`: a program as a session, in the foreground or by an owner of its own.
 
 use std::ffi::OsString;
 
@@ -9,9 +9,12 @@ use crate::args::Run;
 use crate::context::Context;
 use crate::fail::{Failure, Result};
 use crate::foreground::{self, Signals};
-use crate::hints;
+use crate::{detach, hints};
 
 pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
+    if args.detach && context.caller.is_none() {
+        return detach::start();
+    }
     let options =
         args.max_sessions.map_or_else(ManagerOptions::new, |most| ManagerOptions::new().max_sessions(most));
     let store = context.open_with(options).await?;
@@ -43,10 +46,11 @@ pub(crate) async fn begin(
             return Err(error.into());
         }
     };
-    context.hint(&format!("session {id} runs here"), &[id], &["logs", &id.to_string()]);
+    let place = if context.caller.is_some() { "in the background" } else { "here" };
+    context.hint(&format!("session {id} runs {place}"), &[id], &["logs", &id.to_string()]);
     hints::crashed(context, &**manager, Some(id)).await?;
     let session = manager.start_session(id).await?;
-    foreground::run(context, store, &runner, session, command, signals).await
+    Box::pin(foreground::run(context, store, &runner, session, command, signals)).await
 }
 
 fn config(args: &Run) -> SessionConfig {

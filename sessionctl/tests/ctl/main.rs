@@ -9,6 +9,7 @@
 
 mod answer;
 mod care;
+mod detach;
 mod docs;
 mod exchange;
 mod follow;
@@ -19,6 +20,8 @@ mod progress;
 mod refuse;
 mod run;
 mod schema;
+mod screen;
 mod support;
 mod terminal;
+mod tmux;
 mod verify;
