@@ -313,7 +313,7 @@ fn every_verb_shows_an_example_and_has_a_page_and_the_completions_load() {
     }
     for (shell, check) in [
         ("bash", "source \"$1\" && complete -p sessionctl"),
-        ("zsh", "autoload -U compinit && compinit -u -d /dev/null && source \"$1\""),
+        ("zsh", "autoload -U compinit && compinit -u -D && source \"$1\""),
         ("fish", "source $argv[1]"),
     ] {
         let script = fixture.ctl(["completions", shell]).exits(0).stdout;
