@@ -107,10 +107,12 @@ fn on_a_terminal_progress_is_a_bar_that_no_output_is_mixed_with() {
 #[test]
 fn an_unfinished_line_is_left_alone() {
     let fixture = Fixture::new();
-    // The report is told to others in the log: then it is known here, too.
+    // What is stored was passed on just before or after; the report is told to others in the log: then it is known
+    // here, too.
     let script = format!(
         "cd {0}; allowed() {{ i=0; until test -e $1 || test $i = 1000; do i=$((i+1)); sleep 0.02; done; }}; \
-         printf 'name? '; {BINARY} report --progress 40 --step asking; \
+         printf 'name? '; until {BINARY} logs @last | grep -q name; do sleep 0.02; done; \
+         {BINARY} report --progress 40 --step asking; \
          until {BINARY} show @last --json | grep -q '\"percent\":40.0'; do sleep 0.02; done; sleep 0.3; \
          printf 'Ada\\n'; allowed bye; echo bye",
         fixture.dir.path().display()
