@@ -69,7 +69,8 @@ async fn one(
                     let text = format!("session {id} has crashed and will not go on by itself: {evidence}");
                     return Err(Failure::new(ErrorCode::Conflict, text).about(id).next(&["resume", &typed]));
                 }
-                None if !told => {
+                // Nobody runs what has ended either, which is told next.
+                None if !told && is_unended(manager, id).await => {
                     told = true;
                     context.hint("nobody runs it now; it may be resumed", &[id], &["resume", &typed]);
                 }
@@ -77,6 +78,10 @@ async fn one(
             },
         }
     }
+}
+
+async fn is_unended(manager: &dyn SessionManager, id: SessionId) -> bool {
+    manager.get_state(id).await.is_ok_and(|state| !state.is_final())
 }
 
 /// What a session that was waited for makes the exit code.

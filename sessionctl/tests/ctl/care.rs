@@ -410,3 +410,34 @@ fn an_ending_without_a_program_and_one_that_was_asked_for_have_codes_of_their_ow
     polite.end().exits(143);
     fixture.ctl(["wait", "polite"]).exits(143);
 }
+
+/// Whoever waited was told that nobody runs a session, which had just ended well.
+#[test]
+fn who_waits_for_what_nobody_runs_is_told_so_once_and_not_of_what_has_ended() {
+    let fixture = Fixture::new();
+    let queued = block_on(async {
+        let store = fixture.open().await;
+        store.manager().create_session(SessionConfig::new("import").name("queued").queued()).await.unwrap()
+    });
+    let waiting =
+        fixture.command(["wait", "queued"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let file = fixture.dir.path().join("go");
+    let script = format!("echo ready; while [ ! -e {} ]; do sleep 0.02; done", file.display());
+    let running = start(&fixture, ["--name", "short"], &script);
+    let also =
+        fixture.command(["wait", "short"]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    std::fs::write(&file, "").unwrap();
+    running.end().exits(0);
+    let output = also.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    block_on(async {
+        let store = fixture.open().await;
+        // It has to have been seen unended: told once, however often it is looked.
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        let session = store.manager().start_session(queued).await.unwrap();
+        session.complete(sessionkit::SessionSummary::new()).await.unwrap();
+    });
+    let output = waiting.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.matches("nobody runs it now").count() == 1, "{said}");
+}
