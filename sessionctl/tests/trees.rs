@@ -71,7 +71,7 @@ fn a_killed_owner_takes_its_whole_tree_along() {
             .collect();
         let trees: Vec<Tree> = trees.into_iter().map(Tree::killed).collect();
         took.0.extend(watch(&trees, &case));
-        house.no_orphans_but_supervisors(&case);
+        House::no_orphans_but_supervisors(&case);
         let list = house.list();
         for tree in &trees {
             match find(&list, &tree.name) {
@@ -127,7 +127,7 @@ fn an_owner_ends_the_tree_of_a_killed_supervisor() {
                 "{case}: {shown}"
             );
         }
-        house.no_orphans(&case);
+        House::no_orphans(&case);
     }
     took.tell("supervisor killed");
     house.leaves_nothing(dice.seed);

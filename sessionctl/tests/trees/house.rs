@@ -94,16 +94,16 @@ impl House {
 
     /// Of all that was handed to this process when its parent was killed, only supervisors may be left, and none that
     /// lives: had one ended before its tree, the rest of the tree would be here.
-    pub(crate) fn no_orphans_but_supervisors(&self, case: &str) {
+    pub(crate) fn no_orphans_but_supervisors(case: &str) {
         for (pid, name, state) in children() {
             // Started as `/proc/self/exe`, whose last part the system takes for its name.
             assert!(name == "exe", "{case}: {pid} {name} {state} outlived its supervisor");
         }
-        self.no_orphans(case);
+        Self::no_orphans(case);
     }
 
     /// All that was handed to this process ends.
-    pub(crate) fn no_orphans(&self, case: &str) {
+    pub(crate) fn no_orphans(case: &str) {
         let give_up = Instant::now() + PATIENCE;
         while !Self::reap_orphans() {
             assert!(Instant::now() < give_up, "{case}: {:?} do not end", children());
@@ -125,7 +125,7 @@ impl House {
             assert_eq!(names(&self.store().join(folder)), [""; 0], "{case}: {folder}");
         }
         assert_eq!(names(&self.file("runtime/sessionctl")), [""; 0], "{case}");
-        self.no_orphans(case);
+        Self::no_orphans(case);
         assert_eq!(descriptors(), self.descriptors, "{case}");
     }
 
