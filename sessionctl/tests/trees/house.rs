@@ -77,7 +77,8 @@ impl House {
     /// A process that has something to do with a session, and is none of its tree.
     pub(crate) fn stranger(env: &[(&str, &str)]) -> Stranger {
         let mut command = Command::new("sleep");
-        command.arg("86399").env_remove("SESSIONCTL_SOCKET").envs(env.iter().copied()).stdin(Stdio::null());
+        command.arg("86399").env_remove("SESSIONCTL_SOCKET").envs(env.iter().copied());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Stranger(command.spawn().unwrap())
     }
 
@@ -179,10 +180,14 @@ pub(crate) struct Stranger(Child);
 
 impl Stranger {
     pub(crate) fn still_lives(mut self) -> bool {
-        let lives = self.0.try_wait().unwrap().is_none();
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-        lives
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -192,6 +192,17 @@ impl Tree {
     }
 }
 
+/// A test that fails leaves nothing running either.
+impl Drop for Tree {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for (pid, _) in self.living() {
+                let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+            }
+        }
+    }
+}
+
 /// Watches until no process of these trees is left, and says how long after its owner's death each was gone.
 pub(crate) fn watch(trees: &[Tree], case: &str) -> Vec<Duration> {
     let mut gone = vec![None; trees.len()];
