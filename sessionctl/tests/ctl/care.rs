@@ -338,27 +338,31 @@ fn every_verb_shows_an_example_and_has_a_page_and_the_completions_load() {
     fixture.ctl(["completions", "tcsh"]).exits(2);
 }
 
+/// Makes a log say something else, its sums included: what an owner elsewhere would have written.
+fn reseal(fixture: &Fixture, id: &str, from: &str, to: &str) {
+    let path = fixture.store().join("sessions").join(id).join("events.jsonl");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut previous = id.parse::<sessionkit::SessionId>().unwrap().as_bytes().to_vec();
+    let mut sealed = String::new();
+    for line in text.lines() {
+        let body = line.split(",\"sum\":\"").next().unwrap().replace(from, to);
+        previous.extend_from_slice(body.as_bytes());
+        let sum = xxhash_rust::xxh3::xxh3_64(&previous);
+        sealed = format!("{sealed}{body},\"sum\":\"{sum:016x}\"}}\n");
+        previous = sum.to_be_bytes().to_vec();
+    }
+    assert_ne!(sealed, text);
+    std::fs::write(&path, sealed).unwrap();
+    std::fs::remove_file(path.with_file_name("head.json")).unwrap();
+}
+
 /// Whoever comes back after a restart of the machine is told that it was that.
 #[test]
 fn after_a_restart_of_the_machine_a_look_says_so_in_one_line() {
     let fixture = Fixture::new();
     let id = fixture.crashed(SessionConfig::new("import").name("nightly")).to_string();
     let boot = sessionkit::this_process().unwrap().boot;
-    // The log of an owner of another boot of this machine, sealed anew.
-    let path = fixture.store().join("sessions").join(&id).join("events.jsonl");
-    let text = std::fs::read_to_string(&path).unwrap();
-    let mut previous = id.parse::<sessionkit::SessionId>().unwrap().as_bytes().to_vec();
-    let mut sealed = String::new();
-    for line in text.lines() {
-        let body =
-            line.split(",\"sum\":\"").next().unwrap().replace(&boot, "00000000-0000-0000-0000-000000000000");
-        previous.extend_from_slice(body.as_bytes());
-        let sum = xxhash_rust::xxh3::xxh3_64(&previous);
-        sealed = format!("{sealed}{body},\"sum\":\"{sum:016x}\"}}\n");
-        previous = sum.to_be_bytes().to_vec();
-    }
-    std::fs::write(&path, sealed).unwrap();
-    std::fs::remove_file(path.with_file_name("head.json")).unwrap();
+    reseal(&fixture, &id, &boot, "00000000-0000-0000-0000-000000000000");
     for words in [vec!["ls"], vec!["logs", "nightly"], vec!["events", "nightly"], vec!["show", "nightly"]] {
         let ran = fixture.ctl(&words).exits(0);
         let lines: Vec<&str> =
@@ -440,4 +444,39 @@ fn who_waits_for_what_nobody_runs_is_told_so_once_and_not_of_what_has_ended() {
     let output = waiting.wait_with_output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && said.matches("nobody runs it now").count() == 1, "{said}");
+}
+
+#[test]
+fn an_owner_on_another_machine_is_dead_only_on_somebodys_word() {
+    let fixture = Fixture::new();
+    let id = fixture.crashed(SessionConfig::new("import").name("far")).to_string();
+    let machine = sessionkit::this_process().unwrap().machine;
+    reseal(&fixture, &id, &machine, "another-machine");
+    assert_eq!(fixture.show("far")["status"], "running: owner unknown");
+    let why = fixture.ctl(["why", "far"]).exits(0).stdout;
+    assert!(why.contains("not known: nothing on this machine can prove it"), "{why}");
+    fixture.ctl(["resume", "far", "--json"]).exits(125);
+    assert_eq!(fixture.json(["recover", "--policy", "fail"])["recovered"], json!([]));
+    assert_eq!(fixture.show("far")["state"], "running", "nothing was proven");
+    let done = fixture.json(["recover", "--policy", "fail", "--force"]);
+    assert_eq!(done["recovered"][0]["outcome"], "failed");
+    let events = fixture.ctl(["events", "far"]).exits(0).stdout;
+    assert!(events.contains("declared dead by") && events.contains("without proof"), "{events}");
+}
+
+#[test]
+fn without_a_word_on_the_store_it_is_in_the_users_state_directory() {
+    let fixture = Fixture::new();
+    let state = fixture.dir.path().join("state");
+    let mut command = support::bare(support::BINARY);
+    command.env("XDG_STATE_HOME", &state).args(["run", "--name", "mine", "--", "true"]);
+    support::run(command).exits(0);
+    let mut command = support::bare(support::BINARY);
+    command.env_remove("XDG_STATE_HOME").env("HOME", fixture.dir.path()).args(["ls", "--all"]);
+    let ran = support::run(command).exits(0);
+    assert!(ran.stdout.is_empty() && !fixture.dir.path().join(".local").exists(), "{ran:#?}");
+    let mut command = support::bare(support::BINARY);
+    command.args(["ls", "--all", "--store", &format!("file:{}", state.join("sessionctl").display())]);
+    let ran = support::run(command).exits(0);
+    assert!(ran.stdout.contains("mine"), "{ran:#?}");
 }
