@@ -480,3 +480,38 @@ fn without_a_word_on_the_store_it_is_in_the_users_state_directory() {
     let ran = support::run(command).exits(0);
     assert!(ran.stdout.contains("mine"), "{ran:#?}");
 }
+
+/// A disk that fails each flush: nobody can say whether the last change is stored, and that is said. Afterwards it is
+/// known again.
+#[test]
+fn what_may_be_stored_or_not_is_told_as_that() {
+    let fixture = Fixture::new();
+    let id = fixture.crashed(SessionConfig::new("import").name("doubtful")).to_string();
+    let mut command = std::process::Command::new("strace");
+    let trace = fixture.dir.path().join("trace");
+    command
+        .args(["-f", "-qq", "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO", "-o"])
+        .arg(&trace);
+    command
+        .args([support::BINARY, "cancel", &id])
+        .env("SESSIONCTL_STORE", fixture.url())
+        .stdin(Stdio::null());
+    let output = match command.output() {
+        Ok(output) => output,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            eprintln!("not run: no strace here");
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    if !std::fs::read_to_string(&trace).is_ok_and(|trace| trace.contains("INJECTED")) {
+        eprintln!("not run: strace may not trace here: {}", String::from_utf8_lossy(&output.stderr));
+        return;
+    }
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(9), "{said}");
+    assert!(said.contains("[OUTCOME_UNKNOWN]") && said.contains("\nnext: "), "{said}");
+    // On a disk that works, whoever waits makes sure of it first.
+    fixture.ctl(["wait", &id]).exits(130);
+    fixture.ctl(["verify", &id]).exits(0);
+}
