@@ -148,32 +148,14 @@ impl Verb {
 impl Verb {
     /// Whether it may run a program in the foreground, as a job of a shell.
     pub(crate) const fn runs_here(&self) -> bool {
-        match self {
-            Self::Run(args) => !args.detach,
-            Self::Resume(args) => !args.detach,
-            Self::Retry(_) => true,
-            Self::Ls(_)
-            | Self::Show(_)
-            | Self::Why(_)
-            | Self::Wait(_)
-            | Self::Pause(_)
-            | Self::Gc(_)
-            | Self::Rm(_)
-            | Self::Export(_)
-            | Self::Import(_)
-            | Self::Completions(_)
-            | Self::Man(_)
-            | Self::Events(_)
-            | Self::Logs(_)
-            | Self::Cancel(_)
-            | Self::Recover(_)
-            | Self::Verify(_)
-            | Self::Report(_) => false,
-        }
+        matches!(
+            self,
+            Self::Run(Run { detach: false, .. })
+                | Self::Resume(Resume { detach: false, .. })
+                | Self::Retry(_)
+        )
     }
-}
 
-impl Verb {
     /// How its exit codes are to be understood: a verb that runs a program passes on the program's.
     pub(crate) const fn exit_codes(&self) -> ExitCodes {
         match self {
