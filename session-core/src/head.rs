@@ -177,8 +177,9 @@ impl Head {
     /// [`Rejected`] where the record may not follow. The head is then unchanged.
     pub fn apply(&mut self, record: &Record) -> Result<(), Rejected> {
         check_place(record, self.tip.revision.saturating_add(1))?;
-        self.lifecycle = Lifecycle::apply(Some(&self.lifecycle), record)?;
-        shorten(&mut self.lifecycle);
+        if self.lifecycle.advance(record)? {
+            shorten(&mut self.lifecycle);
+        }
         self.tip = record.tip();
         self.flushed = self.flushed.max(record.envelope.flushed);
         self.updated_at = record.envelope.at;

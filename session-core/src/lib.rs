@@ -85,7 +85,9 @@ pub use presence::{
 };
 pub use progress::{ProgressTracker, SessionProgress, format_progress};
 pub use reason::{Failure, FailureCause, PauseReason, SessionSummary};
-pub use record::{Broken, Chain, DecodeError, Draft, Envelope, Record, StoredRecord, Sum, Tip, follows};
+pub use record::{
+    Broken, Chain, CheckedLine, DecodeError, Draft, Envelope, Record, StoredRecord, Sum, Tip, follows,
+};
 pub use storage::{
     Batch, ChangeFeed, Durability, Expected, HeadPage, Heads, Imported, MemoryStorage, RecordPage,
     SessionFilter, SessionStorage, SessionStorageExt, Sharing, StorageError, StorageProfile, Watch,

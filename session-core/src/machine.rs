@@ -175,10 +175,20 @@ impl Lifecycle {
                 found => Err(Rejected::Attempt { expected: 0, found }),
             };
         };
-        before.check_owner(record)?;
-        before.check_rule(kind)?;
-        before.check_attempt(record)?;
-        before.next(record)
+        let mut next = before.clone();
+        next.advance(record)?;
+        Ok(next)
+    }
+
+    /// As [`apply`](Self::apply), in place. Says whether the record changed anything: most only tell what the work did.
+    ///
+    /// # Errors
+    /// [`Rejected`] where the record may not follow. Nothing is changed then.
+    pub(crate) fn advance(&mut self, record: &Record) -> Result<bool, Rejected> {
+        self.check_owner(record)?;
+        self.check_rule(record.event.kind())?;
+        self.check_attempt(record)?;
+        self.move_on(record)
     }
 
     /// The kinds that may follow.
@@ -264,61 +274,60 @@ impl Lifecycle {
         }
     }
 
-    /// What an event that is allowed does.
-    fn next(&self, record: &Record) -> Result<Self, Rejected> {
-        let mut next = self.clone();
+    /// What an event that is allowed does, and whether that is anything.
+    fn move_on(&mut self, record: &Record) -> Result<bool, Rejected> {
         match &record.event {
             SessionEvent::Created { .. } => return Err(self.illegal(EventKind::Created)),
             SessionEvent::CommandExecuted { .. }
             | SessionEvent::AnalysisCompleted { .. }
             | SessionEvent::CheckpointSaved { .. }
             | SessionEvent::ProgressReported { .. }
-            | SessionEvent::Noted { .. } => {}
+            | SessionEvent::Noted { .. } => return Ok(false),
             SessionEvent::IterationStarted { number } => {
-                next.iteration = in_turn(*number, self.iterations_completed.saturating_add(1))?;
-                next.iteration_open = true;
-                next.state = SessionState::Running { iteration: next.iteration };
+                self.iteration = in_turn(*number, self.iterations_completed.saturating_add(1))?;
+                self.iteration_open = true;
+                self.state = SessionState::Running { iteration: self.iteration };
             }
             SessionEvent::IterationCompleted { number, .. } => {
-                next.iterations_completed = in_turn(*number, self.iteration)?;
-                next.iteration_open = false;
+                self.iterations_completed = in_turn(*number, self.iteration)?;
+                self.iteration_open = false;
             }
             SessionEvent::PauseRequested { reason, by } => {
-                next.requests.pause = Some(PauseRequest { reason: reason.clone(), by: by.clone() });
+                self.requests.pause = Some(PauseRequest { reason: reason.clone(), by: by.clone() });
             }
-            SessionEvent::ResumeRequested { by } => next.requests.resume = Some(by.clone()),
-            SessionEvent::CancelRequested { reason, by, force } => match &mut next.requests.cancel {
+            SessionEvent::ResumeRequested { by } => self.requests.resume = Some(by.clone()),
+            SessionEvent::CancelRequested { reason, by, force } => match &mut self.requests.cancel {
                 Some(pending) => pending.force |= force,
                 none => *none = Some(CancelRequest { reason: reason.clone(), by: by.clone(), force: *force }),
             },
-            SessionEvent::InputProvided { .. } => next.requests.answer = Some(record.envelope.seq),
+            SessionEvent::InputProvided { .. } => self.requests.answer = Some(record.envelope.seq),
             SessionEvent::Started { owner } | SessionEvent::Resumed { owner } => {
-                next.attempt = record.envelope.attempt;
-                next.owner = Some(owner.clone());
-                next.state = SessionState::Running { iteration: self.iteration };
-                next.clear_requests();
+                self.attempt = record.envelope.attempt;
+                self.owner = Some(owner.clone());
+                self.state = SessionState::Running { iteration: self.iteration };
+                self.clear_requests();
             }
             SessionEvent::Paused { reason } => {
-                next.state = SessionState::Paused { reason: reason.clone() };
-                next.clear_requests();
+                self.state = SessionState::Paused { reason: reason.clone() };
+                self.clear_requests();
             }
             SessionEvent::Interrupted { evidence } => {
-                next.owner = None;
-                next.iteration_open = false;
+                self.owner = None;
+                self.iteration_open = false;
                 if matches!(self.state, SessionState::Running { .. }) {
-                    next.state =
+                    self.state =
                         SessionState::Paused { reason: PauseReason::Interrupted(evidence.to_string()) };
                 }
             }
             SessionEvent::Completed { summary } => {
-                next.end(SessionState::Completed { summary: summary.clone() });
+                self.end(SessionState::Completed { summary: summary.clone() });
             }
-            SessionEvent::Failed { error } => next.end(SessionState::Failed { error: error.clone() }),
+            SessionEvent::Failed { error } => self.end(SessionState::Failed { error: error.clone() }),
             SessionEvent::Cancelled { reason } => {
-                next.end(SessionState::Cancelled { reason: reason.clone() });
+                self.end(SessionState::Cancelled { reason: reason.clone() });
             }
         }
-        Ok(next)
+        Ok(true)
     }
 
     /// Pausing and resuming answer both requests; a pending cancel survives everything but the end.

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 pub use self::decode::DecodeError;
 
@@ -119,6 +119,27 @@ impl StoredRecord {
     #[must_use]
     pub fn line(&self) -> &str {
         &self.line
+    }
+}
+
+/// A line that was found to be the next record of its log, where it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckedLine<'a> {
+    tip: Tip,
+    line: &'a str,
+}
+
+impl CheckedLine<'_> {
+    /// The tip of the log that ends with this record.
+    #[must_use]
+    pub const fn tip(self) -> Tip {
+        self.tip
+    }
+
+    /// The record, to keep.
+    #[must_use]
+    pub fn to_stored(self) -> StoredRecord {
+        StoredRecord { tip: self.tip, line: self.line.into() }
     }
 }
 
@@ -238,6 +259,14 @@ impl Chain {
     /// # Errors
     /// [`Broken`] where it is not. The place is then unchanged.
     pub fn check(&mut self, line: &[u8]) -> Result<StoredRecord, Broken> {
+        self.pass(line).map(CheckedLine::to_stored)
+    }
+
+    /// As [`check`](Self::check), for whoever only looks at the line and does not keep it.
+    ///
+    /// # Errors
+    /// [`Broken`] where it is not the next record. The place is then unchanged.
+    pub fn pass<'a>(&mut self, line: &'a [u8]) -> Result<CheckedLine<'a>, Broken> {
         let line = std::str::from_utf8(line).map_err(|_| Broken::Form)?;
         let (body, sum) = split(line.as_bytes())?;
         if line.len() >= limits::RECORD_BYTES {
@@ -252,7 +281,7 @@ impl Chain {
         }
         let tip = Tip { revision: self.revision() + 1, sum };
         self.tip = Some(tip);
-        Ok(StoredRecord { tip, line: line.into() })
+        Ok(CheckedLine { tip, line })
     }
 
     /// As [`check`](Self::check), for a record that a storage handed out.
@@ -261,7 +290,7 @@ impl Chain {
     /// [`Broken`] where it is not the next record.
     pub fn follow(&mut self, record: &StoredRecord) -> Result<(), Broken> {
         let mut next = *self;
-        let checked = next.check(record.line.as_bytes())?;
+        let checked = next.pass(record.line.as_bytes())?;
         if checked.tip != record.tip {
             return Err(Broken::Sum);
         }
@@ -270,11 +299,20 @@ impl Chain {
     }
 
     fn sum(&self, body: &[u8]) -> Sum {
-        let mut hasher = Xxh3::new();
-        match self.tip {
-            Some(tip) => hasher.update(&tip.sum.0.to_be_bytes()),
-            None => hasher.update(self.id.as_bytes()),
+        let previous = self.tip.map(|tip| tip.sum.0.to_be_bytes());
+        let before = previous.as_ref().map_or(self.id.as_bytes().as_slice(), |sum| sum);
+        // Most lines are short, and for those the hasher that takes its input in parts costs more than the copy.
+        let mut short = [0; 512];
+        let length = before.len() + body.len();
+        if let Some(input) = short.get_mut(..length)
+            && let Some((start, rest)) = input.split_at_mut_checked(before.len())
+        {
+            start.copy_from_slice(before);
+            rest.copy_from_slice(body);
+            return Sum(xxh3_64(input));
         }
+        let mut hasher = Xxh3::new();
+        hasher.update(before);
         hasher.update(body);
         Sum(hasher.digest())
     }
@@ -287,7 +325,7 @@ pub fn follows(previous: &[u8], line: &[u8]) -> Option<Envelope> {
     let (_, before) = split(previous).ok()?;
     // The id has no part in the sum of any record but the first.
     let mut chain = Chain::at(SessionId::from_bytes([0; 16]), Tip { revision: 0, sum: before });
-    chain.check(line).ok()?.envelope().ok()
+    chain.pass(line).ok()?.envelope().ok()
 }
 
 /// Splits a line into what its sum covers, and the sum.

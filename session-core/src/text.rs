@@ -15,7 +15,9 @@ pub const fn is_unsafe_char(c: char) -> bool {
 /// are looked for first.
 pub(crate) fn has_unsafe_char(text: &str) -> bool {
     let suspicious = |byte: &u8| matches!(byte, 0..=0x1f | 0x7f | 0xc2 | 0xd8 | 0xe2);
-    text.as_bytes().iter().any(suspicious) && text.chars().any(is_unsafe_char)
+    // Without a way out of the inner loop, the compiler looks at many bytes at once.
+    let any = |bytes: &[u8]| bytes.iter().fold(false, |found, byte| found | suspicious(byte));
+    text.as_bytes().chunks(64).any(any) && text.chars().any(is_unsafe_char)
 }
 
 /// The text with every dangerous character (see [`is_unsafe_char`]) written as `\u{…}`, so that it can be

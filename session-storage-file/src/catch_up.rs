@@ -119,7 +119,7 @@ fn grow(id: SessionId, log: &dyn DiskFile, place: &mut Place) -> io::Result<bool
     let mut head = Some((*place.head).clone());
     loop {
         match walk.next()? {
-            Step::Record(record) if fold(&mut head, id, &record).is_ok() => {}
+            Step::Record(record) if fold(&mut head, id, record).is_ok() => {}
             Step::Record(_) | Step::Flaw(_) => return Ok(false),
             Step::End => break,
         }

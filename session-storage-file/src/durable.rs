@@ -40,7 +40,8 @@ enum Unflushed {
 }
 
 impl Store {
-    /// Adds a batch behind `at`, or changes nothing.
+    /// Adds a batch behind `at`, or changes nothing. `acknowledge` is called as soon as the batch is as safe as was asked
+    /// for, if something is left to be done then that the caller need not wait for.
     pub(crate) fn append(
         &self,
         cached: &mut Option<Handle>,
@@ -48,11 +49,12 @@ impl Store {
         at: Tip,
         batch: &Batch,
         durability: Durability,
+        acknowledge: &mut dyn FnMut(Tip),
     ) -> Result<Tip, StorageError> {
         let deadline = self.deadline();
         let done = self.under_lock(cached, id, deadline, |handle| {
             self.catch_up(handle)?;
-            let tip = self.append_here(handle, at, batch, durability)?;
+            let tip = self.append_here(handle, at, batch, durability, acknowledge)?;
             let known = handle.known();
             Ok((tip, known.is_flushed() && known.place.head.state().is_final()))
         })?;
@@ -73,7 +75,7 @@ impl Store {
     ) -> Result<Option<Tip>, StorageError> {
         self.under_free_lock(cached, |handle| {
             if handle.is_unchanged() {
-                self.append_here(handle, at, batch, Durability::Buffered).map(Some)
+                self.append_here(handle, at, batch, Durability::Buffered, &mut |_| {}).map(Some)
             } else {
                 Ok(None)
             }
@@ -87,6 +89,7 @@ impl Store {
         at: Tip,
         batch: &Batch,
         durability: Durability,
+        acknowledge: &mut dyn FnMut(Tip),
     ) -> Result<Tip, StorageError> {
         let id = handle.id;
         let known = handle.known.as_mut().expect("the log was read");
@@ -102,9 +105,20 @@ impl Store {
         if let Err(error) = write_all(&*handle.log, &lines, end) {
             return Err(self.cut_back(handle, before, storage_error("write", &handle.paths.log, error)));
         }
+        let tip = batch.head().map_or(at, |head| head.tip);
         if durability == Durability::Flushed {
-            match self.flush(handle, before.as_ref()) {
-                Ok(()) => {}
+            if handle.known().is_flushed() {
+                return Ok(tip);
+            }
+            match self.flush(handle, before.as_ref(), Some(lines)) {
+                Ok(()) => {
+                    // An ending is the last that its process does: one that is told of it may be gone before the slot
+                    // is written.
+                    if !handle.known().place.head.state().is_final() {
+                        acknowledge(tip);
+                    }
+                    self.flushed(handle);
+                }
                 Err(Unflushed::NotBegun(error)) => return Err(self.cut_back(handle, before, error)),
                 Err(Unflushed::Unknown(error, end)) => self.remake_after(handle, error, &end)?,
             }
@@ -112,23 +126,23 @@ impl Store {
             // With its head, so that it is known what was there for as long as this boot lasts.
             self.write_last_slot(handle);
         }
-        Ok(batch.head().map_or(at, |head| head.tip))
+        Ok(tip)
     }
 
-    /// Flushes the log, if that is not done already. `before` is the place up to which all was acknowledged before.
-    fn flush(&self, handle: &mut Handle, before: Option<&Place>) -> Result<(), Unflushed> {
-        if handle.known().is_flushed() { Ok(()) } else { self.flush_file(handle, before) }
-    }
-
-    /// Flushes the log in the order that lets everybody know how it went.
-    fn flush_file(&self, handle: &mut Handle, before: Option<&Place>) -> Result<(), Unflushed> {
+    /// Flushes the log, once a slot tells everybody that this has begun; whoever calls it says in a slot how it went.
+    /// `before` is the place up to which all was acknowledged before, `lines` is what was written behind it.
+    fn flush(
+        &self,
+        handle: &mut Handle,
+        before: Option<&Place>,
+        lines: Option<Vec<u8>>,
+    ) -> Result<(), Unflushed> {
         self.write_slot(handle, before, Says::Flushing).map_err(Unflushed::NotBegun)?;
-        let unflushed = handle.unflushed();
-        if let Err(error) = handle.log.sync() {
-            return Err(Unflushed::Unknown(storage_error("flush", &handle.paths.log, error), unflushed));
-        }
-        self.flushed(handle);
-        Ok(())
+        let unflushed = handle.unflushed(before, lines);
+        handle
+            .log
+            .sync()
+            .map_err(|error| Unflushed::Unknown(storage_error("flush", &handle.paths.log, error), unflushed))
     }
 
     /// Notes that all of the log has reached the disk.
@@ -149,8 +163,11 @@ impl Store {
 
     /// Flushes the log whatever the mark says, or makes it anew.
     pub(crate) fn flush_or_remake(&self, handle: &mut Handle) -> Result<(), StorageError> {
-        match self.flush_file(handle, None) {
-            Ok(()) => Ok(()),
+        match self.flush(handle, None, None) {
+            Ok(()) => {
+                self.flushed(handle);
+                Ok(())
+            }
             Err(Unflushed::NotBegun(error)) => Err(error),
             Err(Unflushed::Unknown(_, end)) => self.remake(handle, &end),
         }
@@ -261,9 +278,14 @@ impl Handle {
     /// What a flush is about to make durable, unless that is more than one wants in memory.
     ///
     /// Some systems forget what a failed flush should have written, acknowledged buffered records included.
-    fn unflushed(&mut self) -> Recalled {
+    fn unflushed(&mut self, before: Option<&Place>, lines: Option<Vec<u8>>) -> Recalled {
         let known = self.known();
         let start = known.mark.map_or(0, |mark| mark.length);
+        if let (Some(before), Some(bytes)) = (before, lines)
+            && before.end == start
+        {
+            return Recalled { start, bytes };
+        }
         let length = usize::try_from(known.place.end.saturating_sub(start)).unwrap_or(usize::MAX);
         let wanted = length <= RECALLED;
         let bytes = wanted.then(|| read_exactly(&*self.log, start, length).ok().flatten()).flatten();

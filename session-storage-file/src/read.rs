@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use session_core::{
     Chain, Head, HeadPage, RecordPage, SessionFilter, SessionId, StorageError, StoredRecord, Tip,
@@ -26,6 +26,8 @@ const PAGE_BYTES: usize = 8 * 1024 * 1024;
 const LOOKS: usize = 3;
 /// Sessions of which it is remembered where the last page ended.
 const CURSORS: usize = 256;
+/// Sessions whose heads are remembered, each a kilobyte or two; any more are read each time.
+const HEADS: usize = 4096;
 
 /// Where pages ended, so that the next one need not be looked for from the start.
 #[derive(Debug, Default)]
@@ -53,6 +55,34 @@ impl Cursors {
     }
 }
 
+/// Heads of sessions that have not ended, which are looked at again and again, with where their logs ended. A log that
+/// still ends there with the same sum is the same log: each sum covers all records before it.
+#[derive(Debug, Default)]
+pub(crate) struct Heads(Mutex<HashMap<SessionId, (Arc<Head>, u64)>>);
+
+impl Heads {
+    fn get(&self, id: SessionId) -> Option<(Arc<Head>, u64)> {
+        self.lock().get(&id).map(|(head, end)| (Arc::clone(head), *end))
+    }
+
+    fn keep(&self, head: &Head, end: u64) {
+        let mut heads = self.lock();
+        if head.state().is_final() {
+            heads.remove(&head.id);
+        } else if heads.len() < HEADS || heads.contains_key(&head.id) {
+            heads.insert(head.id, (Arc::new(head.clone()), end));
+        }
+    }
+
+    fn forget(&self, id: SessionId) {
+        self.lock().remove(&id);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, (Arc<Head>, u64)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What a walk to the end of the readable records found there.
 enum Reached {
     Page(Vec<StoredRecord>),
@@ -63,12 +93,29 @@ enum Reached {
 impl Store {
     /// The head of a session; `None` if there is none.
     pub(crate) fn read_head(&self, id: SessionId) -> Result<Option<Head>, StorageError> {
+        if let Some(head) = self.remembered_head(id) {
+            return Ok(Some(head));
+        }
         let Some(paths) = self.find(id)? else { return Ok(None) };
         match self.read_head_at(id, &paths) {
             // It was deleted meanwhile.
             Err(_) if self.find(id)?.is_none() => Ok(None),
             result => result.map(Some),
         }
+    }
+
+    /// The head that was read last, if the log has not changed since.
+    fn remembered_head(&self, id: SessionId) -> Option<Head> {
+        let (head, end) = self.heads.get(id)?;
+        let same = || {
+            let log = self.disk.open(&self.layout.session(id).log, Open::Read)?;
+            Ok::<bool, io::Error>(log.len()? == end && ends_at(&*log, head.tip, end)?)
+        };
+        if !same().unwrap_or(false) {
+            self.heads.forget(id);
+            return None;
+        }
+        Some(Arc::unwrap_or_clone(head))
     }
 
     fn read_head_at(&self, id: SessionId, paths: &SessionPaths) -> Result<Head, StorageError> {
@@ -84,11 +131,16 @@ impl Store {
         let chain = head.as_ref().map_or(Chain::start(id), |head: &Head| Chain::at(id, head.tip));
         let mut walk = Walk::from(&*log, chain, end.unwrap_or(0));
         while let Step::Record(record) = walk.next().told("read", &paths.log)? {
-            match (fold(&mut head, id, &record), &head) {
+            match (fold(&mut head, id, record), &head) {
                 (Ok(()), _) => {}
                 (Err(reason), None) => return Err(reason.at(id, 1)),
                 (Err(_), Some(_)) => break,
             }
+        }
+        if let Some(head) = &head
+            && walk.tip() == Some(head.tip)
+        {
+            self.heads.keep(head, walk.end());
         }
         head.ok_or_else(|| StorageError::Corrupt {
             id,
@@ -174,7 +226,8 @@ impl Store {
         let (mut records, mut bytes) = (Vec::new(), 0);
         while records.len() < limit.get() && bytes < PAGE_BYTES {
             match walk.next().told("read", &paths.log)? {
-                Step::Record(record) if record.revision() > after => {
+                Step::Record(record) if record.tip().revision > after => {
+                    let record = record.to_stored();
                     bytes += record.line().len();
                     records.push(record);
                 }

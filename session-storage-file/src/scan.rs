@@ -1,10 +1,10 @@
 //! Reading a log from its bytes: lines, and the walk along the chain of their sums. What a break in the chain means
 //! is for `verdict` to say.
 
-use std::io::{self, BufRead as _};
+use std::io;
 
 use session_core::limits::RECORD_BYTES;
-use session_core::{Chain, Head, SessionId, StoredRecord, Tip};
+use session_core::{Chain, CheckedLine, Head, SessionId, Tip};
 
 use crate::disk::DiskFile;
 use crate::error::Unfoldable;
@@ -63,8 +63,15 @@ pub(crate) struct Line<'a> {
     pub(crate) end: u64,
     /// Whether it has a line end.
     pub(crate) complete: bool,
+    /// Whether there is a zero byte in what is left out of `bytes`.
+    zeroes: bool,
+}
+
+impl Line<'_> {
     /// Whether there is a zero byte in it, which no record has: a block that was never written.
-    pub(crate) zeroes: bool,
+    fn has_zeroes(&self) -> bool {
+        self.zeroes || memchr::memchr(0, self.bytes).is_some()
+    }
 }
 
 /// The lines of a log from some offset on. Holds one read in memory, and at most the start of what is no record.
@@ -89,8 +96,9 @@ impl<'a, S: ReadAt + ?Sized> Lines<'a, S> {
         let (mut searched, mut zeroes) = (0, false);
         loop {
             let unsearched = self.buffer.get(self.start + searched..).unwrap_or_default();
-            let complete = unsearched.contains(&b'\n');
-            searched += if complete { (&mut &*unsearched).skip_until(b'\n')? } else { unsearched.len() };
+            let line_end = memchr::memchr(b'\n', unsearched);
+            let complete = line_end.is_some();
+            searched += line_end.map_or(unsearched.len(), |at| at + 1);
             let content = if complete { searched - 1 } else { searched };
             if !complete {
                 if content > RECORD_BYTES {
@@ -106,7 +114,6 @@ impl<'a, S: ReadAt + ?Sized> Lines<'a, S> {
                     return Ok(None);
                 }
             }
-            zeroes |= self.unread(content).contains(&0);
             let begin = self.start;
             self.start += searched;
             let end = self.position - (self.buffer.len() - self.start) as u64;
@@ -134,9 +141,9 @@ impl<'a, S: ReadAt + ?Sized> Lines<'a, S> {
 
 /// What comes next on a walk along the chain.
 #[derive(Debug)]
-pub(crate) enum Step {
+pub(crate) enum Step<'a> {
     /// The next record.
-    Record(StoredRecord),
+    Record(CheckedLine<'a>),
     /// The end of the log, at a line end.
     End,
     /// Bytes that are not the next record.
@@ -177,20 +184,24 @@ impl<'a, S: ReadAt + ?Sized> Walk<'a, S> {
     }
 
     /// The next step. After [`Step::Flaw`], the walk is over.
-    pub(crate) fn next(&mut self) -> io::Result<Step> {
+    pub(crate) fn next(&mut self) -> io::Result<Step<'_>> {
         let Some(line) = self.lines.next()? else { return Ok(Step::End) };
         if line.complete
-            && let Ok(record) = self.chain.check(line.bytes)
+            && let Ok(record) = self.chain.pass(line.bytes)
         {
             self.end = line.end;
             return Ok(Step::Record(record));
         }
-        Ok(Step::Flaw(if line.complete && !line.zeroes { Flaw::Wrong } else { Flaw::Torn }))
+        Ok(Step::Flaw(if line.complete && !line.has_zeroes() { Flaw::Wrong } else { Flaw::Torn }))
     }
 }
 
 /// Folds a record into the head before it.
-pub(crate) fn fold(head: &mut Option<Head>, id: SessionId, record: &StoredRecord) -> Result<(), Unfoldable> {
+pub(crate) fn fold(
+    head: &mut Option<Head>,
+    id: SessionId,
+    record: CheckedLine<'_>,
+) -> Result<(), Unfoldable> {
     Ok(Head::fold(head, id, &record.decode()?)?)
 }
 

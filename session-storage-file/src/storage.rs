@@ -20,7 +20,7 @@ use crate::lanes::{Key, Lanes};
 use crate::layout::Layout;
 use crate::options::FileStorageOptions;
 use crate::pool::Pool;
-use crate::read::Cursors;
+use crate::read::{Cursors, Heads};
 use crate::report::{Acceptance, Recovered, Repaired, SessionReport, StoreReport};
 use crate::store::Store;
 
@@ -59,6 +59,7 @@ impl FileStorage {
             boot,
             lock_timeout,
             cursors: Cursors::default(),
+            heads: Heads::default(),
             ready: OnceLock::new(),
             settled: OnceLock::new(),
         };
@@ -139,12 +140,27 @@ impl FileStorage {
         key: Key,
         work: impl FnOnce(&Store, &mut Option<Handle>) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
+        self.write_on(key, |store, handle, _| work(store, handle)).await
+    }
+
+    /// As [`write`](Self::write), for work that goes on after it has given its answer.
+    async fn write_on<T: Send + 'static>(
+        &self,
+        key: Key,
+        work: impl FnOnce(&Store, &mut Option<Handle>, &mut dyn FnMut(T)) -> Result<T, StorageError>
+        + Send
+        + 'static,
+    ) -> Result<T, StorageError> {
         let (answer, answered) = oneshot::channel();
         let store = Arc::clone(&self.store);
         let job = move |handle: &mut Option<Handle>| {
-            if !answer.is_closed() {
-                drop(answer.send(work(&store, handle)));
+            if answer.is_closed() {
+                return;
             }
+            let mut answer = Some(answer);
+            let mut give = |result| drop(answer.take().map(|answer| answer.send(result)));
+            let result = work(&store, handle, &mut |early| give(Ok(early)));
+            give(result);
         };
         self.writers.submit(key, Box::new(job));
         answered.await.unwrap_or_else(|_| Err(no_answer()))
@@ -189,8 +205,9 @@ impl SessionStorage for FileStorage {
         {
             return Ok(tip);
         }
-        let appended = self
-            .write(Key::Session(id), move |store, handle| store.append(handle, id, at, &batch, durability));
+        let appended = self.write_on(Key::Session(id), move |store, handle, acknowledge| {
+            store.append(handle, id, at, &batch, durability, acknowledge)
+        });
         match appended.await {
             Err(StorageError::Closed { what, source }) => Err(StorageError::OutcomeUnknown {
                 id,

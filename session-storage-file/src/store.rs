@@ -8,7 +8,7 @@ use session_core::{SessionId, StorageError};
 use crate::disk::{Disk, Kind};
 use crate::error::Told;
 use crate::layout::{Layout, SessionPaths};
-use crate::read::Cursors;
+use crate::read::{Cursors, Heads};
 
 /// A store, used in blocking calls only.
 ///
@@ -22,6 +22,7 @@ pub(crate) struct Store {
     /// How long a lock is waited for.
     pub(crate) lock_timeout: Duration,
     pub(crate) cursors: Cursors,
+    pub(crate) heads: Heads,
     /// Set once a store was found at the path.
     pub(crate) ready: OnceLock<()>,
     /// Set once the store itself is known to be durable.

@@ -127,7 +127,7 @@ pub(crate) fn assess<S: ReadAt + ?Sized>(
             }
             _ if seen.unfoldable.is_some() => {}
             _ => {
-                if let Err(reason) = fold(&mut seen.head, id, &record) {
+                if let Err(reason) = fold(&mut seen.head, id, record) {
                     seen.unfoldable = Some((tip.revision, reason));
                 }
             }

@@ -33,6 +33,11 @@ impl Args {
         Self(arguments.into_iter().collect())
     }
 
+    /// All that is left, for a program that reads its arguments itself.
+    pub(crate) fn rest(self) -> Vec<String> {
+        self.0
+    }
+
     /// Takes a flag such as `--check`; whether it was there.
     pub(crate) fn flag(&mut self, name: &str) -> bool {
         let found = self.0.iter().position(|argument| argument == name);

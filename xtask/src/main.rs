@@ -30,7 +30,11 @@ type Command = (&'static str, &'static str, fn(Args) -> Outcome);
 const COMMANDS: &[Command] = &[
     ("test", "everything that shows that the product works", test::run),
     ("ci [--keep-going] [--from STEP]", "all that CI runs: format, tidy, lints, docs, test", ci::run),
-    ("bench [--json]", "what the command costs a user who waits for it", bench::run),
+    (
+        "bench [--json] [--quick] [--drop-caches] [PART…]",
+        "how fast sessions are, beside what one would use instead",
+        bench::run,
+    ),
     (
         "codegen [--check]",
         "the docs that are made from the code, or whether they are up to date",

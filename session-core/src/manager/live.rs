@@ -274,7 +274,8 @@ pub(crate) async fn keep_in_step(engine: Weak<Engine>, live: Weak<Live>) {
         };
         drop(reported);
         let (Some(engine), Some(live)) = (kept.upgrade(), watched.upgrade()) else { return };
-        let result = engine.step(&live, due).await;
+        // Boxed, so that a session which waits costs no more than waiting takes.
+        let result = Box::pin(engine.step(&live, due)).await;
         if matches!(due, Due::Progress) {
             next_progress = Instant::now() + interval;
         }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::value::RawValue;
 
-use super::{Envelope, Record, StoredRecord};
+use super::{CheckedLine, Envelope, Record, StoredRecord, Sum};
 use crate::event::{EventKind, FORMAT, SessionEvent};
 use crate::time::Timestamp;
 
@@ -36,7 +36,7 @@ impl StoredRecord {
     /// # Errors
     /// [`DecodeError::Malformed`] where the line is no record.
     pub fn envelope(&self) -> Result<Envelope, DecodeError> {
-        RawRecord::parse(&self.line).map(|raw| raw.envelope())
+        RawRecord::<&RawValue>::parse(&self.line).map(|raw| raw.envelope())
     }
 
     /// Reads the whole record.
@@ -45,23 +45,49 @@ impl StoredRecord {
     /// [`DecodeError::UnknownKind`] and [`DecodeError::NewerFormat`] for what a newer version wrote;
     /// [`DecodeError::Malformed`] for what is no record of any version, or breaks a limit of its format.
     pub fn decode(&self) -> Result<Record, DecodeError> {
-        let raw = RawRecord::parse(&self.line)?;
-        let event = raw.event()?;
-        Ok(Record { envelope: raw.envelope(), event, sum: self.tip.sum })
+        decode(&self.line, self.tip.sum)
     }
 }
 
+impl CheckedLine<'_> {
+    /// Reads what is around the event.
+    pub(super) fn envelope(self) -> Result<Envelope, DecodeError> {
+        RawRecord::<&RawValue>::parse(self.line).map(|raw| raw.envelope())
+    }
+
+    /// Reads the whole record.
+    ///
+    /// # Errors
+    /// Those of [`StoredRecord::decode`].
+    pub fn decode(self) -> Result<Record, DecodeError> {
+        decode(self.line, self.tip.sum)
+    }
+}
+
+/// Reads a line whose sum is right.
+fn decode(line: &str, sum: Sum) -> Result<Record, DecodeError> {
+    if let Ok(record) = RawRecord::<SessionEvent>::parse(line)
+        && !matches!(record.event, SessionEvent::Created { format, .. } if format != FORMAT)
+    {
+        // What a writer refuses, a reader need not be ready for: heads rely on it.
+        record.event.check().map_err(malformed)?;
+        return Ok(Record { envelope: record.envelope(), event: record.event, sum });
+    }
+    // Again, and step by step, to say why.
+    let raw = RawRecord::<&RawValue>::parse(line)?;
+    Ok(Record { envelope: raw.envelope(), event: raw.event()?, sum })
+}
+
 #[derive(Deserialize)]
-struct RawRecord<'a> {
+struct RawRecord<E> {
     seq: u64,
     at: Timestamp,
     attempt: u32,
     flushed: u64,
-    #[serde(borrow)]
-    event: &'a RawValue,
+    event: E,
 }
 
-impl<'a> RawRecord<'a> {
+impl<'a, E: Deserialize<'a>> RawRecord<E> {
     fn parse(line: &'a str) -> Result<Self, DecodeError> {
         serde_json::from_str(line).map_err(DecodeError::Malformed)
     }
@@ -69,7 +95,9 @@ impl<'a> RawRecord<'a> {
     const fn envelope(&self) -> Envelope {
         Envelope { seq: self.seq, at: self.at, attempt: self.attempt, flushed: self.flushed }
     }
+}
 
+impl RawRecord<&RawValue> {
     fn event(&self) -> Result<SessionEvent, DecodeError> {
         // First only the kind: a newer version's payload must not be read as one of ours.
         let tag: Tag<'_> = serde_json::from_str(self.event.get()).map_err(DecodeError::Malformed)?;

@@ -19,8 +19,8 @@ type Seen = Vec<(Vec<u8>, u64, bool, bool)>;
 fn lines<S: ReadAt>(source: &S, from: u64) -> Seen {
     let mut lines = Lines::from(source, from);
     let mut seen = Vec::new();
-    while let Some(Line { bytes, end, complete, zeroes }) = lines.next().unwrap() {
-        seen.push((bytes.to_vec(), end, complete, zeroes));
+    while let Some(line) = lines.next().unwrap() {
+        seen.push((line.bytes.to_vec(), line.end, line.complete, line.has_zeroes()));
     }
     seen
 }

@@ -1,0 +1,161 @@
+//! The file backend by itself, with batches that were sealed before, and the manager above it.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use session_core::{
+    Batch, Durability, Expected, LocalPresence, ManagerOptions, PersistentSessionManager, Session,
+    SessionConfig, SessionManager, SessionStorage, Tip,
+};
+use session_storage_file::{FileStorage, FileStorageOptions};
+use tokio::runtime::Runtime;
+
+use super::race::{self, Round};
+use super::{Contender, Place};
+use crate::events::{self, Log};
+use crate::stats::micros;
+
+/// Sessions that are made at once while the stage is set.
+const AT_ONCE: usize = 16;
+
+pub(super) fn storage(place: &Place) -> FileStorage {
+    let options = FileStorageOptions::new(place.folder.join("store"));
+    FileStorage::with_disk(Arc::clone(&place.disk), options).expect("a store can be opened")
+}
+
+pub(crate) fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be made")
+}
+
+/// Only the storage: each append is a batch that lay ready.
+pub(super) struct Backend {
+    runtime: Runtime,
+    storage: FileStorage,
+    sessions: Vec<(Log, VecDeque<(Tip, Batch)>)>,
+}
+
+impl Backend {
+    pub(super) fn new(place: &Place, sessions: usize) -> Self {
+        let (runtime, storage) = (runtime(), storage(place));
+        let owner = session_core::this_process().expect("a process knows itself");
+        let logs = (0..sessions).map(|number| Log::begin(&format!("bench-{number}"), &owner));
+        let sessions = runtime.block_on(async {
+            let mut made = Vec::new();
+            for (log, records) in logs {
+                let batch = Batch::new(records, log.head.clone());
+                let made_now = storage.append(log.head.id, Expected::Absent, batch, Durability::Flushed);
+                made_now.await.expect("a session can be made");
+                made.push((log, VecDeque::new()));
+            }
+            made
+        });
+        Self { runtime, storage, sessions }
+    }
+}
+
+impl Contender for Backend {
+    fn name(&self) -> String {
+        "file backend, bare".to_owned()
+    }
+
+    fn prepare(&mut self, each: usize) {
+        for (log, batches) in &mut self.sessions {
+            for _ in 0..each {
+                let before = log.head.tip;
+                let record = log.next(events::command());
+                batches.push_back((before, Batch::new(vec![record], log.head.clone())));
+            }
+        }
+    }
+
+    fn run(&mut self) -> Round {
+        let session = |(log, batches): &mut (Log, VecDeque<(Tip, Batch)>)| {
+            let (id, batches, storage) = (log.head.id, std::mem::take(batches), self.storage.clone());
+            async move {
+                let mut latencies = Vec::with_capacity(batches.len());
+                for (before, batch) in batches {
+                    let start = Instant::now();
+                    let appended = storage.append(id, Expected::At(before), batch, Durability::Flushed).await;
+                    latencies.push(micros(start.elapsed()));
+                    appended.expect("the storage keeps it");
+                }
+                latencies
+            }
+        };
+        race::tasks(&self.runtime, self.sessions.iter_mut().map(session).collect())
+    }
+}
+
+/// A manager over a store of its own.
+pub(crate) async fn manager(storage: FileStorage, owners: &Path) -> PersistentSessionManager<FileStorage> {
+    let presence = Arc::new(LocalPresence::new(owners));
+    let options = ManagerOptions::new().recovery(None);
+    PersistentSessionManager::open(Arc::new(storage), presence, options)
+        .await
+        .expect("a manager can be opened")
+}
+
+/// Makes and starts sessions, some at once.
+pub(crate) async fn start(manager: &Arc<dyn SessionManager>, sessions: usize) -> Vec<Session> {
+    let mut makers = tokio::task::JoinSet::new();
+    for maker in 0..AT_ONCE {
+        let manager = Arc::clone(manager);
+        makers.spawn(async move {
+            let mut made = Vec::new();
+            for number in (maker..sessions).step_by(AT_ONCE) {
+                let config = SessionConfig::new("bench").name(format!("bench-{number}"));
+                let id = manager.create_session(config).await.expect("a session can be made");
+                made.push(manager.start_session(id).await.expect("a session can be started"));
+            }
+            made
+        });
+    }
+    makers.join_all().await.into_iter().flatten().collect()
+}
+
+/// What a program has in its hands.
+pub(super) struct Managed {
+    runtime: Runtime,
+    manager: PersistentSessionManager<FileStorage>,
+    sessions: Vec<Session>,
+    each: usize,
+}
+
+impl Managed {
+    pub(super) fn new(place: &Place, sessions: usize) -> Self {
+        let (runtime, storage) = (runtime(), storage(place));
+        let owners = storage.owners_dir();
+        let manager = runtime.block_on(manager(storage, &owners));
+        let sessions = runtime.block_on(start(&manager.handle(), sessions));
+        Self { runtime, manager, sessions, each: 0 }
+    }
+}
+
+impl Contender for Managed {
+    fn name(&self) -> String {
+        "through the manager".to_owned()
+    }
+
+    fn prepare(&mut self, each: usize) {
+        self.each = each;
+    }
+
+    fn run(&mut self) -> Round {
+        let session = |session: &Session| {
+            let (id, manager, each) = (session.id(), self.manager.clone(), self.each);
+            async move {
+                let mut latencies = Vec::with_capacity(each);
+                for _ in 0..each {
+                    let start = Instant::now();
+                    let recorded = manager.record_event(id, events::command()).await;
+                    latencies.push(micros(start.elapsed()));
+                    recorded.expect("the session keeps it");
+                }
+                latencies
+            }
+        };
+        race::tasks(&self.runtime, self.sessions.iter().map(session).collect())
+    }
+}

@@ -1,0 +1,196 @@
+//! What a long log costs: to read it, and to add to it.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::time::Instant;
+
+use serde::Deserialize;
+use session_core::{
+    Batch, Durability, Expected, SessionEvent, SessionId, SessionStorage as _, SessionStorageExt as _,
+    Timestamp,
+};
+use session_storage_file::{FileStorage, FileStorageOptions};
+use tokio::runtime::Runtime;
+
+use crate::Settings;
+use crate::appends::runtime;
+use crate::events::{self, Log};
+use crate::report::{Bound, Section};
+use crate::stats::{count, median, micros, millis};
+
+/// Records that are added in one append while a log is made.
+const BATCH: usize = 1000;
+
+/// A store with one session of so many events.
+fn long_log(runtime: &Runtime, path: &Path, events: usize) -> (FileStorage, Log) {
+    let storage = FileStorage::open(FileStorageOptions::new(path)).expect("a store can be opened");
+    let owner = session_core::this_process().expect("a process knows itself");
+    let (mut log, first) = Log::begin("long", &owner);
+    let id = log.head.id;
+    let mut written = first.len();
+    runtime.block_on(async {
+        let batch = Batch::new(first, log.head.clone());
+        storage
+            .append(id, Expected::Absent, batch, Durability::Flushed)
+            .await
+            .expect("a session can be made");
+        while written < events {
+            let before = log.head.tip;
+            let records: Vec<_> =
+                (written..events.min(written + BATCH)).map(|_| log.next(events::command())).collect();
+            written += records.len();
+            let batch = Batch::new(records, log.head.clone());
+            let appended = storage.append(id, Expected::At(before), batch, Durability::Flushed).await;
+            appended.expect("the storage keeps it");
+        }
+    });
+    (storage, log)
+}
+
+/// A line as one would decode it without us.
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "they are decoded, which is what is measured")]
+struct Line {
+    seq: u64,
+    at: Timestamp,
+    attempt: u32,
+    flushed: u64,
+    event: SessionEvent,
+    sum: String,
+}
+
+/// Reading a whole log.
+pub(crate) fn replay(settings: &Settings) -> Vec<Section> {
+    let columns = &["serde_json ms", "replay ms", "ratio", "by head ms", "events/s"];
+    let mut section = Section::new("replay of one log, page cache warm", columns);
+    let runtime = runtime();
+    for &events in settings.histories {
+        eprintln!("replay of {events} events …");
+        let path = settings.folder.join(format!("replay-{events}"));
+        let (storage, log) = long_log(&runtime, &path, events);
+        let id = log.head.id;
+        let session = path.join("sessions").join(id.to_string());
+        let (lines, slots) = (session.join("events.jsonl"), session.join("head.json"));
+        let kept = std::fs::read(&slots).expect("there are slots");
+        drop(storage);
+        let (mut plain, mut whole, mut cached) = (Vec::new(), Vec::new(), Vec::new());
+        let repeats = (20_000 / events).clamp(1, 50);
+        for _ in 0..settings.rounds {
+            plain.push(timed(
+                repeats,
+                || (),
+                |()| {
+                    let text = std::fs::read_to_string(&lines).expect("there is a log");
+                    let decoded =
+                        text.lines().filter(|line| serde_json::from_str::<Line>(line).is_ok()).count();
+                    assert_eq!(decoded, events);
+                },
+            ));
+            std::fs::remove_file(&slots).expect("slots can be removed");
+            whole.push(timed(
+                repeats,
+                || opened(&runtime, &path),
+                |storage| look(&runtime, &storage, id, events),
+            ));
+            let mut file = std::fs::File::create(&slots).expect("slots can be made");
+            file.write_all(&kept).expect("slots can be written");
+            cached.push(timed(
+                repeats,
+                || opened(&runtime, &path),
+                |storage| look(&runtime, &storage, id, events),
+            ));
+        }
+        let ratios: Vec<f64> = whole.iter().zip(&plain).map(|(whole, plain)| whole / plain).collect();
+        let rate = count(events) / (median(&whole) / 1e3);
+        let figures = [median(&plain), median(&whole), median(&ratios), median(&cached), rate];
+        section.row(format!("{events} events"), &figures);
+        // Ten events cost less than asking another thread for them.
+        if events >= 1000 {
+            section.aim(
+                format!("replay over plain decoding, {events} events"),
+                median(&ratios),
+                Bound::AtMost(1.5),
+            );
+        }
+        std::fs::remove_dir_all(&path).expect("a store can be removed");
+    }
+    vec![section]
+}
+
+/// A store as a process has opened it that has seen no session yet.
+fn opened(runtime: &Runtime, path: &Path) -> FileStorage {
+    let storage = FileStorage::open(FileStorageOptions::new(path)).expect("a store can be opened");
+    // Starts the thread that reads.
+    let none = runtime.block_on(storage.head(SessionId::random())).expect("a store can be looked at");
+    assert!(none.is_none());
+    storage
+}
+
+/// Asks for the head: the fold of the log, or what the slots say of it.
+fn look(runtime: &Runtime, storage: &FileStorage, id: SessionId, events: usize) {
+    let head = runtime.block_on(storage.head(id)).expect("a head can be read").expect("there is a session");
+    assert_eq!(head.tip.revision, events as u64);
+}
+
+/// Milliseconds of one call, without what is made ready for it.
+fn timed<T>(repeats: usize, ready: impl Fn() -> T, call: impl Fn(T)) -> f64 {
+    let took = (0..repeats).map(|_| {
+        let given = ready();
+        let start = Instant::now();
+        call(given);
+        start.elapsed()
+    });
+    millis(took.sum()) / count(repeats)
+}
+
+/// Adding to logs of different lengths, and what an event takes on the disk.
+pub(crate) fn append(settings: &Settings) -> Vec<Section> {
+    let runtime = runtime();
+    let lengths = settings.appended;
+    eprintln!("appends to logs of {lengths:?} events …");
+    let mut logs: Vec<_> = lengths
+        .iter()
+        .map(|events| long_log(&runtime, &settings.folder.join(format!("history-{events}")), *events))
+        .collect();
+    let mut times = vec![Vec::new(); logs.len()];
+    // Turn by turn, append by append: whatever the disk does meanwhile meets both alike.
+    for _ in 0..settings.rounds * 200 {
+        for ((storage, log), times) in logs.iter_mut().zip(&mut times) {
+            let before = log.head.tip;
+            let record = log.next(events::command());
+            let batch = Batch::new(vec![record], log.head.clone());
+            let start = Instant::now();
+            let appending = storage.append(log.head.id, Expected::At(before), batch, Durability::Flushed);
+            runtime.block_on(appending).expect("the storage keeps it");
+            times.push(micros(start.elapsed()));
+        }
+    }
+    let mut section = Section::new("durable append, one session, by history", &["p50 us"]);
+    for (events, times) in lengths.iter().zip(&times) {
+        section.row(format!("after {events} events"), &[median(times)]);
+    }
+    if let [short, long] = times.as_slice() {
+        let ratio = median(long) / median(short);
+        section.aim(
+            format!("after {} events over after {}", lengths[1], lengths[0]),
+            ratio,
+            Bound::AtMost(1.3),
+        );
+    }
+    vec![section, bytes(&runtime, &logs)]
+}
+
+fn bytes(runtime: &Runtime, logs: &[(FileStorage, Log)]) -> Section {
+    let mut section = Section::new("bytes on disk", &["bytes"]);
+    let Some((storage, log)) = logs.last() else { return section };
+    let folder = storage.path().join("sessions").join(log.head.id.to_string());
+    let size = |name: &str| std::fs::metadata(folder.join(name)).map_or(0, |metadata| metadata.len());
+    let records = runtime.block_on(storage.records_after(log.head.id, 0)).expect("a log can be read").len();
+    let event = serde_json::to_vec(&events::command()).expect("an event is JSON").len();
+    #[expect(clippy::cast_precision_loss, reason = "a log is far below 2^52 bytes")]
+    section.row("of the log, for each event", &[size("events.jsonl") as f64 / count(records)]);
+    section.row("of the event itself, as JSON", &[count(event)]);
+    #[expect(clippy::cast_precision_loss, reason = "slots have a fixed size")]
+    section.row("of the slots, for each session", &[size("head.json") as f64]);
+    section
+}

@@ -1,0 +1,158 @@
+//! What an append asks of the disk, counted call by call: no machine changes these numbers, and nothing in them grows
+//! with what is in the log already.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "in a test, what is not there is a failure"
+)]
+
+mod support;
+
+use std::sync::Arc;
+
+use session_core::{Batch, Durability, Expected, SessionStorage as _};
+use session_storage_file::fault::FaultDisk;
+use session_storage_file::{FileStorage, FileStorageOptions};
+use support::{Log, completed, progress};
+
+/// How long logs are before the append that is looked at.
+const HISTORIES: [usize; 3] = [2, 200, 20_000];
+
+fn open(disk: &FaultDisk) -> FileStorage {
+    let options = FileStorageOptions::new("/store").without_threads();
+    FileStorage::with_disk(Arc::new(disk.clone()), options).unwrap()
+}
+
+/// A session that has so many records, all flushed, the last one by an append of its own.
+async fn grown(storage: &FileStorage, records: usize) -> Log {
+    let mut log = Log::started(storage).await;
+    while log.records.len() < records {
+        let batch = (records - log.records.len()).min(1000);
+        log.append(storage, Durability::Flushed, vec![progress(1); batch]).await.unwrap();
+    }
+    log.append(storage, Durability::Flushed, vec![progress(2)]).await.unwrap();
+    log
+}
+
+/// A call of the disk, as its trace names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Made {
+    call: String,
+    file: String,
+    /// How many bytes a read or write moves.
+    bytes: usize,
+}
+
+/// The calls that some work makes.
+async fn calls<T>(disk: &FaultDisk, work: impl Future<Output = T>) -> Vec<Made> {
+    disk.trace();
+    work.await;
+    disk.traced().iter().map(|line| made(line)).collect()
+}
+
+/// Reads `7: process 0: WriteAt /store/x/events.jsonl 139 at 1789 None`.
+fn made(line: &str) -> Made {
+    let mut words = line.split_whitespace().skip(3);
+    let (call, path) = (words.next().unwrap(), words.next().unwrap_or_default());
+    let file = path.rsplit('/').next().unwrap().to_owned();
+    let bytes = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+    Made { call: call.to_owned(), file, bytes }
+}
+
+fn count(made: &[Made], call: &str, file: &str) -> usize {
+    made.iter().filter(|made| made.call == call && made.file == file).count()
+}
+
+/// What holds for every append to a session that this process has written before.
+fn assert_lean(made: &[Made], lines: usize) {
+    let written = made.iter().find(|made| made.call == "WriteAt" && made.file == "events.jsonl");
+    assert_eq!(written.map(|made| made.bytes), Some(lines), "the lines, and nothing else: {made:#?}");
+    assert_eq!(count(made, "WriteAt", "events.jsonl"), 1, "the lines are written once: {made:#?}");
+    assert!(count(made, "WriteAt", "head.json") <= 2, "at most two slots: {made:#?}");
+    for made in made {
+        let known = ["TryLock", "Unlock", "ReadAt", "Kind", "Len", "WriteAt", "Sync"];
+        assert!(known.contains(&made.call.as_str()), "nothing is opened, named or made: {made:?}");
+        assert!(
+            made.call != "ReadAt" || made.bytes <= 64,
+            "nothing is read but what tells of others: {made:?}"
+        );
+    }
+}
+
+fn length(log: &Log, records: usize) -> usize {
+    log.records.iter().rev().take(records).map(|record| record.line().len() + 1).sum()
+}
+
+#[tokio::test]
+async fn a_flushed_append_costs_one_flush_whatever_the_history() {
+    let mut all = Vec::new();
+    for history in HISTORIES {
+        let disk = FaultDisk::new();
+        let storage = open(&disk);
+        let mut log = grown(&storage, history).await;
+        let made = calls(&disk, log.append(&storage, Durability::Flushed, vec![progress(3)])).await;
+        assert_lean(&made, length(&log, 1));
+        assert_eq!(count(&made, "Sync", "events.jsonl"), 1, "{made:#?}");
+        assert_eq!(made.iter().filter(|made| made.call == "Sync").count(), 1, "{made:#?}");
+        // Numbers grow by a digit; nothing else does.
+        all.push(made.into_iter().map(|made| (made.call, made.file)).collect::<Vec<_>>());
+    }
+    all.dedup();
+    assert_eq!(all.len(), 1, "the calls depend on the history: {all:#?}");
+}
+
+#[tokio::test]
+async fn a_buffered_append_flushes_nothing_whatever_the_history() {
+    let mut all = Vec::new();
+    for history in HISTORIES {
+        let disk = FaultDisk::new();
+        let storage = open(&disk);
+        let mut log = grown(&storage, history).await;
+        let made = calls(&disk, log.append(&storage, Durability::Buffered, vec![progress(3)])).await;
+        assert_lean(&made, length(&log, 1));
+        assert!(made.iter().all(|made| made.call != "Sync"), "{made:#?}");
+        all.push(made.into_iter().map(|made| (made.call, made.file)).collect::<Vec<_>>());
+    }
+    all.dedup();
+    assert_eq!(all.len(), 1, "the calls depend on the history: {all:#?}");
+}
+
+#[tokio::test]
+async fn a_batch_costs_what_one_record_costs() {
+    let disk = FaultDisk::new();
+    let storage = open(&disk);
+    let mut log = grown(&storage, 10).await;
+    let made = calls(&disk, log.append(&storage, Durability::Flushed, vec![progress(3); 100])).await;
+    assert_lean(&made, length(&log, 100));
+    assert_eq!(made.iter().filter(|made| made.call == "Sync").count(), 1, "{made:#?}");
+}
+
+#[tokio::test]
+async fn one_flush_is_enough_for_all_that_was_buffered() {
+    let disk = FaultDisk::new();
+    let storage = open(&disk);
+    let mut log = grown(&storage, 10).await;
+    for percent in 3..50 {
+        log.append(&storage, Durability::Buffered, vec![progress(percent)]).await.unwrap();
+    }
+    let flush = || storage.append(log.id, Expected::At(log.tip()), Batch::empty(), Durability::Flushed);
+    let made = calls(&disk, flush()).await;
+    assert_eq!(made.iter().filter(|made| made.call == "Sync").count(), 1, "{made:#?}");
+    assert_eq!(count(&made, "WriteAt", "events.jsonl"), 0, "{made:#?}");
+    // What is flushed already is not flushed again.
+    let made = calls(&disk, flush()).await;
+    assert!(made.iter().all(|made| !["Sync", "WriteAt"].contains(&made.call.as_str())), "{made:#?}");
+}
+
+#[tokio::test]
+async fn an_ending_flushes_its_log_once_and_takes_its_marker_away() {
+    let disk = FaultDisk::new();
+    let storage = open(&disk);
+    let mut log = grown(&storage, 10).await;
+    let id = log.id.to_string();
+    let made = calls(&disk, log.append(&storage, Durability::Flushed, vec![completed()])).await;
+    assert_eq!(made.iter().filter(|made| made.call == "Sync").count(), 1, "{made:#?}");
+    assert_eq!(count(&made, "WriteAt", "events.jsonl"), 1, "{made:#?}");
+    assert_eq!(count(&made, "RemoveFile", &id), 1, "{made:#?}");
+}
