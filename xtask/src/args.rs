@@ -59,6 +59,11 @@ impl Args {
         Ok(Some(parsed))
     }
 
+    /// All that nobody took, for a program that looks at it itself.
+    pub(crate) fn rest(self) -> Vec<String> {
+        self.0
+    }
+
     /// Nothing may be left.
     ///
     /// # Errors

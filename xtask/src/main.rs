@@ -8,7 +8,9 @@ mod bench;
 mod ci;
 mod codegen;
 mod crash;
+mod damage;
 mod kill;
+mod rounds;
 mod steps;
 mod test;
 mod tidy;
@@ -37,12 +39,17 @@ const COMMANDS: &[Command] = &[
         codegen::run,
     ),
     (
-        "crash [--images N] [--seed S]",
+        "crash [--images N | --plays N] [--minutes M] [--seed S]",
         "power cuts on the fault disk, at every call and in every way",
         crash::run,
     ),
     (
-        "kill [--cycles N] [--trees N] [--seed S]",
+        "damage [--cases N] [--minutes M] [--seed S]",
+        "damage in every file of random stores, none of it silent",
+        damage::run,
+    ),
+    (
+        "kill [--cycles N] [--trees N] [--minutes M] [--seed S]",
         "real processes: writers on one store, and trees of programs, killed, stopped and raced",
         kill::run,
     ),
