@@ -17,7 +17,7 @@ use rustix::fs::Mode;
 use rustix::process::{Pid, geteuid};
 use serde::{Deserialize, Serialize};
 use session_core::ProgressReport;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -203,7 +203,8 @@ where
                 let answer = Arc::clone(&answer);
                 connections.spawn(async move {
                     // A child that goes away in the middle of a word is no concern of ours.
-                    let _ = converse(stream, &*answer).await;
+                    let (read, write) = stream.into_split();
+                    let _ = converse(read, write, &*answer).await;
                     drop(place);
                 });
             }
@@ -218,12 +219,14 @@ fn is_own(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == geteuid().as_raw() || peer.uid() == 0)
 }
 
-async fn converse<F, Fut>(stream: UnixStream, answer: &F) -> io::Result<()>
+/// Answers requests until the child has said all, says something that is none, or says nothing for too long.
+pub(crate) async fn converse<R, W, F, Fut>(read: R, mut write: W, answer: &F) -> io::Result<()>
 where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
     F: Fn(ProgressReport) -> Fut,
     Fut: Future<Output = Result<(), Refusal>>,
 {
-    let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     let mut line = Vec::new();
     loop {

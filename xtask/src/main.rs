@@ -9,6 +9,7 @@ mod ci;
 mod codegen;
 mod crash;
 mod damage;
+mod fuzz;
 mod kill;
 mod rounds;
 mod steps;
@@ -47,6 +48,11 @@ const COMMANDS: &[Command] = &[
         "damage [--cases N] [--minutes M] [--seed S]",
         "damage in every file of random stores, none of it silent",
         damage::run,
+    ),
+    (
+        "fuzz [TARGET…] [--cases N] [--minutes M] [--seed S]",
+        "inputs that nobody should send: records, logs, slots, exports, names, reports",
+        fuzz::run,
     ),
     (
         "kill [--cycles N] [--trees N] [--minutes M] [--seed S]",

@@ -17,6 +17,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
         &["session-testkit"],
     ),
     ("sessionctl", &["sessionkit"], &["session-testkit"]),
+    ("session-fuzz", &["session*"], &[]),
     ("xtask", &["session*"], &[]),
 ];
 
