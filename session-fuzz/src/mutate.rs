@@ -2,6 +2,7 @@
 
 use session_testkit::random::Random;
 
+use crate::repair::SLOT;
 use crate::{REPAIR, corpus};
 
 /// The most bytes of an input.
@@ -22,14 +23,24 @@ pub fn input(target: &str, seed: u64) -> Vec<u8> {
         _ => 2,
     };
     let mut rest = input.split_off(head.min(input.len()));
+    if target == "slot" {
+        rest = without_padding(&rest);
+    }
     // One in some is left as it is, but for its first bytes.
     for _ in 0..rng.below(5) {
         let strange = rng.pick(corpus).expect("as before").clone();
-        change(&mut rng, &mut rest, strange.get(head..).unwrap_or_default());
+        let strange = strange.get(head..).unwrap_or_default();
+        match target {
+            "slot" => change(&mut rng, &mut rest, &without_padding(strange)),
+            _ => change(&mut rng, &mut rest, strange),
+        }
         rest.truncate(LARGEST);
     }
     if rng.one_in(3) {
         renumber(&mut rest);
+    }
+    if target == "slot" && !rng.one_in(8) {
+        rest = with_padding(&rest);
     }
     input[0] = u8::try_from(rng.below(4)).unwrap_or(0) | if rng.one_in(2) { REPAIR } else { 0 };
     // Another record's place, another session's log: seldom.
@@ -39,6 +50,23 @@ pub fn input(target: &str, seed: u64) -> Vec<u8> {
         }
     }
     [input, rest].concat()
+}
+
+/// Slots as lines: a change is one of what they say, not of the spaces behind it.
+fn without_padding(slots: &[u8]) -> Vec<u8> {
+    let slots = slots.chunks(SLOT).map(|slot| [slot.trim_ascii_end(), b"\n"].concat());
+    slots.flatten().collect()
+}
+
+/// Lines as slots.
+fn with_padding(lines: &[u8]) -> Vec<u8> {
+    let slots = lines.split_inclusive(|byte| *byte == b'\n').map(|line| {
+        let mut slot = line.strip_suffix(b"\n").unwrap_or(line).to_vec();
+        slot.resize(SLOT - 1, b' ');
+        slot.push(b'\n');
+        slot
+    });
+    slots.flatten().collect()
 }
 
 fn change(rng: &mut Random, bytes: &mut Vec<u8>, strange: &[u8]) {
@@ -138,8 +166,9 @@ fn replace_text(rng: &mut Random, bytes: &mut Vec<u8>) {
         |from: usize| bytes.iter().skip(from).position(|byte| *byte == b'"').map(|found| from + found);
     let Some(from) = quote(at) else { return };
     let Some(end) = quote(from + 1) else { return };
-    let text = match rng.below(6) {
+    let text = match rng.below(8) {
         0 => "x".repeat(rng.below(3000)),
+        3 => "\\u0007".repeat(rng.below(11_000)),
         1 => "\\\"".repeat(rng.below(300)),
         2 => "ü日".repeat(rng.below(120)),
         _ => (*rng.pick(TEXTS).unwrap_or(&"")).to_owned(),

@@ -504,3 +504,32 @@ fn no_bit_of_a_log_flips_silently() {
     });
     eprintln!("tally: bits={}", bits.div_ceil(EVERY));
 }
+
+/// The story: the log of another copy of the store was put in a log's place, longer, and whole in itself. `verify` called
+/// it corrupt; whoever read it to the end was told that this was the end. Now a reader is told as well.
+#[test]
+fn another_log_in_a_log_s_place_is_told_to_its_readers() {
+    let disk = FaultDisk::new();
+    let storage = open(&disk).unwrap();
+    let id = id(1);
+    let begin = seal(id, None, 0, vec![logs::created("copied"), logs::started(1)]);
+    let copies = [1, 2].map(|copy| seal(id, begin.head(), 0, vec![logs::progress(copy), logs::note(9)]));
+    let (begun, next) = (begin.head().unwrap().tip, copies[1].head().cloned().unwrap());
+    let longer = seal(id, Some(&next), 0, vec![logs::note(1), logs::note(2)]);
+    wait(storage.append(id, Expected::Absent, begin.clone(), Durability::Flushed)).unwrap();
+    wait(storage.append(id, Expected::At(begun), copies[0].clone(), Durability::Flushed)).unwrap();
+    drop(storage);
+    let path = PathBuf::from(ROOT).join(format!("sessions/{id}/events.jsonl"));
+    let other: String = [&begin, &copies[1], &longer]
+        .iter()
+        .flat_map(|batch| batch.records())
+        .flat_map(|record| [record.line(), "\n"])
+        .collect();
+    disk.edit(&path, |bytes| *bytes = other.clone().into_bytes()).unwrap();
+    for disk in [disk.now().kill(), disk.now().cut(Keep::All)] {
+        let storage = open(&disk).unwrap();
+        assert_eq!(verdict(&storage, id), Some(Verdict::Corrupt));
+        let read = wait(storage.records_after(id, 0));
+        assert!(matches!(read, Err(StorageError::Corrupt { readable: 6, .. })), "{read:?}");
+    }
+}

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{Envelope, Record, StoredRecord};
 use crate::event::{EventKind, FORMAT, SessionEvent};
+use crate::limits;
 use crate::time::Timestamp;
 
 /// A line with a right sum that cannot be read.
@@ -47,6 +48,8 @@ impl StoredRecord {
     pub fn decode(&self) -> Result<Record, DecodeError> {
         let raw = RawRecord::parse(&self.line)?;
         let event = raw.event()?;
+        // Members that nobody knows are passed over here; others who read the line may look at them.
+        limits::at_most("record (nesting)", levels(&self.line), limits::NESTING).map_err(malformed)?;
         Ok(Record { envelope: raw.envelope(), event, sum: self.tip.sum })
     }
 }
@@ -91,6 +94,32 @@ impl<'a> RawRecord<'a> {
         event.check().map_err(malformed)?;
         Ok(event)
     }
+}
+
+/// How deep arrays and objects are nested in a text that is JSON.
+fn levels(json: &str) -> usize {
+    let opens = |byte: &u8| matches!(byte, b'[' | b'{');
+    // Nearly every record has fewer of them altogether than it may have within each other.
+    let all = json.bytes().filter(opens).count();
+    if all <= limits::NESTING {
+        return all;
+    }
+    let (mut depth, mut deepest, mut text, mut escaped) = (0_usize, 0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => text = !text,
+            _ if text => {}
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 fn malformed(problem: impl fmt::Display) -> DecodeError {

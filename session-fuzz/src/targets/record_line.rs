@@ -1,6 +1,7 @@
 //! One line of a log, at any place of it.
 
-use session_core::limits::{LimitError, RECORD_BYTES};
+use serde_json::Value;
+use session_core::limits::{LimitError, NESTING, RECORD_BYTES};
 use session_core::{Chain, Draft, Head, SessionId, Tip, follows};
 
 use super::{head, is_unsafe};
@@ -39,6 +40,8 @@ pub fn record_line(input: &[u8]) -> Fate {
     let Ok(record) = stored.decode() else { return Fate::Refused };
     assert_eq!(Some(record.envelope), envelope);
     record.event.check().expect("what a writer refuses, a reader refuses");
+    let value = serde_json::from_str(stored.line()).expect("it is JSON for everybody");
+    assert!(levels(&value) <= NESTING, "{} levels", levels(&value));
 
     // Once more, as a writer would have written it.
     let draft = || Draft {
@@ -78,6 +81,14 @@ pub fn record_line(input: &[u8]) -> Fate {
             assert_eq!(folded, unchanged, "a record that is rejected changes nothing");
             Fate::Refused
         }
+    }
+}
+
+fn levels(value: &Value) -> usize {
+    match value {
+        Value::Array(values) => 1 + values.iter().map(levels).max().unwrap_or(0),
+        Value::Object(members) => 1 + members.values().map(levels).max().unwrap_or(0),
+        _ => 0,
     }
 }
 

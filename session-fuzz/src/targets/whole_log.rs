@@ -33,6 +33,8 @@ pub fn whole_log(input: &[u8]) -> Fate {
     disk.edit(&story.path("events.jsonl"), |bytes| *bytes = log.to_vec()).expect("there is a log");
     if bare {
         disk.remove_file(&story.path("head.json")).expect("there are slots");
+        // Or a loss of power would bring them back.
+        disk.sync_dir(&story.path("")).expect("there is a folder");
     }
 
     let shown = Shown::of(story, log, rebooted, bare);
@@ -62,12 +64,18 @@ pub fn whole_log(input: &[u8]) -> Fate {
 }
 
 /// What a log shows whoever has only its lines, its mark and its head.
-#[derive(Debug)]
 struct Shown {
     records: Vec<StoredRecord>,
     /// The fold of the records, as far as they can be folded.
     head: Option<Head>,
     verdict: Verdict,
+}
+
+impl std::fmt::Debug for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let folded = self.head.as_ref().map_or(0, |head| head.tip.revision);
+        write!(f, "{} records, {folded} of them folded, {}", self.records.len(), self.verdict)
+    }
 }
 
 impl Shown {
