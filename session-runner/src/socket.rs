@@ -26,6 +26,8 @@ use crate::supervisor::process::Process;
 
 /// Bytes of one request.
 pub(crate) const REQUEST_BYTES: u64 = 64 * 1024;
+/// Characters of the message of a refusal.
+const MESSAGE_CHARS: usize = 500;
 /// Bytes of a socket's path, its end included; the system has room for no more.
 const PATH_BYTES: usize = 108;
 /// Connections that are served at once; others wait to be accepted.
@@ -57,8 +59,10 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    pub(crate) fn new(code: session_core::ErrorCode, message: impl Into<String>) -> Self {
-        Self { code: code.as_str().to_owned(), message: message.into() }
+    /// A message may repeat what was asked, which may be long: an answer is one that the other side reads whole.
+    pub(crate) fn new(code: session_core::ErrorCode, message: impl AsRef<str>) -> Self {
+        let message = message.as_ref().chars().take(MESSAGE_CHARS).collect();
+        Self { code: code.as_str().to_owned(), message }
     }
 }
 

@@ -246,7 +246,7 @@ impl Store {
             let seen = slot.head.as_deref().map(|head| (head.tip, slot.length));
             for (known, end) in mark.into_iter().chain(seen) {
                 // Also below the end: all sums hold in a log that another one has taken the place of.
-                let is_there = known.revision < tip.revision || known == tip;
+                let is_there = known == tip || (known.revision < tip.revision && end < cursor.end);
                 if !is_there || !ends_at(&*log, known, end).told("read", &paths.log)? {
                     return Ok(false);
                 }
