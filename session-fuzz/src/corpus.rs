@@ -1,5 +1,6 @@
 //! Valid inputs of each target, from which the others are made.
 
+use std::fmt::Write as _;
 use std::sync::OnceLock;
 
 use base64::Engine as _;
@@ -56,10 +57,11 @@ fn exports() -> Vec<Vec<u8>> {
     for (at, bytes) in [&b"compiled\n"[..], b"\x1b[31mwarning\x1b[m\n", b"linked\n\0\xff"].iter().enumerate()
     {
         let (name, gap) = [("stdout", ""), ("stderr", ",\"after_gap\":true"), ("stdout", "")][at];
-        output += &format!(
-            "{{\"output\":{{\"offset\":{offset},\"stream\":\"{name}\",\"attempt\":1,\"at\":\"2026-11-21T09:30:0{at}.000Z\"{gap},\"base64\":\"{}\"}}}}\n",
+        writeln!(
+            output,
+            "{{\"output\":{{\"offset\":{offset},\"stream\":\"{name}\",\"attempt\":1,\"at\":\"2026-11-21T09:30:0{at}.000Z\"{gap},\"base64\":\"{}\"}}}}",
             STANDARD.encode(bytes)
-        );
+        ).expect("a string takes whatever is written");
         offset += bytes.len();
     }
     let cut = format!("{output}{{\"output_cut\":{{\"attempt\":1,\"at\":\"2026-11-21T09:31:00.000Z\"}}}}\n");

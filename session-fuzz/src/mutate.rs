@@ -189,17 +189,14 @@ fn behind(rng: &mut Random, bytes: &mut Vec<u8>, byte: u8, piece: &[u8]) {
 fn renumber(bytes: &mut Vec<u8>) {
     let (mut out, mut place) = (Vec::with_capacity(bytes.len()), 0_u64);
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-        match line.strip_prefix(b"{\"seq\":") {
-            Some(rest) => {
-                place += 1;
-                let digits = rest.iter().take_while(|byte| is_number(**byte)).count();
-                out.extend(format!("{{\"seq\":{place}").bytes());
-                out.extend_from_slice(&rest[digits..]);
-            }
-            None => {
-                place = 0;
-                out.extend_from_slice(line);
-            }
+        if let Some(rest) = line.strip_prefix(b"{\"seq\":") {
+            place += 1;
+            let digits = rest.iter().take_while(|byte| is_number(**byte)).count();
+            out.extend(format!("{{\"seq\":{place}").bytes());
+            out.extend_from_slice(&rest[digits..]);
+        } else {
+            place = 0;
+            out.extend_from_slice(line);
         }
     }
     // A line by itself has one place, which it has already.

@@ -68,20 +68,16 @@ pub fn record_line(input: &[u8]) -> Fate {
     // And the machine takes it or leaves it.
     let mut folded = before.map(|_| story.heads[place - 1].clone());
     let unchanged = folded.clone();
-    match Head::fold(&mut folded, story.id, &record) {
-        Ok(()) => {
-            let folded = folded.expect("there is a head after a record");
-            assert_eq!((folded.id, folded.tip), (story.id, stored.tip()));
-            assert_eq!(record.envelope.seq, place as u64 + 1);
-            assert!(record.envelope.flushed < record.envelope.seq);
-            small(&folded);
-            Fate::Accepted
-        }
-        Err(_) => {
-            assert_eq!(folded, unchanged, "a record that is rejected changes nothing");
-            Fate::Refused
-        }
+    if Head::fold(&mut folded, story.id, &record).is_err() {
+        assert_eq!(folded, unchanged, "a record that is rejected changes nothing");
+        return Fate::Refused;
     }
+    let folded = folded.expect("there is a head after a record");
+    assert_eq!((folded.id, folded.tip), (story.id, stored.tip()));
+    assert_eq!(record.envelope.seq, place as u64 + 1);
+    assert!(record.envelope.flushed < record.envelope.seq);
+    small(&folded);
+    Fate::Accepted
 }
 
 fn levels(value: &Value) -> usize {

@@ -55,7 +55,7 @@ pub fn whole_log(input: &[u8]) -> Fate {
     let fate = if shown.verdict == Verdict::Healthy { Fate::Accepted } else { Fate::Refused };
     match shown.verdict {
         Verdict::Healthy | Verdict::Torn | Verdict::Degraded => {
-            write_on(&disk, &storage, story.id, &shown.records)
+            write_on(&disk, &storage, story.id, &shown.records);
         }
         _ => stays(&disk, &storage, story, &shown),
     }
