@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 use session_core::{
-    Batch, Durability, Expected, Head, SessionEvent, SessionId, SessionStorage, SessionStorageExt,
-    StorageError,
+    Batch, Durability, Expected, Head, SessionId, SessionStorage, SessionStorageExt, StorageError,
 };
 use session_storage_file::FileStorage;
 use session_storage_file::fault::{AfterFailedSync, Call, Effect, Fault, FaultDisk, Rng};
