@@ -270,7 +270,7 @@ fn one_damage(stage: &Stage, seed: u64, case: usize) -> (String, bool) {
     if matches!(damage, Damage::Remove) {
         session_storage_file::Disk::remove_file(&disk, path).unwrap();
     } else {
-        disk.edit(path, |old| *old = after.clone()).unwrap();
+        disk.edit(path, |old| old.clone_from(&after)).unwrap();
     }
     let told = one_case(&disk, truths, path, rebooted).unwrap_or_else(|failure| {
         panic!(
@@ -465,13 +465,12 @@ fn no_bit_of_a_log_flips_silently() {
     };
     while length(&disk) < 4096 {
         let expected = head.as_ref().map_or(Expected::Absent, |head| Expected::At(head.tip));
-        let events = match &head {
-            None => vec![logs::created("bits"), logs::started(1)],
+        let events = if head.is_none() {
+            vec![logs::created("bits"), logs::started(1)]
+        } else {
             // The last one fills the log up to the byte.
-            Some(_) => {
-                let room = (4096_usize - length(&disk)).saturating_sub(170);
-                vec![logs::note(if room < 500 { room } else { rng.below(500) })]
-            }
+            let room = (4096_usize - length(&disk)).saturating_sub(170);
+            vec![logs::note(if room < 500 { room } else { rng.below(500) })]
         };
         let batch = seal(id, head.as_ref(), head.as_ref().map_or(0, |head| head.tip.revision), events);
         head = batch.head().cloned();
@@ -514,10 +513,10 @@ fn another_log_in_a_log_s_place_is_told_to_its_readers() {
     let id = id(1);
     let begin = seal(id, None, 0, vec![logs::created("copied"), logs::started(1)]);
     let copies = [1, 2].map(|copy| seal(id, begin.head(), 0, vec![logs::progress(copy), logs::note(9)]));
-    let (begun, next) = (begin.head().unwrap().tip, copies[1].head().cloned().unwrap());
+    let (fork, next) = (begin.head().unwrap().tip, copies[1].head().cloned().unwrap());
     let longer = seal(id, Some(&next), 0, vec![logs::note(1), logs::note(2)]);
     wait(storage.append(id, Expected::Absent, begin.clone(), Durability::Flushed)).unwrap();
-    wait(storage.append(id, Expected::At(begun), copies[0].clone(), Durability::Flushed)).unwrap();
+    wait(storage.append(id, Expected::At(fork), copies[0].clone(), Durability::Flushed)).unwrap();
     drop(storage);
     let path = PathBuf::from(ROOT).join(format!("sessions/{id}/events.jsonl"));
     let other: String = [&begin, &copies[1], &longer]
