@@ -94,7 +94,7 @@ fn names() -> Vec<Vec<u8>> {
             "lunch",
         ]),
         input(&[&long, &long, &long, "k", "v", &long, &long, &long, &long]),
-        input(&[&quotes, &quotes, &quotes, &quotes, &quotes, &quotes, &quotes, &quotes, &quotes]),
+        input(&[&quotes, &quotes, &quotes, &quotes[..16], &quotes[..16], &quotes, &quotes, &quotes, &quotes]),
         input(&["file:/a/store", "memory:", "7f3a1c52-9e0b-4d86-a1f4-2c5b8e907d13"]),
     ]
 }

