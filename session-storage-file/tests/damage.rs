@@ -79,6 +79,9 @@ impl Stage {
             truths.insert(*id, log.truth);
         }
         drop(storage);
+        // The store's own id is random: with another one, a flipped bit is another damage.
+        let format = format!("{{\"format\":1,\"store\":\"{}\"}}\n", id(1));
+        disk.edit(&PathBuf::from(ROOT).join("FORMAT"), |bytes| *bytes = format.into_bytes()).unwrap();
         let file = |(path, content)| match content {
             Content::File(bytes) => Some((path, bytes.to_vec())),
             Content::Dir => None,
