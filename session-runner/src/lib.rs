@@ -53,6 +53,9 @@
 
 mod capture;
 mod command;
+#[cfg(feature = "conversation")]
+#[doc(hidden)]
+pub mod conversation;
 mod drive;
 mod ending;
 mod error;

@@ -17,7 +17,7 @@ use rustix::fs::Mode;
 use rustix::process::{Pid, geteuid};
 use serde::{Deserialize, Serialize};
 use session_core::ProgressReport;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -26,6 +26,8 @@ use crate::supervisor::process::Process;
 
 /// Bytes of one request.
 pub(crate) const REQUEST_BYTES: u64 = 64 * 1024;
+/// Characters of the message of a refusal.
+const MESSAGE_CHARS: usize = 500;
 /// Bytes of a socket's path, its end included; the system has room for no more.
 const PATH_BYTES: usize = 108;
 /// Connections that are served at once; others wait to be accepted.
@@ -57,8 +59,10 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    pub(crate) fn new(code: session_core::ErrorCode, message: impl Into<String>) -> Self {
-        Self { code: code.as_str().to_owned(), message: message.into() }
+    /// A message may repeat what was asked, which may be long: an answer is one that the other side reads whole.
+    pub(crate) fn new(code: session_core::ErrorCode, message: impl AsRef<str>) -> Self {
+        let message = message.as_ref().chars().take(MESSAGE_CHARS).collect();
+        Self { code: code.as_str().to_owned(), message }
     }
 }
 
@@ -203,7 +207,8 @@ where
                 let answer = Arc::clone(&answer);
                 connections.spawn(async move {
                     // A child that goes away in the middle of a word is no concern of ours.
-                    let _ = converse(stream, &*answer).await;
+                    let (read, write) = stream.into_split();
+                    let _ = converse(read, write, &*answer).await;
                     drop(place);
                 });
             }
@@ -218,12 +223,14 @@ fn is_own(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == geteuid().as_raw() || peer.uid() == 0)
 }
 
-async fn converse<F, Fut>(stream: UnixStream, answer: &F) -> io::Result<()>
+/// Answers requests until the child has said all, says something that is none, or says nothing for too long.
+pub(crate) async fn converse<R, W, F, Fut>(read: R, mut write: W, answer: &F) -> io::Result<()>
 where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
     F: Fn(ProgressReport) -> Fut,
     Fut: Future<Output = Result<(), Refusal>>,
 {
-    let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     let mut line = Vec::new();
     loop {

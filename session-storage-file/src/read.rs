@@ -291,11 +291,21 @@ impl Store {
         let log = self.open_log(id, &paths.log)?;
         let Some(cursor) = self.cursors.get(id) else { return Ok(false) };
         let length = log.len().told("look at", &paths.log)?;
-        let said = slots.iter().filter_map(|slot| slot.mark).map(|mark| mark.tip);
-        let seen = slots.iter().filter_map(|slot| slot.head.as_deref()).map(|head| head.tip);
-        Ok(length == cursor.end
-            && said.chain(seen).all(|other| other.revision < tip.revision || other == tip)
-            && ends_at(&*log, tip, cursor.end).told("read", &paths.log)?)
+        if length != cursor.end || !ends_at(&*log, tip, cursor.end).told("read", &paths.log)? {
+            return Ok(false);
+        }
+        for slot in slots.iter() {
+            let mark = slot.mark.map(|mark| (mark.tip, mark.length));
+            let seen = slot.head.as_deref().map(|head| (head.tip, slot.length));
+            for (known, end) in mark.into_iter().chain(seen) {
+                // Also below the end: all sums hold in a log that another one has taken the place of.
+                let is_there = known == tip || (known.revision < tip.revision && end < cursor.end);
+                if !is_there || !ends_at(&*log, known, end).told("read", &paths.log)? {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// A page of heads.

@@ -208,7 +208,10 @@ fn decode(id: SessionId, bytes: &[u8]) -> Option<Slot<'static>> {
     }
     let slot: Slot<'static> = serde_json::from_slice(json).ok()?;
     let whole = slot.head.as_ref().is_none_or(|head| head.id == id);
-    (whole && slot.format <= FORMAT).then_some(slot)
+    let tips = slot.head.iter().map(|head| head.tip).chain(slot.mark.map(|mark| mark.tip));
+    // Nobody counts as far, and whoever counts on from there must find a next number.
+    let counted = tips.map(|tip| tip.revision).chain([slot.turn]).all(|number| number < u64::MAX / 2);
+    (whole && counted && slot.format <= FORMAT).then_some(slot)
 }
 
 /// Seeded with the session, so that another session's slots are none.

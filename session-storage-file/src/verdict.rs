@@ -138,6 +138,10 @@ pub(crate) fn assess<S: ReadAt + ?Sized>(
     {
         return assess(id, log, slots, boot, Trust::Nothing);
     }
+    if trusted.is_some() && seen.unfoldable.is_some() {
+        // The head may be the one that is wrong. It is a cache: what the records say is not its to decide.
+        return assess(id, log, slots, boot, Trust::Nothing);
+    }
     seen.tip = walk.tip();
     seen.end = walk.end();
     seen.length = seen.end;

@@ -1,8 +1,8 @@
 //! Power cuts at every call boundary, in every way, during work and during recovery: nothing acknowledged as flushed
 //! is lost, nothing is invented, no session becomes read-only, and recovery twice changes nothing.
 //!
-//! `SESSION_CRASH_IMAGES` says how many images at least, `SESSION_CRASH_SEED` where to begin. A failure names the seed
-//! of its play; with that seed and one image, the same play comes first.
+//! `SESSION_CRASH_SEED` says where to begin, and `SESSION_CRASH_IMAGES` how many images there are at least, or
+//! `SESSION_CRASH_PLAYS` how many plays exactly. A failure names the seed of its play, with which it comes first.
 
 #![expect(
     clippy::unwrap_used,
@@ -11,13 +11,14 @@
 )]
 
 mod common {
+    pub(crate) mod chance;
     pub(crate) mod ledger;
     pub(crate) mod logs;
     pub(crate) mod play;
     pub(crate) mod store;
 }
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use session_core::{Batch, Durability, Expected, SessionId, SessionStorage};
 use session_storage_file::Verdict;
@@ -30,7 +31,8 @@ use common::store::{closed, open, recover, verdict};
 
 /// Images of a plain test run; CI asks for 100,000 in release.
 const IMAGES: u64 = 2_000;
-const DEEDS: usize = 30;
+/// The fewest deeds of a play, and how many more there may be.
+const DEEDS: (usize, usize) = (10, 41);
 /// One image in so many is recovered twice and compared byte by byte.
 const THOROUGH: usize = 8;
 /// In one image in so many, the recovery and the work after it are cut in their turn.
@@ -43,28 +45,36 @@ fn no_power_cut_loses_invents_or_locks_anything() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
     let images = number("SESSION_CRASH_IMAGES").unwrap_or(IMAGES);
     let seed = number("SESSION_CRASH_SEED").unwrap_or(1);
-    let (next, done) = (AtomicU64::new(seed), AtomicU64::new(0));
+    let plays = number("SESSION_CRASH_PLAYS");
+    let (next, done, failed) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let begun = std::time::Instant::now();
-    let failures: Vec<String> = std::thread::scope(|scope| {
-        let work = || {
-            while done.load(Ordering::Relaxed) < images {
-                let seed = next.fetch_add(1, Ordering::Relaxed);
-                if let Err(failure) = one_play(seed, &done) {
-                    done.store(u64::MAX / 2, Ordering::Relaxed);
-                    return Some(format!("SESSION_CRASH_SEED={seed} SESSION_CRASH_IMAGES=1\n{failure}"));
-                }
+    let one_more = |play: u64| plays.map_or_else(|| done.load(Ordering::Relaxed) < images, |all| play < all);
+    let work = || {
+        let mut played = 0;
+        loop {
+            let play = next.fetch_add(1, Ordering::Relaxed);
+            if failed.load(Ordering::Relaxed) || !one_more(play) {
+                return Ok(played);
             }
-            None
-        };
+            let seed = seed.wrapping_add(play);
+            if let Err(failure) = one_play(seed, &done) {
+                failed.store(true, Ordering::Relaxed);
+                return Err(format!("SESSION_CRASH_SEED={seed} SESSION_CRASH_PLAYS=1\n{failure}"));
+            }
+            played += 1;
+        }
+    };
+    let played: Vec<Result<u64, String>> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().filter_map(|worker| worker.join().expect("a worker panicked")).collect()
+        workers.into_iter().map(|worker| worker.join().expect("a worker panicked")).collect()
     });
+    let failures: Vec<&str> =
+        played.iter().filter_map(|played| played.as_ref().err().map(|s| &**s)).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+    let (images, plays) = (done.load(Ordering::Relaxed), played.iter().flatten().sum::<u64>());
     eprintln!(
-        "{} images of {} plays from seed {seed} on, in {:.1} s",
-        done.load(Ordering::Relaxed),
-        next.load(Ordering::Relaxed) - seed,
+        "{images} images of {plays} plays from seed {seed} on, in {:.1} s\ntally: images={images} plays={plays}",
         begun.elapsed().as_secs_f64()
     );
 }
@@ -72,11 +82,12 @@ fn no_power_cut_loses_invents_or_locks_anything() {
 /// Plays, then cuts the power after each call in each way.
 fn one_play(seed: u64, done: &AtomicU64) -> Result<(), String> {
     let disk = FaultDisk::new();
-    let mut play = Play::new(disk.clone(), Ledger::default(), seed, seed * 1000)?;
+    let mut play = Play::new(disk.clone(), Ledger::default(), seed, seed.wrapping_mul(1000))?;
     let told = |play: &mut Play, result: Result<(), String>| {
         result.map_err(|failure| format!("{failure}\n{}", play.deeds.join("\n")))
     };
-    for _ in 0..DEEDS {
+    let mut rng = Rng::new(seed ^ 0xc0de);
+    for _ in 0..DEEDS.0 + rng.below(DEEDS.1) {
         let result = play.step().and_then(|()| play.check_living());
         told(&mut play, result)?;
     }
@@ -85,7 +96,6 @@ fn one_play(seed: u64, done: &AtomicU64) -> Result<(), String> {
         return Err(violations.join("\n"));
     }
     let moments = disk.moments();
-    let mut rng = Rng::new(seed ^ 0xc0de);
     for (at, moment) in moments.iter().enumerate() {
         for keep in keeps(moment, &mut rng) {
             let result = one_image(moment, at, keep, &play.ledger, &mut rng, done);

@@ -1,5 +1,6 @@
 //! Damage in every file of a store: each case is either told or harmless, none is silent, and no session suffers from
-//! another one's. `SESSION_DAMAGE_SEED` says where to begin.
+//! another one's. `SESSION_DAMAGE_SEED` says where to begin, `SESSION_DAMAGE_CASES` how many there are: stores of random
+//! sessions, one after another, each damaged some hundred times.
 
 #![expect(
     clippy::unwrap_used,
@@ -9,6 +10,7 @@
 
 #[expect(dead_code, reason = "each test takes what it needs of what they share")]
 mod common {
+    pub(crate) mod chance;
     pub(crate) mod logs;
     pub(crate) mod store;
 }
@@ -17,17 +19,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use session_core::{
-    Durability, Expected, Head, SessionFilter, SessionId, SessionStorage, SessionStorageExt, StorageError,
-    StoredRecord,
+    Durability, Expected, Head, SessionEvent, SessionFilter, SessionId, SessionStorage, SessionStorageExt,
+    StorageError, StoredRecord,
 };
 use session_storage_file::fault::{Content, FaultDisk, Keep, Moment, Rng};
 use session_storage_file::{FileStorage, Verdict};
 
+use common::chance;
 use common::logs::{self, chain_of, fold, id, seal, wait};
 use common::store::{ROOT, open, recover, verdict};
 
 /// All of them only in release.
 const CASES: usize = if cfg!(debug_assertions) { 2_000 } else { 20_000 };
+/// Cases on one store, about what it takes to damage each of its files in each way.
+const OF_ONE_STORE: usize = 250;
 /// Which bits of a log are flipped: all of them only in release.
 const EVERY: usize = if cfg!(debug_assertions) { 11 } else { 1 };
 
@@ -40,40 +45,69 @@ struct Truth {
 
 type Truths = BTreeMap<SessionId, Truth>;
 
-/// A store with sessions of all kinds, healthy, on a machine that still runs.
-fn store() -> (Moment, Truths, BTreeMap<PathBuf, Content>) {
-    let disk = FaultDisk::new();
-    let storage = open(&disk).unwrap();
-    let mut truths = Truths::new();
-    for number in 0..5 {
-        let id = id(number);
-        let mut log = Vec::new();
-        let mut put = |events, durability| {
-            let head = fold(id, &log).unwrap();
-            let expected = head.as_ref().map_or(Expected::Absent, |head| Expected::At(head.tip));
-            let flushed = truths.get(&id).map_or(0, |truth: &Truth| truth.flushed);
-            let batch = seal(id, head.as_ref(), flushed as u64, events);
-            log.extend_from_slice(batch.records());
-            wait(storage.append(id, expected, batch, durability)).unwrap();
-            let flushed = if durability == Durability::Flushed { log.len() } else { flushed };
-            truths.insert(id, Truth { records: log.clone(), flushed });
+/// A healthy store of random sessions, on a machine that still runs.
+struct Stage {
+    moment: Moment,
+    truths: Truths,
+    files: Vec<(PathBuf, Vec<u8>)>,
+}
+
+impl Stage {
+    fn new(rng: &mut Rng) -> Self {
+        let disk = FaultDisk::new();
+        let storage = open(&disk).unwrap();
+        let mut truths = Truths::new();
+        // Two at least: one's damage must not touch another one.
+        let ids: Vec<SessionId> = (0..2 + rng.below(5)).map(|_| id(rng.next() >> 1)).collect();
+        for (number, id) in ids.iter().enumerate() {
+            let mut log = Log { id: *id, head: None, truth: Truth { records: Vec::new(), flushed: 0 } };
+            log.put(&storage, vec![logs::created(&format!("session-{number}"))], Durability::Flushed);
+            // The first one lives, so that there is always one to write on.
+            if number == 0 {
+                log.put(&storage, vec![logs::started(0)], Durability::Flushed);
+            }
+            for _ in 0..rng.below(12) {
+                let head = log.head.as_ref().unwrap();
+                let Some(events) = chance::events(rng, head, number as u64) else { break };
+                let ends = chance::ends(&events);
+                if ends && number == 0 {
+                    continue;
+                }
+                let flushed = ends || rng.coin();
+                log.put(&storage, events, if flushed { Durability::Flushed } else { Durability::Buffered });
+            }
+            truths.insert(*id, log.truth);
+        }
+        drop(storage);
+        // The store's own id is random: with another one, a flipped bit is another damage.
+        let format = format!("{{\"format\":1,\"store\":\"{}\"}}\n", id(1));
+        disk.edit(&PathBuf::from(ROOT).join("FORMAT"), |bytes| *bytes = format.into_bytes()).unwrap();
+        let file = |(path, content)| match content {
+            Content::File(bytes) => Some((path, bytes.to_vec())),
+            Content::Dir => None,
         };
-        put(vec![logs::created(&format!("session-{number}"))], Durability::Flushed);
-        put(vec![logs::started(number)], Durability::Flushed);
-        for turn in 0..number {
-            put(vec![logs::note(40), logs::progress(turn + 1)], Durability::Buffered);
-            put(vec![logs::checkpoint(turn), logs::note(300)], Durability::Flushed);
-        }
-        if number == 1 {
-            put(vec![logs::cancel_requested(), logs::cancelled()], Durability::Flushed);
-        }
-        if number == 3 {
-            put(vec![logs::note(25)], Durability::Buffered);
+        Self { moment: disk.now(), truths, files: disk.tree().into_iter().filter_map(file).collect() }
+    }
+}
+
+/// A log that is being written.
+struct Log {
+    id: SessionId,
+    head: Option<Head>,
+    truth: Truth,
+}
+
+impl Log {
+    fn put(&mut self, storage: &FileStorage, events: Vec<SessionEvent>, durability: Durability) {
+        let expected = self.head.as_ref().map_or(Expected::Absent, |head| Expected::At(head.tip));
+        let batch = seal(self.id, self.head.as_ref(), self.truth.flushed as u64, events);
+        self.truth.records.extend_from_slice(batch.records());
+        self.head = batch.head().cloned();
+        wait(storage.append(self.id, expected, batch, durability)).unwrap();
+        if durability == Durability::Flushed {
+            self.truth.flushed = self.truth.records.len();
         }
     }
-    drop(storage);
-    let tree = disk.tree();
-    (disk.now(), truths, tree)
 }
 
 /// One way to damage a file.
@@ -194,42 +228,20 @@ struct Tally {
 
 #[test]
 fn no_damage_is_silent() {
-    let seed = std::env::var("SESSION_DAMAGE_SEED").map_or(1, |text| text.parse().expect("a number"));
-    let (moment, truths, tree) = store();
-    let files: Vec<(PathBuf, Vec<u8>)> = tree
-        .into_iter()
-        .filter_map(|(path, content)| match content {
-            Content::File(bytes) => Some((path, bytes.to_vec())),
-            Content::Dir => None,
-        })
-        .collect();
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
+    let seed = number("SESSION_DAMAGE_SEED").unwrap_or(1);
+    let cases = number("SESSION_DAMAGE_CASES").map_or(CASES, |cases| usize::try_from(cases).unwrap());
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let tallies: Vec<BTreeMap<String, Tally>> = std::thread::scope(|scope| {
         let work = |thread: usize| {
             let mut tallies = BTreeMap::<String, Tally>::new();
-            for case in (thread..CASES).step_by(threads) {
-                let mut rng = Rng::new(seed + case as u64);
-                // Every file in turn, every damage in turn.
-                let (path, bytes) = &files[case % files.len()];
-                let damage = DAMAGES[case / files.len() % DAMAGES.len()];
-                let (_, strange) = foreign(path, &files, &truths, &mut rng);
-                let after = damaged(bytes, strange, damage, &mut rng);
-                let rebooted = rng.coin();
-                let disk = if rebooted { moment.cut(Keep::All) } else { moment.kill() };
-                if matches!(damage, Damage::Remove) {
-                    session_storage_file::Disk::remove_file(&disk, path).unwrap();
-                } else {
-                    disk.edit(path, |old| *old = after.clone()).unwrap();
+            for first in (thread * OF_ONE_STORE..cases).step_by(threads * OF_ONE_STORE) {
+                let stage = Stage::new(&mut Rng::new(seed.wrapping_add(first as u64)));
+                for case in first..cases.min(first + OF_ONE_STORE) {
+                    let (damage, told) = one_damage(&stage, seed, case);
+                    let tally = tallies.entry(damage).or_default();
+                    if told { tally.told += 1 } else { tally.harmless += 1 }
                 }
-                let told = one_case(&disk, &truths, path, rebooted).unwrap_or_else(|failure| {
-                    panic!(
-                        "case {case} (SESSION_DAMAGE_SEED={seed}): {damage:?} of {}, rebooted: {rebooted}: {failure}\n{}",
-                        path.display(),
-                        String::from_utf8_lossy(&after)
-                    )
-                });
-                let tally = tallies.entry(format!("{damage:?}")).or_default();
-                if told { tally.told += 1 } else { tally.harmless += 1 }
             }
             tallies
         };
@@ -239,9 +251,39 @@ fn no_damage_is_silent() {
     let sum =
         |count: fn(&Tally) -> usize| tallies.iter().flat_map(BTreeMap::values).map(count).sum::<usize>();
     let (told, harmless) = (sum(|tally| tally.told), sum(|tally| tally.harmless));
-    eprintln!("{} files: {told} told, {harmless} harmless, 0 silent: {tallies:?}", files.len());
-    assert_eq!(told + harmless, CASES);
-    assert!(told > CASES / 5, "{told} told: the damage is none");
+    eprintln!("{told} told, {harmless} harmless, 0 silent: {tallies:?}");
+    eprintln!("tally: cases={cases} told={told} harmless={harmless}");
+    assert_eq!(told + harmless, cases);
+    assert!(told >= cases / 6, "{told} told: the damage is none");
+}
+
+/// Damages one file: what was done, and whether it was told.
+fn one_damage(stage: &Stage, seed: u64, case: usize) -> (String, bool) {
+    let Stage { moment, truths, files } = stage;
+    let mut rng = Rng::new(seed.wrapping_add(case as u64) ^ 0xda3a_6e00);
+    let rebooted = rng.coin();
+    let disk = if rebooted { moment.cut(Keep::All) } else { moment.kill() };
+    let damage = DAMAGES[rng.below(DAMAGES.len())];
+    // Markers and locks are empty: there is less to damage.
+    let full: Vec<_> = files.iter().filter(|(_, bytes)| !bytes.is_empty()).collect();
+    let (path, bytes) =
+        if rng.one_in(4) { &files[rng.below(files.len())] } else { full[rng.below(full.len())] };
+    let (_, strange) = foreign(path, files, truths, &mut rng);
+    let after = damaged(bytes, strange, damage, &mut rng);
+    if matches!(damage, Damage::Remove) {
+        session_storage_file::Disk::remove_file(&disk, path).unwrap();
+    } else {
+        disk.edit(path, |old| old.clone_from(&after)).unwrap();
+    }
+    let told = one_case(&disk, truths, path, rebooted).unwrap_or_else(|failure| {
+        panic!(
+            "case {case} (SESSION_DAMAGE_SEED={seed} SESSION_DAMAGE_CASES={}): {damage:?} of {}, rebooted: {rebooted}: {failure}\n{}",
+            case + 1,
+            path.display(),
+            String::from_utf8_lossy(&after)
+        )
+    });
+    (format!("{damage:?}"), told)
 }
 
 /// Whether the damage was told; an error is a damage that was silent, or that spread.
@@ -409,12 +451,14 @@ fn write(
     }
 }
 
-/// The whole story of one bit: a log of 4 KiB, each of its bits in turn.
+/// The whole story of one bit: a log of 4 KiB, another one for each seed, each of its bits in turn.
 #[test]
 fn no_bit_of_a_log_flips_silently() {
+    let seed = std::env::var("SESSION_DAMAGE_SEED").map_or(1, |text| text.parse().expect("a number"));
+    let mut rng = Rng::new(seed);
     let disk = FaultDisk::new();
     let storage = open(&disk).unwrap();
-    let id = id(1);
+    let id = id(seed);
     let mut head: Option<Head> = None;
     let mut truth = Vec::new();
     let path = PathBuf::from(ROOT).join(format!("sessions/{id}/events.jsonl"));
@@ -424,10 +468,12 @@ fn no_bit_of_a_log_flips_silently() {
     };
     while length(&disk) < 4096 {
         let expected = head.as_ref().map_or(Expected::Absent, |head| Expected::At(head.tip));
-        let events = match &head {
-            None => vec![logs::created("bits"), logs::started(1)],
+        let events = if head.is_none() {
+            vec![logs::created("bits"), logs::started(1)]
+        } else {
             // The last one fills the log up to the byte.
-            Some(_) => vec![logs::note((4096_usize - length(&disk)).saturating_sub(170).min(300))],
+            let room = (4096_usize - length(&disk)).saturating_sub(170);
+            vec![logs::note(if room < 500 { room } else { rng.below(500) })]
         };
         let batch = seal(id, head.as_ref(), head.as_ref().map_or(0, |head| head.tip.revision), events);
         head = batch.head().cloned();
@@ -448,13 +494,44 @@ fn no_bit_of_a_log_flips_silently() {
                     let storage = open(&disk).unwrap();
                     match wait(storage.records_after(id, 0)) {
                         Err(StorageError::Corrupt { readable, .. }) => {
-                            assert!(readable < truth.len() as u64, "bit {bit}");
+                            assert!(readable < truth.len() as u64, "SESSION_DAMAGE_SEED={seed}: bit {bit}");
                         }
-                        other => panic!("bit {bit} of byte {}: {other:?}", bit / 8),
+                        other => {
+                            panic!("SESSION_DAMAGE_SEED={seed}: bit {bit} of byte {}: {other:?}", bit / 8)
+                        }
                     }
                 }
             });
         }
     });
-    eprintln!("{} bits", bits.div_ceil(EVERY));
+    eprintln!("tally: bits={}", bits.div_ceil(EVERY));
+}
+
+/// The story: the log of another copy of the store was put in a log's place, longer, and whole in itself. `verify` called
+/// it corrupt; whoever read it to the end was told that this was the end. Now a reader is told as well.
+#[test]
+fn another_log_in_a_log_s_place_is_told_to_its_readers() {
+    let disk = FaultDisk::new();
+    let storage = open(&disk).unwrap();
+    let id = id(1);
+    let begin = seal(id, None, 0, vec![logs::created("copied"), logs::started(1)]);
+    let copies = [1, 2].map(|copy| seal(id, begin.head(), 0, vec![logs::progress(copy), logs::note(9)]));
+    let (fork, next) = (begin.head().unwrap().tip, copies[1].head().cloned().unwrap());
+    let longer = seal(id, Some(&next), 0, vec![logs::note(1), logs::note(2)]);
+    wait(storage.append(id, Expected::Absent, begin.clone(), Durability::Flushed)).unwrap();
+    wait(storage.append(id, Expected::At(fork), copies[0].clone(), Durability::Flushed)).unwrap();
+    drop(storage);
+    let path = PathBuf::from(ROOT).join(format!("sessions/{id}/events.jsonl"));
+    let other: String = [&begin, &copies[1], &longer]
+        .iter()
+        .flat_map(|batch| batch.records())
+        .flat_map(|record| [record.line(), "\n"])
+        .collect();
+    disk.edit(&path, |bytes| *bytes = other.clone().into_bytes()).unwrap();
+    for disk in [disk.now().kill(), disk.now().cut(Keep::All)] {
+        let storage = open(&disk).unwrap();
+        assert_eq!(verdict(&storage, id), Some(Verdict::Corrupt));
+        let read = wait(storage.records_after(id, 0));
+        assert!(matches!(read, Err(StorageError::Corrupt { readable: 6, .. })), "{read:?}");
+    }
 }

@@ -1,7 +1,9 @@
 //! Real processes on one store, ended by `kill -9`, stopped, and set against each other.
 //!
-//! The processes are this very test program, started again with a role in its environment. `SESSION_KILL_CYCLES` and
-//! `SESSION_KILL_SEED` choose how many writers are killed and when; a failure prints the seed.
+//! The processes are this very test program, started again with a role in its environment. `SESSION_KILL_CYCLES`,
+//! `SESSION_KILL_RACES` and `SESSION_KILL_PLACES` choose how many writers are killed and how often processes race,
+//! `SESSION_KILL_SEED` who is killed and when; a failure prints the seed. Processes are as fast as they are: a seed
+//! repeats the choices, not the course of things.
 
 #![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
 
@@ -19,7 +21,10 @@ use process::{Dice, Process};
 use session_core::*;
 use session_storage_file::{FileStorage, FileStorageOptions};
 
-const WRITERS: usize = 8;
+/// The fewest writers at once, and how many more there may be.
+const WRITERS: (u64, u64) = (4, 9);
+/// The longest that a writer lives on after the last line that was heard of it, in microseconds.
+const LIVES_ON: u64 = 3_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Not a test of its own: what the processes of the tests below do. Without a role it does nothing.
@@ -82,7 +87,7 @@ impl Acknowledged {
     }
 }
 
-/// Eight writers on one store, each killed again and again at random points: nothing acknowledged is lost, a killed
+/// Writers on one store, each killed again and again at random points: nothing acknowledged is lost, a killed
 /// owner is known as dead at once, and no other is.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_to_kill_9() {
@@ -96,14 +101,17 @@ async fn nothing_acknowledged_is_lost_to_kill_9() {
     let store = folder.path().join("store");
     let manager = manager(&store).await;
     let mut acknowledged = Acknowledged::default();
-    let mut writers: Vec<Process> = (0..WRITERS).map(|_| Process::start("writer", &store, &[])).collect();
+    let at_once = WRITERS.0 + dice.below(WRITERS.1);
+    let mut writers: Vec<Process> = (0..at_once).map(|_| Process::start("writer", &store, &[])).collect();
     let mut events = 0;
     for cycle in 0..cycles {
         let case = format!("seed {seed}, cycle {cycle}");
-        let victim = usize::try_from(dice.below(WRITERS as u64)).unwrap();
+        let victim = usize::try_from(dice.below(at_once)).unwrap();
         for _ in 0..dice.below(60) {
             acknowledged.hear(&writers[victim].line(PATIENCE));
         }
+        // Anywhere between two lines that it says.
+        std::thread::sleep(Duration::from_micros(dice.below(LIVES_ON)));
         let mut dead = std::mem::replace(&mut writers[victim], Process::start("writer", &store, &[]));
         let instance = dead.said("instance", PATIENCE);
         let rest = dead.kill();
@@ -160,7 +168,8 @@ async fn nothing_acknowledged_is_lost_to_kill_9() {
     }
     let promised: usize = acknowledged.0.values().map(HashMap::len).sum();
     println!(
-        "kill: {} sessions, {promised} acknowledgements kept, {events} records checked on the way",
+        "kill: {} sessions of {at_once} writers at once, {events} records checked on the way\n\
+         tally: killed={cycles} acknowledgements-kept={promised}",
         list.heads.len()
     );
     assert!(promised > 0);
@@ -205,38 +214,44 @@ async fn a_stopped_owner_is_never_called_dead() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_processes_that_resume_one_orphan_exactly_one_wins() {
     let rounds = number("SESSION_KILL_RACES", 20);
+    let seed = number("SESSION_KILL_SEED", u64::from(std::process::id()));
+    let mut dice = Dice::new(seed);
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
     let manager = manager(&store).await;
     let mut rivals = [(); 2].map(|()| Process::start("rival", &store, &[]));
     for round in 0..rounds {
-        let mut owner = Process::start("writer", &store, &[]);
+        let case = format!("SESSION_KILL_SEED={seed}, round {round}");
+        let mut owner = Process::start("writer", &store, &["waits"]);
         let id: SessionId = owner.said("ack", PATIENCE).split(' ').next().unwrap().parse().unwrap();
-        owner.kill();
-        for rival in &mut rivals {
-            rival.tell(&format!("{id}"));
+        for _ in 0..dice.below(15) {
+            owner.tell("go on");
+            owner.line(PATIENCE);
         }
+        owner.kill();
+        let first = usize::try_from(dice.below(2)).unwrap();
+        rivals[first].tell(&format!("{id}"));
+        // From at once to one after the other.
+        std::thread::sleep(Duration::from_micros(dice.below(2_000) * dice.below(2)));
+        rivals[1 - first].tell(&format!("{id}"));
         let said = rivals.each_mut().map(|rival| rival.line(PATIENCE));
         let won = said.iter().filter(|line| *line == "won").count();
-        assert_eq!(won, 1, "round {round}: {said:?}");
+        assert_eq!(won, 1, "{case}: {said:?}");
         let lost = said.iter().find(|line| *line != "won").unwrap();
-        assert!(["FENCED", "CONFLICT"].contains(&lost.as_str()), "round {round}: {said:?}");
+        assert!(["FENCED", "CONFLICT"].contains(&lost.as_str()), "{case}: {said:?}");
         let winner = said.iter().position(|line| line == "won").unwrap();
         rivals[winner].tell("complete");
-        assert_eq!(rivals[winner].line(PATIENCE), "completed", "round {round}");
+        assert_eq!(rivals[winner].line(PATIENCE), "completed", "{case}");
         let log = manager.storage().records_after(id, 0).await.unwrap();
         let kinds: Vec<_> = log.iter().map(|stored| stored.decode().unwrap().event.kind()).collect();
         let takeovers = kinds.iter().filter(|kind| **kind == EventKind::Resumed).count();
-        assert_eq!(takeovers, 1, "round {round}: {kinds:?}");
-        assert_eq!(
-            kinds.last(),
-            Some(&EventKind::Completed),
-            "round {round}: the winner completes it: {kinds:?}"
-        );
+        assert_eq!(takeovers, 1, "{case}: {kinds:?}");
+        assert_eq!(kinds.last(), Some(&EventKind::Completed), "{case}: the winner completes it: {kinds:?}");
     }
     for rival in &mut rivals {
         rival.kill();
     }
+    println!("tally: races={rounds}");
 }
 
 /// An owner whose lock file somebody removed is unknown; a person declares it dead while it is only stopped. When it
@@ -292,4 +307,5 @@ async fn twenty_processes_never_get_more_than_four_places() {
             creator.kill();
         }
     }
+    println!("tally: rushes={rounds}");
 }

@@ -34,11 +34,11 @@ impl Took {
         let millis =
             |share: usize| self.0.get((self.0.len().max(1) - 1) * share / 100).map_or(0, Duration::as_millis);
         eprintln!(
-            "{what}: {} trees gone, median {} ms, 99 % {} ms, longest {} ms",
-            self.0.len(),
+            "{what}: {trees} trees gone, median {} ms, 99 % {} ms, longest {} ms\ntally: trees={trees}",
             millis(50),
             millis(99),
-            millis(100)
+            millis(100),
+            trees = self.0.len()
         );
     }
 }
@@ -218,7 +218,7 @@ fn sessions_by_the_thousand_end_rightly_and_leave_nothing() {
         let ran = running.end().exits(i32::try_from(number % 3).unwrap());
         assert_eq!(ran.stdout, format!("{number}\n"));
     }
-    eprintln!("{at_once} at once: {} ms", started.elapsed().as_millis());
+    eprintln!("{at_once} at once: {} ms\ntally: sessions={}", started.elapsed().as_millis(), many + at_once);
     let list = house.list();
     let list = list.as_array().unwrap();
     assert_eq!(list.len(), usize::try_from(many + at_once).unwrap());

@@ -33,11 +33,6 @@ impl Args {
         Self(arguments.into_iter().collect())
     }
 
-    /// All that is left, for a program that reads its arguments itself.
-    pub(crate) fn rest(self) -> Vec<String> {
-        self.0
-    }
-
     /// Takes a flag such as `--check`; whether it was there.
     pub(crate) fn flag(&mut self, name: &str) -> bool {
         let found = self.0.iter().position(|argument| argument == name);
@@ -62,6 +57,11 @@ impl Args {
         };
         let parsed = value.parse().map_err(|_| Usage::error(format!("`{name}` cannot be `{value}`")))?;
         Ok(Some(parsed))
+    }
+
+    /// All that nobody took, for a program that looks at it itself.
+    pub(crate) fn rest(self) -> Vec<String> {
+        self.0
     }
 
     /// Nothing may be left.

@@ -15,9 +15,9 @@ pub(crate) fn run(args: Args) -> Outcome {
         return Err("the benchmark cannot be built".into());
     }
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    let built = root().join(target).join("release");
-    let mut command = Command::new(built.join("session-bench"));
+    let programs = root().join(target).join("release");
+    let mut command = Command::new(programs.join("session-bench"));
     // What it writes is beside what was built: on a disk, and not in the way.
-    command.current_dir(&built).arg("--sessionctl").arg(built.join("sessionctl")).args(args.rest());
+    command.current_dir(&programs).arg("--sessionctl").arg(programs.join("sessionctl")).args(args.rest());
     if command.status()?.success() { Ok(()) } else { Err("the measurement came to no end".into()) }
 }

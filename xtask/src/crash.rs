@@ -1,25 +1,43 @@
-//! `cargo xtask crash [--images N] [--seed S]`: power cuts on the fault disk, at every call boundary and in every way.
+//! `cargo xtask crash [--images N | --plays N] [--minutes M] [--seed S]`: power cuts on the fault disk, at every call
+//! boundary and in every way.
 
 use crate::Outcome;
 use crate::args::Args;
-use crate::workspace::cargo;
+use crate::rounds::{self, Program, Proof};
 
 /// What CI cuts.
 const IMAGES: u64 = 100_000;
+/// Plays of one round of many: some seconds.
+const PLAYS: u64 = 4;
 
 pub(crate) fn run(mut args: Args) -> Outcome {
     let images = args.option("--images")?.unwrap_or(IMAGES);
-    let seed: u64 = args.option("--seed")?.unwrap_or(1);
+    let plays: Option<u64> = args.option("--plays")?;
+    let seed: Option<u64> = args.option("--seed")?;
+    let time = rounds::minutes(&mut args)?;
     args.finish()?;
-    let status = cargo()
-        .args(["test", "--release", "--package", "session-storage-file", "--features", "fault-disk"])
-        .args(["--test", "crash", "--", "--nocapture"])
-        .env("SESSION_CRASH_IMAGES", images.to_string())
-        .env("SESSION_CRASH_SEED", seed.to_string())
-        .status()?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err("a power cut did harm: see above for the seed that replays it".into())
+    match time {
+        Some(time) => proof(images, Some(plays.unwrap_or(PLAYS))).rounds(time, seed),
+        None => proof(images, plays).once(Some(seed.unwrap_or(1))),
+    }
+}
+
+/// How many images there are depends on which thread is faster; how many plays does not.
+fn proof(images: u64, plays: Option<u64>) -> Proof {
+    let (variable, count, option) = match plays {
+        Some(plays) => ("SESSION_CRASH_PLAYS", plays, "--plays"),
+        None => ("SESSION_CRASH_IMAGES", images, "--images"),
+    };
+    Proof {
+        name: "crash",
+        programs: vec![Program {
+            package: "session-storage-file",
+            test: "crash",
+            features: "fault-disk",
+            seed: "SESSION_CRASH_SEED",
+            env: vec![(variable, count.to_string())],
+        }],
+        size: format!("{option} {count}"),
+        harm: "a power cut did harm",
     }
 }

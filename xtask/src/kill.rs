@@ -1,46 +1,58 @@
-//! `cargo xtask kill [--cycles N] [--trees N] [--seed S]`: real processes, ended by `kill -9`, stopped and raced: writers
-//! on one store, and trees of programs with whoever watches over them.
-
-use std::process::Command;
+//! `cargo xtask kill [--cycles N] [--trees N] [--minutes M] [--seed S]`: real processes, ended by `kill -9`, stopped and
+//! raced: writers on one store, and trees of programs with whoever watches over them.
 
 use crate::Outcome;
 use crate::args::Args;
-use crate::workspace::cargo;
+use crate::rounds::{self, Program, Proof};
 
-/// How many writers CI kills.
+/// How many writers CI kills; two thirds as many races, and a thirtieth as many rushes for places.
 const CYCLES: u64 = 300;
-/// How many owners of trees; a quarter as many supervisors, and an eighth as many of both at once.
+/// How many owners of trees; a quarter as many supervisors, an eighth as many of both at once, and three times as many
+/// short sessions.
 const TREES: u64 = 300;
+/// Writers and trees of one round of many: less than a minute.
+const ROUND: (u64, u64) = (60, 32);
 
 pub(crate) fn run(mut args: Args) -> Outcome {
-    let cycles = args.option("--cycles")?.unwrap_or(CYCLES);
-    let trees = args.option("--trees")?.unwrap_or(TREES);
+    let cycles: Option<u64> = args.option("--cycles")?;
+    let trees: Option<u64> = args.option("--trees")?;
     let seed: Option<u64> = args.option("--seed")?;
+    let time = rounds::minutes(&mut args)?;
     args.finish()?;
-    let mut writers = cargo();
-    writers
-        .args(["test", "--release", "--package", "session-storage-file", "--features", "fault-disk"])
-        .args(["--test", "kill", "--", "--nocapture"])
-        .env("SESSION_KILL_CYCLES", cycles.to_string())
-        .env("SESSION_KILL_RACES", "200")
-        .env("SESSION_KILL_PLACES", "10");
-    let mut programs = cargo();
-    programs
-        .args(["test", "--release", "--package", "sessionctl", "--test", "trees", "--", "--nocapture"])
-        .env("SESSION_TREE_ROUNDS", trees.to_string())
-        .env("SESSION_MANY", "1000");
-    if let Some(seed) = seed {
-        writers.env("SESSION_KILL_SEED", seed.to_string());
-        programs.env("SESSION_TREE_SEED", seed.to_string());
+    match time {
+        Some(time) => proof(cycles.unwrap_or(ROUND.0), trees.unwrap_or(ROUND.1)).rounds(time, seed),
+        None => proof(cycles.unwrap_or(CYCLES), trees.unwrap_or(TREES)).once(seed),
     }
-    run_to_its_end(writers)?;
-    run_to_its_end(programs)
 }
 
-fn run_to_its_end(mut command: Command) -> Outcome {
-    if command.status()?.success() {
-        Ok(())
-    } else {
-        Err("a death did harm: see above for the seed that replays it".into())
+/// Everything follows from the two numbers, so that with them and the seed a round can be had again.
+fn proof(cycles: u64, trees: u64) -> Proof {
+    Proof {
+        name: "kill",
+        programs: vec![
+            Program {
+                package: "session-storage-file",
+                test: "kill",
+                features: "fault-disk",
+                seed: "SESSION_KILL_SEED",
+                env: vec![
+                    ("SESSION_KILL_CYCLES", cycles.to_string()),
+                    ("SESSION_KILL_RACES", (cycles * 2 / 3).max(1).to_string()),
+                    ("SESSION_KILL_PLACES", (cycles / 30).max(1).to_string()),
+                ],
+            },
+            Program {
+                package: "sessionctl",
+                test: "trees",
+                features: "",
+                seed: "SESSION_TREE_SEED",
+                env: vec![
+                    ("SESSION_TREE_ROUNDS", trees.to_string()),
+                    ("SESSION_MANY", (trees * 10 / 3).max(1).to_string()),
+                ],
+            },
+        ],
+        size: format!("--cycles {cycles} --trees {trees}"),
+        harm: "a death did harm",
     }
 }

@@ -8,7 +8,10 @@ mod bench;
 mod ci;
 mod codegen;
 mod crash;
+mod damage;
+mod fuzz;
 mod kill;
+mod rounds;
 mod steps;
 mod test;
 mod tidy;
@@ -41,12 +44,22 @@ const COMMANDS: &[Command] = &[
         codegen::run,
     ),
     (
-        "crash [--images N] [--seed S]",
+        "crash [--images N | --plays N] [--minutes M] [--seed S]",
         "power cuts on the fault disk, at every call and in every way",
         crash::run,
     ),
     (
-        "kill [--cycles N] [--trees N] [--seed S]",
+        "damage [--cases N] [--minutes M] [--seed S]",
+        "damage in every file of random stores, none of it silent",
+        damage::run,
+    ),
+    (
+        "fuzz [TARGET…] [--cases N] [--minutes M] [--seed S]",
+        "inputs that nobody should send: records, logs, slots, exports, names, reports",
+        fuzz::run,
+    ),
+    (
+        "kill [--cycles N] [--trees N] [--minutes M] [--seed S]",
         "real processes: writers on one store, and trees of programs, killed, stopped and raced",
         kill::run,
     ),

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{CheckedLine, Envelope, Record, StoredRecord, Sum};
 use crate::event::{EventKind, FORMAT, SessionEvent};
+use crate::limits;
 use crate::time::Timestamp;
 
 /// A line with a right sum that cannot be read.
@@ -66,16 +67,21 @@ impl CheckedLine<'_> {
 
 /// Reads a line whose sum is right.
 fn decode(line: &str, sum: Sum) -> Result<Record, DecodeError> {
-    if let Ok(record) = RawRecord::<SessionEvent>::parse(line)
-        && !matches!(record.event, SessionEvent::Created { format, .. } if format != FORMAT)
-    {
-        // What a writer refuses, a reader need not be ready for: heads rely on it.
-        record.event.check().map_err(malformed)?;
-        return Ok(Record { envelope: record.envelope(), event: record.event, sum });
-    }
-    // Again, and step by step, to say why.
-    let raw = RawRecord::<&RawValue>::parse(line)?;
-    Ok(Record { envelope: raw.envelope(), event: raw.event()?, sum })
+    let (envelope, event) = match RawRecord::<SessionEvent>::parse(line) {
+        Ok(raw) if !matches!(raw.event, SessionEvent::Created { format, .. } if format != FORMAT) => {
+            // What a writer refuses, a reader need not be ready for: heads rely on it.
+            raw.event.check().map_err(malformed)?;
+            (raw.envelope(), raw.event)
+        }
+        // Again, and step by step, to say why.
+        _ => {
+            let raw = RawRecord::<&RawValue>::parse(line)?;
+            (raw.envelope(), raw.event()?)
+        }
+    };
+    // Members that nobody knows are passed over here; others who read the line may look at them.
+    limits::at_most("record (nesting)", levels(line), limits::NESTING).map_err(malformed)?;
+    Ok(Record { envelope, event, sum })
 }
 
 #[derive(Deserialize)]
@@ -119,6 +125,32 @@ impl RawRecord<&RawValue> {
         event.check().map_err(malformed)?;
         Ok(event)
     }
+}
+
+/// How deep arrays and objects are nested in a text that is JSON.
+fn levels(json: &str) -> usize {
+    let opens = |byte: &u8| matches!(byte, b'[' | b'{');
+    // Nearly every record has fewer of them altogether than it may have within each other.
+    let all = json.bytes().filter(opens).count();
+    if all <= limits::NESTING {
+        return all;
+    }
+    let (mut depth, mut deepest, mut text, mut escaped) = (0_usize, 0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => text = !text,
+            _ if text => {}
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 fn malformed(problem: impl fmt::Display) -> DecodeError {

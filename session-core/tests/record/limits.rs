@@ -127,6 +127,22 @@ fn values_are_nested_up_to_32_levels_of_the_whole_record() {
 }
 
 /// A value nested a hundred thousand deep was measured after it had been written, which took the stack with it.
+/// A member that nobody knows is passed over, however deep it is: a record with 100 levels in one was read and
+/// imported, though no record has more than 32, and other readers gave up on it.
+#[test]
+fn what_nobody_knows_is_nested_no_deeper_either() {
+    let tip = chain().tip().unwrap().sum.as_u64().to_be_bytes();
+    let opens = |before: &str, levels: usize, behind: &str| {
+        let deep = format!("{}\"]\"{}", "[".repeat(levels), "]".repeat(levels));
+        let body = r#"{"seq":6,"at":"2026-11-21T09:30:00.000Z","attempt":1,"flushed":0,"event":{"paused":{"#;
+        let line = forge(&tip, &format!("{body}{before}{deep}{behind}"));
+        chain().check(line.as_bytes()).expect("the sum is right").decode().is_ok()
+    };
+    let (inside, outside) = (r#""reason":{"limit":"[[{\\\"["},"x":"#, r#""reason":{"limit":""}}},"x":"#);
+    assert!(opens(inside, 29, "}}") && !opens(inside, 30, "}}"));
+    assert!(opens(outside, 31, "") && !opens(outside, 32, ""));
+}
+
 #[test]
 fn a_bottomless_value_is_refused_before_it_is_written() {
     let mut value = json!(1);

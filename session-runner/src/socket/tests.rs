@@ -115,6 +115,19 @@ fn hostile_input_is_refused_and_takes_no_memory() {
     assert_eq!(heard.lock().unwrap().len(), 1);
 }
 
+/// The answer to a request of nearly 64 KiB repeated it, grew beyond what a child reads, and was no answer to it.
+#[test]
+fn a_refusal_is_read_whole_however_long_the_request_was() {
+    let runtime = runtime();
+    let (socket, _) = listen(&runtime);
+    let limit = usize::try_from(REQUEST_BYTES).unwrap();
+    let mut stream = StdStream::connect(socket.path()).unwrap();
+    stream.write_all(format!("{{\"{}\":{{}}}}\n", "x".repeat(limit - 20)).as_bytes()).unwrap();
+    let mut answer = String::new();
+    std::io::BufReader::new(&stream).take(REQUEST_BYTES).read_line(&mut answer).unwrap();
+    assert!(answer.ends_with('\n') && answer.contains("INVALID_ARGUMENT"), "{} bytes", answer.len());
+}
+
 #[test]
 fn a_connection_carries_many_reports_and_many_children_report_at_once() {
     let runtime = runtime();

@@ -72,6 +72,27 @@ fn whatever_bit_flips_no_slot_says_what_was_not_written() {
     assert_eq!(Slots::read(SessionId::random(), &*file).unwrap().turn(), 0, "another session's slots");
 }
 
+/// A slot of the last turn that there is, its sum right, ended the process that wanted to write the next one.
+#[test]
+fn a_slot_that_nobody_can_count_on_from_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = RealDisk.open(&folder.path().join("head.json"), Open::Create).unwrap();
+    let id = SessionId::random();
+    for turn in [u64::MAX - 1, u64::MAX] {
+        write(id, &*file, 1..=2);
+        Slot::new(turn, "boot", Some(mark(9)), 300, None).write(id, &*file).unwrap();
+        let slots = Slots::read(id, &*file).unwrap();
+        assert!([1, 2].contains(&slots.turn()), "{}", slots.turn());
+        assert_eq!(slots.turn() % 2, 1 - turn % 2);
+    }
+    let far = mark(u64::MAX / 1000);
+    let farther = Mark { tip: Tip { revision: u64::MAX, ..far.tip }, ..far };
+    for (mark, taken) in [(far, true), (farther, false)] {
+        Slot::new(3, "boot", Some(mark), 300, None).write(id, &*file).unwrap();
+        assert_eq!(Slots::read(id, &*file).unwrap().mark() == Some(mark), taken);
+    }
+}
+
 /// The example of `docs/format.md`.
 #[test]
 fn the_slot_in_the_docs_is_what_is_written() {

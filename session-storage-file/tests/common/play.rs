@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use session_core::{
-    Batch, Durability, Expected, Head, SessionEvent, SessionId, SessionState, SessionStorage,
-    SessionStorageExt, StorageError,
+    Batch, Durability, Expected, Head, SessionId, SessionStorage, SessionStorageExt, StorageError,
 };
 use session_storage_file::FileStorage;
-use session_storage_file::fault::{Effect, Fault, FaultDisk, Rng};
+use session_storage_file::fault::{AfterFailedSync, Call, Effect, Fault, FaultDisk, Rng};
 
+use super::chance;
 use super::ledger::Ledger;
 use super::logs::{self, chain_of, fold, id, seal, wait};
 use super::store::open;
@@ -50,7 +51,7 @@ enum Deed {
 }
 
 impl Play {
-    /// Two processes on a disk that is recorded from here on. Sessions get ids from `first_id` on.
+    /// One to three processes on a disk that is recorded from here on. Sessions get ids from `first_id` on.
     pub(crate) fn new(disk: FaultDisk, ledger: Ledger, seed: u64, first_id: u64) -> Result<Self, String> {
         disk.record();
         let mut play = Self {
@@ -62,7 +63,10 @@ impl Play {
             next_owner: seed % 1000,
             deeds: Vec::new(),
         };
-        for _ in 0..2 {
+        if play.rng.coin() {
+            play.disk.after_failed_sync(AfterFailedSync::Dropped);
+        }
+        for _ in 0..=play.rng.below(3) {
             play.spawn()?;
         }
         Ok(play)
@@ -74,7 +78,8 @@ impl Play {
         Ok(())
     }
 
-    /// One deed by one process, which is killed on the way once in six times.
+    /// One deed by one process, which is killed on the way once in six times, and once in eight finds that a call of
+    /// the disk fails.
     pub(crate) fn step(&mut self) -> Result<(), String> {
         let (id, deed) = self.choose()?;
         let doomed = self.rng.one_in(6);
@@ -83,6 +88,19 @@ impl Play {
             let after = self.rng.below(40) as u64;
             actor.disk.fail(Fault::nth(after, Effect::Death).of(actor.disk.process_number()));
         }
+        let unlucky = !doomed && self.rng.one_in(8);
+        if unlucky {
+            let errors = [Errno::IO, Errno::NOSPC, Errno::INTR];
+            let effect = Effect::Error(errors[self.rng.below(errors.len())]);
+            // A flush that fails is the one that matters most.
+            let fault = if self.rng.coin() {
+                Fault::nth(self.rng.below(2) as u64, effect).on(Call::Sync)
+            } else {
+                Fault::nth(self.rng.below(40) as u64, effect)
+            };
+            actor.disk.fail(fault.of(actor.disk.process_number()));
+        }
+        let struck = self.disk.struck();
         let now = self.disk.moment();
         let what = format!("{now}: process {} {id}: {}", actor.disk.process_number(), describe(&deed));
         let result = match deed {
@@ -110,11 +128,12 @@ impl Play {
             Ok(Some((tip, flushed))) => self.ledger.acknowledge(id, now, tip, flushed),
             Ok(None) => self.ledger.stories.entry(id).or_default().deleted = Some(now),
             Err(StorageError::MaxSessions { .. }) => {}
+            // Nothing was acknowledged: whether it happened shows when somebody looks.
+            Err(_) if unlucky && self.disk.struck() > struck => {}
             Err(error) => return Err(format!("{what}: {}", chain_of(&error))),
         }
-        if self.rng.coin() {
-            self.processes.reverse();
-        }
+        let next = self.rng.below(self.processes.len());
+        self.processes.rotate_left(next);
         Ok(())
     }
 
@@ -174,13 +193,13 @@ impl Play {
         if unowned && self.rng.one_in(if head.state().is_final() { 2 } else { 12 }) {
             return Ok((id, Deed::Delete(head.tip)));
         }
-        let Some(events) = self.events(&head) else {
+        let Some(events) = chance::events(&mut self.rng, &head, self.processes[0].owner) else {
             return Ok((
                 id,
                 Deed::Append(Expected::At(head.tip), Box::new(Batch::empty()), Durability::Flushed),
             ));
         };
-        let durability = if ends(&events) { Durability::Flushed } else { self.durability() };
+        let durability = if chance::ends(&events) { Durability::Flushed } else { self.durability() };
         let flushed = if self.rng.coin() { self.ledger.stories[&id].known_flushed() } else { 0 };
         let batch = seal(id, Some(&head), flushed, events);
         Ok((id, Deed::Append(Expected::At(head.tip), Box::new(batch), durability)))
@@ -203,59 +222,6 @@ impl Play {
     fn durability(&mut self) -> Durability {
         if self.rng.coin() { Durability::Flushed } else { Durability::Buffered }
     }
-
-    fn bytes(&mut self) -> usize {
-        match self.rng.below(8) {
-            0 => self.rng.below(6000),
-            1 => self.rng.below(600),
-            _ => self.rng.below(60),
-        }
-    }
-
-    /// What may come next in this session; `None` once it has ended.
-    fn events(&mut self, head: &Head) -> Option<Vec<SessionEvent>> {
-        let owner = self.processes[0].owner;
-        let lives = &head.lifecycle;
-        let unowned = lives.owner.is_none();
-        Some(match head.state() {
-            SessionState::Created => match self.rng.below(6) {
-                0 => vec![logs::note(self.bytes())],
-                1 => vec![logs::cancel_requested(), logs::cancelled()],
-                2 => vec![logs::failed()],
-                _ => vec![logs::started(owner)],
-            },
-            SessionState::Running { .. } => match self.rng.below(12) {
-                0 => vec![logs::paused()],
-                1 => vec![logs::completed(head)],
-                2 => vec![logs::interrupted()],
-                3 => vec![logs::interrupted(), logs::resumed(owner)],
-                4 => vec![logs::interrupted(), logs::resumed(owner), logs::note(self.bytes())],
-                5 => vec![logs::checkpoint(lives.iteration)],
-                6 => vec![logs::cancel_requested()],
-                7 | 8 => vec![logs::progress(head.samples + 1)],
-                9 => (0..3).map(|_| logs::note(self.bytes())).collect(),
-                _ => vec![logs::note(self.bytes())],
-            },
-            SessionState::Paused { .. } => match self.rng.below(4) {
-                0 => vec![logs::cancel_requested(), logs::cancelled()],
-                1 => vec![logs::note(self.bytes())],
-                _ if unowned => vec![logs::resumed(owner)],
-                _ => vec![logs::interrupted(), logs::resumed(owner)],
-            },
-            SessionState::Completed { .. } | SessionState::Failed { .. } | SessionState::Cancelled { .. } => {
-                return None;
-            }
-        })
-    }
-}
-
-fn ends(events: &[SessionEvent]) -> bool {
-    events.iter().any(|event| {
-        matches!(
-            event,
-            SessionEvent::Completed { .. } | SessionEvent::Failed { .. } | SessionEvent::Cancelled { .. }
-        )
-    })
 }
 
 fn describe(deed: &Deed) -> String {

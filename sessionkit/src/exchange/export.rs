@@ -207,7 +207,7 @@ fn line_of(chunk: &Chunk) -> Line {
     Line::Output { offset, stream, attempt, at, after_gap, base64: STANDARD.encode(&chunk.bytes) }
 }
 
-fn text(line: &Line) -> Vec<u8> {
+pub(super) fn text(line: &Line) -> Vec<u8> {
     let mut bytes = serde_json::to_vec(line).expect("our own lines have string keys");
     bytes.push(b'\n');
     bytes

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use session_core::{Chain, DecodeError, Head, SessionId, Tip};
 use session_runner::{Chunk, OutputCut, OutputStream};
 
-use super::export::Xxh3Sum;
+use super::export::{Xxh3Sum, text};
 use super::{EXPORT_FORMAT, ExchangeError, Line, StreamName};
 
 /// What a line was.
@@ -190,7 +190,9 @@ impl Parser {
 
     fn parse(&self, content: &[u8]) -> Result<Line, ExchangeError> {
         match serde_json::from_slice(content) {
-            Ok(line) => Ok(line),
+            // One form each, so that what goes in comes out again byte for byte.
+            Ok(line) if text(&line).strip_suffix(b"\n") == Some(content) => Ok(line),
+            Ok(_) => self.damaged("it is not written as an export writes it"),
             Err(error) => self.damaged(format!("it cannot be read: {error}")),
         }
     }

@@ -153,6 +153,30 @@ async fn no_damage_goes_in() {
     ));
 }
 
+/// A stream with a space in it, its sums right, was taken and came out as another one.
+#[tokio::test]
+async fn a_line_has_one_form() {
+    let store = crate::builder("memory:").open_store().await.unwrap();
+    let stream = bytes(store.export(Vec::new(), Output::Included)).await;
+    let text = String::from_utf8(stream).unwrap();
+    let (first, last) = text.split_once('\n').unwrap();
+    let check = |first: &str| {
+        let sum = xxhash_rust::xxh3::xxh3_64(format!("{first}\n").as_bytes());
+        let last = format!("{}{sum:016x}\"}}}}\n", last.split_at(last.len() - 20).0);
+        let mut check = ImportCheck::new();
+        check.line(format!("{first}\n").as_bytes())?;
+        check.line(last.as_bytes())?;
+        check.finish().map(drop)
+    };
+    check(first).unwrap();
+    for other in
+        [r#"{"export": {"format":1}}"#, r#" {"export":{"format":1}}"#, "{\"export\":{\"format\":1}}\r"]
+    {
+        let error = check(other).unwrap_err();
+        assert!(matches!(&error, ExchangeError::Damaged { line: 1, .. }), "{error}");
+    }
+}
+
 /// A damaged session is left out and named, and the others go along.
 #[tokio::test]
 async fn one_damaged_session_keeps_no_other_back() {

@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ),
     ("sessionctl", &["sessionkit"], &["session-testkit"]),
     ("session-bench", &["session-core", "session-storage-*"], &[]),
+    ("session-fuzz", &["session*"], &[]),
     ("xtask", &["session*"], &[]),
 ];
 

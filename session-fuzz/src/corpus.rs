@@ -1,0 +1,120 @@
+//! Valid inputs of each target, from which the others are made.
+
+use std::fmt::Write as _;
+use std::sync::OnceLock;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::repair;
+use crate::stories::{self, Story};
+use crate::targets::TARGETS;
+
+/// The valid inputs of a target; none where there is no such target.
+pub fn of(target: &str) -> &'static [Vec<u8>] {
+    static ALL: OnceLock<Vec<Vec<Vec<u8>>>> = OnceLock::new();
+    let all = ALL.get_or_init(|| TARGETS.iter().map(|target| make(target.name)).collect());
+    TARGETS.iter().position(|known| known.name == target).map_or(&[], |at| &all[at])
+}
+
+fn make(target: &str) -> Vec<Vec<u8>> {
+    let each = |make: &dyn Fn(u8, &Story) -> Vec<u8>| {
+        stories::all().iter().enumerate().map(|(at, story)| make(u8::try_from(at).unwrap(), story)).collect()
+    };
+    match target {
+        "record_line" => record_lines(),
+        "whole_log" => each(&|at, story| [&[0, at][..], &story.log()].concat()),
+        "slot" => each(&|at, story| [&[0, at][..], &story.slots()].concat()),
+        "export_stream" => exports(),
+        "names" => names(),
+        "report_socket" => conversations(),
+        other => panic!("no target {other}"),
+    }
+}
+
+fn record_lines() -> Vec<Vec<u8>> {
+    let lines = |(at, story): (usize, &'static Story)| {
+        story.records.iter().enumerate().map(move |(place, record)| {
+            let head = [0, u8::try_from(at).unwrap(), u8::try_from(place).unwrap()];
+            [&head[..], record.line().as_bytes()].concat()
+        })
+    };
+    stories::all().iter().enumerate().flat_map(lines).collect()
+}
+
+fn exports() -> Vec<Vec<u8>> {
+    let session = |story: &Story, output: &str| {
+        let begin = format!("{{\"session\":{{\"id\":\"{}\"}}}}\n", story.id);
+        [begin.as_bytes(), &story.log(), output.as_bytes(), b"{\"end\":{}}\n"].concat()
+    };
+    let stream = |sessions: Vec<Vec<u8>>| {
+        let stream = [&b"\0{\"export\":{\"format\":1}}\n"[..], &sessions.concat(), b"{\"export_end\":{}}\n"];
+        let stream = stream.concat();
+        [&stream[..1], &repair::export(&stream[1..])].concat()
+    };
+    let all = stories::all();
+    let (mut output, mut offset) = (String::new(), 0);
+    for (at, bytes) in [&b"compiled\n"[..], b"\x1b[31mwarning\x1b[m\n", b"linked\n\0\xff"].iter().enumerate()
+    {
+        let (name, gap) = [("stdout", ""), ("stderr", ",\"after_gap\":true"), ("stdout", "")][at];
+        writeln!(
+            output,
+            "{{\"output\":{{\"offset\":{offset},\"stream\":\"{name}\",\"attempt\":1,\"at\":\"2026-11-21T09:30:0{at}.000Z\"{gap},\"base64\":\"{}\"}}}}",
+            STANDARD.encode(bytes)
+        ).expect("a string takes whatever is written");
+        offset += bytes.len();
+    }
+    let cut = format!("{output}{{\"output_cut\":{{\"attempt\":1,\"at\":\"2026-11-21T09:31:00.000Z\"}}}}\n");
+    let mut streams = vec![stream(Vec::new())];
+    streams.extend(all.iter().map(|story| stream(vec![session(story, "")])));
+    streams.push(stream(all[..3].iter().map(|story| session(story, "")).collect()));
+    streams.push(stream(vec![session(&all[1], &output), session(&all[3], "")]));
+    streams.push(stream(vec![session(&all[2], &cut)]));
+    streams
+}
+
+fn names() -> Vec<Vec<u8>> {
+    let input = |texts: &[&str]| {
+        let texts: Vec<&[u8]> = texts.iter().map(|text| text.as_bytes()).collect();
+        [&[0][..], &texts.join(&0xff)].concat()
+    };
+    let long = "ü".repeat(128);
+    let quotes = "\"\\".repeat(64);
+    vec![
+        input(&["nightly-import", "import"]),
+        input(&[
+            "a name with \"quotes\" and 日本語",
+            "run",
+            "tree",
+            "team",
+            "data",
+            "key-1",
+            "step",
+            "phase",
+            "lunch",
+        ]),
+        input(&[&long, &long, &long, "k", "v", &long, &long, &long, &long]),
+        input(&[&quotes, &quotes, &quotes, &quotes[..16], &quotes[..16], &quotes, &quotes, &quotes, &quotes]),
+        input(&["file:/a/store", "memory:", "7f3a1c52-9e0b-4d86-a1f4-2c5b8e907d13"]),
+    ]
+}
+
+fn conversations() -> Vec<Vec<u8>> {
+    let said = |pace: u8, lines: &[&str]| {
+        let lines: String = lines.iter().flat_map(|line| [*line, "\n"]).collect();
+        [&[0, pace][..], lines.as_bytes()].concat()
+    };
+    vec![
+        said(3, &[r#"{"report":{"percent":42.5,"step":"linking"}}"#]),
+        said(
+            90,
+            &[
+                r#"{"report":{}}"#,
+                r#"{"report":{"completed_steps":3,"total_steps":7,"phase":"build"}}"#,
+                r#"{"report":{"eta":60}}"#,
+            ],
+        ),
+        said(30, &[r#"{"report":{"percent":101}}"#, r#"{"delete":{}}"#, "", r#"{"report":{"percent":1}}"#]),
+        said(200, &["{\"report\":{\"step\":\"caf\\u00e9 \\u009b1m\"}}"]),
+    ]
+}

@@ -1,0 +1,246 @@
+//! Sessions whose every byte is known: their logs, and the disk that they are stored on.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use serde_json::json;
+use session_core::{
+    Batch, Chain, Changes, Draft, Durability, Evidence, Expected, FORMAT, Failure, FailureCause, Head, Owner,
+    PauseReason, ProgressReport, SessionConfig, SessionEvent, SessionId, SessionStorage as _, StoredRecord,
+    Timestamp,
+};
+use session_storage_file::fault::{Content, FaultDisk, Moment};
+use session_storage_file::{FileStorage, FileStorageOptions};
+
+use crate::wait;
+
+/// Where the store is.
+const ROOT: &str = "/store";
+
+/// A session's log, and a disk with it and a bystander on a machine that still runs.
+#[derive(Debug)]
+pub(crate) struct Story {
+    pub(crate) id: SessionId,
+    pub(crate) records: Vec<StoredRecord>,
+    /// The head after each record.
+    pub(crate) heads: Vec<Head>,
+    /// How many records are flushed, by all that is known.
+    pub(crate) flushed: usize,
+    pub(crate) disk: Moment,
+    pub(crate) bystander: SessionId,
+}
+
+/// All of them.
+pub(crate) fn all() -> &'static [Story] {
+    static STORIES: OnceLock<Vec<Story>> = OnceLock::new();
+    STORIES.get_or_init(|| (0..plots().len()).map(Story::tell).collect())
+}
+
+/// The one that a byte means.
+pub(crate) fn chosen(byte: u8) -> &'static Story {
+    let all = all();
+    &all[usize::from(byte) % all.len()]
+}
+
+impl Story {
+    fn tell(number: usize) -> Self {
+        let disk = FaultDisk::new();
+        let storage = open(&disk);
+        let bystander = SessionId::from_key("fuzz-bystander");
+        write(&storage, bystander, vec![(vec![created("bystander")], Durability::Flushed)]);
+        let id = SessionId::from_key(&format!("fuzz-{number}"));
+        let (records, heads, flushed) = write(&storage, id, plots().swap_remove(number));
+        drop(storage);
+        Self { id, records, heads, flushed, disk: disk.now(), bystander }
+    }
+
+    /// The bytes of its log.
+    pub(crate) fn log(&self) -> Vec<u8> {
+        self.records.iter().flat_map(|record| [record.line().as_bytes(), b"\n"]).flatten().copied().collect()
+    }
+
+    /// The bytes of its slots.
+    pub(crate) fn slots(&self) -> Vec<u8> {
+        match self.disk.kill().tree().remove(&self.path("head.json")) {
+            Some(Content::File(bytes)) => bytes.to_vec(),
+            other => panic!("the slots are {other:?}"),
+        }
+    }
+
+    /// One of its files.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        PathBuf::from(ROOT).join(format!("sessions/{}/{name}", self.id))
+    }
+}
+
+/// The store on a disk.
+pub(crate) fn open(disk: &FaultDisk) -> FileStorage {
+    let options = FileStorageOptions::new(ROOT).without_threads();
+    FileStorage::with_disk(Arc::new(disk.clone()), options).expect("the store itself is whole")
+}
+
+/// The next records of a log.
+pub(crate) fn seal(id: SessionId, before: Option<&Head>, flushed: usize, events: Vec<SessionEvent>) -> Batch {
+    let mut chain = before.map_or(Chain::start(id), |head| Chain::at(id, head.tip));
+    let mut head = before.cloned();
+    let mut records = Vec::new();
+    for event in events {
+        let revision = chain.revision();
+        let at = Timestamp::from_millis(1_795_253_400_000 + i64::try_from(revision).unwrap()).unwrap();
+        let attempt = head.as_ref().map_or(0, |head| head.lifecycle.attempt_for(event.kind()));
+        let draft = Draft { at, attempt, flushed: revision.min(flushed as u64), event };
+        let (stored, record) = chain.seal(draft).expect("there is room for it");
+        Head::fold(&mut head, id, &record).expect("the plot is a legal one");
+        records.push(stored);
+    }
+    Batch::new(records, head.expect("there are events"))
+}
+
+/// A note.
+pub(crate) fn note(bytes: usize) -> SessionEvent {
+    SessionEvent::Noted { kind: "fuzz.note".to_owned(), data: json!("x".repeat(bytes)) }
+}
+
+type Plot = Vec<(Vec<SessionEvent>, Durability)>;
+
+fn write(storage: &FileStorage, id: SessionId, plot: Plot) -> (Vec<StoredRecord>, Vec<Head>, usize) {
+    let (mut records, mut heads, mut flushed) = (Vec::new(), Vec::<Head>::new(), 0);
+    for (events, durability) in plot {
+        // One at a time, for the heads in between.
+        let before = heads.last().map_or(Expected::Absent, |head| Expected::At(head.tip));
+        let mut batch = Vec::new();
+        for event in events {
+            let next = seal(id, heads.last(), flushed, vec![event]);
+            batch.extend_from_slice(next.records());
+            heads.extend(next.head().cloned());
+        }
+        records.extend_from_slice(&batch);
+        let batch = Batch::new(batch, heads.last().expect("a plot begins with an event").clone());
+        wait(storage.append(id, before, batch, durability)).expect("the disk is a good one");
+        if durability == Durability::Flushed {
+            flushed = records.len();
+        }
+    }
+    (records, heads, flushed)
+}
+
+fn owner(number: u64) -> Owner {
+    let instance = SessionId::from_key(&format!("fuzz-owner-{number}"));
+    let owner = json!({
+        "instance": instance, "host": "host", "machine": "machine", "boot": "boot", "pid": 4711, "start_time": number,
+    });
+    serde_json::from_value(owner).expect("it is an owner")
+}
+
+fn created(name: &str) -> SessionEvent {
+    created_with(SessionConfig::new("fuzz").name(name))
+}
+
+fn created_with(config: SessionConfig) -> SessionEvent {
+    SessionEvent::Created { format: FORMAT, config: Box::new(config), creator: owner(0), origin: None }
+}
+
+fn started() -> SessionEvent {
+    SessionEvent::Started { owner: owner(1) }
+}
+
+fn resumed(by: u64) -> SessionEvent {
+    SessionEvent::Resumed { owner: owner(by) }
+}
+
+fn progress(steps: u64) -> SessionEvent {
+    let report =
+        ProgressReport::new().completed_steps(steps).total_steps(9).percent(12.5).step("café \u{9b}1m");
+    SessionEvent::ProgressReported { report }
+}
+
+fn checkpoint(cursor: u64) -> SessionEvent {
+    SessionEvent::CheckpointSaved {
+        state: json!({ "cursor": cursor, "deep": [[[1.5e300]]] }),
+        resumable: true,
+    }
+}
+
+fn interrupted() -> SessionEvent {
+    SessionEvent::Interrupted { evidence: Evidence::LockReleased }
+}
+
+fn cancel_requested() -> SessionEvent {
+    SessionEvent::CancelRequested { reason: "enough".into(), by: "somebody".into(), force: false }
+}
+
+fn plots() -> Vec<Plot> {
+    use Durability::{Buffered, Flushed};
+    let full = SessionConfig::new("fuzz")
+        .name("a name \"with\" \\ and 日本語")
+        .project_path("/project")
+        .label("team", "data")
+        .label("ключ", "значение")
+        .metadata(json!({ "a": [1, null, true, -0.5] }))
+        .idempotency_key("key")
+        .queued();
+    vec![
+        vec![(vec![created("only created")], Flushed)],
+        vec![
+            (vec![created("runs"), started()], Flushed),
+            (vec![progress(1)], Buffered),
+            (vec![checkpoint(1), note(40)], Flushed),
+            (vec![progress(2), note(0)], Buffered),
+        ],
+        vec![
+            (vec![created_with(full)], Flushed),
+            (vec![started(), SessionEvent::IterationStarted { number: 1 }], Flushed),
+            (
+                vec![
+                    SessionEvent::CommandExecuted {
+                        command: "make -j8".into(),
+                        exit_code: Some(2),
+                        signal: None,
+                        duration_ms: 1200,
+                        output_bytes: 77,
+                    },
+                    SessionEvent::AnalysisCompleted { results: json!({ "findings": 3 }) },
+                    SessionEvent::IterationCompleted { number: 1, changes: Changes::new(1, 2, 3, 1) },
+                ],
+                Flushed,
+            ),
+            (vec![SessionEvent::PauseRequested { reason: "lunch".into(), by: "me".into() }], Flushed),
+            (vec![SessionEvent::Paused { reason: PauseReason::Requested("lunch".into()) }], Flushed),
+            (vec![SessionEvent::ResumeRequested { by: "me".into() }, resumed(1)], Flushed),
+            (
+                vec![SessionEvent::Completed {
+                    summary: session_core::SessionSummary::new().message("done"),
+                }],
+                Flushed,
+            ),
+        ],
+        vec![
+            (vec![created("dies"), started(), checkpoint(3)], Flushed),
+            (vec![interrupted(), resumed(2), note(10)], Flushed),
+            (vec![interrupted()], Buffered),
+            (vec![resumed(3), cancel_requested()], Buffered),
+            (vec![SessionEvent::Cancelled { reason: "enough".into() }], Flushed),
+        ],
+        vec![
+            (vec![created("asks"), started()], Flushed),
+            (vec![SessionEvent::Paused { reason: PauseReason::AwaitingInput("which one?".into()) }], Flushed),
+            (
+                vec![SessionEvent::InputProvided { value: json!("this one"), by: "me".into() }, resumed(1)],
+                Buffered,
+            ),
+            (
+                vec![SessionEvent::Failed {
+                    error: Failure::new(FailureCause::Work, "it broke").exit_code(3),
+                }],
+                Flushed,
+            ),
+        ],
+        vec![
+            (vec![created("long"), started()], Flushed),
+            ((0..12).map(|size| note(size * 50)).collect(), Buffered),
+            ((0..9).map(progress).collect(), Buffered),
+            (vec![checkpoint(9)], Flushed),
+            ((0..4).map(note).collect(), Buffered),
+        ],
+    ]
+}

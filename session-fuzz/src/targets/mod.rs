@@ -1,0 +1,54 @@
+//! The targets: for each kind of input that comes from elsewhere, what must hold of it whatever it is.
+
+mod export_stream;
+mod names;
+mod record_line;
+mod report_socket;
+mod slot;
+mod whole_log;
+
+pub use self::export_stream::export_stream;
+pub use self::names::names;
+pub use self::record_line::record_line;
+pub use self::report_socket::report_socket;
+pub use self::slot::slot;
+pub use self::whole_log::whole_log;
+
+use crate::Fate;
+
+/// A kind of input.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Its name, also that of its libFuzzer target.
+    pub name: &'static str,
+    /// Panics where something does not hold.
+    pub run: fn(&[u8]) -> Fate,
+}
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    Target { name: "record_line", run: record_line },
+    Target { name: "whole_log", run: whole_log },
+    Target { name: "slot", run: slot },
+    Target { name: "export_stream", run: export_stream },
+    Target { name: "names", run: names },
+    Target { name: "report_socket", run: report_socket },
+];
+
+/// An input's first bytes, and the rest; zeros where there are none.
+fn head<const N: usize>(input: &[u8]) -> ([u8; N], &[u8]) {
+    let (first, rest) = input.split_at(input.len().min(N));
+    let mut head = [0; N];
+    head[..first.len()].copy_from_slice(first);
+    (head, rest)
+}
+
+/// Whether a text holds what no terminal should be shown; by the page about the format, not by the code.
+fn is_unsafe(text: &str) -> bool {
+    text.chars().any(|c| {
+        c.is_control()
+            || "\u{61c}\u{200e}\u{200f}".contains(c)
+            || ('\u{202a}'..='\u{202e}').contains(&c)
+            || ('\u{2066}'..='\u{2069}').contains(&c)
+    })
+}

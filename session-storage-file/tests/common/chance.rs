@@ -1,0 +1,60 @@
+//! What may come next in a session, by chance.
+
+use session_core::{Head, SessionEvent, SessionState};
+use session_storage_file::fault::Rng;
+
+use super::logs;
+
+/// The size of a note: mostly small.
+pub(crate) fn bytes(rng: &mut Rng) -> usize {
+    match rng.below(8) {
+        0 => rng.below(6000),
+        1 => rng.below(600),
+        _ => rng.below(60),
+    }
+}
+
+/// What may come next in this session, done by this owner; `None` once it has ended.
+pub(crate) fn events(rng: &mut Rng, head: &Head, owner: u64) -> Option<Vec<SessionEvent>> {
+    let lives = &head.lifecycle;
+    let unowned = lives.owner.is_none();
+    Some(match head.state() {
+        SessionState::Created => match rng.below(6) {
+            0 => vec![logs::note(bytes(rng))],
+            1 => vec![logs::cancel_requested(), logs::cancelled()],
+            2 => vec![logs::failed()],
+            _ => vec![logs::started(owner)],
+        },
+        SessionState::Running { .. } => match rng.below(12) {
+            0 => vec![logs::paused()],
+            1 => vec![logs::completed(head)],
+            2 => vec![logs::interrupted()],
+            3 => vec![logs::interrupted(), logs::resumed(owner)],
+            4 => vec![logs::interrupted(), logs::resumed(owner), logs::note(bytes(rng))],
+            5 => vec![logs::checkpoint(lives.iteration)],
+            6 => vec![logs::cancel_requested()],
+            7 | 8 => vec![logs::progress(head.samples + 1)],
+            9 => (0..3).map(|_| logs::note(bytes(rng))).collect(),
+            _ => vec![logs::note(bytes(rng))],
+        },
+        SessionState::Paused { .. } => match rng.below(4) {
+            0 => vec![logs::cancel_requested(), logs::cancelled()],
+            1 => vec![logs::note(bytes(rng))],
+            _ if unowned => vec![logs::resumed(owner)],
+            _ => vec![logs::interrupted(), logs::resumed(owner)],
+        },
+        SessionState::Completed { .. } | SessionState::Failed { .. } | SessionState::Cancelled { .. } => {
+            return None;
+        }
+    })
+}
+
+/// Whether the session ends with these.
+pub(crate) fn ends(events: &[SessionEvent]) -> bool {
+    events.iter().any(|event| {
+        matches!(
+            event,
+            SessionEvent::Completed { .. } | SessionEvent::Failed { .. } | SessionEvent::Cancelled { .. }
+        )
+    })
+}
