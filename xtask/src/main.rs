@@ -9,6 +9,7 @@ mod ci;
 mod codegen;
 mod crash;
 mod kill;
+mod saboteurs;
 mod steps;
 mod test;
 mod tidy;
@@ -45,6 +46,11 @@ const COMMANDS: &[Command] = &[
         "kill [--cycles N] [--trees N] [--seed S]",
         "real processes: writers on one store, and trees of programs, killed, stopped and raced",
         kill::run,
+    ),
+    (
+        "saboteurs [NAME…] [--list]",
+        "whether the tests notice seeded bugs; builds once for each: for nights, or for the bug that one works on",
+        saboteurs::run,
     ),
     ("tidy", "the rules of the house that neither rustc nor clippy knows", tidy::run),
 ];
