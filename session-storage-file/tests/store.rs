@@ -497,6 +497,31 @@ async fn a_session_is_told_apart_from_its_successor_of_the_same_id() {
     assert_eq!(one.records_after(id, 0).await.unwrap(), second.records);
 }
 
+#[tokio::test]
+async fn a_deleted_session_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(folder.path());
+    let _other = Log::started(&storage).await;
+    let paths = || {
+        let mut paths: Vec<PathBuf> = tree(folder.path()).into_iter().map(|(path, _)| path).collect();
+        paths.retain(|path| !path.ends_with("quarantine"));
+        paths.sort();
+        paths
+    };
+    let before = paths();
+    for last in [progress(1), completed()] {
+        let mut log = Log::started(&storage).await;
+        // A torn end, for what is kept of it.
+        let mut file = fs::read(log_path(folder.path(), log.id)).unwrap();
+        file.extend_from_slice(b"torn");
+        fs::write(log_path(folder.path(), log.id), file).unwrap();
+        log.append(&storage, Durability::Flushed, vec![last]).await.unwrap();
+        assert_ne!(paths(), before);
+        storage.delete(log.id, log.tip()).await.unwrap();
+        assert_eq!(paths(), before);
+    }
+}
+
 /// A marker went as soon as a session had ended, also where its ending was only buffered: after a loss of power the
 /// session was unended, and no list of active sessions showed it. A marker stays until the ending is durable.
 #[tokio::test]

@@ -96,7 +96,8 @@ fn greens(tree: &Tree, bugs: &[Bug]) -> Result<BTreeMap<Suite, Duration>, Box<dy
         if greens.contains_key(suite) {
             continue;
         }
-        trial::build(tree, suite).map_err(|error| format!("without a bug, {suite} does not build:\n{error}"))?;
+        trial::build(tree, suite)
+            .map_err(|error| format!("without a bug, {suite} does not build:\n{error}"))?;
         match trial::run(tree, suite, PATIENCE * 8, "green")? {
             Trial::Green(took) => {
                 eprintln!("green in {:.1} s: {suite}", took.as_secs_f64());

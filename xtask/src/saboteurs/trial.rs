@@ -41,7 +41,8 @@ pub(crate) enum Trial {
 /// # Errors
 /// The end of what the compiler said.
 pub(crate) fn build(tree: &Tree, suite: &Suite) -> Result<(), String> {
-    let output = cargo(tree).args(&suite.cargo).arg("--no-run").output().map_err(|error| error.to_string())?;
+    let output =
+        cargo(tree).args(&suite.cargo).arg("--no-run").output().map_err(|error| error.to_string())?;
     if output.status.success() {
         return Ok(());
     }

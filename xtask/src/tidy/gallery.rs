@@ -15,7 +15,8 @@ pub(super) fn check(packages: &[Package], files: &[File]) -> Vec<Finding> {
     let mut findings = look(packages, files, applies);
     let count = patches(files).count();
     if count < FEWEST {
-        let message = format!("{count} bugs, {FEWEST} are the fewest: where one became impossible, seed another");
+        let message =
+            format!("{count} bugs, {FEWEST} are the fewest: where one became impossible, seed another");
         findings.push(Finding::new(GALLERY, 1, message));
     }
     findings
@@ -36,7 +37,9 @@ fn look(
             }
             Ok(bug) => {
                 if let Err(error) = applies(&bug.path()) {
-                    find(format!("it does not apply any more: seed the same bug in the code of today ({error})"));
+                    find(format!(
+                        "it does not apply any more: seed the same bug in the code of today ({error})"
+                    ));
                 }
             }
         }
@@ -52,7 +55,8 @@ mod tests {
     fn a_patch_that_is_not_what_it_should_be_is_found() {
         let package = Package { name: "a".into(), ..Package::default() };
         let patch = "Bug: b.\nLost: l.\nCaught by: cargo test -p a --all-features\n\n--- a/x\n+++ b/x\n";
-        let file = |name: &str, text: &str| File { path: format!("{GALLERY}{name}.patch"), text: text.into() };
+        let file =
+            |name: &str, text: &str| File { path: format!("{GALLERY}{name}.patch"), text: text.into() };
         let files = [
             file("good", patch),
             file("stale", patch),
