@@ -103,7 +103,9 @@ fn greens(tree: &Tree, bugs: &[Bug]) -> Result<BTreeMap<Suite, Duration>, Box<dy
                 eprintln!("green in {:.1} s: {suite}", took.as_secs_f64());
                 greens.insert(suite.clone(), took);
             }
-            red => return Err(format!("without a bug, {suite} is not green: {red:?}").into()),
+            red @ (Trial::Red { .. } | Trial::Hung { .. }) => {
+                return Err(format!("without a bug, {suite} is not green: {red:?}").into());
+            }
         }
     }
     Ok(greens)
