@@ -497,6 +497,24 @@ async fn a_session_is_told_apart_from_its_successor_of_the_same_id() {
     assert_eq!(one.records_after(id, 0).await.unwrap(), second.records);
 }
 
+/// Whoever makes a log anew puts another file in its place: what a writer appended to the one that it had open would be
+/// gone with it.
+#[tokio::test]
+async fn a_log_that_was_replaced_is_written_in_its_new_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(folder.path());
+    let mut log = Log::started(&storage).await;
+    for (number, durability) in [Durability::Buffered, Durability::Flushed].into_iter().enumerate() {
+        log.append(&storage, Durability::Buffered, vec![progress(10 * number as u64)]).await.unwrap();
+        let (old, new) = (log_path(folder.path(), log.id), folder.path().join("new"));
+        fs::copy(&old, &new).unwrap();
+        fs::rename(&new, &old).unwrap();
+        log.append(&storage, durability, vec![progress(10 * number as u64 + 1)]).await.unwrap();
+        assert_eq!(open(folder.path()).records_after(log.id, 0).await.unwrap(), log.records);
+        assert_eq!(fs::read_to_string(&old).unwrap().lines().count(), log.records.len());
+    }
+}
+
 #[tokio::test]
 async fn a_deleted_session_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
