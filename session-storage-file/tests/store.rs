@@ -504,12 +504,12 @@ async fn a_log_that_was_replaced_is_written_in_its_new_place() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path());
     let mut log = Log::started(&storage).await;
-    for (number, durability) in [Durability::Buffered, Durability::Flushed].into_iter().enumerate() {
-        log.append(&storage, Durability::Buffered, vec![progress(10 * number as u64)]).await.unwrap();
+    for (percent, durability) in [(10, Durability::Buffered), (20, Durability::Flushed)] {
+        log.append(&storage, Durability::Buffered, vec![progress(percent)]).await.unwrap();
         let (old, new) = (log_path(folder.path(), log.id), folder.path().join("new"));
         fs::copy(&old, &new).unwrap();
         fs::rename(&new, &old).unwrap();
-        log.append(&storage, durability, vec![progress(10 * number as u64 + 1)]).await.unwrap();
+        log.append(&storage, durability, vec![progress(percent + 1)]).await.unwrap();
         assert_eq!(open(folder.path()).records_after(log.id, 0).await.unwrap(), log.records);
         assert_eq!(fs::read_to_string(&old).unwrap().lines().count(), log.records.len());
     }
