@@ -497,6 +497,49 @@ async fn a_session_is_told_apart_from_its_successor_of_the_same_id() {
     assert_eq!(one.records_after(id, 0).await.unwrap(), second.records);
 }
 
+/// Whoever makes a log anew puts another file in its place: what a writer appended to the one that it had open would be
+/// gone with it.
+#[tokio::test]
+async fn a_log_that_was_replaced_is_written_in_its_new_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(folder.path());
+    let mut log = Log::started(&storage).await;
+    for (percent, durability) in [(10, Durability::Buffered), (20, Durability::Flushed)] {
+        log.append(&storage, Durability::Buffered, vec![progress(percent)]).await.unwrap();
+        let (old, new) = (log_path(folder.path(), log.id), folder.path().join("new"));
+        fs::copy(&old, &new).unwrap();
+        fs::rename(&new, &old).unwrap();
+        log.append(&storage, durability, vec![progress(percent + 1)]).await.unwrap();
+        assert_eq!(open(folder.path()).records_after(log.id, 0).await.unwrap(), log.records);
+        assert_eq!(fs::read_to_string(&old).unwrap().lines().count(), log.records.len());
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_session_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(folder.path());
+    let _other = Log::started(&storage).await;
+    let paths = || {
+        let mut paths: Vec<PathBuf> = tree(folder.path()).into_iter().map(|(path, _)| path).collect();
+        paths.retain(|path| !path.ends_with("quarantine"));
+        paths.sort();
+        paths
+    };
+    let before = paths();
+    for last in [progress(1), completed()] {
+        let mut log = Log::started(&storage).await;
+        // A torn end, for what is kept of it.
+        let mut file = fs::read(log_path(folder.path(), log.id)).unwrap();
+        file.extend_from_slice(b"torn");
+        fs::write(log_path(folder.path(), log.id), file).unwrap();
+        log.append(&storage, Durability::Flushed, vec![last]).await.unwrap();
+        assert_ne!(paths(), before);
+        storage.delete(log.id, log.tip()).await.unwrap();
+        assert_eq!(paths(), before);
+    }
+}
+
 /// A marker went as soon as a session had ended, also where its ending was only buffered: after a loss of power the
 /// session was unended, and no list of active sessions showed it. A marker stays until the ending is durable.
 #[tokio::test]

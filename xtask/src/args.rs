@@ -64,6 +64,17 @@ impl Args {
         self.0
     }
 
+    /// All that is left: names, not flags.
+    ///
+    /// # Errors
+    /// [`Usage`] that names the first flag that nobody took.
+    pub(crate) fn names(self) -> Result<Vec<String>, Box<dyn Error>> {
+        match self.0.iter().find(|argument| argument.starts_with('-')) {
+            None => Ok(self.0),
+            Some(flag) => Err(Usage::error(format!("`{flag}` is not understood here"))),
+        }
+    }
+
     /// Nothing may be left.
     ///
     /// # Errors
@@ -94,6 +105,14 @@ mod tests {
             assert!(args.flag("--check") && !args.flag("--check"));
             args.finish().unwrap();
         }
+    }
+
+    #[test]
+    fn what_is_left_are_names_and_no_flags() {
+        let mut names = args("one --list two");
+        assert!(names.flag("--list"));
+        assert_eq!(names.names().unwrap(), ["one", "two"]);
+        assert_eq!(args("one --lst").names().unwrap_err().to_string(), "`--lst` is not understood here");
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod damage;
 mod fuzz;
 mod kill;
 mod rounds;
+mod saboteurs;
 mod steps;
 mod test;
 mod tidy;
@@ -62,6 +63,11 @@ const COMMANDS: &[Command] = &[
         "kill [--cycles N] [--trees N] [--minutes M] [--seed S]",
         "real processes: writers on one store, and trees of programs, killed, stopped and raced",
         kill::run,
+    ),
+    (
+        "saboteurs [NAME…] [--list]",
+        "whether the tests notice seeded bugs; builds once for each: for nights, or for the bug that one works on",
+        saboteurs::run,
     ),
     ("tidy", "the rules of the house that neither rustc nor clippy knows", tidy::run),
 ];

@@ -106,7 +106,7 @@ impl Proof {
                 command.env("TMPDIR", &home.0);
                 match watched(command, output, &stop)? {
                     Ended::Well => {}
-                    other => return Ok(other),
+                    ended @ (Ended::Badly(_) | Ended::Stopped) => return Ok(ended),
                 }
             }
             Ok(Ended::Well)

@@ -4,6 +4,7 @@
 
 mod arrows;
 mod code;
+mod gallery;
 mod sources;
 mod texts;
 
@@ -49,6 +50,7 @@ fn look() -> Result<Vec<Finding>, Box<dyn Error>> {
 
 fn check(packages: &[Package], files: &[File]) -> Vec<Finding> {
     let mut findings = arrows::check(packages);
+    findings.extend(gallery::check(packages, files));
     for file in files {
         findings.extend(texts::check(file));
         if file.is("rs") {
@@ -76,7 +78,7 @@ mod tests {
             File { path: "README.md".into(), text: "[here](nowhere.md)\n".into() },
         ];
         let findings = check(&[package], &files);
-        for part in ["stranger", "a/src/lib.rs:1", "README.md:1"] {
+        for part in ["stranger", "a/src/lib.rs:1", "README.md:1", "gallery"] {
             assert!(
                 findings.iter().any(|finding| finding.to_string().contains(part)),
                 "{part}: {findings:?}"

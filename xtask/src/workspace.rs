@@ -94,18 +94,23 @@ fn from_root(root: &Value, path: &Value) -> String {
 /// # Errors
 /// Where git does not say: tidiness is about what is in the repository.
 pub(crate) fn files() -> Result<Vec<File>, Box<dyn Error>> {
+    // A file that is not text, or is tracked and gone, has nothing to read.
+    let read = |path: &str| fs::read_to_string(root().join(path)).ok();
+    Ok(paths()?.into_iter().filter_map(|path| read(&path).map(|text| File { path, text })).collect())
+}
+
+/// The paths, from the root and in order, of all files that git tracks, or would if they were added.
+///
+/// # Errors
+/// Where git does not say.
+pub(crate) fn paths() -> Result<Vec<String>, Box<dyn Error>> {
     let mut git = Command::new("git");
     git.current_dir(root()).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
     let listed = String::from_utf8(output(&mut git)?)?;
-    let mut paths: Vec<_> = listed.split_terminator('\0').collect();
+    let mut paths: Vec<_> = listed.split_terminator('\0').map(str::to_owned).collect();
     paths.sort_unstable();
     paths.dedup();
-    // A file that is not text, or is tracked and gone, has nothing to read.
-    let read = |path: &str| fs::read_to_string(root().join(path)).ok();
-    Ok(paths
-        .into_iter()
-        .filter_map(|path| read(path).map(|text| File { path: path.to_owned(), text }))
-        .collect())
+    Ok(paths)
 }
 
 /// Whether something is there, by its path from the root.
@@ -131,7 +136,11 @@ pub(crate) fn normal(path: &Path) -> Option<PathBuf> {
     Some(normal)
 }
 
-fn output(command: &mut Command) -> Result<Vec<u8>, Box<dyn Error>> {
+/// What a command prints.
+///
+/// # Errors
+/// Where it does not start or does not succeed, with what it says.
+pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>, Box<dyn Error>> {
     let output = command.output().map_err(|error| format!("{command:?} did not start: {error}"))?;
     if output.status.success() {
         return Ok(output.stdout);

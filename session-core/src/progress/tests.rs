@@ -171,6 +171,28 @@ fn a_resumed_attempt_goes_on_where_the_last_one_was() {
 }
 
 #[test]
+fn a_percentage_never_goes_back_within_an_attempt_nor_through_a_resume() {
+    let mut log = Log::running();
+    let tracker = log.tracker();
+    for (said, shown) in [(40.0, 40.0), (25.0, 40.0), (41.0, 41.0)] {
+        tracker.set_percent(said).unwrap();
+        assert_eq!(tracker.snapshot().percent, Some(shown), "{said} was said");
+        log.write(&tracker);
+        assert_eq!(log.view().percent, Some(shown), "{said} was said");
+    }
+    log.crash_and_resume();
+    let tracker = log.tracker();
+    tracker.set_percent(5.0).unwrap();
+    log.write(&tracker);
+    assert_eq!(tracker.snapshot().percent, Some(41.0));
+    assert_eq!(log.view().percent, Some(41.0));
+    // A report that came another way than through the tracker.
+    let report = ProgressReport::new().percent(1.0);
+    log.append(SessionEvent::ProgressReported { report });
+    assert_eq!(log.view().percent, Some(41.0));
+}
+
+#[test]
 fn the_time_left_comes_from_the_rate_and_survives_a_resume() {
     let mut log = Log::running();
     let tracker = log.tracker();

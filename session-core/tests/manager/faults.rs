@@ -271,3 +271,29 @@ async fn a_rival_that_took_over_and_died_costs_nobody_the_session() {
     session.checkpoint(&2).await.unwrap();
     session.complete(SessionSummary::new()).await.unwrap();
 }
+
+/// The same rival, alive. Who answers for the session was judged before the rival was faster, and has to be judged anew:
+/// an orphan that somebody took over is no orphan.
+#[tokio::test(start_paused = true)]
+async fn a_rival_that_took_over_and_lives_keeps_the_session() {
+    let world = World::default();
+    let dead = world.process().await;
+    let id = dead.create_session(SessionConfig::new("test")).await.unwrap();
+    dead.start_session(id).await.unwrap();
+    world.declare_dead(id).await;
+    let rival = world.identify().unwrap();
+    let _alive = world.announce(&rival).await.unwrap();
+    let storage = Failing {
+        inner: world.storage.clone(),
+        fault: Fault::Overtaken,
+        left: AtomicUsize::new(1),
+        rival: Some(rival.clone()),
+    };
+    let options = ManagerOptions::new().recovery(None);
+    let manager =
+        PersistentSessionManager::open(Arc::new(storage), Arc::new(world.clone()), options).await.unwrap();
+    assert_eq!(manager.resume_session(id).await.unwrap_err().code(), ErrorCode::Conflict);
+    let head = world.storage.head(id).await.unwrap().unwrap();
+    assert_eq!(head.lifecycle.owner.unwrap().instance, rival.instance);
+    assert_eq!(world.kinds(id).await, ["created", "started", "interrupted", "resumed"]);
+}

@@ -165,6 +165,21 @@ async fn a_pending_cancel_beats_every_policy() {
     }
 }
 
+/// A cancel that came before its owner died is answered by whoever takes the session over, and no work begins again.
+#[tokio::test(start_paused = true)]
+async fn whoever_takes_over_answers_a_pending_cancel_and_runs_nothing() {
+    let world = World::default();
+    let (first, second) = (world.process().await, world.process().await);
+    let session = started(&first).await;
+    session.set_answers(Answers::ByWork);
+    let id = session.id();
+    second.cancel_session(id, CancelRequest::new("stop", "")).await.unwrap();
+    world.declare_dead(id).await;
+    let error = second.resume_session(id).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Cancelled, "{error}");
+    assert_eq!(world.kinds(id).await[2..], ["cancel_requested", "interrupted", "cancelled"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn unknown_is_not_dead_unless_a_person_says_so() {
     let world = World::default();
@@ -337,12 +352,15 @@ async fn cleanup_removes_what_ended_long_ago() {
     let manager = world.process_with(options).await;
     let old = manager.run(config(), async |_| Ok(())).await.unwrap().id;
     let running = started(&manager).await.id();
+    let long = started(&manager).await;
     *clock.0.lock().unwrap() = 8 * 24 * 3600 * 1000;
     let fresh = manager.run(config(), async |_| Ok(())).await.unwrap().id;
+    // As old as the first, and ended just now.
+    long.complete(SessionSummary::new()).await.unwrap();
     assert_eq!(manager.cleanup(None).await.unwrap(), [old]);
     let left: Vec<_> = manager.list_sessions(SessionFilter::all()).await.unwrap().heads;
     let mut ids: Vec<_> = left.iter().map(|head| head.id).collect();
-    let mut expected = vec![running, fresh];
+    let mut expected = vec![running, long.id(), fresh];
     ids.sort();
     expected.sort();
     assert_eq!(ids, expected);

@@ -9,11 +9,18 @@ use crate::common::World;
 use async_trait::async_trait;
 use session_core::*;
 
-/// A storage that knows up to where each log was flushed.
+/// A storage that knows up to where each log was flushed, and which records claim more than that.
 #[derive(Debug, Clone, Default)]
 struct Flushes {
     inner: MemoryStorage,
     flushed: Arc<Mutex<HashMap<SessionId, u64>>>,
+    claimed: Arc<Mutex<Vec<(SessionId, u64)>>>,
+}
+
+impl Flushes {
+    fn upto(&self, id: SessionId) -> u64 {
+        self.flushed.lock().unwrap().get(&id).copied().unwrap_or(0)
+    }
 }
 
 #[async_trait]
@@ -25,7 +32,12 @@ impl SessionStorage for Flushes {
         batch: Batch,
         durability: Durability,
     ) -> Result<Tip, StorageError> {
+        let upto = self.upto(id);
+        let beyond = |record: &&StoredRecord| record.decode().unwrap().envelope.flushed > upto;
+        let claims: Vec<u64> =
+            batch.records().iter().filter(beyond).map(session_core::StoredRecord::revision).collect();
         let tip = self.inner.append(id, expected, batch, durability).await?;
+        self.claimed.lock().unwrap().extend(claims.into_iter().map(|revision| (id, revision)));
         if durability == Durability::Flushed {
             self.flushed.lock().unwrap().insert(id, tip.revision);
         }
@@ -149,6 +161,45 @@ async fn facts_are_told_after_they_are_flushed_in_order_and_once() {
     assert!(log.iter().any(|(_, _, kind)| *kind == EventKind::ResumeRequested), "{log:?}");
     assert_eq!(*ear.heard.lock().unwrap(), log);
     assert_eq!(*ear.early.lock().unwrap(), []);
+    assert_eq!(*storage.claimed.lock().unwrap(), [], "no record says that more is flushed than is");
+}
+
+/// Whoever calls and gets an answer may rely on it after a loss of power; progress alone is only said to be there.
+#[tokio::test(start_paused = true)]
+async fn what_a_call_has_acknowledged_is_flushed() {
+    let storage = Flushes::default();
+    let mut world = World::default();
+    world.storage = storage.inner.clone();
+    let manager =
+        PersistentSessionManager::open(Arc::new(storage.clone()), Arc::new(world), ManagerOptions::new())
+            .await
+            .unwrap();
+    let id = manager.create_session(SessionConfig::new("test")).await.unwrap();
+    let flushed = async |what: &str| {
+        assert_eq!(storage.upto(id), manager.get_head(id).await.unwrap().tip.revision, "{what}");
+    };
+    flushed("created").await;
+    let session = manager.start_session(id).await.unwrap();
+    flushed("started").await;
+    session.start_iteration().await.unwrap();
+    flushed("an iteration started").await;
+    session.complete_iteration(Changes::default()).await.unwrap();
+    flushed("an iteration completed").await;
+    session.checkpoint(&7).await.unwrap();
+    flushed("a checkpoint").await;
+    manager.save_checkpoint(id, 8.into()).await.unwrap();
+    flushed("a checkpoint by the id").await;
+    session.note("test.note", 1.into(), Durability::Flushed).await.unwrap();
+    flushed("a note that was to be").await;
+    manager.pause_session(id, "wait".to_owned()).await.unwrap();
+    flushed("paused").await;
+    manager.resume_session(id).await.unwrap();
+    flushed("resumed").await;
+    let report = ProgressReport::new().percent(50.0);
+    session.record(SessionEvent::ProgressReported { report }).await.unwrap();
+    assert!(storage.upto(id) < manager.get_head(id).await.unwrap().tip.revision, "progress is buffered");
+    session.complete(SessionSummary::new()).await.unwrap();
+    flushed("completed").await;
 }
 
 #[tokio::test(start_paused = true)]

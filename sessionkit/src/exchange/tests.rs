@@ -112,6 +112,26 @@ async fn a_session_that_goes_on_elsewhere_is_not_overwritten() {
     assert!(elsewhere.manager().get_head(other).await.is_err(), "nothing was stored, the other one neither");
 }
 
+/// What is there is shorter, or as long and still another: either way nothing of the stream is stored.
+#[tokio::test]
+async fn a_session_that_went_on_here_keeps_the_whole_stream_out() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (store, elsewhere) = (open(here.path()).await, open(there.path()).await);
+    let id = store.manager().create_session(SessionConfig::new("work").queued()).await.unwrap();
+    let other = store.manager().create_session(SessionConfig::new("other").queued()).await.unwrap();
+    import(&elsewhere, &bytes(store.export(vec![id], Output::Included)).await).await.unwrap();
+    store.manager().start_session(id).await.unwrap();
+    let stream = bytes(store.export(vec![other, id], Output::Included)).await;
+    for as_long in [false, true] {
+        if as_long {
+            elsewhere.manager().start_session(id).await.unwrap();
+        }
+        let error = import(&elsewhere, &stream).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::Conflict);
+        assert!(elsewhere.manager().get_head(other).await.is_err(), "as long: {as_long}");
+    }
+}
+
 /// Every cut, every missing, doubled and swapped line, and every flipped byte is noticed before anything is stored.
 #[tokio::test]
 async fn no_damage_goes_in() {

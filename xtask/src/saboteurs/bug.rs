@@ -1,0 +1,144 @@
+//! One bug of the gallery: a patch with a header that says what it is, what a user would lose by it, and which suite
+//! has to notice it.
+
+use std::error::Error;
+use std::fmt;
+use std::path::Path;
+
+use crate::workspace::File;
+
+/// Where the patches are, from the root.
+pub(crate) const GALLERY: &str = "session-testkit/gallery/";
+
+/// A seeded bug.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Bug {
+    /// The file's name without its ending.
+    pub(crate) name: String,
+    /// What it is, one line.
+    pub(crate) what: String,
+    pub(crate) suite: Suite,
+    /// What it changes, by their paths from the root; at least one.
+    pub(crate) files: Vec<String>,
+}
+
+/// A call of `cargo test` that has to notice a bug.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Suite {
+    /// The arguments of `cargo`, those for the harness not among them.
+    pub(crate) cargo: Vec<String>,
+    /// The arguments of the test harness.
+    pub(crate) harness: Vec<String>,
+}
+
+impl fmt::Display for Suite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cargo {}", self.cargo.join(" "))?;
+        if self.harness.is_empty() { Ok(()) } else { write!(f, " -- {}", self.harness.join(" ")) }
+    }
+}
+
+impl Suite {
+    /// Part of what `cargo xtask test` runs: tests of one crate, with all its features.
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut words = text.split_whitespace().map(str::to_owned);
+        let cargo: Vec<String> = words.by_ref().take_while(|word| word != "--").collect();
+        let parts: Vec<&str> = cargo.iter().map(String::as_str).collect();
+        match parts.as_slice() {
+            ["cargo", "test", "-p", _, "--all-features", ..] => {
+                Ok(Self { cargo: cargo.into_iter().skip(1).collect(), harness: words.collect() })
+            }
+            _ => Err(format!("`{text}` does not begin with `cargo test -p CRATE --all-features`")),
+        }
+    }
+
+    /// The crate that is tested.
+    pub(crate) fn package(&self) -> &str {
+        self.cargo.get(2).map_or("", String::as_str)
+    }
+}
+
+impl Bug {
+    /// Reads a patch file.
+    ///
+    /// # Errors
+    /// What is missing in it.
+    pub(crate) fn parse(name: &str, text: &str) -> Result<Self, String> {
+        let (header, _) = text.split_once("\n--- ").ok_or("it has no diff")?;
+        let field = |field: &str| {
+            let line = header.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(": "));
+            let line = line.map(str::trim).filter(|line| !line.is_empty());
+            line.ok_or_else(|| format!("its header has no line `{field}: …`"))
+        };
+        field("Lost")?;
+        let changed = text.lines().filter_map(|line| line.strip_prefix("+++ b/"));
+        let files: Vec<String> = changed.map(|path| path.trim_end().to_owned()).collect();
+        if files.is_empty() {
+            return Err("it changes no file: paths in it begin with `a/` and `b/`".to_owned());
+        }
+        let (what, suite) = (field("Bug")?.to_owned(), Suite::parse(field("Caught by")?)?);
+        Ok(Self { name: name.to_owned(), what, suite, files })
+    }
+
+    /// The crate that it is in; the first one, where they are several.
+    pub(crate) fn place(&self) -> String {
+        self.files.first().and_then(|file| file.split('/').next()).unwrap_or_default().to_owned()
+    }
+
+    /// The patch's path from the root.
+    pub(crate) fn path(&self) -> String {
+        format!("{GALLERY}{}.patch", self.name)
+    }
+}
+
+/// All bugs of the gallery.
+///
+/// # Errors
+/// The first patch whose header is not what it should be.
+pub(crate) fn gallery(files: &[File]) -> Result<Vec<Bug>, Box<dyn Error>> {
+    super::patches(files)
+        .map(|file| {
+            let bug = Bug::parse(&name_of(file), &file.text);
+            bug.map_err(|error| format!("{}: {error}", file.path).into())
+        })
+        .collect()
+}
+
+/// The name of the bug in this file.
+pub(crate) fn name_of(file: &File) -> String {
+    Path::new(&file.path).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATCH: &str = "Bug: it forgets.\nLost: what was kept.\n\
+        Caught by: cargo test -p a --all-features --test x -- one\n\n\
+        --- a/a/src/lib.rs\n+++ b/a/src/lib.rs\n@@ -1 +1 @@\n-a\n+b\n";
+
+    #[test]
+    fn a_patch_says_what_it_is_and_who_notices() {
+        let bug = Bug::parse("forgets", PATCH).unwrap();
+        assert_eq!((&*bug.what, &*bug.place(), bug.suite.package()), ("it forgets.", "a", "a"));
+        assert_eq!(bug.suite.cargo, ["test", "-p", "a", "--all-features", "--test", "x"]);
+        assert_eq!(bug.suite.harness, ["one"]);
+        assert_eq!(bug.suite.to_string(), "cargo test -p a --all-features --test x -- one");
+        assert_eq!(bug.path(), "session-testkit/gallery/forgets.patch");
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        for (part, instead, what) in [
+            ("Bug: it forgets.", "", "`Bug: …`"),
+            ("Lost: what was kept.", "Lost: ", "`Lost: …`"),
+            ("Caught by: ", "By: ", "`Caught by: …`"),
+            ("cargo test -p a --all-features", "cargo test", "does not begin"),
+            ("--- a", "+++ a", "no diff"),
+            ("+++ b", "+++ c", "no file"),
+        ] {
+            let error = Bug::parse("forgets", &PATCH.replace(part, instead)).unwrap_err();
+            assert!(error.contains(what), "{part}: {error}");
+        }
+    }
+}

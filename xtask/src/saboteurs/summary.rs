@@ -1,0 +1,86 @@
+//! What is said of the bugs: a line for each, and how many were caught.
+
+use std::fmt::{self, Write as _};
+
+use super::Fate;
+
+/// Names of tests that are shown; a bug in the core may fail dozens.
+const SHOWN: usize = 3;
+
+/// A bug and what became of it.
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) fate: Fate,
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = &self.name;
+        match &self.fate {
+            Fate::Caught { took, by } => {
+                write!(f, "caught    {name} in {:.1} s by {}", took.as_secs_f64(), names(by))
+            }
+            Fate::Hung { limit, by } => {
+                write!(f, "caught    {name} by a hang of more than {} s in {}", limit.as_secs(), names(by))
+            }
+            Fate::Survived => write!(
+                f,
+                "SURVIVED  {name}: write the test that is missing, or name the suite that notices it in the patch"
+            ),
+            Fate::Unfit(why) => write!(f, "UNFIT     {name}: {why}"),
+        }
+    }
+}
+
+fn names(by: &[String]) -> String {
+    let shown = by.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match by.len() {
+        0 => "what no test is named for: see what the suite printed".to_owned(),
+        many if many > SHOWN => format!("{shown} and {} more", many - SHOWN),
+        _ => shown,
+    }
+}
+
+/// The table at the end.
+pub(crate) fn summary(rows: &[Row]) -> String {
+    let mut text = String::new();
+    for row in rows {
+        let _ = writeln!(text, "{row}");
+    }
+    let caught = rows.iter().filter(|row| row.fate.is_caught()).count();
+    let survived = rows.iter().filter(|row| row.fate == Fate::Survived).count();
+    let unfit = rows.len() - caught - survived;
+    let _ = write!(text, "{caught} caught, {survived} survived, {unfit} unfit, ");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn each_bug_is_told_by_what_became_of_it() {
+        let row = |name: &str, fate| Row { name: name.to_owned(), fate };
+        let by = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let second = Duration::from_secs(1);
+        let text = summary(&[
+            row("a", Fate::Caught { took: second * 3, by: by(&["x", "y"]) }),
+            row("b", Fate::Caught { took: second, by: by(&["1", "2", "3", "4", "5"]) }),
+            row("c", Fate::Hung { limit: second * 90, by: by(&["x"]) }),
+            row("d", Fate::Survived),
+            row("e", Fate::Unfit("it does not apply: no".into())),
+        ]);
+        for line in [
+            "caught    a in 3.0 s by x, y\n",
+            "caught    b in 1.0 s by 1, 2, 3 and 2 more\n",
+            "caught    c by a hang of more than 90 s in x\n",
+            "SURVIVED  d: ",
+            "UNFIT     e: it does not apply: no\n",
+            "\n3 caught, 1 survived, 1 unfit, ",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+    }
+}
