@@ -4,6 +4,8 @@
 
 mod arrows;
 mod code;
+mod guards;
+mod reading;
 mod sources;
 mod texts;
 
@@ -49,6 +51,8 @@ fn look() -> Result<Vec<Finding>, Box<dyn Error>> {
 
 fn check(packages: &[Package], files: &[File]) -> Vec<Finding> {
     let mut findings = arrows::check(packages);
+    findings.extend(guards::check(files));
+    findings.extend(reading::check(files));
     for file in files {
         findings.extend(texts::check(file));
         if file.is("rs") {
@@ -74,9 +78,13 @@ mod tests {
         let files = [
             File { path: "a/src/lib.rs".into(), text: "fn a() {}\n".into() },
             File { path: "README.md".into(), text: "[here](nowhere.md)\n".into() },
+            File {
+                path: "ARCHITECTURE.md".into(),
+                text: concat!("# A\n\n- Invar", "iant: it holds\n").into(),
+            },
         ];
         let findings = check(&[package], &files);
-        for part in ["stranger", "a/src/lib.rs:1", "README.md:1"] {
+        for part in ["stranger", "a/src/lib.rs:1", "README.md:1", "ARCHITECTURE.md:1", "ARCHITECTURE.md:3"] {
             assert!(
                 findings.iter().any(|finding| finding.to_string().contains(part)),
                 "{part}: {findings:?}"

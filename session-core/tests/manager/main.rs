@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod common;
+mod cost;
 mod defects;
 mod faults;
 mod ownership;
