@@ -5,6 +5,7 @@
 mod arrows;
 mod code;
 mod guards;
+mod manifests;
 mod reading;
 mod sources;
 mod texts;
@@ -51,6 +52,7 @@ fn look() -> Result<Vec<Finding>, Box<dyn Error>> {
 
 fn check(packages: &[Package], files: &[File]) -> Vec<Finding> {
     let mut findings = arrows::check(packages);
+    findings.extend(manifests::check(packages));
     findings.extend(guards::check(files));
     findings.extend(reading::check(files));
     for file in files {
