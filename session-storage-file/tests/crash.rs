@@ -4,6 +4,7 @@
 //! `SESSION_CRASH_IMAGES` says how many images at least, `SESSION_CRASH_SEED` where to begin. A failure names the seed
 //! of its play; with that seed and one image, the same play comes first.
 
+#![cfg(feature = "fault-disk")]
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,

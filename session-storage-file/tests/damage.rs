@@ -1,6 +1,7 @@
 //! Damage in every file of a store: each case is either told or harmless, none is silent, and no session suffers from
 //! another one's. `SESSION_DAMAGE_SEED` says where to begin.
 
+#![cfg(feature = "fault-disk")]
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,

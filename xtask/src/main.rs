@@ -7,8 +7,10 @@ mod args;
 mod bench;
 mod ci;
 mod codegen;
+mod coverage;
 mod crash;
 mod kill;
+mod msrv;
 mod steps;
 mod test;
 mod tidy;
@@ -36,6 +38,7 @@ const COMMANDS: &[Command] = &[
         "the docs that are made from the code, or whether they are up to date",
         codegen::run,
     ),
+    ("coverage", "which lines of the core and of the file storage no test runs", coverage::run),
     (
         "crash [--images N] [--seed S]",
         "power cuts on the fault disk, at every call and in every way",
@@ -46,6 +49,7 @@ const COMMANDS: &[Command] = &[
         "real processes: writers on one store, and trees of programs, killed, stopped and raced",
         kill::run,
     ),
+    ("msrv", "whether a dependency needs a newer Rust than the crates promise", msrv::run),
     ("tidy", "the rules of the house that neither rustc nor clippy knows", tidy::run),
 ];
 

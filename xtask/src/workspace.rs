@@ -131,7 +131,11 @@ pub(crate) fn normal(path: &Path) -> Option<PathBuf> {
     Some(normal)
 }
 
-fn output(command: &mut Command) -> Result<Vec<u8>, Box<dyn Error>> {
+/// What a command prints.
+///
+/// # Errors
+/// Where it fails, with what it said of that.
+pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>, Box<dyn Error>> {
     let output = command.output().map_err(|error| format!("{command:?} did not start: {error}"))?;
     if output.status.success() {
         return Ok(output.stdout);
