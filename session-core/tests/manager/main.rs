@@ -7,5 +7,6 @@ mod cost;
 mod defects;
 mod faults;
 mod ownership;
+mod recovery;
 mod run;
 mod told;

@@ -145,6 +145,8 @@ fn what_cannot_be_an_event_is_malformed() {
     }
     let error = foreign(r#"{"progress_reported":{"percent":101}}"#).decode().unwrap_err();
     assert_eq!(error.source().unwrap().to_string(), "percent is not between 0 and 100", "the cause is told");
+    let cause = foreign("7").decode().unwrap_err().source().unwrap().to_string();
+    assert!(cause.contains("expected an event: an object with one member"), "{cause}");
 }
 
 #[test]
