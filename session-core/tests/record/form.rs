@@ -57,6 +57,7 @@ fn the_form_is_the_one_that_the_format_fixes() {
         assert!(record.line().starts_with(&start), "{}", record.line());
         assert!(record.line().ends_with(&format!(",\"sum\":\"{}\"}}", record.tip().sum)));
         assert_eq!(record.revision(), seq);
+        assert_eq!(record.tip().to_string(), format!("{seq}:{}", record.tip().sum), "as conflicts name it");
         serde_json::from_str::<serde_json::Value>(record.line()).expect("a line is JSON");
         let envelope = record.envelope().unwrap();
         assert_eq!((envelope.seq, envelope.at, envelope.flushed), (seq, instant(seq), seq - 1));

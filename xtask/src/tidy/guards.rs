@@ -1,6 +1,7 @@
 //! The rule about invariants: a sentence that states one names the tests that would notice its end, and they exist.
 //!
 //! The notation, behind the sentence and in the same paragraph: (guard: `file.rs::function`, `file.rs::function`).
+//! Wherever else a page names a test in this way, it exists too.
 
 use super::Finding;
 use crate::workspace::File;
@@ -17,6 +18,11 @@ pub(super) fn check(files: &[File]) -> Vec<Finding> {
 fn in_file(file: &File, files: &[File]) -> Vec<Finding> {
     let lines: Vec<_> = file.text.lines().map(|line| prose(file, line)).collect();
     let mut findings = Vec::new();
+    for (at, line) in lines.iter().enumerate().filter(|_| file.is("md")) {
+        let quoted = line.unwrap_or_default().split('`').skip(1).step_by(2);
+        let gone = quoted.filter(|text| text.contains(".rs::")).find_map(|guard| missing(guard, files));
+        findings.extend(gone.map(|message| Finding::new(&file.path, at + 1, message)));
+    }
     for (at, line) in lines.iter().enumerate() {
         let Some(begin) = line.and_then(|line| line.find(BEGINNING).and_then(|begin| line.get(begin..)))
         else {
@@ -28,7 +34,9 @@ fn in_file(file: &File, files: &[File]) -> Vec<Finding> {
             sentence.push(' ');
             sentence.push_str(line);
         }
-        findings.extend(problem(&sentence, files).map(|message| Finding::new(&file.path, at + 1, message)));
+        findings.extend(
+            problem(&sentence, file.is("md"), files).map(|message| Finding::new(&file.path, at + 1, message)),
+        );
     }
     findings
 }
@@ -47,7 +55,7 @@ fn ends_before(line: &str) -> bool {
     line.is_empty() || line.starts_with("- ") || line.starts_with('#') || line.contains(BEGINNING)
 }
 
-fn problem(sentence: &str, files: &[File]) -> Option<String> {
+fn problem(sentence: &str, is_page: bool, files: &[File]) -> Option<String> {
     let guards = sentence
         .split_once(GUARD)
         .and_then(|(_, rest)| rest.split_once(')'))
@@ -58,7 +66,11 @@ fn problem(sentence: &str, files: &[File]) -> Option<String> {
             "nothing guards this invariant: name the tests that would notice its end, {GUARD} `file.rs::function`)"
         ));
     }
-    guards.into_iter().find_map(|guard| missing(guard, files))
+    // Those of a page are looked for with all others that it names.
+    guards
+        .into_iter()
+        .filter(|guard| !is_page || !guard.contains(".rs::"))
+        .find_map(|guard| missing(guard, files))
 }
 
 fn missing(guard: &str, files: &[File]) -> Option<String> {
@@ -122,5 +134,9 @@ mod tests {
             let found = found("a/src/lib.rs", &text);
             assert!(found.len() == 1 && found[0].0 == 2 && found[0].1.contains(what), "{found:?}");
         }
+        let page = "# A\n\nShown by `a/tests/b.rs::it_holds`, `a/tests/b.rs::it_hold`, and `c.rs`.\n";
+        assert_eq!(found("A.md", page).iter().map(|(line, _)| *line).collect::<Vec<_>>(), [3]);
+        let twice = "INVARIANT: it holds (guard: `a/tests/b.rs::it_hold`).\n";
+        assert_eq!(found("A.md", twice).len(), 1);
     }
 }
