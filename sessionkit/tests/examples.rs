@@ -1,6 +1,7 @@
 //! The examples do what they say. Cargo builds them with the tests of the package.
 
-#![cfg(all(test, feature = "file", feature = "runner"))]
+#![cfg(all(feature = "file", feature = "runner"))]
+#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
