@@ -1,48 +1,101 @@
 //! `cargo xtask coverage`: which lines of the core and of the file storage no test runs.
 //!
-//! `cargo-tarpaulin` measures: it reads what the compiler's instrumentation writes by itself and needs no tool of LLVM.
-//! Lines of tests are not counted, covered or not.
+//! The compiler's own instrumentation, read by the tools of LLVM, of any version that knows the form of the profiles: those
+//! of rustup, those that `LLVM_PROFDATA` and `LLVM_COV` name, or those of the system. Lines of tests are not counted,
+//! covered or not.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
 
 use crate::Outcome;
 use crate::args::Args;
-use crate::workspace::{cargo, root};
+use crate::workspace::{cargo, output, root};
 
 /// What is measured, by the tests of these and of the testkit.
 const CRATES: &[&str] = &["session-core", "session-storage-file"];
+const TESTS: &[&str] = &["-p", "session-core", "-p", "session-storage-file", "-p", "session-testkit"];
 
 /// Percent of the lines of each.
 const AIM: f64 = 95.0;
 
-const TARGET: &str = "target/coverage";
+const ABSENT: &str =
+    "not run: no llvm-profdata and llvm-cov: rustup component add llvm-tools, or install LLVM 19 or newer";
 
 pub(crate) fn run(args: Args) -> Outcome {
     args.finish()?;
-    let here =
-        cargo().args(["tarpaulin", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
-    if !here.success() {
-        return Err("not run: no cargo-tarpaulin: cargo install cargo-tarpaulin --locked".into());
+    let profdata = tool("llvm-profdata", "LLVM_PROFDATA").ok_or(ABSENT)?;
+    let cov = tool("llvm-cov", "LLVM_COV").ok_or(ABSENT)?;
+    let target = root().join("target/coverage");
+    let profiles = target.join("profiles");
+    let test = || {
+        let mut command = cargo();
+        command
+            .args(["test", "--locked", "--all-features", "--lib", "--tests", "--no-fail-fast"])
+            .args(TESTS)
+            .env("CARGO_TARGET_DIR", &target)
+            .env("RUSTFLAGS", "-C instrument-coverage")
+            // Each process writes a file of its own: many end at once, and some in the middle of that.
+            .env("LLVM_PROFILE_FILE", profiles.join("%p-%m.profraw"));
+        command
+    };
+    let built = output(test().args(["--no-run", "--message-format=json"]))?;
+    let programs = programs(&String::from_utf8(built)?);
+    // What was built with instruments wrote profiles as well, and so did earlier runs.
+    if profiles.exists() {
+        fs::remove_dir_all(&profiles)?;
     }
-    let mut command = cargo();
-    command
-        .args(["tarpaulin", "--engine", "llvm", "--avoid-cfg-tarpaulin", "--locked", "--skip-clean"])
-        .args(["--target-dir", TARGET, "--output-dir", TARGET, "--out", "Lcov"])
-        .args(["--all-features", "--lib", "--tests", "--no-fail-fast", "--timeout", "1800"])
-        .args(CRATES.iter().flat_map(|name| ["--packages", name]))
-        .args(["--packages", "session-testkit"])
-        .stdout(Stdio::null());
-    if !command.status()?.success() {
+    if !test().status()?.success() {
         return Err("a test failed: what ran is not what is tested".into());
     }
-    let lcov = fs::read_to_string(root().join(TARGET).join("lcov.info"))?;
+    let merged = target.join("all.profdata");
+    let files = fs::read_dir(&profiles)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<Vec<_>, Box<dyn Error>>>()?;
+    output(
+        Command::new(profdata).args(["merge", "-sparse", "-failure-mode=all", "-o"]).arg(&merged).args(files),
+    )?;
+    let mut export = Command::new(cov);
+    export.args(["export", "--format=lcov", "--instr-profile"]).arg(&merged);
+    for program in programs {
+        export.arg("--object").arg(program);
+    }
+    let lcov = String::from_utf8(output(&mut export)?)?;
     let files = count(&lcov, |path| fs::read_to_string(root().join(path)).ok());
     let (report, below) = report(&files);
     eprint!("{report}");
     if below.is_empty() { Ok(()) } else { Err(format!("below {AIM} %: {}", below.join(", ")).into()) }
+}
+
+/// A tool of LLVM: the one that is named, the compiler's own, or the newest of the system.
+fn tool(name: &str, variable: &str) -> Option<PathBuf> {
+    let named = std::env::var_os(variable).map(PathBuf::from);
+    let sysroot = output(Command::new("rustc").args(["--print", "target-libdir"])).ok();
+    let own = sysroot.and_then(|path| {
+        let path = String::from_utf8(path).ok()?;
+        Some(Path::new(path.trim()).parent()?.join("bin").join(name))
+    });
+    let systems = std::iter::once(PathBuf::from(name))
+        .chain((19..40).rev().map(|version| PathBuf::from(format!("{name}-{version}"))));
+    let works = |tool: &PathBuf| {
+        let asked = Command::new(tool).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        asked.is_ok_and(|status| status.success())
+    };
+    named.into_iter().chain(own).chain(systems).find(works)
+}
+
+/// The test programs that Cargo says it built.
+fn programs(messages: &str) -> Vec<PathBuf> {
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    messages
+        .filter(|message| message.pointer("/profile/test") == Some(&Value::Bool(true)))
+        .filter_map(|message| message.get("executable")?.as_str().map(PathBuf::from))
+        .collect()
 }
 
 /// The lines of a file that could run, and those of them that did not.
@@ -151,6 +204,13 @@ mod tests {
         assert!(text.contains(" 25.00 %  session-core, 4 lines, 3 of them not run\n"), "{text}");
         assert!(text.contains("100.00 %  session-storage-file/src/c.rs\n"), "{text}");
         assert_eq!(below, ["session-core"]);
+    }
+
+    #[test]
+    fn programs_are_those_that_test() {
+        let messages = "{\"executable\":\"a\",\"profile\":{\"test\":true}}\nnot JSON\n\
+                        {\"executable\":\"b\",\"profile\":{\"test\":false}}\n{\"executable\":null,\"profile\":{\"test\":true}}\n";
+        assert_eq!(programs(messages), [PathBuf::from("a")]);
     }
 
     #[test]

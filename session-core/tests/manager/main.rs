@@ -6,6 +6,7 @@ mod common;
 mod cost;
 mod defects;
 mod faults;
+mod given;
 mod ownership;
 mod recovery;
 mod run;
