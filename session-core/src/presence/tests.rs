@@ -50,6 +50,16 @@ async fn a_folder_that_cannot_be_looked_at_is_refused() {
 }
 
 #[test]
+fn a_file_in_the_place_of_the_folder_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("owners");
+    std::fs::write(&path, "precious").unwrap();
+    assert_eq!(LockDir::open(&path).unwrap_err().kind(), io::ErrorKind::NotADirectory);
+    assert!(LockDir::create(&path).is_err());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+}
+
+#[test]
 fn a_disk_that_is_full_is_told_from_one_that_fails() {
     let presence = LocalPresence::new("owners");
     let code = |kind: io::ErrorKind| presence.failed("cannot be made", kind.into()).code();
