@@ -38,12 +38,13 @@ async fn a_configuration_comes_back_as_it_was_given() {
     assert_eq!(config.retry_of, Some(SessionId::from_key("ended")));
 }
 
+type Reason = fn(String) -> PauseReason;
+
 /// A head has room for the beginning of a text; the log has it whole.
 #[tokio::test(start_paused = true)]
 async fn reasons_are_cut_in_lists_and_whole_in_the_log() {
     let manager = World::default().process().await;
     let long = "x".repeat(1_000);
-    type Reason = fn(String) -> PauseReason;
     let reasons: [(Reason, &str); 4] = [
         (PauseReason::Requested, "requested"),
         (PauseReason::AwaitingInput, "waiting for input"),
@@ -79,14 +80,16 @@ async fn what_is_no_result_is_an_error_that_says_why() {
         .await
         .unwrap();
     let SessionState::Failed { error } = &bad.state else { panic!("{:?}", bad.state) };
-    assert_eq!(error.message, "from elsewhere");
+    assert_eq!((&*error.message, error.to_string().as_str()), ("from elsewhere", "from elsewhere"));
+    assert_eq!(WorkError::new("no").get_ref().to_string(), "no");
     let short = SessionConfig::new("work").deadline(Duration::from_secs(1));
-    let late = manager.run(short, async |_| Ok(std::future::pending::<()>().await)).await.unwrap();
+    let late = manager.run(short, async |_| Ok(std::future::pending::<u8>().await)).await.unwrap();
     assert_eq!(code(&late), ErrorCode::Timeout);
     let stopped = manager
         .run(SessionConfig::new("work"), async |session| {
             manager.cancel_session(session.id(), CancelRequest::new("enough", "")).await?;
-            Ok(session.cancellation().check()?)
+            session.cancellation().check()?;
+            Ok(())
         })
         .await
         .unwrap();
@@ -94,6 +97,19 @@ async fn what_is_no_result_is_an_error_that_says_why() {
     let id = manager.create_session(SessionConfig::new("work")).await.unwrap();
     let waits = SessionReport::from(manager.restore_session(id).await.unwrap());
     assert_eq!(code(&waits), ErrorCode::Conflict);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_program_behind_a_session_and_how_it_ended_come_back() {
+    let manager = World::default().process().await;
+    let origin = Origin::new(vec!["make".to_owned(), "-j8".to_owned()], "project".into());
+    let id = manager.create_session_from(SessionConfig::new("build"), Some(origin.clone())).await.unwrap();
+    let session = manager.start_session(id).await.unwrap();
+    assert_eq!(session.origin(), Some(&origin));
+    let failure = Failure::new(FailureCause::Work, "it ended with 2").exit_code(2);
+    session.fail(failure.clone()).await.unwrap();
+    let whole = manager.restore_session(id).await.unwrap();
+    assert_eq!((whole.state, whole.origin), (SessionState::Failed { error: failure }, Some(origin)));
 }
 
 /// The work was done and its result has no room in a record: the session says so, and does not stay open.
