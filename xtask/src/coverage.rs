@@ -80,8 +80,9 @@ fn tool(name: &str, variable: &str) -> Option<PathBuf> {
         let path = String::from_utf8(path).ok()?;
         Some(Path::new(path.trim()).parent()?.join("bin").join(name))
     });
-    let systems = std::iter::once(PathBuf::from(name))
-        .chain((19..40).rev().map(|version| PathBuf::from(format!("{name}-{version}"))));
+    // What has no version in its name may be older than the profiles.
+    let systems = (19..40).rev().map(|version| PathBuf::from(format!("{name}-{version}")));
+    let systems = systems.chain(std::iter::once(PathBuf::from(name)));
     let works = |tool: &PathBuf| {
         let asked = Command::new(tool).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
         asked.is_ok_and(|status| status.success())
