@@ -39,6 +39,9 @@
 //!
 //! Crates that are visible in the API are re-exported: [`async_trait`], [`chrono`], [`serde_json`], [`tokio`].
 
+// The features that an item needs, where the documentation is built for docs.rs; nothing elsewhere.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod callback;
 mod cancellation;
 mod code;

@@ -14,6 +14,9 @@
 //!
 //! # `tracing`
 //!
+
+// The features that an item needs, where the documentation is built for docs.rs; nothing elsewhere.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(feature = "tracing", doc = "```")]
 #![cfg_attr(not(feature = "tracing"), doc = "```ignore")]
 //! use std::sync::Arc;

@@ -40,6 +40,9 @@
 //!
 //! Lock order: the store's lock before a session's. Readers take none.
 
+// The features that an item needs, where the documentation is built for docs.rs; nothing elsewhere.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod catch_up;
 mod create;
 mod disk;

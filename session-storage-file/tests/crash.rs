@@ -4,6 +4,7 @@
 //! `SESSION_CRASH_SEED` says where to begin, and `SESSION_CRASH_IMAGES` how many images there are at least, or
 //! `SESSION_CRASH_PLAYS` how many plays exactly. A failure names the seed of its play, with which it comes first.
 
+#![cfg(feature = "fault-disk")]
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,

@@ -2,6 +2,7 @@
 //! another one's. `SESSION_DAMAGE_SEED` says where to begin, `SESSION_DAMAGE_CASES` how many there are: stores of random
 //! sessions, one after another, each damaged some hundred times.
 
+#![cfg(feature = "fault-disk")]
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,

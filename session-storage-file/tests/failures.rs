@@ -1,6 +1,7 @@
 //! Every call of the disk failed once, in every deed, with every error: no panic, no wrong acknowledgement, no file left
 //! open, and a file whose flush failed is never trusted again. And a disk that is full.
 
+#![cfg(feature = "fault-disk")]
 #![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
 
 #[expect(dead_code, reason = "each test takes what it needs of what they share")]

@@ -64,6 +64,9 @@
 //! `file` (default): stores in a folder. `runner` (default): child processes as sessions. `observer-tracing`,
 //! `observer-channel`, `observer-closure`, `observer-progress`: ready-made observers.
 
+// The features that an item needs, where the documentation is built for docs.rs; nothing elsewhere.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[cfg(feature = "runner")]
 mod exchange;
 mod global;

@@ -1,5 +1,7 @@
 //! The manager of the whole process. A process has one, so this file has one test.
 
+#![cfg(feature = "file")]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

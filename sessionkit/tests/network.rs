@@ -1,5 +1,7 @@
 //! A store on a network file system: refused with the reason, and untouched.
 
+#![cfg(feature = "file")]
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;

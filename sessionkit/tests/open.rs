@@ -1,5 +1,6 @@
 //! From the text that names a store to a manager that works.
 
+#![cfg(all(feature = "file", feature = "runner"))]
 #![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
 
 use std::sync::Arc;

@@ -7,10 +7,12 @@ mod args;
 mod bench;
 mod ci;
 mod codegen;
+mod coverage;
 mod crash;
 mod damage;
 mod fuzz;
 mod kill;
+mod msrv;
 mod rounds;
 mod saboteurs;
 mod steps;
@@ -44,6 +46,7 @@ const COMMANDS: &[Command] = &[
         "the docs that are made from the code, or whether they are up to date",
         codegen::run,
     ),
+    ("coverage", "which lines of the core and of the file storage no test runs", coverage::run),
     (
         "crash [--images N | --plays N] [--minutes M] [--seed S]",
         "power cuts on the fault disk, at every call and in every way",
@@ -69,6 +72,7 @@ const COMMANDS: &[Command] = &[
         "whether the tests notice seeded bugs; builds once for each: for nights, or for the bug that one works on",
         saboteurs::run,
     ),
+    ("msrv", "whether a dependency needs a newer Rust than the crates promise", msrv::run),
     ("tidy", "the rules of the house that neither rustc nor clippy knows", tidy::run),
 ];
 

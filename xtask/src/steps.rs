@@ -1,18 +1,18 @@
 //! Lists of steps: run one after the other, each reported as passed, failed or *not run* with the reason.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::Outcome;
-use crate::workspace::cargo;
+use crate::workspace::{cargo, root};
 
-/// One call of Cargo.
+/// One call of Cargo, or of another tool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Step {
     /// What it shows, for people.
     name: String,
-    /// The arguments of `cargo`.
+    program: &'static str,
     args: Vec<String>,
     env: Vec<(&'static str, &'static str)>,
     needs: Option<Need>,
@@ -21,7 +21,7 @@ pub(crate) struct Step {
 /// What must be on the machine for a step to be run at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Need {
-    /// Arguments of `cargo` that succeed where it is there.
+    /// Arguments of the step's program that succeed where it is there.
     pub(crate) probe: &'static [&'static str],
     /// What to say where it is not.
     pub(crate) missing: &'static str,
@@ -46,8 +46,13 @@ enum Result {
 impl Step {
     /// A step that is `cargo` with these arguments.
     pub(crate) fn cargo(name: impl Into<String>, args: &[&str]) -> Self {
+        Self::tool(name, "cargo", args)
+    }
+
+    /// A step that is another program with these arguments.
+    pub(crate) fn tool(name: impl Into<String>, program: &'static str, args: &[&str]) -> Self {
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        Self { name: name.into(), args, env: Vec::new(), needs: None }
+        Self { name: name.into(), program, args, env: Vec::new(), needs: None }
     }
 
     pub(crate) fn env(mut self, name: &'static str, value: &'static str) -> Self {
@@ -66,18 +71,33 @@ impl Step {
 
     fn run(&self) -> Result {
         if let Some(Need { probe, missing }) = self.needs
-            && !succeeds(cargo().args(probe).stdout(Stdio::null()).stderr(Stdio::null()))
+            && !succeeds(self.command().args(probe).stdout(Stdio::null()).stderr(Stdio::null()))
         {
             return Result::NotRun(missing.to_owned());
         }
-        eprintln!("\n=== {}: cargo {}", self.name, self.args.join(" "));
+        eprintln!("\n=== {}: {self}", self.name);
         let begin = Instant::now();
-        let status = cargo().args(&self.args).envs(self.env.iter().copied()).status();
+        let status = self.command().args(&self.args).envs(self.env.iter().copied()).status();
         match status {
             Ok(status) if status.success() => Result::Passed(begin.elapsed()),
             Ok(status) => Result::Failed(status.to_string()),
-            Err(error) => Result::Failed(format!("cargo did not start: {error}")),
+            Err(error) => Result::Failed(format!("{} did not start: {error}", self.program)),
         }
+    }
+
+    fn command(&self) -> Command {
+        if self.program == "cargo" {
+            return cargo();
+        }
+        let mut command = Command::new(self.program);
+        command.current_dir(root());
+        command
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.program, self.args.join(" "))
     }
 }
 
@@ -126,7 +146,7 @@ fn summary(results: &[(&Step, Result)]) -> String {
             }
             Result::Failed(how) => {
                 failed += 1;
-                writeln!(text, "FAILED   {name}: {how}; again: cargo {}", step.args.join(" "))
+                writeln!(text, "FAILED   {name}: {how}; again: {step}")
             }
             Result::NotRun(why) => {
                 skipped += 1;
@@ -178,6 +198,10 @@ mod tests {
         let there = Need { probe: &["--version"], missing: "" };
         assert_eq!(step.clone().needs(missing).run(), Result::NotRun("get it".into()));
         assert!(matches!(step.needs(there).run(), Result::Passed(_)));
+        let tool = Step::tool("elsewhere", "no-such-program", &["--version"]);
+        let absent = Need { probe: &["--version"], missing: "get that" };
+        assert_eq!(tool.clone().needs(absent).run(), Result::NotRun("get that".into()));
+        assert!(matches!(tool.run(), Result::Failed(_)));
         assert!(matches!(Step::cargo("wrong", &["no-such-command"]).run(), Result::Failed(_)));
     }
 }

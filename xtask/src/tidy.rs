@@ -5,6 +5,9 @@
 mod arrows;
 mod code;
 mod gallery;
+mod guards;
+mod manifests;
+mod reading;
 mod sources;
 mod texts;
 
@@ -51,6 +54,9 @@ fn look() -> Result<Vec<Finding>, Box<dyn Error>> {
 fn check(packages: &[Package], files: &[File]) -> Vec<Finding> {
     let mut findings = arrows::check(packages);
     findings.extend(gallery::check(packages, files));
+    findings.extend(manifests::check(packages));
+    findings.extend(guards::check(files));
+    findings.extend(reading::check(files));
     for file in files {
         findings.extend(texts::check(file));
         if file.is("rs") {
@@ -76,9 +82,15 @@ mod tests {
         let files = [
             File { path: "a/src/lib.rs".into(), text: "fn a() {}\n".into() },
             File { path: "README.md".into(), text: "[here](nowhere.md)\n".into() },
+            File {
+                path: "ARCHITECTURE.md".into(),
+                text: concat!("# A\n\n- Invar", "iant: it holds\n").into(),
+            },
         ];
         let findings = check(&[package], &files);
-        for part in ["stranger", "a/src/lib.rs:1", "README.md:1", "gallery"] {
+        for part in
+            ["stranger", "a/src/lib.rs:1", "README.md:1", "gallery", "ARCHITECTURE.md:1", "ARCHITECTURE.md:3"]
+        {
             assert!(
                 findings.iter().any(|finding| finding.to_string().contains(part)),
                 "{part}: {findings:?}"

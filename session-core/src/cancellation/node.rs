@@ -2,7 +2,9 @@
 //!
 //! Order is everything here. A cancellation first settles the reason of every node that it reaches, each under its
 //! node's lock; then it fires the signals, children before parents; then it runs the callbacks, outside all locks.
-//! Invariant: a fired signal has a reason that never changes, and all children of its node have fired.
+//! Invariant: a fired signal has a reason that never changes, and all children of its node have fired
+//! (guard: `session-core/src/cancellation/tests.rs::the_first_reason_stays`,
+//! `session-core/src/cancellation/tests.rs::whoever_is_woken_by_a_parent_finds_the_children_cancelled`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;

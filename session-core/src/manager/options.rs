@@ -79,7 +79,7 @@ impl ManagerOptions {
     }
 
     /// How many proven deaths since the last checkpoint or completed iteration automatic recovery accepts before it
-    /// fails a session. 3 by default.
+    /// fails a session. 3 by default; 0 accepts any number.
     #[must_use]
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = attempts;

@@ -247,15 +247,21 @@ impl Engine {
         {
             evidence = Some(Evidence::Forced { by: by.clone() });
         }
-        let policy = self.policy(head, evidence.is_some(), options).await?;
+        // Whoever keeps a session answers for it, as long as that one may live. Nobody does for one that an owner left
+        // behind; any other pause waits for a person.
+        let parked = head.lifecycle.owner.is_none()
+            && matches!(head.state(), SessionState::Paused { reason: PauseReason::Interrupted(_) });
+        if evidence.is_none() && !parked {
+            return Ok(Plan::Nothing);
+        }
+        let policy = self.policy(head, options).await?;
         let resumable = self.options.handlers.iter().find(|handler| handler.handles(head));
         Ok(plan(head, evidence, policy, self.options.max_attempts, resumable.is_some()))
     }
 
-    /// What the session was made with counts, unless it is overruled. It is looked up only where it may matter.
-    async fn policy(&self, head: &Head, orphan: bool, options: &RecoveryOptions) -> Result<RecoveryPolicy> {
-        let parked = head.keeper().is_none() && matches!(head.state(), SessionState::Paused { .. });
-        if options.overrules || !(orphan || parked) {
+    /// What the session was made with counts, unless it is overruled.
+    async fn policy(&self, head: &Head, options: &RecoveryOptions) -> Result<RecoveryPolicy> {
+        if options.overrules {
             return Ok(options.policy);
         }
         let config = self.storage.load(head.id).await?.config;
@@ -278,7 +284,7 @@ impl Engine {
     }
 }
 
-/// The whole of the policy, apart from the world.
+/// What becomes of a session that nobody answers for: the whole of the policy, apart from the world.
 fn plan(
     head: &Head,
     evidence: Option<Evidence>,
@@ -287,18 +293,6 @@ fn plan(
     resumable: bool,
 ) -> Plan {
     let owned = head.lifecycle.owner.is_some();
-    let (orphan, parked) = match head.state() {
-        SessionState::Created | SessionState::Running { .. } => (evidence.is_some(), false),
-        SessionState::Paused { reason } => {
-            (owned && evidence.is_some(), !owned && matches!(reason, PauseReason::Interrupted(_)))
-        }
-        SessionState::Completed { .. } | SessionState::Failed { .. } | SessionState::Cancelled { .. } => {
-            (false, false)
-        }
-    };
-    if !orphan && !parked {
-        return Plan::Nothing;
-    }
     let died = evidence.as_ref().is_some_and(Evidence::is_death) && owned;
     let deaths = head.deaths.saturating_add(u32::from(died));
     let why = evidence.as_ref().map_or_else(|| "interrupted".to_owned(), ToString::to_string);

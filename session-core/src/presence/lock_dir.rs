@@ -3,7 +3,8 @@
 //!
 //! All access is relative to the opened folder, follows no symbolic link, and touches regular files only. A lock
 //! counts only while its file is what the name stands for: whoever got one looks again, because the file may have
-//! been removed in between. Invariant: nobody removes a file without holding its exclusive lock.
+//! been removed in between. Invariant: nobody removes a file without holding its exclusive lock
+//! (guard: `session-core/src/presence/tests.rs::a_file_has_its_lock_for_as_long_as_it_has_its_name`).
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io;

@@ -35,6 +35,40 @@ async fn a_folder_on_a_network_file_system_is_refused_with_the_reason() {
     assert_eq!(root.path().read_dir().unwrap().count(), 0, "something was made there all the same");
 }
 
+/// What cannot be looked at may be anything: only what is not there yet is judged by where it will be.
+#[tokio::test]
+async fn a_folder_that_cannot_be_looked_at_is_refused() {
+    fn denied(_: &Path) -> io::Result<FileSystem> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+    let root = tempfile::tempdir().unwrap();
+    let presence = LocalPresence::with_file_system(root.path().join("owners"), denied);
+    let error = presence.announce(&presence.identify().unwrap()).await.unwrap_err();
+    assert_eq!(error.code().as_str(), "STORAGE_UNAVAILABLE");
+    assert!(error.to_string().contains("cannot be looked at"), "{error}");
+    assert_eq!(root.path().read_dir().unwrap().count(), 0);
+}
+
+#[test]
+fn a_file_in_the_place_of_the_folder_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("owners");
+    std::fs::write(&path, "precious").unwrap();
+    assert_eq!(LockDir::open(&path).unwrap_err().kind(), io::ErrorKind::NotADirectory);
+    assert!(LockDir::create(&path).is_err());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+}
+
+#[test]
+fn a_disk_that_is_full_is_told_from_one_that_fails() {
+    let presence = LocalPresence::new("owners");
+    let code = |kind: io::ErrorKind| presence.failed("cannot be made", kind.into()).code();
+    for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge] {
+        assert_eq!(code(kind).as_str(), "STORAGE_FULL", "{kind}");
+    }
+    assert_eq!(code(io::ErrorKind::PermissionDenied).as_str(), "STORAGE_UNAVAILABLE");
+}
+
 /// The file is never seen under its name without its lock: not while it is made, and not while it is taken back.
 #[test]
 fn a_file_has_its_lock_for_as_long_as_it_has_its_name() {

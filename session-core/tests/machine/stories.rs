@@ -300,6 +300,30 @@ fn a_refusal_says_what_would_have_been_allowed() {
     assert_eq!((state, event), (Some(StateName::Running), EventKind::Started));
     assert!(allowed.contains(&EventKind::Paused) && !allowed.contains(&EventKind::Resumed), "{allowed:?}");
     assert!(!allowed.contains(&EventKind::IterationCompleted), "none is open");
+    let rejected = Rejected::IllegalTransition { state, event, allowed };
+    assert_eq!(rejected.to_string(), "`started` is not possible while the session is running");
+    let rejected = Rejected::IllegalTransition {
+        state: None,
+        event: EventKind::Started,
+        allowed: vec![EventKind::Created],
+    };
+    assert_eq!(rejected.to_string(), "`started` is not possible while the session does not exist");
+}
+
+#[test]
+fn each_state_has_one_name_and_three_are_the_end() {
+    let names = ["created", "running", "paused", "completed", "failed", "cancelled"];
+    assert_eq!(StateName::ALL.iter().map(ToString::to_string).collect::<Vec<_>>(), names);
+    for (state, name) in StateName::ALL.iter().zip(names) {
+        assert_eq!((state.name(), StateName::parse(name)), (name, Some(*state)));
+        let of_json = serde_json::to_value(state).unwrap();
+        assert_eq!(of_json, name, "logs and `--json` agree");
+    }
+    assert_eq!(StateName::parse("Running"), None);
+    let log = running();
+    assert!(!log.head().state().is_final() && !StateName::Paused.is_final());
+    let end = SessionState::Cancelled { reason: String::new() };
+    assert!(end.is_final() && StateName::Completed.is_final() && StateName::Failed.is_final());
 }
 
 /// Numbers of a foreign log added up beyond what they are counted in, and reading it took the reader down.

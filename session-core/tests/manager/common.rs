@@ -14,6 +14,7 @@ pub(crate) struct World {
     presence: ProcessPresence,
     dead: Arc<Mutex<HashSet<InstanceId>>>,
     unknown: Arc<Mutex<HashSet<InstanceId>>>,
+    swept: Arc<Mutex<Vec<HashSet<InstanceId>>>>,
 }
 
 #[async_trait]
@@ -37,6 +38,7 @@ impl Presence for World {
     }
 
     async fn sweep(&self, keep: &HashSet<InstanceId>) -> Result<(), StorageError> {
+        self.swept.lock().unwrap().push(keep.clone());
         self.presence.sweep(keep).await
     }
 }
@@ -63,6 +65,11 @@ impl World {
     pub(crate) async fn lose_sight_of(&self, id: SessionId) {
         let owner = self.storage.head(id).await.unwrap().unwrap().keeper().unwrap().instance;
         self.unknown.lock().unwrap().insert(owner);
+    }
+
+    /// Whom each sweep was to spare, in order.
+    pub(crate) fn swept(&self) -> Vec<HashSet<InstanceId>> {
+        self.swept.lock().unwrap().clone()
     }
 
     /// The kinds of the events in a session's log.

@@ -114,7 +114,7 @@ impl SessionStorage for Failing {
 }
 
 /// Appends, as another process would, whatever anybody may append to the session as it is.
-async fn overtake(storage: &MemoryStorage, id: SessionId, rival: Option<&Owner>) {
+pub(crate) async fn overtake(storage: &MemoryStorage, id: SessionId, rival: Option<&Owner>) {
     let Some(head) = storage.head(id).await.unwrap() else { return };
     if let Some(rival) = rival {
         let interrupted = SessionEvent::Interrupted { evidence: Evidence::LockReleased };

@@ -3,8 +3,11 @@
 #![cfg(test)]
 
 mod common;
+mod cost;
 mod defects;
 mod faults;
+mod given;
 mod ownership;
+mod recovery;
 mod run;
 mod told;

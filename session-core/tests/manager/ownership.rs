@@ -397,8 +397,8 @@ async fn a_policy_of_the_session_counts_unless_it_is_overruled() {
         first.start_session(id).await.unwrap();
         world.declare_dead(id).await;
         let second = world.process().await;
-        let mut options = RecoveryOptions::new(given);
-        options.overrules = overruled;
+        let options = RecoveryOptions::new(given);
+        let options = if overruled { options.overruling() } else { options };
         second.recover(options).await.unwrap();
         let state = second.get_state(id).await.unwrap().name();
         assert_eq!(state, expected, "{own:?}, {given:?}, overruled: {overruled}");

@@ -57,6 +57,7 @@ fn the_form_is_the_one_that_the_format_fixes() {
         assert!(record.line().starts_with(&start), "{}", record.line());
         assert!(record.line().ends_with(&format!(",\"sum\":\"{}\"}}", record.tip().sum)));
         assert_eq!(record.revision(), seq);
+        assert_eq!(record.tip().to_string(), format!("{seq}:{}", record.tip().sum), "as conflicts name it");
         serde_json::from_str::<serde_json::Value>(record.line()).expect("a line is JSON");
         let envelope = record.envelope().unwrap();
         assert_eq!((envelope.seq, envelope.at, envelope.flushed), (seq, instant(seq), seq - 1));
@@ -145,6 +146,8 @@ fn what_cannot_be_an_event_is_malformed() {
     }
     let error = foreign(r#"{"progress_reported":{"percent":101}}"#).decode().unwrap_err();
     assert_eq!(error.source().unwrap().to_string(), "percent is not between 0 and 100", "the cause is told");
+    let cause = foreign("7").decode().unwrap_err().source().unwrap().to_string();
+    assert!(cause.contains("expected an event: an object with one member"), "{cause}");
 }
 
 #[test]

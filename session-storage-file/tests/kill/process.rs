@@ -52,7 +52,8 @@ impl Process {
         std::thread::spawn(move || {
             for line in stdout.lines() {
                 let Ok(line) = line else { break };
-                if let Some(line) = line.strip_prefix(roles::MARK)
+                // With one thread the harness says which test runs, and leaves the rest of the line to it.
+                if let Some((_, line)) = line.split_once(roles::MARK)
                     && sender.send(line.to_owned()).is_err()
                 {
                     break;

@@ -1,0 +1,169 @@
+//! Recovery among others: who are faster, who cannot be read, and whose traces it clears up.
+
+use std::collections::HashSet;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::common::World;
+use crate::faults::overtake;
+use async_trait::async_trait;
+use session_core::*;
+
+/// A storage where others are faster than the next appends, and where one session cannot be read.
+#[derive(Debug)]
+struct Crowded {
+    inner: MemoryStorage,
+    faster: AtomicUsize,
+    unreadable: Option<SessionId>,
+}
+
+#[async_trait]
+impl SessionStorage for Crowded {
+    async fn append(
+        &self,
+        id: SessionId,
+        expected: Expected,
+        batch: Batch,
+        durability: Durability,
+    ) -> Result<Tip, StorageError> {
+        let one_less = |left: usize| left.checked_sub(1);
+        if self.faster.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() {
+            overtake(&self.inner, id, None).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        self.inner.append(id, expected, batch, durability).await
+    }
+
+    async fn head(&self, id: SessionId) -> Result<Option<Head>, StorageError> {
+        self.inner.head(id).await
+    }
+
+    async fn records(
+        &self,
+        id: SessionId,
+        after: u64,
+        limit: NonZeroUsize,
+    ) -> Result<RecordPage, StorageError> {
+        self.inner.records(id, after, limit).await
+    }
+
+    async fn list(
+        &self,
+        filter: &SessionFilter,
+        after: Option<SessionId>,
+        limit: NonZeroUsize,
+    ) -> Result<HeadPage, StorageError> {
+        let mut page = self.inner.list(filter, after, limit).await?;
+        if let Some(id) = self.unreadable {
+            page.unreadable.push((id, StorageError::NotFound { id }));
+        }
+        Ok(page)
+    }
+
+    async fn delete(&self, id: SessionId, tip: Tip) -> Result<(), StorageError> {
+        self.inner.delete(id, tip).await
+    }
+
+    fn profile(&self) -> StorageProfile {
+        self.inner.profile()
+    }
+
+    fn change_feed(&self) -> Option<Arc<dyn ChangeFeed>> {
+        self.inner.change_feed()
+    }
+}
+
+/// A session whose owner is dead, and a manager that meets it where others are faster so many times.
+async fn crowded(
+    faster: usize,
+    unreadable: Option<SessionId>,
+) -> (World, SessionId, PersistentSessionManager<Crowded>) {
+    let world = World::default();
+    let first = world.process().await;
+    let id = first.create_session(SessionConfig::new("test")).await.unwrap();
+    first.start_session(id).await.unwrap();
+    world.declare_dead(id).await;
+    let storage = Crowded { inner: world.storage.clone(), faster: AtomicUsize::new(faster), unreadable };
+    let options = ManagerOptions::new().recovery(None);
+    let manager =
+        PersistentSessionManager::open(Arc::new(storage), Arc::new(world.clone()), options).await.unwrap();
+    (world, id, manager)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovery_that_is_overtaken_decides_anew_and_gives_up_only_after_a_while() {
+    let (world, id, manager) = crowded(3, None).await;
+    let report = manager.recover(RecoveryOptions::new(RecoveryPolicy::Pause)).await.unwrap();
+    assert_eq!(report.recovered, [(id, RecoveryOutcome::Paused)], "{report:?}");
+    assert_eq!(world.kinds(id).await.iter().filter(|kind| **kind == "interrupted").count(), 1);
+
+    let (world, id, manager) = crowded(usize::MAX, None).await;
+    let recovery = manager.recover(RecoveryOptions::new(RecoveryPolicy::Pause));
+    let report =
+        tokio::time::timeout(Duration::from_secs(3_600), recovery).await.expect("it gives up").unwrap();
+    assert!(report.recovered.is_empty(), "{report:?}");
+    assert!(matches!(report.failed[..], [(of, SessionError::Contended { .. })] if of == id), "{report:?}");
+    assert!(!world.kinds(id).await.contains(&"interrupted"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_takeover_that_is_overtaken_decides_anew_and_gives_up_only_after_a_while() {
+    let (_, id, manager) = crowded(3, None).await;
+    assert_eq!(manager.resume_session(id).await.unwrap().attempt(), 2);
+
+    let (world, id, manager) = crowded(usize::MAX, None).await;
+    let takeover = tokio::time::timeout(Duration::from_secs(3_600), manager.resume_session(id));
+    let error = takeover.await.expect("it gives up").unwrap_err();
+    assert!(matches!(error, SessionError::Contended { .. }), "{error:?}");
+    assert!(!world.kinds(id).await.contains(&"interrupted"));
+}
+
+/// What the dead left behind is cleared away by a recovery that saw all sessions: a look changes nothing, and a session
+/// that cannot be read may name any owner.
+#[tokio::test(start_paused = true)]
+async fn a_recovery_that_saw_everything_clears_up_and_spares_those_who_are_named() {
+    let (world, id, manager) = crowded(0, None).await;
+    let owner = manager.get_head(id).await.unwrap().keeper().unwrap().instance;
+    manager.recover(RecoveryOptions::new(RecoveryPolicy::Pause).dry_run()).await.unwrap();
+    assert_eq!(world.swept(), [], "only a look");
+    manager.recover(RecoveryOptions::new(RecoveryPolicy::Pause)).await.unwrap();
+    assert_eq!(world.swept(), [HashSet::from([owner])]);
+
+    let (world, id, manager) = crowded(0, Some(SessionId::from_key("damaged"))).await;
+    let report = manager.recover(RecoveryOptions::new(RecoveryPolicy::Pause)).await.unwrap();
+    assert_eq!(report.recovered, [(id, RecoveryOutcome::Paused)], "the others are recovered all the same");
+    assert_eq!(report.failed.len(), 1);
+    assert_eq!(world.swept(), []);
+}
+
+/// How a session that was started, or not, ends up whose owner died, or went out of sight, where so many deaths are
+/// enough to give a session up.
+async fn outcome(enough: u32, started: bool, dead: bool) -> Vec<RecoveryOutcome> {
+    let world = World::default();
+    let first = world.process().await;
+    let id = first.create_session(SessionConfig::new("test")).await.unwrap();
+    if started {
+        first.start_session(id).await.unwrap();
+    }
+    let mut options = RecoveryOptions::new(RecoveryPolicy::Pause);
+    if dead {
+        world.declare_dead(id).await;
+    } else {
+        world.lose_sight_of(id).await;
+        options = options.force("somebody");
+    }
+    let manager = world.process_with(ManagerOptions::new().recovery(None).max_attempts(enough)).await;
+    let report = manager.recover(options).await.unwrap();
+    report.recovered.into_iter().map(|(_, outcome)| outcome).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_proven_deaths_of_owners_count_and_none_where_that_is_asked() {
+    assert_eq!(outcome(1, true, true).await, [RecoveryOutcome::Failed]);
+    assert_eq!(outcome(2, true, true).await, [RecoveryOutcome::Paused]);
+    assert_eq!(outcome(0, true, true).await, [RecoveryOutcome::Paused], "0 never gives up");
+    assert_eq!(outcome(1, true, false).await, [RecoveryOutcome::Paused], "nothing was proven");
+    assert_eq!(outcome(1, false, true).await, [], "it had no owner yet");
+}

@@ -1,0 +1,53 @@
+//! An observer of one's own: `cargo run -p sessionkit --example observer`. It counts what happens, by kind.
+//!
+//! Observers hear facts once these are durable, in order. One that is slow or panics holds up nobody but itself.
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sessionkit::{
+    EventContext, ObservableSessionManager, SessionConfig, SessionEvent, SessionManager as _,
+    SessionManagerExt as _, SessionObserver,
+};
+
+#[derive(Debug, Default)]
+struct Count {
+    kinds: Mutex<BTreeMap<&'static str, u64>>,
+    missed: Mutex<u64>,
+}
+
+impl SessionObserver for Count {
+    fn on_event(&self, _context: &EventContext, event: &SessionEvent) {
+        *self.kinds.lock().unwrap_or_else(PoisonError::into_inner).entry(event.kind().name()).or_default() +=
+            1;
+    }
+
+    // Its queue was full. Whoever must not miss anything reads the log from the revision in the context.
+    fn on_lagged(&self, _context: &EventContext, missed: u64) {
+        *self.missed.lock().unwrap_or_else(PoisonError::into_inner) += missed;
+    }
+}
+
+#[tokio::main]
+async fn main() -> sessionkit::Result<()> {
+    let count = Arc::new(Count::default());
+    let observer: Arc<dyn SessionObserver> = Arc::<Count>::clone(&count);
+    let manager = sessionkit::open("memory:").await?;
+    let manager = ObservableSessionManager::new(manager).observe("count", observer);
+    let report = manager
+        .run(SessionConfig::new("work"), async |session| {
+            for number in 0..3 {
+                session.checkpoint(&number).await?;
+            }
+            Ok(())
+        })
+        .await?;
+    // Waits until observers have heard everything.
+    manager.shutdown().await?;
+    println!("{}", report.state.name());
+    for (kind, times) in &*count.kinds.lock().unwrap_or_else(PoisonError::into_inner) {
+        println!("{times} {kind}");
+    }
+    Ok(())
+}

@@ -1,0 +1,37 @@
+//! Watches a session of another process: `cargo run -p sessionkit --example watch -- STORE NAME`.
+//!
+//! Nothing is asked of the process that runs it, and nothing is changed: the log says everything.
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
+use std::error::Error;
+use std::time::Duration;
+
+use sessionkit::{ManagerOptions, SessionFilter, SessionStorageExt as _, format_progress, text};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let mut args = std::env::args().skip(1);
+    let (Some(store), Some(name)) = (args.next(), args.next()) else {
+        return Err("usage: watch STORE NAME".into());
+    };
+    // Whoever only looks recovers nothing.
+    let options = ManagerOptions::new().recovery(None);
+    let store = sessionkit::builder(&format!("file:{store}")).options(options).open_store().await?;
+    let manager = store.manager();
+
+    let found = manager.list_sessions(SessionFilter::all().name(&name)).await?;
+    let id = found.heads.first().ok_or("there is no session of this name")?.id;
+    let storage = store.storage();
+    let mut log = storage.watch(id, 0, Duration::from_millis(100));
+    loop {
+        for stored in log.next().await? {
+            let record = stored.decode()?;
+            println!("{} {}", record.envelope.seq, record.event.kind());
+        }
+        // Steps and names come from elsewhere: this makes them harmless on a terminal.
+        println!("{}", text::visible(&format_progress(&manager.get_progress(id).await?, 80)));
+        if manager.get_state(id).await?.is_final() {
+            return Ok(());
+        }
+    }
+}
