@@ -52,10 +52,11 @@ pub fn input(target: &str, seed: u64) -> Vec<u8> {
     [input, rest].concat()
 }
 
-/// Slots as lines: a change is one of what they say, not of the spaces behind it.
+/// Slots as lines: a change is one of what they say, not of what is left over behind it.
 fn without_padding(slots: &[u8]) -> Vec<u8> {
-    let slots = slots.chunks(SLOT).map(|slot| [slot.trim_ascii_end(), b"\n"].concat());
-    slots.flatten().collect()
+    let line =
+        |slot: &[u8]| slot.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_end().to_vec();
+    slots.chunks(SLOT).flat_map(|slot| [line(slot), b"\n".to_vec()].concat()).collect()
 }
 
 /// Lines as slots.

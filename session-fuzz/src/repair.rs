@@ -57,7 +57,7 @@ pub(crate) fn slots(id: SessionId, bytes: &[u8]) -> Vec<u8> {
     [first, second]
         .into_iter()
         .flat_map(|bytes| {
-            let json = bytes.trim_ascii_end();
+            let json = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_end();
             let (mut slot, _) = line(id.as_bytes(), json).unwrap_or_else(|| (bytes.to_vec(), 0));
             slot.resize(SLOT - 1, b' ');
             slot.push(b'\n');

@@ -138,7 +138,7 @@ impl Store {
         before: Option<&Place>,
         lines: Option<Vec<u8>>,
     ) -> Result<(), Unflushed> {
-        self.write_slot(handle, before, Says::Flushing).map_err(Unflushed::NotBegun)?;
+        self.write_slot(handle, Says::Flushing).map_err(Unflushed::NotBegun)?;
         let unflushed = handle.unflushed(before, lines);
         handle
             .log
@@ -156,7 +156,7 @@ impl Store {
     /// Writes what is a help and no promise. The records are where they should be; that the slot says less, or still
     /// `flushing`, costs the next append a look or a rewrite.
     fn write_last_slot(&self, handle: &mut Handle) {
-        if let Err(error) = self.write_slot(handle, None, Says::Settled) {
+        if let Err(error) = self.write_slot(handle, Says::Settled) {
             tracing::warn!(session = %handle.id, %error, "the head was not written");
             handle.known().stamp = None;
         }
@@ -255,15 +255,10 @@ impl Store {
         }
     }
 
-    /// Writes the next slot. `head_at` is the place whose head it keeps, the end of the log unless told otherwise.
-    fn write_slot(
-        &self,
-        handle: &mut Handle,
-        head_at: Option<&Place>,
-        says: Says,
-    ) -> Result<(), StorageError> {
-        let Known { place, turn, stamp, mark } = handle.known.as_mut().expect("the log was read");
-        let Place { end, head, .. } = head_at.unwrap_or(place);
+    /// Writes the next slot.
+    fn write_slot(&self, handle: &mut Handle, says: Says) -> Result<(), StorageError> {
+        let Known { place: Place { end, head, .. }, turn, stamp, mark } =
+            handle.known.as_mut().expect("the log was read");
         let slot = Slot::new(*turn + 1, &self.boot, *mark, *end, Some(head));
         let slot = if says == Says::Flushing { slot.flushing() } else { slot };
         let written = slot.write(handle.id, &*handle.slots).told("write", &handle.paths.slots)?;

@@ -24,7 +24,7 @@ impl FileStorageOptions {
         Self {
             path: path.into(),
             lock_timeout: Duration::from_secs(5),
-            write_threads: Some(count(8)),
+            write_threads: Some(count(64)),
             read_threads: Some(count(4)),
             open_sessions: count(64),
         }
@@ -36,7 +36,8 @@ impl FileStorageOptions {
         self
     }
 
-    /// How many threads write at most, each for another session; 8 unless told otherwise.
+    /// How many threads write at most, each for another session; 64 unless told otherwise. They are started when there is
+    /// work for them, and what they do is wait for the disk: those who wait at once share what a flush of it costs.
     pub const fn write_threads(mut self, threads: NonZeroUsize) -> Self {
         self.write_threads = Some(threads);
         self

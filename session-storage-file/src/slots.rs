@@ -1,4 +1,4 @@
-//! `head.json`: two slots of fixed size, written in turn, each with its own sum. A slot holds a cache of the head and,
+//! `head.json`: two slots at fixed places, written in turn, each with its own sum. A slot holds a cache of the head and,
 //! apart from it, what is known to be flushed. Losing both slots loses no record.
 
 use std::borrow::Cow;
@@ -85,7 +85,7 @@ impl Stamp {
 impl Slots {
     /// Reads both slots. What cannot be read as one of this session's is as good as not there.
     pub(crate) fn read(id: SessionId, file: &dyn DiskFile) -> io::Result<Self> {
-        let [first, second] = read_both(file)?.map(|bytes| decode(id, &bytes?));
+        let [first, second] = read_both(file)?.map(|bytes| decode(id, &bytes));
         let turn = |slot: Option<&Slot<'_>>| slot.map_or(0, |slot| slot.turn);
         // A slot in the other one's place would make both take turns in the same place.
         let first = first.filter(|slot| slot.turn.is_multiple_of(2));
@@ -100,8 +100,8 @@ impl Slots {
     /// As [`read`](Self::read), without the older slot if the newer one can be read.
     pub(crate) fn read_newest(id: SessionId, file: &dyn DiskFile) -> io::Result<Self> {
         let [even, odd] = read_both(file)?;
-        let newer = if claimed_turn(even.as_deref()) > claimed_turn(odd.as_deref()) { even } else { odd };
-        match newer.and_then(|bytes| decode(id, &bytes)) {
+        let newer = if claimed_turn(&even) > claimed_turn(&odd) { even } else { odd };
+        match decode(id, &newer) {
             Some(slot) => Ok(Self { newest: Some(slot), older: None }),
             None => Self::read(id, file),
         }
@@ -140,9 +140,10 @@ impl<'a> Slot<'a> {
         Self { turn, flushing: false, format: FORMAT, boot, mark, length, head }
     }
 
-    /// The same, saying that a flush begins.
+    /// The same, saying that a flush begins, and nothing else: the slot before it has the head.
     pub(crate) fn flushing(mut self) -> Self {
         self.flushing = true;
+        self.head = None;
         self
     }
 
@@ -165,16 +166,24 @@ impl<'a> Slot<'a> {
         }
         bytes.truncate(bytes.len().saturating_sub(1));
         let sum = sum(id, &bytes);
-        bytes.extend_from_slice(format!(",\"sum\":\"{sum:016x}\"}}").as_bytes());
-        bytes.resize(SLOT - 1, b' ');
-        bytes.push(b'\n');
+        bytes.extend_from_slice(format!(",\"sum\":\"{sum:016x}\"}}\n").as_bytes());
         bytes
     }
 }
 
-/// The bytes of both slots, that of the even turns first.
-fn read_both(file: &dyn DiskFile) -> io::Result<[Option<Vec<u8>>; 2]> {
-    Ok([read_exactly(file, offset(0), SLOT)?, read_exactly(file, offset(1), SLOT)?])
+/// What is there of both slots, that of the even turns first.
+fn read_both(file: &dyn DiskFile) -> io::Result<[Vec<u8>; 2]> {
+    let mut even = vec![0; 2 * SLOT];
+    let mut filled = 0;
+    while let Some(rest) = even.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, filled as u64)? {
+            0 => break,
+            n => filled += n,
+        }
+    }
+    even.truncate(filled);
+    let odd = even.split_off(filled.min(SLOT));
+    Ok([even, odd])
 }
 
 /// Writes all of these bytes, in as few calls as the disk allows.
@@ -191,8 +200,8 @@ pub(crate) fn write_all(file: &dyn DiskFile, mut bytes: &[u8], mut offset: u64) 
 }
 
 /// The turn that stands at the beginning of a slot, whether the slot is whole or not.
-fn claimed_turn(bytes: Option<&[u8]>) -> Option<u64> {
-    let digits = bytes?.strip_prefix(b"{\"turn\":")?.split(|byte| *byte == b',').next()?;
+fn claimed_turn(bytes: &[u8]) -> Option<u64> {
+    let digits = bytes.strip_prefix(b"{\"turn\":")?.split(|byte| *byte == b',').next()?;
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
@@ -201,7 +210,8 @@ const fn offset(turn: u64) -> u64 {
 }
 
 fn decode(id: SessionId, bytes: &[u8]) -> Option<Slot<'static>> {
-    let json = bytes.trim_ascii_end();
+    // What stands behind the line is left over from a longer one.
+    let json = bytes.get(..memchr::memchr(b'\n', bytes)?)?.trim_ascii_end();
     let (body, ending) = json.split_at_checked(json.len().checked_sub(ENDING)?)?;
     if ending != format!(",\"sum\":\"{:016x}\"}}", sum(id, body)).as_bytes() {
         return None;

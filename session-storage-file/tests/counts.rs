@@ -95,6 +95,10 @@ async fn a_flushed_append_costs_one_flush_whatever_the_history() {
         assert_lean(&made, length(&log, 1));
         assert_eq!(count(&made, "Sync", "events.jsonl"), 1, "{made:#?}");
         assert_eq!(made.iter().filter(|made| made.call == "Sync").count(), 1, "{made:#?}");
+        // The slot that announces the flush leaves the head to the one before it.
+        let slots: Vec<_> =
+            made.iter().filter(|made| made.file == "head.json" && made.call == "WriteAt").collect();
+        assert!(slots[0].bytes < 400 && slots[1].bytes > 400, "{slots:?}");
         // Numbers grow by a digit; nothing else does.
         all.push(made.into_iter().map(|made| (made.call, made.file)).collect::<Vec<_>>());
     }

@@ -59,8 +59,8 @@ fn whatever_bit_flips_no_slot_says_what_was_not_written() {
     write(id, &*file, 1..=2);
     let bytes = std::fs::read(&path).unwrap();
     let written: Vec<Slot> = Slots::read(id, &*file).unwrap().iter().cloned().collect();
-    // The JSON of each slot; what follows it is space.
-    for bit in (0..300 * 8).chain(SLOT * 8..(SLOT + 300) * 8) {
+    // The line of each slot; what follows the first is a hole.
+    for bit in (0..300 * 8).chain(SLOT * 8..bytes.len() * 8) {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
         std::fs::write(&path, &flipped).unwrap();
@@ -70,6 +70,23 @@ fn whatever_bit_flips_no_slot_says_what_was_not_written() {
     }
     std::fs::write(&path, &bytes).unwrap();
     assert_eq!(Slots::read(SessionId::random(), &*file).unwrap().turn(), 0, "another session's slots");
+}
+
+#[test]
+fn what_a_longer_slot_leaves_behind_a_shorter_one_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = RealDisk.open(&folder.path().join("head.json"), Open::Create).unwrap();
+    let id = SessionId::random();
+    let boot = "b".repeat(200);
+    Slot::new(2, &boot, Some(mark(2)), 200, None).write(id, &*file).unwrap();
+    Slot::new(4, "b", Some(mark(4)), 400, None).write(id, &*file).unwrap();
+    assert!(file.len().unwrap() > 300, "the end of the longer one is still there");
+    let slots = Slots::read(id, &*file).unwrap();
+    assert_eq!((slots.turn(), slots.mark()), (4, Some(mark(4))));
+    // Nor is a line that fills its slot without an end.
+    file.set_len(0).unwrap();
+    write_all(&*file, &[b' '; SLOT], offset(4)).unwrap();
+    assert!(Slots::read(id, &*file).unwrap().newest.is_none());
 }
 
 /// A slot of the last turn that there is, its sum right, ended the process that wanted to write the next one.
@@ -103,6 +120,6 @@ fn the_slot_in_the_docs_is_what_is_written() {
     let slot = Slot::new(7, "6b0a3f52-7c1d-4e8b-9a2f-1c3d5e7f9a0b", Some(mark), 1098, None);
     let bytes = slot.encode(id);
     assert_eq!(std::str::from_utf8(&bytes).unwrap().trim_ascii_end(), example);
-    assert_eq!((bytes.len(), bytes.last()), (4608, Some(&b'\n')));
+    assert_eq!(bytes.last(), Some(&b'\n'));
     assert_eq!((offset(6), offset(7)), (0, 4608));
 }
