@@ -13,7 +13,7 @@ use session_core::{Batch, Chain, Durability, Expected, SessionId, StorageError, 
 
 use crate::disk::{DiskFile, Open};
 use crate::error::{Told, storage_error};
-use crate::handle::{Handle, Known, Place};
+use crate::handle::{Handle, Kept, Known, Place};
 use crate::scan::{ReadAt, read_exactly};
 use crate::slots::{Slot, Slots, write_all};
 use crate::store::Store;
@@ -41,21 +41,19 @@ enum Unflushed {
 }
 
 impl Store {
-    /// Adds a batch behind `at`, or changes nothing. `acknowledge` is called as soon as the batch is as safe as was asked
-    /// for, if something is left to be done then that the caller need not wait for.
+    /// Adds a batch behind `at`, or changes nothing.
     pub(crate) fn append(
         &self,
-        cached: &mut Option<Handle>,
+        kept: &mut Option<Kept>,
         id: SessionId,
         at: Tip,
         batch: &Batch,
         durability: Durability,
-        acknowledge: &mut dyn FnMut(Tip),
     ) -> Result<Tip, StorageError> {
         let deadline = self.deadline();
-        let done = self.under_lock(cached, id, deadline, |handle| {
+        let done = self.under_lock(kept, id, deadline, |handle| {
             self.catch_up(handle)?;
-            let tip = self.append_here(handle, at, batch, durability, acknowledge)?;
+            let tip = self.append_here(handle, at, batch, durability)?;
             let known = handle.known();
             Ok((tip, known.is_flushed() && known.place.head.state().is_final()))
         })?;
@@ -70,13 +68,13 @@ impl Store {
     /// where it would take more, and nothing was done.
     pub(crate) fn append_now(
         &self,
-        cached: &mut Option<Handle>,
+        kept: &mut Option<Kept>,
         at: Tip,
         batch: &Batch,
     ) -> Result<Option<Tip>, StorageError> {
-        self.under_free_lock(cached, |handle| {
+        self.under_free_lock(kept, |handle| {
             if handle.is_unchanged() {
-                self.append_here(handle, at, batch, Durability::Buffered, &mut |_| {}).map(Some)
+                self.append_here(handle, at, batch, Durability::Buffered).map(Some)
             } else {
                 Ok(None)
             }
@@ -90,7 +88,6 @@ impl Store {
         at: Tip,
         batch: &Batch,
         durability: Durability,
-        acknowledge: &mut dyn FnMut(Tip),
     ) -> Result<Tip, StorageError> {
         let id = handle.id;
         let known = handle.known.as_mut().expect("the log was read");
@@ -112,14 +109,8 @@ impl Store {
                 return Ok(tip);
             }
             match self.flush(handle, before.as_ref(), Some(lines)) {
-                Ok(()) => {
-                    // An ending is the last that its process does: one that is told of it may be gone before the slot
-                    // is written.
-                    if !handle.known().place.head.state().is_final() {
-                        acknowledge(tip);
-                    }
-                    self.flushed(handle);
-                }
+                // Before anybody is told: what was acknowledged can then not be lost without a word.
+                Ok(()) => self.flushed(handle),
                 Err(Unflushed::NotBegun(error)) => return Err(self.cut_back(handle, before, error)),
                 Err(Unflushed::Unknown(error, end)) => self.remake_after(handle, error, &end)?,
             }

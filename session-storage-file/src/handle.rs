@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use session_core::{Head, SessionId, StorageError, Tip};
 
+use crate::catch_up::ends_at;
 use crate::disk::{DiskFile, Identity, LockMode, Open};
 use crate::error::Told;
 use crate::layout::SessionPaths;
@@ -50,6 +51,25 @@ pub(crate) struct Place {
     pub(crate) head: Box<Head>,
 }
 
+/// What is kept of a session from one write to the next.
+#[derive(Debug)]
+pub(crate) enum Kept {
+    /// Its open files.
+    Open(Handle),
+    /// What was known of them when they were closed to make room for others.
+    Closed(Closed),
+}
+
+/// Open files: the lock, the log and the slots.
+pub(crate) type Files = [Box<dyn DiskFile>; 3];
+
+/// What was known of a session's files when they were closed.
+#[derive(Debug)]
+pub(crate) struct Closed {
+    identities: [Identity; 3],
+    known: Known,
+}
+
 impl Place {
     /// The mark that says that all up to here is flushed.
     pub(crate) const fn mark(&self) -> Mark {
@@ -91,6 +111,24 @@ impl Handle {
         Ok(Some(Self { id, paths, lock, log, slots, identities, known: None }))
     }
 
+    /// Opens the files again that were closed. What was known of them counts if they are the same, and if the log still
+    /// has the record that was its last: each sum covers all records before it.
+    fn reopen(store: &Store, id: SessionId, closed: Closed) -> Result<Option<Self>, StorageError> {
+        let Some(mut handle) = Self::open(store, id)? else { return Ok(None) };
+        let Closed { identities, known } = closed;
+        let Place { tip, end, .. } = known.place;
+        if handle.identities == identities && ends_at(&*handle.log, tip, end).unwrap_or(false) {
+            handle.known = Some(known);
+        }
+        Ok(Some(handle))
+    }
+
+    /// Closes the files: what is known of them, and the files, to be closed where nobody waits for it.
+    pub(crate) fn close(self) -> (Option<Closed>, Files) {
+        let Self { lock, log, slots, identities, known, .. } = self;
+        (known.map(|known| Closed { identities, known }), [lock, log, slots])
+    }
+
     /// Whether the open files are still the ones that the paths name.
     fn is_current(&self, store: &Store) -> Result<bool, StorageError> {
         Ok(self.has_log(store)? && self.is_named(store, &self.paths.slots, 2)?)
@@ -124,24 +162,23 @@ impl Store {
     /// Does something with a session under its lock; `None` if there is no such session.
     pub(crate) fn under_lock<T>(
         &self,
-        cached: &mut Option<Handle>,
+        kept: &mut Option<Kept>,
         id: SessionId,
         deadline: Instant,
         work: impl FnOnce(&mut Handle) -> Result<T, StorageError>,
     ) -> Result<Option<T>, StorageError> {
         loop {
-            let mut handle = match cached.take() {
-                Some(handle) => handle,
-                None => match Handle::open(self, id)? {
-                    Some(handle) => handle,
-                    None => return Ok(None),
-                },
+            let opened = match kept.take() {
+                Some(Kept::Open(handle)) => Some(handle),
+                Some(Kept::Closed(closed)) => Handle::reopen(self, id, closed)?,
+                None => Handle::open(self, id)?,
             };
+            let Some(mut handle) = opened else { return Ok(None) };
             lock::acquire(&*handle.lock, &handle.paths.lock, LockMode::Exclusive, deadline)?;
             // A file that was replaced while nobody here looked is let go by closing it.
             if handle.is_current(self)? {
                 let result = work(&mut handle);
-                return unlocked(cached, handle, result).map(Some);
+                return unlocked(kept, handle, result).map(Some);
             }
         }
     }
@@ -149,26 +186,32 @@ impl Store {
     /// As [`under_lock`](Self::under_lock), only if the session was opened before and its lock is free.
     pub(crate) fn under_free_lock<T>(
         &self,
-        cached: &mut Option<Handle>,
+        kept: &mut Option<Kept>,
         work: impl FnOnce(&mut Handle) -> Result<Option<T>, StorageError>,
     ) -> Result<Option<T>, StorageError> {
-        let Some(mut handle) = cached.take() else { return Ok(None) };
+        let mut handle = match kept.take() {
+            Some(Kept::Open(handle)) => handle,
+            other => {
+                *kept = other;
+                return Ok(None);
+            }
+        };
         // Not signed: it is let go at once, and where nothing has changed since, this process signed it last.
         if !handle.lock.try_lock(LockMode::Exclusive).told("lock", &handle.paths.lock)? {
-            *cached = Some(handle);
+            *kept = Some(Kept::Open(handle));
             return Ok(None);
         }
         if !handle.has_log(self)? {
             return Ok(None);
         }
         let result = work(&mut handle);
-        unlocked(cached, handle, result)
+        unlocked(kept, handle, result)
     }
 }
 
 /// Lets go of the lock and keeps the handle. After an error everything is read anew next time.
 fn unlocked<T>(
-    cached: &mut Option<Handle>,
+    kept: &mut Option<Kept>,
     mut handle: Handle,
     result: Result<T, StorageError>,
 ) -> Result<T, StorageError> {
@@ -177,7 +220,7 @@ fn unlocked<T>(
     }
     // Closing lets go as well.
     if handle.lock.unlock().is_ok() {
-        *cached = Some(handle);
+        *kept = Some(Kept::Open(handle));
     }
     result
 }

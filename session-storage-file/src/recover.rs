@@ -3,7 +3,7 @@
 use session_core::{SessionId, StorageError};
 
 use crate::format::Make;
-use crate::handle::Handle;
+use crate::handle::Kept;
 use crate::report::Recovered;
 use crate::store::Store;
 use crate::verdict::Verdict;
@@ -39,11 +39,11 @@ impl Store {
     /// go. Returns what was found, if it was not health.
     pub(crate) fn recover_session(
         &self,
-        cached: &mut Option<Handle>,
+        kept: &mut Option<Kept>,
         id: SessionId,
     ) -> Result<Option<Verdict>, StorageError> {
         let deadline = self.deadline();
-        let mended = self.under_lock(cached, id, deadline, |handle| {
+        let mended = self.under_lock(kept, id, deadline, |handle| {
             self.remove_tree(&handle.paths.remade_log())?;
             self.remove_tree(&handle.paths.remade_slots())?;
             let verdict = if handle.is_unchanged() { Verdict::Healthy } else { self.take_stock(handle)? };

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use crate::disk::{Disk, RealDisk};
 use crate::error::Told;
 use crate::format;
-use crate::handle::Handle;
+use crate::handle::Kept;
 use crate::lanes::{Key, Lanes};
 use crate::layout::Layout;
 use crate::options::FileStorageOptions;
@@ -138,29 +138,14 @@ impl FileStorage {
     pub(crate) async fn write<T: Send + 'static>(
         &self,
         key: Key,
-        work: impl FnOnce(&Store, &mut Option<Handle>) -> Result<T, StorageError> + Send + 'static,
-    ) -> Result<T, StorageError> {
-        self.write_on(key, |store, handle, _| work(store, handle)).await
-    }
-
-    /// As [`write`](Self::write), for work that goes on after it has given its answer.
-    async fn write_on<T: Send + 'static>(
-        &self,
-        key: Key,
-        work: impl FnOnce(&Store, &mut Option<Handle>, &mut dyn FnMut(T)) -> Result<T, StorageError>
-        + Send
-        + 'static,
+        work: impl FnOnce(&Store, &mut Option<Kept>) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
         let (answer, answered) = oneshot::channel();
         let store = Arc::clone(&self.store);
-        let job = move |handle: &mut Option<Handle>| {
-            if answer.is_closed() {
-                return;
+        let job = move |kept: &mut Option<Kept>| {
+            if !answer.is_closed() {
+                drop(answer.send(work(&store, kept)));
             }
-            let mut answer = Some(answer);
-            let mut give = |result| drop(answer.take().map(|answer| answer.send(result)));
-            let result = work(&store, handle, &mut |early| give(Ok(early)));
-            give(result);
         };
         self.writers.submit(key, Box::new(job));
         answered.await.unwrap_or_else(|_| Err(no_answer()))
@@ -201,13 +186,12 @@ impl SessionStorage for FileStorage {
         };
         if durability == Durability::Buffered
             && let Some(mut claim) = self.writers.claim(Key::Session(id))
-            && let Some(tip) = self.store.append_now(&mut claim.handle, at, &batch)?
+            && let Some(tip) = self.store.append_now(&mut claim.kept, at, &batch)?
         {
             return Ok(tip);
         }
-        let appended = self.write_on(Key::Session(id), move |store, handle, acknowledge| {
-            store.append(handle, id, at, &batch, durability, acknowledge)
-        });
+        let appended =
+            self.write(Key::Session(id), move |store, kept| store.append(kept, id, at, &batch, durability));
         match appended.await {
             Err(StorageError::Closed { what, source }) => Err(StorageError::OutcomeUnknown {
                 id,

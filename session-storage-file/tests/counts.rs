@@ -9,9 +9,10 @@
 
 mod support;
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use session_core::{Batch, Durability, Expected, SessionStorage as _};
+use session_core::{Batch, Durability, Expected, SessionStorage as _, SessionStorageExt as _, StorageError};
 use session_storage_file::fault::FaultDisk;
 use session_storage_file::{FileStorage, FileStorageOptions};
 use support::{Log, completed, progress};
@@ -120,6 +121,35 @@ async fn a_buffered_append_flushes_nothing_whatever_the_history() {
     }
     all.dedup();
     assert_eq!(all.len(), 1, "the calls depend on the history: {all:#?}");
+}
+
+/// A session whose files were closed to make room for others is opened again, and no more than that: what was known of
+/// its log still counts.
+#[tokio::test]
+async fn a_session_that_had_to_make_room_is_not_read_again() {
+    for history in HISTORIES {
+        let disk = FaultDisk::new();
+        let one = FileStorageOptions::new("/store").without_threads().open_sessions(NonZeroUsize::MIN);
+        let storage = FileStorage::with_disk(Arc::new(disk.clone()), one).unwrap();
+        let mut log = grown(&storage, history).await;
+        let mut other = grown(&storage, 10).await;
+        for _ in 0..3 {
+            let made = calls(&disk, log.append(&storage, Durability::Flushed, vec![progress(3)])).await;
+            assert_eq!(made.iter().filter(|made| made.call == "Open").count(), 3, "{made:#?}");
+            assert_eq!(count(&made, "WriteAt", "events.jsonl"), 1, "{made:#?}");
+            assert!(made.iter().all(|made| made.call != "ReadAt" || made.bytes <= 64), "{made:#?}");
+            other.append(&storage, Durability::Flushed, vec![progress(4)]).await.unwrap();
+        }
+        // What somebody else did meanwhile is noticed.
+        let elsewhere = open(&disk.process());
+        let before = log.clone();
+        log.append(&elsewhere, Durability::Flushed, vec![progress(5)]).await.unwrap();
+        let mut stale = before;
+        let refused = stale.append(&storage, Durability::Flushed, vec![progress(6)]).await.unwrap_err();
+        assert!(matches!(refused, StorageError::Conflict { actual: Some(tip), .. } if tip == log.tip()));
+        log.append(&storage, Durability::Flushed, vec![progress(7)]).await.unwrap();
+        assert_eq!(storage.records_after(log.id, 0).await.unwrap(), log.records);
+    }
 }
 
 #[tokio::test]
