@@ -1,6 +1,7 @@
 //! What an append asks of the disk, counted call by call: no machine changes these numbers, and nothing in them grows
 //! with what is in the log already.
 
+#![cfg(feature = "fault-disk")]
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
