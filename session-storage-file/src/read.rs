@@ -26,7 +26,7 @@ const PAGE_BYTES: usize = 8 * 1024 * 1024;
 const LOOKS: usize = 3;
 /// Sessions of which it is remembered where the last page ended.
 const CURSORS: usize = 256;
-/// Sessions whose heads are remembered, each a kilobyte or two; any more are read each time.
+/// Sessions whose heads are remembered, each a kilobyte or two; of more, any of them.
 const HEADS: usize = 4096;
 
 /// Where pages ended, so that the next one need not be looked for from the start.
@@ -69,9 +69,15 @@ impl Heads {
         let mut heads = self.lock();
         if head.state().is_final() {
             heads.remove(&head.id);
-        } else if heads.len() < HEADS || heads.contains_key(&head.id) {
-            heads.insert(head.id, (Arc::new(head.clone()), end));
+            return;
         }
+        if heads.len() >= HEADS
+            && !heads.contains_key(&head.id)
+            && let Some(any) = heads.keys().next().copied()
+        {
+            heads.remove(&any);
+        }
+        heads.insert(head.id, (Arc::new(head.clone()), end));
     }
 
     fn forget(&self, id: SessionId) {
