@@ -121,7 +121,7 @@ impl Store {
             self.heads.forget(id);
             return None;
         }
-        Some(Arc::unwrap_or_clone(head))
+        Some(Head::clone(&head))
     }
 
     fn read_head_at(&self, id: SessionId, paths: &SessionPaths) -> Result<Head, StorageError> {

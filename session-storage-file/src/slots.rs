@@ -85,25 +85,30 @@ impl Stamp {
 impl Slots {
     /// Reads both slots. What cannot be read as one of this session's is as good as not there.
     pub(crate) fn read(id: SessionId, file: &dyn DiskFile) -> io::Result<Self> {
-        let [first, second] = read_both(file)?.map(|bytes| decode(id, &bytes));
+        Ok(Self::of(id, &read_both(file)?))
+    }
+
+    /// As [`read`](Self::read), without the older slot if the newer one can be read and has the head.
+    pub(crate) fn read_newest(id: SessionId, file: &dyn DiskFile) -> io::Result<Self> {
+        let both = read_both(file)?;
+        let [even, odd] = &both;
+        let newer = if claimed_turn(even) > claimed_turn(odd) { even } else { odd };
+        Ok(match decode(id, newer).filter(|slot| slot.head.is_some()) {
+            Some(slot) => Self { newest: Some(slot), older: None },
+            None => Self::of(id, &both),
+        })
+    }
+
+    fn of(id: SessionId, both: &[Vec<u8>; 2]) -> Self {
+        let [first, second] = both.each_ref().map(|bytes| decode(id, bytes));
         let turn = |slot: Option<&Slot<'_>>| slot.map_or(0, |slot| slot.turn);
         // A slot in the other one's place would make both take turns in the same place.
         let first = first.filter(|slot| slot.turn.is_multiple_of(2));
         let second = second.filter(|slot| !slot.turn.is_multiple_of(2));
-        Ok(if turn(first.as_ref()) >= turn(second.as_ref()) {
+        if turn(first.as_ref()) >= turn(second.as_ref()) {
             Self { newest: first, older: second }
         } else {
             Self { newest: second, older: first }
-        })
-    }
-
-    /// As [`read`](Self::read), without the older slot if the newer one can be read.
-    pub(crate) fn read_newest(id: SessionId, file: &dyn DiskFile) -> io::Result<Self> {
-        let [even, odd] = read_both(file)?;
-        let newer = if claimed_turn(&even) > claimed_turn(&odd) { even } else { odd };
-        match decode(id, &newer) {
-            Some(slot) => Ok(Self { newest: Some(slot), older: None }),
-            None => Self::read(id, file),
         }
     }
 
