@@ -180,7 +180,11 @@ impl<'a> Slot<'a> {
 fn read_both(file: &dyn DiskFile) -> io::Result<[Vec<u8>; 2]> {
     let mut even = vec![0; 2 * SLOT];
     let mut filled = 0;
-    while let Some(rest) = even.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+    let whole = |odd: Option<&[u8]>| odd.is_some_and(|odd| memchr::memchr(b'\n', odd).is_some());
+    // What is left over behind the second line, and whether there is anything, matters to nobody.
+    while !whole(even.get(SLOT..filled))
+        && let Some(rest) = even.get_mut(filled..).filter(|rest| !rest.is_empty())
+    {
         match file.read_at(rest, filled as u64)? {
             0 => break,
             n => filled += n,

@@ -14,7 +14,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use session_core::{Batch, Durability, Expected, SessionStorage as _, SessionStorageExt as _, StorageError};
-use session_storage_file::fault::FaultDisk;
+use session_storage_file::fault::{Call, Effect, Fault, FaultDisk};
 use session_storage_file::{FileStorage, FileStorageOptions};
 use support::{Log, completed, progress};
 
@@ -190,4 +190,23 @@ async fn an_ending_flushes_its_log_once_and_takes_its_marker_away() {
     assert_eq!(made.iter().filter(|made| made.call == "Sync").count(), 1, "{made:#?}");
     assert_eq!(count(&made, "WriteAt", "events.jsonl"), 1, "{made:#?}");
     assert_eq!(count(&made, "RemoveFile", &id), 1, "{made:#?}");
+}
+
+/// The slot that announces a flush has no head: the one before it, which was read with it, does.
+#[tokio::test]
+async fn a_reader_reads_the_slots_once_while_a_flush_is_announced_too() {
+    let disk = FaultDisk::new();
+    let writer = disk.process();
+    let storage = open(&writer);
+    let mut log = grown(&storage, 10).await;
+    let looked = |disk: FaultDisk, id| async move {
+        let reader = open(&disk);
+        let made = calls(&disk, async { assert!(reader.head(id).await.unwrap().is_some()) }).await;
+        assert_eq!(count(&made, "ReadAt", "head.json"), 1, "{made:#?}");
+    };
+    looked(disk.process(), log.id).await;
+    writer.fail(Fault::nth(0, Effect::Death).on(Call::Sync));
+    log.append(&storage, Durability::Flushed, vec![progress(3)]).await.unwrap_err();
+    assert!(writer.is_dead());
+    looked(disk.process(), log.id).await;
 }
