@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use session_core::{
     EventContext, InMemorySessionManager, ObservableSessionManager, ProgressReport, SessionEvent, SessionId,
-    SessionManager, SessionObserver,
+    SessionManager, SessionObserver, StorageMaintenance as _,
 };
 use session_storage_file::{FileStorage, FileStorageOptions};
 use tokio::runtime::Runtime;

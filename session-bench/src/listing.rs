@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use session_core::{
     Batch, Durability, Expected, InMemorySessionManager, SessionEvent, SessionFilter, SessionManager,
-    SessionStorage as _, SessionStorageExt as _, SessionSummary,
+    SessionStorage as _, SessionStorageExt as _, SessionSummary, StorageMaintenance as _,
 };
 use session_storage_file::{FileStorage, FileStorageOptions};
 use tokio::runtime::Runtime;

@@ -92,8 +92,9 @@ pub use record::{
     Broken, Chain, CheckedLine, DecodeError, Draft, Envelope, Record, StoredRecord, Sum, Tip, follows,
 };
 pub use storage::{
-    Batch, ChangeFeed, Durability, Expected, HeadPage, Heads, Imported, MemoryStorage, RecordPage,
-    SessionFilter, SessionStorage, SessionStorageExt, Sharing, StorageError, StorageProfile, Watch,
+    Acceptance, Batch, ChangeFeed, Durability, Expected, HeadPage, Heads, Imported, Loss, MemoryStorage,
+    RecordPage, Recovered, Repaired, SessionFilter, SessionHealth, SessionStorage, SessionStorageExt,
+    Sharing, StorageError, StorageMaintenance, StorageProfile, StoreHealth, Verdict, Watch,
 };
 pub use time::{Clock, InvalidTimestamp, SystemClock, Timestamp};
 

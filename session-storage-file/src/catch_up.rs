@@ -3,7 +3,7 @@
 
 use std::io;
 
-use session_core::{Chain, SessionId, StorageError, Tip};
+use session_core::{Chain, SessionId, StorageError, Tip, Verdict};
 
 use crate::disk::DiskFile;
 use crate::durable::Recalled;
@@ -12,7 +12,7 @@ use crate::handle::{Handle, Known, Place};
 use crate::scan::{Step, Walk, fold, read_exactly};
 use crate::slots::{Slots, Stamp};
 use crate::store::Store;
-use crate::verdict::{Assessment, Trust, Verdict, assess};
+use crate::verdict::{Assessment, Trust, assess};
 
 impl Store {
     /// Brings what is known of a log up to date.

@@ -9,7 +9,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use session_core::{Batch, Chain, Durability, Expected, SessionId, StorageError, Tip};
+use session_core::{Batch, Chain, Durability, Expected, SessionId, StorageError, Tip, Verdict};
 
 use crate::disk::{DiskFile, Open};
 use crate::error::{Told, storage_error};
@@ -17,7 +17,7 @@ use crate::handle::{Handle, Kept, Known, Place};
 use crate::scan::{ReadAt, read_exactly};
 use crate::slots::{Slot, Slots, write_all};
 use crate::store::Store;
-use crate::verdict::{Trust, Verdict, assess};
+use crate::verdict::{Trust, assess};
 
 const COPY: usize = 256 * 1024;
 /// The most bytes that are kept in memory while they are flushed.

@@ -101,8 +101,4 @@ impl SessionPaths {
     pub(crate) fn remade_slots(&self) -> PathBuf {
         self.dir.join("head.json.new")
     }
-
-    pub(crate) fn output(&self) -> PathBuf {
-        self.dir.join("output")
-    }
 }

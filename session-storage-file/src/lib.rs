@@ -62,7 +62,6 @@ mod quarantine;
 mod read;
 mod recover;
 mod repair;
-mod report;
 mod scan;
 mod slots;
 mod storage;
@@ -72,6 +71,4 @@ mod verdict;
 
 pub use disk::{Disk, DiskFile, Identity, Kind, LockMode, Open, RealDisk};
 pub use options::FileStorageOptions;
-pub use report::{Acceptance, Loss, Recovered, Repaired, SessionReport, StoreReport};
 pub use storage::FileStorage;
-pub use verdict::Verdict;

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use session_core::{
-    Chain, Head, HeadPage, RecordPage, SessionFilter, SessionId, StorageError, StoredRecord, Tip,
+    Chain, Head, HeadPage, RecordPage, SessionFilter, SessionId, StorageError, StoredRecord, Tip, Verdict,
 };
 
 use crate::catch_up::ends_at;
@@ -18,7 +18,7 @@ use crate::layout::SessionPaths;
 use crate::scan::{Step, Walk, fold};
 use crate::slots::{Slot, Slots};
 use crate::store::Store;
-use crate::verdict::{Assessment, Trust, Verdict, assess};
+use crate::verdict::{Assessment, Trust, assess};
 
 /// Bytes of records after which a page ends, whatever was asked for.
 const PAGE_BYTES: usize = 8 * 1024 * 1024;
@@ -286,8 +286,8 @@ impl Store {
             return Ok(Reached::Damage(found.damage()));
         }
         Ok(match found.verdict() {
-            Verdict::Corrupt | Verdict::Degraded => Reached::Damage(found.damage()),
             Verdict::Healthy | Verdict::Torn | Verdict::Invalid | Verdict::Unsupported => Reached::End,
+            Verdict::Corrupt | Verdict::Degraded | _ => Reached::Damage(found.damage()),
         })
     }
 

@@ -1,12 +1,10 @@
 //! The mending of a whole store after crashes: leftovers, markers, unended sessions. Writes nothing where all is well.
 
-use session_core::{SessionId, StorageError};
+use session_core::{Recovered, SessionId, StorageError, Verdict};
 
 use crate::format::Make;
 use crate::handle::Kept;
-use crate::report::Recovered;
 use crate::store::Store;
-use crate::verdict::Verdict;
 
 impl Store {
     /// Clears what is out of sight and makes the markers right. Returns the sessions that are marked now.

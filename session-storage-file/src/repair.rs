@@ -3,35 +3,37 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use session_core::{InstanceId, Owner, SessionId, StorageError};
+use session_core::{
+    Acceptance, InstanceId, Loss, Owner, Repaired, SessionHealth, SessionId, StorageError, StoreHealth,
+    Verdict,
+};
 
 use crate::disk::{LockMode, Open};
 use crate::error::Told;
 use crate::format::Make;
 use crate::handle::{Handle, Known, Place};
 use crate::lock;
-use crate::report::{Acceptance, Loss, Repaired, SessionReport, StoreReport};
 use crate::slots::{Slot, Slots};
 use crate::store::Store;
-use crate::verdict::{Assessment, Trust, Verdict};
+use crate::verdict::{Assessment, Trust};
 
 impl Store {
     /// Looks at one session; `None` if there is none. Changes nothing.
-    pub(crate) fn verify(&self, id: SessionId) -> Result<Option<SessionReport>, StorageError> {
-        let first = self.report(id)?;
-        if first.as_ref().is_none_or(|report| report.verdict == Verdict::Healthy && !report.untrusted) {
+    pub(crate) fn verify(&self, id: SessionId) -> Result<Option<SessionHealth>, StorageError> {
+        let first = self.health(id)?;
+        if first.as_ref().is_none_or(|health| health.verdict == Verdict::Healthy && !health.untrusted) {
             return Ok(first);
         }
         // What looks like damage may be a writer in the midst of its work: a second look keeps writers out.
         let path = self.layout.session(id).lock;
         let Ok(file) = self.disk.open(&path, Open::Read) else { return Ok(first) };
         match lock::acquire(&*file, &path, LockMode::Shared, self.deadline()) {
-            Ok(()) => self.report(id),
+            Ok(()) => self.health(id),
             Err(_) => Ok(first),
         }
     }
 
-    fn report(&self, id: SessionId) -> Result<Option<SessionReport>, StorageError> {
+    fn health(&self, id: SessionId) -> Result<Option<SessionHealth>, StorageError> {
         let looked = match self.find(id) {
             Ok(None) => return Ok(None),
             Ok(Some(paths)) => self.look(id, &paths, Trust::Nothing),
@@ -43,17 +45,19 @@ impl Store {
             Err(error @ StorageError::Corrupt { .. }) => {
                 let found = Assessment::nothing(id);
                 let slots = Slots::default();
-                return Ok(Some(SessionReport { problem: Some(error), ..report(&found, &slots, losses) }));
+                let mut health = health(&found, &slots, losses);
+                health.problem = Some(error);
+                return Ok(Some(health));
             }
             Err(_) if matches!(self.find(id), Ok(None)) => return Ok(None),
             Err(error) => return Err(error),
         };
-        Ok(Some(report(&found, &slots, losses)))
+        Ok(Some(health(&found, &slots, losses)))
     }
 
     /// Looks at all sessions. Changes nothing.
-    pub(crate) fn verify_all(&self) -> Result<StoreReport, StorageError> {
-        let mut all = StoreReport::default();
+    pub(crate) fn verify_all(&self) -> Result<StoreHealth, StorageError> {
+        let mut all = StoreHealth::default();
         let sessions = self.layout.sessions();
         if !self.is_folder(&sessions)? {
             return Ok(all);
@@ -79,7 +83,7 @@ impl Store {
         let Some(_lock) = self.lock_store(Make::Nothing, self.deadline())? else {
             return Err(StorageError::NotFound { id });
         };
-        let before = self.report(id)?.ok_or(StorageError::NotFound { id })?;
+        let before = self.health(id)?.ok_or(StorageError::NotFound { id })?;
         let Acceptance::Loss { dead } = acceptance else { return self.mend(id, before.verdict) };
         if before.verdict != Verdict::Corrupt {
             return self.mend(id, before.verdict);
@@ -108,7 +112,7 @@ impl Store {
         for path in &losses {
             self.acknowledge(path)?;
         }
-        Ok(Repaired { before, tip: Some(tip), loss: None, acknowledged: losses.len() })
+        Ok(Repaired::new(before, Some(tip)).acknowledged(losses.len()))
     }
 
     /// Cuts a log down to what can be read. The log first and the slots after it: whoever comes in between finds the
@@ -119,7 +123,7 @@ impl Store {
         if found.verdict() != Verdict::Corrupt {
             // Somebody was faster, and there is nothing left to accept.
             let before = self.take_stock(handle)?;
-            return Ok(Repaired { before, tip: Some(handle.known().place.tip), loss: None, acknowledged: 0 });
+            return Ok(Repaired::new(before, Some(handle.known().place.tip)));
         }
         refuse_while_owned(handle.id, &owners(&found, &slots), dead)?;
         if found.tip.is_none() {
@@ -142,7 +146,7 @@ impl Store {
             owned: head.lifecycle.owner.is_some(),
             kept,
         };
-        Ok(Repaired { before: Verdict::Corrupt, tip: Some(tip), loss: Some(loss), acknowledged: 0 })
+        Ok(Repaired::new(Verdict::Corrupt, Some(tip)).loss(loss))
     }
 
     /// Puts new slots in the place of those whose marks speak of what is gone; durably, or a loss of power would bring
@@ -169,7 +173,7 @@ impl Store {
     fn put_away(
         &self,
         id: SessionId,
-        before: &SessionReport,
+        before: &SessionHealth,
         dead: &[InstanceId],
     ) -> Result<Repaired, StorageError> {
         refuse_while_owned(id, &before.owners, dead)?;
@@ -182,7 +186,7 @@ impl Store {
         self.settle_sessions().map_err(unknown)?;
         self.remove_tree(&self.layout.marker(id))?;
         let loss = Loss { readable: 0, flushed: before.flushed, bytes: before.behind, owned: false, kept };
-        Ok(Repaired { before: before.verdict, tip: None, loss: Some(loss), acknowledged: 0 })
+        Ok(Repaired::new(before.verdict, None).loss(loss))
     }
 
     fn free_name(&self, path: &std::path::Path) -> Result<PathBuf, StorageError> {
@@ -197,7 +201,7 @@ impl Store {
     }
 }
 
-fn report(found: &Assessment, slots: &Slots, losses: Vec<PathBuf>) -> SessionReport {
+fn health(found: &Assessment, slots: &Slots, losses: Vec<PathBuf>) -> SessionHealth {
     let mut verdict = found.verdict();
     if matches!(verdict, Verdict::Healthy | Verdict::Torn) && !losses.is_empty() {
         verdict = Verdict::Degraded;
@@ -205,20 +209,18 @@ fn report(found: &Assessment, slots: &Slots, losses: Vec<PathBuf>) -> SessionRep
     let problem = match found.verdict() {
         Verdict::Healthy | Verdict::Torn => None,
         Verdict::Degraded => Some(found.damage()),
-        Verdict::Corrupt | Verdict::Invalid | Verdict::Unsupported => found.refusal(),
+        Verdict::Corrupt | Verdict::Invalid | Verdict::Unsupported | _ => found.refusal(),
     };
-    SessionReport {
-        id: found.id,
-        verdict,
-        tip: found.tip,
-        flushed: found.flushed,
-        seen: found.seen,
-        behind: found.length - found.end,
-        untrusted: slots.flushing(),
-        problem,
-        owners: owners(found, slots),
-        losses,
-    }
+    let mut health = SessionHealth::new(found.id, verdict);
+    health.tip = found.tip;
+    health.flushed = found.flushed;
+    health.seen = found.seen;
+    health.behind = found.length - found.end;
+    health.untrusted = slots.flushing();
+    health.problem = problem;
+    health.owners = owners(found, slots);
+    health.losses = losses;
+    health
 }
 
 /// Everybody who may own a session: its log may have lost who does, and its slots who did.

@@ -7,8 +7,9 @@ use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use session_core::{
-    Batch, ChangeFeed, Durability, Expected, Head, HeadPage, RecordPage, SessionFilter, SessionId,
-    SessionStorage, Sharing, StorageError, StorageProfile, Tip,
+    Acceptance, Batch, ChangeFeed, Durability, Expected, Head, HeadPage, RecordPage, Recovered, Repaired,
+    SessionFilter, SessionHealth, SessionId, SessionStorage, Sharing, StorageError, StorageMaintenance,
+    StorageProfile, StoreHealth, Tip,
 };
 use tokio::sync::oneshot;
 
@@ -21,7 +22,6 @@ use crate::layout::Layout;
 use crate::options::FileStorageOptions;
 use crate::pool::Pool;
 use crate::read::{Cursors, Heads};
-use crate::report::{Acceptance, Recovered, Repaired, SessionReport, StoreReport};
 use crate::store::Store;
 
 /// A store in a folder. Clones share it.
@@ -74,64 +74,6 @@ impl FileStorage {
     #[must_use]
     pub fn path(&self) -> &Path {
         self.store.layout.root()
-    }
-
-    /// The folder for the lock files of owners. Made with the store, or by whoever needs it first.
-    #[must_use]
-    pub fn owners_dir(&self) -> PathBuf {
-        self.store.layout.owners()
-    }
-
-    /// The folder for what a session's program writes. Not made by the storage, and deleted with the session.
-    #[must_use]
-    pub fn output_dir(&self, id: SessionId) -> PathBuf {
-        self.store.layout.session(id).output()
-    }
-
-    /// How a session's files are. Changes nothing.
-    ///
-    /// # Errors
-    /// `NotFound`, and whatever keeps one from looking; damage is in the report.
-    pub async fn verify(&self, id: SessionId) -> Result<SessionReport, StorageError> {
-        self.read(move |store| store.verify(id)?.ok_or(StorageError::NotFound { id })).await
-    }
-
-    /// How all sessions' files are. Changes nothing.
-    ///
-    /// # Errors
-    /// What concerns the store as a whole.
-    pub async fn verify_all(&self) -> Result<StoreReport, StorageError> {
-        self.read(Store::verify_all).await
-    }
-
-    /// Mends a session, and acknowledges what it lost earlier. What is cut goes to the quarantine.
-    ///
-    /// A loss that was accepted stays marked, so that [`verify`](Self::verify) says `degraded`, until another call
-    /// acknowledges it: the caller first notes it in the log.
-    ///
-    /// # Errors
-    /// `Corrupt` where flushed records are gone and `acceptance` does not cover that; `Unavailable` where it does
-    /// and an owner is not among the dead; `Invalid` and `UnsupportedFormat`, for which there is no repair.
-    pub async fn repair(&self, id: SessionId, acceptance: Acceptance) -> Result<Repaired, StorageError> {
-        self.write(Key::Store, move |store, _| store.repair(id, &acceptance)).await
-    }
-
-    /// Mends what crashes left: half-made and half-deleted sessions, missing and stale markers, and the logs of
-    /// unended sessions. Writes nothing to a healthy store. One bad session does not keep the others from it.
-    ///
-    /// # Errors
-    /// What concerns the store as a whole.
-    pub async fn recover(&self) -> Result<Recovered, StorageError> {
-        let (mut done, unended) = self.write(Key::Store, |store, _| store.recover_store()).await?;
-        for id in unended {
-            let recovered =
-                self.write(Key::Session(id), move |store, handle| store.recover_session(handle, id)).await;
-            match recovered {
-                Ok(found) => done.mended.extend(found.map(|verdict| (id, verdict))),
-                Err(error) => done.failed.push((id, error)),
-            }
-        }
-        Ok(done)
     }
 
     /// Does something in a lane, on a thread that may block.
@@ -234,5 +176,41 @@ impl SessionStorage for FileStorage {
 
     fn change_feed(&self) -> Option<Arc<dyn ChangeFeed>> {
         None
+    }
+}
+
+#[async_trait]
+impl StorageMaintenance for FileStorage {
+    async fn verify(&self, id: SessionId) -> Result<SessionHealth, StorageError> {
+        self.read(move |store| store.verify(id)?.ok_or(StorageError::NotFound { id })).await
+    }
+
+    async fn verify_all(&self) -> Result<StoreHealth, StorageError> {
+        self.read(Store::verify_all).await
+    }
+
+    async fn repair(&self, id: SessionId, acceptance: Acceptance) -> Result<Repaired, StorageError> {
+        self.write(Key::Store, move |store, _| store.repair(id, &acceptance)).await
+    }
+
+    async fn recover(&self) -> Result<Recovered, StorageError> {
+        let (mut done, unended) = self.write(Key::Store, |store, _| store.recover_store()).await?;
+        for id in unended {
+            let recovered =
+                self.write(Key::Session(id), move |store, handle| store.recover_session(handle, id)).await;
+            match recovered {
+                Ok(found) => done.mended.extend(found.map(|verdict| (id, verdict))),
+                Err(error) => done.failed.push((id, error)),
+            }
+        }
+        Ok(done)
+    }
+
+    fn owners_dir(&self) -> PathBuf {
+        self.store.layout.owners()
+    }
+
+    fn sessions_dir(&self) -> PathBuf {
+        self.store.layout.sessions()
     }
 }

@@ -1,53 +1,13 @@
 //! What a log shows: how far it can be read, what was known to be flushed, and what follows from the two.
 //! Nothing here changes anything.
 
-use std::fmt;
 use std::io;
 
-use session_core::{Chain, Head, SessionId, StorageError, Tip, follows};
+use session_core::{Chain, Head, SessionId, StorageError, Tip, Verdict, follows};
 
 use crate::error::Unfoldable;
 use crate::scan::{Flaw, Lines, ReadAt, Step, Walk, fold};
 use crate::slots::{Slot, Slots};
-
-/// What a session's files show.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Verdict {
-    /// Everything that was written is there.
-    Healthy,
-    /// A crash cut the last write short. Nothing acknowledged as flushed is gone; the next append mends it.
-    Torn,
-    /// Records are gone that were acknowledged, but never as flushed. It may be written.
-    Degraded,
-    /// Records are gone that were acknowledged as flushed. It is read-only until that is accepted.
-    Corrupt,
-    /// All sums hold and a rule of the machine is broken. It is read-only.
-    Invalid,
-    /// A newer version wrote it. It is read-only.
-    Unsupported,
-}
-
-impl Verdict {
-    /// The word for it, lower case.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Healthy => "healthy",
-            Self::Torn => "torn",
-            Self::Degraded => "degraded",
-            Self::Corrupt => "corrupt",
-            Self::Invalid => "invalid",
-            Self::Unsupported => "unsupported",
-        }
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// Whether a head that a slot keeps may stand for the records that it is the fold of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,10 +176,10 @@ impl Assessment {
     pub(crate) fn refusal(&self) -> Option<StorageError> {
         match self.verdict() {
             Verdict::Healthy | Verdict::Torn | Verdict::Degraded => None,
-            Verdict::Corrupt => Some(self.damage()),
             Verdict::Invalid | Verdict::Unsupported => {
                 self.unfoldable.as_ref().map(|(revision, reason)| reason.at(self.id, *revision))
             }
+            Verdict::Corrupt | _ => Some(self.damage()),
         }
     }
 

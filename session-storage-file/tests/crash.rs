@@ -21,8 +21,7 @@ mod common {
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use session_core::{Batch, Durability, Expected, SessionId, SessionStorage};
-use session_storage_file::Verdict;
+use session_core::{Batch, Durability, Expected, SessionId, SessionStorage, Verdict};
 use session_storage_file::fault::{FaultDisk, Keep, Moment, Rng};
 
 use common::ledger::{Found, Ledger};

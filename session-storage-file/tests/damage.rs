@@ -21,10 +21,10 @@ use std::path::{Path, PathBuf};
 
 use session_core::{
     Durability, Expected, Head, SessionEvent, SessionFilter, SessionId, SessionStorage, SessionStorageExt,
-    StorageError, StoredRecord,
+    StorageError, StoredRecord, Verdict,
 };
+use session_storage_file::FileStorage;
 use session_storage_file::fault::{Content, FaultDisk, Keep, Moment, Rng};
-use session_storage_file::{FileStorage, Verdict};
 
 use common::chance;
 use common::logs::{self, chain_of, fold, id, seal, wait};

@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use session_core::{
-    Durability, ErrorCode, Evidence, Expected, NameCounter as _, SessionEvent, SessionFilter, SessionId,
-    SessionStorage, SessionStorageExt, StorageError,
+    Acceptance, Durability, ErrorCode, Evidence, Expected, NameCounter as _, SessionEvent, SessionFilter,
+    SessionId, SessionStorage, SessionStorageExt, StorageError, StorageMaintenance as _, Verdict,
 };
-use session_storage_file::{Acceptance, FileStorage, FileStorageOptions, Verdict};
+use session_storage_file::{FileStorage, FileStorageOptions};
 use support::{Log, completed, created, progress, started};
 
 fn open(path: &Path) -> FileStorage {

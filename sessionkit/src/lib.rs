@@ -57,7 +57,7 @@
 //! | deal with crashes | [`SessionManager::find_crashed_sessions`], [`SessionManager::recover`] |
 //! | hear of events | [`SessionObserver`], `observers` (features `observer-…`) |
 //! | take sessions elsewhere | [`Store::export`](Store), [`Store::import`](Store) (feature `runner`) |
-//! | check and repair files | [`Builder::open_store`], [`Store`], [`Backend`] |
+//! | check and repair what is stored | [`Builder::open_store`], [`Store::maintenance`], [`Store::repair`] |
 //!
 //! # Features
 //!
@@ -71,7 +71,6 @@
 mod exchange;
 mod global;
 mod open;
-#[cfg(feature = "file")]
 mod repair;
 mod store;
 mod url;
@@ -84,9 +83,8 @@ pub use self::exchange::{
 };
 pub use self::global::{GlobalIsSet, global, set_global};
 pub use self::open::{Builder, builder, open};
-#[cfg(feature = "file")]
 pub use self::repair::Losses;
-pub use self::store::{Backend, Store};
+pub use self::store::Store;
 pub use self::url::StoreUrl;
 
 #[cfg(any(

@@ -1,14 +1,12 @@
-//! Mending a session whose files are damaged, so that its log tells what was lost.
+//! Mending a session whose storage was damaged, so that its log tells what was lost.
 
 use serde_json::json;
 use session_core::{
-    Batch, Chain, Clock as _, Draft, Durability, ErrorCode, Evidence, Expected, Head, Liveness,
-    Presence as _, Result, SessionError, SessionEvent, SessionId, SessionStorage as _, StorageError,
-    SystemClock,
+    Acceptance, Batch, Chain, Clock as _, Draft, Durability, ErrorCode, Evidence, Expected, Head, Liveness,
+    Loss, Repaired, Result, SessionError, SessionEvent, SessionId, SessionStorage, StorageError, SystemClock,
 };
-use session_storage_file::{Acceptance, FileStorage, Loss, Repaired};
 
-use crate::store::{Backend, Store};
+use crate::store::Store;
 
 /// How often others may append to a session while its loss is noted; nobody does to one whose owner is dead.
 const ROUNDS: usize = 16;
@@ -24,17 +22,17 @@ pub enum Losses {
 }
 
 impl Store {
-    /// Mends a session's files. What is cut is kept in quarantine. Where flushed records are given up for lost, the log
+    /// Mends what is stored of a session. What is cut is kept apart. Where flushed records are given up for lost, the log
     /// says so: the session is `interrupted`, if it was owned, and has a note of the kind `session.loss`.
     ///
     /// # Errors
     /// `CORRUPT` where flushed records are gone and that is not accepted; `STORAGE_UNAVAILABLE` where an owner lives, or
     /// may; `INVALID_LOG` and `UNSUPPORTED_FORMAT`, for which there is no repair; `INVALID_ARGUMENT` for a store that
-    /// has no files.
+    /// has nothing to mend.
     pub async fn repair(&self, id: SessionId, losses: Losses) -> Result<Repaired> {
-        let Backend::File { storage, presence } = self.backend() else {
+        let (Some(storage), presence) = (self.maintenance(), self.presence()) else {
             return Err(SessionError::InvalidArgument {
-                what: format!("{} has no files to repair", self.url()),
+                what: format!("{} keeps nothing that could be repaired", self.url()),
             });
         };
         let acceptance = match losses {
@@ -53,7 +51,7 @@ impl Store {
         if let Some(loss) = &repaired.loss
             && repaired.tip.is_some()
         {
-            note(storage, id, loss).await?;
+            note(&**storage, id, loss).await?;
             // The log tells of it now, so that nothing else has to.
             storage.repair(id, Acceptance::Nothing).await?;
         }
@@ -61,7 +59,7 @@ impl Store {
     }
 }
 
-async fn note(storage: &FileStorage, id: SessionId, loss: &Loss) -> Result<()> {
+async fn note(storage: &dyn SessionStorage, id: SessionId, loss: &Loss) -> Result<()> {
     for _ in 0..ROUNDS {
         let Some(head) = storage.head(id).await? else { return Err(StorageError::NotFound { id }.into()) };
         if head.state().is_final() {

@@ -1,15 +1,12 @@
-//! An open store: the manager, and what its backend can do that others cannot.
+//! An open store: the manager, and what is below and beside it.
 
+use std::path::Path;
 use std::sync::Arc;
 
-#[cfg(feature = "file")]
-use session_core::LocalPresence;
 use session_core::{
-    ManagerOptions, MemoryStorage, PersistentSessionManager, Presence, ProcessPresence, Result,
-    SessionManager, SessionStorage,
+    LocalPresence, ManagerOptions, MemoryStorage, NameCounter, PersistentSessionManager, Presence,
+    ProcessPresence, Result, SessionError, SessionManager, SessionStorage, StorageMaintenance,
 };
-#[cfg(feature = "file")]
-use session_storage_file::{FileStorage, FileStorageOptions};
 
 use crate::url::StoreUrl;
 
@@ -19,59 +16,65 @@ pub struct Store {
     url: StoreUrl,
     manager: Arc<dyn SessionManager>,
     presence: Arc<dyn Presence>,
-    backend: Backend,
+    storage: Arc<dyn SessionStorage>,
+    machine: Option<Machine>,
 }
 
-/// What keeps the logs of a store.
+/// What a store has that is kept on this machine.
 #[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum Backend {
-    /// A folder, with the locks by which its processes know of each other.
-    #[cfg(feature = "file")]
-    File {
-        /// The storage, for `verify`, repair and the folders of captured output.
-        storage: FileStorage,
-        /// Who is alive, and the locks of sessions whose programs run.
-        presence: LocalPresence,
-    },
-    /// This process's memory.
-    Memory(Arc<MemoryStorage>),
+struct Machine {
+    maintenance: Arc<dyn StorageMaintenance>,
+    /// Also the locks of sessions whose programs run.
+    presence: LocalPresence,
+    #[cfg(feature = "runner")]
+    output: session_runner::FileOutput,
 }
 
 impl Store {
     pub(crate) async fn open(url: StoreUrl, options: ManagerOptions) -> Result<Self> {
         match &url {
-            #[cfg(feature = "file")]
-            StoreUrl::File(path) => {
-                let storage = FileStorage::open(FileStorageOptions::new(path))?;
-                let presence = LocalPresence::new(storage.owners_dir());
-                let shared: Arc<dyn Presence> = Arc::new(presence.clone());
-                let options = options.names(Arc::new(storage.clone()));
-                let manager =
-                    PersistentSessionManager::open(Arc::new(storage.clone()), Arc::clone(&shared), options)
-                        .await?;
-                Ok(Self {
-                    url,
-                    manager: Arc::new(manager),
-                    presence: shared,
-                    backend: Backend::File { storage, presence },
-                })
-            }
-            #[cfg(not(feature = "file"))]
-            StoreUrl::File(_) => Err(session_core::SessionError::InvalidArgument {
-                what: format!(
-                    "`{url}` needs the feature `file` of `sessionkit`, which this build leaves out"
-                ),
-            }),
+            StoreUrl::File(path) => Self::file(&url, path, options).await,
             StoreUrl::Memory => {
-                let storage = Arc::new(MemoryStorage::new());
+                let storage: Arc<dyn SessionStorage> = Arc::new(MemoryStorage::new());
                 let presence: Arc<dyn Presence> = Arc::new(ProcessPresence::default());
-                let manager =
-                    PersistentSessionManager::open(Arc::clone(&storage), Arc::clone(&presence), options)
-                        .await?;
-                Ok(Self { url, manager: Arc::new(manager), presence, backend: Backend::Memory(storage) })
+                Self::over(url, storage, presence, None, options).await
             }
         }
+    }
+
+    async fn over(
+        url: StoreUrl,
+        storage: Arc<dyn SessionStorage>,
+        presence: Arc<dyn Presence>,
+        machine: Option<Machine>,
+        options: ManagerOptions,
+    ) -> Result<Self> {
+        let (logs, alive) = (Arc::clone(&storage), Arc::clone(&presence));
+        let manager = Arc::new(PersistentSessionManager::open_dyn(logs, alive, options).await?);
+        Ok(Self { url, manager, presence, storage, machine })
+    }
+
+    #[cfg(feature = "file")]
+    async fn file(url: &StoreUrl, path: &Path, options: ManagerOptions) -> Result<Self> {
+        use session_storage_file::{FileStorage, FileStorageOptions};
+
+        let storage = Arc::new(FileStorage::open(FileStorageOptions::new(path))?);
+        #[cfg(feature = "runner")]
+        let output = session_runner::FileOutput::beside_logs(storage.sessions_dir());
+        let names: Arc<dyn NameCounter> = Arc::<FileStorage>::clone(&storage);
+        let machine = Machine {
+            presence: LocalPresence::new(storage.owners_dir()),
+            #[cfg(feature = "runner")]
+            output,
+            maintenance: Arc::<FileStorage>::clone(&storage),
+        };
+        let presence: Arc<dyn Presence> = Arc::new(machine.presence.clone());
+        Self::over(url.clone(), storage, presence, Some(machine), options.names(names)).await
+    }
+
+    #[cfg(not(feature = "file"))]
+    async fn file(url: &StoreUrl, _: &Path, _: ManagerOptions) -> Result<Self> {
+        Err(left_out(url, "file"))
     }
 
     /// Where it is.
@@ -99,26 +102,22 @@ impl Store {
 
     /// The storage below the manager, to follow logs without one.
     #[must_use]
-    pub fn storage(&self) -> Arc<dyn SessionStorage> {
-        match &self.backend {
-            #[cfg(feature = "file")]
-            Backend::File { storage, .. } => Arc::new(storage.clone()),
-            Backend::Memory(storage) => Arc::<MemoryStorage>::clone(storage),
-        }
+    pub const fn storage(&self) -> &Arc<dyn SessionStorage> {
+        &self.storage
     }
 
-    /// Where the output of its sessions' programs is kept, beside their logs; `None` for a store that has no folder.
+    /// How what is stored is, and mending it; `None` for a store in memory, of which nothing is stored.
+    #[must_use]
+    pub fn maintenance(&self) -> Option<&Arc<dyn StorageMaintenance>> {
+        self.machine.as_ref().map(|machine| &machine.maintenance)
+    }
+
+    /// Where the output of its sessions' programs is kept, beside their logs; `None` for a store in memory.
     #[cfg(feature = "runner")]
     #[must_use]
     pub fn output(&self) -> Option<Arc<dyn session_runner::OutputStorage>> {
-        match &self.backend {
-            #[cfg(feature = "file")]
-            Backend::File { storage, .. } => {
-                let sessions = storage.path().join("sessions");
-                Some(Arc::new(session_runner::FileOutput::beside_logs(sessions)))
-            }
-            Backend::Memory(_) => None,
-        }
+        let output = self.machine.as_ref()?.output.clone();
+        Some(Arc::new(output))
     }
 
     /// Runs programs as sessions of this store: output is kept beside the logs, and no program runs twice at once.
@@ -128,26 +127,15 @@ impl Store {
     #[cfg(feature = "runner")]
     pub fn runner(&self) -> Result<session_runner::Runner> {
         let runner = session_runner::Runner::new(&*self.manager);
-        let runner = match self.output() {
-            Some(output) => runner.output(output),
-            None => runner,
-        };
-        match &self.backend {
-            #[cfg(feature = "file")]
-            Backend::File { presence, .. } => {
-                let url = self.url.to_os_string().into_string().map_err(|_| {
-                    session_core::SessionError::InvalidArgument {
-                        what: format!(
-                            "the path of {} is not UTF-8, as that of a store which runs programs has to be",
-                            self.url
-                        ),
-                    }
-                })?;
-                Ok(runner.locks(presence.clone()).store(url))
-            }
-            // Nobody but this process can look into it.
-            Backend::Memory(_) => Ok(runner),
-        }
+        // Nobody but this process can look into a store in memory.
+        let Some(Machine { presence, output, .. }) = &self.machine else { return Ok(runner) };
+        let url = self.url.to_os_string().into_string().map_err(|_| SessionError::InvalidArgument {
+            what: format!(
+                "the path of {} is not UTF-8, as that of a store which runs programs has to be",
+                self.url
+            ),
+        })?;
+        Ok(runner.output(Arc::new(output.clone())).locks(presence.clone()).store(url))
     }
 
     /// Who is alive.
@@ -155,11 +143,12 @@ impl Store {
     pub const fn presence(&self) -> &Arc<dyn Presence> {
         &self.presence
     }
+}
 
-    /// What keeps the logs.
-    #[must_use]
-    pub const fn backend(&self) -> &Backend {
-        &self.backend
+#[cfg(not(feature = "file"))]
+fn left_out(url: &StoreUrl, feature: &str) -> SessionError {
+    SessionError::InvalidArgument {
+        what: format!("`{url}` needs the feature `{feature}` of `sessionkit`, which this build leaves out"),
     }
 }
 
@@ -167,7 +156,7 @@ impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store")
             .field("url", &self.url)
-            .field("backend", &self.backend)
+            .field("storage", &self.storage)
             .finish_non_exhaustive()
     }
 }

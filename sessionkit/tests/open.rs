@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use sessionkit::{
-    Backend, ErrorCode, ManagerOptions, RecoveryPolicy, SessionConfig, SessionId, SessionManagerExt as _,
-    StateName, global, set_global,
+    ErrorCode, ManagerOptions, RecoveryPolicy, SessionConfig, SessionId, SessionManagerExt as _, StateName,
+    global, set_global,
 };
 
 fn url(folder: &tempfile::TempDir) -> String {
@@ -69,15 +69,14 @@ async fn a_text_that_names_no_store_is_refused_when_it_is_opened() {
 }
 
 #[tokio::test]
-async fn a_backend_is_within_reach() {
+async fn what_is_below_a_manager_is_within_reach() {
     let folder = tempfile::tempdir().unwrap();
     let store = sessionkit::builder(&url(&folder)).open_store().await.unwrap();
     let id = store.manager().create_session(SessionConfig::new("x")).await.unwrap();
-    let Backend::File { storage, .. } = store.backend() else { panic!("{store:?}") };
-    assert_eq!(storage.verify(id).await.unwrap().readable(), 1);
+    assert_eq!(store.maintenance().unwrap().verify(id).await.unwrap().readable(), 1);
     assert!(store.output().is_some() && store.runner().is_ok());
     let memory = sessionkit::builder("memory:").open_store().await.unwrap();
-    assert!(matches!(memory.backend(), Backend::Memory(_)) && memory.output().is_none());
+    assert!(memory.maintenance().is_none() && memory.output().is_none());
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use session_core::{
     Batch, Durability, Expected, LocalPresence, ManagerOptions, PersistentSessionManager, Session,
-    SessionConfig, SessionManager, SessionStorage, Tip,
+    SessionConfig, SessionManager, SessionStorage, StorageMaintenance as _, Tip,
 };
 use session_storage_file::{FileStorage, FileStorageOptions};
 use tokio::runtime::Runtime;

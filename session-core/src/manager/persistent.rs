@@ -10,7 +10,7 @@ use super::calls::{check_work_event, durability_of};
 use super::changes::finder;
 use super::engine::Engine;
 use super::options::ManagerOptions;
-use super::recovery::{CrashedSession, RecoveryOptions, RecoveryReport};
+use super::recovery::{CrashedSession, RecoveryOptions, RecoveryPolicy, RecoveryReport};
 use super::session::{Answers, Session};
 use super::takeover::{Custody, Take, owned};
 use super::{EventSink, PersistedSession, SessionList, SessionManager};
@@ -83,12 +83,7 @@ impl<S: SessionStorage + 'static> PersistentSessionManager<S> {
     /// What the recovery as a whole suffers; a session that could not be recovered is in the report that observers get.
     pub async fn open(storage: Arc<S>, presence: Arc<dyn Presence>, options: ManagerOptions) -> Result<Self> {
         let recovery = options.recovery;
-        let manager = Self::without_recovery(storage, presence, options);
-        if let Some(policy) = recovery {
-            let report = manager.engine.recover(RecoveryOptions::new(policy)).await?;
-            manager.engine.opened_with(report);
-        }
-        Ok(manager)
+        Self::without_recovery(storage, presence, options).recovered(recovery).await
     }
 
     fn without_recovery(storage: Arc<S>, presence: Arc<dyn Presence>, options: ManagerOptions) -> Self {
@@ -97,7 +92,31 @@ impl<S: SessionStorage + 'static> PersistentSessionManager<S> {
     }
 }
 
+impl PersistentSessionManager {
+    /// As [`open`](Self::open), for a storage that is chosen while the program runs.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_dyn(
+        storage: Arc<dyn SessionStorage>,
+        presence: Arc<dyn Presence>,
+        options: ManagerOptions,
+    ) -> Result<Self> {
+        let recovery = options.recovery;
+        let engine = Arc::new(Engine::new(Arc::clone(&storage), presence, options));
+        Self { engine, storage }.recovered(recovery).await
+    }
+}
+
 impl<S: ?Sized> PersistentSessionManager<S> {
+    async fn recovered(self, policy: Option<RecoveryPolicy>) -> Result<Self> {
+        if let Some(policy) = policy {
+            let report = self.engine.recover(RecoveryOptions::new(policy)).await?;
+            self.engine.opened_with(report);
+        }
+        Ok(self)
+    }
+
     /// The storage.
     #[must_use]
     pub fn storage(&self) -> &Arc<S> {

@@ -98,23 +98,8 @@ impl SessionStorage for MemoryStorage {
     ) -> Result<Tip, StorageError> {
         self.write(|logs| {
             let actual = logs.get(&id).map(|log| log.head.tip);
-            let wanted = match expected {
-                Expected::Absent | Expected::AbsentWithin(_) => None,
-                Expected::At(tip) => Some(tip),
-            };
-            if actual != wanted {
-                return Err(StorageError::Conflict { id, expected: wanted, actual });
-            }
-            if let Expected::AbsentWithin(limit) = expected
-                && logs.values().filter(|log| !log.head.state().is_final()).count() >= limit.get()
-            {
-                return Err(StorageError::MaxSessions { limit: limit.get() });
-            }
-            if !batch.fits(expected) {
-                return Err(StorageError::InvalidArgument {
-                    what: format!("the batch does not begin where {expected:?} ends"),
-                });
-            }
+            let unended = || Ok(logs.values().filter(|log| !log.head.state().is_final()).count());
+            batch.check(id, expected, actual, unended)?;
             let Some(head) = batch.head() else {
                 return actual.ok_or(StorageError::NotFound { id });
             };

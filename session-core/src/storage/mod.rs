@@ -5,6 +5,7 @@ mod error;
 mod ext;
 mod import;
 mod load;
+mod maintenance;
 mod memory;
 mod types;
 mod watch;
@@ -16,6 +17,9 @@ use async_trait::async_trait;
 pub use self::error::StorageError;
 pub use self::ext::{Heads, SessionStorageExt};
 pub use self::import::Imported;
+pub use self::maintenance::{
+    Acceptance, Loss, Recovered, Repaired, SessionHealth, StorageMaintenance, StoreHealth, Verdict,
+};
 pub use self::memory::MemoryStorage;
 pub use self::types::{
     Batch, ChangeFeed, Durability, Expected, HeadPage, RecordPage, SessionFilter, Sharing, StorageProfile,

@@ -91,6 +91,39 @@ impl Batch {
         };
         self.records.first().is_some_and(|record| record.revision() == next)
     }
+
+    /// Whether this batch may be added to a log that ends with `actual`; `None` is no log. For backends, in the critical
+    /// section in which they then add it. `unended` counts the sessions that have not ended, and is asked only where a
+    /// session is created within a limit.
+    ///
+    /// # Errors
+    /// `Conflict`, `MaxSessions`; `InvalidArgument` for a batch that begins elsewhere; those of `unended`.
+    pub fn check(
+        &self,
+        id: SessionId,
+        expected: Expected,
+        actual: Option<Tip>,
+        unended: impl FnOnce() -> Result<usize, StorageError>,
+    ) -> Result<(), StorageError> {
+        let wanted = match expected {
+            Expected::Absent | Expected::AbsentWithin(_) => None,
+            Expected::At(tip) => Some(tip),
+        };
+        if actual != wanted {
+            return Err(StorageError::Conflict { id, expected: wanted, actual });
+        }
+        if let Expected::AbsentWithin(limit) = expected
+            && unended()? >= limit.get()
+        {
+            return Err(StorageError::MaxSessions { limit: limit.get() });
+        }
+        if self.fits(expected) {
+            return Ok(());
+        }
+        Err(StorageError::InvalidArgument {
+            what: format!("the batch does not begin where {expected:?} ends"),
+        })
+    }
 }
 
 /// Some records of a log, ascending.

@@ -1,8 +1,10 @@
 //! The slots beside a log that is whole.
 
-use session_core::{Batch, Durability, Expected, SessionStorage as _, StorageError};
+use session_core::{
+    Batch, Durability, Expected, SessionStorage as _, StorageError, StorageMaintenance as _, Verdict,
+};
+use session_storage_file::FileStorage;
 use session_storage_file::fault::{Content, FaultDisk, Keep};
-use session_storage_file::{FileStorage, Verdict};
 
 use super::head;
 use super::whole_log::{check_bystander, read, verdict, write_on};

@@ -3,11 +3,12 @@
 use std::num::NonZeroUsize;
 
 use session_core::{
-    Batch, DecodeError, Durability, Expected, Head, SessionFilter, SessionId, SessionStorage as _,
-    SessionStorageExt as _, StorageError, StoredRecord, follows,
+    Acceptance, Batch, DecodeError, Durability, Expected, Head, SessionFilter, SessionId,
+    SessionStorage as _, SessionStorageExt as _, StorageError, StorageMaintenance as _, StoredRecord,
+    Verdict, follows,
 };
 use session_storage_file::fault::{Content, FaultDisk, Keep};
-use session_storage_file::{Acceptance, Disk as _, FileStorage, Verdict};
+use session_storage_file::{Disk as _, FileStorage};
 
 use super::head;
 use super::record_line::{chain_of, small};

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use session_core::{SessionId, StorageError};
+use session_core::{SessionId, StorageError, StorageMaintenance as _, Verdict};
 use session_storage_file::fault::FaultDisk;
-use session_storage_file::{FileStorage, FileStorageOptions, Verdict};
+use session_storage_file::{FileStorage, FileStorageOptions};
 
 use super::logs::{chain_of, wait};
 

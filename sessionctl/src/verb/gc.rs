@@ -3,8 +3,7 @@
 use std::collections::HashSet;
 
 use serde::Serialize;
-use sessionkit::file::Recovered;
-use sessionkit::{Backend, Head, SessionFilter, SessionId, SessionList, StateName, Store};
+use sessionkit::{Head, Recovered, SessionFilter, SessionId, SessionList, StateName, Store};
 
 use crate::args::Gc;
 use crate::context::Context;
@@ -62,9 +61,9 @@ pub(crate) async fn run(args: &Gc, context: &Context) -> Result<u8> {
 
 /// Removes locks, sockets and temporary files that nobody needs any more. No session is changed.
 async fn sweep(store: &Store) -> Result<usize> {
-    let mended = match store.backend() {
-        Backend::File { storage, .. } => storage.recover().await?,
-        Backend::Memory(_) | _ => Recovered::default(),
+    let mended = match store.maintenance() {
+        Some(storage) => storage.recover().await?,
+        None => Recovered::default(),
     };
     let SessionList { heads, unreadable, .. } = store.manager().list_active_sessions().await?;
     // Whom a session names that cannot be read is not known: then all are kept.

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use sessionkit::file::Recovered;
 use sessionkit::{
-    Backend, ManagerOptions, RecoveryOptions, RecoveryOutcome, RecoveryPolicy, SessionError, SessionId,
+    ManagerOptions, Recovered, RecoveryOptions, RecoveryOutcome, RecoveryPolicy, SessionError, SessionId,
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -34,10 +33,10 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
     options.overrules = args.policy.is_some();
     options.dry_run = args.dry_run;
     options.force = args.force.then(super::by);
-    let mended = match store.backend() {
-        // Lists show only sessions with a marker, so the markers come first.
-        Backend::File { storage, .. } if !args.dry_run => storage.recover().await?,
-        Backend::File { .. } | Backend::Memory(_) | _ => Recovered::default(),
+    let mended = match store.maintenance() {
+        // What lists show may be a cache, so that is put right first.
+        Some(storage) if !args.dry_run => storage.recover().await?,
+        Some(_) | None => Recovered::default(),
     };
     if !args.dry_run {
         for crashed in manager.find_crashed_sessions().await? {

@@ -1,7 +1,6 @@
 //! `show`: one session whole.
 
-use sessionkit::file::Verdict;
-use sessionkit::{Backend, ErrorCode, SessionId, SessionState, Store};
+use sessionkit::{ErrorCode, SessionId, SessionState, Store, Verdict};
 
 use crate::args::Show;
 use crate::context::Context;
@@ -26,9 +25,9 @@ pub(crate) async fn run(args: &Show, context: &Context) -> Result<u8> {
 
 /// What was shown is all that can be read. Where that is not all there was, saying nothing would be a lie.
 async fn check(store: &Store, id: SessionId) -> Result<()> {
-    let Backend::File { storage, .. } = store.backend() else { return Ok(()) };
-    let report = storage.verify(id).await.map_err(|error| Failure::from(error).about(id))?;
-    match (report.verdict, report.problem) {
+    let Some(storage) = store.maintenance() else { return Ok(()) };
+    let health = storage.verify(id).await.map_err(|error| Failure::from(error).about(id))?;
+    match (health.verdict, health.problem) {
         (Verdict::Healthy | Verdict::Torn | Verdict::Unsupported, _) => Ok(()),
         (_, Some(problem)) => Err(Failure::from(problem).about(id)),
         (verdict, None) => {

@@ -1,8 +1,9 @@
-//! `verify`: what the files of sessions show, and their repair.
+//! `verify`: what is stored of sessions, and their repair.
 
 use serde::Serialize;
-use sessionkit::file::{FileStorage, SessionReport, Verdict};
-use sessionkit::{Backend, ErrorCode, Losses, SessionError, SessionId, Store};
+use sessionkit::{
+    ErrorCode, Losses, SessionError, SessionHealth, SessionId, StorageMaintenance, Store, Verdict,
+};
 
 use crate::args::Verify;
 use crate::context::Context;
@@ -42,15 +43,15 @@ const UNLISTED: &str = "unlisted";
 const UNKNOWN: &str = "unknown";
 
 impl Checked {
-    fn new(report: &SessionReport) -> Self {
+    fn new(health: &SessionHealth) -> Self {
         Self {
-            id: report.id,
-            verdict: report.verdict.as_str(),
+            id: health.id,
+            verdict: health.verdict.as_str(),
             before: None,
-            readable: Some(report.readable()),
-            flushed: Some(report.flushed),
-            bytes_behind: Some(report.behind),
-            problem: report.problem.as_ref().map(ToString::to_string),
+            readable: Some(health.readable()),
+            flushed: Some(health.flushed),
+            bytes_behind: Some(health.behind),
+            problem: health.problem.as_ref().map(ToString::to_string),
         }
     }
 
@@ -69,9 +70,10 @@ impl Checked {
 
 pub(crate) async fn run(args: &Verify, context: &Context) -> Result<u8> {
     let store = context.open().await?;
-    let Backend::File { storage, .. } = store.backend() else {
-        return Err(Failure::invalid(format!("{} has no files to verify", store.url())));
+    let Some(storage) = store.maintenance() else {
+        return Err(Failure::invalid(format!("{} keeps nothing that could be verified", store.url())));
     };
+    let storage = &**storage;
     let mut report = Report { schema: SCHEMA, sessions: Vec::new(), foreign: Vec::new() };
     if args.ids.is_empty() {
         all(&store, storage, args, &mut report).await?;
@@ -103,7 +105,12 @@ pub(crate) async fn run(args: &Verify, context: &Context) -> Result<u8> {
     })
 }
 
-async fn all(store: &Store, storage: &FileStorage, args: &Verify, report: &mut Report) -> Result<()> {
+async fn all(
+    store: &Store,
+    storage: &dyn StorageMaintenance,
+    args: &Verify,
+    report: &mut Report,
+) -> Result<()> {
     if args.repair {
         storage.recover().await?;
     }
@@ -120,7 +127,12 @@ async fn all(store: &Store, storage: &FileStorage, args: &Verify, report: &mut R
     Ok(())
 }
 
-async fn one(store: &Store, storage: &FileStorage, args: &Verify, found: &SessionReport) -> Checked {
+async fn one(
+    store: &Store,
+    storage: &dyn StorageMaintenance,
+    args: &Verify,
+    found: &SessionHealth,
+) -> Checked {
     let mut checked = Checked::new(found);
     if !args.repair || found.verdict == Verdict::Healthy {
         return checked;
