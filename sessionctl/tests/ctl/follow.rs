@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sessionkit::{
-    Batch, Chain, Clock as _, Draft, Durability, Expected, SessionConfig, SessionEvent, SessionStorage as _,
-    SessionSummary, SystemClock,
+    Batch, Chain, Clock as _, Draft, Durability, Expected, SessionConfig, SessionEvent, SessionSummary,
+    SystemClock,
 };
 
 use crate::support::{Fixture, PATIENCE, eventually};
