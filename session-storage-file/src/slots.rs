@@ -226,7 +226,8 @@ fn decode(id: SessionId, bytes: &[u8]) -> Option<Slot<'static>> {
         return None;
     }
     let slot: Slot<'static> = serde_json::from_slice(json).ok()?;
-    let whole = slot.head.as_ref().is_none_or(|head| head.id == id);
+    // No record can say that it was flushed itself, so no fold of records does.
+    let whole = slot.head.as_ref().is_none_or(|head| head.id == id && head.flushed < head.tip.revision);
     let tips = slot.head.iter().map(|head| head.tip).chain(slot.mark.map(|mark| mark.tip));
     // Nobody counts as far, and whoever counts on from there must find a next number.
     let counted = tips.map(|tip| tip.revision).chain([slot.turn]).all(|number| number < u64::MAX / 2);

@@ -1,6 +1,7 @@
 //! One line of a log, at any place of it.
 
-use serde_json::Value;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use session_core::limits::{LimitError, NESTING, RECORD_BYTES};
 use session_core::{Chain, Draft, Head, SessionId, Tip, follows};
 
@@ -40,8 +41,8 @@ pub fn record_line(input: &[u8]) -> Fate {
     let Ok(record) = stored.decode() else { return Fate::Refused };
     assert_eq!(Some(record.envelope), envelope);
     record.event.check().expect("what a writer refuses, a reader refuses");
-    let value = serde_json::from_str(stored.line()).expect("it is JSON for everybody");
-    assert!(levels(&value) <= NESTING, "{} levels", levels(&value));
+    let Levels(levels) = serde_json::from_str(stored.line()).expect("it is JSON");
+    assert!(levels <= NESTING, "{levels} levels");
 
     // Once more, as a writer would have written it.
     let draft = || Draft {
@@ -80,11 +81,46 @@ pub fn record_line(input: &[u8]) -> Fate {
     Fate::Accepted
 }
 
-fn levels(value: &Value) -> usize {
-    match value {
-        Value::Array(values) => 1 + values.iter().map(levels).max().unwrap_or(0),
-        Value::Object(members) => 1 + members.values().map(levels).max().unwrap_or(0),
-        _ => 0,
+/// How deep a text that is JSON is nested. By the grammar alone: it has no largest number, and a member that nobody knows
+/// may well hold one that no double does.
+struct Levels(usize);
+
+impl<'de> Deserialize<'de> for Levels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?.get();
+        let inner = match raw.as_bytes().first() {
+            Some(b'{') => serde_json::Deserializer::from_str(raw).deserialize_map(Inner),
+            Some(b'[') => serde_json::Deserializer::from_str(raw).deserialize_seq(Inner),
+            _ => return Ok(Self(0)),
+        };
+        inner.map(|inner| Self(inner + 1)).map_err(serde::de::Error::custom)
+    }
+}
+
+/// The deepest of the values in an array or object.
+struct Inner;
+
+impl<'de> Visitor<'de> for Inner {
+    type Value = usize;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an array or an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<usize, A::Error> {
+        let mut deepest = 0;
+        while let Some((IgnoredAny, Levels(levels))) = map.next_entry()? {
+            deepest = deepest.max(levels);
+        }
+        Ok(deepest)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<usize, A::Error> {
+        let mut deepest = 0;
+        while let Some(Levels(levels)) = seq.next_element()? {
+            deepest = deepest.max(levels);
+        }
+        Ok(deepest)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Two slots in turn: whatever happens to one of them, the other one is there.
 
-use session_core::Sum;
+use session_core::{Chain, Draft, Head, Owner, SessionConfig, SessionEvent, Sum, Timestamp};
 
 use super::*;
 use crate::disk::{Disk, Open, RealDisk};
@@ -107,6 +107,29 @@ fn a_slot_that_nobody_can_count_on_from_is_none() {
     for (mark, taken) in [(far, true), (farther, false)] {
         Slot::new(3, "boot", Some(mark), 300, None).write(id, &*file).unwrap();
         assert_eq!(Slots::read(id, &*file).unwrap().mark() == Some(mark), taken);
+    }
+}
+
+/// A slot whose head said that more was flushed than there ever was, its sum right, made a whole log read-only.
+#[test]
+fn a_slot_whose_head_no_log_leads_to_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = RealDisk.open(&folder.path().join("head.json"), Open::Create).unwrap();
+    let id = SessionId::random();
+    let owner = Owner::new("host".into(), "machine".into(), "boot".into(), 1, 1);
+    let event = SessionEvent::Created {
+        format: session_core::FORMAT,
+        config: Box::new(SessionConfig::new("test")),
+        creator: owner,
+        origin: None,
+    };
+    let at = Timestamp::from_millis(1_700_000_000_000).unwrap();
+    let (_, record) = Chain::start(id).seal(Draft { at, attempt: 0, flushed: 0, event }).unwrap();
+    let mut head = Head::begin(id, &record).unwrap();
+    for (flushed, taken) in [(0, true), (1, false), (u64::from(u32::MAX), false)] {
+        head.flushed = flushed;
+        Slot::new(2, "boot", None, 300, Some(&head)).write(id, &*file).unwrap();
+        assert_eq!(Slots::read(id, &*file).unwrap().newest.is_some(), taken, "{flushed}");
     }
 }
 

@@ -1,5 +1,9 @@
 //! One record of a log as a line for people. Kinds of newer versions are shown like all others.
 
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use sessionkit::{Evidence, StoredRecord, text::visible};
 
@@ -9,25 +13,40 @@ use crate::context::quoted;
 /// Columns that a value may take; the log has it whole.
 const VALUE: usize = 120;
 
+/// A record as far as everything that ever writes one agrees.
+#[derive(Deserialize)]
+struct Line<'a> {
+    at: String,
+    attempt: u64,
+    #[serde(borrow)]
+    event: BTreeMap<String, &'a RawValue>,
+}
+
 /// One record: revision, time, attempt, kind and what belongs to it.
 pub(crate) fn event(record: &StoredRecord) -> String {
-    let line: Value = serde_json::from_str(record.line()).unwrap_or_default();
-    let at = line.get("at").and_then(Value::as_str).unwrap_or("?");
-    let attempt = line.get("attempt").map_or_else(|| "?".to_owned(), Value::to_string);
-    let (kind, payload) =
-        match line.get("event").and_then(Value::as_object).and_then(|event| event.iter().next()) {
-            Some((kind, payload)) => (kind.as_str(), payload),
-            None => ("?", &line),
-        };
-    let text = match payload.as_object() {
-        Some(fields) => {
+    let line = match serde_json::from_str::<Line<'_>>(record.line()) {
+        Ok(Line { at, attempt, event }) => {
+            let event = event.first_key_value();
+            let (kind, payload) = event.map_or(("?", ""), |(kind, payload)| (kind, payload.get()));
+            format!("{at}  #{attempt}  {kind:<19}  {}", text(payload))
+        }
+        Err(_) => cut(record.line(), VALUE),
+    };
+    let line = format!("{:>6}  {line}", record.revision());
+    format!("{}\n", visible(line.trim_end()))
+}
+
+/// What an event says, each member by its name.
+fn text(payload: &str) -> String {
+    match serde_json::from_str(payload) {
+        Ok(Value::Object(fields)) => {
             let fields = fields.iter().map(|(name, value)| format!("{name}={}", show(name, value)));
             fields.collect::<Vec<_>>().join(" ")
         }
-        None => compact(payload),
-    };
-    let line = format!("{:>6}  {at}  #{attempt}  {kind:<19}  {text}", record.revision());
-    format!("{}\n", visible(line.trim_end()))
+        Ok(value) => compact(&value),
+        // JSON has no largest number, and a value here has.
+        Err(_) => cut(payload, VALUE),
+    }
 }
 
 fn show(name: &str, value: &Value) -> String {
@@ -63,4 +82,37 @@ fn nonzero(fields: &Map<String, Value>) -> Value {
 
 fn compact(value: &Value) -> String {
     cut(&value.to_string(), VALUE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(event: &str) -> String {
+        let line = format!(
+            r#"{{"seq":7,"at":"2026-11-21T09:30:00.000Z","attempt":2,"flushed":6,"event":{event},"sum":"0123456789abcdef"}}"#
+        );
+        event_of(&line)
+    }
+
+    fn event_of(line: &str) -> String {
+        event(&StoredRecord::from_storage(7, line).unwrap())
+    }
+
+    #[test]
+    fn members_are_shown_by_name() {
+        assert_eq!(
+            shown(r#"{"noted":{"kind":"x.y","data":[1,2]}}"#),
+            "     7  2026-11-21T09:30:00.000Z  #2  noted                data=[1,2] kind=\"x.y\"\n"
+        );
+    }
+
+    /// A number that no double holds, in a member that nobody knows, made the whole line say nothing.
+    #[test]
+    fn what_no_value_holds_is_shown_as_it_is() {
+        let line = shown(r#"{"paused":{"reason":"requested","new":1e999}}"#);
+        assert!(line.contains("paused") && line.contains(r#"{"reason":"requested","new":1e999}"#), "{line}");
+        let line = event_of(r#"{"seq":"seven","sum":"0123456789abcdef"}"#);
+        assert!(line.contains(r#""seq":"seven""#), "{line}");
+    }
 }
