@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::around::{Around, Different};
 use crate::common::World;
 use async_trait::async_trait;
 use session_core::*;
@@ -16,19 +17,9 @@ struct Counting {
 }
 
 #[async_trait]
-impl SessionStorage for Counting {
-    async fn append(
-        &self,
-        id: SessionId,
-        expected: Expected,
-        batch: Batch,
-        durability: Durability,
-    ) -> Result<Tip, StorageError> {
-        self.inner.append(id, expected, batch, durability).await
-    }
-
-    async fn head(&self, id: SessionId) -> Result<Option<Head>, StorageError> {
-        self.inner.head(id).await
+impl Different for Counting {
+    fn memory(&self) -> &MemoryStorage {
+        &self.inner
     }
 
     async fn records(
@@ -40,27 +31,6 @@ impl SessionStorage for Counting {
         let page = self.inner.records(id, after, limit).await?;
         self.read.fetch_add(page.records.len(), Ordering::SeqCst);
         Ok(page)
-    }
-
-    async fn list(
-        &self,
-        filter: &SessionFilter,
-        after: Option<SessionId>,
-        limit: NonZeroUsize,
-    ) -> Result<HeadPage, StorageError> {
-        self.inner.list(filter, after, limit).await
-    }
-
-    async fn delete(&self, id: SessionId, tip: Tip) -> Result<(), StorageError> {
-        self.inner.delete(id, tip).await
-    }
-
-    fn profile(&self) -> StorageProfile {
-        self.inner.profile()
-    }
-
-    fn change_feed(&self) -> Option<Arc<dyn ChangeFeed>> {
-        self.inner.change_feed()
     }
 }
 
@@ -75,7 +45,7 @@ async fn records_read(notes: u64) -> usize {
         session.note("test.event", number.into(), Durability::Buffered).await.unwrap();
     }
     world.declare_dead(id).await;
-    let storage = Arc::new(Counting { inner: world.storage.clone(), read: AtomicUsize::new(0) });
+    let storage = Arc::new(Around(Counting { inner: world.storage.clone(), read: AtomicUsize::new(0) }));
     let second =
         PersistentSessionManager::open(Arc::clone(&storage), Arc::new(world.clone()), ManagerOptions::new())
             .await

@@ -1,10 +1,10 @@
 //! The engine over a storage that fails: each append of a session's life fails once, in each way. What was
 //! acknowledged is in the log exactly once, what was refused is not, and the session can be ended afterwards.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::around::{Around, Different};
 use crate::common::World;
 use async_trait::async_trait;
 use session_core::*;
@@ -46,7 +46,11 @@ struct Failing {
 }
 
 #[async_trait]
-impl SessionStorage for Failing {
+impl Different for Failing {
+    fn memory(&self) -> &MemoryStorage {
+        &self.inner
+    }
+
     async fn append(
         &self,
         id: SessionId,
@@ -76,40 +80,6 @@ impl SessionStorage for Failing {
                 std::future::pending().await
             }
         }
-    }
-
-    async fn head(&self, id: SessionId) -> Result<Option<Head>, StorageError> {
-        self.inner.head(id).await
-    }
-
-    async fn records(
-        &self,
-        id: SessionId,
-        after: u64,
-        limit: NonZeroUsize,
-    ) -> Result<RecordPage, StorageError> {
-        self.inner.records(id, after, limit).await
-    }
-
-    async fn list(
-        &self,
-        filter: &SessionFilter,
-        after: Option<SessionId>,
-        limit: NonZeroUsize,
-    ) -> Result<HeadPage, StorageError> {
-        self.inner.list(filter, after, limit).await
-    }
-
-    async fn delete(&self, id: SessionId, tip: Tip) -> Result<(), StorageError> {
-        self.inner.delete(id, tip).await
-    }
-
-    fn profile(&self) -> StorageProfile {
-        self.inner.profile()
-    }
-
-    fn change_feed(&self) -> Option<Arc<dyn ChangeFeed>> {
-        self.inner.change_feed()
     }
 }
 
@@ -158,7 +128,7 @@ const LIFE: [Step; 7] = [
 ];
 
 async fn step(
-    manager: &PersistentSessionManager<Failing>,
+    manager: &PersistentSessionManager<Around<Failing>>,
     name: &str,
     id: SessionId,
 ) -> Result<(), SessionError> {
@@ -181,12 +151,12 @@ async fn each_append_of_a_life_fails_once_in_each_way() {
         for nth in 1..=LIFE.len() {
             let case = format!("{fault:?} at append {nth}");
             let world = World::default();
-            let storage = Arc::new(Failing {
+            let storage = Arc::new(Around(Failing {
                 inner: world.storage.clone(),
                 fault,
                 left: AtomicUsize::new(nth),
                 rival: None,
-            });
+            }));
             // No poll and no progress: only the calls below append.
             let options =
                 ManagerOptions::new().recovery(None).poll_interval(std::time::Duration::from_secs(3600));
@@ -262,8 +232,9 @@ async fn a_rival_that_took_over_and_died_costs_nobody_the_session() {
     let storage =
         Failing { inner: world.storage.clone(), fault: Fault::Overtaken, left: AtomicUsize::new(1), rival };
     let options = ManagerOptions::new().recovery(None);
-    let manager =
-        PersistentSessionManager::open(Arc::new(storage), Arc::new(world.clone()), options).await.unwrap();
+    let manager = PersistentSessionManager::open(Arc::new(Around(storage)), Arc::new(world.clone()), options)
+        .await
+        .unwrap();
     let session = manager.resume_session(id).await.unwrap();
     assert_eq!(session.attempt(), 3, "the rival had the second");
     session.checkpoint(&1).await.unwrap();
@@ -290,8 +261,9 @@ async fn a_rival_that_took_over_and_lives_keeps_the_session() {
         rival: Some(rival.clone()),
     };
     let options = ManagerOptions::new().recovery(None);
-    let manager =
-        PersistentSessionManager::open(Arc::new(storage), Arc::new(world.clone()), options).await.unwrap();
+    let manager = PersistentSessionManager::open(Arc::new(Around(storage)), Arc::new(world.clone()), options)
+        .await
+        .unwrap();
     assert_eq!(manager.resume_session(id).await.unwrap_err().code(), ErrorCode::Conflict);
     let head = world.storage.head(id).await.unwrap().unwrap();
     assert_eq!(head.lifecycle.owner.unwrap().instance, rival.instance);

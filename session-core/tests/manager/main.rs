@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod around;
 mod common;
 mod cost;
 mod defects;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::around::{Around, Different};
 use crate::common::World;
 use crate::faults::overtake;
 use async_trait::async_trait;
@@ -20,7 +21,11 @@ struct Crowded {
 }
 
 #[async_trait]
-impl SessionStorage for Crowded {
+impl Different for Crowded {
+    fn memory(&self) -> &MemoryStorage {
+        &self.inner
+    }
+
     async fn append(
         &self,
         id: SessionId,
@@ -36,19 +41,6 @@ impl SessionStorage for Crowded {
         self.inner.append(id, expected, batch, durability).await
     }
 
-    async fn head(&self, id: SessionId) -> Result<Option<Head>, StorageError> {
-        self.inner.head(id).await
-    }
-
-    async fn records(
-        &self,
-        id: SessionId,
-        after: u64,
-        limit: NonZeroUsize,
-    ) -> Result<RecordPage, StorageError> {
-        self.inner.records(id, after, limit).await
-    }
-
     async fn list(
         &self,
         filter: &SessionFilter,
@@ -61,31 +53,20 @@ impl SessionStorage for Crowded {
         }
         Ok(page)
     }
-
-    async fn delete(&self, id: SessionId, tip: Tip) -> Result<(), StorageError> {
-        self.inner.delete(id, tip).await
-    }
-
-    fn profile(&self) -> StorageProfile {
-        self.inner.profile()
-    }
-
-    fn change_feed(&self) -> Option<Arc<dyn ChangeFeed>> {
-        self.inner.change_feed()
-    }
 }
 
 /// A session whose owner is dead, and a manager that meets it where others are faster so many times.
 async fn crowded(
     faster: usize,
     unreadable: Option<SessionId>,
-) -> (World, SessionId, PersistentSessionManager<Crowded>) {
+) -> (World, SessionId, PersistentSessionManager<Around<Crowded>>) {
     let world = World::default();
     let first = world.process().await;
     let id = first.create_session(SessionConfig::new("test")).await.unwrap();
     first.start_session(id).await.unwrap();
     world.declare_dead(id).await;
     let storage = Crowded { inner: world.storage.clone(), faster: AtomicUsize::new(faster), unreadable };
+    let storage = Around(storage);
     let options = ManagerOptions::new().recovery(None);
     let manager =
         PersistentSessionManager::open(Arc::new(storage), Arc::new(world.clone()), options).await.unwrap();

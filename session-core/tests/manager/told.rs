@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::around::{Around, Different};
 use crate::common::World;
 use async_trait::async_trait;
 use session_core::*;
@@ -24,7 +25,11 @@ impl Flushes {
 }
 
 #[async_trait]
-impl SessionStorage for Flushes {
+impl Different for Flushes {
+    fn memory(&self) -> &MemoryStorage {
+        &self.inner
+    }
+
     async fn append(
         &self,
         id: SessionId,
@@ -42,40 +47,6 @@ impl SessionStorage for Flushes {
             self.flushed.lock().unwrap().insert(id, tip.revision);
         }
         Ok(tip)
-    }
-
-    async fn head(&self, id: SessionId) -> Result<Option<Head>, StorageError> {
-        self.inner.head(id).await
-    }
-
-    async fn records(
-        &self,
-        id: SessionId,
-        after: u64,
-        limit: NonZeroUsize,
-    ) -> Result<RecordPage, StorageError> {
-        self.inner.records(id, after, limit).await
-    }
-
-    async fn list(
-        &self,
-        filter: &SessionFilter,
-        after: Option<SessionId>,
-        limit: NonZeroUsize,
-    ) -> Result<HeadPage, StorageError> {
-        self.inner.list(filter, after, limit).await
-    }
-
-    async fn delete(&self, id: SessionId, tip: Tip) -> Result<(), StorageError> {
-        self.inner.delete(id, tip).await
-    }
-
-    fn profile(&self) -> StorageProfile {
-        self.inner.profile()
-    }
-
-    fn change_feed(&self) -> Option<Arc<dyn ChangeFeed>> {
-        self.inner.change_feed()
     }
 }
 
@@ -104,7 +75,7 @@ impl EventSink for Ear {
 
 #[tokio::test(start_paused = true)]
 async fn facts_are_told_after_they_are_flushed_in_order_and_once() {
-    let storage = Flushes::default();
+    let storage = Around::<Flushes>::default();
     let mut world = World::default();
     world.storage = storage.inner.clone();
     let presence = Arc::new(world.clone());
@@ -167,7 +138,7 @@ async fn facts_are_told_after_they_are_flushed_in_order_and_once() {
 /// Whoever calls and gets an answer may rely on it after a loss of power; progress alone is only said to be there.
 #[tokio::test(start_paused = true)]
 async fn what_a_call_has_acknowledged_is_flushed() {
-    let storage = Flushes::default();
+    let storage = Around::<Flushes>::default();
     let mut world = World::default();
     world.storage = storage.inner.clone();
     let manager =
@@ -204,7 +175,7 @@ async fn what_a_call_has_acknowledged_is_flushed() {
 
 #[tokio::test(start_paused = true)]
 async fn buffered_progress_is_flushed_and_told_within_the_autosave_interval() {
-    let storage = Flushes::default();
+    let storage = Around::<Flushes>::default();
     let mut world = World::default();
     world.storage = storage.inner.clone();
     let manager =

@@ -1,0 +1,102 @@
+//! Storages of which some calls do something else: what differs is written down, all else goes to a storage in memory.
+
+use std::fmt::Debug;
+use std::num::NonZeroUsize;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use session_core::*;
+
+/// The calls that a test may want to be others.
+#[async_trait]
+pub(crate) trait Different: Send + Sync + Debug {
+    fn memory(&self) -> &MemoryStorage;
+
+    async fn append(
+        &self,
+        id: SessionId,
+        expected: Expected,
+        batch: Batch,
+        durability: Durability,
+    ) -> Result<Tip, StorageError> {
+        self.memory().append(id, expected, batch, durability).await
+    }
+
+    async fn records(
+        &self,
+        id: SessionId,
+        after: u64,
+        limit: NonZeroUsize,
+    ) -> Result<RecordPage, StorageError> {
+        self.memory().records(id, after, limit).await
+    }
+
+    async fn list(
+        &self,
+        filter: &SessionFilter,
+        after: Option<SessionId>,
+        limit: NonZeroUsize,
+    ) -> Result<HeadPage, StorageError> {
+        self.memory().list(filter, after, limit).await
+    }
+}
+
+/// The storage in which they are.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Around<D>(pub(crate) D);
+
+impl<D> Deref for Around<D> {
+    type Target = D;
+
+    fn deref(&self) -> &D {
+        &self.0
+    }
+}
+
+#[async_trait]
+impl<D: Different> SessionStorage for Around<D> {
+    async fn append(
+        &self,
+        id: SessionId,
+        expected: Expected,
+        batch: Batch,
+        durability: Durability,
+    ) -> Result<Tip, StorageError> {
+        self.0.append(id, expected, batch, durability).await
+    }
+
+    async fn head(&self, id: SessionId) -> Result<Option<Head>, StorageError> {
+        self.memory().head(id).await
+    }
+
+    async fn records(
+        &self,
+        id: SessionId,
+        after: u64,
+        limit: NonZeroUsize,
+    ) -> Result<RecordPage, StorageError> {
+        self.0.records(id, after, limit).await
+    }
+
+    async fn list(
+        &self,
+        filter: &SessionFilter,
+        after: Option<SessionId>,
+        limit: NonZeroUsize,
+    ) -> Result<HeadPage, StorageError> {
+        self.0.list(filter, after, limit).await
+    }
+
+    async fn delete(&self, id: SessionId, tip: Tip) -> Result<(), StorageError> {
+        self.memory().delete(id, tip).await
+    }
+
+    fn profile(&self) -> StorageProfile {
+        self.memory().profile()
+    }
+
+    fn change_feed(&self) -> Option<Arc<dyn ChangeFeed>> {
+        self.memory().change_feed()
+    }
+}
