@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use sessionkit::StateName;
 
-pub(crate) use self::care::{Completions, Export, Gc, Import, Man, Pause, Retry, Rm, Wait, Why};
+pub(crate) use self::care::{Completions, Export, Gc, Import, Man, Migrate, Pause, Retry, Rm, Wait, Why};
 pub(crate) use self::run::{Resume, Run};
 
 use crate::fail::ExitCodes;
@@ -34,8 +34,7 @@ Examples:
 
 ID is @last, a full id, an exact name, or the beginning of an id.";
 
-const STORE_HELP: &str =
-    "Where the sessions are: file:PATH [default: $SESSIONCTL_STORE, else under the user's state directory]";
+const STORE_HELP: &str = "Where the sessions are: file:PATH, sled:PATH or sqlite:PATH [default: $SESSIONCTL_STORE, else under the user's state directory]";
 
 /// What every verb takes.
 #[derive(Debug, Args)]
@@ -109,6 +108,8 @@ pub(crate) enum Verb {
     Export(Export),
     /// Stores sessions that were exported
     Import(Import),
+    /// Copies all sessions into another store
+    Migrate(Migrate),
     /// Says from inside a session how far it is
     Report(Report),
     /// Prints the completions of a shell
@@ -132,6 +133,7 @@ impl Verb {
             Self::Rm(_) => "rm",
             Self::Export(_) => "export",
             Self::Import(_) => "import",
+            Self::Migrate(_) => "migrate",
             Self::Completions(_) => "completions",
             Self::Man(_) => "man",
             Self::Events(_) => "events",
@@ -168,6 +170,7 @@ impl Verb {
             | Self::Rm(_)
             | Self::Export(_)
             | Self::Import(_)
+            | Self::Migrate(_)
             | Self::Completions(_)
             | Self::Man(_)
             | Self::Events(_)

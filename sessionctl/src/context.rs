@@ -1,6 +1,6 @@
 //! What every verb knows: the store, the outputs, and how this command is called.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use sessionkit::{ManagerOptions, SessionId, Store, StoreUrl, text::visible};
@@ -48,10 +48,7 @@ impl Context {
             Some(url) => StoreUrl::parse(url)?,
             None => StoreUrl::user_default()?,
         };
-        if url == StoreUrl::Memory {
-            return Err(Failure::invalid("a store in memory ends with this command: use `file:PATH`"));
-        }
-        Ok(url)
+        lasting(url)
     }
 
     /// Opens the store. Nothing is recovered: only `recover` and `resume` change what they find.
@@ -61,10 +58,13 @@ impl Context {
 
     /// As [`open`](Self::open), for a manager that can do more.
     pub(crate) async fn open_with(&self, options: ManagerOptions) -> Result<Store> {
-        let options = options.recovery(None);
-        let store = sessionkit::Builder::new(self.url()?).options(options).open_store().await?;
-        tracing::debug!(store = %store.url(), "opened");
+        let store = open_at(self.url()?, options).await?;
         Ok(if self.verbose.is_some() { store.map_manager(verbose::observed) } else { store })
+    }
+
+    /// Opens another store than the one that the command is about.
+    pub(crate) async fn open_other(url: &OsStr) -> Result<Store> {
+        open_at(lasting(StoreUrl::parse(url)?)?, ManagerOptions::new()).await
     }
 
     /// Where the output of a store's programs is.
@@ -92,9 +92,9 @@ impl Context {
 
     /// A command of the system's to type, to look at the store's folder.
     pub(crate) fn look_at_store(&self, command: &str) -> String {
-        match self.url() {
-            Ok(StoreUrl::File(path)) => format!("{command} {}", quoted(&nearest(&path).to_string_lossy())),
-            _ => self.command(&["--help"]),
+        match self.url().as_ref().ok().and_then(StoreUrl::path) {
+            Some(path) => format!("{command} {}", quoted(&nearest(path).to_string_lossy())),
+            None => self.command(&["--help"]),
         }
     }
 
@@ -111,6 +111,20 @@ impl Context {
             self.term.complain(&format!("{}; {} {next}", visible(text), self.term.faint("next:")));
         }
     }
+}
+
+async fn open_at(url: StoreUrl, options: ManagerOptions) -> Result<Store> {
+    let store = sessionkit::Builder::new(url).options(options.recovery(None)).open_store().await?;
+    tracing::debug!(store = %store.url(), "opened");
+    Ok(store)
+}
+
+/// The same, if it outlives this command.
+fn lasting(url: StoreUrl) -> Result<StoreUrl> {
+    if url == StoreUrl::Memory {
+        return Err(Failure::invalid("a store in memory ends with this command: use `file:PATH`"));
+    }
+    Ok(url)
 }
 
 /// The path itself, or what there is of the way to it.

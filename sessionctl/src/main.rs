@@ -82,6 +82,7 @@ async fn dispatch(verb: &Verb, context: &Context) -> fail::Result<u8> {
         Verb::Rm(args) => verb::rm::run(args, context).await,
         Verb::Export(args) => verb::export::run(args, context).await,
         Verb::Import(args) => verb::import::run(args, context).await,
+        Verb::Migrate(args) => verb::migrate::run(args, context).await,
         Verb::Completions(args) => verb::manual::completions(args, context),
         Verb::Man(args) => verb::manual::pages(args, context),
         Verb::Events(args) => verb::events::run(args, context).await,

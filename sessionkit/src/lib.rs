@@ -56,7 +56,7 @@
 //! | end, pause, answer | [`SessionManager::cancel_session`], [`SessionManager::pause_session`], [`SessionManager::provide_input`] |
 //! | deal with crashes | [`SessionManager::find_crashed_sessions`], [`SessionManager::recover`] |
 //! | hear of events | [`SessionObserver`], `observers` (features `observer-…`) |
-//! | take sessions elsewhere | [`Store::export`](Store), [`Store::import`](Store) (feature `runner`) |
+//! | take sessions elsewhere | [`Store::export`](Store), [`Store::import`](Store), [`Store::migrate`](Store) (feature `runner`) |
 //! | check and repair what is stored | [`Builder::open_store`], [`Store::maintenance`], [`Store::repair`] |
 //!
 //! # Features
@@ -79,7 +79,8 @@ pub use session_core::*;
 
 #[cfg(feature = "runner")]
 pub use self::exchange::{
-    EXPORT_FORMAT, ExchangeError, Export, Import, ImportCheck, ImportPlan, ImportReport, Output,
+    EXPORT_FORMAT, ExchangeError, Export, Import, ImportCheck, ImportPlan, ImportReport, Migration,
+    MoveOutcome, Moved, Output,
 };
 pub use self::global::{GlobalIsSet, global, set_global};
 pub use self::open::{Builder, builder, open};

@@ -34,6 +34,8 @@ impl Store {
     pub(crate) async fn open(url: StoreUrl, options: ManagerOptions) -> Result<Self> {
         match &url {
             StoreUrl::File(path) => Self::file(&url, path, options).await,
+            StoreUrl::Sled(_) => Err(left_out(&url, "sled")),
+            StoreUrl::Sqlite(_) => Err(left_out(&url, "sqlite")),
             StoreUrl::Memory => {
                 let storage: Arc<dyn SessionStorage> = Arc::new(MemoryStorage::new());
                 let presence: Arc<dyn Presence> = Arc::new(ProcessPresence::default());
@@ -145,7 +147,6 @@ impl Store {
     }
 }
 
-#[cfg(not(feature = "file"))]
 fn left_out(url: &StoreUrl, feature: &str) -> SessionError {
     SessionError::InvalidArgument {
         what: format!("`{url}` needs the feature `{feature}` of `sessionkit`, which this build leaves out"),

@@ -1,29 +1,31 @@
-//! Where a store is, as one text: `file:PATH` or `memory:`.
+//! Where a store is, as one text: `file:PATH`, `sqlite:PATH`, …
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use session_core::{SessionError, text::visible};
 
-/// The schemes that this build can open.
-#[cfg(feature = "file")]
-const SCHEMES: &str = "`file:PATH`, `memory:`";
-#[cfg(not(feature = "file"))]
-const SCHEMES: &str = "`memory:`";
+/// The schemes that there are. Whether a build can open them all is for its features to say.
+const SCHEMES: &str = "`file:PATH`, `sled:PATH`, `sqlite:PATH`, `memory:`";
 
 /// Where a store is.
 ///
-/// `file:PATH` is a folder. The path is taken as it is, byte for byte: `%20` is three characters, `~` is one, and a
-/// relative path begins at the current directory. `file:///srv/x` is `/srv/x`; `file://host/x` is refused, because no
-/// host is asked. `memory:` is a new empty store that lives as long as its manager.
+/// `file:PATH` and `sled:PATH` are folders, `sqlite:PATH` is a database file. The path is taken as it is, byte for byte: `%20`
+/// is three characters, `~` is one, and a relative path begins at the current directory. `file:///srv/x` is `/srv/x`;
+/// `file://host/x` is refused, because no host is asked. `memory:` is a new empty store that lives as long as its
+/// manager.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreUrl {
-    /// A folder, by its absolute path.
+    /// A folder with a readable log for each session, by its absolute path.
     File(PathBuf),
+    /// A folder with a sled database, by its absolute path.
+    Sled(PathBuf),
+    /// An `SQLite` database, by its absolute path.
+    Sqlite(PathBuf),
     /// This process's memory.
     Memory,
 }
@@ -34,13 +36,7 @@ impl StoreUrl {
     /// # Errors
     /// `INVALID_ARGUMENT` for an empty path, or a relative one where the current directory is gone.
     pub fn file(path: impl AsRef<Path>) -> Result<Self, SessionError> {
-        let path = path.as_ref();
-        if path.as_os_str().is_empty() {
-            return Err(invalid("`file:` needs a path, as in `file:.sessions`"));
-        }
-        std::path::absolute(path).map(Self::File).map_err(|error| {
-            invalid(format!("the path of the store cannot be made absolute: {error}; give an absolute one"))
-        })
+        absolute("file", path.as_ref()).map(Self::File)
     }
 
     /// Reads a text that need not be UTF-8, as arguments and variables of a process need not be.
@@ -51,23 +47,49 @@ impl StoreUrl {
         let text = text.as_ref();
         let shown = text.to_string_lossy();
         let shown = visible(&shown);
-        let mut parts = text.as_bytes().splitn(2, |byte| *byte == b':');
-        match (parts.next(), parts.next()) {
-            (Some(b"file"), Some(path)) if path.starts_with(b"//") && !path.starts_with(b"///") => Err(
-                invalid(format!("`{shown}` names a host, and a store is on this machine: use `file:/path`")),
-            ),
-            #[cfg(feature = "file")]
-            (Some(b"file"), Some(path)) => Self::file(OsStr::from_bytes(path)),
-            (Some(b"memory"), Some(b"")) => Ok(Self::Memory),
-            (Some(b"memory"), Some(_)) => Err(invalid(format!(
-                "`{shown}` names a store in memory, and those have no names: use `memory:`"
-            ))),
-            (_, None) => Err(invalid(format!(
+        let Some(colon) = text.as_bytes().iter().position(|byte| *byte == b':') else {
+            return Err(invalid(format!(
                 "`{shown}` has no scheme: a store is one of {SCHEMES} (did you mean `file:{shown}`?)"
-            ))),
-            _ => Err(invalid(format!(
-                "`{shown}` has a scheme that is not known here: a store is one of {SCHEMES}"
-            ))),
+            )));
+        };
+        let (scheme, path) = text.as_bytes().split_at(colon);
+        let path = path.get(1..).unwrap_or_default();
+        let (scheme, at): (_, fn(PathBuf) -> Self) = match scheme {
+            b"file" => ("file", Self::File),
+            b"sled" => ("sled", Self::Sled),
+            b"sqlite" => ("sqlite", Self::Sqlite),
+            b"memory" if path.is_empty() => return Ok(Self::Memory),
+            b"memory" => {
+                return Err(invalid(format!(
+                    "`{shown}` names a store in memory, and those have no names: use `memory:`"
+                )));
+            }
+            _ => {
+                return Err(invalid(format!(
+                    "`{shown}` has a scheme that is not known here: a store is one of {SCHEMES}"
+                )));
+            }
+        };
+        if path.starts_with(b"//") && !path.starts_with(b"///") {
+            return Err(invalid(format!(
+                "`{shown}` names a host, and a store is on this machine: use `{scheme}:/path`"
+            )));
+        }
+        absolute(scheme, Path::new(OsStr::from_bytes(path))).map(at)
+    }
+
+    /// The path, of a store that has one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.parts().1
+    }
+
+    fn parts(&self) -> (&'static str, Option<&Path>) {
+        match self {
+            Self::File(path) => ("file", Some(path)),
+            Self::Sled(path) => ("sled", Some(path)),
+            Self::Sqlite(path) => ("sqlite", Some(path)),
+            Self::Memory => ("memory", None),
         }
     }
 
@@ -89,11 +111,22 @@ impl StoreUrl {
     /// The text that names this store from every directory.
     #[must_use]
     pub fn to_os_string(&self) -> OsString {
-        match self {
-            Self::File(path) => OsString::from_vec([b"file:", path.as_os_str().as_bytes()].concat()),
-            Self::Memory => "memory:".into(),
-        }
+        let (scheme, path) = self.parts();
+        let mut text = OsString::from(scheme);
+        text.push(":");
+        text.push(path.map_or(OsStr::new(""), |path| path.as_os_str()));
+        text
     }
+}
+
+/// The path of a store, whatever the current directory becomes.
+fn absolute(scheme: &str, path: &Path) -> Result<PathBuf, SessionError> {
+    if path.as_os_str().is_empty() {
+        return Err(invalid(format!("`{scheme}:` needs a path: a store is one of {SCHEMES}")));
+    }
+    std::path::absolute(path).map_err(|error| {
+        invalid(format!("the path of the store cannot be made absolute: {error}; give an absolute one"))
+    })
 }
 
 impl FromStr for StoreUrl {
@@ -133,17 +166,31 @@ mod tests {
         ] {
             assert_eq!(text.parse::<StoreUrl>().unwrap(), StoreUrl::File(path), "{text}");
         }
+        assert_eq!("sled:x".parse::<StoreUrl>().unwrap(), StoreUrl::Sled(here.join("x")));
+        assert_eq!("sqlite:///x.db".parse::<StoreUrl>().unwrap(), StoreUrl::Sqlite("/x.db".into()));
     }
 
     #[test]
     fn a_text_that_names_no_store_is_refused_and_says_what_would() {
-        for text in
-            ["", "sessions", "file:", "file://host/x", "sled:x", "FILE:x", "memory:x", ":x", "x\u{1b}[31m:y"]
-        {
+        for text in [
+            "",
+            "sessions",
+            "file:",
+            "file://host/x",
+            "sqlite:",
+            "sled://h/x",
+            "FILE:x",
+            "memory:x",
+            ":x",
+            "x\u{1b}[31m:y",
+        ] {
             let error = text.parse::<StoreUrl>().unwrap_err();
             assert_eq!(error.code(), ErrorCode::InvalidArgument, "{text}");
             let message = error.to_string();
-            assert!(message.contains("file:") || message.contains("memory:"), "{text}: {message}");
+            assert!(
+                ["`file:PATH`", "`memory:`", ":/path`"].iter().any(|url| message.contains(url)),
+                "{message}"
+            );
             assert!(!message.contains('\u{1b}'), "{message}");
         }
     }
@@ -151,8 +198,14 @@ mod tests {
     #[test]
     fn a_store_reads_back_from_its_text_even_if_its_path_is_no_utf_8() {
         for path in [b"/srv/x".as_slice(), b"/srv/\xff\xfe"] {
-            let url = StoreUrl::file(Path::new(OsStr::from_bytes(path))).unwrap();
-            assert_eq!(StoreUrl::parse(url.to_os_string()).unwrap(), url);
+            let path = PathBuf::from(OsStr::from_bytes(path));
+            let urls =
+                [StoreUrl::File(path.clone()), StoreUrl::Sled(path.clone()), StoreUrl::Sqlite(path.clone())];
+            for url in urls {
+                assert_eq!(StoreUrl::parse(url.to_os_string()).unwrap(), url);
+                assert_eq!(url.path(), Some(&*path));
+            }
         }
+        assert_eq!(StoreUrl::parse(StoreUrl::Memory.to_os_string()).unwrap(), StoreUrl::Memory);
     }
 }

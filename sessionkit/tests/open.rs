@@ -62,7 +62,7 @@ async fn a_manager_behaves_as_it_was_told() {
 
 #[tokio::test]
 async fn a_text_that_names_no_store_is_refused_when_it_is_opened() {
-    for url in ["nonsense", "sled:x", "file:"] {
+    for url in ["nonsense", "bolt:x", "file:"] {
         let error = sessionkit::open(url).await.err().unwrap();
         assert_eq!(error.code(), ErrorCode::InvalidArgument, "{url}");
     }

@@ -1,5 +1,6 @@
 //! The grammar of the verbs that look after sessions once they are there.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -91,6 +92,20 @@ pub(crate) struct Export {
 pub(crate) struct Import {
     /// The file; `-` is the standard input
     pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sessionctl --store file:old migrate --to sqlite:sessions.db\n\n\
+    Each session is copied byte for byte, with its output, and read back. The store it comes from is left as it is.\n\
+    A migration that was cut off goes on when it is started again. Sessions whose owner lives are not copied: they\n\
+    would go on here while a copy of them stood still there.")]
+pub(crate) struct Migrate {
+    /// The store to copy all sessions to
+    #[arg(long, value_name = "URL")]
+    pub(crate) to: OsString,
+    /// Leaves out what the programs printed
+    #[arg(long)]
+    pub(crate) no_output: bool,
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ pub(crate) mod import;
 pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod manual;
+pub(crate) mod migrate;
 pub(crate) mod pause;
 pub(crate) mod recover;
 pub(crate) mod report;

@@ -168,7 +168,7 @@ fn an_ending_is_reported_once_it_survives_power_loss() {
     let fixture = Fixture::new();
     let living = fixture.owner(SessionConfig::new("import"));
     let id = living.id;
-    let storage = living.store.maintenance().expect("a store of files").clone();
+    let storage = living.store.maintenance().expect("a store of files");
     let flushed = || async { storage.verify(id).await.unwrap().flushed };
     living.runtime.block_on(async {
         let mut head = storage.head(id).await.unwrap().unwrap();

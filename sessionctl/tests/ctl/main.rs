@@ -16,6 +16,7 @@ mod follow;
 mod hostile;
 mod look;
 mod memory;
+mod migrate;
 mod progress;
 mod refuse;
 mod run;

@@ -98,6 +98,8 @@ fn whatever_is_printed_is_documented() {
     std::fs::write(&path, stream).unwrap();
     let path = path.to_str().unwrap();
     checked("import", 0, &["import", path]);
+    let elsewhere = format!("file:{}", fixture.dir.path().join("elsewhere").display());
+    checked("migrate", 4, &["migrate", "--to", &elsewhere]);
     assert_eq!(checked("rm", 0, &["rm", "failed"])["removed"].as_array().unwrap().len(), 1);
     checked("import", 0, &["import", path]);
     checked("rm", 4, &["rm", "living"]);

@@ -1,12 +1,12 @@
 //! Takes sessions from the stream, which is read twice: once to see that all of it is right, and once more to store it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use session_core::{Imported, SessionId, SessionStorageExt as _, StorageError, Tip};
-use session_runner::{Chunk, OutputCut, OutputError, OutputStorage, OutputWriter, Stored};
+use session_runner::OutputError;
 
 use super::parse::{Item, Parser};
+use super::restore::Restore;
 use super::{ExchangeError, blocking};
 use crate::store::Store;
 
@@ -42,56 +42,6 @@ pub struct ImportReport {
     pub imported: Vec<SessionId>,
     /// Sessions that were there already, with the same log.
     pub skipped: Vec<SessionId>,
-}
-
-/// The output of one session, as far as it is there.
-#[derive(Debug)]
-struct Restore {
-    id: SessionId,
-    length: u64,
-    cut: bool,
-    output: Arc<dyn OutputStorage>,
-    /// Opened when something is missing, and not before: what is complete is not touched.
-    writer: Option<Box<dyn OutputWriter>>,
-}
-
-impl Restore {
-    fn open(id: SessionId, output: Arc<dyn OutputStorage>) -> Result<Self, OutputError> {
-        let there = output.length(id)?;
-        Ok(Self { id, length: there.bytes, cut: there.truncated(), output, writer: None })
-    }
-
-    fn writer(&mut self) -> Result<&mut Box<dyn OutputWriter>, OutputError> {
-        match &mut self.writer {
-            Some(writer) => Ok(writer),
-            none => Ok(none.insert(self.output.writer(self.id)?)),
-        }
-    }
-
-    /// Stores what of a chunk is not there yet.
-    fn append(&mut self, mut chunk: Chunk) -> Result<(), OutputError> {
-        let there = usize::try_from(self.length.saturating_sub(chunk.offset)).unwrap_or(usize::MAX);
-        if self.cut || there >= chunk.bytes.len() {
-            return Ok(());
-        }
-        chunk.bytes.drain(..there);
-        let writer = self.writer()?;
-        if chunk.after_gap && there == 0 {
-            writer.gap();
-        }
-        let stored = writer.append(chunk.stream, chunk.attempt, chunk.at, &chunk.bytes)?;
-        self.length += chunk.bytes.len() as u64;
-        self.cut = stored != Stored::Whole;
-        Ok(())
-    }
-
-    fn cut(&mut self, cut: OutputCut) -> Result<(), OutputError> {
-        if !self.cut {
-            self.writer()?.cut(cut)?;
-            self.cut = true;
-        }
-        Ok(())
-    }
 }
 
 impl ImportCheck {

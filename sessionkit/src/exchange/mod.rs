@@ -3,7 +3,9 @@
 
 mod export;
 mod import;
+mod migrate;
 mod parse;
+mod restore;
 
 #[cfg(test)]
 mod tests;
@@ -14,6 +16,7 @@ use session_runner::OutputError;
 
 pub use self::export::{Export, Output};
 pub use self::import::{Import, ImportCheck, ImportPlan, ImportReport};
+pub use self::migrate::{Migration, MoveOutcome, Moved};
 
 /// The format of the stream; that of each log stands in its first record.
 pub const EXPORT_FORMAT: u32 = 1;
@@ -72,7 +75,7 @@ pub enum ExchangeError {
         what: String,
     },
     /// A session is there already, and its log is another one.
-    #[error("session {id} is there already, and its log is not the one of the export")]
+    #[error("session {id} is there already, and its log is another one")]
     Exists {
         /// The session.
         id: SessionId,

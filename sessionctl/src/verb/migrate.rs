@@ -1,0 +1,107 @@
+//! `migrate`: copies all sessions into another store, and reads them back from there.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use sessionkit::{ErrorCode, MoveOutcome, Moved, Output};
+
+use super::export::failure;
+use crate::args::Migrate;
+use crate::context::Context;
+use crate::fail::{Failure, Result};
+use crate::json::{self, Outcome, SCHEMA};
+use crate::render::Table;
+
+/// How often whoever waits is told how far it is.
+const TOLD: Duration = Duration::from_secs(5);
+
+/// What was done, in numbers, and what was not.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    schema: u32,
+    /// Sessions that are in the other store now and were not before.
+    copied: usize,
+    /// Sessions that were there already, with the same log.
+    already_there: usize,
+    /// Records of both, each compared with what comes back.
+    records: u64,
+    /// Bytes of output of both, compared as well.
+    output_bytes: u64,
+    /// Sessions that were not copied.
+    left: Vec<Outcome>,
+    #[serde(skip)]
+    first: Option<Failure>,
+}
+
+impl Report {
+    fn add(&mut self, moved: Moved) {
+        let id = moved.id;
+        let mut count = |records, output| {
+            self.records += records;
+            self.output_bytes += output;
+        };
+        let failure = match moved.outcome {
+            Ok(MoveOutcome::Copied { records, output }) => {
+                count(records, output);
+                self.copied += 1;
+                return;
+            }
+            Ok(MoveOutcome::AlreadyThere { records, output }) => {
+                count(records, output);
+                self.already_there += 1;
+                return;
+            }
+            Ok(MoveOutcome::Alive | _) => {
+                let message = "its owner lives, or may: it is not copied before it has ended";
+                self.left.push(Outcome::failed(id, ErrorCode::Conflict, message));
+                Failure::new(ErrorCode::Conflict, format!("session {id} was left out: {message}"))
+                    .next(&["wait", &id.to_string()])
+            }
+            Err(error) => {
+                self.left.push(Outcome::failed(id, error.code(), error.to_string()));
+                failure(&error).next(&["verify", &id.to_string()])
+            }
+        };
+        self.first.get_or_insert(failure.about(id));
+    }
+}
+
+pub(crate) async fn run(args: &Migrate, context: &Context) -> Result<u8> {
+    let from = context.open().await?;
+    let to = Context::open_other(&args.to).await?;
+    let with = if args.no_output { Output::LeftOut } else { Output::Included };
+    let mut migration = from.migrate(&to, with).await.map_err(|error| failure(&error))?;
+    let (total, mut told) = (migration.total(), Instant::now());
+    let (mut report, mut done) = (Report { schema: SCHEMA, ..Report::default() }, 0);
+    while let Some(moved) = migration.next().await {
+        done += 1;
+        report.add(moved);
+        if told.elapsed() >= TOLD && !context.term.json {
+            told = Instant::now();
+            context.term.complain(&format!("{done} of {total} sessions"));
+        }
+    }
+    let first = report.first.take();
+    if context.term.json {
+        context.term.print(&format!("{}\n", json::line(&report)))?;
+    } else if total == 0 {
+        context.hint("there are no sessions to copy", &[], &["run", "--", "true"]);
+    } else {
+        let mut table = Table::new(&["COPIED", "THERE ALREADY", "LEFT OUT", "RECORDS", "BYTES OF OUTPUT"]);
+        let counts =
+            [report.copied as u64, report.already_there as u64, report.left.len() as u64, report.records];
+        let mut row: Vec<_> = counts.iter().map(|count| (count.to_string(), "")).collect();
+        row.push((report.output_bytes.to_string(), ""));
+        table.row(row);
+        context.term.print(&table.render(&context.term))?;
+        for left in report.left.iter().skip(1) {
+            let message = left.message.as_deref().unwrap_or_default();
+            let next = ["verify", &left.id.to_string()];
+            context.hint(&format!("session {} was left out: {message}", left.id), &[left.id], &next);
+        }
+    }
+    match first {
+        Some(failure) => Err(failure),
+        None => Ok(0),
+    }
+}

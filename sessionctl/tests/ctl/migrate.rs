@@ -1,0 +1,150 @@
+//! Moving a whole store into another one.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use session_testkit::random::Random;
+use sessionkit::SessionConfig;
+
+use crate::support::Fixture;
+
+/// The log and the output of each session, byte for byte.
+fn contents(store: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut all = Vec::new();
+    for session in std::fs::read_dir(store.join("sessions")).into_iter().flatten() {
+        let session = session.unwrap().path();
+        for name in ["events.jsonl", "output/bytes", "output/index"] {
+            let bytes = std::fs::read(session.join(name)).unwrap_or_default();
+            if !bytes.is_empty() {
+                all.push((Path::new(session.file_name().unwrap()).join(name), bytes));
+            }
+        }
+    }
+    all.sort();
+    all
+}
+
+/// The numbers of a migration, without the sessions that it left out.
+fn numbers(report: &Value) -> [u64; 3] {
+    ["copied", "already_there", "records"].map(|name| report[name].as_u64().unwrap())
+}
+
+fn migrate(from: &Fixture, to: &Fixture) -> Value {
+    from.json(["migrate", "--to", &to.url()])
+}
+
+#[test]
+fn a_store_arrives_byte_for_byte_and_stays_as_it_is() {
+    let (here, there) = (Fixture::new(), Fixture::new());
+    for n in 0..5 {
+        let script = format!("printf 'out {n}\\0\\033\\n'; echo err {n} >&2; exit {}", n % 3);
+        here.ctl(["run", "--name", &format!("program-{n}"), "--", "sh", "-c", &script]).exits(n % 3);
+    }
+    for n in 0..20 {
+        here.completed(SessionConfig::new("import").name(format!("work-{n}")));
+    }
+    here.crashed(SessionConfig::new("import").name("crashed"));
+    let before = here.everything();
+    let report = migrate(&here, &there);
+    assert_eq!(
+        (&report["copied"], &report["already_there"], &report["left"]),
+        (&json!(26), &json!(0), &json!([]))
+    );
+    assert!(report["output_bytes"].as_u64().unwrap() >= 5 * 14, "{report}");
+    assert!(contents(here.store().as_path()) == contents(there.store().as_path()), "the stores differ");
+    assert!(here.everything() == before, "the source was changed");
+    there.ctl(["verify"]).exits(0);
+    assert_eq!(here.ctl(["logs", "program-4"]).stdout, there.ctl(["logs", "program-4"]).stdout);
+    // Again: everything is found there, compared, and left alone.
+    let copied = there.everything();
+    let again = migrate(&here, &there);
+    assert_eq!(numbers(&again), [0, 26, numbers(&report)[2]]);
+    assert!(there.everything() == copied, "something was written");
+}
+
+/// Wherever it is killed, the next one goes on, and the end is the same.
+#[test]
+fn a_migration_that_was_killed_goes_on() {
+    let here = Fixture::new();
+    for n in 0..40 {
+        here.completed(SessionConfig::new("import").name(format!("work-{n}")));
+    }
+    here.ctl(["run", "--", "sh", "-c", "yes | head -c 300000"]).exits(0);
+    let expected = contents(&here.store());
+    let mut random = Random::new(11);
+    let there = Fixture::new();
+    let mut cut_off = 0;
+    for round in 0..50 {
+        let mut child = here
+            .command(["migrate", "--to", &there.url()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // A delay is what a kill at a random moment is; nothing is expected of it.
+        std::thread::sleep(std::time::Duration::from_micros(random.below(60_000) as u64));
+        child.kill().unwrap();
+        cut_off += usize::from(!child.wait().unwrap().success());
+        let so_far = contents(&there.store());
+        for (path, bytes) in so_far {
+            let whole = &expected.iter().find(|(known, _)| *known == path).expect("nothing else is there").1;
+            assert!(
+                path.ends_with("bytes") || path.ends_with("index") || bytes == *whole,
+                "round {round}: {path:?}"
+            );
+        }
+        if random.one_in(8) {
+            std::fs::remove_dir_all(there.store()).ok();
+        }
+    }
+    assert!(cut_off > 10, "only {cut_off} of 50 were cut off");
+    let report = migrate(&here, &there);
+    assert_eq!(report["copied"].as_u64().unwrap() + report["already_there"].as_u64().unwrap(), 41);
+    assert!(contents(&there.store()) == expected, "the stores differ");
+    there.ctl(["verify"]).exits(0);
+}
+
+#[test]
+fn what_lives_is_left_and_told() {
+    let (here, there) = (Fixture::new(), Fixture::new());
+    let ended = here.completed(SessionConfig::new("import")).to_string();
+    let living = here.owner(SessionConfig::new("import"));
+    let ran = here.ctl(["migrate", "--to", &there.url()]).exits(4);
+    assert!(ran.stderr.contains("[CONFLICT]") && ran.stderr.contains(&living.id.to_string()), "{ran:#?}");
+    let list = there.json(["ls", "--all"]);
+    assert_eq!(list.as_array().unwrap().iter().map(|one| &one["id"]).collect::<Vec<_>>(), [&json!(ended)]);
+}
+
+#[test]
+fn what_is_another_session_there_or_damaged_here_keeps_no_other_back() {
+    let (here, there) = (Fixture::new(), Fixture::new());
+    let went_on = here.crashed(SessionConfig::new("import").name("went-on")).to_string();
+    assert_eq!(numbers(&migrate(&here, &there))[0], 1);
+    there.ctl(["cancel", &went_on]).exits(0);
+    let bad = here.completed(SessionConfig::new("import")).to_string();
+    let good = here.completed(SessionConfig::new("import")).to_string();
+    let log = here.store().join("sessions").join(&bad).join("events.jsonl");
+    let text = std::fs::read_to_string(&log).unwrap();
+    std::fs::write(&log, text.replacen("\"started\"", "\"startEd\"", 1)).unwrap();
+    let ran = here.ctl(["migrate", "--to", &there.url(), "--json"]);
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let mut left: Vec<_> = report["left"].as_array().unwrap().iter().collect();
+    left.sort_by_key(|one| one["code"].as_str().unwrap().to_owned());
+    assert_eq!(
+        left.iter().map(|one| (&one["id"], &one["code"])).collect::<Vec<_>>(),
+        [(&json!(went_on), &json!("CONFLICT")), (&json!(bad), &json!("CORRUPT"))]
+    );
+    assert!(matches!(ran.code, Some(4 | 7)), "{ran:#?}");
+    assert_eq!(there.show(&good)["state"], "completed");
+}
+
+#[test]
+fn a_store_is_not_moved_into_itself_or_nowhere() {
+    let here = Fixture::new();
+    here.completed(SessionConfig::new("import"));
+    here.ctl(["migrate", "--to", &here.url()]).fails(2, "INVALID_ARGUMENT");
+    here.ctl(["migrate", "--to", "memory:"]).fails(2, "INVALID_ARGUMENT");
+    here.ctl(["migrate", "--to", "nowhere"]).fails(2, "INVALID_ARGUMENT");
+    here.ctl(["migrate"]).exits(2);
+}
