@@ -24,10 +24,12 @@ mod memory;
 pub mod random;
 pub mod saboteurs;
 mod subject;
+mod transcript;
 mod two_level;
 
 pub use law::{Law, Verdict, test_law};
 pub use list::LAWS;
 pub use memory::MemorySubject;
 pub use subject::{Crash, Damage, Kept, Subject, Unable};
+pub use transcript::transcript;
 pub use two_level::TwoLevelSubject;

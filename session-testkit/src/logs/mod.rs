@@ -112,6 +112,15 @@ impl Log {
     /// If no session can be made with this config.
     #[must_use]
     pub fn with_id(id: SessionId, config: SessionConfig) -> Self {
+        Self::made_by(owner(), id, config)
+    }
+
+    /// As [`with_id`](Self::with_id), made by this creator: the same arguments make the same log.
+    ///
+    /// # Panics
+    /// If no session can be made with this config.
+    #[must_use]
+    pub fn made_by(creator: Owner, id: SessionId, config: SessionConfig) -> Self {
         let mut log = Self {
             id,
             chain: Chain::start(id),
@@ -121,7 +130,7 @@ impl Log {
             now: FIRST,
         };
         let config = Box::new(if config.name.is_none() { config.name("unnamed") } else { config });
-        log.push(SessionEvent::Created { format: FORMAT, config, creator: owner(), origin: None });
+        log.push(SessionEvent::Created { format: FORMAT, config, creator, origin: None });
         log
     }
 

@@ -1,0 +1,123 @@
+//! What a storage answers to random calls, written down, so that storages can be compared with each other.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use session_core::{
+    Batch, ChangeFeed, Durability, Expected, Head, HeadPage, RecordPage, SessionFilter, SessionId,
+    SessionStorage, StorageError, StorageProfile, Tip,
+};
+
+use crate::laws::model;
+
+/// Makes so many random calls, right and wrong, through these handles of one empty store, which is empty again afterwards,
+/// and returns them with their answers: tips, records, heads, codes. The same seed makes the same calls, and storages that
+/// keep the laws give the same answers, word for word.
+///
+/// # Errors
+/// What broke a law on the way.
+///
+/// # Panics
+/// If there is no handle.
+pub async fn transcript(
+    handles: &[Arc<dyn SessionStorage>],
+    seed: u64,
+    calls: usize,
+) -> Result<Vec<String>, String> {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let told = |storage: &Arc<dyn SessionStorage>| -> Arc<dyn SessionStorage> {
+        Arc::new(Told { storage: Arc::clone(storage), lines: Arc::clone(&lines) })
+    };
+    let handles: Vec<_> = handles.iter().map(told).collect();
+    model::run(&handles, seed, calls).await.map_err(|finding| format!("{finding:?}"))?;
+    let lines = std::mem::take(&mut *lines.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok(lines)
+}
+
+/// A storage whose answers are written down.
+#[derive(Debug)]
+struct Told {
+    storage: Arc<dyn SessionStorage>,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Told {
+    fn note<T>(
+        &self,
+        call: String,
+        answer: Result<T, StorageError>,
+        show: impl FnOnce(&T) -> String,
+    ) -> Result<T, StorageError> {
+        let said = match &answer {
+            Ok(answer) => show(answer),
+            Err(error @ StorageError::Conflict { .. }) => format!("{}: {error}", error.code()),
+            Err(error) => error.code().to_string(),
+        };
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{call} -> {said}"));
+        answer
+    }
+}
+
+#[async_trait]
+impl SessionStorage for Told {
+    async fn append(
+        &self,
+        id: SessionId,
+        expected: Expected,
+        batch: Batch,
+        durability: Durability,
+    ) -> Result<Tip, StorageError> {
+        let call = format!("append {id} {expected:?} {} records {durability:?}", batch.records().len());
+        self.note(call, self.storage.append(id, expected, batch, durability).await, Tip::to_string)
+    }
+
+    async fn head(&self, id: SessionId) -> Result<Option<Head>, StorageError> {
+        self.note(format!("head {id}"), self.storage.head(id).await, |head| format!("{head:?}"))
+    }
+
+    async fn records(
+        &self,
+        id: SessionId,
+        after: u64,
+        limit: NonZeroUsize,
+    ) -> Result<RecordPage, StorageError> {
+        let call = format!("records {id} {after} {limit}");
+        self.note(call, self.storage.records(id, after, limit).await, |page| {
+            page.records.iter().map(|record| format!("\n  {}", record.line())).collect()
+        })
+    }
+
+    async fn list(
+        &self,
+        filter: &SessionFilter,
+        after: Option<SessionId>,
+        limit: NonZeroUsize,
+    ) -> Result<HeadPage, StorageError> {
+        let call = format!("list {filter:?} {after:?} {limit}");
+        let answer = self.storage.list(filter, after, limit).await;
+        // Whether a list that ends with a full page is known to end there is for each storage to say.
+        if after.is_some()
+            && answer.as_ref().is_ok_and(|page| page.heads.is_empty() && page.unreadable.is_empty())
+        {
+            return answer;
+        }
+        self.note(call, answer, |page| {
+            let heads = page.heads.iter().map(|head| format!(" {} {}", head.id, head.tip));
+            let unreadable = page.unreadable.iter().map(|(id, error)| format!(" {id} {}", error.code()));
+            heads.chain(unreadable).collect()
+        })
+    }
+
+    async fn delete(&self, id: SessionId, tip: Tip) -> Result<(), StorageError> {
+        self.note(format!("delete {id} {tip}"), self.storage.delete(id, tip).await, |()| "done".to_owned())
+    }
+
+    fn profile(&self) -> StorageProfile {
+        self.storage.profile()
+    }
+
+    fn change_feed(&self) -> Option<Arc<dyn ChangeFeed>> {
+        self.storage.change_feed()
+    }
+}

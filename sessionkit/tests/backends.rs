@@ -1,0 +1,53 @@
+//! All backends side by side: the same calls, the same answers.
+
+use std::sync::Arc;
+
+use session_testkit::{random, transcript};
+use sessionkit::{ManagerOptions, SessionStorage, Store};
+
+/// Sequences of calls, and calls of each. `SESSION_BACKENDS_SEQUENCES` asks for more.
+const SEQUENCES: u64 = 200;
+const CALLS: usize = 200;
+
+async fn stores(folder: &std::path::Path) -> Vec<Store> {
+    let mut urls = vec!["memory:".to_owned()];
+    let mut at = |scheme: &str, name: &str| urls.push(format!("{scheme}:{}", folder.join(name).display()));
+    if cfg!(feature = "file") {
+        at("file", "files");
+    }
+    if cfg!(feature = "sled") {
+        at("sled", "sled");
+    }
+    if cfg!(feature = "sqlite") {
+        at("sqlite", "sessions.db");
+    }
+    let mut stores = Vec::new();
+    for url in urls {
+        let builder = sessionkit::builder(&url).options(ManagerOptions::new().recovery(None));
+        stores.push(builder.open_store().await.unwrap());
+    }
+    stores
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_backends_answer_alike() {
+    let sequences = std::env::var("SESSION_BACKENDS_SEQUENCES").map_or(SEQUENCES, |n| n.parse().unwrap());
+    // In memory, where there is such a folder: what is compared are answers, and flushes would take most of the time.
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let stores = stores(folder.path()).await;
+    for seed in random::seeds(sequences) {
+        let mut first: Option<Vec<String>> = None;
+        for store in &stores {
+            let handles: Vec<Arc<dyn SessionStorage>> = vec![Arc::clone(store.storage()); 2];
+            let answers = transcript(&handles, seed, CALLS).await;
+            let answers = answers
+                .unwrap_or_else(|broken| panic!("SESSION_TESTKIT_SEED={seed} {}: {broken}", store.url()));
+            assert!(answers.len() > CALLS);
+            let first = first.get_or_insert_with(|| answers.clone());
+            for (ours, theirs) in first.iter().zip(&answers) {
+                assert_eq!(ours, theirs, "SESSION_TESTKIT_SEED={seed}, {}", store.url());
+            }
+            assert_eq!(first.len(), answers.len(), "SESSION_TESTKIT_SEED={seed}, {}", store.url());
+        }
+    }
+}
