@@ -15,6 +15,7 @@ mod kill;
 mod msrv;
 mod rounds;
 mod saboteurs;
+mod signals;
 mod steps;
 mod test;
 mod tidy;
@@ -77,6 +78,7 @@ const COMMANDS: &[Command] = &[
 ];
 
 fn main() -> ExitCode {
+    signals::heed_below();
     let mut arguments = std::env::args().skip(1);
     let outcome = match arguments.next() {
         None => Err(Usage::error("no command was given")),
