@@ -65,7 +65,11 @@ pub(crate) fn look(disk: &dyn Disk, layout: &Layout) -> Result<Found, StorageErr
     if names.iter().any(|name| name == "sessions")
         && !disk.read_dir(&sessions).told("list", &sessions)?.is_empty()
     {
-        // FORMAT is there before the first session is: it was lost, and with it what says how to read the rest.
+        // FORMAT is there before the first session is: somebody made both since the look above, or it was lost, and with
+        // it what says how to read the rest.
+        if kind(disk, &layout.format())?.is_some() {
+            return read_format(disk, &layout.format()).map(|()| Found::Store);
+        }
         return unavailable(format!(
             "{} has sessions and no file FORMAT: put it back, it reads {{\"format\":{FORMAT},\"store\":\"<uuid>\"}}",
             root.display()

@@ -1,0 +1,158 @@
+//! What somebody else does between two calls to the disk: the first session of a store is made at each moment of another
+//! process's look at the same path, and of its making of a session of its own.
+
+#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+
+mod support;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use session_core::{
+    Durability, Expected, FileSystem, SessionFilter, SessionStorage as _, SessionStorageExt as _,
+};
+use session_storage_file::{Disk, DiskFile, FileStorage, FileStorageOptions, Identity, Kind, Open, RealDisk};
+use support::{Log, created};
+
+/// The system's disk, on which something happens right before the n-th call.
+struct Meanwhile {
+    left: Mutex<usize>,
+    what: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Meanwhile {
+    fn call(&self) -> RealDisk {
+        let mut left = self.left.lock().unwrap();
+        if *left > 0 {
+            *left -= 1;
+            if *left == 0 {
+                (self.what)();
+            }
+        }
+        RealDisk
+    }
+
+    fn has_happened(&self) -> bool {
+        *self.left.lock().unwrap() == 0
+    }
+}
+
+impl fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Meanwhile").field("left", &self.left).finish_non_exhaustive()
+    }
+}
+
+impl Disk for Meanwhile {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>> {
+        self.call().open(path, how)
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.call().create_dir(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.call().remove_dir(path)
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.call().read_dir(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.call().rename(from, to)
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.call().rename_new(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.call().remove_file(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.call().sync_dir(path)
+    }
+
+    fn kind(&self, path: &Path) -> io::Result<Option<(Kind, Identity)>> {
+        self.call().kind(path)
+    }
+
+    fn file_system(&self, path: &Path) -> io::Result<FileSystem> {
+        self.call().file_system(path)
+    }
+
+    fn boot(&self) -> io::Result<String> {
+        self.call().boot()
+    }
+}
+
+/// A store without threads does everything when it is polled. (No runtime: one call happens in the midst of another.)
+fn wait<T>(work: impl Future<Output = T>) -> T {
+    match pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => answer,
+        Poll::Pending => panic!("it waits for somebody"),
+    }
+}
+
+/// Whoever looks, and then what whoever looks is to find.
+fn at_each_call(before: fn(&Path), look: fn(&FileStorage)) {
+    for nth in 1.. {
+        let folder = tempfile::tempdir().unwrap();
+        let path: PathBuf = folder.path().join("store");
+        before(&path);
+        let theirs = Arc::new(Mutex::new(Log::new()));
+        let disk = Arc::new(Meanwhile {
+            left: Mutex::new(nth),
+            what: Box::new({
+                let (path, theirs) = (path.clone(), Arc::clone(&theirs));
+                move || {
+                    // Whoever holds the store's lock is waited for by nobody here: it is this very thread.
+                    let options = FileStorageOptions::new(&path).lock_timeout(std::time::Duration::ZERO);
+                    let other = FileStorage::open(options.without_threads()).unwrap();
+                    let mut log = theirs.lock().unwrap();
+                    let batch = log.seal(vec![created()]);
+                    drop(wait(other.append(log.id, Expected::Absent, batch, Durability::Flushed)));
+                }
+            }),
+        });
+        let options = FileStorageOptions::new(&path).without_threads();
+        match FileStorage::with_disk(Arc::clone(&disk) as Arc<dyn Disk>, options) {
+            Ok(storage) => look(&storage),
+            Err(error) => panic!("opened while somebody makes the store, before call {nth}: {error}"),
+        }
+        if !disk.has_happened() {
+            assert!(nth > 5, "only {nth} calls");
+            return;
+        }
+    }
+}
+
+fn list(storage: &FileStorage) {
+    let page = wait(storage.list_all(&SessionFilter::all())).unwrap();
+    assert!(page.unreadable.is_empty(), "{page:?}");
+}
+
+fn create(storage: &FileStorage) {
+    let mut log = Log::new();
+    let batch = log.seal(vec![created()]);
+    wait(storage.append(log.id, Expected::Absent, batch, Durability::Flushed)).unwrap();
+    list(storage);
+}
+
+/// A look saw no FORMAT, then the session of whoever made the store meanwhile, and took that for a store that has lost its
+/// FORMAT.
+#[test]
+fn a_store_that_is_made_meanwhile_is_a_store() {
+    let half_made = |path: &Path| std::fs::create_dir_all(path.join("sessions")).unwrap();
+    for before in [(|_: &Path| {}) as fn(&Path), half_made] {
+        at_each_call(before, list);
+        at_each_call(before, create);
+    }
+}
