@@ -45,7 +45,7 @@ struct Told {
 impl Told {
     fn note<T>(
         &self,
-        call: String,
+        call: &str,
         answer: Result<T, StorageError>,
         show: impl FnOnce(&T) -> String,
     ) -> Result<T, StorageError> {
@@ -69,11 +69,11 @@ impl SessionStorage for Told {
         durability: Durability,
     ) -> Result<Tip, StorageError> {
         let call = format!("append {id} {expected:?} {} records {durability:?}", batch.records().len());
-        self.note(call, self.storage.append(id, expected, batch, durability).await, Tip::to_string)
+        self.note(&call, self.storage.append(id, expected, batch, durability).await, Tip::to_string)
     }
 
     async fn head(&self, id: SessionId) -> Result<Option<Head>, StorageError> {
-        self.note(format!("head {id}"), self.storage.head(id).await, |head| format!("{head:?}"))
+        self.note(&format!("head {id}"), self.storage.head(id).await, |head| format!("{head:?}"))
     }
 
     async fn records(
@@ -83,7 +83,7 @@ impl SessionStorage for Told {
         limit: NonZeroUsize,
     ) -> Result<RecordPage, StorageError> {
         let call = format!("records {id} {after} {limit}");
-        self.note(call, self.storage.records(id, after, limit).await, |page| {
+        self.note(&call, self.storage.records(id, after, limit).await, |page| {
             page.records.iter().map(|record| format!("\n  {}", record.line())).collect()
         })
     }
@@ -102,7 +102,7 @@ impl SessionStorage for Told {
         {
             return answer;
         }
-        self.note(call, answer, |page| {
+        self.note(&call, answer, |page| {
             let heads = page.heads.iter().map(|head| format!(" {} {}", head.id, head.tip));
             let unreadable = page.unreadable.iter().map(|(id, error)| format!(" {id} {}", error.code()));
             heads.chain(unreadable).collect()
@@ -110,7 +110,7 @@ impl SessionStorage for Told {
     }
 
     async fn delete(&self, id: SessionId, tip: Tip) -> Result<(), StorageError> {
-        self.note(format!("delete {id} {tip}"), self.storage.delete(id, tip).await, |()| "done".to_owned())
+        self.note(&format!("delete {id} {tip}"), self.storage.delete(id, tip).await, |()| "done".to_owned())
     }
 
     fn profile(&self) -> StorageProfile {

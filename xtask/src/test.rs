@@ -12,6 +12,11 @@ fn steps() -> Vec<Step> {
             &["test", "--workspace", "--all-features", "--no-fail-fast"],
         ),
         Step::cargo(
+            "a backend that somebody else wrote: all laws",
+            &["test", "--locked", "--manifest-path", "examples/own-backend/Cargo.toml"],
+        )
+        .env("CARGO_TARGET_DIR", "target/own-backend"),
+        Step::cargo(
             "machine: 10 million random sequences",
             &["test", "--release", "--package", "session-core", "--test", "machine", "table::"],
         )
