@@ -8,7 +8,9 @@ use crate::workspace::Package;
 const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("session-core", &[], &[]),
     ("session-testkit", &["session-core"], &[]),
-    ("session-storage-*", &["session-core"], &["session-testkit"]),
+    // What storages over an embedded database share; nobody but those knows it.
+    ("session-storage-engine", &["session-core"], &["session-testkit"]),
+    ("session-storage-*", &["session-core", "session-storage-engine"], &["session-testkit"]),
     ("session-observers", &["session-core"], &["session-testkit"]),
     ("session-runner", &["session-core"], &["session-testkit"]),
     (

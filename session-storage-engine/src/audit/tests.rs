@@ -1,0 +1,204 @@
+//! The table of verdicts, over every cut of a log, every mark and every stored head.
+
+use serde_json::json;
+use session_core::{Draft, FORMAT, SessionConfig, SessionEvent, StoredRecord, Sum, Timestamp};
+
+use super::*;
+
+struct Log {
+    id: SessionId,
+    records: Vec<StoredRecord>,
+    heads: Vec<Head>,
+}
+
+/// A log of six records of which each claims that the ones up to the second before it were flushed.
+fn log() -> Log {
+    let id = SessionId::random();
+    let owner = Owner::new("host".into(), "machine".into(), "boot".into(), 1, 1);
+    let config = Box::new(SessionConfig::new("test"));
+    let mut events = vec![
+        SessionEvent::Created { format: FORMAT, config, creator: owner.clone(), origin: None },
+        SessionEvent::Started { owner },
+    ];
+    events.extend((0..4).map(|n| SessionEvent::Noted { kind: "test.note".into(), data: json!(n) }));
+    let (mut chain, mut head) = (Chain::start(id), None);
+    let mut log = Log { id, records: Vec::new(), heads: Vec::new() };
+    for (n, event) in (0u64..).zip(events) {
+        let at = Timestamp::from_millis(1_700_000_000_000).unwrap();
+        let draft = Draft { at, attempt: u32::from(n > 0), flushed: n.saturating_sub(2), event };
+        let (stored, record) = chain.seal(draft).unwrap();
+        Head::fold(&mut head, id, &record).unwrap();
+        log.records.push(stored);
+        log.heads.push(head.clone().unwrap());
+    }
+    log
+}
+
+impl Log {
+    fn lines(&self) -> Vec<String> {
+        self.records.iter().map(|record| record.line().to_owned()).collect()
+    }
+
+    fn mark(&self, revision: usize) -> Option<Tip> {
+        Some(self.records[revision.checked_sub(1)?].tip())
+    }
+
+    fn head(&self, revision: usize) -> Option<&Head> {
+        self.heads.get(revision.checked_sub(1)?)
+    }
+}
+
+#[test]
+fn a_log_that_ends_too_early_is_corrupt_and_says_what_was_there() {
+    let log = log();
+    for left in 0..=6 {
+        for marked in 0..=6 {
+            for stored in 0..=6 {
+                let case = format!("{left} left, {marked} marked, head of {stored}");
+                let lines = &log.lines()[..left];
+                let audit = Audit::of(log.id, lines, log.head(stored), log.mark(marked));
+                // What the records left claim of earlier ones is always there.
+                let known = marked.max(stored);
+                let expected = if left == 0 || left < known {
+                    Verdict::Corrupt
+                } else if stored != left {
+                    Verdict::Degraded
+                } else {
+                    Verdict::Healthy
+                };
+                assert_eq!(audit.verdict(), expected, "{case}");
+                assert_eq!(audit.readable(), left as u64, "{case}");
+                assert_eq!(audit.head(), log.head(left), "{case}");
+                assert_eq!(audit.refusal().is_some(), expected == Verdict::Corrupt, "{case}");
+                if expected == Verdict::Corrupt && known > left {
+                    let said = audit.refusal().unwrap().to_string();
+                    assert!(said.contains(&format!("readable up to revision {left}")), "{case}: {said}");
+                    assert!(said.contains(&format!("revision {known} was stored")), "{case}: {said}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_changed_dropped_doubled_or_swapped_record_is_found_and_later_ones_prove_what_was_flushed() {
+    let log = log();
+    for at in 0..6 {
+        let mut changed = log.lines();
+        changed[at] = changed[at].replace(":\"2023-", ":\"2024-");
+        let mut dropped = log.lines();
+        dropped.remove(at);
+        let mut doubled = log.lines();
+        doubled.insert(at, doubled[at].clone());
+        let mut swapped = log.lines();
+        swapped.swap(at, (at + 1).min(5));
+        for (name, lines, readable) in [
+            ("changed", changed, at),
+            ("dropped", dropped, at),
+            ("doubled", doubled, at + 1),
+            ("swapped", swapped, at),
+        ] {
+            let audit = Audit::of(log.id, &lines, log.head(6), log.mark(6));
+            if at == 5 && name == "doubled" {
+                assert_eq!(audit.verdict(), Verdict::Degraded);
+                assert_eq!(audit.behind().len(), lines[6].len() + 1);
+                continue;
+            }
+            if at == 5 && name == "swapped" {
+                assert_eq!(audit.verdict(), Verdict::Healthy);
+                continue;
+            }
+            assert_eq!(audit.verdict(), Verdict::Corrupt, "{name} {at}");
+            assert_eq!(audit.readable(), readable as u64, "{name} {at}");
+            // Neither mark nor head: the records behind the hole know. Record 6 says that 3 was flushed; a line
+            // right behind the hole has nobody before it to vouch for it.
+            let audit = Audit::of(log.id, &lines, None, None);
+            let proven = if name == "changed" && at < 4 { 3 } else { 0 };
+            assert!(audit.flushed() >= proven, "{name} {at}: {}", audit.flushed());
+        }
+    }
+}
+
+#[test]
+fn a_log_in_the_place_of_the_one_that_was_flushed_is_corrupt() {
+    let log = log();
+    for revision in 1..=6 {
+        let tip = log.records[revision - 1].tip();
+        let other = Tip { sum: Sum::from_u64(!tip.sum.as_u64()), ..tip };
+        let audit = Audit::of(log.id, log.lines(), log.head(6), Some(other));
+        assert_eq!(audit.verdict(), Verdict::Corrupt, "{revision}");
+        let said = audit.refusal().unwrap().to_string();
+        assert!(said.contains(&format!("revision {revision} is not the one that was stored")), "{said}");
+    }
+}
+
+#[test]
+fn a_wrong_head_is_no_loss_as_long_as_all_records_are_there() {
+    let log = log();
+    let mut wrong = log.heads[5].clone();
+    wrong.name = "somebody else".into();
+    for stored in [None, log.head(3), Some(&wrong)] {
+        let audit = Audit::of(log.id, log.lines(), stored, log.mark(6));
+        assert_eq!(audit.verdict(), Verdict::Degraded);
+        assert!(audit.has_stale_head() && audit.refusal().is_none());
+        assert_eq!(audit.head(), log.head(6));
+        assert!(audit.health(Vec::new()).problem.unwrap().to_string().contains("head"));
+    }
+}
+
+#[test]
+fn a_line_under_another_number_is_no_record_of_its_place() {
+    let log = log();
+    let mut auditor = Auditor::new(log.id, None);
+    for (seq, line) in [1, 2, 4, 5, 6, 7].into_iter().zip(log.lines()) {
+        auditor.line(seq, line.as_bytes());
+    }
+    let audit = auditor.finish(log.head(6));
+    assert_eq!((audit.readable(), audit.verdict()), (2, Verdict::Corrupt));
+}
+
+/// Seals lines that no manager would.
+fn sealed(log: &Log, line: &str) -> String {
+    use xxhash_rust::xxh3::xxh3_64;
+    let before = log.records[5].tip().sum.as_u64().to_be_bytes();
+    let sum = xxh3_64(&[before.as_slice(), line.as_bytes()].concat());
+    format!("{line},\"sum\":\"{sum:016x}\"}}")
+}
+
+#[test]
+fn a_rule_that_is_broken_and_a_kind_that_is_new_are_told_apart() {
+    let log = log();
+    let begin = r#"{"seq":7,"at":"2026-11-21T09:30:00.123Z","attempt":1,"flushed":0,"event":"#;
+    for (event, verdict, refusal) in [
+        (r#"{"iteration_completed":{"number":9,"changes":{}}}"#, Verdict::Invalid, "INVALID_LOG"),
+        (r#"{"teleported":{}}"#, Verdict::Unsupported, "UNSUPPORTED_FORMAT"),
+        (r"[]", Verdict::Invalid, "CORRUPT"),
+    ] {
+        let mut lines = log.lines();
+        lines.push(sealed(&log, &format!("{begin}{event}")));
+        let audit = Audit::of(log.id, &lines, log.head(6), log.mark(6));
+        assert_eq!(audit.verdict(), verdict, "{event}");
+        assert_eq!(audit.refusal().unwrap().code().as_str(), refusal, "{event}");
+        assert_eq!(audit.readable(), 7, "all of it can be read");
+        assert_eq!(audit.head(), log.head(6));
+    }
+}
+
+#[test]
+fn whoever_may_own_the_session_is_named_from_records_and_head() {
+    let log = log();
+    let audit = Audit::of(log.id, &log.lines()[..1], log.head(6), log.mark(6));
+    assert_eq!(audit.owners().len(), 1);
+    let dead = audit.owners()[0].instance;
+    let refused = refuse_while_owned(log.id, audit.owners(), &[]).unwrap_err();
+    assert!(refused.to_string().contains("not known to be dead"), "{refused}");
+    refuse_while_owned(log.id, audit.owners(), &[dead]).unwrap();
+}
+
+#[test]
+fn a_loss_that_nobody_acknowledged_keeps_the_session_degraded() {
+    let log = log();
+    let audit = Audit::of(log.id, log.lines(), log.head(6), log.mark(6));
+    assert_eq!(audit.health(Vec::new()).verdict, Verdict::Healthy);
+    assert_eq!(audit.health(vec!["lost-1".into()]).verdict, Verdict::Degraded);
+}

@@ -1,0 +1,48 @@
+//! What the system says of files beside a database, told as what the caller of a storage does next.
+
+use std::error::Error;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use session_core::StorageError;
+
+/// Gives a failed call the words that a caller needs: what was being done, and to what.
+pub trait Told<T> {
+    /// `doing` completes "cannot …", as in "open", "flush", "list".
+    ///
+    /// # Errors
+    /// The failure, as [`storage_error`] sorts it.
+    fn told(self, doing: &str, path: &Path) -> Result<T, StorageError>;
+}
+
+impl<T, E: Into<io::Error>> Told<T> for Result<T, E> {
+    fn told(self, doing: &str, path: &Path) -> Result<T, StorageError> {
+        self.map_err(|error| storage_error(doing, path, error.into()))
+    }
+}
+
+/// Sorts an error by what the caller does next: make room, look at the store, look at the disk.
+#[must_use]
+pub fn storage_error(doing: &str, path: &Path, error: io::Error) -> StorageError {
+    let advice = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            return StorageError::Full { what: path.display().to_string(), source: Arc::new(error) };
+        }
+        io::ErrorKind::PermissionDenied => {
+            "see that this user may read and write the store, or choose another"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "its file system is read-only: mount it for writing, or choose another"
+        }
+        _ => {
+            let what = format!("cannot {doing} {}", path.display());
+            return StorageError::Io { what, source: Arc::new(error) };
+        }
+    };
+    let source: Arc<dyn Error + Send + Sync> = Arc::new(error);
+    StorageError::Unavailable {
+        what: format!("cannot {doing} {}: {advice}", path.display()),
+        source: Some(source),
+    }
+}

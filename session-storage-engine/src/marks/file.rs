@@ -1,0 +1,196 @@
+//! The file of marks as many processes share it: whoever appends holds it shared, whoever rewrites it exclusively, and both
+//! look whether it still is the file at its path.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use session_core::StorageError;
+
+use super::line::{LINE, Line, StoreId};
+use crate::error::Told;
+use crate::folders::{Folders, Identity, identity, identity_at, open, rename_new, sync_dir};
+
+/// Whoever holds the file holds it for one write, or for rewriting it.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// How a file is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// Among others, to append.
+    Shared,
+    /// Alone, to put another in its place.
+    Alone,
+}
+
+/// The open file, and how far it was read.
+#[derive(Debug)]
+pub(super) struct Open {
+    file: File,
+    identity: Identity,
+    read: u64,
+}
+
+impl Open {
+    /// Opens the file; `None` if there is none.
+    pub(super) fn open(path: &Path) -> Result<Option<Self>, StorageError> {
+        match open(path, OFlags::RDWR | OFlags::APPEND) {
+            Ok(file) => Self::of(file).told("look at", path).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if is_read_only(&error) => {
+                // Whoever may only look looks.
+                let file = open(path, OFlags::RDONLY).told("open", path)?;
+                Self::of(file).told("look at", path).map(Some)
+            }
+            Err(error) => {
+                Folders::is_file(path)?;
+                Err(error).told("open", path)
+            }
+        }
+    }
+
+    fn of(file: File) -> io::Result<Self> {
+        let (identity, _) = identity(&file)?;
+        Ok(Self { file, identity, read: 0 })
+    }
+
+    /// Whether it is the file at its path.
+    pub(super) fn is_at(&self, path: &Path) -> Result<bool, StorageError> {
+        let there = identity_at(path).told("look at", path)?;
+        Ok(there.is_some_and(|(_, identity)| identity == self.identity))
+    }
+
+    /// Tells of each whole line that was not read yet, `None` for one that is none. What has no end yet is read next time.
+    pub(super) fn read(
+        &mut self,
+        path: &Path,
+        mut tell: impl FnMut(Option<Line>),
+    ) -> Result<(), StorageError> {
+        let (_, length) = identity(&self.file).told("look at", path)?;
+        if length <= self.read {
+            // Cut from outside: whatever is appended next stands there.
+            self.read = length;
+            return Ok(());
+        }
+        let mut bytes = Vec::new();
+        let mut read = || {
+            self.file.seek(SeekFrom::Start(self.read))?;
+            (&self.file).take(length - self.read).read_to_end(&mut bytes)
+        };
+        read().told("read", path)?;
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        for line in bytes.get(..whole).unwrap_or_default().split_inclusive(|byte| *byte == b'\n') {
+            tell(line.split_last().and_then(|(_, line)| Line::parse(line)));
+        }
+        self.read += whole as u64;
+        Ok(())
+    }
+
+    /// Waits for a bounded time until it may be held so.
+    pub(super) fn hold(&self, path: &Path, hold: Hold) -> Result<(), StorageError> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if self.try_hold(path, hold)? {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(StorageError::Unavailable {
+                    what: format!(
+                        "{} is held by another process: let it finish, or stop it if it hangs, then try again",
+                        path.display()
+                    ),
+                    source: None,
+                });
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// Whether it is held so now.
+    pub(super) fn try_hold(&self, path: &Path, hold: Hold) -> Result<bool, StorageError> {
+        let held = match hold {
+            Hold::Shared => self.file.try_lock_shared(),
+            Hold::Alone => self.file.try_lock(),
+        };
+        match held {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(error).told("lock", path),
+        }
+    }
+
+    /// Lets go of it.
+    pub(super) fn let_go(&self) {
+        // Closing it would do the same; whatever keeps this from succeeding shows itself at the next lock.
+        drop(self.file.unlock());
+    }
+
+    /// Appends lines in one write, behind a filler where the last write was cut short. It is held shared.
+    pub(super) fn append(&mut self, path: &Path, lines: &[u8]) -> Result<(), StorageError> {
+        let (_, length) = identity(&self.file).told("look at", path)?;
+        let torn = usize::try_from(length % LINE as u64).unwrap_or(0);
+        if torn == 0 {
+            return self.file.write_all(lines).told("write", path);
+        }
+        // Only for people, who see lines below each other: a line is found by its end, wherever it begins.
+        let mut bytes = vec![b'-'; LINE - torn - 1];
+        bytes.push(b'\n');
+        bytes.extend_from_slice(lines);
+        self.file.write_all(&bytes).told("write", path)
+    }
+
+    /// Makes what was appended survive power loss.
+    pub(super) fn sync(&self, path: &Path) -> Result<(), StorageError> {
+        self.file.sync_data().told("flush", path)
+    }
+
+    /// Puts a new file with these lines at the path, in the place of what is there: whoever calls this holds that alone.
+    pub(super) fn replace(path: &Path, store: StoreId, lines: &[u8]) -> Result<(), StorageError> {
+        let new = Self::stage(path, store, lines)?;
+        std::fs::rename(&new, path).told("rename", &new)?;
+        let folder = folder(path);
+        sync_dir(folder).told("flush", folder)
+    }
+
+    /// Puts a new file with these lines at the path, if nothing is there.
+    pub(super) fn create(path: &Path, store: StoreId, lines: &[u8]) -> Result<(), StorageError> {
+        Folders::make(folder(path))?;
+        let new = Self::stage(path, store, lines)?;
+        match rename_new(&new, path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                std::fs::remove_file(&new).told("remove", &new)
+            }
+            result => result.told("rename", &new),
+        }
+    }
+
+    fn stage(path: &Path, store: StoreId, lines: &[u8]) -> Result<PathBuf, StorageError> {
+        // Its own name for each: two processes may be at it.
+        let new = path.with_extension(format!("new-{}", StoreId::random()));
+        let mut bytes = Vec::with_capacity(lines.len() + LINE);
+        Line::Store(store).write(&mut bytes);
+        bytes.extend_from_slice(lines);
+        let write = || -> io::Result<()> {
+            let mut file = open(&new, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)?;
+            file.write_all(&bytes)?;
+            file.sync_all()
+        };
+        write().told("write", &new).inspect_err(|_| drop(std::fs::remove_file(&new)))?;
+        Ok(new)
+    }
+}
+
+fn is_read_only(error: &io::Error) -> bool {
+    [Errno::ACCESS, Errno::ROFS, Errno::PERM]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}

@@ -1,0 +1,389 @@
+//! What is known to be flushed, kept outside the database, so that one that comes back with less than was acknowledged is
+//! found out. How lines look is in `line`, how processes share the file in `file`.
+
+mod file;
+mod line;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use session_core::{SessionId, StorageError, Tip};
+
+use self::file::{Hold, Open};
+use self::line::Line;
+pub use self::line::StoreId;
+
+/// More lines than sessions that are not worth a new file.
+const SLACK: usize = 4096;
+/// Goodbyes that a new file takes over, the latest ones: somebody may have flushed before a deletion and note it only now.
+const GOODBYES: usize = 1024;
+/// How often the file may be replaced while one is about to hold it.
+const ROUNDS: usize = 64;
+
+/// What is known to have been flushed of one session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// The database's change with which it was.
+    pub change: u64,
+    /// The tip that was; `None` for a session that is being deleted, or was.
+    pub tip: Option<Tip>,
+}
+
+/// A file of marks whose store nobody knows, as far as it can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// The store that it names, if that can be read.
+    pub store: Option<StoreId>,
+    /// The highest change that it says was flushed.
+    pub change: u64,
+    /// How many sessions it says were flushed, and not deleted.
+    pub sessions: usize,
+}
+
+/// The marks of one store. All calls block, for a few calls to the system each.
+///
+/// Three rules make them true: a tip is noted only after the database was flushed with it, and before that is
+/// acknowledged; a deletion is noted, and flushed here, before the database commits it; and each line carries the database's
+/// own counter of changes, advanced in the same transaction as the data, so that of two lines the later one counts in
+/// whatever order they were written. Tips need no flush here: what power loss takes of this file only lowers a mark.
+#[derive(Debug)]
+pub struct Marks {
+    path: PathBuf,
+    store: StoreId,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    open: Option<Open>,
+    known: Known,
+}
+
+/// What the lines say.
+#[derive(Debug, Default)]
+struct Known {
+    /// The store that the first line names.
+    store: Option<StoreId>,
+    sessions: BTreeMap<SessionId, Mark>,
+    change: u64,
+    lines: usize,
+}
+
+impl Known {
+    /// A line of the file; `None` is one that cannot be read.
+    fn read(&mut self, line: Option<Line>) {
+        self.lines += 1;
+        if let Some(line) = line {
+            self.hear(line);
+        }
+    }
+
+    fn hear(&mut self, line: Line) {
+        let (id, mark) = match line {
+            Line::Store(store) => {
+                self.store = Some(store);
+                return;
+            }
+            Line::Change(change) => {
+                self.change = self.change.max(change);
+                return;
+            }
+            // What is about to be deleted was not, as far as anybody knows: it says nothing of the database's change.
+            Line::Leaving(change, id) => (id, Mark { change, tip: None }),
+            Line::Tip(change, id, tip) => {
+                self.change = self.change.max(change);
+                (id, Mark { change, tip: Some(tip) })
+            }
+        };
+        let rank = |mark: &Mark| (mark.change, mark.tip.map(|tip| tip.revision));
+        let known = self.sessions.entry(id).or_insert(mark);
+        if rank(&mark) > rank(known) {
+            *known = mark;
+        }
+    }
+
+    fn tips(&self) -> impl Iterator<Item = (SessionId, u64, Tip)> {
+        self.sessions.iter().filter_map(|(id, mark)| Some((*id, mark.change, mark.tip?)))
+    }
+
+    /// The fewest lines that say the same.
+    fn lines(&self) -> Vec<Line> {
+        let mut lines: Vec<Line> =
+            (self.change > 0).then_some(Line::Change(self.change)).into_iter().collect();
+        lines.extend(self.tips().map(|(id, change, tip)| Line::Tip(change, id, tip)));
+        let mut goodbyes: Vec<(u64, SessionId)> = self
+            .sessions
+            .iter()
+            .filter(|(_, mark)| mark.tip.is_none())
+            .map(|(id, mark)| (mark.change, *id))
+            .collect();
+        goodbyes.sort_unstable_by_key(|(change, _)| std::cmp::Reverse(*change));
+        lines.extend(goodbyes.into_iter().take(GOODBYES).map(|(change, id)| Line::Leaving(change, id)));
+        lines
+    }
+}
+
+impl Marks {
+    /// Reads the marks of a store. Nothing is created: no file is no marks.
+    ///
+    /// # Errors
+    /// `Unavailable` where the marks are those of another store, or something else stands at the path; what the system
+    /// says.
+    pub fn open(path: impl Into<PathBuf>, store: StoreId) -> Result<Self, StorageError> {
+        let marks = Self { path: path.into(), store, state: Mutex::default() };
+        marks.refresh()?;
+        Ok(marks)
+    }
+
+    /// What a file says of itself to whoever does not know its store: for a database that is missing. `None` where there
+    /// is no file, or nothing in it.
+    ///
+    /// # Errors
+    /// `Unavailable` where something else stands at the path; what the system says.
+    pub fn find(path: &Path) -> Result<Option<Found>, StorageError> {
+        let Some(mut file) = Open::open(path)? else { return Ok(None) };
+        let mut known = Known::default();
+        file.read(path, |line| known.read(line))?;
+        let Known { store, change, lines, .. } = known;
+        Ok((lines > 0).then(|| Found { store, change, sessions: known.tips().count() }))
+    }
+
+    /// Where they are.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The store that they are of.
+    #[must_use]
+    pub const fn store(&self) -> StoreId {
+        self.store
+    }
+
+    /// Reads what others added since.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub fn refresh(&self) -> Result<(), StorageError> {
+        self.lock().refresh(&self.path, self.store)
+    }
+
+    /// What was known of a session at the last [`refresh`](Self::refresh).
+    #[must_use]
+    pub fn get(&self, id: SessionId) -> Option<Mark> {
+        self.lock().known.sessions.get(&id).copied()
+    }
+
+    /// The tip up to which a session was known to be flushed at the last [`refresh`](Self::refresh), unless it was deleted.
+    #[must_use]
+    pub fn tip(&self, id: SessionId) -> Option<Tip> {
+        self.get(id)?.tip
+    }
+
+    /// All sessions that were known to be flushed and not deleted at the last [`refresh`](Self::refresh), ascending by id.
+    #[must_use]
+    pub fn iter(&self) -> std::vec::IntoIter<(SessionId, Tip)> {
+        self.between(None, None).into_iter()
+    }
+
+    /// As [`iter`](Self::iter), those behind `after` and up to `last` only.
+    #[must_use]
+    pub fn between(&self, after: Option<SessionId>, last: Option<SessionId>) -> Vec<(SessionId, Tip)> {
+        use std::ops::Bound::{Excluded, Included, Unbounded};
+        if let (Some(after), Some(last)) = (after, last)
+            && after >= last
+        {
+            return Vec::new();
+        }
+        let range = (after.map_or(Unbounded, Excluded), last.map_or(Unbounded, Included));
+        let state = self.lock();
+        state.known.sessions.range(range).filter_map(|(id, mark)| Some((*id, mark.tip?))).collect()
+    }
+
+    /// The highest change that was known to be flushed: a database that is behind it has lost something.
+    #[must_use]
+    pub fn change(&self) -> u64 {
+        self.lock().known.change
+    }
+
+    /// Notes what the database was flushed with, as of this change: after the flush, before the acknowledgement. No sessions
+    /// notes the change alone, as after a deletion.
+    ///
+    /// # Errors
+    /// What the system says; the note may then be missing, and what was flushed is flushed.
+    pub fn flushed(&self, change: u64, sessions: &[(SessionId, Tip)]) -> Result<(), StorageError> {
+        let tips = sessions.iter().map(|(id, tip)| Line::Tip(change, *id, *tip));
+        let alone = sessions.is_empty().then_some(Line::Change(change));
+        self.lock().append(&self.path, self.store, tips.chain(alone).collect(), false)
+    }
+
+    /// Notes that a session will be deleted with this change, durably: before that commits. Should it not commit, the
+    /// session has no mark until it is flushed again.
+    ///
+    /// # Errors
+    /// What the system says; then nothing may be deleted.
+    pub fn leaving(&self, change: u64, id: SessionId) -> Result<(), StorageError> {
+        self.lock().append(&self.path, self.store, vec![Line::Leaving(change, id)], true)
+    }
+
+    /// Notes that what a session lost is given up: durably, its mark is this tip from now on, or none. `change` is above all
+    /// that is known, and the database was flushed with it.
+    ///
+    /// # Errors
+    /// What the system says; then the session may still count as damaged.
+    pub fn accept(&self, change: u64, id: SessionId, tip: Option<Tip>) -> Result<(), StorageError> {
+        let line = tip.map_or(Line::Leaving(change, id), |tip| Line::Tip(change, id, tip));
+        self.lock().append(&self.path, self.store, vec![line, Line::Change(change)], true)
+    }
+
+    /// Whether it would be worthwhile to write the file anew, as [`compact`](Self::compact) does.
+    #[must_use]
+    pub fn is_sparse(&self) -> bool {
+        let state = self.lock();
+        state.known.lines > 2 * state.known.tips().count() + SLACK
+    }
+
+    /// Writes the file anew with as few lines as say the same, if it has become long and nobody is about to write to it;
+    /// whether that was done. For whoever opens a store to write to it.
+    ///
+    /// # Errors
+    /// What the system says; the marks are then as before.
+    pub fn compact(&self) -> Result<bool, StorageError> {
+        if !self.is_sparse() {
+            return Ok(false);
+        }
+        let mut state = self.lock();
+        let Some(file) = &state.open else { return Ok(false) };
+        if !file.try_hold(&self.path, Hold::Alone)? {
+            return Ok(false);
+        }
+        // Letting go: the old file is closed when the new one is read.
+        if !file.is_at(&self.path)? {
+            file.let_go();
+            return Ok(false);
+        }
+        let replaced = state.refresh(&self.path, self.store).and_then(|()| {
+            let lines = state.known.lines();
+            state.replace(&self.path, self.store, &lines)
+        });
+        if replaced.is_err()
+            && let Some(file) = &state.open
+        {
+            file.let_go();
+        }
+        replaced.map(|()| true)
+    }
+
+    /// Puts new marks in the place of all that are there: of these sessions, as of this change. For a store whose losses
+    /// are accepted as a whole; whoever calls it sees to it that nobody writes to the database meanwhile.
+    ///
+    /// # Errors
+    /// What the system says; the marks are then as before, or the new ones.
+    pub fn reset(&self, change: u64, sessions: &[(SessionId, Tip)]) -> Result<(), StorageError> {
+        let mut lines = vec![Line::Change(change)];
+        lines.extend(sessions.iter().map(|(id, tip)| Line::Tip(change, *id, *tip)));
+        let mut state = self.lock();
+        state.open_held(&self.path, self.store, Hold::Alone)?;
+        let replaced = state.replace(&self.path, self.store, &lines);
+        if replaced.is_err()
+            && let Some(file) = &state.open
+        {
+            file.let_go();
+        }
+        replaced
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn refresh(&mut self, path: &Path, store: StoreId) -> Result<(), StorageError> {
+        match &self.open {
+            Some(file) if file.is_at(path)? => {}
+            _ => match Open::open(path)? {
+                // Another file says everything that is to be said.
+                Some(file) => (self.open, self.known) = (Some(file), Known::default()),
+                // Nobody removes it. What it said is known here, and is written again with the next mark.
+                None => {
+                    self.open = None;
+                    return Ok(());
+                }
+            },
+        }
+        let Self { open, known } = self;
+        if let Some(file) = open {
+            file.read(path, |line| known.read(line))?;
+        }
+        match known.store {
+            Some(other) if other != store => {
+                let what = format!(
+                    "{} has the marks of the store {other}, and the database is the store {store}: put the two that \
+                     belong together beside each other",
+                    path.display()
+                );
+                // Nothing of it is to be believed, nor written to.
+                *self = Self::default();
+                Err(StorageError::Unavailable { what, source: None })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens the file, makes it if need be, and holds it; it is the one at the path then, and was read to its end.
+    fn open_held(&mut self, path: &Path, store: StoreId, hold: Hold) -> Result<(), StorageError> {
+        for _ in 0..ROUNDS {
+            self.refresh(path, store)?;
+            let Some(file) = &self.open else {
+                let mut bytes = Vec::new();
+                self.known.lines().into_iter().for_each(|line| line.write(&mut bytes));
+                Open::create(path, store, &bytes)?;
+                continue;
+            };
+            file.hold(path, hold)?;
+            if file.is_at(path)? {
+                return Ok(());
+            }
+            // Another file has taken its place. Closing this one lets go of it.
+            self.open = None;
+        }
+        Err(StorageError::Unavailable {
+            what: format!("{} is replaced again and again: find out by whom", path.display()),
+            source: None,
+        })
+    }
+
+    fn append(
+        &mut self,
+        path: &Path,
+        store: StoreId,
+        lines: Vec<Line>,
+        flush: bool,
+    ) -> Result<(), StorageError> {
+        self.open_held(path, store, Hold::Shared)?;
+        let mut bytes = Vec::new();
+        lines.iter().for_each(|line| line.write(&mut bytes));
+        let Some(file) = &mut self.open else { return Ok(()) };
+        let mut written = file.append(path, &bytes);
+        if flush && written.is_ok() {
+            written = file.sync(path);
+        }
+        file.let_go();
+        written?;
+        // They are read again from the file, and counted then.
+        lines.into_iter().for_each(|line| self.known.hear(line));
+        Ok(())
+    }
+
+    fn replace(&mut self, path: &Path, store: StoreId, lines: &[Line]) -> Result<(), StorageError> {
+        let mut bytes = Vec::new();
+        lines.iter().for_each(|line| line.write(&mut bytes));
+        Open::replace(path, store, &bytes)?;
+        self.refresh(path, store)
+    }
+}
+
+#[cfg(test)]
+mod tests;
