@@ -70,8 +70,11 @@ impl Db {
         let (key, value) = last?;
         let Some((_, revision)) = rows::place_of_record(&key) else { return Ok(None) };
         // The sum stands at the end of the line. A line in parts may have been divided there.
-        let line = if value.len() < 64 { self.line(id, revision)?.unwrap_or_default() } else { value.to_vec() };
-        Ok(StoredRecord::from_storage(revision, String::from_utf8_lossy(&line)).ok().map(|record| record.tip()))
+        let line =
+            if value.len() < 64 { self.line(id, revision)?.unwrap_or_default() } else { value.to_vec() };
+        Ok(StoredRecord::from_storage(revision, String::from_utf8_lossy(&line))
+            .ok()
+            .map(|record| record.tip()))
     }
 
     /// Whether anything is stored of a session.

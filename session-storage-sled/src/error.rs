@@ -39,7 +39,10 @@ impl Fault {
 
     /// Whether the bytes are wrong, as far as one can tell: another look at them would come to the same.
     pub(crate) const fn is_damage(&self) -> bool {
-        matches!(self, Self::Sled(sled::Error::Corruption { .. } | sled::Error::ReportableBug(_)) | Self::Panic(_))
+        matches!(
+            self,
+            Self::Sled(sled::Error::Corruption { .. } | sled::Error::ReportableBug(_)) | Self::Panic(_)
+        )
     }
 
     /// Whether another handle has the database, of this process at that, since ours is the only process.
@@ -53,11 +56,16 @@ impl Fault {
             Self::Sled(sled::Error::Io(error)) => {
                 StorageError::Io { what: format!("cannot read session {id}"), source: Arc::new(error) }
             }
-            Self::Flush(error) => StorageError::Io { what: format!("cannot read session {id}"), source: error },
+            Self::Flush(error) => {
+                StorageError::Io { what: format!("cannot read session {id}"), source: error }
+            }
             fault => StorageError::Corrupt {
                 id,
                 readable: 0,
-                what: format!("its part of the database cannot be read ({}); see `verify {id}`", fault.brief()),
+                what: format!(
+                    "its part of the database cannot be read ({}); see `verify {id}`",
+                    fault.brief()
+                ),
             },
         }
     }

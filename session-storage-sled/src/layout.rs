@@ -6,7 +6,18 @@ use session_storage_engine::Folders;
 
 /// The names that a store has at its top.
 pub(crate) const NAMES: &[&str] = &[
-    "FORMAT", "FORMAT.new", "lock", "unclean", "db", "db.new", "marks", "owners", "sessions", "aside", "aside.new", "quarantine",
+    "FORMAT",
+    "FORMAT.new",
+    "lock",
+    "unclean",
+    "db",
+    "db.new",
+    "marks",
+    "owners",
+    "sessions",
+    "aside",
+    "aside.new",
+    "quarantine",
 ];
 /// The folders among them.
 pub(crate) const FOLDERS: &[&str] =

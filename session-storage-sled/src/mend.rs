@@ -130,7 +130,7 @@ impl Writer {
 
 fn dead_of(acceptance: &Acceptance) -> &[InstanceId] {
     match acceptance {
-        Acceptance::Nothing => &[],
         Acceptance::Loss { dead } => dead,
+        _ => &[],
     }
 }

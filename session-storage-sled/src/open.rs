@@ -20,7 +20,7 @@ use crate::lock::{self, Held};
 use crate::options::SledStorageOptions;
 use crate::readers::Readers;
 use crate::unclean::{self, Left, Note};
-use crate::write::{Answer, Answered, Request, Writer, unknown};
+use crate::write::{Answered, Request, Writer, unknown};
 use crate::{files, format};
 
 /// What the store waits for while sled lets go of its files: it does so on threads of its own.
@@ -90,7 +90,7 @@ impl Running {
                 }
                 Err(error) => drop(opened.send(Err(error))),
             }
-            drop(ends.send(()));
+            let _ = ends.send(());
         };
         spawn("session-sled-write", run)?;
         let patience = options.engine_timeout;
@@ -111,10 +111,11 @@ impl Running {
             let (engine, readers) = (Arc::clone(&engine), Arc::clone(&readers));
             move |jobs| hand_on(jobs, &asks, &engine, &readers, patience)
         };
-        let group = Group::start("session-sled-group", limits, work).map_err(|error| StorageError::Unavailable {
-            what: "no thread can be started to write with".to_owned(),
-            source: Some(Arc::new(error)),
-        })?;
+        let group =
+            Group::start("session-sled-group", limits, work).map_err(|error| StorageError::Unavailable {
+                what: "no thread can be started to write with".to_owned(),
+                source: Some(Arc::new(error)),
+            })?;
         Ok(Some(Self {
             engine,
             readers,
@@ -135,7 +136,8 @@ impl Running {
         let (id, bytes) = (request.session(), request.bytes());
         group.submit(request, bytes).await.unwrap_or_else(|gone| {
             let what = format!("the store {}", self.engine.layout.root().display());
-            Err(id.map_or(StorageError::Closed { what: what.clone(), source: None }, |id| gone.told(&what, id)))
+            Err(id
+                .map_or(StorageError::Closed { what: what.clone(), source: None }, |id| gone.told(&what, id)))
         })
     }
 }
@@ -152,9 +154,11 @@ impl Drop for Running {
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StorageError> {
-    thread::Builder::new().name(name.to_owned()).spawn(run).map(drop).map_err(|error| StorageError::Unavailable {
-        what: "no thread can be started to write with".to_owned(),
-        source: Some(Arc::new(error)),
+    thread::Builder::new().name(name.to_owned()).spawn(run).map(drop).map_err(|error| {
+        StorageError::Unavailable {
+            what: "no thread can be started to write with".to_owned(),
+            source: Some(Arc::new(error)),
+        }
     })
 }
 
@@ -166,7 +170,8 @@ fn hand_on(
     readers: &Readers,
     patience: Duration,
 ) {
-    let (requests, answers): (Vec<Request>, Vec<_>) = jobs.into_iter().map(session_storage_engine::Job::split).unzip();
+    let (requests, answers): (Vec<Request>, Vec<_>) =
+        jobs.into_iter().map(session_storage_engine::Job::split).unzip();
     let ids: Vec<_> = requests.iter().map(Request::session).collect();
     let closed = || engine.closed().unwrap_or_else(|| unavailable("the store is closed"));
     if engine.closed().is_some() {
@@ -234,7 +239,10 @@ fn end(writer: Writer, lock: Held) {
         drop(shared);
         drop(db);
     }));
-    if clean && dropped.is_ok() && let Err(error) = Note::take_away(&engine.layout) {
+    if clean
+        && dropped.is_ok()
+        && let Err(error) = Note::take_away(&engine.layout)
+    {
         tracing::warn!(store = %engine.layout.root().display(), %error, "a note of an unclean end is left");
     }
     drop(lock);
@@ -380,9 +388,4 @@ fn broken(layout: &Layout, fault: &Fault) -> StorageError {
         (_, Some(marks)) => lost(layout, &marks, &what),
         (_, None) => unavailable(format!("the store {} {what}", layout.root().display())),
     }
-}
-
-/// Whether an answer is the one that was to be expected of a request; anything else is our own mistake.
-pub(crate) fn unexpected(answer: &Answer) -> StorageError {
-    unavailable(format!("the writer answered something else: {answer:?}"))
 }

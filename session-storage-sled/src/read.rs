@@ -33,15 +33,15 @@ impl Engine {
         for line in db.lines(id, after.saturating_add(1), None).take(limit.get()) {
             let (revision, line) = line.map_err(failed)?;
             bytes += line.len();
-            lines.push((revision, text(line)));
+            lines.push((revision, line));
             if bytes >= PAGE_BYTES {
                 break;
             }
         }
-        match page(id, after, before.map(text).as_deref(), lines, &[head, mark]) {
+        match page(id, after, before.as_deref(), lines, &[head, mark]) {
             Page::Records(records) => return Ok(RecordPage::new(records)),
-            Page::End => return Ok(RecordPage::default()),
-            Page::Suspect => {}
+            Page::End if head.is_some() => return Ok(RecordPage::default()),
+            Page::End | Page::Suspect => {}
         }
         let Some(Looked { audit }) = self.audit(db, id).map_err(|fault| fault.of_session(id))? else {
             return Err(StorageError::NotFound { id });
@@ -164,9 +164,4 @@ impl Pages<'_> {
         self.page.next = Some(id);
         false
     }
-}
-
-/// A line as text. What is no text has no right sum either.
-fn text(line: Vec<u8>) -> String {
-    String::from_utf8(line).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }

@@ -58,12 +58,13 @@ impl Readers {
         let receiver = Arc::new(Mutex::new(receiver));
         for _ in 0..threads.get() {
             let receiver = Arc::clone(&receiver);
-            thread::Builder::new().name("session-sled-read".to_owned()).spawn(move || work(&receiver)).map_err(
-                |error| StorageError::Unavailable {
+            thread::Builder::new()
+                .name("session-sled-read".to_owned())
+                .spawn(move || work(&receiver))
+                .map_err(|error| StorageError::Unavailable {
                     what: "no thread can be started to read with".to_owned(),
                     source: Some(Arc::new(error)),
-                },
-            )?;
+                })?;
         }
         Ok(Self { tasks: Mutex::new(tasks), waiting: Arc::default() })
     }

@@ -15,10 +15,10 @@ use session_core::{
 
 use crate::db::Db;
 use crate::engine::Engine;
-use crate::open::{Make, Running, unexpected};
+use crate::open::{Make, Running};
 use crate::options::SledStorageOptions;
 use crate::store::Store;
-use crate::write::{Answer, Request};
+use crate::write::{Answer, Append, Request};
 
 /// A store in a folder, over sled. Clones share it, and so do all that this process opens on the same folder.
 #[derive(Debug, Clone)]
@@ -95,18 +95,15 @@ impl SessionStorage for SledStorage {
         batch: Batch,
         durability: Durability,
     ) -> Result<Tip, StorageError> {
-        let running = match self.store.get(Make::Nothing).await? {
-            Some(running) => running,
-            None => {
-                // What can be refused without a store makes none.
-                batch.check(id, expected, None, || Ok(0))?;
-                self.store.get(Make::Store).await?.ok_or(StorageError::NotFound { id })?
-            }
+        let running = if let Some(running) = self.store.get(Make::Nothing).await? {
+            running
+        } else {
+            // What can be refused without a store makes none.
+            batch.check(id, expected, None, || Ok(0))?;
+            self.store.get(Make::Store).await?.ok_or(StorageError::NotFound { id })?
         };
-        match running.ask(Request::Append { id, expected, batch, durability }).await? {
-            Answer::Tip(tip) => Ok(tip),
-            other => Err(unexpected(&other)),
-        }
+        let append = Append { id, expected, batch, durability };
+        running.ask(Request::Append(Box::new(append))).await?.tip()
     }
 
     async fn head(&self, id: SessionId) -> Result<Option<Head>, StorageError> {
@@ -135,10 +132,7 @@ impl SessionStorage for SledStorage {
     }
 
     async fn delete(&self, id: SessionId, tip: Tip) -> Result<(), StorageError> {
-        match self.change(id, Request::Delete { id, tip }).await? {
-            Answer::Deleted => Ok(()),
-            other => Err(unexpected(&other)),
-        }
+        self.change(id, Request::Delete { id, tip }).await.map(drop)
     }
 
     fn profile(&self) -> StorageProfile {
@@ -191,18 +185,12 @@ impl StorageMaintenance for SledStorage {
     }
 
     async fn repair(&self, id: SessionId, acceptance: Acceptance) -> Result<Repaired, StorageError> {
-        match self.change(id, Request::Repair { id, acceptance }).await? {
-            Answer::Repaired(repaired) => Ok(repaired),
-            other => Err(unexpected(&other)),
-        }
+        self.change(id, Request::Repair { id, acceptance }).await?.repaired()
     }
 
     async fn recover(&self) -> Result<Recovered, StorageError> {
         let Some(running) = self.store.get(Make::Nothing).await? else { return Ok(Recovered::default()) };
-        match running.ask(Request::Recover).await? {
-            Answer::Recovered(recovered) => Ok(recovered),
-            other => Err(unexpected(&other)),
-        }
+        running.ask(Request::Recover).await?.recovered()
     }
 
     fn owners_dir(&self) -> PathBuf {

@@ -52,20 +52,18 @@ impl Store {
         let store = {
             let mut stores = registry();
             stores.retain(|_, store| store.strong_count() > 0);
-            match stores.get(&path).and_then(Weak::upgrade).filter(|store| !store.is_closed()) {
-                Some(store) => store,
-                None => {
-                    let store = Arc::new(Self {
-                        layout: Layout::new(path.clone()),
-                        options,
-                        state: Mutex::new(State::Absent),
-                        opening: Mutex::default(),
-                        changes: Arc::default(),
-                    });
-                    stores.insert(path, Arc::downgrade(&store));
-                    store
-                }
-            }
+            let there = stores.get(&path).and_then(Weak::upgrade).filter(|store| !store.is_closed());
+            there.unwrap_or_else(|| {
+                let store = Arc::new(Self {
+                    layout: Layout::new(path.clone()),
+                    options,
+                    state: Mutex::new(State::Absent),
+                    opening: Mutex::default(),
+                    changes: Arc::default(),
+                });
+                stores.insert(path, Arc::downgrade(&store));
+                store
+            })
         };
         store.running(Make::Nothing)?;
         Ok(store)

@@ -55,7 +55,8 @@ impl Note {
         let path = layout.unclean();
         files::remove(&path)?;
         let file = files::open(&path, Open::New).told("create", &path)?;
-        file.write_all_at(format!("flushing 0\nopened 0\nboot {boot}\n").as_bytes(), 0).told("write", &path)?;
+        file.write_all_at(format!("flushing 0\nopened 0\nboot {boot}\n").as_bytes(), 0)
+            .told("write", &path)?;
         file.sync_all().told("flush", &path)?;
         files::sync_folder(layout.root())?;
         Ok(Self { file })

@@ -3,26 +3,36 @@
 use std::sync::{Arc, PoisonError};
 
 use session_core::{
-    Acceptance, Batch, Chain, Durability, Expected, Head, Recovered, Repaired, SessionId, StorageError, Tip, Verdict,
+    Acceptance, Batch, Chain, Durability, Expected, Head, Recovered, Repaired, SessionId, StorageError, Tip,
+    Verdict,
 };
 
 use crate::db::{Change, Db, Meta};
 use crate::durable::Durable;
 use crate::engine::{Engine, Looked};
-use crate::error::Fault;
+use crate::error::{Fault, unavailable};
 use crate::files;
 
 /// What is asked of the writer.
 #[derive(Debug)]
 pub(crate) enum Request {
     /// Records are to be added.
-    Append { id: SessionId, expected: Expected, batch: Batch, durability: Durability },
+    Append(Box<Append>),
     /// A session is to go.
     Delete { id: SessionId, tip: Tip },
     /// A session is to be mended.
     Repair { id: SessionId, acceptance: Acceptance },
     /// The store is to be mended.
     Recover,
+}
+
+/// Records that are to be added.
+#[derive(Debug)]
+pub(crate) struct Append {
+    pub(crate) id: SessionId,
+    pub(crate) expected: Expected,
+    pub(crate) batch: Batch,
+    pub(crate) durability: Durability,
 }
 
 /// What the writer answers.
@@ -37,6 +47,25 @@ pub(crate) enum Answer {
 }
 
 pub(crate) type Answered = Result<Answer, StorageError>;
+
+impl Answer {
+    pub(crate) fn tip(self) -> Result<Tip, StorageError> {
+        if let Self::Tip(tip) = self { Ok(tip) } else { Err(self.unexpected()) }
+    }
+
+    pub(crate) fn repaired(self) -> Result<Repaired, StorageError> {
+        if let Self::Repaired(repaired) = self { Ok(repaired) } else { Err(self.unexpected()) }
+    }
+
+    pub(crate) fn recovered(self) -> Result<Recovered, StorageError> {
+        if let Self::Recovered(recovered) = self { Ok(recovered) } else { Err(self.unexpected()) }
+    }
+
+    /// Our own mistake.
+    fn unexpected(&self) -> StorageError {
+        unavailable(format!("the writer answered something else: {self:?}"))
+    }
+}
 
 /// Why a request was not done.
 #[derive(Debug)]
@@ -87,7 +116,8 @@ impl Request {
     /// The session that it is about.
     pub(crate) const fn session(&self) -> Option<SessionId> {
         match self {
-            Self::Append { id, .. } | Self::Delete { id, .. } | Self::Repair { id, .. } => Some(*id),
+            Self::Append(append) => Some(append.id),
+            Self::Delete { id, .. } | Self::Repair { id, .. } => Some(*id),
             Self::Recover => None,
         }
     }
@@ -95,13 +125,13 @@ impl Request {
     /// About how much it adds.
     pub(crate) fn bytes(&self) -> usize {
         match self {
-            Self::Append { batch, .. } => batch.records().iter().map(|record| record.line().len()).sum(),
+            Self::Append(append) => append.batch.records().iter().map(|record| record.line().len()).sum(),
             Self::Delete { .. } | Self::Repair { .. } | Self::Recover => 0,
         }
     }
 
-    const fn wants_flush(&self) -> bool {
-        !matches!(self, Self::Append { durability: Durability::Buffered, .. })
+    fn wants_flush(&self) -> bool {
+        !matches!(self, Self::Append(append) if append.durability == Durability::Buffered)
     }
 }
 
@@ -137,7 +167,9 @@ impl Writer {
             done = self.make_safe(flush, self.change != before).map_err(|fault| self.engine.close(fault));
         }
         if done.is_err() {
-            for (answer, (id, _)) in answers.iter_mut().zip(wants).take(begun).filter(|(answer, _)| answer.is_ok()) {
+            for (answer, (id, _)) in
+                answers.iter_mut().zip(wants).take(begun).filter(|(answer, _)| answer.is_ok())
+            {
                 *answer = Err(unknown(id, self.closed()));
             }
         }
@@ -162,7 +194,10 @@ impl Writer {
 
     fn serve_one(&mut self, request: Request) -> Result<Answer, Stop> {
         match request {
-            Request::Append { id, expected, batch, .. } => self.append(id, expected, &batch).map(Answer::Tip),
+            Request::Append(append) => {
+                let Append { id, expected, batch, .. } = *append;
+                self.append(id, expected, &batch).map(Answer::Tip)
+            }
             Request::Delete { id, tip } => self.delete(id, tip).map(|()| Answer::Deleted),
             Request::Repair { id, acceptance } => self.repair(id, &acceptance).map(Answer::Repaired),
             Request::Recover => self.recover().map(Answer::Recovered),
@@ -220,8 +255,9 @@ impl Writer {
         self.remember(id, None);
         // It is gone for good before what belongs to it is.
         self.durable.settle(&self.engine, &self.db, self.change)?;
-        let rest = self.engine.layout.folders().remove_session(id);
-        if let Err(error) = rest.and_then(|()| files::remove(&self.engine.layout.quarantined(id))) {
+        let folders = self.engine.layout.folders();
+        let quarantined = folders.quarantine().join(id.to_string());
+        if let Err(error) = folders.remove_session(id).and_then(|()| files::remove(&quarantined)) {
             tracing::warn!(session = %id, %error, "a part of a deleted session is left");
         }
         Ok(())
