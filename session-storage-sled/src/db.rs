@@ -77,12 +77,6 @@ impl Db {
             .map(|record| record.tip()))
     }
 
-    /// Whether anything is stored of a session.
-    pub(crate) fn has_records(&self, id: SessionId) -> Result<bool> {
-        let range = rows::record_key(id, 0, 0)..=rows::record_key(id, u64::MAX, u16::MAX);
-        self.sled.range(range).next().transpose().map(|first| first.is_some())
-    }
-
     /// One line, put together.
     pub(crate) fn line(&self, id: SessionId, revision: u64) -> Result<Option<Vec<u8>>> {
         self.lines(id, revision, Some(revision)).next().transpose().map(|line| line.map(|(_, line)| line))

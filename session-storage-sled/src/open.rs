@@ -322,16 +322,24 @@ fn open_db(options: &SledStorageOptions, layout: &Layout, left: Left) -> Result<
         Ok(db) => return Ok(db),
         Err(fault) => fault,
     };
-    if first.is_damage() && unclean::put_snapshots_aside(layout)? {
-        tracing::warn!(
-            store = %layout.root().display(),
-            fault = first.brief(),
-            ?left,
-            "the database could not be opened with its snapshots: they are set aside"
-        );
-        return open_once(options, layout).map_err(|fault| broken(layout, &fault));
+    if !first.is_damage() {
+        return Err(broken(layout, &first));
     }
-    Err(broken(layout, &first))
+    if left == Left::Nothing {
+        unclean::keep(layout, Left::Open)?;
+    }
+    if !unclean::put_starts_aside(layout)? {
+        return Err(broken(layout, &first));
+    }
+    tracing::warn!(
+        store = %layout.root().display(),
+        fault = first.brief(),
+        "the database could not be opened with its snapshots: they are set aside"
+    );
+    open_once(options, layout).map_err(|second| {
+        tracing::error!(store = %layout.root().display(), fault = second.brief(), "nor could it without them");
+        broken(layout, &first)
+    })
 }
 
 fn open_once(options: &SledStorageOptions, layout: &Layout) -> Result<Db, Fault> {
@@ -357,13 +365,14 @@ fn lost(layout: &Layout, marks: &Marks, what: &str) -> StorageError {
 
 /// What was in a database that cannot be opened, and what to do.
 fn next_step(layout: &Layout, marks: &Marks) -> String {
-    let aside = if matches!(Folders::is_folder(&layout.aside()), Ok(true)) {
-        format!("{} has what it was before", layout.aside().display())
+    let aside = if matches!(Folders::is_file(&layout.aside().join("db")), Ok(true)) {
+        format!("a copy of what was found is in {}", layout.aside().display())
     } else {
-        "put a copy of `db` that was made earlier in its place".to_owned()
+        "there is no copy of it".to_owned()
     };
     format!(
-        "{} sessions were stored, up to change {}: nothing of them is given up; {aside}",
+        "{} sessions were stored, up to change {}: nothing of them is given up; {aside}: put a `db` that you copied \
+         earlier in its place",
         marks.iter().count(),
         marks.change()
     )

@@ -24,9 +24,10 @@ pub(crate) struct Note {
 /// What an end without a goodbye left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Left {
-    /// The last end was a clean one, or sled never came to open the database: what was set aside before is older than what
-    /// it did to it then.
+    /// The last end was a clean one.
     Nothing,
+    /// sled could not open the database: it may have changed it in trying, and what was set aside is from before that.
+    Unopened,
     /// The database was open.
     Open,
     /// A flush had begun in this boot and is not known to have ended well: what a reader of the file sees may not be what
@@ -45,7 +46,7 @@ pub(crate) fn look(layout: &Layout, boot: &str) -> Result<Left, StorageError> {
     Ok(match (flushing && same_boot, opened) {
         (true, _) => Left::Flushing,
         (false, true) => Left::Open,
-        (false, false) => Left::Nothing,
+        (false, false) => Left::Unopened,
     })
 }
 
@@ -96,7 +97,7 @@ pub(crate) fn finish(layout: &Layout) -> Result<(), StorageError> {
 
 /// Keeps the database as it was left, before sled may cut its log. There is one such copy, the newest.
 pub(crate) fn keep(layout: &Layout, left: Left) -> Result<(), StorageError> {
-    if left == Left::Nothing || !Folders::is_folder(&layout.db())? {
+    if matches!(left, Left::Nothing | Left::Unopened) || !Folders::is_folder(&layout.db())? {
         return Ok(());
     }
     if left == Left::Flushing {
@@ -113,23 +114,22 @@ pub(crate) fn keep(layout: &Layout, left: Left) -> Result<(), StorageError> {
     files::sync_folder(layout.root())
 }
 
-/// Sets sled's snapshots aside: caches of what its log says, from which it starts, and without which it reads all of the
-/// log. Returns whether there were any.
-pub(crate) fn put_snapshots_aside(layout: &Layout) -> Result<bool, StorageError> {
-    let mut found = false;
-    for name in files::names(&layout.db())?.into_iter().filter(|name| name.starts_with("snap.")) {
-        let folder = layout.aside().join("snapshots");
-        if !found {
-            Folders::make(&layout.aside())?;
-            files::remove(&folder)?;
-            Folders::make(&folder)?;
-        }
-        found = true;
+/// Sets aside what sled starts from and can do without: its snapshots, which are caches of what its log says, and `conf`,
+/// which says what we ask for anyway. Returns whether there was anything.
+pub(crate) fn put_starts_aside(layout: &Layout) -> Result<bool, StorageError> {
+    let mut names = files::names(&layout.db())?;
+    names.retain(|name| name.starts_with("snap.") || name == "conf");
+    if names.is_empty() {
+        return Ok(false);
+    }
+    let folder = layout.aside().join("starts");
+    Folders::make(&layout.aside())?;
+    files::remove(&folder)?;
+    Folders::make(&folder)?;
+    for name in names {
         let path = layout.db().join(&name);
         fs::rename(&path, folder.join(&name)).told("rename", &path)?;
     }
-    if found {
-        files::sync_folder(&layout.db())?;
-    }
-    Ok(found)
+    files::sync_folder(&layout.db())?;
+    Ok(true)
 }

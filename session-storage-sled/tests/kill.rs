@@ -20,8 +20,8 @@ use std::time::Duration;
 use logs::{Dice, Log, number, read};
 use process::{Process, say};
 use session_core::{
-    Chain, Durability, SessionFilter, SessionId, SessionStorage, SessionStorageExt as _, StorageMaintenance as _,
-    Verdict,
+    Chain, Durability, SessionFilter, SessionId, SessionStorage, SessionStorageExt as _,
+    StorageMaintenance as _, Verdict,
 };
 use session_storage_sled::{SledStorage, SledStorageOptions};
 
@@ -33,7 +33,8 @@ const WRITERS: u64 = 4;
 #[test]
 fn process_with_a_role() {
     if let Some((_, store)) = process::role() {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(write(&store));
     }
 }
@@ -53,8 +54,7 @@ async fn write(store: &Path) {
             let mut dice = Dice(u64::from(std::process::id()) * 31 + writer);
             loop {
                 let mut now = log.take().unwrap_or_else(Log::new);
-                let durability =
-                    if dice.below(3) == 0 { Durability::Buffered } else { Durability::Flushed };
+                let durability = if dice.below(3) == 0 { Durability::Buffered } else { Durability::Flushed };
                 let size = match dice.below(40) {
                     0 => dice.below(400_000),
                     1..4 => dice.below(20_000),
@@ -126,7 +126,12 @@ impl Acknowledged {
                 chain.follow(record).unwrap_or_else(|error| panic!("{case}: {id}: {error}"));
                 if let Some(sum) = sums.get(&record.revision()) {
                     // A sum covers each byte up to there.
-                    assert_eq!(&record.tip().sum.to_string(), sum, "{case}: {id}, revision {}", record.revision());
+                    assert_eq!(
+                        &record.tip().sum.to_string(),
+                        sum,
+                        "{case}: {id}, revision {}",
+                        record.revision()
+                    );
                 }
             }
             let highest = sums.keys().next_back().copied().unwrap_or(0);
@@ -167,7 +172,8 @@ fn nothing_acknowledged_is_lost_to_kill_9() {
         }
         heard += writer.heard.len();
         records = runtime.block_on(async {
-            let storage = SledStorage::open(SledStorageOptions::new(&store)).unwrap_or_else(|error| panic!("{case}: {error}"));
+            let storage = SledStorage::open(SledStorageOptions::new(&store))
+                .unwrap_or_else(|error| panic!("{case}: {error}"));
             let records = acknowledged.check(&storage, &case).await;
             let recovered = storage.recover().await.unwrap();
             assert!(recovered.mended.is_empty() && recovered.failed.is_empty(), "{case}: {recovered:?}");

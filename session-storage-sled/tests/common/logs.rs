@@ -53,7 +53,8 @@ impl Log {
         let mut records = Vec::new();
         for event in events {
             let attempt = self.head.as_ref().map_or(0, |head| head.lifecycle.attempt_for(event.kind()));
-            let at = Timestamp::from_millis(1_700_000_000_000 + i64::try_from(chain.revision()).unwrap()).unwrap();
+            let at =
+                Timestamp::from_millis(1_700_000_000_000 + i64::try_from(chain.revision()).unwrap()).unwrap();
             let (stored, record) = chain.seal(Draft { at, attempt, flushed: 0, event }).unwrap();
             Head::fold(&mut self.head, self.id, &record).unwrap();
             records.push(stored);
