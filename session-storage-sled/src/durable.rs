@@ -19,8 +19,12 @@ use crate::files::{self, Open};
 use crate::layout::Layout;
 use crate::unclean::Note;
 
+/// What a test lets happen instead of a flush.
+#[cfg(test)]
+pub(crate) type NextFlush =
+    std::sync::Arc<std::sync::Mutex<Option<Box<dyn FnOnce() -> io::Result<()> + Send>>>>;
+
 /// The files that are flushed, and what waits for that.
-#[derive(Debug)]
 pub(crate) struct Durable {
     /// sled's log, opened before sled changes it: a failure to write it is told to each who had it open then.
     data: File,
@@ -31,9 +35,18 @@ pub(crate) struct Durable {
     pending: BTreeMap<SessionId, Tip>,
     /// Something was changed since.
     dirty: bool,
-    /// Makes the next flush fail, for tests.
+    /// What happens at the next flush, in tests.
     #[cfg(test)]
-    pub(crate) fails: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    pub(crate) next: NextFlush,
+}
+
+impl std::fmt::Debug for Durable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Durable")
+            .field("pending", &self.pending)
+            .field("dirty", &self.dirty)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Durable {
@@ -49,7 +62,7 @@ impl Durable {
             // sled writes when it opens.
             dirty: true,
             #[cfg(test)]
-            fails: std::sync::Arc::default(),
+            next: NextFlush::default(),
         })
     }
 
@@ -96,8 +109,8 @@ impl Durable {
     /// Flushes sled's files, new ones with their names. Returns the large values among them.
     fn flush_files(&self, layout: &Layout) -> io::Result<Vec<String>> {
         #[cfg(test)]
-        if self.fails.swap(false, std::sync::atomic::Ordering::SeqCst) {
-            return Err(rustix::io::Errno::IO.into());
+        if let Some(happens) = self.next.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
+            happens()?;
         }
         let mut new = Vec::new();
         for entry in std::fs::read_dir(layout.blobs())? {

@@ -40,7 +40,6 @@ struct Ask {
 }
 
 /// An open store. Dropping it closes the database, which takes a flush.
-#[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) engine: Arc<Engine>,
     pub(crate) readers: Arc<Readers>,
@@ -49,7 +48,7 @@ pub(crate) struct Running {
     ended: std::sync::Mutex<Receiver<()>>,
     patience: Duration,
     #[cfg(test)]
-    pub(crate) fails: Arc<std::sync::atomic::AtomicBool>,
+    pub(crate) next: crate::durable::NextFlush,
 }
 
 /// Whether a store is made where there is none.
@@ -57,6 +56,12 @@ pub(crate) struct Running {
 pub(crate) enum Make {
     Nothing,
     Store,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("engine", &self.engine).finish_non_exhaustive()
+    }
 }
 
 impl Running {
@@ -81,10 +86,10 @@ impl Running {
             match writer {
                 Ok((writer, lock)) => {
                     #[cfg(test)]
-                    let fails = Arc::clone(&writer.durable.fails);
+                    let next = Arc::clone(&writer.durable.next);
                     #[cfg(not(test))]
-                    let fails = ();
-                    if opened.send(Ok((Arc::clone(&writer.engine), fails))).is_ok() {
+                    let next = ();
+                    if opened.send(Ok((Arc::clone(&writer.engine), next))).is_ok() {
                         serve(writer, &asked, lock);
                     }
                 }
@@ -94,7 +99,7 @@ impl Running {
         };
         spawn("session-sled-write", run)?;
         let patience = options.engine_timeout;
-        let (engine, fails) = match opens.recv_timeout(patience + options.lock_timeout) {
+        let (engine, next) = match opens.recv_timeout(patience + options.lock_timeout) {
             Ok(opened) => opened?,
             Err(RecvTimeoutError::Timeout) => {
                 return Err(broken(&Layout::new(options.path.clone()), &Fault::Hang(patience.as_secs())));
@@ -104,7 +109,7 @@ impl Running {
             }
         };
         #[cfg(not(test))]
-        let () = fails;
+        let () = next;
         let readers = Arc::new(Readers::start(options.read_threads)?);
         let limits = Limits { bytes: GROUP_BYTES, ..Limits::default() };
         let work = {
@@ -123,7 +128,7 @@ impl Running {
             ended: std::sync::Mutex::new(ended),
             patience,
             #[cfg(test)]
-            fails,
+            next,
         }))
     }
 
@@ -398,3 +403,6 @@ fn broken(layout: &Layout, fault: &Fault) -> StorageError {
         (_, None) => unavailable(format!("the store {} {what}", layout.root().display())),
     }
 }
+
+#[cfg(test)]
+mod tests;

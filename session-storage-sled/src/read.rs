@@ -47,7 +47,9 @@ impl Engine {
             return Err(StorageError::NotFound { id });
         };
         match audit.verdict() {
-            Verdict::Corrupt | Verdict::Degraded => Err(audit.damage()),
+            Verdict::Corrupt => Err(audit.damage()),
+            // A head that is not that of the records does not keep anybody from reading them.
+            Verdict::Degraded if !audit.behind().is_empty() => Err(audit.damage()),
             _ => Ok(RecordPage::default()),
         }
     }

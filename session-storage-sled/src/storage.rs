@@ -60,6 +60,13 @@ impl SledStorage {
         Ok(size.await?.unwrap_or(0))
     }
 
+    /// What happens at the next flush, where the store is open.
+    #[cfg(test)]
+    pub(crate) async fn next_flush(&self, happens: impl FnOnce() -> std::io::Result<()> + Send + 'static) {
+        let running = self.store.get(Make::Nothing).await.unwrap().unwrap();
+        *running.next.lock().unwrap() = Some(Box::new(happens));
+    }
+
     /// Looks at the database on a thread that may block; `None` where there is no store.
     async fn look<T: Send + 'static>(
         &self,
