@@ -66,18 +66,13 @@ impl State {
     pub(crate) fn changed(&mut self, id: SessionId, head: Option<&Head>) {
         self.odd.remove(&id);
         match head {
-            Some(head) => {
-                self.know(id, head.tip);
-                if head.state().is_final() {
-                    self.unended.remove(&id);
-                } else {
-                    self.unended.insert(id);
-                }
-            }
-            None => {
-                self.known.remove(&id);
-                self.unended.remove(&id);
-            }
+            Some(head) => self.know(id, head.tip),
+            None => drop(self.known.remove(&id)),
+        }
+        if head.is_some_and(|head| !head.state().is_final()) {
+            self.unended.insert(id);
+        } else {
+            self.unended.remove(&id);
         }
     }
 }

@@ -59,7 +59,7 @@ impl Fault {
             Self::Flush(error) => {
                 StorageError::Io { what: format!("cannot read session {id}"), source: error }
             }
-            fault => StorageError::Corrupt {
+            fault @ (Self::Sled(_) | Self::Panic(_) | Self::Hang(_)) => StorageError::Corrupt {
                 id,
                 readable: 0,
                 what: format!(

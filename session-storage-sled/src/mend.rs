@@ -131,6 +131,6 @@ impl Writer {
 fn dead_of(acceptance: &Acceptance) -> &[InstanceId] {
     match acceptance {
         Acceptance::Loss { dead } => dead,
-        _ => &[],
+        Acceptance::Nothing | _ => &[],
     }
 }

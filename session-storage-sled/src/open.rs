@@ -180,7 +180,9 @@ fn hand_on(
     let ids: Vec<_> = requests.iter().map(Request::session).collect();
     let closed = || engine.closed().unwrap_or_else(|| unavailable("the store is closed"));
     if engine.closed().is_some() {
-        answers.into_iter().for_each(|answer| answer(Err(closed())));
+        for answer in answers {
+            answer(Err(closed()));
+        }
         return;
     }
     let (sender, receiver) = channel();

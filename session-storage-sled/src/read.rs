@@ -50,7 +50,12 @@ impl Engine {
             Verdict::Corrupt => Err(audit.damage()),
             // A head that is not that of the records does not keep anybody from reading them.
             Verdict::Degraded if !audit.behind().is_empty() => Err(audit.damage()),
-            _ => Ok(RecordPage::default()),
+            Verdict::Healthy
+            | Verdict::Torn
+            | Verdict::Degraded
+            | Verdict::Invalid
+            | Verdict::Unsupported
+            | _ => Ok(RecordPage::default()),
         }
     }
 
@@ -129,7 +134,7 @@ impl Engine {
         let mut all = StoreHealth::default();
         let ids = self.all(db).map_err(|fault| match fault {
             Fault::Sled(error) => self.unlisted(error),
-            fault => StorageError::Unavailable {
+            fault @ (Fault::Flush(_) | Fault::Panic(_) | Fault::Hang(_)) => StorageError::Unavailable {
                 what: "the database cannot be read".to_owned(),
                 source: Some(std::sync::Arc::new(fault)),
             },

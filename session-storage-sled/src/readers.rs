@@ -37,7 +37,9 @@ impl std::fmt::Debug for Waiting {
 }
 
 /// The answer to a look, which two may want to give.
-struct Answer<T>(Arc<Mutex<Option<oneshot::Sender<Result<T, StorageError>>>>>);
+struct Answer<T>(Arc<Mutex<Option<Asked<T>>>>);
+
+type Asked<T> = oneshot::Sender<Result<T, StorageError>>;
 
 impl<T> Answer<T> {
     fn is_awaited(&self) -> bool {
@@ -108,7 +110,9 @@ impl Readers {
             waiting.over.get_or_insert_with(|| error.clone());
             std::mem::take(&mut waiting.calls)
         };
-        calls.into_values().for_each(|give_up| give_up(error.clone()));
+        for give_up in calls.into_values() {
+            give_up(error.clone());
+        }
     }
 }
 

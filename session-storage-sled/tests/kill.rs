@@ -74,9 +74,9 @@ async fn write(store: &Path) {
             }
         }));
     }
-    for writer in writers {
-        writer.await.unwrap();
-    }
+    // They write until the process is killed, or fail.
+    let failed = writers.remove(0).await.unwrap_err();
+    panic!("{failed}");
 }
 
 /// What was acknowledged: of each session the sum of each revision; and which were about to be deleted, or were.
