@@ -25,20 +25,17 @@ impl<T, E: Into<io::Error>> Told<T> for Result<T, E> {
 /// Sorts an error by what the caller does next: make room, look at the store, look at the disk.
 #[must_use]
 pub fn storage_error(doing: &str, path: &Path, error: io::Error) -> StorageError {
-    let advice = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            return StorageError::Full { what: path.display().to_string(), source: Arc::new(error) };
-        }
-        io::ErrorKind::PermissionDenied => {
-            "see that this user may read and write the store, or choose another"
-        }
-        io::ErrorKind::ReadOnlyFilesystem => {
-            "its file system is read-only: mount it for writing, or choose another"
-        }
-        _ => {
-            let what = format!("cannot {doing} {}", path.display());
-            return StorageError::Io { what, source: Arc::new(error) };
-        }
+    let kind = error.kind();
+    let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge];
+    let advice = if full.contains(&kind) {
+        return StorageError::Full { what: path.display().to_string(), source: Arc::new(error) };
+    } else if kind == io::ErrorKind::PermissionDenied {
+        "see that this user may read and write the store, or choose another one"
+    } else if kind == io::ErrorKind::ReadOnlyFilesystem {
+        "its file system is read-only: mount it for writing, or choose another store"
+    } else {
+        let what = format!("cannot {doing} {}", path.display());
+        return StorageError::Io { what, source: Arc::new(error) };
     };
     let source: Arc<dyn Error + Send + Sync> = Arc::new(error);
     StorageError::Unavailable {

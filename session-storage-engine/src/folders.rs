@@ -43,10 +43,13 @@ pub fn identity_at(path: &Path) -> io::Result<Option<(Kind, Identity)>> {
 }
 
 fn kind_of(stat: &Stat) -> Kind {
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => Kind::File,
-        FileType::Directory => Kind::Folder,
-        _ => Kind::Other,
+    let found = FileType::from_raw_mode(stat.st_mode);
+    if found.is_file() {
+        Kind::File
+    } else if found.is_dir() {
+        Kind::Folder
+    } else {
+        Kind::Other
     }
 }
 
@@ -117,7 +120,7 @@ pub fn refuse_remote(path: &Path) -> Result<(), StorageError> {
             ),
             source: None,
         }),
-        _ => Ok(()),
+        FileSystem::Local | _ => Ok(()),
     }
 }
 

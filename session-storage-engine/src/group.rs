@@ -46,15 +46,6 @@ impl<Q, A> Job<Q, A> {
         // Whoever asked may have left.
         drop(self.answer.send(Ok(answer)));
     }
-
-    /// The request, and how to answer it once that is gone.
-    pub fn split(self) -> (Q, impl FnOnce(A) + Send + use<Q, A>)
-    where
-        A: Send + 'static,
-    {
-        let answer = self.answer;
-        (self.request, move |said| drop(answer.send(Ok(said))))
-    }
 }
 
 /// The thread is gone, after a panic in what it did.

@@ -159,7 +159,9 @@ async fn the_last_handle_ends_the_thread_and_waits_for_what_has_begun() {
     let group = Group::start("test-end", Limits::default(), move |jobs: Vec<Job<u32, u32>>| {
         let _ = &held;
         std::thread::sleep(Duration::from_millis(1));
-        jobs.into_iter().for_each(|job| job.answer(0));
+        for job in jobs {
+            job.answer(0);
+        }
     });
     let group = group.unwrap();
     group.submit(1, 1).await.unwrap();

@@ -38,7 +38,7 @@ pub(super) struct Open {
 
 impl Open {
     /// Opens the file; `None` if there is none.
-    pub(super) fn open(path: &Path) -> Result<Option<Self>, StorageError> {
+    pub(super) fn find(path: &Path) -> Result<Option<Self>, StorageError> {
         match open(path, OFlags::RDWR | OFlags::APPEND) {
             Ok(file) => Self::of(file).told("look at", path).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -113,11 +113,11 @@ impl Open {
 
     /// Whether it is held so now.
     pub(super) fn try_hold(&self, path: &Path, hold: Hold) -> Result<bool, StorageError> {
-        let held = match hold {
+        let locked = match hold {
             Hold::Shared => self.file.try_lock_shared(),
             Hold::Alone => self.file.try_lock(),
         };
-        match held {
+        match locked {
             Ok(()) => Ok(true),
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(error)) => Err(error).told("lock", path),

@@ -60,6 +60,15 @@ pub(super) enum Line {
 }
 
 impl Line {
+    /// Some of them as bytes that go to a file.
+    pub(super) fn bytes(lines: &[Self]) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(lines.len() * LINE);
+        for line in lines {
+            line.write(&mut bytes);
+        }
+        bytes
+    }
+
     /// Adds it to bytes that go to a file.
     pub(super) fn write(self, bytes: &mut Vec<u8>) {
         let (change, id, revision, sum) = match self {

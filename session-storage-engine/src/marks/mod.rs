@@ -142,7 +142,7 @@ impl Marks {
     /// # Errors
     /// `Unavailable` where something else stands at the path; what the system says.
     pub fn find(path: &Path) -> Result<Option<Found>, StorageError> {
-        let Some(mut file) = Open::open(path)? else { return Ok(None) };
+        let Some(mut file) = Open::find(path)? else { return Ok(None) };
         let mut known = Known::default();
         file.read(path, |line| known.read(line))?;
         let Known { store, change, lines, .. } = known;
@@ -183,11 +183,11 @@ impl Marks {
 
     /// All sessions that were known to be flushed and not deleted at the last [`refresh`](Self::refresh), ascending by id.
     #[must_use]
-    pub fn iter(&self) -> std::vec::IntoIter<(SessionId, Tip)> {
-        self.between(None, None).into_iter()
+    pub fn tips(&self) -> Vec<(SessionId, Tip)> {
+        self.between(None, None)
     }
 
-    /// As [`iter`](Self::iter), those behind `after` and up to `last` only.
+    /// As [`tips`](Self::tips), those behind `after` and up to `last` only.
     #[must_use]
     pub fn between(&self, after: Option<SessionId>, last: Option<SessionId>) -> Vec<(SessionId, Tip)> {
         use std::ops::Bound::{Excluded, Included, Unbounded};
@@ -215,7 +215,7 @@ impl Marks {
     pub fn flushed(&self, change: u64, sessions: &[(SessionId, Tip)]) -> Result<(), StorageError> {
         let tips = sessions.iter().map(|(id, tip)| Line::Tip(change, *id, *tip));
         let alone = sessions.is_empty().then_some(Line::Change(change));
-        self.lock().append(&self.path, self.store, tips.chain(alone).collect(), false)
+        self.lock().append(&self.path, self.store, &tips.chain(alone).collect::<Vec<_>>(), false)
     }
 
     /// Notes that a session will be deleted with this change, durably: before that commits. Should it not commit, the
@@ -224,7 +224,7 @@ impl Marks {
     /// # Errors
     /// What the system says; then nothing may be deleted.
     pub fn leaving(&self, change: u64, id: SessionId) -> Result<(), StorageError> {
-        self.lock().append(&self.path, self.store, vec![Line::Leaving(change, id)], true)
+        self.lock().append(&self.path, self.store, &[Line::Leaving(change, id)], true)
     }
 
     /// Notes that what a session lost is given up: durably, its mark is this tip from now on, or none. `change` is above all
@@ -234,7 +234,7 @@ impl Marks {
     /// What the system says; then the session may still count as damaged.
     pub fn accept(&self, change: u64, id: SessionId, tip: Option<Tip>) -> Result<(), StorageError> {
         let line = tip.map_or(Line::Leaving(change, id), |tip| Line::Tip(change, id, tip));
-        self.lock().append(&self.path, self.store, vec![line, Line::Change(change)], true)
+        self.lock().append(&self.path, self.store, &[line, Line::Change(change)], true)
     }
 
     /// Whether it would be worthwhile to write the file anew, as [`compact`](Self::compact) does.
@@ -301,17 +301,15 @@ impl Marks {
 
 impl State {
     fn refresh(&mut self, path: &Path, store: StoreId) -> Result<(), StorageError> {
-        match &self.open {
-            Some(file) if file.is_at(path)? => {}
-            _ => match Open::open(path)? {
-                // Another file says everything that is to be said.
-                Some(file) => (self.open, self.known) = (Some(file), Known::default()),
-                // Nobody removes it. What it said is known here, and is written again with the next mark.
-                None => {
-                    self.open = None;
-                    return Ok(());
-                }
-            },
+        let is_current = self.open.as_ref().map_or(Ok(false), |file| file.is_at(path))?;
+        if !is_current {
+            self.open = Open::find(path)?;
+            // Nobody removes it: what it said is known here, and is written again with the next mark. Another file in its
+            // place says everything that is to be said.
+            if self.open.is_none() {
+                return Ok(());
+            }
+            self.known = Known::default();
         }
         let Self { open, known } = self;
         if let Some(file) = open {
@@ -337,9 +335,7 @@ impl State {
         for _ in 0..ROUNDS {
             self.refresh(path, store)?;
             let Some(file) = &self.open else {
-                let mut bytes = Vec::new();
-                self.known.lines().into_iter().for_each(|line| line.write(&mut bytes));
-                Open::create(path, store, &bytes)?;
+                Open::create(path, store, &Line::bytes(&self.known.lines()))?;
                 continue;
             };
             file.hold(path, hold)?;
@@ -359,12 +355,11 @@ impl State {
         &mut self,
         path: &Path,
         store: StoreId,
-        lines: Vec<Line>,
+        lines: &[Line],
         flush: bool,
     ) -> Result<(), StorageError> {
         self.open_held(path, store, Hold::Shared)?;
-        let mut bytes = Vec::new();
-        lines.iter().for_each(|line| line.write(&mut bytes));
+        let bytes = Line::bytes(lines);
         let Some(file) = &mut self.open else { return Ok(()) };
         let mut written = file.append(path, &bytes);
         if flush && written.is_ok() {
@@ -373,13 +368,14 @@ impl State {
         file.let_go();
         written?;
         // They are read again from the file, and counted then.
-        lines.into_iter().for_each(|line| self.known.hear(line));
+        for line in lines {
+            self.known.hear(*line);
+        }
         Ok(())
     }
 
     fn replace(&mut self, path: &Path, store: StoreId, lines: &[Line]) -> Result<(), StorageError> {
-        let mut bytes = Vec::new();
-        lines.iter().for_each(|line| line.write(&mut bytes));
+        let bytes = Line::bytes(lines);
         Open::replace(path, store, &bytes)?;
         self.refresh(path, store)
     }
