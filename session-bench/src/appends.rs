@@ -98,9 +98,34 @@ fn compete(settings: &Settings, title: &str, sessions: usize, place: &dyn Fn(&st
         Box::new(Sqlite::new(&place("sqlite"), sessions)),
         Box::new(Rewrite::new(&place("rewrite-100"), sessions, 100)),
         Box::new(Rewrite::new(&place("rewrite-1000"), sessions, 1000)),
-        Box::new(Backend::new(&place("backend"), sessions)),
+        Box::new(Backend::file(&place("backend"), sessions)),
         Box::new(Managed::new(&place("manager"), sessions)),
     ];
+    let (mut section, measured) = race(settings, title, &mut contenders);
+    let [raw, _, sqlite, _, rewrite, backend, manager] = measured.as_slice() else {
+        unreachable!("there are as many as contenders")
+    };
+    section.aim("manager over backend", ratio(&manager.rates, &backend.rates), Bound::AtLeast(0.75));
+    match sessions {
+        1 => {
+            let worse = ratio(&backend.medians, &raw.medians);
+            section.aim("p50 of the backend over a raw flush's", worse, Bound::AtMost(1.6));
+        }
+        8 => {
+            section.aim("backend over SQLite", ratio(&backend.rates, &sqlite.rates), Bound::AtLeast(2.5));
+        }
+        64 => {
+            section.aim("backend over SQLite", ratio(&backend.rates, &sqlite.rates), Bound::AtLeast(3.5));
+        }
+        _ => {}
+    }
+    let better = ratio(&backend.rates, &rewrite.rates);
+    section.aim("backend over rewriting 1000 events", better, Bound::AtLeast(20.0));
+    section
+}
+
+/// Lets each have its turn, round after round.
+fn race(settings: &Settings, title: &str, contenders: &mut [Box<dyn Contender>]) -> (Section, Vec<Measured>) {
     let mut measured: Vec<Measured> = contenders.iter().map(|_| Measured::default()).collect();
     let each: Vec<usize> = contenders
         .iter_mut()
@@ -130,26 +155,7 @@ fn compete(settings: &Settings, title: &str, sessions: usize, place: &dyn Fn(&st
         let figures = [&measured.rates, &measured.medians, &measured.nearly_worst, &measured.cpu];
         section.row(contender.name(), &figures.map(|figures| median(figures)));
     }
-    let [raw, _, sqlite, _, rewrite, backend, manager] = measured.as_slice() else {
-        unreachable!("there are as many as contenders")
-    };
-    section.aim("manager over backend", ratio(&manager.rates, &backend.rates), Bound::AtLeast(0.75));
-    match sessions {
-        1 => {
-            let worse = ratio(&backend.medians, &raw.medians);
-            section.aim("p50 of the backend over a raw flush's", worse, Bound::AtMost(1.6));
-        }
-        8 => {
-            section.aim("backend over SQLite", ratio(&backend.rates, &sqlite.rates), Bound::AtLeast(2.5));
-        }
-        64 => {
-            section.aim("backend over SQLite", ratio(&backend.rates, &sqlite.rates), Bound::AtLeast(3.5));
-        }
-        _ => {}
-    }
-    let better = ratio(&backend.rates, &rewrite.rates);
-    section.aim("backend over rewriting 1000 events", better, Bound::AtLeast(20.0));
-    section
+    (section, measured)
 }
 
 impl Measured {

@@ -85,12 +85,15 @@ where
     let verdict = runtime.block_on(async { law.judge(&factory().await).await });
     match verdict {
         Verdict::Holds => {}
-        // Not through `eprintln!`, which the test harness keeps to itself for tests that pass.
-        Verdict::Skipped(reason) => {
-            drop(writeln!(std::io::stderr().lock(), "skipped {name}: {reason}"));
-        }
+        Verdict::Skipped(reason) => tell(&format!("skipped {name}: {reason}")),
         Verdict::Violated(what) => panic!("{name} is violated.\n{}\n{what}", law.sentence),
     }
+}
+
+/// A line on stderr, not through `eprintln!`, which the test harness keeps to itself for tests that pass.
+pub(crate) fn tell(line: &str) {
+    // Whoever closed it does not want to know.
+    drop(writeln!(std::io::stderr().lock(), "{line}"));
 }
 
 pub(crate) type Outcome = Result<(), Finding>;

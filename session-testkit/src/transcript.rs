@@ -84,7 +84,7 @@ impl SessionStorage for Told {
     ) -> Result<RecordPage, StorageError> {
         let call = format!("records {id} {after} {limit}");
         self.note(&call, self.storage.records(id, after, limit).await, |page| {
-            page.records.iter().map(|record| format!("\n  {}", record.line())).collect()
+            page.records.iter().flat_map(|record| ["\n  ", record.line()]).collect()
         })
     }
 
@@ -105,7 +105,7 @@ impl SessionStorage for Told {
         self.note(&call, answer, |page| {
             let heads = page.heads.iter().map(|head| format!(" {} {}", head.id, head.tip));
             let unreadable = page.unreadable.iter().map(|(id, error)| format!(" {id} {}", error.code()));
-            heads.chain(unreadable).collect()
+            heads.chain(unreadable).collect::<Vec<_>>().concat()
         })
     }
 

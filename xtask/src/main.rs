@@ -11,6 +11,7 @@ mod coverage;
 mod crash;
 mod damage;
 mod fuzz;
+mod guarantees;
 mod kill;
 mod msrv;
 mod rounds;
@@ -62,6 +63,11 @@ const COMMANDS: &[Command] = &[
         "fuzz [TARGET…] [--cases N] [--minutes M] [--seed S]",
         "inputs that nobody should send: records, logs, slots, exports, names, reports",
         fuzz::run,
+    ),
+    (
+        "guarantees [--check]",
+        "the page that says what each backend promises, from a run of its laws, or whether it is up to date",
+        guarantees::run,
     ),
     (
         "kill [--cycles N] [--trees N] [--minutes M] [--seed S]",

@@ -1,4 +1,4 @@
-//! The file backend by itself, with batches that were sealed before, and the manager above it.
+//! A backend by itself, with batches that were sealed before, and the manager above the file backend.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -31,14 +31,20 @@ pub(crate) fn runtime() -> Runtime {
 
 /// Only the storage: each append is a batch that lay ready.
 pub(super) struct Backend {
+    name: String,
     runtime: Runtime,
-    storage: FileStorage,
+    storage: Arc<dyn SessionStorage>,
     sessions: Vec<(Log, VecDeque<(Tip, Batch)>)>,
 }
 
 impl Backend {
-    pub(super) fn new(place: &Place, sessions: usize) -> Self {
-        let (runtime, storage) = (runtime(), storage(place));
+    /// On a disk that is put below it.
+    pub(super) fn file(place: &Place, sessions: usize) -> Self {
+        Self::new(Arc::new(storage(place)), sessions)
+    }
+
+    pub(super) fn new(storage: Arc<dyn SessionStorage>, sessions: usize) -> Self {
+        let (name, runtime) = (format!("{} backend, bare", storage.profile().name), runtime());
         let owner = session_core::this_process().expect("a process knows itself");
         let logs = (0..sessions).map(|number| Log::begin(&format!("bench-{number}"), &owner));
         let sessions = runtime.block_on(async {
@@ -51,13 +57,13 @@ impl Backend {
             }
             made
         });
-        Self { runtime, storage, sessions }
+        Self { name, runtime, storage, sessions }
     }
 }
 
 impl Contender for Backend {
     fn name(&self) -> String {
-        "file backend, bare".to_owned()
+        self.name.clone()
     }
 
     fn prepare(&mut self, each: usize) {
@@ -72,7 +78,7 @@ impl Contender for Backend {
 
     fn run(&mut self) -> Round {
         let session = |(log, batches): &mut (Log, VecDeque<(Tip, Batch)>)| {
-            let (id, batches, storage) = (log.head.id, std::mem::take(batches), self.storage.clone());
+            let (id, batches, storage) = (log.head.id, std::mem::take(batches), Arc::clone(&self.storage));
             async move {
                 let mut latencies = Vec::with_capacity(batches.len());
                 for (before, batch) in batches {

@@ -46,6 +46,8 @@ pub(crate) async fn law_3_the_profile_says_who_it_is(subject: &dyn Subject) -> O
     same!(two.profile(), profile, "the profile of another handle");
     Log::plain().take().send(&**one, Durability::Flushed).await?;
     same!(one.profile(), profile, "the profile after an append");
+    let durability = profile.durability.map_or_else(|| "None".to_owned(), |promised| format!("{promised:?}"));
+    crate::law::tell(&format!("profile {}: {durability}, {:?}", profile.name, profile.sharing));
     Ok(())
 }
 

@@ -1,0 +1,69 @@
+//! The kernel lock that keeps a store to one process. Whoever holds it writes its pid into the file, so that whoever waits
+//! in vain can say for whom.
+
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use session_core::StorageError;
+use session_storage_engine::Told as _;
+
+use crate::error::unavailable;
+use crate::files::{self, Open};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+/// Bytes of the holder's line, so that a new one covers the old one whole.
+const HOLDER: usize = 16;
+
+/// The lock, for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Held {
+    _file: File,
+}
+
+/// Takes the lock, trying until `deadline`, at least once.
+pub(crate) fn acquire(path: &Path, deadline: Instant) -> Result<Held, StorageError> {
+    let file = files::open(path, Open::Make).told("open", path)?;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::Error(error)) => return Err(error).told("lock", path),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(refusal(&file, path));
+        }
+        thread::sleep(pause.min(left));
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+    // Only a help for people: a lock that cannot be signed is held as well.
+    let line = format!("{:<1$}\n", format!("pid {}", std::process::id()), HOLDER - 1);
+    drop(file.write_all_at(line.as_bytes(), 0));
+    Ok(Held { _file: file })
+}
+
+fn refusal(file: &File, path: &Path) -> StorageError {
+    let mut line = [0; HOLDER];
+    let read = file.read_at(&mut line, 0).unwrap_or(0);
+    let text = line.get(..read).and_then(|line| std::str::from_utf8(line).ok()).unwrap_or_default();
+    let pid = text.trim().strip_prefix("pid ").and_then(|pid| pid.parse::<u32>().ok());
+    let store = path.parent().unwrap_or(path).display();
+    unavailable(match pid {
+        Some(pid) if pid == std::process::id() => format!(
+            "the store {store} is held by this process (pid {pid}), whose database does not come to an end: \
+             end the process, then try again"
+        ),
+        Some(pid) => format!(
+            "the store {store} is held by process {pid}, and sled lets only one process have it: wait for it or stop \
+             it; what runs inside its sessions reports through it (`sessionctl report`)"
+        ),
+        None => format!(
+            "the store {store} is held by another process, and sled lets only one have it: wait for it or stop it"
+        ),
+    })
+}

@@ -1,0 +1,174 @@
+//! Looks at sessions: pages of records, lists, verdicts. They run on threads that may block.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+
+use session_core::{
+    Head, HeadPage, RecordPage, SessionFilter, SessionHealth, SessionId, StorageError, StoreHealth, Verdict,
+};
+use session_storage_engine::{Page, page};
+
+use crate::db::{Db, brief};
+use crate::engine::{Engine, Looked};
+use crate::error::Fault;
+
+/// Bytes of records after which a page ends, whatever was asked for.
+const PAGE_BYTES: usize = 8 * 1024 * 1024;
+
+impl Engine {
+    /// A page of records.
+    pub(crate) fn records(
+        &self,
+        db: &Db,
+        id: SessionId,
+        after: u64,
+        limit: NonZeroUsize,
+    ) -> Result<RecordPage, StorageError> {
+        let failed = |error: sled::Error| Fault::from(error).of_session(id);
+        // The mark before the database: what is appended meanwhile is then no false alarm.
+        let mark = self.marks.tip(id);
+        let head = db.head_row(id).map_err(failed)?.as_deref().and_then(brief).map(|brief| brief.tip);
+        let before = if after == 0 { None } else { db.line(id, after).map_err(failed)? };
+        let (mut lines, mut bytes) = (Vec::new(), 0);
+        for line in db.lines(id, after.saturating_add(1), None).take(limit.get()) {
+            let (revision, line) = line.map_err(failed)?;
+            bytes += line.len();
+            lines.push((revision, line));
+            if bytes >= PAGE_BYTES {
+                break;
+            }
+        }
+        match page(id, after, before.as_deref(), lines, &[head, mark]) {
+            Page::Records(records) => return Ok(RecordPage::new(records)),
+            Page::End if head.is_some() => return Ok(RecordPage::default()),
+            Page::End | Page::Suspect => {}
+        }
+        let Some(Looked { audit }) = self.audit(db, id).map_err(|fault| fault.of_session(id))? else {
+            return Err(StorageError::NotFound { id });
+        };
+        match audit.verdict() {
+            Verdict::Corrupt => Err(audit.damage()),
+            // A head that is not that of the records does not keep anybody from reading them.
+            Verdict::Degraded if !audit.behind().is_empty() => Err(audit.damage()),
+            Verdict::Healthy
+            | Verdict::Torn
+            | Verdict::Degraded
+            | Verdict::Invalid
+            | Verdict::Unsupported
+            | _ => Ok(RecordPage::default()),
+        }
+    }
+
+    /// A page of heads.
+    pub(crate) fn list(
+        &self,
+        db: &Db,
+        filter: &SessionFilter,
+        after: Option<SessionId>,
+        limit: NonZeroUsize,
+    ) -> Result<HeadPage, StorageError> {
+        let behind = |id: &SessionId| after.is_none_or(|after| *id > after);
+        let (mut odd, unended) = {
+            let state = self.lock();
+            let odd: BTreeSet<SessionId> = state.odd.iter().copied().filter(behind).collect();
+            let unended: Option<BTreeSet<SessionId>> =
+                filter.only_active().then(|| state.unended.iter().copied().filter(behind).collect());
+            (odd, unended)
+        };
+        let mut page = Pages { filter, limit: limit.get(), page: HeadPage::default() };
+        if let Some(unended) = unended {
+            odd.extend(unended);
+        } else {
+            for row in db.heads(after) {
+                let (id, row) = row.map_err(|error| self.unlisted(error))?;
+                // Those that have no head and come before this one.
+                let rest = odd.split_off(&id);
+                for id in std::mem::replace(&mut odd, rest) {
+                    if page.add(id, self.head(db, id)) {
+                        return Ok(page.page);
+                    }
+                }
+                odd.remove(&id);
+                if page.add(id, self.head_of_row(db, id, Some(&row))) {
+                    return Ok(page.page);
+                }
+            }
+        }
+        for id in odd {
+            if page.add(id, self.head(db, id)) {
+                return Ok(page.page);
+            }
+        }
+        page.page.next = None;
+        Ok(page.page)
+    }
+
+    fn unlisted(&self, error: sled::Error) -> StorageError {
+        let fault = Fault::from(error);
+        StorageError::Unavailable {
+            what: format!(
+                "a part of the database of {} cannot be read, and with it a part of the list: sessions that are named can \
+                 still be looked at",
+                self.layout.root().display()
+            ),
+            source: Some(std::sync::Arc::new(fault)),
+        }
+    }
+
+    /// How one session is; `None` if there is none.
+    pub(crate) fn verify(&self, db: &Db, id: SessionId) -> Result<Option<SessionHealth>, StorageError> {
+        let Some(Looked { audit }) = self.audit(db, id).map_err(|fault| fault.of_session(id))? else {
+            return Ok(None);
+        };
+        let mut health = audit.health(self.layout.folders().losses(id)?);
+        if let (Verdict::Healthy, Some(behind)) = (health.verdict, self.behind()) {
+            // Nothing of it is known to be missing, and yet it may not be written.
+            health.verdict = Verdict::Degraded;
+            health.problem = Some(behind);
+        }
+        Ok(Some(health))
+    }
+
+    /// How all of it is.
+    pub(crate) fn verify_all(&self, db: &Db) -> Result<StoreHealth, StorageError> {
+        let mut all = StoreHealth::default();
+        let ids = self.all(db).map_err(|fault| match fault {
+            Fault::Sled(error) => self.unlisted(error),
+            fault @ (Fault::Flush(_) | Fault::Panic(_) | Fault::Hang(_)) => StorageError::Unavailable {
+                what: "the database cannot be read".to_owned(),
+                source: Some(std::sync::Arc::new(fault)),
+            },
+        })?;
+        for id in ids {
+            match self.verify(db, id) {
+                Ok(health) => all.sessions.extend(health),
+                Err(error) => all.failed.push((id, error)),
+            }
+        }
+        (_, all.foreign) = self.layout.folders().session_folders()?;
+        Ok(all)
+    }
+}
+
+/// A page of heads that is filled.
+struct Pages<'a> {
+    filter: &'a SessionFilter,
+    limit: usize,
+    page: HeadPage,
+}
+
+impl Pages<'_> {
+    /// Adds a session; whether the page was full before it, and ends at the one before.
+    fn add(&mut self, id: SessionId, head: Result<Option<Head>, StorageError>) -> bool {
+        if self.page.heads.len() >= self.limit {
+            return true;
+        }
+        match head {
+            Ok(Some(head)) if self.filter.matches(&head) => self.page.heads.push(head),
+            Ok(_) => {}
+            Err(error) => self.page.unreadable.push((id, error)),
+        }
+        self.page.next = Some(id);
+        false
+    }
+}

@@ -1,0 +1,373 @@
+//! What is left of a store after ends without a goodbye, and what is found out at the next opening: copies set aside,
+//! snapshots that keep sled from opening, databases that come back with less than was acknowledged.
+
+#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+
+#[path = "common/copy.rs"]
+mod copy;
+#[path = "common/logs.rs"]
+#[expect(dead_code, reason = "other tests need more of it")]
+mod logs;
+#[path = "common/rows.rs"]
+#[expect(dead_code, reason = "other tests need more of it")]
+mod rows;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use logs::{Log, note, read, started};
+use session_core::{
+    Acceptance, Durability, ErrorCode, SessionFilter, SessionStorage, SessionStorageExt as _,
+    StorageMaintenance as _, Verdict,
+};
+use session_storage_sled::{SledStorage, SledStorageOptions};
+use tempfile::TempDir;
+
+fn open(store: &Path) -> SledStorage {
+    SledStorage::open(SledStorageOptions::new(store)).unwrap()
+}
+
+/// A store that a process left without a goodbye, and its log.
+async fn left(folder: &TempDir) -> (PathBuf, Log) {
+    let (open_one, left) = (folder.path().join("open"), folder.path().join("left"));
+    let storage = open(&open_one);
+    let log = Log::stored(&storage, 20).await;
+    copy::copy(&open_one, &left);
+    (left, log)
+}
+
+fn size(path: &Path) -> u64 {
+    if !path.is_dir() {
+        return path.metadata().unwrap().len();
+    }
+    fs::read_dir(path).unwrap().map(|entry| size(&entry.unwrap().path())).sum()
+}
+
+async fn is_whole(storage: &SledStorage, log: &Log) {
+    let (records, end) = read(storage, log.id).await;
+    end.unwrap();
+    assert_eq!(records, log.records);
+    assert_eq!(storage.verify(log.id).await.unwrap().verdict, Verdict::Healthy);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_unclean_end_the_database_is_set_aside_as_it_was_and_after_a_clean_one_it_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, mut log) = left(&folder).await;
+    let before = fs::read(store.join("db/db")).unwrap();
+    let storage = open(&store);
+    assert_eq!(fs::read(store.join("aside/db")).unwrap(), before);
+    assert_eq!(fs::metadata(store.join("aside")).unwrap().permissions().mode() & 0o777, 0o700);
+    is_whole(&storage, &log).await;
+    log.next(&storage, Durability::Flushed, "more").await.unwrap();
+    drop(storage);
+    assert!(!store.join("unclean").exists(), "a clean end leaves no note");
+    fs::remove_dir_all(store.join("aside")).unwrap();
+    let storage = open(&store);
+    assert!(!store.join("aside").exists());
+    is_whole(&storage, &log).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_reopenings_after_unclean_ends_do_not_grow_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut store, log) = left(&folder).await;
+    let mut sizes = Vec::new();
+    for life in 0..20 {
+        let next = folder.path().join(format!("life-{life}"));
+        let storage = open(&store);
+        copy::copy(&store, &next);
+        drop(storage);
+        fs::remove_dir_all(&store).unwrap();
+        store = next;
+        sizes.push(size(&store));
+    }
+    // The database and one copy of it, which is there from the second opening on.
+    let (early, last) = (sizes.get(1).unwrap(), sizes.last().unwrap());
+    assert_eq!(early, last, "{sizes:?}");
+    let storage = open(&store);
+    is_whole(&storage, &log).await;
+    println!("tally: sizes={sizes:?}");
+}
+
+/// As above, and something is written in each life: sled begins no segment anew for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_do_twenty_lives_that_write_a_little() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut store, mut log) = left(&folder).await;
+    let mut sizes = Vec::new();
+    for life in 0..20 {
+        let next = folder.path().join(format!("life-{life}"));
+        let storage = open(&store);
+        log.next(&storage, Durability::Flushed, life).await.unwrap();
+        copy::copy(&store, &next);
+        drop(storage);
+        fs::remove_dir_all(&store).unwrap();
+        store = next;
+        sizes.push(size(&store));
+    }
+    println!("tally: sizes={sizes:?}");
+    // What is written, and a snapshot; no segment of 512 KiB more.
+    assert!(sizes.last().unwrap() - sizes.get(1).unwrap() < 64 * 1024, "{sizes:?}");
+    let storage = open(&store);
+    is_whole(&storage, &log).await;
+}
+
+/// `fsync` tells of an error once, and only to who has the file open: a process that dies in the midst of a flush takes
+/// with it what it was told. So the database is made anew from what can be read.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_death_in_the_midst_of_a_flush_the_database_is_made_anew() {
+    use std::os::unix::fs::MetadataExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let (store, log) = left(&folder).await;
+    let note = fs::read_to_string(store.join("unclean")).unwrap();
+    assert!(note.starts_with("flushing 0\n"), "{note}");
+    fs::write(store.join("unclean"), note.replace("flushing 0", "flushing 1")).unwrap();
+    let inode = |path: &Path| fs::metadata(path).unwrap().ino();
+    let before = inode(&store.join("db/db"));
+    let storage = open(&store);
+    assert_ne!(inode(&store.join("db/db")), before, "the file is another one");
+    assert_eq!(inode(&store.join("aside/db")), before, "the one that was is set aside");
+    is_whole(&storage, &log).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_making_anew_left_half_done_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, log) = left(&folder).await;
+    // Cut off between its two renames.
+    copy::copy(&store.join("db"), &store.join("db.new"));
+    fs::rename(store.join("db"), store.join("aside")).unwrap();
+    let storage = open(&store);
+    is_whole(&storage, &log).await;
+    drop(storage);
+    // Cut off while it copied.
+    fs::create_dir(store.join("db.new")).unwrap();
+    fs::write(store.join("db.new/db"), "half").unwrap();
+    let storage = open(&store);
+    is_whole(&storage, &log).await;
+    assert!(!store.join("db.new").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_keeps_sled_from_opening_is_set_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let mut log = Log::stored(&open(&store), 5).await;
+    // The second opening writes a snapshot.
+    log.next(&open(&store), Durability::Flushed, "more").await.unwrap();
+    drop(open(&store));
+    let snapshot = fs::read_dir(store.join("db"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.file_name().unwrap().to_string_lossy().starts_with("snap."))
+        .expect("sled has a snapshot");
+    let whole = fs::read(&snapshot).unwrap();
+    let half = whole.get(..whole.len() / 2).unwrap();
+    let stray = "snap.FFFFFFFFFFFFFFFF.generating";
+    for (name, bytes) in [(stray, half), (stray, b"".as_slice()), (stray, b"garbage garbage garbage")] {
+        fs::write(store.join("db").join(name), bytes).unwrap();
+        assert!(sled::Config::new().path(store.join("db")).open().is_err(), "sled itself opens it");
+        let storage = open(&store);
+        is_whole(&storage, &log).await;
+        assert!(store.join("aside/starts").join(name).exists());
+        log.next(&storage, Durability::Flushed, "and more").await.unwrap();
+    }
+    for entry in fs::read_dir(store.join("db")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_string_lossy().starts_with("snap.") {
+            fs::write(path, "damaged").unwrap();
+        }
+    }
+    is_whole(&open(&store), &log).await;
+}
+
+/// A backup that is put back without its marks' knowledge, a disk that lost the last flush: sled opens it as if it had
+/// always been so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_lost_its_end_is_read_only_and_names_what_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let storage = open(&store);
+    let mut log = Log::new();
+    log.append(&storage, Durability::Flushed, vec![logs::created(), started()]).await.unwrap();
+    let untouched = Log::stored(&storage, 3).await;
+    drop(storage);
+    copy::copy(&store.join("db"), &folder.path().join("older"));
+    let storage = open(&store);
+    log.next(&storage, Durability::Flushed, "lost").await.unwrap();
+    let newcomer = Log::stored(&storage, 2).await;
+    drop(storage);
+    fs::remove_dir_all(store.join("db")).unwrap();
+    copy::copy(&folder.path().join("older"), &store.join("db"));
+
+    for _ in 0..2 {
+        let storage = open(&store);
+        // What is there can be read.
+        is_readable(&storage, &untouched).await;
+        // What is not is told of.
+        let (records, end) = read(&storage, log.id).await;
+        assert_eq!(records.len(), 2);
+        let error = end.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::Corrupt, "{error}");
+        assert!(error.to_string().contains("revision 3 was stored"), "{error}");
+        assert_eq!(storage.head(newcomer.id).await.unwrap_err().code(), ErrorCode::Corrupt);
+        let page = storage.list_all(&SessionFilter::all()).await.unwrap();
+        assert_eq!(page.unreadable.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [newcomer.id]);
+        let page = storage.list_all(&SessionFilter::active()).await.unwrap();
+        assert_eq!(page.unreadable.len(), 1, "{page:?}");
+        // Nothing is written, to no session.
+        let error = Log::new().next(&storage, Durability::Flushed, "new").await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::StorageUnavailable, "{error}");
+        assert!(error.to_string().contains("verify --repair --accept-loss"), "{error}");
+        let error = untouched.clone().next(&storage, Durability::Flushed, "more").await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::StorageUnavailable, "{error}");
+        let mut more = Log::of(storage.head(log.id).await.unwrap().unwrap());
+        assert_eq!(more.next(&storage, Durability::Flushed, 1).await.unwrap_err().code(), ErrorCode::Corrupt);
+        let tip = storage.head(log.id).await.unwrap().unwrap().tip;
+        assert_eq!(storage.delete(log.id, tip).await.unwrap_err().code(), ErrorCode::Corrupt);
+        let health = storage.verify_all().await.unwrap();
+        let verdicts = |verdict| health.sessions.iter().filter(|session| session.verdict == verdict).count();
+        assert_eq!((verdicts(Verdict::Corrupt), verdicts(Verdict::Degraded)), (2, 1), "{health:?}");
+    }
+
+    let storage = open(&store);
+    let error = storage.repair(log.id, Acceptance::Nothing).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Corrupt, "{error}");
+    let error = storage.repair(log.id, Acceptance::Loss { dead: vec![] }).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StorageUnavailable, "its owner may live: {error}");
+    let owner = storage.verify(log.id).await.unwrap().owners.first().unwrap().instance;
+    let repaired = storage.repair(log.id, Acceptance::Loss { dead: vec![owner] }).await.unwrap();
+    let loss = repaired.loss.unwrap();
+    assert_eq!((loss.readable, loss.flushed, loss.owned), (2, 3, true));
+    // One loss was accepted, not the other one; the rest goes on.
+    let mut untouched = untouched;
+    untouched.next(&storage, Durability::Flushed, "goes on").await.unwrap();
+    let mut log = Log::of(storage.head(log.id).await.unwrap().unwrap());
+    log.next(&storage, Durability::Flushed, "goes on too").await.unwrap();
+    assert_eq!(storage.verify(log.id).await.unwrap().verdict, Verdict::Degraded);
+    assert_eq!(storage.repair(log.id, Acceptance::Nothing).await.unwrap().acknowledged, 1);
+    assert_eq!(storage.verify(newcomer.id).await.unwrap().verdict, Verdict::Corrupt);
+    drop(storage);
+    let storage = open(&store);
+    assert_eq!(storage.verify(newcomer.id).await.unwrap().verdict, Verdict::Corrupt);
+    let repaired = storage.repair(newcomer.id, Acceptance::Loss { dead: vec![] }).await.unwrap();
+    assert_eq!((repaired.tip, repaired.loss.unwrap().flushed), (None, 2));
+    drop(storage);
+    let storage = open(&store);
+    let health = storage.verify_all().await.unwrap();
+    assert_eq!(health.sessions.len(), 2);
+    assert!(health.sessions.iter().all(|session| session.verdict == Verdict::Healthy), "{health:?}");
+}
+
+async fn is_readable(storage: &SledStorage, log: &Log) {
+    let (records, end) = read(storage, log.id).await;
+    end.unwrap();
+    assert_eq!(records, log.records);
+    assert_eq!(storage.head(log.id).await.unwrap().unwrap().tip, log.tip().unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_or_missing_database_is_no_new_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let log = Log::stored(&open(&store), 3).await;
+    fs::write(store.join("db/db"), "").unwrap();
+    for entry in fs::read_dir(store.join("db")).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.file_name().unwrap().to_string_lossy().starts_with("snap.") {
+            fs::remove_file(entry).unwrap();
+        }
+    }
+    {
+        let storage = open(&store);
+        assert_eq!(storage.head(log.id).await.unwrap_err().code(), ErrorCode::Corrupt);
+        let error = Log::new().next(&storage, Durability::Flushed, 1).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::StorageUnavailable, "{error}");
+    }
+    fs::remove_file(store.join("db/db")).unwrap();
+    let error = SledStorage::open(SledStorageOptions::new(&store)).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StorageUnavailable, "{error}");
+    assert!(error.to_string().contains("1 sessions were stored"), "{error}");
+}
+
+/// The head is a cache: what the records say counts, and it is made anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_is_gone_or_damaged_is_made_anew_from_the_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let logs = {
+        let storage = open(&store);
+        [Log::stored(&storage, 3).await, Log::stored(&storage, 4).await]
+    };
+    {
+        let db = rows::open(&store);
+        db.remove(rows::head_key(logs[0].id)).unwrap();
+        db.insert(rows::head_key(logs[1].id), b"damaged").unwrap();
+        db.flush().unwrap();
+    }
+    let storage = open(&store);
+    for log in &logs {
+        is_readable(&storage, log).await;
+        assert_eq!(storage.verify(log.id).await.unwrap().verdict, Verdict::Degraded);
+    }
+    for filter in [SessionFilter::all(), SessionFilter::active()] {
+        assert_eq!(storage.list_all(&filter).await.unwrap().heads.len(), 2, "{filter:?}");
+    }
+    let recovered = storage.recover().await.unwrap();
+    assert_eq!(recovered.mended.len(), 2, "{recovered:?}");
+    for log in &logs {
+        is_whole(&storage, log).await;
+    }
+    assert!(storage.recover().await.unwrap().mended.is_empty());
+    drop(storage);
+    let storage = open(&store);
+    for log in &logs {
+        is_whole(&storage, log).await;
+    }
+}
+
+/// What stands behind the last record is cut, and kept, by whoever appends next.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_record_behind_the_log_is_cut_by_the_next_append() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let mut log = Log::stored(&open(&store), 3).await;
+    {
+        let db = rows::open(&store);
+        let mut lines = rows::lines(&db, log.id);
+        lines.push(b"something else".to_vec());
+        rows::put_lines(&db, log.id, &lines);
+    }
+    let storage = open(&store);
+    assert_eq!(storage.verify(log.id).await.unwrap().verdict, Verdict::Degraded);
+    log.append(&storage, Durability::Flushed, vec![note("more")]).await.unwrap();
+    is_readable(&storage, &log).await;
+    // It stays marked until somebody acknowledges it.
+    let health = storage.verify(log.id).await.unwrap();
+    assert_eq!((health.verdict, health.losses.len()), (Verdict::Degraded, 1));
+    assert_eq!(fs::read_to_string(health.losses.first().unwrap()).unwrap(), "something else\n");
+    assert_eq!(storage.repair(log.id, Acceptance::Nothing).await.unwrap().acknowledged, 1);
+    is_whole(&storage, &log).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_folder_that_a_deletion_left_is_removed_by_recover_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let storage = open(&store);
+    let (log, gone) = (Log::stored(&storage, 2).await, Log::stored(&storage, 2).await);
+    let folders = [log.id, gone.id].map(|id| storage.sessions_dir().join(id.to_string()));
+    for folder in &folders {
+        fs::create_dir_all(folder.join("output")).unwrap();
+    }
+    storage.delete(gone.id, gone.tip().unwrap()).await.unwrap();
+    assert!(!folders[1].exists());
+    fs::create_dir_all(folders[1].join("output")).unwrap();
+    storage.recover().await.unwrap();
+    assert!(folders[0].exists() && !folders[1].exists());
+    drop(storage);
+    let storage = open(&store);
+    assert!(storage.head(gone.id).await.unwrap().is_none(), "deleted sessions are not missed");
+    assert_eq!(storage.verify_all().await.unwrap().sessions.len(), 1);
+}

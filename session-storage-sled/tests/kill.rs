@@ -1,0 +1,186 @@
+//! Real processes ended by `kill -9`: nothing that they acknowledged is lost.
+//!
+//! `SESSION_KILL_CYCLES` chooses how often, `SESSION_KILL_SEED` when; a failure prints the seed. Processes are as fast as
+//! they are: a seed repeats the choices, not the course of things.
+
+#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+
+#[path = "common/logs.rs"]
+#[expect(dead_code, reason = "other tests need more of it")]
+mod logs;
+#[path = "common/process.rs"]
+#[expect(dead_code, reason = "other tests need more of it")]
+mod process;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use logs::{Dice, Log, number, read};
+use process::{Process, say};
+use session_core::{
+    Chain, Durability, SessionFilter, SessionId, SessionStorage, SessionStorageExt as _,
+    StorageMaintenance as _, Verdict,
+};
+use session_storage_sled::{SledStorage, SledStorageOptions};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How many write at once in a process.
+const WRITERS: u64 = 4;
+
+/// Not a test of its own: what the processes of the test below do. Without a role it does nothing.
+#[test]
+fn process_with_a_role() {
+    if let Some((_, store)) = process::role() {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(write(&store));
+    }
+}
+
+/// Goes on with the sessions that are there, makes others, deletes some; says what was acknowledged.
+async fn write(store: &Path) {
+    let storage = Arc::new(SledStorage::open(SledStorageOptions::new(store)).unwrap());
+    let there = storage.list_all(&SessionFilter::all()).await.unwrap();
+    assert!(there.unreadable.is_empty(), "{there:?}");
+    say("open");
+    let mut logs: Vec<Log> = there.heads.into_iter().map(Log::of).collect();
+    let mut writers = Vec::new();
+    for writer in 0..WRITERS {
+        let mut log = logs.pop();
+        let storage = Arc::clone(&storage);
+        writers.push(tokio::spawn(async move {
+            let mut dice = Dice(u64::from(std::process::id()) * 31 + writer);
+            loop {
+                let mut now = log.take().unwrap_or_else(Log::new);
+                let durability = if dice.below(3) == 0 { Durability::Buffered } else { Durability::Flushed };
+                let size = match dice.below(40) {
+                    0 => dice.below(400_000),
+                    1..4 => dice.below(20_000),
+                    _ => dice.below(300),
+                };
+                let text = "x".repeat(usize::try_from(size).unwrap());
+                let tip = now.next(&*storage, durability, text).await.unwrap();
+                now.records.clear();
+                say(&format!("ack {} {} {}", now.id, tip.revision, tip.sum));
+                if now.revision() > 20 && dice.below(20) == 0 {
+                    say(&format!("leaving {}", now.id));
+                    storage.delete(now.id, tip).await.unwrap();
+                    say(&format!("gone {}", now.id));
+                } else {
+                    log = Some(now);
+                }
+            }
+        }));
+    }
+    // They write until the process is killed, or fail.
+    let failed = writers.remove(0).await.unwrap_err();
+    panic!("{failed}");
+}
+
+/// What was acknowledged: of each session the sum of each revision; and which were about to be deleted, or were.
+#[derive(Debug, Default)]
+struct Acknowledged {
+    sums: BTreeMap<SessionId, BTreeMap<u64, String>>,
+    leaving: BTreeMap<SessionId, bool>,
+}
+
+impl Acknowledged {
+    fn hear(&mut self, line: &str) {
+        let words: Vec<&str> = line.split(' ').collect();
+        match words.as_slice() {
+            ["ack", id, revision, sum] => {
+                let id = id.parse().unwrap();
+                self.sums.entry(id).or_default().insert(revision.parse().unwrap(), (*sum).to_owned());
+            }
+            ["leaving", id] => drop(self.leaving.insert(id.parse().unwrap(), false)),
+            ["gone", id] => drop(self.leaving.insert(id.parse().unwrap(), true)),
+            _ => {}
+        }
+    }
+
+    /// All of it is there, and nothing but healthy sessions.
+    async fn check(&mut self, storage: &SledStorage, case: &str) -> u64 {
+        let health = storage.verify_all().await.unwrap();
+        assert!(health.failed.is_empty() && health.foreign.is_empty(), "{case}: {health:?}");
+        for session in &health.sessions {
+            assert_eq!(session.verdict, Verdict::Healthy, "{case}: {session:?}");
+        }
+        let mut records = 0;
+        for (id, sums) in std::mem::take(&mut self.sums) {
+            let (found, end) = match self.leaving.get(&id) {
+                Some(gone) => {
+                    let head = storage.head(id).await.unwrap();
+                    assert!(!gone || head.is_none(), "{case}: {id} was deleted and is there");
+                    if head.is_none() {
+                        continue;
+                    }
+                    read(storage, id).await
+                }
+                None => read(storage, id).await,
+            };
+            end.unwrap_or_else(|error| panic!("{case}: {id}: {error}"));
+            let mut chain = Chain::start(id);
+            for record in &found {
+                chain.follow(record).unwrap_or_else(|error| panic!("{case}: {id}: {error}"));
+                if let Some(sum) = sums.get(&record.revision()) {
+                    // A sum covers each byte up to there.
+                    assert_eq!(
+                        &record.tip().sum.to_string(),
+                        sum,
+                        "{case}: {id}, revision {}",
+                        record.revision()
+                    );
+                }
+            }
+            let highest = sums.keys().next_back().copied().unwrap_or(0);
+            assert!(chain.revision() >= highest, "{case}: {id} has {} of {highest}", chain.revision());
+            records += chain.revision();
+            self.sums.insert(id, sums);
+        }
+        records
+    }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_to_kill_9() {
+    let cycles = number("SESSION_KILL_CYCLES", 20);
+    let seed = number("SESSION_KILL_SEED", u64::from(std::process::id()));
+    let mut dice = Dice(seed);
+    let mut folder = tempfile::tempdir().unwrap();
+    // A failure leaves the store to be looked at.
+    folder.disable_cleanup(true);
+    println!("kill: {cycles} cycles, SESSION_KILL_SEED={seed}, in {}", folder.path().display());
+    let store = folder.path().join("store");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut acknowledged = Acknowledged::default();
+    let (mut heard, mut records) = (0, 0);
+    for cycle in 0..cycles {
+        let case = format!("seed {seed}, cycle {cycle}");
+        let mut writer = Process::start("writer", &store, false);
+        // Sometimes before it has come to open the store.
+        if dice.below(5) > 0 {
+            for _ in 0..=dice.below(150) {
+                writer.line(PATIENCE).unwrap_or_else(|| panic!("{case}: after {:?}", writer.heard.last()));
+            }
+        }
+        std::thread::sleep(Duration::from_micros(dice.below(5_000)));
+        writer.kill();
+        for line in &writer.heard {
+            acknowledged.hear(line);
+        }
+        heard += writer.heard.len();
+        records = runtime.block_on(async {
+            let storage = SledStorage::open(SledStorageOptions::new(&store))
+                .unwrap_or_else(|error| panic!("{case}: {error}"));
+            let records = acknowledged.check(&storage, &case).await;
+            let recovered = storage.recover().await.unwrap();
+            assert!(recovered.mended.is_empty() && recovered.failed.is_empty(), "{case}: {recovered:?}");
+            records
+        });
+    }
+    println!("tally: killed={cycles} acknowledgements={heard} records-at-the-end={records}");
+    assert!(heard > 0 && records > 0);
+    folder.disable_cleanup(false);
+}

@@ -1,0 +1,224 @@
+//! The store as a folder: who may have it, what is made in it and when, and what must not be in its place.
+
+#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+
+#[path = "common/logs.rs"]
+#[expect(dead_code, reason = "other tests need more of it")]
+mod logs;
+#[path = "common/process.rs"]
+#[expect(dead_code, reason = "other tests need more of it")]
+mod process;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use logs::{Dice, Log, note, read};
+use process::{Process, say};
+use session_core::{
+    Batch, Durability, ErrorCode, Expected, SessionFilter, SessionId, SessionStorage, SessionStorageExt as _,
+    StorageError, StorageMaintenance as _, Sum, Tip,
+};
+use session_storage_sled::{SledStorage, SledStorageOptions};
+
+fn try_open(store: &Path) -> Result<SledStorage, StorageError> {
+    SledStorage::open(SledStorageOptions::new(store).lock_timeout(Duration::ZERO))
+}
+
+fn open(store: &Path) -> SledStorage {
+    SledStorage::open(SledStorageOptions::new(store)).unwrap()
+}
+
+/// Not a test of its own: who holds a store. Without a role it does nothing.
+#[test]
+fn process_with_a_role() {
+    if let Some((_, store)) = process::role() {
+        let _storage = open(&store);
+        say("open");
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_is_told_who_has_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let log = Log::stored(&open(&store), 2).await;
+    let mut holder = Process::start("holder", &store, false);
+    assert_eq!(holder.line(Duration::from_secs(60)).as_deref(), Some("open"));
+    let error = try_open(&store).unwrap_err();
+    assert_eq!(error.code(), ErrorCode::StorageUnavailable, "{error}");
+    assert!(error.to_string().contains(&format!("process {}", holder.id())), "{error}");
+    assert!(error.to_string().contains("sessionctl report"), "{error}");
+    holder.kill();
+    let (records, end) = read(&try_open(&store).unwrap(), log.id).await;
+    end.unwrap();
+    assert_eq!(records, log.records);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn looking_makes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("no/store");
+    let storage = open(&store);
+    let (id, tip) = (SessionId::random(), Tip { revision: 1, sum: Sum::from_u64(1) });
+    assert!(storage.head(id).await.unwrap().is_none());
+    assert!(storage.list_all(&SessionFilter::all()).await.unwrap().heads.is_empty());
+    assert_eq!(read(&storage, id).await.1.unwrap_err().code(), ErrorCode::NotFound);
+    assert_eq!(storage.delete(id, tip).await.unwrap_err().code(), ErrorCode::NotFound);
+    assert_eq!(storage.verify(id).await.unwrap_err().code(), ErrorCode::NotFound);
+    assert!(storage.verify_all().await.unwrap().sessions.is_empty());
+    assert!(storage.recover().await.unwrap().mended.is_empty());
+    let flush = storage.append(id, Expected::At(tip), Batch::empty(), Durability::Flushed).await;
+    assert_eq!(flush.unwrap_err().code(), ErrorCode::Conflict);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "something was made");
+    // The first session makes it, and whoever looked before sees it.
+    let other = open(&store);
+    let log = Log::stored(&storage, 1).await;
+    assert!(other.head(log.id).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_made_is_its_users_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let storage = open(&store);
+    let log = Log::stored(&storage, 2).await;
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&store), 0o700);
+    assert_eq!(mode(&store.join("db")), 0o700);
+    for file in ["FORMAT", "lock", "marks", "unclean"] {
+        assert_eq!(mode(&store.join(file)), 0o600, "{file}");
+    }
+    assert_eq!(storage.owners_dir(), store.canonicalize().unwrap().join("owners"));
+    fs::create_dir_all(storage.sessions_dir().join(log.id.to_string()).join("output")).unwrap();
+    storage.delete(log.id, log.tip().unwrap()).await.unwrap();
+    assert!(!storage.sessions_dir().join(log.id.to_string()).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_store_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let refused = |what: &str| {
+        let error = try_open(&path).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::StorageUnavailable, "{what}: {error}");
+        error.to_string()
+    };
+    fs::write(&path, "a file").unwrap();
+    refused("a file");
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("thesis.tex"), "foreign").unwrap();
+    assert!(refused("a folder with other things").contains("thesis.tex"));
+    fs::remove_file(path.join("thesis.tex")).unwrap();
+    fs::write(path.join("FORMAT"), r#"{"format":1,"store":"5d4d2f7e-52f7-4dcd-9e0b-3b1f5f1a4b5e"}"#).unwrap();
+    assert!(refused("a file store").contains("another backend"));
+    fs::write(path.join("FORMAT"), "damaged").unwrap();
+    refused("a damaged FORMAT");
+    fs::write(path.join("FORMAT"), r#"{"sled":2,"id":"?"}"#).unwrap();
+    assert_eq!(try_open(&path).unwrap_err().code(), ErrorCode::UnsupportedFormat);
+    fs::remove_dir_all(&path).unwrap();
+
+    let log = Log::stored(&open(&path), 1).await;
+    let format = fs::read_to_string(path.join("FORMAT")).unwrap();
+    fs::remove_file(path.join("FORMAT")).unwrap();
+    assert!(refused("a store without FORMAT").contains("FORMAT"));
+    fs::write(path.join("FORMAT"), format.replace("\"id\":\"", "\"id\":\"x")).unwrap();
+    refused("an id that is none");
+    let other = "5d4d2f7e-52f7-4dcd-9e0b-3b1f5f1a4b5e";
+    fs::write(path.join("FORMAT"), format!("{{\"sled\":1,\"id\":\"{other}\"}}")).unwrap();
+    assert!(refused("another store's FORMAT").contains(other));
+    fs::write(path.join("FORMAT"), format).unwrap();
+    // The marks of another store.
+    let strange = folder.path().join("strange");
+    Log::stored(&open(&strange), 1).await;
+    fs::copy(strange.join("marks"), path.join("marks")).unwrap();
+    assert!(refused("another store's marks").contains("marks"));
+    fs::remove_file(path.join("marks")).unwrap();
+    assert!(open(&path).head(log.id).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_link_in_the_place_of_what_is_ours_is_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let outside = folder.path().join("outside");
+    let log = Log::stored(&open(&store), 1).await;
+    for name in ["db", "sessions", "aside", "quarantine"] {
+        fs::create_dir_all(&outside).unwrap();
+        let (path, kept) = (store.join(name), folder.path().join("kept"));
+        let was_there = fs::rename(&path, &kept).is_ok();
+        std::os::unix::fs::symlink(&outside, &path).unwrap();
+        let error = try_open(&store).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::StorageUnavailable, "{name}: {error}");
+        fs::remove_file(&path).unwrap();
+        if was_there {
+            fs::rename(&kept, &path).unwrap();
+        }
+    }
+    for name in ["FORMAT", "lock", "marks", "unclean", "db/db"] {
+        let (path, kept) = (store.join(name), folder.path().join("kept"));
+        let was_there = fs::rename(&path, &kept).is_ok();
+        fs::write(outside.join("file"), "precious").unwrap();
+        std::os::unix::fs::symlink(outside.join("file"), &path).unwrap();
+        if name != "unclean" {
+            assert!(try_open(&store).is_err(), "{name}");
+        } else {
+            // A note that nobody wrote is no note.
+            drop(try_open(&store));
+        }
+        assert_eq!(fs::read_to_string(outside.join("file")).unwrap(), "precious", "{name}");
+        drop(fs::remove_file(&path));
+        if was_there {
+            fs::rename(&kept, &path).unwrap();
+        }
+    }
+    assert!(open(&store).head(log.id).await.unwrap().is_some());
+    // The store itself may be reached through a link, and is the same one.
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(&store, &link).unwrap();
+    let (one, two) = (open(&store), open(&link));
+    assert_eq!(one.path(), two.path());
+}
+
+/// Group flush: whoever appends at once shares a flush, and everybody's records are there.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_sessions_at_once_each_get_what_they_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let storage = open(&store);
+    let mut writers = Vec::new();
+    for seed in 0..64 {
+        let storage = storage.clone();
+        writers.push(tokio::spawn(async move {
+            let (mut dice, mut log) = (Dice(seed), Log::new());
+            for n in 0..20 {
+                let durability = if dice.below(4) == 0 { Durability::Buffered } else { Durability::Flushed };
+                let size = if dice.below(30) == 0 { dice.below(300_000) } else { dice.below(500) };
+                let events =
+                    if n == 0 { logs::created() } else { note("x".repeat(usize::try_from(size).unwrap())) };
+                log.append(&storage, durability, vec![events]).await.unwrap();
+            }
+            log
+        }));
+    }
+    let mut all = Vec::new();
+    for writer in writers {
+        all.push(writer.await.unwrap());
+    }
+    let check = async |storage: &SledStorage| {
+        for log in &all {
+            let (records, end) = read(storage, log.id).await;
+            end.unwrap();
+            assert_eq!(records, log.records);
+        }
+        assert_eq!(storage.list_all(&SessionFilter::active()).await.unwrap().heads.len(), all.len());
+    };
+    check(&storage).await;
+    drop(storage);
+    check(&open(&store)).await;
+}
