@@ -61,8 +61,9 @@
 //!
 //! # Features
 //!
-//! `file` (default): stores in a folder. `runner` (default): child processes as sessions. `observer-tracing`,
-//! `observer-channel`, `observer-closure`, `observer-progress`: ready-made observers.
+//! `file` (default): stores in a folder, a readable log for each session. `sled`, `sqlite`: stores in a database. `runner`
+//! (default): child processes as sessions. `observer-tracing`, `observer-channel`, `observer-closure`,
+//! `observer-progress`: ready-made observers. `full`: all of them.
 
 // The features that an item needs, where the documentation is built for docs.rs; nothing elsewhere.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -99,6 +100,10 @@ pub use session_observers as observers;
 pub use session_runner as runner;
 #[cfg(feature = "file")]
 pub use session_storage_file as file;
+#[cfg(feature = "sled")]
+pub use session_storage_sled as sled;
+#[cfg(feature = "sqlite")]
+pub use session_storage_sqlite as sqlite;
 
 /// What the README and the guide show is run as well.
 #[cfg(all(doctest, feature = "file"))]

@@ -1,11 +1,10 @@
 //! An open store: the manager, and what is below and beside it.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use session_core::{
-    LocalPresence, ManagerOptions, MemoryStorage, NameCounter, PersistentSessionManager, Presence,
-    ProcessPresence, Result, SessionError, SessionManager, SessionStorage, StorageMaintenance,
+    LocalPresence, ManagerOptions, MemoryStorage, PersistentSessionManager, Presence, ProcessPresence,
+    Result, SessionError, SessionManager, SessionStorage, StorageMaintenance,
 };
 
 use crate::url::StoreUrl;
@@ -30,53 +29,71 @@ struct Machine {
     output: session_runner::FileOutput,
 }
 
-impl Store {
-    pub(crate) async fn open(url: StoreUrl, options: ManagerOptions) -> Result<Self> {
-        match &url {
-            StoreUrl::File(path) => Self::file(&url, path, options).await,
-            StoreUrl::Sled(_) => Err(left_out(&url, "sled")),
-            StoreUrl::Sqlite(_) => Err(left_out(&url, "sqlite")),
-            StoreUrl::Memory => {
-                let storage: Arc<dyn SessionStorage> = Arc::new(MemoryStorage::new());
-                let presence: Arc<dyn Presence> = Arc::new(ProcessPresence::default());
-                Self::over(url, storage, presence, None, options).await
-            }
-        }
-    }
-
-    async fn over(
-        url: StoreUrl,
-        storage: Arc<dyn SessionStorage>,
-        presence: Arc<dyn Presence>,
-        machine: Option<Machine>,
-        options: ManagerOptions,
-    ) -> Result<Self> {
-        let (logs, alive) = (Arc::clone(&storage), Arc::clone(&presence));
-        let manager = Arc::new(PersistentSessionManager::open_dyn(logs, alive, options).await?);
-        Ok(Self { url, manager, presence, storage, machine })
-    }
-
-    #[cfg(feature = "file")]
-    async fn file(url: &StoreUrl, path: &Path, options: ManagerOptions) -> Result<Self> {
-        use session_storage_file::{FileStorage, FileStorageOptions};
-
-        let storage = Arc::new(FileStorage::open(FileStorageOptions::new(path))?);
+impl Machine {
+    /// Around a storage on this machine. Whoever keeps a folder for each session anyway has the output there; beside the
+    /// others it makes its own.
+    #[cfg(any(feature = "file", feature = "sled", feature = "sqlite"))]
+    fn new(storage: Arc<dyn StorageMaintenance>) -> Self {
         #[cfg(feature = "runner")]
-        let output = session_runner::FileOutput::beside_logs(storage.sessions_dir());
-        let names: Arc<dyn NameCounter> = Arc::<FileStorage>::clone(&storage);
-        let machine = Machine {
+        let output = match storage.profile().name {
+            "file" => session_runner::FileOutput::beside_logs(storage.sessions_dir()),
+            _ => session_runner::FileOutput::new(storage.sessions_dir()),
+        };
+        Self {
             presence: LocalPresence::new(storage.owners_dir()),
             #[cfg(feature = "runner")]
             output,
-            maintenance: Arc::<FileStorage>::clone(&storage),
-        };
-        let presence: Arc<dyn Presence> = Arc::new(machine.presence.clone());
-        Self::over(url.clone(), storage, presence, Some(machine), options.names(names)).await
+            maintenance: storage,
+        }
     }
 
-    #[cfg(not(feature = "file"))]
-    async fn file(url: &StoreUrl, _: &Path, _: ManagerOptions) -> Result<Self> {
-        Err(left_out(url, "file"))
+    /// Opens what the text names; `None` for memory.
+    fn open(url: &StoreUrl, options: ManagerOptions) -> Result<(Option<Self>, ManagerOptions)> {
+        let machine = match url {
+            #[cfg(feature = "file")]
+            StoreUrl::File(path) => {
+                use session_storage_file::{FileStorage, FileStorageOptions};
+                let storage = Arc::new(FileStorage::open(FileStorageOptions::new(path))?);
+                return Ok((Some(Self::new(Arc::<FileStorage>::clone(&storage))), options.names(storage)));
+            }
+            #[cfg(feature = "sled")]
+            StoreUrl::Sled(path) => {
+                use session_storage_sled::{SledStorage, SledStorageOptions};
+                Some(Self::new(Arc::new(SledStorage::open(SledStorageOptions::new(path))?)))
+            }
+            #[cfg(feature = "sqlite")]
+            StoreUrl::Sqlite(path) => {
+                use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
+                Some(Self::new(Arc::new(SqliteStorage::open(SqliteStorageOptions::new(path))?)))
+            }
+            StoreUrl::Memory => None,
+            #[cfg(not(all(feature = "file", feature = "sled", feature = "sqlite")))]
+            other => {
+                let feature = other.scheme();
+                return Err(SessionError::InvalidArgument {
+                    what: format!(
+                        "`{url}` needs the feature `{feature}` of `sessionkit`, which this build leaves out"
+                    ),
+                });
+            }
+        };
+        Ok((machine, options))
+    }
+}
+
+impl Store {
+    pub(crate) async fn open(url: StoreUrl, options: ManagerOptions) -> Result<Self> {
+        let (machine, options) = Machine::open(&url, options)?;
+        let (storage, presence): (Arc<dyn SessionStorage>, Arc<dyn Presence>) = match &machine {
+            Some(machine) => (
+                Arc::<dyn StorageMaintenance>::clone(&machine.maintenance),
+                Arc::new(machine.presence.clone()),
+            ),
+            None => (Arc::new(MemoryStorage::new()), Arc::new(ProcessPresence::default())),
+        };
+        let (logs, alive) = (Arc::clone(&storage), Arc::clone(&presence));
+        let manager = Arc::new(PersistentSessionManager::open_dyn(logs, alive, options).await?);
+        Ok(Self { url, manager, presence, storage, machine })
     }
 
     /// Where it is.
@@ -144,12 +161,6 @@ impl Store {
     #[must_use]
     pub const fn presence(&self) -> &Arc<dyn Presence> {
         &self.presence
-    }
-}
-
-fn left_out(url: &StoreUrl, feature: &str) -> SessionError {
-    SessionError::InvalidArgument {
-        what: format!("`{url}` needs the feature `{feature}` of `sessionkit`, which this build leaves out"),
     }
 }
 

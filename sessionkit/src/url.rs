@@ -84,6 +84,12 @@ impl StoreUrl {
         self.parts().1
     }
 
+    /// What stands before the colon: also the feature that it needs.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        self.parts().0
+    }
+
     fn parts(&self) -> (&'static str, Option<&Path>) {
         match self {
             Self::File(path) => ("file", Some(path)),

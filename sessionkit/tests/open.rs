@@ -107,3 +107,17 @@ async fn made_up_names_go_on_behind_chosen_ones() {
     assert_eq!(create(None).await, format!("{day}041"));
     assert_eq!(create(None).await, format!("{day}042"));
 }
+
+/// What a build leaves out is named, with the feature that has it.
+#[cfg(not(all(feature = "sled", feature = "sqlite")))]
+#[tokio::test]
+async fn a_backend_that_was_left_out_is_named() {
+    for scheme in ["sled", "sqlite"] {
+        if (scheme == "sled" && cfg!(feature = "sled")) || (scheme == "sqlite" && cfg!(feature = "sqlite")) {
+            continue;
+        }
+        let error = sessionkit::open(&format!("{scheme}:x")).await.err().unwrap();
+        assert_eq!(error.code(), ErrorCode::InvalidArgument);
+        assert!(error.to_string().contains(&format!("the feature `{scheme}` of `sessionkit`")), "{error}");
+    }
+}
