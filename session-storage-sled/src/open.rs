@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use session_core::StorageError;
-use session_storage_engine::{Folders, Group, Limits, Marks, StoreId};
+use session_storage_engine::{Folders, Group, Job, Limits, Marks, StoreId};
 use tokio::sync::Notify;
 
 use crate::db::{Change, Db, Meta};
@@ -44,7 +44,7 @@ pub(crate) struct Running {
     pub(crate) engine: Arc<Engine>,
     pub(crate) readers: Arc<Readers>,
     /// `None` only while it is dropped.
-    group: Option<Group<Request, Answered>>,
+    group: Option<Group<Option<Request>, Answered>>,
     ended: std::sync::Mutex<Receiver<()>>,
     patience: Duration,
     #[cfg(test)]
@@ -139,7 +139,7 @@ impl Running {
         }
         let Some(group) = &self.group else { return Err(unavailable("the store is being closed")) };
         let (id, bytes) = (request.session(), request.bytes());
-        group.submit(request, bytes).await.unwrap_or_else(|gone| {
+        group.submit(Some(request), bytes).await.unwrap_or_else(|gone| {
             let what = format!("the store {}", self.engine.layout.root().display());
             Err(id
                 .map_or(StorageError::Closed { what: what.clone(), source: None }, |id| gone.told(&what, id)))
@@ -169,19 +169,18 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StorageE
 
 /// On the thread that groups: hands a group on to the thread that has sled, and answers for it if it does not.
 fn hand_on(
-    jobs: Vec<session_storage_engine::Job<Request, Answered>>,
+    mut jobs: Vec<Job<Option<Request>, Answered>>,
     asks: &Sender<Ask>,
     engine: &Engine,
     readers: &Readers,
     patience: Duration,
 ) {
-    let (requests, answers): (Vec<Request>, Vec<_>) =
-        jobs.into_iter().map(session_storage_engine::Job::split).unzip();
+    let requests: Vec<Request> = jobs.iter_mut().filter_map(|job| job.request.take()).collect();
     let ids: Vec<_> = requests.iter().map(Request::session).collect();
     let closed = || engine.closed().unwrap_or_else(|| unavailable("the store is closed"));
     if engine.closed().is_some() {
-        for answer in answers {
-            answer(Err(closed()));
+        for job in jobs {
+            job.answer(Err(closed()));
         }
         return;
     }
@@ -199,8 +198,16 @@ fn hand_on(
         }
     };
     match served {
-        Some((said, _)) => answers.into_iter().zip(said).for_each(|(answer, said)| answer(said)),
-        None => answers.into_iter().zip(ids).for_each(|(answer, id)| answer(Err(unknown(id, closed())))),
+        Some((said, _)) => {
+            for (job, said) in jobs.into_iter().zip(said) {
+                job.answer(said);
+            }
+        }
+        None => {
+            for (job, id) in jobs.into_iter().zip(ids) {
+                job.answer(Err(unknown(id, closed())));
+            }
+        }
     }
     if let Some(closed) = engine.closed() {
         readers.end(&closed);
@@ -380,7 +387,7 @@ fn next_step(layout: &Layout, marks: &Marks) -> String {
     format!(
         "{} sessions were stored, up to change {}: nothing of them is given up; {aside}: put a `db` that you copied \
          earlier in its place",
-        marks.iter().count(),
+        marks.tips().len(),
         marks.change()
     )
 }

@@ -1,10 +1,7 @@
 //! The laws of the storage port. The handles of one process on one folder share one open database, which is all that sled
 //! allows: they are as independent as they can be.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "in a test, what is not there is a failure"
-)]
+#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
 
 #[path = "common/copy.rs"]
 mod copy;
