@@ -14,6 +14,7 @@ mod options;
 mod read;
 mod readers;
 mod rows;
+mod running;
 mod storage;
 mod store;
 mod unclean;
