@@ -22,7 +22,7 @@ use crate::readers::Readers;
 use crate::unclean::Note;
 use crate::write::{Answered, Request, Writer, unknown};
 
-/// Bytes of records that are flushed at once: less than a segment of sled's log, so that it does not use a segment again
+/// Bytes of records that are flushed at once: half a segment of sled's log, so that it seldom comes to use a segment again
 /// before what takes its place was flushed by us.
 const GROUP_BYTES: usize = 256 * 1024;
 
