@@ -26,7 +26,7 @@ pub(crate) type NextFlush =
 
 /// The files that are flushed, and what waits for that.
 pub(crate) struct Durable {
-    /// sled's log, opened before sled changes it: a failure to write it is told to each who had it open then.
+    /// sled's log, open for as long as sled is: a failure to write it is told to each who had it open then, once.
     data: File,
     note: Note,
     /// Large values that are on the disk.

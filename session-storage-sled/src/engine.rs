@@ -211,7 +211,7 @@ impl Engine {
 
     /// All sessions that there are, or were.
     pub(crate) fn all(&self, db: &Db) -> Result<BTreeSet<SessionId>, Fault> {
-        let mut ids: BTreeSet<SessionId> = self.marks.iter().map(|(id, _)| id).collect();
+        let mut ids: BTreeSet<SessionId> = self.marks.tips().into_iter().map(|(id, _)| id).collect();
         for row in db.heads(None) {
             ids.insert(row?.0);
         }
@@ -224,7 +224,7 @@ impl Engine {
 
 /// What the heads and the marks say of the sessions, when a database has been opened.
 pub(crate) fn survey(db: &Db, marks: &Marks) -> Result<State, Fault> {
-    let mut marked: BTreeMap<SessionId, Tip> = marks.iter().collect();
+    let mut marked: BTreeMap<SessionId, Tip> = marks.tips().into_iter().collect();
     let mut state = State::default();
     for row in db.heads(None) {
         let (id, row) = row?;

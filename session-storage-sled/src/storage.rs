@@ -15,8 +15,8 @@ use session_core::{
 
 use crate::db::Db;
 use crate::engine::Engine;
-use crate::open::{Make, Running};
 use crate::options::SledStorageOptions;
+use crate::running::{Make, Running};
 use crate::store::Store;
 use crate::write::{Answer, Append, Request};
 

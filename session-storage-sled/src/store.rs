@@ -12,8 +12,8 @@ use tokio::sync::{Notify, oneshot};
 use crate::error::unavailable;
 use crate::format;
 use crate::layout::Layout;
-use crate::open::{Make, Running};
 use crate::options::SledStorageOptions;
+use crate::running::{Make, Running};
 
 /// What all handles on one folder share.
 #[derive(Debug)]

@@ -9,7 +9,6 @@ mod copy;
 #[expect(dead_code, reason = "other tests need more of it")]
 mod logs;
 #[path = "common/rows.rs"]
-#[expect(dead_code, reason = "other tests need more of it")]
 mod rows;
 
 use std::fs;

@@ -20,6 +20,7 @@ mod logs;
 mod process;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use logs::{Dice, Log, note, number, read};
 use process::{Process, say};
 use session_core::{
     Durability, Expected, SessionFilter, SessionId, SessionStorage, SessionStorageExt as _,
-    StorageMaintenance as _, Sum, Tip,
+    StorageMaintenance as _, StoredRecord, Sum, Tip,
 };
 use session_storage_sled::{SledStorage, SledStorageOptions};
 
@@ -64,7 +65,7 @@ async fn look(store: &Path) {
     for round in ["before", "after"] {
         for (id, revision, sum) in &expected {
             let (records, end) = read(&storage, *id).await;
-            let last = records.last().map(|record| record.tip());
+            let last = records.last().map(StoredRecord::tip);
             let whole = last == Some(Tip { revision: *revision, sum: *sum });
             let more = last.is_some_and(|tip| tip.revision > *revision);
             match end {
@@ -184,12 +185,11 @@ async fn build(root: &Path, dice: &mut Dice) -> [PathBuf; 2] {
             copy::copy(&clean, &killed);
         }
     }
-    let expected: String = logs
-        .iter()
-        .map(|log| log.tip().unwrap())
-        .zip(&logs)
-        .map(|(tip, log)| format!("{} {} {}\n", log.id, tip.revision, tip.sum))
-        .collect();
+    let mut expected = String::new();
+    for log in &logs {
+        let tip = log.tip().unwrap();
+        writeln!(expected, "{} {} {}", log.id, tip.revision, tip.sum).unwrap();
+    }
     std::fs::write(root.join("expected"), expected).unwrap();
     [clean, killed]
 }
