@@ -10,10 +10,11 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("session-testkit", &["session-core"], &[]),
     ("session-storage-*", &["session-core"], &["session-testkit"]),
     ("session-observers", &["session-core"], &["session-testkit"]),
+    ("session-legacy", &["session-core"], &[]),
     ("session-runner", &["session-core"], &["session-testkit"]),
     (
         "sessionkit",
-        &["session-core", "session-storage-*", "session-observers", "session-runner"],
+        &["session-core", "session-storage-*", "session-observers", "session-runner", "session-legacy"],
         &["session-testkit"],
     ),
     ("sessionctl", &["sessionkit"], &["session-testkit"]),
