@@ -112,13 +112,11 @@ fn entries(
 
 /// The folder itself, or the one of sessions in it.
 fn sessions_folder(folder: Folder, home: &str) -> io::Result<Folder> {
-    let inner = match folder.folder(home) {
-        Ok(Some(inner)) => inner.folder("sessions")?,
-        // Whatever has that name and is no folder is told of as a name that is no session.
-        Ok(None) | Err(_) if folder.path().file_name() == Some(OsStr::new(home)) => {
-            folder.folder("sessions")?
-        }
-        Ok(None) | Err(_) => None,
+    // Where it is there and cannot be opened, a link for example, another folder is not what was meant.
+    let inner = match folder.folder(home)? {
+        Some(inner) => inner.folder("sessions")?,
+        None if folder.path().file_name() == Some(OsStr::new(home)) => folder.folder("sessions")?,
+        None => None,
     };
     Ok(inner.unwrap_or(folder))
 }
@@ -183,8 +181,7 @@ fn worktrees(store: &mut LegacyStore, folder: &Folder, git: &str) -> io::Result<
 fn no_sessions(names: &[String]) -> Option<String> {
     let shown: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
     let more = if names.len() > SHOWN { ", …" } else { "" };
-    (!names.is_empty())
-        .then(|| format!("{} names in the folder are no sessions: {}{more}", names.len(), shown.join(", ")))
+    (!names.is_empty()).then(|| format!("no sessions, and passed over: {}{more}", shown.join(", ")))
 }
 
 /// An id that two entries have stands for the first: two logs cannot have one id.

@@ -151,14 +151,13 @@ pub(crate) fn kept(session: &session_legacy::LegacySession) -> serde_json::Value
     let events = session.log().iter().map(|record| record.decode().unwrap().event);
     let mut text = String::new();
     for event in events {
-        match event {
-            SessionEvent::Created { config, .. } => {
-                if let Some(record) = config.metadata["imported"].get("record") {
-                    return record.clone();
-                }
-            }
-            SessionEvent::Noted { data, .. } => text.push_str(data["text"].as_str().unwrap_or_default()),
-            _ => {}
+        if let SessionEvent::Created { config, .. } = &event
+            && let Some(record) = config.metadata["imported"].get("record")
+        {
+            return record.clone();
+        }
+        if let SessionEvent::Noted { data, .. } = &event {
+            text.push_str(data["text"].as_str().unwrap_or_default());
         }
     }
     serde_json::from_str(&text).unwrap()

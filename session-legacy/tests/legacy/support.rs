@@ -28,13 +28,9 @@ pub(crate) fn split(store: &LegacyStore) -> (Vec<&LegacySession>, Vec<(&str, &st
 
 /// A state as the tables of the documentation write it.
 pub(crate) fn state(head: &Head) -> String {
-    match head.state() {
-        SessionState::Paused { reason } => {
-            let reason = reason.to_string();
-            format!("paused: {}", reason.split(':').next().unwrap())
-        }
-        state => state.name().name().to_owned(),
-    }
+    let SessionState::Paused { reason } = head.state() else { return head.state().name().name().to_owned() };
+    let reason = reason.to_string();
+    format!("paused: {}", reason.split(':').next().unwrap())
 }
 
 /// What must hold of each session that is made of anything: it can be stored, by a storage that checks all of it, and

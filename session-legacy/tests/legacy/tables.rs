@@ -32,11 +32,10 @@ fn stand_ins(cell: &str, all: &[&str]) -> Vec<Value> {
 /// Puts an entry where the tool keeps it, reads it, and says what became of it.
 fn becomes(format: Format, entry: &Value) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let (name, text) = match format {
-        Format::Container => {
-            (".claude-container-sessions.json", json!({ "version": "1.0", "sessions": [entry] }).to_string())
-        }
-        _ => ("one.json", entry.to_string()),
+    let (name, text) = if format == Format::Container {
+        (".claude-container-sessions.json", json!({ "version": "1.0", "sessions": [entry] }).to_string())
+    } else {
+        ("one.json", entry.to_string())
     };
     std::fs::write(folder.path().join(name), text).unwrap();
     let store = read(format, folder.path());
