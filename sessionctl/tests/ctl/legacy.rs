@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use crate::support::Fixture;
+use crate::support::{self, Fixture};
 
 fn older(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../session-legacy/tests/fixtures").join(path)
@@ -148,4 +148,40 @@ fn a_store_that_is_not_there_is_refused_before_anything_is_made() {
     fixture.ctl(["import", "--format", "zip", "x"]).exits(2);
     fixture.ctl(["import", "--dry-run", "x"]).exits(2);
     assert!(!fixture.store().exists());
+}
+
+/// Only git knows of a worktree. Without it each is named, and operation goes on.
+#[test]
+fn without_git_each_worktree_is_named() {
+    let fixture = Fixture::new();
+    let project = fixture.dir.path().join("project");
+    for id in ["40000000-0000-4000-8000-000000000001", "40000000-0000-4000-8000-000000000002"] {
+        let worktree = project.join(".worktrees").join(id);
+        std::fs::create_dir_all(&worktree).unwrap();
+        std::fs::write(worktree.join(".git"), "gitdir: elsewhere\n").unwrap();
+    }
+    let words = ["import", "--json", "--format", "container", project.to_str().unwrap()];
+    let ran = support::run({
+        let mut command = fixture.command(words);
+        command.env("PATH", fixture.dir.path());
+        command
+    })
+    .exits(7);
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(report["unreadable"].as_array().unwrap().len(), 2, "{report:#}");
+    for entry in report["unreadable"].as_array().unwrap() {
+        assert!(entry["reason"].as_str().unwrap().starts_with("git is not installed"), "{report:#}");
+    }
+    assert!(report["warnings"][0].as_str().unwrap().contains("looking at the git worktrees"), "{report:#}");
+    // What git says against it is told.
+    std::fs::write(fixture.dir.path().join("git"), "#!/bin/sh\necho no >&2; exit 3\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(fixture.dir.path().join("git"), mode).unwrap();
+    let ran = support::run({
+        let mut command = fixture.command(words);
+        command.env("PATH", fixture.dir.path());
+        command
+    })
+    .exits(7);
+    assert!(ran.stdout.contains("is nothing that git can read: no"), "{ran:#?}");
 }
