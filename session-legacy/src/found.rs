@@ -16,8 +16,27 @@ pub struct LegacyStore {
     pub warnings: Vec<String>,
 }
 
+impl LegacyStore {
+    /// The sessions of it.
+    pub fn sessions(&self) -> impl Iterator<Item = &LegacySession> {
+        self.found.iter().filter_map(|found| match found {
+            Found::Session(session) => Some(&**session),
+            Found::Unreadable(_) => None,
+        })
+    }
+
+    /// The entries that no session could be made of.
+    pub fn unreadable(&self) -> impl Iterator<Item = &Unreadable> {
+        self.found.iter().filter_map(|found| match found {
+            Found::Session(_) => None,
+            Found::Unreadable(entry) => Some(entry),
+        })
+    }
+}
+
 /// One entry of an older store.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum Found {
     /// A session, with the log that was made of it.
     Session(Box<LegacySession>),

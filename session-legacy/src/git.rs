@@ -105,7 +105,8 @@ impl Answer {
 
 fn command(git: &str, path: &Path, above: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(git);
-    command.current_dir(path).env_clear();
+    // Not by changing to it: where `PATH` names the current folder, a program of the worktree would be run.
+    command.arg("-C").arg(path).env_clear();
     if let Some(programs) = std::env::var_os("PATH") {
         command.env("PATH", programs);
     }

@@ -9,7 +9,7 @@
 //! | to | use |
 //! |---|---|
 //! | read a store | [`read`], [`Format`] |
-//! | see what was found | [`LegacyStore::found`], [`Found`], [`LegacySession`], [`Unreadable`] |
+//! | see what was found | [`LegacyStore`] with each [`LegacySession`], and [`Unreadable`] |
 //! | store it | [`LegacySession::import`]; [`LegacySession::look`] says what that would do |
 //!
 //! ```
@@ -22,18 +22,16 @@
 //! #   "progress": { "status": "cancelled", "startedAt": "2025-03-01T10:00:00.000Z" },
 //! #   "context": {}, "createdAt": "2025-03-01T10:00:00.000Z", "updatedAt": "2025-03-01T10:05:00.000Z" }"#)?;
 //! use session_core::MemoryStorage;
-//! use session_legacy::{Format, Found, Outcome};
+//! use session_legacy::{Format, Outcome};
 //!
 //! let (storage, store) = (MemoryStorage::new(), session_legacy::read(Format::Msw, path)?);
-//! for found in &store.found {
-//!     match found {
-//!         Found::Session(session) => {
-//!             assert_eq!(session.head().state().name().name(), "cancelled");
-//!             assert_eq!(session.import(&storage).await?, Outcome::Imported);
-//!             assert_eq!(session.import(&storage).await?, Outcome::Skipped);
-//!         }
-//!         Found::Unreadable(entry) => eprintln!("{}: {}", entry.source, entry.reason),
-//!     }
+//! for session in store.sessions() {
+//!     assert_eq!(session.head().state().name().name(), "cancelled");
+//!     assert_eq!(session.import(&storage).await?, Outcome::Imported);
+//!     assert_eq!(session.import(&storage).await?, Outcome::Skipped);
+//! }
+//! for entry in store.unreadable() {
+//!     eprintln!("{}: {}", entry.source, entry.reason);
 //! }
 //! # Ok(())
 //! # }

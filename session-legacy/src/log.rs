@@ -201,14 +201,12 @@ impl Log {
     /// Adds an event; without a time of its own it has that of the one before it.
     fn put(&mut self, at: Option<Timestamp>, event: SessionEvent) -> Result<(), String> {
         let attempt = self.head.as_ref().map_or(0, |head| head.lifecycle.attempt_for(event.kind()));
-        let before = self.chain;
         let now = at.unwrap_or(self.at).max(self.at);
         let draft = Draft { at: now, attempt, flushed: 0, event };
-        let (stored, record) = self.chain.seal(draft).map_err(|error| error.to_string())?;
-        if let Err(rejected) = Head::fold(&mut self.head, self.id, &record) {
-            self.chain = before;
-            return Err(rejected.to_string());
-        }
+        let mut chain = self.chain;
+        let (stored, record) = chain.seal(draft).map_err(|error| error.to_string())?;
+        Head::fold(&mut self.head, self.id, &record).map_err(|rejected| rejected.to_string())?;
+        self.chain = chain;
         self.went_back |= at.is_some_and(|at| at < self.at);
         self.at = now;
         self.records.push(stored);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use session_core::text::visible;
 use session_core::{MemoryStorage, SessionEvent};
-use session_legacy::{Format, Found, LegacyStore, Outcome};
+use session_legacy::{Format, LegacyStore, Outcome};
 
 use crate::support::{everything, fixture, holds, read, split, state};
 
@@ -16,25 +16,20 @@ fn told(store: &LegacyStore) -> String {
     for warning in &store.warnings {
         writeln!(text, "warning: {}", visible(warning)).unwrap();
     }
-    for found in &store.found {
-        match found {
-            Found::Session(session) => {
-                let head = session.head();
-                let (source, name) = (visible(session.source()), &head.name);
-                writeln!(text, "{source}\n  {} {name:?} {}", session.id(), state(head)).unwrap();
-                let kinds: Vec<_> =
-                    session.log().iter().map(|record| record.decode().unwrap().event.kind().name()).collect();
-                writeln!(text, "  {} to {}, {}", head.created_at, head.updated_at, head.tip).unwrap();
-                writeln!(text, "  {}", kinds.join(" ")).unwrap();
-                for note in session.mapped() {
-                    writeln!(text, "  mapped: {}", visible(note)).unwrap();
-                }
-            }
-            Found::Unreadable(entry) => {
-                writeln!(text, "{}\n  unreadable: {}", visible(&entry.source), visible(&entry.reason))
-                    .unwrap();
-            }
+    for session in store.sessions() {
+        let head = session.head();
+        let (source, name) = (visible(session.source()), &head.name);
+        writeln!(text, "{source}\n  {} {name:?} {}", session.id(), state(head)).unwrap();
+        let kinds: Vec<_> =
+            session.log().iter().map(|record| record.decode().unwrap().event.kind().name()).collect();
+        writeln!(text, "  {} to {}, {}", head.created_at, head.updated_at, head.tip).unwrap();
+        writeln!(text, "  {}", kinds.join(" ")).unwrap();
+        for note in session.mapped() {
+            writeln!(text, "  mapped: {}", visible(note)).unwrap();
         }
+    }
+    for entry in store.unreadable() {
+        writeln!(text, "{}\n  unreadable: {}", visible(&entry.source), visible(&entry.reason)).unwrap();
     }
     text
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use session_core::{Head, MemoryStorage, SessionState};
-use session_legacy::{Format, Found, LegacySession, LegacyStore, Outcome};
+use session_legacy::{Format, LegacySession, LegacyStore, Outcome};
 
 pub(crate) fn fixture(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(path)
@@ -16,14 +16,8 @@ pub(crate) fn read(format: Format, path: &Path) -> LegacyStore {
 
 /// The sessions, with the sources of what cannot be read.
 pub(crate) fn split(store: &LegacyStore) -> (Vec<&LegacySession>, Vec<(&str, &str)>) {
-    let (mut sessions, mut unreadable) = (Vec::new(), Vec::new());
-    for found in &store.found {
-        match found {
-            Found::Session(session) => sessions.push(&**session),
-            Found::Unreadable(entry) => unreadable.push((&*entry.source, &*entry.reason)),
-        }
-    }
-    (sessions, unreadable)
+    let unreadable = store.unreadable().map(|entry| (&*entry.source, &*entry.reason));
+    (store.sessions().collect(), unreadable.collect())
 }
 
 /// A state as the tables of the documentation write it.

@@ -1,7 +1,7 @@
 //! The tables of `docs/legacy.md` are what the code does: each row is tried.
 
 use serde_json::{Value, json};
-use session_legacy::{Format, Found};
+use session_legacy::Format;
 
 use crate::support::{holds, read, state};
 
@@ -40,16 +40,13 @@ fn becomes(format: Format, entry: &Value) -> String {
     std::fs::write(folder.path().join(name), text).unwrap();
     let store = read(format, folder.path());
     assert_eq!((store.found.len(), &store.warnings), (1, &vec![]));
-    match &store.found[0] {
-        Found::Session(session) => {
-            holds(format, session);
-            state(session.head())
-        }
-        Found::Unreadable(entry) => {
-            assert!(entry.reason.contains("status"), "{entry:?}");
-            "unreadable".to_owned()
-        }
-    }
+    let Some(session) = store.sessions().next() else {
+        let entry = store.unreadable().next().unwrap();
+        assert!(entry.reason.contains("status"), "{entry:?}");
+        return "unreadable".to_owned();
+    };
+    holds(format, session);
+    state(session.head())
 }
 
 #[test]

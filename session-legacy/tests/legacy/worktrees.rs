@@ -40,9 +40,10 @@ fn project() -> Option<tempfile::TempDir> {
         1_740_000_100,
         &["worktree", "add", "-b", "feature/one", &format!(".worktrees/{ONE}")],
     );
-    run(&path.join(ONE), 1_740_000_200, &["commit", "--allow-empty", "-m", "work"]);
+    run(&path.join(ONE), 1_740_000_150, &["commit", "--allow-empty", "-m", "work"]);
+    run(&path.join(ONE), 1_740_000_200, &["commit", "--allow-empty", "-m", "more work"]);
     run(folder.path(), 1_740_000_300, &["worktree", "add", "--detach", &format!(".worktrees/{TWO}")]);
-    std::fs::create_dir(path.join(BARE)).unwrap();
+    std::fs::create_dir_all(path.join(BARE)).unwrap();
     std::fs::create_dir(path.join("no-uuid")).unwrap();
     Some(folder)
 }
@@ -83,6 +84,24 @@ fn each_worktree_is_a_session_with_what_git_knows() {
     assert_eq!(after, before, "looking changed something");
 }
 
+/// Puts a commit with a signature on top, which git is asked to check by whatever program the repository names.
+fn signed(worktree: &Path) {
+    let commit = worktree.join("commit");
+    let who = "a <a@example.org> 1740000200 +0000";
+    let signature = "gpgsig -----BEGIN PGP SIGNATURE-----\n \n x\n -----END PGP SIGNATURE-----";
+    let tree = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
+    std::fs::write(&commit, format!("tree {tree}\nauthor {who}\ncommitter {who}\n{signature}\n\nsigned\n"))
+        .unwrap();
+    let made = Command::new("git")
+        .current_dir(worktree)
+        .args(["hash-object", "-t", "commit", "-w", "commit"])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let sum = String::from_utf8(made.stdout).unwrap();
+    assert!(git(worktree, 1_740_000_200, &["update-ref", "--create-reflog", "HEAD", sum.trim()]));
+}
+
 /// A repository's configuration can make git run programs. None runs here.
 #[test]
 fn nothing_that_a_repository_says_is_run() {
@@ -109,6 +128,11 @@ fn nothing_that_a_repository_says_is_run() {
     for hook in ["post-index-change", "reference-transaction", "post-checkout"] {
         std::fs::copy(program, folder.path().join(hook)).unwrap();
     }
+    signed(&folder.path().join(".worktrees").join(ONE));
+    // The trap is one: without further words git falls into it.
+    assert!(git(&folder.path().join(".worktrees").join(ONE), 0, &["log", "-1", "--format=%ct"]));
+    assert!(ran.exists(), "git would run nothing anyway");
+    std::fs::remove_file(&ran).unwrap();
     let store = read(Format::Container, folder.path());
     assert_eq!(split(&store).0.len(), 2, "{store:?}");
     assert!(!ran.exists(), "a program of the repository ran");
@@ -124,4 +148,15 @@ fn a_worktree_that_git_cannot_read_is_named() {
     assert_eq!((sessions.len(), unreadable.len()), (1, 1), "{store:?}");
     assert_eq!(unreadable[0].0, format!(".worktrees/{ONE}"));
     assert!(unreadable[0].1.starts_with("is nothing that git can read: fatal:"), "{unreadable:?}");
+}
+
+/// A folder with an empty `.git` is no worktree, and the repository around it is not taken for its own.
+#[test]
+fn what_only_looks_like_a_worktree_is_named() {
+    let Some(folder) = project() else { return };
+    std::fs::create_dir(folder.path().join(".worktrees").join(BARE).join(".git")).unwrap();
+    let store = read(Format::Container, folder.path());
+    let (sessions, unreadable) = split(&store);
+    assert_eq!((sessions.len(), unreadable.len()), (2, 1), "{store:?}");
+    assert_eq!(unreadable[0].0, format!(".worktrees/{BARE}"));
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use serde::Serialize;
-use sessionkit::legacy::{self, Format, Found, LegacySession, Outcome};
+use sessionkit::legacy::{self, Format, LegacySession, Outcome};
 use sessionkit::text::visible;
 use sessionkit::{ErrorCode, SessionId, StorageError};
 
@@ -44,6 +44,12 @@ struct Unreadable<'a> {
     reason: &'a str,
 }
 
+impl<'a> Unreadable<'a> {
+    fn new(entry: &'a legacy::Unreadable) -> Self {
+        Self { source: &entry.source, reason: &entry.reason }
+    }
+}
+
 pub(super) async fn run(format: Format, path: &Path, dry_run: bool, context: &Context) -> Result<u8> {
     let found = legacy::read(format, path).map_err(|error| Failure::chain(error.code(), &error))?;
     let store = context.open().await?;
@@ -52,7 +58,7 @@ pub(super) async fn run(format: Format, path: &Path, dry_run: bool, context: &Co
         format: format.name(),
         dry_run,
         sessions: Vec::new(),
-        unreadable: Vec::new(),
+        unreadable: found.unreadable().map(Unreadable::new).collect(),
         warnings: &found.warnings,
         imported: 0,
         skipped: 0,
@@ -62,18 +68,13 @@ pub(super) async fn run(format: Format, path: &Path, dry_run: bool, context: &Co
         context.hint(warning, &[], &["import", "--help"]);
     }
     let mut stopped = None;
-    for entry in &found.found {
-        match entry {
-            Found::Session(session) => match become_ours(session, dry_run, &**store.storage()).await {
-                Ok(outcome) => report.session(session, outcome),
-                // What stands in the way of one stands in the way of all others.
-                Err(error) => {
-                    stopped = Some(Failure::from(error).about(session.id()));
-                    break;
-                }
-            },
-            Found::Unreadable(entry) => {
-                report.unreadable.push(Unreadable { source: &entry.source, reason: &entry.reason });
+    for session in found.sessions() {
+        match become_ours(session, dry_run, &**store.storage()).await {
+            Ok(outcome) => report.session(session, outcome),
+            // What stands in the way of one stands in the way of all others.
+            Err(error) => {
+                stopped = Some(Failure::from(error).about(session.id()));
+                break;
             }
         }
     }
