@@ -3,8 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
 
-mod support;
-
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,11 +10,9 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use session_core::{
-    Durability, Expected, FileSystem, SessionFilter, SessionStorage as _, SessionStorageExt as _,
-};
+use session_core::{Durability, FileSystem, SessionFilter, SessionStorage as _, SessionStorageExt as _};
 use session_storage_file::{Disk, DiskFile, FileStorage, FileStorageOptions, Identity, Kind, Open, RealDisk};
-use support::{Log, created};
+use session_testkit::logs::Log;
 
 /// The system's disk, on which something happens right before the n-th call.
 struct Meanwhile {
@@ -107,18 +103,15 @@ fn at_each_call(before: fn(&Path), look: fn(&FileStorage)) {
         let folder = tempfile::tempdir().unwrap();
         let path: PathBuf = folder.path().join("store");
         before(&path);
-        let theirs = Arc::new(Mutex::new(Log::new()));
         let disk = Arc::new(Meanwhile {
             left: Mutex::new(nth),
             what: Box::new({
-                let (path, theirs) = (path.clone(), Arc::clone(&theirs));
+                let path = path.clone();
                 move || {
                     // Whoever holds the store's lock is waited for by nobody here: it is this very thread.
                     let options = FileStorageOptions::new(&path).lock_timeout(std::time::Duration::ZERO);
                     let other = FileStorage::open(options.without_threads()).unwrap();
-                    let mut log = theirs.lock().unwrap();
-                    let batch = log.seal(vec![created()]);
-                    drop(wait(other.append(log.id, Expected::Absent, batch, Durability::Flushed)));
+                    drop(wait(Log::plain().take().send(&other, Durability::Flushed)));
                 }
             }),
         });
@@ -140,9 +133,7 @@ fn list(storage: &FileStorage) {
 }
 
 fn create(storage: &FileStorage) {
-    let mut log = Log::new();
-    let batch = log.seal(vec![created()]);
-    wait(storage.append(log.id, Expected::Absent, batch, Durability::Flushed)).unwrap();
+    wait(Log::plain().take().send(storage, Durability::Flushed)).unwrap();
     list(storage);
 }
 

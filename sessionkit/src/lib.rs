@@ -57,13 +57,14 @@
 //! | deal with crashes | [`SessionManager::find_crashed_sessions`], [`SessionManager::recover`] |
 //! | hear of events | [`SessionObserver`], `observers` (features `observer-…`) |
 //! | take sessions elsewhere | [`Store::export`](Store), [`Store::import`](Store), [`Store::migrate`](Store) (feature `runner`) |
+//! | import from an older tool | `legacy` (feature `legacy`) |
 //! | check and repair what is stored | [`Builder::open_store`], [`Store::maintenance`], [`Store::repair`] |
 //!
 //! # Features
 //!
 //! `file` (default): stores in a folder, a readable log for each session. `sled`, `sqlite`: stores in a database. `runner`
 //! (default): child processes as sessions. `observer-tracing`, `observer-channel`, `observer-closure`,
-//! `observer-progress`: ready-made observers. `full`: all of them.
+//! `observer-progress`: ready-made observers. `legacy`: the stores of older tools. `full`: all of them.
 
 // The features that an item needs, where the documentation is built for docs.rs; nothing elsewhere.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -89,6 +90,8 @@ pub use self::repair::Losses;
 pub use self::store::Store;
 pub use self::url::StoreUrl;
 
+#[cfg(feature = "legacy")]
+pub use session_legacy as legacy;
 #[cfg(any(
     feature = "observer-tracing",
     feature = "observer-channel",

@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use sessionkit::StateName;
+use sessionkit::legacy::Format;
 
 use super::{duration, state};
 
@@ -86,12 +87,43 @@ pub(crate) struct Export {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sessionctl --store file:/srv/sessions import nightly.jsonl\n\n\
-    All of the file is checked before anything is stored. Sessions that are there already, with the same log, are\n\
-    skipped, so that an import which was cut off can be done again.")]
+#[command(after_help = "Examples:\n  sessionctl --store file:/srv/sessions import nightly.jsonl\n  \
+    sessionctl import --format msw --dry-run .msw/sessions\n\n\
+    All of an exported file is checked before anything is stored. Sessions that are there already, with the same log,\n\
+    are skipped, so that an import which was cut off can be done again. Stores of older tools are only read: what had\n\
+    to be mapped and what cannot be read is told for each session, and the rest is imported; docs/legacy.md has the\n\
+    tables. Exits with 7 if something could not be read, else with 4 if a session is there with another log.")]
 pub(crate) struct Import {
-    /// The file; `-` is the standard input
+    /// The file, `-` is the standard input; of an older tool the folder or file of its sessions
+    #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+    /// Reads the store of an older tool instead of what `export` prints
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) format: Option<LegacyFormat>,
+    /// Says what would be imported from an older tool, and changes nothing
+    #[arg(long, requires = "format")]
+    pub(crate) dry_run: bool,
+}
+
+/// An older tool whose sessions can be imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LegacyFormat {
+    /// `.msw/sessions`, one file for each session
+    Msw,
+    /// `.claude-container-sessions.json`, else the git worktrees beside it
+    Container,
+    /// `.prodigy/sessions`, one file for each session
+    Prodigy,
+}
+
+impl From<LegacyFormat> for Format {
+    fn from(format: LegacyFormat) -> Self {
+        match format {
+            LegacyFormat::Msw => Self::Msw,
+            LegacyFormat::Container => Self::Container,
+            LegacyFormat::Prodigy => Self::Prodigy,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ use serde::Serialize;
 use sessionkit::{ErrorCode, ImportCheck, ImportReport, SessionId};
 
 use super::export::failure;
+use super::legacy;
 use crate::args::Import;
 use crate::context::Context;
 use crate::fail::{Failure, Result};
@@ -25,6 +26,9 @@ struct Report<'a> {
 }
 
 pub(crate) async fn run(args: &Import, context: &Context) -> Result<u8> {
+    if let Some(format) = args.format {
+        return legacy::run(format.into(), &args.file, args.dry_run, context).await;
+    }
     let mut file = Lines::new(open(&args.file)?, &args.file);
     let mut check = ImportCheck::new();
     while let Some(line) = file.next()? {

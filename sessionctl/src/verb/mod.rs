@@ -6,6 +6,7 @@ pub(crate) mod events;
 pub(crate) mod export;
 pub(crate) mod gc;
 pub(crate) mod import;
+mod legacy;
 pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod manual;

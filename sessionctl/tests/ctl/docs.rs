@@ -102,7 +102,7 @@ fn the_guide_is_true() {
 
 #[test]
 fn the_pages_about_formats_are_true() {
-    for name in ["docs/json.md", "docs/export.md"] {
+    for name in ["docs/json.md", "docs/export.md", "docs/legacy.md"] {
         let blocks = page(name);
         assert!(!blocks.is_empty(), "{name}");
         holds(name, blocks);

@@ -14,6 +14,7 @@ mod docs;
 mod exchange;
 mod follow;
 mod hostile;
+mod legacy;
 mod look;
 mod memory;
 mod migrate;

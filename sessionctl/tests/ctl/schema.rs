@@ -102,6 +102,8 @@ fn whatever_is_printed_is_documented() {
     checked("migrate", 4, &["migrate", "--to", &elsewhere]);
     assert_eq!(checked("rm", 0, &["rm", "failed"])["removed"].as_array().unwrap().len(), 1);
     checked("import", 0, &["import", path]);
+    let older = concat!(env!("CARGO_MANIFEST_DIR"), "/../session-legacy/tests/fixtures/msw");
+    checked("import_legacy", 7, &["import", "--format", "msw", older]);
     checked("rm", 4, &["rm", "living"]);
     checked("gc", 0, &["gc", "--older-than", "1h"]);
     // A log that cannot be read is listed, and told of.

@@ -12,10 +12,11 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("session-storage-engine", &["session-core"], &["session-testkit"]),
     ("session-storage-*", &["session-core", "session-storage-engine"], &["session-testkit"]),
     ("session-observers", &["session-core"], &["session-testkit"]),
+    ("session-legacy", &["session-core"], &[]),
     ("session-runner", &["session-core"], &["session-testkit"]),
     (
         "sessionkit",
-        &["session-core", "session-storage-*", "session-observers", "session-runner"],
+        &["session-core", "session-storage-*", "session-observers", "session-runner", "session-legacy"],
         &["session-testkit"],
     ),
     ("sessionctl", &["sessionkit"], &["session-testkit"]),

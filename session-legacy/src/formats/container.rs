@@ -1,0 +1,133 @@
+//! `container`: all sessions in one JSON file; where that is of no use, one session for each git worktree.
+
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use session_core::{ExecutionMode, PauseReason, ProgressReport, SessionEvent};
+
+use super::{failure, members, parse, unknown};
+use crate::Format;
+use crate::fields::{Fields, Notes};
+use crate::found::Found;
+use crate::git::Worktree;
+use crate::log::{End, Story, importer};
+use crate::origin::{Origin, cut_bytes, name_of, with_label};
+
+/// Bytes of a path.
+const PATH_BYTES: usize = 4096;
+/// The version of the file whose shape is known.
+const VERSION: &str = "1.0";
+
+#[derive(Deserialize)]
+struct File {
+    #[serde(default)]
+    version: serde_json::Value,
+    sessions: Vec<Box<RawValue>>,
+}
+
+/// The sessions of a file.
+///
+/// # Errors
+/// Why the file is of no use as a whole.
+pub(crate) fn sessions(raw: &str, warnings: &mut Vec<String>) -> Result<Vec<Found>, String> {
+    let file: File =
+        serde_json::from_str(raw).map_err(|error| format!("is not what that tool writes: {error}"))?;
+    if file.version != VERSION {
+        warnings.push(format!("the file says that its version is {}; it is read as {VERSION}", file.version));
+    }
+    let entry = |(at, raw): (usize, &RawValue)| {
+        let source = format!("sessions[{at}]");
+        read(&source, raw.get()).unwrap_or_else(|reason| Found::unreadable(source, reason))
+    };
+    Ok(file.sessions.iter().map(|raw| &**raw).enumerate().map(entry).collect())
+}
+
+fn read(source: &str, raw: &str) -> Result<Found, String> {
+    let value = parse(raw)?;
+    let (record, mut notes) = (Fields::new(members(&value)?), Notes::new());
+    let id = record.text("id", &mut notes).filter(|id| !id.is_empty()).ok_or("has no id")?;
+    let origin = Origin::new(Format::Container, id, "", source, &mut notes);
+    let name = record.text("name", &mut notes);
+    let mut config = origin.config(name, Some("container"), &mut notes);
+    let path = record.text("worktreePath", &mut notes).filter(|path| !path.is_empty());
+    if let Some(path) = path.filter(|path| path.len() <= PATH_BYTES) {
+        config = config.project_path(path);
+        let last = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        if let Some(name) = name_of(last, "the worktree's name", &mut notes) {
+            config = config.mode(ExecutionMode::Worktree { name });
+        }
+    } else if path.is_some() {
+        notes.push(format!("its path is longer than {PATH_BYTES} bytes: only the old record has it"));
+    }
+    if let Some(branch) = record.text("branch", &mut notes) {
+        config = with_label(config, "branch", branch, &mut notes);
+    }
+    let created = record.time("createdAt", &mut notes);
+    let updated = record.time("lastActivity", &mut notes);
+    let mut steps = Vec::new();
+    if let Some(phase) = record.text("currentPhase", &mut notes).filter(|phase| !phase.is_empty()) {
+        let phase = cut_bytes(phase, session_core::limits::STEP_BYTES, "its phase", &mut notes);
+        let report = ProgressReport::new().phase(phase);
+        steps.push((updated, SessionEvent::ProgressReported { report }));
+    }
+    let status = record.text("status", &mut notes).ok_or("has no status")?;
+    let end = end(status, &origin, &mut notes)?;
+    // That it ran is known, when it began is not: the tool makes a session and starts it in one go.
+    Ok(Story { origin, config, raw, value: &value, created, started: created, steps, updated, end }
+        .tell(notes))
+}
+
+fn end(status: &str, origin: &Origin, notes: &mut Notes) -> Result<End, String> {
+    Ok(match status {
+        "active" => {
+            notes.push(
+                "whether whoever ran it lives is not known: it is paused, `interrupted` without proof".into(),
+            );
+            End::Interrupted { by: importer(origin) }
+        }
+        "idle" => {
+            notes.push(
+                "it was idle, with or without a process: it is paused, `interrupted` without proof".into(),
+            );
+            End::Interrupted { by: importer(origin) }
+        }
+        "waiting" => {
+            notes.push("what it was waiting to be told is not known".to_owned());
+            End::Paused(PauseReason::AwaitingInput("the old store does not say what for".to_owned()))
+        }
+        "stopped" => End::Paused(PauseReason::Requested("stopped in the old store".to_owned())),
+        "error" => End::Failed(failure(None, "error", notes)),
+        other => return Err(unknown(other, "")),
+    })
+}
+
+/// A session from a git worktree, of which nothing is known but what git knows.
+pub(crate) fn from_worktree(worktree: &Worktree) -> Found {
+    let Worktree { name, path, branch, created, last, .. } = worktree;
+    let mut notes = Notes::new();
+    let source = format!(".worktrees/{name}");
+    let origin = Origin::new(Format::Container, name, "", &source, &mut notes);
+    let mut config = origin.config(None, Some("container"), &mut notes).project_path(path);
+    if let Some(name) = name_of(name, "the worktree's name", &mut notes) {
+        config = config.mode(ExecutionMode::Worktree { name });
+    }
+    if let Some(branch) = branch {
+        config = with_label(config, "branch", branch, &mut notes);
+    }
+    notes.push("only its worktree is left: how far it was, and whether it ever ran, is not known".to_owned());
+    notes.extend(worktree.notes.iter().cloned());
+    let value = json!({ "worktree": path, "branch": branch, "created": created, "last_activity": last });
+    let raw = value.to_string();
+    Story {
+        origin,
+        config,
+        raw: &raw,
+        value: &value,
+        created: *created,
+        started: None,
+        steps: Vec::new(),
+        updated: *last,
+        end: End::NotStarted,
+    }
+    .tell(notes)
+}

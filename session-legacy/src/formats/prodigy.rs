@@ -1,0 +1,167 @@
+//! `prodigy`: one JSON file for each session, a workflow or a map-reduce job.
+
+use serde_json::Value;
+use session_core::{
+    Changes, ExecutionMode, PauseReason, ProgressReport, SessionConfig, SessionEvent, Timestamp,
+};
+
+use super::{failure, id, members, parse, unknown};
+use crate::Format;
+use crate::fields::{Fields, Notes};
+use crate::found::Found;
+use crate::log::{End, Story, importer};
+use crate::origin::{Origin, cut_bytes, name_of, plain};
+
+/// Iterations that are written one by one. The tool counted single ones; a number beyond is no count of any work.
+const MOST_ITERATIONS: u64 = 1000;
+
+type Steps = Vec<(Option<Timestamp>, SessionEvent)>;
+
+/// A session from the text of its file.
+pub(crate) fn entry(file: &str, raw: &str) -> Found {
+    read(file, raw).unwrap_or_else(|reason| Found::unreadable(file, reason))
+}
+
+fn read(file: &str, raw: &str) -> Result<Found, String> {
+    let value = parse(raw)?;
+    let (record, mut notes) = (Fields::new(members(&value)?), Notes::new());
+    let origin = Origin::new(Format::Prodigy, id(record, file, &mut notes)?, "session-", file, &mut notes);
+    let workflow = record.object("workflow_data", "workflow_data.", &mut notes);
+    let job = record.object("mapreduce_data", "mapreduce_data.", &mut notes);
+    let operation = match record.text("session_type", &mut notes) {
+        Some("Workflow") => Some("workflow"),
+        Some("MapReduce") => Some("mapreduce"),
+        other => other,
+    };
+    let config = config(&origin, workflow, operation, &mut notes);
+    let created = record.time("started_at", &mut notes);
+    let changed = record.time("updated_at", &mut notes);
+    let ended = record.time("completed_at", &mut notes);
+    let status = record.text("status", &mut notes).ok_or("has no status")?;
+    let end = end(status, &origin, record, &mut notes)?;
+    let mut steps = Steps::new();
+    if end != End::NotStarted {
+        checkpoints(record, &mut steps, &mut notes);
+        iterations(workflow, changed, &mut steps, &mut notes);
+        progress(workflow, job, changed, &mut steps, &mut notes);
+    }
+    let over = matches!(end, End::Completed | End::Failed(_) | End::Cancelled(_));
+    let updated = if over { ended.or(changed) } else { changed };
+    let started = created.filter(|_| end != End::NotStarted);
+    Ok(Story { origin, config, raw, value: &value, created, started, steps, updated, end }.tell(notes))
+}
+
+fn config(
+    origin: &Origin,
+    workflow: Fields<'_>,
+    operation: Option<&str>,
+    notes: &mut Notes,
+) -> SessionConfig {
+    let name = workflow.text("workflow_name", notes).filter(|name| !name.is_empty());
+    let id = workflow.text("workflow_id", notes);
+    let mut config = origin.config(name, operation, notes);
+    if let Some(workflow) = name.or(id).and_then(|text| plain(text, 128, "the workflow", notes)) {
+        config = config.workflow(workflow);
+    }
+    let worktree = workflow.text("worktree_name", notes).unwrap_or_default();
+    match name_of(worktree, "the worktree's name", notes) {
+        Some(name) => config.mode(ExecutionMode::Worktree { name }),
+        None => config,
+    }
+}
+
+fn end(status: &str, origin: &Origin, record: Fields<'_>, notes: &mut Notes) -> Result<End, String> {
+    Ok(match status {
+        "Initializing" => End::NotStarted,
+        "Running" => {
+            notes.push(
+                "whether whoever ran it lives is not known: it is paused, `interrupted` without proof".into(),
+            );
+            End::Interrupted { by: importer(origin) }
+        }
+        "Paused" => End::Paused(PauseReason::Requested("paused in the old store".to_owned())),
+        "Completed" => End::Completed,
+        "Failed" => End::Failed(failure(record.value("error"), status, notes)),
+        "Cancelled" => End::Cancelled("cancelled in the old store".to_owned()),
+        other => return Err(unknown(other, "")),
+    })
+}
+
+fn checkpoints(record: Fields<'_>, steps: &mut Steps, notes: &mut Notes) {
+    let mut saved = Vec::new();
+    for checkpoint in record.list("checkpoints", notes).unwrap_or_default() {
+        let Some(members) = checkpoint.as_object() else {
+            notes.push("a checkpoint is no object and counts as missing".to_owned());
+            continue;
+        };
+        let at = Fields::new(members).time("created_at", notes);
+        let state = members.get("state").unwrap_or(checkpoint).clone();
+        saved.push((at, SessionEvent::CheckpointSaved { state, resumable: true }));
+    }
+    // One without a time stays where it is, behind those that the tool wrote before it.
+    let mut latest = None;
+    for (at, _) in &mut saved {
+        latest = latest.max(*at);
+        *at = at.or(latest);
+    }
+    saved.sort_by_key(|(at, _)| *at);
+    steps.extend(saved);
+}
+
+/// The tool kept how many there were and what they changed in all, and not what each of them did.
+fn iterations(workflow: Fields<'_>, at: Option<Timestamp>, steps: &mut Steps, notes: &mut Notes) {
+    let count = workflow.count("iterations_completed", notes).unwrap_or(0);
+    let files = workflow.count("files_changed", notes).unwrap_or(0);
+    if count > MOST_ITERATIONS {
+        notes.push(format!("its {count} iterations are too many to be true: only the old record has them"));
+        return;
+    }
+    if files > 0 {
+        notes.push(if count == 0 {
+            format!("no iteration is there to have changed its {files} files: only the old record has them")
+        } else {
+            format!(
+                "its {files} changed files stand with its last iteration: which one changed them is not known"
+            )
+        });
+    }
+    if count > 0 {
+        notes.push(
+            "when each of its iterations was is not known: they have the time of its last change".to_owned(),
+        );
+    }
+    for number in 1..=count {
+        let changes = if number == count { Changes::new(files, 0, 0, 0) } else { Changes::default() };
+        steps.push((at, SessionEvent::IterationStarted { number }));
+        steps.push((at, SessionEvent::IterationCompleted { number, changes }));
+    }
+}
+
+fn progress(
+    workflow: Fields<'_>,
+    job: Fields<'_>,
+    at: Option<Timestamp>,
+    steps: &mut Steps,
+    notes: &mut Notes,
+) {
+    let mut report = ProgressReport::new();
+    // The steps themselves, of which only the number counts here.
+    let done = workflow.value("completed_steps").and_then(Value::as_array).map(Vec::len);
+    report.completed_steps = match done {
+        Some(done) => u64::try_from(done).ok(),
+        None => workflow.count("completed_steps", notes),
+    };
+    report.total_steps = workflow.count("total_steps", notes).filter(|total| *total > 0);
+    if job.is_there() {
+        report.completed_steps = job.count("processed_items", notes).or(report.completed_steps);
+        report.total_steps = job.count("total_items", notes).or(report.total_steps);
+        let phase = job.text("phase", notes).filter(|phase| !phase.is_empty());
+        let limit = session_core::limits::STEP_BYTES;
+        report.phase = phase.map(|phase| cut_bytes(phase, limit, "its phase", notes).to_owned());
+    }
+    // None done of a number that is not known says nothing.
+    let said = report.completed_steps.is_some_and(|done| done > 0) || report.total_steps.is_some();
+    if said || report.phase.is_some() {
+        steps.push((at, SessionEvent::ProgressReported { report }));
+    }
+}

@@ -1,0 +1,175 @@
+//! What git knows of a worktree: its branch, and when it was first and last worked in. Git runs with nothing of its
+//! surroundings: no hooks, no user's or system's configuration, no network, and it writes nothing.
+
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use session_core::Timestamp;
+
+/// How long one question may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Bytes of an answer: of a longer one the rest is not read.
+const ANSWER_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Whatever a repository's own configuration could have run, or fetched from elsewhere.
+const NEUTRAL: &[&str] = &[
+    "core.hooksPath=.git-has-no-hooks-here",
+    "core.fsmonitor=false",
+    "core.pager=cat",
+    "core.sshCommand=false",
+    "core.askPass=false",
+    "core.editor=false",
+    "credential.helper=",
+    "gpg.program=false",
+    "log.showSignature=false",
+    "log.mailmap=false",
+    "maintenance.auto=false",
+    "gc.auto=0",
+    "protocol.allow=never",
+];
+
+/// A worktree, as git knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Worktree {
+    /// The name of its folder.
+    pub(crate) name: String,
+    pub(crate) path: String,
+    /// `None` where no branch is checked out.
+    pub(crate) branch: Option<String>,
+    pub(crate) created: Option<Timestamp>,
+    pub(crate) last: Option<Timestamp>,
+    pub(crate) notes: Vec<String>,
+}
+
+impl Worktree {
+    /// Asks git about the worktree at this path.
+    pub(crate) fn ask(git: &str, name: &str, path: &Path) -> Result<Self, String> {
+        let text = path.to_str().ok_or("lies at a path that is no text")?.to_owned();
+        // Without it, a folder that is no worktree would be taken for the repository around it.
+        let above = path.parent().unwrap_or(path);
+        let ask = |words: &[&str]| answer(git, path, above, words);
+        let top = ask(&["rev-parse", "--show-toplevel"])?.said()?;
+        if Path::new(top.trim_end()) != path {
+            return Err("is no git worktree".to_owned());
+        }
+        let branch = match ask(&["symbolic-ref", "--quiet", "--short", "HEAD"])? {
+            Answer { code: Some(1), .. } => None,
+            answer => Some(answer.said()?.trim_end().to_owned()),
+        };
+        let mut worktree =
+            Self { name: name.to_owned(), path: text, branch, created: None, last: None, notes: Vec::new() };
+        let moves =
+            ask(&["log", "--walk-reflogs", "--no-patch", "--date=unix", "--format=%gd", "HEAD", "--"])?;
+        let mut times = moves.out.lines().filter_map(moved_at);
+        worktree.last = times.next();
+        worktree.created = times.next_back().or(worktree.last);
+        if worktree.last.is_none() {
+            let commit = ask(&["log", "-1", "--no-patch", "--format=%ct", "HEAD", "--"])?;
+            worktree.last = commit.out.trim().parse().ok().and_then(seconds);
+            worktree.created = worktree.last;
+            worktree.notes.push(match worktree.last {
+                Some(_) => "git kept no log of its moves: its times are that of its commit".to_owned(),
+                None => "git knows no times of it".to_owned(),
+            });
+        }
+        Ok(worktree)
+    }
+}
+
+/// The time in `HEAD@{1740823200}`.
+fn moved_at(line: &str) -> Option<Timestamp> {
+    seconds(line.strip_suffix('}')?.rsplit_once("@{")?.1.parse().ok()?)
+}
+
+fn seconds(seconds: i64) -> Option<Timestamp> {
+    Timestamp::from_millis(seconds.checked_mul(1000)?)
+}
+
+struct Answer {
+    code: Option<i32>,
+    out: String,
+    complaint: String,
+}
+
+impl Answer {
+    fn said(self) -> Result<String, String> {
+        if self.code == Some(0) {
+            return Ok(self.out);
+        }
+        let why = self.complaint.lines().next().unwrap_or_default();
+        Err(format!("is nothing that git can read: {}", why.chars().take(200).collect::<String>()))
+    }
+}
+
+fn command(git: &str, path: &Path, above: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(git);
+    // Not by changing to it: where `PATH` names the current folder, a program of the worktree would be run.
+    command.arg("-C").arg(path).env_clear();
+    if let Some(programs) = std::env::var_os("PATH") {
+        command.env("PATH", programs);
+    }
+    command
+        .env("LC_ALL", "C")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CEILING_DIRECTORIES", above)
+        .env("GIT_OPTIONAL_LOCKS", "0")
+        .env("GIT_NO_LAZY_FETCH", "1")
+        .env("GIT_NO_REPLACE_OBJECTS", "1")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        // A list of what is allowed, with nothing on it.
+        .env("GIT_ALLOW_PROTOCOL", "none")
+        .arg("--no-pager");
+    for setting in NEUTRAL {
+        command.args(["-c", setting]);
+    }
+    command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// What git answers, if it does so in time.
+fn answer(git: &str, path: &Path, above: &Path, words: &[&str]) -> Result<Answer, String> {
+    let failed = |error: io::Error| {
+        if error.kind() == io::ErrorKind::NotFound {
+            return "git is not installed, and only git knows about it".to_owned();
+        }
+        format!("git cannot be run: {error}")
+    };
+    let mut child = command(git, path, above, words).spawn().map_err(failed)?;
+    let out = reader(child.stdout.take());
+    let complaint = reader(child.stderr.take());
+    let code = wait(&mut child).map_err(failed)?.ok_or("keeps git busy for too long")?;
+    Ok(Answer { code: code.code(), out: text(out), complaint: text(complaint) })
+}
+
+/// Reads beside the process, which would otherwise wait for room in its pipe.
+fn reader(pipe: Option<impl io::Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(pipe) = pipe {
+            // What was read before an error is what there is.
+            let _ = pipe.take(ANSWER_BYTES).read_to_end(&mut bytes);
+        }
+        bytes
+    })
+}
+
+fn text(reader: std::thread::JoinHandle<Vec<u8>>) -> String {
+    String::from_utf8_lossy(&reader.join().unwrap_or_default()).into_owned()
+}
+
+fn wait(child: &mut Child) -> io::Result<Option<std::process::ExitStatus>> {
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= give_up {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

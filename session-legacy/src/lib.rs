@@ -1,0 +1,54 @@
+//! Reads the session stores of older tools and makes logs of them. Nothing here writes to such a store.
+//!
+//! A log that is made here begins with `created` and says where it came from: the labels `imported-from` and
+//! `imported-id`, and the whole old record under `imported` in the metadata, or, where that has no room, in
+//! `noted{session.imported}`. Its state is what the old tool meant. Nothing is invented: who ran the work is not known,
+//! so its owner is a placeholder with the tool's name, and work that the old store calls running is `interrupted`
+//! without any proof of a death. Times are those of the old store, so that reading it again makes the same logs.
+//!
+//! | to | use |
+//! |---|---|
+//! | read a store | [`read`], [`Format`] |
+//! | see what was found | [`LegacyStore`] with each [`LegacySession`], and [`Unreadable`] |
+//! | store it | [`LegacySession::import`]; [`LegacySession::look`] says what that would do |
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path();
+//! # std::fs::write(path.join("5c0f3a52-5d3e-4a55-8f2c-9a5b7c0e4f11.json"), r#"{
+//! #   "id": "5c0f3a52-5d3e-4a55-8f2c-9a5b7c0e4f11", "operation": "crawl", "status": "completed",
+//! #   "progress": { "status": "cancelled", "startedAt": "2025-03-01T10:00:00.000Z" },
+//! #   "context": {}, "createdAt": "2025-03-01T10:00:00.000Z", "updatedAt": "2025-03-01T10:05:00.000Z" }"#)?;
+//! use session_core::MemoryStorage;
+//! use session_legacy::{Format, Outcome};
+//!
+//! let (storage, store) = (MemoryStorage::new(), session_legacy::read(Format::Msw, path)?);
+//! for session in store.sessions() {
+//!     assert_eq!(session.head().state().name().name(), "cancelled");
+//!     assert_eq!(session.import(&storage).await?, Outcome::Imported);
+//!     assert_eq!(session.import(&storage).await?, Outcome::Skipped);
+//! }
+//! for entry in store.unreadable() {
+//!     eprintln!("{}: {}", entry.source, entry.reason);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod fields;
+mod folder;
+mod format;
+mod formats;
+mod found;
+mod git;
+mod import;
+mod log;
+mod origin;
+mod read;
+
+pub use self::format::Format;
+pub use self::found::{Found, LegacySession, LegacyStore, Unreadable};
+pub use self::import::Outcome;
+pub use self::read::{LegacyError, read};

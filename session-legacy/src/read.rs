@@ -1,0 +1,202 @@
+//! Reads an older store from its folder: which files there are, and what becomes of each.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use session_core::{ErrorCode, SessionId};
+
+use crate::folder::Folder;
+use crate::formats::{container, msw, prodigy};
+use crate::found::{Found, LegacyStore};
+use crate::git::Worktree;
+use crate::{Format, origin};
+
+/// Bytes of one session's file.
+const ENTRY_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes of a file that holds all sessions.
+const STORE_BYTES: u64 = 64 * 1024 * 1024;
+/// The file of `container`.
+const SESSIONS_FILE: &str = ".claude-container-sessions.json";
+const WORKTREES: &str = ".worktrees";
+/// Names that a warning gives.
+const SHOWN: usize = 3;
+
+/// Why an older store cannot be read at all.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LegacyError {
+    /// It cannot be opened, or not be listed.
+    #[error("{path} cannot be read as a store of {format}")]
+    Unopenable {
+        /// Where it should be.
+        path: PathBuf,
+        /// The tool.
+        format: Format,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl LegacyError {
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        let Self::Unopenable { source, .. } = self;
+        if matches!(
+            source.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::NotADirectory
+        ) {
+            ErrorCode::InvalidArgument
+        } else {
+            ErrorCode::StorageIo
+        }
+    }
+}
+
+/// Reads an older store: its own folder or file, or the folder in which the tool kept it (`.msw`, `.prodigy`, or the
+/// one above). Nothing of it is changed, and no symbolic link in it is followed. Waits for the disk, and for git where
+/// only git knows.
+///
+/// # Errors
+/// [`LegacyError`] where there is nothing that could be read. What is wrong with a single entry stands in its place.
+pub fn read(format: Format, path: &Path) -> Result<LegacyStore, LegacyError> {
+    read_with("git", format, path)
+}
+
+fn read_with(git: &str, format: Format, path: &Path) -> Result<LegacyStore, LegacyError> {
+    let failed = |source| LegacyError::Unopenable { path: path.to_owned(), format, source };
+    let mut store = LegacyStore { format, found: Vec::new(), warnings: Vec::new() };
+    match format {
+        Format::Msw => entries(&mut store, path, ".msw", msw::entry),
+        Format::Prodigy => entries(&mut store, path, ".prodigy", prodigy::entry),
+        Format::Container => one_file(&mut store, path, git),
+    }
+    .map_err(failed)?;
+    only_once(&mut store.found);
+    Ok(store)
+}
+
+/// A folder with one file for each session.
+fn entries(
+    store: &mut LegacyStore,
+    path: &Path,
+    home: &str,
+    entry: fn(&str, &str) -> Found,
+) -> io::Result<()> {
+    let (folder, names) = if path.metadata()?.is_file() {
+        let (folder, name) = beside(path)?;
+        (folder, vec![name])
+    } else {
+        let folder = sessions_folder(Folder::open(path)?, home)?;
+        let names = folder.names()?;
+        (folder, names)
+    };
+    let mut others = Vec::new();
+    for name in names {
+        let shown = name.to_string_lossy();
+        if Path::new(&name).extension() != Some(OsStr::new("json")) {
+            others.push(shown.into_owned());
+            continue;
+        }
+        store.found.push(match folder.read(&name, ENTRY_BYTES) {
+            Ok(Some(text)) => entry(&shown, &text),
+            Ok(None) => Found::unreadable(shown, "went away while it was read"),
+            Err(reason) => Found::unreadable(shown, reason),
+        });
+    }
+    store.warnings.extend(no_sessions(&others));
+    Ok(())
+}
+
+/// The folder itself, or the one of sessions in it.
+fn sessions_folder(folder: Folder, home: &str) -> io::Result<Folder> {
+    // Where it is there and cannot be opened, a link for example, another folder is not what was meant.
+    let inner = match folder.folder(home)? {
+        Some(inner) => inner.folder("sessions")?,
+        None if folder.path().file_name() == Some(OsStr::new(home)) => folder.folder("sessions")?,
+        None => None,
+    };
+    Ok(inner.unwrap_or(folder))
+}
+
+/// The folder that a file is in, and its name there.
+fn beside(path: &Path) -> io::Result<(Folder, OsString)> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    Ok((Folder::open(folder.unwrap_or(Path::new(".")))?, name))
+}
+
+/// One file with all sessions, else the git worktrees beside it.
+fn one_file(store: &mut LegacyStore, path: &Path, git: &str) -> io::Result<()> {
+    let (folder, name) =
+        if path.is_dir() { (Folder::open(path)?, OsString::from(SESSIONS_FILE)) } else { beside(path)? };
+    let shown = name.to_string_lossy().into_owned();
+    let reason = match folder.read(&name, STORE_BYTES) {
+        Ok(Some(text)) => match container::sessions(&text, &mut store.warnings) {
+            Ok(found) => {
+                store.found = found;
+                return Ok(());
+            }
+            Err(reason) => reason,
+        },
+        Ok(None) => "is not there".to_owned(),
+        Err(reason) => reason,
+    };
+    store.warnings.push(format!("{shown} {reason}: looking at the git worktrees instead"));
+    worktrees(store, &folder, git)
+}
+
+fn worktrees(store: &mut LegacyStore, folder: &Folder, git: &str) -> io::Result<()> {
+    let worktrees = match folder.folder(WORKTREES) {
+        Ok(Some(worktrees)) => worktrees,
+        Ok(None) => {
+            store.warnings.push(format!("there is no folder {WORKTREES} either"));
+            return Ok(());
+        }
+        Err(error) => {
+            store.warnings.push(format!("{WORKTREES} is no folder that can be read: {error}"));
+            return Ok(());
+        }
+    };
+    let mut others = Vec::new();
+    for name in worktrees.names()? {
+        let shown = name.to_string_lossy().into_owned();
+        match worktrees.folder(&name) {
+            Ok(Some(worktree)) if origin::is_uuid(&shown) && worktree.holds(".git") => {
+                store.found.push(match Worktree::ask(git, &shown, worktree.path()) {
+                    Ok(worktree) => container::from_worktree(&worktree),
+                    Err(reason) => Found::unreadable(format!("{WORKTREES}/{shown}"), reason),
+                });
+            }
+            Ok(_) | Err(_) => others.push(shown),
+        }
+    }
+    store.warnings.extend(no_sessions(&others));
+    Ok(())
+}
+
+/// Names that were passed over, told once for all of them.
+fn no_sessions(names: &[String]) -> Option<String> {
+    let shown: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
+    let more = if names.len() > SHOWN { ", …" } else { "" };
+    (!names.is_empty()).then(|| format!("no sessions, and passed over: {}{more}", shown.join(", ")))
+}
+
+/// An id that two entries have stands for the first: two logs cannot have one id.
+fn only_once(found: &mut [Found]) {
+    let mut seen: HashMap<SessionId, String> = HashMap::new();
+    for entry in found {
+        let Found::Session(session) = entry else { continue };
+        match seen.get(&session.id()) {
+            Some(first) => {
+                let reason = format!("has the id of {first}, which counts");
+                *entry = Found::unreadable(session.source.clone(), reason);
+            }
+            None => {
+                seen.insert(session.id(), session.source.clone());
+            }
+        }
+    }
+}

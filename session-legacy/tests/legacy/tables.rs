@@ -1,0 +1,97 @@
+//! The tables of `docs/legacy.md` are what the code does: each row is tried.
+
+use serde_json::{Value, json};
+use session_legacy::Format;
+
+use crate::support::{holds, read, state};
+
+const PAGE: &str = include_str!("../../../docs/legacy.md");
+const AT: &str = "2025-03-01T10:00:00Z";
+
+/// The rows of the first table in a section, their cells without backticks.
+fn rows(section: &str) -> Vec<Vec<String>> {
+    let text = PAGE.split(&format!("\n## {section}\n")).nth(1).unwrap();
+    let lines =
+        text.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let cells = |line: &str| {
+        line.trim_matches('|').split('|').map(|cell| cell.trim().replace('`', "")).collect::<Vec<_>>()
+    };
+    lines.skip(2).map(cells).collect()
+}
+
+/// What a cell stands for.
+fn stand_ins(cell: &str, all: &[&str]) -> Vec<Value> {
+    match cell {
+        "missing" => vec![Value::Null],
+        "any" => all.iter().map(|word| json!(word)).chain([Value::Null, json!("other")]).collect(),
+        "any other" => vec![json!("other"), json!(""), json!("Running ")],
+        word => vec![json!(word)],
+    }
+}
+
+/// Puts an entry where the tool keeps it, reads it, and says what became of it.
+fn becomes(format: Format, entry: &Value) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let (name, text) = if format == Format::Container {
+        (".claude-container-sessions.json", json!({ "version": "1.0", "sessions": [entry] }).to_string())
+    } else {
+        ("one.json", entry.to_string())
+    };
+    std::fs::write(folder.path().join(name), text).unwrap();
+    let store = read(format, folder.path());
+    assert_eq!((store.found.len(), &store.warnings), (1, &vec![]));
+    let Some(session) = store.sessions().next() else {
+        let entry = store.unreadable().next().unwrap();
+        assert!(entry.reason.contains("status"), "{entry:?}");
+        return "unreadable".to_owned();
+    };
+    holds(format, session);
+    state(session.head())
+}
+
+#[test]
+fn each_pair_of_statuses_of_msw_becomes_what_the_table_says() {
+    let mut tried = 0;
+    for row in rows("msw") {
+        let [inner, outer, expected] = &row[..] else { panic!("{row:?}") };
+        for inner in stand_ins(inner, &[]) {
+            let known = ["active", "completed", "failed", "crashed"];
+            let outers = if outer == "any other" {
+                vec![json!("completed"), json!("failed"), Value::Null]
+            } else {
+                stand_ins(outer, &known)
+            };
+            for outer in outers {
+                let progress = json!({ "status": inner, "startedAt": AT, "updatedAt": AT });
+                let entry = json!({ "id": "one", "status": outer, "progress": progress, "createdAt": AT });
+                assert_eq!(&becomes(Format::Msw, &entry), expected, "{entry}");
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried >= 40, "{tried}");
+}
+
+#[test]
+fn each_status_of_container_becomes_what_the_table_says() {
+    let rows = rows("container");
+    assert_eq!(rows.len(), 7);
+    for row in rows {
+        for status in stand_ins(&row[0], &[]) {
+            let entry = json!({ "id": "one", "status": status, "createdAt": AT, "lastActivity": AT });
+            assert_eq!(becomes(Format::Container, &entry), row[2], "{entry}");
+        }
+    }
+}
+
+#[test]
+fn each_status_of_prodigy_becomes_what_the_table_says() {
+    let rows = rows("prodigy");
+    assert_eq!(rows.len(), 8);
+    for row in rows {
+        for status in stand_ins(&row[0], &[]) {
+            let entry = json!({ "id": "one", "status": status, "started_at": AT, "updated_at": AT });
+            assert_eq!(becomes(Format::Prodigy, &entry), row[1], "{entry}");
+        }
+    }
+}

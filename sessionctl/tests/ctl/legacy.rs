@@ -1,0 +1,187 @@
+//! `import --format`: the stores of older tools.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+
+use crate::support::{self, Fixture};
+
+fn older(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../session-legacy/tests/fixtures").join(path)
+}
+
+const STORES: &[(&str, &str, usize, usize)] =
+    &[("msw", "msw", 15, 9), ("container", "container/all", 8, 6), ("prodigy", "prodigy", 11, 2)];
+
+/// Bytes and times of a store of an older tool.
+fn files(path: &Path) -> Vec<(PathBuf, SystemTime, Vec<u8>)> {
+    let entries = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = entries
+        .map(|path| {
+            (path.clone(), path.metadata().unwrap().modified().unwrap(), std::fs::read(path).unwrap())
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+fn import(fixture: &Fixture, format: &str, path: &Path, more: &[&str]) -> (Value, Option<i32>) {
+    let words = ["import", "--json", "--format", format, path.to_str().unwrap()];
+    let ran = fixture.ctl(words.iter().chain(more));
+    let report = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:#?}"));
+    (report, ran.code)
+}
+
+#[test]
+fn each_store_is_imported_once_and_stays_as_it_is() {
+    let fixture = Fixture::new();
+    for (format, folder, sessions, unreadable) in STORES {
+        let path = older(folder);
+        let before = files(&path);
+        let counts = |report: &Value| {
+            let count = |name: &str| report[name].as_u64().unwrap();
+            (
+                count("imported"),
+                count("skipped"),
+                count("conflicts"),
+                report["unreadable"].as_array().unwrap().len(),
+            )
+        };
+        let all = *sessions as u64;
+        // Looking changes nothing.
+        let store = fixture.everything();
+        let (report, code) = import(&fixture, format, &path, &["--dry-run"]);
+        assert_eq!((counts(&report), code), ((all, 0, 0, *unreadable), Some(7)), "{report:#}");
+        assert!(fixture.everything() == store, "a dry run wrote something");
+        // What is read is there, what is not is named, and each with its reason.
+        let (report, code) = import(&fixture, format, &path, &[]);
+        assert_eq!((counts(&report), code), ((all, 0, 0, *unreadable), Some(7)), "{report:#}");
+        for entry in report["unreadable"].as_array().unwrap() {
+            assert!(
+                !entry["source"].as_str().unwrap().is_empty()
+                    && !entry["reason"].as_str().unwrap().is_empty()
+            );
+        }
+        for session in report["sessions"].as_array().unwrap() {
+            let shown = fixture.show(session["id"].as_str().unwrap());
+            assert_eq!(shown["state"], session["state"]);
+            assert_eq!(shown["labels"]["imported-from"], *format);
+            assert_eq!((&shown["owner"], &shown["exit_code"]), (&json!(null), &json!(null)));
+        }
+        // Again: everything is there, and nothing changes.
+        let store = fixture.everything();
+        let (report, code) = import(&fixture, format, &path, &[]);
+        assert_eq!((counts(&report), code), ((0, all, 0, *unreadable), Some(7)), "{report:#}");
+        assert!(fixture.everything() == store, "something was written the second time");
+        assert_eq!(files(&path), before, "the old store was changed");
+    }
+    fixture.ctl(["verify"]).exits(0);
+    // Nobody died, so nothing is there to recover.
+    let before = fixture.everything();
+    fixture.ctl(["recover"]).exits(0);
+    assert!(fixture.everything() == before, "recovery touched what was imported");
+}
+
+#[test]
+fn a_store_without_a_fault_exits_with_0_and_a_session_that_went_on_is_a_conflict() {
+    let fixture = Fixture::new();
+    let path = older("container/other-version");
+    let ran = fixture.ctl(["import", "--format", "container", path.to_str().unwrap()]).exits(0);
+    assert!(ran.stdout.contains("1 imported, 0 there already"), "{ran:#?}");
+    assert!(ran.stderr.contains("version"), "{ran:#?}");
+    fixture.ctl(["cancel", "feature-2025-03-01-001"]).exits(0);
+    let before = fixture.everything();
+    let (report, code) = import(&fixture, "container", &path, &[]);
+    assert_eq!((&report["conflicts"], code), (&json!(1), Some(4)));
+    assert_eq!(report["sessions"][0]["outcome"], "conflict");
+    assert!(fixture.everything() == before);
+    let ran = fixture.ctl(["import", "--format", "container", path.to_str().unwrap()]).exits(4);
+    assert!(ran.stderr.contains("[CONFLICT]"), "{ran:#?}");
+}
+
+#[test]
+fn a_person_reads_what_became_of_each_entry() {
+    let fixture = Fixture::new();
+    let ran = fixture.ctl(["import", "--format", "msw", older("msw").to_str().unwrap()]).exits(7);
+    for text in [
+        "imported, failed: msw-10000000 from 10000000-0000-4000-8000-000000000005.json",
+        "  mapped: its outer status `completed` is not believed: the inner one, `failed`, counts",
+        "  kept\n",
+        "cut-off.json\n  unreadable: is no JSON: ",
+        "15 imported, 0 there already, 0 there with another log; 2 kept, 13 mapped, 9 unreadable",
+    ] {
+        assert!(ran.stdout.contains(text), "{text}: {ran:#?}");
+    }
+    assert!(ran.stderr.contains("[CORRUPT]"), "{ran:#?}");
+    let terminal = |c: char| c.is_control() && c != '\n' || ('\u{202a}'..='\u{202e}').contains(&c);
+    assert!(!ran.stdout.contains(terminal) && !ran.stderr.contains(terminal), "{ran:#?}");
+}
+
+/// What the old tool was running is nobody's here: it can be ended or looked at like any other.
+#[test]
+fn what_was_running_is_paused_and_unowned() {
+    let fixture = Fixture::new();
+    import(&fixture, "msw", &older("msw"), &[]);
+    let id = "10000000-0000-4000-8000-000000000002";
+    let shown = fixture.show(id);
+    assert_eq!(
+        (&shown["state"], &shown["progress"]["percent"]),
+        (&json!("paused"), &json!(40.0)),
+        "{shown:#}"
+    );
+    assert!(shown["reason"].as_str().unwrap().contains("without proof"), "{shown:#}");
+    assert_eq!(shown["metadata"]["imported"]["record"]["context"]["cursor"], "page-4");
+    fixture.ctl(["why", id]).exits(0);
+    fixture.ctl(["cancel", id]).exits(0);
+    assert_eq!(fixture.show(id)["state"], "cancelled");
+    // One that never began can be ended all the same.
+    fixture.ctl(["cancel", "10000000-0000-4000-8000-000000000001"]).exits(0);
+}
+
+#[test]
+fn a_store_that_is_not_there_is_refused_before_anything_is_made() {
+    let fixture = Fixture::new();
+    for format in ["msw", "container", "prodigy"] {
+        fixture.ctl(["import", "--format", format, "no/such/store"]).fails(2, "INVALID_ARGUMENT");
+    }
+    fixture.ctl(["import", "--format", "zip", "x"]).exits(2);
+    fixture.ctl(["import", "--dry-run", "x"]).exits(2);
+    assert!(!fixture.store().exists());
+}
+
+/// Only git knows of a worktree. Without it each is named, and operation goes on.
+#[test]
+fn without_git_each_worktree_is_named() {
+    let fixture = Fixture::new();
+    let project = fixture.dir.path().join("project");
+    for id in ["40000000-0000-4000-8000-000000000001", "40000000-0000-4000-8000-000000000002"] {
+        let worktree = project.join(".worktrees").join(id);
+        std::fs::create_dir_all(&worktree).unwrap();
+        std::fs::write(worktree.join(".git"), "gitdir: elsewhere\n").unwrap();
+    }
+    let words = ["import", "--json", "--format", "container", project.to_str().unwrap()];
+    let ran = support::run({
+        let mut command = fixture.command(words);
+        command.env("PATH", fixture.dir.path());
+        command
+    })
+    .exits(7);
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(report["unreadable"].as_array().unwrap().len(), 2, "{report:#}");
+    for entry in report["unreadable"].as_array().unwrap() {
+        assert!(entry["reason"].as_str().unwrap().starts_with("git is not installed"), "{report:#}");
+    }
+    assert!(report["warnings"][0].as_str().unwrap().contains("looking at the git worktrees"), "{report:#}");
+    // What git says against it is told.
+    std::fs::write(fixture.dir.path().join("git"), "#!/bin/sh\necho no >&2; exit 3\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(fixture.dir.path().join("git"), mode).unwrap();
+    let ran = support::run({
+        let mut command = fixture.command(words);
+        command.env("PATH", fixture.dir.path());
+        command
+    })
+    .exits(7);
+    assert!(ran.stdout.contains("is nothing that git can read: no"), "{ran:#?}");
+}
