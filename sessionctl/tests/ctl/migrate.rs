@@ -105,6 +105,39 @@ fn a_migration_that_was_killed_goes_on() {
     there.ctl(["verify"]).exits(0);
 }
 
+/// From backend to backend, killed on the way again and again, and the stream of the last one is that of the first one.
+#[test]
+fn killed_migrations_between_all_backends_go_on() {
+    let here = Fixture::new();
+    for n in 0..30 {
+        here.completed(SessionConfig::new("import").name(format!("work-{n}")));
+    }
+    here.ctl(["run", "--", "sh", "-c", "yes | head -c 200000"]).exits(0);
+    let at = |scheme: &str, name: &str| format!("{scheme}:{}", here.dir.path().join(name).display());
+    let urls = [here.url(), at("sqlite", "sessions.db"), at("sled", "sled"), at("file", "last")];
+    let (mut random, mut cut_off) = (Random::new(5), 0);
+    for hop in urls.windows(2) {
+        let [from, to] = hop else { unreachable!("windows of two") };
+        let migrate = || here.command(["--store", from, "migrate", "--to", to]);
+        for _ in 0..17 {
+            let mut child = migrate().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            // A delay is what a kill at a random moment is; nothing is expected of it.
+            std::thread::sleep(std::time::Duration::from_micros(random.below(80_000) as u64));
+            child.kill().unwrap();
+            cut_off += usize::from(!child.wait().unwrap().success());
+        }
+        crate::support::run(migrate()).exits(0);
+        crate::support::run(here.command(["--store", to, "verify"])).exits(0);
+    }
+    assert!(cut_off > 15, "only {cut_off} of 51 were cut off");
+    let export = |url: &str| crate::support::run(here.command(["--store", url, "export"])).exits(0).stdout;
+    let first = export(&urls[0]);
+    for url in &urls[1..] {
+        assert!(export(url) == first, "{url} differs");
+    }
+    assert!(contents(&here.store()) == contents(&here.dir.path().join("last")), "the stores differ");
+}
+
 #[test]
 fn what_lives_is_left_and_told() {
     let (here, there) = (Fixture::new(), Fixture::new());
