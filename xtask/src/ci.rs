@@ -54,6 +54,7 @@ fn steps(packages: &[Package]) -> Vec<Step> {
         Step::cargo("docs", &["doc", "--workspace", "--no-deps", "--all-features"])
             .env("RUSTDOCFLAGS", "-D warnings"),
     );
+    steps.push(Step::cargo("what each backend promises", &["xtask", "guarantees", "--check"]));
     steps.extend(for_others());
     steps.push(Step::cargo("test", &["xtask", "test"]));
     steps
