@@ -117,14 +117,14 @@ impl Plan {
         plan.rest(filter);
         if !states.is_empty() {
             let places = vec!["?"; states.len()].join(", ");
-            plan.sql.push_str(&format!(" AND s.state IN ({places})"));
+            plan.sql.extend([" AND s.state IN (", &places, ")"]);
             plan.values.extend(states.iter().map(|state| Value::Text(state.name().to_owned())));
         }
         Ok(plan)
     }
 
     fn select(&mut self, from: &str, id: &str) {
-        self.sql.push_str(&format!("SELECT {id}, {COLUMNS} FROM {from} WHERE 1"));
+        self.sql.extend(["SELECT ", id, ", ", COLUMNS, " FROM ", from, " WHERE 1"]);
     }
 
     fn and(&mut self, condition: &str, value: impl Into<Value>) {

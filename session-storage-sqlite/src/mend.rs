@@ -31,14 +31,14 @@ pub(crate) fn lost(
     after: Option<SessionId>,
     last: Option<SessionId>,
 ) -> rusqlite::Result<Vec<(SessionId, Tip)>> {
-    let mut lost = Vec::new();
+    let mut found = Vec::new();
     for (id, mark) in marks.between(after, last) {
         let tip = rows::tip(connection, &id.to_string())?;
         if tip.is_none_or(|tip| tip != mark && tip.revision <= mark.revision) {
-            lost.push((id, mark));
+            found.push((id, mark));
         }
     }
-    Ok(lost)
+    Ok(found)
 }
 
 /// What a repair did, and what is to be noted once that is flushed.
