@@ -141,10 +141,11 @@ impl Plan {
         if let Some(name) = filter.kept_name() {
             self.and("s.name = ?", name);
         }
+        // Beside the index that leads here, before the session itself is looked at.
+        const ALSO: &str =
+            " AND EXISTS (SELECT 1 FROM labels o WHERE o.key = ? AND o.value = ? AND o.session = l.session)";
         for (key, value) in filter.labels.iter().skip(1) {
-            self.sql.push_str(
-                " AND EXISTS (SELECT 1 FROM labels o WHERE o.session = s.id AND o.key = ? AND o.value = ?)",
-            );
+            self.sql.push_str(ALSO);
             self.values.extend([Value::Text(key.clone()), Value::Text(value.clone())]);
         }
     }

@@ -311,6 +311,26 @@ async fn a_write_ahead_log_that_was_removed_is_found_out() {
     young.whole().send(&storage, Durability::Flushed).await.unwrap();
 }
 
+/// A process opened the store while another copied the log into the database, page 1 first: the database alone then speaks of
+/// pages that it does not have yet. The look whether it is ours was one without the log, and said `damaged`. It is ours now.
+#[tokio::test]
+async fn a_database_into_which_its_log_is_being_copied_is_no_damage() {
+    use std::os::unix::fs::FileExt as _;
+    let place = Place::new();
+    let storage = place.open();
+    let mut log = session(&storage).await;
+    log.noted("larger than what is there".repeat(2000));
+    store(&storage, &mut log).await;
+    let killed = place.killed();
+    let file = fs::OpenOptions::new().write(true).open(killed.path()).unwrap();
+    // The number of pages: bytes 28 to 31 of a database.
+    file.write_all_at(&9999u32.to_be_bytes(), 28).unwrap();
+    drop((file, storage));
+    let storage = killed.open();
+    assert_eq!(lines(&storage, log.id()).await, expected(&log));
+    assert!(storage.verify_all().await.unwrap().problems.is_empty());
+}
+
 #[tokio::test]
 async fn a_deletion_that_was_lost_can_be_accepted_too() {
     let place = Place::new();
