@@ -337,3 +337,6 @@ fn remove_tree(path: &Path) -> io::Result<()> {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! What SQLite says, told as what the caller of a storage does next.
+//! What `SQLite` says, told as what the caller of a storage does next.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rusqlite::ErrorCode;
 use session_core::{SessionId, StorageError};
 
-/// Gives a failed call of SQLite the words that a caller needs: what was being done, and to what.
+/// Gives a failed call of `SQLite` the words that a caller needs: what was being done, and to what.
 pub(crate) trait Told<T> {
     /// `doing` completes "cannot …", as in "read", "write".
     fn told(self, doing: &str, path: &Path) -> Result<T, StorageError>;

@@ -1,4 +1,4 @@
-//! SQLite storage for `session-core`: all sessions of a store in one database, which many processes of a machine share and
+//! `SQLite` storage for `session-core`: all sessions of a store in one database, which many processes of a machine share and
 //! which SQL can query.
 //!
 //! ```
@@ -19,7 +19,7 @@
 //!
 //! ```text
 //! PATH                       the database, 0600, not below a network or FUSE file system
-//! PATH-wal PATH-shm          SQLite's own, beside it
+//! PATH-wal PATH-shm          `SQLite`'s own, beside it
 //! PATH-files/                0700
 //!   marks                    what is known to be flushed: finds out a database that came back with less
 //!   owners/                  for whoever announces owners
@@ -49,10 +49,12 @@ mod list;
 mod mend;
 mod options;
 mod reader;
+mod request;
 mod rows;
 mod schema;
 mod storage;
 mod store;
+mod untrusted;
 mod writer;
 
 pub use options::SqliteStorageOptions;

@@ -117,14 +117,14 @@ impl Plan {
         plan.rest(filter);
         if !states.is_empty() {
             let places = vec!["?"; states.len()].join(", ");
-            plan.sql.push_str(&format!(" AND s.state IN ({places})"));
+            plan.sql.extend([" AND s.state IN (", &places, ")"]);
             plan.values.extend(states.iter().map(|state| Value::Text(state.name().to_owned())));
         }
         Ok(plan)
     }
 
     fn select(&mut self, from: &str, id: &str) {
-        self.sql.push_str(&format!("SELECT {id}, {COLUMNS} FROM {from} WHERE 1"));
+        self.sql.extend(["SELECT ", id, ", ", COLUMNS, " FROM ", from, " WHERE 1"]);
     }
 
     fn and(&mut self, condition: &str, value: impl Into<Value>) {
@@ -141,10 +141,11 @@ impl Plan {
         if let Some(name) = filter.kept_name() {
             self.and("s.name = ?", name);
         }
+        // Beside the index that leads here, before the session itself is looked at.
+        const ALSO: &str =
+            " AND EXISTS (SELECT 1 FROM labels o WHERE o.key = ? AND o.value = ? AND o.session = l.session)";
         for (key, value) in filter.labels.iter().skip(1) {
-            self.sql.push_str(
-                " AND EXISTS (SELECT 1 FROM labels o WHERE o.session = s.id AND o.key = ? AND o.value = ?)",
-            );
+            self.sql.push_str(ALSO);
             self.values.extend([Value::Text(key.clone()), Value::Text(value.clone())]);
         }
     }

@@ -31,14 +31,14 @@ pub(crate) fn lost(
     after: Option<SessionId>,
     last: Option<SessionId>,
 ) -> rusqlite::Result<Vec<(SessionId, Tip)>> {
-    let mut lost = Vec::new();
+    let mut found = Vec::new();
     for (id, mark) in marks.between(after, last) {
         let tip = rows::tip(connection, &id.to_string())?;
         if tip.is_none_or(|tip| tip != mark && tip.revision <= mark.revision) {
-            lost.push((id, mark));
+            found.push((id, mark));
         }
     }
-    Ok(lost)
+    Ok(found)
 }
 
 /// What a repair did, and what is to be noted once that is flushed.
@@ -59,7 +59,10 @@ impl Changes<'_> {
     ) -> Result<Plan, Unstored> {
         let mark = self.marks.tip(id);
         let found = rows::audit(self.connection, id, mark)?.ok_or(StorageError::NotFound { id })?;
-        let before = found.audit.verdict();
+        let mut before = found.audit.verdict();
+        if before == Verdict::Healthy && found.is_misfiled {
+            before = Verdict::Degraded;
+        }
         match (before, acceptance) {
             (Verdict::Corrupt, Acceptance::Loss { dead }) => {
                 refuse_while_owned(id, found.audit.owners(), dead)?;

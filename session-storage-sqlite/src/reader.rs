@@ -4,7 +4,6 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use rusqlite::Connection;
 use session_core::{
     Head, HeadPage, RecordPage, SessionFilter, SessionHealth, SessionId, StorageError, StoreHealth, Tip,
     Verdict,
@@ -169,107 +168,120 @@ impl Reader {
         limit: NonZeroUsize,
     ) -> Result<HeadPage, StorageError> {
         let page = self.snapshot(|db| {
+            let known = db.marks.change();
+            let suspect =
+                is_behind(db, known)? || schema::meta::<i64>(&db.connection, SUSPECT)?.unwrap_or(0) != 0;
             let found = list::page(&db.connection, filter, after, limit)?;
-            let suspect = is_behind(db)? || schema::meta::<i64>(&db.connection, SUSPECT)?.unwrap_or(0) != 0;
             let mut page = HeadPage::new(Vec::new(), Vec::new(), found.next);
-            for (id, stored) in found.rows {
-                let mark = db.marks.tip(id);
-                let is_sound =
-                    stored.tip == rows::last(&db.connection, &id.to_string())? && is_known(mark, stored.tip);
-                match stored.head(id).filter(|_| is_sound) {
+            let mut doubtful = Vec::new();
+            for (id, stored) in &found.rows {
+                let is_sound = stored.tip == rows::last(&db.connection, &id.to_string())?
+                    && is_known(db.marks.tip(*id), stored.tip);
+                match stored.head(*id).filter(|_| is_sound) {
                     Some(head) if filter.matches(&head) => page.heads.push(head),
                     Some(_) => {}
-                    None => {
-                        page.unreadable.extend(damage_of(&db.connection, id, mark)?.map(|error| (id, error)))
-                    }
+                    None => doubtful.push(*id),
                 }
             }
             // Those that are not there cannot be found by looking at what is.
-            if suspect || *filter == SessionFilter::all() {
-                let named = |id| page.unreadable.iter().any(|(known, _)| *known == id);
-                let lost = if suspect {
-                    mend::lost(&db.connection, &db.marks, after, found.next)?
-                } else {
-                    let listed = |id| page.heads.binary_search_by_key(&id, |head| head.id).is_ok();
-                    let mut marked = db.marks.between(after, found.next);
-                    marked.retain(|(id, _)| !listed(*id) && !named(*id));
-                    marked
-                };
-                for (id, mark) in lost {
-                    if !page.unreadable.iter().any(|(known, _)| *known == id) {
-                        let error = damage_of(&db.connection, id, Some(mark))?;
-                        page.unreadable.extend(error.map(|error| (id, error)));
-                    }
-                }
-                page.unreadable.sort_by_key(|(id, _)| *id);
+            if suspect {
+                let lost = mend::lost(&db.connection, &db.marks, after, found.next)?;
+                doubtful.extend(lost.into_iter().map(|(id, _)| id));
+            } else if *filter == SessionFilter::all() {
+                let is_listed = |id| found.rows.binary_search_by_key(&id, |(id, _)| *id).is_ok();
+                let marked = db.marks.between(after, found.next).into_iter();
+                doubtful.extend(marked.map(|(id, _)| id).filter(|id| !is_listed(*id)));
             }
-            Ok(page)
+            Ok((page, doubtful))
         })?;
-        let Some(mut page) = page else { return Ok(HeadPage::default()) };
-        if !page.unreadable.is_empty() {
-            // What was deleted meanwhile is no damage.
-            let mut still = Vec::new();
-            for (id, error) in std::mem::take(&mut page.unreadable) {
-                if !matches!(self.verify(id), Ok(None)) {
-                    still.push((id, error));
-                }
+        let Some((mut page, mut doubtful)) = page else { return Ok(HeadPage::default()) };
+        doubtful.sort_unstable();
+        doubtful.dedup();
+        for id in doubtful {
+            // The marks may have been ahead of what was seen: each is looked at again, by itself.
+            match self.sound_head(id) {
+                Ok(Some(head)) if filter.matches(&head) => page.heads.push(head),
+                Ok(_) => {}
+                Err(error) => page.unreadable.push((id, error)),
             }
-            page.unreadable = still;
         }
+        page.heads.sort_by_key(|head| head.id);
         Ok(page)
+    }
+
+    /// The head of a session that has lost nothing.
+    fn sound_head(&mut self, id: SessionId) -> Result<Option<Head>, StorageError> {
+        self.settled(
+            id,
+            || Ok(None),
+            |db| {
+                let mark = db.marks.tip(id);
+                let Some(Found { audit, .. }) = rows::audit(&db.connection, id, mark)? else {
+                    return Ok(Seen::Absent);
+                };
+                Ok(match audit.head() {
+                    Some(head) if audit.verdict() != Verdict::Corrupt => Seen::Sound(Some(head.clone())),
+                    _ => Seen::Damaged(audit.refusal().unwrap_or_else(|| audit.damage())),
+                })
+            },
+        )
     }
 
     /// How one session is; `None` if there is none.
     pub(crate) fn verify(&mut self, id: SessionId) -> Result<Option<SessionHealth>, StorageError> {
         let store = Arc::clone(&self.store);
-        let found = self.settled(
-            id,
-            || Ok(None),
-            |db| {
-                let behind = is_behind(db)?;
-                let Some(found) = rows::audit(&db.connection, id, db.marks.tip(id))? else {
-                    return Ok(Seen::Absent);
+        let mut last = None;
+        for _ in 0..LOOKS {
+            let seen = self.snapshot(|db| {
+                let (mark, expected) = (db.marks.tip(id), db.marks.change());
+                let found = match rows::audit(&db.connection, id, mark) {
+                    Err(error) if is_damage(&error) => Err(unreadable(id, &error)),
+                    found => Ok(found?),
                 };
-                Ok(Seen::Sound(Some((
-                    found,
-                    behind.then(|| (change_of(db).unwrap_or(0), db.marks.change())),
-                ))))
-            },
-        );
-        let (Found { audit, is_misfiled }, behind) = match found {
-            Ok(Some(found)) => found,
-            Ok(None) => return Ok(None),
-            Err(error @ StorageError::Corrupt { .. }) => {
-                let mut health = SessionHealth::new(id, Verdict::Corrupt);
-                health.problem = Some(error);
+                let change = change_of(db)?;
+                Ok((found, (change < expected).then_some((change, expected))))
+            })?;
+            let (found, behind) = match seen {
+                None | Some((Ok(None), _)) => return Ok(None),
+                Some((Ok(Some(found)), behind)) => (found, behind),
+                Some((Err(error), _)) => {
+                    let mut health = SessionHealth::new(id, Verdict::Corrupt);
+                    health.problem = Some(error);
+                    return Ok(Some(health));
+                }
+            };
+            let Found { audit, is_misfiled } = found;
+            let mut health = audit.health(store.folders.losses(id)?);
+            if health.verdict == Verdict::Healthy && (is_misfiled || behind.is_some()) {
+                health.verdict = Verdict::Degraded;
+                health.problem = Some(match behind {
+                    Some((found, expected)) => store.behind(found, expected),
+                    None => audit.damage(),
+                });
+            }
+            if health.verdict != Verdict::Corrupt {
                 return Ok(Some(health));
             }
-            Err(error) => return Err(error),
-        };
-        let mut health = audit.health(store.folders.losses(id)?);
-        if health.verdict == Verdict::Healthy && (is_misfiled || behind.is_some()) {
-            health.verdict = Verdict::Degraded;
-            health.problem = Some(match behind {
-                Some((found, expected)) => store.behind(found, expected),
-                None => audit.damage(),
-            });
+            // Deleted and made anew meanwhile, it looks like one that has lost something.
+            last = Some(health);
         }
-        Ok(Some(health))
+        Ok(last)
     }
 
     /// How all of it is.
     pub(crate) fn verify_all(&mut self) -> Result<StoreHealth, StorageError> {
         let store = Arc::clone(&self.store);
         let seen = self.snapshot(|db| {
+            let expected = db.marks.change();
+            let mut ids: Vec<String> = db.marks.tips().into_iter().map(|(id, _)| id.to_string()).collect();
             let mut problems = match mend::integrity(&db.connection) {
                 Err(error) if is_damage(&error) => vec![error.to_string()],
                 result => result?,
             };
-            if is_behind(db)? {
-                problems.push(store.behind(change_of(db)?, db.marks.change()).to_string());
+            if is_behind(db, expected)? {
+                problems.push(store.behind(change_of(db)?, expected).to_string());
             }
-            let mut ids = list::ids(&db.connection)?;
-            ids.extend(db.marks.tips().into_iter().map(|(id, _)| id.to_string()));
+            ids.extend(list::ids(&db.connection)?);
             ids.sort_unstable();
             ids.dedup();
             Ok((problems, ids))
@@ -304,21 +316,9 @@ fn is_known(mark: Option<Tip>, tip: Option<Tip>) -> bool {
     mark.is_none_or(|mark| tip.is_some_and(|tip| mark == tip || mark.revision < tip.revision))
 }
 
-fn is_behind(db: &Db) -> rusqlite::Result<bool> {
-    Ok(change_of(db)? < db.marks.change())
-}
-
-/// Why a session cannot be listed; `None` where there is none.
-fn damage_of(
-    connection: &Connection,
-    id: SessionId,
-    mark: Option<Tip>,
-) -> rusqlite::Result<Option<StorageError>> {
-    match rows::audit(connection, id, mark) {
-        Ok(found) => Ok(found.map(|found| found.audit.refusal().unwrap_or_else(|| found.audit.damage()))),
-        Err(error) if is_damage(&error) => Ok(Some(unreadable(id, &error))),
-        Err(error) => Err(error),
-    }
+/// Whether the database is behind a change that was known before it was looked at.
+fn is_behind(db: &Db, known: u64) -> rusqlite::Result<bool> {
+    Ok(change_of(db)? < known)
 }
 
 /// The readable records behind a revision of a session whose head or end is wrong; `None` where there are none.

@@ -54,7 +54,7 @@ fn bytes<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a [u8]> {
     Ok(row.get_ref(column)?.as_bytes().unwrap_or_default())
 }
 
-/// A revision as a number of SQLite's.
+/// A revision as a number of `SQLite`'s.
 pub(crate) fn number(revision: u64) -> i64 {
     i64::try_from(revision).unwrap_or(i64::MAX)
 }
@@ -235,7 +235,7 @@ pub(crate) fn remove(connection: &Connection, id: &str) -> rusqlite::Result<()> 
 /// Why rows were not written.
 #[derive(Debug)]
 pub(crate) enum Unstored {
-    /// SQLite says so, and the transaction is spoilt.
+    /// `SQLite` says so, and the transaction is spoilt.
     Sqlite(rusqlite::Error),
     /// The storage does, and nothing was written.
     Refused(StorageError),

@@ -18,8 +18,9 @@ use tokio::sync::oneshot;
 
 use crate::options::SqliteStorageOptions;
 use crate::reader::Reader;
+use crate::request::{Answer, Done, Request};
 use crate::store::{Store, Use};
-use crate::writer::{Answer, Done, Request, Writer};
+use crate::writer::Writer;
 
 type Task = Box<dyn FnOnce(&mut Reader) + Send>;
 
@@ -81,7 +82,7 @@ impl SqliteStorage {
     /// sessions; [`UnsupportedFormat`](StorageError::UnsupportedFormat) where a newer version made it.
     pub fn open(options: SqliteStorageOptions) -> Result<Self, StorageError> {
         let SqliteStorageOptions { path, lock_timeout, read_threads, max_pages } = options;
-        let store = Arc::new(Store::new(path, lock_timeout, max_pages)?);
+        let store = Arc::new(Store::new(&path, lock_timeout, max_pages)?);
         store.connect(Use::Read)?;
         let readers = Readers {
             threads: (0..read_threads.get()).map(|_| Threads::default()).collect(),
@@ -151,7 +152,10 @@ impl SessionStorage for SqliteStorage {
         batch: Batch,
         durability: Durability,
     ) -> Result<Tip, StorageError> {
-        match self.write(Request::Append { id, expected, batch, durability }, Some(id)).await? {
+        match self
+            .write(Request::Append { id, expected, batch: Box::new(batch), durability }, Some(id))
+            .await?
+        {
             Done::Appended(tip) => Ok(tip),
             Done::Deleted | Done::Repaired(_) | Done::Recovered(_) => Err(mistaken()),
         }

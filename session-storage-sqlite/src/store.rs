@@ -1,5 +1,5 @@
 //! What all connections to a store share: where its files are, whether they are ours, and its marks. Nothing here opens the
-//! database's file but SQLite: closing another handle on it would let go of all locks that this process has on it.
+//! database's file but `SQLite`: closing another handle on it would let go of all locks that this process has on it.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
@@ -61,7 +61,7 @@ pub(crate) enum Use {
 
 impl Store {
     pub(crate) fn new(
-        path: PathBuf,
+        path: &Path,
         lock_timeout: Duration,
         max_pages: Option<u32>,
     ) -> Result<Self, StorageError> {
@@ -70,9 +70,9 @@ impl Store {
                 what: format!("{} names no file for a database", path.display()),
             });
         };
-        refuse_remote(&path)?;
+        refuse_remote(path)?;
         // Links above the store are the user's own; SQLite follows none that it is given.
-        let absolute = std::path::absolute(&path).told("find", &path)?;
+        let absolute = std::path::absolute(path).told("find", path)?;
         let path = without_links(absolute.parent().unwrap_or(Path::new("/"))).join(name);
         let folders = Folders::new(beside(&path, "-files"));
         Ok(Self { path, folders, lock_timeout, max_pages, known: Mutex::default() })
@@ -190,20 +190,26 @@ impl Store {
     }
 
     /// A database that is not ours is refused, and stays as it is: one look at its beginning, without locks, without the
-    /// files that SQLite makes beside it.
+    /// files that `SQLite` makes beside it.
     fn refuse_foreign(&self, identity: Identity) -> Result<(), StorageError> {
         if self.known().as_ref().is_some_and(|known| known.identity == identity) {
             return Ok(());
         }
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
-            | OpenFlags::SQLITE_OPEN_URI
-            | OpenFlags::SQLITE_OPEN_NOFOLLOW
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let application = || -> rusqlite::Result<i64> {
-            let connection = Connection::open_with_flags(immutable(&self.path), flags)?;
+        let look = |path: &Path| -> rusqlite::Result<i64> {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+                | OpenFlags::SQLITE_OPEN_URI
+                | OpenFlags::SQLITE_OPEN_NOFOLLOW
+                | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = self.wait_for_others(Connection::open_with_flags(path, flags)?)?;
             connection.pragma_query_value(None, "application_id", |row| row.get(0))
         };
-        if application().told("read", &self.path)? == schema::APPLICATION {
+        let application = match look(&immutable(&self.path)) {
+            // A database into which its log is being copied, or was when somebody was killed, makes sense only with the
+            // log. That is there already, so that reading both adds nothing.
+            Err(_) if Folders::is_file(&beside(&self.path, "-wal"))? => look(&self.path),
+            result => result,
+        };
+        if application.told("read", &self.path)? == schema::APPLICATION {
             return Ok(());
         }
         Err(self.unavailable("is no store of sessions: choose another path; nothing of it was changed"))
@@ -258,7 +264,7 @@ pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-/// A name under which SQLite reads a file as if it were on a disk that cannot be written.
+/// A name under which `SQLite` reads a file as if it were on a disk that cannot be written.
 fn immutable(path: &Path) -> PathBuf {
     let mut uri = b"file:".to_vec();
     for byte in path.as_os_str().as_bytes() {

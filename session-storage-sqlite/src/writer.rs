@@ -5,79 +5,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rusqlite::ErrorCode;
-use session_core::{
-    Acceptance, Batch, Durability, Expected, Recovered, Repaired, SessionId, StorageError, Tip,
-};
+use session_core::{Acceptance, Recovered, Repaired, SessionId, StorageError, Tip};
 use session_storage_engine::{Folders, Told as _};
 
-use crate::change::{Changes, sealed};
-use crate::error::is_damage;
+use crate::change::Changes;
 use crate::error::{Told as _, newer, storage_error, unreadable};
+use crate::request::{Answer, Done, Job, Request};
 use crate::rows::Unstored;
 use crate::schema;
 use crate::store::{Db, Store, Use};
-
-/// Says that a flush failed: until the write-ahead log was copied into the database and begun anew, nothing is
-/// acknowledged, by anyone. Some systems forget what a failed flush should have written, and say nothing the next time.
-const UNTRUSTED: &str = "untrusted";
-
-/// What is asked of the thread.
-#[derive(Debug)]
-pub(crate) enum Request {
-    Append { id: SessionId, expected: Expected, batch: Batch, durability: Durability },
-    Delete { id: SessionId, tip: Tip },
-    Repair { id: SessionId, acceptance: Acceptance },
-    Recover,
-}
-
-/// What came of it.
-#[derive(Debug)]
-pub(crate) enum Done {
-    Appended(Tip),
-    Deleted,
-    Repaired(Repaired),
-    Recovered(Recovered),
-}
-
-pub(crate) type Answer = Result<Done, StorageError>;
-pub(crate) type Job = session_storage_engine::Job<Request, Answer>;
-
-impl Request {
-    /// Bytes, about.
-    pub(crate) fn weight(&self) -> usize {
-        match self {
-            Self::Append { batch, .. } => {
-                batch.records().iter().map(|record| record.line().len() + 1024).sum()
-            }
-            Self::Delete { .. } | Self::Repair { .. } | Self::Recover => 1024,
-        }
-    }
-
-    const fn id(&self) -> Option<SessionId> {
-        match self {
-            Self::Append { id, .. } | Self::Delete { id, .. } | Self::Repair { id, .. } => Some(*id),
-            Self::Recover => None,
-        }
-    }
-
-    /// Whether it is to survive power loss.
-    const fn is_flushed(&self) -> bool {
-        !matches!(self, Self::Append { durability: Durability::Buffered, expected: Expected::At(_), .. })
-    }
-
-    /// What it comes to where there is no store; `None` if it makes one.
-    fn without_store(&self) -> Option<StorageError> {
-        match self {
-            Self::Append { id, expected, batch, .. } => {
-                let fits =
-                    batch.check(*id, *expected, None, || Ok(0)).and_then(|()| sealed(*id, None, batch));
-                fits.err()
-            }
-            Self::Delete { id, .. } | Self::Repair { id, .. } => Some(StorageError::NotFound { id: *id }),
-            Self::Recover => None,
-        }
-    }
-}
+use crate::untrusted::{make_anew, untrusted};
 
 /// How a transaction ended that did not come about.
 enum Failure {
@@ -349,9 +286,7 @@ fn change(changes: &mut Changes<'_>, request: &Request) -> Result<Done, Unstored
 fn spoilt(changes: &Changes<'_>, at: usize, request: &Request, error: rusqlite::Error) -> Failure {
     let path = PathBuf::from(changes.connection.path().unwrap_or_default());
     match (error.sqlite_error_code(), request.id()) {
-        (Some(ErrorCode::DatabaseCorrupt), Some(id)) if is_damage(&error) => {
-            Failure::Because(at, unreadable(id, &error))
-        }
+        (Some(ErrorCode::DatabaseCorrupt), Some(id)) => Failure::Because(at, unreadable(id, &error)),
         // One that is too large may be the only one that has no room.
         (Some(ErrorCode::DiskFull), _) => Failure::Because(at, storage_error("write", &path, error)),
         (Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig), _) => {
@@ -363,39 +298,14 @@ fn spoilt(changes: &Changes<'_>, at: usize, request: &Request, error: rusqlite::
 
 /// The commit failed. Without room it is not there; otherwise a crash could still bring it about.
 fn uncommitted(store: &Store, error: rusqlite::Error) -> Failure {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            Failure::Undone(storage_error("write", store.path(), error))
-        }
-        _ => {
-            // While the write lock is still held, so that nobody commits on top of it.
-            let untrusted = untrusted(&store.folders);
-            if let Err(error) = std::fs::write(&untrusted, b"") {
-                tracing::error!(%error, "that a flush failed could not be noted for other processes");
-            }
-            Failure::Unknown(storage_error("flush", store.path(), error))
-        }
+    let undone = [ErrorCode::DiskFull, ErrorCode::DatabaseBusy, ErrorCode::DatabaseLocked];
+    if error.sqlite_error_code().is_some_and(|code| undone.contains(&code)) {
+        return Failure::Undone(storage_error("write", store.path(), error));
     }
-}
-
-fn untrusted(folders: &Folders) -> PathBuf {
-    folders.root().join(UNTRUSTED)
-}
-
-/// Copies the write-ahead log into the database, flushes that, and begins the log anew.
-fn make_anew(db: &Db, path: &std::path::Path) -> Result<(), StorageError> {
-    let busy: i64 = db
-        .connection
-        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
-        .told("make anew what could not be flushed in", path)?;
-    if busy == 0 {
-        return Ok(());
+    // While the write lock is still held, so that nobody commits on top of it.
+    let untrusted = untrusted(&store.folders);
+    if let Err(error) = std::fs::write(&untrusted, b"") {
+        tracing::error!(%error, "that a flush failed could not be noted for other processes");
     }
-    Err(StorageError::Unavailable {
-        what: format!(
-            "{} could not be flushed, and is read by another process meanwhile: let it finish, then try again",
-            path.display()
-        ),
-        source: None,
-    })
+    Failure::Unknown(storage_error("flush", store.path(), error))
 }

@@ -254,12 +254,11 @@ async fn nothing_acknowledged_is_lost_to_kill_9() {
     let (mut kept, mut gone) = (0, 0);
     for (id, tips) in &acknowledged.0 {
         acknowledged.check(&storage, *id, &format!("seed {seed}, at the end")).await;
-        match tips {
-            Some(tips) => kept += tips.len(),
-            None => {
-                gone += 1;
-                assert_eq!(storage.head(*id).await.unwrap(), None, "seed {seed}: {id} was deleted");
-            }
+        if let Some(tips) = tips {
+            kept += tips.len();
+        } else {
+            gone += 1;
+            assert_eq!(storage.head(*id).await.unwrap(), None, "seed {seed}: {id} was deleted");
         }
     }
     println!(

@@ -169,7 +169,9 @@ async fn what_the_page_asks_is_answered() {
                             rusqlite::types::Value::Text(text) => text,
                             rusqlite::types::Value::Integer(number) => number.to_string(),
                             rusqlite::types::Value::Real(number) => number.to_string(),
-                            other => format!("{other:?}"),
+                            other @ (rusqlite::types::Value::Null | rusqlite::types::Value::Blob(_)) => {
+                                format!("{other:?}")
+                            }
                         })
                     })
                     .collect::<rusqlite::Result<Vec<String>>>()
