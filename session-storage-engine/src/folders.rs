@@ -76,7 +76,10 @@ pub(crate) fn open(path: &Path, flags: OFlags) -> io::Result<File> {
 }
 
 /// Gives a file its name, which nothing has yet.
-pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// `AlreadyExists` where something has; what the system says.
+pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     match retry_on_intr(|| fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)) {
         // A file system that does not know the flag, but hard links.
         Err(Errno::INVAL | Errno::NOSYS) => {
@@ -88,7 +91,10 @@ pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Makes the names in a folder durable.
-pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// What the system says.
+pub fn sync_dir(path: &Path) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let folder = retry_on_intr(|| fs::open(path, flags, Mode::empty()))?;
     Ok(fs::fsync(&folder)?)
@@ -331,3 +337,6 @@ fn remove_tree(path: &Path) -> io::Result<()> {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests;

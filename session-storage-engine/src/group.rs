@@ -46,6 +46,12 @@ impl<Q, A> Job<Q, A> {
         // Whoever asked may have left.
         drop(self.answer.send(Ok(answer)));
     }
+
+    /// The request, to be used up, and how to answer it then.
+    pub fn split(self) -> (Q, impl FnOnce(A)) {
+        let answer = self.answer;
+        (self.request, move |said| drop(answer.send(Ok(said))))
+    }
 }
 
 /// The thread is gone, after a panic in what it did.

@@ -32,7 +32,7 @@ mod page;
 
 pub use audit::{Audit, Auditor, refuse_while_owned};
 pub use error::{Told, storage_error};
-pub use folders::{Folders, Identity, Kind, identity_at, refuse_remote};
+pub use folders::{Folders, Identity, Kind, identity_at, refuse_remote, rename_new, sync_dir};
 pub use group::{Gone, Group, Job, Limits};
 pub use marks::{Found, Mark, Marks, StoreId};
 pub use page::{Page, page};

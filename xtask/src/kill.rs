@@ -5,7 +5,7 @@ use crate::Outcome;
 use crate::args::Args;
 use crate::rounds::{self, Program, Proof};
 
-/// How many writers CI kills; two thirds as many races, and a thirtieth as many rushes for places.
+/// How many writers CI kills, and a third as many on SQLite; two thirds as many races, and a thirtieth as many rushes for places.
 const CYCLES: u64 = 300;
 /// How many owners of trees; a quarter as many supervisors, an eighth as many of both at once, and three times as many
 /// short sessions.
@@ -40,6 +40,13 @@ fn proof(cycles: u64, trees: u64) -> Proof {
                     ("SESSION_KILL_RACES", (cycles * 2 / 3).max(1).to_string()),
                     ("SESSION_KILL_PLACES", (cycles / 30).max(1).to_string()),
                 ],
+            },
+            Program {
+                package: "session-storage-sqlite",
+                test: "kill",
+                features: "",
+                seed: "SESSION_KILL_SEED",
+                env: vec![("SESSION_KILL_CYCLES", (cycles / 3).max(1).to_string())],
             },
             Program {
                 package: "sessionctl",

@@ -152,6 +152,8 @@ pub struct StoreHealth {
     pub sessions: Vec<SessionHealth>,
     /// Sessions that could not be looked at.
     pub failed: Vec<(SessionId, StorageError)>,
+    /// What is wrong with the store as a whole, beside its sessions: a sentence each.
+    pub problems: Vec<String>,
     /// Names among the sessions that are none.
     pub foreign: Vec<String>,
     /// Unended sessions without a marker: lists of active sessions do not show them until the store is recovered.

@@ -224,6 +224,12 @@ impl SessionFilter {
         self
     }
 
+    /// The name that is asked for as heads keep it, for a backend that looks for it in an index.
+    #[must_use]
+    pub fn kept_name(&self) -> Option<String> {
+        self.name.as_deref().map(|name| crate::text::cut(name, crate::limits::HEAD_TEXT))
+    }
+
     /// Whether no ended session can pass, so that a backend need not look at those.
     #[must_use]
     pub fn only_active(&self) -> bool {

@@ -110,6 +110,10 @@ mod tests {
             [""; 0]
         );
         assert_eq!(
+            messages("session-storage-sled", &[("session-core", false), ("session-storage-engine", false)]),
+            [""; 0]
+        );
+        assert_eq!(
             messages("sessionkit", &[("session-runner", false), ("session-storage-file", false)]),
             [""; 0]
         );
@@ -123,6 +127,8 @@ mod tests {
             ("session-testkit", "session-storage-file", true),
             ("session-storage-file", "session-storage-sled", true),
             ("session-storage-file", "session-testkit", false),
+            ("session-storage-engine", "session-storage-sqlite", false),
+            ("session-core", "session-storage-engine", false),
             ("session-observers", "session-runner", false),
             ("session-runner", "session-storage-file", false),
             ("sessionkit", "sessionctl", false),

@@ -1,0 +1,154 @@
+//! The tables, and how those of older versions become those of this one. What they mean is in `docs/sqlite.md`.
+
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
+use session_storage_engine::StoreId;
+
+/// `SESS`: says that a database is one of ours.
+pub(crate) const APPLICATION: i64 = 0x5345_5353;
+/// The version of the tables that this code writes.
+pub(crate) const VERSION: i64 = 1;
+
+/// The tables of version 1.
+const TABLES: &str = "
+CREATE TABLE meta (
+    key TEXT PRIMARY KEY,
+    value ANY
+) STRICT, WITHOUT ROWID;
+
+-- One row for each session: its head as JSON, and what one searches for.
+CREATE TABLE sessions (
+    id TEXT NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL,
+    state TEXT NOT NULL,
+    updated INTEGER NOT NULL,
+    ended INTEGER,
+    revision INTEGER NOT NULL,
+    sum TEXT NOT NULL,
+    head TEXT NOT NULL
+) STRICT;
+CREATE INDEX sessions_by_state ON sessions (state, id);
+CREATE INDEX sessions_by_name ON sessions (name, id);
+CREATE INDEX sessions_by_update ON sessions (updated, id);
+CREATE INDEX sessions_active ON sessions (id) WHERE ended IS NULL;
+
+CREATE TABLE labels (
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    session TEXT NOT NULL,
+    PRIMARY KEY (key, value, session)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX labels_of_session ON labels (session);
+
+-- The logs: each record is one line of JSON, byte for byte as it was sealed.
+CREATE TABLE records (
+    session TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    line TEXT NOT NULL,
+    PRIMARY KEY (session, seq)
+) STRICT, WITHOUT ROWID;
+";
+
+/// What makes of each version the next one, from version 1 on.
+const MIGRATIONS: &[&str] = &[];
+
+/// Makes the tables of a new store.
+pub(crate) fn create(connection: &mut Connection, store: StoreId) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
+    transaction.execute_batch(TABLES)?;
+    let mut insert = transaction.prepare("INSERT INTO meta (key, value) VALUES (?1, ?2)")?;
+    insert.execute(("store", store.to_string()))?;
+    insert.execute(("change", 0))?;
+    // The lowest version whose readers understand what is here: a newer one raises it if it must.
+    insert.execute(("readers", 1))?;
+    drop(insert);
+    transaction.pragma_update(None, "application_id", APPLICATION)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()
+}
+
+/// The version of the tables.
+pub(crate) fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+/// The lowest version whose readers understand the tables.
+pub(crate) fn readers(connection: &Connection) -> rusqlite::Result<i64> {
+    meta(connection, "readers").map(|version| version.unwrap_or(i64::MAX))
+}
+
+/// A value of the store's own.
+pub(crate) fn meta<T: rusqlite::types::FromSql>(
+    connection: &Connection,
+    key: &str,
+) -> rusqlite::Result<Option<T>> {
+    connection
+        .prepare_cached("SELECT value FROM meta WHERE key = ?1")?
+        .query_row([key], |row| row.get(0))
+        .optional()
+}
+
+/// Sets a value of the store's own.
+pub(crate) fn set_meta(connection: &Connection, key: &str, value: i64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = ?2")?
+        .execute((key, value))
+        .map(drop)
+}
+
+/// Brings the tables to this version, each step whole or not at all.
+pub(crate) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    apply(connection, MIGRATIONS)
+}
+
+fn apply(connection: &mut Connection, migrations: &[&str]) -> rusqlite::Result<()> {
+    for (from, step) in (1..).zip(migrations) {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Somebody else may have been faster.
+        if version(&transaction)? == from {
+            transaction.execute_batch(step)?;
+            transaction.pragma_update(None, "user_version", from + 1)?;
+            transaction.commit()?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn database() -> Connection {
+        let mut connection = Connection::open_in_memory().unwrap();
+        create(&mut connection, StoreId::random()).unwrap();
+        connection
+    }
+
+    #[test]
+    fn each_step_is_done_once_and_in_order() {
+        let mut connection = database();
+        let steps = ["ALTER TABLE sessions ADD COLUMN colour TEXT", "UPDATE sessions SET colour = 'red'"];
+        apply(&mut connection, &steps).unwrap();
+        assert_eq!(version(&connection).unwrap(), 3);
+        apply(&mut connection, &steps).unwrap();
+        assert_eq!(version(&connection).unwrap(), 3);
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_version_before_it() {
+        let mut connection = database();
+        let steps = ["CREATE TABLE one (a)", "CREATE TABLE two (a); CREATE TABLE one (a)"];
+        apply(&mut connection, &steps).unwrap_err();
+        assert_eq!(version(&connection).unwrap(), 2);
+        let tables: i64 = connection
+            .query_row("SELECT count(*) FROM sqlite_schema WHERE name IN ('one', 'two')", [], |row| {
+                row.get(0)
+            })
+            .unwrap();
+        assert_eq!(tables, 1);
+    }
+
+    #[test]
+    fn there_is_a_step_for_each_version() {
+        assert_eq!(i64::try_from(MIGRATIONS.len()).unwrap() + 1, VERSION);
+    }
+}
