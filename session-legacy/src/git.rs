@@ -47,10 +47,9 @@ impl Worktree {
     /// Asks git about the worktree at this path.
     pub(crate) fn ask(git: &str, name: &str, path: &Path) -> Result<Self, String> {
         let text = path.to_str().ok_or("lies at a path that is no text")?.to_owned();
-        // Without it, a folder that is no worktree would be taken for the repository around it.
-        let above = path.parent().unwrap_or(path);
-        let ask = |words: &[&str]| answer(git, path, above, words);
+        let ask = |words: &[&str]| answer(git, path, words);
         let top = ask(&["rev-parse", "--show-toplevel"])?.said()?;
+        // Git takes a folder that is no worktree for a part of the one around it.
         if Path::new(top.trim_end()) != path {
             return Err("is no git worktree".to_owned());
         }
@@ -103,7 +102,7 @@ impl Answer {
     }
 }
 
-fn command(git: &str, path: &Path, above: &Path, words: &[&str]) -> Command {
+fn command(git: &str, path: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(git);
     // Not by changing to it: where `PATH` names the current folder, a program of the worktree would be run.
     command.arg("-C").arg(path).env_clear();
@@ -113,7 +112,6 @@ fn command(git: &str, path: &Path, above: &Path, words: &[&str]) -> Command {
     command
         .env("LC_ALL", "C")
         .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_CEILING_DIRECTORIES", above)
         .env("GIT_OPTIONAL_LOCKS", "0")
         .env("GIT_NO_LAZY_FETCH", "1")
         .env("GIT_NO_REPLACE_OBJECTS", "1")
@@ -129,14 +127,14 @@ fn command(git: &str, path: &Path, above: &Path, words: &[&str]) -> Command {
 }
 
 /// What git answers, if it does so in time.
-fn answer(git: &str, path: &Path, above: &Path, words: &[&str]) -> Result<Answer, String> {
+fn answer(git: &str, path: &Path, words: &[&str]) -> Result<Answer, String> {
     let failed = |error: io::Error| {
         if error.kind() == io::ErrorKind::NotFound {
             return "git is not installed, and only git knows about it".to_owned();
         }
         format!("git cannot be run: {error}")
     };
-    let mut child = command(git, path, above, words).spawn().map_err(failed)?;
+    let mut child = command(git, path, words).spawn().map_err(failed)?;
     let out = reader(child.stdout.take());
     let complaint = reader(child.stderr.take());
     let code = wait(&mut child).map_err(failed)?.ok_or("keeps git busy for too long")?;

@@ -54,7 +54,7 @@ fn becomes(format: Format, folder: &str, sessions: usize, unreadable: usize) {
 
 #[test]
 fn msw() {
-    becomes(Format::Msw, "msw", 15, 9);
+    becomes(Format::Msw, "msw", 16, 10);
 }
 
 #[test]
