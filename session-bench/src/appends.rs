@@ -1,6 +1,7 @@
 //! Durable appends by many sessions at once: our ways, and what one would use instead. Every contender writes the same
 //! events, waits for each to be durable, and has the machine for itself for a moment, round after round.
 
+mod direct;
 mod ours;
 mod race;
 mod raw;
@@ -12,7 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use session_storage_file::{Disk, RealDisk};
+use session_storage_sled::{SledStorage, SledStorageOptions};
+use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
 
+use self::direct::ByHand;
 use self::ours::{Backend, Managed};
 pub(crate) use self::ours::{manager, runtime, start};
 use self::race::Round;
@@ -59,6 +63,51 @@ struct Measured {
 pub(crate) fn real(settings: &Settings) -> Vec<Section> {
     let place = |folder: &Path| Place { folder: folder.into(), disk: Arc::new(RealDisk), device: None };
     at_all_widths(settings, "the disk that is here", &settings.folder, place)
+}
+
+/// All backends, beside the engines below them used by hand: what our traits cost.
+pub(crate) fn backends(settings: &Settings) -> Vec<Section> {
+    let widths = settings.widths.iter();
+    widths.map(|sessions| all_backends(settings, *sessions)).collect()
+}
+
+fn all_backends(settings: &Settings, sessions: usize) -> Section {
+    eprintln!("durable appends by {sessions} sessions on each backend …");
+    let folder = tempfile::tempdir_in(&settings.folder).expect("a folder can be made");
+    let at = |name: &str| {
+        let folder = folder.path().join(name);
+        std::fs::create_dir(&folder).expect("a folder can be made");
+        folder
+    };
+    let sled = SledStorage::open(SledStorageOptions::new(at("sled").join("store")));
+    let sqlite = SqliteStorage::open(SqliteStorageOptions::new(at("sqlite").join("sessions.db")));
+    let file = Place { folder: at("file"), disk: Arc::new(RealDisk), device: None };
+    let one_by_one = Place { folder: at("sqlite-each"), disk: Arc::new(RealDisk), device: None };
+    let mut contenders: Vec<Box<dyn Contender>> = vec![
+        Box::new(Backend::file(&file, sessions)),
+        Box::new(ByHand::sled(&at("sled-by-hand"), sessions)),
+        Box::new(Backend::new(Arc::new(sled.expect("a store can be opened")), sessions)),
+        Box::new(ByHand::sqlite(&at("sqlite-by-hand"), sessions)),
+        Box::new(Backend::new(Arc::new(sqlite.expect("a store can be opened")), sessions)),
+        Box::new(Sqlite::new(&one_by_one, sessions)),
+    ];
+    let title = format!("durable appends by {sessions} sessions at once, on each backend");
+    let (mut section, measured) = race(settings, &title, &mut contenders);
+    let [_, sled_by_hand, sled, sqlite_by_hand, sqlite, one_by_one] = measured.as_slice() else {
+        unreachable!("there are as many as contenders")
+    };
+    section.aim(
+        "sled backend over sled by hand",
+        ratio(&sled.rates, &sled_by_hand.rates),
+        Bound::AtLeast(0.8),
+    );
+    let over = ratio(&sqlite.rates, &sqlite_by_hand.rates);
+    section.aim("SQLite backend over SQLite by hand", over, Bound::AtLeast(0.8));
+    if sessions >= 8 {
+        let over = ratio(&sqlite.rates, &one_by_one.rates);
+        section.aim("SQLite backend over a transaction an event", over, Bound::AtLeast(2.0));
+    }
+    section
 }
 
 /// On a disk that takes a millisecond for each flush.

@@ -77,6 +77,7 @@ type Part = (&'static str, fn(&Settings) -> Vec<Section>);
 const PARTS: &[Part] = &[
     ("appends", appends::real),
     ("simulated", appends::simulated),
+    ("backends", appends::backends),
     ("calls", calls::plain),
     ("observers", calls::observed),
     ("replay", history::replay),

@@ -1,0 +1,144 @@
+//! Engines by hand, as somebody would use them for this without our traits: the line and the current view of the session in
+//! one change, made durable, with one flush for all that wait at once.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rusqlite::{Connection, params};
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, oneshot};
+
+use super::Contender;
+use super::ours::runtime;
+use super::race::{self, Round};
+use crate::events::{self, Log};
+use crate::stats::micros;
+
+/// What is stored with one event.
+struct Row {
+    session: u64,
+    seq: u64,
+    line: Arc<str>,
+    head: Arc<str>,
+}
+
+type Waiting = (Row, oneshot::Sender<()>);
+
+/// An engine on a thread of its own.
+pub(super) struct ByHand {
+    name: &'static str,
+    runtime: Runtime,
+    queue: mpsc::Sender<Waiting>,
+    sessions: Vec<u64>,
+    line: Arc<str>,
+    head: Arc<str>,
+    each: u64,
+}
+
+impl ByHand {
+    /// `SQLite`, WAL, `synchronous=FULL`, one transaction for all that wait.
+    pub(super) fn sqlite(folder: &Path, sessions: usize) -> Self {
+        let mut connection = Connection::open(folder.join("sessions.db")).expect("a database can be made");
+        connection
+            .execute_batch(
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+                 CREATE TABLE sessions (id INTEGER PRIMARY KEY, head TEXT) WITHOUT ROWID;
+                 CREATE TABLE events (session INTEGER, seq INTEGER, line TEXT, PRIMARY KEY (session, seq))
+                 WITHOUT ROWID;",
+            )
+            .expect("tables can be made");
+        Self::new("SQLite by hand, group commit", sessions, move |rows| {
+            let transaction = connection.transaction().expect("nobody else writes");
+            for row in rows {
+                let mut event =
+                    transaction.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3)").expect("it is SQL");
+                event
+                    .execute(params![number(row.session), number(row.seq), &*row.line])
+                    .expect("there is room");
+                let mut head = transaction
+                    .prepare_cached("INSERT OR REPLACE INTO sessions VALUES (?1, ?2)")
+                    .expect("it is SQL");
+                head.execute(params![number(row.session), &*row.head]).expect("there is room");
+            }
+            transaction.commit().expect("there is room");
+        })
+    }
+
+    /// sled, a batch for each event, one flush of sled's and one of its file for all that wait.
+    pub(super) fn sled(folder: &Path, sessions: usize) -> Self {
+        let path = folder.join("sled");
+        let sled =
+            sled::Config::new().path(&path).flush_every_ms(None).open().expect("a database can be made");
+        let data = File::open(path.join("db")).expect("sled keeps its log there");
+        Self::new("sled by hand, group flush", sessions, move |rows| {
+            for row in rows {
+                let mut batch = sled::Batch::default();
+                let key = [&b"r"[..], &row.session.to_be_bytes(), &row.seq.to_be_bytes()].concat();
+                batch.insert(key, row.line.as_bytes());
+                batch.insert([&b"h"[..], &row.session.to_be_bytes()].concat(), row.head.as_bytes());
+                sled.apply_batch(batch).expect("there is room");
+            }
+            sled.flush().expect("there is room");
+            data.sync_data().expect("the disk can be flushed");
+        })
+    }
+
+    fn new(name: &'static str, sessions: usize, mut commit: impl FnMut(&[Row]) + Send + 'static) -> Self {
+        let (queue, mut waiting) = mpsc::channel::<Waiting>(1024);
+        std::thread::spawn(move || {
+            while let Some(first) = waiting.blocking_recv() {
+                let all = std::iter::once(first).chain(std::iter::from_fn(|| waiting.try_recv().ok()));
+                let (rows, answers): (Vec<Row>, Vec<oneshot::Sender<()>>) = all.take(256).unzip();
+                commit(&rows);
+                for answer in answers {
+                    // Whoever waited for it waits still.
+                    let _ = answer.send(());
+                }
+            }
+        });
+        let owner = session_core::this_process().expect("a process knows itself");
+        let (log, _) = Log::begin("bench", &owner);
+        let head = serde_json::to_string(&log.head).expect("a head is JSON").into();
+        let line = String::from_utf8(events::line()).expect("a line is text").trim_end().into();
+        Self { name, runtime: runtime(), queue, sessions: vec![0; sessions], line, head, each: 0 }
+    }
+}
+
+fn number(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+impl Contender for ByHand {
+    fn name(&self) -> String {
+        self.name.to_owned()
+    }
+
+    fn prepare(&mut self, each: usize) {
+        self.each = each as u64;
+    }
+
+    fn run(&mut self) -> Round {
+        let each = self.each;
+        let session = |(session, last): (u64, &mut u64)| {
+            let (queue, line, head) = (self.queue.clone(), Arc::clone(&self.line), Arc::clone(&self.head));
+            let first = *last + 1;
+            *last += each;
+            async move {
+                let mut latencies = Vec::new();
+                for seq in first..first + each {
+                    let row = Row { session, seq, line: Arc::clone(&line), head: Arc::clone(&head) };
+                    let (answer, answered) = oneshot::channel();
+                    let start = Instant::now();
+                    assert!(queue.send((row, answer)).await.is_ok(), "the engine runs");
+                    answered.await.expect("the engine answers");
+                    latencies.push(micros(start.elapsed()));
+                }
+                latencies
+            }
+        };
+        let sessions = (0..).zip(&mut self.sessions).map(session).collect();
+        race::tasks(&self.runtime, sessions)
+    }
+}
