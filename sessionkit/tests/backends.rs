@@ -1,5 +1,7 @@
 //! All backends side by side: the same calls, the same answers.
 
+#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+
 use std::sync::Arc;
 
 use session_testkit::{random, transcript};

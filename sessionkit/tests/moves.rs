@@ -1,6 +1,7 @@
 //! Stores on the move: from backend to backend and through a stream, and every log is byte for byte what it was.
 
 #![cfg(all(feature = "file", feature = "runner", feature = "sled", feature = "sqlite"))]
+#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -91,7 +91,7 @@ fn a_store_that_this_user_may_not_read() {
 #[test]
 fn a_store_that_is_named_wrongly() {
     let fixture = Fixture::new();
-    for url in ["sled:x", "nonsense", "file:", "file://host/x", "memory:", "memory:x", "\u{1b}[31m:x"] {
+    for url in ["bolt:x", "nonsense", "file:", "file://host/x", "memory:", "memory:x", "\u{1b}[31m:x"] {
         for (words, _) in verbs("x") {
             let mut words = words;
             words.splice(0..0, ["--store", url]);
