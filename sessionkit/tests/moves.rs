@@ -94,7 +94,7 @@ async fn is_whole(store: &Store, expected: &BTreeMap<SessionId, Vec<String>>) {
     assert!(health.sessions.iter().all(|session| session.verdict == Verdict::Healthy));
 }
 
-/// file, sled, SQLite, a stream, file: the last store's logs are the first one's, byte for byte, in the files as well.
+/// file, sled, `SQLite`, a stream, file: the last store's logs are the first one's, byte for byte, in the files as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_round_trip_ends_byte_for_byte_where_it_began() {
     let folder = tempfile::tempdir().unwrap();
