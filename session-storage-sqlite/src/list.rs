@@ -12,6 +12,10 @@ use crate::rows::{COLUMNS, Stored};
 /// of their ids soon finds a page full.
 const SORTED: i64 = 4000;
 
+/// Another label, found beside the index that leads to the first one, before the session itself is looked at.
+const ALSO: &str =
+    " AND EXISTS (SELECT 1 FROM labels o WHERE o.key = ? AND o.value = ? AND o.session = l.session)";
+
 /// A page of rows.
 #[derive(Debug)]
 pub(crate) struct Rows {
@@ -141,9 +145,6 @@ impl Plan {
         if let Some(name) = filter.kept_name() {
             self.and("s.name = ?", name);
         }
-        // Beside the index that leads here, before the session itself is looked at.
-        const ALSO: &str =
-            " AND EXISTS (SELECT 1 FROM labels o WHERE o.key = ? AND o.value = ? AND o.session = l.session)";
         for (key, value) in filter.labels.iter().skip(1) {
             self.sql.push_str(ALSO);
             self.values.extend([Value::Text(key.clone()), Value::Text(value.clone())]);

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use session_core::{Head, SessionId, StorageError, StoredRecord, Sum, Tip};
 use session_storage_engine::{Audit, Auditor};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// A session's row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,10 +15,11 @@ pub(crate) struct Stored {
     /// What the row says of the log's end; `None` where that is no tip.
     pub(crate) tip: Option<Tip>,
     head: Vec<u8>,
+    head_sum: Vec<u8>,
 }
 
 /// The columns of [`Stored`], in its order.
-pub(crate) const COLUMNS: &str = "s.name, s.state, s.updated, s.ended, s.revision, s.sum, s.head";
+pub(crate) const COLUMNS: &str = "s.name, s.state, s.updated, s.ended, s.revision, s.sum, s.head, s.head_sum";
 
 impl Stored {
     /// From a row whose columns from this one on are [`COLUMNS`].
@@ -31,11 +33,15 @@ impl Stored {
             ended: row.get(from + 3).unwrap_or_default(),
             tip: revision.zip(sum).map(|(revision, sum)| Tip { revision, sum }),
             head: bytes(row, from + 6)?.to_vec(),
+            head_sum: bytes(row, from + 7)?.to_vec(),
         })
     }
 
     /// The head; `None` where it is none, or not that of this session and tip.
     pub(crate) fn head(&self, id: SessionId) -> Option<Head> {
+        if head_sum(&self.head).as_bytes() != self.head_sum {
+            return None;
+        }
         let head: Head = serde_json::from_slice(&self.head).ok()?;
         (head.id == id && Some(head.tip) == self.tip).then_some(head)
     }
@@ -47,6 +53,11 @@ impl Stored {
             && self.updated == head.updated_at.as_millis()
             && self.ended == head.ended_at.map(session_core::Timestamp::as_millis)
     }
+}
+
+/// What tells whether a head is the one that was stored.
+fn head_sum(json: &[u8]) -> String {
+    format!("{:016x}", xxh3_64(json))
 }
 
 /// A column as the bytes that it holds, of whatever type damage has made it.
@@ -63,7 +74,8 @@ pub(crate) fn number(revision: u64) -> i64 {
 pub(crate) fn stored(connection: &Connection, id: SessionId) -> rusqlite::Result<Option<Stored>> {
     connection
         .prepare_cached(
-            "SELECT s.name, s.state, s.updated, s.ended, s.revision, s.sum, s.head FROM sessions s WHERE s.id = ?1",
+            "SELECT s.name, s.state, s.updated, s.ended, s.revision, s.sum, s.head, s.head_sum
+             FROM sessions s WHERE s.id = ?1",
         )?
         .query_row([id.to_string()], |row| Stored::from_row(row, 0))
         .optional()
@@ -182,10 +194,10 @@ pub(crate) fn set_head(connection: &Connection, id: &str, head: &Head) -> Result
     let json = serde_json::to_string(head)?;
     connection
         .prepare_cached(
-            "INSERT INTO sessions (id, name, state, updated, ended, revision, sum, head)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+            "INSERT INTO sessions (id, name, state, updated, ended, revision, sum, head, head_sum)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
              ON CONFLICT (id) DO UPDATE SET name = ?2, state = ?3, updated = ?4, ended = ?5, revision = ?6, sum = ?7,
-             head = ?8",
+             head = ?8, head_sum = ?9",
         )?
         .execute(params![
             id,
@@ -195,7 +207,8 @@ pub(crate) fn set_head(connection: &Connection, id: &str, head: &Head) -> Result
             head.ended_at.map(session_core::Timestamp::as_millis),
             number(head.tip.revision),
             head.tip.sum.to_string(),
-            json
+            json,
+            head_sum(json.as_bytes())
         ])?;
     Ok(())
 }

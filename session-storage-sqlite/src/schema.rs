@@ -24,7 +24,9 @@ CREATE TABLE sessions (
     ended INTEGER,
     revision INTEGER NOT NULL,
     sum TEXT NOT NULL,
-    head TEXT NOT NULL
+    head TEXT NOT NULL,
+    -- 64-bit XXH3 of the head's text: a head that was changed on the disk is none.
+    head_sum TEXT NOT NULL
 ) STRICT;
 CREATE INDEX sessions_by_state ON sessions (state, id);
 CREATE INDEX sessions_by_name ON sessions (name, id);

@@ -20,8 +20,13 @@ use crate::schema;
 
 /// What a wait for another process begins with, and its longest step.
 const PAUSES: (Duration, Duration) = (Duration::from_micros(100), Duration::from_millis(10));
-/// Bytes of the write-ahead log that are kept once it was copied into the database.
-const WAL_KEPT: i64 = 16 << 20;
+/// Pages of the write-ahead log after which it is copied into the database: commits of many sessions touch many pages, and
+/// of those that come again and again only the last version is copied.
+const WAL_PAGES: i64 = 4096;
+/// Bytes of it that are kept then.
+const WAL_KEPT: i64 = WAL_PAGES * 4096;
+/// What the writer keeps of the database in memory, in KiB: the pages that sessions with random ids lead to.
+const CACHE: i64 = 16 << 10;
 /// Prepared statements that a connection keeps.
 const STATEMENTS: usize = 64;
 
@@ -178,6 +183,8 @@ impl Store {
     fn prepare(&self, connection: &Connection) -> rusqlite::Result<()> {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "journal_size_limit", WAL_KEPT)?;
+        connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
+        connection.pragma_update(None, "cache_size", -CACHE)?;
         if let Some(pages) = self.max_pages {
             connection.pragma_update(None, "max_page_count", pages)?;
         }

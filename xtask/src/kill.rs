@@ -5,7 +5,7 @@ use crate::Outcome;
 use crate::args::Args;
 use crate::rounds::{self, Program, Proof};
 
-/// How many writers CI kills, and a third as many on SQLite; two thirds as many races, and a thirtieth as many rushes for places.
+/// How many writers CI kills, and a third as many on `SQLite`; two thirds as many races, and a thirtieth as many rushes for places.
 const CYCLES: u64 = 300;
 /// How many owners of trees; a quarter as many supervisors, an eighth as many of both at once, and three times as many
 /// short sessions.

@@ -77,7 +77,7 @@ impl Open {
             self.read = length;
             return Ok(());
         }
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(usize::try_from(length - self.read).unwrap_or(0));
         let mut read = || {
             self.file.seek(SeekFrom::Start(self.read))?;
             (&self.file).take(length - self.read).read_to_end(&mut bytes)

@@ -2,22 +2,21 @@
 //! found out. How lines look is in `line`, how processes share the file in `file`.
 
 mod file;
+mod known;
 mod line;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use session_core::{SessionId, StorageError, Tip};
 
 use self::file::{Hold, Open};
+use self::known::Known;
 use self::line::Line;
 pub use self::line::StoreId;
 
 /// More lines than sessions that are not worth a new file.
 const SLACK: usize = 4096;
-/// Goodbyes that a new file takes over, the latest ones: somebody may have flushed before a deletion and note it only now.
-const GOODBYES: usize = 1024;
 /// How often the file may be replaced while one is about to hold it.
 const ROUNDS: usize = 64;
 
@@ -60,70 +59,6 @@ struct State {
     known: Known,
 }
 
-/// What the lines say.
-#[derive(Debug, Default)]
-struct Known {
-    /// The store that the first line names.
-    store: Option<StoreId>,
-    sessions: BTreeMap<SessionId, Mark>,
-    change: u64,
-    lines: usize,
-}
-
-impl Known {
-    /// A line of the file; `None` is one that cannot be read.
-    fn read(&mut self, line: Option<Line>) {
-        self.lines += 1;
-        if let Some(line) = line {
-            self.hear(line);
-        }
-    }
-
-    fn hear(&mut self, line: Line) {
-        let (id, mark) = match line {
-            Line::Store(store) => {
-                self.store = Some(store);
-                return;
-            }
-            Line::Change(change) => {
-                self.change = self.change.max(change);
-                return;
-            }
-            // What is about to be deleted was not, as far as anybody knows: it says nothing of the database's change.
-            Line::Leaving(change, id) => (id, Mark { change, tip: None }),
-            Line::Tip(change, id, tip) => {
-                self.change = self.change.max(change);
-                (id, Mark { change, tip: Some(tip) })
-            }
-        };
-        let rank = |mark: &Mark| (mark.change, mark.tip.map(|tip| tip.revision));
-        let known = self.sessions.entry(id).or_insert(mark);
-        if rank(&mark) > rank(known) {
-            *known = mark;
-        }
-    }
-
-    fn tips(&self) -> impl Iterator<Item = (SessionId, u64, Tip)> {
-        self.sessions.iter().filter_map(|(id, mark)| Some((*id, mark.change, mark.tip?)))
-    }
-
-    /// The fewest lines that say the same.
-    fn lines(&self) -> Vec<Line> {
-        let mut lines: Vec<Line> =
-            (self.change > 0).then_some(Line::Change(self.change)).into_iter().collect();
-        lines.extend(self.tips().map(|(id, change, tip)| Line::Tip(change, id, tip)));
-        let mut goodbyes: Vec<(u64, SessionId)> = self
-            .sessions
-            .iter()
-            .filter(|(_, mark)| mark.tip.is_none())
-            .map(|(id, mark)| (mark.change, *id))
-            .collect();
-        goodbyes.sort_unstable_by_key(|(change, _)| std::cmp::Reverse(*change));
-        lines.extend(goodbyes.into_iter().take(GOODBYES).map(|(change, id)| Line::Leaving(change, id)));
-        lines
-    }
-}
-
 impl Marks {
     /// Reads the marks of a store. Nothing is created: no file is no marks.
     ///
@@ -144,7 +79,7 @@ impl Marks {
     pub fn find(path: &Path) -> Result<Option<Found>, StorageError> {
         let Some(mut file) = Open::find(path)? else { return Ok(None) };
         let mut known = Known::default();
-        file.read(path, |line| known.read(line))?;
+        known.read(&mut file, path)?;
         let Known { store, change, lines, .. } = known;
         Ok((lines > 0).then(|| Found { store, change, sessions: known.tips().count() }))
     }
@@ -313,7 +248,7 @@ impl State {
         }
         let Self { open, known } = self;
         if let Some(file) = open {
-            file.read(path, |line| known.read(line))?;
+            known.read(file, path)?;
         }
         match known.store {
             Some(other) if other != store => {
@@ -369,7 +304,9 @@ impl State {
         written?;
         // They are read again from the file, and counted then.
         for line in lines {
-            self.known.hear(*line);
+            if let Some((id, mark)) = self.known.note(*line) {
+                self.known.hear(id, mark);
+            }
         }
         Ok(())
     }
