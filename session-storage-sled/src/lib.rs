@@ -26,8 +26,8 @@
 //! - **An append is there whole or not at all**: records, head and counter are one `apply_batch` on one tree, of which sled
 //!   recovers all or nothing.
 //! - **What was acknowledged as buffered survives the death of the process.** sled buffers in this process, so a buffered
-//!   append is followed by sled's `flush` as well. It waits for the disk, without its cache: it costs nearly what a flushed
-//!   one does.
+//!   append is followed by sled's `flush` as well, which waits for the disk, though not for its cache: on a busy one 0.4 to
+//!   1 ms, where a flushed append took 3 to 6 ms. There is no append that waits for nothing.
 //! - **Loss is never silent.** After bit rot sled can open with acknowledged records missing: while it recovers, a message
 //!   with a wrong sum counts as the end of its segment, and it goes on with the next one (`pagecache/iterator.rs`). So what
 //!   was flushed is marked in a file beside it, and each look checks the chain of sums, the head and the mark. A database

@@ -188,7 +188,18 @@ impl StorageMaintenance for SledStorage {
     }
 
     async fn verify_all(&self) -> Result<StoreHealth, StorageError> {
-        Ok(self.look(Engine::verify_all).await?.unwrap_or_default())
+        let mut all = StoreHealth::default();
+        // One look for each session: a writer waits for one of them, not for all.
+        for id in self.look(Engine::sessions).await?.unwrap_or_default() {
+            match self.look(move |engine, db| engine.verify(db, id)).await {
+                Ok(health) => all.sessions.extend(health.flatten()),
+                Err(closed @ StorageError::Closed { .. }) => return Err(closed),
+                Err(error) => all.failed.push((id, error)),
+            }
+        }
+        let foreign = |engine: &Engine, _: &Db| engine.layout.folders().session_folders();
+        all.foreign = self.look(foreign).await?.map(|(_, foreign)| foreign).unwrap_or_default();
+        Ok(all)
     }
 
     async fn repair(&self, id: SessionId, acceptance: Acceptance) -> Result<Repaired, StorageError> {
