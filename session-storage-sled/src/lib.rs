@@ -61,6 +61,7 @@
 //!   (`threadpool.rs`): whoever is told of a hang should end the process. A panic of sled's inside a destructor that runs
 //!   because of another panic would end it at once (`pagecache/reservation.rs`, and `unwrap` in `Drop for Log`): no test of
 //!   ours has come to that.
+//! - **After an unclean end opening needs room** for a copy of the database; without it, it says `STORAGE_FULL`.
 //! - **Opening reads much**: all of sled's log behind its last snapshot, and a row for each session. The first append to a
 //!   session after that reads its log once.
 //!
