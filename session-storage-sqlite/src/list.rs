@@ -12,6 +12,10 @@ use crate::rows::{COLUMNS, Stored};
 /// of their ids soon finds a page full.
 const SORTED: i64 = 4000;
 
+/// Another label, found beside the index that leads to the first one, before the session itself is looked at.
+const ALSO: &str =
+    " AND EXISTS (SELECT 1 FROM labels o WHERE o.key = ? AND o.value = ? AND o.session = l.session)";
+
 /// A page of rows.
 #[derive(Debug)]
 pub(crate) struct Rows {
@@ -142,9 +146,7 @@ impl Plan {
             self.and("s.name = ?", name);
         }
         for (key, value) in filter.labels.iter().skip(1) {
-            self.sql.push_str(
-                " AND EXISTS (SELECT 1 FROM labels o WHERE o.session = s.id AND o.key = ? AND o.value = ?)",
-            );
+            self.sql.push_str(ALSO);
             self.values.extend([Value::Text(key.clone()), Value::Text(value.clone())]);
         }
     }

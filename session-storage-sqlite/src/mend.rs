@@ -59,7 +59,10 @@ impl Changes<'_> {
     ) -> Result<Plan, Unstored> {
         let mark = self.marks.tip(id);
         let found = rows::audit(self.connection, id, mark)?.ok_or(StorageError::NotFound { id })?;
-        let before = found.audit.verdict();
+        let mut before = found.audit.verdict();
+        if before == Verdict::Healthy && found.is_misfiled {
+            before = Verdict::Degraded;
+        }
         match (before, acceptance) {
             (Verdict::Corrupt, Acceptance::Loss { dead }) => {
                 refuse_while_owned(id, found.audit.owners(), dead)?;

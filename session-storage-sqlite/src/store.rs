@@ -195,15 +195,21 @@ impl Store {
         if self.known().as_ref().is_some_and(|known| known.identity == identity) {
             return Ok(());
         }
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
-            | OpenFlags::SQLITE_OPEN_URI
-            | OpenFlags::SQLITE_OPEN_NOFOLLOW
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let application = || -> rusqlite::Result<i64> {
-            let connection = Connection::open_with_flags(immutable(&self.path), flags)?;
+        let look = |path: &Path| -> rusqlite::Result<i64> {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+                | OpenFlags::SQLITE_OPEN_URI
+                | OpenFlags::SQLITE_OPEN_NOFOLLOW
+                | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = self.wait_for_others(Connection::open_with_flags(path, flags)?)?;
             connection.pragma_query_value(None, "application_id", |row| row.get(0))
         };
-        if application().told("read", &self.path)? == schema::APPLICATION {
+        let application = match look(&immutable(&self.path)) {
+            // A database into which its log is being copied, or was when somebody was killed, makes sense only with the
+            // log. That is there already, so that reading both adds nothing.
+            Err(_) if Folders::is_file(&beside(&self.path, "-wal"))? => look(&self.path),
+            result => result,
+        };
+        if application.told("read", &self.path)? == schema::APPLICATION {
             return Ok(());
         }
         Err(self.unavailable("is no store of sessions: choose another path; nothing of it was changed"))

@@ -14,7 +14,7 @@ use session_core::{
     SessionStorageExt as _, StorageError, StorageMaintenance as _, Verdict,
 };
 use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
-use session_testkit::logs::{Log, owner};
+use session_testkit::logs::Log;
 
 struct Place(tempfile::TempDir);
 
@@ -309,6 +309,26 @@ async fn a_write_ahead_log_that_was_removed_is_found_out() {
     assert!(health.problems.is_empty(), "{health:?}");
     assert!(health.sessions.iter().all(|health| health.verdict == Verdict::Healthy), "{health:?}");
     young.whole().send(&storage, Durability::Flushed).await.unwrap();
+}
+
+/// A process opened the store while another copied the log into the database, page 1 first: the database alone then speaks of
+/// pages that it does not have yet. The look whether it is ours was one without the log, and said `damaged`. It is ours now.
+#[tokio::test]
+async fn a_database_into_which_its_log_is_being_copied_is_no_damage() {
+    use std::os::unix::fs::FileExt as _;
+    let place = Place::new();
+    let storage = place.open();
+    let mut log = session(&storage).await;
+    log.noted("larger than what is there".repeat(2000));
+    store(&storage, &mut log).await;
+    let killed = place.killed();
+    let file = fs::OpenOptions::new().write(true).open(killed.path()).unwrap();
+    // The number of pages: bytes 28 to 31 of a database.
+    file.write_all_at(&9999u32.to_be_bytes(), 28).unwrap();
+    drop((file, storage));
+    let storage = killed.open();
+    assert_eq!(lines(&storage, log.id()).await, expected(&log));
+    assert!(storage.verify_all().await.unwrap().problems.is_empty());
 }
 
 #[tokio::test]
@@ -709,7 +729,44 @@ async fn those_who_write_at_once_share_commits() {
     }
 }
 
-#[test]
-fn the_owner_of_these_tests_is_no_process() {
-    assert_eq!(owner().host, "testkit");
+/// Through one handle, so that readers and the writer share what is known to be flushed.
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_beside_writers_raise_no_false_alarm() {
+    let place = Place::new();
+    let storage = place.open();
+    let mut writers = tokio::task::JoinSet::new();
+    for number in 0..4 {
+        let storage = storage.clone();
+        writers.spawn(async move {
+            let id = SessionId::from_key(&format!("session-{number}"));
+            for _ in 0..40 {
+                // Deleted and made anew, under the same id.
+                let mut log = Log::with_id(id, session_core::SessionConfig::new("test"));
+                for n in 0..5 {
+                    log.noted(n);
+                    log.take().send(&storage, Durability::Flushed).await.unwrap();
+                }
+                storage.delete(id, log.tip()).await.unwrap();
+            }
+        });
+    }
+    let mut looks = 0;
+    while !writers.is_empty() {
+        for number in 0..4 {
+            let id = SessionId::from_key(&format!("session-{number}"));
+            if let Some(health) = storage.verify(id).await.map_or(None, Some) {
+                assert_eq!(health.verdict, Verdict::Healthy, "{health:?}");
+            }
+            storage.head(id).await.unwrap();
+            match storage.records(id, 0, std::num::NonZeroUsize::new(9).unwrap()).await {
+                Ok(page) => assert!(!page.records.is_empty()),
+                Err(error) => assert_eq!(error.code(), ErrorCode::NotFound, "{error}"),
+            }
+        }
+        let list = storage.list_all(&SessionFilter::all()).await.unwrap();
+        assert!(list.unreadable.is_empty(), "{list:?}");
+        looks += 1;
+        while writers.try_join_next().map(Result::unwrap).is_some() {}
+    }
+    assert!(looks > 3);
 }
