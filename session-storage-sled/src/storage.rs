@@ -21,6 +21,9 @@ use crate::store::Store;
 use crate::write::{Answer, Append, Request};
 
 /// A store in a folder, over sled. Clones share it, and so do all that this process opens on the same folder.
+///
+/// The last handle closes the database when it is dropped, which blocks for as long as a flush takes. A process that ends
+/// without that has lost nothing; the next opening copies the database before it goes on.
 #[derive(Debug, Clone)]
 pub struct SledStorage {
     store: Arc<Store>,
