@@ -49,8 +49,8 @@
 //!
 //! - **One process has the store.** A second one is told who has it. What runs inside a session reports through its owner,
 //!   so that `run` and `report` need no second one. All handles of one process on one folder share the database.
-//! - **Damage can cost all of it.** In about a third of the cases of our damage tests, where single bits suffice, sled
-//!   panics when it opens ("tried to serialize Uninitialized"). That is an error which says how many sessions there were;
+//! - **Damage can cost all of it.** In a tenth to a third of the cases of our damage tests, by store, and single bits
+//!   suffice, sled panics when it opens ("tried to serialize Uninitialized"). That is an error which says how many sessions there were;
 //!   there is no repair but a copy of `db/` from before. The file storage loses no more than what was hit.
 //! - **A loss of sessions that were only ever buffered is not noticed**: marks tell of what was flushed. (A manager flushes
 //!   what creates, changes and ends a session.)
