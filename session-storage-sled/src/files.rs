@@ -108,7 +108,7 @@ fn copy_file(from: &Path, to: &Path, how: Copy) -> Result<(), StorageError> {
     let mut copy = open(to, Open::New).told("create", to)?;
     let shared = how == Copy::Shared && rustix::fs::ioctl_ficlone(&copy, &source).is_ok();
     if !shared {
-        io::copy(&mut source, &mut copy).told("copy", from)?;
+        io::copy(&mut source, &mut copy).told("write", to)?;
     }
     copy.set_permissions(Permissions::from_mode(0o600)).told("change", to)?;
     copy.sync_all().told("flush", to)

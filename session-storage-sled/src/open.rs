@@ -54,13 +54,20 @@ pub(crate) fn start(
     Folders::make(&layout.db())?;
     let note = Note::write(layout, &boot)?;
     let db = open_db(options, layout, left)?;
-    drop(note.opened());
-    let told = |fault: Fault| broken(layout, &fault);
     if is_new {
-        make(layout, store, &db).map_err(told)?;
+        make(layout, store, &db).map_err(|fault| broken(layout, &fault))?;
         format::write(layout, store)?;
     }
-    let meta = db.meta().map_err(|error| told(error.into()))?;
+    let looked = catch_unwind(AssertUnwindSafe(|| Ok((db.meta()?, survey(&db, &marks)?))));
+    let (meta, mut state) = match looked.unwrap_or_else(|panic| Err(Fault::panic(&*panic))) {
+        Ok(looked) => looked,
+        Err(fault) => {
+            // sled opens what it cannot read. Nothing of ours came to it.
+            drop(db);
+            keep_once(layout, left)?;
+            return Err(broken(layout, &fault));
+        }
+    };
     if let Some(meta) = meta.filter(|meta| meta.store != store) {
         return Err(unavailable(format!(
             "{} is the store {store}, and its database is that of the store {}: put the two that belong together beside \
@@ -69,7 +76,6 @@ pub(crate) fn start(
             meta.store
         )));
     }
-    let mut state = survey(&db, &marks).map_err(told)?;
     let (change, flushed) = (meta.map_or(0, |meta| meta.change), marks.change());
     if meta.is_none() || change < flushed {
         tracing::error!(store = %layout.root().display(), found = change, expected = flushed, "changes are lost");
@@ -77,6 +83,7 @@ pub(crate) fn start(
     } else if let Err(error) = marks.compact() {
         tracing::warn!(store = %layout.root().display(), %error, "the marks stay as long as they are");
     }
+    drop(note.opened());
     let durable = Durable::new(layout, note)?;
     let engine = Engine::new(layout.clone(), store, marks, db.clone(), state, Arc::clone(changes));
     Ok((Writer { engine: Arc::new(engine), db, durable, change }, lock))
@@ -103,9 +110,7 @@ fn open_db(options: &SledStorageOptions, layout: &Layout, left: Left) -> Result<
     if !first.is_damage() {
         return Err(broken(layout, &first));
     }
-    if left == Left::Nothing {
-        unclean::keep(layout, Left::Open)?;
-    }
+    keep_once(layout, left)?;
     if !unclean::put_starts_aside(layout)? {
         return Err(broken(layout, &first));
     }
@@ -118,6 +123,11 @@ fn open_db(options: &SledStorageOptions, layout: &Layout, left: Left) -> Result<
         tracing::error!(store = %layout.root().display(), fault = second.brief(), "nor could it without them");
         broken(layout, &first)
     })
+}
+
+/// Keeps a database that cannot be read, unless that was done when it was found.
+fn keep_once(layout: &Layout, left: Left) -> Result<(), StorageError> {
+    if left == Left::Nothing { unclean::keep(layout, Left::Open) } else { Ok(()) }
 }
 
 fn open_once(options: &SledStorageOptions, layout: &Layout) -> Result<Db, Fault> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
 use session_core::{
-    Head, HeadPage, RecordPage, SessionFilter, SessionHealth, SessionId, StorageError, StoreHealth, Verdict,
+    Head, HeadPage, RecordPage, SessionFilter, SessionHealth, SessionId, StorageError, Verdict,
 };
 use session_storage_engine::{Page, page};
 
@@ -129,24 +129,15 @@ impl Engine {
         Ok(Some(health))
     }
 
-    /// How all of it is.
-    pub(crate) fn verify_all(&self, db: &Db) -> Result<StoreHealth, StorageError> {
-        let mut all = StoreHealth::default();
-        let ids = self.all(db).map_err(|fault| match fault {
+    /// All sessions that there are, or were.
+    pub(crate) fn sessions(&self, db: &Db) -> Result<BTreeSet<SessionId>, StorageError> {
+        self.all(db).map_err(|fault| match fault {
             Fault::Sled(error) => self.unlisted(error),
             fault @ (Fault::Flush(_) | Fault::Panic(_) | Fault::Hang(_)) => StorageError::Unavailable {
                 what: "the database cannot be read".to_owned(),
                 source: Some(std::sync::Arc::new(fault)),
             },
-        })?;
-        for id in ids {
-            match self.verify(db, id) {
-                Ok(health) => all.sessions.extend(health),
-                Err(error) => all.failed.push((id, error)),
-            }
-        }
-        (_, all.foreign) = self.layout.folders().session_folders()?;
-        Ok(all)
+        })
     }
 }
 

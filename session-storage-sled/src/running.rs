@@ -1,13 +1,14 @@
-//! The threads of an open store: one that has sled, opens, changes and closes it; one that hands groups of requests on to it,
-//! and does not wait for it for ever, since sled can hang; and those that read.
+//! The threads of an open store: one that has sled and does at once what has queued up; one that sees to it that nobody waits
+//! for it for ever, since sled can hang; and those that read.
 
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use session_core::StorageError;
+use session_core::{SessionId, StorageError};
 use session_storage_engine::{Folders, Group, Job, Limits};
 use tokio::sync::Notify;
 
@@ -26,13 +27,7 @@ use crate::write::{Answered, Request, Writer, unknown};
 /// before what takes its place was flushed by us.
 const GROUP_BYTES: usize = 256 * 1024;
 
-type Served = (Vec<Answered>, bool);
-
-/// What the thread that writes is asked for.
-struct Ask {
-    requests: Vec<Request>,
-    answers: Sender<Served>,
-}
+type Asked = Job<Option<Request>, Answered>;
 
 /// An open store. Dropping it closes the database, which takes a flush.
 pub(crate) struct Running {
@@ -40,7 +35,7 @@ pub(crate) struct Running {
     pub(crate) readers: Arc<Readers>,
     /// `None` only while it is dropped.
     group: Option<Group<Option<Request>, Answered>>,
-    ended: std::sync::Mutex<Receiver<()>>,
+    ended: Mutex<Receiver<()>>,
     patience: Duration,
     #[cfg(test)]
     pub(crate) next: crate::durable::NextFlush,
@@ -71,56 +66,32 @@ impl Running {
             return Ok(None);
         }
         Folders::make(layout.root())?;
-        let (asks, asked) = channel::<Ask>();
-        let (opened, opens) = channel();
+        let (writer, lock) = open_in_time(options, layout, changes)?;
+        #[cfg(test)]
+        let next = Arc::clone(&writer.durable.next);
+        let engine = Arc::clone(&writer.engine);
         let (ends, ended) = channel();
-        let (options_there, changes_there) = (options.clone(), Arc::clone(changes));
-        let run = move || {
-            let writer = catch_unwind(AssertUnwindSafe(|| start(&options_there, &layout, &changes_there)))
-                .unwrap_or_else(|panic| Err(broken(&layout, &Fault::panic(&*panic))));
-            match writer {
-                Ok((writer, lock)) => {
-                    #[cfg(test)]
-                    let next = Arc::clone(&writer.durable.next);
-                    #[cfg(not(test))]
-                    let next = ();
-                    if opened.send(Ok((Arc::clone(&writer.engine), next))).is_ok() {
-                        serve(writer, &asked, lock);
-                    }
-                }
-                Err(error) => drop(opened.send(Err(error))),
-            }
-            let _ = ends.send(());
-        };
-        spawn("session-sled-write", run)?;
-        let patience = options.engine_timeout;
-        let (engine, next) = match opens.recv_timeout(patience + options.lock_timeout) {
-            Ok(opened) => opened?,
-            Err(RecvTimeoutError::Timeout) => {
-                return Err(broken(&Layout::new(options.path.clone()), &Fault::Hang(patience.as_secs())));
-            }
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err(unavailable("the thread that opens the store has ended"));
-            }
-        };
-        #[cfg(not(test))]
-        let () = next;
+        // From here on the database is closed whatever fails.
+        let mut serving = Serving { open: Some((writer, lock)), desk: None, _ends: ends };
         let readers = Arc::new(Readers::start(options.read_threads)?);
+        let patience = options.engine_timeout;
+        let desk = Arc::new(Desk {
+            engine: Arc::clone(&engine),
+            readers: Arc::clone(&readers),
+            patience,
+            at_work: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        serving.desk = Some(Arc::clone(&desk));
+        spawn("session-sled-watch", move || desk.watch())?;
         let limits = Limits { bytes: GROUP_BYTES, ..Limits::default() };
-        let work = {
-            let (engine, readers) = (Arc::clone(&engine), Arc::clone(&readers));
-            move |jobs| hand_on(jobs, &asks, &engine, &readers, patience)
-        };
-        let group =
-            Group::start("session-sled-group", limits, work).map_err(|error| StorageError::Unavailable {
-                what: "no thread can be started to write with".to_owned(),
-                source: Some(Arc::new(error)),
-            })?;
+        let group = Group::start("session-sled-write", limits, move |jobs| serving.serve(jobs));
+        let group = group.map_err(no_thread)?;
         Ok(Some(Self {
             engine,
             readers,
             group: Some(group),
-            ended: std::sync::Mutex::new(ended),
+            ended: Mutex::new(ended),
             patience,
             #[cfg(test)]
             next,
@@ -144,89 +115,172 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // With the thread that groups goes the only one who asks, and so the one who writes comes to its end.
-        drop(self.group.take());
+        let Some(group) = self.group.take() else { return };
+        // The thread is waited for where it hurts nobody if it hangs.
+        if spawn("session-sled-close", move || drop(group)).is_err() {
+            tracing::error!("no thread can be started to close the store with");
+        }
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        if ended.recv_timeout(self.patience).is_err_and(|error| error == RecvTimeoutError::Timeout) {
+        if ended.recv_timeout(self.patience) == Err(RecvTimeoutError::Timeout) {
             tracing::error!(store = %self.engine.layout.root().display(), "sled does not come to its end");
         }
     }
 }
 
+fn no_thread(error: std::io::Error) -> StorageError {
+    let what = "no thread can be started to open the store with".to_owned();
+    StorageError::Unavailable { what, source: Some(Arc::new(error)) }
+}
+
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StorageError> {
-    thread::Builder::new().name(name.to_owned()).spawn(run).map(drop).map_err(|error| {
-        StorageError::Unavailable {
-            what: "no thread can be started to write with".to_owned(),
-            source: Some(Arc::new(error)),
-        }
-    })
+    thread::Builder::new().name(name.to_owned()).spawn(run).map(drop).map_err(no_thread)
 }
 
-/// On the thread that groups: hands a group on to the thread that has sled, and answers for it if it does not.
-fn hand_on(
-    mut jobs: Vec<Job<Option<Request>, Answered>>,
-    asks: &Sender<Ask>,
-    engine: &Engine,
-    readers: &Readers,
+/// Opens the database on a thread of its own, and waits for it no longer than it may take.
+fn open_in_time(
+    options: &SledStorageOptions,
+    layout: Layout,
+    changes: &Arc<Notify>,
+) -> Result<(Writer, Held), StorageError> {
+    let (opened, opens) = channel();
+    let (options_there, changes_there) = (options.clone(), Arc::clone(changes));
+    spawn("session-sled-open", move || {
+        let started = catch_unwind(AssertUnwindSafe(|| start(&options_there, &layout, &changes_there)));
+        let started = started.unwrap_or_else(|panic| Err(broken(&layout, &Fault::panic(&*panic))));
+        if let Err(unheard) = opened.send(started)
+            && let Ok((writer, lock)) = unheard.0
+        {
+            end(writer, lock);
+        }
+    })?;
+    match opens.recv_timeout(options.engine_timeout + options.lock_timeout) {
+        Ok(opened) => opened,
+        Err(RecvTimeoutError::Timeout) => {
+            let hang = Fault::Hang(options.engine_timeout.as_secs());
+            Err(broken(&Layout::new(options.path.clone()), &hang))
+        }
+        Err(RecvTimeoutError::Disconnected) => Err(unavailable("the thread that opens the store has ended")),
+    }
+}
+
+/// Who waits for what sled is doing now.
+#[derive(Debug)]
+struct Desk {
+    engine: Arc<Engine>,
+    readers: Arc<Readers>,
     patience: Duration,
-) {
-    let requests: Vec<Request> = jobs.iter_mut().filter_map(|job| job.request.take()).collect();
-    let ids: Vec<_> = requests.iter().map(Request::session).collect();
-    let closed = || engine.closed().unwrap_or_else(|| unavailable("the store is closed"));
-    if engine.closed().is_some() {
-        for job in jobs {
-            job.answer(Err(closed()));
-        }
-        return;
+    at_work: Mutex<AtWork>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct AtWork {
+    since: Option<Instant>,
+    waiting: Vec<(Option<SessionId>, Asked)>,
+    over: bool,
+}
+
+impl Desk {
+    fn lock(&self) -> MutexGuard<'_, AtWork> {
+        self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    let (sender, receiver) = channel();
-    let asked = asks.send(Ask { requests, answers: sender });
-    let served = match (asked, receiver.recv_timeout(patience)) {
-        (Ok(()), Ok(served)) => Some(served),
-        (Ok(()), Err(RecvTimeoutError::Timeout)) => {
-            engine.close(Fault::Hang(patience.as_secs()));
-            None
-        }
-        _ => {
-            engine.close(Fault::Panic("the thread that writes has ended".to_owned()));
-            None
-        }
-    };
-    match served {
-        Some((said, _)) => {
-            for (job, said) in jobs.into_iter().zip(said) {
-                job.answer(said);
-            }
-        }
-        None => {
-            for (job, id) in jobs.into_iter().zip(ids) {
-                job.answer(Err(unknown(id, closed())));
-            }
-        }
+
+    fn closed(&self) -> StorageError {
+        self.engine.closed().unwrap_or_else(|| unavailable("the store is closed"))
     }
-    if let Some(closed) = engine.closed() {
-        readers.end(&closed);
+
+    fn begin(&self, waiting: Vec<(Option<SessionId>, Asked)>) {
+        let mut now = self.lock();
+        (now.since, now.waiting) = (Some(Instant::now()), waiting);
+    }
+
+    /// Whoever still waits; nobody if it took too long.
+    fn finish(&self) -> Vec<(Option<SessionId>, Asked)> {
+        let mut now = self.lock();
+        now.since = None;
+        mem::take(&mut now.waiting)
+    }
+
+    /// Answers whoever waits that nobody knows.
+    fn give_up(&self, waiting: Vec<(Option<SessionId>, Asked)>) {
+        for (id, job) in waiting {
+            job.answer(Err(unknown(id, self.closed())));
+        }
+        self.readers.end(&self.closed());
+    }
+
+    /// Until the end: looks from time to time whether what sled does takes too long.
+    fn watch(&self) {
+        let mut now = self.lock();
+        while !now.over {
+            if now.since.is_some_and(|since| since.elapsed() > self.patience) {
+                let waiting = mem::take(&mut now.waiting);
+                drop(now);
+                self.engine.close(Fault::Hang(self.patience.as_secs()));
+                return self.give_up(waiting);
+            }
+            let (looked, _) =
+                self.changed.wait_timeout(now, self.patience / 4).unwrap_or_else(PoisonError::into_inner);
+            now = looked;
+        }
     }
 }
 
-/// On the thread that has sled: does what it is asked for until nobody can ask any more, and closes the database.
-fn serve(mut writer: Writer, asked: &Receiver<Ask>, lock: Held) {
-    let mut goes_on = true;
-    while goes_on && let Ok(Ask { requests, answers }) = asked.recv() {
+/// What the thread that writes has. When it goes, the database is closed.
+struct Serving {
+    /// `None` once the database is closed.
+    open: Option<(Writer, Held)>,
+    /// `None` only until the threads are started.
+    desk: Option<Arc<Desk>>,
+    /// Goes with it, which whoever waits for the end notices.
+    _ends: Sender<()>,
+}
+
+impl Serving {
+    fn serve(&mut self, mut jobs: Vec<Asked>) {
+        let Some(desk) = self.desk.clone() else { return };
+        let Some((writer, _)) = self.open.as_mut().filter(|_| desk.engine.closed().is_none()) else {
+            for job in jobs {
+                job.answer(Err(desk.closed()));
+            }
+            return;
+        };
+        let requests: Vec<Request> = jobs.iter_mut().filter_map(|job| job.request.take()).collect();
+        desk.begin(requests.iter().map(Request::session).zip(jobs).collect());
         let served = catch_unwind(AssertUnwindSafe(|| writer.serve(requests)));
+        let waiting = desk.finish();
         match served {
-            Ok(served) => {
-                // A look may have closed the store as well.
-                goes_on = served.1 && writer.engine.closed().is_none();
-                drop(answers.send(served));
+            Ok(said) => {
+                for ((_, job), said) in waiting.into_iter().zip(said) {
+                    job.answer(said);
+                }
             }
             Err(panic) => {
-                writer.engine.close(Fault::panic(&*panic));
-                goes_on = false;
+                desk.engine.close(Fault::panic(&*panic));
+                desk.give_up(waiting);
             }
         }
+        if desk.engine.closed().is_some() {
+            desk.readers.end(&desk.closed());
+            self.end();
+        }
     }
-    end(writer, lock);
+
+    fn end(&mut self) {
+        if let Some((writer, lock)) = self.open.take() {
+            end(writer, lock);
+        }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.end();
+        if let Some(desk) = &self.desk {
+            desk.lock().over = true;
+            desk.changed.notify_all();
+        }
+    }
 }
 
 /// Closes the database. After a fault nothing of it is believed, and the note stays.

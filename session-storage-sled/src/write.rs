@@ -137,8 +137,8 @@ impl Request {
 
 impl Writer {
     /// Does what has queued up, and makes it as safe as was asked for. After a fault the store is closed, nothing more is
-    /// done, and the answers say what is known. Returns whether the writer can go on.
-    pub(crate) fn serve(&mut self, requests: Vec<Request>) -> (Vec<Answered>, bool) {
+    /// done, and the answers say what is known.
+    pub(crate) fn serve(&mut self, requests: Vec<Request>) -> Vec<Answered> {
         let wants: Vec<(Option<SessionId>, bool)> =
             requests.iter().map(|request| (request.session(), request.wants_flush())).collect();
         let mut answers = Vec::with_capacity(requests.len());
@@ -173,7 +173,7 @@ impl Writer {
                 *answer = Err(unknown(id, self.closed()));
             }
         }
-        (answers, done.is_ok())
+        answers
     }
 
     fn closed(&self) -> StorageError {

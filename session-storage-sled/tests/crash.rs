@@ -370,3 +370,43 @@ async fn a_session_folder_that_a_deletion_left_is_removed_by_recover_and_no_othe
     assert!(storage.head(gone.id).await.unwrap().is_none(), "deleted sessions are not missed");
     assert_eq!(storage.verify_all().await.unwrap().sessions.len(), 1);
 }
+
+/// What sled cannot open it may have changed in trying; a copy is made once, before it tries again without its snapshots.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_cannot_be_opened_is_named_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    for life in 0..4 {
+        let storage = open(&store);
+        for n in 0..40 {
+            let mut log = Log::stored(&storage, 1).await;
+            log.next(&storage, Durability::Flushed, "x".repeat(200 * (n % 7) + 5000 * life)).await.unwrap();
+        }
+    }
+    let length = fs::metadata(store.join("db/db")).unwrap().len();
+    let mut unopened = 0;
+    for cut in 1..40 {
+        let case = folder.path().join(format!("case-{cut}"));
+        copy::copy(&store, &case);
+        let data = fs::OpenOptions::new().write(true).open(case.join("db/db")).unwrap();
+        data.set_len(length * cut / 40).unwrap();
+        let Err(error) = SledStorage::open(SledStorageOptions::new(&case)) else { continue };
+        unopened += 1;
+        assert_eq!(error.code(), ErrorCode::StorageUnavailable, "{error}");
+        assert!(error.to_string().contains("160 sessions were stored, up to change 320"), "{error}");
+        let kept = fs::read(case.join("aside/db")).unwrap();
+        for _ in 0..2 {
+            let again = SledStorage::open(SledStorageOptions::new(&case)).unwrap_err();
+            assert_eq!(again.code(), ErrorCode::StorageUnavailable, "{again}");
+            assert!(fs::read(case.join("aside/db")).unwrap() == kept, "the copy was replaced");
+        }
+        // Put back what was copied earlier, and all is well.
+        fs::remove_dir_all(case.join("db")).unwrap();
+        copy::copy(&store.join("db"), &case.join("db"));
+        let health = open(&case).verify_all().await.unwrap();
+        assert_eq!(health.sessions.len(), 160);
+        assert!(health.sessions.iter().all(|session| session.verdict == Verdict::Healthy));
+    }
+    println!("tally: unopened={unopened}");
+    assert!(unopened > 0, "this store shows nothing");
+}

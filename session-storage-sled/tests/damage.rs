@@ -253,6 +253,12 @@ fn damage_of_sleds_files_is_never_silent() {
             }
         }
     }
-    println!("tally: {tally:?}");
+    let tally = |outcome| tally.get(outcome).copied().unwrap_or(0);
+    println!(
+        "tally: cases={cases} not-opened={} told={} whole={}",
+        tally("not opened"),
+        tally("told"),
+        tally("whole")
+    );
     folder.disable_cleanup(false);
 }

@@ -180,7 +180,7 @@ fn nothing_acknowledged_is_lost_to_kill_9() {
             records
         });
     }
-    println!("tally: killed={cycles} acknowledgements={heard} records-at-the-end={records}");
+    println!("tally: killed={cycles} acknowledgements-kept={heard} records-at-the-end={records}");
     assert!(heard > 0 && records > 0);
     folder.disable_cleanup(false);
 }

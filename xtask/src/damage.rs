@@ -5,7 +5,7 @@ use crate::Outcome;
 use crate::args::Args;
 use crate::rounds::{self, Program, Proof};
 
-/// What CI damages.
+/// What CI damages; a twentieth as many on sled, where each case is a process.
 const CASES: u64 = 20_000;
 /// Cases of one round of many: some seconds.
 const ROUND: u64 = 5_000;
@@ -24,13 +24,22 @@ pub(crate) fn run(mut args: Args) -> Outcome {
 fn proof(cases: u64) -> Proof {
     Proof {
         name: "damage",
-        programs: vec![Program {
-            package: "session-storage-file",
-            test: "damage",
-            features: "fault-disk",
-            seed: "SESSION_DAMAGE_SEED",
-            env: vec![("SESSION_DAMAGE_CASES", cases.to_string())],
-        }],
+        programs: vec![
+            Program {
+                package: "session-storage-file",
+                test: "damage",
+                features: "fault-disk",
+                seed: "SESSION_DAMAGE_SEED",
+                env: vec![("SESSION_DAMAGE_CASES", cases.to_string())],
+            },
+            Program {
+                package: "session-storage-sled",
+                test: "damage",
+                features: "",
+                seed: "SESSION_DAMAGE_SEED",
+                env: vec![("SESSION_DAMAGE_CASES", (cases / 20).max(1).to_string())],
+            },
+        ],
         size: format!("--cases {cases}"),
         harm: "damage was silent, or spread",
     }

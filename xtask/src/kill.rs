@@ -5,7 +5,8 @@ use crate::Outcome;
 use crate::args::Args;
 use crate::rounds::{self, Program, Proof};
 
-/// How many writers CI kills, and a third as many on `SQLite`; two thirds as many races, and a thirtieth as many rushes for places.
+/// How many writers CI kills, and a third as many on each embedded database; two thirds as many races, and a thirtieth as
+/// many rushes for places.
 const CYCLES: u64 = 300;
 /// How many owners of trees; a quarter as many supervisors, an eighth as many of both at once, and three times as many
 /// short sessions.
@@ -43,6 +44,13 @@ fn proof(cycles: u64, trees: u64) -> Proof {
             },
             Program {
                 package: "session-storage-sqlite",
+                test: "kill",
+                features: "",
+                seed: "SESSION_KILL_SEED",
+                env: vec![("SESSION_KILL_CYCLES", (cycles / 3).max(1).to_string())],
+            },
+            Program {
+                package: "session-storage-sled",
                 test: "kill",
                 features: "",
                 seed: "SESSION_KILL_SEED",

@@ -1,5 +1,6 @@
 //! Flushes that fail, panics of sled's and hangs: what whoever waits is told, and what comes after.
 
+use std::future::Future as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::mpsc::channel;
@@ -145,6 +146,62 @@ async fn a_hang_is_an_error_and_the_store_stays_with_whoever_hangs() {
     // Once it comes to its end after all, the store is free.
     drop(let_go);
     goes_on(&open(folder.path()), &acknowledged, &sent).await;
+}
+
+/// What has queued up while a flush was on its way shares the next one. The marks tell: each has the change that it was
+/// flushed with.
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_append_at_once_share_a_flush() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = open(folder.path());
+    let mut logs = Vec::new();
+    for _ in 0..32 {
+        logs.push(Log::stored(&storage, 1).await);
+    }
+    let (let_go, hangs) = channel::<()>();
+    storage
+        .next_flush(move || {
+            let _ = hangs.recv();
+            Ok(())
+        })
+        .await;
+    let mut first = logs.pop().unwrap();
+    let busy = {
+        let storage = storage.clone();
+        tokio::spawn(async move { first.next(&storage, Durability::Flushed, "first").await })
+    };
+    while !std::fs::read_to_string(folder.path().join("unclean")).unwrap().starts_with("flushing 1") {
+        tokio::task::yield_now().await;
+    }
+    let mut appends: Vec<_> = logs
+        .iter()
+        .map(|log| {
+            let (mut log, storage) = (log.clone(), storage.clone());
+            Box::pin(async move { log.next(&storage, Durability::Flushed, "at once").await })
+        })
+        .collect();
+    std::future::poll_fn(|cx| {
+        for append in &mut appends {
+            assert!(append.as_mut().poll(cx).is_pending());
+        }
+        std::task::Poll::Ready(())
+    })
+    .await;
+    drop(let_go);
+    busy.await.unwrap().unwrap();
+    for append in appends {
+        append.await.unwrap();
+    }
+    let marks = std::fs::read_to_string(folder.path().join("marks")).unwrap();
+    let mut changes: Vec<&str> = logs
+        .iter()
+        .map(|log| {
+            let last = marks.lines().rfind(|line| line.contains(&log.id.to_string())).unwrap();
+            last.split(' ').next().unwrap()
+        })
+        .collect();
+    changes.dedup();
+    assert_eq!(changes.len(), 1, "{changes:?}");
 }
 
 /// Whoever appends to other sessions shares the fate of the one whose flush failed: it was their flush too.
