@@ -18,6 +18,8 @@ struct Report {
     sessions: Vec<Checked>,
     /// Names among the sessions that are none.
     foreign: Vec<String>,
+    /// What is wrong with the store as a whole.
+    problems: Vec<String>,
 }
 
 /// One session. The verdict is that after the repair, if there was one.
@@ -74,7 +76,8 @@ pub(crate) async fn run(args: &Verify, context: &Context) -> Result<u8> {
         return Err(Failure::invalid(format!("{} keeps nothing that could be verified", store.url())));
     };
     let storage = &**storage;
-    let mut report = Report { schema: SCHEMA, sessions: Vec::new(), foreign: Vec::new() };
+    let mut report =
+        Report { schema: SCHEMA, sessions: Vec::new(), foreign: Vec::new(), problems: Vec::new() };
     if args.ids.is_empty() {
         all(&store, storage, args, &mut report).await?;
     } else {
@@ -86,6 +89,17 @@ pub(crate) async fn run(args: &Verify, context: &Context) -> Result<u8> {
     }
     print(context, &report)?;
     let ill: Vec<&Checked> = report.sessions.iter().filter(|checked| !checked.is_well()).collect();
+    if ill.is_empty()
+        && let Some(problem) = report.problems.first()
+    {
+        let message = format!("the store is not well, though all its sessions are: {problem}");
+        let failure = Failure::new(ErrorCode::Corrupt, message);
+        return Err(if args.repair {
+            failure.next(&["ls", "--all"])
+        } else {
+            failure.next(&["verify", "--repair"])
+        });
+    }
     let Some(worst) = ill.iter().max_by_key(|checked| checked.verdict == Verdict::Corrupt.as_str()) else {
         return Ok(0);
     };
@@ -124,6 +138,7 @@ async fn all(
     }
     report.sessions.extend(found.failed.into_iter().map(|(id, error)| Checked::unknown(id, &error.into())));
     report.foreign = found.foreign;
+    report.problems = found.problems;
     Ok(())
 }
 
@@ -161,6 +176,9 @@ async fn one(
 fn print(context: &Context, report: &Report) -> Result<()> {
     if context.term.json {
         return context.term.print(&format!("{}\n", json::line(report)));
+    }
+    for problem in &report.problems {
+        context.hint(&format!("the store: {problem}"), &[], &["verify", "--repair"]);
     }
     if report.sessions.is_empty() {
         context.hint("there are no sessions yet", &[], &["run", "--", "true"]);

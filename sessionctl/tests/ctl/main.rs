@@ -8,6 +8,7 @@
 )]
 
 mod answer;
+mod backends;
 mod care;
 mod detach;
 mod docs;
