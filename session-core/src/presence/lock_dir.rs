@@ -86,11 +86,8 @@ impl LockDir {
             let temporary = temporary();
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let file = File::from(rustix::fs::openat(&self.fd, &*temporary, flags, Mode::RUSR | Mode::WUSR)?);
-            match file.try_lock() {
-                Ok(()) if self.is_at(&temporary, &file)? => {}
-                // Somebody who cleans up took it for a leftover, which it was for a moment, and removes it.
-                Ok(()) | Err(TryLockError::WouldBlock) => continue,
-                Err(TryLockError::Error(error)) => return Err(error),
+            if !self.lock_new(&temporary, &file)? {
+                continue;
             }
             let mut there = &file;
             let moved =
@@ -105,6 +102,16 @@ impl LockDir {
             };
         }
         Err(unsteady())
+    }
+
+    /// Takes the exclusive lock of a file that was just made; `false` where somebody who cleans up took it for a leftover,
+    /// which it was for a moment, and removes it or has done so.
+    pub(super) fn lock_new(&self, name: &str, file: &File) -> io::Result<bool> {
+        match file.try_lock() {
+            Ok(()) => self.is_at(name, file),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
     }
 
     /// The file of this name with its exclusive lock, made if need be; `None` if somebody holds it.

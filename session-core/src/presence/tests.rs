@@ -142,6 +142,24 @@ async fn sweeping_does_not_disturb_those_who_come_to_life() {
     assert_eq!(root.path().join("owners").read_dir().unwrap().count(), 0);
 }
 
+/// The same, at the two moments that count: between its making and its lock, it is held to be removed, or is gone.
+#[test]
+fn a_new_file_that_is_cleaned_up_before_it_is_locked_is_not_used() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = LockDir::create(root.path()).unwrap();
+    let new = || std::fs::File::create(root.path().join("new")).unwrap();
+    assert!(dir.lock_new("new", &new()).unwrap());
+    let (file, cleaner) = (new(), std::fs::File::open(root.path().join("new")).unwrap());
+    cleaner.lock().unwrap();
+    assert!(!dir.lock_new("new", &file).unwrap());
+    cleaner.unlock().unwrap();
+    std::fs::remove_file(root.path().join("new")).unwrap();
+    assert!(!dir.lock_new("new", &file).unwrap());
+    // Nor is it the one that somebody else made under its name since.
+    new();
+    assert!(!dir.lock_new("new", &file).unwrap());
+}
+
 type Move = fn(&LockDir, &str, &str) -> io::Result<bool>;
 
 #[test]
