@@ -117,12 +117,8 @@ impl LockDir {
     /// The file of this name with its exclusive lock, made if need be; `None` if somebody holds it.
     pub(super) fn try_lock(&self, name: &str) -> io::Result<Option<File>> {
         for _ in 0..ROUNDS {
-            let flags = OFlags::CREATE
-                | OFlags::RDWR
-                | OFlags::NOFOLLOW
-                | OFlags::CLOEXEC
-                | OFlags::NONBLOCK
-                | OFlags::NOCTTY;
+            // For reading and writing, so that not even a pipe which somebody put there is waited for: `fifo(7)`.
+            let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let file = File::from(rustix::fs::openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR)?);
             if !file.metadata()?.is_file() {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));

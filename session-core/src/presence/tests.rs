@@ -160,6 +160,30 @@ fn a_new_file_that_is_cleaned_up_before_it_is_locked_is_not_used() {
     assert!(!dir.lock_new("new", &file).unwrap());
 }
 
+/// Whatever the umask of whoever makes them, lock files are for their user, who can open them again.
+#[test]
+fn lock_files_are_for_their_user_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let root = tempfile::tempdir().unwrap();
+    let dir = LockDir::create(root.path()).unwrap();
+    let held = dir.try_lock("held").unwrap().unwrap();
+    let made = dir.create_locked("made", || "temporary".to_owned(), b"x").unwrap().unwrap();
+    for file in [held, made] {
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    // What is no file is no lock, and nobody waits at it.
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        root.path().join("pipe"),
+        rustix::fs::FileType::Fifo,
+        0o600.into(),
+        0,
+    )
+    .unwrap();
+    assert_eq!(dir.try_lock("pipe").unwrap_err().kind(), io::ErrorKind::InvalidInput);
+}
+
 type Move = fn(&LockDir, &str, &str) -> io::Result<bool>;
 
 #[test]
