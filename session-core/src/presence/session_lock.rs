@@ -8,8 +8,8 @@ use super::local::LocalPresence;
 use super::lock_dir::LockDir;
 use crate::storage::StorageError;
 
-/// The time between two looks at a lock that somebody holds: doubled each time, within these bounds.
-const POLL: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
+/// How often a lock that somebody holds is looked at: some microseconds each time, against what somebody waits longer.
+const POLL: Duration = Duration::from_millis(20);
 
 /// The lock of one session's program, not yet taken. Whoever is about to run the program takes it first, and the
 /// supervisor of the program's processes keeps it until the last of them is gone, which may be after its owner's death.
@@ -44,19 +44,17 @@ impl SessionLock {
         Ok(file.map(|file| HeldSessionLock { file, name: self.name.clone(), dir }))
     }
 
-    /// Waits until the lock is free, however long that takes, and takes it. Looks at most 200 ms apart. Dropping the
-    /// future is harmless.
+    /// Waits until the lock is free, however long that takes, and takes it. Looks every 20 ms. Dropping the future is
+    /// harmless.
     ///
     /// # Errors
     /// As [`try_acquire`](Self::try_acquire).
     pub async fn acquire(&self) -> Result<HeldSessionLock, StorageError> {
-        let (mut wait, longest) = POLL;
         loop {
             if let Some(held) = self.try_acquire()? {
                 return Ok(held);
             }
-            tokio::time::sleep(wait).await;
-            wait = longest.min(wait * 2);
+            tokio::time::sleep(POLL).await;
         }
     }
 }

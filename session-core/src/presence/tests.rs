@@ -160,6 +160,20 @@ fn a_new_file_that_is_cleaned_up_before_it_is_locked_is_not_used() {
     assert!(!dir.lock_new("new", &file).unwrap());
 }
 
+/// Within a process, a guard that goes is a death.
+#[tokio::test]
+async fn a_manager_of_this_process_lives_as_long_as_its_guard() {
+    let presence = ProcessPresence::default();
+    let (me, other) = (presence.identify().unwrap(), presence.identify().unwrap());
+    let dead = Liveness::Dead { evidence: Evidence::LockReleased };
+    assert_eq!(presence.liveness(&me).await.unwrap(), dead);
+    let guard = presence.announce(&me).await.unwrap();
+    assert_eq!(presence.liveness(&me).await.unwrap(), Liveness::Alive);
+    assert_eq!(presence.liveness(&other).await.unwrap(), dead);
+    drop(guard);
+    assert_eq!(presence.liveness(&me).await.unwrap(), dead);
+}
+
 /// Whatever the umask of whoever makes them, lock files are for their user, who can open them again.
 #[test]
 fn lock_files_are_for_their_user_alone() {
