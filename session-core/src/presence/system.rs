@@ -46,17 +46,25 @@ pub(crate) fn boot_id() -> io::Result<String> {
 
 /// The id of this machine, where it has one.
 pub(crate) fn machine_id() -> Option<String> {
-    ["/etc/machine-id", "/var/lib/dbus/machine-id"]
-        .iter()
-        .filter_map(|path| fs::read_to_string(path).ok())
-        .map(|id| id.trim().to_owned())
-        .find(|id| !id.is_empty())
+    first_of(&MACHINE_IDS)
+}
+
+const MACHINE_IDS: [&str; 2] = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
+
+/// What the first of these files says that says anything.
+fn first_of<P: AsRef<Path>>(files: &[P]) -> Option<String> {
+    let said = files.iter().filter_map(|path| fs::read_to_string(path).ok());
+    said.map(|id| id.trim().to_owned()).find(|id| !id.is_empty())
 }
 
 /// When a process started, in clock ticks since the boot; `None` where there is no such process, or only what is
 /// left of one that its parent has not waited for.
 pub(crate) fn process_start_time(pid: u32) -> io::Result<Option<u64>> {
-    let stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
+    start_time_of(fs::read_to_string(format!("/proc/{pid}/stat")))
+}
+
+fn start_time_of(stat: io::Result<String>) -> io::Result<Option<u64>> {
+    let stat = match stat {
         Ok(stat) => stat,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         // The process ended while its file was read.
@@ -86,12 +94,12 @@ pub(crate) fn process_start_time(pid: u32) -> io::Result<Option<u64>> {
 pub fn file_system(path: &Path) -> io::Result<FileSystem> {
     #[expect(clippy::useless_conversion, reason = "the field is 32 bits wide elsewhere")]
     let magic = i64::from(rustix::fs::statfs(path)?.f_type);
-    Ok(kind_of(u64::from_ne_bytes(magic.to_ne_bytes()) & 0xffff_ffff))
+    Ok(kind_of(magic))
 }
 
-/// Numbers from `linux/magic.h` and the file systems' own headers.
-const fn kind_of(magic: u64) -> FileSystem {
-    let name = match magic {
+/// Numbers from `linux/magic.h` and the file systems' own headers: 32 bits, of which the highest may come as a sign.
+const fn kind_of(magic: i64) -> FileSystem {
+    let name = match magic & 0xffff_ffff {
         0x6969 => "NFS",
         0x517b => "SMB",
         0xff53_4d42 | 0xfe53_4d42 => "CIFS",
@@ -116,13 +124,72 @@ mod tests {
 
     #[test]
     fn network_and_fuse_file_systems_are_told_from_local_ones() {
-        for magic in [0x6969, 0xff53_4d42, 0x6573_5546, 0x0102_1997] {
-            assert!(matches!(kind_of(magic), FileSystem::Remote { .. }), "{magic:x}");
+        let remote = [
+            (0x6969, "NFS"),
+            (0x517b, "SMB"),
+            (0xff53_4d42, "CIFS"),
+            (i64::from(0xff53_4d42_u32.cast_signed()), "CIFS"),
+            (0xfe53_4d42, "CIFS"),
+            (0x6573_5546, "FUSE"),
+            (0x0102_1997, "9P"),
+            (0x00c3_6400, "Ceph"),
+            (0x5346_414f, "AFS"),
+            (0x6b41_4653, "AFS"),
+            (0x7375_7245, "Coda"),
+            (0x0bd0_0bd0, "Lustre"),
+            (0x4750_4653, "GPFS"),
+            (0x0116_1970, "GFS2"),
+            (0x7461_636f, "OCFS2"),
+            (0x564c, "NCP"),
+        ];
+        for (magic, name) in remote {
+            assert_eq!(kind_of(magic), FileSystem::Remote { name }, "{magic:x}");
         }
         for (magic, name) in
             [(0xef53, "ext4"), (0x5846_5342, "xfs"), (0x9123_683e, "btrfs"), (0x0102_1994, "tmpfs")]
         {
             assert_eq!(kind_of(magic), FileSystem::Local, "{name}");
+        }
+    }
+
+    #[test]
+    fn ids_are_those_of_the_system() {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        assert_eq!(boot_id().unwrap(), boot.trim_end());
+        assert_eq!(boot_id().unwrap().len(), 36);
+        let machine = MACHINE_IDS.iter().find_map(|path| fs::read_to_string(path).ok());
+        assert_eq!(machine_id(), machine.map(|id| id.trim_end().to_owned()).filter(|id| !id.is_empty()));
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let files = [
+            folder.path().join("missing"),
+            file("empty", " \n"),
+            file("id", "ab12\n"),
+            file("other", "cd\n"),
+        ];
+        assert_eq!(first_of(&files).as_deref(), Some("ab12"));
+        assert_eq!(first_of(&files[..2]), None);
+    }
+
+    #[test]
+    fn only_a_process_that_is_not_there_has_no_start_time() {
+        let stat = |name: &str, state: &str| {
+            Ok(format!("7 ({name}) {state} 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 9\n"))
+        };
+        for name in ["sh", "a) Z (b", "new\nline"] {
+            assert_eq!(start_time_of(stat(name, "S")).unwrap(), Some(4711), "{name}");
+            assert_eq!(start_time_of(stat(name, "Z")).unwrap(), None, "{name}");
+        }
+        let failed = |errno: rustix::io::Errno| start_time_of(Err(errno.into()));
+        assert_eq!(failed(rustix::io::Errno::NOENT).unwrap(), None);
+        assert_eq!(failed(rustix::io::Errno::SRCH).unwrap(), None);
+        assert_eq!(failed(rustix::io::Errno::ACCESS).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        for text in ["", "7 (sh)", "7 (sh) S 1 2 3"] {
+            assert!(start_time_of(Ok(text.to_owned())).is_err(), "{text}");
         }
     }
 
