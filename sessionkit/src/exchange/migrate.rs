@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use session_core::{
     ErrorCode, Imported, Liveness, SessionError, SessionFilter, SessionId, SessionStorageExt as _,
-    StorageError,
+    StorageError, StoredRecord,
 };
 use session_runner::{OutputError, OutputStorage};
 use tokio::task::JoinSet;
@@ -116,7 +116,8 @@ async fn copy(from: &Store, to: &Store, with: Output, id: SessionId) -> Result<M
         None | Some(Liveness::Dead { .. }) => {}
         Some(Liveness::Alive | Liveness::Unknown { .. } | _) => return Ok(MoveOutcome::Alive),
     }
-    let lines = lines(from, id).await?;
+    let records = from.storage().records_after(id, 0).await?;
+    let lines: Vec<&str> = records.iter().map(StoredRecord::line).collect();
     let imported = match to.storage().import(id, &lines).await {
         Err(StorageError::Conflict { .. }) => return Err(ExchangeError::Exists { id }),
         imported => imported?,
@@ -127,19 +128,14 @@ async fn copy(from: &Store, to: &Store, with: Output, id: SessionId) -> Result<M
         }
         _ => 0,
     };
-    if self::lines(to, id).await? != lines {
+    if to.storage().records_after(id, 0).await? != records {
         return Err(differs(id, "log"));
     }
-    let records = lines.len() as u64;
+    let records = records.len() as u64;
     Ok(match imported {
         Imported::New(_) => MoveOutcome::Copied { records, output },
         Imported::AlreadyThere(_) | _ => MoveOutcome::AlreadyThere { records, output },
     })
-}
-
-async fn lines(store: &Store, id: SessionId) -> Result<Vec<String>, ExchangeError> {
-    let records = store.storage().records_after(id, 0).await?;
-    Ok(records.iter().map(|record| record.line().to_owned()).collect())
 }
 
 /// Copies what is not there yet, and compares all of it. Returns how many bytes there are.
