@@ -1,7 +1,9 @@
 //! Moving a whole store into another one.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use session_testkit::random::Random;
@@ -28,6 +30,17 @@ fn contents(store: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 /// The numbers of a migration, without the sessions that it left out.
 fn numbers(report: &Value) -> [u64; 3] {
     ["copied", "already_there", "records"].map(|name| report[name].as_u64().unwrap())
+}
+
+/// Takes a store away, whatever its backend and whether it is there or not.
+fn forget(store: &Path) {
+    for suffix in ["", "-wal", "-shm", "-files"] {
+        let mut path = store.as_os_str().to_owned();
+        path.push(suffix);
+        let path = Path::new(&path);
+        let gone = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+        assert!(gone.is_ok() || !path.exists(), "{} stays: {gone:?}", path.display());
+    }
 }
 
 fn migrate(from: &Fixture, to: &Fixture) -> Value {
@@ -63,6 +76,41 @@ fn a_store_arrives_byte_for_byte_and_stays_as_it_is() {
     assert!(there.everything() == copied, "something was written");
 }
 
+/// Kills migrations at random moments until `times` of them were really cut off, and calls `look` after each. The first one
+/// runs to its end and says how long one takes here. Behind one that was faster than its kill, the next begins with
+/// nothing; if it had itself begun with nothing, less time is left to all further ones, so that this ends on any machine.
+fn cut_off(
+    times: u32,
+    random: &mut Random,
+    migrate: impl Fn() -> Command,
+    forget: impl Fn(),
+    mut look: impl FnMut(),
+) {
+    let begin = Instant::now();
+    crate::support::run(migrate()).exits(0);
+    let mut longest = begin.elapsed();
+    forget();
+    let (mut left, mut new) = (times, true);
+    while left > 0 {
+        let mut child = migrate().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // A delay is what a kill at a random moment is; nothing is expected of it.
+        std::thread::sleep(longest.mul_f64(random.below(1_000) as f64 / 1_000.0));
+        child.kill().unwrap();
+        let ended = child.wait().unwrap();
+        look();
+        if ended.signal() == Some(rustix::process::Signal::KILL.as_raw()) {
+            left -= 1;
+        } else {
+            assert!(ended.success(), "{ended}");
+            longest = longest.mul_f64(if new { 0.9 } else { 1.0 });
+        }
+        new = ended.success() || random.one_in(8);
+        if new {
+            forget();
+        }
+    }
+}
+
 /// Wherever it is killed, the next one goes on, and the end is the same.
 #[test]
 fn a_migration_that_was_killed_goes_on() {
@@ -72,33 +120,16 @@ fn a_migration_that_was_killed_goes_on() {
     }
     here.ctl(["run", "--", "sh", "-c", "yes | head -c 300000"]).exits(0);
     let expected = contents(&here.store());
-    let mut random = Random::new(11);
     let there = Fixture::new();
-    let mut cut_off = 0;
-    for round in 0..50 {
-        let mut child = here
-            .command(["migrate", "--to", &there.url()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        // A delay is what a kill at a random moment is; nothing is expected of it.
-        std::thread::sleep(std::time::Duration::from_micros(random.below(60_000) as u64));
-        child.kill().unwrap();
-        cut_off += usize::from(!child.wait().unwrap().success());
-        let so_far = contents(&there.store());
-        for (path, bytes) in so_far {
+    let look = || {
+        for (path, bytes) in contents(&there.store()) {
             let whole = &expected.iter().find(|(known, _)| *known == path).expect("nothing else is there").1;
-            assert!(
-                path.ends_with("bytes") || path.ends_with("index") || bytes == *whole,
-                "round {round}: {path:?}"
-            );
+            let output = path.ends_with("bytes") || path.ends_with("index");
+            assert!(output || bytes == *whole, "{path:?}");
         }
-        if random.one_in(8) {
-            std::fs::remove_dir_all(there.store()).ok();
-        }
-    }
-    assert!(cut_off > 10, "only {cut_off} of 50 were cut off");
+    };
+    let migration = || here.command(["migrate", "--to", &there.url()]);
+    cut_off(50, &mut Random::new(11), migration, || forget(&there.store()), look);
     let report = migrate(&here, &there);
     assert_eq!(report["copied"].as_u64().unwrap() + report["already_there"].as_u64().unwrap(), 41);
     assert!(contents(&there.store()) == expected, "the stores differ");
@@ -113,29 +144,23 @@ fn killed_migrations_between_all_backends_go_on() {
         here.completed(SessionConfig::new("import").name(format!("work-{n}")));
     }
     here.ctl(["run", "--", "sh", "-c", "yes | head -c 200000"]).exits(0);
-    let at = |scheme: &str, name: &str| format!("{scheme}:{}", here.dir.path().join(name).display());
-    let urls = [here.url(), at("sqlite", "sessions.db"), at("sled", "sled"), at("file", "last")];
-    let (mut random, mut cut_off) = (Random::new(5), 0);
-    for hop in urls.windows(2) {
-        let [from, to] = hop else { unreachable!("windows of two") };
+    let path = |name: &str| here.dir.path().join(name);
+    let at = |scheme: &str, name: &str| (format!("{scheme}:{}", path(name).display()), path(name));
+    let stores = [(here.url(), here.store()), at("sqlite", "sqlite"), at("sled", "sled"), at("file", "last")];
+    let mut random = Random::new(5);
+    for hop in stores.windows(2) {
+        let [(from, _), (to, path)] = hop else { unreachable!("windows of two") };
         let migrate = || here.command(["--store", from, "migrate", "--to", to]);
-        for _ in 0..17 {
-            let mut child = migrate().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            // A delay is what a kill at a random moment is; nothing is expected of it.
-            std::thread::sleep(std::time::Duration::from_micros(random.below(80_000) as u64));
-            child.kill().unwrap();
-            cut_off += usize::from(!child.wait().unwrap().success());
-        }
+        cut_off(17, &mut random, migrate, || forget(path), || ());
         crate::support::run(migrate()).exits(0);
         crate::support::run(here.command(["--store", to, "verify"])).exits(0);
     }
-    assert!(cut_off > 15, "only {cut_off} of 51 were cut off");
     let export = |url: &str| crate::support::run(here.command(["--store", url, "export"])).exits(0).stdout;
-    let first = export(&urls[0]);
-    for url in &urls[1..] {
+    let first = export(&stores[0].0);
+    for (url, _) in &stores[1..] {
         assert!(export(url) == first, "{url} differs");
     }
-    assert!(contents(&here.store()) == contents(&here.dir.path().join("last")), "the stores differ");
+    assert!(contents(&here.store()) == contents(&path("last")), "the stores differ");
 }
 
 #[test]
