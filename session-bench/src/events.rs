@@ -25,9 +25,13 @@ pub(crate) struct Log {
 impl Log {
     /// A running session, with its first two records.
     pub(crate) fn begin(name: &str, owner: &Owner) -> (Self, Vec<StoredRecord>) {
+        Self::begin_with(SessionConfig::new("bench").name(name), owner)
+    }
+
+    /// As [`begin`](Self::begin), with more than a name.
+    pub(crate) fn begin_with(config: SessionConfig, owner: &Owner) -> (Self, Vec<StoredRecord>) {
         let id = SessionId::random();
-        let mut config = SessionConfig::new("bench").name(name);
-        config.queued = true;
+        let config = config.queued();
         let created = SessionEvent::Created {
             format: session_core::FORMAT,
             config: Box::new(config),

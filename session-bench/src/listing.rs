@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use session_core::{
-    Batch, Durability, Expected, InMemorySessionManager, SessionEvent, SessionFilter, SessionManager,
-    SessionStorage as _, SessionStorageExt as _, SessionSummary, StorageMaintenance as _,
+    Batch, Durability, Expected, InMemorySessionManager, SessionConfig, SessionEvent, SessionFilter,
+    SessionManager, SessionStorage, SessionStorageExt as _, SessionSummary, StorageMaintenance as _,
 };
 use session_storage_file::{FileStorage, FileStorageOptions};
 use tokio::runtime::Runtime;
@@ -19,9 +19,9 @@ use crate::report::{Bound, Section};
 use crate::stats::{count, median, millis};
 
 /// Unended sessions of each store.
-const ACTIVE: usize = 1000;
+pub(crate) const ACTIVE: usize = 1000;
 /// Sessions that are made at once.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 32;
 
 /// The store at this path, as a process opens it that has seen nothing yet.
 pub(crate) fn open(path: &Path) -> FileStorage {
@@ -33,21 +33,34 @@ pub(crate) fn fill(runtime: &Runtime, path: &Path, sessions: usize, active: usiz
     let options = FileStorageOptions::new(path);
     let disk = Arc::new(SlowDisk(Device::idle()));
     let storage = FileStorage::with_disk(disk, options).expect("a store can be opened");
+    let config = |number| SessionConfig::new("bench").name(format!("import-{number}"));
+    fill_all(runtime, &storage, sessions, active, &config);
+}
+
+/// Makes so many sessions, of which some are unended.
+pub(crate) fn fill_all(
+    runtime: &Runtime,
+    storage: &(impl SessionStorage + Clone + 'static),
+    sessions: usize,
+    active: usize,
+    config: &dyn Fn(usize) -> SessionConfig,
+) {
     let owner = session_core::this_process().expect("a process knows itself");
     runtime.block_on(async {
         let mut makers = tokio::task::JoinSet::new();
-        for maker in 0..AT_ONCE {
-            let (storage, owner) = (storage.clone(), owner.clone());
+        for number in 0..sessions {
+            let (mut log, mut records) = Log::begin_with(config(number), &owner);
+            if number >= active {
+                records.push(log.next(SessionEvent::Completed { summary: SessionSummary::new() }));
+            }
+            let storage = storage.clone();
+            if makers.len() >= AT_ONCE {
+                makers.join_next().await.expect("there is one").expect("a session can be made");
+            }
             makers.spawn(async move {
-                for number in (maker..sessions).step_by(AT_ONCE) {
-                    let (mut log, mut records) = Log::begin(&format!("import-{number}"), &owner);
-                    if number >= active {
-                        records.push(log.next(SessionEvent::Completed { summary: SessionSummary::new() }));
-                    }
-                    let batch = Batch::new(records, log.head.clone());
-                    let made = storage.append(log.head.id, Expected::Absent, batch, Durability::Flushed);
-                    made.await.expect("a session can be made");
-                }
+                let batch = Batch::new(records, log.head.clone());
+                let made = storage.append(log.head.id, Expected::Absent, batch, Durability::Flushed);
+                made.await.expect("a session can be made");
             });
         }
         makers.join_all().await;

@@ -10,6 +10,7 @@ mod device;
 mod events;
 mod history;
 mod listing;
+mod pages;
 mod report;
 mod stats;
 
@@ -83,6 +84,7 @@ const PARTS: &[Part] = &[
     ("replay", history::replay),
     ("history", history::append),
     ("lists", listing::lists),
+    ("pages", pages::first),
     ("command", command::costs),
 ];
 

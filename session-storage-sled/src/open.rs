@@ -80,8 +80,6 @@ pub(crate) fn start(
     if meta.is_none() || change < flushed {
         tracing::error!(store = %layout.root().display(), found = change, expected = flushed, "changes are lost");
         state.behind = Some((change, flushed));
-    } else if let Err(error) = marks.compact() {
-        tracing::warn!(store = %layout.root().display(), %error, "the marks stay as long as they are");
     }
     drop(note.opened());
     let durable = Durable::new(layout, note)?;

@@ -93,13 +93,10 @@ impl Writer {
         if self.db.is_none() {
             self.synchronous = None;
             self.db = self.store.connect(Use::Write)?;
-            if let Some(db) = &self.db {
+            if self.db.is_some() {
                 // Whoever made the write-ahead log may not have made its name durable.
                 let folder = self.store.path().parent().unwrap_or(self.store.path());
                 session_storage_engine::sync_dir(folder).told("flush", folder)?;
-                if db.marks.is_sparse() {
-                    db.marks.compact()?;
-                }
             }
         }
         Ok(self.db.as_mut())

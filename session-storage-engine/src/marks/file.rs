@@ -19,6 +19,9 @@ use crate::folders::{Folders, Identity, identity, identity_at, open, rename_new,
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// Bytes that are read at once.
+const CHUNK: usize = 64 * 1024;
+
 /// How a file is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hold {
@@ -77,18 +80,22 @@ impl Open {
             self.read = length;
             return Ok(());
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(length - self.read).unwrap_or(0));
-        let mut read = || {
-            self.file.seek(SeekFrom::Start(self.read))?;
-            (&self.file).take(length - self.read).read_to_end(&mut bytes)
-        };
-        read().told("read", path)?;
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        for line in bytes.get(..whole).unwrap_or_default().split_inclusive(|byte| *byte == b'\n') {
-            tell(line.split_last().and_then(|(_, line)| Line::parse(line)));
+        let mut rest = Vec::with_capacity(CHUNK);
+        self.file.seek(SeekFrom::Start(self.read)).told("read", path)?;
+        let mut file = (&self.file).take(length - self.read);
+        loop {
+            let room = CHUNK.saturating_sub(rest.len()).max(LINE) as u64;
+            if file.by_ref().take(room).read_to_end(&mut rest).told("read", path)? == 0 {
+                return Ok(());
+            }
+            let mut done = 0;
+            while let Some((line, next)) = first_line(rest.get(done..).unwrap_or_default()) {
+                tell(Line::parse(line));
+                done += next;
+            }
+            self.read += done as u64;
+            rest.drain(..done);
         }
-        self.read += whole as u64;
-        Ok(())
     }
 
     /// Waits for a bounded time until it may be held so.
@@ -183,6 +190,15 @@ impl Open {
         write().told("write", &new).inspect_err(|_| drop(std::fs::remove_file(&new)))?;
         Ok(new)
     }
+}
+
+/// The first line without its end, and where the next one begins. Almost always it is as long as a line should be.
+fn first_line(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    let end = match bytes.get(LINE - 1) {
+        Some(b'\n') => LINE - 1,
+        _ => bytes.iter().position(|byte| *byte == b'\n')?,
+    };
+    Some((bytes.get(..end)?, end + 1))
 }
 
 fn is_read_only(error: &io::Error) -> bool {

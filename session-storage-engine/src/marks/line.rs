@@ -1,7 +1,7 @@
 //! The lines of a file of marks: text of one length, each with a sum of its own, so that what is damaged or half written is
 //! passed over and hides nothing else.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::str::FromStr;
 
 use session_core::{SessionId, Sum, Tip};
@@ -71,35 +71,45 @@ impl Line {
 
     /// Adds it to bytes that go to a file.
     pub(super) fn write(self, bytes: &mut Vec<u8>) {
+        let begin = bytes.len();
         let (change, id, revision, sum) = match self {
             Self::Store(store) => {
-                let mut text = format!("{HEADER}{store}");
-                let _ = write!(text, "{:1$}", "", BODY - text.len());
-                return seal(bytes, &text);
+                let text = format!("{HEADER}{store}");
+                bytes.extend_from_slice(format!("{text:BODY$}").as_bytes());
+                return seal(bytes, begin);
             }
             Self::Change(change) => (change, SessionId::from_bytes(NOBODY), 0, 0),
             Self::Tip(change, id, tip) => (change, id, tip.revision, tip.sum.as_u64()),
             Self::Leaving(change, id) => (change, id, 0, 0),
         };
-        seal(bytes, &format!("{change:016x} {id} {revision:016x} {sum:016x} "));
+        put(bytes, change);
+        bytes.push(b' ');
+        let id = Uuid::from_bytes(*id.as_bytes()).hyphenated();
+        bytes.extend_from_slice(id.encode_lower(&mut Uuid::encode_buffer()).as_bytes());
+        bytes.push(b' ');
+        put(bytes, revision);
+        bytes.push(b' ');
+        put(bytes, sum);
+        bytes.push(b' ');
+        seal(bytes, begin);
     }
 
     /// Reads one without its end; what stands before the last bytes that could be a line does not count.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let start = bytes.len().checked_sub(LINE - 1)?;
         let (body, sum) = bytes.get(start..)?.split_at_checked(BODY)?;
-        if hex(sum)? != xxh3_64(body) {
+        let expected = xxh3_64(body);
+        if sum != [expected >> 32, expected & LOW].map(to_digits).as_flattened() {
             return None;
         }
-        let text = std::str::from_utf8(body).ok()?;
-        if let Some(store) = text.strip_prefix(HEADER) {
-            return store.trim_end().parse().ok().map(Self::Store);
+        if let Some(store) = body.strip_prefix(HEADER.as_bytes()) {
+            return std::str::from_utf8(store).ok()?.trim_end().parse().ok().map(Self::Store);
         }
-        let mut words = text.split(' ');
-        let change = hex(words.next()?.as_bytes())?;
-        let id: SessionId = words.next()?.parse().ok()?;
-        let revision = hex(words.next()?.as_bytes())?;
-        let sum = Sum::from_u64(hex(words.next()?.as_bytes())?);
+        // At fixed places: there may be very many lines, and whoever opens a store waits for them.
+        let change = number(body.get(..16)?)?;
+        let id = SessionId::from_bytes(Uuid::try_parse_ascii(body.get(17..53)?).ok()?.into_bytes());
+        let revision = number(body.get(54..70)?)?;
+        let sum = Sum::from_u64(number(body.get(71..87)?)?);
         Some(match revision {
             0 if *id.as_bytes() == NOBODY => Self::Change(change),
             0 => Self::Leaving(change, id),
@@ -108,23 +118,49 @@ impl Line {
     }
 }
 
-fn seal(bytes: &mut Vec<u8>, body: &str) {
-    debug_assert_eq!(body.len(), BODY, "{body}");
-    bytes.extend_from_slice(body.as_bytes());
-    bytes.extend_from_slice(format!("{:016x}\n", xxh3_64(body.as_bytes())).as_bytes());
+/// Ends a line, of which everything but its sum was written from here on.
+fn seal(bytes: &mut Vec<u8>, begin: usize) {
+    let body = bytes.get(begin..).unwrap_or_default();
+    debug_assert_eq!(body.len(), BODY, "{body:?}");
+    put(bytes, xxh3_64(body));
+    bytes.push(b'\n');
 }
 
-/// Without a branch for each digit: which of the two kinds comes next cannot be foreseen, and there may be millions.
-fn hex(digits: &[u8]) -> Option<u64> {
-    let digits: &[u8; SUM] = digits.try_into().ok()?;
-    let (mut number, mut is_hex) = (0, true);
-    for digit in digits {
-        let (decimal, letter) = (digit.wrapping_sub(b'0'), digit.wrapping_sub(b'a'));
-        is_hex &= decimal < 10 || letter < 6;
-        let value = if decimal < 10 { decimal } else { letter.wrapping_add(10) };
-        number = number << 4 | u64::from(value & 15);
-    }
-    is_hex.then_some(number)
+/// Adds a number as text.
+fn put(bytes: &mut Vec<u8>, number: u64) {
+    let [first, last] = [number >> 32, number & LOW].map(to_digits);
+    bytes.extend_from_slice(&first);
+    bytes.extend_from_slice(&last);
+}
+
+/// Reads a number that was written so; of other bytes it makes some number.
+fn number(digits: &[u8]) -> Option<u64> {
+    let (first, last) = digits.split_at_checked(8)?;
+    Some(of_digits(first.try_into().ok()?) << 32 | of_digits(last.try_into().ok()?))
+}
+
+/// The lower half of a number.
+const LOW: u64 = 0xffff_ffff;
+/// One in each byte.
+const ONES: u64 = 0x0101_0101_0101_0101;
+
+/// Eight digits at once, each a byte of one word: there may be millions of lines, and a store waits for them at its opening.
+fn to_digits(half: u64) -> [u8; 8] {
+    let pairs = (half | half << 16) & 0x0000_ffff_0000_ffff;
+    let bytes = (pairs | pairs << 8) & 0x00ff_00ff_00ff_00ff;
+    let values = (bytes | bytes << 4) & (ONES * 15);
+    // One in each byte that needs a letter, which stand 39 places behind where ten would be in line with the digits.
+    let letters = (values + ONES * 6) >> 4 & ONES;
+    (values + ONES * u64::from(b'0') + letters * 39).to_be_bytes()
+}
+
+/// The way back.
+fn of_digits(digits: [u8; 8]) -> u64 {
+    let word = u64::from_be_bytes(digits);
+    let values = (word & (ONES * 15)).wrapping_add((word >> 6 & ONES) * 9);
+    let bytes = (values | values >> 4) & 0x00ff_00ff_00ff_00ff;
+    let pairs = (bytes | bytes >> 8) & 0x0000_ffff_0000_ffff;
+    (pairs | pairs >> 16) & LOW
 }
 
 #[cfg(test)]
@@ -152,6 +188,19 @@ mod tests {
                 bytes[bit / 8] ^= 1 << (bit % 8);
             }
         }
+    }
+
+    #[test]
+    fn numbers_are_sixteen_digits() {
+        for at in 0..64 {
+            for number in [1 << at, u64::MAX >> at, 0x0123_4567_89ab_cdef_u64.rotate_left(at)] {
+                let mut text = Vec::new();
+                put(&mut text, number);
+                assert_eq!(String::from_utf8(text.clone()).unwrap(), format!("{number:016x}"));
+                assert_eq!(super::number(&text), Some(number));
+            }
+        }
+        assert_eq!((number(b""), number(b"0123456789abcde")), (None, None));
     }
 
     /// A file of this format may be in use: these bytes never change.

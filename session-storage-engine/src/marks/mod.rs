@@ -15,7 +15,7 @@ use self::known::Known;
 use self::line::Line;
 pub use self::line::StoreId;
 
-/// More lines than sessions that are not worth a new file.
+/// Lines that are not worth a new file, beside half as many as are in order: whoever opens a store reads and sorts all.
 const SLACK: usize = 4096;
 /// How often the file may be replaced while one is about to hold it.
 const ROUNDS: usize = 64;
@@ -57,6 +57,8 @@ pub struct Marks {
 struct State {
     open: Option<Open>,
     known: Known,
+    /// The file stays as long as it is until it has so many lines: it could not be written anew when it had fewer.
+    enough: usize,
 }
 
 impl Marks {
@@ -107,7 +109,7 @@ impl Marks {
     /// What was known of a session at the last [`refresh`](Self::refresh).
     #[must_use]
     pub fn get(&self, id: SessionId) -> Option<Mark> {
-        self.lock().known.sessions.get(&id).copied()
+        self.lock().known.get(id)
     }
 
     /// The tip up to which a session was known to be flushed at the last [`refresh`](Self::refresh), unless it was deleted.
@@ -125,15 +127,8 @@ impl Marks {
     /// As [`tips`](Self::tips), those behind `after` and up to `last` only.
     #[must_use]
     pub fn between(&self, after: Option<SessionId>, last: Option<SessionId>) -> Vec<(SessionId, Tip)> {
-        use std::ops::Bound::{Excluded, Included, Unbounded};
-        if let (Some(after), Some(last)) = (after, last)
-            && after >= last
-        {
-            return Vec::new();
-        }
-        let range = (after.map_or(Unbounded, Excluded), last.map_or(Unbounded, Included));
         let state = self.lock();
-        state.known.sessions.range(range).filter_map(|(id, mark)| Some((*id, mark.tip?))).collect()
+        state.known.between(after, last).filter_map(|(id, mark)| Some((id, mark.tip?))).collect()
     }
 
     /// The highest change that was known to be flushed: a database that is behind it has lost something.
@@ -143,14 +138,18 @@ impl Marks {
     }
 
     /// Notes what the database was flushed with, as of this change: after the flush, before the acknowledgement. No sessions
-    /// notes the change alone, as after a deletion.
+    /// notes the change alone, as after a deletion. A file that has become long is then written anew with as few lines as
+    /// say the same.
     ///
     /// # Errors
     /// What the system says; the note may then be missing, and what was flushed is flushed.
     pub fn flushed(&self, change: u64, sessions: &[(SessionId, Tip)]) -> Result<(), StorageError> {
         let tips = sessions.iter().map(|(id, tip)| Line::Tip(change, *id, *tip));
         let alone = sessions.is_empty().then_some(Line::Change(change));
-        self.lock().append(&self.path, self.store, &tips.chain(alone).collect::<Vec<_>>(), false)
+        let mut state = self.lock();
+        state.append(&self.path, self.store, &tips.chain(alone).collect::<Vec<_>>(), false)?;
+        state.keep_short(&self.path, self.store);
+        Ok(())
     }
 
     /// Notes that a session will be deleted with this change, durably: before that commits. Should it not commit, the
@@ -170,44 +169,6 @@ impl Marks {
     pub fn accept(&self, change: u64, id: SessionId, tip: Option<Tip>) -> Result<(), StorageError> {
         let line = tip.map_or(Line::Leaving(change, id), |tip| Line::Tip(change, id, tip));
         self.lock().append(&self.path, self.store, &[line, Line::Change(change)], true)
-    }
-
-    /// Whether it would be worthwhile to write the file anew, as [`compact`](Self::compact) does.
-    #[must_use]
-    pub fn is_sparse(&self) -> bool {
-        let state = self.lock();
-        state.known.lines > 2 * state.known.tips().count() + SLACK
-    }
-
-    /// Writes the file anew with as few lines as say the same, if it has become long and nobody is about to write to it;
-    /// whether that was done. For whoever opens a store to write to it.
-    ///
-    /// # Errors
-    /// What the system says; the marks are then as before.
-    pub fn compact(&self) -> Result<bool, StorageError> {
-        if !self.is_sparse() {
-            return Ok(false);
-        }
-        let mut state = self.lock();
-        let Some(file) = &state.open else { return Ok(false) };
-        if !file.try_hold(&self.path, Hold::Alone)? {
-            return Ok(false);
-        }
-        // Letting go: the old file is closed when the new one is read.
-        if !file.is_at(&self.path)? {
-            file.let_go();
-            return Ok(false);
-        }
-        let replaced = state.refresh(&self.path, self.store).and_then(|()| {
-            let lines = state.known.lines();
-            state.replace(&self.path, self.store, &lines)
-        });
-        if replaced.is_err()
-            && let Some(file) = &state.open
-        {
-            file.let_go();
-        }
-        replaced.map(|()| true)
     }
 
     /// Puts new marks in the place of all that are there: of these sessions, as of this change. For a store whose losses
@@ -246,7 +207,7 @@ impl State {
             }
             self.known = Known::default();
         }
-        let Self { open, known } = self;
+        let Self { open, known, .. } = self;
         if let Some(file) = open {
             known.read(file, path)?;
         }
@@ -309,6 +270,49 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Whether it is worthwhile to write the file anew.
+    fn is_sparse(&self) -> bool {
+        self.known.lines > self.enough.max(self.known.sorted / 2 * 3 + SLACK)
+    }
+
+    /// Writes the file anew with as few lines as say the same, if it has become long and nobody is about to write to it.
+    fn keep_short(&mut self, path: &Path, store: StoreId) {
+        if !self.is_sparse() {
+            return;
+        }
+        self.enough = self.known.lines + SLACK;
+        match self.compact(path, store) {
+            Ok(true) => self.enough = 0,
+            Ok(false) => {}
+            Err(error) => {
+                // It says what it said, and is tried again when it is longer.
+                tracing::warn!(path = %path.display(), %error, "the marks stay as long as they are");
+            }
+        }
+    }
+
+    fn compact(&mut self, path: &Path, store: StoreId) -> Result<bool, StorageError> {
+        let Some(file) = &self.open else { return Ok(false) };
+        if !file.try_hold(path, Hold::Alone)? {
+            return Ok(false);
+        }
+        // Letting go: the old file is closed when the new one is read.
+        if !file.is_at(path)? {
+            file.let_go();
+            return Ok(false);
+        }
+        let replaced = self.refresh(path, store).and_then(|()| {
+            let lines = self.known.lines();
+            self.replace(path, store, &lines)
+        });
+        if replaced.is_err()
+            && let Some(file) = &self.open
+        {
+            file.let_go();
+        }
+        replaced.map(|()| true)
     }
 
     fn replace(&mut self, path: &Path, store: StoreId, lines: &[Line]) -> Result<(), StorageError> {
