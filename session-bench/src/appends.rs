@@ -16,7 +16,7 @@ use session_storage_file::{Disk, RealDisk};
 use session_storage_sled::{SledStorage, SledStorageOptions};
 use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
 
-use self::direct::ByHand;
+use self::direct::{AtOnce, ByHand};
 use self::ours::{Backend, Managed};
 pub(crate) use self::ours::{manager, runtime, start};
 use self::race::Round;
@@ -82,14 +82,13 @@ fn all_backends(settings: &Settings, sessions: usize) -> Section {
     let sled = SledStorage::open(SledStorageOptions::new(at("sled").join("store")));
     let sqlite = SqliteStorage::open(SqliteStorageOptions::new(at("sqlite").join("sessions.db")));
     let file = Place { folder: at("file"), disk: Arc::new(RealDisk), device: None };
-    let one_by_one = Place { folder: at("sqlite-each"), disk: Arc::new(RealDisk), device: None };
     let mut contenders: Vec<Box<dyn Contender>> = vec![
         Box::new(Backend::file(&file, sessions)),
         Box::new(ByHand::sled(&at("sled-by-hand"), sessions)),
         Box::new(Backend::new(Arc::new(sled.expect("a store can be opened")), sessions)),
-        Box::new(ByHand::sqlite(&at("sqlite-by-hand"), sessions)),
+        Box::new(ByHand::sqlite(&at("sqlite-by-hand"), sessions, AtOnce::All)),
         Box::new(Backend::new(Arc::new(sqlite.expect("a store can be opened")), sessions)),
-        Box::new(Sqlite::new(&one_by_one, sessions)),
+        Box::new(ByHand::sqlite(&at("sqlite-each"), sessions, AtOnce::Each)),
     ];
     let title = format!("durable appends by {sessions} sessions at once, on each backend");
     let (mut section, measured) = race(settings, &title, &mut contenders);

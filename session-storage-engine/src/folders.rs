@@ -54,6 +54,19 @@ fn kind_of(stat: &Stat) -> Kind {
 }
 
 #[expect(clippy::useless_conversion, reason = "the fields are narrower on other systems")]
+/// Which file stands at a path, and how long it is; `None` where nothing does.
+pub(crate) fn length_at(path: &Path) -> io::Result<Option<(Identity, u64)>> {
+    match retry_on_intr(|| fs::lstat(path)) {
+        Ok(stat) => Ok(Some((identity_of(&stat), length_of(&stat)))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn length_of(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or(0)
+}
+
 fn identity_of(stat: &Stat) -> Identity {
     Identity(u64::from(stat.st_dev), u64::from(stat.st_ino))
 }
@@ -61,7 +74,7 @@ fn identity_of(stat: &Stat) -> Identity {
 /// Identity and length of an open file.
 pub(crate) fn identity(file: &File) -> io::Result<(Identity, u64)> {
     let stat = fs::fstat(file)?;
-    Ok((identity_of(&stat), u64::try_from(stat.st_size).unwrap_or(0)))
+    Ok((identity_of(&stat), length_of(&stat)))
 }
 
 /// Opens a regular file, and nothing else, for this user alone if it is made.

@@ -10,6 +10,10 @@ use std::thread::{self, JoinHandle};
 use session_core::{SessionId, StorageError};
 use tokio::sync::{mpsc, oneshot};
 
+/// How often others may run before a group begins that is smaller than the last one: whoever was answered just now mostly has
+/// something more to do, and a flush for all of them costs what one for the first of them does.
+const YIELDS: usize = 16;
+
 /// How much is done at once, and how much may wait.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -97,8 +101,16 @@ impl<Q: Send + 'static, A: Send + 'static> Group<Q, A> {
     ) -> io::Result<Self> {
         let (queue, mut waiting) = mpsc::channel(limits.queue.get());
         let run = move || {
+            let mut last = 0;
             while let Some(first) = waiting.blocking_recv() {
+                for _ in 0..YIELDS {
+                    if waiting.len() + 1 >= last {
+                        break;
+                    }
+                    thread::yield_now();
+                }
                 let group = take(first, &mut waiting, limits);
+                last = group.len();
                 if group.is_empty() {
                     continue;
                 }

@@ -1,7 +1,7 @@
 //! The rows of one session: reading, writing and removing them. What they mean together is judged elsewhere.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
-use session_core::{Head, SessionId, StorageError, StoredRecord, Sum, Tip};
+use session_core::{Head, SessionId, StorageError, StoredRecord, Sum, Timestamp, Tip};
 use session_storage_engine::{Audit, Auditor};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -11,6 +11,7 @@ pub(crate) struct Stored {
     name: Vec<u8>,
     state: Vec<u8>,
     updated: i64,
+    updated_minute: i64,
     ended: Option<i64>,
     /// What the row says of the log's end; `None` where that is no tip.
     pub(crate) tip: Option<Tip>,
@@ -19,7 +20,8 @@ pub(crate) struct Stored {
 }
 
 /// The columns of [`Stored`], in its order.
-pub(crate) const COLUMNS: &str = "s.name, s.state, s.updated, s.ended, s.revision, s.sum, s.head, s.head_sum";
+pub(crate) const COLUMNS: &str =
+    "s.name, s.state, s.updated, s.ended, s.revision, s.sum, s.head, s.head_sum, s.updated_minute";
 
 impl Stored {
     /// From a row whose columns from this one on are [`COLUMNS`].
@@ -30,6 +32,7 @@ impl Stored {
             name: bytes(row, from)?.to_vec(),
             state: bytes(row, from + 1)?.to_vec(),
             updated: row.get(from + 2).unwrap_or_default(),
+            updated_minute: row.get(from + 8).unwrap_or_default(),
             ended: row.get(from + 3).unwrap_or_default(),
             tip: revision.zip(sum).map(|(revision, sum)| Tip { revision, sum }),
             head: bytes(row, from + 6)?.to_vec(),
@@ -51,8 +54,14 @@ impl Stored {
         self.name == head.name.as_bytes()
             && self.state == head.state().name().name().as_bytes()
             && self.updated == head.updated_at.as_millis()
-            && self.ended == head.ended_at.map(session_core::Timestamp::as_millis)
+            && self.updated_minute == minute(head.updated_at)
+            && self.ended == head.ended_at.map(Timestamp::as_millis)
     }
+}
+
+/// The minute of an instant: one finds what was updated by it, and of many appends in a row only the first one changes it.
+pub(crate) fn minute(at: Timestamp) -> i64 {
+    at.as_millis().div_euclid(60_000)
 }
 
 /// What tells whether a head is the one that was stored.
@@ -73,10 +82,7 @@ pub(crate) fn number(revision: u64) -> i64 {
 /// A session's row; `None` where there is none.
 pub(crate) fn stored(connection: &Connection, id: SessionId) -> rusqlite::Result<Option<Stored>> {
     connection
-        .prepare_cached(
-            "SELECT s.name, s.state, s.updated, s.ended, s.revision, s.sum, s.head, s.head_sum
-             FROM sessions s WHERE s.id = ?1",
-        )?
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM sessions s WHERE s.id = ?1"))?
         .query_row([id.to_string()], |row| Stored::from_row(row, 0))
         .optional()
 }
@@ -192,24 +198,28 @@ pub(crate) fn add(connection: &Connection, id: &str, records: &[StoredRecord]) -
 /// Puts a head in the place of the one that is there.
 pub(crate) fn set_head(connection: &Connection, id: &str, head: &Head) -> Result<(), Unstored> {
     let json = serde_json::to_string(head)?;
-    connection
+    let (name, state, minute) = (&head.name, head.state().name().name(), minute(head.updated_at));
+    let ended = head.ended_at.map(Timestamp::as_millis);
+    let (revision, sum) = (number(head.tip.revision), head.tip.sum.to_string());
+    let (updated, head_sum) = (head.updated_at.as_millis(), head_sum(json.as_bytes()));
+    // Mostly nothing has changed that stands in an index, and a column that is not named leaves its index alone: each of
+    // them would be a page more to write and to flush.
+    let same = connection
         .prepare_cached(
-            "INSERT INTO sessions (id, name, state, updated, ended, revision, sum, head, head_sum)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-             ON CONFLICT (id) DO UPDATE SET name = ?2, state = ?3, updated = ?4, ended = ?5, revision = ?6, sum = ?7,
-             head = ?8, head_sum = ?9",
+            "UPDATE sessions SET updated = ?6, revision = ?7, sum = ?8, head = ?9, head_sum = ?10
+             WHERE id = ?1 AND name = ?2 AND state = ?3 AND updated_minute = ?4 AND ended IS ?5",
         )?
-        .execute(params![
-            id,
-            head.name,
-            head.state().name().name(),
-            head.updated_at.as_millis(),
-            head.ended_at.map(session_core::Timestamp::as_millis),
-            number(head.tip.revision),
-            head.tip.sum.to_string(),
-            json,
-            head_sum(json.as_bytes())
-        ])?;
+        .execute(params![id, name, state, minute, ended, updated, revision, sum, json, head_sum])?;
+    if same == 0 {
+        connection
+            .prepare_cached(
+                "INSERT INTO sessions (id, name, state, updated_minute, ended, updated, revision, sum, head, head_sum)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+                 ON CONFLICT (id) DO UPDATE SET name = ?2, state = ?3, updated_minute = ?4, ended = ?5, updated = ?6,
+                 revision = ?7, sum = ?8, head = ?9, head_sum = ?10",
+            )?
+            .execute(params![id, name, state, minute, ended, updated, revision, sum, json, head_sum])?;
+    }
     Ok(())
 }
 

@@ -22,7 +22,7 @@ use crate::schema;
 const PAUSES: (Duration, Duration) = (Duration::from_micros(100), Duration::from_millis(10));
 /// Pages of the write-ahead log after which it is copied into the database: commits of many sessions touch many pages, and
 /// of those that come again and again only the last version is copied.
-const WAL_PAGES: i64 = 4096;
+const WAL_PAGES: i64 = 1000;
 /// Bytes of it that are kept then.
 const WAL_KEPT: i64 = WAL_PAGES * 4096;
 /// What the writer keeps of the database in memory, in KiB: the pages that sessions with random ids lead to.
@@ -157,6 +157,8 @@ impl Store {
             connection.set_prepared_statement_cache_capacity(STATEMENTS);
             // What is in a damaged or hostile file is data, not something to run.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+            // A plan for all values: a statement is prepared once, not again for each id that is bound.
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
             connection.pragma_update(None, "trusted_schema", false)?;
             connection.pragma_update(None, "cell_size_check", true)?;
             self.wait_for_others(connection)

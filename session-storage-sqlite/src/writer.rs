@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rusqlite::ErrorCode;
+use rusqlite::{Connection, ErrorCode};
 use session_core::{Acceptance, Recovered, Repaired, SessionId, StorageError, Tip};
 use session_storage_engine::{Folders, Told as _};
 
@@ -111,6 +111,7 @@ impl Writer {
                 return Ok(refused.into_iter().flatten().map(Err).collect());
             }
             self.store.create().map_err(Failure::Undone)?;
+            self.db().map_err(Failure::Undone)?;
         }
         let flushed = jobs.iter().any(|job| job.request.is_flushed());
         let (answers, gone) = self.commit(flushed, |changes| {
@@ -152,7 +153,7 @@ impl Writer {
             }
             schema::set_meta(&db.connection, "change", crate::rows::number(change))
                 .map_err(|error| Failure::Undone(storage_error("write", store.path(), error)))?;
-            if let Err(error) = db.connection.execute_batch("COMMIT") {
+            if let Err(error) = run(&db.connection, "COMMIT") {
                 return Err(uncommitted(&store, error));
             }
             let tips: Vec<(SessionId, Tip)> =
@@ -165,7 +166,7 @@ impl Writer {
             Ok((done, gone))
         })();
         if !db.connection.is_autocommit() {
-            drop(db.connection.execute_batch("ROLLBACK"));
+            drop(run(&db.connection, "ROLLBACK"));
         }
         if committed.is_err() && !self.db.as_ref().is_some_and(|db| db.connection.is_autocommit()) {
             // A connection that cannot even give up is not used again.
@@ -176,28 +177,30 @@ impl Writer {
 
     /// Takes the write lock, and sees to it that what a failed flush left behind is not built upon.
     fn begin(&mut self, flushed: bool) -> Result<(), StorageError> {
-        let (path, untrusted) = (self.store.path().to_owned(), untrusted(&self.store.folders));
-        let was = self.synchronous;
-        let db = self.db()?.ok_or(StorageError::Closed { what: path.display().to_string(), source: None })?;
+        let (path, untrusted) = (self.store.path(), untrusted(&self.store.folders));
+        let gone = || StorageError::Closed { what: path.display().to_string(), source: None };
+        let db = self.db.as_mut().ok_or_else(gone)?;
         if let Some(version) = db.newer {
-            return Err(newer(&path, version));
+            return Err(newer(path, version));
         }
-        if was != Some(flushed) {
+        if self.synchronous != Some(flushed) {
             let how = if flushed { "FULL" } else { "NORMAL" };
-            db.connection.pragma_update(None, "synchronous", how).told("open", &path)?;
+            db.connection.pragma_update(None, "synchronous", how).told("open", path)?;
+            self.synchronous = Some(flushed);
         }
-        if Folders::is_file(&untrusted)? {
-            make_anew(db, &path)?;
+        for _ in 0..2 {
+            run(&db.connection, "BEGIN IMMEDIATE").told("write", path)?;
+            // Under the lock: somebody else's flush may have failed while it was waited for.
+            let is_trusted = Folders::is_file(&untrusted).map(|is_there| !is_there);
+            if matches!(is_trusted, Ok(true)) {
+                return Ok(());
+            }
+            drop(run(&db.connection, "ROLLBACK"));
+            is_trusted?;
+            make_anew(db, path)?;
             std::fs::remove_file(&untrusted).told("remove", &untrusted)?;
         }
-        db.connection.execute_batch("BEGIN IMMEDIATE").told("write", &path)?;
-        // Somebody else's flush may have failed while the lock was waited for.
-        if Folders::is_file(&untrusted)? {
-            drop(db.connection.execute_batch("ROLLBACK"));
-            return Err(self.store.unavailable("could not be flushed: try again"));
-        }
-        self.synchronous = Some(flushed);
-        Ok(())
+        Err(self.store.unavailable("could not be flushed: try again"))
     }
 
     /// Repairs one session in a transaction of its own.
@@ -261,6 +264,11 @@ fn begun<'a>(store: &'a Store, db: &'a Db) -> Result<Changes<'a>, StorageError> 
         touched: Vec::new(),
         is_changed: false,
     })
+}
+
+/// Runs a statement without values, which is prepared once.
+fn run(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(drop)
 }
 
 /// The database's counter of changes.

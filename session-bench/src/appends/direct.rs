@@ -1,12 +1,13 @@
 //! Engines by hand, as somebody would use them for this without our traits: the line and the current view of the session in
 //! one change, made durable, with one flush for all that wait at once.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 use rusqlite::{Connection, params};
+use session_core::{Head, StoredRecord};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 
@@ -20,8 +21,15 @@ use crate::stats::micros;
 struct Row {
     session: u64,
     seq: u64,
-    line: Arc<str>,
-    head: Arc<str>,
+    line: StoredRecord,
+    head: String,
+}
+
+/// How many of those that wait become one change of the engine's.
+#[derive(Clone, Copy)]
+pub(super) enum AtOnce {
+    All,
+    Each,
 }
 
 type Waiting = (Row, oneshot::Sender<()>);
@@ -31,15 +39,12 @@ pub(super) struct ByHand {
     name: &'static str,
     runtime: Runtime,
     queue: mpsc::Sender<Waiting>,
-    sessions: Vec<u64>,
-    line: Arc<str>,
-    head: Arc<str>,
-    each: u64,
+    sessions: Vec<(Log, VecDeque<(StoredRecord, Head)>)>,
 }
 
 impl ByHand {
-    /// `SQLite`, WAL, `synchronous=FULL`, one transaction for all that wait.
-    pub(super) fn sqlite(folder: &Path, sessions: usize) -> Self {
+    /// `SQLite`, WAL, `synchronous=FULL`, one transaction for all that wait, or for each.
+    pub(super) fn sqlite(folder: &Path, sessions: usize, at_once: AtOnce) -> Self {
         let mut connection = Connection::open(folder.join("sessions.db")).expect("a database can be made");
         connection
             .execute_batch(
@@ -49,18 +54,22 @@ impl ByHand {
                  WITHOUT ROWID;",
             )
             .expect("tables can be made");
-        Self::new("SQLite by hand, group commit", sessions, move |rows| {
+        let name = match at_once {
+            AtOnce::All => "SQLite by hand, group commit",
+            AtOnce::Each => "SQLite by hand, a transaction each",
+        };
+        Self::new(name, sessions, at_once, move |rows| {
             let transaction = connection.transaction().expect("nobody else writes");
             for row in rows {
                 let mut event =
                     transaction.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3)").expect("it is SQL");
                 event
-                    .execute(params![number(row.session), number(row.seq), &*row.line])
+                    .execute(params![number(row.session), number(row.seq), row.line.line()])
                     .expect("there is room");
                 let mut head = transaction
                     .prepare_cached("INSERT OR REPLACE INTO sessions VALUES (?1, ?2)")
                     .expect("it is SQL");
-                head.execute(params![number(row.session), &*row.head]).expect("there is room");
+                head.execute(params![number(row.session), row.head]).expect("there is room");
             }
             transaction.commit().expect("there is room");
         })
@@ -72,11 +81,11 @@ impl ByHand {
         let sled =
             sled::Config::new().path(&path).flush_every_ms(None).open().expect("a database can be made");
         let data = File::open(path.join("db")).expect("sled keeps its log there");
-        Self::new("sled by hand, group flush", sessions, move |rows| {
+        Self::new("sled by hand, group flush", sessions, AtOnce::All, move |rows| {
             for row in rows {
                 let mut batch = sled::Batch::default();
                 let key = [&b"r"[..], &row.session.to_be_bytes(), &row.seq.to_be_bytes()].concat();
-                batch.insert(key, row.line.as_bytes());
+                batch.insert(key, row.line.line().as_bytes());
                 batch.insert([&b"h"[..], &row.session.to_be_bytes()].concat(), row.head.as_bytes());
                 sled.apply_batch(batch).expect("there is room");
             }
@@ -85,12 +94,21 @@ impl ByHand {
         })
     }
 
-    fn new(name: &'static str, sessions: usize, mut commit: impl FnMut(&[Row]) + Send + 'static) -> Self {
+    fn new(
+        name: &'static str,
+        sessions: usize,
+        at_once: AtOnce,
+        mut commit: impl FnMut(&[Row]) + Send + 'static,
+    ) -> Self {
+        let at_once = match at_once {
+            AtOnce::All => 256,
+            AtOnce::Each => 1,
+        };
         let (queue, mut waiting) = mpsc::channel::<Waiting>(1024);
         std::thread::spawn(move || {
             while let Some(first) = waiting.blocking_recv() {
                 let all = std::iter::once(first).chain(std::iter::from_fn(|| waiting.try_recv().ok()));
-                let (rows, answers): (Vec<Row>, Vec<oneshot::Sender<()>>) = all.take(256).unzip();
+                let (rows, answers): (Vec<Row>, Vec<oneshot::Sender<()>>) = all.take(at_once).unzip();
                 commit(&rows);
                 for answer in answers {
                     // Whoever waited for it waits still.
@@ -99,10 +117,8 @@ impl ByHand {
             }
         });
         let owner = session_core::this_process().expect("a process knows itself");
-        let (log, _) = Log::begin("bench", &owner);
-        let head = serde_json::to_string(&log.head).expect("a head is JSON").into();
-        let line = String::from_utf8(events::line()).expect("a line is text").trim_end().into();
-        Self { name, runtime: runtime(), queue, sessions: vec![0; sessions], line, head, each: 0 }
+        let begin = |number| (Log::begin(&format!("bench-{number}"), &owner).0, VecDeque::new());
+        Self { name, runtime: runtime(), queue, sessions: (0..sessions).map(begin).collect() }
     }
 }
 
@@ -116,21 +132,24 @@ impl Contender for ByHand {
     }
 
     fn prepare(&mut self, each: usize) {
-        self.each = each as u64;
+        for (log, events) in &mut self.sessions {
+            for _ in 0..each {
+                let line = log.next(events::command());
+                events.push_back((line, log.head.clone()));
+            }
+        }
     }
 
     fn run(&mut self) -> Round {
-        let each = self.each;
-        let session = |(session, last): (u64, &mut u64)| {
-            let (queue, line, head) = (self.queue.clone(), Arc::clone(&self.line), Arc::clone(&self.head));
-            let first = *last + 1;
-            *last += each;
+        let session = |(session, (_, events)): (u64, &mut (Log, VecDeque<(StoredRecord, Head)>))| {
+            let (queue, events) = (self.queue.clone(), std::mem::take(events));
             async move {
-                let mut latencies = Vec::new();
-                for seq in first..first + each {
-                    let row = Row { session, seq, line: Arc::clone(&line), head: Arc::clone(&head) };
+                let mut latencies = Vec::with_capacity(events.len());
+                for (line, head) in events {
                     let (answer, answered) = oneshot::channel();
                     let start = Instant::now();
+                    let head = serde_json::to_string(&head).expect("a head is JSON");
+                    let row = Row { session, seq: line.revision(), line, head };
                     assert!(queue.send((row, answer)).await.is_ok(), "the engine runs");
                     answered.await.expect("the engine answers");
                     latencies.push(micros(start.elapsed()));

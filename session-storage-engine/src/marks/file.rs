@@ -13,7 +13,7 @@ use session_core::StorageError;
 
 use super::line::{LINE, Line, StoreId};
 use crate::error::Told;
-use crate::folders::{Folders, Identity, identity, identity_at, open, rename_new, sync_dir};
+use crate::folders::{Folders, Identity, identity, length_at, open, rename_new, sync_dir};
 
 /// Whoever holds the file holds it for one write, or for rewriting it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -36,7 +36,11 @@ pub(super) enum Hold {
 pub(super) struct Open {
     file: File,
     identity: Identity,
+    /// How long it was at the last look, and up to where its lines were read: what has no end yet is read again.
+    length: u64,
     read: u64,
+    /// How many bytes were appended here since, all of them known as well.
+    own: u64,
 }
 
 impl Open {
@@ -58,25 +62,34 @@ impl Open {
     }
 
     fn of(file: File) -> io::Result<Self> {
-        let (identity, _) = identity(&file)?;
-        Ok(Self { file, identity, read: 0 })
+        let (identity, length) = identity(&file)?;
+        Ok(Self { file, identity, length, read: 0, own: 0 })
     }
 
-    /// Whether it is the file at its path.
-    pub(super) fn is_at(&self, path: &Path) -> Result<bool, StorageError> {
-        let there = identity_at(path).told("look at", path)?;
-        Ok(there.is_some_and(|(_, identity)| identity == self.identity))
+    /// Which file it is, whatever its name.
+    pub(super) const fn identity(&self) -> Identity {
+        self.identity
     }
 
-    /// Tells of each whole line that was not read yet, `None` for one that is none. What has no end yet is read next time.
+    /// Whether it is the file at its path. One look tells that and how long it is.
+    pub(super) fn is_at(&mut self, path: &Path) -> Result<bool, StorageError> {
+        let there = length_at(path).told("look at", path)?;
+        let length = there.filter(|(identity, _)| *identity == self.identity).map(|(_, length)| length);
+        self.length = length.unwrap_or(self.length);
+        Ok(length.is_some())
+    }
+
+    /// Tells of each whole line that was there at the last look and not read yet, `None` for one that is none. What has no end
+    /// yet is read next time.
     pub(super) fn read(
         &mut self,
         path: &Path,
         mut tell: impl FnMut(Option<Line>),
     ) -> Result<(), StorageError> {
-        let (_, length) = identity(&self.file).told("look at", path)?;
-        if length <= self.read {
-            // Cut from outside: whatever is appended next stands there.
+        let length = self.length;
+        let own = std::mem::take(&mut self.own);
+        // Nobody else has added anything; or it was cut from outside, and whatever is appended next stands there.
+        if length == self.read + own || length <= self.read {
             self.read = length;
             return Ok(());
         }
@@ -137,12 +150,13 @@ impl Open {
         drop(self.file.unlock());
     }
 
-    /// Appends lines in one write, behind a filler where the last write was cut short. It is held shared.
+    /// Appends lines in one write, behind a filler where the last write was cut short. It is held shared, and was read.
     pub(super) fn append(&mut self, path: &Path, lines: &[u8]) -> Result<(), StorageError> {
-        let (_, length) = identity(&self.file).told("look at", path)?;
-        let torn = usize::try_from(length % LINE as u64).unwrap_or(0);
+        let torn = usize::try_from(self.length % LINE as u64).unwrap_or(0);
         if torn == 0 {
-            return self.file.write_all(lines).told("write", path);
+            self.file.write_all(lines).told("write", path)?;
+            self.own += lines.len() as u64;
+            return Ok(());
         }
         // Only for people, who see lines below each other: a line is found by its end, wherever it begins.
         let mut bytes = vec![b'-'; LINE - torn - 1];

@@ -197,7 +197,7 @@ impl Marks {
 
 impl State {
     fn refresh(&mut self, path: &Path, store: StoreId) -> Result<(), StorageError> {
-        let is_current = self.open.as_ref().map_or(Ok(false), |file| file.is_at(path))?;
+        let is_current = self.open.as_mut().map_or(Ok(false), |file| file.is_at(path))?;
         if !is_current {
             self.open = Open::find(path)?;
             // Nobody removes it: what it said is known here, and is written again with the next mark. Another file in its
@@ -229,17 +229,23 @@ impl State {
     /// Opens the file, makes it if need be, and holds it; it is the one at the path then, and was read to its end.
     fn open_held(&mut self, path: &Path, store: StoreId, hold: Hold) -> Result<(), StorageError> {
         for _ in 0..ROUNDS {
-            self.refresh(path, store)?;
+            if self.open.is_none() {
+                self.refresh(path, store)?;
+            }
             let Some(file) = &self.open else {
                 Open::create(path, store, &Line::bytes(&self.known.lines()))?;
                 continue;
             };
             file.hold(path, hold)?;
-            if file.is_at(path)? {
+            // Another file may have taken its place: that one is read then, and closing this one lets go of it.
+            let held = file.identity();
+            if let Err(error) = self.refresh(path, store) {
+                self.open.iter().for_each(Open::let_go);
+                return Err(error);
+            }
+            if self.open.as_ref().is_some_and(|file| file.identity() == held) {
                 return Ok(());
             }
-            // Another file has taken its place. Closing this one lets go of it.
-            self.open = None;
         }
         Err(StorageError::Unavailable {
             what: format!("{} is replaced again and again: find out by whom", path.display()),
@@ -263,7 +269,8 @@ impl State {
         }
         file.let_go();
         written?;
-        // They are read again from the file, and counted then.
+        // Where somebody else's came in between they are read again from the file, and counted twice: no harm is done.
+        self.known.lines += lines.len();
         for line in lines {
             if let Some((id, mark)) = self.known.note(*line) {
                 self.known.hear(id, mark);
@@ -294,7 +301,7 @@ impl State {
     }
 
     fn compact(&mut self, path: &Path, store: StoreId) -> Result<bool, StorageError> {
-        let Some(file) = &self.open else { return Ok(false) };
+        let Some(file) = &mut self.open else { return Ok(false) };
         if !file.try_hold(path, Hold::Alone)? {
             return Ok(false);
         }
