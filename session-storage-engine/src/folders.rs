@@ -53,7 +53,6 @@ fn kind_of(stat: &Stat) -> Kind {
     }
 }
 
-#[expect(clippy::useless_conversion, reason = "the fields are narrower on other systems")]
 /// Which file stands at a path, and how long it is; `None` where nothing does.
 pub(crate) fn length_at(path: &Path) -> io::Result<Option<(Identity, u64)>> {
     match retry_on_intr(|| fs::lstat(path)) {
@@ -67,6 +66,7 @@ fn length_of(stat: &Stat) -> u64 {
     u64::try_from(stat.st_size).unwrap_or(0)
 }
 
+#[expect(clippy::useless_conversion, reason = "the fields are narrower on other systems")]
 fn identity_of(stat: &Stat) -> Identity {
     Identity(u64::from(stat.st_dev), u64::from(stat.st_ino))
 }

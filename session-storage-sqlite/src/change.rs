@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use session_core::{Batch, Chain, Durability, Expected, SessionId, StorageError, Tip, Verdict};
 use session_storage_engine::{Folders, Marks};
 
-use crate::rows::{self, Unstored};
+use crate::rows::{self, HeadText, Unstored};
 
 /// A transaction that holds the write lock, and what it has come to so far.
 #[derive(Debug)]
@@ -30,6 +30,7 @@ impl Changes<'_> {
         id: SessionId,
         expected: Expected,
         batch: &Batch,
+        head_text: Option<&HeadText>,
         durability: Durability,
     ) -> Result<Tip, Unstored> {
         let text = id.to_string();
@@ -44,7 +45,7 @@ impl Changes<'_> {
         if let Some(refusal) = &self.refusal {
             return Err(refusal.clone().into());
         }
-        let Some(head) = batch.head() else {
+        let Some((head, head_text)) = batch.head().zip(head_text) else {
             // A flush: what is known to be flushed needs none.
             let Some(tip) = actual else { return Err(StorageError::NotFound { id }.into()) };
             if durability == Durability::Flushed && self.marks.tip(id) != Some(tip) {
@@ -54,7 +55,7 @@ impl Changes<'_> {
         };
         sealed(id, actual, batch)?;
         rows::add(self.connection, &text, batch.records())?;
-        rows::set_head(self.connection, &text, head)?;
+        rows::set_head(self.connection, &text, head, head_text)?;
         if actual.is_none() {
             rows::set_labels(self.connection, &text, head)?;
         }
@@ -120,7 +121,7 @@ impl Changes<'_> {
         if let Some(head) = audit.head()
             && (is_behind || audit.has_stale_head() || found.is_misfiled)
         {
-            rows::set_head(self.connection, &text, head)?;
+            rows::set_head(self.connection, &text, head, &HeadText::of(head)?)?;
             rows::set_labels(self.connection, &text, head)?;
             self.touch(id, Some(head.tip));
         }

@@ -6,7 +6,7 @@ use session_storage_engine::{Folders, Marks, Told as _, refuse_while_owned};
 
 use crate::change::Changes;
 use crate::create::STAGED;
-use crate::rows::{self, Unstored};
+use crate::rows::{self, HeadText, Unstored};
 use crate::schema;
 use crate::store::Store;
 
@@ -109,7 +109,7 @@ impl Changes<'_> {
         };
         if let Some(head) = audit.head() {
             rows::cut(self.connection, &text, audit.readable())?;
-            rows::set_head(self.connection, &text, head)?;
+            rows::set_head(self.connection, &text, head, &HeadText::of(head)?)?;
             rows::set_labels(self.connection, &text, head)?;
             loss.owned = head.lifecycle.owner.is_some();
         } else {

@@ -5,13 +5,26 @@ use session_core::{
 };
 
 use crate::change::sealed;
+use crate::rows::HeadText;
 
 /// What is asked of the thread.
 #[derive(Debug)]
 pub(crate) enum Request {
-    Append { id: SessionId, expected: Expected, batch: Box<Batch>, durability: Durability },
-    Delete { id: SessionId, tip: Tip },
-    Repair { id: SessionId, acceptance: Acceptance },
+    Append {
+        id: SessionId,
+        expected: Expected,
+        batch: Box<Batch>,
+        head: Option<HeadText>,
+        durability: Durability,
+    },
+    Delete {
+        id: SessionId,
+        tip: Tip,
+    },
+    Repair {
+        id: SessionId,
+        acceptance: Acceptance,
+    },
     Recover,
 }
 

@@ -64,6 +64,22 @@ pub(crate) fn minute(at: Timestamp) -> i64 {
     at.as_millis().div_euclid(60_000)
 }
 
+/// A head as it is stored: as text, made before anybody waits for the write lock.
+#[derive(Debug)]
+pub(crate) struct HeadText {
+    json: String,
+    sum: String,
+}
+
+impl HeadText {
+    pub(crate) fn of(head: &Head) -> Result<Self, StorageError> {
+        let json = serde_json::to_string(head).map_err(|error| StorageError::InvalidArgument {
+            what: format!("the head is no JSON: {error}"),
+        })?;
+        Ok(Self { sum: head_sum(json.as_bytes()), json })
+    }
+}
+
 /// What tells whether a head is the one that was stored.
 fn head_sum(json: &[u8]) -> String {
     format!("{:016x}", xxh3_64(json))
@@ -196,12 +212,16 @@ pub(crate) fn add(connection: &Connection, id: &str, records: &[StoredRecord]) -
 }
 
 /// Puts a head in the place of the one that is there.
-pub(crate) fn set_head(connection: &Connection, id: &str, head: &Head) -> Result<(), Unstored> {
-    let json = serde_json::to_string(head)?;
+pub(crate) fn set_head(
+    connection: &Connection,
+    id: &str,
+    head: &Head,
+    text: &HeadText,
+) -> rusqlite::Result<()> {
     let (name, state, minute) = (&head.name, head.state().name().name(), minute(head.updated_at));
     let ended = head.ended_at.map(Timestamp::as_millis);
     let (revision, sum) = (number(head.tip.revision), head.tip.sum.to_string());
-    let (updated, head_sum) = (head.updated_at.as_millis(), head_sum(json.as_bytes()));
+    let (updated, HeadText { json, sum: head_sum }) = (head.updated_at.as_millis(), text);
     // Mostly nothing has changed that stands in an index, and a column that is not named leaves its index alone: each of
     // them would be a page more to write and to flush.
     let same = connection
@@ -273,11 +293,5 @@ impl From<rusqlite::Error> for Unstored {
 impl From<StorageError> for Unstored {
     fn from(error: StorageError) -> Self {
         Self::Refused(error)
-    }
-}
-
-impl From<serde_json::Error> for Unstored {
-    fn from(error: serde_json::Error) -> Self {
-        Self::Refused(StorageError::InvalidArgument { what: format!("the head is no JSON: {error}") })
     }
 }

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use crate::options::SqliteStorageOptions;
 use crate::reader::Reader;
 use crate::request::{Answer, Done, Request};
+use crate::rows::HeadText;
 use crate::store::{Store, Use};
 use crate::writer::Writer;
 
@@ -152,10 +153,9 @@ impl SessionStorage for SqliteStorage {
         batch: Batch,
         durability: Durability,
     ) -> Result<Tip, StorageError> {
-        match self
-            .write(Request::Append { id, expected, batch: Box::new(batch), durability }, Some(id))
-            .await?
-        {
+        let head = batch.head().map(HeadText::of).transpose()?;
+        let request = Request::Append { id, expected, batch: Box::new(batch), head, durability };
+        match self.write(request, Some(id)).await? {
             Done::Appended(tip) => Ok(tip),
             Done::Deleted | Done::Repaired(_) | Done::Recovered(_) => Err(mistaken()),
         }

@@ -22,9 +22,9 @@ use crate::schema;
 const PAUSES: (Duration, Duration) = (Duration::from_micros(100), Duration::from_millis(10));
 /// Pages of the write-ahead log after which it is copied into the database: commits of many sessions touch many pages, and
 /// of those that come again and again only the last version is copied.
-const WAL_PAGES: i64 = 1000;
-/// Bytes of it that are kept then.
-const WAL_KEPT: i64 = WAL_PAGES * 4096;
+const WAL_PAGES: i64 = 4096;
+/// Bytes of it that are kept then: of all these pages, and of some more that a commit of many sessions adds.
+const WAL_KEPT: i64 = WAL_PAGES * 5000;
 /// What the writer keeps of the database in memory, in KiB: the pages that sessions with random ids lead to.
 const CACHE: i64 = 16 << 10;
 /// Prepared statements that a connection keeps.

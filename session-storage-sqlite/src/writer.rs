@@ -279,8 +279,8 @@ pub(crate) fn change_of(db: &Db) -> rusqlite::Result<u64> {
 
 fn change(changes: &mut Changes<'_>, request: &Request) -> Result<Done, Unstored> {
     match request {
-        Request::Append { id, expected, batch, durability } => {
-            changes.append(*id, *expected, batch, *durability).map(Done::Appended)
+        Request::Append { id, expected, batch, head, durability } => {
+            changes.append(*id, *expected, batch, head.as_ref(), *durability).map(Done::Appended)
         }
         Request::Delete { id, tip } => changes.delete(*id, *tip).map(|()| Done::Deleted),
         Request::Repair { .. } | Request::Recover => unreachable!("these have transactions of their own"),

@@ -238,12 +238,12 @@ impl State {
             };
             file.hold(path, hold)?;
             // Another file may have taken its place: that one is read then, and closing this one lets go of it.
-            let held = file.identity();
+            let locked = file.identity();
             if let Err(error) = self.refresh(path, store) {
                 self.open.iter().for_each(Open::let_go);
                 return Err(error);
             }
-            if self.open.as_ref().is_some_and(|file| file.identity() == held) {
+            if self.open.as_ref().is_some_and(|file| file.identity() == locked) {
                 return Ok(());
             }
         }
