@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 /// How often others may run before a group begins that is smaller than the last one: whoever was answered just now mostly has
 /// something more to do, and a flush for all of them costs what one for the first of them does.
-const YIELDS: usize = 16;
+const YIELDS: usize = 64;
 
 /// How much is done at once, and how much may wait.
 #[derive(Debug, Clone, Copy)]

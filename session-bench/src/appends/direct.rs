@@ -34,12 +34,15 @@ pub(super) enum AtOnce {
 
 type Waiting = (Row, oneshot::Sender<()>);
 
+/// A session with the events that it will append.
+type Session = (Log, VecDeque<(StoredRecord, Head)>);
+
 /// An engine on a thread of its own.
 pub(super) struct ByHand {
     name: &'static str,
     runtime: Runtime,
     queue: mpsc::Sender<Waiting>,
-    sessions: Vec<(Log, VecDeque<(StoredRecord, Head)>)>,
+    sessions: Vec<Session>,
 }
 
 impl ByHand {
@@ -141,7 +144,7 @@ impl Contender for ByHand {
     }
 
     fn run(&mut self) -> Round {
-        let session = |(session, (_, events)): (u64, &mut (Log, VecDeque<(StoredRecord, Head)>))| {
+        let session = |(session, (_, events)): (u64, &mut Session)| {
             let (queue, events) = (self.queue.clone(), std::mem::take(events));
             async move {
                 let mut latencies = Vec::with_capacity(events.len());
