@@ -5,84 +5,23 @@ use std::fs::{File, ReadDir};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat};
+use rustix::fs::{self, AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, retry_on_intr};
 use session_core::{FileSystem, SessionId, StorageError, file_system};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::Told;
+use crate::look::{Kind, identity_at, kind_of};
 
 /// Kept losses whose names begin so are known to nobody yet.
 const UNACKNOWLEDGED: &[&str] = &["degraded-", "lost-"];
-
-/// Which file something is: its device and its number there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity(u64, u64);
-
-/// What stands at a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A regular file.
-    File,
-    /// A folder.
-    Folder,
-    /// Anything else, symlinks included.
-    Other,
-}
-
-/// What stands at a path, itself and not what a symlink leads to; `None` is nothing.
-///
-/// # Errors
-/// Whatever the system says, other than that nothing is there.
-pub fn identity_at(path: &Path) -> io::Result<Option<(Kind, Identity)>> {
-    match retry_on_intr(|| fs::lstat(path)) {
-        Ok(stat) => Ok(Some((kind_of(&stat), identity_of(&stat)))),
-        Err(Errno::NOENT) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn kind_of(stat: &Stat) -> Kind {
-    let found = FileType::from_raw_mode(stat.st_mode);
-    if found.is_file() {
-        Kind::File
-    } else if found.is_dir() {
-        Kind::Folder
-    } else {
-        Kind::Other
-    }
-}
-
-/// Which file stands at a path, and how long it is; `None` where nothing does.
-pub(crate) fn length_at(path: &Path) -> io::Result<Option<(Identity, u64)>> {
-    match retry_on_intr(|| fs::lstat(path)) {
-        Ok(stat) => Ok(Some((identity_of(&stat), length_of(&stat)))),
-        Err(Errno::NOENT) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn length_of(stat: &Stat) -> u64 {
-    u64::try_from(stat.st_size).unwrap_or(0)
-}
-
-#[expect(clippy::useless_conversion, reason = "the fields are narrower on other systems")]
-fn identity_of(stat: &Stat) -> Identity {
-    Identity(u64::from(stat.st_dev), u64::from(stat.st_ino))
-}
-
-/// Identity and length of an open file.
-pub(crate) fn identity(file: &File) -> io::Result<(Identity, u64)> {
-    let stat = fs::fstat(file)?;
-    Ok((identity_of(&stat), length_of(&stat)))
-}
 
 /// Opens a regular file, and nothing else, for this user alone if it is made.
 pub(crate) fn open(path: &Path, flags: OFlags) -> io::Result<File> {
     // NONBLOCK means nothing to a regular file, and keeps a planted pipe from holding this thread for ever.
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = File::from(retry_on_intr(|| fs::open(path, flags, Mode::RUSR | Mode::WUSR))?);
-    if kind_of(&fs::fstat(&file)?) == Kind::File {
+    if kind_of(&file)? == Kind::File {
         return Ok(file);
     }
     Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))

@@ -21,18 +21,20 @@
 //! - [`Marks`]: what is known to be flushed, in a file that many processes append to.
 //! - [`Audit`]: the verdict on one session, the same as that of the file storage; [`page`] checks what a reader gets.
 //! - [`Group`]: a thread that does at once what has queued up.
-//! - [`Folders`]: the files and folders beside the database, and what must not be there.
+//! - [`Folders`]: the files and folders beside the database, and what must not be there; [`identity_at`] looks.
 
 mod audit;
 mod error;
 mod folders;
 mod group;
+mod look;
 mod marks;
 mod page;
 
 pub use audit::{Audit, Auditor, refuse_while_owned};
 pub use error::{Told, storage_error};
-pub use folders::{Folders, Identity, Kind, identity_at, refuse_remote, rename_new, sync_dir};
+pub use folders::{Folders, refuse_remote, rename_new, sync_dir};
 pub use group::{Gone, Group, Job, Limits};
+pub use look::{Identity, Kind, identity_at};
 pub use marks::{Found, Mark, Marks, StoreId};
 pub use page::{Page, page};

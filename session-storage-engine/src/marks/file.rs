@@ -13,7 +13,8 @@ use session_core::StorageError;
 
 use super::line::{LINE, Line, StoreId};
 use crate::error::Told;
-use crate::folders::{Folders, Identity, identity, length_at, open, rename_new, sync_dir};
+use crate::folders::{Folders, open, rename_new, sync_dir};
+use crate::look::{Identity, identity, length_at};
 
 /// Whoever holds the file holds it for one write, or for rewriting it.
 const PATIENCE: Duration = Duration::from_secs(5);
