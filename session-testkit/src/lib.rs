@@ -31,5 +31,5 @@ pub use law::{Law, Verdict, test_law};
 pub use list::LAWS;
 pub use memory::MemorySubject;
 pub use subject::{Crash, Damage, Kept, Subject, Unable};
-pub use transcript::transcript;
+pub use transcript::same_answers;
 pub use two_level::TwoLevelSubject;

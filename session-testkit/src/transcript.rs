@@ -1,4 +1,4 @@
-//! What a storage answers to random calls, written down, so that storages can be compared with each other.
+//! What storages answer to random calls, written down and compared with each other.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,16 +11,40 @@ use session_core::{
 
 use crate::laws::model;
 
-/// Makes so many random calls, right and wrong, through these handles of one empty store, which is empty again afterwards,
-/// and returns them with their answers: tips, records, heads, codes. The same seed makes the same calls, and storages that
-/// keep the laws give the same answers, word for word.
+/// Makes the same random calls, right and wrong, through the handles of each of these storages, and compares what they answer,
+/// word for word: tips, records, heads, codes. Each has a name, and is empty before and afterwards.
 ///
 /// # Errors
-/// What broke a law on the way.
+/// Which of them answered otherwise than the first one, and to what; or broke a law on the way.
 ///
 /// # Panics
-/// If there is no handle.
-pub async fn transcript(
+/// If one of them has no handle.
+pub async fn same_answers(
+    storages: &[(String, Vec<Arc<dyn SessionStorage>>)],
+    seed: u64,
+    calls: usize,
+) -> Result<(), String> {
+    let mut first: Option<(&str, Vec<String>)> = None;
+    for (name, handles) in storages {
+        let told = |what: &str| format!("SESSION_TESTKIT_SEED={seed}, {name}: {what}");
+        let answers = transcript(handles, seed, calls).await.map_err(|broken| told(&broken))?;
+        let Some((first, expected)) = &first else {
+            first = Some((name, answers));
+            continue;
+        };
+        let other = answers.iter().zip(expected).find(|(ours, theirs)| ours != theirs);
+        if let Some((ours, theirs)) = other {
+            return Err(told(&format!("{ours}\nwhere {first} says {theirs}")));
+        }
+        if answers.len() != expected.len() {
+            return Err(told(&format!("{} answers, {} of {first}", answers.len(), expected.len())));
+        }
+    }
+    Ok(())
+}
+
+/// Makes so many random calls through these handles of one empty store, and returns them with their answers.
+async fn transcript(
     handles: &[Arc<dyn SessionStorage>],
     seed: u64,
     calls: usize,

@@ -1,9 +1,11 @@
 //! The suite notices: each saboteur is caught, by the laws that its fault breaks, and every law catches one.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use session_testkit::saboteurs::{Fault, Sabotaged};
-use session_testkit::{LAWS, Law, Subject, TwoLevelSubject, Verdict};
+use session_core::{MemoryStorage, SessionStorage};
+use session_testkit::saboteurs::{Fault, Sabotaged, Saboteur};
+use session_testkit::{LAWS, Law, Subject, TwoLevelSubject, Verdict, same_answers};
 
 fn law(name: &str) -> &'static Law {
     LAWS.iter().find(|law| law.name == name).unwrap_or_else(|| panic!("no law is named {name}"))
@@ -51,4 +53,21 @@ fn every_law_catches_somebody() {
     let catching: BTreeSet<&str> = Fault::ALL.iter().flat_map(|fault| fault.caught_by()).copied().collect();
     let all: BTreeSet<&str> = LAWS.iter().map(|law| law.name).collect();
     assert_eq!(catching, all);
+}
+
+/// Storages are compared with each other: one that answers otherwise is named, with the seed.
+#[test]
+fn another_answer_is_told() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime can be made");
+    let compared = |fault: Option<Fault>| {
+        let memory = || Arc::new(MemoryStorage::new()) as Arc<dyn SessionStorage>;
+        let other = fault.map_or_else(memory, |fault| Arc::new(Saboteur::new(memory(), fault)));
+        let storages = [("right".to_owned(), vec![memory(); 2]), ("wrong".to_owned(), vec![other; 2])];
+        runtime.block_on(same_answers(&storages, 7, 200))
+    };
+    assert_eq!(compared(None), Ok(()));
+    for fault in [Fault::IgnoresExpected, Fault::Reorders, Fault::ConflictsWithoutFacts, Fault::ReEncodes] {
+        let told = compared(Some(fault)).expect_err(&format!("{fault:?}"));
+        assert!(told.contains("SESSION_TESTKIT_SEED=7, wrong"), "{fault:?}: {told}");
+    }
 }

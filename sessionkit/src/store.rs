@@ -30,19 +30,24 @@ struct Machine {
 }
 
 impl Machine {
-    /// Around a storage on this machine. Whoever keeps a folder for each session anyway has the output there; beside the
-    /// others it makes its own.
-    #[cfg(any(feature = "file", feature = "sled", feature = "sqlite"))]
-    fn new(storage: Arc<dyn StorageMaintenance>) -> Self {
-        #[cfg(feature = "runner")]
-        let output = match storage.profile().name {
-            "file" => session_runner::FileOutput::beside_logs(storage.sessions_dir()),
-            _ => session_runner::FileOutput::new(storage.sessions_dir()),
-        };
+    /// Around logs that have a folder each, where the output of their programs has a place too.
+    #[cfg(feature = "file")]
+    fn of_folders(storage: Arc<dyn StorageMaintenance>) -> Self {
         Self {
             presence: LocalPresence::new(storage.owners_dir()),
             #[cfg(feature = "runner")]
-            output,
+            output: session_runner::FileOutput::beside_logs(storage.sessions_dir()),
+            maintenance: storage,
+        }
+    }
+
+    /// Around a database, beside which output makes folders of its own.
+    #[cfg(any(feature = "sled", feature = "sqlite"))]
+    fn of_database(storage: Arc<dyn StorageMaintenance>) -> Self {
+        Self {
+            presence: LocalPresence::new(storage.owners_dir()),
+            #[cfg(feature = "runner")]
+            output: session_runner::FileOutput::new(storage.sessions_dir()),
             maintenance: storage,
         }
     }
@@ -54,17 +59,18 @@ impl Machine {
             StoreUrl::File(path) => {
                 use session_storage_file::{FileStorage, FileStorageOptions};
                 let storage = Arc::new(FileStorage::open(FileStorageOptions::new(path))?);
-                return Ok((Some(Self::new(Arc::<FileStorage>::clone(&storage))), options.names(storage)));
+                let names = Arc::<FileStorage>::clone(&storage);
+                return Ok((Some(Self::of_folders(storage)), options.names(names)));
             }
             #[cfg(feature = "sled")]
             StoreUrl::Sled(path) => {
                 use session_storage_sled::{SledStorage, SledStorageOptions};
-                Some(Self::new(Arc::new(SledStorage::open(SledStorageOptions::new(path))?)))
+                Some(Self::of_database(Arc::new(SledStorage::open(SledStorageOptions::new(path))?)))
             }
             #[cfg(feature = "sqlite")]
             StoreUrl::Sqlite(path) => {
                 use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
-                Some(Self::new(Arc::new(SqliteStorage::open(SqliteStorageOptions::new(path))?)))
+                Some(Self::of_database(Arc::new(SqliteStorage::open(SqliteStorageOptions::new(path))?)))
             }
             StoreUrl::Memory => None,
             #[cfg(not(all(feature = "file", feature = "sled", feature = "sqlite")))]

@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use session_testkit::{random, transcript};
-use sessionkit::{ManagerOptions, SessionStorage, Store};
+use session_testkit::{random, same_answers};
+use sessionkit::{ManagerOptions, Store};
 
 /// Sequences of calls, and calls of each. `SESSION_BACKENDS_SEQUENCES` asks for more.
 const SEQUENCES: u64 = 200;
@@ -37,19 +37,9 @@ async fn all_backends_answer_alike() {
     // In memory, where there is such a folder: what is compared are answers, and flushes would take most of the time.
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let stores = stores(folder.path()).await;
+    let handles = |store: &Store| (store.url().to_string(), vec![Arc::clone(store.storage()); 2]);
+    let storages: Vec<_> = stores.iter().map(handles).collect();
     for seed in random::seeds(sequences) {
-        let mut first: Option<Vec<String>> = None;
-        for store in &stores {
-            let handles: Vec<Arc<dyn SessionStorage>> = vec![Arc::clone(store.storage()); 2];
-            let answers = transcript(&handles, seed, CALLS).await;
-            let answers = answers
-                .unwrap_or_else(|broken| panic!("SESSION_TESTKIT_SEED={seed} {}: {broken}", store.url()));
-            assert!(answers.len() > CALLS);
-            let first = first.get_or_insert_with(|| answers.clone());
-            for (ours, theirs) in first.iter().zip(&answers) {
-                assert_eq!(ours, theirs, "SESSION_TESTKIT_SEED={seed}, {}", store.url());
-            }
-            assert_eq!(first.len(), answers.len(), "SESSION_TESTKIT_SEED={seed}, {}", store.url());
-        }
+        same_answers(&storages, seed, CALLS).await.unwrap();
     }
 }

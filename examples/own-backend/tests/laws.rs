@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use own_backend::RedbStorage;
 use redb::{Database, ReadableDatabase as _, StorageBackend, TableDefinition};
-use session_core::{SessionId, SessionStorage, StorageError};
+use session_core::{MemoryStorage, SessionId, SessionStorage, StorageError};
 use session_testkit::random::Random;
-use session_testkit::{Crash, Damage, Kept, Subject, Unable, storage_laws};
+use session_testkit::{Crash, Damage, Kept, Subject, Unable, random, same_answers, storage_laws};
 
 /// The disk's file: as it is seen, as it is after a loss of power, and what is on its way from the one to the other.
 #[derive(Debug, Clone, Default)]
@@ -211,4 +211,19 @@ mod file {
     }
 
     storage_laws!(|| async { Folder(tempfile::tempdir().expect("a temporary folder"), Mutex::default()) });
+}
+
+/// Random calls, as `sessionkit/tests/backends.rs` makes them to all backends of the project: the same answers.
+/// `SESSION_BACKENDS_SEQUENCES` asks for more of them.
+#[tokio::test]
+async fn it_answers_as_the_storage_in_memory_does() {
+    let sequences = std::env::var("SESSION_BACKENDS_SEQUENCES").map_or(200, |n| n.parse().unwrap());
+    let memory: Arc<dyn SessionStorage> = Arc::new(MemoryStorage::new());
+    let disk = Disk::default();
+    let redb: Arc<dyn SessionStorage> =
+        Arc::new(RedbStorage::with_backend("a disk in memory", move || Ok(disk.clone())).unwrap());
+    let storages = [("memory".to_owned(), vec![memory; 2]), ("redb".to_owned(), vec![redb; 2])];
+    for seed in random::seeds(sequences) {
+        same_answers(&storages, seed, 200).await.unwrap();
+    }
 }

@@ -94,7 +94,7 @@ fn cut_off(
     while left > 0 {
         let mut child = migrate().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         // A delay is what a kill at a random moment is; nothing is expected of it.
-        std::thread::sleep(longest.mul_f64(random.below(1_000) as f64 / 1_000.0));
+        std::thread::sleep(longest * u32::try_from(random.below(1_000)).unwrap() / 1_000);
         child.kill().unwrap();
         let ended = child.wait().unwrap();
         look();

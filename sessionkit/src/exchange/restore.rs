@@ -1,11 +1,17 @@
 //! Puts output where some of it may be already.
 
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use session_core::SessionId;
 use session_runner::{Chunk, OutputCut, OutputError, OutputStorage, OutputWriter, Stored};
 
-/// The output of one session, as far as it is there.
+/// How long another one that restores the same output is waited for, and how often is looked.
+const PATIENCE: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(20);
+
+/// The output of one session, as far as it is there. All calls block.
 #[derive(Debug)]
 pub(super) struct Restore {
     id: SessionId,
@@ -22,21 +28,41 @@ impl Restore {
         Ok(Self { id, length: there.bytes, cut: there.truncated(), output, writer: None })
     }
 
-    fn writer(&mut self) -> Result<&mut Box<dyn OutputWriter>, OutputError> {
-        match &mut self.writer {
-            Some(writer) => Ok(writer),
-            none => Ok(none.insert(self.output.writer(self.id)?)),
+    /// Begins to write, unless that was done: alone from here on, and behind what others have written meanwhile.
+    fn write(&mut self) -> Result<&mut Box<dyn OutputWriter>, OutputError> {
+        if self.writer.is_none() {
+            let deadline = Instant::now() + PATIENCE;
+            let writer = loop {
+                match self.output.writer(self.id) {
+                    Err(OutputError::Busy { .. }) if Instant::now() < deadline => thread::sleep(POLL),
+                    opened => break opened?,
+                }
+            };
+            let there = self.output.length(self.id)?;
+            (self.length, self.cut) = (there.bytes, there.truncated());
+            self.writer = Some(writer);
         }
+        self.writer.as_mut().ok_or(OutputError::Busy { id: self.id })
+    }
+
+    /// How much of a chunk is there, or has no room.
+    fn known(&self, chunk: &Chunk) -> usize {
+        let there = usize::try_from(self.length.saturating_sub(chunk.offset)).unwrap_or(usize::MAX);
+        if self.cut { usize::MAX } else { there }
     }
 
     /// Stores what of a chunk is not there yet.
     pub(super) fn append(&mut self, mut chunk: Chunk) -> Result<(), OutputError> {
-        let there = usize::try_from(self.length.saturating_sub(chunk.offset)).unwrap_or(usize::MAX);
-        if self.cut || there >= chunk.bytes.len() {
+        if self.known(&chunk) >= chunk.bytes.len() {
+            return Ok(());
+        }
+        self.write()?;
+        let there = self.known(&chunk);
+        if there >= chunk.bytes.len() {
             return Ok(());
         }
         chunk.bytes.drain(..there);
-        let writer = self.writer()?;
+        let writer = self.write()?;
         if chunk.after_gap && there == 0 {
             writer.gap();
         }
@@ -48,7 +74,10 @@ impl Restore {
 
     pub(super) fn cut(&mut self, cut: OutputCut) -> Result<(), OutputError> {
         if !self.cut {
-            self.writer()?.cut(cut)?;
+            self.write()?;
+        }
+        if !self.cut {
+            self.write()?.cut(cut)?;
             self.cut = true;
         }
         Ok(())

@@ -1,10 +1,12 @@
 //! What comes out goes in again byte for byte, and what is not whole does not go in at all.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use session_core::{SessionConfig, SessionManagerExt as _, SessionStorageExt as _};
-use session_runner::{FileOutput, OutputStorage as _, OutputStream};
+use session_core::{SessionConfig, SessionId, SessionManagerExt as _, SessionStorageExt as _};
+use session_runner::{Chunk, FileOutput, OutputStorage, OutputStream};
 
+use super::restore::Restore;
 use super::*;
 use crate::store::Store;
 
@@ -95,6 +97,32 @@ async fn logs_and_output_come_back_byte_for_byte_and_once() {
     assert!(bytes(other.export(ids.clone(), Output::Included)).await == stream);
     let bare = bytes(other.export(ids, Output::LeftOut)).await;
     assert!(!String::from_utf8(bare).unwrap().contains("base64"));
+}
+
+/// Two that restore the same output have both looked before either writes: the second one goes on behind the first.
+#[test]
+fn output_that_two_restore_at_once_is_there_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let output: Arc<dyn OutputStorage> = Arc::new(FileOutput::new(folder.path()));
+    let (id, at) = (SessionId::random(), Timestamp::from_millis(1_795_253_400_000).unwrap());
+    let chunk = move |offset: u64| Chunk::new(offset, OutputStream::Stdout, 1, at, b"0123456789".to_vec());
+    let restore = || Restore::open(id, Arc::clone(&output)).unwrap();
+    let (mut one, mut other) = (restore(), restore());
+    one.append(chunk(0)).unwrap();
+    let waits = std::thread::spawn(move || {
+        other.append(chunk(0)).unwrap();
+        other.append(chunk(10)).unwrap();
+        other.append(chunk(20)).unwrap();
+    });
+    one.append(chunk(10)).unwrap();
+    drop(one);
+    waits.join().unwrap();
+    let there = output.length(id).unwrap();
+    let page = output.read(id, 0, 1024).unwrap();
+    let bytes: Vec<u8> = page.chunks.iter().flat_map(|chunk| chunk.bytes.clone()).collect();
+    assert_eq!(bytes, b"012345678901234567890123456789");
+    restore().append(chunk(0)).unwrap();
+    assert_eq!(output.length(id).unwrap(), there);
 }
 
 #[tokio::test]
