@@ -1,14 +1,16 @@
 //! Valid inputs of each target, from which the others are made.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::OnceLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::Fate;
 use crate::repair;
 use crate::stories::{self, Story};
-use crate::targets::TARGETS;
+use crate::targets::{TARGETS, legacy_store};
 
 /// The valid inputs of a target; none where there is no such target.
 pub fn of(target: &str) -> &'static [Vec<u8>] {
@@ -28,6 +30,7 @@ fn make(target: &str) -> Vec<Vec<u8>> {
         "export_stream" => exports(),
         "names" => names(),
         "report_socket" => conversations(),
+        "legacy_store" => legacy_stores(),
         other => panic!("no target {other}"),
     }
 }
@@ -71,6 +74,25 @@ fn exports() -> Vec<Vec<u8>> {
     streams.push(stream(vec![session(&all[1], &output), session(&all[3], "")]));
     streams.push(stream(vec![session(&all[2], &cut)]));
     streams
+}
+
+/// The fixtures that can be read whole, and a file with all sessions.
+fn legacy_stores() -> Vec<Vec<u8>> {
+    const ALL: &str = r#"{"version":"1.0","sessions":[
+        {"id":"20000000-0000-4000-8000-000000000001","name":"fix-login","status":"active","branch":"main","worktreePath":"/w/1",
+         "ptyPid":4711,"createdAt":"2026-11-20T08:00:00.000Z","lastActivity":"2026-11-20T08:05:00.000Z","currentPhase":"plan"},
+        {"id":"20000000-0000-4000-8000-000000000002","name":"tidy","status":"stopped","branch":"b","worktreePath":"/w/2",
+         "createdAt":"2026-11-20T08:00:00.000Z","lastActivity":"2026-11-20T09:00:00.000Z","metadata":{"issue":7}}]}"#;
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../session-legacy/tests/fixtures");
+    let mut inputs = vec![[&[0, 1], ALL.as_bytes()].concat()];
+    for (format, name) in [(0, "msw"), (2, "prodigy")] {
+        let files = fixtures.join(name).read_dir().unwrap();
+        let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        files.sort();
+        inputs.extend(files.iter().map(|file| [&[0, format][..], &std::fs::read(file).unwrap()].concat()));
+    }
+    inputs.retain(|input| legacy_store(input) == Fate::Accepted);
+    inputs
 }
 
 fn names() -> Vec<Vec<u8>> {

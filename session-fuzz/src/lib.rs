@@ -1,7 +1,7 @@
 //! Inputs that nobody should send, and what must hold of each: the bodies of the fuzz targets.
 //!
 //! A target is a function from bytes to whether they were accepted; it panics where something does not hold. The same
-//! six run under libFuzzer (the folder `fuzz`) and, on stable, in a seeded loop (`cargo xtask fuzz`) whose inputs come
+//! seven run under libFuzzer (the folder `fuzz`) and, on stable, in a seeded loop (`cargo xtask fuzz`) whose inputs come
 //! from [`mutate`]: valid ones from [`corpus`], changed by chance.
 //!
 //! The first byte of an input says how it is meant. Its highest bit asks for the sums in it to be put right first, so

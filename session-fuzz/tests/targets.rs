@@ -55,11 +55,11 @@ macro_rules! cases {
     )+};
 }
 
-cases!(record_line whole_log slot export_stream names report_socket);
+cases!(record_line whole_log slot export_stream names report_socket legacy_store);
 
 #[test]
 fn a_seed_means_one_input_and_all_targets_are_tested() {
-    assert_eq!(TARGETS.len(), 6);
+    assert_eq!(TARGETS.len(), 7);
     for target in TARGETS {
         assert_eq!(mutate::input(target.name, 7), mutate::input(target.name, 7));
         assert_ne!(mutate::input(target.name, 7), mutate::input(target.name, 8));

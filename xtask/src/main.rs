@@ -61,7 +61,7 @@ const COMMANDS: &[Command] = &[
     ),
     (
         "fuzz [TARGET…] [--cases N] [--minutes M] [--seed S]",
-        "inputs that nobody should send: records, logs, slots, exports, names, reports",
+        "inputs that nobody should send: records, logs, slots, exports, names, reports, older stores",
         fuzz::run,
     ),
     (

@@ -1,6 +1,7 @@
 //! The targets: for each kind of input that comes from elsewhere, what must hold of it whatever it is.
 
 mod export_stream;
+mod legacy_store;
 mod names;
 mod record_line;
 mod report_socket;
@@ -8,6 +9,7 @@ mod slot;
 mod whole_log;
 
 pub use self::export_stream::export_stream;
+pub use self::legacy_store::legacy_store;
 pub use self::names::names;
 pub use self::record_line::record_line;
 pub use self::report_socket::report_socket;
@@ -33,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "export_stream", run: export_stream },
     Target { name: "names", run: names },
     Target { name: "report_socket", run: report_socket },
+    Target { name: "legacy_store", run: legacy_store },
 ];
 
 /// An input's first bytes, and the rest; zeros where there are none.
