@@ -122,7 +122,7 @@ async fn a_panic_closes_the_store_and_not_the_process() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hang_is_an_error_and_the_store_stays_with_whoever_hangs() {
     let folder = tempfile::tempdir().unwrap();
-    let options = SledStorageOptions::new(folder.path()).engine_timeout(Duration::from_secs(1));
+    let options = SledStorageOptions::new(folder.path()).engine_timeout(Duration::from_secs(3));
     let storage = SledStorage::open(options).unwrap();
     let acknowledged = Log::stored(&storage, 3).await;
     let (let_go, hangs) = channel::<()>();
