@@ -20,7 +20,7 @@ mod logs;
 use logs::{Log, read};
 
 fn open(path: &Path) -> SledStorage {
-    SledStorage::open(SledStorageOptions::new(path).lock_timeout(Duration::from_millis(200))).unwrap()
+    SledStorage::open(SledStorageOptions::new(path).lock_timeout(Duration::from_secs(30))).unwrap()
 }
 
 fn code<T: std::fmt::Debug>(result: Result<T, StorageError>) -> ErrorCode {
@@ -122,7 +122,7 @@ async fn a_panic_closes_the_store_and_not_the_process() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hang_is_an_error_and_the_store_stays_with_whoever_hangs() {
     let folder = tempfile::tempdir().unwrap();
-    let options = SledStorageOptions::new(folder.path()).engine_timeout(Duration::from_secs(3));
+    let options = SledStorageOptions::new(folder.path()).engine_timeout(Duration::from_secs(2));
     let storage = SledStorage::open(options).unwrap();
     let acknowledged = Log::stored(&storage, 3).await;
     let (let_go, hangs) = channel::<()>();
