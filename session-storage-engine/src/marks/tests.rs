@@ -360,6 +360,11 @@ proptest! {
         for (who, change, id, tip) in late {
             handles[who].flushed(change, &[(id, tip)]).unwrap();
         }
+        // Whoever has looked on all the while knows what somebody knows who looks now.
+        for handle in &handles {
+            handle.refresh().unwrap();
+            prop_assert_eq!((handle.tips(), handle.change()), (place.open().tips(), place.open().change()));
+        }
         let mut bytes = fs::read(&place.path).unwrap_or_default();
         let whole = bytes.len();
         match harm {
