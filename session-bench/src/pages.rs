@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Instant;
 
-use session_core::{SessionFilter, SessionStorage as _, StateName};
+use session_core::{SessionFilter, SessionStorage as _, StateName, Timestamp};
 use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
 
 use crate::Settings;
@@ -39,7 +39,9 @@ fn of_store(settings: &Settings, sessions: usize) -> Section {
     fill_all(&runtime, &open(&path), sessions, ACTIVE, &config);
     let title = format!("first {PAGE} of {sessions} sessions in SQLite, {ACTIVE} of them active");
     let mut section = Section::new(title, &["ms, new process", "ms, again"]);
-    let latest = crate::events::now();
+    let begun = crate::events::now();
+    let latest =
+        |seconds: i64| Timestamp::from_millis(begun.as_millis() + seconds * 1000).expect("it is near");
     let filters = [
         ("all", SessionFilter::all()),
         ("active", SessionFilter::active()),
@@ -47,7 +49,8 @@ fn of_store(settings: &Settings, sessions: usize) -> Section {
         ("one name", SessionFilter::all().name(format!("import-{}", sessions / 2))),
         ("one label", SessionFilter::all().label("batch", "1")),
         ("a label of active ones", SessionFilter::active().label("batch", "1")),
-        ("nothing that was updated since", SessionFilter::all().updated_since(latest)),
+        ("updated in the last hour", SessionFilter::all().updated_since(latest(-3600))),
+        ("updated from now on", SessionFilter::all().updated_since(latest(1))),
     ];
     let mut slowest = [0f64; 2];
     for (name, filter) in filters {

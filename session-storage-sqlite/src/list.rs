@@ -6,7 +6,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 use session_core::{SessionFilter, SessionId};
 
-use crate::rows::{COLUMNS, Stored, minute};
+use crate::rows::{COLUMNS, Stored, second};
 
 /// As many sessions are found by when they were updated and then sorted; where there are more, looking at them in the order
 /// of their ids soon finds a page full.
@@ -79,7 +79,7 @@ impl Plan {
         after: Option<SessionId>,
     ) -> rusqlite::Result<Self> {
         let after = after.map_or(String::new(), |id| id.to_string());
-        let since = filter.updated_since.map(minute);
+        let since = filter.updated_since.map(second);
         let states = filter.states.as_slice();
         let mut plan = Self { sql: String::new(), values: Vec::new() };
         if let Some((key, value)) = filter.labels.first() {
@@ -96,7 +96,7 @@ impl Plan {
             && is_recent(connection, since)?
         {
             plan.select("sessions s INDEXED BY sessions_by_update", "s.id");
-            plan.and("s.updated_minute >= ?", since);
+            plan.and("s.updated_second >= ?", since);
             plan.and("s.id > ?", after);
         } else if filter.only_active() && states.len() > 1 {
             plan.select("sessions s INDEXED BY sessions_active", "s.id");
@@ -159,10 +159,11 @@ fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     names
 }
 
-/// Whether few sessions were updated since that minute.
+/// Whether few sessions were updated after that second. Of those of the second itself each is looked at: few, but for what
+/// was imported at once just then.
 fn is_recent(connection: &Connection, since: i64) -> rusqlite::Result<bool> {
     let count: i64 = connection
-        .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM sessions WHERE updated_minute >= ?1 LIMIT ?2)")?
+        .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM sessions WHERE updated_second > ?1 LIMIT ?2)")?
         .query_row([since, SORTED], |row| row.get(0))?;
     Ok(count < SORTED)
 }

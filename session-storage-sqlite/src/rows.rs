@@ -11,7 +11,7 @@ pub(crate) struct Stored {
     name: Vec<u8>,
     state: Vec<u8>,
     updated: i64,
-    updated_minute: i64,
+    updated_second: i64,
     ended: Option<i64>,
     /// What the row says of the log's end; `None` where that is no tip.
     pub(crate) tip: Option<Tip>,
@@ -21,7 +21,7 @@ pub(crate) struct Stored {
 
 /// The columns of [`Stored`], in its order.
 pub(crate) const COLUMNS: &str =
-    "s.name, s.state, s.updated, s.ended, s.revision, s.sum, s.head, s.head_sum, s.updated_minute";
+    "s.name, s.state, s.updated, s.ended, s.revision, s.sum, s.head, s.head_sum, s.updated_second";
 
 impl Stored {
     /// From a row whose columns from this one on are [`COLUMNS`].
@@ -32,7 +32,7 @@ impl Stored {
             name: bytes(row, from)?.to_vec(),
             state: bytes(row, from + 1)?.to_vec(),
             updated: row.get(from + 2).unwrap_or_default(),
-            updated_minute: row.get(from + 8).unwrap_or_default(),
+            updated_second: row.get(from + 8).unwrap_or_default(),
             ended: row.get(from + 3).unwrap_or_default(),
             tip: revision.zip(sum).map(|(revision, sum)| Tip { revision, sum }),
             head: bytes(row, from + 6)?.to_vec(),
@@ -54,14 +54,14 @@ impl Stored {
         self.name == head.name.as_bytes()
             && self.state == head.state().name().name().as_bytes()
             && self.updated == head.updated_at.as_millis()
-            && self.updated_minute == minute(head.updated_at)
+            && self.updated_second == second(head.updated_at)
             && self.ended == head.ended_at.map(Timestamp::as_millis)
     }
 }
 
-/// The minute of an instant: one finds what was updated by it, and of many appends in a row only the first one changes it.
-pub(crate) fn minute(at: Timestamp) -> i64 {
-    at.as_millis().div_euclid(60_000)
+/// The second of an instant: one finds what was updated by it, and of many appends in a row only the first one changes it.
+pub(crate) fn second(at: Timestamp) -> i64 {
+    at.as_millis().div_euclid(1000)
 }
 
 /// A head as it is stored: as text, made before anybody waits for the write lock.
@@ -218,7 +218,7 @@ pub(crate) fn set_head(
     head: &Head,
     text: &HeadText,
 ) -> rusqlite::Result<()> {
-    let (name, state, minute) = (&head.name, head.state().name().name(), minute(head.updated_at));
+    let (name, state, second) = (&head.name, head.state().name().name(), second(head.updated_at));
     let ended = head.ended_at.map(Timestamp::as_millis);
     let (revision, sum) = (number(head.tip.revision), head.tip.sum.to_string());
     let (updated, HeadText { json, sum: head_sum }) = (head.updated_at.as_millis(), text);
@@ -227,18 +227,18 @@ pub(crate) fn set_head(
     let same = connection
         .prepare_cached(
             "UPDATE sessions SET updated = ?6, revision = ?7, sum = ?8, head = ?9, head_sum = ?10
-             WHERE id = ?1 AND name = ?2 AND state = ?3 AND updated_minute = ?4 AND ended IS ?5",
+             WHERE id = ?1 AND name = ?2 AND state = ?3 AND updated_second = ?4 AND ended IS ?5",
         )?
-        .execute(params![id, name, state, minute, ended, updated, revision, sum, json, head_sum])?;
+        .execute(params![id, name, state, second, ended, updated, revision, sum, json, head_sum])?;
     if same == 0 {
         connection
             .prepare_cached(
-                "INSERT INTO sessions (id, name, state, updated_minute, ended, updated, revision, sum, head, head_sum)
+                "INSERT INTO sessions (id, name, state, updated_second, ended, updated, revision, sum, head, head_sum)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
-                 ON CONFLICT (id) DO UPDATE SET name = ?2, state = ?3, updated_minute = ?4, ended = ?5, updated = ?6,
+                 ON CONFLICT (id) DO UPDATE SET name = ?2, state = ?3, updated_second = ?4, ended = ?5, updated = ?6,
                  revision = ?7, sum = ?8, head = ?9, head_sum = ?10",
             )?
-            .execute(params![id, name, state, minute, ended, updated, revision, sum, json, head_sum])?;
+            .execute(params![id, name, state, second, ended, updated, revision, sum, json, head_sum])?;
     }
     Ok(())
 }

@@ -21,8 +21,8 @@ CREATE TABLE sessions (
     name TEXT NOT NULL,
     state TEXT NOT NULL,
     updated INTEGER NOT NULL,
-    -- By which one finds it: seldom another one, so that an append leaves the index alone.
-    updated_minute INTEGER NOT NULL,
+    -- By which one finds it: of many appends in a row only the first one touches the index.
+    updated_second INTEGER NOT NULL,
     ended INTEGER,
     revision INTEGER NOT NULL,
     sum TEXT NOT NULL,
@@ -32,7 +32,7 @@ CREATE TABLE sessions (
 ) STRICT;
 CREATE INDEX sessions_by_state ON sessions (state, id);
 CREATE INDEX sessions_by_name ON sessions (name, id);
-CREATE INDEX sessions_by_update ON sessions (updated_minute, id);
+CREATE INDEX sessions_by_update ON sessions (updated_second, id);
 CREATE INDEX sessions_active ON sessions (id) WHERE ended IS NULL;
 
 CREATE TABLE labels (

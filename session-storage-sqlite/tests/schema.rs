@@ -67,7 +67,7 @@ fn dump(path: &Path) -> String {
     }
     for (table, columns, order) in [
         ("meta", "key, value", "key"),
-        ("sessions", "id, name, state, updated, updated_minute, ended, revision, sum, head, head_sum", "id"),
+        ("sessions", "id, name, state, updated, updated_second, ended, revision, sum, head, head_sum", "id"),
         ("labels", "key, value, session", "key, value, session"),
         ("records", "session, seq, line", "session, seq"),
     ] {
