@@ -167,8 +167,13 @@ impl Open {
     }
 
     /// Makes what was appended survive power loss.
-    pub(super) fn sync(&self, path: &Path) -> Result<(), StorageError> {
-        self.file.sync_data().told("flush", path)
+    pub(super) fn sync(&mut self, path: &Path) -> Result<(), StorageError> {
+        let synced = self.file.sync_data().told("flush", path);
+        if synced.is_err() {
+            // Whoever appended is told that it failed, and reads like everybody else what is there.
+            self.own = 0;
+        }
+        synced
     }
 
     /// Puts a new file with these lines at the path, in the place of what is there: whoever calls this holds that alone.
