@@ -3,7 +3,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,9 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use session_core::StorageError;
 
-use super::line::{LINE, Line, StoreId};
+use super::line::{LINE, Line};
 use crate::error::Told;
-use crate::folders::{Folders, open, rename_new, sync_dir};
+use crate::folders::{Folders, open};
 use crate::look::{Identity, identity, length_at};
 
 /// Whoever holds the file holds it for one write, or for rewriting it.
@@ -175,41 +175,6 @@ impl Open {
         }
         synced
     }
-
-    /// Puts a new file with these lines at the path, in the place of what is there: whoever calls this holds that alone.
-    pub(super) fn replace(path: &Path, store: StoreId, lines: &[u8]) -> Result<(), StorageError> {
-        let new = Self::stage(path, store, lines)?;
-        std::fs::rename(&new, path).told("rename", &new)?;
-        let folder = folder(path);
-        sync_dir(folder).told("flush", folder)
-    }
-
-    /// Puts a new file with these lines at the path, if nothing is there.
-    pub(super) fn create(path: &Path, store: StoreId, lines: &[u8]) -> Result<(), StorageError> {
-        Folders::make(folder(path))?;
-        let new = Self::stage(path, store, lines)?;
-        match rename_new(&new, path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                std::fs::remove_file(&new).told("remove", &new)
-            }
-            result => result.told("rename", &new),
-        }
-    }
-
-    fn stage(path: &Path, store: StoreId, lines: &[u8]) -> Result<PathBuf, StorageError> {
-        // Its own name for each: two processes may be at it.
-        let new = path.with_extension(format!("new-{}", StoreId::random()));
-        let mut bytes = Vec::with_capacity(lines.len() + LINE);
-        Line::Store(store).write(&mut bytes);
-        bytes.extend_from_slice(lines);
-        let write = || -> io::Result<()> {
-            let mut file = open(&new, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)?;
-            file.write_all(&bytes)?;
-            file.sync_all()
-        };
-        write().told("write", &new).inspect_err(|_| drop(std::fs::remove_file(&new)))?;
-        Ok(new)
-    }
 }
 
 /// The first line without its end, and where the next one begins. Almost always it is as long as a line should be.
@@ -225,8 +190,4 @@ fn is_read_only(error: &io::Error) -> bool {
     [Errno::ACCESS, Errno::ROFS, Errno::PERM]
         .iter()
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
-}
-
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -1,9 +1,11 @@
 //! What is known to be flushed, kept outside the database, so that one that comes back with less than was acknowledged is
-//! found out. How lines look is in `line`, how processes share the file in `file`.
+//! found out. How lines look is in `line`, what they come to in `known`, how processes share the file in `file`, and how a new
+//! one takes its place in `stage`.
 
 mod file;
 mod known;
 mod line;
+mod stage;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -233,7 +235,7 @@ impl State {
                 self.refresh(path, store)?;
             }
             let Some(file) = &self.open else {
-                Open::create(path, store, &Line::bytes(&self.known.lines()))?;
+                stage::create(path, store, &Line::bytes(&self.known.lines()))?;
                 continue;
             };
             file.hold(path, hold)?;
@@ -324,7 +326,7 @@ impl State {
 
     fn replace(&mut self, path: &Path, store: StoreId, lines: &[Line]) -> Result<(), StorageError> {
         let bytes = Line::bytes(lines);
-        Open::replace(path, store, &bytes)?;
+        stage::replace(path, store, &bytes)?;
         self.refresh(path, store)
     }
 }
