@@ -39,7 +39,7 @@ const COMMANDS: &[Command] = &[
     ("test", "everything that shows that the product works", test::run),
     ("ci [--keep-going] [--from STEP]", "all that CI runs: format, tidy, lints, docs, test", ci::run),
     (
-        "bench [--json] [--quick] [--drop-caches] [PART…]",
+        "bench [--json] [--quick] [--drop-caches] [--flush-delay MICROS] [PART…]",
         "how fast sessions are, beside what one would use instead",
         bench::run,
     ),
