@@ -108,8 +108,8 @@ mod system {
                 identity: Identity(fs::makedev(seen.stx_dev_major, seen.stx_dev_minor), seen.stx_ino),
                 length: seen.stx_size,
             }),
-            // A sandbox that does not know the call.
-            Err(Errno::NOSYS) => fs::statat(at, path, flags).map(|stat| Seen::of(&stat)),
+            // Sandboxes that do not know the call say either.
+            Err(Errno::NOSYS | Errno::PERM) => fs::statat(at, path, flags).map(|stat| Seen::of(&stat)),
             Err(error) => Err(error),
         }
     }
