@@ -371,9 +371,8 @@ async fn a_session_folder_that_a_deletion_left_is_removed_by_recover_and_no_othe
     assert_eq!(storage.verify_all().await.unwrap().sessions.len(), 1);
 }
 
-/// What sled cannot open it may have changed in trying; a copy is made once, before it tries again without its snapshots.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_cannot_be_opened_is_named_and_kept() {
+/// Cuts the file of a new store at many places, and returns how many of these sled could not open.
+async fn cut_everywhere() -> usize {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
     for life in 0..4 {
@@ -407,6 +406,20 @@ async fn a_database_that_cannot_be_opened_is_named_and_kept() {
         assert_eq!(health.sessions.len(), 160);
         assert!(health.sessions.iter().all(|session| session.verdict == Verdict::Healthy));
     }
+    unopened
+}
+
+/// What sled cannot open it may have changed in trying; a copy is made once, before it tries again without its snapshots.
+/// Where a cut hurts follows from the ids of the sessions: seldom there is a store that opens wherever it is cut.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_cannot_be_opened_is_named_and_kept() {
+    let mut unopened = 0;
+    for _ in 0..20 {
+        unopened += cut_everywhere().await;
+        if unopened > 0 {
+            break;
+        }
+    }
     println!("tally: unopened={unopened}");
-    assert!(unopened > 0, "this store shows nothing");
+    assert!(unopened > 0, "no store shows anything");
 }
