@@ -124,7 +124,9 @@ impl SqliteStorage {
         let thread = threads.get(turn).ok_or_else(|| self.told(Gone::Unbegun, None))?;
         let group = thread.get(|| {
             let mut reader = Reader::new(Arc::clone(&self.store));
-            Group::start("session-sqlite-read", Limits::default(), move |jobs: Vec<Job<Task, ()>>| {
+            // Nothing is gained by looking at many things at once: each is begun as soon as it can be.
+            let one = Limits { jobs: NonZeroUsize::MIN, ..Limits::default() };
+            Group::start("session-sqlite-read", one, move |jobs: Vec<Job<Task, ()>>| {
                 for job in jobs {
                     let (task, answer) = job.split();
                     task(&mut reader);

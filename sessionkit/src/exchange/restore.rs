@@ -30,19 +30,22 @@ impl Restore {
 
     /// Begins to write, unless that was done: alone from here on, and behind what others have written meanwhile.
     fn write(&mut self) -> Result<&mut Box<dyn OutputWriter>, OutputError> {
-        if self.writer.is_none() {
-            let deadline = Instant::now() + PATIENCE;
-            let writer = loop {
-                match self.output.writer(self.id) {
-                    Err(OutputError::Busy { .. }) if Instant::now() < deadline => thread::sleep(POLL),
-                    opened => break opened?,
-                }
-            };
-            let there = self.output.length(self.id)?;
-            (self.length, self.cut) = (there.bytes, there.truncated());
-            self.writer = Some(writer);
+        let Self { id, length, cut, output, writer } = self;
+        match writer {
+            Some(writer) => Ok(writer),
+            none => {
+                let deadline = Instant::now() + PATIENCE;
+                let alone = loop {
+                    match output.writer(*id) {
+                        Err(OutputError::Busy { .. }) if Instant::now() < deadline => thread::sleep(POLL),
+                        opened => break opened?,
+                    }
+                };
+                let there = output.length(*id)?;
+                (*length, *cut) = (there.bytes, there.truncated());
+                Ok(none.insert(alone))
+            }
         }
-        self.writer.as_mut().ok_or(OutputError::Busy { id: self.id })
     }
 
     /// How much of a chunk is there, or has no room.
