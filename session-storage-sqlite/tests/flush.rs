@@ -80,3 +80,27 @@ fn what_is_acknowledged_as_flushed_was_flushed_in_between() {
         }
     }
 }
+
+/// What an append costs on any machine: the page of its record, that of its session and that of the counter, and now and then
+/// some more where a page is full. Each index that it touched without need would be a page more.
+#[tokio::test]
+async fn an_append_writes_few_pages() {
+    const APPENDS: i64 = 200;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sessions.db");
+    let storage = SqliteStorage::open(SqliteStorageOptions::new(&path)).unwrap();
+    let mut log = Log::new(session_core::SessionConfig::new("test").label("team", "data"));
+    log.started();
+    log.take().send(&storage, Durability::Flushed).await.unwrap();
+    let looker = rusqlite::Connection::open(&path).unwrap();
+    let pages =
+        || -> i64 { looker.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(1)).unwrap() };
+    pages();
+    for n in 0..APPENDS {
+        log.noted(n);
+        log.take().send(&storage, Durability::Flushed).await.unwrap();
+    }
+    // What was checkpointed may be begun anew, so that these are the pages of all appends.
+    let written = pages();
+    assert!(written >= 2 * APPENDS && written < 5 * APPENDS, "{written} pages for {APPENDS} appends");
+}
