@@ -102,5 +102,5 @@ async fn an_append_writes_few_pages() {
     }
     // What was checkpointed may be begun anew, so that these are the pages of all appends.
     let written = pages();
-    assert!(written >= 2 * APPENDS && written < 5 * APPENDS, "{written} pages for {APPENDS} appends");
+    assert!((2 * APPENDS..5 * APPENDS).contains(&written), "{written} pages for {APPENDS} appends");
 }
