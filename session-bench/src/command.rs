@@ -67,7 +67,7 @@ pub(crate) fn costs(settings: &Settings) -> Vec<Section> {
     let _running = runtime.block_on(async {
         let storage = listing::open(&large);
         let owners = storage.owners_dir();
-        start(&manager(storage, &owners).await.handle(), 20).await
+        start(&manager(storage, &owners).await.to_shared(), 20).await
     });
     let ctl = |store: &Path, words: &[&str]| {
         let mut command = quiet(sessionctl);

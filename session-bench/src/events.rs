@@ -1,7 +1,8 @@
 //! The events that are appended: what a session that runs commands writes, some 230 bytes each.
 
 use session_core::{
-    Chain, Clock as _, Draft, Head, Owner, SessionConfig, SessionEvent, SessionId, StoredRecord, SystemClock,
+    Chain, Clock as _, Head, Owner, SessionConfig, SessionEvent, SessionId, StoredRecord, SystemClock,
+    UnsealedRecord,
 };
 
 /// What work appends most.
@@ -56,8 +57,8 @@ impl Log {
     }
 }
 
-fn draft(attempt: u32, flushed: u64, event: SessionEvent) -> Draft {
-    Draft { at: SystemClock.now(), attempt, flushed, event }
+fn draft(attempt: u32, flushed: u64, event: SessionEvent) -> UnsealedRecord {
+    UnsealedRecord { at: SystemClock.now(), attempt, flushed, event }
 }
 
 /// Now, as records say it.

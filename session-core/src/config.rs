@@ -9,7 +9,6 @@ use serde_json::Value;
 
 use crate::id::SessionId;
 use crate::limits::{self, LimitError};
-use crate::manager::RecoveryPolicy;
 use crate::text::has_unsafe_char;
 
 /// Where the work happens.
@@ -285,4 +284,18 @@ fn plain(what: &'static str, text: &str) -> Result<(), LimitError> {
         return Err(LimitError::invalid(what, "holds a control or bidirectional character"));
     }
     Ok(())
+}
+
+/// What becomes of an orphan.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RecoveryPolicy {
+    /// It fails, with the cause `Crash`.
+    Fail,
+    /// It is paused, for somebody to resume.
+    #[default]
+    Pause,
+    /// Its work is made again where that is possible; else it is paused.
+    Resume,
 }

@@ -3,7 +3,7 @@
 use crate::code::ErrorCode;
 use crate::id::SessionId;
 use crate::limits::LimitError;
-use crate::machine::Rejected;
+use crate::machine::TransitionError;
 use crate::owner::Owner;
 use crate::reason::{Failure, FailureCause};
 use crate::storage::StorageError;
@@ -20,12 +20,12 @@ pub enum SessionError {
     Storage(#[from] StorageError),
     /// The machine has no such transition. The log is unchanged.
     #[error("session {id}")]
-    Rejected {
+    Transition {
         /// The session.
         id: SessionId,
         /// The rule that it would have broken.
         #[source]
-        source: Rejected,
+        source: TransitionError,
     },
     /// Somebody else owns the session, or ended it. Stop the work.
     #[error("session {id} is no longer owned here: {what}")]
@@ -124,12 +124,12 @@ impl SessionError {
     pub const fn code(&self) -> ErrorCode {
         match self {
             Self::Storage(error) => error.code(),
-            Self::Rejected { source, .. } => match source {
-                Rejected::IllegalTransition { .. } | Rejected::Iteration { .. } => {
+            Self::Transition { source, .. } => match source {
+                TransitionError::IllegalTransition { .. } | TransitionError::Iteration { .. } => {
                     ErrorCode::IllegalTransition
                 }
-                Rejected::Fenced { .. } | Rejected::Attempt { .. } => ErrorCode::Fenced,
-                Rejected::Sequence { .. } | Rejected::Flushed { .. } => ErrorCode::InvalidLog,
+                TransitionError::Fenced { .. } | TransitionError::Attempt { .. } => ErrorCode::Fenced,
+                TransitionError::Sequence { .. } | TransitionError::Flushed { .. } => ErrorCode::InvalidLog,
             },
             Self::Fenced { .. } => ErrorCode::Fenced,
             Self::Owned { .. } | Self::Contended { .. } | Self::Unfinished { .. } => ErrorCode::Conflict,

@@ -271,3 +271,44 @@ fn check_note_kind(kind: &str) -> Result<(), LimitError> {
         _ => Err(LimitError::invalid("note kind", "is not `vendor.name` in lower case, at most 128 bytes")),
     }
 }
+
+/// Who may append an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Role {
+    /// Anyone.
+    Anyone,
+    /// The owner.
+    Owner,
+    /// Whoever finds the session unowned.
+    Claimant,
+    /// The owner, or whoever finds the session unowned.
+    OwnerOrClaimant,
+    /// Whoever can prove that the owner is dead; the owner itself, when its work was dropped.
+    Recoverer,
+}
+
+impl EventKind {
+    /// Who may append it.
+    #[must_use]
+    pub const fn role(self) -> Role {
+        match self {
+            Self::Created
+            | Self::PauseRequested
+            | Self::ResumeRequested
+            | Self::CancelRequested
+            | Self::InputProvided => Role::Anyone,
+            Self::Started => Role::Claimant,
+            Self::IterationStarted
+            | Self::IterationCompleted
+            | Self::CommandExecuted
+            | Self::AnalysisCompleted
+            | Self::CheckpointSaved
+            | Self::ProgressReported
+            | Self::Paused
+            | Self::Completed => Role::Owner,
+            Self::Noted | Self::Resumed | Self::Failed | Self::Cancelled => Role::OwnerOrClaimant,
+            Self::Interrupted => Role::Recoverer,
+        }
+    }
+}

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::config::{ExecutionMode, SessionConfig};
-use crate::event::{Origin, ProgressReport, SessionEvent};
+use crate::event::{Origin, ProgressReport, Role, SessionEvent};
 use crate::id::SessionId;
 use crate::limits::{HEAD_ID, HEAD_TEXT};
-use crate::machine::{Lifecycle, Rejected, Requests, SessionState, Who};
+use crate::machine::{Lifecycle, Requests, SessionState, TransitionError};
 use crate::owner::Owner;
-use crate::progress::advance;
 use crate::reason::SessionSummary;
 use crate::record::{Record, Tip};
 use crate::text::cut;
@@ -121,12 +121,28 @@ pub struct Totals {
     pub commits: u64,
 }
 
+/// A session as it is stored: what is needed to show it whole, or to take its work up again.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct PersistedSession {
+    /// The current view.
+    pub head: Head,
+    /// What it was made with, whole.
+    pub config: SessionConfig,
+    /// The program behind it.
+    pub origin: Option<Origin>,
+    /// The state, its texts whole.
+    pub state: SessionState,
+    /// The last checkpoint that the work can go on from.
+    pub checkpoint: Option<Value>,
+}
+
 impl Head {
     /// The head of a log of one record.
     ///
     /// # Errors
-    /// [`Rejected`] where the record is no right first one.
-    pub fn begin(id: SessionId, record: &Record) -> Result<Self, Rejected> {
+    /// [`TransitionError`] where the record is no right first one.
+    pub fn begin(id: SessionId, record: &Record) -> Result<Self, TransitionError> {
         check_place(record, 1)?;
         let lifecycle = Lifecycle::apply(None, record)?;
         let SessionEvent::Created { config, creator, origin, .. } = &record.event else {
@@ -174,8 +190,8 @@ impl Head {
     /// Folds the next record in.
     ///
     /// # Errors
-    /// [`Rejected`] where the record may not follow. The head is then unchanged.
-    pub fn apply(&mut self, record: &Record) -> Result<(), Rejected> {
+    /// [`TransitionError`] where the record may not follow. The head is then unchanged.
+    pub fn apply(&mut self, record: &Record) -> Result<(), TransitionError> {
         check_place(record, self.tip.revision.saturating_add(1))?;
         if self.lifecycle.advance(record)? {
             shorten(&mut self.lifecycle);
@@ -195,8 +211,8 @@ impl Head {
     /// The head of a whole log: [`begin`](Self::begin) for the first record, [`apply`](Self::apply) for all others.
     ///
     /// # Errors
-    /// [`Rejected`] where the record may not follow. The head is then unchanged.
-    pub fn fold(head: &mut Option<Self>, id: SessionId, record: &Record) -> Result<(), Rejected> {
+    /// [`TransitionError`] where the record may not follow. The head is then unchanged.
+    pub fn fold(head: &mut Option<Self>, id: SessionId, record: &Record) -> Result<(), TransitionError> {
         match head {
             Some(head) => head.apply(record),
             None => Self::begin(id, record).map(|first| *head = Some(first)),
@@ -210,7 +226,7 @@ impl Head {
         let by_owner = if let SessionEvent::Interrupted { evidence } = &record.event {
             evidence.is_own()
         } else {
-            record.event.kind().who() != Who::Anyone
+            record.event.kind().role() != Role::Anyone
         };
         if let Some(since) = self.running_since
             && by_owner
@@ -280,9 +296,21 @@ impl Head {
         let mut report = report.clone();
         report.step = report.step.as_deref().map(short);
         report.phase = report.phase.as_deref().map(short);
-        if advance(&mut self.progress, report) {
+        if self.progress.advance(report) {
             add(&mut self.samples, 1);
         }
+    }
+
+    /// Whether this is the session's name, as far as a head keeps it.
+    #[must_use]
+    pub fn is_named(&self, name: &str) -> bool {
+        self.name == cut(name, HEAD_TEXT)
+    }
+
+    /// Whoever answers for the session while nothing has ended it: its owner, or its creator before the first start.
+    #[must_use]
+    pub fn responsible_process(&self) -> Option<&Owner> {
+        self.lifecycle.owner.as_ref().or(self.creator.as_ref())
     }
 
     /// The state, its texts cut as all texts of a head are.
@@ -315,13 +343,13 @@ impl Head {
     }
 }
 
-fn check_place(record: &Record, expected: u64) -> Result<(), Rejected> {
+fn check_place(record: &Record, expected: u64) -> Result<(), TransitionError> {
     let (found, flushed) = (record.envelope.seq, record.envelope.flushed);
     if found != expected {
-        return Err(Rejected::Sequence { expected, found });
+        return Err(TransitionError::Sequence { expected, found });
     }
     if flushed >= found {
-        return Err(Rejected::Flushed { flushed });
+        return Err(TransitionError::Flushed { flushed });
     }
     Ok(())
 }

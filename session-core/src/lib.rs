@@ -59,6 +59,7 @@ mod presence;
 mod progress;
 mod reason;
 mod record;
+mod recovery_report;
 mod storage;
 pub mod text;
 mod time;
@@ -66,19 +67,18 @@ mod time;
 pub use callback::CallbackGuard;
 pub use cancellation::{CancellationSource, CancellationToken, CancelledError};
 pub use code::ErrorCode;
-pub use config::{ExecutionMode, SessionConfig, SessionOptions, check_name};
+pub use config::{ExecutionMode, RecoveryPolicy, SessionConfig, SessionOptions, check_name};
 pub use error::{FailureError, Result, SessionError};
-pub use event::{Changes, EventKind, FORMAT, Origin, ProgressReport, SessionEvent};
-pub use head::{Head, Totals};
+pub use event::{Changes, EventKind, FORMAT, Origin, ProgressReport, Role, SessionEvent};
+pub use head::{Head, PersistedSession, Totals};
 pub use id::{InstanceId, InvalidId, SessionId};
 pub use machine::{
-    CancelRequest, Lifecycle, PauseRequest, Rejected, Requests, Rule, SessionState, StateName, Who, rule,
+    CancelRequest, Lifecycle, PauseRequest, Requests, Rule, SessionState, StateName, TransitionError, rule,
 };
 pub use manager::{
-    Answers, CrashedSession, Dispatcher, Ending, EventSink, InMemorySessionManager, ManagerOptions,
-    NameCounter, ObservableSessionManager, ObserverHealth, PersistedSession, PersistentSessionManager,
-    RecoveryOptions, RecoveryOutcome, RecoveryPolicy, RecoveryReport, Session, SessionList, SessionManager,
-    SessionManagerExt, SessionReport, WorkError, WorkHandler,
+    Dispatcher, Ending, EventSink, InMemorySessionManager, ManagerOptions, NameCounter,
+    ObservableSessionManager, ObserverHealth, PersistentSessionManager, RecoveryOptions, RequestHandling,
+    Session, SessionList, SessionManager, SessionManagerExt, SessionReport, WorkError, WorkHandler,
 };
 pub use observer::{EventContext, SessionObserver};
 pub use owner::{Evidence, Owner};
@@ -89,12 +89,14 @@ pub use presence::{
 pub use progress::{ProgressTracker, SessionProgress, format_progress};
 pub use reason::{Failure, FailureCause, PauseReason, SessionSummary};
 pub use record::{
-    Broken, Chain, CheckedLine, DecodeError, Draft, Envelope, Record, StoredRecord, Sum, Tip, follows,
+    Chain, ChainError, CheckedLine, DecodeError, Envelope, Record, StoredRecord, Sum, Tip, UnsealedRecord,
+    follows,
 };
+pub use recovery_report::{CrashedSession, RecoveryOutcome, RecoveryReport};
 pub use storage::{
-    Acceptance, Batch, ChangeFeed, Durability, Expected, HeadPage, Heads, Imported, Loss, MemoryStorage,
-    RecordPage, Recovered, Repaired, SessionFilter, SessionHealth, SessionStorage, SessionStorageExt,
-    Sharing, StorageError, StorageMaintenance, StorageProfile, StoreHealth, Verdict, Watch,
+    AcceptedLoss, Batch, ChangeFeed, Condition, Durability, Expected, HeadPage, Heads, Imported, Loss,
+    MemoryStorage, ReconcileReport, RecordPage, RepairReport, SessionFilter, SessionHealth, SessionStorage,
+    SessionStorageExt, Sharing, StorageError, StorageMaintenance, StorageProfile, StoreHealth, Watch,
 };
 pub use time::{Clock, InvalidTimestamp, SystemClock, Timestamp};
 

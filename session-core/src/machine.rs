@@ -7,9 +7,9 @@ mod table;
 use serde::{Deserialize, Serialize};
 
 pub use self::state::{SessionState, StateName};
-pub use self::table::{Rule, Who, rule};
+pub use self::table::{Rule, rule};
 
-use crate::event::{EventKind, SessionEvent};
+use crate::event::{EventKind, Role, SessionEvent};
 use crate::owner::Owner;
 use crate::reason::PauseReason;
 use crate::record::Record;
@@ -99,7 +99,7 @@ pub struct Lifecycle {
 /// Why a record may not follow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Rejected {
+pub enum TransitionError {
     /// The machine has no such transition.
     #[error("`{event}` is not possible while the session {}", display_state(*state))]
     IllegalTransition {
@@ -159,12 +159,12 @@ impl Lifecycle {
     /// What a record makes of a session; `None` is the session that does not exist yet.
     ///
     /// # Errors
-    /// [`Rejected`] where the record may not follow.
-    pub fn apply(before: Option<&Self>, record: &Record) -> Result<Self, Rejected> {
+    /// [`TransitionError`] where the record may not follow.
+    pub fn apply(before: Option<&Self>, record: &Record) -> Result<Self, TransitionError> {
         let kind = record.event.kind();
         let Some(before) = before else {
             if kind != EventKind::Created {
-                return Err(Rejected::IllegalTransition {
+                return Err(TransitionError::IllegalTransition {
                     state: None,
                     event: kind,
                     allowed: Self::allowed(None),
@@ -172,7 +172,7 @@ impl Lifecycle {
             }
             return match record.envelope.attempt {
                 0 => Ok(Self::created()),
-                found => Err(Rejected::Attempt { expected: 0, found }),
+                found => Err(TransitionError::Attempt { expected: 0, found }),
             };
         };
         let mut next = before.clone();
@@ -183,8 +183,8 @@ impl Lifecycle {
     /// As [`apply`](Self::apply), in place. Says whether the record changed anything: most only tell what the work did.
     ///
     /// # Errors
-    /// [`Rejected`] where the record may not follow. Nothing is changed then.
-    pub(crate) fn advance(&mut self, record: &Record) -> Result<bool, Rejected> {
+    /// [`TransitionError`] where the record may not follow. Nothing is changed then.
+    pub(crate) fn advance(&mut self, record: &Record) -> Result<bool, TransitionError> {
         self.check_owner(record)?;
         self.check_rule(record.event.kind())?;
         self.check_attempt(record)?;
@@ -228,28 +228,28 @@ impl Lifecycle {
 
     /// Fencing comes before the table: whoever was replaced has to stop, whatever the state is now. Where the session
     /// never had an owner, or ended, nobody was replaced, and the table alone speaks.
-    fn check_owner(&self, record: &Record) -> Result<(), Rejected> {
+    fn check_owner(&self, record: &Record) -> Result<(), TransitionError> {
         if !matches!(self.state.name(), StateName::Running | StateName::Paused) {
             return Ok(());
         }
         let (found, expected) = (record.envelope.attempt, self.attempt_for(record.event.kind()));
-        let fenced = match (record.event.kind().who(), &record.event, &self.owner) {
-            (Who::Owner, _, None) => true,
-            (Who::OwnerOrFinder, SessionEvent::Resumed { owner }, Some(current)) => {
+        let fenced = match (record.event.kind().role(), &record.event, &self.owner) {
+            (Role::Owner, _, None) => true,
+            (Role::OwnerOrClaimant, SessionEvent::Resumed { owner }, Some(current)) => {
                 found != expected || owner.instance != current.instance
             }
-            (Who::Owner | Who::OwnerOrFinder, ..) => found != expected,
-            (Who::Anyone | Who::Finder | Who::Prover, ..) => false,
+            (Role::Owner | Role::OwnerOrClaimant, ..) => found != expected,
+            (Role::Anyone | Role::Claimant | Role::Recoverer, ..) => false,
         };
-        if fenced { Err(Rejected::Fenced { attempt: found, current: self.attempt }) } else { Ok(()) }
+        if fenced { Err(TransitionError::Fenced { attempt: found, current: self.attempt }) } else { Ok(()) }
     }
 
-    fn check_attempt(&self, record: &Record) -> Result<(), Rejected> {
+    fn check_attempt(&self, record: &Record) -> Result<(), TransitionError> {
         let (found, expected) = (record.envelope.attempt, self.attempt_for(record.event.kind()));
-        if found == expected { Ok(()) } else { Err(Rejected::Attempt { expected, found }) }
+        if found == expected { Ok(()) } else { Err(TransitionError::Attempt { expected, found }) }
     }
 
-    fn check_rule(&self, kind: EventKind) -> Result<(), Rejected> {
+    fn check_rule(&self, kind: EventKind) -> Result<(), TransitionError> {
         if self.allows(kind) { Ok(()) } else { Err(self.illegal(kind)) }
     }
 
@@ -266,8 +266,8 @@ impl Lifecycle {
         }
     }
 
-    fn illegal(&self, event: EventKind) -> Rejected {
-        Rejected::IllegalTransition {
+    fn illegal(&self, event: EventKind) -> TransitionError {
+        TransitionError::IllegalTransition {
             state: Some(self.state.name()),
             event,
             allowed: Self::allowed(Some(self)),
@@ -275,7 +275,7 @@ impl Lifecycle {
     }
 
     /// What an event that is allowed does, and whether that is anything.
-    fn move_on(&mut self, record: &Record) -> Result<bool, Rejected> {
+    fn move_on(&mut self, record: &Record) -> Result<bool, TransitionError> {
         match &record.event {
             SessionEvent::Created { .. } => return Err(self.illegal(EventKind::Created)),
             SessionEvent::CommandExecuted { .. }
@@ -345,6 +345,6 @@ impl Lifecycle {
     }
 }
 
-const fn in_turn(found: u64, expected: u64) -> Result<u64, Rejected> {
-    if found == expected { Ok(found) } else { Err(Rejected::Iteration { expected, found }) }
+const fn in_turn(found: u64, expected: u64) -> Result<u64, TransitionError> {
+    if found == expected { Ok(found) } else { Err(TransitionError::Iteration { expected, found }) }
 }

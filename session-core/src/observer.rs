@@ -8,7 +8,7 @@
 
 use crate::event::SessionEvent;
 use crate::id::SessionId;
-use crate::manager::RecoveryReport;
+use crate::recovery_report::RecoveryReport;
 use crate::time::Timestamp;
 
 /// Where an event stands.

@@ -2,6 +2,7 @@
 
 mod local;
 mod lock_dir;
+mod lock_root;
 mod process;
 mod session_lock;
 mod system;

@@ -46,14 +46,14 @@ impl fmt::Display for Sum {
 }
 
 impl FromStr for Sum {
-    type Err = Broken;
+    type Err = ChainError;
 
-    fn from_str(text: &str) -> Result<Self, Broken> {
+    fn from_str(text: &str) -> Result<Self, ChainError> {
         let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
         if text.len() != 16 || !text.bytes().all(hex) {
-            return Err(Broken::Form);
+            return Err(ChainError::Form);
         }
-        u64::from_str_radix(text, 16).map(Self).map_err(|_| Broken::Form)
+        u64::from_str_radix(text, 16).map(Self).map_err(|_| ChainError::Form)
     }
 }
 
@@ -96,8 +96,8 @@ impl StoredRecord {
     /// to this place of this log is for [`Chain::check`] to find out.
     ///
     /// # Errors
-    /// [`Broken::Form`] where the line does not end as every record does.
-    pub fn from_storage(revision: u64, line: impl Into<Arc<str>>) -> Result<Self, Broken> {
+    /// [`ChainError::Form`] where the line does not end as every record does.
+    pub fn from_storage(revision: u64, line: impl Into<Arc<str>>) -> Result<Self, ChainError> {
         let line = line.into();
         let (_, sum) = split(line.as_bytes())?;
         Ok(Self { tip: Tip { revision, sum }, line })
@@ -178,7 +178,7 @@ impl Record {
 /// A line that is not the next record of its log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Broken {
+pub enum ChainError {
     /// It has not the form of a record.
     #[error("not the form of a record")]
     Form,
@@ -189,7 +189,7 @@ pub enum Broken {
 
 /// What the core wants to add to a log.
 #[derive(Debug, Clone)]
-pub struct Draft {
+pub struct UnsealedRecord {
     /// Now.
     pub at: Timestamp,
     /// The attempt that the record belongs to.
@@ -236,8 +236,8 @@ impl Chain {
     ///
     /// # Errors
     /// [`LimitError`] where the event or the record has no room in the format. The place is then unchanged.
-    pub fn seal(&mut self, draft: Draft) -> Result<(StoredRecord, Record), LimitError> {
-        let Draft { at, attempt, flushed, event } = draft;
+    pub fn seal(&mut self, draft: UnsealedRecord) -> Result<(StoredRecord, Record), LimitError> {
+        let UnsealedRecord { at, attempt, flushed, event } = draft;
         event.check()?;
         let seq = self.revision() + 1;
         let mut line =
@@ -257,27 +257,27 @@ impl Chain {
     /// Checks that a line, without its line end, is the next record, and moves behind it.
     ///
     /// # Errors
-    /// [`Broken`] where it is not. The place is then unchanged.
-    pub fn check(&mut self, line: &[u8]) -> Result<StoredRecord, Broken> {
+    /// [`ChainError`] where it is not. The place is then unchanged.
+    pub fn check(&mut self, line: &[u8]) -> Result<StoredRecord, ChainError> {
         self.pass(line).map(CheckedLine::to_stored)
     }
 
     /// As [`check`](Self::check), for whoever only looks at the line and does not keep it.
     ///
     /// # Errors
-    /// [`Broken`] where it is not the next record. The place is then unchanged.
-    pub fn pass<'a>(&mut self, line: &'a [u8]) -> Result<CheckedLine<'a>, Broken> {
-        let line = std::str::from_utf8(line).map_err(|_| Broken::Form)?;
+    /// [`ChainError`] where it is not the next record. The place is then unchanged.
+    pub fn pass<'a>(&mut self, line: &'a [u8]) -> Result<CheckedLine<'a>, ChainError> {
+        let line = std::str::from_utf8(line).map_err(|_| ChainError::Form)?;
         let (body, sum) = split(line.as_bytes())?;
         if line.len() >= limits::RECORD_BYTES {
-            return Err(Broken::Form);
+            return Err(ChainError::Form);
         }
         if self.sum(body) != sum {
-            return Err(Broken::Sum);
+            return Err(ChainError::Sum);
         }
         // A right sum proves that somebody meant this line, not that showing it is safe, nor that it is one line.
         if !body.starts_with(b"{\"seq\":") || has_unsafe_char(line) {
-            return Err(Broken::Form);
+            return Err(ChainError::Form);
         }
         let tip = Tip { revision: self.revision() + 1, sum };
         self.tip = Some(tip);
@@ -287,12 +287,12 @@ impl Chain {
     /// As [`check`](Self::check), for a record that a storage handed out.
     ///
     /// # Errors
-    /// [`Broken`] where it is not the next record.
-    pub fn follow(&mut self, record: &StoredRecord) -> Result<(), Broken> {
+    /// [`ChainError`] where it is not the next record.
+    pub fn follow(&mut self, record: &StoredRecord) -> Result<(), ChainError> {
         let mut next = *self;
         let checked = next.pass(record.line.as_bytes())?;
         if checked.tip != record.tip {
-            return Err(Broken::Sum);
+            return Err(ChainError::Sum);
         }
         *self = next;
         Ok(())
@@ -329,12 +329,14 @@ pub fn follows(previous: &[u8], line: &[u8]) -> Option<Envelope> {
 }
 
 /// Splits a line into what its sum covers, and the sum.
-fn split(line: &[u8]) -> Result<(&[u8], Sum), Broken> {
+fn split(line: &[u8]) -> Result<(&[u8], Sum), ChainError> {
     let (body, ending) =
-        line.len().checked_sub(ENDING).and_then(|at| line.split_at_checked(at)).ok_or(Broken::Form)?;
-    let text =
-        ending.strip_prefix(b",\"sum\":\"").and_then(|rest| rest.strip_suffix(b"\"}")).ok_or(Broken::Form)?;
-    let sum = std::str::from_utf8(text).map_err(|_| Broken::Form)?.parse()?;
+        line.len().checked_sub(ENDING).and_then(|at| line.split_at_checked(at)).ok_or(ChainError::Form)?;
+    let text = ending
+        .strip_prefix(b",\"sum\":\"")
+        .and_then(|rest| rest.strip_suffix(b"\"}"))
+        .ok_or(ChainError::Form)?;
+    let sum = std::str::from_utf8(text).map_err(|_| ChainError::Form)?.parse()?;
     Ok((body, sum))
 }
 

@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::json;
 use session_core::{
-    Batch, Chain, Changes, Draft, Durability, Evidence, Expected, FORMAT, Failure, FailureCause, Head, Owner,
+    Batch, Chain, Changes, Durability, Evidence, Expected, FORMAT, Failure, FailureCause, Head, Owner,
     PauseReason, ProgressReport, SessionConfig, SessionEvent, SessionId, SessionStorage as _, StoredRecord,
-    Timestamp,
+    Timestamp, UnsealedRecord,
 };
 use session_storage_file::fault::{Content, FaultDisk, Moment};
 use session_storage_file::{FileStorage, FileStorageOptions};
@@ -88,7 +88,7 @@ pub(crate) fn seal(id: SessionId, before: Option<&Head>, flushed: usize, events:
         let revision = chain.revision();
         let at = Timestamp::from_millis(1_795_253_400_000 + i64::try_from(revision).unwrap()).unwrap();
         let attempt = head.as_ref().map_or(0, |head| head.lifecycle.attempt_for(event.kind()));
-        let draft = Draft { at, attempt, flushed: revision.min(flushed as u64), event };
+        let draft = UnsealedRecord { at, attempt, flushed: revision.min(flushed as u64), event };
         let (stored, record) = chain.seal(draft).expect("there is room for it");
         Head::fold(&mut head, id, &record).expect("the plot is a legal one");
         records.push(stored);

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 use session_core::{
-    Chain, Draft, Evidence, FORMAT, Failure, Head, Owner, PauseReason, SessionConfig, SessionEvent,
-    SessionId, StoredRecord, Timestamp,
+    Chain, Evidence, FORMAT, Failure, Head, Owner, PauseReason, SessionConfig, SessionEvent, SessionId,
+    StoredRecord, Timestamp, UnsealedRecord,
 };
 
 use crate::fields::Notes;
@@ -202,7 +202,7 @@ impl Log {
     fn put(&mut self, at: Option<Timestamp>, event: SessionEvent) -> Result<(), String> {
         let attempt = self.head.as_ref().map_or(0, |head| head.lifecycle.attempt_for(event.kind()));
         let now = at.unwrap_or(self.at).max(self.at);
-        let draft = Draft { at: now, attempt, flushed: 0, event };
+        let draft = UnsealedRecord { at: now, attempt, flushed: 0, event };
         let mut chain = self.chain;
         let (stored, record) = chain.seal(draft).map_err(|error| error.to_string())?;
         Head::fold(&mut self.head, self.id, &record).map_err(|rejected| rejected.to_string())?;

@@ -39,12 +39,12 @@ pub(crate) struct Tap {
     /// Whoever reads along: the owner's own standard output or error.
     pub(crate) pass_on: Option<File>,
     /// Whoever else writes there.
-    pub(crate) beside: Option<Arc<dyn Beside>>,
+    pub(crate) interceptor: Option<Arc<dyn OutputInterceptor>>,
 }
 
 /// Whoever writes where a program's output is passed on to, too: a bar of progress, a log of its own. Without it the two
 /// would be mixed up in the middle of a line.
-pub trait Beside: Send + Sync + std::fmt::Debug {
+pub trait OutputInterceptor: Send + Sync + std::fmt::Debug {
     /// Passes on some output: calls `write` with these bytes, and around them with whatever else is to be written there.
     ///
     /// Called on a thread of the stream's own, and of both streams at once. `write` takes as long as whoever reads there
@@ -127,7 +127,7 @@ impl Capture {
                 shared: Arc::clone(&shared),
                 tree: tree_seen.try_clone()?,
                 pass_on: tap.pass_on,
-                beside: tap.beside,
+                interceptor: tap.interceptor,
                 until: None,
                 osc: OscParser::default(),
             };
@@ -195,7 +195,7 @@ struct Worker {
     shared: Arc<Mutex<Shared>>,
     tree: OwnedFd,
     pass_on: Option<File>,
-    beside: Option<Arc<dyn Beside>>,
+    interceptor: Option<Arc<dyn OutputInterceptor>>,
     /// Set once the tree is empty.
     until: Option<Instant>,
     osc: OscParser,
@@ -291,8 +291,8 @@ impl Worker {
                 written = write_all(file, bytes, &self.tree, &mut self.until);
             }
         };
-        match &self.beside {
-            Some(beside) => beside.pass_on(stream, bytes, &mut write),
+        match &self.interceptor {
+            Some(interceptor) => interceptor.pass_on(stream, bytes, &mut write),
             None => write(bytes),
         }
         if let Err(error) = written {

@@ -26,7 +26,7 @@ pub enum Stdin {
 /// Where a program's output goes, besides the store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum PassOn {
+pub enum Forwarding {
     /// Nowhere.
     #[default]
     Nothing,
@@ -49,7 +49,7 @@ pub struct Command {
     pub(crate) cwd: Option<PathBuf>,
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) stdin: Stdin,
-    pub(crate) pass_on: PassOn,
+    pub(crate) pass_on: Forwarding,
     pub(crate) own_session: bool,
     pub(crate) grace: Duration,
 }
@@ -63,7 +63,7 @@ impl Command {
             cwd: None,
             env: BTreeMap::new(),
             stdin: Stdin::default(),
-            pass_on: PassOn::default(),
+            pass_on: Forwarding::default(),
             own_session: false,
             grace: GRACE,
         }
@@ -117,7 +117,7 @@ impl Command {
 
     /// Where its output goes besides the store. Nowhere unless said otherwise.
     #[must_use]
-    pub fn pass_on(mut self, pass_on: PassOn) -> Self {
+    pub fn pass_on(mut self, pass_on: Forwarding) -> Self {
         self.pass_on = pass_on;
         self
     }

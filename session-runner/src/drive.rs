@@ -18,7 +18,7 @@ use crate::exit::signal_name;
 use crate::osc::TerminalProgress;
 use crate::running::RunReport;
 use crate::socket::{Refusal, ReportSocket};
-use crate::standing::{Standing, Wish};
+use crate::standing::{ChildState, Wish};
 use crate::supervised::{ORPHAN_GRACE, Orders, Reports, Supervised};
 use crate::supervisor::protocol::{Ended, Escaped, Report};
 
@@ -33,7 +33,7 @@ pub(crate) struct Drive {
     pub(crate) orders: Orders,
     reports: Reports,
     pub(crate) capture: Capture,
-    pub(crate) standing: watch::Sender<Standing>,
+    pub(crate) standing: watch::Sender<ChildState>,
     socket: ReportSocket,
     lock: Option<SessionLock>,
     command: String,
@@ -227,7 +227,7 @@ impl Drive {
         // Its supervisor continues it, and a program that cleans up may want its terminal for that.
         if self.course.stand == Stand::Still {
             self.course.stand = Stand::Runs;
-            self.standing.send_replace(Standing::Runs);
+            self.standing.send_replace(ChildState::Running);
         }
     }
 
@@ -236,7 +236,7 @@ impl Drive {
         self.course.wish = None;
         self.course.since = Some(Instant::now());
         self.orders.resume().await;
-        self.standing.send_replace(Standing::Runs);
+        self.standing.send_replace(ChildState::Running);
     }
 
     async fn hear(&mut self, report: Report) {
@@ -255,10 +255,10 @@ impl Drive {
             }
             Report::Empty => self.course.empty = true,
             Report::Stopped { signal } if self.course.stand == Stand::Runs => {
-                self.standing.send_replace(Standing::Stopped { signal });
+                self.standing.send_replace(ChildState::Stopped { signal });
             }
             Report::Continued if self.course.stand == Stand::Runs => {
-                self.standing.send_replace(Standing::Runs);
+                self.standing.send_replace(ChildState::Running);
             }
             Report::Started { .. }
             | Report::NotStarted { .. }
@@ -283,7 +283,7 @@ impl Drive {
             Ok(_) => {
                 self.course.count_time();
                 self.course.stand = Stand::Still;
-                self.standing.send_replace(Standing::Paused);
+                self.standing.send_replace(ChildState::Paused);
             }
             Err(error) => {
                 self.go_on().await;

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 use session_core::{
-    Answers, Durability, Failure, FailureCause, HeldSessionLock, LocalPresence, Session, SessionConfig,
-    SessionError, SessionId, SessionManager, SessionState,
+    Durability, Failure, FailureCause, HeldSessionLock, LocalPresence, RequestHandling, Session,
+    SessionConfig, SessionError, SessionId, SessionManager, SessionState,
 };
 
-use crate::capture::{Beside, Capture, Tap};
-use crate::command::{Command, PassOn, Stdin};
+use crate::capture::{Capture, OutputInterceptor, Tap};
+use crate::command::{Command, Forwarding, Stdin};
 use crate::drive::{Drive, accept_report};
 use crate::error::RunError;
 use crate::exit::launch_failure;
@@ -37,17 +37,17 @@ pub struct Runner {
     output: Option<Arc<dyn OutputStorage>>,
     locks: Option<LocalPresence>,
     store: Option<String>,
-    beside: Option<Arc<dyn Beside>>,
+    interceptor: Option<Arc<dyn OutputInterceptor>>,
 }
 
 impl std::fmt::Debug for Runner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { manager: _, output, locks, store, beside } = self;
+        let Self { manager: _, output, locks, store, interceptor } = self;
         f.debug_struct("Runner")
             .field("output", output)
             .field("locks", locks)
             .field("store", store)
-            .field("beside", beside)
+            .field("beside", interceptor)
             .finish_non_exhaustive()
     }
 }
@@ -56,7 +56,7 @@ impl Runner {
     /// Runs programs as sessions of this manager. Output is passed on where a command asks for it, and not stored.
     #[must_use]
     pub fn new(manager: &(impl SessionManager + ?Sized)) -> Self {
-        Self { manager: manager.handle(), output: None, locks: None, store: None, beside: None }
+        Self { manager: manager.to_shared(), output: None, locks: None, store: None, interceptor: None }
     }
 
     /// Stores what the programs print.
@@ -83,8 +83,8 @@ impl Runner {
 
     /// Passes output on through somebody else who writes to the same place.
     #[must_use]
-    pub fn beside(mut self, other: Arc<dyn Beside>) -> Self {
-        self.beside = Some(other);
+    pub fn intercept_output(mut self, interceptor: Arc<dyn OutputInterceptor>) -> Self {
+        self.interceptor = Some(interceptor);
         self
     }
 
@@ -142,7 +142,7 @@ impl Runner {
     /// As [`spawn`](Self::spawn).
     pub async fn run(&self, session: Session, command: Command) -> Result<Running, RunError> {
         can_run(&command)?;
-        session.set_answers(Answers::ByProgram);
+        session.set_request_handling(RequestHandling::External);
         // An attempt before this one may not be quite gone yet.
         let lock = match &self.locks {
             Some(locks) => {
@@ -248,13 +248,13 @@ impl Runner {
         Ok(Drive::new(session.clone(), command, supervised, capture, socket, lock))
     }
 
-    fn tap(&self, stream: OutputStream, pipe: OwnedFd, pass_on: PassOn) -> io::Result<Tap> {
+    fn tap(&self, stream: OutputStream, pipe: OwnedFd, pass_on: Forwarding) -> io::Result<Tap> {
         let own = match (pass_on, stream) {
-            (PassOn::Nothing, _) => None,
-            (PassOn::Inherit, OutputStream::Stdout) => Some(passed_to(io::stdout().as_fd())?),
-            (PassOn::Inherit, OutputStream::Stderr) => Some(passed_to(io::stderr().as_fd())?),
+            (Forwarding::Nothing, _) => None,
+            (Forwarding::Inherit, OutputStream::Stdout) => Some(passed_to(io::stdout().as_fd())?),
+            (Forwarding::Inherit, OutputStream::Stderr) => Some(passed_to(io::stderr().as_fd())?),
         };
-        Ok(Tap { stream, pipe, pass_on: own, beside: self.beside.clone() })
+        Ok(Tap { stream, pipe, pass_on: own, interceptor: self.interceptor.clone() })
     }
 
     async fn writer(&self, id: SessionId) -> Result<Option<Box<dyn OutputWriter>>, OutputError> {

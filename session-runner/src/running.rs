@@ -10,7 +10,7 @@ use crate::drive::Drive;
 use crate::exit::{TROUBLE, exit_code};
 use crate::follow::OutputFollower;
 use crate::output::OutputStorage;
-use crate::standing::{Standing, Wish};
+use crate::standing::{ChildState, Wish};
 use crate::supervised::Orders;
 use crate::supervisor::protocol::{Ended, Escaped};
 
@@ -23,7 +23,7 @@ pub struct Running {
     session: Session,
     pid: u32,
     orders: Orders,
-    standing: watch::Receiver<Standing>,
+    standing: watch::Receiver<ChildState>,
     wishes: watch::Sender<Option<Wish>>,
     task: JoinHandle<Result<RunReport, SessionError>>,
     /// Closing it is how the task learns that nobody is interested any more.
@@ -121,17 +121,17 @@ impl Running {
 
     /// Whether the program runs, as it changes.
     #[must_use]
-    pub fn standing(&self) -> watch::Receiver<Standing> {
+    pub fn standing(&self) -> watch::Receiver<ChildState> {
         self.standing.clone()
     }
 
-    /// Stops the whole tree and pauses the session, for this reason: [`Standing::Paused`] tells when it is so, unless
+    /// Stops the whole tree and pauses the session, for this reason: [`ChildState::Paused`] tells when it is so, unless
     /// the program ends before. No request stands in the log; a resume may be asked for there as for any pause.
     pub fn pause(&self, reason: impl Into<String>) {
         self.wishes.send_replace(Some(Wish::Pause(reason.into())));
     }
 
-    /// Makes a paused session and its program go on: [`Standing::Runs`] tells when it is so.
+    /// Makes a paused session and its program go on: [`ChildState::Running`] tells when it is so.
     pub fn resume(&self) {
         self.wishes.send_replace(Some(Wish::Resume));
     }

@@ -3,10 +3,10 @@
 /// Whether a program runs. Only the latest of several changes is kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Standing {
+pub enum ChildState {
     /// It runs, or is on its way to its end.
     #[default]
-    Runs,
+    Running,
     /// It was stopped by this signal, and not from here: by a key on its terminal, for reading from a terminal that is
     /// not its own, or by somebody who may. Its session is running still, and says nothing of it.
     Stopped {

@@ -13,8 +13,8 @@ use session_core::{
     SessionError, SessionEvent, SessionFilter, SessionId, SessionManager, SessionState, StateName,
 };
 use session_runner::{
-    Command, Ended, FileOutput, OutputStorage, OutputStream, RunError, Runner, Running, SOCKET_VARIABLE,
-    Standing, supervise_main,
+    ChildState, Command, Ended, FileOutput, OutputStorage, OutputStream, RunError, Runner, Running,
+    SOCKET_VARIABLE, supervise_main,
 };
 use tokio::sync::watch;
 
@@ -562,30 +562,30 @@ async fn a_stop_that_was_not_asked_for_is_told_and_the_owner_decides() {
     let (id, pid) = (running.id(), running.pid());
     let mut standing = running.standing();
     place.until_printed(id, "ready").await;
-    assert_eq!(*standing.borrow(), Standing::Runs);
+    assert_eq!(*standing.borrow(), ChildState::Running);
     // Somebody else stops it and it is made to go on: the log says nothing of either.
     for signal in [Signal::TTIN, Signal::TSTP, Signal::STOP] {
         rustix::process::kill_process_group(group(pid), signal).unwrap();
-        until(&mut standing, |now| *now == Standing::Stopped { signal: signal.as_raw() }).await;
+        until(&mut standing, |now| *now == ChildState::Stopped { signal: signal.as_raw() }).await;
         running.wake().await;
-        until(&mut standing, |now| *now == Standing::Runs).await;
+        until(&mut standing, |now| *now == ChildState::Running).await;
     }
     assert_eq!(place.events(id).await.len(), 2);
     // Or the session is paused for it.
     rustix::process::kill_process_group(group(pid), Signal::TSTP).unwrap();
-    until(&mut standing, |now| matches!(now, Standing::Stopped { .. })).await;
+    until(&mut standing, |now| matches!(now, ChildState::Stopped { .. })).await;
     running.pause("a key");
-    until(&mut standing, |now| *now == Standing::Paused).await;
+    until(&mut standing, |now| *now == ChildState::Paused).await;
     let SessionState::Paused { reason } = place.manager.get_state(id).await.unwrap() else { panic!() };
     assert_eq!(reason.to_string(), "requested: a key");
     assert!(tree(id).into_iter().all(|pid| ['T', 'D'].contains(&state_of(pid))));
     running.resume();
-    until(&mut standing, |now| *now == Standing::Runs).await;
+    until(&mut standing, |now| *now == ChildState::Running).await;
     // A pause that others end, and one that nobody wants any more.
     running.pause("again");
-    until(&mut standing, |now| *now == Standing::Paused).await;
+    until(&mut standing, |now| *now == ChildState::Paused).await;
     place.manager.request_resume(id).await.unwrap();
-    until(&mut standing, |now| *now == Standing::Runs).await;
+    until(&mut standing, |now| *now == ChildState::Running).await;
     running.resume();
     running.signal(Signal::USR1.as_raw()).await;
     assert_eq!(running.wait().await.unwrap().exit_code(), 6);
@@ -602,10 +602,10 @@ async fn a_pause_of_ours_that_a_cancel_overtakes_ends_as_cancelled() {
     let mut standing = running.standing();
     place.until_printed(id, "ready").await;
     running.pause("a key");
-    until(&mut standing, |now| *now == Standing::Paused).await;
+    until(&mut standing, |now| *now == ChildState::Paused).await;
     place.manager.cancel_session(id, CancelRequest::new("enough", "a test")).await.unwrap();
     // It may want its terminal to say good-bye.
-    until(&mut standing, |now| *now == Standing::Runs).await;
+    until(&mut standing, |now| *now == ChildState::Running).await;
     let report = running.wait().await.unwrap();
     assert_eq!((report.head.state().name(), report.exit_code()), (StateName::Cancelled, 5));
     assert!(place.printed(id).contains("bye"));
@@ -626,7 +626,7 @@ async fn a_program_starts_with_no_signal_held_back() {
     assert_eq!(printed.split_whitespace().last(), Some("0000000000000000"), "{printed}");
 }
 
-async fn until(standing: &mut watch::Receiver<Standing>, holds: impl FnMut(&Standing) -> bool) {
+async fn until(standing: &mut watch::Receiver<ChildState>, holds: impl FnMut(&ChildState) -> bool) {
     let found = tokio::time::timeout(Duration::from_secs(20), standing.wait_for(holds)).await;
     found.expect("it never came to stand so").unwrap();
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use session_core::{
-    Chain, DecodeError, Head, InstanceId, Owner, Rejected, SessionHealth, SessionId, StorageError, Tip,
-    Verdict, follows,
+    Chain, Condition, DecodeError, Head, InstanceId, Owner, SessionHealth, SessionId, StorageError, Tip,
+    TransitionError, follows,
 };
 
 /// What the records, the head and the mark of a session show.
@@ -28,7 +28,7 @@ pub struct Audit {
 #[derive(Debug, Clone)]
 enum Unfoldable {
     /// It breaks a rule of the machine.
-    Illegal(Rejected),
+    Illegal(TransitionError),
     /// It is of a kind or format of a newer version, or no record.
     Undecodable(Arc<DecodeError>),
 }
@@ -190,30 +190,30 @@ impl Audit {
         &self.owners
     }
 
-    /// What follows from it. Never [`Verdict::Torn`].
+    /// What follows from it. Never [`Condition::Torn`].
     #[must_use]
-    pub fn verdict(&self) -> Verdict {
+    pub fn condition(&self) -> Condition {
         let readable = self.readable();
         if readable == 0 || readable < self.flushed() || self.replaced.is_some() {
-            return Verdict::Corrupt;
+            return Condition::Corrupt;
         }
         match &self.unfoldable {
             Some((_, Unfoldable::Undecodable(error))) if !matches!(**error, DecodeError::Malformed(_)) => {
-                Verdict::Unsupported
+                Condition::Unsupported
             }
-            Some(_) => Verdict::Invalid,
-            None if self.is_stale || !self.behind.is_empty() => Verdict::Degraded,
-            None => Verdict::Healthy,
+            Some(_) => Condition::Invalid,
+            None if self.is_stale || !self.behind.is_empty() => Condition::Degraded,
+            None => Condition::Healthy,
         }
     }
 
     /// Why nothing may be appended; `None` where it may, once what is degraded is mended.
     #[must_use]
     pub fn refusal(&self) -> Option<StorageError> {
-        match self.verdict() {
-            Verdict::Healthy | Verdict::Torn | Verdict::Degraded => None,
-            Verdict::Invalid | Verdict::Unsupported => self.misunderstood(),
-            Verdict::Corrupt | _ => Some(self.damage()),
+        match self.condition() {
+            Condition::Healthy | Condition::Torn | Condition::Degraded => None,
+            Condition::Invalid | Condition::Unsupported => self.misunderstood(),
+            Condition::Corrupt | _ => Some(self.damage()),
         }
     }
 
@@ -253,14 +253,15 @@ impl Audit {
     /// All of it, for `verify`. `losses` is what was cut and nobody has acknowledged yet.
     #[must_use]
     pub fn health(&self, losses: Vec<PathBuf>) -> SessionHealth {
-        let found = self.verdict();
-        let verdict = if found == Verdict::Healthy && !losses.is_empty() { Verdict::Degraded } else { found };
-        let mut health = SessionHealth::new(self.id, verdict);
+        let found = self.condition();
+        let condition =
+            if found == Condition::Healthy && !losses.is_empty() { Condition::Degraded } else { found };
+        let mut health = SessionHealth::new(self.id, condition);
         health.tip = self.tip;
         health.flushed = self.flushed;
         health.seen = self.stored.map_or(0, |tip| tip.revision);
         health.behind = self.behind.len() as u64;
-        health.problem = if found == Verdict::Degraded { Some(self.damage()) } else { self.refusal() };
+        health.problem = if found == Condition::Degraded { Some(self.damage()) } else { self.refusal() };
         health.owners.clone_from(&self.owners);
         health.losses = losses;
         health

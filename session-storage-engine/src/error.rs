@@ -8,16 +8,16 @@ use std::sync::Arc;
 use session_core::StorageError;
 
 /// Gives a failed call the words that a caller needs: what was being done, and to what.
-pub trait Told<T> {
+pub trait IoContext<T> {
     /// `doing` completes "cannot …", as in "open", "flush", "list".
     ///
     /// # Errors
     /// The failure, as [`storage_error`] sorts it.
-    fn told(self, doing: &str, path: &Path) -> Result<T, StorageError>;
+    fn context(self, doing: &str, path: &Path) -> Result<T, StorageError>;
 }
 
-impl<T, E: Into<io::Error>> Told<T> for Result<T, E> {
-    fn told(self, doing: &str, path: &Path) -> Result<T, StorageError> {
+impl<T, E: Into<io::Error>> IoContext<T> for Result<T, E> {
+    fn context(self, doing: &str, path: &Path) -> Result<T, StorageError> {
         self.map_err(|error| storage_error(doing, path, error.into()))
     }
 }

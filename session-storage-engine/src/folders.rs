@@ -10,7 +10,7 @@ use rustix::io::{Errno, retry_on_intr};
 use session_core::{FileSystem, SessionId, StorageError, file_system};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::error::Told;
+use crate::error::IoContext;
 use crate::look::{Kind, identity_at, kind_of};
 
 /// Kept losses whose names begin so are known to nobody yet.
@@ -62,7 +62,7 @@ pub fn refuse_remote(path: &Path) -> Result<(), StorageError> {
     let found = loop {
         match file_system(place) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            other => break other.told("look at the file system of", place)?,
+            other => break other.context("look at the file system of", place)?,
         }
         place = match place.parent() {
             Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
@@ -140,9 +140,9 @@ impl Folders {
         }
         match retry_on_intr(|| fs::mkdir(path, Mode::RWXU)) {
             Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(error).told("create", path),
+            Err(error) => return Err(error).context("create", path),
         }
-        sync_dir(parent).told("flush", parent)?;
+        sync_dir(parent).context("flush", parent)?;
         Self::is_folder(path).map(drop)
     }
 
@@ -163,7 +163,7 @@ impl Folders {
     }
 
     fn is(path: &Path, wanted: Kind, word: &str) -> Result<bool, StorageError> {
-        match identity_at(path).told("look at", path)? {
+        match identity_at(path).context("look at", path)? {
             None => Ok(false),
             Some((kind, _)) if kind == wanted => Ok(true),
             Some(_) => Err(StorageError::Unavailable {
@@ -183,7 +183,7 @@ impl Folders {
             return Ok(());
         }
         let path = sessions.join(id.to_string());
-        remove_tree(&path).told("remove", &path)
+        remove_tree(&path).context("remove", &path)
     }
 
     /// The sessions that have a folder, ascending, and the names that are none.
@@ -226,7 +226,7 @@ impl Folders {
             file.sync_all()?;
             sync_dir(&folder)
         };
-        write().told("write", &path)?;
+        write().context("write", &path)?;
         tracing::warn!(session = %id, why, kept = %path.display(), "a log was mended");
         Ok(path)
     }
@@ -255,8 +255,8 @@ impl Folders {
         for path in &losses {
             let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { continue };
             let known = folder.join(format!("acknowledged-{}", name.to_string_lossy()));
-            std::fs::rename(path, &known).told("rename", path)?;
-            sync_dir(folder).told("flush", folder)?;
+            std::fs::rename(path, &known).context("rename", path)?;
+            sync_dir(folder).context("flush", folder)?;
         }
         Ok(losses.len())
     }
@@ -271,7 +271,7 @@ fn names(folder: &Path) -> Result<Vec<String>, StorageError> {
         // A name that is no text is none of ours; it must still be seen.
         entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
     };
-    std::fs::read_dir(folder).and_then(list).told("list", folder)
+    std::fs::read_dir(folder).and_then(list).context("list", folder)
 }
 
 /// Removes a file, a link or a whole folder; nothing there is fine.

@@ -40,7 +40,7 @@ impl Default for Limits {
 pub struct Job<Q, A> {
     /// What.
     pub request: Q,
-    answer: oneshot::Sender<Result<A, Gone>>,
+    answer: oneshot::Sender<Result<A, WorkerGone>>,
     bytes: usize,
 }
 
@@ -60,20 +60,20 @@ impl<Q, A> Job<Q, A> {
 
 /// The thread is gone, after a panic in what it did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gone {
+pub enum WorkerGone {
     /// And the job was never begun.
-    Unbegun,
+    NotStarted,
     /// And the job may have been done.
     Unknown,
 }
 
-impl Gone {
+impl WorkerGone {
     /// As whoever appends or deletes is told: `Closed` where nothing was done, else `OutcomeUnknown`.
     #[must_use]
-    pub fn told(self, what: &str, id: SessionId) -> StorageError {
+    pub fn to_error(self, what: &str, id: SessionId) -> StorageError {
         let closed = StorageError::Closed { what: what.to_owned(), source: None };
         match self {
-            Self::Unbegun => closed,
+            Self::NotStarted => closed,
             Self::Unknown => StorageError::OutcomeUnknown { id, source: Arc::new(closed) },
         }
     }
@@ -83,13 +83,13 @@ impl Gone {
 /// Whoever shares it puts it into an `Arc`.
 ///
 /// A job whose future is dropped before it was begun is left out. If what is done panics, its jobs have an unknown outcome,
-/// all others are [`Gone::Unbegun`] from then on.
-pub struct Group<Q, A> {
+/// all others are [`WorkerGone::NotStarted`] from then on.
+pub struct GroupCommit<Q, A> {
     queue: Option<mpsc::Sender<Job<Q, A>>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl<Q: Send + 'static, A: Send + 'static> Group<Q, A> {
+impl<Q: Send + 'static, A: Send + 'static> GroupCommit<Q, A> {
     /// Starts the thread. What it does at once never is nothing; whatever `work` holds is dropped on that thread at its end.
     ///
     /// # Errors
@@ -122,7 +122,7 @@ impl<Q: Send + 'static, A: Send + 'static> Group<Q, A> {
             }
             waiting.close();
             while let Ok(job) = waiting.try_recv() {
-                drop(job.answer.send(Err(Gone::Unbegun)));
+                drop(job.answer.send(Err(WorkerGone::NotStarted)));
             }
         };
         let thread = thread::Builder::new().name(name.to_owned()).spawn(run)?;
@@ -132,14 +132,14 @@ impl<Q: Send + 'static, A: Send + 'static> Group<Q, A> {
     /// Queues a job of about so many bytes and waits for its answer.
     ///
     /// # Errors
-    /// [`Gone`], where the thread is.
-    pub async fn submit(&self, request: Q, bytes: usize) -> Result<A, Gone> {
+    /// [`WorkerGone`], where the thread is.
+    pub async fn submit(&self, request: Q, bytes: usize) -> Result<A, WorkerGone> {
         let (answer, answered) = oneshot::channel();
-        let Some(queue) = &self.queue else { return Err(Gone::Unbegun) };
+        let Some(queue) = &self.queue else { return Err(WorkerGone::NotStarted) };
         if queue.send(Job { request, answer, bytes }).await.is_err() {
-            return Err(Gone::Unbegun);
+            return Err(WorkerGone::NotStarted);
         }
-        answered.await.unwrap_or(Err(Gone::Unknown))
+        answered.await.unwrap_or(Err(WorkerGone::Unknown))
     }
 }
 
@@ -160,7 +160,7 @@ fn take<Q, A>(first: Job<Q, A>, waiting: &mut mpsc::Receiver<Job<Q, A>>, limits:
     group
 }
 
-impl<Q, A> Drop for Group<Q, A> {
+impl<Q, A> Drop for GroupCommit<Q, A> {
     fn drop(&mut self) {
         self.queue = None;
         if let Some(thread) = self.thread.take()
@@ -173,7 +173,7 @@ impl<Q, A> Drop for Group<Q, A> {
     }
 }
 
-impl<Q, A> fmt::Debug for Group<Q, A> {
+impl<Q, A> fmt::Debug for GroupCommit<Q, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.thread.as_ref().and_then(|thread| thread.thread().name());
         f.debug_struct("Group").field("thread", &name).finish_non_exhaustive()

@@ -20,7 +20,7 @@
 //! # Map
 //! - [`Marks`]: what is known to be flushed, in a file that many processes append to.
 //! - [`Audit`]: the verdict on one session, the same as that of the file storage; [`page`] checks what a reader gets.
-//! - [`Group`]: a thread that does at once what has queued up.
+//! - [`GroupCommit`]: a thread that does at once what has queued up.
 //! - [`Folders`]: the files and folders beside the database, and what must not be there; [`identity_at`] looks.
 
 mod audit;
@@ -32,9 +32,9 @@ mod marks;
 mod page;
 
 pub use audit::{Audit, Auditor, refuse_while_owned};
-pub use error::{Told, storage_error};
+pub use error::{IoContext, storage_error};
 pub use folders::{Folders, refuse_remote, rename_new, sync_dir};
-pub use group::{Gone, Group, Job, Limits};
+pub use group::{GroupCommit, Job, Limits, WorkerGone};
 pub use look::{Identity, Kind, identity_at};
-pub use marks::{Found, Mark, Marks, StoreId};
+pub use marks::{Mark, Marks, MarksSummary, StoreId};
 pub use page::{Page, page};

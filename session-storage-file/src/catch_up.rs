@@ -3,16 +3,16 @@
 
 use std::io;
 
-use session_core::{Chain, SessionId, StorageError, Tip, Verdict};
+use session_core::{Chain, Condition, SessionId, StorageError, Tip};
 
+use crate::condition::{Assessment, Trust, assess};
 use crate::disk::DiskFile;
 use crate::durable::Recalled;
-use crate::error::Told;
+use crate::error::IoContext;
 use crate::handle::{Handle, Known, Place};
 use crate::scan::{Step, Walk, fold, read_exactly};
 use crate::slots::{Slots, Stamp};
 use crate::store::Store;
-use crate::verdict::{Assessment, Trust, assess};
 
 impl Store {
     /// Brings what is known of a log up to date.
@@ -23,15 +23,15 @@ impl Store {
         let id = handle.id;
         if let Some(mut known) = handle.known.take() {
             if !known.has_last_slot(&*handle.slots) {
-                let slots = Slots::read(id, &*handle.slots).told("read", &handle.paths.slots)?;
+                let slots = Slots::read(id, &*handle.slots).context("read", &handle.paths.slots)?;
                 if slots.flushing() {
                     return self.remake(handle, &Recalled::default());
                 }
                 known.turn = slots.turn();
                 known.mark = slots.mark();
-                known.stamp = Some(Stamp::read(&*handle.slots).told("read", &handle.paths.slots)?);
+                known.stamp = Some(Stamp::read(&*handle.slots).context("read", &handle.paths.slots)?);
             }
-            if grow(id, &*handle.log, &mut known.place).told("read", &handle.paths.log)? {
+            if grow(id, &*handle.log, &mut known.place).context("read", &handle.paths.log)? {
                 handle.known = Some(known);
                 return Ok(());
             }
@@ -40,26 +40,26 @@ impl Store {
     }
 
     /// Reads everything anew, and mends what may be mended.
-    pub(crate) fn take_stock(&self, handle: &mut Handle) -> Result<Verdict, StorageError> {
+    pub(crate) fn take_stock(&self, handle: &mut Handle) -> Result<Condition, StorageError> {
         handle.known = None;
-        let slots = Slots::read(handle.id, &*handle.slots).told("read", &handle.paths.slots)?;
+        let slots = Slots::read(handle.id, &*handle.slots).context("read", &handle.paths.slots)?;
         let found = self.assess(handle, &slots, Trust::Slots)?;
         if let Some(refusal) = found.refusal() {
             return Err(refusal);
         }
-        let verdict = found.verdict();
+        let condition = found.condition();
         if slots.flushing() {
             self.remake(handle, &Recalled::default())?;
-        } else if verdict == Verdict::Healthy {
+        } else if condition == Condition::Healthy {
             handle.know(&found, &slots)?;
         } else {
-            self.quarantine(handle, &found, verdict.as_str())?;
-            handle.log.set_len(found.end).told("cut", &handle.paths.log)?;
+            self.quarantine(handle, &found, condition.as_str())?;
+            handle.log.set_len(found.end).context("cut", &handle.paths.log)?;
             handle.know(&found, &slots)?;
             // On the disk before anything is written in its place, or a loss of power could mix old and new bytes.
             self.flush_or_remake(handle)?;
         }
-        Ok(verdict)
+        Ok(condition)
     }
 
     /// Looks at the whole log of open files.
@@ -69,7 +69,7 @@ impl Store {
         slots: &Slots,
         trust: Trust,
     ) -> Result<Assessment, StorageError> {
-        assess(handle.id, &*handle.log, slots, &self.boot, trust).told("read", &handle.paths.log)
+        assess(handle.id, &*handle.log, slots, &self.boot, trust).context("read", &handle.paths.log)
     }
 }
 
@@ -84,7 +84,7 @@ impl Handle {
     /// Remembers what a look at everything found.
     pub(crate) fn know(&mut self, found: &Assessment, slots: &Slots) -> Result<(), StorageError> {
         let (Some(tip), Some(head)) = (found.tip, found.head.clone()) else { return Err(found.damage()) };
-        let stamp = Some(Stamp::read(&*self.slots).told("read", &self.paths.slots)?);
+        let stamp = Some(Stamp::read(&*self.slots).context("read", &self.paths.slots)?);
         self.known = Some(Known {
             place: Place { tip, end: found.end, head: Box::new(head) },
             turn: slots.turn(),

@@ -6,7 +6,7 @@ use session_core::{Batch, Expected, SessionId, StorageError, Tip};
 
 use crate::disk::Open;
 use crate::durable::sealed_lines;
-use crate::error::Told;
+use crate::error::IoContext;
 use crate::format::Make;
 use crate::layout::SessionPaths;
 use crate::slots::{Mark, Slot, write_all};
@@ -70,22 +70,22 @@ impl Store {
         let head = batch.head().expect("a batch that fits an absent log has records");
         let staged = self.layout.staged(id);
         let paths = self.layout.session(id);
-        self.disk.create_dir(&staged.dir).told("create", &staged.dir)?;
-        let log = self.disk.open(&staged.log, Open::Create).told("create", &staged.log)?;
-        write_all(&*log, lines, 0).told("write", &staged.log)?;
-        log.sync().told("flush", &staged.log)?;
-        self.disk.open(&staged.lock, Open::Create).told("create", &staged.lock)?;
-        let slots = self.disk.open(&staged.slots, Open::Create).told("create", &staged.slots)?;
+        self.disk.create_dir(&staged.dir).context("create", &staged.dir)?;
+        let log = self.disk.open(&staged.log, Open::Create).context("create", &staged.log)?;
+        write_all(&*log, lines, 0).context("write", &staged.log)?;
+        log.sync().context("flush", &staged.log)?;
+        self.disk.open(&staged.lock, Open::Create).context("create", &staged.lock)?;
+        let slots = self.disk.open(&staged.slots, Open::Create).context("create", &staged.slots)?;
         let mark = Mark { tip: head.tip, length: lines.len() as u64 };
         let slot = Slot::new(1, &self.boot, Some(mark), mark.length, Some(head));
         // Until the session is known to be in the list of sessions, whoever finds it has to see to that first.
-        slot.clone().flushing().write(id, &*slots).told("write", &staged.slots)?;
-        self.disk.sync_dir(&staged.dir).told("flush", &staged.dir)?;
+        slot.clone().flushing().write(id, &*slots).context("write", &staged.slots)?;
+        self.disk.sync_dir(&staged.dir).context("flush", &staged.dir)?;
         if !head.state().is_final() {
             self.mark_active(id)?;
         }
         let unknown = |error| StorageError::OutcomeUnknown { id, source: std::sync::Arc::new(error) };
-        if let Err(error) = self.disk.rename_new(&staged.dir, &paths.dir).told("rename", &staged.dir) {
+        if let Err(error) = self.disk.rename_new(&staged.dir, &paths.dir).context("rename", &staged.dir) {
             let absent = matches!(self.disk.kind(&paths.dir), Ok(None));
             return Err(if absent { error } else { unknown(error) });
         }
@@ -107,9 +107,9 @@ impl Store {
     /// Makes the marker of an unended session durable.
     pub(crate) fn mark_active(&self, id: SessionId) -> Result<(), StorageError> {
         let marker = self.layout.marker(id);
-        self.disk.open(&marker, Open::CreateIfAbsent).told("create", &marker)?;
+        self.disk.open(&marker, Open::CreateIfAbsent).context("create", &marker)?;
         let active = self.layout.active();
-        self.disk.sync_dir(&active).told("flush", &active)
+        self.disk.sync_dir(&active).context("flush", &active)
     }
 
     /// How many sessions are unended, as far as that matters for a limit. Markers that mean nothing are removed.
@@ -177,7 +177,7 @@ impl Store {
     /// Makes durable which sessions there are.
     pub(crate) fn settle_sessions(&self) -> Result<(), StorageError> {
         let sessions = self.layout.sessions();
-        self.disk.sync_dir(&sessions).told("flush", &sessions)
+        self.disk.sync_dir(&sessions).context("flush", &sessions)
     }
 
     /// Removes the marker of a session that has ended. If the store's lock is not to be had soon, it stays: readers

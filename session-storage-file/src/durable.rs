@@ -9,15 +9,15 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use session_core::{Batch, Chain, Durability, Expected, SessionId, StorageError, Tip, Verdict};
+use session_core::{Batch, Chain, Condition, Durability, Expected, SessionId, StorageError, Tip};
 
+use crate::condition::{Trust, assess};
 use crate::disk::{DiskFile, Open};
-use crate::error::{Told, storage_error};
+use crate::error::{IoContext, storage_error};
 use crate::handle::{Handle, Kept, Known, Place};
 use crate::scan::{ReadAt, read_exactly};
 use crate::slots::{Slot, Slots, write_all};
 use crate::store::Store;
-use crate::verdict::{Trust, assess};
 
 const COPY: usize = 256 * 1024;
 /// The most bytes that are kept in memory while they are flushed.
@@ -183,15 +183,15 @@ impl Store {
     /// place. Until that has succeeded, nobody appends.
     pub(crate) fn remake(&self, handle: &mut Handle, end: &Recalled) -> Result<(), StorageError> {
         handle.known = None;
-        let slots = Slots::read(handle.id, &*handle.slots).told("read", &handle.paths.slots)?;
+        let slots = Slots::read(handle.id, &*handle.slots).context("read", &handle.paths.slots)?;
         let log = RecalledLog { file: &*handle.log, end };
         let found =
-            assess(handle.id, &log, &slots, &self.boot, Trust::Slots).told("read", &handle.paths.log)?;
+            assess(handle.id, &log, &slots, &self.boot, Trust::Slots).context("read", &handle.paths.log)?;
         if let Some(refusal) = found.refusal() {
             return Err(refusal);
         }
-        if found.verdict() != Verdict::Healthy {
-            self.quarantine(handle, &found, found.verdict().as_str())?;
+        if found.condition() != Condition::Healthy {
+            self.quarantine(handle, &found, found.condition().as_str())?;
         }
         let new = self.copy_log(handle, &log, found.end)?;
         self.replace_log(handle, new)?;
@@ -209,9 +209,9 @@ impl Store {
     ) -> Result<Box<dyn DiskFile>, StorageError> {
         let path = handle.paths.remade_log();
         self.remove_tree(&path)?;
-        let new = self.disk.open(&path, Open::Create).told("create", &path)?;
-        copy(log, 0..length, &*new).told("write", &path)?;
-        new.sync().told("flush", &path)?;
+        let new = self.disk.open(&path, Open::Create).context("create", &path)?;
+        copy(log, 0..length, &*new).context("write", &path)?;
+        new.sync().context("flush", &path)?;
         Ok(new)
     }
 
@@ -222,11 +222,11 @@ impl Store {
         new: Box<dyn DiskFile>,
     ) -> Result<(), StorageError> {
         let path = handle.paths.remade_log();
-        self.disk.rename(&path, &handle.paths.log).told("rename", &path)?;
-        self.disk.sync_dir(&handle.paths.dir).told("flush", &handle.paths.dir)?;
+        self.disk.rename(&path, &handle.paths.log).context("rename", &path)?;
+        self.disk.sync_dir(&handle.paths.dir).context("flush", &handle.paths.dir)?;
         // The slot may say `flushing` because its session was never known to be in the list of sessions.
         self.settle_sessions()?;
-        handle.replace_log(new).told("look at", &handle.paths.log)
+        handle.replace_log(new).context("look at", &handle.paths.log)
     }
 
     /// Takes back what a failed append wrote, so that not even a loss of power brings it back.
@@ -237,7 +237,7 @@ impl Store {
         handle.known().place = before;
         let taken_back = match handle.log.len() {
             Ok(length) if length == end => Ok(()),
-            _ => handle.log.set_len(end).told("cut", &path).and_then(|()| self.flush_or_remake(handle)),
+            _ => handle.log.set_len(end).context("cut", &path).and_then(|()| self.flush_or_remake(handle)),
         };
         match taken_back {
             Ok(()) => error,
@@ -252,7 +252,7 @@ impl Store {
             handle.known.as_mut().expect("the log was read");
         let slot = Slot::new(*turn + 1, &self.boot, *mark, *end, Some(head));
         let slot = if says == Says::Flushing { slot.flushing() } else { slot };
-        let written = slot.write(handle.id, &*handle.slots).told("write", &handle.paths.slots)?;
+        let written = slot.write(handle.id, &*handle.slots).context("write", &handle.paths.slots)?;
         *turn = slot.turn;
         if let Some(stamp) = stamp {
             stamp.replace(slot.turn, written);

@@ -5,16 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::io::Errno;
-use session_core::{DecodeError, Rejected, SessionId, StorageError};
+use session_core::{DecodeError, SessionId, StorageError, TransitionError};
 
 /// Gives a failed call the words that a caller needs: what was being done, and to what.
-pub(crate) trait Told<T> {
+pub(crate) trait IoContext<T> {
     /// `doing` completes "cannot …", as in "open", "flush", "list".
-    fn told(self, doing: &str, path: &Path) -> Result<T, StorageError>;
+    fn context(self, doing: &str, path: &Path) -> Result<T, StorageError>;
 }
 
-impl<T> Told<T> for io::Result<T> {
-    fn told(self, doing: &str, path: &Path) -> Result<T, StorageError> {
+impl<T> IoContext<T> for io::Result<T> {
+    fn context(self, doing: &str, path: &Path) -> Result<T, StorageError> {
         self.map_err(|error| storage_error(doing, path, error))
     }
 }
@@ -43,15 +43,15 @@ pub(crate) fn storage_error(doing: &str, path: &Path, error: io::Error) -> Stora
 #[derive(Debug, Clone)]
 pub(crate) enum Unfoldable {
     /// It breaks a rule of the machine.
-    Illegal(Rejected),
+    Illegal(TransitionError),
     /// It is of a kind or format of a newer version.
     Newer(Arc<DecodeError>),
     /// It is no record.
     Malformed,
 }
 
-impl From<Rejected> for Unfoldable {
-    fn from(rejected: Rejected) -> Self {
+impl From<TransitionError> for Unfoldable {
+    fn from(rejected: TransitionError) -> Self {
         Self::Illegal(rejected)
     }
 }

@@ -9,7 +9,7 @@ use session_core::{FileSystem, StorageError};
 use uuid::Uuid;
 
 use crate::disk::{Disk, DiskFile, Kind, LockMode, Open};
-use crate::error::Told;
+use crate::error::IoContext;
 use crate::layout::{FOLDERS, Layout, NAMES};
 use crate::lock;
 use crate::scan::read_exactly;
@@ -45,7 +45,7 @@ pub(crate) fn look(disk: &dyn Disk, layout: &Layout) -> Result<Found, StorageErr
             return unavailable(format!("{} is not a folder: name a folder, or none yet", root.display()));
         }
     }
-    let names = disk.read_dir(root).told("list", root)?;
+    let names = disk.read_dir(root).context("list", root)?;
     for folder in FOLDERS {
         let path = root.join(folder);
         if names.iter().any(|name| name == folder) && kind(disk, &path)? != Some(Kind::Dir) {
@@ -63,7 +63,7 @@ pub(crate) fn look(disk: &dyn Disk, layout: &Layout) -> Result<Found, StorageErr
     }
     let sessions = layout.sessions();
     if names.iter().any(|name| name == "sessions")
-        && !disk.read_dir(&sessions).told("list", &sessions)?.is_empty()
+        && !disk.read_dir(&sessions).context("list", &sessions)?.is_empty()
     {
         // FORMAT is there before the first session is: somebody made both since the look above, or it was lost, and with
         // it what says how to read the rest.
@@ -83,7 +83,7 @@ fn check_file_system(disk: &dyn Disk, root: &Path) -> Result<(), StorageError> {
     while existing != parent_of(existing) && kind(disk, existing)?.is_none() {
         existing = parent_of(existing);
     }
-    match disk.file_system(existing).told("look at", existing)? {
+    match disk.file_system(existing).context("look at", existing)? {
         FileSystem::Remote { name } => unavailable(format!(
             "{} is on {name}, where locks and flushes may not hold what they promise: choose a folder on a local disk",
             root.display()
@@ -106,7 +106,7 @@ fn kind(disk: &dyn Disk, path: &Path) -> Result<Option<Kind>, StorageError> {
     match disk.kind(path) {
         // A parent is a file: what is named does not exist, and the parent is what is looked at next.
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
-        result => Ok(result.told("look at", path)?.map(|(kind, _)| kind)),
+        result => Ok(result.context("look at", path)?.map(|(kind, _)| kind)),
     }
 }
 
@@ -117,11 +117,11 @@ fn read_format(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
             path.display()
         ));
     }
-    let file = disk.open(path, Open::Read).told("open", path)?;
-    let length = file.len().told("look at", path)?;
+    let file = disk.open(path, Open::Read).context("open", path)?;
+    let length = file.len().context("look at", path)?;
     // A newer version's file may say more, but no book.
     let text =
-        read_exactly(&*file, 0, usize::try_from(length.min(4096)).unwrap_or(4096)).told("read", path)?;
+        read_exactly(&*file, 0, usize::try_from(length.min(4096)).unwrap_or(4096)).context("read", path)?;
     let json: serde_json::Value =
         text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or(serde_json::Value::Null);
     match json.get("format").and_then(serde_json::Value::as_u64) {
@@ -169,11 +169,11 @@ impl Store {
             self.make_root(self.layout.root())?;
         }
         let file = loop {
-            let file = self.disk.open(&path, Open::CreateIfAbsent).told("open", &path)?;
+            let file = self.disk.open(&path, Open::CreateIfAbsent).context("open", &path)?;
             lock::acquire(&*file, &path, LockMode::Exclusive, deadline)?;
             // Whoever waited for a lock file that was removed meanwhile holds nothing.
-            let named = self.disk.kind(&path).told("look at", &path)?.map(|(_, identity)| identity);
-            if named == Some(file.identity().told("look at", &path)?) {
+            let named = self.disk.kind(&path).context("look at", &path)?.map(|(_, identity)| identity);
+            if named == Some(file.identity().context("look at", &path)?) {
                 break file;
             }
         };
@@ -191,12 +191,12 @@ impl Store {
     /// Makes sure that the store itself is durable: whoever made it may have died one flush too early.
     fn settle(&self) -> Result<(), StorageError> {
         let root = self.layout.root();
-        self.disk.sync_dir(root).told("flush", root)?;
+        self.disk.sync_dir(root).context("flush", root)?;
         let parent = parent_of(root);
         match self.disk.sync_dir(parent) {
             // Who may not read the parent has not made the store's folder in it.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-            result => result.told("flush", parent),
+            result => result.context("flush", parent),
         }
     }
 
@@ -210,15 +210,15 @@ impl Store {
                 self.make_root(parent)?;
                 match self.disk.create_dir(path) {
                     Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                        return Err(error).told("create", path);
+                        return Err(error).context("create", path);
                     }
                     _ => {}
                 }
             }
-            Err(error) => return Err(error).told("create", path),
+            Err(error) => return Err(error).context("create", path),
         }
         // Also if it was there: whoever made it may not have come this far.
-        self.disk.sync_dir(parent).told("flush", parent)
+        self.disk.sync_dir(parent).context("flush", parent)
     }
 
     /// Makes those of the store's folders that are missing; the lock is held.
@@ -231,12 +231,12 @@ impl Store {
                 match self.disk.create_dir(&path) {
                     // Owners announce themselves without the store's lock.
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                    result => result.told("create", &path)?,
+                    result => result.context("create", &path)?,
                 }
                 made = true;
             }
         }
-        if made { self.disk.sync_dir(root).told("flush", root) } else { Ok(()) }
+        if made { self.disk.sync_dir(root).context("flush", root) } else { Ok(()) }
     }
 
     /// Makes the store in its folder, FORMAT last; the lock is held.
@@ -247,11 +247,11 @@ impl Store {
         let content = serde_json::to_string(&FormatFile { format: FORMAT, store: Uuid::new_v4() })
             .expect("a number and an id are always JSON");
         self.remove_tree(&staged)?;
-        let file = self.disk.open(&staged, Open::Create).told("create", &staged)?;
-        write_all(&*file, format!("{content}\n").as_bytes(), 0).told("write", &staged)?;
-        file.sync().told("flush", &staged)?;
-        self.disk.rename_new(&staged, &self.layout.format()).told("rename", &staged)?;
-        self.disk.sync_dir(root).told("flush", root)
+        let file = self.disk.open(&staged, Open::Create).context("create", &staged)?;
+        write_all(&*file, format!("{content}\n").as_bytes(), 0).context("write", &staged)?;
+        file.sync().context("flush", &staged)?;
+        self.disk.rename_new(&staged, &self.layout.format()).context("rename", &staged)?;
+        self.disk.sync_dir(root).context("flush", root)
     }
 }
 

@@ -8,7 +8,7 @@ use session_core::{Head, SessionId, StorageError, Tip};
 
 use crate::catch_up::ends_at;
 use crate::disk::{DiskFile, Identity, LockMode, Open};
-use crate::error::Told;
+use crate::error::IoContext;
 use crate::layout::SessionPaths;
 use crate::lock;
 use crate::slots::{Mark, Stamp};
@@ -92,7 +92,7 @@ impl Handle {
             store.disk.open(path, how).or_else(|error| {
                 // A session that was deleted meanwhile has no damaged files, but none.
                 store.find(id)?.map_or(Ok(()), |_| store.misplaced(id, path))?;
-                Err(error).told("open", path)
+                Err(error).context("open", path)
             })
         };
         let files = (|| {
@@ -106,7 +106,7 @@ impl Handle {
             Err(_) if store.find(id)?.is_none() => return Ok(None),
             Err(error) => return Err(error),
         };
-        let identity = |file: &dyn DiskFile| file.identity().told("look at", &paths.dir);
+        let identity = |file: &dyn DiskFile| file.identity().context("look at", &paths.dir);
         let identities = [identity(&*lock)?, identity(&*log)?, identity(&*slots)?];
         Ok(Some(Self { id, paths, lock, log, slots, identities, known: None }))
     }
@@ -140,7 +140,7 @@ impl Handle {
     }
 
     fn is_named(&self, store: &Store, path: &Path, which: usize) -> Result<bool, StorageError> {
-        let named = store.disk.kind(path).told("look at", path)?.map(|(_, identity)| identity);
+        let named = store.disk.kind(path).context("look at", path)?.map(|(_, identity)| identity);
         Ok(named.as_ref() == self.identities.get(which))
     }
 
@@ -197,7 +197,7 @@ impl Store {
             }
         };
         // Not signed: it is let go at once, and where nothing has changed since, this process signed it last.
-        if !handle.lock.try_lock(LockMode::Exclusive).told("lock", &handle.paths.lock)? {
+        if !handle.lock.try_lock(LockMode::Exclusive).context("lock", &handle.paths.lock)? {
             *kept = Some(Kept::Open(handle));
             return Ok(None);
         }

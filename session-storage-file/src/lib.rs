@@ -35,7 +35,7 @@
 //! # Where to begin reading
 //!
 //! `storage` is the port. Below it, each in a module: how an append becomes durable (`durable`), what a writer does
-//! before (`catch_up`), readers (`read`), what a log shows (`scan`, `verdict`), and the seam to the system
+//! before (`catch_up`), readers (`read`), what a log shows (`scan`, `condition`), and the seam to the system
 //! ([`Disk`]). The reasons are in `docs/decisions/0001-file-storage-durability.md`.
 //!
 //! Lock order: the store's lock before a session's. Readers take none.
@@ -44,6 +44,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod catch_up;
+mod condition;
 mod create;
 mod disk;
 mod durable;
@@ -60,14 +61,13 @@ mod options;
 mod pool;
 mod quarantine;
 mod read;
-mod recover;
+mod reconcile;
 mod repair;
 mod scan;
 mod slots;
 mod storage;
 mod store;
 mod trash;
-mod verdict;
 
 pub use disk::{Disk, DiskFile, Identity, Kind, LockMode, Open, RealDisk};
 pub use options::FileStorageOptions;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use session_core::StorageError;
 
 use crate::disk::{DiskFile, LockMode};
-use crate::error::Told;
+use crate::error::IoContext;
 use crate::scan::read_exactly;
 
 const FIRST_PAUSE: Duration = Duration::from_micros(100);
@@ -39,7 +39,7 @@ pub(crate) fn acquire_unsigned(
     deadline: Instant,
 ) -> Result<(), StorageError> {
     let mut pause = FIRST_PAUSE;
-    while !file.try_lock(mode).told("lock", path)? {
+    while !file.try_lock(mode).context("lock", path)? {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(StorageError::Unavailable {

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use session_core::{SessionId, StorageError};
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::condition::Assessment;
 use crate::disk::Open;
 use crate::durable::copy;
-use crate::error::Told;
+use crate::error::IoContext;
 use crate::handle::Handle;
 use crate::scan::read_exactly;
 use crate::store::Store;
-use crate::verdict::Assessment;
 
 /// Names that begin so stand for a loss that nobody has acknowledged yet.
 const UNACKNOWLEDGED: &[&str] = &["degraded-", "lost-"];
@@ -31,7 +31,7 @@ impl Store {
         let mut at = found.end;
         while at < found.length {
             let size = usize::try_from(found.length - at).unwrap_or(CHUNK).min(CHUNK);
-            let Some(bytes) = read_exactly(&*handle.log, at, size).told("read", &handle.paths.log)? else {
+            let Some(bytes) = read_exactly(&*handle.log, at, size).context("read", &handle.paths.log)? else {
                 break;
             };
             sum.update(&bytes);
@@ -39,10 +39,10 @@ impl Store {
         }
         let path = folder.join(format!("{why}-after-{}-{:016x}", found.readable(), sum.digest()));
         self.remove_tree(&path)?;
-        let file = self.disk.open(&path, Open::Create).told("create", &path)?;
-        copy(&*handle.log, found.end..at, &*file).told("write", &path)?;
-        file.sync().told("flush", &path)?;
-        self.disk.sync_dir(&folder).told("flush", &folder)?;
+        let file = self.disk.open(&path, Open::Create).context("create", &path)?;
+        copy(&*handle.log, found.end..at, &*file).context("write", &path)?;
+        file.sync().context("flush", &path)?;
+        self.disk.sync_dir(&folder).context("flush", &folder)?;
         tracing::warn!(session = %found.id, why, kept = %path.display(), "a log was mended");
         Ok(path)
     }
@@ -51,9 +51,9 @@ impl Store {
         let (all, folder) = (self.layout.quarantine(), self.layout.quarantined(id));
         for (path, parent) in [(&all, self.layout.root()), (&folder, all.as_path())] {
             if !self.is_folder(path)? {
-                self.disk.create_dir(path).told("create", path)?;
+                self.disk.create_dir(path).context("create", path)?;
             }
-            self.disk.sync_dir(parent).told("flush", parent)?;
+            self.disk.sync_dir(parent).context("flush", parent)?;
         }
         Ok(folder)
     }
@@ -64,7 +64,7 @@ impl Store {
         if !self.is_folder(&self.layout.quarantine())? || !self.is_folder(&folder)? {
             return Ok(Vec::new());
         }
-        let mut names = self.disk.read_dir(&folder).told("list", &folder)?;
+        let mut names = self.disk.read_dir(&folder).context("list", &folder)?;
         names.sort_unstable();
         names.retain(|name| UNACKNOWLEDGED.iter().any(|prefix| name.starts_with(prefix)));
         Ok(names.into_iter().map(|name| folder.join(name)).collect())
@@ -74,7 +74,7 @@ impl Store {
     pub(crate) fn acknowledge(&self, path: &Path) -> Result<(), StorageError> {
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
         let known = folder.join(format!("acknowledged-{}", name.to_string_lossy()));
-        self.disk.rename(path, &known).told("rename", path)?;
-        self.disk.sync_dir(folder).told("flush", folder)
+        self.disk.rename(path, &known).context("rename", path)?;
+        self.disk.sync_dir(folder).context("flush", folder)
     }
 }

@@ -8,17 +8,17 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use session_core::{
-    Chain, Head, HeadPage, RecordPage, SessionFilter, SessionId, StorageError, StoredRecord, Tip, Verdict,
+    Chain, Condition, Head, HeadPage, RecordPage, SessionFilter, SessionId, StorageError, StoredRecord, Tip,
 };
 
 use crate::catch_up::ends_at;
+use crate::condition::{Assessment, Trust, assess};
 use crate::disk::{DiskFile, Identity, Open};
-use crate::error::Told;
+use crate::error::IoContext;
 use crate::layout::SessionPaths;
 use crate::scan::{Step, Walk, fold};
 use crate::slots::{Slot, Slots};
 use crate::store::Store;
-use crate::verdict::{Assessment, Trust, assess};
 
 /// Bytes of records after which a page ends, whatever was asked for.
 const PAGE_BYTES: usize = 8 * 1024 * 1024;
@@ -128,15 +128,15 @@ impl Store {
         // The slots before the log: what they say is then in the log already.
         let slots = self.slots_by(id, paths, Slots::read_newest)?;
         let log = self.open_log(id, &paths.log)?;
-        let mut stored = stored_head(&*log, &slots, &self.boot).told("read", &paths.log)?;
+        let mut stored = stored_head(&*log, &slots, &self.boot).context("read", &paths.log)?;
         if stored.is_none() && slots.older.is_none() {
             let slots = self.read_slots(id, paths)?;
-            stored = stored_head(&*log, &slots, &self.boot).told("read", &paths.log)?;
+            stored = stored_head(&*log, &slots, &self.boot).context("read", &paths.log)?;
         }
         let (mut head, end) = stored.unzip();
         let chain = head.as_ref().map_or(Chain::start(id), |head: &Head| Chain::at(id, head.tip));
         let mut walk = Walk::from(&*log, chain, end.unwrap_or(0));
-        while let Step::Record(record) = walk.next().told("read", &paths.log)? {
+        while let Step::Record(record) = walk.next().context("read", &paths.log)? {
             match (fold(&mut head, id, record), &head) {
                 (Ok(()), _) => {}
                 (Err(reason), None) => return Err(reason.at(id, 1)),
@@ -167,11 +167,11 @@ impl Store {
         read: impl Fn(SessionId, &dyn DiskFile) -> io::Result<Slots>,
     ) -> Result<Slots, StorageError> {
         match self.disk.open(&paths.slots, Open::Read) {
-            Ok(file) => read(id, &*file).told("read", &paths.slots),
+            Ok(file) => read(id, &*file).context("read", &paths.slots),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Slots::default()),
             Err(error) => {
                 self.misplaced(id, &paths.slots)?;
-                Err(error).told("open", &paths.slots)
+                Err(error).context("open", &paths.slots)
             }
         }
     }
@@ -179,7 +179,7 @@ impl Store {
     pub(crate) fn open_log(&self, id: SessionId, path: &Path) -> Result<Box<dyn DiskFile>, StorageError> {
         self.disk.open(path, Open::Read).or_else(|error| {
             self.misplaced(id, path)?;
-            Err(error).told("open", path)
+            Err(error).context("open", path)
         })
     }
 
@@ -192,7 +192,7 @@ impl Store {
     ) -> Result<(Assessment, Slots), StorageError> {
         let slots = self.read_slots(id, paths)?;
         let log = self.open_log(id, &paths.log)?;
-        let found = assess(id, &*log, &slots, &self.boot, trust).told("read", &paths.log)?;
+        let found = assess(id, &*log, &slots, &self.boot, trust).context("read", &paths.log)?;
         Ok((found, slots))
     }
 
@@ -225,13 +225,13 @@ impl Store {
         limit: NonZeroUsize,
     ) -> Result<Reached, StorageError> {
         let log = self.open_log(id, &paths.log)?;
-        let file = log.identity().told("look at", &paths.log)?;
-        let start = self.start_of_page(id, &*log, file, after).told("read", &paths.log)?;
+        let file = log.identity().context("look at", &paths.log)?;
+        let start = self.start_of_page(id, &*log, file, after).context("read", &paths.log)?;
         let (chain, offset) = start.map_or((Chain::start(id), 0), |at| (Chain::at(id, at.tip), at.end));
         let mut walk = Walk::from(&*log, chain, offset);
         let (mut records, mut bytes) = (Vec::new(), 0);
         while records.len() < limit.get() && bytes < PAGE_BYTES {
-            match walk.next().told("read", &paths.log)? {
+            match walk.next().context("read", &paths.log)? {
                 Step::Record(record) if record.tip().revision > after => {
                     let record = record.to_stored();
                     bytes += record.line().len();
@@ -285,9 +285,11 @@ impl Store {
             // It grew meanwhile: the next look sees it.
             return Ok(Reached::Damage(found.damage()));
         }
-        Ok(match found.verdict() {
-            Verdict::Healthy | Verdict::Torn | Verdict::Invalid | Verdict::Unsupported => Reached::End,
-            Verdict::Corrupt | Verdict::Degraded | _ => Reached::Damage(found.damage()),
+        Ok(match found.condition() {
+            Condition::Healthy | Condition::Torn | Condition::Invalid | Condition::Unsupported => {
+                Reached::End
+            }
+            Condition::Corrupt | Condition::Degraded | _ => Reached::Damage(found.damage()),
         })
     }
 
@@ -296,8 +298,8 @@ impl Store {
         let slots = self.read_slots(id, paths)?;
         let log = self.open_log(id, &paths.log)?;
         let Some(cursor) = self.cursors.get(id) else { return Ok(false) };
-        let length = log.len().told("look at", &paths.log)?;
-        if length != cursor.end || !ends_at(&*log, tip, cursor.end).told("read", &paths.log)? {
+        let length = log.len().context("look at", &paths.log)?;
+        if length != cursor.end || !ends_at(&*log, tip, cursor.end).context("read", &paths.log)? {
             return Ok(false);
         }
         for slot in slots.iter() {
@@ -306,7 +308,7 @@ impl Store {
             for (known, end) in mark.into_iter().chain(seen) {
                 // Also below the end: all sums hold in a log that another one has taken the place of.
                 let is_there = known == tip || (known.revision < tip.revision && end < cursor.end);
-                if !is_there || !ends_at(&*log, known, end).told("read", &paths.log)? {
+                if !is_there || !ends_at(&*log, known, end).context("read", &paths.log)? {
                     return Ok(false);
                 }
             }
@@ -344,7 +346,7 @@ impl Store {
         if !self.is_folder(folder)? {
             return Ok(Vec::new());
         }
-        let names = self.disk.read_dir(folder).told("list", folder)?;
+        let names = self.disk.read_dir(folder).context("list", folder)?;
         let mut ids: Vec<SessionId> = names.iter().filter_map(|name| name.parse().ok()).collect();
         ids.sort_unstable();
         Ok(ids)

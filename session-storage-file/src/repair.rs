@@ -4,24 +4,24 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use session_core::{
-    Acceptance, InstanceId, Loss, Owner, Repaired, SessionHealth, SessionId, StorageError, StoreHealth,
-    Verdict,
+    AcceptedLoss, Condition, InstanceId, Loss, Owner, RepairReport, SessionHealth, SessionId, StorageError,
+    StoreHealth,
 };
 
+use crate::condition::{Assessment, Trust};
 use crate::disk::{LockMode, Open};
-use crate::error::Told;
+use crate::error::IoContext;
 use crate::format::Make;
 use crate::handle::{Handle, Known, Place};
 use crate::lock;
 use crate::slots::{Slot, Slots};
 use crate::store::Store;
-use crate::verdict::{Assessment, Trust};
 
 impl Store {
     /// Looks at one session; `None` if there is none. Changes nothing.
     pub(crate) fn verify(&self, id: SessionId) -> Result<Option<SessionHealth>, StorageError> {
         let first = self.health(id)?;
-        if first.as_ref().is_none_or(|health| health.verdict == Verdict::Healthy && !health.untrusted) {
+        if first.as_ref().is_none_or(|health| health.condition == Condition::Healthy && !health.untrusted) {
             return Ok(first);
         }
         // What looks like damage may be a writer in the midst of its work: a second look keeps writers out.
@@ -62,7 +62,7 @@ impl Store {
         if !self.is_folder(&sessions)? {
             return Ok(all);
         }
-        let names = self.disk.read_dir(&sessions).told("list", &sessions)?;
+        let names = self.disk.read_dir(&sessions).context("list", &sessions)?;
         all.foreign = names.into_iter().filter(|name| name.parse::<SessionId>().is_err()).collect();
         for id in self.ids(&sessions)? {
             match self.verify(id) {
@@ -71,7 +71,7 @@ impl Store {
             }
             let unended = matches!(self.read_head(id), Ok(Some(head)) if !head.state().is_final());
             let marker = self.layout.marker(id);
-            if unended && self.disk.kind(&marker).told("look at", &marker)?.is_none() {
+            if unended && self.disk.kind(&marker).context("look at", &marker)?.is_none() {
                 all.unmarked.push(id);
             }
         }
@@ -79,14 +79,18 @@ impl Store {
     }
 
     /// Mends one session, as far as `acceptance` allows, and acknowledges its losses.
-    pub(crate) fn repair(&self, id: SessionId, acceptance: &Acceptance) -> Result<Repaired, StorageError> {
+    pub(crate) fn repair(
+        &self,
+        id: SessionId,
+        acceptance: &AcceptedLoss,
+    ) -> Result<RepairReport, StorageError> {
         let Some(_lock) = self.lock_store(Make::Nothing, self.deadline())? else {
             return Err(StorageError::NotFound { id });
         };
         let before = self.health(id)?.ok_or(StorageError::NotFound { id })?;
-        let Acceptance::Loss { dead } = acceptance else { return self.mend(id, before.verdict) };
-        if before.verdict != Verdict::Corrupt {
-            return self.mend(id, before.verdict);
+        let AcceptedLoss::Of { dead } = acceptance else { return self.mend(id, before.condition) };
+        if before.condition != Condition::Corrupt {
+            return self.mend(id, before.condition);
         }
         let deadline = self.deadline();
         let cut = self.under_lock(&mut None, id, deadline, |handle| self.accept_loss(handle, dead));
@@ -100,7 +104,7 @@ impl Store {
     }
 
     /// Mends what costs nothing that was flushed.
-    fn mend(&self, id: SessionId, before: Verdict) -> Result<Repaired, StorageError> {
+    fn mend(&self, id: SessionId, before: Condition) -> Result<RepairReport, StorageError> {
         let deadline = self.deadline();
         let tip = self
             .under_lock(&mut None, id, deadline, |handle| {
@@ -112,18 +116,18 @@ impl Store {
         for path in &losses {
             self.acknowledge(path)?;
         }
-        Ok(Repaired::new(before, Some(tip)).acknowledged(losses.len()))
+        Ok(RepairReport::new(before, Some(tip)).acknowledged(losses.len()))
     }
 
     /// Cuts a log down to what can be read. The log first and the slots after it: whoever comes in between finds the
     /// session as damaged as before.
-    fn accept_loss(&self, handle: &mut Handle, dead: &[InstanceId]) -> Result<Repaired, StorageError> {
-        let slots = Slots::read(handle.id, &*handle.slots).told("read", &handle.paths.slots)?;
+    fn accept_loss(&self, handle: &mut Handle, dead: &[InstanceId]) -> Result<RepairReport, StorageError> {
+        let slots = Slots::read(handle.id, &*handle.slots).context("read", &handle.paths.slots)?;
         let found = self.assess(handle, &slots, Trust::Nothing)?;
-        if found.verdict() != Verdict::Corrupt {
+        if found.condition() != Condition::Corrupt {
             // Somebody was faster, and there is nothing left to accept.
             let before = self.take_stock(handle)?;
-            return Ok(Repaired::new(before, Some(handle.known().place.tip)));
+            return Ok(RepairReport::new(before, Some(handle.known().place.tip)));
         }
         refuse_while_owned(handle.id, &owners(&found, &slots), dead)?;
         if found.tip.is_none() {
@@ -146,7 +150,7 @@ impl Store {
             owned: head.lifecycle.owner.is_some(),
             kept,
         };
-        Ok(Repaired::new(Verdict::Corrupt, Some(tip)).loss(loss))
+        Ok(RepairReport::new(Condition::Corrupt, Some(tip)).loss(loss))
     }
 
     /// Puts new slots in the place of those whose marks speak of what is gone; durably, or a loss of power would bring
@@ -154,7 +158,7 @@ impl Store {
     fn reset_slots(&self, handle: &mut Handle) -> Result<(), StorageError> {
         let path = handle.paths.remade_slots();
         self.remove_tree(&path)?;
-        let file = self.disk.open(&path, Open::Create).told("create", &path)?;
+        let file = self.disk.open(&path, Open::Create).context("create", &path)?;
         let id = handle.id;
         let known = handle.known();
         known.mark = Some(known.place.mark());
@@ -162,11 +166,11 @@ impl Store {
             known.turn += 1;
             let Place { end, head, .. } = &known.place;
             let slot = Slot::new(known.turn, &self.boot, known.mark, *end, Some(head));
-            slot.write(id, &*file).told("write", &path)?;
+            slot.write(id, &*file).context("write", &path)?;
         }
-        file.sync().told("flush", &path)?;
-        self.disk.rename(&path, &handle.paths.slots).told("rename", &path)?;
-        self.disk.sync_dir(&handle.paths.dir).told("flush", &handle.paths.dir)
+        file.sync().context("flush", &path)?;
+        self.disk.rename(&path, &handle.paths.slots).context("rename", &path)?;
+        self.disk.sync_dir(&handle.paths.dir).context("flush", &handle.paths.dir)
     }
 
     /// Puts a session of which nothing can be read into the quarantine, whole. The store's lock is held.
@@ -175,25 +179,25 @@ impl Store {
         id: SessionId,
         before: &SessionHealth,
         dead: &[InstanceId],
-    ) -> Result<Repaired, StorageError> {
+    ) -> Result<RepairReport, StorageError> {
         refuse_while_owned(id, &before.owners, dead)?;
         let paths = self.layout.session(id);
         let folder = self.quarantine_folder(id)?;
         let kept = self.free_name(&folder.join("whole"))?;
-        self.disk.rename_new(&paths.dir, &kept).told("rename", &paths.dir)?;
+        self.disk.rename_new(&paths.dir, &kept).context("rename", &paths.dir)?;
         let unknown = |error| StorageError::OutcomeUnknown { id, source: Arc::new(error) };
-        self.disk.sync_dir(&folder).told("flush", &folder).map_err(unknown)?;
+        self.disk.sync_dir(&folder).context("flush", &folder).map_err(unknown)?;
         self.settle_sessions().map_err(unknown)?;
         self.remove_tree(&self.layout.marker(id))?;
         let loss = Loss { readable: 0, flushed: before.flushed, bytes: before.behind, owned: false, kept };
-        Ok(Repaired::new(before.verdict, None).loss(loss))
+        Ok(RepairReport::new(before.condition, None).loss(loss))
     }
 
     fn free_name(&self, path: &std::path::Path) -> Result<PathBuf, StorageError> {
         let mut number = 1u32;
         loop {
             let numbered = path.with_extension(number.to_string());
-            if self.disk.kind(&numbered).told("look at", &numbered)?.is_none() {
+            if self.disk.kind(&numbered).context("look at", &numbered)?.is_none() {
                 return Ok(numbered);
             }
             number += 1;
@@ -202,16 +206,16 @@ impl Store {
 }
 
 fn health(found: &Assessment, slots: &Slots, losses: Vec<PathBuf>) -> SessionHealth {
-    let mut verdict = found.verdict();
-    if matches!(verdict, Verdict::Healthy | Verdict::Torn) && !losses.is_empty() {
-        verdict = Verdict::Degraded;
+    let mut condition = found.condition();
+    if matches!(condition, Condition::Healthy | Condition::Torn) && !losses.is_empty() {
+        condition = Condition::Degraded;
     }
-    let problem = match found.verdict() {
-        Verdict::Healthy | Verdict::Torn => None,
-        Verdict::Degraded => Some(found.damage()),
-        Verdict::Corrupt | Verdict::Invalid | Verdict::Unsupported | _ => found.refusal(),
+    let problem = match found.condition() {
+        Condition::Healthy | Condition::Torn => None,
+        Condition::Degraded => Some(found.damage()),
+        Condition::Corrupt | Condition::Invalid | Condition::Unsupported | _ => found.refusal(),
     };
-    let mut health = SessionHealth::new(found.id, verdict);
+    let mut health = SessionHealth::new(found.id, condition);
     health.tip = found.tip;
     health.flushed = found.flushed;
     health.seen = found.seen;

@@ -1,5 +1,5 @@
 //! Reading a log from its bytes: lines, and the walk along the chain of their sums. What a break in the chain means
-//! is for `verdict` to say.
+//! is for `condition` to say.
 
 use std::io;
 

@@ -7,14 +7,14 @@ use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use session_core::{
-    Acceptance, Batch, ChangeFeed, Durability, Expected, Head, HeadPage, RecordPage, Recovered, Repaired,
-    SessionFilter, SessionHealth, SessionId, SessionStorage, Sharing, StorageError, StorageMaintenance,
-    StorageProfile, StoreHealth, Tip,
+    AcceptedLoss, Batch, ChangeFeed, Durability, Expected, Head, HeadPage, ReconcileReport, RecordPage,
+    RepairReport, SessionFilter, SessionHealth, SessionId, SessionStorage, Sharing, StorageError,
+    StorageMaintenance, StorageProfile, StoreHealth, Tip,
 };
 use tokio::sync::oneshot;
 
 use crate::disk::{Disk, RealDisk};
-use crate::error::Told;
+use crate::error::IoContext;
 use crate::format;
 use crate::handle::Kept;
 use crate::lanes::{Key, Lanes};
@@ -52,7 +52,7 @@ impl FileStorage {
         let FileStorageOptions { path, lock_timeout, write_threads, read_threads, open_sessions } = options;
         let layout = Layout::new(path);
         format::look(&*disk, &layout)?;
-        let boot = disk.boot().told("learn the boot id for", layout.root())?;
+        let boot = disk.boot().context("learn the boot id for", layout.root())?;
         let store = Store {
             disk,
             layout,
@@ -189,17 +189,17 @@ impl StorageMaintenance for FileStorage {
         self.read(Store::verify_all).await
     }
 
-    async fn repair(&self, id: SessionId, acceptance: Acceptance) -> Result<Repaired, StorageError> {
+    async fn repair(&self, id: SessionId, acceptance: AcceptedLoss) -> Result<RepairReport, StorageError> {
         self.write(Key::Store, move |store, _| store.repair(id, &acceptance)).await
     }
 
-    async fn recover(&self) -> Result<Recovered, StorageError> {
-        let (mut done, unended) = self.write(Key::Store, |store, _| store.recover_store()).await?;
+    async fn reconcile(&self) -> Result<ReconcileReport, StorageError> {
+        let (mut done, unended) = self.write(Key::Store, |store, _| store.reconcile_store()).await?;
         for id in unended {
-            let recovered =
-                self.write(Key::Session(id), move |store, handle| store.recover_session(handle, id)).await;
-            match recovered {
-                Ok(found) => done.mended.extend(found.map(|verdict| (id, verdict))),
+            let reconciled =
+                self.write(Key::Session(id), move |store, handle| store.reconcile_session(handle, id)).await;
+            match reconciled {
+                Ok(found) => done.repaired.extend(found.map(|condition| (id, condition))),
                 Err(error) => done.failed.push((id, error)),
             }
         }

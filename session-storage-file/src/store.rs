@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use session_core::{SessionId, StorageError};
 
 use crate::disk::{Disk, Kind};
-use crate::error::Told;
+use crate::error::IoContext;
 use crate::layout::{Layout, SessionPaths};
 use crate::read::{Cursors, Heads};
 
@@ -41,7 +41,7 @@ impl Store {
         if !self.is_folder(&self.layout.sessions())? {
             return Ok(None);
         }
-        match self.disk.kind(&paths.dir).told("look at", &paths.dir)? {
+        match self.disk.kind(&paths.dir).context("look at", &paths.dir)? {
             None => Ok(None),
             Some((Kind::Dir, _)) => Ok(Some(paths)),
             Some((Kind::File | Kind::Other, _)) => Err(StorageError::Corrupt {
@@ -54,7 +54,7 @@ impl Store {
 
     /// Whether a folder of the store is there. Anything else in its place is refused: a link could lead anywhere.
     pub(crate) fn is_folder(&self, path: &std::path::Path) -> Result<bool, StorageError> {
-        match self.disk.kind(path).told("look at", path)? {
+        match self.disk.kind(path).context("look at", path)? {
             None => Ok(false),
             Some((Kind::Dir, _)) => Ok(true),
             Some((Kind::File | Kind::Other, _)) => Err(StorageError::Unavailable {
@@ -66,7 +66,7 @@ impl Store {
 
     /// What is wrong with a session's file that cannot be opened, if that is damage and not the system's failure.
     pub(crate) fn misplaced(&self, id: SessionId, path: &std::path::Path) -> Result<(), StorageError> {
-        let problem = match self.disk.kind(path).told("look at", path)? {
+        let problem = match self.disk.kind(path).context("look at", path)? {
             Some((Kind::File, _)) => return Ok(()),
             Some((Kind::Dir | Kind::Other, _)) => "is not a regular file",
             None => "is missing",

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use session_core::{SessionId, StorageError, Tip};
 
 use crate::disk::Kind;
-use crate::error::{Told, storage_error};
+use crate::error::{IoContext, storage_error};
 use crate::format::Make;
 use crate::store::Store;
 
@@ -48,7 +48,7 @@ impl Store {
     pub(crate) fn clear_leftovers(&self) -> Result<(), StorageError> {
         self.make_folders()?;
         for folder in [self.layout.stage(), self.layout.trash()] {
-            let names = self.disk.read_dir(&folder).told("list", &folder)?;
+            let names = self.disk.read_dir(&folder).context("list", &folder)?;
             if !names.is_empty() {
                 // Whoever deleted a session may have died before that was on the disk: emptied, it must not come back.
                 self.settle_sessions()?;
@@ -64,12 +64,12 @@ impl Store {
     pub(crate) fn remove_tree(&self, path: &Path) -> Result<(), StorageError> {
         let gone = |result: io::Result<()>| match result {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result.told("remove", path),
+            result => result.context("remove", path),
         };
-        match self.disk.kind(path).told("look at", path)? {
+        match self.disk.kind(path).context("look at", path)? {
             None => Ok(()),
             Some((Kind::Dir, _)) => {
-                for name in self.disk.read_dir(path).told("list", path)? {
+                for name in self.disk.read_dir(path).context("list", path)? {
                     self.remove_tree(&path.join(name))?;
                 }
                 gone(self.disk.remove_dir(path))

@@ -21,13 +21,13 @@ mod common {
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use session_core::{Batch, Durability, Expected, SessionId, SessionStorage, Verdict};
+use session_core::{Batch, Condition, Durability, Expected, SessionId, SessionStorage};
 use session_storage_file::fault::{FaultDisk, Keep, Moment, Rng};
 
 use common::ledger::{Found, Ledger};
 use common::logs::{self, chain_of, id, seal, wait};
 use common::play::Play;
-use common::store::{closed, open, recover, verdict};
+use common::store::{closed, condition, open, reconcile};
 
 /// Images of a plain test run; CI asks for 100,000 in release.
 const IMAGES: u64 = 2_000;
@@ -95,7 +95,7 @@ fn a_mended_end_is_never_mixed_with_what_comes_after_it() {
     let torn = disk.now().cut(Keep::Torn(600));
     torn.record();
     let storage = open(&torn.process()).unwrap();
-    assert_eq!(verdict(&storage, id), Some(Verdict::Torn));
+    assert_eq!(condition(&storage, id), Some(Condition::Torn));
     for bytes in [0, 300] {
         let head = wait(storage.head(id)).unwrap().unwrap();
         let next = seal(id, Some(&head), 1, vec![logs::note(bytes)]);
@@ -106,10 +106,10 @@ fn a_mended_end_is_never_mixed_with_what_comes_after_it() {
     for moment in &moments {
         for seed in 0..40 {
             let image = moment.cut(Keep::Random(seed));
-            let verdict = verdict(&open(&image.process()).unwrap(), id);
+            let condition = condition(&open(&image.process()).unwrap(), id);
             assert!(
-                matches!(verdict, Some(Verdict::Healthy | Verdict::Torn)),
-                "{verdict:?} after {}, seed {seed}",
+                matches!(condition, Some(Condition::Healthy | Condition::Torn)),
+                "{condition:?} after {}, seed {seed}",
                 moment.what()
             );
         }
@@ -180,7 +180,7 @@ fn one_image(
 fn look(disk: &FaultDisk, ledger: &Ledger, at: usize, rng: &mut Rng) -> Result<Found, String> {
     let storage = open(&disk.process()).map_err(|error| format!("open: {}", chain_of(&error)))?;
     if rng.coin() {
-        recover(&storage)?;
+        reconcile(&storage)?;
     }
     ledger.check(&storage, at, false)
 }
@@ -191,17 +191,17 @@ fn mend(disk: &FaultDisk, ledger: &Ledger, at: usize) -> Result<Found, String> {
     let before =
         ledger.check(&storage, at, false).map_err(|failure| format!("before recovery: {failure}"))?;
     for id in before.keys() {
-        let verdict = verdict(&storage, *id);
-        if !matches!(verdict, Some(Verdict::Healthy | Verdict::Torn)) {
-            return Err(format!("{id}: the verdict before recovery is {verdict:?}"));
+        let condition = condition(&storage, *id);
+        if !matches!(condition, Some(Condition::Healthy | Condition::Torn)) {
+            return Err(format!("{id}: the verdict before recovery is {condition:?}"));
         }
     }
-    recover(&storage)?;
+    reconcile(&storage)?;
     flush_all(&storage, &before)?;
     for id in before.keys() {
-        let verdict = verdict(&storage, *id);
-        if verdict != Some(Verdict::Healthy) {
-            return Err(format!("{id}: the verdict after recovery is {verdict:?}"));
+        let condition = condition(&storage, *id);
+        if condition != Some(Condition::Healthy) {
+            return Err(format!("{id}: the verdict after recovery is {condition:?}"));
         }
     }
     let after = ledger.check(&storage, at, false).map_err(|failure| format!("after recovery: {failure}"))?;
@@ -210,16 +210,19 @@ fn mend(disk: &FaultDisk, ledger: &Ledger, at: usize) -> Result<Found, String> {
     }
     drop(storage);
     closed(disk)?;
-    let mended = disk.tree();
+    let repaired = disk.tree();
     let storage = open(&disk.process()).map_err(|error| format!("open again: {}", chain_of(&error)))?;
-    recover(&storage)?;
+    reconcile(&storage)?;
     flush_all(&storage, &after)?;
     drop(storage);
     closed(disk)?;
     let again = disk.tree();
-    if mended != again {
-        let changed: Vec<_> =
-            mended.keys().chain(again.keys()).filter(|path| mended.get(*path) != again.get(*path)).collect();
+    if repaired != again {
+        let changed: Vec<_> = repaired
+            .keys()
+            .chain(again.keys())
+            .filter(|path| repaired.get(*path) != again.get(*path))
+            .collect();
         return Err(format!("a second recovery changed {changed:?}"));
     }
     Ok(after)
@@ -249,7 +252,7 @@ fn cut_the_recovery(
     let mut play = Play::new(disk.clone(), ledger, seed, seed)?;
     for _ in 0..3 {
         let storage = open(&disk.process()).map_err(|error| format!("open: {}", chain_of(&error)))?;
-        recover(&storage)?;
+        reconcile(&storage)?;
         play.step()?;
         play.check_living()?;
     }

@@ -20,15 +20,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use session_core::{
-    Durability, Expected, Head, SessionEvent, SessionFilter, SessionId, SessionStorage, SessionStorageExt,
-    StorageError, StoredRecord, Verdict,
+    Condition, Durability, Expected, Head, SessionEvent, SessionFilter, SessionId, SessionStorage,
+    SessionStorageExt, StorageError, StoredRecord,
 };
 use session_storage_file::FileStorage;
 use session_storage_file::fault::{Content, FaultDisk, Keep, Moment, Rng};
 
 use common::chance;
 use common::logs::{self, chain_of, fold, id, seal, wait};
-use common::store::{ROOT, open, recover, verdict};
+use common::store::{ROOT, condition, open, reconcile};
 
 /// All of them only in release.
 const CASES: usize = if cfg!(debug_assertions) { 2_000 } else { 20_000 };
@@ -310,7 +310,7 @@ fn one_case(disk: &FaultDisk, truths: &Truths, path: &Path, rebooted: bool) -> R
         let suffers = victim == Some(*id) || at_the_top;
         told |= write(&storage, *id, truth, &reads[id], suffers, rebooted)?;
     }
-    if let Err(failure) = recover(&storage)
+    if let Err(failure) = reconcile(&storage)
         && !told
     {
         return Err(failure);
@@ -376,11 +376,11 @@ fn read(
         Err(_) if suffers => told = true,
         Err(error) => return Err(format!("{id}: head: {}", chain_of(&error))),
     }
-    let verdict = !matches!(verdict(storage, id), Some(Verdict::Healthy | Verdict::Torn));
-    if let Some(error) = error.filter(|_| !verdict) {
+    let condition = !matches!(condition(storage, id), Some(Condition::Healthy | Condition::Torn));
+    if let Some(error) = error.filter(|_| !condition) {
         return Err(format!("{id}: reading fails and the verdict is fine: {}", chain_of(&error)));
     }
-    Ok(Read { told: told || verdict, records })
+    Ok(Read { told: told || condition, records })
 }
 
 /// No session vanishes from the list of all, and none from the list of active ones unless its own marker is damaged.
@@ -531,7 +531,7 @@ fn another_log_in_a_log_s_place_is_told_to_its_readers() {
     disk.edit(&path, |bytes| *bytes = other.clone().into_bytes()).unwrap();
     for disk in [disk.now().kill(), disk.now().cut(Keep::All)] {
         let storage = open(&disk).unwrap();
-        assert_eq!(verdict(&storage, id), Some(Verdict::Corrupt));
+        assert_eq!(condition(&storage, id), Some(Condition::Corrupt));
         let read = wait(storage.records_after(id, 0));
         assert!(matches!(read, Err(StorageError::Corrupt { readable: 6, .. })), "{read:?}");
     }

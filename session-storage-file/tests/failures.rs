@@ -24,7 +24,7 @@ use session_storage_file::fault::{AfterFailedSync, Call, Effect, Fault, FaultDis
 
 use common::ledger::Ledger;
 use common::logs::{self, chain_of, fold, id, seal, wait};
-use common::store::{ROOT, closed, open, recover};
+use common::store::{ROOT, closed, open, reconcile};
 
 /// How many calls after the first failed one fail in their turn, each on its own. All of them only in release.
 const SECONDS: u64 = if cfg!(debug_assertions) { 3 } else { 30 };
@@ -295,7 +295,7 @@ fn one_case(
                 .map_err(|failure| context(format!("after {who} went on: {failure}")))?;
         }
     }
-    recover(&other)?;
+    reconcile(&other)?;
     let last = ledger.check(&other, 0, true).map_err(|failure| context(format!("at last: {failure}")))?;
     if !last.contains_key(&id(BYSTANDER)) {
         return Err(context("the bystander is gone".to_owned()));
@@ -472,7 +472,7 @@ fn what_the_system_forgot_is_told() {
                 assert!(failure.contains("is damaged: readable up to"), "{context}: {failure}");
                 told += 1;
             }
-            recover(&other).unwrap_or_else(|failure| panic!("{context}: {failure}"));
+            reconcile(&other).unwrap_or_else(|failure| panic!("{context}: {failure}"));
             let head = wait(other.head(deed.id())).unwrap();
             if let Some(head) = head.filter(|head| !head.state().is_final()) {
                 let batch = seal(deed.id(), Some(&head), 0, vec![logs::note(20)]);

@@ -120,7 +120,7 @@ async fn nothing_acknowledged_is_lost_to_kill_9() {
             acknowledged.hear(line);
         }
         for crashed in manager.find_crashed_sessions().await.unwrap() {
-            let keeper = crashed.head.keeper().unwrap();
+            let keeper = crashed.head.responsible_process().unwrap();
             assert_eq!(crashed.evidence, Evidence::LockReleased, "{case}");
             let alive =
                 writers.iter_mut().any(|writer| writer.has_said("instance", &keeper.instance.to_string()));

@@ -16,7 +16,7 @@ mod folder {
     use async_trait::async_trait;
     use session_core::{SessionId, SessionStorage, StorageError};
     use session_storage_file::{FileStorage, FileStorageOptions};
-    use session_testkit::{Crash, Damage, Subject, Unable, storage_laws};
+    use session_testkit::{Crash, Damage, Harness, NotSupported, storage_laws};
     use tempfile::TempDir;
 
     use super::damaged;
@@ -31,20 +31,20 @@ mod folder {
     }
 
     #[async_trait]
-    impl Subject for Folder {
+    impl Harness for Folder {
         async fn open(&self) -> Result<Arc<dyn SessionStorage>, StorageError> {
             Ok(Arc::new(FileStorage::open(FileStorageOptions::new(self.0.path().join("store")))?))
         }
 
-        async fn crash(&self, _: Crash) -> Result<(), Unable> {
-            Err(Unable("a test can neither kill itself nor cut the power of a real disk"))
+        async fn crash(&self, _: Crash) -> Result<(), NotSupported> {
+            Err(NotSupported("a test can neither kill itself nor cut the power of a real disk"))
         }
 
-        async fn fail_next_flush(&self) -> Result<(), Unable> {
-            Err(Unable("a real disk fails when it wants to"))
+        async fn fail_next_flush(&self) -> Result<(), NotSupported> {
+            Err(NotSupported("a real disk fails when it wants to"))
         }
 
-        async fn damage(&self, id: SessionId, damage: Damage) -> Result<(), Unable> {
+        async fn damage(&self, id: SessionId, damage: Damage) -> Result<(), NotSupported> {
             let path = self.log(id);
             let bytes = std::fs::read(&path).expect("the session's log is there");
             std::fs::write(&path, damaged(&bytes, damage)).expect("the log can be written");
@@ -65,8 +65,10 @@ mod fault_disk {
     use session_core::{SessionId, SessionStorage, StorageError};
     use session_storage_file::fault::{self, Call, Effect, FaultDisk, Keep};
     use session_storage_file::{FileStorage, FileStorageOptions};
-    use session_testkit::saboteurs::{Fault, Sabotaged};
-    use session_testkit::{Crash, Damage, Kept, LAWS, Subject, Unable, Verdict, storage_laws, test_law};
+    use session_testkit::faulty_storages::{Fault, FaultyHarness};
+    use session_testkit::{
+        Crash, Damage, Harness, Kept, LAWS, LawOutcome, NotSupported, storage_laws, test_law,
+    };
 
     use super::damaged;
 
@@ -96,13 +98,13 @@ mod fault_disk {
     }
 
     #[async_trait]
-    impl Subject for OnFaultDisk {
+    impl Harness for OnFaultDisk {
         async fn open(&self) -> Result<Arc<dyn SessionStorage>, StorageError> {
             let process = Arc::new(self.disk().process());
             Ok(Arc::new(FileStorage::with_disk(process, FileStorageOptions::new(ROOT))?))
         }
 
-        async fn crash(&self, crash: Crash) -> Result<(), Unable> {
+        async fn crash(&self, crash: Crash) -> Result<(), NotSupported> {
             let mut disk = self.disk();
             // The handles that are open stay with the disk as it was, and change nothing on this one.
             *disk = match crash {
@@ -115,7 +117,7 @@ mod fault_disk {
             Ok(())
         }
 
-        async fn fail_next_flush(&self) -> Result<(), Unable> {
+        async fn fail_next_flush(&self) -> Result<(), NotSupported> {
             let disk = self.disk();
             for _ in 0..self.failures {
                 disk.fail(fault::Fault::nth(self.flushes_before, Effect::Error(Errno::IO)).on(Call::Sync));
@@ -123,7 +125,7 @@ mod fault_disk {
             Ok(())
         }
 
-        async fn damage(&self, id: SessionId, damage: Damage) -> Result<(), Unable> {
+        async fn damage(&self, id: SessionId, damage: Damage) -> Result<(), NotSupported> {
             let log: PathBuf = Path::new(ROOT).join("sessions").join(id.to_string()).join("events.jsonl");
             self.disk()
                 .edit(&log, |bytes| *bytes = damaged(bytes, damage))
@@ -162,8 +164,8 @@ mod fault_disk {
             let law = LAWS.iter().find(|law| law.name == name).expect("a law of the list");
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-            let verdict = runtime.block_on(law.judge(&Sabotaged::new(OnFaultDisk::failing(0, 2), fault)));
-            assert!(matches!(verdict, Verdict::Violated(_)), "{fault:?} by {name}: {verdict:?}");
+            let outcome = runtime.block_on(law.judge(&FaultyHarness::new(OnFaultDisk::failing(0, 2), fault)));
+            assert!(matches!(outcome, LawOutcome::Violated(_)), "{fault:?} by {name}: {outcome:?}");
         }
     }
 }

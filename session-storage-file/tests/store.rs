@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use session_core::{
-    Acceptance, Durability, ErrorCode, Evidence, Expected, NameCounter as _, SessionEvent, SessionFilter,
-    SessionId, SessionStorage, SessionStorageExt, StorageError, StorageMaintenance as _, Verdict,
+    AcceptedLoss, Condition, Durability, ErrorCode, Evidence, Expected, NameCounter as _, SessionEvent,
+    SessionFilter, SessionId, SessionStorage, SessionStorageExt, StorageError, StorageMaintenance as _,
 };
 use session_storage_file::{FileStorage, FileStorageOptions};
 use support::{Log, completed, created, progress, started};
@@ -167,7 +167,7 @@ async fn a_store_whose_making_was_cut_off_is_empty_and_is_made_again() {
         let before = tree(folder.path());
         let storage = open(folder.path());
         assert!(storage.list_all(&SessionFilter::all()).await.unwrap().heads.is_empty());
-        assert!(storage.recover().await.unwrap().mended.is_empty());
+        assert!(storage.reconcile().await.unwrap().repaired.is_empty());
         assert_eq!(tree(folder.path()), before);
     }
     fs::write(folder.path().join("stage/FORMAT"), "{").unwrap();
@@ -205,7 +205,7 @@ async fn no_link_is_followed_and_no_pipe_is_waited_for() {
             assert_eq!(storage.head(id).await.unwrap_err().code(), ErrorCode::Corrupt);
             let error = storage.records(id, 0, NonZeroUsize::MIN).await.unwrap_err();
             assert_eq!(error.code(), ErrorCode::Corrupt);
-            assert_eq!(storage.verify(id).await.unwrap().verdict, Verdict::Corrupt);
+            assert_eq!(storage.verify(id).await.unwrap().condition, Condition::Corrupt);
         }
         for log in [&mut linked_log, &mut pipe] {
             let error = log.append(&storage, Durability::Flushed, vec![progress(1)]).await.unwrap_err();
@@ -295,11 +295,11 @@ async fn a_torn_end_is_mended_by_whoever_writes_next_and_kept() {
     for torn in [&b"{\"seq\":3,\"at\":\"2026"[..], b"\0\0\0\0\0\0\nafter zeroes\n"] {
         fs::write(&path, [&fs::read(&path).unwrap(), torn].concat()).unwrap();
         let other = open(folder.path());
-        assert_eq!(other.verify(log.id).await.unwrap().verdict, Verdict::Torn);
+        assert_eq!(other.verify(log.id).await.unwrap().condition, Condition::Torn);
         assert_eq!(other.records_after(log.id, 0).await.unwrap(), log.records, "not there yet");
         log.append(&other, Durability::Flushed, vec![progress(1)]).await.unwrap();
         assert_eq!(storage.records_after(log.id, 0).await.unwrap(), log.records);
-        assert_eq!(storage.verify(log.id).await.unwrap().verdict, Verdict::Healthy);
+        assert_eq!(storage.verify(log.id).await.unwrap().condition, Condition::Healthy);
         let kept: Vec<Vec<u8>> = fs::read_dir(folder.path().join(format!("quarantine/{}", log.id)))
             .unwrap()
             .map(|entry| fs::read(entry.unwrap().path()).unwrap())
@@ -324,14 +324,14 @@ async fn a_lost_buffered_record_is_told_until_somebody_acknowledges_it() {
     let error = other.records_after(log.id, 0).await.unwrap_err();
     assert!(matches!(error, StorageError::Corrupt { readable: 2, .. }), "{error}");
     let report = other.verify(log.id).await.unwrap();
-    assert_eq!((report.verdict, report.readable(), report.seen), (Verdict::Degraded, 2, 3));
+    assert_eq!((report.condition, report.readable(), report.seen), (Condition::Degraded, 2, 3));
     let mut log = before;
     log.append(&other, Durability::Flushed, vec![progress(60)]).await.unwrap();
     assert_eq!(other.records_after(log.id, 0).await.unwrap(), log.records, "it may be written");
     let report = other.verify(log.id).await.unwrap();
-    assert_eq!((report.verdict, report.losses.len()), (Verdict::Degraded, 1));
-    assert_eq!(other.repair(log.id, Acceptance::Nothing).await.unwrap().acknowledged, 1);
-    assert_eq!(other.verify(log.id).await.unwrap().verdict, Verdict::Healthy);
+    assert_eq!((report.condition, report.losses.len()), (Condition::Degraded, 1));
+    assert_eq!(other.repair(log.id, AcceptedLoss::None).await.unwrap().acknowledged, 1);
+    assert_eq!(other.verify(log.id).await.unwrap().condition, Condition::Healthy);
 }
 
 #[tokio::test]
@@ -351,8 +351,8 @@ async fn a_flushed_record_that_is_lost_closes_the_session_until_the_loss_is_acce
 
     let other = open(folder.path());
     let report = other.verify(log.id).await.unwrap();
-    assert_eq!((report.verdict, report.readable(), report.flushed), (Verdict::Corrupt, 2, 4));
-    for acceptance in [Acceptance::Nothing, Acceptance::Loss { dead: Vec::new() }] {
+    assert_eq!((report.condition, report.readable(), report.flushed), (Condition::Corrupt, 2, 4));
+    for acceptance in [AcceptedLoss::None, AcceptedLoss::Of { dead: Vec::new() }] {
         let code = other.repair(log.id, acceptance).await.unwrap_err().code();
         assert!([ErrorCode::Corrupt, ErrorCode::StorageUnavailable].contains(&code), "{code}");
     }
@@ -361,7 +361,7 @@ async fn a_flushed_record_that_is_lost_closes_the_session_until_the_loss_is_acce
     assert_eq!(fs::read(&path).unwrap(), damaged, "nothing is cut unasked");
 
     let dead = report.owners.iter().map(|owner| owner.instance).collect();
-    let repaired = other.repair(log.id, Acceptance::Loss { dead }).await.unwrap();
+    let repaired = other.repair(log.id, AcceptedLoss::Of { dead }).await.unwrap();
     let loss = repaired.loss.unwrap();
     assert_eq!((loss.readable, loss.flushed, loss.owned), (2, 4, true));
     assert_eq!(fs::read(loss.kept).unwrap(), damaged[good.len()..]);
@@ -369,12 +369,12 @@ async fn a_flushed_record_that_is_lost_closes_the_session_until_the_loss_is_acce
     let active = other.list_all(&SessionFilter::active()).await.unwrap().heads;
     assert_eq!(active, [left.head.clone().unwrap()], "it is unended again");
     // Whoever looks before the loss is noted is told of it.
-    assert_eq!(other.verify(log.id).await.unwrap().verdict, Verdict::Degraded);
+    assert_eq!(other.verify(log.id).await.unwrap().condition, Condition::Degraded);
     let interrupted = SessionEvent::Interrupted { evidence: Evidence::Repaired };
     left.append(&other, Durability::Flushed, vec![interrupted]).await.unwrap();
-    other.repair(log.id, Acceptance::Nothing).await.unwrap();
+    other.repair(log.id, AcceptedLoss::None).await.unwrap();
     for storage in [storage, open(folder.path())] {
-        assert_eq!(storage.verify(log.id).await.unwrap().verdict, Verdict::Healthy);
+        assert_eq!(storage.verify(log.id).await.unwrap().condition, Condition::Healthy);
         assert_eq!(storage.records_after(log.id, 0).await.unwrap(), left.records);
     }
 }
@@ -397,12 +397,12 @@ async fn a_session_without_a_first_record_is_named_and_can_be_put_away() {
     assert_eq!(error.code(), ErrorCode::Corrupt, "damage is not absence");
     let owners = storage.verify(log.id).await.unwrap().owners;
     let dead = owners.iter().map(|owner| owner.instance).collect();
-    let repaired = storage.repair(log.id, Acceptance::Loss { dead }).await.unwrap();
+    let repaired = storage.repair(log.id, AcceptedLoss::Of { dead }).await.unwrap();
     assert_eq!(repaired.tip, None);
     assert!(repaired.loss.unwrap().kept.join("events.jsonl").exists());
     assert_eq!(storage.head(log.id).await.unwrap(), None);
     again.append(&storage, Durability::Flushed, vec![created()]).await.unwrap();
-    assert_eq!(storage.verify(log.id).await.unwrap().verdict, Verdict::Healthy);
+    assert_eq!(storage.verify(log.id).await.unwrap().condition, Condition::Healthy);
 }
 
 #[tokio::test]
@@ -429,7 +429,7 @@ async fn caches_are_rebuilt_and_leftovers_cleared() {
     assert_eq!(other.verify_all().await.unwrap().unmarked, [unended.id]);
     assert_eq!(other.head(unended.id).await.unwrap(), unended.head, "a head is only a cache");
     assert!(other.list_all(&SessionFilter::active()).await.unwrap().heads.is_empty());
-    let done = other.recover().await.unwrap();
+    let done = other.reconcile().await.unwrap();
     assert_eq!(done.marked, [unended.id]);
     assert_eq!(done.unmarked, [gone]);
     assert!(!marker(ended.id).exists(), "its ending is durable now");
@@ -443,8 +443,8 @@ async fn caches_are_rebuilt_and_leftovers_cleared() {
     unended.append(&other, Durability::Flushed, vec![progress(1)]).await.unwrap();
     let before = tree(folder.path());
     for storage in [other, open(folder.path())] {
-        let done = storage.recover().await.unwrap();
-        assert!(done.mended.is_empty() && done.failed.is_empty(), "{done:?}");
+        let done = storage.reconcile().await.unwrap();
+        assert!(done.repaired.is_empty() && done.failed.is_empty(), "{done:?}");
         assert_eq!(tree(folder.path()), before, "recovery writes nothing where all is well");
     }
 }
@@ -467,7 +467,7 @@ async fn what_a_newer_version_wrote_is_read_and_not_written() {
         let records = storage.records_after(log.id, 0).await.unwrap();
         assert_eq!(records.last().unwrap().line(), line.trim_end());
         assert_eq!(storage.head(log.id).await.unwrap(), log.head, "as far as it can be understood");
-        assert_eq!(storage.verify(log.id).await.unwrap().verdict, Verdict::Unsupported);
+        assert_eq!(storage.verify(log.id).await.unwrap().condition, Condition::Unsupported);
         for expected in [log.tip(), records.last().unwrap().tip()] {
             let batch = session_core::Batch::empty();
             let error =
@@ -556,7 +556,7 @@ async fn a_buffered_ending_keeps_its_marker_until_it_is_flushed() {
     let within = Expected::AbsentWithin(NonZeroUsize::MIN);
     storage.append(other.id, within, batch, Durability::Flushed).await.unwrap();
     assert!(marker.exists(), "it takes no place, and is not forgotten");
-    open(folder.path()).recover().await.unwrap();
+    open(folder.path()).reconcile().await.unwrap();
     assert!(!marker.exists(), "recovery makes the ending durable");
 }
 

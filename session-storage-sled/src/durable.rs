@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io;
 
 use session_core::{SessionId, StorageError, Tip};
-use session_storage_engine::Told as _;
+use session_storage_engine::IoContext as _;
 
 use crate::db::Db;
 use crate::engine::Engine;
@@ -53,7 +53,7 @@ impl Durable {
     /// For a database that is open. What is in its files may not be on the disk yet.
     pub(crate) fn new(layout: &Layout, note: Note) -> Result<Self, StorageError> {
         let path = layout.data();
-        let data = files::open(&path, Open::Make).told("open", &path)?;
+        let data = files::open(&path, Open::Make).context("open", &path)?;
         Ok(Self {
             data,
             note,

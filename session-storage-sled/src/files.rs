@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use session_core::StorageError;
-use session_storage_engine::{Folders, Kind, Told as _, identity_at};
+use session_storage_engine::{Folders, IoContext as _, Kind, identity_at};
 
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,27 +40,27 @@ pub(crate) fn open(path: &Path, how: Open) -> io::Result<File> {
 pub(crate) fn read_start(path: &Path, most: u64) -> Result<Option<Vec<u8>>, StorageError> {
     let file = match open(path, Open::Read) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        result => result.told("open", path)?,
+        result => result.context("open", path)?,
     };
     let mut bytes = Vec::new();
-    file.take(most).read_to_end(&mut bytes).told("read", path)?;
+    file.take(most).read_to_end(&mut bytes).context("read", path)?;
     Ok(Some(bytes))
 }
 
 /// Makes durable which names a folder has.
 pub(crate) fn sync_folder(path: &Path) -> Result<(), StorageError> {
-    File::open(path).and_then(|folder| folder.sync_all()).told("flush", path)
+    File::open(path).and_then(|folder| folder.sync_all()).context("flush", path)
 }
 
 /// The names in a folder, ascending; none where there is no such folder.
 pub(crate) fn names(path: &Path) -> Result<Vec<String>, StorageError> {
     let entries = match fs::read_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        result => result.told("list", path)?,
+        result => result.context("list", path)?,
     };
     let mut names = Vec::new();
     for entry in entries {
-        names.push(entry.told("list", path)?.file_name().to_string_lossy().into_owned());
+        names.push(entry.context("list", path)?.file_name().to_string_lossy().into_owned());
     }
     names.sort_unstable();
     Ok(names)
@@ -68,14 +68,14 @@ pub(crate) fn names(path: &Path) -> Result<Vec<String>, StorageError> {
 
 /// Removes whatever a path names, and what is in it; nothing if there is nothing. Links are removed, not followed.
 pub(crate) fn remove(path: &Path) -> Result<(), StorageError> {
-    let removed = match identity_at(path).told("look at", path)? {
+    let removed = match identity_at(path).context("look at", path)? {
         None => return Ok(()),
         Some((Kind::Folder, _)) => fs::remove_dir_all(path),
         Some((Kind::File | Kind::Other, _)) => fs::remove_file(path),
     };
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result.told("remove", path),
+        result => result.context("remove", path),
     }
 }
 
@@ -94,7 +94,7 @@ pub(crate) fn copy_folder(from: &Path, to: &Path, how: Copy) -> Result<(), Stora
     Folders::make(to)?;
     for name in names(from)? {
         let (from, to) = (from.join(&name), to.join(&name));
-        match identity_at(&from).told("look at", &from)? {
+        match identity_at(&from).context("look at", &from)? {
             Some((Kind::Folder, _)) => copy_folder(&from, &to, how)?,
             Some((Kind::File, _)) => copy_file(&from, &to, how)?,
             Some((Kind::Other, _)) | None => {}
@@ -104,12 +104,12 @@ pub(crate) fn copy_folder(from: &Path, to: &Path, how: Copy) -> Result<(), Stora
 }
 
 fn copy_file(from: &Path, to: &Path, how: Copy) -> Result<(), StorageError> {
-    let mut source = open(from, Open::Read).told("open", from)?;
-    let mut copy = open(to, Open::New).told("create", to)?;
+    let mut source = open(from, Open::Read).context("open", from)?;
+    let mut copy = open(to, Open::New).context("create", to)?;
     let shared = how == Copy::Shared && rustix::fs::ioctl_ficlone(&copy, &source).is_ok();
     if !shared {
-        io::copy(&mut source, &mut copy).told("write", to)?;
+        io::copy(&mut source, &mut copy).context("write", to)?;
     }
-    copy.set_permissions(Permissions::from_mode(0o600)).told("change", to)?;
-    copy.sync_all().told("flush", to)
+    copy.set_permissions(Permissions::from_mode(0o600)).context("change", to)?;
+    copy.sync_all().context("flush", to)
 }

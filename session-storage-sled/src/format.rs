@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use session_core::StorageError;
-use session_storage_engine::{Folders, Kind, StoreId, Told as _, identity_at, refuse_remote};
+use session_storage_engine::{Folders, IoContext as _, Kind, StoreId, identity_at, refuse_remote};
 
 use crate::error::unavailable;
 use crate::files::{self, Open};
@@ -19,7 +19,7 @@ const MOST: u64 = 4096;
 pub(crate) fn look(layout: &Layout) -> Result<Option<StoreId>, StorageError> {
     let root = layout.root();
     refuse_remote(root)?;
-    match identity_at(root).told("look at", root)? {
+    match identity_at(root).context("look at", root)? {
         None => return Ok(None),
         Some((Kind::Folder, _)) => {}
         // The path of the store itself may be a link: it is the user's, and below it no link is followed.
@@ -85,9 +85,10 @@ pub(crate) fn write(layout: &Layout, id: StoreId) -> Result<(), StorageError> {
     // Never there in part: it is renamed in whole.
     let staged = layout.staged();
     files::remove(&staged)?;
-    let mut file = files::open(&staged, Open::New).told("create", &staged)?;
-    file.write_all(format!("{{\"sled\":{FORMAT},\"id\":\"{id}\"}}\n").as_bytes()).told("write", &staged)?;
-    file.sync_all().told("flush", &staged)?;
-    std::fs::rename(&staged, &path).told("rename", &staged)?;
+    let mut file = files::open(&staged, Open::New).context("create", &staged)?;
+    file.write_all(format!("{{\"sled\":{FORMAT},\"id\":\"{id}\"}}\n").as_bytes())
+        .context("write", &staged)?;
+    file.sync_all().context("flush", &staged)?;
+    std::fs::rename(&staged, &path).context("rename", &staged)?;
     files::sync_folder(layout.root())
 }

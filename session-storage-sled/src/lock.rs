@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use session_core::StorageError;
-use session_storage_engine::Told as _;
+use session_storage_engine::IoContext as _;
 
 use crate::error::unavailable;
 use crate::files::{self, Open};
@@ -26,12 +26,12 @@ pub(crate) struct Held {
 
 /// Takes the lock, trying until `deadline`, at least once.
 pub(crate) fn acquire(path: &Path, deadline: Instant) -> Result<Held, StorageError> {
-    let file = files::open(path, Open::Make).told("open", path)?;
+    let file = files::open(path, Open::Make).context("open", path)?;
     let mut pause = FIRST_PAUSE;
     loop {
         match file.try_lock() {
             Ok(()) => break,
-            Err(TryLockError::Error(error)) => return Err(error).told("lock", path),
+            Err(TryLockError::Error(error)) => return Err(error).context("lock", path),
             Err(TryLockError::WouldBlock) => {}
         }
         let left = deadline.saturating_duration_since(Instant::now());

@@ -1,6 +1,8 @@
 //! Mending: one session, as far as that is allowed; all that a crash left. Part of the writer.
 
-use session_core::{Acceptance, InstanceId, Loss, Recovered, Repaired, SessionId, StorageError, Verdict};
+use session_core::{
+    AcceptedLoss, Condition, InstanceId, Loss, ReconcileReport, RepairReport, SessionId, StorageError,
+};
 use session_storage_engine::{Audit, refuse_while_owned};
 
 use crate::db::{Change, Meta};
@@ -10,29 +12,29 @@ use crate::write::{Stop, Writer};
 
 impl Writer {
     /// Mends one session, as far as `acceptance` allows, and acknowledges its losses.
-    pub(crate) fn repair(&mut self, id: SessionId, acceptance: &Acceptance) -> Result<Repaired, Stop> {
+    pub(crate) fn repair(&mut self, id: SessionId, acceptance: &AcceptedLoss) -> Result<RepairReport, Stop> {
         let Some(Looked { audit }) = self.engine.audit(&self.db, id)? else {
             return Err(StorageError::NotFound { id }.into());
         };
-        let verdict = audit.verdict();
-        match (verdict, acceptance) {
-            (Verdict::Corrupt, Acceptance::Nothing) => Err(audit.damage().into()),
-            (Verdict::Corrupt, Acceptance::Loss { dead }) => self.accept_loss(id, &audit, dead),
+        let condition = audit.condition();
+        match (condition, acceptance) {
+            (Condition::Corrupt, AcceptedLoss::None) => Err(audit.damage().into()),
+            (Condition::Corrupt, AcceptedLoss::Of { dead }) => self.accept_loss(id, &audit, dead),
             _ => {
                 if let Some(refusal) = audit.refusal() {
                     return Err(refusal.into());
                 }
-                if verdict == Verdict::Degraded {
+                if condition == Condition::Degraded {
                     self.mend(id, &audit)?;
                 }
-                if matches!(acceptance, Acceptance::Loss { .. }) && self.engine.behind().is_some() {
+                if matches!(acceptance, AcceptedLoss::Of { .. }) && self.engine.behind().is_some() {
                     refuse_while_owned(id, audit.owners(), dead_of(acceptance))?;
                     let change = self.change_above_all();
                     self.apply(change)?;
                     self.settle_above_all()?;
                 }
                 let acknowledged = self.engine.layout.folders().acknowledge(id)?;
-                Ok(Repaired::new(verdict, audit.tip()).acknowledged(acknowledged))
+                Ok(RepairReport::new(condition, audit.tip()).acknowledged(acknowledged))
             }
         }
     }
@@ -55,7 +57,12 @@ impl Writer {
 
     /// Cuts a log down to what can be read. The database first and the marks after it: whoever comes in between finds the
     /// session as damaged as before.
-    fn accept_loss(&mut self, id: SessionId, audit: &Audit, dead: &[InstanceId]) -> Result<Repaired, Stop> {
+    fn accept_loss(
+        &mut self,
+        id: SessionId,
+        audit: &Audit,
+        dead: &[InstanceId],
+    ) -> Result<RepairReport, Stop> {
         refuse_while_owned(id, audit.owners(), dead)?;
         let folders = self.engine.layout.folders();
         let readable = audit.readable();
@@ -80,7 +87,7 @@ impl Writer {
             owned: head.is_some_and(|head| head.lifecycle.owner.is_some()),
             kept,
         };
-        Ok(Repaired::new(Verdict::Corrupt, head.map(|head| head.tip)).loss(loss))
+        Ok(RepairReport::new(Condition::Corrupt, head.map(|head| head.tip)).loss(loss))
     }
 
     /// A change whose number is above all that the database and the marks know of.
@@ -97,8 +104,8 @@ impl Writer {
     }
 
     /// Mends what crashes left. Writes nothing where all is well.
-    pub(crate) fn recover(&mut self) -> Result<Recovered, Stop> {
-        let mut done = Recovered::default();
+    pub(crate) fn reconcile(&mut self) -> Result<ReconcileReport, Stop> {
+        let mut done = ReconcileReport::default();
         let folders = self.engine.layout.folders();
         let suspects = {
             let state = self.engine.lock();
@@ -108,8 +115,8 @@ impl Writer {
             let Some(Looked { audit }) = self.engine.audit(&self.db, id)? else { continue };
             match audit.refusal() {
                 Some(refusal) => done.failed.push((id, refusal)),
-                None if audit.verdict() == Verdict::Degraded => match self.mend(id, &audit) {
-                    Ok(()) => done.mended.push((id, Verdict::Degraded)),
+                None if audit.condition() == Condition::Degraded => match self.mend(id, &audit) {
+                    Ok(()) => done.repaired.push((id, Condition::Degraded)),
                     Err(Stop::Refused(error)) => done.failed.push((id, error)),
                     Err(broken) => return Err(broken),
                 },
@@ -128,9 +135,9 @@ impl Writer {
     }
 }
 
-fn dead_of(acceptance: &Acceptance) -> &[InstanceId] {
+fn dead_of(acceptance: &AcceptedLoss) -> &[InstanceId] {
     match acceptance {
-        Acceptance::Loss { dead } => dead,
-        Acceptance::Nothing | _ => &[],
+        AcceptedLoss::Of { dead } => dead,
+        AcceptedLoss::None | _ => &[],
     }
 }

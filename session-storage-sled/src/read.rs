@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
 use session_core::{
-    Head, HeadPage, RecordPage, SessionFilter, SessionHealth, SessionId, StorageError, Verdict,
+    Condition, Head, HeadPage, RecordPage, SessionFilter, SessionHealth, SessionId, StorageError,
 };
 use session_storage_engine::{Page, page};
 
@@ -46,15 +46,15 @@ impl Engine {
         let Some(Looked { audit }) = self.audit(db, id).map_err(|fault| fault.of_session(id))? else {
             return Err(StorageError::NotFound { id });
         };
-        match audit.verdict() {
-            Verdict::Corrupt => Err(audit.damage()),
+        match audit.condition() {
+            Condition::Corrupt => Err(audit.damage()),
             // A head that is not that of the records does not keep anybody from reading them.
-            Verdict::Degraded if !audit.behind().is_empty() => Err(audit.damage()),
-            Verdict::Healthy
-            | Verdict::Torn
-            | Verdict::Degraded
-            | Verdict::Invalid
-            | Verdict::Unsupported
+            Condition::Degraded if !audit.behind().is_empty() => Err(audit.damage()),
+            Condition::Healthy
+            | Condition::Torn
+            | Condition::Degraded
+            | Condition::Invalid
+            | Condition::Unsupported
             | _ => Ok(RecordPage::default()),
         }
     }
@@ -121,9 +121,9 @@ impl Engine {
             return Ok(None);
         };
         let mut health = audit.health(self.layout.folders().losses(id)?);
-        if let (Verdict::Healthy, Some(behind)) = (health.verdict, self.behind()) {
+        if let (Condition::Healthy, Some(behind)) = (health.condition, self.behind()) {
             // Nothing of it is known to be missing, and yet it may not be written.
-            health.verdict = Verdict::Degraded;
+            health.condition = Condition::Degraded;
             health.problem = Some(behind);
         }
         Ok(Some(health))

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use session_core::{SessionId, StorageError};
-use session_storage_engine::{Folders, Group, Job, Limits};
+use session_storage_engine::{Folders, GroupCommit, Job, Limits};
 use tokio::sync::Notify;
 
 use crate::engine::Engine;
@@ -34,7 +34,7 @@ pub(crate) struct Running {
     pub(crate) engine: Arc<Engine>,
     pub(crate) readers: Arc<Readers>,
     /// `None` only while it is dropped.
-    group: Option<Group<Option<Request>, Answered>>,
+    group: Option<GroupCommit<Option<Request>, Answered>>,
     ended: Mutex<Receiver<()>>,
     patience: Duration,
     #[cfg(test)]
@@ -85,7 +85,7 @@ impl Running {
         serving.desk = Some(Arc::clone(&desk));
         spawn("session-sled-watch", move || desk.watch())?;
         let limits = Limits { bytes: GROUP_BYTES, ..Limits::default() };
-        let group = Group::start("session-sled-write", limits, move |jobs| serving.serve(jobs));
+        let group = GroupCommit::start("session-sled-write", limits, move |jobs| serving.serve(jobs));
         let group = group.map_err(no_thread)?;
         Ok(Some(Self {
             engine,
@@ -107,8 +107,9 @@ impl Running {
         let (id, bytes) = (request.session(), request.bytes());
         group.submit(Some(request), bytes).await.unwrap_or_else(|gone| {
             let what = format!("the store {}", self.engine.layout.root().display());
-            Err(id
-                .map_or(StorageError::Closed { what: what.clone(), source: None }, |id| gone.told(&what, id)))
+            Err(id.map_or(StorageError::Closed { what: what.clone(), source: None }, |id| {
+                gone.to_error(&what, id)
+            }))
         })
     }
 }

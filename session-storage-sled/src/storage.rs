@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use session_core::{
-    Acceptance, Batch, ChangeFeed, Durability, Expected, Head, HeadPage, RecordPage, Recovered, Repaired,
-    SessionFilter, SessionHealth, SessionId, SessionStorage, Sharing, StorageError, StorageMaintenance,
-    StorageProfile, StoreHealth, Tip,
+    AcceptedLoss, Batch, ChangeFeed, Durability, Expected, Head, HeadPage, ReconcileReport, RecordPage,
+    RepairReport, SessionFilter, SessionHealth, SessionId, SessionStorage, Sharing, StorageError,
+    StorageMaintenance, StorageProfile, StoreHealth, Tip,
 };
 
 use crate::db::Db;
@@ -205,13 +205,15 @@ impl StorageMaintenance for SledStorage {
         Ok(all)
     }
 
-    async fn repair(&self, id: SessionId, acceptance: Acceptance) -> Result<Repaired, StorageError> {
+    async fn repair(&self, id: SessionId, acceptance: AcceptedLoss) -> Result<RepairReport, StorageError> {
         self.change(id, Request::Repair { id, acceptance }).await?.repaired()
     }
 
-    async fn recover(&self) -> Result<Recovered, StorageError> {
-        let Some(running) = self.store.get(Make::Nothing).await? else { return Ok(Recovered::default()) };
-        running.ask(Request::Recover).await?.recovered()
+    async fn reconcile(&self) -> Result<ReconcileReport, StorageError> {
+        let Some(running) = self.store.get(Make::Nothing).await? else {
+            return Ok(ReconcileReport::default());
+        };
+        running.ask(Request::Reconcile).await?.reconciled()
     }
 
     fn owners_dir(&self) -> PathBuf {

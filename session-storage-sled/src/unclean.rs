@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 
 use session_core::StorageError;
-use session_storage_engine::{Folders, Told as _};
+use session_storage_engine::{Folders, IoContext as _};
 
 use crate::files::{self, Copy, Open};
 use crate::layout::Layout;
@@ -55,10 +55,10 @@ impl Note {
     pub(crate) fn write(layout: &Layout, boot: &str) -> Result<Self, StorageError> {
         let path = layout.unclean();
         files::remove(&path)?;
-        let file = files::open(&path, Open::New).told("create", &path)?;
+        let file = files::open(&path, Open::New).context("create", &path)?;
         file.write_all_at(format!("flushing 0\nopened 0\nboot {boot}\n").as_bytes(), 0)
-            .told("write", &path)?;
-        file.sync_all().told("flush", &path)?;
+            .context("write", &path)?;
+        file.sync_all().context("flush", &path)?;
         files::sync_folder(layout.root())?;
         Ok(Self { file })
     }
@@ -88,7 +88,7 @@ pub(crate) fn finish(layout: &Layout) -> Result<(), StorageError> {
             files::remove(&layout.db_new())?;
         } else {
             // It is whole: the old one was put aside only then.
-            fs::rename(layout.db_new(), layout.db()).told("rename", &layout.db_new())?;
+            fs::rename(layout.db_new(), layout.db()).context("rename", &layout.db_new())?;
             files::sync_folder(layout.root())?;
         }
     }
@@ -104,13 +104,13 @@ pub(crate) fn keep(layout: &Layout, left: Left) -> Result<(), StorageError> {
         // The bytes as they are read, written anew, are on the disk for sure; the file as it was is what is set aside.
         files::copy_folder(&layout.db(), &layout.db_new(), Copy::Bytes)?;
         files::remove(&layout.aside())?;
-        fs::rename(layout.db(), layout.aside()).told("rename", &layout.db())?;
-        fs::rename(layout.db_new(), layout.db()).told("rename", &layout.db_new())?;
+        fs::rename(layout.db(), layout.aside()).context("rename", &layout.db())?;
+        fs::rename(layout.db_new(), layout.db()).context("rename", &layout.db_new())?;
         return files::sync_folder(layout.root());
     }
     files::copy_folder(&layout.db(), &layout.aside_new(), Copy::Shared)?;
     files::remove(&layout.aside())?;
-    fs::rename(layout.aside_new(), layout.aside()).told("rename", &layout.aside_new())?;
+    fs::rename(layout.aside_new(), layout.aside()).context("rename", &layout.aside_new())?;
     files::sync_folder(layout.root())
 }
 
@@ -128,7 +128,7 @@ pub(crate) fn put_starts_aside(layout: &Layout) -> Result<bool, StorageError> {
     Folders::make(&folder)?;
     for name in names {
         let path = layout.db().join(&name);
-        fs::rename(&path, folder.join(&name)).told("rename", &path)?;
+        fs::rename(&path, folder.join(&name)).context("rename", &path)?;
     }
     files::sync_folder(&layout.db())?;
     Ok(true)

@@ -3,8 +3,8 @@
 use std::sync::{Arc, PoisonError};
 
 use session_core::{
-    Acceptance, Batch, Chain, Durability, Expected, Head, Recovered, Repaired, SessionId, StorageError, Tip,
-    Verdict,
+    AcceptedLoss, Batch, Chain, Condition, Durability, Expected, Head, ReconcileReport, RepairReport,
+    SessionId, StorageError, Tip,
 };
 
 use crate::db::{Change, Db, Meta};
@@ -21,9 +21,9 @@ pub(crate) enum Request {
     /// A session is to go.
     Delete { id: SessionId, tip: Tip },
     /// A session is to be mended.
-    Repair { id: SessionId, acceptance: Acceptance },
+    Repair { id: SessionId, acceptance: AcceptedLoss },
     /// The store is to be mended.
-    Recover,
+    Reconcile,
 }
 
 /// Records that are to be added.
@@ -40,10 +40,10 @@ pub(crate) struct Append {
 pub(crate) enum Answer {
     Tip(Tip),
     Deleted,
-    Repaired(Repaired),
-    Recovered(Recovered),
+    Repaired(RepairReport),
+    Reconciled(ReconcileReport),
     /// Nobody knows; never given to anybody.
-    Broken,
+    ChainError,
 }
 
 pub(crate) type Answered = Result<Answer, StorageError>;
@@ -53,12 +53,12 @@ impl Answer {
         if let Self::Tip(tip) = self { Ok(tip) } else { Err(self.unexpected()) }
     }
 
-    pub(crate) fn repaired(self) -> Result<Repaired, StorageError> {
+    pub(crate) fn repaired(self) -> Result<RepairReport, StorageError> {
         if let Self::Repaired(repaired) = self { Ok(repaired) } else { Err(self.unexpected()) }
     }
 
-    pub(crate) fn recovered(self) -> Result<Recovered, StorageError> {
-        if let Self::Recovered(recovered) = self { Ok(recovered) } else { Err(self.unexpected()) }
+    pub(crate) fn reconciled(self) -> Result<ReconcileReport, StorageError> {
+        if let Self::Reconciled(reconciled) = self { Ok(reconciled) } else { Err(self.unexpected()) }
     }
 
     /// Our own mistake.
@@ -73,7 +73,7 @@ pub(crate) enum Stop {
     /// It was refused, and nothing was changed.
     Refused(StorageError),
     /// sled failed in the midst of it: nobody knows what it left.
-    Broken(Fault),
+    ChainError(Fault),
 }
 
 impl From<StorageError> for Stop {
@@ -84,13 +84,13 @@ impl From<StorageError> for Stop {
 
 impl From<Fault> for Stop {
     fn from(fault: Fault) -> Self {
-        Self::Broken(fault)
+        Self::ChainError(fault)
     }
 }
 
 impl From<sled::Error> for Stop {
     fn from(error: sled::Error) -> Self {
-        Self::Broken(error.into())
+        Self::ChainError(error.into())
     }
 }
 
@@ -118,7 +118,7 @@ impl Request {
         match self {
             Self::Append(append) => Some(append.id),
             Self::Delete { id, .. } | Self::Repair { id, .. } => Some(*id),
-            Self::Recover => None,
+            Self::Reconcile => None,
         }
     }
 
@@ -126,7 +126,7 @@ impl Request {
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Append(append) => append.batch.records().iter().map(|record| record.line().len()).sum(),
-            Self::Delete { .. } | Self::Repair { .. } | Self::Recover => 0,
+            Self::Delete { .. } | Self::Repair { .. } | Self::Reconcile => 0,
         }
     }
 
@@ -154,10 +154,10 @@ impl Writer {
                 match self.serve_one(request) {
                     Ok(answer) => Ok(answer),
                     Err(Stop::Refused(error)) => Err(error),
-                    Err(Stop::Broken(fault)) => {
+                    Err(Stop::ChainError(fault)) => {
                         done = Err(());
                         self.engine.close(fault);
-                        Ok(Answer::Broken)
+                        Ok(Answer::ChainError)
                     }
                 }
             });
@@ -200,7 +200,7 @@ impl Writer {
             }
             Request::Delete { id, tip } => self.delete(id, tip).map(|()| Answer::Deleted),
             Request::Repair { id, acceptance } => self.repair(id, &acceptance).map(Answer::Repaired),
-            Request::Recover => self.recover().map(Answer::Recovered),
+            Request::Reconcile => self.reconcile().map(Answer::Reconciled),
         }
     }
 
@@ -237,7 +237,7 @@ impl Writer {
         let Some(Looked { audit }) = self.engine.audit(&self.db, id)? else {
             return Err(StorageError::NotFound { id }.into());
         };
-        if audit.verdict() == Verdict::Corrupt {
+        if audit.condition() == Condition::Corrupt {
             return Err(audit.damage().into());
         }
         if audit.tip() != Some(tip) {
@@ -247,7 +247,7 @@ impl Writer {
             return Err(error.into());
         }
         // A database that comes back without the session has then not lost it.
-        self.engine.marks.leaving(self.change + 1, id)?;
+        self.engine.marks.record_deletion(self.change + 1, id)?;
         let mut change = self.next_change();
         change.take_lines(&self.db, id, 0)?;
         change.take_head(id);

@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 
 use logs::{Log, note, read, started};
 use session_core::{
-    Acceptance, Durability, ErrorCode, SessionFilter, SessionStorage, SessionStorageExt as _,
-    StorageMaintenance as _, Verdict,
+    AcceptedLoss, Condition, Durability, ErrorCode, SessionFilter, SessionStorage, SessionStorageExt as _,
+    StorageMaintenance as _,
 };
 use session_storage_sled::{SledStorage, SledStorageOptions};
 use tempfile::TempDir;
@@ -47,7 +47,7 @@ async fn is_whole(storage: &SledStorage, log: &Log) {
     let (records, end) = read(storage, log.id).await;
     end.unwrap();
     assert_eq!(records, log.records);
-    assert_eq!(storage.verify(log.id).await.unwrap().verdict, Verdict::Healthy);
+    assert_eq!(storage.verify(log.id).await.unwrap().condition, Condition::Healthy);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -227,17 +227,18 @@ async fn a_database_that_lost_its_end_is_read_only_and_names_what_is_lost() {
         let tip = storage.head(log.id).await.unwrap().unwrap().tip;
         assert_eq!(storage.delete(log.id, tip).await.unwrap_err().code(), ErrorCode::Corrupt);
         let health = storage.verify_all().await.unwrap();
-        let verdicts = |verdict| health.sessions.iter().filter(|session| session.verdict == verdict).count();
-        assert_eq!((verdicts(Verdict::Corrupt), verdicts(Verdict::Degraded)), (2, 1), "{health:?}");
+        let verdicts =
+            |condition| health.sessions.iter().filter(|session| session.condition == condition).count();
+        assert_eq!((verdicts(Condition::Corrupt), verdicts(Condition::Degraded)), (2, 1), "{health:?}");
     }
 
     let storage = open(&store);
-    let error = storage.repair(log.id, Acceptance::Nothing).await.unwrap_err();
+    let error = storage.repair(log.id, AcceptedLoss::None).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Corrupt, "{error}");
-    let error = storage.repair(log.id, Acceptance::Loss { dead: vec![] }).await.unwrap_err();
+    let error = storage.repair(log.id, AcceptedLoss::Of { dead: vec![] }).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::StorageUnavailable, "its owner may live: {error}");
     let owner = storage.verify(log.id).await.unwrap().owners.first().unwrap().instance;
-    let repaired = storage.repair(log.id, Acceptance::Loss { dead: vec![owner] }).await.unwrap();
+    let repaired = storage.repair(log.id, AcceptedLoss::Of { dead: vec![owner] }).await.unwrap();
     let loss = repaired.loss.unwrap();
     assert_eq!((loss.readable, loss.flushed, loss.owned), (2, 3, true));
     // One loss was accepted, not the other one; the rest goes on.
@@ -245,19 +246,19 @@ async fn a_database_that_lost_its_end_is_read_only_and_names_what_is_lost() {
     untouched.next(&storage, Durability::Flushed, "goes on").await.unwrap();
     let mut log = Log::of(storage.head(log.id).await.unwrap().unwrap());
     log.next(&storage, Durability::Flushed, "goes on too").await.unwrap();
-    assert_eq!(storage.verify(log.id).await.unwrap().verdict, Verdict::Degraded);
-    assert_eq!(storage.repair(log.id, Acceptance::Nothing).await.unwrap().acknowledged, 1);
-    assert_eq!(storage.verify(newcomer.id).await.unwrap().verdict, Verdict::Corrupt);
+    assert_eq!(storage.verify(log.id).await.unwrap().condition, Condition::Degraded);
+    assert_eq!(storage.repair(log.id, AcceptedLoss::None).await.unwrap().acknowledged, 1);
+    assert_eq!(storage.verify(newcomer.id).await.unwrap().condition, Condition::Corrupt);
     drop(storage);
     let storage = open(&store);
-    assert_eq!(storage.verify(newcomer.id).await.unwrap().verdict, Verdict::Corrupt);
-    let repaired = storage.repair(newcomer.id, Acceptance::Loss { dead: vec![] }).await.unwrap();
+    assert_eq!(storage.verify(newcomer.id).await.unwrap().condition, Condition::Corrupt);
+    let repaired = storage.repair(newcomer.id, AcceptedLoss::Of { dead: vec![] }).await.unwrap();
     assert_eq!((repaired.tip, repaired.loss.unwrap().flushed), (None, 2));
     drop(storage);
     let storage = open(&store);
     let health = storage.verify_all().await.unwrap();
     assert_eq!(health.sessions.len(), 2);
-    assert!(health.sessions.iter().all(|session| session.verdict == Verdict::Healthy), "{health:?}");
+    assert!(health.sessions.iter().all(|session| session.condition == Condition::Healthy), "{health:?}");
 }
 
 async fn is_readable(storage: &SledStorage, log: &Log) {
@@ -308,17 +309,17 @@ async fn a_head_that_is_gone_or_damaged_is_made_anew_from_the_records() {
     let storage = open(&store);
     for log in &logs {
         is_readable(&storage, log).await;
-        assert_eq!(storage.verify(log.id).await.unwrap().verdict, Verdict::Degraded);
+        assert_eq!(storage.verify(log.id).await.unwrap().condition, Condition::Degraded);
     }
     for filter in [SessionFilter::all(), SessionFilter::active()] {
         assert_eq!(storage.list_all(&filter).await.unwrap().heads.len(), 2, "{filter:?}");
     }
-    let recovered = storage.recover().await.unwrap();
-    assert_eq!(recovered.mended.len(), 2, "{recovered:?}");
+    let reconciled = storage.reconcile().await.unwrap();
+    assert_eq!(reconciled.repaired.len(), 2, "{reconciled:?}");
     for log in &logs {
         is_whole(&storage, log).await;
     }
-    assert!(storage.recover().await.unwrap().mended.is_empty());
+    assert!(storage.reconcile().await.unwrap().repaired.is_empty());
     drop(storage);
     let storage = open(&store);
     for log in &logs {
@@ -339,14 +340,14 @@ async fn what_is_no_record_behind_the_log_is_cut_by_the_next_append() {
         rows::put_lines(&db, log.id, &lines);
     }
     let storage = open(&store);
-    assert_eq!(storage.verify(log.id).await.unwrap().verdict, Verdict::Degraded);
+    assert_eq!(storage.verify(log.id).await.unwrap().condition, Condition::Degraded);
     log.append(&storage, Durability::Flushed, vec![note("more")]).await.unwrap();
     is_readable(&storage, &log).await;
     // It stays marked until somebody acknowledges it.
     let health = storage.verify(log.id).await.unwrap();
-    assert_eq!((health.verdict, health.losses.len()), (Verdict::Degraded, 1));
+    assert_eq!((health.condition, health.losses.len()), (Condition::Degraded, 1));
     assert_eq!(fs::read_to_string(health.losses.first().unwrap()).unwrap(), "something else\n");
-    assert_eq!(storage.repair(log.id, Acceptance::Nothing).await.unwrap().acknowledged, 1);
+    assert_eq!(storage.repair(log.id, AcceptedLoss::None).await.unwrap().acknowledged, 1);
     is_whole(&storage, &log).await;
 }
 
@@ -363,7 +364,7 @@ async fn a_session_folder_that_a_deletion_left_is_removed_by_recover_and_no_othe
     storage.delete(gone.id, gone.tip().unwrap()).await.unwrap();
     assert!(!folders[1].exists());
     fs::create_dir_all(folders[1].join("output")).unwrap();
-    storage.recover().await.unwrap();
+    storage.reconcile().await.unwrap();
     assert!(folders[0].exists() && !folders[1].exists());
     drop(storage);
     let storage = open(&store);
@@ -404,7 +405,7 @@ async fn cut_everywhere() -> usize {
         copy::copy(&store.join("db"), &case.join("db"));
         let health = open(&case).verify_all().await.unwrap();
         assert_eq!(health.sessions.len(), 160);
-        assert!(health.sessions.iter().all(|session| session.verdict == Verdict::Healthy));
+        assert!(health.sessions.iter().all(|session| session.condition == Condition::Healthy));
     }
     unopened
 }

@@ -20,8 +20,8 @@ use std::time::Duration;
 use logs::{Dice, Log, number, read};
 use process::{Process, say};
 use session_core::{
-    Chain, Durability, SessionFilter, SessionId, SessionStorage, SessionStorageExt as _,
-    StorageMaintenance as _, Verdict,
+    Chain, Condition, Durability, SessionFilter, SessionId, SessionStorage, SessionStorageExt as _,
+    StorageMaintenance as _,
 };
 use session_storage_sled::{SledStorage, SledStorageOptions};
 
@@ -105,7 +105,7 @@ impl Acknowledged {
         let health = storage.verify_all().await.unwrap();
         assert!(health.failed.is_empty() && health.foreign.is_empty(), "{case}: {health:?}");
         for session in &health.sessions {
-            assert_eq!(session.verdict, Verdict::Healthy, "{case}: {session:?}");
+            assert_eq!(session.condition, Condition::Healthy, "{case}: {session:?}");
         }
         let mut records = 0;
         for (id, sums) in std::mem::take(&mut self.sums) {
@@ -175,8 +175,8 @@ fn nothing_acknowledged_is_lost_to_kill_9() {
             let storage = SledStorage::open(SledStorageOptions::new(&store))
                 .unwrap_or_else(|error| panic!("{case}: {error}"));
             let records = acknowledged.check(&storage, &case).await;
-            let recovered = storage.recover().await.unwrap();
-            assert!(recovered.mended.is_empty() && recovered.failed.is_empty(), "{case}: {recovered:?}");
+            let reconciled = storage.reconcile().await.unwrap();
+            assert!(reconciled.repaired.is_empty() && reconciled.failed.is_empty(), "{case}: {reconciled:?}");
             records
         });
     }

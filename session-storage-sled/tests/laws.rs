@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use session_core::{SessionId, SessionStorage, StorageError};
 use session_storage_sled::{SledStorage, SledStorageOptions};
-use session_testkit::{Crash, Damage, Subject, Unable, storage_laws};
+use session_testkit::{Crash, Damage, Harness, NotSupported, storage_laws};
 use tempfile::TempDir;
 
 /// A store in a temporary folder, and after a crash in the next one.
@@ -35,14 +35,14 @@ impl Folder {
 }
 
 #[async_trait]
-impl Subject for Folder {
+impl Harness for Folder {
     async fn open(&self) -> Result<Arc<dyn SessionStorage>, StorageError> {
         Ok(Arc::new(SledStorage::open(SledStorageOptions::new(self.store()))?))
     }
 
-    async fn crash(&self, crash: Crash) -> Result<(), Unable> {
+    async fn crash(&self, crash: Crash) -> Result<(), NotSupported> {
         if crash != Crash::Kill {
-            return Err(Unable("the power of a real disk cannot be cut, and sled writes to no other"));
+            return Err(NotSupported("the power of a real disk cannot be cut, and sled writes to no other"));
         }
         let before = self.store();
         *self.crashes.lock().unwrap() += 1;
@@ -50,11 +50,11 @@ impl Subject for Folder {
         Ok(())
     }
 
-    async fn fail_next_flush(&self) -> Result<(), Unable> {
-        Err(Unable("a real disk fails when it wants to; a flush that fails is tested beside the code"))
+    async fn fail_next_flush(&self) -> Result<(), NotSupported> {
+        Err(NotSupported("a real disk fails when it wants to; a flush that fails is tested beside the code"))
     }
 
-    async fn damage(&self, id: SessionId, damage: Damage) -> Result<(), Unable> {
+    async fn damage(&self, id: SessionId, damage: Damage) -> Result<(), NotSupported> {
         let db = rows::open(&self.store());
         let mut lines = rows::lines(&db, id);
         damage.apply(&mut lines, Vec::as_mut_slice);

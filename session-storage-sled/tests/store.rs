@@ -71,7 +71,7 @@ async fn looking_makes_nothing() {
     assert_eq!(storage.delete(id, tip).await.unwrap_err().code(), ErrorCode::NotFound);
     assert_eq!(storage.verify(id).await.unwrap_err().code(), ErrorCode::NotFound);
     assert!(storage.verify_all().await.unwrap().sessions.is_empty());
-    assert!(storage.recover().await.unwrap().mended.is_empty());
+    assert!(storage.reconcile().await.unwrap().repaired.is_empty());
     let flush = storage.append(id, Expected::At(tip), Batch::empty(), Durability::Flushed).await;
     assert_eq!(flush.unwrap_err().code(), ErrorCode::Conflict);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "something was made");

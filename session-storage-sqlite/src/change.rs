@@ -2,7 +2,7 @@
 //! others.
 
 use rusqlite::Connection;
-use session_core::{Batch, Chain, Durability, Expected, SessionId, StorageError, Tip, Verdict};
+use session_core::{Batch, Chain, Condition, Durability, Expected, SessionId, StorageError, Tip};
 use session_storage_engine::{Folders, Marks};
 
 use crate::rows::{self, HeadText, Unstored};
@@ -74,7 +74,7 @@ impl Changes<'_> {
             return Err(refusal.clone().into());
         }
         // Before the commit, or a crash in between would leave a mark of something that nobody has lost.
-        self.marks.leaving(self.change, id)?;
+        self.marks.record_deletion(self.change, id)?;
         rows::remove(self.connection, &text)?;
         self.touch(id, None);
         Ok(())
@@ -114,7 +114,7 @@ impl Changes<'_> {
         let (audit, text) = (&found.audit, id.to_string());
         let is_behind = !audit.behind().is_empty();
         if is_behind {
-            let why = Verdict::Degraded.as_str();
+            let why = Condition::Degraded.as_str();
             self.folders.keep(id, why, audit.readable(), audit.behind())?;
             rows::cut(self.connection, &text, audit.readable())?;
         }

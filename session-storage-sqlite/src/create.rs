@@ -6,9 +6,9 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 use session_core::StorageError;
-use session_storage_engine::{Folders, StoreId, Told as _};
+use session_storage_engine::{Folders, IoContext as _, StoreId};
 
-use crate::error::Told as _;
+use crate::error::DbContext as _;
 use crate::schema;
 use crate::store::Store;
 
@@ -36,20 +36,25 @@ impl Store {
         match session_storage_engine::rename_new(staged, self.path()) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return std::fs::remove_file(staged).told("remove", staged);
+                return std::fs::remove_file(staged).context("remove", staged);
             }
             // Somebody else made the store, and cleared this away.
             Err(_) if matches!(self.look(), Ok(Some(_))) => return Ok(()),
-            Err(error) => return Err(error).told("create", self.path()),
+            Err(error) => return Err(error).context("create", self.path()),
         }
         let folder = self.path().parent().unwrap_or(Path::new("/"));
-        session_storage_engine::sync_dir(folder).told("flush", folder)
+        session_storage_engine::sync_dir(folder).context("flush", folder)
     }
 }
 
 fn build(path: &Path, store: StoreId) -> Result<(), StorageError> {
     // For this user alone: SQLite gives the files beside a database the rights of the database.
-    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).told("create", path)?;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .context("create", path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let build = || {
         let mut connection = Connection::open_with_flags(path, flags)?;
@@ -59,5 +64,5 @@ fn build(path: &Path, store: StoreId) -> Result<(), StorageError> {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.close().map_err(|(_, error)| error)
     };
-    build().told("create", path)
+    build().context("create", path)
 }

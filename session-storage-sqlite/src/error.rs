@@ -7,13 +7,13 @@ use rusqlite::ErrorCode;
 use session_core::{SessionId, StorageError};
 
 /// Gives a failed call of `SQLite` the words that a caller needs: what was being done, and to what.
-pub(crate) trait Told<T> {
+pub(crate) trait DbContext<T> {
     /// `doing` completes "cannot …", as in "read", "write".
-    fn told(self, doing: &str, path: &Path) -> Result<T, StorageError>;
+    fn context(self, doing: &str, path: &Path) -> Result<T, StorageError>;
 }
 
-impl<T> Told<T> for rusqlite::Result<T> {
-    fn told(self, doing: &str, path: &Path) -> Result<T, StorageError> {
+impl<T> DbContext<T> for rusqlite::Result<T> {
+    fn context(self, doing: &str, path: &Path) -> Result<T, StorageError> {
         self.map_err(|error| storage_error(doing, path, error))
     }
 }

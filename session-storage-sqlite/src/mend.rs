@@ -1,8 +1,10 @@
 //! The repair of one session, and of what crashes left, within a transaction. Looking at health is in `verify`.
 
 use rusqlite::Connection;
-use session_core::{Acceptance, Loss, Recovered, Repaired, SessionId, StorageError, Tip, Verdict};
-use session_storage_engine::{Folders, Marks, Told as _, refuse_while_owned};
+use session_core::{
+    AcceptedLoss, Condition, Loss, ReconcileReport, RepairReport, SessionId, StorageError, Tip,
+};
+use session_storage_engine::{Folders, IoContext as _, Marks, refuse_while_owned};
 
 use crate::change::Changes;
 use crate::create::STAGED;
@@ -44,7 +46,7 @@ pub(crate) fn lost(
 /// What a repair did, and what is to be noted once that is flushed.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) repaired: Repaired,
+    pub(crate) repaired: RepairReport,
     /// A mark that is lowered, as of this change.
     pub(crate) accepted: Option<(u64, Option<Tip>)>,
 }
@@ -55,20 +57,20 @@ impl Changes<'_> {
         &mut self,
         store: &Store,
         id: SessionId,
-        acceptance: &Acceptance,
+        acceptance: &AcceptedLoss,
     ) -> Result<Plan, Unstored> {
         let mark = self.marks.tip(id);
         let found = rows::audit(self.connection, id, mark)?.ok_or(StorageError::NotFound { id })?;
-        let mut before = found.audit.verdict();
-        if before == Verdict::Healthy && found.is_misfiled {
-            before = Verdict::Degraded;
+        let mut before = found.audit.condition();
+        if before == Condition::Healthy && found.is_misfiled {
+            before = Condition::Degraded;
         }
         match (before, acceptance) {
-            (Verdict::Corrupt, Acceptance::Loss { dead }) => {
+            (Condition::Corrupt, AcceptedLoss::Of { dead }) => {
                 refuse_while_owned(id, found.audit.owners(), dead)?;
                 return self.accept_loss(id, &found);
             }
-            (_, Acceptance::Loss { .. }) if self.refusal.is_some() => {
+            (_, AcceptedLoss::Of { .. }) if self.refusal.is_some() => {
                 // Nothing of this session is gone; that something else is, is accepted.
                 self.refusal = None;
                 self.is_changed = true;
@@ -83,7 +85,7 @@ impl Changes<'_> {
         }
         self.mend(id, &found)?;
         let acknowledged = store.folders.acknowledge(id)?;
-        let repaired = Repaired::new(before, found.audit.tip()).acknowledged(acknowledged);
+        let repaired = RepairReport::new(before, found.audit.tip()).acknowledged(acknowledged);
         Ok(Plan { repaired, accepted: None })
     }
 
@@ -120,7 +122,7 @@ impl Changes<'_> {
         let others = self.lost(None, None)?.into_iter().any(|(lost, _)| lost != id);
         schema::set_meta(self.connection, SUSPECT, i64::from(others))?;
         let tip = audit.head().and(audit.tip());
-        let repaired = Repaired::new(Verdict::Corrupt, tip).loss(loss);
+        let repaired = RepairReport::new(Condition::Corrupt, tip).loss(loss);
         Ok(Plan { repaired, accepted: Some((self.change, tip)) })
     }
 
@@ -134,8 +136,8 @@ impl Changes<'_> {
     }
 
     /// Mends unended sessions, makes indexes anew that are wrong, and removes what belongs to sessions that are not there.
-    pub(crate) fn recover(&mut self, store: &Store) -> Result<Recovered, Unstored> {
-        let mut done = Recovered::default();
+    pub(crate) fn reconcile(&mut self, store: &Store) -> Result<ReconcileReport, Unstored> {
+        let mut done = ReconcileReport::default();
         let problems = integrity(self.connection)?;
         if !problems.is_empty() && problems.iter().all(|problem| problem.contains("index")) {
             tracing::warn!(?problems, "indexes are made anew");
@@ -151,7 +153,7 @@ impl Changes<'_> {
             let Ok(id) = text.parse::<SessionId>() else { continue };
             let touched = self.touched.len();
             match self.sound_tip(id, &text) {
-                Ok(_) if self.touched.len() > touched => done.mended.push((id, Verdict::Degraded)),
+                Ok(_) if self.touched.len() > touched => done.repaired.push((id, Condition::Degraded)),
                 Ok(_) => {}
                 Err(Unstored::Refused(error)) => done.failed.push((id, error)),
                 Err(Unstored::Sqlite(error)) => return Err(error.into()),
@@ -174,11 +176,11 @@ fn clear_staged(folders: &Folders) -> Result<(), StorageError> {
     if !Folders::is_folder(root)? {
         return Ok(());
     }
-    for entry in std::fs::read_dir(root).told("list", root)? {
-        let path = entry.told("list", root)?.path();
+    for entry in std::fs::read_dir(root).context("list", root)? {
+        let path = entry.context("list", root)?.path();
         let is_staged = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(STAGED));
         if is_staged && Folders::is_file(&path)? {
-            std::fs::remove_file(&path).told("remove", &path)?;
+            std::fs::remove_file(&path).context("remove", &path)?;
         }
     }
     Ok(())

@@ -5,12 +5,12 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use session_core::{
-    Head, HeadPage, RecordPage, SessionFilter, SessionHealth, SessionId, StorageError, StoreHealth, Tip,
-    Verdict,
+    Condition, Head, HeadPage, RecordPage, SessionFilter, SessionHealth, SessionId, StorageError,
+    StoreHealth, Tip,
 };
 use session_storage_engine::{Page, page};
 
-use crate::error::{Told as _, is_damage, unreadable};
+use crate::error::{DbContext as _, is_damage, unreadable};
 use crate::list;
 use crate::mend::{self, SUSPECT};
 use crate::rows::{self, Found, number};
@@ -53,7 +53,7 @@ impl Reader {
             let _transaction = db.connection.unchecked_transaction()?;
             look(db)
         })();
-        seen.told("read", self.store.path()).map(Some)
+        seen.context("read", self.store.path()).map(Some)
     }
 
     /// Looks at one session until what is seen is no passing state. `Ok(None)` of a look is one that may be.
@@ -140,14 +140,16 @@ impl Reader {
                 // Where only the head is wrong, or only its rules are broken, all that was stored can be read.
                 if after < audit.readable()
                     && audit.behind().is_empty()
-                    && audit.verdict() != Verdict::Corrupt
+                    && audit.condition() != Condition::Corrupt
                 {
                     return Ok(
                         read_on(db, id, after, limit)?.map_or(Seen::Damaged(audit.damage()), Seen::Sound)
                     );
                 }
-                if matches!(audit.verdict(), Verdict::Healthy | Verdict::Invalid | Verdict::Unsupported)
-                    && after >= audit.readable()
+                if matches!(
+                    audit.condition(),
+                    Condition::Healthy | Condition::Invalid | Condition::Unsupported
+                ) && after >= audit.readable()
                 {
                     return Ok(Seen::Sound(RecordPage::default()));
                 }
@@ -220,7 +222,7 @@ impl Reader {
                     return Ok(Seen::Absent);
                 };
                 Ok(match audit.head() {
-                    Some(head) if audit.verdict() != Verdict::Corrupt => Seen::Sound(Some(head.clone())),
+                    Some(head) if audit.condition() != Condition::Corrupt => Seen::Sound(Some(head.clone())),
                     _ => Seen::Damaged(audit.refusal().unwrap_or_else(|| audit.damage())),
                 })
             },
@@ -245,21 +247,21 @@ impl Reader {
                 None | Some((Ok(None), _)) => return Ok(None),
                 Some((Ok(Some(found)), behind)) => (found, behind),
                 Some((Err(error), _)) => {
-                    let mut health = SessionHealth::new(id, Verdict::Corrupt);
+                    let mut health = SessionHealth::new(id, Condition::Corrupt);
                     health.problem = Some(error);
                     return Ok(Some(health));
                 }
             };
             let Found { audit, is_misfiled } = found;
             let mut health = audit.health(store.folders.losses(id)?);
-            if health.verdict == Verdict::Healthy && (is_misfiled || behind.is_some()) {
-                health.verdict = Verdict::Degraded;
+            if health.condition == Condition::Healthy && (is_misfiled || behind.is_some()) {
+                health.condition = Condition::Degraded;
                 health.problem = Some(match behind {
                     Some((found, expected)) => store.behind(found, expected),
                     None => audit.damage(),
                 });
             }
-            if health.verdict != Verdict::Corrupt {
+            if health.condition != Condition::Corrupt {
                 return Ok(Some(health));
             }
             // Deleted and made anew meanwhile, it looks like one that has lost something.

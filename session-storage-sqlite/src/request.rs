@@ -1,7 +1,7 @@
 //! What is asked of the thread that writes, and what comes of it.
 
 use session_core::{
-    Acceptance, Batch, Durability, Expected, Recovered, Repaired, SessionId, StorageError, Tip,
+    AcceptedLoss, Batch, Durability, Expected, ReconcileReport, RepairReport, SessionId, StorageError, Tip,
 };
 
 use crate::change::sealed;
@@ -23,9 +23,9 @@ pub(crate) enum Request {
     },
     Repair {
         id: SessionId,
-        acceptance: Acceptance,
+        acceptance: AcceptedLoss,
     },
-    Recover,
+    Reconcile,
 }
 
 /// What came of it.
@@ -33,8 +33,8 @@ pub(crate) enum Request {
 pub(crate) enum Done {
     Appended(Tip),
     Deleted,
-    Repaired(Repaired),
-    Recovered(Recovered),
+    Repaired(RepairReport),
+    Reconciled(ReconcileReport),
 }
 
 pub(crate) type Answer = Result<Done, StorageError>;
@@ -47,14 +47,14 @@ impl Request {
             Self::Append { batch, .. } => {
                 batch.records().iter().map(|record| record.line().len() + 1024).sum()
             }
-            Self::Delete { .. } | Self::Repair { .. } | Self::Recover => 1024,
+            Self::Delete { .. } | Self::Repair { .. } | Self::Reconcile => 1024,
         }
     }
 
     pub(crate) const fn id(&self) -> Option<SessionId> {
         match self {
             Self::Append { id, .. } | Self::Delete { id, .. } | Self::Repair { id, .. } => Some(*id),
-            Self::Recover => None,
+            Self::Reconcile => None,
         }
     }
 
@@ -72,7 +72,7 @@ impl Request {
                 fits.err()
             }
             Self::Delete { id, .. } | Self::Repair { id, .. } => Some(StorageError::NotFound { id: *id }),
-            Self::Recover => None,
+            Self::Reconcile => None,
         }
     }
 }

@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use session_core::{
-    Acceptance, Batch, ChangeFeed, Durability, Expected, Head, HeadPage, RecordPage, Recovered, Repaired,
-    SessionFilter, SessionHealth, SessionId, SessionStorage, Sharing, StorageError, StorageMaintenance,
-    StorageProfile, StoreHealth, Tip,
+    AcceptedLoss, Batch, ChangeFeed, Durability, Expected, Head, HeadPage, ReconcileReport, RecordPage,
+    RepairReport, SessionFilter, SessionHealth, SessionId, SessionStorage, Sharing, StorageError,
+    StorageMaintenance, StorageProfile, StoreHealth, Tip,
 };
-use session_storage_engine::{Gone, Group, Job, Limits};
+use session_storage_engine::{GroupCommit, Job, Limits, WorkerGone};
 use tokio::sync::oneshot;
 
 use crate::options::SqliteStorageOptions;
@@ -35,7 +35,7 @@ pub struct SqliteStorage {
 }
 
 /// A thread that is started when there is work for it.
-struct Threads<Q, A>(Mutex<Option<Arc<Group<Q, A>>>>);
+struct Threads<Q, A>(Mutex<Option<Arc<GroupCommit<Q, A>>>>);
 
 impl<Q, A> fmt::Debug for Threads<Q, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -52,8 +52,8 @@ struct Readers {
 impl<Q: Send + 'static, A: Send + 'static> Threads<Q, A> {
     fn get(
         &self,
-        start: impl FnOnce() -> std::io::Result<Group<Q, A>>,
-    ) -> Result<Arc<Group<Q, A>>, StorageError> {
+        start: impl FnOnce() -> std::io::Result<GroupCommit<Q, A>>,
+    ) -> Result<Arc<GroupCommit<Q, A>>, StorageError> {
         let mut thread = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = &*thread {
             return Ok(Arc::clone(thread));
@@ -101,16 +101,16 @@ impl SqliteStorage {
     async fn write(&self, request: Request, id: Option<SessionId>) -> Answer {
         let group = self.writer.get(|| {
             let mut writer = Writer::new(Arc::clone(&self.store));
-            Group::start("session-sqlite-write", Limits::default(), move |jobs| writer.work(jobs))
+            GroupCommit::start("session-sqlite-write", Limits::default(), move |jobs| writer.work(jobs))
         })?;
         let weight = request.weight();
-        group.submit(request, weight).await.unwrap_or_else(|gone| Err(self.told(gone, id)))
+        group.submit(request, weight).await.unwrap_or_else(|gone| Err(self.worker_error(gone, id)))
     }
 
-    fn told(&self, gone: Gone, id: Option<SessionId>) -> StorageError {
+    fn worker_error(&self, gone: WorkerGone, id: Option<SessionId>) -> StorageError {
         let what = self.store.path().display().to_string();
         match id {
-            Some(id) => gone.told(&what, id),
+            Some(id) => gone.to_error(&what, id),
             None => StorageError::Closed { what, source: None },
         }
     }
@@ -121,12 +121,12 @@ impl SqliteStorage {
     ) -> Result<T, StorageError> {
         let Readers { threads, next } = &*self.readers;
         let turn = next.fetch_add(1, Ordering::Relaxed) % threads.len().max(1);
-        let thread = threads.get(turn).ok_or_else(|| self.told(Gone::Unbegun, None))?;
+        let thread = threads.get(turn).ok_or_else(|| self.worker_error(WorkerGone::NotStarted, None))?;
         let group = thread.get(|| {
             let mut reader = Reader::new(Arc::clone(&self.store));
             // Nothing is gained by looking at many things at once: each is begun as soon as it can be.
             let one = Limits { jobs: NonZeroUsize::MIN, ..Limits::default() };
-            Group::start("session-sqlite-read", one, move |jobs: Vec<Job<Task, ()>>| {
+            GroupCommit::start("session-sqlite-read", one, move |jobs: Vec<Job<Task, ()>>| {
                 for job in jobs {
                     let (task, answer) = job.split();
                     task(&mut reader);
@@ -137,7 +137,9 @@ impl SqliteStorage {
         let (answer, answered) = oneshot::channel();
         let task: Task = Box::new(move |reader| drop(answer.send(look(reader))));
         let done = group.submit(task, 0).await;
-        answered.await.unwrap_or_else(|_| Err(self.told(done.err().unwrap_or(Gone::Unbegun), None)))
+        answered
+            .await
+            .unwrap_or_else(|_| Err(self.worker_error(done.err().unwrap_or(WorkerGone::NotStarted), None)))
     }
 }
 
@@ -159,7 +161,7 @@ impl SessionStorage for SqliteStorage {
         let request = Request::Append { id, expected, batch: Box::new(batch), head, durability };
         match self.write(request, Some(id)).await? {
             Done::Appended(tip) => Ok(tip),
-            Done::Deleted | Done::Repaired(_) | Done::Recovered(_) => Err(mistaken()),
+            Done::Deleted | Done::Repaired(_) | Done::Reconciled(_) => Err(mistaken()),
         }
     }
 
@@ -209,16 +211,16 @@ impl StorageMaintenance for SqliteStorage {
         self.read(Reader::verify_all).await
     }
 
-    async fn repair(&self, id: SessionId, acceptance: Acceptance) -> Result<Repaired, StorageError> {
+    async fn repair(&self, id: SessionId, acceptance: AcceptedLoss) -> Result<RepairReport, StorageError> {
         match self.write(Request::Repair { id, acceptance }, Some(id)).await? {
             Done::Repaired(repaired) => Ok(repaired),
-            Done::Appended(_) | Done::Deleted | Done::Recovered(_) => Err(mistaken()),
+            Done::Appended(_) | Done::Deleted | Done::Reconciled(_) => Err(mistaken()),
         }
     }
 
-    async fn recover(&self) -> Result<Recovered, StorageError> {
-        match self.write(Request::Recover, None).await? {
-            Done::Recovered(recovered) => Ok(recovered),
+    async fn reconcile(&self) -> Result<ReconcileReport, StorageError> {
+        match self.write(Request::Reconcile, None).await? {
+            Done::Reconciled(reconciled) => Ok(reconciled),
             Done::Appended(_) | Done::Deleted | Done::Repaired(_) => Err(mistaken()),
         }
     }

@@ -12,10 +12,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use session_core::StorageError;
 use session_storage_engine::{
-    Folders, Identity, Kind, Marks, StoreId, Told as _, identity_at, refuse_remote,
+    Folders, Identity, IoContext as _, Kind, Marks, StoreId, identity_at, refuse_remote,
 };
 
-use crate::error::{Told as _, newer};
+use crate::error::{DbContext as _, newer};
 use crate::schema;
 
 /// What a wait for another process begins with, and its longest step.
@@ -77,7 +77,7 @@ impl Store {
         };
         refuse_remote(path)?;
         // Links above the store are the user's own; SQLite follows none that it is given.
-        let absolute = std::path::absolute(path).told("find", path)?;
+        let absolute = std::path::absolute(path).context("find", path)?;
         let path = without_links(absolute.parent().unwrap_or(Path::new("/"))).join(name);
         let folders = Folders::new(beside(&path, "-files"));
         Ok(Self { path, folders, lock_timeout, max_pages, known: Mutex::default() })
@@ -98,7 +98,7 @@ impl Store {
                 left = Some(path);
             }
         }
-        match identity_at(&self.path).told("look at", &self.path)? {
+        match identity_at(&self.path).context("look at", &self.path)? {
             Some((Kind::File, identity)) => return Ok(Some(identity)),
             Some((Kind::Folder | Kind::Other, _)) => {
                 return Err(self.unavailable("is not a regular file: put it away and try again"));
@@ -133,17 +133,17 @@ impl Store {
             Use::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
         };
         let mut connection = self.open(access)?;
-        let version = schema::version(&connection).told("read", &self.path)?;
+        let version = schema::version(&connection).context("read", &self.path)?;
         if version > schema::VERSION
-            && schema::readers(&connection).told("read", &self.path)? > schema::VERSION
+            && schema::readers(&connection).context("read", &self.path)? > schema::VERSION
         {
             return Err(newer(&self.path, version));
         }
         if purpose == Use::Write && version < schema::VERSION {
-            schema::migrate(&mut connection).told("bring to this version", &self.path)?;
+            schema::migrate(&mut connection).context("bring to this version", &self.path)?;
         }
         if purpose == Use::Write {
-            self.prepare(&connection).told("open", &self.path)?;
+            self.prepare(&connection).context("open", &self.path)?;
         }
         let marks = self.marks_of(identity, &connection)?;
         let newer = (version > schema::VERSION).then_some(version);
@@ -163,7 +163,7 @@ impl Store {
             connection.pragma_update(None, "cell_size_check", true)?;
             self.wait_for_others(connection)
         };
-        open().told("open", &self.path)
+        open().context("open", &self.path)
     }
 
     /// Others that write are waited for up to the deadline, in steps that grow.
@@ -218,7 +218,7 @@ impl Store {
             Err(_) if Folders::is_file(&beside(&self.path, "-wal"))? => look(&self.path),
             result => result,
         };
-        if application.told("read", &self.path)? == schema::APPLICATION {
+        if application.context("read", &self.path)? == schema::APPLICATION {
             return Ok(());
         }
         Err(self.unavailable("is no store of sessions: choose another path; nothing of it was changed"))
@@ -231,7 +231,7 @@ impl Store {
         {
             return Ok(Arc::clone(&known.marks));
         }
-        let store: Option<String> = schema::meta(connection, "store").told("read", &self.path)?;
+        let store: Option<String> = schema::meta(connection, "store").context("read", &self.path)?;
         let store: Option<StoreId> = store.and_then(|store| store.parse().ok());
         let Some(store) = store else {
             return Err(self.unavailable("does not say which store it is: restore it, or choose another one"));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use session_core::StorageError;
 use session_storage_engine::Folders;
 
-use crate::error::Told as _;
+use crate::error::DbContext as _;
 use crate::store::Db;
 
 /// Says that a flush failed: until the write-ahead log was copied into the database and begun anew, nothing is
@@ -22,7 +22,7 @@ pub(crate) fn make_anew(db: &Db, path: &Path) -> Result<(), StorageError> {
     let busy: i64 = db
         .connection
         .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
-        .told("make anew what could not be flushed in", path)?;
+        .context("make anew what could not be flushed in", path)?;
     if busy == 0 {
         return Ok(());
     }

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rusqlite::{Connection, ErrorCode};
-use session_core::{Acceptance, Recovered, Repaired, SessionId, StorageError, Tip};
-use session_storage_engine::{Folders, Told as _};
+use session_core::{AcceptedLoss, ReconcileReport, RepairReport, SessionId, StorageError, Tip};
+use session_storage_engine::{Folders, IoContext as _};
 
 use crate::change::Changes;
-use crate::error::{Told as _, newer, storage_error, unreadable};
+use crate::error::{DbContext as _, newer, storage_error, unreadable};
 use crate::request::{Answer, Done, Job, Request};
 use crate::rows::Unstored;
 use crate::schema;
@@ -50,8 +50,8 @@ impl Writer {
                     let answer = self.repair(*id, acceptance).map(Done::Repaired);
                     job.answer(answer);
                 }
-                Request::Recover => {
-                    let answer = self.recover().map(Done::Recovered);
+                Request::Reconcile => {
+                    let answer = self.reconcile().map(Done::Reconciled);
                     job.answer(answer);
                 }
             }
@@ -96,7 +96,7 @@ impl Writer {
             if self.db.is_some() {
                 // Whoever made the write-ahead log may not have made its name durable.
                 let folder = self.store.path().parent().unwrap_or(self.store.path());
-                session_storage_engine::sync_dir(folder).told("flush", folder)?;
+                session_storage_engine::sync_dir(folder).context("flush", folder)?;
             }
         }
         Ok(self.db.as_mut())
@@ -185,11 +185,11 @@ impl Writer {
         }
         if self.synchronous != Some(flushed) {
             let how = if flushed { "FULL" } else { "NORMAL" };
-            db.connection.pragma_update(None, "synchronous", how).told("open", path)?;
+            db.connection.pragma_update(None, "synchronous", how).context("open", path)?;
             self.synchronous = Some(flushed);
         }
         for _ in 0..2 {
-            run(&db.connection, "BEGIN IMMEDIATE").told("write", path)?;
+            run(&db.connection, "BEGIN IMMEDIATE").context("write", path)?;
             // Under the lock: somebody else's flush may have failed while it was waited for.
             let is_trusted = Folders::is_file(&untrusted).map(|is_there| !is_there);
             if matches!(is_trusted, Ok(true)) {
@@ -198,13 +198,13 @@ impl Writer {
             drop(run(&db.connection, "ROLLBACK"));
             is_trusted?;
             make_anew(db, path)?;
-            std::fs::remove_file(&untrusted).told("remove", &untrusted)?;
+            std::fs::remove_file(&untrusted).context("remove", &untrusted)?;
         }
         Err(self.store.unavailable("could not be flushed: try again"))
     }
 
     /// Repairs one session in a transaction of its own.
-    fn repair(&mut self, id: SessionId, acceptance: &Acceptance) -> Result<Repaired, StorageError> {
+    fn repair(&mut self, id: SessionId, acceptance: &AcceptedLoss) -> Result<RepairReport, StorageError> {
         if self.db()?.is_none() {
             return Err(StorageError::NotFound { id });
         }
@@ -224,13 +224,14 @@ impl Writer {
     }
 
     /// Mends what crashes left, in one transaction, which is empty where all is well.
-    fn recover(&mut self) -> Result<Recovered, StorageError> {
+    fn reconcile(&mut self) -> Result<ReconcileReport, StorageError> {
         if self.db()?.is_none() {
-            return Ok(Recovered::default());
+            return Ok(ReconcileReport::default());
         }
         let store = Arc::clone(&self.store);
-        let done = self.commit(true, |changes| changes.recover(&store).map_err(|error| told(&store, error)));
-        done.map(|(recovered, _)| recovered).map_err(Failure::into_error)
+        let done =
+            self.commit(true, |changes| changes.reconcile(&store).map_err(|error| told(&store, error)));
+        done.map(|(reconciled, _)| reconciled).map_err(Failure::into_error)
     }
 }
 
@@ -251,7 +252,7 @@ fn told(store: &Store, error: Unstored) -> Failure {
 /// What is known at the start of a transaction, under the write lock.
 fn begun<'a>(store: &'a Store, db: &'a Db) -> Result<Changes<'a>, StorageError> {
     db.marks.refresh()?;
-    let found = change_of(db).told("read", store.path())?;
+    let found = change_of(db).context("read", store.path())?;
     let expected = db.marks.change();
     let refusal = (found < expected).then(|| store.behind(found, expected));
     Ok(Changes {
@@ -283,7 +284,7 @@ fn change(changes: &mut Changes<'_>, request: &Request) -> Result<Done, Unstored
             changes.append(*id, *expected, batch, head.as_ref(), *durability).map(Done::Appended)
         }
         Request::Delete { id, tip } => changes.delete(*id, *tip).map(|()| Done::Deleted),
-        Request::Repair { .. } | Request::Recover => unreachable!("these have transactions of their own"),
+        Request::Repair { .. } | Request::Reconcile => unreachable!("these have transactions of their own"),
     }
 }
 

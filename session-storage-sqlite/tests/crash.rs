@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use session_core::{
-    Durability, ErrorCode, SessionFilter, SessionStorage as _, SessionStorageExt as _, StorageError,
-    StorageMaintenance as _, Verdict,
+    Condition, Durability, ErrorCode, SessionFilter, SessionStorage as _, SessionStorageExt as _,
+    StorageError, StorageMaintenance as _,
 };
 use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
 use session_testkit::logs::Log;
@@ -111,8 +111,8 @@ async fn no_harm_to_the_write_ahead_log_is_silent() {
                 let gone = (read.len() as u64) < *flushed;
                 assert_eq!(gone, end.is_some(), "{case}: {} of {flushed} are left, {end:?}", read.len());
                 any |= gone;
-                let verdict = storage.verify(log.id()).await.unwrap().verdict;
-                assert_eq!(verdict == Verdict::Corrupt, gone, "{case}: {verdict}");
+                let condition = storage.verify(log.id()).await.unwrap().condition;
+                assert_eq!(condition == Condition::Corrupt, gone, "{case}: {condition}");
                 let page = storage.list_all(&SessionFilter::all()).await.unwrap();
                 assert_eq!(page.unreadable.iter().any(|(id, _)| *id == log.id()), gone, "{case}");
             }

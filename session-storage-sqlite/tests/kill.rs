@@ -14,8 +14,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use session_core::{
-    Chain, Durability, SessionId, SessionStorage as _, SessionStorageExt as _, StorageError,
-    StorageMaintenance as _, Tip, Verdict,
+    Chain, Condition, Durability, SessionId, SessionStorage as _, SessionStorageExt as _, StorageError,
+    StorageMaintenance as _, Tip,
 };
 use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
 use session_testkit::logs::Log;
@@ -244,12 +244,12 @@ async fn nothing_acknowledged_is_lost_to_kill_9() {
             acknowledged.hear(&line);
         }
     }
-    let recovered = storage.recover().await.unwrap();
-    assert!(recovered.mended.is_empty() && recovered.failed.is_empty(), "seed {seed}: {recovered:?}");
+    let reconciled = storage.reconcile().await.unwrap();
+    assert!(reconciled.repaired.is_empty() && reconciled.failed.is_empty(), "seed {seed}: {reconciled:?}");
     let health = storage.verify_all().await.unwrap();
     assert!(health.problems.is_empty() && health.failed.is_empty(), "seed {seed}: {health:?}");
     for health in &health.sessions {
-        assert_eq!(health.verdict, Verdict::Healthy, "seed {seed}: {health:?}");
+        assert_eq!(health.condition, Condition::Healthy, "seed {seed}: {health:?}");
     }
     let (mut kept, mut gone) = (0, 0);
     for (id, tips) in &acknowledged.0 {

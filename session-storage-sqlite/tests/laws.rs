@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, params};
 use session_core::{SessionId, SessionStorage, StorageError};
 use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
-use session_testkit::{Crash, Damage, Subject, Unable, storage_laws};
+use session_testkit::{Crash, Damage, Harness, NotSupported, storage_laws};
 use tempfile::TempDir;
 
 /// A store in a temporary folder. After a kill, the store is a copy of its files as they were.
@@ -47,14 +47,14 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[async_trait]
-impl Subject for Database {
+impl Harness for Database {
     async fn open(&self) -> Result<Arc<dyn SessionStorage>, StorageError> {
         Ok(Arc::new(SqliteStorage::open(SqliteStorageOptions::new(self.path()))?))
     }
 
-    async fn crash(&self, crash: Crash) -> Result<(), Unable> {
+    async fn crash(&self, crash: Crash) -> Result<(), NotSupported> {
         if crash != Crash::Kill {
-            return Err(Unable("SQLite's disk is the system's, whose power a test cannot cut"));
+            return Err(NotSupported("SQLite's disk is the system's, whose power a test cannot cut"));
         }
         // What a kill leaves is what the files hold; the old handles keep the old files.
         let before = self.place();
@@ -63,11 +63,11 @@ impl Subject for Database {
         Ok(())
     }
 
-    async fn fail_next_flush(&self) -> Result<(), Unable> {
-        Err(Unable("SQLite flushes through the system, which fails when it wants to"))
+    async fn fail_next_flush(&self) -> Result<(), NotSupported> {
+        Err(NotSupported("SQLite flushes through the system, which fails when it wants to"))
     }
 
-    async fn damage(&self, id: SessionId, damage: Damage) -> Result<(), Unable> {
+    async fn damage(&self, id: SessionId, damage: Damage) -> Result<(), NotSupported> {
         let mut connection = Connection::open(self.path()).unwrap();
         let transaction = connection.transaction().unwrap();
         let id = id.to_string();

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use session_core::{
-    Durability, SessionConfig, SessionFilter, SessionId, SessionStorage as _, SessionStorageExt as _,
-    StorageMaintenance as _, Verdict,
+    Condition, Durability, SessionConfig, SessionFilter, SessionId, SessionStorage as _,
+    SessionStorageExt as _, StorageMaintenance as _,
 };
 use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
 use session_testkit::logs::Log;
@@ -130,7 +130,7 @@ async fn a_store_of_every_released_version_is_read_and_written() {
         assert!(health.problems.is_empty(), "schema {version}: {health:?}");
         assert_eq!(health.sessions.len(), logs().len() + 1);
         assert!(
-            health.sessions.iter().all(|health| health.verdict == Verdict::Healthy),
+            health.sessions.iter().all(|health| health.condition == Condition::Healthy),
             "{version}: {health:?}"
         );
         drop(storage);

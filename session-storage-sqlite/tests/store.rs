@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use session_core::{
-    Acceptance, Batch, Durability, ErrorCode, Expected, SessionFilter, SessionId, SessionStorage as _,
-    SessionStorageExt as _, StorageError, StorageMaintenance as _, Verdict,
+    AcceptedLoss, Batch, Condition, Durability, ErrorCode, Expected, SessionFilter, SessionId,
+    SessionStorage as _, SessionStorageExt as _, StorageError, StorageMaintenance as _,
 };
 use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
 use session_testkit::logs::Log;
@@ -113,12 +113,12 @@ fn expected(log: &Log) -> Vec<String> {
 }
 
 /// Whoever owns the sessions of these tests is nobody.
-fn loss() -> Acceptance {
-    Acceptance::Loss { dead: vec![] }
+fn loss() -> AcceptedLoss {
+    AcceptedLoss::Of { dead: vec![] }
 }
 
-fn loss_of(log: &Log) -> Acceptance {
-    Acceptance::Loss { dead: log.head().lifecycle.owner.iter().map(|owner| owner.instance).collect() }
+fn loss_of(log: &Log) -> AcceptedLoss {
+    AcceptedLoss::Of { dead: log.head().lifecycle.owner.iter().map(|owner| owner.instance).collect() }
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn looking_creates_nothing_and_the_first_session_makes_the_store() {
     assert_eq!(storage.records_after(log.id(), 0).await.unwrap_err().code(), ErrorCode::NotFound);
     assert!(storage.list_all(&SessionFilter::all()).await.unwrap().heads.is_empty());
     assert!(storage.verify_all().await.unwrap().sessions.is_empty());
-    assert!(storage.recover().await.unwrap().mended.is_empty());
+    assert!(storage.reconcile().await.unwrap().repaired.is_empty());
     assert_eq!(storage.delete(log.id(), log.tip()).await.unwrap_err().code(), ErrorCode::NotFound);
     let flush = storage.append(log.id(), Expected::At(log.tip()), Batch::empty(), Durability::Flushed).await;
     assert_eq!(flush.unwrap_err().code(), ErrorCode::Conflict);
@@ -279,8 +279,8 @@ async fn a_write_ahead_log_that_was_removed_is_found_out() {
     assert_eq!(storage.delete(young.id(), young.tip()).await.unwrap_err().code(), ErrorCode::Corrupt);
     let health = storage.verify_all().await.unwrap();
     assert!(health.problems[0].contains("lost something that was acknowledged"), "{:?}", health.problems);
-    assert!(health.sessions.iter().all(|health| health.verdict == Verdict::Corrupt), "{health:?}");
-    assert_eq!(storage.repair(grown.id(), Acceptance::Nothing).await.unwrap_err().code(), ErrorCode::Corrupt);
+    assert!(health.sessions.iter().all(|health| health.condition == Condition::Corrupt), "{health:?}");
+    assert_eq!(storage.repair(grown.id(), AcceptedLoss::None).await.unwrap_err().code(), ErrorCode::Corrupt);
     let owned = storage.repair(grown.id(), loss()).await.unwrap_err();
     assert!(owned.to_string().contains("not known to be dead"), "{owned}");
     // One loss accepted: that session and all healthy ones can be written, the other is as lost as before.
@@ -290,11 +290,11 @@ async fn a_write_ahead_log_that_was_removed_is_found_out() {
     on.noted("and on");
     on.take().send(&storage, Durability::Flushed).await.unwrap();
     assert_eq!(
-        storage.verify(grown.id()).await.unwrap().verdict,
-        Verdict::Degraded,
+        storage.verify(grown.id()).await.unwrap().condition,
+        Condition::Degraded,
         "nobody acknowledged it"
     );
-    assert_eq!(storage.repair(grown.id(), Acceptance::Nothing).await.unwrap().acknowledged, 1);
+    assert_eq!(storage.repair(grown.id(), AcceptedLoss::None).await.unwrap().acknowledged, 1);
     quiet.whole().send(&storage, Durability::Flushed).await.unwrap();
     drop(storage);
     let storage = killed.open();
@@ -307,7 +307,7 @@ async fn a_write_ahead_log_that_was_removed_is_found_out() {
     assert_eq!(storage.head(young.id()).await.unwrap(), None);
     let health = storage.verify_all().await.unwrap();
     assert!(health.problems.is_empty(), "{health:?}");
-    assert!(health.sessions.iter().all(|health| health.verdict == Verdict::Healthy), "{health:?}");
+    assert!(health.sessions.iter().all(|health| health.condition == Condition::Healthy), "{health:?}");
     young.whole().send(&storage, Durability::Flushed).await.unwrap();
 }
 
@@ -342,17 +342,17 @@ async fn a_deletion_that_was_lost_can_be_accepted_too() {
     fs::remove_file(killed.beside("-wal")).unwrap();
     let storage = killed.open();
     let health = storage.verify(log.id()).await.unwrap();
-    assert_eq!(health.verdict, Verdict::Degraded, "{health:?}");
+    assert_eq!(health.condition, Condition::Degraded, "{health:?}");
     assert!(health.problem.unwrap().to_string().contains("lost something"));
     assert_eq!(
-        storage.repair(log.id(), Acceptance::Nothing).await.unwrap_err().code(),
+        storage.repair(log.id(), AcceptedLoss::None).await.unwrap_err().code(),
         ErrorCode::StorageUnavailable
     );
     storage.repair(log.id(), loss()).await.unwrap();
     let mut log = log;
     log.noted("lives on");
     log.take().send(&storage, Durability::Flushed).await.unwrap();
-    assert_eq!(storage.verify(log.id()).await.unwrap().verdict, Verdict::Healthy);
+    assert_eq!(storage.verify(log.id()).await.unwrap().condition, Condition::Healthy);
 }
 
 #[tokio::test]
@@ -481,7 +481,7 @@ async fn an_index_that_is_wrong_is_named_and_made_anew() {
     let storage = place.open();
     let problems = storage.verify_all().await.unwrap().problems;
     assert!(problems.iter().any(|problem| problem.contains("sessions_by_name")), "{problems:?}");
-    storage.recover().await.unwrap();
+    storage.reconcile().await.unwrap();
     assert!(storage.verify_all().await.unwrap().problems.is_empty());
     let found = storage.list_all(&SessionFilter::all().name("plain")).await.unwrap();
     assert_eq!(found.heads, [log.head().clone()]);
@@ -504,7 +504,7 @@ async fn heads_and_what_one_searches_for_are_caches_of_the_records() {
     ] {
         place.sql().execute_batch(harm).unwrap();
         let health = storage.verify(log.id()).await.unwrap();
-        assert_eq!(health.verdict, Verdict::Degraded, "{harm}: {health:?}");
+        assert_eq!(health.condition, Condition::Degraded, "{harm}: {health:?}");
         // All records are there: what is read is right.
         assert_eq!(storage.head(log.id()).await.unwrap().as_ref(), Some(log.head()), "{harm}");
         let listed = storage.list_all(&SessionFilter::all()).await.unwrap();
@@ -513,10 +513,10 @@ async fn heads_and_what_one_searches_for_are_caches_of_the_records() {
             ([log.head().clone()].as_slice(), 0),
             "{harm}"
         );
-        assert_eq!(storage.repair(log.id(), Acceptance::Nothing).await.unwrap().before, Verdict::Degraded);
-        storage.repair(log.id(), Acceptance::Nothing).await.unwrap();
+        assert_eq!(storage.repair(log.id(), AcceptedLoss::None).await.unwrap().before, Condition::Degraded);
+        storage.repair(log.id(), AcceptedLoss::None).await.unwrap();
         let health = storage.verify(log.id()).await.unwrap();
-        assert_eq!(health.verdict, Verdict::Healthy, "{harm}: {health:?}");
+        assert_eq!(health.condition, Condition::Healthy, "{harm}: {health:?}");
         assert_eq!(storage.head(log.id()).await.unwrap().as_ref(), Some(log.head()), "{harm}");
         assert_eq!(lines(&storage, log.id()).await, expected(&log), "{harm}");
         let listed = storage.list_all(&SessionFilter::active().name("plain")).await.unwrap();
@@ -537,15 +537,15 @@ async fn recovery_mends_what_is_left_and_writes_nothing_to_a_healthy_store() {
         .sql()
         .execute_batch("INSERT INTO records SELECT session, 6, line FROM records WHERE seq = 5")
         .unwrap();
-    let recovered = storage.recover().await.unwrap();
-    assert_eq!(recovered.mended, [(log.id(), Verdict::Degraded)]);
+    let reconciled = storage.reconcile().await.unwrap();
+    assert_eq!(reconciled.repaired, [(log.id(), Condition::Degraded)]);
     assert!(storage.sessions_dir().join(log.id().to_string()).exists());
     assert!(!storage.sessions_dir().join(gone.to_string()).exists());
     assert!(!place.beside("-files/new-unfinished").exists());
-    storage.repair(log.id(), Acceptance::Nothing).await.unwrap();
+    storage.repair(log.id(), AcceptedLoss::None).await.unwrap();
     let before = place.tree();
-    let recovered = storage.recover().await.unwrap();
-    assert!(recovered.mended.is_empty() && recovered.failed.is_empty());
+    let reconciled = storage.reconcile().await.unwrap();
+    assert!(reconciled.repaired.is_empty() && reconciled.failed.is_empty());
     assert_eq!(place.tree(), before);
 }
 
@@ -763,7 +763,7 @@ async fn readers_beside_writers_raise_no_false_alarm() {
         for number in 0..4 {
             let id = SessionId::from_key(&format!("session-{number}"));
             if let Ok(health) = storage.verify(id).await {
-                assert_eq!(health.verdict, Verdict::Healthy, "{health:?}");
+                assert_eq!(health.condition, Condition::Healthy, "{health:?}");
             }
             storage.head(id).await.unwrap();
             match storage.records(id, 0, std::num::NonZeroUsize::new(9).unwrap()).await {

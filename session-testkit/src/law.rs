@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use session_core::StorageError;
 
-use crate::subject::{Subject, Unable};
+use crate::harness::{Harness, NotSupported};
 
 /// Longer than any law takes on a slow machine: whatever lasts longer hangs.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -26,7 +26,7 @@ pub struct Law {
 }
 
 /// A law's test, on a store of its own.
-pub(crate) type Run = for<'a> fn(&'a dyn Subject) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
+pub(crate) type Run = for<'a> fn(&'a dyn Harness) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
 
 impl fmt::Debug for Law {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -37,7 +37,7 @@ impl fmt::Debug for Law {
 /// What came of holding a store to a law.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Verdict {
+pub enum LawOutcome {
     /// It keeps the law, as far as the test goes.
     Holds,
     /// It breaks the law.
@@ -50,8 +50,8 @@ impl Law {
     /// Holds a new, empty store to the law. A panic and a hang are violations too.
     ///
     /// Needs a tokio runtime, of several threads where races are to be races.
-    pub async fn judge(&self, subject: &dyn Subject) -> Verdict {
-        let mut run = (self.run)(subject);
+    pub async fn judge(&self, harness: &dyn Harness) -> LawOutcome {
+        let mut run = (self.run)(harness);
         let caught =
             std::future::poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx))) {
                 Ok(Poll::Pending) => Poll::Pending,
@@ -59,10 +59,10 @@ impl Law {
                 Err(panic) => Poll::Ready(Err(Finding::Violated(format!("it panicked: {}", said(&*panic))))),
             });
         match tokio::time::timeout(PATIENCE, caught).await {
-            Ok(Ok(())) => Verdict::Holds,
-            Ok(Err(Finding::Violated(what))) => Verdict::Violated(what),
-            Ok(Err(Finding::Skipped(Unable(reason)))) => Verdict::Skipped(reason),
-            Err(_) => Verdict::Violated(format!("not done after {PATIENCE:?}")),
+            Ok(Ok(())) => LawOutcome::Holds,
+            Ok(Err(Finding::Violated(what))) => LawOutcome::Violated(what),
+            Ok(Err(Finding::Skipped(NotSupported(reason)))) => LawOutcome::Skipped(reason),
+            Err(_) => LawOutcome::Violated(format!("not done after {PATIENCE:?}")),
         }
     }
 }
@@ -74,7 +74,7 @@ impl Law {
 pub fn test_law<F, S>(name: &str, factory: impl FnOnce() -> F)
 where
     F: Future<Output = S>,
-    S: Subject,
+    S: Harness,
 {
     let law = crate::LAWS.iter().find(|law| law.name == name).expect("the macro names laws of the list");
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -82,11 +82,11 @@ where
         .enable_all()
         .build()
         .expect("a runtime can be made");
-    let verdict = runtime.block_on(async { law.judge(&factory().await).await });
-    match verdict {
-        Verdict::Holds => {}
-        Verdict::Skipped(reason) => tell(&format!("skipped {name}: {reason}")),
-        Verdict::Violated(what) => panic!("{name} is violated.\n{}\n{what}", law.sentence),
+    let outcome = runtime.block_on(async { law.judge(&factory().await).await });
+    match outcome {
+        LawOutcome::Holds => {}
+        LawOutcome::Skipped(reason) => tell(&format!("skipped {name}: {reason}")),
+        LawOutcome::Violated(what) => panic!("{name} is violated.\n{}\n{what}", law.sentence),
     }
 }
 
@@ -102,7 +102,7 @@ pub(crate) type Outcome = Result<(), Finding>;
 #[derive(Debug, Clone)]
 pub(crate) enum Finding {
     Violated(String),
-    Skipped(Unable),
+    Skipped(NotSupported),
 }
 
 impl Finding {
@@ -120,8 +120,8 @@ impl Finding {
     }
 }
 
-impl From<Unable> for Finding {
-    fn from(unable: Unable) -> Self {
+impl From<NotSupported> for Finding {
+    fn from(unable: NotSupported) -> Self {
         Self::Skipped(unable)
     }
 }

@@ -1,6 +1,6 @@
 //! The laws of the storage port as a test suite, for anyone who writes a backend.
 //!
-//! A backend tells how to make an empty store (a [`Subject`]) and runs all laws with one line:
+//! A backend tells how to make an empty store (a [`Harness`]) and runs all laws with one line:
 //!
 //! ```no_run
 //! mod laws {
@@ -15,6 +15,8 @@
 //! reaches all of them. A law that needs what cannot be done to a store, such as cutting its power, is reported as
 //! skipped with the reason, on stderr, also by a test run that shows the output of failed tests only.
 
+pub mod faulty_storages;
+mod harness;
 mod law;
 #[doc(hidden)]
 pub mod laws;
@@ -22,14 +24,12 @@ mod list;
 pub mod logs;
 mod memory;
 pub mod random;
-pub mod saboteurs;
-mod subject;
 mod transcript;
 mod two_level;
 
-pub use law::{Law, Verdict, test_law};
+pub use harness::{Crash, Damage, Harness, Kept, NotSupported};
+pub use law::{Law, LawOutcome, test_law};
 pub use list::LAWS;
-pub use memory::MemorySubject;
-pub use subject::{Crash, Damage, Kept, Subject, Unable};
-pub use transcript::same_answers;
-pub use two_level::TwoLevelSubject;
+pub use memory::MemoryHarness;
+pub use transcript::compare_backends;
+pub use two_level::TieredHarness;

@@ -3,7 +3,7 @@
 /// Makes a test of each law, for one backend.
 ///
 /// The argument is an async function, or a closure that returns a future, which makes a new and empty
-/// [`Subject`](crate::Subject): each law gets one of its own. The tests appear where the macro stands, under the
+/// [`Harness`](crate::Harness): each law gets one of its own. The tests appear where the macro stands, under the
 /// names of the laws; put it in a module of its own.
 ///
 /// ```no_run
@@ -36,7 +36,7 @@ macro_rules! __law_list {
         &[$($type {
             name: stringify!($name),
             sentence: $sentence,
-            run: |subject| Box::pin($crate::laws::$module::$name(subject)),
+            run: |harness| Box::pin($crate::laws::$module::$name(harness)),
         },)+]
     };
     (@$then:ident $arg:tt) => { $crate::__law_list! { @$then $arg

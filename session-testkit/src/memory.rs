@@ -5,29 +5,29 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use session_core::{MemoryStorage, SessionId, SessionStorage, StorageError};
 
-use crate::subject::{Crash, Damage, Subject, Unable};
+use crate::harness::{Crash, Damage, Harness, NotSupported};
 
 /// A memory storage whose handles are its clones.
 #[derive(Debug, Clone, Default)]
-pub struct MemorySubject {
+pub struct MemoryHarness {
     storage: MemoryStorage,
 }
 
 #[async_trait]
-impl Subject for MemorySubject {
+impl Harness for MemoryHarness {
     async fn open(&self) -> Result<Arc<dyn SessionStorage>, StorageError> {
         Ok(Arc::new(self.storage.clone()))
     }
 
-    async fn crash(&self, _crash: Crash) -> Result<(), Unable> {
-        Err(Unable("the memory storage does not outlive its process"))
+    async fn crash(&self, _crash: Crash) -> Result<(), NotSupported> {
+        Err(NotSupported("the memory storage does not outlive its process"))
     }
 
-    async fn fail_next_flush(&self) -> Result<(), Unable> {
-        Err(Unable("the memory storage has nothing to flush"))
+    async fn fail_next_flush(&self) -> Result<(), NotSupported> {
+        Err(NotSupported("the memory storage has nothing to flush"))
     }
 
-    async fn damage(&self, _id: SessionId, _damage: Damage) -> Result<(), Unable> {
-        Err(Unable("nothing but the memory storage can reach its records"))
+    async fn damage(&self, _id: SessionId, _damage: Damage) -> Result<(), NotSupported> {
+        Err(NotSupported("nothing but the memory storage can reach its records"))
     }
 }

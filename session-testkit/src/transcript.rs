@@ -19,7 +19,7 @@ use crate::laws::model;
 ///
 /// # Panics
 /// If one of them has no handle.
-pub async fn same_answers(
+pub async fn compare_backends(
     storages: &[(String, Vec<Arc<dyn SessionStorage>>)],
     seed: u64,
     calls: usize,

@@ -11,7 +11,7 @@ use session_core::{
     SessionId, SessionState, SessionStorage, SessionStorageExt as _, StoredRecord,
 };
 use session_testkit::logs::{self, Log};
-use session_testkit::{Crash, Damage, Kept, Subject as _, TwoLevelSubject};
+use session_testkit::{Crash, Damage, Harness as _, Kept, TieredHarness};
 
 /// Longer than any test lasts: who waits that long waits for a notice, not for the poll.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -88,7 +88,7 @@ async fn heads_come_a_page_at_a_time_each_once() {
 
 #[tokio::test]
 async fn a_log_moves_between_storages_without_loss() {
-    let (from, to) = (MemoryStorage::new(), TwoLevelSubject::new().open().await.unwrap());
+    let (from, to) = (MemoryStorage::new(), TieredHarness::new().open().await.unwrap());
     for mut log in logs::of_every_kind() {
         store(&from, &mut log).await;
         let lines: Vec<String> = from
@@ -196,7 +196,7 @@ async fn a_log_that_breaks_a_rule_or_is_newer_is_refused_for_what_it_is() {
 #[tokio::test]
 async fn whoever_watches_sees_each_record_once_with_a_feed_and_without() {
     let feed: Arc<dyn SessionStorage> = Arc::new(MemoryStorage::new());
-    let plain = TwoLevelSubject::new().open().await.unwrap();
+    let plain = TieredHarness::new().open().await.unwrap();
     for (storage, poll) in [(feed, NEVER), (plain, OFTEN)] {
         let mut log = Log::plain();
         log.started();
@@ -258,12 +258,12 @@ async fn whoever_watches_notices_another_log_in_the_place_of_the_first() {
 
 #[tokio::test]
 async fn whoever_watches_a_damaged_log_is_told() {
-    let subject = TwoLevelSubject::new();
+    let harness = TieredHarness::new();
     let mut log = Log::plain();
     log.started().noted(1).noted(2);
-    store(&*subject.open().await.unwrap(), &mut log).await;
-    subject.damage(log.id(), Damage::Cut { after: 2 }).await.unwrap();
-    let storage = subject.open().await.unwrap();
+    store(&*harness.open().await.unwrap(), &mut log).await;
+    harness.damage(log.id(), Damage::Cut { after: 2 }).await.unwrap();
+    let storage = harness.open().await.unwrap();
     let mut watch = storage.watch(log.id(), 0, OFTEN);
     assert_eq!(watch.next().await.unwrap().len(), 2);
     assert_eq!(watch.next().await.unwrap_err().code(), ErrorCode::Corrupt);
@@ -274,21 +274,21 @@ async fn whoever_watches_a_damaged_log_is_told() {
 #[tokio::test]
 async fn a_head_that_is_reported_survives_power_loss() {
     for reported in [false, true] {
-        let subject = TwoLevelSubject::new();
-        let storage = subject.open().await.unwrap();
+        let harness = TieredHarness::new();
+        let storage = harness.open().await.unwrap();
         let mut log = Log::plain();
         log.started();
         store(&*storage, &mut log).await;
         log.completed();
         log.take().send(&*storage, Durability::Buffered).await.unwrap();
-        let other = subject.open().await.unwrap();
+        let other = harness.open().await.unwrap();
         assert!(other.head(log.id()).await.unwrap().unwrap().state().is_final(), "it can be read already");
         if reported {
             assert_eq!(other.flushed_head(log.id()).await.unwrap(), *log.head());
         }
         drop((storage, other));
-        subject.crash(Crash::PowerLoss(Kept::Nothing)).await.unwrap();
-        let head = subject.open().await.unwrap().head(log.id()).await.unwrap().unwrap();
+        harness.crash(Crash::PowerLoss(Kept::Nothing)).await.unwrap();
+        let head = harness.open().await.unwrap().head(log.id()).await.unwrap().unwrap();
         assert_eq!(head.state().is_final(), reported);
     }
     let missing = MemoryStorage::new().flushed_head(SessionId::random()).await;

@@ -1,16 +1,16 @@
 //! The memory storage, the reference, keeps the laws.
 
 mod laws {
-    use session_testkit::{MemorySubject, storage_laws};
+    use session_testkit::{MemoryHarness, storage_laws};
 
-    storage_laws!(|| async { MemorySubject::default() });
+    storage_laws!(|| async { MemoryHarness::default() });
 }
 
 /// What the memory storage refuses and storages that last may take on trust.
 mod stricter {
     use session_core::{
-        Batch, Chain, Draft, Durability, ErrorCode, Expected, Head, MemoryStorage, SessionEvent,
-        SessionStorage as _, StorageError, StoredRecord, SystemClock, Tip,
+        Batch, Chain, Durability, ErrorCode, Expected, Head, MemoryStorage, SessionEvent,
+        SessionStorage as _, StorageError, StoredRecord, SystemClock, Tip, UnsealedRecord,
     };
     use session_testkit::logs::Log;
 
@@ -26,7 +26,7 @@ mod stricter {
 
     fn next(log: &Log, event: SessionEvent) -> (StoredRecord, Head) {
         let at = session_core::Clock::now(&SystemClock);
-        let draft = Draft { at, attempt: log.head().lifecycle.attempt, flushed: 0, event };
+        let draft = UnsealedRecord { at, attempt: log.head().lifecycle.attempt, flushed: 0, event };
         let (stored, _) = Chain::at(log.id(), log.tip()).seal(draft).expect("the format has room for it");
         let mut head = log.head().clone();
         head.tip = stored.tip();

@@ -2,7 +2,7 @@
 //! kept, and runs them.
 
 mod laws {
-    use session_testkit::{TwoLevelSubject, storage_laws};
+    use session_testkit::{TieredHarness, storage_laws};
 
-    storage_laws!(|| async { TwoLevelSubject::new() });
+    storage_laws!(|| async { TieredHarness::new() });
 }

@@ -147,7 +147,7 @@ fn session_of(error: &SessionError) -> Option<SessionId> {
     // Most kinds are about no session, or say so in fields that only they have.
     #[expect(clippy::wildcard_enum_match_arm, reason = "a new kind without a session here only loses a hint")]
     match error {
-        SessionError::Rejected { id, .. }
+        SessionError::Transition { id, .. }
         | SessionError::Fenced { id, .. }
         | SessionError::Owned { id, .. }
         | SessionError::Contended { id }

@@ -1,7 +1,7 @@
 //! A program in the foreground: signals go to it, its output comes from it, and its exit code is ours. Or, where
 //! somebody started this process for that, in the background of everybody.
 
-use sessionkit::runner::{Command, Ended, PassOn, RunReport, Runner, Running, Standing, Stdin};
+use sessionkit::runner::{ChildState, Command, Ended, Forwarding, RunReport, Runner, Running, Stdin};
 use sessionkit::{Session, SessionError, SessionId, SessionManager, SessionState, Store, text::visible};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -18,7 +18,7 @@ const PASSED_ON: [SignalKind; 3] = [SignalKind::interrupt(), SignalKind::termina
 pub(crate) fn command(command: Command, context: &Context) -> Command {
     let (here, json) = (context.caller.is_none(), context.term.json);
     let command = command.stdin(if here { Stdin::Inherit } else { Stdin::Null });
-    command.pass_on(if here && !json { PassOn::Inherit } else { PassOn::Nothing })
+    command.pass_on(if here && !json { Forwarding::Inherit } else { Forwarding::Nothing })
 }
 
 /// Signals that came since this was made.
@@ -145,7 +145,7 @@ async fn wait(
             number = signals.next() => running.signal(number).await,
             Ok(()) = standing.changed() => if let Some(job) = job {
                 let standing = *standing.borrow_and_update();
-                let by_others = standing == Standing::Paused && !job.is_stopping();
+                let by_others = standing == ChildState::Paused && !job.is_stopping();
                 job.program_stands(standing, &running).await;
                 if by_others {
                     let id = running.id();

@@ -1,7 +1,7 @@
 //! A program and this process as one job of a shell: who has the terminal, and that the two stop and go on together.
 
 use rustix::process::Pid;
-use sessionkit::runner::{Running, Standing};
+use sessionkit::runner::{ChildState, Running};
 
 use crate::fail::Result;
 use crate::stops::{Stop, Stops, Whom, Word};
@@ -81,10 +81,10 @@ impl Job {
     }
 
     /// Does what the program's standing makes necessary.
-    pub(crate) async fn program_stands(&mut self, standing: Standing, running: &Running) {
-        self.paused = standing == Standing::Paused;
+    pub(crate) async fn program_stands(&mut self, standing: ChildState, running: &Running) {
+        self.paused = standing == ChildState::Paused;
         match standing {
-            Standing::Stopped { signal } => {
+            ChildState::Stopped { signal } => {
                 let why = Stop::of(signal);
                 // It asked for the terminal and gets it, or has got it since: a program may read before it was handed
                 // over.
@@ -94,15 +94,15 @@ impl Job {
                     self.pause(why, Whom::Job, running);
                 }
             }
-            Standing::Paused => {
+            ChildState::Paused => {
                 self.take();
                 if let Some((why, whom)) = self.stopping.take() {
                     self.stop(why, whom, running).await;
                 }
             }
             // On its way to a stop that was wanted meanwhile, or for good.
-            Standing::Runs | _ if self.stopping.is_some() => {}
-            Standing::Runs | _ => {
+            ChildState::Running | _ if self.stopping.is_some() => {}
+            ChildState::Running | _ => {
                 self.held = false;
                 if self.wanted && !self.has_given() {
                     self.give(running).await;

@@ -10,7 +10,7 @@ use rustix::fs::fstat;
 use rustix::termios::{isatty, tcgetwinsize};
 use sessionkit::SessionProgress;
 use sessionkit::observers::ProgressRenderer;
-use sessionkit::runner::{Beside, OutputStream, Runner};
+use sessionkit::runner::{OutputInterceptor, OutputStream, Runner};
 use sessionkit::tokio::sync::watch;
 
 use crate::args::ColorWhen;
@@ -93,7 +93,7 @@ impl Term {
 
     /// The runner, with the output that its programs pass on kept apart from progress.
     pub(crate) fn beside(&self, runner: &Runner) -> Runner {
-        runner.clone().beside(Arc::new(Foreground {
+        runner.clone().intercept_output(Arc::new(Foreground {
             progress: Arc::clone(&self.progress),
             stdout: same(io::stdout().as_fd(), io::stderr().as_fd()),
         }))
@@ -172,7 +172,7 @@ struct Foreground {
     stdout: bool,
 }
 
-impl Beside for Foreground {
+impl OutputInterceptor for Foreground {
     fn pass_on(&self, stream: OutputStream, bytes: &[u8], write: &mut dyn FnMut(&[u8])) {
         match stream {
             OutputStream::Stdout if !self.stdout => write(bytes),

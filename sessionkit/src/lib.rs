@@ -86,7 +86,7 @@ pub use self::exchange::{
 };
 pub use self::global::{GlobalIsSet, global, set_global};
 pub use self::open::{Builder, builder, open};
-pub use self::repair::Losses;
+pub use self::repair::LossPolicy;
 pub use self::store::Store;
 pub use self::url::StoreUrl;
 

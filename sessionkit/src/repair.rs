@@ -2,8 +2,9 @@
 
 use serde_json::json;
 use session_core::{
-    Acceptance, Batch, Chain, Clock as _, Draft, Durability, ErrorCode, Evidence, Expected, Head, Liveness,
-    Loss, Repaired, Result, SessionError, SessionEvent, SessionId, SessionStorage, StorageError, SystemClock,
+    AcceptedLoss, Batch, Chain, Clock as _, Durability, ErrorCode, Evidence, Expected, Head, Liveness, Loss,
+    RepairReport, Result, SessionError, SessionEvent, SessionId, SessionStorage, StorageError, SystemClock,
+    UnsealedRecord,
 };
 
 use crate::store::Store;
@@ -13,7 +14,7 @@ const ROUNDS: usize = 16;
 
 /// Whether records that were acknowledged as flushed may be given up for lost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Losses {
+pub enum LossPolicy {
     /// They may not: a session that has such losses stays as it is.
     #[default]
     Refuse,
@@ -29,22 +30,22 @@ impl Store {
     /// `CORRUPT` where flushed records are gone and that is not accepted; `STORAGE_UNAVAILABLE` where an owner lives, or
     /// may; `INVALID_LOG` and `UNSUPPORTED_FORMAT`, for which there is no repair; `INVALID_ARGUMENT` for a store that
     /// has nothing to mend.
-    pub async fn repair(&self, id: SessionId, losses: Losses) -> Result<Repaired> {
+    pub async fn repair(&self, id: SessionId, losses: LossPolicy) -> Result<RepairReport> {
         let (Some(storage), presence) = (self.maintenance(), self.presence()) else {
             return Err(SessionError::InvalidArgument {
                 what: format!("{} keeps nothing that could be repaired", self.url()),
             });
         };
         let acceptance = match losses {
-            Losses::Refuse => Acceptance::Nothing,
-            Losses::Accept => {
+            LossPolicy::Refuse => AcceptedLoss::None,
+            LossPolicy::Accept => {
                 let mut dead = Vec::new();
                 for owner in storage.verify(id).await?.owners {
                     if let Liveness::Dead { .. } = presence.liveness(&owner).await? {
                         dead.push(owner.instance);
                     }
                 }
-                Acceptance::Loss { dead }
+                AcceptedLoss::Of { dead }
             }
         };
         let repaired = storage.repair(id, acceptance).await?;
@@ -53,7 +54,7 @@ impl Store {
         {
             note(&**storage, id, loss).await?;
             // The log tells of it now, so that nothing else has to.
-            storage.repair(id, Acceptance::Nothing).await?;
+            storage.repair(id, AcceptedLoss::None).await?;
         }
         Ok(repaired)
     }
@@ -86,9 +87,9 @@ fn batch(id: SessionId, mut head: Head, events: Vec<SessionEvent>) -> Result<Bat
     let mut records = Vec::new();
     for event in events {
         let attempt = head.lifecycle.attempt_for(event.kind());
-        let draft = Draft { at: SystemClock.now(), attempt, flushed: head.flushed, event };
+        let draft = UnsealedRecord { at: SystemClock.now(), attempt, flushed: head.flushed, event };
         let (stored, record) = chain.seal(draft)?;
-        head.apply(&record).map_err(|source| SessionError::Rejected { id, source })?;
+        head.apply(&record).map_err(|source| SessionError::Transition { id, source })?;
         records.push(stored);
     }
     Ok(Batch::new(records, head))

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use session_testkit::{random, same_answers};
+use session_testkit::{compare_backends, random};
 use sessionkit::{ManagerOptions, Store};
 
 /// Sequences of calls, and calls of each. `SESSION_BACKENDS_SEQUENCES` asks for more.
@@ -40,6 +40,6 @@ async fn all_backends_answer_alike() {
     let handles = |store: &Store| (store.url().to_string(), vec![Arc::clone(store.storage()); 2]);
     let storages: Vec<_> = stores.iter().map(handles).collect();
     for seed in random::seeds(sequences) {
-        same_answers(&storages, seed, CALLS).await.unwrap();
+        compare_backends(&storages, seed, CALLS).await.unwrap();
     }
 }

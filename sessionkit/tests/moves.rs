@@ -9,8 +9,8 @@ use std::path::Path;
 use session_testkit::logs::Log;
 use session_testkit::random::Random;
 use sessionkit::{
-    Durability, ImportCheck, ManagerOptions, MoveOutcome, Output, SessionConfig, SessionFilter, SessionId,
-    SessionStorageExt as _, Store, Verdict,
+    Condition, Durability, ImportCheck, ManagerOptions, MoveOutcome, Output, SessionConfig, SessionFilter,
+    SessionId, SessionStorageExt as _, Store,
 };
 
 /// Sessions, and records of each on average. `SESSION_MOVES_SESSIONS` and `SESSION_MOVES_RECORDS` ask for others.
@@ -91,7 +91,7 @@ async fn is_whole(store: &Store, expected: &BTreeMap<SessionId, Vec<String>>) {
     }
     let health = store.maintenance().unwrap().verify_all().await.unwrap();
     assert!(health.failed.is_empty() && health.sessions.len() == expected.len());
-    assert!(health.sessions.iter().all(|session| session.verdict == Verdict::Healthy));
+    assert!(health.sessions.iter().all(|session| session.condition == Condition::Healthy));
 }
 
 /// file, sled, `SQLite`, a stream, file: the last store's logs are the first one's, byte for byte, in the files as well.

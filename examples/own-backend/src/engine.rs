@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use redb::{Database, DatabaseError, StorageBackend};
 use session_core::StorageError;
 
-use crate::error::{Told as _, opened};
+use crate::error::{IntoStorageError as _, opened};
 use crate::log::{HEADS, RECORDS, UNENDED};
 
 type Open = dyn Fn() -> Result<Database, DatabaseError> + Send + Sync;
@@ -36,11 +36,11 @@ impl Engine {
         }
         let database = (self.open)().map_err(|error| opened(&self.name, error))?;
         // A table exists once it was opened for writing, and reading one that does not is an error.
-        let write = database.begin_write().told()?;
-        write.open_table(HEADS).told()?;
-        write.open_table(RECORDS).told()?;
-        write.open_table(UNENDED).told()?;
-        write.commit().told()?;
+        let write = database.begin_write().storage_error()?;
+        write.open_table(HEADS).storage_error()?;
+        write.open_table(RECORDS).storage_error()?;
+        write.open_table(UNENDED).storage_error()?;
+        write.commit().storage_error()?;
         Ok(Arc::clone(open.insert(Arc::new(database))))
     }
 

@@ -7,12 +7,12 @@ use redb::{DatabaseError, Error};
 use session_core::StorageError;
 
 /// Gives a failed call of redb the words that a caller needs.
-pub trait Told<T> {
-    fn told(self) -> Result<T, StorageError>;
+pub trait IntoStorageError<T> {
+    fn storage_error(self) -> Result<T, StorageError>;
 }
 
-impl<T, E: Into<Error>> Told<T> for Result<T, E> {
-    fn told(self) -> Result<T, StorageError> {
+impl<T, E: Into<Error>> IntoStorageError<T> for Result<T, E> {
+    fn storage_error(self) -> Result<T, StorageError> {
         self.map_err(|error| match error.into() {
             Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
                 StorageError::Full { what: "the database".to_owned(), source: Arc::new(error) }

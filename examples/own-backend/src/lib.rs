@@ -43,7 +43,7 @@ use session_core::{
 };
 
 use crate::engine::Engine;
-use crate::error::Told as _;
+use crate::error::IntoStorageError as _;
 use crate::log::{HEADS, RECORDS, UNENDED, key};
 
 /// Sessions in a redb database. Clones share it; another process has to wait until the last one is gone.
@@ -107,15 +107,15 @@ impl RedbStorage {
         batch: &Batch,
     ) -> Result<Tip, StorageError> {
         // One writer at a time: what is read here is what is there when it is written.
-        let mut write = database.begin_write().told()?;
+        let mut write = database.begin_write().storage_error()?;
         // Pages first, then the root that names them: a flush that fails leaves the commit before it whole.
         write.set_two_phase_commit(true);
         let tip = {
-            let mut heads = write.open_table(HEADS).told()?;
-            let mut records = write.open_table(RECORDS).told()?;
-            let mut unended = write.open_table(UNENDED).told()?;
+            let mut heads = write.open_table(HEADS).storage_error()?;
+            let mut records = write.open_table(RECORDS).storage_error()?;
+            let mut unended = write.open_table(UNENDED).storage_error()?;
             let actual = log::head(&heads, id)?.map(|head| head.tip);
-            let count = || unended.len().told().map(|count| usize::try_from(count).unwrap_or(usize::MAX));
+            let count = || unended.len().storage_error().map(|count| usize::try_from(count).unwrap_or(usize::MAX));
             batch.check(id, expected, actual, count)?;
             if let Some(tip) = actual {
                 // Nothing is added to a log whose end is not the one that is known.
@@ -126,14 +126,14 @@ impl RedbStorage {
                 return actual.ok_or(StorageError::NotFound { id });
             };
             for record in batch.records() {
-                records.insert((key(id), record.revision()), record.line()).told()?;
+                records.insert((key(id), record.revision()), record.line()).storage_error()?;
             }
             let json = serde_json::to_string(head).expect("a head has string keys");
-            heads.insert(key(id), json.as_str()).told()?;
+            heads.insert(key(id), json.as_str()).storage_error()?;
             if head.state().is_final() {
-                unended.remove(key(id)).told()?;
+                unended.remove(key(id)).storage_error()?;
             } else {
-                unended.insert(key(id), ()).told()?;
+                unended.insert(key(id), ()).storage_error()?;
             }
             head.tip
         };
@@ -142,18 +142,18 @@ impl RedbStorage {
     }
 
     fn delete_now(&self, database: &Database, id: SessionId, tip: Tip) -> Result<(), StorageError> {
-        let mut write = database.begin_write().told()?;
+        let mut write = database.begin_write().storage_error()?;
         write.set_two_phase_commit(true);
         {
-            let mut heads = write.open_table(HEADS).told()?;
+            let mut heads = write.open_table(HEADS).storage_error()?;
             let actual = log::head(&heads, id)?.map(|head| head.tip).ok_or(StorageError::NotFound { id })?;
             if actual != tip {
                 return Err(StorageError::Conflict { id, expected: Some(tip), actual: Some(actual) });
             }
-            heads.remove(key(id)).told()?;
-            write.open_table(UNENDED).told()?.remove(key(id)).told()?;
+            heads.remove(key(id)).storage_error()?;
+            write.open_table(UNENDED).storage_error()?.remove(key(id)).storage_error()?;
             let all = (key(id), 0)..=(key(id), u64::MAX);
-            write.open_table(RECORDS).told()?.retain_in(all, |_, _| false).told()?;
+            write.open_table(RECORDS).storage_error()?.retain_in(all, |_, _| false).storage_error()?;
         }
         self.committed(id, write.commit())
     }
@@ -188,8 +188,8 @@ impl SessionStorage for RedbStorage {
 
     async fn head(&self, id: SessionId) -> Result<Option<Head>, StorageError> {
         self.blocking(move |_, database| {
-            let read = database.begin_read().told()?;
-            log::head(&read.open_table(HEADS).told()?, id)
+            let read = database.begin_read().storage_error()?;
+            log::head(&read.open_table(HEADS).storage_error()?, id)
         })
         .await
     }
@@ -202,10 +202,10 @@ impl SessionStorage for RedbStorage {
     ) -> Result<RecordPage, StorageError> {
         self.blocking(move |_, database| {
             // One snapshot: the log is as long as its head says.
-            let read = database.begin_read().told()?;
-            let head = log::head(&read.open_table(HEADS).told()?, id)?;
+            let read = database.begin_read().storage_error()?;
+            let head = log::head(&read.open_table(HEADS).storage_error()?, id)?;
             let tip = head.ok_or(StorageError::NotFound { id })?.tip;
-            log::page(&read.open_table(RECORDS).told()?, id, tip, after, limit)
+            log::page(&read.open_table(RECORDS).storage_error()?, id, tip, after, limit)
         })
         .await
     }
@@ -218,8 +218,8 @@ impl SessionStorage for RedbStorage {
     ) -> Result<HeadPage, StorageError> {
         let filter = filter.clone();
         self.blocking(move |_, database| {
-            let read = database.begin_read().told()?;
-            log::list(&read.open_table(HEADS).told()?, &filter, after, limit)
+            let read = database.begin_read().storage_error()?;
+            log::list(&read.open_table(HEADS).storage_error()?, &filter, after, limit)
         })
         .await
     }

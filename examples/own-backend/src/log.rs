@@ -9,7 +9,7 @@ use session_core::{
     Chain, Head, HeadPage, RecordPage, SessionFilter, SessionId, StorageError, StoredRecord, Tip,
 };
 
-use crate::error::Told as _;
+use crate::error::IntoStorageError as _;
 
 /// Heads as JSON, by session.
 pub const HEADS: TableDefinition<'_, u128, &str> = TableDefinition::new("heads");
@@ -32,7 +32,7 @@ pub fn head(
     heads: &impl ReadableTable<u128, &'static str>,
     id: SessionId,
 ) -> Result<Option<Head>, StorageError> {
-    heads.get(key(id)).told()?.map(|json| parse(id, json.value())).transpose()
+    heads.get(key(id)).storage_error()?.map(|json| parse(id, json.value())).transpose()
 }
 
 /// Whether the log ends with this tip.
@@ -69,7 +69,7 @@ pub fn page(
     let last = after.saturating_add(limit.get() as u64).min(tip.revision);
     let mut page = Vec::new();
     for revision in after + 1..=last {
-        let row = records.get((key(id), revision)).told()?.ok_or_else(|| missing(revision))?;
+        let row = records.get((key(id), revision)).storage_error()?.ok_or_else(|| missing(revision))?;
         page.push(chain.check(row.value().as_bytes()).map_err(|_| missing(revision))?);
     }
     if last == tip.revision && chain.tip() != Some(tip) {
@@ -87,12 +87,12 @@ pub fn list(
 ) -> Result<HeadPage, StorageError> {
     let from = after.map_or(Bound::Unbounded, |id| Bound::Excluded(key(id)));
     let mut page = HeadPage::default();
-    for row in heads.range((from, Bound::Unbounded)).told()? {
+    for row in heads.range((from, Bound::Unbounded)).storage_error()? {
         if page.heads.len() == limit.get() {
             page.next = page.heads.last().map(|head| head.id);
             break;
         }
-        let (id, json) = row.told()?;
+        let (id, json) = row.storage_error()?;
         let id = SessionId::from_bytes(id.value().to_be_bytes());
         match parse(id, json.value()) {
             Ok(head) if filter.matches(&head) => page.heads.push(head),
@@ -108,7 +108,7 @@ fn record(
     id: SessionId,
     revision: u64,
 ) -> Result<Option<StoredRecord>, StorageError> {
-    let row = records.get((key(id), revision)).told()?;
+    let row = records.get((key(id), revision)).storage_error()?;
     Ok(row.and_then(|line| StoredRecord::from_storage(revision, line.value()).ok()))
 }
 

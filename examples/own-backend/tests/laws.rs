@@ -8,7 +8,7 @@ use own_backend::RedbStorage;
 use redb::{Database, ReadableDatabase as _, StorageBackend, TableDefinition};
 use session_core::{MemoryStorage, SessionId, SessionStorage, StorageError};
 use session_testkit::random::Random;
-use session_testkit::{Crash, Damage, Kept, Subject, Unable, random, same_answers, storage_laws};
+use session_testkit::{Crash, Damage, Kept, Harness, NotSupported, random, compare_backends, storage_laws};
 
 /// The disk's file: as it is seen, as it is after a loss of power, and what is on its way from the one to the other.
 #[derive(Debug, Clone, Default)]
@@ -142,7 +142,7 @@ struct InMemory {
 }
 
 #[async_trait]
-impl Subject for InMemory {
+impl Harness for InMemory {
     async fn open(&self) -> Result<Arc<dyn SessionStorage>, StorageError> {
         let mut open = self.open.lock().unwrap();
         if open.is_none() {
@@ -152,7 +152,7 @@ impl Subject for InMemory {
         Ok(Arc::new(open.clone().expect("it was opened")))
     }
 
-    async fn crash(&self, crash: Crash) -> Result<(), Unable> {
+    async fn crash(&self, crash: Crash) -> Result<(), NotSupported> {
         let mut disk = self.disk.lock().unwrap();
         // The handles that are open stay with the disk as it was, and change nothing on this one.
         let file = disk.file().clone().after(crash);
@@ -161,12 +161,12 @@ impl Subject for InMemory {
         Ok(())
     }
 
-    async fn fail_next_flush(&self) -> Result<(), Unable> {
+    async fn fail_next_flush(&self) -> Result<(), NotSupported> {
         self.disk.lock().unwrap().file().fails = true;
         Ok(())
     }
 
-    async fn damage(&self, id: SessionId, damage: Damage) -> Result<(), Unable> {
+    async fn damage(&self, id: SessionId, damage: Damage) -> Result<(), NotSupported> {
         self.open.lock().unwrap().take();
         let disk = self.disk.lock().unwrap().clone();
         damage_rows(&Database::builder().create_with_backend(disk).unwrap(), id, damage);
@@ -186,7 +186,7 @@ mod file {
     struct Folder(tempfile::TempDir, Mutex<Option<RedbStorage>>);
 
     #[async_trait]
-    impl Subject for Folder {
+    impl Harness for Folder {
         async fn open(&self) -> Result<Arc<dyn SessionStorage>, StorageError> {
             let mut open = self.1.lock().unwrap();
             if open.is_none() {
@@ -195,15 +195,15 @@ mod file {
             Ok(Arc::new(open.clone().expect("it was opened")))
         }
 
-        async fn crash(&self, _: Crash) -> Result<(), Unable> {
-            Err(Unable("a test can neither kill itself nor cut the power of a real disk"))
+        async fn crash(&self, _: Crash) -> Result<(), NotSupported> {
+            Err(NotSupported("a test can neither kill itself nor cut the power of a real disk"))
         }
 
-        async fn fail_next_flush(&self) -> Result<(), Unable> {
-            Err(Unable("a real disk fails when it wants to"))
+        async fn fail_next_flush(&self) -> Result<(), NotSupported> {
+            Err(NotSupported("a real disk fails when it wants to"))
         }
 
-        async fn damage(&self, id: SessionId, damage: Damage) -> Result<(), Unable> {
+        async fn damage(&self, id: SessionId, damage: Damage) -> Result<(), NotSupported> {
             self.1.lock().unwrap().take();
             damage_rows(&Database::create(self.0.path().join("sessions.redb")).unwrap(), id, damage);
             Ok(())
@@ -224,6 +224,6 @@ async fn it_answers_as_the_storage_in_memory_does() {
         Arc::new(RedbStorage::with_backend("a disk in memory", move || Ok(disk.clone())).unwrap());
     let storages = [("memory".to_owned(), vec![memory; 2]), ("redb".to_owned(), vec![redb; 2])];
     for seed in random::seeds(sequences) {
-        same_answers(&storages, seed, 200).await.unwrap();
+        compare_backends(&storages, seed, 200).await.unwrap();
     }
 }

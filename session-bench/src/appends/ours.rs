@@ -134,7 +134,7 @@ impl Managed {
         let (runtime, storage) = (runtime(), storage(place));
         let owners = storage.owners_dir();
         let manager = runtime.block_on(manager(storage, &owners));
-        let sessions = runtime.block_on(start(&manager.handle(), sessions));
+        let sessions = runtime.block_on(start(&manager.to_shared(), sessions));
         Self { runtime, manager, sessions, each: 0 }
     }
 }

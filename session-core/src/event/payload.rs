@@ -153,6 +153,34 @@ impl ProgressReport {
         self.eta = eta.or(self.eta);
     }
 
+    /// Merges a later report so that steps and percent never go backwards: an attempt that starts over reports small
+    /// numbers again, and they wait until it is beyond where the last one was. What the report leaves out stays. An
+    /// estimate of the time left holds until the work advances without a new one.
+    ///
+    /// Returns `true` if the work advanced.
+    pub(crate) fn advance(&mut self, later: Self) -> bool {
+        let before = self.position();
+        let eta = later.eta;
+        self.merge(Self {
+            completed_steps: later.completed_steps.max(self.completed_steps),
+            percent: match (later.percent, self.percent) {
+                (Some(new), Some(old)) => Some(new.max(old)),
+                (new, old) => new.or(old),
+            },
+            ..later
+        });
+        let advanced = before != self.position();
+        if advanced {
+            self.eta = eta;
+        }
+        advanced
+    }
+
+    /// Returns steps and percent. A report that nothing is done yet does not advance the work.
+    fn position(&self) -> (u64, f64) {
+        (self.completed_steps.unwrap_or(0), self.percent.unwrap_or(0.0))
+    }
+
     /// Whether the report can be written.
     ///
     /// # Errors

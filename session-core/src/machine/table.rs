@@ -4,47 +4,6 @@
 use super::StateName;
 use crate::event::EventKind;
 
-/// Who may append an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Who {
-    /// Anyone.
-    Anyone,
-    /// The owner.
-    Owner,
-    /// Whoever finds the session unowned.
-    Finder,
-    /// The owner, or whoever finds the session unowned.
-    OwnerOrFinder,
-    /// Whoever can prove that the owner is dead; the owner itself, when its work was dropped.
-    Prover,
-}
-
-impl EventKind {
-    /// Who may append it.
-    #[must_use]
-    pub const fn who(self) -> Who {
-        match self {
-            Self::Created
-            | Self::PauseRequested
-            | Self::ResumeRequested
-            | Self::CancelRequested
-            | Self::InputProvided => Who::Anyone,
-            Self::Started => Who::Finder,
-            Self::IterationStarted
-            | Self::IterationCompleted
-            | Self::CommandExecuted
-            | Self::AnalysisCompleted
-            | Self::CheckpointSaved
-            | Self::ProgressReported
-            | Self::Paused
-            | Self::Completed => Who::Owner,
-            Self::Noted | Self::Resumed | Self::Failed | Self::Cancelled => Who::OwnerOrFinder,
-            Self::Interrupted => Who::Prover,
-        }
-    }
-}
-
 /// What a rule of the table asks for, beside the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

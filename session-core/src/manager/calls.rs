@@ -1,6 +1,6 @@
 //! How the calls of a [`Session`] reach its log: what they append, and when they wait.
 
-use super::session::{Answers, Session};
+use super::session::{RequestHandling, Session};
 use crate::error::{Result, SessionError};
 use crate::event::{EventKind, SessionEvent};
 use crate::head::Head;
@@ -51,7 +51,7 @@ impl Session {
                     let requests = &head.lifecycle.requests;
                     match (head.state(), &requests.pause, &requests.cancel) {
                         (SessionState::Running { .. }, Some(pause), None)
-                            if self.live.answers() != Answers::ByProgram =>
+                            if self.live.request_handling() != RequestHandling::External =>
                         {
                             stands_still = true;
                             Ok(vec![SessionEvent::Paused {

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::engine::Engine;
-use super::session::Answers;
+use super::session::RequestHandling;
 use super::takeover::{Custody, owned};
 use crate::error::{Result, SessionError};
-use crate::event::SessionEvent;
+use crate::event::{Role, SessionEvent};
 use crate::head::Head;
 use crate::id::SessionId;
-use crate::machine::{StateName, Who};
+use crate::machine::StateName;
 use crate::record::Tip;
 use crate::storage::Durability;
 
@@ -19,7 +19,7 @@ impl Engine {
     pub(crate) async fn change(
         &self,
         id: SessionId,
-        here: impl Fn(&Head, Answers) -> Result<Vec<SessionEvent>> + Send + Sync,
+        here: impl Fn(&Head, RequestHandling) -> Result<Vec<SessionEvent>> + Send + Sync,
         elsewhere: impl Fn(&Head, &Custody) -> Result<Vec<SessionEvent>> + Send + Sync,
     ) -> Result<Head> {
         self.check_open()?;
@@ -27,12 +27,12 @@ impl Engine {
         let mut state = cell.state.lock().await;
         let owned = state.owned.as_ref().map(|(live, _)| Arc::clone(live));
         if let Some(live) = owned {
-            let answers = live.answers();
+            let request_handling = live.request_handling();
             let mut before = None;
             let result = self
                 .append_owned(&mut state, id, Durability::Flushed, |head| {
                     before = Some(head.clone());
-                    here(head, answers)
+                    here(head, request_handling)
                 })
                 .await;
             match result {
@@ -66,7 +66,7 @@ impl Engine {
         let mut writer = self.load(id).await?;
         self.commit(&mut writer, durability, |head| {
             let events = decide(head)?;
-            let theirs = |event: &SessionEvent| event.kind().who() == Who::OwnerOrFinder;
+            let theirs = |event: &SessionEvent| event.kind().role() == Role::OwnerOrClaimant;
             match (&head.lifecycle.owner, head.state().name()) {
                 (Some(owner), _) => Err(SessionError::Fenced { id, what: format!("{owner} runs it") }),
                 (None, StateName::Paused) if !events.iter().all(theirs) => {

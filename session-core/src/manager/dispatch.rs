@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use crate::event::SessionEvent;
 use crate::id::SessionId;
-use crate::manager::{EventSink, RecoveryReport};
+use crate::manager::EventSink;
 use crate::observer::{EventContext, SessionObserver};
+use crate::recovery_report::RecoveryReport;
 use crate::text::visible;
 
 /// How an observer fares.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::report::SessionReport;
-use super::session::{Answers, Session};
+use super::session::{RequestHandling, Session};
 use crate::error::{Result, SessionError};
 use crate::machine::SessionState;
 use crate::owner::Evidence;
@@ -81,7 +81,7 @@ where
     Fut: Future<Output = Result<T, WorkError>> + Send,
     T: Serialize + Send,
 {
-    session.set_answers(Answers::ByWork);
+    session.set_request_handling(RequestHandling::AtNextCall);
     let mut guard = Guard { session: Some(session.clone()) };
     let ended = {
         let mut work = pin!(caught(work, session.clone()));

@@ -21,7 +21,7 @@ use crate::observer::EventContext;
 use crate::owner::Owner;
 use crate::presence::{Liveness, Presence, PresenceGuard};
 use crate::reason::SessionSummary;
-use crate::record::{Chain, Draft, Record, StoredRecord, Tip};
+use crate::record::{Chain, Record, StoredRecord, Tip, UnsealedRecord};
 use crate::storage::{
     Batch, Durability, Expected, SessionFilter, SessionStorage, SessionStorageExt as _, StorageError,
 };
@@ -100,8 +100,11 @@ impl Engine {
         let Some(me) = self.me.get() else { return Ok(()) };
         let created = SessionFilter::all().state(StateName::Created);
         let page = self.storage.list_all(&created).await?;
-        let named =
-            page.heads.iter().filter_map(Head::keeper).any(|owner| owner.instance == me.owner.instance);
+        let named = page
+            .heads
+            .iter()
+            .filter_map(Head::responsible_process)
+            .any(|owner| owner.instance == me.owner.instance);
         if !named
             && page.unreadable.is_empty()
             && let Some(guard) = me.guard.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -159,7 +162,7 @@ impl Engine {
     }
 
     /// Lets a sink hear everything from now on, and of the recovery that the opening made.
-    pub(crate) fn tap(&self, sink: Arc<dyn EventSink>) {
+    pub(crate) fn add_sink(&self, sink: Arc<dyn EventSink>) {
         if let Some(report) = self.opening.get() {
             sink.recovered(report);
         }
@@ -179,9 +182,9 @@ impl Engine {
 
     /// Makes a session. `Ok(None)` where its log exists already.
     pub(crate) async fn create(&self, id: SessionId, event: SessionEvent) -> Result<Option<Head>> {
-        let draft = Draft { at: self.options.clock.now(), attempt: 0, flushed: 0, event };
+        let draft = UnsealedRecord { at: self.options.clock.now(), attempt: 0, flushed: 0, event };
         let (stored, record) = Chain::start(id).seal(draft)?;
-        let head = Head::begin(id, &record).map_err(|source| SessionError::Rejected { id, source })?;
+        let head = Head::begin(id, &record).map_err(|source| SessionError::Transition { id, source })?;
         let expected = self.options.max_sessions.map_or(Expected::Absent, Expected::AbsentWithin);
         let batch = Batch::new(vec![stored], head.clone());
         match self.storage.append(id, expected, batch.clone(), Durability::Flushed).await {
@@ -289,9 +292,9 @@ impl Engine {
                 let SessionSummary { message, result, .. } = std::mem::take(summary);
                 *summary = SessionSummary { message, result, ..head.summary(at) };
             }
-            let draft = Draft { at, attempt, flushed: writer.flushed, event };
+            let draft = UnsealedRecord { at, attempt, flushed: writer.flushed, event };
             let (line, record) = chain.seal(draft)?;
-            head.apply(&record).map_err(|source| SessionError::Rejected { id, source })?;
+            head.apply(&record).map_err(|source| SessionError::Transition { id, source })?;
             stored.push(line);
             records.push(record);
         }

@@ -135,6 +135,6 @@ async fn is_running<M: SessionManager + ?Sized>(manager: &M, head: &Head) -> Res
 const fn is_overtaken(error: &SessionError) -> bool {
     matches!(
         error,
-        SessionError::Rejected { .. } | SessionError::Fenced { .. } | SessionError::Contended { .. }
+        SessionError::Transition { .. } | SessionError::Fenced { .. } | SessionError::Contended { .. }
     )
 }

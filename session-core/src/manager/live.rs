@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::cell::{CellState, Writer};
 use super::engine::Engine;
-use super::session::Answers;
+use super::session::RequestHandling;
 use crate::cancellation::CancellationSource;
 use crate::config::SessionConfig;
 use crate::error::{Result, SessionError};
@@ -36,7 +36,7 @@ pub(crate) struct Live {
     pub(crate) answer: Mutex<Option<Value>>,
     view: watch::Sender<Head>,
     requests: watch::Sender<Requests>,
-    answers: AtomicU8,
+    request_handling: AtomicU8,
     /// Set once: why the session is not owned here any more.
     lost: OnceLock<SessionError>,
     over: AtomicBool,
@@ -66,7 +66,7 @@ impl Live {
             answer: Mutex::new(inherited.answer),
             view: watch::Sender::new(head.clone()),
             requests: watch::Sender::new(head.lifecycle.requests.clone()),
-            answers: AtomicU8::new(Answers::AtOnce as u8),
+            request_handling: AtomicU8::new(RequestHandling::Immediate as u8),
             lost: OnceLock::new(),
             over: AtomicBool::new(false),
             stirred: Notify::new(),
@@ -81,12 +81,12 @@ impl Live {
         self.requests.subscribe()
     }
 
-    pub(crate) fn answers(&self) -> Answers {
-        Answers::from_u8(self.answers.load(Ordering::SeqCst))
+    pub(crate) fn request_handling(&self) -> RequestHandling {
+        RequestHandling::from_u8(self.request_handling.load(Ordering::SeqCst))
     }
 
-    pub(crate) fn set_answers(&self, answers: Answers) {
-        self.answers.store(answers as u8, Ordering::SeqCst);
+    pub(crate) fn set_request_handling(&self, request_handling: RequestHandling) {
+        self.request_handling.store(request_handling as u8, Ordering::SeqCst);
     }
 
     /// Whether the session ended, or is no longer owned here.
@@ -334,7 +334,7 @@ impl Engine {
             writer.head.state(),
             SessionState::Paused { reason } if !matches!(reason, crate::reason::PauseReason::AwaitingInput(_))
         );
-        if !(asked && waits) || live.answers() == Answers::ByProgram {
+        if !(asked && waits) || live.request_handling() == RequestHandling::External {
             return Ok(());
         }
         let me = self.me().await?.clone();

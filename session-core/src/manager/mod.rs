@@ -14,16 +14,14 @@ pub use self::names::NameCounter;
 pub use self::observable::ObservableSessionManager;
 pub use self::options::ManagerOptions;
 pub use self::persistent::{InMemorySessionManager, PersistentSessionManager};
-pub use self::recovery::{
-    CrashedSession, RecoveryOptions, RecoveryOutcome, RecoveryPolicy, RecoveryReport, WorkHandler,
-};
+pub use self::recovery::{RecoveryOptions, WorkHandler};
 pub use self::report::SessionReport;
-pub use self::session::{Answers, Ending, Session};
+pub use self::session::{Ending, RequestHandling, Session};
 
 use crate::config::SessionConfig;
 use crate::error::Result;
 use crate::event::{Origin, SessionEvent};
-use crate::head::Head;
+use crate::head::{Head, PersistedSession};
 use crate::id::SessionId;
 use crate::machine::{CancelRequest, SessionState, StateName};
 use crate::observer::EventContext;
@@ -31,6 +29,7 @@ use crate::presence::Liveness;
 use crate::progress::SessionProgress;
 use crate::reason::{Failure, SessionSummary};
 use crate::record::{StoredRecord, Tip};
+use crate::recovery_report::{CrashedSession, RecoveryReport};
 use crate::storage::{SessionFilter, StorageError};
 
 mod calls;
@@ -49,22 +48,6 @@ mod recovery;
 mod report;
 mod session;
 mod takeover;
-
-/// A session as it is stored: what is needed to show it whole, or to take its work up again.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct PersistedSession {
-    /// The current view.
-    pub head: Head,
-    /// What it was made with, whole.
-    pub config: SessionConfig,
-    /// The program behind it.
-    pub origin: Option<Origin>,
-    /// The state, its texts whole.
-    pub state: SessionState,
-    /// The last checkpoint that the work can go on from.
-    pub checkpoint: Option<Value>,
-}
 
 /// The sessions that a filter let through.
 #[derive(Debug, Clone, Default)]
@@ -181,8 +164,8 @@ pub trait SessionManager: Send + Sync {
 
     /// Sends every event that this manager appends from now on, or reads in the logs of sessions that it owns, to a sink;
     /// first the report of the recovery that opening it made, if it made one.
-    fn tap(&self, sink: Arc<dyn EventSink>);
+    fn add_sink(&self, sink: Arc<dyn EventSink>);
 
     /// This manager, to keep.
-    fn handle(&self) -> Arc<dyn SessionManager>;
+    fn to_shared(&self) -> Arc<dyn SessionManager>;
 }

@@ -45,7 +45,7 @@ impl ObservableSessionManager {
     #[must_use]
     pub fn new(inner: Arc<dyn SessionManager>) -> Self {
         let dispatcher = Arc::new(Dispatcher::new());
-        inner.tap(Arc::<Dispatcher>::clone(&dispatcher));
+        inner.add_sink(Arc::<Dispatcher>::clone(&dispatcher));
         Self { inner, dispatcher, queue: Dispatcher::QUEUE, grace: Duration::from_secs(5) }
     }
 
@@ -203,11 +203,11 @@ impl SessionManager for ObservableSessionManager {
         outcome
     }
 
-    fn tap(&self, sink: Arc<dyn EventSink>) {
-        self.inner.tap(sink);
+    fn add_sink(&self, sink: Arc<dyn EventSink>) {
+        self.inner.add_sink(sink);
     }
 
-    fn handle(&self) -> Arc<dyn SessionManager> {
+    fn to_shared(&self) -> Arc<dyn SessionManager> {
         Arc::new(self.clone())
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::names::NameCounter;
-use super::recovery::{RecoveryPolicy, WorkHandler};
+use super::recovery::WorkHandler;
+use crate::config::RecoveryPolicy;
 use crate::time::{Clock, SystemClock};
 
 /// How a manager behaves. The defaults are safe.

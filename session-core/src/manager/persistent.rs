@@ -10,11 +10,11 @@ use super::calls::{check_work_event, durability_of};
 use super::changes::finder;
 use super::engine::Engine;
 use super::options::ManagerOptions;
-use super::recovery::{CrashedSession, RecoveryOptions, RecoveryPolicy, RecoveryReport};
-use super::session::{Answers, Session};
+use super::recovery::RecoveryOptions;
+use super::session::{RequestHandling, Session};
 use super::takeover::{Custody, Take, owned};
 use super::{EventSink, PersistedSession, SessionList, SessionManager};
-use crate::config::SessionConfig;
+use crate::config::{RecoveryPolicy, SessionConfig};
 use crate::error::{Result, SessionError};
 use crate::event::{FORMAT, Origin, SessionEvent};
 use crate::head::Head;
@@ -25,6 +25,7 @@ use crate::presence::{Liveness, Presence, ProcessPresence};
 use crate::progress::SessionProgress;
 use crate::reason::{Failure, PauseReason, SessionSummary};
 use crate::record::{StoredRecord, Tip};
+use crate::recovery_report::{CrashedSession, RecoveryReport};
 use crate::storage::{
     Durability, MemoryStorage, SessionFilter, SessionStorage, SessionStorageExt as _, StorageError,
 };
@@ -176,11 +177,11 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
 
     async fn pause_session(&self, id: SessionId, reason: String) -> Result<SessionState> {
         let request = SessionEvent::PauseRequested { reason: reason.clone(), by: self.by() };
-        let here = |_: &Head, answers| {
+        let here = |_: &Head, request_handling| {
             let paused = SessionEvent::Paused { reason: PauseReason::Requested(reason.clone()) };
-            Ok(match answers {
-                Answers::AtOnce => vec![paused],
-                Answers::ByWork | Answers::ByProgram => vec![request.clone()],
+            Ok(match request_handling {
+                RequestHandling::Immediate => vec![paused],
+                RequestHandling::AtNextCall | RequestHandling::External => vec![request.clone()],
             })
         };
         let head = self.engine.change(id, here, |_, _| Ok(vec![request.clone()])).await?;
@@ -205,10 +206,10 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
         let by = if by.is_empty() { self.by() } else { by };
         let asked = SessionEvent::CancelRequested { reason: reason.clone(), by, force };
         let cancelled = SessionEvent::Cancelled { reason };
-        let here = |_: &Head, answers| {
-            Ok(match answers {
-                Answers::AtOnce => vec![asked.clone(), cancelled.clone()],
-                Answers::ByWork | Answers::ByProgram => vec![asked.clone()],
+        let here = |_: &Head, request_handling| {
+            Ok(match request_handling {
+                RequestHandling::Immediate => vec![asked.clone(), cancelled.clone()],
+                RequestHandling::AtNextCall | RequestHandling::External => vec![asked.clone()],
             })
         };
         let elsewhere = |_: &Head, custody: &Custody| {
@@ -343,7 +344,7 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
 
     async fn liveness(&self, id: SessionId) -> Result<Option<Liveness>> {
         let head = self.get_head(id).await?;
-        match head.keeper() {
+        match head.responsible_process() {
             Some(keeper) => Ok(Some(self.engine.liveness(keeper).await?)),
             None => Ok(None),
         }
@@ -373,11 +374,11 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
         }
     }
 
-    fn tap(&self, sink: Arc<dyn EventSink>) {
-        self.engine.tap(sink);
+    fn add_sink(&self, sink: Arc<dyn EventSink>) {
+        self.engine.add_sink(sink);
     }
 
-    fn handle(&self) -> Arc<dyn SessionManager> {
+    fn to_shared(&self) -> Arc<dyn SessionManager> {
         Arc::new(self.clone())
     }
 }

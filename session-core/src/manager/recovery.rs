@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 
 use super::drive::{WorkError, drive};
 use super::engine::{Appended, Engine};
 use super::session::Session;
 use super::takeover::Take;
+use crate::config::RecoveryPolicy;
 use crate::error::{Result, SessionError};
 use crate::event::SessionEvent;
 use crate::head::Head;
@@ -18,21 +18,8 @@ use crate::machine::SessionState;
 use crate::owner::Evidence;
 use crate::presence::Liveness;
 use crate::reason::{Failure, FailureCause, PauseReason, SessionSummary};
+use crate::recovery_report::{CrashedSession, RecoveryOutcome, RecoveryReport};
 use crate::storage::{Durability, SessionFilter, SessionStorageExt as _};
-
-/// What becomes of an orphan.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum RecoveryPolicy {
-    /// It fails, with the cause `Crash`.
-    Fail,
-    /// It is paused, for somebody to resume.
-    #[default]
-    Pause,
-    /// Its work is made again where that is possible; else it is paused.
-    Resume,
-}
 
 /// What a recovery does.
 #[derive(Debug, Clone, Default)]
@@ -86,40 +73,6 @@ impl RecoveryOptions {
     }
 }
 
-/// An orphan.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct CrashedSession {
-    /// Its current view.
-    pub head: Head,
-    /// How it is known that its owner, or its creator, is dead.
-    pub evidence: Evidence,
-}
-
-/// What became of one session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RecoveryOutcome {
-    /// It was cancelled: somebody had asked for that before.
-    Cancelled,
-    /// It failed, by the policy or because it had died too often.
-    Failed,
-    /// It waits for somebody to resume it.
-    Paused,
-    /// Its work goes on here.
-    Resumed,
-}
-
-/// What a recovery did.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct RecoveryReport {
-    /// What became of each session, or would have.
-    pub recovered: Vec<(SessionId, RecoveryOutcome)>,
-    /// Sessions of which nothing became, each with the reason.
-    pub failed: Vec<(SessionId, SessionError)>,
-}
-
 /// Makes the work of a session again after its owner died.
 #[async_trait]
 pub trait WorkHandler: Send + Sync + std::fmt::Debug {
@@ -157,7 +110,7 @@ impl Engine {
         head: &Head,
         known: &mut HashMap<InstanceId, Liveness>,
     ) -> Result<Option<Evidence>> {
-        let Some(keeper) = head.keeper() else { return Ok(None) };
+        let Some(keeper) = head.responsible_process() else { return Ok(None) };
         let liveness = if let Some(liveness) = known.get(&keeper.instance) {
             liveness.clone()
         } else {
@@ -179,7 +132,7 @@ impl Engine {
         let complete = page.unreadable.is_empty();
         report.failed.extend(page.unreadable.into_iter().map(|(id, error)| (id, error.into())));
         for head in page.heads {
-            named.extend(head.keeper().map(|owner| owner.instance));
+            named.extend(head.responsible_process().map(|owner| owner.instance));
             if !options.only.is_empty() && !options.only.contains(&head.id) {
                 continue;
             }
@@ -242,7 +195,7 @@ impl Engine {
     async fn plan(&self, head: &Head, options: &RecoveryOptions) -> Result<Plan> {
         let mut evidence = self.evidence(head, &mut HashMap::new()).await?;
         if evidence.is_none()
-            && let (Some(by), Some(keeper)) = (&options.force, head.keeper())
+            && let (Some(by), Some(keeper)) = (&options.force, head.responsible_process())
             && matches!(self.liveness(keeper).await?, Liveness::Unknown { .. })
         {
             evidence = Some(Evidence::Forced { by: by.clone() });

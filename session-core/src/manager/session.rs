@@ -26,21 +26,21 @@ use crate::storage::{Durability, SessionStorageExt as _, StorageError};
 /// Who answers a request to pause or to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Answers {
+pub enum RequestHandling {
     /// The manager, at once: nothing runs that would have to stand still first.
-    AtOnce = 0,
+    Immediate = 0,
     /// The work, when it next calls its session.
-    ByWork = 1,
+    AtNextCall = 1,
     /// The program that watches [`Session::requests`], with [`Session::pause`] and [`Session::resume`].
-    ByProgram = 2,
+    External = 2,
 }
 
-impl Answers {
+impl RequestHandling {
     pub(super) const fn from_u8(value: u8) -> Self {
         match value {
-            1 => Self::ByWork,
-            2 => Self::ByProgram,
-            _ => Self::AtOnce,
+            1 => Self::AtNextCall,
+            2 => Self::External,
+            _ => Self::Immediate,
         }
     }
 }
@@ -127,8 +127,8 @@ impl Session {
     }
 
     /// Says who answers requests to pause and to go on. A closure's session is answered by the work.
-    pub fn set_answers(&self, answers: Answers) {
-        self.live.set_answers(answers);
+    pub fn set_request_handling(&self, request_handling: RequestHandling) {
+        self.live.set_request_handling(request_handling);
     }
 
     /// The last checkpoint, of this attempt or of the one that crashed.

@@ -11,6 +11,7 @@ use std::time::UNIX_EPOCH;
 use async_trait::async_trait;
 
 use super::lock_dir::{LockDir, Probe};
+use super::lock_root::LockRoot;
 use super::session_lock::SessionLock;
 use super::system::{FileSystem, file_system, process_start_time, this_process};
 use super::{Liveness, Presence, PresenceGuard};
@@ -47,10 +48,9 @@ const TEMPORARY: &str = ".tmp";
 /// threads.
 #[derive(Debug, Clone)]
 pub struct LocalPresence {
-    dir: Arc<Path>,
+    locks: LockRoot,
     /// This machine and boot; they do not change while a process lives.
     here: OnceLock<(String, String)>,
-    file_system: fn(&Path) -> io::Result<FileSystem>,
 }
 
 impl LocalPresence {
@@ -64,63 +64,13 @@ impl LocalPresence {
         dir: impl Into<PathBuf>,
         file_system: fn(&Path) -> io::Result<FileSystem>,
     ) -> Self {
-        Self { dir: dir.into().into(), here: OnceLock::new(), file_system }
+        Self { locks: LockRoot::new(dir.into().into(), file_system), here: OnceLock::new() }
     }
 
     /// The lock that whoever runs a session's program holds until the last process of it is gone. Not yet taken.
     #[must_use]
     pub fn session_lock(&self, id: SessionId) -> SessionLock {
-        SessionLock::new(self.clone(), format!("{id}{SESSION}"))
-    }
-
-    /// The folder, made if need be.
-    pub(super) fn make_dir(&self) -> Result<LockDir, StorageError> {
-        self.check_file_system()?;
-        LockDir::create(&self.dir).map_err(|error| self.failed("cannot be made", error))
-    }
-
-    /// The folder, if there is one.
-    fn dir(&self) -> Result<Option<LockDir>, StorageError> {
-        self.check_file_system()?;
-        LockDir::open(&self.dir).map_err(|error| self.failed("cannot be opened", error))
-    }
-
-    /// Looked at anew each time: what is mounted where can change. A folder that is not there yet will be where the
-    /// nearest one above it is.
-    fn check_file_system(&self) -> Result<(), StorageError> {
-        for path in self.dir.ancestors() {
-            let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-            match (self.file_system)(path) {
-                Ok(FileSystem::Local) => return Ok(()),
-                Ok(FileSystem::Remote { name }) => {
-                    return Err(StorageError::Unavailable {
-                        what: format!(
-                            "{} is on {name}: whether an owner lives cannot be known there; use a local file system",
-                            self.dir.display()
-                        ),
-                        source: None,
-                    });
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(self.failed("cannot be looked at", error)),
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn failed(&self, how: &str, error: io::Error) -> StorageError {
-        // A limit on the size of files is a full disk for whoever runs under it.
-        let full = matches!(
-            error.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-        );
-        let source = Arc::new(error);
-        if full {
-            StorageError::Full { what: format!("the lock files in {}", self.dir.display()), source }
-        } else {
-            let what = format!("the folder of lock files {} {how}", self.dir.display());
-            StorageError::Unavailable { what, source: Some(source) }
-        }
+        SessionLock::new(self.locks.clone(), format!("{id}{SESSION}"))
     }
 
     fn here(&self) -> Result<&(String, String), StorageError> {
@@ -132,9 +82,9 @@ impl LocalPresence {
     }
 
     fn look(&self, owner: &Owner) -> Result<Liveness, StorageError> {
-        let dir = self.dir()?;
+        let dir = self.locks.open()?;
         let name = format!("{}{OWNER}", owner.instance);
-        let failed = |error| self.failed("cannot be read", error);
+        let failed = |error| self.locks.failed("cannot be read", error);
         let (machine, boot) = self.here()?;
         if owner.machine != *machine {
             let file = dir.as_ref().map_or(Ok(None), |dir| dir.look(&name)).map_err(failed)?;
@@ -162,8 +112,8 @@ impl LocalPresence {
     }
 
     fn clean(&self, keep: &HashSet<InstanceId>) -> Result<(), StorageError> {
-        let Some(dir) = self.dir()? else { return Ok(()) };
-        let failed = |error| self.failed("cannot be swept", error);
+        let Some(dir) = self.locks.open()? else { return Ok(()) };
+        let failed = |error| self.locks.failed("cannot be swept", error);
         let mut result = Ok(());
         for name in dir.names().map_err(failed)? {
             if is_leftover(&name, keep)
@@ -218,10 +168,10 @@ impl Presence for LocalPresence {
     }
 
     async fn announce(&self, owner: &Owner) -> Result<Box<dyn PresenceGuard>, StorageError> {
-        let dir = self.make_dir()?;
+        let dir = self.locks.create()?;
         let name = format!("{}{OWNER}", owner.instance);
         let temporary = || format!("{}{TEMPORARY}", InstanceId::random());
-        let failed = |error| self.failed("cannot be written to", error);
+        let failed = |error| self.locks.failed("cannot be written to", error);
         let mut content = serde_json::to_vec(owner).map_err(|error| failed(error.into()))?;
         content.push(b'\n');
         match dir.create_locked(&name, temporary, &content).map_err(failed)? {
@@ -241,7 +191,7 @@ impl Presence for LocalPresence {
         let (this, keep) = (self.clone(), keep.clone());
         match tokio::task::spawn_blocking(move || this.clean(&keep)).await {
             Ok(result) => result,
-            Err(error) => Err(self.failed("was not swept", io::Error::other(error))),
+            Err(error) => Err(self.locks.failed("was not swept", io::Error::other(error))),
         }
     }
 }

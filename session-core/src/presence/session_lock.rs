@@ -4,8 +4,8 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use super::local::LocalPresence;
 use super::lock_dir::LockDir;
+use super::lock_root::LockRoot;
 use crate::storage::StorageError;
 
 /// How often a lock that somebody holds is looked at: some microseconds each time, against what somebody waits longer.
@@ -15,7 +15,7 @@ const POLL: Duration = Duration::from_millis(20);
 /// supervisor of the program's processes keeps it until the last of them is gone, which may be after its owner's death.
 #[derive(Debug, Clone)]
 pub struct SessionLock {
-    presence: LocalPresence,
+    locks: LockRoot,
     name: String,
 }
 
@@ -29,8 +29,8 @@ pub struct HeldSessionLock {
 }
 
 impl SessionLock {
-    pub(super) const fn new(presence: LocalPresence, name: String) -> Self {
-        Self { presence, name }
+    pub(super) const fn new(locks: LockRoot, name: String) -> Self {
+        Self { locks, name }
     }
 
     /// Takes the lock if it is free. `None` may also pass: somebody who cleans up holds it for a moment.
@@ -38,9 +38,9 @@ impl SessionLock {
     /// # Errors
     /// Where the folder of locks cannot be used; where something that is no lock has the lock's name.
     pub fn try_acquire(&self) -> Result<Option<HeldSessionLock>, StorageError> {
-        let dir = self.presence.make_dir()?;
+        let dir = self.locks.create()?;
         let file =
-            dir.try_lock(&self.name).map_err(|error| self.presence.failed("cannot be locked in", error))?;
+            dir.try_lock(&self.name).map_err(|error| self.locks.failed("cannot be locked in", error))?;
         Ok(file.map(|file| HeldSessionLock { file, name: self.name.clone(), dir }))
     }
 

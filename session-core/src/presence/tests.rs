@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::lock_dir::{LockDir, Probe};
+use super::lock_root::LockRoot;
 use super::*;
 use crate::id::{InstanceId, SessionId};
 
@@ -61,8 +62,8 @@ fn a_file_in_the_place_of_the_folder_is_refused() {
 
 #[test]
 fn a_disk_that_is_full_is_told_from_one_that_fails() {
-    let presence = LocalPresence::new("owners");
-    let code = |kind: io::ErrorKind| presence.failed("cannot be made", kind.into()).code();
+    let locks = LockRoot::new(Path::new("owners").into(), file_system);
+    let code = |kind: io::ErrorKind| locks.failed("cannot be made", kind.into()).code();
     for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge] {
         assert_eq!(code(kind).as_str(), "STORAGE_FULL", "{kind}");
     }

@@ -112,34 +112,6 @@ impl SessionProgress {
     }
 }
 
-/// Takes over what a later report says. What it leaves out stays; steps and percent never go backwards: an attempt
-/// that starts over reports small numbers again, and they wait until it is beyond where the last one was. An estimate
-/// of the time left holds until the work moves on without a new one.
-///
-/// Returns whether the work moved on.
-pub(crate) fn advance(said: &mut ProgressReport, later: ProgressReport) -> bool {
-    let before = place(said);
-    let eta = later.eta;
-    said.merge(ProgressReport {
-        completed_steps: later.completed_steps.max(said.completed_steps),
-        percent: match (later.percent, said.percent) {
-            (Some(new), Some(old)) => Some(new.max(old)),
-            (new, old) => new.or(old),
-        },
-        ..later
-    });
-    let moved = before != place(said);
-    if moved {
-        said.eta = eta;
-    }
-    moved
-}
-
-/// Where the work is. Saying that nothing is done yet moves nothing.
-fn place(said: &ProgressReport) -> (u64, f64) {
-    (said.completed_steps.unwrap_or(0), said.percent.unwrap_or(0.0))
-}
-
 /// `part / whole * scale`, at most `scale`, and that only if nothing is missing: cut, not rounded, to a millionth.
 fn ratio(part: u64, whole: u64, scale: u32) -> f64 {
     const PARTS: u32 = 1_000_000;

@@ -9,7 +9,7 @@ use crate::event::SessionEvent;
 use crate::id::SessionId;
 use crate::owner::{Evidence, Owner};
 use crate::reason::SessionSummary;
-use crate::record::{Chain, Draft};
+use crate::record::{Chain, UnsealedRecord};
 use crate::text::is_unsafe_char;
 use crate::time::Clock;
 
@@ -43,7 +43,7 @@ impl Log {
             creator: owner.clone(),
             origin: None,
         };
-        let draft = Draft { at: clock.now(), attempt: 0, flushed: 0, event };
+        let draft = UnsealedRecord { at: clock.now(), attempt: 0, flushed: 0, event };
         let (_, record) = chain.seal(draft).unwrap();
         let head = Head::begin(id, &record).unwrap();
         let mut log = Self { chain, head, owner, clock };
@@ -59,7 +59,7 @@ impl Log {
             }
             _ => self.head.lifecycle.attempt,
         };
-        let draft = Draft { at: self.clock.now(), attempt, flushed: 0, event };
+        let draft = UnsealedRecord { at: self.clock.now(), attempt, flushed: 0, event };
         let (_, record) = self.chain.seal(draft).unwrap();
         self.head.apply(&record).unwrap();
     }

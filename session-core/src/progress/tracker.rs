@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use super::{SessionProgress, advance};
+use super::SessionProgress;
 use crate::callback::{CallbackGuard, isolated};
 use crate::event::ProgressReport;
 use crate::head::Head;
@@ -214,7 +214,7 @@ impl ProgressTracker {
     pub(crate) fn put_back(&self, mut report: ProgressReport) {
         let mut state = self.shared.state();
         if let Some(newer) = state.pending.take() {
-            advance(&mut report, newer);
+            report.advance(newer);
         }
         state.pending = Some(report);
         drop(state);
@@ -295,7 +295,7 @@ impl State {
 
     fn take(&mut self, report: ProgressReport) {
         self.steps = report.completed_steps.unwrap_or(self.steps);
-        let moved = advance(&mut self.said, report.clone());
+        let moved = self.said.advance(report.clone());
         self.samples += u64::from(moved);
         let pending = self.pending.get_or_insert_default();
         let eta = report.eta;
@@ -325,7 +325,7 @@ impl State {
         if new.completed_steps > old.progress.completed_steps {
             self.steps = self.steps.max(new.completed_steps.unwrap_or(0));
         }
-        advance(&mut self.said, later);
+        self.said.advance(later);
         self.said.eta = if new.eta != old.progress.eta && self.pending.is_none() { new.eta } else { eta };
         // A head's texts are cut: one that is the start of ours is ours.
         let text = |said: &mut Option<String>, new: &Option<String>, old: &Option<String>, pending: bool| {

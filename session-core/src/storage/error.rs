@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::code::ErrorCode;
 use crate::id::SessionId;
 use crate::limits::LimitError;
-use crate::machine::Rejected;
+use crate::machine::TransitionError;
 use crate::record::{DecodeError, Tip};
 
 /// A cause that more than one error can share.
@@ -102,7 +102,7 @@ pub enum StorageError {
         revision: u64,
         /// The rule.
         #[source]
-        source: Rejected,
+        source: TransitionError,
     },
     /// Written by a newer version. It can be read, not written.
     #[error("{what} was written by a newer version")]

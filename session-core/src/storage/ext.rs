@@ -1,19 +1,15 @@
 //! Conveniences over any storage, made of its verbs alone. Nobody implements them by hand.
 
-use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::import::{self, Imported};
-use super::watch::Watch;
-use super::{Batch, Durability, Expected, HeadPage, SessionFilter, SessionStorage, StorageError, load};
-use crate::head::Head;
+use super::watch::{self, Watch};
+use super::{Batch, Durability, Expected, HeadPage, PAGE, SessionFilter, SessionStorage, StorageError, load};
+use crate::head::{Head, PersistedSession};
 use crate::id::SessionId;
-use crate::manager::PersistedSession;
 use crate::record::{StoredRecord, Tip};
-
-pub(super) const PAGE: NonZeroUsize = NonZeroUsize::new(256).expect("256 is not 0");
 
 /// All heads that a filter lets through, a page at a time, so that they need not all be held at once.
 #[derive(Debug)]
@@ -63,8 +59,7 @@ pub trait SessionStorageExt: SessionStorage {
     /// # Errors
     /// Those of [`records`](SessionStorage::records).
     async fn record(&self, id: SessionId, revision: u64) -> Result<Option<StoredRecord>, StorageError> {
-        let page = self.records(id, revision.saturating_sub(1), NonZeroUsize::MIN).await?;
-        Ok(page.records.into_iter().next().filter(|record| record.revision() == revision))
+        load::record(self, id, revision).await
     }
 
     /// All heads that the filter lets through, ascending by id, on one page.
@@ -133,11 +128,7 @@ pub trait SessionStorageExt: SessionStorage {
 
     /// Waits until the log may have grown beyond `seen`, or for `poll` where the storage cannot tell of changes.
     async fn changed(&self, id: SessionId, seen: Tip, poll: Duration) {
-        match self.change_feed() {
-            // A feed is a hint: whoever relies on it still looks from time to time.
-            Some(feed) => drop(tokio::time::timeout(poll, feed.changed(id, seen)).await),
-            None => tokio::time::sleep(poll).await,
-        }
+        watch::changed(self, id, seen, poll).await;
     }
 }
 

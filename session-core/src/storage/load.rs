@@ -1,12 +1,12 @@
 //! Loads a session whole, from as few records of its log as tell the whole of it.
 
-use super::ext::SessionStorageExt as _;
+use std::num::NonZeroUsize;
+
 use super::{SessionStorage, StorageError};
 use crate::event::SessionEvent;
-use crate::head::Head;
+use crate::head::{Head, PersistedSession};
 use crate::id::SessionId;
 use crate::machine::SessionState;
-use crate::manager::PersistedSession;
 use crate::reason::PauseReason;
 use crate::record::StoredRecord;
 
@@ -28,11 +28,24 @@ where
     Ok(PersistedSession { head, config: *config, origin, state, checkpoint })
 }
 
+/// Reads one record; `None` if the log has no such revision.
+pub(super) async fn record<S>(
+    storage: &S,
+    id: SessionId,
+    revision: u64,
+) -> Result<Option<StoredRecord>, StorageError>
+where
+    S: SessionStorage + ?Sized,
+{
+    let page = storage.records(id, revision.saturating_sub(1), NonZeroUsize::MIN).await?;
+    Ok(page.records.into_iter().next().filter(|record| record.revision() == revision))
+}
+
 async fn event<S>(storage: &S, id: SessionId, revision: u64) -> Result<SessionEvent, StorageError>
 where
     S: SessionStorage + ?Sized,
 {
-    let stored = storage.record(id, revision).await?.ok_or(StorageError::NotFound { id })?;
+    let stored = record(storage, id, revision).await?.ok_or(StorageError::NotFound { id })?;
     decode(id, &stored)
 }
 
@@ -51,7 +64,7 @@ where
         if matches!(head.state(), SessionState::Created | SessionState::Running { .. }) {
             break;
         }
-        let Some(stored) = storage.record(head.id, revision).await? else { break };
+        let Some(stored) = record(storage, head.id, revision).await? else { break };
         match (decode(head.id, &stored)?, head.state()) {
             (SessionEvent::Completed { summary }, _) => return Ok(SessionState::Completed { summary }),
             (SessionEvent::Failed { error }, _) => return Ok(SessionState::Failed { error }),

@@ -37,14 +37,14 @@ pub trait StorageMaintenance: SessionStorage {
     /// # Errors
     /// `Corrupt` where flushed records are gone and `acceptance` does not cover that; `Unavailable` where it does
     /// and an owner is not among the dead; `Invalid` and `UnsupportedFormat`, for which there is no repair.
-    async fn repair(&self, id: SessionId, acceptance: Acceptance) -> Result<Repaired, StorageError>;
+    async fn repair(&self, id: SessionId, acceptance: AcceptedLoss) -> Result<RepairReport, StorageError>;
 
     /// Mends what crashes left, and rebuilds caches. Writes nothing to a healthy store. One bad session does not keep the
     /// others from it.
     ///
     /// # Errors
     /// What concerns the store as a whole.
-    async fn recover(&self) -> Result<Recovered, StorageError>;
+    async fn reconcile(&self) -> Result<ReconcileReport, StorageError>;
 
     /// The folder for the lock files of owners. Made by whoever needs it first.
     fn owners_dir(&self) -> PathBuf;
@@ -57,7 +57,7 @@ pub trait StorageMaintenance: SessionStorage {
 /// What a session's files show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Verdict {
+pub enum Condition {
     /// Everything that was written is there.
     Healthy,
     /// A crash cut the last write short. Nothing acknowledged as flushed is gone; the next append mends it.
@@ -72,7 +72,7 @@ pub enum Verdict {
     Unsupported,
 }
 
-impl Verdict {
+impl Condition {
     /// The word for it, lower case.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -87,7 +87,7 @@ impl Verdict {
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -100,7 +100,7 @@ pub struct SessionHealth {
     /// The session.
     pub id: SessionId,
     /// What follows from the rest. A session whose loss nobody has acknowledged yet is degraded, its log may be whole.
-    pub verdict: Verdict,
+    pub condition: Condition,
     /// The last record that can be read; `None` if not even the first one can.
     pub tip: Option<Tip>,
     /// The highest revision that is known to have been flushed.
@@ -122,10 +122,10 @@ pub struct SessionHealth {
 impl SessionHealth {
     /// A session of which nothing more is known than this.
     #[must_use]
-    pub const fn new(id: SessionId, verdict: Verdict) -> Self {
+    pub const fn new(id: SessionId, condition: Condition) -> Self {
         Self {
             id,
-            verdict,
+            condition,
             tip: None,
             flushed: 0,
             seen: 0,
@@ -163,12 +163,12 @@ pub struct StoreHealth {
 /// What may be given up to make a session writable again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Acceptance {
+pub enum AcceptedLoss {
     /// Nothing that was acknowledged as flushed.
     #[default]
-    Nothing,
+    None,
     /// Whatever is lost. The session's owners must be proven dead by the caller.
-    Loss {
+    Of {
         /// The owners that are.
         dead: Vec<InstanceId>,
     },
@@ -177,9 +177,9 @@ pub enum Acceptance {
 /// What mending a session did.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct Repaired {
+pub struct RepairReport {
     /// What was found.
-    pub before: Verdict,
+    pub before: Condition,
     /// The end of the log now; `None` if nothing could be read and the session was put away whole.
     pub tip: Option<Tip>,
     /// What was given up.
@@ -188,10 +188,10 @@ pub struct Repaired {
     pub acknowledged: usize,
 }
 
-impl Repaired {
+impl RepairReport {
     /// A repair that gave nothing up.
     #[must_use]
-    pub const fn new(before: Verdict, tip: Option<Tip>) -> Self {
+    pub const fn new(before: Condition, tip: Option<Tip>) -> Self {
         Self { before, tip, loss: None, acknowledged: 0 }
     }
 
@@ -228,9 +228,9 @@ pub struct Loss {
 /// What recovering a store did.
 #[derive(Debug, Default)]
 #[non_exhaustive]
-pub struct Recovered {
+pub struct ReconcileReport {
     /// Unended sessions that were mended, with what was found.
-    pub mended: Vec<(SessionId, Verdict)>,
+    pub repaired: Vec<(SessionId, Condition)>,
     /// Unended sessions that could not be, with the reason.
     pub failed: Vec<(SessionId, StorageError)>,
     /// Markers that were missing.

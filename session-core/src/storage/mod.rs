@@ -18,7 +18,8 @@ pub use self::error::StorageError;
 pub use self::ext::{Heads, SessionStorageExt};
 pub use self::import::Imported;
 pub use self::maintenance::{
-    Acceptance, Loss, Recovered, Repaired, SessionHealth, StorageMaintenance, StoreHealth, Verdict,
+    AcceptedLoss, Condition, Loss, ReconcileReport, RepairReport, SessionHealth, StorageMaintenance,
+    StoreHealth,
 };
 pub use self::memory::MemoryStorage;
 pub use self::types::{
@@ -29,6 +30,9 @@ pub use self::watch::Watch;
 use crate::head::Head;
 use crate::id::SessionId;
 use crate::record::Tip;
+
+/// Records or heads read per page by the functions that read a whole log or list.
+const PAGE: NonZeroUsize = NonZeroUsize::new(256).expect("256 is not 0");
 
 /// A place where logs are kept.
 ///

@@ -8,7 +8,6 @@ use async_trait::async_trait;
 use crate::head::Head;
 use crate::id::SessionId;
 use crate::machine::StateName;
-use crate::owner::Owner;
 use crate::record::{StoredRecord, Tip};
 use crate::time::Timestamp;
 
@@ -284,18 +283,4 @@ impl StorageProfile {
 pub trait ChangeFeed: Send + Sync + fmt::Debug {
     /// Waits until the session's log may have grown beyond `seen`. Dropping the future is harmless.
     async fn changed(&self, id: SessionId, seen: Tip);
-}
-
-impl Head {
-    /// Whether this is the session's name, as far as a head keeps it.
-    #[must_use]
-    pub fn is_named(&self, name: &str) -> bool {
-        self.name == crate::text::cut(name, crate::limits::HEAD_TEXT)
-    }
-
-    /// Whoever answers for the session while nothing has ended it: its owner, or its creator before the first start.
-    #[must_use]
-    pub fn keeper(&self) -> Option<&Owner> {
-        self.lifecycle.owner.as_ref().or(self.creator.as_ref())
-    }
 }

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::ext::{PAGE, SessionStorageExt as _};
-use super::{SessionStorage, StorageError};
+use super::{PAGE, SessionStorage, StorageError};
 use crate::id::SessionId;
 use crate::record::{Chain, StoredRecord, Tip};
 
@@ -50,12 +49,24 @@ impl<'a, S: SessionStorage + ?Sized> Watch<'a, S> {
                 if *self.seen.get_or_insert(head.tip) != head.tip {
                     return Err(self.elsewhere(Some(head.tip)));
                 }
-                self.storage.changed(self.id, head.tip, self.poll).await;
+                changed(self.storage, self.id, head.tip, self.poll).await;
             }
         }
     }
 
     const fn elsewhere(&self, actual: Option<Tip>) -> StorageError {
         StorageError::Conflict { id: self.id, expected: self.seen, actual }
+    }
+}
+
+/// Waits until the log may have grown beyond `seen`, or for `poll` where the storage has no change feed.
+pub(super) async fn changed<S>(storage: &S, id: SessionId, seen: Tip, poll: Duration)
+where
+    S: SessionStorage + ?Sized,
+{
+    match storage.change_feed() {
+        // A feed is a hint: its users still poll.
+        Some(feed) => drop(tokio::time::timeout(poll, feed.changed(id, seen)).await),
+        None => tokio::time::sleep(poll).await,
     }
 }

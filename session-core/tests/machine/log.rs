@@ -1,6 +1,8 @@
 //! A log in memory with the head that its writer has of it, as a manager would hold both.
 
-use session_core::{Chain, Draft, EventKind, Head, Lifecycle, Record, Rejected, SessionEvent, SessionId};
+use session_core::{
+    Chain, EventKind, Head, Lifecycle, Record, SessionEvent, SessionId, TransitionError, UnsealedRecord,
+};
 
 use crate::oracle::instant;
 
@@ -33,13 +35,13 @@ impl Log {
     }
 
     /// Offers an event in its turn.
-    pub(crate) fn offer(&mut self, event: SessionEvent) -> Result<(), Rejected> {
+    pub(crate) fn offer(&mut self, event: SessionEvent) -> Result<(), TransitionError> {
         let attempt = self.head.as_ref().map_or(0, |head| head.lifecycle.attempt_for(event.kind()));
         self.offer_as(event, attempt)
     }
 
     /// Offers an event as one of an attempt. A refused one leaves no trace.
-    pub(crate) fn offer_as(&mut self, event: SessionEvent, attempt: u32) -> Result<(), Rejected> {
+    pub(crate) fn offer_as(&mut self, event: SessionEvent, attempt: u32) -> Result<(), TransitionError> {
         let at = instant(self.revision() + 1);
         self.offer_at(event, attempt, at)
     }
@@ -49,10 +51,10 @@ impl Log {
         event: SessionEvent,
         attempt: u32,
         at: session_core::Timestamp,
-    ) -> Result<(), Rejected> {
+    ) -> Result<(), TransitionError> {
         let mut chain = self.chain();
         let flushed = self.revision();
-        let (stored, record) = chain.seal(Draft { at, attempt, flushed, event }).expect("it fits");
+        let (stored, record) = chain.seal(UnsealedRecord { at, attempt, flushed, event }).expect("it fits");
         let mut head = self.head.clone();
         let folded = Head::fold(&mut head, self.id, &record);
         if folded.is_err() {

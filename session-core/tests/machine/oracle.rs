@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use serde_json::json;
 use session_core::{
     Changes, EventKind, Evidence, Failure, FailureCause, Lifecycle, Owner, PauseReason, ProgressReport,
-    Record, Rejected, SessionConfig, SessionEvent, SessionState, SessionSummary, Sum, Timestamp,
+    Record, SessionConfig, SessionEvent, SessionState, SessionSummary, Sum, Timestamp, TransitionError,
 };
 
 /// Section 5 of the design, row by row: event | who | allowed in | if | leads to | and then.
@@ -214,11 +214,11 @@ pub(crate) enum Refusal {
 }
 
 /// How the machine under test refuses, in the oracle's words.
-pub(crate) fn refusal(rejected: &Rejected) -> Refusal {
+pub(crate) fn refusal(rejected: &TransitionError) -> Refusal {
     match rejected {
-        Rejected::IllegalTransition { .. } | Rejected::Iteration { .. } => Refusal::Illegal,
-        Rejected::Fenced { .. } => Refusal::Fenced,
-        Rejected::Attempt { .. } => Refusal::Attempt,
+        TransitionError::IllegalTransition { .. } | TransitionError::Iteration { .. } => Refusal::Illegal,
+        TransitionError::Fenced { .. } => Refusal::Fenced,
+        TransitionError::Attempt { .. } => Refusal::Attempt,
         other => unreachable!("{other:?} is not about the machine"),
     }
 }
@@ -468,7 +468,7 @@ pub(crate) fn both(
         }
         (Err(rejected), Err(judged)) => {
             assert_eq!(refusal(&rejected), judged, "{} {step:?} in {model:?}: {rejected}", step.kind());
-            if let Rejected::IllegalTransition { state, event, allowed } = rejected {
+            if let TransitionError::IllegalTransition { state, event, allowed } = rejected {
                 assert_eq!(state, life.map(|life| life.state.name()));
                 assert_eq!(Some(event), EventKind::parse(step.kind()));
                 assert!(!allowed.contains(&event), "refused although allowed");

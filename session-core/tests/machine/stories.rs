@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use session_core::{
-    Changes, EventKind, Evidence, Failure, FailureCause, PauseReason, ProgressReport, Rejected,
-    SessionConfig, SessionEvent, SessionState, SessionSummary, StateName,
+    Changes, EventKind, Evidence, Failure, FailureCause, PauseReason, ProgressReport, SessionConfig,
+    SessionEvent, SessionState, SessionSummary, StateName, TransitionError,
 };
 
 use crate::log::Log;
@@ -50,8 +50,8 @@ fn refused(log: &mut Log, event: SessionEvent, code: &str) {
     let before = log.clone();
     let rejected = log.offer(event).expect_err("it was accepted");
     let found = match rejected {
-        Rejected::IllegalTransition { .. } => "ILLEGAL_TRANSITION",
-        Rejected::Fenced { .. } => "FENCED",
+        TransitionError::IllegalTransition { .. } => "ILLEGAL_TRANSITION",
+        TransitionError::Fenced { .. } => "FENCED",
         other => panic!("refused, but as {other:?}"),
     };
     assert_eq!(found, code);
@@ -195,18 +195,22 @@ fn proven_deaths_count_until_something_is_done() {
 #[test]
 fn a_crash_before_the_start_can_be_noticed() {
     let mut log = created();
-    assert_eq!(log.head().keeper(), Some(&owner(0)), "nobody to look for");
+    assert_eq!(log.head().responsible_process(), Some(&owner(0)), "nobody to look for");
     log.push(SessionEvent::Noted { kind: "test.note".to_owned(), data: json!(1) });
     log.push(SessionEvent::CancelRequested { reason: String::new(), by: String::new(), force: false });
-    assert_eq!(log.head().keeper(), Some(&owner(0)), "forgotten before the start");
+    assert_eq!(log.head().responsible_process(), Some(&owner(0)), "forgotten before the start");
     log.push(SessionEvent::Started { owner: owner(1) });
-    assert_eq!(log.head().keeper(), Some(&owner(1)));
+    assert_eq!(log.head().responsible_process(), Some(&owner(1)));
     assert_eq!(log.head().creator, None);
 
     let mut queued = Log::new();
     let config = Box::new(SessionConfig::new("work").queued());
     queued.push(SessionEvent::Created { format: 1, config, creator: owner(0), origin: None });
-    assert_eq!(queued.head().keeper(), None, "a queued session waits for others, whoever made it");
+    assert_eq!(
+        queued.head().responsible_process(),
+        None,
+        "a queued session waits for others, whoever made it"
+    );
 }
 
 /// Pause and resume gave the session a new attempt, and the child that had been stopped in between was told that it
@@ -238,7 +242,7 @@ fn an_owner_that_was_replaced_writes_nothing() {
     log.push(died());
     for event in [progress(ProgressReport::new()), completed(), paused(), checkpoint(true)] {
         let rejected = log.offer_as(event, 1).expect_err("nobody owns it");
-        assert!(matches!(rejected, Rejected::Fenced { attempt: 1, current: 1 }), "{rejected:?}");
+        assert!(matches!(rejected, TransitionError::Fenced { attempt: 1, current: 1 }), "{rejected:?}");
     }
     log.push(SessionEvent::Resumed { owner: owner(1) });
     for event in [
@@ -251,7 +255,7 @@ fn an_owner_that_was_replaced_writes_nothing() {
         SessionEvent::Noted { kind: "test.note".to_owned(), data: json!(1) },
     ] {
         let rejected = log.offer_as(event, 1).expect_err("it was replaced");
-        assert!(matches!(rejected, Rejected::Fenced { attempt: 1, current: 2 }), "{rejected:?}");
+        assert!(matches!(rejected, TransitionError::Fenced { attempt: 1, current: 2 }), "{rejected:?}");
     }
 }
 
@@ -296,13 +300,15 @@ fn a_program_ends_by_a_code_or_by_a_signal() {
 fn a_refusal_says_what_would_have_been_allowed() {
     let mut log = running();
     let rejected = log.offer(SessionEvent::Started { owner: owner(1) }).expect_err("it runs already");
-    let Rejected::IllegalTransition { state, event, allowed } = rejected else { panic!("{rejected:?}") };
+    let TransitionError::IllegalTransition { state, event, allowed } = rejected else {
+        panic!("{rejected:?}")
+    };
     assert_eq!((state, event), (Some(StateName::Running), EventKind::Started));
     assert!(allowed.contains(&EventKind::Paused) && !allowed.contains(&EventKind::Resumed), "{allowed:?}");
     assert!(!allowed.contains(&EventKind::IterationCompleted), "none is open");
-    let rejected = Rejected::IllegalTransition { state, event, allowed };
+    let rejected = TransitionError::IllegalTransition { state, event, allowed };
     assert_eq!(rejected.to_string(), "`started` is not possible while the session is running");
-    let rejected = Rejected::IllegalTransition {
+    let rejected = TransitionError::IllegalTransition {
         state: None,
         event: EventKind::Started,
         allowed: vec![EventKind::Created],

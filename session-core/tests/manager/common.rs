@@ -57,13 +57,13 @@ impl World {
 
     /// From now on, whoever owns the session counts as dead. Its process does not know.
     pub(crate) async fn declare_dead(&self, id: SessionId) {
-        let owner = self.storage.head(id).await.unwrap().unwrap().keeper().unwrap().instance;
+        let owner = self.storage.head(id).await.unwrap().unwrap().responsible_process().unwrap().instance;
         self.dead.lock().unwrap().insert(owner);
     }
 
     /// From now on, nothing is known of whoever owns the session.
     pub(crate) async fn lose_sight_of(&self, id: SessionId) {
-        let owner = self.storage.head(id).await.unwrap().unwrap().keeper().unwrap().instance;
+        let owner = self.storage.head(id).await.unwrap().unwrap().responsible_process().unwrap().instance;
         self.unknown.lock().unwrap().insert(owner);
     }
 

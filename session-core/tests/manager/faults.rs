@@ -106,7 +106,7 @@ pub(crate) async fn overtake(storage: &MemoryStorage, id: SessionId, rival: Opti
 
 async fn append(storage: &MemoryStorage, head: &Head, event: SessionEvent) {
     let attempt = head.lifecycle.attempt_for(event.kind());
-    let draft = Draft { at: head.updated_at, attempt, flushed: head.flushed, event };
+    let draft = UnsealedRecord { at: head.updated_at, attempt, flushed: head.flushed, event };
     let (stored, record) = Chain::at(head.id, head.tip).seal(draft).unwrap();
     let mut next = head.clone();
     next.apply(&record).unwrap();

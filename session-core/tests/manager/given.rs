@@ -175,7 +175,7 @@ async fn what_is_shown_for_debugging_is_the_state() {
         (format!("{guard:?}"), ["CallbackGuard", "false"]),
         (format!("{:?}", WorkError::new("broken")), ["", "broken"]),
         (
-            format!("{:?}", ObservableSessionManager::new(manager.handle())),
+            format!("{:?}", ObservableSessionManager::new(manager.to_shared())),
             ["ObservableSessionManager", "queue"],
         ),
     ] {

@@ -156,7 +156,7 @@ async fn a_pending_cancel_beats_every_policy() {
         let world = World::default();
         let first = world.process().await;
         let session = started(&first).await;
-        session.set_answers(Answers::ByWork);
+        session.set_request_handling(RequestHandling::AtNextCall);
         let second = world.process().await;
         second.cancel_session(session.id(), CancelRequest::new("stop", "")).await.unwrap();
         world.declare_dead(session.id()).await;
@@ -171,7 +171,7 @@ async fn whoever_takes_over_answers_a_pending_cancel_and_runs_nothing() {
     let world = World::default();
     let (first, second) = (world.process().await, world.process().await);
     let session = started(&first).await;
-    session.set_answers(Answers::ByWork);
+    session.set_request_handling(RequestHandling::AtNextCall);
     let id = session.id();
     second.cancel_session(id, CancelRequest::new("stop", "")).await.unwrap();
     world.declare_dead(id).await;

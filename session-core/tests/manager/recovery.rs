@@ -106,7 +106,7 @@ async fn a_takeover_that_is_overtaken_decides_anew_and_gives_up_only_after_a_whi
 #[tokio::test(start_paused = true)]
 async fn a_recovery_that_saw_everything_clears_up_and_spares_those_who_are_named() {
     let (world, id, manager) = crowded(0, None).await;
-    let owner = manager.get_head(id).await.unwrap().keeper().unwrap().instance;
+    let owner = manager.get_head(id).await.unwrap().responsible_process().unwrap().instance;
     manager.recover(RecoveryOptions::new(RecoveryPolicy::Pause).dry_run()).await.unwrap();
     assert_eq!(world.swept(), [], "only a look");
     manager.recover(RecoveryOptions::new(RecoveryPolicy::Pause)).await.unwrap();

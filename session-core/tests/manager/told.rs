@@ -88,7 +88,7 @@ async fn facts_are_told_after_they_are_flushed_in_order_and_once() {
     .await
     .unwrap();
     let ear = Arc::new(Ear { flushed: Arc::clone(&storage.flushed), ..Ear::default() });
-    manager.tap(Arc::clone(&ear) as Arc<dyn EventSink>);
+    manager.add_sink(Arc::clone(&ear) as Arc<dyn EventSink>);
     assert_eq!(*ear.recoveries.lock().unwrap(), 1, "the recovery at the opening is told as well");
     let other = PersistentSessionManager::open(Arc::new(storage.clone()), presence, ManagerOptions::new())
         .await
@@ -183,7 +183,7 @@ async fn buffered_progress_is_flushed_and_told_within_the_autosave_interval() {
             .await
             .unwrap();
     let ear = Arc::new(Ear { flushed: Arc::clone(&storage.flushed), ..Ear::default() });
-    manager.tap(Arc::clone(&ear) as Arc<dyn EventSink>);
+    manager.add_sink(Arc::clone(&ear) as Arc<dyn EventSink>);
     let id = manager.create_session(SessionConfig::new("test")).await.unwrap();
     let session = manager.start_session(id).await.unwrap();
     session.progress().complete_step("only");
@@ -224,7 +224,7 @@ async fn bad_observers_are_named_and_harm_nobody() {
             std::thread::park();
         }
     });
-    let mut observed = ObservableSessionManager::new(manager.handle())
+    let mut observed = ObservableSessionManager::new(manager.to_shared())
         .queue(NonZeroUsize::new(16_384).unwrap())
         .grace(Duration::from_millis(100));
     for (index, observer) in healthy.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! No change to a log goes unnoticed: every single bit, and every way to drop, double, swap or smuggle a line.
 
-use session_core::{Broken, Chain, StoredRecord, follows};
+use session_core::{Chain, ChainError, StoredRecord, follows};
 
 use crate::support::{file, id, log, read};
 
@@ -39,7 +39,7 @@ fn every_cut_of_a_log_leaves_whole_lines_or_is_noticed() {
         let whole = good[..end].split(|byte| *byte == b'\n').count() - 1;
         assert_eq!(records, original[..whole], "cut at {end}");
         let at_line_end = end == 0 || good[end - 1] == b'\n';
-        assert_eq!(broken, (!at_line_end).then_some(Broken::Form), "cut at {end}");
+        assert_eq!(broken, (!at_line_end).then_some(ChainError::Form), "cut at {end}");
         // Without its line end a line is as right as with it; with anything else missing it is none.
         let rest = good[..end].rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
         let mut chain =
@@ -86,7 +86,7 @@ fn a_dropped_doubled_swapped_or_foreign_line_is_noticed() {
     }
     assert_noticed(&original, &file(&parted), 12, "parted");
     let (records, broken) = read(id(2), &file(&original));
-    assert_eq!((records.len(), broken), (0, Some(Broken::Sum)), "a log under another session's id");
+    assert_eq!((records.len(), broken), (0, Some(ChainError::Sum)), "a log under another session's id");
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_storage_cannot_pass_off_a_record() {
     let before = chain;
     let misnumbered = StoredRecord::from_storage(3, original[1].line()).unwrap();
     for wrong in [&original[0], &original[2], &misnumbered] {
-        assert_eq!(chain.follow(wrong), Err(Broken::Sum));
+        assert_eq!(chain.follow(wrong), Err(ChainError::Sum));
         assert_eq!(chain, before);
     }
     chain.follow(&original[1]).unwrap();

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use session_core::{
-    Chain, Changes, Draft, EventKind, Evidence, ExecutionMode, Failure, FailureCause, Head, InstanceId,
-    Origin, Owner, PauseReason, ProgressReport, Record, SessionConfig, SessionEvent, SessionId,
-    SessionOptions, SessionSummary,
+    Chain, Changes, EventKind, Evidence, ExecutionMode, Failure, FailureCause, Head, InstanceId, Origin,
+    Owner, PauseReason, ProgressReport, Record, SessionConfig, SessionEvent, SessionId, SessionOptions,
+    SessionSummary, UnsealedRecord,
 };
 
 use crate::support::{instant, read};
@@ -75,7 +75,7 @@ fn every_kept_log_reads_folds_and_seals_as_it_did() {
         for (record, line) in records.iter().zip(text.lines()) {
             let Record { envelope, event, .. } = record.clone();
             let (at, attempt, flushed) = (envelope.at, envelope.attempt, envelope.flushed);
-            let (sealed, _) = chain.seal(Draft { at, attempt, flushed, event }).unwrap();
+            let (sealed, _) = chain.seal(UnsealedRecord { at, attempt, flushed, event }).unwrap();
             assert_eq!(sealed.line(), line, "{name} is sealed in another way");
             kinds.insert(record.event.kind());
         }
@@ -125,7 +125,8 @@ fn write_missing() {
             let seq = chain.revision() + 1;
             let attempt = head.as_ref().map_or(0, |head| head.lifecycle.attempt_for(event.kind()));
             let flushed = if seq % 4 == 0 { seq - 2 } else { seq - 1 };
-            let (stored, record) = chain.seal(Draft { at: instant(seq), attempt, flushed, event }).unwrap();
+            let (stored, record) =
+                chain.seal(UnsealedRecord { at: instant(seq), attempt, flushed, event }).unwrap();
             Head::fold(&mut head, id, &record).unwrap();
             text += stored.line();
             text.push('\n');

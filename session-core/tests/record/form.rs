@@ -4,7 +4,7 @@ use std::error::Error as _;
 
 use serde_json::json;
 use session_core::text::is_unsafe_char;
-use session_core::{Broken, Chain, DecodeError, EventKind, ProgressReport, SessionEvent, StoredRecord};
+use session_core::{Chain, ChainError, DecodeError, EventKind, ProgressReport, SessionEvent, StoredRecord};
 
 use crate::support::{draft, forge, id, instant, log, note};
 
@@ -36,7 +36,7 @@ fn a_line_holds_no_character_that_a_terminal_acts_on() {
         // Nor does a foreign line bring it in, with however right a sum.
         let body = stored.line().split(",\"sum\"").next().unwrap().replacen("a\\", &format!("{c}\\"), 1);
         let raw = forge(id(1).as_bytes(), &body);
-        assert_eq!(Chain::start(id(1)).check(raw.as_bytes()), Err(Broken::Form), "{c:?}");
+        assert_eq!(Chain::start(id(1)).check(raw.as_bytes()), Err(ChainError::Form), "{c:?}");
     }
     // All other characters stand for themselves.
     let mut chain = Chain::start(id(1));
@@ -80,13 +80,13 @@ fn what_is_no_record_is_told_from_what_is_damaged() {
         line.to_uppercase().as_bytes(),
         &[line.as_bytes(), b"\xff"].concat(),
     ] {
-        assert_eq!(check(form), Broken::Form, "{}", String::from_utf8_lossy(form));
+        assert_eq!(check(form), ChainError::Form, "{}", String::from_utf8_lossy(form));
     }
-    assert_eq!(check(line.replace("name", "mane").as_bytes()), Broken::Sum);
-    assert_eq!(check(format!(" {line}").as_bytes()), Broken::Sum);
+    assert_eq!(check(line.replace("name", "mane").as_bytes()), ChainError::Sum);
+    assert_eq!(check(format!(" {line}").as_bytes()), ChainError::Sum);
     // A right sum over something else than a record.
-    assert_eq!(check(forge(id(1).as_bytes(), "[1").as_bytes()), Broken::Form);
-    assert_eq!(check(forge(id(1).as_bytes(), "{\"seq\":1,\n\"x\":1").as_bytes()), Broken::Form);
+    assert_eq!(check(forge(id(1).as_bytes(), "[1").as_bytes()), ChainError::Form);
+    assert_eq!(check(forge(id(1).as_bytes(), "{\"seq\":1,\n\"x\":1").as_bytes()), ChainError::Form);
     let nonsense = forge(id(1).as_bytes(), "{\"seq\":1");
     let record = Chain::start(id(1)).check(nonsense.as_bytes()).unwrap();
     assert!(matches!(record.decode(), Err(DecodeError::Malformed(_))));

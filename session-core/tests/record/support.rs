@@ -2,8 +2,8 @@
 
 use serde_json::json;
 use session_core::{
-    Broken, Chain, Draft, Owner, ProgressReport, SessionConfig, SessionEvent, SessionId, StoredRecord,
-    Timestamp,
+    Chain, ChainError, Owner, ProgressReport, SessionConfig, SessionEvent, SessionId, StoredRecord,
+    Timestamp, UnsealedRecord,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -27,8 +27,8 @@ pub(crate) fn note(data: serde_json::Value) -> SessionEvent {
     SessionEvent::Noted { kind: "test.note".to_owned(), data }
 }
 
-pub(crate) fn draft(seq: u64, event: SessionEvent) -> Draft {
-    Draft { at: instant(seq), attempt: u32::from(seq > 1), flushed: seq - 1, event }
+pub(crate) fn draft(seq: u64, event: SessionEvent) -> UnsealedRecord {
+    UnsealedRecord { at: instant(seq), attempt: u32::from(seq > 1), flushed: seq - 1, event }
 }
 
 /// A log of `records` records whose lines all differ.
@@ -59,10 +59,10 @@ pub(crate) fn forge(before: &[u8], body: &str) -> String {
 }
 
 /// A file of lines as one reads it: the records of the unbroken chain, and why there are no more.
-pub(crate) fn read(id: SessionId, file: &[u8]) -> (Vec<StoredRecord>, Option<Broken>) {
+pub(crate) fn read(id: SessionId, file: &[u8]) -> (Vec<StoredRecord>, Option<ChainError>) {
     let (mut chain, mut records) = (Chain::start(id), Vec::new());
     for line in file.split_inclusive(|byte| *byte == b'\n') {
-        let checked = line.strip_suffix(b"\n").ok_or(Broken::Form).and_then(|line| chain.check(line));
+        let checked = line.strip_suffix(b"\n").ok_or(ChainError::Form).and_then(|line| chain.check(line));
         match checked {
             Ok(record) => records.push(record),
             Err(broken) => return (records, Some(broken)),

@@ -3,7 +3,7 @@
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use session_core::limits::{LimitError, NESTING, RECORD_BYTES};
-use session_core::{Chain, Draft, Head, SessionId, Tip, follows};
+use session_core::{Chain, Head, SessionId, Tip, UnsealedRecord, follows};
 
 use super::{head, is_unsafe};
 use crate::{Fate, REPAIR, repair, stories};
@@ -45,7 +45,7 @@ pub fn record_line(input: &[u8]) -> Fate {
     assert!(levels <= NESTING, "{levels} levels");
 
     // Once more, as a writer would have written it.
-    let draft = || Draft {
+    let draft = || UnsealedRecord {
         at: record.envelope.at,
         attempt: record.envelope.attempt,
         flushed: record.envelope.flushed,

@@ -1,13 +1,13 @@
 //! The slots beside a log that is whole.
 
 use session_core::{
-    Batch, Durability, Expected, SessionStorage as _, StorageError, StorageMaintenance as _, Verdict,
+    Batch, Condition, Durability, Expected, SessionStorage as _, StorageError, StorageMaintenance as _,
 };
 use session_storage_file::FileStorage;
 use session_storage_file::fault::{Content, FaultDisk, Keep};
 
 use super::head;
-use super::whole_log::{check_bystander, read, verdict, write_on};
+use super::whole_log::{check_bystander, condition, read, write_on};
 use crate::stories::{self, Story, note, open, seal};
 use crate::{Fate, REPAIR, repair, wait};
 
@@ -32,9 +32,9 @@ pub fn slot(input: &[u8]) -> Fate {
     let (records, end) = read(&storage, story.id);
     assert_eq!(records, story.records, "the log is whole: {end:?}");
     let report = wait(storage.verify(story.id)).expect("it can be looked at");
-    let told = match report.verdict {
-        Verdict::Healthy => false,
-        Verdict::Degraded | Verdict::Corrupt => true,
+    let told = match report.condition {
+        Condition::Healthy => false,
+        Condition::Degraded | Condition::Corrupt => true,
         other => panic!("a whole log is {other}: {report:?}"),
     };
     match &end {
@@ -53,14 +53,14 @@ pub fn slot(input: &[u8]) -> Fate {
         assert_eq!(report.flushed.max(story.flushed as u64), story.flushed as u64);
         write_on(&disk, &storage, story.id, &story.records);
     } else {
-        write_or_not(&disk, &storage, story, report.verdict);
+        write_or_not(&disk, &storage, story, report.condition);
     }
     check_bystander(&storage, story);
     if told || Some(&found) != story.heads.last() { Fate::Refused } else { Fate::Accepted }
 }
 
 /// Whatever a slot claims: an append is behind all records, and safe, or it is refused and nothing has changed.
-fn write_or_not(disk: &FaultDisk, storage: &FileStorage, story: &Story, before: Verdict) {
+fn write_or_not(disk: &FaultDisk, storage: &FileStorage, story: &Story, before: Condition) {
     let log = || match disk.tree().remove(&story.path("events.jsonl")) {
         Some(Content::File(bytes)) => bytes,
         other => panic!("the log is {other:?}"),
@@ -74,16 +74,16 @@ fn write_or_not(disk: &FaultDisk, storage: &FileStorage, story: &Story, before: 
     all.extend_from_slice(batch.records());
     match wait(storage.append(story.id, Expected::At(head.tip), batch, Durability::Flushed)) {
         Ok(_) => {
-            assert_ne!(before, Verdict::Corrupt, "it was read-only");
+            assert_ne!(before, Condition::Corrupt, "it was read-only");
             assert_eq!(read(storage, story.id).0, all);
             let after = disk.now().cut(Keep::Synced);
             let storage = open(&after);
             assert_eq!(read(&storage, story.id).0, all, "after a loss of power");
             // What was written is the newest: nothing of what the slots claimed is left.
-            assert!(matches!(verdict(&storage, story.id), Verdict::Healthy | Verdict::Degraded));
+            assert!(matches!(condition(&storage, story.id), Condition::Healthy | Condition::Degraded));
         }
         Err(error) => {
-            assert_eq!(before, Verdict::Corrupt, "{error}");
+            assert_eq!(before, Condition::Corrupt, "{error}");
             assert!(log() == bytes, "it was refused and changed: {error}");
             assert_eq!(read(storage, story.id).0, story.records);
         }

@@ -3,9 +3,9 @@
 use std::num::NonZeroUsize;
 
 use session_core::{
-    Acceptance, Batch, DecodeError, Durability, Expected, Head, SessionFilter, SessionId,
+    AcceptedLoss, Batch, Condition, DecodeError, Durability, Expected, Head, SessionFilter, SessionId,
     SessionStorage as _, SessionStorageExt as _, StorageError, StorageMaintenance as _, StoredRecord,
-    Verdict, follows,
+    follows,
 };
 use session_storage_file::fault::{Content, FaultDisk, Keep};
 use session_storage_file::{Disk as _, FileStorage};
@@ -40,8 +40,8 @@ pub fn whole_log(input: &[u8]) -> Fate {
 
     let shown = Shown::of(story, log, rebooted, bare);
     let storage = open(&disk.process());
-    assert_eq!(verdict(&storage, story.id), shown.verdict, "{shown:?}");
-    let damaged = matches!(shown.verdict, Verdict::Corrupt | Verdict::Degraded);
+    assert_eq!(condition(&storage, story.id), shown.condition, "{shown:?}");
+    let damaged = matches!(shown.condition, Condition::Corrupt | Condition::Degraded);
     let (records, end) = read(&storage, story.id);
     assert_eq!(records, shown.records);
     match &end {
@@ -53,9 +53,9 @@ pub fn whole_log(input: &[u8]) -> Fate {
     }
     let known = shown.look_at_head(&storage, story, log, bare);
     check_lists(&storage, story, known.as_ref());
-    let fate = if shown.verdict == Verdict::Healthy { Fate::Accepted } else { Fate::Refused };
-    match shown.verdict {
-        Verdict::Healthy | Verdict::Torn | Verdict::Degraded => {
+    let fate = if shown.condition == Condition::Healthy { Fate::Accepted } else { Fate::Refused };
+    match shown.condition {
+        Condition::Healthy | Condition::Torn | Condition::Degraded => {
             write_on(&disk, &storage, story.id, &shown.records);
         }
         _ => stays(&disk, &storage, story, &shown),
@@ -69,13 +69,13 @@ struct Shown {
     records: Vec<StoredRecord>,
     /// The fold of the records, as far as they can be folded.
     head: Option<Head>,
-    verdict: Verdict,
+    condition: Condition,
 }
 
 impl std::fmt::Debug for Shown {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let folded = self.head.as_ref().map_or(0, |head| head.tip.revision);
-        write!(f, "{} records, {folded} of them folded, {}", self.records.len(), self.verdict)
+        write!(f, "{} records, {folded} of them folded, {}", self.records.len(), self.condition)
     }
 }
 
@@ -84,15 +84,15 @@ impl Shown {
         let (records, end) = chain_of(story.id, log);
         let (mut head, mut unfoldable) = (None, None);
         for record in &records {
-            let verdict = match record.decode() {
+            let condition = match record.decode() {
                 Ok(record) => match Head::fold(&mut head, story.id, &record) {
                     Ok(()) => continue,
-                    Err(_) => Verdict::Invalid,
+                    Err(_) => Condition::Invalid,
                 },
-                Err(DecodeError::Malformed(_)) => Verdict::Invalid,
-                Err(_) => Verdict::Unsupported,
+                Err(DecodeError::Malformed(_)) => Condition::Invalid,
+                Err(_) => Condition::Unsupported,
             };
-            unfoldable = Some(verdict);
+            unfoldable = Some(condition);
             break;
         }
         let revisions = records.len();
@@ -115,18 +115,18 @@ impl Shown {
             gone = !rebooted && (revisions < story.records.len() || is_other(story.records.len()));
         }
         let flaw = behind.first().map(|line| !line.ends_with(b"\n") || line.contains(&0));
-        let verdict = if revisions == 0 || (revisions as u64) < flushed || replaced {
-            Verdict::Corrupt
-        } else if let Some(verdict) = unfoldable {
-            verdict
+        let condition = if revisions == 0 || (revisions as u64) < flushed || replaced {
+            Condition::Corrupt
+        } else if let Some(condition) = unfoldable {
+            condition
         } else if flaw == Some(false) || gone {
-            Verdict::Degraded
+            Condition::Degraded
         } else if flaw == Some(true) {
-            Verdict::Torn
+            Condition::Torn
         } else {
-            Verdict::Healthy
+            Condition::Healthy
         };
-        Self { records, head, verdict }
+        Self { records, head, condition }
     }
 
     /// The head is the fold of what can be read, or an error. Behind damage it may know better: it is a cache.
@@ -143,7 +143,7 @@ impl Shown {
             return Some(found);
         }
         assert!(
-            !bare && self.verdict != Verdict::Healthy && self.verdict != Verdict::Torn,
+            !bare && self.condition != Condition::Healthy && self.condition != Condition::Torn,
             "{self:?}: {found:?}"
         );
         // From a slot: the record that it is the head after stands where it stood.
@@ -159,8 +159,8 @@ impl Shown {
     }
 }
 
-pub(super) fn verdict(storage: &FileStorage, id: SessionId) -> Verdict {
-    wait(storage.verify(id)).expect("it can be looked at").verdict
+pub(super) fn condition(storage: &FileStorage, id: SessionId) -> Condition {
+    wait(storage.verify(id)).expect("it can be looked at").condition
 }
 
 /// All records that a session's log shows, page by page, and what came instead of more.
@@ -203,7 +203,7 @@ pub(super) fn write_on(disk: &FaultDisk, storage: &FileStorage, id: SessionId, b
     let storage = open(&after);
     let (records, end) = read(&storage, id);
     assert!(records == all && end.is_none(), "after a loss of power: {end:?}, {records:?}");
-    assert!(matches!(verdict(&storage, id), Verdict::Healthy | Verdict::Degraded));
+    assert!(matches!(condition(&storage, id), Condition::Healthy | Condition::Degraded));
 }
 
 fn fold(id: SessionId, records: &[StoredRecord]) -> (SessionId, usize, Head) {
@@ -226,14 +226,14 @@ fn stays(disk: &FaultDisk, storage: &FileStorage, story: &Story, shown: &Shown) 
     let tried = wait(storage.append(story.id, Expected::At(tip), Batch::empty(), Durability::Flushed));
     assert!(tried.is_err(), "{shown:?}: it was written");
     assert!(bytes(disk) == before, "{shown:?}: it was changed");
-    let wary = wait(storage.repair(story.id, Acceptance::Nothing));
+    let wary = wait(storage.repair(story.id, AcceptedLoss::None));
     assert!(wary.is_err() && bytes(disk) == before, "{shown:?}: {wary:?}");
-    if shown.verdict != Verdict::Corrupt {
+    if shown.condition != Condition::Corrupt {
         return;
     }
     let owners = wait(storage.verify(story.id)).expect("it can be looked at").owners;
     let dead = owners.iter().map(|owner| owner.instance).collect();
-    let repaired = wait(storage.repair(story.id, Acceptance::Loss { dead }));
+    let repaired = wait(storage.repair(story.id, AcceptedLoss::Of { dead }));
     let foldable = shown.head.as_ref().map(|head| head.tip) == shown.records.last().map(StoredRecord::tip);
     match repaired {
         Ok(repaired) if shown.records.is_empty() => {
@@ -254,5 +254,5 @@ fn stays(disk: &FaultDisk, storage: &FileStorage, story: &Story, shown: &Shown) 
 pub(super) fn check_bystander(storage: &FileStorage, story: &Story) {
     let (records, end) = read(storage, story.bystander);
     assert!(records.len() == 1 && end.is_none(), "the bystander: {end:?}");
-    assert_eq!(verdict(storage, story.bystander), Verdict::Healthy);
+    assert_eq!(condition(storage, story.bystander), Condition::Healthy);
 }

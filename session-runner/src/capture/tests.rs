@@ -36,7 +36,7 @@ impl Place {
 fn tap(pass_on: Option<PipeWriter>) -> (PipeWriter, Tap) {
     let (read, write) = pipe().unwrap();
     let pass_on = pass_on.map(|pipe| File::from(OwnedFd::from(pipe)));
-    (write, Tap { stream: OutputStream::Stdout, pipe: read.into(), pass_on, beside: None })
+    (write, Tap { stream: OutputStream::Stdout, pipe: read.into(), pass_on, interceptor: None })
 }
 
 fn text(length: usize) -> Vec<u8> {
@@ -71,7 +71,7 @@ fn output_is_stored_and_passed_on_byte_by_byte() {
 #[derive(Debug)]
 struct Around;
 
-impl Beside for Around {
+impl OutputInterceptor for Around {
     fn pass_on(&self, stream: OutputStream, bytes: &[u8], write: &mut dyn FnMut(&[u8])) {
         write(b"<");
         write(bytes);
@@ -85,7 +85,7 @@ fn whoever_writes_to_the_same_place_passes_the_output_on() {
     let place = Place::new();
     let (mut read, write) = pipe().unwrap();
     let (mut program, tap) = tap(Some(write));
-    let tap = Tap { beside: Some(Arc::new(Around)), ..tap };
+    let tap = Tap { interceptor: Some(Arc::new(Around)), ..tap };
     let capture = Capture::start(vec![tap], Some(place.writer()), 1).unwrap();
     for (said, expected) in [("one ", "<one stdout>"), ("two ", "<two stdout>")] {
         program.write_all(said.as_bytes()).unwrap();

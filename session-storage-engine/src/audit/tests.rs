@@ -1,7 +1,7 @@
 //! The table of verdicts, over every cut of a log, every mark and every stored head.
 
 use serde_json::json;
-use session_core::{Draft, FORMAT, SessionConfig, SessionEvent, StoredRecord, Sum, Timestamp};
+use session_core::{FORMAT, SessionConfig, SessionEvent, StoredRecord, Sum, Timestamp, UnsealedRecord};
 
 use super::*;
 
@@ -25,7 +25,7 @@ fn log() -> Log {
     let mut log = Log { id, records: Vec::new(), heads: Vec::new() };
     for (n, event) in (0u64..).zip(events) {
         let at = Timestamp::from_millis(1_700_000_000_000).unwrap();
-        let draft = Draft { at, attempt: u32::from(n > 0), flushed: n.saturating_sub(2), event };
+        let draft = UnsealedRecord { at, attempt: u32::from(n > 0), flushed: n.saturating_sub(2), event };
         let (stored, record) = chain.seal(draft).unwrap();
         Head::fold(&mut head, id, &record).unwrap();
         log.records.push(stored);
@@ -60,17 +60,17 @@ fn a_log_that_ends_too_early_is_corrupt_and_says_what_was_there() {
                 // What the records left claim of earlier ones is always there.
                 let known = marked.max(stored);
                 let expected = if left == 0 || left < known {
-                    Verdict::Corrupt
+                    Condition::Corrupt
                 } else if stored != left {
-                    Verdict::Degraded
+                    Condition::Degraded
                 } else {
-                    Verdict::Healthy
+                    Condition::Healthy
                 };
-                assert_eq!(audit.verdict(), expected, "{case}");
+                assert_eq!(audit.condition(), expected, "{case}");
                 assert_eq!(audit.readable(), left as u64, "{case}");
                 assert_eq!(audit.head(), log.head(left), "{case}");
-                assert_eq!(audit.refusal().is_some(), expected == Verdict::Corrupt, "{case}");
-                if expected == Verdict::Corrupt && known > left {
+                assert_eq!(audit.refusal().is_some(), expected == Condition::Corrupt, "{case}");
+                if expected == Condition::Corrupt && known > left {
                     let said = audit.refusal().unwrap().to_string();
                     assert!(said.contains(&format!("readable up to revision {left}")), "{case}: {said}");
                     assert!(said.contains(&format!("revision {known} was stored")), "{case}: {said}");
@@ -100,15 +100,15 @@ fn a_changed_dropped_doubled_or_swapped_record_is_found_and_later_ones_prove_wha
         ] {
             let audit = Audit::of(log.id, &lines, log.head(6), log.mark(6));
             if at == 5 && name == "doubled" {
-                assert_eq!(audit.verdict(), Verdict::Degraded);
+                assert_eq!(audit.condition(), Condition::Degraded);
                 assert_eq!(audit.behind().len(), lines[6].len() + 1);
                 continue;
             }
             if at == 5 && name == "swapped" {
-                assert_eq!(audit.verdict(), Verdict::Healthy);
+                assert_eq!(audit.condition(), Condition::Healthy);
                 continue;
             }
-            assert_eq!(audit.verdict(), Verdict::Corrupt, "{name} {at}");
+            assert_eq!(audit.condition(), Condition::Corrupt, "{name} {at}");
             assert_eq!(audit.readable(), readable as u64, "{name} {at}");
             // Neither mark nor head: the records behind the hole know. Record 6 says that 3 was flushed; a line
             // right behind the hole has nobody before it to vouch for it.
@@ -126,7 +126,7 @@ fn a_log_in_the_place_of_the_one_that_was_flushed_is_corrupt() {
         let tip = log.records[revision - 1].tip();
         let other = Tip { sum: Sum::from_u64(!tip.sum.as_u64()), ..tip };
         let audit = Audit::of(log.id, log.lines(), log.head(6), Some(other));
-        assert_eq!(audit.verdict(), Verdict::Corrupt, "{revision}");
+        assert_eq!(audit.condition(), Condition::Corrupt, "{revision}");
         let said = audit.refusal().unwrap().to_string();
         assert!(said.contains(&format!("revision {revision} is not the one that was stored")), "{said}");
     }
@@ -139,7 +139,7 @@ fn a_wrong_head_is_no_loss_as_long_as_all_records_are_there() {
     wrong.name = "somebody else".into();
     for stored in [None, log.head(3), Some(&wrong)] {
         let audit = Audit::of(log.id, log.lines(), stored, log.mark(6));
-        assert_eq!(audit.verdict(), Verdict::Degraded);
+        assert_eq!(audit.condition(), Condition::Degraded);
         assert!(audit.has_stale_head() && audit.refusal().is_none());
         assert_eq!(audit.head(), log.head(6));
         assert!(audit.health(Vec::new()).problem.unwrap().to_string().contains("head"));
@@ -154,7 +154,7 @@ fn a_line_under_another_number_is_no_record_of_its_place() {
         auditor.line(seq, line.as_bytes());
     }
     let audit = auditor.finish(log.head(6));
-    assert_eq!((audit.readable(), audit.verdict()), (2, Verdict::Corrupt));
+    assert_eq!((audit.readable(), audit.condition()), (2, Condition::Corrupt));
 }
 
 /// Seals lines that no manager would.
@@ -169,15 +169,15 @@ fn sealed(log: &Log, line: &str) -> String {
 fn a_rule_that_is_broken_and_a_kind_that_is_new_are_told_apart() {
     let log = log();
     let begin = r#"{"seq":7,"at":"2026-11-21T09:30:00.123Z","attempt":1,"flushed":0,"event":"#;
-    for (event, verdict, refusal) in [
-        (r#"{"iteration_completed":{"number":9,"changes":{}}}"#, Verdict::Invalid, "INVALID_LOG"),
-        (r#"{"teleported":{}}"#, Verdict::Unsupported, "UNSUPPORTED_FORMAT"),
-        (r"[]", Verdict::Invalid, "CORRUPT"),
+    for (event, condition, refusal) in [
+        (r#"{"iteration_completed":{"number":9,"changes":{}}}"#, Condition::Invalid, "INVALID_LOG"),
+        (r#"{"teleported":{}}"#, Condition::Unsupported, "UNSUPPORTED_FORMAT"),
+        (r"[]", Condition::Invalid, "CORRUPT"),
     ] {
         let mut lines = log.lines();
         lines.push(sealed(&log, &format!("{begin}{event}")));
         let audit = Audit::of(log.id, &lines, log.head(6), log.mark(6));
-        assert_eq!(audit.verdict(), verdict, "{event}");
+        assert_eq!(audit.condition(), condition, "{event}");
         assert_eq!(audit.refusal().unwrap().code().as_str(), refusal, "{event}");
         assert_eq!(audit.readable(), 7, "all of it can be read");
         assert_eq!(audit.head(), log.head(6));
@@ -199,6 +199,6 @@ fn whoever_may_own_the_session_is_named_from_records_and_head() {
 fn a_loss_that_nobody_acknowledged_keeps_the_session_degraded() {
     let log = log();
     let audit = Audit::of(log.id, log.lines(), log.head(6), log.mark(6));
-    assert_eq!(audit.health(Vec::new()).verdict, Verdict::Healthy);
-    assert_eq!(audit.health(vec!["lost-1".into()]).verdict, Verdict::Degraded);
+    assert_eq!(audit.health(Vec::new()).condition, Condition::Healthy);
+    assert_eq!(audit.health(vec!["lost-1".into()]).condition, Condition::Degraded);
 }

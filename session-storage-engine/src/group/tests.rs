@@ -30,11 +30,11 @@ impl Gate {
 
 type Groups = std_mpsc::Receiver<Vec<u32>>;
 
-fn gated(limits: Limits) -> (Arc<Group<u32, u32>>, Arc<Gate>, Groups) {
+fn gated(limits: Limits) -> (Arc<GroupCommit<u32, u32>>, Arc<Gate>, Groups) {
     let gate = Arc::new(Gate::default());
     let (said, groups) = std_mpsc::channel();
     let behind = Arc::clone(&gate);
-    let group = Group::start("test-group", limits, move |jobs: Vec<Job<u32, u32>>| {
+    let group = GroupCommit::start("test-group", limits, move |jobs: Vec<Job<u32, u32>>| {
         said.send(jobs.iter().map(|job| job.request).collect()).unwrap();
         behind.pass();
         for job in jobs {
@@ -45,7 +45,11 @@ fn gated(limits: Limits) -> (Arc<Group<u32, u32>>, Arc<Gate>, Groups) {
     (Arc::new(group.unwrap()), gate, groups)
 }
 
-fn submit(group: &Arc<Group<u32, u32>>, n: u32, bytes: usize) -> tokio::task::JoinHandle<Result<u32, Gone>> {
+fn submit(
+    group: &Arc<GroupCommit<u32, u32>>,
+    n: u32,
+    bytes: usize,
+) -> tokio::task::JoinHandle<Result<u32, WorkerGone>> {
     let group = Arc::clone(group);
     tokio::spawn(async move { group.submit(n, bytes).await })
 }
@@ -125,7 +129,7 @@ async fn a_panic_closes_the_handle_and_nobody_waits_for_ever() {
     let gate = Arc::new(Gate::default());
     let behind = Arc::clone(&gate);
     let (said, begun) = std_mpsc::channel();
-    let group = Group::start("test-panic", Limits::default(), move |jobs: Vec<Job<u32, u32>>| {
+    let group = GroupCommit::start("test-panic", Limits::default(), move |jobs: Vec<Job<u32, u32>>| {
         said.send(()).unwrap();
         behind.pass();
         assert!(jobs.is_empty(), "on purpose");
@@ -137,12 +141,12 @@ async fn a_panic_closes_the_handle_and_nobody_waits_for_ever() {
     let second = submit(&group, 2, 1);
     settle().await;
     gate.open();
-    assert_eq!(first.await.unwrap(), Err(Gone::Unknown));
-    assert_eq!(second.await.unwrap(), Err(Gone::Unbegun));
-    assert_eq!(group.submit(3, 1).await, Err(Gone::Unbegun));
+    assert_eq!(first.await.unwrap(), Err(WorkerGone::Unknown));
+    assert_eq!(second.await.unwrap(), Err(WorkerGone::NotStarted));
+    assert_eq!(group.submit(3, 1).await, Err(WorkerGone::NotStarted));
     let id = SessionId::random();
-    assert_eq!(Gone::Unknown.told("the writer", id).code().as_str(), "OUTCOME_UNKNOWN");
-    assert_eq!(Gone::Unbegun.told("the writer", id).code().as_str(), "CLOSED");
+    assert_eq!(WorkerGone::Unknown.to_error("the writer", id).code().as_str(), "OUTCOME_UNKNOWN");
+    assert_eq!(WorkerGone::NotStarted.to_error("the writer", id).code().as_str(), "CLOSED");
 }
 
 #[tokio::test]
@@ -156,7 +160,7 @@ async fn the_last_handle_ends_the_thread_and_waits_for_what_has_begun() {
     }
     let gone = Arc::new(AtomicBool::new(false));
     let held = Held(Arc::clone(&gone));
-    let group = Group::start("test-end", Limits::default(), move |jobs: Vec<Job<u32, u32>>| {
+    let group = GroupCommit::start("test-end", Limits::default(), move |jobs: Vec<Job<u32, u32>>| {
         let _ = &held;
         std::thread::sleep(Duration::from_millis(1));
         for job in jobs {

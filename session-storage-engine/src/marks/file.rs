@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use session_core::StorageError;
 
 use super::line::{LINE, Line};
-use crate::error::Told;
+use crate::error::IoContext;
 use crate::folders::{Folders, open};
 use crate::look::{Identity, identity, length_at};
 
@@ -48,16 +48,16 @@ impl Open {
     /// Opens the file; `None` if there is none.
     pub(super) fn find(path: &Path) -> Result<Option<Self>, StorageError> {
         match open(path, OFlags::RDWR | OFlags::APPEND) {
-            Ok(file) => Self::of(file).told("look at", path).map(Some),
+            Ok(file) => Self::of(file).context("look at", path).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) if is_read_only(&error) => {
                 // Whoever may only look looks.
-                let file = open(path, OFlags::RDONLY).told("open", path)?;
-                Self::of(file).told("look at", path).map(Some)
+                let file = open(path, OFlags::RDONLY).context("open", path)?;
+                Self::of(file).context("look at", path).map(Some)
             }
             Err(error) => {
                 Folders::is_file(path)?;
-                Err(error).told("open", path)
+                Err(error).context("open", path)
             }
         }
     }
@@ -74,7 +74,7 @@ impl Open {
 
     /// Whether it is the file at its path. One look tells that and how long it is.
     pub(super) fn is_at(&mut self, path: &Path) -> Result<bool, StorageError> {
-        let there = length_at(path).told("look at", path)?;
+        let there = length_at(path).context("look at", path)?;
         let length = there.filter(|(identity, _)| *identity == self.identity).map(|(_, length)| length);
         self.length = length.unwrap_or(self.length);
         Ok(length.is_some())
@@ -95,11 +95,11 @@ impl Open {
             return Ok(());
         }
         let mut rest = Vec::with_capacity(CHUNK);
-        self.file.seek(SeekFrom::Start(self.read)).told("read", path)?;
+        self.file.seek(SeekFrom::Start(self.read)).context("read", path)?;
         let mut file = (&self.file).take(length - self.read);
         loop {
             let room = CHUNK.saturating_sub(rest.len()).max(LINE) as u64;
-            if file.by_ref().take(room).read_to_end(&mut rest).told("read", path)? == 0 {
+            if file.by_ref().take(room).read_to_end(&mut rest).context("read", path)? == 0 {
                 return Ok(());
             }
             let mut done = 0;
@@ -141,7 +141,7 @@ impl Open {
         match locked {
             Ok(()) => Ok(true),
             Err(TryLockError::WouldBlock) => Ok(false),
-            Err(TryLockError::Error(error)) => Err(error).told("lock", path),
+            Err(TryLockError::Error(error)) => Err(error).context("lock", path),
         }
     }
 
@@ -155,7 +155,7 @@ impl Open {
     pub(super) fn append(&mut self, path: &Path, lines: &[u8]) -> Result<(), StorageError> {
         let torn = usize::try_from(self.length % LINE as u64).unwrap_or(0);
         if torn == 0 {
-            self.file.write_all(lines).told("write", path)?;
+            self.file.write_all(lines).context("write", path)?;
             self.own += lines.len() as u64;
             return Ok(());
         }
@@ -163,12 +163,12 @@ impl Open {
         let mut bytes = vec![b'-'; LINE - torn - 1];
         bytes.push(b'\n');
         bytes.extend_from_slice(lines);
-        self.file.write_all(&bytes).told("write", path)
+        self.file.write_all(&bytes).context("write", path)
     }
 
     /// Makes what was appended survive power loss.
     pub(super) fn sync(&mut self, path: &Path) -> Result<(), StorageError> {
-        let synced = self.file.sync_data().told("flush", path);
+        let synced = self.file.sync_data().context("flush", path);
         if synced.is_err() {
             // Whoever appended is told that it failed, and reads like everybody else what is there.
             self.own = 0;

@@ -33,7 +33,7 @@ pub struct Mark {
 
 /// A file of marks whose store nobody knows, as far as it can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Found {
+pub struct MarksSummary {
     /// The store that it names, if that can be read.
     pub store: Option<StoreId>,
     /// The highest change that it says was flushed.
@@ -80,12 +80,12 @@ impl Marks {
     ///
     /// # Errors
     /// `Unavailable` where something else stands at the path; what the system says.
-    pub fn find(path: &Path) -> Result<Option<Found>, StorageError> {
+    pub fn find(path: &Path) -> Result<Option<MarksSummary>, StorageError> {
         let Some(mut file) = Open::find(path)? else { return Ok(None) };
         let mut known = Known::default();
         known.read(&mut file, path)?;
         let Known { store, change, lines, .. } = known;
-        Ok((lines > 0).then(|| Found { store, change, sessions: known.tips().count() }))
+        Ok((lines > 0).then(|| MarksSummary { store, change, sessions: known.tips().count() }))
     }
 
     /// Where they are.
@@ -159,7 +159,7 @@ impl Marks {
     ///
     /// # Errors
     /// What the system says; then nothing may be deleted.
-    pub fn leaving(&self, change: u64, id: SessionId) -> Result<(), StorageError> {
+    pub fn record_deletion(&self, change: u64, id: SessionId) -> Result<(), StorageError> {
         self.lock().append(&self.path, self.store, &[Line::Leaving(change, id)], true)
     }
 

@@ -9,15 +9,15 @@ use rustix::fs::OFlags;
 use session_core::StorageError;
 
 use super::line::{LINE, Line, StoreId};
-use crate::error::Told as _;
+use crate::error::IoContext as _;
 use crate::folders::{Folders, open, rename_new, sync_dir};
 
 /// Puts a new file with these lines at the path, in the place of what is there: whoever calls this holds that alone.
 pub(super) fn replace(path: &Path, store: StoreId, lines: &[u8]) -> Result<(), StorageError> {
     let (new, _held) = stage(path, store, lines)?;
-    std::fs::rename(&new, path).told("rename", &new)?;
+    std::fs::rename(&new, path).context("rename", &new)?;
     let folder = folder(path);
-    sync_dir(folder).told("flush", folder)?;
+    sync_dir(folder).context("flush", folder)?;
     if let Err(error) = sweep(path) {
         tracing::debug!(path = %path.display(), %error, "what somebody left unfinished stays for now");
     }
@@ -30,9 +30,9 @@ pub(super) fn create(path: &Path, store: StoreId, lines: &[u8]) -> Result<(), St
     let (new, _held) = stage(path, store, lines)?;
     match rename_new(&new, path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            std::fs::remove_file(&new).told("remove", &new)
+            std::fs::remove_file(&new).context("remove", &new)
         }
-        result => result.told("rename", &new),
+        result => result.context("rename", &new),
     }
 }
 
@@ -53,7 +53,7 @@ fn stage(path: &Path, store: StoreId, lines: &[u8]) -> Result<(PathBuf, File), S
         file.sync_all()?;
         Ok(file)
     };
-    let held = write().told("write", &new).inspect_err(|_| drop(std::fs::remove_file(&new)))?;
+    let held = write().context("write", &new).inspect_err(|_| drop(std::fs::remove_file(&new)))?;
     Ok((new, held))
 }
 

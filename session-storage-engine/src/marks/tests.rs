@@ -63,7 +63,7 @@ fn what_one_notes_others_read() {
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&place.path), mode(place.path.parent().unwrap())), (0o600, 0o700));
     let found = Marks::find(&place.path).unwrap().unwrap();
-    assert_eq!(found, Found { store: Some(place.store), change: 7, sessions: 2 });
+    assert_eq!(found, MarksSummary { store: Some(place.store), change: 7, sessions: 2 });
     assert_eq!(fs::read_dir(place.path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
 }
 
@@ -74,12 +74,12 @@ fn of_two_lines_the_later_change_counts_in_whatever_order_they_were_written() {
     marks.flushed(9, &[(id(1), tip(9))]).unwrap();
     marks.flushed(4, &[(id(1), tip(4))]).unwrap();
     assert_eq!(place.open().tip(id(1)), Some(tip(9)));
-    marks.leaving(10, id(1)).unwrap();
+    marks.record_deletion(10, id(1)).unwrap();
     marks.flushed(9, &[(id(1), tip(9))]).unwrap();
     assert_eq!(place.open().get(id(1)), Some(Mark { change: 10, tip: None }));
     // Deleted and made again within one change.
     marks.flushed(10, &[(id(1), tip(1))]).unwrap();
-    marks.leaving(10, id(1)).unwrap();
+    marks.record_deletion(10, id(1)).unwrap();
     assert_eq!(place.open().tip(id(1)), Some(tip(1)));
 }
 
@@ -88,7 +88,7 @@ fn a_deletion_that_never_came_about_does_not_put_the_database_behind() {
     let place = Place::new();
     let marks = place.open();
     marks.flushed(4, &[(id(1), tip(4))]).unwrap();
-    marks.leaving(5, id(1)).unwrap();
+    marks.record_deletion(5, id(1)).unwrap();
     assert_eq!(place.open().change(), 4);
     marks.flushed(5, &[]).unwrap();
     assert_eq!(place.open().change(), 5);
@@ -190,7 +190,7 @@ fn a_long_file_is_written_anew_and_says_the_same() {
             change += 1;
             marks.flushed(change, &[(id(session), tip(change))]).unwrap();
         }
-        marks.leaving(change + 1, id(7)).unwrap();
+        marks.record_deletion(change + 1, id(7)).unwrap();
         change += 1;
         if lines() < longest {
             break;
@@ -343,7 +343,7 @@ proptest! {
                 }
                 Step::Delete(who, session) => {
                     change += 1;
-                    handles[who].leaving(change, id(session)).unwrap();
+                    handles[who].record_deletion(change, id(session)).unwrap();
                     expected.insert(session, None);
                 }
                 Step::Refresh(who) => handles[who].refresh().unwrap(),

@@ -1,6 +1,6 @@
 //! Two slots in turn: whatever happens to one of them, the other one is there.
 
-use session_core::{Chain, Draft, Head, Owner, SessionConfig, SessionEvent, Sum, Timestamp};
+use session_core::{Chain, Head, Owner, SessionConfig, SessionEvent, Sum, Timestamp, UnsealedRecord};
 
 use super::*;
 use crate::disk::{Disk, Open, RealDisk};
@@ -124,7 +124,7 @@ fn a_slot_whose_head_no_log_leads_to_is_none() {
         origin: None,
     };
     let at = Timestamp::from_millis(1_700_000_000_000).unwrap();
-    let (_, record) = Chain::start(id).seal(Draft { at, attempt: 0, flushed: 0, event }).unwrap();
+    let (_, record) = Chain::start(id).seal(UnsealedRecord { at, attempt: 0, flushed: 0, event }).unwrap();
     let mut head = Head::begin(id, &record).unwrap();
     for (flushed, taken) in [(0, true), (1, false), (u64::from(u32::MAX), false)] {
         head.flushed = flushed;

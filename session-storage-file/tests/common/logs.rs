@@ -5,8 +5,8 @@ use std::future::Future;
 
 use serde_json::json;
 use session_core::{
-    Batch, CancelRequest, Chain, Draft, Evidence, Failure, FailureCause, Head, Owner, PauseReason,
-    ProgressReport, SessionConfig, SessionEvent, SessionId, StorageError, StoredRecord, Timestamp,
+    Batch, CancelRequest, Chain, Evidence, Failure, FailureCause, Head, Owner, PauseReason, ProgressReport,
+    SessionConfig, SessionEvent, SessionId, StorageError, StoredRecord, Timestamp, UnsealedRecord,
 };
 
 /// Drives a future to its end on this thread.
@@ -42,7 +42,7 @@ pub(crate) fn seal(id: SessionId, before: Option<&Head>, flushed: u64, events: V
         let revision = chain.revision();
         let attempt = head.as_ref().map_or(0, |head| head.lifecycle.attempt_for(event.kind()));
         let at = Timestamp::from_millis(1_795_253_400_000 + i64::try_from(revision).unwrap()).unwrap();
-        let draft = Draft { at, attempt, flushed: flushed.min(revision), event };
+        let draft = UnsealedRecord { at, attempt, flushed: flushed.min(revision), event };
         let (stored, record) = chain.seal(draft).unwrap();
         Head::fold(&mut head, id, &record).unwrap();
         records.push(stored);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use session_core::{SessionId, StorageError, StorageMaintenance as _, Verdict};
+use session_core::{Condition, SessionId, StorageError, StorageMaintenance as _};
 use session_storage_file::fault::FaultDisk;
 use session_storage_file::{FileStorage, FileStorageOptions};
 
@@ -29,8 +29,8 @@ pub(crate) fn closed(disk: &FaultDisk) -> Result<(), String> {
 }
 
 /// Mends what crashes left; an error names what could not be.
-pub(crate) fn recover(storage: &FileStorage) -> Result<(), String> {
-    let done = wait(storage.recover()).map_err(|error| format!("recover: {}", chain_of(&error)))?;
+pub(crate) fn reconcile(storage: &FileStorage) -> Result<(), String> {
+    let done = wait(storage.reconcile()).map_err(|error| format!("recover: {}", chain_of(&error)))?;
     match done.failed.first() {
         None => Ok(()),
         Some((id, error)) => Err(format!("recover: {id}: {}", chain_of(error))),
@@ -38,6 +38,6 @@ pub(crate) fn recover(storage: &FileStorage) -> Result<(), String> {
 }
 
 /// The verdict on one session, `None` where it cannot even be looked at.
-pub(crate) fn verdict(storage: &FileStorage, id: SessionId) -> Option<Verdict> {
-    wait(storage.verify(id)).ok().map(|report| report.verdict)
+pub(crate) fn condition(storage: &FileStorage, id: SessionId) -> Option<Condition> {
+    wait(storage.verify(id)).ok().map(|report| report.condition)
 }

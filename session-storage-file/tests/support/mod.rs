@@ -1,8 +1,8 @@
 //! Logs to store: sealed as the core seals them.
 
 use session_core::{
-    Batch, Chain, Draft, Durability, Expected, FORMAT, Head, Owner, ProgressReport, SessionConfig,
-    SessionEvent, SessionId, SessionStorage, SessionSummary, StorageError, StoredRecord, Timestamp, Tip,
+    Batch, Chain, Durability, Expected, FORMAT, Head, Owner, ProgressReport, SessionConfig, SessionEvent,
+    SessionId, SessionStorage, SessionSummary, StorageError, StoredRecord, Timestamp, Tip, UnsealedRecord,
 };
 
 /// A log that is being written, with everything that was.
@@ -32,7 +32,7 @@ impl Log {
             let attempt = self.head.as_ref().map_or(0, |head| head.lifecycle.attempt_for(kind));
             let at = Timestamp::from_millis(1_700_000_000_000 + i64::try_from(self.records.len()).unwrap())
                 .unwrap();
-            let draft = Draft { at, attempt, flushed: self.flushed, event };
+            let draft = UnsealedRecord { at, attempt, flushed: self.flushed, event };
             let (stored, record) = self.chain.seal(draft).unwrap();
             Head::fold(&mut self.head, self.id, &record).unwrap();
             self.records.push(stored);

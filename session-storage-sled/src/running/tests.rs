@@ -7,8 +7,8 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use session_core::{
-    Batch, Durability, ErrorCode, Expected, SessionFilter, SessionStorage as _, SessionStorageExt as _,
-    StorageError, StorageMaintenance as _, Verdict,
+    Batch, Condition, Durability, ErrorCode, Expected, SessionFilter, SessionStorage as _,
+    SessionStorageExt as _, StorageError, StorageMaintenance as _,
 };
 
 use crate::{SledStorage, SledStorageOptions};
@@ -39,7 +39,7 @@ async fn is_closed(storage: &SledStorage, log: &Log) {
     assert_eq!(code(storage.list_all(&SessionFilter::all()).await), ErrorCode::Closed);
     assert_eq!(code(storage.delete(log.id, log.tip().unwrap()).await), ErrorCode::Closed);
     assert_eq!(code(storage.verify_all().await), ErrorCode::Closed);
-    assert_eq!(code(storage.recover().await), ErrorCode::Closed);
+    assert_eq!(code(storage.reconcile().await), ErrorCode::Closed);
 }
 
 /// What is there is a prefix of what was sent, with all that was acknowledged, and can be written.
@@ -47,7 +47,7 @@ async fn goes_on(storage: &SledStorage, acknowledged: &Log, sent: &Log) {
     let (records, end) = read(storage, sent.id).await;
     end.unwrap();
     assert!(records.starts_with(&acknowledged.records) && sent.records.starts_with(&records), "{records:?}");
-    assert_eq!(storage.verify(sent.id).await.unwrap().verdict, Verdict::Healthy);
+    assert_eq!(storage.verify(sent.id).await.unwrap().condition, Condition::Healthy);
     let mut log = Log::of(storage.head(sent.id).await.unwrap().unwrap());
     log.next(storage, Durability::Flushed, "goes on").await.unwrap();
 }

@@ -4,8 +4,8 @@ use std::num::NonZeroUsize;
 
 use serde_json::json;
 use session_core::{
-    Batch, Chain, Draft, Durability, Expected, FORMAT, Head, Owner, SessionConfig, SessionEvent, SessionId,
-    SessionStorage, StorageError, StoredRecord, Timestamp, Tip,
+    Batch, Chain, Durability, Expected, FORMAT, Head, Owner, SessionConfig, SessionEvent, SessionId,
+    SessionStorage, StorageError, StoredRecord, Timestamp, Tip, UnsealedRecord,
 };
 
 /// A log that is being written, with everything that was.
@@ -55,7 +55,7 @@ impl Log {
             let attempt = self.head.as_ref().map_or(0, |head| head.lifecycle.attempt_for(event.kind()));
             let at =
                 Timestamp::from_millis(1_700_000_000_000 + i64::try_from(chain.revision()).unwrap()).unwrap();
-            let (stored, record) = chain.seal(Draft { at, attempt, flushed: 0, event }).unwrap();
+            let (stored, record) = chain.seal(UnsealedRecord { at, attempt, flushed: 0, event }).unwrap();
             Head::fold(&mut self.head, self.id, &record).unwrap();
             records.push(stored);
         }

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use session_core::{Durability, SessionConfig, SessionEvent, StoredRecord, Sum, limits};
 
 use super::{handles, reads_as, there};
+use crate::harness::Harness;
 use crate::law::{Finding, Outcome, same};
 use crate::logs::Log;
-use crate::subject::Subject;
 
 /// Values that a storage which understands JSON, or text, likes to improve.
 fn values() -> Vec<Value> {
@@ -47,8 +47,8 @@ fn values() -> Vec<Value> {
     values
 }
 
-pub(crate) async fn law_5_records_come_back_byte_identical(subject: &dyn Subject) -> Outcome {
-    let handles = handles(subject, 2).await?;
+pub(crate) async fn law_5_records_come_back_byte_identical(harness: &dyn Harness) -> Outcome {
+    let handles = handles(harness, 2).await?;
     let [writer, reader] = handles.as_slice() else { unreachable!("two were asked for") };
     let mut config =
         SessionConfig::new("ünïcode").name("e\u{301} ≠ é").label("k", "v=w\\\"").metadata(json!(1e300));
@@ -103,8 +103,8 @@ fn sum_after(previous: Sum, body: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(&covered)
 }
 
-pub(crate) async fn law_5_a_record_may_be_as_large_as_the_format_allows(subject: &dyn Subject) -> Outcome {
-    let handles = handles(subject, 2).await?;
+pub(crate) async fn law_5_a_record_may_be_as_large_as_the_format_allows(harness: &dyn Harness) -> Outcome {
+    let handles = handles(harness, 2).await?;
     let [writer, reader] = handles.as_slice() else { unreachable!("two were asked for") };
     // Around the sizes of pages and buffers, and the largest that there is.
     let mut sizes: Vec<usize> =
@@ -135,8 +135,8 @@ impl Log {
     }
 }
 
-pub(crate) async fn law_5_a_head_comes_back_whole(subject: &dyn Subject) -> Outcome {
-    let handles = handles(subject, 2).await?;
+pub(crate) async fn law_5_a_head_comes_back_whole(harness: &dyn Harness) -> Outcome {
+    let handles = handles(harness, 2).await?;
     let [writer, reader] = handles.as_slice() else { unreachable!("two were asked for") };
     for text in ["\"\\\"\\", "日本語", "e\u{301}", "x"] {
         let filler = text.repeat(1000);

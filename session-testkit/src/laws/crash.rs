@@ -5,23 +5,25 @@ use session_core::{
 };
 
 use super::{Handle, handles, heads, limit, reads_as, reads_as_gone, there};
+use crate::harness::{Crash, Harness, Kept, NotSupported};
 use crate::law::{Finding, Outcome, check, same};
 use crate::logs::{self, Log};
 use crate::random::{Random, seeds};
-use crate::subject::{Crash, Kept, Subject, Unable};
 
 /// Ends all handles, and opens a new one.
-async fn after(subject: &dyn Subject, gone: Vec<Handle>, crash: Crash) -> Result<Handle, Finding> {
-    subject.crash(crash).await?;
+async fn after(harness: &dyn Harness, gone: Vec<Handle>, crash: Crash) -> Result<Handle, Finding> {
+    harness.crash(crash).await?;
     drop(gone);
-    Ok(subject.open().await?)
+    Ok(harness.open().await?)
 }
 
 /// Ends the law's test here if the profile promises less than this.
-fn promises(storage: &dyn SessionStorage, durability: Durability) -> Result<(), Unable> {
+fn promises(storage: &dyn SessionStorage, durability: Durability) -> Result<(), NotSupported> {
     match storage.profile().durability {
-        None => Err(Unable("its profile says that it does not outlive the process")),
-        Some(promised) if promised < durability => Err(Unable("its profile promises nothing for power loss")),
+        None => Err(NotSupported("its profile says that it does not outlive the process")),
+        Some(promised) if promised < durability => {
+            Err(NotSupported("its profile promises nothing for power loss"))
+        }
         Some(_) => Ok(()),
     }
 }
@@ -33,9 +35,9 @@ fn cuts(random: u64) -> impl Iterator<Item = Crash> {
 }
 
 pub(crate) async fn law_1_a_crash_leaves_a_prefix_of_what_was_not_acknowledged(
-    subject: &dyn Subject,
+    harness: &dyn Harness,
 ) -> Outcome {
-    let mut storage = subject.open().await?;
+    let mut storage = harness.open().await?;
     promises(&*storage, Durability::Flushed)?;
     let mut log = Log::plain();
     log.take().send(&*storage, Durability::Flushed).await?;
@@ -64,7 +66,7 @@ pub(crate) async fn law_1_a_crash_leaves_a_prefix_of_what_was_not_acknowledged(
             super::dropped::settle(&*storage).await?;
         }
         let acknowledged = if matches!(sent, Some(Ok(_))) { whole.revision() } else { safe };
-        storage = after(subject, vec![storage], crash).await.map_err(context)?;
+        storage = after(harness, vec![storage], crash).await.map_err(context)?;
         let left = there(&*storage, log.id()).await.map_err(context)?;
         check!(
             left.revision() >= acknowledged,
@@ -90,8 +92,8 @@ pub(crate) async fn law_1_a_crash_leaves_a_prefix_of_what_was_not_acknowledged(
     Ok(())
 }
 
-pub(crate) async fn law_3_what_was_flushed_survives_power_loss(subject: &dyn Subject) -> Outcome {
-    let mut storage = subject.open().await?;
+pub(crate) async fn law_3_what_was_flushed_survives_power_loss(harness: &dyn Harness) -> Outcome {
+    let mut storage = harness.open().await?;
     promises(&*storage, Durability::Flushed)?;
     let mut all = Vec::new();
     let mut random = Random::new(7);
@@ -111,7 +113,7 @@ pub(crate) async fn law_3_what_was_flushed_survives_power_loss(subject: &dyn Sub
             storage.delete(deleted.id(), deleted.tip()).await?;
             gone.push(deleted.id());
         }
-        storage = after(subject, vec![storage], crash).await?;
+        storage = after(harness, vec![storage], crash).await?;
         all.sort_by_key(Log::id);
         let expected: Vec<Head> = all.iter().map(|log| log.head().clone()).collect();
         same!(heads(&*storage).await?, expected, "the list after {crash:?}");
@@ -138,13 +140,13 @@ pub(crate) async fn law_3_what_was_flushed_survives_power_loss(subject: &dyn Sub
     Ok(())
 }
 
-pub(crate) async fn law_3_a_flush_covers_what_others_buffered(subject: &dyn Subject) -> Outcome {
+pub(crate) async fn law_3_a_flush_covers_what_others_buffered(harness: &dyn Harness) -> Outcome {
     let mut all = Vec::new();
-    let first = handles(subject, 3).await?;
+    let first = handles(harness, 3).await?;
     promises(&**first.first().expect("three were asked for"), Durability::Flushed)?;
     drop(first);
     for flush_is_empty in [false, true] {
-        let handles = handles(subject, 3).await?;
+        let handles = handles(harness, 3).await?;
         let [one, two, three] = handles.as_slice() else { unreachable!("three were asked for") };
         let mut log = Log::plain();
         log.take().send(&**one, Durability::Buffered).await?;
@@ -158,7 +160,7 @@ pub(crate) async fn law_3_a_flush_covers_what_others_buffered(subject: &dyn Subj
         let step = log.take().expecting(Expected::At(log.up_to(6).tip()));
         same!(step.send(&**three, Durability::Flushed).await?, log.tip(), "the answer to the flush");
         all.push(log);
-        let storage = after(subject, handles, Crash::PowerLoss(Kept::Nothing)).await?;
+        let storage = after(harness, handles, Crash::PowerLoss(Kept::Nothing)).await?;
         for log in &all {
             reads_as(&*storage, log).await?;
         }
@@ -166,10 +168,10 @@ pub(crate) async fn law_3_a_flush_covers_what_others_buffered(subject: &dyn Subj
     Ok(())
 }
 
-pub(crate) async fn law_3_what_was_buffered_survives_a_kill(subject: &dyn Subject) -> Outcome {
+pub(crate) async fn law_3_what_was_buffered_survives_a_kill(harness: &dyn Harness) -> Outcome {
     let mut logs = Vec::new();
     for round in 0..5 {
-        let handles = handles(subject, 2).await?;
+        let handles = handles(harness, 2).await?;
         let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
         promises(&**one, Durability::Buffered)?;
         let mut log = Log::plain();
@@ -186,7 +188,7 @@ pub(crate) async fn law_3_what_was_buffered_survives_a_kill(subject: &dyn Subjec
         whole.noted("on its way").noted("as well");
         drop(super::dropped::drop_after(whole.take().send(&**one, Durability::Buffered), round).await);
         super::dropped::settle(&**two).await?;
-        let storage = after(subject, handles, Crash::Kill).await?;
+        let storage = after(harness, handles, Crash::Kill).await?;
         let first = there(&*storage, whole.id()).await?;
         same!(
             first.records(),

@@ -6,9 +6,9 @@ use session_core::{Durability, Expected, SessionConfig, SessionId, StateName, St
 use tokio::sync::Barrier;
 
 use super::{Handle, handles, heads, is_conflict, limit, reads_as, reads_as_gone};
+use crate::harness::Harness;
 use crate::law::{Finding, Outcome, check, same};
 use crate::logs::{self, Log};
-use crate::subject::Subject;
 
 async fn create_within(storage: &Handle, log: &Log, places: usize) -> Result<Tip, StorageError> {
     log.whole().expecting(Expected::AbsentWithin(limit(places))).send(&**storage, Durability::Flushed).await
@@ -24,10 +24,10 @@ fn is_full(answer: &Result<Tip, StorageError>, places: usize) -> Outcome {
     }
 }
 
-pub(crate) async fn law_2_a_session_is_created_once(subject: &dyn Subject) -> Outcome {
+pub(crate) async fn law_2_a_session_is_created_once(harness: &dyn Harness) -> Outcome {
     const ROUNDS: usize = 10;
     const CREATORS: usize = 8;
-    let handles = handles(subject, CREATORS).await?;
+    let handles = handles(harness, CREATORS).await?;
     for round in 0..ROUNDS {
         let (id, start) = (SessionId::random(), Arc::new(Barrier::new(CREATORS)));
         let creators: Vec<_> = handles
@@ -68,9 +68,9 @@ pub(crate) async fn law_2_a_session_is_created_once(subject: &dyn Subject) -> Ou
     Ok(())
 }
 
-pub(crate) async fn law_2_a_limit_is_kept(subject: &dyn Subject) -> Outcome {
+pub(crate) async fn law_2_a_limit_is_kept(harness: &dyn Harness) -> Outcome {
     const PLACES: usize = 4;
-    let handles = handles(subject, 2).await?;
+    let handles = handles(harness, 2).await?;
     let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
     for taken in 0..PLACES {
         let log = Log::plain();
@@ -93,11 +93,11 @@ pub(crate) async fn law_2_a_limit_is_kept(subject: &dyn Subject) -> Outcome {
     is_full(&create_within(two, &Log::plain(), PLACES + 2).await, PLACES + 2)
 }
 
-pub(crate) async fn law_2_a_limit_is_never_raced(subject: &dyn Subject) -> Outcome {
+pub(crate) async fn law_2_a_limit_is_never_raced(harness: &dyn Harness) -> Outcome {
     const PLACES: usize = 4;
     const ROUNDS: usize = 6;
     const CREATORS: usize = 20;
-    let handles = handles(subject, 4).await?;
+    let handles = handles(harness, 4).await?;
     for round in 0..ROUNDS {
         let start = Arc::new(Barrier::new(CREATORS));
         let creators: Vec<_> = handles
@@ -139,8 +139,8 @@ pub(crate) async fn law_2_a_limit_is_never_raced(subject: &dyn Subject) -> Outco
     Ok(())
 }
 
-pub(crate) async fn law_2_ended_and_deleted_sessions_do_not_count(subject: &dyn Subject) -> Outcome {
-    let handles = handles(subject, 2).await?;
+pub(crate) async fn law_2_ended_and_deleted_sessions_do_not_count(harness: &dyn Harness) -> Outcome {
+    let handles = handles(harness, 2).await?;
     let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
     let mut unended = 0;
     for state in StateName::ALL {
@@ -172,9 +172,9 @@ pub(crate) async fn law_2_ended_and_deleted_sessions_do_not_count(subject: &dyn 
 }
 
 pub(crate) async fn law_2_an_existing_session_is_a_conflict_also_where_the_limit_is_reached(
-    subject: &dyn Subject,
+    harness: &dyn Harness,
 ) -> Outcome {
-    let storage = subject.open().await?;
+    let storage = harness.open().await?;
     let mut log = Log::plain();
     log.take().send(&*storage, Durability::Flushed).await?;
     for places in [1, 2] {

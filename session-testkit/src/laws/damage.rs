@@ -7,10 +7,10 @@ use session_core::{
 };
 
 use super::{handles, heads, limit, reads_as, reads_as_gone};
+use crate::harness::{Damage, Harness};
 use crate::law::{Finding, Outcome, check, same};
 use crate::logs::{self, Log};
 use crate::random::Random;
-use crate::subject::{Damage, Subject};
 
 /// Each kind of damage to each record of a log of this length.
 fn every_damage(len: u64) -> Vec<Damage> {
@@ -70,24 +70,24 @@ async fn nothing_is_hidden(storage: &dyn SessionStorage, log: &Log) -> Outcome {
 }
 
 /// Stores a log of some records, each flushed, and leaves no handle open.
-async fn store(subject: &dyn Subject, log: &mut Log) -> Outcome {
-    let storage = subject.open().await?;
+async fn store(harness: &dyn Harness, log: &mut Log) -> Outcome {
+    let storage = harness.open().await?;
     for step in log.take_each() {
         step.send(&*storage, Durability::Flushed).await?;
     }
     Ok(())
 }
 
-pub(crate) async fn law_7_damage_is_never_silent(subject: &dyn Subject) -> Outcome {
+pub(crate) async fn law_7_damage_is_never_silent(harness: &dyn Harness) -> Outcome {
     const RECORDS: u64 = 5;
     for damage in every_damage(RECORDS) {
         let context = |finding: Finding| finding.under(format!("{damage:?}"));
         let mut log = Log::plain();
         log.started().checkpoint("a").iteration();
         same!(log.revision(), RECORDS, "the records of our own log");
-        store(subject, &mut log).await?;
-        subject.damage(log.id(), damage).await?;
-        let handles = handles(subject, 2).await?;
+        store(harness, &mut log).await?;
+        harness.damage(log.id(), damage).await?;
+        let handles = handles(harness, 2).await?;
         for storage in &handles {
             nothing_is_hidden(&**storage, &log).await.map_err(context)?;
         }
@@ -104,12 +104,12 @@ pub(crate) async fn law_7_damage_is_never_silent(subject: &dyn Subject) -> Outco
     Ok(())
 }
 
-pub(crate) async fn law_8_damage_of_one_session_leaves_all_others_alone(subject: &dyn Subject) -> Outcome {
+pub(crate) async fn law_8_damage_of_one_session_leaves_all_others_alone(harness: &dyn Harness) -> Outcome {
     let mut others: Vec<Log> = Vec::new();
     for state in StateName::ALL {
         let mut log =
             logs::in_state(*state, SessionConfig::new("test").name(state.name()).label("is", "well"));
-        store(subject, &mut log).await?;
+        store(harness, &mut log).await?;
         others.push(log);
     }
     others.sort_by_key(Log::id);
@@ -118,10 +118,10 @@ pub(crate) async fn law_8_damage_of_one_session_leaves_all_others_alone(subject:
         let context = |finding: Finding| finding.under(format!("{damage:?} of another session"));
         let mut log = Log::plain();
         log.started().noted("to be damaged");
-        store(subject, &mut log).await?;
-        subject.damage(log.id(), damage).await?;
+        store(harness, &mut log).await?;
+        harness.damage(log.id(), damage).await?;
         damaged.insert(log.id());
-        let storage = subject.open().await?;
+        let storage = harness.open().await?;
         for other in &mut others {
             other.grow("goes on");
             other.take().send(&*storage, Durability::Flushed).await.map_err(|error| context(error.into()))?;
@@ -144,9 +144,9 @@ pub(crate) async fn law_8_damage_of_one_session_leaves_all_others_alone(subject:
     Ok(())
 }
 
-pub(crate) async fn law_8_sessions_do_not_touch_each_other(subject: &dyn Subject) -> Outcome {
+pub(crate) async fn law_8_sessions_do_not_touch_each_other(harness: &dyn Harness) -> Outcome {
     const ROUNDS: usize = 120;
-    let handles = handles(subject, 3).await?;
+    let handles = handles(harness, 3).await?;
     let mut random = Random::new(8);
     // Ids that differ in one bit, names and labels that do not differ at all.
     let id = |n: usize| SessionId::from_bytes(std::array::from_fn(|at| u8::from(at == n * 2)));

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use session_core::{Durability, Expected, SessionConfig, SessionId, StorageError, Sum, Tip};
 
 use super::{handles, heads, is_conflict, limit, reads_as, reads_as_gone};
+use crate::harness::Harness;
 use crate::law::{Finding, Outcome, check, same};
 use crate::logs::{self, Log};
-use crate::subject::Subject;
 
 fn is_not_found<T: std::fmt::Debug>(answer: &Result<T, StorageError>, session: SessionId) -> Outcome {
     match answer {
@@ -19,8 +19,8 @@ fn is_not_found<T: std::fmt::Debug>(answer: &Result<T, StorageError>, session: S
     }
 }
 
-pub(crate) async fn law_2_a_deletion_needs_the_tip(subject: &dyn Subject) -> Outcome {
-    let handles = handles(subject, 2).await?;
+pub(crate) async fn law_2_a_deletion_needs_the_tip(harness: &dyn Harness) -> Outcome {
+    let handles = handles(harness, 2).await?;
     let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
     let mut log = Log::plain();
     log.started().noted(1).completed();
@@ -40,8 +40,8 @@ pub(crate) async fn law_2_a_deletion_needs_the_tip(subject: &dyn Subject) -> Out
     is_not_found(&two.delete(log.id(), log.tip()).await, log.id())
 }
 
-pub(crate) async fn law_2_what_is_deleted_stays_deleted(subject: &dyn Subject) -> Outcome {
-    let handles = handles(subject, 2).await?;
+pub(crate) async fn law_2_what_is_deleted_stays_deleted(harness: &dyn Harness) -> Outcome {
+    let handles = handles(harness, 2).await?;
     let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
     let mut others = Vec::new();
     for mut log in logs::of_every_kind() {
@@ -54,7 +54,7 @@ pub(crate) async fn law_2_what_is_deleted_stays_deleted(subject: &dyn Subject) -
         // Life goes on elsewhere: nothing of it brings the session back.
         other.noted("goes on");
         other.take().send(&**two, Durability::Flushed).await?;
-        let newcomer = subject.open().await?;
+        let newcomer = harness.open().await?;
         for storage in [one, two, &newcomer] {
             reads_as_gone(&**storage, log.id()).await?;
             is_not_found(&storage.delete(log.id(), log.tip()).await, log.id())?;
@@ -74,8 +74,8 @@ pub(crate) async fn law_2_what_is_deleted_stays_deleted(subject: &dyn Subject) -
     Ok(())
 }
 
-pub(crate) async fn law_2_a_deleted_id_begins_anew(subject: &dyn Subject) -> Outcome {
-    let handles = handles(subject, 2).await?;
+pub(crate) async fn law_2_a_deleted_id_begins_anew(harness: &dyn Harness) -> Outcome {
+    let handles = handles(harness, 2).await?;
     let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
     let id = SessionId::from_key("again and again");
     let mut last: Option<Log> = None;
@@ -123,9 +123,9 @@ pub(crate) async fn law_2_a_deleted_id_begins_anew(subject: &dyn Subject) -> Out
     Ok(())
 }
 
-pub(crate) async fn law_2_of_a_deletion_and_an_append_exactly_one_wins(subject: &dyn Subject) -> Outcome {
+pub(crate) async fn law_2_of_a_deletion_and_an_append_exactly_one_wins(harness: &dyn Harness) -> Outcome {
     const ROUNDS: u64 = 40;
-    let handles = handles(subject, 2).await?;
+    let handles = handles(harness, 2).await?;
     let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
     for round in 0..ROUNDS {
         let mut log = Log::plain();

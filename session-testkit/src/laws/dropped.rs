@@ -6,9 +6,9 @@ use std::task::Poll;
 use session_core::{Durability, Expected, SessionId, SessionStorage, StorageError, Tip};
 
 use super::{handles, limit, reads_as, reads_as_gone, there};
+use crate::harness::Harness;
 use crate::law::{Finding, Outcome, check, same};
 use crate::logs::Log;
-use crate::subject::Subject;
 
 /// More polls than any call needs on its way; whoever needs more is polled to its end.
 const MOST: usize = 64;
@@ -57,8 +57,8 @@ async fn go_on(storage: &dyn SessionStorage, id: SessionId) -> Result<(Log, u64)
     Err(Finding::violated(format!("{TRIES} appends in a row came too late, and nobody else is there")))
 }
 
-pub(crate) async fn law_4_a_dropped_append_happened_or_did_not(subject: &dyn Subject) -> Outcome {
-    let handles = handles(subject, 2).await?;
+pub(crate) async fn law_4_a_dropped_append_happened_or_did_not(harness: &dyn Harness) -> Outcome {
+    let handles = handles(harness, 2).await?;
     let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
     for durability in [Durability::Buffered, Durability::Flushed] {
         for size in [0, 1, 3, 20] {
@@ -105,8 +105,8 @@ pub(crate) async fn law_4_a_dropped_append_happened_or_did_not(subject: &dyn Sub
     Ok(())
 }
 
-pub(crate) async fn law_4_a_dropped_creation_happened_or_did_not(subject: &dyn Subject) -> Outcome {
-    let handles = handles(subject, 2).await?;
+pub(crate) async fn law_4_a_dropped_creation_happened_or_did_not(harness: &dyn Harness) -> Outcome {
+    let handles = handles(harness, 2).await?;
     let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
     for durability in [Durability::Buffered, Durability::Flushed] {
         for expected in [Expected::Absent, Expected::AbsentWithin(limit(1))] {
@@ -160,8 +160,8 @@ pub(crate) async fn law_4_a_dropped_creation_happened_or_did_not(subject: &dyn S
     Ok(())
 }
 
-pub(crate) async fn law_4_a_dropped_deletion_happened_or_did_not(subject: &dyn Subject) -> Outcome {
-    let handles = handles(subject, 2).await?;
+pub(crate) async fn law_4_a_dropped_deletion_happened_or_did_not(harness: &dyn Harness) -> Outcome {
+    let handles = handles(harness, 2).await?;
     let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
     for polls in 0..=MOST {
         let mut log = Log::plain();

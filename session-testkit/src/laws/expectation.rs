@@ -6,9 +6,9 @@ use session_core::{Batch, Durability, Expected, SessionEvent, StorageError, Sum,
 use tokio::sync::Barrier;
 
 use super::{handles, heads, is_conflict, limit, reads_as, reads_as_gone, there};
+use crate::harness::Harness;
 use crate::law::{Finding, Outcome, check, same};
 use crate::logs::{Log, Step};
-use crate::subject::Subject;
 
 /// Tips that this log does not end with, however much they look like the one it does.
 fn wrong_tips(log: &Log, other: &Log) -> Vec<Tip> {
@@ -30,7 +30,7 @@ fn wrong_tips(log: &Log, other: &Log) -> Vec<Tip> {
 fn believing(log: &Log, tip: Tip, event: SessionEvent) -> Option<Step> {
     let mut chain = session_core::Chain::at(log.id(), tip);
     let (at, attempt) = (log.head().updated_at, log.head().lifecycle.attempt);
-    let draft = session_core::Draft { at, attempt, flushed: 0, event };
+    let draft = session_core::UnsealedRecord { at, attempt, flushed: 0, event };
     let mut head = log.head().clone();
     // Revision numbers end somewhere, and no record follows the last of them.
     tip.revision.checked_add(1)?;
@@ -43,8 +43,8 @@ fn note(n: u64) -> SessionEvent {
     SessionEvent::Noted { kind: "testkit.rival".into(), data: n.into() }
 }
 
-pub(crate) async fn law_2_append_needs_the_expected_revision_and_sum(subject: &dyn Subject) -> Outcome {
-    let storage = subject.open().await?;
+pub(crate) async fn law_2_append_needs_the_expected_revision_and_sum(harness: &dyn Harness) -> Outcome {
+    let storage = harness.open().await?;
     let (mut log, mut other) = (Log::plain(), Log::plain());
     for log in [&mut log, &mut other] {
         log.started().iteration().noted("so far");
@@ -75,9 +75,9 @@ pub(crate) async fn law_2_append_needs_the_expected_revision_and_sum(subject: &d
 }
 
 pub(crate) async fn law_2_a_conflict_names_what_was_expected_and_what_is_there(
-    subject: &dyn Subject,
+    harness: &dyn Harness,
 ) -> Outcome {
-    let handles = handles(subject, 2).await?;
+    let handles = handles(harness, 2).await?;
     let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
     let mut log = Log::plain();
     log.take().send(&**one, Durability::Flushed).await?;
@@ -95,8 +95,8 @@ pub(crate) async fn law_2_a_conflict_names_what_was_expected_and_what_is_there(
     Ok(())
 }
 
-pub(crate) async fn law_2_a_conflict_changes_nothing(subject: &dyn Subject) -> Outcome {
-    let handles = handles(subject, 2).await?;
+pub(crate) async fn law_2_a_conflict_changes_nothing(harness: &dyn Harness) -> Outcome {
+    let handles = handles(harness, 2).await?;
     let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
     let (mut log, mut bystander) = (Log::plain(), Log::plain());
     log.started().checkpoint(1).noted("two");
@@ -128,8 +128,8 @@ pub(crate) async fn law_2_a_conflict_changes_nothing(subject: &dyn Subject) -> O
     reads_as(&**one, &log).await
 }
 
-pub(crate) async fn law_2_a_flush_needs_the_expected_tip(subject: &dyn Subject) -> Outcome {
-    let storage = subject.open().await?;
+pub(crate) async fn law_2_a_flush_needs_the_expected_tip(harness: &dyn Harness) -> Outcome {
+    let storage = harness.open().await?;
     let (mut log, mut other) = (Log::plain(), Log::plain());
     for log in [&mut log, &mut other] {
         log.noted(1);
@@ -159,8 +159,8 @@ pub(crate) async fn law_2_a_flush_needs_the_expected_tip(subject: &dyn Subject) 
     reads_as(&*storage, &log).await
 }
 
-pub(crate) async fn law_2_a_batch_that_begins_elsewhere_is_refused(subject: &dyn Subject) -> Outcome {
-    let storage = subject.open().await?;
+pub(crate) async fn law_2_a_batch_that_begins_elsewhere_is_refused(harness: &dyn Harness) -> Outcome {
+    let storage = harness.open().await?;
     let mut log = Log::plain();
     log.started().noted(1);
     log.take().send(&*storage, Durability::Flushed).await?;
@@ -193,18 +193,18 @@ pub(crate) async fn law_2_a_batch_that_begins_elsewhere_is_refused(subject: &dyn
 }
 
 pub(crate) async fn law_2_of_many_writers_exactly_the_acknowledged_are_there(
-    subject: &dyn Subject,
+    harness: &dyn Harness,
 ) -> Outcome {
     const WRITERS: u64 = 8;
     const EACH: u64 = 12;
     let mut log = Log::plain();
-    let first = subject.open().await?;
+    let first = harness.open().await?;
     log.started();
     log.take().send(&*first, Durability::Flushed).await?;
     let start = Arc::new(Barrier::new(usize::try_from(WRITERS).unwrap_or(1)));
     let mut writers = Vec::new();
     for writer in 0..WRITERS {
-        let (storage, mut log, start) = (subject.open().await?, log.clone(), Arc::clone(&start));
+        let (storage, mut log, start) = (harness.open().await?, log.clone(), Arc::clone(&start));
         writers.push(tokio::spawn(async move {
             start.wait().await;
             let mut acknowledged = Vec::new();
@@ -240,9 +240,9 @@ pub(crate) async fn law_2_of_many_writers_exactly_the_acknowledged_are_there(
     reads_as(&*first, &stored).await
 }
 
-pub(crate) async fn law_2_of_two_rivals_exactly_one_wins(subject: &dyn Subject) -> Outcome {
+pub(crate) async fn law_2_of_two_rivals_exactly_one_wins(harness: &dyn Harness) -> Outcome {
     const ROUNDS: u64 = 60;
-    let handles = handles(subject, 2).await?;
+    let handles = handles(harness, 2).await?;
     let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
     let mut log = Log::plain();
     log.take().send(&**one, Durability::Flushed).await?;

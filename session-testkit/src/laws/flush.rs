@@ -5,9 +5,9 @@ use std::sync::Arc;
 use session_core::{Batch, Durability, Expected, StorageError};
 
 use super::{Handle, handles, reads_as, there};
+use crate::harness::{Crash, Harness, Kept};
 use crate::law::{Finding, Outcome, check, same};
 use crate::logs::Log;
-use crate::subject::{Crash, Kept, Subject};
 
 /// How many calls a store may refuse until it is itself again, on a disk that works.
 const REFUSALS: usize = 20;
@@ -27,7 +27,7 @@ enum Next {
 
 /// Does it until something is acknowledged as flushed; returns the log up to there.
 async fn until_acknowledged(
-    subject: &dyn Subject,
+    harness: &dyn Harness,
     mut storage: Handle,
     log: &Log,
     next: Next,
@@ -64,7 +64,7 @@ async fn until_acknowledged(
                 return Err(Finding::violated(format!("a failed flush is no {answer:?}")));
             }
             // Told again that it does not work: a handle may be closed for good, the store may not.
-            Err(_) => storage = subject.open().await?,
+            Err(_) => storage = harness.open().await?,
         }
     }
     Err(Finding::violated(format!(
@@ -72,7 +72,7 @@ async fn until_acknowledged(
     )))
 }
 
-pub(crate) async fn law_6_a_flush_that_failed_is_never_believed(subject: &dyn Subject) -> Outcome {
+pub(crate) async fn law_6_a_flush_that_failed_is_never_believed(harness: &dyn Harness) -> Outcome {
     for next in [Next::Nothing, Next::FlushesAgain, Next::GoesOn, Next::GoesOnBuffered] {
         for by_another in [false, true] {
             for buffered_before in [0, 1, 4] {
@@ -81,7 +81,7 @@ pub(crate) async fn law_6_a_flush_that_failed_is_never_believed(subject: &dyn Su
                         "{next:?}, by another: {by_another}, {buffered_before} buffered before"
                     ))
                 };
-                let handles = handles(subject, 2).await?;
+                let handles = handles(harness, 2).await?;
                 let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
                 let (mut log, mut bystander) = (Log::plain(), Log::plain());
                 for log in [&mut log, &mut bystander] {
@@ -91,14 +91,14 @@ pub(crate) async fn law_6_a_flush_that_failed_is_never_believed(subject: &dyn Su
                     log.noted(n);
                     log.take().send(&**one, Durability::Buffered).await?;
                 }
-                subject.fail_next_flush().await?;
+                harness.fail_next_flush().await?;
                 let mut at_stake = log.clone();
                 at_stake.noted("at stake");
                 let answer = at_stake.take().send(&**one, Durability::Flushed).await;
                 let storage = if by_another { two } else { one };
                 let told = if answer.is_ok() { &at_stake } else { &log };
                 let mut known =
-                    until_acknowledged(subject, Arc::clone(storage), told, next).await.map_err(context)?;
+                    until_acknowledged(harness, Arc::clone(storage), told, next).await.map_err(context)?;
                 check!(
                     known.revision() >= told.revision(),
                     "{} records are left of {} that were acknowledged, though the power stayed",
@@ -112,9 +112,9 @@ pub(crate) async fn law_6_a_flush_that_failed_is_never_believed(subject: &dyn Su
                     .send(&**two, Durability::Flushed)
                     .await
                     .map_err(|error| context(error.into()))?;
-                subject.crash(Crash::PowerLoss(Kept::Nothing)).await?;
+                harness.crash(Crash::PowerLoss(Kept::Nothing)).await?;
                 drop(handles);
-                let storage = subject.open().await?;
+                let storage = harness.open().await?;
                 // Of what was buffered or at stake and never acknowledged as flushed, power loss may leave a part.
                 let left = there(&*storage, log.id()).await.map_err(context)?;
                 let flushed = match next {
@@ -146,13 +146,13 @@ pub(crate) async fn law_6_a_flush_that_failed_is_never_believed(subject: &dyn Su
     Ok(())
 }
 
-pub(crate) async fn law_6_a_creation_whose_flush_failed_can_be_made_again(subject: &dyn Subject) -> Outcome {
+pub(crate) async fn law_6_a_creation_whose_flush_failed_can_be_made_again(harness: &dyn Harness) -> Outcome {
     for by_another in [false, true] {
-        let handles = handles(subject, 2).await?;
+        let handles = handles(harness, 2).await?;
         let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
         let mut log = Log::plain();
         log.started();
-        subject.fail_next_flush().await?;
+        harness.fail_next_flush().await?;
         let first = log.whole().send(&**one, Durability::Flushed).await;
         let mut storage = Arc::clone(if by_another { two } else { one });
         let mut known = None;
@@ -165,10 +165,10 @@ pub(crate) async fn law_6_a_creation_whose_flush_failed_can_be_made_again(subjec
                     }
                     Err(StorageError::Conflict { actual: Some(_), .. }) => {
                         let next = Next::FlushesAgain;
-                        known = Some(until_acknowledged(subject, Arc::clone(&storage), &log, next).await?);
+                        known = Some(until_acknowledged(harness, Arc::clone(&storage), &log, next).await?);
                         break;
                     }
-                    Err(_) => storage = subject.open().await?,
+                    Err(_) => storage = harness.open().await?,
                 }
             }
         } else {
@@ -177,9 +177,9 @@ pub(crate) async fn law_6_a_creation_whose_flush_failed_can_be_made_again(subjec
         let Some(known) = known else {
             return Err(Finding::violated("one flush failed, and the session can never be created"));
         };
-        subject.crash(Crash::PowerLoss(Kept::Nothing)).await?;
+        harness.crash(Crash::PowerLoss(Kept::Nothing)).await?;
         drop((handles, storage));
-        let storage = subject.open().await?;
+        let storage = harness.open().await?;
         reads_as(&*storage, &known).await?;
     }
     Ok(())

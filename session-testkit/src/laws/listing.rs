@@ -9,9 +9,9 @@ use session_core::{
 };
 
 use super::{handles, heads, limit};
+use crate::harness::Harness;
 use crate::law::{Finding, Outcome, check, same};
 use crate::logs::{self, Log};
-use crate::subject::Subject;
 
 /// Every set of conditions that is worth a try on these heads.
 fn filters(all: &[Head]) -> Vec<SessionFilter> {
@@ -60,8 +60,8 @@ fn filters(all: &[Head]) -> Vec<SessionFilter> {
     filters
 }
 
-pub(crate) async fn law_5_filters_let_through_what_matches(subject: &dyn Subject) -> Outcome {
-    let storage = subject.open().await?;
+pub(crate) async fn law_5_filters_let_through_what_matches(harness: &dyn Harness) -> Outcome {
+    let storage = harness.open().await?;
     let mut configs = vec![
         SessionConfig::new("test").name("a"),
         SessionConfig::new("test").name("A").label("team", "data"),
@@ -100,9 +100,9 @@ pub(crate) async fn law_5_filters_let_through_what_matches(subject: &dyn Subject
     Ok(())
 }
 
-pub(crate) async fn law_5_a_list_shows_each_lasting_session_exactly_once(subject: &dyn Subject) -> Outcome {
+pub(crate) async fn law_5_a_list_shows_each_lasting_session_exactly_once(harness: &dyn Harness) -> Outcome {
     const ROUNDS: usize = 25;
-    let handles = handles(subject, 4).await?;
+    let handles = handles(harness, 4).await?;
     let [lister, churners @ ..] = handles.as_slice() else { unreachable!("four were asked for") };
     let mut lasting = BTreeMap::new();
     for n in 0..20 {

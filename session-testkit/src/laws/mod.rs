@@ -21,16 +21,16 @@ use session_core::{
     Head, SessionFilter, SessionId, SessionStorage, SessionStorageExt as _, StorageError, StoredRecord, Tip,
 };
 
+use crate::harness::Harness;
 use crate::law::{Finding, Outcome, check, same};
 use crate::logs::Log;
-use crate::subject::Subject;
 
 pub(crate) type Handle = Arc<dyn SessionStorage>;
 
-pub(crate) async fn handles(subject: &dyn Subject, count: usize) -> Result<Vec<Handle>, Finding> {
+pub(crate) async fn handles(harness: &dyn Harness, count: usize) -> Result<Vec<Handle>, Finding> {
     let mut handles = Vec::with_capacity(count);
     for _ in 0..count {
-        handles.push(subject.open().await?);
+        handles.push(harness.open().await?);
     }
     Ok(handles)
 }

@@ -8,10 +8,10 @@ use session_core::{
 };
 
 use super::{Handle, handles, heads, limit, reads_as, reads_as_gone};
+use crate::harness::Harness;
 use crate::law::{Outcome, brief, check, same};
 use crate::logs::{self, Log};
 use crate::random::{Random, seeds};
-use crate::subject::Subject;
 
 const SEEDS: u64 = 8;
 const CALLS: usize = 150;
@@ -24,8 +24,8 @@ struct Model {
     ended: Vec<Log>,
 }
 
-pub(crate) async fn law_5_random_calls_agree_with_a_model(subject: &dyn Subject) -> Outcome {
-    let handles = handles(subject, 3).await?;
+pub(crate) async fn law_5_random_calls_agree_with_a_model(harness: &dyn Harness) -> Outcome {
+    let handles = handles(harness, 3).await?;
     for seed in seeds(SEEDS) {
         run(&handles, seed, CALLS)
             .await

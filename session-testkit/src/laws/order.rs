@@ -3,18 +3,18 @@
 use session_core::{Batch, Durability, Expected, SessionStorageExt as _};
 
 use super::{handles, reads_as};
+use crate::harness::Harness;
 use crate::law::{Outcome, same};
 use crate::logs::{self, Log};
-use crate::subject::Subject;
 
 /// How safe the n-th append is: buffered and flushed ones in turn, unevenly.
 const fn mixed(n: usize) -> Durability {
     if n.is_multiple_of(3) { Durability::Flushed } else { Durability::Buffered }
 }
 
-pub(crate) async fn law_1_batches_of_every_size_come_back_in_order(subject: &dyn Subject) -> Outcome {
+pub(crate) async fn law_1_batches_of_every_size_come_back_in_order(harness: &dyn Harness) -> Outcome {
     const RECORDS: usize = 9;
-    let storage = subject.open().await?;
+    let storage = harness.open().await?;
     // Every way to cut a log of nine records into batches: bit n says whether there is a cut after record n + 1.
     for cuts in 0..1_u32 << (RECORDS - 1) {
         let mut log = Log::plain();
@@ -47,9 +47,9 @@ pub(crate) async fn law_1_batches_of_every_size_come_back_in_order(subject: &dyn
 }
 
 pub(crate) async fn law_1_the_head_is_the_fold_of_the_log_after_each_append(
-    subject: &dyn Subject,
+    harness: &dyn Harness,
 ) -> Outcome {
-    let handles = handles(subject, 2).await?;
+    let handles = handles(harness, 2).await?;
     let [writer, reader] = handles.as_slice() else { unreachable!("two were asked for") };
     for mut log in logs::of_every_kind() {
         for (n, step) in log.take_each().into_iter().enumerate() {
@@ -64,8 +64,8 @@ pub(crate) async fn law_1_the_head_is_the_fold_of_the_log_after_each_append(
     Ok(())
 }
 
-pub(crate) async fn law_1_the_answer_is_the_new_tip(subject: &dyn Subject) -> Outcome {
-    let storage = subject.open().await?;
+pub(crate) async fn law_1_the_answer_is_the_new_tip(harness: &dyn Harness) -> Outcome {
+    let storage = harness.open().await?;
     let mut log = Log::plain();
     for round in 0..6 {
         same!(log.take().send(&*storage, mixed(round)).await?, log.tip(), "the answer to append {round}");

@@ -6,12 +6,12 @@ use session_core::{
 };
 
 use super::{handles, heads, limit, reads_as_gone};
+use crate::harness::Harness;
 use crate::law::{Outcome, check, same};
 use crate::logs::{self, Log};
-use crate::subject::Subject;
 
-pub(crate) async fn law_5_records_are_paged_without_gaps_or_repeats(subject: &dyn Subject) -> Outcome {
-    let handles = handles(subject, 2).await?;
+pub(crate) async fn law_5_records_are_paged_without_gaps_or_repeats(harness: &dyn Harness) -> Outcome {
+    let handles = handles(harness, 2).await?;
     let [writer, reader] = handles.as_slice() else { unreachable!("two were asked for") };
     let mut log = Log::plain();
     log.started();
@@ -70,8 +70,8 @@ async fn pages(
     }
 }
 
-pub(crate) async fn law_5_a_list_is_paged_without_gaps_or_repeats(subject: &dyn Subject) -> Outcome {
-    let storage = subject.open().await?;
+pub(crate) async fn law_5_a_list_is_paged_without_gaps_or_repeats(harness: &dyn Harness) -> Outcome {
+    let storage = harness.open().await?;
     same!(heads(&*storage).await?, Vec::<Head>::new(), "the list of an empty store");
     let mut expected = Vec::new();
     for round in 0..3 {
@@ -112,8 +112,8 @@ pub(crate) async fn law_5_a_list_is_paged_without_gaps_or_repeats(subject: &dyn 
     Ok(())
 }
 
-pub(crate) async fn law_5_what_does_not_exist_is_not_found(subject: &dyn Subject) -> Outcome {
-    let storage = subject.open().await?;
+pub(crate) async fn law_5_what_does_not_exist_is_not_found(harness: &dyn Harness) -> Outcome {
+    let storage = harness.open().await?;
     for round in 0..2 {
         for id in [SessionId::random(), SessionId::from_bytes([0; 16]), SessionId::from_bytes([0xff; 16])] {
             reads_as_gone(&*storage, id).await?;

@@ -6,12 +6,12 @@ use session_core::{Durability, SessionId, Tip};
 use tokio::time::timeout;
 
 use super::{Handle, handles, reads_as, reads_as_gone};
+use crate::harness::Harness;
 use crate::law::{Finding, Outcome, check, same};
 use crate::logs::Log;
-use crate::subject::Subject;
 
-pub(crate) async fn law_3_what_was_acknowledged_is_seen_by_everyone(subject: &dyn Subject) -> Outcome {
-    let mut handles = handles(subject, 3).await?;
+pub(crate) async fn law_3_what_was_acknowledged_is_seen_by_everyone(harness: &dyn Harness) -> Outcome {
+    let mut handles = handles(harness, 3).await?;
     for durability in [Durability::Buffered, Durability::Flushed] {
         let mut log = Log::plain();
         for storage in &handles {
@@ -21,7 +21,7 @@ pub(crate) async fn law_3_what_was_acknowledged_is_seen_by_everyone(subject: &dy
             // Each append by another handle, after every handle has seen what was there before.
             let writer = handles.get(round % handles.len()).expect("the remainder is an index");
             log.take().send(&**writer, durability).await?;
-            let newcomer = subject.open().await?;
+            let newcomer = harness.open().await?;
             for storage in handles.iter().chain([&newcomer]) {
                 reads_as(&**storage, &log)
                     .await
@@ -37,8 +37,8 @@ pub(crate) async fn law_3_what_was_acknowledged_is_seen_by_everyone(subject: &dy
     Ok(())
 }
 
-pub(crate) async fn law_3_the_profile_says_who_it_is(subject: &dyn Subject) -> Outcome {
-    let handles = handles(subject, 2).await?;
+pub(crate) async fn law_3_the_profile_says_who_it_is(harness: &dyn Harness) -> Outcome {
+    let handles = handles(harness, 2).await?;
     let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
     let profile = one.profile();
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -66,11 +66,13 @@ async fn wakes(storage: &Handle, id: SessionId, seen: Tip, change: impl Future<O
     Ok(())
 }
 
-pub(crate) async fn law_3_a_change_feed_wakes_whoever_waits(subject: &dyn Subject) -> Outcome {
-    let handles = handles(subject, 2).await?;
+pub(crate) async fn law_3_a_change_feed_wakes_whoever_waits(harness: &dyn Harness) -> Outcome {
+    let handles = handles(harness, 2).await?;
     let [writer, waiter] = handles.as_slice() else { unreachable!("two were asked for") };
     if waiter.change_feed().is_none() {
-        return Err(crate::subject::Unable("the storage has no change feed; whoever waits polls").into());
+        return Err(
+            crate::harness::NotSupported("the storage has no change feed; whoever waits polls").into()
+        );
     }
     let mut log = Log::plain();
     log.take().send(&**writer, Durability::Flushed).await?;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use session_core::{
-    Batch, Chain, Changes, DecodeError, Draft, Durability, Evidence, Expected, FORMAT, Failure, FailureCause,
-    Head, Owner, PauseReason, ProgressReport, Rejected, SessionConfig, SessionEvent, SessionId,
-    SessionStorage, SessionStorageExt as _, SessionSummary, StorageError, StoredRecord, Timestamp, Tip,
+    Batch, Chain, Changes, DecodeError, Durability, Evidence, Expected, FORMAT, Failure, FailureCause, Head,
+    Owner, PauseReason, ProgressReport, SessionConfig, SessionEvent, SessionId, SessionStorage,
+    SessionStorageExt as _, SessionSummary, StorageError, StoredRecord, Timestamp, Tip, TransitionError,
+    UnsealedRecord,
 };
 
 pub use self::samples::{in_state, of_every_kind};
@@ -87,11 +88,11 @@ pub enum BadLog {
     /// The storage would not hand it out.
     Storage(StorageError),
     /// The chain breaks at this revision.
-    Broken(u64),
+    ChainError(u64),
     /// This revision has a right sum and cannot be read.
     Undecodable(u64, DecodeError),
     /// This revision breaks a rule of the machine.
-    Illegal(u64, Rejected),
+    Illegal(u64, TransitionError),
     /// There are no records.
     Empty,
 }
@@ -157,7 +158,7 @@ impl Log {
         let (mut chain, mut head, mut heads) = (Chain::start(id), None, Vec::new());
         for record in &records {
             let revision = chain.revision() + 1;
-            chain.follow(record).map_err(|_| BadLog::Broken(revision))?;
+            chain.follow(record).map_err(|_| BadLog::ChainError(revision))?;
             let record = record.decode().map_err(|error| BadLog::Undecodable(revision, error))?;
             Head::fold(&mut head, id, &record).map_err(|rejected| BadLog::Illegal(revision, rejected))?;
             heads.extend(head.clone());
@@ -173,7 +174,7 @@ impl Log {
     pub fn push(&mut self, event: SessionEvent) -> &mut Self {
         self.now += STEP;
         let head = self.heads.last();
-        let draft = Draft {
+        let draft = UnsealedRecord {
             at: Timestamp::from_millis(self.now).expect("tests do not last for ages"),
             attempt: head.map_or(0, |head| head.lifecycle.attempt_for(event.kind())),
             flushed: 0,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use session_core::{Batch, Chain, Head, SessionId, StorageError, StoredRecord};
 
+use crate::harness::{Damage, Kept};
 use crate::random::Random;
-use crate::subject::{Damage, Kept};
 
 #[derive(Debug, Default)]
 pub(super) struct Disk {

@@ -13,17 +13,17 @@ use session_core::{
 };
 
 use self::disk::Disk;
+use crate::harness::{Crash, Damage, Harness, Kept, NotSupported};
 use crate::random::Random;
-use crate::subject::{Crash, Damage, Kept, Subject, Unable};
 
-/// A store on a disk of two levels, in memory: it can do all that a [`Subject`] may be asked for.
+/// A store on a disk of two levels, in memory: it can do all that a [`Harness`] may be asked for.
 #[derive(Debug, Clone, Default)]
-pub struct TwoLevelSubject {
+pub struct TieredHarness {
     disk: Arc<Mutex<Disk>>,
     care: Care,
 }
 
-impl TwoLevelSubject {
+impl TieredHarness {
     /// A store that keeps the laws.
     #[must_use]
     pub fn new() -> Self {
@@ -50,13 +50,13 @@ enum Care {
 }
 
 #[async_trait]
-impl Subject for TwoLevelSubject {
+impl Harness for TieredHarness {
     async fn open(&self) -> Result<Arc<dyn SessionStorage>, StorageError> {
         let life = self.lock().life;
         Ok(Arc::new(Handle { store: self.clone(), life }))
     }
 
-    async fn crash(&self, crash: Crash) -> Result<(), Unable> {
+    async fn crash(&self, crash: Crash) -> Result<(), NotSupported> {
         let mut disk = self.lock();
         disk.life += 1;
         if let Crash::PowerLoss(kept) = crash {
@@ -69,12 +69,12 @@ impl Subject for TwoLevelSubject {
         Ok(())
     }
 
-    async fn fail_next_flush(&self) -> Result<(), Unable> {
+    async fn fail_next_flush(&self) -> Result<(), NotSupported> {
         self.lock().fail_next_flush = true;
         Ok(())
     }
 
-    async fn damage(&self, id: SessionId, damage: Damage) -> Result<(), Unable> {
+    async fn damage(&self, id: SessionId, damage: Damage) -> Result<(), NotSupported> {
         if let Some(file) = self.lock().files.get_mut(&id) {
             file.damage(damage);
         }
@@ -85,7 +85,7 @@ impl Subject for TwoLevelSubject {
 /// One process that has the store open.
 #[derive(Debug)]
 struct Handle {
-    store: TwoLevelSubject,
+    store: TieredHarness,
     life: u64,
 }
 

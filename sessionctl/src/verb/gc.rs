@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use serde::Serialize;
-use sessionkit::{Head, Recovered, SessionFilter, SessionId, SessionList, StateName, Store};
+use sessionkit::{Head, ReconcileReport, SessionFilter, SessionId, SessionList, StateName, Store};
 
 use crate::args::Gc;
 use crate::context::Context;
@@ -61,14 +61,15 @@ pub(crate) async fn run(args: &Gc, context: &Context) -> Result<u8> {
 
 /// Removes locks, sockets and temporary files that nobody needs any more. No session is changed.
 async fn sweep(store: &Store) -> Result<usize> {
-    let mended = match store.maintenance() {
-        Some(storage) => storage.recover().await?,
-        None => Recovered::default(),
+    let repaired = match store.maintenance() {
+        Some(storage) => storage.reconcile().await?,
+        None => ReconcileReport::default(),
     };
     let SessionList { heads, unreadable, .. } = store.manager().list_active_sessions().await?;
     // Whom a session names that cannot be read is not known: then all are kept.
-    if unreadable.is_empty() && mended.failed.is_empty() {
-        let named: HashSet<_> = heads.iter().filter_map(|head| Some(head.keeper()?.instance)).collect();
+    if unreadable.is_empty() && repaired.failed.is_empty() {
+        let named: HashSet<_> =
+            heads.iter().filter_map(|head| Some(head.responsible_process()?.instance)).collect();
         store.presence().sweep(&named).await?;
     }
     sessionkit::runner::sweep_sockets()

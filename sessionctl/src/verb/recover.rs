@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use sessionkit::{
-    ManagerOptions, Recovered, RecoveryOptions, RecoveryOutcome, RecoveryPolicy, SessionError, SessionId,
+    ManagerOptions, ReconcileReport, RecoveryOptions, RecoveryOutcome, RecoveryPolicy, SessionError,
+    SessionId,
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -33,10 +34,10 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
     options.overrules = args.policy.is_some();
     options.dry_run = args.dry_run;
     options.force = args.force.then(super::by);
-    let mended = match store.maintenance() {
+    let repaired = match store.maintenance() {
         // What lists show may be a cache, so that is put right first.
-        Some(storage) if !args.dry_run => storage.recover().await?,
-        Some(_) | None => Recovered::default(),
+        Some(storage) if !args.dry_run => storage.reconcile().await?,
+        Some(_) | None => ReconcileReport::default(),
     };
     if !args.dry_run {
         for crashed in manager.find_crashed_sessions().await? {
@@ -47,7 +48,7 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
     let outcome = |(id, outcome): &(SessionId, RecoveryOutcome)| Outcome::new(*id, word(outcome));
     let recovered: Vec<Outcome> = report.recovered.iter().map(outcome).collect();
     let mut unrecovered: Vec<(SessionId, SessionError)> =
-        mended.failed.into_iter().map(|(id, error)| (id, error.into())).collect();
+        repaired.failed.into_iter().map(|(id, error)| (id, error.into())).collect();
     for (id, error) in report.failed {
         // One that could not be mended could not be recovered either.
         if !unrecovered.iter().any(|(known, _)| *known == id) {

@@ -1,6 +1,6 @@
 //! `show`: one session whole.
 
-use sessionkit::{ErrorCode, SessionId, SessionState, Store, Verdict};
+use sessionkit::{Condition, ErrorCode, SessionId, SessionState, Store};
 
 use crate::args::Show;
 use crate::context::Context;
@@ -27,8 +27,8 @@ pub(crate) async fn run(args: &Show, context: &Context) -> Result<u8> {
 async fn check(store: &Store, id: SessionId) -> Result<()> {
     let Some(storage) = store.maintenance() else { return Ok(()) };
     let health = storage.verify(id).await.map_err(|error| Failure::from(error).about(id))?;
-    match (health.verdict, health.problem) {
-        (Verdict::Healthy | Verdict::Torn | Verdict::Unsupported, _) => Ok(()),
+    match (health.condition, health.problem) {
+        (Condition::Healthy | Condition::Torn | Condition::Unsupported, _) => Ok(()),
         (_, Some(problem)) => Err(Failure::from(problem).about(id)),
         (verdict, None) => {
             let message = format!("session {id} is {verdict}: this is what can be read of it");

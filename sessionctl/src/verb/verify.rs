@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use sessionkit::{
-    ErrorCode, Losses, SessionError, SessionHealth, SessionId, StorageMaintenance, Store, Verdict,
+    Condition, ErrorCode, LossPolicy, SessionError, SessionHealth, SessionId, StorageMaintenance, Store,
 };
 
 use crate::args::Verify;
@@ -48,7 +48,7 @@ impl Checked {
     fn new(health: &SessionHealth) -> Self {
         Self {
             id: health.id,
-            verdict: health.verdict.as_str(),
+            verdict: health.condition.as_str(),
             before: None,
             readable: Some(health.readable()),
             flushed: Some(health.flushed),
@@ -66,7 +66,7 @@ impl Checked {
 
     /// Whether nothing has to be done. What is torn is mended by the next write.
     fn is_well(&self) -> bool {
-        self.verdict == Verdict::Healthy.as_str() || self.verdict == Verdict::Torn.as_str()
+        self.verdict == Condition::Healthy.as_str() || self.verdict == Condition::Torn.as_str()
     }
 }
 
@@ -100,7 +100,7 @@ pub(crate) async fn run(args: &Verify, context: &Context) -> Result<u8> {
             failure.next(&["verify", "--repair"])
         });
     }
-    let Some(worst) = ill.iter().max_by_key(|checked| checked.verdict == Verdict::Corrupt.as_str()) else {
+    let Some(worst) = ill.iter().max_by_key(|checked| checked.verdict == Condition::Corrupt.as_str()) else {
         return Ok(0);
     };
     let id = worst.id.to_string();
@@ -112,7 +112,7 @@ pub(crate) async fn run(args: &Verify, context: &Context) -> Result<u8> {
     // Repair never gives up what was flushed, so it is safe to try; only what it leaves needs a decision.
     Err(match (args.repair, args.accept_loss) {
         (false, _) => failure.next(&["verify", "--repair", &id]),
-        (true, false) if worst.verdict == Verdict::Corrupt.as_str() => {
+        (true, false) if worst.verdict == Condition::Corrupt.as_str() => {
             failure.next(&["verify", "--repair", "--accept-loss", &id])
         }
         (true, _) => failure.next(&["events", &id]),
@@ -126,7 +126,7 @@ async fn all(
     report: &mut Report,
 ) -> Result<()> {
     if args.repair {
-        storage.recover().await?;
+        storage.reconcile().await?;
     }
     let found = storage.verify_all().await?;
     for session in &found.sessions {
@@ -149,10 +149,10 @@ async fn one(
     found: &SessionHealth,
 ) -> Checked {
     let mut checked = Checked::new(found);
-    if !args.repair || found.verdict == Verdict::Healthy {
+    if !args.repair || found.condition == Condition::Healthy {
         return checked;
     }
-    let losses = if args.accept_loss { Losses::Accept } else { Losses::Refuse };
+    let losses = if args.accept_loss { LossPolicy::Accept } else { LossPolicy::Refuse };
     match store.repair(found.id, losses).await {
         Ok(repaired) if repaired.tip.is_none() => {
             checked.problem = Some("nothing of it could be read: it was put into quarantine".to_owned());

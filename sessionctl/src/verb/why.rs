@@ -58,7 +58,7 @@ pub(crate) async fn run(args: &Why, context: &Context) -> Result<u8> {
     let verdict = verdict(&session, status, &evidence, now);
     let next = context.command(&next(head, status, &id.to_string()));
     if context.term.json {
-        let owner = head.keeper().map(|owner| OwnerJson {
+        let owner = head.responsible_process().map(|owner| OwnerJson {
             host: &owner.host,
             pid: owner.pid,
             boot: &owner.boot,
@@ -84,7 +84,7 @@ pub(crate) async fn run(args: &Why, context: &Context) -> Result<u8> {
         context.term.print(&format!("{}\n", json::line(&report)))?;
     } else {
         let mut lines = vec![("id".to_owned(), id.to_string())];
-        if let Some(owner) = head.keeper() {
+        if let Some(owner) = head.responsible_process() {
             let role = if head.lifecycle.owner.is_some() { "owner" } else { "creator" };
             lines.push((role.to_owned(), format!("{owner}, boot {}", owner.boot)));
             lines.push((String::new(), evidence));
@@ -139,7 +139,7 @@ fn evidence(liveness: &Liveness) -> String {
 fn verdict(session: &PersistedSession, status: Status, evidence: &str, now: Timestamp) -> String {
     let PersistedSession { head, state, .. } = session;
     let ago = |at: Timestamp| crate::render::duration(now.since(at));
-    let who = head.keeper().map(ToString::to_string).unwrap_or_default();
+    let who = head.responsible_process().map(ToString::to_string).unwrap_or_default();
     if status.words == "crashed" {
         let asked = match &head.lifecycle.requests.cancel {
             Some(request) => format!(" It was to be cancelled: {}.", request.reason),

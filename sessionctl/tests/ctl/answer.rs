@@ -115,7 +115,7 @@ fn a_cancel_that_nobody_answered_comes_before_every_policy() {
     let living = fixture.owner(SessionConfig::new("import"));
     let id = living.id.to_string();
     living.runtime.block_on(async {
-        living.session.set_answers(sessionkit::Answers::ByProgram);
+        living.session.set_request_handling(sessionkit::RequestHandling::External);
         let request = sessionkit::CancelRequest::new("enough", "test");
         living.store.manager().cancel_session(living.id, request).await.unwrap();
     });

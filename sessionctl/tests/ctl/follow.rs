@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sessionkit::{
-    Batch, Chain, Clock as _, Draft, Durability, Expected, SessionConfig, SessionEvent, SessionSummary,
-    SystemClock,
+    Batch, Chain, Clock as _, Durability, Expected, SessionConfig, SessionEvent, SessionSummary, SystemClock,
+    UnsealedRecord,
 };
 
 use crate::support::{Fixture, PATIENCE, eventually};
@@ -173,7 +173,7 @@ fn an_ending_is_reported_once_it_survives_power_loss() {
     living.runtime.block_on(async {
         let mut head = storage.head(id).await.unwrap().unwrap();
         let event = SessionEvent::Completed { summary: SessionSummary::new() };
-        let draft = Draft { at: SystemClock.now(), attempt: 1, flushed: 0, event };
+        let draft = UnsealedRecord { at: SystemClock.now(), attempt: 1, flushed: 0, event };
         let (stored, record) = Chain::at(id, head.tip).seal(draft).unwrap();
         let before = head.tip;
         head.apply(&record).unwrap();

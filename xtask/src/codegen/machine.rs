@@ -6,8 +6,8 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use session_core::{
-    Envelope, EventKind, Lifecycle, Record, Rejected, Rule, SessionEvent, StateName, Sum, Timestamp, Who,
-    rule,
+    Envelope, EventKind, Lifecycle, Record, Role, Rule, SessionEvent, StateName, Sum, Timestamp,
+    TransitionError, rule,
 };
 
 use super::row;
@@ -122,7 +122,7 @@ pub(super) fn page() -> Result<String> {
         text += &row([
             format!("`{kind}`"),
             kind.about().to_owned(),
-            who(kind.who())?.to_owned(),
+            role(kind.role())?.to_owned(),
             allowed(*kind),
             condition(*kind)?,
             effects(*kind, &columns)?,
@@ -155,7 +155,7 @@ fn sample(name: &str) -> Result<SessionEvent> {
 fn try_event(
     life: Option<&Lifecycle>,
     event: SessionEvent,
-) -> Result<std::result::Result<Lifecycle, Rejected>> {
+) -> Result<std::result::Result<Lifecycle, TransitionError>> {
     let at = Timestamp::from_millis(0).ok_or("1970 is in the calendar")?;
     let attempt = life.map_or(0, |life| life.attempt_for(event.kind()));
     let envelope = Envelope { seq: 1, at, attempt, flushed: 0 };
@@ -170,7 +170,10 @@ fn walk(path: &[&str]) -> Result<Option<Lifecycle>> {
     Ok(life)
 }
 
-fn after(life: Option<&Lifecycle>, kind: EventKind) -> Result<std::result::Result<Lifecycle, Rejected>> {
+fn after(
+    life: Option<&Lifecycle>,
+    kind: EventKind,
+) -> Result<std::result::Result<Lifecycle, TransitionError>> {
     try_event(life, sample(kind.name())?)
 }
 
@@ -184,7 +187,7 @@ fn cell(life: Option<&Lifecycle>, kind: EventKind) -> Result<String> {
     Ok(match after(life, kind)? {
         Ok(next) if life.is_some_and(|life| life.state.name() == next.state.name()) => "=".to_owned(),
         Ok(next) => title(next.state.name()),
-        Err(Rejected::Fenced { .. } | Rejected::Attempt { .. }) => "**F**".to_owned(),
+        Err(TransitionError::Fenced { .. } | TransitionError::Attempt { .. }) => "**F**".to_owned(),
         Err(_) => "–".to_owned(),
     })
 }
@@ -219,13 +222,13 @@ fn diagram(columns: &[(&str, Option<Lifecycle>)]) -> Result<String> {
     Ok(text + "```\n")
 }
 
-fn who(who: Who) -> Result<&'static str> {
+fn role(who: Role) -> Result<&'static str> {
     Ok(match who {
-        Who::Anyone => "A",
-        Who::Owner => "O",
-        Who::Finder => "U",
-        Who::OwnerOrFinder => "O, U",
-        Who::Prover => "A with proof that the owner is dead; O that lets go",
+        Role::Anyone => "A",
+        Role::Owner => "O",
+        Role::Claimant => "U",
+        Role::OwnerOrClaimant => "O, U",
+        Role::Recoverer => "A with proof that the owner is dead; O that lets go",
         other => return Err(format!("the page has no word for {other:?}").into()),
     })
 }

@@ -17,7 +17,7 @@ fn refused<T>() -> Result<T> {
 #[tokio::test]
 async fn every_call_reaches_the_manager_inside_and_its_answer_comes_back() {
     let mut inner = MockSessionManager::new();
-    inner.expect_tap().times(1).return_const(());
+    inner.expect_add_sink().times(1).return_const(());
     macro_rules! once {
         ($($expect:ident($($argument:ident),*) if $given:expr;)+) => {
             $(inner.$expect().times(1).withf(|$($argument),*| $given).returning(|$(once!(@any $argument)),*| refused());)+

@@ -1,6 +1,6 @@
 //! The mending of a whole store after crashes: leftovers, markers, unended sessions. Writes nothing where all is well.
 
-use session_core::{Recovered, SessionId, StorageError, Verdict};
+use session_core::{Condition, ReconcileReport, SessionId, StorageError};
 
 use crate::format::Make;
 use crate::handle::Kept;
@@ -8,8 +8,8 @@ use crate::store::Store;
 
 impl Store {
     /// Clears what is out of sight and makes the markers right. Returns the sessions that are marked now.
-    pub(crate) fn recover_store(&self) -> Result<(Recovered, Vec<SessionId>), StorageError> {
-        let mut done = Recovered::default();
+    pub(crate) fn reconcile_store(&self) -> Result<(ReconcileReport, Vec<SessionId>), StorageError> {
+        let mut done = ReconcileReport::default();
         let Some(_lock) = self.lock_store(Make::Nothing, self.deadline())? else {
             return Ok((done, Vec::new()));
         };
@@ -35,26 +35,26 @@ impl Store {
 
     /// Mends one session after a crash, if that takes no decision, and makes an ending durable, so that its marker can
     /// go. Returns what was found, if it was not health.
-    pub(crate) fn recover_session(
+    pub(crate) fn reconcile_session(
         &self,
         kept: &mut Option<Kept>,
         id: SessionId,
-    ) -> Result<Option<Verdict>, StorageError> {
+    ) -> Result<Option<Condition>, StorageError> {
         let deadline = self.deadline();
-        let mended = self.under_lock(kept, id, deadline, |handle| {
+        let repaired = self.under_lock(kept, id, deadline, |handle| {
             self.remove_tree(&handle.paths.remade_log())?;
             self.remove_tree(&handle.paths.remade_slots())?;
-            let verdict = if handle.is_unchanged() { Verdict::Healthy } else { self.take_stock(handle)? };
+            let condition = if handle.is_unchanged() { Condition::Healthy } else { self.take_stock(handle)? };
             let ended = handle.known().place.head.state().is_final();
             if ended && !handle.known().is_flushed() {
                 self.flush_or_remake(handle)?;
             }
-            Ok((verdict, ended))
+            Ok((condition, ended))
         })?;
-        let Some((verdict, ended)) = mended else { return Ok(None) };
+        let Some((condition, ended)) = repaired else { return Ok(None) };
         if ended {
             self.unmark_ended(id);
         }
-        Ok((verdict != Verdict::Healthy).then_some(verdict))
+        Ok((condition != Condition::Healthy).then_some(condition))
     }
 }

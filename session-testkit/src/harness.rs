@@ -10,7 +10,7 @@ use session_core::{SessionId, SessionStorage, StorageError};
 /// Every method is required: what cannot be done to a store is declared, with the reason, and the laws that need it
 /// are reported as skipped with that reason.
 #[async_trait]
-pub trait Subject: Send + Sync {
+pub trait Harness: Send + Sync {
     /// A new handle on the store. Each is as independent of the others as those of different processes are, as far
     /// as the storage can be shared.
     ///
@@ -22,27 +22,27 @@ pub trait Subject: Send + Sync {
     /// kernel locks, is free when this returns, and dropping them later changes nothing.
     ///
     /// # Errors
-    /// [`Unable`], where this cannot be done to the store.
-    async fn crash(&self, crash: Crash) -> Result<(), Unable>;
+    /// [`NotSupported`], where this cannot be done to the store.
+    async fn crash(&self, crash: Crash) -> Result<(), NotSupported>;
 
     /// Makes the next flush of a log's records fail, once. As on real systems, what was to be flushed counts as
     /// written from then on: it can be read, another flush of the same file succeeds without storing it, and power
     /// loss takes it.
     ///
     /// # Errors
-    /// [`Unable`], where this cannot be done to the store.
-    async fn fail_next_flush(&self) -> Result<(), Unable>;
+    /// [`NotSupported`], where this cannot be done to the store.
+    async fn fail_next_flush(&self) -> Result<(), NotSupported>;
 
     /// Damages what is stored of one session, behind the storage's back. No handle is open then.
     ///
     /// # Errors
-    /// [`Unable`], where this cannot be done to the store.
-    async fn damage(&self, id: SessionId, damage: Damage) -> Result<(), Unable>;
+    /// [`NotSupported`], where this cannot be done to the store.
+    async fn damage(&self, id: SessionId, damage: Damage) -> Result<(), NotSupported>;
 }
 
 /// The reason why something cannot be done to a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unable(pub &'static str);
+pub struct NotSupported(pub &'static str);
 
 /// How all handles end at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

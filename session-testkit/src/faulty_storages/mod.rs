@@ -1,6 +1,6 @@
 //! Storages with exactly one known fault each: they prove that the suite notices. The faults themselves are in
 //! `storage`. The patches in `gallery` are something else: bugs of this workspace's own code, which prove that its own
-//! tests notice; `cargo xtask saboteurs` tries them.
+//! tests notice; `cargo xtask faulty_storages` tries them.
 
 mod resealed;
 mod storage;
@@ -10,9 +10,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use session_core::{SessionId, SessionStorage, StorageError};
 
-pub use self::storage::Saboteur;
+pub use self::storage::FaultyStorage;
 use self::storage::Shared;
-use crate::subject::{Crash, Damage, Kept, Subject, Unable};
+use crate::harness::{Crash, Damage, Harness, Kept, NotSupported};
 
 macro_rules! faults {
     ($($(#[doc = $doc:literal])+ $variant:ident [$($law:ident)+])+) => {
@@ -127,34 +127,34 @@ faults! {
 }
 
 /// A subject all of whose handles have the same fault.
-pub struct Sabotaged {
-    inner: Box<dyn Subject>,
+pub struct FaultyHarness {
+    inner: Box<dyn Harness>,
     fault: Fault,
     shared: Arc<Shared>,
 }
 
-impl std::fmt::Debug for Sabotaged {
+impl std::fmt::Debug for FaultyHarness {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sabotaged").field("fault", &self.fault).finish_non_exhaustive()
     }
 }
 
-impl Sabotaged {
+impl FaultyHarness {
     /// A subject, with this fault from now on.
     #[must_use]
-    pub fn new(subject: impl Subject + 'static, fault: Fault) -> Self {
-        Self { inner: Box::new(subject), fault, shared: Arc::default() }
+    pub fn new(harness: impl Harness + 'static, fault: Fault) -> Self {
+        Self { inner: Box::new(harness), fault, shared: Arc::default() }
     }
 }
 
 #[async_trait]
-impl Subject for Sabotaged {
+impl Harness for FaultyHarness {
     async fn open(&self) -> Result<Arc<dyn SessionStorage>, StorageError> {
         let inner = self.inner.open().await?;
-        Ok(Arc::new(Saboteur::with(inner, self.fault, Arc::clone(&self.shared))))
+        Ok(Arc::new(FaultyStorage::with(inner, self.fault, Arc::clone(&self.shared))))
     }
 
-    async fn crash(&self, crash: Crash) -> Result<(), Unable> {
+    async fn crash(&self, crash: Crash) -> Result<(), NotSupported> {
         match (self.fault, crash) {
             (Fault::BuffersInTheProcess, Crash::Kill) => {
                 self.inner.crash(Crash::PowerLoss(Kept::Nothing)).await
@@ -163,11 +163,11 @@ impl Subject for Sabotaged {
         }
     }
 
-    async fn fail_next_flush(&self) -> Result<(), Unable> {
+    async fn fail_next_flush(&self) -> Result<(), NotSupported> {
         self.inner.fail_next_flush().await
     }
 
-    async fn damage(&self, id: SessionId, damage: Damage) -> Result<(), Unable> {
+    async fn damage(&self, id: SessionId, damage: Damage) -> Result<(), NotSupported> {
         self.inner.damage(id, damage).await
     }
 }

@@ -1,7 +1,9 @@
 //! The table of verdicts, row by row, over every cut of a log and every mark.
 
 use serde_json::json;
-use session_core::{Draft, FORMAT, Owner, SessionConfig, SessionEvent, Timestamp, limits::RECORD_BYTES};
+use session_core::{
+    FORMAT, Owner, SessionConfig, SessionEvent, Timestamp, UnsealedRecord, limits::RECORD_BYTES,
+};
 
 use super::*;
 use crate::slots::Mark;
@@ -28,7 +30,7 @@ fn log(id: SessionId) -> Log {
     let mut log = Log { id, bytes: Vec::new(), places: Vec::new() };
     for (n, event) in (0u64..).zip(events) {
         let at = Timestamp::from_millis(1_700_000_000_000).unwrap();
-        let draft = Draft { at, attempt: u32::from(n > 0), flushed: n.saturating_sub(2), event };
+        let draft = UnsealedRecord { at, attempt: u32::from(n > 0), flushed: n.saturating_sub(2), event };
         let (stored, record) = chain.seal(draft).unwrap();
         Head::fold(&mut head, id, &record).unwrap();
         log.bytes.extend_from_slice(stored.line().as_bytes());
@@ -57,7 +59,7 @@ impl Log {
     fn assess(&self, bytes: &[u8], slots: &Slots) -> Assessment {
         let trusting = assess(self.id, bytes, slots, BOOT, Trust::Slots).unwrap();
         let full = assess(self.id, bytes, slots, BOOT, Trust::Nothing).unwrap();
-        assert_eq!(trusting.verdict(), full.verdict());
+        assert_eq!(trusting.condition(), full.condition());
         assert_eq!((trusting.tip, trusting.end, &trusting.head), (full.tip, full.end, &full.head));
         full
     }
@@ -77,13 +79,13 @@ fn every_cut_under_every_mark_has_the_verdict_of_the_table() {
                 for boot in [BOOT, "an earlier one"] {
                     let found = log.assess(&log.bytes[..cut], &log.slots(flushed, seen, boot));
                     let expected = match () {
-                        () if readable == 0 || readable < flushed => Verdict::Corrupt,
-                        () if readable < seen && boot == BOOT => Verdict::Degraded,
-                        () if at_a_line_end => Verdict::Healthy,
-                        () => Verdict::Torn,
+                        () if readable == 0 || readable < flushed => Condition::Corrupt,
+                        () if readable < seen && boot == BOOT => Condition::Degraded,
+                        () if at_a_line_end => Condition::Healthy,
+                        () => Condition::Torn,
                     };
                     let case = format!("cut at {cut}, {flushed} flushed, {seen} seen in {boot}");
-                    assert_eq!(found.verdict(), expected, "{case}");
+                    assert_eq!(found.condition(), expected, "{case}");
                     assert_eq!(found.readable(), readable as u64, "{case}");
                     assert_eq!(
                         found.head.as_ref(),
@@ -105,11 +107,11 @@ fn zeroes_are_torn_and_wrong_lines_are_degraded_whatever_follows() {
     let mut zeroed = log.bytes.clone();
     zeroed[line(3)][10..20].fill(0);
     let end = line(4).end;
-    assert_eq!(log.assess(&zeroed[..end], &slots).verdict(), Verdict::Torn);
+    assert_eq!(log.assess(&zeroed[..end], &slots).condition(), Condition::Torn);
     let mut wrong = log.bytes.clone();
     wrong[line(3)][10] ^= 1;
     let found = log.assess(&wrong[..end], &slots);
-    assert_eq!((found.verdict(), found.readable()), (Verdict::Degraded, 3));
+    assert_eq!((found.condition(), found.readable()), (Condition::Degraded, 3));
     assert_eq!(found.length, end as u64);
 }
 
@@ -122,19 +124,19 @@ fn records_behind_a_hole_prove_what_was_flushed() {
     let mut without = log.bytes.clone();
     without.drain(line(3));
     let found = log.assess(&without, &slots);
-    assert_eq!((found.flushed, found.verdict()), (3, Verdict::Degraded));
+    assert_eq!((found.flushed, found.condition()), (3, Condition::Degraded));
     // Without record 3 and 4 it claims one more than there is.
     let mut without = log.bytes.clone();
     without.drain(line(2).start..line(3).end);
     let found = log.assess(&without, &slots);
-    assert_eq!((found.flushed, found.readable(), found.verdict()), (3, 2, Verdict::Corrupt));
+    assert_eq!((found.flushed, found.readable(), found.condition()), (3, 2, Condition::Corrupt));
 }
 
 #[test]
 fn another_log_in_the_place_of_this_one_is_corrupt() {
     let (log, other) = (log(SessionId::random()), log(SessionId::random()));
     let found = log.assess(&other.bytes, &log.slots(0, 0, BOOT));
-    assert_eq!((found.verdict(), found.readable()), (Verdict::Corrupt, 0));
+    assert_eq!((found.condition(), found.readable()), (Condition::Corrupt, 0));
     // The same records under other sums: a log that was written anew from an older copy.
     let mut slots = log.slots(6, 6, BOOT);
     if let Some(slot) = &mut slots.newest {
@@ -142,7 +144,7 @@ fn another_log_in_the_place_of_this_one_is_corrupt() {
         slot.head = None;
     }
     let found = log.assess(&log.bytes, &slots);
-    assert_eq!((found.verdict(), found.replaced), (Verdict::Corrupt, Some(5)));
+    assert_eq!((found.condition(), found.replaced), (Condition::Corrupt, Some(5)));
 }
 
 #[test]
@@ -152,12 +154,12 @@ fn a_rule_that_is_broken_and_a_kind_that_is_new_are_told_apart() {
     let (tip, ..) = started.places[1];
     let at = Timestamp::from_millis(1_700_000_000_000).unwrap();
     let event = SessionEvent::ResumeRequested { by: "somebody".into() };
-    let (illegal, _) = Chain::at(id, tip).seal(Draft { at, attempt: 1, flushed: 0, event }).unwrap();
+    let (illegal, _) = Chain::at(id, tip).seal(UnsealedRecord { at, attempt: 1, flushed: 0, event }).unwrap();
     let mut bytes = started.bytes[..started.end_of(1)].to_vec();
     bytes.extend_from_slice(illegal.line().as_bytes());
     bytes.push(b'\n');
     let found = started.assess(&bytes, &Slots::default());
-    assert_eq!((found.verdict(), found.readable()), (Verdict::Invalid, 3));
+    assert_eq!((found.condition(), found.readable()), (Condition::Invalid, 3));
     assert!(matches!(found.refusal(), Some(StorageError::Invalid { revision: 3, .. })));
 
     // Something that is no record and has a right sum, and a line of the largest size.
@@ -168,6 +170,6 @@ fn a_rule_that_is_broken_and_a_kind_that_is_new_are_told_apart() {
     let mut bytes = started.bytes[..started.end_of(1)].to_vec();
     bytes.extend_from_slice(format!("{body},\"sum\":\"{:016x}\"}}\n", hasher.digest()).as_bytes());
     let found = started.assess(&bytes, &Slots::default());
-    assert_eq!((found.verdict(), found.readable()), (Verdict::Invalid, 3));
+    assert_eq!((found.condition(), found.readable()), (Condition::Invalid, 3));
     assert!(matches!(found.refusal(), Some(StorageError::Corrupt { readable: 2, .. })));
 }

@@ -1,6 +1,6 @@
 //! Records changed so that they are right in themselves and wrong in their place: what saboteurs store.
 
-use session_core::{Batch, Chain, Draft, Head, SessionId, StoredRecord};
+use session_core::{Batch, Chain, Head, SessionId, StoredRecord, UnsealedRecord};
 
 /// The events of a batch, sealed again behind another tip. `None` where the machine does not allow them there.
 pub(super) fn behind(id: SessionId, head: &Head, batch: &Batch) -> Option<Batch> {
@@ -10,7 +10,8 @@ pub(super) fn behind(id: SessionId, head: &Head, batch: &Batch) -> Option<Batch>
     for stored in batch.records() {
         let record = stored.decode().ok()?;
         let (at, attempt) = (record.envelope.at, record.envelope.attempt);
-        let (stored, record) = chain.seal(Draft { at, attempt, flushed: 0, event: record.event }).ok()?;
+        let (stored, record) =
+            chain.seal(UnsealedRecord { at, attempt, flushed: 0, event: record.event }).ok()?;
         head.apply(&record).ok()?;
         records.push(stored);
     }

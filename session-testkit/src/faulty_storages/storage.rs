@@ -18,7 +18,7 @@ const LARGE: usize = 64 * 1024;
 
 /// A storage with one fault.
 #[derive(Debug)]
-pub struct Saboteur {
+pub struct FaultyStorage {
     inner: Arc<dyn SessionStorage>,
     fault: Fault,
     shared: Arc<Shared>,
@@ -39,7 +39,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Saboteur {
+impl FaultyStorage {
     /// A storage, with this fault from now on. [`Fault::BuffersInTheProcess`] is one of subjects, and no fault here.
     #[must_use]
     pub fn new(inner: Arc<dyn SessionStorage>, fault: Fault) -> Self {
@@ -134,7 +134,7 @@ impl Saboteur {
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "each verb knows the faults that are its own, no others")]
 #[async_trait]
-impl SessionStorage for Saboteur {
+impl SessionStorage for FaultyStorage {
     async fn append(
         &self,
         id: SessionId,

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use session_core::{Chain, Head, SessionId, StorageError, Tip, Verdict, follows};
+use session_core::{Chain, Condition, Head, SessionId, StorageError, Tip, follows};
 
 use crate::error::Unfoldable;
 use crate::scan::{Flaw, Lines, ReadAt, Step, Walk, fold};
@@ -157,29 +157,29 @@ impl Assessment {
     }
 
     /// What follows from it.
-    pub(crate) fn verdict(&self) -> Verdict {
+    pub(crate) fn condition(&self) -> Condition {
         let readable = self.readable();
         if readable == 0 || readable < self.flushed || self.replaced.is_some() {
-            return Verdict::Corrupt;
+            return Condition::Corrupt;
         }
         match (&self.unfoldable, self.flaw) {
-            (Some((_, Unfoldable::Newer(_))), _) => Verdict::Unsupported,
-            (Some((_, Unfoldable::Illegal(_) | Unfoldable::Malformed)), _) => Verdict::Invalid,
-            (None, Some(Flaw::Wrong)) => Verdict::Degraded,
-            (None, _) if readable < self.seen || self.changed.is_some() => Verdict::Degraded,
-            (None, Some(Flaw::Torn)) => Verdict::Torn,
-            (None, None) => Verdict::Healthy,
+            (Some((_, Unfoldable::Newer(_))), _) => Condition::Unsupported,
+            (Some((_, Unfoldable::Illegal(_) | Unfoldable::Malformed)), _) => Condition::Invalid,
+            (None, Some(Flaw::Wrong)) => Condition::Degraded,
+            (None, _) if readable < self.seen || self.changed.is_some() => Condition::Degraded,
+            (None, Some(Flaw::Torn)) => Condition::Torn,
+            (None, None) => Condition::Healthy,
         }
     }
 
     /// Why nothing may be appended; `None` where it may, once what is torn or degraded is mended.
     pub(crate) fn refusal(&self) -> Option<StorageError> {
-        match self.verdict() {
-            Verdict::Healthy | Verdict::Torn | Verdict::Degraded => None,
-            Verdict::Invalid | Verdict::Unsupported => {
+        match self.condition() {
+            Condition::Healthy | Condition::Torn | Condition::Degraded => None,
+            Condition::Invalid | Condition::Unsupported => {
                 self.unfoldable.as_ref().map(|(revision, reason)| reason.at(self.id, *revision))
             }
-            Verdict::Corrupt | _ => Some(self.damage()),
+            Condition::Corrupt | _ => Some(self.damage()),
         }
     }
 

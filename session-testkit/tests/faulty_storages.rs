@@ -4,20 +4,20 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use session_core::{MemoryStorage, SessionStorage};
-use session_testkit::saboteurs::{Fault, Sabotaged, Saboteur};
-use session_testkit::{LAWS, Law, Subject, TwoLevelSubject, Verdict, same_answers};
+use session_testkit::faulty_storages::{Fault, FaultyHarness, FaultyStorage};
+use session_testkit::{Harness, LAWS, Law, LawOutcome, TieredHarness, compare_backends};
 
 fn law(name: &str) -> &'static Law {
     LAWS.iter().find(|law| law.name == name).unwrap_or_else(|| panic!("no law is named {name}"))
 }
 
-fn judge(law: &Law, subject: &dyn Subject) -> Verdict {
+fn judge(law: &Law, harness: &dyn Harness) -> LawOutcome {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(4)
         .enable_all()
         .build()
         .expect("a runtime can be made");
-    runtime.block_on(law.judge(subject))
+    runtime.block_on(law.judge(harness))
 }
 
 #[test]
@@ -25,11 +25,11 @@ fn each_saboteur_is_caught_by_the_laws_that_it_breaks() {
     let mut missed = Vec::new();
     for fault in Fault::ALL {
         for name in fault.caught_by() {
-            let verdict = judge(law(name), &Sabotaged::new(TwoLevelSubject::new(), *fault));
-            if let Verdict::Violated(what) = verdict {
+            let outcome = judge(law(name), &FaultyHarness::new(TieredHarness::new(), *fault));
+            if let LawOutcome::Violated(what) = outcome {
                 println!("{fault:?} is caught by {name}:\n{what}\n");
             } else {
-                missed.push(format!("{fault:?} by {name}: {verdict:?}"));
+                missed.push(format!("{fault:?} by {name}: {outcome:?}"));
             }
         }
     }
@@ -42,8 +42,8 @@ fn whoever_retries_a_failed_flush_is_caught() {
         "law_6_a_flush_that_failed_is_never_believed",
         "law_6_a_creation_whose_flush_failed_can_be_made_again",
     ] {
-        let verdict = judge(law(name), &TwoLevelSubject::that_retries_failed_flushes());
-        assert!(matches!(verdict, Verdict::Violated(_)), "{name}: {verdict:?}");
+        let outcome = judge(law(name), &TieredHarness::that_retries_failed_flushes());
+        assert!(matches!(outcome, LawOutcome::Violated(_)), "{name}: {outcome:?}");
     }
 }
 
@@ -61,9 +61,9 @@ fn another_answer_is_told() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime can be made");
     let compared = |fault: Option<Fault>| {
         let memory = || Arc::new(MemoryStorage::new()) as Arc<dyn SessionStorage>;
-        let other = fault.map_or_else(memory, |fault| Arc::new(Saboteur::new(memory(), fault)));
+        let other = fault.map_or_else(memory, |fault| Arc::new(FaultyStorage::new(memory(), fault)));
         let storages = [("right".to_owned(), vec![memory(); 2]), ("wrong".to_owned(), vec![other; 2])];
-        runtime.block_on(same_answers(&storages, 7, 200))
+        runtime.block_on(compare_backends(&storages, 7, 200))
     };
     assert_eq!(compared(None), Ok(()));
     for fault in [Fault::IgnoresExpected, Fault::Reorders, Fault::ConflictsWithoutFacts, Fault::ReEncodes] {
