@@ -1,4 +1,4 @@
-//! Who is alive, told by real processes that are killed, stopped and impersonated.
+//! Liveness of real processes that are killed, stopped and impersonated.
 
 #![expect(clippy::unwrap_used, reason = "clippy knows the tests, not what they call")]
 
@@ -22,13 +22,13 @@ const DIR: &str = "PRESENCE_TEST_DIR";
 const SESSION: &str = "PRESENCE_TEST_SESSION";
 const READY: &str = "@ready ";
 
-/// A process of its own: this test binary once more, which runs only [`other_process`].
+/// A second process of this test binary, which runs only [`other_process`].
 struct Process {
     child: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
-    /// What it said when it was ready.
-    said: String,
+    /// The line that it printed when it was ready.
+    ready_line: String,
 }
 
 impl Process {
@@ -43,32 +43,32 @@ impl Process {
             .spawn()
             .unwrap();
         let (stdin, stdout) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        let mut process = Self { child, stdin, stdout, said: String::new() };
-        process.said = process.hear();
+        let mut process = Self { child, stdin, stdout, ready_line: String::new() };
+        process.ready_line = process.read_line();
         process
     }
 
-    fn hear(&mut self) -> String {
+    fn read_line(&mut self) -> String {
         let mut line = String::new();
         loop {
             line.clear();
             assert!(self.stdout.read_line(&mut line).unwrap() > 0, "the other process ended too soon");
             // The test harness writes on the same line.
-            if let Some((_, said)) = line.trim_end_matches('\n').split_once(READY) {
-                return said.to_owned();
+            if let Some((_, ready_line)) = line.trim_end_matches('\n').split_once(READY) {
+                return ready_line.to_owned();
             }
         }
     }
 
     fn owner(&self) -> Owner {
-        serde_json::from_str(&self.said).unwrap()
+        serde_json::from_str(&self.ready_line).unwrap()
     }
 
     fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
 
-    /// Kills it, and returns once it is gone.
+    /// Kills it, and returns when it is gone.
     fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -82,7 +82,7 @@ impl Drop for Process {
     }
 }
 
-/// What the other process does; nothing where there is none.
+/// Runs as the other process; does nothing in the ordinary test run.
 #[tokio::test]
 async fn other_process() {
     let (Ok(role), Some(dir)) = (std::env::var(ROLE), std::env::var_os(DIR)) else { return };
@@ -105,7 +105,7 @@ async fn other_process() {
         }
         "supervisor" => {
             let id = std::env::var(SESSION).unwrap().parse().unwrap();
-            let held = presence.session_lock(id).try_acquire().unwrap().expect("nobody has it");
+            let held = presence.session_lock(id).try_acquire().unwrap().expect("it is free");
             ready("locked");
             wait();
             drop(held);
@@ -114,8 +114,8 @@ async fn other_process() {
     }
 }
 
-/// A child shares all locks of its parent between fork and exec. One test at a time, so that no test sees its own
-/// locks live on in another one's child.
+/// A store folder. A child shares all locks of its parent between fork and exec, so tests run one at a time: otherwise
+/// a lock could outlive its test in the child of another one.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
 struct Place {
@@ -143,7 +143,7 @@ impl Place {
         Process::start("owner", &self.dir(), None)
     }
 
-    async fn look(&self, owner: &Owner) -> Liveness {
+    async fn liveness(&self, owner: &Owner) -> Liveness {
         self.presence.liveness(owner).await.unwrap()
     }
 
@@ -161,14 +161,14 @@ fn unknown(last_seen: Option<Timestamp>) -> Liveness {
     Liveness::Unknown { last_seen }
 }
 
-/// An owner as this process, changed: what an impostor or a survivor of old times would look like.
+/// Returns this process as an owner, with a change: an impostor, or an owner from an earlier boot.
 fn me(change: impl FnOnce(&mut Owner)) -> Owner {
     let mut owner = this_process().unwrap();
     change(&mut owner);
     owner
 }
 
-/// A pid that was given out and is free again.
+/// Returns a process id that was used and is free again.
 fn gone_pid() -> u32 {
     let mut child = Command::new("true").spawn().unwrap();
     child.wait().unwrap();
@@ -176,14 +176,14 @@ fn gone_pid() -> u32 {
 }
 
 #[tokio::test]
-async fn a_killed_owner_is_known_as_dead_at_once() {
+async fn a_killed_owner_is_known_dead_immediately() {
     let place = Place::new().await;
     for _ in 0..5 {
         let mut process = place.start();
         let owner = process.owner();
-        assert_eq!(place.look(&owner).await, Liveness::Alive);
+        assert_eq!(place.liveness(&owner).await, Liveness::Alive);
         process.kill();
-        assert_eq!(place.look(&owner).await, dead(Evidence::LockReleased));
+        assert_eq!(place.liveness(&owner).await, dead(Evidence::LockReleased));
         assert!(place.file(&owner).exists(), "the proof was removed");
     }
 }
@@ -203,17 +203,17 @@ async fn a_stopped_owner_is_alive_however_old_its_file_is() {
     let file = fs::File::options().write(true).open(place.file(&owner)).unwrap();
     file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
     for _ in 0..200 {
-        assert_eq!(place.look(&owner).await, Liveness::Alive);
+        assert_eq!(place.liveness(&owner).await, Liveness::Alive);
     }
     place.sweep(&[]).await;
     assert!(place.file(&owner).exists(), "a living owner was swept away");
     kill_process(process.pid(), Signal::CONT).unwrap();
-    assert_eq!(place.look(&owner).await, Liveness::Alive);
+    assert_eq!(place.liveness(&owner).await, Liveness::Alive);
 }
 
 #[tokio::test]
-async fn many_may_look_at_once_and_all_see_the_same() {
-    // Probes that exclude each other would take each other for the owner.
+async fn concurrent_probes_agree() {
+    // Probes that exclude each other would mistake each other for the owner.
     let place = Place::new().await;
     let mut process = place.start();
     let owner = process.owner();
@@ -234,31 +234,31 @@ async fn many_may_look_at_once_and_all_see_the_same() {
 
 #[tokio::test]
 async fn a_reused_pid_does_not_make_a_dead_owner_alive() {
-    // There were pid files that looked alive for as long as any process had the pid.
+    // A pid file looks alive for as long as any process has the pid.
     let place = Place::new().await;
     let reused = me(|owner| owner.start_time -= 1);
     fs::create_dir_all(place.dir()).unwrap();
-    assert_eq!(place.look(&reused).await, dead(Evidence::ProcessGone));
+    assert_eq!(place.liveness(&reused).await, dead(Evidence::ProcessGone));
     fs::write(place.file(&reused), serde_json::to_vec(&reused).unwrap()).unwrap();
-    assert_eq!(place.look(&reused).await, dead(Evidence::LockReleased));
+    assert_eq!(place.liveness(&reused).await, dead(Evidence::LockReleased));
 }
 
 #[tokio::test]
-async fn without_its_file_an_owner_is_dead_only_if_its_process_is_gone() {
+async fn without_its_file_an_owner_is_dead_if_its_process_is_gone() {
     let place = Place::new().await;
     let alive = me(|_| {});
     let gone = me(|owner| owner.pid = gone_pid());
     for _ in ["without the folder", "with the folder"] {
-        assert_eq!(place.look(&alive).await, unknown(None));
-        assert_eq!(place.look(&gone).await, dead(Evidence::ProcessGone));
+        assert_eq!(place.liveness(&alive).await, unknown(None));
+        assert_eq!(place.liveness(&gone).await, dead(Evidence::ProcessGone));
         fs::create_dir_all(place.dir()).unwrap();
     }
     let mut process = place.start();
     let owner = process.owner();
     fs::remove_file(place.file(&owner)).unwrap();
-    assert_eq!(place.look(&owner).await, unknown(None));
+    assert_eq!(place.liveness(&owner).await, unknown(None));
     process.kill();
-    assert_eq!(place.look(&owner).await, dead(Evidence::ProcessGone));
+    assert_eq!(place.liveness(&owner).await, dead(Evidence::ProcessGone));
 }
 
 #[tokio::test]
@@ -266,22 +266,22 @@ async fn another_boot_is_dead_and_another_machine_is_unknown() {
     let place = Place::new().await;
     let here = me(|_| {});
     let guard = place.presence.announce(&here).await.unwrap();
-    // Even a lock that is held says nothing of a process of another boot: ids are not reused, so it is not its own.
+    // Even a held lock says nothing about an owner of another boot: instance ids are not reused, so the lock is another's.
     let mut before = here.clone();
     before.boot = "another".into();
-    assert_eq!(place.look(&before).await, dead(Evidence::Rebooted { boot: here.boot.clone() }));
+    assert_eq!(place.liveness(&before).await, dead(Evidence::Rebooted { boot: here.boot.clone() }));
 
     let mut elsewhere = before.clone();
     elsewhere.machine = "another".into();
     let file = fs::File::options().write(true).open(place.file(&here)).unwrap();
     file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_millis(86_400_123)).unwrap();
-    assert_eq!(place.look(&elsewhere).await, unknown(Timestamp::from_millis(86_400_123)));
+    assert_eq!(place.liveness(&elsewhere).await, unknown(Timestamp::from_millis(86_400_123)));
     guard.retire();
-    assert_eq!(place.look(&elsewhere).await, unknown(None));
+    assert_eq!(place.liveness(&elsewhere).await, unknown(None));
 }
 
 #[tokio::test]
-async fn what_is_planted_in_place_of_a_lock_is_neither_followed_nor_locked() {
+async fn a_planted_lock_file_is_neither_followed_nor_locked() {
     let place = Place::new().await;
     fs::create_dir_all(place.dir()).unwrap();
     let target = place.root.path().join("target");
@@ -298,8 +298,8 @@ async fn what_is_planted_in_place_of_a_lock_is_neither_followed_nor_locked() {
         if free {
             held.unlock().unwrap();
         }
-        assert_eq!(place.look(&alive).await, unknown(None));
-        assert_eq!(place.look(&gone).await, dead(Evidence::ProcessGone));
+        assert_eq!(place.liveness(&alive).await, unknown(None));
+        assert_eq!(place.liveness(&gone).await, dead(Evidence::ProcessGone));
     }
     assert!(place.presence.announce(&alive).await.is_err());
     place.sweep(&[]).await;
@@ -314,11 +314,11 @@ async fn what_is_planted_in_place_of_a_lock_is_neither_followed_nor_locked() {
     assert!(place.presence.session_lock(missing).try_acquire().is_err());
     assert!(!place.root.path().join("made").exists());
 
-    // A pipe has nobody at its other end: whoever opens it plainly waits for ever.
+    // A pipe has no other end: opening it without O_NONBLOCK would wait for ever.
     let piped = me(|_| {});
     let made = Command::new("mkfifo").arg(place.file(&piped)).status().unwrap();
     assert!(made.success());
-    assert_eq!(place.look(&piped).await, unknown(None));
+    assert_eq!(place.liveness(&piped).await, unknown(None));
     place.sweep(&[]).await;
 
     assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
@@ -338,18 +338,21 @@ async fn a_folder_that_is_a_link_is_refused() {
 }
 
 #[tokio::test]
-async fn two_owners_of_one_process_live_and_die_by_themselves() {
+async fn two_owners_of_one_process_are_independent() {
     let place = Place::new().await;
     let (first, second) = (me(|_| {}), me(|_| {}));
     let guards =
         (place.presence.announce(&first).await.unwrap(), place.presence.announce(&second).await.unwrap());
     let again = place.presence.announce(&first).await.unwrap_err();
     assert_eq!(again.code().as_str(), "INVALID_ARGUMENT");
-    assert_eq!((place.look(&first).await, place.look(&second).await), (Liveness::Alive, Liveness::Alive));
+    assert_eq!(
+        (place.liveness(&first).await, place.liveness(&second).await),
+        (Liveness::Alive, Liveness::Alive)
+    );
     drop(guards.0);
-    assert_eq!(place.look(&first).await, dead(Evidence::LockReleased), "a dropped guard is a death");
-    assert_eq!(place.look(&second).await, Liveness::Alive);
-    assert!(place.presence.announce(&first).await.is_err(), "nobody rises from the dead");
+    assert_eq!(place.liveness(&first).await, dead(Evidence::LockReleased), "a dropped guard is a death");
+    assert_eq!(place.liveness(&second).await, Liveness::Alive);
+    assert!(place.presence.announce(&first).await.is_err(), "an instance is announced once");
     guards.1.retire();
     assert!(!place.file(&second).exists());
     assert_eq!(place.dir().read_dir().unwrap().count(), 1, "leftovers");
@@ -361,14 +364,14 @@ async fn an_owner_that_retires_leaves_no_trace() {
     let mut process = place.start();
     let owner = process.owner();
     let text = fs::read_to_string(place.file(&owner)).unwrap();
-    assert_eq!(serde_json::from_str::<Owner>(&text).unwrap(), owner, "the file tells people who it is");
+    assert_eq!(serde_json::from_str::<Owner>(&text).unwrap(), owner, "the file names the owner for people");
     writeln!(process.stdin).unwrap();
-    assert_eq!(process.hear(), "retired");
+    assert_eq!(process.read_line(), "retired");
     assert_eq!(place.dir().read_dir().unwrap().count(), 0);
 }
 
 #[tokio::test]
-async fn sweeping_removes_the_dead_whom_nobody_names_and_nothing_else() {
+async fn sweeping_removes_only_unnamed_dead_owners() {
     let place = Place::new().await;
     let alive = place.start();
     let (mut named, mut forgotten) = (place.start(), place.start());
@@ -386,20 +389,20 @@ async fn sweeping_removes_the_dead_whom_nobody_names_and_nothing_else() {
     assert!(place.file(&alive.owner()).exists() && place.file(&named.owner()).exists());
     assert!(!place.file(&forgotten.owner()).exists());
     assert!(!place.dir().join(temporary).exists());
-    // Two owners, the lock that is held, and four files that are none of ours.
+    // Two owners, the held lock, and four foreign files.
     assert_eq!(place.dir().read_dir().unwrap().count(), 7);
-    assert_eq!(place.look(&named.owner()).await, dead(Evidence::LockReleased));
-    assert_eq!(place.look(&forgotten.owner()).await, dead(Evidence::ProcessGone));
+    assert_eq!(place.liveness(&named.owner()).await, dead(Evidence::LockReleased));
+    assert_eq!(place.liveness(&forgotten.owner()).await, dead(Evidence::ProcessGone));
     assert!(locks.try_acquire().unwrap().is_none());
     held.release();
     assert_eq!(place.dir().read_dir().unwrap().count(), 6);
 }
 
 #[tokio::test]
-async fn looking_leaves_no_trace_and_what_is_made_is_private() {
+async fn probing_creates_nothing_and_created_files_are_private() {
     let place = Place::new().await;
     let owner = me(|_| {});
-    place.look(&owner).await;
+    place.liveness(&owner).await;
     place.sweep(&[]).await;
     assert_eq!(place.root.path().read_dir().unwrap().count(), 0);
     let _guard = place.presence.announce(&owner).await.unwrap();
@@ -410,7 +413,7 @@ async fn looking_leaves_no_trace_and_what_is_made_is_private() {
 }
 
 #[tokio::test]
-async fn whoever_resumes_waits_until_the_supervisor_is_gone() {
+async fn a_resume_waits_until_the_supervisor_is_gone() {
     let place = Place::new().await;
     let id = SessionId::random();
     let mut supervisor = Process::start("supervisor", &place.dir(), Some(id));
@@ -432,11 +435,11 @@ async fn whoever_resumes_waits_until_the_supervisor_is_gone() {
 }
 
 #[tokio::test]
-async fn the_lock_lives_on_in_the_process_that_it_was_handed_to() {
+async fn the_lock_outlives_its_owner_in_an_heir() {
     let place = Place::new().await;
     let lock = place.presence.session_lock(SessionId::random());
     let held = lock.try_acquire().unwrap().unwrap();
-    // Any descriptor will do; the standard input is one that can be handed over without unsafe code.
+    // Any descriptor will do; standard input can be passed on without unsafe code.
     let copy = held.file().try_clone().unwrap();
     let mut heir = Command::new("sleep").arg("1000").stdin(copy).spawn().unwrap();
     held.release();
@@ -449,8 +452,8 @@ async fn the_lock_lives_on_in_the_process_that_it_was_handed_to() {
     assert!(becomes_free(&lock).await);
 }
 
-/// Whether a lock that was given up is free. Not at once: whatever this process starts just now, in another test, has
-/// all of its files until it is executed.
+/// Waits until a released lock is free. That is not immediate: a process that another test is starting holds all files
+/// of this one until its exec.
 async fn becomes_free(lock: &SessionLock) -> bool {
     tokio::time::timeout(PATIENCE, lock.acquire()).await.is_ok()
 }
@@ -458,7 +461,7 @@ async fn becomes_free(lock: &SessionLock) -> bool {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
-async fn the_lock_is_not_handed_to_processes_by_accident() {
+async fn the_lock_is_not_inherited_by_accident() {
     let place = Place::new().await;
     let lock = place.presence.session_lock(SessionId::random());
     let held = lock.try_acquire().unwrap().unwrap();
@@ -468,7 +471,7 @@ async fn the_lock_is_not_handed_to_processes_by_accident() {
     drop((held, guard));
     let free = becomes_free(&lock).await;
     let freed = async {
-        while place.look(&owner).await != dead(Evidence::LockReleased) {
+        while place.liveness(&owner).await != dead(Evidence::LockReleased) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

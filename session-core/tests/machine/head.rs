@@ -1,4 +1,4 @@
-//! A head has a size that every backend relies on, whatever the texts and numbers in the log are.
+//! The size limit of a head, which every backend relies on: it holds for any texts and numbers in the log.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ fn size(head: &Head) -> usize {
     serde_json::to_string(head).unwrap().len()
 }
 
-/// Everything at its longest, in the order that leaves the most behind.
+/// The longest value for each field, in the order that leaves the largest head.
 fn largest() -> Log {
     let long = "\"".repeat(200);
     let labels: BTreeMap<String, String> = [("k".to_owned(), "v".repeat(1024 - 8))].into();
@@ -57,7 +57,7 @@ fn largest() -> Log {
     grown
 }
 
-/// The numbers that a log of this length cannot have, at the most digits that they can ever get.
+/// Sets the numbers that a log of this length cannot reach to their largest number of digits.
 fn with_old_numbers(log: &Log) -> Head {
     let mut json = serde_json::to_value(log.head()).unwrap();
     for path in [
@@ -82,7 +82,7 @@ fn with_old_numbers(log: &Log) -> Head {
 }
 
 #[test]
-fn the_largest_head_that_there_can_be_fits() {
+fn the_largest_possible_head_fits() {
     let long = || "\"".repeat(200);
     let running = largest();
     let mut interrupted = running.clone();
@@ -107,7 +107,7 @@ fn the_largest_head_that_there_can_be_fits() {
 }
 
 #[test]
-fn no_log_makes_a_head_that_does_not_fit() {
+fn no_log_folds_to_a_head_over_the_limit() {
     let (first, mut largest) = (seed(), 0);
     for n in 0..number("SESSION_HEADS").unwrap_or(400) {
         let mut random = Random(first.wrapping_add(n));

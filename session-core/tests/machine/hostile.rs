@@ -1,5 +1,5 @@
-//! Events as a hostile or unlucky program fills them: texts of every length with quotes, controls and wide characters,
-//! numbers at their ends. All of them keep the limits of the format.
+//! Events with hostile payloads: texts of every length with quotes, controls and wide characters, and numbers at the
+//! ends of their ranges. All of them respect the limits of the format.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -39,15 +39,15 @@ const CHARS: &[char] = &[
     '\u{10ffff}',
 ];
 
-/// Any text.
+/// Returns any text.
 pub(crate) fn text(random: &mut Random) -> String {
     let length = [0, 1, 63, 64, 65, 127, 128, 129, 300, 2_000][random.below(10)];
-    // Often many of one kind: the worst that a limit meets is not a mixture.
+    // Often a run of one character: the worst case for a limit is not a mixture.
     let only = (random.below(2) == 0).then(|| CHARS[random.below(CHARS.len())]);
     (0..length).map(|_| only.unwrap_or_else(|| CHARS[random.below(CHARS.len())])).collect()
 }
 
-/// A text without dangerous characters, and of at most so many bytes and 128 characters.
+/// Returns a text without dangerous characters, at most that many bytes and 128 characters long.
 pub(crate) fn plain(random: &mut Random, bytes: usize) -> String {
     let mut size = 0;
     text(random)
@@ -150,7 +150,7 @@ fn config(random: &mut Random) -> SessionConfig {
     config
 }
 
-/// The event of a step, filled by a hostile hand. What the machine looks at stays as the step says.
+/// Fills the event of a step with hostile values, except for what the machine reads.
 pub(crate) fn event(random: &mut Random, step: Step) -> SessionEvent {
     match step.event() {
         SessionEvent::Created { .. } => SessionEvent::Created {

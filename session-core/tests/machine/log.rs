@@ -1,4 +1,4 @@
-//! A log in memory with the head that its writer has of it, as a manager would hold both.
+//! A log in memory with the head that its writer holds, as in a manager.
 
 use session_core::{
     Chain, EventKind, Head, Lifecycle, Record, SessionEvent, SessionId, TransitionError, UnsealedRecord,
@@ -6,7 +6,7 @@ use session_core::{
 
 use crate::oracle::instant;
 
-/// A session's log as lines, and what its writer thinks of the session.
+/// A session's log as lines, with its writer's head.
 #[derive(Debug, Clone)]
 pub(crate) struct Log {
     pub(crate) id: SessionId,
@@ -25,22 +25,22 @@ impl Log {
         }
     }
 
-    /// Appends an event in its turn.
+    /// Appends an event with the current attempt.
     ///
     /// # Panics
-    /// Where the machine refuses it.
+    /// If the machine refuses it.
     pub(crate) fn push(&mut self, event: SessionEvent) -> &mut Self {
         self.offer(event).unwrap_or_else(|rejected| panic!("refused: {rejected}"));
         self
     }
 
-    /// Offers an event in its turn.
+    /// Offers an event with the current attempt.
     pub(crate) fn offer(&mut self, event: SessionEvent) -> Result<(), TransitionError> {
         let attempt = self.head.as_ref().map_or(0, |head| head.lifecycle.attempt_for(event.kind()));
         self.offer_as(event, attempt)
     }
 
-    /// Offers an event as one of an attempt. A refused one leaves no trace.
+    /// Offers an event with a given attempt. A refused event changes nothing.
     pub(crate) fn offer_as(&mut self, event: SessionEvent, attempt: u32) -> Result<(), TransitionError> {
         let at = instant(self.revision() + 1);
         self.offer_at(event, attempt, at)
@@ -87,7 +87,7 @@ impl Log {
         self.head.as_ref().map_or(Chain::start(self.id), |head| Chain::at(self.id, head.tip))
     }
 
-    /// The records as a stranger reads them: from the lines alone. They are what was written.
+    /// Reads the records from the lines alone, and asserts that they are what was written.
     pub(crate) fn read(&self) -> Vec<Record> {
         let mut chain = Chain::start(self.id);
         let read: Vec<Record> = self

@@ -1,4 +1,4 @@
-//! What protects the machine and the fold: that both do what the design says, and that a log says what happened.
+//! Tests of the state machine and the fold: both follow the design, and a log replays to the state its writer had.
 
 #![expect(
     clippy::unwrap_used,
@@ -12,6 +12,6 @@ mod hostile;
 mod log;
 mod model;
 mod oracle;
+mod regressions;
 mod replay;
-mod stories;
 mod table;

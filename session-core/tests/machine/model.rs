@@ -1,5 +1,4 @@
-//! The machine against the oracle once more, under proptest: where they disagree, it shrinks the sequence to the
-//! shortest one that shows it.
+//! The machine against the oracle under proptest, which shrinks a disagreement to the shortest sequence.
 
 use proptest::prelude::*;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
@@ -43,7 +42,7 @@ impl StateMachineTest for Machine {
         Log::new()
     }
 
-    /// The reference has made the step already.
+    /// Applies the step to the machine; the reference has applied it already.
     fn apply(mut log: Log, after: &Model, step: Step) -> Log {
         let before = Model::of(log.life());
         let legal = before.step(step);

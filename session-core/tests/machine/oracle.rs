@@ -1,5 +1,5 @@
-//! A second machine, written from the design's table alone: rows of words and a small reader of them. It shares no
-//! code and no structure with the first, so that the same mistake would have to be made twice.
+//! A second machine, written from the design's table alone: rows of words and a small interpreter. It shares neither
+//! code nor structure with the first, so a mistake would have to be made twice to go unnoticed.
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
@@ -64,7 +64,7 @@ fn rows() -> &'static [Row] {
     })
 }
 
-/// One thing to try: an event with what the rules look at. What a kind does not have is ignored.
+/// One event to try, with the fields that the rules read. Fields that the kind lacks are ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Step {
     /// The row of the table.
@@ -74,11 +74,11 @@ pub(crate) struct Step {
     pub(crate) owner: u8,
     /// Of iterations.
     pub(crate) number: u64,
-    /// Which of the forms that the kind has: pause reasons, evidence, causes, force …
+    /// The variant of the payload: pause reason, evidence, cause, force …
     pub(crate) form: u8,
 }
 
-/// How many forms each kind has.
+/// Returns the number of payload variants of each kind.
 fn forms(event: &str) -> u8 {
     match event {
         "paused" => 4,
@@ -183,12 +183,12 @@ impl Step {
     }
 }
 
-/// An instant for each revision, a second apart.
+/// Returns an instant for each revision, one second apart.
 pub(crate) fn instant(seq: u64) -> Timestamp {
     Timestamp::from_millis(1_795_253_400_000 + i64::try_from(seq).unwrap() * 1_000).unwrap()
 }
 
-/// Owner `n`, the same at each call.
+/// Returns owner `n`, the same at each call.
 pub(crate) fn owner(n: u8) -> Owner {
     static OWNERS: OnceLock<Vec<Owner>> = OnceLock::new();
     OWNERS.get_or_init(|| {
@@ -205,7 +205,7 @@ pub(crate) fn owner(n: u8) -> Owner {
     .clone()
 }
 
-/// What the design says of a step.
+/// A refusal in the words of the design.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Refusal {
     Illegal,
@@ -213,7 +213,7 @@ pub(crate) enum Refusal {
     Attempt,
 }
 
-/// How the machine under test refuses, in the oracle's words.
+/// Translates a refusal of the machine under test into the oracle's words.
 pub(crate) fn refusal(rejected: &TransitionError) -> Refusal {
     match rejected {
         TransitionError::IllegalTransition { .. } | TransitionError::Iteration { .. } => Refusal::Illegal,
@@ -223,7 +223,7 @@ pub(crate) fn refusal(rejected: &TransitionError) -> Refusal {
     }
 }
 
-/// What the oracle knows of a session.
+/// The state of a session in the oracle.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[expect(clippy::struct_excessive_bools, reason = "flat on purpose: it must not resemble what it judges")]
 pub(crate) struct Model {
@@ -238,7 +238,7 @@ pub(crate) struct Model {
     pub(crate) open: bool,
     pub(crate) pause_pending: bool,
     pub(crate) resume_pending: bool,
-    /// Whether by force.
+    /// `Some(true)` if the cancel is forced.
     pub(crate) cancel_pending: Option<bool>,
     pub(crate) answered: bool,
 }
@@ -262,7 +262,7 @@ impl Model {
         matches!(self.state, "Completed" | "Failed" | "Cancelled")
     }
 
-    /// The attempt that a record of a kind carries: "`started` and `resumed` carry the new attempt, all others the
+    /// Returns the attempt that a record of a kind carries: "`started` and `resumed` carry the new attempt, all others the
     /// current one", and a resume by the owner keeps its attempt.
     pub(crate) fn turn(&self, kind: &str) -> u32 {
         self.attempt + u32::from(kind == "started" || (kind == "resumed" && self.owner.is_none()))
@@ -272,7 +272,7 @@ impl Model {
         let row = &rows()[step.row];
         let right_attempt = step.attempt == self.turn(row.event);
         // "An owner-kind record with another attempt, or while the session is unowned, is FENCED". Before the first
-        // start and after the end there is nobody to be fenced by.
+        // start and after the end there is no owner to be fenced by.
         let owner_kind = row.who.contains(&"O");
         let only_owner = row.who == ["O"];
         let had_owners = matches!(self.state, "Running" | "Paused");
@@ -351,7 +351,7 @@ impl Model {
         next
     }
 
-    /// What it says of a session of the machine under test.
+    /// Converts a session of the machine under test to the oracle.
     pub(crate) fn of(lifecycle: Option<&Lifecycle>) -> Self {
         let Some(life) = lifecycle else { return Self::NOTHING };
         let (state, pause) = match &life.state {
@@ -392,8 +392,8 @@ impl Model {
         }
     }
 
-    /// Every step that is worth a try here: every kind and form, each attempt around the current one, each owner
-    /// that was or could be, each number around the current one.
+    /// Returns every step worth trying here: each kind and variant, each attempt around the current one, each past or
+    /// possible owner, each number around the current one.
     pub(crate) fn steps(&self) -> Vec<Step> {
         let attempts: BTreeSet<u32> = (self.attempt.saturating_sub(1)..=self.attempt + 2).collect();
         let mut numbers: BTreeSet<u64> = [0, self.highest, self.highest + 1].into();
@@ -416,13 +416,13 @@ impl Model {
         all
     }
 
-    /// The step that every session begins with, or starts with.
+    /// Returns the step that creates a session, or the one that starts it.
     pub(crate) fn beginning(&self) -> Step {
         let row = usize::from(self.state != "nothing");
         Step { row, attempt: self.turn(rows()[row].event), owner: 0, number: 0, form: 0 }
     }
 
-    /// A step at random: mostly of the attempt, owner and number whose turn it is, so that sequences get somewhere.
+    /// Returns a random step, mostly with the expected attempt, owner and number, so that sequences make progress.
     pub(crate) fn random_step(&self, random: &mut Random) -> Step {
         let mut row = random.below(rows().len());
         if rows()[row].then.contains(&"ended") && random.below(8) != 0 {
@@ -449,10 +449,10 @@ fn small(random: &mut Random, around: u64) -> u64 {
     (around + random.below(4) as u64).saturating_sub(2)
 }
 
-/// Tries a step on both machines, and says what both say of it.
+/// Tries a step on both machines and returns their common answer.
 ///
 /// # Panics
-/// Where they disagree, or where a refusal is not as it should be.
+/// If they disagree, or if a refusal is malformed.
 pub(crate) fn both(
     life: Option<&Lifecycle>,
     model: &Model,
@@ -498,7 +498,7 @@ impl Random {
     }
 
     pub(crate) fn below(&mut self, end: usize) -> usize {
-        // The bias of the remainder is nothing for the small ends that are used here.
+        // The bias of the remainder is negligible for the small bounds used here.
         usize::try_from(self.next() % end as u64).expect("it is below a usize")
     }
 
@@ -507,12 +507,12 @@ impl Random {
     }
 }
 
-/// The seed of a run: `SESSION_SEED`, else one that is the same each time.
+/// Returns the seed of a run: `SESSION_SEED`, else a fixed one.
 pub(crate) fn seed() -> u64 {
     number("SESSION_SEED").unwrap_or(0x5e55_1011)
 }
 
-/// A number from the environment.
+/// Reads a number from the environment.
 pub(crate) fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
     let digits = text.replace('_', "");

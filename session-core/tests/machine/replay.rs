@@ -1,4 +1,4 @@
-//! A log says what happened: reading any part of it again gives what its writer had at that moment.
+//! Replay: reading any prefix of a log gives the state its writer had at that moment.
 
 use session_core::{Head, text::is_unsafe_char};
 
@@ -6,7 +6,7 @@ use crate::hostile;
 use crate::log::Log;
 use crate::oracle::{Model, Random, both, number, seed};
 
-/// A log of random events with hostile payloads, refused ones in between, and the head after each record.
+/// Returns a log of random events with hostile payloads, refused ones in between, and the head after each record.
 fn random_log(random: &mut Random) -> (Log, Vec<Head>) {
     let (mut log, mut heads, mut model) = (Log::new(), Vec::new(), Model::NOTHING);
     for tried in 0..60 {
@@ -30,7 +30,7 @@ fn random_log(random: &mut Random) -> (Log, Vec<Head>) {
 }
 
 #[test]
-fn every_prefix_of_a_log_reads_back_as_the_state_its_writer_had() {
+fn every_prefix_of_a_log_replays_to_the_state_of_its_writer() {
     let first = seed();
     let (mut records, mut refolds) = (0, 0);
     let logs = number("SESSION_REPLAYS").unwrap_or(120);
@@ -44,7 +44,7 @@ fn every_prefix_of_a_log_reads_back_as_the_state_its_writer_had() {
             assert_eq!(folded.as_ref(), Some(live), "SESSION_SEED={seed}, revision {}", live.tip.revision);
             records += 1;
         }
-        // From every head that could have been stored on the way, the rest of the log leads to the same end.
+        // From every head that could have been stored on the way, the rest of the log folds to the same result.
         for (at, live_then) in live.iter().enumerate() {
             let json = serde_json::to_string(live_then).unwrap();
             let mut stored: Head = serde_json::from_str(&json).unwrap();

@@ -1,5 +1,4 @@
-//! The machine against the oracle: every event in every class of lifecycle, every short sequence, and random long
-//! ones.
+//! The machine against the oracle: every event in every class of lifecycle, every short sequence, random long ones.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -7,7 +6,7 @@ use session_core::{EventKind, Lifecycle};
 
 use crate::oracle::{Model, Random, Refusal, both, number, seed};
 
-/// A class holds all lifecycles that the rules cannot tell apart: numbers only count as they stand to each other.
+/// Maps a lifecycle to its class: lifecycles that the rules cannot distinguish, since only the order of numbers matters.
 fn class(model: &Model) -> impl Ord + use<> {
     let Model { state, pause, owner, open, pause_pending, resume_pending, cancel_pending, answered, .. } =
         model.clone();
@@ -18,7 +17,7 @@ fn class(model: &Model) -> impl Ord + use<> {
     )
 }
 
-/// The machine in each class that can be reached, found by trying everything everywhere.
+/// Returns the machine in each reachable class, found by trying every step in every class.
 fn every_class() -> Vec<(Option<Lifecycle>, Model)> {
     let mut seen = BTreeSet::from([class(&Model::NOTHING)]);
     let mut classes = vec![(None, Model::NOTHING)];
@@ -37,7 +36,7 @@ fn every_class() -> Vec<(Option<Lifecycle>, Model)> {
 }
 
 #[test]
-fn every_event_in_every_reachable_class_does_what_the_design_says() {
+fn every_event_in_every_reachable_class_follows_the_design() {
     let classes = every_class();
     let (mut tried, mut accepted, mut kinds) = (0, 0, BTreeMap::<_, [u32; 4]>::new());
     for (life, model) in &classes {
@@ -65,7 +64,7 @@ fn every_event_in_every_reachable_class_does_what_the_design_says() {
 }
 
 #[test]
-fn what_is_said_to_be_allowed_is_what_is_allowed() {
+fn the_list_of_allowed_kinds_is_exact() {
     for (life, model) in every_class() {
         let allowed: BTreeSet<&str> =
             Lifecycle::allowed(life.as_ref()).into_iter().map(EventKind::name).collect();
@@ -76,7 +75,7 @@ fn what_is_said_to_be_allowed_is_what_is_allowed() {
             .map(crate::oracle::Step::kind)
             .collect();
         if model.state == "Paused" && model.owner.is_none() {
-            // Nobody's: what only its owner may do is not refused by the table, but to everybody.
+            // Unowned: the table allows what only the owner may append, and fencing refuses it to every caller.
             assert!(accepted.iter().all(|kind| allowed.contains(kind)), "{model:?}");
             accepted.clone_from(&allowed);
         }
@@ -85,7 +84,7 @@ fn what_is_said_to_be_allowed_is_what_is_allowed() {
 }
 
 #[test]
-fn every_sequence_of_up_to_six_events_does_what_the_design_says() {
+fn every_sequence_of_up_to_six_events_follows_the_design() {
     /// A refused event changes nothing: only accepted ones lead on.
     fn walk(life: Option<&Lifecycle>, model: &Model, seq: u64, counts: &mut [u64; 2]) {
         for step in model.steps() {
@@ -106,9 +105,9 @@ fn every_sequence_of_up_to_six_events_does_what_the_design_says() {
     assert!(counts[0] > 100_000, "{counts:?}");
 }
 
-/// `SESSION_MACHINE_SEQUENCES` says how many, `SESSION_SEED` from where: `cargo xtask test` runs 10 million in release.
+/// `SESSION_MACHINE_SEQUENCES` sets the number, `SESSION_SEED` the seed; `cargo xtask proofs` runs 10 million.
 #[test]
-fn random_sequences_do_what_the_design_says() {
+fn random_sequences_follow_the_design() {
     const LENGTH: u64 = 20;
     let sequences = number("SESSION_MACHINE_SEQUENCES").unwrap_or(100_000);
     let first = seed();
@@ -116,7 +115,7 @@ fn random_sequences_do_what_the_design_says() {
     let (mut accepted, mut refused, mut ended) = (0u64, 0u64, 0u64);
     for sequence in 0..sequences {
         let seed = first.wrapping_add(sequence);
-        let told = std::panic::catch_unwind(|| {
+        let outcome = std::panic::catch_unwind(|| {
             let mut random = Random(seed);
             let (mut accepted, mut refused) = (0, 0);
             let (mut life, mut model) = (None, Model::NOTHING);
@@ -134,7 +133,7 @@ fn random_sequences_do_what_the_design_says() {
             }
             (accepted, refused, u64::from(model.is_final()))
         });
-        match told {
+        match outcome {
             Ok((more, less, end)) => {
                 (accepted, refused, ended) = (accepted + more, refused + less, ended + end);
             }

@@ -1,4 +1,4 @@
-//! A world for manager tests: one storage, as many managers on it as there are processes, and deaths at will.
+//! World of a manager test: one storage, one manager per simulated process, and owners declared dead on demand.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use session_core::*;
 
-/// Presence whose deaths are said, while the process that died in it may still run: what a wrong death, or a
-/// process that wakes up after it, looks like.
+/// Presence in which a test declares owners dead while their managers still run: as with a wrong verdict, or a process
+/// that wakes up after its session was taken over.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct World {
     pub(crate) storage: MemoryStorage,
@@ -44,7 +44,7 @@ impl Presence for World {
 }
 
 impl World {
-    /// A manager as another process would have it, which recovers nothing by itself.
+    /// Opens a manager as another process would, without recovery on open.
     pub(crate) async fn process(&self) -> InMemorySessionManager {
         self.process_with(ManagerOptions::new().recovery(None)).await
     }
@@ -55,30 +55,30 @@ impl World {
             .unwrap()
     }
 
-    /// From now on, whoever owns the session counts as dead. Its process does not know.
+    /// Declares the responsible process of a session dead. That process does not notice.
     pub(crate) async fn declare_dead(&self, id: SessionId) {
         let owner = self.storage.head(id).await.unwrap().unwrap().responsible_process().unwrap().instance;
         self.dead.lock().unwrap().insert(owner);
     }
 
-    /// From now on, nothing is known of whoever owns the session.
+    /// Makes the liveness of the responsible process unknown.
     pub(crate) async fn lose_sight_of(&self, id: SessionId) {
         let owner = self.storage.head(id).await.unwrap().unwrap().responsible_process().unwrap().instance;
         self.unknown.lock().unwrap().insert(owner);
     }
 
-    /// Whom each sweep was to spare, in order.
+    /// Returns the instances that each sweep had to keep, in order.
     pub(crate) fn swept(&self) -> Vec<HashSet<InstanceId>> {
         self.swept.lock().unwrap().clone()
     }
 
-    /// The kinds of the events in a session's log.
+    /// Returns the kinds of the events in a session's log.
     pub(crate) async fn kinds(&self, id: SessionId) -> Vec<&'static str> {
         let records = self.storage.records_after(id, 0).await.unwrap();
         records.iter().map(|record| record.decode().unwrap().event.kind().name()).collect()
     }
 
-    /// The log, byte for byte.
+    /// Returns the log, byte for byte.
     pub(crate) async fn log(&self, id: SessionId) -> Vec<String> {
         self.storage
             .records_after(id, 0)
@@ -90,7 +90,7 @@ impl World {
     }
 }
 
-/// Waits until a session's log holds what is asked for. The time-out is a backstop, in paused time.
+/// Waits until a session's head satisfies a condition. The timeout is a backstop, in paused time.
 pub(crate) async fn until(world: &World, id: SessionId, found: impl Fn(&Head) -> bool) -> Head {
     let wait = async {
         loop {

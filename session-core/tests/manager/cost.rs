@@ -1,15 +1,15 @@
-//! What a session costs whoever does not run it: no more to open than its head and a few records, and no memory.
+//! Cost of a session to a process that does not run it: a head and a few records to open it, and no memory.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::around::{Around, Different};
 use crate::common::World;
+use crate::wrapper::{Overrides, Wrapped};
 use async_trait::async_trait;
 use session_core::*;
 
-/// A storage that counts the records that it hands out.
+/// A storage that counts the records it returns.
 #[derive(Debug, Default)]
 struct Counting {
     inner: MemoryStorage,
@@ -17,7 +17,7 @@ struct Counting {
 }
 
 #[async_trait]
-impl Different for Counting {
+impl Overrides for Counting {
     fn memory(&self) -> &MemoryStorage {
         &self.inner
     }
@@ -34,7 +34,7 @@ impl Different for Counting {
     }
 }
 
-/// How many records another process reads that takes over a session with so many notes behind its checkpoint.
+/// Returns the number of records read by a process that takes over a session with this many notes after its checkpoint.
 async fn records_read(notes: u64) -> usize {
     let world = World::default();
     let first = world.process().await;
@@ -45,7 +45,7 @@ async fn records_read(notes: u64) -> usize {
         session.note("test.event", number.into(), Durability::Buffered).await.unwrap();
     }
     world.declare_dead(id).await;
-    let storage = Arc::new(Around(Counting { inner: world.storage.clone(), read: AtomicUsize::new(0) }));
+    let storage = Arc::new(Wrapped(Counting { inner: world.storage.clone(), read: AtomicUsize::new(0) }));
     let second =
         PersistentSessionManager::open(Arc::clone(&storage), Arc::new(world.clone()), ManagerOptions::new())
             .await
@@ -57,7 +57,7 @@ async fn records_read(notes: u64) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_takeover_reads_as_much_of_a_long_log_as_of_a_short_one() {
+async fn a_takeover_reads_no_more_of_a_long_log_than_of_a_short_one() {
     let short = records_read(1).await;
     assert!(short <= 8, "{short} records, where the first and the checkpoint are needed");
     assert_eq!(records_read(3_000).await, short);

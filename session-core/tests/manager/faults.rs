@@ -1,28 +1,28 @@
-//! The engine over a storage that fails: each append of a session's life fails once, in each way. What was
-//! acknowledged is in the log exactly once, what was refused is not, and the session can be ended afterwards.
+//! The engine over a failing storage: each append of a session's life fails once, in each way. Acknowledged events are
+//! in the log exactly once, refused ones are not, and the session can be ended afterwards.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::around::{Around, Different};
 use crate::common::World;
+use crate::wrapper::{Overrides, Wrapped};
 use async_trait::async_trait;
 use session_core::*;
 
-/// How one append fails.
+/// The failure of one append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
-    /// Nothing was added, and that is said.
+    /// Nothing was added, and the error says so.
     Refused,
-    /// Nothing was added, and that is not known.
+    /// Nothing was added; the outcome is unknown.
     LostUnknown,
-    /// It was added, and that is not known.
+    /// It was added; the outcome is unknown.
     KeptUnknown,
-    /// Somebody else was faster, with whatever anybody may append.
+    /// Another process appended first, with everything that any process may append.
     Overtaken,
-    /// The caller went away before it was added.
+    /// The caller dropped the future before it was added.
     DroppedBefore,
-    /// The caller went away after it was added.
+    /// The caller dropped the future after it was added.
     DroppedAfter,
 }
 
@@ -39,14 +39,14 @@ const FAULTS: [Fault; 6] = [
 struct Failing {
     inner: MemoryStorage,
     fault: Fault,
-    /// Appends until the one that fails.
+    /// Number of appends before the failing one.
     left: AtomicUsize,
-    /// Whoever takes the session over, where that is how somebody is faster.
+    /// The process that takes the session over, if the rival does that.
     rival: Option<Owner>,
 }
 
 #[async_trait]
-impl Different for Failing {
+impl Overrides for Failing {
     fn memory(&self) -> &MemoryStorage {
         &self.inner
     }
@@ -83,7 +83,7 @@ impl Different for Failing {
     }
 }
 
-/// Appends, as another process would, whatever anybody may append to the session as it is.
+/// Appends, as another process would, everything that any process may append in the current state.
 pub(crate) async fn overtake(storage: &MemoryStorage, id: SessionId, rival: Option<&Owner>) {
     let Some(head) = storage.head(id).await.unwrap() else { return };
     if let Some(rival) = rival {
@@ -114,7 +114,7 @@ async fn append(storage: &MemoryStorage, head: &Head, event: SessionEvent) {
     storage.append(head.id, Expected::At(head.tip), batch, Durability::Flushed).await.unwrap();
 }
 
-/// A call of a session's life, by the data that marks it in the log.
+/// A call in a session's life, by the data that marks it in the log.
 type Step = (&'static str, &'static [&'static str]);
 
 const LIFE: [Step; 7] = [
@@ -128,7 +128,7 @@ const LIFE: [Step; 7] = [
 ];
 
 async fn step(
-    manager: &PersistentSessionManager<Around<Failing>>,
+    manager: &PersistentSessionManager<Wrapped<Failing>>,
     name: &str,
     id: SessionId,
 ) -> Result<(), SessionError> {
@@ -151,7 +151,7 @@ async fn each_append_of_a_life_fails_once_in_each_way() {
         for nth in 1..=LIFE.len() {
             let case = format!("{fault:?} at append {nth}");
             let world = World::default();
-            let storage = Arc::new(Around(Failing {
+            let storage = Arc::new(Wrapped(Failing {
                 inner: world.storage.clone(),
                 fault,
                 left: AtomicUsize::new(nth),
@@ -197,12 +197,12 @@ async fn each_append_of_a_life_fails_once_in_each_way() {
                         "{case}: `{name}` can be settled by a look: {result:?}"
                     );
                 }
-                // Try again whatever was not done, as a caller would who looks first.
+                // Repeat what was not done, as a caller would that checks first.
                 if failed && added == 0 {
                     let again = step(&manager, name, id).await;
                     assert!(again.is_ok(), "{case}: `{name}` cannot be made good: {again:?}");
                 } else if failed && *name == "start" {
-                    // Started, and the one who asked is gone: the session is taken up anew.
+                    // Started, and its caller is gone: the session is resumed.
                     manager.resume_session(id).await.unwrap_or_else(|error| panic!("{case}: {error}"));
                 }
             }
@@ -217,24 +217,25 @@ async fn each_append_of_a_life_fails_once_in_each_way() {
     }
 }
 
-/// A process resumed an orphan, was overtaken by a rival, and the rival died at once. The process took the orphan over
-/// after all, and then took the rival's `interrupted`, which it had read on the way, for the loss of its own session.
-/// What came before the takeover says nothing of it.
+/// A process resumed an orphan, lost the race to a rival, and the rival died immediately. The process took the orphan over
+/// after all, and then treated the rival's `interrupted`, read on the way, as the loss of its own session. Records before
+/// the takeover say nothing about it.
 #[tokio::test(start_paused = true)]
-async fn a_rival_that_took_over_and_died_costs_nobody_the_session() {
+async fn a_rival_that_took_over_and_died_does_not_cost_the_session() {
     let world = World::default();
     let dead = world.process().await;
     let id = dead.create_session(SessionConfig::new("test")).await.unwrap();
     dead.start_session(id).await.unwrap();
     world.declare_dead(id).await;
-    // Never announced: whoever asks finds it dead.
+    // Never announced: its liveness is dead.
     let rival = Some(world.identify().unwrap());
     let storage =
         Failing { inner: world.storage.clone(), fault: Fault::Overtaken, left: AtomicUsize::new(1), rival };
     let options = ManagerOptions::new().recovery(None);
-    let manager = PersistentSessionManager::open(Arc::new(Around(storage)), Arc::new(world.clone()), options)
-        .await
-        .unwrap();
+    let manager =
+        PersistentSessionManager::open(Arc::new(Wrapped(storage)), Arc::new(world.clone()), options)
+            .await
+            .unwrap();
     let session = manager.resume_session(id).await.unwrap();
     assert_eq!(session.attempt(), 3, "the rival had the second");
     session.checkpoint(&1).await.unwrap();
@@ -243,8 +244,8 @@ async fn a_rival_that_took_over_and_died_costs_nobody_the_session() {
     session.complete(SessionSummary::new()).await.unwrap();
 }
 
-/// The same rival, alive. Who answers for the session was judged before the rival was faster, and has to be judged anew:
-/// an orphan that somebody took over is no orphan.
+/// The same rival, alive. The owner was determined before the rival appended, and has to be determined again: an orphan
+/// that was taken over is not an orphan.
 #[tokio::test(start_paused = true)]
 async fn a_rival_that_took_over_and_lives_keeps_the_session() {
     let world = World::default();
@@ -261,9 +262,10 @@ async fn a_rival_that_took_over_and_lives_keeps_the_session() {
         rival: Some(rival.clone()),
     };
     let options = ManagerOptions::new().recovery(None);
-    let manager = PersistentSessionManager::open(Arc::new(Around(storage)), Arc::new(world.clone()), options)
-        .await
-        .unwrap();
+    let manager =
+        PersistentSessionManager::open(Arc::new(Wrapped(storage)), Arc::new(world.clone()), options)
+            .await
+            .unwrap();
     assert_eq!(manager.resume_session(id).await.unwrap_err().code(), ErrorCode::Conflict);
     let head = world.storage.head(id).await.unwrap().unwrap();
     assert_eq!(head.lifecycle.owner.unwrap().instance, rival.instance);

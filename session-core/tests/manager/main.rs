@@ -1,14 +1,14 @@
-//! What users of a manager rely on, over the memory storage.
+//! Tests of what users of a manager rely on, over the memory storage.
 
 #![cfg(test)]
 
-mod around;
 mod common;
 mod cost;
-mod defects;
+mod delivery;
 mod faults;
-mod given;
+mod options;
 mod ownership;
 mod recovery;
+mod regressions;
 mod run;
-mod told;
+mod wrapper;

@@ -1,4 +1,4 @@
-//! Who may change a session, and what a manager does that no longer may: fencing, takeover, recovery, shutdown.
+//! Ownership: fencing, takeover, recovery, shutdown.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ async fn started(manager: &InMemorySessionManager) -> Session {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_former_owner_that_wakes_up_is_fenced_and_writes_nothing() {
+async fn a_former_owner_that_wakes_up_is_fenced() {
     let world = World::default();
     let (first, second) = (world.process().await, world.process().await);
     let session = started(&first).await;
@@ -46,7 +46,7 @@ async fn a_former_owner_that_wakes_up_is_fenced_and_writes_nothing() {
     ] {
         assert_eq!(error.code(), ErrorCode::Conflict, "a stranger now: {error}");
     }
-    assert!(session.cancellation().is_cancelled(), "the work is told to stop");
+    assert!(session.cancellation().is_cancelled(), "the work is asked to stop");
     assert_eq!(world.log(id).await, log);
 }
 
@@ -62,7 +62,7 @@ async fn a_former_owner_learns_of_its_loss_without_writing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn work_that_lost_its_session_is_dropped_and_run_says_fenced() {
+async fn work_that_lost_its_session_is_dropped_as_fenced() {
     let world = World::default();
     let (first, second) = (world.process().await, world.process().await);
     let error = first
@@ -111,7 +111,7 @@ async fn of_two_rivals_for_one_orphan_exactly_one_wins() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_cancels_an_orphan_also_answers() {
+async fn cancelling_an_orphan_also_ends_it() {
     let world = World::default();
     let (first, second) = (world.process().await, world.process().await);
     let id = started(&first).await.id();
@@ -122,11 +122,11 @@ async fn whoever_cancels_an_orphan_also_answers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn recovery_does_what_its_policy_says_and_says_it_once() {
+async fn recovery_follows_its_policy_once() {
     for (policy, state, kinds) in [
         (RecoveryPolicy::Fail, StateName::Failed, vec!["interrupted", "failed"]),
         (RecoveryPolicy::Pause, StateName::Paused, vec!["interrupted"]),
-        // Nobody can make the work again here.
+        // No handler can repeat the work here.
         (RecoveryPolicy::Resume, StateName::Paused, vec!["interrupted"]),
     ] {
         let world = World::default();
@@ -142,7 +142,7 @@ async fn recovery_does_what_its_policy_says_and_says_it_once() {
         assert_eq!(report.recovered.len(), 1);
         assert_eq!(world.kinds(id).await[2..], kinds);
         assert_eq!(manager.get_state(id).await.unwrap().name(), state);
-        assert_eq!(world.kinds(other.id()).await, ["created", "started"], "only the one that was named");
+        assert_eq!(world.kinds(other.id()).await, ["created", "started"], "only the named session");
         let log = world.log(id).await;
         let again = manager.recover(RecoveryOptions::new(policy).only(id)).await.unwrap();
         assert!(again.recovered.is_empty() && again.failed.is_empty(), "{again:?}");
@@ -165,9 +165,9 @@ async fn a_pending_cancel_beats_every_policy() {
     }
 }
 
-/// A cancel that came before its owner died is answered by whoever takes the session over, and no work begins again.
+/// A process that takes over a session with a pending cancel ends it instead of starting the work again.
 #[tokio::test(start_paused = true)]
-async fn whoever_takes_over_answers_a_pending_cancel_and_runs_nothing() {
+async fn a_takeover_with_a_pending_cancel_ends_the_session() {
     let world = World::default();
     let (first, second) = (world.process().await, world.process().await);
     let session = started(&first).await;
@@ -196,7 +196,7 @@ async fn unknown_is_not_dead_unless_a_person_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_manager_recovers_when_it_opens_and_tells_nobody_else_to() {
+async fn a_manager_recovers_on_open() {
     let world = World::default();
     let first = world.process().await;
     let id = started(&first).await.id();
@@ -216,12 +216,12 @@ impl WorkHandler for Handler {
 
     async fn run(&self, session: Session) -> Result<SessionSummary, WorkError> {
         self.0.lock().unwrap().push(session.attempt());
-        Ok(SessionSummary::new().message("made again"))
+        Ok(SessionSummary::new().message("repeated"))
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_registered_handler_makes_the_work_again() {
+async fn a_registered_handler_repeats_the_work() {
     let world = World::default();
     let first = world.process().await;
     let id = started(&first).await.id();
@@ -237,7 +237,7 @@ async fn a_registered_handler_makes_the_work_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_dies_again_and_again_is_failed_and_progress_forgives() {
+async fn repeated_deaths_fail_a_session_unless_it_progressed() {
     let world = World::default();
     let id = world.process().await.create_session(config().queued()).await.unwrap();
     world.process().await.start_session(id).await.unwrap();
@@ -261,7 +261,7 @@ async fn a_session_that_dies_again_and_again_is_failed_and_progress_forgives() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn shutdown_lets_go_of_every_session_and_is_no_death() {
+async fn shutdown_releases_every_session_without_a_death() {
     let world = World::default();
     let first = world.process().await;
     let session = started(&first).await;
@@ -278,13 +278,13 @@ async fn shutdown_lets_go_of_every_session_and_is_no_death() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_manager_whose_last_handle_goes_owns_nothing_any_more() {
+async fn a_manager_without_handles_owns_nothing() {
     let world = World::default();
     let first = world.process().await;
     let id = started(&first).await.id();
     drop(first);
     let second = world.process().await;
-    // The task that keeps a session in step wakes once more before it finds that everything is gone.
+    // The sync task of a session wakes once more before it finds that its manager is gone.
     tokio::time::timeout(Duration::from_secs(60), async {
         while second.find_crashed_sessions().await.unwrap().is_empty() {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -296,7 +296,7 @@ async fn a_manager_whose_last_handle_goes_owns_nothing_any_more() {
 }
 
 #[tokio::test]
-async fn twenty_creators_race_for_four_places_and_never_more_than_four_win() {
+async fn of_twenty_creators_racing_for_four_places_four_win() {
     let world = World::default();
     let limit = NonZeroUsize::new(4).unwrap();
     let mut races = Vec::new();
@@ -367,7 +367,7 @@ async fn cleanup_removes_what_ended_long_ago() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn names_are_made_up_where_none_is_given() {
+async fn unnamed_sessions_get_automatic_names() {
     let world = World::default();
     let manager = world.process().await;
     let mut names = Vec::new();
@@ -380,9 +380,9 @@ async fn names_are_made_up_where_none_is_given() {
     assert_eq!(names, [format!("{day}001"), format!("{day}002"), format!("{day}003")]);
 }
 
-/// A session says itself what becomes of it, and whoever recovers can overrule it.
+/// A session's own recovery policy applies, unless the recovery overrules it.
 #[tokio::test(start_paused = true)]
-async fn a_policy_of_the_session_counts_unless_it_is_overruled() {
+async fn the_policy_of_a_session_applies_unless_overruled() {
     for (own, given, overruled, expected) in [
         (Some(RecoveryPolicy::Fail), RecoveryPolicy::Pause, false, StateName::Failed),
         (Some(RecoveryPolicy::Fail), RecoveryPolicy::Pause, true, StateName::Paused),
@@ -402,7 +402,7 @@ async fn a_policy_of_the_session_counts_unless_it_is_overruled() {
         second.recover(options).await.unwrap();
         let state = second.get_state(id).await.unwrap().name();
         assert_eq!(state, expected, "{own:?}, {given:?}, overruled: {overruled}");
-        // What waits to be resumed is left alone by the same policy the next time.
+        // The same policy does not touch a session that waits to be resumed.
         let before = world.log(id).await;
         second.recover(RecoveryOptions::new(RecoveryPolicy::Pause)).await.unwrap();
         assert_eq!(world.log(id).await == before, own != Some(RecoveryPolicy::Fail) || !overruled);
@@ -410,7 +410,7 @@ async fn a_policy_of_the_session_counts_unless_it_is_overruled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiting_ends_with_the_session_or_with_a_state_that_was_asked_for() {
+async fn waiting_ends_with_the_session_or_a_requested_state() {
     let world = World::default();
     let (owner, other) = (world.process().await, world.process().await);
     let id = owner.create_session(SessionConfig::new("test")).await.unwrap();
@@ -427,7 +427,7 @@ async fn waiting_ends_with_the_session_or_with_a_state_that_was_asked_for() {
     };
     let (ended, ()) = tokio::join!(ended, end);
     assert_eq!(ended.unwrap().state().name(), StateName::Failed);
-    // Whoever waits for a state that will never come hears of the end.
+    // Waiting for a state that will never come returns at the end of the session.
     assert_eq!(other.wait_for(id, &[StateName::Paused]).await.unwrap().state().name(), StateName::Failed);
     other.delete_session(id).await.unwrap();
     assert_eq!(other.wait_for(id, &[]).await.unwrap_err().code(), ErrorCode::NotFound);

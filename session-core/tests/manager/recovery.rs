@@ -1,4 +1,4 @@
-//! Recovery among others: who are faster, who cannot be read, and whose traces it clears up.
+//! Recovery next to other processes: conflicts, unreadable sessions, and the sweep of leftovers.
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::around::{Around, Different};
 use crate::common::World;
 use crate::faults::overtake;
+use crate::wrapper::{Overrides, Wrapped};
 use async_trait::async_trait;
 use session_core::*;
 
-/// A storage where others are faster than the next appends, and where one session cannot be read.
+/// A storage where rivals win the next appends, and where one session cannot be read.
 #[derive(Debug)]
 struct Crowded {
     inner: MemoryStorage,
@@ -21,7 +21,7 @@ struct Crowded {
 }
 
 #[async_trait]
-impl Different for Crowded {
+impl Overrides for Crowded {
     fn memory(&self) -> &MemoryStorage {
         &self.inner
     }
@@ -55,18 +55,18 @@ impl Different for Crowded {
     }
 }
 
-/// A session whose owner is dead, and a manager that meets it where others are faster so many times.
+/// Returns a session whose owner is dead, and a manager whose appends lose this many races.
 async fn crowded(
     faster: usize,
     unreadable: Option<SessionId>,
-) -> (World, SessionId, PersistentSessionManager<Around<Crowded>>) {
+) -> (World, SessionId, PersistentSessionManager<Wrapped<Crowded>>) {
     let world = World::default();
     let first = world.process().await;
     let id = first.create_session(SessionConfig::new("test")).await.unwrap();
     first.start_session(id).await.unwrap();
     world.declare_dead(id).await;
     let storage = Crowded { inner: world.storage.clone(), faster: AtomicUsize::new(faster), unreadable };
-    let storage = Around(storage);
+    let storage = Wrapped(storage);
     let options = ManagerOptions::new().recovery(None);
     let manager =
         PersistentSessionManager::open(Arc::new(storage), Arc::new(world.clone()), options).await.unwrap();
@@ -74,7 +74,7 @@ async fn crowded(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recovery_that_is_overtaken_decides_anew_and_gives_up_only_after_a_while() {
+async fn a_recovery_retries_conflicts_until_its_timeout() {
     let (world, id, manager) = crowded(3, None).await;
     let report = manager.recover(RecoveryOptions::new(RecoveryPolicy::Pause)).await.unwrap();
     assert_eq!(report.recovered, [(id, RecoveryOutcome::Paused)], "{report:?}");
@@ -90,7 +90,7 @@ async fn a_recovery_that_is_overtaken_decides_anew_and_gives_up_only_after_a_whi
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_takeover_that_is_overtaken_decides_anew_and_gives_up_only_after_a_while() {
+async fn a_takeover_retries_conflicts_until_its_timeout() {
     let (_, id, manager) = crowded(3, None).await;
     assert_eq!(manager.resume_session(id).await.unwrap().attempt(), 2);
 
@@ -101,14 +101,14 @@ async fn a_takeover_that_is_overtaken_decides_anew_and_gives_up_only_after_a_whi
     assert!(!world.kinds(id).await.contains(&"interrupted"));
 }
 
-/// What the dead left behind is cleared away by a recovery that saw all sessions: a look changes nothing, and a session
-/// that cannot be read may name any owner.
+/// A recovery that read all sessions sweeps the leftovers of dead owners. A dry run sweeps nothing, and neither does a
+/// recovery with an unreadable session, since that may name any owner.
 #[tokio::test(start_paused = true)]
-async fn a_recovery_that_saw_everything_clears_up_and_spares_those_who_are_named() {
+async fn a_recovery_that_read_every_session_sweeps_leftovers() {
     let (world, id, manager) = crowded(0, None).await;
     let owner = manager.get_head(id).await.unwrap().responsible_process().unwrap().instance;
     manager.recover(RecoveryOptions::new(RecoveryPolicy::Pause).dry_run()).await.unwrap();
-    assert_eq!(world.swept(), [], "only a look");
+    assert_eq!(world.swept(), [], "a dry run");
     manager.recover(RecoveryOptions::new(RecoveryPolicy::Pause)).await.unwrap();
     assert_eq!(world.swept(), [HashSet::from([owner])]);
 
@@ -119,8 +119,8 @@ async fn a_recovery_that_saw_everything_clears_up_and_spares_those_who_are_named
     assert_eq!(world.swept(), []);
 }
 
-/// How a session that was started, or not, ends up whose owner died, or went out of sight, where so many deaths are
-/// enough to give a session up.
+/// Returns the outcome of recovery for a session that was started or not, whose owner is dead or of unknown liveness,
+/// with a given limit of deaths.
 async fn outcome(enough: u32, started: bool, dead: bool) -> Vec<RecoveryOutcome> {
     let world = World::default();
     let first = world.process().await;
@@ -133,7 +133,7 @@ async fn outcome(enough: u32, started: bool, dead: bool) -> Vec<RecoveryOutcome>
         world.declare_dead(id).await;
     } else {
         world.lose_sight_of(id).await;
-        options = options.force("somebody");
+        options = options.force("a person");
     }
     let manager = world.process_with(ManagerOptions::new().recovery(None).max_attempts(enough)).await;
     let report = manager.recover(options).await.unwrap();
@@ -141,7 +141,7 @@ async fn outcome(enough: u32, started: bool, dead: bool) -> Vec<RecoveryOutcome>
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_proven_deaths_of_owners_count_and_none_where_that_is_asked() {
+async fn only_proven_deaths_of_owners_are_counted() {
     assert_eq!(outcome(1, true, true).await, [RecoveryOutcome::Failed]);
     assert_eq!(outcome(2, true, true).await, [RecoveryOutcome::Paused]);
     assert_eq!(outcome(0, true, true).await, [RecoveryOutcome::Paused], "0 never gives up");

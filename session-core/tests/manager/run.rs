@@ -1,4 +1,4 @@
-//! `run` and `run_or_resume`: every way in which a work can end or be found, and what the log says of it.
+//! `run` and `run_or_resume`: every way in which work can end or be found, and the log of it.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ fn config() -> SessionConfig {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_work_that_returns_ok_is_completed_with_its_result() {
+async fn work_that_returns_ok_is_completed_with_its_result() {
     let world = World::default();
     let manager = world.process().await;
     let report = manager
@@ -57,13 +57,13 @@ async fn the_last_event_and_the_ending_are_one_batch_even_when_paused() {
     );
     let SessionState::Completed { summary } = manager.get_state(id).await.unwrap() else { panic!() };
     assert_eq!(summary.commands, 1);
-    // Records of one batch are sealed before any of them is known as flushed.
+    // Records of one batch are sealed before any of them is known to be flushed.
     let log = world.log(id).await;
     assert!(log[3..].iter().all(|line| line.contains("\"flushed\":3")), "{log:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_fails_the_session_with_the_whole_chain_and_is_a_report() {
+async fn an_error_fails_the_session_with_its_chain_of_causes() {
     let world = World::default();
     let manager = world.process().await;
     let report = manager
@@ -81,7 +81,7 @@ async fn an_error_fails_the_session_with_the_whole_chain_and_is_a_report() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_fails_the_session_and_the_program_lives_on() {
+async fn a_panic_fails_the_session_but_not_the_program() {
     let world = World::default();
     let manager = world.process().await;
     let report = manager
@@ -96,7 +96,7 @@ async fn a_panic_fails_the_session_and_the_program_lives_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_spent_deadline_fails_the_session_and_paused_time_does_not_count() {
+async fn an_expired_deadline_fails_the_session_without_paused_time() {
     let world = World::default();
     let manager = world.process().await;
     let config = config().deadline(Duration::from_secs(60));
@@ -123,7 +123,7 @@ async fn a_spent_deadline_fails_the_session_and_paused_time_does_not_count() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_work_is_interrupted_and_taken_up_from_its_checkpoint() {
+async fn dropped_work_is_interrupted_and_resumes_at_its_checkpoint() {
     let world = World::default();
     let manager = world.process().await;
     let id = SessionId::from_key("drop");
@@ -204,7 +204,7 @@ async fn a_forced_cancel_does_not_wait_for_the_work() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pause_is_answered_at_the_next_call_and_the_work_goes_on_when_asked() {
+async fn a_pause_takes_effect_at_the_next_call_until_resumed() {
     let world = World::default();
     let (manager, stranger) = (world.process().await, world.process().await);
     let id = SessionId::from_key("pause");
@@ -238,7 +238,7 @@ async fn a_pause_is_answered_at_the_next_call_and_the_work_goes_on_when_asked() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancel_wakes_a_work_that_waits_in_a_pause() {
+async fn a_cancel_wakes_paused_work() {
     let world = World::default();
     let (manager, stranger) = (world.process().await, world.process().await);
     let id = SessionId::from_key("pause");
@@ -256,7 +256,7 @@ async fn a_cancel_wakes_a_work_that_waits_in_a_pause() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_owner_that_lives_or_may_is_a_conflict_for_the_same_key() {
+async fn an_owner_not_known_dead_is_a_conflict_for_the_same_key() {
     let world = World::default();
     let (first, second) = (world.process().await, world.process().await);
     first
@@ -292,7 +292,7 @@ async fn a_completed_session_is_returned_without_calling_the_work() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failed_and_cancelled_sessions_are_tried_again_as_new_ones() {
+async fn failed_and_cancelled_sessions_are_retried_as_new_ones() {
     let world = World::default();
     let manager = world.process().await;
     let failed = manager
@@ -317,13 +317,13 @@ async fn failed_and_cancelled_sessions_are_tried_again_as_new_ones() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_question_without_an_answer_leaves_the_session_paused_and_an_answer_is_found_by_the_next_attempt() {
+async fn an_answer_to_an_open_question_reaches_the_next_attempt() {
     let world = World::default();
     let id = SessionId::from_key("ask");
     let ask = async |session: Session| Ok(session.ask("which colour?").await?);
     let first = world.process().await;
     tokio::select! {
-        _ = first.run_or_resume("ask", config(), ask) => unreachable!("nobody answers"),
+        _ = first.run_or_resume("ask", config(), ask) => unreachable!("no answer comes"),
         head = until(&world, id, |head| matches!(head.state(), SessionState::Paused { .. })) => {
             let reason = PauseReason::AwaitingInput("which colour?".to_owned());
             assert_eq!(head.state(), &SessionState::Paused { reason });
@@ -359,9 +359,9 @@ async fn two_processes_with_the_same_key_run_the_work_once() {
     }
 }
 
-/// An error message of a megabyte was refused by the log, and with it the ending: the session stayed open for ever.
+/// The log refused an error message of a megabyte, and with it the end of the session, which stayed open for ever.
 #[tokio::test(start_paused = true)]
-async fn whatever_the_work_says_its_session_ends() {
+async fn a_session_ends_even_with_an_oversized_error() {
     let world = World::default();
     let manager = world.process().await;
     let long = "ä".repeat(2 * 1024 * 1024);

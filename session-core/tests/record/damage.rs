@@ -1,10 +1,10 @@
-//! No change to a log goes unnoticed: every single bit, and every way to drop, double, swap or smuggle a line.
+//! Detection of changes to a log: every single bit, and every way to drop, double, swap or smuggle a line.
 
 use session_core::{Chain, ChainError, StoredRecord, follows};
 
 use crate::support::{file, id, log, read};
 
-/// What stands before the damage comes back as it was; nothing behind it does.
+/// Asserts that everything before the damage is returned unchanged, and nothing after it.
 #[track_caller]
 fn assert_noticed(original: &[StoredRecord], damaged: &[u8], good: usize, what: &str) {
     let (records, broken) = read(id(1), damaged);
@@ -13,7 +13,7 @@ fn assert_noticed(original: &[StoredRecord], damaged: &[u8], good: usize, what: 
 }
 
 #[test]
-fn every_single_bit_of_a_log_counts() {
+fn every_flipped_bit_of_a_log_is_noticed() {
     let original = log(id(1), 25);
     let good = file(&original);
     assert!(good.len() > 4096, "only {} bytes", good.len());
@@ -40,7 +40,7 @@ fn every_cut_of_a_log_leaves_whole_lines_or_is_noticed() {
         assert_eq!(records, original[..whole], "cut at {end}");
         let at_line_end = end == 0 || good[end - 1] == b'\n';
         assert_eq!(broken, (!at_line_end).then_some(ChainError::Form), "cut at {end}");
-        // Without its line end a line is as right as with it; with anything else missing it is none.
+        // A line is valid without its line end; with anything else missing it is not.
         let rest = good[..end].rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
         let mut chain =
             original[..whole].last().map_or(Chain::start(id(1)), |last| Chain::at(id(1), last.tip()));
@@ -53,13 +53,13 @@ fn every_cut_of_a_log_leaves_whole_lines_or_is_noticed() {
 fn a_dropped_doubled_swapped_or_foreign_line_is_noticed() {
     let original = log(id(1), 16);
     let foreign = log(id(2), 16);
-    // A log that parts from the other one at the last record but three.
+    // A log that differs from the other one from the fourth last record on.
     let mut parted = original[..12].to_vec();
     parted.extend_from_slice(&log(id(1), 17)[13..]);
     for at in 0..original.len() {
         let whole: Vec<&StoredRecord> = original.iter().collect();
         if at + 1 < original.len() {
-            // The last one may be missing without a trace in the chain: the flushed mark knows.
+            // The chain cannot show that its last record is missing: the flushed mark does.
             let mut lines = whole.clone();
             lines.remove(at);
             assert_noticed(&original, &file(lines), at, &format!("{at} dropped"));
@@ -67,7 +67,7 @@ fn a_dropped_doubled_swapped_or_foreign_line_is_noticed() {
         for to in 0..=original.len() {
             let mut lines = whole.clone();
             lines.insert(to, &original[at]);
-            // The second of two alike is the one that does not belong.
+            // Of two equal lines the second does not belong.
             let good = if to == at { at + 1 } else { to };
             assert_noticed(&original, &file(lines), good, &format!("{at} doubled at {to}"));
         }
@@ -90,7 +90,7 @@ fn a_dropped_doubled_swapped_or_foreign_line_is_noticed() {
 }
 
 #[test]
-fn records_behind_a_hole_prove_each_other() {
+fn records_after_a_hole_prove_each_other() {
     let original = log(id(1), 8);
     for pair in original.windows(2) {
         let proven = follows(pair[0].line().as_bytes(), pair[1].line().as_bytes()).expect("it follows");
@@ -103,10 +103,10 @@ fn records_behind_a_hole_prove_each_other() {
     assert!(follows(original[3].line().as_bytes(), changed.as_bytes()).is_none(), "a changed claim");
 }
 
-/// A record that a storage hands out under another number, or in another's place, is not taken for the next one, and
-/// the place in the log stays where it was.
+/// A record that a storage returns under another number, or in place of another one, is not accepted as the next one, and
+/// the position in the log does not change.
 #[test]
-fn a_storage_cannot_pass_off_a_record() {
+fn a_misplaced_record_is_refused() {
     let original = log(id(1), 4);
     let mut chain = Chain::start(id(1));
     chain.follow(&original[0]).unwrap();

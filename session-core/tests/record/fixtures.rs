@@ -1,7 +1,7 @@
-//! Logs of every released format stay here for ever, and read today as they did when they were written.
+//! Fixtures: logs of every released format, kept for ever, which read as they did when they were written.
 //!
 //! A fixture is never changed. A new one is written by adding it to [`stories`] and running this test once with
-//! `SESSION_FIXTURES=write`; that adds what is missing and touches nothing that is there.
+//! `SESSION_FIXTURES=write`; that adds what is missing and changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,7 +20,7 @@ pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1")
 }
 
-/// The logs of a format that are kept, by name: id, and the records as they read today.
+/// Returns the kept logs of a format by name: id, text, and records as they are read today.
 pub(crate) fn kept() -> BTreeMap<String, (SessionId, String, Vec<Record>)> {
     let mut logs = BTreeMap::new();
     for entry in fs::read_dir(folder()).expect("the fixtures are part of the source") {
@@ -58,7 +58,7 @@ fn pretty(head: &Head) -> String {
 }
 
 #[test]
-fn every_kept_log_reads_folds_and_seals_as_it_did() {
+fn every_fixture_reads_folds_and_seals_as_before() {
     if std::env::var("SESSION_FIXTURES").is_ok_and(|what| what == "write") {
         write_missing();
     }
@@ -85,7 +85,7 @@ fn every_kept_log_reads_folds_and_seals_as_it_did() {
 }
 
 #[test]
-fn every_way_to_pause_die_and_fail_is_kept() {
+fn fixtures_cover_every_pause_reason_evidence_and_cause() {
     let text: String = kept().into_values().map(|(_, text, _)| text).collect();
     for needle in [
         r#"{"requested":"#,
@@ -163,7 +163,7 @@ fn stories() -> Vec<(&'static str, SessionId, Vec<SessionEvent>)> {
     ]
 }
 
-/// Each kind but two endings, each member given at least once.
+/// Holds each kind except two endings, and each member at least once.
 fn completed() -> Vec<SessionEvent> {
     let mut options = SessionOptions::default();
     (options.fail_fast, options.auto_merge, options.collect_metrics, options.verbose) =
@@ -311,7 +311,7 @@ fn cancelled() -> Vec<SessionEvent> {
     events
 }
 
-/// Texts, numbers and names at their worst.
+/// Texts, numbers and names at their limits.
 fn hostile() -> Vec<SessionEvent> {
     let mut events = begun();
     let text = "\u{0}\u{1b}[31m\u{7f}\u{85}\u{9b}\u{61c}\u{200e}\u{202e}\u{2066}\u{2069}\"\\/\n\r\t\u{8}\u{c}ä日😀\u{2028}\u{10ffff}";

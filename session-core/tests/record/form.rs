@@ -1,4 +1,4 @@
-//! What a line looks like, and what a reader makes of lines that newer or other writers made.
+//! The form of a line, and how a reader treats lines of newer or other writers.
 
 use std::error::Error as _;
 
@@ -8,7 +8,7 @@ use session_core::{Chain, ChainError, DecodeError, EventKind, ProgressReport, Se
 
 use crate::support::{draft, forge, id, instant, log, note};
 
-/// A record 6 with this event, sealed by a forger.
+/// Returns record 6 with this event, sealed by another writer.
 fn foreign(event: &str) -> StoredRecord {
     let tip = log(id(1), 5)[4].tip();
     let body =
@@ -33,19 +33,19 @@ fn a_line_holds_no_character_that_a_terminal_acts_on() {
         let (stored, record) = chain.seal(draft(1, note(json!({ &text: &text })))).unwrap();
         assert!(!stored.line().chars().any(is_unsafe_char), "{c:?}: {}", stored.line());
         assert_eq!(stored.decode().unwrap(), record, "{c:?} does not come back");
-        // Nor does a foreign line bring it in, with however right a sum.
+        // Nor does a foreign line introduce one, even with a valid sum.
         let body = stored.line().split(",\"sum\"").next().unwrap().replacen("a\\", &format!("{c}\\"), 1);
         let raw = forge(id(1).as_bytes(), &body);
         assert_eq!(Chain::start(id(1)).check(raw.as_bytes()), Err(ChainError::Form), "{c:?}");
     }
-    // All other characters stand for themselves.
+    // All other characters are written as they are.
     let mut chain = Chain::start(id(1));
     let (stored, _) = chain.seal(draft(1, note(json!("ä日😀\u{2028}\u{ad}/<>&")))).unwrap();
     assert!(stored.line().contains("\"ä日😀\u{2028}\u{ad}/<>&\""), "{}", stored.line());
 }
 
 #[test]
-fn the_form_is_the_one_that_the_format_fixes() {
+fn the_form_is_fixed_by_the_format() {
     let lines = log(id(1), 3);
     for (record, seq) in lines.iter().zip(1..) {
         let start = format!(
@@ -65,7 +65,7 @@ fn the_form_is_the_one_that_the_format_fixes() {
 }
 
 #[test]
-fn what_is_no_record_is_told_from_what_is_damaged() {
+fn an_invalid_record_is_distinguished_from_damage() {
     let good = log(id(1), 1).remove(0);
     let line = good.line();
     let check = |line: &[u8]| Chain::start(id(1)).check(line).unwrap_err();
@@ -84,7 +84,7 @@ fn what_is_no_record_is_told_from_what_is_damaged() {
     }
     assert_eq!(check(line.replace("name", "mane").as_bytes()), ChainError::Sum);
     assert_eq!(check(format!(" {line}").as_bytes()), ChainError::Sum);
-    // A right sum over something else than a record.
+    // A valid sum over something other than a record.
     assert_eq!(check(forge(id(1).as_bytes(), "[1").as_bytes()), ChainError::Form);
     assert_eq!(check(forge(id(1).as_bytes(), "{\"seq\":1,\n\"x\":1").as_bytes()), ChainError::Form);
     let nonsense = forge(id(1).as_bytes(), "{\"seq\":1");
@@ -94,7 +94,7 @@ fn what_is_no_record_is_told_from_what_is_damaged() {
 }
 
 #[test]
-fn an_unknown_kind_can_be_kept_and_shown_but_not_understood() {
+fn an_unknown_kind_is_stored_but_not_decoded() {
     let record = foreign(r#"{"teleported":{"to":"mars"}}"#);
     assert_eq!(record.envelope().unwrap().seq, 6);
     let Err(DecodeError::UnknownKind { kind }) = record.decode() else { panic!("{:?}", record.decode()) };
@@ -102,8 +102,8 @@ fn an_unknown_kind_can_be_kept_and_shown_but_not_understood() {
 }
 
 #[test]
-fn a_newer_format_can_be_kept_and_shown_but_not_understood() {
-    // All else about the payload may have changed.
+fn a_newer_format_is_stored_but_not_decoded() {
+    // Everything else about the payload may have changed.
     for event in [r#"{"created":{"format":2,"plan":[1,2]}}"#, r#"{"created":{"config":7,"format":2}}"#] {
         let record = begun(event);
         assert_eq!(record.envelope().unwrap().seq, 1);
@@ -115,7 +115,7 @@ fn a_newer_format_can_be_kept_and_shown_but_not_understood() {
 }
 
 #[test]
-fn unknown_members_are_kept_in_the_line_and_passed_over() {
+fn unknown_members_are_stored_and_ignored() {
     let record = foreign(r#"{"cancelled":{"reason":"r","mood":"good"}}"#);
     assert_eq!(record.decode().unwrap().event, SessionEvent::Cancelled { reason: "r".to_owned() });
     let record = foreign(r#"{"progress_reported":{"percent":50,"mood":{"a":[1]}}}"#);
@@ -127,7 +127,7 @@ fn unknown_members_are_kept_in_the_line_and_passed_over() {
 }
 
 #[test]
-fn what_cannot_be_an_event_is_malformed() {
+fn an_impossible_event_is_malformed() {
     for event in [
         "null",
         "[]",
@@ -145,7 +145,11 @@ fn what_cannot_be_an_event_is_malformed() {
         assert!(matches!(decoded, Err(DecodeError::Malformed(_))), "{event}: {decoded:?}");
     }
     let error = foreign(r#"{"progress_reported":{"percent":101}}"#).decode().unwrap_err();
-    assert_eq!(error.source().unwrap().to_string(), "percent is not between 0 and 100", "the cause is told");
+    assert_eq!(
+        error.source().unwrap().to_string(),
+        "percent is not between 0 and 100",
+        "the cause is reported"
+    );
     let cause = foreign("7").decode().unwrap_err().source().unwrap().to_string();
     assert!(cause.contains("expected an event: an object with one member"), "{cause}");
 }

@@ -1,5 +1,4 @@
-//! The limits of the format: what is just within is written, what is just beyond is refused by its name, and nothing
-//! has changed then.
+//! The limits of the format: values at a limit are written, values beyond it are refused by name and change nothing.
 
 use std::collections::BTreeMap;
 
@@ -39,8 +38,8 @@ fn refuses(event: SessionEvent, limit: Option<usize>) {
         (LimitError::Invalid { .. }, None) => {}
         _ => panic!("refused as {error:?}"),
     }
-    // What a writer refuses, a reader refuses too: the size of the line, which the chain looks at, and numbers that JSON
-    // does not have aside.
+    // A reader refuses what a writer refuses, except for the size of the line, which the chain checks, and numbers that
+    // JSON cannot express.
     let json = escaped(&json);
     if json.len() < limits::RECORD_BYTES / 2 && !json.contains("null") {
         let tip = before.tip().unwrap();
@@ -80,10 +79,10 @@ fn a_record_is_a_mebibyte_with_its_line_end() {
     let room = limits::RECORD_BYTES - bare;
     assert_eq!(seals(note(json!("x".repeat(room)))).len() + 1, 1024 * 1024);
     refuses(note(json!("x".repeat(room + 1))), Some(limits::RECORD_BYTES));
-    // What a character takes is what it takes as it is written: six bytes for one of two.
+    // The size of a character is that of its written form: six bytes for an escaped one.
     seals(note(json!("\u{85}".repeat(room / 6))));
     refuses(note(json!("\u{85}".repeat(room / 6 + 1))), Some(limits::RECORD_BYTES));
-    // A reader does not believe what no writer can have written.
+    // A reader refuses what no writer can have written.
     let tip = chain().tip().unwrap();
     let body = format!("{{\"seq\":6,\"x\":\"{}\"", "x".repeat(limits::RECORD_BYTES));
     assert!(chain().check(forge(&tip.sum.as_u64().to_be_bytes(), &body).as_bytes()).is_err());
@@ -91,7 +90,7 @@ fn a_record_is_a_mebibyte_with_its_line_end() {
 
 #[test]
 fn values_are_nested_up_to_32_levels_of_the_whole_record() {
-    /// Counted by hand, from outside.
+    /// Counts the levels independently of the code under test.
     fn depth(line: &str) -> usize {
         fn levels(value: &Value) -> usize {
             match value {
@@ -126,11 +125,11 @@ fn values_are_nested_up_to_32_levels_of_the_whole_record() {
     refuses(note(json!([full])), Some(32));
 }
 
-/// A value nested a hundred thousand deep was measured after it had been written, which took the stack with it.
-/// A member that nobody knows is passed over, however deep it is: a record with 100 levels in one was read and
-/// imported, though no record has more than 32, and other readers gave up on it.
+/// A value nested a hundred thousand deep was measured after it had been written, which overflowed the stack.
+/// Unknown members were ignored at any depth: a record with 100 levels in one was read and imported, though no record
+/// has more than 32, and other readers refused it.
 #[test]
-fn what_nobody_knows_is_nested_no_deeper_either() {
+fn unknown_members_are_nested_no_deeper_either() {
     let tip = chain().tip().unwrap().sum.as_u64().to_be_bytes();
     let opens = |before: &str, levels: usize, behind: &str| {
         let deep = format!("{}\"]\"{}", "[".repeat(levels), "]".repeat(levels));
@@ -151,12 +150,12 @@ fn a_bottomless_value_is_refused_before_it_is_written() {
     }
     let event = note(value);
     assert!(matches!(event.check(), Err(LimitError::Exceeded { limit: limits::NESTING, .. })));
-    // Letting go of it level by level would take the stack as well: that is the maker's affair, not the log's.
+    // Dropping it level by level would overflow the stack as well; that is its creator's concern, not the log's.
     std::mem::forget(event);
 }
 
 #[test]
-fn names_have_128_characters_and_no_tricks() {
+fn names_have_128_characters_and_no_controls() {
     seals(named("n".repeat(128)));
     seals(named("😀".repeat(128)));
     refuses(named("n".repeat(129)), Some(limits::NAME_CHARS));
@@ -239,7 +238,7 @@ fn kinds_of_notes_are_vendor_dot_name() {
 
 /// Liveness is proven with the machine and the boot that the head names: cut ones would name another machine.
 #[test]
-fn an_owner_that_no_head_can_name_is_refused() {
+fn an_owner_too_long_for_a_head_is_refused() {
     let with = |machine: &str, boot: &str| {
         let mut owner: Owner = owner();
         (owner.machine, owner.boot) = (machine.to_owned(), boot.to_owned());

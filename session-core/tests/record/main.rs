@@ -1,5 +1,4 @@
-//! What protects the records: that a line is one, that a log cannot be changed unnoticed, that every log of every
-//! released format reads for ever.
+//! Tests of records: the form of a line, detection of every change to a log, and readability of every released format.
 
 #![expect(
     clippy::unwrap_used,
@@ -10,6 +9,6 @@
 mod damage;
 mod fixtures;
 mod form;
+mod independent_reader;
 mod limits;
-mod stranger;
 mod support;

@@ -1,4 +1,4 @@
-//! Logs to damage, and a forger who knows how sums are made.
+//! Logs to damage, and a forger that computes valid sums.
 
 use serde_json::json;
 use session_core::{
@@ -31,7 +31,7 @@ pub(crate) fn draft(seq: u64, event: SessionEvent) -> UnsealedRecord {
     UnsealedRecord { at: instant(seq), attempt: u32::from(seq > 1), flushed: seq - 1, event }
 }
 
-/// A log of `records` records whose lines all differ.
+/// Returns a log of `records` records whose lines all differ.
 pub(crate) fn log(id: SessionId, records: u64) -> Vec<StoredRecord> {
     let mut chain = Chain::start(id);
     (1..=records)
@@ -52,13 +52,13 @@ pub(crate) fn log(id: SessionId, records: u64) -> Vec<StoredRecord> {
         .collect()
 }
 
-/// A line with a right sum around whatever is in it: what only a writer of the format, or a forger, makes.
+/// Returns a line with a valid sum around any content, as only a writer of the format or a forger creates it.
 pub(crate) fn forge(before: &[u8], body: &str) -> String {
     let sum = xxh3_64(&[before, body.as_bytes()].concat());
     format!("{body},\"sum\":\"{sum:016x}\"}}")
 }
 
-/// A file of lines as one reads it: the records of the unbroken chain, and why there are no more.
+/// Reads a file of lines: the records of the unbroken chain, and the error that ended it.
 pub(crate) fn read(id: SessionId, file: &[u8]) -> (Vec<StoredRecord>, Option<ChainError>) {
     let (mut chain, mut records) = (Chain::start(id), Vec::new());
     for line in file.split_inclusive(|byte| *byte == b'\n') {
@@ -75,7 +75,7 @@ pub(crate) fn file<'a>(lines: impl IntoIterator<Item = &'a StoredRecord>) -> Vec
     lines.into_iter().flat_map(|record| [record.line().as_bytes(), b"\n"].concat()).collect()
 }
 
-/// JSON as a writer of the format puts it into a line.
+/// Returns JSON in the form that a writer puts into a line.
 pub(crate) fn escaped(json: &str) -> String {
     json.chars()
         .map(|c| match c {

@@ -1,5 +1,4 @@
-//! Defects that systems of this kind usually have, each with its story: what goes wrong elsewhere, and what holds
-//! here.
+//! Typical defects of such systems, at the level of the machine: what goes wrong elsewhere, and what holds here.
 
 use std::time::Duration;
 
@@ -58,8 +57,8 @@ fn refused(log: &mut Log, event: SessionEvent, code: &str) {
     assert_eq!((&log.lines, &log.head), (&before.lines, &before.head), "a refusal changed something");
 }
 
-/// A worker that finishes just after it was cancelled calls `complete`, and many a store then says "completed": the
-/// person who cancelled is told that the work they stopped was done.
+/// A worker that finishes just after it was cancelled calls `complete`, and the store then says "completed": the person
+/// who cancelled reads that the work they stopped was done.
 #[test]
 fn complete_after_cancel_does_not_overwrite_it() {
     let mut log = running();
@@ -70,9 +69,9 @@ fn complete_after_cancel_does_not_overwrite_it() {
     assert_eq!(log.head().state(), &SessionState::Cancelled { reason: "enough".to_owned() });
 }
 
-/// A session that nobody had started was completed by a caller with the wrong id in hand, and listed as done work.
+/// A session that was never started was completed by a caller with the wrong id, and listed as done.
 #[test]
-fn what_never_started_is_not_completed() {
+fn a_session_that_never_started_is_not_completed() {
     refused(&mut created(), completed(), "ILLEGAL_TRANSITION");
 }
 
@@ -125,7 +124,7 @@ fn a_resume_does_not_reset_the_step_count() {
     assert_eq!(log.head().progress.completed_steps, Some(801));
 }
 
-/// With an unknown total, 1 step of "at least 1" was shown as 100 %: everybody stopped looking.
+/// With an unknown total, 1 step of "at least 1" was shown as 100 %, and users stopped checking.
 #[test]
 fn the_first_step_of_unknown_many_is_no_percentage() {
     let mut log = running();
@@ -134,7 +133,7 @@ fn the_first_step_of_unknown_many_is_no_percentage() {
     assert_eq!(log.head().progress.total_steps, None);
 }
 
-/// Each bare percentage replaced the whole record of progress: what was being done vanished from the screen.
+/// Each bare percentage replaced the whole progress report: the current step vanished from the screen.
 #[test]
 fn a_bare_percentage_keeps_the_current_step() {
     let mut log = running();
@@ -148,7 +147,7 @@ fn a_bare_percentage_keeps_the_current_step() {
     assert_eq!((kept.completed_steps, kept.total_steps, kept.percent), (Some(3), Some(9), Some(50.0)));
 }
 
-/// Pause and resume counted as attempts, and after three lunch breaks the session was failed as a crash loop.
+/// Pause and resume used up attempts, and after three lunch breaks the session failed as a crash loop.
 #[test]
 fn three_ordinary_pauses_use_up_no_attempts() {
     let mut log = running();
@@ -156,7 +155,7 @@ fn three_ordinary_pauses_use_up_no_attempts() {
         log.push(paused()).push(SessionEvent::Resumed { owner: owner(0) });
     }
     assert_eq!((log.head().deaths, log.head().lifecycle.attempt), (0, 1));
-    // Nor do shutdowns, dropped work, what a person declares and what a repair cuts: none of them is a proven death.
+    // Nor do shutdowns, dropped work, declarations by a person and cuts by a repair: none of them is a proven death.
     for (n, evidence) in
         [Evidence::Shutdown, Evidence::Dropped, Evidence::Forced { by: "me".to_owned() }, Evidence::Repaired]
             .into_iter()
@@ -168,9 +167,9 @@ fn three_ordinary_pauses_use_up_no_attempts() {
     assert_eq!((log.head().deaths, log.head().lifecycle.attempt), (0, 5));
 }
 
-/// A poison session kills each of its owners: what counts is proven deaths without anything done in between.
+/// A poison session kills each of its owners: proven deaths without progress in between are counted.
 #[test]
-fn proven_deaths_count_until_something_is_done() {
+fn proven_deaths_are_counted_until_progress_is_made() {
     let mut log = running();
     let die = |log: &mut Log, evidence| {
         log.push(SessionEvent::Interrupted { evidence }).push(SessionEvent::Resumed { owner: owner(1) });
@@ -190,12 +189,12 @@ fn proven_deaths_count_until_something_is_done() {
     assert_eq!(log.head().deaths, 0);
 }
 
-/// A program that died between "create" and "start" left a session that stayed "created" for ever: nobody owned it,
-/// so nobody looked whether anybody lived.
+/// A program that died between "create" and "start" left a session that stayed "created" for ever: it had no owner, so
+/// no process checked whether its creator was alive.
 #[test]
 fn a_crash_before_the_start_can_be_noticed() {
     let mut log = created();
-    assert_eq!(log.head().responsible_process(), Some(&owner(0)), "nobody to look for");
+    assert_eq!(log.head().responsible_process(), Some(&owner(0)), "no process is responsible");
     log.push(SessionEvent::Noted { kind: "test.note".to_owned(), data: json!(1) });
     log.push(SessionEvent::CancelRequested { reason: String::new(), by: String::new(), force: false });
     assert_eq!(log.head().responsible_process(), Some(&owner(0)), "forgotten before the start");
@@ -206,15 +205,11 @@ fn a_crash_before_the_start_can_be_noticed() {
     let mut queued = Log::new();
     let config = Box::new(SessionConfig::new("work").queued());
     queued.push(SessionEvent::Created { format: 1, config, creator: owner(0), origin: None });
-    assert_eq!(
-        queued.head().responsible_process(),
-        None,
-        "a queued session waits for others, whoever made it"
-    );
+    assert_eq!(queued.head().responsible_process(), None, "a queued session does not depend on its creator");
 }
 
-/// Pause and resume gave the session a new attempt, and the child that had been stopped in between was told that it
-/// no longer belonged to it.
+/// Pause and resume gave the session a new attempt, and the reports of the child that had been stopped in between were
+/// refused as those of a former attempt.
 #[test]
 fn a_child_that_was_paused_and_resumed_may_still_report() {
     let mut log = running();
@@ -222,26 +217,26 @@ fn a_child_that_was_paused_and_resumed_may_still_report() {
     log.offer_as(progress(ProgressReport::new().percent(10.0)), 1).expect("the same owner, the same attempt");
 }
 
-/// Two processes found one orphan and both resumed it: the work ran twice at once.
+/// Two processes found one orphan and both resumed it: the work ran twice concurrently.
 #[test]
 fn one_orphan_is_resumed_by_one() {
     let mut log = running();
     log.push(died());
     let mut loser = log.clone();
     log.push(SessionEvent::Resumed { owner: owner(1) });
-    // The loser's append met a conflict; it reads what came in and decides anew.
+    // The loser's append met a conflict; it reads what was appended and decides again.
     loser.clone_from(&log);
     refused(&mut loser, SessionEvent::Resumed { owner: owner(2) }, "FENCED");
 }
 
-/// A machine slept with its lid closed, its session was taken over elsewhere, and on waking the old owner went on
-/// writing into it.
+/// A machine slept with its lid closed, its session was taken over elsewhere, and on waking the old owner continued to
+/// write to it.
 #[test]
 fn an_owner_that_was_replaced_writes_nothing() {
     let mut log = running();
     log.push(died());
     for event in [progress(ProgressReport::new()), completed(), paused(), checkpoint(true)] {
-        let rejected = log.offer_as(event, 1).expect_err("nobody owns it");
+        let rejected = log.offer_as(event, 1).expect_err("it has no owner");
         assert!(matches!(rejected, TransitionError::Fenced { attempt: 1, current: 1 }), "{rejected:?}");
     }
     log.push(SessionEvent::Resumed { owner: owner(1) });
@@ -259,7 +254,7 @@ fn an_owner_that_was_replaced_writes_nothing() {
     }
 }
 
-/// An orphan that somebody cancelled eight hours after its death was given eight hours of running time.
+/// An orphan that was cancelled eight hours after its death was given eight hours of running time.
 #[test]
 fn time_after_a_death_is_not_running_time() {
     let mut log = running();
@@ -273,7 +268,7 @@ fn time_after_a_death_is_not_running_time() {
     log.offer_at(paused(), 2, hour(22)).unwrap();
     assert_eq!(log.head().ran(hour(30)), Duration::from_secs(3 * 3600));
     log.offer_at(SessionEvent::Resumed { owner: owner(1) }, 2, hour(40)).unwrap();
-    // An owner that lets go lived until then.
+    // An owner that releases its session was alive until then.
     log.offer_at(SessionEvent::Interrupted { evidence: Evidence::Shutdown }, 2, hour(41)).unwrap();
     assert_eq!(log.head().ran(hour(50)), Duration::from_secs(4 * 3600));
     assert_eq!(log.head().summary(hour(50)).duration_ms, 4 * 3_600_000);
@@ -294,10 +289,10 @@ fn a_program_ends_by_a_code_or_by_a_signal() {
     assert_eq!((log.head().exit_code, log.head().signal), (None, Some(9)));
 }
 
-/// The first refusal of the table took the whole stack: the error lists what is allowed, and the list asked the rule
-/// that made the error.
+/// The first refusal overflowed the stack: the error lists what is allowed, and the list called the rule that created
+/// the error.
 #[test]
-fn a_refusal_says_what_would_have_been_allowed() {
+fn a_refusal_lists_the_allowed_kinds() {
     let mut log = running();
     let rejected = log.offer(SessionEvent::Started { owner: owner(1) }).expect_err("it runs already");
     let TransitionError::IllegalTransition { state, event, allowed } = rejected else {
@@ -317,7 +312,7 @@ fn a_refusal_says_what_would_have_been_allowed() {
 }
 
 #[test]
-fn each_state_has_one_name_and_three_are_the_end() {
+fn each_state_has_one_name_and_three_are_final() {
     let names = ["created", "running", "paused", "completed", "failed", "cancelled"];
     assert_eq!(StateName::ALL.iter().map(ToString::to_string).collect::<Vec<_>>(), names);
     for (state, name) in StateName::ALL.iter().zip(names) {
@@ -332,9 +327,9 @@ fn each_state_has_one_name_and_three_are_the_end() {
     assert!(end.is_final() && StateName::Completed.is_final() && StateName::Failed.is_final());
 }
 
-/// Numbers of a foreign log added up beyond what they are counted in, and reading it took the reader down.
+/// Numbers of a foreign log overflowed when added up, and reading it crashed the reader.
 #[test]
-fn numbers_at_their_end_stop_there() {
+fn totals_saturate() {
     let mut log = running();
     for number in 1..=2 {
         log.push(SessionEvent::IterationStarted { number });
@@ -344,7 +339,7 @@ fn numbers_at_their_end_stop_there() {
     assert_eq!(log.head().totals.files_changed, u64::MAX);
 }
 
-/// A cancel was asked for while the session was down, and the recovery resumed it as if nobody had.
+/// A cancel was requested while the session was down, and the recovery resumed it all the same.
 #[test]
 fn a_pending_cancel_survives_everything_but_the_end() {
     let mut log = created();

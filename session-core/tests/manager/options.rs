@@ -1,4 +1,4 @@
-//! What is given to a manager comes back from it: the configuration, reasons and results, and what goes wrong as a code.
+//! Values given to a manager come back from it: the configuration, reasons, results, and failures as codes.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ async fn a_configuration_comes_back_as_it_was_given() {
 
 type Reason = fn(String) -> PauseReason;
 
-/// A head has room for the beginning of a text; the log has it whole.
+/// A head holds the beginning of a text; the log has all of it.
 #[tokio::test(start_paused = true)]
 async fn reasons_are_cut_in_lists_and_whole_in_the_log() {
     let manager = World::default().process().await;
@@ -65,7 +65,7 @@ async fn reasons_are_cut_in_lists_and_whole_in_the_log() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_result_is_an_error_that_says_why() {
+async fn an_ending_without_a_result_is_an_error_with_the_reason() {
     let manager = World::default().process().await;
     let code = |report: &SessionReport| report.completed().unwrap_err().code();
     let good = manager.run(SessionConfig::new("work"), async |_| Ok("a text")).await.unwrap();
@@ -112,9 +112,9 @@ async fn the_program_behind_a_session_and_how_it_ended_come_back() {
     assert_eq!((whole.state, whole.origin), (SessionState::Failed { error: failure }, Some(origin)));
 }
 
-/// The work was done and its result has no room in a record: the session says so, and does not stay open.
+/// The work succeeded and its result does not fit a record: the session fails with that reason instead of staying open.
 #[tokio::test(start_paused = true)]
-async fn a_result_that_cannot_be_kept_fails_the_session_and_says_so() {
+async fn a_result_too_large_for_a_record_fails_the_session() {
     let manager = World::default().process().await;
     let report =
         manager.run(SessionConfig::new("work"), async |_| Ok("x".repeat(2 * 1024 * 1024))).await.unwrap();
@@ -157,9 +157,9 @@ async fn the_times_of_a_log_are_those_of_the_clock_that_was_given() {
     assert_eq!((head.created_at, head.updated_at), (Noon.now(), Noon.now()));
 }
 
-/// Whoever logs these learns their state. None waits for a lock that its own caller holds.
+/// Debug output shows the state. It never waits for a lock that its caller holds.
 #[tokio::test(start_paused = true)]
-async fn what_is_shown_for_debugging_is_the_state() {
+async fn debug_output_shows_the_state() {
     let manager = World::default().process().await;
     let id = manager.create_session(SessionConfig::new("work")).await.unwrap();
     let session = manager.start_session(id).await.unwrap();

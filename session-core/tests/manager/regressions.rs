@@ -1,4 +1,4 @@
-//! Defects that such systems usually have, each with its story: what was there, what went wrong, what holds here.
+//! Typical defects of such systems, at the level of a manager: what was there, what went wrong, what holds here.
 
 use crate::common::World;
 use session_core::*;
@@ -30,7 +30,7 @@ async fn a_failed_cancelled_or_unstarted_session_is_never_completed() {
 }
 
 /// Crash detection looked only at sessions that were marked as running: a process that died between `create` and
-/// `start` left one that nobody ever noticed. Here the creator keeps it until it is started.
+/// `start` left one that was never noticed. Here its creator is responsible for it until it is started.
 #[tokio::test(start_paused = true)]
 async fn a_crash_before_start_is_noticed() {
     let world = World::default();
@@ -51,7 +51,7 @@ async fn a_crash_before_start_is_noticed() {
     assert_eq!(other.get_state(queued).await.unwrap().name(), StateName::Created);
 }
 
-/// `complete` rewrote the state file without looking at it, so a session that had been cancelled a moment before became
+/// `complete` rewrote the state file without reading it, so a session that had been cancelled a moment before became
 /// a success. Here an ended session refuses everything, and its log stays as it is.
 #[tokio::test(start_paused = true)]
 async fn complete_after_cancel_overwrites_nothing() {
@@ -108,10 +108,10 @@ async fn the_step_count_survives_a_resume() {
     assert_eq!((progress.completed_steps, progress.percent), (Some(4), Some(40.0)));
 }
 
-/// Steps since the last checkpoint are done over again after a crash; they were added to those that the dead attempt
-/// had counted, and a work of ten steps ended at twelve of ten.
+/// Steps since the last checkpoint are repeated after a crash; they were added to those that the dead attempt had
+/// counted, and work of ten steps ended at twelve of ten.
 #[tokio::test(start_paused = true)]
-async fn steps_that_are_done_over_again_are_counted_once() {
+async fn repeated_steps_are_counted_once() {
     let world = World::default();
     let first = world.process().await;
     let id = first.create_session(config()).await.unwrap();
@@ -139,9 +139,9 @@ async fn steps_that_are_done_over_again_are_counted_once() {
     assert_eq!((progress.completed_steps, progress.percent), (Some(6), Some(60.0)));
 }
 
-/// One step of an unknown number was one of one, and the bar stood at 100 % from the start.
+/// One step of an unknown number was one of one, and the bar was at 100 % from the start.
 #[tokio::test(start_paused = true)]
-async fn one_step_of_unknown_many_is_not_everything() {
+async fn one_step_of_an_unknown_total_is_not_everything() {
     let world = World::default();
     let manager = world.process().await;
     let id = manager.create_session(config()).await.unwrap();
@@ -152,7 +152,7 @@ async fn one_step_of_unknown_many_is_not_everything() {
     assert_eq!((progress.completed_steps, progress.percent), (Some(1), None));
 }
 
-/// A report of a bare percentage overwrote the whole progress, and with it what was being done.
+/// A report of a bare percentage overwrote the whole progress, and with it the current step.
 #[tokio::test(start_paused = true)]
 async fn a_bare_percentage_keeps_the_current_step() {
     let world = World::default();
@@ -168,7 +168,7 @@ async fn a_bare_percentage_keeps_the_current_step() {
 }
 
 /// The manager's map kept every session that was ever cancelled. Here only owned sessions are in memory: what the
-/// manager holds is compared through the one thing that it must let go of, the session's token.
+/// manager holds is compared through the one thing that it must release, the session's token.
 #[tokio::test(start_paused = true)]
 async fn an_ended_session_is_not_kept_in_memory() {
     let world = World::default();
@@ -205,8 +205,8 @@ async fn three_ordinary_pauses_use_up_no_attempt() {
     assert_eq!(second.resume_session(id).await.unwrap().attempt(), 2);
 }
 
-/// A child was told its attempt when it was started; after a pause and a resume the attempt had moved on, and all of its
-/// reports were refused. Here the owner keeps its attempt through pauses, and reports reach the log again.
+/// A child learned its attempt when it was started; after a pause and a resume the attempt was a later one, and all of
+/// its reports were refused. Here the owner keeps its attempt through pauses, and reports reach the log again.
 #[tokio::test(start_paused = true)]
 async fn reports_are_accepted_after_pause_and_resume() {
     let world = World::default();

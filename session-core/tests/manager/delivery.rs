@@ -1,16 +1,16 @@
-//! What observers hear of a real manager: facts, after they are flushed, in order, once; whatever the others do.
+//! Delivery to observers of a real manager: each fact once, in order, after its flush, regardless of other observers.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::around::{Around, Different};
 use crate::common::World;
+use crate::wrapper::{Overrides, Wrapped};
 use async_trait::async_trait;
 use session_core::*;
 
-/// A storage that knows up to where each log was flushed, and which records claim more than that.
+/// A storage that records up to where each log was flushed, and which records claim more than that.
 #[derive(Debug, Clone, Default)]
 struct Flushes {
     inner: MemoryStorage,
@@ -25,7 +25,7 @@ impl Flushes {
 }
 
 #[async_trait]
-impl Different for Flushes {
+impl Overrides for Flushes {
     fn memory(&self) -> &MemoryStorage {
         &self.inner
     }
@@ -50,22 +50,22 @@ impl Different for Flushes {
     }
 }
 
-/// Notes what it hears, and whether it was flushed when it was told.
+/// A sink that records what it receives, and whether that was flushed by then.
 #[derive(Debug, Default)]
-struct Ear {
+struct Recorder {
     flushed: Arc<Mutex<HashMap<SessionId, u64>>>,
-    heard: Mutex<Vec<(SessionId, u64, EventKind)>>,
+    received: Mutex<Vec<(SessionId, u64, EventKind)>>,
     early: Mutex<Vec<(SessionId, u64)>>,
     recoveries: Mutex<usize>,
 }
 
-impl EventSink for Ear {
+impl EventSink for Recorder {
     fn event(&self, context: &EventContext, event: &Arc<SessionEvent>) {
         let flushed = self.flushed.lock().unwrap().get(&context.session).copied().unwrap_or(0);
         if context.revision > flushed {
             self.early.lock().unwrap().push((context.session, context.revision));
         }
-        self.heard.lock().unwrap().push((context.session, context.revision, event.kind()));
+        self.received.lock().unwrap().push((context.session, context.revision, event.kind()));
     }
 
     fn recovered(&self, _report: &RecoveryReport) {
@@ -74,8 +74,8 @@ impl EventSink for Ear {
 }
 
 #[tokio::test(start_paused = true)]
-async fn facts_are_told_after_they_are_flushed_in_order_and_once() {
-    let storage = Around::<Flushes>::default();
+async fn facts_are_delivered_once_in_order_after_their_flush() {
+    let storage = Wrapped::<Flushes>::default();
     let mut world = World::default();
     world.storage = storage.inner.clone();
     let presence = Arc::new(world.clone());
@@ -87,9 +87,9 @@ async fn facts_are_told_after_they_are_flushed_in_order_and_once() {
     )
     .await
     .unwrap();
-    let ear = Arc::new(Ear { flushed: Arc::clone(&storage.flushed), ..Ear::default() });
-    manager.add_sink(Arc::clone(&ear) as Arc<dyn EventSink>);
-    assert_eq!(*ear.recoveries.lock().unwrap(), 1, "the recovery at the opening is told as well");
+    let recorder = Arc::new(Recorder { flushed: Arc::clone(&storage.flushed), ..Recorder::default() });
+    manager.add_sink(Arc::clone(&recorder) as Arc<dyn EventSink>);
+    assert_eq!(*recorder.recoveries.lock().unwrap(), 1, "the recovery on open is delivered as well");
     let other = PersistentSessionManager::open(Arc::new(storage.clone()), presence, ManagerOptions::new())
         .await
         .unwrap();
@@ -130,15 +130,15 @@ async fn facts_are_told_after_they_are_flushed_in_order_and_once() {
         .collect();
     assert!(log.iter().any(|(_, _, kind)| *kind == EventKind::ProgressReported), "{log:?}");
     assert!(log.iter().any(|(_, _, kind)| *kind == EventKind::ResumeRequested), "{log:?}");
-    assert_eq!(*ear.heard.lock().unwrap(), log);
-    assert_eq!(*ear.early.lock().unwrap(), []);
+    assert_eq!(*recorder.received.lock().unwrap(), log);
+    assert_eq!(*recorder.early.lock().unwrap(), []);
     assert_eq!(*storage.claimed.lock().unwrap(), [], "no record says that more is flushed than is");
 }
 
-/// Whoever calls and gets an answer may rely on it after a loss of power; progress alone is only said to be there.
+/// A caller may rely on an acknowledged call after power loss; progress alone is only buffered.
 #[tokio::test(start_paused = true)]
-async fn what_a_call_has_acknowledged_is_flushed() {
-    let storage = Around::<Flushes>::default();
+async fn acknowledged_calls_are_flushed() {
+    let storage = Wrapped::<Flushes>::default();
     let mut world = World::default();
     world.storage = storage.inner.clone();
     let manager =
@@ -174,16 +174,16 @@ async fn what_a_call_has_acknowledged_is_flushed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn buffered_progress_is_flushed_and_told_within_the_autosave_interval() {
-    let storage = Around::<Flushes>::default();
+async fn buffered_progress_is_delivered_within_the_autosave_interval() {
+    let storage = Wrapped::<Flushes>::default();
     let mut world = World::default();
     world.storage = storage.inner.clone();
     let manager =
         PersistentSessionManager::open(Arc::new(storage.clone()), Arc::new(world), ManagerOptions::new())
             .await
             .unwrap();
-    let ear = Arc::new(Ear { flushed: Arc::clone(&storage.flushed), ..Ear::default() });
-    manager.add_sink(Arc::clone(&ear) as Arc<dyn EventSink>);
+    let recorder = Arc::new(Recorder { flushed: Arc::clone(&storage.flushed), ..Recorder::default() });
+    manager.add_sink(Arc::clone(&recorder) as Arc<dyn EventSink>);
     let id = manager.create_session(SessionConfig::new("test")).await.unwrap();
     let session = manager.start_session(id).await.unwrap();
     session.progress().complete_step("only");
@@ -191,31 +191,31 @@ async fn buffered_progress_is_flushed_and_told_within_the_autosave_interval() {
     assert_eq!(
         manager.get_head(id).await.unwrap().progress.completed_steps,
         Some(1),
-        "it is in the log at once"
+        "it is in the log immediately"
     );
-    assert_eq!(ear.heard.lock().unwrap().len(), 2, "and nobody is told before it is safe");
+    assert_eq!(recorder.received.lock().unwrap().len(), 2, "and nothing is delivered before its flush");
     tokio::time::sleep(Duration::from_secs(6)).await;
-    assert_eq!(ear.heard.lock().unwrap().last().unwrap().2, EventKind::ProgressReported);
-    assert_eq!(*ear.early.lock().unwrap(), []);
+    assert_eq!(recorder.received.lock().unwrap().last().unwrap().2, EventKind::ProgressReported);
+    assert_eq!(*recorder.early.lock().unwrap(), []);
 }
 
 struct Noting {
-    heard: Mutex<Vec<u64>>,
+    received: Mutex<Vec<u64>>,
     harm: fn(),
 }
 
 impl SessionObserver for Noting {
     fn on_event(&self, context: &EventContext, _event: &SessionEvent) {
         (self.harm)();
-        self.heard.lock().unwrap().push(context.revision);
+        self.received.lock().unwrap().push(context.revision);
     }
 }
 
-/// 10,000 events through eight observers, of which one is slow, one panics each time and one never returns.
+/// 10,000 events through eight observers, of which one is slow, one always panics and one never returns.
 #[tokio::test]
-async fn bad_observers_are_named_and_harm_nobody() {
+async fn bad_observers_are_named_and_harm_no_other() {
     let manager = InMemorySessionManager::new();
-    let noting = |harm: fn()| Arc::new(Noting { heard: Mutex::default(), harm });
+    let noting = |harm: fn()| Arc::new(Noting { received: Mutex::default(), harm });
     let healthy: Vec<_> = (0..5).map(|_| noting(|| {})).collect();
     let slow = noting(|| std::thread::sleep(Duration::from_millis(1)));
     let panicking = noting(|| panic!("an observer that panics"));
@@ -249,10 +249,11 @@ async fn bad_observers_are_named_and_harm_nobody() {
     // Each thread has its own pace: the bound only ends a test that would never pass.
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
     for observer in &healthy {
-        while observer.heard.lock().unwrap().len() < expected.len() && std::time::Instant::now() < deadline {
+        while observer.received.lock().unwrap().len() < expected.len() && std::time::Instant::now() < deadline
+        {
             std::thread::yield_now();
         }
-        assert_eq!(*observer.heard.lock().unwrap(), expected);
+        assert_eq!(*observer.received.lock().unwrap(), expected);
     }
     for report in observed.health() {
         let bad = ["slow", "panicking", "stuck"].contains(&report.name.as_str());

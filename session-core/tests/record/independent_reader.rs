@@ -1,5 +1,4 @@
-//! A reader written from `docs/format.md` by somebody who has seen none of this code: the page is right if it can be
-//! followed to the letter.
+//! A reader written from `docs/format.md` alone, without this code: the page is right if it can be followed literally.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,7 +12,7 @@ use crate::fixtures::kept;
 
 fn page() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/format.md");
-    fs::read_to_string(path).expect("the page stands beside the crates")
+    fs::read_to_string(path).expect("the page is in the docs folder")
 }
 
 fn hex(text: &str) -> Vec<u8> {
@@ -63,7 +62,7 @@ fn read(id: &str, log: &[u8]) -> Vec<(Vec<u8>, usize, String, String, Value)> {
 }
 
 #[test]
-fn the_worked_example_can_be_worked() {
+fn the_worked_example_is_right() {
     let page = page();
     let (_, example) = page.split_once("\n## A worked example\n").expect("the chapter");
     let id = example.split('`').nth(1).expect("the id");
@@ -87,7 +86,7 @@ fn the_worked_example_can_be_worked() {
 }
 
 #[test]
-fn the_page_is_enough_to_read_every_kept_log() {
+fn the_page_suffices_to_read_every_fixture() {
     for (name, (id, text, records)) in kept() {
         let read = read(&id.to_string(), text.as_bytes());
         assert_eq!(read.len(), records.len(), "{name}");
@@ -97,8 +96,8 @@ fn the_page_is_enough_to_read_every_kept_log() {
     }
 }
 
-/// The members that the page's table under a heading names.
-fn told(page: &str, heading: &str) -> BTreeSet<String> {
+/// Returns the members that the table under a heading of the page names.
+fn documented_members(page: &str, heading: &str) -> BTreeSet<String> {
     let (_, chapter) =
         page.split_once(&format!("\n### {heading}\n")).unwrap_or_else(|| panic!("no chapter `{heading}`"));
     let chapter = chapter.split("\n#").next().unwrap();
@@ -109,7 +108,7 @@ fn told(page: &str, heading: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_page_names_each_member_that_there_is_and_no_other() {
+fn the_page_names_exactly_the_existing_members() {
     let page = page();
     let mut written = BTreeMap::<String, BTreeSet<String>>::new();
     let mut note = |heading: &str, value: &Value| {
@@ -141,7 +140,7 @@ fn the_page_names_each_member_that_there_is_and_no_other() {
         assert!(written.contains_key(kind.name()), "{kind} is in no fixture");
     }
     for (heading, members) in written {
-        assert_eq!(told(&page, &heading), members, "`{heading}`");
+        assert_eq!(documented_members(&page, &heading), members, "`{heading}`");
     }
 }
 
@@ -165,9 +164,9 @@ fn the_page_names_the_limits_of_the_code() {
     }
 }
 
-/// The page tells how an id is made from a key; here somebody does it.
+/// Derives an id from a key by following the page.
 #[test]
-fn the_page_tells_how_ids_are_made_from_keys() {
+fn the_page_describes_how_ids_derive_from_keys() {
     let page = page();
     let (_, rest) = page.split_once("in the namespace\n`").expect("the namespace");
     let namespace = uuid::Uuid::parse_str(rest.split('`').next().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! Storages of which some calls do something else: what differs is written down, all else goes to a storage in memory.
+//! Storage wrappers: a test overrides some calls, all others go to a storage in memory.
 
 use std::fmt::Debug;
 use std::num::NonZeroUsize;
@@ -8,9 +8,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use session_core::*;
 
-/// The calls that a test may want to be others.
+/// Calls that a test may override.
 #[async_trait]
-pub(crate) trait Different: Send + Sync + Debug {
+pub(crate) trait Overrides: Send + Sync + Debug {
     fn memory(&self) -> &MemoryStorage;
 
     async fn append(
@@ -42,11 +42,11 @@ pub(crate) trait Different: Send + Sync + Debug {
     }
 }
 
-/// The storage in which they are.
+/// A storage with those overrides.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Around<D>(pub(crate) D);
+pub(crate) struct Wrapped<D>(pub(crate) D);
 
-impl<D> Deref for Around<D> {
+impl<D> Deref for Wrapped<D> {
     type Target = D;
 
     fn deref(&self) -> &D {
@@ -55,7 +55,7 @@ impl<D> Deref for Around<D> {
 }
 
 #[async_trait]
-impl<D: Different> SessionStorage for Around<D> {
+impl<D: Overrides> SessionStorage for Wrapped<D> {
     async fn append(
         &self,
         id: SessionId,
