@@ -6,7 +6,7 @@ use std::path::Path;
 use session_core::{Head, SessionId, StoredRecord, Tip};
 use session_storage_engine::StoreId;
 
-use crate::rows::{self, Brief, META};
+use crate::rows::{self, HeadSummary, META};
 
 /// An open database.
 #[derive(Debug, Clone)]
@@ -54,7 +54,7 @@ impl Db {
     }
 
     /// What a change adds and takes away is there whole or not at all: sled applies a batch as one.
-    pub(crate) fn apply(&self, change: Change) -> Result<()> {
+    pub(crate) fn apply(&self, change: ChangeSet) -> Result<()> {
         self.sled.apply_batch(change.batch)
     }
 
@@ -68,7 +68,7 @@ impl Db {
         let range = rows::record_key(id, 0, 0)..=rows::record_key(id, u64::MAX, u16::MAX);
         let Some(last) = self.sled.range(range).next_back() else { return Ok(None) };
         let (key, value) = last?;
-        let Some((_, revision)) = rows::place_of_record(&key) else { return Ok(None) };
+        let Some((_, revision)) = rows::parse_record_key(&key) else { return Ok(None) };
         // The sum stands at the end of the line. A line in parts may have been divided there.
         let line =
             if value.len() < 64 { self.line(id, revision)?.unwrap_or_default() } else { value.to_vec() };
@@ -93,12 +93,12 @@ impl Db {
         let mut parts = self.sled.range(range).peekable();
         std::iter::from_fn(move || {
             let (revision, mut line) = match parts.next()? {
-                Ok((key, value)) => (rows::place_of_record(&key)?.1, value.to_vec()),
+                Ok((key, value)) => (rows::parse_record_key(&key)?.1, value.to_vec()),
                 Err(error) => return Some(Err(error)),
             };
             let more = |part: &Result<(sled::IVec, sled::IVec)>| {
                 part.as_ref().is_ok_and(|(key, _)| {
-                    rows::place_of_record(key).is_some_and(|(_, other)| other == revision)
+                    rows::parse_record_key(key).is_some_and(|(_, other)| other == revision)
                 })
             };
             while let Some(Ok((_, value))) = parts.next_if(more) {
@@ -116,7 +116,7 @@ impl Db {
         let from = after.map_or_else(|| b"h".to_vec(), rows::head_key);
         let found = self.sled.range(from..b"i".to_vec());
         found
-            .filter_map(|row| row.map(|(key, value)| Some((rows::id_of_head(&key)?, value))).transpose())
+            .filter_map(|row| row.map(|(key, value)| Some((rows::parse_head_key(&key)?, value))).transpose())
             .filter(move |row| row.as_ref().map_or(true, |(id, _)| Some(*id) != after))
     }
 
@@ -128,7 +128,7 @@ impl Db {
             let start = from.take()?;
             match sled.range(start..b"s".to_vec()).next()? {
                 Ok((key, _)) => {
-                    let (id, _) = rows::place_of_record(&key)?;
+                    let (id, _) = rows::parse_record_key(&key)?;
                     from = Some([rows::record_key(id, u64::MAX, u16::MAX), vec![0]].concat());
                     Some(Ok(id))
                 }
@@ -145,11 +145,11 @@ impl Db {
 
 /// What is changed at once.
 #[derive(Debug)]
-pub(crate) struct Change {
+pub(crate) struct ChangeSet {
     batch: sled::Batch,
 }
 
-impl Change {
+impl ChangeSet {
     /// A change that makes the store's row this.
     pub(crate) fn new(meta: Meta) -> Self {
         let mut batch = sled::Batch::default();
@@ -163,7 +163,7 @@ impl Change {
     }
 
     /// Takes a head away.
-    pub(crate) fn take_head(&mut self, id: SessionId) {
+    pub(crate) fn remove_head(&mut self, id: SessionId) {
         self.batch.remove(rows::head_key(id));
     }
 
@@ -175,7 +175,7 @@ impl Change {
     }
 
     /// Takes the lines from a revision on away, as far as they are there.
-    pub(crate) fn take_lines(&mut self, db: &Db, id: SessionId, from: u64) -> Result<()> {
+    pub(crate) fn remove_lines(&mut self, db: &Db, id: SessionId, from: u64) -> Result<()> {
         let range = rows::record_key(id, from, 0)..=rows::record_key(id, u64::MAX, u16::MAX);
         for row in db.sled.range(range) {
             self.batch.remove(row?.0);
@@ -185,6 +185,6 @@ impl Change {
 }
 
 /// The start of a head's row, which a look at many heads needs.
-pub(crate) fn brief(row: &[u8]) -> Option<Brief> {
-    rows::brief(row)
+pub(crate) fn head_summary(row: &[u8]) -> Option<HeadSummary> {
+    rows::head_summary(row)
 }

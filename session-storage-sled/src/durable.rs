@@ -15,20 +15,20 @@ use session_storage_engine::IoContext as _;
 use crate::db::Db;
 use crate::engine::Engine;
 use crate::error::Fault;
-use crate::files::{self, Open};
+use crate::files::{self, OpenMode};
 use crate::layout::Layout;
-use crate::unclean::Note;
+use crate::unclean_shutdown::DirtyMarker;
 
 /// What a test lets happen instead of a flush.
 #[cfg(test)]
-pub(crate) type NextFlush =
+pub(crate) type FlushHook =
     std::sync::Arc<std::sync::Mutex<Option<Box<dyn FnOnce() -> io::Result<()> + Send>>>>;
 
 /// The files that are flushed, and what waits for that.
 pub(crate) struct Durable {
     /// sled's log, open for as long as sled is: a failure to write it is told to each who had it open then, once.
     data: File,
-    note: Note,
+    marker: DirtyMarker,
     /// Large values that are on the disk.
     blobs: BTreeSet<String>,
     /// How logs end that were appended to since the last flush.
@@ -37,7 +37,7 @@ pub(crate) struct Durable {
     dirty: bool,
     /// What happens at the next flush, in tests.
     #[cfg(test)]
-    pub(crate) next: NextFlush,
+    pub(crate) flush_hook: FlushHook,
 }
 
 impl std::fmt::Debug for Durable {
@@ -51,18 +51,18 @@ impl std::fmt::Debug for Durable {
 
 impl Durable {
     /// For a database that is open. What is in its files may not be on the disk yet.
-    pub(crate) fn new(layout: &Layout, note: Note) -> Result<Self, StorageError> {
+    pub(crate) fn new(layout: &Layout, marker: DirtyMarker) -> Result<Self, StorageError> {
         let path = layout.data();
-        let data = files::open(&path, Open::Make).context("open", &path)?;
+        let data = files::open(&path, OpenMode::Create).context("open", &path)?;
         Ok(Self {
             data,
-            note,
+            marker,
             blobs: BTreeSet::new(),
             pending: BTreeMap::new(),
             // sled writes when it opens.
             dirty: true,
             #[cfg(test)]
-            next: NextFlush::default(),
+            flush_hook: FlushHook::default(),
         })
     }
 
@@ -72,7 +72,7 @@ impl Durable {
     }
 
     /// A session was changed: its log ends so now, or it is gone.
-    pub(crate) fn changed(&mut self, id: SessionId, tip: Option<Tip>) {
+    pub(crate) fn record_change(&mut self, id: SessionId, tip: Option<Tip>) {
         self.dirty = true;
         match tip {
             Some(tip) => drop(self.pending.insert(id, tip)),
@@ -81,14 +81,14 @@ impl Durable {
     }
 
     /// Gives everything to the system: it survives the death of this process.
-    pub(crate) fn hand_over(&self, db: &Db) -> Result<(), Fault> {
-        self.noted(|| db.flush().map_err(Fault::from))
+    pub(crate) fn flush_buffered(&self, db: &Db) -> Result<(), Fault> {
+        self.with_flushing_marked(|| db.flush().map_err(Fault::from))
     }
 
     /// Makes everything survive a loss of power, up to this change, and notes that.
-    pub(crate) fn settle(&mut self, engine: &Engine, db: &Db, change: u64) -> Result<(), Fault> {
+    pub(crate) fn flush_durably(&mut self, engine: &Engine, db: &Db, change: u64) -> Result<(), Fault> {
         let layout = &engine.layout;
-        let flushed = self.noted(|| {
+        let flushed = self.with_flushing_marked(|| {
             db.flush()?;
             self.flush_files(layout).map_err(|error| Fault::Flush(std::sync::Arc::new(error)))
         });
@@ -98,7 +98,7 @@ impl Durable {
         if tips.is_empty() && engine.marks.change() >= change {
             return Ok(());
         }
-        if let Err(error) = engine.marks.flushed(change, &tips) {
+        if let Err(error) = engine.marks.record_flush(change, &tips) {
             // What was flushed is flushed. A later mark says so too, and without one less can be noticed, not more.
             tracing::warn!(store = %layout.root().display(), %error, "a mark was not written");
             self.pending.extend(tips);
@@ -109,14 +109,14 @@ impl Durable {
     /// Flushes sled's files, new ones with their names. Returns the large values among them.
     fn flush_files(&self, layout: &Layout) -> io::Result<Vec<String>> {
         #[cfg(test)]
-        if let Some(happens) = self.next.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
-            happens()?;
+        if let Some(hook) = self.flush_hook.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
+            hook()?;
         }
         let mut new = Vec::new();
         for entry in std::fs::read_dir(layout.blobs())? {
             let name = entry?.file_name().to_string_lossy().into_owned();
             if !self.blobs.contains(&name) {
-                match files::open(&layout.blobs().join(&name), Open::Read) {
+                match files::open(&layout.blobs().join(&name), OpenMode::Read) {
                     Ok(blob) => blob.sync_all()?,
                     // sled removes them when nothing needs them any more.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -133,11 +133,12 @@ impl Durable {
     }
 
     /// Does a flush, and has it noted that one is on its way for as long as it is not known to have ended well.
-    fn noted<T>(&self, flush: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
-        let noted = |is| self.note.flushing(is).map_err(|error| Fault::Flush(std::sync::Arc::new(error)));
-        noted(true)?;
+    fn with_flushing_marked<T>(&self, flush: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+        let mark =
+            |is| self.marker.set_flushing(is).map_err(|error| Fault::Flush(std::sync::Arc::new(error)));
+        mark(true)?;
         let done = flush()?;
-        noted(false)?;
+        mark(false)?;
         Ok(done)
     }
 }

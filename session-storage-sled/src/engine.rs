@@ -14,7 +14,7 @@ use crate::layout::Layout;
 use crate::rows;
 
 /// Sessions of which the writer remembers the tip: what it need not audit again.
-const KNOWN: usize = 4096;
+const MAX_TIPS: usize = 4096;
 
 /// What readers and the writer share.
 #[derive(Debug)]
@@ -38,36 +38,36 @@ pub(crate) struct State {
     /// Those that have not ended.
     pub(crate) unended: BTreeSet<SessionId>,
     /// Those of which the heads do not tell what the marks know: each list looks at them by themselves.
-    pub(crate) odd: BTreeSet<SessionId>,
+    pub(crate) inconsistent: BTreeSet<SessionId>,
     /// How logs end that were audited since the database was opened, or were written since.
-    known: HashMap<SessionId, Tip>,
+    tips: HashMap<SessionId, Tip>,
     /// The database has less than was acknowledged: its last change, and the last one that was flushed.
-    pub(crate) behind: Option<(u64, u64)>,
+    pub(crate) behind_marks: Option<(u64, u64)>,
 }
 
 impl State {
     /// How a log ends, if that is known.
     pub(crate) fn tip(&self, id: SessionId) -> Option<Tip> {
-        self.known.get(&id).copied()
+        self.tips.get(&id).copied()
     }
 
     /// Remembers how a log ends that is whole.
-    pub(crate) fn know(&mut self, id: SessionId, tip: Tip) {
-        if self.known.len() >= KNOWN
-            && !self.known.contains_key(&id)
-            && let Some(any) = self.known.keys().next().copied()
+    pub(crate) fn remember_tip(&mut self, id: SessionId, tip: Tip) {
+        if self.tips.len() >= MAX_TIPS
+            && !self.tips.contains_key(&id)
+            && let Some(any) = self.tips.keys().next().copied()
         {
-            self.known.remove(&any);
+            self.tips.remove(&any);
         }
-        self.known.insert(id, tip);
+        self.tips.insert(id, tip);
     }
 
     /// After a change of a session: it has this head now, or is gone.
-    pub(crate) fn changed(&mut self, id: SessionId, head: Option<&Head>) {
-        self.odd.remove(&id);
+    pub(crate) fn update(&mut self, id: SessionId, head: Option<&Head>) {
+        self.inconsistent.remove(&id);
         match head {
-            Some(head) => self.know(id, head.tip),
-            None => drop(self.known.remove(&id)),
+            Some(head) => self.remember_tip(id, head.tip),
+            None => drop(self.tips.remove(&id)),
         }
         if head.is_some_and(|head| !head.state().is_final()) {
             self.unended.insert(id);
@@ -75,12 +75,6 @@ impl State {
             self.unended.remove(&id);
         }
     }
-}
-
-/// What a look at a session shows.
-#[derive(Debug)]
-pub(crate) struct Looked {
-    pub(crate) audit: Audit,
 }
 
 impl Engine {
@@ -112,7 +106,7 @@ impl Engine {
         if self.closed.set(fault).is_ok() {
             tracing::error!(
                 store = %self.layout.root().display(),
-                reason = self.closed.get().map(Fault::brief),
+                reason = self.closed.get().map(Fault::summary),
                 "the store is closed"
             );
             self.changes.notify_waiters();
@@ -132,9 +126,9 @@ impl Engine {
     }
 
     /// Looks at the database. A panic of sled's closes the store: nobody knows what it left.
-    pub(crate) fn look<T>(
+    pub(crate) fn read<T>(
         &self,
-        look: impl FnOnce(&Self, &Db) -> Result<T, StorageError>,
+        read: impl FnOnce(&Self, &Db) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
         if let Some(closed) = self.closed() {
             return Err(closed);
@@ -143,7 +137,7 @@ impl Engine {
         let Some(db) = &*db else {
             return Err(self.closed().unwrap_or_else(|| unavailable("the store is being closed")));
         };
-        catch_unwind(AssertUnwindSafe(|| look(self, db))).unwrap_or_else(|panic| {
+        catch_unwind(AssertUnwindSafe(|| read(self, db))).unwrap_or_else(|panic| {
             let fault = Fault::panic(&*panic);
             self.close(fault.clone());
             Err(self.closed_by(fault))
@@ -151,8 +145,8 @@ impl Engine {
     }
 
     /// Refuses to write to a database that has less than was acknowledged.
-    pub(crate) fn behind(&self) -> Option<StorageError> {
-        let (found, flushed) = self.lock().behind?;
+    pub(crate) fn behind_marks(&self) -> Option<StorageError> {
+        let (found, flushed) = self.lock().behind_marks?;
         let path = self.layout.root().display();
         Some(unavailable(format!(
             "the store {path} has lost changes: its database is at change {found}, and change {flushed} was flushed and \
@@ -162,7 +156,7 @@ impl Engine {
     }
 
     /// Reads all that is stored of a session; `None` where there is nothing, and nothing was.
-    pub(crate) fn audit(&self, db: &Db, id: SessionId) -> Result<Option<Looked>, Fault> {
+    pub(crate) fn audit(&self, db: &Db, id: SessionId) -> Result<Option<Audit>, Fault> {
         // The mark before the database: what is appended meanwhile is then no false alarm.
         let mark = self.marks.tip(id);
         let row = db.head_row(id)?;
@@ -170,20 +164,20 @@ impl Engine {
         let mut lines = 0;
         for line in db.lines(id, 0, None) {
             let (revision, line) = line?;
-            auditor.line(revision, &line);
+            auditor.add_line(revision, &line);
             lines += 1;
         }
         if lines == 0 && row.is_none() && mark.is_none() {
             return Ok(None);
         }
         let head = row.as_deref().and_then(|row| rows::head(id, row));
-        Ok(Some(Looked { audit: auditor.finish(head.as_ref()) }))
+        Ok(Some(auditor.finish(head.as_ref())))
     }
 
     /// The head of a session as a reader gets it: the stored one if it belongs to the last record, else what the records
     /// say.
     pub(crate) fn head(&self, db: &Db, id: SessionId) -> Result<Option<Head>, StorageError> {
-        let row = db.head_row(id).map_err(|error| Fault::from(error).of_session(id))?;
+        let row = db.head_row(id).map_err(|error| Fault::from(error).for_session(id))?;
         self.head_of_row(db, id, row.as_deref())
     }
 
@@ -194,15 +188,15 @@ impl Engine {
         id: SessionId,
         row: Option<&[u8]>,
     ) -> Result<Option<Head>, StorageError> {
-        let last = db.last_record(id).map_err(|error| Fault::from(error).of_session(id))?;
+        let last = db.last_record(id).map_err(|error| Fault::from(error).for_session(id))?;
         if let Some(row) = row
-            && let Some(brief) = rows::brief(row)
-            && Some(brief.tip) == last
+            && let Some(head_summary) = rows::head_summary(row)
+            && Some(head_summary.tip) == last
             && let Some(head) = rows::head(id, row)
         {
             return Ok(Some(head));
         }
-        let Some(Looked { audit }) = self.audit(db, id).map_err(|fault| fault.of_session(id))? else {
+        let Some(audit) = self.audit(db, id).map_err(|fault| fault.for_session(id))? else {
             return Ok(None);
         };
         // Of a newer version's records nothing may be understood; the first one always is, else there is no head.
@@ -223,24 +217,24 @@ impl Engine {
 }
 
 /// What the heads and the marks say of the sessions, when a database has been opened.
-pub(crate) fn survey(db: &Db, marks: &Marks) -> Result<State, Fault> {
+pub(crate) fn scan_heads(db: &Db, marks: &Marks) -> Result<State, Fault> {
     let mut marked: BTreeMap<SessionId, Tip> = marks.tips().into_iter().collect();
     let mut state = State::default();
     for row in db.heads(None) {
         let (id, row) = row?;
         let mark = marked.remove(&id);
-        match rows::brief(&row) {
-            Some(brief) => {
-                if !brief.ended {
+        match rows::head_summary(&row) {
+            Some(head_summary) => {
+                if !head_summary.ended {
                     state.unended.insert(id);
                 }
-                if mark.is_some_and(|mark| brief.tip.revision < mark.revision) {
-                    state.odd.insert(id);
+                if mark.is_some_and(|mark| head_summary.tip.revision < mark.revision) {
+                    state.inconsistent.insert(id);
                 }
             }
-            None => drop(state.odd.insert(id)),
+            None => drop(state.inconsistent.insert(id)),
         }
     }
-    state.odd.extend(marked.into_keys());
+    state.inconsistent.extend(marked.into_keys());
     Ok(state)
 }

@@ -51,7 +51,7 @@ impl Fault {
     }
 
     /// The error for whoever wanted something of a session.
-    pub(crate) fn of_session(self, id: SessionId) -> StorageError {
+    pub(crate) fn for_session(self, id: SessionId) -> StorageError {
         match self {
             Self::Sled(sled::Error::Io(error)) => {
                 StorageError::Io { what: format!("cannot read session {id}"), source: Arc::new(error) }
@@ -64,14 +64,14 @@ impl Fault {
                 readable: 0,
                 what: format!(
                     "its part of the database cannot be read ({}); see `verify {id}`",
-                    fault.brief()
+                    fault.summary()
                 ),
             },
         }
     }
 
     /// On one line, with the cause.
-    pub(crate) fn brief(&self) -> String {
+    pub(crate) fn summary(&self) -> String {
         match self {
             Self::Sled(error) => format!("{self}: {error}"),
             Self::Flush(error) => format!("{self}: {error}"),

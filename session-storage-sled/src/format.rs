@@ -3,28 +3,28 @@
 use std::io::Write as _;
 
 use session_core::StorageError;
-use session_storage_engine::{Folders, IoContext as _, Kind, StoreId, identity_at, refuse_remote};
+use session_storage_engine::{FileKind, Folders, IoContext as _, StoreId, refuse_remote, stat_path};
 
 use crate::error::unavailable;
-use crate::files::{self, Open};
-use crate::layout::{FOLDERS, Layout, NAMES};
+use crate::files::{self, OpenMode};
+use crate::layout::{FOLDERS, KNOWN_NAMES, Layout};
 
 /// The format of the store: of its folders, and of the rows in sled.
 const FORMAT: u64 = 1;
 /// The file is a line; a newer version's may say more, but no book.
-const MOST: u64 = 4096;
+const MAX_BYTES: u64 = 4096;
 
 /// Looks whether a path is a store of ours, or can become one. Changes nothing. `None` for nothing, or the beginnings of
 /// a store.
-pub(crate) fn look(layout: &Layout) -> Result<Option<StoreId>, StorageError> {
+pub(crate) fn detect(layout: &Layout) -> Result<Option<StoreId>, StorageError> {
     let root = layout.root();
     refuse_remote(root)?;
-    match identity_at(root).context("look at", root)? {
+    match stat_path(root).context("look at", root)? {
         None => return Ok(None),
-        Some((Kind::Folder, _)) => {}
+        Some((FileKind::Folder, _)) => {}
         // The path of the store itself may be a link: it is the user's, and below it no link is followed.
-        Some((Kind::Other, _)) if root.is_dir() => {}
-        Some((Kind::File | Kind::Other, _)) => {
+        Some((FileKind::Other, _)) if root.is_dir() => {}
+        Some((FileKind::File | FileKind::Other, _)) => {
             return Err(unavailable(format!(
                 "{} is not a folder: name a folder, or none yet",
                 root.display()
@@ -38,7 +38,7 @@ pub(crate) fn look(layout: &Layout) -> Result<Option<StoreId>, StorageError> {
     if names.iter().any(|name| name == "FORMAT") {
         return read(layout).map(Some);
     }
-    if let Some(foreign) = names.iter().find(|name| !NAMES.contains(&name.as_str())) {
+    if let Some(foreign) = names.iter().find(|name| !KNOWN_NAMES.contains(&name.as_str())) {
         return Err(unavailable(format!(
             "{} is not a sled store and holds other things ({foreign:?}): choose an empty or new folder",
             root.display()
@@ -58,7 +58,7 @@ pub(crate) fn look(layout: &Layout) -> Result<Option<StoreId>, StorageError> {
 fn read(layout: &Layout) -> Result<StoreId, StorageError> {
     let path = layout.format();
     Folders::is_file(&path)?;
-    let bytes = files::read_start(&path, MOST)?.unwrap_or_default();
+    let bytes = files::read_start(&path, MAX_BYTES)?.unwrap_or_default();
     let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
     // The fields are not named as a file store's are: neither takes the other for its own.
     match json.get("sled").and_then(serde_json::Value::as_u64) {
@@ -85,7 +85,7 @@ pub(crate) fn write(layout: &Layout, id: StoreId) -> Result<(), StorageError> {
     // Never there in part: it is renamed in whole.
     let staged = layout.staged();
     files::remove(&staged)?;
-    let mut file = files::open(&staged, Open::New).context("create", &staged)?;
+    let mut file = files::open(&staged, OpenMode::CreateNew).context("create", &staged)?;
     file.write_all(format!("{{\"sled\":{FORMAT},\"id\":\"{id}\"}}\n").as_bytes())
         .context("write", &staged)?;
     file.sync_all().context("flush", &staged)?;

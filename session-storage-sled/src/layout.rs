@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use session_storage_engine::Folders;
 
 /// The names that a store has at its top.
-pub(crate) const NAMES: &[&str] = &[
+pub(crate) const KNOWN_NAMES: &[&str] = &[
     "FORMAT",
     "FORMAT.new",
     "lock",

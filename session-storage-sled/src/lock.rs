@@ -11,7 +11,7 @@ use session_core::StorageError;
 use session_storage_engine::IoContext as _;
 
 use crate::error::unavailable;
-use crate::files::{self, Open};
+use crate::files::{self, OpenMode};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
@@ -20,13 +20,13 @@ const HOLDER: usize = 16;
 
 /// The lock, for as long as this lives.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct StoreLock {
     _file: File,
 }
 
 /// Takes the lock, trying until `deadline`, at least once.
-pub(crate) fn acquire(path: &Path, deadline: Instant) -> Result<Held, StorageError> {
-    let file = files::open(path, Open::Make).context("open", path)?;
+pub(crate) fn acquire(path: &Path, deadline: Instant) -> Result<StoreLock, StorageError> {
+    let file = files::open(path, OpenMode::Create).context("open", path)?;
     let mut pause = FIRST_PAUSE;
     loop {
         match file.try_lock() {
@@ -36,7 +36,7 @@ pub(crate) fn acquire(path: &Path, deadline: Instant) -> Result<Held, StorageErr
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(refusal(&file, path));
+            return Err(held_error(&file, path));
         }
         thread::sleep(pause.min(left));
         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -44,10 +44,10 @@ pub(crate) fn acquire(path: &Path, deadline: Instant) -> Result<Held, StorageErr
     // Only a help for people: a lock that cannot be signed is held as well.
     let line = format!("{:<1$}\n", format!("pid {}", std::process::id()), HOLDER - 1);
     drop(file.write_all_at(line.as_bytes(), 0));
-    Ok(Held { _file: file })
+    Ok(StoreLock { _file: file })
 }
 
-fn refusal(file: &File, path: &Path) -> StorageError {
+fn held_error(file: &File, path: &Path) -> StorageError {
     let mut line = [0; HOLDER];
     let read = file.read_at(&mut line, 0).unwrap_or(0);
     let text = line.get(..read).and_then(|line| std::str::from_utf8(line).ok()).unwrap_or_default();

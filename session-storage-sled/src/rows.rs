@@ -22,7 +22,7 @@ pub(crate) fn head_key(id: SessionId) -> Vec<u8> {
 }
 
 /// The session that a head's key is of.
-pub(crate) fn id_of_head(key: &[u8]) -> Option<SessionId> {
+pub(crate) fn parse_head_key(key: &[u8]) -> Option<SessionId> {
     key.strip_prefix(b"h")?.try_into().ok().map(SessionId::from_bytes)
 }
 
@@ -32,7 +32,7 @@ pub(crate) fn record_key(id: SessionId, revision: u64, part: u16) -> Vec<u8> {
 }
 
 /// The session and the revision that a record's key is of.
-pub(crate) fn place_of_record(key: &[u8]) -> Option<(SessionId, u64)> {
+pub(crate) fn parse_record_key(key: &[u8]) -> Option<(SessionId, u64)> {
     let (id, rest) = key.strip_prefix(b"r")?.split_first_chunk()?;
     let (revision, part) = rest.split_first_chunk()?;
     (part.len() == 2).then(|| (SessionId::from_bytes(*id), u64::from_be_bytes(*revision)))
@@ -40,7 +40,7 @@ pub(crate) fn place_of_record(key: &[u8]) -> Option<(SessionId, u64)> {
 
 /// What a head's row says without its JSON being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Brief {
+pub(crate) struct HeadSummary {
     pub(crate) tip: Tip,
     pub(crate) ended: bool,
 }
@@ -57,7 +57,7 @@ pub(crate) fn head_value(head: &Head) -> Vec<u8> {
 }
 
 /// The start of a head's row.
-pub(crate) fn brief(value: &[u8]) -> Option<Brief> {
+pub(crate) fn head_summary(value: &[u8]) -> Option<HeadSummary> {
     let (revision, rest) = value.split_first_chunk()?;
     let (sum, rest) = rest.split_first_chunk()?;
     let tip = Tip { revision: u64::from_be_bytes(*revision), sum: Sum::from_u64(u64::from_be_bytes(*sum)) };
@@ -66,12 +66,12 @@ pub(crate) fn brief(value: &[u8]) -> Option<Brief> {
         1 => true,
         _ => return None,
     };
-    Some(Brief { tip, ended })
+    Some(HeadSummary { tip, ended })
 }
 
 /// The head in a row; `None` where it is not what was written there.
 pub(crate) fn head(id: SessionId, value: &[u8]) -> Option<Head> {
-    let Brief { tip, ended } = brief(value)?;
+    let HeadSummary { tip, ended } = head_summary(value)?;
     let head: Head = serde_json::from_slice(value.get(17..)?).ok()?;
     (head.id == id && head.tip == tip && head.state().is_final() == ended).then_some(head)
 }
@@ -91,9 +91,9 @@ mod tests {
             record_key(id(2), 1, 0),
         ];
         assert!(keys.is_sorted());
-        assert_eq!(place_of_record(&record_key(id(7), 300, 2)), Some((id(7), 300)));
-        assert_eq!(id_of_head(&head_key(id(7))), Some(id(7)));
-        assert_eq!(id_of_head(b"h short"), None);
-        assert_eq!(place_of_record(&head_key(id(7))), None);
+        assert_eq!(parse_record_key(&record_key(id(7), 300, 2)), Some((id(7), 300)));
+        assert_eq!(parse_head_key(&head_key(id(7))), Some(id(7)));
+        assert_eq!(parse_head_key(b"h short"), None);
+        assert_eq!(parse_record_key(&head_key(id(7))), None);
     }
 }

@@ -64,7 +64,7 @@ async fn after_a_flush_that_failed_the_store_is_closed_and_made_anew_when_it_is_
             if durability == Durability::Buffered {
                 sent.next(&storage, durability, "buffered before").await.unwrap();
             }
-            storage.next_flush(|| Err(rustix::io::Errno::IO.into())).await;
+            storage.set_flush_hook(|| Err(rustix::io::Errno::IO.into())).await;
             let (before, expected) = (sent.tip(), sent.expected());
             let batch = sent.seal(vec![logs::note("on its way")]);
             let error = storage.append(sent.id, expected, batch, Durability::Flushed).await.unwrap_err();
@@ -91,7 +91,7 @@ async fn a_creation_whose_flush_failed_is_there_or_can_be_made_again() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path());
     Log::stored(&storage, 1).await;
-    storage.next_flush(|| Err(rustix::io::Errno::NOSPC.into())).await;
+    storage.set_flush_hook(|| Err(rustix::io::Errno::NOSPC.into())).await;
     let mut log = Log::new();
     assert_eq!(code(log.next(&storage, Durability::Flushed, 0).await), ErrorCode::OutcomeUnknown);
     let storage = open(folder.path());
@@ -110,7 +110,7 @@ async fn a_panic_closes_the_store_and_not_the_process() {
     let storage = open(folder.path());
     let acknowledged = Log::stored(&storage, 3).await;
     let mut sent = acknowledged.clone();
-    storage.next_flush(|| panic!("as sled might")).await;
+    storage.set_flush_hook(|| panic!("as sled might")).await;
     let (expected, batch) = (sent.expected(), sent.seal(vec![logs::note("on its way")]));
     let error = storage.append(sent.id, expected, batch, Durability::Flushed).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::OutcomeUnknown, "{error}");
@@ -127,7 +127,7 @@ async fn a_hang_is_an_error_and_the_store_stays_with_whoever_hangs() {
     let acknowledged = Log::stored(&storage, 3).await;
     let (let_go, hangs) = channel::<()>();
     storage
-        .next_flush(move || {
+        .set_flush_hook(move || {
             let _ = hangs.recv();
             Ok(())
         })
@@ -160,7 +160,7 @@ async fn sessions_that_append_at_once_share_a_flush() {
     }
     let (let_go, hangs) = channel::<()>();
     storage
-        .next_flush(move || {
+        .set_flush_hook(move || {
             let _ = hangs.recv();
             Ok(())
         })
@@ -213,7 +213,7 @@ async fn nobody_is_answered_well_by_a_flush_that_failed() {
     for _ in 0..16 {
         logs.push(Log::stored(&storage, 2).await);
     }
-    storage.next_flush(|| Err(rustix::io::Errno::IO.into())).await;
+    storage.set_flush_hook(|| Err(rustix::io::Errno::IO.into())).await;
     let appends: Vec<_> = logs
         .iter()
         .map(|log| {

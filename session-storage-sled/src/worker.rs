@@ -16,90 +16,91 @@ use crate::engine::Engine;
 use crate::error::{Fault, unavailable};
 use crate::format;
 use crate::layout::Layout;
-use crate::lock::Held;
-use crate::open::{broken, start};
+use crate::lock::StoreLock;
+use crate::open::{open_error, open_store};
 use crate::options::SledStorageOptions;
-use crate::readers::Readers;
-use crate::unclean::Note;
-use crate::write::{Answered, Request, Writer, unknown};
+use crate::reader_pool::ReaderPool;
+use crate::unclean_shutdown::DirtyMarker;
+use crate::writer::{Reply, Request, Writer, outcome_unknown};
 
 /// Bytes of records that are flushed at once: half a segment of sled's log, so that it seldom comes to use a segment again
 /// before what takes its place was flushed by us.
 const GROUP_BYTES: usize = 256 * 1024;
 
-type Asked = Job<Option<Request>, Answered>;
+type QueuedJob = Job<Option<Request>, Reply>;
 
 /// An open store. Dropping it closes the database, which takes a flush.
-pub(crate) struct Running {
+pub(crate) struct Worker {
     pub(crate) engine: Arc<Engine>,
-    pub(crate) readers: Arc<Readers>,
+    pub(crate) readers: Arc<ReaderPool>,
     /// `None` only while it is dropped.
-    group: Option<GroupCommit<Option<Request>, Answered>>,
-    ended: Mutex<Receiver<()>>,
-    patience: Duration,
+    group: Option<GroupCommit<Option<Request>, Reply>>,
+    closed_rx: Mutex<Receiver<()>>,
+    timeout: Duration,
     #[cfg(test)]
-    pub(crate) next: crate::durable::NextFlush,
+    pub(crate) flush_hook: crate::durable::FlushHook,
 }
 
 /// Whether a store is made where there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Make {
-    Nothing,
-    Store,
+pub(crate) enum CreateIfMissing {
+    No,
+    Yes,
 }
 
-impl std::fmt::Debug for Running {
+impl std::fmt::Debug for Worker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Running").field("engine", &self.engine).finish_non_exhaustive()
+        f.debug_struct("Worker").field("engine", &self.engine).finish_non_exhaustive()
     }
 }
 
-impl Running {
+impl Worker {
     /// Opens a store; `None` where there is none and none is to be made.
     pub(crate) fn open(
         options: &SledStorageOptions,
-        make: Make,
+        create_if_missing: CreateIfMissing,
         changes: &Arc<Notify>,
     ) -> Result<Option<Self>, StorageError> {
         let layout = Layout::new(options.path.clone());
-        if format::look(&layout)?.is_none() && make == Make::Nothing {
+        if format::detect(&layout)?.is_none() && create_if_missing == CreateIfMissing::No {
             return Ok(None);
         }
-        Folders::make(layout.root())?;
-        let (writer, lock) = open_in_time(options, layout, changes)?;
+        Folders::create(layout.root())?;
+        let (writer, lock) = open_with_timeout(options, layout, changes)?;
         #[cfg(test)]
-        let next = Arc::clone(&writer.durable.next);
+        let flush_hook = Arc::clone(&writer.durable.flush_hook);
         let engine = Arc::clone(&writer.engine);
-        let (ends, ended) = channel();
+        let (closed_tx, closed_rx) = channel();
         // From here on the database is closed whatever fails.
-        let mut serving = Serving { open: Some((writer, lock)), desk: None, _ends: ends };
-        let readers = Arc::new(Readers::start(options.read_threads)?);
-        let patience = options.engine_timeout;
-        let desk = Arc::new(Desk {
+        let mut writer_thread =
+            WriterThread { open: Some((writer, lock)), watchdog: None, _closed_tx: closed_tx };
+        let readers = Arc::new(ReaderPool::start(options.read_threads)?);
+        let timeout = options.engine_timeout;
+        let watchdog = Arc::new(Watchdog {
             engine: Arc::clone(&engine),
             readers: Arc::clone(&readers),
-            patience,
-            at_work: Mutex::default(),
+            timeout,
+            in_flight: Mutex::default(),
             changed: Condvar::new(),
         });
-        serving.desk = Some(Arc::clone(&desk));
-        spawn("session-sled-watch", move || desk.watch())?;
+        writer_thread.watchdog = Some(Arc::clone(&watchdog));
+        spawn("session-sled-watch", move || watchdog.watch())?;
         let limits = Limits { bytes: GROUP_BYTES, ..Limits::default() };
-        let group = GroupCommit::start("session-sled-write", limits, move |jobs| serving.serve(jobs));
-        let group = group.map_err(no_thread)?;
+        let group = GroupCommit::start("session-sled-write", limits, move |jobs| writer_thread.process(jobs));
+        let group = group.map_err(thread_error)?;
         Ok(Some(Self {
             engine,
             readers,
             group: Some(group),
-            ended: Mutex::new(ended),
-            patience,
+            closed_rx: Mutex::new(closed_rx),
+            timeout,
             #[cfg(test)]
-            next,
+            flush_hook,
         }))
     }
 
     /// Has the writer do something.
-    pub(crate) async fn ask(&self, request: Request) -> Answered {
+    pub(crate) async fn submit(&self, request: Request) -> Reply {
         if let Some(closed) = self.engine.closed() {
             return Err(closed);
         }
@@ -114,51 +115,52 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for Worker {
     fn drop(&mut self) {
         let Some(group) = self.group.take() else { return };
         // The thread is waited for where it hurts nobody if it hangs.
         if spawn("session-sled-close", move || drop(group)).is_err() {
             tracing::error!("no thread can be started to close the store with");
         }
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        if ended.recv_timeout(self.patience) == Err(RecvTimeoutError::Timeout) {
+        let closed_rx = self.closed_rx.lock().unwrap_or_else(PoisonError::into_inner);
+        if closed_rx.recv_timeout(self.timeout) == Err(RecvTimeoutError::Timeout) {
             tracing::error!(store = %self.engine.layout.root().display(), "sled does not come to its end");
         }
     }
 }
 
-fn no_thread(error: std::io::Error) -> StorageError {
+fn thread_error(error: std::io::Error) -> StorageError {
     let what = "no thread can be started to open the store with".to_owned();
     StorageError::Unavailable { what, source: Some(Arc::new(error)) }
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StorageError> {
-    thread::Builder::new().name(name.to_owned()).spawn(run).map(drop).map_err(no_thread)
+    thread::Builder::new().name(name.to_owned()).spawn(run).map(drop).map_err(thread_error)
 }
 
 /// Opens the database on a thread of its own, and waits for it no longer than it may take.
-fn open_in_time(
+fn open_with_timeout(
     options: &SledStorageOptions,
     layout: Layout,
     changes: &Arc<Notify>,
-) -> Result<(Writer, Held), StorageError> {
-    let (opened, opens) = channel();
-    let (options_there, changes_there) = (options.clone(), Arc::clone(changes));
+) -> Result<(Writer, StoreLock), StorageError> {
+    let (opened_tx, opened_rx) = channel();
+    let (thread_options, thread_changes) = (options.clone(), Arc::clone(changes));
     spawn("session-sled-open", move || {
-        let started = catch_unwind(AssertUnwindSafe(|| start(&options_there, &layout, &changes_there)));
-        let started = started.unwrap_or_else(|panic| Err(broken(&layout, &Fault::panic(&*panic))));
-        if let Err(unheard) = opened.send(started)
-            && let Ok((writer, lock)) = unheard.0
+        let started =
+            catch_unwind(AssertUnwindSafe(|| open_store(&thread_options, &layout, &thread_changes)));
+        let started = started.unwrap_or_else(|panic| Err(open_error(&layout, &Fault::panic(&*panic))));
+        if let Err(unreceived) = opened_tx.send(started)
+            && let Ok((writer, lock)) = unreceived.0
         {
-            end(writer, lock);
+            close_database(writer, lock);
         }
     })?;
-    match opens.recv_timeout(options.engine_timeout + options.lock_timeout) {
+    match opened_rx.recv_timeout(options.engine_timeout + options.lock_timeout) {
         Ok(opened) => opened,
         Err(RecvTimeoutError::Timeout) => {
             let hang = Fault::Hang(options.engine_timeout.as_secs());
-            Err(broken(&Layout::new(options.path.clone()), &hang))
+            Err(open_error(&Layout::new(options.path.clone()), &hang))
         }
         Err(RecvTimeoutError::Disconnected) => Err(unavailable("the thread that opens the store has ended")),
     }
@@ -166,131 +168,131 @@ fn open_in_time(
 
 /// Who waits for what sled is doing now.
 #[derive(Debug)]
-struct Desk {
+struct Watchdog {
     engine: Arc<Engine>,
-    readers: Arc<Readers>,
-    patience: Duration,
-    at_work: Mutex<AtWork>,
+    readers: Arc<ReaderPool>,
+    timeout: Duration,
+    in_flight: Mutex<InFlight>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct AtWork {
+struct InFlight {
     since: Option<Instant>,
-    waiting: Vec<(Option<SessionId>, Asked)>,
-    over: bool,
+    waiting: Vec<(Option<SessionId>, QueuedJob)>,
+    is_over: bool,
 }
 
-impl Desk {
-    fn lock(&self) -> MutexGuard<'_, AtWork> {
-        self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
+impl Watchdog {
+    fn lock(&self) -> MutexGuard<'_, InFlight> {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn closed(&self) -> StorageError {
         self.engine.closed().unwrap_or_else(|| unavailable("the store is closed"))
     }
 
-    fn begin(&self, waiting: Vec<(Option<SessionId>, Asked)>) {
-        let mut now = self.lock();
-        (now.since, now.waiting) = (Some(Instant::now()), waiting);
+    fn begin(&self, waiting: Vec<(Option<SessionId>, QueuedJob)>) {
+        let mut state = self.lock();
+        (state.since, state.waiting) = (Some(Instant::now()), waiting);
     }
 
     /// Whoever still waits; nobody if it took too long.
-    fn finish(&self) -> Vec<(Option<SessionId>, Asked)> {
-        let mut now = self.lock();
-        now.since = None;
-        mem::take(&mut now.waiting)
+    fn finish(&self) -> Vec<(Option<SessionId>, QueuedJob)> {
+        let mut state = self.lock();
+        state.since = None;
+        mem::take(&mut state.waiting)
     }
 
     /// Answers whoever waits that nobody knows.
-    fn give_up(&self, waiting: Vec<(Option<SessionId>, Asked)>) {
+    fn fail_all(&self, waiting: Vec<(Option<SessionId>, QueuedJob)>) {
         for (id, job) in waiting {
-            job.answer(Err(unknown(id, self.closed())));
+            job.reply(Err(outcome_unknown(id, self.closed())));
         }
-        self.readers.end(&self.closed());
+        self.readers.close(&self.closed());
     }
 
     /// Until the end: looks from time to time whether what sled does takes too long.
     fn watch(&self) {
-        let mut now = self.lock();
-        while !now.over {
-            if now.since.is_some_and(|since| since.elapsed() > self.patience) {
-                let waiting = mem::take(&mut now.waiting);
-                drop(now);
-                self.engine.close(Fault::Hang(self.patience.as_secs()));
-                return self.give_up(waiting);
+        let mut state = self.lock();
+        while !state.is_over {
+            if state.since.is_some_and(|since| since.elapsed() > self.timeout) {
+                let waiting = mem::take(&mut state.waiting);
+                drop(state);
+                self.engine.close(Fault::Hang(self.timeout.as_secs()));
+                return self.fail_all(waiting);
             }
-            let (looked, _) =
-                self.changed.wait_timeout(now, self.patience / 4).unwrap_or_else(PoisonError::into_inner);
-            now = looked;
+            let (next, _) =
+                self.changed.wait_timeout(state, self.timeout / 4).unwrap_or_else(PoisonError::into_inner);
+            state = next;
         }
     }
 }
 
 /// What the thread that writes has. When it goes, the database is closed.
-struct Serving {
+struct WriterThread {
     /// `None` once the database is closed.
-    open: Option<(Writer, Held)>,
+    open: Option<(Writer, StoreLock)>,
     /// `None` only until the threads are started.
-    desk: Option<Arc<Desk>>,
+    watchdog: Option<Arc<Watchdog>>,
     /// Goes with it, which whoever waits for the end notices.
-    _ends: Sender<()>,
+    _closed_tx: Sender<()>,
 }
 
-impl Serving {
-    fn serve(&mut self, mut jobs: Vec<Asked>) {
-        let Some(desk) = self.desk.clone() else { return };
-        let Some((writer, _)) = self.open.as_mut().filter(|_| desk.engine.closed().is_none()) else {
+impl WriterThread {
+    fn process(&mut self, mut jobs: Vec<QueuedJob>) {
+        let Some(watchdog) = self.watchdog.clone() else { return };
+        let Some((writer, _)) = self.open.as_mut().filter(|_| watchdog.engine.closed().is_none()) else {
             for job in jobs {
-                job.answer(Err(desk.closed()));
+                job.reply(Err(watchdog.closed()));
             }
             return;
         };
         let requests: Vec<Request> = jobs.iter_mut().filter_map(|job| job.request.take()).collect();
-        desk.begin(requests.iter().map(Request::session).zip(jobs).collect());
-        let served = catch_unwind(AssertUnwindSafe(|| writer.serve(requests)));
-        let waiting = desk.finish();
-        match served {
-            Ok(said) => {
-                for ((_, job), said) in waiting.into_iter().zip(said) {
-                    job.answer(said);
+        watchdog.begin(requests.iter().map(Request::session).zip(jobs).collect());
+        let result = catch_unwind(AssertUnwindSafe(|| writer.process(requests)));
+        let waiting = watchdog.finish();
+        match result {
+            Ok(replies) => {
+                for ((_, job), reply) in waiting.into_iter().zip(replies) {
+                    job.reply(reply);
                 }
             }
             Err(panic) => {
-                desk.engine.close(Fault::panic(&*panic));
-                desk.give_up(waiting);
+                watchdog.engine.close(Fault::panic(&*panic));
+                watchdog.fail_all(waiting);
             }
         }
-        if desk.engine.closed().is_some() {
-            desk.readers.end(&desk.closed());
-            self.end();
+        if watchdog.engine.closed().is_some() {
+            watchdog.readers.close(&watchdog.closed());
+            self.close_database();
         }
     }
 
-    fn end(&mut self) {
+    fn close_database(&mut self) {
         if let Some((writer, lock)) = self.open.take() {
-            end(writer, lock);
+            close_database(writer, lock);
         }
     }
 }
 
-impl Drop for Serving {
+impl Drop for WriterThread {
     fn drop(&mut self) {
-        self.end();
-        if let Some(desk) = &self.desk {
-            desk.lock().over = true;
-            desk.changed.notify_all();
+        self.close_database();
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.lock().is_over = true;
+            watchdog.changed.notify_all();
         }
     }
 }
 
 /// Closes the database. After a fault nothing of it is believed, and the note stays.
-fn end(writer: Writer, lock: Held) {
+fn close_database(writer: Writer, lock: StoreLock) {
     let Writer { engine, db, mut durable, change } = writer;
     let mut clean = engine.closed().is_none();
     if clean && durable.is_dirty() {
-        let settled = catch_unwind(AssertUnwindSafe(|| durable.settle(&engine, &db, change)));
-        if !matches!(settled, Ok(Ok(()))) {
+        let flushed = catch_unwind(AssertUnwindSafe(|| durable.flush_durably(&engine, &db, change)));
+        if !matches!(flushed, Ok(Ok(()))) {
             tracing::error!(store = %engine.layout.root().display(), "the last flush failed");
             clean = false;
         }
@@ -305,7 +307,7 @@ fn end(writer: Writer, lock: Held) {
     }));
     if clean
         && dropped.is_ok()
-        && let Err(error) = Note::take_away(&engine.layout)
+        && let Err(error) = DirtyMarker::remove(&engine.layout)
     {
         tracing::warn!(store = %engine.layout.root().display(), %error, "a note of an unclean end is left");
     }

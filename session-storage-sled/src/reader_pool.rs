@@ -13,47 +13,47 @@ use tokio::sync::oneshot;
 use crate::error::unavailable;
 
 type Task = Box<dyn FnOnce() + Send>;
-type GiveUp = Box<dyn FnOnce(StorageError) + Send>;
+type FailRead = Box<dyn FnOnce(StorageError) + Send>;
 
 /// A few threads that end with this. There are as many tasks as callers that wait for one: whoever bounds its callers bounds
 /// the queue.
 #[derive(Debug)]
-pub(crate) struct Readers {
+pub(crate) struct ReaderPool {
     tasks: Mutex<Sender<Task>>,
-    waiting: Arc<Mutex<Waiting>>,
+    pending: Arc<Mutex<PendingReads>>,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct PendingReads {
     next: u64,
-    calls: HashMap<u64, GiveUp>,
-    over: Option<StorageError>,
+    calls: HashMap<u64, FailRead>,
+    closed: Option<StorageError>,
 }
 
-impl std::fmt::Debug for Waiting {
+impl std::fmt::Debug for PendingReads {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Waiting").field("calls", &self.calls.len()).finish_non_exhaustive()
     }
 }
 
 /// The answer to a look, which two may want to give.
-struct Answer<T>(Arc<Mutex<Option<Asked<T>>>>);
+struct ReplySlot<T>(Arc<Mutex<Option<ReplySender<T>>>>);
 
-type Asked<T> = oneshot::Sender<Result<T, StorageError>>;
+type ReplySender<T> = oneshot::Sender<Result<T, StorageError>>;
 
-impl<T> Answer<T> {
+impl<T> ReplySlot<T> {
     fn is_awaited(&self) -> bool {
-        lock(&self.0).as_ref().is_some_and(|answer| !answer.is_closed())
+        lock(&self.0).as_ref().is_some_and(|reply| !reply.is_closed())
     }
 
     fn give(&self, result: Result<T, StorageError>) {
-        if let Some(answer) = lock(&self.0).take() {
-            drop(answer.send(result));
+        if let Some(reply) = lock(&self.0).take() {
+            drop(reply.send(result));
         }
     }
 }
 
-impl Readers {
+impl ReaderPool {
     /// Starts the threads.
     pub(crate) fn start(threads: NonZeroUsize) -> Result<Self, StorageError> {
         let (tasks, receiver) = channel::<Task>();
@@ -62,61 +62,61 @@ impl Readers {
             let receiver = Arc::clone(&receiver);
             thread::Builder::new()
                 .name("session-sled-read".to_owned())
-                .spawn(move || work(&receiver))
+                .spawn(move || run_tasks(&receiver))
                 .map_err(|error| StorageError::Unavailable {
-                    what: "no thread can be started to read with".to_owned(),
-                    source: Some(Arc::new(error)),
-                })?;
+                what: "no thread can be started to read with".to_owned(),
+                source: Some(Arc::new(error)),
+            })?;
         }
-        Ok(Self { tasks: Mutex::new(tasks), waiting: Arc::default() })
+        Ok(Self { tasks: Mutex::new(tasks), pending: Arc::default() })
     }
 
     /// Looks at something on one of the threads. A look whose future is dropped before it has begun does not take place.
-    pub(crate) async fn look<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
-        look: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
+        read: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
-        let (answer, answered) = oneshot::channel();
-        let answer = Answer(Arc::new(Mutex::new(Some(answer))));
-        let late = Answer(Arc::clone(&answer.0));
+        let (reply, replied) = oneshot::channel();
+        let reply = ReplySlot(Arc::new(Mutex::new(Some(reply))));
+        let late_reply = ReplySlot(Arc::clone(&reply.0));
         let number = {
-            let mut waiting = lock(&self.waiting);
-            if let Some(over) = &waiting.over {
-                return Err(over.clone());
+            let mut pending = lock(&self.pending);
+            if let Some(closed) = &pending.closed {
+                return Err(closed.clone());
             }
-            waiting.next += 1;
-            let number = waiting.next;
-            waiting.calls.insert(number, Box::new(move |error| late.give(Err(error))));
+            pending.next += 1;
+            let number = pending.next;
+            pending.calls.insert(number, Box::new(move |error| late_reply.give(Err(error))));
             number
         };
-        let waiting = Arc::clone(&self.waiting);
+        let pending = Arc::clone(&self.pending);
         let task = Box::new(move || {
-            let result = answer.is_awaited().then(look);
-            lock(&waiting).calls.remove(&number);
+            let result = reply.is_awaited().then(read);
+            lock(&pending).calls.remove(&number);
             if let Some(result) = result {
-                answer.give(result);
+                reply.give(result);
             }
         });
         if lock(&self.tasks).send(task).is_err() {
             return Err(unavailable("the threads that read have ended"));
         }
-        answered.await.unwrap_or_else(|_| Err(unavailable("the thread that was to answer has ended")))
+        replied.await.unwrap_or_else(|_| Err(unavailable("the thread that was to answer has ended")))
     }
 
     /// Answers all that wait, and all that come, with this.
-    pub(crate) fn end(&self, error: &StorageError) {
+    pub(crate) fn close(&self, error: &StorageError) {
         let calls = {
-            let mut waiting = lock(&self.waiting);
-            waiting.over.get_or_insert_with(|| error.clone());
-            std::mem::take(&mut waiting.calls)
+            let mut pending = lock(&self.pending);
+            pending.closed.get_or_insert_with(|| error.clone());
+            std::mem::take(&mut pending.calls)
         };
-        for give_up in calls.into_values() {
-            give_up(error.clone());
+        for fail in calls.into_values() {
+            fail(error.clone());
         }
     }
 }
 
-fn work(tasks: &Mutex<Receiver<Task>>) {
+fn run_tasks(tasks: &Mutex<Receiver<Task>>) {
     loop {
         // Held while waiting: the others wait for the lock instead.
         let task = lock(tasks).recv();

@@ -7,9 +7,9 @@ use session_core::{
     SessionId, StorageError, Tip,
 };
 
-use crate::db::{Change, Db, Meta};
+use crate::db::{ChangeSet, Db, Meta};
 use crate::durable::Durable;
-use crate::engine::{Engine, Looked};
+use crate::engine::Engine;
 use crate::error::{Fault, unavailable};
 use crate::files;
 
@@ -37,18 +37,18 @@ pub(crate) struct Append {
 
 /// What the writer answers.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub(crate) enum Response {
     Tip(Tip),
     Deleted,
     Repaired(RepairReport),
     Reconciled(ReconcileReport),
     /// Nobody knows; never given to anybody.
-    ChainError,
+    Unknown,
 }
 
-pub(crate) type Answered = Result<Answer, StorageError>;
+pub(crate) type Reply = Result<Response, StorageError>;
 
-impl Answer {
+impl Response {
     pub(crate) fn tip(self) -> Result<Tip, StorageError> {
         if let Self::Tip(tip) = self { Ok(tip) } else { Err(self.unexpected()) }
     }
@@ -69,28 +69,28 @@ impl Answer {
 
 /// Why a request was not done.
 #[derive(Debug)]
-pub(crate) enum Stop {
+pub(crate) enum WriteError {
     /// It was refused, and nothing was changed.
     Refused(StorageError),
     /// sled failed in the midst of it: nobody knows what it left.
-    ChainError(Fault),
+    Fault(Fault),
 }
 
-impl From<StorageError> for Stop {
+impl From<StorageError> for WriteError {
     fn from(error: StorageError) -> Self {
         Self::Refused(error)
     }
 }
 
-impl From<Fault> for Stop {
+impl From<Fault> for WriteError {
     fn from(fault: Fault) -> Self {
-        Self::ChainError(fault)
+        Self::Fault(fault)
     }
 }
 
-impl From<sled::Error> for Stop {
+impl From<sled::Error> for WriteError {
     fn from(error: sled::Error) -> Self {
-        Self::ChainError(error.into())
+        Self::Fault(error.into())
     }
 }
 
@@ -105,7 +105,7 @@ pub(crate) struct Writer {
 }
 
 /// The answer to what may have been done and may not.
-pub(crate) fn unknown(id: Option<SessionId>, closed: StorageError) -> StorageError {
+pub(crate) fn outcome_unknown(id: Option<SessionId>, closed: StorageError) -> StorageError {
     match id {
         Some(id) => StorageError::OutcomeUnknown { id, source: Arc::new(closed) },
         None => closed,
@@ -138,42 +138,42 @@ impl Request {
 impl Writer {
     /// Does what has queued up, and makes it as safe as was asked for. After a fault the store is closed, nothing more is
     /// done, and the answers say what is known.
-    pub(crate) fn serve(&mut self, requests: Vec<Request>) -> Vec<Answered> {
-        let wants: Vec<(Option<SessionId>, bool)> =
+    pub(crate) fn process(&mut self, requests: Vec<Request>) -> Vec<Reply> {
+        let targets: Vec<(Option<SessionId>, bool)> =
             requests.iter().map(|request| (request.session(), request.wants_flush())).collect();
-        let mut answers = Vec::with_capacity(requests.len());
+        let mut replies = Vec::with_capacity(requests.len());
         let before = self.change;
         // Those up to here may have done something.
-        let mut begun = 0;
-        let mut done = Ok(());
+        let mut started = 0;
+        let mut result = Ok(());
         for request in requests {
-            answers.push(if done.is_err() {
+            replies.push(if result.is_err() {
                 Err(self.closed())
             } else {
-                begun += 1;
-                match self.serve_one(request) {
-                    Ok(answer) => Ok(answer),
-                    Err(Stop::Refused(error)) => Err(error),
-                    Err(Stop::ChainError(fault)) => {
-                        done = Err(());
+                started += 1;
+                match self.process_one(request) {
+                    Ok(reply) => Ok(reply),
+                    Err(WriteError::Refused(error)) => Err(error),
+                    Err(WriteError::Fault(fault)) => {
+                        result = Err(());
                         self.engine.close(fault);
-                        Ok(Answer::ChainError)
+                        Ok(Response::Unknown)
                     }
                 }
             });
         }
-        if done.is_ok() {
-            let flush = answers.iter().zip(&wants).any(|(answer, (_, flush))| *flush && answer.is_ok());
-            done = self.make_safe(flush, self.change != before).map_err(|fault| self.engine.close(fault));
+        if result.is_ok() {
+            let flush = replies.iter().zip(&targets).any(|(reply, (_, flush))| *flush && reply.is_ok());
+            result = self.flush_group(flush, self.change != before).map_err(|fault| self.engine.close(fault));
         }
-        if done.is_err() {
-            for (answer, (id, _)) in
-                answers.iter_mut().zip(wants).take(begun).filter(|(answer, _)| answer.is_ok())
+        if result.is_err() {
+            for (reply, (id, _)) in
+                replies.iter_mut().zip(targets).take(started).filter(|(reply, _)| reply.is_ok())
             {
-                *answer = Err(unknown(id, self.closed()));
+                *reply = Err(outcome_unknown(id, self.closed()));
             }
         }
-        answers
+        replies
     }
 
     fn closed(&self) -> StorageError {
@@ -182,36 +182,36 @@ impl Writer {
     }
 
     /// One flush for all.
-    fn make_safe(&mut self, flush: bool, changed: bool) -> Result<(), Fault> {
+    fn flush_group(&mut self, flush: bool, changed: bool) -> Result<(), Fault> {
         if flush && self.durable.is_dirty() {
-            return self.durable.settle(&self.engine, &self.db, self.change);
+            return self.durable.flush_durably(&self.engine, &self.db, self.change);
         }
         if changed {
-            return self.durable.hand_over(&self.db);
+            return self.durable.flush_buffered(&self.db);
         }
         Ok(())
     }
 
-    fn serve_one(&mut self, request: Request) -> Result<Answer, Stop> {
+    fn process_one(&mut self, request: Request) -> Result<Response, WriteError> {
         match request {
             Request::Append(append) => {
                 let Append { id, expected, batch, .. } = *append;
-                self.append(id, expected, &batch).map(Answer::Tip)
+                self.append(id, expected, &batch).map(Response::Tip)
             }
-            Request::Delete { id, tip } => self.delete(id, tip).map(|()| Answer::Deleted),
-            Request::Repair { id, acceptance } => self.repair(id, &acceptance).map(Answer::Repaired),
-            Request::Reconcile => self.reconcile().map(Answer::Reconciled),
+            Request::Delete { id, tip } => self.delete(id, tip).map(|()| Response::Deleted),
+            Request::Repair { id, acceptance } => self.repair(id, &acceptance).map(Response::Repaired),
+            Request::Reconcile => self.reconcile().map(Response::Reconciled),
         }
     }
 
-    fn append(&mut self, id: SessionId, expected: Expected, batch: &Batch) -> Result<Tip, Stop> {
-        let (actual, cut) = self.end_of(id)?;
+    fn append(&mut self, id: SessionId, expected: Expected, batch: &Batch) -> Result<Tip, WriteError> {
+        let (actual, cut) = self.verified_end(id)?;
         let unended = || Ok(self.engine.lock().unended.len());
         batch.check(id, expected, actual, unended)?;
         let Some(head) = batch.head() else {
-            return actual.ok_or(Stop::Refused(StorageError::NotFound { id }));
+            return actual.ok_or(WriteError::Refused(StorageError::NotFound { id }));
         };
-        if let Some(error) = self.engine.behind() {
+        if let Some(error) = self.engine.behind_marks() {
             return Err(error.into());
         }
         let mut chain = actual.map_or(Chain::start(id), |tip| Chain::at(id, tip));
@@ -222,19 +222,19 @@ impl Writer {
         }
         let mut change = self.next_change();
         if let Some(after) = cut {
-            change.take_lines(&self.db, id, after + 1)?;
+            change.remove_lines(&self.db, id, after + 1)?;
         }
         for record in batch.records() {
             change.put_line(id, record.revision(), record.line().as_bytes());
         }
         change.put_head(head);
         self.apply(change)?;
-        self.remember(id, Some(head));
+        self.record_change(id, Some(head));
         Ok(head.tip)
     }
 
-    fn delete(&mut self, id: SessionId, tip: Tip) -> Result<(), Stop> {
-        let Some(Looked { audit }) = self.engine.audit(&self.db, id)? else {
+    fn delete(&mut self, id: SessionId, tip: Tip) -> Result<(), WriteError> {
+        let Some(audit) = self.engine.audit(&self.db, id)? else {
             return Err(StorageError::NotFound { id }.into());
         };
         if audit.condition() == Condition::Corrupt {
@@ -243,18 +243,18 @@ impl Writer {
         if audit.tip() != Some(tip) {
             return Err(StorageError::Conflict { id, expected: Some(tip), actual: audit.tip() }.into());
         }
-        if let Some(error) = self.engine.behind() {
+        if let Some(error) = self.engine.behind_marks() {
             return Err(error.into());
         }
         // A database that comes back without the session has then not lost it.
         self.engine.marks.record_deletion(self.change + 1, id)?;
         let mut change = self.next_change();
-        change.take_lines(&self.db, id, 0)?;
-        change.take_head(id);
+        change.remove_lines(&self.db, id, 0)?;
+        change.remove_head(id);
         self.apply(change)?;
-        self.remember(id, None);
+        self.record_change(id, None);
         // It is gone for good before what belongs to it is.
-        self.durable.settle(&self.engine, &self.db, self.change)?;
+        self.durable.flush_durably(&self.engine, &self.db, self.change)?;
         let folders = self.engine.layout.folders();
         let quarantined = folders.quarantine().join(id.to_string());
         if let Err(error) = folders.remove_session(id).and_then(|()| files::remove(&quarantined)) {
@@ -265,43 +265,43 @@ impl Writer {
 
     /// How a log ends, if there is one, and from where on it is to be cut, if what follows is no record. What is cut is
     /// kept.
-    fn end_of(&self, id: SessionId) -> Result<(Option<Tip>, Option<u64>), Stop> {
+    fn verified_end(&self, id: SessionId) -> Result<(Option<Tip>, Option<u64>), WriteError> {
         if let Some(tip) = self.engine.lock().tip(id) {
             return Ok((Some(tip), None));
         }
-        let Some(Looked { audit }) = self.engine.audit(&self.db, id)? else { return Ok((None, None)) };
+        let Some(audit) = self.engine.audit(&self.db, id)? else { return Ok((None, None)) };
         if let Some(refusal) = audit.refusal() {
             return Err(refusal.into());
         }
         if audit.behind().is_empty() {
             if let (Some(tip), false) = (audit.tip(), audit.has_stale_head()) {
-                self.engine.lock().know(id, tip);
+                self.engine.lock().remember_tip(id, tip);
             }
             return Ok((audit.tip(), None));
         }
-        self.engine.layout.folders().keep(id, "degraded", audit.readable(), audit.behind())?;
+        self.engine.layout.folders().quarantine_bytes(id, "degraded", audit.readable(), audit.behind())?;
         Ok((audit.tip(), Some(audit.readable())))
     }
 
     /// The next change, empty but for its number.
-    pub(crate) fn next_change(&self) -> Change {
-        Change::new(Meta { store: self.engine.store, change: self.change + 1 })
+    pub(crate) fn next_change(&self) -> ChangeSet {
+        ChangeSet::new(Meta { store: self.engine.store, change: self.change + 1 })
     }
 
     /// Applies a change while nobody looks.
-    pub(crate) fn apply(&mut self, change: Change) -> Result<(), Fault> {
-        let alone = self.engine.db.write().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn apply(&mut self, change: ChangeSet) -> Result<(), Fault> {
+        let exclusive = self.engine.db.write().unwrap_or_else(PoisonError::into_inner);
         let applied = self.db.apply(change);
-        drop(alone);
+        drop(exclusive);
         applied?;
         self.change += 1;
         Ok(())
     }
 
     /// After a change of a session: tells those who follow it.
-    pub(crate) fn remember(&mut self, id: SessionId, head: Option<&Head>) {
-        self.durable.changed(id, head.map(|head| head.tip));
-        self.engine.lock().changed(id, head);
+    pub(crate) fn record_change(&mut self, id: SessionId, head: Option<&Head>) {
+        self.durable.record_change(id, head.map(|head| head.tip));
+        self.engine.lock().update(id, head);
         self.engine.changes.notify_waiters();
     }
 }
