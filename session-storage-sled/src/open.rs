@@ -1,5 +1,5 @@
-//! How a database is opened: under the store's lock, after what the last process left was set aside, and compared with the
-//! marks. sled may panic on what it finds.
+//! Opening of a database: under the store's lock, after saving what an unclean shutdown left, and with a comparison against
+//! the marks. sled may panic on damaged files.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -21,12 +21,12 @@ use crate::unclean_shutdown::{self, DirtyMarker, PreviousShutdown};
 use crate::writer::Writer;
 use crate::{files, format};
 
-/// What the store waits for while sled lets go of its files: it does so on threads of its own.
+/// The longest wait for sled to release its files, which it does on its own threads.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A pause between two looks whether it did.
+/// The pause between two attempts to open.
 const RELEASE_PAUSE: Duration = Duration::from_millis(5);
 
-/// Takes the lock, looks what the last process left, and opens the database.
+/// Acquires the lock, handles the previous shutdown, and opens the database.
 pub(crate) fn open_store(
     options: &SledStorageOptions,
     layout: &Layout,
@@ -39,7 +39,7 @@ pub(crate) fn open_store(
         None => (StoreId::random(), true),
     };
     if is_new {
-        // What a crash left of a store that was being made: nothing was ever acknowledged in it.
+        // A crash interrupted the creation of the store: nothing was ever acknowledged in it.
         files::remove(&layout.db())?;
         files::remove(&layout.unclean())?;
     }
@@ -48,8 +48,8 @@ pub(crate) fn open_store(
     unclean_shutdown::finish_copies(layout)?;
     unclean_shutdown::set_aside(layout, previous)?;
     if !is_new && !Folders::is_file(&layout.data())? {
-        // sled would make an empty database, as if there had never been another.
-        return Err(loss_error(layout, &marks, "has no database any more: the file `db/db` is gone"));
+        // sled would create an empty database.
+        return Err(loss_error(layout, &marks, "has lost its database: the file `db/db` is missing"));
     }
     Folders::create(&layout.db())?;
     let marker = DirtyMarker::write(layout, &boot)?;
@@ -62,7 +62,7 @@ pub(crate) fn open_store(
     let (meta, mut state) = match scanned.unwrap_or_else(|panic| Err(Fault::panic(&*panic))) {
         Ok(scanned) => scanned,
         Err(fault) => {
-            // sled opens what it cannot read. Nothing of ours came to it.
+            // sled opens some databases that it cannot read. Nothing was written to this one.
             drop(db);
             set_aside_once(layout, previous)?;
             return Err(open_error(layout, &fault));
@@ -70,15 +70,14 @@ pub(crate) fn open_store(
     };
     if let Some(meta) = meta.filter(|meta| meta.store != store) {
         return Err(unavailable(format!(
-            "{} is the store {store}, and its database is that of the store {}: put the two that belong together beside \
-             each other",
+            "{} is store {store}, but its database belongs to store {}: restore the files of the same store",
             layout.root().display(),
             meta.store
         )));
     }
     let (change, flushed) = (meta.map_or(0, |meta| meta.change), marks.change());
     if meta.is_none() || change < flushed {
-        tracing::error!(store = %layout.root().display(), found = change, expected = flushed, "changes are lost");
+        tracing::error!(store = %layout.root().display(), found = change, expected = flushed, "acknowledged changes are lost");
         state.behind_marks = Some((change, flushed));
     }
     drop(marker.set_opened());
@@ -87,7 +86,7 @@ pub(crate) fn open_store(
     Ok((Writer { engine: Arc::new(engine), db, durable, change }, lock))
 }
 
-/// The first row, durable before the folder counts as a store.
+/// Writes and flushes the first row, before the folder is treated as a store.
 fn create_store(layout: &Layout, store: StoreId, db: &Db) -> Result<(), Fault> {
     let flushed = |error: std::io::Error| Fault::Flush(Arc::new(error));
     db.apply(ChangeSet::new(Meta { store, change: 0 }))?;
@@ -99,7 +98,7 @@ fn create_store(layout: &Layout, store: StoreId, db: &Db) -> Result<(), Fault> {
     std::fs::File::open(layout.root()).and_then(|folder| folder.sync_all()).map_err(flushed)
 }
 
-/// Opens sled, a second time without its snapshots if these may be what is wrong.
+/// Opens sled, and again without its snapshots if these may be damaged.
 fn open_db(
     options: &SledStorageOptions,
     layout: &Layout,
@@ -119,15 +118,15 @@ fn open_db(
     tracing::warn!(
         store = %layout.root().display(),
         fault = first.summary(),
-        "the database could not be opened with its snapshots: they are set aside"
+        "could not open the database with its snapshots, trying without them"
     );
     open_once(options, layout).map_err(|second| {
-        tracing::error!(store = %layout.root().display(), fault = second.summary(), "nor could it without them");
+        tracing::error!(store = %layout.root().display(), fault = second.summary(), "could not open the database without its snapshots");
         open_error(layout, &first)
     })
 }
 
-/// Keeps a database that cannot be read, unless that was done when it was found.
+/// Saves a copy of a database that cannot be read, unless that was done before the first attempt.
 fn set_aside_once(layout: &Layout, previous: PreviousShutdown) -> Result<(), StorageError> {
     if previous == PreviousShutdown::Clean {
         unclean_shutdown::set_aside(layout, PreviousShutdown::Unclean)
@@ -145,7 +144,7 @@ fn open_once(options: &SledStorageOptions, layout: &Layout) -> Result<Db, Fault>
             Ok(Err(error)) => Fault::from(error),
             Err(panic) => Fault::panic(&*panic),
         };
-        // The store's own lock is held: what has sled's are threads of this process that are about to end.
+        // This process holds the store's lock: sled's lock is held by threads of this process that are about to end.
         if !fault.is_locked() || Instant::now() > deadline {
             return Err(fault);
         }
@@ -157,22 +156,22 @@ fn loss_error(layout: &Layout, marks: &Marks, what: &str) -> StorageError {
     unavailable(format!("the store {} {what}; {}", layout.root().display(), advice(layout, marks)))
 }
 
-/// What was in a database that cannot be opened, and what to do.
+/// Describes the stored sessions of a database that cannot be opened, and what to do.
 fn advice(layout: &Layout, marks: &Marks) -> String {
     let aside = if matches!(Folders::is_file(&layout.aside().join("db")), Ok(true)) {
-        format!("a copy of what was found is in {}", layout.aside().display())
+        format!("a copy of the damaged database is in {}", layout.aside().display())
     } else {
         "there is no copy of it".to_owned()
     };
     format!(
-        "{} sessions were stored, up to change {}: nothing of them is given up; {aside}: put a `db` that you copied \
-         earlier in its place",
+        "{} sessions were stored, up to change {}: nothing was discarded; {aside}: replace `db` by a copy that you made \
+         earlier",
         marks.tips().len(),
         marks.change()
     )
 }
 
-/// The error for a database that cannot be opened.
+/// Creates the error of a database that cannot be opened.
 pub(crate) fn open_error(layout: &Layout, fault: &Fault) -> StorageError {
     let what = format!("has a damaged database that cannot be opened ({})", fault.summary());
     let marks = match format::detect(layout) {
@@ -185,7 +184,7 @@ pub(crate) fn open_error(layout: &Layout, fault: &Fault) -> StorageError {
             source: Arc::new(std::io::Error::new(error.kind(), error.to_string())),
         },
         (Fault::Hang(_), _) => unavailable(format!(
-            "the store {} cannot be opened: {fault}; end this process before you try again",
+            "cannot open the store {}: {fault}; end this process, then try again",
             layout.root().display()
         )),
         (_, Some(marks)) => loss_error(layout, &marks, &what),

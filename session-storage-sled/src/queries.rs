@@ -1,4 +1,4 @@
-//! Looks at sessions: pages of records, lists, verdicts. They run on threads that may block.
+//! Queries: pages of records, lists, and checks of health. They run on threads that may block.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -12,11 +12,11 @@ use crate::db::{Db, head_summary};
 use crate::engine::Engine;
 use crate::error::Fault;
 
-/// Bytes of records after which a page ends, whatever was asked for.
+/// Bytes of records after which a page ends, regardless of the requested limit.
 const PAGE_BYTES: usize = 8 * 1024 * 1024;
 
 impl Engine {
-    /// A page of records.
+    /// Reads a page of records.
     pub(crate) fn records(
         &self,
         db: &Db,
@@ -25,7 +25,7 @@ impl Engine {
         limit: NonZeroUsize,
     ) -> Result<RecordPage, StorageError> {
         let read_error = |error: sled::Error| Fault::from(error).for_session(id);
-        // The mark before the database: what is appended meanwhile is then no false alarm.
+        // The mark before the database, so that a concurrent append is no false alarm.
         let mark = self.marks.tip(id);
         let head = db
             .head_row(id)
@@ -53,7 +53,7 @@ impl Engine {
         };
         match audit.condition() {
             Condition::Corrupt => Err(audit.damage()),
-            // A head that is not that of the records does not keep anybody from reading them.
+            // A head that does not match the records does not prevent reading them.
             Condition::Degraded if !audit.behind().is_empty() => Err(audit.damage()),
             Condition::Healthy
             | Condition::Torn
@@ -64,7 +64,7 @@ impl Engine {
         }
     }
 
-    /// A page of heads.
+    /// Reads a page of heads.
     pub(crate) fn list(
         &self,
         db: &Db,
@@ -87,7 +87,7 @@ impl Engine {
         } else {
             for row in db.heads(after) {
                 let (id, row) = row.map_err(|error| self.list_error(error))?;
-                // Those that have no head and come before this one.
+                // First the inconsistent sessions before this one.
                 let rest = inconsistent.split_off(&id);
                 for id in std::mem::replace(&mut inconsistent, rest) {
                     if builder.add(id, self.head(db, id)) {
@@ -113,41 +113,41 @@ impl Engine {
         let fault = Fault::from(error);
         StorageError::Unavailable {
             what: format!(
-                "a part of the database of {} cannot be read, and with it a part of the list: sessions that are named can \
-                 still be looked at",
+                "cannot list all sessions: a part of the database of {} cannot be read; single sessions can still be read \
+                 by id",
                 self.layout.root().display()
             ),
             source: Some(std::sync::Arc::new(fault)),
         }
     }
 
-    /// How one session is; `None` if there is none.
+    /// Checks the health of one session; `None` if it does not exist.
     pub(crate) fn verify(&self, db: &Db, id: SessionId) -> Result<Option<SessionHealth>, StorageError> {
         let Some(audit) = self.audit(db, id).map_err(|fault| fault.for_session(id))? else {
             return Ok(None);
         };
         let mut health = audit.health(self.layout.folders().losses(id)?);
         if let (Condition::Healthy, Some(behind)) = (health.condition, self.behind_marks()) {
-            // Nothing of it is known to be missing, and yet it may not be written.
+            // The session has lost nothing that is marked, but it cannot be written.
             health.condition = Condition::Degraded;
             health.problem = Some(behind);
         }
         Ok(Some(health))
     }
 
-    /// All sessions that there are, or were.
+    /// Returns all sessions that have rows or marks.
     pub(crate) fn sessions(&self, db: &Db) -> Result<BTreeSet<SessionId>, StorageError> {
         self.all(db).map_err(|fault| match fault {
             Fault::Sled(error) => self.list_error(error),
             fault @ (Fault::Flush(_) | Fault::Panic(_) | Fault::Hang(_)) => StorageError::Unavailable {
-                what: "the database cannot be read".to_owned(),
+                what: "cannot read the database".to_owned(),
                 source: Some(std::sync::Arc::new(fault)),
             },
         })
     }
 }
 
-/// A page of heads that is filled.
+/// A page of heads under construction.
 struct PageBuilder<'a> {
     filter: &'a SessionFilter,
     limit: usize,
@@ -155,7 +155,7 @@ struct PageBuilder<'a> {
 }
 
 impl PageBuilder<'_> {
-    /// Adds a session; whether the page was full before it, and ends at the one before.
+    /// Adds a session. Returns `true` if the page was full already, so that it ends at the previous session.
     fn add(&mut self, id: SessionId, head: Result<Option<Head>, StorageError>) -> bool {
         if self.page.heads.len() >= self.limit {
             return true;

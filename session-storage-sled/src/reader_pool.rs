@@ -1,5 +1,4 @@
-//! Named threads for looks at the database, which block. A look that is not answered when the store is closed is answered
-//! then: sled may hang.
+//! Named threads for reads of the database, which block. Closing the store fails all pending reads, since sled may hang.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -15,8 +14,8 @@ use crate::error::unavailable;
 type Task = Box<dyn FnOnce() + Send>;
 type FailRead = Box<dyn FnOnce(StorageError) + Send>;
 
-/// A few threads that end with this. There are as many tasks as callers that wait for one: whoever bounds its callers bounds
-/// the queue.
+/// A fixed number of threads that end when this is dropped. Each queued task has a waiting caller, so the number of callers
+/// bounds the queue.
 #[derive(Debug)]
 pub(crate) struct ReaderPool {
     tasks: Mutex<Sender<Task>>,
@@ -32,11 +31,11 @@ struct PendingReads {
 
 impl std::fmt::Debug for PendingReads {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Waiting").field("calls", &self.calls.len()).finish_non_exhaustive()
+        f.debug_struct("PendingReads").field("calls", &self.calls.len()).finish_non_exhaustive()
     }
 }
 
-/// The answer to a look, which two may want to give.
+/// The reply to a read, sent once by either the reader thread or the close of the store.
 struct ReplySlot<T>(Arc<Mutex<Option<ReplySender<T>>>>);
 
 type ReplySender<T> = oneshot::Sender<Result<T, StorageError>>;
@@ -46,7 +45,7 @@ impl<T> ReplySlot<T> {
         lock(&self.0).as_ref().is_some_and(|reply| !reply.is_closed())
     }
 
-    fn give(&self, result: Result<T, StorageError>) {
+    fn send(&self, result: Result<T, StorageError>) {
         if let Some(reply) = lock(&self.0).take() {
             drop(reply.send(result));
         }
@@ -64,14 +63,14 @@ impl ReaderPool {
                 .name("session-sled-read".to_owned())
                 .spawn(move || run_tasks(&receiver))
                 .map_err(|error| StorageError::Unavailable {
-                what: "no thread can be started to read with".to_owned(),
+                what: "cannot start a reader thread".to_owned(),
                 source: Some(Arc::new(error)),
             })?;
         }
         Ok(Self { tasks: Mutex::new(tasks), pending: Arc::default() })
     }
 
-    /// Looks at something on one of the threads. A look whose future is dropped before it has begun does not take place.
+    /// Runs a read on one of the threads. A read whose future is dropped before it has started is skipped.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         read: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
@@ -86,7 +85,7 @@ impl ReaderPool {
             }
             pending.next += 1;
             let number = pending.next;
-            pending.calls.insert(number, Box::new(move |error| late_reply.give(Err(error))));
+            pending.calls.insert(number, Box::new(move |error| late_reply.send(Err(error))));
             number
         };
         let pending = Arc::clone(&self.pending);
@@ -94,16 +93,16 @@ impl ReaderPool {
             let result = reply.is_awaited().then(read);
             lock(&pending).calls.remove(&number);
             if let Some(result) = result {
-                reply.give(result);
+                reply.send(result);
             }
         });
         if lock(&self.tasks).send(task).is_err() {
-            return Err(unavailable("the threads that read have ended"));
+            return Err(unavailable("the reader threads have ended"));
         }
-        replied.await.unwrap_or_else(|_| Err(unavailable("the thread that was to answer has ended")))
+        replied.await.unwrap_or_else(|_| Err(unavailable("the reader thread has ended")))
     }
 
-    /// Answers all that wait, and all that come, with this.
+    /// Fails all pending and all later reads with this error.
     pub(crate) fn close(&self, error: &StorageError) {
         let calls = {
             let mut pending = lock(&self.pending);
@@ -118,7 +117,7 @@ impl ReaderPool {
 
 fn run_tasks(tasks: &Mutex<Receiver<Task>>) {
     loop {
-        // Held while waiting: the others wait for the lock instead.
+        // The lock is held while waiting for a task: the other threads wait for the lock instead.
         let task = lock(tasks).recv();
         let Ok(task) = task else { return };
         task();

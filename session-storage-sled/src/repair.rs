@@ -1,4 +1,4 @@
-//! Mending: one session, as far as that is allowed; all that a crash left. Part of the writer.
+//! Repair of one session, and cleanup after crashes. Methods of the writer.
 
 use session_core::{
     AcceptedLoss, Condition, InstanceId, Loss, ReconcileReport, RepairReport, SessionId, StorageError,
@@ -10,7 +10,7 @@ use crate::error::Fault;
 use crate::writer::{WriteError, Writer};
 
 impl Writer {
-    /// Mends one session, as far as `acceptance` allows, and acknowledges its losses.
+    /// Repairs one session, as far as `acceptance` allows, and acknowledges its losses.
     pub(crate) fn repair(
         &mut self,
         id: SessionId,
@@ -42,7 +42,7 @@ impl Writer {
         }
     }
 
-    /// Cuts what is no record and makes the head anew: costs nothing that was flushed.
+    /// Quarantines what follows the records, and rebuilds the head from them. Loses nothing that was flushed.
     fn repair_rows(&mut self, id: SessionId, audit: &Audit) -> Result<(), WriteError> {
         let folders = self.engine.layout.folders();
         let mut change = self.next_change();
@@ -58,8 +58,8 @@ impl Writer {
         self.durable.flush_durably(&self.engine, &self.db, self.change).map_err(WriteError::from)
     }
 
-    /// Cuts a log down to what can be read. The database first and the marks after it: whoever comes in between finds the
-    /// session as damaged as before.
+    /// Cuts a log down to its readable records. The database first, then the marks: a reader in between finds the session as
+    /// damaged as before.
     fn accept_loss(
         &mut self,
         id: SessionId,
@@ -69,7 +69,7 @@ impl Writer {
         refuse_while_owned(id, audit.owners(), dead)?;
         let folders = self.engine.layout.folders();
         let readable = audit.readable();
-        // What is left of a session of which nothing can be read is nobody's to acknowledge later: it is gone.
+        // A session without readable records is removed: no one can acknowledge its loss later.
         let why = if readable == 0 { "whole" } else { "lost" };
         let kept = folders.quarantine_bytes(id, why, readable, audit.behind())?;
         let mut change = self.change_above_all();
@@ -93,20 +93,20 @@ impl Writer {
         Ok(RepairReport::new(Condition::Corrupt, head.map(|head| head.tip)).loss(loss))
     }
 
-    /// A change whose number is above all that the database and the marks know of.
+    /// Creates a change set whose counter is above those of the database and the marks.
     fn change_above_all(&mut self) -> ChangeSet {
         self.change = self.change.max(self.engine.marks.change());
         ChangeSet::new(Meta { store: self.engine.store, change: self.change + 1 })
     }
 
-    /// After such a change: the database is behind nothing any more.
+    /// Flushes after such a change set; the database is no longer behind the marks.
     fn flush_above_all(&mut self) -> Result<(), Fault> {
         self.durable.flush_durably(&self.engine, &self.db, self.change)?;
         self.engine.lock().behind_marks = None;
         Ok(())
     }
 
-    /// Mends what crashes left. Writes nothing where all is well.
+    /// Repairs what crashes left. Writes nothing if nothing needs repair.
     pub(crate) fn reconcile(&mut self) -> Result<ReconcileReport, WriteError> {
         let mut report = ReconcileReport::default();
         let folders = self.engine.layout.folders();
@@ -126,7 +126,7 @@ impl Writer {
                 None => {}
             }
         }
-        // A process that died between a deletion and this left the session's folder.
+        // A process that died during a deletion may have left the session's folder.
         let there = self.engine.all(&self.db)?;
         let (ids, _) = folders.list_session_folders()?;
         for id in ids.into_iter().filter(|id| !there.contains(id)) {

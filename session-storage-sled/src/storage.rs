@@ -1,5 +1,5 @@
-//! The storage port over a store: check, hand to a thread, translate. Nothing blocking is held across an await; a future that
-//! is dropped leaves a change that has begun to come to its end, and one that has not begun undone.
+//! The storage port: passes requests to threads and translates their results. Nothing blocking is held across an await. If
+//! a future is dropped, a change that has started completes, and an unstarted one is not made.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -20,10 +20,10 @@ use crate::store::Store;
 use crate::worker::{CreateIfMissing, Worker};
 use crate::writer::{Append, Request, Response};
 
-/// A store in a folder, over sled. Clones share it, and so do all that this process opens on the same folder.
+/// A store in a folder, over sled. Clones share it, and so do all handles of this process on the same folder.
 ///
 /// The last handle closes the database when it is dropped, which blocks for as long as a flush takes. A process that ends
-/// without that has lost nothing; the next opening copies the database before it goes on.
+/// without that loses nothing; the next opening copies the database first.
 #[derive(Debug, Clone)]
 pub struct SledStorage {
     store: Arc<Store>,
@@ -31,46 +31,46 @@ pub struct SledStorage {
 
 impl SledStorage {
     /// Opens a store, which blocks for as long as sled takes to read its database. Nothing is created: a path that is
-    /// missing or empty is a store without sessions, and is made one by the first of them.
+    /// missing or empty is a store without sessions, and the first session creates it.
     ///
-    /// Where this process has the store open already, this is another handle on it, with the options of the first one.
+    /// If this process has the store open already, returns another handle on it, with the options of the first one.
     ///
     /// # Errors
-    /// [`Unavailable`](StorageError::Unavailable) where another process has it, where the path is no store and cannot become
-    /// one, is on a network or FUSE file system, or its database cannot be opened;
-    /// [`UnsupportedFormat`](StorageError::UnsupportedFormat) where a newer version made it.
+    /// [`Unavailable`](StorageError::Unavailable) if another process has the store, if the path is not a store and cannot
+    /// become one, is on a network or FUSE file system, or if its database cannot be opened;
+    /// [`UnsupportedFormat`](StorageError::UnsupportedFormat) if a newer version created it.
     pub fn open(options: SledStorageOptions) -> Result<Self, StorageError> {
         Ok(Self { store: Store::open(options)? })
     }
 
-    /// The store's folder.
+    /// Returns the store's folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.store.layout.root()
     }
 
-    /// Bytes of sled's own files; 0 where there is no store yet.
+    /// Returns the size of sled's files in bytes; 0 if there is no store yet.
     ///
     /// # Errors
-    /// Whatever keeps one from looking.
+    /// The error of opening or reading the store.
     pub async fn size_on_disk(&self) -> Result<u64, StorageError> {
         let size = self.read(|engine, db| {
             db.size().map_err(|error| StorageError::Unavailable {
-                what: format!("the database of {} cannot be measured", engine.layout.root().display()),
+                what: format!("cannot get the size of the database of {}", engine.layout.root().display()),
                 source: Some(Arc::new(error)),
             })
         });
         Ok(size.await?.unwrap_or(0))
     }
 
-    /// What happens at the next flush, where the store is open.
+    /// Sets a hook for the next flush of an open store.
     #[cfg(test)]
     pub(crate) async fn set_flush_hook(&self, hook: impl FnOnce() -> std::io::Result<()> + Send + 'static) {
         let worker = self.store.get(CreateIfMissing::No).await.unwrap().unwrap();
         *worker.flush_hook.lock().unwrap() = Some(Box::new(hook));
     }
 
-    /// Looks at the database on a thread that may block; `None` where there is no store.
+    /// Reads the database on a thread that may block; `None` if there is no store.
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Engine, &Db) -> Result<T, StorageError> + Send + 'static,
@@ -79,7 +79,7 @@ impl SledStorage {
         run_read(&worker, read).await.map(Some)
     }
 
-    /// Has the writer do something to a session that must be there.
+    /// Submits a request for an existing session to the writer.
     async fn request_change(&self, id: SessionId, request: Request) -> Result<Response, StorageError> {
         match self.store.get(CreateIfMissing::No).await? {
             Some(worker) => worker.submit(request).await,
@@ -108,7 +108,7 @@ impl SessionStorage for SledStorage {
         let worker = if let Some(worker) = self.store.get(CreateIfMissing::No).await? {
             worker
         } else {
-            // What can be refused without a store makes none.
+            // A request that can be refused without a store must not create one.
             batch.check(id, expected, None, || Ok(0))?;
             self.store.get(CreateIfMissing::Yes).await?.ok_or(StorageError::NotFound { id })?
         };
@@ -159,12 +159,12 @@ impl ChangeFeed for SledStorage {
     async fn changed(&self, id: SessionId, seen: Tip) {
         loop {
             let mut changed = pin!(self.store.changes.notified());
-            // Registered before the look, so that no change falls in between.
+            // Registered before the read, so that no change in between is missed.
             changed.as_mut().enable();
             let worker = self.store.get(CreateIfMissing::No).await;
             let known = match &worker {
                 Ok(Some(worker)) => worker.engine.lock().tip(id),
-                // Whoever waits for a store that is not there, or not any more, is to find that out.
+                // A follower of a missing or closed store returns, and finds that out by its next call.
                 Ok(None) | Err(_) => return,
             };
             let now = match known {
@@ -192,7 +192,7 @@ impl StorageMaintenance for SledStorage {
 
     async fn verify_all(&self) -> Result<StoreHealth, StorageError> {
         let mut all = StoreHealth::default();
-        // One look for each session: a writer waits for one of them, not for all.
+        // One read for each session: a write waits for one of them, not for all.
         for id in self.read(Engine::sessions).await?.unwrap_or_default() {
             match self.read(move |engine, db| engine.verify(db, id)).await {
                 Ok(health) => all.sessions.extend(health.flatten()),

@@ -1,5 +1,5 @@
-//! A store as its handles see it: nothing, open, or closed for good; and which of them are open in this process, since sled
-//! can be open only once.
+//! The state that all handles of a store share: absent, open, or closed for good; and the registry of this process, since
+//! sled can open a database only once.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -15,35 +15,34 @@ use crate::layout::Layout;
 use crate::options::SledStorageOptions;
 use crate::worker::{CreateIfMissing, Worker};
 
-/// What all handles on one folder share.
+/// The state that all handles on one folder share.
 #[derive(Debug)]
 pub(crate) struct Store {
     options: SledStorageOptions,
     pub(crate) layout: Layout,
     state: Mutex<State>,
-    /// Held by whoever opens.
+    /// Held while the store is being opened.
     opening: Mutex<()>,
     pub(crate) changes: Arc<Notify>,
 }
 
 #[derive(Debug)]
 enum State {
-    /// There was no store at the last look.
+    /// No store existed at the last check.
     Absent,
     Open(Arc<Worker>),
-    /// Why nothing can be done any more.
+    /// The error of all further requests.
     Closed(StorageError),
 }
 
-/// The stores that are open in this process, by their folders.
+/// Returns the stores that are open in this process, by folder.
 fn registry() -> MutexGuard<'static, HashMap<PathBuf, Weak<Store>>> {
     static STORES: OnceLock<Mutex<HashMap<PathBuf, Weak<Store>>>> = OnceLock::new();
     STORES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Store {
-    /// The store in a folder: the one that is open in this process already, or one that is opened now. Where there is
-    /// none, none is made.
+    /// Returns the store in a folder: shared if this process has it open already, else opened now. Creates nothing.
     pub(crate) fn open(mut options: SledStorageOptions) -> Result<Arc<Self>, StorageError> {
         let layout = Layout::new(options.path.clone());
         format::detect(&layout)?;
@@ -77,7 +76,7 @@ impl Store {
         self.current().is_err()
     }
 
-    /// What is open; `None` where nothing is. A store that sled failed in is closed here, once.
+    /// Returns the open worker; `None` if there is no store. After a fault of sled this releases the worker, once.
     fn current(&self) -> Result<Option<Arc<Worker>>, StorageError> {
         let mut state = self.lock();
         let closed = match &*state {
@@ -90,12 +89,12 @@ impl Store {
         };
         let closed_worker = std::mem::replace(&mut *state, State::Closed(closed.clone()));
         drop(state);
-        // Lets go of the store's lock, so that it can be opened anew.
+        // Releases the store's lock, so that it can be opened again.
         drop(closed_worker);
         Err(closed)
     }
 
-    /// What is open, once it is; blocks while it is opened.
+    /// Returns the open worker, and opens the store if necessary, which blocks.
     fn worker(&self, create_if_missing: CreateIfMissing) -> Result<Option<Arc<Worker>>, StorageError> {
         if let Some(worker) = self.current()? {
             return Ok(Some(worker));
@@ -112,7 +111,7 @@ impl Store {
         Ok(Some(worker))
     }
 
-    /// As [`worker`](Self::worker), without blocking whoever awaits it.
+    /// Returns the same as [`worker`](Self::worker) without blocking the calling thread.
     pub(crate) async fn get(
         self: &Arc<Self>,
         create_if_missing: CreateIfMissing,
@@ -120,7 +119,7 @@ impl Store {
         if let Some(worker) = self.current()? {
             return Ok(Some(worker));
         }
-        // The look at a path that is no store is short.
+        // The check of a path without a store is short enough to run here.
         if create_if_missing == CreateIfMissing::No && format::detect(&self.layout)?.is_none() {
             return Ok(None);
         }
@@ -129,7 +128,7 @@ impl Store {
         let open = move || drop(reply.send(store.worker(create_if_missing)));
         thread::Builder::new().name("session-sled-open".to_owned()).spawn(open).map_err(|error| {
             StorageError::Unavailable {
-                what: "no thread can be started to open the store with".to_owned(),
+                what: "cannot start a thread to open the store".to_owned(),
                 source: Some(Arc::new(error)),
             }
         })?;
@@ -137,7 +136,7 @@ impl Store {
     }
 }
 
-/// One spelling of a path, as far as it exists.
+/// Resolves the links in the existing part of a path, so that each store has one path.
 fn canonical(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut rest = Vec::new();

@@ -1,5 +1,5 @@
-//! Ends without a goodbye: the note that the database is open, the copy of it that is set aside before sled may cut its
-//! log, and the making anew of a file whose last flush may have failed.
+//! Unclean shutdown: the marker that detects it, the copy of the database saved before sled may truncate its log, and the
+//! rewrite of a file whose last flush may have failed.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
@@ -10,38 +10,38 @@ use session_storage_engine::{Folders, IoContext as _};
 use crate::files::{self, CopyMode, OpenMode};
 use crate::layout::Layout;
 
-/// Where the note says whether a flush is on its way.
+/// The offset of the flag for a flush in progress.
 const FLUSHING_AT: u64 = "flushing ".len() as u64;
-/// Where it says whether sled came to open the database.
+/// The offset of the flag for a database that sled has opened.
 const OPENED_AT: u64 = "flushing 0\nopened ".len() as u64;
 
-/// The note that the database is open. It outlives a process that is killed, and power loss.
+/// The marker that the database is open. It survives a kill of the process and power loss.
 #[derive(Debug)]
 pub(crate) struct DirtyMarker {
     file: File,
 }
 
-/// What an end without a goodbye left.
+/// The kind of shutdown of the previous process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PreviousShutdown {
-    /// The last end was a clean one.
+    /// A clean shutdown.
     Clean,
-    /// sled could not open the database: it may have changed it in trying, and what was set aside is from before that.
+    /// sled could not open the database: it may have changed it in the attempt, and the saved copy is from before that.
     NeverOpened,
-    /// The database was open.
+    /// A shutdown without closing the database.
     Unclean,
-    /// A flush had begun in this boot and is not known to have ended well: what a reader of the file sees may not be what
-    /// is on the disk, and no later flush would say so (`fsync` reports an error once, and only to who was there).
+    /// A flush started in this boot and may have failed: the content that a reader of the file sees may not be on the disk,
+    /// and no later flush would report that (`fsync` reports an error once, and only on descriptors that were open then).
     DuringFlush,
 }
 
-/// What the last process that had the store left. `boot` is the present one.
+/// Reads the marker of the previous process. `boot` is the current boot id.
 pub(crate) fn read_previous(layout: &Layout, boot: &str) -> Result<PreviousShutdown, StorageError> {
     let Some(bytes) = files::read_start(&layout.unclean(), 256)? else { return Ok(PreviousShutdown::Clean) };
     let text = String::from_utf8_lossy(&bytes);
     let mut lines = text.lines();
     let (was_flushing, was_opened) = (lines.next() == Some("flushing 1"), lines.next() != Some("opened 0"));
-    // After a boot, what can be read is what is on the disk.
+    // After a reboot, what can be read is on the disk.
     let same_boot = lines.next().is_some_and(|line| line == format!("boot {boot}"));
     Ok(match (was_flushing && same_boot, was_opened) {
         (true, _) => PreviousShutdown::DuringFlush,
@@ -51,7 +51,7 @@ pub(crate) fn read_previous(layout: &Layout, boot: &str) -> Result<PreviousShutd
 }
 
 impl DirtyMarker {
-    /// Notes that the database is open; durable before sled sees it.
+    /// Writes and flushes the marker, before sled opens the database.
     pub(crate) fn write(layout: &Layout, boot: &str) -> Result<Self, StorageError> {
         let path = layout.unclean();
         files::remove(&path)?;
@@ -63,31 +63,31 @@ impl DirtyMarker {
         Ok(Self { file })
     }
 
-    /// Notes whether a flush is on its way. Needs no flush of its own: it tells those who come after a death of this
-    /// process, not after a loss of power.
+    /// Sets the flag for a flush in progress. Needs no flush: it is read after the death of this process, not after power
+    /// loss.
     pub(crate) fn set_flushing(&self, is_flushing: bool) -> std::io::Result<()> {
         self.file.write_all_at(if is_flushing { b"1" } else { b"0" }, FLUSHING_AT)
     }
 
-    /// Notes that sled has opened the database.
+    /// Sets the flag for a database that sled has opened.
     pub(crate) fn set_opened(&self) -> std::io::Result<()> {
         self.file.write_all_at(b"1", OPENED_AT)
     }
 
-    /// Takes the note away: everything is durable, and sled is closed.
+    /// Removes the marker, after everything is flushed and sled is closed.
     pub(crate) fn remove(layout: &Layout) -> Result<(), StorageError> {
         files::remove(&layout.unclean())?;
         files::sync_folder(layout.root())
     }
 }
 
-/// Ends what an earlier call of [`set_aside`] began and did not end.
+/// Completes or removes what an interrupted call of [`set_aside`] left.
 pub(crate) fn finish_copies(layout: &Layout) -> Result<(), StorageError> {
     if Folders::is_folder(&layout.db_new())? {
         if Folders::is_folder(&layout.db())? {
             files::remove(&layout.db_new())?;
         } else {
-            // It is whole: the old one was put aside only then.
+            // It is complete: the old one was moved only after that.
             fs::rename(layout.db_new(), layout.db()).context("rename", &layout.db_new())?;
             files::sync_folder(layout.root())?;
         }
@@ -95,7 +95,7 @@ pub(crate) fn finish_copies(layout: &Layout) -> Result<(), StorageError> {
     files::remove(&layout.aside_new())
 }
 
-/// Keeps the database as it was left, before sled may cut its log. There is one such copy, the newest.
+/// Saves a copy of the database before sled may truncate its log. Only the newest copy is kept.
 pub(crate) fn set_aside(layout: &Layout, previous: PreviousShutdown) -> Result<(), StorageError> {
     if matches!(previous, PreviousShutdown::Clean | PreviousShutdown::NeverOpened)
         || !Folders::is_folder(&layout.db())?
@@ -103,7 +103,7 @@ pub(crate) fn set_aside(layout: &Layout, previous: PreviousShutdown) -> Result<(
         return Ok(());
     }
     if previous == PreviousShutdown::DuringFlush {
-        // The bytes as they are read, written anew, are on the disk for sure; the file as it was is what is set aside.
+        // The readable bytes are rewritten, so that they are certainly on the disk; the original file is set aside.
         files::copy_folder(&layout.db(), &layout.db_new(), CopyMode::Bytes)?;
         files::remove(&layout.aside())?;
         fs::rename(layout.db(), layout.aside()).context("rename", &layout.db())?;
@@ -116,8 +116,8 @@ pub(crate) fn set_aside(layout: &Layout, previous: PreviousShutdown) -> Result<(
     files::sync_folder(layout.root())
 }
 
-/// Sets aside what sled starts from and can do without: its snapshots, which are caches of what its log says, and `conf`,
-/// which says what we ask for anyway. Returns whether there was anything.
+/// Moves aside the files that sled reads at its start and does not need: its snapshots, which are caches of its log, and
+/// `conf`, whose settings are passed when opening. Returns `true` if there were any.
 pub(crate) fn set_snapshots_aside(layout: &Layout) -> Result<bool, StorageError> {
     let mut names = files::names(&layout.db())?;
     names.retain(|name| name.starts_with("snap.") || name == "conf");

@@ -1,5 +1,5 @@
-//! The threads of an open store: one that has sled and does at once what has queued up; one that sees to it that nobody waits
-//! for it for ever, since sled can hang; and those that read.
+//! The threads of an open store: the writer thread, which processes queued requests as groups; the watchdog, which ends
+//! waiting if sled hangs; and the reader threads.
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,8 +23,8 @@ use crate::reader_pool::ReaderPool;
 use crate::unclean_shutdown::DirtyMarker;
 use crate::writer::{Reply, Request, Writer, outcome_unknown};
 
-/// Bytes of records that are flushed at once: half a segment of sled's log, so that it seldom comes to use a segment again
-/// before what takes its place was flushed by us.
+/// Bytes of records in one group: half a segment of sled's log, so that sled seldom reuses a segment before our flush of the
+/// records that it moved elsewhere.
 const GROUP_BYTES: usize = 256 * 1024;
 
 type QueuedJob = Job<Option<Request>, Reply>;
@@ -41,7 +41,7 @@ pub(crate) struct Worker {
     pub(crate) flush_hook: crate::durable::FlushHook,
 }
 
-/// Whether a store is made where there is none.
+/// The choice to create a missing store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CreateIfMissing {
     No,
@@ -55,7 +55,7 @@ impl std::fmt::Debug for Worker {
 }
 
 impl Worker {
-    /// Opens a store; `None` where there is none and none is to be made.
+    /// Opens a store; `None` if it is missing and must not be created.
     pub(crate) fn open(
         options: &SledStorageOptions,
         create_if_missing: CreateIfMissing,
@@ -71,7 +71,7 @@ impl Worker {
         let flush_hook = Arc::clone(&writer.durable.flush_hook);
         let engine = Arc::clone(&writer.engine);
         let (closed_tx, closed_rx) = channel();
-        // From here on the database is closed whatever fails.
+        // From here on every error path closes the database.
         let mut writer_thread =
             WriterThread { open: Some((writer, lock)), watchdog: None, _closed_tx: closed_tx };
         let readers = Arc::new(ReaderPool::start(options.read_threads)?);
@@ -99,7 +99,7 @@ impl Worker {
         }))
     }
 
-    /// Has the writer do something.
+    /// Submits a request to the writer and awaits its reply.
     pub(crate) async fn submit(&self, request: Request) -> Reply {
         if let Some(closed) = self.engine.closed() {
             return Err(closed);
@@ -118,19 +118,19 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         let Some(group) = self.group.take() else { return };
-        // The thread is waited for where it hurts nobody if it hangs.
+        // Joins the writer thread on another thread, since it may hang.
         if spawn("session-sled-close", move || drop(group)).is_err() {
-            tracing::error!("no thread can be started to close the store with");
+            tracing::error!("could not start a thread to close the store");
         }
         let closed_rx = self.closed_rx.lock().unwrap_or_else(PoisonError::into_inner);
         if closed_rx.recv_timeout(self.timeout) == Err(RecvTimeoutError::Timeout) {
-            tracing::error!(store = %self.engine.layout.root().display(), "sled does not come to its end");
+            tracing::error!(store = %self.engine.layout.root().display(), "timed out closing the sled database");
         }
     }
 }
 
 fn thread_error(error: std::io::Error) -> StorageError {
-    let what = "no thread can be started to open the store with".to_owned();
+    let what = "cannot start a thread to open the store".to_owned();
     StorageError::Unavailable { what, source: Some(Arc::new(error)) }
 }
 
@@ -138,7 +138,7 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StorageE
     thread::Builder::new().name(name.to_owned()).spawn(run).map(drop).map_err(thread_error)
 }
 
-/// Opens the database on a thread of its own, and waits for it no longer than it may take.
+/// Opens the database on a separate thread, and waits for it up to the timeouts.
 fn open_with_timeout(
     options: &SledStorageOptions,
     layout: Layout,
@@ -166,7 +166,7 @@ fn open_with_timeout(
     }
 }
 
-/// Who waits for what sled is doing now.
+/// The watchdog of the writer thread, and the requests that it processes now.
 #[derive(Debug)]
 struct Watchdog {
     engine: Arc<Engine>,
@@ -197,14 +197,14 @@ impl Watchdog {
         (state.since, state.waiting) = (Some(Instant::now()), waiting);
     }
 
-    /// Whoever still waits; nobody if it took too long.
+    /// Ends the current group and returns its jobs; none if the watchdog has failed them.
     fn finish(&self) -> Vec<(Option<SessionId>, QueuedJob)> {
         let mut state = self.lock();
         state.since = None;
         mem::take(&mut state.waiting)
     }
 
-    /// Answers whoever waits that nobody knows.
+    /// Fails the waiting requests with an unknown outcome, and all reads.
     fn fail_all(&self, waiting: Vec<(Option<SessionId>, QueuedJob)>) {
         for (id, job) in waiting {
             job.reply(Err(outcome_unknown(id, self.closed())));
@@ -212,7 +212,7 @@ impl Watchdog {
         self.readers.close(&self.closed());
     }
 
-    /// Until the end: looks from time to time whether what sled does takes too long.
+    /// Checks periodically, until the end, that the current group has not exceeded the timeout.
     fn watch(&self) {
         let mut state = self.lock();
         while !state.is_over {
@@ -229,13 +229,13 @@ impl Watchdog {
     }
 }
 
-/// What the thread that writes has. When it goes, the database is closed.
+/// The state of the writer thread. Dropping it closes the database.
 struct WriterThread {
     /// `None` once the database is closed.
     open: Option<(Writer, StoreLock)>,
     /// `None` only until the threads are started.
     watchdog: Option<Arc<Watchdog>>,
-    /// Goes with it, which whoever waits for the end notices.
+    /// Dropped with this, which signals the end to the waiting receiver.
     _closed_tx: Sender<()>,
 }
 
@@ -286,7 +286,7 @@ impl Drop for WriterThread {
     }
 }
 
-/// Closes the database. After a fault nothing of it is believed, and the note stays.
+/// Closes the database. After a fault its state is unknown, and the marker stays.
 fn close_database(writer: Writer, lock: StoreLock) {
     let Writer { engine, db, mut durable, change } = writer;
     let mut clean = engine.closed().is_none();
@@ -298,7 +298,7 @@ fn close_database(writer: Writer, lock: StoreLock) {
         }
     }
     drop(durable);
-    // Waits for those who look.
+    // Waits for readers.
     let shared = engine.db.write().unwrap_or_else(PoisonError::into_inner).take();
     // sled flushes when it is dropped, and panics if that fails.
     let dropped = catch_unwind(AssertUnwindSafe(|| {
@@ -309,7 +309,7 @@ fn close_database(writer: Writer, lock: StoreLock) {
         && dropped.is_ok()
         && let Err(error) = DirtyMarker::remove(&engine.layout)
     {
-        tracing::warn!(store = %engine.layout.root().display(), %error, "a note of an unclean end is left");
+        tracing::warn!(store = %engine.layout.root().display(), %error, "could not remove the marker of an unclean shutdown");
     }
     drop(lock);
 }

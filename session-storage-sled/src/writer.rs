@@ -1,4 +1,4 @@
-//! What changes the database: appends and deletions, decided and applied one after another on one thread, flushed together.
+//! The writer: checks and applies appends and deletions one after another on one thread, and flushes them together.
 
 use std::sync::{Arc, PoisonError};
 
@@ -13,20 +13,20 @@ use crate::engine::Engine;
 use crate::error::{Fault, unavailable};
 use crate::files;
 
-/// What is asked of the writer.
+/// A request to the writer.
 #[derive(Debug)]
 pub(crate) enum Request {
-    /// Records are to be added.
+    /// Append records.
     Append(Box<Append>),
-    /// A session is to go.
+    /// Delete a session.
     Delete { id: SessionId, tip: Tip },
-    /// A session is to be mended.
+    /// Repair a session.
     Repair { id: SessionId, acceptance: AcceptedLoss },
-    /// The store is to be mended.
+    /// Repair what crashes left in the store.
     Reconcile,
 }
 
-/// Records that are to be added.
+/// The records to append.
 #[derive(Debug)]
 pub(crate) struct Append {
     pub(crate) id: SessionId,
@@ -35,14 +35,14 @@ pub(crate) struct Append {
     pub(crate) durability: Durability,
 }
 
-/// What the writer answers.
+/// The response to a request.
 #[derive(Debug)]
 pub(crate) enum Response {
     Tip(Tip),
     Deleted,
     Repaired(RepairReport),
     Reconciled(ReconcileReport),
-    /// Nobody knows; never given to anybody.
+    /// An unknown outcome, replaced by an error before the reply.
     Unknown,
 }
 
@@ -61,18 +61,18 @@ impl Response {
         if let Self::Reconciled(reconciled) = self { Ok(reconciled) } else { Err(self.unexpected()) }
     }
 
-    /// Our own mistake.
+    /// Creates the error of a response that does not match its request, a bug.
     fn unexpected(&self) -> StorageError {
-        unavailable(format!("the writer answered something else: {self:?}"))
+        unavailable(format!("bug: the writer sent an unexpected response: {self:?}"))
     }
 }
 
-/// Why a request was not done.
+/// The error of a request that was not done.
 #[derive(Debug)]
 pub(crate) enum WriteError {
-    /// It was refused, and nothing was changed.
+    /// The request was refused, and nothing was changed.
     Refused(StorageError),
-    /// sled failed in the midst of it: nobody knows what it left.
+    /// sled failed during the request: the state of the database is unknown.
     Fault(Fault),
 }
 
@@ -94,7 +94,7 @@ impl From<sled::Error> for WriteError {
     }
 }
 
-/// Whoever changes the database: there is one.
+/// The only writer to the database.
 #[derive(Debug)]
 pub(crate) struct Writer {
     pub(crate) engine: Arc<Engine>,
@@ -104,7 +104,7 @@ pub(crate) struct Writer {
     pub(crate) change: u64,
 }
 
-/// The answer to what may have been done and may not.
+/// Creates the error of a request that may or may not have been done.
 pub(crate) fn outcome_unknown(id: Option<SessionId>, closed: StorageError) -> StorageError {
     match id {
         Some(id) => StorageError::OutcomeUnknown { id, source: Arc::new(closed) },
@@ -113,7 +113,7 @@ pub(crate) fn outcome_unknown(id: Option<SessionId>, closed: StorageError) -> St
 }
 
 impl Request {
-    /// The session that it is about.
+    /// Returns the session of the request.
     pub(crate) const fn session(&self) -> Option<SessionId> {
         match self {
             Self::Append(append) => Some(append.id),
@@ -122,7 +122,7 @@ impl Request {
         }
     }
 
-    /// About how much it adds.
+    /// Returns the approximate size in bytes.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Append(append) => append.batch.records().iter().map(|record| record.line().len()).sum(),
@@ -136,14 +136,14 @@ impl Request {
 }
 
 impl Writer {
-    /// Does what has queued up, and makes it as safe as was asked for. After a fault the store is closed, nothing more is
-    /// done, and the answers say what is known.
+    /// Processes queued requests with the requested durability. After a fault the store is closed, the remaining requests
+    /// are not done, and the replies say which outcomes are unknown.
     pub(crate) fn process(&mut self, requests: Vec<Request>) -> Vec<Reply> {
         let targets: Vec<(Option<SessionId>, bool)> =
             requests.iter().map(|request| (request.session(), request.wants_flush())).collect();
         let mut replies = Vec::with_capacity(requests.len());
         let before = self.change;
-        // Those up to here may have done something.
+        // The requests up to here may have changed something.
         let mut started = 0;
         let mut result = Ok(());
         for request in requests {
@@ -181,7 +181,7 @@ impl Writer {
         self.engine.closed().unwrap_or(StorageError::Closed { what, source: None })
     }
 
-    /// One flush for all.
+    /// Flushes once for all requests.
     fn flush_group(&mut self, flush: bool, changed: bool) -> Result<(), Fault> {
         if flush && self.durable.is_dirty() {
             return self.durable.flush_durably(&self.engine, &self.db, self.change);
@@ -246,25 +246,25 @@ impl Writer {
         if let Some(error) = self.engine.behind_marks() {
             return Err(error.into());
         }
-        // A database that comes back without the session has then not lost it.
+        // Before the deletion: without the session, the database would otherwise look as if it had lost it.
         self.engine.marks.record_deletion(self.change + 1, id)?;
         let mut change = self.next_change();
         change.remove_lines(&self.db, id, 0)?;
         change.remove_head(id);
         self.apply(change)?;
         self.record_change(id, None);
-        // It is gone for good before what belongs to it is.
+        // The deletion is flushed before the session's folder is removed.
         self.durable.flush_durably(&self.engine, &self.db, self.change)?;
         let folders = self.engine.layout.folders();
         let quarantined = folders.quarantine().join(id.to_string());
         if let Err(error) = folders.remove_session(id).and_then(|()| files::remove(&quarantined)) {
-            tracing::warn!(session = %id, %error, "a part of a deleted session is left");
+            tracing::warn!(session = %id, %error, "could not remove the folders of a deleted session");
         }
         Ok(())
     }
 
-    /// How a log ends, if there is one, and from where on it is to be cut, if what follows is no record. What is cut is
-    /// kept.
+    /// Returns the tip of a log, if there is one, and the revision after which to cut it, if invalid lines follow. These are
+    /// quarantined.
     fn verified_end(&self, id: SessionId) -> Result<(Option<Tip>, Option<u64>), WriteError> {
         if let Some(tip) = self.engine.lock().tip(id) {
             return Ok((Some(tip), None));
@@ -283,12 +283,12 @@ impl Writer {
         Ok((audit.tip(), Some(audit.readable())))
     }
 
-    /// The next change, empty but for its number.
+    /// Creates the next change set, which only sets the change counter.
     pub(crate) fn next_change(&self) -> ChangeSet {
         ChangeSet::new(Meta { store: self.engine.store, change: self.change + 1 })
     }
 
-    /// Applies a change while nobody looks.
+    /// Applies a change set while no reader has the database.
     pub(crate) fn apply(&mut self, change: ChangeSet) -> Result<(), Fault> {
         let exclusive = self.engine.db.write().unwrap_or_else(PoisonError::into_inner);
         let applied = self.db.apply(change);
@@ -298,7 +298,7 @@ impl Writer {
         Ok(())
     }
 
-    /// After a change of a session: tells those who follow it.
+    /// Records the new head of a session, and wakes its followers.
     pub(crate) fn record_change(&mut self, id: SessionId, head: Option<&Head>) {
         self.durable.record_change(id, head.map(|head| head.tip));
         self.engine.lock().update(id, head);
