@@ -1,5 +1,5 @@
-//! The condition of one session, derived from its rows in a database: the same conditions, for the same reasons, as in the
-//! file storage. One difference: a transaction is stored completely or not at all, so no session is ever torn.
+//! The condition of one session, derived from its rows in a database: the same conditions, for the same reasons, as in
+//! the file storage. One difference: a transaction is stored completely or not at all, so no session is ever torn.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -75,8 +75,8 @@ impl Auditor {
             return;
         }
         self.is_broken = true;
-        // Each line whose checksum continues the line before it is a record of this log, and its claim of flushed records
-        // is true.
+        // Each line whose checksum continues the line before it is a record of this log, and its claim of flushed
+        // records is true.
         if let Some(before) = &self.before
             && let Some(envelope) = follows(before, line)
         {
@@ -222,8 +222,10 @@ impl Audit {
     pub fn damage(&self) -> StorageError {
         let readable = self.readable();
         let what = match self.replaced {
-            Some(revision) => format!("revision {revision} is not the record that was stored"),
-            None if readable < self.flushed() => format!("revision {} was stored", self.flushed()),
+            Some(revision) => format!("revision {revision} differs from the record that was stored"),
+            None if readable < self.flushed() => {
+                format!("revision {} was stored and is missing", self.flushed())
+            }
             None if readable == 0 => "record 1 is missing or damaged".to_owned(),
             None if self.behind.is_empty() => "its stored head does not match its records".to_owned(),
             None => format!("the {} bytes after it are not a record", self.behind.len()),
@@ -244,7 +246,7 @@ impl Audit {
                 }
             }
             Unfoldable::Undecodable(error) => StorageError::UnsupportedFormat {
-                what: format!("session {id}, from revision {revision} on,"),
+                what: format!("session {id} from revision {revision} on"),
                 source: Some(Arc::<DecodeError>::clone(error)),
             },
         })

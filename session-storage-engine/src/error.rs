@@ -30,7 +30,7 @@ pub fn storage_error(doing: &str, path: &Path, error: io::Error) -> StorageError
     let advice = if full.contains(&kind) {
         return StorageError::Full { what: path.display().to_string(), source: Arc::new(error) };
     } else if kind == io::ErrorKind::PermissionDenied {
-        "give this user read and write access to the store, or choose another store"
+        "check that this user may read and write the store, or choose another one"
     } else if kind == io::ErrorKind::ReadOnlyFilesystem {
         "its file system is read-only: mount it for writing, or choose another store"
     } else {

@@ -1,5 +1,5 @@
-//! The files and folders next to a database: created for this user alone, and checked to be of the expected type. Nothing
-//! here follows a symlink.
+//! The files and folders next to a database: created for this user alone, and checked to be of the expected type.
+//! Nothing here follows a symlink.
 
 use std::fs::{File, ReadDir};
 use std::io::{self, Write as _};
@@ -52,8 +52,8 @@ pub fn sync_dir(path: &Path) -> io::Result<()> {
     Ok(fs::fsync(&folder)?)
 }
 
-/// Refuses a path on a network or FUSE file system: their locks, flushes and shared memory cannot be relied on. For a path
-/// that does not exist yet, the nearest existing folder above it is checked.
+/// Refuses a path on a network or FUSE file system: their locks, flushes and shared memory cannot be relied on. For a
+/// path that does not exist yet, the nearest existing folder above it is checked.
 ///
 /// # Errors
 /// `Unavailable` with the reason; `Io` if the file system cannot be determined.
@@ -73,7 +73,7 @@ pub fn refuse_remote(path: &Path) -> Result<(), StorageError> {
     match found {
         FileSystem::Remote { name } => Err(StorageError::Unavailable {
             what: format!(
-                "{} is on a {name} file system, where locks and flushes cannot be relied on: choose a local one",
+                "{} is on a {name} file system, where locks and flushes are unreliable: choose a path on a local disk",
                 path.display()
             ),
             source: None,
@@ -167,7 +167,7 @@ impl Folders {
             None => Ok(false),
             Some((kind, _)) if kind == expected => Ok(true),
             Some(_) => Err(StorageError::Unavailable {
-                what: format!("{} is not {name}: move it elsewhere and try again", path.display()),
+                what: format!("{} is not {name}: move it elsewhere, then try again", path.display()),
                 source: None,
             }),
         }
@@ -204,8 +204,8 @@ impl Folders {
         Ok((ids, foreign))
     }
 
-    /// Quarantines bytes that are cut from a session's log, flushed: `quarantine/<id>/<why>-after-<readable>-<sum>`. The same
-    /// bytes replace their earlier copy. `why` is `lost` or `degraded` if a user has to acknowledge it.
+    /// Quarantines bytes that are cut from a session's log, flushed: `quarantine/<id>/<why>-after-<readable>-<sum>`.
+    /// The same bytes replace their earlier copy. `why` is `lost` or `degraded` if a user has to acknowledge it.
     ///
     /// # Errors
     /// The system's error.
@@ -227,7 +227,7 @@ impl Folders {
             sync_dir(&folder)
         };
         write().context("write", &path)?;
-        tracing::warn!(session = %id, why, kept = %path.display(), "quarantined bytes cut from the log");
+        tracing::warn!(session = %id, why, kept = %path.display(), "quarantined the damaged end of a log");
         Ok(path)
     }
 

@@ -11,8 +11,8 @@ use std::thread::{self, JoinHandle};
 use session_core::{SessionId, StorageError};
 use tokio::sync::{mpsc, oneshot};
 
-/// Yields before a group smaller than the last one starts: callers that just got a reply usually submit again immediately,
-/// and one flush for all of them costs what one flush for the first of them does.
+/// Yields before a group smaller than the last one starts: callers that just got a reply usually submit again
+/// immediately, and one flush for all of them costs what one flush for the first of them does.
 const YIELDS: usize = 64;
 
 /// Limits of a group and of the queue.
@@ -83,8 +83,8 @@ impl WorkerGone {
 /// A handle on the worker thread. Dropping it waits for the group in progress; jobs that are still queued then are not
 /// started. To share it, put it into an `Arc`.
 ///
-/// A job whose future is dropped before the job was started is skipped. If the work panics, the jobs of its group have an
-/// unknown outcome, and all others fail with [`WorkerGone::NotStarted`] from then on.
+/// A job whose future is dropped before the job was started is skipped. If the work panics, the jobs of its group have
+/// an unknown outcome, and all others fail with [`WorkerGone::NotStarted`] from then on.
 pub struct GroupCommit<Q, R> {
     queue: Option<mpsc::Sender<Job<Q, R>>>,
     thread: Option<JoinHandle<()>>,

@@ -1,10 +1,10 @@
-//! Building blocks shared by the storages for `session-core` that use an embedded database. For authors of such a storage,
-//! not for applications.
+//! Building blocks shared by the storages for `session-core` that use an embedded database. For authors of such a
+//! storage, not for applications.
 //!
-//! A database promises that a transaction is stored completely or not at all, and that a flushed one survives power loss. It
-//! does not promise to notice that it came back with less: after a missing write-ahead log, after a restored copy from
-//! yesterday, and after a recovery that truncates what it cannot read, the database looks like a healthy store that is a
-//! little older. So what was acknowledged is also recorded in a file next to the database.
+//! A database promises that a transaction is stored completely or not at all, and that a flushed one survives power
+//! loss. It does not promise to notice that it came back with less: after a missing write-ahead log, after a restored
+//! copy from yesterday, and after a recovery that truncates what it cannot read, the database looks like a healthy
+//! store that is a little older. So what was acknowledged is also recorded in a file next to the database.
 //!
 //! ```
 //! use session_storage_engine::{Marks, StoreId};
@@ -20,7 +20,8 @@
 //!
 //! # Map
 //! - [`Marks`]: what is known to be flushed, in a file that many processes append to.
-//! - [`Audit`]: the condition of one session, by the same rules as in the file storage; [`page`] checks what a reader gets.
+//! - [`Audit`]: the condition of one session, by the same rules as in the file storage; [`page`] checks what a reader
+//!   gets.
 //! - [`GroupCommit`]: a thread that processes all queued requests as one group.
 //! - [`Folders`]: the files and folders next to the database, and checks of what is in their place; [`stat_path`] reads
 //!   file identity and type.

@@ -1,5 +1,5 @@
-//! Checks of a page of stored lines: a reader gets only records that follow from each other, and never an end of the log
-//! that comes too early.
+//! Checks of a page of stored lines: a reader gets only records that follow from each other, and never an end of the
+//! log that comes too early.
 
 use session_core::{Chain, SessionId, StoredRecord, Tip};
 
@@ -16,9 +16,9 @@ pub enum Page {
 
 /// Checks the lines that a database holds after revision `after`, ascending and each with its number.
 ///
-/// `before` is the line of revision `after`; `None` before record 1, or if there is none. `ends` are the known tips of the
-/// log: the one of its head, and its mark, read before the lines. If the chain breaks within the page, the records before
-/// the break are returned, and the next page is suspect.
+/// `before` is the line of revision `after`; `None` before record 1, or if there is none. `ends` are the known tips of
+/// the log: the one of its head, and its mark, read before the lines. If the chain breaks within the page, the records
+/// before the break are returned, and the next page is suspect.
 pub fn page<L: AsRef<[u8]>>(
     id: SessionId,
     after: u64,

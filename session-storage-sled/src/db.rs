@@ -1,5 +1,5 @@
-//! The used part of sled: one tree, batches, ranges, a blocking flush. The guarantees that sled lacks are added in `engine`
-//! and `durable`. The callers catch its panics.
+//! The used part of sled: one tree, batches, ranges, a blocking flush. The guarantees that sled lacks are added in
+//! `engine` and `durable`. The callers catch its panics.
 
 use std::path::Path;
 
@@ -28,7 +28,8 @@ pub(crate) type Numbered = (u64, Vec<u8>);
 type Result<T> = std::result::Result<T, sled::Error>;
 
 impl Db {
-    /// Opens or creates the database. This may change it: sled truncates what it cannot read, and writes a new snapshot.
+    /// Opens or creates the database. This may change it: sled truncates what it cannot read, and writes a new
+    /// snapshot.
     pub(crate) fn open(path: &Path, cache_bytes: u64) -> Result<Self> {
         let sled = sled::Config::new()
             .path(path)

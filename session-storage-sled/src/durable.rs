@@ -1,8 +1,8 @@
 //! Durable flush of changes, in one place: sled's flush, which writes its buffers to the system; then our own flush of
 //! sled's files, which survives power loss; then the marks. The callers get their replies after that.
 //!
-//! sled waits with `sync_file_range`, which flushes neither the disk's cache nor metadata (`sync_file_range(2)`: "This system
-//! call does not flush disk write caches"), and for large values not even with that. See `write_to_log` in its
+//! sled waits with `sync_file_range`, which flushes neither the disk's cache nor metadata (`sync_file_range(2)`: "This
+//! system call does not flush disk write caches"), and for large values not even with that. See `write_to_log` in its
 //! `pagecache/iobuf.rs` and `write_blob` in `pagecache/blob_io.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};

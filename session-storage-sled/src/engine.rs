@@ -22,8 +22,8 @@ pub(crate) struct Engine {
     pub(crate) layout: Layout,
     pub(crate) store: StoreId,
     pub(crate) marks: Marks,
-    /// Changes are applied under the write lock, so that a reader of several rows sees one state. `None` once the database
-    /// is closed.
+    /// Changes are applied under the write lock, so that a reader of several rows sees one state. `None` once the
+    /// database is closed.
     pub(crate) db: RwLock<Option<Db>>,
     /// The fault that closed the store.
     closed: OnceLock<Fault>,

@@ -26,7 +26,7 @@ pub(crate) fn detect(layout: &Layout) -> Result<Option<StoreId>, StorageError> {
         Some((FileKind::Other, _)) if root.is_dir() => {}
         Some((FileKind::File | FileKind::Other, _)) => {
             return Err(unavailable(format!(
-                "{} is not a folder: choose a folder or a new path",
+                "{} is not a folder: choose a folder, or a path that does not exist yet",
                 root.display()
             )));
         }
@@ -40,7 +40,7 @@ pub(crate) fn detect(layout: &Layout) -> Result<Option<StoreId>, StorageError> {
     }
     if let Some(foreign) = names.iter().find(|name| !KNOWN_NAMES.contains(&name.as_str())) {
         return Err(unavailable(format!(
-            "{} is not a sled store and has other content ({foreign:?}): choose an empty or new folder",
+            "{} is not a sled store and contains other files ({foreign:?}): choose an empty or new folder",
             root.display()
         )));
     }
@@ -63,7 +63,7 @@ fn read(layout: &Layout) -> Result<StoreId, StorageError> {
     // The field names differ from those of a file store, so that neither storage opens the other's store.
     match json.get("sled").and_then(serde_json::Value::as_u64) {
         Some(newer) if newer > FORMAT => Err(StorageError::UnsupportedFormat {
-            what: format!("{} (format {newer})", path.display()),
+            what: format!("the store (format {newer} in {})", path.display()),
             source: None,
         }),
         None if json.get("format").is_some() => Err(unavailable(format!(

@@ -1,5 +1,5 @@
-//! The kernel lock that restricts a store to one process. Its holder writes its pid into the file, so that another process
-//! can name it in an error.
+//! The kernel lock that restricts a store to one process. Its holder writes its pid into the file, so that another
+//! process can name it in an error.
 
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::FileExt as _;

@@ -1,5 +1,5 @@
-//! Opening of a database: under the store's lock, after saving what an unclean shutdown left, and with a comparison against
-//! the marks. sled may panic on damaged files.
+//! Opening of a database: under the store's lock, after saving what an unclean shutdown left, and with a comparison
+//! against the marks. sled may panic on damaged files.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

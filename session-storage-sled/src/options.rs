@@ -33,8 +33,8 @@ impl SledStorageOptions {
         self
     }
 
-    /// Sets how long sled may take to open, or to store and flush one group of appends, before it is treated as hung and the
-    /// store is closed; 2 minutes by default. Opening reads the entire database.
+    /// Sets how long sled may take to open, or to store and flush one group of appends, before it is treated as hung
+    /// and the store is closed; 2 minutes by default. Opening reads the entire database.
     pub const fn engine_timeout(mut self, timeout: Duration) -> Self {
         self.engine_timeout = timeout;
         self

@@ -1,4 +1,5 @@
-//! Named threads for reads of the database, which block. Closing the store fails all pending reads, since sled may hang.
+//! Named threads for reads of the database, which block. Closing the store fails all pending reads, since sled may
+//! hang.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -14,8 +15,8 @@ use crate::error::unavailable;
 type Task = Box<dyn FnOnce() + Send>;
 type FailRead = Box<dyn FnOnce(StorageError) + Send>;
 
-/// A fixed number of threads that end when this is dropped. Each queued task has a waiting caller, so the number of callers
-/// bounds the queue.
+/// A fixed number of threads that end when this is dropped. Each queued task has a waiting caller, so the number of
+/// callers bounds the queue.
 #[derive(Debug)]
 pub(crate) struct ReaderPool {
     tasks: Mutex<Sender<Task>>,

@@ -58,8 +58,8 @@ impl Writer {
         self.durable.flush_durably(&self.engine, &self.db, self.change).map_err(WriteError::from)
     }
 
-    /// Cuts a log down to its readable records. The database first, then the marks: a reader in between finds the session as
-    /// damaged as before.
+    /// Cuts a log down to its readable records. The database first, then the marks: a reader in between finds the
+    /// session as damaged as before.
     fn accept_loss(
         &mut self,
         id: SessionId,

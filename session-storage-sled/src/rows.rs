@@ -1,16 +1,17 @@
-//! The rows of a store in sled: one tree, whose keys start with the kind of row, so that one batch has all changes of an
-//! append.
+//! The rows of a store in sled: one tree, whose keys start with the kind of row, so that one batch has all changes of
+//! an append.
 //!
 //! | key | value |
 //! |---|---|
 //! | `m` | the id of the store, a space, its change counter, as text |
-//! | `h` id | the tip of its log: revision, sum (8 bytes each, big endian), 1 if it ended else 0 (1 byte); then the head as JSON |
+//! | `h` id | revision and sum of its tip (8 bytes each, big endian), 1 if it ended else 0 (1 byte); the head as JSON |
 //! | `r` id, revision (8 bytes), part (2 bytes) | a part of the record's line |
 
 use session_core::{Head, SessionId, Sum, Tip};
 
-/// Bytes of a part of a line. sled stores a page in a separate file ("blob") if it is larger than a quarter of a segment of
-/// 512 KiB, and a page has up to 16 rows and a few more until it is split: parts of this size never reach that limit.
+/// Bytes of a part of a line. sled stores a page in a separate file ("blob") if it is larger than a quarter of a
+/// segment of 512 KiB, and a page has up to 16 rows and a few more until it is split: parts of this size never reach
+/// that limit.
 pub(crate) const PART: usize = 6 * 1024;
 
 /// The key of the store's row.

@@ -1,5 +1,5 @@
-//! The storage port: passes requests to threads and translates their results. Nothing blocking is held across an await. If
-//! a future is dropped, a change that has started completes, and an unstarted one is not made.
+//! The storage port: passes requests to threads and translates their results. Nothing blocking is held across an await.
+//! If a future is dropped, a change that has started completes, and an unstarted one is not made.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -22,8 +22,8 @@ use crate::writer::{Append, Request, Response};
 
 /// A store in a folder, over sled. Clones share it, and so do all handles of this process on the same folder.
 ///
-/// The last handle closes the database when it is dropped, which blocks for as long as a flush takes. A process that ends
-/// without that loses nothing; the next opening copies the database first.
+/// The last handle closes the database when it is dropped, which blocks for as long as a flush takes. A process that
+/// ends without that loses nothing; the next opening copies the database first.
 #[derive(Debug, Clone)]
 pub struct SledStorage {
     store: Arc<Store>,
@@ -36,8 +36,8 @@ impl SledStorage {
     /// If this process has the store open already, returns another handle on it, with the options of the first one.
     ///
     /// # Errors
-    /// [`Unavailable`](StorageError::Unavailable) if another process has the store, if the path is not a store and cannot
-    /// become one, is on a network or FUSE file system, or if its database cannot be opened;
+    /// [`Unavailable`](StorageError::Unavailable) if another process has the store, if the path is not a store and
+    /// cannot become one, is on a network or FUSE file system, or if its database cannot be opened;
     /// [`UnsupportedFormat`](StorageError::UnsupportedFormat) if a newer version created it.
     pub fn open(options: SledStorageOptions) -> Result<Self, StorageError> {
         Ok(Self { store: Store::open(options)? })

@@ -1,5 +1,5 @@
-//! The state that all handles of a store share: absent, open, or closed for good; and the registry of this process, since
-//! sled can open a database only once.
+//! The state that all handles of a store share: absent, open, or closed for good; and the registry of this process,
+//! since sled can open a database only once.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Unclean shutdown: the marker that detects it, the copy of the database saved before sled may truncate its log, and the
-//! rewrite of a file whose last flush may have failed.
+//! Unclean shutdown: the marker that detects it, the copy of the database saved before sled may truncate its log, and
+//! the rewrite of a file whose last flush may have failed.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
@@ -30,8 +30,9 @@ pub(crate) enum PreviousShutdown {
     NeverOpened,
     /// A shutdown without closing the database.
     Unclean,
-    /// A flush started in this boot and may have failed: the content that a reader of the file sees may not be on the disk,
-    /// and no later flush would report that (`fsync` reports an error once, and only on descriptors that were open then).
+    /// A flush started in this boot and may have failed: the content that a reader of the file sees may not be on the
+    /// disk, and no later flush would report that (`fsync` reports an error once, and only on descriptors that were
+    /// open then).
     DuringFlush,
 }
 
@@ -63,8 +64,8 @@ impl DirtyMarker {
         Ok(Self { file })
     }
 
-    /// Sets the flag for a flush in progress. Needs no flush: it is read after the death of this process, not after power
-    /// loss.
+    /// Sets the flag for a flush in progress. Needs no flush: it is read after the death of this process, not after
+    /// power loss.
     pub(crate) fn set_flushing(&self, is_flushing: bool) -> std::io::Result<()> {
         self.file.write_all_at(if is_flushing { b"1" } else { b"0" }, FLUSHING_AT)
     }
@@ -116,8 +117,8 @@ pub(crate) fn set_aside(layout: &Layout, previous: PreviousShutdown) -> Result<(
     files::sync_folder(layout.root())
 }
 
-/// Moves aside the files that sled reads at its start and does not need: its snapshots, which are caches of its log, and
-/// `conf`, whose settings are passed when opening. Returns `true` if there were any.
+/// Moves aside the files that sled reads at its start and does not need: its snapshots, which are caches of its log,
+/// and `conf`, whose settings are passed when opening. Returns `true` if there were any.
 pub(crate) fn set_snapshots_aside(layout: &Layout) -> Result<bool, StorageError> {
     let mut names = files::names(&layout.db())?;
     names.retain(|name| name.starts_with("snap.") || name == "conf");

@@ -23,8 +23,8 @@ use crate::reader_pool::ReaderPool;
 use crate::unclean_shutdown::DirtyMarker;
 use crate::writer::{Reply, Request, Writer, outcome_unknown};
 
-/// Bytes of records in one group: half a segment of sled's log, so that sled seldom reuses a segment before our flush of the
-/// records that it moved elsewhere.
+/// Bytes of records in one group: half a segment of sled's log, so that sled seldom reuses a segment before our flush
+/// of the records that it moved elsewhere.
 const GROUP_BYTES: usize = 256 * 1024;
 
 type QueuedJob = Job<Option<Request>, Reply>;

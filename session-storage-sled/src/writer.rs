@@ -136,8 +136,8 @@ impl Request {
 }
 
 impl Writer {
-    /// Processes queued requests with the requested durability. After a fault the store is closed, the remaining requests
-    /// are not done, and the replies say which outcomes are unknown.
+    /// Processes queued requests with the requested durability. After a fault the store is closed, the remaining
+    /// requests are not done, and the replies say which outcomes are unknown.
     pub(crate) fn process(&mut self, requests: Vec<Request>) -> Vec<Reply> {
         let targets: Vec<(Option<SessionId>, bool)> =
             requests.iter().map(|request| (request.session(), request.wants_flush())).collect();
@@ -258,13 +258,13 @@ impl Writer {
         let folders = self.engine.layout.folders();
         let quarantined = folders.quarantine().join(id.to_string());
         if let Err(error) = folders.remove_session(id).and_then(|()| files::remove(&quarantined)) {
-            tracing::warn!(session = %id, %error, "could not remove the folders of a deleted session");
+            tracing::warn!(session = %id, %error, "could not remove all files of a deleted session");
         }
         Ok(())
     }
 
-    /// Returns the tip of a log, if there is one, and the revision after which to cut it, if invalid lines follow. These are
-    /// quarantined.
+    /// Returns the tip of a log, if there is one, and the revision after which to cut it, if invalid lines follow.
+    /// These are quarantined.
     fn verified_end(&self, id: SessionId) -> Result<(Option<Tip>, Option<u64>), WriteError> {
         if let Some(tip) = self.engine.lock().tip(id) {
             return Ok((Some(tip), None));

@@ -1,5 +1,5 @@
-//! Opening a store after an unclean shutdown or damage: saved copies of the database, snapshots that keep sled from opening,
-//! and databases that come back with less than was acknowledged.
+//! Opening a store after an unclean shutdown or damage: saved copies of the database, snapshots that keep sled from
+//! opening, and databases that come back with less than was acknowledged.
 
 #![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
@@ -113,8 +113,8 @@ async fn twenty_unclean_shutdowns_with_appends_grow_the_store_little() {
     assert_intact(&storage, &log).await;
 }
 
-/// `fsync` reports an error once, and only on descriptors that were open: if a process dies during a flush, its error is
-/// lost. So the database is rewritten from what can be read.
+/// `fsync` reports an error once, and only on descriptors that were open: if a process dies during a flush, its error
+/// is lost. So the database is rewritten from what can be read.
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_death_during_a_flush_the_database_is_rewritten() {
     use std::os::unix::fs::MetadataExt as _;
@@ -409,8 +409,8 @@ async fn cut_everywhere() -> usize {
     unopened
 }
 
-/// sled may change a database in a failed attempt to open it; it is copied once, before the attempt without its snapshots.
-/// The harmful cuts depend on the ids of the sessions: a rare store opens after every cut.
+/// sled may change a database in a failed attempt to open it; it is copied once, before the attempt without its
+/// snapshots. The harmful cuts depend on the ids of the sessions: a rare store opens after every cut.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_cannot_be_opened_is_reported_and_copied() {
     let mut unopened = 0;

@@ -1,5 +1,6 @@
-//! Bit flips and truncations in sled's own files: acknowledged records are read, or an error reports their loss. Each case
-//! is opened by a separate process, since sled's threads are shared by all databases of a process and some damage ends them.
+//! Bit flips and truncations in sled's own files: acknowledged records are read, or an error reports their loss. Each
+//! case is opened by a separate process, since sled's threads are shared by all databases of a process and some damage
+//! ends them.
 //!
 //! `SESSION_DAMAGE_CASES` sets the number of cases, `SESSION_DAMAGE_SEED` selects them; a failure prints the seed.
 

@@ -1,7 +1,7 @@
 //! Real processes killed with `kill -9`: nothing that they acknowledged is lost.
 //!
-//! `SESSION_KILL_CYCLES` sets the number of kills, `SESSION_KILL_SEED` their times; a failure prints the seed. A seed repeats
-//! the choices, not the timing of the processes.
+//! `SESSION_KILL_CYCLES` sets the number of kills, `SESSION_KILL_SEED` their times; a failure prints the seed. A seed
+//! repeats the choices, not the timing of the processes.
 
 #![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
@@ -79,8 +79,8 @@ async fn write(store: &Path) {
     panic!("{failed}");
 }
 
-/// The acknowledged records: the sum of each revision of each session; and the sessions whose deletion has started, `true` if
-/// it was acknowledged.
+/// The acknowledged records: the sum of each revision of each session; and the sessions whose deletion has started,
+/// `true` if it was acknowledged.
 #[derive(Debug, Default)]
 struct Acknowledged {
     sums: BTreeMap<SessionId, BTreeMap<u64, String>>,
@@ -101,7 +101,8 @@ impl Acknowledged {
         }
     }
 
-    /// Checks that all acknowledged records are stored, and that all sessions are healthy. Returns the number of records.
+    /// Checks that all acknowledged records are stored, and that all sessions are healthy. Returns the number of
+    /// records.
     async fn check(&mut self, storage: &SledStorage, case: &str) -> u64 {
         let health = storage.verify_all().await.unwrap();
         assert!(health.failed.is_empty() && health.foreign.is_empty(), "{case}: {health:?}");

@@ -1,5 +1,5 @@
-//! The laws of the storage port. All handles of one process on one folder share one open database, since sled allows only
-//! one.
+//! The laws of the storage port. All handles of one process on one folder share one open database, since sled allows
+//! only one.
 
 #![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 

@@ -37,7 +37,7 @@ pub(crate) fn storage_error(doing: &str, path: &Path, error: rusqlite::Error) ->
         }
         Some(
             ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied,
-        ) => "give this user read and write access to the store and its folder, or choose another store",
+        ) => "check that this user may read and write the store and its folder, or choose another one",
         Some(ErrorCode::CannotOpen) => {
             "check that the folder exists and that this user may read and write the store"
         }

@@ -1,5 +1,5 @@
-//! `SQLite` storage for `session-core`: all sessions of a store in one database, shared by many processes of a machine and
-//! open to SQL queries.
+//! `SQLite` storage for `session-core`: all sessions of a store in one database, shared by many processes of a machine
+//! and open to SQL queries.
 //!
 //! ```
 //! use session_core::{SessionFilter, SessionStorageExt as _};
@@ -29,18 +29,18 @@
 //!
 //! # Guarantees
 //!
-//! One thread writes. All requests queued meanwhile become one transaction, with `synchronous=FULL` if one of them asks for
-//! a flush, so that sessions written concurrently share one flush; a refused change undoes none of the others. Head and
-//! records of an append are one transaction: nothing is ever torn. Transactions without a flush survive the death of the
-//! process, not power loss, and are flushed with the next transaction that is.
+//! One thread writes. All requests queued meanwhile become one transaction, with `synchronous=FULL` if one of them asks
+//! for a flush, so that sessions written concurrently share one flush; a refused change undoes none of the others. Head
+//! and records of an append are one transaction: nothing is ever torn. Transactions without a flush survive the death
+//! of the process, not power loss, and are flushed with the next transaction that is.
 //!
-//! Each read sees one state; reads neither wait for writers nor block them. During a long read the write-ahead log grows.
-//! A write waits for a writing process up to a timeout.
+//! Each read sees one state; reads neither wait for writers nor block them. During a long read the write-ahead log
+//! grows. A write waits for a writing process up to a timeout.
 //!
 //! # Reading order
 //!
-//! `storage` is the storage port, `writer` the one thread that writes and `transaction` its changes; `reader` and `list`
-//! read. The tables are in `schema`; `docs/sqlite.md` has SQL queries for them.
+//! `storage` is the storage port, `writer` the one thread that writes and `transaction` its changes; `reader` and
+//! `list` read. The tables are in `schema`; `docs/sqlite.md` has SQL queries for them.
 
 mod create;
 mod error;

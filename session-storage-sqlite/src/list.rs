@@ -8,8 +8,8 @@ use session_core::{SessionFilter, SessionId};
 
 use crate::rows::{COLUMNS, SessionRow, second};
 
-/// The largest number of sessions found by update time and then sorted; with more of them, a scan in the order of ids soon
-/// fills a page.
+/// The largest number of sessions found by update time and then sorted; with more of them, a scan in the order of ids
+/// soon fills a page.
 const SORTED: i64 = 4000;
 
 /// The condition for another label, checked by index before the session's row is read.
@@ -159,8 +159,8 @@ fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     names
 }
 
-/// Returns `true` if few sessions were updated after that second. Sessions of the second itself are always read: few, unless
-/// many were imported just then.
+/// Returns `true` if few sessions were updated after that second. Sessions of the second itself are always read: few,
+/// unless many were imported just then.
 fn is_recent(connection: &Connection, since: i64) -> rusqlite::Result<bool> {
     let count: i64 = connection
         .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM sessions WHERE updated_second > ?1 LIMIT ?2)")?

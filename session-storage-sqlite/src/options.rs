@@ -38,8 +38,8 @@ impl SqliteStorageOptions {
         self
     }
 
-    /// Sets the largest size of the database through this handle, in pages of 4 KiB; unlimited by default. An append beyond
-    /// it fails with `STORAGE_FULL`.
+    /// Sets the largest size of the database through this handle, in pages of 4 KiB; unlimited by default. An append
+    /// beyond it fails with `STORAGE_FULL`.
     pub const fn max_pages(mut self, pages: u32) -> Self {
         self.max_pages = Some(pages);
         self

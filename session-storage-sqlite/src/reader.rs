@@ -1,5 +1,5 @@
-//! Reads concurrent to the writer: each is one short transaction, so that it sees one state and blocks no other. Marks are
-//! read before the database, so that a concurrent acknowledgement is no false alarm.
+//! Reads concurrent to the writer: each is one short transaction, so that it sees one state and blocks no other. Marks
+//! are read before the database, so that a concurrent acknowledgement is no false alarm.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -20,7 +20,8 @@ use crate::writer::change_counter;
 
 /// Bytes of records after which a page ends, regardless of the requested limit.
 const PAGE_BYTES: usize = 8 * 1024 * 1024;
-/// Attempts before a session is reported as damaged: it may have been deleted or created again between marks and database.
+/// Attempts before a session is reported as damaged: it may have been deleted or created again between marks and
+/// database.
 const READ_ATTEMPTS: usize = 3;
 
 /// The state of a reader thread.

@@ -8,8 +8,9 @@ use session_storage_engine::Folders;
 use crate::error::DbContext as _;
 use crate::store::Db;
 
-/// The name of the file that marks a failed flush: until the write-ahead log was copied into the database and restarted, no
-/// process acknowledges anything. Some systems drop the data of a failed flush, and report no error the next time.
+/// The name of the file that marks a failed flush: until the write-ahead log was copied into the database and
+/// restarted, no process acknowledges anything. Some systems drop the data of a failed flush, and report no error the
+/// next time.
 const MARKER: &str = "untrusted";
 
 /// Returns the path of the marker file.

@@ -118,7 +118,8 @@ impl ChangeSet<'_> {
             rows::remove_session(self.connection, &text)?;
         }
         self.is_changed = true;
-        // Other sessions may have lost something too: until that is accepted, lists check the marks for missing sessions.
+        // Other sessions may have lost something too: until that is accepted, lists check the marks for missing
+        // sessions.
         let others = self.lost(None, None)?.into_iter().any(|(lost, _)| lost != id);
         schema::set_meta(self.connection, NEEDS_AUDIT, i64::from(others))?;
         let tip = audit.head().and(audit.tip());
@@ -170,7 +171,8 @@ impl ChangeSet<'_> {
     }
 }
 
-/// Removes databases whose construction was never finished. A process that is building one now finds this store instead.
+/// Removes databases whose construction was never finished. A process that is building one now finds this store
+/// instead.
 fn remove_staged(folders: &Folders) -> Result<(), StorageError> {
     let root = folders.root();
     if !Folders::is_folder(root)? {

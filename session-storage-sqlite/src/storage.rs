@@ -1,5 +1,5 @@
-//! The storage port: passes requests to threads and translates their results. Nothing blocking is held across an await. If
-//! a future is dropped, a change that has started completes, and one that has not started is not made.
+//! The storage port: passes requests to threads and translates their results. Nothing blocking is held across an await.
+//! If a future is dropped, a change that has started completes, and one that has not started is not made.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -74,13 +74,13 @@ impl<Q, R> Default for LazyThread<Q, R> {
 }
 
 impl SqliteStorage {
-    /// Opens a store, reading the start of the database. Nothing is created: a path where nothing exists is a store without
-    /// sessions, and the first session creates the database.
+    /// Opens a store, reading the start of the database. Nothing is created: a path where nothing exists is a store
+    /// without sessions, and the first session creates the database.
     ///
     /// # Errors
-    /// [`Unavailable`](StorageError::Unavailable) if the path is not a store and cannot become one, cannot be read, or is on
-    /// a network or FUSE file system, or if the database is missing while the files next to it show that there were
-    /// sessions; [`UnsupportedFormat`](StorageError::UnsupportedFormat) if a newer version created it.
+    /// [`Unavailable`](StorageError::Unavailable) if the path is not a store and cannot become one, cannot be read, or
+    /// is on a network or FUSE file system, or if the database is missing while the files next to it show that there
+    /// were sessions; [`UnsupportedFormat`](StorageError::UnsupportedFormat) if a newer version created it.
     pub fn open(options: SqliteStorageOptions) -> Result<Self, StorageError> {
         let SqliteStorageOptions { path, lock_timeout, read_threads, max_pages } = options;
         let store = Arc::new(Store::new(&path, lock_timeout, max_pages)?);

@@ -20,8 +20,8 @@ use crate::schema;
 
 /// The first and the longest pause while waiting for another process.
 const BUSY_PAUSES: (Duration, Duration) = (Duration::from_micros(100), Duration::from_millis(10));
-/// Pages of the write-ahead log after which it is checkpointed: commits of many sessions touch many pages, and of a page
-/// that is written repeatedly only the last version is copied.
+/// Pages of the write-ahead log after which it is checkpointed: commits of many sessions touch many pages, and of a
+/// page that is written repeatedly only the last version is copied.
 const WAL_PAGES: i64 = 4096;
 /// Bytes of the log file kept after a checkpoint: all these pages, and some more that a commit of many sessions adds.
 const WAL_KEPT: i64 = WAL_PAGES * 5000;
@@ -101,7 +101,7 @@ impl Store {
         match stat_path(&self.path).context("stat", &self.path)? {
             Some((FileKind::File, identity)) => return Ok(Some(identity)),
             Some((FileKind::Folder | FileKind::Other, _)) => {
-                return Err(self.unavailable("is not a regular file: move it elsewhere and try again"));
+                return Err(self.unavailable("is not a regular file: move it elsewhere, then try again"));
             }
             None => {}
         }
@@ -201,8 +201,8 @@ impl Store {
         matches!(stat_path(&self.path), Ok(Some((_, identity))) if identity == db.identity)
     }
 
-    /// Refuses a database of another application without changing it: reads its header without locks and without the files
-    /// that `SQLite` creates next to it.
+    /// Refuses a database of another application without changing it: reads its header without locks and without the
+    /// files that `SQLite` creates next to it.
     fn check_application(&self, identity: FileIdentity) -> Result<(), StorageError> {
         if self.opened().as_ref().is_some_and(|opened| opened.identity == identity) {
             return Ok(());

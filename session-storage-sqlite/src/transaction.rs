@@ -1,5 +1,5 @@
-//! The changes of one transaction. Each is checked first, so that a refused one has written nothing and undoes none of the
-//! others.
+//! The changes of one transaction. Each is checked first, so that a refused one has written nothing and undoes none of
+//! the others.
 
 use rusqlite::Connection;
 use session_core::{Batch, Chain, Condition, Durability, Expected, SessionId, StorageError, Tip};

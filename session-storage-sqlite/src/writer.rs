@@ -1,5 +1,5 @@
-//! The writer thread: all queued changes become one transaction, with one flush for those that asked for one. Write, flush,
-//! mark, acknowledge: in that order, in `commit`.
+//! The writer thread: all queued changes become one transaction, with one flush for those that asked for one. Write,
+//! flush, mark, acknowledge: in that order, in `commit`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -129,14 +129,14 @@ impl Writer {
         })?;
         for id in deleted {
             if let Err(error) = self.store.folders.remove_session(id) {
-                tracing::warn!(session = %id, %error, "could not remove the folder of a deleted session");
+                tracing::warn!(session = %id, %error, "could not remove all files of a deleted session");
             }
         }
         Ok(replies)
     }
 
-    /// Runs `work` under the write lock, commits, with a flush if requested, and marks what was flushed. Also returns the
-    /// sessions that were deleted.
+    /// Runs `work` under the write lock, commits, with a flush if requested, and marks what was flushed. Also returns
+    /// the sessions that were deleted.
     fn commit<T>(
         &mut self,
         flushed: bool,
@@ -309,8 +309,8 @@ fn classify_statement_error(
     }
 }
 
-/// Classifies the error of a failed commit. Without disk space it did not take place; otherwise a crash could still make it
-/// durable.
+/// Classifies the error of a failed commit. Without disk space it did not take place; otherwise a crash could still
+/// make it durable.
 fn classify_commit_error(store: &Store, error: rusqlite::Error) -> CommitError {
     let undone = [ErrorCode::DiskFull, ErrorCode::DatabaseBusy, ErrorCode::DatabaseLocked];
     if error.sqlite_error_code().is_some_and(|code| undone.contains(&code)) {

@@ -1,5 +1,5 @@
-//! Damage to a store's files after crashes: the write-ahead log cut, zeroed or changed at any offset, and a full disk. Real
-//! kills are in `kill`.
+//! Damage to a store's files after crashes: the write-ahead log cut, zeroed or changed at any offset, and a full disk.
+//! Real kills are in `kill`.
 
 #![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
@@ -57,8 +57,8 @@ async fn life(storage: &SqliteStorage, random: &mut Random) -> Vec<Expected> {
     all
 }
 
-/// After any damage to the log, each session has all that was flushed, or reports the loss; its records are a prefix of what
-/// was appended; and after a loss nothing can be written.
+/// After any damage to the log, each session has all that was flushed, or reports the loss; its records are a prefix of
+/// what was appended; and after a loss nothing can be written.
 #[tokio::test]
 async fn damage_to_the_write_ahead_log_is_never_silent() {
     let (mut healthy, mut lost) = (0, 0);

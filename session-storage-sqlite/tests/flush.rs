@@ -81,8 +81,8 @@ fn flushed_appends_are_flushed_before_their_acknowledgement() {
     }
 }
 
-/// The pages that an append writes on any machine: one for its record, one for its session and one for the counter, and some
-/// more now and then when a page is full. Each needless update of an index would be one more page.
+/// The pages that an append writes on any machine: one for its record, one for its session and one for the counter, and
+/// some more now and then when a page is full. Each needless update of an index would be one more page.
 #[tokio::test]
 async fn an_append_writes_few_pages() {
     const APPENDS: i64 = 200;

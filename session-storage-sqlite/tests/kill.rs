@@ -1,8 +1,8 @@
 //! Real processes on one store, killed with `kill -9` at random moments while they append to their own sessions and to
 //! shared ones: nothing acknowledged is lost, flushed or not, and nothing has to be repaired.
 //!
-//! The processes are this test program, started again with a role in its environment. `SESSION_KILL_CYCLES` sets the number
-//! of kills, `SESSION_KILL_SEED` their victims and times; a failure prints the seed, which repeats the choices.
+//! The processes are this test program, started again with a role in its environment. `SESSION_KILL_CYCLES` sets the
+//! number of kills, `SESSION_KILL_SEED` their victims and times; a failure prints the seed, which repeats the choices.
 
 #![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 

@@ -1,5 +1,5 @@
-//! Behaviour of the store beyond the storage laws: accepted and refused paths, and stores that are damaged, locked or full or
-//! have lost data.
+//! Behaviour of the store beyond the storage laws: accepted and refused paths, and stores that are damaged, locked or
+//! full or have lost data.
 
 #![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
@@ -229,8 +229,8 @@ async fn a_newer_schema_is_read_if_it_allows_that_and_never_written() {
     assert_eq!(place.refused().code(), ErrorCode::UnsupportedFormat);
 }
 
-/// A kill leaves a write-ahead log, and a user removes it as a leftover. The loss of its content is reported, the content of
-/// the database is read, and nothing is written until the loss is accepted.
+/// A kill leaves a write-ahead log, and a user removes it as a leftover. The loss of its content is reported, the
+/// content of the database is read, and nothing is written until the loss is accepted.
 #[tokio::test]
 async fn a_removed_write_ahead_log_is_detected() {
     let place = Place::new();
@@ -311,8 +311,9 @@ async fn a_removed_write_ahead_log_is_detected() {
     young.whole().send(&storage, Durability::Flushed).await.unwrap();
 }
 
-/// A process opened the store while another checkpointed the log, page 1 first: the database alone then refers to pages that
-/// it does not have yet. The check of the application id read it without the log, and reported damage. It reads the log now.
+/// A process opened the store while another checkpointed the log, page 1 first: the database alone then refers to pages
+/// that it does not have yet. The check of the application id read it without the log, and reported damage. It reads
+/// the log now.
 #[tokio::test]
 async fn a_database_during_a_checkpoint_is_not_reported_as_damaged() {
     use std::os::unix::fs::FileExt as _;

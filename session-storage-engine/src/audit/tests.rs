@@ -128,7 +128,10 @@ fn a_log_that_replaced_the_flushed_one_is_corrupt() {
         let audit = Audit::from_lines(log.id, log.lines(), log.head(6), Some(other));
         assert_eq!(audit.condition(), Condition::Corrupt, "{revision}");
         let said = audit.refusal().unwrap().to_string();
-        assert!(said.contains(&format!("revision {revision} is not the record that was stored")), "{said}");
+        assert!(
+            said.contains(&format!("revision {revision} differs from the record that was stored")),
+            "{said}"
+        );
     }
 }
 

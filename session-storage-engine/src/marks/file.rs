@@ -1,5 +1,5 @@
-//! The marks file as processes share it: an append holds its lock shared, a rewrite exclusively, and both check that it is
-//! still the file at its path.
+//! The marks file as processes share it: an append holds its lock shared, a rewrite exclusively, and both check that it
+//! is still the file at its path.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -37,7 +37,8 @@ pub(super) enum LockMode {
 pub(super) struct MarksFile {
     file: File,
     identity: FileIdentity,
-    /// The length at the last check, and the end of the complete lines that were read: a line without an end is read again.
+    /// The length at the last check, and the end of the complete lines that were read: a line without an end is read
+    /// again.
     length: u64,
     read: u64,
     /// The number of bytes appended through this handle since, whose content is known.
@@ -80,8 +81,8 @@ impl MarksFile {
         Ok(length.is_some())
     }
 
-    /// Calls `on_line` for each complete line that was there at the last check and not read yet, with `None` for an invalid
-    /// one. A line without an end is read next time.
+    /// Calls `on_line` for each complete line that was there at the last check and not read yet, with `None` for an
+    /// invalid one. A line without an end is read next time.
     pub(super) fn read(
         &mut self,
         path: &Path,
@@ -151,8 +152,8 @@ impl MarksFile {
         drop(self.file.unlock());
     }
 
-    /// Appends lines in one write, after a filler if the last write was cut short. The caller must hold the shared lock and
-    /// have read the file.
+    /// Appends lines in one write, after a filler if the last write was cut short. The caller must hold the shared lock
+    /// and have read the file.
     pub(super) fn append(&mut self, path: &Path, lines: &[u8]) -> Result<(), StorageError> {
         let torn = usize::try_from(self.length % LINE as u64).unwrap_or(0);
         if torn == 0 {

@@ -1,5 +1,5 @@
-//! The line format of a marks file: text of a fixed length, each line with its own checksum, so that a damaged or partly
-//! written line is skipped and hides no other.
+//! The line format of a marks file: text of a fixed length, each line with its own checksum, so that a damaged or
+//! partly written line is skipped and hides no other.
 
 use std::fmt;
 use std::str::FromStr;
@@ -144,8 +144,8 @@ const LOW: u64 = 0xffff_ffff;
 /// The value 1 in each byte.
 const ONES: u64 = 0x0101_0101_0101_0101;
 
-/// Formats eight digits in parallel, each a byte of one word: there may be millions of lines, and opening a store waits for
-/// them.
+/// Formats eight digits in parallel, each a byte of one word: there may be millions of lines, and opening a store waits
+/// for them.
 fn to_digits(half: u64) -> [u8; 8] {
     let pairs = (half | half << 16) & 0x0000_ffff_0000_ffff;
     let bytes = (pairs | pairs << 8) & 0x00ff_00ff_00ff_00ff;

@@ -1,6 +1,6 @@
-//! Marks: what is known to be flushed, stored outside the database, so that a database that comes back with less than was
-//! acknowledged is detected. The line format is in `line`, their combined content in `table`, the file that processes share
-//! in `file`, and its replacement in `stage`.
+//! Marks: what is known to be flushed, stored outside the database, so that a database that comes back with less than
+//! was acknowledged is detected. The line format is in `line`, their combined content in `table`, the file that
+//! processes share in `file`, and its replacement in `stage`.
 
 mod file;
 mod line;
@@ -46,9 +46,10 @@ pub struct MarksSummary {
 /// The marks of one store. All calls block, for a few system calls each.
 ///
 /// Three rules keep them true: a tip is recorded only after the database was flushed with it, and before the append is
-/// acknowledged; a deletion is recorded, and flushed here, before the database commits it; and each line has the database's
-/// own change counter, advanced in the same transaction as the data, so that the line with the later change wins in any
-/// order of writing. Tips need no flush here: if power loss removes a part of this file, that only lowers a mark.
+/// acknowledged; a deletion is recorded, and flushed here, before the database commits it; and each line has the
+/// database's own change counter, advanced in the same transaction as the data, so that the line with the later change
+/// wins in any order of writing. Tips need no flush here: if power loss removes a part of this file, that only lowers a
+/// mark.
 #[derive(Debug)]
 pub struct Marks {
     path: PathBuf,
@@ -140,8 +141,8 @@ impl Marks {
     }
 
     /// Records the tips that the database was flushed with, as of this change: call it after the flush and before the
-    /// acknowledgement. Without sessions it records the change alone, as after a deletion. Compacts a file that has become
-    /// long.
+    /// acknowledgement. Without sessions it records the change alone, as after a deletion. Compacts a file that has
+    /// become long.
     ///
     /// # Errors
     /// The system's error; the record may then be missing, though the flush took place.
@@ -154,8 +155,8 @@ impl Marks {
         Ok(())
     }
 
-    /// Records, flushed, that a session will be deleted with this change: call it before the commit. If the commit fails,
-    /// the session has no mark until its next flush.
+    /// Records, flushed, that a session will be deleted with this change: call it before the commit. If the commit
+    /// fails, the session has no mark until its next flush.
     ///
     /// # Errors
     /// The system's error; then the session must not be deleted.
@@ -163,8 +164,8 @@ impl Marks {
         self.lock().append(&self.path, self.store, &[Line::Deletion(change, id)], true)
     }
 
-    /// Records, flushed, that the loss of a session is accepted: its mark is this tip from now on, or none. `change` must be
-    /// above all known ones, and the database flushed with it.
+    /// Records, flushed, that the loss of a session is accepted: its mark is this tip from now on, or none. `change`
+    /// must be above all known ones, and the database flushed with it.
     ///
     /// # Errors
     /// The system's error; then the session may still be treated as damaged.
@@ -202,8 +203,8 @@ impl State {
         let is_current = self.open.as_mut().map_or(Ok(false), |file| file.is_at(path))?;
         if !is_current {
             self.open = MarksFile::open(path)?;
-            // No process of ours removes the file: its content is in memory here, and is written again with the next mark.
-            // A file that replaced it is complete.
+            // No process of ours removes the file: its content is in memory here, and is written again with the next
+            // mark. A file that replaced it is complete.
             if self.open.is_none() {
                 return Ok(());
             }

@@ -12,7 +12,8 @@ use super::line::{LINE, Line, StoreId};
 use crate::error::IoContext as _;
 use crate::folders::{Folders, open_file, rename_noreplace, sync_dir};
 
-/// Replaces the file at the path by a new one with these lines. The caller must hold the exclusive lock on the old file.
+/// Replaces the file at the path by a new one with these lines. The caller must hold the exclusive lock on the old
+/// file.
 pub(super) fn replace(path: &Path, store: StoreId, lines: &[u8]) -> Result<(), StorageError> {
     let (new, _locked) = stage(path, store, lines)?;
     std::fs::rename(&new, path).context("rename", &new)?;

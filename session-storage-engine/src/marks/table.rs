@@ -10,8 +10,8 @@ use super::Mark;
 use super::file::MarksFile;
 use super::line::{Line, StoreId};
 
-/// The number of latest deletions that a compacted file keeps: a process may have flushed before a deletion and record that
-/// only later.
+/// The number of latest deletions that a compacted file keeps: a process may have flushed before a deletion and record
+/// that only later.
 const KEPT_DELETIONS: usize = 1024;
 
 impl Mark {

@@ -315,8 +315,8 @@ fn damage() -> impl Strategy<Value = Damage> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// In any interleaving of several processes, an undamaged file has exactly the last flush of each session; a damaged
-    /// file has nothing that was never flushed.
+    /// In any interleaving of several processes, an undamaged file has exactly the last flush of each session; a
+    /// damaged file has nothing that was never flushed.
     #[test]
     fn marks_never_claim_too_much(steps in prop::collection::vec(step(), 1..60), damage in damage()) {
         let place = Place::new();
