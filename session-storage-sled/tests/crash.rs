@@ -355,19 +355,19 @@ async fn reconcile_removes_only_the_folders_of_deleted_sessions() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
     let storage = open(&store);
-    let (log, gone) = (Log::stored(&storage, 2).await, Log::stored(&storage, 2).await);
-    let folders = [log.id, gone.id].map(|id| storage.sessions_dir().join(id.to_string()));
+    let (log, deleted) = (Log::stored(&storage, 2).await, Log::stored(&storage, 2).await);
+    let folders = [log.id, deleted.id].map(|id| storage.sessions_dir().join(id.to_string()));
     for folder in &folders {
         fs::create_dir_all(folder.join("output")).unwrap();
     }
-    storage.delete(gone.id, gone.tip().unwrap()).await.unwrap();
+    storage.delete(deleted.id, deleted.tip().unwrap()).await.unwrap();
     assert!(!folders[1].exists());
     fs::create_dir_all(folders[1].join("output")).unwrap();
     storage.reconcile().await.unwrap();
     assert!(folders[0].exists() && !folders[1].exists());
     drop(storage);
     let storage = open(&store);
-    assert!(storage.head(gone.id).await.unwrap().is_none(), "deleted sessions are not missed");
+    assert!(storage.head(deleted.id).await.unwrap().is_none(), "deleted sessions are not missed");
     assert_eq!(storage.verify_all().await.unwrap().sessions.len(), 1);
 }
 

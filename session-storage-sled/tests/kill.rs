@@ -65,9 +65,9 @@ async fn write(store: &Path) {
                 now.records.clear();
                 print_line(&format!("ack {} {} {}", now.id, tip.revision, tip.sum));
                 if now.revision() > 20 && dice.below(20) == 0 {
-                    print_line(&format!("leaving {}", now.id));
+                    print_line(&format!("deleting {}", now.id));
                     storage.delete(now.id, tip).await.unwrap();
-                    print_line(&format!("gone {}", now.id));
+                    print_line(&format!("deleted {}", now.id));
                 } else {
                     log = Some(now);
                 }
@@ -84,7 +84,7 @@ async fn write(store: &Path) {
 #[derive(Debug, Default)]
 struct Acknowledged {
     sums: BTreeMap<SessionId, BTreeMap<u64, String>>,
-    leaving: BTreeMap<SessionId, bool>,
+    deletions: BTreeMap<SessionId, bool>,
 }
 
 impl Acknowledged {
@@ -95,8 +95,8 @@ impl Acknowledged {
                 let id = id.parse().unwrap();
                 self.sums.entry(id).or_default().insert(revision.parse().unwrap(), (*sum).to_owned());
             }
-            ["leaving", id] => drop(self.leaving.insert(id.parse().unwrap(), false)),
-            ["gone", id] => drop(self.leaving.insert(id.parse().unwrap(), true)),
+            ["deleting", id] => drop(self.deletions.insert(id.parse().unwrap(), false)),
+            ["deleted", id] => drop(self.deletions.insert(id.parse().unwrap(), true)),
             _ => {}
         }
     }
@@ -111,10 +111,10 @@ impl Acknowledged {
         }
         let mut records = 0;
         for (id, sums) in std::mem::take(&mut self.sums) {
-            let (found, end) = match self.leaving.get(&id) {
-                Some(gone) => {
+            let (found, end) = match self.deletions.get(&id) {
+                Some(deleted) => {
                     let head = storage.head(id).await.unwrap();
-                    assert!(!gone || head.is_none(), "{case}: {id} was deleted but exists");
+                    assert!(!deleted || head.is_none(), "{case}: {id} was deleted but exists");
                     if head.is_none() {
                         continue;
                     }

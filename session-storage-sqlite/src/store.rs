@@ -169,7 +169,7 @@ impl Store {
         open().context("open", &self.path)
     }
 
-    /// Makes a connection wait for writing processes up to the timeout, with growing pauses.
+    /// Sets a busy handler that waits for writing processes up to the timeout, with growing pauses.
     fn wait_for_others(&self, mut connection: Connection) -> rusqlite::Result<Connection> {
         let timeout = self.lock_timeout;
         let mut since = Instant::now();

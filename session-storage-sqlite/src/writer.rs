@@ -205,7 +205,7 @@ impl Writer {
         Err(self.store.unavailable("has a failed flush: try again"))
     }
 
-    /// Repairs one session in a transaction of its own.
+    /// Repairs one session in a separate transaction.
     fn repair(&mut self, id: SessionId, acceptance: &AcceptedLoss) -> Result<RepairReport, StorageError> {
         if self.db()?.is_none() {
             return Err(StorageError::NotFound { id });
@@ -286,7 +286,7 @@ fn apply(changes: &mut ChangeSet<'_>, request: &Request) -> Result<Response, Wri
             changes.append(*id, *expected, batch, head.as_ref(), *durability).map(Response::Appended)
         }
         Request::Delete { id, tip } => changes.delete(*id, *tip).map(|()| Response::Deleted),
-        Request::Repair { .. } | Request::Reconcile => unreachable!("these have transactions of their own"),
+        Request::Repair { .. } | Request::Reconcile => unreachable!("repairs run in separate transactions"),
     }
 }
 

@@ -108,13 +108,13 @@ async fn damage_to_the_write_ahead_log_is_never_silent() {
                     }
                 };
                 assert_eq!(read, log.records().get(..read.len()).unwrap(), "{case}: not a prefix");
-                let gone = (read.len() as u64) < *flushed;
-                assert_eq!(gone, end.is_some(), "{case}: {} of {flushed} are left, {end:?}", read.len());
-                any_lost |= gone;
+                let is_lost = (read.len() as u64) < *flushed;
+                assert_eq!(is_lost, end.is_some(), "{case}: {} of {flushed} are left, {end:?}", read.len());
+                any_lost |= is_lost;
                 let condition = storage.verify(log.id()).await.unwrap().condition;
-                assert_eq!(condition == Condition::Corrupt, gone, "{case}: {condition}");
+                assert_eq!(condition == Condition::Corrupt, is_lost, "{case}: {condition}");
                 let page = storage.list_all(&SessionFilter::all()).await.unwrap();
-                assert_eq!(page.unreadable.iter().any(|(id, _)| *id == log.id()), gone, "{case}");
+                assert_eq!(page.unreadable.iter().any(|(id, _)| *id == log.id()), is_lost, "{case}");
             }
             let result = Log::plain().take().send(&storage, Durability::Flushed).await;
             match result {

@@ -11,7 +11,7 @@ use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
 use session_testkit::logs::Log;
 
 const STORE: &str = "SESSION_SQLITE_FLUSH_STORE";
-const MARK: &str = "said: ";
+const MARK: &str = "step: ";
 const ROUNDS: usize = 10;
 
 /// The body of the traced process, not a test itself.

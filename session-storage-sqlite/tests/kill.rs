@@ -62,7 +62,7 @@ async fn write(storage: &SqliteStorage, shared: Vec<SessionId>, seed: u64) {
                     // Some ended sessions are deleted: that is acknowledged too.
                     if random.one_in(2) {
                         storage.delete(own.id(), own.tip()).await.unwrap();
-                        print_line(&format!("gone {}", own.id()));
+                        print_line(&format!("deleted {}", own.id()));
                     }
                     own = Log::plain();
                 }
@@ -166,7 +166,7 @@ impl Acknowledged {
         let mut words = line.split(' ');
         let verb = words.next()?;
         let id: SessionId = words.next()?.parse().ok()?;
-        if verb == "gone" {
+        if verb == "deleted" {
             self.0.insert(id, None);
             return None;
         }
@@ -254,18 +254,18 @@ async fn nothing_acknowledged_is_lost_to_kill_9() {
     for health in &health.sessions {
         assert_eq!(health.condition, Condition::Healthy, "seed {seed}: {health:?}");
     }
-    let (mut kept, mut gone) = (0, 0);
+    let (mut kept, mut deleted) = (0, 0);
     for (id, tips) in &acknowledged.0 {
         acknowledged.check(&storage, *id, &format!("seed {seed}, at the end")).await;
         if let Some(tips) = tips {
             kept += tips.len();
         } else {
-            gone += 1;
+            deleted += 1;
             assert_eq!(storage.head(*id).await.unwrap(), None, "seed {seed}: {id} was deleted");
         }
     }
     println!(
-        "kill: {} sessions of {PROCESSES} concurrent processes, {gone} deletions kept\n\
+        "kill: {} sessions of {PROCESSES} concurrent processes, {deleted} deletions kept\n\
          tally: killed={cycles} acknowledgements-kept={kept}",
         health.sessions.len()
     );

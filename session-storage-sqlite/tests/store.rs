@@ -266,10 +266,10 @@ async fn a_removed_write_ahead_log_is_detected() {
     assert_eq!(storage.head(young.id()).await.unwrap_err().code(), ErrorCode::Corrupt);
     let list = storage.list_all(&SessionFilter::all().name("no such name")).await.unwrap();
     let mut unreadable: Vec<SessionId> = list.unreadable.iter().map(|(id, _)| *id).collect();
-    let mut gone = vec![grown.id(), young.id(), created.id()];
+    let mut lost = vec![grown.id(), young.id(), created.id()];
     unreadable.sort();
-    gone.sort();
-    assert_eq!(unreadable, gone, "reported for any filter");
+    lost.sort();
+    assert_eq!(unreadable, lost, "reported for any filter");
     let error = quiet.whole().send(&storage, Durability::Buffered).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::StorageUnavailable);
     assert!(error.to_string().contains("verify --repair --accept-loss"), "{error}");
@@ -529,8 +529,8 @@ async fn heads_and_search_columns_are_rebuilt_from_the_records() {
 async fn reconcile_repairs_leftovers_and_leaves_a_healthy_store_alone() {
     let place = Place::new();
     let storage = place.open();
-    let (log, gone) = (session(&storage).await, SessionId::random());
-    for id in [log.id(), gone] {
+    let (log, deleted) = (session(&storage).await, SessionId::random());
+    for id in [log.id(), deleted] {
         fs::create_dir_all(storage.sessions_dir().join(id.to_string()).join("output")).unwrap();
     }
     fs::write(place.sibling("-files/new-unfinished"), "half a database").unwrap();
@@ -541,7 +541,7 @@ async fn reconcile_repairs_leftovers_and_leaves_a_healthy_store_alone() {
     let reconciled = storage.reconcile().await.unwrap();
     assert_eq!(reconciled.repaired, [(log.id(), Condition::Degraded)]);
     assert!(storage.sessions_dir().join(log.id().to_string()).exists());
-    assert!(!storage.sessions_dir().join(gone.to_string()).exists());
+    assert!(!storage.sessions_dir().join(deleted.to_string()).exists());
     assert!(!place.sibling("-files/new-unfinished").exists());
     storage.repair(log.id(), AcceptedLoss::None).await.unwrap();
     let before = place.tree();

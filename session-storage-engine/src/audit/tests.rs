@@ -51,29 +51,32 @@ impl Log {
 #[test]
 fn a_log_that_ends_too_early_is_corrupt_and_names_the_loss() {
     let log = log();
-    for left in 0..=6 {
+    for remaining in 0..=6 {
         for marked in 0..=6 {
             for stored in 0..=6 {
-                let case = format!("{left} left, {marked} marked, head of {stored}");
-                let lines = &log.lines()[..left];
+                let case = format!("{remaining} remaining, {marked} marked, head of {stored}");
+                let lines = &log.lines()[..remaining];
                 let audit = Audit::from_lines(log.id, lines, log.head(stored), log.mark(marked));
                 // The remaining records claim flushes of earlier ones only, which are all present.
                 let known = marked.max(stored);
-                let expected = if left == 0 || left < known {
+                let expected = if remaining == 0 || remaining < known {
                     Condition::Corrupt
-                } else if stored != left {
+                } else if stored != remaining {
                     Condition::Degraded
                 } else {
                     Condition::Healthy
                 };
                 assert_eq!(audit.condition(), expected, "{case}");
-                assert_eq!(audit.readable(), left as u64, "{case}");
-                assert_eq!(audit.head(), log.head(left), "{case}");
+                assert_eq!(audit.readable(), remaining as u64, "{case}");
+                assert_eq!(audit.head(), log.head(remaining), "{case}");
                 assert_eq!(audit.refusal().is_some(), expected == Condition::Corrupt, "{case}");
-                if expected == Condition::Corrupt && known > left {
-                    let said = audit.refusal().unwrap().to_string();
-                    assert!(said.contains(&format!("readable up to revision {left}")), "{case}: {said}");
-                    assert!(said.contains(&format!("revision {known} was stored")), "{case}: {said}");
+                if expected == Condition::Corrupt && known > remaining {
+                    let message = audit.refusal().unwrap().to_string();
+                    assert!(
+                        message.contains(&format!("readable up to revision {remaining}")),
+                        "{case}: {message}"
+                    );
+                    assert!(message.contains(&format!("revision {known} was stored")), "{case}: {message}");
                 }
             }
         }
@@ -127,10 +130,10 @@ fn a_log_that_replaced_the_flushed_one_is_corrupt() {
         let other = Tip { sum: Sum::from_u64(!tip.sum.as_u64()), ..tip };
         let audit = Audit::from_lines(log.id, log.lines(), log.head(6), Some(other));
         assert_eq!(audit.condition(), Condition::Corrupt, "{revision}");
-        let said = audit.refusal().unwrap().to_string();
+        let message = audit.refusal().unwrap().to_string();
         assert!(
-            said.contains(&format!("revision {revision} differs from the record that was stored")),
-            "{said}"
+            message.contains(&format!("revision {revision} differs from the record that was stored")),
+            "{message}"
         );
     }
 }

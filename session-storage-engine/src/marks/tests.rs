@@ -118,8 +118,8 @@ fn marks_of_another_store_are_refused_naming_both_stores() {
     let before = fs::read(&place.path).unwrap();
     let error = Marks::open(&place.path, other).unwrap_err();
     assert_eq!(error.code(), ErrorCode::StorageUnavailable);
-    let said = error.to_string();
-    assert!(said.contains(&place.store.to_string()) && said.contains(&other.to_string()), "{said}");
+    let message = error.to_string();
+    assert!(message.contains(&place.store.to_string()) && message.contains(&other.to_string()), "{message}");
     // Also if they replace the file while it is open.
     let marks = place.open();
     let foreign = Place::new();
