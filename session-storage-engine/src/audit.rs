@@ -110,7 +110,7 @@ impl Auditor {
         let Self { chain, id, head, unfoldable, replaced, mut flushed, behind, .. } = self;
         flushed = flushed.max(head.as_ref().map_or(0, |head| head.flushed));
         let is_head_stale = unfoldable.is_none() && stored != head.as_ref();
-        // A damaged log may no longer name the current owner, and the stored head may name an earlier one.
+        // A damaged log may lack the latest owner, and a stale head may lack one that the log names.
         let mut owners: Vec<Owner> = Vec::new();
         for owner in head.iter().chain(stored).filter_map(|head| head.lifecycle.owner.as_ref()) {
             if owners.iter().all(|known| known.instance != owner.instance) {
