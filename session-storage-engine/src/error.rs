@@ -1,4 +1,4 @@
-//! What the system says of files beside a database, told as what the caller of a storage does next.
+//! I/O errors of the files next to a database, mapped to storage errors that say what to do next.
 
 use std::error::Error;
 use std::io;
@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use session_core::StorageError;
 
-/// Gives a failed call the words that a caller needs: what was being done, and to what.
+/// Adds to a failed call what was being done, and to which path.
 pub trait IoContext<T> {
-    /// `doing` completes "cannot …", as in "open", "flush", "list".
+    /// Converts an error to a storage error. `doing` completes "cannot …", as in "open", "flush", "list".
     ///
     /// # Errors
-    /// The failure, as [`storage_error`] sorts it.
+    /// The failure, classified by [`storage_error`].
     fn context(self, doing: &str, path: &Path) -> Result<T, StorageError>;
 }
 
@@ -22,7 +22,7 @@ impl<T, E: Into<io::Error>> IoContext<T> for Result<T, E> {
     }
 }
 
-/// Sorts an error by what the caller does next: make room, look at the store, look at the disk.
+/// Classifies an error by what the caller does next: make room, check the store, or check the disk.
 #[must_use]
 pub fn storage_error(doing: &str, path: &Path, error: io::Error) -> StorageError {
     let kind = error.kind();
@@ -30,7 +30,7 @@ pub fn storage_error(doing: &str, path: &Path, error: io::Error) -> StorageError
     let advice = if full.contains(&kind) {
         return StorageError::Full { what: path.display().to_string(), source: Arc::new(error) };
     } else if kind == io::ErrorKind::PermissionDenied {
-        "see that this user may read and write the store, or choose another one"
+        "check that this user may read and write the store, or choose another one"
     } else if kind == io::ErrorKind::ReadOnlyFilesystem {
         "its file system is read-only: mount it for writing, or choose another store"
     } else {

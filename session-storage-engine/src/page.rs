@@ -1,23 +1,24 @@
-//! What a reader gets of a log: only records that follow from each other, and no end that comes too early.
+//! Checks of a page of stored lines: a reader gets only records that follow from each other, and never an end of the
+//! log that comes too early.
 
 use session_core::{Chain, SessionId, StoredRecord, Tip};
 
-/// What a page of stored lines is.
+/// The result of checking a page of stored lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Page {
     /// The next records, at least one.
     Records(Vec<StoredRecord>),
     /// The end of the log.
     End,
-    /// Something is wrong: look at the whole session.
+    /// Something is wrong: audit the session.
     Suspect,
 }
 
-/// Checks the lines that a database holds behind revision `after`, ascending and each with its number.
+/// Checks the lines that a database holds after revision `after`, ascending and each with its number.
 ///
-/// `before` is the line of revision `after`; `None` before record 1, or where there is none. `ends` are the tips that are
-/// known of the log: its head's, and its mark, read before the lines. Where the chain breaks within the page, what comes
-/// before the break is handed out, and the next page is suspect.
+/// `before` is the line of revision `after`; `None` before record 1, or if there is none. `ends` are the known tips of
+/// the log: the one of its head, and its mark, read before the lines. If the chain breaks within the page, the records
+/// before the break are returned, and the next page is suspect.
 pub fn page<L: AsRef<[u8]>>(
     id: SessionId,
     after: u64,
@@ -26,18 +27,18 @@ pub fn page<L: AsRef<[u8]>>(
     ends: &[Option<Tip>],
 ) -> Page {
     let known = || ends.iter().flatten();
-    let is_other = |found: Tip| known().any(|end| end.revision == found.revision && *end != found);
+    let contradicts = |tip: Tip| known().any(|end| end.revision == tip.revision && *end != tip);
     let mut lines = lines.into_iter();
     let mut chain = match (after, before) {
         (0, _) => Chain::start(id),
-        // Nobody asks for what comes behind a record that is not there, unless it was there, or by mistake.
+        // A caller asks for records after a missing one only by mistake, or if that record was lost.
         (_, None) => {
             let by_mistake = lines.next().is_none() && known().all(|end| end.revision < after);
             return if by_mistake { Page::End } else { Page::Suspect };
         }
         (_, Some(before)) => {
             match std::str::from_utf8(before).map(|line| StoredRecord::from_storage(after, line)) {
-                Ok(Ok(before)) if !is_other(before.tip()) => Chain::at(id, before.tip()),
+                Ok(Ok(before)) if !contradicts(before.tip()) => Chain::at(id, before.tip()),
                 _ => return Page::Suspect,
             }
         }
@@ -45,7 +46,7 @@ pub fn page<L: AsRef<[u8]>>(
     let mut records = Vec::new();
     for (seq, line) in lines {
         match chain.check(line.as_ref()) {
-            Ok(record) if record.revision() == seq && !is_other(record.tip()) => records.push(record),
+            Ok(record) if record.revision() == seq && !contradicts(record.tip()) => records.push(record),
             _ if records.is_empty() => return Page::Suspect,
             _ => break,
         }
@@ -53,7 +54,7 @@ pub fn page<L: AsRef<[u8]>>(
     if !records.is_empty() {
         return Page::Records(records);
     }
-    // A session that is there has a record 1.
+    // An existing session has at least record 1.
     if after > 0 && known().all(|end| end.revision <= after) { Page::End } else { Page::Suspect }
 }
 

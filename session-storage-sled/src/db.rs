@@ -1,12 +1,12 @@
-//! sled, as far as it is used: one tree, batches, ranges, a blocking flush. What sled does not promise is made up for in
-//! `engine`. Its panics are caught where its calls are made, not here.
+//! The used part of sled: one tree, batches, ranges, a blocking flush. The guarantees that sled lacks are added in
+//! `engine` and `durable`. The callers catch its panics.
 
 use std::path::Path;
 
 use session_core::{Head, SessionId, StoredRecord, Tip};
 use session_storage_engine::StoreId;
 
-use crate::rows::{self, Brief, META};
+use crate::rows::{self, HeadSummary, META};
 
 /// An open database.
 #[derive(Debug, Clone)]
@@ -14,11 +14,11 @@ pub(crate) struct Db {
     sled: sled::Db,
 }
 
-/// The row of the store itself.
+/// The row of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Meta {
     pub(crate) store: StoreId,
-    /// Counts what was changed; part of every batch.
+    /// The change counter, part of every batch.
     pub(crate) change: u64,
 }
 
@@ -28,23 +28,24 @@ pub(crate) type Numbered = (u64, Vec<u8>);
 type Result<T> = std::result::Result<T, sled::Error>;
 
 impl Db {
-    /// Opens or makes it. This may change it: sled cuts what it cannot read, and writes a new snapshot.
+    /// Opens or creates the database. This may change it: sled truncates what it cannot read, and writes a new
+    /// snapshot.
     pub(crate) fn open(path: &Path, cache_bytes: u64) -> Result<Self> {
         let sled = sled::Config::new()
             .path(path)
             .cache_capacity(cache_bytes)
-            // No thread that flushes from time to time: it does not say when that fails.
+            // No periodic flush: it does not report failures.
             .flush_every_ms(None)
             .open()?;
         Ok(Self { sled })
     }
 
-    /// Gives everything to the system. Waits for the disk too, though not for what the disk keeps in a cache of its own.
+    /// Writes everything to the system. Waits for the disk too, though not for the disk's own cache.
     pub(crate) fn flush(&self) -> Result<()> {
         self.sled.flush().map(drop)
     }
 
-    /// The row of the store; `None` where there is none, or none that can be read.
+    /// Reads the row of the store; `None` if it is missing or cannot be parsed.
     pub(crate) fn meta(&self) -> Result<Option<Meta>> {
         let Some(value) = self.sled.get(META)? else { return Ok(None) };
         let text = std::str::from_utf8(&value).unwrap_or_default();
@@ -53,23 +54,23 @@ impl Db {
         }))
     }
 
-    /// What a change adds and takes away is there whole or not at all: sled applies a batch as one.
-    pub(crate) fn apply(&self, change: Change) -> Result<()> {
+    /// Applies a change set completely or not at all, as one batch of sled.
+    pub(crate) fn apply(&self, change: ChangeSet) -> Result<()> {
         self.sled.apply_batch(change.batch)
     }
 
-    /// The head's row as it is; `None` if there is none.
+    /// Reads the head's row, unparsed; `None` if there is none.
     pub(crate) fn head_row(&self, id: SessionId) -> Result<Option<sled::IVec>> {
         self.sled.get(rows::head_key(id))
     }
 
-    /// The end of the log as its last line has it; `None` where there is no line, or the last one is no record.
+    /// Reads the tip of the log's last line; `None` if there is no line, or it is not a record.
     pub(crate) fn last_record(&self, id: SessionId) -> Result<Option<Tip>> {
         let range = rows::record_key(id, 0, 0)..=rows::record_key(id, u64::MAX, u16::MAX);
         let Some(last) = self.sled.range(range).next_back() else { return Ok(None) };
         let (key, value) = last?;
-        let Some((_, revision)) = rows::place_of_record(&key) else { return Ok(None) };
-        // The sum stands at the end of the line. A line in parts may have been divided there.
+        let Some((_, revision)) = rows::parse_record_key(&key) else { return Ok(None) };
+        // The checksum is at the end of the line. A line stored in parts may be split there.
         let line =
             if value.len() < 64 { self.line(id, revision)?.unwrap_or_default() } else { value.to_vec() };
         Ok(StoredRecord::from_storage(revision, String::from_utf8_lossy(&line))
@@ -77,12 +78,12 @@ impl Db {
             .map(|record| record.tip()))
     }
 
-    /// One line, put together.
+    /// Reads one line, joined from its parts.
     pub(crate) fn line(&self, id: SessionId, revision: u64) -> Result<Option<Vec<u8>>> {
         self.lines(id, revision, Some(revision)).next().transpose().map(|line| line.map(|(_, line)| line))
     }
 
-    /// The lines from a revision on, ascending, up to one or all.
+    /// Iterates over the lines from a revision on, ascending, up to another revision or the end.
     pub(crate) fn lines(
         &self,
         id: SessionId,
@@ -93,12 +94,12 @@ impl Db {
         let mut parts = self.sled.range(range).peekable();
         std::iter::from_fn(move || {
             let (revision, mut line) = match parts.next()? {
-                Ok((key, value)) => (rows::place_of_record(&key)?.1, value.to_vec()),
+                Ok((key, value)) => (rows::parse_record_key(&key)?.1, value.to_vec()),
                 Err(error) => return Some(Err(error)),
             };
             let more = |part: &Result<(sled::IVec, sled::IVec)>| {
                 part.as_ref().is_ok_and(|(key, _)| {
-                    rows::place_of_record(key).is_some_and(|(_, other)| other == revision)
+                    rows::parse_record_key(key).is_some_and(|(_, other)| other == revision)
                 })
             };
             while let Some(Ok((_, value))) = parts.next_if(more) {
@@ -108,7 +109,7 @@ impl Db {
         })
     }
 
-    /// The rows of heads behind an id, ascending.
+    /// Iterates over the rows of heads after an id, ascending.
     pub(crate) fn heads(
         &self,
         after: Option<SessionId>,
@@ -116,11 +117,11 @@ impl Db {
         let from = after.map_or_else(|| b"h".to_vec(), rows::head_key);
         let found = self.sled.range(from..b"i".to_vec());
         found
-            .filter_map(|row| row.map(|(key, value)| Some((rows::id_of_head(&key)?, value))).transpose())
+            .filter_map(|row| row.map(|(key, value)| Some((rows::parse_head_key(&key)?, value))).transpose())
             .filter(move |row| row.as_ref().map_or(true, |(id, _)| Some(*id) != after))
     }
 
-    /// The sessions that have records, ascending: a look for each.
+    /// Iterates over the sessions that have records, ascending, with one lookup for each.
     pub(crate) fn sessions_with_records(&self) -> impl Iterator<Item = Result<SessionId>> + use<> {
         let sled = self.sled.clone();
         let mut from = Some(b"r".to_vec());
@@ -128,7 +129,7 @@ impl Db {
             let start = from.take()?;
             match sled.range(start..b"s".to_vec()).next()? {
                 Ok((key, _)) => {
-                    let (id, _) = rows::place_of_record(&key)?;
+                    let (id, _) = rows::parse_record_key(&key)?;
                     from = Some([rows::record_key(id, u64::MAX, u16::MAX), vec![0]].concat());
                     Some(Ok(id))
                 }
@@ -137,45 +138,45 @@ impl Db {
         })
     }
 
-    /// Bytes of sled's files.
+    /// Returns the size of sled's files in bytes.
     pub(crate) fn size(&self) -> Result<u64> {
         self.sled.size_on_disk()
     }
 }
 
-/// What is changed at once.
+/// A set of changes that is applied atomically.
 #[derive(Debug)]
-pub(crate) struct Change {
+pub(crate) struct ChangeSet {
     batch: sled::Batch,
 }
 
-impl Change {
-    /// A change that makes the store's row this.
+impl ChangeSet {
+    /// Creates a change set that writes this row of the store.
     pub(crate) fn new(meta: Meta) -> Self {
         let mut batch = sled::Batch::default();
         batch.insert(META, format!("{} {}", meta.store, meta.change).as_bytes());
         Self { batch }
     }
 
-    /// Puts a head.
+    /// Inserts or replaces a head.
     pub(crate) fn put_head(&mut self, head: &Head) {
         self.batch.insert(rows::head_key(head.id), rows::head_value(head));
     }
 
-    /// Takes a head away.
-    pub(crate) fn take_head(&mut self, id: SessionId) {
+    /// Removes a head.
+    pub(crate) fn remove_head(&mut self, id: SessionId) {
         self.batch.remove(rows::head_key(id));
     }
 
-    /// Puts a line.
+    /// Inserts a line.
     pub(crate) fn put_line(&mut self, id: SessionId, revision: u64, line: &[u8]) {
         for (part, bytes) in (0..).zip(line.chunks(rows::PART)) {
             self.batch.insert(rows::record_key(id, revision, part), bytes);
         }
     }
 
-    /// Takes the lines from a revision on away, as far as they are there.
-    pub(crate) fn take_lines(&mut self, db: &Db, id: SessionId, from: u64) -> Result<()> {
+    /// Removes the lines from a revision on, if there are any.
+    pub(crate) fn remove_lines(&mut self, db: &Db, id: SessionId, from: u64) -> Result<()> {
         let range = rows::record_key(id, from, 0)..=rows::record_key(id, u64::MAX, u16::MAX);
         for row in db.sled.range(range) {
             self.batch.remove(row?.0);
@@ -184,7 +185,7 @@ impl Change {
     }
 }
 
-/// The start of a head's row, which a look at many heads needs.
-pub(crate) fn brief(row: &[u8]) -> Option<Brief> {
-    rows::brief(row)
+/// Parses the start of a head's row, which is enough for a list.
+pub(crate) fn head_summary(row: &[u8]) -> Option<HeadSummary> {
+    rows::head_summary(row)
 }

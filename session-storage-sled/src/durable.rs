@@ -1,8 +1,8 @@
-//! How a change becomes durable, in one place: sled's flush, which gives its buffers to the system; then our own flush of the
-//! files that sled writes, which is what survives a loss of power; then the marks. Whoever asked is answered after that.
+//! Durable flush of changes, in one place: sled's flush, which writes its buffers to the system; then our own flush of
+//! sled's files, which survives power loss; then the marks. The callers get their replies after that.
 //!
-//! sled waits with `sync_file_range`, which writes no cache of the disk's and no metadata (`sync_file_range(2)`: "This system
-//! call does not flush disk write caches"), and of large values not even that. See `write_to_log` in its
+//! sled waits with `sync_file_range`, which flushes neither the disk's cache nor metadata (`sync_file_range(2)`: "This
+//! system call does not flush disk write caches"), and for large values not even with that. See `write_to_log` in its
 //! `pagecache/iobuf.rs` and `write_blob` in `pagecache/blob_io.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,29 +15,29 @@ use session_storage_engine::IoContext as _;
 use crate::db::Db;
 use crate::engine::Engine;
 use crate::error::Fault;
-use crate::files::{self, Open};
+use crate::files::{self, OpenMode};
 use crate::layout::Layout;
-use crate::unclean::Note;
+use crate::unclean_shutdown::DirtyMarker;
 
-/// What a test lets happen instead of a flush.
+/// A hook that a test sets to fail, panic or block in the next flush.
 #[cfg(test)]
-pub(crate) type NextFlush =
+pub(crate) type FlushHook =
     std::sync::Arc<std::sync::Mutex<Option<Box<dyn FnOnce() -> io::Result<()> + Send>>>>;
 
-/// The files that are flushed, and what waits for that.
+/// The files to flush, and the changes since the last flush.
 pub(crate) struct Durable {
-    /// sled's log, open for as long as sled is: a failure to write it is told to each who had it open then, once.
+    /// sled's log, open as long as sled is: a write error is reported once to each descriptor that was open then.
     data: File,
-    note: Note,
-    /// Large values that are on the disk.
+    marker: DirtyMarker,
+    /// The large values that are flushed.
     blobs: BTreeSet<String>,
-    /// How logs end that were appended to since the last flush.
+    /// The tips of the sessions changed since the last flush.
     pending: BTreeMap<SessionId, Tip>,
-    /// Something was changed since.
+    /// `true` if something was changed since the last flush.
     dirty: bool,
-    /// What happens at the next flush, in tests.
+    /// Runs before the next flush of the files, in tests.
     #[cfg(test)]
-    pub(crate) next: NextFlush,
+    pub(crate) flush_hook: FlushHook,
 }
 
 impl std::fmt::Debug for Durable {
@@ -50,29 +50,29 @@ impl std::fmt::Debug for Durable {
 }
 
 impl Durable {
-    /// For a database that is open. What is in its files may not be on the disk yet.
-    pub(crate) fn new(layout: &Layout, note: Note) -> Result<Self, StorageError> {
+    /// Creates the state for an open database. The content of its files may not be flushed yet.
+    pub(crate) fn new(layout: &Layout, marker: DirtyMarker) -> Result<Self, StorageError> {
         let path = layout.data();
-        let data = files::open(&path, Open::Make).context("open", &path)?;
+        let data = files::open(&path, OpenMode::Create).context("open", &path)?;
         Ok(Self {
             data,
-            note,
+            marker,
             blobs: BTreeSet::new(),
             pending: BTreeMap::new(),
-            // sled writes when it opens.
+            // Opening writes to the database.
             dirty: true,
             #[cfg(test)]
-            next: NextFlush::default(),
+            flush_hook: FlushHook::default(),
         })
     }
 
-    /// Whether a flush would do anything.
+    /// Returns `true` if there is something to flush.
     pub(crate) const fn is_dirty(&self) -> bool {
         self.dirty
     }
 
-    /// A session was changed: its log ends so now, or it is gone.
-    pub(crate) fn changed(&mut self, id: SessionId, tip: Option<Tip>) {
+    /// Records the new tip of a session; `None` if it was deleted.
+    pub(crate) fn record_change(&mut self, id: SessionId, tip: Option<Tip>) {
         self.dirty = true;
         match tip {
             Some(tip) => drop(self.pending.insert(id, tip)),
@@ -80,15 +80,15 @@ impl Durable {
         }
     }
 
-    /// Gives everything to the system: it survives the death of this process.
-    pub(crate) fn hand_over(&self, db: &Db) -> Result<(), Fault> {
-        self.noted(|| db.flush().map_err(Fault::from))
+    /// Writes everything to the system, so that it survives the death of this process.
+    pub(crate) fn flush_buffered(&self, db: &Db) -> Result<(), Fault> {
+        self.with_flushing_marked(|| db.flush().map_err(Fault::from))
     }
 
-    /// Makes everything survive a loss of power, up to this change, and notes that.
-    pub(crate) fn settle(&mut self, engine: &Engine, db: &Db, change: u64) -> Result<(), Fault> {
+    /// Flushes everything up to this change, so that it survives power loss, and records it in the marks.
+    pub(crate) fn flush_durably(&mut self, engine: &Engine, db: &Db, change: u64) -> Result<(), Fault> {
         let layout = &engine.layout;
-        let flushed = self.noted(|| {
+        let flushed = self.with_flushing_marked(|| {
             db.flush()?;
             self.flush_files(layout).map_err(|error| Fault::Flush(std::sync::Arc::new(error)))
         });
@@ -98,27 +98,27 @@ impl Durable {
         if tips.is_empty() && engine.marks.change() >= change {
             return Ok(());
         }
-        if let Err(error) = engine.marks.flushed(change, &tips) {
-            // What was flushed is flushed. A later mark says so too, and without one less can be noticed, not more.
-            tracing::warn!(store = %layout.root().display(), %error, "a mark was not written");
+        if let Err(error) = engine.marks.record_flush(change, &tips) {
+            // The flush took place. A later mark covers it; until then a loss of it would not be noticed.
+            tracing::warn!(store = %layout.root().display(), %error, "could not write the marks, will retry");
             self.pending.extend(tips);
         }
         Ok(())
     }
 
-    /// Flushes sled's files, new ones with their names. Returns the large values among them.
+    /// Flushes sled's files, and the names of new ones. Returns the new large values.
     fn flush_files(&self, layout: &Layout) -> io::Result<Vec<String>> {
         #[cfg(test)]
-        if let Some(happens) = self.next.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
-            happens()?;
+        if let Some(hook) = self.flush_hook.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
+            hook()?;
         }
         let mut new = Vec::new();
         for entry in std::fs::read_dir(layout.blobs())? {
             let name = entry?.file_name().to_string_lossy().into_owned();
             if !self.blobs.contains(&name) {
-                match files::open(&layout.blobs().join(&name), Open::Read) {
+                match files::open(&layout.blobs().join(&name), OpenMode::Read) {
                     Ok(blob) => blob.sync_all()?,
-                    // sled removes them when nothing needs them any more.
+                    // sled removes large values that are no longer used.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                     Err(error) => return Err(error),
                 }
@@ -132,12 +132,13 @@ impl Durable {
         Ok(new)
     }
 
-    /// Does a flush, and has it noted that one is on its way for as long as it is not known to have ended well.
-    fn noted<T>(&self, flush: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
-        let noted = |is| self.note.flushing(is).map_err(|error| Fault::Flush(std::sync::Arc::new(error)));
-        noted(true)?;
+    /// Runs a flush, with the flag for a flush in progress set until it has succeeded.
+    fn with_flushing_marked<T>(&self, flush: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+        let mark =
+            |is| self.marker.set_flushing(is).map_err(|error| Fault::Flush(std::sync::Arc::new(error)));
+        mark(true)?;
         let done = flush()?;
-        noted(false)?;
+        mark(false)?;
         Ok(done)
     }
 }

@@ -1,5 +1,5 @@
-//! An open database and what is known of it: what its readers and its writer share. How it is opened is in `open`, what
-//! changes it in `write`, what keeps it durable in `durable`.
+//! An open database and its cached state, shared by the readers and the writer. Opening is in `open`, changes are in
+//! `writer`, flushes in `durable`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,61 +13,61 @@ use crate::error::{Fault, unavailable};
 use crate::layout::Layout;
 use crate::rows;
 
-/// Sessions of which the writer remembers the tip: what it need not audit again.
-const KNOWN: usize = 4096;
+/// The number of sessions whose tips the writer caches, so that it need not audit them again.
+const MAX_TIPS: usize = 4096;
 
-/// What readers and the writer share.
+/// An open database, shared by the readers and the writer.
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) layout: Layout,
     pub(crate) store: StoreId,
     pub(crate) marks: Marks,
-    /// A change is applied by whoever has it alone, so that whoever looks at several rows sees one state. `None` once the
+    /// Changes are applied under the write lock, so that a reader of several rows sees one state. `None` once the
     /// database is closed.
     pub(crate) db: RwLock<Option<Db>>,
-    /// Why nothing can be done any more.
+    /// The fault that closed the store.
     closed: OnceLock<Fault>,
     pub(crate) state: Mutex<State>,
-    /// Tells those who follow sessions that one of them changed.
+    /// Wakes followers when a session changes.
     pub(crate) changes: Arc<tokio::sync::Notify>,
 }
 
-/// What is known of the sessions.
+/// The cached state of the sessions.
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    /// Those that have not ended.
+    /// The sessions that have not ended.
     pub(crate) unended: BTreeSet<SessionId>,
-    /// Those of which the heads do not tell what the marks know: each list looks at them by themselves.
-    pub(crate) odd: BTreeSet<SessionId>,
-    /// How logs end that were audited since the database was opened, or were written since.
-    known: HashMap<SessionId, Tip>,
-    /// The database has less than was acknowledged: its last change, and the last one that was flushed.
-    pub(crate) behind: Option<(u64, u64)>,
+    /// The sessions whose heads are missing, damaged or behind the marks: each list reads them individually.
+    pub(crate) inconsistent: BTreeSet<SessionId>,
+    /// The tips of logs that were audited or written since the database was opened.
+    tips: HashMap<SessionId, Tip>,
+    /// Set if the database has less than was acknowledged: its last change, and the last flushed one.
+    pub(crate) behind_marks: Option<(u64, u64)>,
 }
 
 impl State {
-    /// How a log ends, if that is known.
+    /// Returns the cached tip of a log.
     pub(crate) fn tip(&self, id: SessionId) -> Option<Tip> {
-        self.known.get(&id).copied()
+        self.tips.get(&id).copied()
     }
 
-    /// Remembers how a log ends that is whole.
-    pub(crate) fn know(&mut self, id: SessionId, tip: Tip) {
-        if self.known.len() >= KNOWN
-            && !self.known.contains_key(&id)
-            && let Some(any) = self.known.keys().next().copied()
+    /// Caches the tip of an intact log.
+    pub(crate) fn remember_tip(&mut self, id: SessionId, tip: Tip) {
+        if self.tips.len() >= MAX_TIPS
+            && !self.tips.contains_key(&id)
+            && let Some(any) = self.tips.keys().next().copied()
         {
-            self.known.remove(&any);
+            self.tips.remove(&any);
         }
-        self.known.insert(id, tip);
+        self.tips.insert(id, tip);
     }
 
-    /// After a change of a session: it has this head now, or is gone.
-    pub(crate) fn changed(&mut self, id: SessionId, head: Option<&Head>) {
-        self.odd.remove(&id);
+    /// Updates the state after a change of a session, with its new head; `None` if it was deleted.
+    pub(crate) fn update(&mut self, id: SessionId, head: Option<&Head>) {
+        self.inconsistent.remove(&id);
         match head {
-            Some(head) => self.know(id, head.tip),
-            None => drop(self.known.remove(&id)),
+            Some(head) => self.remember_tip(id, head.tip),
+            None => drop(self.tips.remove(&id)),
         }
         if head.is_some_and(|head| !head.state().is_final()) {
             self.unended.insert(id);
@@ -75,12 +75,6 @@ impl State {
             self.unended.remove(&id);
         }
     }
-}
-
-/// What a look at a session shows.
-#[derive(Debug)]
-pub(crate) struct Looked {
-    pub(crate) audit: Audit,
 }
 
 impl Engine {
@@ -107,19 +101,19 @@ impl Engine {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Nothing is done from now on.
+    /// Closes the store for good after a fault.
     pub(crate) fn close(&self, fault: Fault) {
         if self.closed.set(fault).is_ok() {
             tracing::error!(
                 store = %self.layout.root().display(),
-                reason = self.closed.get().map(Fault::brief),
-                "the store is closed"
+                reason = self.closed.get().map(Fault::summary),
+                "store closed after a fault"
             );
             self.changes.notify_waiters();
         }
     }
 
-    /// The error for whoever comes after the end; `None` as long as it has not come.
+    /// Returns the error of requests to a closed store; `None` while it is open.
     pub(crate) fn closed(&self) -> Option<StorageError> {
         self.closed.get().map(|fault| self.closed_by(fault.clone()))
     }
@@ -131,10 +125,10 @@ impl Engine {
         }
     }
 
-    /// Looks at the database. A panic of sled's closes the store: nobody knows what it left.
-    pub(crate) fn look<T>(
+    /// Reads the database. A panic of sled closes the store: its state is unknown afterwards.
+    pub(crate) fn read<T>(
         &self,
-        look: impl FnOnce(&Self, &Db) -> Result<T, StorageError>,
+        read: impl FnOnce(&Self, &Db) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
         if let Some(closed) = self.closed() {
             return Err(closed);
@@ -143,73 +137,72 @@ impl Engine {
         let Some(db) = &*db else {
             return Err(self.closed().unwrap_or_else(|| unavailable("the store is being closed")));
         };
-        catch_unwind(AssertUnwindSafe(|| look(self, db))).unwrap_or_else(|panic| {
+        catch_unwind(AssertUnwindSafe(|| read(self, db))).unwrap_or_else(|panic| {
             let fault = Fault::panic(&*panic);
             self.close(fault.clone());
             Err(self.closed_by(fault))
         })
     }
 
-    /// Refuses to write to a database that has less than was acknowledged.
-    pub(crate) fn behind(&self) -> Option<StorageError> {
-        let (found, flushed) = self.lock().behind?;
+    /// Returns the error that refuses writes to a database that has less than was acknowledged.
+    pub(crate) fn behind_marks(&self) -> Option<StorageError> {
+        let (found, flushed) = self.lock().behind_marks?;
         let path = self.layout.root().display();
         Some(unavailable(format!(
-            "the store {path} has lost changes: its database is at change {found}, and change {flushed} was flushed and \
-             acknowledged; what is there can be read, `sessionctl verify` names the sessions that are damaged, and \
-             `sessionctl verify --repair --accept-loss` gives up what is lost"
+            "the store {path} has lost acknowledged changes: its database is at change {found}, but change {flushed} was \
+             flushed. It can be read, and `sessionctl verify` lists the damaged sessions. If it cannot be restored, \
+             `sessionctl verify --repair --accept-loss` accepts the loss"
         )))
     }
 
-    /// Reads all that is stored of a session; `None` where there is nothing, and nothing was.
-    pub(crate) fn audit(&self, db: &Db, id: SessionId) -> Result<Option<Looked>, Fault> {
-        // The mark before the database: what is appended meanwhile is then no false alarm.
+    /// Reads and audits all rows of a session; `None` if there are none, and no mark shows that there were.
+    pub(crate) fn audit(&self, db: &Db, id: SessionId) -> Result<Option<Audit>, Fault> {
+        // The mark before the database, so that a concurrent append is no false alarm.
         let mark = self.marks.tip(id);
         let row = db.head_row(id)?;
         let mut auditor = Auditor::new(id, mark);
         let mut lines = 0;
         for line in db.lines(id, 0, None) {
             let (revision, line) = line?;
-            auditor.line(revision, &line);
+            auditor.add_line(revision, &line);
             lines += 1;
         }
         if lines == 0 && row.is_none() && mark.is_none() {
             return Ok(None);
         }
         let head = row.as_deref().and_then(|row| rows::head(id, row));
-        Ok(Some(Looked { audit: auditor.finish(head.as_ref()) }))
+        Ok(Some(auditor.finish(head.as_ref())))
     }
 
-    /// The head of a session as a reader gets it: the stored one if it belongs to the last record, else what the records
-    /// say.
+    /// Returns the head of a session: the stored one if it belongs to the last record, else the fold of the records.
     pub(crate) fn head(&self, db: &Db, id: SessionId) -> Result<Option<Head>, StorageError> {
-        let row = db.head_row(id).map_err(|error| Fault::from(error).of_session(id))?;
+        let row = db.head_row(id).map_err(|error| Fault::from(error).for_session(id))?;
         self.head_of_row(db, id, row.as_deref())
     }
 
-    /// As [`head`](Self::head), with the row at hand.
+    /// Returns the same as [`head`](Self::head), for a row that was read already.
     pub(crate) fn head_of_row(
         &self,
         db: &Db,
         id: SessionId,
         row: Option<&[u8]>,
     ) -> Result<Option<Head>, StorageError> {
-        let last = db.last_record(id).map_err(|error| Fault::from(error).of_session(id))?;
+        let last = db.last_record(id).map_err(|error| Fault::from(error).for_session(id))?;
         if let Some(row) = row
-            && let Some(brief) = rows::brief(row)
-            && Some(brief.tip) == last
+            && let Some(head_summary) = rows::head_summary(row)
+            && Some(head_summary.tip) == last
             && let Some(head) = rows::head(id, row)
         {
             return Ok(Some(head));
         }
-        let Some(Looked { audit }) = self.audit(db, id).map_err(|fault| fault.of_session(id))? else {
+        let Some(audit) = self.audit(db, id).map_err(|fault| fault.for_session(id))? else {
             return Ok(None);
         };
-        // Of a newer version's records nothing may be understood; the first one always is, else there is no head.
+        // Records of a newer version may be unknown; without a first record that can be folded there is no head.
         audit.head().cloned().map(Some).ok_or_else(|| audit.refusal().unwrap_or_else(|| audit.damage()))
     }
 
-    /// All sessions that there are, or were.
+    /// Returns all sessions that have rows or marks.
     pub(crate) fn all(&self, db: &Db) -> Result<BTreeSet<SessionId>, Fault> {
         let mut ids: BTreeSet<SessionId> = self.marks.tips().into_iter().map(|(id, _)| id).collect();
         for row in db.heads(None) {
@@ -222,25 +215,25 @@ impl Engine {
     }
 }
 
-/// What the heads and the marks say of the sessions, when a database has been opened.
-pub(crate) fn survey(db: &Db, marks: &Marks) -> Result<State, Fault> {
+/// Compares the heads with the marks after a database was opened.
+pub(crate) fn scan_heads(db: &Db, marks: &Marks) -> Result<State, Fault> {
     let mut marked: BTreeMap<SessionId, Tip> = marks.tips().into_iter().collect();
     let mut state = State::default();
     for row in db.heads(None) {
         let (id, row) = row?;
         let mark = marked.remove(&id);
-        match rows::brief(&row) {
-            Some(brief) => {
-                if !brief.ended {
+        match rows::head_summary(&row) {
+            Some(head_summary) => {
+                if !head_summary.ended {
                     state.unended.insert(id);
                 }
-                if mark.is_some_and(|mark| brief.tip.revision < mark.revision) {
-                    state.odd.insert(id);
+                if mark.is_some_and(|mark| head_summary.tip.revision < mark.revision) {
+                    state.inconsistent.insert(id);
                 }
             }
-            None => drop(state.odd.insert(id)),
+            None => drop(state.inconsistent.insert(id)),
         }
     }
-    state.odd.extend(marked.into_keys());
+    state.inconsistent.extend(marked.into_keys());
     Ok(state)
 }

@@ -1,24 +1,24 @@
-//! What sled says, told as what the caller of a storage does next.
+//! Failures of sled, mapped to storage errors that say what to do next.
 
 use std::any::Any;
 use std::sync::Arc;
 
 use session_core::{SessionId, StorageError};
 
-/// Why sled did not do what it was asked for.
+/// A failure of sled.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Fault {
-    /// It said so.
+    /// sled returned an error.
     #[error("sled failed")]
     Sled(#[source] sled::Error),
-    /// A flush failed. It is never tried again: what was to be written counts as written, and may not be.
+    /// A flush failed. It is never retried: the system may treat the data as written although it is not.
     #[error("a flush failed")]
     Flush(#[source] Arc<std::io::Error>),
-    /// It panicked.
+    /// sled panicked.
     #[error("sled panicked: {0}")]
     Panic(String),
-    /// It did not come to an end in time, and may never do.
-    #[error("sled did not answer within {0} seconds")]
+    /// sled did not finish in time, and may never do so.
+    #[error("sled did not respond within {0} seconds")]
     Hang(u64),
 }
 
@@ -29,15 +29,15 @@ impl From<sled::Error> for Fault {
 }
 
 impl Fault {
-    /// What a caught panic said.
+    /// Creates a fault from a caught panic, with its message.
     pub(crate) fn panic(panic: &(dyn Any + Send)) -> Self {
         let text = panic.downcast_ref::<&str>().copied();
         let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-        let text = text.unwrap_or("without a text").chars().take(300).collect::<String>();
+        let text = text.unwrap_or("no message").chars().take(300).collect::<String>();
         Self::Panic(session_core::text::visible(&text).to_string())
     }
 
-    /// Whether the bytes are wrong, as far as one can tell: another look at them would come to the same.
+    /// Returns `true` if the stored bytes seem to be damaged, so that reading them again would fail too.
     pub(crate) const fn is_damage(&self) -> bool {
         matches!(
             self,
@@ -45,13 +45,13 @@ impl Fault {
         )
     }
 
-    /// Whether another handle has the database, of this process at that, since ours is the only process.
+    /// Returns `true` if another handle has the database open; it is one of this process, which holds the store's lock.
     pub(crate) fn is_locked(&self) -> bool {
         matches!(self, Self::Sled(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock"))
     }
 
-    /// The error for whoever wanted something of a session.
-    pub(crate) fn of_session(self, id: SessionId) -> StorageError {
+    /// Converts to the error of a request for one session.
+    pub(crate) fn for_session(self, id: SessionId) -> StorageError {
         match self {
             Self::Sled(sled::Error::Io(error)) => {
                 StorageError::Io { what: format!("cannot read session {id}"), source: Arc::new(error) }
@@ -64,14 +64,14 @@ impl Fault {
                 readable: 0,
                 what: format!(
                     "its part of the database cannot be read ({}); see `verify {id}`",
-                    fault.brief()
+                    fault.summary()
                 ),
             },
         }
     }
 
-    /// On one line, with the cause.
-    pub(crate) fn brief(&self) -> String {
+    /// Returns one line with the cause.
+    pub(crate) fn summary(&self) -> String {
         match self {
             Self::Sled(error) => format!("{self}: {error}"),
             Self::Flush(error) => format!("{self}: {error}"),
@@ -80,7 +80,7 @@ impl Fault {
     }
 }
 
-/// An error without a cause that says what to do.
+/// Creates an `Unavailable` error without a cause.
 pub(crate) fn unavailable(what: impl Into<String>) -> StorageError {
     StorageError::Unavailable { what: what.into(), source: None }
 }

@@ -1,4 +1,4 @@
-//! The few things that are done with files and folders: no symbolic link is followed, what is made is its user's alone.
+//! Operations on files and folders. No symbolic link is followed, and new files are for this user alone.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read as _};
@@ -7,27 +7,27 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use session_core::StorageError;
-use session_storage_engine::{Folders, IoContext as _, Kind, identity_at};
+use session_storage_engine::{FileKind, Folders, IoContext as _, stat_path};
 
-/// How a file is opened.
+/// The mode in which a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Open {
-    /// To read what is there.
+pub(crate) enum OpenMode {
+    /// Read an existing file.
     Read,
-    /// To read and write; made if it is not there.
-    Make,
-    /// To write; it must not be there.
-    New,
+    /// Read and write; create the file if it does not exist.
+    Create,
+    /// Read and write a new file, which must not exist.
+    CreateNew,
 }
 
-/// Opens a file, or makes it for nobody but its user.
-pub(crate) fn open(path: &Path, how: Open) -> io::Result<File> {
-    let flags = match how {
-        Open::Read => OFlags::RDONLY,
-        Open::Make => OFlags::RDWR | OFlags::CREATE,
-        Open::New => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
+/// Opens a regular file; a new file is for this user alone.
+pub(crate) fn open(path: &Path, mode: OpenMode) -> io::Result<File> {
+    let flags = match mode {
+        OpenMode::Read => OFlags::RDONLY,
+        OpenMode::Create => OFlags::RDWR | OFlags::CREATE,
+        OpenMode::CreateNew => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
     };
-    // What does not come from a pipe is not waited for.
+    // NONBLOCK keeps a pipe at the path from blocking this thread.
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
     if file.metadata()?.is_file() {
@@ -36,23 +36,23 @@ pub(crate) fn open(path: &Path, how: Open) -> io::Result<File> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
 }
 
-/// The start of a file, as much as `most` bytes; `None` if there is none.
-pub(crate) fn read_start(path: &Path, most: u64) -> Result<Option<Vec<u8>>, StorageError> {
-    let file = match open(path, Open::Read) {
+/// Reads up to `max_bytes` bytes from the start of a file; `None` if it does not exist.
+pub(crate) fn read_start(path: &Path, max_bytes: u64) -> Result<Option<Vec<u8>>, StorageError> {
+    let file = match open(path, OpenMode::Read) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         result => result.context("open", path)?,
     };
     let mut bytes = Vec::new();
-    file.take(most).read_to_end(&mut bytes).context("read", path)?;
+    file.take(max_bytes).read_to_end(&mut bytes).context("read", path)?;
     Ok(Some(bytes))
 }
 
-/// Makes durable which names a folder has.
+/// Flushes the names in a folder.
 pub(crate) fn sync_folder(path: &Path) -> Result<(), StorageError> {
     File::open(path).and_then(|folder| folder.sync_all()).context("flush", path)
 }
 
-/// The names in a folder, ascending; none where there is no such folder.
+/// Lists the names in a folder, ascending; none if the folder does not exist.
 pub(crate) fn names(path: &Path) -> Result<Vec<String>, StorageError> {
     let entries = match fs::read_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -66,12 +66,12 @@ pub(crate) fn names(path: &Path) -> Result<Vec<String>, StorageError> {
     Ok(names)
 }
 
-/// Removes whatever a path names, and what is in it; nothing if there is nothing. Links are removed, not followed.
+/// Removes the file or folder at a path, with its content, if there is one. Links are removed, not followed.
 pub(crate) fn remove(path: &Path) -> Result<(), StorageError> {
-    let removed = match identity_at(path).context("look at", path)? {
+    let removed = match stat_path(path).context("stat", path)? {
         None => return Ok(()),
-        Some((Kind::Folder, _)) => fs::remove_dir_all(path),
-        Some((Kind::File | Kind::Other, _)) => fs::remove_file(path),
+        Some((FileKind::Folder, _)) => fs::remove_dir_all(path),
+        Some((FileKind::File | FileKind::Other, _)) => fs::remove_file(path),
     };
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -79,37 +79,37 @@ pub(crate) fn remove(path: &Path) -> Result<(), StorageError> {
     }
 }
 
-/// How the bytes of a copy come about.
+/// The method of copying a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Copy {
-    /// Shared with the original until one of the two changes, where the file system can do that.
-    Shared,
-    /// Each read, as a reader of the file sees it, and written anew.
+pub(crate) enum CopyMode {
+    /// Share blocks with the original until one of the two changes, if the file system supports that.
+    Reflink,
+    /// Read all bytes and write them again.
     Bytes,
 }
 
-/// Copies a folder that sled made, with all that is in it, and makes the copy durable. Anything but files and folders is
-/// left out: sled makes nothing else.
-pub(crate) fn copy_folder(from: &Path, to: &Path, how: Copy) -> Result<(), StorageError> {
-    Folders::make(to)?;
+/// Copies a folder of sled with its content, and flushes the copy. Skips anything but files and folders: sled creates
+/// nothing else.
+pub(crate) fn copy_folder(from: &Path, to: &Path, mode: CopyMode) -> Result<(), StorageError> {
+    Folders::create(to)?;
     for name in names(from)? {
         let (from, to) = (from.join(&name), to.join(&name));
-        match identity_at(&from).context("look at", &from)? {
-            Some((Kind::Folder, _)) => copy_folder(&from, &to, how)?,
-            Some((Kind::File, _)) => copy_file(&from, &to, how)?,
-            Some((Kind::Other, _)) | None => {}
+        match stat_path(&from).context("stat", &from)? {
+            Some((FileKind::Folder, _)) => copy_folder(&from, &to, mode)?,
+            Some((FileKind::File, _)) => copy_file(&from, &to, mode)?,
+            Some((FileKind::Other, _)) | None => {}
         }
     }
     sync_folder(to)
 }
 
-fn copy_file(from: &Path, to: &Path, how: Copy) -> Result<(), StorageError> {
-    let mut source = open(from, Open::Read).context("open", from)?;
-    let mut copy = open(to, Open::New).context("create", to)?;
-    let shared = how == Copy::Shared && rustix::fs::ioctl_ficlone(&copy, &source).is_ok();
-    if !shared {
+fn copy_file(from: &Path, to: &Path, mode: CopyMode) -> Result<(), StorageError> {
+    let mut source = open(from, OpenMode::Read).context("open", from)?;
+    let mut copy = open(to, OpenMode::CreateNew).context("create", to)?;
+    let reflinked = mode == CopyMode::Reflink && rustix::fs::ioctl_ficlone(&copy, &source).is_ok();
+    if !reflinked {
         io::copy(&mut source, &mut copy).context("write", to)?;
     }
-    copy.set_permissions(Permissions::from_mode(0o600)).context("change", to)?;
+    copy.set_permissions(Permissions::from_mode(0o600)).context("set the mode of", to)?;
     copy.sync_all().context("flush", to)
 }

@@ -1,11 +1,11 @@
-//! Where everything is in a store. Only ids become names, never what a user gave.
+//! The paths in a store. Names contain ids only, never user input.
 
 use std::path::{Path, PathBuf};
 
 use session_storage_engine::Folders;
 
-/// The names that a store has at its top.
-pub(crate) const NAMES: &[&str] = &[
+/// The names in a store's top folder.
+pub(crate) const KNOWN_NAMES: &[&str] = &[
     "FORMAT",
     "FORMAT.new",
     "lock",
@@ -50,32 +50,32 @@ impl Layout {
         self.root.join("lock")
     }
 
-    /// There for as long as the database is open, and after an end without a goodbye.
+    /// Returns the marker that exists while the database is open, and after an unclean shutdown.
     pub(crate) fn unclean(&self) -> PathBuf {
         self.root.join("unclean")
     }
 
-    /// The folder that is sled's own.
+    /// Returns the folder of sled.
     pub(crate) fn db(&self) -> PathBuf {
         self.root.join("db")
     }
 
-    /// The file that sled keeps its log in.
+    /// Returns the file of sled's log.
     pub(crate) fn data(&self) -> PathBuf {
         self.db().join("db")
     }
 
-    /// What sled keeps large values in, one file each.
+    /// Returns the folder of sled's large values, one file each.
     pub(crate) fn blobs(&self) -> PathBuf {
         self.db().join("blobs")
     }
 
-    /// The database while it is made anew from its readable bytes.
+    /// Returns the folder in which the database is rewritten from its readable bytes.
     pub(crate) fn db_new(&self) -> PathBuf {
         self.root.join("db.new")
     }
 
-    /// The database as it was at the last end without a goodbye.
+    /// Returns the folder of the database as of the last unclean shutdown.
     pub(crate) fn aside(&self) -> PathBuf {
         self.root.join("aside")
     }
@@ -84,7 +84,7 @@ impl Layout {
         self.root.join("aside.new")
     }
 
-    /// What every backend over an engine has beside it.
+    /// Returns the folders that every storage over an embedded database has.
     pub(crate) fn folders(&self) -> Folders {
         Folders::new(&self.root)
     }

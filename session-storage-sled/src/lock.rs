@@ -1,5 +1,5 @@
-//! The kernel lock that keeps a store to one process. Whoever holds it writes its pid into the file, so that whoever waits
-//! in vain can say for whom.
+//! The kernel lock that restricts a store to one process. Its holder writes its pid into the file, so that another
+//! process can name it in an error.
 
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::FileExt as _;
@@ -11,22 +11,22 @@ use session_core::StorageError;
 use session_storage_engine::IoContext as _;
 
 use crate::error::unavailable;
-use crate::files::{self, Open};
+use crate::files::{self, OpenMode};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
-/// Bytes of the holder's line, so that a new one covers the old one whole.
+/// Bytes of the holder's line, fixed so that a new line overwrites the old one completely.
 const HOLDER: usize = 16;
 
-/// The lock, for as long as this lives.
+/// The held lock, released on drop.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct StoreLock {
     _file: File,
 }
 
-/// Takes the lock, trying until `deadline`, at least once.
-pub(crate) fn acquire(path: &Path, deadline: Instant) -> Result<Held, StorageError> {
-    let file = files::open(path, Open::Make).context("open", path)?;
+/// Acquires the lock, trying until `deadline`, at least once.
+pub(crate) fn acquire(path: &Path, deadline: Instant) -> Result<StoreLock, StorageError> {
+    let file = files::open(path, OpenMode::Create).context("open", path)?;
     let mut pause = FIRST_PAUSE;
     loop {
         match file.try_lock() {
@@ -36,18 +36,18 @@ pub(crate) fn acquire(path: &Path, deadline: Instant) -> Result<Held, StorageErr
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(refusal(&file, path));
+            return Err(held_error(&file, path));
         }
         thread::sleep(pause.min(left));
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-    // Only a help for people: a lock that cannot be signed is held as well.
+    // Only for error messages: a lock without a pid is held as well.
     let line = format!("{:<1$}\n", format!("pid {}", std::process::id()), HOLDER - 1);
     drop(file.write_all_at(line.as_bytes(), 0));
-    Ok(Held { _file: file })
+    Ok(StoreLock { _file: file })
 }
 
-fn refusal(file: &File, path: &Path) -> StorageError {
+fn held_error(file: &File, path: &Path) -> StorageError {
     let mut line = [0; HOLDER];
     let read = file.read_at(&mut line, 0).unwrap_or(0);
     let text = line.get(..read).and_then(|line| std::str::from_utf8(line).ok()).unwrap_or_default();
@@ -55,15 +55,15 @@ fn refusal(file: &File, path: &Path) -> StorageError {
     let store = path.parent().unwrap_or(path).display();
     unavailable(match pid {
         Some(pid) if pid == std::process::id() => format!(
-            "the store {store} is held by this process (pid {pid}), whose database does not come to an end: \
-             end the process, then try again"
+            "the store {store} is held by this process (pid {pid}), and its database has not closed: end the process, \
+             then try again"
         ),
         Some(pid) => format!(
-            "the store {store} is held by process {pid}, and sled lets only one process have it: wait for it or stop \
-             it; what runs inside its sessions reports through it (`sessionctl report`)"
+            "the store {store} is held by process {pid}, and sled allows only one: wait for that process or stop it; \
+             programs inside its sessions report through it (`sessionctl report`)"
         ),
         None => format!(
-            "the store {store} is held by another process, and sled lets only one have it: wait for it or stop it"
+            "the store {store} is held by another process, and sled allows only one: wait for that process or stop it"
         ),
     })
 }

@@ -1,5 +1,5 @@
-//! How a database is opened: under the store's lock, after what the last process left was set aside, and compared with the
-//! marks. sled may panic on what it finds.
+//! Opening of a database: under the store's lock, after saving what an unclean shutdown left, and with a comparison
+//! against the marks. sled may panic on damaged files.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -10,87 +10,86 @@ use session_core::StorageError;
 use session_storage_engine::{Folders, Marks, StoreId};
 use tokio::sync::Notify;
 
-use crate::db::{Change, Db, Meta};
+use crate::db::{ChangeSet, Db, Meta};
 use crate::durable::Durable;
-use crate::engine::{Engine, survey};
+use crate::engine::{Engine, scan_heads};
 use crate::error::{Fault, unavailable};
 use crate::layout::Layout;
-use crate::lock::{self, Held};
+use crate::lock::{self, StoreLock};
 use crate::options::SledStorageOptions;
-use crate::unclean::{self, Left, Note};
-use crate::write::Writer;
+use crate::unclean_shutdown::{self, DirtyMarker, PreviousShutdown};
+use crate::writer::Writer;
 use crate::{files, format};
 
-/// What the store waits for while sled lets go of its files: it does so on threads of its own.
-const LETS_GO: Duration = Duration::from_secs(5);
-/// A pause between two looks whether it did.
-const PAUSE: Duration = Duration::from_millis(5);
+/// The longest wait for sled to release its files, which it does on its own threads.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pause between two attempts to open.
+const RELEASE_PAUSE: Duration = Duration::from_millis(5);
 
-/// Takes the lock, looks what the last process left, and opens the database.
-pub(crate) fn start(
+/// Acquires the lock, handles the previous shutdown, and opens the database.
+pub(crate) fn open_store(
     options: &SledStorageOptions,
     layout: &Layout,
     changes: &Arc<Notify>,
-) -> Result<(Writer, Held), StorageError> {
+) -> Result<(Writer, StoreLock), StorageError> {
     let lock = lock::acquire(&layout.lock(), Instant::now() + options.lock_timeout)?;
     let boot = session_core::this_process()?.boot;
-    let (store, is_new) = match format::look(layout)? {
+    let (store, is_new) = match format::detect(layout)? {
         Some(store) => (store, false),
         None => (StoreId::random(), true),
     };
     if is_new {
-        // What a crash left of a store that was being made: nothing was ever acknowledged in it.
+        // A crash interrupted the creation of the store: nothing was ever acknowledged in it.
         files::remove(&layout.db())?;
         files::remove(&layout.unclean())?;
     }
     let marks = Marks::open(layout.folders().marks(), store)?;
-    let left = unclean::look(layout, &boot)?;
-    unclean::finish(layout)?;
-    unclean::keep(layout, left)?;
+    let previous = unclean_shutdown::read_previous(layout, &boot)?;
+    unclean_shutdown::finish_copies(layout)?;
+    unclean_shutdown::set_aside(layout, previous)?;
     if !is_new && !Folders::is_file(&layout.data())? {
-        // sled would make an empty database, as if there had never been another.
-        return Err(lost(layout, &marks, "has no database any more: the file `db/db` is gone"));
+        // sled would create an empty database.
+        return Err(loss_error(layout, &marks, "has lost its database: the file `db/db` is missing"));
     }
-    Folders::make(&layout.db())?;
-    let note = Note::write(layout, &boot)?;
-    let db = open_db(options, layout, left)?;
+    Folders::create(&layout.db())?;
+    let marker = DirtyMarker::write(layout, &boot)?;
+    let db = open_db(options, layout, previous)?;
     if is_new {
-        make(layout, store, &db).map_err(|fault| broken(layout, &fault))?;
+        create_store(layout, store, &db).map_err(|fault| open_error(layout, &fault))?;
         format::write(layout, store)?;
     }
-    let looked = catch_unwind(AssertUnwindSafe(|| Ok((db.meta()?, survey(&db, &marks)?))));
-    let (meta, mut state) = match looked.unwrap_or_else(|panic| Err(Fault::panic(&*panic))) {
-        Ok(looked) => looked,
+    let scanned = catch_unwind(AssertUnwindSafe(|| Ok((db.meta()?, scan_heads(&db, &marks)?))));
+    let (meta, mut state) = match scanned.unwrap_or_else(|panic| Err(Fault::panic(&*panic))) {
+        Ok(scanned) => scanned,
         Err(fault) => {
-            // sled opens what it cannot read. Nothing of ours came to it.
+            // sled opens some databases that it cannot read. Nothing was written to this one.
             drop(db);
-            keep_once(layout, left)?;
-            return Err(broken(layout, &fault));
+            set_aside_once(layout, previous)?;
+            return Err(open_error(layout, &fault));
         }
     };
     if let Some(meta) = meta.filter(|meta| meta.store != store) {
         return Err(unavailable(format!(
-            "{} is the store {store}, and its database is that of the store {}: put the two that belong together beside \
-             each other",
+            "{} is store {store}, but its database belongs to store {}: restore the files of the same store",
             layout.root().display(),
             meta.store
         )));
     }
     let (change, flushed) = (meta.map_or(0, |meta| meta.change), marks.change());
     if meta.is_none() || change < flushed {
-        tracing::error!(store = %layout.root().display(), found = change, expected = flushed, "changes are lost");
-        state.behind = Some((change, flushed));
+        tracing::error!(store = %layout.root().display(), found = change, expected = flushed, "acknowledged changes are lost");
+        state.behind_marks = Some((change, flushed));
     }
-    drop(note.opened());
-    let durable = Durable::new(layout, note)?;
+    drop(marker.set_opened());
+    let durable = Durable::new(layout, marker)?;
     let engine = Engine::new(layout.clone(), store, marks, db.clone(), state, Arc::clone(changes));
     Ok((Writer { engine: Arc::new(engine), db, durable, change }, lock))
 }
 
-/// The first row, durable before the folder counts as a store.
-fn make(layout: &Layout, store: StoreId, db: &Db) -> Result<(), Fault> {
+/// Writes and flushes the first row, before the folder is treated as a store.
+fn create_store(layout: &Layout, store: StoreId, db: &Db) -> Result<(), Fault> {
     let flushed = |error: std::io::Error| Fault::Flush(Arc::new(error));
-    db.apply(Change::new(Meta { store, change: 0 }))?;
+    db.apply(ChangeSet::new(Meta { store, change: 0 }))?;
     db.flush()?;
     for name in files::names(&layout.db()).unwrap_or_default() {
         std::fs::File::open(layout.db().join(name)).and_then(|file| file.sync_all()).map_err(flushed)?;
@@ -99,37 +98,45 @@ fn make(layout: &Layout, store: StoreId, db: &Db) -> Result<(), Fault> {
     std::fs::File::open(layout.root()).and_then(|folder| folder.sync_all()).map_err(flushed)
 }
 
-/// Opens sled, a second time without its snapshots if these may be what is wrong.
-fn open_db(options: &SledStorageOptions, layout: &Layout, left: Left) -> Result<Db, StorageError> {
+/// Opens sled, and again without its snapshots if these may be damaged.
+fn open_db(
+    options: &SledStorageOptions,
+    layout: &Layout,
+    previous: PreviousShutdown,
+) -> Result<Db, StorageError> {
     let first = match open_once(options, layout) {
         Ok(db) => return Ok(db),
         Err(fault) => fault,
     };
     if !first.is_damage() {
-        return Err(broken(layout, &first));
+        return Err(open_error(layout, &first));
     }
-    keep_once(layout, left)?;
-    if !unclean::put_starts_aside(layout)? {
-        return Err(broken(layout, &first));
+    set_aside_once(layout, previous)?;
+    if !unclean_shutdown::set_snapshots_aside(layout)? {
+        return Err(open_error(layout, &first));
     }
     tracing::warn!(
         store = %layout.root().display(),
-        fault = first.brief(),
-        "the database could not be opened with its snapshots: they are set aside"
+        fault = first.summary(),
+        "could not open the database with its snapshots, trying without them"
     );
     open_once(options, layout).map_err(|second| {
-        tracing::error!(store = %layout.root().display(), fault = second.brief(), "nor could it without them");
-        broken(layout, &first)
+        tracing::error!(store = %layout.root().display(), fault = second.summary(), "could not open the database without its snapshots");
+        open_error(layout, &first)
     })
 }
 
-/// Keeps a database that cannot be read, unless that was done when it was found.
-fn keep_once(layout: &Layout, left: Left) -> Result<(), StorageError> {
-    if left == Left::Nothing { unclean::keep(layout, Left::Open) } else { Ok(()) }
+/// Saves a copy of a database that cannot be read, unless that was done before the first attempt.
+fn set_aside_once(layout: &Layout, previous: PreviousShutdown) -> Result<(), StorageError> {
+    if previous == PreviousShutdown::Clean {
+        unclean_shutdown::set_aside(layout, PreviousShutdown::Unclean)
+    } else {
+        Ok(())
+    }
 }
 
 fn open_once(options: &SledStorageOptions, layout: &Layout) -> Result<Db, Fault> {
-    let deadline = Instant::now() + LETS_GO;
+    let deadline = Instant::now() + RELEASE_TIMEOUT;
     loop {
         let opened = catch_unwind(AssertUnwindSafe(|| Db::open(&layout.db(), options.cache_bytes)));
         let fault = match opened {
@@ -137,37 +144,37 @@ fn open_once(options: &SledStorageOptions, layout: &Layout) -> Result<Db, Fault>
             Ok(Err(error)) => Fault::from(error),
             Err(panic) => Fault::panic(&*panic),
         };
-        // The store's own lock is held: what has sled's are threads of this process that are about to end.
+        // This process holds the store's lock: sled's lock is held by threads of this process that are about to end.
         if !fault.is_locked() || Instant::now() > deadline {
             return Err(fault);
         }
-        thread::sleep(PAUSE);
+        thread::sleep(RELEASE_PAUSE);
     }
 }
 
-fn lost(layout: &Layout, marks: &Marks, what: &str) -> StorageError {
-    unavailable(format!("the store {} {what}; {}", layout.root().display(), next_step(layout, marks)))
+fn loss_error(layout: &Layout, marks: &Marks, what: &str) -> StorageError {
+    unavailable(format!("the store {} {what}; {}", layout.root().display(), advice(layout, marks)))
 }
 
-/// What was in a database that cannot be opened, and what to do.
-fn next_step(layout: &Layout, marks: &Marks) -> String {
+/// Describes the stored sessions of a database that cannot be opened, and what to do.
+fn advice(layout: &Layout, marks: &Marks) -> String {
     let aside = if matches!(Folders::is_file(&layout.aside().join("db")), Ok(true)) {
-        format!("a copy of what was found is in {}", layout.aside().display())
+        format!("a copy of the damaged database is in {}", layout.aside().display())
     } else {
         "there is no copy of it".to_owned()
     };
     format!(
-        "{} sessions were stored, up to change {}: nothing of them is given up; {aside}: put a `db` that you copied \
-         earlier in its place",
+        "{} sessions were stored, up to change {}: nothing was discarded; {aside}: replace `db` by a copy that you made \
+         earlier",
         marks.tips().len(),
         marks.change()
     )
 }
 
-/// The error for a database that cannot be opened.
-pub(crate) fn broken(layout: &Layout, fault: &Fault) -> StorageError {
-    let what = format!("has a damaged database that cannot be opened ({})", fault.brief());
-    let marks = match format::look(layout) {
+/// Creates the error of a database that cannot be opened.
+pub(crate) fn open_error(layout: &Layout, fault: &Fault) -> StorageError {
+    let what = format!("has a damaged database that cannot be opened ({})", fault.summary());
+    let marks = match format::detect(layout) {
         Ok(Some(store)) => Marks::open(layout.folders().marks(), store).ok(),
         Ok(None) | Err(_) => None,
     };
@@ -177,10 +184,10 @@ pub(crate) fn broken(layout: &Layout, fault: &Fault) -> StorageError {
             source: Arc::new(std::io::Error::new(error.kind(), error.to_string())),
         },
         (Fault::Hang(_), _) => unavailable(format!(
-            "the store {} cannot be opened: {fault}; end this process before you try again",
+            "cannot open the store {}: {fault}; end this process, then try again",
             layout.root().display()
         )),
-        (_, Some(marks)) => lost(layout, &marks, &what),
+        (_, Some(marks)) => loss_error(layout, &marks, &what),
         (_, None) => unavailable(format!("the store {} {what}", layout.root().display())),
     }
 }

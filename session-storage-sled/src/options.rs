@@ -1,10 +1,10 @@
-//! How a store is opened.
+//! Options for opening a store.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How a store is opened. Everything but the path has a default that is safe.
+/// Options for opening a store. Everything but the path has a safe default.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct SledStorageOptions {
@@ -16,7 +16,7 @@ pub struct SledStorageOptions {
 }
 
 impl SledStorageOptions {
-    /// A store at this path, which need not exist yet.
+    /// Creates options for a store at this path, which need not exist yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -27,26 +27,26 @@ impl SledStorageOptions {
         }
     }
 
-    /// How long is waited for a process that holds the store to let go of it; 5 seconds unless told otherwise.
+    /// Sets how long opening waits for another process to release the store; 5 seconds by default.
     pub const fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.lock_timeout = timeout;
         self
     }
 
-    /// How long sled may take to open, or to store and flush one group of appends, before it is taken to hang and the
-    /// store is closed; 2 minutes unless told otherwise. Opening reads the whole database.
+    /// Sets how long sled may take to open, or to store and flush one group of appends, before it is treated as hung
+    /// and the store is closed; 2 minutes by default. Opening reads the entire database.
     pub const fn engine_timeout(mut self, timeout: Duration) -> Self {
         self.engine_timeout = timeout;
         self
     }
 
-    /// How many threads read; 2 unless told otherwise.
+    /// Sets the number of threads that read; 2 by default.
     pub const fn read_threads(mut self, threads: NonZeroUsize) -> Self {
         self.read_threads = threads;
         self
     }
 
-    /// How much memory sled may use for pages that it has read, in bytes; 64 MiB unless told otherwise.
+    /// Sets the memory that sled may use for pages that it has read, in bytes; 64 MiB by default.
     pub const fn cache_bytes(mut self, bytes: u64) -> Self {
         self.cache_bytes = bytes;
         self

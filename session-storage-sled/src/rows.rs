@@ -1,51 +1,52 @@
-//! How a store looks inside sled: one tree, whose keys begin with what the row is, so that one batch holds all that an
-//! append changes.
+//! The rows of a store in sled: one tree, whose keys start with the kind of row, so that one batch has all changes of
+//! an append.
 //!
 //! | key | value |
 //! |---|---|
-//! | `m` | the id of the store, a space, its counter of changes, as text |
-//! | `h` id | how its log ends: revision, sum (8 bytes each, big endian), whether it ended (1 byte); then the head as JSON |
+//! | `m` | the id of the store, a space, its change counter, as text |
+//! | `h` id | revision and sum of its tip (8 bytes each, big endian), 1 if it ended else 0 (1 byte); the head as JSON |
 //! | `r` id, revision (8 bytes), part (2 bytes) | a part of the record's line |
 
 use session_core::{Head, SessionId, Sum, Tip};
 
-/// Bytes of a part of a line. sled keeps a page in a file of its own ("blob") once it is larger than a quarter of a
-/// segment of 512 KiB, and a page has up to 16 rows and a few more until it is split: parts of this size never get there.
+/// Bytes of a part of a line. sled stores a page in a separate file ("blob") if it is larger than a quarter of a
+/// segment of 512 KiB, and a page has up to 16 rows and a few more until it is split: parts of this size never reach
+/// that limit.
 pub(crate) const PART: usize = 6 * 1024;
 
-/// The row of the store itself.
+/// The key of the store's row.
 pub(crate) const META: &[u8] = b"m";
 
-/// The key of a session's head.
+/// Returns the key of a session's head.
 pub(crate) fn head_key(id: SessionId) -> Vec<u8> {
     [b"h", id.as_bytes().as_slice()].concat()
 }
 
-/// The session that a head's key is of.
-pub(crate) fn id_of_head(key: &[u8]) -> Option<SessionId> {
+/// Returns the session of a head's key.
+pub(crate) fn parse_head_key(key: &[u8]) -> Option<SessionId> {
     key.strip_prefix(b"h")?.try_into().ok().map(SessionId::from_bytes)
 }
 
-/// The key of a part of a record.
+/// Returns the key of a part of a record.
 pub(crate) fn record_key(id: SessionId, revision: u64, part: u16) -> Vec<u8> {
     [b"r", id.as_bytes().as_slice(), &revision.to_be_bytes(), &part.to_be_bytes()].concat()
 }
 
-/// The session and the revision that a record's key is of.
-pub(crate) fn place_of_record(key: &[u8]) -> Option<(SessionId, u64)> {
+/// Returns the session and the revision of a record's key.
+pub(crate) fn parse_record_key(key: &[u8]) -> Option<(SessionId, u64)> {
     let (id, rest) = key.strip_prefix(b"r")?.split_first_chunk()?;
     let (revision, part) = rest.split_first_chunk()?;
     (part.len() == 2).then(|| (SessionId::from_bytes(*id), u64::from_be_bytes(*revision)))
 }
 
-/// What a head's row says without its JSON being read.
+/// The part of a head's row before its JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Brief {
+pub(crate) struct HeadSummary {
     pub(crate) tip: Tip,
     pub(crate) ended: bool,
 }
 
-/// The value of a head's row.
+/// Encodes the value of a head's row.
 pub(crate) fn head_value(head: &Head) -> Vec<u8> {
     let Tip { revision, sum } = head.tip;
     let mut value = Vec::with_capacity(1024);
@@ -56,8 +57,8 @@ pub(crate) fn head_value(head: &Head) -> Vec<u8> {
     value
 }
 
-/// The start of a head's row.
-pub(crate) fn brief(value: &[u8]) -> Option<Brief> {
+/// Parses the start of a head's row.
+pub(crate) fn head_summary(value: &[u8]) -> Option<HeadSummary> {
     let (revision, rest) = value.split_first_chunk()?;
     let (sum, rest) = rest.split_first_chunk()?;
     let tip = Tip { revision: u64::from_be_bytes(*revision), sum: Sum::from_u64(u64::from_be_bytes(*sum)) };
@@ -66,12 +67,12 @@ pub(crate) fn brief(value: &[u8]) -> Option<Brief> {
         1 => true,
         _ => return None,
     };
-    Some(Brief { tip, ended })
+    Some(HeadSummary { tip, ended })
 }
 
-/// The head in a row; `None` where it is not what was written there.
+/// Parses the head in a row; `None` if it is damaged or belongs to another session.
 pub(crate) fn head(id: SessionId, value: &[u8]) -> Option<Head> {
-    let Brief { tip, ended } = brief(value)?;
+    let HeadSummary { tip, ended } = head_summary(value)?;
     let head: Head = serde_json::from_slice(value.get(17..)?).ok()?;
     (head.id == id && head.tip == tip && head.state().is_final() == ended).then_some(head)
 }
@@ -81,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_sort_by_session_then_revision_then_part_and_read_back() {
+    fn keys_sort_by_session_revision_and_part_and_parse_back() {
         let id = |first: u8| SessionId::from_bytes([first; 16]);
         let keys = [
             record_key(id(1), 1, 0),
@@ -91,9 +92,9 @@ mod tests {
             record_key(id(2), 1, 0),
         ];
         assert!(keys.is_sorted());
-        assert_eq!(place_of_record(&record_key(id(7), 300, 2)), Some((id(7), 300)));
-        assert_eq!(id_of_head(&head_key(id(7))), Some(id(7)));
-        assert_eq!(id_of_head(b"h short"), None);
-        assert_eq!(place_of_record(&head_key(id(7))), None);
+        assert_eq!(parse_record_key(&record_key(id(7), 300, 2)), Some((id(7), 300)));
+        assert_eq!(parse_head_key(&head_key(id(7))), Some(id(7)));
+        assert_eq!(parse_head_key(b"h short"), None);
+        assert_eq!(parse_record_key(&head_key(id(7))), None);
     }
 }

@@ -1,5 +1,5 @@
-//! The storage port over a store: check, hand to a thread, translate. Nothing blocking is held across an await; a future that
-//! is dropped leaves a change that has begun to come to its end, and one that has not begun undone.
+//! The storage port: passes requests to threads and translates their results. Nothing blocking is held across an await.
+//! If a future is dropped, a change that has started completes, and an unstarted one is not made.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -16,14 +16,14 @@ use session_core::{
 use crate::db::Db;
 use crate::engine::Engine;
 use crate::options::SledStorageOptions;
-use crate::running::{Make, Running};
 use crate::store::Store;
-use crate::write::{Answer, Append, Request};
+use crate::worker::{CreateIfMissing, Worker};
+use crate::writer::{Append, Request, Response};
 
-/// A store in a folder, over sled. Clones share it, and so do all that this process opens on the same folder.
+/// A store in a folder, over sled. Clones share it, and so do all handles of this process on the same folder.
 ///
-/// The last handle closes the database when it is dropped, which blocks for as long as a flush takes. A process that ends
-/// without that has lost nothing; the next opening copies the database before it goes on.
+/// The last handle closes the database when it is dropped, which blocks for as long as a flush takes. A process that
+/// ends without that loses nothing; the next opening copies the database first.
 #[derive(Debug, Clone)]
 pub struct SledStorage {
     store: Arc<Store>,
@@ -31,69 +31,69 @@ pub struct SledStorage {
 
 impl SledStorage {
     /// Opens a store, which blocks for as long as sled takes to read its database. Nothing is created: a path that is
-    /// missing or empty is a store without sessions, and is made one by the first of them.
+    /// missing or empty is a store without sessions, and the first session creates it.
     ///
-    /// Where this process has the store open already, this is another handle on it, with the options of the first one.
+    /// If this process has the store open already, returns another handle on it, with the options of the first one.
     ///
     /// # Errors
-    /// [`Unavailable`](StorageError::Unavailable) where another process has it, where the path is no store and cannot become
-    /// one, is on a network or FUSE file system, or its database cannot be opened;
-    /// [`UnsupportedFormat`](StorageError::UnsupportedFormat) where a newer version made it.
+    /// [`Unavailable`](StorageError::Unavailable) if another process has the store, if the path is not a store and
+    /// cannot become one, is on a network or FUSE file system, or if its database cannot be opened;
+    /// [`UnsupportedFormat`](StorageError::UnsupportedFormat) if a newer version created it.
     pub fn open(options: SledStorageOptions) -> Result<Self, StorageError> {
         Ok(Self { store: Store::open(options)? })
     }
 
-    /// The store's folder.
+    /// Returns the store's folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.store.layout.root()
     }
 
-    /// Bytes of sled's own files; 0 where there is no store yet.
+    /// Returns the size of sled's files in bytes; 0 if there is no store yet.
     ///
     /// # Errors
-    /// Whatever keeps one from looking.
+    /// The error of opening or reading the store.
     pub async fn size_on_disk(&self) -> Result<u64, StorageError> {
-        let size = self.look(|engine, db| {
+        let size = self.read(|engine, db| {
             db.size().map_err(|error| StorageError::Unavailable {
-                what: format!("the database of {} cannot be measured", engine.layout.root().display()),
+                what: format!("cannot get the size of the database of {}", engine.layout.root().display()),
                 source: Some(Arc::new(error)),
             })
         });
         Ok(size.await?.unwrap_or(0))
     }
 
-    /// What happens at the next flush, where the store is open.
+    /// Sets a hook for the next flush of an open store.
     #[cfg(test)]
-    pub(crate) async fn next_flush(&self, happens: impl FnOnce() -> std::io::Result<()> + Send + 'static) {
-        let running = self.store.get(Make::Nothing).await.unwrap().unwrap();
-        *running.next.lock().unwrap() = Some(Box::new(happens));
+    pub(crate) async fn set_flush_hook(&self, hook: impl FnOnce() -> std::io::Result<()> + Send + 'static) {
+        let worker = self.store.get(CreateIfMissing::No).await.unwrap().unwrap();
+        *worker.flush_hook.lock().unwrap() = Some(Box::new(hook));
     }
 
-    /// Looks at the database on a thread that may block; `None` where there is no store.
-    async fn look<T: Send + 'static>(
+    /// Reads the database on a thread that may block; `None` if there is no store.
+    async fn read<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&Engine, &Db) -> Result<T, StorageError> + Send + 'static,
+        read: impl FnOnce(&Engine, &Db) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<Option<T>, StorageError> {
-        let Some(running) = self.store.get(Make::Nothing).await? else { return Ok(None) };
-        look_at(&running, look).await.map(Some)
+        let Some(worker) = self.store.get(CreateIfMissing::No).await? else { return Ok(None) };
+        run_read(&worker, read).await.map(Some)
     }
 
-    /// Has the writer do something to a session that must be there.
-    async fn change(&self, id: SessionId, request: Request) -> Result<Answer, StorageError> {
-        match self.store.get(Make::Nothing).await? {
-            Some(running) => running.ask(request).await,
+    /// Submits a request for an existing session to the writer.
+    async fn request_change(&self, id: SessionId, request: Request) -> Result<Response, StorageError> {
+        match self.store.get(CreateIfMissing::No).await? {
+            Some(worker) => worker.submit(request).await,
             None => Err(StorageError::NotFound { id }),
         }
     }
 }
 
-async fn look_at<T: Send + 'static>(
-    running: &Arc<Running>,
-    look: impl FnOnce(&Engine, &Db) -> Result<T, StorageError> + Send + 'static,
+async fn run_read<T: Send + 'static>(
+    worker: &Arc<Worker>,
+    read: impl FnOnce(&Engine, &Db) -> Result<T, StorageError> + Send + 'static,
 ) -> Result<T, StorageError> {
-    let engine = Arc::clone(&running.engine);
-    running.readers.look(move || engine.look(look)).await
+    let engine = Arc::clone(&worker.engine);
+    worker.readers.run(move || engine.read(read)).await
 }
 
 #[async_trait]
@@ -105,19 +105,19 @@ impl SessionStorage for SledStorage {
         batch: Batch,
         durability: Durability,
     ) -> Result<Tip, StorageError> {
-        let running = if let Some(running) = self.store.get(Make::Nothing).await? {
-            running
+        let worker = if let Some(worker) = self.store.get(CreateIfMissing::No).await? {
+            worker
         } else {
-            // What can be refused without a store makes none.
+            // A request that can be refused without a store must not create one.
             batch.check(id, expected, None, || Ok(0))?;
-            self.store.get(Make::Store).await?.ok_or(StorageError::NotFound { id })?
+            self.store.get(CreateIfMissing::Yes).await?.ok_or(StorageError::NotFound { id })?
         };
         let append = Append { id, expected, batch, durability };
-        running.ask(Request::Append(Box::new(append))).await?.tip()
+        worker.submit(Request::Append(Box::new(append))).await?.tip()
     }
 
     async fn head(&self, id: SessionId) -> Result<Option<Head>, StorageError> {
-        Ok(self.look(move |engine, db| engine.head(db, id)).await?.flatten())
+        Ok(self.read(move |engine, db| engine.head(db, id)).await?.flatten())
     }
 
     async fn records(
@@ -126,7 +126,7 @@ impl SessionStorage for SledStorage {
         after: u64,
         limit: NonZeroUsize,
     ) -> Result<RecordPage, StorageError> {
-        let page = self.look(move |engine, db| engine.records(db, id, after, limit)).await?;
+        let page = self.read(move |engine, db| engine.records(db, id, after, limit)).await?;
         page.ok_or(StorageError::NotFound { id })
     }
 
@@ -137,12 +137,12 @@ impl SessionStorage for SledStorage {
         limit: NonZeroUsize,
     ) -> Result<HeadPage, StorageError> {
         let filter = filter.clone();
-        let page = self.look(move |engine, db| engine.list(db, &filter, after, limit)).await?;
+        let page = self.read(move |engine, db| engine.list(db, &filter, after, limit)).await?;
         Ok(page.unwrap_or_default())
     }
 
     async fn delete(&self, id: SessionId, tip: Tip) -> Result<(), StorageError> {
-        self.change(id, Request::Delete { id, tip }).await.map(drop)
+        self.request_change(id, Request::Delete { id, tip }).await.map(drop)
     }
 
     fn profile(&self) -> StorageProfile {
@@ -159,12 +159,12 @@ impl ChangeFeed for SledStorage {
     async fn changed(&self, id: SessionId, seen: Tip) {
         loop {
             let mut changed = pin!(self.store.changes.notified());
-            // Registered before the look, so that no change falls in between.
+            // Registered before the read, so that no change in between is missed.
             changed.as_mut().enable();
-            let running = self.store.get(Make::Nothing).await;
-            let known = match &running {
-                Ok(Some(running)) => running.engine.lock().tip(id),
-                // Whoever waits for a store that is not there, or not any more, is to find that out.
+            let worker = self.store.get(CreateIfMissing::No).await;
+            let known = match &worker {
+                Ok(Some(worker)) => worker.engine.lock().tip(id),
+                // A follower of a missing or closed store returns, and finds that out by its next call.
                 Ok(None) | Err(_) => return,
             };
             let now = match known {
@@ -177,7 +177,7 @@ impl ChangeFeed for SledStorage {
             if now != Some(seen) {
                 return;
             }
-            drop(running);
+            drop(worker);
             changed.await;
         }
     }
@@ -186,34 +186,34 @@ impl ChangeFeed for SledStorage {
 #[async_trait]
 impl StorageMaintenance for SledStorage {
     async fn verify(&self, id: SessionId) -> Result<SessionHealth, StorageError> {
-        let health = self.look(move |engine, db| engine.verify(db, id)).await?;
+        let health = self.read(move |engine, db| engine.verify(db, id)).await?;
         health.flatten().ok_or(StorageError::NotFound { id })
     }
 
     async fn verify_all(&self) -> Result<StoreHealth, StorageError> {
         let mut all = StoreHealth::default();
-        // One look for each session: a writer waits for one of them, not for all.
-        for id in self.look(Engine::sessions).await?.unwrap_or_default() {
-            match self.look(move |engine, db| engine.verify(db, id)).await {
+        // One read for each session: a write waits for one of them, not for all.
+        for id in self.read(Engine::sessions).await?.unwrap_or_default() {
+            match self.read(move |engine, db| engine.verify(db, id)).await {
                 Ok(health) => all.sessions.extend(health.flatten()),
                 Err(closed @ StorageError::Closed { .. }) => return Err(closed),
                 Err(error) => all.failed.push((id, error)),
             }
         }
-        let foreign = |engine: &Engine, _: &Db| engine.layout.folders().session_folders();
-        all.foreign = self.look(foreign).await?.map(|(_, foreign)| foreign).unwrap_or_default();
+        let foreign = |engine: &Engine, _: &Db| engine.layout.folders().list_session_folders();
+        all.foreign = self.read(foreign).await?.map(|(_, foreign)| foreign).unwrap_or_default();
         Ok(all)
     }
 
     async fn repair(&self, id: SessionId, acceptance: AcceptedLoss) -> Result<RepairReport, StorageError> {
-        self.change(id, Request::Repair { id, acceptance }).await?.repaired()
+        self.request_change(id, Request::Repair { id, acceptance }).await?.repaired()
     }
 
     async fn reconcile(&self) -> Result<ReconcileReport, StorageError> {
-        let Some(running) = self.store.get(Make::Nothing).await? else {
+        let Some(worker) = self.store.get(CreateIfMissing::No).await? else {
             return Ok(ReconcileReport::default());
         };
-        running.ask(Request::Reconcile).await?.reconciled()
+        worker.submit(Request::Reconcile).await?.reconciled()
     }
 
     fn owners_dir(&self) -> PathBuf {

@@ -1,5 +1,5 @@
-//! A store as its handles see it: nothing, open, or closed for good; and which of them are open in this process, since sled
-//! can be open only once.
+//! The state that all handles of a store share: absent, open, or closed for good; and the registry of this process,
+//! since sled can open a database only once.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,47 +13,46 @@ use crate::error::unavailable;
 use crate::format;
 use crate::layout::Layout;
 use crate::options::SledStorageOptions;
-use crate::running::{Make, Running};
+use crate::worker::{CreateIfMissing, Worker};
 
-/// What all handles on one folder share.
+/// The state that all handles on one folder share.
 #[derive(Debug)]
 pub(crate) struct Store {
     options: SledStorageOptions,
     pub(crate) layout: Layout,
     state: Mutex<State>,
-    /// Held by whoever opens.
+    /// Held while the store is being opened.
     opening: Mutex<()>,
     pub(crate) changes: Arc<Notify>,
 }
 
 #[derive(Debug)]
 enum State {
-    /// There was no store at the last look.
+    /// No store existed at the last check.
     Absent,
-    Open(Arc<Running>),
-    /// Why nothing can be done any more.
+    Open(Arc<Worker>),
+    /// The error of all further requests.
     Closed(StorageError),
 }
 
-/// The stores that are open in this process, by their folders.
+/// Returns the stores that are open in this process, by folder.
 fn registry() -> MutexGuard<'static, HashMap<PathBuf, Weak<Store>>> {
     static STORES: OnceLock<Mutex<HashMap<PathBuf, Weak<Store>>>> = OnceLock::new();
     STORES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Store {
-    /// The store in a folder: the one that is open in this process already, or one that is opened now. Where there is
-    /// none, none is made.
+    /// Returns the store in a folder: shared if this process has it open already, else opened now. Creates nothing.
     pub(crate) fn open(mut options: SledStorageOptions) -> Result<Arc<Self>, StorageError> {
         let layout = Layout::new(options.path.clone());
-        format::look(&layout)?;
-        let path = full(&options.path);
+        format::detect(&layout)?;
+        let path = canonical(&options.path);
         options.path.clone_from(&path);
         let store = {
             let mut stores = registry();
             stores.retain(|_, store| store.strong_count() > 0);
-            let there = stores.get(&path).and_then(Weak::upgrade).filter(|store| !store.is_closed());
-            there.unwrap_or_else(|| {
+            let existing = stores.get(&path).and_then(Weak::upgrade).filter(|store| !store.is_closed());
+            existing.unwrap_or_else(|| {
                 let store = Arc::new(Self {
                     layout: Layout::new(path.clone()),
                     options,
@@ -65,7 +64,7 @@ impl Store {
                 store
             })
         };
-        store.running(Make::Nothing)?;
+        store.worker(CreateIfMissing::No)?;
         Ok(store)
     }
 
@@ -74,78 +73,83 @@ impl Store {
     }
 
     fn is_closed(&self) -> bool {
-        self.now().is_err()
+        self.current().is_err()
     }
 
-    /// What is open; `None` where nothing is. A store that sled failed in is closed here, once.
-    fn now(&self) -> Result<Option<Arc<Running>>, StorageError> {
+    /// Returns the open worker; `None` if there is no store. After a fault of sled this releases the worker, once.
+    fn current(&self) -> Result<Option<Arc<Worker>>, StorageError> {
         let mut state = self.lock();
         let closed = match &*state {
             State::Absent => return Ok(None),
             State::Closed(error) => return Err(error.clone()),
-            State::Open(running) => match running.engine.closed() {
-                None => return Ok(Some(Arc::clone(running))),
+            State::Open(worker) => match worker.engine.closed() {
+                None => return Ok(Some(Arc::clone(worker))),
                 Some(closed) => closed,
             },
         };
-        let ended = std::mem::replace(&mut *state, State::Closed(closed.clone()));
+        let closed_worker = std::mem::replace(&mut *state, State::Closed(closed.clone()));
         drop(state);
-        // Lets go of the store's lock, so that it can be opened anew.
-        drop(ended);
+        // Releases the store's lock, so that it can be opened again.
+        drop(closed_worker);
         Err(closed)
     }
 
-    /// What is open, once it is; blocks while it is opened.
-    fn running(&self, make: Make) -> Result<Option<Arc<Running>>, StorageError> {
-        if let Some(running) = self.now()? {
-            return Ok(Some(running));
+    /// Returns the open worker, and opens the store if necessary, which blocks.
+    fn worker(&self, create_if_missing: CreateIfMissing) -> Result<Option<Arc<Worker>>, StorageError> {
+        if let Some(worker) = self.current()? {
+            return Ok(Some(worker));
         }
         let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(running) = self.now()? {
-            return Ok(Some(running));
+        if let Some(worker) = self.current()? {
+            return Ok(Some(worker));
         }
-        let Some(running) = Running::open(&self.options, make, &self.changes)? else { return Ok(None) };
-        let running = Arc::new(running);
-        *self.lock() = State::Open(Arc::clone(&running));
-        Ok(Some(running))
+        let Some(worker) = Worker::open(&self.options, create_if_missing, &self.changes)? else {
+            return Ok(None);
+        };
+        let worker = Arc::new(worker);
+        *self.lock() = State::Open(Arc::clone(&worker));
+        Ok(Some(worker))
     }
 
-    /// As [`running`](Self::running), without blocking whoever awaits it.
-    pub(crate) async fn get(self: &Arc<Self>, make: Make) -> Result<Option<Arc<Running>>, StorageError> {
-        if let Some(running) = self.now()? {
-            return Ok(Some(running));
+    /// Returns the same as [`worker`](Self::worker) without blocking the calling thread.
+    pub(crate) async fn get(
+        self: &Arc<Self>,
+        create_if_missing: CreateIfMissing,
+    ) -> Result<Option<Arc<Worker>>, StorageError> {
+        if let Some(worker) = self.current()? {
+            return Ok(Some(worker));
         }
-        // The look at a path that is no store is short.
-        if make == Make::Nothing && format::look(&self.layout)?.is_none() {
+        // The check of a path without a store is short enough to run here.
+        if create_if_missing == CreateIfMissing::No && format::detect(&self.layout)?.is_none() {
             return Ok(None);
         }
-        let (answer, answered) = oneshot::channel();
+        let (reply, replied) = oneshot::channel();
         let store = Arc::clone(self);
-        let open = move || drop(answer.send(store.running(make)));
+        let open = move || drop(reply.send(store.worker(create_if_missing)));
         thread::Builder::new().name("session-sled-open".to_owned()).spawn(open).map_err(|error| {
             StorageError::Unavailable {
-                what: "no thread can be started to open the store with".to_owned(),
+                what: "cannot start a thread to open the store".to_owned(),
                 source: Some(Arc::new(error)),
             }
         })?;
-        answered.await.unwrap_or_else(|_| Err(unavailable("the thread that opens the store has ended")))
+        replied.await.unwrap_or_else(|_| Err(unavailable("the thread that opens the store has ended")))
     }
 }
 
-/// One spelling of a path, as far as it exists.
-fn full(path: &Path) -> PathBuf {
+/// Resolves the links in the existing part of a path, so that each store has one path.
+fn canonical(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut rest = Vec::new();
-    let mut there = absolute.as_path();
+    let mut existing = absolute.as_path();
     loop {
-        if let Ok(mut full) = there.canonicalize() {
-            full.extend(rest.iter().rev());
-            return full;
+        if let Ok(mut canonical) = existing.canonicalize() {
+            canonical.extend(rest.iter().rev());
+            return canonical;
         }
-        match (there.parent(), there.file_name()) {
+        match (existing.parent(), existing.file_name()) {
             (Some(parent), Some(name)) => {
                 rest.push(name.to_owned());
-                there = parent;
+                existing = parent;
             }
             _ => return absolute,
         }

@@ -1,14 +1,10 @@
-//! Bit flips and truncations in sled's own files: whatever was acknowledged is read, or an error says that it is not. Each
-//! case is opened by a process of its own, since sled's threads are shared by all databases of a process and do not survive
-//! what some damage does to them.
+//! Bit flips and truncations in sled's own files: acknowledged records are read, or an error reports their loss. Each
+//! case is opened by a separate process, since sled's threads are shared by all databases of a process and some damage
+//! ends them.
 //!
-//! `SESSION_DAMAGE_CASES` chooses how many, `SESSION_DAMAGE_SEED` which; a failure prints the seed.
+//! `SESSION_DAMAGE_CASES` sets the number of cases, `SESSION_DAMAGE_SEED` selects them; a failure prints the seed.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "in a test, what is not there is a failure"
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in a test, a missing value is a failure")]
 
 #[path = "common/copy.rs"]
 mod copy;
@@ -25,31 +21,31 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use logs::{Dice, Log, note, number, read};
-use process::{Process, say};
+use process::{Process, print_line};
 use session_core::{
     Durability, Expected, SessionFilter, SessionId, SessionStorage, SessionStorageExt as _,
     StorageMaintenance as _, StoredRecord, Sum, Tip,
 };
 use session_storage_sled::{SledStorage, SledStorageOptions};
 
-/// Longer than any case takes; whatever lasts longer hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// What the store itself takes for a hang.
-const ENGINE_PATIENCE: Duration = Duration::from_secs(10);
+/// The limit of a case: longer means a hang.
+const CASE_TIMEOUT: Duration = Duration::from_secs(60);
+/// The limit after which the store reports a hang.
+const ENGINE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Not a test of its own: what the processes of the test below do. Without a role it does nothing.
+/// The body of the started processes, not a test itself. Without a role it does nothing.
 #[test]
 fn process_with_a_role() {
     if let Some((_, store)) = process::role() {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(look(&store));
-        say("end");
+        runtime.block_on(read_all(&store));
+        print_line("end");
     }
 }
 
-/// Says what can be read of the store, before and after somebody tried to write to it.
-async fn look(store: &Path) {
+/// Prints what can be read of the store, before and after an attempt to write to it.
+async fn read_all(store: &Path) {
     let expected = std::fs::read_to_string(store.join("../expected")).unwrap();
     let expected: Vec<(SessionId, u64, Sum)> = expected
         .lines()
@@ -58,23 +54,23 @@ async fn look(store: &Path) {
             (words[0].parse().unwrap(), words[1].parse().unwrap(), words[2].parse().unwrap())
         })
         .collect();
-    let storage = match SledStorage::open(SledStorageOptions::new(store).engine_timeout(ENGINE_PATIENCE)) {
+    let storage = match SledStorage::open(SledStorageOptions::new(store).engine_timeout(ENGINE_TIMEOUT)) {
         Ok(storage) => storage,
-        Err(error) => return say(&format!("closed {error}")),
+        Err(error) => return print_line(&format!("closed {error}")),
     };
     for round in ["before", "after"] {
         for (id, revision, sum) in &expected {
             let (records, end) = read(&storage, *id).await;
             let last = records.last().map(StoredRecord::tip);
-            let whole = last == Some(Tip { revision: *revision, sum: *sum });
+            let intact = last == Some(Tip { revision: *revision, sum: *sum });
             let more = last.is_some_and(|tip| tip.revision > *revision);
             match end {
-                Ok(()) if whole || (more && round == "after") => say(&format!("whole {id}")),
-                Ok(()) => say(&format!("SILENT {round} {id}: {last:?} of {revision}")),
-                Err(error) => say(&format!("damaged {} {id}: {error}", error.code())),
+                Ok(()) if intact || (more && round == "after") => print_line(&format!("intact {id}")),
+                Ok(()) => print_line(&format!("SILENT {round} {id}: {last:?} of {revision}")),
+                Err(error) => print_line(&format!("damaged {} {id}: {error}", error.code())),
             }
             if let Ok(None) = storage.head(*id).await {
-                say(&format!("SILENT {round} {id}: no head"));
+                print_line(&format!("SILENT {round} {id}: no head"));
             }
         }
         match storage.list_all(&SessionFilter::all()).await {
@@ -83,11 +79,11 @@ async fn look(store: &Path) {
                     let named = page.heads.iter().any(|head| head.id == *id)
                         || page.unreadable.iter().any(|(unreadable, _)| unreadable == id);
                     if !named {
-                        say(&format!("SILENT {round} {id}: not on the list"));
+                        print_line(&format!("SILENT {round} {id}: not on the list"));
                     }
                 }
             }
-            Err(error) => say(&format!("unlisted {error}")),
+            Err(error) => print_line(&format!("unlisted {error}")),
         }
         match storage.verify_all().await {
             Ok(health) => {
@@ -95,11 +91,11 @@ async fn look(store: &Path) {
                     let named = health.sessions.iter().any(|session| session.id == *id)
                         || health.failed.iter().any(|(failed, _)| failed == id);
                     if !named {
-                        say(&format!("SILENT {round} {id}: not verified"));
+                        print_line(&format!("SILENT {round} {id}: not verified"));
                     }
                 }
             }
-            Err(error) => say(&format!("unverified {error}")),
+            Err(error) => print_line(&format!("unverified {error}")),
         }
         if round == "before" {
             for (id, revision, sum) in &expected {
@@ -111,15 +107,15 @@ async fn look(store: &Path) {
                 let mut log = Log::of(head);
                 let batch = log.seal(vec![note("more")]);
                 match storage.append(*id, Expected::At(tip), batch, Durability::Flushed).await {
-                    Ok(_) => say(&format!("written {id}")),
-                    Err(error) => say(&format!("refused {} {id}: {error}", error.code())),
+                    Ok(_) => print_line(&format!("written {id}")),
+                    Err(error) => print_line(&format!("refused {} {id}: {error}", error.code())),
                 }
             }
         }
     }
 }
 
-/// What was done to a file.
+/// A damage to a file.
 #[derive(Debug)]
 enum Damage {
     Flip { at: u64, bit: u8 },
@@ -156,8 +152,8 @@ impl Damage {
     }
 }
 
-/// A store with what happens to stores: sessions of all lengths that grow in turns, large records, deletions, several
-/// lives of the process. The second one was left without a goodbye.
+/// Creates two stores with a realistic history: sessions of all lengths that grow in turns, large records, deletions,
+/// several lives of the process. The second store had an unclean shutdown.
 async fn build(root: &Path, dice: &mut Dice) -> [PathBuf; 2] {
     let [clean, killed] = ["clean", "killed"].map(|name| root.join(name).join("store"));
     let mut logs: Vec<Log> = Vec::new();
@@ -232,33 +228,33 @@ fn damage_of_sleds_files_is_never_silent() {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let what = format!("seed {seed}, case {case}: {damages:?} in {name}");
         let mut reader = Process::start("reader", &store, true);
-        let end = reader.end(PATIENCE);
-        let said = reader.heard.join("\n");
-        assert!(end.is_some(), "{what}: a hang after\n{said}");
-        assert!(end.unwrap().success(), "{what}: it ended with {end:?} after\n{said}");
-        assert!(said.ends_with("end"), "{what}: it ended early after\n{said}");
-        assert!(!said.contains("SILENT"), "{what}:\n{said}");
-        let outcome = if said.contains("closed ") {
+        let end = reader.end(CASE_TIMEOUT);
+        let output = reader.received.join("\n");
+        assert!(end.is_some(), "{what}: a hang after\n{output}");
+        assert!(end.unwrap().success(), "{what}: it ended with {end:?} after\n{output}");
+        assert!(output.ends_with("end"), "{what}: it ended early after\n{output}");
+        assert!(!output.contains("SILENT"), "{what}:\n{output}");
+        let outcome = if output.contains("closed ") {
             "not opened"
-        } else if said.contains("damaged ") || said.contains("refused ") {
-            "told"
+        } else if output.contains("damaged ") || output.contains("refused ") {
+            "reported"
         } else {
-            "whole"
+            "intact"
         };
         *tally.entry(outcome).or_default() += 1;
         if std::env::var_os("SESSION_DAMAGE_SHOW").is_some() {
             println!("{what}: {outcome}");
             if outcome == "not opened" {
-                println!("  {said}");
+                println!("  {output}");
             }
         }
     }
     let tally = |outcome| tally.get(outcome).copied().unwrap_or(0);
     println!(
-        "tally: cases={cases} not-opened={} told={} whole={}",
+        "tally: cases={cases} not-opened={} reported={} intact={}",
         tally("not opened"),
-        tally("told"),
-        tally("whole")
+        tally("reported"),
+        tally("intact")
     );
     folder.disable_cleanup(false);
 }

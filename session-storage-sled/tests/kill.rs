@@ -1,9 +1,9 @@
-//! Real processes ended by `kill -9`: nothing that they acknowledged is lost.
+//! Real processes killed with `kill -9`: nothing that they acknowledged is lost.
 //!
-//! `SESSION_KILL_CYCLES` chooses how often, `SESSION_KILL_SEED` when; a failure prints the seed. Processes are as fast as
-//! they are: a seed repeats the choices, not the course of things.
+//! `SESSION_KILL_CYCLES` sets the number of kills, `SESSION_KILL_SEED` their times; a failure prints the seed. A seed
+//! repeats the choices, not the timing of the processes.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+#![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
 #[path = "common/logs.rs"]
 #[expect(dead_code, reason = "other tests need more of it")]
@@ -18,18 +18,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use logs::{Dice, Log, number, read};
-use process::{Process, say};
+use process::{Process, print_line};
 use session_core::{
     Chain, Condition, Durability, SessionFilter, SessionId, SessionStorage, SessionStorageExt as _,
     StorageMaintenance as _,
 };
 use session_storage_sled::{SledStorage, SledStorageOptions};
 
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How many write at once in a process.
+const LINE_TIMEOUT: Duration = Duration::from_secs(60);
+/// The number of concurrent writers in a process.
 const WRITERS: u64 = 4;
 
-/// Not a test of its own: what the processes of the test below do. Without a role it does nothing.
+/// The body of the started processes, not a test itself. Without a role it does nothing.
 #[test]
 fn process_with_a_role() {
     if let Some((_, store)) = process::role() {
@@ -39,13 +39,13 @@ fn process_with_a_role() {
     }
 }
 
-/// Goes on with the sessions that are there, makes others, deletes some; says what was acknowledged.
+/// Continues existing sessions, creates others, deletes some, and prints what was acknowledged.
 async fn write(store: &Path) {
     let storage = Arc::new(SledStorage::open(SledStorageOptions::new(store)).unwrap());
-    let there = storage.list_all(&SessionFilter::all()).await.unwrap();
-    assert!(there.unreadable.is_empty(), "{there:?}");
-    say("open");
-    let mut logs: Vec<Log> = there.heads.into_iter().map(Log::of).collect();
+    let existing = storage.list_all(&SessionFilter::all()).await.unwrap();
+    assert!(existing.unreadable.is_empty(), "{existing:?}");
+    print_line("open");
+    let mut logs: Vec<Log> = existing.heads.into_iter().map(Log::of).collect();
     let mut writers = Vec::new();
     for writer in 0..WRITERS {
         let mut log = logs.pop();
@@ -63,44 +63,46 @@ async fn write(store: &Path) {
                 let text = "x".repeat(usize::try_from(size).unwrap());
                 let tip = now.next(&*storage, durability, text).await.unwrap();
                 now.records.clear();
-                say(&format!("ack {} {} {}", now.id, tip.revision, tip.sum));
+                print_line(&format!("ack {} {} {}", now.id, tip.revision, tip.sum));
                 if now.revision() > 20 && dice.below(20) == 0 {
-                    say(&format!("leaving {}", now.id));
+                    print_line(&format!("deleting {}", now.id));
                     storage.delete(now.id, tip).await.unwrap();
-                    say(&format!("gone {}", now.id));
+                    print_line(&format!("deleted {}", now.id));
                 } else {
                     log = Some(now);
                 }
             }
         }));
     }
-    // They write until the process is killed, or fail.
+    // The writers run until the process is killed, or one of them fails.
     let failed = writers.remove(0).await.unwrap_err();
     panic!("{failed}");
 }
 
-/// What was acknowledged: of each session the sum of each revision; and which were about to be deleted, or were.
+/// The acknowledged records: the sum of each revision of each session; and the sessions whose deletion has started,
+/// `true` if it was acknowledged.
 #[derive(Debug, Default)]
 struct Acknowledged {
     sums: BTreeMap<SessionId, BTreeMap<u64, String>>,
-    leaving: BTreeMap<SessionId, bool>,
+    deletions: BTreeMap<SessionId, bool>,
 }
 
 impl Acknowledged {
-    fn hear(&mut self, line: &str) {
+    fn add_line(&mut self, line: &str) {
         let words: Vec<&str> = line.split(' ').collect();
         match words.as_slice() {
             ["ack", id, revision, sum] => {
                 let id = id.parse().unwrap();
                 self.sums.entry(id).or_default().insert(revision.parse().unwrap(), (*sum).to_owned());
             }
-            ["leaving", id] => drop(self.leaving.insert(id.parse().unwrap(), false)),
-            ["gone", id] => drop(self.leaving.insert(id.parse().unwrap(), true)),
+            ["deleting", id] => drop(self.deletions.insert(id.parse().unwrap(), false)),
+            ["deleted", id] => drop(self.deletions.insert(id.parse().unwrap(), true)),
             _ => {}
         }
     }
 
-    /// All of it is there, and nothing but healthy sessions.
+    /// Checks that all acknowledged records are stored, and that all sessions are healthy. Returns the number of
+    /// records.
     async fn check(&mut self, storage: &SledStorage, case: &str) -> u64 {
         let health = storage.verify_all().await.unwrap();
         assert!(health.failed.is_empty() && health.foreign.is_empty(), "{case}: {health:?}");
@@ -109,10 +111,10 @@ impl Acknowledged {
         }
         let mut records = 0;
         for (id, sums) in std::mem::take(&mut self.sums) {
-            let (found, end) = match self.leaving.get(&id) {
-                Some(gone) => {
+            let (found, end) = match self.deletions.get(&id) {
+                Some(deleted) => {
                     let head = storage.head(id).await.unwrap();
-                    assert!(!gone || head.is_none(), "{case}: {id} was deleted and is there");
+                    assert!(!deleted || head.is_none(), "{case}: {id} was deleted but exists");
                     if head.is_none() {
                         continue;
                     }
@@ -125,7 +127,7 @@ impl Acknowledged {
             for record in &found {
                 chain.follow(record).unwrap_or_else(|error| panic!("{case}: {id}: {error}"));
                 if let Some(sum) = sums.get(&record.revision()) {
-                    // A sum covers each byte up to there.
+                    // A sum covers every byte up to its record.
                     assert_eq!(
                         &record.tip().sum.to_string(),
                         sum,
@@ -149,28 +151,30 @@ fn nothing_acknowledged_is_lost_to_kill_9() {
     let seed = number("SESSION_KILL_SEED", u64::from(std::process::id()));
     let mut dice = Dice(seed);
     let mut folder = tempfile::tempdir().unwrap();
-    // A failure leaves the store to be looked at.
+    // After a failure the store is kept for inspection.
     folder.disable_cleanup(true);
     println!("kill: {cycles} cycles, SESSION_KILL_SEED={seed}, in {}", folder.path().display());
     let store = folder.path().join("store");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut acknowledged = Acknowledged::default();
-    let (mut heard, mut records) = (0, 0);
+    let (mut received, mut records) = (0, 0);
     for cycle in 0..cycles {
         let case = format!("seed {seed}, cycle {cycle}");
         let mut writer = Process::start("writer", &store, false);
-        // Sometimes before it has come to open the store.
+        // Sometimes before it has opened the store.
         if dice.below(5) > 0 {
             for _ in 0..=dice.below(150) {
-                writer.line(PATIENCE).unwrap_or_else(|| panic!("{case}: after {:?}", writer.heard.last()));
+                writer
+                    .line(LINE_TIMEOUT)
+                    .unwrap_or_else(|| panic!("{case}: after {:?}", writer.received.last()));
             }
         }
         std::thread::sleep(Duration::from_micros(dice.below(5_000)));
         writer.kill();
-        for line in &writer.heard {
-            acknowledged.hear(line);
+        for line in &writer.received {
+            acknowledged.add_line(line);
         }
-        heard += writer.heard.len();
+        received += writer.received.len();
         records = runtime.block_on(async {
             let storage = SledStorage::open(SledStorageOptions::new(&store))
                 .unwrap_or_else(|error| panic!("{case}: {error}"));
@@ -180,7 +184,7 @@ fn nothing_acknowledged_is_lost_to_kill_9() {
             records
         });
     }
-    println!("tally: killed={cycles} acknowledgements-kept={heard} records-at-the-end={records}");
-    assert!(heard > 0 && records > 0);
+    println!("tally: killed={cycles} acknowledgements-kept={received} records-at-the-end={records}");
+    assert!(received > 0 && records > 0);
     folder.disable_cleanup(false);
 }

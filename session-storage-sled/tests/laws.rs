@@ -1,7 +1,7 @@
-//! The laws of the storage port. The handles of one process on one folder share one open database, which is all that sled
-//! allows: they are as independent as they can be.
+//! The laws of the storage port. All handles of one process on one folder share one open database, since sled allows
+//! only one.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+#![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
 #[path = "common/copy.rs"]
 mod copy;
@@ -18,7 +18,7 @@ use session_storage_sled::{SledStorage, SledStorageOptions};
 use session_testkit::{Crash, Damage, Harness, NotSupported, storage_laws};
 use tempfile::TempDir;
 
-/// A store in a temporary folder, and after a crash in the next one.
+/// A store in a temporary folder. After a crash, the store is a copy in another folder.
 struct Folder {
     root: TempDir,
     crashes: Mutex<usize>,
@@ -42,7 +42,7 @@ impl Harness for Folder {
 
     async fn crash(&self, crash: Crash) -> Result<(), NotSupported> {
         if crash != Crash::Kill {
-            return Err(NotSupported("the power of a real disk cannot be cut, and sled writes to no other"));
+            return Err(NotSupported("sled writes to a real disk, and a test cannot cut its power"));
         }
         let before = self.store();
         *self.crashes.lock().unwrap() += 1;
@@ -51,7 +51,7 @@ impl Harness for Folder {
     }
 
     async fn fail_next_flush(&self) -> Result<(), NotSupported> {
-        Err(NotSupported("a real disk fails when it wants to; a flush that fails is tested beside the code"))
+        Err(NotSupported("sled writes to a real disk; failed flushes are tested in the crate itself"))
     }
 
     async fn damage(&self, id: SessionId, damage: Damage) -> Result<(), NotSupported> {

@@ -1,6 +1,6 @@
-//! The store as a folder: who may have it, what is made in it and when, and what must not be in its place.
+//! The store as a folder: its lock, the creation of its files, and paths that are refused.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+#![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
 #[path = "common/logs.rs"]
 #[expect(dead_code, reason = "other tests need more of it")]
@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use logs::{Dice, Log, note, read};
-use process::{Process, say};
+use process::{Process, print_line};
 use session_core::{
     Batch, Durability, ErrorCode, Expected, SessionFilter, SessionId, SessionStorage, SessionStorageExt as _,
     StorageError, StorageMaintenance as _, Sum, Tip,
@@ -30,12 +30,12 @@ fn open(store: &Path) -> SledStorage {
     SledStorage::open(SledStorageOptions::new(store)).unwrap()
 }
 
-/// Not a test of its own: who holds a store. Without a role it does nothing.
+/// The body of a process that holds a store, not a test itself. Without a role it does nothing.
 #[test]
 fn process_with_a_role() {
     if let Some((_, store)) = process::role() {
         let _storage = open(&store);
-        say("open");
+        print_line("open");
         loop {
             std::thread::park();
         }
@@ -43,7 +43,7 @@ fn process_with_a_role() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_process_is_told_who_has_the_store() {
+async fn a_second_process_gets_the_pid_of_the_first() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
     let log = Log::stored(&open(&store), 2).await;
@@ -60,7 +60,7 @@ async fn a_second_process_is_told_who_has_the_store() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn looking_makes_nothing() {
+async fn reads_create_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("no/store");
     let storage = open(&store);
@@ -74,15 +74,15 @@ async fn looking_makes_nothing() {
     assert!(storage.reconcile().await.unwrap().repaired.is_empty());
     let flush = storage.append(id, Expected::At(tip), Batch::empty(), Durability::Flushed).await;
     assert_eq!(flush.unwrap_err().code(), ErrorCode::Conflict);
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "something was made");
-    // The first session makes it, and whoever looked before sees it.
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "something was created");
+    // The first session creates the store, and a handle opened before sees it.
     let other = open(&store);
     let log = Log::stored(&storage, 1).await;
     assert!(other.head(log.id).await.unwrap().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_made_is_its_users_alone() {
+async fn created_files_are_for_their_user_alone() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
     let storage = open(&store);
@@ -100,7 +100,7 @@ async fn what_is_made_is_its_users_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_store_is_refused_and_left_alone() {
+async fn a_path_that_is_not_a_store_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let refused = |what: &str| {
@@ -128,22 +128,22 @@ async fn what_is_no_store_is_refused_and_left_alone() {
     fs::remove_file(path.join("FORMAT")).unwrap();
     assert!(refused("a store without FORMAT").contains("FORMAT"));
     fs::write(path.join("FORMAT"), format.replace("\"id\":\"", "\"id\":\"x")).unwrap();
-    refused("an id that is none");
+    refused("an invalid id");
     let other = "5d4d2f7e-52f7-4dcd-9e0b-3b1f5f1a4b5e";
     fs::write(path.join("FORMAT"), format!("{{\"sled\":1,\"id\":\"{other}\"}}")).unwrap();
     assert!(refused("another store's FORMAT").contains(other));
     fs::write(path.join("FORMAT"), format).unwrap();
     // The marks of another store.
-    let strange = folder.path().join("strange");
-    Log::stored(&open(&strange), 1).await;
-    fs::copy(strange.join("marks"), path.join("marks")).unwrap();
+    let other_store = folder.path().join("other");
+    Log::stored(&open(&other_store), 1).await;
+    fs::copy(other_store.join("marks"), path.join("marks")).unwrap();
     assert!(refused("another store's marks").contains("marks"));
     fs::remove_file(path.join("marks")).unwrap();
     assert!(open(&path).head(log.id).await.unwrap().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_link_in_the_place_of_what_is_ours_is_followed() {
+async fn links_in_place_of_store_files_are_not_followed() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
     let outside = folder.path().join("outside");
@@ -173,16 +173,16 @@ async fn no_link_in_the_place_of_what_is_ours_is_followed() {
         }
     }
     assert!(open(&store).head(log.id).await.unwrap().is_some());
-    // The store itself may be reached through a link, and is the same one.
+    // A link to the store's folder leads to the same store.
     let link = folder.path().join("link");
     std::os::unix::fs::symlink(&store, &link).unwrap();
     let (one, two) = (open(&store), open(&link));
     assert_eq!(one.path(), two.path());
 }
 
-/// Group flush: whoever appends at once shares a flush, and everybody's records are there.
+/// Concurrent appends share flushes, and all records of all sessions are stored.
 #[tokio::test(flavor = "multi_thread")]
-async fn many_sessions_at_once_each_get_what_they_stored() {
+async fn concurrent_sessions_read_back_what_they_stored() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
     let storage = open(&store);

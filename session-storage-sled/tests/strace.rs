@@ -1,6 +1,6 @@
-//! What the kernel is asked for between a durable append and its acknowledgement, as `strace` sees it.
+//! The system calls between a durable append and its acknowledgement, traced with `strace`.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+#![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
 #[path = "common/logs.rs"]
 #[expect(dead_code, reason = "other tests need more of it")]
@@ -19,7 +19,7 @@ use session_storage_sled::{SledStorage, SledStorageOptions};
 
 const APPENDS: usize = 30;
 
-/// Not a test of its own: what `strace` looks at. Without a role it does nothing.
+/// The body of the traced process, not a test itself. Without a role it does nothing.
 #[test]
 fn process_with_a_role() {
     if let Some((_, store)) = process::role() {
@@ -28,32 +28,32 @@ fn process_with_a_role() {
             let storage = SledStorage::open(SledStorageOptions::new(store)).unwrap();
             let mut log = Log::new();
             for n in 0..APPENDS {
-                // One large enough for a file of its own if it were not divided.
+                // One record is large enough for a separate file of sled if it were not split.
                 let text = "x".repeat(if n == 20 { 900_000 } else { 10 });
                 log.next(&storage, Durability::Flushed, text).await.unwrap();
-                process::say(&format!("acknowledged {n}"));
+                process::print_line(&format!("acknowledged {n}"));
             }
         });
     }
 }
 
-/// What a line of the trace says was asked for, and of which file; a call that took its time is counted when it ended.
-fn call(line: &str, begun: &mut HashMap<String, String>) -> Option<String> {
+/// Returns the system call of a line of the trace; an interrupted one when it has ended.
+fn call(line: &str, unfinished: &mut HashMap<String, String>) -> Option<String> {
     let (pid, call) = line.split_once(' ')?;
     let call = call.trim_start();
     if let Some(start) = call.strip_suffix("<unfinished ...>") {
-        begun.insert(pid.to_owned(), start.to_owned());
+        unfinished.insert(pid.to_owned(), start.to_owned());
         return None;
     }
     if let Some(rest) = call.strip_prefix("<... ") {
         let (_, end) = rest.split_once("resumed>")?;
-        return begun.remove(pid).map(|start| start + end);
+        return unfinished.remove(pid).map(|start| start + end);
     }
     Some(call.to_owned())
 }
 
 #[test]
-fn the_data_file_is_flushed_between_each_durable_append_and_its_acknowledgement() {
+fn the_data_file_is_flushed_before_each_acknowledgement() {
     if !Command::new("strace").arg("-V").output().is_ok_and(|output| output.status.success()) {
         drop(writeln!(std::io::stderr().lock(), "not run: no strace"));
         return;
@@ -75,22 +75,22 @@ fn the_data_file_is_flushed_between_each_durable_append_and_its_acknowledgement(
     process::command(&mut program, "appender", &store);
     let output = program.output().unwrap();
     if !output.status.success() && !trace.exists() {
-        drop(writeln!(std::io::stderr().lock(), "not run: strace may not trace here"));
+        drop(writeln!(std::io::stderr().lock(), "not run: no permission to trace"));
         return;
     }
     assert!(output.status.success(), "{output:?}");
     let trace = std::fs::read_to_string(&trace).unwrap();
     let data = format!("<{}>", store.join("db/db").display());
     let marks = format!("<{}>", store.join("marks").display());
-    let mut begun = HashMap::new();
-    // What was seen since the last acknowledgement, in this order.
+    let mut unfinished = HashMap::new();
+    // The steps since the last acknowledgement, in this order.
     let (mut written, mut flushed, mut marked) = (false, false, false);
     let (mut acknowledged, mut by_sled) = (0, 0);
-    for call in trace.lines().filter_map(|line| call(line, &mut begun)) {
+    for call in trace.lines().filter_map(|line| call(line, &mut unfinished)) {
         let is = |names: &[&str]| names.iter().any(|name| call.starts_with(&format!("{name}(")));
         let ok = !call.contains("= -1");
         if is(&["pwrite64"]) && call.contains(&data) {
-            // Whatever was flushed before is not all any more.
+            // The earlier flush does not cover this write.
             (written, flushed, marked) = (true, false, false);
         } else if is(&["sync_file_range"]) && call.contains(&data) {
             by_sled += 1;
@@ -110,5 +110,5 @@ fn the_data_file_is_flushed_between_each_durable_append_and_its_acknowledgement(
     assert_eq!(acknowledged, APPENDS);
     println!("tally: acknowledged={acknowledged} sync-file-range={by_sled}");
     let blobs = std::fs::read_dir(store.join("db/blobs")).unwrap().count();
-    assert_eq!(blobs, 0, "no page was large enough for a file of its own");
+    assert_eq!(blobs, 0, "no page was large enough for a separate file");
 }

@@ -1,9 +1,9 @@
-//! How long first pages of lists take: fills a store with 100,000 sessions (or as many as asked for), then asks for pages of 50
-//! under several filters, with the opening of the store and again. Prints milliseconds.
+//! Measures first pages of lists: fills a store with 100,000 sessions (or another number), then lists pages of 50 with
+//! several filters, right after opening the store and again. Prints milliseconds.
 //!
 //!     cargo run --release --example listing -p session-storage-sqlite [SESSIONS]
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "it is a measurement")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement program")]
 
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
 use session_testkit::logs::in_state;
 
 const PAGE: NonZeroUsize = NonZeroUsize::new(50).unwrap();
-const AT_ONCE: usize = 64;
+const CONCURRENCY: usize = 64;
 
 #[tokio::main]
 async fn main() {
@@ -38,7 +38,7 @@ async fn main() {
         ("updated since, all are", SessionFilter::all().updated_since(middle)),
         ("updated since, few are", SessionFilter::all().updated_since(middle.before(Duration::ZERO))),
         ("active and updated since", SessionFilter::active().updated_since(middle)),
-        ("nothing has it", SessionFilter::all().name("nobody")),
+        ("without a match", SessionFilter::all().name("no such name")),
     ];
     for (name, filter) in &filters {
         let start = Instant::now();
@@ -51,7 +51,7 @@ async fn main() {
         }
         warm.sort_by(f64::total_cmp);
         println!(
-            "{name:<28} {first:>8.2} ms opened for it {:>8.2} ms again, {found} found",
+            "{name:<28} {first:>8.2} ms with opening {:>8.2} ms again, {found} found",
             warm.get(4).unwrap(),
         );
     }
@@ -64,11 +64,11 @@ async fn time(storage: &SqliteStorage, filter: &SessionFilter) -> (f64, usize) {
 }
 
 async fn fill(storage: &SqliteStorage, sessions: usize) {
-    let mut makers = tokio::task::JoinSet::new();
-    for maker in 0..AT_ONCE {
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..CONCURRENCY {
         let storage = storage.clone();
-        makers.spawn(async move {
-            for number in (maker..sessions).step_by(AT_ONCE) {
+        writers.spawn(async move {
+            for number in (writer..sessions).step_by(CONCURRENCY) {
                 let state = match number % 100 {
                     0 => StateName::Running,
                     1..=10 => StateName::Failed,
@@ -84,5 +84,5 @@ async fn fill(storage: &SqliteStorage, sessions: usize) {
             }
         });
     }
-    makers.join_all().await;
+    writers.join_all().await;
 }

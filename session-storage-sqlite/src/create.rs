@@ -1,4 +1,4 @@
-//! The making of a store: out of sight, whole, then renamed to its place, so that nobody ever sees a part of one.
+//! Creation of a store: built under a temporary name, then renamed, so that no process ever sees an incomplete one.
 
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -12,34 +12,34 @@ use crate::error::DbContext as _;
 use crate::schema;
 use crate::store::Store;
 
-/// Begins the names of databases that are being made.
+/// The prefix of the names of databases under construction.
 pub(crate) const STAGED: &str = "new-";
 
 impl Store {
-    /// Makes the store, unless somebody else did meanwhile.
+    /// Creates the store, unless another process did meanwhile.
     pub(crate) fn create(&self) -> Result<(), StorageError> {
-        if self.look()?.is_some() {
+        if self.find_database()?.is_some() {
             return Ok(());
         }
         let folder = self.folders.root();
-        Folders::make(folder)?;
+        Folders::create(folder)?;
         let store = StoreId::random();
         let staged = folder.join(format!("{STAGED}{store}"));
-        let made = build(&staged, store).and_then(|()| self.put(&staged));
-        if made.is_err() {
+        let created = build_database(&staged, store).and_then(|()| self.publish(&staged));
+        if created.is_err() {
             drop(std::fs::remove_file(&staged));
         }
-        made
+        created
     }
 
-    fn put(&self, staged: &Path) -> Result<(), StorageError> {
-        match session_storage_engine::rename_new(staged, self.path()) {
+    fn publish(&self, staged: &Path) -> Result<(), StorageError> {
+        match session_storage_engine::rename_noreplace(staged, self.path()) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 return std::fs::remove_file(staged).context("remove", staged);
             }
-            // Somebody else made the store, and cleared this away.
-            Err(_) if matches!(self.look(), Ok(Some(_))) => return Ok(()),
+            // Another process created the store, and removed this file as a leftover.
+            Err(_) if matches!(self.find_database(), Ok(Some(_))) => return Ok(()),
             Err(error) => return Err(error).context("create", self.path()),
         }
         let folder = self.path().parent().unwrap_or(Path::new("/"));
@@ -47,8 +47,8 @@ impl Store {
     }
 }
 
-fn build(path: &Path, store: StoreId) -> Result<(), StorageError> {
-    // For this user alone: SQLite gives the files beside a database the rights of the database.
+fn build_database(path: &Path, store: StoreId) -> Result<(), StorageError> {
+    // For this user alone: SQLite gives its other files the mode of the database.
     std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -58,7 +58,7 @@ fn build(path: &Path, store: StoreId) -> Result<(), StorageError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let build = || {
         let mut connection = Connection::open_with_flags(path, flags)?;
-        // With a journal at first: what says that it is ours is then in the file itself.
+        // With a rollback journal at first: then the application id is in the file itself, not in a write-ahead log.
         connection.pragma_update(None, "synchronous", "EXTRA")?;
         schema::create(&mut connection, store)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;

@@ -1,4 +1,4 @@
-//! What `SQLite` says, told as what the caller of a storage does next.
+//! Errors of `SQLite`, mapped to storage errors that say what to do next.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,9 +6,9 @@ use std::sync::Arc;
 use rusqlite::ErrorCode;
 use session_core::{SessionId, StorageError};
 
-/// Gives a failed call of `SQLite` the words that a caller needs: what was being done, and to what.
+/// Adds to a failed `SQLite` call what was being done, and to which path.
 pub(crate) trait DbContext<T> {
-    /// `doing` completes "cannot …", as in "read", "write".
+    /// Converts an error to a storage error. `doing` completes "cannot …", as in "read", "write".
     fn context(self, doing: &str, path: &Path) -> Result<T, StorageError>;
 }
 
@@ -18,7 +18,7 @@ impl<T> DbContext<T> for rusqlite::Result<T> {
     }
 }
 
-/// Sorts an error by what the caller does next: wait, make room, look at the store, look at the disk.
+/// Classifies an error by what the caller does next: wait, make room, check the store, or check the disk.
 pub(crate) fn storage_error(doing: &str, path: &Path, error: rusqlite::Error) -> StorageError {
     let what = format!("cannot {doing} {}", path.display());
     let code = error.sqlite_error_code();
@@ -30,36 +30,34 @@ pub(crate) fn storage_error(doing: &str, path: &Path, error: rusqlite::Error) ->
             "another process is writing: let it finish, or stop it if it hangs, then try again"
         }
         Some(ErrorCode::NotADatabase) => {
-            "it is no SQLite database, or its beginning is damaged: restore it, or choose another store"
+            "it is not an SQLite database, or its header is damaged: restore it, or choose another store"
         }
         Some(ErrorCode::DatabaseCorrupt) => {
-            "the database is damaged: run `sessionctl verify` to see what is left of it, and restore it if you can"
+            "the database is damaged: run `sessionctl verify` to see what is left, and restore the database if possible"
         }
         Some(
             ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied,
-        ) => {
-            "see that this user may read and write the store and the folder that it is in, or choose another one"
-        }
+        ) => "check that this user may read and write the store and its folder, or choose another one",
         Some(ErrorCode::CannotOpen) => {
-            "see that the folder is there and that this user may read and write the store"
+            "check that the folder exists and that this user may read and write the store"
         }
         _ => return StorageError::Io { what, source: Arc::new(error) },
     };
     StorageError::Unavailable { what: format!("{what}: {advice}"), source: Some(Arc::new(error)) }
 }
 
-/// Whether the database itself is damaged, not what it holds.
+/// Returns `true` if the database file itself is damaged, rather than the rows in it.
 pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt))
 }
 
-/// A session that cannot be read because the database is damaged where it is.
+/// Creates the error of a session that lies in a damaged part of the database.
 pub(crate) fn unreadable(id: SessionId, error: &rusqlite::Error) -> StorageError {
-    let what = format!("the database is damaged where it is ({error}); see `verify {id}`");
+    let what = format!("its part of the database is damaged ({error}); see `verify {id}`");
     StorageError::Corrupt { id, readable: 0, what }
 }
 
-/// Somebody else opened the store and it needs something that this version does not know.
+/// Creates the error of a store whose schema this version does not support.
 pub(crate) fn newer(path: &Path, version: i64) -> StorageError {
     StorageError::UnsupportedFormat { what: format!("{} (schema {version})", path.display()), source: None }
 }

@@ -1,5 +1,5 @@
-//! `SQLite` storage for `session-core`: all sessions of a store in one database, which many processes of a machine share and
-//! which SQL can query.
+//! `SQLite` storage for `session-core`: all sessions of a store in one database, shared by many processes of a machine
+//! and open to SQL queries.
 //!
 //! ```
 //! use session_core::{SessionFilter, SessionStorageExt as _};
@@ -9,52 +9,52 @@
 //! # let folder = tempfile::tempdir().unwrap();
 //! # let path = folder.path().join("sessions.db");
 //! let storage = SqliteStorage::open(SqliteStorageOptions::new(path))?;
-//! // Looking makes nothing: a path without a store is a store without sessions.
+//! // Reading creates nothing: a path without a store is a store without sessions.
 //! assert!(storage.list_all(&SessionFilter::all()).await?.heads.is_empty());
 //! # Ok::<(), session_core::StorageError>(())
 //! # }).unwrap();
 //! ```
 //!
-//! # What is where
+//! # Files
 //!
 //! ```text
-//! PATH                       the database, 0600, not below a network or FUSE file system
-//! PATH-wal PATH-shm          `SQLite`'s own, beside it
+//! PATH                       the database, 0600, not on a network or FUSE file system
+//! PATH-wal PATH-shm          files of `SQLite` itself
 //! PATH-files/                0700
-//!   marks                    what is known to be flushed: finds out a database that came back with less
-//!   owners/                  for whoever announces owners
-//!   sessions/<id>/           what belongs to sessions beside their logs, such as captured output
+//!   marks                    what is known to be flushed: detects a database that came back with less
+//!   owners/                  announcements of owners
+//!   sessions/<id>/           what sessions have besides their logs, such as captured output
 //!   quarantine/<id>/         what was cut from damaged logs
 //! ```
 //!
-//! # What it promises
+//! # Guarantees
 //!
-//! One thread writes. What has queued up meanwhile is one transaction, with `synchronous=FULL` if anybody in it asked for a
-//! flush, so that sessions that are written at the same time share one flush; a change that is refused undoes none of the
-//! others. Head and records of an append are one transaction: nothing is ever torn. Transactions without a flush survive the
-//! death of the process, not power loss, and are flushed with the next one that is.
+//! One thread writes. All requests queued meanwhile become one transaction, with `synchronous=FULL` if one of them asks
+//! for a flush, so that sessions written concurrently share one flush; a refused change undoes none of the others. Head
+//! and records of an append are one transaction: nothing is ever torn. Transactions without a flush survive the death
+//! of the process, not power loss, and are flushed with the next transaction that is.
 //!
-//! Readers see one state each, wait for nobody and hold nobody up: while one is at it for long, the write-ahead log grows.
-//! Another process that writes is waited for, up to a deadline.
+//! Each read sees one state; reads neither wait for writers nor block them. During a long read the write-ahead log
+//! grows. A write waits for a writing process up to a timeout.
 //!
-//! # Where to begin reading
+//! # Reading order
 //!
-//! `storage` is the port, `writer` the one thread that writes and `change` what it does for each; `reader` and `list` look.
-//! The tables are in `schema`; `docs/sqlite.md` has what one can ask of them.
+//! `storage` is the storage port, `writer` the one thread that writes and `transaction` its changes; `reader` and
+//! `list` read. The tables are in `schema`; `docs/sqlite.md` has SQL queries for them.
 
-mod change;
 mod create;
 mod error;
 mod list;
-mod mend;
 mod options;
 mod reader;
+mod reflush;
+mod repair;
 mod request;
 mod rows;
 mod schema;
 mod storage;
 mod store;
-mod untrusted;
+mod transaction;
 mod writer;
 
 pub use options::SqliteStorageOptions;

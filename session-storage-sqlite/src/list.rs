@@ -1,4 +1,4 @@
-//! Lists: which index finds what a filter lets through, in the order of ids, without looking at much else.
+//! List queries: the choice of the index for a filter, so that a page of ids in order reads few other rows.
 
 use std::num::NonZeroUsize;
 
@@ -6,25 +6,25 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 use session_core::{SessionFilter, SessionId};
 
-use crate::rows::{COLUMNS, Stored, second};
+use crate::rows::{COLUMNS, SessionRow, second};
 
-/// As many sessions are found by when they were updated and then sorted; where there are more, looking at them in the order
-/// of their ids soon finds a page full.
+/// The largest number of sessions found by update time and then sorted; with more of them, a scan in the order of ids
+/// soon fills a page.
 const SORTED: i64 = 4000;
 
-/// Another label, found beside the index that leads to the first one, before the session itself is looked at.
+/// The condition for another label, checked by index before the session's row is read.
 const ALSO: &str =
     " AND EXISTS (SELECT 1 FROM labels o WHERE o.key = ? AND o.value = ? AND o.session = l.session)";
 
 /// A page of rows.
 #[derive(Debug)]
 pub(crate) struct Rows {
-    pub(crate) rows: Vec<(SessionId, Stored)>,
-    /// The last id that was looked at; `None` at the end of the list.
+    pub(crate) rows: Vec<(SessionId, SessionRow)>,
+    /// The last id of the page; `None` at the end of the list.
     pub(crate) next: Option<SessionId>,
 }
 
-/// At most `limit` rows that the filter lets through, as far as the columns tell, behind an id.
+/// Reads at most `limit` rows after an id that match the filter by their columns.
 pub(crate) fn page(
     connection: &Connection,
     filter: &SessionFilter,
@@ -35,27 +35,27 @@ pub(crate) fn page(
     let most = i64::try_from(limit.get()).unwrap_or(i64::MAX).saturating_add(1);
     let sql = format!("{} ORDER BY 1 LIMIT {most}", plan.sql);
     let mut select = connection.prepare_cached(&sql)?;
-    let mut found = select.query(params_from_iter(plan.values))?;
-    let mut rows: Vec<(SessionId, Stored)> = Vec::new();
+    let mut selected = select.query(params_from_iter(plan.values))?;
+    let mut rows: Vec<(SessionId, SessionRow)> = Vec::new();
     let mut more = false;
-    while let Some(row) = found.next()? {
+    while let Some(row) = selected.next()? {
         if rows.len() >= limit.get() {
             more = true;
             break;
         }
-        // What has no id is no session; `verify` names it.
+        // A row without a valid id is not a session; `verify` reports it.
         let text = row.get_ref(0)?.as_str().unwrap_or_default();
         if let Ok(id) = text.parse() {
-            rows.push((id, Stored::from_row(row, 1)?));
+            rows.push((id, SessionRow::from_row(row, 1)?));
         }
     }
     let next = if more { rows.last().map(|(id, _)| *id) } else { None };
     Ok(Rows { rows, next })
 }
 
-/// All names of sessions that any row has, ascending, with those that are none.
+/// Returns all session ids that any row has, ascending, including invalid ones.
 pub(crate) fn ids(connection: &Connection) -> rusqlite::Result<Vec<String>> {
-    // Of each session one look into the index of records, not one for each record.
+    // One index lookup for each session, not one for each record.
     const IDS: &str = "
         WITH RECURSIVE logs (id) AS (
             SELECT min(session) FROM records
@@ -66,7 +66,7 @@ pub(crate) fn ids(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     connection.prepare_cached(IDS)?.query_map([], |row| row.get(0))?.collect()
 }
 
-/// A statement, without its order and limit, and its values.
+/// A statement without its order and limit, and its parameters.
 struct Plan {
     sql: String,
     values: Vec<Value>,
@@ -103,7 +103,7 @@ impl Plan {
             plan.sql.push_str(" AND s.ended IS NULL");
             plan.and("s.id > ?", after);
         } else if !states.is_empty() {
-            // Each state in the order of ids, merged: the states are then no condition any more.
+            // Each state in the order of ids, merged: no further condition on states is needed.
             for state in distinct(states.iter().map(|state| state.name())) {
                 if !plan.sql.is_empty() {
                     plan.sql.push_str(" UNION ALL ");
@@ -137,7 +137,7 @@ impl Plan {
         self.values.push(value.into());
     }
 
-    /// Every condition but the states, whether or not an index has seen to it already.
+    /// Adds every condition but the states, including those that the index already guarantees.
     fn rest(&mut self, filter: &SessionFilter) {
         if let Some(since) = filter.updated_since {
             self.and("s.updated >= ?", since.as_millis());
@@ -159,8 +159,8 @@ fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     names
 }
 
-/// Whether few sessions were updated after that second. Of those of the second itself each is looked at: few, but for what
-/// was imported at once just then.
+/// Returns `true` if few sessions were updated after that second. Sessions of the second itself are always read: few,
+/// unless many were imported just then.
 fn is_recent(connection: &Connection, since: i64) -> rusqlite::Result<bool> {
     let count: i64 = connection
         .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM sessions WHERE updated_second > ?1 LIMIT ?2)")?

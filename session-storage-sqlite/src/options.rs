@@ -1,10 +1,10 @@
-//! How a store is opened.
+//! Options for opening a store.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How a store is opened. Everything but the path has a default that is safe.
+/// Options for opening a store. Everything but the path has a safe default.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct SqliteStorageOptions {
@@ -15,7 +15,7 @@ pub struct SqliteStorageOptions {
 }
 
 impl SqliteStorageOptions {
-    /// A store in the database file at this path, which need not exist yet.
+    /// Creates options for the database file at this path, which need not exist yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         const READERS: NonZeroUsize = NonZeroUsize::new(4).expect("4 is not 0");
         Self {
@@ -26,21 +26,20 @@ impl SqliteStorageOptions {
         }
     }
 
-    /// How long another process that writes is waited for; 5 seconds unless told otherwise.
+    /// Sets how long a write waits for another process that writes; 5 seconds by default.
     pub const fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.lock_timeout = timeout;
         self
     }
 
-    /// How many threads read at most, each with a connection; 4 unless told otherwise. They are started when there is work
-    /// for them.
+    /// Sets the largest number of threads that read, each with a connection; 4 by default. They are started on demand.
     pub const fn read_threads(mut self, threads: NonZeroUsize) -> Self {
         self.read_threads = threads;
         self
     }
 
-    /// How large the database may become through this handle, in pages of 4 KiB; as large as the disk has room unless told
-    /// otherwise. What does not fit is `STORAGE_FULL`.
+    /// Sets the largest size of the database through this handle, in pages of 4 KiB; unlimited by default. An append
+    /// beyond it fails with `STORAGE_FULL`.
     pub const fn max_pages(mut self, pages: u32) -> Self {
         self.max_pages = Some(pages);
         self

@@ -1,13 +1,13 @@
-//! What is asked of the thread that writes, and what comes of it.
+//! Requests to the writer thread, and its responses.
 
 use session_core::{
     AcceptedLoss, Batch, Durability, Expected, ReconcileReport, RepairReport, SessionId, StorageError, Tip,
 };
 
-use crate::change::sealed;
 use crate::rows::HeadText;
+use crate::transaction::check_chain;
 
-/// What is asked of the thread.
+/// A request to the writer thread.
 #[derive(Debug)]
 pub(crate) enum Request {
     Append {
@@ -28,21 +28,21 @@ pub(crate) enum Request {
     Reconcile,
 }
 
-/// What came of it.
+/// The response to a request.
 #[derive(Debug)]
-pub(crate) enum Done {
+pub(crate) enum Response {
     Appended(Tip),
     Deleted,
     Repaired(RepairReport),
     Reconciled(ReconcileReport),
 }
 
-pub(crate) type Answer = Result<Done, StorageError>;
-pub(crate) type Job = session_storage_engine::Job<Request, Answer>;
+pub(crate) type Reply = Result<Response, StorageError>;
+pub(crate) type Job = session_storage_engine::Job<Request, Reply>;
 
 impl Request {
-    /// Bytes, about.
-    pub(crate) fn weight(&self) -> usize {
+    /// Returns the approximate size in bytes.
+    pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Append { batch, .. } => {
                 batch.records().iter().map(|record| record.line().len() + 1024).sum()
@@ -58,17 +58,17 @@ impl Request {
         }
     }
 
-    /// Whether it is to survive power loss.
+    /// Returns `true` if the change must survive power loss.
     pub(crate) const fn is_flushed(&self) -> bool {
         !matches!(self, Self::Append { durability: Durability::Buffered, expected: Expected::At(_), .. })
     }
 
-    /// What it comes to where there is no store; `None` if it makes one.
+    /// Returns the error of this request on a missing store; `None` if the request creates the store.
     pub(crate) fn without_store(&self) -> Option<StorageError> {
         match self {
             Self::Append { id, expected, batch, .. } => {
                 let fits =
-                    batch.check(*id, *expected, None, || Ok(0)).and_then(|()| sealed(*id, None, batch));
+                    batch.check(*id, *expected, None, || Ok(0)).and_then(|()| check_chain(*id, None, batch));
                 fits.err()
             }
             Self::Delete { id, .. } | Self::Repair { id, .. } => Some(StorageError::NotFound { id: *id }),

@@ -1,30 +1,30 @@
-//! The rows of one session: reading, writing and removing them. What they mean together is judged elsewhere.
+//! The rows of one session: reading, writing and removing them. Their condition is derived in `session-storage-engine`.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use session_core::{Head, SessionId, StorageError, StoredRecord, Sum, Timestamp, Tip};
 use session_storage_engine::{Audit, Auditor};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// A session's row.
+/// A row of the table `sessions`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Stored {
+pub(crate) struct SessionRow {
     name: Vec<u8>,
     state: Vec<u8>,
     updated: i64,
     updated_second: i64,
     ended: Option<i64>,
-    /// What the row says of the log's end; `None` where that is no tip.
+    /// The tip that the row records; `None` if it is not valid.
     pub(crate) tip: Option<Tip>,
     head: Vec<u8>,
     head_sum: Vec<u8>,
 }
 
-/// The columns of [`Stored`], in its order.
+/// The columns that [`SessionRow::from_row`] reads, in its order.
 pub(crate) const COLUMNS: &str =
     "s.name, s.state, s.updated, s.ended, s.revision, s.sum, s.head, s.head_sum, s.updated_second";
 
-impl Stored {
-    /// From a row whose columns from this one on are [`COLUMNS`].
+impl SessionRow {
+    /// Reads a row whose columns from this one on are [`COLUMNS`].
     pub(crate) fn from_row(row: &Row<'_>, from: usize) -> rusqlite::Result<Self> {
         let revision = row.get::<_, i64>(from + 4).ok().and_then(|revision| u64::try_from(revision).ok());
         let sum = std::str::from_utf8(bytes(row, from + 5)?).ok().and_then(|sum| sum.parse::<Sum>().ok());
@@ -40,7 +40,7 @@ impl Stored {
         })
     }
 
-    /// The head; `None` where it is none, or not that of this session and tip.
+    /// Parses the head; `None` if it is damaged, or belongs to another session or tip.
     pub(crate) fn head(&self, id: SessionId) -> Option<Head> {
         if head_sum(&self.head).as_bytes() != self.head_sum {
             return None;
@@ -49,8 +49,8 @@ impl Stored {
         (head.id == id && Some(head.tip) == self.tip).then_some(head)
     }
 
-    /// Whether what one searches for is what the head says.
-    fn agrees(&self, head: &Head) -> bool {
+    /// Returns `true` if the search columns agree with the head.
+    fn matches(&self, head: &Head) -> bool {
         self.name == head.name.as_bytes()
             && self.state == head.state().name().name().as_bytes()
             && self.updated == head.updated_at.as_millis()
@@ -59,12 +59,13 @@ impl Stored {
     }
 }
 
-/// The second of an instant: one finds what was updated by it, and of many appends in a row only the first one changes it.
+/// Returns the second of a timestamp: the index of update times uses seconds, so that of many appends in a row only the
+/// first one changes it.
 pub(crate) fn second(at: Timestamp) -> i64 {
     at.as_millis().div_euclid(1000)
 }
 
-/// A head as it is stored: as text, made before anybody waits for the write lock.
+/// A head encoded for storage, before the write lock is acquired.
 #[derive(Debug)]
 pub(crate) struct HeadText {
     json: String,
@@ -74,37 +75,37 @@ pub(crate) struct HeadText {
 impl HeadText {
     pub(crate) fn of(head: &Head) -> Result<Self, StorageError> {
         let json = serde_json::to_string(head).map_err(|error| StorageError::InvalidArgument {
-            what: format!("the head is no JSON: {error}"),
+            what: format!("cannot encode the head as JSON: {error}"),
         })?;
         Ok(Self { sum: head_sum(json.as_bytes()), json })
     }
 }
 
-/// What tells whether a head is the one that was stored.
+/// Returns the checksum of a stored head.
 fn head_sum(json: &[u8]) -> String {
     format!("{:016x}", xxh3_64(json))
 }
 
-/// A column as the bytes that it holds, of whatever type damage has made it.
+/// Returns the bytes of a column; empty if damage changed its type to a number.
 fn bytes<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a [u8]> {
     Ok(row.get_ref(column)?.as_bytes().unwrap_or_default())
 }
 
-/// A revision as a number of `SQLite`'s.
-pub(crate) fn number(revision: u64) -> i64 {
+/// Converts a revision to an `SQLite` integer.
+pub(crate) fn revision_to_sql(revision: u64) -> i64 {
     i64::try_from(revision).unwrap_or(i64::MAX)
 }
 
-/// A session's row; `None` where there is none.
-pub(crate) fn stored(connection: &Connection, id: SessionId) -> rusqlite::Result<Option<Stored>> {
+/// Reads a session's row; `None` if there is none.
+pub(crate) fn session_row(connection: &Connection, id: SessionId) -> rusqlite::Result<Option<SessionRow>> {
     connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM sessions s WHERE s.id = ?1"))?
-        .query_row([id.to_string()], |row| Stored::from_row(row, 0))
+        .query_row([id.to_string()], |row| SessionRow::from_row(row, 0))
         .optional()
 }
 
-/// What a session's row says of its end, without its head; `None` where there is no row, or no tip in it.
-pub(crate) fn tip(connection: &Connection, id: &str) -> rusqlite::Result<Option<Tip>> {
+/// Reads the tip of a session's row, without its head; `None` if there is no row, or no valid tip in it.
+pub(crate) fn row_tip(connection: &Connection, id: &str) -> rusqlite::Result<Option<Tip>> {
     let tip = connection
         .prepare_cached("SELECT revision, sum FROM sessions WHERE id = ?1")?
         .query_row([id], |row| {
@@ -116,8 +117,8 @@ pub(crate) fn tip(connection: &Connection, id: &str) -> rusqlite::Result<Option<
     Ok(tip.flatten())
 }
 
-/// The tip that the last record of a session speaks of; `None` where there is no record, or no tip in it.
-pub(crate) fn last(connection: &Connection, id: &str) -> rusqlite::Result<Option<Tip>> {
+/// Reads the tip of a session's last record; `None` if there is no record, or it is not valid.
+pub(crate) fn last_tip(connection: &Connection, id: &str) -> rusqlite::Result<Option<Tip>> {
     let last = connection
         .prepare_cached("SELECT seq, line FROM records WHERE session = ?1 ORDER BY seq DESC LIMIT 1")?
         .query_row([id], |row| Ok(tip_of(row.get(0)?, bytes(row, 1)?)))
@@ -130,67 +131,67 @@ fn tip_of(seq: i64, line: &[u8]) -> Option<Tip> {
     StoredRecord::from_storage(u64::try_from(seq).ok()?, line).ok().map(|record| record.tip())
 }
 
-/// One line; `None` where there is none.
+/// Reads one line; `None` if there is none.
 pub(crate) fn line(connection: &Connection, id: &str, seq: u64) -> rusqlite::Result<Option<Vec<u8>>> {
     connection
         .prepare_cached("SELECT line FROM records WHERE session = ?1 AND seq = ?2")?
-        .query_row(params![id, number(seq)], |row| Ok(bytes(row, 0)?.to_vec()))
+        .query_row(params![id, revision_to_sql(seq)], |row| Ok(bytes(row, 0)?.to_vec()))
         .optional()
 }
 
-/// Tells of lines behind revision `after`, ascending, with their numbers, until told to stop.
-pub(crate) fn lines(
+/// Calls `on_line` for the lines after revision `after`, ascending, with their numbers, until it returns `false`.
+pub(crate) fn for_each_line(
     connection: &Connection,
     id: &str,
     after: i64,
-    mut tell: impl FnMut(u64, &[u8]) -> bool,
+    mut on_line: impl FnMut(u64, &[u8]) -> bool,
 ) -> rusqlite::Result<()> {
     let mut select = connection
         .prepare_cached("SELECT seq, line FROM records WHERE session = ?1 AND seq > ?2 ORDER BY seq")?;
     let mut rows = select.query(params![id, after])?;
     while let Some(row) = rows.next()? {
-        // A number below 1 is the place of no record.
-        if !tell(u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0), bytes(row, 1)?) {
+        // No record has a number below 1.
+        if !on_line(u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0), bytes(row, 1)?) {
             break;
         }
     }
     Ok(())
 }
 
-/// What all rows of a session show.
+/// The audit of all rows of a session.
 #[derive(Debug)]
-pub(crate) struct Found {
+pub(crate) struct SessionAudit {
     pub(crate) audit: Audit,
-    /// Whether what one searches for is not what the records say.
-    pub(crate) is_misfiled: bool,
+    /// `true` if the search columns or labels disagree with the stored head.
+    pub(crate) has_stale_columns: bool,
 }
 
-/// Reads and judges all rows of a session; `None` where there are none, and no mark says that there were.
+/// Reads and audits all rows of a session; `None` if there are none, and no mark shows that there were.
 pub(crate) fn audit(
     connection: &Connection,
     id: SessionId,
     mark: Option<Tip>,
-) -> rusqlite::Result<Option<Found>> {
+) -> rusqlite::Result<Option<SessionAudit>> {
     let mut auditor = Auditor::new(id, mark);
-    let (text, mut any) = (id.to_string(), mark.is_some());
-    lines(connection, &text, i64::MIN, |seq, line| {
-        auditor.line(seq, line);
-        any = true;
+    let (text, mut has_rows) = (id.to_string(), mark.is_some());
+    for_each_line(connection, &text, i64::MIN, |seq, line| {
+        auditor.add_line(seq, line);
+        has_rows = true;
         true
     })?;
-    let stored = stored(connection, id)?;
-    if !any && stored.is_none() {
+    let row = session_row(connection, id)?;
+    if !has_rows && row.is_none() {
         return Ok(None);
     }
-    let head = stored.as_ref().and_then(|stored| stored.head(id));
-    let is_misfiled = match (&head, &stored) {
-        (Some(head), Some(stored)) => !stored.agrees(head) || labels(connection, &text)? != sorted(head),
+    let head = row.as_ref().and_then(|row| row.head(id));
+    let has_stale_columns = match (&head, &row) {
+        (Some(head), Some(row)) => !row.matches(head) || labels(connection, &text)? != sorted_labels(head),
         _ => true,
     };
-    Ok(Some(Found { audit: auditor.finish(head.as_ref()), is_misfiled }))
+    Ok(Some(SessionAudit { audit: auditor.finish(head.as_ref()), has_stale_columns }))
 }
 
-fn sorted(head: &Head) -> Vec<(String, String)> {
+fn sorted_labels(head: &Head) -> Vec<(String, String)> {
     head.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
@@ -201,17 +202,21 @@ fn labels(connection: &Connection, id: &str) -> rusqlite::Result<Vec<(String, St
         .collect()
 }
 
-/// Adds records behind those that are there.
-pub(crate) fn add(connection: &Connection, id: &str, records: &[StoredRecord]) -> rusqlite::Result<()> {
+/// Inserts records after the existing ones.
+pub(crate) fn insert_records(
+    connection: &Connection,
+    id: &str,
+    records: &[StoredRecord],
+) -> rusqlite::Result<()> {
     let mut insert =
         connection.prepare_cached("INSERT INTO records (session, seq, line) VALUES (?1, ?2, ?3)")?;
     for record in records {
-        insert.execute(params![id, number(record.revision()), record.line()])?;
+        insert.execute(params![id, revision_to_sql(record.revision()), record.line()])?;
     }
     Ok(())
 }
 
-/// Puts a head in the place of the one that is there.
+/// Inserts or replaces a session's head.
 pub(crate) fn set_head(
     connection: &Connection,
     id: &str,
@@ -220,10 +225,10 @@ pub(crate) fn set_head(
 ) -> rusqlite::Result<()> {
     let (name, state, second) = (&head.name, head.state().name().name(), second(head.updated_at));
     let ended = head.ended_at.map(Timestamp::as_millis);
-    let (revision, sum) = (number(head.tip.revision), head.tip.sum.to_string());
+    let (revision, sum) = (revision_to_sql(head.tip.revision), head.tip.sum.to_string());
     let (updated, HeadText { json, sum: head_sum }) = (head.updated_at.as_millis(), text);
-    // Mostly nothing has changed that stands in an index, and a column that is not named leaves its index alone: each of
-    // them would be a page more to write and to flush.
+    // Mostly no indexed column has changed, and an update that does not name a column leaves its index untouched: each
+    // index would be one more page to write and to flush.
     let same = connection
         .prepare_cached(
             "UPDATE sessions SET updated = ?6, revision = ?7, sum = ?8, head = ?9, head_sum = ?10
@@ -243,7 +248,7 @@ pub(crate) fn set_head(
     Ok(())
 }
 
-/// Puts a head's labels in the place of those that are there. They never change while a session lives.
+/// Replaces a session's labels by those of its head. They never change during the life of a session.
 pub(crate) fn set_labels(connection: &Connection, id: &str, head: &Head) -> rusqlite::Result<()> {
     connection.prepare_cached("DELETE FROM labels WHERE session = ?1")?.execute([id])?;
     let mut insert =
@@ -254,17 +259,17 @@ pub(crate) fn set_labels(connection: &Connection, id: &str, head: &Head) -> rusq
     Ok(())
 }
 
-/// Removes the records behind a revision.
-pub(crate) fn cut(connection: &Connection, id: &str, after: u64) -> rusqlite::Result<()> {
-    // Numbers below 1 are the places of no records.
+/// Removes the records after a revision.
+pub(crate) fn remove_after(connection: &Connection, id: &str, after: u64) -> rusqlite::Result<()> {
+    // No record has a number below 1.
     connection
         .prepare_cached("DELETE FROM records WHERE session = ?1 AND (seq > ?2 OR seq < 1)")?
-        .execute(params![id, number(after)])
+        .execute(params![id, revision_to_sql(after)])
         .map(drop)
 }
 
 /// Removes all rows of a session.
-pub(crate) fn remove(connection: &Connection, id: &str) -> rusqlite::Result<()> {
+pub(crate) fn remove_session(connection: &Connection, id: &str) -> rusqlite::Result<()> {
     for delete in [
         "DELETE FROM records WHERE session = ?1",
         "DELETE FROM labels WHERE session = ?1",
@@ -275,22 +280,22 @@ pub(crate) fn remove(connection: &Connection, id: &str) -> rusqlite::Result<()> 
     Ok(())
 }
 
-/// Why rows were not written.
+/// The error of a change that was not written.
 #[derive(Debug)]
-pub(crate) enum Unstored {
-    /// `SQLite` says so, and the transaction is spoilt.
+pub(crate) enum WriteError {
+    /// `SQLite` failed, and the transaction must be rolled back.
     Sqlite(rusqlite::Error),
-    /// The storage does, and nothing was written.
+    /// The change was refused, and nothing was written.
     Refused(StorageError),
 }
 
-impl From<rusqlite::Error> for Unstored {
+impl From<rusqlite::Error> for WriteError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sqlite(error)
     }
 }
 
-impl From<StorageError> for Unstored {
+impl From<StorageError> for WriteError {
     fn from(error: StorageError) -> Self {
         Self::Refused(error)
     }

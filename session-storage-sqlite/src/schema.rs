@@ -1,14 +1,14 @@
-//! The tables, and how those of older versions become those of this one. What they mean is in `docs/sqlite.md`.
+//! The database schema and the migrations from older versions. The tables are described in `docs/sqlite.md`.
 
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 use session_storage_engine::StoreId;
 
-/// `SESS`: says that a database is one of ours.
+/// The application id of our databases, `SESS`.
 pub(crate) const APPLICATION: i64 = 0x5345_5353;
-/// The version of the tables that this code writes.
+/// The schema version that this code writes.
 pub(crate) const VERSION: i64 = 1;
 
-/// The tables of version 1.
+/// The tables of schema version 1. Changing this text, even a comment, changes what new databases store.
 const TABLES: &str = "
 CREATE TABLE meta (
     key TEXT PRIMARY KEY,
@@ -52,17 +52,17 @@ CREATE TABLE records (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// What makes of each version the next one, from version 1 on.
+/// The migrations from each version to the next one, starting with version 1.
 const MIGRATIONS: &[&str] = &[];
 
-/// Makes the tables of a new store.
+/// Creates the tables of a new store.
 pub(crate) fn create(connection: &mut Connection, store: StoreId) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
     transaction.execute_batch(TABLES)?;
     let mut insert = transaction.prepare("INSERT INTO meta (key, value) VALUES (?1, ?2)")?;
     insert.execute(("store", store.to_string()))?;
     insert.execute(("change", 0))?;
-    // The lowest version whose readers understand what is here: a newer one raises it if it must.
+    // The lowest version that can read this schema: a newer version raises it if necessary.
     insert.execute(("readers", 1))?;
     drop(insert);
     transaction.pragma_update(None, "application_id", APPLICATION)?;
@@ -70,17 +70,17 @@ pub(crate) fn create(connection: &mut Connection, store: StoreId) -> rusqlite::R
     transaction.commit()
 }
 
-/// The version of the tables.
+/// Reads the schema version.
 pub(crate) fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
-/// The lowest version whose readers understand the tables.
+/// Reads the lowest version that can read this schema.
 pub(crate) fn readers(connection: &Connection) -> rusqlite::Result<i64> {
     meta(connection, "readers").map(|version| version.unwrap_or(i64::MAX))
 }
 
-/// A value of the store's own.
+/// Reads a value from the table `meta`.
 pub(crate) fn meta<T: rusqlite::types::FromSql>(
     connection: &Connection,
     key: &str,
@@ -91,7 +91,7 @@ pub(crate) fn meta<T: rusqlite::types::FromSql>(
         .optional()
 }
 
-/// Sets a value of the store's own.
+/// Sets a value in the table `meta`.
 pub(crate) fn set_meta(connection: &Connection, key: &str, value: i64) -> rusqlite::Result<()> {
     connection
         .prepare_cached("INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = ?2")?
@@ -99,7 +99,7 @@ pub(crate) fn set_meta(connection: &Connection, key: &str, value: i64) -> rusqli
         .map(drop)
 }
 
-/// Brings the tables to this version, each step whole or not at all.
+/// Migrates the tables to this version, each step in a transaction.
 pub(crate) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     apply(connection, MIGRATIONS)
 }
@@ -107,7 +107,7 @@ pub(crate) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
 fn apply(connection: &mut Connection, migrations: &[&str]) -> rusqlite::Result<()> {
     for (from, step) in (1..).zip(migrations) {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // Somebody else may have been faster.
+        // Another process may have migrated it meanwhile.
         if version(&transaction)? == from {
             transaction.execute_batch(step)?;
             transaction.pragma_update(None, "user_version", from + 1)?;
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn each_step_is_done_once_and_in_order() {
+    fn each_migration_runs_once_in_order() {
         let mut connection = database();
         let steps = ["ALTER TABLE sessions ADD COLUMN colour TEXT", "UPDATE sessions SET colour = 'red'"];
         apply(&mut connection, &steps).unwrap();
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_fails_leaves_the_version_before_it() {
+    fn a_failed_migration_leaves_the_previous_version() {
         let mut connection = database();
         let steps = ["CREATE TABLE one (a)", "CREATE TABLE two (a); CREATE TABLE one (a)"];
         apply(&mut connection, &steps).unwrap_err();
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_step_for_each_version() {
+    fn there_is_a_migration_for_each_version() {
         assert_eq!(i64::try_from(MIGRATIONS.len()).unwrap() + 1, VERSION);
     }
 }

@@ -1,5 +1,5 @@
-//! The storage port over a database: check, hand to a thread, translate. Nothing blocking is held across an await; a future
-//! that is dropped leaves a change that has begun to come to its end, and one that has not begun undone.
+//! The storage port: passes requests to threads and translates their results. Nothing blocking is held across an await.
+//! If a future is dropped, a change that has started completes, and one that has not started is not made.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -18,26 +18,26 @@ use tokio::sync::oneshot;
 
 use crate::options::SqliteStorageOptions;
 use crate::reader::Reader;
-use crate::request::{Answer, Done, Request};
+use crate::request::{Reply, Request, Response};
 use crate::rows::HeadText;
-use crate::store::{Store, Use};
+use crate::store::{Access, Store};
 use crate::writer::Writer;
 
 type Task = Box<dyn FnOnce(&mut Reader) + Send>;
 
-/// A store in a database. Clones share it.
+/// A store in an `SQLite` database. Clones share it.
 #[derive(Debug, Clone)]
 pub struct SqliteStorage {
-    // The last connection to close is the writer's: it copies what is left of the write-ahead log into the database.
+    // Dropped before the writer: the last connection to close checkpoints the rest of the write-ahead log.
     readers: Arc<Readers>,
-    writer: Arc<Threads<Request, Answer>>,
+    writer: Arc<LazyThread<Request, Reply>>,
     store: Arc<Store>,
 }
 
-/// A thread that is started when there is work for it.
-struct Threads<Q, A>(Mutex<Option<Arc<GroupCommit<Q, A>>>>);
+/// A worker thread that is started on first use.
+struct LazyThread<Q, R>(Mutex<Option<Arc<GroupCommit<Q, R>>>>);
 
-impl<Q, A> fmt::Debug for Threads<Q, A> {
+impl<Q, R> fmt::Debug for LazyThread<Q, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Threads").field(&self.0).finish()
     }
@@ -45,21 +45,21 @@ impl<Q, A> fmt::Debug for Threads<Q, A> {
 
 #[derive(Debug)]
 struct Readers {
-    threads: Vec<Threads<Task, ()>>,
+    threads: Vec<LazyThread<Task, ()>>,
     next: AtomicUsize,
 }
 
-impl<Q: Send + 'static, A: Send + 'static> Threads<Q, A> {
+impl<Q: Send + 'static, R: Send + 'static> LazyThread<Q, R> {
     fn get(
         &self,
-        start: impl FnOnce() -> std::io::Result<GroupCommit<Q, A>>,
-    ) -> Result<Arc<GroupCommit<Q, A>>, StorageError> {
+        start: impl FnOnce() -> std::io::Result<GroupCommit<Q, R>>,
+    ) -> Result<Arc<GroupCommit<Q, R>>, StorageError> {
         let mut thread = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = &*thread {
             return Ok(Arc::clone(thread));
         }
         let started = start().map(Arc::new).map_err(|error| StorageError::Unavailable {
-            what: "no thread can be started: see how many this user may have".to_owned(),
+            what: "cannot start a thread: check the thread limit of this user".to_owned(),
             source: Some(Arc::new(error)),
         })?;
         *thread = Some(Arc::clone(&started));
@@ -67,44 +67,44 @@ impl<Q: Send + 'static, A: Send + 'static> Threads<Q, A> {
     }
 }
 
-impl<Q, A> Default for Threads<Q, A> {
+impl<Q, R> Default for LazyThread<Q, R> {
     fn default() -> Self {
         Self(Mutex::new(None))
     }
 }
 
 impl SqliteStorage {
-    /// Opens a store. Nothing is created: a path where nothing is is a store without sessions, and is made one by the first
-    /// of them. Reads the beginning of the database.
+    /// Opens a store, reading the start of the database. Nothing is created: a path where nothing exists is a store
+    /// without sessions, and the first session creates the database.
     ///
     /// # Errors
-    /// [`Unavailable`](StorageError::Unavailable) where the path is no store and cannot become one, cannot be read, or
-    /// is on a network or FUSE file system, and where the database is gone and what lies beside it says that there were
-    /// sessions; [`UnsupportedFormat`](StorageError::UnsupportedFormat) where a newer version made it.
+    /// [`Unavailable`](StorageError::Unavailable) if the path is not a store and cannot become one, cannot be read, or
+    /// is on a network or FUSE file system, or if the database is missing while the files next to it show that there
+    /// were sessions; [`UnsupportedFormat`](StorageError::UnsupportedFormat) if a newer version created it.
     pub fn open(options: SqliteStorageOptions) -> Result<Self, StorageError> {
         let SqliteStorageOptions { path, lock_timeout, read_threads, max_pages } = options;
         let store = Arc::new(Store::new(&path, lock_timeout, max_pages)?);
-        store.connect(Use::Read)?;
+        store.connect(Access::Read)?;
         let readers = Readers {
-            threads: (0..read_threads.get()).map(|_| Threads::default()).collect(),
+            threads: (0..read_threads.get()).map(|_| LazyThread::default()).collect(),
             next: AtomicUsize::new(0),
         };
         Ok(Self { readers: Arc::new(readers), writer: Arc::default(), store })
     }
 
-    /// The database's file.
+    /// Returns the path of the database file.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.store.path()
     }
 
-    async fn write(&self, request: Request, id: Option<SessionId>) -> Answer {
+    async fn write(&self, request: Request, id: Option<SessionId>) -> Reply {
         let group = self.writer.get(|| {
             let mut writer = Writer::new(Arc::clone(&self.store));
-            GroupCommit::start("session-sqlite-write", Limits::default(), move |jobs| writer.work(jobs))
+            GroupCommit::start("session-sqlite-write", Limits::default(), move |jobs| writer.process(jobs))
         })?;
-        let weight = request.weight();
-        group.submit(request, weight).await.unwrap_or_else(|gone| Err(self.worker_error(gone, id)))
+        let bytes = request.bytes();
+        group.submit(request, bytes).await.unwrap_or_else(|gone| Err(self.worker_error(gone, id)))
     }
 
     fn worker_error(&self, gone: WorkerGone, id: Option<SessionId>) -> StorageError {
@@ -117,35 +117,35 @@ impl SqliteStorage {
 
     async fn read<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&mut Reader) -> Result<T, StorageError> + Send + 'static,
+        read: impl FnOnce(&mut Reader) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
         let Readers { threads, next } = &*self.readers;
-        let turn = next.fetch_add(1, Ordering::Relaxed) % threads.len().max(1);
-        let thread = threads.get(turn).ok_or_else(|| self.worker_error(WorkerGone::NotStarted, None))?;
+        let index = next.fetch_add(1, Ordering::Relaxed) % threads.len().max(1);
+        let thread = threads.get(index).ok_or_else(|| self.worker_error(WorkerGone::NotStarted, None))?;
         let group = thread.get(|| {
             let mut reader = Reader::new(Arc::clone(&self.store));
-            // Nothing is gained by looking at many things at once: each is begun as soon as it can be.
-            let one = Limits { jobs: NonZeroUsize::MIN, ..Limits::default() };
-            GroupCommit::start("session-sqlite-read", one, move |jobs: Vec<Job<Task, ()>>| {
+            // Grouping gains nothing for reads: each starts as soon as a thread is free.
+            let limits = Limits { jobs: NonZeroUsize::MIN, ..Limits::default() };
+            GroupCommit::start("session-sqlite-read", limits, move |jobs: Vec<Job<Task, ()>>| {
                 for job in jobs {
-                    let (task, answer) = job.split();
+                    let (task, reply) = job.split();
                     task(&mut reader);
-                    answer(());
+                    reply(());
                 }
             })
         })?;
-        let (answer, answered) = oneshot::channel();
-        let task: Task = Box::new(move |reader| drop(answer.send(look(reader))));
-        let done = group.submit(task, 0).await;
-        answered
-            .await
-            .unwrap_or_else(|_| Err(self.worker_error(done.err().unwrap_or(WorkerGone::NotStarted), None)))
+        let (reply, replied) = oneshot::channel();
+        let task: Task = Box::new(move |reader| drop(reply.send(read(reader))));
+        let submitted = group.submit(task, 0).await;
+        replied.await.unwrap_or_else(|_| {
+            Err(self.worker_error(submitted.err().unwrap_or(WorkerGone::NotStarted), None))
+        })
     }
 }
 
-/// What a request of another kind would be answered.
-fn mistaken() -> StorageError {
-    unreachable!("the writer answers each request in kind")
+/// The case of a response that does not match its request, which is impossible.
+fn unexpected_response() -> StorageError {
+    unreachable!("the writer sends the response that matches the request")
 }
 
 #[async_trait]
@@ -160,8 +160,8 @@ impl SessionStorage for SqliteStorage {
         let head = batch.head().map(HeadText::of).transpose()?;
         let request = Request::Append { id, expected, batch: Box::new(batch), head, durability };
         match self.write(request, Some(id)).await? {
-            Done::Appended(tip) => Ok(tip),
-            Done::Deleted | Done::Repaired(_) | Done::Reconciled(_) => Err(mistaken()),
+            Response::Appended(tip) => Ok(tip),
+            Response::Deleted | Response::Repaired(_) | Response::Reconciled(_) => Err(unexpected_response()),
         }
     }
 
@@ -213,15 +213,15 @@ impl StorageMaintenance for SqliteStorage {
 
     async fn repair(&self, id: SessionId, acceptance: AcceptedLoss) -> Result<RepairReport, StorageError> {
         match self.write(Request::Repair { id, acceptance }, Some(id)).await? {
-            Done::Repaired(repaired) => Ok(repaired),
-            Done::Appended(_) | Done::Deleted | Done::Reconciled(_) => Err(mistaken()),
+            Response::Repaired(repaired) => Ok(repaired),
+            Response::Appended(_) | Response::Deleted | Response::Reconciled(_) => Err(unexpected_response()),
         }
     }
 
     async fn reconcile(&self) -> Result<ReconcileReport, StorageError> {
         match self.write(Request::Reconcile, None).await? {
-            Done::Reconciled(reconciled) => Ok(reconciled),
-            Done::Appended(_) | Done::Deleted | Done::Repaired(_) => Err(mistaken()),
+            Response::Reconciled(reconciled) => Ok(reconciled),
+            Response::Appended(_) | Response::Deleted | Response::Repaired(_) => Err(unexpected_response()),
         }
     }
 

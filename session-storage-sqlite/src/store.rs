@@ -1,5 +1,5 @@
-//! What all connections to a store share: where its files are, whether they are ours, and its marks. Nothing here opens the
-//! database's file but `SQLite`: closing another handle on it would let go of all locks that this process has on it.
+//! A store's paths, the checks of its files, and its marks, shared by all connections. Only `SQLite` opens the database
+//! file: closing any other descriptor of it would release all POSIX locks of this process on it.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
@@ -12,22 +12,22 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use session_core::StorageError;
 use session_storage_engine::{
-    Folders, Identity, IoContext as _, Kind, Marks, StoreId, identity_at, refuse_remote,
+    FileIdentity, FileKind, Folders, IoContext as _, Marks, StoreId, refuse_remote, stat_path,
 };
 
 use crate::error::{DbContext as _, newer};
 use crate::schema;
 
-/// What a wait for another process begins with, and its longest step.
-const PAUSES: (Duration, Duration) = (Duration::from_micros(100), Duration::from_millis(10));
-/// Pages of the write-ahead log after which it is copied into the database: commits of many sessions touch many pages, and
-/// of those that come again and again only the last version is copied.
+/// The first and the longest pause while waiting for another process.
+const BUSY_PAUSES: (Duration, Duration) = (Duration::from_micros(100), Duration::from_millis(10));
+/// Pages of the write-ahead log after which it is checkpointed: commits of many sessions touch many pages, and of a
+/// page that is written repeatedly only the last version is copied.
 const WAL_PAGES: i64 = 4096;
-/// Bytes of it that are kept then: of all these pages, and of some more that a commit of many sessions adds.
+/// Bytes of the log file kept after a checkpoint: all these pages, and some more that a commit of many sessions adds.
 const WAL_KEPT: i64 = WAL_PAGES * 5000;
-/// What the writer keeps of the database in memory, in KiB: the pages that sessions with random ids lead to.
+/// The page cache of the writer, in KiB: sessions with random ids touch many pages.
 const CACHE: i64 = 16 << 10;
-/// Prepared statements that a connection keeps.
+/// The number of prepared statements that a connection caches.
 const STATEMENTS: usize = 64;
 
 /// A store, used in blocking calls only.
@@ -37,13 +37,13 @@ pub(crate) struct Store {
     pub(crate) folders: Folders,
     lock_timeout: Duration,
     max_pages: Option<u32>,
-    known: Mutex<Option<Known>>,
+    opened: Mutex<Option<OpenedStore>>,
 }
 
-/// What was found out about the database at the path.
+/// The database that was opened last, by identity, with its marks.
 #[derive(Debug, Clone)]
-struct Known {
-    identity: Identity,
+struct OpenedStore {
+    identity: FileIdentity,
     marks: Arc<Marks>,
 }
 
@@ -52,14 +52,14 @@ struct Known {
 pub(crate) struct Db {
     pub(crate) connection: Connection,
     pub(crate) marks: Arc<Marks>,
-    identity: Identity,
-    /// The version of its tables, if that is newer than this one's.
+    identity: FileIdentity,
+    /// The schema version, if it is newer than the one of this code.
     pub(crate) newer: Option<i64>,
 }
 
-/// What a connection is for.
+/// The purpose of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Use {
+pub(crate) enum Access {
     Read,
     Write,
 }
@@ -72,80 +72,83 @@ impl Store {
     ) -> Result<Self, StorageError> {
         let Some(name) = path.file_name() else {
             return Err(StorageError::InvalidArgument {
-                what: format!("{} names no file for a database", path.display()),
+                what: format!("{} has no file name for a database", path.display()),
             });
         };
         refuse_remote(path)?;
-        // Links above the store are the user's own; SQLite follows none that it is given.
-        let absolute = std::path::absolute(path).context("find", path)?;
+        // Links above the store are the user's own and are resolved here; SQLite is opened with NOFOLLOW.
+        let absolute = std::path::absolute(path).context("resolve", path)?;
         let path = without_links(absolute.parent().unwrap_or(Path::new("/"))).join(name);
-        let folders = Folders::new(beside(&path, "-files"));
-        Ok(Self { path, folders, lock_timeout, max_pages, known: Mutex::default() })
+        let folders = Folders::new(sibling(&path, "-files"));
+        Ok(Self { path, folders, lock_timeout, max_pages, opened: Mutex::default() })
     }
 
-    /// The database's file.
+    /// Returns the path of the database file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What stands in the place of the database and is one, as far as names tell; `None` where there is no store yet.
-    pub(crate) fn look(&self) -> Result<Option<Identity>, StorageError> {
+    /// Returns the identity of the database file, judged by names and file types only; `None` if there is no store yet.
+    pub(crate) fn find_database(&self) -> Result<Option<FileIdentity>, StorageError> {
         Folders::is_folder(self.folders.root())?;
-        let beside = ["-wal", "-shm", "-journal"].map(|ending| beside(&self.path, ending));
-        let mut left = None;
-        for path in &beside {
+        let siblings = ["-wal", "-shm", "-journal"].map(|ending| sibling(&self.path, ending));
+        let mut leftover = None;
+        for path in &siblings {
             if Folders::is_file(path)? {
-                left = Some(path);
+                leftover = Some(path);
             }
         }
-        match identity_at(&self.path).context("look at", &self.path)? {
-            Some((Kind::File, identity)) => return Ok(Some(identity)),
-            Some((Kind::Folder | Kind::Other, _)) => {
-                return Err(self.unavailable("is not a regular file: put it away and try again"));
+        match stat_path(&self.path).context("stat", &self.path)? {
+            Some((FileKind::File, identity)) => return Ok(Some(identity)),
+            Some((FileKind::Folder | FileKind::Other, _)) => {
+                return Err(self.unavailable("is not a regular file: move it elsewhere, then try again"));
             }
             None => {}
         }
-        if let Some(found) = Marks::find(&self.folders.marks())? {
+        if let Some(found) = Marks::read_summary(&self.folders.marks())? {
             let what = format!(
-                "is missing, and {} knows of {} sessions that were stored in it: put it back, or put {} away as well",
+                "is missing, but {} lists {} sessions that were stored in it: restore the database, or move {} elsewhere as \
+                 well",
                 self.folders.marks().display(),
                 found.sessions,
                 self.folders.root().display()
             );
             return Err(self.unavailable(&what));
         }
-        match left {
-            Some(left) => {
-                let what =
-                    format!("is missing, and {} belongs to it: put both back, or that away", left.display());
+        match leftover {
+            Some(leftover) => {
+                let what = format!(
+                    "is missing, but {} belongs to it: restore the database, or move that file elsewhere",
+                    leftover.display()
+                );
                 Err(self.unavailable(&what))
             }
             None => Ok(None),
         }
     }
 
-    /// Opens the database; `None` where there is no store yet.
-    pub(crate) fn connect(&self, purpose: Use) -> Result<Option<Db>, StorageError> {
-        let Some(identity) = self.look()? else { return Ok(None) };
-        self.refuse_foreign(identity)?;
-        let access = match purpose {
-            Use::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
-            Use::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
+    /// Opens the database; `None` if there is no store yet.
+    pub(crate) fn connect(&self, access: Access) -> Result<Option<Db>, StorageError> {
+        let Some(identity) = self.find_database()? else { return Ok(None) };
+        self.check_application(identity)?;
+        let flags = match access {
+            Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
+            Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
         };
-        let mut connection = self.open(access)?;
+        let mut connection = self.open(flags)?;
         let version = schema::version(&connection).context("read", &self.path)?;
         if version > schema::VERSION
             && schema::readers(&connection).context("read", &self.path)? > schema::VERSION
         {
             return Err(newer(&self.path, version));
         }
-        if purpose == Use::Write && version < schema::VERSION {
-            schema::migrate(&mut connection).context("bring to this version", &self.path)?;
+        if access == Access::Write && version < schema::VERSION {
+            schema::migrate(&mut connection).context("migrate", &self.path)?;
         }
-        if purpose == Use::Write {
+        if access == Access::Write {
             self.prepare(&connection).context("open", &self.path)?;
         }
-        let marks = self.marks_of(identity, &connection)?;
+        let marks = self.marks_for(identity, &connection)?;
         let newer = (version > schema::VERSION).then_some(version);
         Ok(Some(Db { connection, marks, identity, newer }))
     }
@@ -155,9 +158,9 @@ impl Store {
         let open = || {
             let connection = Connection::open_with_flags(&self.path, flags)?;
             connection.set_prepared_statement_cache_capacity(STATEMENTS);
-            // What is in a damaged or hostile file is data, not something to run.
+            // The content of a damaged or hostile file must not run as code.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-            // A plan for all values: a statement is prepared once, not again for each id that is bound.
+            // One query plan for all values: a statement is prepared once, not again for each bound id.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
             connection.pragma_update(None, "trusted_schema", false)?;
             connection.pragma_update(None, "cell_size_check", true)?;
@@ -166,18 +169,18 @@ impl Store {
         open().context("open", &self.path)
     }
 
-    /// Others that write are waited for up to the deadline, in steps that grow.
+    /// Sets a busy handler that waits for writing processes up to the timeout, with growing pauses.
     fn wait_for_others(&self, mut connection: Connection) -> rusqlite::Result<Connection> {
-        let patience = self.lock_timeout;
+        let timeout = self.lock_timeout;
         let mut since = Instant::now();
         connection.busy_handler(Some(move |tries: i32| {
             if tries == 0 {
                 since = Instant::now();
             }
-            let left = patience.saturating_sub(since.elapsed());
-            let pause = PAUSES.0 * 2u32.saturating_pow(u32::try_from(tries).unwrap_or(0).min(8));
-            thread::sleep(pause.min(PAUSES.1).min(left));
-            !left.is_zero()
+            let remaining = timeout.saturating_sub(since.elapsed());
+            let pause = BUSY_PAUSES.0 * 2u32.saturating_pow(u32::try_from(tries).unwrap_or(0).min(8));
+            thread::sleep(pause.min(BUSY_PAUSES.1).min(remaining));
+            !remaining.is_zero()
         }))?;
         Ok(connection)
     }
@@ -193,18 +196,18 @@ impl Store {
         Ok(())
     }
 
-    /// Whether the file at the path still is the one that was opened.
+    /// Returns `true` if the file at the path is still the opened one.
     pub(crate) fn is_current(&self, db: &Db) -> bool {
-        matches!(identity_at(&self.path), Ok(Some((_, identity))) if identity == db.identity)
+        matches!(stat_path(&self.path), Ok(Some((_, identity))) if identity == db.identity)
     }
 
-    /// A database that is not ours is refused, and stays as it is: one look at its beginning, without locks, without the
-    /// files that `SQLite` makes beside it.
-    fn refuse_foreign(&self, identity: Identity) -> Result<(), StorageError> {
-        if self.known().as_ref().is_some_and(|known| known.identity == identity) {
+    /// Refuses a database of another application without changing it: reads its header without locks and without the
+    /// files that `SQLite` creates next to it.
+    fn check_application(&self, identity: FileIdentity) -> Result<(), StorageError> {
+        if self.opened().as_ref().is_some_and(|opened| opened.identity == identity) {
             return Ok(());
         }
-        let look = |path: &Path| -> rusqlite::Result<i64> {
+        let read_id = |path: &Path| -> rusqlite::Result<i64> {
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
                 | OpenFlags::SQLITE_OPEN_URI
                 | OpenFlags::SQLITE_OPEN_NOFOLLOW
@@ -212,68 +215,68 @@ impl Store {
             let connection = self.wait_for_others(Connection::open_with_flags(path, flags)?)?;
             connection.pragma_query_value(None, "application_id", |row| row.get(0))
         };
-        let application = match look(&immutable(&self.path)) {
-            // A database into which its log is being copied, or was when somebody was killed, makes sense only with the
-            // log. That is there already, so that reading both adds nothing.
-            Err(_) if Folders::is_file(&beside(&self.path, "-wal"))? => look(&self.path),
+        let application_id = match read_id(&immutable(&self.path)) {
+            // During a checkpoint, or after one that was killed, the database is consistent only together with its log.
+            // The log exists already, so reading both creates no file.
+            Err(_) if Folders::is_file(&sibling(&self.path, "-wal"))? => read_id(&self.path),
             result => result,
         };
-        if application.context("read", &self.path)? == schema::APPLICATION {
+        if application_id.context("read", &self.path)? == schema::APPLICATION {
             return Ok(());
         }
-        Err(self.unavailable("is no store of sessions: choose another path; nothing of it was changed"))
+        Err(self.unavailable("is not a session store: choose another path; it was not changed"))
     }
 
-    fn marks_of(&self, identity: Identity, connection: &Connection) -> Result<Arc<Marks>, StorageError> {
-        let mut known = self.known();
-        if let Some(known) = &*known
-            && known.identity == identity
+    fn marks_for(&self, identity: FileIdentity, connection: &Connection) -> Result<Arc<Marks>, StorageError> {
+        let mut opened = self.opened();
+        if let Some(opened) = &*opened
+            && opened.identity == identity
         {
-            return Ok(Arc::clone(&known.marks));
+            return Ok(Arc::clone(&opened.marks));
         }
         let store: Option<String> = schema::meta(connection, "store").context("read", &self.path)?;
         let store: Option<StoreId> = store.and_then(|store| store.parse().ok());
         let Some(store) = store else {
-            return Err(self.unavailable("does not say which store it is: restore it, or choose another one"));
+            return Err(self.unavailable("has no store id: restore it, or choose another store"));
         };
         let marks = Arc::new(Marks::open(self.folders.marks(), store)?);
-        *known = Some(Known { identity, marks: Arc::clone(&marks) });
+        *opened = Some(OpenedStore { identity, marks: Arc::clone(&marks) });
         Ok(marks)
     }
 
-    fn known(&self) -> MutexGuard<'_, Option<Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn opened(&self) -> MutexGuard<'_, Option<OpenedStore>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn unavailable(&self, what: &str) -> StorageError {
         StorageError::Unavailable { what: format!("{} {what}", self.path.display()), source: None }
     }
 
-    /// The store has less than was acknowledged.
-    pub(crate) fn behind(&self, found: u64, expected: u64) -> StorageError {
+    /// Creates the error of a store that has less than was acknowledged.
+    pub(crate) fn behind_marks(&self, found: u64, expected: u64) -> StorageError {
         let what = format!(
-            "has lost something that was acknowledged: it is at change {found}, and change {expected} was stored. It \
-             can be read. If it cannot be restored, `sessionctl verify --repair --accept-loss` gives up what is gone"
+            "has lost acknowledged changes: it is at change {found}, but change {expected} was stored. It can be read. If \
+             it cannot be restored, `sessionctl verify --repair --accept-loss` accepts the loss"
         );
         self.unavailable(&what)
     }
 }
 
-/// A folder without the links in as much of its path as is there.
+/// Resolves the links in the existing part of a folder's path.
 fn without_links(folder: &Path) -> PathBuf {
-    let there = folder.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
-    let Some((above, found)) = there else { return folder.to_owned() };
+    let existing = folder.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
+    let Some((above, found)) = existing else { return folder.to_owned() };
     folder.strip_prefix(above).map_or_else(|_| folder.to_owned(), |rest| found.join(rest))
 }
 
-/// A file beside the database.
-pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
+/// Returns the path of a file next to the database: its name with a suffix.
+pub(crate) fn sibling(path: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(ending);
     name.into()
 }
 
-/// A name under which `SQLite` reads a file as if it were on a disk that cannot be written.
+/// Returns a URI under which `SQLite` reads a file as if on a read-only medium.
 fn immutable(path: &Path) -> PathBuf {
     let mut uri = b"file:".to_vec();
     for byte in path.as_os_str().as_bytes() {

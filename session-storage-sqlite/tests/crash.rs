@@ -1,7 +1,7 @@
-//! What is left of a store's files after crashes: the write-ahead log cut, zeroed or changed at any place, and a disk without
-//! room. Real kills are in `kill`.
+//! Damage to a store's files after crashes: the write-ahead log cut, zeroed or changed at any offset, and a full disk.
+//! Real kills are in `kill`.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+#![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,66 +32,66 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A log, and how much of it was acknowledged as flushed.
-struct Known {
+/// A log, and the revision up to which it was acknowledged as flushed.
+struct Expected {
     log: Log,
     flushed: u64,
 }
 
-/// Some sessions whose appends are flushed now and then; the last ones are not.
-async fn life(storage: &SqliteStorage, random: &mut Random) -> Vec<Known> {
-    let mut all: Vec<Known> = (0..4).map(|_| Known { log: Log::plain(), flushed: 0 }).collect();
+/// Creates sessions with flushed and buffered appends; the last appends are buffered.
+async fn life(storage: &SqliteStorage, random: &mut Random) -> Vec<Expected> {
+    let mut all: Vec<Expected> = (0..4).map(|_| Expected { log: Log::plain(), flushed: 0 }).collect();
     for step in 0..60 {
         let at = random.below(all.len());
-        let known = all.get_mut(at).unwrap();
-        known.log.grow("x".repeat(random.below(900)));
-        let new = known.flushed == 0;
+        let expected = all.get_mut(at).unwrap();
+        expected.log.grow("x".repeat(random.below(900)));
+        let new = expected.flushed == 0;
         let durability =
             if step < 50 && random.one_in(2) { Durability::Flushed } else { Durability::Buffered };
-        known.log.take().send(storage, durability).await.unwrap();
+        expected.log.take().send(storage, durability).await.unwrap();
         if new || durability == Durability::Flushed {
-            known.flushed = known.log.revision();
+            expected.flushed = expected.log.revision();
         }
     }
-    all.retain(|known| known.flushed > 0);
+    all.retain(|expected| expected.flushed > 0);
     all
 }
 
-/// Whatever the log has become, each session has all that was flushed, or says what is gone; what is there is a prefix of what
-/// was appended; and where something is gone nothing is written.
+/// After any damage to the log, each session has all that was flushed, or reports the loss; its records are a prefix of
+/// what was appended; and after a loss nothing can be written.
 #[tokio::test]
-async fn no_harm_to_the_write_ahead_log_is_silent() {
+async fn damage_to_the_write_ahead_log_is_never_silent() {
     let (mut healthy, mut lost) = (0, 0);
     for seed in seeds(4) {
         let mut random = Random::new(seed);
         let place = tempfile::tempdir().unwrap();
         let storage = open(place.path());
         drop(life(&storage, &mut random).await);
-        drop(storage); // Some of it is in the database.
+        drop(storage); // Checkpoints it into the database.
         let storage = open(place.path());
         let all = life(&storage, &mut random).await;
         let killed = tempfile::tempdir().unwrap();
         copy(place.path(), killed.path());
         drop(storage);
         let wal = fs::read(killed.path().join("sessions.db-wal")).unwrap();
-        for harm in 0..40 {
-            let case = format!("seed {seed}, harm {harm}");
+        for damage in 0..40 {
+            let case = format!("seed {seed}, damage {damage}");
             let mut bytes = wal.clone();
             let at = random.below(bytes.len());
-            match harm {
+            match damage {
                 0 => {}
-                // Only what was never flushed: the last frame of 4096 bytes and its header.
+                // Only unflushed data: the last frame of 4096 bytes and its header.
                 1 => bytes.truncate(wal.len() - 4120),
-                harm if harm % 3 == 0 => bytes.truncate(at),
-                harm if harm % 3 == 1 => bytes.get_mut(at..).unwrap().fill(0),
+                damage if damage % 3 == 0 => bytes.truncate(at),
+                damage if damage % 3 == 1 => bytes.get_mut(at..).unwrap().fill(0),
                 _ => *bytes.get_mut(at).unwrap() ^= 1 << random.below(8),
             }
-            let left = tempfile::tempdir().unwrap();
-            copy(killed.path(), left.path());
-            fs::write(left.path().join("sessions.db-wal"), &bytes).unwrap();
-            let storage = open(left.path());
-            let mut any = false;
-            for Known { log, flushed } in &all {
+            let damaged = tempfile::tempdir().unwrap();
+            copy(killed.path(), damaged.path());
+            fs::write(damaged.path().join("sessions.db-wal"), &bytes).unwrap();
+            let storage = open(damaged.path());
+            let mut any_lost = false;
+            for Expected { log, flushed } in &all {
                 let (read, end) = match storage.records_after(log.id(), 0).await {
                     Ok(records) => (records, None),
                     Err(error) => {
@@ -107,27 +107,27 @@ async fn no_harm_to_the_write_ahead_log_is_silent() {
                         (records, Some(error))
                     }
                 };
-                assert_eq!(read, log.records().get(..read.len()).unwrap(), "{case}: no prefix");
-                let gone = (read.len() as u64) < *flushed;
-                assert_eq!(gone, end.is_some(), "{case}: {} of {flushed} are left, {end:?}", read.len());
-                any |= gone;
+                assert_eq!(read, log.records().get(..read.len()).unwrap(), "{case}: not a prefix");
+                let is_lost = (read.len() as u64) < *flushed;
+                assert_eq!(is_lost, end.is_some(), "{case}: {} of {flushed} are left, {end:?}", read.len());
+                any_lost |= is_lost;
                 let condition = storage.verify(log.id()).await.unwrap().condition;
-                assert_eq!(condition == Condition::Corrupt, gone, "{case}: {condition}");
+                assert_eq!(condition == Condition::Corrupt, is_lost, "{case}: {condition}");
                 let page = storage.list_all(&SessionFilter::all()).await.unwrap();
-                assert_eq!(page.unreadable.iter().any(|(id, _)| *id == log.id()), gone, "{case}");
+                assert_eq!(page.unreadable.iter().any(|(id, _)| *id == log.id()), is_lost, "{case}");
             }
-            let answer = Log::plain().take().send(&storage, Durability::Flushed).await;
-            match answer {
-                Ok(_) => assert!(!any, "{case}: it was written, and something is gone"),
+            let result = Log::plain().take().send(&storage, Durability::Flushed).await;
+            match result {
+                Ok(_) => assert!(!any_lost, "{case}: an append succeeded after a loss"),
                 Err(error) => assert_eq!(error.code(), ErrorCode::StorageUnavailable, "{case}"),
             }
-            *(if any { &mut lost } else { &mut healthy }) += 1;
+            *(if any_lost { &mut lost } else { &mut healthy }) += 1;
         }
     }
     assert!(healthy > 4 && lost > 40, "{healthy} without loss, {lost} with");
 }
 
-/// Mounted for the test, unmounted at its end.
+/// A small file system, mounted for the test and unmounted at its end.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -144,10 +144,10 @@ impl Drop for SmallDisk {
 }
 
 #[tokio::test]
-async fn on_a_full_disk_nothing_is_acknowledged_and_with_room_it_goes_on() {
+async fn a_full_disk_refuses_appends_until_there_is_room() {
     let place = tempfile::tempdir().unwrap();
     let Some(disk) = SmallDisk::mount(place.path()) else {
-        eprintln!("not run: no small disk can be mounted here");
+        eprintln!("not run: cannot mount a small file system here");
         return;
     };
     let ballast = disk.0.join("ballast");
@@ -172,9 +172,9 @@ async fn on_a_full_disk_nothing_is_acknowledged_and_with_room_it_goes_on() {
         );
         let records = storage.records_after(log.id(), 0).await.unwrap();
         assert!(records.len() >= acknowledged.records().len(), "round {round}: {} are left", records.len());
-        let known = records.len().min(log.records().len());
-        assert_eq!(records, log.records().get(..known).unwrap(), "round {round}");
-        // Room is made.
+        let length = records.len().min(log.records().len());
+        assert_eq!(records, log.records().get(..length).unwrap(), "round {round}");
+        // Free some space.
         if round == 0 {
             fs::remove_file(&ballast).unwrap();
         } else {

@@ -1,10 +1,10 @@
-//! Real processes on one store, ended by `kill -9` at random moments while they append to sessions of their own and to ones
-//! that they share: nothing acknowledged is lost, flushed or not, and nothing has to be mended.
+//! Real processes on one store, killed with `kill -9` at random moments while they append to their own sessions and to
+//! shared ones: nothing acknowledged is lost, flushed or not, and nothing has to be repaired.
 //!
-//! The processes are this very test program, started again with a role in its environment. `SESSION_KILL_CYCLES` chooses how
-//! many are killed, `SESSION_KILL_SEED` who and when; a failure prints the seed, which repeats the choices.
+//! The processes are this test program, started again with a role in its environment. `SESSION_KILL_CYCLES` sets the
+//! number of kills, `SESSION_KILL_SEED` their victims and times; a failure prints the seed, which repeats the choices.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+#![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -24,12 +24,12 @@ use session_testkit::random::Random;
 const STORE: &str = "SESSION_SQLITE_KILL_STORE";
 const SHARED: &str = "SESSION_SQLITE_KILL_SHARED";
 const SEED: &str = "SESSION_SQLITE_KILL_ROLE_SEED";
-/// Begins each line that is meant for the test, among those of the test harness.
+/// The prefix of lines for the test, among those of the test harness.
 const MARK: char = '\u{1}';
-const PATIENCE: Duration = Duration::from_secs(120);
-/// Processes at once.
-const AT_ONCE: usize = 3;
-/// Records after which a process leaves its own session for a new one.
+const LINE_TIMEOUT: Duration = Duration::from_secs(120);
+/// The number of concurrent processes.
+const PROCESSES: usize = 3;
+/// Records after which a process replaces its own session by a new one.
 const LONG: u64 = 40;
 
 fn number(name: &str, default: u64) -> u64 {
@@ -40,7 +40,7 @@ fn open(path: &Path) -> SqliteStorage {
     SqliteStorage::open(SqliteStorageOptions::new(path)).unwrap()
 }
 
-/// Not a test of its own: what the processes of the test below do. Without a store it does nothing.
+/// The body of the started processes, not a test itself. Without a store it does nothing.
 #[test]
 fn process_with_a_role() {
     let Some(store) = std::env::var_os(STORE) else { return };
@@ -49,7 +49,7 @@ fn process_with_a_role() {
     runtime.block_on(write(&open(Path::new(&store)), shared, number(SEED, 0)));
 }
 
-/// Appends for ever and says what was acknowledged: four tasks at once, so that commits are shared.
+/// Appends forever and prints what was acknowledged: four concurrent tasks, so that commits are shared.
 async fn write(storage: &SqliteStorage, shared: Vec<SessionId>, seed: u64) {
     let mut tasks = tokio::task::JoinSet::new();
     for task in 0..4 {
@@ -59,10 +59,10 @@ async fn write(storage: &SqliteStorage, shared: Vec<SessionId>, seed: u64) {
             let mut own = Log::plain();
             loop {
                 if own.revision() > LONG {
-                    // Ended sessions are deleted now and then: that is acknowledged too.
+                    // Some ended sessions are deleted: that is acknowledged too.
                     if random.one_in(2) {
                         storage.delete(own.id(), own.tip()).await.unwrap();
-                        say(&format!("gone {}", own.id()));
+                        print_line(&format!("deleted {}", own.id()));
                     }
                     own = Log::plain();
                 }
@@ -77,7 +77,7 @@ async fn write(storage: &SqliteStorage, shared: Vec<SessionId>, seed: u64) {
                 }
                 let durability = durability(&mut random);
                 let tip = own.take().send(&storage, durability).await.unwrap();
-                say_tip(own.id(), tip);
+                print_tip(own.id(), tip);
             }
         });
     }
@@ -93,19 +93,19 @@ async fn append_shared(storage: &SqliteStorage, id: SessionId, random: &mut Rand
         let mut log = Log::read(storage, id).await.unwrap();
         log.noted("shared");
         match log.take().send(storage, durability(random)).await {
-            Ok(tip) => return say_tip(id, tip),
+            Ok(tip) => return print_tip(id, tip),
             Err(StorageError::Conflict { .. }) => {}
             Err(error) => panic!("{error}"),
         }
     }
 }
 
-fn say_tip(id: SessionId, tip: Tip) {
-    say(&format!("ack {id} {} {}", tip.revision, tip.sum));
+fn print_tip(id: SessionId, tip: Tip) {
+    print_line(&format!("ack {id} {} {}", tip.revision, tip.sum));
 }
 
-fn say(line: &str) {
-    // One write: a line is said whole or not at all.
+fn print_line(line: &str) {
+    // One write: a line is printed completely or not at all.
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(format!("{MARK}{line}\n").as_bytes()).unwrap();
     stdout.flush().unwrap();
@@ -142,7 +142,7 @@ impl Process {
         Self { child, lines }
     }
 
-    /// Ends it at once, and returns what nobody had heard.
+    /// Kills the process, and returns the lines that were not received yet.
     fn kill(&mut self) -> Vec<String> {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -157,16 +157,16 @@ impl Drop for Process {
     }
 }
 
-/// What was said to be stored: of each session its tips; none for one that was deleted.
+/// The acknowledged tips of each session; `None` for a deleted one.
 #[derive(Default)]
 struct Acknowledged(BTreeMap<SessionId, Option<Vec<Tip>>>);
 
 impl Acknowledged {
-    fn hear(&mut self, line: &str) -> Option<SessionId> {
+    fn add_line(&mut self, line: &str) -> Option<SessionId> {
         let mut words = line.split(' ');
         let verb = words.next()?;
         let id: SessionId = words.next()?.parse().ok()?;
-        if verb == "gone" {
+        if verb == "deleted" {
             self.0.insert(id, None);
             return None;
         }
@@ -175,7 +175,7 @@ impl Acknowledged {
         Some(id)
     }
 
-    /// A sum covers every byte of its record and of all before it: with it, all of them are what was acknowledged.
+    /// Checks a session by its checksums: each covers every byte of its record and of all records before it.
     async fn check(&self, storage: &SqliteStorage, id: SessionId, case: &str) {
         let Some(Some(tips)) = self.0.get(&id) else { return };
         let records = match storage.records_after(id, 0).await {
@@ -206,7 +206,7 @@ async fn nothing_acknowledged_is_lost_to_kill_9() {
     let seed = number("SESSION_KILL_SEED", u64::from(std::process::id()));
     let mut random = Random::new(seed);
     let mut folder = tempfile::tempdir().unwrap();
-    // A failure leaves the store to be looked at.
+    // After a failure the store is kept for inspection.
     folder.disable_cleanup(true);
     println!("kill: {cycles} cycles, SESSION_KILL_SEED={seed}, in {}", folder.path().display());
     let store = folder.path().join("sessions.db");
@@ -220,28 +220,31 @@ async fn nothing_acknowledged_is_lost_to_kill_9() {
     }
     let names = shared.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let start = |random: &mut Random| Process::start(&store, &names, random.number() >> 8);
-    let mut processes: Vec<Process> = (0..AT_ONCE).map(|_| start(&mut random)).collect();
+    let mut processes: Vec<Process> = (0..PROCESSES).map(|_| start(&mut random)).collect();
     for cycle in 0..cycles {
         let case = format!("seed {seed}, cycle {cycle}");
-        let victim = processes.get_mut(random.below(AT_ONCE)).unwrap();
-        let mut heard: Vec<String> = (0..=random.below(150))
-            .map(|_| victim.lines.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("{case}: {error}")))
+        let victim = processes.get_mut(random.below(PROCESSES)).unwrap();
+        let mut received: Vec<String> = (0..=random.below(150))
+            .map(|_| {
+                victim.lines.recv_timeout(LINE_TIMEOUT).unwrap_or_else(|error| panic!("{case}: {error}"))
+            })
             .collect();
-        // Anywhere between two lines that it says.
+        // At any point between two lines.
         std::thread::sleep(Duration::from_micros(random.number() % 3000));
-        heard.extend(victim.kill());
+        received.extend(victim.kill());
         *victim = start(&mut random);
-        let mut touched: Vec<SessionId> = heard.iter().filter_map(|line| acknowledged.hear(line)).collect();
+        let mut touched: Vec<SessionId> =
+            received.iter().filter_map(|line| acknowledged.add_line(line)).collect();
         touched.sort_unstable();
         touched.dedup();
-        // While the others go on.
+        // While the other processes continue.
         for id in touched {
             acknowledged.check(&storage, id, &case).await;
         }
     }
     for process in &mut processes {
         for line in process.kill() {
-            acknowledged.hear(&line);
+            acknowledged.add_line(&line);
         }
     }
     let reconciled = storage.reconcile().await.unwrap();
@@ -251,18 +254,18 @@ async fn nothing_acknowledged_is_lost_to_kill_9() {
     for health in &health.sessions {
         assert_eq!(health.condition, Condition::Healthy, "seed {seed}: {health:?}");
     }
-    let (mut kept, mut gone) = (0, 0);
+    let (mut kept, mut deleted) = (0, 0);
     for (id, tips) in &acknowledged.0 {
         acknowledged.check(&storage, *id, &format!("seed {seed}, at the end")).await;
         if let Some(tips) = tips {
             kept += tips.len();
         } else {
-            gone += 1;
+            deleted += 1;
             assert_eq!(storage.head(*id).await.unwrap(), None, "seed {seed}: {id} was deleted");
         }
     }
     println!(
-        "kill: {} sessions of {AT_ONCE} processes at once, {gone} deletions kept\n\
+        "kill: {} sessions of {PROCESSES} concurrent processes, {deleted} deletions kept\n\
          tally: killed={cycles} acknowledgements-kept={kept}",
         health.sessions.len()
     );

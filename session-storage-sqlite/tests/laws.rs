@@ -1,6 +1,6 @@
 //! The laws of the storage port, over databases in temporary folders.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+#![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
 use session_testkit::{Crash, Damage, Harness, NotSupported, storage_laws};
 use tempfile::TempDir;
 
-/// A store in a temporary folder. After a kill, the store is a copy of its files as they were.
+/// A store in a temporary folder. After a kill, the store is a copy of its files at that moment.
 struct Database {
     folder: TempDir,
     kills: Mutex<usize>,
@@ -54,9 +54,9 @@ impl Harness for Database {
 
     async fn crash(&self, crash: Crash) -> Result<(), NotSupported> {
         if crash != Crash::Kill {
-            return Err(NotSupported("SQLite's disk is the system's, whose power a test cannot cut"));
+            return Err(NotSupported("SQLite writes to a real disk, and a test cannot cut its power"));
         }
-        // What a kill leaves is what the files hold; the old handles keep the old files.
+        // A kill leaves the content of the files; the old handles keep the old files.
         let before = self.place();
         *self.kills.lock().unwrap() += 1;
         copy(&before, &self.place());
@@ -64,7 +64,7 @@ impl Harness for Database {
     }
 
     async fn fail_next_flush(&self) -> Result<(), NotSupported> {
-        Err(NotSupported("SQLite flushes through the system, which fails when it wants to"))
+        Err(NotSupported("SQLite flushes through the system, and a test cannot make that fail"))
     }
 
     async fn damage(&self, id: SessionId, damage: Damage) -> Result<(), NotSupported> {

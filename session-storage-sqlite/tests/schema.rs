@@ -1,7 +1,6 @@
-//! The tables as they were released: a store of every version is read and written by this one. And what `docs/sqlite.md` says
-//! can be asked of them.
+//! The released schemas: this version reads and writes a store of every one. Also the queries of `docs/sqlite.md`.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+#![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
 use std::fmt::Write as _;
 use std::fs;
@@ -15,7 +14,7 @@ use session_core::{
 use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
 use session_testkit::logs::Log;
 
-/// The version that this code writes.
+/// The schema version that this code writes.
 const VERSION: u32 = 1;
 
 fn workspace() -> PathBuf {
@@ -26,7 +25,7 @@ fn fixture(version: u32) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/schema-{version}.sql"))
 }
 
-/// The logs of the record format's own fixtures, ascending by id.
+/// Returns the logs of the record format's fixtures, ascending by id.
 fn logs() -> Vec<(SessionId, Vec<String>)> {
     let mut logs: Vec<_> = fs::read_dir(workspace().join("session-core/tests/fixtures/format-1"))
         .unwrap()
@@ -51,7 +50,7 @@ async fn fill(storage: &SqliteStorage) {
     }
 }
 
-/// A database as text. Everything that differs from store to store is made the same.
+/// Dumps a database as text. Values that differ between stores are replaced by fixed ones.
 fn dump(path: &Path) -> String {
     let sql = Connection::open(path).unwrap();
     let pragma = |name: &str| sql.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
@@ -85,10 +84,10 @@ fn dump(path: &Path) -> String {
     text
 }
 
-/// A change of the tables needs a new version, a step to it, and a fixture of its own. With
-/// `SESSION_SQLITE_WRITE_FIXTURE=1` this writes the one of the present version.
+/// A change of the tables needs a new version, a migration to it, and its own fixture. With
+/// `SESSION_SQLITE_WRITE_FIXTURE=1` this writes the fixture of the current version.
 #[tokio::test]
-async fn the_tables_are_those_of_the_fixture_of_this_version() {
+async fn the_tables_match_the_fixture_of_this_version() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sessions.db");
     let storage = open(&path);
@@ -120,7 +119,7 @@ async fn a_store_of_every_released_version_is_read_and_written() {
             assert!(
                 storage.list_all(&SessionFilter::all().name(&head.name)).await.unwrap().heads.contains(&head)
             );
-            // Written: by nobody where it has ended, and yet it can be flushed.
+            // An ended session takes no more events, but it can be flushed.
             storage.flushed_head(id).await.unwrap();
         }
         let mut new = Log::plain();
@@ -140,9 +139,9 @@ async fn a_store_of_every_released_version_is_read_and_written() {
     }
 }
 
-/// The questions of the page, each with the first row of its answer to a store of the fixtures' sessions and two more.
+/// The queries of the page, run on a store of the fixtures' sessions and two more, with a row expected of each.
 #[tokio::test]
-async fn what_the_page_asks_is_answered() {
+async fn the_queries_of_the_page_return_the_expected_rows() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sessions.db");
     let storage = open(&path);
@@ -153,13 +152,13 @@ async fn what_the_page_asks_is_answered() {
         log.take().send(&storage, Durability::Flushed).await.unwrap();
     }
     let page = fs::read_to_string(workspace().join("docs/sqlite.md")).unwrap();
-    let questions: Vec<&str> =
+    let queries: Vec<&str> =
         page.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     let sql = Connection::open(&path).unwrap();
-    let answers: Vec<Vec<Vec<String>>> = questions
+    let results: Vec<Vec<Vec<String>>> = queries
         .iter()
-        .map(|question| {
-            let mut statement = sql.prepare(question).unwrap();
+        .map(|query| {
+            let mut statement = sql.prepare(query).unwrap();
             let columns = statement.column_count();
             let row = |row: &rusqlite::Row<'_>| {
                 (0..columns)
@@ -179,11 +178,11 @@ async fn what_the_page_asks_is_answered() {
             statement.query_map([], row).unwrap().map(Result::unwrap).collect()
         })
         .collect();
-    assert_eq!(answers.len(), 10);
-    let holds = |question: usize, cells: &[&str]| {
-        let answer = answers.get(question - 1).unwrap();
-        let found = answer.iter().any(|row| cells.iter().all(|cell| row.iter().any(|found| found == cell)));
-        assert!(found, "{cells:?} is no answer to question {question}: {answer:?}");
+    assert_eq!(results.len(), 10);
+    let holds = |query: usize, cells: &[&str]| {
+        let rows = results.get(query - 1).unwrap();
+        let found = rows.iter().any(|row| cells.iter().all(|cell| row.iter().any(|found| found == cell)));
+        assert!(found, "{cells:?} is not a row of query {query}: {rows:?}");
     };
     holds(1, &["one", "running", "2026-11-21 09:30:00"]);
     holds(2, &["running", "2"]);
@@ -197,7 +196,7 @@ async fn what_the_page_asks_is_answered() {
     holds(8, &["make -j8", "1500"]);
     holds(9, &["one", "on it", "testkit", "4711"]);
     holds(10, &["nightly-import", "37"]);
-    for (number, answer) in (1..).zip(&answers) {
-        assert!(!answer.is_empty(), "question {number} has no answer");
+    for (number, rows) in (1..).zip(&results) {
+        assert!(!rows.is_empty(), "query {number} returns no rows");
     }
 }

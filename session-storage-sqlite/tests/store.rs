@@ -1,7 +1,7 @@
-//! What a store in a database is, beyond the laws that all backends keep: which paths it takes, what it refuses to touch, and
-//! what it does with what was lost, damaged, held or full.
+//! Behaviour of the store beyond the storage laws: accepted and refused paths, and stores that are damaged, locked or
+//! full or have lost data.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+#![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -27,7 +27,7 @@ impl Place {
         self.0.path().join("sessions.db")
     }
 
-    fn beside(&self, ending: &str) -> PathBuf {
+    fn sibling(&self, ending: &str) -> PathBuf {
         self.0.path().join(format!("sessions.db{ending}"))
     }
 
@@ -43,12 +43,12 @@ impl Place {
         SqliteStorage::open(self.options()).unwrap_err()
     }
 
-    /// The database as others see it.
+    /// Opens the database directly.
     fn sql(&self) -> Connection {
         Connection::open(self.path()).unwrap()
     }
 
-    /// The files as a kill leaves them: in a place of their own.
+    /// Copies the files as a kill leaves them to another folder.
     fn killed(&self) -> Self {
         let other = Self::new();
         copy(self.0.path(), other.0.path());
@@ -73,7 +73,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Everything below a folder, with its content.
+/// Lists everything below a folder, with its content.
 fn tree(folder: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
     let mut all = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -95,7 +95,7 @@ async fn store(storage: &SqliteStorage, log: &mut Log) {
     }
 }
 
-/// A running session of five records, each flushed.
+/// Creates a running session of five records, each flushed.
 async fn session(storage: &SqliteStorage) -> Log {
     let mut log = Log::plain();
     log.started().noted(1).noted(2).noted(3);
@@ -112,7 +112,7 @@ fn expected(log: &Log) -> Vec<String> {
     log.lines().iter().map(ToString::to_string).collect()
 }
 
-/// Whoever owns the sessions of these tests is nobody.
+/// Accepts the loss of a session without an owner.
 fn loss() -> AcceptedLoss {
     AcceptedLoss::Of { dead: vec![] }
 }
@@ -122,7 +122,7 @@ fn loss_of(log: &Log) -> AcceptedLoss {
 }
 
 #[tokio::test]
-async fn looking_creates_nothing_and_the_first_session_makes_the_store() {
+async fn reads_create_nothing_and_the_first_session_creates_the_store() {
     let place = Place::new();
     let storage =
         SqliteStorage::open(SqliteStorageOptions::new(place.0.path().join("a/b/sessions.db"))).unwrap();
@@ -150,7 +150,7 @@ async fn looking_creates_nothing_and_the_first_session_makes_the_store() {
 }
 
 #[tokio::test]
-async fn the_last_handle_leaves_one_file_and_the_marks() {
+async fn the_last_handle_leaves_only_the_database_and_the_marks() {
     let place = Place::new();
     let storage = place.open();
     let log = session(&storage).await;
@@ -163,16 +163,16 @@ async fn the_last_handle_leaves_one_file_and_the_marks() {
 }
 
 #[tokio::test]
-async fn what_is_no_store_is_refused_and_stays_as_it_is() {
+async fn a_path_that_is_not_a_store_is_refused_unchanged() {
     let place = Place::new();
     let foreign = place.sql();
     foreign
         .execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE bills (cents); INSERT INTO bills VALUES (7)")
         .unwrap();
     foreign.close().unwrap();
-    let mut cases = vec![("no store of sessions", fs::read(place.path()).unwrap())];
-    cases.push(("no SQLite database", b"Dear diary, ".repeat(1000)));
-    cases.push(("no store of sessions", Vec::new()));
+    let mut cases = vec![("not a session store", fs::read(place.path()).unwrap())];
+    cases.push(("not an SQLite database", b"Dear diary, ".repeat(1000)));
+    cases.push(("not a session store", Vec::new()));
     for (what, bytes) in cases {
         fs::write(place.path(), &bytes).unwrap();
         let before = place.tree();
@@ -184,7 +184,7 @@ async fn what_is_no_store_is_refused_and_stays_as_it_is() {
 }
 
 #[tokio::test]
-async fn links_in_the_places_of_our_files_are_refused() {
+async fn links_in_place_of_store_files_are_refused() {
     for name in ["", "-wal", "-shm", "-files"] {
         let place = Place::new();
         if !name.is_empty() {
@@ -192,7 +192,7 @@ async fn links_in_the_places_of_our_files_are_refused() {
         }
         let elsewhere = Place::new();
         let target = elsewhere.0.path().join("target");
-        let link = place.beside(name);
+        let link = place.sibling(name);
         if name == "-files" {
             fs::rename(&link, &target).unwrap();
         } else {
@@ -201,10 +201,10 @@ async fn links_in_the_places_of_our_files_are_refused() {
         symlink(&target, &link).unwrap();
         let before = tree(elsewhere.0.path());
         let error = place.refused();
-        assert!(error.to_string().contains("put it away"), "{name}: {error}");
+        assert!(error.to_string().contains("move it elsewhere"), "{name}: {error}");
         assert_eq!(tree(elsewhere.0.path()), before, "{name}");
     }
-    // Above the store the user's own links are as good as folders.
+    // Above the store, links are the user's own and are followed.
     let place = Place::new();
     let link = place.0.path().join("link");
     fs::create_dir(place.0.path().join("real")).unwrap();
@@ -215,31 +215,31 @@ async fn links_in_the_places_of_our_files_are_refused() {
 }
 
 #[tokio::test]
-async fn a_newer_version_is_read_if_it_says_so_and_never_written() {
+async fn a_newer_schema_is_read_if_it_allows_that_and_never_written() {
     let place = Place::new();
     let mut log = session(&place.open()).await;
     place.sql().execute_batch("PRAGMA user_version = 2").unwrap();
     let storage = place.open();
     assert_eq!(lines(&storage, log.id()).await, expected(&log));
     log.noted("more");
-    let answer = log.take().send(&storage, Durability::Flushed).await;
-    assert_eq!(answer.unwrap_err().code(), ErrorCode::UnsupportedFormat);
+    let result = log.take().send(&storage, Durability::Flushed).await;
+    assert_eq!(result.unwrap_err().code(), ErrorCode::UnsupportedFormat);
     place.sql().execute_batch("UPDATE meta SET value = 2 WHERE key = 'readers'").unwrap();
     drop(storage);
     assert_eq!(place.refused().code(), ErrorCode::UnsupportedFormat);
 }
 
-/// A kill leaves a write-ahead log; somebody removes it as a leftover. What was only in it is named, what was in the database
-/// already is read, and nothing is written until the loss is accepted.
+/// A kill leaves a write-ahead log, and a user removes it as a leftover. The loss of its content is reported, the
+/// content of the database is read, and nothing is written until the loss is accepted.
 #[tokio::test]
-async fn a_write_ahead_log_that_was_removed_is_found_out() {
+async fn a_removed_write_ahead_log_is_detected() {
     let place = Place::new();
     let storage = place.open();
     let before = session(&storage).await;
-    drop(storage); // Copied into the database.
+    drop(storage); // Checkpoints it into the database.
     let storage = place.open();
     let mut grown = before.clone();
-    grown.noted("only in the log").noted("this too");
+    grown.noted("only in the log").noted("also only in the log");
     store(&storage, &mut grown).await;
     let young = session(&storage).await;
     // Sessions are always created durably.
@@ -248,9 +248,9 @@ async fn a_write_ahead_log_that_was_removed_is_found_out() {
     let quiet = Log::plain();
     let killed = place.killed();
     drop(storage);
-    fs::remove_file(killed.beside("-wal")).unwrap();
+    fs::remove_file(killed.sibling("-wal")).unwrap();
     let storage = killed.open();
-    // Of the older session all that is left; of the younger one nothing.
+    // The older session has its earlier records; the younger one has nothing.
     let page = storage.records(grown.id(), 0, std::num::NonZeroUsize::new(100).unwrap()).await.unwrap();
     assert_eq!(page.records, before.records());
     for (id, after, readable) in [(grown.id(), 5, 5), (young.id(), 0, 0)] {
@@ -264,44 +264,44 @@ async fn a_write_ahead_log_that_was_removed_is_found_out() {
     }
     assert_eq!(storage.head(grown.id()).await.unwrap().as_ref(), Some(before.head()));
     assert_eq!(storage.head(young.id()).await.unwrap_err().code(), ErrorCode::Corrupt);
-    let list = storage.list_all(&SessionFilter::all().name("nobody")).await.unwrap();
+    let list = storage.list_all(&SessionFilter::all().name("no such name")).await.unwrap();
     let mut unreadable: Vec<SessionId> = list.unreadable.iter().map(|(id, _)| *id).collect();
-    let mut gone = vec![grown.id(), young.id(), created.id()];
+    let mut lost = vec![grown.id(), young.id(), created.id()];
     unreadable.sort();
-    gone.sort();
-    assert_eq!(unreadable, gone, "named whatever the filter says");
+    lost.sort();
+    assert_eq!(unreadable, lost, "reported for any filter");
     let error = quiet.whole().send(&storage, Durability::Buffered).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::StorageUnavailable);
     assert!(error.to_string().contains("verify --repair --accept-loss"), "{error}");
-    let answer =
+    let result =
         storage.append(grown.id(), Expected::At(before.tip()), Batch::empty(), Durability::Flushed).await;
-    assert_eq!(answer.unwrap_err().code(), ErrorCode::Corrupt);
+    assert_eq!(result.unwrap_err().code(), ErrorCode::Corrupt);
     assert_eq!(storage.delete(young.id(), young.tip()).await.unwrap_err().code(), ErrorCode::Corrupt);
     let health = storage.verify_all().await.unwrap();
-    assert!(health.problems[0].contains("lost something that was acknowledged"), "{:?}", health.problems);
+    assert!(health.problems[0].contains("lost acknowledged changes"), "{:?}", health.problems);
     assert!(health.sessions.iter().all(|health| health.condition == Condition::Corrupt), "{health:?}");
     assert_eq!(storage.repair(grown.id(), AcceptedLoss::None).await.unwrap_err().code(), ErrorCode::Corrupt);
     let owned = storage.repair(grown.id(), loss()).await.unwrap_err();
-    assert!(owned.to_string().contains("not known to be dead"), "{owned}");
-    // One loss accepted: that session and all healthy ones can be written, the other is as lost as before.
+    assert!(owned.to_string().contains("may still be owned by"), "{owned}");
+    // One loss accepted: that session and all healthy ones can be written, the other stays corrupt.
     let repaired = storage.repair(grown.id(), loss_of(&before)).await.unwrap();
     assert_eq!((repaired.tip, repaired.loss.unwrap().flushed), (Some(before.tip()), 7));
-    let mut on = before.clone();
-    on.noted("and on");
-    on.take().send(&storage, Durability::Flushed).await.unwrap();
+    let mut continued = before.clone();
+    continued.noted("and on");
+    continued.take().send(&storage, Durability::Flushed).await.unwrap();
     assert_eq!(
         storage.verify(grown.id()).await.unwrap().condition,
         Condition::Degraded,
-        "nobody acknowledged it"
+        "the loss is not acknowledged"
     );
     assert_eq!(storage.repair(grown.id(), AcceptedLoss::None).await.unwrap().acknowledged, 1);
     quiet.whole().send(&storage, Durability::Flushed).await.unwrap();
     drop(storage);
     let storage = killed.open();
-    let list = storage.list_all(&SessionFilter::all().name("nobody")).await.unwrap();
+    let list = storage.list_all(&SessionFilter::all().name("no such name")).await.unwrap();
     assert_eq!(list.unreadable.len(), 2, "{list:?}");
     assert_eq!(storage.repair(created.id(), loss()).await.unwrap().tip, None);
-    let list = storage.list_all(&SessionFilter::all().name("nobody")).await.unwrap();
+    let list = storage.list_all(&SessionFilter::all().name("no such name")).await.unwrap();
     assert_eq!(list.unreadable.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [young.id()]);
     assert_eq!(storage.repair(young.id(), loss()).await.unwrap().tip, None);
     assert_eq!(storage.head(young.id()).await.unwrap(), None);
@@ -311,19 +311,20 @@ async fn a_write_ahead_log_that_was_removed_is_found_out() {
     young.whole().send(&storage, Durability::Flushed).await.unwrap();
 }
 
-/// A process opened the store while another copied the log into the database, page 1 first: the database alone then speaks of
-/// pages that it does not have yet. The look whether it is ours was one without the log, and said `damaged`. It is ours now.
+/// A process opened the store while another checkpointed the log, page 1 first: the database alone then refers to pages
+/// that it does not have yet. The check of the application id read it without the log, and reported damage. It reads
+/// the log now.
 #[tokio::test]
-async fn a_database_into_which_its_log_is_being_copied_is_no_damage() {
+async fn a_database_during_a_checkpoint_is_not_reported_as_damaged() {
     use std::os::unix::fs::FileExt as _;
     let place = Place::new();
     let storage = place.open();
     let mut log = session(&storage).await;
-    log.noted("larger than what is there".repeat(2000));
+    log.noted("larger than the database".repeat(2000));
     store(&storage, &mut log).await;
     let killed = place.killed();
     let file = fs::OpenOptions::new().write(true).open(killed.path()).unwrap();
-    // The number of pages: bytes 28 to 31 of a database.
+    // The number of pages is at bytes 28 to 31 of a database.
     file.write_all_at(&9999u32.to_be_bytes(), 28).unwrap();
     drop((file, storage));
     let storage = killed.open();
@@ -332,18 +333,18 @@ async fn a_database_into_which_its_log_is_being_copied_is_no_damage() {
 }
 
 #[tokio::test]
-async fn a_deletion_that_was_lost_can_be_accepted_too() {
+async fn the_loss_of_a_deletion_can_be_accepted() {
     let place = Place::new();
     let log = session(&place.open()).await;
     let storage = place.open();
     storage.delete(log.id(), log.tip()).await.unwrap();
     let killed = place.killed();
     drop(storage);
-    fs::remove_file(killed.beside("-wal")).unwrap();
+    fs::remove_file(killed.sibling("-wal")).unwrap();
     let storage = killed.open();
     let health = storage.verify(log.id()).await.unwrap();
     assert_eq!(health.condition, Condition::Degraded, "{health:?}");
-    assert!(health.problem.unwrap().to_string().contains("lost something"));
+    assert!(health.problem.unwrap().to_string().contains("lost acknowledged changes"));
     assert_eq!(
         storage.repair(log.id(), AcceptedLoss::None).await.unwrap_err().code(),
         ErrorCode::StorageUnavailable
@@ -356,13 +357,13 @@ async fn a_deletion_that_was_lost_can_be_accepted_too() {
 }
 
 #[tokio::test]
-async fn shared_memory_that_is_garbage_costs_nothing() {
+async fn garbage_in_the_shared_memory_file_loses_nothing() {
     let place = Place::new();
     let storage = place.open();
     let mut logs = [session(&storage).await, session(&storage).await];
     for garbage in [vec![0xa5; 32 * 1024], vec![0; 100], Vec::new()] {
         let killed = place.killed();
-        fs::write(killed.beside("-shm"), garbage).unwrap();
+        fs::write(killed.sibling("-shm"), garbage).unwrap();
         let storage = killed.open();
         for log in &mut logs {
             assert_eq!(lines(&storage, log.id()).await, expected(log));
@@ -375,14 +376,14 @@ async fn shared_memory_that_is_garbage_costs_nothing() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_missing_is_not_an_empty_store() {
+async fn a_missing_database_is_not_an_empty_store() {
     let place = Place::new();
     let log = session(&place.open()).await;
     let open = place.open();
     assert!(open.head(log.id()).await.unwrap().is_some());
-    let away = place.beside("-away");
+    let away = place.sibling("-away");
     fs::rename(place.path(), &away).unwrap();
-    // Also for those who had it open.
+    // Also through a handle that had it open.
     for error in [place.refused(), open.head(log.id()).await.unwrap_err(), {
         let new = Log::plain();
         new.whole().send(&open, Durability::Flushed).await.unwrap_err()
@@ -396,28 +397,28 @@ async fn a_database_that_is_missing_is_not_an_empty_store() {
     assert!(!place.path().exists());
     fs::rename(&away, place.path()).unwrap();
     assert_eq!(lines(&open, log.id()).await, expected(&log));
-    // Another store in its place is not one that these marks are of.
+    // The marks do not belong to another store in its place.
     let other = Place::new();
     drop(session(&other.open()).await);
     drop(open);
     fs::copy(other.path(), place.path()).unwrap();
     let error = place.refused();
-    assert!(error.to_string().contains("marks of the store"), "{error}");
+    assert!(error.to_string().contains("belongs to store"), "{error}");
 }
 
 #[tokio::test]
-async fn a_log_that_lost_its_database_is_not_given_to_another() {
+async fn a_leftover_log_is_not_used_for_a_new_database() {
     let place = Place::new();
     let log = Log::plain();
-    fs::write(place.beside("-wal"), "what is left of another").unwrap();
+    fs::write(place.sibling("-wal"), "a leftover of another database").unwrap();
     let error = place.refused();
     assert!(error.to_string().contains("-wal belongs to it"), "{error}");
-    fs::remove_file(place.beside("-wal")).unwrap();
+    fs::remove_file(place.sibling("-wal")).unwrap();
     log.whole().send(&place.open(), Durability::Flushed).await.unwrap();
 }
 
 #[tokio::test]
-async fn damaged_pages_are_typed_errors_and_never_silence() {
+async fn damaged_pages_are_typed_errors_and_never_silent() {
     let place = Place::new();
     let storage = place.open();
     let mut logs = Vec::new();
@@ -428,11 +429,11 @@ async fn damaged_pages_are_typed_errors_and_never_silence() {
         logs.push(log);
     }
     drop(storage);
-    let whole = fs::read(place.path()).unwrap();
-    let pages = whole.len() / 4096;
+    let intact = fs::read(place.path()).unwrap();
+    let pages = intact.len() / 4096;
     assert!(pages > 20);
     for page in 0..pages {
-        let mut bytes = whole.clone();
+        let mut bytes = intact.clone();
         for at in [page * 4096 + 3, page * 4096 + 8, page * 4096 + 2000, page * 4096 + 4000] {
             bytes[at] ^= 0x55;
         }
@@ -454,7 +455,7 @@ async fn damaged_pages_are_typed_errors_and_never_silence() {
             }
             match storage.head(log.id()).await {
                 Ok(Some(head)) => assert!(log.head_at(head.tip.revision).is_some(), "page {page}"),
-                Ok(None) => panic!("page {page}: a session has vanished"),
+                Ok(None) => panic!("page {page}: a session has disappeared"),
                 Err(error) => assert!(
                     matches!(error.code(), ErrorCode::Corrupt | ErrorCode::StorageUnavailable),
                     "page {page}: {error}"
@@ -466,7 +467,7 @@ async fn damaged_pages_are_typed_errors_and_never_silence() {
 }
 
 #[tokio::test]
-async fn an_index_that_is_wrong_is_named_and_made_anew() {
+async fn a_wrong_index_is_reported_and_rebuilt() {
     let place = Place::new();
     let storage = place.open();
     let log = session(&storage).await;
@@ -488,51 +489,51 @@ async fn an_index_that_is_wrong_is_named_and_made_anew() {
 }
 
 #[tokio::test]
-async fn heads_and_what_one_searches_for_are_caches_of_the_records() {
+async fn heads_and_search_columns_are_rebuilt_from_the_records() {
     let place = Place::new();
     let storage = place.open();
     let log = session(&storage).await;
-    for harm in [
+    for damage in [
         "UPDATE sessions SET head = '{}'",
-        "UPDATE sessions SET head = json_set(head, '$.name', 'somebody')",
-        "UPDATE sessions SET name = 'somebody'",
+        "UPDATE sessions SET head = json_set(head, '$.name', 'another name')",
+        "UPDATE sessions SET name = 'another name'",
         "UPDATE sessions SET state = 'completed', ended = 7",
         "UPDATE sessions SET revision = 4, sum = '0123456789abcdef'",
         "INSERT INTO labels VALUES ('a', 'b', (SELECT id FROM sessions))",
         "DELETE FROM sessions",
         "INSERT INTO records SELECT session, 6, line FROM records WHERE seq = 5",
     ] {
-        place.sql().execute_batch(harm).unwrap();
+        place.sql().execute_batch(damage).unwrap();
         let health = storage.verify(log.id()).await.unwrap();
-        assert_eq!(health.condition, Condition::Degraded, "{harm}: {health:?}");
-        // All records are there: what is read is right.
-        assert_eq!(storage.head(log.id()).await.unwrap().as_ref(), Some(log.head()), "{harm}");
+        assert_eq!(health.condition, Condition::Degraded, "{damage}: {health:?}");
+        // All records are stored: reads are correct.
+        assert_eq!(storage.head(log.id()).await.unwrap().as_ref(), Some(log.head()), "{damage}");
         let listed = storage.list_all(&SessionFilter::all()).await.unwrap();
         assert_eq!(
             (listed.heads.as_slice(), listed.unreadable.len()),
             ([log.head().clone()].as_slice(), 0),
-            "{harm}"
+            "{damage}"
         );
         assert_eq!(storage.repair(log.id(), AcceptedLoss::None).await.unwrap().before, Condition::Degraded);
         storage.repair(log.id(), AcceptedLoss::None).await.unwrap();
         let health = storage.verify(log.id()).await.unwrap();
-        assert_eq!(health.condition, Condition::Healthy, "{harm}: {health:?}");
-        assert_eq!(storage.head(log.id()).await.unwrap().as_ref(), Some(log.head()), "{harm}");
-        assert_eq!(lines(&storage, log.id()).await, expected(&log), "{harm}");
+        assert_eq!(health.condition, Condition::Healthy, "{damage}: {health:?}");
+        assert_eq!(storage.head(log.id()).await.unwrap().as_ref(), Some(log.head()), "{damage}");
+        assert_eq!(lines(&storage, log.id()).await, expected(&log), "{damage}");
         let listed = storage.list_all(&SessionFilter::active().name("plain")).await.unwrap();
-        assert_eq!(listed.heads, [log.head().clone()], "{harm}");
+        assert_eq!(listed.heads, [log.head().clone()], "{damage}");
     }
 }
 
 #[tokio::test]
-async fn recovery_mends_what_is_left_and_writes_nothing_to_a_healthy_store() {
+async fn reconcile_repairs_leftovers_and_leaves_a_healthy_store_alone() {
     let place = Place::new();
     let storage = place.open();
-    let (log, gone) = (session(&storage).await, SessionId::random());
-    for id in [log.id(), gone] {
+    let (log, deleted) = (session(&storage).await, SessionId::random());
+    for id in [log.id(), deleted] {
         fs::create_dir_all(storage.sessions_dir().join(id.to_string()).join("output")).unwrap();
     }
-    fs::write(place.beside("-files/new-unfinished"), "half a database").unwrap();
+    fs::write(place.sibling("-files/new-unfinished"), "half a database").unwrap();
     place
         .sql()
         .execute_batch("INSERT INTO records SELECT session, 6, line FROM records WHERE seq = 5")
@@ -540,8 +541,8 @@ async fn recovery_mends_what_is_left_and_writes_nothing_to_a_healthy_store() {
     let reconciled = storage.reconcile().await.unwrap();
     assert_eq!(reconciled.repaired, [(log.id(), Condition::Degraded)]);
     assert!(storage.sessions_dir().join(log.id().to_string()).exists());
-    assert!(!storage.sessions_dir().join(gone.to_string()).exists());
-    assert!(!place.beside("-files/new-unfinished").exists());
+    assert!(!storage.sessions_dir().join(deleted.to_string()).exists());
+    assert!(!place.sibling("-files/new-unfinished").exists());
     storage.repair(log.id(), AcceptedLoss::None).await.unwrap();
     let before = place.tree();
     let reconciled = storage.reconcile().await.unwrap();
@@ -550,7 +551,7 @@ async fn recovery_mends_what_is_left_and_writes_nothing_to_a_healthy_store() {
 }
 
 #[tokio::test]
-async fn what_belongs_to_a_session_goes_with_it_and_no_link_is_followed() {
+async fn deletion_removes_the_session_folder_and_follows_no_link() {
     let place = Place::new();
     let storage = place.open();
     let log = session(&storage).await;
@@ -565,11 +566,11 @@ async fn what_belongs_to_a_session_goes_with_it_and_no_link_is_followed() {
 }
 
 #[tokio::test]
-async fn a_writer_that_holds_on_is_waited_for_and_then_named() {
+async fn a_write_reports_a_blocking_writer_after_the_lock_timeout() {
     let place = Place::new();
     let mut log = session(&place.open()).await;
-    let patience = Duration::from_millis(200);
-    let storage = SqliteStorage::open(place.options().lock_timeout(patience)).unwrap();
+    let timeout = Duration::from_millis(200);
+    let storage = SqliteStorage::open(place.options().lock_timeout(timeout)).unwrap();
     let other = place.sql();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     log.noted("busy");
@@ -578,8 +579,8 @@ async fn a_writer_that_holds_on_is_waited_for_and_then_named() {
     let error = log.take().send(&storage, Durability::Flushed).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::StorageUnavailable);
     assert!(error.to_string().contains("another process is writing"), "{error}");
-    assert!(start.elapsed() >= patience, "{:?}", start.elapsed());
-    // Readers are not held up.
+    assert!(start.elapsed() >= timeout, "{:?}", start.elapsed());
+    // Reads are not blocked.
     assert_eq!(lines(&storage, log.id()).await.len(), 5);
     other.execute_batch("ROLLBACK").unwrap();
     let mut log = before;
@@ -587,9 +588,9 @@ async fn a_writer_that_holds_on_is_waited_for_and_then_named() {
     assert_eq!(lines(&storage, log.id()).await, expected(&log));
 }
 
-/// How long a reader stands is chosen by a variable, in seconds: a moment in every test run, a minute by hand.
+/// `SESSION_SQLITE_READER` sets the duration of the read in seconds: short in every test run, a minute by hand.
 #[tokio::test]
-async fn a_reader_that_stands_for_long_holds_up_no_writer() {
+async fn a_long_read_does_not_block_writes() {
     let seconds: u64 = std::env::var("SESSION_SQLITE_READER").ok().map_or(1, |text| text.parse().unwrap());
     let place = Place::new();
     let storage = place.open();
@@ -606,26 +607,26 @@ async fn a_reader_that_stands_for_long_holds_up_no_writer() {
         slowest = slowest.max(before.elapsed());
         written += 1;
     }
-    let wal = fs::metadata(place.beside("-wal")).unwrap().len();
-    assert!(wal > 4 << 20, "the log grows while somebody reads what is in the database: {wal}");
+    let wal = fs::metadata(place.sibling("-wal")).unwrap().len();
+    assert!(wal > 4 << 20, "the log grows during a read: {wal}");
     assert_eq!(count(), 5, "the reader sees one state");
     println!(
-        "{written} appends beside a reader of {seconds} s, the slowest took {slowest:?}, {wal} bytes of log"
+        "{written} appends during a read of {seconds} s, the slowest took {slowest:?}, {wal} bytes of log"
     );
     reader.execute_batch("COMMIT").unwrap();
     assert_eq!(lines(&storage, log.id()).await.len(), 5 + written);
-    // Once it is gone, what was written goes to the database.
+    // Once the read has ended, the log is checkpointed.
     for _ in 0..3 {
         log.noted("and on");
         log.take().send(&storage, Durability::Flushed).await.unwrap();
     }
     drop((reader, storage));
-    assert!(!place.beside("-wal").exists());
+    assert!(!place.sibling("-wal").exists());
     assert_eq!(lines(&place.open(), log.id()).await, expected(&log));
 }
 
 #[tokio::test]
-async fn without_room_nothing_is_acknowledged_and_with_room_it_goes_on() {
+async fn a_full_database_refuses_appends_until_there_is_room() {
     let place = Place::new();
     let storage = SqliteStorage::open(place.options().max_pages(60)).unwrap();
     let mut log = session(&storage).await;
@@ -642,7 +643,7 @@ async fn without_room_nothing_is_acknowledged_and_with_room_it_goes_on() {
     assert_eq!(error.code(), ErrorCode::StorageFull, "{error}");
     assert_eq!(lines(&storage, log.id()).await, expected(&log));
     assert_eq!(storage.head(log.id()).await.unwrap().as_ref(), Some(log.head()));
-    // Room is made: a session goes.
+    // Deleting a session frees space.
     storage.delete(other.id(), other.tip()).await.unwrap();
     log.noted("y");
     log.take().send(&storage, Durability::Flushed).await.unwrap();
@@ -655,31 +656,31 @@ async fn without_room_nothing_is_acknowledged_and_with_room_it_goes_on() {
 }
 
 #[tokio::test]
-async fn after_a_flush_that_failed_the_log_is_begun_anew_before_anything_is_acknowledged() {
+async fn after_a_failed_flush_the_log_is_flushed_again_first() {
     let place = Place::new();
     let storage = SqliteStorage::open(place.options().lock_timeout(Duration::from_millis(50))).unwrap();
     let mut log = session(&storage).await;
-    // As whoever's flush fails leaves it for all others.
-    let untrusted = place.beside("-files/untrusted");
-    fs::write(&untrusted, "").unwrap();
+    // The marker that a process leaves when its flush fails.
+    let marker = place.sibling("-files/untrusted");
+    fs::write(&marker, "").unwrap();
     let reader = place.sql();
     reader.execute_batch("BEGIN; SELECT count(*) FROM records").unwrap();
     let before = log.clone();
     log.noted("while it is read");
     let error = log.take().send(&storage, Durability::Buffered).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::StorageUnavailable, "{error}");
-    assert!(untrusted.exists());
+    assert!(marker.exists());
     reader.execute_batch("COMMIT").unwrap();
     drop(reader);
     let mut log = before;
     log.noted("after it");
     log.take().send(&storage, Durability::Flushed).await.unwrap();
-    assert!(!untrusted.exists());
+    assert!(!marker.exists());
     assert_eq!(lines(&storage, log.id()).await, expected(&log));
 }
 
 #[tokio::test]
-async fn a_flush_of_what_is_flushed_writes_nothing_and_one_of_what_is_not_does() {
+async fn an_empty_flushed_append_writes_only_if_the_tip_is_unflushed() {
     let place = Place::new();
     let storage = place.open();
     let mut log = session(&storage).await;
@@ -699,12 +700,12 @@ async fn a_flush_of_what_is_flushed_writes_nothing_and_one_of_what_is_not_does()
     let flush = || storage.append(log.id(), Expected::At(log.tip()), Batch::empty(), Durability::Flushed);
     flush().await.unwrap();
     assert_eq!(change(), before + 2);
-    let marks = fs::read_to_string(place.beside("-files/marks")).unwrap();
+    let marks = fs::read_to_string(place.sibling("-files/marks")).unwrap();
     assert!(marks.contains(&format!("{:016x} {}", log.revision(), log.tip().sum)), "{marks}");
 }
 
 #[tokio::test]
-async fn those_who_write_at_once_share_commits() {
+async fn concurrent_appends_share_commits() {
     let place = Place::new();
     let storage = place.open();
     let mut logs = Vec::new();
@@ -737,9 +738,9 @@ async fn those_who_write_at_once_share_commits() {
     }
 }
 
-/// Through one handle, so that readers and the writer share what is known to be flushed.
+/// Through one handle, so that readers and the writer share the marks.
 #[tokio::test(flavor = "multi_thread")]
-async fn readers_beside_writers_raise_no_false_alarm() {
+async fn reads_during_writes_report_no_damage() {
     let place = Place::new();
     let storage = place.open();
     let mut writers = tokio::task::JoinSet::new();
@@ -748,7 +749,7 @@ async fn readers_beside_writers_raise_no_false_alarm() {
         writers.spawn(async move {
             let id = SessionId::from_key(&format!("session-{number}"));
             for _ in 0..40 {
-                // Deleted and made anew, under the same id.
+                // Deleted and created again, under the same id.
                 let mut log = Log::with_id(id, session_core::SessionConfig::new("test"));
                 for n in 0..5 {
                     log.noted(n);
@@ -758,7 +759,7 @@ async fn readers_beside_writers_raise_no_false_alarm() {
             }
         });
     }
-    let mut looks = 0;
+    let mut rounds = 0;
     while !writers.is_empty() {
         for number in 0..4 {
             let id = SessionId::from_key(&format!("session-{number}"));
@@ -773,8 +774,8 @@ async fn readers_beside_writers_raise_no_false_alarm() {
         }
         let list = storage.list_all(&SessionFilter::all()).await.unwrap();
         assert!(list.unreadable.is_empty(), "{list:?}");
-        looks += 1;
+        rounds += 1;
         while writers.try_join_next().map(Result::unwrap).is_some() {}
     }
-    assert!(looks > 3);
+    assert!(rounds > 3);
 }

@@ -1,4 +1,4 @@
-//! The table of verdicts, over every cut of a log, every mark and every stored head.
+//! The table of conditions, over every cut of a log, every mark and every stored head.
 
 use serde_json::json;
 use session_core::{FORMAT, SessionConfig, SessionEvent, StoredRecord, Sum, Timestamp, UnsealedRecord};
@@ -11,7 +11,7 @@ struct Log {
     heads: Vec<Head>,
 }
 
-/// A log of six records of which each claims that the ones up to the second before it were flushed.
+/// Creates a log of six records, each claiming that all up to the second record before it were flushed.
 fn log() -> Log {
     let id = SessionId::random();
     let owner = Owner::new("host".into(), "machine".into(), "boot".into(), 1, 1);
@@ -25,8 +25,8 @@ fn log() -> Log {
     let mut log = Log { id, records: Vec::new(), heads: Vec::new() };
     for (n, event) in (0u64..).zip(events) {
         let at = Timestamp::from_millis(1_700_000_000_000).unwrap();
-        let draft = UnsealedRecord { at, attempt: u32::from(n > 0), flushed: n.saturating_sub(2), event };
-        let (stored, record) = chain.seal(draft).unwrap();
+        let unsealed = UnsealedRecord { at, attempt: u32::from(n > 0), flushed: n.saturating_sub(2), event };
+        let (stored, record) = chain.seal(unsealed).unwrap();
         Head::fold(&mut head, id, &record).unwrap();
         log.records.push(stored);
         log.heads.push(head.clone().unwrap());
@@ -49,31 +49,34 @@ impl Log {
 }
 
 #[test]
-fn a_log_that_ends_too_early_is_corrupt_and_says_what_was_there() {
+fn a_log_that_ends_too_early_is_corrupt_and_names_the_loss() {
     let log = log();
-    for left in 0..=6 {
+    for remaining in 0..=6 {
         for marked in 0..=6 {
             for stored in 0..=6 {
-                let case = format!("{left} left, {marked} marked, head of {stored}");
-                let lines = &log.lines()[..left];
-                let audit = Audit::of(log.id, lines, log.head(stored), log.mark(marked));
-                // What the records left claim of earlier ones is always there.
+                let case = format!("{remaining} remaining, {marked} marked, head of {stored}");
+                let lines = &log.lines()[..remaining];
+                let audit = Audit::from_lines(log.id, lines, log.head(stored), log.mark(marked));
+                // The remaining records claim flushes of earlier ones only, which are all present.
                 let known = marked.max(stored);
-                let expected = if left == 0 || left < known {
+                let expected = if remaining == 0 || remaining < known {
                     Condition::Corrupt
-                } else if stored != left {
+                } else if stored != remaining {
                     Condition::Degraded
                 } else {
                     Condition::Healthy
                 };
                 assert_eq!(audit.condition(), expected, "{case}");
-                assert_eq!(audit.readable(), left as u64, "{case}");
-                assert_eq!(audit.head(), log.head(left), "{case}");
+                assert_eq!(audit.readable(), remaining as u64, "{case}");
+                assert_eq!(audit.head(), log.head(remaining), "{case}");
                 assert_eq!(audit.refusal().is_some(), expected == Condition::Corrupt, "{case}");
-                if expected == Condition::Corrupt && known > left {
-                    let said = audit.refusal().unwrap().to_string();
-                    assert!(said.contains(&format!("readable up to revision {left}")), "{case}: {said}");
-                    assert!(said.contains(&format!("revision {known} was stored")), "{case}: {said}");
+                if expected == Condition::Corrupt && known > remaining {
+                    let message = audit.refusal().unwrap().to_string();
+                    assert!(
+                        message.contains(&format!("readable up to revision {remaining}")),
+                        "{case}: {message}"
+                    );
+                    assert!(message.contains(&format!("revision {known} was stored")), "{case}: {message}");
                 }
             }
         }
@@ -81,7 +84,7 @@ fn a_log_that_ends_too_early_is_corrupt_and_says_what_was_there() {
 }
 
 #[test]
-fn a_changed_dropped_doubled_or_swapped_record_is_found_and_later_ones_prove_what_was_flushed() {
+fn damaged_records_are_detected_and_later_ones_prove_flushes() {
     let log = log();
     for at in 0..6 {
         let mut changed = log.lines();
@@ -98,7 +101,7 @@ fn a_changed_dropped_doubled_or_swapped_record_is_found_and_later_ones_prove_wha
             ("doubled", doubled, at + 1),
             ("swapped", swapped, at),
         ] {
-            let audit = Audit::of(log.id, &lines, log.head(6), log.mark(6));
+            let audit = Audit::from_lines(log.id, &lines, log.head(6), log.mark(6));
             if at == 5 && name == "doubled" {
                 assert_eq!(audit.condition(), Condition::Degraded);
                 assert_eq!(audit.behind().len(), lines[6].len() + 1);
@@ -110,9 +113,9 @@ fn a_changed_dropped_doubled_or_swapped_record_is_found_and_later_ones_prove_wha
             }
             assert_eq!(audit.condition(), Condition::Corrupt, "{name} {at}");
             assert_eq!(audit.readable(), readable as u64, "{name} {at}");
-            // Neither mark nor head: the records behind the hole know. Record 6 says that 3 was flushed; a line
-            // right behind the hole has nobody before it to vouch for it.
-            let audit = Audit::of(log.id, &lines, None, None);
+            // Neither mark nor head: the records after the hole prove it. Record 6 claims that 3 was flushed; the line
+            // right after the hole cannot be checked, since its predecessor is missing.
+            let audit = Audit::from_lines(log.id, &lines, None, None);
             let proven = if name == "changed" && at < 4 { 3 } else { 0 };
             assert!(audit.flushed() >= proven, "{name} {at}: {}", audit.flushed());
         }
@@ -120,25 +123,28 @@ fn a_changed_dropped_doubled_or_swapped_record_is_found_and_later_ones_prove_wha
 }
 
 #[test]
-fn a_log_in_the_place_of_the_one_that_was_flushed_is_corrupt() {
+fn a_log_that_replaced_the_flushed_one_is_corrupt() {
     let log = log();
     for revision in 1..=6 {
         let tip = log.records[revision - 1].tip();
         let other = Tip { sum: Sum::from_u64(!tip.sum.as_u64()), ..tip };
-        let audit = Audit::of(log.id, log.lines(), log.head(6), Some(other));
+        let audit = Audit::from_lines(log.id, log.lines(), log.head(6), Some(other));
         assert_eq!(audit.condition(), Condition::Corrupt, "{revision}");
-        let said = audit.refusal().unwrap().to_string();
-        assert!(said.contains(&format!("revision {revision} is not the one that was stored")), "{said}");
+        let message = audit.refusal().unwrap().to_string();
+        assert!(
+            message.contains(&format!("revision {revision} differs from the record that was stored")),
+            "{message}"
+        );
     }
 }
 
 #[test]
-fn a_wrong_head_is_no_loss_as_long_as_all_records_are_there() {
+fn a_wrong_head_with_all_records_is_degraded() {
     let log = log();
     let mut wrong = log.heads[5].clone();
-    wrong.name = "somebody else".into();
+    wrong.name = "another name".into();
     for stored in [None, log.head(3), Some(&wrong)] {
-        let audit = Audit::of(log.id, log.lines(), stored, log.mark(6));
+        let audit = Audit::from_lines(log.id, log.lines(), stored, log.mark(6));
         assert_eq!(audit.condition(), Condition::Degraded);
         assert!(audit.has_stale_head() && audit.refusal().is_none());
         assert_eq!(audit.head(), log.head(6));
@@ -147,17 +153,17 @@ fn a_wrong_head_is_no_loss_as_long_as_all_records_are_there() {
 }
 
 #[test]
-fn a_line_under_another_number_is_no_record_of_its_place() {
+fn a_line_stored_under_a_wrong_number_breaks_the_chain() {
     let log = log();
     let mut auditor = Auditor::new(log.id, None);
     for (seq, line) in [1, 2, 4, 5, 6, 7].into_iter().zip(log.lines()) {
-        auditor.line(seq, line.as_bytes());
+        auditor.add_line(seq, line.as_bytes());
     }
     let audit = auditor.finish(log.head(6));
     assert_eq!((audit.readable(), audit.condition()), (2, Condition::Corrupt));
 }
 
-/// Seals lines that no manager would.
+/// Seals a line that no manager would write.
 fn sealed(log: &Log, line: &str) -> String {
     use xxhash_rust::xxh3::xxh3_64;
     let before = log.records[5].tip().sum.as_u64().to_be_bytes();
@@ -166,7 +172,7 @@ fn sealed(log: &Log, line: &str) -> String {
 }
 
 #[test]
-fn a_rule_that_is_broken_and_a_kind_that_is_new_are_told_apart() {
+fn broken_rules_and_unknown_kinds_are_told_apart() {
     let log = log();
     let begin = r#"{"seq":7,"at":"2026-11-21T09:30:00.123Z","attempt":1,"flushed":0,"event":"#;
     for (event, condition, refusal) in [
@@ -176,7 +182,7 @@ fn a_rule_that_is_broken_and_a_kind_that_is_new_are_told_apart() {
     ] {
         let mut lines = log.lines();
         lines.push(sealed(&log, &format!("{begin}{event}")));
-        let audit = Audit::of(log.id, &lines, log.head(6), log.mark(6));
+        let audit = Audit::from_lines(log.id, &lines, log.head(6), log.mark(6));
         assert_eq!(audit.condition(), condition, "{event}");
         assert_eq!(audit.refusal().unwrap().code().as_str(), refusal, "{event}");
         assert_eq!(audit.readable(), 7, "all of it can be read");
@@ -185,20 +191,20 @@ fn a_rule_that_is_broken_and_a_kind_that_is_new_are_told_apart() {
 }
 
 #[test]
-fn whoever_may_own_the_session_is_named_from_records_and_head() {
+fn possible_owners_come_from_records_and_head() {
     let log = log();
-    let audit = Audit::of(log.id, &log.lines()[..1], log.head(6), log.mark(6));
+    let audit = Audit::from_lines(log.id, &log.lines()[..1], log.head(6), log.mark(6));
     assert_eq!(audit.owners().len(), 1);
     let dead = audit.owners()[0].instance;
     let refused = refuse_while_owned(log.id, audit.owners(), &[]).unwrap_err();
-    assert!(refused.to_string().contains("not known to be dead"), "{refused}");
+    assert!(refused.to_string().contains("may still be owned by"), "{refused}");
     refuse_while_owned(log.id, audit.owners(), &[dead]).unwrap();
 }
 
 #[test]
-fn a_loss_that_nobody_acknowledged_keeps_the_session_degraded() {
+fn an_unacknowledged_loss_keeps_the_session_degraded() {
     let log = log();
-    let audit = Audit::of(log.id, log.lines(), log.head(6), log.mark(6));
+    let audit = Audit::from_lines(log.id, log.lines(), log.head(6), log.mark(6));
     assert_eq!(audit.health(Vec::new()).condition, Condition::Healthy);
     assert_eq!(audit.health(vec!["lost-1".into()]).condition, Condition::Degraded);
 }

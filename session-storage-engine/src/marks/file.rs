@@ -1,5 +1,5 @@
-//! The file of marks as many processes share it: whoever appends holds it shared, whoever rewrites it exclusively, and both
-//! look whether it still is the file at its path.
+//! The marks file as processes share it: an append holds its lock shared, a rewrite exclusively, and both check that it
+//! is still the file at its path.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -13,47 +13,48 @@ use session_core::StorageError;
 
 use super::line::{LINE, Line};
 use crate::error::IoContext;
-use crate::folders::{Folders, open};
-use crate::look::{Identity, identity, length_at};
+use crate::file_stat::{FileIdentity, identity_and_length, identity_and_length_at};
+use crate::folders::{Folders, open_file};
 
-/// Whoever holds the file holds it for one write, or for rewriting it.
-const PATIENCE: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_millis(1);
+/// The longest wait for the lock, which is held for one write or one rewrite of the file.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+const LOCK_PAUSE: Duration = Duration::from_millis(1);
 
-/// Bytes that are read at once.
+/// Bytes per read.
 const CHUNK: usize = 64 * 1024;
 
-/// How a file is held.
+/// The mode of the lock on the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hold {
-    /// Among others, to append.
+pub(super) enum LockMode {
+    /// Shared with other processes, to append.
     Shared,
-    /// Alone, to put another in its place.
-    Alone,
+    /// Exclusive, to replace the file.
+    Exclusive,
 }
 
-/// The open file, and how far it was read.
+/// The open file and the position up to which it was read.
 #[derive(Debug)]
-pub(super) struct Open {
+pub(super) struct MarksFile {
     file: File,
-    identity: Identity,
-    /// How long it was at the last look, and up to where its lines were read: what has no end yet is read again.
+    identity: FileIdentity,
+    /// The length at the last check, and the end of the complete lines that were read: a line without an end is read
+    /// again.
     length: u64,
     read: u64,
-    /// How many bytes were appended here since, all of them known as well.
-    own: u64,
+    /// The number of bytes appended through this handle since, whose content is known.
+    own_bytes: u64,
 }
 
-impl Open {
-    /// Opens the file; `None` if there is none.
-    pub(super) fn find(path: &Path) -> Result<Option<Self>, StorageError> {
-        match open(path, OFlags::RDWR | OFlags::APPEND) {
-            Ok(file) => Self::of(file).context("look at", path).map(Some),
+impl MarksFile {
+    /// Opens the file; `None` if it does not exist.
+    pub(super) fn open(path: &Path) -> Result<Option<Self>, StorageError> {
+        match open_file(path, OFlags::RDWR | OFlags::APPEND) {
+            Ok(file) => Self::new(file).context("stat", path).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) if is_read_only(&error) => {
-                // Whoever may only look looks.
-                let file = open(path, OFlags::RDONLY).context("open", path)?;
-                Self::of(file).context("look at", path).map(Some)
+                // Without permission to write, the marks can still be read.
+                let file = open_file(path, OFlags::RDONLY).context("open", path)?;
+                Self::new(file).context("stat", path).map(Some)
             }
             Err(error) => {
                 Folders::is_file(path)?;
@@ -62,35 +63,35 @@ impl Open {
         }
     }
 
-    fn of(file: File) -> io::Result<Self> {
-        let (identity, length) = identity(&file)?;
-        Ok(Self { file, identity, length, read: 0, own: 0 })
+    fn new(file: File) -> io::Result<Self> {
+        let (identity, length) = identity_and_length(&file)?;
+        Ok(Self { file, identity, length, read: 0, own_bytes: 0 })
     }
 
-    /// Which file it is, whatever its name.
-    pub(super) const fn identity(&self) -> Identity {
+    /// Returns the identity of the file, which does not depend on its name.
+    pub(super) const fn identity(&self) -> FileIdentity {
         self.identity
     }
 
-    /// Whether it is the file at its path. One look tells that and how long it is.
+    /// Returns `true` if this is the file at the path, and updates its length with the same call.
     pub(super) fn is_at(&mut self, path: &Path) -> Result<bool, StorageError> {
-        let there = length_at(path).context("look at", path)?;
-        let length = there.filter(|(identity, _)| *identity == self.identity).map(|(_, length)| length);
+        let current = identity_and_length_at(path).context("stat", path)?;
+        let length = current.filter(|(identity, _)| *identity == self.identity).map(|(_, length)| length);
         self.length = length.unwrap_or(self.length);
         Ok(length.is_some())
     }
 
-    /// Tells of each whole line that was there at the last look and not read yet, `None` for one that is none. What has no end
-    /// yet is read next time.
+    /// Calls `on_line` for each complete line that was there at the last check and not read yet, with `None` for an
+    /// invalid one. A line without an end is read next time.
     pub(super) fn read(
         &mut self,
         path: &Path,
-        mut tell: impl FnMut(Option<Line>),
+        mut on_line: impl FnMut(Option<Line>),
     ) -> Result<(), StorageError> {
         let length = self.length;
-        let own = std::mem::take(&mut self.own);
-        // Nobody else has added anything; or it was cut from outside, and whatever is appended next stands there.
-        if length == self.read + own || length <= self.read {
+        let own_bytes = std::mem::take(&mut self.own_bytes);
+        // No other process has added anything; or the file was cut from outside, and the next append starts there.
+        if length == self.read + own_bytes || length <= self.read {
             self.read = length;
             return Ok(());
         }
@@ -104,7 +105,7 @@ impl Open {
             }
             let mut done = 0;
             while let Some((line, next)) = first_line(rest.get(done..).unwrap_or_default()) {
-                tell(Line::parse(line));
+                on_line(Line::parse(line));
                 done += next;
             }
             self.read += done as u64;
@@ -112,11 +113,11 @@ impl Open {
         }
     }
 
-    /// Waits for a bounded time until it may be held so.
-    pub(super) fn hold(&self, path: &Path, hold: Hold) -> Result<(), StorageError> {
-        let deadline = Instant::now() + PATIENCE;
+    /// Acquires the lock within [`LOCK_TIMEOUT`].
+    pub(super) fn lock(&self, path: &Path, mode: LockMode) -> Result<(), StorageError> {
+        let deadline = Instant::now() + LOCK_TIMEOUT;
         loop {
-            if self.try_hold(path, hold)? {
+            if self.try_lock(path, mode)? {
                 return Ok(());
             }
             if Instant::now() >= deadline {
@@ -128,15 +129,15 @@ impl Open {
                     source: None,
                 });
             }
-            thread::sleep(PAUSE);
+            thread::sleep(LOCK_PAUSE);
         }
     }
 
-    /// Whether it is held so now.
-    pub(super) fn try_hold(&self, path: &Path, hold: Hold) -> Result<bool, StorageError> {
-        let locked = match hold {
-            Hold::Shared => self.file.try_lock_shared(),
-            Hold::Alone => self.file.try_lock(),
+    /// Tries to acquire the lock; returns `true` on success.
+    pub(super) fn try_lock(&self, path: &Path, mode: LockMode) -> Result<bool, StorageError> {
+        let locked = match mode {
+            LockMode::Shared => self.file.try_lock_shared(),
+            LockMode::Exclusive => self.file.try_lock(),
         };
         match locked {
             Ok(()) => Ok(true),
@@ -145,39 +146,40 @@ impl Open {
         }
     }
 
-    /// Lets go of it.
-    pub(super) fn let_go(&self) {
-        // Closing it would do the same; whatever keeps this from succeeding shows itself at the next lock.
+    /// Releases the lock.
+    pub(super) fn unlock(&self) {
+        // Closing the file would do the same; a failure shows at the next lock.
         drop(self.file.unlock());
     }
 
-    /// Appends lines in one write, behind a filler where the last write was cut short. It is held shared, and was read.
+    /// Appends lines in one write, after a filler if the last write was cut short. The caller must hold the shared lock
+    /// and have read the file.
     pub(super) fn append(&mut self, path: &Path, lines: &[u8]) -> Result<(), StorageError> {
         let torn = usize::try_from(self.length % LINE as u64).unwrap_or(0);
         if torn == 0 {
             self.file.write_all(lines).context("write", path)?;
-            self.own += lines.len() as u64;
+            self.own_bytes += lines.len() as u64;
             return Ok(());
         }
-        // Only for people, who see lines below each other: a line is found by its end, wherever it begins.
+        // Only for people, who see aligned lines: a line is found by its end, wherever it starts.
         let mut bytes = vec![b'-'; LINE - torn - 1];
         bytes.push(b'\n');
         bytes.extend_from_slice(lines);
         self.file.write_all(&bytes).context("write", path)
     }
 
-    /// Makes what was appended survive power loss.
+    /// Flushes what was appended.
     pub(super) fn sync(&mut self, path: &Path) -> Result<(), StorageError> {
         let synced = self.file.sync_data().context("flush", path);
         if synced.is_err() {
-            // Whoever appended is told that it failed, and reads like everybody else what is there.
-            self.own = 0;
+            // The caller gets the error, and reads like other processes what the file has.
+            self.own_bytes = 0;
         }
         synced
     }
 }
 
-/// The first line without its end, and where the next one begins. Almost always it is as long as a line should be.
+/// Returns the first line without its end, and the start of the next one. Almost always it has the regular length.
 fn first_line(bytes: &[u8]) -> Option<(&[u8], usize)> {
     let end = match bytes.get(LINE - 1) {
         Some(b'\n') => LINE - 1,

@@ -1,53 +1,55 @@
-//! What is known to be flushed, kept outside the database, so that one that comes back with less than was acknowledged is
-//! found out. How lines look is in `line`, what they come to in `known`, how processes share the file in `file`, and how a new
-//! one takes its place in `stage`.
+//! Marks: what is known to be flushed, stored outside the database, so that a database that comes back with less than
+//! was acknowledged is detected. The line format is in `line`, their combined content in `table`, the file that
+//! processes share in `file`, and its replacement in `stage`.
 
 mod file;
-mod known;
 mod line;
 mod stage;
+mod table;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use session_core::{SessionId, StorageError, Tip};
 
-use self::file::{Hold, Open};
-use self::known::Known;
+use self::file::{LockMode, MarksFile};
 use self::line::Line;
 pub use self::line::StoreId;
+use self::table::MarkTable;
 
-/// Lines that are not worth a new file, beside half as many as are in order: whoever opens a store reads and sorts all.
+/// Lines allowed on top of one and a half times the sorted ones before the file is compacted: opening a store reads and
+/// sorts all of them.
 const SLACK: usize = 4096;
-/// How often the file may be replaced while one is about to hold it.
-const ROUNDS: usize = 64;
+/// The number of attempts to lock a file that other processes replace.
+const LOCK_ATTEMPTS: usize = 64;
 
-/// What is known to have been flushed of one session.
+/// The part of one session that is known to be flushed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
-    /// The database's change with which it was.
+    /// The database's change counter at that flush.
     pub change: u64,
-    /// The tip that was; `None` for a session that is being deleted, or was.
+    /// The flushed tip; `None` for a session that is being deleted, or was.
     pub tip: Option<Tip>,
 }
 
-/// A file of marks whose store nobody knows, as far as it can be read.
+/// The content of a marks file whose store is not known, as far as it can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MarksSummary {
-    /// The store that it names, if that can be read.
+    /// The store that the file names, if that can be read.
     pub store: Option<StoreId>,
-    /// The highest change that it says was flushed.
+    /// The highest change that was flushed.
     pub change: u64,
-    /// How many sessions it says were flushed, and not deleted.
+    /// The number of sessions that were flushed and not deleted.
     pub sessions: usize,
 }
 
-/// The marks of one store. All calls block, for a few calls to the system each.
+/// The marks of one store. All calls block, for a few system calls each.
 ///
-/// Three rules make them true: a tip is noted only after the database was flushed with it, and before that is
-/// acknowledged; a deletion is noted, and flushed here, before the database commits it; and each line carries the database's
-/// own counter of changes, advanced in the same transaction as the data, so that of two lines the later one counts in
-/// whatever order they were written. Tips need no flush here: what power loss takes of this file only lowers a mark.
+/// Three rules keep them true: a tip is recorded only after the database was flushed with it, and before the append is
+/// acknowledged; a deletion is recorded, and flushed here, before the database commits it; and each line has the
+/// database's own change counter, advanced in the same transaction as the data, so that the line with the later change
+/// wins in any order of writing. Tips need no flush here: if power loss removes a part of this file, that only lowers a
+/// mark.
 #[derive(Debug)]
 pub struct Marks {
     path: PathBuf,
@@ -57,50 +59,49 @@ pub struct Marks {
 
 #[derive(Debug, Default)]
 struct State {
-    open: Option<Open>,
-    known: Known,
-    /// The file stays as long as it is until it has so many lines: it could not be written anew when it had fewer.
-    enough: usize,
+    open: Option<MarksFile>,
+    table: MarkTable,
+    /// No compaction below this number of lines: an attempt with fewer lines has failed.
+    compact_above: usize,
 }
 
 impl Marks {
-    /// Reads the marks of a store. Nothing is created: no file is no marks.
+    /// Reads the marks of a store. Nothing is created: a missing file means no marks.
     ///
     /// # Errors
-    /// `Unavailable` where the marks are those of another store, or something else stands at the path; what the system
-    /// says.
+    /// `Unavailable` if the marks belong to another store, or something else is at the path; else the system's error.
     pub fn open(path: impl Into<PathBuf>, store: StoreId) -> Result<Self, StorageError> {
         let marks = Self { path: path.into(), store, state: Mutex::default() };
         marks.refresh()?;
         Ok(marks)
     }
 
-    /// What a file says of itself to whoever does not know its store: for a database that is missing. `None` where there
-    /// is no file, or nothing in it.
+    /// Reads a file without knowing its store, for a database that is missing. `None` if there is no file, or if it is
+    /// empty.
     ///
     /// # Errors
-    /// `Unavailable` where something else stands at the path; what the system says.
-    pub fn find(path: &Path) -> Result<Option<MarksSummary>, StorageError> {
-        let Some(mut file) = Open::find(path)? else { return Ok(None) };
-        let mut known = Known::default();
-        known.read(&mut file, path)?;
-        let Known { store, change, lines, .. } = known;
-        Ok((lines > 0).then(|| MarksSummary { store, change, sessions: known.tips().count() }))
+    /// `Unavailable` if something else is at the path; else the system's error.
+    pub fn read_summary(path: &Path) -> Result<Option<MarksSummary>, StorageError> {
+        let Some(mut file) = MarksFile::open(path)? else { return Ok(None) };
+        let mut table = MarkTable::default();
+        table.read(&mut file, path)?;
+        let MarkTable { store, change, lines, .. } = table;
+        Ok((lines > 0).then(|| MarksSummary { store, change, sessions: table.tips().count() }))
     }
 
-    /// Where they are.
+    /// Returns the path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The store that they are of.
+    /// Returns the store that the marks belong to.
     #[must_use]
     pub const fn store(&self) -> StoreId {
         self.store
     }
 
-    /// Reads what others added since.
+    /// Reads what other processes have added.
     ///
     /// # Errors
     /// Those of [`open`](Self::open).
@@ -108,86 +109,86 @@ impl Marks {
         self.lock().refresh(&self.path, self.store)
     }
 
-    /// What was known of a session at the last [`refresh`](Self::refresh).
+    /// Returns the mark of a session as of the last [`refresh`](Self::refresh).
     #[must_use]
     pub fn get(&self, id: SessionId) -> Option<Mark> {
-        self.lock().known.get(id)
+        self.lock().table.get(id)
     }
 
-    /// The tip up to which a session was known to be flushed at the last [`refresh`](Self::refresh), unless it was deleted.
+    /// Returns the flushed tip of a session as of the last [`refresh`](Self::refresh), unless it was deleted.
     #[must_use]
     pub fn tip(&self, id: SessionId) -> Option<Tip> {
         self.get(id)?.tip
     }
 
-    /// All sessions that were known to be flushed and not deleted at the last [`refresh`](Self::refresh), ascending by id.
+    /// Returns all flushed and not deleted sessions as of the last [`refresh`](Self::refresh), ascending by id.
     #[must_use]
     pub fn tips(&self) -> Vec<(SessionId, Tip)> {
         self.between(None, None)
     }
 
-    /// As [`tips`](Self::tips), those behind `after` and up to `last` only.
+    /// Returns those of [`tips`](Self::tips) after `after` and up to `last`.
     #[must_use]
     pub fn between(&self, after: Option<SessionId>, last: Option<SessionId>) -> Vec<(SessionId, Tip)> {
         let state = self.lock();
-        state.known.between(after, last).filter_map(|(id, mark)| Some((id, mark.tip?))).collect()
+        state.table.between(after, last).filter_map(|(id, mark)| Some((id, mark.tip?))).collect()
     }
 
-    /// The highest change that was known to be flushed: a database that is behind it has lost something.
+    /// Returns the highest change that is known to be flushed: a database that is behind it has lost something.
     #[must_use]
     pub fn change(&self) -> u64 {
-        self.lock().known.change
+        self.lock().table.change
     }
 
-    /// Notes what the database was flushed with, as of this change: after the flush, before the acknowledgement. No sessions
-    /// notes the change alone, as after a deletion. A file that has become long is then written anew with as few lines as
-    /// say the same.
+    /// Records the tips that the database was flushed with, as of this change: call it after the flush and before the
+    /// acknowledgement. Without sessions it records the change alone, as after a deletion. Compacts a file that has
+    /// become long.
     ///
     /// # Errors
-    /// What the system says; the note may then be missing, and what was flushed is flushed.
-    pub fn flushed(&self, change: u64, sessions: &[(SessionId, Tip)]) -> Result<(), StorageError> {
+    /// The system's error; the record may then be missing, though the flush took place.
+    pub fn record_flush(&self, change: u64, sessions: &[(SessionId, Tip)]) -> Result<(), StorageError> {
         let tips = sessions.iter().map(|(id, tip)| Line::Tip(change, *id, *tip));
         let alone = sessions.is_empty().then_some(Line::Change(change));
         let mut state = self.lock();
         state.append(&self.path, self.store, &tips.chain(alone).collect::<Vec<_>>(), false)?;
-        state.keep_short(&self.path, self.store);
+        state.compact_if_sparse(&self.path, self.store);
         Ok(())
     }
 
-    /// Notes that a session will be deleted with this change, durably: before that commits. Should it not commit, the
-    /// session has no mark until it is flushed again.
+    /// Records, flushed, that a session will be deleted with this change: call it before the commit. If the commit
+    /// fails, the session has no mark until its next flush.
     ///
     /// # Errors
-    /// What the system says; then nothing may be deleted.
+    /// The system's error; then the session must not be deleted.
     pub fn record_deletion(&self, change: u64, id: SessionId) -> Result<(), StorageError> {
-        self.lock().append(&self.path, self.store, &[Line::Leaving(change, id)], true)
+        self.lock().append(&self.path, self.store, &[Line::Deletion(change, id)], true)
     }
 
-    /// Notes that what a session lost is given up: durably, its mark is this tip from now on, or none. `change` is above all
-    /// that is known, and the database was flushed with it.
+    /// Records, flushed, that the loss of a session is accepted: its mark is this tip from now on, or none. `change`
+    /// must be above all known ones, and the database flushed with it.
     ///
     /// # Errors
-    /// What the system says; then the session may still count as damaged.
-    pub fn accept(&self, change: u64, id: SessionId, tip: Option<Tip>) -> Result<(), StorageError> {
-        let line = tip.map_or(Line::Leaving(change, id), |tip| Line::Tip(change, id, tip));
+    /// The system's error; then the session may still be treated as damaged.
+    pub fn accept_loss(&self, change: u64, id: SessionId, tip: Option<Tip>) -> Result<(), StorageError> {
+        let line = tip.map_or(Line::Deletion(change, id), |tip| Line::Tip(change, id, tip));
         self.lock().append(&self.path, self.store, &[line, Line::Change(change)], true)
     }
 
-    /// Puts new marks in the place of all that are there: of these sessions, as of this change. For a store whose losses
-    /// are accepted as a whole; whoever calls it sees to it that nobody writes to the database meanwhile.
+    /// Replaces all marks by those of these sessions, as of this change. For a store whose losses are all accepted; the
+    /// caller must keep all processes from writing to the database meanwhile.
     ///
     /// # Errors
-    /// What the system says; the marks are then as before, or the new ones.
+    /// The system's error; the marks are then the old or the new ones.
     pub fn reset(&self, change: u64, sessions: &[(SessionId, Tip)]) -> Result<(), StorageError> {
         let mut lines = vec![Line::Change(change)];
         lines.extend(sessions.iter().map(|(id, tip)| Line::Tip(change, *id, *tip)));
         let mut state = self.lock();
-        state.open_held(&self.path, self.store, Hold::Alone)?;
+        state.open_locked(&self.path, self.store, LockMode::Exclusive)?;
         let replaced = state.replace(&self.path, self.store, &lines);
         if replaced.is_err()
             && let Some(file) = &state.open
         {
-            file.let_go();
+            file.unlock();
         }
         replaced
     }
@@ -201,26 +202,26 @@ impl State {
     fn refresh(&mut self, path: &Path, store: StoreId) -> Result<(), StorageError> {
         let is_current = self.open.as_mut().map_or(Ok(false), |file| file.is_at(path))?;
         if !is_current {
-            self.open = Open::find(path)?;
-            // Nobody removes it: what it said is known here, and is written again with the next mark. Another file in its
-            // place says everything that is to be said.
+            self.open = MarksFile::open(path)?;
+            // No process of ours removes the file: its content is in memory here, and is written again with the next
+            // mark. A file that replaced it is complete.
             if self.open.is_none() {
                 return Ok(());
             }
-            self.known = Known::default();
+            self.table = MarkTable::default();
         }
-        let Self { open, known, .. } = self;
+        let Self { open, table, .. } = self;
         if let Some(file) = open {
-            known.read(file, path)?;
+            table.read(file, path)?;
         }
-        match known.store {
+        match table.store {
             Some(other) if other != store => {
                 let what = format!(
-                    "{} has the marks of the store {other}, and the database is the store {store}: put the two that \
-                     belong together beside each other",
+                    "{} belongs to store {other}, but the database is store {store}: restore the marks and the database \
+                     of the same store",
                     path.display()
                 );
-                // Nothing of it is to be believed, nor written to.
+                // Nothing of this file is used, and nothing is written to it.
                 *self = Self::default();
                 Err(StorageError::Unavailable { what, source: None })
             }
@@ -228,29 +229,29 @@ impl State {
         }
     }
 
-    /// Opens the file, makes it if need be, and holds it; it is the one at the path then, and was read to its end.
-    fn open_held(&mut self, path: &Path, store: StoreId, hold: Hold) -> Result<(), StorageError> {
-        for _ in 0..ROUNDS {
+    /// Opens the file, creates it if necessary, and locks it; then it is the file at the path, and was read to its end.
+    fn open_locked(&mut self, path: &Path, store: StoreId, mode: LockMode) -> Result<(), StorageError> {
+        for _ in 0..LOCK_ATTEMPTS {
             if self.open.is_none() {
                 self.refresh(path, store)?;
             }
             let Some(file) = &self.open else {
-                stage::create(path, store, &Line::bytes(&self.known.lines()))?;
+                stage::create(path, store, &Line::encode_all(&self.table.lines()))?;
                 continue;
             };
-            file.hold(path, hold)?;
-            // Another file may have taken its place: that one is read then, and closing this one lets go of it.
-            let locked = file.identity();
+            file.lock(path, mode)?;
+            // Another file may have replaced it: then the new file is read, and closing the old one releases its lock.
+            let locked_identity = file.identity();
             if let Err(error) = self.refresh(path, store) {
-                self.open.iter().for_each(Open::let_go);
+                self.open.iter().for_each(MarksFile::unlock);
                 return Err(error);
             }
-            if self.open.as_ref().is_some_and(|file| file.identity() == locked) {
+            if self.open.as_ref().is_some_and(|file| file.identity() == locked_identity) {
                 return Ok(());
             }
         }
         Err(StorageError::Unavailable {
-            what: format!("{} is replaced again and again: find out by whom", path.display()),
+            what: format!("{} keeps being replaced: find the process that does it", path.display()),
             source: None,
         })
     }
@@ -262,70 +263,70 @@ impl State {
         lines: &[Line],
         flush: bool,
     ) -> Result<(), StorageError> {
-        self.open_held(path, store, Hold::Shared)?;
-        let bytes = Line::bytes(lines);
+        self.open_locked(path, store, LockMode::Shared)?;
+        let bytes = Line::encode_all(lines);
         let Some(file) = &mut self.open else { return Ok(()) };
         let mut written = file.append(path, &bytes);
         if flush && written.is_ok() {
             written = file.sync(path);
         }
-        file.let_go();
+        file.unlock();
         written?;
-        // Where somebody else's came in between they are read again from the file, and counted twice: no harm is done.
-        self.known.lines += lines.len();
+        // If another process appended in between, these are read again and counted twice, which is harmless.
+        self.table.lines += lines.len();
         for line in lines {
-            if let Some((id, mark)) = self.known.note(*line) {
-                self.known.hear(id, mark);
+            if let Some((id, mark)) = self.table.apply(*line) {
+                self.table.merge(id, mark);
             }
         }
         Ok(())
     }
 
-    /// Whether it is worthwhile to write the file anew.
+    /// Returns `true` if the file is worth compacting.
     fn is_sparse(&self) -> bool {
-        self.known.lines > self.enough.max(self.known.sorted / 2 * 3 + SLACK)
+        self.table.lines > self.compact_above.max(self.table.sorted / 2 * 3 + SLACK)
     }
 
-    /// Writes the file anew with as few lines as say the same, if it has become long and nobody is about to write to it.
-    fn keep_short(&mut self, path: &Path, store: StoreId) {
+    /// Replaces a long file by one with the fewest lines of the same content, unless another process holds the lock.
+    fn compact_if_sparse(&mut self, path: &Path, store: StoreId) {
         if !self.is_sparse() {
             return;
         }
-        self.enough = self.known.lines + SLACK;
+        self.compact_above = self.table.lines + SLACK;
         match self.compact(path, store) {
-            Ok(true) => self.enough = 0,
+            Ok(true) => self.compact_above = 0,
             Ok(false) => {}
             Err(error) => {
-                // It says what it said, and is tried again when it is longer.
-                tracing::warn!(path = %path.display(), %error, "the marks stay as long as they are");
+                // The file keeps its content; the next attempt is made when it is longer.
+                tracing::warn!(path = %path.display(), %error, "could not compact the marks, will retry later");
             }
         }
     }
 
     fn compact(&mut self, path: &Path, store: StoreId) -> Result<bool, StorageError> {
         let Some(file) = &mut self.open else { return Ok(false) };
-        if !file.try_hold(path, Hold::Alone)? {
+        if !file.try_lock(path, LockMode::Exclusive)? {
             return Ok(false);
         }
-        // Letting go: the old file is closed when the new one is read.
+        // Releases the lock explicitly: the old file is closed only when the new one is read.
         if !file.is_at(path)? {
-            file.let_go();
+            file.unlock();
             return Ok(false);
         }
         let replaced = self.refresh(path, store).and_then(|()| {
-            let lines = self.known.lines();
+            let lines = self.table.lines();
             self.replace(path, store, &lines)
         });
         if replaced.is_err()
             && let Some(file) = &self.open
         {
-            file.let_go();
+            file.unlock();
         }
         replaced.map(|()| true)
     }
 
     fn replace(&mut self, path: &Path, store: StoreId, lines: &[Line]) -> Result<(), StorageError> {
-        let bytes = Line::bytes(lines);
+        let bytes = Line::encode_all(lines);
         stage::replace(path, store, &bytes)?;
         self.refresh(path, store)
     }

@@ -1,4 +1,4 @@
-//! Puts a file of marks at its place as a whole: written and flushed under a name of its own, then renamed.
+//! Atomic creation and replacement of a marks file: written and flushed under a temporary name, then renamed.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -10,25 +10,26 @@ use session_core::StorageError;
 
 use super::line::{LINE, Line, StoreId};
 use crate::error::IoContext as _;
-use crate::folders::{Folders, open, rename_new, sync_dir};
+use crate::folders::{Folders, open_file, rename_noreplace, sync_dir};
 
-/// Puts a new file with these lines at the path, in the place of what is there: whoever calls this holds that alone.
+/// Replaces the file at the path by a new one with these lines. The caller must hold the exclusive lock on the old
+/// file.
 pub(super) fn replace(path: &Path, store: StoreId, lines: &[u8]) -> Result<(), StorageError> {
-    let (new, _held) = stage(path, store, lines)?;
+    let (new, _locked) = stage(path, store, lines)?;
     std::fs::rename(&new, path).context("rename", &new)?;
     let folder = folder(path);
     sync_dir(folder).context("flush", folder)?;
     if let Err(error) = sweep(path) {
-        tracing::debug!(path = %path.display(), %error, "what somebody left unfinished stays for now");
+        tracing::debug!(path = %path.display(), %error, "could not remove leftover temporary marks files");
     }
     Ok(())
 }
 
-/// Puts a new file with these lines at the path, if nothing is there.
+/// Creates a file with these lines at the path, unless one exists.
 pub(super) fn create(path: &Path, store: StoreId, lines: &[u8]) -> Result<(), StorageError> {
-    Folders::make(folder(path))?;
-    let (new, _held) = stage(path, store, lines)?;
-    match rename_new(&new, path) {
+    Folders::create(folder(path))?;
+    let (new, _locked) = stage(path, store, lines)?;
+    match rename_noreplace(&new, path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             std::fs::remove_file(&new).context("remove", &new)
         }
@@ -36,31 +37,31 @@ pub(super) fn create(path: &Path, store: StoreId, lines: &[u8]) -> Result<(), St
     }
 }
 
-/// Writes a file that is to be renamed. It is locked until then: one that is not was left by somebody who died.
+/// Writes a temporary file, locked until it is renamed: one without a lock was left by a process that died.
 fn stage(path: &Path, store: StoreId, lines: &[u8]) -> Result<(PathBuf, File), StorageError> {
-    // Its own name for each: two processes may be at it.
+    // A unique name: two processes may do this concurrently.
     let mut new = OsString::from(path);
     new.push(format!("{STAGED}{}", StoreId::random()));
     let new = PathBuf::from(new);
     let mut bytes = Vec::with_capacity(lines.len() + LINE);
-    Line::Store(store).write(&mut bytes);
+    Line::Store(store).encode(&mut bytes);
     bytes.extend_from_slice(lines);
     let write = || -> io::Result<File> {
-        let mut file = open(&new, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)?;
-        // Whoever sweeps may be faster; then there is nothing to be renamed, and that is told.
+        let mut file = open_file(&new, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)?;
+        // A sweep may remove the file before it is locked; then the rename fails and is reported.
         file.lock_shared()?;
         file.write_all(&bytes)?;
         file.sync_all()?;
         Ok(file)
     };
-    let held = write().context("write", &new).inspect_err(|_| drop(std::fs::remove_file(&new)))?;
-    Ok((new, held))
+    let locked = write().context("write", &new).inspect_err(|_| drop(std::fs::remove_file(&new)))?;
+    Ok((new, locked))
 }
 
-/// What the name of a staged file has behind that of the file whose place it takes.
+/// The suffix of a temporary file's name, before its unique part.
 const STAGED: &str = ".new-";
 
-/// Removes what others staged and did not live to rename.
+/// Removes temporary files of processes that died before the rename.
 fn sweep(path: &Path) -> io::Result<()> {
     let Some(name) = path.file_name() else { return Ok(()) };
     let mut staged = name.to_owned();
@@ -68,7 +69,7 @@ fn sweep(path: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(folder(path))? {
         let entry = entry?;
         if entry.file_name().as_encoded_bytes().starts_with(staged.as_encoded_bytes())
-            && open(&entry.path(), OFlags::RDONLY).is_ok_and(|file| file.try_lock().is_ok())
+            && open_file(&entry.path(), OFlags::RDONLY).is_ok_and(|file| file.try_lock().is_ok())
         {
             std::fs::remove_file(entry.path())?;
         }
@@ -85,19 +86,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_dead_left_is_swept_and_what_the_living_stage_is_not() {
+    fn unlocked_temporary_files_are_swept_and_locked_ones_stay() {
         let folder = tempfile::tempdir().unwrap();
         let (path, store) = (folder.path().join("marks"), StoreId::random());
         create(&path, store, b"").unwrap();
-        let (dead, _) = stage(&path, store, b"").unwrap();
-        let (living, held) = stage(&path, store, b"").unwrap();
+        let (abandoned, _) = stage(&path, store, b"").unwrap();
+        let (in_use, locked) = stage(&path, store, b"").unwrap();
         let other = folder.path().join("marks-new-mine");
         std::fs::write(&other, "precious").unwrap();
-        replace(&path, store, b"anew\n").unwrap();
-        assert!(!dead.exists() && living.exists() && other.exists());
-        assert!(std::fs::read(&path).unwrap().ends_with(b"anew\n"));
-        drop(held);
+        replace(&path, store, b"new lines\n").unwrap();
+        assert!(!abandoned.exists() && in_use.exists() && other.exists());
+        assert!(std::fs::read(&path).unwrap().ends_with(b"new lines\n"));
+        drop(locked);
         replace(&path, store, b"").unwrap();
-        assert!(!living.exists() && other.exists());
+        assert!(!in_use.exists() && other.exists());
     }
 }

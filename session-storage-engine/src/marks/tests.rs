@@ -1,4 +1,4 @@
-//! What a file of marks says, whoever wrote it in whatever order, and whatever has become of it since.
+//! The content of a marks file after concurrent writers, writes in any order, and damage.
 
 use std::collections::HashMap;
 use std::fs;
@@ -37,60 +37,60 @@ impl Place {
 }
 
 #[test]
-fn looking_creates_nothing() {
+fn reading_creates_nothing() {
     let place = Place::new();
     let marks = place.open();
     assert_eq!((marks.change(), marks.get(id(1)), marks.tips().len()), (0, None, 0));
-    assert_eq!(Marks::find(&place.path).unwrap(), None);
+    assert_eq!(Marks::read_summary(&place.path).unwrap(), None);
     assert!(!place.path.parent().unwrap().exists());
 }
 
 #[test]
-fn what_one_notes_others_read() {
+fn marks_recorded_by_one_handle_are_read_by_others() {
     let place = Place::new();
     let (one, two) = (place.open(), place.open());
-    one.flushed(3, &[(id(1), tip(5)), (id(2), tip(1))]).unwrap();
-    assert_eq!(one.tip(id(1)), Some(tip(5)), "whoever notes it knows it");
+    one.record_flush(3, &[(id(1), tip(5)), (id(2), tip(1))]).unwrap();
+    assert_eq!(one.tip(id(1)), Some(tip(5)), "the writing handle has it");
     two.refresh().unwrap();
     for marks in [&one, &two, &place.open()] {
         assert_eq!(marks.get(id(1)), Some(Mark { change: 3, tip: Some(tip(5)) }));
         assert_eq!(marks.tips(), [(id(1), tip(5)), (id(2), tip(1))]);
         assert_eq!(marks.change(), 3);
     }
-    two.flushed(7, &[]).unwrap();
+    two.record_flush(7, &[]).unwrap();
     one.refresh().unwrap();
     assert_eq!((one.change(), one.tips().len()), (7, 2));
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&place.path), mode(place.path.parent().unwrap())), (0o600, 0o700));
-    let found = Marks::find(&place.path).unwrap().unwrap();
+    let found = Marks::read_summary(&place.path).unwrap().unwrap();
     assert_eq!(found, MarksSummary { store: Some(place.store), change: 7, sessions: 2 });
-    assert_eq!(fs::read_dir(place.path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
+    assert_eq!(fs::read_dir(place.path.parent().unwrap()).unwrap().count(), 1, "no temporary file is left");
 }
 
 #[test]
-fn of_two_lines_the_later_change_counts_in_whatever_order_they_were_written() {
+fn the_line_with_the_later_change_wins_in_any_order() {
     let place = Place::new();
     let marks = place.open();
-    marks.flushed(9, &[(id(1), tip(9))]).unwrap();
-    marks.flushed(4, &[(id(1), tip(4))]).unwrap();
+    marks.record_flush(9, &[(id(1), tip(9))]).unwrap();
+    marks.record_flush(4, &[(id(1), tip(4))]).unwrap();
     assert_eq!(place.open().tip(id(1)), Some(tip(9)));
     marks.record_deletion(10, id(1)).unwrap();
-    marks.flushed(9, &[(id(1), tip(9))]).unwrap();
+    marks.record_flush(9, &[(id(1), tip(9))]).unwrap();
     assert_eq!(place.open().get(id(1)), Some(Mark { change: 10, tip: None }));
-    // Deleted and made again within one change.
-    marks.flushed(10, &[(id(1), tip(1))]).unwrap();
+    // Deleted and created again within one change.
+    marks.record_flush(10, &[(id(1), tip(1))]).unwrap();
     marks.record_deletion(10, id(1)).unwrap();
     assert_eq!(place.open().tip(id(1)), Some(tip(1)));
 }
 
 #[test]
-fn a_deletion_that_never_came_about_does_not_put_the_database_behind() {
+fn an_uncommitted_deletion_leaves_the_change_as_it_was() {
     let place = Place::new();
     let marks = place.open();
-    marks.flushed(4, &[(id(1), tip(4))]).unwrap();
+    marks.record_flush(4, &[(id(1), tip(4))]).unwrap();
     marks.record_deletion(5, id(1)).unwrap();
     assert_eq!(place.open().change(), 4);
-    marks.flushed(5, &[]).unwrap();
+    marks.record_flush(5, &[]).unwrap();
     assert_eq!(place.open().change(), 5);
 }
 
@@ -98,9 +98,9 @@ fn a_deletion_that_never_came_about_does_not_put_the_database_behind() {
 fn an_accepted_loss_lowers_a_mark() {
     let place = Place::new();
     let marks = place.open();
-    marks.flushed(8, &[(id(1), tip(8)), (id(2), tip(3))]).unwrap();
-    marks.accept(9, id(1), Some(tip(2))).unwrap();
-    marks.accept(10, id(2), None).unwrap();
+    marks.record_flush(8, &[(id(1), tip(8)), (id(2), tip(3))]).unwrap();
+    marks.accept_loss(9, id(1), Some(tip(2))).unwrap();
+    marks.accept_loss(10, id(2), None).unwrap();
     let again = place.open();
     assert_eq!(again.tips(), [(id(1), tip(2))]);
     assert_eq!(again.change(), 10);
@@ -111,24 +111,24 @@ fn an_accepted_loss_lowers_a_mark() {
 }
 
 #[test]
-fn marks_of_another_store_are_refused_and_both_are_named() {
+fn marks_of_another_store_are_refused_naming_both_stores() {
     let place = Place::new();
-    place.open().flushed(1, &[(id(1), tip(1))]).unwrap();
+    place.open().record_flush(1, &[(id(1), tip(1))]).unwrap();
     let other = StoreId::random();
     let before = fs::read(&place.path).unwrap();
     let error = Marks::open(&place.path, other).unwrap_err();
     assert_eq!(error.code(), ErrorCode::StorageUnavailable);
-    let said = error.to_string();
-    assert!(said.contains(&place.store.to_string()) && said.contains(&other.to_string()), "{said}");
-    // Also where it comes in while one looks.
+    let message = error.to_string();
+    assert!(message.contains(&place.store.to_string()) && message.contains(&other.to_string()), "{message}");
+    // Also if they replace the file while it is open.
     let marks = place.open();
     let foreign = Place::new();
-    foreign.open().flushed(9, &[(id(9), tip(9))]).unwrap();
+    foreign.open().record_flush(9, &[(id(9), tip(9))]).unwrap();
     fs::rename(&foreign.path, &place.path).unwrap();
-    assert!(marks.flushed(2, &[(id(1), tip(2))]).is_err());
+    assert!(marks.record_flush(2, &[(id(1), tip(2))]).is_err());
     assert_eq!(marks.get(id(9)), None);
     assert_ne!(fs::read(&place.path).unwrap(), before);
-    assert_eq!(Marks::find(&place.path).unwrap().unwrap().sessions, 1, "nothing was added to it");
+    assert_eq!(Marks::read_summary(&place.path).unwrap().unwrap().sessions, 1, "nothing was added to it");
 }
 
 #[test]
@@ -144,33 +144,33 @@ fn only_a_regular_file_is_read_or_written() {
 }
 
 #[test]
-fn a_file_that_was_removed_is_written_again_from_what_is_known() {
+fn a_removed_file_is_written_again_from_memory() {
     let place = Place::new();
     let marks = place.open();
-    marks.flushed(3, &[(id(1), tip(3))]).unwrap();
+    marks.record_flush(3, &[(id(1), tip(3))]).unwrap();
     fs::remove_file(&place.path).unwrap();
     marks.refresh().unwrap();
     assert_eq!(marks.tip(id(1)), Some(tip(3)));
-    marks.flushed(4, &[(id(2), tip(1))]).unwrap();
+    marks.record_flush(4, &[(id(2), tip(1))]).unwrap();
     assert_eq!(place.open().tips(), [(id(1), tip(3)), (id(2), tip(1))]);
 }
 
 #[test]
-fn a_torn_end_is_filled_up_and_costs_one_line() {
+fn a_torn_end_is_padded_and_costs_one_line() {
     for cut in 1..LINE {
         let place = Place::new();
         let marks = place.open();
-        marks.flushed(1, &[(id(1), tip(1))]).unwrap();
-        marks.flushed(2, &[(id(2), tip(2))]).unwrap();
+        marks.record_flush(1, &[(id(1), tip(1))]).unwrap();
+        marks.record_flush(2, &[(id(2), tip(2))]).unwrap();
         let bytes = fs::read(&place.path).unwrap();
         fs::write(&place.path, &bytes[..bytes.len() - cut]).unwrap();
         let marks = place.open();
         assert_eq!(marks.tips(), [(id(1), tip(1))]);
-        marks.flushed(2, &[(id(3), tip(3))]).unwrap();
+        marks.record_flush(2, &[(id(3), tip(3))]).unwrap();
         let bytes = fs::read(&place.path).unwrap();
         assert_eq!(bytes.len(), 4 * LINE);
         assert!(bytes.chunks(LINE).all(|line| line.ends_with(b"\n")));
-        // Only its end was missing: with one, it is whole.
+        // Only the line end was missing: with one, the line is complete.
         let second = (cut == 1).then_some((id(2), tip(2)));
         let expected: Vec<_> =
             [Some((id(1), tip(1))), second, Some((id(3), tip(3)))].into_iter().flatten().collect();
@@ -179,7 +179,7 @@ fn a_torn_end_is_filled_up_and_costs_one_line() {
 }
 
 #[test]
-fn a_long_file_is_written_anew_and_says_the_same() {
+fn compaction_keeps_the_content_of_a_long_file() {
     let place = Place::new();
     let (marks, other) = (place.open(), place.open());
     let lines = || fs::metadata(&place.path).unwrap().len() / LINE as u64;
@@ -188,7 +188,7 @@ fn a_long_file_is_written_anew_and_says_the_same() {
     loop {
         for session in 0..5 {
             change += 1;
-            marks.flushed(change, &[(id(session), tip(change))]).unwrap();
+            marks.record_flush(change, &[(id(session), tip(change))]).unwrap();
         }
         marks.record_deletion(change + 1, id(7)).unwrap();
         change += 1;
@@ -196,51 +196,51 @@ fn a_long_file_is_written_anew_and_says_the_same() {
             break;
         }
         longest = lines();
-        assert!(longest < 2 * SLACK as u64, "it stays long");
+        assert!(longest < 2 * SLACK as u64, "the file is not compacted");
     }
-    marks.flushed(change, &[]).unwrap();
+    marks.record_flush(change, &[]).unwrap();
     assert!(longest + 6 > SLACK as u64 && lines() < 20, "{longest}, {}", lines());
     let before = marks.tips();
     assert_eq!(before, [0, 1, 2, 3, 4].map(|session| (id(session), tip(change - 5 + u64::from(session)))));
     for marks in [&marks, &other, &place.open()] {
         marks.refresh().unwrap();
         assert_eq!((marks.tips(), marks.change()), (before.clone(), change));
-        // Whoever flushed before the deletion may note it only now.
+        // A process that flushed before the deletion may record that only now.
         assert_eq!(marks.get(id(7)).unwrap().tip, None);
     }
-    marks.flushed(1, &[(id(7), tip(1))]).unwrap();
+    marks.record_flush(1, &[(id(7), tip(1))]).unwrap();
     assert_eq!(place.open().tip(id(7)), None);
     assert_eq!(fs::read_dir(place.path.parent().unwrap()).unwrap().count(), 1);
 }
 
-/// Somebody is about to write: what was flushed is noted all the same, and it is not tried again with each note.
+/// Another process holds the lock: flushes are recorded nevertheless, and compaction is not retried at each record.
 #[test]
-fn a_file_that_cannot_be_written_anew_stays_long() {
+fn a_file_that_cannot_be_compacted_stays_long() {
     let place = Place::new();
     let marks = place.open();
-    marks.flushed(1, &[(id(1), tip(1))]).unwrap();
-    // Held by somebody who is about to write.
-    let held = place.open();
-    held.lock().open_held(&place.path, place.store, Hold::Shared).unwrap();
+    marks.record_flush(1, &[(id(1), tip(1))]).unwrap();
+    // Another handle holds the lock for an append.
+    let holder = place.open();
+    holder.lock().open_locked(&place.path, place.store, LockMode::Shared).unwrap();
     let many: Vec<_> = (1..=SLACK as u64 + 8).map(|revision| (id(1), tip(revision))).collect();
-    marks.flushed(2, &many).unwrap();
-    marks.flushed(3, &[(id(1), tip(9000))]).unwrap();
+    marks.record_flush(2, &many).unwrap();
+    marks.record_flush(3, &[(id(1), tip(9000))]).unwrap();
     let long = fs::metadata(&place.path).unwrap().len();
     assert!(long > (SLACK * LINE) as u64);
     assert_eq!(place.open().tip(id(1)), Some(tip(9000)));
-    held.lock().open.as_ref().unwrap().let_go();
-    marks.flushed(4, &[(id(2), tip(1))]).unwrap();
-    assert!(fs::metadata(&place.path).unwrap().len() > long, "it waits until that is worthwhile again");
-    // Whoever else comes and writes finds it long.
+    holder.lock().open.as_ref().unwrap().unlock();
+    marks.record_flush(4, &[(id(2), tip(1))]).unwrap();
+    assert!(fs::metadata(&place.path).unwrap().len() > long, "the next attempt waits for more lines");
+    // Another handle that writes compacts it.
     let other = place.open();
-    other.flushed(5, &[(id(2), tip(2))]).unwrap();
+    other.record_flush(5, &[(id(2), tip(2))]).unwrap();
     assert!(fs::metadata(&place.path).unwrap().len() < 10 * LINE as u64);
     marks.refresh().unwrap();
     assert_eq!(marks.tips(), [(id(1), tip(9000)), (id(2), tip(2))]);
 }
 
 #[test]
-fn whoever_appends_while_the_file_is_written_anew_loses_nothing() {
+fn appends_during_compaction_are_not_lost() {
     let place = Place::new();
     let last = std::sync::atomic::AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -250,8 +250,8 @@ fn whoever_appends_while_the_file_is_written_anew_loses_nothing() {
                 let marks = place.open();
                 for revision in 1..=150 {
                     let change = last.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1;
-                    marks.flushed(change, &[(id(session), tip(revision))]).unwrap();
-                    // In the file that all others read, not in one that was replaced.
+                    marks.record_flush(change, &[(id(session), tip(revision))]).unwrap();
+                    // In the file that others read, not in a replaced one.
                     assert_eq!(place.open().tip(id(session)), Some(tip(revision)));
                 }
             });
@@ -259,11 +259,11 @@ fn whoever_appends_while_the_file_is_written_anew_loses_nothing() {
         scope.spawn(|| {
             let marks = place.open();
             for _ in 0..100 {
-                // As `compact`, however short the file is.
+                // Like `compact`, for any length of the file.
                 let mut state = marks.lock();
-                state.open_held(&marks.path, marks.store, Hold::Alone).unwrap();
+                state.open_locked(&marks.path, marks.store, LockMode::Exclusive).unwrap();
                 state.refresh(&marks.path, marks.store).unwrap();
-                let lines = state.known.lines();
+                let lines = state.table.lines();
                 state.replace(&marks.path, marks.store, &lines).unwrap();
             }
         });
@@ -275,9 +275,9 @@ fn whoever_appends_while_the_file_is_written_anew_loses_nothing() {
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Somebody flushes the session with its next revision.
+    /// A handle flushes the session with its next revision.
     Flush(usize, u8),
-    /// Somebody notes it only after what others do next.
+    /// A handle flushes it, and records that only after the following steps of others.
     FlushLate(usize, u8),
     Delete(usize, u8),
     Refresh(usize),
@@ -285,40 +285,40 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let (who, session) = (0..3usize, 0..4u8);
+    let (handle, session) = (0..3usize, 0..4u8);
     prop_oneof![
-        6 => (who.clone(), session.clone()).prop_map(|(who, session)| Step::Flush(who, session)),
-        2 => (who.clone(), session.clone()).prop_map(|(who, session)| Step::FlushLate(who, session)),
-        2 => (who.clone(), session).prop_map(|(who, session)| Step::Delete(who, session)),
-        1 => who.clone().prop_map(Step::Refresh),
-        1 => who.prop_map(Step::Rewrite),
+        6 => (handle.clone(), session.clone()).prop_map(|(handle, session)| Step::Flush(handle, session)),
+        2 => (handle.clone(), session.clone()).prop_map(|(handle, session)| Step::FlushLate(handle, session)),
+        2 => (handle.clone(), session).prop_map(|(handle, session)| Step::Delete(handle, session)),
+        1 => handle.clone().prop_map(Step::Refresh),
+        1 => handle.prop_map(Step::Rewrite),
     ]
 }
 
 #[derive(Debug, Clone)]
-enum Harm {
-    Nothing,
+enum Damage {
+    None,
     Cut(usize),
     Zeroes(usize),
     Flip(usize),
 }
 
-fn harm() -> impl Strategy<Value = Harm> {
+fn damage() -> impl Strategy<Value = Damage> {
     prop_oneof![
-        2 => Just(Harm::Nothing),
-        2 => (0..2000usize).prop_map(Harm::Cut),
-        2 => (0..2000usize).prop_map(Harm::Zeroes),
-        2 => any::<usize>().prop_map(Harm::Flip),
+        2 => Just(Damage::None),
+        2 => (0..2000usize).prop_map(Damage::Cut),
+        2 => (0..2000usize).prop_map(Damage::Zeroes),
+        2 => any::<usize>().prop_map(Damage::Flip),
     ]
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// However notes of several processes are mixed, an undamaged file says of each session exactly the last thing that
-    /// was flushed; a damaged one says nothing that never was.
+    /// In any interleaving of several processes, an undamaged file has exactly the last flush of each session; a
+    /// damaged file has nothing that was never flushed.
     #[test]
-    fn marks_never_claim_too_much(steps in prop::collection::vec(step(), 1..60), harm in harm()) {
+    fn marks_never_claim_too_much(steps in prop::collection::vec(step(), 1..60), damage in damage()) {
         let place = Place::new();
         let handles = [place.open(), place.open(), place.open()];
         let mut change = 0;
@@ -328,7 +328,7 @@ proptest! {
         let mut late = Vec::new();
         for step in steps {
             match step {
-                Step::Flush(who, session) | Step::FlushLate(who, session) => {
+                Step::Flush(handle, session) | Step::FlushLate(handle, session) => {
                     change += 1;
                     let revision = revisions.entry(session).or_default();
                     *revision += 1;
@@ -336,44 +336,44 @@ proptest! {
                     ever.push((id(session), at));
                     expected.insert(session, Some(at));
                     if matches!(step, Step::FlushLate(..)) {
-                        late.push((who, change, id(session), at));
+                        late.push((handle, change, id(session), at));
                     } else {
-                        handles[who].flushed(change, &[(id(session), at)]).unwrap();
+                        handles[handle].record_flush(change, &[(id(session), at)]).unwrap();
                     }
                 }
-                Step::Delete(who, session) => {
+                Step::Delete(handle, session) => {
                     change += 1;
-                    handles[who].record_deletion(change, id(session)).unwrap();
+                    handles[handle].record_deletion(change, id(session)).unwrap();
                     expected.insert(session, None);
                 }
-                Step::Refresh(who) => handles[who].refresh().unwrap(),
-                Step::Rewrite(who) => {
-                    let marks = &handles[who];
+                Step::Refresh(handle) => handles[handle].refresh().unwrap(),
+                Step::Rewrite(handle) => {
+                    let marks = &handles[handle];
                     let mut state = marks.lock();
-                    state.open_held(&marks.path, marks.store, Hold::Alone).unwrap();
+                    state.open_locked(&marks.path, marks.store, LockMode::Exclusive).unwrap();
                     state.refresh(&marks.path, marks.store).unwrap();
-                    let lines = state.known.lines();
+                    let lines = state.table.lines();
                     state.replace(&marks.path, marks.store, &lines).unwrap();
                 }
             }
         }
-        for (who, change, id, tip) in late {
-            handles[who].flushed(change, &[(id, tip)]).unwrap();
+        for (handle, change, id, tip) in late {
+            handles[handle].record_flush(change, &[(id, tip)]).unwrap();
         }
-        // Whoever has looked on all the while knows what somebody knows who looks now.
+        // A handle that was open all the time has the same content as a new one.
         for handle in &handles {
             handle.refresh().unwrap();
             prop_assert_eq!((handle.tips(), handle.change()), (place.open().tips(), place.open().change()));
         }
         let mut bytes = fs::read(&place.path).unwrap_or_default();
-        let whole = bytes.len();
-        match harm {
-            Harm::Cut(back) => bytes.truncate(whole.saturating_sub(back)),
-            Harm::Zeroes(back) => bytes[whole.saturating_sub(back)..].fill(0),
-            Harm::Flip(bit) if whole > 0 => bytes[bit / 8 % whole] ^= 1 << (bit % 8),
-            Harm::Nothing | Harm::Flip(_) => {}
+        let length = bytes.len();
+        match damage {
+            Damage::Cut(back) => bytes.truncate(length.saturating_sub(back)),
+            Damage::Zeroes(back) => bytes[length.saturating_sub(back)..].fill(0),
+            Damage::Flip(bit) if length > 0 => bytes[bit / 8 % length] ^= 1 << (bit % 8),
+            Damage::None | Damage::Flip(_) => {}
         }
-        if whole > 0 {
+        if length > 0 {
             fs::write(&place.path, &bytes).unwrap();
         }
         let marks = place.open();
@@ -381,13 +381,13 @@ proptest! {
         for (id, tip) in marks.tips() {
             prop_assert!(ever.contains(&(id, tip)), "{id} {tip} was never flushed");
         }
-        if matches!(harm, Harm::Nothing) {
+        if matches!(damage, Damage::None) {
             for (session, tip) in expected {
                 prop_assert_eq!(marks.tip(id(session)), tip, "session {}", session);
             }
         }
-        // Whatever it looks like, it can be written, and says what is written now.
-        marks.flushed(change + 1, &[(id(200), tip(1))]).unwrap();
+        // After any damage the file can be written, and has what is written now.
+        marks.record_flush(change + 1, &[(id(200), tip(1))]).unwrap();
         prop_assert_eq!(place.open().tip(id(200)), Some(tip(1)));
         prop_assert_eq!(place.open().change(), change + 1);
     }

@@ -1,4 +1,4 @@
-//! Every page of a log, as it is and damaged in every way.
+//! Every page of a log, intact and with each kind of damage.
 
 use session_core::Sum;
 use session_testkit::Damage;
@@ -12,7 +12,7 @@ fn log() -> Log {
     log
 }
 
-fn look(log: &Log, lines: &[Vec<u8>], after: u64, limit: usize, ends: &[Option<Tip>]) -> Page {
+fn read_page(log: &Log, lines: &[Vec<u8>], after: u64, limit: usize, ends: &[Option<Tip>]) -> Page {
     let from = usize::try_from(after).unwrap();
     let before = from.checked_sub(1).and_then(|at| lines.get(at)).map(Vec::as_slice);
     let rest = (after + 1..).zip(lines.iter().skip(from).take(limit));
@@ -24,7 +24,7 @@ fn lines(log: &Log) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn every_page_of_a_whole_log_is_what_follows() {
+fn every_page_of_an_intact_log_has_the_next_records() {
     let log = log();
     let tips = [None, Some(log.tip())];
     for ends in [[tips[0], tips[0]], [tips[1], tips[0]], [tips[1], tips[1]]] {
@@ -32,7 +32,7 @@ fn every_page_of_a_whole_log_is_what_follows() {
             for limit in 1..7 {
                 let from = usize::try_from(after).unwrap().min(5);
                 let expected = &log.records()[from..(from + limit).min(5)];
-                let found = look(&log, &lines(&log), after, limit, &ends);
+                let found = read_page(&log, &lines(&log), after, limit, &ends);
                 if expected.is_empty() {
                     assert_eq!(found, Page::End, "after {after}");
                 } else {
@@ -44,7 +44,7 @@ fn every_page_of_a_whole_log_is_what_follows() {
 }
 
 #[test]
-fn whatever_is_wrong_nothing_wrong_is_handed_out_and_no_end_comes_too_early() {
+fn damaged_pages_are_never_returned_or_taken_for_the_end() {
     let log = log();
     let mut all = Vec::new();
     for revision in 1..=5 {
@@ -63,7 +63,7 @@ fn whatever_is_wrong_nothing_wrong_is_handed_out_and_no_end_comes_too_early() {
             for limit in 1..7 {
                 let mut after = 0;
                 let end = loop {
-                    match look(&log, &lines, after, limit, &ends) {
+                    match read_page(&log, &lines, after, limit, &ends) {
                         Page::Records(records) => {
                             for record in records {
                                 after += 1;
@@ -75,19 +75,23 @@ fn whatever_is_wrong_nothing_wrong_is_handed_out_and_no_end_comes_too_early() {
                     }
                 };
                 let hidden = end == Page::End && after < 5;
-                assert!(!hidden, "{damage:?}: the log ends at {after} without a word");
+                assert!(!hidden, "{damage:?}: the log ends at {after} without an error");
             }
         }
     }
 }
 
 #[test]
-fn a_record_that_is_not_the_one_that_was_known_is_suspect() {
+fn a_record_that_differs_from_a_known_tip_is_suspect() {
     let log = log();
     for known in log.records().iter().map(StoredRecord::tip) {
         let other = Tip { sum: Sum::from_u64(1), ..known };
         let after = known.revision - 1;
-        assert_eq!(look(&log, &lines(&log), after, 9, &[Some(other)]), Page::Suspect, "{known}");
-        assert_eq!(look(&log, &lines(&log), known.revision, 9, &[Some(other)]), Page::Suspect, "{known}");
+        assert_eq!(read_page(&log, &lines(&log), after, 9, &[Some(other)]), Page::Suspect, "{known}");
+        assert_eq!(
+            read_page(&log, &lines(&log), known.revision, 9, &[Some(other)]),
+            Page::Suspect,
+            "{known}"
+        );
     }
 }

@@ -1,8 +1,8 @@
-//! A copy of a store as its files are: what a kill leaves of it.
+//! A copy of a store's files at one moment, as a kill leaves them.
 
 use std::path::Path;
 
-/// Copies a folder with all that is in it. The marks come first: they never say more than the database.
+/// Copies a folder with its content. The marks first: they must never be ahead of the database.
 pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     let mut names: Vec<_> =

@@ -1,4 +1,4 @@
-//! Logs to store, sealed and folded as the core does it.
+//! Logs to store, sealed and folded like the core does it.
 
 use std::num::NonZeroUsize;
 
@@ -8,7 +8,7 @@ use session_core::{
     SessionStorage, StorageError, StoredRecord, Timestamp, Tip, UnsealedRecord,
 };
 
-/// A log that is being written, with everything that was.
+/// A log under construction, with all its records.
 #[derive(Debug, Clone)]
 pub(crate) struct Log {
     pub(crate) id: SessionId,
@@ -21,12 +21,12 @@ impl Log {
         Self { id: SessionId::random(), head: None, records: Vec::new() }
     }
 
-    /// One that is there already, from its end on: what came before is not in `records`.
+    /// Continues an existing log from its head; the earlier records are not in `records`.
     pub(crate) fn of(head: Head) -> Self {
         Self { id: head.id, head: Some(head), records: Vec::new() }
     }
 
-    /// A stored one of this many records.
+    /// Stores a new log of this many records.
     pub(crate) async fn stored(storage: &dyn SessionStorage, records: usize) -> Self {
         let mut log = Self::new();
         for n in 0..records {
@@ -47,7 +47,7 @@ impl Log {
         self.tip().map_or(Expected::Absent, Expected::At)
     }
 
-    /// The next records, not yet stored.
+    /// Seals the next records without storing them.
     pub(crate) fn seal(&mut self, events: Vec<SessionEvent>) -> Batch {
         let mut chain = self.tip().map_or(Chain::start(self.id), |tip| Chain::at(self.id, tip));
         let mut records = Vec::new();
@@ -78,7 +78,7 @@ impl Log {
         appended
     }
 
-    /// Stores the next record: what begins a session, then notes.
+    /// Stores the next record: first the creation of the session, then notes.
     pub(crate) async fn next(
         &mut self,
         storage: &dyn SessionStorage,
@@ -107,7 +107,7 @@ pub(crate) fn note(data: impl serde::Serialize) -> SessionEvent {
     SessionEvent::Noted { kind: "test.note".to_owned(), data: json!(data) }
 }
 
-/// All records of a session, up to the end or an error.
+/// Reads all records of a session, up to the end or an error.
 pub(crate) async fn read(
     storage: &dyn SessionStorage,
     id: SessionId,
@@ -123,7 +123,7 @@ pub(crate) async fn read(
     }
 }
 
-/// Random numbers that a seed repeats (`SplitMix64`, Steele, Lea and Flood 2014).
+/// Random numbers from a seed (`SplitMix64`, Steele, Lea and Flood 2014).
 #[derive(Debug, Clone)]
 pub(crate) struct Dice(pub(crate) u64);
 
@@ -137,7 +137,7 @@ impl Dice {
     }
 }
 
-/// A number from the environment.
+/// Reads a number from the environment.
 pub(crate) fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().unwrap())
 }

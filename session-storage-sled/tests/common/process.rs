@@ -1,4 +1,4 @@
-//! A process of the test's own: this test program, started again with a role.
+//! A child process of a test: this test program, started again with a role.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -8,22 +8,22 @@ use std::time::{Duration, Instant};
 
 const ROLE: &str = "SESSION_SLED_ROLE";
 const STORE: &str = "SESSION_SLED_STORE";
-/// Begins each line that is meant for the test, among those of the test harness.
+/// The prefix of lines for the test, among those of the test harness.
 const MARK: &str = "\u{1}";
 
-/// The role of this process and its store; `None` for the tests themselves.
+/// Returns the role of this process and its store; `None` in the tests themselves.
 pub(crate) fn role() -> Option<(String, std::path::PathBuf)> {
     Some((std::env::var(ROLE).ok()?, std::env::var_os(STORE)?.into()))
 }
 
-pub(crate) fn say(line: &str) {
-    // One write: a line is said whole or not at all.
+pub(crate) fn print_line(line: &str) {
+    // One write: a line is printed completely or not at all.
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(format!("{MARK}{line}\n").as_bytes()).unwrap();
     stdout.flush().unwrap();
 }
 
-/// The command that starts a process with a role.
+/// Sets up a command that starts a process with a role.
 pub(crate) fn command(program: &mut Command, role: &str, store: &Path) {
     program
         .args(["--exact", "process_with_a_role", "--nocapture"])
@@ -36,7 +36,7 @@ pub(crate) fn command(program: &mut Command, role: &str, store: &Path) {
 pub(crate) struct Process {
     child: Child,
     lines: Receiver<String>,
-    pub(crate) heard: Vec<String>,
+    pub(crate) received: Vec<String>,
 }
 
 impl Process {
@@ -59,33 +59,33 @@ impl Process {
                 }
             }
         });
-        Self { child, lines, heard: Vec::new() }
+        Self { child, lines, received: Vec::new() }
     }
 
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// The next line that it says, if it says one in time.
-    pub(crate) fn line(&mut self, patience: Duration) -> Option<String> {
-        let line = self.lines.recv_timeout(patience).ok()?;
-        self.heard.push(line.clone());
+    /// Receives the next line, if it comes in time.
+    pub(crate) fn line(&mut self, timeout: Duration) -> Option<String> {
+        let line = self.lines.recv_timeout(timeout).ok()?;
+        self.received.push(line.clone());
         Some(line)
     }
 
-    /// Ends it at once; all that it said is heard then.
+    /// Kills the process and receives its remaining lines.
     pub(crate) fn kill(&mut self) {
         drop(self.child.kill());
         self.child.wait().unwrap();
-        self.heard.extend(self.lines.iter());
+        self.received.extend(self.lines.iter());
     }
 
-    /// Waits for its end; `None` if that does not come in time.
-    pub(crate) fn end(&mut self, patience: Duration) -> Option<ExitStatus> {
-        let deadline = Instant::now() + patience;
+    /// Waits for the process to end; `None` if it does not end in time.
+    pub(crate) fn end(&mut self, timeout: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + timeout;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait().unwrap() {
-                self.heard.extend(self.lines.iter());
+                self.received.extend(self.lines.iter());
                 return Some(status);
             }
             std::thread::sleep(Duration::from_millis(2));

@@ -1,11 +1,11 @@
-//! The rows of a store, reached through sled itself: what its damage is made with. How they look is part of the format.
+//! Direct access to the rows of a store through sled, to damage them. Their encoding is part of the format.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use session_core::SessionId;
 
-/// sled, once whoever had it has let go of it.
+/// Opens sled, waiting until another handle has released it.
 pub(crate) fn open(store: &Path) -> sled::Db {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
@@ -21,7 +21,7 @@ fn key(id: SessionId, revision: u64, part: u16) -> Vec<u8> {
     [b"r", id.as_bytes().as_slice(), &revision.to_be_bytes(), &part.to_be_bytes()].concat()
 }
 
-/// The lines of a session, without ends.
+/// Reads the lines of a session, without line ends.
 pub(crate) fn lines(db: &sled::Db, id: SessionId) -> Vec<Vec<u8>> {
     let mut lines: Vec<Vec<u8>> = Vec::new();
     for row in db.range(key(id, 0, 0)..=key(id, u64::MAX, u16::MAX)) {
@@ -34,7 +34,7 @@ pub(crate) fn lines(db: &sled::Db, id: SessionId) -> Vec<Vec<u8>> {
     lines
 }
 
-/// Puts lines in the place of those of a session.
+/// Replaces the lines of a session.
 pub(crate) fn put_lines(db: &sled::Db, id: SessionId, lines: &[Vec<u8>]) {
     let mut batch = sled::Batch::default();
     for row in db.range(key(id, 0, 0)..=key(id, u64::MAX, u16::MAX)) {
@@ -49,7 +49,7 @@ pub(crate) fn put_lines(db: &sled::Db, id: SessionId, lines: &[Vec<u8>]) {
     db.flush().unwrap();
 }
 
-/// The key of a session's head.
+/// Returns the key of a session's head.
 pub(crate) fn head_key(id: SessionId) -> Vec<u8> {
     [b"h", id.as_bytes().as_slice()].concat()
 }

@@ -1,4 +1,4 @@
-//! Flushes that fail, panics of sled's and hangs: what whoever waits is told, and what comes after.
+//! Failed flushes, panics and hang of sled: the errors of waiting callers, and the state after reopening.
 
 use std::future::Future as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -27,8 +27,8 @@ fn code<T: std::fmt::Debug>(result: Result<T, StorageError>) -> ErrorCode {
     result.unwrap_err().code()
 }
 
-/// Nothing is done with a store that is closed, whoever asks.
-async fn is_closed(storage: &SledStorage, log: &Log) {
+/// Checks that every request to a closed store fails.
+async fn assert_closed(storage: &SledStorage, log: &Log) {
     let mut log = log.clone();
     for durability in [Durability::Buffered, Durability::Flushed] {
         assert_eq!(code(log.next(storage, durability, "more").await), ErrorCode::Closed);
@@ -42,19 +42,19 @@ async fn is_closed(storage: &SledStorage, log: &Log) {
     assert_eq!(code(storage.reconcile().await), ErrorCode::Closed);
 }
 
-/// What is there is a prefix of what was sent, with all that was acknowledged, and can be written.
-async fn goes_on(storage: &SledStorage, acknowledged: &Log, sent: &Log) {
+/// Checks that the stored records are a prefix of the sent ones, contain all acknowledged ones, and can be appended to.
+async fn assert_recovered(storage: &SledStorage, acknowledged: &Log, sent: &Log) {
     let (records, end) = read(storage, sent.id).await;
     end.unwrap();
     assert!(records.starts_with(&acknowledged.records) && sent.records.starts_with(&records), "{records:?}");
     assert_eq!(storage.verify(sent.id).await.unwrap().condition, Condition::Healthy);
     let mut log = Log::of(storage.head(sent.id).await.unwrap().unwrap());
-    log.next(storage, Durability::Flushed, "goes on").await.unwrap();
+    log.next(storage, Durability::Flushed, "continued").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_flush_that_failed_the_store_is_closed_and_made_anew_when_it_is_opened_again() {
-    for by_another in [false, true] {
+async fn a_failed_flush_closes_the_store_and_reopening_rewrites_it() {
+    for keep_failed_handle in [false, true] {
         for durability in [Durability::Flushed, Durability::Buffered] {
             let folder = tempfile::tempdir().unwrap();
             let storage = open(folder.path());
@@ -64,34 +64,33 @@ async fn after_a_flush_that_failed_the_store_is_closed_and_made_anew_when_it_is_
             if durability == Durability::Buffered {
                 sent.next(&storage, durability, "buffered before").await.unwrap();
             }
-            storage.next_flush(|| Err(rustix::io::Errno::IO.into())).await;
+            storage.set_flush_hook(|| Err(rustix::io::Errno::IO.into())).await;
             let (before, expected) = (sent.tip(), sent.expected());
-            let batch = sent.seal(vec![logs::note("on its way")]);
+            let batch = sent.seal(vec![logs::note("in flight")]);
             let error = storage.append(sent.id, expected, batch, Durability::Flushed).await.unwrap_err();
             assert_eq!(error.code(), ErrorCode::OutcomeUnknown, "{error}");
-            is_closed(&storage, &acknowledged).await;
+            assert_closed(&storage, &acknowledged).await;
             assert!(before.is_some());
             let inode = || std::fs::metadata(folder.path().join("db/db")).unwrap().ino();
             let file = inode();
-            // The handle that failed may be there still, or not.
-            let kept = by_another.then_some(storage);
+            let kept = keep_failed_handle.then_some(storage);
             let storage = open(folder.path());
-            assert_ne!(inode(), file, "nothing is acknowledged on top of the file whose flush failed");
-            goes_on(&storage, &acknowledged, &sent).await;
-            goes_on(&storage, &other, &other).await;
+            assert_ne!(inode(), file, "the file whose flush failed is not used any more");
+            assert_recovered(&storage, &acknowledged, &sent).await;
+            assert_recovered(&storage, &other, &other).await;
             if let Some(kept) = kept {
-                is_closed(&kept, &acknowledged).await;
+                assert_closed(&kept, &acknowledged).await;
             }
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_creation_whose_flush_failed_is_there_or_can_be_made_again() {
+async fn a_creation_with_a_failed_flush_is_stored_or_can_be_retried() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path());
     Log::stored(&storage, 1).await;
-    storage.next_flush(|| Err(rustix::io::Errno::NOSPC.into())).await;
+    storage.set_flush_hook(|| Err(rustix::io::Errno::NOSPC.into())).await;
     let mut log = Log::new();
     assert_eq!(code(log.next(&storage, Durability::Flushed, 0).await), ErrorCode::OutcomeUnknown);
     let storage = open(folder.path());
@@ -105,63 +104,62 @@ async fn a_creation_whose_flush_failed_is_there_or_can_be_made_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_panic_closes_the_store_and_not_the_process() {
+async fn a_panic_of_sled_closes_the_store_but_not_the_process() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path());
     let acknowledged = Log::stored(&storage, 3).await;
     let mut sent = acknowledged.clone();
-    storage.next_flush(|| panic!("as sled might")).await;
-    let (expected, batch) = (sent.expected(), sent.seal(vec![logs::note("on its way")]));
+    storage.set_flush_hook(|| panic!("a panic as of sled")).await;
+    let (expected, batch) = (sent.expected(), sent.seal(vec![logs::note("in flight")]));
     let error = storage.append(sent.id, expected, batch, Durability::Flushed).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::OutcomeUnknown, "{error}");
-    is_closed(&storage, &acknowledged).await;
-    goes_on(&open(folder.path()), &acknowledged, &sent).await;
+    assert_closed(&storage, &acknowledged).await;
+    assert_recovered(&open(folder.path()), &acknowledged, &sent).await;
 }
 
-/// sled can wait for ever for a thread of its own that has ended.
+/// sled can wait forever for one of its threads that has ended.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hang_is_an_error_and_the_store_stays_with_whoever_hangs() {
+async fn a_hung_engine_reports_closed_and_keeps_its_lock() {
     let folder = tempfile::tempdir().unwrap();
     let options = SledStorageOptions::new(folder.path()).engine_timeout(Duration::from_secs(2));
     let storage = SledStorage::open(options).unwrap();
     let acknowledged = Log::stored(&storage, 3).await;
-    let (let_go, hangs) = channel::<()>();
+    let (resume, hang) = channel::<()>();
     storage
-        .next_flush(move || {
-            let _ = hangs.recv();
+        .set_flush_hook(move || {
+            let _ = hang.recv();
             Ok(())
         })
         .await;
     let mut sent = acknowledged.clone();
-    let (expected, batch) = (sent.expected(), sent.seal(vec![logs::note("on its way")]));
+    let (expected, batch) = (sent.expected(), sent.seal(vec![logs::note("in flight")]));
     let began = Instant::now();
     let error = storage.append(sent.id, expected, batch, Durability::Flushed).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::OutcomeUnknown, "{error}");
     assert!(began.elapsed() < Duration::from_secs(20));
-    is_closed(&storage, &acknowledged).await;
+    assert_closed(&storage, &acknowledged).await;
     let again = || SledStorage::open(SledStorageOptions::new(folder.path()).lock_timeout(Duration::ZERO));
     let error = again().unwrap_err();
     assert_eq!(error.code(), ErrorCode::StorageUnavailable, "{error}");
     assert!(error.to_string().contains(&format!("this process (pid {})", std::process::id())), "{error}");
-    // Once it comes to its end after all, the store is free.
-    drop(let_go);
-    goes_on(&open(folder.path()), &acknowledged, &sent).await;
+    // When the hang ends, the store is released.
+    drop(resume);
+    assert_recovered(&open(folder.path()), &acknowledged, &sent).await;
 }
 
-/// What has queued up while a flush was on its way shares the next one. The marks tell: each has the change that it was
-/// flushed with.
+/// Appends queued during a flush share the next one. The marks show it: each has the change that it was flushed with.
 #[tokio::test(flavor = "multi_thread")]
-async fn sessions_that_append_at_once_share_a_flush() {
+async fn concurrent_appends_to_several_sessions_share_a_flush() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path());
     let mut logs = Vec::new();
     for _ in 0..32 {
         logs.push(Log::stored(&storage, 1).await);
     }
-    let (let_go, hangs) = channel::<()>();
+    let (resume, hang) = channel::<()>();
     storage
-        .next_flush(move || {
-            let _ = hangs.recv();
+        .set_flush_hook(move || {
+            let _ = hang.recv();
             Ok(())
         })
         .await;
@@ -177,7 +175,7 @@ async fn sessions_that_append_at_once_share_a_flush() {
         .iter()
         .map(|log| {
             let (mut log, storage) = (log.clone(), storage.clone());
-            Box::pin(async move { log.next(&storage, Durability::Flushed, "at once").await })
+            Box::pin(async move { log.next(&storage, Durability::Flushed, "concurrent").await })
         })
         .collect();
     std::future::poll_fn(|cx| {
@@ -187,7 +185,7 @@ async fn sessions_that_append_at_once_share_a_flush() {
         std::task::Poll::Ready(())
     })
     .await;
-    drop(let_go);
+    drop(resume);
     busy.await.unwrap().unwrap();
     for append in appends {
         append.await.unwrap();
@@ -204,21 +202,21 @@ async fn sessions_that_append_at_once_share_a_flush() {
     assert_eq!(changes.len(), 1, "{changes:?}");
 }
 
-/// Whoever appends to other sessions shares the fate of the one whose flush failed: it was their flush too.
+/// Appends to several sessions share a flush, and so its failure.
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_is_answered_well_by_a_flush_that_failed() {
+async fn a_failed_flush_fails_all_appends_of_its_group() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path());
     let mut logs = Vec::new();
     for _ in 0..16 {
         logs.push(Log::stored(&storage, 2).await);
     }
-    storage.next_flush(|| Err(rustix::io::Errno::IO.into())).await;
+    storage.set_flush_hook(|| Err(rustix::io::Errno::IO.into())).await;
     let appends: Vec<_> = logs
         .iter()
         .map(|log| {
             let (storage, mut log) = (storage.clone(), log.clone());
-            tokio::spawn(async move { log.next(&storage, Durability::Flushed, "at once").await })
+            tokio::spawn(async move { log.next(&storage, Durability::Flushed, "concurrent").await })
         })
         .collect();
     for append in appends {

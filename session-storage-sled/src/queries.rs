@@ -1,4 +1,4 @@
-//! Looks at sessions: pages of records, lists, verdicts. They run on threads that may block.
+//! Queries: pages of records, lists, and checks of health. They run on threads that may block.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -8,15 +8,15 @@ use session_core::{
 };
 use session_storage_engine::{Page, page};
 
-use crate::db::{Db, brief};
-use crate::engine::{Engine, Looked};
+use crate::db::{Db, head_summary};
+use crate::engine::Engine;
 use crate::error::Fault;
 
-/// Bytes of records after which a page ends, whatever was asked for.
+/// Bytes of records after which a page ends, regardless of the requested limit.
 const PAGE_BYTES: usize = 8 * 1024 * 1024;
 
 impl Engine {
-    /// A page of records.
+    /// Reads a page of records.
     pub(crate) fn records(
         &self,
         db: &Db,
@@ -24,14 +24,19 @@ impl Engine {
         after: u64,
         limit: NonZeroUsize,
     ) -> Result<RecordPage, StorageError> {
-        let failed = |error: sled::Error| Fault::from(error).of_session(id);
-        // The mark before the database: what is appended meanwhile is then no false alarm.
+        let read_error = |error: sled::Error| Fault::from(error).for_session(id);
+        // The mark before the database, so that a concurrent append is no false alarm.
         let mark = self.marks.tip(id);
-        let head = db.head_row(id).map_err(failed)?.as_deref().and_then(brief).map(|brief| brief.tip);
-        let before = if after == 0 { None } else { db.line(id, after).map_err(failed)? };
+        let head = db
+            .head_row(id)
+            .map_err(read_error)?
+            .as_deref()
+            .and_then(head_summary)
+            .map(|head_summary| head_summary.tip);
+        let before = if after == 0 { None } else { db.line(id, after).map_err(read_error)? };
         let (mut lines, mut bytes) = (Vec::new(), 0);
         for line in db.lines(id, after.saturating_add(1), None).take(limit.get()) {
-            let (revision, line) = line.map_err(failed)?;
+            let (revision, line) = line.map_err(read_error)?;
             bytes += line.len();
             lines.push((revision, line));
             if bytes >= PAGE_BYTES {
@@ -43,12 +48,12 @@ impl Engine {
             Page::End if head.is_some() => return Ok(RecordPage::default()),
             Page::End | Page::Suspect => {}
         }
-        let Some(Looked { audit }) = self.audit(db, id).map_err(|fault| fault.of_session(id))? else {
+        let Some(audit) = self.audit(db, id).map_err(|fault| fault.for_session(id))? else {
             return Err(StorageError::NotFound { id });
         };
         match audit.condition() {
             Condition::Corrupt => Err(audit.damage()),
-            // A head that is not that of the records does not keep anybody from reading them.
+            // A head that does not match the records does not prevent reading them.
             Condition::Degraded if !audit.behind().is_empty() => Err(audit.damage()),
             Condition::Healthy
             | Condition::Torn
@@ -59,7 +64,7 @@ impl Engine {
         }
     }
 
-    /// A page of heads.
+    /// Reads a page of heads.
     pub(crate) fn list(
         &self,
         db: &Db,
@@ -67,89 +72,90 @@ impl Engine {
         after: Option<SessionId>,
         limit: NonZeroUsize,
     ) -> Result<HeadPage, StorageError> {
-        let behind = |id: &SessionId| after.is_none_or(|after| *id > after);
-        let (mut odd, unended) = {
+        let is_after = |id: &SessionId| after.is_none_or(|after| *id > after);
+        let (mut inconsistent, unended) = {
             let state = self.lock();
-            let odd: BTreeSet<SessionId> = state.odd.iter().copied().filter(behind).collect();
+            let inconsistent: BTreeSet<SessionId> =
+                state.inconsistent.iter().copied().filter(is_after).collect();
             let unended: Option<BTreeSet<SessionId>> =
-                filter.only_active().then(|| state.unended.iter().copied().filter(behind).collect());
-            (odd, unended)
+                filter.only_active().then(|| state.unended.iter().copied().filter(is_after).collect());
+            (inconsistent, unended)
         };
-        let mut page = Pages { filter, limit: limit.get(), page: HeadPage::default() };
+        let mut builder = PageBuilder { filter, limit: limit.get(), page: HeadPage::default() };
         if let Some(unended) = unended {
-            odd.extend(unended);
+            inconsistent.extend(unended);
         } else {
             for row in db.heads(after) {
-                let (id, row) = row.map_err(|error| self.unlisted(error))?;
-                // Those that have no head and come before this one.
-                let rest = odd.split_off(&id);
-                for id in std::mem::replace(&mut odd, rest) {
-                    if page.add(id, self.head(db, id)) {
-                        return Ok(page.page);
+                let (id, row) = row.map_err(|error| self.list_error(error))?;
+                // First the inconsistent sessions before this one.
+                let rest = inconsistent.split_off(&id);
+                for id in std::mem::replace(&mut inconsistent, rest) {
+                    if builder.add(id, self.head(db, id)) {
+                        return Ok(builder.page);
                     }
                 }
-                odd.remove(&id);
-                if page.add(id, self.head_of_row(db, id, Some(&row))) {
-                    return Ok(page.page);
+                inconsistent.remove(&id);
+                if builder.add(id, self.head_of_row(db, id, Some(&row))) {
+                    return Ok(builder.page);
                 }
             }
         }
-        for id in odd {
-            if page.add(id, self.head(db, id)) {
-                return Ok(page.page);
+        for id in inconsistent {
+            if builder.add(id, self.head(db, id)) {
+                return Ok(builder.page);
             }
         }
-        page.page.next = None;
-        Ok(page.page)
+        builder.page.next = None;
+        Ok(builder.page)
     }
 
-    fn unlisted(&self, error: sled::Error) -> StorageError {
+    fn list_error(&self, error: sled::Error) -> StorageError {
         let fault = Fault::from(error);
         StorageError::Unavailable {
             what: format!(
-                "a part of the database of {} cannot be read, and with it a part of the list: sessions that are named can \
-                 still be looked at",
+                "cannot list all sessions: a part of the database of {} cannot be read; single sessions can still be read \
+                 by id",
                 self.layout.root().display()
             ),
             source: Some(std::sync::Arc::new(fault)),
         }
     }
 
-    /// How one session is; `None` if there is none.
+    /// Checks the health of one session; `None` if it does not exist.
     pub(crate) fn verify(&self, db: &Db, id: SessionId) -> Result<Option<SessionHealth>, StorageError> {
-        let Some(Looked { audit }) = self.audit(db, id).map_err(|fault| fault.of_session(id))? else {
+        let Some(audit) = self.audit(db, id).map_err(|fault| fault.for_session(id))? else {
             return Ok(None);
         };
         let mut health = audit.health(self.layout.folders().losses(id)?);
-        if let (Condition::Healthy, Some(behind)) = (health.condition, self.behind()) {
-            // Nothing of it is known to be missing, and yet it may not be written.
+        if let (Condition::Healthy, Some(behind)) = (health.condition, self.behind_marks()) {
+            // The session has lost nothing that is marked, but it cannot be written.
             health.condition = Condition::Degraded;
             health.problem = Some(behind);
         }
         Ok(Some(health))
     }
 
-    /// All sessions that there are, or were.
+    /// Returns all sessions that have rows or marks.
     pub(crate) fn sessions(&self, db: &Db) -> Result<BTreeSet<SessionId>, StorageError> {
         self.all(db).map_err(|fault| match fault {
-            Fault::Sled(error) => self.unlisted(error),
+            Fault::Sled(error) => self.list_error(error),
             fault @ (Fault::Flush(_) | Fault::Panic(_) | Fault::Hang(_)) => StorageError::Unavailable {
-                what: "the database cannot be read".to_owned(),
+                what: "cannot read the database".to_owned(),
                 source: Some(std::sync::Arc::new(fault)),
             },
         })
     }
 }
 
-/// A page of heads that is filled.
-struct Pages<'a> {
+/// A page of heads under construction.
+struct PageBuilder<'a> {
     filter: &'a SessionFilter,
     limit: usize,
     page: HeadPage,
 }
 
-impl Pages<'_> {
-    /// Adds a session; whether the page was full before it, and ends at the one before.
+impl PageBuilder<'_> {
+    /// Adds a session. Returns `true` if the page was full already, so that it ends at the previous session.
     fn add(&mut self, id: SessionId, head: Result<Option<Head>, StorageError>) -> bool {
         if self.page.heads.len() >= self.limit {
             return true;

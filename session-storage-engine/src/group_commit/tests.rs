@@ -1,4 +1,4 @@
-//! What is done at once, what is left out, and what becomes of those who wait.
+//! Grouping of jobs, skipped jobs, and the errors of callers that wait when the thread ends.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, mpsc as std_mpsc};
@@ -10,7 +10,7 @@ fn count(n: usize) -> NonZeroUsize {
     NonZeroUsize::new(n).unwrap()
 }
 
-/// Work that stands until it is told to go on, and says what it was given.
+/// A gate that blocks the work until the test opens it.
 #[derive(Default)]
 struct Gate(Mutex<bool>, Condvar);
 
@@ -32,14 +32,14 @@ type Groups = std_mpsc::Receiver<Vec<u32>>;
 
 fn gated(limits: Limits) -> (Arc<GroupCommit<u32, u32>>, Arc<Gate>, Groups) {
     let gate = Arc::new(Gate::default());
-    let (said, groups) = std_mpsc::channel();
-    let behind = Arc::clone(&gate);
+    let (sender, groups) = std_mpsc::channel();
+    let gate_of_work = Arc::clone(&gate);
     let group = GroupCommit::start("test-group", limits, move |jobs: Vec<Job<u32, u32>>| {
-        said.send(jobs.iter().map(|job| job.request).collect()).unwrap();
-        behind.pass();
+        sender.send(jobs.iter().map(|job| job.request).collect()).unwrap();
+        gate_of_work.pass();
         for job in jobs {
             let double = job.request * 2;
-            job.answer(double);
+            job.reply(double);
         }
     });
     (Arc::new(group.unwrap()), gate, groups)
@@ -54,7 +54,7 @@ fn submit(
     tokio::spawn(async move { group.submit(n, bytes).await })
 }
 
-/// Lets all tasks go as far as they can.
+/// Lets all tasks run as far as they can.
 async fn settle() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
@@ -62,7 +62,7 @@ async fn settle() {
 }
 
 #[tokio::test]
-async fn what_queues_up_is_done_at_once_and_each_is_answered() {
+async fn queued_jobs_are_one_group_and_each_gets_its_reply() {
     let (group, gate, groups) = gated(Limits::default());
     let first = submit(&group, 1, 10);
     settle().await;
@@ -71,28 +71,28 @@ async fn what_queues_up_is_done_at_once_and_each_is_answered() {
     settle().await;
     gate.open();
     assert_eq!(first.await.unwrap(), Ok(2));
-    for (n, answer) in (2..).zip(rest) {
-        assert_eq!(answer.await.unwrap(), Ok(n * 2));
+    for (n, reply) in (2..).zip(rest) {
+        assert_eq!(reply.await.unwrap(), Ok(n * 2));
     }
     assert_eq!(groups.recv().unwrap(), (2..50).collect::<Vec<_>>());
     assert_eq!(group.thread.as_ref().unwrap().thread().name(), Some("test-group"));
 }
 
 #[tokio::test]
-async fn a_group_has_its_limits() {
+async fn groups_stay_within_their_limits() {
     let (group, gate, groups) = gated(Limits { jobs: count(3), bytes: 100, queue: count(4) });
     let first = submit(&group, 0, 1);
     settle().await;
     assert_eq!(groups.recv().unwrap(), [0]);
-    // Three at most; no more behind 100 bytes; a larger one alone. More than the queue holds wait outside of it.
+    // Three at most; none after 100 bytes; a larger one alone. Jobs beyond the queue's limit wait outside of it.
     let rest: Vec<_> = [(1, 1), (2, 1), (3, 1), (4, 60), (5, 60), (6, 500), (7, 1)]
         .map(|(n, bytes)| submit(&group, n, bytes))
         .into();
     settle().await;
     gate.open();
     first.await.unwrap().unwrap();
-    for answer in rest {
-        answer.await.unwrap().unwrap();
+    for reply in rest {
+        reply.await.unwrap().unwrap();
     }
     let done: Vec<Vec<u32>> = groups.try_iter().collect();
     assert_eq!(done.concat(), [1, 2, 3, 4, 5, 6, 7]);
@@ -105,39 +105,39 @@ async fn a_group_has_its_limits() {
 }
 
 #[tokio::test]
-async fn a_job_that_nobody_waits_for_is_left_out_unless_it_has_begun() {
+async fn an_abandoned_job_is_skipped_unless_it_has_started() {
     let (group, gate, groups) = gated(Limits::default());
-    let begun = submit(&group, 1, 1);
+    let started = submit(&group, 1, 1);
     settle().await;
     assert_eq!(groups.recv().unwrap(), [1]);
     let waits = submit(&group, 2, 1);
     let leaves = submit(&group, 3, 1);
     settle().await;
-    begun.abort();
+    started.abort();
     leaves.abort();
     settle().await;
     gate.open();
     assert_eq!(waits.await.unwrap(), Ok(4));
     assert_eq!(groups.recv().unwrap(), [2]);
-    // All of them left: nothing is done, and the thread goes on.
+    // A group whose callers have all gone is skipped, and the thread continues.
     assert_eq!(group.submit(5, 1).await, Ok(10));
     assert_eq!(groups.recv().unwrap(), [5]);
 }
 
 #[tokio::test]
-async fn a_panic_closes_the_handle_and_nobody_waits_for_ever() {
+async fn a_panic_closes_the_handle_and_every_caller_gets_an_error() {
     let gate = Arc::new(Gate::default());
-    let behind = Arc::clone(&gate);
-    let (said, begun) = std_mpsc::channel();
+    let gate_of_work = Arc::clone(&gate);
+    let (sender, started) = std_mpsc::channel();
     let group = GroupCommit::start("test-panic", Limits::default(), move |jobs: Vec<Job<u32, u32>>| {
-        said.send(()).unwrap();
-        behind.pass();
+        sender.send(()).unwrap();
+        gate_of_work.pass();
         assert!(jobs.is_empty(), "on purpose");
     });
     let group = Arc::new(group.unwrap());
     let first = submit(&group, 1, 1);
     settle().await;
-    begun.recv().unwrap();
+    started.recv().unwrap();
     let second = submit(&group, 2, 1);
     settle().await;
     gate.open();
@@ -150,26 +150,26 @@ async fn a_panic_closes_the_handle_and_nobody_waits_for_ever() {
 }
 
 #[tokio::test]
-async fn the_last_handle_ends_the_thread_and_waits_for_what_has_begun() {
-    /// Says when the thread lets go of what the work holds.
-    struct Held(Arc<AtomicBool>);
-    impl Drop for Held {
+async fn dropping_the_last_handle_waits_for_the_thread_to_end() {
+    /// Reports when the thread drops the state of the work.
+    struct DropFlag(Arc<AtomicBool>);
+    impl Drop for DropFlag {
         fn drop(&mut self) {
             self.0.store(true, Ordering::SeqCst);
         }
     }
-    let gone = Arc::new(AtomicBool::new(false));
-    let held = Held(Arc::clone(&gone));
+    let dropped = Arc::new(AtomicBool::new(false));
+    let flag = DropFlag(Arc::clone(&dropped));
     let group = GroupCommit::start("test-end", Limits::default(), move |jobs: Vec<Job<u32, u32>>| {
-        let _ = &held;
+        let _ = &flag;
         std::thread::sleep(Duration::from_millis(1));
         for job in jobs {
-            job.answer(0);
+            job.reply(0);
         }
     });
     let group = group.unwrap();
     group.submit(1, 1).await.unwrap();
-    assert!(!gone.load(Ordering::SeqCst));
+    assert!(!dropped.load(Ordering::SeqCst));
     drop(group);
-    assert!(gone.load(Ordering::SeqCst));
+    assert!(dropped.load(Ordering::SeqCst));
 }

@@ -1,4 +1,4 @@
-//! The repair of one session, and of what crashes left, within a transaction. Looking at health is in `verify`.
+//! Repair of one session, and cleanup after crashes, within a transaction. The checks of health are in `reader`.
 
 use rusqlite::Connection;
 use session_core::{
@@ -6,18 +6,18 @@ use session_core::{
 };
 use session_storage_engine::{Folders, IoContext as _, Marks, refuse_while_owned};
 
-use crate::change::Changes;
 use crate::create::STAGED;
-use crate::rows::{self, HeadText, Unstored};
+use crate::rows::{self, HeadText, WriteError};
 use crate::schema;
 use crate::store::Store;
+use crate::transaction::ChangeSet;
 
-/// In `meta`: whether sessions may have lost something.
-pub(crate) const SUSPECT: &str = "suspect";
-/// What `integrity_check` says at most.
+/// The key in `meta` that is not 0 while sessions may have lost something.
+pub(crate) const NEEDS_AUDIT: &str = "suspect";
+/// The largest number of problems that `integrity_check` reports.
 const PROBLEMS: usize = 100;
 
-/// What is wrong with the database itself, a sentence each.
+/// Returns the problems of the database file itself, a sentence each.
 pub(crate) fn integrity(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut check = connection.prepare(&format!("PRAGMA integrity_check({PROBLEMS})"))?;
     let mut problems: Vec<String> =
@@ -26,7 +26,7 @@ pub(crate) fn integrity(connection: &Connection) -> rusqlite::Result<Vec<String>
     Ok(problems)
 }
 
-/// The sessions between two ids that are known to be flushed further than they are in the database.
+/// Returns the sessions between two ids whose marks are ahead of the database.
 pub(crate) fn lost(
     connection: &Connection,
     marks: &Marks,
@@ -35,7 +35,7 @@ pub(crate) fn lost(
 ) -> rusqlite::Result<Vec<(SessionId, Tip)>> {
     let mut found = Vec::new();
     for (id, mark) in marks.between(after, last) {
-        let tip = rows::tip(connection, &id.to_string())?;
+        let tip = rows::row_tip(connection, &id.to_string())?;
         if tip.is_none_or(|tip| tip != mark && tip.revision <= mark.revision) {
             found.push((id, mark));
         }
@@ -43,26 +43,26 @@ pub(crate) fn lost(
     Ok(found)
 }
 
-/// What a repair did, and what is to be noted once that is flushed.
+/// The report of a repair, and the mark to record once the repair is flushed.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) repaired: RepairReport,
-    /// A mark that is lowered, as of this change.
+    /// The lowered mark, as of this change.
     pub(crate) accepted: Option<(u64, Option<Tip>)>,
 }
 
-impl Changes<'_> {
-    /// Mends one session, as far as `acceptance` allows, and acknowledges its losses.
+impl ChangeSet<'_> {
+    /// Repairs one session, as far as `acceptance` allows, and acknowledges its losses.
     pub(crate) fn repair(
         &mut self,
         store: &Store,
         id: SessionId,
         acceptance: &AcceptedLoss,
-    ) -> Result<Plan, Unstored> {
+    ) -> Result<Plan, WriteError> {
         let mark = self.marks.tip(id);
         let found = rows::audit(self.connection, id, mark)?.ok_or(StorageError::NotFound { id })?;
         let mut before = found.audit.condition();
-        if before == Condition::Healthy && found.is_misfiled {
+        if before == Condition::Healthy && found.has_stale_columns {
             before = Condition::Degraded;
         }
         match (before, acceptance) {
@@ -71,7 +71,7 @@ impl Changes<'_> {
                 return self.accept_loss(id, &found);
             }
             (_, AcceptedLoss::Of { .. }) if self.refusal.is_some() => {
-                // Nothing of this session is gone; that something else is, is accepted.
+                // This session has lost nothing; the loss of the store is accepted.
                 self.refusal = None;
                 self.is_changed = true;
             }
@@ -83,25 +83,25 @@ impl Changes<'_> {
         if let Some(refusal) = &self.refusal {
             return Err(refusal.clone().into());
         }
-        self.mend(id, &found)?;
+        self.repair_rows(id, &found)?;
         let acknowledged = store.folders.acknowledge(id)?;
         let repaired = RepairReport::new(before, found.audit.tip()).acknowledged(acknowledged);
         Ok(Plan { repaired, accepted: None })
     }
 
-    /// Cuts a log down to what can be read, and lowers what is known of it.
-    fn accept_loss(&mut self, id: SessionId, found: &rows::Found) -> Result<Plan, Unstored> {
+    /// Cuts a log down to its readable records, and plans to lower its mark.
+    fn accept_loss(&mut self, id: SessionId, found: &rows::SessionAudit) -> Result<Plan, WriteError> {
         let (audit, text) = (&found.audit, id.to_string());
         let mut cut = audit.behind().to_vec();
         if audit.head().is_none() {
             cut.clear();
-            rows::lines(self.connection, &text, i64::MIN, |_, line| {
+            rows::for_each_line(self.connection, &text, i64::MIN, |_, line| {
                 cut.extend_from_slice(line);
                 cut.push(b'\n');
                 true
             })?;
         }
-        let kept = self.folders.keep(id, "lost", audit.readable(), &cut)?;
+        let kept = self.folders.quarantine_bytes(id, "lost", audit.readable(), &cut)?;
         let mut loss = Loss {
             readable: audit.readable(),
             flushed: audit.flushed(),
@@ -110,23 +110,24 @@ impl Changes<'_> {
             kept,
         };
         if let Some(head) = audit.head() {
-            rows::cut(self.connection, &text, audit.readable())?;
+            rows::remove_after(self.connection, &text, audit.readable())?;
             rows::set_head(self.connection, &text, head, &HeadText::of(head)?)?;
             rows::set_labels(self.connection, &text, head)?;
             loss.owned = head.lifecycle.owner.is_some();
         } else {
-            rows::remove(self.connection, &text)?;
+            rows::remove_session(self.connection, &text)?;
         }
         self.is_changed = true;
-        // Others may have lost something too: until that is settled as well, lists look for those that are gone.
+        // Other sessions may have lost something too: until that is accepted, lists check the marks for missing
+        // sessions.
         let others = self.lost(None, None)?.into_iter().any(|(lost, _)| lost != id);
-        schema::set_meta(self.connection, SUSPECT, i64::from(others))?;
+        schema::set_meta(self.connection, NEEDS_AUDIT, i64::from(others))?;
         let tip = audit.head().and(audit.tip());
         let repaired = RepairReport::new(Condition::Corrupt, tip).loss(loss);
         Ok(Plan { repaired, accepted: Some((self.change, tip)) })
     }
 
-    /// The sessions between two ids that are known to be flushed further than they are here.
+    /// Returns the sessions between two ids whose marks are ahead of the database.
     pub(crate) fn lost(
         &self,
         after: Option<SessionId>,
@@ -135,12 +136,12 @@ impl Changes<'_> {
         lost(self.connection, self.marks, after, last)
     }
 
-    /// Mends unended sessions, makes indexes anew that are wrong, and removes what belongs to sessions that are not there.
-    pub(crate) fn reconcile(&mut self, store: &Store) -> Result<ReconcileReport, Unstored> {
-        let mut done = ReconcileReport::default();
+    /// Repairs active sessions, rebuilds wrong indexes, and removes the folders of sessions that do not exist.
+    pub(crate) fn reconcile(&mut self, store: &Store) -> Result<ReconcileReport, WriteError> {
+        let mut report = ReconcileReport::default();
         let problems = integrity(self.connection)?;
         if !problems.is_empty() && problems.iter().all(|problem| problem.contains("index")) {
-            tracing::warn!(?problems, "indexes are made anew");
+            tracing::warn!(?problems, "rebuilding indexes");
             self.connection.execute_batch("REINDEX")?;
             self.is_changed = true;
         }
@@ -152,26 +153,27 @@ impl Changes<'_> {
         for text in unended {
             let Ok(id) = text.parse::<SessionId>() else { continue };
             let touched = self.touched.len();
-            match self.sound_tip(id, &text) {
-                Ok(_) if self.touched.len() > touched => done.repaired.push((id, Condition::Degraded)),
+            match self.verified_tip(id, &text) {
+                Ok(_) if self.touched.len() > touched => report.repaired.push((id, Condition::Degraded)),
                 Ok(_) => {}
-                Err(Unstored::Refused(error)) => done.failed.push((id, error)),
-                Err(Unstored::Sqlite(error)) => return Err(error.into()),
+                Err(WriteError::Refused(error)) => report.failed.push((id, error)),
+                Err(WriteError::Sqlite(error)) => return Err(error.into()),
             }
         }
-        for id in store.folders.session_folders()?.0 {
-            let is_there = rows::tip(self.connection, &id.to_string())?.is_some();
+        for id in store.folders.list_session_folders()?.0 {
+            let is_there = rows::row_tip(self.connection, &id.to_string())?.is_some();
             if !is_there && self.marks.tip(id).is_none() && self.refusal.is_none() {
                 store.folders.remove_session(id)?;
             }
         }
-        clear_staged(&store.folders)?;
-        Ok(done)
+        remove_staged(&store.folders)?;
+        Ok(report)
     }
 }
 
-/// Removes databases that were never finished. Whoever is at it now makes another one.
-fn clear_staged(folders: &Folders) -> Result<(), StorageError> {
+/// Removes databases whose construction was never finished. A process that is building one now finds this store
+/// instead.
+fn remove_staged(folders: &Folders) -> Result<(), StorageError> {
     let root = folders.root();
     if !Folders::is_folder(root)? {
         return Ok(());
