@@ -13,7 +13,7 @@ use session_core::StorageError;
 use crate::harness::{Harness, NotSupported};
 
 /// Longer than any law takes on a slow machine: whatever lasts longer hangs.
-const PATIENCE: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// One testable sentence that every backend keeps.
 #[derive(Clone, Copy)]
@@ -56,13 +56,15 @@ impl Law {
             std::future::poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx))) {
                 Ok(Poll::Pending) => Poll::Pending,
                 Ok(Poll::Ready(outcome)) => Poll::Ready(outcome),
-                Err(panic) => Poll::Ready(Err(Finding::Violated(format!("it panicked: {}", said(&*panic))))),
+                Err(panic) => {
+                    Poll::Ready(Err(Finding::Violated(format!("it panicked: {}", panic_message(&*panic)))))
+                }
             });
-        match tokio::time::timeout(PATIENCE, caught).await {
+        match tokio::time::timeout(TIMEOUT, caught).await {
             Ok(Ok(())) => LawOutcome::Holds,
             Ok(Err(Finding::Violated(what))) => LawOutcome::Violated(what),
             Ok(Err(Finding::Skipped(NotSupported(reason)))) => LawOutcome::Skipped(reason),
-            Err(_) => LawOutcome::Violated(format!("not done after {PATIENCE:?}")),
+            Err(_) => LawOutcome::Violated(format!("not done after {TIMEOUT:?}")),
         }
     }
 }
@@ -85,13 +87,13 @@ where
     let outcome = runtime.block_on(async { law.judge(&factory().await).await });
     match outcome {
         LawOutcome::Holds => {}
-        LawOutcome::Skipped(reason) => tell(&format!("skipped {name}: {reason}")),
+        LawOutcome::Skipped(reason) => print_line(&format!("skipped {name}: {reason}")),
         LawOutcome::Violated(what) => panic!("{name} is violated.\n{}\n{what}", law.sentence),
     }
 }
 
 /// A line on stderr, not through `eprintln!`, which the test harness keeps to itself for tests that pass.
-pub(crate) fn tell(line: &str) {
+pub(crate) fn print_line(line: &str) {
     // Whoever closed it does not want to know.
     drop(writeln!(std::io::stderr().lock(), "{line}"));
 }
@@ -112,17 +114,17 @@ impl Finding {
     }
 
     /// Adds what led to it.
-    pub(crate) fn under(self, what: impl fmt::Display) -> Self {
+    pub(crate) fn context(self, what: impl fmt::Display) -> Self {
         match self {
             Self::Violated(finding) => Self::Violated(format!("{what}: {finding}")),
-            Self::Skipped(unable) => Self::Skipped(unable),
+            Self::Skipped(not_supported) => Self::Skipped(not_supported),
         }
     }
 }
 
 impl From<NotSupported> for Finding {
-    fn from(unable: NotSupported) -> Self {
-        Self::Skipped(unable)
+    fn from(not_supported: NotSupported) -> Self {
+        Self::Skipped(not_supported)
     }
 }
 
@@ -138,7 +140,7 @@ impl From<tokio::task::JoinError> for Finding {
     #[track_caller]
     fn from(error: tokio::task::JoinError) -> Self {
         match error.try_into_panic() {
-            Ok(panic) => Self::violated(format!("it panicked: {}", said(&*panic))),
+            Ok(panic) => Self::violated(format!("it panicked: {}", panic_message(&*panic))),
             Err(error) => Self::violated(error),
         }
     }
@@ -156,7 +158,7 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn said(panic: &(dyn std::any::Any + Send)) -> &str {
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()
@@ -174,7 +176,7 @@ macro_rules! check {
 }
 
 /// Ends the law's test unless two values are the same.
-macro_rules! same {
+macro_rules! check_eq {
     ($actual:expr, $expected:expr, $($what:tt)+) => {
         match (&$actual, &$expected) {
             (actual, expected) => {
@@ -182,8 +184,8 @@ macro_rules! same {
                     return Err($crate::law::Finding::violated(format!(
                         "{}\n  found    {}\n  expected {}",
                         format_args!($($what)+),
-                        $crate::law::brief(actual),
-                        $crate::law::brief(expected),
+                        $crate::law::abbreviate(actual),
+                        $crate::law::abbreviate(expected),
                     )));
                 }
             }
@@ -191,10 +193,10 @@ macro_rules! same {
     };
 }
 
-pub(crate) use {check, same};
+pub(crate) use {check, check_eq};
 
 /// A value as text, without the middle of what would fill the screen.
-pub(crate) fn brief(value: &dyn fmt::Debug) -> String {
+pub(crate) fn abbreviate(value: &dyn fmt::Debug) -> String {
     const SHOWN: usize = 600;
     let text = format!("{value:?}");
     if text.chars().count() <= 2 * SHOWN {

@@ -24,12 +24,12 @@ mod list;
 pub mod logs;
 mod memory;
 pub mod random;
+mod tiered;
 mod transcript;
-mod two_level;
 
 pub use harness::{Crash, Damage, Harness, Kept, NotSupported};
 pub use law::{Law, LawOutcome, test_law};
 pub use list::LAWS;
 pub use memory::MemoryHarness;
+pub use tiered::TieredHarness;
 pub use transcript::compare_backends;
-pub use two_level::TieredHarness;

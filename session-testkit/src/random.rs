@@ -40,11 +40,11 @@ impl Random {
     }
 }
 
-/// The seeds to try: the one in the variable `SESSION_TESTKIT_SEED`, to see a failure again, else `0..usual`.
+/// The seeds to try: the one in the variable `SESSION_TESTKIT_SEED`, to see a failure again, else `0..default`.
 #[must_use]
-pub fn seeds(usual: u64) -> Vec<u64> {
+pub fn seeds(default: u64) -> Vec<u64> {
     match std::env::var("SESSION_TESTKIT_SEED").ok().and_then(|seed| seed.parse().ok()) {
         Some(seed) => vec![seed],
-        None => (0..usual).collect(),
+        None => (0..default).collect(),
     }
 }

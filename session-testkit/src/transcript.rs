@@ -26,18 +26,18 @@ pub async fn compare_backends(
 ) -> Result<(), String> {
     let mut first: Option<(&str, Vec<String>)> = None;
     for (name, handles) in storages {
-        let told = |what: &str| format!("SESSION_TESTKIT_SEED={seed}, {name}: {what}");
-        let answers = transcript(handles, seed, calls).await.map_err(|broken| told(&broken))?;
+        let recording = |what: &str| format!("SESSION_TESTKIT_SEED={seed}, {name}: {what}");
+        let answers = transcript(handles, seed, calls).await.map_err(|broken| recording(&broken))?;
         let Some((first, expected)) = &first else {
             first = Some((name, answers));
             continue;
         };
         let other = answers.iter().zip(expected).find(|(ours, theirs)| ours != theirs);
         if let Some((ours, theirs)) = other {
-            return Err(told(&format!("{ours}\nwhere {first} says {theirs}")));
+            return Err(recording(&format!("{ours}\nwhere {first} says {theirs}")));
         }
         if answers.len() != expected.len() {
-            return Err(told(&format!("{} answers, {} of {first}", answers.len(), expected.len())));
+            return Err(recording(&format!("{} answers, {} of {first}", answers.len(), expected.len())));
         }
     }
     Ok(())
@@ -50,10 +50,10 @@ async fn transcript(
     calls: usize,
 ) -> Result<Vec<String>, String> {
     let lines = Arc::new(Mutex::new(Vec::new()));
-    let told = |storage: &Arc<dyn SessionStorage>| -> Arc<dyn SessionStorage> {
-        Arc::new(Told { storage: Arc::clone(storage), lines: Arc::clone(&lines) })
+    let recording = |storage: &Arc<dyn SessionStorage>| -> Arc<dyn SessionStorage> {
+        Arc::new(RecordingStorage { storage: Arc::clone(storage), lines: Arc::clone(&lines) })
     };
-    let handles: Vec<_> = handles.iter().map(told).collect();
+    let handles: Vec<_> = handles.iter().map(recording).collect();
     model::run(&handles, seed, calls).await.map_err(|finding| format!("{finding:?}"))?;
     let lines = std::mem::take(&mut *lines.lock().unwrap_or_else(PoisonError::into_inner));
     Ok(lines)
@@ -61,30 +61,30 @@ async fn transcript(
 
 /// A storage whose answers are written down.
 #[derive(Debug)]
-struct Told {
+struct RecordingStorage {
     storage: Arc<dyn SessionStorage>,
     lines: Arc<Mutex<Vec<String>>>,
 }
 
-impl Told {
-    fn note<T>(
+impl RecordingStorage {
+    fn record<T>(
         &self,
         call: &str,
         answer: Result<T, StorageError>,
         show: impl FnOnce(&T) -> String,
     ) -> Result<T, StorageError> {
-        let said = match &answer {
+        let panic_message = match &answer {
             Ok(answer) => show(answer),
             Err(error @ StorageError::Conflict { .. }) => format!("{}: {error}", error.code()),
             Err(error) => error.code().to_string(),
         };
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{call} -> {said}"));
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{call} -> {panic_message}"));
         answer
     }
 }
 
 #[async_trait]
-impl SessionStorage for Told {
+impl SessionStorage for RecordingStorage {
     async fn append(
         &self,
         id: SessionId,
@@ -93,11 +93,11 @@ impl SessionStorage for Told {
         durability: Durability,
     ) -> Result<Tip, StorageError> {
         let call = format!("append {id} {expected:?} {} records {durability:?}", batch.records().len());
-        self.note(&call, self.storage.append(id, expected, batch, durability).await, Tip::to_string)
+        self.record(&call, self.storage.append(id, expected, batch, durability).await, Tip::to_string)
     }
 
     async fn head(&self, id: SessionId) -> Result<Option<Head>, StorageError> {
-        self.note(&format!("head {id}"), self.storage.head(id).await, |head| format!("{head:?}"))
+        self.record(&format!("head {id}"), self.storage.head(id).await, |head| format!("{head:?}"))
     }
 
     async fn records(
@@ -107,7 +107,7 @@ impl SessionStorage for Told {
         limit: NonZeroUsize,
     ) -> Result<RecordPage, StorageError> {
         let call = format!("records {id} {after} {limit}");
-        self.note(&call, self.storage.records(id, after, limit).await, |page| {
+        self.record(&call, self.storage.records(id, after, limit).await, |page| {
             page.records.iter().flat_map(|record| ["\n  ", record.line()]).collect()
         })
     }
@@ -126,7 +126,7 @@ impl SessionStorage for Told {
         {
             return answer;
         }
-        self.note(&call, answer, |page| {
+        self.record(&call, answer, |page| {
             let heads = page.heads.iter().map(|head| format!(" {} {}", head.id, head.tip));
             let unreadable = page.unreadable.iter().map(|(id, error)| format!(" {id} {}", error.code()));
             heads.chain(unreadable).collect::<Vec<_>>().concat()
@@ -134,7 +134,7 @@ impl SessionStorage for Told {
     }
 
     async fn delete(&self, id: SessionId, tip: Tip) -> Result<(), StorageError> {
-        self.note(&format!("delete {id} {tip}"), self.storage.delete(id, tip).await, |()| "done".to_owned())
+        self.record(&format!("delete {id} {tip}"), self.storage.delete(id, tip).await, |()| "done".to_owned())
     }
 
     fn profile(&self) -> StorageProfile {

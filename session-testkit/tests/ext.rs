@@ -23,7 +23,7 @@ async fn store(storage: &dyn SessionStorage, log: &mut Log) {
 }
 
 #[tokio::test]
-async fn a_session_is_loaded_with_its_texts_whole() {
+async fn a_loaded_session_has_its_full_texts() {
     let storage = MemoryStorage::new();
     let text = "why ".repeat(500);
     let config = SessionConfig::new("import").name("nightly").metadata(json!({ "rows": 7 }));
@@ -49,7 +49,7 @@ async fn a_session_is_loaded_with_its_texts_whole() {
 }
 
 #[tokio::test]
-async fn what_is_loaded_has_the_state_of_its_head_in_every_state() {
+async fn a_loaded_session_has_the_state_of_its_head() {
     let storage = MemoryStorage::new();
     for mut log in logs::of_every_kind() {
         store(&storage, &mut log).await;
@@ -60,7 +60,7 @@ async fn what_is_loaded_has_the_state_of_its_head_in_every_state() {
 }
 
 #[tokio::test]
-async fn heads_come_a_page_at_a_time_each_once() {
+async fn heads_are_paged_without_repeats() {
     let storage = MemoryStorage::new();
     let mut ids = Vec::new();
     for n in 0..600 {
@@ -87,7 +87,7 @@ async fn heads_come_a_page_at_a_time_each_once() {
 }
 
 #[tokio::test]
-async fn a_log_moves_between_storages_without_loss() {
+async fn an_imported_log_equals_the_original() {
     let (from, to) = (MemoryStorage::new(), TieredHarness::new().open().await.unwrap());
     for mut log in logs::of_every_kind() {
         store(&from, &mut log).await;
@@ -127,7 +127,7 @@ impl Lines for Log {
 }
 
 #[tokio::test]
-async fn a_damaged_log_is_refused_before_the_first_write() {
+async fn a_damaged_log_is_not_imported() {
     let storage = MemoryStorage::new();
     let mut log = Log::plain();
     log.started().noted("a").iteration().completed();
@@ -177,7 +177,7 @@ fn sealed(log: &Log, event: &str) -> StoredRecord {
 }
 
 #[tokio::test]
-async fn a_log_that_breaks_a_rule_or_is_newer_is_refused_for_what_it_is() {
+async fn an_import_distinguishes_invalid_from_newer_logs() {
     let storage = MemoryStorage::new();
     let log = Log::plain();
     for (event, code) in [
@@ -194,7 +194,7 @@ async fn a_log_that_breaks_a_rule_or_is_newer_is_refused_for_what_it_is() {
 }
 
 #[tokio::test]
-async fn whoever_watches_sees_each_record_once_with_a_feed_and_without() {
+async fn a_watch_returns_each_record_once() {
     let feed: Arc<dyn SessionStorage> = Arc::new(MemoryStorage::new());
     let plain = TieredHarness::new().open().await.unwrap();
     for (storage, poll) in [(feed, NEVER), (plain, OFTEN)] {
@@ -232,7 +232,7 @@ async fn whoever_watches_sees_each_record_once_with_a_feed_and_without() {
 }
 
 #[tokio::test]
-async fn whoever_watches_notices_another_log_in_the_place_of_the_first() {
+async fn a_watch_reports_a_replaced_log() {
     let storage = MemoryStorage::new();
     let mut log = Log::plain();
     log.started().noted(1);
@@ -257,7 +257,7 @@ async fn whoever_watches_notices_another_log_in_the_place_of_the_first() {
 }
 
 #[tokio::test]
-async fn whoever_watches_a_damaged_log_is_told() {
+async fn a_watch_reports_damage() {
     let harness = TieredHarness::new();
     let mut log = Log::plain();
     log.started().noted(1).noted(2);
@@ -272,7 +272,7 @@ async fn whoever_watches_a_damaged_log_is_told() {
 /// What a reader sees may be on its way to the disk still. Whoever acts on an ending must not act on one that a loss of
 /// power takes back.
 #[tokio::test]
-async fn a_head_that_is_reported_survives_power_loss() {
+async fn a_flushed_head_survives_power_loss() {
     for reported in [false, true] {
         let harness = TieredHarness::new();
         let storage = harness.open().await.unwrap();

@@ -26,15 +26,15 @@ mod stricter {
 
     fn next(log: &Log, event: SessionEvent) -> (StoredRecord, Head) {
         let at = session_core::Clock::now(&SystemClock);
-        let draft = UnsealedRecord { at, attempt: log.head().lifecycle.attempt, flushed: 0, event };
-        let (stored, _) = Chain::at(log.id(), log.tip()).seal(draft).expect("the format has room for it");
+        let unsealed = UnsealedRecord { at, attempt: log.head().lifecycle.attempt, flushed: 0, event };
+        let (stored, _) = Chain::at(log.id(), log.tip()).seal(unsealed).expect("the format has room for it");
         let mut head = log.head().clone();
         head.tip = stored.tip();
         (stored, head)
     }
 
     #[tokio::test]
-    async fn a_batch_that_no_core_would_send_is_refused_and_changes_nothing() {
+    async fn an_invalid_batch_is_refused_without_effect() {
         let storage = MemoryStorage::new();
         let mut log = Log::plain();
         log.started();
@@ -56,7 +56,7 @@ mod stricter {
     }
 
     #[test]
-    fn its_debug_form_does_not_spill_the_logs() {
+    fn debug_output_does_not_contain_logs() {
         assert_eq!(format!("{:?}", MemoryStorage::new()), "MemoryStorage { sessions: 0, .. }");
     }
 }

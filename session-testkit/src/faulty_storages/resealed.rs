@@ -3,7 +3,7 @@
 use session_core::{Batch, Chain, Head, SessionId, StoredRecord, UnsealedRecord};
 
 /// The events of a batch, sealed again behind another tip. `None` where the machine does not allow them there.
-pub(super) fn behind(id: SessionId, head: &Head, batch: &Batch) -> Option<Batch> {
+pub(super) fn reseal_after(id: SessionId, head: &Head, batch: &Batch) -> Option<Batch> {
     let mut chain = Chain::at(id, head.tip);
     let mut head = head.clone();
     let mut records = Vec::new();

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use session_core::{Durability, SessionConfig, SessionEvent, StoredRecord, Sum, limits};
 
-use super::{handles, reads_as, there};
+use super::{check_reads, open_handles, stored_log};
 use crate::harness::Harness;
-use crate::law::{Finding, Outcome, same};
+use crate::law::{Finding, Outcome, check_eq};
 use crate::logs::Log;
 
 /// Values that a storage which understands JSON, or text, likes to improve.
@@ -48,7 +48,7 @@ fn values() -> Vec<Value> {
 }
 
 pub(crate) async fn law_5_records_come_back_byte_identical(harness: &dyn Harness) -> Outcome {
-    let handles = handles(harness, 2).await?;
+    let handles = open_handles(harness, 2).await?;
     let [writer, reader] = handles.as_slice() else { unreachable!("two were asked for") };
     let mut config =
         SessionConfig::new("ünïcode").name("e\u{301} ≠ é").label("k", "v=w\\\"").metadata(json!(1e300));
@@ -62,8 +62,8 @@ pub(crate) async fn law_5_records_come_back_byte_identical(harness: &dyn Harness
     for step in log.take_each() {
         step.send(&**writer, Durability::Buffered).await?;
     }
-    reads_as(&**writer, &log).await?;
-    reads_as(&**reader, &log).await?;
+    check_reads(&**writer, &log).await?;
+    check_reads(&**reader, &log).await?;
     // Spellings that the core does not choose and other writers of the format may: no sum covers another spelling.
     let mut chained = log.clone();
     for text in
@@ -80,10 +80,10 @@ pub(crate) async fn law_5_records_come_back_byte_identical(harness: &dyn Harness
         let batch = session_core::Batch::new(vec![record.clone()], head);
         let expected = session_core::Expected::At(chained.tip());
         writer.append(log.id(), expected, batch, Durability::Flushed).await?;
-        chained = there(&**reader, log.id()).await?;
-        same!(chained.records().last(), Some(&record), "a record spelled in its own way");
+        chained = stored_log(&**reader, log.id()).await?;
+        check_eq!(chained.records().last(), Some(&record), "a record spelled in its own way");
     }
-    reads_as(&**reader, &chained).await
+    check_reads(&**reader, &chained).await
 }
 
 /// A `noted` whose data is spelled like this, sealed by hand as `docs/format.md` says.
@@ -104,7 +104,7 @@ fn sum_after(previous: Sum, body: &[u8]) -> u64 {
 }
 
 pub(crate) async fn law_5_a_record_may_be_as_large_as_the_format_allows(harness: &dyn Harness) -> Outcome {
-    let handles = handles(harness, 2).await?;
+    let handles = open_handles(harness, 2).await?;
     let [writer, reader] = handles.as_slice() else { unreachable!("two were asked for") };
     // Around the sizes of pages and buffers, and the largest that there is.
     let mut sizes: Vec<usize> =
@@ -115,17 +115,17 @@ pub(crate) async fn law_5_a_record_may_be_as_large_as_the_format_allows(harness:
     for size in sizes {
         let empty = log.clone().noted("").last_line();
         log.noted("x".repeat(size - empty));
-        same!(log.last_line(), size, "the size of our own record");
+        check_eq!(log.last_line(), size, "the size of our own record");
         log.take().send(&**writer, Durability::Flushed).await?;
     }
-    reads_as(&**writer, &log).await?;
-    reads_as(&**reader, &log).await?;
+    check_reads(&**writer, &log).await?;
+    check_reads(&**reader, &log).await?;
     // Several of them in one batch.
     for _ in 0..3 {
         log.noted("\u{e4}".repeat(limits::RECORD_BYTES / 2 - 200));
     }
     log.take().send(&**writer, Durability::Buffered).await?;
-    reads_as(&**reader, &log).await
+    check_reads(&**reader, &log).await
 }
 
 impl Log {
@@ -135,8 +135,8 @@ impl Log {
     }
 }
 
-pub(crate) async fn law_5_a_head_comes_back_whole(harness: &dyn Harness) -> Outcome {
-    let handles = handles(harness, 2).await?;
+pub(crate) async fn law_5_the_largest_head_comes_back_unchanged(harness: &dyn Harness) -> Outcome {
+    let handles = open_handles(harness, 2).await?;
     let [writer, reader] = handles.as_slice() else { unreachable!("two were asked for") };
     for text in ["\"\\\"\\", "日本語", "e\u{301}", "x"] {
         let filler = text.repeat(1000);
@@ -162,8 +162,8 @@ pub(crate) async fn law_5_a_head_comes_back_whole(harness: &dyn Harness) -> Outc
         log.push(SessionEvent::ResumeRequested { by: filler.clone() });
         log.push(SessionEvent::InputProvided { value: filler.clone().into(), by: filler });
         log.take().send(&**writer, Durability::Flushed).await?;
-        reads_as(&**writer, &log).await?;
-        reads_as(&**reader, &log).await?;
+        check_reads(&**writer, &log).await?;
+        check_reads(&**reader, &log).await?;
     }
     Ok(())
 }

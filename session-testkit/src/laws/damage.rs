@@ -6,14 +6,14 @@ use session_core::{
     Durability, SessionConfig, SessionFilter, SessionId, SessionStorage, SessionStorageExt as _, StateName,
 };
 
-use super::{handles, heads, limit, reads_as, reads_as_gone};
+use super::{all_heads, check_absent, check_reads, limit, open_handles};
 use crate::harness::{Damage, Harness};
-use crate::law::{Finding, Outcome, check, same};
+use crate::law::{Finding, Outcome, check, check_eq};
 use crate::logs::{self, Log};
 use crate::random::Random;
 
 /// Each kind of damage to each record of a log of this length.
-fn every_damage(len: u64) -> Vec<Damage> {
+fn all_damage(len: u64) -> Vec<Damage> {
     let mut all = Vec::new();
     let mut random = Random::new(len);
     for revision in 1..=len {
@@ -30,7 +30,7 @@ fn every_damage(len: u64) -> Vec<Damage> {
 }
 
 /// Whatever is read of a damaged session is what was acknowledged, or an error.
-async fn nothing_is_hidden(storage: &dyn SessionStorage, log: &Log) -> Outcome {
+async fn check_nothing_hidden(storage: &dyn SessionStorage, log: &Log) -> Outcome {
     let id = log.id();
     for size in [1, 3, 1000] {
         let mut read = Vec::new();
@@ -46,7 +46,7 @@ async fn nothing_is_hidden(storage: &dyn SessionStorage, log: &Log) -> Outcome {
             }
             read.extend(page.records);
             let known = log.records().get(..read.len().min(log.records().len())).unwrap_or_default();
-            same!(read.get(..known.len()).unwrap_or_default(), known, "records of a damaged log");
+            check_eq!(read.get(..known.len()).unwrap_or_default(), known, "records of a damaged log");
             if read.len() > log.records().len() {
                 break;
             }
@@ -80,31 +80,31 @@ async fn store(harness: &dyn Harness, log: &mut Log) -> Outcome {
 
 pub(crate) async fn law_7_damage_is_never_silent(harness: &dyn Harness) -> Outcome {
     const RECORDS: u64 = 5;
-    for damage in every_damage(RECORDS) {
-        let context = |finding: Finding| finding.under(format!("{damage:?}"));
+    for damage in all_damage(RECORDS) {
+        let context = |finding: Finding| finding.context(format!("{damage:?}"));
         let mut log = Log::plain();
         log.started().checkpoint("a").iteration();
-        same!(log.revision(), RECORDS, "the records of our own log");
+        check_eq!(log.revision(), RECORDS, "the records of our own log");
         store(harness, &mut log).await?;
         harness.damage(log.id(), damage).await?;
-        let handles = handles(harness, 2).await?;
+        let handles = open_handles(harness, 2).await?;
         for storage in &handles {
-            nothing_is_hidden(&**storage, &log).await.map_err(context)?;
+            check_nothing_hidden(&**storage, &log).await.map_err(context)?;
         }
         // Whoever writes now is told, or adds to what is all there; nothing is swept under it.
         for storage in &handles {
             let mut more = log.clone();
             more.noted("more");
             drop(more.take().send(&**storage, Durability::Flushed).await);
-            nothing_is_hidden(&**storage, &log)
+            check_nothing_hidden(&**storage, &log)
                 .await
-                .map_err(|finding| context(finding.under("after an append")))?;
+                .map_err(|finding| context(finding.context("after an append")))?;
         }
     }
     Ok(())
 }
 
-pub(crate) async fn law_8_damage_of_one_session_leaves_all_others_alone(harness: &dyn Harness) -> Outcome {
+pub(crate) async fn law_8_damage_to_one_session_does_not_affect_others(harness: &dyn Harness) -> Outcome {
     let mut others: Vec<Log> = Vec::new();
     for state in StateName::ALL {
         let mut log =
@@ -114,8 +114,8 @@ pub(crate) async fn law_8_damage_of_one_session_leaves_all_others_alone(harness:
     }
     others.sort_by_key(Log::id);
     let mut damaged = BTreeSet::new();
-    for damage in every_damage(3) {
-        let context = |finding: Finding| finding.under(format!("{damage:?} of another session"));
+    for damage in all_damage(3) {
+        let context = |finding: Finding| finding.context(format!("{damage:?} of another session"));
         let mut log = Log::plain();
         log.started().noted("to be damaged");
         store(harness, &mut log).await?;
@@ -127,15 +127,15 @@ pub(crate) async fn law_8_damage_of_one_session_leaves_all_others_alone(harness:
             other.take().send(&*storage, Durability::Flushed).await.map_err(|error| context(error.into()))?;
             let records =
                 storage.records_after(other.id(), 0).await.map_err(|error| context(error.into()))?;
-            same!(records, other.records(), "the records of a session beside a damaged one");
-            same!(storage.head(other.id()).await?.as_ref(), Some(other.head()), "its head");
+            check_eq!(records, other.records(), "the records of a session beside a damaged one");
+            check_eq!(storage.head(other.id()).await?.as_ref(), Some(other.head()), "its head");
         }
         // A label that no damaged session has: exactly the others, whatever else is unreadable.
         let filter = SessionFilter::all().label("is", "well");
         let page = storage.list_all(&filter).await.map_err(|error| context(error.into()))?;
         let found: Vec<SessionId> = page.heads.iter().map(|head| head.id).collect();
         let expected: Vec<SessionId> = others.iter().map(Log::id).collect();
-        same!(found, expected, "the list beside {damage:?}");
+        check_eq!(found, expected, "the list beside {damage:?}");
         check!(page.unreadable.iter().all(|(id, _)| damaged.contains(id)), "others are unreadable too");
         let mut newcomer = Log::plain();
         newcomer.take().send(&*storage, Durability::Flushed).await.map_err(|error| context(error.into()))?;
@@ -144,9 +144,9 @@ pub(crate) async fn law_8_damage_of_one_session_leaves_all_others_alone(harness:
     Ok(())
 }
 
-pub(crate) async fn law_8_sessions_do_not_touch_each_other(harness: &dyn Harness) -> Outcome {
+pub(crate) async fn law_8_changes_to_one_session_do_not_affect_others(harness: &dyn Harness) -> Outcome {
     const ROUNDS: usize = 120;
-    let handles = handles(harness, 3).await?;
+    let handles = open_handles(harness, 3).await?;
     let mut random = Random::new(8);
     // Ids that differ in one bit, names and labels that do not differ at all.
     let id = |n: usize| SessionId::from_bytes(std::array::from_fn(|at| u8::from(at == n * 2)));
@@ -176,11 +176,15 @@ pub(crate) async fn law_8_sessions_do_not_touch_each_other(harness: &dyn Harness
         if round % 10 == 0 || round == ROUNDS - 1 {
             for (at, log) in logs.iter().enumerate() {
                 match log {
-                    Some(log) => reads_as(&**storage, log).await?,
-                    None => reads_as_gone(&**storage, id(at)).await?,
+                    Some(log) => check_reads(&**storage, log).await?,
+                    None => check_absent(&**storage, id(at)).await?,
                 }
             }
-            same!(heads(&**storage).await?.len(), logs.iter().flatten().count(), "sessions in round {round}");
+            check_eq!(
+                all_heads(&**storage).await?.len(),
+                logs.iter().flatten().count(),
+                "sessions in round {round}"
+            );
         }
     }
     Ok(())

@@ -8,9 +8,9 @@ use session_core::{
     Durability, Head, SessionConfig, SessionFilter, SessionId, SessionStorageExt as _, StateName, Timestamp,
 };
 
-use super::{handles, heads, limit};
+use super::{all_heads, limit, open_handles};
 use crate::harness::Harness;
-use crate::law::{Finding, Outcome, check, same};
+use crate::law::{Finding, Outcome, check, check_eq};
 use crate::logs::{self, Log};
 
 /// Every set of conditions that is worth a try on these heads.
@@ -60,7 +60,7 @@ fn filters(all: &[Head]) -> Vec<SessionFilter> {
     filters
 }
 
-pub(crate) async fn law_5_filters_let_through_what_matches(harness: &dyn Harness) -> Outcome {
+pub(crate) async fn law_5_a_filtered_list_contains_exactly_the_matches(harness: &dyn Harness) -> Outcome {
     let storage = harness.open().await?;
     let mut configs = vec![
         SessionConfig::new("test").name("a"),
@@ -85,7 +85,7 @@ pub(crate) async fn law_5_filters_let_through_what_matches(harness: &dyn Harness
         all.push(log.head().clone());
     }
     all.sort_by_key(|head| head.id);
-    same!(heads(&*storage).await?, all, "the list of all");
+    check_eq!(all_heads(&*storage).await?, all, "the list of all");
     for filter in filters(&all) {
         let expected: Vec<SessionId> =
             all.iter().filter(|head| filter.matches(head)).map(|head| head.id).collect();
@@ -95,14 +95,14 @@ pub(crate) async fn law_5_filters_let_through_what_matches(harness: &dyn Harness
         if page.next.is_some() {
             found = storage.list_all(&filter).await?.heads.iter().map(|head| head.id).collect();
         }
-        same!(found, expected, "what {filter:?} lets through");
+        check_eq!(found, expected, "what {filter:?} lets through");
     }
     Ok(())
 }
 
 pub(crate) async fn law_5_a_list_shows_each_lasting_session_exactly_once(harness: &dyn Harness) -> Outcome {
     const ROUNDS: usize = 25;
-    let handles = handles(harness, 4).await?;
+    let handles = open_handles(harness, 4).await?;
     let [lister, churners @ ..] = handles.as_slice() else { unreachable!("four were asked for") };
     let mut lasting = BTreeMap::new();
     for n in 0..20 {
@@ -111,9 +111,9 @@ pub(crate) async fn law_5_a_list_shows_each_lasting_session_exactly_once(harness
         lasting.insert(log.id(), log);
     }
     for size in [1, 3] {
-        let mut goes = before_all_others();
-        goes.take().send(&**lister, Durability::Buffered).await?;
-        look(&**lister, &lasting, size, Some(goes)).await?;
+        let mut removed = before_all_others();
+        removed.take().send(&**lister, Durability::Buffered).await?;
+        check_list(&**lister, &lasting, size, Some(removed)).await?;
     }
     let done = Arc::new(AtomicBool::new(false));
     let churn: Vec<_> = churners
@@ -146,7 +146,7 @@ pub(crate) async fn law_5_a_list_shows_each_lasting_session_exactly_once(harness
         .collect();
     let mut outcome = Ok(());
     for size in [1, 3, 1000].into_iter().cycle().take(ROUNDS) {
-        outcome = look(&**lister, &lasting, size, None).await;
+        outcome = check_list(&**lister, &lasting, size, None).await;
         if outcome.is_err() {
             break;
         }
@@ -160,7 +160,7 @@ pub(crate) async fn law_5_a_list_shows_each_lasting_session_exactly_once(harness
     outcome?;
     left.sort_by_key(Log::id);
     let left: Vec<Head> = left.iter().map(|log| log.head().clone()).collect();
-    same!(heads(&**lister).await?, left, "the list when all is quiet again");
+    check_eq!(all_heads(&**lister).await?, left, "the list when all is quiet again");
     Ok(())
 }
 
@@ -171,13 +171,13 @@ fn before_all_others() -> Log {
     Log::with_id(id, SessionConfig::new("test").name("passing"))
 }
 
-/// One look through the list, page by page. After the first page `goes`, which was on it, is deleted: what comes
+/// One look through the list, page by page. After the first page `removed`, which was on it, is deleted: what comes
 /// later moves up by one place, and all of it must be shown nevertheless.
-async fn look(
+async fn check_list(
     storage: &dyn session_core::SessionStorage,
     lasting: &BTreeMap<SessionId, Log>,
     size: usize,
-    mut goes: Option<Log>,
+    mut removed: Option<Log>,
 ) -> Outcome {
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
@@ -185,8 +185,8 @@ async fn look(
         check!(page.unreadable.is_empty(), "unreadable among others that come and go: {:?}", page.unreadable);
         seen.extend(page.heads.iter().map(|head| head.id));
         after = page.next;
-        if let Some(goes) = goes.take() {
-            storage.delete(goes.id(), goes.tip()).await?;
+        if let Some(removed) = removed.take() {
+            storage.delete(removed.id(), removed.tip()).await?;
         }
         if after.is_none() {
             break;

@@ -5,13 +5,13 @@ use session_core::{
     StoredRecord,
 };
 
-use super::{handles, heads, limit, reads_as_gone};
+use super::{all_heads, check_absent, limit, open_handles};
 use crate::harness::Harness;
-use crate::law::{Outcome, check, same};
+use crate::law::{Outcome, check, check_eq};
 use crate::logs::{self, Log};
 
 pub(crate) async fn law_5_records_are_paged_without_gaps_or_repeats(harness: &dyn Harness) -> Outcome {
-    let handles = handles(harness, 2).await?;
+    let handles = open_handles(harness, 2).await?;
     let [writer, reader] = handles.as_slice() else { unreachable!("two were asked for") };
     let mut log = Log::plain();
     log.started();
@@ -34,7 +34,7 @@ pub(crate) async fn law_5_records_are_paged_without_gaps_or_repeats(harness: &dy
                 page.len()
             );
             // A page may be shorter than asked for, never other than what follows.
-            same!(
+            check_eq!(
                 page.as_slice(),
                 follows.get(..page.len()).unwrap_or_default(),
                 "a page of {size} after {after}"
@@ -72,7 +72,7 @@ async fn pages(
 
 pub(crate) async fn law_5_a_list_is_paged_without_gaps_or_repeats(harness: &dyn Harness) -> Outcome {
     let storage = harness.open().await?;
-    same!(heads(&*storage).await?, Vec::<Head>::new(), "the list of an empty store");
+    check_eq!(all_heads(&*storage).await?, Vec::<Head>::new(), "the list of an empty store");
     let mut expected = Vec::new();
     for round in 0..3 {
         for state in StateName::ALL {
@@ -93,7 +93,7 @@ pub(crate) async fn law_5_a_list_is_paged_without_gaps_or_repeats(harness: &dyn 
     {
         let through: Vec<Head> = expected.iter().filter(|head| filter.matches(head)).cloned().collect();
         for size in (1..expected.len() + 2).chain([1000, usize::MAX]) {
-            same!(
+            check_eq!(
                 pages(&*storage, &filter, None, size).await?,
                 through,
                 "all pages of {size} under {filter:?}"
@@ -105,18 +105,18 @@ pub(crate) async fn law_5_a_list_is_paged_without_gaps_or_repeats(harness: &dyn 
             let follows: Vec<Head> = through.iter().filter(|head| head.id > after).cloned().collect();
             for size in [1, 2, 5, 1000] {
                 let all = pages(&*storage, &filter, Some(after), size).await?;
-                same!(all, follows, "all pages of {size} after {after} under {filter:?}");
+                check_eq!(all, follows, "all pages of {size} after {after} under {filter:?}");
             }
         }
     }
     Ok(())
 }
 
-pub(crate) async fn law_5_what_does_not_exist_is_not_found(harness: &dyn Harness) -> Outcome {
+pub(crate) async fn law_5_a_missing_session_is_not_found(harness: &dyn Harness) -> Outcome {
     let storage = harness.open().await?;
     for round in 0..2 {
         for id in [SessionId::random(), SessionId::from_bytes([0; 16]), SessionId::from_bytes([0xff; 16])] {
-            reads_as_gone(&*storage, id).await?;
+            check_absent(&*storage, id).await?;
             let answer = storage.delete(id, Log::plain().tip()).await;
             check!(
                 matches!(answer, Err(StorageError::NotFound { id: named }) if named == id),

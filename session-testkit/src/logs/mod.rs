@@ -84,11 +84,11 @@ impl Step {
 /// A log in a storage that is none.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum BadLog {
+pub enum InvalidLog {
     /// The storage would not hand it out.
     Storage(StorageError),
     /// The chain breaks at this revision.
-    ChainError(u64),
+    BrokenChain(u64),
     /// This revision has a right sum and cannot be read.
     Undecodable(u64, DecodeError),
     /// This revision breaks a rule of the machine.
@@ -113,7 +113,7 @@ impl Log {
     /// If no session can be made with this config.
     #[must_use]
     pub fn with_id(id: SessionId, config: SessionConfig) -> Self {
-        Self::made_by(owner(), id, config)
+        Self::created_by(owner(), id, config)
     }
 
     /// As [`with_id`](Self::with_id), made by this creator: the same arguments make the same log.
@@ -121,7 +121,7 @@ impl Log {
     /// # Panics
     /// If no session can be made with this config.
     #[must_use]
-    pub fn made_by(creator: Owner, id: SessionId, config: SessionConfig) -> Self {
+    pub fn created_by(creator: Owner, id: SessionId, config: SessionConfig) -> Self {
         let mut log = Self {
             id,
             chain: Chain::start(id),
@@ -144,26 +144,26 @@ impl Log {
     /// The log as a storage has it: every sum checked, every record folded. All of it counts as taken.
     ///
     /// # Errors
-    /// [`BadLog`], where the storage has no such log, or what it has is none.
-    pub async fn read(storage: &dyn SessionStorage, id: SessionId) -> Result<Self, BadLog> {
-        let records = storage.records_after(id, 0).await.map_err(BadLog::Storage)?;
+    /// [`InvalidLog`], where the storage has no such log, or what it has is none.
+    pub async fn read(storage: &dyn SessionStorage, id: SessionId) -> Result<Self, InvalidLog> {
+        let records = storage.records_after(id, 0).await.map_err(InvalidLog::Storage)?;
         Self::from_records(id, records)
     }
 
     /// The log of these records, in this order: every sum checked, every record folded. All of it counts as taken.
     ///
     /// # Errors
-    /// [`BadLog`], where they are none.
-    pub fn from_records(id: SessionId, records: Vec<StoredRecord>) -> Result<Self, BadLog> {
+    /// [`InvalidLog`], where they are none.
+    pub fn from_records(id: SessionId, records: Vec<StoredRecord>) -> Result<Self, InvalidLog> {
         let (mut chain, mut head, mut heads) = (Chain::start(id), None, Vec::new());
         for record in &records {
             let revision = chain.revision() + 1;
-            chain.follow(record).map_err(|_| BadLog::ChainError(revision))?;
-            let record = record.decode().map_err(|error| BadLog::Undecodable(revision, error))?;
-            Head::fold(&mut head, id, &record).map_err(|rejected| BadLog::Illegal(revision, rejected))?;
+            chain.follow(record).map_err(|_| InvalidLog::BrokenChain(revision))?;
+            let record = record.decode().map_err(|error| InvalidLog::Undecodable(revision, error))?;
+            Head::fold(&mut head, id, &record).map_err(|rejected| InvalidLog::Illegal(revision, rejected))?;
             heads.extend(head.clone());
         }
-        let now = head.ok_or(BadLog::Empty)?.updated_at.as_millis();
+        let now = head.ok_or(InvalidLog::Empty)?.updated_at.as_millis();
         Ok(Self { id, chain, taken: records.len(), records, heads, now })
     }
 
@@ -174,13 +174,13 @@ impl Log {
     pub fn push(&mut self, event: SessionEvent) -> &mut Self {
         self.now += STEP;
         let head = self.heads.last();
-        let draft = UnsealedRecord {
+        let unsealed = UnsealedRecord {
             at: Timestamp::from_millis(self.now).expect("tests do not last for ages"),
             attempt: head.map_or(0, |head| head.lifecycle.attempt_for(event.kind())),
             flushed: 0,
             event,
         };
-        let (stored, record) = self.chain.seal(draft).expect("the format has room for the event");
+        let (stored, record) = self.chain.seal(unsealed).expect("the format has room for the event");
         let mut head = head.cloned();
         Head::fold(&mut head, self.id, &record).expect("the machine allows the event");
         self.heads.extend(head);

@@ -13,7 +13,7 @@ pub(super) struct Disk {
     pub(super) files: BTreeMap<SessionId, File>,
     pub(super) fail_next_flush: bool,
     /// How often all handles ended; a handle works only in the life that it was opened in.
-    pub(super) life: u64,
+    pub(super) generation: u64,
 }
 
 /// A log's file and what is kept beside it.
@@ -25,7 +25,7 @@ pub(super) struct File {
     /// The highest revision known to be flushed. It survives what the lines do not.
     pub(super) mark: u64,
     /// Whether a flush failed since the file was made.
-    untrusted: bool,
+    flush_failed: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -84,7 +84,7 @@ impl File {
         for line in self.lines.iter_mut().filter(|line| line.level == Level::Dirty) {
             line.level = if fails { Level::Lost } else { Level::Durable };
         }
-        self.untrusted |= fails;
+        self.flush_failed |= fails;
         if fails {
             return Err(std::io::Error::other("the device said no"));
         }
@@ -123,7 +123,7 @@ impl File {
             line.level = Level::Durable;
         }
         self.head = crate::logs::Log::from_records(id, self.read(id)).ok().map(|log| log.head().clone());
-        self.untrusted = false;
+        self.flush_failed = false;
     }
 
     pub(super) fn damage(&mut self, damage: Damage) {
@@ -138,24 +138,24 @@ impl Disk {
         file.flush(fails).map_err(|error| StorageError::OutcomeUnknown { id, source: Arc::new(error) })
     }
 
-    pub(super) fn is_untrusted(&self, id: SessionId) -> bool {
-        self.files.get(&id).is_some_and(|file| file.untrusted)
+    pub(super) fn needs_rewrite(&self, id: SessionId) -> bool {
+        self.files.get(&id).is_some_and(|file| file.flush_failed)
     }
 
     /// Makes a file in which a flush failed anew, from what can be read back.
-    pub(super) fn make_anew(&mut self, id: SessionId) -> Result<(), StorageError> {
+    pub(super) fn rewrite(&mut self, id: SessionId) -> Result<(), StorageError> {
         let Some(file) = self.files.get_mut(&id) else { return Ok(()) };
         let good = file.intact(id)?.len();
         file.lines.truncate(good);
         file.lines.iter_mut().for_each(|line| line.level = Level::Dirty);
         self.flush(id)?;
         if let Some(file) = self.files.get_mut(&id) {
-            file.untrusted = false;
+            file.flush_failed = false;
         }
         Ok(())
     }
 
-    pub(super) fn unended(&self) -> usize {
+    pub(super) fn active_sessions(&self) -> usize {
         // A session that cannot be read may well live.
         let lives =
             |(id, file): (&SessionId, &File)| file.head(*id).map_or(true, |head| !head.state().is_final());

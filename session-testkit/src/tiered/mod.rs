@@ -20,7 +20,7 @@ use crate::random::Random;
 #[derive(Debug, Clone, Default)]
 pub struct TieredHarness {
     disk: Arc<Mutex<Disk>>,
-    care: Care,
+    after_failed_flush: AfterFailedFlush,
 }
 
 impl TieredHarness {
@@ -32,8 +32,8 @@ impl TieredHarness {
 
     /// A store that breaks one: it flushes again what a failed flush should have stored, and believes the answer.
     #[must_use]
-    pub fn that_retries_failed_flushes() -> Self {
-        Self { care: Care::RetriesFailedFlushes, ..Self::default() }
+    pub fn retrying_failed_flushes() -> Self {
+        Self { after_failed_flush: AfterFailedFlush::Retry, ..Self::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Disk> {
@@ -43,22 +43,22 @@ impl TieredHarness {
 
 /// What is done after a flush that failed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Care {
+enum AfterFailedFlush {
     #[default]
-    MakesAnew,
-    RetriesFailedFlushes,
+    Rewrite,
+    Retry,
 }
 
 #[async_trait]
 impl Harness for TieredHarness {
     async fn open(&self) -> Result<Arc<dyn SessionStorage>, StorageError> {
-        let life = self.lock().life;
-        Ok(Arc::new(Handle { store: self.clone(), life }))
+        let generation = self.lock().generation;
+        Ok(Arc::new(Handle { store: self.clone(), generation }))
     }
 
     async fn crash(&self, crash: Crash) -> Result<(), NotSupported> {
         let mut disk = self.lock();
-        disk.life += 1;
+        disk.generation += 1;
         if let Crash::PowerLoss(kept) = crash {
             let mut random = Random::new(if let Kept::Some(seed) = kept { seed } else { 0 });
             for (id, file) in &mut disk.files {
@@ -86,13 +86,13 @@ impl Harness for TieredHarness {
 #[derive(Debug)]
 struct Handle {
     store: TieredHarness,
-    life: u64,
+    generation: u64,
 }
 
 impl Handle {
     fn disk(&self) -> Result<MutexGuard<'_, Disk>, StorageError> {
         let disk = self.store.lock();
-        if disk.life == self.life {
+        if disk.generation == self.generation {
             return Ok(disk);
         }
         Err(StorageError::Closed { what: "a handle whose process has died".into(), source: None })
@@ -100,8 +100,8 @@ impl Handle {
 
     fn write(&self, id: SessionId, expected: Expected, batch: &Batch) -> Result<Tip, StorageError> {
         let mut disk = self.disk()?;
-        if self.store.care == Care::MakesAnew && disk.is_untrusted(id) {
-            disk.make_anew(id)?;
+        if self.store.after_failed_flush == AfterFailedFlush::Rewrite && disk.needs_rewrite(id) {
+            disk.rewrite(id)?;
         }
         let there = disk.files.get(&id).map(|file| file.intact(id)).transpose()?.unwrap_or_default();
         let actual = there.last().map(StoredRecord::tip);
@@ -116,7 +116,7 @@ impl Handle {
             return Err(StorageError::InvalidArgument { what: "the batch begins elsewhere".into() });
         }
         if let Expected::AbsentWithin(limit) = expected
-            && disk.unended() >= limit.get()
+            && disk.active_sessions() >= limit.get()
         {
             return Err(StorageError::MaxSessions { limit: limit.get() });
         }
@@ -144,11 +144,11 @@ impl SessionStorage for Handle {
         tokio::task::yield_now().await;
         if durability == Durability::Flushed {
             let mut disk = self.disk()?;
-            match self.store.care {
+            match self.store.after_failed_flush {
                 // A flush that failed, even another's, may have taken this batch with it.
-                Care::MakesAnew if disk.is_untrusted(id) => disk.make_anew(id)?,
-                Care::MakesAnew => disk.flush(id)?,
-                Care::RetriesFailedFlushes => disk.flush(id).or_else(|_| disk.flush(id))?,
+                AfterFailedFlush::Rewrite if disk.needs_rewrite(id) => disk.rewrite(id)?,
+                AfterFailedFlush::Rewrite => disk.flush(id)?,
+                AfterFailedFlush::Retry => disk.flush(id).or_else(|_| disk.flush(id))?,
             }
         }
         Ok(tip)
@@ -208,7 +208,7 @@ impl SessionStorage for Handle {
     }
 
     fn profile(&self) -> StorageProfile {
-        StorageProfile::new("two-level", Some(Durability::Flushed), Sharing::Process)
+        StorageProfile::new("tiered", Some(Durability::Flushed), Sharing::Process)
     }
 
     fn change_feed(&self) -> Option<Arc<dyn ChangeFeed>> {

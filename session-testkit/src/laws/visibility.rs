@@ -5,17 +5,17 @@ use std::time::Duration;
 use session_core::{Durability, SessionId, Tip};
 use tokio::time::timeout;
 
-use super::{Handle, handles, reads_as, reads_as_gone};
+use super::{Handle, check_absent, check_reads, open_handles};
 use crate::harness::Harness;
-use crate::law::{Finding, Outcome, check, same};
+use crate::law::{Finding, Outcome, check, check_eq};
 use crate::logs::Log;
 
-pub(crate) async fn law_3_what_was_acknowledged_is_seen_by_everyone(harness: &dyn Harness) -> Outcome {
-    let mut handles = handles(harness, 3).await?;
+pub(crate) async fn law_3_acknowledged_changes_are_visible_to_every_handle(harness: &dyn Harness) -> Outcome {
+    let mut handles = open_handles(harness, 3).await?;
     for durability in [Durability::Buffered, Durability::Flushed] {
         let mut log = Log::plain();
         for storage in &handles {
-            reads_as_gone(&**storage, log.id()).await?;
+            check_absent(&**storage, log.id()).await?;
         }
         for round in 0..9 {
             // Each append by another handle, after every handle has seen what was there before.
@@ -23,9 +23,9 @@ pub(crate) async fn law_3_what_was_acknowledged_is_seen_by_everyone(harness: &dy
             log.take().send(&**writer, durability).await?;
             let newcomer = harness.open().await?;
             for storage in handles.iter().chain([&newcomer]) {
-                reads_as(&**storage, &log)
+                check_reads(&**storage, &log)
                     .await
-                    .map_err(|finding| finding.under(format!("round {round}")))?;
+                    .map_err(|finding| finding.context(format!("round {round}")))?;
             }
             if round == 4 {
                 // A handle that goes takes nothing with it.
@@ -37,24 +37,29 @@ pub(crate) async fn law_3_what_was_acknowledged_is_seen_by_everyone(harness: &dy
     Ok(())
 }
 
-pub(crate) async fn law_3_the_profile_says_who_it_is(harness: &dyn Harness) -> Outcome {
-    let handles = handles(harness, 2).await?;
+pub(crate) async fn law_3_the_profile_is_named_and_constant(harness: &dyn Harness) -> Outcome {
+    let handles = open_handles(harness, 2).await?;
     let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
     let profile = one.profile();
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     check!(!profile.name.is_empty() && profile.name.chars().all(plain), "the name {:?}", profile.name);
-    same!(two.profile(), profile, "the profile of another handle");
+    check_eq!(two.profile(), profile, "the profile of another handle");
     Log::plain().take().send(&**one, Durability::Flushed).await?;
-    same!(one.profile(), profile, "the profile after an append");
+    check_eq!(one.profile(), profile, "the profile after an append");
     let durability = profile.durability.map_or_else(|| "None".to_owned(), |promised| format!("{promised:?}"));
-    crate::law::tell(&format!("profile {}: {durability}, {:?}", profile.name, profile.sharing));
+    crate::law::print_line(&format!("profile {}: {durability}, {:?}", profile.name, profile.sharing));
     Ok(())
 }
 
 /// Longer than any hint takes; a feed that needs this long is none.
-const LONG: Duration = Duration::from_secs(10);
+const WAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-async fn wakes(storage: &Handle, id: SessionId, seen: Tip, change: impl Future<Output = Outcome>) -> Outcome {
+async fn check_wakes(
+    storage: &Handle,
+    id: SessionId,
+    seen: Tip,
+    change: impl Future<Output = Outcome>,
+) -> Outcome {
     let Some(feed) = storage.change_feed() else {
         return Err(Finding::violated("there was a change feed a moment ago"));
     };
@@ -62,12 +67,12 @@ async fn wakes(storage: &Handle, id: SessionId, seen: Tip, change: impl Future<O
     // Polled once before the change, so that it waits; it may well return early, being a hint.
     let early = timeout(Duration::ZERO, &mut wait).await.is_ok();
     change.await?;
-    check!(early || timeout(LONG, wait).await.is_ok(), "nothing woke whoever waited");
+    check!(early || timeout(WAKE_TIMEOUT, wait).await.is_ok(), "nothing woke whoever waited");
     Ok(())
 }
 
-pub(crate) async fn law_3_a_change_feed_wakes_whoever_waits(harness: &dyn Harness) -> Outcome {
-    let handles = handles(harness, 2).await?;
+pub(crate) async fn law_3_a_change_feed_wakes_every_waiter(harness: &dyn Harness) -> Outcome {
+    let handles = open_handles(harness, 2).await?;
     let [writer, waiter] = handles.as_slice() else { unreachable!("two were asked for") };
     if waiter.change_feed().is_none() {
         return Err(
@@ -83,13 +88,13 @@ pub(crate) async fn law_3_a_change_feed_wakes_whoever_waits(harness: &dyn Harnes
         log.noted(round);
         let step = log.take();
         let append = async { step.send(&**writer, durability).await.map(drop).map_err(Finding::from) };
-        wakes(waiter, log.id(), seen, append).await?;
+        check_wakes(waiter, log.id(), seen, append).await?;
         // What came before the wait counts too: there is no moment between looking and waiting that is missed.
         let feed = waiter.change_feed().ok_or_else(|| Finding::violated("the feed went away"))?;
-        let late = timeout(LONG, feed.changed(log.id(), seen)).await;
+        let late = timeout(WAKE_TIMEOUT, feed.changed(log.id(), seen)).await;
         check!(late.is_ok(), "a change from before the wait went unheard");
     }
     let (id, tip) = (log.id(), log.tip());
     let delete = async { writer.delete(id, tip).await.map_err(Finding::from) };
-    wakes(waiter, id, tip, delete).await
+    check_wakes(waiter, id, tip, delete).await
 }
