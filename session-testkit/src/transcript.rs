@@ -1,4 +1,4 @@
-//! What storages answer to random calls, written down and compared with each other.
+//! Comparison of the results that storages return for the same random calls.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,14 +11,14 @@ use session_core::{
 
 use crate::laws::model;
 
-/// Makes the same random calls, right and wrong, through the handles of each of these storages, and compares what they answer,
-/// word for word: tips, records, heads, codes. Each has a name, and is empty before and afterwards.
+/// Sends the same random calls, valid and invalid, to each of these storages and compares the results literally: tips,
+/// records, heads, error codes. Each storage has a name and some handles, and is empty before and afterwards.
 ///
 /// # Errors
-/// Which of them answered otherwise than the first one, and to what; or broke a law on the way.
+/// The storage that returned something else than the first one, with the call; or a violation of a law.
 ///
 /// # Panics
-/// If one of them has no handle.
+/// If a storage has no handle.
 pub async fn compare_backends(
     storages: &[(String, Vec<Arc<dyn SessionStorage>>)],
     seed: u64,
@@ -43,7 +43,7 @@ pub async fn compare_backends(
     Ok(())
 }
 
-/// Makes so many random calls through these handles of one empty store, and returns them with their answers.
+/// Sends this number of random calls through the handles of one empty store, and returns the calls with their results.
 async fn transcript(
     handles: &[Arc<dyn SessionStorage>],
     seed: u64,
@@ -59,7 +59,7 @@ async fn transcript(
     Ok(lines)
 }
 
-/// A storage whose answers are written down.
+/// A storage that records its results.
 #[derive(Debug)]
 struct RecordingStorage {
     storage: Arc<dyn SessionStorage>,
@@ -120,7 +120,7 @@ impl SessionStorage for RecordingStorage {
     ) -> Result<HeadPage, StorageError> {
         let call = format!("list {filter:?} {after:?} {limit}");
         let answer = self.storage.list(filter, after, limit).await;
-        // Whether a list that ends with a full page is known to end there is for each storage to say.
+        // A storage may or may not know that a full page is the last one, so an empty last page is not compared.
         if after.is_some()
             && answer.as_ref().is_ok_and(|page| page.heads.is_empty() && page.unreadable.is_empty())
         {

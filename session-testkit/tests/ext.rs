@@ -1,4 +1,4 @@
-//! The conveniences that every storage has, on the memory storage and, where it matters, on one without a change feed.
+//! `SessionStorageExt` on the memory storage and, where it matters, on a storage without a change feed.
 
 #![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
 
@@ -13,9 +13,9 @@ use session_core::{
 use session_testkit::logs::{self, Log};
 use session_testkit::{Crash, Damage, Harness as _, Kept, TieredHarness};
 
-/// Longer than any test lasts: who waits that long waits for a notice, not for the poll.
+/// A poll interval longer than any test, so that only the change feed can wake a watcher.
 const NEVER: Duration = Duration::from_secs(3600);
-/// How often a test looks where nothing can tell it.
+/// A poll interval for storages without a change feed.
 const OFTEN: Duration = Duration::from_millis(2);
 
 async fn store(storage: &dyn SessionStorage, log: &mut Log) {
@@ -40,7 +40,7 @@ async fn a_loaded_session_has_its_full_texts() {
     assert_eq!(loaded.config, config);
     assert_eq!(loaded.checkpoint, Some(json!([2])));
     assert_eq!(loaded.state, SessionState::Paused { reason: PauseReason::Limit(text.clone()) });
-    assert_ne!(loaded.head.state(), &loaded.state, "a head's texts are cut");
+    assert_ne!(loaded.head.state(), &loaded.state, "a head's texts are truncated");
     log.push(SessionEvent::Cancelled { reason: text.clone() });
     store(&storage, &mut log).await;
     let ended = storage.load(log.id()).await.unwrap();
@@ -77,7 +77,7 @@ async fn heads_are_paged_without_repeats() {
         count += 1;
         seen.extend(page.heads.iter().map(|head| head.id));
     }
-    assert!(pages.next_page().await.unwrap().is_none(), "the end stays the end");
+    assert!(pages.next_page().await.unwrap().is_none(), "there is no page after the last one");
     let active: Vec<SessionId> = ids.iter().filter(|(_, active)| *active).map(|(id, _)| *id).collect();
     assert_eq!(seen, active);
     assert!(count > 1, "more than one page was needed");
@@ -101,9 +101,9 @@ async fn an_imported_log_equals_the_original() {
         assert_eq!(to.import(log.id(), &lines).await.unwrap(), Imported::New(log.tip()));
         assert_eq!(to.records_after(log.id(), 0).await.unwrap(), log.records());
         assert_eq!(to.head(log.id()).await.unwrap().as_ref(), Some(log.head()));
-        // The same again is no conflict, and changes nothing.
+        // Importing the same log again is not a conflict, and changes nothing.
         assert_eq!(to.import(log.id(), &lines).await.unwrap(), Imported::AlreadyThere(log.tip()));
-        // A shorter or longer version of a log that is there is one.
+        // A shorter or longer version of a stored log is a conflict.
         let mut longer = log.clone();
         longer.grow("more");
         for other in [log.up_to(1), longer] {
@@ -159,14 +159,14 @@ async fn a_damaged_log_is_not_imported() {
         assert_eq!(refused.code(), ErrorCode::Corrupt, "{what}: {refused}");
         assert!(storage.head(log.id()).await.unwrap().is_none(), "{what}");
     }
-    // Under another id not even the first sum is right.
+    // Under another id, the first checksum is already wrong.
     let foreign = storage.import(SessionId::random(), &lines).await.unwrap_err();
     assert_eq!(foreign.code(), ErrorCode::Corrupt);
     let none: [&str; 0] = [];
     assert_eq!(storage.import(log.id(), &none).await.unwrap_err().code(), ErrorCode::InvalidArgument);
 }
 
-/// Seals an event as a line whose sum is right, whatever the machine thinks of it.
+/// Seals an event as a line with a valid checksum, without asking the state machine.
 fn sealed(log: &Log, event: &str) -> StoredRecord {
     let (seq, at, attempt) = (log.revision() + 1, log.head().updated_at, log.head().lifecycle.attempt);
     let body = format!(r#"{{"seq":{seq},"at":"{at}","attempt":{attempt},"flushed":0,"event":{event}"#);
@@ -237,7 +237,7 @@ async fn a_watch_reports_a_replaced_log() {
     let mut log = Log::plain();
     log.started().noted(1);
     store(&storage, &mut log).await;
-    // As long, longer and shorter than the first: never taken for its continuation.
+    // A log as long as, longer or shorter than the first must never be mistaken for its continuation.
     for more in [1, 3, 0] {
         let mut watch = storage.watch(log.id(), 0, OFTEN);
         assert_eq!(watch.next().await.unwrap(), log.records());
@@ -269,8 +269,8 @@ async fn a_watch_reports_damage() {
     assert_eq!(watch.next().await.unwrap_err().code(), ErrorCode::Corrupt);
 }
 
-/// What a reader sees may be on its way to the disk still. Whoever acts on an ending must not act on one that a loss of
-/// power takes back.
+/// A reader may see records that are not flushed yet. A caller that acts on the end of a session must not act on one
+/// that power loss would undo.
 #[tokio::test]
 async fn a_flushed_head_survives_power_loss() {
     for reported in [false, true] {

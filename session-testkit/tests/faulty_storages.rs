@@ -1,4 +1,4 @@
-//! The suite notices: each saboteur is caught, by the laws that its fault breaks, and every law catches one.
+//! The laws detect every fault of the faulty storages, and every law detects at least one.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ fn judge(law: &Law, harness: &dyn Harness) -> LawOutcome {
         .worker_threads(4)
         .enable_all()
         .build()
-        .expect("a runtime can be made");
+        .expect("a runtime can be created");
     runtime.block_on(law.judge(harness))
 }
 
@@ -46,7 +46,7 @@ fn retrying_a_failed_flush_is_caught() {
     }
 }
 
-/// A law that no saboteur breaks may well be a law that nothing can break.
+/// A law that no fault breaks may be a law that nothing can break.
 #[test]
 fn every_law_catches_a_fault() {
     let catching: BTreeSet<&str> = Fault::ALL.iter().flat_map(|fault| fault.caught_by()).copied().collect();
@@ -54,10 +54,10 @@ fn every_law_catches_a_fault() {
     assert_eq!(catching, all);
 }
 
-/// Storages are compared with each other: one that answers otherwise is named, with the seed.
+/// The comparison of storages names the one that differs, and the seed.
 #[test]
 fn a_differing_result_is_reported() {
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime can be made");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime can be created");
     let compared = |fault: Option<Fault>| {
         let memory = || Arc::new(MemoryStorage::new()) as Arc<dyn SessionStorage>;
         let other = fault.map_or_else(memory, |fault| Arc::new(FaultyStorage::new(memory(), fault)));

@@ -1,4 +1,4 @@
-//! The memory storage, the reference, keeps the laws.
+//! The memory storage, which is the reference, keeps the laws.
 
 mod laws {
     use session_testkit::{MemoryHarness, storage_laws};
@@ -6,7 +6,7 @@ mod laws {
     storage_laws!(|| async { MemoryHarness::default() });
 }
 
-/// What the memory storage refuses and storages that last may take on trust.
+/// Checks of the memory storage that persistent storages may omit.
 mod stricter {
     use session_core::{
         Batch, Chain, Durability, ErrorCode, Expected, Head, MemoryStorage, SessionEvent,
@@ -27,7 +27,8 @@ mod stricter {
     fn next(log: &Log, event: SessionEvent) -> (StoredRecord, Head) {
         let at = session_core::Clock::now(&SystemClock);
         let unsealed = UnsealedRecord { at, attempt: log.head().lifecycle.attempt, flushed: 0, event };
-        let (stored, _) = Chain::at(log.id(), log.tip()).seal(unsealed).expect("the format has room for it");
+        let (stored, _) =
+            Chain::at(log.id(), log.tip()).seal(unsealed).expect("the event is within the limits");
         let mut head = log.head().clone();
         head.tip = stored.tip();
         (stored, head)

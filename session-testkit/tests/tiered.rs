@@ -1,5 +1,4 @@
-//! The storage of two levels keeps the laws: it shows that those which need a crash, a failed flush or damage can be
-//! kept, and runs them.
+//! The tiered storage keeps all laws, including those that need a crash, a failed flush or damage.
 
 mod laws {
     use session_testkit::{TieredHarness, storage_laws};

@@ -1,7 +1,7 @@
 //! Runs a program as a session: `cargo run -p sessionkit --example command -- STORE PROGRAM ARG…`.
 //!
-//! Any process can now inspect it, read its output, pause it and cancel it. `kill -9` of this process ends the program's
-//! whole process tree.
+//! Any process can now inspect it, read its output, pause it and cancel it. `kill -9` of this process ends the
+//! program's whole process tree.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::error::Error;

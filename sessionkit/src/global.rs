@@ -13,8 +13,8 @@ static GLOBAL: OnceCell<Arc<dyn SessionManager>> = OnceCell::const_new();
 pub struct GlobalIsSet;
 
 /// Returns the global manager. The first call opens the user's default store (see
-/// [`StoreUrl::user_default`](crate::StoreUrl::user_default)). Concurrent first calls open it once. If opening fails, the
-/// next call tries again.
+/// [`StoreUrl::user_default`](crate::StoreUrl::user_default)). Concurrent first calls open it once. If opening fails,
+/// the next call tries again.
 ///
 /// The manager's background tasks run in the runtime of the first call. Tests, which have a runtime each, should open
 /// managers of their own.

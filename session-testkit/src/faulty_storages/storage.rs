@@ -1,4 +1,4 @@
-//! A storage over another one that does everything right but one thing.
+//! A wrapper around a storage that adds one fault.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
@@ -13,7 +13,7 @@ use session_core::{
 
 use super::{Fault, resealed};
 
-/// Above this many bytes [`Fault::RefusesLargeRecords`] refuses.
+/// The largest record, in bytes, that [`Fault::RefusesLargeRecords`] accepts.
 const LARGE: usize = 64 * 1024;
 
 /// A storage with one fault.
@@ -25,7 +25,7 @@ pub struct FaultyStorage {
     cache: Mutex<BTreeMap<SessionId, Head>>,
 }
 
-/// What the fault remembers, for all handles of a store.
+/// State that a fault shares between all handles of a store.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     deleted: Mutex<Vec<(SessionId, Batch)>>,
@@ -40,7 +40,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl FaultyStorage {
-    /// A storage, with this fault from now on. [`Fault::BuffersInProcessMemory`] is one of subjects, and no fault here.
+    /// Wraps a storage with this fault. [`Fault::BuffersInProcessMemory`] has no effect here: only a
+    /// [`FaultyHarness`](super::FaultyHarness) implements it.
     #[must_use]
     pub fn new(inner: Arc<dyn SessionStorage>, fault: Fault) -> Self {
         Self::with(inner, fault, Arc::default())
@@ -54,7 +55,7 @@ impl FaultyStorage {
         Ok(self.inner.head(id).await?.map(|head| head.tip))
     }
 
-    /// The whole log as one batch.
+    /// Returns the whole log as one batch.
     async fn whole(&self, id: SessionId) -> Result<Option<Batch>, StorageError> {
         let Some(head) = self.inner.head(id).await? else { return Ok(None) };
         let mut records = self.inner.records_after(id, 0).await?;
@@ -62,7 +63,7 @@ impl FaultyStorage {
         Ok(Some(Batch::new(records, head)))
     }
 
-    /// Stores a batch, whatever is there.
+    /// Stores a batch regardless of the stored log.
     async fn overwrite(
         &self,
         id: SessionId,
@@ -89,7 +90,7 @@ impl FaultyStorage {
         Ok(page.heads.len() + page.unreadable.len())
     }
 
-    /// Refuses if there are as many as the limit allows.
+    /// Returns an error if the limit is reached.
     async fn refuse_above(&self, expected: Expected, filter: SessionFilter) -> Result<(), StorageError> {
         match expected {
             Expected::AbsentWithin(limit) if self.count(filter).await? >= limit.get() => {
@@ -132,7 +133,7 @@ impl FaultyStorage {
     }
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "each verb knows the faults that are its own, no others")]
+#[expect(clippy::wildcard_enum_match_arm, reason = "each method handles only its own faults")]
 #[async_trait]
 impl SessionStorage for FaultyStorage {
     async fn append(
@@ -289,7 +290,7 @@ impl SessionStorage for FaultyStorage {
             Fault::IgnoresLabels => filter.labels.clear(),
             Fault::PagesByOffset => {
                 let all = self.inner.list_all(&filter).await?;
-                // Whoever comes in between here moves all that follows.
+                // A deletion in between shifts all sessions that follow.
                 tokio::task::yield_now().await;
                 let from = after.and_then(|after| lock(&self.shared.shown).get(&after).copied()).unwrap_or(0);
                 let heads: Vec<Head> = all.heads.into_iter().skip(from).take(limit.get()).collect();
@@ -351,7 +352,7 @@ impl SessionStorage for FaultyStorage {
     }
 }
 
-/// A feed that hears nothing.
+/// A feed that never wakes.
 #[derive(Debug)]
 struct SilentFeed;
 

@@ -1,4 +1,4 @@
-//! Laws 1 and 3 in a crash: what was acknowledged is there, of the rest at most a prefix.
+//! Laws 1 and 3 after a crash: acknowledged records survive, and of the rest at most a prefix.
 
 use session_core::{
     Batch, Durability, Expected, Head, SessionConfig, SessionStorage, SessionStorageExt as _, StateName,
@@ -10,17 +10,17 @@ use crate::law::{Finding, Outcome, check, check_eq};
 use crate::logs::{self, Log};
 use crate::random::{Random, seeds};
 
-/// Ends all handles, and opens a new one.
+/// Crashes the store, and opens a new handle.
 async fn reopen_after(harness: &dyn Harness, gone: Vec<Handle>, crash: Crash) -> Result<Handle, Finding> {
     harness.crash(crash).await?;
     drop(gone);
     Ok(harness.open().await?)
 }
 
-/// Ends the law's test here if the profile promises less than this.
+/// Skips the law if the profile promises less than this durability.
 fn require_durability(storage: &dyn SessionStorage, durability: Durability) -> Result<(), NotSupported> {
     match storage.profile().durability {
-        None => Err(NotSupported("its profile says that it does not outlive the process")),
+        None => Err(NotSupported("its profile promises nothing beyond the process")),
         Some(promised) if promised < durability => {
             Err(NotSupported("its profile promises nothing for power loss"))
         }
@@ -28,7 +28,7 @@ fn require_durability(storage: &dyn SessionStorage, durability: Durability) -> R
     }
 }
 
-/// Every way in which the power can go.
+/// Returns power losses that keep nothing, everything, and random parts.
 fn power_losses(random: u64) -> impl Iterator<Item = Crash> {
     let some = seeds(random).into_iter().map(Kept::Some);
     [Kept::Nothing, Kept::Everything].into_iter().chain(some).map(Crash::PowerLoss)
@@ -46,7 +46,7 @@ pub(crate) async fn law_1_a_crash_leaves_a_prefix_of_unacknowledged_records(
         log.noted("safe");
         log.take().send(&*storage, Durability::Flushed).await.map_err(|error| context(error.into()))?;
         let safe = log.revision();
-        // Buffered batches, and a session that was only ever buffered: all of it may go, none of it but from the end.
+        // Buffered batches, and a session that was never flushed: both may lose records, but only from the end.
         let mut passing = Log::plain();
         for n in 0..round % 5 {
             for _ in 0..=n {
@@ -57,9 +57,9 @@ pub(crate) async fn law_1_a_crash_leaves_a_prefix_of_unacknowledged_records(
                 log.take().send(&*storage, Durability::Buffered).await?;
             }
         }
-        // And a flushed batch whose future is dropped on its way.
+        // A flushed batch whose future is dropped before it completes.
         let mut whole = log.clone();
-        whole.noted("on its way").noted("as well");
+        whole.noted("in flight").noted("in flight, too");
         let poll = round % 4;
         let sent = super::dropped::drop_after(whole.take().send(&*storage, Durability::Flushed), poll).await;
         if sent.is_none() || !matches!(sent, Some(Ok(_))) {
@@ -73,7 +73,7 @@ pub(crate) async fn law_1_a_crash_leaves_a_prefix_of_unacknowledged_records(
             "{crash:?}: {} records of {acknowledged} that were flushed",
             left.revision()
         );
-        check!(left.revision() <= whole.revision(), "{crash:?}: more records than there ever were");
+        check!(left.revision() <= whole.revision(), "{crash:?}: more records than were appended");
         check_eq!(left.records(), whole.up_to(left.revision()).records(), "what {crash:?} left");
         check_reads(&*storage, &left).await.map_err(context)?;
         if storage.head(passing.id()).await?.is_some() {
@@ -105,7 +105,7 @@ pub(crate) async fn law_3_flushed_changes_survive_power_loss(harness: &dyn Harne
                 let durability = if random.one_in(2) { Durability::Flushed } else { Durability::Buffered };
                 step.send(&*storage, durability).await?;
             }
-            // All that was buffered before is made safe by the flush.
+            // The flush also covers what was buffered before.
             storage.append(log.id(), Expected::At(log.tip()), Batch::empty(), Durability::Flushed).await?;
             all.push(log);
             let mut deleted = Log::plain();
@@ -129,9 +129,9 @@ pub(crate) async fn law_3_flushed_changes_survive_power_loss(harness: &dyn Harne
                 .await
                 .map_err(|finding| finding.context(format!("deleted before {crash:?}")))?;
         }
-        // Life goes on: every session can be written, and is counted.
+        // Every session must accept appends and count towards the limit.
         for log in &mut all {
-            log.grow("after the cut");
+            log.grow("after the power loss");
             log.take().send(&*storage, Durability::Flushed).await?;
         }
         let unended = all.iter().filter(|log| !log.head().state().is_final()).count();
@@ -162,7 +162,7 @@ pub(crate) async fn law_3_a_flush_covers_records_that_others_buffered(harness: &
             log.noted("flushed");
         }
         let step = log.take().expecting(Expected::At(log.up_to(6).tip()));
-        check_eq!(step.send(&**three, Durability::Flushed).await?, log.tip(), "the answer to the flush");
+        check_eq!(step.send(&**three, Durability::Flushed).await?, log.tip(), "the result of the flush");
         all.push(log);
         let storage = reopen_after(harness, handles, Crash::PowerLoss(Kept::Nothing)).await?;
         for log in &all {
@@ -187,9 +187,9 @@ pub(crate) async fn law_3_buffered_changes_survive_a_kill(harness: &dyn Harness)
             step.send(if n % 2 == 0 { &**one } else { &**two }, Durability::Buffered).await?;
         }
         logs.push(log);
-        // A batch on its way when the process dies: there or not there, or a prefix.
+        // A batch in flight when the process dies: stored, not stored, or a prefix.
         let mut whole = logs.first().expect("one was pushed").clone();
-        whole.noted("on its way").noted("as well");
+        whole.noted("in flight").noted("in flight, too");
         drop(super::dropped::drop_after(whole.take().send(&**one, Durability::Buffered), round).await);
         super::dropped::settle(&**two).await?;
         let storage = reopen_after(harness, handles, Crash::Kill).await?;
@@ -197,9 +197,9 @@ pub(crate) async fn law_3_buffered_changes_survive_a_kill(harness: &dyn Harness)
         check_eq!(
             first.records(),
             whole.up_to(first.revision()).records(),
-            "what a kill left of a batch on its way"
+            "what a kill left of a batch in flight"
         );
-        check!(first.revision() >= whole.revision() - 2, "a kill took what was acknowledged");
+        check!(first.revision() >= whole.revision() - 2, "a kill removed acknowledged records");
         if let Some(log) = logs.first_mut() {
             *log = first;
         }

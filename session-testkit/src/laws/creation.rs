@@ -1,4 +1,4 @@
-//! Law 2 for sessions that are not there yet: created once, and within a limit.
+//! Law 2 for creations: a session is created once, and within the limit.
 
 use std::sync::Arc;
 
@@ -17,10 +17,10 @@ async fn create_within(storage: &Handle, log: &Log, places: usize) -> Result<Tip
 fn check_limit_reached(answer: &Result<Tip, StorageError>, places: usize) -> Outcome {
     match answer {
         Err(StorageError::MaxSessions { limit }) => {
-            check_eq!(*limit, places, "the limit that the refusal names");
+            check_eq!(*limit, places, "the limit that the error names");
             Ok(())
         }
-        other => Err(Finding::violated(format!("MaxSessions was expected, not {other:?}"))),
+        other => Err(Finding::violated(format!("expected MaxSessions, not {other:?}"))),
     }
 }
 
@@ -87,7 +87,7 @@ pub(crate) async fn law_2_the_session_limit_is_enforced(harness: &dyn Harness) -
         check_absent(&**storage, refused.id()).await?;
         check_eq!(all_heads(&**storage).await?.len(), PLACES, "sessions within the limit");
     }
-    // A limit is the creator's: whoever names none, or a higher one, is not held to it.
+    // The limit belongs to the call: a creation without one, or with a higher one, is not bound by it.
     Log::plain().take().send(&**one, Durability::Flushed).await?;
     create_within(two, &Log::plain(), PLACES + 2).await?;
     check_limit_reached(&create_within(two, &Log::plain(), PLACES + 2).await, PLACES + 2)
@@ -129,7 +129,7 @@ pub(crate) async fn law_2_racing_creations_never_exceed_the_limit(harness: &dyn 
         };
         let mut ids: Vec<SessionId> = created.iter().map(Log::id).collect();
         ids.sort();
-        check_eq!(active, ids, "the sessions that are there after round {round}");
+        check_eq!(active, ids, "the active sessions after round {round}");
         for (mut log, storage) in created.into_iter().zip(handles.iter().cycle()) {
             log.take();
             log.cancelled();
@@ -151,7 +151,7 @@ pub(crate) async fn law_2_only_active_sessions_count_towards_the_limit(harness: 
         check_limit_reached(&create_within(two, &refused, unended).await, unended)
             .map_err(|finding| finding.context(format!("after one more in state {state}")))?;
     }
-    // Each ending makes one place, each kind of ending and each handle alike.
+    // Each kind of end frees one place, through every handle.
     for end in [Log::cancelled, Log::failed, |log: &mut Log| log.started().completed()]
         as [fn(&mut Log) -> &mut Log; 3]
     {
@@ -167,7 +167,7 @@ pub(crate) async fn law_2_only_active_sessions_count_towards_the_limit(harness: 
         two.delete(next.id(), next.tip()).await?;
     }
     create_within(one, &Log::plain(), unended + 1).await?;
-    check!(all_heads(&**one).await?.len() > unended + 1, "ended sessions are still there");
+    check!(all_heads(&**one).await?.len() > unended + 1, "ended sessions have disappeared");
     Ok(())
 }
 

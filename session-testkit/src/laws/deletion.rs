@@ -1,4 +1,4 @@
-//! Law 2 for deletions: they need the tip, they last, and they leave the id free.
+//! Law 2 for deletions: they need the tip, are permanent, and free the id.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::logs::{self, Log};
 fn check_not_found<T: std::fmt::Debug>(answer: &Result<T, StorageError>, session: SessionId) -> Outcome {
     match answer {
         Err(StorageError::NotFound { id }) => {
-            check_eq!(*id, session, "the session that was not found");
+            check_eq!(*id, session, "the session that NotFound names");
             Ok(())
         }
-        other => Err(Finding::violated(format!("NotFound was expected, not {other:?}"))),
+        other => Err(Finding::violated(format!("expected NotFound, not {other:?}"))),
     }
 }
 
@@ -51,8 +51,8 @@ pub(crate) async fn law_2_a_deleted_session_stays_deleted(harness: &dyn Harness)
         }
         check_reads(&**two, &log).await?;
         one.delete(log.id(), log.tip()).await?;
-        // Life goes on elsewhere: nothing of it brings the session back.
-        other.noted("goes on");
+        // Appends to another session must not restore the deleted one.
+        other.noted("continues");
         other.take().send(&**two, Durability::Flushed).await?;
         let newcomer = harness.open().await?;
         for storage in [one, two, &newcomer] {
@@ -79,21 +79,23 @@ pub(crate) async fn law_2_a_deleted_id_can_be_created_again(harness: &dyn Harnes
     let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
     let id = SessionId::from_key("again and again");
     let mut last: Option<Log> = None;
-    for life in 0..6_u64 {
-        let config = SessionConfig::new("test").name(format!("life-{life}")).label("life", life.to_string());
+    for generation in 0..6_u64 {
+        let config = SessionConfig::new("test")
+            .name(format!("generation-{generation}"))
+            .label("generation", generation.to_string());
         let mut log = Log::with_id(id, config);
-        // Shorter and shorter logs: what was longer must not shine through.
-        for n in life..6 {
+        // Each log is shorter than the one before, so that leftovers of the longer one would show.
+        for n in generation..6 {
             log.noted(n);
         }
-        let expected = if life % 2 == 0 { Expected::Absent } else { Expected::AbsentWithin(limit(1)) };
+        let expected = if generation % 2 == 0 { Expected::Absent } else { Expected::AbsentWithin(limit(1)) };
         let tip = log.take().expecting(expected).send(&**one, Durability::Flushed).await?;
-        check_eq!(tip.revision, 7 - life, "the revision of life {life}");
+        check_eq!(tip.revision, 7 - generation, "the revision of generation {generation}");
         for storage in [one, two] {
             check_reads(&**storage, &log).await?;
         }
         if let Some(last) = last {
-            // Somebody who knows the former life, which was as long at one time, and does not know that it is over.
+            // A writer that still holds a tip of the deleted log, at the same revision.
             let mut late = last.up_to(log.revision());
             let known = late.tip();
             late.noted("late");
@@ -109,7 +111,7 @@ pub(crate) async fn law_2_a_deleted_id_can_be_created_again(harness: &dyn Harnes
                 check_reads(&**storage, &log).await?;
             }
         }
-        log.noted("the last words");
+        log.noted("the last note");
         log.take().send(&**two, Durability::Flushed).await?;
         for storage in [one, two] {
             check_reads(&**storage, &log).await?;

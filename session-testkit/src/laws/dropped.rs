@@ -1,4 +1,4 @@
-//! Law 4: a future that is dropped, wherever it was, leaves a state that law 1 allows.
+//! Law 4: a dropped future leaves a state that law 1 allows.
 
 use std::future::Future;
 use std::task::Poll;
@@ -10,12 +10,12 @@ use crate::harness::Harness;
 use crate::law::{Finding, Outcome, check, check_eq};
 use crate::logs::Log;
 
-/// More polls than any call needs on its way; whoever needs more is polled to its end.
+/// More polls than any call needs.
 const MAX_POLLS: usize = 64;
-/// How often one may find that the dropped call took place after all, a moment later.
+/// Retries while the dropped call may still complete in the background.
 const MAX_TRIES: usize = 1000;
 
-/// Polls a call, whenever it asks for it, and drops it after this many polls that did not finish it.
+/// Polls a call until it completes, or drops it after this many polls.
 pub(super) async fn drop_after<T>(call: impl Future<Output = T>, polls: usize) -> Option<T> {
     let mut call = Box::pin(call);
     let mut left = polls;
@@ -33,7 +33,7 @@ pub(super) async fn drop_after<T>(call: impl Future<Output = T>, polls: usize) -
     .await
 }
 
-/// Gives what a dropped call may have left running in the background the time that two more calls take.
+/// Creates and deletes another session, which gives a dropped call time to complete in the background.
 pub(super) async fn settle(storage: &dyn SessionStorage) -> Outcome {
     let mut log = Log::plain();
     log.take().send(storage, Durability::Flushed).await?;
@@ -41,20 +41,19 @@ pub(super) async fn settle(storage: &dyn SessionStorage) -> Outcome {
     Ok(())
 }
 
-/// Appends to whatever the log is now, until nothing comes in between. What a dropped call left running is then done
-/// or will never be stored.
+/// Appends to the stored log until there is no conflict. After that, the dropped call has taken effect or never will.
 async fn append_next(storage: &dyn SessionStorage, id: SessionId) -> Result<(Log, u64), Finding> {
     for _ in 0..MAX_TRIES {
         let mut log = stored_log(storage, id).await?;
         let before = log.revision();
-        log.noted("going on");
+        log.noted("next");
         match log.take().send(storage, Durability::Flushed).await {
             Ok(_) => return Ok((log, before)),
             Err(StorageError::Conflict { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Err(Finding::violated(format!("{MAX_TRIES} appends in a row came too late, and nobody else is there")))
+    Err(Finding::violated(format!("{MAX_TRIES} conflicts in a row without another writer")))
 }
 
 pub(crate) async fn law_4_a_dropped_append_leaves_a_prefix_of_its_batch(harness: &dyn Harness) -> Outcome {
@@ -83,7 +82,7 @@ pub(crate) async fn law_4_a_dropped_append_leaves_a_prefix_of_its_batch(harness:
                 );
                 check!(
                     then <= after.revision(),
-                    "after {polls} polls there are records that nobody appended"
+                    "after {polls} polls there are records that were never appended"
                 );
                 check_eq!(
                     there.records(),
@@ -92,13 +91,13 @@ pub(crate) async fn law_4_a_dropped_append_leaves_a_prefix_of_its_batch(harness:
                 );
                 check!(
                     polls > 0 || size == 0 || then == log.revision(),
-                    "a call that was never polled did something"
+                    "a call that was never polled had an effect"
                 );
                 for storage in [one, two] {
                     check_reads(&**storage, &now).await.map_err(context)?;
                 }
                 if let Some(answer) = sent {
-                    check_eq!(answer?, after.tip(), "the answer to an append that was not dropped");
+                    check_eq!(answer?, after.tip(), "the result of an append that was not dropped");
                     check_eq!(then, after.revision(), "the records after an append that was not dropped");
                     break;
                 }
@@ -119,7 +118,8 @@ pub(crate) async fn law_4_a_dropped_creation_leaves_the_session_or_nothing(harne
                 log.started().noted(1);
                 let sent = drop_after(log.take().expecting(expected).send(&**one, durability), polls).await;
                 let mut left = None;
-                // Created by the dropped call a moment later, or by this one: after it there is nothing to come.
+                // Created by the dropped call in the background, or by this one: after it the dropped call has no
+                // effect.
                 for _ in 0..MAX_TRIES {
                     let mut rival = log.up_to(1);
                     rival.noted("rival");
@@ -134,7 +134,7 @@ pub(crate) async fn law_4_a_dropped_creation_leaves_the_session_or_nothing(harne
                             );
                             left = Some(found);
                         }
-                        // The dropped call holds the place and is not yet to be seen, or not gone yet.
+                        // The dropped call still holds the place in the background.
                         Err(StorageError::MaxSessions { .. }) => continue,
                         Err(error) => return Err(error.into()),
                     }
@@ -142,7 +142,7 @@ pub(crate) async fn law_4_a_dropped_creation_leaves_the_session_or_nothing(harne
                 }
                 let Some(left) = left else {
                     return Err(Finding::violated(format!(
-                        "dropped after {polls} polls, its place is lost for ever"
+                        "dropped after {polls} polls, its place is never freed"
                     )));
                 };
                 for storage in [one, two] {
@@ -155,7 +155,7 @@ pub(crate) async fn law_4_a_dropped_creation_leaves_the_session_or_nothing(harne
                     check_absent(&**storage, left.id()).await?;
                 }
                 if let Some(answer) = sent {
-                    check_eq!(answer?, log.tip(), "the answer to a creation that was not dropped");
+                    check_eq!(answer?, log.tip(), "the result of a creation that was not dropped");
                     break;
                 }
             }
@@ -173,11 +173,11 @@ pub(crate) async fn law_4_a_dropped_deletion_is_complete_or_has_no_effect(harnes
         log.take().send(&**one, Durability::Flushed).await?;
         let sent = drop_after(one.delete(log.id(), log.tip()), polls).await;
         let before: Tip = log.tip();
-        log.noted("still there");
+        log.noted("exists");
         let gone = match log.take().send(&**two, Durability::Flushed).await {
             Ok(_) => false,
             Err(StorageError::Conflict { expected, actual: None, .. }) => {
-                check_eq!(expected, Some(before), "what a conflict with a deletion says was expected");
+                check_eq!(expected, Some(before), "the expected tip that a conflict with a deletion reports");
                 true
             }
             Err(error) => return Err(error.into()),

@@ -1,4 +1,4 @@
-//! Law 2 for appends to a log that is there: only what expects the tip is stored.
+//! Law 2 for appends to an existing log: an append needs the stored tip.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::harness::Harness;
 use crate::law::{Finding, Outcome, check, check_eq};
 use crate::logs::{Log, Step};
 
-/// Tips that this log does not end with, however much they look like the one it does.
+/// Returns tips that resemble the log's tip but differ from it.
 fn wrong_tips(log: &Log, other: &Log) -> Vec<Tip> {
     let Tip { revision, sum } = log.tip();
     let sums = (0..64).map(|bit| Sum::from_u64(sum.as_u64() ^ 1 << bit));
@@ -25,14 +25,14 @@ fn wrong_tips(log: &Log, other: &Log) -> Vec<Tip> {
     tips
 }
 
-/// What a writer does who believes that the log ends with `tip`: the batch follows from it, so that nothing but the
-/// comparison stands in its way.
+/// Returns the step of a writer that believes the log ends with `tip`. Its batch follows `tip`, so that only the
+/// comparison with the stored tip can refuse it.
 fn step_expecting(log: &Log, tip: Tip, event: SessionEvent) -> Option<Step> {
     let mut chain = session_core::Chain::at(log.id(), tip);
     let (at, attempt) = (log.head().updated_at, log.head().lifecycle.attempt);
     let unsealed = session_core::UnsealedRecord { at, attempt, flushed: 0, event };
     let mut head = log.head().clone();
-    // Revision numbers end somewhere, and no record follows the last of them.
+    // No record can follow the highest revision number.
     tip.revision.checked_add(1)?;
     let (stored, _) = chain.seal(unsealed).ok()?;
     head.tip = stored.tip();
@@ -84,7 +84,7 @@ pub(crate) async fn law_2_a_conflict_reports_the_expected_and_stored_tips(harnes
     for round in 0..5 {
         log.noted(round);
         log.take().send(&**one, Durability::Buffered).await?;
-        // The same late append again and again, through both handles: it learns each time what is there now.
+        // The same late append, repeated through both handles, must report the current tip each time.
         for storage in [one, two] {
             let answer = late.clone().take().send(&**storage, Durability::Flushed).await;
             check_conflict(&answer, log.id(), Some(late.up_to(1).tip()), Some(log.tip()))?;
@@ -101,14 +101,14 @@ pub(crate) async fn law_2_a_conflict_changes_nothing(harness: &dyn Harness) -> O
     log.take().send(&**one, Durability::Flushed).await?;
     bystander.take().send(&**one, Durability::Flushed).await?;
     let before = all_heads(&**one).await?;
-    // A rival's version of the log from each revision on: right in itself, and too late.
+    // A rival's version of the log from each revision on: valid, but too late.
     for from in 1..log.revision() {
         let mut rival = log.up_to(from);
         if from == 1 {
             rival.started();
         }
         for _ in 0..3 {
-            rival.noted("the rival was here").checkpoint("rival");
+            rival.noted("by the rival").checkpoint("rival");
         }
         let answer = rival.take().send(&**two, Durability::Flushed).await;
         check_conflict(&answer, log.id(), log.head_at(from).map(|head| head.tip), Some(log.tip()))?;
@@ -121,7 +121,7 @@ pub(crate) async fn law_2_a_conflict_changes_nothing(harness: &dyn Harness) -> O
     let rival = Log::with_id(log.id(), session_core::SessionConfig::new("rival").name("rival"));
     check_conflict(&rival.whole().send(&**two, Durability::Flushed).await, log.id(), None, Some(log.tip()))?;
     check_reads(&**one, &log).await?;
-    log.noted("go on");
+    log.noted("next");
     log.take().send(&**two, Durability::Flushed).await?;
     check_reads(&**one, &log).await
 }
@@ -145,7 +145,7 @@ pub(crate) async fn law_2_a_flush_needs_the_expected_tip(harness: &dyn Harness) 
             let answer = storage.append(absent.id(), expected, Batch::empty(), durability).await;
             check!(
                 matches!(answer, Err(StorageError::InvalidArgument { .. })),
-                "no records make no session: InvalidArgument was expected, not {answer:?}"
+                "a creation without records: expected InvalidArgument, not {answer:?}"
             );
             check_absent(&*storage, absent.id()).await?;
         }
@@ -172,7 +172,7 @@ pub(crate) async fn law_2_a_batch_that_does_not_follow_is_refused(harness: &dyn 
         let answer = step.expecting(Expected::At(stored.tip())).send(&*storage, Durability::Flushed).await;
         check!(
             matches!(answer, Err(StorageError::InvalidArgument { .. })),
-            "a hole or a repeat: InvalidArgument was expected, not {answer:?}"
+            "a hole or a repeat: expected InvalidArgument, not {answer:?}"
         );
         check_reads(&*storage, &stored).await?;
     }
@@ -183,7 +183,7 @@ pub(crate) async fn law_2_a_batch_that_does_not_follow_is_refused(harness: &dyn 
             let answer = step.expecting(expected).send(&*storage, Durability::Flushed).await;
             check!(
                 matches!(answer, Err(StorageError::InvalidArgument { .. })),
-                "a log without its first record: InvalidArgument was expected, not {answer:?}"
+                "a log without its first record: expected InvalidArgument, not {answer:?}"
             );
         }
     }
@@ -211,7 +211,7 @@ pub(crate) async fn law_2_concurrent_appends_are_stored_exactly_once(harness: &d
                     if next.revision() % 2 == 0 { Durability::Flushed } else { Durability::Buffered };
                 match next.take().send(&*storage, durability).await {
                     Ok(tip) => {
-                        check_eq!(tip, next.tip(), "the answer to a writer");
+                        check_eq!(tip, next.tip(), "the result of a writer's append");
                         acknowledged.push(tip);
                         log = next;
                     }
@@ -232,7 +232,7 @@ pub(crate) async fn law_2_concurrent_appends_are_stored_exactly_once(harness: &d
     acknowledged.sort_by_key(|tip| tip.revision);
     let stored = stored_log(&*first, log.id()).await?;
     let tips: Vec<Tip> = stored.records().iter().skip(2).map(session_core::StoredRecord::tip).collect();
-    check_eq!(acknowledged, tips, "what was acknowledged, by what is there");
+    check_eq!(acknowledged, tips, "the acknowledged tips, compared with the stored ones");
     check_reads(&*first, &stored).await
 }
 

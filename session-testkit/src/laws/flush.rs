@@ -1,4 +1,4 @@
-//! Law 6: a flush that failed is not believed, by anyone, whatever is said afterwards.
+//! Law 6: nothing is acknowledged on top of a failed flush, by any handle.
 
 use std::sync::Arc;
 
@@ -9,23 +9,23 @@ use crate::harness::{Crash, Harness, Kept};
 use crate::law::{Finding, Outcome, check, check_eq};
 use crate::logs::Log;
 
-/// How many calls a store may refuse until it is itself again, on a disk that works.
+/// Calls that a store may refuse after a failed flush, on a disk that works again.
 const MAX_REFUSALS: usize = 20;
 
-/// What somebody does who was told that a flush failed.
+/// The next call of a writer whose flush failed.
 #[derive(Debug, Clone, Copy)]
 enum NextCall {
-    /// Nothing: the power goes.
+    /// No call: power loss follows.
     None,
-    /// Asks for the flush alone, again.
+    /// Flushes again, without new records.
     RetryFlush,
-    /// Appends what comes next, flushed.
+    /// Appends the next record, flushed.
     AppendFlushed,
-    /// Appends something buffered first.
+    /// Appends the next record buffered, and then flushes.
     AppendBuffered,
 }
 
-/// Does it until something is acknowledged as flushed; returns the log up to there.
+/// Repeats the call until it is acknowledged as flushed, and returns the log up to there.
 async fn until_acknowledged(
     harness: &dyn Harness,
     mut storage: Handle,
@@ -36,17 +36,17 @@ async fn until_acknowledged(
         return Ok(log.clone());
     }
     for _ in 0..MAX_REFUSALS {
-        // What is there is known only from the log.
+        // After a failure, only the log shows what is stored.
         let mut log = stored_log(&*storage, log.id()).await?;
         let before = log.tip();
         let durability = match next {
             NextCall::None | NextCall::RetryFlush => Durability::Flushed,
             NextCall::AppendFlushed => {
-                log.noted("going on");
+                log.noted("next");
                 Durability::Flushed
             }
             NextCall::AppendBuffered => {
-                log.noted("going on");
+                log.noted("next");
                 Durability::Buffered
             }
         };
@@ -57,18 +57,18 @@ async fn until_acknowledged(
         }
         match answer {
             Ok(tip) => {
-                check_eq!(tip, log.tip(), "the answer after a failed flush");
+                check_eq!(tip, log.tip(), "the result after a failed flush");
                 return Ok(log);
             }
             Err(StorageError::NotFound { .. } | StorageError::InvalidArgument { .. }) => {
-                return Err(Finding::violated(format!("a failed flush is no {answer:?}")));
+                return Err(Finding::violated(format!("a failed flush must not be reported as {answer:?}")));
             }
-            // Told again that it does not work: a handle may be closed for good, the store may not.
+            // Another refusal: a handle may stay closed, the store may not.
             Err(_) => storage = harness.open().await?,
         }
     }
     Err(Finding::violated(format!(
-        "one flush failed, and {MAX_REFUSALS} calls later the session is still not itself"
+        "one flush failed, and the session is still unusable {MAX_REFUSALS} calls later"
     )))
 }
 
@@ -93,7 +93,7 @@ pub(crate) async fn law_6_a_failed_flush_is_never_acknowledged(harness: &dyn Har
                 }
                 harness.fail_next_flush().await?;
                 let mut pending = log.clone();
-                pending.noted("at stake");
+                pending.noted("pending");
                 let answer = pending.take().send(&**one, Durability::Flushed).await;
                 let storage = if by_another { two } else { one };
                 let acknowledged = if answer.is_ok() { &pending } else { &log };
@@ -106,7 +106,7 @@ pub(crate) async fn law_6_a_failed_flush_is_never_acknowledged(harness: &dyn Har
                     known.revision(),
                     acknowledged.revision()
                 );
-                // The failed flush belongs to one session; others flush as if nothing had happened.
+                // The failed flush must only affect its session.
                 bystander.noted("flushed");
                 bystander
                     .take()
@@ -116,7 +116,7 @@ pub(crate) async fn law_6_a_failed_flush_is_never_acknowledged(harness: &dyn Har
                 harness.crash(Crash::PowerLoss(Kept::Nothing)).await?;
                 drop(handles);
                 let storage = harness.open().await?;
-                // Of what was buffered or at stake and never acknowledged as flushed, power loss may leave a part.
+                // Power loss may leave a part of what was never acknowledged as flushed.
                 let left = stored_log(&*storage, log.id()).await.map_err(context)?;
                 let flushed = match next {
                     NextCall::None if answer.is_err() => 1,
@@ -130,7 +130,7 @@ pub(crate) async fn law_6_a_failed_flush_is_never_acknowledged(harness: &dyn Har
                     "{next:?}: {} records are left of {flushed}",
                     left.revision()
                 );
-                // A storage may have taken back what was at stake. Once something was acknowledged after it, it stays so.
+                // A storage may have removed the pending record, but not after acknowledging something behind it.
                 let whole = if matches!(next, NextCall::None) { &pending } else { &known };
                 check_eq!(
                     left.records(),
@@ -140,7 +140,7 @@ pub(crate) async fn law_6_a_failed_flush_is_never_acknowledged(harness: &dyn Har
                 check_reads(&*storage, &left).await.map_err(context)?;
                 known = left;
                 check_reads(&*storage, &bystander).await.map_err(context)?;
-                known.noted("and on");
+                known.noted("continued");
                 known
                     .take()
                     .send(&*storage, Durability::Flushed)
@@ -181,7 +181,7 @@ pub(crate) async fn law_6_a_creation_can_be_retried_after_a_failed_flush(harness
             known = Some(log.clone());
         }
         let Some(known) = known else {
-            return Err(Finding::violated("one flush failed, and the session can never be created"));
+            return Err(Finding::violated("one flush failed, and the session cannot be created any more"));
         };
         harness.crash(Crash::PowerLoss(Kept::Nothing)).await?;
         drop((handles, storage));

@@ -1,4 +1,4 @@
-//! Laws 1 to 5 together: random calls, each answer held against a model that is a map.
+//! Laws 1 to 5 combined: random calls whose results are compared with a model.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::random::{Random, seeds};
 const SEEDS: u64 = 8;
 const CALLS: usize = 150;
 
-/// What should be there.
+/// The expected contents of the store.
 struct Model {
     random: Random,
     logs: BTreeMap<SessionId, Log>,
@@ -34,14 +34,14 @@ pub(crate) async fn law_5_random_calls_agree_with_a_model(harness: &dyn Harness)
     Ok(())
 }
 
-/// Always the same one for a session, so that a seed means one sequence, sums included.
+/// Returns the same owner for a session each time, so that a seed determines every byte, including checksums.
 fn owner_of(id: SessionId) -> Owner {
     let mut owner = logs::owner();
-    owner.instance = id.to_string().parse().expect("all ids are spelled alike");
+    owner.instance = id.to_string().parse().expect("all ids have the same form");
     owner
 }
 
-/// So many calls on an empty store, which is empty again afterwards. What is called follows from the seed alone.
+/// Runs random calls on an empty store, and empties it again. The calls depend only on the seed.
 pub(crate) async fn run(handles: &[Handle], seed: u64, calls: usize) -> Outcome {
     let ids = (0..6).map(|n| SessionId::from_key(&format!("model {seed} {n}"))).collect();
     let mut model = Model { random: Random::new(seed), logs: BTreeMap::new(), ids, ended: Vec::new() };
@@ -56,11 +56,11 @@ pub(crate) async fn run(handles: &[Handle], seed: u64, calls: usize) -> Outcome 
             None => check_absent(&**storage, id).await?,
         }
     }
-    // The next seed finds an empty store.
+    // The next seed needs an empty store.
     for log in model.logs.into_values() {
         storage.delete(log.id(), log.tip()).await?;
     }
-    check_eq!(all_heads(&**storage).await?, Vec::new(), "the list in the end");
+    check_eq!(all_heads(&**storage).await?, Vec::new(), "the list at the end");
     Ok(())
 }
 
@@ -85,7 +85,7 @@ impl Model {
         if self.random.one_in(2) { Durability::Flushed } else { Durability::Buffered }
     }
 
-    /// Mostly where the log ends; sometimes where it does not, or where an earlier log of the id did.
+    /// Returns a tip to expect: mostly the right one, sometimes a wrong one or that of an earlier log of the id.
     fn guess(&mut self, id: SessionId) -> Tip {
         let log = self.logs.get(&id);
         let right = log.map(Log::tip);
@@ -116,11 +116,11 @@ impl Model {
             (Some(there), _) => super::check_conflict(&answer, id, None, Some(there.tip())),
             (None, Some(limit)) if unended >= limit.get() => {
                 let refused = matches!(&answer, Err(StorageError::MaxSessions { limit: named }) if *named == limit.get());
-                check!(refused, "{unended} of {limit} places are taken, and the answer is {answer:?}");
+                check!(refused, "{unended} of {limit} places are taken, but the result is {answer:?}");
                 Ok(())
             }
             (None, _) => {
-                check_eq!(answer?, log.tip(), "the answer to a creation");
+                check_eq!(answer?, log.tip(), "the result of a creation");
                 self.logs.insert(id, log);
                 Ok(())
             }
@@ -149,7 +149,7 @@ impl Model {
             };
         }
         let answer = log.take().expecting(Expected::At(tip)).send(&**storage, durability).await?;
-        check_eq!(answer, log.tip(), "the answer to an append");
+        check_eq!(answer, log.tip(), "the result of an append");
         self.logs.insert(id, log);
         Ok(())
     }
@@ -160,7 +160,7 @@ impl Model {
         match self.logs.get(&id).map(Log::tip) {
             None => check!(
                 matches!(answer, Err(StorageError::NotFound { .. })),
-                "deleted what is not there: {answer:?}"
+                "expected NotFound for a deletion, not {answer:?}"
             ),
             Some(actual) if actual != tip => super::check_conflict(&answer, id, Some(tip), Some(actual))?,
             Some(_) => {
@@ -177,7 +177,7 @@ impl Model {
         let Some(log) = self.logs.get(&id) else {
             check!(
                 matches!(answer, Err(StorageError::NotFound { .. })),
-                "records of nothing: {}",
+                "expected NotFound for records, not {}",
                 abbreviate(&answer)
             );
             return Ok(());

@@ -1,4 +1,4 @@
-//! Law 5 for pages: neither gaps nor repeats, whatever the limit and wherever they begin.
+//! Law 5 for pages: no gaps and no repeats, for every page size and start.
 
 use session_core::{
     Durability, Head, SessionConfig, SessionFilter, SessionId, SessionStorage, StateName, StorageError,
@@ -33,7 +33,7 @@ pub(crate) async fn law_5_records_are_paged_without_gaps_or_repeats(harness: &dy
                 "{} records after {after} on a page of {size}: only the end of the log is an empty page",
                 page.len()
             );
-            // A page may be shorter than asked for, never other than what follows.
+            // A page may be shorter than requested, but must contain what follows.
             check_eq!(
                 page.as_slice(),
                 follows.get(..page.len()).unwrap_or_default(),
@@ -47,7 +47,7 @@ pub(crate) async fn law_5_records_are_paged_without_gaps_or_repeats(harness: &dy
     Ok(())
 }
 
-/// All pages of a list, each held to its size and order.
+/// Reads all pages of a list, and checks the size and order of each.
 async fn pages(
     storage: &dyn SessionStorage,
     filter: &SessionFilter,
@@ -65,7 +65,7 @@ async fn pages(
             all.push(head);
         }
         let Some(next) = page.next else { return Ok(all) };
-        check!(after.is_none_or(|after| next >= after), "to go on after {next} would repeat {after:?}");
+        check!(after.is_none_or(|after| next >= after), "continuing after {next} would repeat {after:?}");
         after = Some(next);
     }
 }
@@ -81,7 +81,7 @@ pub(crate) async fn law_5_a_list_is_paged_without_gaps_or_repeats(harness: &dyn 
             expected.push(log.head().clone());
         }
     }
-    // The ends of the order of ids, and neighbours.
+    // The lowest and highest ids, and a neighbour.
     for last in [[0; 16], [0xff; 16], std::array::from_fn(|n| u8::from(n == 15))] {
         let mut log = Log::with_id(SessionId::from_bytes(last), SessionConfig::new("test").name("edge"));
         log.take().send(&*storage, Durability::Flushed).await?;
@@ -91,18 +91,18 @@ pub(crate) async fn law_5_a_list_is_paged_without_gaps_or_repeats(harness: &dyn 
     for filter in
         [SessionFilter::all(), SessionFilter::active(), SessionFilter::all().state(StateName::Failed)]
     {
-        let through: Vec<Head> = expected.iter().filter(|head| filter.matches(head)).cloned().collect();
+        let matching: Vec<Head> = expected.iter().filter(|head| filter.matches(head)).cloned().collect();
         for size in (1..expected.len() + 2).chain([1000, usize::MAX]) {
             check_eq!(
                 pages(&*storage, &filter, None, size).await?,
-                through,
+                matching,
                 "all pages of {size} under {filter:?}"
             );
         }
-        // After ids that are there, and after such as are not.
+        // After ids of existing sessions, and after other ids.
         let absent = (0..8).map(|_| SessionId::random()).collect::<Vec<_>>();
         for after in expected.iter().map(|head| head.id).chain(absent) {
-            let follows: Vec<Head> = through.iter().filter(|head| head.id > after).cloned().collect();
+            let follows: Vec<Head> = matching.iter().filter(|head| head.id > after).cloned().collect();
             for size in [1, 2, 5, 1000] {
                 let all = pages(&*storage, &filter, Some(after), size).await?;
                 check_eq!(all, follows, "all pages of {size} after {after} under {filter:?}");
@@ -120,7 +120,7 @@ pub(crate) async fn law_5_a_missing_session_is_not_found(harness: &dyn Harness) 
             let answer = storage.delete(id, Log::plain().tip()).await;
             check!(
                 matches!(answer, Err(StorageError::NotFound { id: named }) if named == id),
-                "NotFound was expected of a deletion, not {answer:?}"
+                "expected NotFound for a deletion, not {answer:?}"
             );
         }
         if round == 0 {

@@ -1,4 +1,4 @@
-//! Law 3, as far as it can be seen without a crash: what was acknowledged is there for everyone.
+//! Law 3 without crashes: visibility of acknowledged changes, the profile, and change feeds.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(crate) async fn law_3_acknowledged_changes_are_visible_to_every_handle(harne
             check_absent(&**storage, log.id()).await?;
         }
         for round in 0..9 {
-            // Each append by another handle, after every handle has seen what was there before.
+            // Each append uses another handle, after every handle has read the log before it.
             let writer = handles.get(round % handles.len()).expect("the remainder is an index");
             log.take().send(&**writer, durability).await?;
             let newcomer = harness.open().await?;
@@ -28,7 +28,7 @@ pub(crate) async fn law_3_acknowledged_changes_are_visible_to_every_handle(harne
                     .map_err(|finding| finding.context(format!("round {round}")))?;
             }
             if round == 4 {
-                // A handle that goes takes nothing with it.
+                // Dropping a handle must not remove anything.
                 drop(std::mem::replace(handles.first_mut().expect("there are three"), newcomer));
             }
             log.noted(round);
@@ -51,7 +51,7 @@ pub(crate) async fn law_3_the_profile_is_named_and_constant(harness: &dyn Harnes
     Ok(())
 }
 
-/// Longer than any hint takes; a feed that needs this long is none.
+/// Longer than any working feed takes to wake its waiters.
 const WAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 async fn check_wakes(
@@ -61,13 +61,13 @@ async fn check_wakes(
     change: impl Future<Output = Outcome>,
 ) -> Outcome {
     let Some(feed) = storage.change_feed() else {
-        return Err(Finding::violated("there was a change feed a moment ago"));
+        return Err(Finding::violated("the change feed has disappeared"));
     };
     let mut wait = std::pin::pin!(feed.changed(id, seen));
-    // Polled once before the change, so that it waits; it may well return early, being a hint.
+    // Polled once before the change, so that it waits. It may return early, because a wake-up is only a hint.
     let early = timeout(Duration::ZERO, &mut wait).await.is_ok();
     change.await?;
-    check!(early || timeout(WAKE_TIMEOUT, wait).await.is_ok(), "nothing woke whoever waited");
+    check!(early || timeout(WAKE_TIMEOUT, wait).await.is_ok(), "the waiter was not woken");
     Ok(())
 }
 
@@ -75,9 +75,7 @@ pub(crate) async fn law_3_a_change_feed_wakes_every_waiter(harness: &dyn Harness
     let handles = open_handles(harness, 2).await?;
     let [writer, waiter] = handles.as_slice() else { unreachable!("two were asked for") };
     if waiter.change_feed().is_none() {
-        return Err(
-            crate::harness::NotSupported("the storage has no change feed; whoever waits polls").into()
-        );
+        return Err(crate::harness::NotSupported("the storage has no change feed; its callers poll").into());
     }
     let mut log = Log::plain();
     log.take().send(&**writer, Durability::Flushed).await?;
@@ -89,10 +87,11 @@ pub(crate) async fn law_3_a_change_feed_wakes_every_waiter(harness: &dyn Harness
         let step = log.take();
         let append = async { step.send(&**writer, durability).await.map(drop).map_err(Finding::from) };
         check_wakes(waiter, log.id(), seen, append).await?;
-        // What came before the wait counts too: there is no moment between looking and waiting that is missed.
-        let feed = waiter.change_feed().ok_or_else(|| Finding::violated("the feed went away"))?;
+        // A change from before the wait must wake, too: no change between reading and waiting may be missed.
+        let feed =
+            waiter.change_feed().ok_or_else(|| Finding::violated("the change feed has disappeared"))?;
         let late = timeout(WAKE_TIMEOUT, feed.changed(log.id(), seen)).await;
-        check!(late.is_ok(), "a change from before the wait went unheard");
+        check!(late.is_ok(), "a change from before the wait did not wake the waiter");
     }
     let (id, tip) = (log.id(), log.tip());
     let delete = async { writer.delete(id, tip).await.map_err(Finding::from) };

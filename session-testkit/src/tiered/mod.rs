@@ -1,5 +1,5 @@
-//! A storage whose power can be cut and whose flushes can be made to fail: what is live and what would survive are kept
-//! apart. It exists to try the laws themselves; nothing is stored in it for long.
+//! A storage in memory that supports power loss and failed flushes, because it keeps live and durable data apart. It
+//! tests the laws themselves.
 
 mod disk;
 
@@ -16,7 +16,7 @@ use self::disk::Disk;
 use crate::harness::{Crash, Damage, Harness, Kept, NotSupported};
 use crate::random::Random;
 
-/// A store on a disk of two levels, in memory: it can do all that a [`Harness`] may be asked for.
+/// The harness of a store on a two-tiered disk in memory. It supports every operation of [`Harness`].
 #[derive(Debug, Clone, Default)]
 pub struct TieredHarness {
     disk: Arc<Mutex<Disk>>,
@@ -24,13 +24,13 @@ pub struct TieredHarness {
 }
 
 impl TieredHarness {
-    /// A store that keeps the laws.
+    /// Creates a store that keeps the laws.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A store that breaks one: it flushes again what a failed flush should have stored, and believes the answer.
+    /// Creates a store that breaks law 6: after a failed flush it flushes again, and trusts the result.
     #[must_use]
     pub fn retrying_failed_flushes() -> Self {
         Self { after_failed_flush: AfterFailedFlush::Retry, ..Self::default() }
@@ -41,7 +41,7 @@ impl TieredHarness {
     }
 }
 
-/// What is done after a flush that failed.
+/// The reaction to a failed flush.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum AfterFailedFlush {
     #[default]
@@ -82,7 +82,7 @@ impl Harness for TieredHarness {
     }
 }
 
-/// One process that has the store open.
+/// A handle, as one process would have it.
 #[derive(Debug)]
 struct Handle {
     store: TieredHarness,
@@ -95,7 +95,7 @@ impl Handle {
         if disk.generation == self.generation {
             return Ok(disk);
         }
-        Err(StorageError::Closed { what: "a handle whose process has died".into(), source: None })
+        Err(StorageError::Closed { what: "a handle of a crashed process".into(), source: None })
     }
 
     fn write(&self, id: SessionId, expected: Expected, batch: &Batch) -> Result<Tip, StorageError> {
@@ -113,7 +113,9 @@ impl Handle {
             return Err(StorageError::Conflict { id, expected: wanted, actual });
         }
         if !batch.fits(expected) {
-            return Err(StorageError::InvalidArgument { what: "the batch begins elsewhere".into() });
+            return Err(StorageError::InvalidArgument {
+                what: "the batch does not follow the expected tip".into(),
+            });
         }
         if let Expected::AbsentWithin(limit) = expected
             && disk.active_sessions() >= limit.get()
@@ -140,12 +142,12 @@ impl SessionStorage for Handle {
         durability: Durability,
     ) -> Result<Tip, StorageError> {
         let tip = self.write(id, expected, &batch)?;
-        // Here a future may be dropped and another process come in between.
+        // The future may be dropped here, and another process may interleave.
         tokio::task::yield_now().await;
         if durability == Durability::Flushed {
             let mut disk = self.disk()?;
             match self.store.after_failed_flush {
-                // A flush that failed, even another's, may have taken this batch with it.
+                // A failed flush, even of another handle, may have lost this batch.
                 AfterFailedFlush::Rewrite if disk.needs_rewrite(id) => disk.rewrite(id)?,
                 AfterFailedFlush::Rewrite => disk.flush(id)?,
                 AfterFailedFlush::Retry => disk.flush(id).or_else(|_| disk.flush(id))?,

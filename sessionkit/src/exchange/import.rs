@@ -73,8 +73,8 @@ impl ImportCheck {
 }
 
 impl Store {
-    /// Starts storing a stream that passed the check. An interrupted import can be repeated: sessions that already exist
-    /// are skipped.
+    /// Starts storing a stream that passed the check. An interrupted import can be repeated: sessions that already
+    /// exist are skipped.
     ///
     /// # Errors
     /// [`ExchangeError::Exists`] if a session already exists with a different log; nothing is stored then.

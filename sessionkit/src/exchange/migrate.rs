@@ -1,5 +1,5 @@
-//! Migration of all sessions to another store, of any backend. Each session is copied on its own and read back. Sessions
-//! that were copied before are recognized, so that an interrupted migration can be continued.
+//! Migration of all sessions to another store, of any backend. Each session is copied on its own and read back.
+//! Sessions that were copied before are recognized, so that an interrupted migration can be continued.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -91,8 +91,8 @@ impl Migration {
         self.total
     }
 
-    /// Waits for the next session, in order of completion; `None` after the last one. A failed session does not stop the
-    /// others. Dropping the migration stops it; copied sessions stay.
+    /// Waits for the next session, in order of completion; `None` after the last one. A failed session does not stop
+    /// the others. Dropping the migration stops it; copied sessions stay.
     pub async fn next(&mut self) -> Option<MigratedSession> {
         while self.copies.len() < CONCURRENT_COPIES
             && let Some(id) = self.remaining.pop_front()

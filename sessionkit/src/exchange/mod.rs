@@ -1,5 +1,6 @@
-//! Export, import and migration of sessions. An export is a stream of lines, described in `docs/export.md`. Nothing here
-//! reads or writes files: [`Export`] yields pieces of the stream, and [`ImportCheck`] and [`Import`] take its lines.
+//! Export, import and migration of sessions. An export is a stream of lines, described in `docs/export.md`. Nothing
+//! here reads or writes files: [`Export`] yields pieces of the stream, and [`ImportCheck`] and [`Import`] take its
+//! lines.
 
 mod export;
 mod import;
