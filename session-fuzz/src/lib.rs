@@ -19,14 +19,14 @@
 pub mod corpus;
 pub mod mutate;
 mod repair;
-mod stories;
+mod samples;
 pub mod targets;
 
 pub use self::targets::{TARGETS, Target};
 
 /// What became of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum InputOutcome {
     /// It was taken for what it says, all of it.
     Accepted,
     /// It was refused, or some of it was.

@@ -28,11 +28,11 @@ pub fn input(target: &str, seed: u64) -> Vec<u8> {
     }
     // One in some is left as it is, but for its first bytes.
     for _ in 0..rng.below(5) {
-        let strange = rng.pick(corpus).expect("as before").clone();
-        let strange = strange.get(head..).unwrap_or_default();
+        let other = rng.pick(corpus).expect("as before").clone();
+        let other = other.get(head..).unwrap_or_default();
         match target {
-            "slot" => change(&mut rng, &mut rest, &without_padding(strange)),
-            _ => change(&mut rng, &mut rest, strange),
+            "slot" => mutate_once(&mut rng, &mut rest, &without_padding(other)),
+            _ => mutate_once(&mut rng, &mut rest, other),
         }
         rest.truncate(LARGEST);
     }
@@ -70,7 +70,7 @@ fn with_padding(lines: &[u8]) -> Vec<u8> {
     slots.flatten().collect()
 }
 
-fn change(rng: &mut Random, bytes: &mut Vec<u8>, strange: &[u8]) {
+fn mutate_once(rng: &mut Random, bytes: &mut Vec<u8>, other: &[u8]) {
     match rng.below(16) {
         0 => {
             let at = rng.below(bytes.len());
@@ -102,19 +102,19 @@ fn change(rng: &mut Random, bytes: &mut Vec<u8>, strange: &[u8]) {
             let zeros = range(rng, bytes.len());
             bytes[zeros].fill(0);
         }
-        7..=9 => lines(rng, bytes, strange),
+        7..=9 => lines(rng, bytes, other),
         10 | 11 => replace(rng, bytes, is_number, NUMBERS),
         12 | 13 => replace_text(rng, bytes),
         14 => {
             let member = *rng.pick(MEMBERS).unwrap_or(&"");
-            behind(rng, bytes, b'{', member.as_bytes());
+            insert_after(rng, bytes, b'{', member.as_bytes());
         }
         _ => {
             let deep = 1 + rng.below(200);
             let nested = format!("{}0{},", "[".repeat(deep), "]".repeat(deep));
             let piece = if rng.one_in(2) { " ".to_owned() } else { format!("\"x\":{nested}") };
             let mark = *rng.pick(b"{:,").unwrap_or(&b'{');
-            behind(rng, bytes, mark, piece.as_bytes());
+            insert_after(rng, bytes, mark, piece.as_bytes());
         }
     }
 }
@@ -127,10 +127,10 @@ fn range(rng: &mut Random, length: usize) -> std::ops::Range<usize> {
 }
 
 /// Drops, doubles, swaps and splices lines.
-fn lines(rng: &mut Random, bytes: &mut Vec<u8>, strange: &[u8]) {
+fn lines(rng: &mut Random, bytes: &mut Vec<u8>, other: &[u8]) {
     let split =
         |bytes: &[u8]| bytes.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>();
-    let (mut lines, strange) = (split(bytes), split(strange));
+    let (mut lines, other) = (split(bytes), split(other));
     if lines.is_empty() {
         return;
     }
@@ -139,8 +139,8 @@ fn lines(rng: &mut Random, bytes: &mut Vec<u8>, strange: &[u8]) {
         0 => drop(lines.remove(one)),
         1 => lines.insert(two, lines[one].clone()),
         2 => lines.swap(one, two),
-        3 => lines.insert(one, rng.pick(&strange).cloned().unwrap_or_default()),
-        _ => lines[one] = rng.pick(&strange).cloned().unwrap_or_default(),
+        3 => lines.insert(one, rng.pick(&other).cloned().unwrap_or_default()),
+        _ => lines[one] = rng.pick(&other).cloned().unwrap_or_default(),
     }
     *bytes = lines.concat();
 }
@@ -178,7 +178,7 @@ fn replace_text(rng: &mut Random, bytes: &mut Vec<u8>) {
 }
 
 /// Puts something behind one of these bytes.
-fn behind(rng: &mut Random, bytes: &mut Vec<u8>, byte: u8, piece: &[u8]) {
+fn insert_after(rng: &mut Random, bytes: &mut Vec<u8>, byte: u8, piece: &[u8]) {
     let at = rng.below(bytes.len());
     if let Some(found) = bytes.iter().skip(at).position(|other| *other == byte) {
         let at = at + found + 1;

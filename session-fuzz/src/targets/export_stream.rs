@@ -4,7 +4,7 @@ use session_core::{SessionFilter, SessionId, SessionStorageExt as _, StoredRecor
 use sessionkit::{ImportCheck, ManagerOptions, Output, Store};
 
 use super::head;
-use crate::{Fate, REPAIR, repair, wait};
+use crate::{InputOutcome, REPAIR, repair, wait};
 
 /// Into a store that keeps output, even where there is none in the stream.
 const KEEP: u8 = 1;
@@ -13,13 +13,13 @@ const KEEP: u8 = 1;
 ///
 /// It is refused before anything is stored, or it is stored whole and exported again: a stream without output to the
 /// same bytes, one with output to one that is exported again as it is, and that holds the same logs.
-pub fn export_stream(input: &[u8]) -> Fate {
+pub fn export_stream(input: &[u8]) -> InputOutcome {
     let ([flags], stream) = head(input);
     let repaired = (flags & REPAIR != 0).then(|| repair::export(stream));
     let stream = repaired.as_deref().unwrap_or(stream);
     let mut check = ImportCheck::new();
     let checked = lines(stream).try_for_each(|line| check.line(line));
-    let Ok(plan) = checked.and_then(|()| check.finish()) else { return Fate::Refused };
+    let Ok(plan) = checked.and_then(|()| check.finish()) else { return InputOutcome::Refused };
 
     let outputs = lines(stream).filter(|line| line.starts_with(b"{\"output")).count();
     let sessions = sessions(stream);
@@ -30,13 +30,13 @@ pub fn export_stream(input: &[u8]) -> Fate {
         ids.len() == sessions.len()
     };
     wait(async {
-        let here = Place::new(outputs > 0 || flags & KEEP != 0).await;
-        let mut import = match here.store.import(plan).await {
+        let first = TempStore::new(outputs > 0 || flags & KEEP != 0).await;
+        let mut import = match first.store.import(plan).await {
             Ok(import) => import,
             Err(error) => {
                 assert!(!distinct, "an empty store refuses it: {error}");
-                assert!(here.ids().await.is_empty(), "it was refused and is there");
-                return Fate::Refused;
+                assert!(first.ids().await.is_empty(), "it was refused and is there");
+                return InputOutcome::Refused;
             }
         };
         for line in lines(stream) {
@@ -46,19 +46,19 @@ pub fn export_stream(input: &[u8]) -> Fate {
         assert_eq!(report.imported.len() + report.skipped.len(), sessions.len());
         assert!(!distinct || report.imported == sessions, "{report:?}");
         for id in &sessions {
-            let records = here.store.storage().records_after(*id, 0).await.expect("it was imported");
+            let records = first.store.storage().records_after(*id, 0).await.expect("it was imported");
             assert!(contains(stream, &records), "{id}: its log is not the one of the stream");
         }
-        let again = here.export(&sessions).await;
+        let again = first.export(&sessions).await;
         if outputs == 0 {
             assert!(again == stream, "not the same bytes:\n{}", String::from_utf8_lossy(&again));
         } else if distinct {
-            let there = Place::new(true).await;
-            there.import(&again).await;
-            assert!(there.export(&sessions).await == again, "the second time it is another one");
-            assert_eq!(printed(&again), printed(stream), "another output");
+            let second = TempStore::new(true).await;
+            second.import(&again).await;
+            assert!(second.export(&sessions).await == again, "the second time it is another one");
+            assert_eq!(output_by_stream(&again), output_by_stream(stream), "another output");
         }
-        Fate::Accepted
+        InputOutcome::Accepted
     })
 }
 
@@ -67,20 +67,20 @@ fn lines(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// What the lines say that a reader has accepted.
-fn said(stream: &[u8]) -> impl Iterator<Item = serde_json::Value> {
+fn parsed_lines(stream: &[u8]) -> impl Iterator<Item = serde_json::Value> {
     lines(stream).map(|line| serde_json::from_slice(line).expect("it was checked"))
 }
 
 fn sessions(stream: &[u8]) -> Vec<SessionId> {
-    said(stream).filter_map(|line| line.get("session")?.get("id")?.as_str()?.parse().ok()).collect()
+    parsed_lines(stream).filter_map(|line| line.get("session")?.get("id")?.as_str()?.parse().ok()).collect()
 }
 
 /// What each session's program printed, of each stream.
-fn printed(stream: &[u8]) -> Vec<(String, Vec<u8>)> {
+fn output_by_stream(stream: &[u8]) -> Vec<(String, Vec<u8>)> {
     use base64::Engine as _;
     let mut all: Vec<(String, Vec<u8>)> = Vec::new();
     let mut session = String::new();
-    for line in said(stream) {
+    for line in parsed_lines(stream) {
         if let Some(begun) = line.get("session") {
             session = begun["id"].to_string();
         }
@@ -105,12 +105,12 @@ fn contains(stream: &[u8], records: &[StoredRecord]) -> bool {
 }
 
 /// An empty store, gone afterwards.
-struct Place {
+struct TempStore {
     store: Store,
     _folder: Option<tempfile::TempDir>,
 }
 
-impl Place {
+impl TempStore {
     async fn new(keeps_output: bool) -> Self {
         let folder = keeps_output.then(|| tempfile::tempdir().expect("there is room for a folder"));
         let url = match &folder {

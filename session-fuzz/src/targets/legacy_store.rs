@@ -3,15 +3,15 @@
 use session_core::{Head, MemoryStorage, SessionId, SessionStorage as _, SessionStorageExt as _};
 use sessionkit::legacy::{Format, LegacySession, LegacyStore, Outcome, read};
 
-use super::record_line::small;
+use super::record_line::check_head;
 use super::{head, is_unsafe};
-use crate::{Fate, wait};
+use crate::{InputOutcome, wait};
 
 /// The second byte says which tool's, the rest is a file of its: with one session, or with all of them.
 ///
 /// It is read the same twice, and is not changed. Each session of it is a log like any other: it begins with where it came
 /// from, is safe to show, goes into a store, and does so once. Whatever is no session is named, with a reason.
-pub fn legacy_store(input: &[u8]) -> Fate {
+pub fn legacy_store(input: &[u8]) -> InputOutcome {
     let ([_, format], text) = head(input);
     let formats = [Format::Msw, Format::Container, Format::Prodigy];
     let format = formats[usize::from(format) % formats.len()];
@@ -30,11 +30,11 @@ pub fn legacy_store(input: &[u8]) -> Fate {
         let storage = MemoryStorage::new();
         for session in store.sessions() {
             all += 1;
-            wanted(&storage, session).await;
+            check_session(&storage, session).await;
         }
     });
     assert_eq!(all, store.found.len());
-    if store.unreadable().count() == 0 && all > 0 { Fate::Accepted } else { Fate::Refused }
+    if store.unreadable().count() == 0 && all > 0 { InputOutcome::Accepted } else { InputOutcome::Refused }
 }
 
 fn logs(store: &LegacyStore) -> Vec<(SessionId, Vec<&str>)> {
@@ -43,7 +43,7 @@ fn logs(store: &LegacyStore) -> Vec<(SessionId, Vec<&str>)> {
 }
 
 /// What one wants of a session.
-async fn wanted(storage: &MemoryStorage, session: &LegacySession) {
+async fn check_session(storage: &MemoryStorage, session: &LegacySession) {
     let id = session.id();
     assert_eq!(session.import(storage).await.expect("the memory holds"), Outcome::Imported);
     assert_eq!(session.import(storage).await.expect("the memory holds"), Outcome::Skipped);
@@ -58,5 +58,5 @@ async fn wanted(storage: &MemoryStorage, session: &LegacySession) {
     assert!(first.contains("\"created\"") && first.contains("\"imported-from\""), "{first}");
     let head = storage.head(id).await.expect("it is there").expect("it is there");
     assert_eq!(Some(&head), folded.as_ref());
-    small(&head);
+    check_head(&head);
 }

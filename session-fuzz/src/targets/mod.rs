@@ -16,7 +16,7 @@ pub use self::report_socket::report_socket;
 pub use self::slot::slot;
 pub use self::whole_log::whole_log;
 
-use crate::Fate;
+use crate::InputOutcome;
 
 /// A kind of input.
 #[derive(Debug, Clone, Copy)]
@@ -24,7 +24,7 @@ pub struct Target {
     /// Its name, also that of its libFuzzer target.
     pub name: &'static str,
     /// Panics where something does not hold.
-    pub run: fn(&[u8]) -> Fate,
+    pub run: fn(&[u8]) -> InputOutcome,
 }
 
 /// All of them.

@@ -8,21 +8,21 @@ use session_core::{
 };
 use sessionkit::StoreUrl;
 
-use super::record_line::small;
+use super::record_line::check_head;
 use super::{head, is_unsafe};
-use crate::{Fate, wait};
+use crate::{InputOutcome, wait};
 
 /// The rest is texts, each up to a byte `0xff`: name, operation, worktree, a label's key and value, a key, a step, a
 /// phase, a reason. An empty one is not given.
 ///
 /// What is taken is kept whole, is safe to show, and fits; what is not taken leaves nothing behind.
-pub fn names(input: &[u8]) -> Fate {
+pub fn names(input: &[u8]) -> InputOutcome {
     let ([_], rest) = head(input);
     let mut texts = rest.split(|byte| *byte == 0xff).map(|text| String::from_utf8_lossy(text).into_owned());
     let mut next = || texts.next().unwrap_or_default();
     let texts = [(); 9].map(|()| next());
     for text in &texts {
-        anything(text);
+        check_text(text);
     }
     let [name, operation, worktree, label, value, key, step, phase, reason] = texts;
     let mut config = SessionConfig::new(if operation.is_empty() { "fuzz".into() } else { operation });
@@ -37,22 +37,22 @@ pub fn names(input: &[u8]) -> Fate {
     if !key.is_empty() {
         config = config.idempotency_key(key.clone());
     }
-    let taken = wait(live(&config, &step, &phase, &reason));
-    assert_eq!(taken, config.check().is_ok());
-    if taken {
-        rules(&config, &name);
-        Fate::Accepted
+    let accepted = wait(run_session(&config, &step, &phase, &reason));
+    assert_eq!(accepted, config.check().is_ok());
+    if accepted {
+        check_config(&config, &name);
+        InputOutcome::Accepted
     } else {
-        Fate::Refused
+        InputOutcome::Refused
     }
 }
 
 /// What holds of any text.
-fn anything(text: &str) {
-    let shown = visible(text);
-    assert!(!is_unsafe(&shown), "{shown:?}");
-    assert_eq!(visible(&shown), shown);
-    assert_eq!(is_unsafe(text), shown != *text, "{text:?}");
+fn check_text(text: &str) {
+    let escaped = visible(text);
+    assert!(!is_unsafe(&escaped), "{escaped:?}");
+    assert_eq!(visible(&escaped), escaped);
+    assert_eq!(is_unsafe(text), escaped != *text, "{text:?}");
     if let Ok(id) = text.parse::<SessionId>() {
         assert_eq!(id.to_string(), text, "an id has one spelling");
     }
@@ -63,7 +63,7 @@ fn anything(text: &str) {
 }
 
 /// By the page about the format.
-fn rules(config: &SessionConfig, name: &str) {
+fn check_config(config: &SessionConfig, name: &str) {
     assert!(check_name(name).is_ok());
     assert!(!name.is_empty() && name.chars().count() <= NAME_CHARS && !name.starts_with(['-', '@']));
     let mut texts: Vec<&str> = vec![name, &config.operation];
@@ -75,7 +75,7 @@ fn rules(config: &SessionConfig, name: &str) {
 }
 
 /// Makes a session of it and lives it with the other texts; whether it could be made.
-async fn live(config: &SessionConfig, step: &str, phase: &str, reason: &str) -> bool {
+async fn run_session(config: &SessionConfig, step: &str, phase: &str, reason: &str) -> bool {
     let manager = InMemorySessionManager::new();
     let Ok(id) = manager.create_session(config.clone()).await else {
         let list = manager.list_sessions(SessionFilter::all()).await.expect("the memory holds");
@@ -97,7 +97,7 @@ async fn live(config: &SessionConfig, step: &str, phase: &str, reason: &str) -> 
     assert_eq!(session.progress().report(report).is_ok(), fits, "{step:?} {phase:?}");
     session.pause(PauseReason::Requested(reason.into())).await.expect("a reason may be any text");
     let head = manager.get_head(id).await.expect("it is there");
-    small(&head);
+    check_head(&head);
     assert_eq!(head.labels, config.labels);
     let kept = config.name.as_deref().unwrap_or_default();
     assert!(
@@ -106,7 +106,7 @@ async fn live(config: &SessionConfig, step: &str, phase: &str, reason: &str) -> 
     );
     session.cancel(reason).await.expect("a reason may be any text");
     let head = manager.get_head(id).await.expect("it is there");
-    small(&head);
+    check_head(&head);
     assert!(serde_json::to_string(&head).unwrap().len() <= HEAD_BYTES);
     for record in manager.read_log(id, 0, 100).await.expect("it is there") {
         assert!(!is_unsafe(record.line()));

@@ -6,27 +6,27 @@ use session_core::limits::{LimitError, NESTING, RECORD_BYTES};
 use session_core::{Chain, Head, SessionId, Tip, UnsealedRecord, follows};
 
 use super::{head, is_unsafe};
-use crate::{Fate, REPAIR, repair, stories};
+use crate::{InputOutcome, REPAIR, repair, samples};
 
 /// Byte 1 chooses a story, byte 2 the record of it that the line comes after.
 ///
 /// A line that opens is one line, shows nothing dangerous, and what it says can be sealed again: to a line that says the
 /// same, which sealed once more is itself.
-pub fn record_line(input: &[u8]) -> Fate {
-    let ([flags, story, place], line) = head(input);
-    let story = stories::chosen(story);
-    let place = usize::from(place) % (story.records.len() + 1);
-    let before = place.checked_sub(1).map(|at| &story.records[at]);
-    let chain = before.map_or(Chain::start(story.id), |record| Chain::at(story.id, record.tip()));
+pub fn record_line(input: &[u8]) -> InputOutcome {
+    let ([flags, sample, place], line) = head(input);
+    let sample = samples::select(sample);
+    let place = usize::from(place) % (sample.records.len() + 1);
+    let before = place.checked_sub(1).map(|at| &sample.records[at]);
+    let chain = before.map_or(Chain::start(sample.id), |record| Chain::at(sample.id, record.tip()));
     let seed = before
-        .map_or(story.id.as_bytes().to_vec(), |record| record.tip().sum.as_u64().to_be_bytes().to_vec());
+        .map_or(sample.id.as_bytes().to_vec(), |record| record.tip().sum.as_u64().to_be_bytes().to_vec());
     let repaired = (flags & REPAIR != 0).then(|| repair::line(&seed, line)).flatten();
     let line = repaired.as_ref().map_or(line, |(line, _)| line);
 
     let mut after = chain;
     let Ok(stored) = after.check(line) else {
         assert_eq!(after, chain, "a line that is refused moves nothing");
-        return Fate::Refused;
+        return InputOutcome::Refused;
     };
     assert_eq!(stored.line().as_bytes(), line);
     assert!(line.len() < RECORD_BYTES && !is_unsafe(stored.line()), "{}", stored.line());
@@ -38,23 +38,23 @@ pub fn record_line(input: &[u8]) -> Fate {
     if let Some(before) = before {
         assert_eq!(follows(before.line().as_bytes(), line), envelope, "the two ways to read it differ");
     }
-    let Ok(record) = stored.decode() else { return Fate::Refused };
+    let Ok(record) = stored.decode() else { return InputOutcome::Refused };
     assert_eq!(Some(record.envelope), envelope);
     record.event.check().expect("what a writer refuses, a reader refuses");
     let Levels(levels) = serde_json::from_str(stored.line()).expect("it is JSON");
     assert!(levels <= NESTING, "{levels} levels");
 
     // Once more, as a writer would have written it.
-    let draft = || UnsealedRecord {
+    let unsealed = || UnsealedRecord {
         at: record.envelope.at,
         attempt: record.envelope.attempt,
         flushed: record.envelope.flushed,
         event: record.event.clone(),
     };
-    let (again, sealed) = match chain.clone().seal(draft()) {
+    let (again, sealed) = match chain.clone().seal(unsealed()) {
         Ok(sealed) => sealed,
         // 1e15 has five times as many digits once it is written out.
-        Err(LimitError::Exceeded { .. }) if line.len() > RECORD_BYTES / 8 => return Fate::Accepted,
+        Err(LimitError::Exceeded { .. }) if line.len() > RECORD_BYTES / 8 => return InputOutcome::Accepted,
         Err(error) => panic!("it opens and cannot be sealed: {error}"),
     };
     assert_eq!(sealed.event, record.event);
@@ -63,22 +63,22 @@ pub fn record_line(input: &[u8]) -> Fate {
     assert_eq!(check.check(again.line().as_bytes()).expect("what was sealed opens"), again);
     let reread = again.decode().expect("what was sealed can be read");
     assert_eq!(reread, sealed);
-    let (third, _) = chain.clone().seal(draft()).expect("as before");
+    let (third, _) = chain.clone().seal(unsealed()).expect("as before");
     assert_eq!(third, again, "the same record has one form");
 
     // And the machine takes it or leaves it.
-    let mut folded = before.map(|_| story.heads[place - 1].clone());
+    let mut folded = before.map(|_| sample.heads[place - 1].clone());
     let unchanged = folded.clone();
-    if Head::fold(&mut folded, story.id, &record).is_err() {
+    if Head::fold(&mut folded, sample.id, &record).is_err() {
         assert_eq!(folded, unchanged, "a record that is rejected changes nothing");
-        return Fate::Refused;
+        return InputOutcome::Refused;
     }
     let folded = folded.expect("there is a head after a record");
-    assert_eq!((folded.id, folded.tip), (story.id, stored.tip()));
+    assert_eq!((folded.id, folded.tip), (sample.id, stored.tip()));
     assert_eq!(record.envelope.seq, place as u64 + 1);
     assert!(record.envelope.flushed < record.envelope.seq);
-    small(&folded);
-    Fate::Accepted
+    check_head(&folded);
+    InputOutcome::Accepted
 }
 
 /// How deep a text that is JSON is nested. By the grammar alone: it has no largest number, and a member that nobody knows
@@ -125,7 +125,7 @@ impl<'de> Visitor<'de> for Inner {
 }
 
 /// A head keeps its size, and reads back to itself.
-pub(super) fn small(head: &Head) {
+pub(super) fn check_head(head: &Head) {
     let json = serde_json::to_string(head).expect("a head is JSON");
     assert!(json.len() <= session_core::limits::HEAD_BYTES, "{} bytes: {json}", json.len());
     assert!(!is_unsafe(&json), "{json}");

@@ -13,7 +13,7 @@ use session_runner::conversation::{REQUEST_BYTES, converse};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{head, is_unsafe};
-use crate::{Fate, wait};
+use crate::{InputOutcome, wait};
 
 /// What is said never ends: after the input comes one line without an end.
 const ENDLESS: u8 = 1;
@@ -26,8 +26,8 @@ const BUFFER: usize = 16 * 1024;
 ///
 /// Each line is answered, by one line that the other side takes; no line makes the owner hold more than a request; and all
 /// that comes of it are reports of progress within their limits.
-pub fn report_socket(input: &[u8]) -> Fate {
-    let ([flags, pace], said) = head(input);
+pub fn report_socket(input: &[u8]) -> InputOutcome {
+    let ([flags, pace], sent) = head(input);
     let endless = flags & ENDLESS != 0;
     wait(async {
         let manager = InMemorySessionManager::new();
@@ -38,14 +38,18 @@ pub fn report_socket(input: &[u8]) -> Fate {
             session.complete(SessionSummary::new()).await.unwrap();
         }
         let before = manager.read_log(id, 0, 100).await.unwrap();
-        let mut child = Child { said, at: 0, pace: usize::from(pace).max(1), endless, more: 0 };
+        let mut child = Child { sent, at: 0, pace: usize::from(pace).max(1), endless, endless_bytes: 0 };
         let mut answers = Vec::new();
         converse(session.clone(), &mut child, &mut answers).await.expect("the streams hold");
 
         let answered = check_answers(&answers);
         let limit = usize::try_from(REQUEST_BYTES).unwrap();
-        assert!(child.more <= limit + BUFFER, "{} bytes of one request were read", child.more);
-        let lines: Vec<&[u8]> = said.split_inclusive(|byte| *byte == b'\n').collect();
+        assert!(
+            child.endless_bytes <= limit + BUFFER,
+            "{} bytes of one request were read",
+            child.endless_bytes
+        );
+        let lines: Vec<&[u8]> = sent.split_inclusive(|byte| *byte == b'\n').collect();
         let too_long = lines.iter().position(|line| line.len() > limit || !line.ends_with(b"\n"));
         // The first one that is no line is answered, and ends it.
         let expected = too_long.map_or(lines.len() + usize::from(endless), |at| at + 1);
@@ -55,7 +59,7 @@ pub fn report_socket(input: &[u8]) -> Fate {
         let log = manager.read_log(id, 0, 100).await.unwrap();
         if ended {
             assert!(accepted == 0 && log == before, "an ended session was written");
-            return Fate::Refused;
+            return InputOutcome::Refused;
         }
         // With what it does next, the owner makes its reports durable.
         session.checkpoint(&0).await.expect("the owner is not harmed");
@@ -71,7 +75,7 @@ pub fn report_socket(input: &[u8]) -> Fate {
         let head = manager.get_head(id).await.unwrap();
         assert!(matches!(head.state(), SessionState::Running { .. }), "{head:?}");
         assert_eq!(head.lifecycle.requests, session_core::Requests::default());
-        if accepted > 0 { Fate::Accepted } else { Fate::Refused }
+        if accepted > 0 { InputOutcome::Accepted } else { InputOutcome::Refused }
     })
 }
 
@@ -100,12 +104,12 @@ fn check_answers(answers: &[u8]) -> Vec<bool> {
 
 /// Says its piece, then nothing, or one thing for ever.
 struct Child<'a> {
-    said: &'a [u8],
+    sent: &'a [u8],
     at: usize,
     pace: usize,
     endless: bool,
     /// What was read of the line that never ends.
-    more: usize,
+    endless_bytes: usize,
 }
 
 impl AsyncRead for Child<'_> {
@@ -115,7 +119,7 @@ impl AsyncRead for Child<'_> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let child = self.get_mut();
-        let rest = &child.said[child.at..];
+        let rest = &child.sent[child.at..];
         let count = buffer.remaining().min(child.pace * child.pace);
         if !rest.is_empty() {
             let piece = &rest[..rest.len().min(count)];
@@ -123,7 +127,7 @@ impl AsyncRead for Child<'_> {
             child.at += piece.len();
         } else if child.endless {
             buffer.put_slice(&vec![b'['; count]);
-            child.more += count;
+            child.endless_bytes += count;
         }
         Poll::Ready(Ok(()))
     }

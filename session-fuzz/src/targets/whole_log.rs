@@ -11,81 +11,82 @@ use session_storage_file::fault::{Content, FaultDisk, Keep};
 use session_storage_file::{Disk as _, FileStorage};
 
 use super::head;
-use super::record_line::{chain_of, small};
-use crate::stories::{self, Story, note, open, seal};
-use crate::{Fate, REPAIR, repair, wait};
+use super::record_line::{chain_of, check_head};
+use crate::samples::{self, Sample, note, open, seal};
+use crate::{InputOutcome, REPAIR, repair, wait};
 
 /// The machine was started anew since the log was written.
 const REBOOTED: u8 = 1;
 /// The slots are gone.
-const BARE: u8 = 2;
+const WITHOUT_SLOTS: u8 = 2;
 
 /// Byte 1 chooses the story whose log the rest takes the place of.
 ///
 /// What the store says of it is what the page about the format says: the records of the unbroken chain, all of them
 /// and nothing else, then the end or an error; a verdict; and whether it may be written.
-pub fn whole_log(input: &[u8]) -> Fate {
-    let ([flags, story], log) = head(input);
-    let story = stories::chosen(story);
-    let repaired = (flags & REPAIR != 0).then(|| repair::log(story.id, log));
+pub fn whole_log(input: &[u8]) -> InputOutcome {
+    let ([flags, sample], log) = head(input);
+    let sample = samples::select(sample);
+    let repaired = (flags & REPAIR != 0).then(|| repair::log(sample.id, log));
     let log = repaired.as_deref().unwrap_or(log);
-    let (rebooted, bare) = (flags & REBOOTED != 0, flags & BARE != 0);
-    let disk = if rebooted { story.disk.cut(Keep::All) } else { story.disk.kill() };
-    disk.edit(&story.path("events.jsonl"), |bytes| *bytes = log.to_vec()).expect("there is a log");
-    if bare {
-        disk.remove_file(&story.path("head.json")).expect("there are slots");
+    let (rebooted, without_slots) = (flags & REBOOTED != 0, flags & WITHOUT_SLOTS != 0);
+    let disk = if rebooted { sample.disk.cut(Keep::All) } else { sample.disk.kill() };
+    disk.edit(&sample.path("events.jsonl"), |bytes| *bytes = log.to_vec()).expect("there is a log");
+    if without_slots {
+        disk.remove_file(&sample.path("head.json")).expect("there are slots");
         // Or a loss of power would bring them back.
-        disk.sync_dir(&story.path("")).expect("there is a folder");
+        disk.sync_dir(&sample.path("")).expect("there is a folder");
     }
 
-    let shown = Shown::of(story, log, rebooted, bare);
+    let expected = ExpectedView::of(sample, log, rebooted, without_slots);
     let storage = open(&disk.process());
-    assert_eq!(condition(&storage, story.id), shown.condition, "{shown:?}");
-    let damaged = matches!(shown.condition, Condition::Corrupt | Condition::Degraded);
-    let (records, end) = read(&storage, story.id);
-    assert_eq!(records, shown.records);
+    assert_eq!(condition(&storage, sample.id), expected.condition, "{expected:?}");
+    let damaged = matches!(expected.condition, Condition::Corrupt | Condition::Degraded);
+    let (records, end) = read(&storage, sample.id);
+    assert_eq!(records, expected.records);
     match &end {
-        None => assert!(!damaged, "{shown:?}: the end of it is told as the end"),
+        None => assert!(!damaged, "{expected:?}: the end of it is told as the end"),
         Some(StorageError::Corrupt { readable, .. }) => {
-            assert!(damaged && *readable == records.len() as u64, "{shown:?}");
+            assert!(damaged && *readable == records.len() as u64, "{expected:?}");
         }
-        Some(error) => panic!("{shown:?}: {error}"),
+        Some(error) => panic!("{expected:?}: {error}"),
     }
-    let known = shown.look_at_head(&storage, story, log, bare);
-    check_lists(&storage, story, known.as_ref());
-    let fate = if shown.condition == Condition::Healthy { Fate::Accepted } else { Fate::Refused };
-    match shown.condition {
+    let known = expected.check_stored_head(&storage, sample, log, without_slots);
+    check_lists(&storage, sample, known.as_ref());
+    let outcome =
+        if expected.condition == Condition::Healthy { InputOutcome::Accepted } else { InputOutcome::Refused };
+    match expected.condition {
         Condition::Healthy | Condition::Torn | Condition::Degraded => {
-            write_on(&disk, &storage, story.id, &shown.records);
+            check_append(&disk, &storage, sample.id, &expected.records);
         }
-        _ => stays(&disk, &storage, story, &shown),
+        _ => check_read_only(&disk, &storage, sample, &expected),
     }
-    check_bystander(&storage, story);
-    fate
+    check_bystander(&storage, sample);
+    outcome
 }
 
 /// What a log shows whoever has only its lines, its mark and its head.
-struct Shown {
+struct ExpectedView {
     records: Vec<StoredRecord>,
     /// The fold of the records, as far as they can be folded.
     head: Option<Head>,
     condition: Condition,
 }
 
-impl std::fmt::Debug for Shown {
+impl std::fmt::Debug for ExpectedView {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let folded = self.head.as_ref().map_or(0, |head| head.tip.revision);
         write!(f, "{} records, {folded} of them folded, {}", self.records.len(), self.condition)
     }
 }
 
-impl Shown {
-    fn of(story: &Story, log: &[u8], rebooted: bool, bare: bool) -> Self {
-        let (records, end) = chain_of(story.id, log);
+impl ExpectedView {
+    fn of(sample: &Sample, log: &[u8], rebooted: bool, without_slots: bool) -> Self {
+        let (records, end) = chain_of(sample.id, log);
         let (mut head, mut unfoldable) = (None, None);
         for record in &records {
             let condition = match record.decode() {
-                Ok(record) => match Head::fold(&mut head, story.id, &record) {
+                Ok(record) => match Head::fold(&mut head, sample.id, &record) {
                     Ok(()) => continue,
                     Err(_) => Condition::Invalid,
                 },
@@ -107,21 +108,22 @@ impl Shown {
                 flushed = flushed.max(envelope.flushed);
             }
         }
-        let is_other = |at: usize| records.get(at - 1).is_some_and(|record| *record != story.records[at - 1]);
+        let is_other =
+            |at: usize| records.get(at - 1).is_some_and(|record| *record != sample.records[at - 1]);
         let (mut replaced, mut gone) = (false, false);
-        if !bare {
-            flushed = flushed.max(story.flushed as u64);
-            replaced = is_other(story.flushed);
-            gone = !rebooted && (revisions < story.records.len() || is_other(story.records.len()));
+        if !without_slots {
+            flushed = flushed.max(sample.flushed as u64);
+            replaced = is_other(sample.flushed);
+            gone = !rebooted && (revisions < sample.records.len() || is_other(sample.records.len()));
         }
-        let flaw = behind.first().map(|line| !line.ends_with(b"\n") || line.contains(&0));
+        let incomplete = behind.first().map(|line| !line.ends_with(b"\n") || line.contains(&0));
         let condition = if revisions == 0 || (revisions as u64) < flushed || replaced {
             Condition::Corrupt
         } else if let Some(condition) = unfoldable {
             condition
-        } else if flaw == Some(false) || gone {
+        } else if incomplete == Some(false) || gone {
             Condition::Degraded
-        } else if flaw == Some(true) {
+        } else if incomplete == Some(true) {
             Condition::Torn
         } else {
             Condition::Healthy
@@ -130,29 +132,35 @@ impl Shown {
     }
 
     /// The head is the fold of what can be read, or an error. Behind damage it may know better: it is a cache.
-    fn look_at_head(&self, storage: &FileStorage, story: &Story, log: &[u8], bare: bool) -> Option<Head> {
-        let found = match wait(storage.head(story.id)) {
+    fn check_stored_head(
+        &self,
+        storage: &FileStorage,
+        sample: &Sample,
+        log: &[u8],
+        without_slots: bool,
+    ) -> Option<Head> {
+        let found = match wait(storage.head(sample.id)) {
             Ok(found) => found.expect("the session is there"),
             Err(error) => {
                 assert!(self.head.is_none(), "{self:?}: {error}");
                 return None;
             }
         };
-        small(&found);
+        check_head(&found);
         if Some(&found) == self.head.as_ref() {
             return Some(found);
         }
         assert!(
-            !bare && self.condition != Condition::Healthy && self.condition != Condition::Torn,
+            !without_slots && self.condition != Condition::Healthy && self.condition != Condition::Torn,
             "{self:?}: {found:?}"
         );
         // From a slot: the record that it is the head after stands where it stood.
-        let stands = (1..=story.records.len()).any(|at| {
-            let end: usize = story.records[..at].iter().map(|record| record.line().len() + 1).sum();
+        let stands = (1..=sample.records.len()).any(|at| {
+            let end: usize = sample.records[..at].iter().map(|record| record.line().len() + 1).sum();
             let ending =
-                format!("{}\n", &story.records[at - 1].line()[story.records[at - 1].line().len() - 26..]);
+                format!("{}\n", &sample.records[at - 1].line()[sample.records[at - 1].line().len() - 26..]);
             log.get(..end).is_some_and(|log| log.ends_with(ending.as_bytes()))
-                && (found == story.heads[at - 1] || found.tip.revision > at as u64)
+                && (found == sample.heads[at - 1] || found.tip.revision > at as u64)
         });
         assert!(stands, "{self:?}: {found:?}");
         Some(found)
@@ -178,16 +186,16 @@ pub(super) fn read(storage: &FileStorage, id: SessionId) -> (Vec<StoredRecord>, 
 }
 
 /// A list shows it, as its head does, or says that it cannot.
-fn check_lists(storage: &FileStorage, story: &Story, known: Option<&Head>) {
+fn check_lists(storage: &FileStorage, sample: &Sample, known: Option<&Head>) {
     let page = wait(storage.list_all(&SessionFilter::all())).expect("one session harms no list");
-    let listed = page.heads.iter().find(|head| head.id == story.id);
+    let listed = page.heads.iter().find(|head| head.id == sample.id);
     assert_eq!(listed, known);
-    let unreadable = page.unreadable.iter().any(|(id, _)| *id == story.id);
+    let unreadable = page.unreadable.iter().any(|(id, _)| *id == sample.id);
     assert_eq!(unreadable, known.is_none());
 }
 
 /// What may be written is written behind what was there, and survives whatever comes.
-pub(super) fn write_on(disk: &FaultDisk, storage: &FileStorage, id: SessionId, before: &[StoredRecord]) {
+pub(super) fn check_append(disk: &FaultDisk, storage: &FileStorage, id: SessionId, before: &[StoredRecord]) {
     let mut all = before.to_vec();
     for _ in 0..2 {
         let (_, _, head) = fold(id, &all);
@@ -216,43 +224,44 @@ fn fold(id: SessionId, records: &[StoredRecord]) -> (SessionId, usize, Head) {
 }
 
 /// What may not be written stays as it is, until somebody accepts the loss.
-fn stays(disk: &FaultDisk, storage: &FileStorage, story: &Story, shown: &Shown) {
-    let bytes = |disk: &FaultDisk| match disk.tree().remove(&story.path("events.jsonl")) {
+fn check_read_only(disk: &FaultDisk, storage: &FileStorage, sample: &Sample, expected: &ExpectedView) {
+    let bytes = |disk: &FaultDisk| match disk.tree().remove(&sample.path("events.jsonl")) {
         Some(Content::File(bytes)) => Some(bytes),
         _ => None,
     };
     let before = bytes(disk);
-    let tip = shown.records.last().unwrap_or(&story.records[0]).tip();
-    let tried = wait(storage.append(story.id, Expected::At(tip), Batch::empty(), Durability::Flushed));
-    assert!(tried.is_err(), "{shown:?}: it was written");
-    assert!(bytes(disk) == before, "{shown:?}: it was changed");
-    let wary = wait(storage.repair(story.id, AcceptedLoss::None));
-    assert!(wary.is_err() && bytes(disk) == before, "{shown:?}: {wary:?}");
-    if shown.condition != Condition::Corrupt {
+    let tip = expected.records.last().unwrap_or(&sample.records[0]).tip();
+    let tried = wait(storage.append(sample.id, Expected::At(tip), Batch::empty(), Durability::Flushed));
+    assert!(tried.is_err(), "{expected:?}: it was written");
+    assert!(bytes(disk) == before, "{expected:?}: it was changed");
+    let refused = wait(storage.repair(sample.id, AcceptedLoss::None));
+    assert!(refused.is_err() && bytes(disk) == before, "{expected:?}: {refused:?}");
+    if expected.condition != Condition::Corrupt {
         return;
     }
-    let owners = wait(storage.verify(story.id)).expect("it can be looked at").owners;
+    let owners = wait(storage.verify(sample.id)).expect("it can be looked at").owners;
     let dead = owners.iter().map(|owner| owner.instance).collect();
-    let repaired = wait(storage.repair(story.id, AcceptedLoss::Of { dead }));
-    let foldable = shown.head.as_ref().map(|head| head.tip) == shown.records.last().map(StoredRecord::tip);
+    let repaired = wait(storage.repair(sample.id, AcceptedLoss::Of { dead }));
+    let foldable =
+        expected.head.as_ref().map(|head| head.tip) == expected.records.last().map(StoredRecord::tip);
     match repaired {
-        Ok(repaired) if shown.records.is_empty() => {
-            assert!(repaired.tip.is_none() && matches!(wait(storage.head(story.id)), Ok(None)));
+        Ok(repaired) if expected.records.is_empty() => {
+            assert!(repaired.tip.is_none() && matches!(wait(storage.head(sample.id)), Ok(None)));
         }
         Ok(repaired) => {
-            assert_eq!(repaired.tip, shown.records.last().map(StoredRecord::tip));
-            assert_eq!(read(storage, story.id).0, shown.records);
+            assert_eq!(repaired.tip, expected.records.last().map(StoredRecord::tip));
+            assert_eq!(read(storage, sample.id).0, expected.records);
             if foldable {
-                write_on(disk, storage, story.id, &shown.records);
+                check_append(disk, storage, sample.id, &expected.records);
             }
         }
-        Err(error) => assert!(!foldable, "{shown:?}: the loss was accepted in vain: {error}"),
+        Err(error) => assert!(!foldable, "{expected:?}: the loss was accepted in vain: {error}"),
     }
 }
 
 /// One session's damage does not touch another one.
-pub(super) fn check_bystander(storage: &FileStorage, story: &Story) {
-    let (records, end) = read(storage, story.bystander);
+pub(super) fn check_bystander(storage: &FileStorage, sample: &Sample) {
+    let (records, end) = read(storage, sample.bystander);
     assert!(records.len() == 1 && end.is_none(), "the bystander: {end:?}");
-    assert_eq!(condition(storage, story.bystander), Condition::Healthy);
+    assert_eq!(condition(storage, sample.bystander), Condition::Healthy);
 }

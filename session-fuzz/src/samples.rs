@@ -19,7 +19,7 @@ const ROOT: &str = "/store";
 
 /// A session's log, and a disk with it and a bystander on a machine that still runs.
 #[derive(Debug)]
-pub(crate) struct Story {
+pub(crate) struct Sample {
     pub(crate) id: SessionId,
     pub(crate) records: Vec<StoredRecord>,
     /// The head after each record.
@@ -31,25 +31,25 @@ pub(crate) struct Story {
 }
 
 /// All of them.
-pub(crate) fn all() -> &'static [Story] {
-    static STORIES: OnceLock<Vec<Story>> = OnceLock::new();
-    STORIES.get_or_init(|| (0..plots().len()).map(Story::tell).collect())
+pub(crate) fn all() -> &'static [Sample] {
+    static SAMPLES: OnceLock<Vec<Sample>> = OnceLock::new();
+    SAMPLES.get_or_init(|| (0..scripts().len()).map(Sample::build).collect())
 }
 
 /// The one that a byte means.
-pub(crate) fn chosen(byte: u8) -> &'static Story {
+pub(crate) fn select(byte: u8) -> &'static Sample {
     let all = all();
     &all[usize::from(byte) % all.len()]
 }
 
-impl Story {
-    fn tell(number: usize) -> Self {
+impl Sample {
+    fn build(number: usize) -> Self {
         let disk = FaultDisk::new();
         let storage = open(&disk);
         let bystander = SessionId::from_key("fuzz-bystander");
         write(&storage, bystander, vec![(vec![created("bystander")], Durability::Flushed)]);
         let id = SessionId::from_key(&format!("fuzz-{number}"));
-        let (records, heads, flushed) = write(&storage, id, plots().swap_remove(number));
+        let (records, heads, flushed) = write(&storage, id, scripts().swap_remove(number));
         drop(storage);
         Self { id, records, heads, flushed, disk: disk.now(), bystander }
     }
@@ -88,8 +88,8 @@ pub(crate) fn seal(id: SessionId, before: Option<&Head>, flushed: usize, events:
         let revision = chain.revision();
         let at = Timestamp::from_millis(1_795_253_400_000 + i64::try_from(revision).unwrap()).unwrap();
         let attempt = head.as_ref().map_or(0, |head| head.lifecycle.attempt_for(event.kind()));
-        let draft = UnsealedRecord { at, attempt, flushed: revision.min(flushed as u64), event };
-        let (stored, record) = chain.seal(draft).expect("there is room for it");
+        let unsealed = UnsealedRecord { at, attempt, flushed: revision.min(flushed as u64), event };
+        let (stored, record) = chain.seal(unsealed).expect("there is room for it");
         Head::fold(&mut head, id, &record).expect("the plot is a legal one");
         records.push(stored);
     }
@@ -101,11 +101,11 @@ pub(crate) fn note(bytes: usize) -> SessionEvent {
     SessionEvent::Noted { kind: "fuzz.note".to_owned(), data: json!("x".repeat(bytes)) }
 }
 
-type Plot = Vec<(Vec<SessionEvent>, Durability)>;
+type Script = Vec<(Vec<SessionEvent>, Durability)>;
 
-fn write(storage: &FileStorage, id: SessionId, plot: Plot) -> (Vec<StoredRecord>, Vec<Head>, usize) {
+fn write(storage: &FileStorage, id: SessionId, script: Script) -> (Vec<StoredRecord>, Vec<Head>, usize) {
     let (mut records, mut heads, mut flushed) = (Vec::new(), Vec::<Head>::new(), 0);
-    for (events, durability) in plot {
+    for (events, durability) in script {
         // One at a time, for the heads in between.
         let before = heads.last().map_or(Expected::Absent, |head| Expected::At(head.tip));
         let mut batch = Vec::new();
@@ -169,7 +169,7 @@ fn cancel_requested() -> SessionEvent {
     SessionEvent::CancelRequested { reason: "enough".into(), by: "somebody".into(), force: false }
 }
 
-fn plots() -> Vec<Plot> {
+fn scripts() -> Vec<Script> {
     use Durability::{Buffered, Flushed};
     let full = SessionConfig::new("fuzz")
         .name("a name \"with\" \\ and 日本語")
