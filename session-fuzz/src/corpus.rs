@@ -1,4 +1,4 @@
-//! Valid inputs of each target, from which the others are made.
+//! The valid inputs of each target, which mutation starts from.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::repair;
 use crate::samples::{self, Sample};
 use crate::targets::{TARGETS, legacy_store};
 
-/// The valid inputs of a target; none where there is no such target.
+/// Returns the valid inputs of a target; none for an unknown target.
 pub fn of(target: &str) -> &'static [Vec<u8>] {
     static ALL: OnceLock<Vec<Vec<Vec<u8>>>> = OnceLock::new();
     let all = ALL.get_or_init(|| TARGETS.iter().map(|target| build(target.name)).collect());
@@ -35,7 +35,7 @@ fn build(target: &str) -> Vec<Vec<u8>> {
         "names" => names(),
         "report_socket" => report_requests(),
         "legacy_store" => legacy_stores(),
-        other => panic!("no target {other}"),
+        other => panic!("unknown target {other}"),
     }
 }
 
@@ -68,7 +68,7 @@ fn exports() -> Vec<Vec<u8>> {
             output,
             "{{\"output\":{{\"offset\":{offset},\"stream\":\"{name}\",\"attempt\":1,\"at\":\"2026-11-21T09:30:0{at}.000Z\"{gap},\"base64\":\"{}\"}}}}",
             STANDARD.encode(bytes)
-        ).expect("a string takes whatever is written");
+        ).expect("writing to a string cannot fail");
         offset += bytes.len();
     }
     let cut = format!("{output}{{\"output_cut\":{{\"attempt\":1,\"at\":\"2026-11-21T09:31:00.000Z\"}}}}\n");
@@ -80,7 +80,7 @@ fn exports() -> Vec<Vec<u8>> {
     streams
 }
 
-/// The fixtures that can be read whole, and a file with all sessions.
+/// Returns the fixtures that can be read completely, and a file with all sessions.
 fn legacy_stores() -> Vec<Vec<u8>> {
     const ALL: &str = r#"{"version":"1.0","sessions":[
         {"id":"20000000-0000-4000-8000-000000000001","name":"fix-login","status":"active","branch":"main","worktreePath":"/w/1",

@@ -1,4 +1,4 @@
-//! The seeded loop over the fuzz targets, on stable: `cargo xtask fuzz` calls it.
+//! The seeded loop over the fuzz targets on stable Rust, which `cargo xtask fuzz` runs.
 
 use std::error::Error;
 use std::fs;
@@ -10,18 +10,18 @@ use std::time::{Duration, Instant};
 
 use session_fuzz::{InputOutcome, TARGETS, Target, corpus, mutate};
 
-/// Cases of each target where neither cases nor minutes are given.
+/// Cases of each target if neither cases nor minutes are given.
 const CASES: u64 = 20_000;
-/// How many cases a target gets at a time.
+/// Cases that a target runs before the next target's turn.
 const BATCH: u64 = 500;
-/// How often it says how far it is.
+/// Interval between reports of progress.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 const USAGE: &str = "usage: cargo xtask fuzz [TARGET…] [--cases N] [--minutes M] [--seed S]
-       cargo xtask fuzz TARGET --input FILE   runs one input, such as a failure has left
-       cargo xtask fuzz --corpus              writes valid inputs to fuzz/corpus, for cargo fuzz";
+       cargo xtask fuzz TARGET --input FILE   run one input, such as that of a failure
+       cargo xtask fuzz --corpus              write valid inputs to fuzz/corpus, for cargo fuzz";
 
-/// What was asked for.
+/// The parsed command line.
 #[derive(Debug, Default)]
 struct Arguments {
     targets: Vec<&'static Target>,
@@ -32,7 +32,7 @@ struct Arguments {
     corpus: bool,
 }
 
-/// What became of a target's cases.
+/// Results and times of a target's cases.
 #[derive(Debug, Default)]
 struct Tally {
     accepted: u64,
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
 }
 
 fn print_line(line: &str) {
-    // Whoever does not listen any more is told nothing.
+    // An error means that stderr is closed.
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
@@ -81,13 +81,13 @@ impl Arguments {
                     let found = TARGETS.iter().find(|target| target.name == name);
                     arguments.targets.push(found.ok_or_else(|| {
                         let names: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
-                        format!("there is no target `{name}`; there are {}", names.join(", "))
+                        format!("unknown target `{name}`: choose from {}", names.join(", "))
                     })?);
                 }
             }
         }
         if arguments.input.is_some() && arguments.targets.len() != 1 {
-            return Err("an input is one of one target".into());
+            return Err("--input needs exactly one target".into());
         }
         if arguments.targets.is_empty() {
             arguments.targets = TARGETS.iter().collect();
@@ -136,7 +136,7 @@ impl Arguments {
     }
 }
 
-/// One case of a target.
+/// Runs one case of a target.
 fn run_case(target: &Target, seed: u64, tally: &mut Tally) -> Result<(), String> {
     let input = mutate::input(target.name, seed);
     let start = Instant::now();
@@ -152,13 +152,13 @@ fn run_case(target: &Target, seed: u64, tally: &mut Tally) -> Result<(), String>
     Ok(())
 }
 
-/// Keeps the input, and says how to have it again.
+/// Saves the input, and returns a message with the command that reproduces the failure.
 fn save_failure(target: &str, seed: u64, input: &[u8]) -> String {
     let path = root().join(format!("target/fuzz/{target}-{seed}"));
-    let kept = fs::create_dir_all(root().join("target/fuzz")).and_then(|()| fs::write(&path, input));
-    let kept = kept.map_or_else(|error| format!("not kept: {error}"), |()| path.display().to_string());
+    let saved = fs::create_dir_all(root().join("target/fuzz")).and_then(|()| fs::write(&path, input));
+    let saved = saved.map_or_else(|error| format!("not saved: {error}"), |()| path.display().to_string());
     format!(
-        "{target} failed, seed {seed}; the input: {kept}\nagain: cargo xtask fuzz {target} --seed {seed} --cases 1"
+        "{target} failed, seed {seed}; input: {saved}\nreproduce: cargo xtask fuzz {target} --seed {seed} --cases 1"
     )
 }
 
@@ -179,7 +179,7 @@ impl Tally {
     }
 }
 
-/// Valid inputs as files, for libFuzzer to begin with.
+/// Writes valid inputs to files, as the initial corpus of libFuzzer.
 fn write_corpus() -> Result<(), Box<dyn Error>> {
     for target in TARGETS {
         let folder = root().join("fuzz/corpus").join(target.name);
@@ -197,7 +197,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is a folder of the workspace")
 }
 
-/// A seed that nobody chose, short enough to be typed.
+/// Returns a random seed, short enough to type.
 fn random_seed() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     RandomState::new().hash_one(std::process::id()) >> 32

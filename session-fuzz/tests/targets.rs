@@ -1,8 +1,8 @@
-//! Each target on valid inputs, on a fixed number of others, and on none; and that its assertions can fail.
+//! Each target on valid, mutated and trivial inputs.
 
 use session_fuzz::{InputOutcome, REPAIR, TARGETS, corpus, mutate};
 
-/// Cases of each target in a test run; `cargo xtask fuzz` runs as many as one likes.
+/// Mutated inputs of each target. `cargo xtask fuzz` runs more.
 const CASES: u64 = 250;
 
 #[test]
@@ -15,7 +15,7 @@ fn valid_inputs_are_accepted() {
     }
 }
 
-/// Putting the sums right changes nothing where they are.
+/// Correcting checksums does not change correct ones.
 #[test]
 fn repairing_a_valid_input_keeps_it_valid() {
     for target in TARGETS {
@@ -46,7 +46,7 @@ macro_rules! cases {
                     let outcome = std::panic::catch_unwind(|| session_fuzz::targets::$target(&input));
                     outcome.unwrap_or_else(|_| panic!("cargo xtask fuzz {} --seed {seed} --cases 1", stringify!($target)))
                 }).collect();
-            // Inputs that are all refused, or all accepted, show little.
+            // The mutation is only useful if it gives both accepted and refused inputs.
             for outcome in [InputOutcome::Accepted, InputOutcome::Refused] {
                 let count = outcomes.iter().filter(|found| **found == outcome).count();
                 assert!(count > 0, "{count} of {CASES} are {outcome:?}");

@@ -1,4 +1,4 @@
-//! The log of a session, changed in any way, in a store with its slots and without.
+//! Fuzz target for a session's log, in a store with its slots or without.
 
 use std::num::NonZeroUsize;
 
@@ -15,15 +15,15 @@ use super::record_line::{chain_of, check_head};
 use crate::samples::{self, Sample, note, open, seal};
 use crate::{InputOutcome, REPAIR, repair, wait};
 
-/// The machine was started anew since the log was written.
+/// The flag for a reboot since the log was written.
 const REBOOTED: u8 = 1;
-/// The slots are gone.
+/// The flag for missing slots.
 const WITHOUT_SLOTS: u8 = 2;
 
-/// Byte 1 chooses the story whose log the rest takes the place of.
+/// Opens a session: byte 1 selects the sample, and the rest replaces its log.
 ///
-/// What the store says of it is what the page about the format says: the records of the unbroken chain, all of them
-/// and nothing else, then the end or an error; a verdict; and whether it may be written.
+/// The store must behave as `docs/format.md` specifies: a read returns exactly the records of the unbroken chain, then
+/// the end or an error; `verify` returns the specified condition; and an append is accepted or refused accordingly.
 pub fn whole_log(input: &[u8]) -> InputOutcome {
     let ([flags, sample], log) = head(input);
     let sample = samples::select(sample);
@@ -31,11 +31,11 @@ pub fn whole_log(input: &[u8]) -> InputOutcome {
     let log = repaired.as_deref().unwrap_or(log);
     let (rebooted, without_slots) = (flags & REBOOTED != 0, flags & WITHOUT_SLOTS != 0);
     let disk = if rebooted { sample.disk.cut(Keep::All) } else { sample.disk.kill() };
-    disk.edit(&sample.path("events.jsonl"), |bytes| *bytes = log.to_vec()).expect("there is a log");
+    disk.edit(&sample.path("events.jsonl"), |bytes| *bytes = log.to_vec()).expect("the log exists");
     if without_slots {
-        disk.remove_file(&sample.path("head.json")).expect("there are slots");
-        // Or a loss of power would bring them back.
-        disk.sync_dir(&sample.path("")).expect("there is a folder");
+        disk.remove_file(&sample.path("head.json")).expect("the slots exist");
+        // Otherwise power loss would restore them.
+        disk.sync_dir(&sample.path("")).expect("the folder exists");
     }
 
     let expected = ExpectedView::of(sample, log, rebooted, without_slots);
@@ -45,7 +45,7 @@ pub fn whole_log(input: &[u8]) -> InputOutcome {
     let (records, end) = read(&storage, sample.id);
     assert_eq!(records, expected.records);
     match &end {
-        None => assert!(!damaged, "{expected:?}: the end of it is told as the end"),
+        None => assert!(!damaged, "{expected:?}: a truncated log is reported as complete"),
         Some(StorageError::Corrupt { readable, .. }) => {
             assert!(damaged && *readable == records.len() as u64, "{expected:?}");
         }
@@ -65,10 +65,10 @@ pub fn whole_log(input: &[u8]) -> InputOutcome {
     outcome
 }
 
-/// What a log shows whoever has only its lines, its mark and its head.
+/// The view of a log that its lines, its mark and its head determine.
 struct ExpectedView {
     records: Vec<StoredRecord>,
-    /// The fold of the records, as far as they can be folded.
+    /// The fold of the records, up to the first one that cannot be folded.
     head: Option<Head>,
     condition: Condition,
 }
@@ -98,7 +98,7 @@ impl ExpectedView {
         }
         let revisions = records.len();
         let mut flushed = head.as_ref().map_or(0, |head| head.flushed);
-        // Behind a hole, a line proves what it says by the sum of the line before it.
+        // Behind a hole, the checksum of the preceding line proves the contents of a line.
         let behind: Vec<&[u8]> = log[end..].split_inclusive(|byte| *byte == b'\n').collect();
         for two in behind.windows(2) {
             let lines = (two[0].strip_suffix(b"\n"), two[1].strip_suffix(b"\n"));
@@ -131,7 +131,8 @@ impl ExpectedView {
         Self { records, head, condition }
     }
 
-    /// The head is the fold of what can be read, or an error. Behind damage it may know better: it is a cache.
+    /// Checks that the head is the fold of the readable records, or an error. After damage, a head from a slot may be
+    /// newer, because a slot is a cache.
     fn check_stored_head(
         &self,
         storage: &FileStorage,
@@ -140,7 +141,7 @@ impl ExpectedView {
         without_slots: bool,
     ) -> Option<Head> {
         let found = match wait(storage.head(sample.id)) {
-            Ok(found) => found.expect("the session is there"),
+            Ok(found) => found.expect("the session exists"),
             Err(error) => {
                 assert!(self.head.is_none(), "{self:?}: {error}");
                 return None;
@@ -154,24 +155,24 @@ impl ExpectedView {
             !without_slots && self.condition != Condition::Healthy && self.condition != Condition::Torn,
             "{self:?}: {found:?}"
         );
-        // From a slot: the record that it is the head after stands where it stood.
-        let stands = (1..=sample.records.len()).any(|at| {
+        // A head from a slot: its record must still be at its offset in the log.
+        let is_in_log = (1..=sample.records.len()).any(|at| {
             let end: usize = sample.records[..at].iter().map(|record| record.line().len() + 1).sum();
             let ending =
                 format!("{}\n", &sample.records[at - 1].line()[sample.records[at - 1].line().len() - 26..]);
             log.get(..end).is_some_and(|log| log.ends_with(ending.as_bytes()))
                 && (found == sample.heads[at - 1] || found.tip.revision > at as u64)
         });
-        assert!(stands, "{self:?}: {found:?}");
+        assert!(is_in_log, "{self:?}: {found:?}");
         Some(found)
     }
 }
 
 pub(super) fn condition(storage: &FileStorage, id: SessionId) -> Condition {
-    wait(storage.verify(id)).expect("it can be looked at").condition
+    wait(storage.verify(id)).expect("the session can be verified").condition
 }
 
-/// All records that a session's log shows, page by page, and what came instead of more.
+/// Reads all records page by page, and returns them with the error that ended the reading, if any.
 pub(super) fn read(storage: &FileStorage, id: SessionId) -> (Vec<StoredRecord>, Option<StorageError>) {
     let mut records: Vec<StoredRecord> = Vec::new();
     loop {
@@ -185,16 +186,17 @@ pub(super) fn read(storage: &FileStorage, id: SessionId) -> (Vec<StoredRecord>, 
     }
 }
 
-/// A list shows it, as its head does, or says that it cannot.
+/// Checks that a list contains the session's head, or reports the session as unreadable.
 fn check_lists(storage: &FileStorage, sample: &Sample, known: Option<&Head>) {
-    let page = wait(storage.list_all(&SessionFilter::all())).expect("one session harms no list");
+    let page =
+        wait(storage.list_all(&SessionFilter::all())).expect("a damaged session does not fail the list");
     let listed = page.heads.iter().find(|head| head.id == sample.id);
     assert_eq!(listed, known);
     let unreadable = page.unreadable.iter().any(|(id, _)| *id == sample.id);
     assert_eq!(unreadable, known.is_none());
 }
 
-/// What may be written is written behind what was there, and survives whatever comes.
+/// Checks that appends are stored behind the existing records and survive power loss.
 pub(super) fn check_append(disk: &FaultDisk, storage: &FileStorage, id: SessionId, before: &[StoredRecord]) {
     let mut all = before.to_vec();
     for _ in 0..2 {
@@ -203,27 +205,27 @@ pub(super) fn check_append(disk: &FaultDisk, storage: &FileStorage, id: SessionI
             if head.state().is_final() { Batch::empty() } else { seal(id, Some(&head), 0, vec![note(30)]) };
         all.extend_from_slice(batch.records());
         wait(storage.append(id, Expected::At(head.tip), batch, Durability::Flushed))
-            .unwrap_or_else(|error| panic!("it may be written: {error}"));
+            .unwrap_or_else(|error| panic!("the session is writable: {error}"));
     }
     assert_eq!(read(storage, id).0, all);
     assert_eq!(disk.violations(), [""; 0]);
     let after = disk.now().cut(Keep::Synced);
     let storage = open(&after);
     let (records, end) = read(&storage, id);
-    assert!(records == all && end.is_none(), "after a loss of power: {end:?}, {records:?}");
+    assert!(records == all && end.is_none(), "after power loss: {end:?}, {records:?}");
     assert!(matches!(condition(&storage, id), Condition::Healthy | Condition::Degraded));
 }
 
 fn fold(id: SessionId, records: &[StoredRecord]) -> (SessionId, usize, Head) {
     let mut head = None;
     for record in records {
-        let record = record.decode().expect("it was read before");
-        Head::fold(&mut head, id, &record).expect("it was folded before");
+        let record = record.decode().expect("the record was read before");
+        Head::fold(&mut head, id, &record).expect("the record was folded before");
     }
     (id, records.len(), head.expect("there are records"))
 }
 
-/// What may not be written stays as it is, until somebody accepts the loss.
+/// Checks that a session that must not be appended to stays unchanged until the loss is accepted.
 fn check_read_only(disk: &FaultDisk, storage: &FileStorage, sample: &Sample, expected: &ExpectedView) {
     let bytes = |disk: &FaultDisk| match disk.tree().remove(&sample.path("events.jsonl")) {
         Some(Content::File(bytes)) => Some(bytes),
@@ -232,14 +234,14 @@ fn check_read_only(disk: &FaultDisk, storage: &FileStorage, sample: &Sample, exp
     let before = bytes(disk);
     let tip = expected.records.last().unwrap_or(&sample.records[0]).tip();
     let tried = wait(storage.append(sample.id, Expected::At(tip), Batch::empty(), Durability::Flushed));
-    assert!(tried.is_err(), "{expected:?}: it was written");
-    assert!(bytes(disk) == before, "{expected:?}: it was changed");
+    assert!(tried.is_err(), "{expected:?}: the append was accepted");
+    assert!(bytes(disk) == before, "{expected:?}: the log was changed");
     let refused = wait(storage.repair(sample.id, AcceptedLoss::None));
     assert!(refused.is_err() && bytes(disk) == before, "{expected:?}: {refused:?}");
     if expected.condition != Condition::Corrupt {
         return;
     }
-    let owners = wait(storage.verify(sample.id)).expect("it can be looked at").owners;
+    let owners = wait(storage.verify(sample.id)).expect("the session can be verified").owners;
     let dead = owners.iter().map(|owner| owner.instance).collect();
     let repaired = wait(storage.repair(sample.id, AcceptedLoss::Of { dead }));
     let foldable =
@@ -255,11 +257,11 @@ fn check_read_only(disk: &FaultDisk, storage: &FileStorage, sample: &Sample, exp
                 check_append(disk, storage, sample.id, &expected.records);
             }
         }
-        Err(error) => assert!(!foldable, "{expected:?}: the loss was accepted in vain: {error}"),
+        Err(error) => assert!(!foldable, "{expected:?}: the repair failed: {error}"),
     }
 }
 
-/// One session's damage does not touch another one.
+/// Checks that the damage of one session does not affect another one.
 pub(super) fn check_bystander(storage: &FileStorage, sample: &Sample) {
     let (records, end) = read(storage, sample.bystander);
     assert!(records.len() == 1 && end.is_none(), "the bystander: {end:?}");
