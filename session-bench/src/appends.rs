@@ -62,13 +62,13 @@ struct Measured {
 /// Measures on the real disk.
 pub(crate) fn real(settings: &Settings) -> Vec<Section> {
     let place = |folder: &Path| Location { folder: folder.into(), disk: Arc::new(RealDisk), device: None };
-    at_all_widths(settings, "the real disk", &settings.folder, place)
+    for_each_concurrency(settings, "the real disk", &settings.folder, place)
 }
 
 /// Measures all backends against direct use of their engines, which shows the cost of the storage traits.
 pub(crate) fn backends(settings: &Settings) -> Vec<Section> {
-    let widths = settings.concurrency.iter();
-    widths.map(|sessions| all_backends(settings, *sessions)).collect()
+    let levels = settings.concurrency.iter();
+    levels.map(|sessions| all_backends(settings, *sessions)).collect()
 }
 
 fn all_backends(settings: &Settings, sessions: usize) -> Section {
@@ -116,10 +116,10 @@ pub(crate) fn simulated(settings: &Settings) -> Vec<Section> {
         let disk = Arc::new(SlowDisk(Arc::clone(&device)));
         Location { folder: folder.into(), disk, device: Some(device) }
     };
-    at_all_widths(settings, "a simulated disk (1 ms per flush)", &settings.memory_folder, place)
+    for_each_concurrency(settings, "a simulated disk (1 ms per flush)", &settings.memory_folder, place)
 }
 
-fn at_all_widths(
+fn for_each_concurrency(
     settings: &Settings,
     disk: &str,
     parent: &Path,

@@ -26,18 +26,18 @@ pub async fn compare_backends(
 ) -> Result<(), String> {
     let mut first: Option<(&str, Vec<String>)> = None;
     for (name, handles) in storages {
-        let recording = |what: &str| format!("SESSION_TESTKIT_SEED={seed}, {name}: {what}");
-        let answers = transcript(handles, seed, calls).await.map_err(|broken| recording(&broken))?;
+        let report = |what: &str| format!("SESSION_TESTKIT_SEED={seed}, {name}: {what}");
+        let results = transcript(handles, seed, calls).await.map_err(|error| report(&error))?;
         let Some((first, expected)) = &first else {
-            first = Some((name, answers));
+            first = Some((name, results));
             continue;
         };
-        let other = answers.iter().zip(expected).find(|(ours, theirs)| ours != theirs);
+        let other = results.iter().zip(expected).find(|(ours, theirs)| ours != theirs);
         if let Some((ours, theirs)) = other {
-            return Err(recording(&format!("{ours}\nwhere {first} says {theirs}")));
+            return Err(report(&format!("{ours}\nbut {first}: {theirs}")));
         }
-        if answers.len() != expected.len() {
-            return Err(recording(&format!("{} answers, {} of {first}", answers.len(), expected.len())));
+        if results.len() != expected.len() {
+            return Err(report(&format!("{} results, but {} from {first}", results.len(), expected.len())));
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! `SessionStorageExt` on the memory storage and, where it matters, on a storage without a change feed.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+#![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! All backends return the same results for the same calls.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+#![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
 use std::sync::Arc;
 

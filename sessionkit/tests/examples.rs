@@ -1,7 +1,7 @@
 //! Runs of the examples, which Cargo builds with the tests of the package.
 
 #![cfg(all(feature = "file", feature = "runner"))]
-#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+#![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};

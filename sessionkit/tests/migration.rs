@@ -1,7 +1,7 @@
 //! Migration of a store from backend to backend and through an export, with every log byte for byte the same.
 
 #![cfg(all(feature = "file", feature = "runner", feature = "sled", feature = "sqlite"))]
-#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+#![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Opening stores and managers by URL.
 
 #![cfg(all(feature = "file", feature = "runner"))]
-#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+#![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
 use std::sync::Arc;
 
