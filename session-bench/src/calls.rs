@@ -1,5 +1,5 @@
-//! What a program waits for in its own process: buffered appends, a manager in memory, a look at a state while others
-//! write, and a call while observers sleep or panic.
+//! Calls within one process: buffered appends, a manager in memory, reads of a state during writes, and appends while
+//! observers sleep or panic.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,34 +17,34 @@ use crate::events;
 use crate::report::{Bound, Section};
 use crate::stats::{count, cpu, median, micros, quantile};
 
-/// Calls of one turn.
+/// Calls in each round.
 const CALLS: usize = 2000;
-/// Sessions that write while others look.
+/// Sessions that write during the reads.
 const WRITERS: usize = 8;
 
-/// Figures of one row over all its turns.
+/// The figures of one row, one value for each round.
 #[derive(Default)]
 struct Row {
     rates: Vec<f64>,
-    medians: Vec<f64>,
-    nearly_worst: Vec<f64>,
+    p50: Vec<f64>,
+    p99: Vec<f64>,
     cpu: Vec<f64>,
 }
 
 impl Row {
     fn add(&mut self, elapsed: Duration, cpu: Duration, latencies: &[f64]) {
         self.rates.push(count(latencies.len()) / elapsed.as_secs_f64());
-        self.medians.push(median(latencies));
-        self.nearly_worst.push(quantile(latencies, 0.99));
+        self.p50.push(median(latencies));
+        self.p99.push(quantile(latencies, 0.99));
         self.cpu.push(micros(cpu) / count(latencies.len()));
     }
 
     fn figures(&self) -> [f64; 4] {
-        [&self.rates, &self.medians, &self.nearly_worst, &self.cpu].map(|figures| median(figures))
+        [&self.rates, &self.p50, &self.p99, &self.cpu].map(|figures| median(figures))
     }
 }
 
-/// How long each of these calls takes, one after another.
+/// Measures sequential calls.
 async fn calls<F: Future>(row: &mut Row, number: usize, mut call: impl FnMut() -> F) {
     let mut latencies = Vec::with_capacity(number);
     let (began, before) = (Instant::now(), cpu());
@@ -63,7 +63,7 @@ fn progress(done: u64) -> SessionEvent {
 }
 
 async fn record(manager: &dyn SessionManager, id: SessionId, event: SessionEvent) {
-    manager.record_event(id, event).await.expect("the session keeps it");
+    manager.record_event(id, event).await.expect("the event is recorded");
 }
 
 fn file(settings: &Settings, runtime: &Runtime, name: &str) -> Arc<dyn SessionManager> {
@@ -73,7 +73,7 @@ fn file(settings: &Settings, runtime: &Runtime, name: &str) -> Arc<dyn SessionMa
     Arc::new(runtime.block_on(manager(storage, &owners)))
 }
 
-/// Calls that flush nothing, and looks while others flush.
+/// Measures calls without flushes, and reads during flushes of other sessions.
 pub(crate) fn plain(settings: &Settings) -> Vec<Section> {
     eprintln!("calls within one process …");
     let runtime = runtime();
@@ -85,21 +85,21 @@ pub(crate) fn plain(settings: &Settings) -> Vec<Section> {
         let in_file = start(&file, 1 + WRITERS).await;
         let [one] = in_memory.as_slice() else { unreachable!("one was started") };
         let [first, writers @ ..] = in_file.as_slice() else { unreachable!("some were started") };
-        let [appended, noted, buffered, quiet, busy] = &mut rows;
+        let [command_memory, progress_memory, progress_file, state_file, state_busy] = &mut rows;
         let mut done = 0;
         for _ in 0..settings.rounds {
-            calls(appended, CALLS, || record(&*memory, one.id(), events::command())).await;
-            calls(noted, CALLS, || {
+            calls(command_memory, CALLS, || record(&*memory, one.id(), events::command())).await;
+            calls(progress_memory, CALLS, || {
                 done += 1;
                 record(&*memory, one.id(), progress(done))
             })
             .await;
-            calls(buffered, CALLS, || {
+            calls(progress_file, CALLS, || {
                 done += 1;
                 record(&*file, first.id(), progress(done))
             })
             .await;
-            calls(quiet, CALLS, || file.get_state(first.id())).await;
+            calls(state_file, CALLS, || file.get_state(first.id())).await;
             let writing: tokio::task::JoinSet<()> = writers
                 .iter()
                 .map(|session| {
@@ -111,7 +111,7 @@ pub(crate) fn plain(settings: &Settings) -> Vec<Section> {
                     }
                 })
                 .collect();
-            calls(busy, CALLS, || file.get_state(first.id())).await;
+            calls(state_busy, CALLS, || file.get_state(first.id())).await;
             drop(writing);
         }
     });
@@ -119,10 +119,10 @@ pub(crate) fn plain(settings: &Settings) -> Vec<Section> {
         Section::new("calls within one process", &["calls/s", "p50 us", "p99 us", "cpu us/call"]);
     let names = [
         "record_event, in memory",
-        "record_event of progress, in memory",
-        "record_event of progress, file, buffered",
+        "record_event (progress), in memory",
+        "record_event (progress), file, buffered",
         "get_state, file",
-        "get_state, file, 8 sessions write",
+        "get_state, file, during writes of 8 sessions",
     ];
     for (name, row) in names.iter().zip(&rows) {
         section.row(*name, &row.figures());
@@ -130,7 +130,7 @@ pub(crate) fn plain(settings: &Settings) -> Vec<Section> {
     vec![section]
 }
 
-/// Takes a millisecond for each event.
+/// An observer that sleeps a millisecond at each event.
 struct Sleeper;
 
 impl SessionObserver for Sleeper {
@@ -139,18 +139,18 @@ impl SessionObserver for Sleeper {
     }
 }
 
-/// Panics at each event.
+/// An observer that panics at each event.
 struct Panicker;
 
 impl SessionObserver for Panicker {
     fn on_event(&self, _: &EventContext, _: &SessionEvent) {
-        panic!("as an observer may");
+        panic!("the observer panics on purpose");
     }
 }
 
-/// A durable call while observers misbehave.
+/// Measures durable calls with misbehaving observers.
 pub(crate) fn observed(settings: &Settings) -> Vec<Section> {
-    eprintln!("calls under observers …");
+    eprintln!("calls with observers …");
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let runtime = runtime();
@@ -180,17 +180,16 @@ pub(crate) fn observed(settings: &Settings) -> Vec<Section> {
     drop(std::panic::take_hook());
     std::panic::set_hook(hook);
     let mut section = Section::new(
-        "durable record_event under observers, file",
+        "durable record_event with observers, file",
         &["calls/s", "p50 us", "p99 us", "cpu us/call"],
     );
-    for (name, row) in ["no observer", "one that sleeps 1 ms", "one that panics"].iter().zip(&rows) {
+    for (name, row) in ["no observer", "observer sleeps 1 ms", "observer panics"].iter().zip(&rows) {
         section.row(*name, &row.figures());
     }
     let [none, sleeping, panicking] = &rows;
     for (name, row) in [("a sleeping", sleeping), ("a panicking", panicking)] {
-        let ratios: Vec<f64> =
-            row.nearly_worst.iter().zip(&none.nearly_worst).map(|(with, without)| with / without).collect();
-        section.aim(format!("p99 with {name} observer over none"), median(&ratios), Bound::AtMost(1.2));
+        let ratios: Vec<f64> = row.p99.iter().zip(&none.p99).map(|(with, without)| with / without).collect();
+        section.target(format!("p99 with {name} observer over none"), median(&ratios), Bound::AtMost(1.2));
     }
     vec![section]
 }

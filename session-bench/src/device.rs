@@ -1,4 +1,4 @@
-//! A disk whose flushes take as long as one says, and do nothing else: a fast one hides how often it is flushed.
+//! A simulated disk whose flushes only take a fixed time. On a fast disk, the number of flushes would hardly matter.
 
 use std::io;
 use std::path::Path;
@@ -8,57 +8,57 @@ use std::time::Duration;
 use session_core::FileSystem;
 use session_storage_file::{Disk, DiskFile, Identity, Kind, LockMode, Open, RealDisk};
 
-/// What flushes. It does one flush at a time; those who ask meanwhile share the next one, as the block layer of Linux
-/// lets them.
+/// A simulated device. It performs one flush at a time. Callers that ask during a flush share the next one, as in the
+/// block layer of Linux.
 #[derive(Debug)]
 pub(crate) struct Device {
-    takes: Duration,
+    flush_time: Duration,
     state: Mutex<Flushes>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Flushes {
-    under_way: bool,
-    begun: u64,
-    ended: u64,
+    in_progress: bool,
+    started: u64,
+    finished: u64,
 }
 
 impl Device {
-    pub(crate) fn new(takes: Duration) -> Arc<Self> {
-        Arc::new(Self { takes, state: Mutex::default(), changed: Condvar::new() })
+    pub(crate) fn new(flush_time: Duration) -> Arc<Self> {
+        Arc::new(Self { flush_time, state: Mutex::default(), changed: Condvar::new() })
     }
 
-    /// One that flushes nothing, for what is only made to be looked at.
-    pub(crate) fn idle() -> Arc<Self> {
+    /// Creates a device whose flushes take no time, for preparing stores.
+    pub(crate) fn instant() -> Arc<Self> {
         Self::new(Duration::ZERO)
     }
 
-    /// Returns after a flush that began after this was called.
+    /// Waits for a flush that started after this call.
     pub(crate) fn flush(&self) {
-        if self.takes.is_zero() {
+        if self.flush_time.is_zero() {
             return;
         }
-        let mut state = self.state.lock().expect("nobody panics in here");
-        let needed = state.begun + 1;
-        while state.ended < needed {
-            if state.under_way {
-                state = self.changed.wait(state).expect("nobody panics in here");
+        let mut state = self.state.lock().expect("no thread panics with the lock held");
+        let needed = state.started + 1;
+        while state.finished < needed {
+            if state.in_progress {
+                state = self.changed.wait(state).expect("no thread panics with the lock held");
                 continue;
             }
-            state.under_way = true;
-            state.begun += 1;
+            state.in_progress = true;
+            state.started += 1;
             drop(state);
-            std::thread::sleep(self.takes);
-            state = self.state.lock().expect("nobody panics in here");
-            state.under_way = false;
-            state.ended += 1;
+            std::thread::sleep(self.flush_time);
+            state = self.state.lock().expect("no thread panics with the lock held");
+            state.in_progress = false;
+            state.finished += 1;
             self.changed.notify_all();
         }
     }
 }
 
-/// The system's disk, with the flushes of a device.
+/// The real disk, with its flushes replaced by those of a simulated device.
 #[derive(Debug)]
 pub(crate) struct SlowDisk(pub(crate) Arc<Device>);
 
@@ -95,7 +95,7 @@ impl Disk for SlowDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        // As for files, only a folder that is there can be flushed.
+        // Only an existing folder can be flushed, as on a real disk.
         RealDisk.kind(path)?.ok_or(io::ErrorKind::NotFound)?;
         self.0.flush();
         Ok(())
@@ -136,7 +136,7 @@ impl DiskFile for SlowFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        // The files are in memory, or need not last.
+        // Not flushed for real: the files are in memory, or need not survive.
         self.1.flush();
         Ok(())
     }

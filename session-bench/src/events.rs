@@ -1,11 +1,11 @@
-//! The events that are appended: what a session that runs commands writes, some 230 bytes each.
+//! The events that the benchmarks append: those of a session that runs commands, about 230 bytes each.
 
 use session_core::{
     Chain, Clock as _, Head, Owner, SessionConfig, SessionEvent, SessionId, StoredRecord, SystemClock,
     UnsealedRecord,
 };
 
-/// What work appends most.
+/// Returns the event that sessions append most often.
 pub(crate) fn command() -> SessionEvent {
     SessionEvent::CommandExecuted {
         command: "cargo test --workspace --all-features".to_owned(),
@@ -16,7 +16,7 @@ pub(crate) fn command() -> SessionEvent {
     }
 }
 
-/// A session whose log grows as one asks.
+/// The log of a session under construction.
 #[derive(Debug)]
 pub(crate) struct Log {
     pub(crate) head: Head,
@@ -24,12 +24,12 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// A running session, with its first two records.
+    /// Creates the log of a running session, and returns it with its first two records.
     pub(crate) fn begin(name: &str, owner: &Owner) -> (Self, Vec<StoredRecord>) {
         Self::begin_with(SessionConfig::new("bench").name(name), owner)
     }
 
-    /// As [`begin`](Self::begin), with more than a name.
+    /// Creates a log like [`begin`](Self::begin), with a config.
     pub(crate) fn begin_with(config: SessionConfig, owner: &Owner) -> (Self, Vec<StoredRecord>) {
         let id = SessionId::random();
         let config = config.queued();
@@ -40,35 +40,35 @@ impl Log {
             origin: None,
         };
         let mut chain = Chain::start(id);
-        let (first, record) = chain.seal(draft(0, 0, created)).expect("the event has room");
-        let head = Head::begin(id, &record).expect("a log begins so");
+        let (first, record) = chain.seal(unsealed(0, 0, created)).expect("the event is within the limits");
+        let head = Head::begin(id, &record).expect("the first event is valid");
         let mut log = Self { head, chain };
         let second = log.next(SessionEvent::Started { owner: owner.clone() });
         (log, vec![first, second])
     }
 
-    /// The next record.
+    /// Seals the next record.
     pub(crate) fn next(&mut self, event: SessionEvent) -> StoredRecord {
         let attempt = self.head.lifecycle.attempt_for(event.kind());
-        let draft = draft(attempt, self.head.tip.revision, event);
-        let (stored, record) = self.chain.seal(draft).expect("the event has room");
-        self.head.apply(&record).expect("the event may follow");
+        let record = unsealed(attempt, self.head.tip.revision, event);
+        let (stored, record) = self.chain.seal(record).expect("the event is within the limits");
+        self.head.apply(&record).expect("the event is valid here");
         stored
     }
 }
 
-fn draft(attempt: u32, flushed: u64, event: SessionEvent) -> UnsealedRecord {
+fn unsealed(attempt: u32, flushed: u64, event: SessionEvent) -> UnsealedRecord {
     UnsealedRecord { at: SystemClock.now(), attempt, flushed, event }
 }
 
-/// Now, as records say it.
+/// Returns the current time as records store it.
 pub(crate) fn now() -> session_core::Timestamp {
     SystemClock.now()
 }
 
-/// The bytes that one append adds to a log, line end included.
+/// Returns the bytes that one append adds to a log, with the line feed.
 pub(crate) fn line() -> Vec<u8> {
-    let owner = session_core::this_process().expect("a process knows itself");
+    let owner = session_core::this_process().expect("the identity of this process can be read");
     let (mut log, _) = Log::begin("bench", &owner);
     let mut line = log.next(command()).line().as_bytes().to_vec();
     line.push(b'\n');

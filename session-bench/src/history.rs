@@ -1,4 +1,4 @@
-//! What a long log costs: to read it, and to add to it.
+//! Cost of long logs: replay and append.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -18,13 +18,13 @@ use crate::events::{self, Log};
 use crate::report::{Bound, Section};
 use crate::stats::{count, median, micros, millis};
 
-/// Records that are added in one append while a log is made.
+/// Records per append while a log is created.
 const BATCH: usize = 1000;
 
-/// A store with one session of so many events.
+/// Creates a store with one session that has this number of events.
 fn long_log(runtime: &Runtime, path: &Path, events: usize) -> (FileStorage, Log) {
     let storage = FileStorage::open(FileStorageOptions::new(path)).expect("a store can be opened");
-    let owner = session_core::this_process().expect("a process knows itself");
+    let owner = session_core::this_process().expect("the identity of this process can be read");
     let (mut log, first) = Log::begin("long", &owner);
     let id = log.head.id;
     let mut written = first.len();
@@ -33,7 +33,7 @@ fn long_log(runtime: &Runtime, path: &Path, events: usize) -> (FileStorage, Log)
         storage
             .append(id, Expected::Absent, batch, Durability::Flushed)
             .await
-            .expect("a session can be made");
+            .expect("a session can be created");
         while written < events {
             let before = log.head.tip;
             let records: Vec<_> =
@@ -41,15 +41,15 @@ fn long_log(runtime: &Runtime, path: &Path, events: usize) -> (FileStorage, Log)
             written += records.len();
             let batch = Batch::new(records, log.head.clone());
             let appended = storage.append(id, Expected::At(before), batch, Durability::Flushed).await;
-            appended.expect("the storage keeps it");
+            appended.expect("the append succeeds");
         }
     });
     (storage, log)
 }
 
-/// A line as one would decode it without us.
+/// A line as a program without this library would decode it.
 #[derive(Deserialize)]
-#[expect(dead_code, reason = "they are decoded, which is what is measured")]
+#[expect(dead_code, reason = "only decoding is measured")]
 struct Line {
     seq: u64,
     at: Timestamp,
@@ -59,19 +59,19 @@ struct Line {
     sum: String,
 }
 
-/// Reading a whole log.
+/// Measures the replay of complete logs.
 pub(crate) fn replay(settings: &Settings) -> Vec<Section> {
-    let columns = &["serde_json ms", "replay ms", "ratio", "by head ms", "events/s"];
-    let mut section = Section::new("replay of one log, page cache warm", columns);
+    let columns = &["serde_json ms", "replay ms", "ratio", "from slots ms", "events/s"];
+    let mut section = Section::new("replay of one log, warm page cache", columns);
     let runtime = runtime();
-    for &events in settings.histories {
+    for &events in settings.log_lengths {
         eprintln!("replay of {events} events …");
         let path = settings.folder.join(format!("replay-{events}"));
         let (storage, log) = long_log(&runtime, &path, events);
         let id = log.head.id;
         let session = path.join("sessions").join(id.to_string());
         let (lines, slots) = (session.join("events.jsonl"), session.join("head.json"));
-        let kept = std::fs::read(&slots).expect("there are slots");
+        let kept = std::fs::read(&slots).expect("the slots exist");
         drop(storage);
         let (mut plain, mut whole, mut cached) = (Vec::new(), Vec::new(), Vec::new());
         let repeats = (20_000 / events).clamp(1, 50);
@@ -80,7 +80,7 @@ pub(crate) fn replay(settings: &Settings) -> Vec<Section> {
                 repeats,
                 || (),
                 |()| {
-                    let text = std::fs::read_to_string(&lines).expect("there is a log");
+                    let text = std::fs::read_to_string(&lines).expect("the log exists");
                     let decoded =
                         text.lines().filter(|line| serde_json::from_str::<Line>(line).is_ok()).count();
                     assert_eq!(decoded, events);
@@ -89,24 +89,24 @@ pub(crate) fn replay(settings: &Settings) -> Vec<Section> {
             std::fs::remove_file(&slots).expect("slots can be removed");
             whole.push(timed(
                 repeats,
-                || opened(&runtime, &path),
-                |storage| look(&runtime, &storage, id, events),
+                || open_store(&runtime, &path),
+                |storage| read_head(&runtime, &storage, id, events),
             ));
-            let mut file = std::fs::File::create(&slots).expect("slots can be made");
+            let mut file = std::fs::File::create(&slots).expect("slots can be created");
             file.write_all(&kept).expect("slots can be written");
             cached.push(timed(
                 repeats,
-                || opened(&runtime, &path),
-                |storage| look(&runtime, &storage, id, events),
+                || open_store(&runtime, &path),
+                |storage| read_head(&runtime, &storage, id, events),
             ));
         }
         let ratios: Vec<f64> = whole.iter().zip(&plain).map(|(whole, plain)| whole / plain).collect();
         let rate = count(events) / (median(&whole) / 1e3);
         let figures = [median(&plain), median(&whole), median(&ratios), median(&cached), rate];
         section.row(format!("{events} events"), &figures);
-        // Ten events cost less than asking another thread for them.
+        // For ten events, the switch to another thread would dominate.
         if events >= 1000 {
-            section.aim(
+            section.target(
                 format!("replay over plain decoding, {events} events"),
                 median(&ratios),
                 Bound::AtMost(1.5),
@@ -117,43 +117,43 @@ pub(crate) fn replay(settings: &Settings) -> Vec<Section> {
     vec![section]
 }
 
-/// A store as a process has opened it that has seen no session yet.
-fn opened(runtime: &Runtime, path: &Path) -> FileStorage {
+/// Opens a store, with nothing cached in the process.
+fn open_store(runtime: &Runtime, path: &Path) -> FileStorage {
     let storage = FileStorage::open(FileStorageOptions::new(path)).expect("a store can be opened");
-    // Starts the thread that reads.
-    let none = runtime.block_on(storage.head(SessionId::random())).expect("a store can be looked at");
+    // Starts the reader thread.
+    let none = runtime.block_on(storage.head(SessionId::random())).expect("a head can be read");
     assert!(none.is_none());
     storage
 }
 
-/// Asks for the head: the fold of the log, or what the slots say of it.
-fn look(runtime: &Runtime, storage: &FileStorage, id: SessionId, events: usize) {
-    let head = runtime.block_on(storage.head(id)).expect("a head can be read").expect("there is a session");
+/// Reads the head: the fold of the log, or the head from the slots.
+fn read_head(runtime: &Runtime, storage: &FileStorage, id: SessionId, events: usize) {
+    let head = runtime.block_on(storage.head(id)).expect("a head can be read").expect("the session exists");
     assert_eq!(head.tip.revision, events as u64);
 }
 
-/// Milliseconds of one call, without what is made ready for it.
-fn timed<T>(repeats: usize, ready: impl Fn() -> T, call: impl Fn(T)) -> f64 {
+/// Returns the time of one call in milliseconds, without its setup.
+fn timed<T>(repeats: usize, setup: impl Fn() -> T, call: impl Fn(T)) -> f64 {
     let took = (0..repeats).map(|_| {
-        let given = ready();
+        let prepared = setup();
         let start = Instant::now();
-        call(given);
+        call(prepared);
         start.elapsed()
     });
     millis(took.sum()) / count(repeats)
 }
 
-/// Adding to logs of different lengths, and what an event takes on the disk.
+/// Measures appends to logs of different lengths, and the size of an event on disk.
 pub(crate) fn append(settings: &Settings) -> Vec<Section> {
     let runtime = runtime();
-    let lengths = settings.appended;
+    let lengths = settings.append_lengths;
     eprintln!("appends to logs of {lengths:?} events …");
     let mut logs: Vec<_> = lengths
         .iter()
         .map(|events| long_log(&runtime, &settings.folder.join(format!("history-{events}")), *events))
         .collect();
     let mut times = vec![Vec::new(); logs.len()];
-    // Turn by turn, append by append: whatever the disk does meanwhile meets both alike.
+    // The logs alternate with every append, so that changes of the disk's speed affect both.
     for _ in 0..settings.rounds * 200 {
         for ((storage, log), times) in logs.iter_mut().zip(&mut times) {
             let before = log.head.tip;
@@ -161,7 +161,7 @@ pub(crate) fn append(settings: &Settings) -> Vec<Section> {
             let batch = Batch::new(vec![record], log.head.clone());
             let start = Instant::now();
             let appending = storage.append(log.head.id, Expected::At(before), batch, Durability::Flushed);
-            runtime.block_on(appending).expect("the storage keeps it");
+            runtime.block_on(appending).expect("the append succeeds");
             times.push(micros(start.elapsed()));
         }
     }
@@ -171,7 +171,7 @@ pub(crate) fn append(settings: &Settings) -> Vec<Section> {
     }
     if let [short, long] = times.as_slice() {
         let ratio = median(long) / median(short);
-        section.aim(
+        section.target(
             format!("after {} events over after {}", lengths[1], lengths[0]),
             ratio,
             Bound::AtMost(1.3),
@@ -186,11 +186,11 @@ fn bytes(runtime: &Runtime, logs: &[(FileStorage, Log)]) -> Section {
     let folder = storage.path().join("sessions").join(log.head.id.to_string());
     let size = |name: &str| std::fs::metadata(folder.join(name)).map_or(0, |metadata| metadata.len());
     let records = runtime.block_on(storage.records_after(log.head.id, 0)).expect("a log can be read").len();
-    let event = serde_json::to_vec(&events::command()).expect("an event is JSON").len();
+    let event = serde_json::to_vec(&events::command()).expect("an event can be serialized").len();
     #[expect(clippy::cast_precision_loss, reason = "a log is far below 2^52 bytes")]
-    section.row("of the log, for each event", &[size("events.jsonl") as f64 / count(records)]);
-    section.row("of the event itself, as JSON", &[count(event)]);
+    section.row("log, per event", &[size("events.jsonl") as f64 / count(records)]);
+    section.row("event alone, as JSON", &[count(event)]);
     #[expect(clippy::cast_precision_loss, reason = "slots have a fixed size")]
-    section.row("of the slots, for each session", &[size("head.json") as f64]);
+    section.row("slots, per session", &[size("head.json") as f64]);
     section
 }

@@ -1,4 +1,4 @@
-//! Stores with many sessions: how long lists take, and what an idle session costs in memory.
+//! Stores with many sessions: time of lists, and memory of idle sessions.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,26 +18,26 @@ use crate::events::Log;
 use crate::report::{Bound, Section};
 use crate::stats::{count, median, millis};
 
-/// Unended sessions of each store.
+/// Active sessions in each store.
 pub(crate) const ACTIVE: usize = 1000;
-/// Sessions that are made at once.
-const AT_ONCE: usize = 32;
+/// Sessions that are created concurrently.
+const CONCURRENT_CREATIONS: usize = 32;
 
-/// The store at this path, as a process opens it that has seen nothing yet.
+/// Opens the store at this path, with nothing cached in the process.
 pub(crate) fn open(path: &Path) -> FileStorage {
     FileStorage::open(FileStorageOptions::new(path)).expect("a store can be opened")
 }
 
-/// A store of so many sessions, of which some are unended, made on a disk that flushes nothing.
+/// Creates a store with this number of sessions, some of them active, on a disk without flushes.
 pub(crate) fn fill(runtime: &Runtime, path: &Path, sessions: usize, active: usize) {
     let options = FileStorageOptions::new(path);
-    let disk = Arc::new(SlowDisk(Device::idle()));
+    let disk = Arc::new(SlowDisk(Device::instant()));
     let storage = FileStorage::with_disk(disk, options).expect("a store can be opened");
     let config = |number| SessionConfig::new("bench").name(format!("import-{number}"));
     fill_all(runtime, &storage, sessions, active, &config);
 }
 
-/// Makes so many sessions, of which some are unended.
+/// Creates this number of sessions in a storage, some of them active.
 pub(crate) fn fill_all(
     runtime: &Runtime,
     storage: &(impl SessionStorage + Clone + 'static),
@@ -45,33 +45,33 @@ pub(crate) fn fill_all(
     active: usize,
     config: &dyn Fn(usize) -> SessionConfig,
 ) {
-    let owner = session_core::this_process().expect("a process knows itself");
+    let owner = session_core::this_process().expect("the identity of this process can be read");
     runtime.block_on(async {
-        let mut makers = tokio::task::JoinSet::new();
+        let mut creators = tokio::task::JoinSet::new();
         for number in 0..sessions {
             let (mut log, mut records) = Log::begin_with(config(number), &owner);
             if number >= active {
                 records.push(log.next(SessionEvent::Completed { summary: SessionSummary::new() }));
             }
             let storage = storage.clone();
-            if makers.len() >= AT_ONCE {
-                makers.join_next().await.expect("there is one").expect("a session can be made");
+            if creators.len() >= CONCURRENT_CREATIONS {
+                creators.join_next().await.expect("there is one").expect("a session can be created");
             }
-            makers.spawn(async move {
+            creators.spawn(async move {
                 let batch = Batch::new(records, log.head.clone());
-                let made = storage.append(log.head.id, Expected::Absent, batch, Durability::Flushed);
-                made.await.expect("a session can be made");
+                let created = storage.append(log.head.id, Expected::Absent, batch, Durability::Flushed);
+                created.await.expect("a session can be created");
             });
         }
-        makers.join_all().await;
+        creators.join_all().await;
     });
 }
 
-/// Lists of stores of different sizes.
+/// Measures lists of stores of different sizes.
 pub(crate) fn lists(settings: &Settings) -> Vec<Section> {
     let runtime = runtime();
     let mut sections = Vec::new();
-    for &sessions in settings.stores {
+    for &sessions in settings.store_sizes {
         eprintln!("a store of {sessions} sessions …");
         let path = settings.folder.join(format!("list-{sessions}"));
         fill(&runtime, &path, sessions, ACTIVE);
@@ -103,8 +103,8 @@ pub(crate) fn lists(settings: &Settings) -> Vec<Section> {
             let warm: Vec<f64> = (0..rounds).map(|_| list(&storage)).collect();
             section.row(format!("{name}, again"), &each(median(&warm)));
             if name == "active" && sessions == 10_000 {
-                let what = "ms for 1000 active among 10000, again";
-                section.aim(what, median(&warm), Bound::AtMost(10.0));
+                let what = "1000 active of 10000, again, ms";
+                section.target(what, median(&warm), Bound::AtMost(10.0));
             }
         }
         sections.push(section);
@@ -114,31 +114,32 @@ pub(crate) fn lists(settings: &Settings) -> Vec<Section> {
     sections
 }
 
-/// What one idle session costs in memory, measured in processes of their own.
+/// Measures the memory of an idle session, in child processes.
 fn memory(sessions: usize, path: &Path) -> Section {
-    let mut section = Section::new(format!("memory for each of {sessions} idle sessions"), &["bytes"]);
+    let mut section = Section::new(format!("memory of each of {sessions} idle sessions"), &["bytes"]);
     let measure = |kind: &str| {
-        let this = std::env::current_exe().expect("a process knows its program");
+        let this = std::env::current_exe().expect("the path of this program can be read");
         let output = std::process::Command::new(this)
             .args([crate::MEMORY, kind, &sessions.to_string()])
             .arg(path)
             .output()
             .expect("a program can be run");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let bytes: f64 = String::from_utf8_lossy(&output.stdout).trim().parse().expect("it prints a number");
+        let bytes: f64 =
+            String::from_utf8_lossy(&output.stdout).trim().parse().expect("the child prints a number");
         bytes / count(sessions)
     };
     let idle = measure("file");
-    section.row("not owned here, file", &[idle]);
-    section.row("not owned here, all in memory, logs included", &[measure("memory")]);
+    section.row("not owned by this process, file", &[idle]);
+    section.row("not owned by this process, in memory, with log", &[measure("memory")]);
     if sessions <= 10_000 {
-        section.row("owned here, in memory, logs included", &[measure("owned")]);
+        section.row("owned by this process, in memory, with log", &[measure("owned")]);
     }
-    section.aim("bytes for one that is not owned here", idle, Bound::AtMost(2048.0));
+    section.target("memory of a session not owned by this process, bytes", idle, Bound::AtMost(2048.0));
     section
 }
 
-/// The part of [`memory`] that runs in a process of its own: prints by how many bytes it grew.
+/// Measures by how many bytes this process grows. [`memory`] runs it in a child process.
 pub(crate) fn measure_memory(kind: &str, sessions: usize, path: &Path) -> String {
     let runtime = runtime();
     let grown = runtime.block_on(async {
@@ -152,7 +153,7 @@ pub(crate) fn measure_memory(kind: &str, sessions: usize, path: &Path) -> String
                 let mut seen = 0;
                 while let Some(page) = heads.next_page().await.expect("a store can be listed") {
                     for head in &page.heads {
-                        manager.get_state(head.id).await.expect("a session can be looked at");
+                        manager.get_state(head.id).await.expect("the state of a session can be read");
                     }
                     seen += page.heads.len();
                 }
@@ -169,13 +170,13 @@ pub(crate) fn measure_memory(kind: &str, sessions: usize, path: &Path) -> String
             }
             _ => {
                 let storage = session_core::MemoryStorage::new();
-                let owner = session_core::this_process().expect("a process knows itself");
+                let owner = session_core::this_process().expect("the identity of this process can be read");
                 let before = resident();
                 for number in 0..sessions {
                     let (log, records) = Log::begin(&format!("import-{number}"), &owner);
                     let batch = Batch::new(records, log.head.clone());
-                    let made = storage.append(log.head.id, Expected::Absent, batch, Durability::Flushed);
-                    made.await.expect("a session can be made");
+                    let created = storage.append(log.head.id, Expected::Absent, batch, Durability::Flushed);
+                    created.await.expect("a session can be created");
                 }
                 resident().saturating_sub(before)
             }
@@ -184,10 +185,10 @@ pub(crate) fn measure_memory(kind: &str, sessions: usize, path: &Path) -> String
     grown.to_string()
 }
 
-/// Bytes of this process that are in memory.
+/// Returns the resident memory of this process in bytes.
 fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("the system tells of a process");
+    let status = std::fs::read_to_string("/proc/self/status").expect("the status of a process can be read");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kib.expect("the system tells how large a process is") * 1024
+    kib.expect("the status contains the resident memory") * 1024
 }

@@ -1,7 +1,7 @@
-//! How fast sessions are, beside what one would use instead. Figures are ratios of one run: what is compared runs in
-//! turn, round after round, and the median counts. `cargo xtask bench` builds and runs it.
+//! Benchmarks of sessions against the alternatives. Compared contenders run alternately, round after round, and the
+//! median of the rounds is reported; only ratios within one run are meaningful. `cargo xtask bench` builds and runs it.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a table is what it is for")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its results")]
 
 mod appends;
 mod calls;
@@ -20,54 +20,55 @@ use std::time::Duration;
 
 use crate::report::Section;
 
-/// How much is measured, and where.
+/// The extent and the place of the measurements.
 pub(crate) struct Settings {
-    /// How often each contender has its turn.
+    /// Rounds, in each of which every contender runs once.
     pub(crate) rounds: usize,
-    /// About how long a turn lasts.
-    pub(crate) slice: Duration,
-    /// A folder on the disk that is measured.
+    /// The approximate duration of a contender's run in a round.
+    pub(crate) turn_time: Duration,
+    /// A folder on the measured disk.
     pub(crate) folder: PathBuf,
-    /// A folder on a disk that needs no flushing.
+    /// A folder on a file system in memory.
     pub(crate) memory_folder: PathBuf,
-    /// The command, where it is to be measured.
+    /// The path of `sessionctl`, if it is measured.
     pub(crate) sessionctl: Option<PathBuf>,
-    /// Whether the system's caches may be dropped, to see how a store is after a reboot.
+    /// `true` if the system's caches may be dropped, to measure a store as after a reboot.
     pub(crate) drop_caches: bool,
-    /// How many sessions append at once.
-    pub(crate) widths: &'static [usize],
-    /// How long logs are that are read whole, and of the two that are appended to.
-    pub(crate) histories: &'static [usize],
-    pub(crate) appended: [usize; 2],
-    /// How many sessions there are in stores that are listed.
-    pub(crate) stores: &'static [usize],
+    /// Numbers of sessions that append concurrently.
+    pub(crate) concurrency: &'static [usize],
+    /// Lengths of the logs that are replayed.
+    pub(crate) log_lengths: &'static [usize],
+    /// Lengths of the two logs that are appended to.
+    pub(crate) append_lengths: [usize; 2],
+    /// Numbers of sessions in the stores that are listed.
+    pub(crate) store_sizes: &'static [usize],
 }
 
 impl Settings {
-    /// For figures that count.
+    /// Returns the settings for figures to publish.
     fn full(folder: &Path, memory_folder: &Path) -> Self {
         Self {
             rounds: 7,
-            slice: Duration::from_millis(300),
+            turn_time: Duration::from_millis(300),
             folder: folder.to_owned(),
             memory_folder: memory_folder.to_owned(),
             sessionctl: None,
             drop_caches: false,
-            widths: &[1, 8, 64, 1000],
-            histories: &[10, 1000, 100_000, 1_000_000],
-            appended: [10, 100_000],
-            stores: &[10_000, 100_000],
+            concurrency: &[1, 8, 64, 1000],
+            log_lengths: &[10, 1000, 100_000, 1_000_000],
+            append_lengths: [10, 100_000],
+            store_sizes: &[10_000, 100_000],
         }
     }
 
-    /// For a first look, in a minute.
+    /// Returns the settings for a quick run of about a minute.
     fn quick(folder: &Path, memory_folder: &Path) -> Self {
         Self {
             rounds: 3,
-            slice: Duration::from_millis(100),
-            widths: &[1, 8],
-            histories: &[10, 1000],
-            stores: &[10_000],
+            turn_time: Duration::from_millis(100),
+            concurrency: &[1, 8],
+            log_lengths: &[10, 1000],
+            store_sizes: &[10_000],
             ..Self::full(folder, memory_folder)
         }
     }
@@ -88,7 +89,7 @@ const PARTS: &[Part] = &[
     ("command", command::costs),
 ];
 
-/// What a process is told that only measures how large it grows.
+/// The argument of a child process that only measures its memory.
 pub(crate) const MEMORY: &str = "--memory-of";
 
 fn main() -> ExitCode {
@@ -96,11 +97,11 @@ fn main() -> ExitCode {
     if let [MEMORY, kind, sessions, path] =
         arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice()
     {
-        let sessions = sessions.parse().expect("it was a number");
+        let sessions = sessions.parse().expect("the parent passes a number");
         println!("{}", listing::measure_memory(kind, sessions, path.as_ref()));
         return ExitCode::SUCCESS;
     }
-    let mut wanted = Vec::new();
+    let mut selected = Vec::new();
     let (mut json, mut quick, mut drop_caches, mut sessionctl) = (false, false, false, None);
     let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {
@@ -109,21 +110,25 @@ fn main() -> ExitCode {
             "--quick" => quick = true,
             "--drop-caches" => drop_caches = true,
             "--sessionctl" => sessionctl = arguments.next().map(PathBuf::from),
-            name if PARTS.iter().any(|(part, _)| *part == name) => wanted.push(argument),
+            name if PARTS.iter().any(|(part, _)| *part == name) => selected.push(argument),
             _ => {
                 let parts: Vec<_> = PARTS.iter().map(|(part, _)| *part).collect();
-                eprintln!("`{argument}` is none of: --json --quick --drop-caches {}", parts.join(" "));
+                eprintln!(
+                    "unknown argument `{argument}`: choose from --json --quick --drop-caches --sessionctl PATH {}",
+                    parts.join(" ")
+                );
                 return ExitCode::from(2);
             }
         }
     }
     let temporary = |parent: &Path| tempfile::Builder::new().prefix("session-bench-").tempdir_in(parent);
-    let folder = temporary(".".as_ref()).expect("a folder can be made");
+    let folder = temporary(".".as_ref()).expect("a folder can be created");
     let in_memory = temporary("/dev/shm".as_ref());
     let in_memory = in_memory.as_ref().map_or_else(|_| folder.path(), |folder| folder.path());
     let settings = if quick { Settings::quick } else { Settings::full };
     let settings = Settings { sessionctl, drop_caches, ..settings(folder.path(), in_memory) };
-    let parts = PARTS.iter().filter(|(part, _)| wanted.is_empty() || wanted.iter().any(|name| name == part));
+    let parts =
+        PARTS.iter().filter(|(part, _)| selected.is_empty() || selected.iter().any(|name| name == part));
     let mut sections = Vec::new();
     for (_, part) in parts {
         let measured = part(&settings);
@@ -135,7 +140,7 @@ fn main() -> ExitCode {
         sections.extend(measured);
     }
     if json {
-        println!("{}", serde_json::to_string_pretty(&sections).expect("figures are JSON"));
+        println!("{}", serde_json::to_string_pretty(&sections).expect("figures can be serialized"));
     }
     ExitCode::SUCCESS
 }
@@ -149,11 +154,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let smallest = Settings {
             rounds: 1,
-            slice: Duration::from_millis(1),
-            widths: &[2],
-            histories: &[1000],
-            appended: [10, 100],
-            stores: &[],
+            turn_time: Duration::from_millis(1),
+            concurrency: &[2],
+            log_lengths: &[1000],
+            append_lengths: [10, 100],
+            store_sizes: &[],
             ..Settings::quick(folder.path(), folder.path())
         };
         for (name, part) in PARTS {

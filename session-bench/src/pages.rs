@@ -1,4 +1,4 @@
-//! The first page of a list that a filter narrows, in a `SQLite` store of many sessions: what a person waits for who looks.
+//! First pages of filtered lists, in an `SQLite` store of many sessions.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -13,24 +13,24 @@ use crate::listing::{ACTIVE, fill_all};
 use crate::report::{Bound, Section};
 use crate::stats::{median, millis};
 
-/// Sessions of a page.
-const PAGE: NonZeroUsize = NonZeroUsize::new(100).expect("it is not zero");
-/// Of so many sessions each, one has a label of its own.
+/// Sessions on a page.
+const PAGE: NonZeroUsize = NonZeroUsize::new(100).expect("100 is not zero");
+/// Sessions that share a label.
 const LABELLED: usize = 500;
 
 fn open(path: &Path) -> SqliteStorage {
     SqliteStorage::open(SqliteStorageOptions::new(path)).expect("a store can be opened")
 }
 
-/// First pages, of stores of different sizes.
+/// Measures first pages in stores of different sizes.
 pub(crate) fn first(settings: &Settings) -> Vec<Section> {
-    settings.stores.iter().map(|sessions| of_store(settings, *sessions)).collect()
+    settings.store_sizes.iter().map(|sessions| of_store(settings, *sessions)).collect()
 }
 
 fn of_store(settings: &Settings, sessions: usize) -> Section {
-    eprintln!("a SQLite store of {sessions} sessions …");
+    eprintln!("an SQLite store of {sessions} sessions …");
     let runtime = runtime();
-    let folder = tempfile::tempdir_in(&settings.folder).expect("a folder can be made");
+    let folder = tempfile::tempdir_in(&settings.folder).expect("a folder can be created");
     let path = folder.path().join("sessions.db");
     let config = |number: usize| {
         let config = session_core::SessionConfig::new("bench").name(format!("import-{number}"));
@@ -40,15 +40,16 @@ fn of_store(settings: &Settings, sessions: usize) -> Section {
     let title = format!("first {PAGE} of {sessions} sessions in SQLite, {ACTIVE} of them active");
     let mut section = Section::new(title, &["ms, new process", "ms, again"]);
     let begun = crate::events::now();
-    let latest =
-        |seconds: i64| Timestamp::from_millis(begun.as_millis() + seconds * 1000).expect("it is near");
+    let latest = |seconds: i64| {
+        Timestamp::from_millis(begun.as_millis() + seconds * 1000).expect("the time is in range")
+    };
     let filters = [
         ("all", SessionFilter::all()),
         ("active", SessionFilter::active()),
         ("completed", SessionFilter::all().state(StateName::Completed)),
         ("one name", SessionFilter::all().name(format!("import-{}", sessions / 2))),
         ("one label", SessionFilter::all().label("batch", "1")),
-        ("a label of active ones", SessionFilter::active().label("batch", "1")),
+        ("one label, active only", SessionFilter::active().label("batch", "1")),
         ("updated in the last hour", SessionFilter::all().updated_since(latest(-3600))),
         ("updated from now on", SessionFilter::all().updated_since(latest(1))),
     ];
@@ -80,7 +81,7 @@ fn of_store(settings: &Settings, sessions: usize) -> Section {
         section.row(format!("{name}: {} sessions", page(&storage)), &figures);
         slowest = [slowest[0].max(figures[0]), slowest[1].max(figures[1])];
     }
-    section.aim("ms for the slowest, in a new process", slowest[0], Bound::AtMost(20.0));
-    section.aim("ms for the slowest, again", slowest[1], Bound::AtMost(20.0));
+    section.target("slowest filter, new process, ms", slowest[0], Bound::AtMost(20.0));
+    section.target("slowest filter, again, ms", slowest[1], Bound::AtMost(20.0));
     section
 }

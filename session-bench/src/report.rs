@@ -1,38 +1,39 @@
-//! What was measured, for people and for programs. An aim that is missed is shown, not punished: figures of one run on
-//! one machine are no test.
+//! The report of the measurements, as tables and as JSON. A missed target is shown but is not a failure, because
+//! figures of one run on one machine are not a test.
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
-/// Rows that are read together.
+/// A table with its targets.
 #[derive(Debug, Serialize)]
 pub(crate) struct Section {
     pub(crate) title: String,
-    /// What each figure of a row means, with its unit.
+    /// The names of the columns, with units.
     pub(crate) columns: Vec<&'static str>,
     pub(crate) rows: Vec<Row>,
-    pub(crate) aims: Vec<Aim>,
+    #[serde(rename = "aims")]
+    pub(crate) targets: Vec<Target>,
 }
 
-/// One thing that was measured.
+/// The figures of one contender.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     pub(crate) name: String,
-    /// As many as there are columns; `None` where a column says nothing of this row.
+    /// One figure for each column; `None` where a column does not apply.
     pub(crate) figures: Vec<Option<f64>>,
 }
 
-/// A ratio or a figure that should be within a bound.
+/// A ratio or figure with the bound that it should meet.
 #[derive(Debug, Serialize)]
-pub(crate) struct Aim {
+pub(crate) struct Target {
     pub(crate) what: String,
     pub(crate) measured: f64,
     pub(crate) bound: Bound,
     pub(crate) met: bool,
 }
 
-/// Where a figure should be.
+/// The bound of a target.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Bound {
@@ -42,7 +43,7 @@ pub(crate) enum Bound {
 
 impl Section {
     pub(crate) fn new(title: impl Into<String>, columns: &[&'static str]) -> Self {
-        Self { title: title.into(), columns: columns.to_vec(), rows: Vec::new(), aims: Vec::new() }
+        Self { title: title.into(), columns: columns.to_vec(), rows: Vec::new(), targets: Vec::new() }
     }
 
     pub(crate) fn row(&mut self, name: impl Into<String>, figures: &[f64]) {
@@ -50,15 +51,15 @@ impl Section {
         self.rows.push(Row { name: name.into(), figures });
     }
 
-    pub(crate) fn aim(&mut self, what: impl Into<String>, measured: f64, bound: Bound) {
+    pub(crate) fn target(&mut self, what: impl Into<String>, measured: f64, bound: Bound) {
         let met = match bound {
             Bound::AtLeast(least) => measured >= least,
             Bound::AtMost(most) => measured <= most,
         };
-        self.aims.push(Aim { what: what.into(), measured, bound, met });
+        self.targets.push(Target { what: what.into(), measured, bound, met });
     }
 
-    /// The section as a table.
+    /// Renders the section as a table.
     pub(crate) fn render(&self) -> String {
         let name_width = self.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).max(24);
         let mut text = format!("\n{}\n{:name_width$}", self.title, "");
@@ -73,20 +74,25 @@ impl Section {
             }
             text.push('\n');
         }
-        for aim in &self.aims {
-            let (word, bound) = match aim.bound {
+        for target in &self.targets {
+            let (word, bound) = match target.bound {
                 Bound::AtLeast(bound) => ("at least", bound),
                 Bound::AtMost(bound) => ("at most", bound),
             };
-            let mark = if aim.met { "met   " } else { "MISSED" };
-            let _ =
-                writeln!(text, "  {mark} {}: {} ({word} {})", aim.what, short(aim.measured), short(bound));
+            let mark = if target.met { "met   " } else { "MISSED" };
+            let _ = writeln!(
+                text,
+                "  {mark} {}: {} ({word} {})",
+                target.what,
+                short(target.measured),
+                short(bound)
+            );
         }
         text
     }
 }
 
-/// Three or four digits that matter.
+/// Formats a figure with three or four significant digits.
 fn short(figure: f64) -> String {
     match figure.abs() {
         0.0 => "0".to_owned(),
@@ -101,13 +107,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_aim_that_is_missed_says_so() {
+    fn a_missed_target_is_marked() {
         let mut section = Section::new("title", &["ms"]);
         section.row("one", &[12.34]);
         section.row("none", &[f64::NAN]);
-        section.aim("enough", 2.6, Bound::AtLeast(2.5));
-        section.aim("too much", 1.61, Bound::AtMost(1.6));
-        assert_eq!([section.aims[0].met, section.aims[1].met], [true, false]);
+        section.target("enough", 2.6, Bound::AtLeast(2.5));
+        section.target("too much", 1.61, Bound::AtMost(1.6));
+        assert_eq!([section.targets[0].met, section.targets[1].met], [true, false]);
         let text = section.render();
         assert!(text.contains("  met    enough: 2.60 (at least 2.50)\n"), "{text}");
         assert!(text.contains("  MISSED too much: 1.61 (at most 1.60)\n"), "{text}");

@@ -1,16 +1,16 @@
-//! Figures of a measurement: medians, quantiles, and what the processor did meanwhile.
+//! Statistics of measurements: medians, quantiles and processor time.
 
 use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 
-/// The value below which this share of the values lies; nothing for no values.
+/// Returns a quantile of the values; NaN if there are none.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     clippy::cast_precision_loss,
-    reason = "a place among at most some millions"
+    reason = "an index into at most some millions of values"
 )]
 pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
     let mut values = values.to_vec();
@@ -19,28 +19,28 @@ pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
     values.get(place).copied().unwrap_or(f64::NAN)
 }
 
-/// The middle of the values.
+/// Returns the median of the values.
 pub(crate) fn median(values: &[f64]) -> f64 {
     quantile(values, 0.5)
 }
 
-/// A time in microseconds.
+/// Converts a duration to microseconds.
 pub(crate) fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-/// A time in milliseconds.
+/// Converts a duration to milliseconds.
 pub(crate) fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// A count as a number to divide by.
+/// Converts a count to a float.
 #[expect(clippy::cast_precision_loss, reason = "counts of a measurement are far below 2^52")]
 pub(crate) const fn count(number: usize) -> f64 {
     number as f64
 }
 
-/// Processor time that this process has used until now, all its threads, in the system too.
+/// Returns the processor time that all threads of this process have used so far, including system time.
 pub(crate) fn cpu() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_SELF).expect("a process can ask for its own usage");
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
@@ -52,8 +52,8 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::float_cmp, reason = "they are picked, not computed")]
-    fn quantiles_are_values_that_were_measured() {
+    #[expect(clippy::float_cmp, reason = "quantiles are picked, not computed")]
+    fn quantiles_are_measured_values() {
         let values = [5.0, 1.0, 4.0, 2.0, 3.0];
         assert_eq!([0.0, 0.5, 0.99, 1.0].map(|share| quantile(&values, share)), [1.0, 3.0, 5.0, 5.0]);
         assert!(median(&[]).is_nan());

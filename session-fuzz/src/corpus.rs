@@ -1,4 +1,4 @@
-//! Valid inputs of each target, from which the others are made.
+//! The valid inputs of each target, which mutation starts from.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -7,55 +7,59 @@ use std::sync::OnceLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::Fate;
+use crate::InputOutcome;
 use crate::repair;
-use crate::stories::{self, Story};
+use crate::samples::{self, Sample};
 use crate::targets::{TARGETS, legacy_store};
 
-/// The valid inputs of a target; none where there is no such target.
+/// Returns the valid inputs of a target; none for an unknown target.
 pub fn of(target: &str) -> &'static [Vec<u8>] {
     static ALL: OnceLock<Vec<Vec<Vec<u8>>>> = OnceLock::new();
-    let all = ALL.get_or_init(|| TARGETS.iter().map(|target| make(target.name)).collect());
+    let all = ALL.get_or_init(|| TARGETS.iter().map(|target| build(target.name)).collect());
     TARGETS.iter().position(|known| known.name == target).map_or(&[], |at| &all[at])
 }
 
-fn make(target: &str) -> Vec<Vec<u8>> {
-    let each = |make: &dyn Fn(u8, &Story) -> Vec<u8>| {
-        stories::all().iter().enumerate().map(|(at, story)| make(u8::try_from(at).unwrap(), story)).collect()
+fn build(target: &str) -> Vec<Vec<u8>> {
+    let each = |build: &dyn Fn(u8, &Sample) -> Vec<u8>| {
+        samples::all()
+            .iter()
+            .enumerate()
+            .map(|(at, sample)| build(u8::try_from(at).unwrap(), sample))
+            .collect()
     };
     match target {
         "record_line" => record_lines(),
-        "whole_log" => each(&|at, story| [&[0, at][..], &story.log()].concat()),
-        "slot" => each(&|at, story| [&[0, at][..], &story.slots()].concat()),
+        "whole_log" => each(&|at, sample| [&[0, at][..], &sample.log()].concat()),
+        "slot" => each(&|at, sample| [&[0, at][..], &sample.slots()].concat()),
         "export_stream" => exports(),
         "names" => names(),
-        "report_socket" => conversations(),
+        "report_socket" => report_requests(),
         "legacy_store" => legacy_stores(),
-        other => panic!("no target {other}"),
+        other => panic!("unknown target {other}"),
     }
 }
 
 fn record_lines() -> Vec<Vec<u8>> {
-    let lines = |(at, story): (usize, &'static Story)| {
-        story.records.iter().enumerate().map(move |(place, record)| {
+    let lines = |(at, sample): (usize, &'static Sample)| {
+        sample.records.iter().enumerate().map(move |(place, record)| {
             let head = [0, u8::try_from(at).unwrap(), u8::try_from(place).unwrap()];
             [&head[..], record.line().as_bytes()].concat()
         })
     };
-    stories::all().iter().enumerate().flat_map(lines).collect()
+    samples::all().iter().enumerate().flat_map(lines).collect()
 }
 
 fn exports() -> Vec<Vec<u8>> {
-    let session = |story: &Story, output: &str| {
-        let begin = format!("{{\"session\":{{\"id\":\"{}\"}}}}\n", story.id);
-        [begin.as_bytes(), &story.log(), output.as_bytes(), b"{\"end\":{}}\n"].concat()
+    let session = |sample: &Sample, output: &str| {
+        let begin = format!("{{\"session\":{{\"id\":\"{}\"}}}}\n", sample.id);
+        [begin.as_bytes(), &sample.log(), output.as_bytes(), b"{\"end\":{}}\n"].concat()
     };
     let stream = |sessions: Vec<Vec<u8>>| {
         let stream = [&b"\0{\"export\":{\"format\":1}}\n"[..], &sessions.concat(), b"{\"export_end\":{}}\n"];
         let stream = stream.concat();
         [&stream[..1], &repair::export(&stream[1..])].concat()
     };
-    let all = stories::all();
+    let all = samples::all();
     let (mut output, mut offset) = (String::new(), 0);
     for (at, bytes) in [&b"compiled\n"[..], b"\x1b[31mwarning\x1b[m\n", b"linked\n\0\xff"].iter().enumerate()
     {
@@ -64,19 +68,19 @@ fn exports() -> Vec<Vec<u8>> {
             output,
             "{{\"output\":{{\"offset\":{offset},\"stream\":\"{name}\",\"attempt\":1,\"at\":\"2026-11-21T09:30:0{at}.000Z\"{gap},\"base64\":\"{}\"}}}}",
             STANDARD.encode(bytes)
-        ).expect("a string takes whatever is written");
+        ).expect("writing to a string cannot fail");
         offset += bytes.len();
     }
     let cut = format!("{output}{{\"output_cut\":{{\"attempt\":1,\"at\":\"2026-11-21T09:31:00.000Z\"}}}}\n");
     let mut streams = vec![stream(Vec::new())];
-    streams.extend(all.iter().map(|story| stream(vec![session(story, "")])));
-    streams.push(stream(all[..3].iter().map(|story| session(story, "")).collect()));
+    streams.extend(all.iter().map(|sample| stream(vec![session(sample, "")])));
+    streams.push(stream(all[..3].iter().map(|sample| session(sample, "")).collect()));
     streams.push(stream(vec![session(&all[1], &output), session(&all[3], "")]));
     streams.push(stream(vec![session(&all[2], &cut)]));
     streams
 }
 
-/// The fixtures that can be read whole, and a file with all sessions.
+/// Returns the fixtures that can be read completely, and a file with all sessions.
 fn legacy_stores() -> Vec<Vec<u8>> {
     const ALL: &str = r#"{"version":"1.0","sessions":[
         {"id":"20000000-0000-4000-8000-000000000001","name":"fix-login","status":"active","branch":"main","worktreePath":"/w/1",
@@ -91,7 +95,7 @@ fn legacy_stores() -> Vec<Vec<u8>> {
         files.sort();
         inputs.extend(files.iter().map(|file| [&[0, format][..], &std::fs::read(file).unwrap()].concat()));
     }
-    inputs.retain(|input| legacy_store(input) == Fate::Accepted);
+    inputs.retain(|input| legacy_store(input) == InputOutcome::Accepted);
     inputs
 }
 
@@ -121,14 +125,14 @@ fn names() -> Vec<Vec<u8>> {
     ]
 }
 
-fn conversations() -> Vec<Vec<u8>> {
-    let said = |pace: u8, lines: &[&str]| {
+fn report_requests() -> Vec<Vec<u8>> {
+    let input = |pace: u8, lines: &[&str]| {
         let lines: String = lines.iter().flat_map(|line| [*line, "\n"]).collect();
         [&[0, pace][..], lines.as_bytes()].concat()
     };
     vec![
-        said(3, &[r#"{"report":{"percent":42.5,"step":"linking"}}"#]),
-        said(
+        input(3, &[r#"{"report":{"percent":42.5,"step":"linking"}}"#]),
+        input(
             90,
             &[
                 r#"{"report":{}}"#,
@@ -136,7 +140,7 @@ fn conversations() -> Vec<Vec<u8>> {
                 r#"{"report":{"eta":60}}"#,
             ],
         ),
-        said(30, &[r#"{"report":{"percent":101}}"#, r#"{"delete":{}}"#, "", r#"{"report":{"percent":1}}"#]),
-        said(200, &["{\"report\":{\"step\":\"caf\\u00e9 \\u009b1m\"}}"]),
+        input(30, &[r#"{"report":{"percent":101}}"#, r#"{"delete":{}}"#, "", r#"{"report":{"percent":1}}"#]),
+        input(200, &["{\"report\":{\"step\":\"caf\\u00e9 \\u009b1m\"}}"]),
     ]
 }

@@ -1,11 +1,11 @@
-//! Inputs that nobody should send, and what must hold of each: the bodies of the fuzz targets.
+//! Fuzz targets: parsers of untrusted inputs, with assertions about their results.
 //!
-//! A target is a function from bytes to whether they were accepted; it panics where something does not hold. The same
-//! seven run under libFuzzer (the folder `fuzz`) and, on stable, in a seeded loop (`cargo xtask fuzz`) whose inputs come
-//! from [`mutate`]: valid ones from [`corpus`], changed by chance.
+//! A target is a function from bytes to an [`InputOutcome`]. It panics if an assertion fails. The same seven targets
+//! run under libFuzzer (the folder `fuzz`) and, on stable Rust, in a seeded loop (`cargo xtask fuzz`). The loop takes
+//! valid inputs from [`corpus`] and changes them at random with [`mutate`].
 //!
-//! The first byte of an input says how it is meant. Its highest bit asks for the sums in it to be put right first, so
-//! that what is behind the check of the sums is reached, too. What a target takes the other bits for, it says itself.
+//! The first byte of an input contains flags. With the highest bit set, the checksums in the input are corrected first,
+//! so that the code behind the checksum verification is reached, too. Each target documents its other flags.
 
 #![expect(
     clippy::indexing_slicing,
@@ -13,30 +13,30 @@
     clippy::must_use_candidate,
     clippy::unwrap_used,
     clippy::wildcard_enum_match_arm,
-    reason = "what is not there, and what nobody thought of, is a finding: here a panic is the way to tell one"
+    reason = "a panic is how a target reports a finding"
 )]
 
 pub mod corpus;
 pub mod mutate;
 mod repair;
-mod stories;
+mod samples;
 pub mod targets;
 
 pub use self::targets::{TARGETS, Target};
 
-/// What became of an input.
+/// The result of a target for an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// It was taken for what it says, all of it.
+pub enum InputOutcome {
+    /// The input was accepted completely.
     Accepted,
-    /// It was refused, or some of it was.
+    /// The input was refused, completely or in part.
     Refused,
 }
 
-/// Asks for the sums to be put right, in the first byte of an input.
+/// The flag in the first byte of an input that requests correction of its checksums.
 pub const REPAIR: u8 = 0x80;
 
-/// Drives a future to its end on this thread.
+/// Runs a future to completion on this thread.
 fn wait<F: Future>(future: F) -> F::Output {
     thread_local! {
         static RUNTIME: tokio::runtime::Runtime =

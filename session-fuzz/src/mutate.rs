@@ -1,17 +1,17 @@
-//! Makes inputs of valid ones, by chance and knowing what they are made of: bytes, tokens of JSON, lines.
+//! Random mutation of valid inputs, at the level of bytes, JSON tokens and lines.
 
 use session_testkit::random::Random;
 
 use crate::repair::SLOT;
 use crate::{REPAIR, corpus};
 
-/// The most bytes of an input.
+/// The largest size of an input, in bytes.
 const LARGEST: usize = 200_000;
 
-/// An input of a target that nobody should send; the same for the same seed.
+/// Returns a mutated input for a target. A seed always gives the same input.
 ///
 /// # Panics
-/// If there is no such target.
+/// If the target is unknown.
 #[must_use]
 pub fn input(target: &str, seed: u64) -> Vec<u8> {
     let mut rng = Random::new(seed);
@@ -26,13 +26,13 @@ pub fn input(target: &str, seed: u64) -> Vec<u8> {
     if target == "slot" {
         rest = without_padding(&rest);
     }
-    // One in some is left as it is, but for its first bytes.
+    // Some inputs get no mutation, except of their first bytes.
     for _ in 0..rng.below(5) {
-        let strange = rng.pick(corpus).expect("as before").clone();
-        let strange = strange.get(head..).unwrap_or_default();
+        let other = rng.pick(corpus).expect("as before").clone();
+        let other = other.get(head..).unwrap_or_default();
         match target {
-            "slot" => change(&mut rng, &mut rest, &without_padding(strange)),
-            _ => change(&mut rng, &mut rest, strange),
+            "slot" => mutate_once(&mut rng, &mut rest, &without_padding(other)),
+            _ => mutate_once(&mut rng, &mut rest, other),
         }
         rest.truncate(LARGEST);
     }
@@ -43,7 +43,7 @@ pub fn input(target: &str, seed: u64) -> Vec<u8> {
         rest = with_padding(&rest);
     }
     input[0] = u8::try_from(rng.below(4)).unwrap_or(0) | if rng.one_in(2) { REPAIR } else { 0 };
-    // Another record's place, another session's log: seldom.
+    // Rarely selects another sample or another record.
     for byte in &mut input[1..] {
         if rng.one_in(12) {
             *byte = rng.number().to_be_bytes()[0];
@@ -52,14 +52,14 @@ pub fn input(target: &str, seed: u64) -> Vec<u8> {
     [input, rest].concat()
 }
 
-/// Slots as lines: a change is one of what they say, not of what is left over behind it.
+/// Turns slots into lines without padding, so that mutations change their content.
 fn without_padding(slots: &[u8]) -> Vec<u8> {
     let line =
         |slot: &[u8]| slot.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_end().to_vec();
     slots.chunks(SLOT).flat_map(|slot| [line(slot), b"\n".to_vec()].concat()).collect()
 }
 
-/// Lines as slots.
+/// Turns lines into padded slots.
 fn with_padding(lines: &[u8]) -> Vec<u8> {
     let slots = lines.split_inclusive(|byte| *byte == b'\n').map(|line| {
         let mut slot = line.strip_suffix(b"\n").unwrap_or(line).to_vec();
@@ -70,7 +70,7 @@ fn with_padding(lines: &[u8]) -> Vec<u8> {
     slots.flatten().collect()
 }
 
-fn change(rng: &mut Random, bytes: &mut Vec<u8>, strange: &[u8]) {
+fn mutate_once(rng: &mut Random, bytes: &mut Vec<u8>, other: &[u8]) {
     match rng.below(16) {
         0 => {
             let at = rng.below(bytes.len());
@@ -102,35 +102,35 @@ fn change(rng: &mut Random, bytes: &mut Vec<u8>, strange: &[u8]) {
             let zeros = range(rng, bytes.len());
             bytes[zeros].fill(0);
         }
-        7..=9 => lines(rng, bytes, strange),
+        7..=9 => lines(rng, bytes, other),
         10 | 11 => replace(rng, bytes, is_number, NUMBERS),
         12 | 13 => replace_text(rng, bytes),
         14 => {
             let member = *rng.pick(MEMBERS).unwrap_or(&"");
-            behind(rng, bytes, b'{', member.as_bytes());
+            insert_after(rng, bytes, b'{', member.as_bytes());
         }
         _ => {
             let deep = 1 + rng.below(200);
             let nested = format!("{}0{},", "[".repeat(deep), "]".repeat(deep));
             let piece = if rng.one_in(2) { " ".to_owned() } else { format!("\"x\":{nested}") };
             let mark = *rng.pick(b"{:,").unwrap_or(&b'{');
-            behind(rng, bytes, mark, piece.as_bytes());
+            insert_after(rng, bytes, mark, piece.as_bytes());
         }
     }
 }
 
 fn range(rng: &mut Random, length: usize) -> std::ops::Range<usize> {
     let from = rng.below(length + 1);
-    // Mostly short: what is left is still like what it was.
+    // Mostly short, so that the input stays similar.
     let most = if rng.one_in(4) { length } else { 12 };
     from..(from + rng.below(most + 1)).min(length)
 }
 
-/// Drops, doubles, swaps and splices lines.
-fn lines(rng: &mut Random, bytes: &mut Vec<u8>, strange: &[u8]) {
+/// Removes, duplicates, swaps or splices lines.
+fn lines(rng: &mut Random, bytes: &mut Vec<u8>, other: &[u8]) {
     let split =
         |bytes: &[u8]| bytes.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>();
-    let (mut lines, strange) = (split(bytes), split(strange));
+    let (mut lines, other) = (split(bytes), split(other));
     if lines.is_empty() {
         return;
     }
@@ -139,8 +139,8 @@ fn lines(rng: &mut Random, bytes: &mut Vec<u8>, strange: &[u8]) {
         0 => drop(lines.remove(one)),
         1 => lines.insert(two, lines[one].clone()),
         2 => lines.swap(one, two),
-        3 => lines.insert(one, rng.pick(&strange).cloned().unwrap_or_default()),
-        _ => lines[one] = rng.pick(&strange).cloned().unwrap_or_default(),
+        3 => lines.insert(one, rng.pick(&other).cloned().unwrap_or_default()),
+        _ => lines[one] = rng.pick(&other).cloned().unwrap_or_default(),
     }
     *bytes = lines.concat();
 }
@@ -149,7 +149,7 @@ fn is_number(byte: u8) -> bool {
     byte.is_ascii_digit() || b"+-.".contains(&byte)
 }
 
-/// Puts something in the place of a run of bytes of a kind.
+/// Replaces a run of bytes of one kind.
 fn replace(rng: &mut Random, bytes: &mut Vec<u8>, kind: fn(u8) -> bool, with: &[&str]) {
     let at = rng.below(bytes.len());
     let Some(from) = bytes.iter().skip(at).position(|byte| kind(*byte)).map(|found| at + found) else {
@@ -160,7 +160,7 @@ fn replace(rng: &mut Random, bytes: &mut Vec<u8>, kind: fn(u8) -> bool, with: &[
     bytes.splice(from..end, new.bytes());
 }
 
-/// Puts another text in the place of a text.
+/// Replaces the contents of a JSON string.
 fn replace_text(rng: &mut Random, bytes: &mut Vec<u8>) {
     let at = rng.below(bytes.len());
     let quote =
@@ -177,8 +177,8 @@ fn replace_text(rng: &mut Random, bytes: &mut Vec<u8>) {
     bytes.splice(from + 1..end, text.bytes());
 }
 
-/// Puts something behind one of these bytes.
-fn behind(rng: &mut Random, bytes: &mut Vec<u8>, byte: u8, piece: &[u8]) {
+/// Inserts a piece after an occurrence of a byte.
+fn insert_after(rng: &mut Random, bytes: &mut Vec<u8>, byte: u8, piece: &[u8]) {
     let at = rng.below(bytes.len());
     if let Some(found) = bytes.iter().skip(at).position(|other| *other == byte) {
         let at = at + found + 1;
@@ -186,7 +186,7 @@ fn behind(rng: &mut Random, bytes: &mut Vec<u8>, byte: u8, piece: &[u8]) {
     }
 }
 
-/// Gives the records of a log, or of each log of an export, the numbers of their places.
+/// Renumbers the records of a log, or of each log of an export, by their position.
 fn renumber(bytes: &mut Vec<u8>) {
     let (mut out, mut place) = (Vec::with_capacity(bytes.len()), 0_u64);
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -200,7 +200,7 @@ fn renumber(bytes: &mut Vec<u8>) {
             out.extend_from_slice(line);
         }
     }
-    // A line by itself has one place, which it has already.
+    // A single line keeps its number.
     if bytes.contains(&b'\n') {
         *bytes = out;
     }

@@ -1,4 +1,4 @@
-//! Puts the sums of an input right, as the pages about the formats say they are made, and by code of its own.
+//! Correction of the checksums in an input. It follows the documentation of the formats and does not use their code.
 
 use session_core::SessionId;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
@@ -8,7 +8,7 @@ const ENDING: usize = 26;
 /// Bytes of one slot.
 pub(crate) const SLOT: usize = 4608;
 
-/// The sum of these bytes behind those.
+/// Returns the checksum of `bytes` chained to `before`.
 pub(crate) fn sum_of(before: &[u8], bytes: &[u8]) -> u64 {
     let mut hasher = Xxh3::new();
     hasher.update(before);
@@ -16,20 +16,20 @@ pub(crate) fn sum_of(before: &[u8], bytes: &[u8]) -> u64 {
     hasher.digest()
 }
 
-/// What a line says up to its sum; `None` where it does not end as one with a sum does.
+/// Returns the part of a line before its checksum; `None` if the line does not end with a checksum.
 fn body(line: &[u8]) -> Option<&[u8]> {
     let (body, ending) = line.split_at_checked(line.len().checked_sub(ENDING)?)?;
     (ending.starts_with(b",\"sum\":\"") && ending.ends_with(b"\"}")).then_some(body)
 }
 
-/// A line with the right sum behind `before`, and that sum.
+/// Returns a line with its correct checksum behind `before`, and that checksum.
 pub(crate) fn line(before: &[u8], line: &[u8]) -> Option<(Vec<u8>, u64)> {
     let body = body(line)?;
     let sum = sum_of(before, body);
     Some(([body, format!(",\"sum\":\"{sum:016x}\"}}").as_bytes()].concat(), sum))
 }
 
-/// Every line that ends as a record does gets the sum that follows from the one before it.
+/// Corrects the checksum of every line that ends like a record, chained to the one before it.
 pub(crate) fn log(id: SessionId, bytes: &[u8]) -> Vec<u8> {
     let mut before = id.as_bytes().to_vec();
     let mut out = Vec::with_capacity(bytes.len());
@@ -51,7 +51,7 @@ fn record(before: &mut Vec<u8>, piece: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Both slots are as long as they should be, and have their sums.
+/// Pads both slots to their length and corrects their checksums.
 pub(crate) fn slots(id: SessionId, bytes: &[u8]) -> Vec<u8> {
     let (first, second) = bytes.split_at(bytes.len().min(SLOT));
     [first, second]
@@ -66,7 +66,7 @@ pub(crate) fn slots(id: SessionId, bytes: &[u8]) -> Vec<u8> {
         .collect()
 }
 
-/// Chains, counts and sums of an export.
+/// Corrects the chains, counts and checksums of an export.
 pub(crate) fn export(bytes: &[u8]) -> Vec<u8> {
     let (mut out, mut sessions) = (Vec::<u8>::new(), 0);
     let (mut before, mut begin, mut records, mut id) = (Vec::new(), 0, 0, None);

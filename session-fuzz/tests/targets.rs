@@ -1,34 +1,34 @@
-//! Each target on valid inputs, on a fixed number of others, and on none; and that its assertions can fail.
+//! Each target on valid, mutated and trivial inputs.
 
-use session_fuzz::{Fate, REPAIR, TARGETS, corpus, mutate};
+use session_fuzz::{InputOutcome, REPAIR, TARGETS, corpus, mutate};
 
-/// Cases of each target in a test run; `cargo xtask fuzz` runs as many as one likes.
+/// Mutated inputs of each target. `cargo xtask fuzz` runs more.
 const CASES: u64 = 250;
 
 #[test]
-fn what_is_valid_is_accepted() {
+fn valid_inputs_are_accepted() {
     for target in TARGETS {
         for (at, input) in corpus::of(target.name).iter().enumerate() {
-            let fate = (target.run)(input);
-            assert_eq!(fate, Fate::Accepted, "{} {at}", target.name);
+            let outcome = (target.run)(input);
+            assert_eq!(outcome, InputOutcome::Accepted, "{} {at}", target.name);
         }
     }
 }
 
-/// Putting the sums right changes nothing where they are.
+/// Correcting checksums does not change correct ones.
 #[test]
-fn what_is_repaired_and_was_right_is_accepted() {
+fn repairing_a_valid_input_keeps_it_valid() {
     for target in TARGETS {
         for (at, input) in corpus::of(target.name).iter().enumerate() {
             let mut input = input.clone();
             input[0] |= REPAIR;
-            assert_eq!((target.run)(&input), Fate::Accepted, "{} {at}", target.name);
+            assert_eq!((target.run)(&input), InputOutcome::Accepted, "{} {at}", target.name);
         }
     }
 }
 
 #[test]
-fn nothing_at_all_is_no_harm() {
+fn trivial_inputs_do_not_panic() {
     for target in TARGETS {
         for input in [&[][..], &[0], &[REPAIR | 3, 1], &[0xff; 9], b"\0\0\0\n\n"] {
             (target.run)(input);
@@ -40,16 +40,16 @@ macro_rules! cases {
     ($($target:ident)+) => {$(
         #[test]
         fn $target() {
-            let fates: Vec<Fate> =
+            let outcomes: Vec<InputOutcome> =
                 (1..=CASES).map(|seed| {
                     let input = mutate::input(stringify!($target), seed);
-                    let fate = std::panic::catch_unwind(|| session_fuzz::targets::$target(&input));
-                    fate.unwrap_or_else(|_| panic!("cargo xtask fuzz {} --seed {seed} --cases 1", stringify!($target)))
+                    let outcome = std::panic::catch_unwind(|| session_fuzz::targets::$target(&input));
+                    outcome.unwrap_or_else(|_| panic!("cargo xtask fuzz {} --seed {seed} --cases 1", stringify!($target)))
                 }).collect();
-            // Inputs that are all refused, or all accepted, show little.
-            for fate in [Fate::Accepted, Fate::Refused] {
-                let count = fates.iter().filter(|found| **found == fate).count();
-                assert!(count > 0, "{count} of {CASES} are {fate:?}");
+            // The mutation is only useful if it gives both accepted and refused inputs.
+            for outcome in [InputOutcome::Accepted, InputOutcome::Refused] {
+                let count = outcomes.iter().filter(|found| **found == outcome).count();
+                assert!(count > 0, "{count} of {CASES} are {outcome:?}");
             }
         }
     )+};
@@ -58,7 +58,7 @@ macro_rules! cases {
 cases!(record_line whole_log slot export_stream names report_socket legacy_store);
 
 #[test]
-fn a_seed_means_one_input_and_all_targets_are_tested() {
+fn a_seed_determines_the_input() {
     assert_eq!(TARGETS.len(), 7);
     for target in TARGETS {
         assert_eq!(mutate::input(target.name, 7), mutate::input(target.name, 7));

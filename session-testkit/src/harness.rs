@@ -1,107 +1,106 @@
-//! What a backend gives to the suite: a store to open, and what can be done to that store from outside.
+//! The interface that a backend implements for the suite: opening, crashing and damaging a store.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use session_core::{SessionId, SessionStorage, StorageError};
 
-/// One store under test, empty at first.
+/// A store under test, empty at first.
 ///
-/// Every method is required: what cannot be done to a store is declared, with the reason, and the laws that need it
-/// are reported as skipped with that reason.
+/// Every method is required. A method that the store cannot support returns [`NotSupported`] with the reason, and the
+/// laws that need it are reported as skipped with that reason.
 #[async_trait]
 pub trait Harness: Send + Sync {
-    /// A new handle on the store. Each is as independent of the others as those of different processes are, as far
-    /// as the storage can be shared.
+    /// Opens a new handle to the store. Handles are as independent of each other as those of different processes, as
+    /// far as the storage can be shared.
     ///
     /// # Errors
-    /// Whatever keeps the store from being opened. The suite takes that for a violation.
+    /// Any error of opening the store. The suite treats it as a violation.
     async fn open(&self) -> Result<Arc<dyn SessionStorage>, StorageError>;
 
-    /// Ends all handles at once, without a goodbye. They are not used again, only dropped: what they held, such as
-    /// kernel locks, is free when this returns, and dropping them later changes nothing.
+    /// Ends all handles without closing them. Afterwards the suite only drops them. What they held, such as kernel
+    /// locks, must be free when this returns, and dropping them later must change nothing.
     ///
     /// # Errors
-    /// [`NotSupported`], where this cannot be done to the store.
+    /// [`NotSupported`] if the harness cannot do this.
     async fn crash(&self, crash: Crash) -> Result<(), NotSupported>;
 
-    /// Makes the next flush of a log's records fail, once. As on real systems, what was to be flushed counts as
-    /// written from then on: it can be read, another flush of the same file succeeds without storing it, and power
-    /// loss takes it.
+    /// Lets the next flush of a log's records fail, once. As on real systems, the data of the failed flush can still be
+    /// read, another flush of the same file succeeds without storing it, and power loss removes it.
     ///
     /// # Errors
-    /// [`NotSupported`], where this cannot be done to the store.
+    /// [`NotSupported`] if the harness cannot do this.
     async fn fail_next_flush(&self) -> Result<(), NotSupported>;
 
-    /// Damages what is stored of one session, behind the storage's back. No handle is open then.
+    /// Damages the stored data of one session, bypassing the storage. No handle is open during the call.
     ///
     /// # Errors
-    /// [`NotSupported`], where this cannot be done to the store.
+    /// [`NotSupported`] if the harness cannot do this.
     async fn damage(&self, id: SessionId, damage: Damage) -> Result<(), NotSupported>;
 }
 
-/// The reason why something cannot be done to a store.
+/// The reason why a harness does not support an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotSupported(pub &'static str);
 
-/// How all handles end at once.
+/// An abrupt end of all handles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Crash {
-    /// Every process that has the store open is killed. What it gave to the system stays.
+    /// Every process that has the store open is killed. Data that it has written to the operating system stays.
     Kill,
-    /// The power goes.
+    /// Power loss.
     PowerLoss(Kept),
 }
 
-/// What power loss leaves of all that was written and never flushed.
+/// The part of written but unflushed data that survives power loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kept {
     /// Nothing.
     Nothing,
-    /// Everything: it was on its way anyway.
+    /// Everything: the system had written it back.
     Everything,
-    /// Some of it, chosen by this seed: parts of writes, in any order that the system below allows.
+    /// Some of it, chosen by this seed: parts of writes, in any order that the operating system allows.
     Some(u64),
 }
 
-/// What happens to the stored records of one session.
+/// A kind of damage to the stored records of one session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Damage {
-    /// One bit of a record's line is the other way round.
+    /// One bit of a record's line is flipped.
     Flip {
         /// The record.
         revision: u64,
-        /// Which bit, counted from the line's first; one beyond the line's end counts on from its start again.
+        /// The bit, counted from the start of the line, modulo the line's length.
         bit: usize,
     },
-    /// A record is missing; those behind it have moved up.
+    /// A record is removed; those behind it move up.
     Lose {
         /// The record.
         revision: u64,
     },
-    /// A record is there twice; those behind it have moved down.
+    /// A record is duplicated; those behind it move down.
     Double {
         /// The record.
         revision: u64,
     },
-    /// A record and the one behind it have changed places.
+    /// A record and the next one are swapped.
     Swap {
         /// The first of the two.
         revision: u64,
     },
-    /// All records behind this one are missing.
+    /// All records behind this one are removed.
     Cut {
-        /// The last one that is left.
+        /// The last remaining record.
         after: u64,
     },
 }
 
 impl Damage {
-    /// Does it to the lines of a log, wherever a backend keeps them: `bytes` gets at those of one line, without its end.
-    /// What names a record that is not there does nothing.
+    /// Applies the damage to the lines of a log. `bytes` returns the bytes of one line, without its line feed. Damage
+    /// to a record that does not exist changes nothing.
     pub fn apply<L: Clone>(self, lines: &mut Vec<L>, bytes: impl FnOnce(&mut L) -> &mut [u8]) {
         let at = |revision: u64| usize::try_from(revision).unwrap_or(usize::MAX).saturating_sub(1);
         match self {

@@ -1,4 +1,4 @@
-//! What a law is, and how a store is held to it. The laws themselves are in `laws`.
+//! The type of a law, and its execution against a store. The laws themselves are in `laws`.
 
 use std::fmt;
 use std::future::Future;
@@ -12,20 +12,20 @@ use session_core::StorageError;
 
 use crate::harness::{Harness, NotSupported};
 
-/// Longer than any law takes on a slow machine: whatever lasts longer hangs.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// Longer than any law takes on a slow machine: a law that takes longer has hung.
+const TIMEOUT: Duration = Duration::from_secs(180);
 
-/// One testable sentence that every backend keeps.
+/// A rule for backends, with its test.
 #[derive(Clone, Copy)]
 pub struct Law {
-    /// The name, which begins with the number of the port's law that it belongs to.
+    /// The name, which starts with the number of the port's law that it belongs to.
     pub name: &'static str,
-    /// What holds.
+    /// The rule as a sentence.
     pub sentence: &'static str,
     pub(crate) run: Run,
 }
 
-/// A law's test, on a store of its own.
+/// The test of a law, which gets a store of its own.
 pub(crate) type Run = for<'a> fn(&'a dyn Harness) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
 
 impl fmt::Debug for Law {
@@ -34,40 +34,42 @@ impl fmt::Debug for Law {
     }
 }
 
-/// What came of holding a store to a law.
+/// The result of testing a store against a law.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LawOutcome {
-    /// It keeps the law, as far as the test goes.
+    /// The store passed the test.
     Holds,
-    /// It breaks the law.
+    /// The store breaks the law, as described.
     Violated(String),
-    /// The test needs what cannot be done to this store, for this reason.
+    /// The test needs an operation that the harness does not support, for this reason.
     Skipped(&'static str),
 }
 
 impl Law {
-    /// Holds a new, empty store to the law. A panic and a hang are violations too.
+    /// Tests a new, empty store against the law. A panic and a hang are violations, too.
     ///
-    /// Needs a tokio runtime, of several threads where races are to be races.
+    /// Needs a tokio runtime. Races are only tested on one with several threads.
     pub async fn judge(&self, harness: &dyn Harness) -> LawOutcome {
         let mut run = (self.run)(harness);
         let caught =
             std::future::poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx))) {
                 Ok(Poll::Pending) => Poll::Pending,
                 Ok(Poll::Ready(outcome)) => Poll::Ready(outcome),
-                Err(panic) => Poll::Ready(Err(Finding::Violated(format!("it panicked: {}", said(&*panic))))),
+                Err(panic) => {
+                    Poll::Ready(Err(Finding::Violated(format!("it panicked: {}", panic_message(&*panic)))))
+                }
             });
-        match tokio::time::timeout(PATIENCE, caught).await {
+        match tokio::time::timeout(TIMEOUT, caught).await {
             Ok(Ok(())) => LawOutcome::Holds,
             Ok(Err(Finding::Violated(what))) => LawOutcome::Violated(what),
             Ok(Err(Finding::Skipped(NotSupported(reason)))) => LawOutcome::Skipped(reason),
-            Err(_) => LawOutcome::Violated(format!("not done after {PATIENCE:?}")),
+            Err(_) => LawOutcome::Violated(format!("timed out after {TIMEOUT:?}")),
         }
     }
 }
 
-/// Runs one law as a test, on a store of its own: what [`storage_laws!`](crate::storage_laws) makes tests of.
+/// Runs one law as a test, on a store of its own. The tests of [`storage_laws!`](crate::storage_laws) call it.
 ///
 /// # Panics
 /// If the law is violated.
@@ -81,24 +83,24 @@ where
         .worker_threads(4)
         .enable_all()
         .build()
-        .expect("a runtime can be made");
+        .expect("a runtime can be created");
     let outcome = runtime.block_on(async { law.judge(&factory().await).await });
     match outcome {
         LawOutcome::Holds => {}
-        LawOutcome::Skipped(reason) => tell(&format!("skipped {name}: {reason}")),
+        LawOutcome::Skipped(reason) => print_line(&format!("skipped {name}: {reason}")),
         LawOutcome::Violated(what) => panic!("{name} is violated.\n{}\n{what}", law.sentence),
     }
 }
 
-/// A line on stderr, not through `eprintln!`, which the test harness keeps to itself for tests that pass.
-pub(crate) fn tell(line: &str) {
-    // Whoever closed it does not want to know.
+/// Prints a line to stderr, not with `eprintln!`, whose output `cargo test` hides for tests that pass.
+pub(crate) fn print_line(line: &str) {
+    // An error means that stderr is closed.
     drop(writeln!(std::io::stderr().lock(), "{line}"));
 }
 
 pub(crate) type Outcome = Result<(), Finding>;
 
-/// Why a law's test ended early.
+/// The reason why a law's test ended early.
 #[derive(Debug, Clone)]
 pub(crate) enum Finding {
     Violated(String),
@@ -111,23 +113,23 @@ impl Finding {
         Self::Violated(format!("{what}\n  at {}", Location::caller()))
     }
 
-    /// Adds what led to it.
-    pub(crate) fn under(self, what: impl fmt::Display) -> Self {
+    /// Adds the circumstances of a violation.
+    pub(crate) fn context(self, what: impl fmt::Display) -> Self {
         match self {
             Self::Violated(finding) => Self::Violated(format!("{what}: {finding}")),
-            Self::Skipped(unable) => Self::Skipped(unable),
+            Self::Skipped(not_supported) => Self::Skipped(not_supported),
         }
     }
 }
 
 impl From<NotSupported> for Finding {
-    fn from(unable: NotSupported) -> Self {
-        Self::Skipped(unable)
+    fn from(not_supported: NotSupported) -> Self {
+        Self::Skipped(not_supported)
     }
 }
 
 impl From<StorageError> for Finding {
-    /// An error that the law does not expect.
+    /// Turns an error that the law does not expect into a violation.
     #[track_caller]
     fn from(error: StorageError) -> Self {
         Self::violated(format!("unexpected error: {}", with_causes(&error)))
@@ -138,13 +140,13 @@ impl From<tokio::task::JoinError> for Finding {
     #[track_caller]
     fn from(error: tokio::task::JoinError) -> Self {
         match error.try_into_panic() {
-            Ok(panic) => Self::violated(format!("it panicked: {}", said(&*panic))),
+            Ok(panic) => Self::violated(format!("it panicked: {}", panic_message(&*panic))),
             Err(error) => Self::violated(error),
         }
     }
 }
 
-/// An error with all its causes, on one line.
+/// Formats an error with all its causes on one line.
 pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -156,15 +158,15 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn said(panic: &(dyn std::any::Any + Send)) -> &str {
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("without a text")
+        .unwrap_or("without a message")
 }
 
-/// Ends the law's test unless something holds.
+/// Ends the law's test unless a condition holds.
 macro_rules! check {
     ($holds:expr, $($what:tt)+) => {
         if !$holds {
@@ -173,8 +175,8 @@ macro_rules! check {
     };
 }
 
-/// Ends the law's test unless two values are the same.
-macro_rules! same {
+/// Ends the law's test unless two values are equal.
+macro_rules! check_eq {
     ($actual:expr, $expected:expr, $($what:tt)+) => {
         match (&$actual, &$expected) {
             (actual, expected) => {
@@ -182,8 +184,8 @@ macro_rules! same {
                     return Err($crate::law::Finding::violated(format!(
                         "{}\n  found    {}\n  expected {}",
                         format_args!($($what)+),
-                        $crate::law::brief(actual),
-                        $crate::law::brief(expected),
+                        $crate::law::abbreviate(actual),
+                        $crate::law::abbreviate(expected),
                     )));
                 }
             }
@@ -191,10 +193,10 @@ macro_rules! same {
     };
 }
 
-pub(crate) use {check, same};
+pub(crate) use {check, check_eq};
 
-/// A value as text, without the middle of what would fill the screen.
-pub(crate) fn brief(value: &dyn fmt::Debug) -> String {
+/// Formats a value, omitting the middle of a long text.
+pub(crate) fn abbreviate(value: &dyn fmt::Debug) -> String {
     const SHOWN: usize = 600;
     let text = format!("{value:?}");
     if text.chars().count() <= 2 * SHOWN {

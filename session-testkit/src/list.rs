@@ -1,16 +1,16 @@
-//! The one list of laws: whatever stands here reaches every backend.
+//! The list of laws that every backend runs.
 
-/// Makes a test of each law, for one backend.
+/// Defines one test for each law, for one backend.
 ///
-/// The argument is an async function, or a closure that returns a future, which makes a new and empty
-/// [`Harness`](crate::Harness): each law gets one of its own. The tests appear where the macro stands, under the
-/// names of the laws; put it in a module of its own.
+/// The argument is an async function or a closure that returns a future. It creates a new and empty
+/// [`Harness`](crate::Harness), one for each law. The tests are defined in the module of the macro call, under the
+/// names of the laws, so give it a module of its own.
 ///
 /// ```no_run
 /// mod laws {
-///     use session_testkit::{MemorySubject, storage_laws};
+///     use session_testkit::{MemoryHarness, storage_laws};
 ///
-///     storage_laws!(|| async { MemorySubject::default() });
+///     storage_laws!(|| async { MemoryHarness::default() });
 /// }
 /// # fn main() {}
 /// ```
@@ -21,7 +21,7 @@ macro_rules! storage_laws {
     };
 }
 
-/// The list, for the macro above and for [`LAWS`](crate::LAWS).
+/// The list, for the macro above and for [`LAWS`].
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __law_list {
@@ -41,105 +41,105 @@ macro_rules! __law_list {
     };
     (@$then:ident $arg:tt) => { $crate::__law_list! { @$then $arg
         order law_1_batches_of_every_size_come_back_in_order
-            "However a log is cut into batches, it comes back whole and in order."
+            "A log comes back complete and in order, however it is split into batches."
         order law_1_the_head_is_the_fold_of_the_log_after_each_append
-            "After each append the head is the fold of the log, alone and in a list."
-        order law_1_the_answer_is_the_new_tip
-            "An append answers with the tip of the log; a flush with the tip that is there."
-        crash law_1_a_crash_leaves_a_prefix_of_what_was_not_acknowledged
-            "After power loss a log is what was flushed and a prefix of the rest: no hole, no other order, and it can be written."
+            "After each append, the head equals the fold of the log, read alone or in a list."
+        order law_1_an_append_returns_the_new_tip
+            "An append returns the new tip of the log; an empty batch returns the stored tip."
+        crash law_1_a_crash_leaves_a_prefix_of_unacknowledged_records
+            "After power loss, a log holds everything flushed and a prefix of the rest, without holes, and accepts appends."
 
         expectation law_2_append_needs_the_expected_revision_and_sum
-            "An append that expects another revision or another sum than what is stored is a conflict, whatever they are."
-        expectation law_2_a_conflict_names_what_was_expected_and_what_is_there
-            "A conflict says which session, what was expected and what is there."
+            "An append is a conflict if the revision or the checksum that it expects differs from the stored one."
+        expectation law_2_a_conflict_reports_the_expected_and_stored_tips
+            "A conflict reports the session, the expected tip and the stored tip."
         expectation law_2_a_conflict_changes_nothing
-            "After a conflict every byte, head and list is as before."
+            "A conflict changes no record, head or list."
         expectation law_2_a_flush_needs_the_expected_tip
-            "An empty batch is held to what it expects like any other, and creates nothing."
-        expectation law_2_a_batch_that_begins_elsewhere_is_refused
-            "A batch whose first record does not follow what is expected is refused, and nothing changes."
-        expectation law_2_of_many_writers_exactly_the_acknowledged_are_there
-            "Eight writers who race with what they read last: exactly what was acknowledged is there, once."
-        expectation law_2_of_two_rivals_exactly_one_wins
-            "Two appends to the same tip: one is stored, the other is a conflict that names it."
+            "An empty batch needs the expected tip like any other, and never creates a session."
+        expectation law_2_a_batch_that_does_not_follow_is_refused
+            "A batch whose first record does not follow the expected tip is refused and changes nothing."
+        expectation law_2_concurrent_appends_are_stored_exactly_once
+            "When eight writers append concurrently, exactly the acknowledged records are stored, each once."
+        expectation law_2_exactly_one_of_two_racing_appends_wins
+            "Of two concurrent appends to the same tip, one is stored and the other is a conflict that reports the new tip."
 
         creation law_2_a_session_is_created_once
-            "Of many who create the same session exactly one does; the others learn of its tip."
-        creation law_2_a_limit_is_kept
-            "Within a limit, sessions are created up to it and not beyond; what is refused leaves no trace."
-        creation law_2_a_limit_is_never_raced
-            "Many creators at once, through several handles, never exceed the limit, and reach it."
-        creation law_2_ended_and_deleted_sessions_do_not_count
-            "Only sessions that have not ended count for a limit."
-        creation law_2_an_existing_session_is_a_conflict_also_where_the_limit_is_reached
-            "Whoever creates a session that exists learns that it exists, not that there is no room."
+            "Of many concurrent creations of a session, one succeeds and the others are conflicts that report its tip."
+        creation law_2_the_session_limit_is_enforced
+            "Sessions are created up to the limit and not beyond it; a refused creation leaves no trace."
+        creation law_2_racing_creations_never_exceed_the_limit
+            "Concurrent creations through several handles reach the limit and never exceed it."
+        creation law_2_only_active_sessions_count_towards_the_limit
+            "Only sessions that have not ended count towards the limit."
+        creation law_2_an_existing_session_is_a_conflict_even_at_the_limit
+            "Creating a session that exists is a conflict, even if the limit is reached."
 
         deletion law_2_a_deletion_needs_the_tip
-            "A session is deleted only by whoever knows its tip."
-        deletion law_2_what_is_deleted_stays_deleted
-            "A deleted session is gone for everyone and from everything, whatever is done to others."
-        deletion law_2_a_deleted_id_begins_anew
-            "An id whose session was deleted begins again with record 1, and shows nothing of what was."
-        deletion law_2_of_a_deletion_and_an_append_exactly_one_wins
-            "A deletion and an append that expect the same tip: exactly one of them takes place."
+            "A deletion is a conflict unless it names the tip of the session."
+        deletion law_2_a_deleted_session_stays_deleted
+            "A deleted session is gone from every handle and list, and later changes to other sessions do not restore it."
+        deletion law_2_a_deleted_id_can_be_created_again
+            "The id of a deleted session can be created again; the new log starts at record 1 and shows nothing of the old one."
+        deletion law_2_either_a_racing_deletion_or_append_wins
+            "Of a concurrent deletion and append that expect the same tip, exactly one succeeds."
 
-        seen law_3_what_was_acknowledged_is_seen_by_everyone
-            "After each acknowledgement, flushed or not, every handle reads the same: log, head and list."
-        crash law_3_what_was_flushed_survives_power_loss
-            "Whatever was acknowledged as flushed, creations, appends, endings and deletions, survives power loss."
-        crash law_3_a_flush_covers_what_others_buffered
-            "A flush makes everything in the log survive power loss, whoever appended it."
-        crash law_3_what_was_buffered_survives_a_kill
-            "Whatever was acknowledged as buffered survives the death of the process."
-        seen law_3_the_profile_says_who_it_is
-            "The profile has a name and is the same for every handle at any time."
-        seen law_3_a_change_feed_wakes_whoever_waits
-            "Whoever waits with a change feed is woken by an append, a deletion, and by what came before the wait."
+        visibility law_3_acknowledged_changes_are_visible_to_every_handle
+            "After each acknowledgement, flushed or buffered, every handle reads the same log, head and list."
+        crash law_3_flushed_changes_survive_power_loss
+            "Every creation, append, end and deletion that was acknowledged as flushed survives power loss."
+        crash law_3_a_flush_covers_records_that_others_buffered
+            "After a flush the whole log survives power loss, including records that other handles buffered."
+        crash law_3_buffered_changes_survive_a_kill
+            "Every change that was acknowledged as buffered survives the death of the process."
+        visibility law_3_the_profile_is_named_and_constant
+            "The profile has a name, and is the same for every handle at any time."
+        visibility law_3_a_change_feed_wakes_every_waiter
+            "A change feed wakes its waiters on an append, on a deletion, and on a change from before the wait."
 
-        dropped law_4_a_dropped_append_happened_or_did_not
-            "An append that is dropped after any number of polls leaves a prefix of its batch behind what was there."
-        dropped law_4_a_dropped_creation_happened_or_did_not
-            "A creation that is dropped after any number of polls leaves the session or nothing, and keeps no place."
-        dropped law_4_a_dropped_deletion_happened_or_did_not
-            "A deletion that is dropped after any number of polls leaves the session whole or gone."
+        dropped law_4_a_dropped_append_leaves_a_prefix_of_its_batch
+            "An append dropped after any number of polls leaves the old log and a prefix of the batch."
+        dropped law_4_a_dropped_creation_leaves_the_session_or_nothing
+            "A creation dropped after any number of polls leaves the session or nothing, and takes no place within the limit."
+        dropped law_4_a_dropped_deletion_is_complete_or_has_no_effect
+            "A deletion dropped after any number of polls leaves the session complete or gone."
 
         bytes law_5_records_come_back_byte_identical
-            "Escapes, scripts, numbers and spellings of them, nesting: each line comes back byte by byte."
+            "Every line comes back byte for byte, with any escapes, scripts, spellings of numbers and nesting."
         bytes law_5_a_record_may_be_as_large_as_the_format_allows
-            "Records from small to the limit of the format come back byte by byte."
-        bytes law_5_a_head_comes_back_whole
-            "A head of the largest size, of any texts, comes back as it was given."
+            "Records of every size up to the limit of the format come back byte for byte."
+        bytes law_5_the_largest_head_comes_back_unchanged
+            "A head of the largest size, with any text, comes back unchanged."
 
         paging law_5_records_are_paged_without_gaps_or_repeats
-            "With every limit, from every revision, the pages of a log are what follows, in order."
+            "For every page size and start revision, the pages of a log are the records that follow, in order."
         paging law_5_a_list_is_paged_without_gaps_or_repeats
-            "With every limit, after every id, the pages of a list are what follows, in order."
-        paging law_5_what_does_not_exist_is_not_found
-            "A session that does not exist has no head, no records and cannot be deleted."
-        listing law_5_filters_let_through_what_matches
-            "A list under any filter is exactly the heads that the filter matches."
+            "For every page size and start id, the pages of a list are the heads that follow, in order."
+        paging law_5_a_missing_session_is_not_found
+            "A session that does not exist has no head and no records, and cannot be deleted."
+        listing law_5_a_filtered_list_contains_exactly_the_matches
+            "A list contains exactly the heads that its filter matches."
         listing law_5_a_list_shows_each_lasting_session_exactly_once
-            "While sessions come, grow, end and go, a list shows each one that lasts exactly once."
+            "While sessions are created, appended to, ended and deleted, a list shows every lasting session exactly once."
         model law_5_random_calls_agree_with_a_model
-            "Random calls, right and wrong, through several handles: every answer is that of a simple model."
+            "Random calls, valid and invalid, through several handles return what a simple model returns."
 
-        flush law_6_a_flush_that_failed_is_never_believed
-            "After a flush failed nothing is acknowledged that power loss takes, by no handle, and the session goes on."
-        flush law_6_a_creation_whose_flush_failed_can_be_made_again
-            "A session whose first flush failed is there in the end, or is created by whoever tries again."
+        flush law_6_a_failed_flush_is_never_acknowledged
+            "After a failed flush, no handle acknowledges anything that power loss would remove, and the session stays usable."
+        flush law_6_a_creation_can_be_retried_after_a_failed_flush
+            "A creation whose flush failed is either stored or can be retried."
 
         damage law_7_damage_is_never_silent
-            "Whatever is read of a damaged session is what was acknowledged, or an error."
+            "Every read of a damaged session returns what was acknowledged, or an error."
 
-        damage law_8_damage_of_one_session_leaves_all_others_alone
-            "Beside damaged sessions all others are read, written, listed, created and deleted as ever."
-        damage law_8_sessions_do_not_touch_each_other
-            "Whatever is done to one session, all others are as they were."
+        damage law_8_damage_to_one_session_does_not_affect_others
+            "With damaged sessions in the store, all others can be read, appended to, listed, created and deleted."
+        damage law_8_changes_to_one_session_do_not_affect_others
+            "A change to one session leaves all others unchanged."
     }};
 }
 
 use crate::law::Law;
 
-/// All laws, in the order of their numbers. New ones may be added with any version; none is ever weakened.
+/// All laws, in the order of their numbers. Any version may add laws; none is ever weakened.
 pub const LAWS: &[Law] = __law_list!(@laws (Law));

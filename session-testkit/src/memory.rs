@@ -1,4 +1,4 @@
-//! The memory storage as a subject: the first one to keep the laws.
+//! The harness of the memory storage, which is the reference for the laws.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use session_core::{MemoryStorage, SessionId, SessionStorage, StorageError};
 
 use crate::harness::{Crash, Damage, Harness, NotSupported};
 
-/// A memory storage whose handles are its clones.
+/// The harness of a memory storage, whose handles are clones.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryHarness {
     storage: MemoryStorage,
@@ -24,10 +24,10 @@ impl Harness for MemoryHarness {
     }
 
     async fn fail_next_flush(&self) -> Result<(), NotSupported> {
-        Err(NotSupported("the memory storage has nothing to flush"))
+        Err(NotSupported("the memory storage does not flush"))
     }
 
     async fn damage(&self, _id: SessionId, _damage: Damage) -> Result<(), NotSupported> {
-        Err(NotSupported("nothing but the memory storage can reach its records"))
+        Err(NotSupported("only the memory storage itself can access its records"))
     }
 }

@@ -1,20 +1,20 @@
-//! Random choices that a seed repeats, for tests that print their seed. Not for secrets.
+//! Reproducible random choices for tests that print their seed. Not for secrets.
 
-/// A source of random choices: `SplitMix64` (Steele, Lea, Flood: "Fast splittable pseudorandom number generators",
-/// 2014), because it needs ten lines and every seed is a good one.
+/// A pseudorandom number generator: `SplitMix64` (Steele, Lea, Flood: "Fast splittable pseudorandom number generators",
+/// 2014), because it needs ten lines and every seed is good.
 #[derive(Debug, Clone)]
 pub struct Random {
     state: u64,
 }
 
 impl Random {
-    /// The source that this seed makes.
+    /// Creates a generator with this seed.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self { state: seed }
     }
 
-    /// Any number.
+    /// Returns a number of 64 random bits.
     pub fn number(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.state;
@@ -23,28 +23,29 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number below `end`; 0 if `end` is 0.
+    /// Returns a number below `end`; 0 if `end` is 0.
     pub fn below(&mut self, end: usize) -> usize {
         let end = u64::try_from(end).unwrap_or(u64::MAX).max(1);
         usize::try_from(self.number() % end).unwrap_or(0)
     }
 
-    /// Yes in one of `n` cases.
+    /// Returns `true` in one of `n` cases.
     pub fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }
 
-    /// One of these; `None` if there are none.
+    /// Returns one of the elements; `None` if there are none.
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
         from.get(self.below(from.len()))
     }
 }
 
-/// The seeds to try: the one in the variable `SESSION_TESTKIT_SEED`, to see a failure again, else `0..usual`.
+/// Returns the seeds to try: the one in the variable `SESSION_TESTKIT_SEED`, to reproduce a failure, or else
+/// `0..default`.
 #[must_use]
-pub fn seeds(usual: u64) -> Vec<u64> {
+pub fn seeds(default: u64) -> Vec<u64> {
     match std::env::var("SESSION_TESTKIT_SEED").ok().and_then(|seed| seed.parse().ok()) {
         Some(seed) => vec![seed],
-        None => (0..usual).collect(),
+        None => (0..default).collect(),
     }
 }

@@ -1,4 +1,4 @@
-//! What storages answer to random calls, written down and compared with each other.
+//! Comparison of the results that storages return for the same random calls.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,14 +11,14 @@ use session_core::{
 
 use crate::laws::model;
 
-/// Makes the same random calls, right and wrong, through the handles of each of these storages, and compares what they answer,
-/// word for word: tips, records, heads, codes. Each has a name, and is empty before and afterwards.
+/// Sends the same random calls, valid and invalid, to each of these storages and compares the results literally: tips,
+/// records, heads, error codes. Each storage has a name and some handles, and is empty before and afterwards.
 ///
 /// # Errors
-/// Which of them answered otherwise than the first one, and to what; or broke a law on the way.
+/// The storage that returned something else than the first one, with the call; or a violation of a law.
 ///
 /// # Panics
-/// If one of them has no handle.
+/// If a storage has no handle.
 pub async fn compare_backends(
     storages: &[(String, Vec<Arc<dyn SessionStorage>>)],
     seed: u64,
@@ -26,65 +26,65 @@ pub async fn compare_backends(
 ) -> Result<(), String> {
     let mut first: Option<(&str, Vec<String>)> = None;
     for (name, handles) in storages {
-        let told = |what: &str| format!("SESSION_TESTKIT_SEED={seed}, {name}: {what}");
-        let answers = transcript(handles, seed, calls).await.map_err(|broken| told(&broken))?;
+        let report = |what: &str| format!("SESSION_TESTKIT_SEED={seed}, {name}: {what}");
+        let results = transcript(handles, seed, calls).await.map_err(|error| report(&error))?;
         let Some((first, expected)) = &first else {
-            first = Some((name, answers));
+            first = Some((name, results));
             continue;
         };
-        let other = answers.iter().zip(expected).find(|(ours, theirs)| ours != theirs);
+        let other = results.iter().zip(expected).find(|(ours, theirs)| ours != theirs);
         if let Some((ours, theirs)) = other {
-            return Err(told(&format!("{ours}\nwhere {first} says {theirs}")));
+            return Err(report(&format!("{ours}\nbut {first}: {theirs}")));
         }
-        if answers.len() != expected.len() {
-            return Err(told(&format!("{} answers, {} of {first}", answers.len(), expected.len())));
+        if results.len() != expected.len() {
+            return Err(report(&format!("{} results, but {} from {first}", results.len(), expected.len())));
         }
     }
     Ok(())
 }
 
-/// Makes so many random calls through these handles of one empty store, and returns them with their answers.
+/// Sends this number of random calls through the handles of one empty store, and returns the calls with their results.
 async fn transcript(
     handles: &[Arc<dyn SessionStorage>],
     seed: u64,
     calls: usize,
 ) -> Result<Vec<String>, String> {
     let lines = Arc::new(Mutex::new(Vec::new()));
-    let told = |storage: &Arc<dyn SessionStorage>| -> Arc<dyn SessionStorage> {
-        Arc::new(Told { storage: Arc::clone(storage), lines: Arc::clone(&lines) })
+    let recording = |storage: &Arc<dyn SessionStorage>| -> Arc<dyn SessionStorage> {
+        Arc::new(RecordingStorage { storage: Arc::clone(storage), lines: Arc::clone(&lines) })
     };
-    let handles: Vec<_> = handles.iter().map(told).collect();
+    let handles: Vec<_> = handles.iter().map(recording).collect();
     model::run(&handles, seed, calls).await.map_err(|finding| format!("{finding:?}"))?;
     let lines = std::mem::take(&mut *lines.lock().unwrap_or_else(PoisonError::into_inner));
     Ok(lines)
 }
 
-/// A storage whose answers are written down.
+/// A storage that records its results.
 #[derive(Debug)]
-struct Told {
+struct RecordingStorage {
     storage: Arc<dyn SessionStorage>,
     lines: Arc<Mutex<Vec<String>>>,
 }
 
-impl Told {
-    fn note<T>(
+impl RecordingStorage {
+    fn record<T>(
         &self,
         call: &str,
         answer: Result<T, StorageError>,
         show: impl FnOnce(&T) -> String,
     ) -> Result<T, StorageError> {
-        let said = match &answer {
+        let panic_message = match &answer {
             Ok(answer) => show(answer),
             Err(error @ StorageError::Conflict { .. }) => format!("{}: {error}", error.code()),
             Err(error) => error.code().to_string(),
         };
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{call} -> {said}"));
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{call} -> {panic_message}"));
         answer
     }
 }
 
 #[async_trait]
-impl SessionStorage for Told {
+impl SessionStorage for RecordingStorage {
     async fn append(
         &self,
         id: SessionId,
@@ -93,11 +93,11 @@ impl SessionStorage for Told {
         durability: Durability,
     ) -> Result<Tip, StorageError> {
         let call = format!("append {id} {expected:?} {} records {durability:?}", batch.records().len());
-        self.note(&call, self.storage.append(id, expected, batch, durability).await, Tip::to_string)
+        self.record(&call, self.storage.append(id, expected, batch, durability).await, Tip::to_string)
     }
 
     async fn head(&self, id: SessionId) -> Result<Option<Head>, StorageError> {
-        self.note(&format!("head {id}"), self.storage.head(id).await, |head| format!("{head:?}"))
+        self.record(&format!("head {id}"), self.storage.head(id).await, |head| format!("{head:?}"))
     }
 
     async fn records(
@@ -107,7 +107,7 @@ impl SessionStorage for Told {
         limit: NonZeroUsize,
     ) -> Result<RecordPage, StorageError> {
         let call = format!("records {id} {after} {limit}");
-        self.note(&call, self.storage.records(id, after, limit).await, |page| {
+        self.record(&call, self.storage.records(id, after, limit).await, |page| {
             page.records.iter().flat_map(|record| ["\n  ", record.line()]).collect()
         })
     }
@@ -120,13 +120,13 @@ impl SessionStorage for Told {
     ) -> Result<HeadPage, StorageError> {
         let call = format!("list {filter:?} {after:?} {limit}");
         let answer = self.storage.list(filter, after, limit).await;
-        // Whether a list that ends with a full page is known to end there is for each storage to say.
+        // A storage may or may not know that a full page is the last one, so an empty last page is not compared.
         if after.is_some()
             && answer.as_ref().is_ok_and(|page| page.heads.is_empty() && page.unreadable.is_empty())
         {
             return answer;
         }
-        self.note(&call, answer, |page| {
+        self.record(&call, answer, |page| {
             let heads = page.heads.iter().map(|head| format!(" {} {}", head.id, head.tip));
             let unreadable = page.unreadable.iter().map(|(id, error)| format!(" {id} {}", error.code()));
             heads.chain(unreadable).collect::<Vec<_>>().concat()
@@ -134,7 +134,7 @@ impl SessionStorage for Told {
     }
 
     async fn delete(&self, id: SessionId, tip: Tip) -> Result<(), StorageError> {
-        self.note(&format!("delete {id} {tip}"), self.storage.delete(id, tip).await, |()| "done".to_owned())
+        self.record(&format!("delete {id} {tip}"), self.storage.delete(id, tip).await, |()| "done".to_owned())
     }
 
     fn profile(&self) -> StorageProfile {

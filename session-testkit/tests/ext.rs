@@ -1,6 +1,6 @@
-//! The conveniences that every storage has, on the memory storage and, where it matters, on one without a change feed.
+//! `SessionStorageExt` on the memory storage and, where it matters, on a storage without a change feed.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+#![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +13,9 @@ use session_core::{
 use session_testkit::logs::{self, Log};
 use session_testkit::{Crash, Damage, Harness as _, Kept, TieredHarness};
 
-/// Longer than any test lasts: who waits that long waits for a notice, not for the poll.
+/// A poll interval longer than any test, so that only the change feed can wake a watcher.
 const NEVER: Duration = Duration::from_secs(3600);
-/// How often a test looks where nothing can tell it.
+/// A poll interval for storages without a change feed.
 const OFTEN: Duration = Duration::from_millis(2);
 
 async fn store(storage: &dyn SessionStorage, log: &mut Log) {
@@ -23,7 +23,7 @@ async fn store(storage: &dyn SessionStorage, log: &mut Log) {
 }
 
 #[tokio::test]
-async fn a_session_is_loaded_with_its_texts_whole() {
+async fn a_loaded_session_has_its_full_texts() {
     let storage = MemoryStorage::new();
     let text = "why ".repeat(500);
     let config = SessionConfig::new("import").name("nightly").metadata(json!({ "rows": 7 }));
@@ -40,7 +40,7 @@ async fn a_session_is_loaded_with_its_texts_whole() {
     assert_eq!(loaded.config, config);
     assert_eq!(loaded.checkpoint, Some(json!([2])));
     assert_eq!(loaded.state, SessionState::Paused { reason: PauseReason::Limit(text.clone()) });
-    assert_ne!(loaded.head.state(), &loaded.state, "a head's texts are cut");
+    assert_ne!(loaded.head.state(), &loaded.state, "a head's texts are truncated");
     log.push(SessionEvent::Cancelled { reason: text.clone() });
     store(&storage, &mut log).await;
     let ended = storage.load(log.id()).await.unwrap();
@@ -49,7 +49,7 @@ async fn a_session_is_loaded_with_its_texts_whole() {
 }
 
 #[tokio::test]
-async fn what_is_loaded_has_the_state_of_its_head_in_every_state() {
+async fn a_loaded_session_has_the_state_of_its_head() {
     let storage = MemoryStorage::new();
     for mut log in logs::of_every_kind() {
         store(&storage, &mut log).await;
@@ -60,7 +60,7 @@ async fn what_is_loaded_has_the_state_of_its_head_in_every_state() {
 }
 
 #[tokio::test]
-async fn heads_come_a_page_at_a_time_each_once() {
+async fn heads_are_paged_without_repeats() {
     let storage = MemoryStorage::new();
     let mut ids = Vec::new();
     for n in 0..600 {
@@ -77,7 +77,7 @@ async fn heads_come_a_page_at_a_time_each_once() {
         count += 1;
         seen.extend(page.heads.iter().map(|head| head.id));
     }
-    assert!(pages.next_page().await.unwrap().is_none(), "the end stays the end");
+    assert!(pages.next_page().await.unwrap().is_none(), "there is no page after the last one");
     let active: Vec<SessionId> = ids.iter().filter(|(_, active)| *active).map(|(id, _)| *id).collect();
     assert_eq!(seen, active);
     assert!(count > 1, "more than one page was needed");
@@ -87,7 +87,7 @@ async fn heads_come_a_page_at_a_time_each_once() {
 }
 
 #[tokio::test]
-async fn a_log_moves_between_storages_without_loss() {
+async fn an_imported_log_equals_the_original() {
     let (from, to) = (MemoryStorage::new(), TieredHarness::new().open().await.unwrap());
     for mut log in logs::of_every_kind() {
         store(&from, &mut log).await;
@@ -101,9 +101,9 @@ async fn a_log_moves_between_storages_without_loss() {
         assert_eq!(to.import(log.id(), &lines).await.unwrap(), Imported::New(log.tip()));
         assert_eq!(to.records_after(log.id(), 0).await.unwrap(), log.records());
         assert_eq!(to.head(log.id()).await.unwrap().as_ref(), Some(log.head()));
-        // The same again is no conflict, and changes nothing.
+        // Importing the same log again is not a conflict, and changes nothing.
         assert_eq!(to.import(log.id(), &lines).await.unwrap(), Imported::AlreadyThere(log.tip()));
-        // A shorter or longer version of a log that is there is one.
+        // A shorter or longer version of a stored log is a conflict.
         let mut longer = log.clone();
         longer.grow("more");
         for other in [log.up_to(1), longer] {
@@ -127,7 +127,7 @@ impl Lines for Log {
 }
 
 #[tokio::test]
-async fn a_damaged_log_is_refused_before_the_first_write() {
+async fn a_damaged_log_is_not_imported() {
     let storage = MemoryStorage::new();
     let mut log = Log::plain();
     log.started().noted("a").iteration().completed();
@@ -159,14 +159,14 @@ async fn a_damaged_log_is_refused_before_the_first_write() {
         assert_eq!(refused.code(), ErrorCode::Corrupt, "{what}: {refused}");
         assert!(storage.head(log.id()).await.unwrap().is_none(), "{what}");
     }
-    // Under another id not even the first sum is right.
+    // Under another id, the first checksum is already wrong.
     let foreign = storage.import(SessionId::random(), &lines).await.unwrap_err();
     assert_eq!(foreign.code(), ErrorCode::Corrupt);
     let none: [&str; 0] = [];
     assert_eq!(storage.import(log.id(), &none).await.unwrap_err().code(), ErrorCode::InvalidArgument);
 }
 
-/// Seals an event as a line whose sum is right, whatever the machine thinks of it.
+/// Seals an event as a line with a valid checksum, without asking the state machine.
 fn sealed(log: &Log, event: &str) -> StoredRecord {
     let (seq, at, attempt) = (log.revision() + 1, log.head().updated_at, log.head().lifecycle.attempt);
     let body = format!(r#"{{"seq":{seq},"at":"{at}","attempt":{attempt},"flushed":0,"event":{event}"#);
@@ -177,7 +177,7 @@ fn sealed(log: &Log, event: &str) -> StoredRecord {
 }
 
 #[tokio::test]
-async fn a_log_that_breaks_a_rule_or_is_newer_is_refused_for_what_it_is() {
+async fn an_import_distinguishes_invalid_from_newer_logs() {
     let storage = MemoryStorage::new();
     let log = Log::plain();
     for (event, code) in [
@@ -194,7 +194,7 @@ async fn a_log_that_breaks_a_rule_or_is_newer_is_refused_for_what_it_is() {
 }
 
 #[tokio::test]
-async fn whoever_watches_sees_each_record_once_with_a_feed_and_without() {
+async fn a_watch_returns_each_record_once() {
     let feed: Arc<dyn SessionStorage> = Arc::new(MemoryStorage::new());
     let plain = TieredHarness::new().open().await.unwrap();
     for (storage, poll) in [(feed, NEVER), (plain, OFTEN)] {
@@ -232,12 +232,12 @@ async fn whoever_watches_sees_each_record_once_with_a_feed_and_without() {
 }
 
 #[tokio::test]
-async fn whoever_watches_notices_another_log_in_the_place_of_the_first() {
+async fn a_watch_reports_a_replaced_log() {
     let storage = MemoryStorage::new();
     let mut log = Log::plain();
     log.started().noted(1);
     store(&storage, &mut log).await;
-    // As long, longer and shorter than the first: never taken for its continuation.
+    // A log as long as, longer or shorter than the first must never be mistaken for its continuation.
     for more in [1, 3, 0] {
         let mut watch = storage.watch(log.id(), 0, OFTEN);
         assert_eq!(watch.next().await.unwrap(), log.records());
@@ -257,7 +257,7 @@ async fn whoever_watches_notices_another_log_in_the_place_of_the_first() {
 }
 
 #[tokio::test]
-async fn whoever_watches_a_damaged_log_is_told() {
+async fn a_watch_reports_damage() {
     let harness = TieredHarness::new();
     let mut log = Log::plain();
     log.started().noted(1).noted(2);
@@ -269,10 +269,10 @@ async fn whoever_watches_a_damaged_log_is_told() {
     assert_eq!(watch.next().await.unwrap_err().code(), ErrorCode::Corrupt);
 }
 
-/// What a reader sees may be on its way to the disk still. Whoever acts on an ending must not act on one that a loss of
-/// power takes back.
+/// A reader may see records that are not flushed yet. A caller that acts on the end of a session must not act on one
+/// that power loss would undo.
 #[tokio::test]
-async fn a_head_that_is_reported_survives_power_loss() {
+async fn a_flushed_head_survives_power_loss() {
     for reported in [false, true] {
         let harness = TieredHarness::new();
         let storage = harness.open().await.unwrap();

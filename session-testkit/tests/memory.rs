@@ -1,4 +1,4 @@
-//! The memory storage, the reference, keeps the laws.
+//! The memory storage, which is the reference, keeps the laws.
 
 mod laws {
     use session_testkit::{MemoryHarness, storage_laws};
@@ -6,7 +6,7 @@ mod laws {
     storage_laws!(|| async { MemoryHarness::default() });
 }
 
-/// What the memory storage refuses and storages that last may take on trust.
+/// Checks of the memory storage that persistent storages may omit.
 mod stricter {
     use session_core::{
         Batch, Chain, Durability, ErrorCode, Expected, Head, MemoryStorage, SessionEvent,
@@ -26,15 +26,16 @@ mod stricter {
 
     fn next(log: &Log, event: SessionEvent) -> (StoredRecord, Head) {
         let at = session_core::Clock::now(&SystemClock);
-        let draft = UnsealedRecord { at, attempt: log.head().lifecycle.attempt, flushed: 0, event };
-        let (stored, _) = Chain::at(log.id(), log.tip()).seal(draft).expect("the format has room for it");
+        let unsealed = UnsealedRecord { at, attempt: log.head().lifecycle.attempt, flushed: 0, event };
+        let (stored, _) =
+            Chain::at(log.id(), log.tip()).seal(unsealed).expect("the event is within the limits");
         let mut head = log.head().clone();
         head.tip = stored.tip();
         (stored, head)
     }
 
     #[tokio::test]
-    async fn a_batch_that_no_core_would_send_is_refused_and_changes_nothing() {
+    async fn an_invalid_batch_is_refused_without_effect() {
         let storage = MemoryStorage::new();
         let mut log = Log::plain();
         log.started();
@@ -56,7 +57,7 @@ mod stricter {
     }
 
     #[test]
-    fn its_debug_form_does_not_spill_the_logs() {
+    fn debug_output_does_not_contain_logs() {
         assert_eq!(format!("{:?}", MemoryStorage::new()), "MemoryStorage { sessions: 0, .. }");
     }
 }

@@ -1,6 +1,7 @@
 //! Runs a program as a session: `cargo run -p sessionkit --example command -- STORE PROGRAM ARG…`.
 //!
-//! Any process can now look at it, read its output, pause and cancel it; `kill -9` of this one ends its whole tree.
+//! Any process can now inspect it, read its output, pause it and cancel it. `kill -9` of this process ends the
+//! program's whole process tree.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::error::Error;
@@ -10,7 +11,7 @@ use sessionkit::SessionConfig;
 use sessionkit::runner::{Command, supervise_main};
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    // First of all, before any thread: this binary is its own supervisor.
+    // Must be first, before any thread starts: this binary is also its own supervisor.
     supervise_main();
     tokio::runtime::Runtime::new()?.block_on(run())
 }

@@ -1,6 +1,6 @@
-//! An observer of one's own: `cargo run -p sessionkit --example observer`. It counts what happens, by kind.
+//! A custom observer that counts events by kind: `cargo run -p sessionkit --example observer`.
 //!
-//! Observers hear facts once these are durable, in order. One that is slow or panics holds up nobody but itself.
+//! Observers receive events in order, after they are durable. A slow or panicking observer delays only itself.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ impl SessionObserver for Count {
             1;
     }
 
-    // Its queue was full. Whoever must not miss anything reads the log from the revision in the context.
+    // The observer's queue was full. To get the missed events, read the log from the revision in the context.
     fn on_lagged(&self, _context: &EventContext, missed: u64) {
         *self.missed.lock().unwrap_or_else(PoisonError::into_inner) += missed;
     }
@@ -43,7 +43,7 @@ async fn main() -> sessionkit::Result<()> {
             Ok(())
         })
         .await?;
-    // Waits until observers have heard everything.
+    // Waits until observers have received everything.
     manager.shutdown().await?;
     println!("{}", report.state.name());
     for (kind, times) in &*count.kinds.lock().unwrap_or_else(PoisonError::into_inner) {

@@ -1,7 +1,7 @@
-//! A job that goes on where it stopped: `cargo run -p sessionkit --example resumable -- STORE [DIE_AT]`.
+//! A job that continues where it stopped: `cargo run -p sessionkit --example resumable -- STORE [DIE_AT]`.
 //!
-//! With `DIE_AT` the process dies at that row, as by `kill -9`. The same call again takes the session over and begins
-//! behind the last checkpoint.
+//! With `DIE_AT` the process dies at that row, as with `kill -9`. The same command again takes over the session and
+//! continues after the last checkpoint.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::error::Error;
@@ -16,7 +16,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let store = args.next().ok_or("usage: resumable STORE [DIE_AT]")?;
     let die_at: Option<usize> = args.next().map(|row| row.parse()).transpose()?;
 
-    // `run_or_resume` takes over what it finds: no recovery is needed before it.
+    // `run_or_resume` takes over a crashed session itself, so no recovery is needed on opening.
     let options = ManagerOptions::new().recovery(None);
     let manager = sessionkit::builder(&format!("file:{store}")).options(options).open().await?;
     let config = SessionConfig::new("import").name("rows");

@@ -1,6 +1,6 @@
 //! Watches a session of another process: `cargo run -p sessionkit --example watch -- STORE NAME`.
 //!
-//! Nothing is asked of the process that runs it, and nothing is changed: the log says everything.
+//! It only reads the log: the process that runs the session is not contacted, and nothing is changed.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::error::Error;
@@ -14,7 +14,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (Some(store), Some(name)) = (args.next(), args.next()) else {
         return Err("usage: watch STORE NAME".into());
     };
-    // Whoever only looks recovers nothing.
+    // A reader must not recover crashed sessions.
     let options = ManagerOptions::new().recovery(None);
     let store = sessionkit::builder(&format!("file:{store}")).options(options).open_store().await?;
     let manager = store.manager();
@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             let record = stored.decode()?;
             println!("{} {}", record.envelope.seq, record.event.kind());
         }
-        // Steps and names come from elsewhere: this makes them harmless on a terminal.
+        // Steps and names are untrusted: this escapes control characters.
         println!("{}", text::visible(&format_progress(&manager.get_progress(id).await?, 80)));
         if manager.get_state(id).await?.is_final() {
             return Ok(());

@@ -1,13 +1,13 @@
-//! Durable sessions for long-running work: know what is running, how far it is, stop it, survive a crash, go on
+//! Durable sessions for long-running work: see what is running and how far it is, stop it, survive a crash, resume
 //! where it stopped, and prove afterwards what happened.
 //!
 //! A session is an append-only log of events; everything else is derived from it. This crate is the front door: it
 //! re-exports [`session_core`], and its features choose where logs are kept.
 //!
-//! # What you mostly write
+//! # Typical use
 //!
-//! One call around the work. It maps every ending of the work, panic, cancellation, deadline and dropped future
-//! included, onto the session; after a crash the same call goes on from the last checkpoint.
+//! One call around the work. It records every outcome of the work in the session, including a panic, a cancellation, a
+//! deadline and a dropped future. After a crash the same call resumes from the last checkpoint.
 //!
 //! ```
 //! # #[cfg(feature = "file")] mod example {
@@ -52,21 +52,24 @@
 //! | open a store | [`open`], [`builder`], [`StoreUrl`]; [`global`] for the whole process |
 //! | run work | [`SessionManagerExt::run`], [`SessionManagerExt::run_or_resume`], [`Session`] |
 //! | run a program | `runner` (feature `runner`) |
-//! | look | [`SessionManager::list_sessions`], [`SessionManager::get_progress`], [`SessionManager::read_log`] |
-//! | end, pause, answer | [`SessionManager::cancel_session`], [`SessionManager::pause_session`], [`SessionManager::provide_input`] |
-//! | deal with crashes | [`SessionManager::find_crashed_sessions`], [`SessionManager::recover`] |
-//! | hear of events | [`SessionObserver`], `observers` (features `observer-…`) |
-//! | take sessions elsewhere | [`Store::export`](Store), [`Store::import`](Store), [`Store::migrate`](Store) (feature `runner`) |
+//! | inspect sessions | [`SessionManager::list_sessions`], [`SessionManager::get_progress`], [`SessionManager::read_log`] |
+//! | cancel, pause, provide input | [`SessionManager::cancel_session`], [`SessionManager::pause_session`], [`SessionManager::provide_input`] |
+//! | recover from crashes | [`SessionManager::find_crashed_sessions`], [`SessionManager::recover`] |
+//! | receive events | [`SessionObserver`], `observers` (features `observer-…`) |
+//! | move sessions to another store | [`Store::export`](Store), [`Store::import`](Store), [`Store::migrate`](Store) (feature `runner`) |
 //! | import from an older tool | `legacy` (feature `legacy`) |
 //! | check and repair what is stored | [`Builder::open_store`], [`Store::maintenance`], [`Store::repair`] |
 //!
 //! # Features
 //!
-//! `file` (default): stores in a folder, a readable log for each session. `sled`, `sqlite`: stores in a database. `runner`
-//! (default): child processes as sessions. `observer-tracing`, `observer-channel`, `observer-closure`,
-//! `observer-progress`: ready-made observers. `legacy`: the stores of older tools. `full`: all of them.
+//! - `file` (default): stores in a folder, with a readable log for each session.
+//! - `sled`, `sqlite`: stores in a database.
+//! - `runner` (default): child processes as sessions.
+//! - `observer-tracing`, `observer-channel`, `observer-closure`, `observer-progress`: ready-made observers.
+//! - `legacy`: import from the stores of older tools.
+//! - `full`: all of them.
 
-// The features that an item needs, where the documentation is built for docs.rs; nothing elsewhere.
+// On docs.rs, shows the feature that an item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "runner")]
@@ -81,8 +84,8 @@ pub use session_core::*;
 
 #[cfg(feature = "runner")]
 pub use self::exchange::{
-    EXPORT_FORMAT, ExchangeError, Export, Import, ImportCheck, ImportPlan, ImportReport, Migration,
-    MoveOutcome, Moved, Output,
+    EXPORT_FORMAT, ExchangeError, Export, Import, ImportCheck, ImportPlan, ImportReport, MigratedSession,
+    Migration, MigrationOutcome, Output,
 };
 pub use self::global::{GlobalIsSet, global, set_global};
 pub use self::open::{Builder, builder, open};
@@ -108,7 +111,7 @@ pub use session_storage_sled as sled;
 #[cfg(feature = "sqlite")]
 pub use session_storage_sqlite as sqlite;
 
-/// What the README and the guide show is run as well.
+/// Doc tests of the README's and the guide's examples.
 #[cfg(all(doctest, feature = "file"))]
 mod pages {
     #[doc = include_str!("../../README.md")]

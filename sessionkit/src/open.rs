@@ -1,4 +1,4 @@
-//! From the text that names a store to a manager over it.
+//! Opening a store and its manager by URL.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use session_core::{ManagerOptions, Result, SessionManager};
 use crate::store::Store;
 use crate::url::StoreUrl;
 
-/// Opens a store with a manager that behaves as managers do unless told otherwise: what has crashed is paused, for
-/// somebody to resume. Nothing is created before the first session is.
+/// Opens a store and returns its manager, with default options: crashed sessions are paused, and can then be resumed.
+/// Nothing is created on disk before the first session is.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -20,13 +20,13 @@ use crate::url::StoreUrl;
 /// ```
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` where the text names no store, `STORAGE_UNAVAILABLE` and `UNSUPPORTED_FORMAT` where what is
-/// there is none that this version can use, and whatever the recovery as a whole suffers.
+/// `INVALID_ARGUMENT` if the URL is invalid, `STORAGE_UNAVAILABLE` or `UNSUPPORTED_FORMAT` if this version cannot use
+/// what is stored there, and the errors of the recovery.
 pub async fn open(url: &str) -> Result<Arc<dyn SessionManager>> {
     builder(url).open().await
 }
 
-/// As [`open`], for a manager that is to behave in another way.
+/// Returns a builder for a manager with other options than those of [`open`].
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -42,44 +42,44 @@ pub fn builder(url: &str) -> Builder {
     Builder { url: url.parse(), options: ManagerOptions::default() }
 }
 
-/// A manager that is yet to be opened.
+/// A store and manager to be opened.
 #[derive(Debug)]
 #[must_use = "nothing is opened before `open`"]
 pub struct Builder {
-    /// That a text names no store is told when it is opened.
+    /// An invalid URL is reported by `open`, so that the setters cannot fail.
     url: Result<StoreUrl>,
     options: ManagerOptions,
 }
 
 impl Builder {
-    /// Over this store.
+    /// Creates a builder for this store.
     pub fn new(url: StoreUrl) -> Self {
         Self { url: Ok(url), options: ManagerOptions::default() }
     }
 
-    /// Over the user's default store; see [`StoreUrl::user_default`].
+    /// Creates a builder for the user's default store; see [`StoreUrl::user_default`].
     pub fn user_default() -> Self {
         Self { url: StoreUrl::user_default(), options: ManagerOptions::default() }
     }
 
-    /// How the manager behaves.
+    /// Sets the manager's options.
     pub fn options(mut self, options: ManagerOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// Opens the store.
+    /// Opens the store and returns its manager.
     ///
     /// # Errors
-    /// As [`open`].
+    /// The errors of [`open`].
     pub async fn open(self) -> Result<Arc<dyn SessionManager>> {
         Ok(Arc::clone(self.open_store().await?.manager()))
     }
 
-    /// Opens the store, and keeps what is special about its backend within reach.
+    /// Opens the store and returns it with its manager, maintenance and output.
     ///
     /// # Errors
-    /// As [`open`].
+    /// The errors of [`open`].
     pub async fn open_store(self) -> Result<Store> {
         Store::open(self.url?, self.options).await
     }

@@ -1,4 +1,4 @@
-//! Mending a session whose storage was damaged, so that its log tells what was lost.
+//! Repair of a damaged session, with the loss recorded in its log.
 
 use serde_json::json;
 use session_core::{
@@ -9,34 +9,34 @@ use session_core::{
 
 use crate::store::Store;
 
-/// How often others may append to a session while its loss is noted; nobody does to one whose owner is dead.
-const ROUNDS: usize = 16;
+/// Attempts to append the record of the loss. Conflicts are not expected, because the owner is dead.
+const MAX_ATTEMPTS: usize = 16;
 
-/// Whether records that were acknowledged as flushed may be given up for lost.
+/// Permission to discard records that were acknowledged as flushed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LossPolicy {
-    /// They may not: a session that has such losses stays as it is.
+    /// Do not discard: a session that has such losses stays as it is.
     #[default]
     Refuse,
-    /// They may, if whoever owns the session is proven dead.
+    /// Discard, if the session's owner is proven dead.
     Accept,
 }
 
 impl Store {
-    /// Mends what is stored of a session. What is cut is kept apart. Where flushed records are given up for lost, the log
-    /// says so: the session is `interrupted`, if it was owned, and has a note of the kind `session.loss`.
+    /// Repairs the stored data of a session. Bytes that are cut off are quarantined. If flushed records are discarded,
+    /// the log records it: the session is `interrupted`, if it was owned, and gets a note of the kind `session.loss`.
     ///
     /// # Errors
-    /// `CORRUPT` where flushed records are gone and that is not accepted; `STORAGE_UNAVAILABLE` where an owner lives, or
-    /// may; `INVALID_LOG` and `UNSUPPORTED_FORMAT`, for which there is no repair; `INVALID_ARGUMENT` for a store that
-    /// has nothing to mend.
+    /// `CORRUPT` if flushed records are gone and the loss is not accepted; `STORAGE_UNAVAILABLE` if an owner is or may be
+    /// alive; `INVALID_LOG` and `UNSUPPORTED_FORMAT`, which cannot be repaired; `INVALID_ARGUMENT` for a store in
+    /// memory, which has nothing to repair.
     pub async fn repair(&self, id: SessionId, losses: LossPolicy) -> Result<RepairReport> {
         let (Some(storage), presence) = (self.maintenance(), self.presence()) else {
             return Err(SessionError::InvalidArgument {
-                what: format!("{} keeps nothing that could be repaired", self.url()),
+                what: format!("{} stores nothing that could be repaired", self.url()),
             });
         };
-        let acceptance = match losses {
+        let accepted = match losses {
             LossPolicy::Refuse => AcceptedLoss::None,
             LossPolicy::Accept => {
                 let mut dead = Vec::new();
@@ -48,20 +48,20 @@ impl Store {
                 AcceptedLoss::Of { dead }
             }
         };
-        let repaired = storage.repair(id, acceptance).await?;
+        let repaired = storage.repair(id, accepted).await?;
         if let Some(loss) = &repaired.loss
             && repaired.tip.is_some()
         {
-            note(&**storage, id, loss).await?;
-            // The log tells of it now, so that nothing else has to.
+            record_loss(&**storage, id, loss).await?;
+            // The log records the loss now, so the storage can drop its own note of it.
             storage.repair(id, AcceptedLoss::None).await?;
         }
         Ok(repaired)
     }
 }
 
-async fn note(storage: &dyn SessionStorage, id: SessionId, loss: &Loss) -> Result<()> {
-    for _ in 0..ROUNDS {
+async fn record_loss(storage: &dyn SessionStorage, id: SessionId, loss: &Loss) -> Result<()> {
+    for _ in 0..MAX_ATTEMPTS {
         let Some(head) = storage.head(id).await? else { return Err(StorageError::NotFound { id }.into()) };
         if head.state().is_final() {
             return Ok(());
@@ -81,14 +81,14 @@ async fn note(storage: &dyn SessionStorage, id: SessionId, loss: &Loss) -> Resul
     Err(SessionError::Contended { id })
 }
 
-/// Events sealed for the end of a log, with the head that they lead to.
+/// Seals events behind a head and returns them with the resulting head.
 fn batch(id: SessionId, mut head: Head, events: Vec<SessionEvent>) -> Result<Batch> {
     let mut chain = Chain::at(id, head.tip);
     let mut records = Vec::new();
     for event in events {
         let attempt = head.lifecycle.attempt_for(event.kind());
-        let draft = UnsealedRecord { at: SystemClock.now(), attempt, flushed: head.flushed, event };
-        let (stored, record) = chain.seal(draft)?;
+        let unsealed = UnsealedRecord { at: SystemClock.now(), attempt, flushed: head.flushed, event };
+        let (stored, record) = chain.seal(unsealed)?;
         head.apply(&record).map_err(|source| SessionError::Transition { id, source })?;
         records.push(stored);
     }

@@ -1,4 +1,4 @@
-//! An open store: the manager, and what is below and beside it.
+//! An open store: its manager, storage, maintenance, output and presence.
 
 use std::sync::Arc;
 
@@ -9,30 +9,30 @@ use session_core::{
 
 use crate::url::StoreUrl;
 
-/// An open store. Most programs need no more of it than the manager, which [`open`](crate::open) returns at once.
+/// An open store. Most programs only need its manager, which [`open`](crate::open) returns directly.
 #[derive(Clone)]
 pub struct Store {
     url: StoreUrl,
     manager: Arc<dyn SessionManager>,
     presence: Arc<dyn Presence>,
     storage: Arc<dyn SessionStorage>,
-    machine: Option<Machine>,
+    local: Option<LocalStore>,
 }
 
-/// What a store has that is kept on this machine.
+/// The parts of a store that lie on this machine's disk.
 #[derive(Debug, Clone)]
-struct Machine {
+struct LocalStore {
     maintenance: Arc<dyn StorageMaintenance>,
-    /// Also the locks of sessions whose programs run.
+    /// Also locks the sessions whose programs are running.
     presence: LocalPresence,
     #[cfg(feature = "runner")]
     output: session_runner::FileOutput,
 }
 
-impl Machine {
-    /// Around logs that have a folder each, where the output of their programs has a place too.
+impl LocalStore {
+    /// For a backend with a folder for each session: output goes into the session's folder.
     #[cfg(feature = "file")]
-    fn of_folders(storage: Arc<dyn StorageMaintenance>) -> Self {
+    fn with_session_folders(storage: Arc<dyn StorageMaintenance>) -> Self {
         Self {
             presence: LocalPresence::new(storage.owners_dir()),
             #[cfg(feature = "runner")]
@@ -41,9 +41,9 @@ impl Machine {
         }
     }
 
-    /// Around a database, beside which output makes folders of its own.
+    /// For a database: output goes into folders of its own, next to the database.
     #[cfg(any(feature = "sled", feature = "sqlite"))]
-    fn of_database(storage: Arc<dyn StorageMaintenance>) -> Self {
+    fn with_database(storage: Arc<dyn StorageMaintenance>) -> Self {
         Self {
             presence: LocalPresence::new(storage.owners_dir()),
             #[cfg(feature = "runner")]
@@ -52,25 +52,25 @@ impl Machine {
         }
     }
 
-    /// Opens what the text names; `None` for memory.
+    /// Opens the backend that the URL names; `None` for memory.
     fn open(url: &StoreUrl, options: ManagerOptions) -> Result<(Option<Self>, ManagerOptions)> {
-        let machine = match url {
+        let local = match url {
             #[cfg(feature = "file")]
             StoreUrl::File(path) => {
                 use session_storage_file::{FileStorage, FileStorageOptions};
                 let storage = Arc::new(FileStorage::open(FileStorageOptions::new(path))?);
                 let names = Arc::<FileStorage>::clone(&storage);
-                return Ok((Some(Self::of_folders(storage)), options.names(names)));
+                return Ok((Some(Self::with_session_folders(storage)), options.names(names)));
             }
             #[cfg(feature = "sled")]
             StoreUrl::Sled(path) => {
                 use session_storage_sled::{SledStorage, SledStorageOptions};
-                Some(Self::of_database(Arc::new(SledStorage::open(SledStorageOptions::new(path))?)))
+                Some(Self::with_database(Arc::new(SledStorage::open(SledStorageOptions::new(path))?)))
             }
             #[cfg(feature = "sqlite")]
             StoreUrl::Sqlite(path) => {
                 use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
-                Some(Self::of_database(Arc::new(SqliteStorage::open(SqliteStorageOptions::new(path))?)))
+                Some(Self::with_database(Arc::new(SqliteStorage::open(SqliteStorageOptions::new(path))?)))
             }
             StoreUrl::Memory => None,
             #[cfg(not(all(feature = "file", feature = "sled", feature = "sqlite")))]
@@ -83,87 +83,84 @@ impl Machine {
                 });
             }
         };
-        Ok((machine, options))
+        Ok((local, options))
     }
 }
 
 impl Store {
     pub(crate) async fn open(url: StoreUrl, options: ManagerOptions) -> Result<Self> {
-        let (machine, options) = Machine::open(&url, options)?;
-        let (storage, presence): (Arc<dyn SessionStorage>, Arc<dyn Presence>) = match &machine {
-            Some(machine) => (
-                Arc::<dyn StorageMaintenance>::clone(&machine.maintenance),
-                Arc::new(machine.presence.clone()),
-            ),
+        let (local, options) = LocalStore::open(&url, options)?;
+        let (storage, presence): (Arc<dyn SessionStorage>, Arc<dyn Presence>) = match &local {
+            Some(local) => {
+                (Arc::<dyn StorageMaintenance>::clone(&local.maintenance), Arc::new(local.presence.clone()))
+            }
             None => (Arc::new(MemoryStorage::new()), Arc::new(ProcessPresence::default())),
         };
         let (logs, alive) = (Arc::clone(&storage), Arc::clone(&presence));
         let manager = Arc::new(PersistentSessionManager::open_dyn(logs, alive, options).await?);
-        Ok(Self { url, manager, presence, storage, machine })
+        Ok(Self { url, manager, presence, storage, local })
     }
 
-    /// Where it is.
+    /// Returns the store's URL.
     #[must_use]
     pub const fn url(&self) -> &StoreUrl {
         &self.url
     }
 
-    /// The manager.
+    /// Returns the manager.
     #[must_use]
     pub const fn manager(&self) -> &Arc<dyn SessionManager> {
         &self.manager
     }
 
-    /// The same store with something around its manager: an
-    /// [`ObservableSessionManager`](session_core::ObservableSessionManager), for example.
+    /// Wraps the manager, for example in an
+    /// [`ObservableSessionManager`](session_core::ObservableSessionManager).
     #[must_use]
     pub fn map_manager(
         mut self,
-        around: impl FnOnce(Arc<dyn SessionManager>) -> Arc<dyn SessionManager>,
+        wrap: impl FnOnce(Arc<dyn SessionManager>) -> Arc<dyn SessionManager>,
     ) -> Self {
-        self.manager = around(self.manager);
+        self.manager = wrap(self.manager);
         self
     }
 
-    /// The storage below the manager, to follow logs without one.
+    /// Returns the storage below the manager, for following logs directly.
     #[must_use]
     pub const fn storage(&self) -> &Arc<dyn SessionStorage> {
         &self.storage
     }
 
-    /// How what is stored is, and mending it; `None` for a store in memory, of which nothing is stored.
+    /// Returns the interface for verifying and repairing stored data; `None` for a store in memory.
     #[must_use]
     pub fn maintenance(&self) -> Option<&Arc<dyn StorageMaintenance>> {
-        self.machine.as_ref().map(|machine| &machine.maintenance)
+        self.local.as_ref().map(|local| &local.maintenance)
     }
 
-    /// Where the output of its sessions' programs is kept, beside their logs; `None` for a store in memory.
+    /// Returns the storage of captured output; `None` for a store in memory.
     #[cfg(feature = "runner")]
     #[must_use]
     pub fn output(&self) -> Option<Arc<dyn session_runner::OutputStorage>> {
-        let output = self.machine.as_ref()?.output.clone();
+        let output = self.local.as_ref()?.output.clone();
         Some(Arc::new(output))
     }
 
-    /// Runs programs as sessions of this store: output is kept beside the logs, and no program runs twice at once.
+    /// Returns a runner for programs as sessions of this store. It stores their output, and never runs one session's
+    /// program twice at the same time.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` where the store's path is no text: programs could not be told where their sessions are.
+    /// `INVALID_ARGUMENT` if the store's path is not UTF-8: the store's URL is passed to the programs as text.
     #[cfg(feature = "runner")]
     pub fn runner(&self) -> Result<session_runner::Runner> {
         let runner = session_runner::Runner::new(&*self.manager);
-        // Nobody but this process can look into a store in memory.
-        let Some(Machine { presence, output, .. }) = &self.machine else { return Ok(runner) };
+        // No other process can read a store in memory, so its URL is not passed on.
+        let Some(LocalStore { presence, output, .. }) = &self.local else { return Ok(runner) };
         let url = self.url.to_os_string().into_string().map_err(|_| SessionError::InvalidArgument {
-            what: format!(
-                "the path of {} is not UTF-8, as that of a store which runs programs has to be",
-                self.url
-            ),
+            what: format!("the path of {} is not UTF-8, which a store that runs programs needs", self.url),
         })?;
         Ok(runner.output(Arc::new(output.clone())).locks(presence.clone()).store(url))
     }
 
-    /// Who is alive.
+    /// Returns the presence, which determines whether an owner is alive.
     #[must_use]
     pub const fn presence(&self) -> &Arc<dyn Presence> {
         &self.presence

@@ -1,4 +1,4 @@
-//! Where a store is, as one text: `file:PATH`, `sqlite:PATH`, …
+//! URLs of stores: `file:PATH`, `sqlite:PATH`, …
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -8,15 +8,14 @@ use std::str::FromStr;
 
 use session_core::{SessionError, text::visible};
 
-/// The schemes that there are. Whether a build can open them all is for its features to say.
+/// All schemes. A build can open those whose features it has.
 const SCHEMES: &str = "`file:PATH`, `sled:PATH`, `sqlite:PATH`, `memory:`";
 
-/// Where a store is.
+/// The URL of a store.
 ///
-/// `file:PATH` and `sled:PATH` are folders, `sqlite:PATH` is a database file. The path is taken as it is, byte for byte: `%20`
-/// is three characters, `~` is one, and a relative path begins at the current directory. `file:///srv/x` is `/srv/x`;
-/// `file://host/x` is refused, because no host is asked. `memory:` is a new empty store that lives as long as its
-/// manager.
+/// `file:PATH` and `sled:PATH` are folders, `sqlite:PATH` is a database file. The path is used byte for byte: `%20` is
+/// three characters, `~` is one, and a relative path starts at the current directory. `file:///srv/x` is `/srv/x`;
+/// `file://host/x` is refused, because stores are local. `memory:` is a new empty store that lives as long as its manager.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreUrl {
@@ -31,18 +30,18 @@ pub enum StoreUrl {
 }
 
 impl StoreUrl {
-    /// The folder `path`, made absolute.
+    /// Returns the URL of the folder `path`, made absolute.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` for an empty path, or a relative one where the current directory is gone.
+    /// `INVALID_ARGUMENT` for an empty path, or for a relative one if the current directory is gone.
     pub fn file(path: impl AsRef<Path>) -> Result<Self, SessionError> {
         absolute("file", path.as_ref()).map(Self::File)
     }
 
-    /// Reads a text that need not be UTF-8, as arguments and variables of a process need not be.
+    /// Parses a URL. It need not be UTF-8, because arguments and environment variables need not be.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT`, naming what could have been meant.
+    /// `INVALID_ARGUMENT`, with a suggestion.
     pub fn parse(text: impl AsRef<OsStr>) -> Result<Self, SessionError> {
         let text = text.as_ref();
         let shown = text.to_string_lossy();
@@ -61,30 +60,28 @@ impl StoreUrl {
             b"memory" if path.is_empty() => return Ok(Self::Memory),
             b"memory" => {
                 return Err(invalid(format!(
-                    "`{shown}` names a store in memory, and those have no names: use `memory:`"
+                    "`{shown}` names a store in memory, which cannot have a name: use `memory:`"
                 )));
             }
             _ => {
-                return Err(invalid(format!(
-                    "`{shown}` has a scheme that is not known here: a store is one of {SCHEMES}"
-                )));
+                return Err(invalid(format!("`{shown}` has an unknown scheme: a store is one of {SCHEMES}")));
             }
         };
         if path.starts_with(b"//") && !path.starts_with(b"///") {
             return Err(invalid(format!(
-                "`{shown}` names a host, and a store is on this machine: use `{scheme}:/path`"
+                "`{shown}` names a host, but stores are local: use `{scheme}:/path`"
             )));
         }
         absolute(scheme, Path::new(OsStr::from_bytes(path))).map(at)
     }
 
-    /// The path, of a store that has one.
+    /// Returns the path; `None` for a store in memory.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         self.parts().1
     }
 
-    /// What stands before the colon: also the feature that it needs.
+    /// Returns the part before the colon, which is also the name of the feature that it needs.
     #[must_use]
     pub fn scheme(&self) -> &'static str {
         self.parts().0
@@ -99,22 +96,22 @@ impl StoreUrl {
         }
     }
 
-    /// The store that is used where none is named: `sessionctl` under the user's state folder, that is
-    /// `$XDG_STATE_HOME`, else `~/.local/state`.
+    /// Returns the URL of the user's default store: the folder `sessionctl` in the user's state folder, which is
+    /// `$XDG_STATE_HOME` or else `~/.local/state`.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` where neither variable holds an absolute path.
+    /// `INVALID_ARGUMENT` if neither `XDG_STATE_HOME` nor `HOME` is an absolute path.
     pub fn user_default() -> Result<Self, SessionError> {
-        // The XDG specification: a relative path in a variable is to be ignored.
+        // The XDG specification requires ignoring relative paths.
         let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let state = folder("XDG_STATE_HOME").or_else(|| folder("HOME").map(|home| home.join(".local/state")));
         match state {
             Some(state) => Self::file(state.join("sessionctl")),
-            None => Err(invalid("neither XDG_STATE_HOME nor HOME says where to keep sessions: name a store")),
+            None => Err(invalid("neither XDG_STATE_HOME nor HOME is an absolute path: name a store")),
         }
     }
 
-    /// The text that names this store from every directory.
+    /// Returns the URL as text, with an absolute path: it is valid in every directory.
     #[must_use]
     pub fn to_os_string(&self) -> OsString {
         let (scheme, path) = self.parts();
@@ -125,13 +122,13 @@ impl StoreUrl {
     }
 }
 
-/// The path of a store, whatever the current directory becomes.
+/// Makes a store's path absolute, so that later changes of the current directory do not affect it.
 fn absolute(scheme: &str, path: &Path) -> Result<PathBuf, SessionError> {
     if path.as_os_str().is_empty() {
         return Err(invalid(format!("`{scheme}:` needs a path: a store is one of {SCHEMES}")));
     }
     std::path::absolute(path).map_err(|error| {
-        invalid(format!("the path of the store cannot be made absolute: {error}; give an absolute one"))
+        invalid(format!("cannot make the path of the store absolute: {error}; give an absolute path"))
     })
 }
 
@@ -144,7 +141,7 @@ impl FromStr for StoreUrl {
 }
 
 impl fmt::Display for StoreUrl {
-    /// For people: what is dangerous to show is escaped.
+    /// Formats the URL for people: characters that could control a terminal are escaped.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&visible(&self.to_os_string().to_string_lossy()))
     }
@@ -160,7 +157,7 @@ mod tests {
     use session_core::ErrorCode;
 
     #[test]
-    fn a_path_is_taken_byte_for_byte_and_made_absolute() {
+    fn paths_become_absolute_without_decoding() {
         let here = std::env::current_dir().unwrap();
         for (text, path) in [
             ("file:.sessions", here.join(".sessions")),
@@ -177,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_names_no_store_is_refused_and_says_what_would() {
+    fn invalid_urls_are_refused_with_a_suggestion() {
         for text in [
             "",
             "sessions",
@@ -202,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_reads_back_from_its_text_even_if_its_path_is_no_utf_8() {
+    fn a_non_utf_8_path_round_trips_through_its_url() {
         for path in [b"/srv/x".as_slice(), b"/srv/\xff\xfe"] {
             let path = PathBuf::from(OsStr::from_bytes(path));
             let urls =

@@ -1,13 +1,13 @@
-//! All backends side by side: the same calls, the same answers.
+//! All backends return the same results for the same calls.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+#![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
 use std::sync::Arc;
 
 use session_testkit::{compare_backends, random};
 use sessionkit::{ManagerOptions, Store};
 
-/// Sequences of calls, and calls of each. `SESSION_BACKENDS_SEQUENCES` asks for more.
+/// Sequences of calls, and calls in each. `SESSION_BACKENDS_SEQUENCES` sets another number.
 const SEQUENCES: u64 = 200;
 const CALLS: usize = 200;
 
@@ -32,9 +32,9 @@ async fn stores(folder: &std::path::Path) -> Vec<Store> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_backends_answer_alike() {
+async fn all_backends_return_the_same_results() {
     let sequences = std::env::var("SESSION_BACKENDS_SEQUENCES").map_or(SEQUENCES, |n| n.parse().unwrap());
-    // In memory, where there is such a folder: what is compared are answers, and flushes would take most of the time.
+    // In memory if possible: flushes would take most of the time, and the test only compares results.
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let stores = stores(folder.path()).await;
     let handles = |store: &Store| (store.url().to_string(), vec![Arc::clone(store.storage()); 2]);

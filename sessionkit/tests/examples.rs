@@ -1,7 +1,7 @@
-//! The examples do what they say. Cargo builds them with the tests of the package.
+//! Runs of the examples, which Cargo builds with the tests of the package.
 
 #![cfg(all(feature = "file", feature = "runner"))]
-#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+#![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -21,7 +21,7 @@ fn example(name: &str) -> Command {
     command
 }
 
-fn said(output: &Output) -> String {
+fn stdout_of(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout.clone()).unwrap()
 }
@@ -33,19 +33,19 @@ fn store() -> (TempDir, String) {
 }
 
 #[test]
-fn a_resumable_job_goes_on_behind_its_last_checkpoint() {
+fn a_resumable_job_continues_after_its_last_checkpoint() {
     let (_folder, store) = store();
     let died = example("resumable").args([&*store, "3"]).output().unwrap();
     assert!(!died.status.success());
     assert_eq!(String::from_utf8_lossy(&died.stdout), "attempt 1: 0 rows are done\nrow 1\nrow 2\n");
-    let resumed = said(&example("resumable").arg(&store).output().unwrap());
+    let resumed = stdout_of(&example("resumable").arg(&store).output().unwrap());
     assert_eq!(resumed, "attempt 2: 2 rows are done\nrow 3\nrow 4\nrow 5\ncompleted: 5 rows\n");
-    let again = said(&example("resumable").arg(&store).output().unwrap());
-    assert_eq!(again, "completed: 5 rows\n", "what is done is not done again");
+    let again = stdout_of(&example("resumable").arg(&store).output().unwrap());
+    assert_eq!(again, "completed: 5 rows\n", "completed work is not repeated");
 }
 
 #[tokio::test]
-async fn another_process_watches_a_session_to_its_end() {
+async fn another_process_watches_a_session_until_it_ends() {
     let (_folder, path) = store();
     let options = ManagerOptions::new().recovery(None);
     let manager = sessionkit::builder(&format!("file:{path}")).options(options).open().await.unwrap();
@@ -54,23 +54,23 @@ async fn another_process_watches_a_session_to_its_end() {
     let watch = example("watch").args([&*path, "seen"]).stdout(Stdio::piped()).spawn().unwrap();
     session.checkpoint(&1).await.unwrap();
     session.complete(SessionSummary::new()).await.unwrap();
-    let seen = said(&watch.wait_with_output().unwrap());
+    let seen = stdout_of(&watch.wait_with_output().unwrap());
     let events: Vec<_> = seen.lines().filter(|line| line.starts_with(char::is_numeric)).collect();
     assert_eq!(events, ["1 created", "2 started", "3 checkpoint_saved", "4 completed"]);
     assert!(seen.lines().last().unwrap().contains("completed"), "{seen}");
 }
 
 #[test]
-fn a_command_runs_as_a_session_and_its_exit_code_is_passed_on() {
+fn a_command_session_passes_on_its_exit_code() {
     let (_folder, store) = store();
-    let ran = example("command").args([&*store, "sh", "-c", "echo four; exit 3"]).output().unwrap();
-    assert_eq!(ran.status.code(), Some(3), "{ran:?}");
-    let said = String::from_utf8(ran.stdout).unwrap();
-    assert!(said.ends_with(": 5 bytes of output, exit code 3\n"), "{said}");
+    let output = example("command").args([&*store, "sh", "-c", "echo four; exit 3"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert!(stdout.ends_with(": 5 bytes of output, exit code 3\n"), "{stdout}");
 }
 
 #[test]
-fn an_own_observer_hears_everything() {
-    let heard = said(&example("observer").output().unwrap());
-    assert_eq!(heard, "completed\n3 checkpoint_saved\n1 completed\n1 created\n1 started\n");
+fn a_custom_observer_receives_every_event() {
+    let printed = stdout_of(&example("observer").output().unwrap());
+    assert_eq!(printed, "completed\n3 checkpoint_saved\n1 completed\n1 created\n1 started\n");
 }

@@ -1,4 +1,4 @@
-//! The manager of the whole process. A process has one, so this file has one test.
+//! The global manager. A process has only one, so this file has one test.
 
 #![cfg(feature = "file")]
 
@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use sessionkit::{GlobalIsSet, SessionConfig, SessionManagerExt as _, global, set_global};
 
-/// Where the process that this test starts keeps its state.
+/// The state folder of the child process that this test starts.
 const STATE: &str = "not/yet";
 
 #[test]
 fn the_first_use_opens_the_default_store_once() {
-    // The variable is read when the store is opened: so a process of its own, which is this one started again.
+    // The environment variable must be set before the process starts, so the test runs itself again as a child.
     let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|state| state.ends_with(STATE));
     let Some(state) = state else {
         let folder = tempfile::tempdir().unwrap();
@@ -26,12 +26,12 @@ fn the_first_use_opens_the_default_store_once() {
     runtime.block_on(async {
         let uses: Vec<_> = (0..8).map(|_| tokio::spawn(async { global().await.unwrap() })).collect();
         let mut managers = Vec::new();
-        for using in uses {
-            managers.push(using.await.unwrap());
+        for opening in uses {
+            managers.push(opening.await.unwrap());
         }
         assert!(
             managers.iter().all(|manager| Arc::ptr_eq(manager, &managers[0])),
-            "it was opened more than once"
+            "the store was opened more than once"
         );
         let other = sessionkit::open("memory:").await.unwrap();
         assert_eq!(set_global(other).unwrap_err(), GlobalIsSet);

@@ -1,4 +1,4 @@
-//! A store on a network file system: refused with the reason, and untouched.
+//! A store on a network file system is refused with a reason and not touched.
 
 #![cfg(feature = "file")]
 
@@ -9,11 +9,11 @@ use std::sync::Arc;
 use sessionkit::file::{Disk, DiskFile, FileStorage, FileStorageOptions, Identity, Kind, Open, RealDisk};
 use sessionkit::{ErrorCode, FileSystem};
 
-/// This machine's disk, if a server said that it was its own.
+/// This machine's disk, reported as a network file system.
 #[derive(Debug)]
-struct Served;
+struct NetworkDisk;
 
-impl Disk for Served {
+impl Disk for NetworkDisk {
     fn file_system(&self, _: &Path) -> io::Result<FileSystem> {
         Ok(FileSystem::Remote { name: "NFS" })
     }
@@ -23,7 +23,7 @@ impl Disk for Served {
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        panic!("{} was made", path.display())
+        panic!("{} was created", path.display())
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
@@ -63,7 +63,8 @@ impl Disk for Served {
 fn a_store_on_a_network_file_system_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     for path in [folder.path().to_owned(), folder.path().join("not/yet")] {
-        let error = FileStorage::with_disk(Arc::new(Served), FileStorageOptions::new(&path)).unwrap_err();
+        let error =
+            FileStorage::with_disk(Arc::new(NetworkDisk), FileStorageOptions::new(&path)).unwrap_err();
         assert_eq!(error.code(), ErrorCode::StorageUnavailable);
         let message = error.to_string();
         assert!(message.contains("NFS") && message.contains("local"), "{message}");

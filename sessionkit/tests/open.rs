@@ -1,7 +1,7 @@
-//! From the text that names a store to a manager that works.
+//! Opening stores and managers by URL.
 
 #![cfg(all(feature = "file", feature = "runner"))]
-#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+#![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ fn url(folder: &tempfile::TempDir) -> String {
     format!("file:{}", folder.path().join("a b").join(".sessions").display())
 }
 
-/// A session whose owner is gone.
+/// Creates a session whose owner is gone.
 async fn crashed(url: &str) -> SessionId {
     let manager =
         sessionkit::builder(url).options(ManagerOptions::new().recovery(None)).open().await.unwrap();
@@ -24,7 +24,7 @@ async fn crashed(url: &str) -> SessionId {
 }
 
 #[tokio::test]
-async fn what_one_manager_writes_another_reads() {
+async fn one_manager_reads_what_another_wrote() {
     let folder = tempfile::tempdir().unwrap();
     let first = sessionkit::open(&url(&folder)).await.unwrap();
     let report = first.run(SessionConfig::new("sum"), async |_| Ok(41 + 1)).await.unwrap();
@@ -34,7 +34,7 @@ async fn what_one_manager_writes_another_reads() {
 }
 
 #[tokio::test]
-async fn looking_makes_no_store() {
+async fn reading_does_not_create_a_store() {
     let folder = tempfile::tempdir().unwrap();
     let manager = sessionkit::open(&url(&folder)).await.unwrap();
     assert!(manager.list_active_sessions().await.unwrap().heads.is_empty());
@@ -44,16 +44,16 @@ async fn looking_makes_no_store() {
 }
 
 #[tokio::test]
-async fn a_manager_behaves_as_it_was_told() {
+async fn manager_options_are_applied() {
     let folder = tempfile::tempdir().unwrap();
     let url = url(&folder);
     let first = crashed(&url).await;
-    let looking =
+    let reading =
         sessionkit::builder(&url).options(ManagerOptions::new().recovery(None)).open().await.unwrap();
-    assert_eq!(looking.get_state(first).await.unwrap().name(), StateName::Running);
-    assert_eq!(looking.find_crashed_sessions().await.unwrap().len(), 1);
-    let usual = sessionkit::open(&url).await.unwrap();
-    assert_eq!(usual.get_state(first).await.unwrap().name(), StateName::Paused);
+    assert_eq!(reading.get_state(first).await.unwrap().name(), StateName::Running);
+    assert_eq!(reading.find_crashed_sessions().await.unwrap().len(), 1);
+    let default = sessionkit::open(&url).await.unwrap();
+    assert_eq!(default.get_state(first).await.unwrap().name(), StateName::Paused);
     let second = crashed(&url).await;
     let options = ManagerOptions::new().recovery(Some(RecoveryPolicy::Fail));
     let failing = sessionkit::builder(&url).options(options).open().await.unwrap();
@@ -61,7 +61,7 @@ async fn a_manager_behaves_as_it_was_told() {
 }
 
 #[tokio::test]
-async fn a_text_that_names_no_store_is_refused_when_it_is_opened() {
+async fn an_invalid_url_is_refused_when_opened() {
     for url in ["nonsense", "bolt:x", "file:"] {
         let error = sessionkit::open(url).await.err().unwrap();
         assert_eq!(error.code(), ErrorCode::InvalidArgument, "{url}");
@@ -69,7 +69,7 @@ async fn a_text_that_names_no_store_is_refused_when_it_is_opened() {
 }
 
 #[tokio::test]
-async fn what_is_below_a_manager_is_within_reach() {
+async fn an_open_store_exposes_its_parts() {
     let folder = tempfile::tempdir().unwrap();
     let store = sessionkit::builder(&url(&folder)).open_store().await.unwrap();
     let id = store.manager().create_session(SessionConfig::new("x")).await.unwrap();
@@ -87,9 +87,9 @@ async fn a_global_manager_can_be_set_once() {
     assert!(set_global(manager).is_err());
 }
 
-/// Names that are made up go on behind the highest of the day, whoever gave it.
+/// Generated names continue after the highest number of the day, even if a caller chose that name.
 #[tokio::test]
-async fn made_up_names_go_on_behind_chosen_ones() {
+async fn generated_names_continue_after_chosen_ones() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("file:{}", folder.path().join("store").display());
     let create = async |name: Option<String>| {
@@ -108,10 +108,10 @@ async fn made_up_names_go_on_behind_chosen_ones() {
     assert_eq!(create(None).await, format!("{day}042"));
 }
 
-/// What a build leaves out is named, with the feature that has it.
+/// The error for a backend that is not in the build names the feature.
 #[cfg(not(all(feature = "sled", feature = "sqlite")))]
 #[tokio::test]
-async fn a_backend_that_was_left_out_is_named() {
+async fn an_error_names_the_missing_feature() {
     for scheme in ["sled", "sqlite"] {
         if (scheme == "sled" && cfg!(feature = "sled")) || (scheme == "sqlite" && cfg!(feature = "sqlite")) {
             continue;

@@ -1,4 +1,4 @@
-//! The database, opened anew after a failure, and only on what is known to be on the disk.
+//! The open database. After a failure it is reopened, and reads only what is known to be on the disk.
 
 use std::fmt;
 use std::io;
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use redb::{Database, DatabaseError, StorageBackend};
 use session_core::StorageError;
 
-use crate::error::{IntoStorageError as _, opened};
+use crate::error::{IntoStorageError as _, open_failed};
 use crate::log::{HEADS, RECORDS, UNENDED};
 
 type Open = dyn Fn() -> Result<Database, DatabaseError> + Send + Sync;
@@ -28,14 +28,14 @@ impl Engine {
         Self { name: name.to_owned(), open, database: Mutex::default() }
     }
 
-    /// The database, opened if it is not.
+    /// Returns the database, and opens it if it is closed.
     pub fn database(&self) -> Result<Arc<Database>, StorageError> {
         let mut open = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(database) = &*open {
             return Ok(Arc::clone(database));
         }
-        let database = (self.open)().map_err(|error| opened(&self.name, error))?;
-        // A table exists once it was opened for writing, and reading one that does not is an error.
+        let database = (self.open)().map_err(|error| open_failed(&self.name, error))?;
+        // Opening a table for writing creates it; reading a table that does not exist is an error.
         let write = database.begin_write().storage_error()?;
         write.open_table(HEADS).storage_error()?;
         write.open_table(RECORDS).storage_error()?;
@@ -44,7 +44,7 @@ impl Engine {
         Ok(Arc::clone(open.insert(Arc::new(database))))
     }
 
-    /// Nobody uses the database any more as it is now.
+    /// Closes the database; the next call reopens it.
     pub fn close(&self) {
         self.database.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
@@ -68,8 +68,8 @@ fn open<B: StorageBackend>(make: &impl Fn() -> io::Result<B>) -> Result<Database
     }
 }
 
-/// It was not closed in peace, so a flush may have failed before: what the system then shows need not be on the disk, and
-/// no later flush will bring it there. What is written again will be.
+/// Rewrites the whole file. The database was not closed cleanly, so a flush may have failed: what the operating system
+/// then shows may be missing on the disk, and no later flush stores it. Data that is written again will be flushed.
 fn write_again(backend: &impl StorageBackend) -> io::Result<()> {
     let (length, mut bytes) = (backend.len()?, vec![0; 1 << 20]);
     let mut at = 0;

@@ -1,4 +1,4 @@
-//! What redb says, told as what the caller of a storage does next.
+//! Mapping of redb's errors to storage errors.
 
 use std::io;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use redb::{DatabaseError, Error};
 use session_core::StorageError;
 
-/// Gives a failed call of redb the words that a caller needs.
+/// Conversion of the result of a redb call to that of a storage call.
 pub trait IntoStorageError<T> {
     fn storage_error(self) -> Result<T, StorageError>;
 }
@@ -18,21 +18,19 @@ impl<T, E: Into<Error>> IntoStorageError<T> for Result<T, E> {
                 StorageError::Full { what: "the database".to_owned(), source: Arc::new(error) }
             }
             Error::PreviousIo | Error::DatabaseClosed => closed(),
-            error => {
-                StorageError::Io { what: "the database cannot be used".to_owned(), source: Arc::new(error) }
-            }
+            error => StorageError::Io { what: "cannot use the database".to_owned(), source: Arc::new(error) },
         })
     }
 }
 
 pub fn closed() -> StorageError {
-    StorageError::Closed { what: "the database, until it is opened again,".to_owned(), source: None }
+    StorageError::Closed { what: "the database".to_owned(), source: None }
 }
 
-pub fn opened(name: &str, error: DatabaseError) -> StorageError {
+pub fn open_failed(name: &str, error: DatabaseError) -> StorageError {
     match error {
         DatabaseError::DatabaseAlreadyOpen => StorageError::Unavailable {
-            what: format!("{name} is open already: share that handle, or end the process that has it"),
+            what: format!("{name} is already open: share that handle, or stop the process that holds it"),
             source: None,
         },
         error => {

@@ -1,5 +1,5 @@
-//! A storage for sessions over [redb](https://docs.rs/redb), an embedded store of one file: an example of a backend that
-//! is written outside of the project, with `session-core` alone. `docs/write-a-backend.md` goes through it.
+//! A session storage on [redb](https://docs.rs/redb), an embedded database in one file. It is an example of a
+//! third-party backend that only needs `session-core`; `docs/write-a-backend.md` explains it.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -46,17 +46,17 @@ use crate::engine::Engine;
 use crate::error::IntoStorageError as _;
 use crate::log::{HEADS, RECORDS, UNENDED, key};
 
-/// Sessions in a redb database. Clones share it; another process has to wait until the last one is gone.
+/// A storage in a redb database. Clones share it; another process can open it only after the last clone is dropped.
 #[derive(Clone)]
 pub struct RedbStorage {
     engine: Arc<Engine>,
 }
 
 impl RedbStorage {
-    /// Opens a database, or makes one.
+    /// Opens a database, or creates one.
     ///
     /// # Errors
-    /// `Unavailable` where another handle has it, `Io` where it cannot be opened.
+    /// `Unavailable` if another handle has it open, `Io` if it cannot be opened.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StorageError> {
         let path = path.as_ref().to_owned();
         let name = path.display().to_string();
@@ -71,11 +71,10 @@ impl RedbStorage {
         })
     }
 
-    /// Opens a database that is kept somewhere else. The backend is made once more whenever the database has to be opened
-    /// anew.
+    /// Opens a database on a custom redb backend. `make` is called again whenever the database is reopened.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// The errors of [`open`](Self::open).
     pub fn with_backend<B: StorageBackend>(
         name: &str,
         make: impl Fn() -> io::Result<B> + Send + Sync + 'static,
@@ -85,8 +84,8 @@ impl RedbStorage {
         Ok(Self { engine: Arc::new(engine) })
     }
 
-    /// Runs what waits for the disk elsewhere. A future that is dropped leaves it to come to its end: all of a batch is
-    /// stored, or nothing.
+    /// Runs blocking work on another thread. If the future is dropped, the work still completes: a batch is stored
+    /// completely or not at all.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Self, &Database) -> Result<T, StorageError> + Send + 'static,
@@ -106,23 +105,24 @@ impl RedbStorage {
         expected: Expected,
         batch: &Batch,
     ) -> Result<Tip, StorageError> {
-        // One writer at a time: what is read here is what is there when it is written.
+        // redb allows one writer at a time, so nothing changes between these reads and the commit.
         let mut write = database.begin_write().storage_error()?;
-        // Pages first, then the root that names them: a flush that fails leaves the commit before it whole.
+        // Flushes the pages before the root that refers to them: a failed flush leaves the previous commit intact.
         write.set_two_phase_commit(true);
         let tip = {
             let mut heads = write.open_table(HEADS).storage_error()?;
             let mut records = write.open_table(RECORDS).storage_error()?;
             let mut unended = write.open_table(UNENDED).storage_error()?;
             let actual = log::head(&heads, id)?.map(|head| head.tip);
-            let count = || unended.len().storage_error().map(|count| usize::try_from(count).unwrap_or(usize::MAX));
+            let count =
+                || unended.len().storage_error().map(|count| usize::try_from(count).unwrap_or(usize::MAX));
             batch.check(id, expected, actual, count)?;
             if let Some(tip) = actual {
-                // Nothing is added to a log whose end is not the one that is known.
+                // A damaged log must not be appended to.
                 log::check_end(&records, id, tip)?;
             }
             let Some(head) = batch.head() else {
-                // Each commit is flushed, so an empty flush has nothing to do.
+                // Every commit is flushed, so there is nothing left to flush.
                 return actual.ok_or(StorageError::NotFound { id });
             };
             for record in batch.records() {
@@ -137,7 +137,7 @@ impl RedbStorage {
             }
             head.tip
         };
-        self.committed(id, write.commit())?;
+        self.close_on_error(id, write.commit())?;
         Ok(tip)
     }
 
@@ -155,11 +155,15 @@ impl RedbStorage {
             let all = (key(id), 0)..=(key(id), u64::MAX);
             write.open_table(RECORDS).storage_error()?.retain_in(all, |_, _| false).storage_error()?;
         }
-        self.committed(id, write.commit())
+        self.close_on_error(id, write.commit())
     }
 
-    /// After a commit that failed nobody knows what is on the disk. Whoever comes next opens the database anew.
-    fn committed(&self, id: SessionId, result: Result<(), redb::CommitError>) -> Result<(), StorageError> {
+    /// Closes the database after a failed commit, because what is on the disk is unknown. The next call reopens it.
+    fn close_on_error(
+        &self,
+        id: SessionId,
+        result: Result<(), redb::CommitError>,
+    ) -> Result<(), StorageError> {
         result.map_err(|error| {
             self.engine.close();
             StorageError::OutcomeUnknown { id, source: Arc::new(redb::Error::from(error)) }
@@ -180,7 +184,7 @@ impl SessionStorage for RedbStorage {
         id: SessionId,
         expected: Expected,
         batch: Batch,
-        // redb keeps in memory what is not flushed, where the death of the process would take it. So all is flushed.
+        // redb keeps unflushed commits in memory, where they would not survive the process. So every append is flushed.
         _durability: Durability,
     ) -> Result<Tip, StorageError> {
         self.blocking(move |this, database| this.append_now(database, id, expected, &batch)).await
@@ -201,7 +205,7 @@ impl SessionStorage for RedbStorage {
         limit: NonZeroUsize,
     ) -> Result<RecordPage, StorageError> {
         self.blocking(move |_, database| {
-            // One snapshot: the log is as long as its head says.
+            // One snapshot, so that the head matches the records.
             let read = database.begin_read().storage_error()?;
             let head = log::head(&read.open_table(HEADS).storage_error()?, id)?;
             let tip = head.ok_or(StorageError::NotFound { id })?.tip;

@@ -1,5 +1,5 @@
-//! One session's rows, and whether they are the log that was stored: redb gives back what its pages say, and only the sums
-//! of the records tell whether that is what was written.
+//! The rows of a session, checked when they are read: redb returns what is in its pages, and only the checksums of the
+//! records show whether that is what was written.
 
 use std::num::NonZeroUsize;
 use std::ops::Bound;
@@ -15,10 +15,10 @@ use crate::error::IntoStorageError as _;
 pub const HEADS: TableDefinition<'_, u128, &str> = TableDefinition::new("heads");
 /// Lines, by session and revision.
 pub const RECORDS: TableDefinition<'_, (u128, u64), &str> = TableDefinition::new("records");
-/// The sessions that have not ended, to count them at once.
+/// The sessions that have not ended, so that they can be counted without reading heads.
 pub const UNENDED: TableDefinition<'_, u128, ()> = TableDefinition::new("unended");
 
-/// Ids as numbers are in the order of the ids.
+/// Returns an id as a number, which has the same order.
 pub fn key(id: SessionId) -> u128 {
     u128::from_be_bytes(*id.as_bytes())
 }
@@ -35,7 +35,7 @@ pub fn head(
     heads.get(key(id)).storage_error()?.map(|json| parse(id, json.value())).transpose()
 }
 
-/// Whether the log ends with this tip.
+/// Checks that the log ends with this tip.
 pub fn check_end(
     records: &impl ReadableTable<(u128, u64), &'static str>,
     id: SessionId,
@@ -43,13 +43,12 @@ pub fn check_end(
 ) -> Result<(), StorageError> {
     match record(records, id, tip.revision)? {
         Some(last) if last.tip() == tip => Ok(()),
-        _ => {
-            Err(corrupt(id, tip.revision.saturating_sub(1), "its last record is not the one that was stored"))
-        }
+        _ => Err(corrupt(id, tip.revision.saturating_sub(1), "its last record is missing or damaged")),
     }
 }
 
-/// At most `limit` records after a revision of the log that ends with `tip`, each checked to follow from the one before.
+/// Reads at most `limit` records after a revision of the log that ends with `tip`, and checks that each follows the
+/// one before.
 pub fn page(
     records: &impl ReadableTable<(u128, u64), &'static str>,
     id: SessionId,
@@ -78,7 +77,7 @@ pub fn page(
     Ok(RecordPage::new(page))
 }
 
-/// At most `limit` heads that the filter lets through, with ids above `after`.
+/// Reads at most `limit` heads that match the filter, with ids above `after`.
 pub fn list(
     heads: &impl ReadableTable<u128, &'static str>,
     filter: &SessionFilter,

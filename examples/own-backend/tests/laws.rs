@@ -1,4 +1,4 @@
-//! All laws, on a file of the system and on a disk in memory whose power can be cut and whose flushes can fail.
+//! All laws, on a real file and on a disk in memory that supports power loss and failed flushes.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,12 +8,12 @@ use own_backend::RedbStorage;
 use redb::{Database, ReadableDatabase as _, StorageBackend, TableDefinition};
 use session_core::{MemoryStorage, SessionId, SessionStorage, StorageError};
 use session_testkit::random::Random;
-use session_testkit::{Crash, Damage, Kept, Harness, NotSupported, random, compare_backends, storage_laws};
+use session_testkit::{Crash, Damage, Harness, Kept, NotSupported, compare_backends, random, storage_laws};
 
-/// The disk's file: as it is seen, as it is after a loss of power, and what is on its way from the one to the other.
+/// The disk's file: live bytes, bytes that survive power loss, and the changes between them.
 #[derive(Debug, Clone, Default)]
 struct File {
-    seen: Vec<u8>,
+    live: Vec<u8>,
     durable: Vec<u8>,
     pending: Vec<Change>,
     fails: bool,
@@ -39,11 +39,11 @@ impl Change {
 
 impl File {
     fn change(&mut self, change: Change) {
-        change.apply(&mut self.seen);
+        change.apply(&mut self.live);
         self.pending.push(change);
     }
 
-    /// What a crash leaves.
+    /// Returns the file after a crash.
     fn after(mut self, crash: Crash) -> Self {
         let kept: Box<dyn FnMut() -> bool> = match crash {
             Crash::PowerLoss(Kept::Nothing) => Box::new(|| false),
@@ -52,17 +52,17 @@ impl File {
                 let mut random = Random::new(seed);
                 Box::new(move || random.one_in(2))
             }
-            // A kill takes nothing that the system has.
+            // A kill does not lose data that the operating system has.
             _ => return Self { fails: false, ..self },
         };
         let mut kept = kept;
         for change in self.pending.drain(..) {
-            // A file never shrinks by half.
+            // In this model only writes are lost, never changes of the length.
             if matches!(change, Change::Length(_)) || kept() {
                 change.apply(&mut self.durable);
             }
         }
-        Self { seen: self.durable.clone(), durable: self.durable, pending: Vec::new(), fails: false }
+        Self { live: self.durable.clone(), durable: self.durable, pending: Vec::new(), fails: false }
     }
 }
 
@@ -77,13 +77,13 @@ impl Disk {
 
 impl StorageBackend for Disk {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.file().seen.len() as u64)
+        Ok(self.file().live.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let at = usize::try_from(offset).expect("the file is in memory");
         let file = self.file();
-        let bytes = file.seen.get(at..at + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let bytes = file.live.get(at..at + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         out.copy_from_slice(bytes);
         Ok(())
     }
@@ -96,7 +96,7 @@ impl StorageBackend for Disk {
     fn sync_data(&self) -> io::Result<()> {
         let mut file = self.file();
         if std::mem::take(&mut file.fails) {
-            // As systems do: it counts as written from now on, and is not.
+            // Like real systems: the lost data is treated as clean from now on.
             file.pending.clear();
             return Err(io::Error::other("the flush failed"));
         }
@@ -112,7 +112,7 @@ impl StorageBackend for Disk {
     }
 }
 
-/// The rows of a session, changed behind the storage's back.
+/// Damages the rows of a session, bypassing the storage.
 fn damage_rows(database: &Database, id: SessionId, damage: Damage) {
     const RECORDS: TableDefinition<'_, (u128, u64), &str> = TableDefinition::new("records");
     let session = u128::from_be_bytes(*id.as_bytes());
@@ -127,14 +127,14 @@ fn damage_rows(database: &Database, id: SessionId, damage: Damage) {
         let mut rows = write.open_table(RECORDS).unwrap();
         rows.retain_in(all, |_, _| false).unwrap();
         for (revision, line) in (1..).zip(&lines) {
-            // A bit may make it something that is no text; redb gives back texts only, so the nearest one stands for it.
+            // The flipped bit may make the line invalid UTF-8, which redb cannot store as text: it is replaced.
             rows.insert((session, revision), &*String::from_utf8_lossy(line)).unwrap();
         }
     }
     write.commit().unwrap();
 }
 
-/// One process, whose handles are clones: nobody else can have the database meanwhile.
+/// A harness with one process, whose handles are clones, because redb does not share a database.
 #[derive(Default)]
 struct InMemory {
     disk: Mutex<Disk>,
@@ -149,12 +149,12 @@ impl Harness for InMemory {
             let disk = self.disk.lock().unwrap().clone();
             *open = Some(RedbStorage::with_backend("a disk in memory", move || Ok(disk.clone()))?);
         }
-        Ok(Arc::new(open.clone().expect("it was opened")))
+        Ok(Arc::new(open.clone().expect("the database was opened")))
     }
 
     async fn crash(&self, crash: Crash) -> Result<(), NotSupported> {
         let mut disk = self.disk.lock().unwrap();
-        // The handles that are open stay with the disk as it was, and change nothing on this one.
+        // Open handles keep the old disk and cannot change the new one.
         let file = disk.file().clone().after(crash);
         *disk = Disk(Arc::new(Mutex::new(file)));
         self.open.lock().unwrap().take();
@@ -192,7 +192,7 @@ mod file {
             if open.is_none() {
                 *open = Some(RedbStorage::open(self.0.path().join("sessions.redb"))?);
             }
-            Ok(Arc::new(open.clone().expect("it was opened")))
+            Ok(Arc::new(open.clone().expect("the database was opened")))
         }
 
         async fn crash(&self, _: Crash) -> Result<(), NotSupported> {
@@ -200,7 +200,7 @@ mod file {
         }
 
         async fn fail_next_flush(&self) -> Result<(), NotSupported> {
-            Err(NotSupported("a real disk fails when it wants to"))
+            Err(NotSupported("a real disk cannot be made to fail"))
         }
 
         async fn damage(&self, id: SessionId, damage: Damage) -> Result<(), NotSupported> {
@@ -213,10 +213,9 @@ mod file {
     storage_laws!(|| async { Folder(tempfile::tempdir().expect("a temporary folder"), Mutex::default()) });
 }
 
-/// Random calls, as `sessionkit/tests/backends.rs` makes them to all backends of the project: the same answers.
-/// `SESSION_BACKENDS_SEQUENCES` asks for more of them.
+/// The same random calls as in `sessionkit/tests/backends.rs`. `SESSION_BACKENDS_SEQUENCES` sets another number.
 #[tokio::test]
-async fn it_answers_as_the_storage_in_memory_does() {
+async fn it_returns_the_same_results_as_the_memory_storage() {
     let sequences = std::env::var("SESSION_BACKENDS_SEQUENCES").map_or(200, |n| n.parse().unwrap());
     let memory: Arc<dyn SessionStorage> = Arc::new(MemoryStorage::new());
     let disk = Disk::default();

@@ -1,5 +1,5 @@
-//! Engines by hand, as somebody would use them for this without our traits: the line and the current view of the session in
-//! one change, made durable, with one flush for all that wait at once.
+//! Direct use of the engines, without the storage traits: the line and the current head of the session in one
+//! transaction, with one flush for all waiting appends.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -12,12 +12,12 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Contender;
-use super::ours::runtime;
+use super::library::runtime;
 use super::race::{self, Round};
 use crate::events::{self, Log};
 use crate::stats::micros;
 
-/// What is stored with one event.
+/// The data stored with one event.
 struct Row {
     session: u64,
     seq: u64,
@@ -25,11 +25,13 @@ struct Row {
     head: String,
 }
 
-/// How many of those that wait become one change of the engine's.
+/// The number of waiting appends in one commit.
 #[derive(Clone, Copy)]
-pub(super) enum AtOnce {
-    All,
-    Each,
+pub(super) enum CommitMode {
+    /// All of them.
+    Group,
+    /// One.
+    Single,
 }
 
 type Waiting = (Row, oneshot::Sender<()>);
@@ -38,17 +40,17 @@ type Waiting = (Row, oneshot::Sender<()>);
 type Session = (Log, VecDeque<(StoredRecord, Head)>);
 
 /// An engine on a thread of its own.
-pub(super) struct ByHand {
+pub(super) struct DirectEngine {
     name: &'static str,
     runtime: Runtime,
     queue: mpsc::Sender<Waiting>,
     sessions: Vec<Session>,
 }
 
-impl ByHand {
-    /// `SQLite`, WAL, `synchronous=FULL`, one transaction for all that wait, or for each.
-    pub(super) fn sqlite(folder: &Path, sessions: usize, at_once: AtOnce) -> Self {
-        let mut connection = Connection::open(folder.join("sessions.db")).expect("a database can be made");
+impl DirectEngine {
+    /// Creates an `SQLite` database with WAL and `synchronous=FULL`.
+    pub(super) fn sqlite(folder: &Path, sessions: usize, mode: CommitMode) -> Self {
+        let mut connection = Connection::open(folder.join("sessions.db")).expect("a database can be created");
         connection
             .execute_batch(
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
@@ -56,43 +58,44 @@ impl ByHand {
                  CREATE TABLE events (session INTEGER, seq INTEGER, line TEXT, PRIMARY KEY (session, seq))
                  WITHOUT ROWID;",
             )
-            .expect("tables can be made");
-        let name = match at_once {
-            AtOnce::All => "SQLite by hand, group commit",
-            AtOnce::Each => "SQLite by hand, a transaction each",
+            .expect("tables can be created");
+        let name = match mode {
+            CommitMode::Group => "SQLite directly, group commit",
+            CommitMode::Single => "SQLite directly, one transaction per event",
         };
-        Self::new(name, sessions, at_once, move |rows| {
-            let transaction = connection.transaction().expect("nobody else writes");
+        Self::new(name, sessions, mode, move |rows| {
+            let transaction = connection.transaction().expect("there is no other writer");
             for row in rows {
-                let mut event =
-                    transaction.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3)").expect("it is SQL");
+                let mut event = transaction
+                    .prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3)")
+                    .expect("the statement is valid");
                 event
                     .execute(params![number(row.session), number(row.seq), row.line.line()])
-                    .expect("there is room");
+                    .expect("the database can be written");
                 let mut head = transaction
                     .prepare_cached("INSERT OR REPLACE INTO sessions VALUES (?1, ?2)")
-                    .expect("it is SQL");
-                head.execute(params![number(row.session), row.head]).expect("there is room");
+                    .expect("the statement is valid");
+                head.execute(params![number(row.session), row.head]).expect("the database can be written");
             }
-            transaction.commit().expect("there is room");
+            transaction.commit().expect("the database can be written");
         })
     }
 
-    /// sled, a batch for each event, one flush of sled's and one of its file for all that wait.
+    /// Creates a sled database. Each event is a batch; all waiting ones share one flush of sled and one of its file.
     pub(super) fn sled(folder: &Path, sessions: usize) -> Self {
         let path = folder.join("sled");
         let sled =
-            sled::Config::new().path(&path).flush_every_ms(None).open().expect("a database can be made");
+            sled::Config::new().path(&path).flush_every_ms(None).open().expect("a database can be created");
         let data = File::open(path.join("db")).expect("sled keeps its log there");
-        Self::new("sled by hand, group flush", sessions, AtOnce::All, move |rows| {
+        Self::new("sled directly, group flush", sessions, CommitMode::Group, move |rows| {
             for row in rows {
                 let mut batch = sled::Batch::default();
                 let key = [&b"r"[..], &row.session.to_be_bytes(), &row.seq.to_be_bytes()].concat();
                 batch.insert(key, row.line.line().as_bytes());
                 batch.insert([&b"h"[..], &row.session.to_be_bytes()].concat(), row.head.as_bytes());
-                sled.apply_batch(batch).expect("there is room");
+                sled.apply_batch(batch).expect("the database can be written");
             }
-            sled.flush().expect("there is room");
+            sled.flush().expect("the database can be written");
             data.sync_data().expect("the disk can be flushed");
         })
     }
@@ -100,26 +103,26 @@ impl ByHand {
     fn new(
         name: &'static str,
         sessions: usize,
-        at_once: AtOnce,
+        mode: CommitMode,
         mut commit: impl FnMut(&[Row]) + Send + 'static,
     ) -> Self {
-        let at_once = match at_once {
-            AtOnce::All => 256,
-            AtOnce::Each => 1,
+        let largest = match mode {
+            CommitMode::Group => 256,
+            CommitMode::Single => 1,
         };
         let (queue, mut waiting) = mpsc::channel::<Waiting>(1024);
         std::thread::spawn(move || {
             while let Some(first) = waiting.blocking_recv() {
                 let all = std::iter::once(first).chain(std::iter::from_fn(|| waiting.try_recv().ok()));
-                let (rows, answers): (Vec<Row>, Vec<oneshot::Sender<()>>) = all.take(at_once).unzip();
+                let (rows, answers): (Vec<Row>, Vec<oneshot::Sender<()>>) = all.take(largest).unzip();
                 commit(&rows);
                 for answer in answers {
-                    // Whoever waited for it waits still.
+                    // The receiver exists, because its session waits for the answer.
                     let _ = answer.send(());
                 }
             }
         });
-        let owner = session_core::this_process().expect("a process knows itself");
+        let owner = session_core::this_process().expect("the identity of this process can be read");
         let begin = |number| (Log::begin(&format!("bench-{number}"), &owner).0, VecDeque::new());
         Self { name, runtime: runtime(), queue, sessions: (0..sessions).map(begin).collect() }
     }
@@ -129,7 +132,7 @@ fn number(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-impl Contender for ByHand {
+impl Contender for DirectEngine {
     fn name(&self) -> String {
         self.name.to_owned()
     }
@@ -151,7 +154,7 @@ impl Contender for ByHand {
                 for (line, head) in events {
                     let (answer, answered) = oneshot::channel();
                     let start = Instant::now();
-                    let head = serde_json::to_string(&head).expect("a head is JSON");
+                    let head = serde_json::to_string(&head).expect("a head can be serialized");
                     let row = Row { session, seq: line.revision(), line, head };
                     assert!(queue.send((row, answer)).await.is_ok(), "the engine runs");
                     answered.await.expect("the engine answers");

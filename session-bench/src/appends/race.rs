@@ -1,19 +1,19 @@
-//! Many sessions at once, each with its own appends one after another.
+//! Concurrent sessions, each with sequential appends.
 
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use crate::stats::{cpu, micros};
 
-/// One measurement.
+/// The result of one round.
 pub(super) struct Round {
     pub(super) elapsed: Duration,
     pub(super) cpu: Duration,
-    /// Of each append, in microseconds.
+    /// The latency of each append, in microseconds.
     pub(super) latencies: Vec<f64>,
 }
 
-/// Runs `append` so many times for each session, on a thread for each.
+/// Runs `append` `each` times for every session, with a thread for each session.
 pub(super) fn threads<S: Send>(sessions: &mut [S], each: usize, append: impl Fn(&mut S) + Sync) -> Round {
     let ready = Barrier::new(sessions.len() + 1);
     let (ready, append) = (&ready, &append);
@@ -47,7 +47,7 @@ pub(super) fn threads<S: Send>(sessions: &mut [S], each: usize, append: impl Fn(
     round
 }
 
-/// Runs one task for each session, which returns how long its appends took, in microseconds.
+/// Runs one task for each session, which returns the latencies of its appends in microseconds.
 pub(super) fn tasks<F>(runtime: &tokio::runtime::Runtime, sessions: Vec<F>) -> Round
 where
     F: Future<Output = Vec<f64>> + Send + 'static,

@@ -1,15 +1,15 @@
-//! The least that a durable append can be: the bytes at the end of a file, and a flush. For each session by itself, or
-//! for all that wait at once.
+//! The lower bound of a durable append: a write at the end of a file, and a flush. Either for each session on its own,
+//! or for all waiting appends together.
 
 use std::sync::mpsc;
 
 use session_storage_file::{DiskFile, Open};
 
 use super::race::{self, Round};
-use super::{Contender, Place};
+use super::{Contender, Location};
 use crate::events;
 
-/// A file for each session, a flush for each event.
+/// One file per session and one flush per event.
 pub(super) struct RawFlush {
     files: Vec<(Box<dyn DiskFile>, u64)>,
     line: Vec<u8>,
@@ -17,10 +17,10 @@ pub(super) struct RawFlush {
 }
 
 impl RawFlush {
-    pub(super) fn new(place: &Place, sessions: usize) -> Self {
+    pub(super) fn new(place: &Location, sessions: usize) -> Self {
         let open = |number| {
             let path = place.folder.join(format!("{number}.jsonl"));
-            (place.disk.open(&path, Open::Create).expect("a file can be made"), 0)
+            (place.disk.open(&path, Open::Create).expect("a file can be created"), 0)
         };
         Self { files: (0..sessions).map(open).collect(), line: events::line(), each: 0 }
     }
@@ -46,7 +46,7 @@ impl Contender for RawFlush {
 
 type Waiting = (Vec<u8>, mpsc::Sender<()>);
 
-/// One file for all sessions: a thread writes what waits, and flushes once for all of it.
+/// One file for all sessions: a thread writes all waiting events and flushes once.
 pub(super) struct GroupFlush {
     sessions: Vec<mpsc::Sender<Waiting>>,
     line: Vec<u8>,
@@ -54,17 +54,17 @@ pub(super) struct GroupFlush {
 }
 
 impl GroupFlush {
-    pub(super) fn new(place: &Place, sessions: usize) -> Self {
+    pub(super) fn new(place: &Location, sessions: usize) -> Self {
         let path = place.folder.join("journal");
-        let file = place.disk.open(&path, Open::Create).expect("a file can be made");
+        let file = place.disk.open(&path, Open::Create).expect("a file can be created");
         let (journal, waiting) = mpsc::channel();
-        std::thread::spawn(move || keep(&*file, &waiting));
+        std::thread::spawn(move || write_journal(&*file, &waiting));
         Self { sessions: vec![journal; sessions], line: events::line(), each: 0 }
     }
 }
 
-/// Writes the journal until nobody is left to write to it.
-fn keep(file: &dyn DiskFile, waiting: &mpsc::Receiver<Waiting>) {
+/// Writes the journal until all senders are dropped.
+fn write_journal(file: &dyn DiskFile, waiting: &mpsc::Receiver<Waiting>) {
     let mut end = 0;
     while let Ok(first) = waiting.recv() {
         let (mut bytes, mut answers) = (Vec::new(), Vec::new());
@@ -75,7 +75,7 @@ fn keep(file: &dyn DiskFile, waiting: &mpsc::Receiver<Waiting>) {
         end += file.write_at(&bytes, end).expect("the disk has room") as u64;
         file.sync().expect("the disk can be flushed");
         for answer in answers {
-            // Whoever waited for it waits still.
+            // The receiver exists, because its session waits for the answer.
             let _ = answer.send(());
         }
     }
@@ -94,8 +94,8 @@ impl Contender for GroupFlush {
         let line = &self.line;
         race::threads(&mut self.sessions, self.each, |journal| {
             let (answer, answered) = mpsc::channel();
-            journal.send((line.clone(), answer)).expect("the journal is kept");
-            answered.recv().expect("the journal answers");
+            journal.send((line.clone(), answer)).expect("the writer thread runs");
+            answered.recv().expect("the writer thread answers");
         })
     }
 }

@@ -1,4 +1,4 @@
-//! A session as one JSON file that is written anew for each event: temporary file, flush, rename.
+//! A session as one JSON file that is rewritten for each event: temporary file, flush, rename.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use session_core::SessionEvent;
 use session_storage_file::{Disk, Open};
 
 use super::race::{self, Round};
-use super::{Contender, Place};
+use super::{Contender, Location};
 use crate::events;
 
 pub(super) struct Rewrite {
@@ -33,7 +33,7 @@ struct Entry {
 }
 
 impl Rewrite {
-    pub(super) fn new(place: &Place, sessions: usize, history: usize) -> Self {
+    pub(super) fn new(place: &Location, sessions: usize, history: usize) -> Self {
         let paths = |number| {
             let path = place.folder.join(format!("{number}.json"));
             (path.with_extension("tmp"), path)
@@ -61,8 +61,8 @@ impl Contender for Rewrite {
     fn run(&mut self) -> Round {
         let (disk, session) = (&self.disk, &self.session);
         race::threads(&mut self.files, self.each, |(temporary, path)| {
-            let json = serde_json::to_vec(session).expect("a session is JSON");
-            let file = disk.open(temporary, Open::Create).expect("a file can be made");
+            let json = serde_json::to_vec(session).expect("a session can be serialized");
+            let file = disk.open(temporary, Open::Create).expect("a file can be created");
             let mut written = 0;
             while let Some(rest) = json.get(written..).filter(|rest| !rest.is_empty()) {
                 written += file.write_at(rest, written as u64).expect("the disk has room");

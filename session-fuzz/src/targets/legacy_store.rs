@@ -1,27 +1,27 @@
-//! Stores of older tools, which nobody has checked before us.
+//! Fuzz target for the stores of older tools.
 
 use session_core::{Head, MemoryStorage, SessionId, SessionStorage as _, SessionStorageExt as _};
 use sessionkit::legacy::{Format, LegacySession, LegacyStore, Outcome, read};
 
-use super::record_line::small;
+use super::record_line::check_head;
 use super::{head, is_unsafe};
-use crate::{Fate, wait};
+use crate::{InputOutcome, wait};
 
-/// The second byte says which tool's, the rest is a file of its: with one session, or with all of them.
+/// Reads a store: the second byte selects the tool, and the rest is one of its files, with one or several sessions.
 ///
-/// It is read the same twice, and is not changed. Each session of it is a log like any other: it begins with where it came
-/// from, is safe to show, goes into a store, and does so once. Whatever is no session is named, with a reason.
-pub fn legacy_store(input: &[u8]) -> Fate {
+/// Reading twice gives the same result and does not change the file. Each session becomes a valid log that records its
+/// origin, is safe to display, and is imported exactly once. Every other entry is reported with a reason.
+pub fn legacy_store(input: &[u8]) -> InputOutcome {
     let ([_, format], text) = head(input);
     let formats = [Format::Msw, Format::Container, Format::Prodigy];
     let format = formats[usize::from(format) % formats.len()];
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let path = folder.path().join("10000000-0000-4000-8000-000000000001.json");
     std::fs::write(&path, text).unwrap();
-    let store = read(format, &path).expect("there is a file");
-    assert!(std::fs::read(&path).unwrap() == text, "it was changed");
-    let again = read(format, &path).expect("it is there still");
-    assert_eq!(logs(&store), logs(&again), "the second time it is another one");
+    let store = read(format, &path).expect("the file exists");
+    assert!(std::fs::read(&path).unwrap() == text, "the file was changed");
+    let again = read(format, &path).expect("the file still exists");
+    assert_eq!(logs(&store), logs(&again), "reading again gives a different result");
     let mut all = store.unreadable().count();
     for entry in store.unreadable() {
         assert!(!entry.reason.is_empty(), "{entry:?}");
@@ -30,11 +30,11 @@ pub fn legacy_store(input: &[u8]) -> Fate {
         let storage = MemoryStorage::new();
         for session in store.sessions() {
             all += 1;
-            wanted(&storage, session).await;
+            check_session(&storage, session).await;
         }
     });
     assert_eq!(all, store.found.len());
-    if store.unreadable().count() == 0 && all > 0 { Fate::Accepted } else { Fate::Refused }
+    if store.unreadable().count() == 0 && all > 0 { InputOutcome::Accepted } else { InputOutcome::Refused }
 }
 
 fn logs(store: &LegacyStore) -> Vec<(SessionId, Vec<&str>)> {
@@ -42,21 +42,22 @@ fn logs(store: &LegacyStore) -> Vec<(SessionId, Vec<&str>)> {
     store.sessions().map(|session| (session.id(), lines(session))).collect()
 }
 
-/// What one wants of a session.
-async fn wanted(storage: &MemoryStorage, session: &LegacySession) {
+/// Checks one session.
+async fn check_session(storage: &MemoryStorage, session: &LegacySession) {
     let id = session.id();
-    assert_eq!(session.import(storage).await.expect("the memory holds"), Outcome::Imported);
-    assert_eq!(session.import(storage).await.expect("the memory holds"), Outcome::Skipped);
-    let records = storage.records_after(id, 0).await.expect("it was imported");
+    assert_eq!(session.import(storage).await.expect("the memory storage does not fail"), Outcome::Imported);
+    assert_eq!(session.import(storage).await.expect("the memory storage does not fail"), Outcome::Skipped);
+    let records = storage.records_after(id, 0).await.expect("the session was imported");
     assert_eq!(records, session.log());
     let mut folded: Option<Head> = None;
     for record in &records {
         assert!(!is_unsafe(record.line()), "{}", record.line());
-        Head::fold(&mut folded, id, &record.decode().expect("it was sealed here")).expect("a log is a life");
+        Head::fold(&mut folded, id, &record.decode().expect("the record was sealed here"))
+            .expect("the log is valid");
     }
     let first = records[0].line();
     assert!(first.contains("\"created\"") && first.contains("\"imported-from\""), "{first}");
-    let head = storage.head(id).await.expect("it is there").expect("it is there");
+    let head = storage.head(id).await.expect("the memory storage does not fail").expect("the session exists");
     assert_eq!(Some(&head), folded.as_ref());
-    small(&head);
+    check_head(&head);
 }

@@ -1,4 +1,4 @@
-//! The targets: for each kind of input that comes from elsewhere, what must hold of it whatever it is.
+//! The fuzz targets: one for each kind of untrusted input, with the properties that hold for every input.
 
 mod export_stream;
 mod legacy_store;
@@ -16,18 +16,18 @@ pub use self::report_socket::report_socket;
 pub use self::slot::slot;
 pub use self::whole_log::whole_log;
 
-use crate::Fate;
+use crate::InputOutcome;
 
-/// A kind of input.
+/// A fuzz target.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
-    /// Its name, also that of its libFuzzer target.
+    /// The name, which is also that of its libFuzzer target.
     pub name: &'static str,
-    /// Panics where something does not hold.
-    pub run: fn(&[u8]) -> Fate,
+    /// Processes an input, and panics if an assertion fails.
+    pub run: fn(&[u8]) -> InputOutcome,
 }
 
-/// All of them.
+/// All targets.
 pub const TARGETS: &[Target] = &[
     Target { name: "record_line", run: record_line },
     Target { name: "whole_log", run: whole_log },
@@ -38,7 +38,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "legacy_store", run: legacy_store },
 ];
 
-/// An input's first bytes, and the rest; zeros where there are none.
+/// Splits an input into its first bytes and the rest. Missing first bytes are zero.
 fn head<const N: usize>(input: &[u8]) -> ([u8; N], &[u8]) {
     let (first, rest) = input.split_at(input.len().min(N));
     let mut head = [0; N];
@@ -46,7 +46,8 @@ fn head<const N: usize>(input: &[u8]) -> ([u8; N], &[u8]) {
     (head, rest)
 }
 
-/// Whether a text holds what no terminal should be shown; by the page about the format, not by the code.
+/// Returns `true` if a text contains characters that are unsafe on a terminal, as `docs/format.md` lists them and not
+/// as the code does.
 fn is_unsafe(text: &str) -> bool {
     text.chars().any(|c| {
         c.is_control()

@@ -1,4 +1,4 @@
-//! One line of a log, at any place of it.
+//! Fuzz target for one line of a log, at any position.
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -6,27 +6,27 @@ use session_core::limits::{LimitError, NESTING, RECORD_BYTES};
 use session_core::{Chain, Head, SessionId, Tip, UnsealedRecord, follows};
 
 use super::{head, is_unsafe};
-use crate::{Fate, REPAIR, repair, stories};
+use crate::{InputOutcome, REPAIR, repair, samples};
 
-/// Byte 1 chooses a story, byte 2 the record of it that the line comes after.
+/// Checks a line: byte 1 selects a sample, byte 2 the record that the line follows, and the rest is the line.
 ///
-/// A line that opens is one line, shows nothing dangerous, and what it says can be sealed again: to a line that says the
-/// same, which sealed once more is itself.
-pub fn record_line(input: &[u8]) -> Fate {
-    let ([flags, story, place], line) = head(input);
-    let story = stories::chosen(story);
-    let place = usize::from(place) % (story.records.len() + 1);
-    let before = place.checked_sub(1).map(|at| &story.records[at]);
-    let chain = before.map_or(Chain::start(story.id), |record| Chain::at(story.id, record.tip()));
+/// A line that passes the check is a single line and safe to display. Its event can be sealed again, to a line that
+/// decodes to the same event, and sealing that event again gives the same line.
+pub fn record_line(input: &[u8]) -> InputOutcome {
+    let ([flags, sample, place], line) = head(input);
+    let sample = samples::select(sample);
+    let place = usize::from(place) % (sample.records.len() + 1);
+    let before = place.checked_sub(1).map(|at| &sample.records[at]);
+    let chain = before.map_or(Chain::start(sample.id), |record| Chain::at(sample.id, record.tip()));
     let seed = before
-        .map_or(story.id.as_bytes().to_vec(), |record| record.tip().sum.as_u64().to_be_bytes().to_vec());
+        .map_or(sample.id.as_bytes().to_vec(), |record| record.tip().sum.as_u64().to_be_bytes().to_vec());
     let repaired = (flags & REPAIR != 0).then(|| repair::line(&seed, line)).flatten();
     let line = repaired.as_ref().map_or(line, |(line, _)| line);
 
     let mut after = chain;
     let Ok(stored) = after.check(line) else {
-        assert_eq!(after, chain, "a line that is refused moves nothing");
-        return Fate::Refused;
+        assert_eq!(after, chain, "a refused line does not change the chain");
+        return InputOutcome::Refused;
     };
     assert_eq!(stored.line().as_bytes(), line);
     assert!(line.len() < RECORD_BYTES && !is_unsafe(stored.line()), "{}", stored.line());
@@ -36,53 +36,57 @@ pub fn record_line(input: &[u8]) -> Fate {
 
     let envelope = stored.envelope().ok();
     if let Some(before) = before {
-        assert_eq!(follows(before.line().as_bytes(), line), envelope, "the two ways to read it differ");
+        assert_eq!(
+            follows(before.line().as_bytes(), line),
+            envelope,
+            "the two ways to read the envelope differ"
+        );
     }
-    let Ok(record) = stored.decode() else { return Fate::Refused };
+    let Ok(record) = stored.decode() else { return InputOutcome::Refused };
     assert_eq!(Some(record.envelope), envelope);
-    record.event.check().expect("what a writer refuses, a reader refuses");
-    let Levels(levels) = serde_json::from_str(stored.line()).expect("it is JSON");
+    record.event.check().expect("a reader refuses what a writer refuses");
+    let Levels(levels) = serde_json::from_str(stored.line()).expect("the line is JSON");
     assert!(levels <= NESTING, "{levels} levels");
 
-    // Once more, as a writer would have written it.
-    let draft = || UnsealedRecord {
+    // Seals the event again, as a writer would.
+    let unsealed = || UnsealedRecord {
         at: record.envelope.at,
         attempt: record.envelope.attempt,
         flushed: record.envelope.flushed,
         event: record.event.clone(),
     };
-    let (again, sealed) = match chain.clone().seal(draft()) {
+    let (again, sealed) = match chain.clone().seal(unsealed()) {
         Ok(sealed) => sealed,
-        // 1e15 has five times as many digits once it is written out.
-        Err(LimitError::Exceeded { .. }) if line.len() > RECORD_BYTES / 8 => return Fate::Accepted,
-        Err(error) => panic!("it opens and cannot be sealed: {error}"),
+        // A number such as 1e15 gets longer when it is written out.
+        Err(LimitError::Exceeded { .. }) if line.len() > RECORD_BYTES / 8 => return InputOutcome::Accepted,
+        Err(error) => panic!("the line is valid but cannot be sealed again: {error}"),
     };
     assert_eq!(sealed.event, record.event);
     assert!(!is_unsafe(again.line()));
     let mut check = chain;
-    assert_eq!(check.check(again.line().as_bytes()).expect("what was sealed opens"), again);
-    let reread = again.decode().expect("what was sealed can be read");
+    assert_eq!(check.check(again.line().as_bytes()).expect("a sealed line is valid"), again);
+    let reread = again.decode().expect("a sealed line can be decoded");
     assert_eq!(reread, sealed);
-    let (third, _) = chain.clone().seal(draft()).expect("as before");
-    assert_eq!(third, again, "the same record has one form");
+    let (third, _) = chain.clone().seal(unsealed()).expect("as before");
+    assert_eq!(third, again, "a record has only one form");
 
-    // And the machine takes it or leaves it.
-    let mut folded = before.map(|_| story.heads[place - 1].clone());
+    // The state machine applies the record or leaves the head unchanged.
+    let mut folded = before.map(|_| sample.heads[place - 1].clone());
     let unchanged = folded.clone();
-    if Head::fold(&mut folded, story.id, &record).is_err() {
-        assert_eq!(folded, unchanged, "a record that is rejected changes nothing");
-        return Fate::Refused;
+    if Head::fold(&mut folded, sample.id, &record).is_err() {
+        assert_eq!(folded, unchanged, "a rejected record changes nothing");
+        return InputOutcome::Refused;
     }
     let folded = folded.expect("there is a head after a record");
-    assert_eq!((folded.id, folded.tip), (story.id, stored.tip()));
+    assert_eq!((folded.id, folded.tip), (sample.id, stored.tip()));
     assert_eq!(record.envelope.seq, place as u64 + 1);
     assert!(record.envelope.flushed < record.envelope.seq);
-    small(&folded);
-    Fate::Accepted
+    check_head(&folded);
+    InputOutcome::Accepted
 }
 
-/// How deep a text that is JSON is nested. By the grammar alone: it has no largest number, and a member that nobody knows
-/// may well hold one that no double does.
+/// The nesting depth of a JSON text. It is determined by the grammar alone, because an unknown member may contain a
+/// number that no double can represent.
 struct Levels(usize);
 
 impl<'de> Deserialize<'de> for Levels {
@@ -97,7 +101,7 @@ impl<'de> Deserialize<'de> for Levels {
     }
 }
 
-/// The deepest of the values in an array or object.
+/// A visitor that returns the depth of the deepest value in an array or object.
 struct Inner;
 
 impl<'de> Visitor<'de> for Inner {
@@ -124,16 +128,16 @@ impl<'de> Visitor<'de> for Inner {
     }
 }
 
-/// A head keeps its size, and reads back to itself.
-pub(super) fn small(head: &Head) {
+/// Checks that a head is within its size limit and round-trips through JSON.
+pub(super) fn check_head(head: &Head) {
     let json = serde_json::to_string(head).expect("a head is JSON");
     assert!(json.len() <= session_core::limits::HEAD_BYTES, "{} bytes: {json}", json.len());
     assert!(!is_unsafe(&json), "{json}");
-    let read: Head = serde_json::from_str(&json).expect("a head reads back");
+    let read: Head = serde_json::from_str(&json).expect("a head can be parsed");
     assert_eq!(&read, head);
 }
 
-/// The records that lines alone show, without a storage: each follows from the one before.
+/// Returns the records of the unbroken chain in a log, and the offset of their end, without using a storage.
 pub(super) fn chain_of(id: SessionId, log: &[u8]) -> (Vec<session_core::StoredRecord>, usize) {
     let (mut chain, mut records, mut end) = (Chain::start(id), Vec::new(), 0);
     for piece in log.split_inclusive(|byte| *byte == b'\n') {

@@ -1,4 +1,4 @@
-//! The owner's socket: what a child, or something that got hold of its environment, may say there.
+//! Fuzz target for requests on the owner's socket, from a child or from another process that knows its environment.
 
 use std::io;
 use std::pin::Pin;
@@ -13,21 +13,21 @@ use session_runner::conversation::{REQUEST_BYTES, converse};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{head, is_unsafe};
-use crate::{Fate, wait};
+use crate::{InputOutcome, wait};
 
-/// What is said never ends: after the input comes one line without an end.
+/// The flag for a line that never ends, after the input.
 const ENDLESS: u8 = 1;
-/// The session has ended.
+/// The flag for a session that has ended.
 const ENDED: u8 = 2;
-/// Bytes that may be read ahead.
+/// Bytes that the owner may read ahead.
 const BUFFER: usize = 16 * 1024;
 
-/// The rest is what is said, in pieces of as many bytes as byte 1 says.
+/// Sends the rest of the input to the owner, in pieces whose size byte 1 determines.
 ///
-/// Each line is answered, by one line that the other side takes; no line makes the owner hold more than a request; and all
-/// that comes of it are reports of progress within their limits.
-pub fn report_socket(input: &[u8]) -> Fate {
-    let ([flags, pace], said) = head(input);
+/// Each line gets an answer of one valid line. The owner never buffers more than one request. The only effect is
+/// progress reports within their limits.
+pub fn report_socket(input: &[u8]) -> InputOutcome {
+    let ([flags, pace], sent) = head(input);
     let endless = flags & ENDLESS != 0;
     wait(async {
         let manager = InMemorySessionManager::new();
@@ -38,16 +38,20 @@ pub fn report_socket(input: &[u8]) -> Fate {
             session.complete(SessionSummary::new()).await.unwrap();
         }
         let before = manager.read_log(id, 0, 100).await.unwrap();
-        let mut child = Child { said, at: 0, pace: usize::from(pace).max(1), endless, more: 0 };
+        let mut child = Child { sent, at: 0, pace: usize::from(pace).max(1), endless, endless_bytes: 0 };
         let mut answers = Vec::new();
-        converse(session.clone(), &mut child, &mut answers).await.expect("the streams hold");
+        converse(session.clone(), &mut child, &mut answers).await.expect("the streams do not fail");
 
         let answered = check_answers(&answers);
         let limit = usize::try_from(REQUEST_BYTES).unwrap();
-        assert!(child.more <= limit + BUFFER, "{} bytes of one request were read", child.more);
-        let lines: Vec<&[u8]> = said.split_inclusive(|byte| *byte == b'\n').collect();
+        assert!(
+            child.endless_bytes <= limit + BUFFER,
+            "{} bytes of one request were read",
+            child.endless_bytes
+        );
+        let lines: Vec<&[u8]> = sent.split_inclusive(|byte| *byte == b'\n').collect();
         let too_long = lines.iter().position(|line| line.len() > limit || !line.ends_with(b"\n"));
-        // The first one that is no line is answered, and ends it.
+        // The first invalid line is answered and ends the conversation.
         let expected = too_long.map_or(lines.len() + usize::from(endless), |at| at + 1);
         assert_eq!(answered.len(), expected, "{} lines, {too_long:?}", lines.len());
 
@@ -55,27 +59,27 @@ pub fn report_socket(input: &[u8]) -> Fate {
         let log = manager.read_log(id, 0, 100).await.unwrap();
         if ended {
             assert!(accepted == 0 && log == before, "an ended session was written");
-            return Fate::Refused;
+            return InputOutcome::Refused;
         }
-        // With what it does next, the owner makes its reports durable.
-        session.checkpoint(&0).await.expect("the owner is not harmed");
+        // The owner's next event makes its progress reports durable.
+        session.checkpoint(&0).await.expect("the session is unaffected");
         let log = manager.read_log(id, 0, 100).await.unwrap();
         assert_eq!(log[..before.len()], before);
         for stored in &log[before.len()..log.len() - 1] {
-            let record = stored.decode().expect("it was sealed");
+            let record = stored.decode().expect("the record was sealed");
             assert_eq!(record.event.kind(), EventKind::ProgressReported, "{record:?}");
-            record.event.check().expect("it is within its limits");
+            record.event.check().expect("the report is within its limits");
             assert!(!is_unsafe(stored.line()));
         }
         assert!(log.len() <= before.len() + 1 + accepted);
         let head = manager.get_head(id).await.unwrap();
         assert!(matches!(head.state(), SessionState::Running { .. }), "{head:?}");
         assert_eq!(head.lifecycle.requests, session_core::Requests::default());
-        if accepted > 0 { Fate::Accepted } else { Fate::Refused }
+        if accepted > 0 { InputOutcome::Accepted } else { InputOutcome::Refused }
     })
 }
 
-/// Whether each answer is a yes. Each is a line that the child's side reads whole.
+/// Checks each answer, and returns `true` for the accepted requests.
 fn check_answers(answers: &[u8]) -> Vec<bool> {
     let text = std::str::from_utf8(answers).expect("an answer is text");
     assert!(text.is_empty() || text.ends_with('\n'));
@@ -92,20 +96,20 @@ fn check_answers(answers: &[u8]) -> Vec<bool> {
                 assert!(!error["message"].as_str().unwrap().is_empty());
                 false
             }
-            _ => panic!("neither yes nor no: {line}"),
+            _ => panic!("neither ok nor error: {line}"),
         }
     };
     text.lines().map(check).collect()
 }
 
-/// Says its piece, then nothing, or one thing for ever.
+/// A child that sends its input, and then nothing or an endless line.
 struct Child<'a> {
-    said: &'a [u8],
+    sent: &'a [u8],
     at: usize,
     pace: usize,
     endless: bool,
-    /// What was read of the line that never ends.
-    more: usize,
+    /// The bytes that were read of the endless line.
+    endless_bytes: usize,
 }
 
 impl AsyncRead for Child<'_> {
@@ -115,7 +119,7 @@ impl AsyncRead for Child<'_> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let child = self.get_mut();
-        let rest = &child.said[child.at..];
+        let rest = &child.sent[child.at..];
         let count = buffer.remaining().min(child.pace * child.pace);
         if !rest.is_empty() {
             let piece = &rest[..rest.len().min(count)];
@@ -123,7 +127,7 @@ impl AsyncRead for Child<'_> {
             child.at += piece.len();
         } else if child.endless {
             buffer.put_slice(&vec![b'['; count]);
-            child.more += count;
+            child.endless_bytes += count;
         }
         Poll::Ready(Ok(()))
     }

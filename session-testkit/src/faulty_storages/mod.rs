@@ -1,6 +1,8 @@
-//! Storages with exactly one known fault each: they prove that the suite notices. The faults themselves are in
-//! `storage`. The patches in `gallery` are something else: bugs of this workspace's own code, which prove that its own
-//! tests notice; `cargo xtask faulty_storages` tries them.
+//! Storages with exactly one known fault each, which prove that the laws detect faults. The faults are implemented in
+//! `storage`.
+//!
+//! The patches in `seeded-bugs` are different: they are bugs in this workspace's own code, which prove that its own
+//! tests detect bugs (`cargo xtask seeded-bugs`).
 
 mod resealed;
 mod storage;
@@ -16,7 +18,7 @@ use crate::harness::{Crash, Damage, Harness, Kept, NotSupported};
 
 macro_rules! faults {
     ($($(#[doc = $doc:literal])+ $variant:ident [$($law:ident)+])+) => {
-        /// What is wrong with a storage.
+        /// A fault of a storage.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
         pub enum Fault { $($(#[doc = $doc])+ $variant,)+ }
@@ -25,7 +27,8 @@ macro_rules! faults {
             /// Every fault.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
-            /// The names of laws that notice it, all of them on a subject that can do everything. Others may too.
+            /// Returns the names of laws that detect the fault, if the harness supports every operation. Other laws may
+            /// detect it, too.
             #[must_use]
             pub const fn caught_by(self) -> &'static [&'static str] {
                 match self { $(Self::$variant => &[$(stringify!($law),)+],)+ }
@@ -35,98 +38,98 @@ macro_rules! faults {
 }
 
 faults! {
-    /// It appends to whatever is there, and creates over what is there.
+    /// Appends and creations ignore the expected tip.
     IgnoresExpected [
         law_2_append_needs_the_expected_revision_and_sum
         law_2_a_conflict_changes_nothing
-        law_2_of_two_rivals_exactly_one_wins
-        law_2_of_many_writers_exactly_the_acknowledged_are_there
+        law_2_exactly_one_of_two_racing_appends_wins
+        law_2_concurrent_appends_are_stored_exactly_once
         law_2_a_session_is_created_once
     ]
-    /// It compares how long the log is, not what it ends with.
-    ComparesRevisionsOnly [law_2_append_needs_the_expected_revision_and_sum law_2_a_deleted_id_begins_anew]
-    /// Of a batch of several records it does not keep the last, and says that it did.
-    LosesTheLastRecord [law_1_batches_of_every_size_come_back_in_order law_5_random_calls_agree_with_a_model]
-    /// It hands out the last two records of a page the other way round.
-    Reorders [law_1_batches_of_every_size_come_back_in_order law_5_records_are_paged_without_gaps_or_repeats]
-    /// It says that all is flushed and flushes nothing.
+    /// Only the expected revision is compared, not the checksum.
+    ComparesRevisionsOnly [law_2_append_needs_the_expected_revision_and_sum law_2_a_deleted_id_can_be_created_again]
+    /// The last record of a batch of several records is not stored, but acknowledged.
+    DropsLastRecord [law_1_batches_of_every_size_come_back_in_order law_5_random_calls_agree_with_a_model]
+    /// The last two records of a page are swapped.
+    ReordersRecords [law_1_batches_of_every_size_come_back_in_order law_5_records_are_paged_without_gaps_or_repeats]
+    /// Appends are acknowledged as flushed but only buffered.
     AcknowledgesBeforeFlush [
-        law_3_what_was_flushed_survives_power_loss
-        law_1_a_crash_leaves_a_prefix_of_what_was_not_acknowledged
-        law_3_a_flush_covers_what_others_buffered
+        law_3_flushed_changes_survive_power_loss
+        law_1_a_crash_leaves_a_prefix_of_unacknowledged_records
+        law_3_a_flush_covers_records_that_others_buffered
     ]
-    /// It keeps events as JSON values, not as bytes.
+    /// Events are stored as JSON values, not as bytes.
     ReEncodes [law_5_records_come_back_byte_identical]
-    /// Its head is the one before the last append.
-    ForgetsTheHead [law_1_the_head_is_the_fold_of_the_log_after_each_append]
-    /// It counts, and then creates.
-    LetsTheLimitBeRaced [law_2_a_limit_is_never_raced]
-    /// What was deleted is there again as soon as something else is written.
-    BringsBackTheDeleted [law_2_what_is_deleted_stays_deleted]
-    /// A flush that failed is acknowledged all the same.
-    BelievesAFailedFlush [
-        law_6_a_flush_that_failed_is_never_believed
-        law_6_a_creation_whose_flush_failed_can_be_made_again
+    /// A head is the one before the last append.
+    ReturnsPreviousHead [law_1_the_head_is_the_fold_of_the_log_after_each_append]
+    /// The limit is checked before the creation, not atomically with it.
+    RacesTheLimit [law_2_racing_creations_never_exceed_the_limit]
+    /// Deleted sessions reappear on the next append to another session.
+    RevivesDeletedSessions [law_2_a_deleted_session_stays_deleted]
+    /// A failed flush is acknowledged.
+    AcknowledgesFailedFlush [
+        law_6_a_failed_flush_is_never_acknowledged
+        law_6_a_creation_can_be_retried_after_a_failed_flush
     ]
-    /// It answers with the tip before the append.
-    AnswersWithTheOldTip [law_1_the_answer_is_the_new_tip]
-    /// Its conflicts do not say what is there.
-    ConflictsWithoutFacts [law_2_a_conflict_names_what_was_expected_and_what_is_there]
-    /// It does not compare anything for an empty batch.
-    FlushesBlindly [law_2_a_flush_needs_the_expected_tip]
-    /// It acknowledges a batch that does not follow from what is there.
-    AcceptsHoles [law_2_a_batch_that_begins_elsewhere_is_refused]
-    /// It does not count at all.
-    IgnoresTheLimit [law_2_a_limit_is_kept]
-    /// It counts ended sessions too.
-    CountsTheEnded [law_2_ended_and_deleted_sessions_do_not_count]
-    /// It counts before it looks whether the session exists.
-    CountsBeforeItLooks [law_2_an_existing_session_is_a_conflict_also_where_the_limit_is_reached]
-    /// It deletes whatever the tip is.
-    DeletesBlindly [law_2_a_deletion_needs_the_tip law_2_of_a_deletion_and_an_append_exactly_one_wins]
-    /// An id whose session was deleted can never be used again.
-    RemembersTheDeleted [law_2_a_deleted_id_begins_anew]
-    /// Each handle reads a head once and then believes itself.
-    ReadsItsCache [law_3_what_was_acknowledged_is_seen_by_everyone]
-    /// Its profile has no name.
-    HasNoName [law_3_the_profile_says_who_it_is]
-    /// Its change feed never wakes anybody.
-    WakesNobody [law_3_a_change_feed_wakes_whoever_waits]
-    /// What is buffered is kept where it dies with the process.
-    BuffersInTheProcess [law_3_what_was_buffered_survives_a_kill]
+    /// An append returns the tip before it.
+    ReturnsOldTip [law_1_an_append_returns_the_new_tip]
+    /// Conflicts do not report the stored tip.
+    OmitsStoredTip [law_2_a_conflict_reports_the_expected_and_stored_tips]
+    /// An empty batch is not checked against the expected tip.
+    FlushesUnchecked [law_2_a_flush_needs_the_expected_tip]
+    /// A batch that does not follow the stored log is acknowledged.
+    AcceptsHoles [law_2_a_batch_that_does_not_follow_is_refused]
+    /// The limit is not checked.
+    IgnoresLimit [law_2_the_session_limit_is_enforced]
+    /// Ended sessions count towards the limit.
+    CountsEndedSessions [law_2_only_active_sessions_count_towards_the_limit]
+    /// The limit is checked before the existence of the session.
+    ChecksLimitBeforeExistence [law_2_an_existing_session_is_a_conflict_even_at_the_limit]
+    /// A deletion does not check the tip.
+    DeletesUnchecked [law_2_a_deletion_needs_the_tip law_2_either_a_racing_deletion_or_append_wins]
+    /// The id of a deleted session can never be used again.
+    NeverReusesIds [law_2_a_deleted_id_can_be_created_again]
+    /// Each handle reads a head once and then returns it from its cache.
+    ServesStaleHeads [law_3_acknowledged_changes_are_visible_to_every_handle]
+    /// The profile's name is empty.
+    HasEmptyName [law_3_the_profile_is_named_and_constant]
+    /// The change feed never wakes a waiter.
+    NeverWakes [law_3_a_change_feed_wakes_every_waiter]
+    /// Buffered records are kept in the process and lost when it dies.
+    BuffersInProcessMemory [law_3_buffered_changes_survive_a_kill]
     /// An empty batch flushes nothing.
-    SkipsTheEmptyFlush [law_3_a_flush_covers_what_others_buffered]
-    /// An append takes the log away and puts a longer one in its place.
-    RewritesInPlace [law_4_a_dropped_append_happened_or_did_not]
-    /// A creation takes a place first, and gives it back only if it comes to its end.
-    LeaksPlaces [law_4_a_dropped_creation_happened_or_did_not]
-    /// A deletion first cuts the log.
-    DeletesInSteps [law_4_a_dropped_deletion_happened_or_did_not]
-    /// It has no room for records above 64 KiB.
+    SkipsEmptyFlush [law_3_a_flush_covers_records_that_others_buffered]
+    /// An append deletes the log and then stores a longer one.
+    RewritesInPlace [law_4_a_dropped_append_leaves_a_prefix_of_its_batch]
+    /// A creation first takes a place within the limit, and returns it only if it is not dropped.
+    LeaksPlaces [law_4_a_dropped_creation_leaves_the_session_or_nothing]
+    /// A deletion first truncates the log.
+    DeletesInTwoSteps [law_4_a_dropped_deletion_is_complete_or_has_no_effect]
+    /// Records above 64 KiB are refused.
     RefusesLargeRecords [law_5_a_record_may_be_as_large_as_the_format_allows]
-    /// It has no room for more than eight labels in a head.
-    CutsTheHead [law_5_a_head_comes_back_whole]
-    /// It counts records from 0.
+    /// Heads keep at most eight labels.
+    TruncatesLabels [law_5_the_largest_head_comes_back_unchanged]
+    /// Records are counted from 0.
     CountsFromZero [law_5_records_are_paged_without_gaps_or_repeats]
-    /// A list goes on with the session that it should go on after.
+    /// A page of a list starts with the session after which it should start.
     RepeatsTheCursor [law_5_a_list_is_paged_without_gaps_or_repeats]
-    /// A list goes on after as many sessions as it showed, whichever are there by then.
+    /// Pages of a list are found by offset, which deletions shift.
     PagesByOffset [law_5_a_list_shows_each_lasting_session_exactly_once]
-    /// Of what does not exist it says that it has no records.
-    FindsNothingEverywhere [law_5_what_does_not_exist_is_not_found]
-    /// A list does not look at labels.
-    IgnoresLabels [law_5_filters_let_through_what_matches]
+    /// A session that does not exist has an empty log.
+    ReturnsEmptyForMissing [law_5_a_missing_session_is_not_found]
+    /// A list ignores the labels of its filter.
+    IgnoresLabels [law_5_a_filtered_list_contains_exactly_the_matches]
     /// A damaged log ends where the damage is.
     HidesDamage [law_7_damage_is_never_silent]
-    /// A session that cannot be read is not listed.
-    HidesTheUnreadable [law_7_damage_is_never_silent]
-    /// One session that cannot be read fails the whole list.
-    FailsOnTheUnreadable [law_8_damage_of_one_session_leaves_all_others_alone]
-    /// A deletion takes everything of the same name along.
-    DeletesByName [law_8_sessions_do_not_touch_each_other]
+    /// A list omits sessions that cannot be read.
+    HidesUnreadableSessions [law_7_damage_is_never_silent]
+    /// A list fails if one session cannot be read.
+    FailsOnUnreadableSessions [law_8_damage_to_one_session_does_not_affect_others]
+    /// A deletion also deletes all sessions of the same name.
+    DeletesByName [law_8_changes_to_one_session_do_not_affect_others]
 }
 
-/// A subject all of whose handles have the same fault.
+/// A harness whose handles all have the same fault.
 pub struct FaultyHarness {
     inner: Box<dyn Harness>,
     fault: Fault,
@@ -135,12 +138,12 @@ pub struct FaultyHarness {
 
 impl std::fmt::Debug for FaultyHarness {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sabotaged").field("fault", &self.fault).finish_non_exhaustive()
+        f.debug_struct("FaultyHarness").field("fault", &self.fault).finish_non_exhaustive()
     }
 }
 
 impl FaultyHarness {
-    /// A subject, with this fault from now on.
+    /// Wraps a harness, whose handles have this fault from now on.
     #[must_use]
     pub fn new(harness: impl Harness + 'static, fault: Fault) -> Self {
         Self { inner: Box::new(harness), fault, shared: Arc::default() }
@@ -156,7 +159,7 @@ impl Harness for FaultyHarness {
 
     async fn crash(&self, crash: Crash) -> Result<(), NotSupported> {
         match (self.fault, crash) {
-            (Fault::BuffersInTheProcess, Crash::Kill) => {
+            (Fault::BuffersInProcessMemory, Crash::Kill) => {
                 self.inner.crash(Crash::PowerLoss(Kept::Nothing)).await
             }
             (_, crash) => self.inner.crash(crash).await,

@@ -1,9 +1,9 @@
-//! Records changed so that they are right in themselves and wrong in their place: what saboteurs store.
+//! Changed records for the faults to store, with valid checksums of their own.
 
 use session_core::{Batch, Chain, Head, SessionId, StoredRecord, UnsealedRecord};
 
-/// The events of a batch, sealed again behind another tip. `None` where the machine does not allow them there.
-pub(super) fn behind(id: SessionId, head: &Head, batch: &Batch) -> Option<Batch> {
+/// Seals the events of a batch again behind another tip. `None` if the state machine does not allow them there.
+pub(super) fn reseal_after(id: SessionId, head: &Head, batch: &Batch) -> Option<Batch> {
     let mut chain = Chain::at(id, head.tip);
     let mut head = head.clone();
     let mut records = Vec::new();
@@ -21,7 +21,7 @@ pub(super) fn behind(id: SessionId, head: &Head, batch: &Batch) -> Option<Batch>
     Some(Batch::new(records, head))
 }
 
-/// A batch without its last record, if that leaves any; `before` is the head that it follows.
+/// Returns a batch without its last record, if any record is left; `before` is the head that it follows.
 pub(super) fn without_last(id: SessionId, before: Option<Head>, batch: &Batch) -> Option<Batch> {
     let (_, kept) = batch.records().split_last()?;
     let mut head = before;
@@ -34,7 +34,7 @@ pub(super) fn without_last(id: SessionId, before: Option<Head>, batch: &Batch) -
     Some(Batch::new(kept.to_vec(), head?))
 }
 
-/// A record whose event went through a JSON value.
+/// Returns a record whose event was parsed to a JSON value and serialized again.
 pub(super) fn re_encoded(record: StoredRecord) -> StoredRecord {
     let line = record.line();
     let parts = line.split_once(r#","event":"#).zip(line.rsplit_once(r#","sum":"#));

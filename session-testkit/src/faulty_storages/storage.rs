@@ -1,4 +1,4 @@
-//! A storage over another one that does everything right but one thing.
+//! A wrapper around a storage that adds one fault.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
@@ -13,7 +13,7 @@ use session_core::{
 
 use super::{Fault, resealed};
 
-/// Above this many bytes [`Fault::RefusesLargeRecords`] refuses.
+/// The largest record, in bytes, that [`Fault::RefusesLargeRecords`] accepts.
 const LARGE: usize = 64 * 1024;
 
 /// A storage with one fault.
@@ -25,11 +25,11 @@ pub struct FaultyStorage {
     cache: Mutex<BTreeMap<SessionId, Head>>,
 }
 
-/// What the fault remembers, for all handles of a store.
+/// State that a fault shares between all handles of a store.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     deleted: Mutex<Vec<(SessionId, Batch)>>,
-    graves: Mutex<BTreeSet<SessionId>>,
+    deleted_ids: Mutex<BTreeSet<SessionId>>,
     old_heads: Mutex<BTreeMap<SessionId, Head>>,
     places: AtomicUsize,
     shown: Mutex<BTreeMap<SessionId, usize>>,
@@ -40,7 +40,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl FaultyStorage {
-    /// A storage, with this fault from now on. [`Fault::BuffersInTheProcess`] is one of subjects, and no fault here.
+    /// Wraps a storage with this fault. [`Fault::BuffersInProcessMemory`] has no effect here: only a
+    /// [`FaultyHarness`](super::FaultyHarness) implements it.
     #[must_use]
     pub fn new(inner: Arc<dyn SessionStorage>, fault: Fault) -> Self {
         Self::with(inner, fault, Arc::default())
@@ -54,7 +55,7 @@ impl FaultyStorage {
         Ok(self.inner.head(id).await?.map(|head| head.tip))
     }
 
-    /// The whole log as one batch.
+    /// Returns the whole log as one batch.
     async fn whole(&self, id: SessionId) -> Result<Option<Batch>, StorageError> {
         let Some(head) = self.inner.head(id).await? else { return Ok(None) };
         let mut records = self.inner.records_after(id, 0).await?;
@@ -62,7 +63,7 @@ impl FaultyStorage {
         Ok(Some(Batch::new(records, head)))
     }
 
-    /// Stores a batch, whatever is there.
+    /// Stores a batch regardless of the stored log.
     async fn overwrite(
         &self,
         id: SessionId,
@@ -79,7 +80,7 @@ impl FaultyStorage {
         }
         let at = Expected::At(head.tip);
         let claimed = batch.head().map_or(head.tip, |head| head.tip);
-        let batch = resealed::behind(id, &head, &batch).unwrap_or_else(Batch::empty);
+        let batch = resealed::reseal_after(id, &head, &batch).unwrap_or_else(Batch::empty);
         self.inner.append(id, at, batch, durability).await?;
         Ok(claimed)
     }
@@ -89,7 +90,7 @@ impl FaultyStorage {
         Ok(page.heads.len() + page.unreadable.len())
     }
 
-    /// Refuses if there are as many as the limit allows.
+    /// Returns an error if the limit is reached.
     async fn refuse_above(&self, expected: Expected, filter: SessionFilter) -> Result<(), StorageError> {
         match expected {
             Expected::AbsentWithin(limit) if self.count(filter).await? >= limit.get() => {
@@ -132,7 +133,7 @@ impl FaultyStorage {
     }
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "each verb knows the faults that are its own, no others")]
+#[expect(clippy::wildcard_enum_match_arm, reason = "each method handles only its own faults")]
 #[async_trait]
 impl SessionStorage for FaultyStorage {
     async fn append(
@@ -155,17 +156,17 @@ impl SessionStorage for FaultyStorage {
                     return self.overwrite(id, expected, batch, durability).await;
                 }
             }
-            Fault::LosesTheLastRecord => {
+            Fault::DropsLastRecord => {
                 let head = self.inner.head(id).await?;
                 batch = resealed::without_last(id, head, &batch).unwrap_or(batch);
             }
             Fault::AcknowledgesBeforeFlush => durability = Durability::Buffered,
-            Fault::SkipsTheEmptyFlush if claimed.is_none() => durability = Durability::Buffered,
-            Fault::ForgetsTheHead => {
+            Fault::SkipsEmptyFlush if claimed.is_none() => durability = Durability::Buffered,
+            Fault::ReturnsPreviousHead => {
                 let old = self.inner.head(id).await?;
                 lock(&self.shared.old_heads).extend(old.map(|head| (id, head)));
             }
-            Fault::LetsTheLimitBeRaced => {
+            Fault::RacesTheLimit => {
                 self.refuse_above(expected, SessionFilter::active()).await?;
                 for _ in 0..16 {
                     tokio::task::yield_now().await;
@@ -174,14 +175,14 @@ impl SessionStorage for FaultyStorage {
                     expected = Expected::Absent;
                 }
             }
-            Fault::IgnoresTheLimit if before.is_none() => expected = Expected::Absent,
-            Fault::CountsTheEnded => self.refuse_above(expected, SessionFilter::all()).await?,
-            Fault::CountsBeforeItLooks => self.refuse_above(expected, SessionFilter::active()).await?,
-            Fault::FlushesBlindly if claimed.is_none() => {
+            Fault::IgnoresLimit if before.is_none() => expected = Expected::Absent,
+            Fault::CountsEndedSessions => self.refuse_above(expected, SessionFilter::all()).await?,
+            Fault::ChecksLimitBeforeExistence => self.refuse_above(expected, SessionFilter::active()).await?,
+            Fault::FlushesUnchecked if claimed.is_none() => {
                 expected = self.tip(id).await?.map_or(expected, Expected::At);
             }
-            Fault::BringsBackTheDeleted => self.bring_back(id).await?,
-            Fault::RemembersTheDeleted if before.is_none() && lock(&self.shared.graves).contains(&id) => {
+            Fault::RevivesDeletedSessions => self.bring_back(id).await?,
+            Fault::NeverReusesIds if before.is_none() && lock(&self.shared.deleted_ids).contains(&id) => {
                 return Err(StorageError::Conflict { id, expected: None, actual: None });
             }
             Fault::RewritesInPlace => {
@@ -215,15 +216,15 @@ impl SessionStorage for FaultyStorage {
         }
         let answer = self.inner.append(id, expected, batch, durability).await;
         match (self.fault, answer) {
-            (Fault::LosesTheLastRecord, Ok(tip)) => Ok(claimed.unwrap_or(tip)),
-            (Fault::AnswersWithTheOldTip, Ok(tip)) => Ok(before.unwrap_or(tip)),
-            (Fault::ConflictsWithoutFacts, Err(StorageError::Conflict { id, expected, .. })) => {
+            (Fault::DropsLastRecord, Ok(tip)) => Ok(claimed.unwrap_or(tip)),
+            (Fault::ReturnsOldTip, Ok(tip)) => Ok(before.unwrap_or(tip)),
+            (Fault::OmitsStoredTip, Err(StorageError::Conflict { id, expected, .. })) => {
                 Err(StorageError::Conflict { id, expected, actual: None })
             }
             (Fault::AcceptsHoles, Err(StorageError::InvalidArgument { what })) => {
                 claimed.ok_or(StorageError::InvalidArgument { what })
             }
-            (Fault::BelievesAFailedFlush, Err(StorageError::OutcomeUnknown { id, source })) => {
+            (Fault::AcknowledgesFailedFlush, Err(StorageError::OutcomeUnknown { id, source })) => {
                 claimed.or(before).ok_or(StorageError::OutcomeUnknown { id, source })
             }
             (_, answer) => answer,
@@ -233,15 +234,15 @@ impl SessionStorage for FaultyStorage {
     async fn head(&self, id: SessionId) -> Result<Option<Head>, StorageError> {
         let mut head = self.inner.head(id).await?;
         match (self.fault, &mut head) {
-            (Fault::ForgetsTheHead, Some(head)) => {
+            (Fault::ReturnsPreviousHead, Some(head)) => {
                 if let Some(old) = lock(&self.shared.old_heads).get(&id) {
                     *head = old.clone();
                 }
             }
-            (Fault::ReadsItsCache, Some(head)) => {
+            (Fault::ServesStaleHeads, Some(head)) => {
                 *head = lock(&self.cache).entry(id).or_insert_with(|| head.clone()).clone();
             }
-            (Fault::CutsTheHead, Some(head)) => {
+            (Fault::TruncatesLabels, Some(head)) => {
                 while head.labels.len() > 8 {
                     head.labels.pop_last();
                 }
@@ -262,7 +263,7 @@ impl SessionStorage for FaultyStorage {
         }
         let mut answer = self.inner.records(id, after, limit).await;
         match (self.fault, &mut answer) {
-            (Fault::Reorders, Ok(page)) => {
+            (Fault::ReordersRecords, Ok(page)) => {
                 if let [.., one, other] = page.records.as_mut_slice() {
                     std::mem::swap(one, other);
                 }
@@ -271,7 +272,7 @@ impl SessionStorage for FaultyStorage {
                 page.records =
                     page.records.drain(..).map(resealed::re_encoded).collect::<Vec<StoredRecord>>();
             }
-            (Fault::FindsNothingEverywhere, Err(StorageError::NotFound { .. }))
+            (Fault::ReturnsEmptyForMissing, Err(StorageError::NotFound { .. }))
             | (Fault::HidesDamage, Err(StorageError::Corrupt { .. })) => answer = Ok(RecordPage::default()),
             _ => {}
         }
@@ -289,7 +290,7 @@ impl SessionStorage for FaultyStorage {
             Fault::IgnoresLabels => filter.labels.clear(),
             Fault::PagesByOffset => {
                 let all = self.inner.list_all(&filter).await?;
-                // Whoever comes in between here moves all that follows.
+                // A deletion in between shifts all sessions that follow.
                 tokio::task::yield_now().await;
                 let from = after.and_then(|after| lock(&self.shared.shown).get(&after).copied()).unwrap_or(0);
                 let heads: Vec<Head> = all.heads.into_iter().skip(from).take(limit.get()).collect();
@@ -305,8 +306,8 @@ impl SessionStorage for FaultyStorage {
                 let again = self.inner.head(after).await?.filter(|head| filter.matches(head));
                 page.heads.splice(0..0, again);
             }
-            (Fault::HidesTheUnreadable, _) => page.unreadable.clear(),
-            (Fault::FailsOnTheUnreadable, _) => {
+            (Fault::HidesUnreadableSessions, _) => page.unreadable.clear(),
+            (Fault::FailsOnUnreadableSessions, _) => {
                 if let Some((_, error)) = page.unreadable.pop() {
                     return Err(error);
                 }
@@ -319,14 +320,14 @@ impl SessionStorage for FaultyStorage {
     async fn delete(&self, id: SessionId, mut tip: Tip) -> Result<(), StorageError> {
         let whole = self.whole(id).await?;
         match self.fault {
-            Fault::DeletesBlindly => tip = self.tip(id).await?.unwrap_or(tip),
-            Fault::DeletesInSteps => return self.delete_in_steps(id, tip).await,
+            Fault::DeletesUnchecked => tip = self.tip(id).await?.unwrap_or(tip),
+            Fault::DeletesInTwoSteps => return self.delete_in_steps(id, tip).await,
             _ => {}
         }
         self.inner.delete(id, tip).await?;
         match (self.fault, whole) {
-            (Fault::BringsBackTheDeleted, Some(whole)) => lock(&self.shared.deleted).push((id, whole)),
-            (Fault::RemembersTheDeleted, _) => drop(lock(&self.shared.graves).insert(id)),
+            (Fault::RevivesDeletedSessions, Some(whole)) => lock(&self.shared.deleted).push((id, whole)),
+            (Fault::NeverReusesIds, _) => drop(lock(&self.shared.deleted_ids).insert(id)),
             (Fault::DeletesByName, Some(whole)) => {
                 let name = whole.head().map_or("", |head| &head.name);
                 for head in self.inner.list_all(&SessionFilter::all().name(name)).await?.heads {
@@ -340,23 +341,23 @@ impl SessionStorage for FaultyStorage {
 
     fn profile(&self) -> StorageProfile {
         let mut profile = self.inner.profile();
-        if self.fault == Fault::HasNoName {
+        if self.fault == Fault::HasEmptyName {
             profile.name = "";
         }
         profile
     }
 
     fn change_feed(&self) -> Option<Arc<dyn ChangeFeed>> {
-        if self.fault == Fault::WakesNobody { Some(Arc::new(Deaf)) } else { self.inner.change_feed() }
+        if self.fault == Fault::NeverWakes { Some(Arc::new(SilentFeed)) } else { self.inner.change_feed() }
     }
 }
 
-/// A feed that hears nothing.
+/// A feed that never wakes.
 #[derive(Debug)]
-struct Deaf;
+struct SilentFeed;
 
 #[async_trait]
-impl ChangeFeed for Deaf {
+impl ChangeFeed for SilentFeed {
     async fn changed(&self, _id: SessionId, _seen: Tip) {
         std::future::pending::<()>().await;
     }

@@ -1,21 +1,21 @@
-//! Law 5 for bytes: what comes back is what was stored, to the last one.
+//! Law 5 for bytes: records and heads come back exactly as they were stored.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use session_core::{Durability, SessionConfig, SessionEvent, StoredRecord, Sum, limits};
 
-use super::{handles, reads_as, there};
+use super::{check_reads, open_handles, stored_log};
 use crate::harness::Harness;
-use crate::law::{Finding, Outcome, same};
+use crate::law::{Finding, Outcome, check_eq};
 use crate::logs::Log;
 
-/// Values that a storage which understands JSON, or text, likes to improve.
+/// Values that a storage changes if it parses JSON or normalizes text.
 fn values() -> Vec<Value> {
     let numbers = "[1.0,1,-0.0,0.1,1e300,1.7976931348623157e308,5e-324,2.2250738585072014e-308,9007199254740993,\
         18446744073709551615,-9223372036854775808,0.30000000000000004,123456789012345680000.0]";
     let mut nested = json!("the innermost");
-    // The record, the event, its payload: three levels are taken before the value begins.
+    // The record, the event and its payload take three levels around the value.
     for level in 0..limits::NESTING - 3 {
         nested = if level % 2 == 0 { json!([nested]) } else { json!({ "in": nested }) };
     }
@@ -48,7 +48,7 @@ fn values() -> Vec<Value> {
 }
 
 pub(crate) async fn law_5_records_come_back_byte_identical(harness: &dyn Harness) -> Outcome {
-    let handles = handles(harness, 2).await?;
+    let handles = open_handles(harness, 2).await?;
     let [writer, reader] = handles.as_slice() else { unreachable!("two were asked for") };
     let mut config =
         SessionConfig::new("ünïcode").name("e\u{301} ≠ é").label("k", "v=w\\\"").metadata(json!(1e300));
@@ -62,9 +62,9 @@ pub(crate) async fn law_5_records_come_back_byte_identical(harness: &dyn Harness
     for step in log.take_each() {
         step.send(&**writer, Durability::Buffered).await?;
     }
-    reads_as(&**writer, &log).await?;
-    reads_as(&**reader, &log).await?;
-    // Spellings that the core does not choose and other writers of the format may: no sum covers another spelling.
+    check_reads(&**writer, &log).await?;
+    check_reads(&**reader, &log).await?;
+    // Spellings that the core does not write but other writers may: the checksum covers exactly this spelling.
     let mut chained = log.clone();
     for text in
         [r#"{"testkit.x":1.0}"#, r#"{"testkit.x":  [1e2 , 100.00]}"#, r#"{"testkit.x":"\u0041\/\u00e9"}"#]
@@ -80,23 +80,23 @@ pub(crate) async fn law_5_records_come_back_byte_identical(harness: &dyn Harness
         let batch = session_core::Batch::new(vec![record.clone()], head);
         let expected = session_core::Expected::At(chained.tip());
         writer.append(log.id(), expected, batch, Durability::Flushed).await?;
-        chained = there(&**reader, log.id()).await?;
-        same!(chained.records().last(), Some(&record), "a record spelled in its own way");
+        chained = stored_log(&**reader, log.id()).await?;
+        check_eq!(chained.records().last(), Some(&record), "a record with its own spelling");
     }
-    reads_as(&**reader, &chained).await
+    check_reads(&**reader, &chained).await
 }
 
-/// A `noted` whose data is spelled like this, sealed by hand as `docs/format.md` says.
+/// Seals a `noted` with its data spelled exactly like this, as `docs/format.md` specifies.
 fn spelled(log: &Log, data: &str) -> Result<StoredRecord, Finding> {
     let (seq, at, attempt) = (log.revision() + 1, log.head().updated_at, log.head().lifecycle.attempt);
     let event = format!(r#"{{"noted":{{"kind":"testkit.spelled","data":{data}}}}}"#);
     let body = format!(r#"{{"seq":{seq},"at":"{at}","attempt":{attempt},"flushed":0,"event":{event}"#);
     let sum = sum_after(log.tip().sum, body.as_bytes());
     StoredRecord::from_storage(seq, format!(r#"{body},"sum":"{sum:016x}"}}"#))
-        .map_err(|broken| Finding::violated(format!("our own record: {broken}")))
+        .map_err(|error| Finding::violated(format!("our own record: {error}")))
 }
 
-/// The sum of a line, from the words of `docs/format.md` and not through the core.
+/// Computes the checksum of a line as `docs/format.md` specifies, without the core.
 fn sum_after(previous: Sum, body: &[u8]) -> u64 {
     let mut covered = previous.as_u64().to_be_bytes().to_vec();
     covered.extend_from_slice(body);
@@ -104,9 +104,9 @@ fn sum_after(previous: Sum, body: &[u8]) -> u64 {
 }
 
 pub(crate) async fn law_5_a_record_may_be_as_large_as_the_format_allows(harness: &dyn Harness) -> Outcome {
-    let handles = handles(harness, 2).await?;
+    let handles = open_handles(harness, 2).await?;
     let [writer, reader] = handles.as_slice() else { unreachable!("two were asked for") };
-    // Around the sizes of pages and buffers, and the largest that there is.
+    // Sizes around those of pages and buffers, and the largest allowed one.
     let mut sizes: Vec<usize> =
         [512, 4096, 8192, 65_536, 262_144].iter().flat_map(|size| [size - 1, *size, size + 1]).collect();
     sizes.push(limits::RECORD_BYTES);
@@ -115,28 +115,28 @@ pub(crate) async fn law_5_a_record_may_be_as_large_as_the_format_allows(harness:
     for size in sizes {
         let empty = log.clone().noted("").last_line();
         log.noted("x".repeat(size - empty));
-        same!(log.last_line(), size, "the size of our own record");
+        check_eq!(log.last_line(), size, "the size of our own record");
         log.take().send(&**writer, Durability::Flushed).await?;
     }
-    reads_as(&**writer, &log).await?;
-    reads_as(&**reader, &log).await?;
+    check_reads(&**writer, &log).await?;
+    check_reads(&**reader, &log).await?;
     // Several of them in one batch.
     for _ in 0..3 {
         log.noted("\u{e4}".repeat(limits::RECORD_BYTES / 2 - 200));
     }
     log.take().send(&**writer, Durability::Buffered).await?;
-    reads_as(&**reader, &log).await
+    check_reads(&**reader, &log).await
 }
 
 impl Log {
-    /// Bytes of the last record's line, with its line end.
+    /// Returns the bytes of the last record's line, with its line feed.
     fn last_line(&self) -> usize {
         self.records().last().map_or(0, |record| record.line().len() + 1)
     }
 }
 
-pub(crate) async fn law_5_a_head_comes_back_whole(harness: &dyn Harness) -> Outcome {
-    let handles = handles(harness, 2).await?;
+pub(crate) async fn law_5_the_largest_head_comes_back_unchanged(harness: &dyn Harness) -> Outcome {
+    let handles = open_handles(harness, 2).await?;
     let [writer, reader] = handles.as_slice() else { unreachable!("two were asked for") };
     for text in ["\"\\\"\\", "日本語", "e\u{301}", "x"] {
         let filler = text.repeat(1000);
@@ -162,8 +162,8 @@ pub(crate) async fn law_5_a_head_comes_back_whole(harness: &dyn Harness) -> Outc
         log.push(SessionEvent::ResumeRequested { by: filler.clone() });
         log.push(SessionEvent::InputProvided { value: filler.clone().into(), by: filler });
         log.take().send(&**writer, Durability::Flushed).await?;
-        reads_as(&**writer, &log).await?;
-        reads_as(&**reader, &log).await?;
+        check_reads(&**writer, &log).await?;
+        check_reads(&**reader, &log).await?;
     }
     Ok(())
 }

@@ -1,26 +1,26 @@
-//! Laws 1 and 3 in a crash: what was acknowledged is there, of the rest at most a prefix.
+//! Laws 1 and 3 after a crash: acknowledged records survive, and of the rest at most a prefix.
 
 use session_core::{
     Batch, Durability, Expected, Head, SessionConfig, SessionStorage, SessionStorageExt as _, StateName,
 };
 
-use super::{Handle, handles, heads, limit, reads_as, reads_as_gone, there};
+use super::{Handle, all_heads, check_absent, check_reads, limit, open_handles, stored_log};
 use crate::harness::{Crash, Harness, Kept, NotSupported};
-use crate::law::{Finding, Outcome, check, same};
+use crate::law::{Finding, Outcome, check, check_eq};
 use crate::logs::{self, Log};
 use crate::random::{Random, seeds};
 
-/// Ends all handles, and opens a new one.
-async fn after(harness: &dyn Harness, gone: Vec<Handle>, crash: Crash) -> Result<Handle, Finding> {
+/// Crashes the store, and opens a new handle.
+async fn reopen_after(harness: &dyn Harness, gone: Vec<Handle>, crash: Crash) -> Result<Handle, Finding> {
     harness.crash(crash).await?;
     drop(gone);
     Ok(harness.open().await?)
 }
 
-/// Ends the law's test here if the profile promises less than this.
-fn promises(storage: &dyn SessionStorage, durability: Durability) -> Result<(), NotSupported> {
+/// Skips the law if the profile promises less than this durability.
+fn require_durability(storage: &dyn SessionStorage, durability: Durability) -> Result<(), NotSupported> {
     match storage.profile().durability {
-        None => Err(NotSupported("its profile says that it does not outlive the process")),
+        None => Err(NotSupported("its profile promises nothing beyond the process")),
         Some(promised) if promised < durability => {
             Err(NotSupported("its profile promises nothing for power loss"))
         }
@@ -28,25 +28,25 @@ fn promises(storage: &dyn SessionStorage, durability: Durability) -> Result<(), 
     }
 }
 
-/// Every way in which the power can go.
-fn cuts(random: u64) -> impl Iterator<Item = Crash> {
+/// Returns power losses that keep nothing, everything, and random parts.
+fn power_losses(random: u64) -> impl Iterator<Item = Crash> {
     let some = seeds(random).into_iter().map(Kept::Some);
     [Kept::Nothing, Kept::Everything].into_iter().chain(some).map(Crash::PowerLoss)
 }
 
-pub(crate) async fn law_1_a_crash_leaves_a_prefix_of_what_was_not_acknowledged(
+pub(crate) async fn law_1_a_crash_leaves_a_prefix_of_unacknowledged_records(
     harness: &dyn Harness,
 ) -> Outcome {
     let mut storage = harness.open().await?;
-    promises(&*storage, Durability::Flushed)?;
+    require_durability(&*storage, Durability::Flushed)?;
     let mut log = Log::plain();
     log.take().send(&*storage, Durability::Flushed).await?;
-    for (round, crash) in cuts(40).enumerate() {
-        let context = |finding: Finding| finding.under(format!("{crash:?}"));
+    for (round, crash) in power_losses(40).enumerate() {
+        let context = |finding: Finding| finding.context(format!("{crash:?}"));
         log.noted("safe");
         log.take().send(&*storage, Durability::Flushed).await.map_err(|error| context(error.into()))?;
         let safe = log.revision();
-        // Buffered batches, and a session that was only ever buffered: all of it may go, none of it but from the end.
+        // Buffered batches, and a session that was never flushed: both may lose records, but only from the end.
         let mut passing = Log::plain();
         for n in 0..round % 5 {
             for _ in 0..=n {
@@ -57,47 +57,47 @@ pub(crate) async fn law_1_a_crash_leaves_a_prefix_of_what_was_not_acknowledged(
                 log.take().send(&*storage, Durability::Buffered).await?;
             }
         }
-        // And a flushed batch whose future is dropped on its way.
+        // A flushed batch whose future is dropped before it completes.
         let mut whole = log.clone();
-        whole.noted("on its way").noted("as well");
+        whole.noted("in flight").noted("in flight, too");
         let poll = round % 4;
         let sent = super::dropped::drop_after(whole.take().send(&*storage, Durability::Flushed), poll).await;
         if sent.is_none() || !matches!(sent, Some(Ok(_))) {
             super::dropped::settle(&*storage).await?;
         }
         let acknowledged = if matches!(sent, Some(Ok(_))) { whole.revision() } else { safe };
-        storage = after(harness, vec![storage], crash).await.map_err(context)?;
-        let left = there(&*storage, log.id()).await.map_err(context)?;
+        storage = reopen_after(harness, vec![storage], crash).await.map_err(context)?;
+        let left = stored_log(&*storage, log.id()).await.map_err(context)?;
         check!(
             left.revision() >= acknowledged,
             "{crash:?}: {} records of {acknowledged} that were flushed",
             left.revision()
         );
-        check!(left.revision() <= whole.revision(), "{crash:?}: more records than there ever were");
-        same!(left.records(), whole.up_to(left.revision()).records(), "what {crash:?} left");
-        reads_as(&*storage, &left).await.map_err(context)?;
+        check!(left.revision() <= whole.revision(), "{crash:?}: more records than were appended");
+        check_eq!(left.records(), whole.up_to(left.revision()).records(), "what {crash:?} left");
+        check_reads(&*storage, &left).await.map_err(context)?;
         if storage.head(passing.id()).await?.is_some() {
-            let left = there(&*storage, passing.id()).await.map_err(context)?;
-            same!(
+            let left = stored_log(&*storage, passing.id()).await.map_err(context)?;
+            check_eq!(
                 left.records(),
                 passing.up_to(left.revision()).records(),
                 "what {crash:?} left of a buffered session"
             );
             storage.delete(passing.id(), left.tip()).await.map_err(|error| context(error.into()))?;
         } else {
-            reads_as_gone(&*storage, passing.id()).await.map_err(context)?;
+            check_absent(&*storage, passing.id()).await.map_err(context)?;
         }
         log = left;
     }
     Ok(())
 }
 
-pub(crate) async fn law_3_what_was_flushed_survives_power_loss(harness: &dyn Harness) -> Outcome {
+pub(crate) async fn law_3_flushed_changes_survive_power_loss(harness: &dyn Harness) -> Outcome {
     let mut storage = harness.open().await?;
-    promises(&*storage, Durability::Flushed)?;
+    require_durability(&*storage, Durability::Flushed)?;
     let mut all = Vec::new();
     let mut random = Random::new(7);
-    for crash in cuts(8) {
+    for crash in power_losses(8) {
         let mut gone = Vec::new();
         for state in StateName::ALL {
             let mut log = logs::in_state(*state, SessionConfig::new("test").name(state.name()));
@@ -105,7 +105,7 @@ pub(crate) async fn law_3_what_was_flushed_survives_power_loss(harness: &dyn Har
                 let durability = if random.one_in(2) { Durability::Flushed } else { Durability::Buffered };
                 step.send(&*storage, durability).await?;
             }
-            // All that was buffered before is made safe by the flush.
+            // The flush also covers what was buffered before.
             storage.append(log.id(), Expected::At(log.tip()), Batch::empty(), Durability::Flushed).await?;
             all.push(log);
             let mut deleted = Log::plain();
@@ -113,21 +113,25 @@ pub(crate) async fn law_3_what_was_flushed_survives_power_loss(harness: &dyn Har
             storage.delete(deleted.id(), deleted.tip()).await?;
             gone.push(deleted.id());
         }
-        storage = after(harness, vec![storage], crash).await?;
+        storage = reopen_after(harness, vec![storage], crash).await?;
         all.sort_by_key(Log::id);
         let expected: Vec<Head> = all.iter().map(|log| log.head().clone()).collect();
-        same!(heads(&*storage).await?, expected, "the list after {crash:?}");
+        check_eq!(all_heads(&*storage).await?, expected, "the list after {crash:?}");
         for log in &all {
-            same!(storage.records_after(log.id(), 0).await?, log.records(), "the records after {crash:?}");
+            check_eq!(
+                storage.records_after(log.id(), 0).await?,
+                log.records(),
+                "the records after {crash:?}"
+            );
         }
         for id in gone {
-            reads_as_gone(&*storage, id)
+            check_absent(&*storage, id)
                 .await
-                .map_err(|finding| finding.under(format!("deleted before {crash:?}")))?;
+                .map_err(|finding| finding.context(format!("deleted before {crash:?}")))?;
         }
-        // Life goes on: every session can be written, and is counted.
+        // Every session must accept appends and count towards the limit.
         for log in &mut all {
-            log.grow("after the cut");
+            log.grow("after the power loss");
             log.take().send(&*storage, Durability::Flushed).await?;
         }
         let unended = all.iter().filter(|log| !log.head().state().is_final()).count();
@@ -140,13 +144,13 @@ pub(crate) async fn law_3_what_was_flushed_survives_power_loss(harness: &dyn Har
     Ok(())
 }
 
-pub(crate) async fn law_3_a_flush_covers_what_others_buffered(harness: &dyn Harness) -> Outcome {
+pub(crate) async fn law_3_a_flush_covers_records_that_others_buffered(harness: &dyn Harness) -> Outcome {
     let mut all = Vec::new();
-    let first = handles(harness, 3).await?;
-    promises(&**first.first().expect("three were asked for"), Durability::Flushed)?;
+    let first = open_handles(harness, 3).await?;
+    require_durability(&**first.first().expect("three were asked for"), Durability::Flushed)?;
     drop(first);
     for flush_is_empty in [false, true] {
-        let handles = handles(harness, 3).await?;
+        let handles = open_handles(harness, 3).await?;
         let [one, two, three] = handles.as_slice() else { unreachable!("three were asked for") };
         let mut log = Log::plain();
         log.take().send(&**one, Durability::Buffered).await?;
@@ -158,22 +162,22 @@ pub(crate) async fn law_3_a_flush_covers_what_others_buffered(harness: &dyn Harn
             log.noted("flushed");
         }
         let step = log.take().expecting(Expected::At(log.up_to(6).tip()));
-        same!(step.send(&**three, Durability::Flushed).await?, log.tip(), "the answer to the flush");
+        check_eq!(step.send(&**three, Durability::Flushed).await?, log.tip(), "the result of the flush");
         all.push(log);
-        let storage = after(harness, handles, Crash::PowerLoss(Kept::Nothing)).await?;
+        let storage = reopen_after(harness, handles, Crash::PowerLoss(Kept::Nothing)).await?;
         for log in &all {
-            reads_as(&*storage, log).await?;
+            check_reads(&*storage, log).await?;
         }
     }
     Ok(())
 }
 
-pub(crate) async fn law_3_what_was_buffered_survives_a_kill(harness: &dyn Harness) -> Outcome {
+pub(crate) async fn law_3_buffered_changes_survive_a_kill(harness: &dyn Harness) -> Outcome {
     let mut logs = Vec::new();
     for round in 0..5 {
-        let handles = handles(harness, 2).await?;
+        let handles = open_handles(harness, 2).await?;
         let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
-        promises(&**one, Durability::Buffered)?;
+        require_durability(&**one, Durability::Buffered)?;
         let mut log = Log::plain();
         log.started();
         for n in 0..round {
@@ -183,24 +187,24 @@ pub(crate) async fn law_3_what_was_buffered_survives_a_kill(harness: &dyn Harnes
             step.send(if n % 2 == 0 { &**one } else { &**two }, Durability::Buffered).await?;
         }
         logs.push(log);
-        // A batch on its way when the process dies: there or not there, or a prefix.
+        // A batch in flight when the process dies: stored, not stored, or a prefix.
         let mut whole = logs.first().expect("one was pushed").clone();
-        whole.noted("on its way").noted("as well");
+        whole.noted("in flight").noted("in flight, too");
         drop(super::dropped::drop_after(whole.take().send(&**one, Durability::Buffered), round).await);
         super::dropped::settle(&**two).await?;
-        let storage = after(harness, handles, Crash::Kill).await?;
-        let first = there(&*storage, whole.id()).await?;
-        same!(
+        let storage = reopen_after(harness, handles, Crash::Kill).await?;
+        let first = stored_log(&*storage, whole.id()).await?;
+        check_eq!(
             first.records(),
             whole.up_to(first.revision()).records(),
-            "what a kill left of a batch on its way"
+            "what a kill left of a batch in flight"
         );
-        check!(first.revision() >= whole.revision() - 2, "a kill took what was acknowledged");
+        check!(first.revision() >= whole.revision() - 2, "a kill removed acknowledged records");
         if let Some(log) = logs.first_mut() {
             *log = first;
         }
         for log in &mut logs {
-            reads_as(&*storage, log).await?;
+            check_reads(&*storage, log).await?;
             log.noted("after the kill");
             log.take().send(&*storage, Durability::Buffered).await?;
         }

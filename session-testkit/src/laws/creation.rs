@@ -1,33 +1,33 @@
-//! Law 2 for sessions that are not there yet: created once, and within a limit.
+//! Law 2 for creations: a session is created once, and within the limit.
 
 use std::sync::Arc;
 
 use session_core::{Durability, Expected, SessionConfig, SessionId, StateName, StorageError, Tip};
 use tokio::sync::Barrier;
 
-use super::{Handle, handles, heads, is_conflict, limit, reads_as, reads_as_gone};
+use super::{Handle, all_heads, check_absent, check_conflict, check_reads, limit, open_handles};
 use crate::harness::Harness;
-use crate::law::{Finding, Outcome, check, same};
+use crate::law::{Finding, Outcome, check, check_eq};
 use crate::logs::{self, Log};
 
 async fn create_within(storage: &Handle, log: &Log, places: usize) -> Result<Tip, StorageError> {
     log.whole().expecting(Expected::AbsentWithin(limit(places))).send(&**storage, Durability::Flushed).await
 }
 
-fn is_full(answer: &Result<Tip, StorageError>, places: usize) -> Outcome {
+fn check_limit_reached(answer: &Result<Tip, StorageError>, places: usize) -> Outcome {
     match answer {
         Err(StorageError::MaxSessions { limit }) => {
-            same!(*limit, places, "the limit that the refusal names");
+            check_eq!(*limit, places, "the limit that the error names");
             Ok(())
         }
-        other => Err(Finding::violated(format!("MaxSessions was expected, not {other:?}"))),
+        other => Err(Finding::violated(format!("expected MaxSessions, not {other:?}"))),
     }
 }
 
 pub(crate) async fn law_2_a_session_is_created_once(harness: &dyn Harness) -> Outcome {
     const ROUNDS: usize = 10;
     const CREATORS: usize = 8;
-    let handles = handles(harness, CREATORS).await?;
+    let handles = open_handles(harness, CREATORS).await?;
     for round in 0..ROUNDS {
         let (id, start) = (SessionId::random(), Arc::new(Barrier::new(CREATORS)));
         let creators: Vec<_> = handles
@@ -59,45 +59,45 @@ pub(crate) async fn law_2_a_session_is_created_once(harness: &dyn Harness) -> Ou
             )));
         };
         for loser in &losers {
-            is_conflict(loser, id, None, Some(winner.tip()))?;
+            check_conflict(loser, id, None, Some(winner.tip()))?;
         }
         for storage in &handles {
-            reads_as(&**storage, winner).await?;
+            check_reads(&**storage, winner).await?;
         }
     }
     Ok(())
 }
 
-pub(crate) async fn law_2_a_limit_is_kept(harness: &dyn Harness) -> Outcome {
+pub(crate) async fn law_2_the_session_limit_is_enforced(harness: &dyn Harness) -> Outcome {
     const PLACES: usize = 4;
-    let handles = handles(harness, 2).await?;
+    let handles = open_handles(harness, 2).await?;
     let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
     for taken in 0..PLACES {
         let log = Log::plain();
         for tight in 1..=taken {
-            is_full(&create_within(one, &log, tight).await, tight)?;
+            check_limit_reached(&create_within(one, &log, tight).await, tight)?;
         }
-        reads_as_gone(&**two, log.id()).await?;
+        check_absent(&**two, log.id()).await?;
         create_within(one, &log, PLACES).await?;
-        reads_as(&**two, &log).await?;
+        check_reads(&**two, &log).await?;
     }
     for storage in [one, two] {
         let refused = Log::plain();
-        is_full(&create_within(storage, &refused, PLACES).await, PLACES)?;
-        reads_as_gone(&**storage, refused.id()).await?;
-        same!(heads(&**storage).await?.len(), PLACES, "sessions within the limit");
+        check_limit_reached(&create_within(storage, &refused, PLACES).await, PLACES)?;
+        check_absent(&**storage, refused.id()).await?;
+        check_eq!(all_heads(&**storage).await?.len(), PLACES, "sessions within the limit");
     }
-    // A limit is the creator's: whoever names none, or a higher one, is not held to it.
+    // The limit belongs to the call: a creation without one, or with a higher one, is not bound by it.
     Log::plain().take().send(&**one, Durability::Flushed).await?;
     create_within(two, &Log::plain(), PLACES + 2).await?;
-    is_full(&create_within(two, &Log::plain(), PLACES + 2).await, PLACES + 2)
+    check_limit_reached(&create_within(two, &Log::plain(), PLACES + 2).await, PLACES + 2)
 }
 
-pub(crate) async fn law_2_a_limit_is_never_raced(harness: &dyn Harness) -> Outcome {
+pub(crate) async fn law_2_racing_creations_never_exceed_the_limit(harness: &dyn Harness) -> Outcome {
     const PLACES: usize = 4;
     const ROUNDS: usize = 6;
     const CREATORS: usize = 20;
-    let handles = handles(harness, 4).await?;
+    let handles = open_handles(harness, 4).await?;
     for round in 0..ROUNDS {
         let start = Arc::new(Barrier::new(CREATORS));
         let creators: Vec<_> = handles
@@ -119,17 +119,17 @@ pub(crate) async fn law_2_a_limit_is_never_raced(harness: &dyn Harness) -> Outco
             if answer.is_ok() {
                 created.push(log);
             } else {
-                is_full(&answer, PLACES)?;
+                check_limit_reached(&answer, PLACES)?;
             }
         }
-        same!(created.len(), PLACES, "sessions created in round {round} of a race for {PLACES} places");
+        check_eq!(created.len(), PLACES, "sessions created in round {round} of a race for {PLACES} places");
         let active: Vec<SessionId> = {
-            let heads = heads(&**handles.first().expect("there are four")).await?;
+            let heads = all_heads(&**handles.first().expect("there are four")).await?;
             heads.into_iter().filter(|head| !head.state().is_final()).map(|head| head.id).collect()
         };
         let mut ids: Vec<SessionId> = created.iter().map(Log::id).collect();
         ids.sort();
-        same!(active, ids, "the sessions that are there after round {round}");
+        check_eq!(active, ids, "the active sessions after round {round}");
         for (mut log, storage) in created.into_iter().zip(handles.iter().cycle()) {
             log.take();
             log.cancelled();
@@ -139,8 +139,8 @@ pub(crate) async fn law_2_a_limit_is_never_raced(harness: &dyn Harness) -> Outco
     Ok(())
 }
 
-pub(crate) async fn law_2_ended_and_deleted_sessions_do_not_count(harness: &dyn Harness) -> Outcome {
-    let handles = handles(harness, 2).await?;
+pub(crate) async fn law_2_only_active_sessions_count_towards_the_limit(harness: &dyn Harness) -> Outcome {
+    let handles = open_handles(harness, 2).await?;
     let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
     let mut unended = 0;
     for state in StateName::ALL {
@@ -148,30 +148,30 @@ pub(crate) async fn law_2_ended_and_deleted_sessions_do_not_count(harness: &dyn 
         log.take().send(&**one, Durability::Flushed).await?;
         unended += usize::from(!state.is_final());
         let refused = Log::plain();
-        is_full(&create_within(two, &refused, unended).await, unended)
-            .map_err(|finding| finding.under(format!("after one more in state {state}")))?;
+        check_limit_reached(&create_within(two, &refused, unended).await, unended)
+            .map_err(|finding| finding.context(format!("after one more in state {state}")))?;
     }
-    // Each ending makes one place, each kind of ending and each handle alike.
+    // Each kind of end frees one place, through every handle.
     for end in [Log::cancelled, Log::failed, |log: &mut Log| log.started().completed()]
         as [fn(&mut Log) -> &mut Log; 3]
     {
         let mut log = Log::plain();
         create_within(one, &log, unended + 1).await?;
-        is_full(&create_within(two, &Log::plain(), unended + 1).await, unended + 1)?;
+        check_limit_reached(&create_within(two, &Log::plain(), unended + 1).await, unended + 1)?;
         log.take();
         end(&mut log);
         log.take().send(&**two, Durability::Flushed).await?;
         let next = Log::plain();
         create_within(one, &next, unended + 1).await?;
-        is_full(&create_within(one, &Log::plain(), unended + 1).await, unended + 1)?;
+        check_limit_reached(&create_within(one, &Log::plain(), unended + 1).await, unended + 1)?;
         two.delete(next.id(), next.tip()).await?;
     }
     create_within(one, &Log::plain(), unended + 1).await?;
-    check!(heads(&**one).await?.len() > unended + 1, "ended sessions are still there");
+    check!(all_heads(&**one).await?.len() > unended + 1, "ended sessions have disappeared");
     Ok(())
 }
 
-pub(crate) async fn law_2_an_existing_session_is_a_conflict_also_where_the_limit_is_reached(
+pub(crate) async fn law_2_an_existing_session_is_a_conflict_even_at_the_limit(
     harness: &dyn Harness,
 ) -> Outcome {
     let storage = harness.open().await?;
@@ -179,10 +179,10 @@ pub(crate) async fn law_2_an_existing_session_is_a_conflict_also_where_the_limit
     log.take().send(&*storage, Durability::Flushed).await?;
     for places in [1, 2] {
         let answer = create_within(&storage, &log, places).await;
-        is_conflict(&answer, log.id(), None, Some(log.tip()))?;
+        check_conflict(&answer, log.id(), None, Some(log.tip()))?;
         let rival = Log::with_id(log.id(), SessionConfig::new("rival").name("rival"));
         let answer = create_within(&storage, &rival, places).await;
-        is_conflict(&answer, log.id(), None, Some(log.tip()))?;
+        check_conflict(&answer, log.id(), None, Some(log.tip()))?;
     }
-    reads_as(&*storage, &log).await
+    check_reads(&*storage, &log).await
 }

@@ -1,26 +1,26 @@
-//! Law 2 for deletions: they need the tip, they last, and they leave the id free.
+//! Law 2 for deletions: they need the tip, are permanent, and free the id.
 
 use std::sync::Arc;
 
 use session_core::{Durability, Expected, SessionConfig, SessionId, StorageError, Sum, Tip};
 
-use super::{handles, heads, is_conflict, limit, reads_as, reads_as_gone};
+use super::{all_heads, check_absent, check_conflict, check_reads, limit, open_handles};
 use crate::harness::Harness;
-use crate::law::{Finding, Outcome, check, same};
+use crate::law::{Finding, Outcome, check, check_eq};
 use crate::logs::{self, Log};
 
-fn is_not_found<T: std::fmt::Debug>(answer: &Result<T, StorageError>, session: SessionId) -> Outcome {
+fn check_not_found<T: std::fmt::Debug>(answer: &Result<T, StorageError>, session: SessionId) -> Outcome {
     match answer {
         Err(StorageError::NotFound { id }) => {
-            same!(*id, session, "the session that was not found");
+            check_eq!(*id, session, "the session that NotFound names");
             Ok(())
         }
-        other => Err(Finding::violated(format!("NotFound was expected, not {other:?}"))),
+        other => Err(Finding::violated(format!("expected NotFound, not {other:?}"))),
     }
 }
 
 pub(crate) async fn law_2_a_deletion_needs_the_tip(harness: &dyn Harness) -> Outcome {
-    let handles = handles(harness, 2).await?;
+    let handles = open_handles(harness, 2).await?;
     let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
     let mut log = Log::plain();
     log.started().noted(1).completed();
@@ -31,17 +31,17 @@ pub(crate) async fn law_2_a_deletion_needs_the_tip(harness: &dyn Harness) -> Out
     wrong.extend([0, revision - 1, revision + 1, u64::MAX].map(|revision| Tip { revision, sum }));
     wrong.extend(log.up_to(revision - 1).records().iter().map(session_core::StoredRecord::tip));
     for tip in wrong {
-        is_conflict(&two.delete(log.id(), tip).await, log.id(), Some(tip), Some(log.tip()))?;
+        check_conflict(&two.delete(log.id(), tip).await, log.id(), Some(tip), Some(log.tip()))?;
     }
     for storage in [one, two] {
-        reads_as(&**storage, &log).await?;
+        check_reads(&**storage, &log).await?;
     }
     two.delete(log.id(), log.tip()).await?;
-    is_not_found(&two.delete(log.id(), log.tip()).await, log.id())
+    check_not_found(&two.delete(log.id(), log.tip()).await, log.id())
 }
 
-pub(crate) async fn law_2_what_is_deleted_stays_deleted(harness: &dyn Harness) -> Outcome {
-    let handles = handles(harness, 2).await?;
+pub(crate) async fn law_2_a_deleted_session_stays_deleted(harness: &dyn Harness) -> Outcome {
+    let handles = open_handles(harness, 2).await?;
     let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
     let mut others = Vec::new();
     for mut log in logs::of_every_kind() {
@@ -49,51 +49,53 @@ pub(crate) async fn law_2_what_is_deleted_stays_deleted(harness: &dyn Harness) -
         for log in [&mut log, &mut other] {
             log.take().send(&**one, Durability::Flushed).await?;
         }
-        reads_as(&**two, &log).await?;
+        check_reads(&**two, &log).await?;
         one.delete(log.id(), log.tip()).await?;
-        // Life goes on elsewhere: nothing of it brings the session back.
-        other.noted("goes on");
+        // Appends to another session must not restore the deleted one.
+        other.noted("continues");
         other.take().send(&**two, Durability::Flushed).await?;
         let newcomer = harness.open().await?;
         for storage in [one, two, &newcomer] {
-            reads_as_gone(&**storage, log.id()).await?;
-            is_not_found(&storage.delete(log.id(), log.tip()).await, log.id())?;
+            check_absent(&**storage, log.id()).await?;
+            check_not_found(&storage.delete(log.id(), log.tip()).await, log.id())?;
             let answer = log.clone().grow("late").take().send(&**storage, Durability::Flushed).await;
-            is_conflict(&answer, log.id(), Some(log.tip()), None)?;
-            reads_as_gone(&**storage, log.id()).await?;
+            check_conflict(&answer, log.id(), Some(log.tip()), None)?;
+            check_absent(&**storage, log.id()).await?;
         }
         others.push(other);
     }
-    let listed: Vec<SessionId> = heads(&**two).await?.iter().map(|head| head.id).collect();
+    let listed: Vec<SessionId> = all_heads(&**two).await?.iter().map(|head| head.id).collect();
     let mut expected: Vec<SessionId> = others.iter().map(Log::id).collect();
     expected.sort();
-    same!(listed, expected, "the sessions that are left");
+    check_eq!(listed, expected, "the sessions that are left");
     for other in &others {
-        reads_as(&**one, other).await?;
+        check_reads(&**one, other).await?;
     }
     Ok(())
 }
 
-pub(crate) async fn law_2_a_deleted_id_begins_anew(harness: &dyn Harness) -> Outcome {
-    let handles = handles(harness, 2).await?;
+pub(crate) async fn law_2_a_deleted_id_can_be_created_again(harness: &dyn Harness) -> Outcome {
+    let handles = open_handles(harness, 2).await?;
     let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
     let id = SessionId::from_key("again and again");
     let mut last: Option<Log> = None;
-    for life in 0..6_u64 {
-        let config = SessionConfig::new("test").name(format!("life-{life}")).label("life", life.to_string());
+    for generation in 0..6_u64 {
+        let config = SessionConfig::new("test")
+            .name(format!("generation-{generation}"))
+            .label("generation", generation.to_string());
         let mut log = Log::with_id(id, config);
-        // Shorter and shorter logs: what was longer must not shine through.
-        for n in life..6 {
+        // Each log is shorter than the one before, so that leftovers of the longer one would show.
+        for n in generation..6 {
             log.noted(n);
         }
-        let expected = if life % 2 == 0 { Expected::Absent } else { Expected::AbsentWithin(limit(1)) };
+        let expected = if generation % 2 == 0 { Expected::Absent } else { Expected::AbsentWithin(limit(1)) };
         let tip = log.take().expecting(expected).send(&**one, Durability::Flushed).await?;
-        same!(tip.revision, 7 - life, "the revision of life {life}");
+        check_eq!(tip.revision, 7 - generation, "the revision of generation {generation}");
         for storage in [one, two] {
-            reads_as(&**storage, &log).await?;
+            check_reads(&**storage, &log).await?;
         }
         if let Some(last) = last {
-            // Somebody who knows the former life, which was as long at one time, and does not know that it is over.
+            // A writer that still holds a tip of the deleted log, at the same revision.
             let mut late = last.up_to(log.revision());
             let known = late.tip();
             late.noted("late");
@@ -104,28 +106,28 @@ pub(crate) async fn law_2_a_deleted_id_begins_anew(harness: &dyn Harness) -> Out
                     .expecting(Expected::At(known))
                     .send(&**storage, Durability::Flushed)
                     .await;
-                is_conflict(&answer, id, Some(known), Some(log.tip()))?;
-                is_conflict(&storage.delete(id, known).await, id, Some(known), Some(log.tip()))?;
-                reads_as(&**storage, &log).await?;
+                check_conflict(&answer, id, Some(known), Some(log.tip()))?;
+                check_conflict(&storage.delete(id, known).await, id, Some(known), Some(log.tip()))?;
+                check_reads(&**storage, &log).await?;
             }
         }
-        log.noted("the last words");
+        log.noted("the last note");
         log.take().send(&**two, Durability::Flushed).await?;
         for storage in [one, two] {
-            reads_as(&**storage, &log).await?;
+            check_reads(&**storage, &log).await?;
         }
         two.delete(id, log.tip()).await?;
         last = Some(log);
         for storage in [one, two] {
-            reads_as_gone(&**storage, id).await?;
+            check_absent(&**storage, id).await?;
         }
     }
     Ok(())
 }
 
-pub(crate) async fn law_2_of_a_deletion_and_an_append_exactly_one_wins(harness: &dyn Harness) -> Outcome {
+pub(crate) async fn law_2_either_a_racing_deletion_or_append_wins(harness: &dyn Harness) -> Outcome {
     const ROUNDS: u64 = 40;
-    let handles = handles(harness, 2).await?;
+    let handles = open_handles(harness, 2).await?;
     let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
     for round in 0..ROUNDS {
         let mut log = Log::plain();
@@ -140,15 +142,15 @@ pub(crate) async fn law_2_of_a_deletion_and_an_append_exactly_one_wins(harness: 
         let (append, delete) = (append.await?, delete.await?);
         check!(append.is_ok() != delete.is_ok(), "round {round}: append {append:?}, delete {delete:?}");
         if append.is_ok() {
-            is_conflict(&delete, id, Some(tip), Some(log.tip()))?;
+            check_conflict(&delete, id, Some(tip), Some(log.tip()))?;
         } else {
-            is_conflict(&append, id, Some(tip), None)?;
+            check_conflict(&append, id, Some(tip), None)?;
         }
         for storage in [one, two] {
             if append.is_ok() {
-                reads_as(&**storage, &log).await?;
+                check_reads(&**storage, &log).await?;
             } else {
-                reads_as_gone(&**storage, id).await?;
+                check_absent(&**storage, id).await?;
             }
         }
         if append.is_ok() {

@@ -1,21 +1,21 @@
-//! Law 4: a future that is dropped, wherever it was, leaves a state that law 1 allows.
+//! Law 4: a dropped future leaves a state that law 1 allows.
 
 use std::future::Future;
 use std::task::Poll;
 
 use session_core::{Durability, Expected, SessionId, SessionStorage, StorageError, Tip};
 
-use super::{handles, limit, reads_as, reads_as_gone, there};
+use super::{check_absent, check_reads, limit, open_handles, stored_log};
 use crate::harness::Harness;
-use crate::law::{Finding, Outcome, check, same};
+use crate::law::{Finding, Outcome, check, check_eq};
 use crate::logs::Log;
 
-/// More polls than any call needs on its way; whoever needs more is polled to its end.
-const MOST: usize = 64;
-/// How often one may find that the dropped call took place after all, a moment later.
-const TRIES: usize = 1000;
+/// More polls than any call needs.
+const MAX_POLLS: usize = 64;
+/// Retries while the dropped call may still complete in the background.
+const MAX_TRIES: usize = 1000;
 
-/// Polls a call, whenever it asks for it, and drops it after this many polls that did not finish it.
+/// Polls a call until it completes, or drops it after this many polls.
 pub(super) async fn drop_after<T>(call: impl Future<Output = T>, polls: usize) -> Option<T> {
     let mut call = Box::pin(call);
     let mut left = polls;
@@ -33,7 +33,7 @@ pub(super) async fn drop_after<T>(call: impl Future<Output = T>, polls: usize) -
     .await
 }
 
-/// Gives what a dropped call may have left running in the background the time that two more calls take.
+/// Creates and deletes another session, which gives a dropped call time to complete in the background.
 pub(super) async fn settle(storage: &dyn SessionStorage) -> Outcome {
     let mut log = Log::plain();
     log.take().send(storage, Durability::Flushed).await?;
@@ -41,31 +41,30 @@ pub(super) async fn settle(storage: &dyn SessionStorage) -> Outcome {
     Ok(())
 }
 
-/// Appends to whatever the log is now, until nothing comes in between. What a dropped call left running is then done
-/// or will never be stored.
-async fn go_on(storage: &dyn SessionStorage, id: SessionId) -> Result<(Log, u64), Finding> {
-    for _ in 0..TRIES {
-        let mut log = there(storage, id).await?;
+/// Appends to the stored log until there is no conflict. After that, the dropped call has taken effect or never will.
+async fn append_next(storage: &dyn SessionStorage, id: SessionId) -> Result<(Log, u64), Finding> {
+    for _ in 0..MAX_TRIES {
+        let mut log = stored_log(storage, id).await?;
         let before = log.revision();
-        log.noted("going on");
+        log.noted("next");
         match log.take().send(storage, Durability::Flushed).await {
             Ok(_) => return Ok((log, before)),
             Err(StorageError::Conflict { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Err(Finding::violated(format!("{TRIES} appends in a row came too late, and nobody else is there")))
+    Err(Finding::violated(format!("{MAX_TRIES} conflicts in a row without another writer")))
 }
 
-pub(crate) async fn law_4_a_dropped_append_happened_or_did_not(harness: &dyn Harness) -> Outcome {
-    let handles = handles(harness, 2).await?;
+pub(crate) async fn law_4_a_dropped_append_leaves_a_prefix_of_its_batch(harness: &dyn Harness) -> Outcome {
+    let handles = open_handles(harness, 2).await?;
     let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
     for durability in [Durability::Buffered, Durability::Flushed] {
         for size in [0, 1, 3, 20] {
             let mut log = Log::plain();
             log.started();
             log.take().send(&**one, Durability::Flushed).await?;
-            for polls in 0..=MOST {
+            for polls in 0..=MAX_POLLS {
                 let mut after = log.clone();
                 for n in 0..size {
                     after.noted(n);
@@ -73,8 +72,8 @@ pub(crate) async fn law_4_a_dropped_append_happened_or_did_not(harness: &dyn Har
                 let step = after.take().expecting(Expected::At(log.tip()));
                 let sent = drop_after(step.send(&**one, durability), polls).await;
                 let context =
-                    |finding: Finding| finding.under(format!("{size} records dropped after {polls} polls"));
-                let (now, then) = go_on(&**two, log.id()).await.map_err(context)?;
+                    |finding: Finding| finding.context(format!("{size} records dropped after {polls} polls"));
+                let (now, then) = append_next(&**two, log.id()).await.map_err(context)?;
                 let there = now.up_to(then);
                 check!(
                     then >= log.revision(),
@@ -83,19 +82,23 @@ pub(crate) async fn law_4_a_dropped_append_happened_or_did_not(harness: &dyn Har
                 );
                 check!(
                     then <= after.revision(),
-                    "after {polls} polls there are records that nobody appended"
+                    "after {polls} polls there are records that were never appended"
                 );
-                same!(there.records(), after.up_to(then).records(), "what a drop after {polls} polls left");
+                check_eq!(
+                    there.records(),
+                    after.up_to(then).records(),
+                    "what a drop after {polls} polls left"
+                );
                 check!(
                     polls > 0 || size == 0 || then == log.revision(),
-                    "a call that was never polled did something"
+                    "a call that was never polled had an effect"
                 );
                 for storage in [one, two] {
-                    reads_as(&**storage, &now).await.map_err(context)?;
+                    check_reads(&**storage, &now).await.map_err(context)?;
                 }
                 if let Some(answer) = sent {
-                    same!(answer?, after.tip(), "the answer to an append that was not dropped");
-                    same!(then, after.revision(), "the records after an append that was not dropped");
+                    check_eq!(answer?, after.tip(), "the result of an append that was not dropped");
+                    check_eq!(then, after.revision(), "the records after an append that was not dropped");
                     break;
                 }
                 log = now;
@@ -105,32 +108,33 @@ pub(crate) async fn law_4_a_dropped_append_happened_or_did_not(harness: &dyn Har
     Ok(())
 }
 
-pub(crate) async fn law_4_a_dropped_creation_happened_or_did_not(harness: &dyn Harness) -> Outcome {
-    let handles = handles(harness, 2).await?;
+pub(crate) async fn law_4_a_dropped_creation_leaves_the_session_or_nothing(harness: &dyn Harness) -> Outcome {
+    let handles = open_handles(harness, 2).await?;
     let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
     for durability in [Durability::Buffered, Durability::Flushed] {
         for expected in [Expected::Absent, Expected::AbsentWithin(limit(1))] {
-            for polls in 0..=MOST {
+            for polls in 0..=MAX_POLLS {
                 let mut log = Log::plain();
                 log.started().noted(1);
                 let sent = drop_after(log.take().expecting(expected).send(&**one, durability), polls).await;
                 let mut left = None;
-                // Created by the dropped call a moment later, or by this one: after it there is nothing to come.
-                for _ in 0..TRIES {
+                // Created by the dropped call in the background, or by this one: after it the dropped call has no
+                // effect.
+                for _ in 0..MAX_TRIES {
                     let mut rival = log.up_to(1);
                     rival.noted("rival");
                     match rival.whole().expecting(expected).send(&**two, Durability::Flushed).await {
                         Ok(_) => left = Some(rival),
                         Err(StorageError::Conflict { .. }) => {
-                            let found = there(&**two, log.id()).await?;
-                            same!(
+                            let found = stored_log(&**two, log.id()).await?;
+                            check_eq!(
                                 found.records(),
                                 log.up_to(found.revision()).records(),
                                 "what a drop after {polls} polls left"
                             );
                             left = Some(found);
                         }
-                        // The dropped call holds the place and is not yet to be seen, or not gone yet.
+                        // The dropped call still holds the place in the background.
                         Err(StorageError::MaxSessions { .. }) => continue,
                         Err(error) => return Err(error.into()),
                     }
@@ -138,20 +142,20 @@ pub(crate) async fn law_4_a_dropped_creation_happened_or_did_not(harness: &dyn H
                 }
                 let Some(left) = left else {
                     return Err(Finding::violated(format!(
-                        "dropped after {polls} polls, its place is lost for ever"
+                        "dropped after {polls} polls, its place is never freed"
                     )));
                 };
                 for storage in [one, two] {
-                    reads_as(&**storage, &left)
+                    check_reads(&**storage, &left)
                         .await
-                        .map_err(|finding| finding.under(format!("{polls} polls")))?;
+                        .map_err(|finding| finding.context(format!("{polls} polls")))?;
                 }
                 two.delete(left.id(), left.tip()).await?;
                 for storage in [one, two] {
-                    reads_as_gone(&**storage, left.id()).await?;
+                    check_absent(&**storage, left.id()).await?;
                 }
                 if let Some(answer) = sent {
-                    same!(answer?, log.tip(), "the answer to a creation that was not dropped");
+                    check_eq!(answer?, log.tip(), "the result of a creation that was not dropped");
                     break;
                 }
             }
@@ -160,20 +164,20 @@ pub(crate) async fn law_4_a_dropped_creation_happened_or_did_not(harness: &dyn H
     Ok(())
 }
 
-pub(crate) async fn law_4_a_dropped_deletion_happened_or_did_not(harness: &dyn Harness) -> Outcome {
-    let handles = handles(harness, 2).await?;
+pub(crate) async fn law_4_a_dropped_deletion_is_complete_or_has_no_effect(harness: &dyn Harness) -> Outcome {
+    let handles = open_handles(harness, 2).await?;
     let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
-    for polls in 0..=MOST {
+    for polls in 0..=MAX_POLLS {
         let mut log = Log::plain();
         log.started().noted(1);
         log.take().send(&**one, Durability::Flushed).await?;
         let sent = drop_after(one.delete(log.id(), log.tip()), polls).await;
         let before: Tip = log.tip();
-        log.noted("still there");
+        log.noted("exists");
         let gone = match log.take().send(&**two, Durability::Flushed).await {
             Ok(_) => false,
             Err(StorageError::Conflict { expected, actual: None, .. }) => {
-                same!(expected, Some(before), "what a conflict with a deletion says was expected");
+                check_eq!(expected, Some(before), "the expected tip that a conflict with a deletion reports");
                 true
             }
             Err(error) => return Err(error.into()),
@@ -182,11 +186,11 @@ pub(crate) async fn law_4_a_dropped_deletion_happened_or_did_not(harness: &dyn H
         check!(polls > 0 || !gone, "a deletion that was never polled took place");
         for storage in [one, two] {
             if gone {
-                reads_as_gone(&**storage, log.id()).await?;
+                check_absent(&**storage, log.id()).await?;
             } else {
-                reads_as(&**storage, &log)
+                check_reads(&**storage, &log)
                     .await
-                    .map_err(|finding| finding.under(format!("{polls} polls")))?;
+                    .map_err(|finding| finding.context(format!("{polls} polls")))?;
             }
         }
         if let Some(answer) = sent {

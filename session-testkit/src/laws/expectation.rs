@@ -1,16 +1,16 @@
-//! Law 2 for appends to a log that is there: only what expects the tip is stored.
+//! Law 2 for appends to an existing log: an append needs the stored tip.
 
 use std::sync::Arc;
 
 use session_core::{Batch, Durability, Expected, SessionEvent, StorageError, Sum, Tip};
 use tokio::sync::Barrier;
 
-use super::{handles, heads, is_conflict, limit, reads_as, reads_as_gone, there};
+use super::{all_heads, check_absent, check_conflict, check_reads, limit, open_handles, stored_log};
 use crate::harness::Harness;
-use crate::law::{Finding, Outcome, check, same};
+use crate::law::{Finding, Outcome, check, check_eq};
 use crate::logs::{Log, Step};
 
-/// Tips that this log does not end with, however much they look like the one it does.
+/// Returns tips that resemble the log's tip but differ from it.
 fn wrong_tips(log: &Log, other: &Log) -> Vec<Tip> {
     let Tip { revision, sum } = log.tip();
     let sums = (0..64).map(|bit| Sum::from_u64(sum.as_u64() ^ 1 << bit));
@@ -25,16 +25,16 @@ fn wrong_tips(log: &Log, other: &Log) -> Vec<Tip> {
     tips
 }
 
-/// What a writer does who believes that the log ends with `tip`: the batch follows from it, so that nothing but the
-/// comparison stands in its way.
-fn believing(log: &Log, tip: Tip, event: SessionEvent) -> Option<Step> {
+/// Returns the step of a writer that believes the log ends with `tip`. Its batch follows `tip`, so that only the
+/// comparison with the stored tip can refuse it.
+fn step_expecting(log: &Log, tip: Tip, event: SessionEvent) -> Option<Step> {
     let mut chain = session_core::Chain::at(log.id(), tip);
     let (at, attempt) = (log.head().updated_at, log.head().lifecycle.attempt);
-    let draft = session_core::UnsealedRecord { at, attempt, flushed: 0, event };
+    let unsealed = session_core::UnsealedRecord { at, attempt, flushed: 0, event };
     let mut head = log.head().clone();
-    // Revision numbers end somewhere, and no record follows the last of them.
+    // No record can follow the highest revision number.
     tip.revision.checked_add(1)?;
-    let (stored, _) = chain.seal(draft).ok()?;
+    let (stored, _) = chain.seal(unsealed).ok()?;
     head.tip = stored.tip();
     Some(Step { id: log.id(), expected: Expected::At(tip), batch: Batch::new(vec![stored], head) })
 }
@@ -52,32 +52,30 @@ pub(crate) async fn law_2_append_needs_the_expected_revision_and_sum(harness: &d
     }
     for tip in wrong_tips(&log, &other) {
         for durability in [Durability::Buffered, Durability::Flushed] {
-            let Some(step) = believing(&log, tip, note(tip.revision)) else { continue };
+            let Some(step) = step_expecting(&log, tip, note(tip.revision)) else { continue };
             let answer = step.send(&*storage, durability).await;
-            is_conflict(&answer, log.id(), Some(tip), Some(log.tip()))?;
+            check_conflict(&answer, log.id(), Some(tip), Some(log.tip()))?;
         }
     }
     for expected in [Expected::Absent, Expected::AbsentWithin(limit(1000))] {
         let answer = log.whole().expecting(expected).send(&*storage, Durability::Flushed).await;
-        is_conflict(&answer, log.id(), None, Some(log.tip()))?;
+        check_conflict(&answer, log.id(), None, Some(log.tip()))?;
     }
     let absent = Log::plain();
     for tip in [absent.tip(), log.tip(), Tip { revision: 0, sum: Sum::from_u64(0) }] {
-        let Some(step) = believing(&absent, tip, note(1)) else { continue };
+        let Some(step) = step_expecting(&absent, tip, note(1)) else { continue };
         let answer = step.send(&*storage, Durability::Flushed).await;
-        is_conflict(&answer, absent.id(), Some(tip), None)?;
+        check_conflict(&answer, absent.id(), Some(tip), None)?;
     }
-    reads_as_gone(&*storage, absent.id()).await?;
-    reads_as(&*storage, &other).await?;
+    check_absent(&*storage, absent.id()).await?;
+    check_reads(&*storage, &other).await?;
     log.noted("the right one");
     log.take().send(&*storage, Durability::Flushed).await?;
-    reads_as(&*storage, &log).await
+    check_reads(&*storage, &log).await
 }
 
-pub(crate) async fn law_2_a_conflict_names_what_was_expected_and_what_is_there(
-    harness: &dyn Harness,
-) -> Outcome {
-    let handles = handles(harness, 2).await?;
+pub(crate) async fn law_2_a_conflict_reports_the_expected_and_stored_tips(harness: &dyn Harness) -> Outcome {
+    let handles = open_handles(harness, 2).await?;
     let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
     let mut log = Log::plain();
     log.take().send(&**one, Durability::Flushed).await?;
@@ -86,46 +84,46 @@ pub(crate) async fn law_2_a_conflict_names_what_was_expected_and_what_is_there(
     for round in 0..5 {
         log.noted(round);
         log.take().send(&**one, Durability::Buffered).await?;
-        // The same late append again and again, through both handles: it learns each time what is there now.
+        // The same late append, repeated through both handles, must report the current tip each time.
         for storage in [one, two] {
             let answer = late.clone().take().send(&**storage, Durability::Flushed).await;
-            is_conflict(&answer, log.id(), Some(late.up_to(1).tip()), Some(log.tip()))?;
+            check_conflict(&answer, log.id(), Some(late.up_to(1).tip()), Some(log.tip()))?;
         }
     }
     Ok(())
 }
 
 pub(crate) async fn law_2_a_conflict_changes_nothing(harness: &dyn Harness) -> Outcome {
-    let handles = handles(harness, 2).await?;
+    let handles = open_handles(harness, 2).await?;
     let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
     let (mut log, mut bystander) = (Log::plain(), Log::plain());
     log.started().checkpoint(1).noted("two");
     log.take().send(&**one, Durability::Flushed).await?;
     bystander.take().send(&**one, Durability::Flushed).await?;
-    let before = heads(&**one).await?;
-    // A rival's version of the log from each revision on: right in itself, and too late.
+    let before = all_heads(&**one).await?;
+    // A rival's version of the log from each revision on: valid, but too late.
     for from in 1..log.revision() {
         let mut rival = log.up_to(from);
         if from == 1 {
             rival.started();
         }
         for _ in 0..3 {
-            rival.noted("the rival was here").checkpoint("rival");
+            rival.noted("by the rival").checkpoint("rival");
         }
         let answer = rival.take().send(&**two, Durability::Flushed).await;
-        is_conflict(&answer, log.id(), log.head_at(from).map(|head| head.tip), Some(log.tip()))?;
+        check_conflict(&answer, log.id(), log.head_at(from).map(|head| head.tip), Some(log.tip()))?;
         for storage in [one, two] {
-            reads_as(&**storage, &log).await?;
-            reads_as(&**storage, &bystander).await?;
-            same!(heads(&**storage).await?, before, "the list after a conflict");
+            check_reads(&**storage, &log).await?;
+            check_reads(&**storage, &bystander).await?;
+            check_eq!(all_heads(&**storage).await?, before, "the list after a conflict");
         }
     }
     let rival = Log::with_id(log.id(), session_core::SessionConfig::new("rival").name("rival"));
-    is_conflict(&rival.whole().send(&**two, Durability::Flushed).await, log.id(), None, Some(log.tip()))?;
-    reads_as(&**one, &log).await?;
-    log.noted("go on");
+    check_conflict(&rival.whole().send(&**two, Durability::Flushed).await, log.id(), None, Some(log.tip()))?;
+    check_reads(&**one, &log).await?;
+    log.noted("next");
     log.take().send(&**two, Durability::Flushed).await?;
-    reads_as(&**one, &log).await
+    check_reads(&**one, &log).await
 }
 
 pub(crate) async fn law_2_a_flush_needs_the_expected_tip(harness: &dyn Harness) -> Outcome {
@@ -138,28 +136,28 @@ pub(crate) async fn law_2_a_flush_needs_the_expected_tip(harness: &dyn Harness) 
     for durability in [Durability::Buffered, Durability::Flushed] {
         for tip in wrong_tips(&log, &other) {
             let answer = storage.append(log.id(), Expected::At(tip), Batch::empty(), durability).await;
-            is_conflict(&answer, log.id(), Some(tip), Some(log.tip()))?;
+            check_conflict(&answer, log.id(), Some(tip), Some(log.tip()))?;
         }
         for expected in [Expected::Absent, Expected::AbsentWithin(limit(1000))] {
             let answer = storage.append(log.id(), expected, Batch::empty(), durability).await;
-            is_conflict(&answer, log.id(), None, Some(log.tip()))?;
+            check_conflict(&answer, log.id(), None, Some(log.tip()))?;
             let absent = Log::plain();
             let answer = storage.append(absent.id(), expected, Batch::empty(), durability).await;
             check!(
                 matches!(answer, Err(StorageError::InvalidArgument { .. })),
-                "no records make no session: InvalidArgument was expected, not {answer:?}"
+                "a creation without records: expected InvalidArgument, not {answer:?}"
             );
-            reads_as_gone(&*storage, absent.id()).await?;
+            check_absent(&*storage, absent.id()).await?;
         }
         let absent = Log::plain();
         let answer = storage.append(absent.id(), Expected::At(log.tip()), Batch::empty(), durability).await;
-        is_conflict(&answer, absent.id(), Some(log.tip()), None)?;
-        reads_as_gone(&*storage, absent.id()).await?;
+        check_conflict(&answer, absent.id(), Some(log.tip()), None)?;
+        check_absent(&*storage, absent.id()).await?;
     }
-    reads_as(&*storage, &log).await
+    check_reads(&*storage, &log).await
 }
 
-pub(crate) async fn law_2_a_batch_that_begins_elsewhere_is_refused(harness: &dyn Harness) -> Outcome {
+pub(crate) async fn law_2_a_batch_that_does_not_follow_is_refused(harness: &dyn Harness) -> Outcome {
     let storage = harness.open().await?;
     let mut log = Log::plain();
     log.started().noted(1);
@@ -174,9 +172,9 @@ pub(crate) async fn law_2_a_batch_that_begins_elsewhere_is_refused(harness: &dyn
         let answer = step.expecting(Expected::At(stored.tip())).send(&*storage, Durability::Flushed).await;
         check!(
             matches!(answer, Err(StorageError::InvalidArgument { .. })),
-            "a hole or a repeat: InvalidArgument was expected, not {answer:?}"
+            "a hole or a repeat: expected InvalidArgument, not {answer:?}"
         );
-        reads_as(&*storage, &stored).await?;
+        check_reads(&*storage, &stored).await?;
     }
     let mut absent = Log::plain();
     absent.noted(1);
@@ -185,16 +183,14 @@ pub(crate) async fn law_2_a_batch_that_begins_elsewhere_is_refused(harness: &dyn
             let answer = step.expecting(expected).send(&*storage, Durability::Flushed).await;
             check!(
                 matches!(answer, Err(StorageError::InvalidArgument { .. })),
-                "a log without its first record: InvalidArgument was expected, not {answer:?}"
+                "a log without its first record: expected InvalidArgument, not {answer:?}"
             );
         }
     }
-    reads_as_gone(&*storage, absent.id()).await
+    check_absent(&*storage, absent.id()).await
 }
 
-pub(crate) async fn law_2_of_many_writers_exactly_the_acknowledged_are_there(
-    harness: &dyn Harness,
-) -> Outcome {
+pub(crate) async fn law_2_concurrent_appends_are_stored_exactly_once(harness: &dyn Harness) -> Outcome {
     const WRITERS: u64 = 8;
     const EACH: u64 = 12;
     let mut log = Log::plain();
@@ -215,13 +211,13 @@ pub(crate) async fn law_2_of_many_writers_exactly_the_acknowledged_are_there(
                     if next.revision() % 2 == 0 { Durability::Flushed } else { Durability::Buffered };
                 match next.take().send(&*storage, durability).await {
                     Ok(tip) => {
-                        same!(tip, next.tip(), "the answer to a writer");
+                        check_eq!(tip, next.tip(), "the result of a writer's append");
                         acknowledged.push(tip);
                         log = next;
                     }
                     Err(StorageError::Conflict { actual, .. }) => {
                         check!(actual != Some(log.tip()), "a conflict with exactly what was expected");
-                        log = there(&*storage, log.id()).await?;
+                        log = stored_log(&*storage, log.id()).await?;
                     }
                     Err(error) => return Err(error.into()),
                 }
@@ -234,15 +230,15 @@ pub(crate) async fn law_2_of_many_writers_exactly_the_acknowledged_are_there(
         acknowledged.extend(writer.await??);
     }
     acknowledged.sort_by_key(|tip| tip.revision);
-    let stored = there(&*first, log.id()).await?;
+    let stored = stored_log(&*first, log.id()).await?;
     let tips: Vec<Tip> = stored.records().iter().skip(2).map(session_core::StoredRecord::tip).collect();
-    same!(acknowledged, tips, "what was acknowledged, by what is there");
-    reads_as(&*first, &stored).await
+    check_eq!(acknowledged, tips, "the acknowledged tips, compared with the stored ones");
+    check_reads(&*first, &stored).await
 }
 
-pub(crate) async fn law_2_of_two_rivals_exactly_one_wins(harness: &dyn Harness) -> Outcome {
+pub(crate) async fn law_2_exactly_one_of_two_racing_appends_wins(harness: &dyn Harness) -> Outcome {
     const ROUNDS: u64 = 60;
-    let handles = handles(harness, 2).await?;
+    let handles = open_handles(harness, 2).await?;
     let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
     let mut log = Log::plain();
     log.take().send(&**one, Durability::Flushed).await?;
@@ -265,10 +261,10 @@ pub(crate) async fn law_2_of_two_rivals_exactly_one_wins(harness: &dyn Harness) 
         let ([winner], [loser]) = (winners.as_slice(), losers.as_slice()) else {
             return Err(Finding::violated(format!("round {round}: {} of two rivals won", winners.len())));
         };
-        is_conflict(loser, log.id(), Some(log.tip()), Some(winner.tip()))?;
+        check_conflict(loser, log.id(), Some(log.tip()), Some(winner.tip()))?;
         log = winner.clone();
-        reads_as(&**one, &log).await?;
-        reads_as(&**two, &log).await?;
+        check_reads(&**one, &log).await?;
+        check_reads(&**two, &log).await?;
     }
     Ok(())
 }

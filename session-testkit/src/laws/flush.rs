@@ -1,52 +1,52 @@
-//! Law 6: a flush that failed is not believed, by anyone, whatever is said afterwards.
+//! Law 6: nothing is acknowledged on top of a failed flush, by any handle.
 
 use std::sync::Arc;
 
 use session_core::{Batch, Durability, Expected, StorageError};
 
-use super::{Handle, handles, reads_as, there};
+use super::{Handle, check_reads, open_handles, stored_log};
 use crate::harness::{Crash, Harness, Kept};
-use crate::law::{Finding, Outcome, check, same};
+use crate::law::{Finding, Outcome, check, check_eq};
 use crate::logs::Log;
 
-/// How many calls a store may refuse until it is itself again, on a disk that works.
-const REFUSALS: usize = 20;
+/// Calls that a store may refuse after a failed flush, on a disk that works again.
+const MAX_REFUSALS: usize = 20;
 
-/// What somebody does who was told that a flush failed.
+/// The next call of a writer whose flush failed.
 #[derive(Debug, Clone, Copy)]
-enum Next {
-    /// Nothing: the power goes.
-    Nothing,
-    /// Asks for the flush alone, again.
-    FlushesAgain,
-    /// Appends what comes next, flushed.
-    GoesOn,
-    /// Appends something buffered first.
-    GoesOnBuffered,
+enum NextCall {
+    /// No call: power loss follows.
+    None,
+    /// Flushes again, without new records.
+    RetryFlush,
+    /// Appends the next record, flushed.
+    AppendFlushed,
+    /// Appends the next record buffered, and then flushes.
+    AppendBuffered,
 }
 
-/// Does it until something is acknowledged as flushed; returns the log up to there.
+/// Repeats the call until it is acknowledged as flushed, and returns the log up to there.
 async fn until_acknowledged(
     harness: &dyn Harness,
     mut storage: Handle,
     log: &Log,
-    next: Next,
+    next: NextCall,
 ) -> Result<Log, Finding> {
-    if matches!(next, Next::Nothing) {
+    if matches!(next, NextCall::None) {
         return Ok(log.clone());
     }
-    for _ in 0..REFUSALS {
-        // What is there is known only from the log.
-        let mut log = there(&*storage, log.id()).await?;
+    for _ in 0..MAX_REFUSALS {
+        // After a failure, only the log shows what is stored.
+        let mut log = stored_log(&*storage, log.id()).await?;
         let before = log.tip();
         let durability = match next {
-            Next::Nothing | Next::FlushesAgain => Durability::Flushed,
-            Next::GoesOn => {
-                log.noted("going on");
+            NextCall::None | NextCall::RetryFlush => Durability::Flushed,
+            NextCall::AppendFlushed => {
+                log.noted("next");
                 Durability::Flushed
             }
-            Next::GoesOnBuffered => {
-                log.noted("going on");
+            NextCall::AppendBuffered => {
+                log.noted("next");
                 Durability::Buffered
             }
         };
@@ -57,31 +57,31 @@ async fn until_acknowledged(
         }
         match answer {
             Ok(tip) => {
-                same!(tip, log.tip(), "the answer after a failed flush");
+                check_eq!(tip, log.tip(), "the result after a failed flush");
                 return Ok(log);
             }
             Err(StorageError::NotFound { .. } | StorageError::InvalidArgument { .. }) => {
-                return Err(Finding::violated(format!("a failed flush is no {answer:?}")));
+                return Err(Finding::violated(format!("a failed flush must not be reported as {answer:?}")));
             }
-            // Told again that it does not work: a handle may be closed for good, the store may not.
+            // Another refusal: a handle may stay closed, the store may not.
             Err(_) => storage = harness.open().await?,
         }
     }
     Err(Finding::violated(format!(
-        "one flush failed, and {REFUSALS} calls later the session is still not itself"
+        "one flush failed, and the session is still unusable {MAX_REFUSALS} calls later"
     )))
 }
 
-pub(crate) async fn law_6_a_flush_that_failed_is_never_believed(harness: &dyn Harness) -> Outcome {
-    for next in [Next::Nothing, Next::FlushesAgain, Next::GoesOn, Next::GoesOnBuffered] {
+pub(crate) async fn law_6_a_failed_flush_is_never_acknowledged(harness: &dyn Harness) -> Outcome {
+    for next in [NextCall::None, NextCall::RetryFlush, NextCall::AppendFlushed, NextCall::AppendBuffered] {
         for by_another in [false, true] {
             for buffered_before in [0, 1, 4] {
                 let context = |finding: Finding| {
-                    finding.under(format!(
+                    finding.context(format!(
                         "{next:?}, by another: {by_another}, {buffered_before} buffered before"
                     ))
                 };
-                let handles = handles(harness, 2).await?;
+                let handles = open_handles(harness, 2).await?;
                 let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
                 let (mut log, mut bystander) = (Log::plain(), Log::plain());
                 for log in [&mut log, &mut bystander] {
@@ -92,20 +92,21 @@ pub(crate) async fn law_6_a_flush_that_failed_is_never_believed(harness: &dyn Ha
                     log.take().send(&**one, Durability::Buffered).await?;
                 }
                 harness.fail_next_flush().await?;
-                let mut at_stake = log.clone();
-                at_stake.noted("at stake");
-                let answer = at_stake.take().send(&**one, Durability::Flushed).await;
+                let mut pending = log.clone();
+                pending.noted("pending");
+                let answer = pending.take().send(&**one, Durability::Flushed).await;
                 let storage = if by_another { two } else { one };
-                let told = if answer.is_ok() { &at_stake } else { &log };
-                let mut known =
-                    until_acknowledged(harness, Arc::clone(storage), told, next).await.map_err(context)?;
+                let acknowledged = if answer.is_ok() { &pending } else { &log };
+                let mut known = until_acknowledged(harness, Arc::clone(storage), acknowledged, next)
+                    .await
+                    .map_err(context)?;
                 check!(
-                    known.revision() >= told.revision(),
+                    known.revision() >= acknowledged.revision(),
                     "{} records are left of {} that were acknowledged, though the power stayed",
                     known.revision(),
-                    told.revision()
+                    acknowledged.revision()
                 );
-                // The failed flush belongs to one session; others flush as if nothing had happened.
+                // The failed flush must only affect its session.
                 bystander.noted("flushed");
                 bystander
                     .take()
@@ -115,26 +116,31 @@ pub(crate) async fn law_6_a_flush_that_failed_is_never_believed(harness: &dyn Ha
                 harness.crash(Crash::PowerLoss(Kept::Nothing)).await?;
                 drop(handles);
                 let storage = harness.open().await?;
-                // Of what was buffered or at stake and never acknowledged as flushed, power loss may leave a part.
-                let left = there(&*storage, log.id()).await.map_err(context)?;
+                // Power loss may leave a part of what was never acknowledged as flushed.
+                let left = stored_log(&*storage, log.id()).await.map_err(context)?;
                 let flushed = match next {
-                    Next::Nothing if answer.is_err() => 1,
-                    Next::Nothing | Next::FlushesAgain | Next::GoesOn | Next::GoesOnBuffered => {
-                        known.revision()
-                    }
+                    NextCall::None if answer.is_err() => 1,
+                    NextCall::None
+                    | NextCall::RetryFlush
+                    | NextCall::AppendFlushed
+                    | NextCall::AppendBuffered => known.revision(),
                 };
                 check!(
                     left.revision() >= flushed,
                     "{next:?}: {} records are left of {flushed}",
                     left.revision()
                 );
-                // A storage may have taken back what was at stake. Once something was acknowledged after it, it stays so.
-                let whole = if matches!(next, Next::Nothing) { &at_stake } else { &known };
-                same!(left.records(), whole.up_to(left.revision()).records(), "what is left after {next:?}");
-                reads_as(&*storage, &left).await.map_err(context)?;
+                // A storage may have removed the pending record, but not after acknowledging something behind it.
+                let whole = if matches!(next, NextCall::None) { &pending } else { &known };
+                check_eq!(
+                    left.records(),
+                    whole.up_to(left.revision()).records(),
+                    "what is left after {next:?}"
+                );
+                check_reads(&*storage, &left).await.map_err(context)?;
                 known = left;
-                reads_as(&*storage, &bystander).await.map_err(context)?;
-                known.noted("and on");
+                check_reads(&*storage, &bystander).await.map_err(context)?;
+                known.noted("continued");
                 known
                     .take()
                     .send(&*storage, Durability::Flushed)
@@ -146,9 +152,9 @@ pub(crate) async fn law_6_a_flush_that_failed_is_never_believed(harness: &dyn Ha
     Ok(())
 }
 
-pub(crate) async fn law_6_a_creation_whose_flush_failed_can_be_made_again(harness: &dyn Harness) -> Outcome {
+pub(crate) async fn law_6_a_creation_can_be_retried_after_a_failed_flush(harness: &dyn Harness) -> Outcome {
     for by_another in [false, true] {
-        let handles = handles(harness, 2).await?;
+        let handles = open_handles(harness, 2).await?;
         let [one, two] = handles.as_slice() else { unreachable!("two were asked for") };
         let mut log = Log::plain();
         log.started();
@@ -157,14 +163,14 @@ pub(crate) async fn law_6_a_creation_whose_flush_failed_can_be_made_again(harnes
         let mut storage = Arc::clone(if by_another { two } else { one });
         let mut known = None;
         if first.is_err() {
-            for _ in 0..REFUSALS {
+            for _ in 0..MAX_REFUSALS {
                 match log.whole().send(&*storage, Durability::Flushed).await {
                     Ok(_) => {
                         known = Some(log.clone());
                         break;
                     }
                     Err(StorageError::Conflict { actual: Some(_), .. }) => {
-                        let next = Next::FlushesAgain;
+                        let next = NextCall::RetryFlush;
                         known = Some(until_acknowledged(harness, Arc::clone(&storage), &log, next).await?);
                         break;
                     }
@@ -175,12 +181,12 @@ pub(crate) async fn law_6_a_creation_whose_flush_failed_can_be_made_again(harnes
             known = Some(log.clone());
         }
         let Some(known) = known else {
-            return Err(Finding::violated("one flush failed, and the session can never be created"));
+            return Err(Finding::violated("one flush failed, and the session cannot be created any more"));
         };
         harness.crash(Crash::PowerLoss(Kept::Nothing)).await?;
         drop((handles, storage));
         let storage = harness.open().await?;
-        reads_as(&*storage, &known).await?;
+        check_reads(&*storage, &known).await?;
     }
     Ok(())
 }

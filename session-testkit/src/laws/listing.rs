@@ -1,4 +1,4 @@
-//! Law 5 for lists: filters, and sessions that come and go while one looks.
+//! Law 5 for lists: filters, and concurrent creations and deletions.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use session_core::{
     Durability, Head, SessionConfig, SessionFilter, SessionId, SessionStorageExt as _, StateName, Timestamp,
 };
 
-use super::{handles, heads, limit};
+use super::{all_heads, limit, open_handles};
 use crate::harness::Harness;
-use crate::law::{Finding, Outcome, check, same};
+use crate::law::{Finding, Outcome, check, check_eq};
 use crate::logs::{self, Log};
 
-/// Every set of conditions that is worth a try on these heads.
+/// Returns the filters to test on these heads.
 fn filters(all: &[Head]) -> Vec<SessionFilter> {
     let mut states = vec![SessionFilter::all(), SessionFilter::active()];
     for (at, one) in StateName::ALL.iter().enumerate() {
@@ -23,14 +23,14 @@ fn filters(all: &[Head]) -> Vec<SessionFilter> {
         );
     }
     let names: [Option<&str>; 7] =
-        [None, Some("a"), Some("A"), Some("a%"), Some("nobody"), Some(""), Some("long")];
+        [None, Some("a"), Some("A"), Some("a%"), Some("unknown"), Some(""), Some("long")];
     let labels: [&[(&str, &str)]; 6] = [
         &[],
         &[("team", "data")],
         &[("team", "Data")],
         &[("team", "data"), ("round", "1")],
         &[("team", "data"), ("team", "web")],
-        &[("nobody", "")],
+        &[("empty", "")],
     ];
     let mut instants: Vec<Option<Timestamp>> = vec![None];
     for head in all {
@@ -48,7 +48,7 @@ fn filters(all: &[Head]) -> Vec<SessionFilter> {
                 filter.name = name.map(|name| if name == "long" { long.clone() } else { name.to_owned() });
                 filter.labels =
                     some.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-                // Instants against every state, and against every name with every label, but not all three at once.
+                // Times are combined with every state, and with every name and label, but not with all three.
                 let with_instants = state.states.is_empty() || (name.is_none() && some.is_empty());
                 for instant in instants.iter().take(if with_instants { usize::MAX } else { 1 }) {
                     filter.updated_since = *instant;
@@ -60,7 +60,7 @@ fn filters(all: &[Head]) -> Vec<SessionFilter> {
     filters
 }
 
-pub(crate) async fn law_5_filters_let_through_what_matches(harness: &dyn Harness) -> Outcome {
+pub(crate) async fn law_5_a_filtered_list_contains_exactly_the_matches(harness: &dyn Harness) -> Outcome {
     let storage = harness.open().await?;
     let mut configs = vec![
         SessionConfig::new("test").name("a"),
@@ -68,7 +68,7 @@ pub(crate) async fn law_5_filters_let_through_what_matches(harness: &dyn Harness
         SessionConfig::new("test").name("a%").label("team", "data").label("round", "1"),
         SessionConfig::new("test").name("n".repeat(128)).label("team", "web").label("round", "1"),
     ];
-    configs.push(SessionConfig::new("test").name("ab").label("team", "Data").label("nobody", ""));
+    configs.push(SessionConfig::new("test").name("ab").label("team", "Data").label("empty", ""));
     let mut all = Vec::new();
     for (n, state) in StateName::ALL.iter().cycle().take(3 * StateName::ALL.len()).enumerate() {
         let config = configs.get(n % configs.len()).cloned().unwrap_or_default();
@@ -77,7 +77,7 @@ pub(crate) async fn law_5_filters_let_through_what_matches(harness: &dyn Harness
             log.grow(more);
         }
         let durability = if n % 2 == 0 { Durability::Flushed } else { Durability::Buffered };
-        // In one of the rounds they come to their state step by step: what they are found by changes on the way.
+        // In one round, records are appended one by one, so that what the filters match changes along the way.
         let is_stepwise = n / StateName::ALL.len() == 1;
         for step in if is_stepwise { log.take_each() } else { vec![log.take()] } {
             step.send(&*storage, durability).await?;
@@ -85,7 +85,7 @@ pub(crate) async fn law_5_filters_let_through_what_matches(harness: &dyn Harness
         all.push(log.head().clone());
     }
     all.sort_by_key(|head| head.id);
-    same!(heads(&*storage).await?, all, "the list of all");
+    check_eq!(all_heads(&*storage).await?, all, "the unfiltered list");
     for filter in filters(&all) {
         let expected: Vec<SessionId> =
             all.iter().filter(|head| filter.matches(head)).map(|head| head.id).collect();
@@ -95,14 +95,14 @@ pub(crate) async fn law_5_filters_let_through_what_matches(harness: &dyn Harness
         if page.next.is_some() {
             found = storage.list_all(&filter).await?.heads.iter().map(|head| head.id).collect();
         }
-        same!(found, expected, "what {filter:?} lets through");
+        check_eq!(found, expected, "the heads that match {filter:?}");
     }
     Ok(())
 }
 
 pub(crate) async fn law_5_a_list_shows_each_lasting_session_exactly_once(harness: &dyn Harness) -> Outcome {
     const ROUNDS: usize = 25;
-    let handles = handles(harness, 4).await?;
+    let handles = open_handles(harness, 4).await?;
     let [lister, churners @ ..] = handles.as_slice() else { unreachable!("four were asked for") };
     let mut lasting = BTreeMap::new();
     for n in 0..20 {
@@ -111,9 +111,9 @@ pub(crate) async fn law_5_a_list_shows_each_lasting_session_exactly_once(harness
         lasting.insert(log.id(), log);
     }
     for size in [1, 3] {
-        let mut goes = before_all_others();
-        goes.take().send(&**lister, Durability::Buffered).await?;
-        look(&**lister, &lasting, size, Some(goes)).await?;
+        let mut removed = before_all_others();
+        removed.take().send(&**lister, Durability::Buffered).await?;
+        check_list(&**lister, &lasting, size, Some(removed)).await?;
     }
     let done = Arc::new(AtomicBool::new(false));
     let churn: Vec<_> = churners
@@ -124,7 +124,7 @@ pub(crate) async fn law_5_a_list_shows_each_lasting_session_exactly_once(harness
             let mut mine: Vec<Log> = lasting.values().skip(n).step_by(churners.len()).cloned().collect();
             tokio::spawn(async move {
                 while !done.load(Ordering::Relaxed) {
-                    // One comes, grows, ends and goes; one that lasts grows.
+                    // One session is created, appended to, ended and deleted; a lasting one is appended to.
                     let mut log = Log::plain();
                     for durability in [Durability::Buffered, Durability::Flushed] {
                         log.noted("passing");
@@ -135,7 +135,7 @@ pub(crate) async fn law_5_a_list_shows_each_lasting_session_exactly_once(harness
                     storage.delete(log.id(), log.tip()).await?;
                     mine.rotate_left(1);
                     if let Some(log) = mine.first_mut() {
-                        log.noted("still there");
+                        log.noted("lasting");
                         log.take().send(&*storage, Durability::Buffered).await?;
                     }
                     tokio::task::yield_now().await;
@@ -146,7 +146,7 @@ pub(crate) async fn law_5_a_list_shows_each_lasting_session_exactly_once(harness
         .collect();
     let mut outcome = Ok(());
     for size in [1, 3, 1000].into_iter().cycle().take(ROUNDS) {
-        outcome = look(&**lister, &lasting, size, None).await;
+        outcome = check_list(&**lister, &lasting, size, None).await;
         if outcome.is_err() {
             break;
         }
@@ -160,39 +160,39 @@ pub(crate) async fn law_5_a_list_shows_each_lasting_session_exactly_once(harness
     outcome?;
     left.sort_by_key(Log::id);
     let left: Vec<Head> = left.iter().map(|log| log.head().clone()).collect();
-    same!(heads(&**lister).await?, left, "the list when all is quiet again");
+    check_eq!(all_heads(&**lister).await?, left, "the list after all changes");
     Ok(())
 }
 
-/// A session that every list begins with, among those with random ids.
+/// Creates a log whose id is lower than almost all random ids, so that a list starts with it.
 fn before_all_others() -> Log {
     let random = SessionId::random().to_string();
     let id = format!("00000000{}", random.split_at(8).1).parse().expect("only digits were changed");
     Log::with_id(id, SessionConfig::new("test").name("passing"))
 }
 
-/// One look through the list, page by page. After the first page `goes`, which was on it, is deleted: what comes
-/// later moves up by one place, and all of it must be shown nevertheless.
-async fn look(
+/// Reads the list page by page and checks that every lasting session is on it. After the first page, `removed`, which
+/// was on that page, is deleted: the sessions behind it move up by one place and must still be listed.
+async fn check_list(
     storage: &dyn session_core::SessionStorage,
     lasting: &BTreeMap<SessionId, Log>,
     size: usize,
-    mut goes: Option<Log>,
+    mut removed: Option<Log>,
 ) -> Outcome {
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
         let page = storage.list(&SessionFilter::all(), after, limit(size)).await?;
-        check!(page.unreadable.is_empty(), "unreadable among others that come and go: {:?}", page.unreadable);
+        check!(page.unreadable.is_empty(), "unreadable during concurrent changes: {:?}", page.unreadable);
         seen.extend(page.heads.iter().map(|head| head.id));
         after = page.next;
-        if let Some(goes) = goes.take() {
-            storage.delete(goes.id(), goes.tip()).await?;
+        if let Some(removed) = removed.take() {
+            storage.delete(removed.id(), removed.tip()).await?;
         }
         if after.is_none() {
             break;
         }
     }
-    check!(seen.is_sorted_by(|one, two| one < two), "not ascending, or twice on one list: {seen:?}");
+    check!(seen.is_sorted_by(|one, two| one < two), "not ascending, or listed twice: {seen:?}");
     let missing: Vec<&SessionId> = lasting.keys().filter(|id| seen.binary_search(id).is_err()).collect();
     check!(
         missing.is_empty(),

@@ -1,4 +1,4 @@
-//! The laws' tests, one file for each subject matter. What they share is here.
+//! The tests of the laws, one file for each subject, and their shared checks.
 
 pub(crate) mod bytes;
 pub(crate) mod crash;
@@ -12,7 +12,7 @@ pub(crate) mod listing;
 pub(crate) mod model;
 pub(crate) mod order;
 pub(crate) mod paging;
-pub(crate) mod seen;
+pub(crate) mod visibility;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -22,12 +22,12 @@ use session_core::{
 };
 
 use crate::harness::Harness;
-use crate::law::{Finding, Outcome, check, same};
+use crate::law::{Finding, Outcome, check, check_eq};
 use crate::logs::Log;
 
 pub(crate) type Handle = Arc<dyn SessionStorage>;
 
-pub(crate) async fn handles(harness: &dyn Harness, count: usize) -> Result<Vec<Handle>, Finding> {
+pub(crate) async fn open_handles(harness: &dyn Harness, count: usize) -> Result<Vec<Handle>, Finding> {
     let mut handles = Vec::with_capacity(count);
     for _ in 0..count {
         handles.push(harness.open().await?);
@@ -39,59 +39,61 @@ pub(crate) fn limit(limit: usize) -> NonZeroUsize {
     NonZeroUsize::new(limit).expect("limits of the laws are not 0")
 }
 
-/// All heads of the store; every session of it can be read.
-pub(crate) async fn heads(storage: &dyn SessionStorage) -> Result<Vec<Head>, Finding> {
+/// Returns all heads of the store, and checks that every session can be read.
+pub(crate) async fn all_heads(storage: &dyn SessionStorage) -> Result<Vec<Head>, Finding> {
     let page = storage.list_all(&SessionFilter::all()).await?;
     check!(page.unreadable.is_empty(), "sessions cannot be read: {:?}", page.unreadable);
     Ok(page.heads)
 }
 
-/// The log as it is there: every sum right, every event allowed.
-pub(crate) async fn there(storage: &dyn SessionStorage, id: SessionId) -> Result<Log, Finding> {
-    Log::read(storage, id).await.map_err(|bad| Finding::violated(format!("what is there is no log: {bad:?}")))
+/// Reads the stored log, and checks every checksum and event.
+pub(crate) async fn stored_log(storage: &dyn SessionStorage, id: SessionId) -> Result<Log, Finding> {
+    Log::read(storage, id)
+        .await
+        .map_err(|error| Finding::violated(format!("the stored log is invalid: {error:?}")))
 }
 
-/// Everything that can be read of a session is this log.
-pub(crate) async fn reads_as(storage: &dyn SessionStorage, log: &Log) -> Outcome {
+/// Checks that every way to read a session returns this log.
+pub(crate) async fn check_reads(storage: &dyn SessionStorage, log: &Log) -> Outcome {
     let (id, revision) = (log.id(), log.revision());
     let records = storage.records_after(id, 0).await?;
     let lines: Vec<&str> = records.iter().map(StoredRecord::line).collect();
     let expected: Vec<&str> = log.records().iter().map(StoredRecord::line).collect();
-    same!(lines, expected, "the lines of a log of {revision} records");
-    same!(records, log.records(), "the places of the records");
+    check_eq!(lines, expected, "the lines of a log of {revision} records");
+    check_eq!(records, log.records(), "the records' revisions");
     let head = storage.head(id).await?;
-    same!(head.as_ref(), Some(log.head()), "the head at revision {revision}");
-    let listed: Vec<Head> = heads(storage).await?.into_iter().filter(|head| head.id == id).collect();
-    same!(listed, [log.head().clone()], "the list's heads of the session at revision {revision}");
+    check_eq!(head.as_ref(), Some(log.head()), "the head at revision {revision}");
+    let listed: Vec<Head> = all_heads(storage).await?.into_iter().filter(|head| head.id == id).collect();
+    check_eq!(listed, [log.head().clone()], "the session's heads in a list at revision {revision}");
     Ok(())
 }
 
-/// Nothing can be read of a session.
-pub(crate) async fn reads_as_gone(storage: &dyn SessionStorage, id: SessionId) -> Outcome {
-    same!(storage.head(id).await?, None, "the head of a session that is not there");
+/// Checks that a session does not exist in any way of reading it.
+pub(crate) async fn check_absent(storage: &dyn SessionStorage, id: SessionId) -> Outcome {
+    check_eq!(storage.head(id).await?, None, "the head of an absent session");
     match storage.records(id, 0, limit(1)).await {
-        Err(StorageError::NotFound { id: named }) => same!(named, id, "the session that was not found"),
-        other => return Err(Finding::violated(format!("NotFound was expected of its records: {other:?}"))),
+        Err(StorageError::NotFound { id: named }) => check_eq!(named, id, "the session that NotFound names"),
+        other => return Err(Finding::violated(format!("expected NotFound for its records, not {other:?}"))),
     }
-    let listed = heads(storage).await?;
-    check!(listed.iter().all(|head| head.id != id), "a session that is not there is listed");
+    let listed = all_heads(storage).await?;
+    check!(listed.iter().all(|head| head.id != id), "an absent session is listed");
     Ok(())
 }
 
-/// An answer that must be a conflict of exactly this.
-pub(crate) fn is_conflict<T: std::fmt::Debug>(
+/// Checks that a result is a conflict with exactly these tips.
+pub(crate) fn check_conflict<T: std::fmt::Debug>(
     answer: &Result<T, StorageError>,
     session: SessionId,
     wanted: Option<Tip>,
-    there: Option<Tip>,
+    stored: Option<Tip>,
 ) -> Outcome {
     match answer {
         Err(StorageError::Conflict { id, expected, actual }) => {
-            same!(*id, session, "the session that a conflict names");
-            same!(*expected, wanted, "what a conflict says was expected");
-            same!(*actual, there, "what a conflict says is there");
+            check_eq!(*id, session, "the session that a conflict names");
+            check_eq!(*expected, wanted, "the expected tip that a conflict reports");
+            check_eq!(*actual, stored, "the stored tip that a conflict reports");
             Ok(())
         }
-        other => Err(Finding::violated(format!("a conflict was expected, not {other:?}"))),
+        other => Err(Finding::violated(format!("expected a conflict, not {other:?}"))),
     }
 }

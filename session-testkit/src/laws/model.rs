@@ -1,4 +1,4 @@
-//! Laws 1 to 5 together: random calls, each answer held against a model that is a map.
+//! Laws 1 to 5 combined: random calls whose results are compared with a model.
 
 use std::collections::BTreeMap;
 
@@ -7,16 +7,16 @@ use session_core::{
     StorageError, Sum, Tip,
 };
 
-use super::{Handle, handles, heads, limit, reads_as, reads_as_gone};
+use super::{Handle, all_heads, check_absent, check_reads, limit, open_handles};
 use crate::harness::Harness;
-use crate::law::{Outcome, brief, check, same};
+use crate::law::{Outcome, abbreviate, check, check_eq};
 use crate::logs::{self, Log};
 use crate::random::{Random, seeds};
 
 const SEEDS: u64 = 8;
 const CALLS: usize = 150;
 
-/// What should be there.
+/// The expected contents of the store.
 struct Model {
     random: Random,
     logs: BTreeMap<SessionId, Log>,
@@ -25,42 +25,42 @@ struct Model {
 }
 
 pub(crate) async fn law_5_random_calls_agree_with_a_model(harness: &dyn Harness) -> Outcome {
-    let handles = handles(harness, 3).await?;
+    let handles = open_handles(harness, 3).await?;
     for seed in seeds(SEEDS) {
         run(&handles, seed, CALLS)
             .await
-            .map_err(|finding| finding.under(format!("SESSION_TESTKIT_SEED={seed}")))?;
+            .map_err(|finding| finding.context(format!("SESSION_TESTKIT_SEED={seed}")))?;
     }
     Ok(())
 }
 
-/// Always the same one for a session, so that a seed means one sequence, sums included.
+/// Returns the same owner for a session each time, so that a seed determines every byte, including checksums.
 fn owner_of(id: SessionId) -> Owner {
     let mut owner = logs::owner();
-    owner.instance = id.to_string().parse().expect("all ids are spelled alike");
+    owner.instance = id.to_string().parse().expect("all ids have the same form");
     owner
 }
 
-/// So many calls on an empty store, which is empty again afterwards. What is called follows from the seed alone.
+/// Runs random calls on an empty store, and empties it again. The calls depend only on the seed.
 pub(crate) async fn run(handles: &[Handle], seed: u64, calls: usize) -> Outcome {
     let ids = (0..6).map(|n| SessionId::from_key(&format!("model {seed} {n}"))).collect();
     let mut model = Model { random: Random::new(seed), logs: BTreeMap::new(), ids, ended: Vec::new() };
     for call in 0..calls {
         let storage = handles.get(model.random.below(handles.len())).expect("below the length");
-        model.step(storage).await.map_err(|finding| finding.under(format!("call {call}")))?;
+        model.step(storage).await.map_err(|finding| finding.context(format!("call {call}")))?;
     }
     let storage = handles.first().expect("there is a handle");
     for id in model.ids.clone() {
         match model.logs.get(&id) {
-            Some(log) => reads_as(&**storage, log).await?,
-            None => reads_as_gone(&**storage, id).await?,
+            Some(log) => check_reads(&**storage, log).await?,
+            None => check_absent(&**storage, id).await?,
         }
     }
-    // The next seed finds an empty store.
+    // The next seed needs an empty store.
     for log in model.logs.into_values() {
         storage.delete(log.id(), log.tip()).await?;
     }
-    same!(heads(&**storage).await?, Vec::new(), "the list in the end");
+    check_eq!(all_heads(&**storage).await?, Vec::new(), "the list at the end");
     Ok(())
 }
 
@@ -75,7 +75,7 @@ impl Model {
             8 => self.list(storage).await,
             _ => {
                 let head = storage.head(id).await?;
-                same!(head.as_ref(), self.logs.get(&id).map(Log::head), "the head");
+                check_eq!(head.as_ref(), self.logs.get(&id).map(Log::head), "the head");
                 Ok(())
             }
         }
@@ -85,17 +85,17 @@ impl Model {
         if self.random.one_in(2) { Durability::Flushed } else { Durability::Buffered }
     }
 
-    /// Mostly where the log ends; sometimes where it does not, or where an earlier log of the id did.
+    /// Returns a tip to expect: mostly the right one, sometimes a wrong one or that of an earlier log of the id.
     fn guess(&mut self, id: SessionId) -> Tip {
         let log = self.logs.get(&id);
         let right = log.map(Log::tip);
         match (self.random.below(6), right, log) {
             (0, Some(tip), _) => Tip { sum: Sum::from_u64(tip.sum.as_u64() ^ 1), ..tip },
             (1, Some(_), Some(log)) => log.up_to(1 + self.random.below(log.records().len()) as u64).tip(),
-            (2, ..) | (_, None, _) => self
-                .ended
-                .last()
-                .map_or_else(|| Log::made_by(owner_of(id), id, SessionConfig::new("never")).tip(), Log::tip),
+            (2, ..) | (_, None, _) => self.ended.last().map_or_else(
+                || Log::created_by(owner_of(id), id, SessionConfig::new("never")).tip(),
+                Log::tip,
+            ),
             (_, Some(tip), _) => tip,
         }
     }
@@ -103,7 +103,7 @@ impl Model {
     async fn create(&mut self, storage: &Handle, id: SessionId) -> Outcome {
         let name = ["a", "b"].get(self.random.below(2)).copied().unwrap_or_default();
         let config = SessionConfig::new("test").name(name).label("name", name);
-        let mut log = Log::made_by(owner_of(id), id, config);
+        let mut log = Log::created_by(owner_of(id), id, config);
         for n in 0..self.random.below(4) {
             log.noted(n);
         }
@@ -113,14 +113,14 @@ impl Model {
         let answer = log.take().expecting(expected).send(&**storage, durability).await;
         let unended = self.logs.values().filter(|log| !log.head().state().is_final()).count();
         match (self.logs.get(&id), within) {
-            (Some(there), _) => super::is_conflict(&answer, id, None, Some(there.tip())),
+            (Some(there), _) => super::check_conflict(&answer, id, None, Some(there.tip())),
             (None, Some(limit)) if unended >= limit.get() => {
                 let refused = matches!(&answer, Err(StorageError::MaxSessions { limit: named }) if *named == limit.get());
-                check!(refused, "{unended} of {limit} places are taken, and the answer is {answer:?}");
+                check!(refused, "{unended} of {limit} places are taken, but the result is {answer:?}");
                 Ok(())
             }
             (None, _) => {
-                same!(answer?, log.tip(), "the answer to a creation");
+                check_eq!(answer?, log.tip(), "the result of a creation");
                 self.logs.insert(id, log);
                 Ok(())
             }
@@ -132,7 +132,7 @@ impl Model {
         let Some(there) = self.logs.get(&id).filter(|log| log.tip() == tip) else {
             let actual = self.logs.get(&id).map(Log::tip);
             let answer = storage.append(id, Expected::At(tip), Batch::empty(), durability).await;
-            return super::is_conflict(&answer, id, Some(tip), actual);
+            return super::check_conflict(&answer, id, Some(tip), actual);
         };
         let mut log = there.clone();
         for _ in 0..self.random.below(4) {
@@ -149,7 +149,7 @@ impl Model {
             };
         }
         let answer = log.take().expecting(Expected::At(tip)).send(&**storage, durability).await?;
-        same!(answer, log.tip(), "the answer to an append");
+        check_eq!(answer, log.tip(), "the result of an append");
         self.logs.insert(id, log);
         Ok(())
     }
@@ -160,9 +160,9 @@ impl Model {
         match self.logs.get(&id).map(Log::tip) {
             None => check!(
                 matches!(answer, Err(StorageError::NotFound { .. })),
-                "deleted what is not there: {answer:?}"
+                "expected NotFound for a deletion, not {answer:?}"
             ),
-            Some(actual) if actual != tip => super::is_conflict(&answer, id, Some(tip), Some(actual))?,
+            Some(actual) if actual != tip => super::check_conflict(&answer, id, Some(tip), Some(actual))?,
             Some(_) => {
                 answer?;
                 self.ended.extend(self.logs.remove(&id));
@@ -177,8 +177,8 @@ impl Model {
         let Some(log) = self.logs.get(&id) else {
             check!(
                 matches!(answer, Err(StorageError::NotFound { .. })),
-                "records of nothing: {}",
-                brief(&answer)
+                "expected NotFound for records, not {}",
+                abbreviate(&answer)
             );
             return Ok(());
         };
@@ -189,7 +189,7 @@ impl Model {
             "a page of {} records",
             page.len()
         );
-        same!(Some(page.as_slice()), follows.get(..page.len()), "a page after {after}");
+        check_eq!(Some(page.as_slice()), follows.get(..page.len()), "a page after {after}");
         Ok(())
     }
 
@@ -217,7 +217,7 @@ impl Model {
         }
         let expected: Vec<_> =
             self.logs.values().map(Log::head).filter(|head| filter.matches(head)).cloned().collect();
-        same!(found, expected, "the list under {filter:?}, {size} on a page");
+        check_eq!(found, expected, "the list under {filter:?}, {size} on a page");
         Ok(())
     }
 }

@@ -1,17 +1,17 @@
-//! Law 5 for pages: neither gaps nor repeats, whatever the limit and wherever they begin.
+//! Law 5 for pages: no gaps and no repeats, for every page size and start.
 
 use session_core::{
     Durability, Head, SessionConfig, SessionFilter, SessionId, SessionStorage, StateName, StorageError,
     StoredRecord,
 };
 
-use super::{handles, heads, limit, reads_as_gone};
+use super::{all_heads, check_absent, limit, open_handles};
 use crate::harness::Harness;
-use crate::law::{Outcome, check, same};
+use crate::law::{Outcome, check, check_eq};
 use crate::logs::{self, Log};
 
 pub(crate) async fn law_5_records_are_paged_without_gaps_or_repeats(harness: &dyn Harness) -> Outcome {
-    let handles = handles(harness, 2).await?;
+    let handles = open_handles(harness, 2).await?;
     let [writer, reader] = handles.as_slice() else { unreachable!("two were asked for") };
     let mut log = Log::plain();
     log.started();
@@ -33,8 +33,8 @@ pub(crate) async fn law_5_records_are_paged_without_gaps_or_repeats(harness: &dy
                 "{} records after {after} on a page of {size}: only the end of the log is an empty page",
                 page.len()
             );
-            // A page may be shorter than asked for, never other than what follows.
-            same!(
+            // A page may be shorter than requested, but must contain what follows.
+            check_eq!(
                 page.as_slice(),
                 follows.get(..page.len()).unwrap_or_default(),
                 "a page of {size} after {after}"
@@ -47,7 +47,7 @@ pub(crate) async fn law_5_records_are_paged_without_gaps_or_repeats(harness: &dy
     Ok(())
 }
 
-/// All pages of a list, each held to its size and order.
+/// Reads all pages of a list, and checks the size and order of each.
 async fn pages(
     storage: &dyn SessionStorage,
     filter: &SessionFilter,
@@ -65,14 +65,14 @@ async fn pages(
             all.push(head);
         }
         let Some(next) = page.next else { return Ok(all) };
-        check!(after.is_none_or(|after| next >= after), "to go on after {next} would repeat {after:?}");
+        check!(after.is_none_or(|after| next >= after), "continuing after {next} would repeat {after:?}");
         after = Some(next);
     }
 }
 
 pub(crate) async fn law_5_a_list_is_paged_without_gaps_or_repeats(harness: &dyn Harness) -> Outcome {
     let storage = harness.open().await?;
-    same!(heads(&*storage).await?, Vec::<Head>::new(), "the list of an empty store");
+    check_eq!(all_heads(&*storage).await?, Vec::<Head>::new(), "the list of an empty store");
     let mut expected = Vec::new();
     for round in 0..3 {
         for state in StateName::ALL {
@@ -81,7 +81,7 @@ pub(crate) async fn law_5_a_list_is_paged_without_gaps_or_repeats(harness: &dyn 
             expected.push(log.head().clone());
         }
     }
-    // The ends of the order of ids, and neighbours.
+    // The lowest and highest ids, and a neighbour.
     for last in [[0; 16], [0xff; 16], std::array::from_fn(|n| u8::from(n == 15))] {
         let mut log = Log::with_id(SessionId::from_bytes(last), SessionConfig::new("test").name("edge"));
         log.take().send(&*storage, Durability::Flushed).await?;
@@ -91,36 +91,36 @@ pub(crate) async fn law_5_a_list_is_paged_without_gaps_or_repeats(harness: &dyn 
     for filter in
         [SessionFilter::all(), SessionFilter::active(), SessionFilter::all().state(StateName::Failed)]
     {
-        let through: Vec<Head> = expected.iter().filter(|head| filter.matches(head)).cloned().collect();
+        let matching: Vec<Head> = expected.iter().filter(|head| filter.matches(head)).cloned().collect();
         for size in (1..expected.len() + 2).chain([1000, usize::MAX]) {
-            same!(
+            check_eq!(
                 pages(&*storage, &filter, None, size).await?,
-                through,
+                matching,
                 "all pages of {size} under {filter:?}"
             );
         }
-        // After ids that are there, and after such as are not.
+        // After ids of existing sessions, and after other ids.
         let absent = (0..8).map(|_| SessionId::random()).collect::<Vec<_>>();
         for after in expected.iter().map(|head| head.id).chain(absent) {
-            let follows: Vec<Head> = through.iter().filter(|head| head.id > after).cloned().collect();
+            let follows: Vec<Head> = matching.iter().filter(|head| head.id > after).cloned().collect();
             for size in [1, 2, 5, 1000] {
                 let all = pages(&*storage, &filter, Some(after), size).await?;
-                same!(all, follows, "all pages of {size} after {after} under {filter:?}");
+                check_eq!(all, follows, "all pages of {size} after {after} under {filter:?}");
             }
         }
     }
     Ok(())
 }
 
-pub(crate) async fn law_5_what_does_not_exist_is_not_found(harness: &dyn Harness) -> Outcome {
+pub(crate) async fn law_5_a_missing_session_is_not_found(harness: &dyn Harness) -> Outcome {
     let storage = harness.open().await?;
     for round in 0..2 {
         for id in [SessionId::random(), SessionId::from_bytes([0; 16]), SessionId::from_bytes([0xff; 16])] {
-            reads_as_gone(&*storage, id).await?;
+            check_absent(&*storage, id).await?;
             let answer = storage.delete(id, Log::plain().tip()).await;
             check!(
                 matches!(answer, Err(StorageError::NotFound { id: named }) if named == id),
-                "NotFound was expected of a deletion, not {answer:?}"
+                "expected NotFound for a deletion, not {answer:?}"
             );
         }
         if round == 0 {

@@ -1,4 +1,4 @@
-//! Real logs for tests: sealed by the core's chain, allowed by its machine, with the head of every revision.
+//! Valid logs for tests: sealed by the core's chain, checked by its state machine, with the head of every revision.
 
 mod samples;
 
@@ -14,18 +14,18 @@ use session_core::{
 
 pub use self::samples::{in_state, of_every_kind};
 
-/// The instant of record 1; each later record is a little later.
+/// The time of record 1.
 const FIRST: i64 = 1_795_253_400_123;
 /// Milliseconds between records.
 const STEP: i64 = 7;
 
-/// An owner whose process there never was.
+/// Returns an owner whose process never existed.
 #[must_use]
 pub fn owner() -> Owner {
     Owner::new("testkit".into(), "machine-of-the-testkit".into(), "boot-1".into(), 4711, 1234)
 }
 
-/// A log that grows by what is pushed, apart from any storage. A clone is a rival's version of the same log.
+/// A log under construction, independent of any storage. A clone is a rival's version of the same log.
 ///
 /// ```
 /// use session_core::{Durability, MemoryStorage, SessionConfig, SessionStorage as _};
@@ -49,22 +49,22 @@ pub struct Log {
     now: i64,
 }
 
-/// Records to append, and where.
+/// A batch to append, with its expectation.
 #[derive(Debug, Clone)]
 pub struct Step {
     /// The session.
     pub id: SessionId,
-    /// What must be there.
+    /// The expected tip.
     pub expected: Expected,
-    /// What comes then.
+    /// The records.
     pub batch: Batch,
 }
 
 impl Step {
-    /// Appends it.
+    /// Appends the batch to a storage.
     ///
     /// # Errors
-    /// Those of [`append`](SessionStorage::append).
+    /// The errors of [`append`](SessionStorage::append).
     pub async fn send(
         self,
         storage: &dyn SessionStorage,
@@ -73,7 +73,7 @@ impl Step {
         storage.append(self.id, self.expected, self.batch, durability).await
     }
 
-    /// The same, expecting something else.
+    /// Replaces the expectation.
     #[must_use]
     pub fn expecting(mut self, expected: Expected) -> Self {
         self.expected = expected;
@@ -81,47 +81,47 @@ impl Step {
     }
 }
 
-/// A log in a storage that is none.
+/// The reason why stored records are not a valid log.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum BadLog {
-    /// The storage would not hand it out.
+pub enum InvalidLog {
+    /// The storage returned an error.
     Storage(StorageError),
-    /// The chain breaks at this revision.
-    ChainError(u64),
-    /// This revision has a right sum and cannot be read.
+    /// The chain is broken at this revision.
+    BrokenChain(u64),
+    /// This revision has a valid checksum but cannot be decoded.
     Undecodable(u64, DecodeError),
-    /// This revision breaks a rule of the machine.
+    /// This revision is not allowed by the state machine.
     Illegal(u64, TransitionError),
     /// There are no records.
     Empty,
 }
 
 impl Log {
-    /// A log of one record, `created`, under a random id.
+    /// Creates a log of one record, `created`, under a random id.
     ///
     /// # Panics
-    /// If no session can be made with this config.
+    /// If the config is invalid.
     #[must_use]
     pub fn new(config: SessionConfig) -> Self {
         Self::with_id(SessionId::random(), config)
     }
 
-    /// A log of one record, `created`.
+    /// Creates a log of one record, `created`.
     ///
     /// # Panics
-    /// If no session can be made with this config.
+    /// If the config is invalid.
     #[must_use]
     pub fn with_id(id: SessionId, config: SessionConfig) -> Self {
-        Self::made_by(owner(), id, config)
+        Self::created_by(owner(), id, config)
     }
 
-    /// As [`with_id`](Self::with_id), made by this creator: the same arguments make the same log.
+    /// Creates a log of one record, `created`, with this creator. Equal arguments give equal logs.
     ///
     /// # Panics
-    /// If no session can be made with this config.
+    /// If the config is invalid.
     #[must_use]
-    pub fn made_by(creator: Owner, id: SessionId, config: SessionConfig) -> Self {
+    pub fn created_by(creator: Owner, id: SessionId, config: SessionConfig) -> Self {
         let mut log = Self {
             id,
             chain: Chain::start(id),
@@ -135,52 +135,52 @@ impl Log {
         log
     }
 
-    /// A log of one record, `created`, with nothing special about it.
+    /// Creates a log of one record, `created`, with a default config.
     #[must_use]
     pub fn plain() -> Self {
         Self::new(SessionConfig::new("test").name("plain"))
     }
 
-    /// The log as a storage has it: every sum checked, every record folded. All of it counts as taken.
+    /// Reads a log from a storage, checks every checksum and folds every record. All records are treated as taken.
     ///
     /// # Errors
-    /// [`BadLog`], where the storage has no such log, or what it has is none.
-    pub async fn read(storage: &dyn SessionStorage, id: SessionId) -> Result<Self, BadLog> {
-        let records = storage.records_after(id, 0).await.map_err(BadLog::Storage)?;
+    /// [`InvalidLog`] if the storage does not return a valid log.
+    pub async fn read(storage: &dyn SessionStorage, id: SessionId) -> Result<Self, InvalidLog> {
+        let records = storage.records_after(id, 0).await.map_err(InvalidLog::Storage)?;
         Self::from_records(id, records)
     }
 
-    /// The log of these records, in this order: every sum checked, every record folded. All of it counts as taken.
+    /// Creates a log from records, checks every checksum and folds every record. All records are treated as taken.
     ///
     /// # Errors
-    /// [`BadLog`], where they are none.
-    pub fn from_records(id: SessionId, records: Vec<StoredRecord>) -> Result<Self, BadLog> {
+    /// [`InvalidLog`] if the records are not a valid log.
+    pub fn from_records(id: SessionId, records: Vec<StoredRecord>) -> Result<Self, InvalidLog> {
         let (mut chain, mut head, mut heads) = (Chain::start(id), None, Vec::new());
         for record in &records {
             let revision = chain.revision() + 1;
-            chain.follow(record).map_err(|_| BadLog::ChainError(revision))?;
-            let record = record.decode().map_err(|error| BadLog::Undecodable(revision, error))?;
-            Head::fold(&mut head, id, &record).map_err(|rejected| BadLog::Illegal(revision, rejected))?;
+            chain.follow(record).map_err(|_| InvalidLog::BrokenChain(revision))?;
+            let record = record.decode().map_err(|error| InvalidLog::Undecodable(revision, error))?;
+            Head::fold(&mut head, id, &record).map_err(|rejected| InvalidLog::Illegal(revision, rejected))?;
             heads.extend(head.clone());
         }
-        let now = head.ok_or(BadLog::Empty)?.updated_at.as_millis();
+        let now = head.ok_or(InvalidLog::Empty)?.updated_at.as_millis();
         Ok(Self { id, chain, taken: records.len(), records, heads, now })
     }
 
-    /// Adds an event, under the attempt that the machine asks for.
+    /// Adds an event, with the attempt that the state machine requires.
     ///
     /// # Panics
-    /// If the machine does not allow the event, or the format has no room for it.
+    /// If the state machine does not allow the event, or the event exceeds the limits of the format.
     pub fn push(&mut self, event: SessionEvent) -> &mut Self {
         self.now += STEP;
         let head = self.heads.last();
-        let draft = UnsealedRecord {
-            at: Timestamp::from_millis(self.now).expect("tests do not last for ages"),
+        let unsealed = UnsealedRecord {
+            at: Timestamp::from_millis(self.now).expect("the time is in range"),
             attempt: head.map_or(0, |head| head.lifecycle.attempt_for(event.kind())),
             flushed: 0,
             event,
         };
-        let (stored, record) = self.chain.seal(draft).expect("the format has room for the event");
+        let (stored, record) = self.chain.seal(unsealed).expect("the event is within the limits");
         let mut head = head.cloned();
         Head::fold(&mut head, self.id, &record).expect("the machine allows the event");
         self.heads.extend(head);
@@ -221,12 +221,12 @@ impl Log {
         self.push(SessionEvent::Paused { reason })
     }
 
-    /// Adds `interrupted`: its owner died.
+    /// Adds `interrupted`, with the death of the owner as evidence.
     pub fn interrupted(&mut self) -> &mut Self {
         self.push(SessionEvent::Interrupted { evidence: Evidence::LockReleased })
     }
 
-    /// Adds `resumed`: by its owner if it has one, else by a new one.
+    /// Adds `resumed`, by its owner if it has one, or else by a new one.
     pub fn resumed(&mut self) -> &mut Self {
         let owner = self.head().lifecycle.owner.clone().unwrap_or_else(owner);
         self.push(SessionEvent::Resumed { owner })
@@ -256,18 +256,18 @@ impl Log {
         self.push(SessionEvent::Cancelled { reason: "enough".into() })
     }
 
-    /// Adds an event that is possible in the present state and changes little; none after the end.
+    /// Adds a note, unless the session has ended.
     pub fn grow(&mut self, data: impl Into<Value>) -> &mut Self {
         if self.head().state().is_final() { self } else { self.noted(data) }
     }
 
-    /// The session.
+    /// Returns the session's id.
     #[must_use]
     pub const fn id(&self) -> SessionId {
         self.id
     }
 
-    /// The head.
+    /// Returns the head.
     ///
     /// # Panics
     /// Never: a log has a first record.
@@ -276,37 +276,37 @@ impl Log {
         self.heads.last().expect("a log has a first record")
     }
 
-    /// The head after a revision; `None` where there is no such revision.
+    /// Returns the head after a revision; `None` if there is no such revision.
     #[must_use]
     pub fn head_at(&self, revision: u64) -> Option<&Head> {
         self.heads.get(usize::try_from(revision.checked_sub(1)?).ok()?)
     }
 
-    /// The tip.
+    /// Returns the tip.
     #[must_use]
     pub fn tip(&self) -> Tip {
         self.head().tip
     }
 
-    /// How many records there are.
+    /// Returns the number of records.
     #[must_use]
     pub fn revision(&self) -> u64 {
         self.tip().revision
     }
 
-    /// All records.
+    /// Returns all records.
     #[must_use]
     pub fn records(&self) -> &[StoredRecord] {
         &self.records
     }
 
-    /// The lines of all records, without line ends.
+    /// Returns the lines of all records, without line feeds.
     #[must_use]
     pub fn lines(&self) -> Vec<Arc<str>> {
         self.records.iter().map(|record| record.line().into()).collect()
     }
 
-    /// The log up to a revision, as if nothing had come after it. All of it counts as taken.
+    /// Returns a copy of the log up to a revision. All records are treated as taken.
     ///
     /// # Panics
     /// If there is no such revision.
@@ -314,30 +314,30 @@ impl Log {
     pub fn up_to(&self, revision: u64) -> Self {
         let len = usize::try_from(revision).unwrap_or(usize::MAX);
         let records = self.records.get(..len).expect("the log is that long").to_vec();
-        Self::from_records(self.id, records).expect("a log's beginning is a log")
+        Self::from_records(self.id, records).expect("a prefix of a log is a log")
     }
 
-    /// Everything pushed since the last call, as one step; an empty batch if there is nothing.
+    /// Returns the records pushed since the last call as one step; an empty batch if there are none.
     pub fn take(&mut self) -> Step {
         let step = self.step(self.taken, self.records.len());
         self.taken = self.records.len();
         step
     }
 
-    /// The same, one record at a time.
+    /// Returns the records pushed since the last call as one step each.
     pub fn take_each(&mut self) -> Vec<Step> {
         let steps = (self.taken..self.records.len()).map(|at| self.step(at, at + 1)).collect();
         self.taken = self.records.len();
         steps
     }
 
-    /// The whole log as one step, taken or not.
+    /// Returns all records as one step, taken or not.
     #[must_use]
     pub fn whole(&self) -> Step {
         self.step(0, self.records.len())
     }
 
-    /// The records with the revisions `from + 1` to `to`.
+    /// Returns the records with the revisions `from + 1` to `to` as a step.
     fn step(&self, from: usize, to: usize) -> Step {
         let tip = from.checked_sub(1).and_then(|at| self.records.get(at)).map(StoredRecord::tip);
         let records = self.records.get(from..to).unwrap_or_default().to_vec();

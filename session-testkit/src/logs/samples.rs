@@ -1,10 +1,10 @@
-//! Logs of sessions in every situation that a storage can meet.
+//! Sample logs of sessions in every state.
 
 use session_core::{PauseReason, SessionConfig, StateName};
 
 use super::Log;
 
-/// One log of each kind that a list can meet: all states, all reasons to pause, owned and not, with requests pending.
+/// Returns logs in all states, with all pause reasons, owned and unowned, and with pending requests.
 #[must_use]
 pub fn of_every_kind() -> Vec<Log> {
     let make = |grow: &dyn Fn(&mut Log) -> &mut Log| {
@@ -32,10 +32,10 @@ pub fn of_every_kind() -> Vec<Log> {
     ]
 }
 
-/// The log of a session in this state.
+/// Creates the log of a session in this state.
 ///
 /// # Panics
-/// If no session can be made with this config.
+/// If the config is invalid.
 #[must_use]
 pub fn in_state(state: StateName, config: SessionConfig) -> Log {
     let mut log = Log::new(config);
@@ -46,7 +46,7 @@ pub fn in_state(state: StateName, config: SessionConfig) -> Log {
         StateName::Completed => log.started().completed(),
         StateName::Failed => log.started().failed(),
         StateName::Cancelled => log.started().cancelled(),
-        other => unreachable!("a state that the testkit does not know: {other}"),
+        other => unreachable!("the testkit does not know the state {other}"),
     };
     log
 }

@@ -1,4 +1,4 @@
-//! Writes the stream, a piece at a time.
+//! The writer of export streams.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,20 +9,21 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{EXPORT_FORMAT, ExchangeError, Line, StreamName, blocking};
 use crate::store::Store;
 
-/// About how much output is in memory at once.
+/// Bytes of output read at a time.
 const PAGE: usize = 256 * 1024;
 
-/// Whether captured output goes along.
+/// Choice between exporting sessions with or without their captured output.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Output {
-    /// It does.
+    /// With output.
     #[default]
     Included,
-    /// It does not.
+    /// Without output.
     LeftOut,
 }
 
-/// The stream of some sessions. A session that cannot be read is left out of it, and named.
+/// The export of some sessions as a stream. A session that cannot be read is left out and reported by
+/// [`failed`](Self::failed).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -56,7 +57,7 @@ pub struct Export {
     with: Output,
     failed: Vec<(SessionId, ExchangeError)>,
     sessions: u64,
-    /// Of everything so far.
+    /// The checksum of everything so far.
     whole: Xxh3Sum,
     stage: Stage,
 }
@@ -65,19 +66,19 @@ pub struct Export {
 enum Stage {
     Begin,
     Between,
-    Output { session: Box<Begun>, from: u64 },
+    Output { session: Box<OpenSession>, from: u64 },
     Done,
 }
 
 #[derive(Debug)]
-struct Begun {
+struct OpenSession {
     id: SessionId,
     records: u64,
-    /// Of all lines of the session so far.
+    /// The checksum of the session's lines so far.
     sum: Xxh3Sum,
 }
 
-/// A sum that grows.
+/// A running checksum.
 #[derive(Default)]
 pub(super) struct Xxh3Sum(Xxh3);
 
@@ -98,7 +99,7 @@ impl Xxh3Sum {
 }
 
 impl Store {
-    /// Exports sessions, with what their programs printed unless it is left out.
+    /// Exports sessions, with or without their programs' output.
     #[must_use]
     pub fn export(&self, ids: Vec<SessionId>, with: Output) -> Export {
         Export {
@@ -114,7 +115,7 @@ impl Store {
 }
 
 impl Export {
-    /// The next piece: whole lines; `None` at the end. All pieces in a row are the stream.
+    /// Returns the next piece of the stream, which consists of complete lines; `None` at the end.
     pub async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
             let piece = match std::mem::replace(&mut self.stage, Stage::Done) {
@@ -141,13 +142,13 @@ impl Export {
         }
     }
 
-    /// The sessions of which nothing, or not all of the output, is in the stream, each with the reason.
+    /// Returns the sessions that are missing from the stream or whose output is incomplete, with the reasons.
     #[must_use]
     pub fn failed(&self) -> &[(SessionId, ExchangeError)] {
         &self.failed
     }
 
-    /// The session's log: all of it, or none.
+    /// Returns the session's complete log, or fails.
     async fn begin(&mut self, id: SessionId) -> Result<Vec<u8>, ExchangeError> {
         let records = self.store.storage().records_after(id, 0).await?;
         let mut piece = text(&Line::Session { id });
@@ -157,12 +158,12 @@ impl Export {
         }
         let mut sum = Xxh3Sum::default();
         sum.add(&piece);
-        let session = Box::new(Begun { id, records: records.len() as u64, sum });
+        let session = Box::new(OpenSession { id, records: records.len() as u64, sum });
         self.stage = Stage::Output { session, from: 0 };
         Ok(piece)
     }
 
-    async fn output(&mut self, mut session: Box<Begun>, from: u64) -> Vec<u8> {
+    async fn output(&mut self, mut session: Box<OpenSession>, from: u64) -> Vec<u8> {
         let id = session.id;
         let read = match self.store.output().filter(|_| self.with == Output::Included) {
             Some(output) => {

@@ -1,4 +1,4 @@
-//! Takes sessions from the stream, which is read twice: once to see that all of it is right, and once more to store it.
+//! Import of sessions from an export stream. The stream is read twice: once to check it, and once to store it.
 
 use std::collections::HashMap;
 
@@ -10,20 +10,20 @@ use super::restore::Restore;
 use super::{ExchangeError, blocking};
 use crate::store::Store;
 
-/// The first reading: says whether the stream is what an export wrote. Nothing is stored.
+/// The first pass over a stream: checks that it is a complete, undamaged export. Stores nothing.
 #[derive(Debug, Default)]
 pub struct ImportCheck {
     parser: Parser,
     found: Vec<(SessionId, Tip)>,
 }
 
-/// A stream that was found to be right.
+/// The sessions of a stream that passed the check.
 #[derive(Debug)]
 pub struct ImportPlan {
     found: Vec<(SessionId, Tip)>,
 }
 
-/// The second reading, which stores each session when its last line has come: all of its log, or nothing of it.
+/// The second pass over a stream: stores each session's log completely, or not at all.
 #[derive(Debug)]
 pub struct Import {
     store: Store,
@@ -34,27 +34,27 @@ pub struct Import {
     report: ImportReport,
 }
 
-/// What an import did.
+/// The result of an import.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ImportReport {
-    /// Sessions that were not there before.
+    /// Sessions that were new.
     pub imported: Vec<SessionId>,
-    /// Sessions that were there already, with the same log.
+    /// Sessions that already existed with the same log.
     pub skipped: Vec<SessionId>,
 }
 
 impl ImportCheck {
-    /// Nothing read yet.
+    /// Starts a check.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The next line, its line end included.
+    /// Checks the next line, which includes its line feed.
     ///
     /// # Errors
-    /// What is wrong with it: nothing of this stream should be stored.
+    /// [`ExchangeError::Damaged`] or [`ExchangeError::Newer`]: do not import this stream.
     pub fn line(&mut self, line: &[u8]) -> Result<(), ExchangeError> {
         if let Item::End(id, tip) = self.parser.line(line)? {
             self.found.push((id, tip));
@@ -62,10 +62,10 @@ impl ImportCheck {
         Ok(())
     }
 
-    /// The end of the stream.
+    /// Checks that the stream is complete.
     ///
     /// # Errors
-    /// Where it ends too early.
+    /// [`ExchangeError::Damaged`] if it ends too early.
     pub fn finish(self) -> Result<ImportPlan, ExchangeError> {
         self.parser.finish()?;
         Ok(ImportPlan { found: self.found })
@@ -73,11 +73,11 @@ impl ImportCheck {
 }
 
 impl Store {
-    /// Begins to store a stream that was found to be right. Where it was cut off, it can be done again: what is there
-    /// already is skipped.
+    /// Starts storing a stream that passed the check. An interrupted import can be repeated: sessions that already
+    /// exist are skipped.
     ///
     /// # Errors
-    /// [`ExchangeError::Exists`] where a session is there with another log; nothing is stored then.
+    /// [`ExchangeError::Exists`] if a session already exists with a different log; nothing is stored then.
     pub async fn import(&self, plan: ImportPlan) -> Result<Import, ExchangeError> {
         let mut seen = HashMap::new();
         for (id, tip) in plan.found {
@@ -104,10 +104,10 @@ impl Store {
 }
 
 impl Import {
-    /// The next line, its line end included.
+    /// Stores the next line, which includes its line feed.
     ///
     /// # Errors
-    /// What is wrong with it, after all; what the store suffers.
+    /// Errors of the store; [`ExchangeError::Damaged`] if the stream changed since the check.
     pub async fn line(&mut self, line: &[u8]) -> Result<(), ExchangeError> {
         match self.parser.line(line)? {
             Item::Frame => {}
@@ -132,13 +132,13 @@ impl Import {
         Ok(())
     }
 
-    /// What was done, so far or in all.
+    /// Returns the result so far.
     #[must_use]
     pub fn finish(self) -> ImportReport {
         self.report
     }
 
-    /// Stores the session's log, once all of its lines have come, and opens its output.
+    /// Stores the session's log, after all of its lines have been read, and opens its output.
     async fn store_log(&mut self) -> Result<(), ExchangeError> {
         let Some(id) = self.session.take() else { return Ok(()) };
         let log = std::mem::take(&mut self.log);
@@ -150,7 +150,7 @@ impl Import {
         }
         self.output = match self.store.output() {
             Some(output) => Some(blocking(move || Restore::open(id, output)).await?),
-            // A store that keeps no output keeps the log.
+            // A store without output storage still stores the log.
             None => None,
         };
         Ok(())

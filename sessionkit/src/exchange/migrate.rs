@@ -1,5 +1,5 @@
-//! Copies a whole store into another one, of whatever backend: each session by itself, and read back afterwards. What was
-//! copied before is found to be there, so that a migration which was cut off goes on where it stopped.
+//! Migration of all sessions to another store, of any backend. Each session is copied on its own and read back.
+//! Sessions that were copied before are recognized, so that an interrupted migration can be continued.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,106 +15,112 @@ use super::restore::Restore;
 use super::{ExchangeError, Output, blocking};
 use crate::store::Store;
 
-/// Sessions that are on their way at once: a backend that flushes for many in one go has something to gather.
-const AT_ONCE: usize = 8;
-/// About how much output of a session is in memory at once.
+/// Sessions that are copied concurrently. More than one, so that a backend with group commit can combine flushes.
+const CONCURRENT_COPIES: usize = 8;
+/// Bytes of output read at a time.
 const PAGE: usize = 256 * 1024;
 
-/// A migration on its way. The source is only read.
+/// A running migration. It only reads the source.
 #[derive(Debug)]
 pub struct Migration {
     from: Store,
     to: Store,
     with: Output,
-    left: VecDeque<SessionId>,
+    remaining: VecDeque<SessionId>,
     total: usize,
     unreadable: VecDeque<(SessionId, ExchangeError)>,
-    moving: JoinSet<Moved>,
+    copies: JoinSet<MigratedSession>,
 }
 
-/// What became of one session.
+/// The result of migrating one session.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Moved {
+pub struct MigratedSession {
     /// The session.
     pub id: SessionId,
-    /// What became of it.
-    pub outcome: Result<MoveOutcome, ExchangeError>,
+    /// The outcome, or the error.
+    pub outcome: Result<MigrationOutcome, ExchangeError>,
 }
 
-/// What became of a session that did not fail.
+/// The outcome of a session whose migration did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum MoveOutcome {
-    /// It is in the other store now, whole, and was read back from there.
+pub enum MigrationOutcome {
+    /// It was copied, and read back from the target.
     Copied {
-        /// How many records its log has.
+        /// Records of its log.
         records: u64,
-        /// How many bytes its programs printed.
+        /// Bytes of its programs' output.
         output: u64,
     },
-    /// It was there already; what was missing of its output was added. It was read back as well.
+    /// It already existed. Missing output was added, and everything was read back.
     AlreadyThere {
-        /// How many records its log has.
+        /// Records of its log.
         records: u64,
-        /// How many bytes its programs printed.
+        /// Bytes of its programs' output.
         output: u64,
     },
-    /// Its owner lives, or may: it would go on here while a copy of it stood still there. Nothing was copied.
-    Alive,
+    /// Its owner is or may be alive and would continue it in the source, so it was not copied.
+    OwnerMayBeAlive,
 }
 
 impl Store {
-    /// Begins to copy all sessions into another store.
+    /// Starts copying all sessions to another store.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` where the two are one and the same; whatever keeps this store from being listed.
+    /// `INVALID_ARGUMENT` if both are the same store; errors of listing this store.
     pub async fn migrate(&self, to: &Self, with: Output) -> Result<Migration, ExchangeError> {
         if self.url() == to.url() && self.url().path().is_some() {
-            let what = format!("{} cannot be moved into itself", self.url());
+            let what = format!("cannot migrate {} into itself", self.url());
             return Err(SessionError::InvalidArgument { what }.into());
         }
         let page = self.storage().list_all(&SessionFilter::all()).await?;
-        let left: VecDeque<SessionId> = page.heads.iter().map(|head| head.id).collect();
+        let remaining: VecDeque<SessionId> = page.heads.iter().map(|head| head.id).collect();
         let unreadable: VecDeque<_> =
             page.unreadable.into_iter().map(|(id, error)| (id, error.into())).collect();
-        let total = left.len() + unreadable.len();
+        let total = remaining.len() + unreadable.len();
         let (from, to) = (self.clone(), to.clone());
-        Ok(Migration { from, to, with, left, total, unreadable, moving: JoinSet::new() })
+        Ok(Migration { from, to, with, remaining, total, unreadable, copies: JoinSet::new() })
     }
 }
 
 impl Migration {
-    /// How many sessions there are to be moved in all.
+    /// Returns the number of sessions in the source.
     #[must_use]
     pub const fn total(&self) -> usize {
         self.total
     }
 
-    /// Waits until one more session is through, whichever; `None` after the last one. One that fails keeps no other back.
-    /// Dropping the migration ends it; what was copied stays.
-    pub async fn next(&mut self) -> Option<Moved> {
-        while self.moving.len() < AT_ONCE
-            && let Some(id) = self.left.pop_front()
+    /// Waits for the next session, in order of completion; `None` after the last one. A failed session does not stop
+    /// the others. Dropping the migration stops it; copied sessions stay.
+    pub async fn next(&mut self) -> Option<MigratedSession> {
+        while self.copies.len() < CONCURRENT_COPIES
+            && let Some(id) = self.remaining.pop_front()
         {
             let (from, to, with) = (self.from.clone(), self.to.clone(), self.with);
-            self.moving.spawn(async move { Moved { id, outcome: copy(&from, &to, with, id).await } });
+            self.copies
+                .spawn(async move { MigratedSession { id, outcome: copy(&from, &to, with, id).await } });
         }
-        match self.moving.join_next().await {
+        match self.copies.join_next().await {
             Some(Ok(moved)) => Some(moved),
             Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
             None => {
                 let (id, error) = self.unreadable.pop_front()?;
-                Some(Moved { id, outcome: Err(error) })
+                Some(MigratedSession { id, outcome: Err(error) })
             }
         }
     }
 }
 
-async fn copy(from: &Store, to: &Store, with: Output, id: SessionId) -> Result<MoveOutcome, ExchangeError> {
+async fn copy(
+    from: &Store,
+    to: &Store,
+    with: Output,
+    id: SessionId,
+) -> Result<MigrationOutcome, ExchangeError> {
     match from.manager().liveness(id).await? {
         None | Some(Liveness::Dead { .. }) => {}
-        Some(Liveness::Alive | Liveness::Unknown { .. } | _) => return Ok(MoveOutcome::Alive),
+        Some(Liveness::Alive | Liveness::Unknown { .. } | _) => return Ok(MigrationOutcome::OwnerMayBeAlive),
     }
     let records = from.storage().records_after(id, 0).await?;
     let lines: Vec<&str> = records.iter().map(StoredRecord::line).collect();
@@ -129,16 +135,16 @@ async fn copy(from: &Store, to: &Store, with: Output, id: SessionId) -> Result<M
         _ => 0,
     };
     if to.storage().records_after(id, 0).await? != records {
-        return Err(differs(id, "log"));
+        return Err(mismatch(id, "log"));
     }
     let records = records.len() as u64;
     Ok(match imported {
-        Imported::New(_) => MoveOutcome::Copied { records, output },
-        Imported::AlreadyThere(_) | _ => MoveOutcome::AlreadyThere { records, output },
+        Imported::New(_) => MigrationOutcome::Copied { records, output },
+        Imported::AlreadyThere(_) | _ => MigrationOutcome::AlreadyThere { records, output },
     })
 }
 
-/// Copies what is not there yet, and compares all of it. Returns how many bytes there are.
+/// Copies the missing output and compares all of it. Returns the number of bytes.
 fn copy_output(
     id: SessionId,
     from: &dyn OutputStorage,
@@ -162,14 +168,14 @@ fn copy_output(
         restore.cut(cut)?;
     }
     drop(restore);
-    if to.length(id)? == all && bytes(id, from, all.bytes)? == bytes(id, &**to, all.bytes)? {
+    if to.length(id)? == all && output_sums(id, from, all.bytes)? == output_sums(id, &**to, all.bytes)? {
         return Ok(all.bytes);
     }
-    Err(differs(id, "output"))
+    Err(mismatch(id, "output"))
 }
 
-/// A sum of what was printed, by stream. Chunks may come back joined or split, so that only bytes can be compared.
-fn bytes(id: SessionId, output: &dyn OutputStorage, end: u64) -> Result<[u64; 2], OutputError> {
+/// Returns checksums of standard output and standard error. The target may join or split chunks, so only bytes compare.
+fn output_sums(id: SessionId, output: &dyn OutputStorage, end: u64) -> Result<[u64; 2], OutputError> {
     let mut sums = [xxhash_rust::xxh3::Xxh3::new(), xxhash_rust::xxh3::Xxh3::new()];
     let mut at = 0;
     while at < end {
@@ -187,19 +193,19 @@ fn bytes(id: SessionId, output: &dyn OutputStorage, end: u64) -> Result<[u64; 2]
     Ok(sums.map(|sum| sum.digest()))
 }
 
-/// What was written does not come back: nothing that was said of it can be relied on.
-fn differs(id: SessionId, what: &str) -> ExchangeError {
-    let what = format!("what comes back of its {what} is not what was stored");
+/// The copy read back from the target differs from the source.
+fn mismatch(id: SessionId, what: &str) -> ExchangeError {
+    let what = format!("its {what} differs from what was copied");
     SessionError::from(StorageError::Corrupt { id, readable: 0, what }).into()
 }
 
-impl Moved {
-    /// The stable code of what kept the session from being moved.
+impl MigratedSession {
+    /// Returns the stable code of the reason why the session was not copied; `None` if it was.
     #[must_use]
     pub fn code(&self) -> Option<ErrorCode> {
         match &self.outcome {
-            Ok(MoveOutcome::Alive) => Some(ErrorCode::Conflict),
-            Ok(MoveOutcome::Copied { .. } | MoveOutcome::AlreadyThere { .. }) => None,
+            Ok(MigrationOutcome::OwnerMayBeAlive) => Some(ErrorCode::Conflict),
+            Ok(MigrationOutcome::Copied { .. } | MigrationOutcome::AlreadyThere { .. }) => None,
             Err(error) => Some(error.code()),
         }
     }

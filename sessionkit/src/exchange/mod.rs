@@ -1,5 +1,6 @@
-//! Sessions as one stream of lines, to take them elsewhere: `docs/export.md` is its page. Nothing here reads or writes
-//! files: pieces come out of [`Export`], and lines go into [`ImportCheck`] and [`Import`].
+//! Export, import and migration of sessions. An export is a stream of lines, described in `docs/export.md`. Nothing
+//! here reads or writes files: [`Export`] yields pieces of the stream, and [`ImportCheck`] and [`Import`] take its
+//! lines.
 
 mod export;
 mod import;
@@ -16,20 +17,20 @@ use session_runner::OutputError;
 
 pub use self::export::{Export, Output};
 pub use self::import::{Import, ImportCheck, ImportPlan, ImportReport};
-pub use self::migrate::{Migration, MoveOutcome, Moved};
+pub use self::migrate::{MigratedSession, Migration, MigrationOutcome};
 
-/// The format of the stream; that of each log stands in its first record.
+/// The version of the stream's format. The version of each log's format is in its first record.
 pub const EXPORT_FORMAT: u32 = 1;
 
-/// A line of the stream that is no stored record.
+/// A line of the stream other than a stored record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Line {
     /// The first line.
     Export { format: u32 },
-    /// A session begins; the lines of its log follow, as they are stored.
+    /// The start of a session. The lines of its log follow, as they are stored.
     Session { id: SessionId },
-    /// Some of what its program printed.
+    /// A piece of its program's output.
     Output {
         offset: u64,
         stream: StreamName,
@@ -39,11 +40,11 @@ enum Line {
         after_gap: bool,
         base64: String,
     },
-    /// Its output was cut here, because there was too much of it.
+    /// The place where its output was truncated, because it exceeded the limit.
     OutputCut { attempt: u32, at: Timestamp },
-    /// It ends. The sum is that of all its lines, their line ends included, from `session` up to here.
+    /// The end of the session. The checksum covers all its lines with their line feeds, from `session` up to here.
     End { id: SessionId, records: u64, sum: String },
-    /// The last line. The sum is that of everything before it.
+    /// The last line. The checksum covers everything before it.
     ExportEnd { sessions: u64, sum: String },
 }
 
@@ -54,42 +55,42 @@ enum StreamName {
     Stderr,
 }
 
-/// Why sessions could not be exported or imported.
+/// A failed export, import or migration of a session.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExchangeError {
-    /// The stream is not what an export wrote.
+    /// The stream differs from what an export writes.
     #[error("line {line} of the export is damaged: {what}")]
     Damaged {
-        /// Counted from 1.
+        /// The line number, from 1.
         line: u64,
-        /// What is wrong with it.
+        /// The damage.
         what: String,
     },
-    /// A newer version wrote the stream, or a log in it.
+    /// The stream, or a log in it, was written by a newer version.
     #[error("line {line} of the export is of a newer format: {what}")]
     Newer {
-        /// Counted from 1.
+        /// The line number, from 1.
         line: u64,
-        /// What is newer.
+        /// The part that is newer.
         what: String,
     },
-    /// A session is there already, and its log is another one.
-    #[error("session {id} is there already, and its log is another one")]
+    /// The session already exists with a different log.
+    #[error("session {id} already exists with a different log")]
     Exists {
         /// The session.
         id: SessionId,
     },
-    /// The store.
+    /// An error of the store.
     #[error(transparent)]
     Session(#[from] SessionError),
-    /// What keeps the output.
+    /// An error of the output storage.
     #[error(transparent)]
     Output(#[from] std::sync::Arc<OutputError>),
 }
 
 impl ExchangeError {
-    /// The stable code.
+    /// Returns the stable code.
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
@@ -114,7 +115,7 @@ impl From<OutputError> for ExchangeError {
     }
 }
 
-/// Runs what waits for a disk on a thread of its own.
+/// Runs a blocking closure on a thread of its own.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,

@@ -1,5 +1,5 @@
-//! Reads the stream, a line at a time, and believes nothing of it: order, counts and sums, every chain of records and
-//! every transition.
+//! The parser of export streams. It takes a line at a time and checks everything: order, counts, checksums, every chain
+//! of records and every transition.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,24 +9,24 @@ use session_runner::{Chunk, OutputCut, OutputStream};
 use super::export::{Xxh3Sum, text};
 use super::{EXPORT_FORMAT, ExchangeError, Line, StreamName};
 
-/// What a line was.
+/// A parsed line.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Item {
     /// The first line, or the last.
     Frame,
-    /// A session begins.
+    /// The start of a session.
     Session(SessionId),
     /// A stored record.
     Record,
-    /// Some output.
+    /// A piece of output.
     Output(Chunk),
-    /// Where its output was cut.
+    /// The place where its output was truncated.
     Cut(OutputCut),
-    /// It ends.
+    /// The end of a session.
     End(SessionId, Tip),
 }
 
-/// Where in the stream it is.
+/// The parser's position in a stream.
 #[derive(Debug, Default)]
 pub(super) struct Parser {
     line: u64,
@@ -52,19 +52,19 @@ struct Open {
     head: Option<Head>,
     /// Bytes of output so far.
     output: u64,
-    /// Whether output has begun: no more records.
+    /// `true` once output has begun; no more records may follow.
     in_output: bool,
     cut: bool,
 }
 
 impl Parser {
-    /// The next line, its line end included.
+    /// Parses the next line, which includes its line feed.
     ///
     /// # Errors
-    /// What is wrong with it. Nothing that comes later is of any use then.
+    /// The damage. The parser cannot continue after it.
     pub(super) fn line(&mut self, line: &[u8]) -> Result<Item, ExchangeError> {
         self.line += 1;
-        let Some(content) = line.strip_suffix(b"\n") else { return self.damaged("it has no end") };
+        let Some(content) = line.strip_suffix(b"\n") else { return self.damaged("no line feed at its end") };
         let stage = std::mem::replace(&mut self.stage, Stage::Done);
         if let Stage::Session(mut open) = stage {
             let item = if content.starts_with(b"{\"seq\":") {
@@ -101,47 +101,47 @@ impl Parser {
             }
             (Stage::Between, Line::ExportEnd { sessions, sum }) => {
                 if sessions != self.sessions || sum != self.whole.text() {
-                    return self.damaged("something before it is missing or was changed");
+                    return self.damaged("a line before it is missing or was changed");
                 }
                 Item::Frame
             }
-            (Stage::Begin, _) => return self.damaged("an export does not begin so"),
-            (Stage::Done, _) => return self.damaged("the export has ended before it"),
-            (Stage::Between | Stage::Session(_), _) => return self.damaged("it belongs into a session"),
+            (Stage::Begin, _) => return self.damaged("not the first line of an export"),
+            (Stage::Done, _) => return self.damaged("it follows the end of the export"),
+            (Stage::Between | Stage::Session(_), _) => return self.damaged("only allowed inside a session"),
         };
         self.whole.add(line);
         Ok(item)
     }
 
-    /// The end of the stream.
+    /// Checks that the stream is complete.
     ///
     /// # Errors
-    /// Where it has not come to its last line.
+    /// [`ExchangeError::Damaged`] if the last line is missing.
     pub(super) fn finish(mut self) -> Result<(), ExchangeError> {
         self.line += 1;
         if self.sessions == 0 && matches!(self.stage, Stage::Begin) {
-            return self.damaged("it is empty");
+            return self.damaged("the export is empty");
         }
         if matches!(self.stage, Stage::Done) {
             Ok(())
         } else {
-            self.damaged("it is missing: the export was cut")
+            self.damaged("it is missing: the export is truncated")
         }
     }
 
     fn record(&self, open: &mut Open, content: &[u8]) -> Result<(), ExchangeError> {
         if open.in_output {
-            return self.damaged("a record after output");
+            return self.damaged("record after output");
         }
         let record = match open.chain.check(content) {
             Ok(record) => record,
-            Err(broken) => return self.damaged(format!("the record is {broken}")),
+            Err(error) => return self.damaged(format!("invalid record: {error}")),
         };
         let record = record.decode().map_err(|error| {
             let (line, what) = (self.line, error.to_string());
             match error {
                 DecodeError::Malformed(_) => ExchangeError::Damaged { line, what },
-                // A reason that this version does not know either is a newer one.
+                // A reason that this version does not know comes from a newer version, too.
                 DecodeError::UnknownKind { .. } | DecodeError::NewerFormat { .. } | _ => {
                     ExchangeError::Newer { line, what }
                 }
@@ -149,18 +149,18 @@ impl Parser {
         })?;
         match Head::fold(&mut open.head, open.id, &record) {
             Ok(()) => Ok(()),
-            Err(rejected) => self.damaged(format!("the record breaks a rule: {rejected}")),
+            Err(error) => self.damaged(format!("invalid transition: {error}")),
         }
     }
 
     fn in_session(&self, open: &mut Open, content: &[u8]) -> Result<Item, ExchangeError> {
         let tip = open.head.as_ref().map(|head| head.tip);
         match (self.parse(content)?, tip) {
-            (_, None) => self.damaged("a session needs records first"),
+            (_, None) => self.damaged("the session has no records"),
             (Line::Output { offset, stream, attempt, at, after_gap, base64 }, Some(_)) => {
                 let bytes = STANDARD.decode(base64).unwrap_or_default();
                 if offset != open.output || bytes.is_empty() || open.cut {
-                    return self.damaged("output that does not follow");
+                    return self.damaged("output does not continue the preceding output");
                 }
                 let stream = match stream {
                     StreamName::Stdout => OutputStream::Stdout,
@@ -177,23 +177,23 @@ impl Parser {
             }
             (Line::End { id, records, sum }, Some(tip)) => {
                 if id != open.id || records != tip.revision || sum != open.sum.text() {
-                    return self.damaged("something of its session is missing or was changed");
+                    return self.damaged("a line of its session is missing or was changed");
                 }
                 Ok(Item::End(id, tip))
             }
             (
                 Line::OutputCut { .. } | Line::Export { .. } | Line::Session { .. } | Line::ExportEnd { .. },
                 Some(_),
-            ) => self.damaged("it does not belong into a session"),
+            ) => self.damaged("not allowed inside a session"),
         }
     }
 
     fn parse(&self, content: &[u8]) -> Result<Line, ExchangeError> {
         match serde_json::from_slice(content) {
-            // One form each, so that what goes in comes out again byte for byte.
+            // One form only, so that an import exports again to the same bytes.
             Ok(line) if text(&line).strip_suffix(b"\n") == Some(content) => Ok(line),
-            Ok(_) => self.damaged("it is not written as an export writes it"),
-            Err(error) => self.damaged(format!("it cannot be read: {error}")),
+            Ok(_) => self.damaged("not in canonical export form"),
+            Err(error) => self.damaged(format!("cannot be parsed: {error}")),
         }
     }
 

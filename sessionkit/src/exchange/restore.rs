@@ -1,4 +1,4 @@
-//! Puts output where some of it may be already.
+//! Restores output where some of it may already be stored.
 
 use std::sync::Arc;
 use std::thread;
@@ -7,18 +7,19 @@ use std::time::{Duration, Instant};
 use session_core::SessionId;
 use session_runner::{Chunk, OutputCut, OutputError, OutputStorage, OutputWriter, Stored};
 
-/// How long another one that restores the same output is waited for, and how often is looked.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Time to wait for another writer of the same output.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Interval between attempts to become the writer.
 const POLL: Duration = Duration::from_millis(20);
 
-/// The output of one session, as far as it is there. All calls block.
+/// The output of one session that is being restored. All calls block.
 #[derive(Debug)]
 pub(super) struct Restore {
     id: SessionId,
     length: u64,
     cut: bool,
     output: Arc<dyn OutputStorage>,
-    /// Opened when something is missing, and not before: what is complete is not touched.
+    /// Opened only when something is missing, so that complete output is not touched.
     writer: Option<Box<dyn OutputWriter>>,
 }
 
@@ -28,13 +29,13 @@ impl Restore {
         Ok(Self { id, length: there.bytes, cut: there.truncated(), output, writer: None })
     }
 
-    /// Begins to write, unless that was done: alone from here on, and behind what others have written meanwhile.
+    /// Becomes the only writer, once, and reads again what others have written in the meantime.
     fn write(&mut self) -> Result<&mut Box<dyn OutputWriter>, OutputError> {
         let Self { id, length, cut, output, writer } = self;
         match writer {
             Some(writer) => Ok(writer),
             none => {
-                let deadline = Instant::now() + PATIENCE;
+                let deadline = Instant::now() + BUSY_TIMEOUT;
                 let alone = loop {
                     match output.writer(*id) {
                         Err(OutputError::Busy { .. }) if Instant::now() < deadline => thread::sleep(POLL),
@@ -48,19 +49,19 @@ impl Restore {
         }
     }
 
-    /// How much of a chunk is there, or has no room.
-    fn known(&self, chunk: &Chunk) -> usize {
+    /// Returns how many bytes of a chunk need not be written, because they are stored or beyond the limit.
+    fn present_bytes(&self, chunk: &Chunk) -> usize {
         let there = usize::try_from(self.length.saturating_sub(chunk.offset)).unwrap_or(usize::MAX);
         if self.cut { usize::MAX } else { there }
     }
 
-    /// Stores what of a chunk is not there yet.
+    /// Stores the part of a chunk that is missing.
     pub(super) fn append(&mut self, mut chunk: Chunk) -> Result<(), OutputError> {
-        if self.known(&chunk) >= chunk.bytes.len() {
+        if self.present_bytes(&chunk) >= chunk.bytes.len() {
             return Ok(());
         }
         self.write()?;
-        let there = self.known(&chunk);
+        let there = self.present_bytes(&chunk);
         if there >= chunk.bytes.len() {
             return Ok(());
         }

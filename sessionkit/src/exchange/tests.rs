@@ -1,4 +1,4 @@
-//! What comes out goes in again byte for byte, and what is not whole does not go in at all.
+//! Round trips of exports, and refusal of damaged or conflicting ones.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ async fn import(store: &Store, stream: &[u8]) -> Result<ImportReport, ExchangeEr
     Ok(import.finish())
 }
 
-/// A store with sessions that have printed: nothing, something, with a gap, and more than there is room for.
+/// A store with four sessions: without output, with output, with a gap in it, and with more than the limit.
 async fn filled(folder: &Path) -> (Store, Vec<SessionId>) {
     let store = open(folder).await;
     let mut ids = Vec::new();
@@ -70,7 +70,7 @@ fn files(folder: &Path, id: SessionId) -> Vec<Option<Vec<u8>>> {
 }
 
 #[tokio::test]
-async fn logs_and_output_come_back_byte_for_byte_and_once() {
+async fn exported_logs_and_output_import_byte_identical() {
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (store, ids) = filled(here.path()).await;
     let stream = bytes(store.export(ids.clone(), Output::Included)).await;
@@ -87,21 +87,21 @@ async fn logs_and_output_come_back_byte_for_byte_and_once() {
         assert!(before == after, "the files of {id} differ");
     }
     assert!(other.output().unwrap().length(ids[3]).unwrap().truncated());
-    // Once more changes nothing, and what was cut off on the way is made up for.
+    // Importing again changes nothing but adds missing output.
     assert_eq!(import(&other, &stream).await.unwrap().skipped, ids);
     let lost = there.path().join(format!("sessions/{}/output", ids[2]));
     std::fs::remove_dir_all(lost).unwrap();
     import(&other, &stream).await.unwrap();
     assert_eq!(files(here.path(), ids[2]), files(there.path(), ids[2]));
-    // And once more from there gives the same stream.
+    // Exporting from the second store gives the same stream.
     assert!(bytes(other.export(ids.clone(), Output::Included)).await == stream);
     let bare = bytes(other.export(ids, Output::LeftOut)).await;
     assert!(!String::from_utf8(bare).unwrap().contains("base64"));
 }
 
-/// Two that restore the same output have both looked before either writes: the second one goes on behind the first.
+/// Both restores read the length before either writes: the second must continue after what the first has written.
 #[test]
-fn output_that_two_restore_at_once_is_there_once() {
+fn concurrent_restores_write_output_once() {
     let folder = tempfile::tempdir().unwrap();
     let output: Arc<dyn OutputStorage> = Arc::new(FileOutput::new(folder.path()));
     let (id, at) = (SessionId::random(), Timestamp::from_millis(1_795_253_400_000).unwrap());
@@ -109,14 +109,14 @@ fn output_that_two_restore_at_once_is_there_once() {
     let restore = || Restore::open(id, Arc::clone(&output)).unwrap();
     let (mut one, mut other) = (restore(), restore());
     one.append(chunk(0)).unwrap();
-    let waits = std::thread::spawn(move || {
+    let waiting = std::thread::spawn(move || {
         other.append(chunk(0)).unwrap();
         other.append(chunk(10)).unwrap();
         other.append(chunk(20)).unwrap();
     });
     one.append(chunk(10)).unwrap();
     drop(one);
-    waits.join().unwrap();
+    waiting.join().unwrap();
     let there = output.length(id).unwrap();
     let page = output.read(id, 0, 1024).unwrap();
     let bytes: Vec<u8> = page.chunks.iter().flat_map(|chunk| chunk.bytes.clone()).collect();
@@ -126,7 +126,7 @@ fn output_that_two_restore_at_once_is_there_once() {
 }
 
 #[tokio::test]
-async fn a_session_that_goes_on_elsewhere_is_not_overwritten() {
+async fn an_import_does_not_overwrite_a_longer_log() {
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let store = open(here.path()).await;
     let id = store.manager().create_session(SessionConfig::new("work").queued()).await.unwrap();
@@ -137,12 +137,15 @@ async fn a_session_that_goes_on_elsewhere_is_not_overwritten() {
     elsewhere.manager().start_session(id).await.unwrap();
     let error = import(&elsewhere, &stream).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Conflict);
-    assert!(elsewhere.manager().get_head(other).await.is_err(), "nothing was stored, the other one neither");
+    assert!(
+        elsewhere.manager().get_head(other).await.is_err(),
+        "nothing was stored, not even the other session"
+    );
 }
 
-/// What is there is shorter, or as long and still another: either way nothing of the stream is stored.
+/// The existing log is shorter, or as long but different: in both cases nothing of the stream is stored.
 #[tokio::test]
-async fn a_session_that_went_on_here_keeps_the_whole_stream_out() {
+async fn one_conflicting_session_refuses_the_whole_stream() {
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (store, elsewhere) = (open(here.path()).await, open(there.path()).await);
     let id = store.manager().create_session(SessionConfig::new("work").queued()).await.unwrap();
@@ -160,9 +163,9 @@ async fn a_session_that_went_on_here_keeps_the_whole_stream_out() {
     }
 }
 
-/// Every cut, every missing, doubled and swapped line, and every flipped byte is noticed before anything is stored.
+/// Every truncation, every missing, duplicated or swapped line, and a flipped bit in every byte.
 #[tokio::test]
-async fn no_damage_goes_in() {
+async fn damaged_streams_are_refused() {
     let here = tempfile::tempdir().unwrap();
     let (store, ids) = filled(here.path()).await;
     let stream = bytes(store.export(ids[1..3].to_vec(), Output::Included)).await;
@@ -185,7 +188,7 @@ async fn no_damage_goes_in() {
         assert!(check(&without.concat()).is_err(), "without line {one}");
         let mut doubled = lines.clone();
         doubled.insert(one, lines[one]);
-        assert!(check(&doubled.concat()).is_err(), "line {one} twice");
+        assert!(check(&doubled.concat()).is_err(), "line {one} duplicated");
         for other in one + 1..lines.len() {
             let mut swapped = lines.clone();
             swapped.swap(one, other);
@@ -201,9 +204,9 @@ async fn no_damage_goes_in() {
     ));
 }
 
-/// A stream with a space in it, its sums right, was taken and came out as another one.
+/// Regression: a stream with an added space and correct checksums was accepted, and then exported to other bytes.
 #[tokio::test]
-async fn a_line_has_one_form() {
+async fn non_canonical_lines_are_refused() {
     let store = crate::builder("memory:").open_store().await.unwrap();
     let stream = bytes(store.export(Vec::new(), Output::Included)).await;
     let text = String::from_utf8(stream).unwrap();
@@ -225,9 +228,9 @@ async fn a_line_has_one_form() {
     }
 }
 
-/// A damaged session is left out and named, and the others go along.
+/// A damaged session is left out and reported; the others are exported.
 #[tokio::test]
-async fn one_damaged_session_keeps_no_other_back() {
+async fn a_damaged_session_is_left_out_of_an_export() {
     let here = tempfile::tempdir().unwrap();
     let (store, ids) = filled(here.path()).await;
     let path = here.path().join(format!("sessions/{}/events.jsonl", ids[1]));

@@ -1,4 +1,4 @@
-//! A disk of two levels: what is live, and what would survive.
+//! A disk with two tiers: live data, and durable data that survives power loss.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use crate::random::Random;
 pub(super) struct Disk {
     pub(super) files: BTreeMap<SessionId, File>,
     pub(super) fail_next_flush: bool,
-    /// How often all handles ended; a handle works only in the life that it was opened in.
-    pub(super) life: u64,
+    /// The number of crashes so far. A handle works only in the generation in which it was opened.
+    pub(super) generation: u64,
 }
 
-/// A log's file and what is kept beside it.
+/// The file of a log, with its head and mark.
 #[derive(Debug, Default)]
 pub(super) struct File {
     pub(super) lines: Vec<Line>,
-    /// The head as it was last given, as long as it is that of the lines.
+    /// The head of the last append. It is valid only if it matches the lines.
     head: Option<Head>,
-    /// The highest revision known to be flushed. It survives what the lines do not.
+    /// The highest revision known to be flushed. It survives damage to the lines.
     pub(super) mark: u64,
-    /// Whether a flush failed since the file was made.
-    untrusted: bool,
+    /// `true` if a flush failed since the file was created.
+    flush_failed: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ pub(super) struct Line {
 enum Level {
     Durable,
     Dirty,
-    /// The flush that should have stored it failed. The system calls it clean, and another flush passes over it.
+    /// Its flush failed. The system treats it as clean, so another flush skips it.
     Lost,
 }
 
@@ -49,13 +49,14 @@ impl File {
         self.head = batch.head().cloned();
     }
 
-    /// The records of the unbroken chain.
+    /// Returns the records up to the first break of the chain.
     pub(super) fn read(&self, id: SessionId) -> Vec<StoredRecord> {
         let mut chain = Chain::start(id);
         self.lines.iter().map_while(|line| chain.check(&line.bytes).ok()).collect()
     }
 
-    /// As [`read`](Self::read), where nothing is missing that was flushed. Behind the mark an unfinished write may be.
+    /// Returns the records like [`read`](Self::read), but fails if a flushed one is missing. Behind the mark, an
+    /// incomplete write is allowed.
     pub(super) fn intact(&self, id: SessionId) -> Result<Vec<StoredRecord>, StorageError> {
         let records = self.read(id);
         let readable = records.len() as u64;
@@ -79,14 +80,14 @@ impl File {
         Ok(log.head().clone())
     }
 
-    /// Flushes the file. What a flush that failed should have stored is passed over, without a word.
+    /// Flushes the file. Silently skips lines of an earlier failed flush, as real systems do.
     pub(super) fn flush(&mut self, fails: bool) -> std::io::Result<()> {
         for line in self.lines.iter_mut().filter(|line| line.level == Level::Dirty) {
             line.level = if fails { Level::Lost } else { Level::Durable };
         }
-        self.untrusted |= fails;
+        self.flush_failed |= fails;
         if fails {
-            return Err(std::io::Error::other("the device said no"));
+            return Err(std::io::Error::other("the device failed"));
         }
         self.mark = self.lines.len() as u64;
         Ok(())
@@ -108,14 +109,14 @@ impl File {
             }
             Level::Dirty if left > 0 => {
                 left -= 1;
-                // Of the last write that is left only a part may be.
+                // The last surviving write may be torn.
                 let torn = matches!(kept, Kept::Some(_)) && left == 0 && random.one_in(3);
                 line.bytes.truncate(if torn { random.below(line.bytes.len()) } else { usize::MAX });
                 true
             }
             Level::Dirty => false,
         });
-        // What stands at the end and was never stored is not in the file at all.
+        // Lost lines at the end leave a shorter file instead of zeros.
         while self.lines.last().is_some_and(|line| line.level == Level::Lost) {
             self.lines.pop();
         }
@@ -123,7 +124,7 @@ impl File {
             line.level = Level::Durable;
         }
         self.head = crate::logs::Log::from_records(id, self.read(id)).ok().map(|log| log.head().clone());
-        self.untrusted = false;
+        self.flush_failed = false;
     }
 
     pub(super) fn damage(&mut self, damage: Damage) {
@@ -138,25 +139,25 @@ impl Disk {
         file.flush(fails).map_err(|error| StorageError::OutcomeUnknown { id, source: Arc::new(error) })
     }
 
-    pub(super) fn is_untrusted(&self, id: SessionId) -> bool {
-        self.files.get(&id).is_some_and(|file| file.untrusted)
+    pub(super) fn needs_rewrite(&self, id: SessionId) -> bool {
+        self.files.get(&id).is_some_and(|file| file.flush_failed)
     }
 
-    /// Makes a file in which a flush failed anew, from what can be read back.
-    pub(super) fn make_anew(&mut self, id: SessionId) -> Result<(), StorageError> {
+    /// Rewrites a file in which a flush failed, from the records that can be read.
+    pub(super) fn rewrite(&mut self, id: SessionId) -> Result<(), StorageError> {
         let Some(file) = self.files.get_mut(&id) else { return Ok(()) };
         let good = file.intact(id)?.len();
         file.lines.truncate(good);
         file.lines.iter_mut().for_each(|line| line.level = Level::Dirty);
         self.flush(id)?;
         if let Some(file) = self.files.get_mut(&id) {
-            file.untrusted = false;
+            file.flush_failed = false;
         }
         Ok(())
     }
 
-    pub(super) fn unended(&self) -> usize {
-        // A session that cannot be read may well live.
+    pub(super) fn active_sessions(&self) -> usize {
+        // A session that cannot be read may be active.
         let lives =
             |(id, file): (&SessionId, &File)| file.head(*id).map_or(true, |head| !head.state().is_final());
         self.files.iter().filter(|entry| lives(*entry)).count()

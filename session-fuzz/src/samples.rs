@@ -1,4 +1,4 @@
-//! Sessions whose every byte is known: their logs, and the disk that they are stored on.
+//! Sample sessions whose every byte is known: their logs, and the disks that they are stored on.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -14,52 +14,52 @@ use session_storage_file::{FileStorage, FileStorageOptions};
 
 use crate::wait;
 
-/// Where the store is.
+/// The path of the store.
 const ROOT: &str = "/store";
 
-/// A session's log, and a disk with it and a bystander on a machine that still runs.
+/// A session's log, and a disk that contains it and another session, on a machine that has not rebooted.
 #[derive(Debug)]
-pub(crate) struct Story {
+pub(crate) struct Sample {
     pub(crate) id: SessionId,
     pub(crate) records: Vec<StoredRecord>,
     /// The head after each record.
     pub(crate) heads: Vec<Head>,
-    /// How many records are flushed, by all that is known.
+    /// The number of records known to be flushed.
     pub(crate) flushed: usize,
     pub(crate) disk: Moment,
     pub(crate) bystander: SessionId,
 }
 
-/// All of them.
-pub(crate) fn all() -> &'static [Story] {
-    static STORIES: OnceLock<Vec<Story>> = OnceLock::new();
-    STORIES.get_or_init(|| (0..plots().len()).map(Story::tell).collect())
+/// Returns all samples.
+pub(crate) fn all() -> &'static [Sample] {
+    static SAMPLES: OnceLock<Vec<Sample>> = OnceLock::new();
+    SAMPLES.get_or_init(|| (0..scripts().len()).map(Sample::build).collect())
 }
 
-/// The one that a byte means.
-pub(crate) fn chosen(byte: u8) -> &'static Story {
+/// Returns the sample that a byte selects.
+pub(crate) fn select(byte: u8) -> &'static Sample {
     let all = all();
     &all[usize::from(byte) % all.len()]
 }
 
-impl Story {
-    fn tell(number: usize) -> Self {
+impl Sample {
+    fn build(number: usize) -> Self {
         let disk = FaultDisk::new();
         let storage = open(&disk);
         let bystander = SessionId::from_key("fuzz-bystander");
         write(&storage, bystander, vec![(vec![created("bystander")], Durability::Flushed)]);
         let id = SessionId::from_key(&format!("fuzz-{number}"));
-        let (records, heads, flushed) = write(&storage, id, plots().swap_remove(number));
+        let (records, heads, flushed) = write(&storage, id, scripts().swap_remove(number));
         drop(storage);
         Self { id, records, heads, flushed, disk: disk.now(), bystander }
     }
 
-    /// The bytes of its log.
+    /// Returns the bytes of its log.
     pub(crate) fn log(&self) -> Vec<u8> {
         self.records.iter().flat_map(|record| [record.line().as_bytes(), b"\n"]).flatten().copied().collect()
     }
 
-    /// The bytes of its slots.
+    /// Returns the bytes of its slots.
     pub(crate) fn slots(&self) -> Vec<u8> {
         match self.disk.kill().tree().remove(&self.path("head.json")) {
             Some(Content::File(bytes)) => bytes.to_vec(),
@@ -67,19 +67,19 @@ impl Story {
         }
     }
 
-    /// One of its files.
+    /// Returns the path of one of its files.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         PathBuf::from(ROOT).join(format!("sessions/{}/{name}", self.id))
     }
 }
 
-/// The store on a disk.
+/// Opens the store on a disk.
 pub(crate) fn open(disk: &FaultDisk) -> FileStorage {
     let options = FileStorageOptions::new(ROOT).without_threads();
-    FileStorage::with_disk(Arc::new(disk.clone()), options).expect("the store itself is whole")
+    FileStorage::with_disk(Arc::new(disk.clone()), options).expect("the store itself is intact")
 }
 
-/// The next records of a log.
+/// Seals the next records of a log.
 pub(crate) fn seal(id: SessionId, before: Option<&Head>, flushed: usize, events: Vec<SessionEvent>) -> Batch {
     let mut chain = before.map_or(Chain::start(id), |head| Chain::at(id, head.tip));
     let mut head = before.cloned();
@@ -88,25 +88,25 @@ pub(crate) fn seal(id: SessionId, before: Option<&Head>, flushed: usize, events:
         let revision = chain.revision();
         let at = Timestamp::from_millis(1_795_253_400_000 + i64::try_from(revision).unwrap()).unwrap();
         let attempt = head.as_ref().map_or(0, |head| head.lifecycle.attempt_for(event.kind()));
-        let draft = UnsealedRecord { at, attempt, flushed: revision.min(flushed as u64), event };
-        let (stored, record) = chain.seal(draft).expect("there is room for it");
-        Head::fold(&mut head, id, &record).expect("the plot is a legal one");
+        let unsealed = UnsealedRecord { at, attempt, flushed: revision.min(flushed as u64), event };
+        let (stored, record) = chain.seal(unsealed).expect("the event is within the limits");
+        Head::fold(&mut head, id, &record).expect("the state machine allows the event");
         records.push(stored);
     }
     Batch::new(records, head.expect("there are events"))
 }
 
-/// A note.
+/// Returns a note with this number of bytes of text.
 pub(crate) fn note(bytes: usize) -> SessionEvent {
     SessionEvent::Noted { kind: "fuzz.note".to_owned(), data: json!("x".repeat(bytes)) }
 }
 
-type Plot = Vec<(Vec<SessionEvent>, Durability)>;
+type Script = Vec<(Vec<SessionEvent>, Durability)>;
 
-fn write(storage: &FileStorage, id: SessionId, plot: Plot) -> (Vec<StoredRecord>, Vec<Head>, usize) {
+fn write(storage: &FileStorage, id: SessionId, script: Script) -> (Vec<StoredRecord>, Vec<Head>, usize) {
     let (mut records, mut heads, mut flushed) = (Vec::new(), Vec::<Head>::new(), 0);
-    for (events, durability) in plot {
-        // One at a time, for the heads in between.
+    for (events, durability) in script {
+        // Sealed one at a time, to get the head after each.
         let before = heads.last().map_or(Expected::Absent, |head| Expected::At(head.tip));
         let mut batch = Vec::new();
         for event in events {
@@ -115,8 +115,8 @@ fn write(storage: &FileStorage, id: SessionId, plot: Plot) -> (Vec<StoredRecord>
             heads.extend(next.head().cloned());
         }
         records.extend_from_slice(&batch);
-        let batch = Batch::new(batch, heads.last().expect("a plot begins with an event").clone());
-        wait(storage.append(id, before, batch, durability)).expect("the disk is a good one");
+        let batch = Batch::new(batch, heads.last().expect("a script begins with an event").clone());
+        wait(storage.append(id, before, batch, durability)).expect("the disk does not fail");
         if durability == Durability::Flushed {
             flushed = records.len();
         }
@@ -169,7 +169,7 @@ fn cancel_requested() -> SessionEvent {
     SessionEvent::CancelRequested { reason: "enough".into(), by: "somebody".into(), force: false }
 }
 
-fn plots() -> Vec<Plot> {
+fn scripts() -> Vec<Script> {
     use Durability::{Buffered, Flushed};
     let full = SessionConfig::new("fuzz")
         .name("a name \"with\" \\ and 日本語")

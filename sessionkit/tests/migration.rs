@@ -1,7 +1,7 @@
-//! Stores on the move: from backend to backend and through a stream, and every log is byte for byte what it was.
+//! Migration of a store from backend to backend and through an export, with every log byte for byte the same.
 
 #![cfg(all(feature = "file", feature = "runner", feature = "sled", feature = "sqlite"))]
-#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+#![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,16 +9,17 @@ use std::path::Path;
 use session_testkit::logs::Log;
 use session_testkit::random::Random;
 use sessionkit::{
-    Condition, Durability, ImportCheck, ManagerOptions, MoveOutcome, Output, SessionConfig, SessionFilter,
-    SessionId, SessionStorageExt as _, Store,
+    Condition, Durability, ImportCheck, ManagerOptions, MigrationOutcome, Output, SessionConfig,
+    SessionFilter, SessionId, SessionStorageExt as _, Store,
 };
 
-/// Sessions, and records of each on average. `SESSION_MOVES_SESSIONS` and `SESSION_MOVES_RECORDS` ask for others.
+/// Sessions, and the average number of records of each. `SESSION_MOVES_SESSIONS` and `SESSION_MOVES_RECORDS` set other
+/// numbers.
 const SESSIONS: usize = 60;
 const RECORDS: usize = 30;
 
-fn asked(name: &str, usual: usize) -> usize {
-    std::env::var(name).map_or(usual, |n| n.parse().unwrap())
+fn env_or(name: &str, default: usize) -> usize {
+    std::env::var(name).map_or(default, |n| n.parse().unwrap())
 }
 
 async fn open(url: String) -> Store {
@@ -30,9 +31,9 @@ async fn lines(store: &Store, id: SessionId) -> Vec<String> {
     records.iter().map(|record| record.line().to_owned()).collect()
 }
 
-async fn filled(store: &Store) -> BTreeMap<SessionId, Vec<String>> {
+async fn fill(store: &Store) -> BTreeMap<SessionId, Vec<String>> {
     let (sessions, records) =
-        (asked("SESSION_MOVES_SESSIONS", SESSIONS), asked("SESSION_MOVES_RECORDS", RECORDS));
+        (env_or("SESSION_MOVES_SESSIONS", SESSIONS), env_or("SESSION_MOVES_RECORDS", RECORDS));
     let (mut random, mut all) = (Random::new(3), BTreeMap::new());
     for n in 0..sessions {
         let mut log =
@@ -57,15 +58,15 @@ async fn filled(store: &Store) -> BTreeMap<SessionId, Vec<String>> {
     all
 }
 
-async fn moved(from: &Store, to: &Store, sessions: usize) {
+async fn migrate(from: &Store, to: &Store, sessions: usize) {
     let mut migration = from.migrate(to, Output::Included).await.unwrap();
     assert_eq!(migration.total(), sessions);
-    while let Some(moved) = migration.next().await {
-        assert!(matches!(moved.outcome, Ok(MoveOutcome::Copied { .. })), "{moved:?}");
+    while let Some(session) = migration.next().await {
+        assert!(matches!(session.outcome, Ok(MigrationOutcome::Copied { .. })), "{session:?}");
     }
 }
 
-async fn streamed(from: &Store, to: &Store) {
+async fn export_and_import(from: &Store, to: &Store) {
     let page = from.storage().list_all(&SessionFilter::all()).await.unwrap();
     let mut export = from.export(page.heads.iter().map(|head| head.id).collect(), Output::Included);
     let mut stream = Vec::new();
@@ -82,7 +83,7 @@ async fn streamed(from: &Store, to: &Store) {
     assert_eq!(import.finish().imported.len(), page.heads.len());
 }
 
-async fn is_whole(store: &Store, expected: &BTreeMap<SessionId, Vec<String>>) {
+async fn check_store(store: &Store, expected: &BTreeMap<SessionId, Vec<String>>) {
     let page = store.storage().list_all(&SessionFilter::all()).await.unwrap();
     assert!(page.unreadable.is_empty(), "{:?}", page.unreadable);
     assert!(page.heads.iter().map(|head| head.id).eq(expected.keys().copied()), "{}", store.url());
@@ -94,22 +95,23 @@ async fn is_whole(store: &Store, expected: &BTreeMap<SessionId, Vec<String>>) {
     assert!(health.sessions.iter().all(|session| session.condition == Condition::Healthy));
 }
 
-/// file, sled, `SQLite`, a stream, file: the last store's logs are the first one's, byte for byte, in the files as well.
+/// From files to sled, to `SQLite`, and through an export to files again: the log files of the first and the last store
+/// are the same.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_round_trip_ends_byte_for_byte_where_it_began() {
+async fn a_round_trip_through_all_backends_keeps_every_byte() {
     let folder = tempfile::tempdir().unwrap();
     let at = |scheme: &str, name: &str| format!("{scheme}:{}", folder.path().join(name).display());
     let first = open(at("file", "first")).await;
-    let logs = filled(&first).await;
+    let logs = fill(&first).await;
     let sled = open(at("sled", "second")).await;
-    moved(&first, &sled, logs.len()).await;
-    is_whole(&sled, &logs).await;
+    migrate(&first, &sled, logs.len()).await;
+    check_store(&sled, &logs).await;
     let sqlite = open(at("sqlite", "third.db")).await;
-    moved(&sled, &sqlite, logs.len()).await;
-    is_whole(&sqlite, &logs).await;
+    migrate(&sled, &sqlite, logs.len()).await;
+    check_store(&sqlite, &logs).await;
     let last = open(at("file", "last")).await;
-    streamed(&sqlite, &last).await;
-    is_whole(&last, &logs).await;
+    export_and_import(&sqlite, &last).await;
+    check_store(&last, &logs).await;
     let file = |store: &str, id: &SessionId| {
         std::fs::read(Path::new(folder.path()).join(store).join(format!("sessions/{id}/events.jsonl")))
             .unwrap()

@@ -1,4 +1,4 @@
-//! A backend by itself, with batches that were sealed before, and the manager above the file backend.
+//! This library's contenders: a backend alone, with prepared batches, and the manager on the file backend.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -13,23 +13,23 @@ use session_storage_file::{FileStorage, FileStorageOptions};
 use tokio::runtime::Runtime;
 
 use super::race::{self, Round};
-use super::{Contender, Place};
+use super::{Contender, Location};
 use crate::events::{self, Log};
 use crate::stats::micros;
 
-/// Sessions that are made at once while the stage is set.
-const AT_ONCE: usize = 16;
+/// Sessions that are created concurrently during preparation.
+const CONCURRENT_CREATIONS: usize = 16;
 
-pub(super) fn storage(place: &Place) -> FileStorage {
+pub(super) fn storage(place: &Location) -> FileStorage {
     let options = FileStorageOptions::new(place.folder.join("store"));
     FileStorage::with_disk(Arc::clone(&place.disk), options).expect("a store can be opened")
 }
 
 pub(crate) fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be made")
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be created")
 }
 
-/// Only the storage: each append is a batch that lay ready.
+/// A storage alone, with prepared batches.
 pub(super) struct Backend {
     name: String,
     runtime: Runtime,
@@ -38,24 +38,24 @@ pub(super) struct Backend {
 }
 
 impl Backend {
-    /// On a disk that is put below it.
-    pub(super) fn file(place: &Place, sessions: usize) -> Self {
+    /// Creates a file backend on the given disk.
+    pub(super) fn file(place: &Location, sessions: usize) -> Self {
         Self::new(Arc::new(storage(place)), sessions)
     }
 
     pub(super) fn new(storage: Arc<dyn SessionStorage>, sessions: usize) -> Self {
         let (name, runtime) = (format!("{} backend, bare", storage.profile().name), runtime());
-        let owner = session_core::this_process().expect("a process knows itself");
+        let owner = session_core::this_process().expect("the identity of this process can be read");
         let logs = (0..sessions).map(|number| Log::begin(&format!("bench-{number}"), &owner));
         let sessions = runtime.block_on(async {
-            let mut made = Vec::new();
+            let mut created = Vec::new();
             for (log, records) in logs {
                 let batch = Batch::new(records, log.head.clone());
-                let made_now = storage.append(log.head.id, Expected::Absent, batch, Durability::Flushed);
-                made_now.await.expect("a session can be made");
-                made.push((log, VecDeque::new()));
+                let creating = storage.append(log.head.id, Expected::Absent, batch, Durability::Flushed);
+                creating.await.expect("a session can be created");
+                created.push((log, VecDeque::new()));
             }
-            made
+            created
         });
         Self { name, runtime, storage, sessions }
     }
@@ -85,7 +85,7 @@ impl Contender for Backend {
                     let start = Instant::now();
                     let appended = storage.append(id, Expected::At(before), batch, Durability::Flushed).await;
                     latencies.push(micros(start.elapsed()));
-                    appended.expect("the storage keeps it");
+                    appended.expect("the append succeeds");
                 }
                 latencies
             }
@@ -94,7 +94,7 @@ impl Contender for Backend {
     }
 }
 
-/// A manager over a store of its own.
+/// Opens a manager on a store of its own.
 pub(crate) async fn manager(storage: FileStorage, owners: &Path) -> PersistentSessionManager<FileStorage> {
     let presence = Arc::new(LocalPresence::new(owners));
     let options = ManagerOptions::new().recovery(None);
@@ -103,25 +103,25 @@ pub(crate) async fn manager(storage: FileStorage, owners: &Path) -> PersistentSe
         .expect("a manager can be opened")
 }
 
-/// Makes and starts sessions, some at once.
+/// Creates and starts sessions, some concurrently.
 pub(crate) async fn start(manager: &Arc<dyn SessionManager>, sessions: usize) -> Vec<Session> {
-    let mut makers = tokio::task::JoinSet::new();
-    for maker in 0..AT_ONCE {
+    let mut creators = tokio::task::JoinSet::new();
+    for creator in 0..CONCURRENT_CREATIONS {
         let manager = Arc::clone(manager);
-        makers.spawn(async move {
-            let mut made = Vec::new();
-            for number in (maker..sessions).step_by(AT_ONCE) {
+        creators.spawn(async move {
+            let mut created = Vec::new();
+            for number in (creator..sessions).step_by(CONCURRENT_CREATIONS) {
                 let config = SessionConfig::new("bench").name(format!("bench-{number}"));
-                let id = manager.create_session(config).await.expect("a session can be made");
-                made.push(manager.start_session(id).await.expect("a session can be started"));
+                let id = manager.create_session(config).await.expect("a session can be created");
+                created.push(manager.start_session(id).await.expect("a session can be started"));
             }
-            made
+            created
         });
     }
-    makers.join_all().await.into_iter().flatten().collect()
+    creators.join_all().await.into_iter().flatten().collect()
 }
 
-/// What a program has in its hands.
+/// The manager, as a program uses it.
 pub(super) struct Managed {
     runtime: Runtime,
     manager: PersistentSessionManager<FileStorage>,
@@ -130,7 +130,7 @@ pub(super) struct Managed {
 }
 
 impl Managed {
-    pub(super) fn new(place: &Place, sessions: usize) -> Self {
+    pub(super) fn new(place: &Location, sessions: usize) -> Self {
         let (runtime, storage) = (runtime(), storage(place));
         let owners = storage.owners_dir();
         let manager = runtime.block_on(manager(storage, &owners));
@@ -157,7 +157,7 @@ impl Contender for Managed {
                     let start = Instant::now();
                     let recorded = manager.record_event(id, events::command()).await;
                     latencies.push(micros(start.elapsed()));
-                    recorded.expect("the session keeps it");
+                    recorded.expect("the event is recorded");
                 }
                 latencies
             }

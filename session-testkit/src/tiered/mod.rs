@@ -1,5 +1,5 @@
-//! A storage whose power can be cut and whose flushes can be made to fail: what is live and what would survive are kept
-//! apart. It exists to try the laws themselves; nothing is stored in it for long.
+//! A storage in memory that supports power loss and failed flushes, because it keeps live and durable data apart. It
+//! tests the laws themselves.
 
 mod disk;
 
@@ -16,24 +16,24 @@ use self::disk::Disk;
 use crate::harness::{Crash, Damage, Harness, Kept, NotSupported};
 use crate::random::Random;
 
-/// A store on a disk of two levels, in memory: it can do all that a [`Harness`] may be asked for.
+/// The harness of a store on a two-tiered disk in memory. It supports every operation of [`Harness`].
 #[derive(Debug, Clone, Default)]
 pub struct TieredHarness {
     disk: Arc<Mutex<Disk>>,
-    care: Care,
+    after_failed_flush: AfterFailedFlush,
 }
 
 impl TieredHarness {
-    /// A store that keeps the laws.
+    /// Creates a store that keeps the laws.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A store that breaks one: it flushes again what a failed flush should have stored, and believes the answer.
+    /// Creates a store that breaks law 6: after a failed flush it flushes again, and trusts the result.
     #[must_use]
-    pub fn that_retries_failed_flushes() -> Self {
-        Self { care: Care::RetriesFailedFlushes, ..Self::default() }
+    pub fn retrying_failed_flushes() -> Self {
+        Self { after_failed_flush: AfterFailedFlush::Retry, ..Self::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Disk> {
@@ -41,24 +41,24 @@ impl TieredHarness {
     }
 }
 
-/// What is done after a flush that failed.
+/// The reaction to a failed flush.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Care {
+enum AfterFailedFlush {
     #[default]
-    MakesAnew,
-    RetriesFailedFlushes,
+    Rewrite,
+    Retry,
 }
 
 #[async_trait]
 impl Harness for TieredHarness {
     async fn open(&self) -> Result<Arc<dyn SessionStorage>, StorageError> {
-        let life = self.lock().life;
-        Ok(Arc::new(Handle { store: self.clone(), life }))
+        let generation = self.lock().generation;
+        Ok(Arc::new(Handle { store: self.clone(), generation }))
     }
 
     async fn crash(&self, crash: Crash) -> Result<(), NotSupported> {
         let mut disk = self.lock();
-        disk.life += 1;
+        disk.generation += 1;
         if let Crash::PowerLoss(kept) = crash {
             let mut random = Random::new(if let Kept::Some(seed) = kept { seed } else { 0 });
             for (id, file) in &mut disk.files {
@@ -82,26 +82,26 @@ impl Harness for TieredHarness {
     }
 }
 
-/// One process that has the store open.
+/// A handle, as one process would have it.
 #[derive(Debug)]
 struct Handle {
     store: TieredHarness,
-    life: u64,
+    generation: u64,
 }
 
 impl Handle {
     fn disk(&self) -> Result<MutexGuard<'_, Disk>, StorageError> {
         let disk = self.store.lock();
-        if disk.life == self.life {
+        if disk.generation == self.generation {
             return Ok(disk);
         }
-        Err(StorageError::Closed { what: "a handle whose process has died".into(), source: None })
+        Err(StorageError::Closed { what: "a handle of a crashed process".into(), source: None })
     }
 
     fn write(&self, id: SessionId, expected: Expected, batch: &Batch) -> Result<Tip, StorageError> {
         let mut disk = self.disk()?;
-        if self.store.care == Care::MakesAnew && disk.is_untrusted(id) {
-            disk.make_anew(id)?;
+        if self.store.after_failed_flush == AfterFailedFlush::Rewrite && disk.needs_rewrite(id) {
+            disk.rewrite(id)?;
         }
         let there = disk.files.get(&id).map(|file| file.intact(id)).transpose()?.unwrap_or_default();
         let actual = there.last().map(StoredRecord::tip);
@@ -113,10 +113,12 @@ impl Handle {
             return Err(StorageError::Conflict { id, expected: wanted, actual });
         }
         if !batch.fits(expected) {
-            return Err(StorageError::InvalidArgument { what: "the batch begins elsewhere".into() });
+            return Err(StorageError::InvalidArgument {
+                what: "the batch does not follow the expected tip".into(),
+            });
         }
         if let Expected::AbsentWithin(limit) = expected
-            && disk.unended() >= limit.get()
+            && disk.active_sessions() >= limit.get()
         {
             return Err(StorageError::MaxSessions { limit: limit.get() });
         }
@@ -140,15 +142,15 @@ impl SessionStorage for Handle {
         durability: Durability,
     ) -> Result<Tip, StorageError> {
         let tip = self.write(id, expected, &batch)?;
-        // Here a future may be dropped and another process come in between.
+        // The future may be dropped here, and another process may interleave.
         tokio::task::yield_now().await;
         if durability == Durability::Flushed {
             let mut disk = self.disk()?;
-            match self.store.care {
-                // A flush that failed, even another's, may have taken this batch with it.
-                Care::MakesAnew if disk.is_untrusted(id) => disk.make_anew(id)?,
-                Care::MakesAnew => disk.flush(id)?,
-                Care::RetriesFailedFlushes => disk.flush(id).or_else(|_| disk.flush(id))?,
+            match self.store.after_failed_flush {
+                // A failed flush, even of another handle, may have lost this batch.
+                AfterFailedFlush::Rewrite if disk.needs_rewrite(id) => disk.rewrite(id)?,
+                AfterFailedFlush::Rewrite => disk.flush(id)?,
+                AfterFailedFlush::Retry => disk.flush(id).or_else(|_| disk.flush(id))?,
             }
         }
         Ok(tip)
@@ -208,7 +210,7 @@ impl SessionStorage for Handle {
     }
 
     fn profile(&self) -> StorageProfile {
-        StorageProfile::new("two-level", Some(Durability::Flushed), Sharing::Process)
+        StorageProfile::new("tiered", Some(Durability::Flushed), Sharing::Process)
     }
 
     fn change_feed(&self) -> Option<Arc<dyn ChangeFeed>> {
