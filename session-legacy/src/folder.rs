@@ -12,7 +12,7 @@ use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 /// Neither waits for whoever writes to a pipe, nor makes a terminal this process's own.
-const CAREFUL: OFlags = OFlags::RDONLY
+const OPEN_FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NONBLOCK)
@@ -30,14 +30,14 @@ impl Folder {
     /// The folder that a person named; where that is a link, the one that it leads to.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let path = path.canonicalize()?;
-        let handle = fs::open(&path, CAREFUL | OFlags::DIRECTORY, Mode::empty())?;
+        let handle = fs::open(&path, OPEN_FLAGS | OFlags::DIRECTORY, Mode::empty())?;
         Ok(Self { handle, path })
     }
 
     /// A folder in it; `None` where there is nothing of that name. A link is none.
     pub(crate) fn folder(&self, name: impl AsRef<OsStr>) -> io::Result<Option<Self>> {
         let name = name.as_ref();
-        match fs::openat(&self.handle, name, CAREFUL | OFlags::DIRECTORY, Mode::empty()) {
+        match fs::openat(&self.handle, name, OPEN_FLAGS | OFlags::DIRECTORY, Mode::empty()) {
             Ok(handle) => Ok(Some(Self { handle, path: self.path.join(name) })),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error.into()),
@@ -68,7 +68,7 @@ impl Folder {
 
     /// The text of a file in it; `None` where there is none of that name, else why it cannot be read.
     pub(crate) fn read(&self, name: &OsStr, limit: u64) -> Result<Option<String>, String> {
-        let handle = match fs::openat(&self.handle, name, CAREFUL, Mode::empty()) {
+        let handle = match fs::openat(&self.handle, name, OPEN_FLAGS, Mode::empty()) {
             Ok(handle) => handle,
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::LOOP) => return Err("is a symbolic link, which is not followed".to_owned()),

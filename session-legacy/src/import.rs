@@ -36,7 +36,7 @@ impl LegacySession {
     ///
     /// # Errors
     /// Those of [`SessionStorage::head`].
-    pub async fn look<S: SessionStorage + ?Sized>(&self, storage: &S) -> Result<Outcome, StorageError> {
+    pub async fn preview<S: SessionStorage + ?Sized>(&self, storage: &S) -> Result<Outcome, StorageError> {
         match storage.head(self.id()).await {
             Ok(None) | Err(StorageError::NotFound { .. }) => Ok(Outcome::Imported),
             Ok(Some(head)) if head.tip == self.head.tip => Ok(Outcome::Skipped),

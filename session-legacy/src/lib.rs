@@ -41,14 +41,14 @@ mod fields;
 mod folder;
 mod format;
 mod formats;
-mod found;
 mod git;
 mod import;
 mod log;
 mod origin;
 mod read;
+mod store;
 
 pub use self::format::Format;
-pub use self::found::{Found, LegacySession, LegacyStore, Unreadable};
 pub use self::import::Outcome;
 pub use self::read::{LegacyError, read};
+pub use self::store::{LegacyEntry, LegacySession, LegacyStore, Unreadable};

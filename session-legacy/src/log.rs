@@ -7,8 +7,8 @@ use session_core::{
 };
 
 use crate::fields::Notes;
-use crate::found::{Found, LegacySession};
 use crate::origin::{Origin, boundary};
+use crate::store::{LegacyEntry, LegacySession};
 
 /// Bytes of an old record up to which it stands in the metadata, where people see it.
 const METADATA_BYTES: usize = 64 * 1024;
@@ -17,7 +17,7 @@ const PART_BYTES: usize = 128 * 1024;
 
 /// What is known of an old session, in the order in which it happened.
 #[derive(Debug)]
-pub(crate) struct Story<'a> {
+pub(crate) struct LogBuilder<'a> {
     pub(crate) origin: Origin,
     pub(crate) config: SessionConfig,
     /// The old record, as it was written.
@@ -30,12 +30,12 @@ pub(crate) struct Story<'a> {
     pub(crate) steps: Vec<(Option<Timestamp>, SessionEvent)>,
     /// The last that is known of it.
     pub(crate) updated: Option<Timestamp>,
-    pub(crate) end: End,
+    pub(crate) end: FinalState,
 }
 
 /// How it stands with an old session.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum End {
+pub(crate) enum FinalState {
     /// Its work never began.
     NotStarted,
     /// Its work began, and nobody here knows whether whoever ran it lives. `by` is who counts that one as gone.
@@ -55,43 +55,43 @@ pub(crate) fn importer(origin: &Origin) -> String {
     format!("the import from {}", origin.format)
 }
 
-impl Story<'_> {
+impl LogBuilder<'_> {
     /// The session, or why none can be made of this.
-    pub(crate) fn tell(mut self, mut notes: Notes) -> Found {
+    pub(crate) fn build(mut self, mut notes: Notes) -> LegacyEntry {
         let source = self.origin.source.clone();
         match self.write(&mut notes) {
-            Ok((head, records)) => Found::Session(Box::new(LegacySession {
+            Ok((head, records)) => LegacyEntry::Session(Box::new(LegacySession {
                 source,
                 legacy_id: self.origin.legacy_id,
                 head,
                 records,
                 notes,
             })),
-            Err(reason) => Found::unreadable(source, reason),
+            Err(reason) => LegacyEntry::unreadable(source, reason),
         }
     }
 
     fn write(&mut self, notes: &mut Notes) -> Result<(Head, Vec<StoredRecord>), String> {
         let owner = self.origin.owner();
-        let mut log = Log::new(&self.origin, self.begins(notes));
-        self.create(&mut log, &owner, notes)?;
+        let mut writer = LogWriter::new(&self.origin, self.start_time(notes));
+        self.create(&mut writer, &owner, notes)?;
         let started = self.started.is_some() || !self.steps.is_empty();
         match &self.end {
-            End::NotStarted => {}
+            FinalState::NotStarted => {}
             // Work that ended badly or on request may have done so before it began; all other work began.
-            End::Failed(_) | End::Cancelled(_) if !started => {}
-            End::Interrupted { .. }
-            | End::Paused(_)
-            | End::Completed
-            | End::Failed(_)
-            | End::Cancelled(_) => {
+            FinalState::Failed(_) | FinalState::Cancelled(_) if !started => {}
+            FinalState::Interrupted { .. }
+            | FinalState::Paused(_)
+            | FinalState::Completed
+            | FinalState::Failed(_)
+            | FinalState::Cancelled(_) => {
                 if self.started.is_none() {
                     notes.push("when it started is not known: it counts from its creation".to_owned());
                 }
-                log.put(self.started, SessionEvent::Started { owner })?;
+                writer.append(self.started, SessionEvent::Started { owner })?;
                 for (at, event) in std::mem::take(&mut self.steps) {
                     let kind = event.kind();
-                    if let Err(error) = log.put(at, event) {
+                    if let Err(error) = writer.append(at, event) {
                         notes.push(format!(
                             "a `{kind}` has no room in a log ({error}); the old record has it"
                         ));
@@ -99,20 +99,20 @@ impl Story<'_> {
                 }
             }
         }
-        if let End::Paused(_) = self.end {
+        if let FinalState::Paused(_) = self.end {
             notes.push("nobody here runs it: it is let go with `interrupted`, without proof".to_owned());
         }
-        self.end(&mut log)?;
-        if log.went_back {
+        self.end(&mut writer)?;
+        if writer.went_back {
             notes.push(
                 "some of its times lie before earlier ones: each counts as that of the one before it".into(),
             );
         }
-        log.head.map(|head| (head, log.records)).ok_or_else(|| "has no events".to_owned())
+        writer.head.map(|head| (head, writer.records)).ok_or_else(|| "has no events".to_owned())
     }
 
     /// When the log begins: the earliest that is known, if its creation is not.
-    fn begins(&self, notes: &mut Notes) -> Timestamp {
+    fn start_time(&self, notes: &mut Notes) -> Timestamp {
         if let Some(created) = self.created {
             return created;
         }
@@ -126,58 +126,60 @@ impl Story<'_> {
     }
 
     /// Record 1, with the old record in it; where that has no room, in notes behind it.
-    fn create(&self, log: &mut Log, creator: &Owner, notes: &mut Notes) -> Result<(), String> {
+    fn create(&self, writer: &mut LogWriter, creator: &Owner, notes: &mut Notes) -> Result<(), String> {
         let created = |record: Option<&Value>| SessionEvent::Created {
             format: FORMAT,
             config: Box::new(self.config.clone().metadata(self.origin.metadata(record))),
             creator: creator.clone(),
             origin: None,
         };
-        if self.raw.len() <= METADATA_BYTES && log.put(None, created(Some(self.value))).is_ok() {
+        if self.raw.len() <= METADATA_BYTES && writer.append(None, created(Some(self.value))).is_ok() {
             return Ok(());
         }
-        log.put(None, created(None))?;
+        writer.append(None, created(None))?;
         let parts = parts(self.raw);
         notes.push(
             "its old record is too large or too deep for metadata: it is in `session.imported` notes".into(),
         );
         for (at, text) in parts.iter().enumerate() {
             let data = json!({ "format": self.origin.format.name(), "part": at + 1, "of": parts.len(), "text": text });
-            log.put(None, SessionEvent::Noted { kind: "session.imported".to_owned(), data })?;
+            writer.append(None, SessionEvent::Noted { kind: "session.imported".to_owned(), data })?;
         }
         Ok(())
     }
 
-    fn end(&self, log: &mut Log) -> Result<(), String> {
+    fn end(&self, writer: &mut LogWriter) -> Result<(), String> {
         let at = self.updated;
-        let gone = |by: String| SessionEvent::Interrupted { evidence: Evidence::Forced { by } };
+        let interrupted = |by: String| SessionEvent::Interrupted { evidence: Evidence::Forced { by } };
         match &self.end {
             // So that it is as old as it was, and no older.
-            End::NotStarted => match at.filter(|at| *at > log.at) {
+            FinalState::NotStarted => match at.filter(|at| *at > writer.at) {
                 Some(_) => {
                     let data = json!({ "format": self.origin.format.name(), "last_activity": at });
-                    log.put(at, SessionEvent::Noted { kind: "session.imported".to_owned(), data })
+                    writer.append(at, SessionEvent::Noted { kind: "session.imported".to_owned(), data })
                 }
                 None => Ok(()),
             },
-            End::Interrupted { by } => log.put(at, gone(by.clone())),
-            End::Paused(reason) => {
-                log.put(at, SessionEvent::Paused { reason: reason.clone() })?;
-                log.put(at, gone(importer(&self.origin)))
+            FinalState::Interrupted { by } => writer.append(at, interrupted(by.clone())),
+            FinalState::Paused(reason) => {
+                writer.append(at, SessionEvent::Paused { reason: reason.clone() })?;
+                writer.append(at, interrupted(importer(&self.origin)))
             }
-            End::Completed => {
-                let now = at.unwrap_or(log.at).max(log.at);
-                let summary = log.head.as_ref().map(|head| head.summary(now)).unwrap_or_default();
-                log.put(at, SessionEvent::Completed { summary })
+            FinalState::Completed => {
+                let now = at.unwrap_or(writer.at).max(writer.at);
+                let summary = writer.head.as_ref().map(|head| head.summary(now)).unwrap_or_default();
+                writer.append(at, SessionEvent::Completed { summary })
             }
-            End::Failed(error) => log.put(at, SessionEvent::Failed { error: error.clone() }),
-            End::Cancelled(reason) => log.put(at, SessionEvent::Cancelled { reason: reason.clone() }),
+            FinalState::Failed(error) => writer.append(at, SessionEvent::Failed { error: error.clone() }),
+            FinalState::Cancelled(reason) => {
+                writer.append(at, SessionEvent::Cancelled { reason: reason.clone() })
+            }
         }
     }
 }
 
 /// A log while it is written. Its times never go back.
-struct Log {
+struct LogWriter {
     id: SessionId,
     chain: Chain,
     head: Option<Head>,
@@ -186,7 +188,7 @@ struct Log {
     went_back: bool,
 }
 
-impl Log {
+impl LogWriter {
     fn new(origin: &Origin, at: Timestamp) -> Self {
         Self {
             id: origin.id,
@@ -199,7 +201,7 @@ impl Log {
     }
 
     /// Adds an event; without a time of its own it has that of the one before it.
-    fn put(&mut self, at: Option<Timestamp>, event: SessionEvent) -> Result<(), String> {
+    fn append(&mut self, at: Option<Timestamp>, event: SessionEvent) -> Result<(), String> {
         let attempt = self.head.as_ref().map_or(0, |head| head.lifecycle.attempt_for(event.kind()));
         let now = at.unwrap_or(self.at).max(self.at);
         let draft = UnsealedRecord { at: now, attempt, flushed: 0, event };

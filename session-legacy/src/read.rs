@@ -9,8 +9,8 @@ use session_core::{ErrorCode, SessionId};
 
 use crate::folder::Folder;
 use crate::formats::{container, msw, prodigy};
-use crate::found::{Found, LegacyStore};
 use crate::git::Worktree;
+use crate::store::{LegacyEntry, LegacyStore};
 use crate::{Format, origin};
 
 /// Bytes of one session's file.
@@ -19,9 +19,9 @@ const ENTRY_BYTES: u64 = 8 * 1024 * 1024;
 const STORE_BYTES: u64 = 64 * 1024 * 1024;
 /// The file of `container`.
 const SESSIONS_FILE: &str = ".claude-container-sessions.json";
-const WORKTREES: &str = ".worktrees";
+const WORKTREES_FOLDER: &str = ".worktrees";
 /// Names that a warning gives.
-const SHOWN: usize = 3;
+const SHOWN_NAMES: usize = 3;
 
 /// Why an older store cannot be read at all.
 #[derive(Debug, thiserror::Error)]
@@ -67,14 +67,14 @@ pub fn read(format: Format, path: &Path) -> Result<LegacyStore, LegacyError> {
 
 fn read_with(git: &str, format: Format, path: &Path) -> Result<LegacyStore, LegacyError> {
     let failed = |source| LegacyError::Unopenable { path: path.to_owned(), format, source };
-    let mut store = LegacyStore { format, found: Vec::new(), warnings: Vec::new() };
+    let mut store = LegacyStore { format, entries: Vec::new(), warnings: Vec::new() };
     match format {
         Format::Msw => entries(&mut store, path, ".msw", msw::entry),
         Format::Prodigy => entries(&mut store, path, ".prodigy", prodigy::entry),
         Format::Container => one_file(&mut store, path, git),
     }
     .map_err(failed)?;
-    only_once(&mut store.found);
+    refuse_duplicate_ids(&mut store.entries);
     Ok(store)
 }
 
@@ -83,10 +83,10 @@ fn entries(
     store: &mut LegacyStore,
     path: &Path,
     home: &str,
-    entry: fn(&str, &str) -> Found,
+    entry: fn(&str, &str) -> LegacyEntry,
 ) -> io::Result<()> {
     let (folder, names) = if path.metadata()?.is_file() {
-        let (folder, name) = beside(path)?;
+        let (folder, name) = parent_and_name(path)?;
         (folder, vec![name])
     } else {
         let folder = sessions_folder(Folder::open(path)?, home)?;
@@ -100,13 +100,13 @@ fn entries(
             others.push(shown.into_owned());
             continue;
         }
-        store.found.push(match folder.read(&name, ENTRY_BYTES) {
+        store.entries.push(match folder.read(&name, ENTRY_BYTES) {
             Ok(Some(text)) => entry(&shown, &text),
-            Ok(None) => Found::unreadable(shown, "went away while it was read"),
-            Err(reason) => Found::unreadable(shown, reason),
+            Ok(None) => LegacyEntry::unreadable(shown, "went away while it was read"),
+            Err(reason) => LegacyEntry::unreadable(shown, reason),
         });
     }
-    store.warnings.extend(no_sessions(&others));
+    store.warnings.extend(ignored_names(&others));
     Ok(())
 }
 
@@ -122,7 +122,7 @@ fn sessions_folder(folder: Folder, home: &str) -> io::Result<Folder> {
 }
 
 /// The folder that a file is in, and its name there.
-fn beside(path: &Path) -> io::Result<(Folder, OsString)> {
+fn parent_and_name(path: &Path) -> io::Result<(Folder, OsString)> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     Ok((Folder::open(folder.unwrap_or(Path::new(".")))?, name))
@@ -130,13 +130,16 @@ fn beside(path: &Path) -> io::Result<(Folder, OsString)> {
 
 /// One file with all sessions, else the git worktrees beside it.
 fn one_file(store: &mut LegacyStore, path: &Path, git: &str) -> io::Result<()> {
-    let (folder, name) =
-        if path.is_dir() { (Folder::open(path)?, OsString::from(SESSIONS_FILE)) } else { beside(path)? };
+    let (folder, name) = if path.is_dir() {
+        (Folder::open(path)?, OsString::from(SESSIONS_FILE))
+    } else {
+        parent_and_name(path)?
+    };
     let shown = name.to_string_lossy().into_owned();
     let reason = match folder.read(&name, STORE_BYTES) {
         Ok(Some(text)) => match container::sessions(&text, &mut store.warnings) {
-            Ok(found) => {
-                store.found = found;
+            Ok(entries) => {
+                store.entries = entries;
                 return Ok(());
             }
             Err(reason) => reason,
@@ -149,14 +152,14 @@ fn one_file(store: &mut LegacyStore, path: &Path, git: &str) -> io::Result<()> {
 }
 
 fn worktrees(store: &mut LegacyStore, folder: &Folder, git: &str) -> io::Result<()> {
-    let worktrees = match folder.folder(WORKTREES) {
+    let worktrees = match folder.folder(WORKTREES_FOLDER) {
         Ok(Some(worktrees)) => worktrees,
         Ok(None) => {
-            store.warnings.push(format!("there is no folder {WORKTREES} either"));
+            store.warnings.push(format!("there is no folder {WORKTREES_FOLDER} either"));
             return Ok(());
         }
         Err(error) => {
-            store.warnings.push(format!("{WORKTREES} is no folder that can be read: {error}"));
+            store.warnings.push(format!("{WORKTREES_FOLDER} is no folder that can be read: {error}"));
             return Ok(());
         }
     };
@@ -165,34 +168,34 @@ fn worktrees(store: &mut LegacyStore, folder: &Folder, git: &str) -> io::Result<
         let shown = name.to_string_lossy().into_owned();
         match worktrees.folder(&name) {
             Ok(Some(worktree)) if origin::is_uuid(&shown) && worktree.holds(".git") => {
-                store.found.push(match Worktree::ask(git, &shown, worktree.path()) {
+                store.entries.push(match Worktree::inspect(git, &shown, worktree.path()) {
                     Ok(worktree) => container::from_worktree(&worktree),
-                    Err(reason) => Found::unreadable(format!("{WORKTREES}/{shown}"), reason),
+                    Err(reason) => LegacyEntry::unreadable(format!("{WORKTREES_FOLDER}/{shown}"), reason),
                 });
             }
             Ok(_) | Err(_) => others.push(shown),
         }
     }
-    store.warnings.extend(no_sessions(&others));
+    store.warnings.extend(ignored_names(&others));
     Ok(())
 }
 
 /// Names that were passed over, told once for all of them.
-fn no_sessions(names: &[String]) -> Option<String> {
-    let shown: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
-    let more = if names.len() > SHOWN { ", …" } else { "" };
+fn ignored_names(names: &[String]) -> Option<String> {
+    let shown: Vec<&str> = names.iter().take(SHOWN_NAMES).map(String::as_str).collect();
+    let more = if names.len() > SHOWN_NAMES { ", …" } else { "" };
     (!names.is_empty()).then(|| format!("no sessions, and passed over: {}{more}", shown.join(", ")))
 }
 
 /// An id that two entries have stands for the first: two logs cannot have one id.
-fn only_once(found: &mut [Found]) {
+fn refuse_duplicate_ids(entries: &mut [LegacyEntry]) {
     let mut seen: HashMap<SessionId, String> = HashMap::new();
-    for entry in found {
-        let Found::Session(session) = entry else { continue };
+    for entry in entries {
+        let LegacyEntry::Session(session) = entry else { continue };
         match seen.get(&session.id()) {
             Some(first) => {
                 let reason = format!("has the id of {first}, which counts");
-                *entry = Found::unreadable(session.source.clone(), reason);
+                *entry = LegacyEntry::unreadable(session.source.clone(), reason);
             }
             None => {
                 seen.insert(session.id(), session.source.clone());

@@ -148,7 +148,7 @@ mod tests {
         EventContext::new(session, revision, Timestamp::from_millis(0).unwrap(), 1)
     }
 
-    fn tell(observer: &dyn SessionObserver, session: u8, revision: u64) {
+    fn notify(observer: &dyn SessionObserver, session: u8, revision: u64) {
         let event = SessionEvent::IterationStarted { number: revision };
         observer.on_event(&context(session, revision), &event);
     }
@@ -166,10 +166,10 @@ mod tests {
     #[tokio::test]
     async fn every_receiver_gets_every_notice_in_order() {
         let observer = BroadcastObserver::new(capacity(8));
-        tell(&observer, 1, 1);
+        notify(&observer, 1, 1);
         let mut receivers = [observer.subscribe(), observer.subscribe()];
-        tell(&observer, 1, 2);
-        tell(&observer, 2, 1);
+        notify(&observer, 1, 2);
+        notify(&observer, 2, 1);
         observer.on_lagged(&context(1, 9), 7);
         observer.on_recovery(&RecoveryReport::default());
         drop(observer);
@@ -187,7 +187,7 @@ mod tests {
     fn a_slow_receiver_is_told_and_goes_on_with_the_oldest_that_is_left() {
         let observer = BroadcastObserver::new(capacity(4));
         let mut slow = observer.subscribe();
-        (1..=10).for_each(|revision| tell(&observer, 1, revision));
+        (1..=10).for_each(|revision| notify(&observer, 1, revision));
         assert_eq!(slow.try_recv().unwrap_err(), TryRecvError::Lagged(6));
         let rest: Vec<_> =
             std::iter::from_fn(|| slow.try_recv().ok()).map(|notice| revision(&notice)).collect();
@@ -200,9 +200,9 @@ mod tests {
         let (mut of_all, mut of_one) = (all.subscribe(), one.subscribe());
         assert!(of_all.borrow().is_none());
         for observer in [&all, &one] {
-            tell(observer, 1, 1);
-            tell(observer, 1, 2);
-            tell(observer, 2, 5);
+            notify(observer, 1, 1);
+            notify(observer, 1, 2);
+            notify(observer, 2, 5);
         }
         of_all.changed().await.unwrap();
         assert_eq!(of_all.borrow_and_update().as_ref().map(revision), Some(5));

@@ -70,10 +70,10 @@ mod tests {
 
     #[test]
     fn each_closure_hears_what_is_meant_for_it() {
-        let heard = Arc::new(Mutex::new(Vec::new()));
+        let called = Arc::new(Mutex::new(Vec::new()));
         let note = |what: &'static str| {
-            let heard = Arc::clone(&heard);
-            move |number: u64| heard.lock().unwrap().push((what, number))
+            let called = Arc::clone(&called);
+            move |number: u64| called.lock().unwrap().push((what, number))
         };
         let (event, lagged, recovery) = (note("event"), note("lagged"), note("recovery"));
         let observer = ClosureObserver::new(move |context, _| event(context.revision))
@@ -83,6 +83,6 @@ mod tests {
         observer.on_event(&context, &SessionEvent::IterationStarted { number: 1 });
         observer.on_lagged(&context, 3);
         observer.on_recovery(&RecoveryReport::default());
-        assert_eq!(*heard.lock().unwrap(), [("event", 7), ("lagged", 703), ("recovery", 0)]);
+        assert_eq!(*called.lock().unwrap(), [("event", 7), ("lagged", 703), ("recovery", 0)]);
     }
 }

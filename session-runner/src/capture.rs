@@ -20,20 +20,20 @@ use crate::osc::{OscParser, TerminalProgress};
 use crate::output::{OutputStream, OutputWriter, Stored};
 
 /// What a thread takes from a pipe at once: all that a pipe of the usual size holds.
-const BUFFER: usize = 64 * 1024;
+const READ_BYTES: usize = 64 * 1024;
 /// What can be written to a pipe that is ready without having to wait (`PIPE_BUF`).
-const PIECE: usize = 4096;
+const WRITE_BYTES: usize = 4096;
 /// Once the tree is empty: how long output may take to be passed on to somebody who does not read it, and how much of
 /// it is taken from a process that got away with the pipe.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 const LAST_BYTES: u64 = 1024 * 1024;
 /// How long, and how often, is looked whether all that was printed by a tree that stands still has got through.
-const REST_WAIT: Duration = Duration::from_millis(300);
-const REST_AGAIN: Duration = Duration::from_millis(1);
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(300);
+const DRAIN_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Where a stream goes besides the store.
 #[derive(Debug)]
-pub(crate) struct Tap {
+pub(crate) struct CapturedStream {
     pub(crate) stream: OutputStream,
     pub(crate) pipe: OwnedFd,
     /// Whoever reads along: the owner's own standard output or error.
@@ -73,23 +73,23 @@ pub(crate) struct Capture {
     tree: Option<OwnedFd>,
     threads: Vec<oneshot::Receiver<()>>,
     /// Whatever is still on its way, for as long as the threads run.
-    ways: Vec<Weak<Way>>,
+    pipes: Vec<Weak<StreamPipe>>,
     progress: watch::Receiver<Option<TerminalProgress>>,
     stored: watch::Receiver<u64>,
-    first: u64,
+    start_offset: u64,
 }
 
 /// A stream's pipe, and what its thread has in hand.
 #[derive(Debug)]
-struct Way {
-    pipe: OwnedFd,
+struct StreamPipe {
+    read_end: OwnedFd,
     busy: AtomicBool,
 }
 
-impl Way {
+impl StreamPipe {
     /// In this order: what is in the pipe no more is in the thread's hand, until it is through.
-    fn is_empty(&self) -> bool {
-        rustix::io::ioctl_fionread(&self.pipe).unwrap_or(0) == 0 && !self.busy.load(Ordering::SeqCst)
+    fn is_drained(&self) -> bool {
+        rustix::io::ioctl_fionread(&self.read_end).unwrap_or(0) == 0 && !self.busy.load(Ordering::SeqCst)
     }
 }
 
@@ -105,7 +105,7 @@ struct Shared {
 impl Capture {
     /// Starts to capture. Without a writer, output is only passed on.
     pub(crate) fn start(
-        taps: Vec<Tap>,
+        streams: Vec<CapturedStream>,
         writer: Option<Box<dyn OutputWriter>>,
         attempt: u32,
     ) -> io::Result<Self> {
@@ -120,32 +120,32 @@ impl Capture {
             progress: progress_sender,
             stored: stored_sender,
         }));
-        let (mut threads, mut ways) = (Vec::new(), Vec::new());
-        for tap in taps {
+        let (mut threads, mut pipes) = (Vec::new(), Vec::new());
+        for source in streams {
             let (done, wait) = oneshot::channel();
             let mut worker = Worker {
                 shared: Arc::clone(&shared),
                 tree: tree_seen.try_clone()?,
-                pass_on: tap.pass_on,
-                interceptor: tap.interceptor,
+                pass_on: source.pass_on,
+                interceptor: source.interceptor,
                 until: None,
                 osc: OscParser::default(),
             };
-            let name = match tap.stream {
+            let name = match source.stream {
                 OutputStream::Stdout => "capture-stdout",
                 OutputStream::Stderr => "capture-stderr",
             };
-            let way = Arc::new(Way { pipe: tap.pipe, busy: AtomicBool::new(false) });
-            ways.push(Arc::downgrade(&way));
+            let pipe = Arc::new(StreamPipe { read_end: source.pipe, busy: AtomicBool::new(false) });
+            pipes.push(Arc::downgrade(&pipe));
             std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-                worker.run(tap.stream, &way);
+                worker.run(source.stream, &pipe);
                 // Let go of everything first: whoever hears of the end may count descriptors.
-                drop((worker, way));
+                drop((worker, pipe));
                 let _ = done.send(());
             })?;
             threads.push(wait);
         }
-        Ok(Self { shared, tree: Some(tree), threads, ways, progress, stored, first: length })
+        Ok(Self { shared, tree: Some(tree), threads, pipes, progress, stored, start_offset: length })
     }
 
     /// What the program said of its progress, the latest only.
@@ -159,17 +159,17 @@ impl Capture {
     }
 
     /// Where the output of this capture begins.
-    pub(crate) const fn first(&self) -> u64 {
-        self.first
+    pub(crate) const fn start_offset(&self) -> u64 {
+        self.start_offset
     }
 
     /// Waits, for a moment only, until all that a tree that stands still has printed is stored and passed on.
-    pub(crate) async fn rest(&self) {
-        let give_up = Instant::now() + REST_WAIT;
-        while Instant::now() < give_up
-            && !self.ways.iter().filter_map(Weak::upgrade).all(|way| way.is_empty())
+    pub(crate) async fn wait_until_drained(&self) {
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
+        while Instant::now() < deadline
+            && !self.pipes.iter().filter_map(Weak::upgrade).all(|pipe| pipe.is_drained())
         {
-            tokio::time::sleep(REST_AGAIN).await;
+            tokio::time::sleep(DRAIN_INTERVAL).await;
         }
     }
 
@@ -208,14 +208,14 @@ enum Ready {
 }
 
 impl Worker {
-    fn run(&mut self, stream: OutputStream, way: &Way) {
-        let mut buffer = vec![0; BUFFER];
+    fn run(&mut self, stream: OutputStream, pipe: &StreamPipe) {
+        let mut buffer = vec![0; READ_BYTES];
         let mut last = 0;
         loop {
-            way.busy.store(false, Ordering::SeqCst);
-            let Ok(Ready::Output) = self.wait_for(&way.pipe) else { break };
-            way.busy.store(true, Ordering::SeqCst);
-            let bytes = match rustix::io::read(&way.pipe, &mut buffer) {
+            pipe.busy.store(false, Ordering::SeqCst);
+            let Ok(Ready::Output) = self.wait_for(&pipe.read_end) else { break };
+            pipe.busy.store(true, Ordering::SeqCst);
+            let bytes = match rustix::io::read(&pipe.read_end, &mut buffer) {
                 Ok(0) => break,
                 Ok(read) => buffer.get(..read).unwrap_or_default(),
                 Err(Errno::INTR | Errno::AGAIN) => continue,
@@ -335,7 +335,7 @@ fn write_all(file: &File, bytes: &[u8], tree: &OwnedFd, until: &mut Option<Insta
         if !writable {
             continue;
         }
-        match rustix::io::write(file, rest.get(..PIECE).unwrap_or(rest)) {
+        match rustix::io::write(file, rest.get(..WRITE_BYTES).unwrap_or(rest)) {
             Ok(written) => rest = rest.get(written..).unwrap_or_default(),
             Err(Errno::INTR | Errno::AGAIN) => {}
             Err(error) => return Err(error.into()),

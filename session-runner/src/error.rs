@@ -3,7 +3,7 @@
 use session_core::{ErrorCode, SessionError, SessionId};
 
 use crate::exit::TROUBLE;
-use crate::supervised::LaunchError;
+use crate::supervisor_client::LaunchError;
 
 /// Why a program does not run as a session.
 #[derive(Debug, thiserror::Error)]

@@ -2,8 +2,8 @@
 
 use session_core::{Failure, FailureCause, Head, SessionState};
 
-use crate::supervised::LaunchError;
 use crate::supervisor::protocol::Ended;
+use crate::supervisor_client::LaunchError;
 
 /// The deadline passed.
 pub const TIMED_OUT: i32 = 124;

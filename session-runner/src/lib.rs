@@ -41,7 +41,7 @@
 //!
 //! - **Terminals.** A program leads a process group of its own. With [`Stdin::Inherit`] it is stopped by the system when
 //!   it reads from this process's terminal, until somebody makes it the terminal's foreground group (`tcsetpgrp`).
-//!   [`Running::standing`] tells of stops, [`Running::wake`], [`Running::pause`] and [`Running::resume`] answer them.
+//!   [`Running::child_state`] tells of stops, [`Running::wake`], [`Running::pause`] and [`Running::resume`] answer them.
 //!
 //! Whoever kills a supervisor takes away the only one who knows the tree. Its owner then ends every process that has the
 //! owner's socket in its environment; with the owner killed as well, whoever runs the session again does, or calls
@@ -52,27 +52,28 @@
 //! Linux only: pidfds and `/proc` are what makes the promises above possible without `unsafe`.
 
 mod capture;
+mod child_state;
 mod command;
-#[cfg(feature = "conversation")]
-#[doc(hidden)]
-pub mod conversation;
-mod drive;
-mod ending;
 mod error;
 mod exit;
 mod follow;
+mod leftovers;
 mod osc;
+mod outcome;
 mod output;
 mod report;
+#[cfg(feature = "report-protocol")]
+#[doc(hidden)]
+pub mod report_protocol;
+mod run_loop;
 mod runner;
 mod running;
 mod socket;
-mod standing;
-mod stragglers;
-mod supervised;
 mod supervisor;
+mod supervisor_client;
 
 pub use capture::OutputInterceptor;
+pub use child_state::ChildState;
 pub use command::{Command, Forwarding, Stdin};
 pub use error::RunError;
 pub use exit::{TIMED_OUT, TROUBLE, exit_code, signal_name};
@@ -85,10 +86,9 @@ pub use report::{ReportError, SOCKET_VARIABLE, report};
 pub use runner::{ATTEMPT_VARIABLE, Runner, SESSION_VARIABLE, STORE_VARIABLE};
 pub use running::{RunReport, Running};
 pub use socket::sweep_sockets;
-pub use standing::ChildState;
-pub use supervised::LaunchError;
 pub use supervisor::protocol::{Ended, Escaped};
 pub use supervisor::supervise_main;
+pub use supervisor_client::LaunchError;
 
 /// An error with all its causes, for where only a text is kept.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use session_core::{ErrorCode, ProgressReport};
 
-use crate::socket::{Answer, REQUEST_BYTES, Refusal, Request};
+use crate::socket::{REQUEST_BYTES, Refusal, Request, Response};
 
 /// The variable that names the socket, in the environment of every program that runs as a session.
 pub const SOCKET_VARIABLE: &str = "SESSIONCTL_SOCKET";
@@ -64,8 +64,8 @@ pub fn report(socket: &Path, report: ProgressReport) -> Result<(), ReportError> 
         return Err(ReportError::Fenced(io::ErrorKind::UnexpectedEof.into()));
     }
     match serde_json::from_str(&answer) {
-        Ok(Answer::Ok(_)) => Ok(()),
-        Ok(Answer::Error(Refusal { code, message })) => Err(ReportError::Refused { code, message }),
+        Ok(Response::Ok(_)) => Ok(()),
+        Ok(Response::Error(Refusal { code, message })) => Err(ReportError::Refused { code, message }),
         Err(error) => Err(ReportError::Io(error.into())),
     }
 }

@@ -1,4 +1,4 @@
-//! Starts programs as sessions, and runs them again. What happens while they run is in `drive`.
+//! Starts programs as sessions, and runs them again. What happens while they run is in `run_loop`.
 
 use std::fs::File;
 use std::io;
@@ -11,17 +11,17 @@ use session_core::{
     SessionConfig, SessionError, SessionId, SessionManager, SessionState,
 };
 
-use crate::capture::{Capture, OutputInterceptor, Tap};
+use crate::capture::{Capture, CapturedStream, OutputInterceptor};
 use crate::command::{Command, Forwarding, Stdin};
-use crate::drive::{Drive, accept_report};
 use crate::error::RunError;
 use crate::exit::launch_failure;
+use crate::leftovers;
 use crate::output::{OutputError, OutputStorage, OutputStream, OutputWriter};
 use crate::report::SOCKET_VARIABLE;
+use crate::run_loop::{RunLoop, accept_report};
 use crate::running::Running;
 use crate::socket::ReportSocket;
-use crate::stragglers;
-use crate::supervised::{Launch, LaunchError, launch};
+use crate::supervisor_client::{Launch, LaunchError, launch};
 
 /// The variable that names the session, in the environment of its program.
 pub const SESSION_VARIABLE: &str = "SESSIONCTL_SESSION";
@@ -47,7 +47,7 @@ impl std::fmt::Debug for Runner {
             .field("output", output)
             .field("locks", locks)
             .field("store", store)
-            .field("beside", interceptor)
+            .field("interceptor", interceptor)
             .finish_non_exhaustive()
     }
 }
@@ -104,7 +104,7 @@ impl Runner {
     /// # Errors
     /// Where the session cannot be made.
     pub async fn create(&self, config: SessionConfig, command: &Command) -> Result<SessionId, RunError> {
-        can_run(command)?;
+        check_supervisor(command)?;
         let origin = command.origin().map_err(|error| RunError::Launch {
             program: command.program().to_owned(),
             session: None,
@@ -127,7 +127,7 @@ impl Runner {
         let command =
             stored.origin.as_ref().and_then(Command::from_origin).ok_or(RunError::NoProgram { id })?;
         let command = with(command);
-        can_run(&command)?;
+        check_supervisor(&command)?;
         let session = if stored.state == SessionState::Created {
             self.manager.start_session(id).await?
         } else {
@@ -141,7 +141,7 @@ impl Runner {
     /// # Errors
     /// As [`spawn`](Self::spawn).
     pub async fn run(&self, session: Session, command: Command) -> Result<Running, RunError> {
-        can_run(&command)?;
+        check_supervisor(&command)?;
         session.set_request_handling(RequestHandling::External);
         // An attempt before this one may not be quite gone yet.
         let lock = match &self.locks {
@@ -167,13 +167,13 @@ impl Runner {
             None => None,
         };
         if lock.is_some() && session.attempt() > 1 {
-            let ended = stragglers::end_former_runs(session.id()).await;
+            let ended = leftovers::end_former_runs(session.id()).await;
             if ended > 0 {
                 tracing::info!(session = %session.id(), ended, "ended what a former run had left");
             }
         }
         match self.launch(&session, &command, lock).await {
-            Ok(drive) => Ok(Running::new(drive, self.output.clone())),
+            Ok(run_loop) => Ok(Running::new(run_loop, self.output.clone())),
             Err(source) => {
                 session.fail(launch_failure(command.program(), &source)).await?;
                 let program = command.program().to_owned();
@@ -193,7 +193,7 @@ impl Runner {
     pub async fn end_leftovers(&self, id: SessionId) -> Result<usize, SessionError> {
         let Some(locks) = &self.locks else { return Ok(0) };
         let Some(held) = locks.session_lock(id).try_acquire()? else { return Ok(0) };
-        let ended = stragglers::end_former_runs(id).await;
+        let ended = leftovers::end_former_runs(id).await;
         held.release();
         Ok(ended)
     }
@@ -203,7 +203,7 @@ impl Runner {
         session: &Session,
         command: &Command,
         lock: Option<HeldSessionLock>,
-    ) -> Result<Drive, LaunchError> {
+    ) -> Result<RunLoop, LaunchError> {
         let own = LaunchError::Supervisor;
         let writer = match self.writer(session.id()).await {
             Ok(writer) => writer,
@@ -239,22 +239,31 @@ impl Runner {
             tidy: Some(socket.path().to_owned()),
         })
         .await?;
-        let taps = vec![
-            self.tap(OutputStream::Stdout, stdout, command.pass_on).map_err(own)?,
-            self.tap(OutputStream::Stderr, stderr, command.pass_on).map_err(own)?,
+        let streams = vec![
+            self.captured_stream(OutputStream::Stdout, stdout, command.pass_on).map_err(own)?,
+            self.captured_stream(OutputStream::Stderr, stderr, command.pass_on).map_err(own)?,
         ];
-        let capture = Capture::start(taps, writer, session.attempt()).map_err(own)?;
+        let capture = Capture::start(streams, writer, session.attempt()).map_err(own)?;
         let lock = self.locks.as_ref().map(|locks| locks.session_lock(session.id()));
-        Ok(Drive::new(session.clone(), command, supervised, capture, socket, lock))
+        Ok(RunLoop::new(session.clone(), command, supervised, capture, socket, lock))
     }
 
-    fn tap(&self, stream: OutputStream, pipe: OwnedFd, pass_on: Forwarding) -> io::Result<Tap> {
+    fn captured_stream(
+        &self,
+        stream: OutputStream,
+        pipe: OwnedFd,
+        pass_on: Forwarding,
+    ) -> io::Result<CapturedStream> {
         let own = match (pass_on, stream) {
             (Forwarding::Nothing, _) => None,
-            (Forwarding::Inherit, OutputStream::Stdout) => Some(passed_to(io::stdout().as_fd())?),
-            (Forwarding::Inherit, OutputStream::Stderr) => Some(passed_to(io::stderr().as_fd())?),
+            (Forwarding::Inherit, OutputStream::Stdout) => {
+                Some(open_forwarding_target(io::stdout().as_fd())?)
+            }
+            (Forwarding::Inherit, OutputStream::Stderr) => {
+                Some(open_forwarding_target(io::stderr().as_fd())?)
+            }
         };
-        Ok(Tap { stream, pipe, pass_on: own, interceptor: self.interceptor.clone() })
+        Ok(CapturedStream { stream, pipe, pass_on: own, interceptor: self.interceptor.clone() })
     }
 
     async fn writer(&self, id: SessionId) -> Result<Option<Box<dyn OutputWriter>>, OutputError> {
@@ -267,7 +276,7 @@ impl Runner {
 }
 
 /// Before anything is written: a binary that cannot supervise would run itself instead, again and again.
-fn can_run(command: &Command) -> Result<(), RunError> {
+fn check_supervisor(command: &Command) -> Result<(), RunError> {
     if crate::supervisor::can_supervise() {
         return Ok(());
     }
@@ -283,7 +292,7 @@ async fn cancelled(session: &Session) -> String {
 
 /// A terminal is opened anew, so that writes to it never wait: it says that it is ready while it has room for one byte. A
 /// pipe that is ready has room for a piece, and one that was opened anew could not be told from ours when it is closed.
-fn passed_to(output: BorrowedFd<'_>) -> io::Result<File> {
+fn open_forwarding_target(output: BorrowedFd<'_>) -> io::Result<File> {
     if rustix::termios::isatty(output) {
         let path = format!("/proc/self/fd/{}", output.as_raw_fd());
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;

@@ -6,13 +6,13 @@ use session_core::{Head, Session, SessionError, SessionId};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::drive::Drive;
+use crate::child_state::{ChildState, LocalRequest};
 use crate::exit::{TROUBLE, exit_code};
 use crate::follow::OutputFollower;
 use crate::output::OutputStorage;
-use crate::standing::{ChildState, Wish};
-use crate::supervised::Orders;
+use crate::run_loop::RunLoop;
 use crate::supervisor::protocol::{Ended, Escaped};
+use crate::supervisor_client::Orders;
 
 /// A program that runs as a session. What others ask for in the session's log (pause, resume, cancel) is done to the
 /// program without help.
@@ -23,11 +23,11 @@ pub struct Running {
     session: Session,
     pid: u32,
     orders: Orders,
-    standing: watch::Receiver<ChildState>,
-    wishes: watch::Sender<Option<Wish>>,
+    child_state: watch::Receiver<ChildState>,
+    local_requests: watch::Sender<Option<LocalRequest>>,
     task: JoinHandle<Result<RunReport, SessionError>>,
     /// Closing it is how the task learns that nobody is interested any more.
-    _kept: oneshot::Sender<()>,
+    _alive: oneshot::Sender<()>,
     report: Option<Result<RunReport, SessionError>>,
     output: Option<Arc<dyn OutputStorage>>,
     stored: watch::Receiver<u64>,
@@ -70,20 +70,20 @@ impl RunReport {
 }
 
 impl Running {
-    pub(crate) fn new(drive: Drive, output: Option<Arc<dyn OutputStorage>>) -> Self {
-        let (kept, nobody) = oneshot::channel();
-        let (wishes, heard) = watch::channel(None);
+    pub(crate) fn new(run_loop: RunLoop, output: Option<Arc<dyn OutputStorage>>) -> Self {
+        let (alive, handle_dropped) = oneshot::channel();
+        let (local_requests, requests) = watch::channel(None);
         Self {
-            session: drive.session.clone(),
-            pid: drive.pid,
-            orders: drive.orders.clone(),
+            session: run_loop.session.clone(),
+            pid: run_loop.pid,
+            orders: run_loop.orders.clone(),
             output,
-            stored: drive.capture.stored(),
-            first_byte: drive.capture.first(),
-            standing: drive.standing.subscribe(),
-            wishes,
-            task: tokio::spawn(drive.run(nobody, heard)),
-            _kept: kept,
+            stored: run_loop.capture.stored(),
+            first_byte: run_loop.capture.start_offset(),
+            child_state: run_loop.child_state.subscribe(),
+            local_requests,
+            task: tokio::spawn(run_loop.run(handle_dropped, requests)),
+            _alive: alive,
             report: None,
         }
     }
@@ -121,19 +121,19 @@ impl Running {
 
     /// Whether the program runs, as it changes.
     #[must_use]
-    pub fn standing(&self) -> watch::Receiver<ChildState> {
-        self.standing.clone()
+    pub fn child_state(&self) -> watch::Receiver<ChildState> {
+        self.child_state.clone()
     }
 
     /// Stops the whole tree and pauses the session, for this reason: [`ChildState::Paused`] tells when it is so, unless
     /// the program ends before. No request stands in the log; a resume may be asked for there as for any pause.
     pub fn pause(&self, reason: impl Into<String>) {
-        self.wishes.send_replace(Some(Wish::Pause(reason.into())));
+        self.local_requests.send_replace(Some(LocalRequest::Pause(reason.into())));
     }
 
     /// Makes a paused session and its program go on: [`ChildState::Running`] tells when it is so.
     pub fn resume(&self) {
-        self.wishes.send_replace(Some(Wish::Resume));
+        self.local_requests.send_replace(Some(LocalRequest::Resume));
     }
 
     /// Continues those of the program's group that were stopped by somebody else. The log says nothing of it.

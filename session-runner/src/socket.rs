@@ -31,11 +31,11 @@ const MESSAGE_CHARS: usize = 500;
 /// Bytes of a socket's path, its end included; the system has room for no more.
 const PATH_BYTES: usize = 108;
 /// Connections that are served at once; others wait to be accepted.
-const CONNECTIONS: usize = 128;
+const MAX_CONNECTIONS: usize = 128;
 /// How long a connection may say nothing before its place is given to another.
-const SILENCE: Duration = Duration::from_secs(60);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long is waited when there are no descriptors left to accept with.
-const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -45,7 +45,7 @@ pub(crate) enum Request {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Answer {
+pub(crate) enum Response {
     Ok(bool),
     Error(Refusal),
 }
@@ -75,14 +75,14 @@ pub(crate) struct ReportSocket {
 
 impl ReportSocket {
     /// Listens at a new place that only this user can reach, and answers each report with what `answer` makes of it.
-    pub(crate) fn listen<F, Fut>(answer: F) -> io::Result<Self>
+    pub(crate) fn listen<F, Fut>(handler: F) -> io::Result<Self>
     where
         F: Fn(ProgressReport) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Refusal>> + Send + 'static,
     {
-        let path = place()?;
+        let path = new_socket_path()?;
         let listener = UnixListener::bind(&path)?;
-        let task = tokio::spawn(serve(listener, Arc::new(answer)));
+        let task = tokio::spawn(serve(listener, Arc::new(handler)));
         let socket = Self { path, task };
         // The folder lets nobody else in already.
         std::fs::set_permissions(&socket.path, Permissions::from_mode(0o600))?;
@@ -130,7 +130,7 @@ pub fn sweep_sockets() -> io::Result<usize> {
 }
 
 /// A path that nobody uses yet, in the first folder that will do.
-fn place() -> io::Result<PathBuf> {
+fn new_socket_path() -> io::Result<PathBuf> {
     let me = Process::read(rustix::process::getpid())?.ok_or(io::ErrorKind::NotFound)?;
     let name = name(me.pid, me.start_time);
     let mut last = io::Error::from(io::ErrorKind::NotFound);
@@ -140,7 +140,7 @@ fn place() -> io::Result<PathBuf> {
             last = io::ErrorKind::InvalidFilename.into();
             continue;
         }
-        match private(&folder) {
+        match ensure_private_folder(&folder) {
             Ok(()) => return Ok(path),
             Err(error) => last = error,
         }
@@ -159,7 +159,7 @@ fn folders() -> Vec<PathBuf> {
 }
 
 /// Makes a folder that nobody else can enter, or sees that it is one.
-fn private(folder: &Path) -> io::Result<()> {
+fn ensure_private_folder(folder: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         Ok(()) | Err(_) => {}
@@ -191,40 +191,40 @@ fn parse_name(name: &str) -> Option<(Pid, u64)> {
     Some((Pid::from_raw(parts.next()?.parse().ok()?)?, parts.next()?.parse().ok()?))
 }
 
-async fn serve<F, Fut>(listener: UnixListener, answer: Arc<F>)
+async fn serve<F, Fut>(listener: UnixListener, handler: Arc<F>)
 where
     F: Fn(ProgressReport) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<(), Refusal>> + Send + 'static,
 {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     // With this task, all connections end.
     let mut connections = tokio::task::JoinSet::new();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
-            Ok((stream, _)) if is_own(&stream) => {
-                let answer = Arc::clone(&answer);
+            Ok((stream, _)) if is_allowed_peer(&stream) => {
+                let handler = Arc::clone(&handler);
                 connections.spawn(async move {
                     // A child that goes away in the middle of a word is no concern of ours.
                     let (read, write) = stream.into_split();
-                    let _ = converse(read, write, &*answer).await;
-                    drop(place);
+                    let _ = serve_connection(read, write, &*handler).await;
+                    drop(permit);
                 });
             }
             Ok(_) => {}
-            Err(_) => tokio::time::sleep(OUT_OF_DESCRIPTORS).await,
+            Err(_) => tokio::time::sleep(ACCEPT_RETRY_DELAY).await,
         }
     }
 }
 
 /// This user, or the one who may do everything.
-fn is_own(stream: &UnixStream) -> bool {
+fn is_allowed_peer(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == geteuid().as_raw() || peer.uid() == 0)
 }
 
 /// Answers requests until the child has said all, says something that is none, or says nothing for too long.
-pub(crate) async fn converse<R, W, F, Fut>(read: R, mut write: W, answer: &F) -> io::Result<()>
+pub(crate) async fn serve_connection<R, W, F, Fut>(read: R, mut write: W, handler: &F) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -236,27 +236,27 @@ where
     loop {
         line.clear();
         let mut limited = (&mut read).take(REQUEST_BYTES);
-        match tokio::time::timeout(SILENCE, limited.read_until(b'\n', &mut line)).await {
+        match tokio::time::timeout(IDLE_TIMEOUT, limited.read_until(b'\n', &mut line)).await {
             Ok(Ok(1..)) => {}
             Ok(Ok(0)) | Err(_) => return Ok(()),
             Ok(Err(error)) => return Err(error),
         }
-        let whole = line.ends_with(b"\n");
-        let result = if whole {
+        let complete = line.ends_with(b"\n");
+        let result = if complete {
             match serde_json::from_slice(&line) {
-                Ok(Request::Report(report)) => answer(report).await,
+                Ok(Request::Report(report)) => handler(report).await,
                 Err(error) => Err(Refusal::new(session_core::ErrorCode::InvalidArgument, error.to_string())),
             }
         } else {
             let message = format!("a request is one line of at most {REQUEST_BYTES} bytes");
             Err(Refusal::new(session_core::ErrorCode::LimitExceeded, message))
         };
-        let answer = match result {
-            Ok(()) => Answer::Ok(true),
-            Err(refusal) => Answer::Error(refusal),
+        let response = match result {
+            Ok(()) => Response::Ok(true),
+            Err(refusal) => Response::Error(refusal),
         };
-        write.write_all(&crate::supervisor::protocol::encode(&answer)?).await?;
-        if !whole {
+        write.write_all(&crate::supervisor::protocol::encode(&response)?).await?;
+        if !complete {
             return Ok(());
         }
     }

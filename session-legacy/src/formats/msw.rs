@@ -5,19 +5,19 @@ use session_core::{ProgressReport, SessionEvent};
 use super::{failure, id, members, parse, unknown};
 use crate::Format;
 use crate::fields::{Fields, Notes};
-use crate::found::Found;
-use crate::log::{End, Story, importer};
+use crate::log::{FinalState, LogBuilder, importer};
 use crate::origin::{Origin, cut_bytes};
+use crate::store::LegacyEntry;
 
 /// Bytes of a step.
 const STEP_BYTES: usize = session_core::limits::STEP_BYTES;
 
 /// A session from the text of its file.
-pub(crate) fn entry(file: &str, raw: &str) -> Found {
-    read(file, raw).unwrap_or_else(|reason| Found::unreadable(file, reason))
+pub(crate) fn entry(file: &str, raw: &str) -> LegacyEntry {
+    read(file, raw).unwrap_or_else(|reason| LegacyEntry::unreadable(file, reason))
 }
 
-fn read(file: &str, raw: &str) -> Result<Found, String> {
+fn read(file: &str, raw: &str) -> Result<LegacyEntry, String> {
     let value = parse(raw)?;
     let (record, mut notes) = (Fields::new(members(&value)?), Notes::new());
     let progress = record.object("progress", "progress.", &mut notes);
@@ -46,12 +46,12 @@ fn read(file: &str, raw: &str) -> Result<Found, String> {
         }
     }
     let end = match state {
-        State::Pending => End::NotStarted,
+        State::Pending => FinalState::NotStarted,
         State::Running => {
             notes.push(
                 "whether whoever ran it lives is not known: it is paused, `interrupted` without proof".into(),
             );
-            End::Interrupted { by: importer(&origin) }
+            FinalState::Interrupted { by: importer(&origin) }
         }
         State::Crashed => {
             notes.push(
@@ -59,18 +59,18 @@ fn read(file: &str, raw: &str) -> Result<Found, String> {
                     .into(),
             );
             updated = updated.max(record.time("crashedAt", &mut notes));
-            End::Interrupted { by: Format::Msw.name().to_owned() }
+            FinalState::Interrupted { by: Format::Msw.name().to_owned() }
         }
-        State::Completed => End::Completed,
-        State::Failed => End::Failed(failure(
+        State::Completed => FinalState::Completed,
+        State::Failed => FinalState::Failed(failure(
             progress.value("error").or_else(|| record.value("error")),
             "failed",
             &mut notes,
         )),
-        State::Cancelled => End::Cancelled("cancelled in the old store".to_owned()),
+        State::Cancelled => FinalState::Cancelled("cancelled in the old store".to_owned()),
     };
     let started = started.filter(|_| state != State::Pending);
-    Ok(Story { origin, config, raw, value: &value, created, started, steps, updated, end }.tell(notes))
+    Ok(LogBuilder { origin, config, raw, value: &value, created, started, steps, updated, end }.build(notes))
 }
 
 /// What a session is, by both of its statuses.

@@ -8,9 +8,9 @@ use session_core::{
 use super::{failure, id, members, parse, unknown};
 use crate::Format;
 use crate::fields::{Fields, Notes};
-use crate::found::Found;
-use crate::log::{End, Story, importer};
+use crate::log::{FinalState, LogBuilder, importer};
 use crate::origin::{Origin, cut_bytes, name_of, plain};
+use crate::store::LegacyEntry;
 
 /// Iterations that are written one by one. The tool counted single ones; a number beyond is no count of any work.
 const MOST_ITERATIONS: u64 = 1000;
@@ -18,11 +18,11 @@ const MOST_ITERATIONS: u64 = 1000;
 type Steps = Vec<(Option<Timestamp>, SessionEvent)>;
 
 /// A session from the text of its file.
-pub(crate) fn entry(file: &str, raw: &str) -> Found {
-    read(file, raw).unwrap_or_else(|reason| Found::unreadable(file, reason))
+pub(crate) fn entry(file: &str, raw: &str) -> LegacyEntry {
+    read(file, raw).unwrap_or_else(|reason| LegacyEntry::unreadable(file, reason))
 }
 
-fn read(file: &str, raw: &str) -> Result<Found, String> {
+fn read(file: &str, raw: &str) -> Result<LegacyEntry, String> {
     let value = parse(raw)?;
     let (record, mut notes) = (Fields::new(members(&value)?), Notes::new());
     let origin = Origin::new(Format::Prodigy, id(record, file, &mut notes)?, "session-", file, &mut notes);
@@ -40,15 +40,15 @@ fn read(file: &str, raw: &str) -> Result<Found, String> {
     let status = record.text("status", &mut notes).ok_or("has no status")?;
     let end = end(status, &origin, record, &mut notes)?;
     let mut steps = Steps::new();
-    if end != End::NotStarted {
+    if end != FinalState::NotStarted {
         checkpoints(record, &mut steps, &mut notes);
         iterations(workflow, changed, &mut steps, &mut notes);
         progress(workflow, job, changed, &mut steps, &mut notes);
     }
-    let over = matches!(end, End::Completed | End::Failed(_) | End::Cancelled(_));
+    let over = matches!(end, FinalState::Completed | FinalState::Failed(_) | FinalState::Cancelled(_));
     let updated = if over { ended.or(changed) } else { changed };
-    let started = created.filter(|_| end != End::NotStarted);
-    Ok(Story { origin, config, raw, value: &value, created, started, steps, updated, end }.tell(notes))
+    let started = created.filter(|_| end != FinalState::NotStarted);
+    Ok(LogBuilder { origin, config, raw, value: &value, created, started, steps, updated, end }.build(notes))
 }
 
 fn config(
@@ -70,19 +70,19 @@ fn config(
     }
 }
 
-fn end(status: &str, origin: &Origin, record: Fields<'_>, notes: &mut Notes) -> Result<End, String> {
+fn end(status: &str, origin: &Origin, record: Fields<'_>, notes: &mut Notes) -> Result<FinalState, String> {
     Ok(match status {
-        "Initializing" => End::NotStarted,
+        "Initializing" => FinalState::NotStarted,
         "Running" => {
             notes.push(
                 "whether whoever ran it lives is not known: it is paused, `interrupted` without proof".into(),
             );
-            End::Interrupted { by: importer(origin) }
+            FinalState::Interrupted { by: importer(origin) }
         }
-        "Paused" => End::Paused(PauseReason::Requested("paused in the old store".to_owned())),
-        "Completed" => End::Completed,
-        "Failed" => End::Failed(failure(record.value("error"), status, notes)),
-        "Cancelled" => End::Cancelled("cancelled in the old store".to_owned()),
+        "Paused" => FinalState::Paused(PauseReason::Requested("paused in the old store".to_owned())),
+        "Completed" => FinalState::Completed,
+        "Failed" => FinalState::Failed(failure(record.value("error"), status, notes)),
+        "Cancelled" => FinalState::Cancelled("cancelled in the old store".to_owned()),
         other => return Err(unknown(other, "")),
     })
 }

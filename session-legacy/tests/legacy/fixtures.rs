@@ -8,10 +8,10 @@ use session_core::text::visible;
 use session_core::{MemoryStorage, SessionEvent};
 use session_legacy::{Format, LegacyStore, Outcome};
 
-use crate::support::{everything, fixture, holds, read, split, state};
+use crate::support::{check_session, fixture, read, snapshot, split, state};
 
 /// What became of a store, as a text to look at.
-fn told(store: &LegacyStore) -> String {
+fn describe(store: &LegacyStore) -> String {
     let mut text = String::new();
     for warning in &store.warnings {
         writeln!(text, "warning: {}", visible(warning)).unwrap();
@@ -35,17 +35,17 @@ fn told(store: &LegacyStore) -> String {
 }
 
 #[track_caller]
-fn becomes(format: Format, folder: &str, sessions: usize, unreadable: usize) {
+fn assert_result(format: Format, folder: &str, sessions: usize, unreadable: usize) {
     let path = fixture(folder);
-    let before = everything(&path);
+    let before = snapshot(&path);
     let store = read(format, &path);
-    assert_eq!(everything(&path), before, "reading changed something");
+    assert_eq!(snapshot(&path), before, "reading changed something");
     let (found, lost) = split(&store);
     assert_eq!((found.len(), lost.len()), (sessions, unreadable), "{lost:#?}");
     for session in found {
-        holds(format, session);
+        check_session(format, session);
     }
-    let text = told(&store);
+    let text = describe(&store);
     assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
     let expected =
         std::fs::read_to_string(fixture("expected").join(format!("{}.txt", folder.replace('/', "-"))));
@@ -54,25 +54,25 @@ fn becomes(format: Format, folder: &str, sessions: usize, unreadable: usize) {
 
 #[test]
 fn msw() {
-    becomes(Format::Msw, "msw", 16, 10);
+    assert_result(Format::Msw, "msw", 16, 10);
 }
 
 #[test]
 fn container() {
-    becomes(Format::Container, "container/all", 8, 6);
-    becomes(Format::Container, "container/other-version", 1, 0);
+    assert_result(Format::Container, "container/all", 8, 6);
+    assert_result(Format::Container, "container/other-version", 1, 0);
 }
 
 #[test]
 fn prodigy() {
-    becomes(Format::Prodigy, "prodigy", 11, 2);
+    assert_result(Format::Prodigy, "prodigy", 11, 2);
 }
 
 #[test]
 fn a_container_file_that_is_of_no_use_is_a_warning() {
     for folder in ["container/corrupt", "container/no-list", "container"] {
         let store = read(Format::Container, &fixture(folder));
-        assert!(store.found.is_empty());
+        assert!(store.entries.is_empty());
         assert_eq!(store.warnings.len(), 2, "{:#?}", store.warnings);
         assert!(store.warnings[0].contains("looking at the git worktrees instead"), "{:#?}", store.warnings);
     }

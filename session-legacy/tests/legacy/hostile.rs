@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use session_legacy::{Format, LegacyStore};
 
 use crate::fixtures::kept;
-use crate::support::{fixture, holds, read, split};
+use crate::support::{check_session, fixture, read, split};
 
 /// A store of one session with this text.
 fn one(format: Format, text: &[u8]) -> LegacyStore {
@@ -62,7 +62,7 @@ fn no_link_is_followed_and_nothing_but_files_is_read() {
     let error = session_legacy::read(Format::Msw, folder.path()).unwrap_err();
     assert_eq!(error.code(), session_core::ErrorCode::InvalidArgument, "{error:?}");
     let store = read(Format::Container, folder.path());
-    assert!(store.found.is_empty());
+    assert!(store.entries.is_empty());
     assert!(store.warnings[0].contains("symbolic link"), "{:?}", store.warnings);
 }
 
@@ -91,7 +91,7 @@ fn a_record_that_is_large_or_deep_goes_along_all_the_same() {
         let store = one(Format::Msw, entry.to_string().as_bytes());
         let (sessions, unreadable) = split(&store);
         assert!(unreadable.is_empty(), "{unreadable:?}");
-        holds(Format::Msw, sessions[0]);
+        check_session(Format::Msw, sessions[0]);
         assert!(sessions[0].log().len() > 2);
         assert_eq!(kept(sessions[0]), entry);
         assert!(sessions[0].mapped().iter().any(|note| note.contains("session.imported")));
@@ -169,7 +169,7 @@ fn survives(format: Format, text: &[u8]) {
     assert_eq!(split(&store).1, split(&again).1);
     assert_eq!(store.sessions().count(), again.sessions().count());
     for (session, again) in store.sessions().zip(again.sessions()) {
-        holds(format, session);
+        check_session(format, session);
         assert_eq!(session.log(), again.log(), "another log the second time");
     }
 }

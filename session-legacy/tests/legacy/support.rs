@@ -29,13 +29,13 @@ pub(crate) fn state(head: &Head) -> String {
 
 /// What must hold of each session that is made of anything: it can be stored, by a storage that checks all of it, and
 /// the second time there is nothing to do; it says where it came from, nobody owns it, and its times never go back.
-pub(crate) fn holds(format: Format, session: &LegacySession) {
+pub(crate) fn check_session(format: Format, session: &LegacySession) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let storage = MemoryStorage::new();
     runtime.block_on(async {
-        assert_eq!(session.look(&storage).await.unwrap(), Outcome::Imported);
+        assert_eq!(session.preview(&storage).await.unwrap(), Outcome::Imported);
         assert_eq!(session.import(&storage).await.unwrap(), Outcome::Imported, "{}", session.source());
-        assert_eq!(session.look(&storage).await.unwrap(), Outcome::Skipped);
+        assert_eq!(session.preview(&storage).await.unwrap(), Outcome::Skipped);
         assert_eq!(session.import(&storage).await.unwrap(), Outcome::Skipped);
     });
     let head = session.head();
@@ -50,7 +50,7 @@ pub(crate) fn holds(format: Format, session: &LegacySession) {
 }
 
 /// Every file below a folder, with its bytes and when it was last changed.
-pub(crate) fn everything(path: &Path) -> Vec<(PathBuf, SystemTime, Vec<u8>)> {
+pub(crate) fn snapshot(path: &Path) -> Vec<(PathBuf, SystemTime, Vec<u8>)> {
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(path).unwrap() {
         let path = entry.unwrap().path();
@@ -58,7 +58,7 @@ pub(crate) fn everything(path: &Path) -> Vec<(PathBuf, SystemTime, Vec<u8>)> {
         let bytes = if found.is_file() { std::fs::read(&path).unwrap() } else { Vec::new() };
         entries.push((path.clone(), found.modified().unwrap(), bytes));
         if found.is_dir() {
-            entries.extend(everything(&path));
+            entries.extend(snapshot(&path));
         }
     }
     entries.sort();

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use session_legacy::Format;
 
-use crate::support::{holds, read, state};
+use crate::support::{check_session, read, state};
 
 const PAGE: &str = include_str!("../../../docs/legacy.md");
 const AT: &str = "2025-03-01T10:00:00Z";
@@ -30,7 +30,7 @@ fn stand_ins(cell: &str, all: &[&str]) -> Vec<Value> {
 }
 
 /// Puts an entry where the tool keeps it, reads it, and says what became of it.
-fn becomes(format: Format, entry: &Value) -> String {
+fn assert_result(format: Format, entry: &Value) -> String {
     let folder = tempfile::tempdir().unwrap();
     let (name, text) = if format == Format::Container {
         (".claude-container-sessions.json", json!({ "version": "1.0", "sessions": [entry] }).to_string())
@@ -39,13 +39,13 @@ fn becomes(format: Format, entry: &Value) -> String {
     };
     std::fs::write(folder.path().join(name), text).unwrap();
     let store = read(format, folder.path());
-    assert_eq!((store.found.len(), &store.warnings), (1, &vec![]));
+    assert_eq!((store.entries.len(), &store.warnings), (1, &vec![]));
     let Some(session) = store.sessions().next() else {
         let entry = store.unreadable().next().unwrap();
         assert!(entry.reason.contains("status"), "{entry:?}");
         return "unreadable".to_owned();
     };
-    holds(format, session);
+    check_session(format, session);
     state(session.head())
 }
 
@@ -64,7 +64,7 @@ fn each_pair_of_statuses_of_msw_becomes_what_the_table_says() {
             for outer in outers {
                 let progress = json!({ "status": inner, "startedAt": AT, "updatedAt": AT });
                 let entry = json!({ "id": "one", "status": outer, "progress": progress, "createdAt": AT });
-                assert_eq!(&becomes(Format::Msw, &entry), expected, "{entry}");
+                assert_eq!(&assert_result(Format::Msw, &entry), expected, "{entry}");
                 tried += 1;
             }
         }
@@ -79,7 +79,7 @@ fn each_status_of_container_becomes_what_the_table_says() {
     for row in rows {
         for status in stand_ins(&row[0], &[]) {
             let entry = json!({ "id": "one", "status": status, "createdAt": AT, "lastActivity": AT });
-            assert_eq!(becomes(Format::Container, &entry), row[2], "{entry}");
+            assert_eq!(assert_result(Format::Container, &entry), row[2], "{entry}");
         }
     }
 }
@@ -91,7 +91,7 @@ fn each_status_of_prodigy_becomes_what_the_table_says() {
     for row in rows {
         for status in stand_ins(&row[0], &[]) {
             let entry = json!({ "id": "one", "status": status, "started_at": AT, "updated_at": AT });
-            assert_eq!(becomes(Format::Prodigy, &entry), row[1], "{entry}");
+            assert_eq!(assert_result(Format::Prodigy, &entry), row[1], "{entry}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use session_legacy::Format;
 
-use crate::support::{everything, holds, read, split, state};
+use crate::support::{check_session, read, snapshot, split, state};
 
 const ONE: &str = "40000000-0000-4000-8000-000000000001";
 const TWO: &str = "40000000-0000-4000-8000-000000000002";
@@ -51,7 +51,7 @@ fn project() -> Option<tempfile::TempDir> {
 #[test]
 fn each_worktree_is_a_session_with_what_git_knows() {
     let Some(folder) = project() else { return };
-    let before = everything(folder.path());
+    let before = snapshot(folder.path());
     for text in [None, Some("{\"version\":\"1.0\",\"sess")] {
         let file = folder.path().join(".claude-container-sessions.json");
         if let Some(text) = text {
@@ -66,7 +66,7 @@ fn each_worktree_is_a_session_with_what_git_knows() {
             assert!(store.warnings[1].starts_with("no sessions, and passed over: 4"), "{:?}", store.warnings);
             let [one, two] = &sessions[..] else { panic!("{sessions:?}") };
             for session in [one, two] {
-                holds(Format::Container, session);
+                check_session(Format::Container, session);
                 assert_eq!(state(session.head()), "created");
             }
             let head = one.head();
@@ -80,7 +80,7 @@ fn each_worktree_is_a_session_with_what_git_knows() {
         }
     }
     std::fs::remove_file(folder.path().join(".claude-container-sessions.json")).unwrap();
-    let after = everything(folder.path());
+    let after = snapshot(folder.path());
     assert_eq!(after, before, "looking changed something");
 }
 

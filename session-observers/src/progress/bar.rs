@@ -17,23 +17,23 @@ pub(super) type Columns = Box<dyn Fn() -> u16 + Send + Sync>;
 
 pub(super) struct Bar {
     inner: ProgressBar,
-    sheet: Sheet,
+    frame: FrameBuffer,
     drawn: bool,
 }
 
 impl Bar {
     pub(super) fn new(columns: Columns) -> Self {
         let inner = ProgressBar::with_draw_target(Some(100), ProgressDrawTarget::hidden());
-        Self { inner, sheet: Sheet { columns: Arc::new(columns), bytes: Arc::default() }, drawn: false }
+        Self { inner, frame: FrameBuffer { columns: Arc::new(columns), bytes: Arc::default() }, drawn: false }
     }
 
     /// Draws it in the line of the cursor, over what it showed there before.
     pub(super) fn draw(&mut self, view: &View) -> Vec<u8> {
         if !std::mem::replace(&mut self.drawn, true) {
-            self.inner.set_draw_target(ProgressDrawTarget::term_like(Box::new(self.sheet.clone())));
+            self.inner.set_draw_target(ProgressDrawTarget::term_like(Box::new(self.frame.clone())));
         }
         let percent = view.percent();
-        let columns = self.sheet.width();
+        let columns = self.frame.width();
         let narrow = columns < NARROW;
         self.inner.set_style(style(match percent {
             _ if narrow => "{wide_msg}",
@@ -47,9 +47,9 @@ impl Bar {
             self.inner.tick();
         }
         // One frame is enough, and it clears what the line had.
-        self.sheet.take();
+        self.frame.take();
         self.inner.force_draw();
-        self.sheet.take()
+        self.frame.take()
     }
 
     /// Takes it away.
@@ -57,9 +57,9 @@ impl Bar {
         if !std::mem::replace(&mut self.drawn, false) {
             return Vec::new();
         }
-        let away = self.inner.suspend(|| self.sheet.take());
+        let away = self.inner.suspend(|| self.frame.take());
         self.inner.set_draw_target(ProgressDrawTarget::hidden());
-        self.sheet.take();
+        self.frame.take();
         away
     }
 }
@@ -78,12 +78,12 @@ fn style(template: &str) -> ProgressStyle {
 
 /// A terminal that is written on later.
 #[derive(Clone)]
-struct Sheet {
+struct FrameBuffer {
     columns: Arc<Columns>,
     bytes: Arc<Mutex<Vec<u8>>>,
 }
 
-impl Sheet {
+impl FrameBuffer {
     fn take(&self) -> Vec<u8> {
         std::mem::take(&mut *lock(&self.bytes))
     }
@@ -99,7 +99,7 @@ impl Sheet {
     }
 }
 
-impl TermLike for Sheet {
+impl TermLike for FrameBuffer {
     /// One less than there are: a terminal that is at its last column may go on in the next line, or may not.
     fn width(&self) -> u16 {
         (self.columns)().saturating_sub(1).max(1)
@@ -139,7 +139,7 @@ impl TermLike for Sheet {
     }
 }
 
-impl fmt::Debug for Sheet {
+impl fmt::Debug for FrameBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sheet").finish_non_exhaustive()
     }

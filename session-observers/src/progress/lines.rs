@@ -35,7 +35,7 @@ impl Lines {
             }
             Some(_) | None => {}
         }
-        (self.say(text, tenth, now), true)
+        (self.write_line(text, tenth, now), true)
     }
 
     /// The last line, if it says anything new of how the session ended.
@@ -44,10 +44,10 @@ impl Lines {
         if !view.is_final() || self.last.as_ref().is_some_and(|last| last.text == text) {
             return Vec::new();
         }
-        self.say(text, STEP, Instant::now())
+        self.write_line(text, STEP, Instant::now())
     }
 
-    fn say(&mut self, text: String, tenth: u64, at: Instant) -> Vec<u8> {
+    fn write_line(&mut self, text: String, tenth: u64, at: Instant) -> Vec<u8> {
         let line = format!("{text}\n").into_bytes();
         self.last = Some(Line { text, tenth, at });
         line

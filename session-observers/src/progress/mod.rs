@@ -40,13 +40,13 @@ const FRAME: Duration = Duration::from_millis(50);
 /// control the terminal.
 ///
 /// **Output of others.** A bar stays on the line that the cursor is in, and what somebody else writes there at the same
-/// time would be mixed up with it. So everything else that goes to the same place goes through [`beside`](Self::beside):
+/// time would be mixed up with it. So everything else that goes to the same place goes through [`write_above`](Self::write_above):
 /// the bar is taken away, the output written, and the bar is drawn again, in one go under one lock. It is only
 /// drawn while the cursor is at the start of a line, for the end of an unfinished line (a prompt) is somebody else's, and
 /// never again once the output moves the cursor by itself: then the screen is the program's.
 ///
 /// No method waits for a reader who does not read: what cannot be shown now is shown later. Only
-/// [`beside`](Self::beside) takes as long as its caller's writes do.
+/// [`write_above`](Self::write_above) takes as long as its caller's writes do.
 pub struct ProgressRenderer {
     /// Never held while something is written.
     latest: Mutex<Latest>,
@@ -66,7 +66,7 @@ struct Latest {
 struct Output {
     form: Form,
     screen: Screen,
-    out: Box<dyn Out>,
+    out: Box<dyn Sink>,
 }
 
 enum Form {
@@ -75,15 +75,15 @@ enum Form {
 }
 
 /// Where progress goes when it is not beside something else.
-trait Out: Write + Send {
+trait Sink: Write + Send {
     /// Whether a write would not have to wait.
     fn is_ready(&self) -> bool;
 }
 
 /// Somewhere else than the standard error output.
-struct Other<W>(W);
+struct PlainSink<W>(W);
 
-impl<W: Write> Write for Other<W> {
+impl<W: Write> Write for PlainSink<W> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.write(bytes)
     }
@@ -93,7 +93,7 @@ impl<W: Write> Write for Other<W> {
     }
 }
 
-impl<W: Write + Send> Out for Other<W> {
+impl<W: Write + Send> Sink for PlainSink<W> {
     fn is_ready(&self) -> bool {
         true
     }
@@ -117,16 +117,16 @@ impl ProgressRenderer {
         terminal: impl Write + Send + 'static,
         columns: impl Fn() -> u16 + Send + Sync + 'static,
     ) -> Self {
-        Self::new(Form::Bar(Bar::new(Box::new(columns))), Box::new(Other(terminal)))
+        Self::new(Form::Bar(Bar::new(Box::new(columns))), Box::new(PlainSink(terminal)))
     }
 
     /// Lines, to be written to the caller's file.
     #[must_use]
     pub fn lines(out: impl Write + Send + 'static) -> Self {
-        Self::new(Form::Lines(Lines::default()), Box::new(Other(out)))
+        Self::new(Form::Lines(Lines::default()), Box::new(PlainSink(out)))
     }
 
-    fn new(form: Form, out: Box<dyn Out>) -> Self {
+    fn new(form: Form, out: Box<dyn Sink>) -> Self {
         let is_bar = matches!(form, Form::Bar(_));
         let output = Output { form, screen: Screen::default(), out };
         Self { latest: Mutex::default(), output: Mutex::new(output), is_bar }
@@ -147,28 +147,33 @@ impl ProgressRenderer {
 
     /// Output of somebody else, for where progress is shown: `write` is called with these bytes, and before and after
     /// them with what takes the progress away and shows it again.
-    pub fn beside(&self, bytes: &[u8], write: impl FnMut(&[u8])) {
-        self.write_beside(lock(&self.output), bytes, write);
+    pub fn write_above(&self, bytes: &[u8], write: impl FnMut(&[u8])) {
+        self.write_without_bar(lock(&self.output), bytes, write);
     }
 
-    /// As [`beside`](Self::beside), for a line that stands by itself: where somebody else's is unfinished, it begins
+    /// As [`write_above`](Self::write_above), for a line that stands by itself: where somebody else's is unfinished, it begins
     /// in the next one.
-    pub fn line_beside(&self, line: &str, write: impl FnMut(&[u8])) {
+    pub fn write_line_above(&self, line: &str, write: impl FnMut(&[u8])) {
         let output = lock(&self.output);
-        let begin = if output.screen.is_used() { "\n" } else { "" };
-        self.write_beside(output, format!("{begin}{line}\n").as_bytes(), write);
+        let begin = if output.screen.is_line_used() { "\n" } else { "" };
+        self.write_without_bar(output, format!("{begin}{line}\n").as_bytes(), write);
     }
 
-    fn write_beside(&self, mut output: MutexGuard<'_, Output>, bytes: &[u8], mut write: impl FnMut(&[u8])) {
+    fn write_without_bar(
+        &self,
+        mut output: MutexGuard<'_, Output>,
+        bytes: &[u8],
+        mut write: impl FnMut(&[u8]),
+    ) {
         let away = output.form.hide();
         if !away.is_empty() {
             write(&away);
         }
         write(bytes);
-        output.screen.pass(bytes);
-        let shown = output.shown(&mut lock(&self.latest), Instant::now());
-        if let Some(shown) = shown {
-            write(&shown);
+        output.screen.record(bytes);
+        let frame = output.frame(&mut lock(&self.latest), Instant::now());
+        if let Some(frame) = frame {
+            write(&frame);
         }
     }
 
@@ -183,7 +188,7 @@ impl ProgressRenderer {
         };
         // Whoever writes beside it has taken the bar away, and will not show it again.
         let Some(mut output) = self.free_output() else { return };
-        let free = output.screen.is_free();
+        let free = output.screen.is_line_free();
         let bytes = match (&mut output.form, view) {
             (Form::Bar(bar), _) => bar.hide(),
             (Form::Lines(lines), Some(view)) if free => lines.last(&view),
@@ -224,8 +229,8 @@ impl ProgressRenderer {
     fn draw(&self, now: Instant) {
         // Whoever writes beside it shows what is new afterwards.
         let Some(mut output) = self.free_output() else { return };
-        let shown = output.shown(&mut lock(&self.latest), now);
-        if let Some(bytes) = shown {
+        let frame = output.frame(&mut lock(&self.latest), now);
+        if let Some(bytes) = frame {
             output.write(&bytes);
         }
     }
@@ -243,8 +248,8 @@ impl ProgressRenderer {
 
 impl Output {
     /// What shows the latest, if it is to be shown now and may be.
-    fn shown(&mut self, latest: &mut Latest, now: Instant) -> Option<Vec<u8>> {
-        if latest.finished || !self.screen.is_free() {
+    fn frame(&mut self, latest: &mut Latest, now: Instant) -> Option<Vec<u8>> {
+        if latest.finished || !self.screen.is_line_free() {
             return None;
         }
         let view = latest.view.as_ref()?;

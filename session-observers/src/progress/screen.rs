@@ -5,9 +5,9 @@
 pub(super) struct Screen {
     state: State,
     /// Something stands in the cursor's line.
-    used: bool,
+    line_used: bool,
     /// The output moves the cursor itself.
-    taken: bool,
+    cursor_moved: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -26,14 +26,14 @@ enum State {
 
 impl Screen {
     /// Takes note of output.
-    pub(super) fn pass(&mut self, bytes: &[u8]) {
+    pub(super) fn record(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while let Some((byte, after)) = rest.split_first() {
             if self.state == State::Text {
                 // Nearly all output is passed over here.
                 let text = rest.iter().position(|byte| *byte == 0x1b).unwrap_or(rest.len());
                 if let Some(last) = rest.get(..text).and_then(<[u8]>::last) {
-                    self.used = *last != b'\n';
+                    self.line_used = *last != b'\n';
                     rest = rest.get(text..).unwrap_or_default();
                     continue;
                 }
@@ -53,20 +53,20 @@ impl Screen {
             (Control, b'm' | b'K') | (Command, 0x07) | (CommandEscape, b'\\') | (Text, _) => Text,
             (Escape | CommandEscape, b']') | (Command, _) => Command,
             (Escape | Control | CommandEscape, _) => {
-                self.taken = true;
+                self.cursor_moved = true;
                 Text
             }
         };
     }
 
     /// Whether something stands in the cursor's line.
-    pub(super) const fn is_used(&self) -> bool {
-        self.used
+    pub(super) const fn is_line_used(&self) -> bool {
+        self.line_used
     }
 
     /// Whether the cursor's line is empty, and nobody else's.
-    pub(super) fn is_free(&self) -> bool {
-        !self.taken && !self.used && self.state == State::Text
+    pub(super) fn is_line_free(&self) -> bool {
+        !self.cursor_moved && !self.line_used && self.state == State::Text
     }
 }
 
@@ -97,11 +97,11 @@ mod tests {
             (false, "line\n\u{1b}]0;tit"),
         ] {
             let mut whole = Screen::default();
-            whole.pass(output.as_bytes());
-            assert_eq!(whole.is_free(), free, "{output:?}");
+            whole.record(output.as_bytes());
+            assert_eq!(whole.is_line_free(), free, "{output:?}");
             let mut pieces = Screen::default();
-            output.bytes().for_each(|byte| pieces.pass(&[byte]));
-            assert_eq!(pieces.is_free(), free, "{output:?} byte by byte");
+            output.bytes().for_each(|byte| pieces.record(&[byte]));
+            assert_eq!(pieces.is_line_free(), free, "{output:?} byte by byte");
         }
     }
 }

@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::termios::tcgetwinsize;
 
-use super::Out;
+use super::Sink;
 
 /// Columns of a terminal that does not say how many it has.
 const COLUMNS: u16 = 80;
@@ -52,7 +52,7 @@ impl Write for Stderr {
     }
 }
 
-impl Out for Stderr {
+impl Sink for Stderr {
     /// A terminal that was stopped (Ctrl-S) and a pipe that is full are not. A terminal may have room for a byte and no
     /// more, a pipe that is ready has enough.
     fn is_ready(&self) -> bool {

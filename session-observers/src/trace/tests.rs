@@ -30,9 +30,9 @@ impl Visit for Line {
 
 /// Keeps events, knows no spans.
 #[derive(Clone, Default)]
-struct Keeper(Arc<Mutex<Vec<Line>>>);
+struct Collector(Arc<Mutex<Vec<Line>>>);
 
-impl Subscriber for Keeper {
+impl Subscriber for Collector {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
         true
     }
@@ -59,10 +59,10 @@ impl Subscriber for Keeper {
     fn exit(&self, _: &span::Id) {}
 }
 
-fn logged(tell: impl FnOnce(&TracingObserver)) -> Vec<Line> {
-    let keeper = Keeper::default();
-    tracing::subscriber::with_default(keeper.clone(), || tell(&TracingObserver::new()));
-    std::mem::take(&mut *keeper.0.lock().unwrap())
+fn logged(send: impl FnOnce(&TracingObserver)) -> Vec<Line> {
+    let collector = Collector::default();
+    tracing::subscriber::with_default(collector.clone(), || send(&TracingObserver::new()));
+    std::mem::take(&mut *collector.0.lock().unwrap())
 }
 
 fn context() -> EventContext {

@@ -59,9 +59,9 @@ pub(crate) struct Entry {
     pub(crate) at: Timestamp,
 }
 
-/// An entry as it was read; whether its bytes are the ones that were stored is for [`Read::covers`] to say.
+/// An entry as it was read; whether its bytes are the ones that were stored is for [`ReadEntry::matches_bytes`] to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Read {
+pub(crate) struct ReadEntry {
     pub(crate) entry: Entry,
     sum: u64,
 }
@@ -83,7 +83,7 @@ impl Entry {
         format!("{body}{sum:016x}\n")
     }
 
-    pub(crate) fn parse(line: &[u8]) -> Option<Read> {
+    pub(crate) fn parse(line: &[u8]) -> Option<ReadEntry> {
         let text = std::str::from_utf8(line).ok()?.strip_suffix('\n')?;
         let (body, sum) = text.split_at_checked(BODY)?;
         let mut fields = body.split(' ');
@@ -96,7 +96,7 @@ impl Entry {
         };
         let sum = u64::from_str_radix(sum, 16).ok()?;
         // Only the one spelling: anything else was not written by us.
-        (entry.body() == body && entry.length <= CHUNK).then_some(Read { entry, sum })
+        (entry.body() == body && entry.length <= CHUNK).then_some(ReadEntry { entry, sum })
     }
 
     fn body(&self) -> String {
@@ -106,9 +106,9 @@ impl Entry {
     }
 }
 
-impl Read {
+impl ReadEntry {
     /// Whether these are the bytes that the entry was written for.
-    pub(crate) fn covers(&self, bytes: &[u8]) -> bool {
+    pub(crate) fn matches_bytes(&self, bytes: &[u8]) -> bool {
         let mut hash = Xxh3::new();
         hash.update(bytes);
         bytes.len() as u64 == self.entry.length && sum(hash, &self.entry.body()) == self.sum
@@ -139,12 +139,12 @@ mod tests {
                 assert_eq!(line.len(), ENTRY, "{line}");
                 let read = Entry::parse(line.as_bytes()).unwrap();
                 assert_eq!(read.entry, entry);
-                assert!(read.covers(&bytes));
+                assert!(read.matches_bytes(&bytes));
                 if length > 0 {
-                    assert!(!read.covers(&bytes[1..]));
+                    assert!(!read.matches_bytes(&bytes[1..]));
                     let mut other = bytes.clone();
                     other[0] = 8;
-                    assert!(!read.covers(&other));
+                    assert!(!read.matches_bytes(&other));
                 }
             }
         }
@@ -162,7 +162,7 @@ mod tests {
             for bit in 0..8 {
                 let mut changed = line.clone();
                 changed[place] ^= 1 << bit;
-                let accepted = Entry::parse(&changed).is_some_and(|read| read.covers(b"abc"));
+                let accepted = Entry::parse(&changed).is_some_and(|read| read.matches_bytes(b"abc"));
                 // Hexadecimal digits have two spellings; only their case differs.
                 assert!(!accepted || changed.eq_ignore_ascii_case(&line), "{place} {bit}");
             }

@@ -13,9 +13,9 @@ use super::file::Files;
 use super::{OutputCut, OutputError, OutputLength, OutputStream, OutputWriter, Stored};
 
 /// Output that comes later than this after the first byte of a chunk begins a new one, with a time of its own.
-const JOIN: Duration = Duration::from_secs(1);
+const JOIN_WINDOW: Duration = Duration::from_secs(1);
 /// The index is bounded with the bytes: it has room for chunks of this size on average.
-const SMALL: u64 = 32;
+const AVERAGE_CHUNK_BYTES: u64 = 32;
 
 /// The one writer of a session's output.
 #[derive(Debug)]
@@ -27,19 +27,19 @@ pub(crate) struct FileWriter {
     /// How many entries there are.
     entries: u64,
     /// The last chunk, as long as it may grow.
-    open: Option<Open>,
+    open: Option<OpenChunk>,
     cut: Option<OutputCut>,
     /// Whether something could not be stored since the last entry.
     gap: bool,
 }
 
-struct Open {
+struct OpenChunk {
     entry: Entry,
     /// Of the chunk's bytes.
     hash: Xxh3,
 }
 
-impl fmt::Debug for Open {
+impl fmt::Debug for OpenChunk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.entry.fmt(f)
     }
@@ -56,7 +56,7 @@ impl FileWriter {
             }
         }
         let last = files.last()?;
-        let entries = last.map_or(0, |(place, _)| place + 1);
+        let entries = last.map_or(0, |(position, _)| position + 1);
         let end = last.map_or(0, |(_, entry)| entry.end());
         let cut = last.and_then(|(_, entry)| entry.cut());
         files.index.set_len(entries * ENTRY as u64).map_err(OutputError::io("cut", files.path("index")))?;
@@ -78,11 +78,11 @@ impl FileWriter {
             same && !self.gap
                 && open.entry.attempt == attempt
                 && open.entry.length + length <= CHUNK
-                && at.since(open.entry.at) < JOIN
+                && at.since(open.entry.at) < JOIN_WINDOW
         });
         let mut open = self.open.take().filter(|_| grows).unwrap_or_else(|| {
             let tag = Tag::Chunk { stream, after_gap: self.gap };
-            Open { entry: Entry { offset: self.end, length: 0, tag, attempt, at }, hash: Xxh3::new() }
+            OpenChunk { entry: Entry { offset: self.end, length: 0, tag, attempt, at }, hash: Xxh3::new() }
         });
         self.files
             .bytes
@@ -90,24 +90,24 @@ impl FileWriter {
             .map_err(OutputError::io("write", self.files.path("bytes")))?;
         open.entry.length += length;
         open.hash.update(bytes);
-        let place = if grows { self.entries.saturating_sub(1) } else { self.entries };
-        self.write_entry(place, &open)?;
-        self.entries = place + 1;
+        let position = if grows { self.entries.saturating_sub(1) } else { self.entries };
+        self.write_entry(position, &open)?;
+        self.entries = position + 1;
         self.end += length;
         self.gap = false;
         self.open = Some(open);
         Ok(())
     }
 
-    fn write_entry(&self, place: u64, open: &Open) -> Result<(), OutputError> {
+    fn write_entry(&self, position: u64, open: &OpenChunk) -> Result<(), OutputError> {
         self.files
             .index
-            .write_all_at(open.entry.line(&open.hash).as_bytes(), place * ENTRY as u64)
+            .write_all_at(open.entry.line(&open.hash).as_bytes(), position * ENTRY as u64)
             .map_err(OutputError::io("write", self.files.path("index")))
     }
 
     fn room(&self) -> u64 {
-        if self.entries > self.limit / SMALL { 0 } else { self.limit.saturating_sub(self.end) }
+        if self.entries > self.limit / AVERAGE_CHUNK_BYTES { 0 } else { self.limit.saturating_sub(self.end) }
     }
 }
 
@@ -149,7 +149,7 @@ impl OutputWriter for FileWriter {
     fn cut(&mut self, cut: OutputCut) -> Result<(), OutputError> {
         let OutputCut { attempt, at } = cut;
         let entry = Entry { offset: self.end, length: 0, tag: Tag::Cut, attempt, at };
-        self.write_entry(self.entries, &Open { entry, hash: Xxh3::new() })?;
+        self.write_entry(self.entries, &OpenChunk { entry, hash: Xxh3::new() })?;
         self.entries += 1;
         self.open = None;
         self.cut = Some(cut);
@@ -195,12 +195,12 @@ mod tests {
             writer.append(OutputStream::Stdout, 1, at, b"that ").unwrap();
         }
         let chunks = output.read(id, 0, usize::MAX).unwrap().chunks;
-        let told: Vec<_> = chunks
+        let found: Vec<_> = chunks
             .iter()
             .map(|chunk| (chunk.after_gap, std::str::from_utf8(&chunk.bytes).unwrap()))
             .collect();
         assert_eq!(
-            told,
+            found,
             [(false, "before "), (true, "after that "), (false, "before "), (true, "after that ")]
         );
     }

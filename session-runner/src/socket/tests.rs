@@ -76,11 +76,11 @@ fn nobody_else_can_reach_it() {
     let open = folder.path().join("open");
     std::fs::create_dir(&open).unwrap();
     std::fs::set_permissions(&open, Permissions::from_mode(0o755)).unwrap();
-    assert!(private(&open).is_err(), "others can enter");
+    assert!(ensure_private_folder(&open).is_err(), "others can enter");
     let link = folder.path().join("link");
     std::os::unix::fs::symlink(socket.path().parent().unwrap(), &link).unwrap();
-    assert!(private(&link).is_err(), "somebody else's link");
-    assert!(private(&folder.path().join("new")).is_ok());
+    assert!(ensure_private_folder(&link).is_err(), "somebody else's link");
+    assert!(ensure_private_folder(&folder.path().join("new")).is_ok());
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_connection_carries_many_reports_and_many_children_report_at_once() {
     let runtime = runtime();
     let (socket, heard) = listen(&runtime);
     std::thread::scope(|scope| {
-        for child in 0..CONNECTIONS + 40 {
+        for child in 0..MAX_CONNECTIONS + 40 {
             let path = socket.path();
             scope.spawn(move || {
                 let stream = StdStream::connect(path).unwrap();
@@ -148,7 +148,7 @@ fn a_connection_carries_many_reports_and_many_children_report_at_once() {
             });
         }
     });
-    assert_eq!(heard.lock().unwrap().len(), (CONNECTIONS + 40) * 5);
+    assert_eq!(heard.lock().unwrap().len(), (MAX_CONNECTIONS + 40) * 5);
 }
 
 #[test]

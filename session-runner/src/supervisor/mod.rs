@@ -1,11 +1,11 @@
 //! The supervisor: the small process between an owner and its program, which outlives a killed owner and takes the
 //! whole tree with it. It is the same binary, started under a hidden verb; see [`supervise_main`].
 
-mod ending;
 pub(crate) mod process;
 pub(crate) mod protocol;
 mod signals;
 mod start;
+mod termination;
 mod tree;
 
 use std::io;
@@ -17,17 +17,17 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
-use self::ending::{Act, Ending};
 use self::process::Process;
 use self::protocol::{Ended, Escaped, Inbox, Order, Outbox, Report, Start};
 use self::signals::Children;
+use self::termination::{Action, Termination};
 use self::tree::Tree;
 
 /// The hidden verb.
 pub(crate) const VERB: &str = "__supervise";
 /// How often a tree that is being stopped is looked at, and for how long.
-const HALT_AGAIN: Duration = Duration::from_millis(5);
-const HALT_GIVE_UP: Duration = Duration::from_millis(500);
+const HALT_INTERVAL: Duration = Duration::from_millis(5);
+const HALT_TIMEOUT: Duration = Duration::from_millis(500);
 
 static CAN_SUPERVISE: AtomicBool = AtomicBool::new(false);
 
@@ -78,14 +78,14 @@ fn supervise() -> io::Result<()> {
     let mut outbox = Outbox::default();
     match start::start(&start, inbox.take_descriptors()) {
         Ok((pid, start_time, lock)) => {
-            outbox.push(&Report::Started { pid: number(pid), start_time });
+            outbox.push(&Report::Started { pid: pid_number(pid), start_time });
             Supervisor {
                 owner: Some(owner),
                 inbox,
                 outbox,
                 children,
                 tree: Tree::new(pid),
-                ending: Ending::Far,
+                termination: Termination::NotRequested,
                 halting: None,
                 halted: false,
                 _lock: lock,
@@ -110,7 +110,7 @@ struct Supervisor {
     outbox: Outbox,
     children: Children,
     tree: Tree,
-    ending: Ending,
+    termination: Termination,
     /// Until when the tree is brought to a stop, and whether at the last look nobody ran any more.
     halting: Option<(Instant, bool)>,
     /// Whether the tree is to stand still: then the program's own stops are nobody else's doing.
@@ -134,19 +134,19 @@ impl Supervisor {
                 // What the program left behind has no business any more.
                 self.end(self.orphan_grace());
             }
-            if let Some(act) = self.ending.tick(Instant::now())
-                && self.act(act) == Verdict::BeyondReach
+            if let Some(action) = self.termination.tick(Instant::now())
+                && self.execute(action) == AfterAction::GiveUp
             {
                 break;
             }
-            self.halt();
+            self.check_halt();
             self.flush();
             if self.owner.is_none() {
                 // Known from reading or from writing: in either case before the next wait, which may have no end.
                 self.end(self.orphan_grace());
             }
             self.wait();
-            if self.obey().is_err() {
+            if self.handle_orders().is_err() {
                 // Whoever talks nonsense is no owner.
                 self.owner = None;
             }
@@ -162,7 +162,10 @@ impl Supervisor {
     /// Waits for an order, for news of a child, or for the time of the next act.
     fn wait(&mut self) {
         let now = Instant::now();
-        let rest = [self.ending.rest(now), self.halting.map(|_| HALT_AGAIN)].into_iter().flatten().min();
+        let rest = [self.termination.next_action_in(now), self.halting.map(|_| HALT_INTERVAL)]
+            .into_iter()
+            .flatten()
+            .min();
         let timeout = rest.map(|rest| Timespec {
             tv_sec: i64::try_from(rest.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(rest.subsec_nanos()),
@@ -176,7 +179,7 @@ impl Supervisor {
         match poll(&mut sources, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             // The kernel is out of memory: it will not do to ask it without pause.
-            Err(_) => std::thread::sleep(HALT_AGAIN),
+            Err(_) => std::thread::sleep(HALT_INTERVAL),
         }
         let owner_spoke = sources
             .get(1)
@@ -189,7 +192,7 @@ impl Supervisor {
         }
     }
 
-    fn obey(&mut self) -> io::Result<()> {
+    fn handle_orders(&mut self) -> io::Result<()> {
         while let Some(order) = self.inbox.next()? {
             match order {
                 Order::Start(_) => return Err(io::ErrorKind::InvalidData.into()),
@@ -203,7 +206,7 @@ impl Supervisor {
                 Order::Halt => {
                     self.halted = true;
                     self.signal_all(Signal::STOP);
-                    self.halting = Some((Instant::now() + HALT_GIVE_UP, false));
+                    self.halting = Some((Instant::now() + HALT_TIMEOUT, false));
                 }
                 Order::Continue => {
                     self.halting = None;
@@ -220,38 +223,38 @@ impl Supervisor {
     }
 
     fn end(&mut self, grace: Duration) {
-        if let Some(act) = self.ending.wish(Instant::now(), grace) {
+        if let Some(action) = self.termination.request(Instant::now(), grace) {
             self.halting = None;
-            self.act(act);
+            self.execute(action);
         }
     }
 
-    fn act(&mut self, act: Act) -> Verdict {
-        match act {
-            Act::Ask => {
+    fn execute(&mut self, action: Action) -> AfterAction {
+        match action {
+            Action::Terminate => {
                 self.halted = false;
                 self.signal_all(Signal::CONT);
                 self.signal_all(Signal::TERM);
             }
-            Act::Kill { freeze } => {
-                if self.ending.is_first_kill() {
+            Action::Kill { freeze } => {
+                if self.termination.is_first_kill() {
                     self.outbox.push(&Report::Signalled { signal: Signal::KILL.as_raw() });
                 }
                 let _ = self.tree.kill(freeze);
             }
-            Act::NameEscaped => {
-                let (Ok(sent), Ok(left)) = (self.tree.kill(true), self.tree.living()) else {
-                    return Verdict::GoOn;
+            Action::ReportEscaped => {
+                let (Ok(sent), Ok(left)) = (self.tree.kill(true), self.tree.live_descendants()) else {
+                    return AfterAction::Continue;
                 };
                 let processes =
-                    left.iter().map(|process| Escaped::new(number(process.pid), process.name.clone()));
+                    left.iter().map(|process| Escaped::new(pid_number(process.pid), process.name.clone()));
                 self.outbox.push(&Report::Escaped { processes: processes.collect() });
                 if !left.is_empty() && sent.refused.len() == left.len() {
-                    return Verdict::BeyondReach;
+                    return AfterAction::GiveUp;
                 }
             }
         }
-        Verdict::GoOn
+        AfterAction::Continue
     }
 
     fn signal_all(&mut self, signal: Signal) {
@@ -264,10 +267,10 @@ impl Supervisor {
     ///
     /// One that waits inside the kernel stops on its way out, if the signal is pending: so it counts from the second
     /// look on. A shell whose child was stopped between `vfork` and `exec` waits there for as long as the halt lasts.
-    fn halt(&mut self) {
+    fn check_halt(&mut self) {
         let Some((until, signalled)) = self.halting else { return };
-        let living = self.tree.living().unwrap_or_default();
-        let all = |still: fn(&Process) -> bool| !living.is_empty() && living.iter().all(still);
+        let alive = self.tree.live_descendants().unwrap_or_default();
+        let all = |still: fn(&Process) -> bool| !alive.is_empty() && alive.iter().all(still);
         let quiet = all(|process| process.is_stopped() || process.is_in_kernel());
         if all(Process::is_stopped) || quiet && signalled || Instant::now() >= until {
             self.halting = None;
@@ -285,7 +288,7 @@ impl Supervisor {
         loop {
             let options = WaitOptions::NOHANG | WaitOptions::UNTRACED | WaitOptions::CONTINUED;
             match rustix::process::wait(options) {
-                Ok(Some((pid, status))) if Some(pid) == self.tree.leader() => self.leader(status),
+                Ok(Some((pid, status))) if Some(pid) == self.tree.leader() => self.on_leader_status(status),
                 Ok(Some(_)) | Err(Errno::INTR) => {}
                 Err(Errno::CHILD) => return true,
                 Ok(None) | Err(_) => return false,
@@ -293,7 +296,7 @@ impl Supervisor {
         }
     }
 
-    fn leader(&mut self, status: WaitStatus) {
+    fn on_leader_status(&mut self, status: WaitStatus) {
         let report = match (status.exit_status(), status.terminating_signal(), status.stopping_signal()) {
             (Some(code), _, _) => Report::Ended { status: Ended::Exited(code) },
             (_, Some(signal), _) => Report::Ended { status: Ended::Signalled(signal) },
@@ -302,7 +305,7 @@ impl Supervisor {
             (None, None, None) => Report::Continued,
         };
         if matches!(report, Report::Ended { .. }) {
-            self.tree.leader_is_gone();
+            self.tree.clear_leader();
         }
         self.outbox.push(&report);
     }
@@ -318,12 +321,12 @@ impl Supervisor {
 
 /// Whether a supervisor can still be of use.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    GoOn,
+enum AfterAction {
+    Continue,
     /// All that is left belongs to other users. It may live for ever, and nobody here could end it.
-    BeyondReach,
+    GiveUp,
 }
 
-fn number(pid: Pid) -> u32 {
+fn pid_number(pid: Pid) -> u32 {
     pid.as_raw_nonzero().get().unsigned_abs()
 }

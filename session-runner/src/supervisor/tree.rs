@@ -43,7 +43,7 @@ impl Tree {
     }
 
     /// The program was waited for: from here on its id may mean anybody.
-    pub(crate) fn leader_is_gone(&mut self) {
+    pub(crate) fn clear_leader(&mut self) {
         self.leader = None;
     }
 
@@ -55,7 +55,7 @@ impl Tree {
     /// Sends a signal to the group, at one moment, and to all descendants outside of it, one after the other.
     pub(crate) fn signal_all(&self, signal: Signal) -> io::Result<Sent> {
         let group = self.leader.filter(|_| self.signal_group(signal));
-        let mut outside = self.living()?;
+        let mut outside = self.live_descendants()?;
         outside.retain(|process| group.is_none() || process.group != group);
         Ok(self.signal_each(&outside, signal))
     }
@@ -63,14 +63,14 @@ impl Tree {
     /// Kills every descendant that is there now. `freeze` stops all of them first, until no new one turns up: those
     /// that fork faster than they can be found are caught that way.
     pub(crate) fn kill(&self, freeze: bool) -> io::Result<Sent> {
-        let found = if freeze { self.freeze() } else { self.living() };
+        let found = if freeze { self.freeze() } else { self.live_descendants() };
         // At one moment, and even where the others cannot be found.
         self.signal_group(Signal::KILL);
         Ok(self.signal_each(&found?, Signal::KILL))
     }
 
     fn freeze(&self) -> io::Result<Vec<Process>> {
-        let mut found = self.living()?;
+        let mut found = self.live_descendants()?;
         for _ in 0..FREEZE_ROUNDS {
             let moving: Vec<Process> =
                 found.iter().filter(|process| !process.is_stopped()).cloned().collect();
@@ -78,28 +78,28 @@ impl Tree {
                 break;
             }
             self.signal_each(&moving, Signal::STOP);
-            found = self.living()?;
+            found = self.live_descendants()?;
         }
         Ok(found)
     }
 
     /// The descendants that have not ended, those nearer to the supervisor first.
-    pub(crate) fn living(&self) -> io::Result<Vec<Process>> {
+    pub(crate) fn live_descendants(&self) -> io::Result<Vec<Process>> {
         let mut rest = Process::all()?;
         let mut above = vec![self.root];
-        let mut living = Vec::new();
+        let mut alive = Vec::new();
         for _ in 0..GENERATIONS {
             let (children, others): (Vec<_>, Vec<_>) = rest
                 .into_iter()
                 .partition(|process| process.parent.is_some_and(|parent| above.contains(&parent)));
             above = children.iter().map(|process| process.pid).collect();
-            living.extend(children.into_iter().filter(|process| !process.has_ended()));
+            alive.extend(children.into_iter().filter(|process| !process.has_ended()));
             rest = others;
             if above.is_empty() {
                 break;
             }
         }
-        Ok(living)
+        Ok(alive)
     }
 
     fn signal_each(&self, processes: &[Process], signal: Signal) -> Sent {
@@ -126,23 +126,25 @@ impl Tree {
     /// again by one of ours, its children would have been given to another parent, for ever; so the second reading
     /// would differ.
     fn is_ours(&self, process: &Process) -> bool {
-        let line = self.line_up_to_root(process.pid);
-        line.as_ref().is_some_and(|line| line.first().is_some_and(|(_, start)| *start == process.start_time))
-            && line == self.line_up_to_root(process.pid)
+        let ancestors = self.ancestors_up_to_root(process.pid);
+        ancestors
+            .as_ref()
+            .is_some_and(|ancestors| ancestors.first().is_some_and(|(_, start)| *start == process.start_time))
+            && ancestors == self.ancestors_up_to_root(process.pid)
     }
 
-    fn line_up_to_root(&self, pid: Pid) -> Option<Vec<(Pid, u64)>> {
-        let mut line = Vec::new();
+    fn ancestors_up_to_root(&self, pid: Pid) -> Option<Vec<(Pid, u64)>> {
+        let mut ancestors = Vec::new();
         let mut next = pid;
         while next != self.root {
             let process = Process::read(next).ok()??;
-            line.push((next, process.start_time));
-            if line.len() > GENERATIONS {
+            ancestors.push((next, process.start_time));
+            if ancestors.len() > GENERATIONS {
                 return None;
             }
             next = process.parent?;
         }
-        Some(line)
+        Some(ancestors)
     }
 }
 
@@ -161,19 +163,19 @@ mod tests {
         let stale = Process { start_time: 1, ..Process::read(pid).unwrap().unwrap() };
         assert!(!tree.is_ours(&stale), "an id alone names nobody");
 
-        let mut living = Vec::new();
+        let mut alive = Vec::new();
         for _ in 0..1000 {
-            living = tree.living().unwrap();
-            living.retain(|process| process.pid == pid || process.parent == Some(pid));
-            if living.len() == 2 {
+            alive = tree.live_descendants().unwrap();
+            alive.retain(|process| process.pid == pid || process.parent == Some(pid));
+            if alive.len() == 2 {
                 break;
             }
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
-        assert_eq!(living.len(), 2, "sh and sleep: {living:?}");
+        assert_eq!(alive.len(), 2, "sh and sleep: {alive:?}");
         // From below: this process is nobody's subreaper, and would lose the grandchild with the child.
-        living.reverse();
-        let sent = tree.signal_each(&living, Signal::KILL);
+        alive.reverse();
+        let sent = tree.signal_each(&alive, Signal::KILL);
         assert!(sent.refused.is_empty());
         assert_eq!(sent.reached, 2);
         child.wait().unwrap();

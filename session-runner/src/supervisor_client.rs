@@ -73,7 +73,7 @@ impl LaunchError {
         }
     }
 
-    fn reported(step: Step, errno: i32) -> Self {
+    fn from_report(step: Step, errno: i32) -> Self {
         let error = io::Error::from_raw_os_error(errno);
         match (step, error.kind()) {
             (Step::Prepare, _) => Self::Supervisor(error),
@@ -103,31 +103,31 @@ struct Outgoing {
 impl Orders {
     /// Sends a signal to the program's process group.
     pub(crate) async fn signal(&self, signal: i32) {
-        self.give(&Order::Signal { signal }).await;
+        self.send(&Order::Signal { signal }).await;
     }
 
     /// Stops the tree; [`Report::Halted`] follows.
     pub(crate) async fn halt(&self) {
-        self.give(&Order::Halt).await;
+        self.send(&Order::Halt).await;
     }
 
     /// Continues the tree.
     pub(crate) async fn resume(&self) {
-        self.give(&Order::Continue).await;
+        self.send(&Order::Continue).await;
     }
 
     /// Continues those of the program's group that were stopped by somebody else.
     pub(crate) async fn wake(&self) {
-        self.give(&Order::Wake).await;
+        self.send(&Order::Wake).await;
     }
 
     /// Ends the tree: continues it, asks it, and kills what is left after the grace.
     pub(crate) async fn end(&self, grace: Duration) {
-        self.give(&Order::End { grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX) }).await;
+        self.send(&Order::End { grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX) }).await;
     }
 
     /// A supervisor that is gone needs no orders, and its end is heard through the reports.
-    async fn give(&self, order: &Order) {
+    async fn send(&self, order: &Order) {
         let mut outgoing = self.socket.lock().await;
         let Outgoing { socket, bytes } = &mut *outgoing;
         bytes.extend(encode(order).unwrap_or_default());
@@ -184,8 +184,8 @@ pub(crate) async fn launch(launch: Launch) -> Result<Supervised, LaunchError> {
     if !can_supervise() {
         return Err(LaunchError::NoSupervisor);
     }
-    let (ours, process) = start_supervisor(launch).map_err(LaunchError::Supervisor)?;
-    let (read, write) = ours.into_split();
+    let (socket, process) = start_supervisor(launch).map_err(LaunchError::Supervisor)?;
+    let (read, write) = socket.into_split();
     let mut reports = Reports { socket: BufReader::new(read), line: Vec::new(), process };
     let orders = Orders { socket: Arc::new(Mutex::new(Outgoing { socket: write, bytes: Vec::new() })) };
     match reports.next().await {
@@ -193,20 +193,24 @@ pub(crate) async fn launch(launch: Launch) -> Result<Supervised, LaunchError> {
         Some(Report::NotStarted { step, errno }) => {
             // Waits for the supervisor's end: with it goes the lock.
             let _ = reports.next().await;
-            Err(LaunchError::reported(step, errno))
+            Err(LaunchError::from_report(step, errno))
         }
         Some(_) | None => Err(LaunchError::Supervisor(io::ErrorKind::UnexpectedEof.into())),
     }
 }
 
 fn start_supervisor(launch: Launch) -> io::Result<(UnixStream, Child)> {
-    let (ours, theirs) = StdStream::pair()?;
+    let (owner_end, supervisor_end) = StdStream::pair()?;
     // Not the path it was started from: that file may have been replaced since.
     let mut command = tokio::process::Command::new("/proc/self/exe");
     if let Some(name) = std::env::args_os().next() {
         command.arg0(name);
     }
-    command.arg(VERB).stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .arg(VERB)
+        .stdin(Stdio::from(OwnedFd::from(supervisor_end)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     if !launch.own_session {
         // Out of reach of the terminal's signals from the first instant. A group's leader could start no session.
         command.process_group(0);
@@ -224,9 +228,9 @@ fn start_supervisor(launch: Launch) -> io::Result<(UnixStream, Child)> {
     };
     let mut descriptors = vec![stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
     descriptors.extend(lock.as_ref().map(AsFd::as_fd));
-    send_start(&ours, start, &descriptors)?;
-    ours.set_nonblocking(true)?;
-    Ok((UnixStream::from_std(ours)?, process))
+    send_start(&owner_end, start, &descriptors)?;
+    owner_end.set_nonblocking(true)?;
+    Ok((UnixStream::from_std(owner_end)?, process))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ pub struct LegacyStore {
     /// The tool that it is of.
     pub format: Format,
     /// What it holds.
-    pub found: Vec<Found>,
+    pub entries: Vec<LegacyEntry>,
     /// What concerns no single entry: a file that had to be done without, names that are no entries.
     pub warnings: Vec<String>,
 }
@@ -19,17 +19,17 @@ pub struct LegacyStore {
 impl LegacyStore {
     /// The sessions of it.
     pub fn sessions(&self) -> impl Iterator<Item = &LegacySession> {
-        self.found.iter().filter_map(|found| match found {
-            Found::Session(session) => Some(&**session),
-            Found::Unreadable(_) => None,
+        self.entries.iter().filter_map(|entry| match entry {
+            LegacyEntry::Session(session) => Some(&**session),
+            LegacyEntry::Unreadable(_) => None,
         })
     }
 
     /// The entries that no session could be made of.
     pub fn unreadable(&self) -> impl Iterator<Item = &Unreadable> {
-        self.found.iter().filter_map(|found| match found {
-            Found::Session(_) => None,
-            Found::Unreadable(entry) => Some(entry),
+        self.entries.iter().filter_map(|entry| match entry {
+            LegacyEntry::Session(_) => None,
+            LegacyEntry::Unreadable(unreadable) => Some(unreadable),
         })
     }
 }
@@ -37,7 +37,7 @@ impl LegacyStore {
 /// One entry of an older store.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub enum Found {
+pub enum LegacyEntry {
     /// A session, with the log that was made of it.
     Session(Box<LegacySession>),
     /// Something that no session could be made of.
@@ -103,7 +103,7 @@ pub struct Unreadable {
     pub reason: String,
 }
 
-impl Found {
+impl LegacyEntry {
     pub(crate) fn unreadable(source: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Unreadable(Unreadable { source: source.into(), reason: reason.into() })
     }

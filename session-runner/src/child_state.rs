@@ -19,7 +19,7 @@ pub enum ChildState {
 
 /// What the process that owns a session wants of its program, without a request in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Wish {
+pub(crate) enum LocalRequest {
     /// It is to stand still, for this reason.
     Pause(String),
     /// It is to go on.

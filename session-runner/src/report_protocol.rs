@@ -5,7 +5,7 @@ use std::io;
 use session_core::Session;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::drive::accept_report;
+use crate::run_loop::accept_report;
 
 /// The most bytes of one request.
 pub const REQUEST_BYTES: u64 = crate::socket::REQUEST_BYTES;
@@ -14,10 +14,10 @@ pub const REQUEST_BYTES: u64 = crate::socket::REQUEST_BYTES;
 ///
 /// # Errors
 /// Those of the streams.
-pub async fn converse<R, W>(session: Session, read: R, write: W) -> io::Result<()>
+pub async fn serve_connection<R, W>(session: Session, read: R, write: W) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    crate::socket::converse(read, write, &|report| accept_report(session.clone(), report)).await
+    crate::socket::serve_connection(read, write, &|report| accept_report(session.clone(), report)).await
 }

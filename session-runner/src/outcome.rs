@@ -13,12 +13,12 @@ use crate::supervisor::protocol::Ended;
 
 /// How long after a failed attempt to write the ending the next one is made, and how many there are: a disk that is
 /// full for a moment must not make a finished work look like a crash.
-const AGAIN: Duration = Duration::from_secs(1);
-const ATTEMPTS: u32 = 10;
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+const MAX_ATTEMPTS: u32 = 10;
 
 /// Why a program was ended from here.
 #[derive(Debug)]
-pub(crate) enum Why {
+pub(crate) enum EndReason {
     /// Somebody asked for it in the log.
     Cancelled { reason: String, force: bool },
     /// It ran for as long as it may.
@@ -31,7 +31,7 @@ pub(crate) enum Why {
 
 /// A program that has ended, for the log.
 #[derive(Debug)]
-pub(crate) struct Closing<'a> {
+pub(crate) struct Outcome<'a> {
     pub(crate) session: &'a Session,
     pub(crate) command: &'a str,
     pub(crate) duration: Duration,
@@ -39,39 +39,39 @@ pub(crate) struct Closing<'a> {
     /// How it ended, if that is known.
     pub(crate) ended: Option<Ended>,
     /// Why it was ended from here, if it was. That decides how the session ends.
-    pub(crate) why: Option<&'a Why>,
+    pub(crate) end_reason: Option<&'a EndReason>,
 }
 
-impl Closing<'_> {
+impl Outcome<'_> {
     /// Writes it, with some patience.
     pub(crate) async fn write(&self) -> Result<()> {
-        match self.why {
-            Some(Why::Fenced(error)) => return Err(error.clone()),
-            Some(Why::Dropped) => return self.session.interrupt(Evidence::Dropped).await,
-            Some(Why::Cancelled { .. } | Why::Deadline(_)) | None => {}
+        match self.end_reason {
+            Some(EndReason::Fenced(error)) => return Err(error.clone()),
+            Some(EndReason::Dropped) => return self.session.interrupt(Evidence::Dropped).await,
+            Some(EndReason::Cancelled { .. } | EndReason::Deadline(_)) | None => {}
         }
-        self.notes().await;
+        self.write_notes().await;
         let mut attempts = 1;
         loop {
-            match self.once().await {
-                Err(error) if may_pass(&error) && attempts < ATTEMPTS => {
+            match self.try_write().await {
+                Err(error) if is_transient(&error) && attempts < MAX_ATTEMPTS => {
                     tracing::warn!(session = %self.session.id(), %error, "could not write how it ended, will try again");
                     attempts += 1;
-                    tokio::time::sleep(AGAIN).await;
+                    tokio::time::sleep(RETRY_DELAY).await;
                 }
                 done => return done,
             }
         }
     }
 
-    async fn once(&self) -> Result<()> {
+    async fn try_write(&self) -> Result<()> {
         let session = self.session;
         if session.head().state().is_final() {
             return Ok(());
         }
-        let ending = match (self.why, self.ended) {
-            (Some(Why::Cancelled { reason, .. }), _) => Ending::Cancelled(reason.clone()),
-            (Some(Why::Deadline(limit)), _) => {
+        let ending = match (self.end_reason, self.ended) {
+            (Some(EndReason::Cancelled { reason, .. }), _) => Ending::Cancelled(reason.clone()),
+            (Some(EndReason::Deadline(limit)), _) => {
                 let message = format!("still running after {} ms", limit.as_millis());
                 Ending::Failed(Failure::new(FailureCause::Timeout, message))
             }
@@ -92,7 +92,7 @@ impl Closing<'_> {
         session.end(executed, ending).await
     }
 
-    async fn notes(&self) {
+    async fn write_notes(&self) {
         let note = async |kind: &str, data: serde_json::Value| {
             if let Err(error) = self.session.note(kind, data, Durability::Buffered).await {
                 tracing::warn!(session = %self.session.id(), %error, kind, "could not keep a note");
@@ -111,6 +111,6 @@ impl Closing<'_> {
 }
 
 /// Whether a later attempt may find the storage in a better state.
-const fn may_pass(error: &SessionError) -> bool {
+const fn is_transient(error: &SessionError) -> bool {
     matches!(error.code(), ErrorCode::StorageFull | ErrorCode::StorageIo | ErrorCode::StorageUnavailable)
 }

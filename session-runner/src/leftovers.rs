@@ -13,13 +13,13 @@ use tokio::time::Instant;
 use crate::report::SOCKET_VARIABLE;
 use crate::runner::SESSION_VARIABLE;
 use crate::socket::listener_of;
-use crate::supervised::ORPHAN_GRACE;
 use crate::supervisor::VERB;
 use crate::supervisor::process::Process;
+use crate::supervisor_client::ORPHAN_GRACE;
 
 /// How long is looked for processes after those that were found were to be killed, and how far apart the looks are.
-const PATIENCE: Duration = Duration::from_secs(3);
-const APART: Duration = Duration::from_millis(10);
+const KILL_TIMEOUT: Duration = Duration::from_secs(3);
+const SCAN_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Kills every process that has this owner's socket in its environment: no other owner ever had the same.
 pub(crate) async fn kill(socket: &Path) {
@@ -35,17 +35,17 @@ pub(crate) async fn kill(socket: &Path) {
 pub(crate) async fn end_former_runs(id: SessionId) -> usize {
     let session = format!("{SESSION_VARIABLE}={id}");
     let socket = format!("{SOCKET_VARIABLE}=");
-    let is_left = |environ: &[u8]| {
+    let is_leftover = |environ: &[u8]| {
         let mut names = variables(environ).filter_map(|variable| variable.strip_prefix(socket.as_bytes()));
         variables(environ).any(|variable| variable == session.as_bytes())
             && names.next().and_then(listener_of).is_some_and(|(pid, start_time)| is_gone(pid, start_time))
     };
-    end(is_left, ORPHAN_GRACE).await
+    end(is_leftover, ORPHAN_GRACE).await
 }
 
 /// Asks marked processes to end, and kills those that are there after the grace, never this process or one above it.
 async fn end(is_marked: impl Fn(&[u8]) -> bool, grace: Duration) -> usize {
-    let spared = this_and_above();
+    let spared = self_and_ancestors();
     let kill_at = Instant::now() + grace;
     let mut asked = HashSet::new();
     loop {
@@ -69,10 +69,10 @@ async fn end(is_marked: impl Fn(&[u8]) -> bool, grace: Duration) -> usize {
                 send(pid, &is_marked, signals);
             }
         }
-        if !left || now >= kill_at + PATIENCE {
+        if !left || now >= kill_at + KILL_TIMEOUT {
             return asked.len();
         }
-        tokio::time::sleep(APART).await;
+        tokio::time::sleep(SCAN_INTERVAL).await;
     }
 }
 
@@ -88,13 +88,13 @@ fn send(pid: Pid, is_marked: impl Fn(&[u8]) -> bool, signals: &[Signal]) {
 }
 
 /// Whoever was started by what is left of a session must not end itself.
-fn this_and_above() -> HashSet<Pid> {
-    let mut line = HashSet::new();
+fn self_and_ancestors() -> HashSet<Pid> {
+    let mut ancestors = HashSet::new();
     let mut next = Some(getpid());
-    while let Some(pid) = next.filter(|pid| line.insert(*pid)) {
+    while let Some(pid) = next.filter(|pid| ancestors.insert(*pid)) {
         next = Process::read(pid).ok().flatten().and_then(|process| process.parent);
     }
-    line
+    ancestors
 }
 
 /// Whether the process of this id and start time is there no more. One that cannot be looked at may be.
@@ -103,8 +103,8 @@ fn is_gone(pid: Pid, start_time: u64) -> bool {
 }
 
 fn is_supervisor(pid: Pid) -> bool {
-    let words = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
-    variables(&words).nth(1) == Some(VERB.as_bytes())
+    let arguments = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
+    variables(&arguments).nth(1) == Some(VERB.as_bytes())
 }
 
 fn environ(pid: Pid) -> Vec<u8> {
