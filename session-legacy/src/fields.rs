@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn instants_are_read_in_the_forms_in_which_they_were_written() {
+    fn times_are_parsed_in_every_known_form() {
         for (value, text) in [
             (json!("2025-03-01T10:00:00.000Z"), "2025-03-01T10:00:00.000Z"),
             (json!("2025-03-01T12:00:00+02:00"), "2025-03-01T10:00:00.000Z"),
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_noted_and_what_is_missing_is_not() {
+    fn wrong_members_are_noted_but_missing_ones_are_not() {
         let value = json!({ "a": 3.0, "b": -1, "c": null, "d": "x", "e": 1.5 });
         let (fields, mut notes) = (Fields::new(value.as_object().unwrap()), Notes::new());
         assert_eq!(fields.count("a", &mut notes), Some(3));

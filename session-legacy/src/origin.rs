@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_old_session_has_the_same_id_for_ever() {
+    fn the_id_of_an_old_session_never_changes() {
         let id = |text: &str, prefix: &str| {
             let mut notes = Notes::new();
             let id = Origin::new(Format::Prodigy, text, prefix, "", &mut notes).id.to_string();

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_receiver_is_told_and_goes_on_with_the_oldest_that_is_left() {
+    fn a_slow_receiver_continues_with_the_oldest_kept_notice() {
         let observer = BroadcastObserver::new(capacity(4));
         let mut slow = observer.subscribe();
         (1..=10).for_each(|revision| notify(&observer, 1, revision));
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_watcher_sees_the_latest_of_what_it_watches() {
+    async fn a_watcher_sees_only_the_latest_notice() {
         let (all, one) = (WatchObserver::new(), WatchObserver::of(context(1, 0).session));
         let (mut of_all, mut of_one) = (all.subscribe(), one.subscribe());
         assert!(of_all.borrow().is_none());

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_closure_hears_what_is_meant_for_it() {
+    fn each_closure_is_called_for_its_own_kind() {
         let called = Arc::new(Mutex::new(Vec::new()));
         let note = |what: &'static str| {
             let called = Arc::clone(&called);

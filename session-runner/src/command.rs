@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_is_shown_as_a_person_would_type_it() {
+    fn a_displayed_command_can_be_pasted_into_a_shell() {
         let command = Command::new("sh").args(["-c", "echo 'it is' $HOME", "", "a b", "x=1"]);
         assert_eq!(command.to_string(), r"sh -c 'echo '\''it is'\'' $HOME' '' 'a b' x=1");
         let output = std::process::Command::new("sh")
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_not_kept() {
+    fn values_of_inherited_variables_are_not_recorded() {
         let origin = Command::new("true").env("PATH", "/bin").env("MODE", "fast").origin().unwrap();
         assert_eq!(origin.env.keys().collect::<Vec<_>>(), ["MODE", "PATH"]);
         assert!(!origin.inherited.contains(&"PATH".to_owned()));

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn sequences_are_read_whoever_ends_them() {
+    fn sequences_end_with_bel_or_with_the_string_terminator() {
         assert_eq!(all(b"\x1b]9;4;1;42\x07"), [Percent(42)]);
         assert_eq!(all(b"\x1b]9;4;1;0\x1b\\"), [Percent(0)]);
         assert_eq!(all(b"a\x1b]9;4;1;100\x07b\x1b]9;4;4;7\x1b\\c"), [Percent(100), Percent(7)]);
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_one_is_none() {
+    fn similar_sequences_are_ignored() {
         for other in [
             &b"\x1b]9;4;1;101\x07"[..],
             b"\x1b]9;4;1;-1\x07",
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sequence_may_come_in_any_two_pieces() {
+    fn a_sequence_split_anywhere_is_recognised() {
         let text = b"text\x1b\x1b]9;4;1;42\x1b\\text\x1b]9;4;1;43\x07";
         for cut in 0..=text.len() {
             let mut parser = OscParser::default();

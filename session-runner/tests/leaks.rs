@@ -78,7 +78,7 @@ async fn all_endings(runner: &Runner, manager: &InMemorySessionManager) {
 }
 
 #[tokio::test]
-async fn no_ending_leaves_a_descriptor_a_thread_a_child_a_socket_or_a_lock() {
+async fn no_outcome_leaks_resources() {
     supervise_main();
     let folder = tempfile::tempdir().unwrap();
     let manager = InMemorySessionManager::new();

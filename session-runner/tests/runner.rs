@@ -130,7 +130,7 @@ fn state_of(pid: u32) -> char {
 }
 
 #[tokio::test]
-async fn endings_are_mapped_onto_the_machine_and_onto_exit_codes() {
+async fn endings_map_to_states_and_exit_codes() {
     let fixture = Fixture::new().await;
     for (script, state, ended, code) in [
         ("exit 0", StateName::Completed, Ended::Exited(0), 0),
@@ -172,7 +172,7 @@ async fn a_program_that_cannot_be_started_fails_its_session() {
 }
 
 #[tokio::test]
-async fn a_program_knows_its_session_and_the_log_knows_the_program() {
+async fn environment_names_the_session_and_log_names_the_program() {
     let fixture = Fixture::new().await;
     let script = "echo $SESSIONCTL_SESSION $SESSIONCTL_ATTEMPT $SESSIONCTL_STORE $MODE; test -S $SESSIONCTL_SOCKET; pwd";
     let mut running = fixture.spawn(sh(script).env("MODE", "fast").cwd(fixture.folder.path())).await;
@@ -229,7 +229,7 @@ async fn a_cancel_in_the_log_ends_the_whole_tree() {
 }
 
 #[tokio::test]
-async fn a_forced_cancel_kills_at_once_and_hurries_one_that_waits() {
+async fn a_forced_cancel_kills_immediately() {
     for first in [false, true] {
         let fixture = Fixture::new().await;
         let script = "trap 'echo asked' TERM; echo ready; while :; do sleep 60 & wait $!; done";
@@ -252,7 +252,7 @@ async fn a_forced_cancel_kills_at_once_and_hurries_one_that_waits() {
 
 /// The story: a pause that stopped only the first process, and a child whose reports were refused ever after.
 #[tokio::test]
-async fn a_paused_tree_stands_still_goes_on_and_is_still_heard() {
+async fn a_tree_is_stopped_while_paused_and_can_report_after() {
     let fixture = Fixture::new().await;
     let said = fixture.folder.path().join("said");
     let go = fixture.folder.path().join("go");
@@ -330,7 +330,7 @@ async fn a_deadline_ends_the_tree() {
 }
 
 #[tokio::test]
-async fn an_owner_that_lost_its_session_ends_its_tree_and_writes_nothing() {
+async fn a_fenced_owner_ends_its_tree_without_writing() {
     let fixture = Fixture::new().await;
     let mut running = fixture.spawn(sh("trap '' TERM; echo ready; while :; do sleep 60; done")).await;
     let id = running.id();
@@ -347,7 +347,7 @@ async fn an_owner_that_lost_its_session_ends_its_tree_and_writes_nothing() {
 }
 
 #[tokio::test]
-async fn a_dropped_handle_ends_the_tree_and_lets_go_of_the_session() {
+async fn dropping_the_handle_ends_the_tree_and_releases_ownership() {
     let fixture = Fixture::new().await;
     let running = fixture.spawn(sh("echo ready; sleep 60; :")).await;
     let id = running.id();
@@ -374,7 +374,7 @@ async fn a_dropped_handle_ends_the_tree_and_lets_go_of_the_session() {
 }
 
 #[tokio::test]
-async fn only_a_session_around_a_program_can_be_run_again() {
+async fn a_session_without_a_program_cannot_be_resumed() {
     let fixture = Fixture::new().await;
     let id = fixture.manager.create_session(SessionConfig::new("work")).await.unwrap();
     let error = fixture.runner.resume(id, |command| command).await.unwrap_err();
@@ -390,7 +390,7 @@ async fn only_a_session_around_a_program_can_be_run_again() {
 }
 
 #[tokio::test]
-async fn nothing_runs_while_a_former_run_is_still_there() {
+async fn a_run_waits_until_the_former_run_is_gone() {
     let fixture = Fixture::new().await;
     let id = {
         let origin = session_core::Origin::new(vec!["true".to_owned()], "/".into());
@@ -420,7 +420,7 @@ async fn nothing_runs_while_a_former_run_is_still_there() {
 }
 
 #[tokio::test]
-async fn output_is_followed_chunk_by_chunk_to_its_end() {
+async fn following_returns_every_chunk_to_the_end() {
     let fixture = Fixture::new().await;
     let script = "for i in 1 2 3 4 5; do echo out $i; echo err $i >&2; sleep 0.02; done; printf end";
     let mut running = fixture.spawn(sh(script)).await;
@@ -442,7 +442,7 @@ async fn output_is_followed_chunk_by_chunk_to_its_end() {
 
 /// Readers that come late, by the handle and by the storage alone, as another process has it: all get all of it, in order.
 #[tokio::test]
-async fn a_reader_that_comes_late_gets_everything() {
+async fn a_late_reader_gets_all_output() {
     let fixture = Fixture::new().await;
     let go = fixture.folder.path().join("go");
     let wait = format!("until test -e {}; do sleep 0.01; done", go.display());
@@ -487,7 +487,7 @@ async fn a_reader_that_comes_late_gets_everything() {
 }
 
 #[tokio::test]
-async fn progress_is_heard_from_the_output_and_from_reports() {
+async fn progress_comes_from_output_and_from_reports() {
     let fixture = Fixture::new().await;
     let said = fixture.folder.path().join("said");
     let script = "printf '\\033]9;4;1;17\\007'; cat; /proc/$PPID/exe __report";
@@ -516,7 +516,7 @@ async fn progress_is_heard_from_the_output_and_from_reports() {
 }
 
 #[tokio::test]
-async fn a_tree_whose_supervisor_is_killed_is_ended_and_the_session_fails() {
+async fn killing_the_supervisor_ends_the_tree_and_fails_the_session() {
     let fixture = Fixture::new().await;
     let script = "setsid sh -c 'trap \"\" TERM; echo deaf; while :; do sleep 60; done' & echo ready; while :; do sleep 60; done";
     let mut running = fixture.spawn(sh(script)).await;
@@ -537,7 +537,7 @@ async fn a_tree_whose_supervisor_is_killed_is_ended_and_the_session_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_programs_at_once_all_end_rightly() {
+async fn concurrent_programs_end_with_their_own_codes() {
     let fixture = Fixture::new().await;
     let mut running = Vec::new();
     for n in 0..30 {
@@ -558,7 +558,7 @@ async fn many_programs_at_once_all_end_rightly() {
 
 /// The story: a program that was stopped for reading its terminal stood still for ever, and nobody was told.
 #[tokio::test]
-async fn a_stop_that_was_not_asked_for_is_told_and_the_owner_decides() {
+async fn an_external_stop_is_left_to_the_owner() {
     let fixture = Fixture::new().await;
     // One that starts nothing meanwhile: a shell that waits in `vfork` for its stopped child is not stopped itself.
     let script = "trap 'kill $!; exit 6' USR1; sleep 60 & echo ready; while :; do wait $!; done";
@@ -598,7 +598,7 @@ async fn a_stop_that_was_not_asked_for_is_told_and_the_owner_decides() {
 }
 
 #[tokio::test]
-async fn a_pause_of_ours_that_a_cancel_overtakes_ends_as_cancelled() {
+async fn cancelling_a_local_pause_ends_as_cancelled() {
     let fixture = Fixture::new().await;
     let mut running =
         fixture.spawn(sh("trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.01; done")).await;
@@ -617,7 +617,7 @@ async fn a_pause_of_ours_that_a_cancel_overtakes_ends_as_cancelled() {
 
 /// The story: an owner that held signals back for itself started programs that no key could stop.
 #[tokio::test]
-async fn a_program_starts_with_no_signal_held_back() {
+async fn a_program_starts_with_no_signal_blocked() {
     use nix::sys::signal::{SigSet, Signal};
     let fixture = Fixture::new().await;
     let held = SigSet::from_iter([Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU, Signal::SIGINT]);

@@ -6,7 +6,7 @@ use session_runner::{Command, RunError, Runner};
 /// The story: a program starts itself as the supervisor, its `main` does not know what that is, and starts the program
 /// that starts itself as the supervisor…
 #[tokio::test]
-async fn a_binary_that_cannot_supervise_starts_nothing_and_makes_no_session() {
+async fn a_binary_that_cannot_supervise_creates_no_session() {
     let manager = InMemorySessionManager::new();
     let error =
         Runner::new(&manager).spawn(SessionConfig::new("run"), Command::new("true")).await.unwrap_err();

@@ -69,7 +69,7 @@ fn prodigy() {
 }
 
 #[test]
-fn a_container_file_that_is_of_no_use_is_a_warning() {
+fn an_unusable_container_file_is_a_warning() {
     for folder in ["container/corrupt", "container/no-list", "container"] {
         let store = read(Format::Container, &fixture(folder));
         assert!(store.entries.is_empty());
@@ -80,7 +80,7 @@ fn a_container_file_that_is_of_no_use_is_a_warning() {
 
 /// A whole store goes in, and the second time there is nothing to do.
 #[tokio::test(flavor = "current_thread")]
-async fn a_store_is_imported_once() {
+async fn a_second_import_skips_every_session() {
     let storage = MemoryStorage::new();
     for expected in [Outcome::Imported, Outcome::Skipped] {
         for (format, folder) in
@@ -95,7 +95,7 @@ async fn a_store_is_imported_once() {
 
 /// What the old store knew is there under the names that it has here.
 #[test]
-fn what_has_a_counterpart_is_there() {
+fn old_values_appear_under_their_new_names() {
     let store = read(Format::Msw, &fixture("msw"));
     let (sessions, _) = split(&store);
     let running = sessions.iter().find(|session| session.source().contains("000002")).unwrap();
@@ -132,7 +132,7 @@ fn what_has_a_counterpart_is_there() {
 
 /// The old record goes along, whole, wherever it has room.
 #[test]
-fn the_old_record_is_kept_whole() {
+fn the_old_record_is_kept_unchanged() {
     for (format, folder) in [(Format::Msw, "msw"), (Format::Prodigy, "prodigy")] {
         for session in split(&read(format, &fixture(folder))).0 {
             let raw = std::fs::read_to_string(fixture(folder).join(session.source())).unwrap();
@@ -159,7 +159,7 @@ pub(crate) fn kept(session: &session_legacy::LegacySession) -> serde_json::Value
 }
 
 #[test]
-fn a_store_is_found_by_its_folder_or_by_one_of_its_files() {
+fn a_store_is_found_by_its_folder_or_one_of_its_files() {
     let sessions = |format, path: &Path| split(&read(format, path)).0.len();
     let folder = tempfile::tempdir().unwrap();
     for (format, home, from) in [(Format::Msw, ".msw", "msw"), (Format::Prodigy, ".prodigy", "prodigy")] {

@@ -33,7 +33,7 @@ fn msw(extra: &Value) -> Value {
 }
 
 #[test]
-fn no_link_is_followed_and_nothing_but_files_is_read() {
+fn only_regular_files_are_read() {
     let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let secret = elsewhere.path().join("secret.json");
     std::fs::write(&secret, msw(&json!({})).to_string()).unwrap();
@@ -67,7 +67,7 @@ fn no_link_is_followed_and_nothing_but_files_is_read() {
 }
 
 #[test]
-fn a_file_is_read_up_to_a_limit() {
+fn a_file_over_the_size_limit_is_refused() {
     let padding = " ".repeat(8 * 1024 * 1024);
     let store = one(Format::Msw, format!("{}{padding}", msw(&json!({}))).as_bytes());
     assert_eq!(split(&store).1, [("10000000-0000-4000-8000-000000000001.json", "is larger than 8 MiB")]);
@@ -75,7 +75,7 @@ fn a_file_is_read_up_to_a_limit() {
 
 /// What metadata has no room for goes along in parts, however it is escaped, and comes together again.
 #[test]
-fn a_record_that_is_large_or_deep_goes_along_all_the_same() {
+fn a_large_or_deep_record_is_kept_in_notes() {
     let mut deep = json!(1);
     for _ in 0..100 {
         deep = json!([deep]);
@@ -99,7 +99,7 @@ fn a_record_that_is_large_or_deep_goes_along_all_the_same() {
 }
 
 #[test]
-fn an_id_of_two_entries_is_that_of_the_first() {
+fn a_duplicate_id_belongs_to_the_first_entry() {
     let entry = json!({ "id": "a", "status": "stopped" });
     let store = one(
         Format::Container,
@@ -178,7 +178,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_member_may_be_anything(at in any::<prop::sample::Index>(), turn in 0_usize..40, with in nasty()) {
+    fn any_member_may_hold_any_value(at in any::<prop::sample::Index>(), turn in 0_usize..40, with in nasty()) {
         let texts = texts();
         let (format, text) = at.get(&texts);
         if let Ok(mut value) = serde_json::from_slice::<Value>(text) {
@@ -210,7 +210,7 @@ proptest! {
 }
 
 #[test]
-fn a_name_that_is_no_text_is_passed_over_or_named() {
+fn a_file_name_that_is_not_utf8_is_reported() {
     use std::os::unix::ffi::OsStrExt as _;
     let folder = tempfile::tempdir().unwrap();
     let name = |bytes: &[u8]| folder.path().join(Path::new(std::ffi::OsStr::from_bytes(bytes)));

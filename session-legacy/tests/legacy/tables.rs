@@ -50,7 +50,7 @@ fn assert_result(format: Format, entry: &Value) -> String {
 }
 
 #[test]
-fn each_pair_of_statuses_of_msw_becomes_what_the_table_says() {
+fn msw_status_pairs_map_as_documented() {
     let mut tried = 0;
     for row in rows("msw") {
         let [inner, outer, expected] = &row[..] else { panic!("{row:?}") };
@@ -73,7 +73,7 @@ fn each_pair_of_statuses_of_msw_becomes_what_the_table_says() {
 }
 
 #[test]
-fn each_status_of_container_becomes_what_the_table_says() {
+fn container_statuses_map_as_documented() {
     let rows = rows("container");
     assert_eq!(rows.len(), 7);
     for row in rows {
@@ -85,7 +85,7 @@ fn each_status_of_container_becomes_what_the_table_says() {
 }
 
 #[test]
-fn each_status_of_prodigy_becomes_what_the_table_says() {
+fn prodigy_statuses_map_as_documented() {
     let rows = rows("prodigy");
     assert_eq!(rows.len(), 8);
     for row in rows {

@@ -49,7 +49,7 @@ fn project() -> Option<tempfile::TempDir> {
 }
 
 #[test]
-fn each_worktree_is_a_session_with_what_git_knows() {
+fn each_worktree_becomes_a_session() {
     let Some(folder) = project() else { return };
     let before = snapshot(folder.path());
     for text in [None, Some("{\"version\":\"1.0\",\"sess")] {
@@ -104,7 +104,7 @@ fn signed(worktree: &Path) {
 
 /// A repository's configuration can make git run programs. None runs here.
 #[test]
-fn nothing_that_a_repository_says_is_run() {
+fn programs_that_a_repository_configures_are_not_run() {
     let Some(folder) = project() else { return };
     let ran = folder.path().join("ran");
     let program = folder.path().join("program");
@@ -140,7 +140,7 @@ fn nothing_that_a_repository_says_is_run() {
 
 /// A worktree whose repository is gone, as in a copy of the folder alone, is named.
 #[test]
-fn a_worktree_that_git_cannot_read_is_named() {
+fn a_worktree_that_git_cannot_read_is_reported() {
     let Some(folder) = project() else { return };
     std::fs::remove_dir_all(folder.path().join(".git").join("worktrees").join(ONE)).unwrap();
     let store = read(Format::Container, folder.path());
@@ -152,7 +152,7 @@ fn a_worktree_that_git_cannot_read_is_named() {
 
 /// A folder with an empty `.git` is no worktree, and the repository around it is not taken for its own.
 #[test]
-fn what_only_looks_like_a_worktree_is_named() {
+fn a_folder_that_is_no_worktree_is_reported() {
     let Some(folder) = project() else { return };
     std::fs::create_dir(folder.path().join(".worktrees").join(BARE).join(".git")).unwrap();
     let store = read(Format::Container, folder.path());

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_free_once_it_ended_and_the_cursor_was_not_moved() {
+    fn a_line_is_free_after_a_newline_without_cursor_moves() {
         for (free, output) in [
             (true, ""),
             (true, "line\n"),

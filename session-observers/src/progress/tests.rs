@@ -100,7 +100,7 @@ async fn reported(report: ProgressReport) -> SessionProgress {
 }
 
 #[tokio::test]
-async fn a_terminal_shows_one_bar_with_percent_steps_and_the_time_left() {
+async fn a_terminal_shows_a_bar_with_steps_and_the_time_left() {
     let (_manager, session, clock) = session().await;
     let terminal = TestTerminal::new(80);
     let renderer = terminal.bar();
@@ -133,7 +133,7 @@ async fn a_terminal_shows_one_bar_with_percent_steps_and_the_time_left() {
 }
 
 #[tokio::test]
-async fn output_beside_a_bar_is_whole_and_the_bar_stays_below_it() {
+async fn output_stays_intact_above_the_bar() {
     let progress = reported(ProgressReport::new().percent(40.0).step("compiling")).await;
     let bar = "[########------------]  40% compiling";
     let terminal = TestTerminal::new(60);
@@ -164,7 +164,7 @@ async fn output_beside_a_bar_is_whole_and_the_bar_stays_below_it() {
 }
 
 #[tokio::test]
-async fn a_line_of_ones_own_is_never_the_end_of_somebody_elses() {
+async fn an_own_line_starts_after_an_unfinished_one() {
     let terminal = TestTerminal::new(60);
     let renderer = terminal.bar();
     let put = |bytes: &[u8]| terminal.put(bytes);
@@ -180,7 +180,7 @@ async fn a_line_of_ones_own_is_never_the_end_of_somebody_elses() {
 
 /// Many threads, one terminal: no byte of the output is lost, and no two lines are mixed.
 #[tokio::test]
-async fn output_and_progress_from_several_threads_do_not_mix() {
+async fn concurrent_output_and_progress_do_not_mix() {
     let (_manager, session, _) = session().await;
     session.progress().start(1_000);
     let buffer = SharedBuffer::default();
@@ -214,7 +214,7 @@ async fn output_and_progress_from_several_threads_do_not_mix() {
 }
 
 #[tokio::test]
-async fn lines_come_at_each_tenth_and_every_ten_seconds() {
+async fn lines_are_written_every_ten_percent_or_ten_seconds() {
     let (_manager, session, _) = session().await;
     let buffer = SharedBuffer::default();
     let renderer = ProgressRenderer::lines(buffer.clone());
@@ -263,7 +263,7 @@ async fn lines_come_at_each_tenth_and_every_ten_seconds() {
 }
 
 #[tokio::test]
-async fn a_session_that_reports_nothing_is_not_shown_though_it_completes() {
+async fn a_session_without_reports_is_never_shown() {
     let (_manager, session, _) = session().await;
     session.complete(SessionSummary::new()).await.unwrap();
     let progress = session.progress().snapshot();
@@ -277,7 +277,7 @@ async fn a_session_that_reports_nothing_is_not_shown_though_it_completes() {
 }
 
 #[tokio::test]
-async fn nothing_that_is_reported_controls_the_terminal() {
+async fn reported_text_cannot_control_the_terminal() {
     let hostile = "\u{1b}]0;title\u{7}\u{1b}[2J\r\u{8}\u{9b}31m\u{202e}\u{7f}\ttab {msg} end";
     for (percent, columns) in [(None, 120), (Some(40.0), 120), (Some(40.0), 40), (None, 5), (Some(1.0), 1)] {
         let mut report = ProgressReport::new().step(hostile).phase(hostile);
@@ -299,7 +299,7 @@ async fn nothing_that_is_reported_controls_the_terminal() {
 }
 
 #[tokio::test]
-async fn whoever_follows_a_session_sees_it_to_its_end() {
+async fn following_a_session_finishes_at_its_end() {
     let (_manager, session, _) = session().await;
     let buffer = SharedBuffer::default();
     let renderer = ProgressRenderer::lines(buffer.clone());

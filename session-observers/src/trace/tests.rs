@@ -77,7 +77,7 @@ fn line(level: Level, fields: &[(&'static str, &str)]) -> Line {
 const ID: &str = "01010101-0101-0101-0101-010101010101";
 
 #[test]
-fn each_fact_is_one_event_with_its_place_and_its_kind() {
+fn each_event_is_logged_with_its_revision_and_kind() {
     let events = [
         SessionEvent::Failed { error: Failure::new(FailureCause::Work, "no\u{1b}[2J space") },
         SessionEvent::CancelRequested { reason: "enough".into(), by: "me".into(), force: false },
@@ -112,7 +112,7 @@ fn each_fact_is_one_event_with_its_place_and_its_kind() {
 }
 
 #[test]
-fn what_is_missed_and_what_is_recovered_is_logged() {
+fn missed_events_and_recoveries_are_logged() {
     let mut report = RecoveryReport::default();
     report.failed.push((context().session, SessionError::Contended { id: context().session }));
     let lines = logged(|observer| {
@@ -128,7 +128,7 @@ fn what_is_missed_and_what_is_recovered_is_logged() {
 
 /// The table in the docs, the other way round.
 #[test]
-fn levels_are_as_documented() {
+fn levels_match_the_documented_table() {
     let of = |wanted: Level| -> Vec<&str> {
         EventKind::ALL.iter().filter(|kind| level(**kind) == wanted).map(|kind| kind.name()).collect()
     };

@@ -52,7 +52,7 @@ fn reader(mut pipe: PipeReader) -> std::thread::JoinHandle<Vec<u8>> {
 }
 
 #[test]
-fn output_is_stored_and_passed_on_byte_by_byte() {
+fn output_is_stored_and_forwarded_unchanged() {
     let fixture = Fixture::new();
     let (read, write) = pipe().unwrap();
     let (mut program, stream) = stream(Some(write));
@@ -81,7 +81,7 @@ impl OutputInterceptor for Wrapper {
 }
 
 #[test]
-fn whoever_writes_to_the_same_place_passes_the_output_on() {
+fn an_interceptor_forwards_the_output() {
     let fixture = Fixture::new();
     let (mut read, write) = pipe().unwrap();
     let (mut program, stream) = stream(Some(write));
@@ -104,7 +104,7 @@ fn whoever_writes_to_the_same_place_passes_the_output_on() {
 
 /// The story: a shell showed its prompt in the middle of what a program had printed before it was stopped.
 #[test]
-fn at_rest_all_that_was_printed_has_got_through() {
+fn draining_waits_until_all_output_is_forwarded() {
     let fixture = Fixture::new();
     let (read, write) = pipe().unwrap();
     let (mut program, stream) = stream(Some(write));
@@ -137,7 +137,7 @@ fn at_rest_all_that_was_printed_has_got_through() {
 }
 
 #[test]
-fn what_is_in_the_pipe_when_the_tree_is_gone_is_not_lost_and_a_held_pipe_is_not_waited_for() {
+fn finish_reads_the_pipe_but_does_not_wait_for_its_end() {
     let fixture = Fixture::new();
     let (mut program, stream) = stream(None);
     program.write_all(b"last words").unwrap();
@@ -149,7 +149,7 @@ fn what_is_in_the_pipe_when_the_tree_is_gone_is_not_lost_and_a_held_pipe_is_not_
 }
 
 #[test]
-fn somebody_who_got_away_and_prints_on_cannot_keep_the_capture() {
+fn an_escaped_writer_does_not_block_finish() {
     let fixture = Fixture::new();
     let (mut program, stream) = stream(None);
     let capture = Capture::start(vec![stream], Some(fixture.writer()), 1).unwrap();
@@ -161,7 +161,7 @@ fn somebody_who_got_away_and_prints_on_cannot_keep_the_capture() {
 }
 
 #[test]
-fn a_reader_who_went_away_or_does_not_read_keeps_nobody() {
+fn a_closed_or_stalled_reader_does_not_block_finish() {
     for goes in [true, false] {
         let fixture = Fixture::new();
         let (read, write) = pipe().unwrap();
@@ -219,7 +219,7 @@ impl OutputWriter for FullDisk {
 }
 
 #[test]
-fn a_full_disk_ends_neither_the_work_nor_what_is_passed_on() {
+fn a_full_disk_does_not_stop_forwarding() {
     let fixture = Fixture::new();
     let (read, write) = pipe().unwrap();
     let passed_on = reader(read);
@@ -237,7 +237,7 @@ fn a_full_disk_ends_neither_the_work_nor_what_is_passed_on() {
 }
 
 #[test]
-fn what_is_beyond_the_limit_is_counted() {
+fn bytes_beyond_the_limit_are_counted() {
     let fixture = Fixture::new();
     let small = fixture.output.clone().limit(1000);
     let (mut program, stream) = stream(None);
@@ -250,7 +250,7 @@ fn what_is_beyond_the_limit_is_counted() {
 }
 
 #[test]
-fn progress_in_the_output_is_heard_and_stays_in_the_output() {
+fn parsed_progress_sequences_stay_in_the_output() {
     let fixture = Fixture::new();
     let (mut program, stream) = stream(None);
     let capture = Capture::start(vec![stream], Some(fixture.writer()), 1).unwrap();

@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_entry_has_64_bytes_and_reads_back() {
+    fn entries_of_64_bytes_round_trip() {
         let at = Timestamp::from_millis(1_795_253_400_123).unwrap();
         for (tag, _) in Tag::ALL {
             for (offset, length, attempt) in
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn no_changed_byte_of_an_entry_goes_unnoticed() {
+    fn every_flipped_bit_of_an_entry_is_detected() {
         let at = Timestamp::from_millis(1_795_253_400_123).unwrap();
         let tag = Tag::Chunk { stream: OutputStream::Stdout, after_gap: false };
         let entry = Entry { offset: 5, length: 3, tag, attempt: 1, at };

@@ -42,7 +42,7 @@ impl Fixture {
 use OutputStream::{Stderr, Stdout};
 
 #[test]
-fn output_comes_back_with_its_streams_in_its_order() {
+fn output_is_read_back_in_order_with_its_streams() {
     let fixture = Fixture::new(1 << 20);
     assert_eq!(fixture.output.length(fixture.id).unwrap(), OutputLength::default());
     assert_eq!(fixture.chunks(), []);
@@ -64,7 +64,7 @@ fn output_comes_back_with_its_streams_in_its_order() {
 }
 
 #[test]
-fn every_offset_and_every_page_size_shows_the_same_bytes() {
+fn every_offset_and_page_size_reads_the_same_bytes() {
     let fixture = Fixture::new(1 << 20);
     let mut writer = fixture.writer();
     for (turn, size) in [1usize, 7, 2, 30, 1, 1, 64, 3].into_iter().enumerate() {
@@ -89,7 +89,7 @@ fn every_offset_and_every_page_size_shows_the_same_bytes() {
 }
 
 #[test]
-fn a_chunk_is_joined_only_with_its_like_and_only_for_a_second() {
+fn appends_of_the_same_kind_join_a_chunk_for_a_second() {
     let fixture = Fixture::new(1 << 20);
     let mut writer = fixture.writer();
     for (stream, attempt, millis) in [
@@ -111,7 +111,7 @@ fn a_chunk_is_joined_only_with_its_like_and_only_for_a_second() {
 }
 
 #[test]
-fn bytes_up_to_the_limit_are_kept_and_the_cut_is_marked_once() {
+fn output_beyond_the_limit_is_cut_once() {
     for limit in [0u64, 1, 5, 6, 7, 100] {
         let fixture = Fixture::new(limit.max(1) * 64);
         let limit = limit.max(1) * 64;
@@ -141,7 +141,7 @@ fn bytes_up_to_the_limit_are_kept_and_the_cut_is_marked_once() {
 }
 
 #[test]
-fn exactly_the_limit_is_not_cut() {
+fn output_of_exactly_the_limit_is_not_cut() {
     let fixture = Fixture::new(64);
     let mut writer = fixture.writer();
     assert_eq!(writer.append(Stdout, 1, at(0), &[7; 64]).unwrap(), Stored::Whole);
@@ -151,7 +151,7 @@ fn exactly_the_limit_is_not_cut() {
 }
 
 #[test]
-fn streams_that_take_turns_byte_by_byte_cannot_fill_the_disk_with_the_index() {
+fn alternating_streams_cannot_grow_the_index_without_bound() {
     let fixture = Fixture::new(64 * 1024);
     let mut writer = fixture.writer();
     for turn in 0..20_000 {
@@ -162,7 +162,7 @@ fn streams_that_take_turns_byte_by_byte_cannot_fill_the_disk_with_the_index() {
 }
 
 #[test]
-fn attempts_go_on_where_the_last_one_stopped() {
+fn each_attempt_appends_after_the_last_one() {
     let fixture = Fixture::new(1 << 20);
     for attempt in 1..=3 {
         let mut writer = fixture.writer();
@@ -173,7 +173,7 @@ fn attempts_go_on_where_the_last_one_stopped() {
 }
 
 #[test]
-fn there_is_one_writer_at_a_time() {
+fn a_second_writer_is_refused() {
     let fixture = Fixture::new(1 << 20);
     let writer = fixture.writer();
     assert!(matches!(fixture.output.writer(fixture.id), Err(OutputError::Busy { .. })));
@@ -184,7 +184,7 @@ fn there_is_one_writer_at_a_time() {
 /// Cuts both files at every length that a killed process can leave: what is shown is a prefix, and the next attempt
 /// goes on right behind it.
 #[test]
-fn what_a_crash_tore_is_not_shown_and_the_next_attempt_goes_on_behind_what_is() {
+fn output_torn_by_a_crash_reads_as_a_prefix() {
     let fixture = Fixture::new(1 << 20);
     let mut writer = fixture.writer();
     for (stream, text) in [(Stdout, "first"), (Stderr, "second"), (Stdout, "third")] {
@@ -212,7 +212,7 @@ fn what_a_crash_tore_is_not_shown_and_the_next_attempt_goes_on_behind_what_is() 
 }
 
 #[test]
-fn damage_is_an_error_and_hides_nothing_before_it() {
+fn damage_is_an_error_at_its_own_offset() {
     let fixture = Fixture::new(1 << 20);
     let mut writer = fixture.writer();
     for stream in [Stdout, Stderr, Stdout, Stderr] {
@@ -246,7 +246,7 @@ fn damage_is_an_error_and_hides_nothing_before_it() {
 }
 
 #[test]
-fn no_link_leads_out_of_the_folder() {
+fn symbolic_links_are_not_followed() {
     let fixture = Fixture::new(1 << 20);
     let outside = tempfile::tempdir().unwrap();
     drop(fixture.writer());
@@ -267,7 +267,7 @@ fn no_link_leads_out_of_the_folder() {
 }
 
 #[test]
-fn a_guest_makes_no_session_folder() {
+fn in_session_folders_creates_no_session_folder() {
     let folder = tempfile::tempdir().unwrap();
     let output = FileOutput::in_session_folders(folder.path());
     assert!(output.writer(SessionId::random()).is_err());
@@ -279,7 +279,7 @@ fn a_guest_makes_no_session_folder() {
 }
 
 #[test]
-fn the_last_lines_are_found_in_one_stream_or_both() {
+fn tail_finds_the_last_lines_of_one_or_both_streams() {
     let fixture = Fixture::new(1 << 20);
     let mut writer = fixture.writer();
     let lines: Vec<(OutputStream, String)> = (0..4000)
@@ -316,7 +316,7 @@ fn the_last_lines_are_found_in_one_stream_or_both() {
 
 /// A reader beside a writer that lets chunks grow sees prefixes only, and in the end everything.
 #[test]
-fn a_reader_beside_the_writer_sees_prefixes_only() {
+fn a_concurrent_reader_sees_only_prefixes() {
     let fixture = Fixture::new(1 << 24);
     let text: Vec<u8> = (0..400_000u32).flat_map(u32::to_le_bytes).collect();
     std::thread::scope(|scope| {

@@ -170,7 +170,7 @@ mod tests {
     use session_core::SessionId;
 
     #[test]
-    fn what_could_not_be_stored_is_a_gap_before_what_could() {
+    fn a_failed_write_is_marked_as_a_gap() {
         let folder = tempfile::tempdir().unwrap();
         let (output, id) = (FileOutput::new(folder.path()), SessionId::random());
         drop(output.writer(id).unwrap());
@@ -207,7 +207,7 @@ mod tests {
 
     /// The page that describes the format has an example: it is what the code writes.
     #[test]
-    fn the_documented_example_is_what_is_written() {
+    fn the_documented_example_matches_what_is_written() {
         let folder = tempfile::tempdir().unwrap();
         let (output, id) = (FileOutput::new(folder.path()).limit(64), SessionId::random());
         let at = |millis: i64| Timestamp::from_millis(1_795_253_400_000 + millis).unwrap();

@@ -35,7 +35,7 @@ fn listen(runtime: &tokio::runtime::Runtime) -> (ReportSocket, Heard) {
 }
 
 #[test]
-fn a_report_arrives_and_is_answered() {
+fn a_report_is_delivered_and_answered() {
     let runtime = runtime();
     let (socket, heard) = listen(&runtime);
     let said =
@@ -48,7 +48,7 @@ fn a_report_arrives_and_is_answered() {
 }
 
 #[test]
-fn an_owner_that_is_gone_is_said_to_be_fenced() {
+fn reporting_to_an_owner_that_is_gone_is_fenced() {
     let runtime = runtime();
     let (socket, _) = listen(&runtime);
     let path = socket.path().to_owned();
@@ -64,7 +64,7 @@ fn an_owner_that_is_gone_is_said_to_be_fenced() {
 }
 
 #[test]
-fn nobody_else_can_reach_it() {
+fn other_users_cannot_reach_the_socket() {
     let runtime = runtime();
     let (socket, _) = listen(&runtime);
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -84,7 +84,7 @@ fn nobody_else_can_reach_it() {
 }
 
 #[test]
-fn hostile_input_is_refused_and_takes_no_memory() {
+fn hostile_input_is_refused_with_a_code() {
     let runtime = runtime();
     let (socket, heard) = listen(&runtime);
     for (line, code) in [
@@ -117,7 +117,7 @@ fn hostile_input_is_refused_and_takes_no_memory() {
 
 /// The answer to a request of nearly 64 KiB repeated it, grew beyond what a child reads, and was no answer to it.
 #[test]
-fn a_refusal_is_read_whole_however_long_the_request_was() {
+fn a_refusal_of_a_long_request_is_short_enough_to_read() {
     let runtime = runtime();
     let (socket, _) = listen(&runtime);
     let limit = usize::try_from(REQUEST_BYTES).unwrap();
@@ -129,7 +129,7 @@ fn a_refusal_is_read_whole_however_long_the_request_was() {
 }
 
 #[test]
-fn a_connection_carries_many_reports_and_many_children_report_at_once() {
+fn many_children_can_report_concurrently() {
     let runtime = runtime();
     let (socket, heard) = listen(&runtime);
     std::thread::scope(|scope| {
@@ -152,7 +152,7 @@ fn a_connection_carries_many_reports_and_many_children_report_at_once() {
 }
 
 #[test]
-fn with_the_socket_its_connections_end() {
+fn dropping_the_socket_ends_its_connections() {
     let runtime = runtime();
     let (socket, _) = listen(&runtime);
     let mut stream = StdStream::connect(socket.path()).unwrap();
@@ -166,7 +166,7 @@ fn with_the_socket_its_connections_end() {
 }
 
 #[test]
-fn only_the_sockets_of_owners_that_are_gone_are_swept() {
+fn only_sockets_of_owners_that_are_gone_are_swept() {
     let runtime = runtime();
     let (socket, _) = listen(&runtime);
     let folder = socket.path().parent().unwrap();

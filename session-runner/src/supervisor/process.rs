@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hostile_name_moves_no_field() {
+    fn a_hostile_name_does_not_shift_the_fields() {
         let rest = "S 7 8 9 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 0 0";
         for name in ["sh", "a) R 1 1", "((", "", "x y", ") Z 0 0 0"] {
             let process = Process::parse(&format!("12 ({name}) {rest}\n")).unwrap();
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_among_all_and_reads_the_same_twice() {
+    fn the_list_and_a_single_read_agree_on_this_process() {
         let me = rustix::process::getpid();
         let found = Process::all().unwrap().into_iter().find(|process| process.pid == me).unwrap();
         let again = Process::read(me).unwrap().unwrap();

@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mask_is_read_from_signal_1_upwards() {
+    fn the_lowest_bit_of_a_mask_is_signal_1() {
         assert!(is_in(0b1, Signal::HUP));
         assert!(is_in(0b10, Signal::INT));
         assert!(!is_in(0b10, Signal::HUP));

@@ -115,7 +115,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_tree_is_asked_then_killed_then_given_up_on() {
+    fn a_tree_is_terminated_then_killed_then_reported() {
         let start = Instant::now();
         let mut termination = Termination::NotRequested;
         assert_eq!(termination.tick(start), None);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_wish_only_shortens_the_first() {
+    fn a_second_request_only_shortens_the_grace_period() {
         let start = Instant::now();
         let mut termination = Termination::NotRequested;
         termination.request(start, 5 * SECOND);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn no_grace_kills_at_once() {
+    fn zero_grace_kills_immediately() {
         let mut termination = Termination::NotRequested;
         assert_eq!(termination.request(Instant::now(), Duration::ZERO), Some(Action::Kill { freeze: false }));
     }

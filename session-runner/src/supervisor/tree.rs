@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_descendants_are_found_and_only_they_are_signalled() {
+    fn only_descendants_are_signalled() {
         let mut child =
             std::process::Command::new("sh").args(["-c", "sleep 600 & wait"]).spawn().expect("sh starts");
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();

@@ -119,7 +119,7 @@ const TREE: &str = r#"
 const TREE_LINES: usize = 4;
 
 #[test]
-fn a_program_that_ends_is_reported_with_its_code_or_signal() {
+fn the_end_is_reported_with_the_exit_code_or_signal() {
     for (script, expected) in [
         ("exit 0", Ended::Exited(0)),
         ("exit 7", Ended::Exited(7)),
@@ -139,7 +139,7 @@ fn a_program_that_ends_is_reported_with_its_code_or_signal() {
 }
 
 #[test]
-fn a_program_that_cannot_run_says_why() {
+fn a_program_that_cannot_start_reports_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let plain = folder.path().join("plain");
     std::fs::write(&plain, "no program").unwrap();
@@ -163,7 +163,7 @@ fn a_program_that_cannot_run_says_why() {
 }
 
 #[test]
-fn a_cancelled_tree_ends_in_bounded_time_whatever_it_does() {
+fn a_tree_that_ignores_term_is_killed_after_the_grace() {
     runtime().block_on(async {
         let mark = mark();
         let (supervised, mut output) = Program::new(&mark, TREE).start().await;
@@ -184,7 +184,7 @@ fn a_cancelled_tree_ends_in_bounded_time_whatever_it_does() {
 }
 
 #[test]
-fn force_kills_at_once() {
+fn zero_grace_kills_without_term() {
     runtime().block_on(async {
         let mark = mark();
         let (supervised, mut output) =
@@ -200,7 +200,7 @@ fn force_kills_at_once() {
 }
 
 #[test]
-fn what_a_program_leaves_behind_is_ended_with_it() {
+fn background_processes_end_with_the_program() {
     runtime().block_on(async {
         let mark = mark();
         let script = "setsid sh -c 'echo left; sleep 60; :' & sh -c 'trap \"\" TERM; echo left; sleep 60; :' & sleep 0.2; exit 3";
@@ -220,7 +220,7 @@ fn not_stopped(report: Option<Report>) -> Report {
 }
 
 #[test]
-fn a_halted_tree_stands_still_and_goes_on() {
+fn a_halted_tree_is_stopped_until_it_is_resumed() {
     runtime().block_on(async {
         let mark = mark();
         let (mut supervised, mut output) = Program::new(&mark, TREE).start().await;
@@ -250,7 +250,7 @@ fn a_halted_tree_stands_still_and_goes_on() {
 }
 
 #[test]
-fn a_stop_of_somebody_elses_is_told_and_ended_without_a_word() {
+fn an_external_stop_is_reported_and_ended_by_wake() {
     runtime().block_on(async {
         let (mut supervised, mut output) = Program::new(&mark(), "echo ready; exec sleep 60").start().await;
         lines(&mut output, 1);
@@ -266,7 +266,7 @@ fn a_stop_of_somebody_elses_is_told_and_ended_without_a_word() {
 }
 
 #[test]
-fn a_tree_that_forks_faster_than_it_is_found_is_ended() {
+fn a_tree_that_forks_quickly_is_ended() {
     runtime().block_on(async {
         let mark = mark();
         // A chain that moves on all the time: each member starts the next one and leaves.
@@ -282,7 +282,7 @@ fn a_tree_that_forks_faster_than_it_is_found_is_ended() {
 }
 
 #[test]
-fn a_supervisor_outlives_the_signals_of_its_group() {
+fn a_supervisor_survives_signals_to_its_group() {
     runtime().block_on(async {
         let mark = mark();
         let (supervised, mut output) = Program::new(&mark, "echo ready; exec sleep 60").start().await;
@@ -325,7 +325,7 @@ fn a_lock_is_held_until_the_tree_is_empty() {
 }
 
 #[test]
-fn a_descriptor_of_the_owner_is_seen_by_no_program() {
+fn descriptors_of_the_owner_are_not_inherited() {
     runtime().block_on(async {
         // What this process was started with it hands on, like any other.
         let handed_on: Vec<String> = std::fs::read_dir("/proc/self/fdinfo")
@@ -355,7 +355,7 @@ fn a_descriptor_of_the_owner_is_seen_by_no_program() {
 }
 
 #[test]
-fn many_programs_in_a_row_leave_no_descriptor_behind() {
+fn consecutive_programs_leak_no_descriptors() {
     runtime().block_on(async {
         let count = || std::fs::read_dir("/proc/self/fd").unwrap().count();
         let open_sockets = || {
@@ -386,7 +386,7 @@ fn many_programs_in_a_row_leave_no_descriptor_behind() {
 /// The story: an owner died after its first order and before the first report. The supervisor learned of it when it
 /// wrote the report, and went on to wait for the next order, for ever.
 #[test]
-fn an_owner_that_dies_before_the_first_report_is_missed_all_the_same() {
+fn the_owners_death_before_the_first_report_is_noticed() {
     let mark = mark();
     runtime().block_on(async {
         let (socket, mut process) = start_supervisor(Program::new(&mark, "sleep 60; :").launch).unwrap();
@@ -398,7 +398,7 @@ fn an_owner_that_dies_before_the_first_report_is_missed_all_the_same() {
 
 /// An owner in its own process, killed at a random point: none of its tree is alive soon after.
 #[test]
-fn kill_9_of_the_owner_takes_the_whole_tree_along() {
+fn kill_9_of_the_owner_ends_the_whole_tree() {
     let rounds: u64 = std::env::var("KILL_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(8);
     let seed: u64 = std::env::var("KILL_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(0x5eed);
     let mut random = seed;
