@@ -1,27 +1,27 @@
-//! Whether a program runs, for whoever looks after its terminal, and what that one wants of it.
+//! The run state of the child, and pause and resume requests from the process that owns the session.
 
-/// Whether a program runs. Only the latest of several changes is kept.
+/// The run state of a program. Only the latest of several changes is kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChildState {
-    /// It runs, or is on its way to its end.
+    /// It runs, or is being ended.
     #[default]
     Running,
-    /// It was stopped by this signal, and not from here: by a key on its terminal, for reading from a terminal that is
-    /// not its own, or by somebody who may. Its session is running still, and says nothing of it.
+    /// A signal that this process did not send stopped it: a key on its terminal, a read from a terminal whose
+    /// foreground it is not in, or another process. The session stays running, and nothing is logged.
     Stopped {
         /// The signal's number.
         signal: i32,
     },
-    /// Its whole tree stands still, its session is paused, and what it has printed so far is where it belongs.
+    /// Its whole tree is stopped, its session is paused, and all output so far is stored and forwarded.
     Paused,
 }
 
-/// What the process that owns a session wants of its program, without a request in the log.
+/// A request of the process that owns the session, made without the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LocalRequest {
-    /// It is to stand still, for this reason.
+    /// Pause the session, for this reason.
     Pause(String),
-    /// It is to go on.
+    /// Resume the session.
     Resume,
 }

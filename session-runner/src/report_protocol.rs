@@ -1,4 +1,4 @@
-//! What a child and its owner say to each other, over any stream: for tests that say what no child should.
+//! The protocol of the report socket over any stream, for tests that send malformed requests.
 
 use std::io;
 
@@ -7,10 +7,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::run_loop::accept_report;
 
-/// The most bytes of one request.
+/// The maximum size of one request, in bytes.
 pub const REQUEST_BYTES: u64 = crate::socket::REQUEST_BYTES;
 
-/// Answers what is read as the owner of this session does on its socket.
+/// Serves the requests that are read, as the owner of this session does on its socket.
 ///
 /// # Errors
 /// Those of the streams.

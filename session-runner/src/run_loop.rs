@@ -1,5 +1,5 @@
-//! A session with its program, from the moment both run to the ending in the log. What was asked for in the log is done
-//! to the program; what becomes of the program goes to the log.
+//! The main loop of a session with its program, from the start of both to the final event. It applies requests in the log
+//! to the program, and records in the log what happens to the program.
 
 use std::time::Duration;
 
@@ -22,10 +22,10 @@ use crate::socket::{Refusal, ReportSocket};
 use crate::supervisor::protocol::{Ended, Escaped, Report};
 use crate::supervisor_client::{ORPHAN_GRACE, Orders, Reports, Supervised};
 
-/// How long after a failed attempt to write to the log the next one is made.
+/// Delay between a failed attempt to write to the log and the next one.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// A session with its program.
+/// A session with its running program.
 #[derive(Debug)]
 pub(crate) struct RunLoop {
     pub(crate) session: Session,
@@ -42,27 +42,27 @@ pub(crate) struct RunLoop {
     state: RunState,
 }
 
-/// What is known of the run so far.
+/// The state of the run so far.
 #[derive(Debug, Default)]
 struct RunState {
     tree: TreeState,
-    /// What the owner's process wants and does not have yet.
+    /// The request of the owner's process that is not fulfilled yet.
     request: Option<LocalRequest>,
-    /// Why the tree is being ended, if it is.
+    /// The reason why the tree is being ended, if it is.
     end_reason: Option<EndReason>,
     ended: Option<Ended>,
     escaped: Vec<Escaped>,
-    /// Whether the supervisor saw the tree to its end.
+    /// `true` once the supervisor has reported that no process is left.
     tree_empty: bool,
     /// Time spent running before `running_since`.
     ran_for: Duration,
-    /// Since when it runs; `None` while it is paused.
+    /// Start of the current running period; `None` while it is paused.
     running_since: Option<Instant>,
-    /// Something that was asked for could not be written to the log, and is tried again then.
+    /// The time of the next attempt, if a requested change could not be written to the log.
     retry_at: Option<Instant>,
 }
 
-/// Whether the tree runs.
+/// The run state of the process tree.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum TreeState {
     #[default]
@@ -101,7 +101,7 @@ impl RunLoop {
         }
     }
 
-    /// Runs to the end. Once `handle_dropped` is closed, nobody is interested any more.
+    /// Runs to the end. `handle_dropped` completes when the caller drops its handle.
     pub(crate) async fn run(
         mut self,
         mut handle_dropped: oneshot::Receiver<()>,
@@ -141,7 +141,7 @@ impl RunLoop {
                 changed = progress.changed(), if !progress_ended => match changed {
                     Ok(()) => {
                         if let Some(TerminalProgress::Percent(percent)) = *progress.borrow_and_update() {
-                            // After the end it is refused, and that is all.
+                            // Refused after the end, which is harmless.
                             let _ = session.progress().set_percent(f64::from(percent));
                         }
                     }
@@ -160,7 +160,7 @@ impl RunLoop {
         matches!(self.state.end_reason, Some(EndReason::Fenced(_)))
     }
 
-    /// Brings the program to where the log says that it should be, and the log to where the program is.
+    /// Reconciles the program with the requests in the log and of the owner's process.
     async fn reconcile(&mut self, head: &Head) {
         let (requests, state) = (&head.lifecycle.requests, head.state());
         if let Some(cancel) = &requests.cancel {
@@ -191,13 +191,13 @@ impl RunLoop {
             }
             TreeState::Halted if !paused => self.continue_tree().await,
             TreeState::Halted if requests.resume.is_some() || resume => {
-                // First the log: somebody who lost the session must not let the program go on.
+                // The log first: an owner that lost the session must not continue the program.
                 match self.session.resume().await {
                     Ok(_) => self.continue_tree().await,
                     Err(error) => self.retry_later("resume", &error),
                 }
             }
-            // Whoever wants what is so already has it.
+            // The request asks for the current state: it is fulfilled.
             TreeState::Running | TreeState::Halted => self.state.request = None,
             TreeState::Halting => {}
         }
@@ -205,7 +205,7 @@ impl RunLoop {
 
     async fn cancel(&mut self, reason: String, force: bool) {
         if self.state.ended.is_some() {
-            // Work that finished before the cancel was seen has finished. What it left behind can still be hurried.
+            // A program that ended before the cancel was seen keeps its own outcome. A forced cancel still kills its leftovers.
             if force {
                 self.orders.end(Duration::ZERO).await;
             }
@@ -224,7 +224,7 @@ impl RunLoop {
         if !keep {
             self.state.end_reason = Some(end_reason);
         }
-        // Its supervisor continues it, and a program that cleans up may want its terminal for that.
+        // Its supervisor continues it, and a program that cleans up may need its terminal.
         if self.state.tree == TreeState::Halted {
             self.state.tree = TreeState::Running;
             self.child_state.send_replace(ChildState::Running);
@@ -271,15 +271,19 @@ impl RunLoop {
         if self.state.tree != TreeState::Halting {
             return;
         }
-        // Whoever is told of the pause next may show something else where the output goes.
+        // A caller that is notified of the pause may write to the same terminal next.
         self.capture.wait_until_drained().await;
-        let asked = self.session.head().lifecycle.requests.pause.map(|pause| pause.reason);
+        let log_reason = self.session.head().lifecycle.requests.pause.map(|pause| pause.reason);
         let request = self.state.request.clone();
-        let wished = match &request {
+        let local_reason = match &request {
             Some(LocalRequest::Pause(reason)) => Some(reason.clone()),
             Some(LocalRequest::Resume) | None => None,
         };
-        match self.session.pause(PauseReason::Requested(asked.or(wished).unwrap_or_default())).await {
+        match self
+            .session
+            .pause(PauseReason::Requested(log_reason.or(local_reason).unwrap_or_default()))
+            .await
+        {
             Ok(_) => {
                 self.state.stop_clock();
                 self.state.tree = TreeState::Halted;
@@ -293,12 +297,12 @@ impl RunLoop {
         }
     }
 
-    fn retry_later(&mut self, what: &str, error: &SessionError) {
-        tracing::warn!(session = %self.session.id(), %error, code = %error.code(), "could not {what}, will try again");
+    fn retry_later(&mut self, action: &str, error: &SessionError) {
+        tracing::warn!(session = %self.session.id(), %error, code = %error.code(), "could not {action}, will retry");
         self.state.retry_at = Some(Instant::now() + RETRY_DELAY);
     }
 
-    /// When the attempt has run for as long as it may. Time that it is paused does not count.
+    /// Returns the time at which the attempt reaches its deadline. Paused time is not counted.
     fn deadline(&self) -> Option<Instant> {
         let limit = Duration::from_millis(self.session.config().deadline_ms?);
         let running_since = self
@@ -308,20 +312,20 @@ impl RunLoop {
         running_since.checked_add(limit.saturating_sub(self.state.ran_for))
     }
 
-    /// A note is worth having; no work ends for the want of one.
+    /// Records a note. A failure to do so is logged and does not end the program.
     async fn note(&self, kind: &str, data: serde_json::Value) {
         if self.is_fenced() {
             return;
         }
         if let Err(error) = self.session.note(kind, data, Durability::Buffered).await {
-            tracing::warn!(session = %self.session.id(), %error, kind, "could not keep a note");
+            tracing::warn!(session = %self.session.id(), %error, kind, "could not record a note");
         }
     }
 
-    /// The tree is gone: takes what is left of its output, and says in the log how it ended.
+    /// Reads the rest of the output once the tree is gone, and records the outcome in the log.
     async fn finish(mut self) -> Result<RunReport> {
         if !self.state.tree_empty && self.state.escaped.is_empty() {
-            // The supervisor was killed: there is nobody else who could end what it watched over.
+            // The supervisor was killed: only this process can still end the tree.
             crate::leftovers::kill(self.socket.path()).await;
         }
         let capture = self.capture;
@@ -357,7 +361,7 @@ impl RunState {
     }
 }
 
-/// Takes a child's report, once the session runs.
+/// Accepts a progress report of a child, waiting while the session is paused.
 pub(crate) async fn accept_report(session: Session, report: ProgressReport) -> Result<(), Refusal> {
     let mut view = session.watch();
     while !session.progress().is_ended()

@@ -1,4 +1,4 @@
-//! A program that runs as a session: what whoever started it holds of it.
+//! The handle of a program that runs as a session, and its report at the end.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use crate::run_loop::RunLoop;
 use crate::supervisor::protocol::{Ended, Escaped};
 use crate::supervisor_client::Orders;
 
-/// A program that runs as a session. What others ask for in the session's log (pause, resume, cancel) is done to the
-/// program without help.
+/// A program that runs as a session. Requests in the session's log (pause, resume, cancel) are applied to the program
+/// without help from the holder of this handle.
 ///
-/// Dropping it ends the program, and lets go of the session: somebody may resume it.
+/// Dropping it ends the program and releases the session, which can then be resumed.
 #[derive(Debug)]
 pub struct Running {
     session: Session,
@@ -26,7 +26,7 @@ pub struct Running {
     child_state: watch::Receiver<ChildState>,
     local_requests: watch::Sender<Option<LocalRequest>>,
     task: JoinHandle<Result<RunReport, SessionError>>,
-    /// Closing it is how the task learns that nobody is interested any more.
+    /// Its drop notifies the task that this handle is gone.
     _alive: oneshot::Sender<()>,
     report: Option<Result<RunReport, SessionError>>,
     output: Option<Arc<dyn OutputStorage>>,
@@ -34,19 +34,19 @@ pub struct Running {
     first_byte: u64,
 }
 
-/// How a program that ran as a session ended.
+/// The outcome of a program that ran as a session.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct RunReport {
-    /// How the session stands now.
+    /// The head of the session after the run.
     pub head: Head,
-    /// Which attempt this was.
+    /// The number of this attempt.
     pub attempt: u32,
-    /// How the program ended; `None` if that could not be found out.
+    /// The end of the program; `None` if it is unknown.
     pub ended: Option<Ended>,
     /// Processes of the program's tree that could not be ended.
     pub escaped: Vec<Escaped>,
-    /// Everything that was printed, in bytes, kept or not.
+    /// Bytes that the program printed, stored or not.
     pub output_bytes: u64,
 }
 
@@ -61,10 +61,10 @@ impl RunReport {
         Self { head, attempt, ended, escaped, output_bytes }
     }
 
-    /// The exit code of a command that runs programs: see [`exit_code`].
+    /// Returns the exit code for a command that runs programs: see [`exit_code`].
     #[must_use]
     pub fn exit_code(&self) -> i32 {
-        // A session that was let go of has not ended, and so has no code of its own.
+        // A released session has not ended, so it has no exit code of its own.
         exit_code(&self.head).unwrap_or(TROUBLE)
     }
 }
@@ -88,67 +88,67 @@ impl Running {
         }
     }
 
-    /// The session's id.
+    /// Returns the session's id.
     #[must_use]
     pub fn id(&self) -> SessionId {
         self.session.id()
     }
 
-    /// The session.
+    /// Returns the session.
     #[must_use]
     pub fn session(&self) -> &Session {
         &self.session
     }
 
-    /// The program's process, which leads a process group of its own.
+    /// Returns the process id of the program, which leads a process group of its own.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// What this attempt prints, from its start, as it is stored; `None` where output is not stored.
+    /// Follows the output of this attempt from its start, as it is stored; `None` if output is not stored.
     #[must_use]
     pub fn output(&self) -> Option<OutputFollower> {
         let output = Arc::clone(self.output.as_ref()?);
         Some(OutputFollower::new(output, self.id(), self.first_byte, self.stored.clone()))
     }
 
-    /// Sends a signal to the program's process group, as a terminal would. How the program ends then is its own
-    /// ending; to have the session cancelled, ask its manager for that.
+    /// Sends a signal to the program's process group, as a terminal would. The session then ends by the program's own
+    /// exit status; to cancel the session, use its manager.
     pub async fn signal(&self, signal: i32) {
         self.orders.signal(signal).await;
     }
 
-    /// Whether the program runs, as it changes.
+    /// Watches the run state of the program.
     #[must_use]
     pub fn child_state(&self) -> watch::Receiver<ChildState> {
         self.child_state.clone()
     }
 
-    /// Stops the whole tree and pauses the session, for this reason: [`ChildState::Paused`] tells when it is so, unless
-    /// the program ends before. No request stands in the log; a resume may be asked for there as for any pause.
+    /// Stops the whole tree and pauses the session for this reason. [`ChildState::Paused`] follows, unless the program
+    /// ends first. The log gets no pause request; a resume may be requested there as for any pause.
     pub fn pause(&self, reason: impl Into<String>) {
         self.local_requests.send_replace(Some(LocalRequest::Pause(reason.into())));
     }
 
-    /// Makes a paused session and its program go on: [`ChildState::Running`] tells when it is so.
+    /// Resumes a paused session and its program. [`ChildState::Running`] follows.
     pub fn resume(&self) {
         self.local_requests.send_replace(Some(LocalRequest::Resume));
     }
 
-    /// Continues those of the program's group that were stopped by somebody else. The log says nothing of it.
+    /// Continues processes of the program's group that a signal from elsewhere stopped. Nothing is logged.
     pub async fn wake(&self) {
         self.orders.wake().await;
     }
 
-    /// Waits until no process of the program is left and the session's ending survives power loss. Dropping the
-    /// future is harmless; waiting again gives the same answer.
+    /// Waits until no process of the program is left and the end of the session is flushed. Dropping the future is
+    /// harmless; waiting again returns the same result.
     ///
     /// # Errors
-    /// `FENCED` if somebody else runs the session now; what the storage suffers, and then the session has not ended.
+    /// `FENCED` if another process owns the session now; errors of the storage, after which the session has not ended.
     ///
     /// # Panics
-    /// If the task that drives the program did, or its runtime was shut down.
+    /// If the task of the run loop panicked, or its runtime was shut down.
     pub async fn wait(&mut self) -> Result<RunReport, SessionError> {
         if let Some(report) = &self.report {
             return report.clone();
@@ -157,7 +157,7 @@ impl Running {
             Ok(report) => report,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                Err(error) => panic!("the runtime ended before the program: {error}"),
+                Err(error) => panic!("the runtime shut down before the program ended: {error}"),
             },
         };
         self.report = Some(report.clone());

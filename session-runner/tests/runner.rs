@@ -1,6 +1,6 @@
-//! Programs as sessions, with real processes.
+//! Tests of programs as sessions, with real processes.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+#![expect(clippy::unwrap_used, reason = "a missing value fails the test")]
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,23 +18,25 @@ use session_runner::{
 };
 use tokio::sync::watch;
 
-/// Not a test: the entry of the supervisor. The test binary, started again with the hidden verb as its filter, comes
-/// here.
+/// Not a test: the entry point of the supervisor. The test binary, started again with the hidden verb as its filter, runs
+/// this.
 #[test]
 fn __supervise() {
     supervise_main();
 }
 
-/// Not a test unless a session's program: reports what it is told to.
+/// Not a test unless it runs as a session's program: reports the progress given in its environment.
 #[test]
 fn __report() {
     let Some(socket) = std::env::var_os(SOCKET_VARIABLE) else { return };
     let percent = std::env::var("REPORT_PERCENT").unwrap().parse().unwrap();
-    let result =
-        session_runner::report(&PathBuf::from(socket), ProgressReport::new().percent(percent).step("told"));
-    // Past the harness, which prints what it likes.
-    let said = result.map_or_else(|error| error.code().as_str().to_owned(), |()| "ok".to_owned());
-    std::fs::write(std::env::var_os("REPORT_SAID").unwrap(), said).unwrap();
+    let result = session_runner::report(
+        &PathBuf::from(socket),
+        ProgressReport::new().percent(percent).step("linking"),
+    );
+    // To a file, because the test harness prints to the output.
+    let response = result.map_or_else(|error| error.code().as_str().to_owned(), |()| "ok".to_owned());
+    std::fs::write(std::env::var_os("REPORT_RESPONSE").unwrap(), response).unwrap();
 }
 
 struct Fixture {
@@ -70,12 +72,17 @@ impl Fixture {
         records.iter().map(|record| record.decode().unwrap().event).collect()
     }
 
-    /// The kinds of the events, those of progress and notes aside.
-    async fn story(&self, id: SessionId) -> Vec<&'static str> {
-        let told = |event: &SessionEvent| {
+    /// Returns the kinds of the events, without progress and notes.
+    async fn event_kinds(&self, id: SessionId) -> Vec<&'static str> {
+        let is_counted = |event: &SessionEvent| {
             !matches!(event, SessionEvent::ProgressReported { .. } | SessionEvent::Noted { .. })
         };
-        self.events(id).await.iter().filter(|event| told(event)).map(|event| event.kind().name()).collect()
+        self.events(id)
+            .await
+            .iter()
+            .filter(|event| is_counted(event))
+            .map(|event| event.kind().name())
+            .collect()
     }
 
     fn printed(&self, id: SessionId) -> String {
@@ -83,7 +90,7 @@ impl Fixture {
         String::from_utf8(chunks.into_iter().flat_map(|chunk| chunk.bytes).collect()).unwrap()
     }
 
-    /// Waits until the program has printed something.
+    /// Waits until the program has printed a text.
     async fn until_printed(&self, id: SessionId, text: &str) {
         eventually(text, async || self.printed(id).contains(text)).await;
     }
@@ -94,10 +101,10 @@ async fn manager(storage: &Arc<MemoryStorage>, presence: ProcessPresence) -> InM
     PersistentSessionManager::open(Arc::clone(storage), Arc::new(presence), options).await.unwrap()
 }
 
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+async fn eventually(condition: &str, mut holds: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !holds().await {
-        assert!(start.elapsed() < Duration::from_secs(20), "never came to be: {what}");
+        assert!(start.elapsed() < Duration::from_secs(20), "not reached in time: {condition}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -111,7 +118,7 @@ fn failure(head: &Head) -> (FailureCause, Option<i32>, Option<i32>) {
     (error.cause, error.exit_code, error.signal)
 }
 
-/// Every living process that has this session in its environment.
+/// Returns every process that has this session in its environment.
 fn tree(id: SessionId) -> Vec<u32> {
     let mark = format!("SESSIONCTL_SESSION={id}\0").into_bytes();
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
@@ -145,11 +152,11 @@ async fn endings_map_to_states_and_exit_codes() {
         assert_eq!(report.exit_code(), code, "{script}");
         let last = state.name();
         assert_eq!(
-            fixture.story(running.id()).await,
+            fixture.event_kinds(running.id()).await,
             ["created", "started", "command_executed", last],
             "{script}"
         );
-        assert_eq!(running.wait().await.unwrap(), report, "waiting again says the same");
+        assert_eq!(running.wait().await.unwrap(), report, "waiting again returns the same report");
         if state == StateName::Failed {
             assert_eq!(failure(&report.head), (FailureCause::Work, ended.exit_code(), ended.signal()));
         }
@@ -210,10 +217,10 @@ async fn a_cancel_in_the_log_ends_the_whole_tree() {
         "{report:?}"
     );
     assert_eq!(report.ended, Some(Ended::Exited(0)));
-    assert_eq!(report.exit_code(), 143, "it was cancelled, whatever it says");
+    assert_eq!(report.exit_code(), 143, "a cancelled session does not exit with 0");
     assert_eq!(tree(id), [0; 0]);
     assert_eq!(
-        fixture.story(id).await,
+        fixture.event_kinds(id).await,
         ["created", "started", "cancel_requested", "command_executed", "cancelled"]
     );
     let signals: Vec<i64> = fixture
@@ -233,7 +240,7 @@ async fn a_forced_cancel_kills_immediately() {
     for first in [false, true] {
         let fixture = Fixture::new().await;
         let script = "trap 'echo asked' TERM; echo ready; while :; do sleep 60 & wait $!; done";
-        // Longer than the test's patience: only force can end it in time.
+        // Longer than the timeout of the test: only force can end it in time.
         let mut running = fixture.spawn(sh(script).grace(Duration::from_secs(600))).await;
         let id = running.id();
         fixture.until_printed(id, "ready").await;
@@ -250,18 +257,18 @@ async fn a_forced_cancel_kills_immediately() {
     }
 }
 
-/// The story: a pause that stopped only the first process, and a child whose reports were refused ever after.
+/// Regression: a pause stopped only the first process, and a child's reports were refused from then on.
 #[tokio::test]
 async fn a_tree_is_stopped_while_paused_and_can_report_after() {
     let fixture = Fixture::new().await;
-    let said = fixture.folder.path().join("said");
-    let go = fixture.folder.path().join("go");
+    let response = fixture.folder.path().join("response");
+    let marker = fixture.folder.path().join("go");
     let script = format!(
-        "sh -c 'while :; do sleep 0.01; done' & echo ready; until test -e {go}; do sleep 0.01; done; \
+        "sh -c 'while :; do sleep 0.01; done' & echo ready; until test -e {marker}; do sleep 0.01; done; \
          /proc/$PPID/exe __report; kill %1 2>/dev/null; kill $!; exit 0",
-        go = go.display()
+        marker = marker.display()
     );
-    let command = sh(&script).env("REPORT_SAID", said.to_str().unwrap()).env("REPORT_PERCENT", "42");
+    let command = sh(&script).env("REPORT_RESPONSE", response.to_str().unwrap()).env("REPORT_PERCENT", "42");
     let mut running = fixture.spawn(command).await;
     let id = running.id();
     fixture.until_printed(id, "ready").await;
@@ -271,10 +278,10 @@ async fn a_tree_is_stopped_while_paused_and_can_report_after() {
             fixture.manager.get_state(id).await.unwrap().name() == StateName::Paused
         })
         .await;
-        let still = tree(id);
-        assert!(still.len() >= 2, "{still:?}");
-        for pid in still {
-            // A shell that waits in `vfork` for its stopped child is as still as one can be.
+        let stopped = tree(id);
+        assert!(stopped.len() >= 2, "{stopped:?}");
+        for pid in stopped {
+            // A shell that waits in `vfork` for its stopped child is not stopped itself.
             assert!(['T', 'D'].contains(&state_of(pid)), "{pid} is {}", state_of(pid));
         }
         fixture.manager.request_resume(id).await.unwrap();
@@ -282,17 +289,17 @@ async fn a_tree_is_stopped_while_paused_and_can_report_after() {
             fixture.manager.get_state(id).await.unwrap().name() == StateName::Running
         })
         .await;
-        eventually("all go on", async || tree(id).into_iter().all(|pid| state_of(pid) != 'T')).await;
+        eventually("all continue", async || tree(id).into_iter().all(|pid| state_of(pid) != 'T')).await;
     }
-    std::fs::write(&go, "").unwrap();
+    std::fs::write(&marker, "").unwrap();
     let report = running.wait().await.unwrap();
     assert_eq!(report.exit_code(), 0, "{report:?} {}", fixture.printed(id));
-    assert_eq!(std::fs::read_to_string(&said).unwrap(), "ok");
+    assert_eq!(std::fs::read_to_string(&response).unwrap(), "ok");
     assert_eq!(report.head.progress.percent, Some(42.0));
     let pause = ["pause_requested", "paused", "resume_requested", "resumed"];
     let expected =
         [&["created", "started"][..], &pause, &pause, &pause, &["command_executed", "completed"]].concat();
-    assert_eq!(fixture.story(id).await, expected);
+    assert_eq!(fixture.event_kinds(id).await, expected);
     assert_eq!(report.attempt, 1, "a pause is no new attempt");
 }
 
@@ -308,12 +315,12 @@ async fn a_paused_session_is_continued_before_it_is_cancelled() {
         .await;
     fixture.manager.cancel_session(id, CancelRequest::new("enough", "a test")).await.unwrap();
     let report = running.wait().await.unwrap();
-    assert!(fixture.printed(id).contains("bye"), "it could end in its own way");
+    assert!(fixture.printed(id).contains("bye"), "it could run its own cleanup");
     assert_eq!(report.head.state().name(), StateName::Cancelled);
     assert_eq!(report.exit_code(), 5);
-    let story = fixture.story(id).await;
+    let kinds = fixture.event_kinds(id).await;
     assert_eq!(
-        story[2..],
+        kinds[2..],
         ["pause_requested", "paused", "cancel_requested", "resumed", "command_executed", "cancelled"]
     );
 }
@@ -335,7 +342,7 @@ async fn a_fenced_owner_ends_its_tree_without_writing() {
     let mut running = fixture.spawn(sh("trap '' TERM; echo ready; while :; do sleep 60; done")).await;
     let id = running.id();
     fixture.until_printed(id, "ready").await;
-    // To the presence of another machine, so to speak, the owner is dead.
+    // To the other manager's presence the owner is dead, as if it were another machine.
     let other = manager(&fixture.storage, ProcessPresence::default()).await;
     let taken = other.resume_session(id).await.unwrap();
     assert_eq!(taken.attempt(), 2);
@@ -343,7 +350,7 @@ async fn a_fenced_owner_ends_its_tree_without_writing() {
     let error = running.wait().await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Fenced, "{error}");
     assert_eq!(tree(id), [0; 0]);
-    assert_eq!(other.get_head(id).await.unwrap().tip.revision, revision, "nothing was added");
+    assert_eq!(other.get_head(id).await.unwrap().tip.revision, revision, "nothing was appended");
 }
 
 #[tokio::test]
@@ -353,7 +360,7 @@ async fn dropping_the_handle_ends_the_tree_and_releases_ownership() {
     let id = running.id();
     fixture.until_printed(id, "ready").await;
     drop(running);
-    eventually("let go", async || fixture.manager.get_head(id).await.unwrap().lifecycle.owner.is_none())
+    eventually("no owner", async || fixture.manager.get_head(id).await.unwrap().lifecycle.owner.is_none())
         .await;
     assert_eq!(tree(id), [0; 0]);
     let events = fixture.events(id).await;
@@ -362,7 +369,7 @@ async fn dropping_the_handle_ends_the_tree_and_releases_ownership() {
         "{events:?}"
     );
 
-    // Somebody takes it up again: the next attempt, the same program, the output behind what is there.
+    // The next attempt runs the same program and appends to the output.
     let mut running = fixture.runner.resume(id, |command| command.env("AGAIN", "yes")).await.unwrap();
     assert_eq!(running.session().attempt(), 2);
     eventually("printed again", async || fixture.printed(id) == "ready\nready\n").await;
@@ -379,7 +386,11 @@ async fn a_session_without_a_program_cannot_be_resumed() {
     let id = fixture.manager.create_session(SessionConfig::new("work")).await.unwrap();
     let error = fixture.runner.resume(id, |command| command).await.unwrap_err();
     assert!(matches!(error, RunError::NoProgram { .. }), "{error:?}");
-    assert_eq!(fixture.manager.get_state(id).await.unwrap().name(), StateName::Created, "it was not taken");
+    assert_eq!(
+        fixture.manager.get_state(id).await.unwrap().name(),
+        StateName::Created,
+        "it was not taken over"
+    );
     let mut running = fixture.spawn(sh("sleep 60")).await;
     let other = manager(&fixture.storage, ProcessPresence::default()).await;
     drop(other);
@@ -405,7 +416,7 @@ async fn a_run_waits_until_the_former_run_is_gone() {
     held.release();
     let mut running = resumed.await.unwrap().unwrap();
     assert_eq!(running.wait().await.unwrap().exit_code(), 0);
-    // A cancel while it waits: nothing was started, nothing has to be ended.
+    // A cancel while it waits: no program was started, so none has to be ended.
     let origin = session_core::Origin::new(vec!["true".to_owned()], "/".into());
     let id = fixture.manager.create_session_from(SessionConfig::new("run"), Some(origin)).await.unwrap();
     let _held = fixture.locks.session_lock(id).try_acquire().unwrap().unwrap();
@@ -416,7 +427,7 @@ async fn a_run_waits_until_the_former_run_is_gone() {
     fixture.manager.cancel_session(id, CancelRequest::new("never mind", "a test")).await.unwrap();
     let error = resumed.await.unwrap().unwrap_err();
     assert!(matches!(error, RunError::Session(SessionError::Cancelled { .. })), "{error:?}");
-    assert_eq!(fixture.story(id).await, ["created", "started", "cancel_requested", "cancelled"]);
+    assert_eq!(fixture.event_kinds(id).await, ["created", "started", "cancel_requested", "cancelled"]);
 }
 
 #[tokio::test]
@@ -440,12 +451,12 @@ async fn following_returns_every_chunk_to_the_end() {
     assert_eq!(running.wait().await.unwrap().output_bytes, next);
 }
 
-/// Readers that come late, by the handle and by the storage alone, as another process has it: all get all of it, in order.
+/// Late readers, by the handle and by the storage alone as in another process, get all output in order.
 #[tokio::test]
 async fn a_late_reader_gets_all_output() {
     let fixture = Fixture::new().await;
-    let go = fixture.folder.path().join("go");
-    let wait = format!("until test -e {}; do sleep 0.01; done", go.display());
+    let marker = fixture.folder.path().join("go");
+    let wait = format!("until test -e {}; do sleep 0.01; done", marker.display());
     let script = format!("seq 1 30000; echo side >&2; {wait}; seq 30001 60000; kill -9 $$");
     let mut running = fixture.spawn(sh(&script)).await;
     let id = running.id();
@@ -453,17 +464,17 @@ async fn a_late_reader_gets_all_output() {
     let everything: String = (1..=60_000).flat_map(|n| [n.to_string(), "\n".to_owned()]).collect();
     let elsewhere = FileOutput::new(fixture.folder.path().join("output"));
     let mut late = running.output().unwrap();
-    // From the middle of a chunk on, too.
+    // Also from the middle of a chunk.
     let middle = elsewhere.length(id).unwrap().bytes - 3;
     let rest = elsewhere.read(id, middle, 1).unwrap().chunks;
     assert_eq!((rest[0].offset, rest[0].bytes.len()), (middle, 3));
-    std::fs::write(&go, "").unwrap();
+    std::fs::write(&marker, "").unwrap();
     let mut followed = Vec::new();
     while let Some(chunk) = late.next().await.unwrap() {
         followed.push(chunk);
     }
     assert_eq!(running.wait().await.unwrap().exit_code(), 137);
-    assert!(late.next().await.unwrap().is_none(), "the end stays the end");
+    assert!(late.next().await.unwrap().is_none(), "the end is final");
     let mut after = running.output().unwrap();
     let (mut stored, mut from) = (Vec::new(), 0);
     while from < elsewhere.length(id).unwrap().bytes {
@@ -489,14 +500,14 @@ async fn a_late_reader_gets_all_output() {
 #[tokio::test]
 async fn progress_comes_from_output_and_from_reports() {
     let fixture = Fixture::new().await;
-    let said = fixture.folder.path().join("said");
+    let response = fixture.folder.path().join("response");
     let script = "printf '\\033]9;4;1;17\\007'; cat; /proc/$PPID/exe __report";
-    let command = sh(script).env("REPORT_SAID", said.to_str().unwrap()).env("REPORT_PERCENT", "60");
+    let command = sh(script).env("REPORT_RESPONSE", response.to_str().unwrap()).env("REPORT_PERCENT", "60");
     let mut running = fixture.spawn(command).await;
     let report = running.wait().await.unwrap();
-    assert_eq!(std::fs::read_to_string(&said).unwrap(), "ok");
+    assert_eq!(std::fs::read_to_string(&response).unwrap(), "ok");
     assert_eq!(report.head.progress.percent, Some(60.0));
-    assert_eq!(report.head.progress.step.as_deref(), Some("told"));
+    assert_eq!(report.head.progress.step.as_deref(), Some("linking"));
     let percents: Vec<f64> = fixture
         .events(running.id())
         .await
@@ -509,10 +520,10 @@ async fn progress_comes_from_output_and_from_reports() {
     assert!(percents.is_sorted() && percents.last() == Some(&60.0), "{percents:?}");
 
     let mut running = fixture
-        .spawn(sh(script).env("REPORT_SAID", said.to_str().unwrap()).env("REPORT_PERCENT", "101"))
+        .spawn(sh(script).env("REPORT_RESPONSE", response.to_str().unwrap()).env("REPORT_PERCENT", "101"))
         .await;
     running.wait().await.unwrap();
-    assert_eq!(std::fs::read_to_string(&said).unwrap(), "INVALID_ARGUMENT");
+    assert_eq!(std::fs::read_to_string(&response).unwrap(), "INVALID_ARGUMENT");
 }
 
 #[tokio::test]
@@ -550,24 +561,24 @@ async fn concurrent_programs_end_with_their_own_codes() {
     }
     assert_eq!(fixture.manager.list_active_sessions().await.unwrap().heads.len(), 0);
     assert_eq!(fixture.manager.list_sessions(SessionFilter::all()).await.unwrap().heads.len(), 30);
-    // Locks are taken away with their sessions, those aside that a program just being started held a copy of.
+    // Locks are removed with their sessions, except those of which a program that was just starting held a copy.
     session_core::Presence::sweep(&fixture.locks, &std::collections::HashSet::new()).await.unwrap();
     let left: Vec<_> = std::fs::read_dir(fixture.folder.path().join("owners")).unwrap().flatten().collect();
     assert_eq!(left.len(), 0, "{left:?}");
 }
 
-/// The story: a program that was stopped for reading its terminal stood still for ever, and nobody was told.
+/// Regression: a program that was stopped for reading its terminal stayed stopped, and its owner was not notified.
 #[tokio::test]
 async fn an_external_stop_is_left_to_the_owner() {
     let fixture = Fixture::new().await;
-    // One that starts nothing meanwhile: a shell that waits in `vfork` for its stopped child is not stopped itself.
+    // A script that forks nothing meanwhile: a shell that waits in `vfork` for its stopped child is not stopped itself.
     let script = "trap 'kill $!; exit 6' USR1; sleep 60 & echo ready; while :; do wait $!; done";
     let mut running = fixture.spawn(sh(script)).await;
     let (id, pid) = (running.id(), running.pid());
     let mut child_state = running.child_state();
     fixture.until_printed(id, "ready").await;
     assert_eq!(*child_state.borrow(), ChildState::Running);
-    // Somebody else stops it and it is made to go on: the log says nothing of either.
+    // A stop from outside and the wake after it are not logged.
     for signal in [Signal::TTIN, Signal::TSTP, Signal::STOP] {
         rustix::process::kill_process_group(group(pid), signal).unwrap();
         until(&mut child_state, |now| *now == ChildState::Stopped { signal: signal.as_raw() }).await;
@@ -575,7 +586,7 @@ async fn an_external_stop_is_left_to_the_owner() {
         until(&mut child_state, |now| *now == ChildState::Running).await;
     }
     assert_eq!(fixture.events(id).await.len(), 2);
-    // Or the session is paused for it.
+    // Alternatively, the owner pauses the session.
     rustix::process::kill_process_group(group(pid), Signal::TSTP).unwrap();
     until(&mut child_state, |now| matches!(now, ChildState::Stopped { .. })).await;
     running.pause("a key");
@@ -585,7 +596,7 @@ async fn an_external_stop_is_left_to_the_owner() {
     assert!(tree(id).into_iter().all(|pid| ['T', 'D'].contains(&state_of(pid))));
     running.resume();
     until(&mut child_state, |now| *now == ChildState::Running).await;
-    // A pause that others end, and one that nobody wants any more.
+    // A pause that a logged request ends, and a resume without a pause.
     running.pause("again");
     until(&mut child_state, |now| *now == ChildState::Paused).await;
     fixture.manager.request_resume(id).await.unwrap();
@@ -594,7 +605,7 @@ async fn an_external_stop_is_left_to_the_owner() {
     running.signal(Signal::USR1.as_raw()).await;
     assert_eq!(running.wait().await.unwrap().exit_code(), 6);
     let expected = ["created", "started", "paused", "resumed", "paused", "resume_requested", "resumed"];
-    assert_eq!(fixture.story(id).await, [&expected[..], &["command_executed", "failed"]].concat());
+    assert_eq!(fixture.event_kinds(id).await, [&expected[..], &["command_executed", "failed"]].concat());
 }
 
 #[tokio::test]
@@ -608,23 +619,23 @@ async fn cancelling_a_local_pause_ends_as_cancelled() {
     running.pause("a key");
     until(&mut child_state, |now| *now == ChildState::Paused).await;
     fixture.manager.cancel_session(id, CancelRequest::new("enough", "a test")).await.unwrap();
-    // It may want its terminal to say good-bye.
+    // It may need its terminal for cleanup.
     until(&mut child_state, |now| *now == ChildState::Running).await;
     let report = running.wait().await.unwrap();
     assert_eq!((report.head.state().name(), report.exit_code()), (StateName::Cancelled, 5));
     assert!(fixture.printed(id).contains("bye"));
 }
 
-/// The story: an owner that held signals back for itself started programs that no key could stop.
+/// Regression: an owner that blocked signals for itself started programs that no key could stop.
 #[tokio::test]
 async fn a_program_starts_with_no_signal_blocked() {
     use nix::sys::signal::{SigSet, Signal};
     let fixture = Fixture::new().await;
-    let held = SigSet::from_iter([Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU, Signal::SIGINT]);
-    held.thread_block().unwrap();
-    // Not through a shell, which may have a mind of its own.
+    let blocked = SigSet::from_iter([Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU, Signal::SIGINT]);
+    blocked.thread_block().unwrap();
+    // Not through a shell, which may change its signal mask.
     let mut running = fixture.spawn(Command::new("grep").args(["SigBlk", "/proc/self/status"])).await;
-    held.thread_unblock().unwrap();
+    blocked.thread_unblock().unwrap();
     running.wait().await.unwrap();
     let printed = fixture.printed(running.id());
     assert_eq!(printed.split_whitespace().last(), Some("0000000000000000"), "{printed}");
@@ -632,7 +643,7 @@ async fn a_program_starts_with_no_signal_blocked() {
 
 async fn until(child_state: &mut watch::Receiver<ChildState>, holds: impl FnMut(&ChildState) -> bool) {
     let found = tokio::time::timeout(Duration::from_secs(20), child_state.wait_for(holds)).await;
-    found.expect("it never came to stand so").unwrap();
+    found.expect("the state was not reached in time").unwrap();
 }
 
 fn group(pid: u32) -> rustix::process::Pid {

@@ -1,4 +1,4 @@
-//! Output on its way: from pipes to the store and to whoever reads along, and what can go wrong there.
+//! Tests of capturing: output from pipes to the store and to a reader, and the failures on the way.
 
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 
@@ -67,7 +67,7 @@ fn output_is_stored_and_forwarded_unchanged() {
     assert_eq!(passed_on.join().unwrap(), text);
 }
 
-/// Puts something of its own around each piece of output.
+/// An interceptor that adds text around each piece of output.
 #[derive(Debug)]
 struct Wrapper;
 
@@ -87,13 +87,13 @@ fn an_interceptor_forwards_the_output() {
     let (mut program, stream) = stream(Some(write));
     let stream = CapturedStream { interceptor: Some(Arc::new(Wrapper)), ..stream };
     let capture = Capture::start(vec![stream], Some(fixture.writer()), 1).unwrap();
-    for (said, expected) in [("one ", "<one stdout>"), ("two ", "<two stdout>")] {
-        program.write_all(said.as_bytes()).unwrap();
+    for (printed, expected) in [("one ", "<one stdout>"), ("two ", "<two stdout>")] {
+        program.write_all(printed.as_bytes()).unwrap();
         let mut got = vec![0; expected.len()];
         read.read_exact(&mut got).unwrap();
         assert_eq!(String::from_utf8(got).unwrap(), expected);
     }
-    // A reader that leaves, in the middle of it too, is no failure of the program's.
+    // A reader that closes its end, even midway, does not fail the program.
     drop(read);
     program.write_all(b"three ").unwrap();
     drop(program);
@@ -102,14 +102,14 @@ fn an_interceptor_forwards_the_output() {
     assert_eq!((captured.bytes, fixture.bytes()), (14, b"one two three ".to_vec()));
 }
 
-/// The story: a shell showed its prompt in the middle of what a program had printed before it was stopped.
+/// Regression: a shell showed its prompt in the middle of what a program had printed before it was stopped.
 #[test]
 fn draining_waits_until_all_output_is_forwarded() {
     let fixture = Fixture::new();
     let (read, write) = pipe().unwrap();
     let (mut program, stream) = stream(Some(write));
     let capture = Capture::start(vec![stream], Some(fixture.writer()), 1).unwrap();
-    // More than the second pipe holds: it is on its way until somebody reads.
+    // More than the second pipe holds: it is not all forwarded until the pipe is read.
     let text = text(65536 + 4096);
     program.write_all(&text).unwrap();
     let reads = Arc::new(AtomicBool::new(false));
@@ -118,16 +118,16 @@ fn draining_waits_until_all_output_is_forwarded() {
         std::thread::sleep(DRAIN_TIMEOUT / 3);
         reading.store(true, Ordering::SeqCst);
         let mut read = read;
-        let mut most = vec![0; 60_000];
-        read.read_exact(&mut most).unwrap();
+        let mut first_part = vec![0; 60_000];
+        read.read_exact(&mut first_part).unwrap();
         read
     });
     run(capture.wait_until_drained());
-    assert!(reads.load(Ordering::SeqCst), "it cannot have got through");
+    assert!(reads.load(Ordering::SeqCst), "it cannot have been forwarded before the read");
     assert_eq!(fixture.bytes(), text);
     let read = slow.join().unwrap();
     assert_eq!(rustix::io::ioctl_fionread(&read).unwrap(), text.len() as u64 - 60_000);
-    // Somebody who never reads is not waited for.
+    // A reader that never reads is not waited for.
     program.write_all(&text).unwrap();
     let start = Instant::now();
     run(capture.wait_until_drained());
@@ -142,7 +142,7 @@ fn finish_reads_the_pipe_but_does_not_wait_for_its_end() {
     let (mut program, stream) = stream(None);
     program.write_all(b"last words").unwrap();
     let capture = Capture::start(vec![stream], Some(fixture.writer()), 1).unwrap();
-    // The pipe is still open: somebody got away with it.
+    // The pipe is still open: an escaped process holds it.
     assert_eq!(run(capture.finish()).bytes, 10);
     assert_eq!(fixture.bytes(), b"last words");
     drop(program);
@@ -162,24 +162,24 @@ fn an_escaped_writer_does_not_block_finish() {
 
 #[test]
 fn a_closed_or_stalled_reader_does_not_block_finish() {
-    for goes in [true, false] {
+    for closes in [true, false] {
         let fixture = Fixture::new();
         let (read, write) = pipe().unwrap();
         let (mut program, stream) = stream(Some(write));
-        let read = (!goes).then_some(read);
+        let read = (!closes).then_some(read);
         let capture = Capture::start(vec![stream], Some(fixture.writer()), 1).unwrap();
-        // More than the pipe to the reader holds, and no more than that one and the program's hold together.
+        // More than the pipe to the reader holds, but no more than both pipes hold together.
         program.write_all(&text(100_000)).unwrap();
         drop(program);
         let captured = run(capture.finish());
         assert_eq!(captured.bytes, 100_000);
-        assert!(captured.not_passed_on.is_some(), "{goes}");
+        assert!(captured.not_passed_on.is_some(), "{closes}");
         assert_eq!(fixture.bytes(), text(100_000));
         drop(read);
     }
 }
 
-/// A store that takes nothing between two points.
+/// A writer whose disk is full after the first append.
 #[derive(Debug)]
 struct FullDisk {
     inner: Box<dyn OutputWriter>,
@@ -231,9 +231,9 @@ fn a_full_disk_does_not_stop_forwarding() {
     drop(program);
     let captured = run(capture.finish());
     assert_eq!(passed_on.join().unwrap(), text);
-    let (lost, why) = captured.lost.expect("it is told");
+    let (lost, reason) = captured.lost.expect("the loss is reported");
     assert_eq!(lost, 1_000_000 - fixture.bytes().len() as u64);
-    assert!(why.starts_with("cannot write output: "), "{why}");
+    assert!(reason.starts_with("cannot write output: "), "{reason}");
 }
 
 #[test]
@@ -255,8 +255,8 @@ fn parsed_progress_sequences_stay_in_the_output() {
     let (mut program, stream) = stream(None);
     let capture = Capture::start(vec![stream], Some(fixture.writer()), 1).unwrap();
     let mut progress = capture.progress();
-    let said = b"\x1b]9;4;1;42\x07";
-    for piece in said.chunks(3) {
+    let sequence = b"\x1b]9;4;1;42\x07";
+    for piece in sequence.chunks(3) {
         program.write_all(piece).unwrap();
     }
     run(async {
@@ -264,5 +264,5 @@ fn parsed_progress_sequences_stay_in_the_output() {
     });
     drop(program);
     run(capture.finish());
-    assert_eq!(fixture.bytes(), said);
+    assert_eq!(fixture.bytes(), sequence);
 }

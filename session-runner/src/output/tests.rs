@@ -1,4 +1,4 @@
-//! The laws of the output port, on the files that keep it.
+//! The laws of the output port, checked on the file implementation.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -72,8 +72,8 @@ fn every_offset_and_page_size_reads_the_same_bytes() {
         let bytes: Vec<u8> = (0..size).map(|byte| u8::try_from(turn * 31 + byte).unwrap_or(0)).collect();
         writer.append(stream, 1, at(0), &bytes).unwrap();
     }
-    let whole = fixture.bytes();
-    for from in 0..=whole.len() {
+    let all = fixture.bytes();
+    for from in 0..=all.len() {
         for limit in [0, 1, 5, 1000] {
             let (mut seen, mut next) = (Vec::new(), from as u64);
             loop {
@@ -83,7 +83,7 @@ fn every_offset_and_page_size_reads_the_same_bytes() {
                 next = last.end();
                 seen.extend(page.chunks.into_iter().flat_map(|chunk| chunk.bytes));
             }
-            assert_eq!(seen, whole[from..], "from {from}, {limit} at a time");
+            assert_eq!(seen, all[from..], "from {from}, {limit} at a time");
         }
     }
 }
@@ -132,7 +132,7 @@ fn output_beyond_the_limit_is_cut_once() {
             OutputLength::new(limit, Some(OutputCut { attempt: 1, at: at(0) }))
         );
         drop(writer);
-        // The next attempt finds it cut, and adds nothing: not even another mark.
+        // The next attempt finds it cut and adds nothing, not even another mark.
         let before = fs::read(fixture.file("index")).unwrap();
         let mut writer = fixture.writer();
         assert_eq!(writer.append(Stdout, 2, at(0), b"more").unwrap(), Stored::Beyond);
@@ -181,8 +181,8 @@ fn a_second_writer_is_refused() {
     fixture.writer();
 }
 
-/// Cuts both files at every length that a killed process can leave: what is shown is a prefix, and the next attempt
-/// goes on right behind it.
+/// Cuts both files at every length that a killed process can leave: a prefix is read back, and the next attempt appends
+/// directly after it.
 #[test]
 fn output_torn_by_a_crash_reads_as_a_prefix() {
     let fixture = Fixture::new(1 << 20);
@@ -194,19 +194,19 @@ fn output_torn_by_a_crash_reads_as_a_prefix() {
     let (bytes, index) = (fs::read(fixture.file("bytes")).unwrap(), fs::read(fixture.file("index")).unwrap());
     let ends = [0usize, 5, 11, 16];
     for index_length in 0..=index.len() {
-        // Bytes are written before their entry, and the system may keep either.
+        // Bytes are written before their entry, and the system may keep either of them.
         for bytes_length in 0..=bytes.len() {
             let (index, bytes) = (&index[..index_length], &bytes[..bytes_length]);
             for (name, content) in [("index", index), ("bytes", bytes)] {
-                // Some file systems flush a file that is cut and written again: 3,000 times would take long.
+                // Some file systems flush a file that is truncated and rewritten, which is slow 3,000 times.
                 fs::remove_file(fixture.file(name)).unwrap();
                 fs::write(fixture.file(name), content).unwrap();
             }
-            let whole = (0..=index_length / entry::ENTRY).rev().find(|n| ends[*n] <= bytes_length).unwrap();
-            assert_eq!(fixture.bytes(), bytes[..ends[whole]], "{index_length} {bytes_length}");
+            let valid = (0..=index_length / entry::ENTRY).rev().find(|n| ends[*n] <= bytes_length).unwrap();
+            assert_eq!(fixture.bytes(), bytes[..ends[valid]], "{index_length} {bytes_length}");
             fixture.writer().append(Stdout, 2, at(0), b"next").unwrap();
             let shown = fixture.bytes();
-            assert_eq!(shown, [&bytes[..ends[whole]], b"next"].concat(), "{index_length} {bytes_length}");
+            assert_eq!(shown, [&bytes[..ends[valid]], b"next"].concat(), "{index_length} {bytes_length}");
         }
     }
 }
@@ -229,7 +229,7 @@ fn damage_is_an_error_at_its_own_offset() {
             let mut from = 0;
             let error = loop {
                 match fixture.output.read(fixture.id, from, 1) {
-                    Ok(page) => from = page.chunks.last().expect("the damage is met before the end").end(),
+                    Ok(page) => from = page.chunks.last().expect("the damage is found before the end").end(),
                     Err(error) => break error,
                 }
             };
@@ -298,23 +298,23 @@ fn tail_finds_the_last_lines_of_one_or_both_streams() {
             if open_end && of != Some(Stderr) {
                 own.push("open end".to_owned());
             }
-            for count in [0, 1, 2, 10, 1000, own.len() - 1, own.len(), own.len() + 5] {
-                let from = fixture.output.tail(fixture.id, count as u64, of).unwrap();
+            for wanted in [0, 1, 2, 10, 1000, own.len() - 1, own.len(), own.len() + 5] {
+                let from = fixture.output.tail(fixture.id, wanted as u64, of).unwrap();
                 let chunks = fixture.output.read(fixture.id, from, usize::MAX).unwrap().chunks;
                 let shown: Vec<u8> = chunks
                     .into_iter()
                     .filter(|chunk| of.is_none_or(|of| of == chunk.stream))
                     .flat_map(|chunk| chunk.bytes)
                     .collect();
-                let expected = own[own.len().saturating_sub(count)..].concat();
-                assert_eq!(String::from_utf8(shown).unwrap(), expected, "{of:?} {count} {open_end}");
+                let expected = own[own.len().saturating_sub(wanted)..].concat();
+                assert_eq!(String::from_utf8(shown).unwrap(), expected, "{of:?} {wanted} {open_end}");
             }
         }
         writer.append(Stdout, 1, at(0), b"open end").unwrap();
     }
 }
 
-/// A reader beside a writer that lets chunks grow sees prefixes only, and in the end everything.
+/// A reader next to a writer that grows its chunks sees only prefixes, and everything at the end.
 #[test]
 fn a_concurrent_reader_sees_only_prefixes() {
     let fixture = Fixture::new(1 << 24);

@@ -1,4 +1,4 @@
-//! Appends to the two files of a session's output. First the bytes, then the entry that makes them count.
+//! Appends to the two files of a session's output: first the bytes, then the entry that makes them valid.
 
 use std::fmt;
 use std::fs::TryLockError;
@@ -12,30 +12,30 @@ use super::entry::{CHUNK, ENTRY, Entry, Tag};
 use super::file::Files;
 use super::{OutputCut, OutputError, OutputLength, OutputStream, OutputWriter, Stored};
 
-/// Output that comes later than this after the first byte of a chunk begins a new one, with a time of its own.
+/// Output that arrives later than this after the first byte of a chunk begins a new chunk with its own time.
 const JOIN_WINDOW: Duration = Duration::from_secs(1);
-/// The index is bounded with the bytes: it has room for chunks of this size on average.
+/// Bounds the index together with the bytes: it has room for chunks of this average size.
 const AVERAGE_CHUNK_BYTES: u64 = 32;
 
-/// The one writer of a session's output.
+/// The single writer of a session's output.
 #[derive(Debug)]
 pub(crate) struct FileWriter {
     files: Files,
     limit: u64,
-    /// The offset behind the last byte that counts.
+    /// The offset after the last valid byte.
     end: u64,
-    /// How many entries there are.
+    /// The number of entries.
     entries: u64,
-    /// The last chunk, as long as it may grow.
+    /// The last chunk, while it may grow.
     open: Option<OpenChunk>,
     cut: Option<OutputCut>,
-    /// Whether something could not be stored since the last entry.
+    /// `true` if output since the last entry could not be stored.
     gap: bool,
 }
 
 struct OpenChunk {
     entry: Entry,
-    /// Of the chunk's bytes.
+    /// The hash of the chunk's bytes so far.
     hash: Xxh3,
 }
 
@@ -46,7 +46,7 @@ impl fmt::Debug for OpenChunk {
 }
 
 impl FileWriter {
-    /// Opens the files at the last entry that holds, and cuts what a crash left behind it.
+    /// Opens the files at the last valid entry, and cuts what a crash left after it.
     pub(crate) fn open(files: Files, limit: u64) -> Result<Self, OutputError> {
         match files.index.try_lock() {
             Ok(()) => {}
@@ -64,7 +64,7 @@ impl FileWriter {
         Ok(Self { files, limit, end, entries, open: None, cut, gap: false })
     }
 
-    /// Stores at most a chunk's worth; `room` for it was seen to.
+    /// Stores at most one chunk. The caller has checked the `room` for it.
     fn store(
         &mut self,
         stream: OutputStream,
@@ -181,16 +181,16 @@ mod tests {
             let files = Files { id, bytes: open("bytes"), index: open("index"), folder: output.folder(id) };
             let mut writer = FileWriter::open(files, 1 << 20).unwrap();
             writer.append(OutputStream::Stdout, 1, at, b"before ").unwrap();
-            // A file that takes nothing, as on a full disk.
-            let good = |writer: &mut FileWriter, file: File| match broken {
+            // A file that cannot be written, as on a full disk.
+            let replace = |writer: &mut FileWriter, file: File| match broken {
                 "bytes" => std::mem::replace(&mut writer.files.bytes, file),
                 _ => std::mem::replace(&mut writer.files.index, file),
             };
-            let kept = good(&mut writer, File::open("/dev/null").unwrap());
+            let kept = replace(&mut writer, File::open("/dev/null").unwrap());
             for _ in 0..3 {
                 assert!(writer.append(OutputStream::Stdout, 1, at, b"lost ").is_err());
             }
-            good(&mut writer, kept);
+            replace(&mut writer, kept);
             writer.append(OutputStream::Stdout, 1, at, b"after ").unwrap();
             writer.append(OutputStream::Stdout, 1, at, b"that ").unwrap();
         }
@@ -205,7 +205,7 @@ mod tests {
         );
     }
 
-    /// The page that describes the format has an example: it is what the code writes.
+    /// Compares the example on the page that describes the format with what the code writes.
     #[test]
     fn the_documented_example_matches_what_is_written() {
         let folder = tempfile::tempdir().unwrap();

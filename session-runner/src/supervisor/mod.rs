@@ -1,5 +1,5 @@
-//! The supervisor: the small process between an owner and its program, which outlives a killed owner and takes the
-//! whole tree with it. It is the same binary, started under a hidden verb; see [`supervise_main`].
+//! The supervisor: the small process between an owner and its program, which outlives a killed owner and then ends the
+//! whole tree. It is the same binary, started with a hidden verb; see [`supervise_main`].
 
 pub(crate) mod process;
 pub(crate) mod protocol;
@@ -25,17 +25,17 @@ use self::tree::Tree;
 
 /// The hidden verb.
 pub(crate) const VERB: &str = "__supervise";
-/// How often a tree that is being stopped is looked at, and for how long.
+/// Interval and timeout of checking that a tree has stopped.
 const HALT_INTERVAL: Duration = Duration::from_millis(5);
 const HALT_TIMEOUT: Duration = Duration::from_millis(500);
 
 static CAN_SUPERVISE: AtomicBool = AtomicBool::new(false);
 
-/// Makes this binary able to run programs as sessions. Call it first thing in `main`, before any thread is started.
+/// Enables this binary to run programs as sessions. Call it first in `main`, before any thread is started.
 ///
-/// A [`Runner`](crate::Runner) starts the binary that it is part of a second time, under the hidden verb
-/// `__supervise`. In that process this function does not return: it watches over one program and its descendants,
-/// ends them when its owner dies, and leaves when none is left. In every other process it returns at once.
+/// A [`Runner`](crate::Runner) starts its own binary a second time, with the hidden verb `__supervise`. In that process
+/// this function does not return: it supervises one program and its descendants, ends them when its owner dies, and
+/// exits when none is left. In every other process it returns immediately.
 ///
 /// ```no_run
 /// // in `main`:
@@ -48,14 +48,14 @@ pub fn supervise_main() {
         std::process::exit(match supervise() {
             Ok(()) => 0,
             Err(error) => {
-                eprintln!("{VERB} is started by a running session, not by hand: {error}");
+                eprintln!("`{VERB}` is internal and cannot be called directly: {error}");
                 2
             }
         });
     }
 }
 
-/// Whether this binary, started again under the hidden verb, would be a supervisor and not itself once more.
+/// Returns `true` if this binary, started with the hidden verb, acts as a supervisor.
 pub(crate) fn can_supervise() -> bool {
     CAN_SUPERVISE.load(Ordering::Relaxed)
 }
@@ -70,7 +70,7 @@ fn supervise() -> io::Result<()> {
             break order;
         }
         if !inbox.receive(&owner)? {
-            // The owner died before it had said what to do.
+            // The owner died before it sent the first order.
             return Ok(());
         }
     };
@@ -111,18 +111,18 @@ struct Supervisor {
     children: Children,
     tree: Tree,
     termination: Termination,
-    /// Until when the tree is brought to a stop, and whether at the last look nobody ran any more.
+    /// Deadline of an ordered halt, and whether no process was running at the last check.
     halting: Option<(Instant, bool)>,
-    /// Whether the tree is to stand still: then the program's own stops are nobody else's doing.
+    /// `true` while a halt is ordered: then a stop of the program is our own and not reported.
     halted: bool,
-    /// Held until the tree is empty: whoever wants to run the session again waits for it.
+    /// Held until the tree is empty: a process that runs the session again waits for it.
     _lock: Option<OwnedFd>,
     start: Start,
 }
 
 impl Supervisor {
-    /// Runs until the tree is empty. Nothing that fails here ends the supervisor before that: what did not work is
-    /// tried again with the next act.
+    /// Runs until the tree is empty. No failure ends the supervisor before that: a failed step is retried with the next
+    /// action.
     fn run(mut self) {
         loop {
             let empty = self.reap();
@@ -131,7 +131,7 @@ impl Supervisor {
                 break;
             }
             if self.tree.leader().is_none() {
-                // What the program left behind has no business any more.
+                // Processes that the program left behind are ended.
                 self.end(self.orphan_grace());
             }
             if let Some(action) = self.termination.tick(Instant::now())
@@ -142,12 +142,12 @@ impl Supervisor {
             self.check_halt();
             self.flush();
             if self.owner.is_none() {
-                // Known from reading or from writing: in either case before the next wait, which may have no end.
+                // Detected by a read or a write, so before the next wait, which may have no timeout.
                 self.end(self.orphan_grace());
             }
             self.wait();
             if self.handle_orders().is_err() {
-                // Whoever talks nonsense is no owner.
+                // A peer that breaks the protocol is not an owner.
                 self.owner = None;
             }
         }
@@ -159,33 +159,33 @@ impl Supervisor {
         Duration::from_millis(self.start.orphan_grace_ms)
     }
 
-    /// Waits for an order, for news of a child, or for the time of the next act.
+    /// Waits for an order, a change of a child, or the time of the next action.
     fn wait(&mut self) {
         let now = Instant::now();
-        let rest = [self.termination.next_action_in(now), self.halting.map(|_| HALT_INTERVAL)]
+        let wait = [self.termination.next_action_in(now), self.halting.map(|_| HALT_INTERVAL)]
             .into_iter()
             .flatten()
             .min();
-        let timeout = rest.map(|rest| Timespec {
-            tv_sec: i64::try_from(rest.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(rest.subsec_nanos()),
+        let timeout = wait.map(|wait| Timespec {
+            tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(wait.subsec_nanos()),
         });
-        let mut wanted = PollFlags::IN;
+        let mut events = PollFlags::IN;
         if !self.outbox.is_empty() {
-            wanted |= PollFlags::OUT;
+            events |= PollFlags::OUT;
         }
         let mut sources = vec![PollFd::new(&self.children, PollFlags::IN)];
-        sources.extend(self.owner.as_ref().map(|owner| PollFd::new(owner, wanted)));
+        sources.extend(self.owner.as_ref().map(|owner| PollFd::new(owner, events)));
         match poll(&mut sources, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
-            // The kernel is out of memory: it will not do to ask it without pause.
+            // The kernel is out of memory: wait before the next call.
             Err(_) => std::thread::sleep(HALT_INTERVAL),
         }
-        let owner_spoke = sources
+        let owner_is_ready = sources
             .get(1)
             .is_some_and(|owner| owner.revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR));
-        if owner_spoke && let Some(owner) = &self.owner {
-            // A socket that fails is as good as an owner who is gone.
+        if owner_is_ready && let Some(owner) = &self.owner {
+            // A failing socket is treated like an owner that is gone.
             if !self.inbox.receive(owner).unwrap_or(false) {
                 self.owner = None;
             }
@@ -263,14 +263,15 @@ impl Supervisor {
         }
     }
 
-    /// Sees to it that the whole tree stands still, those included that were born while the signal went round.
+    /// Checks that the whole tree has stopped, and stops processes that were forked while the signal was being sent.
     ///
-    /// One that waits inside the kernel stops on its way out, if the signal is pending: so it counts from the second
-    /// look on. A shell whose child was stopped between `vfork` and `exec` waits there for as long as the halt lasts.
+    /// A process that waits inside the kernel with the signal pending stops on its way out, so from the second check on
+    /// it is treated as stopped. A shell whose child was stopped between `vfork` and `exec` waits in the kernel for as
+    /// long as the halt lasts.
     fn check_halt(&mut self) {
         let Some((until, signalled)) = self.halting else { return };
         let alive = self.tree.live_descendants().unwrap_or_default();
-        let all = |still: fn(&Process) -> bool| !alive.is_empty() && alive.iter().all(still);
+        let all = |is_quiet: fn(&Process) -> bool| !alive.is_empty() && alive.iter().all(is_quiet);
         let quiet = all(|process| process.is_stopped() || process.is_in_kernel());
         if all(Process::is_stopped) || quiet && signalled || Instant::now() >= until {
             self.halting = None;
@@ -281,8 +282,8 @@ impl Supervisor {
         }
     }
 
-    /// Takes note of every child that has ended, stopped or gone on. `true` if none is left: as every descendant
-    /// without a parent is a child of this process, the tree is empty then.
+    /// Processes every child that has ended, stopped or continued. Returns `true` if none is left. Because every
+    /// descendant without a parent is a child of this process, the tree is empty then.
     fn reap(&mut self) -> bool {
         self.children.clear();
         loop {
@@ -319,11 +320,11 @@ impl Supervisor {
     }
 }
 
-/// Whether a supervisor can still be of use.
+/// The next step after an action.
 #[derive(Debug, PartialEq, Eq)]
 enum AfterAction {
     Continue,
-    /// All that is left belongs to other users. It may live for ever, and nobody here could end it.
+    /// All processes that are left belong to other users. They may run forever, and this process cannot end them.
     GiveUp,
 }
 

@@ -1,56 +1,57 @@
-//! How a tree is brought to its end: asked, given time, killed, and given up on. Time comes in from outside.
+//! The termination of a tree as a state machine: TERM, grace period, KILL, and report of escaped processes. The caller
+//! passes in the time.
 
 use std::time::{Duration, Instant};
 
-/// How often the killing is repeated, for those that were born meanwhile.
+/// Interval between two kills, for processes that were forked meanwhile.
 const KILL_INTERVAL: Duration = Duration::from_millis(10);
-/// After so long, the processes that are still there are named as escaped.
+/// Time after which the processes that are left are reported as escaped.
 const REPORT_ESCAPED_AFTER: Duration = Duration::from_millis(800);
-/// How often the killing is repeated after that.
+/// Interval between two kills after that.
 const SLOW_KILL_INTERVAL: Duration = Duration::from_secs(1);
-/// After so many rounds, processes are stopped before they are killed.
+/// Number of kills after which processes are stopped before they are killed.
 const ROUNDS_BEFORE_FREEZE: u32 = 5;
 
-/// What is to be done to the tree now.
+/// An action on the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Continue it and ask it to end.
+    /// Continue it and send TERM.
     Terminate,
-    /// Kill whatever is there.
+    /// Kill every process.
     Kill {
-        /// Stop them all first.
+        /// Stop all processes first.
         freeze: bool,
     },
-    /// Name those that are still there, then kill on.
+    /// Report the processes that are left, then continue killing.
     ReportEscaped,
 }
 
-/// Where the end is.
+/// The progress of a termination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Termination {
-    /// Nobody wants it.
+    /// Not requested.
     NotRequested,
-    /// It was asked to end.
+    /// TERM was sent.
     GracePeriod {
-        /// When it is killed.
+        /// The time at which the tree is killed.
         until: Instant,
     },
-    /// It is being killed.
+    /// The tree is being killed.
     Killing {
-        /// Since when.
+        /// The time of the first kill.
         since: Instant,
-        /// When next.
+        /// The time of the next kill.
         next: Instant,
-        /// How often.
+        /// The number of kills after the first one.
         rounds: u32,
-        /// Whether those that are left were named.
+        /// `true` once the escaped processes were reported.
         reported: bool,
     },
 }
 
 impl Termination {
-    /// Somebody wants the end, with this much time for the tree to come to it by itself. A second wish can only
-    /// shorten the first.
+    /// Requests the end, with this grace period for the tree to end by itself. A second request can only shorten the
+    /// first.
     pub(crate) fn request(&mut self, now: Instant, grace: Duration) -> Option<Action> {
         let until = now + grace;
         match *self {
@@ -67,7 +68,7 @@ impl Termination {
         }
     }
 
-    /// What the time that has passed makes necessary.
+    /// Returns the action that is due, if one is.
     pub(crate) fn tick(&mut self, now: Instant) -> Option<Action> {
         match *self {
             Self::GracePeriod { until } if now >= until => Some(self.kill(now)),
@@ -83,7 +84,7 @@ impl Termination {
         }
     }
 
-    /// How long nothing has to be done.
+    /// Returns the time until the next action, if one is planned.
     pub(crate) fn next_action_in(&self, now: Instant) -> Option<Duration> {
         match self {
             Self::NotRequested => None,
@@ -92,7 +93,7 @@ impl Termination {
         }
     }
 
-    /// Whether the last act was the first attempt to kill.
+    /// Returns `true` if the last action was the first kill.
     pub(crate) fn is_first_kill(&self) -> bool {
         matches!(self, Self::Killing { rounds: 0, .. })
     }
@@ -134,7 +135,7 @@ mod tests {
         assert_eq!(actions.iter().filter(|action| **action == Action::ReportEscaped).count(), 1);
         assert_eq!(actions.last(), Some(&Action::ReportEscaped));
         assert!(actions.len() < 200, "{}", actions.len());
-        assert_eq!(termination.tick(now), Some(Action::Kill { freeze: true }), "killing goes on");
+        assert_eq!(termination.tick(now), Some(Action::Kill { freeze: true }), "killing continues");
         assert_eq!(termination.next_action_in(now), Some(SLOW_KILL_INTERVAL));
     }
 
