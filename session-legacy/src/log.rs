@@ -1,4 +1,4 @@
-//! Makes a log of what is known of an old session: seals its events, folds them, and keeps the old record beside them.
+//! Builds the log of an old session: seals its events, folds them, and keeps the old record with them.
 
 use serde_json::{Value, json};
 use session_core::{
@@ -10,53 +10,53 @@ use crate::fields::Notes;
 use crate::origin::{Origin, boundary};
 use crate::store::{LegacyEntry, LegacySession};
 
-/// Bytes of an old record up to which it stands in the metadata, where people see it.
+/// Maximum bytes of an old record in the metadata, where people see it.
 const METADATA_BYTES: usize = 64 * 1024;
-/// Bytes of an old record in one note: six times as many if all of them are written as escapes, and still a record.
+/// Bytes of an old record in one note. Even six times as many, if all are escaped, fit into a record.
 const PART_BYTES: usize = 128 * 1024;
 
-/// What is known of an old session, in the order in which it happened.
+/// The known facts about an old session, from which its log is built.
 #[derive(Debug)]
 pub(crate) struct LogBuilder<'a> {
     pub(crate) origin: Origin,
     pub(crate) config: SessionConfig,
-    /// The old record, as it was written.
+    /// The text of the old record.
     pub(crate) raw: &'a str,
-    /// The same, as it was read.
+    /// The parsed old record.
     pub(crate) value: &'a Value,
     pub(crate) created: Option<Timestamp>,
     pub(crate) started: Option<Timestamp>,
-    /// What happened while it ran, each with its time where that is known.
+    /// Events while it ran, each with its time if that is known.
     pub(crate) steps: Vec<(Option<Timestamp>, SessionEvent)>,
-    /// The last that is known of it.
+    /// The time of its last known activity.
     pub(crate) updated: Option<Timestamp>,
     pub(crate) end: FinalState,
 }
 
-/// How it stands with an old session.
+/// The final state of an imported session.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum FinalState {
-    /// Its work never began.
+    /// It never started.
     NotStarted,
-    /// Its work began, and nobody here knows whether whoever ran it lives. `by` is who counts that one as gone.
+    /// It started, and it is unknown if its process is alive. `by` names who declared its owner dead.
     Interrupted { by: String },
-    /// It stood still for a reason that it keeps, and nobody here runs it.
+    /// It was paused for this reason, and no process here runs it.
     Paused(PauseReason),
-    /// Its work was done.
+    /// It completed.
     Completed,
-    /// Its work ended badly.
+    /// It failed.
     Failed(Failure),
-    /// Its work was ended on request.
+    /// It was cancelled on request.
     Cancelled(String),
 }
 
-/// Who counts the owner of a session as gone that an old store calls running: whoever imports it, without proof.
+/// Returns the name under which the import declares the owner of a running session dead, without proof.
 pub(crate) fn importer(origin: &Origin) -> String {
     format!("the import from {}", origin.format)
 }
 
 impl LogBuilder<'_> {
-    /// The session, or why none can be made of this.
+    /// Builds the session; an unreadable entry with the reason if that is impossible.
     pub(crate) fn build(mut self, mut notes: Notes) -> LegacyEntry {
         let source = self.origin.source.clone();
         match self.write(&mut notes) {
@@ -78,7 +78,7 @@ impl LogBuilder<'_> {
         let started = self.started.is_some() || !self.steps.is_empty();
         match &self.end {
             FinalState::NotStarted => {}
-            // Work that ended badly or on request may have done so before it began; all other work began.
+            // A session may have failed or been cancelled before it started; all others started.
             FinalState::Failed(_) | FinalState::Cancelled(_) if !started => {}
             FinalState::Interrupted { .. }
             | FinalState::Paused(_)
@@ -86,32 +86,34 @@ impl LogBuilder<'_> {
             | FinalState::Failed(_)
             | FinalState::Cancelled(_) => {
                 if self.started.is_none() {
-                    notes.push("when it started is not known: it counts from its creation".to_owned());
+                    notes.push("its start time is not known: the time of its creation is used".to_owned());
                 }
                 writer.append(self.started, SessionEvent::Started { owner })?;
                 for (at, event) in std::mem::take(&mut self.steps) {
                     let kind = event.kind();
                     if let Err(error) = writer.append(at, event) {
                         notes.push(format!(
-                            "a `{kind}` has no room in a log ({error}); the old record has it"
+                            "a `{kind}` does not fit into a log ({error}); it is only in the old record"
                         ));
                     }
                 }
             }
         }
         if let FinalState::Paused(_) = self.end {
-            notes.push("nobody here runs it: it is let go with `interrupted`, without proof".to_owned());
+            notes.push(
+                "no process here runs it: its owner is released by `interrupted`, without proof".to_owned(),
+            );
         }
         self.end(&mut writer)?;
-        if writer.went_back {
+        if writer.has_decreasing_times {
             notes.push(
-                "some of its times lie before earlier ones: each counts as that of the one before it".into(),
+                "some of its times are before earlier ones: each is replaced by the time before it".into(),
             );
         }
         writer.head.map(|head| (head, writer.records)).ok_or_else(|| "has no events".to_owned())
     }
 
-    /// When the log begins: the earliest that is known, if its creation is not.
+    /// Returns the time at which the log begins: the earliest known one, if its creation is not known.
     fn start_time(&self, notes: &mut Notes) -> Timestamp {
         if let Some(created) = self.created {
             return created;
@@ -119,13 +121,13 @@ impl LogBuilder<'_> {
         let steps = self.steps.iter().filter_map(|(at, _)| *at);
         let known = self.started.into_iter().chain(self.updated).chain(steps).min();
         notes.push(match known {
-            Some(_) => "when it was created is not known: the earliest time that it has counts".to_owned(),
-            None => "it has no times at all: they are 1970-01-01".to_owned(),
+            Some(_) => "its creation time is not known: its earliest time is used".to_owned(),
+            None => "it has no times: 1970-01-01 is used".to_owned(),
         });
         known.or_else(|| Timestamp::from_millis(0)).unwrap_or_else(|| unreachable!("1970 is in the calendar"))
     }
 
-    /// Record 1, with the old record in it; where that has no room, in notes behind it.
+    /// Appends record 1 with the old record in it; if that does not fit, in notes after it.
     fn create(&self, writer: &mut LogWriter, creator: &Owner, notes: &mut Notes) -> Result<(), String> {
         let created = |record: Option<&Value>| SessionEvent::Created {
             format: FORMAT,
@@ -152,7 +154,7 @@ impl LogBuilder<'_> {
         let at = self.updated;
         let interrupted = |by: String| SessionEvent::Interrupted { evidence: Evidence::Forced { by } };
         match &self.end {
-            // So that it is as old as it was, and no older.
+            // Preserves the time of its last activity.
             FinalState::NotStarted => match at.filter(|at| *at > writer.at) {
                 Some(_) => {
                     let data = json!({ "format": self.origin.format.name(), "last_activity": at });
@@ -178,14 +180,14 @@ impl LogBuilder<'_> {
     }
 }
 
-/// A log while it is written. Its times never go back.
+/// A log under construction. Its times never decrease.
 struct LogWriter {
     id: SessionId,
     chain: Chain,
     head: Option<Head>,
     records: Vec<StoredRecord>,
     at: Timestamp,
-    went_back: bool,
+    has_decreasing_times: bool,
 }
 
 impl LogWriter {
@@ -196,33 +198,33 @@ impl LogWriter {
             head: None,
             records: Vec::new(),
             at,
-            went_back: false,
+            has_decreasing_times: false,
         }
     }
 
-    /// Adds an event; without a time of its own it has that of the one before it.
+    /// Appends an event. Without a time of its own it gets the time of the event before it.
     fn append(&mut self, at: Option<Timestamp>, event: SessionEvent) -> Result<(), String> {
         let attempt = self.head.as_ref().map_or(0, |head| head.lifecycle.attempt_for(event.kind()));
         let now = at.unwrap_or(self.at).max(self.at);
         let draft = UnsealedRecord { at: now, attempt, flushed: 0, event };
         let mut chain = self.chain;
         let (stored, record) = chain.seal(draft).map_err(|error| error.to_string())?;
-        Head::fold(&mut self.head, self.id, &record).map_err(|rejected| rejected.to_string())?;
+        Head::fold(&mut self.head, self.id, &record).map_err(|error| error.to_string())?;
         self.chain = chain;
-        self.went_back |= at.is_some_and(|at| at < self.at);
+        self.has_decreasing_times |= at.is_some_and(|at| at < self.at);
         self.at = now;
         self.records.push(stored);
         Ok(())
     }
 }
 
-/// A text in parts of about the same size.
+/// Splits a text into parts of at most `PART_BYTES` bytes.
 fn parts(text: &str) -> Vec<&str> {
     let (mut parts, mut rest) = (Vec::new(), text);
     while !rest.is_empty() {
-        let (part, behind) = rest.split_at(boundary(rest, PART_BYTES));
+        let (part, remaining) = rest.split_at(boundary(rest, PART_BYTES));
         parts.push(part);
-        rest = behind;
+        rest = remaining;
     }
     parts
 }

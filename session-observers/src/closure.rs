@@ -7,7 +7,7 @@ use session_core::{EventContext, RecoveryReport, SessionEvent, SessionObserver};
 type Lagged = Box<dyn Fn(&EventContext, u64) + Send + Sync>;
 type Recovery = Box<dyn Fn(&RecoveryReport) + Send + Sync>;
 
-/// Calls a closure for every event, and others for what else there is to hear if they are set.
+/// An observer that calls a closure for every event, and optional closures for missed events and recoveries.
 pub struct ClosureObserver<F> {
     event: F,
     lagged: Option<Lagged>,
@@ -15,20 +15,21 @@ pub struct ClosureObserver<F> {
 }
 
 impl<F: Fn(&EventContext, &SessionEvent) + Send + Sync> ClosureObserver<F> {
-    /// Calls this for every event. It may block or panic; it runs on a thread of its own.
+    /// Creates an observer that calls this closure for every event. It runs on a thread of its own, so it may block or
+    /// panic.
     #[must_use]
     pub fn new(event: F) -> Self {
         Self { event, lagged: None, recovery: None }
     }
 
-    /// Calls this where events were missed: see [`SessionObserver::on_lagged`].
+    /// Sets the closure to call for missed events: see [`SessionObserver::on_lagged`].
     #[must_use]
     pub fn lagged(mut self, lagged: impl Fn(&EventContext, u64) + Send + Sync + 'static) -> Self {
         self.lagged = Some(Box::new(lagged));
         self
     }
 
-    /// Calls this after a recovery.
+    /// Sets the closure to call after a recovery.
     #[must_use]
     pub fn recovery(mut self, recovery: impl Fn(&RecoveryReport) + Send + Sync + 'static) -> Self {
         self.recovery = Some(Box::new(recovery));

@@ -42,8 +42,8 @@ pub(crate) struct CapturedStream {
     pub(crate) interceptor: Option<Arc<dyn OutputInterceptor>>,
 }
 
-/// Lets the application interleave its own terminal output (such as a progress bar or a log) with the child's. Without it
-/// the two would mix in the middle of a line.
+/// Lets the application interleave its own terminal output (such as a progress bar or a log) with the child's. Without
+/// it the two would mix in the middle of a line.
 pub trait OutputInterceptor: Send + Sync + std::fmt::Debug {
     /// Forwards a piece of output: calls `write` with these bytes, and before and after them with the bytes that the
     /// application itself writes there.

@@ -123,7 +123,8 @@ impl Command {
         self
     }
 
-    /// Starts it in a session of its own, without a controlling terminal: it outlives the terminal and cannot read from it.
+    /// Starts it in a session of its own, without a controlling terminal: it outlives the terminal and cannot read from
+    /// it.
     #[must_use]
     pub fn own_session(mut self) -> Self {
         self.own_session = true;

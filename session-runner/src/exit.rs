@@ -14,9 +14,9 @@ const BY_SIGNAL: i32 = 128;
 const TERM: i32 = 15;
 const INT: i32 = 2;
 
-/// Returns the exit code for a session with this head: the program's own, 128 plus the number of a signal, 124 after the
-/// deadline, 125 to 127 if it did not run. If none of these applies, it is 1 for a failure and 130 for a cancel. A program
-/// that was cancelled but exited with 0 yields 143. `None` while the session has not ended.
+/// Returns the exit code for a session with this head: the program's own, 128 plus the number of a signal, 124 after
+/// the deadline, 125 to 127 if it did not run. If none of these applies, it is 1 for a failure and 130 for a cancel. A
+/// program that was cancelled but exited with 0 yields 143. `None` while the session has not ended.
 #[must_use]
 pub fn exit_code(head: &Head) -> Option<i32> {
     let program = head.exit_code.or(head.signal.map(|signal| BY_SIGNAL + signal));

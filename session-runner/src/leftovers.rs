@@ -27,8 +27,8 @@ pub(crate) async fn kill(socket: &Path) {
     end(|environ| variables(environ).any(|variable| variable == mark), Duration::ZERO).await;
 }
 
-/// Ends every process of a former run of this session whose owner is gone, and returns their number. The caller holds the
-/// session's lock, so no supervisor is left that would do it.
+/// Ends every process of a former run of this session whose owner is gone, and returns their number. The caller holds
+/// the session's lock, so no supervisor is left that would do it.
 ///
 /// The session's id alone proves nothing, because any process may have it in its environment. A process of a run also
 /// names a socket, and so the owner that listened there. While that owner is alive, its processes are not touched.

@@ -1,9 +1,9 @@
 //! Runs child processes as durable sessions: supervision, captured output.
 //!
-//! A program that runs for hours should be observable, stoppable and pausable from other processes, leave nothing behind
-//! when the process that started it is killed, and be restartable after a crash. A [`Runner`] makes it a session: requests
-//! in the session's log (pause, resume, cancel) are applied to the program, and what happens to the program is recorded
-//! in the log.
+//! A program that runs for hours should be observable, stoppable and pausable from other processes, leave nothing
+//! behind when the process that started it is killed, and be restartable after a crash. A [`Runner`] makes it a
+//! session: requests in the session's log (pause, resume, cancel) are applied to the program, and what happens to the
+//! program is recorded in the log.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -32,17 +32,19 @@
 //! - [`Command`] describes the program, [`Runner`] runs it or runs it again, [`Running`] is the handle while it runs,
 //!   [`RunReport`] is its outcome, and [`exit_code`] the exit code for a command line.
 //! - **Supervision.** The program runs under a small process, which is this same binary started with a hidden verb: see
-//!   [`supervise_main`]. The supervisor outlives its owner and ends the whole tree after it: TERM, one second, KILL. It is
-//!   the tree's subreaper, so that no process escapes by forking or by starting a session of its own; a process that
-//!   cannot be ended is reported ([`Escaped`]). A signal reaches descendants of the program and no other process: ids are
-//!   checked behind a pidfd.
-//! - **Output.** [`OutputStorage`] is the port, [`FileOutput`] stores output in files that `cat` can show. Nothing is kept in
-//!   memory, a failure to store does not end the program, and an [`OutputFollower`] reads along without slowing it down.
+//!   [`supervise_main`]. The supervisor outlives its owner and ends the whole tree after it: TERM, one second, KILL. It
+//!   is the tree's subreaper, so that no process escapes by forking or by starting a session of its own; a process that
+//!   cannot be ended is reported ([`Escaped`]). A signal reaches descendants of the program and no other process: ids
+//!   are checked behind a pidfd.
+//! - **Output.** [`OutputStorage`] is the port, [`FileOutput`] stores output in files that `cat` can show. Nothing is
+//!   kept in memory, a failure to store does not end the program, and an [`OutputFollower`] reads along without slowing
+//!   it down.
 //! - **Progress.** Programs report through their owner's socket ([`report`]), or in their output with the terminal
 //!   sequence OSC 9;4.
-//! - **Terminals.** A program leads a process group of its own. With [`Stdin::Inherit`] the system stops it when it reads
-//!   from this process's terminal, until the caller makes it the terminal's foreground group (`tcsetpgrp`).
-//!   [`Running::child_state`] reports stops; [`Running::wake`], [`Running::pause`] and [`Running::resume`] respond to them.
+//! - **Terminals.** A program leads a process group of its own. With [`Stdin::Inherit`] the system stops it when it
+//!   reads from this process's terminal, until the caller makes it the terminal's foreground group (`tcsetpgrp`).
+//!   [`Running::child_state`] reports stops; [`Running::wake`], [`Running::pause`] and [`Running::resume`] respond to
+//!   them.
 //!
 //! # Limits
 //! If the supervisor is killed, no process knows the tree any more. The owner then ends every process that has the

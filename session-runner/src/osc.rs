@@ -1,7 +1,7 @@
 //! Terminal progress sequences in a program's output: `ESC ] 9 ; 4 ; state ; percent`, ended by BEL or `ESC \`.
 //!
-//! Programs write them for terminals that show a bar (`ConEmu` began it; Windows Terminal, Ghostty and others follow).
-//! Only the seven-bit form is looked for: the eight-bit one is part of ordinary characters in UTF-8.
+//! Programs write them for terminals that show a bar (`ConEmu` introduced them; Windows Terminal, Ghostty and others follow).
+//! Only the seven-bit form is recognised: the eight-bit one is part of ordinary characters in UTF-8.
 
 /// The maximum length of a progress sequence.
 const LONGEST: usize = 32;
@@ -15,7 +15,7 @@ pub(crate) enum TerminalProgress {
     Unknown,
 }
 
-/// Finds progress sequences in output that comes in pieces.
+/// A parser of progress sequences in output that arrives in pieces.
 #[derive(Debug, Default)]
 pub(crate) struct OscParser {
     state: State,

@@ -1,5 +1,5 @@
-//! The main loop of a session with its program, from the start of both to the final event. It applies requests in the log
-//! to the program, and records in the log what happens to the program.
+//! The main loop of a session with its program, from the start of both to the final event. It applies requests in the
+//! log to the program, and records in the log what happens to the program.
 
 use std::time::Duration;
 
@@ -205,7 +205,8 @@ impl RunLoop {
 
     async fn cancel(&mut self, reason: String, force: bool) {
         if self.state.ended.is_some() {
-            // A program that ended before the cancel was seen keeps its own outcome. A forced cancel still kills its leftovers.
+            // A program that ended before the cancel was seen keeps its own outcome. A forced cancel still kills its
+            // leftovers.
             if force {
                 self.orders.end(Duration::ZERO).await;
             }

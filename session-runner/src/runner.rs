@@ -30,7 +30,7 @@ pub const ATTEMPT_VARIABLE: &str = "SESSIONCTL_ATTEMPT";
 /// The environment variable that holds the URL of the session's store.
 pub const STORE_VARIABLE: &str = "SESSIONCTL_STORE";
 
-/// Runs programs as sessions of a manager.
+/// A runner of programs, each as a session of a manager.
 #[derive(Clone)]
 pub struct Runner {
     manager: Arc<dyn SessionManager>,
@@ -183,8 +183,8 @@ impl Runner {
     }
 
     /// Ends the processes that former runs of a session left behind, and returns their number. There are such processes
-    /// only if an owner and its supervisor were both killed. Running a session again does this by itself; call it to end
-    /// a session whose owner is dead.
+    /// only if an owner and its supervisor were both killed. Running a session again does this by itself; call it to
+    /// end a session whose owner is dead.
     ///
     /// The processes get TERM, and KILL after a second. Does nothing while their owner or supervisor is alive.
     ///
@@ -293,8 +293,8 @@ async fn cancelled(session: &Session) -> String {
 /// Opens the descriptor that output is forwarded to.
 ///
 /// A terminal is reopened without blocking, so that writes never wait: poll reports it ready while it has room for a
-/// single byte. A ready pipe has room for a whole write, and a reopened one could not be told apart from our own when that
-/// is closed.
+/// single byte. A ready pipe has room for a whole write, and a reopened one could not be told apart from our own when
+/// that is closed.
 fn open_forwarding_target(output: BorrowedFd<'_>) -> io::Result<File> {
     if rustix::termios::isatty(output) {
         let path = format!("/proc/self/fd/{}", output.as_raw_fd());

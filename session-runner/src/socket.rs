@@ -1,8 +1,8 @@
-//! The owner's socket for its own children, which report progress here, independent of the storage. The other side is in
-//! `report`.
+//! The owner's socket for its own children, which report progress here, independent of the storage. The other side is
+//! in `report`.
 //!
-//! Requests and responses are lines of JSON: `{"report":{"percent":42,"step":"linking"}}` is answered by `{"ok":true}` or
-//! `{"error":{"code":"INVALID_ARGUMENT","message":"…"}}`. A connection may carry any number of them.
+//! Requests and responses are lines of JSON: `{"report":{"percent":42,"step":"linking"}}` is answered by `{"ok":true}`
+//! or `{"error":{"code":"INVALID_ARGUMENT","message":"…"}}`. A connection may carry any number of them.
 
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, Permissions};

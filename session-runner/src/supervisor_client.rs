@@ -87,7 +87,7 @@ impl LaunchError {
     }
 }
 
-/// Sends orders to a supervisor. They are not acknowledged: the reports show their effect.
+/// The sender of orders to a supervisor. They are not acknowledged: the reports show their effect.
 #[derive(Debug, Clone)]
 pub(crate) struct Orders {
     socket: Arc<Mutex<Outgoing>>,

@@ -18,8 +18,8 @@ use session_runner::{
 };
 use tokio::sync::watch;
 
-/// Not a test: the entry point of the supervisor. The test binary, started again with the hidden verb as its filter, runs
-/// this.
+/// Not a test: the entry point of the supervisor. The test binary, started again with the hidden verb as its filter,
+/// runs this.
 #[test]
 fn __supervise() {
     supervise_main();

@@ -1,4 +1,4 @@
-//! `container`: all sessions in one JSON file; where that is of no use, one session for each git worktree.
+//! The format `container`: all sessions in one JSON file; without a usable file, one session for each git worktree.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -13,9 +13,9 @@ use crate::log::{FinalState, LogBuilder, importer};
 use crate::origin::{Origin, cut_bytes, name_of, with_label};
 use crate::store::LegacyEntry;
 
-/// Bytes of a path.
+/// Maximum bytes of a path.
 const PATH_BYTES: usize = 4096;
-/// The version of the file whose shape is known.
+/// The known version of the file.
 const VERSION: &str = "1.0";
 
 #[derive(Deserialize)]
@@ -25,15 +25,15 @@ struct File {
     sessions: Vec<Box<RawValue>>,
 }
 
-/// The sessions of a file.
+/// Reads the sessions of a file.
 ///
 /// # Errors
-/// Why the file is of no use as a whole.
+/// The reason why the whole file is unusable.
 pub(crate) fn sessions(raw: &str, warnings: &mut Vec<String>) -> Result<Vec<LegacyEntry>, String> {
-    let file: File =
-        serde_json::from_str(raw).map_err(|error| format!("is not what that tool writes: {error}"))?;
+    let file: File = serde_json::from_str(raw)
+        .map_err(|error| format!("does not have the format of that tool: {error}"))?;
     if file.version != VERSION {
-        warnings.push(format!("the file says that its version is {}; it is read as {VERSION}", file.version));
+        warnings.push(format!("the file has version {}; it is read as {VERSION}", file.version));
     }
     let entry = |(at, raw): (usize, &RawValue)| {
         let source = format!("sessions[{at}]");
@@ -57,7 +57,7 @@ fn read(source: &str, raw: &str) -> Result<LegacyEntry, String> {
             config = config.mode(ExecutionMode::Worktree { name });
         }
     } else if path.is_some() {
-        notes.push(format!("its path is longer than {PATH_BYTES} bytes: only the old record has it"));
+        notes.push(format!("its path is longer than {PATH_BYTES} bytes: it is only in the old record"));
     }
     if let Some(branch) = record.text("branch", &mut notes) {
         config = with_label(config, "branch", branch, &mut notes);
@@ -72,7 +72,7 @@ fn read(source: &str, raw: &str) -> Result<LegacyEntry, String> {
     }
     let status = record.text("status", &mut notes).ok_or("has no status")?;
     let end = end(status, &origin, &mut notes)?;
-    // That it ran is known, when it began is not: the tool makes a session and starts it in one go.
+    // It ran, but its start time is not recorded: the tool creates and starts a session in one step.
     Ok(LogBuilder { origin, config, raw, value: &value, created, started: created, steps, updated, end }
         .build(notes))
 }
@@ -81,7 +81,7 @@ fn end(status: &str, origin: &Origin, notes: &mut Notes) -> Result<FinalState, S
     Ok(match status {
         "active" => {
             notes.push(
-                "whether whoever ran it lives is not known: it is paused, `interrupted` without proof".into(),
+                "it is not known if its process is alive: it is paused, `interrupted` without proof".into(),
             );
             FinalState::Interrupted { by: importer(origin) }
         }
@@ -92,7 +92,7 @@ fn end(status: &str, origin: &Origin, notes: &mut Notes) -> Result<FinalState, S
             FinalState::Interrupted { by: importer(origin) }
         }
         "waiting" => {
-            notes.push("what it was waiting to be told is not known".to_owned());
+            notes.push("the input that it waited for is not known".to_owned());
             FinalState::Paused(PauseReason::AwaitingInput("the old store does not say what for".to_owned()))
         }
         "stopped" => FinalState::Paused(PauseReason::Requested("stopped in the old store".to_owned())),
@@ -101,7 +101,7 @@ fn end(status: &str, origin: &Origin, notes: &mut Notes) -> Result<FinalState, S
     })
 }
 
-/// A session from a git worktree, of which nothing is known but what git knows.
+/// Converts a git worktree to a session, of which only the data of git is known.
 pub(crate) fn from_worktree(worktree: &Worktree) -> LegacyEntry {
     let Worktree { name, path, branch, created, last, .. } = worktree;
     let mut notes = Notes::new();
@@ -114,7 +114,7 @@ pub(crate) fn from_worktree(worktree: &Worktree) -> LegacyEntry {
     if let Some(branch) = branch {
         config = with_label(config, "branch", branch, &mut notes);
     }
-    notes.push("only its worktree is left: how far it was, and whether it ever ran, is not known".to_owned());
+    notes.push("only its worktree is left: its progress, and if it ever ran, is not known".to_owned());
     notes.extend(worktree.notes.iter().cloned());
     let value = json!({ "worktree": path, "branch": branch, "created": created, "last_activity": last });
     let raw = value.to_string();

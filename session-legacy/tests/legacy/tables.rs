@@ -1,4 +1,4 @@
-//! The tables of `docs/legacy.md` are what the code does: each row is tried.
+//! Tests each row of the tables in `docs/legacy.md`.
 
 use serde_json::{Value, json};
 use session_legacy::Format;
@@ -8,7 +8,7 @@ use crate::support::{check_session, read, state};
 const PAGE: &str = include_str!("../../../docs/legacy.md");
 const AT: &str = "2025-03-01T10:00:00Z";
 
-/// The rows of the first table in a section, their cells without backticks.
+/// Returns the rows of the first table in a section, with cells without backticks.
 fn rows(section: &str) -> Vec<Vec<String>> {
     let text = PAGE.split(&format!("\n## {section}\n")).nth(1).unwrap();
     let lines =
@@ -19,7 +19,7 @@ fn rows(section: &str) -> Vec<Vec<String>> {
     lines.skip(2).map(cells).collect()
 }
 
-/// What a cell stands for.
+/// Returns the values that a cell represents.
 fn stand_ins(cell: &str, all: &[&str]) -> Vec<Value> {
     match cell {
         "missing" => vec![Value::Null],
@@ -29,8 +29,8 @@ fn stand_ins(cell: &str, all: &[&str]) -> Vec<Value> {
     }
 }
 
-/// Puts an entry where the tool keeps it, reads it, and says what became of it.
-fn assert_result(format: Format, entry: &Value) -> String {
+/// Writes an entry where the tool stores it, reads it, and returns the resulting state.
+fn resulting_state(format: Format, entry: &Value) -> String {
     let folder = tempfile::tempdir().unwrap();
     let (name, text) = if format == Format::Container {
         (".claude-container-sessions.json", json!({ "version": "1.0", "sessions": [entry] }).to_string())
@@ -64,7 +64,7 @@ fn msw_status_pairs_map_as_documented() {
             for outer in outers {
                 let progress = json!({ "status": inner, "startedAt": AT, "updatedAt": AT });
                 let entry = json!({ "id": "one", "status": outer, "progress": progress, "createdAt": AT });
-                assert_eq!(&assert_result(Format::Msw, &entry), expected, "{entry}");
+                assert_eq!(&resulting_state(Format::Msw, &entry), expected, "{entry}");
                 tried += 1;
             }
         }
@@ -79,7 +79,7 @@ fn container_statuses_map_as_documented() {
     for row in rows {
         for status in stand_ins(&row[0], &[]) {
             let entry = json!({ "id": "one", "status": status, "createdAt": AT, "lastActivity": AT });
-            assert_eq!(assert_result(Format::Container, &entry), row[2], "{entry}");
+            assert_eq!(resulting_state(Format::Container, &entry), row[2], "{entry}");
         }
     }
 }
@@ -91,7 +91,7 @@ fn prodigy_statuses_map_as_documented() {
     for row in rows {
         for status in stand_ins(&row[0], &[]) {
             let entry = json!({ "id": "one", "status": status, "started_at": AT, "updated_at": AT });
-            assert_eq!(assert_result(Format::Prodigy, &entry), row[1], "{entry}");
+            assert_eq!(resulting_state(Format::Prodigy, &entry), row[1], "{entry}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The bar of a terminal, drawn by `indicatif` into memory: who writes it, and when, is decided elsewhere.
+//! The bar of a terminal, drawn into memory by `indicatif`. The renderer decides when to write it.
 
 use std::fmt;
 use std::io;
@@ -9,10 +9,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use super::lock;
 use super::view::View;
 
-/// Columns below which there is room for a line of text and no more.
+/// Columns below which only a line of text is shown.
 const NARROW: u16 = 48;
 
-/// How wide the terminal is.
+/// A function that returns the width of the terminal.
 pub(super) type Columns = Box<dyn Fn() -> u16 + Send + Sync>;
 
 pub(super) struct Bar {
@@ -27,7 +27,7 @@ impl Bar {
         Self { inner, frame: FrameBuffer { columns: Arc::new(columns), bytes: Arc::default() }, drawn: false }
     }
 
-    /// Draws it in the line of the cursor, over what it showed there before.
+    /// Draws the bar on the line of the cursor, over the previous frame.
     pub(super) fn draw(&mut self, view: &View) -> Vec<u8> {
         if !std::mem::replace(&mut self.drawn, true) {
             self.inner.set_draw_target(ProgressDrawTarget::term_like(Box::new(self.frame.clone())));
@@ -46,27 +46,27 @@ impl Bar {
         if view.spins() {
             self.inner.tick();
         }
-        // One frame is enough, and it clears what the line had.
+        // Discards frames that the setters drew: the next one clears the line.
         self.frame.take();
         self.inner.force_draw();
         self.frame.take()
     }
 
-    /// Takes it away.
+    /// Removes the bar.
     pub(super) fn hide(&mut self) -> Vec<u8> {
         if !std::mem::replace(&mut self.drawn, false) {
             return Vec::new();
         }
-        let away = self.inner.suspend(|| self.frame.take());
+        let erase = self.inner.suspend(|| self.frame.take());
         self.inner.set_draw_target(ProgressDrawTarget::hidden());
         self.frame.take();
-        away
+        erase
     }
 }
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        // Whoever did not finish it gets no last frame.
+        // Without `hide`, no last frame is drawn.
         self.inner.set_draw_target(ProgressDrawTarget::hidden());
     }
 }
@@ -76,7 +76,7 @@ fn style(template: &str) -> ProgressStyle {
     style.progress_chars("#-").tick_chars("|/-\\ ")
 }
 
-/// A terminal that is written on later.
+/// A terminal in memory, whose bytes are written later.
 #[derive(Clone)]
 struct FrameBuffer {
     columns: Arc<Columns>,
@@ -88,7 +88,7 @@ impl FrameBuffer {
         std::mem::take(&mut *lock(&self.bytes))
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "as the trait wants it")]
+    #[expect(clippy::unnecessary_wraps, reason = "the trait requires it")]
     fn put(&self, text: &str) -> io::Result<()> {
         lock(&self.bytes).extend_from_slice(text.as_bytes());
         Ok(())
@@ -100,7 +100,7 @@ impl FrameBuffer {
 }
 
 impl TermLike for FrameBuffer {
-    /// One less than there are: a terminal that is at its last column may go on in the next line, or may not.
+    /// Returns one column less than the terminal has: after the last column some terminals wrap and others do not.
     fn width(&self) -> u16 {
         (self.columns)().saturating_sub(1).max(1)
     }

@@ -1,4 +1,4 @@
-//! What a person would see on a terminal, and what a file gets.
+//! Tests of the rendered screen of a terminal and of the lines of a file.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use session_core::{
 
 use super::*;
 
-/// A terminal that one can look at.
+/// A terminal in memory.
 #[derive(Clone)]
 struct TestTerminal(InMemoryTerm);
 
@@ -33,7 +33,7 @@ impl TestTerminal {
     }
 
     fn put(&self, bytes: &[u8]) {
-        // As the line discipline of a terminal does it.
+        // Converts line ends like the line discipline of a terminal.
         let text = std::str::from_utf8(bytes).unwrap().replace('\n', "\r\n");
         self.0.write_str(&text).unwrap();
     }
@@ -50,7 +50,7 @@ impl Write for TestTerminal {
     }
 }
 
-/// A file that one can look into.
+/// A file in memory.
 #[derive(Clone, Default)]
 struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
 
@@ -84,7 +84,7 @@ impl Clock for TestClock {
     }
 }
 
-/// A session that runs, with a clock that stands still.
+/// Starts a session with a clock that only the test advances.
 async fn session() -> (InMemorySessionManager, Session, TestClock) {
     let clock = TestClock::default();
     let manager = InMemorySessionManager::with_options(ManagerOptions::new().clock(Arc::new(clock.clone())));
@@ -126,7 +126,7 @@ async fn a_terminal_shows_a_bar_with_steps_and_the_time_left() {
         assert_eq!(terminal.shown(), shown);
     }
     renderer.finish();
-    assert_eq!(terminal.shown(), "", "a bar is taken away at the end");
+    assert_eq!(terminal.shown(), "", "a bar is removed at the end");
     session.progress().complete_step("late");
     renderer.show(&session.progress().snapshot());
     assert_eq!(terminal.shown(), "");
@@ -143,14 +143,14 @@ async fn output_stays_intact_above_the_bar() {
     assert_eq!(terminal.shown(), format!("before\n{bar}"));
     for (output, shown) in [
         ("one\ntwo\n", format!("one\ntwo\n{bar}")),
-        // A prompt has its line for itself, until that ends.
+        // A prompt keeps its line to itself until the line ends.
         ("name? ", "one\ntwo\nname?".to_owned()),
         ("Ada\n", format!("one\ntwo\nname? Ada\n{bar}")),
         ("\u{1b}[31mred\u{1b}[0m\u{1b}]9;4;1;50\u{7}\n", format!("one\ntwo\nname? Ada\nred\n{bar}")),
-        // Somebody else's bar.
+        // A bar of the program.
         ("50%\r", "one\ntwo\nname? Ada\nred\n50%".to_owned()),
         ("done\n", format!("one\ntwo\nname? Ada\nred\ndone\n{bar}")),
-        // From here on the screen is the program's.
+        // From here on the screen belongs to the program.
         ("\u{1b}[2Aup\n", "one\ntwo\nname? Ada\nupd\ndone".to_owned()),
         ("\n", "one\ntwo\nname? Ada\nupd\ndone".to_owned()),
     ] {
@@ -178,7 +178,7 @@ async fn an_own_line_starts_after_an_unfinished_one() {
     assert_eq!(terminal.shown(), format!("first\nsecond\nname?\nthird\n{bar}"));
 }
 
-/// Many threads, one terminal: no byte of the output is lost, and no two lines are mixed.
+/// Several threads share one terminal: no byte of the output is lost, and no two lines mix.
 #[tokio::test]
 async fn concurrent_output_and_progress_do_not_mix() {
     let (_manager, session, _) = session().await;
@@ -203,9 +203,9 @@ async fn concurrent_output_and_progress_do_not_mix() {
     renderer.finish();
     let text = buffer.text();
     assert!(text.contains("a step"));
-    // What is left once everything is taken away that a bar wrote: from the start of its line to where it is cleared.
+    // Removes everything that a bar wrote: from the start of its line to where the line is cleared.
     let mut lines: Vec<&str> = text.lines().map(|line| line.rsplit("\r\u{1b}[2K").next().unwrap()).collect();
-    assert_eq!(lines.pop(), Some(""), "the last bar is taken away");
+    assert_eq!(lines.pop(), Some(""), "the last bar is removed");
     for name in ["out", "err"] {
         let own: Vec<_> = lines.iter().filter(|line| line.starts_with(name)).collect();
         assert!((0..500).map(|n| format!("{name} {n}")).eq(own.iter().map(ToString::to_string)));
@@ -237,7 +237,7 @@ async fn lines_are_written_every_ten_percent_or_ten_seconds() {
     assert_eq!(at(1), "");
     percent(9.9);
     assert_eq!(at(9), "");
-    assert!(renderer.needs_ticks(), "it is owed");
+    assert!(renderer.needs_ticks(), "a line is pending");
     assert_eq!(at(10), "[----------] 9% ETA 0s\n");
     assert_eq!(at(30), "", "nothing changed");
     assert!(!renderer.needs_ticks());
@@ -247,7 +247,7 @@ async fn lines_are_written_every_ten_percent_or_ten_seconds() {
     assert_eq!(at(31), "[####------] 47% ETA 0s\n");
     session.progress().set_step("linking");
     assert_eq!(at(32), "");
-    // Not into somebody else's line.
+    // Not into an unfinished line of other output.
     renderer.write_above(b"name? ", |bytes| drop(buffer.clone().write(bytes)));
     percent(60.0);
     assert_eq!(at(33), "name? ");
@@ -259,7 +259,7 @@ async fn lines_are_written_every_ten_percent_or_ten_seconds() {
     renderer.finish();
     assert_eq!(buffer.taken(), "[##########] 100% linking completed\n");
     renderer.finish();
-    assert_eq!(at(99), "", "the end is said once");
+    assert_eq!(at(99), "", "the end is written once");
 }
 
 #[tokio::test]
@@ -289,7 +289,7 @@ async fn reported_text_cannot_control_the_terminal() {
         for renderer in [&bar, &lines] {
             renderer.show(&progress);
         }
-        // A bar begins in its own line, and clears that.
+        // A bar clears its own line first.
         let drawn = drawn.text().replace("\r\u{1b}[2K", "");
         for text in [&drawn, written.text().trim_end_matches('\n')] {
             assert!(!text.contains(is_unsafe_char), "{text:?}");
@@ -315,7 +315,7 @@ async fn following_a_session_finishes_at_its_end() {
     };
     tokio::time::timeout(Duration::from_secs(30), async { tokio::join!(renderer.follow(progress), work) })
         .await
-        .expect("it ends with the session");
+        .expect("following ends with the session");
     assert_eq!(buffer.text().lines().count(), 6, "{}", buffer.text());
     assert!(buffer.text().ends_with("100% completed\n"), "{}", buffer.text());
 }

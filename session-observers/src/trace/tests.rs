@@ -1,4 +1,4 @@
-//! What is logged, read by a subscriber that keeps it.
+//! Tests of the logged events, with a subscriber that collects them.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -28,7 +28,7 @@ impl Visit for Line {
     }
 }
 
-/// Keeps events, knows no spans.
+/// A subscriber that collects events and ignores spans.
 #[derive(Clone, Default)]
 struct Collector(Arc<Mutex<Vec<Line>>>);
 
@@ -48,7 +48,7 @@ impl Subscriber for Collector {
     fn event(&self, event: &Event<'_>) {
         let metadata = event.metadata();
         let mut line = Line { level: *metadata.level(), target: "", fields: BTreeMap::new() };
-        // A target is `'static` where the event is a macro's, and all of these are.
+        // Only this target is expected.
         line.target = if metadata.target() == "session" { "session" } else { "another" };
         event.record(&mut line);
         self.0.lock().unwrap().push(line);
@@ -126,7 +126,7 @@ fn missed_events_and_recoveries_are_logged() {
     assert_eq!(lines[2].fields["code"], "CONFLICT");
 }
 
-/// The table in the docs, the other way round.
+/// Checks the table in the docs, by level.
 #[test]
 fn levels_match_the_documented_table() {
     let of = |wanted: Level| -> Vec<&str> {

@@ -9,8 +9,8 @@ const WINDOW: u64 = 64 * 1024;
 
 /// Convenience methods of every [`OutputStorage`]. Not implemented by hand.
 pub trait OutputStorageExt: OutputStorage {
-    /// Returns the offset at which the last `lines` lines begin, of one stream or of both together. Output after the last
-    /// line end is a line, too. If there are fewer lines, the offset is 0.
+    /// Returns the offset at which the last `lines` lines begin, of one stream or of both together. Output after the
+    /// last line end is a line, too. If there are fewer lines, the offset is 0.
     ///
     /// # Errors
     /// Those of [`OutputStorage::read`].
@@ -19,7 +19,8 @@ pub trait OutputStorageExt: OutputStorage {
         if lines == 0 {
             return Ok(length);
         }
-        // Line ends still to be found when scanning backwards. A line end in the last byte ends the last line and is skipped.
+        // Line ends still to be found when scanning backwards. A line end in the last byte ends the last line and is
+        // skipped.
         let mut missing = lines;
         let mut seen_last = false;
         let mut end = length;

@@ -19,11 +19,12 @@ pub(crate) const DEFAULT_LIMIT: u64 = 64 * 1024 * 1024;
 /// Attempts to read an entry that may be changing concurrently.
 const READ_ATTEMPTS: usize = 5;
 
-/// Stores captured output in files on this machine: `output/bytes` and `output/index` in a folder for each session.
+/// A storage of captured output in files on this machine: `output/bytes` and `output/index` in a folder for each
+/// session.
 #[derive(Debug, Clone)]
 pub struct FileOutput {
     root: PathBuf,
-    /// `true` if the storage creates and removes the sessions' folders.
+    /// `true` to use only existing folders of sessions, which the session storage creates and removes.
     existing_folders_only: bool,
     limit: u64,
 }
@@ -230,8 +231,9 @@ impl Files {
         }
     }
 
-    /// Returns the position of the entry that contains an offset, or of an earlier one. The binary search trusts offsets
-    /// that may be damaged. If its result is wrong, reading starts at 0, so that the damage is reported at its offset.
+    /// Returns the position of the entry that contains an offset, or of an earlier one. The binary search trusts
+    /// offsets that may be damaged. If its result is wrong, reading starts at 0, so that the damage is reported at its
+    /// offset.
     fn entry_at(&self, offset: u64) -> Result<u64, OutputError> {
         let (mut low, mut high) = (0, self.entries()?);
         while low + 1 < high {

@@ -1,5 +1,5 @@
-//! The port for captured output: bytes in order of arrival, each with its stream. The `capture` module reads them from the
-//! program.
+//! The port for captured output: bytes in order of arrival, each with its stream. The `capture` module reads them from
+//! the program.
 
 mod entry;
 mod error;
@@ -132,11 +132,11 @@ pub enum Stored {
 /// A storage for captured output.
 ///
 /// # Laws
-/// 1. Bytes are read back identical and in the order in which they were appended, with their streams, times and attempts;
-///    chunks may be joined or split.
+/// 1. Bytes are read back identical and in the order in which they were appended, with their streams, times and
+///    attempts; chunks may be joined or split.
 /// 2. Offsets count bytes from 0, without gaps, over both streams and all attempts.
-/// 3. Appended output survives the death of the process; of an append that it interrupted, at least a prefix does. Output
-///    torn by a crash is not returned.
+/// 3. Appended output survives the death of the process; of an append that it interrupted, at least a prefix does.
+///    Output torn by a crash is not returned.
 /// 4. Output is bounded: up to the limit the bytes are identical, then it is cut once.
 /// 5. A session has one writer at a time, and any number of readers at any time.
 ///
@@ -204,7 +204,8 @@ pub trait OutputWriter: Send + std::fmt::Debug {
     /// Marks a gap before the next append, for output that is restored from a source with a gap there.
     fn gap(&mut self);
 
-    /// Cuts the output here, as if the limit were reached, for output that is restored from a source that was cut there.
+    /// Cuts the output here, as if the limit were reached, for output that is restored from a source that was cut
+    /// there.
     ///
     /// # Errors
     /// If the cut cannot be stored.

@@ -94,7 +94,7 @@ fn supervise() -> io::Result<()> {
             .run();
         }
         Err((step, error)) => {
-            start::tidy(&start);
+            start::clean_up(&start);
             outbox.push(&Report::NotStarted { step, errno: error.raw_os_error().unwrap_or(0) });
             outbox.send(&owner);
         }
@@ -151,7 +151,7 @@ impl Supervisor {
                 self.owner = None;
             }
         }
-        start::tidy(&self.start);
+        start::clean_up(&self.start);
         self.flush();
     }
 

@@ -1,5 +1,5 @@
-//! The protocol between owner and supervisor: one JSON value per line, over a socket pair. Descriptors are sent with the
-//! first order, so that no other program that the owner starts at the same time can inherit them.
+//! The protocol between owner and supervisor: one JSON value per line, over a socket pair. Descriptors are sent with
+//! the first order, so that no other program that the owner starts at the same time can inherit them.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -16,8 +16,8 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// Maximum bytes of an order: the kernel's limit for arguments and environment together, times the up to four bytes that
-/// JSON needs for one.
+/// Maximum bytes of an order: the kernel's limit for arguments and environment together, times the up to four bytes
+/// that JSON needs for one.
 const LINE_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes that a slow owner may leave unread before reports are dropped.
 const UNREAD_BYTES: usize = 64 * 1024;
@@ -238,8 +238,8 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// Adds a report. If the owner does not read, stops and continuations beyond a limit are dropped, because any process
-    /// can cause an unlimited number of them; the few other reports are always kept.
+    /// Adds a report. If the owner does not read, stops and continuations beyond a limit are dropped, because any
+    /// process can cause an unlimited number of them; the few other reports are always kept.
     pub(crate) fn push(&mut self, report: &Report) {
         let may_be_dropped = matches!(report, Report::Stopped { .. } | Report::Continued);
         if may_be_dropped && self.bytes.len() > UNREAD_BYTES {

@@ -1,4 +1,5 @@
-//! Signals of the supervisor itself: notification of changed children, and survival of signals to the group it supervises.
+//! Signals of the supervisor itself: notification of changed children, and survival of signals to the group it
+//! supervises.
 
 use std::fs;
 use std::io::{self, Read};
@@ -27,7 +28,7 @@ const OUTLIVED: [Signal; 10] = [
 /// Signals that stop a program for using its terminal too early: if they were ignored, its first read would fail.
 const NEVER_IGNORED: [Signal; 2] = [Signal::TTIN, Signal::TTOU];
 
-/// Notifies of children that have ended, stopped or continued.
+/// A notification of children that have ended, stopped or continued.
 #[derive(Debug)]
 pub(crate) struct Children {
     wake: UnixStream,

@@ -69,7 +69,7 @@ pub(crate) fn start(
 }
 
 /// Removes the file that is not needed any more, if it still exists.
-pub(crate) fn tidy(start: &Start) {
+pub(crate) fn clean_up(start: &Start) {
     if let Some(path) = &start.tidy {
         let _ = std::fs::remove_file(path);
     }

@@ -1,9 +1,9 @@
 //! The processes that descend from the supervised program, and signals to them and to no other process.
 //!
 //! The supervisor is their subreaper: a process that loses its parent becomes its child, so none can escape by forking
-//! twice or by starting a session of its own. A process id alone identifies no process, because ids are reused. A signal
-//! therefore goes through a pidfd that is opened before the holder's ancestors are read, which is done twice: see
-//! [`Tree::is_ours`].
+//! twice or by starting a session of its own. A process id alone identifies no process, because ids are reused. A
+//! signal therefore goes through a pidfd that is opened before the holder's ancestors are read, which is done twice:
+//! see [`Tree::is_ours`].
 
 use std::io;
 

@@ -9,8 +9,8 @@ use super::*;
 use crate::supervise_main;
 use crate::supervisor::protocol::Ended;
 
-/// Not a test: the entry point of the supervisor. The test binary, started again with the hidden verb as its filter, runs
-/// this.
+/// Not a test: the entry point of the supervisor. The test binary, started again with the hidden verb as its filter,
+/// runs this.
 #[test]
 fn __supervise() {
     supervise_main();
@@ -108,7 +108,8 @@ fn lines(output: &mut impl BufRead, count: usize) -> Vec<String> {
     output.lines().take(count).map(Result::unwrap).collect()
 }
 
-/// A tree with a process that ignores TERM, one in a session of its own, and one that was forked twice. All hold the pipe.
+/// A tree with a process that ignores TERM, one in a session of its own, and one that was forked twice. All hold the
+/// pipe.
 const TREE: &str = r#"
     sh -c 'trap "" TERM; echo deaf; while :; do sleep 60; done' &
     setsid sh -c 'echo own session; sleep 60; :' &
@@ -383,8 +384,8 @@ fn consecutive_programs_leak_no_descriptors() {
     });
 }
 
-/// Regression: an owner died after its first order and before the first report. The supervisor noticed when it wrote the
-/// report, and then waited for the next order forever.
+/// Regression: an owner died after its first order and before the first report. The supervisor noticed when it wrote
+/// the report, and then waited for the next order forever.
 #[test]
 fn the_owners_death_before_the_first_report_is_noticed() {
     let mark = mark();
