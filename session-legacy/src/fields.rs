@@ -1,18 +1,18 @@
-//! Reads the members of an old record one by one, and notes each that is there and not what it should be: a member
-//! that is wrong costs no other.
+//! Reads the members of an old record one by one, and notes each that has the wrong type: a wrong member does not
+//! affect the others.
 
 use chrono::DateTime;
 use serde_json::{Map, Value};
 use session_core::Timestamp;
 
-/// What had to be mapped, a sentence each.
+/// Notes on mapped values, one sentence each.
 pub(crate) type Notes = Vec<String>;
 
-/// The members of one object. `null` is the same as nothing.
+/// The members of one object. `null` is treated as missing.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fields<'a> {
     members: Option<&'a Map<String, Value>>,
-    /// What comes before a member's name where it is told of: nothing, or `progress.`.
+    /// The prefix of member names in notes: empty, or for example `progress.`.
     path: &'static str,
 }
 
@@ -21,7 +21,7 @@ impl<'a> Fields<'a> {
         Self { members: Some(members), path: "" }
     }
 
-    /// The object under this name; one without members where there is none. `path` is the name with a dot.
+    /// Returns the object under this name; one without members if there is none. `path` is the name with a dot.
     pub(crate) fn object(self, name: &str, path: &'static str, notes: &mut Notes) -> Self {
         Self { members: self.read(name, "an object", notes, Value::as_object), path }
     }
@@ -38,9 +38,9 @@ impl<'a> Fields<'a> {
         self.read(name, "a text", notes, Value::as_str)
     }
 
-    /// A number that counts something: whole and not negative, `3.0` included, which some writers make of 3.
+    /// Reads a count: an integer that is not negative, including `3.0`, which some writers emit for 3.
     pub(crate) fn count(self, name: &str, notes: &mut Notes) -> Option<u64> {
-        self.read(name, "a count", notes, |value| value.as_u64().or_else(|| whole(value.as_f64()?)))
+        self.read(name, "a count", notes, |value| value.as_u64().or_else(|| to_count(value.as_f64()?)))
     }
 
     pub(crate) fn number(self, name: &str, notes: &mut Notes) -> Option<f64> {
@@ -51,27 +51,27 @@ impl<'a> Fields<'a> {
         self.read(name, "a list", notes, |value| value.as_array().map(Vec::as_slice))
     }
 
-    /// An instant: RFC 3339, or milliseconds since 1970 as JavaScript counts them. Cut to milliseconds.
+    /// Reads a time: RFC 3339, or milliseconds since 1970 as in JavaScript. Cut to milliseconds.
     pub(crate) fn time(self, name: &str, notes: &mut Notes) -> Option<Timestamp> {
-        self.read(name, "an instant of the years 0 to 9999", notes, instant)
+        self.read(name, "a time in the years 0 to 9999", notes, parse_time)
     }
 
     fn read<T>(
         self,
         name: &str,
-        what: &str,
+        expected: &str,
         notes: &mut Notes,
         read: impl FnOnce(&'a Value) -> Option<T>,
     ) -> Option<T> {
         let found = read(self.value(name)?);
         if found.is_none() {
-            notes.push(format!("`{}{name}` is not {what} and counts as missing", self.path));
+            notes.push(format!("`{}{name}` is not {expected} and is treated as missing", self.path));
         }
         found
     }
 }
 
-fn instant(value: &Value) -> Option<Timestamp> {
+fn parse_time(value: &Value) -> Option<Timestamp> {
     if let Some(millis) = value.as_i64() {
         return Timestamp::from_millis(millis);
     }
@@ -79,9 +79,9 @@ fn instant(value: &Value) -> Option<Timestamp> {
     Timestamp::from_millis(at.timestamp_millis())
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is looked at before")]
-fn whole(number: f64) -> Option<u64> {
-    // 2^53: beyond it, a float does not tell one whole number from the next.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked before")]
+fn to_count(number: f64) -> Option<u64> {
+    // 2^53: beyond it, a float cannot represent every integer.
     let exact = (0.0..=9_007_199_254_740_992.0).contains(&number) && number.fract() == 0.0;
     exact.then_some(number as u64)
 }
@@ -93,24 +93,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn instants_are_read_in_the_forms_in_which_they_were_written() {
+    fn times_are_parsed_in_every_known_form() {
         for (value, text) in [
             (json!("2025-03-01T10:00:00.000Z"), "2025-03-01T10:00:00.000Z"),
             (json!("2025-03-01T12:00:00+02:00"), "2025-03-01T10:00:00.000Z"),
             (json!("2025-03-01T10:00:00.123456789Z"), "2025-03-01T10:00:00.123Z"),
             (json!(1_740_823_200_000_i64), "2025-03-01T10:00:00.000Z"),
         ] {
-            assert_eq!(instant(&value).unwrap().to_string(), text);
+            assert_eq!(parse_time(&value).unwrap().to_string(), text);
         }
         for wrong in
             [json!("yesterday"), json!("2025-03-01"), json!(1.5), json!(i64::MAX), json!([]), json!("")]
         {
-            assert_eq!(instant(&wrong), None, "{wrong}");
+            assert_eq!(parse_time(&wrong), None, "{wrong}");
         }
     }
 
     #[test]
-    fn what_is_wrong_is_noted_and_what_is_missing_is_not() {
+    fn wrong_members_are_noted_but_missing_ones_are_not() {
         let value = json!({ "a": 3.0, "b": -1, "c": null, "d": "x", "e": 1.5 });
         let (fields, mut notes) = (Fields::new(value.as_object().unwrap()), Notes::new());
         assert_eq!(fields.count("a", &mut notes), Some(3));

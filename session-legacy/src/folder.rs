@@ -1,5 +1,5 @@
-//! A folder of an older store: read from a handle, so that no symbolic link leads out of it, with a limit on the size of
-//! each file. Nothing here writes.
+//! A read-only folder of an older store. It is read from a handle, so that no symbolic link leads out of it, with a
+//! limit on the size of each file.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-/// Neither waits for whoever writes to a pipe, nor makes a terminal this process's own.
-const CAREFUL: OFlags = OFlags::RDONLY
+/// Flags that neither block on a pipe nor acquire a controlling terminal.
+const OPEN_FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NONBLOCK)
@@ -22,22 +22,22 @@ const CAREFUL: OFlags = OFlags::RDONLY
 #[derive(Debug)]
 pub(crate) struct Folder {
     handle: OwnedFd,
-    /// Where it is, for programs that take no handle.
+    /// Its path, for programs that take no handle.
     path: PathBuf,
 }
 
 impl Folder {
-    /// The folder that a person named; where that is a link, the one that it leads to.
+    /// Opens the folder that the user named. A symbolic link in this path is followed.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let path = path.canonicalize()?;
-        let handle = fs::open(&path, CAREFUL | OFlags::DIRECTORY, Mode::empty())?;
+        let handle = fs::open(&path, OPEN_FLAGS | OFlags::DIRECTORY, Mode::empty())?;
         Ok(Self { handle, path })
     }
 
-    /// A folder in it; `None` where there is nothing of that name. A link is none.
+    /// Opens a folder in it; `None` if there is no entry of that name. A symbolic link is not opened.
     pub(crate) fn folder(&self, name: impl AsRef<OsStr>) -> io::Result<Option<Self>> {
         let name = name.as_ref();
-        match fs::openat(&self.handle, name, CAREFUL | OFlags::DIRECTORY, Mode::empty()) {
+        match fs::openat(&self.handle, name, OPEN_FLAGS | OFlags::DIRECTORY, Mode::empty()) {
             Ok(handle) => Ok(Some(Self { handle, path: self.path.join(name) })),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error.into()),
@@ -48,12 +48,12 @@ impl Folder {
         &self.path
     }
 
-    /// Whether it holds anything of this name, a link included.
+    /// Returns `true` if it has an entry of this name, symbolic links included.
     pub(crate) fn holds(&self, name: &str) -> bool {
         fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
-    /// The names in it, in order.
+    /// Returns the names in it, sorted.
     pub(crate) fn names(&self) -> io::Result<Vec<OsString>> {
         let mut names = Vec::new();
         for entry in Dir::read_from(&self.handle)? {
@@ -66,9 +66,9 @@ impl Folder {
         Ok(names)
     }
 
-    /// The text of a file in it; `None` where there is none of that name, else why it cannot be read.
+    /// Reads the text of a file in it; `None` if there is no entry of that name. The error is the reason.
     pub(crate) fn read(&self, name: &OsStr, limit: u64) -> Result<Option<String>, String> {
-        let handle = match fs::openat(&self.handle, name, CAREFUL, Mode::empty()) {
+        let handle = match fs::openat(&self.handle, name, OPEN_FLAGS, Mode::empty()) {
             Ok(handle) => handle,
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::LOOP) => return Err("is a symbolic link, which is not followed".to_owned()),
@@ -77,7 +77,7 @@ impl Folder {
         let unreadable = |error: io::Error| format!("cannot be read: {error}");
         let found = fs::fstat(&handle).map_err(|error| unreadable(error.into()))?;
         if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
-            return Err("is no regular file".to_owned());
+            return Err("is not a regular file".to_owned());
         }
         let mut bytes = Vec::new();
         File::from(handle).take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// An older tool, by the way in which it kept its sessions.
+/// An older tool, identified by its storage format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Format {
@@ -15,10 +15,10 @@ pub enum Format {
 }
 
 impl Format {
-    /// All of them.
+    /// All formats.
     pub const ALL: &[Self] = &[Self::Msw, Self::Container, Self::Prodigy];
 
-    /// Its name, as a person types it.
+    /// Returns its name, as a person types it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -28,7 +28,7 @@ impl Format {
         }
     }
 
-    /// The format of this name.
+    /// Parses a format's name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|format| format.name() == name)

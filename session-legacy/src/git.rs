@@ -1,5 +1,5 @@
-//! What git knows of a worktree: its branch, and when it was first and last worked in. Git runs with nothing of its
-//! surroundings: no hooks, no user's or system's configuration, no network, and it writes nothing.
+//! Reads from git the branch of a worktree and the times of its first and last use. Git runs isolated: without hooks,
+//! without the configuration of user and system, without network, and without writing.
 
 use std::io::{self, Read as _};
 use std::path::Path;
@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use session_core::Timestamp;
 
-/// How long one question may take.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// Bytes of an answer: of a longer one the rest is not read.
-const ANSWER_BYTES: u64 = 4 * 1024 * 1024;
+/// Timeout of one call of git.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// Maximum bytes of the output that are read.
+const OUTPUT_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Whatever a repository's own configuration could have run, or fetched from elsewhere.
-const NEUTRAL: &[&str] = &[
+/// Overrides of settings with which a repository could run programs or use the network.
+const NEUTRAL_CONFIG: &[&str] = &[
     "core.hooksPath=.git-has-no-hooks-here",
     "core.fsmonitor=false",
     "core.pager=cat",
@@ -30,13 +30,13 @@ const NEUTRAL: &[&str] = &[
     "protocol.allow=never",
 ];
 
-/// A worktree, as git knows it.
+/// The data that git has about a worktree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Worktree {
     /// The name of its folder.
     pub(crate) name: String,
     pub(crate) path: String,
-    /// `None` where no branch is checked out.
+    /// `None` if no branch is checked out.
     pub(crate) branch: Option<String>,
     pub(crate) created: Option<Timestamp>,
     pub(crate) last: Option<Timestamp>,
@@ -44,41 +44,41 @@ pub(crate) struct Worktree {
 }
 
 impl Worktree {
-    /// Asks git about the worktree at this path.
-    pub(crate) fn ask(git: &str, name: &str, path: &Path) -> Result<Self, String> {
-        let text = path.to_str().ok_or("lies at a path that is no text")?.to_owned();
-        let ask = |words: &[&str]| answer(git, path, words);
-        let top = ask(&["rev-parse", "--show-toplevel"])?.said()?;
-        // Git takes a folder that is no worktree for a part of the one around it.
+    /// Reads the worktree at this path from git.
+    pub(crate) fn inspect(git: &str, name: &str, path: &Path) -> Result<Self, String> {
+        let text = path.to_str().ok_or("has a path that is not UTF-8")?.to_owned();
+        let run = |arguments: &[&str]| run_git(git, path, arguments);
+        let top = run(&["rev-parse", "--show-toplevel"])?.into_stdout()?;
+        // For a folder that is no worktree, git reports the enclosing worktree.
         if Path::new(top.trim_end()) != path {
-            return Err("is no git worktree".to_owned());
+            return Err("is not a git worktree".to_owned());
         }
-        let branch = match ask(&["symbolic-ref", "--quiet", "--short", "HEAD"])? {
-            Answer { code: Some(1), .. } => None,
-            answer => Some(answer.said()?.trim_end().to_owned()),
+        let branch = match run(&["symbolic-ref", "--quiet", "--short", "HEAD"])? {
+            Output { code: Some(1), .. } => None,
+            output => Some(output.into_stdout()?.trim_end().to_owned()),
         };
         let mut worktree =
             Self { name: name.to_owned(), path: text, branch, created: None, last: None, notes: Vec::new() };
-        let moves =
-            ask(&["log", "--walk-reflogs", "--no-patch", "--date=unix", "--format=%gd", "HEAD", "--"])?;
-        let mut times = moves.out.lines().filter_map(moved_at);
+        let reflog =
+            run(&["log", "--walk-reflogs", "--no-patch", "--date=unix", "--format=%gd", "HEAD", "--"])?;
+        let mut times = reflog.out.lines().filter_map(reflog_time);
         worktree.last = times.next();
         worktree.created = times.next_back().or(worktree.last);
         if worktree.last.is_none() {
-            let commit = ask(&["log", "-1", "--no-patch", "--format=%ct", "HEAD", "--"])?;
+            let commit = run(&["log", "-1", "--no-patch", "--format=%ct", "HEAD", "--"])?;
             worktree.last = commit.out.trim().parse().ok().and_then(seconds);
             worktree.created = worktree.last;
             worktree.notes.push(match worktree.last {
-                Some(_) => "git kept no log of its moves: its times are that of its commit".to_owned(),
-                None => "git knows no times of it".to_owned(),
+                Some(_) => "git has no reflog of it: the time of its commit is used".to_owned(),
+                None => "git has no times for it".to_owned(),
             });
         }
         Ok(worktree)
     }
 }
 
-/// The time in `HEAD@{1740823200}`.
-fn moved_at(line: &str) -> Option<Timestamp> {
+/// Parses the time in `HEAD@{1740823200}`.
+fn reflog_time(line: &str) -> Option<Timestamp> {
     seconds(line.strip_suffix('}')?.rsplit_once("@{")?.1.parse().ok()?)
 }
 
@@ -86,25 +86,25 @@ fn seconds(seconds: i64) -> Option<Timestamp> {
     Timestamp::from_millis(seconds.checked_mul(1000)?)
 }
 
-struct Answer {
+struct Output {
     code: Option<i32>,
     out: String,
-    complaint: String,
+    stderr: String,
 }
 
-impl Answer {
-    fn said(self) -> Result<String, String> {
+impl Output {
+    fn into_stdout(self) -> Result<String, String> {
         if self.code == Some(0) {
             return Ok(self.out);
         }
-        let why = self.complaint.lines().next().unwrap_or_default();
-        Err(format!("is nothing that git can read: {}", why.chars().take(200).collect::<String>()))
+        let reason = self.stderr.lines().next().unwrap_or_default();
+        Err(format!("cannot be read by git: {}", reason.chars().take(200).collect::<String>()))
     }
 }
 
-fn command(git: &str, path: &Path, words: &[&str]) -> Command {
+fn command(git: &str, path: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(git);
-    // Not by changing to it: where `PATH` names the current folder, a program of the worktree would be run.
+    // Not by changing the working directory: if `PATH` names the current folder, a program of the worktree would run.
     command.arg("-C").arg(path).env_clear();
     if let Some(programs) = std::env::var_os("PATH") {
         command.env("PATH", programs);
@@ -116,38 +116,38 @@ fn command(git: &str, path: &Path, words: &[&str]) -> Command {
         .env("GIT_NO_LAZY_FETCH", "1")
         .env("GIT_NO_REPLACE_OBJECTS", "1")
         .env("GIT_TERMINAL_PROMPT", "0")
-        // A list of what is allowed, with nothing on it.
+        // A list of allowed protocols that contains none.
         .env("GIT_ALLOW_PROTOCOL", "none")
         .arg("--no-pager");
-    for setting in NEUTRAL {
+    for setting in NEUTRAL_CONFIG {
         command.args(["-c", setting]);
     }
-    command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
-/// What git answers, if it does so in time.
-fn answer(git: &str, path: &Path, words: &[&str]) -> Result<Answer, String> {
+/// Runs git with a timeout.
+fn run_git(git: &str, path: &Path, arguments: &[&str]) -> Result<Output, String> {
     let failed = |error: io::Error| {
         if error.kind() == io::ErrorKind::NotFound {
-            return "git is not installed, and only git knows about it".to_owned();
+            return "git is not installed, which is needed to read it".to_owned();
         }
-        format!("git cannot be run: {error}")
+        format!("cannot run git: {error}")
     };
-    let mut child = command(git, path, words).spawn().map_err(failed)?;
+    let mut child = command(git, path, arguments).spawn().map_err(failed)?;
     let out = reader(child.stdout.take());
-    let complaint = reader(child.stderr.take());
-    let code = wait(&mut child).map_err(failed)?.ok_or("keeps git busy for too long")?;
-    Ok(Answer { code: code.code(), out: text(out), complaint: text(complaint) })
+    let stderr = reader(child.stderr.take());
+    let code = wait(&mut child).map_err(failed)?.ok_or("cannot be read by git in time")?;
+    Ok(Output { code: code.code(), out: text(out), stderr: text(stderr) })
 }
 
-/// Reads beside the process, which would otherwise wait for room in its pipe.
+/// Reads on a thread, so that the process does not block on a full pipe.
 fn reader(pipe: Option<impl io::Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(pipe) = pipe {
-            // What was read before an error is what there is.
-            let _ = pipe.take(ANSWER_BYTES).read_to_end(&mut bytes);
+            // After an error, the bytes read before it are used.
+            let _ = pipe.take(OUTPUT_BYTES).read_to_end(&mut bytes);
         }
         bytes
     })
@@ -158,12 +158,12 @@ fn text(reader: std::thread::JoinHandle<Vec<u8>>) -> String {
 }
 
 fn wait(child: &mut Child) -> io::Result<Option<std::process::ExitStatus>> {
-    let give_up = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
-        if Instant::now() >= give_up {
+        if Instant::now() >= deadline {
             child.kill()?;
             child.wait()?;
             return Ok(None);

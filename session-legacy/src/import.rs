@@ -1,24 +1,24 @@
-//! Stores what was found: each session all or nothing, and none twice.
+//! Imports sessions into a storage: each completely or not at all, and none twice.
 
 use session_core::{Imported, SessionStorage, SessionStorageExt as _, StorageError};
 
 use crate::LegacySession;
 
-/// What becomes of a session that is imported.
+/// The result of importing a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// It was not there, and is now.
+    /// It was new and is stored now.
     Imported,
-    /// It was there already, with this very log.
+    /// It is already stored with the same log.
     Skipped,
-    /// A session of its id is there with another log: one that went on since, here or in the old tool. Nothing was
+    /// A session with its id is stored with another log, because it continued here or in the old tool. Nothing was
     /// changed.
     Conflict,
 }
 
 impl LegacySession {
-    /// Stores the session, all of it or nothing, and flushes it.
+    /// Stores the session, completely or not at all, and flushes it.
     ///
     /// # Errors
     /// Those of [`SessionStorageExt::import`](session_core::SessionStorageExt::import) except `Conflict`.
@@ -32,11 +32,11 @@ impl LegacySession {
         }
     }
 
-    /// What [`import`](Self::import) would do. Changes nothing.
+    /// Returns the result that [`import`](Self::import) would have. Read-only.
     ///
     /// # Errors
     /// Those of [`SessionStorage::head`].
-    pub async fn look<S: SessionStorage + ?Sized>(&self, storage: &S) -> Result<Outcome, StorageError> {
+    pub async fn preview<S: SessionStorage + ?Sized>(&self, storage: &S) -> Result<Outcome, StorageError> {
         match storage.head(self.id()).await {
             Ok(None) | Err(StorageError::NotFound { .. }) => Ok(Outcome::Imported),
             Ok(Some(head)) if head.tip == self.head.tip => Ok(Outcome::Skipped),

@@ -1,16 +1,16 @@
-//! Reads the session stores of older tools and makes logs of them. Nothing here writes to such a store.
+//! Reads the session stores of older tools and converts them to logs. Nothing here writes to such a store.
 //!
-//! A log that is made here begins with `created` and says where it came from: the labels `imported-from` and
-//! `imported-id`, and the whole old record under `imported` in the metadata, or, where that has no room, in
-//! `noted{session.imported}`. Its state is what the old tool meant. Nothing is invented: who ran the work is not known,
-//! so its owner is a placeholder with the tool's name, and work that the old store calls running is `interrupted`
-//! without any proof of a death. Times are those of the old store, so that reading it again makes the same logs.
+//! A converted log begins with `created` and records its origin: the labels `imported-from` and `imported-id`, and the
+//! complete old record under `imported` in the metadata or, if it does not fit there, in `noted{session.imported}`. Its
+//! state is what the old tool meant. Nothing is invented: it is not known which process ran the session, so its owner
+//! is a placeholder with the tool's name, and a session that the old store calls running is `interrupted` without proof
+//! of a death. Times are those of the old store, so that reading it again creates the same logs.
 //!
 //! | to | use |
 //! |---|---|
 //! | read a store | [`read`], [`Format`] |
-//! | see what was found | [`LegacyStore`] with each [`LegacySession`], and [`Unreadable`] |
-//! | store it | [`LegacySession::import`]; [`LegacySession::look`] says what that would do |
+//! | list its contents | [`LegacyStore`] with each [`LegacySession`], and [`Unreadable`] |
+//! | store it | [`LegacySession::import`]; [`LegacySession::preview`] returns the outcome without writing |
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -41,14 +41,14 @@ mod fields;
 mod folder;
 mod format;
 mod formats;
-mod found;
 mod git;
 mod import;
 mod log;
 mod origin;
 mod read;
+mod store;
 
 pub use self::format::Format;
-pub use self::found::{Found, LegacySession, LegacyStore, Unreadable};
 pub use self::import::Outcome;
 pub use self::read::{LegacyError, read};
+pub use self::store::{LegacyEntry, LegacySession, LegacyStore, Unreadable};

@@ -1,4 +1,4 @@
-//! Makes a log of what is known of an old session: seals its events, folds them, and keeps the old record beside them.
+//! Builds the log of an old session: seals its events, folds them, and keeps the old record with them.
 
 use serde_json::{Value, json};
 use session_core::{
@@ -7,186 +7,190 @@ use session_core::{
 };
 
 use crate::fields::Notes;
-use crate::found::{Found, LegacySession};
 use crate::origin::{Origin, boundary};
+use crate::store::{LegacyEntry, LegacySession};
 
-/// Bytes of an old record up to which it stands in the metadata, where people see it.
+/// Maximum bytes of an old record in the metadata, where people see it.
 const METADATA_BYTES: usize = 64 * 1024;
-/// Bytes of an old record in one note: six times as many if all of them are written as escapes, and still a record.
+/// Bytes of an old record in one note. Even six times as many, if all are escaped, fit into a record.
 const PART_BYTES: usize = 128 * 1024;
 
-/// What is known of an old session, in the order in which it happened.
+/// The known facts about an old session, from which its log is built.
 #[derive(Debug)]
-pub(crate) struct Story<'a> {
+pub(crate) struct LogBuilder<'a> {
     pub(crate) origin: Origin,
     pub(crate) config: SessionConfig,
-    /// The old record, as it was written.
+    /// The text of the old record.
     pub(crate) raw: &'a str,
-    /// The same, as it was read.
+    /// The parsed old record.
     pub(crate) value: &'a Value,
     pub(crate) created: Option<Timestamp>,
     pub(crate) started: Option<Timestamp>,
-    /// What happened while it ran, each with its time where that is known.
+    /// Events while it ran, each with its time if that is known.
     pub(crate) steps: Vec<(Option<Timestamp>, SessionEvent)>,
-    /// The last that is known of it.
+    /// The time of its last known activity.
     pub(crate) updated: Option<Timestamp>,
-    pub(crate) end: End,
+    pub(crate) end: FinalState,
 }
 
-/// How it stands with an old session.
+/// The final state of an imported session.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum End {
-    /// Its work never began.
+pub(crate) enum FinalState {
+    /// It never started.
     NotStarted,
-    /// Its work began, and nobody here knows whether whoever ran it lives. `by` is who counts that one as gone.
+    /// It started, and it is unknown if its process is alive. `by` names who declared its owner dead.
     Interrupted { by: String },
-    /// It stood still for a reason that it keeps, and nobody here runs it.
+    /// It was paused for this reason, and no process here runs it.
     Paused(PauseReason),
-    /// Its work was done.
+    /// It completed.
     Completed,
-    /// Its work ended badly.
+    /// It failed.
     Failed(Failure),
-    /// Its work was ended on request.
+    /// It was cancelled on request.
     Cancelled(String),
 }
 
-/// Who counts the owner of a session as gone that an old store calls running: whoever imports it, without proof.
+/// Returns the name under which the import declares the owner of a running session dead, without proof.
 pub(crate) fn importer(origin: &Origin) -> String {
     format!("the import from {}", origin.format)
 }
 
-impl Story<'_> {
-    /// The session, or why none can be made of this.
-    pub(crate) fn tell(mut self, mut notes: Notes) -> Found {
+impl LogBuilder<'_> {
+    /// Builds the session; an unreadable entry with the reason if that is impossible.
+    pub(crate) fn build(mut self, mut notes: Notes) -> LegacyEntry {
         let source = self.origin.source.clone();
         match self.write(&mut notes) {
-            Ok((head, records)) => Found::Session(Box::new(LegacySession {
+            Ok((head, records)) => LegacyEntry::Session(Box::new(LegacySession {
                 source,
                 legacy_id: self.origin.legacy_id,
                 head,
                 records,
                 notes,
             })),
-            Err(reason) => Found::unreadable(source, reason),
+            Err(reason) => LegacyEntry::unreadable(source, reason),
         }
     }
 
     fn write(&mut self, notes: &mut Notes) -> Result<(Head, Vec<StoredRecord>), String> {
         let owner = self.origin.owner();
-        let mut log = Log::new(&self.origin, self.begins(notes));
-        self.create(&mut log, &owner, notes)?;
+        let mut writer = LogWriter::new(&self.origin, self.start_time(notes));
+        self.create(&mut writer, &owner, notes)?;
         let started = self.started.is_some() || !self.steps.is_empty();
         match &self.end {
-            End::NotStarted => {}
-            // Work that ended badly or on request may have done so before it began; all other work began.
-            End::Failed(_) | End::Cancelled(_) if !started => {}
-            End::Interrupted { .. }
-            | End::Paused(_)
-            | End::Completed
-            | End::Failed(_)
-            | End::Cancelled(_) => {
+            FinalState::NotStarted => {}
+            // A session may have failed or been cancelled before it started; all others started.
+            FinalState::Failed(_) | FinalState::Cancelled(_) if !started => {}
+            FinalState::Interrupted { .. }
+            | FinalState::Paused(_)
+            | FinalState::Completed
+            | FinalState::Failed(_)
+            | FinalState::Cancelled(_) => {
                 if self.started.is_none() {
-                    notes.push("when it started is not known: it counts from its creation".to_owned());
+                    notes.push("its start time is not known: the time of its creation is used".to_owned());
                 }
-                log.put(self.started, SessionEvent::Started { owner })?;
+                writer.append(self.started, SessionEvent::Started { owner })?;
                 for (at, event) in std::mem::take(&mut self.steps) {
                     let kind = event.kind();
-                    if let Err(error) = log.put(at, event) {
+                    if let Err(error) = writer.append(at, event) {
                         notes.push(format!(
-                            "a `{kind}` has no room in a log ({error}); the old record has it"
+                            "a `{kind}` does not fit into a log ({error}); it is only in the old record"
                         ));
                     }
                 }
             }
         }
-        if let End::Paused(_) = self.end {
-            notes.push("nobody here runs it: it is let go with `interrupted`, without proof".to_owned());
-        }
-        self.end(&mut log)?;
-        if log.went_back {
+        if let FinalState::Paused(_) = self.end {
             notes.push(
-                "some of its times lie before earlier ones: each counts as that of the one before it".into(),
+                "no process here runs it: its owner is released by `interrupted`, without proof".to_owned(),
             );
         }
-        log.head.map(|head| (head, log.records)).ok_or_else(|| "has no events".to_owned())
+        self.end(&mut writer)?;
+        if writer.has_decreasing_times {
+            notes.push(
+                "some of its times are before earlier ones: each is replaced by the time before it".into(),
+            );
+        }
+        writer.head.map(|head| (head, writer.records)).ok_or_else(|| "has no events".to_owned())
     }
 
-    /// When the log begins: the earliest that is known, if its creation is not.
-    fn begins(&self, notes: &mut Notes) -> Timestamp {
+    /// Returns the time at which the log begins: the earliest known one, if its creation is not known.
+    fn start_time(&self, notes: &mut Notes) -> Timestamp {
         if let Some(created) = self.created {
             return created;
         }
         let steps = self.steps.iter().filter_map(|(at, _)| *at);
         let known = self.started.into_iter().chain(self.updated).chain(steps).min();
         notes.push(match known {
-            Some(_) => "when it was created is not known: the earliest time that it has counts".to_owned(),
-            None => "it has no times at all: they are 1970-01-01".to_owned(),
+            Some(_) => "its creation time is not known: its earliest time is used".to_owned(),
+            None => "it has no times: 1970-01-01 is used".to_owned(),
         });
         known.or_else(|| Timestamp::from_millis(0)).unwrap_or_else(|| unreachable!("1970 is in the calendar"))
     }
 
-    /// Record 1, with the old record in it; where that has no room, in notes behind it.
-    fn create(&self, log: &mut Log, creator: &Owner, notes: &mut Notes) -> Result<(), String> {
+    /// Appends record 1 with the old record in it; if that does not fit, in notes after it.
+    fn create(&self, writer: &mut LogWriter, creator: &Owner, notes: &mut Notes) -> Result<(), String> {
         let created = |record: Option<&Value>| SessionEvent::Created {
             format: FORMAT,
             config: Box::new(self.config.clone().metadata(self.origin.metadata(record))),
             creator: creator.clone(),
             origin: None,
         };
-        if self.raw.len() <= METADATA_BYTES && log.put(None, created(Some(self.value))).is_ok() {
+        if self.raw.len() <= METADATA_BYTES && writer.append(None, created(Some(self.value))).is_ok() {
             return Ok(());
         }
-        log.put(None, created(None))?;
+        writer.append(None, created(None))?;
         let parts = parts(self.raw);
         notes.push(
             "its old record is too large or too deep for metadata: it is in `session.imported` notes".into(),
         );
         for (at, text) in parts.iter().enumerate() {
             let data = json!({ "format": self.origin.format.name(), "part": at + 1, "of": parts.len(), "text": text });
-            log.put(None, SessionEvent::Noted { kind: "session.imported".to_owned(), data })?;
+            writer.append(None, SessionEvent::Noted { kind: "session.imported".to_owned(), data })?;
         }
         Ok(())
     }
 
-    fn end(&self, log: &mut Log) -> Result<(), String> {
+    fn end(&self, writer: &mut LogWriter) -> Result<(), String> {
         let at = self.updated;
-        let gone = |by: String| SessionEvent::Interrupted { evidence: Evidence::Forced { by } };
+        let interrupted = |by: String| SessionEvent::Interrupted { evidence: Evidence::Forced { by } };
         match &self.end {
-            // So that it is as old as it was, and no older.
-            End::NotStarted => match at.filter(|at| *at > log.at) {
+            // Preserves the time of its last activity.
+            FinalState::NotStarted => match at.filter(|at| *at > writer.at) {
                 Some(_) => {
                     let data = json!({ "format": self.origin.format.name(), "last_activity": at });
-                    log.put(at, SessionEvent::Noted { kind: "session.imported".to_owned(), data })
+                    writer.append(at, SessionEvent::Noted { kind: "session.imported".to_owned(), data })
                 }
                 None => Ok(()),
             },
-            End::Interrupted { by } => log.put(at, gone(by.clone())),
-            End::Paused(reason) => {
-                log.put(at, SessionEvent::Paused { reason: reason.clone() })?;
-                log.put(at, gone(importer(&self.origin)))
+            FinalState::Interrupted { by } => writer.append(at, interrupted(by.clone())),
+            FinalState::Paused(reason) => {
+                writer.append(at, SessionEvent::Paused { reason: reason.clone() })?;
+                writer.append(at, interrupted(importer(&self.origin)))
             }
-            End::Completed => {
-                let now = at.unwrap_or(log.at).max(log.at);
-                let summary = log.head.as_ref().map(|head| head.summary(now)).unwrap_or_default();
-                log.put(at, SessionEvent::Completed { summary })
+            FinalState::Completed => {
+                let now = at.unwrap_or(writer.at).max(writer.at);
+                let summary = writer.head.as_ref().map(|head| head.summary(now)).unwrap_or_default();
+                writer.append(at, SessionEvent::Completed { summary })
             }
-            End::Failed(error) => log.put(at, SessionEvent::Failed { error: error.clone() }),
-            End::Cancelled(reason) => log.put(at, SessionEvent::Cancelled { reason: reason.clone() }),
+            FinalState::Failed(error) => writer.append(at, SessionEvent::Failed { error: error.clone() }),
+            FinalState::Cancelled(reason) => {
+                writer.append(at, SessionEvent::Cancelled { reason: reason.clone() })
+            }
         }
     }
 }
 
-/// A log while it is written. Its times never go back.
-struct Log {
+/// A log under construction. Its times never decrease.
+struct LogWriter {
     id: SessionId,
     chain: Chain,
     head: Option<Head>,
     records: Vec<StoredRecord>,
     at: Timestamp,
-    went_back: bool,
+    has_decreasing_times: bool,
 }
 
-impl Log {
+impl LogWriter {
     fn new(origin: &Origin, at: Timestamp) -> Self {
         Self {
             id: origin.id,
@@ -194,33 +198,33 @@ impl Log {
             head: None,
             records: Vec::new(),
             at,
-            went_back: false,
+            has_decreasing_times: false,
         }
     }
 
-    /// Adds an event; without a time of its own it has that of the one before it.
-    fn put(&mut self, at: Option<Timestamp>, event: SessionEvent) -> Result<(), String> {
+    /// Appends an event. Without a time of its own it gets the time of the event before it.
+    fn append(&mut self, at: Option<Timestamp>, event: SessionEvent) -> Result<(), String> {
         let attempt = self.head.as_ref().map_or(0, |head| head.lifecycle.attempt_for(event.kind()));
         let now = at.unwrap_or(self.at).max(self.at);
         let draft = UnsealedRecord { at: now, attempt, flushed: 0, event };
         let mut chain = self.chain;
         let (stored, record) = chain.seal(draft).map_err(|error| error.to_string())?;
-        Head::fold(&mut self.head, self.id, &record).map_err(|rejected| rejected.to_string())?;
+        Head::fold(&mut self.head, self.id, &record).map_err(|error| error.to_string())?;
         self.chain = chain;
-        self.went_back |= at.is_some_and(|at| at < self.at);
+        self.has_decreasing_times |= at.is_some_and(|at| at < self.at);
         self.at = now;
         self.records.push(stored);
         Ok(())
     }
 }
 
-/// A text in parts of about the same size.
+/// Splits a text into parts of at most `PART_BYTES` bytes.
 fn parts(text: &str) -> Vec<&str> {
     let (mut parts, mut rest) = (Vec::new(), text);
     while !rest.is_empty() {
-        let (part, behind) = rest.split_at(boundary(rest, PART_BYTES));
+        let (part, remaining) = rest.split_at(boundary(rest, PART_BYTES));
         parts.push(part);
-        rest = behind;
+        rest = remaining;
     }
     parts
 }

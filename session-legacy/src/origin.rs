@@ -1,5 +1,5 @@
-//! Where an imported session came from, as its first record says it: its id, its placeholder of an owner, and texts that
-//! fit the limits of the format.
+//! The origin of an imported session as its first record holds it: its id, its placeholder owner, and texts that fit
+//! the limits of the format.
 
 use serde_json::{Value, json};
 use session_core::text::is_unsafe_char;
@@ -9,29 +9,29 @@ use uuid::Uuid;
 use crate::Format;
 use crate::fields::Notes;
 
-/// Namespace of the ids that are made here. It never changes: the same old session gets the same id for ever.
+/// The namespace of derived ids. It never changes, so the same old session always gets the same id.
 const NAMESPACE: Uuid = Uuid::from_u128(0x3f0e_7a41_95c2_4d8b_8a6d_1b7e_c054_92f3);
 
-/// Characters of an old id that are kept where it is told; the old record has it whole.
+/// Maximum characters of an old id outside the old record.
 const ID_CHARS: usize = 256;
-/// Characters of a label's value, so that a few of them fit whatever they are made of.
+/// Maximum characters of a label's value, so that several labels always fit.
 const LABEL_CHARS: usize = 64;
-/// Characters of a name and of what names a kind of work.
+/// Maximum characters of a name and of an operation.
 const NAME_CHARS: usize = 128;
 
-/// An old session's identity.
+/// The identity of an old session.
 #[derive(Debug, Clone)]
 pub(crate) struct Origin {
     pub(crate) format: Format,
     pub(crate) id: SessionId,
     /// The old id, cut.
     pub(crate) legacy_id: String,
-    /// Where it was found.
+    /// Its location in the old store.
     pub(crate) source: String,
 }
 
 impl Origin {
-    /// `prefix` is what the tool put before the UUIDs that it made ids of.
+    /// Derives the id of a session. `prefix` is the text that the tool puts before its UUIDs.
     pub(crate) fn new(
         format: Format,
         legacy_id: &str,
@@ -42,7 +42,7 @@ impl Origin {
         let found = legacy_id.strip_prefix(prefix).and_then(uuid);
         let uuid = found.unwrap_or_else(|| {
             notes.push(
-                "its id is no UUID: a new one is made from it, and the label `imported-id` has the old one"
+                "its id is not a UUID: a new one is derived from it, and the label `imported-id` has the old one"
                     .into(),
             );
             Uuid::new_v5(&NAMESPACE, format!("{format}\n{legacy_id}").as_bytes())
@@ -55,8 +55,8 @@ impl Origin {
         }
     }
 
-    /// Whoever ran the work. That somebody did is known, and nothing else: no machine has this name, so nobody can be
-    /// mistaken for it, and nothing about it can be proven.
+    /// Returns the placeholder for the process that ran the session, of which nothing is known. No machine has this
+    /// name, so no process can be mistaken for it, and nothing about it can be proven.
     pub(crate) fn owner(&self) -> Owner {
         let mut owner =
             Owner::new("unknown".to_owned(), format!("imported:{}", self.format), String::new(), 0, 0);
@@ -66,7 +66,8 @@ impl Origin {
         owner
     }
 
-    /// What every imported session is made with. It is queued: its creator is nobody whose death could be waited for.
+    /// Returns the configuration of every imported session. It is queued, because it has no creator whose death could
+    /// be detected.
     pub(crate) fn config(
         &self,
         name: Option<&str>,
@@ -75,7 +76,7 @@ impl Origin {
     ) -> SessionConfig {
         let operation = operation.and_then(|text| plain(text, NAME_CHARS, "the operation", notes));
         let operation = operation.unwrap_or_else(|| {
-            notes.push(format!("it names no kind of work: the operation is `{}`", self.format));
+            notes.push(format!("it has no operation: `{}` is used", self.format));
             self.format.name().to_owned()
         });
         let name = name.and_then(|text| name_of(text, "the name", notes));
@@ -91,7 +92,7 @@ impl Origin {
         with_label(config, "imported-id", &self.legacy_id, notes)
     }
 
-    /// What the metadata says of the origin; with the old record, if it is given.
+    /// Returns the metadata about the origin, with the old record if it is given.
     pub(crate) fn metadata(&self, record: Option<&Value>) -> Value {
         let mut imported = json!({ "format": self.format.name(), "id": self.legacy_id });
         if let (Some(members), Some(record)) = (imported.as_object_mut(), record) {
@@ -101,17 +102,17 @@ impl Origin {
     }
 }
 
-/// A name that a session or a worktree can have.
+/// Converts a text to a valid name of a session or a worktree.
 pub(crate) fn name_of(text: &str, what: &str, notes: &mut Notes) -> Option<String> {
     let name = plain(text, NAME_CHARS, what, notes)?;
     if !name.starts_with(['-', '@']) {
         return Some(name);
     }
-    notes.push(format!("{what} began with `-` or `@`, and has `_` before that now"));
+    notes.push(format!("{what} began with `-` or `@`: `_` is put before it"));
     Some(std::iter::once('_').chain(name.chars()).take(NAME_CHARS).collect())
 }
 
-/// A UUID in either case. Its other spellings (braces, no hyphens) are no ids that a tool made.
+/// Parses a UUID in either case. No tool writes its other spellings (braces, no hyphens).
 fn uuid(text: &str) -> Option<Uuid> {
     Uuid::try_parse(text).ok().filter(|id| id.hyphenated().to_string().eq_ignore_ascii_case(text))
 }
@@ -120,7 +121,7 @@ pub(crate) fn is_uuid(text: &str) -> bool {
     uuid(text).is_some()
 }
 
-/// One more label, if there is anything to write on it.
+/// Adds a label, unless its value is empty.
 pub(crate) fn with_label(config: SessionConfig, key: &str, value: &str, notes: &mut Notes) -> SessionConfig {
     match plain(value, LABEL_CHARS, &format!("the label `{key}`"), notes) {
         Some(value) => config.label(key, value),
@@ -128,11 +129,13 @@ pub(crate) fn with_label(config: SessionConfig, key: &str, value: &str, notes: &
     }
 }
 
-/// A text on one line without dangerous characters, at most so many characters of it; `None` where nothing is left.
+/// Converts a text to one line without unsafe characters, cut to `limit` characters; `None` if it is empty.
 pub(crate) fn plain(text: &str, limit: usize, what: &str, notes: &mut Notes) -> Option<String> {
     let text = text.trim_matches(' ');
     if text.chars().any(is_unsafe_char) {
-        notes.push(format!("{what} held control or bidirectional characters, which are `\u{fffd}` now"));
+        notes.push(format!(
+            "{what} had control or bidirectional characters, which are replaced by `\u{fffd}`"
+        ));
     }
     let text: String = text.chars().map(|c| if is_unsafe_char(c) { '\u{fffd}' } else { c }).collect();
     let cut: String = text.chars().take(limit).collect();
@@ -142,7 +145,7 @@ pub(crate) fn plain(text: &str, limit: usize, what: &str, notes: &mut Notes) -> 
     (!cut.is_empty()).then_some(cut)
 }
 
-/// The longest start of a text that takes at most `limit` bytes.
+/// Cuts a text to at most `limit` bytes.
 pub(crate) fn cut_bytes<'a>(text: &'a str, limit: usize, what: &str, notes: &mut Notes) -> &'a str {
     if text.len() <= limit {
         return text;
@@ -151,7 +154,7 @@ pub(crate) fn cut_bytes<'a>(text: &'a str, limit: usize, what: &str, notes: &mut
     text.get(..boundary(text, limit)).unwrap_or_default()
 }
 
-/// The last place at or before `limit` bytes where a text can be cut.
+/// Returns the last character boundary at or before `limit` bytes.
 pub(crate) fn boundary(text: &str, limit: usize) -> usize {
     (0..=limit.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
@@ -161,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_old_session_has_the_same_id_for_ever() {
+    fn the_id_of_an_old_session_never_changes() {
         let id = |text: &str, prefix: &str| {
             let mut notes = Notes::new();
             let id = Origin::new(Format::Prodigy, text, prefix, "", &mut notes).id.to_string();
@@ -171,7 +174,7 @@ mod tests {
         assert_eq!(id(uuid, ""), (uuid.to_owned(), true));
         assert_eq!(id(&uuid.to_uppercase(), ""), (uuid.to_owned(), true));
         assert_eq!(id(&format!("session-{uuid}"), "session-"), (uuid.to_owned(), true));
-        // Fixed for ever: a change here would import everything a second time.
+        // Must never change: otherwise everything would be imported a second time.
         assert_eq!(id("nightly", "session-"), ("dc9eb41e-03b4-5bdb-83fb-fc2fe6f4dcf3".to_owned(), false));
         assert!(!id(&uuid.replace('-', ""), "").1);
         assert!(!id(&format!("{{{uuid}}}"), "").1);

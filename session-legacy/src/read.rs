@@ -1,4 +1,4 @@
-//! Reads an older store from its folder: which files there are, and what becomes of each.
+//! Reads an older store from its folder or file.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -9,38 +9,38 @@ use session_core::{ErrorCode, SessionId};
 
 use crate::folder::Folder;
 use crate::formats::{container, msw, prodigy};
-use crate::found::{Found, LegacyStore};
 use crate::git::Worktree;
+use crate::store::{LegacyEntry, LegacyStore};
 use crate::{Format, origin};
 
-/// Bytes of one session's file.
+/// Maximum bytes of one session's file.
 const ENTRY_BYTES: u64 = 8 * 1024 * 1024;
-/// Bytes of a file that holds all sessions.
+/// Maximum bytes of a file that holds all sessions.
 const STORE_BYTES: u64 = 64 * 1024 * 1024;
-/// The file of `container`.
+/// The file of the format `container`.
 const SESSIONS_FILE: &str = ".claude-container-sessions.json";
-const WORKTREES: &str = ".worktrees";
-/// Names that a warning gives.
-const SHOWN: usize = 3;
+const WORKTREES_FOLDER: &str = ".worktrees";
+/// Maximum names in a warning.
+const SHOWN_NAMES: usize = 3;
 
-/// Why an older store cannot be read at all.
+/// The reason why an older store cannot be read at all.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LegacyError {
-    /// It cannot be opened, or not be listed.
-    #[error("{path} cannot be read as a store of {format}")]
+    /// It cannot be opened or listed.
+    #[error("cannot read {path} as a store of {format}")]
     Unopenable {
-        /// Where it should be.
+        /// Its expected path.
         path: PathBuf,
         /// The tool.
         format: Format,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
 }
 
 impl LegacyError {
-    /// The stable code.
+    /// Returns the stable error code.
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         let Self::Unopenable { source, .. } = self;
@@ -56,37 +56,37 @@ impl LegacyError {
 }
 
 /// Reads an older store: its own folder or file, or the folder in which the tool kept it (`.msw`, `.prodigy`, or the
-/// one above). Nothing of it is changed, and no symbolic link in it is followed. Waits for the disk, and for git where
-/// only git knows.
+/// one above). Nothing in it is changed, and no symbolic link in it is followed. Blocks on the disk, and on git for
+/// worktrees.
 ///
 /// # Errors
-/// [`LegacyError`] where there is nothing that could be read. What is wrong with a single entry stands in its place.
+/// [`LegacyError`] if there is nothing to read. An error in a single entry is returned in place of that entry.
 pub fn read(format: Format, path: &Path) -> Result<LegacyStore, LegacyError> {
     read_with("git", format, path)
 }
 
 fn read_with(git: &str, format: Format, path: &Path) -> Result<LegacyStore, LegacyError> {
     let failed = |source| LegacyError::Unopenable { path: path.to_owned(), format, source };
-    let mut store = LegacyStore { format, found: Vec::new(), warnings: Vec::new() };
+    let mut store = LegacyStore { format, entries: Vec::new(), warnings: Vec::new() };
     match format {
         Format::Msw => entries(&mut store, path, ".msw", msw::entry),
         Format::Prodigy => entries(&mut store, path, ".prodigy", prodigy::entry),
         Format::Container => one_file(&mut store, path, git),
     }
     .map_err(failed)?;
-    only_once(&mut store.found);
+    refuse_duplicate_ids(&mut store.entries);
     Ok(store)
 }
 
-/// A folder with one file for each session.
+/// Reads a folder with one file for each session.
 fn entries(
     store: &mut LegacyStore,
     path: &Path,
     home: &str,
-    entry: fn(&str, &str) -> Found,
+    entry: fn(&str, &str) -> LegacyEntry,
 ) -> io::Result<()> {
     let (folder, names) = if path.metadata()?.is_file() {
-        let (folder, name) = beside(path)?;
+        let (folder, name) = parent_and_name(path)?;
         (folder, vec![name])
     } else {
         let folder = sessions_folder(Folder::open(path)?, home)?;
@@ -100,19 +100,19 @@ fn entries(
             others.push(shown.into_owned());
             continue;
         }
-        store.found.push(match folder.read(&name, ENTRY_BYTES) {
+        store.entries.push(match folder.read(&name, ENTRY_BYTES) {
             Ok(Some(text)) => entry(&shown, &text),
-            Ok(None) => Found::unreadable(shown, "went away while it was read"),
-            Err(reason) => Found::unreadable(shown, reason),
+            Ok(None) => LegacyEntry::unreadable(shown, "was removed while it was read"),
+            Err(reason) => LegacyEntry::unreadable(shown, reason),
         });
     }
-    store.warnings.extend(no_sessions(&others));
+    store.warnings.extend(ignored_names(&others));
     Ok(())
 }
 
-/// The folder itself, or the one of sessions in it.
+/// Returns the folder itself, or the folder of sessions in it.
 fn sessions_folder(folder: Folder, home: &str) -> io::Result<Folder> {
-    // Where it is there and cannot be opened, a link for example, another folder is not what was meant.
+    // If it exists but cannot be opened, for example a symbolic link, no other folder is read instead.
     let inner = match folder.folder(home)? {
         Some(inner) => inner.folder("sessions")?,
         None if folder.path().file_name() == Some(OsStr::new(home)) => folder.folder("sessions")?,
@@ -121,42 +121,45 @@ fn sessions_folder(folder: Folder, home: &str) -> io::Result<Folder> {
     Ok(inner.unwrap_or(folder))
 }
 
-/// The folder that a file is in, and its name there.
-fn beside(path: &Path) -> io::Result<(Folder, OsString)> {
+/// Splits a file's path into the opened folder and the file's name.
+fn parent_and_name(path: &Path) -> io::Result<(Folder, OsString)> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     Ok((Folder::open(folder.unwrap_or(Path::new(".")))?, name))
 }
 
-/// One file with all sessions, else the git worktrees beside it.
+/// Reads one file with all sessions. If that is unusable, reads the git worktrees next to it.
 fn one_file(store: &mut LegacyStore, path: &Path, git: &str) -> io::Result<()> {
-    let (folder, name) =
-        if path.is_dir() { (Folder::open(path)?, OsString::from(SESSIONS_FILE)) } else { beside(path)? };
+    let (folder, name) = if path.is_dir() {
+        (Folder::open(path)?, OsString::from(SESSIONS_FILE))
+    } else {
+        parent_and_name(path)?
+    };
     let shown = name.to_string_lossy().into_owned();
     let reason = match folder.read(&name, STORE_BYTES) {
         Ok(Some(text)) => match container::sessions(&text, &mut store.warnings) {
-            Ok(found) => {
-                store.found = found;
+            Ok(entries) => {
+                store.entries = entries;
                 return Ok(());
             }
             Err(reason) => reason,
         },
-        Ok(None) => "is not there".to_owned(),
+        Ok(None) => "does not exist".to_owned(),
         Err(reason) => reason,
     };
-    store.warnings.push(format!("{shown} {reason}: looking at the git worktrees instead"));
+    store.warnings.push(format!("{shown} {reason}: reading the git worktrees instead"));
     worktrees(store, &folder, git)
 }
 
 fn worktrees(store: &mut LegacyStore, folder: &Folder, git: &str) -> io::Result<()> {
-    let worktrees = match folder.folder(WORKTREES) {
+    let worktrees = match folder.folder(WORKTREES_FOLDER) {
         Ok(Some(worktrees)) => worktrees,
         Ok(None) => {
-            store.warnings.push(format!("there is no folder {WORKTREES} either"));
+            store.warnings.push(format!("there is no folder {WORKTREES_FOLDER} either"));
             return Ok(());
         }
         Err(error) => {
-            store.warnings.push(format!("{WORKTREES} is no folder that can be read: {error}"));
+            store.warnings.push(format!("{WORKTREES_FOLDER} is not a readable folder: {error}"));
             return Ok(());
         }
     };
@@ -165,34 +168,34 @@ fn worktrees(store: &mut LegacyStore, folder: &Folder, git: &str) -> io::Result<
         let shown = name.to_string_lossy().into_owned();
         match worktrees.folder(&name) {
             Ok(Some(worktree)) if origin::is_uuid(&shown) && worktree.holds(".git") => {
-                store.found.push(match Worktree::ask(git, &shown, worktree.path()) {
+                store.entries.push(match Worktree::inspect(git, &shown, worktree.path()) {
                     Ok(worktree) => container::from_worktree(&worktree),
-                    Err(reason) => Found::unreadable(format!("{WORKTREES}/{shown}"), reason),
+                    Err(reason) => LegacyEntry::unreadable(format!("{WORKTREES_FOLDER}/{shown}"), reason),
                 });
             }
             Ok(_) | Err(_) => others.push(shown),
         }
     }
-    store.warnings.extend(no_sessions(&others));
+    store.warnings.extend(ignored_names(&others));
     Ok(())
 }
 
-/// Names that were passed over, told once for all of them.
-fn no_sessions(names: &[String]) -> Option<String> {
-    let shown: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
-    let more = if names.len() > SHOWN { ", …" } else { "" };
-    (!names.is_empty()).then(|| format!("no sessions, and passed over: {}{more}", shown.join(", ")))
+/// Returns one warning about all ignored names.
+fn ignored_names(names: &[String]) -> Option<String> {
+    let shown: Vec<&str> = names.iter().take(SHOWN_NAMES).map(String::as_str).collect();
+    let more = if names.len() > SHOWN_NAMES { ", …" } else { "" };
+    (!names.is_empty()).then(|| format!("not sessions, ignored: {}{more}", shown.join(", ")))
 }
 
-/// An id that two entries have stands for the first: two logs cannot have one id.
-fn only_once(found: &mut [Found]) {
+/// Refuses every entry with an id that an earlier entry has: two logs cannot have one id.
+fn refuse_duplicate_ids(entries: &mut [LegacyEntry]) {
     let mut seen: HashMap<SessionId, String> = HashMap::new();
-    for entry in found {
-        let Found::Session(session) = entry else { continue };
+    for entry in entries {
+        let LegacyEntry::Session(session) = entry else { continue };
         match seen.get(&session.id()) {
             Some(first) => {
-                let reason = format!("has the id of {first}, which counts");
-                *entry = Found::unreadable(session.source.clone(), reason);
+                let reason = format!("has the same id as {first}, which is used");
+                *entry = LegacyEntry::unreadable(session.source.clone(), reason);
             }
             None => {
                 seen.insert(session.id(), session.source.clone());

@@ -1,4 +1,4 @@
-//! Observers that send to tokio channels: every notice to a `broadcast`, the latest to a `watch`.
+//! Observers that send notices to tokio channels: every one to a `broadcast`, the latest to a `watch`.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -6,25 +6,25 @@ use std::sync::Arc;
 use session_core::{EventContext, RecoveryReport, SessionEvent, SessionId, SessionObserver};
 use tokio::sync::{broadcast, watch};
 
-/// What an observer was told.
+/// A notification that an observer received.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Notice {
-    /// A fact.
+    /// A session event.
     Event {
-        /// Where it stands.
+        /// Its session, revision and time.
         context: EventContext,
-        /// The fact.
+        /// The event.
         event: Arc<SessionEvent>,
     },
     /// Events of one session did not reach the observer, whose queue was full. They are in the session's log.
     Lagged {
-        /// Where the last of them stands.
+        /// Session and revision of the last of them.
         context: EventContext,
-        /// How many.
+        /// The number of missed events.
         missed: u64,
     },
-    /// A recovery was made.
+    /// A recovery was run.
     Recovered(Arc<RecoveryReport>),
 }
 
@@ -38,37 +38,39 @@ impl Notice {
     }
 }
 
-/// Sends every notice to all that subscribed.
+/// An observer that sends every notice to all subscribers.
 ///
-/// Sending never waits. There are two places where a slow program loses something, and both say so:
-/// - A receiver that is more than the channel's capacity behind gets `RecvError::Lagged(n)` and goes on with the oldest
-///   notice that is still there: `n` notices, of any sessions, are lost to this receiver only.
-/// - The observer's own queue, before the channel, was full: then every receiver gets [`Notice::Lagged`]. Sending takes
-///   no time to speak of, so that means a machine under great load.
+/// Sending never waits. A slow program can lose notices in two places, and both report it:
+/// - A receiver that is more than the channel's capacity behind gets `RecvError::Lagged(n)` and continues with the
+///   oldest notice that is still kept: `n` notices, of any sessions, are lost to this receiver only.
+/// - If the observer's own queue, before the channel, was full, every receiver gets [`Notice::Lagged`]. Sending is
+///   fast, so this happens only on a heavily loaded machine.
 ///
-/// Whoever must not miss anything keeps the last revision it saw of each session and reads the log from there. The
-/// channel closes when the observer is gone: after the shutdown of its manager, if nobody else keeps it.
+/// A receiver that must not miss any event remembers the last revision of each session and reads the log from there.
+/// The channel closes when the observer is dropped: after the shutdown of its manager, unless the program holds another
+/// reference to it.
 #[derive(Debug)]
 pub struct BroadcastObserver {
     sender: broadcast::Sender<Notice>,
 }
 
 impl BroadcastObserver {
-    /// Keeps at least this many notices for the slowest receiver (tokio takes the next power of two, and room for all
-    /// of them at once).
+    /// Creates an observer that keeps at least this many notices for the slowest receiver (tokio rounds up to a power
+    /// of two and allocates the whole buffer immediately).
     #[must_use]
     pub fn new(capacity: NonZeroUsize) -> Self {
         Self { sender: broadcast::Sender::new(capacity.get()) }
     }
 
-    /// A receiver of every notice from now on.
+    /// Returns a receiver of every notice from now on.
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<Notice> {
         self.sender.subscribe()
     }
 
     fn send(&self, notice: impl FnOnce() -> Notice) {
-        // An event may be a MiB: nobody copies it for nobody. That the last receiver leaves in between is no failure.
+        // An event may take a MiB, so it is not copied without a receiver. If the last receiver is dropped meanwhile,
+        // the error is harmless.
         if self.sender.receiver_count() > 0 {
             let _ = self.sender.send(notice());
         }
@@ -89,11 +91,11 @@ impl SessionObserver for BroadcastObserver {
     }
 }
 
-/// Keeps the latest notice for all that watch; `None` before the first.
+/// An observer that keeps the latest notice for all receivers; `None` before the first.
 ///
-/// A receiver never lags: it sees the latest notice whenever it looks, and not the ones in between. Where that is a
-/// [`Notice::Lagged`], the session's latest event is not known here; ask the manager. Recoveries are not shown: each of
-/// their changes is an event too.
+/// A receiver never lags: it reads the latest notice and skips the ones in between. If that is a [`Notice::Lagged`],
+/// the latest event of the session is in its log only: ask the manager. Recoveries are not sent, because each of their
+/// changes is an event, too.
 #[derive(Debug, Default)]
 pub struct WatchObserver {
     session: Option<SessionId>,
@@ -101,19 +103,19 @@ pub struct WatchObserver {
 }
 
 impl WatchObserver {
-    /// Keeps the latest notice of all sessions.
+    /// Creates an observer of all sessions.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Keeps the latest notice of one session.
+    /// Creates an observer of one session.
     #[must_use]
     pub fn of(session: SessionId) -> Self {
         Self { session: Some(session), ..Self::default() }
     }
 
-    /// A receiver of the latest notice; the one that is there now counts as seen.
+    /// Returns a receiver of the latest notice. The current notice is treated as seen.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Option<Notice>> {
         self.sender.subscribe()
@@ -148,7 +150,7 @@ mod tests {
         EventContext::new(session, revision, Timestamp::from_millis(0).unwrap(), 1)
     }
 
-    fn tell(observer: &dyn SessionObserver, session: u8, revision: u64) {
+    fn notify(observer: &dyn SessionObserver, session: u8, revision: u64) {
         let event = SessionEvent::IterationStarted { number: revision };
         observer.on_event(&context(session, revision), &event);
     }
@@ -166,10 +168,10 @@ mod tests {
     #[tokio::test]
     async fn every_receiver_gets_every_notice_in_order() {
         let observer = BroadcastObserver::new(capacity(8));
-        tell(&observer, 1, 1);
+        notify(&observer, 1, 1);
         let mut receivers = [observer.subscribe(), observer.subscribe()];
-        tell(&observer, 1, 2);
-        tell(&observer, 2, 1);
+        notify(&observer, 1, 2);
+        notify(&observer, 2, 1);
         observer.on_lagged(&context(1, 9), 7);
         observer.on_recovery(&RecoveryReport::default());
         drop(observer);
@@ -184,10 +186,10 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_receiver_is_told_and_goes_on_with_the_oldest_that_is_left() {
+    fn a_slow_receiver_continues_with_the_oldest_kept_notice() {
         let observer = BroadcastObserver::new(capacity(4));
         let mut slow = observer.subscribe();
-        (1..=10).for_each(|revision| tell(&observer, 1, revision));
+        (1..=10).for_each(|revision| notify(&observer, 1, revision));
         assert_eq!(slow.try_recv().unwrap_err(), TryRecvError::Lagged(6));
         let rest: Vec<_> =
             std::iter::from_fn(|| slow.try_recv().ok()).map(|notice| revision(&notice)).collect();
@@ -195,14 +197,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_watcher_sees_the_latest_of_what_it_watches() {
+    async fn a_watcher_sees_only_the_latest_notice() {
         let (all, one) = (WatchObserver::new(), WatchObserver::of(context(1, 0).session));
         let (mut of_all, mut of_one) = (all.subscribe(), one.subscribe());
         assert!(of_all.borrow().is_none());
         for observer in [&all, &one] {
-            tell(observer, 1, 1);
-            tell(observer, 1, 2);
-            tell(observer, 2, 5);
+            notify(observer, 1, 1);
+            notify(observer, 1, 2);
+            notify(observer, 2, 5);
         }
         of_all.changed().await.unwrap();
         assert_eq!(of_all.borrow_and_update().as_ref().map(revision), Some(5));

@@ -7,7 +7,7 @@ use session_core::{EventContext, RecoveryReport, SessionEvent, SessionObserver};
 type Lagged = Box<dyn Fn(&EventContext, u64) + Send + Sync>;
 type Recovery = Box<dyn Fn(&RecoveryReport) + Send + Sync>;
 
-/// Calls a closure for every event, and others for what else there is to hear if they are set.
+/// An observer that calls a closure for every event, and optional closures for missed events and recoveries.
 pub struct ClosureObserver<F> {
     event: F,
     lagged: Option<Lagged>,
@@ -15,20 +15,21 @@ pub struct ClosureObserver<F> {
 }
 
 impl<F: Fn(&EventContext, &SessionEvent) + Send + Sync> ClosureObserver<F> {
-    /// Calls this for every event. It may block or panic; it runs on a thread of its own.
+    /// Creates an observer that calls this closure for every event. It runs on a thread of its own, so it may block or
+    /// panic.
     #[must_use]
     pub fn new(event: F) -> Self {
         Self { event, lagged: None, recovery: None }
     }
 
-    /// Calls this where events were missed: see [`SessionObserver::on_lagged`].
+    /// Sets the closure to call for missed events: see [`SessionObserver::on_lagged`].
     #[must_use]
     pub fn lagged(mut self, lagged: impl Fn(&EventContext, u64) + Send + Sync + 'static) -> Self {
         self.lagged = Some(Box::new(lagged));
         self
     }
 
-    /// Calls this after a recovery.
+    /// Sets the closure to call after a recovery.
     #[must_use]
     pub fn recovery(mut self, recovery: impl Fn(&RecoveryReport) + Send + Sync + 'static) -> Self {
         self.recovery = Some(Box::new(recovery));
@@ -69,11 +70,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_closure_hears_what_is_meant_for_it() {
-        let heard = Arc::new(Mutex::new(Vec::new()));
+    fn each_closure_is_called_for_its_own_kind() {
+        let called = Arc::new(Mutex::new(Vec::new()));
         let note = |what: &'static str| {
-            let heard = Arc::clone(&heard);
-            move |number: u64| heard.lock().unwrap().push((what, number))
+            let called = Arc::clone(&called);
+            move |number: u64| called.lock().unwrap().push((what, number))
         };
         let (event, lagged, recovery) = (note("event"), note("lagged"), note("recovery"));
         let observer = ClosureObserver::new(move |context, _| event(context.revision))
@@ -83,6 +84,6 @@ mod tests {
         observer.on_event(&context, &SessionEvent::IterationStarted { number: 1 });
         observer.on_lagged(&context, 3);
         observer.on_recovery(&RecoveryReport::default());
-        assert_eq!(*heard.lock().unwrap(), [("event", 7), ("lagged", 703), ("recovery", 0)]);
+        assert_eq!(*called.lock().unwrap(), [("event", 7), ("lagged", 703), ("recovery", 0)]);
     }
 }

@@ -1,21 +1,21 @@
 //! Ready-made observers for `session-core`, one feature each; none is on by default.
 //!
-//! An observer hears facts after these are durable, in order for each session. Delivery belongs to
+//! An observer receives events after they are durable, in order for each session. Delivery belongs to
 //! [`ObservableSessionManager`](session_core::ObservableSessionManager): each observer has a bounded queue and a thread
-//! of its own, so none of these can delay, stop or crash a session, and each is told what it missed.
+//! of its own, so no observer can delay, stop or crash a session, and each is notified of events that it missed.
 //!
 //! | feature | observer | for |
 //! |---|---|---|
-//! | `tracing` | `TracingObserver` | a line in the program's log for each fact |
-//! | `channel` | `BroadcastObserver` | async code that wants every event |
-//! | `channel` | `WatchObserver` | async code that wants the latest one |
-//! | `closure` | `ClosureObserver` | anything else, in a line |
-//! | `progress` | `ProgressRenderer` | people who look on: a bar on a terminal, lines elsewhere |
+//! | `tracing` | `TracingObserver` | a line in the program's log for each event |
+//! | `channel` | `BroadcastObserver` | async code that needs every event |
+//! | `channel` | `WatchObserver` | async code that needs the latest event |
+//! | `closure` | `ClosureObserver` | any other use, in a line |
+//! | `progress` | `ProgressRenderer` | people at a terminal (a bar) and log files (lines) |
 //!
 //! # `tracing`
 //!
 
-// The features that an item needs, where the documentation is built for docs.rs; nothing elsewhere.
+// On docs.rs, shows the features that an item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(feature = "tracing", doc = "```")]
 #![cfg_attr(not(feature = "tracing"), doc = "```ignore")]
@@ -75,8 +75,8 @@
 //!
 //! # `progress`
 //!
-//! Progress is written to the log in the background, and observers hear of it later than those who wait for it like to:
-//! a renderer is fed by the session's tracker instead.
+//! Progress is written to the log in the background, so observers receive it with a delay. A renderer therefore reads the
+//! session's progress tracker instead.
 //!
 #![cfg_attr(feature = "progress", doc = "```")]
 #![cfg_attr(not(feature = "progress"), doc = "```ignore")]

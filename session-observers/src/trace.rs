@@ -1,27 +1,27 @@
-//! An observer that logs each fact through `tracing`.
+//! An observer that logs each event through `tracing`.
 
 use session_core::text::visible;
 use session_core::{EventContext, EventKind, RecoveryReport, SessionEvent, SessionObserver};
 use tracing::{Level, debug, error, info, trace, warn};
 
-/// Logs one `tracing` event for each fact, with the target `session` and the fields `session`, `revision`, `attempt`,
-/// `kind` and, where the fact has a text for people or a number that matters, `detail`.
+/// An observer that logs one `tracing` event for each session event, with the target `session` and the fields
+/// `session`, `revision`, `attempt`, `kind` and, if the event has a readable text or a significant number, `detail`.
 ///
-/// | level | facts |
+/// | level | events |
 /// |---|---|
 /// | error | `failed` |
-/// | warn | `interrupted`; missed events; sessions that a recovery could not help |
-/// | info | everything else that changes the state, or asks for it; recoveries |
+/// | warn | `interrupted`; missed events; sessions that could not be recovered |
+/// | info | all other state changes and requests for them; recoveries |
 /// | debug | iterations, commands, analyses, checkpoints, notes, kinds of a newer version |
 /// | trace | progress |
 ///
-/// Control characters in texts are written as escapes. Command lines and values (checkpoints, results, answers, notes)
-/// stay in the session's log, which only its user can read: they may hold what nobody else should see.
+/// Control characters in texts are escaped. Command lines and values (checkpoints, results, answers, notes) are not
+/// logged, because they may hold secrets; they are in the session's log, which only its user can read.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TracingObserver(());
 
 impl TracingObserver {
-    /// Logs to whatever subscriber the program has.
+    /// Creates an observer that logs to the subscriber of the program.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -30,7 +30,7 @@ impl TracingObserver {
 
 impl SessionObserver for TracingObserver {
     fn on_event(&self, context: &EventContext, event: &SessionEvent) {
-        // The level of a `tracing` event is part of its static description: one call site for each.
+        // The level of a `tracing` event is part of its static metadata: one call site per level.
         macro_rules! log {
             ($level:ident) => {{
                 $level!(
@@ -58,7 +58,7 @@ impl SessionObserver for TracingObserver {
             session = %context.session,
             revision = context.revision,
             missed,
-            "events were not logged here; they are in the session's log"
+            "missed events that are only in the session's log"
         );
     }
 
@@ -96,7 +96,7 @@ fn level(kind: EventKind) -> Level {
     }
 }
 
-/// What a person wants to know beyond the kind.
+/// Returns a readable text about the event beyond its kind.
 fn detail(event: &SessionEvent) -> Option<String> {
     let text = match event {
         SessionEvent::Created { config, .. } => config.name.as_ref().unwrap_or(&config.operation).clone(),

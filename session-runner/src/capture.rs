@@ -1,8 +1,8 @@
-//! From a program's pipes to where its output goes: stored, passed on, and searched for progress.
+//! Captures a program's output from its pipes: stores it, forwards it, and scans it for progress.
 //!
-//! Each stream has a thread of its own, which blocks: on a slow disk, on a reader who does not read. Then the pipe
-//! fills and the program waits, as with any pipe; nothing is kept in memory but one buffer a stream. Nothing here
-//! ends the work: what cannot be stored or passed on is told at the end.
+//! Each stream has a thread of its own, which blocks on a slow disk or on a reader that does not read. Then the pipe
+//! fills and the program waits, as with any pipe; only one buffer per stream is kept in memory. No failure here ends
+//! the program: output that could not be stored or forwarded is reported at the end.
 
 use std::fs::File;
 use std::io;
@@ -19,77 +19,80 @@ use tokio::sync::{oneshot, watch};
 use crate::osc::{OscParser, TerminalProgress};
 use crate::output::{OutputStream, OutputWriter, Stored};
 
-/// What a thread takes from a pipe at once: all that a pipe of the usual size holds.
-const BUFFER: usize = 64 * 1024;
-/// What can be written to a pipe that is ready without having to wait (`PIPE_BUF`).
-const PIECE: usize = 4096;
-/// Once the tree is empty: how long output may take to be passed on to somebody who does not read it, and how much of
-/// it is taken from a process that got away with the pipe.
+/// Bytes of one read: the capacity of a pipe of the default size.
+const READ_BYTES: usize = 64 * 1024;
+/// Bytes of one write: a pipe that is ready takes this many without blocking (`PIPE_BUF`).
+const WRITE_BYTES: usize = 4096;
+/// Limits once the tree is empty: the time to forward output to a reader that does not read, and the bytes that are
+/// read from an escaped process that still holds the pipe.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 const LAST_BYTES: u64 = 1024 * 1024;
-/// How long, and how often, is looked whether all that was printed by a tree that stands still has got through.
-const REST_WAIT: Duration = Duration::from_millis(300);
-const REST_AGAIN: Duration = Duration::from_millis(1);
+/// Timeout and poll interval of waiting until the output of a stopped tree is stored and forwarded.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(300);
+const DRAIN_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Where a stream goes besides the store.
+/// A stream to capture, and its destination besides the store.
 #[derive(Debug)]
-pub(crate) struct Tap {
+pub(crate) struct CapturedStream {
     pub(crate) stream: OutputStream,
     pub(crate) pipe: OwnedFd,
-    /// Whoever reads along: the owner's own standard output or error.
+    /// The destination: the owner's own standard output or error.
     pub(crate) pass_on: Option<File>,
-    /// Whoever else writes there.
+    /// The interceptor that also writes there.
     pub(crate) interceptor: Option<Arc<dyn OutputInterceptor>>,
 }
 
-/// Whoever writes where a program's output is passed on to, too: a bar of progress, a log of its own. Without it the two
-/// would be mixed up in the middle of a line.
+/// Lets the application interleave its own terminal output (such as a progress bar or a log) with the child's. Without
+/// it the two would mix in the middle of a line.
 pub trait OutputInterceptor: Send + Sync + std::fmt::Debug {
-    /// Passes on some output: calls `write` with these bytes, and around them with whatever else is to be written there.
+    /// Forwards a piece of output: calls `write` with these bytes, and before and after them with the bytes that the
+    /// application itself writes there.
     ///
-    /// Called on a thread of the stream's own, and of both streams at once. `write` takes as long as whoever reads there
-    /// likes; what it could not write is nobody's concern here. The program waits meanwhile, once its pipe is full.
+    /// Called on a thread of its own for each stream, so concurrently for both. `write` blocks while the destination is
+    /// not read, and the program waits meanwhile once its pipe is full. `write` reports no errors: bytes that could not
+    /// be written are dropped.
     fn pass_on(&self, stream: OutputStream, bytes: &[u8], write: &mut dyn FnMut(&[u8]));
 }
 
-/// What became of the output.
+/// Totals of the captured output.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Captured {
-    /// Everything that was printed, in bytes, kept or not.
+    /// Bytes that were printed, stored or not.
     pub(crate) bytes: u64,
-    /// Bytes that came after the limit of the store was reached, where it was in this attempt.
+    /// Bytes beyond the limit of the store, if this attempt reached it.
     pub(crate) cut: Option<u64>,
-    /// Bytes that could not be stored, and the first reason.
+    /// Bytes that could not be stored, and the first error.
     pub(crate) lost: Option<(u64, String)>,
-    /// Why output was no longer passed on from some point on.
+    /// The error after which output was no longer forwarded.
     pub(crate) not_passed_on: Option<String>,
 }
 
-/// The threads that capture.
+/// The capture threads of one program.
 #[derive(Debug)]
 pub(crate) struct Capture {
     shared: Arc<Mutex<Shared>>,
-    /// Its other end is in the threads: closing this one says that the tree is empty.
+    /// The threads hold the other end: closing this one notifies them that the tree is empty.
     tree: Option<OwnedFd>,
     threads: Vec<oneshot::Receiver<()>>,
-    /// Whatever is still on its way, for as long as the threads run.
-    ways: Vec<Weak<Way>>,
+    /// The pipes, for as long as the threads run.
+    pipes: Vec<Weak<StreamPipe>>,
     progress: watch::Receiver<Option<TerminalProgress>>,
     stored: watch::Receiver<u64>,
-    first: u64,
+    start_offset: u64,
 }
 
-/// A stream's pipe, and what its thread has in hand.
+/// A stream's pipe, and whether its thread holds output that is not delivered yet.
 #[derive(Debug)]
-struct Way {
-    pipe: OwnedFd,
+struct StreamPipe {
+    read_end: OwnedFd,
     busy: AtomicBool,
 }
 
-impl Way {
-    /// In this order: what is in the pipe no more is in the thread's hand, until it is through.
-    fn is_empty(&self) -> bool {
-        rustix::io::ioctl_fionread(&self.pipe).unwrap_or(0) == 0 && !self.busy.load(Ordering::SeqCst)
+impl StreamPipe {
+    /// Returns `true` if no output is left in the pipe or in the thread. The order matters: output that has left the
+    /// pipe makes the thread busy until it is delivered.
+    fn is_drained(&self) -> bool {
+        rustix::io::ioctl_fionread(&self.read_end).unwrap_or(0) == 0 && !self.busy.load(Ordering::SeqCst)
     }
 }
 
@@ -103,9 +106,9 @@ struct Shared {
 }
 
 impl Capture {
-    /// Starts to capture. Without a writer, output is only passed on.
+    /// Starts the threads. Without a writer, output is only forwarded.
     pub(crate) fn start(
-        taps: Vec<Tap>,
+        streams: Vec<CapturedStream>,
         writer: Option<Box<dyn OutputWriter>>,
         attempt: u32,
     ) -> io::Result<Self> {
@@ -120,64 +123,64 @@ impl Capture {
             progress: progress_sender,
             stored: stored_sender,
         }));
-        let (mut threads, mut ways) = (Vec::new(), Vec::new());
-        for tap in taps {
+        let (mut threads, mut pipes) = (Vec::new(), Vec::new());
+        for source in streams {
             let (done, wait) = oneshot::channel();
             let mut worker = Worker {
                 shared: Arc::clone(&shared),
                 tree: tree_seen.try_clone()?,
-                pass_on: tap.pass_on,
-                interceptor: tap.interceptor,
+                pass_on: source.pass_on,
+                interceptor: source.interceptor,
                 until: None,
                 osc: OscParser::default(),
             };
-            let name = match tap.stream {
+            let name = match source.stream {
                 OutputStream::Stdout => "capture-stdout",
                 OutputStream::Stderr => "capture-stderr",
             };
-            let way = Arc::new(Way { pipe: tap.pipe, busy: AtomicBool::new(false) });
-            ways.push(Arc::downgrade(&way));
+            let pipe = Arc::new(StreamPipe { read_end: source.pipe, busy: AtomicBool::new(false) });
+            pipes.push(Arc::downgrade(&pipe));
             std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-                worker.run(tap.stream, &way);
-                // Let go of everything first: whoever hears of the end may count descriptors.
-                drop((worker, way));
+                worker.run(source.stream, &pipe);
+                // Closed before the end is reported: the receiver may count open descriptors.
+                drop((worker, pipe));
                 let _ = done.send(());
             })?;
             threads.push(wait);
         }
-        Ok(Self { shared, tree: Some(tree), threads, ways, progress, stored, first: length })
+        Ok(Self { shared, tree: Some(tree), threads, pipes, progress, stored, start_offset: length })
     }
 
-    /// What the program said of its progress, the latest only.
+    /// Watches the latest progress in the program's output.
     pub(crate) fn progress(&self) -> watch::Receiver<Option<TerminalProgress>> {
         self.progress.clone()
     }
 
-    /// How much output is stored.
+    /// Watches the number of stored bytes.
     pub(crate) fn stored(&self) -> watch::Receiver<u64> {
         self.stored.clone()
     }
 
-    /// Where the output of this capture begins.
-    pub(crate) const fn first(&self) -> u64 {
-        self.first
+    /// Returns the offset at which the output of this capture begins.
+    pub(crate) const fn start_offset(&self) -> u64 {
+        self.start_offset
     }
 
-    /// Waits, for a moment only, until all that a tree that stands still has printed is stored and passed on.
-    pub(crate) async fn rest(&self) {
-        let give_up = Instant::now() + REST_WAIT;
-        while Instant::now() < give_up
-            && !self.ways.iter().filter_map(Weak::upgrade).all(|way| way.is_empty())
+    /// Waits briefly until the output of a stopped tree is stored and forwarded.
+    pub(crate) async fn wait_until_drained(&self) {
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
+        while Instant::now() < deadline
+            && !self.pipes.iter().filter_map(Weak::upgrade).all(|pipe| pipe.is_drained())
         {
-            tokio::time::sleep(REST_AGAIN).await;
+            tokio::time::sleep(DRAIN_INTERVAL).await;
         }
     }
 
-    /// Takes what is left in the pipes, once no process of the tree is there to write more, and ends.
+    /// Reads the rest from the pipes, once no process of the tree is left to write more, and ends the threads.
     pub(crate) async fn finish(mut self) -> Captured {
         self.tree = None;
         for thread in &mut self.threads {
-            // An error is a thread that panicked: it is at its end too.
+            // An error is a thread that panicked: it has ended, too.
             let _ = thread.await;
         }
         let mut shared = lock(&self.shared);
@@ -203,19 +206,19 @@ struct Worker {
 
 enum Ready {
     Output,
-    /// The tree is empty, and so is the pipe.
+    /// The tree and the pipe are empty.
     Never,
 }
 
 impl Worker {
-    fn run(&mut self, stream: OutputStream, way: &Way) {
-        let mut buffer = vec![0; BUFFER];
+    fn run(&mut self, stream: OutputStream, pipe: &StreamPipe) {
+        let mut buffer = vec![0; READ_BYTES];
         let mut last = 0;
         loop {
-            way.busy.store(false, Ordering::SeqCst);
-            let Ok(Ready::Output) = self.wait_for(&way.pipe) else { break };
-            way.busy.store(true, Ordering::SeqCst);
-            let bytes = match rustix::io::read(&way.pipe, &mut buffer) {
+            pipe.busy.store(false, Ordering::SeqCst);
+            let Ok(Ready::Output) = self.wait_for(&pipe.read_end) else { break };
+            pipe.busy.store(true, Ordering::SeqCst);
+            let bytes = match rustix::io::read(&pipe.read_end, &mut buffer) {
                 Ok(0) => break,
                 Ok(read) => buffer.get(..read).unwrap_or_default(),
                 Err(Errno::INTR | Errno::AGAIN) => continue,
@@ -303,10 +306,10 @@ impl Worker {
     }
 }
 
-/// Writes everything, however slowly it is taken, until the tree is empty; after that, only for a while.
+/// Writes everything, however slowly it is read, until the tree is empty; after that, only until a timeout.
 ///
-/// The descriptor is shared with whoever started this process, so that it stays as it is, blocking or not. In small
-/// pieces, and only when it is ready, even a blocking one makes nobody wait.
+/// The descriptor is shared with the process that started this one, so its blocking mode is not changed. Small writes
+/// to a descriptor that is ready do not block even in blocking mode.
 fn write_all(file: &File, bytes: &[u8], tree: &OwnedFd, until: &mut Option<Instant>) -> io::Result<()> {
     let mut rest = bytes;
     while !rest.is_empty() {
@@ -335,7 +338,7 @@ fn write_all(file: &File, bytes: &[u8], tree: &OwnedFd, until: &mut Option<Insta
         if !writable {
             continue;
         }
-        match rustix::io::write(file, rest.get(..PIECE).unwrap_or(rest)) {
+        match rustix::io::write(file, rest.get(..WRITE_BYTES).unwrap_or(rest)) {
             Ok(written) => rest = rest.get(written..).unwrap_or_default(),
             Err(Errno::INTR | Errno::AGAIN) => {}
             Err(error) => return Err(error.into()),

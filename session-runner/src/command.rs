@@ -1,4 +1,4 @@
-//! The program that a session runs: what of it is kept in the log, and what only this run of it needs.
+//! The program that a session runs: the part that the log records, and the settings of one run.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -7,36 +7,36 @@ use std::time::Duration;
 
 use session_core::Origin;
 
-/// How long a program may take to end by itself once it was asked to.
+/// Time that a program has to end by itself after it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
-/// How much of a command line is shown where only a glance is needed.
+/// Bytes of a command line that are displayed.
 const SHOWN_BYTES: usize = 4096;
 
-/// Where a program reads from.
+/// The source of a program's standard input.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stdin {
-    /// From `/dev/null`.
+    /// `/dev/null`.
     #[default]
     Null,
-    /// From where this process reads.
+    /// The standard input of this process.
     Inherit,
 }
 
-/// Where a program's output goes, besides the store.
+/// The destination of a program's output besides the store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Forwarding {
-    /// Nowhere.
+    /// None.
     #[default]
     Nothing,
-    /// To this process's own standard output and error, byte by byte.
+    /// The standard output and error of this process, unchanged.
     Inherit,
 }
 
 /// A program to run as a session.
 ///
-/// Program, arguments and variables are text: they are kept in the log, which is.
+/// Program, arguments and variables are text, because the log records them as text.
 ///
 /// ```
 /// use session_runner::Command;
@@ -55,7 +55,8 @@ pub struct Command {
 }
 
 impl Command {
-    /// A program, by its path or by its name in `PATH`. It reads nothing, and its output is only stored.
+    /// Creates a command for a program, given by its path or by its name in `PATH`. It reads from `/dev/null`, and its
+    /// output is only stored.
     #[must_use]
     pub fn new(program: impl Into<String>) -> Self {
         Self {
@@ -69,10 +70,10 @@ impl Command {
         }
     }
 
-    /// The program of a session, to run it again: with the same arguments, in the same directory, with the same
-    /// variables set. All others are those of this process.
+    /// Creates the command of a recorded session again: with the same arguments, working directory and variables. All
+    /// other variables are inherited from this process.
     ///
-    /// `None` if there is no program in it.
+    /// `None` if the origin has no program.
     #[must_use]
     pub fn from_origin(origin: &Origin) -> Option<Self> {
         let (program, arguments) = origin.argv.split_first()?;
@@ -80,69 +81,70 @@ impl Command {
         Some(Self { env: origin.env.clone(), ..command })
     }
 
-    /// One more argument.
+    /// Adds an argument.
     #[must_use]
     pub fn arg(mut self, argument: impl Into<String>) -> Self {
         self.argv.push(argument.into());
         self
     }
 
-    /// More arguments.
+    /// Adds arguments.
     #[must_use]
     pub fn args(mut self, arguments: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.argv.extend(arguments.into_iter().map(Into::into));
         self
     }
 
-    /// A variable of the program's environment. Its value is kept in the log; those of inherited ones are not.
+    /// Sets an environment variable. The log records its value; of inherited variables it records only the names.
     #[must_use]
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.env.insert(name.into(), value.into());
         self
     }
 
-    /// Where it runs; without it, where this process does.
+    /// Sets the working directory; by default that of this process.
     #[must_use]
     pub fn cwd(mut self, directory: impl AsRef<Path>) -> Self {
         self.cwd = Some(directory.as_ref().to_owned());
         self
     }
 
-    /// Where it reads from. `/dev/null` unless said otherwise.
+    /// Sets the source of standard input; by default `/dev/null`.
     #[must_use]
     pub fn stdin(mut self, stdin: Stdin) -> Self {
         self.stdin = stdin;
         self
     }
 
-    /// Where its output goes besides the store. Nowhere unless said otherwise.
+    /// Sets the destination of the output besides the store; by default none.
     #[must_use]
     pub fn pass_on(mut self, pass_on: Forwarding) -> Self {
         self.pass_on = pass_on;
         self
     }
 
-    /// Cuts it off from this process's terminal: it outlives the terminal, and cannot read from it.
+    /// Starts it in a session of its own, without a controlling terminal: it outlives the terminal and cannot read from
+    /// it.
     #[must_use]
     pub fn own_session(mut self) -> Self {
         self.own_session = true;
         self
     }
 
-    /// How long it may take to end by itself once it was asked to: 5 s unless said otherwise.
+    /// Sets the time that it has to end by itself after it was asked to; by default 5 s.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
-    /// The program, as it was given.
+    /// Returns the program, as it was given.
     #[must_use]
     pub fn program(&self) -> &str {
         self.argv.first().map_or("", String::as_str)
     }
 
-    /// What of it is kept in the log.
+    /// Returns the part that the log records.
     pub(crate) fn origin(&self) -> std::io::Result<Origin> {
         let mut inherited: Vec<String> =
             std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
@@ -164,7 +166,7 @@ impl Command {
 }
 
 impl std::fmt::Display for Command {
-    /// The command as a person would type it, cut after 4 KiB.
+    /// Formats the command as a person would type it, cut after 4 KiB.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut text = String::new();
         for argument in &self.argv {
@@ -173,8 +175,8 @@ impl std::fmt::Display for Command {
             }
             quote(argument, &mut text);
             if text.len() > SHOWN_BYTES {
-                let whole = (0..=SHOWN_BYTES).rev().find(|end| text.is_char_boundary(*end));
-                text.truncate(whole.unwrap_or(0));
+                let end = (0..=SHOWN_BYTES).rev().find(|at| text.is_char_boundary(*at));
+                text.truncate(end.unwrap_or(0));
                 text.push('…');
                 break;
             }
@@ -183,7 +185,7 @@ impl std::fmt::Display for Command {
     }
 }
 
-/// As a shell would read it back.
+/// Quotes an argument so that a shell reads it back unchanged.
 fn quote(argument: &str, text: &mut String) {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
     if !argument.is_empty() && argument.chars().all(plain) {
@@ -200,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_is_shown_as_a_person_would_type_it() {
+    fn a_displayed_command_can_be_pasted_into_a_shell() {
         let command = Command::new("sh").args(["-c", "echo 'it is' $HOME", "", "a b", "x=1"]);
         assert_eq!(command.to_string(), r"sh -c 'echo '\''it is'\'' $HOME' '' 'a b' x=1");
         let output = std::process::Command::new("sh")
@@ -213,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_not_kept() {
+    fn values_of_inherited_variables_are_not_recorded() {
         let origin = Command::new("true").env("PATH", "/bin").env("MODE", "fast").origin().unwrap();
         assert_eq!(origin.env.keys().collect::<Vec<_>>(), ["MODE", "PATH"]);
         assert!(!origin.inherited.contains(&"PATH".to_owned()));

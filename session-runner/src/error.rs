@@ -1,15 +1,15 @@
-//! Why a program does not run as a session.
+//! The errors of running a program as a session.
 
 use session_core::{ErrorCode, SessionError, SessionId};
 
 use crate::exit::TROUBLE;
-use crate::supervised::LaunchError;
+use crate::supervisor_client::LaunchError;
 
-/// Why a program does not run as a session.
+/// The reason why a program does not run as a session.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
-    /// The session could not be made, taken or kept.
+    /// The session could not be created, taken over or written.
     #[error(transparent)]
     Session(#[from] SessionError),
     /// The program could not be started. Its session has failed, if there is one.
@@ -17,14 +17,14 @@ pub enum RunError {
     Launch {
         /// The program.
         program: String,
-        /// Its session; `None` if none was made.
+        /// Its session; `None` if none was created.
         session: Option<SessionId>,
-        /// What went wrong.
+        /// The cause.
         #[source]
         source: LaunchError,
     },
-    /// There is nothing to run again: the session was not made around a program.
-    #[error("session {id} has no program that could be run again")]
+    /// There is nothing to run again: the session was not created for a program.
+    #[error("session {id} has no program to run again")]
     NoProgram {
         /// The session.
         id: SessionId,
@@ -32,7 +32,7 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// The stable code.
+    /// Returns the stable error code.
     #[must_use]
     pub const fn code(&self) -> ErrorCode {
         match self {
@@ -42,7 +42,7 @@ impl RunError {
         }
     }
 
-    /// The exit code of a command that runs programs: 126 or 127 where the program is at fault, else 125.
+    /// Returns the exit code for a command that runs programs: 126 or 127 if the program is the cause, otherwise 125.
     #[must_use]
     pub const fn exit_code(&self) -> i32 {
         match self {

@@ -1,22 +1,22 @@
-//! How a program's ending is said: in exit codes, in words, and as the failure of its session.
+//! The end of a program as an exit code, as a text, and as the failure of its session.
 
 use session_core::{Failure, FailureCause, Head, SessionState};
 
-use crate::supervised::LaunchError;
 use crate::supervisor::protocol::Ended;
+use crate::supervisor_client::LaunchError;
 
-/// The deadline passed.
+/// The exit code after the deadline has passed.
 pub const TIMED_OUT: i32 = 124;
-/// The session itself, not its program, is in trouble.
+/// The exit code for trouble with the session itself, not with its program.
 pub const TROUBLE: i32 = 125;
-/// Added to the number of a signal that ended a program.
+/// The offset that is added to the number of a signal that ended a program.
 const BY_SIGNAL: i32 = 128;
 const TERM: i32 = 15;
 const INT: i32 = 2;
 
-/// The exit code of a command whose session ended like this: the program's own, 128 and more by signal, 124 after a
-/// spent deadline, 125 to 127 where it did not run; without any of these 1 for a failure and 130 for a cancel. A program
-/// that was cancelled and still ended with 0 gives 143. `None` while the session has not ended.
+/// Returns the exit code for a session with this head: the program's own, 128 plus the number of a signal, 124 after
+/// the deadline, 125 to 127 if it did not run. If none of these applies, it is 1 for a failure and 130 for a cancel. A
+/// program that was cancelled but exited with 0 yields 143. `None` while the session has not ended.
 #[must_use]
 pub fn exit_code(head: &Head) -> Option<i32> {
     let program = head.exit_code.or(head.signal.map(|signal| BY_SIGNAL + signal));
@@ -37,7 +37,7 @@ pub fn exit_code(head: &Head) -> Option<i32> {
 }
 
 impl Ended {
-    /// The exit code, where it ended by itself.
+    /// Returns the exit code, if it exited by itself.
     #[must_use]
     pub const fn exit_code(self) -> Option<i32> {
         match self {
@@ -46,7 +46,7 @@ impl Ended {
         }
     }
 
-    /// The number of the signal that ended it.
+    /// Returns the number of the signal that ended it, if one did.
     #[must_use]
     pub const fn signal(self) -> Option<i32> {
         match self {
@@ -55,13 +55,13 @@ impl Ended {
         }
     }
 
-    /// Whether it ended by itself, with 0.
+    /// Returns `true` if it exited by itself with 0.
     #[must_use]
     pub const fn is_success(self) -> bool {
         matches!(self, Self::Exited(0))
     }
 
-    /// As the failure of its session.
+    /// Converts it to the failure of its session.
     pub(crate) fn failure(self) -> Failure {
         match self {
             Self::Exited(code) => {
@@ -75,13 +75,13 @@ impl Ended {
     }
 }
 
-/// A program that could not be started, as the failure of its session.
+/// Returns the failure of a session whose program could not be started.
 pub(crate) fn launch_failure(program: &str, error: &LaunchError) -> Failure {
     let message = format!("`{program}` could not be started: {}", crate::chain(error));
     Failure::new(FailureCause::Spawn, message).exit_code(error.exit_code())
 }
 
-/// `15 (TERM)`, or only the number of one that has no common name.
+/// Formats a signal as `15 (TERM)`, or only its number if it has no common name.
 #[must_use]
 pub fn signal_name(signal: i32) -> String {
     // signal(7), the numbers of x86 and ARM.

@@ -1,4 +1,4 @@
-//! Output as it is stored, chunk by chunk.
+//! Follows stored output, chunk by chunk.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use tokio::sync::watch;
 
 use crate::output::{Chunk, OutputError, OutputPage, OutputStorage};
 
-/// How much is read at once.
+/// Bytes of one read.
 const WINDOW: usize = 64 * 1024;
 
-/// What a running program prints, as it is stored. It reads from the store: however slow its reader is, the program
-/// does not wait for it and nothing is lost, up to the limit of what is stored.
+/// A reader that follows the output of a running program. It reads from the store, so a slow reader neither delays the
+/// program nor loses output, up to the limit of what is stored.
 #[derive(Debug)]
 pub struct OutputFollower {
     output: Arc<dyn OutputStorage>,
@@ -32,20 +32,21 @@ impl OutputFollower {
         Self { output, id, next: from, chunks: VecDeque::new(), stored }
     }
 
-    /// The next chunk; `None` once the program has ended and all of it was given out. Dropping the future is harmless.
+    /// Returns the next chunk; `None` once the program has ended and all output was returned. Dropping the future is
+    /// harmless.
     ///
     /// # Errors
     /// Those of [`OutputStorage::read`].
     ///
     /// # Panics
-    /// If the storage does.
+    /// If the storage panics.
     pub async fn next(&mut self) -> Result<Option<Chunk>, OutputError> {
         loop {
             if let Some(chunk) = self.chunks.pop_front() {
                 self.next = chunk.end();
                 return Ok(Some(chunk));
             }
-            // Before the look: what comes after it is a change.
+            // Before the read: output that arrives after it shows as a change.
             let ended = self.stored.has_changed().is_err();
             self.stored.mark_unchanged();
             let page = self.read().await?;
@@ -53,7 +54,7 @@ impl OutputFollower {
                 if ended {
                     return Ok(None);
                 }
-                // An error is the end: one more look.
+                // An error is the end of the program: read once more.
                 let _ = self.stored.changed().await;
             }
             self.chunks = page.chunks.into();

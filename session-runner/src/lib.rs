@@ -1,8 +1,9 @@
 //! Runs child processes as durable sessions: supervision, captured output.
 //!
-//! A program that runs for hours should be seen, stopped and paused from elsewhere, leave nothing behind when the process
-//! that started it is killed, and be run again after a crash. A [`Runner`] makes a session of it: what others ask for
-//! in the session's log (pause, resume, cancel) is done to the program, and what becomes of the program goes to the log.
+//! A program that runs for hours should be observable, stoppable and pausable from other processes, leave nothing
+//! behind when the process that started it is killed, and be restartable after a crash. A [`Runner`] makes it a
+//! session: requests in the session's log (pause, resume, cancel) are applied to the program, and what happens to the
+//! program is recorded in the log.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -28,51 +29,55 @@
 //! ```
 //!
 //! # Map
-//! - [`Command`] says what to run, [`Runner`] runs it or runs it again, [`Running`] is held while it runs, [`RunReport`]
-//!   says how it ended, [`exit_code`] what a command line says then.
-//! - **Supervision.** The program runs under a small process, this same binary under a hidden verb: see [`supervise_main`].
-//!   It outlives its owner, and takes the whole tree with it: TERM, one second, KILL. It is the tree's subreaper, so that
-//!   no fork and no session of its own lets a process get away; what cannot be ended is named ([`Escaped`]). A signal
-//!   reaches descendants of the program and nobody else: ids are checked behind a pidfd.
-//! - **Output.** [`OutputStorage`] is the port, [`FileOutput`] keeps it in files that `cat` can show. Nothing is held in
-//!   memory, no failure to store ends the work, and [`OutputFollower`] reads along without holding up the program.
-//! - **Progress.** Programs report through their owner's socket ([`report`]), or in their output as terminals know it
-//!   (OSC 9;4).
+//! - [`Command`] describes the program, [`Runner`] runs it or runs it again, [`Running`] is the handle while it runs,
+//!   [`RunReport`] is its outcome, and [`exit_code`] the exit code for a command line.
+//! - **Supervision.** The program runs under a small process, which is this same binary started with a hidden verb: see
+//!   [`supervise_main`]. The supervisor outlives its owner and ends the whole tree after it: TERM, one second, KILL. It
+//!   is the tree's subreaper, so that no process escapes by forking or by starting a session of its own; a process that
+//!   cannot be ended is reported ([`Escaped`]). A signal reaches descendants of the program and no other process: ids
+//!   are checked behind a pidfd.
+//! - **Output.** [`OutputStorage`] is the port, [`FileOutput`] stores output in files that `cat` can show. Nothing is
+//!   kept in memory, a failure to store does not end the program, and an [`OutputFollower`] reads along without slowing
+//!   it down.
+//! - **Progress.** Programs report through their owner's socket ([`report`]), or in their output with the terminal
+//!   sequence OSC 9;4.
+//! - **Terminals.** A program leads a process group of its own. With [`Stdin::Inherit`] the system stops it when it
+//!   reads from this process's terminal, until the caller makes it the terminal's foreground group (`tcsetpgrp`).
+//!   [`Running::child_state`] reports stops; [`Running::wake`], [`Running::pause`] and [`Running::resume`] respond to
+//!   them.
 //!
-//! - **Terminals.** A program leads a process group of its own. With [`Stdin::Inherit`] it is stopped by the system when
-//!   it reads from this process's terminal, until somebody makes it the terminal's foreground group (`tcsetpgrp`).
-//!   [`Running::standing`] tells of stops, [`Running::wake`], [`Running::pause`] and [`Running::resume`] answer them.
+//! # Limits
+//! If the supervisor is killed, no process knows the tree any more. The owner then ends every process that has the
+//! owner's socket in its environment. If the owner was killed as well, the next process that runs the session again, or
+//! calls [`Runner::end_leftovers`], does so. Neither finds a process that has cleared its environment.
 //!
-//! Whoever kills a supervisor takes away the only one who knows the tree. Its owner then ends every process that has the
-//! owner's socket in its environment; with the owner killed as well, whoever runs the session again does, or calls
-//! [`Runner::end_leftovers`]. A process that threw its environment away is found by neither.
+//! Processes that a program leaves behind when it ends are ended with it.
 //!
-//! Whatever a program leaves behind when it ends is ended with it.
-//!
-//! Linux only: pidfds and `/proc` are what makes the promises above possible without `unsafe`.
+//! Linux only: pidfds and `/proc` make these guarantees possible without `unsafe`.
 
 mod capture;
+mod child_state;
 mod command;
-#[cfg(feature = "conversation")]
-#[doc(hidden)]
-pub mod conversation;
-mod drive;
-mod ending;
 mod error;
 mod exit;
 mod follow;
+mod leftovers;
 mod osc;
+mod outcome;
 mod output;
 mod report;
+#[cfg(feature = "report-protocol")]
+#[doc(hidden)]
+pub mod report_protocol;
+mod run_loop;
 mod runner;
 mod running;
 mod socket;
-mod standing;
-mod stragglers;
-mod supervised;
 mod supervisor;
+mod supervisor_client;
 
 pub use capture::OutputInterceptor;
+pub use child_state::ChildState;
 pub use command::{Command, Forwarding, Stdin};
 pub use error::RunError;
 pub use exit::{TIMED_OUT, TROUBLE, exit_code, signal_name};
@@ -85,12 +90,11 @@ pub use report::{ReportError, SOCKET_VARIABLE, report};
 pub use runner::{ATTEMPT_VARIABLE, Runner, SESSION_VARIABLE, STORE_VARIABLE};
 pub use running::{RunReport, Running};
 pub use socket::sweep_sockets;
-pub use standing::ChildState;
-pub use supervised::LaunchError;
 pub use supervisor::protocol::{Ended, Escaped};
 pub use supervisor::supervise_main;
+pub use supervisor_client::LaunchError;
 
-/// An error with all its causes, for where only a text is kept.
+/// Formats an error with all its causes, for places that store only a text.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     std::iter::successors(Some(error), |error| error.source())
         .map(ToString::to_string)

@@ -1,21 +1,21 @@
 //! Terminal progress sequences in a program's output: `ESC ] 9 ; 4 ; state ; percent`, ended by BEL or `ESC \`.
 //!
-//! Programs write them for terminals that show a bar (`ConEmu` began it; Windows Terminal, Ghostty and others follow).
-//! Only the seven-bit form is looked for: the eight-bit one is part of ordinary characters in UTF-8.
+//! Programs write them for terminals that show a bar (`ConEmu` introduced them; Windows Terminal, Ghostty and others follow).
+//! Only the seven-bit form is recognised: the eight-bit one is part of ordinary characters in UTF-8.
 
-/// The longest sequence that is still one of ours.
+/// The maximum length of a progress sequence.
 const LONGEST: usize = 32;
 
-/// What a program said of its progress.
+/// The progress in a terminal sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TerminalProgress {
-    /// So many percent are done, 0 to 100.
+    /// Percent done, 0 to 100.
     Percent(u8),
-    /// It works, and cannot say how far it is; or it does not want to show it any more.
+    /// The program works without a known percentage, or has removed its progress display.
     Unknown,
 }
 
-/// Finds progress sequences in output that comes in pieces.
+/// A parser of progress sequences in output that arrives in pieces.
 #[derive(Debug, Default)]
 pub(crate) struct OscParser {
     state: State,
@@ -30,18 +30,18 @@ enum State {
     Escape,
     /// After `ESC ]`.
     Payload,
-    /// After an ESC in the payload: with `\` it ends it.
+    /// After an ESC in the payload, which a `\` ends.
     PayloadEscape,
 }
 
 impl OscParser {
-    /// The last progress that a piece of output completes, if it completes any: what came before it is no longer true.
+    /// Returns the last progress sequence that a piece of output completes, if any. Earlier ones are outdated.
     pub(crate) fn last(&mut self, bytes: &[u8]) -> Option<TerminalProgress> {
         let mut last = None;
         let mut rest = bytes;
         while !rest.is_empty() {
             if self.state == State::Text {
-                // Nearly all output is passed over here.
+                // Fast path: nearly all output has no ESC.
                 let Some(escape) = rest.iter().position(|byte| *byte == 0x1b) else { break };
                 rest = rest.get(escape..).unwrap_or_default();
             }
@@ -55,7 +55,7 @@ impl OscParser {
         last
     }
 
-    /// Whether the byte completes a sequence.
+    /// Returns `true` if the byte completes a sequence.
     fn step(&mut self, byte: u8) -> bool {
         let (state, complete) = match (self.state, byte) {
             (State::Payload, 0x07) | (State::PayloadEscape, b'\\') => (State::Text, true),
@@ -64,7 +64,7 @@ impl OscParser {
                 self.payload.push(byte);
                 (State::Payload, false)
             }
-            // An ESC that does not end a payload begins something else.
+            // An ESC that does not end a payload begins another sequence.
             (State::Text | State::Escape | State::PayloadEscape, 0x1b) => (State::Escape, false),
             (State::Escape | State::PayloadEscape, b']') => {
                 self.payload.clear();
@@ -77,7 +77,7 @@ impl OscParser {
     }
 }
 
-/// State 0 takes the bar away, 1 shows it, 2 shows an error, 3 has no number, 4 is a warning or a pause.
+/// Parses a payload. State 0 removes the bar, 1 shows it, 2 shows an error, 3 has no number, 4 is a warning or a pause.
 fn parse(payload: &[u8]) -> Option<TerminalProgress> {
     let text = std::str::from_utf8(payload).ok()?.strip_prefix("9;4")?;
     let mut fields = text.strip_prefix(';').unwrap_or(text).split(';');
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn sequences_are_read_whoever_ends_them() {
+    fn sequences_end_with_bel_or_with_the_string_terminator() {
         assert_eq!(all(b"\x1b]9;4;1;42\x07"), [Percent(42)]);
         assert_eq!(all(b"\x1b]9;4;1;0\x1b\\"), [Percent(0)]);
         assert_eq!(all(b"a\x1b]9;4;1;100\x07b\x1b]9;4;4;7\x1b\\c"), [Percent(100), Percent(7)]);
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_one_is_none() {
+    fn similar_sequences_are_ignored() {
         for other in [
             &b"\x1b]9;4;1;101\x07"[..],
             b"\x1b]9;4;1;-1\x07",
@@ -129,7 +129,7 @@ mod tests {
         ] {
             assert_eq!(all(other), [], "{}", other.escape_ascii());
         }
-        // A title that never ends takes no memory, and what comes after it is read.
+        // A title that never ends takes no memory, and the sequence after it is parsed.
         let endless = [&b"\x1b]0;"[..], &vec![b'x'; 100_000][..], b"\x1b]9;4;1;5\x07"].concat();
         let mut parser = OscParser::default();
         assert_eq!(parser.last(&endless), Some(Percent(5)));
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sequence_may_come_in_any_two_pieces() {
+    fn a_sequence_split_anywhere_is_recognised() {
         let text = b"text\x1b\x1b]9;4;1;42\x1b\\text\x1b]9;4;1;43\x07";
         for cut in 0..=text.len() {
             let mut parser = OscParser::default();

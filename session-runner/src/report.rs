@@ -1,4 +1,4 @@
-//! A child's side of its owner's socket: reports progress, from anywhere below a running session.
+//! The child's side of its owner's socket: reports progress from any descendant of a running session.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -6,33 +6,33 @@ use std::path::Path;
 
 use session_core::{ErrorCode, ProgressReport};
 
-use crate::socket::{Answer, REQUEST_BYTES, Refusal, Request};
+use crate::socket::{REQUEST_BYTES, Refusal, Request, Response};
 
-/// The variable that names the socket, in the environment of every program that runs as a session.
+/// The environment variable that holds the socket's path in every program that runs as a session.
 pub const SOCKET_VARIABLE: &str = "SESSIONCTL_SOCKET";
 
-/// Why a report did not arrive.
+/// The reason why a report was not delivered.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReportError {
-    /// Nobody listens any more: the owner is gone, or somebody else runs the session now.
-    #[error("the session is no longer run by the process that started this one")]
+    /// The socket is no longer served: the owner is gone, or another process owns the session now.
+    #[error("the process that started this one no longer owns the session")]
     Fenced(#[source] io::Error),
-    /// The owner does not accept the report.
+    /// The owner refused the report.
     #[error("{message}")]
     Refused {
-        /// The stable code.
+        /// The stable error code.
         code: String,
-        /// What is wrong with it.
+        /// The owner's message.
         message: String,
     },
-    /// The owner could not be talked to.
-    #[error("cannot talk to the session")]
+    /// The connection to the owner failed.
+    #[error("cannot communicate with the owner of the session")]
     Io(#[source] io::Error),
 }
 
 impl ReportError {
-    /// The stable code.
+    /// Returns the stable error code.
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
@@ -47,31 +47,31 @@ impl ReportError {
     }
 }
 
-/// Reports progress to the owner that listens at this socket, and waits for its answer: while the session is paused,
-/// until it goes on.
+/// Reports progress to the owner that listens at this socket, and waits for its response. While the session is paused,
+/// the response comes only after it resumes.
 ///
 /// # Errors
-/// [`ReportError`]; nothing was reported then.
+/// [`ReportError`], if the report was not delivered.
 pub fn report(socket: &Path, report: ProgressReport) -> Result<(), ReportError> {
-    let mut stream = UnixStream::connect(socket).map_err(gone)?;
+    let mut stream = UnixStream::connect(socket).map_err(classify)?;
     let mut line =
         serde_json::to_vec(&Request::Report(report)).map_err(|error| ReportError::Io(error.into()))?;
     line.push(b'\n');
-    stream.write_all(&line).map_err(gone)?;
-    let mut answer = String::new();
-    BufReader::new(stream).take(REQUEST_BYTES).read_line(&mut answer).map_err(gone)?;
-    if answer.is_empty() {
+    stream.write_all(&line).map_err(classify)?;
+    let mut response = String::new();
+    BufReader::new(stream).take(REQUEST_BYTES).read_line(&mut response).map_err(classify)?;
+    if response.is_empty() {
         return Err(ReportError::Fenced(io::ErrorKind::UnexpectedEof.into()));
     }
-    match serde_json::from_str(&answer) {
-        Ok(Answer::Ok(_)) => Ok(()),
-        Ok(Answer::Error(Refusal { code, message })) => Err(ReportError::Refused { code, message }),
+    match serde_json::from_str(&response) {
+        Ok(Response::Ok(_)) => Ok(()),
+        Ok(Response::Error(Refusal { code, message })) => Err(ReportError::Refused { code, message }),
         Err(error) => Err(ReportError::Io(error.into())),
     }
 }
 
-/// How the end of an owner shows: its file is gone, nobody listens at it, or it goes away in the middle.
-fn gone(error: io::Error) -> ReportError {
+/// Maps the signs that an owner is gone: no socket file, no listener, or a connection that breaks off.
+fn classify(error: io::Error) -> ReportError {
     let signs = [
         io::ErrorKind::NotFound,
         io::ErrorKind::ConnectionRefused,

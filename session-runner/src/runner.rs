@@ -1,4 +1,4 @@
-//! Starts programs as sessions, and runs them again. What happens while they run is in `drive`.
+//! Starts programs as sessions, and runs them again. The `run_loop` module takes over once they run.
 
 use std::fs::File;
 use std::io;
@@ -11,26 +11,26 @@ use session_core::{
     SessionConfig, SessionError, SessionId, SessionManager, SessionState,
 };
 
-use crate::capture::{Capture, OutputInterceptor, Tap};
+use crate::capture::{Capture, CapturedStream, OutputInterceptor};
 use crate::command::{Command, Forwarding, Stdin};
-use crate::drive::{Drive, accept_report};
 use crate::error::RunError;
 use crate::exit::launch_failure;
+use crate::leftovers;
 use crate::output::{OutputError, OutputStorage, OutputStream, OutputWriter};
 use crate::report::SOCKET_VARIABLE;
+use crate::run_loop::{RunLoop, accept_report};
 use crate::running::Running;
 use crate::socket::ReportSocket;
-use crate::stragglers;
-use crate::supervised::{Launch, LaunchError, launch};
+use crate::supervisor_client::{Launch, LaunchError, launch};
 
-/// The variable that names the session, in the environment of its program.
+/// The environment variable that holds the session id in its program.
 pub const SESSION_VARIABLE: &str = "SESSIONCTL_SESSION";
-/// The variable that says which attempt of the session this is.
+/// The environment variable that holds the number of the attempt.
 pub const ATTEMPT_VARIABLE: &str = "SESSIONCTL_ATTEMPT";
-/// The variable that names the store which the session is in.
+/// The environment variable that holds the URL of the session's store.
 pub const STORE_VARIABLE: &str = "SESSIONCTL_STORE";
 
-/// Runs programs as sessions of a manager.
+/// A runner of programs, each as a session of a manager.
 #[derive(Clone)]
 pub struct Runner {
     manager: Arc<dyn SessionManager>,
@@ -47,64 +47,64 @@ impl std::fmt::Debug for Runner {
             .field("output", output)
             .field("locks", locks)
             .field("store", store)
-            .field("beside", interceptor)
+            .field("interceptor", interceptor)
             .finish_non_exhaustive()
     }
 }
 
 impl Runner {
-    /// Runs programs as sessions of this manager. Output is passed on where a command asks for it, and not stored.
+    /// Creates a runner for sessions of this manager. Output is forwarded if the command asks for it, and not stored.
     #[must_use]
     pub fn new(manager: &(impl SessionManager + ?Sized)) -> Self {
         Self { manager: manager.to_shared(), output: None, locks: None, store: None, interceptor: None }
     }
 
-    /// Stores what the programs print.
+    /// Stores the output of the programs.
     #[must_use]
     pub fn output(mut self, output: Arc<dyn OutputStorage>) -> Self {
         self.output = Some(output);
         self
     }
 
-    /// Takes a lock for each session, held until no process of its program is left, so that a program is never run
-    /// again while a former run of it is still there.
+    /// Takes a lock for each session and holds it until no process of its program is left, so that a program is never
+    /// run again while processes of a former run remain.
     #[must_use]
     pub fn locks(mut self, locks: LocalPresence) -> Self {
         self.locks = Some(locks);
         self
     }
 
-    /// Tells the programs which store their sessions are in.
+    /// Passes the store's URL to the programs, in [`STORE_VARIABLE`].
     #[must_use]
     pub fn store(mut self, url: impl Into<String>) -> Self {
         self.store = Some(url.into());
         self
     }
 
-    /// Passes output on through somebody else who writes to the same place.
+    /// Forwards output through an interceptor that writes to the same place.
     #[must_use]
     pub fn intercept_output(mut self, interceptor: Arc<dyn OutputInterceptor>) -> Self {
         self.interceptor = Some(interceptor);
         self
     }
 
-    /// Makes a session around a program, and starts it.
+    /// Creates a session for a program and starts it.
     ///
     /// # Errors
-    /// Where the session cannot be made, or the program not be started: then the session has failed.
+    /// If the session cannot be created, or if the program cannot be started; then the session has failed.
     pub async fn spawn(&self, config: SessionConfig, command: Command) -> Result<Running, RunError> {
         let id = self.create(config, &command).await?;
         let session = self.manager.start_session(id).await?;
         self.run(session, command).await
     }
 
-    /// Makes a session around a program and does not start it: for whoever has to know its id before the program
-    /// prints anything. [`run`](Self::run) goes on, once the session is started.
+    /// Creates a session for a program without starting it, for a caller that needs the id before the program prints
+    /// anything. After the caller has started the session, [`run`](Self::run) starts the program.
     ///
     /// # Errors
-    /// Where the session cannot be made.
+    /// If the session cannot be created.
     pub async fn create(&self, config: SessionConfig, command: &Command) -> Result<SessionId, RunError> {
-        can_run(command)?;
+        check_supervisor(command)?;
         let origin = command.origin().map_err(|error| RunError::Launch {
             program: command.program().to_owned(),
             session: None,
@@ -113,11 +113,11 @@ impl Runner {
         Ok(self.manager.create_session_from(config, Some(origin)).await?)
     }
 
-    /// Takes over a session whose owner is gone, or that waits for somebody, and runs its program again. What `with`
-    /// says of input, output and grace counts; the program is the session's own.
+    /// Takes over a session that has not started or whose owner is gone, and runs its program again. `with` may change
+    /// input, output and grace period; the program is the one that the session recorded.
     ///
     /// # Errors
-    /// `CONFLICT` where its owner lives, or may; [`RunError::NoProgram`]; else as [`spawn`](Self::spawn).
+    /// `CONFLICT` if its owner is alive or may be; [`RunError::NoProgram`]; otherwise those of [`spawn`](Self::spawn).
     pub async fn resume(
         &self,
         id: SessionId,
@@ -127,7 +127,7 @@ impl Runner {
         let command =
             stored.origin.as_ref().and_then(Command::from_origin).ok_or(RunError::NoProgram { id })?;
         let command = with(command);
-        can_run(&command)?;
+        check_supervisor(&command)?;
         let session = if stored.state == SessionState::Created {
             self.manager.start_session(id).await?
         } else {
@@ -136,14 +136,14 @@ impl Runner {
         self.run(session, command).await
     }
 
-    /// Runs a program under a session that is owned here.
+    /// Runs a program under a session that this process owns.
     ///
     /// # Errors
-    /// As [`spawn`](Self::spawn).
+    /// Those of [`spawn`](Self::spawn).
     pub async fn run(&self, session: Session, command: Command) -> Result<Running, RunError> {
-        can_run(&command)?;
+        check_supervisor(&command)?;
         session.set_request_handling(RequestHandling::External);
-        // An attempt before this one may not be quite gone yet.
+        // Processes of the previous attempt may still be ending.
         let lock = match &self.locks {
             Some(locks) => {
                 let lock = locks.session_lock(session.id());
@@ -152,7 +152,7 @@ impl Runner {
                         Ok(held) => Some(held),
                         Err(error) => {
                             let error = SessionError::from(error);
-                            let message = format!("its lock cannot be taken: {}", crate::chain(&error));
+                            let message = format!("cannot take its lock: {}", crate::chain(&error));
                             session.fail(Failure::new(FailureCause::Spawn, message)).await?;
                             return Err(error.into());
                         }
@@ -167,13 +167,13 @@ impl Runner {
             None => None,
         };
         if lock.is_some() && session.attempt() > 1 {
-            let ended = stragglers::end_former_runs(session.id()).await;
+            let ended = leftovers::end_former_runs(session.id()).await;
             if ended > 0 {
-                tracing::info!(session = %session.id(), ended, "ended what a former run had left");
+                tracing::info!(session = %session.id(), ended, "ended leftover processes of a former run");
             }
         }
         match self.launch(&session, &command, lock).await {
-            Ok(drive) => Ok(Running::new(drive, self.output.clone())),
+            Ok(run_loop) => Ok(Running::new(run_loop, self.output.clone())),
             Err(source) => {
                 session.fail(launch_failure(command.program(), &source)).await?;
                 let program = command.program().to_owned();
@@ -182,18 +182,18 @@ impl Runner {
         }
     }
 
-    /// Ends the processes that are left of former runs of a session, and returns how many there were. There are some
-    /// only where an owner and its supervisor were killed at once. A session that is run again needs no such call; it is
-    /// for whoever ends one whose owner is dead.
+    /// Ends the processes that former runs of a session left behind, and returns their number. There are such processes
+    /// only if an owner and its supervisor were both killed. Running a session again does this by itself; call it to
+    /// end a session whose owner is dead.
     ///
-    /// They are asked, and killed after a second. As long as an owner or a supervisor of theirs lives, nothing is done.
+    /// The processes get TERM, and KILL after a second. Does nothing while their owner or supervisor is alive.
     ///
     /// # Errors
-    /// Where the session's lock cannot be looked at. Without [`locks`](Self::locks) nothing is ever found.
+    /// If the session's lock cannot be tested. Without [`locks`](Self::locks) no process is ever found.
     pub async fn end_leftovers(&self, id: SessionId) -> Result<usize, SessionError> {
         let Some(locks) = &self.locks else { return Ok(0) };
         let Some(held) = locks.session_lock(id).try_acquire()? else { return Ok(0) };
-        let ended = stragglers::end_former_runs(id).await;
+        let ended = leftovers::end_former_runs(id).await;
         held.release();
         Ok(ended)
     }
@@ -203,22 +203,22 @@ impl Runner {
         session: &Session,
         command: &Command,
         lock: Option<HeldSessionLock>,
-    ) -> Result<Drive, LaunchError> {
+    ) -> Result<RunLoop, LaunchError> {
         let own = LaunchError::Supervisor;
         let writer = match self.writer(session.id()).await {
             Ok(writer) => writer,
             Err(error) => {
-                // A program that nobody can read later is better than none.
+                // Running without stored output is better than not running.
                 let data = serde_json::json!({ "bytes": null, "reason": crate::chain(&error) });
                 if let Err(error) = session.note("session.output_lost", data, Durability::Buffered).await {
-                    tracing::warn!(session = %session.id(), %error, "cannot note that output is not stored");
+                    tracing::warn!(session = %session.id(), %error, "could not record that output is not stored");
                 }
                 None
             }
         };
-        let answering = session.clone();
+        let reporting = session.clone();
         let socket =
-            ReportSocket::listen(move |report| accept_report(answering.clone(), report)).map_err(own)?;
+            ReportSocket::listen(move |report| accept_report(reporting.clone(), report)).map_err(own)?;
         let mut env = command.variables();
         env.extend([
             (SESSION_VARIABLE.into(), Some(session.id().to_string().into())),
@@ -239,22 +239,31 @@ impl Runner {
             tidy: Some(socket.path().to_owned()),
         })
         .await?;
-        let taps = vec![
-            self.tap(OutputStream::Stdout, stdout, command.pass_on).map_err(own)?,
-            self.tap(OutputStream::Stderr, stderr, command.pass_on).map_err(own)?,
+        let streams = vec![
+            self.captured_stream(OutputStream::Stdout, stdout, command.pass_on).map_err(own)?,
+            self.captured_stream(OutputStream::Stderr, stderr, command.pass_on).map_err(own)?,
         ];
-        let capture = Capture::start(taps, writer, session.attempt()).map_err(own)?;
+        let capture = Capture::start(streams, writer, session.attempt()).map_err(own)?;
         let lock = self.locks.as_ref().map(|locks| locks.session_lock(session.id()));
-        Ok(Drive::new(session.clone(), command, supervised, capture, socket, lock))
+        Ok(RunLoop::new(session.clone(), command, supervised, capture, socket, lock))
     }
 
-    fn tap(&self, stream: OutputStream, pipe: OwnedFd, pass_on: Forwarding) -> io::Result<Tap> {
+    fn captured_stream(
+        &self,
+        stream: OutputStream,
+        pipe: OwnedFd,
+        pass_on: Forwarding,
+    ) -> io::Result<CapturedStream> {
         let own = match (pass_on, stream) {
             (Forwarding::Nothing, _) => None,
-            (Forwarding::Inherit, OutputStream::Stdout) => Some(passed_to(io::stdout().as_fd())?),
-            (Forwarding::Inherit, OutputStream::Stderr) => Some(passed_to(io::stderr().as_fd())?),
+            (Forwarding::Inherit, OutputStream::Stdout) => {
+                Some(open_forwarding_target(io::stdout().as_fd())?)
+            }
+            (Forwarding::Inherit, OutputStream::Stderr) => {
+                Some(open_forwarding_target(io::stderr().as_fd())?)
+            }
         };
-        Ok(Tap { stream, pipe, pass_on: own, interceptor: self.interceptor.clone() })
+        Ok(CapturedStream { stream, pipe, pass_on: own, interceptor: self.interceptor.clone() })
     }
 
     async fn writer(&self, id: SessionId) -> Result<Option<Box<dyn OutputWriter>>, OutputError> {
@@ -266,8 +275,8 @@ impl Runner {
     }
 }
 
-/// Before anything is written: a binary that cannot supervise would run itself instead, again and again.
-fn can_run(command: &Command) -> Result<(), RunError> {
+/// Checks, before anything is written, that this binary can supervise. One that cannot would start itself endlessly.
+fn check_supervisor(command: &Command) -> Result<(), RunError> {
     if crate::supervisor::can_supervise() {
         return Ok(());
     }
@@ -281,9 +290,12 @@ async fn cancelled(session: &Session) -> String {
     token.reason().unwrap_or_default()
 }
 
-/// A terminal is opened anew, so that writes to it never wait: it says that it is ready while it has room for one byte. A
-/// pipe that is ready has room for a piece, and one that was opened anew could not be told from ours when it is closed.
-fn passed_to(output: BorrowedFd<'_>) -> io::Result<File> {
+/// Opens the descriptor that output is forwarded to.
+///
+/// A terminal is reopened without blocking, so that writes never wait: poll reports it ready while it has room for a
+/// single byte. A ready pipe has room for a whole write, and a reopened one could not be told apart from our own when
+/// that is closed.
+fn open_forwarding_target(output: BorrowedFd<'_>) -> io::Result<File> {
     if rustix::termios::isatty(output) {
         let path = format!("/proc/self/fd/{}", output.as_raw_fd());
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -303,7 +315,7 @@ fn stdin(stdin: Stdin) -> io::Result<OwnedFd> {
     match stdin {
         Stdin::Inherit => match io::stdin().as_fd().try_clone_to_owned() {
             Ok(stdin) => Ok(stdin),
-            // This process was started with none.
+            // This process was started without a standard input.
             Err(_) => null(),
         },
         Stdin::Null => null(),

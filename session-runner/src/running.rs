@@ -1,4 +1,4 @@
-//! A program that runs as a session: what whoever started it holds of it.
+//! The handle of a program that runs as a session, and its report at the end.
 
 use std::sync::Arc;
 
@@ -6,47 +6,47 @@ use session_core::{Head, Session, SessionError, SessionId};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::drive::Drive;
+use crate::child_state::{ChildState, LocalRequest};
 use crate::exit::{TROUBLE, exit_code};
 use crate::follow::OutputFollower;
 use crate::output::OutputStorage;
-use crate::standing::{ChildState, Wish};
-use crate::supervised::Orders;
+use crate::run_loop::RunLoop;
 use crate::supervisor::protocol::{Ended, Escaped};
+use crate::supervisor_client::Orders;
 
-/// A program that runs as a session. What others ask for in the session's log (pause, resume, cancel) is done to the
-/// program without help.
+/// A program that runs as a session. Requests in the session's log (pause, resume, cancel) are applied to the program
+/// without help from the holder of this handle.
 ///
-/// Dropping it ends the program, and lets go of the session: somebody may resume it.
+/// Dropping it ends the program and releases the session, which can then be resumed.
 #[derive(Debug)]
 pub struct Running {
     session: Session,
     pid: u32,
     orders: Orders,
-    standing: watch::Receiver<ChildState>,
-    wishes: watch::Sender<Option<Wish>>,
+    child_state: watch::Receiver<ChildState>,
+    local_requests: watch::Sender<Option<LocalRequest>>,
     task: JoinHandle<Result<RunReport, SessionError>>,
-    /// Closing it is how the task learns that nobody is interested any more.
-    _kept: oneshot::Sender<()>,
+    /// Its drop notifies the task that this handle is gone.
+    _alive: oneshot::Sender<()>,
     report: Option<Result<RunReport, SessionError>>,
     output: Option<Arc<dyn OutputStorage>>,
     stored: watch::Receiver<u64>,
     first_byte: u64,
 }
 
-/// How a program that ran as a session ended.
+/// The outcome of a program that ran as a session.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct RunReport {
-    /// How the session stands now.
+    /// The head of the session after the run.
     pub head: Head,
-    /// Which attempt this was.
+    /// The number of this attempt.
     pub attempt: u32,
-    /// How the program ended; `None` if that could not be found out.
+    /// The end of the program; `None` if it is unknown.
     pub ended: Option<Ended>,
     /// Processes of the program's tree that could not be ended.
     pub escaped: Vec<Escaped>,
-    /// Everything that was printed, in bytes, kept or not.
+    /// Bytes that the program printed, stored or not.
     pub output_bytes: u64,
 }
 
@@ -61,94 +61,94 @@ impl RunReport {
         Self { head, attempt, ended, escaped, output_bytes }
     }
 
-    /// The exit code of a command that runs programs: see [`exit_code`].
+    /// Returns the exit code for a command that runs programs: see [`exit_code`].
     #[must_use]
     pub fn exit_code(&self) -> i32 {
-        // A session that was let go of has not ended, and so has no code of its own.
+        // A released session has not ended, so it has no exit code of its own.
         exit_code(&self.head).unwrap_or(TROUBLE)
     }
 }
 
 impl Running {
-    pub(crate) fn new(drive: Drive, output: Option<Arc<dyn OutputStorage>>) -> Self {
-        let (kept, nobody) = oneshot::channel();
-        let (wishes, heard) = watch::channel(None);
+    pub(crate) fn new(run_loop: RunLoop, output: Option<Arc<dyn OutputStorage>>) -> Self {
+        let (alive, handle_dropped) = oneshot::channel();
+        let (local_requests, requests) = watch::channel(None);
         Self {
-            session: drive.session.clone(),
-            pid: drive.pid,
-            orders: drive.orders.clone(),
+            session: run_loop.session.clone(),
+            pid: run_loop.pid,
+            orders: run_loop.orders.clone(),
             output,
-            stored: drive.capture.stored(),
-            first_byte: drive.capture.first(),
-            standing: drive.standing.subscribe(),
-            wishes,
-            task: tokio::spawn(drive.run(nobody, heard)),
-            _kept: kept,
+            stored: run_loop.capture.stored(),
+            first_byte: run_loop.capture.start_offset(),
+            child_state: run_loop.child_state.subscribe(),
+            local_requests,
+            task: tokio::spawn(run_loop.run(handle_dropped, requests)),
+            _alive: alive,
             report: None,
         }
     }
 
-    /// The session's id.
+    /// Returns the session's id.
     #[must_use]
     pub fn id(&self) -> SessionId {
         self.session.id()
     }
 
-    /// The session.
+    /// Returns the session.
     #[must_use]
     pub fn session(&self) -> &Session {
         &self.session
     }
 
-    /// The program's process, which leads a process group of its own.
+    /// Returns the process id of the program, which leads a process group of its own.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// What this attempt prints, from its start, as it is stored; `None` where output is not stored.
+    /// Follows the output of this attempt from its start, as it is stored; `None` if output is not stored.
     #[must_use]
     pub fn output(&self) -> Option<OutputFollower> {
         let output = Arc::clone(self.output.as_ref()?);
         Some(OutputFollower::new(output, self.id(), self.first_byte, self.stored.clone()))
     }
 
-    /// Sends a signal to the program's process group, as a terminal would. How the program ends then is its own
-    /// ending; to have the session cancelled, ask its manager for that.
+    /// Sends a signal to the program's process group, as a terminal would. The session then ends by the program's own
+    /// exit status; to cancel the session, use its manager.
     pub async fn signal(&self, signal: i32) {
         self.orders.signal(signal).await;
     }
 
-    /// Whether the program runs, as it changes.
+    /// Watches the run state of the program.
     #[must_use]
-    pub fn standing(&self) -> watch::Receiver<ChildState> {
-        self.standing.clone()
+    pub fn child_state(&self) -> watch::Receiver<ChildState> {
+        self.child_state.clone()
     }
 
-    /// Stops the whole tree and pauses the session, for this reason: [`ChildState::Paused`] tells when it is so, unless
-    /// the program ends before. No request stands in the log; a resume may be asked for there as for any pause.
+    /// Stops the whole tree and pauses the session for this reason. [`ChildState::Paused`] follows, unless the program
+    /// ends first. The log gets no pause request; a resume may be requested there as for any pause.
     pub fn pause(&self, reason: impl Into<String>) {
-        self.wishes.send_replace(Some(Wish::Pause(reason.into())));
+        self.local_requests.send_replace(Some(LocalRequest::Pause(reason.into())));
     }
 
-    /// Makes a paused session and its program go on: [`ChildState::Running`] tells when it is so.
+    /// Resumes a paused session and its program. [`ChildState::Running`] follows.
     pub fn resume(&self) {
-        self.wishes.send_replace(Some(Wish::Resume));
+        self.local_requests.send_replace(Some(LocalRequest::Resume));
     }
 
-    /// Continues those of the program's group that were stopped by somebody else. The log says nothing of it.
+    /// Continues processes of the program's group that a signal from elsewhere stopped. Nothing is logged.
     pub async fn wake(&self) {
         self.orders.wake().await;
     }
 
-    /// Waits until no process of the program is left and the session's ending survives power loss. Dropping the
-    /// future is harmless; waiting again gives the same answer.
+    /// Waits until no process of the program is left and the end of the session is flushed. Dropping the future is
+    /// harmless; waiting again returns the same result.
     ///
     /// # Errors
-    /// `FENCED` if somebody else runs the session now; what the storage suffers, and then the session has not ended.
+    /// `FENCED` if another process owns the session now; errors of the storage, after which the session has not ended.
     ///
     /// # Panics
-    /// If the task that drives the program did, or its runtime was shut down.
+    /// If the task of the run loop panicked, or its runtime was shut down.
     pub async fn wait(&mut self) -> Result<RunReport, SessionError> {
         if let Some(report) = &self.report {
             return report.clone();
@@ -157,7 +157,7 @@ impl Running {
             Ok(report) => report,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                Err(error) => panic!("the runtime ended before the program: {error}"),
+                Err(error) => panic!("the runtime shut down before the program ended: {error}"),
             },
         };
         self.report = Some(report.clone());

@@ -1,8 +1,8 @@
-//! The owner's socket for its own children: they report progress here, whatever the storage is. The other side is in
-//! `report`.
+//! The owner's socket for its own children, which report progress here, independent of the storage. The other side is
+//! in `report`.
 //!
-//! Requests and answers are lines of JSON: `{"report":{"percent":42,"step":"linking"}}`, answered by `{"ok":true}` or
-//! `{"error":{"code":"INVALID_ARGUMENT","message":"…"}}`. A connection may carry any number of them.
+//! Requests and responses are lines of JSON: `{"report":{"percent":42,"step":"linking"}}` is answered by `{"ok":true}`
+//! or `{"error":{"code":"INVALID_ARGUMENT","message":"…"}}`. A connection may carry any number of them.
 
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, Permissions};
@@ -24,18 +24,18 @@ use tokio::task::JoinHandle;
 
 use crate::supervisor::process::Process;
 
-/// Bytes of one request.
+/// Maximum bytes of one request.
 pub(crate) const REQUEST_BYTES: u64 = 64 * 1024;
-/// Characters of the message of a refusal.
+/// Maximum characters of the message of a refusal.
 const MESSAGE_CHARS: usize = 500;
-/// Bytes of a socket's path, its end included; the system has room for no more.
+/// Maximum bytes of a socket's path, its terminator included: a limit of the system.
 const PATH_BYTES: usize = 108;
-/// Connections that are served at once; others wait to be accepted.
-const CONNECTIONS: usize = 128;
-/// How long a connection may say nothing before its place is given to another.
-const SILENCE: Duration = Duration::from_secs(60);
-/// How long is waited when there are no descriptors left to accept with.
-const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
+/// Connections that are served concurrently; others wait to be accepted.
+const MAX_CONNECTIONS: usize = 128;
+/// Time after which a silent connection is closed to make room for another.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Delay before accepting again when no descriptors are left.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -45,21 +45,22 @@ pub(crate) enum Request {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Answer {
+pub(crate) enum Response {
     Ok(bool),
     Error(Refusal),
 }
 
-/// Why a request was not done.
+/// The reason why a request was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Refusal {
-    /// A stable code, as every error has one.
+    /// A stable error code.
     pub(crate) code: String,
     pub(crate) message: String,
 }
 
 impl Refusal {
-    /// A message may repeat what was asked, which may be long: an answer is one that the other side reads whole.
+    /// Creates a refusal and truncates the message, which may repeat a long request: the other side reads a limited
+    /// number of bytes.
     pub(crate) fn new(code: session_core::ErrorCode, message: impl AsRef<str>) -> Self {
         let message = message.as_ref().chars().take(MESSAGE_CHARS).collect();
         Self { code: code.as_str().to_owned(), message }
@@ -74,17 +75,17 @@ pub(crate) struct ReportSocket {
 }
 
 impl ReportSocket {
-    /// Listens at a new place that only this user can reach, and answers each report with what `answer` makes of it.
-    pub(crate) fn listen<F, Fut>(answer: F) -> io::Result<Self>
+    /// Listens at a new path that only this user can reach, and answers each report with the result of `handler`.
+    pub(crate) fn listen<F, Fut>(handler: F) -> io::Result<Self>
     where
         F: Fn(ProgressReport) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Refusal>> + Send + 'static,
     {
-        let path = place()?;
+        let path = new_socket_path()?;
         let listener = UnixListener::bind(&path)?;
-        let task = tokio::spawn(serve(listener, Arc::new(answer)));
+        let task = tokio::spawn(serve(listener, Arc::new(handler)));
         let socket = Self { path, task };
-        // The folder lets nobody else in already.
+        // Other users cannot enter the folder anyway.
         std::fs::set_permissions(&socket.path, Permissions::from_mode(0o600))?;
         Ok(socket)
     }
@@ -101,12 +102,11 @@ impl Drop for ReportSocket {
     }
 }
 
-/// Removes the sockets of owners that are gone. One that was killed together with its supervisor leaves one behind.
-///
-/// Returns how many there were.
+/// Removes the sockets of owners that are gone, and returns their number. An owner that was killed together with its
+/// supervisor leaves one behind.
 ///
 /// # Errors
-/// Where a folder cannot be read.
+/// If a folder cannot be read.
 pub fn sweep_sockets() -> io::Result<usize> {
     let mut swept = 0;
     for folder in folders() {
@@ -129,8 +129,8 @@ pub fn sweep_sockets() -> io::Result<usize> {
     Ok(swept)
 }
 
-/// A path that nobody uses yet, in the first folder that will do.
-fn place() -> io::Result<PathBuf> {
+/// Returns an unused path in the first folder that is usable.
+fn new_socket_path() -> io::Result<PathBuf> {
     let me = Process::read(rustix::process::getpid())?.ok_or(io::ErrorKind::NotFound)?;
     let name = name(me.pid, me.start_time);
     let mut last = io::Error::from(io::ErrorKind::NotFound);
@@ -140,7 +140,7 @@ fn place() -> io::Result<PathBuf> {
             last = io::ErrorKind::InvalidFilename.into();
             continue;
         }
-        match private(&folder) {
+        match ensure_private_folder(&folder) {
             Ok(()) => return Ok(path),
             Err(error) => last = error,
         }
@@ -158,16 +158,16 @@ fn folders() -> Vec<PathBuf> {
     folders
 }
 
-/// Makes a folder that nobody else can enter, or sees that it is one.
-fn private(folder: &Path) -> io::Result<()> {
+/// Creates a folder that other users cannot enter, or checks that it is one.
+fn ensure_private_folder(folder: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    // Not through a link: somebody else may have put one here.
+    // Without following a link, which another user may have placed here.
     let found = std::fs::symlink_metadata(folder)?;
-    let for_others = Mode::RWXG | Mode::RWXO;
-    let closed = !Mode::from_raw_mode(found.mode()).intersects(for_others);
+    let others = Mode::RWXG | Mode::RWXO;
+    let closed = !Mode::from_raw_mode(found.mode()).intersects(others);
     if found.is_dir() && found.uid() == geteuid().as_raw() && closed {
         Ok(())
     } else {
@@ -175,13 +175,13 @@ fn private(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Names the process that listens, so that it can be known later whether it still does.
+/// Returns a file name that identifies the listening process, so that its liveness can be checked later.
 fn name(pid: Pid, start_time: u64) -> String {
     let random = uuid::Uuid::new_v4().simple().to_string();
     format!("{}-{start_time}-{}.sock", pid.as_raw_nonzero(), random.get(..8).unwrap_or(&random))
 }
 
-/// The process that listens, or listened, at a path, by its id and start time.
+/// Returns id and start time of the process that listens, or listened, at a path.
 pub(crate) fn listener_of(path: &[u8]) -> Option<(Pid, u64)> {
     parse_name(Path::new(OsStr::from_bytes(path)).file_name()?.to_str()?)
 }
@@ -191,40 +191,41 @@ fn parse_name(name: &str) -> Option<(Pid, u64)> {
     Some((Pid::from_raw(parts.next()?.parse().ok()?)?, parts.next()?.parse().ok()?))
 }
 
-async fn serve<F, Fut>(listener: UnixListener, answer: Arc<F>)
+async fn serve<F, Fut>(listener: UnixListener, handler: Arc<F>)
 where
     F: Fn(ProgressReport) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<(), Refusal>> + Send + 'static,
 {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    // With this task, all connections end.
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    // Dropped with this task, which ends all connections.
     let mut connections = tokio::task::JoinSet::new();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
-            Ok((stream, _)) if is_own(&stream) => {
-                let answer = Arc::clone(&answer);
+            Ok((stream, _)) if is_allowed_peer(&stream) => {
+                let handler = Arc::clone(&handler);
                 connections.spawn(async move {
-                    // A child that goes away in the middle of a word is no concern of ours.
+                    // An error is a child that closed its connection early.
                     let (read, write) = stream.into_split();
-                    let _ = converse(read, write, &*answer).await;
-                    drop(place);
+                    let _ = serve_connection(read, write, &*handler).await;
+                    drop(permit);
                 });
             }
             Ok(_) => {}
-            Err(_) => tokio::time::sleep(OUT_OF_DESCRIPTORS).await,
+            Err(_) => tokio::time::sleep(ACCEPT_RETRY_DELAY).await,
         }
     }
 }
 
-/// This user, or the one who may do everything.
-fn is_own(stream: &UnixStream) -> bool {
+/// Returns `true` if the peer is this user or root.
+fn is_allowed_peer(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == geteuid().as_raw() || peer.uid() == 0)
 }
 
-/// Answers requests until the child has said all, says something that is none, or says nothing for too long.
-pub(crate) async fn converse<R, W, F, Fut>(read: R, mut write: W, answer: &F) -> io::Result<()>
+/// Answers requests until the child closes the connection, sends an incomplete or too long line, or stays silent for
+/// too long.
+pub(crate) async fn serve_connection<R, W, F, Fut>(read: R, mut write: W, handler: &F) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -236,27 +237,27 @@ where
     loop {
         line.clear();
         let mut limited = (&mut read).take(REQUEST_BYTES);
-        match tokio::time::timeout(SILENCE, limited.read_until(b'\n', &mut line)).await {
+        match tokio::time::timeout(IDLE_TIMEOUT, limited.read_until(b'\n', &mut line)).await {
             Ok(Ok(1..)) => {}
             Ok(Ok(0)) | Err(_) => return Ok(()),
             Ok(Err(error)) => return Err(error),
         }
-        let whole = line.ends_with(b"\n");
-        let result = if whole {
+        let complete = line.ends_with(b"\n");
+        let result = if complete {
             match serde_json::from_slice(&line) {
-                Ok(Request::Report(report)) => answer(report).await,
+                Ok(Request::Report(report)) => handler(report).await,
                 Err(error) => Err(Refusal::new(session_core::ErrorCode::InvalidArgument, error.to_string())),
             }
         } else {
             let message = format!("a request is one line of at most {REQUEST_BYTES} bytes");
             Err(Refusal::new(session_core::ErrorCode::LimitExceeded, message))
         };
-        let answer = match result {
-            Ok(()) => Answer::Ok(true),
-            Err(refusal) => Answer::Error(refusal),
+        let response = match result {
+            Ok(()) => Response::Ok(true),
+            Err(refusal) => Response::Error(refusal),
         };
-        write.write_all(&crate::supervisor::protocol::encode(&answer)?).await?;
-        if !whole {
+        write.write_all(&crate::supervisor::protocol::encode(&response)?).await?;
+        if !complete {
             return Ok(());
         }
     }

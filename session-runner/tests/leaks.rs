@@ -1,7 +1,7 @@
-//! What runs leave behind in the process that made them: nothing, however they end. Alone in its process, which is
-//! looked at.
+//! Runs leave no resources behind in the process that started them, however they end. Alone in its process, which is
+//! inspected.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+#![expect(clippy::unwrap_used, reason = "a missing value fails the test")]
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -14,7 +14,7 @@ use session_core::{
 };
 use session_runner::{Command, FileOutput, Runner, supervise_main};
 
-/// Not a test: the entry of the supervisor.
+/// Not a test: the entry point of the supervisor.
 #[test]
 fn __supervise() {
     supervise_main();
@@ -24,7 +24,7 @@ fn count(folder: &str) -> usize {
     std::fs::read_dir(folder).map_or(0, Iterator::count)
 }
 
-/// Children of this process, living and dead.
+/// Counts the children of this process, running or not reaped.
 fn children() -> usize {
     let me = std::process::id().to_string();
     let parent = |entry: std::fs::DirEntry| {
@@ -34,7 +34,7 @@ fn children() -> usize {
     std::fs::read_dir("/proc").unwrap().flatten().filter_map(parent).filter(|parent| *parent == me).count()
 }
 
-/// The owner's sockets of this process.
+/// Counts the owner's sockets of this process.
 fn sockets() -> usize {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(|path| Path::new(&path).join("sessionctl"));
     let own = format!("sessionctl-{}", rustix::process::geteuid().as_raw());
@@ -57,8 +57,8 @@ async fn ended(manager: &InMemorySessionManager, id: SessionId) {
     }
 }
 
-/// One of each ending.
-async fn all_endings(runner: &Runner, manager: &InMemorySessionManager) {
+/// Runs one program for each outcome.
+async fn all_outcomes(runner: &Runner, manager: &InMemorySessionManager) {
     let sh = |script: &str| Command::new("sh").args(["-c", script]);
     let config = || SessionConfig::new("run");
     for script in ["exit 0", "exit 1", "kill -9 $$", "sleep 60 & exit 0"] {
@@ -78,7 +78,7 @@ async fn all_endings(runner: &Runner, manager: &InMemorySessionManager) {
 }
 
 #[tokio::test]
-async fn no_ending_leaves_a_descriptor_a_thread_a_child_a_socket_or_a_lock() {
+async fn no_outcome_leaks_resources() {
     supervise_main();
     let folder = tempfile::tempdir().unwrap();
     let manager = InMemorySessionManager::new();
@@ -86,17 +86,17 @@ async fn no_ending_leaves_a_descriptor_a_thread_a_child_a_socket_or_a_lock() {
     let runner = Runner::new(&manager)
         .output(Arc::new(FileOutput::new(folder.path().join("output"))))
         .locks(locks.clone());
-    // The first round opens what stays open: the runtime's own.
-    all_endings(&runner, &manager).await;
+    // The first round opens the runtime's own descriptors, which stay open.
+    all_outcomes(&runner, &manager).await;
     let before = (count("/proc/self/fd"), children());
     for _ in 0..10 {
-        all_endings(&runner, &manager).await;
+        all_outcomes(&runner, &manager).await;
     }
     assert_eq!((count("/proc/self/fd"), children()), before);
     assert_eq!(sockets(), 0);
     locks.sweep(&HashSet::new()).await.unwrap();
     assert_eq!(count(folder.path().join("owners").to_str().unwrap()), 0);
-    // Threads of the runtime's blocking pool come and go; those that capture have names.
+    // Threads of the runtime's blocking pool come and go; capture threads have names.
     let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
     let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
     assert_eq!(names.filter(|name| name.starts_with("capture")).count(), 0);

@@ -1,19 +1,18 @@
-//! How much memory a program's output can take: none to speak of, whatever it prints. Alone in its process, whose
-//! memory is measured.
+//! Memory use does not depend on how much a program prints. Alone in its process, whose memory is measured.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+#![expect(clippy::unwrap_used, reason = "a missing value fails the test")]
 
 use std::sync::Arc;
 
 use session_core::{InMemorySessionManager, SessionConfig, SessionEvent, SessionManager as _};
 use session_runner::{Command, FileOutput, OutputStorage, Runner, supervise_main};
 
-/// What a process may take, in KiB.
+/// The memory limit of a process, in KiB.
 const MEMORY: u64 = 64 * 1024;
-/// A pattern that no chunk fits exactly, so that a lost or doubled piece shows.
+/// A pattern whose length does not divide a chunk, so that a lost or duplicated piece is detected.
 const LINE: &str = "0123456789abcdefghijklmnopqrstuvwxyz-";
 
-/// Not a test: the entry of the supervisor.
+/// Not a test: the entry point of the supervisor.
 #[test]
 fn __supervise() {
     supervise_main();
@@ -25,19 +24,19 @@ fn peak(process: &str) -> u64 {
     peak.trim().trim_end_matches(" kB").trim().parse().unwrap()
 }
 
-/// 200 MB without a line end, as fast as they go. `OUTPUT_MB=1024` for a gigabyte.
+/// Prints 200 MB without a line end at full speed. `OUTPUT_MB=1024` for a gigabyte.
 #[tokio::test]
-async fn output_without_end_or_line_end_takes_no_memory_and_the_kept_part_is_identical() {
+async fn unbounded_output_takes_bounded_memory() {
     supervise_main();
     let megabytes: u64 = std::env::var("OUTPUT_MB").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
     let folder = tempfile::tempdir().unwrap();
     let output: Arc<dyn OutputStorage> = Arc::new(FileOutput::new(folder.path()));
     let manager = InMemorySessionManager::new();
     let runner = Runner::new(&manager).output(Arc::clone(&output));
-    let go = folder.path().join("go");
+    let marker = folder.path().join("go");
     let script = format!(
         "yes '{LINE}' | tr -d '\\n' | head -c {megabytes}M; until test -e {}; do sleep 0.01; done",
-        go.display()
+        marker.display()
     );
     let command = Command::new("sh").args(["-c", &script]);
     let started = std::time::Instant::now();
@@ -49,7 +48,7 @@ async fn output_without_end_or_line_end_takes_no_memory_and_the_kept_part_is_ide
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", running.pid())).unwrap();
     let supervisor = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap();
     let supervisor = peak(supervisor);
-    std::fs::write(&go, "").unwrap();
+    std::fs::write(&marker, "").unwrap();
     let report = running.wait().await.unwrap();
     let took = started.elapsed();
     assert_eq!(report.exit_code(), 0);

@@ -1,12 +1,12 @@
-//! What keeps a binary that forgot about the supervisor from starting itself over and over.
+//! Protection against a binary without `supervise_main` starting itself over and over.
 
 use session_core::{ErrorCode, InMemorySessionManager, SessionConfig, SessionFilter, SessionManager as _};
 use session_runner::{Command, RunError, Runner};
 
-/// The story: a program starts itself as the supervisor, its `main` does not know what that is, and starts the program
-/// that starts itself as the supervisor…
+/// Regression: a program started itself as the supervisor, its `main` ignored the verb and ran the program again, which
+/// started itself as the supervisor, and so on.
 #[tokio::test]
-async fn a_binary_that_cannot_supervise_starts_nothing_and_makes_no_session() {
+async fn a_binary_that_cannot_supervise_creates_no_session() {
     let manager = InMemorySessionManager::new();
     let error =
         Runner::new(&manager).spawn(SessionConfig::new("run"), Command::new("true")).await.unwrap_err();

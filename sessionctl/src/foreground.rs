@@ -135,7 +135,7 @@ async fn wait(
     mut signals: Signals,
     job: &mut Option<Job>,
 ) -> std::result::Result<RunReport, SessionError> {
-    let mut standing = running.standing();
+    let mut standing = running.child_state();
     if let Some(job) = job {
         job.begin(&running).await;
     }

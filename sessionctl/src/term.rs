@@ -161,7 +161,7 @@ impl Term {
 
 /// If nobody reads it, there is nobody to tell that either.
 fn complain(progress: &ProgressRenderer, line: &str) {
-    progress.line_beside(line, |bytes| drop(io::stderr().lock().write_all(bytes)));
+    progress.write_line_above(line, |bytes| drop(io::stderr().lock().write_all(bytes)));
 }
 
 /// What a program in the foreground prints, on its way past the bar.
@@ -176,7 +176,7 @@ impl OutputInterceptor for Foreground {
     fn pass_on(&self, stream: OutputStream, bytes: &[u8], write: &mut dyn FnMut(&[u8])) {
         match stream {
             OutputStream::Stdout if !self.stdout => write(bytes),
-            OutputStream::Stdout | OutputStream::Stderr => self.progress.beside(bytes, write),
+            OutputStream::Stdout | OutputStream::Stderr => self.progress.write_above(bytes, write),
         }
     }
 }

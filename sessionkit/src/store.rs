@@ -36,7 +36,7 @@ impl LocalStore {
         Self {
             presence: LocalPresence::new(storage.owners_dir()),
             #[cfg(feature = "runner")]
-            output: session_runner::FileOutput::beside_logs(storage.sessions_dir()),
+            output: session_runner::FileOutput::in_session_folders(storage.sessions_dir()),
             maintenance: storage,
         }
     }

@@ -33,7 +33,7 @@ pub fn legacy_store(input: &[u8]) -> InputOutcome {
             check_session(&storage, session).await;
         }
     });
-    assert_eq!(all, store.found.len());
+    assert_eq!(all, store.entries.len());
     if store.unreadable().count() == 0 && all > 0 { InputOutcome::Accepted } else { InputOutcome::Refused }
 }
 

@@ -9,7 +9,7 @@ use session_core::{
     ErrorCode, EventKind, InMemorySessionManager, SessionConfig, SessionManager as _, SessionState,
     SessionSummary,
 };
-use session_runner::conversation::{REQUEST_BYTES, converse};
+use session_runner::report_protocol::{REQUEST_BYTES, serve_connection};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{head, is_unsafe};
@@ -40,7 +40,7 @@ pub fn report_socket(input: &[u8]) -> InputOutcome {
         let before = manager.read_log(id, 0, 100).await.unwrap();
         let mut child = Child { sent, at: 0, pace: usize::from(pace).max(1), endless, endless_bytes: 0 };
         let mut answers = Vec::new();
-        converse(session.clone(), &mut child, &mut answers).await.expect("the streams do not fail");
+        serve_connection(session.clone(), &mut child, &mut answers).await.expect("the streams do not fail");
 
         let answered = check_answers(&answers);
         let limit = usize::try_from(REQUEST_BYTES).unwrap();

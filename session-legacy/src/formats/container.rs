@@ -1,4 +1,4 @@
-//! `container`: all sessions in one JSON file; where that is of no use, one session for each git worktree.
+//! The format `container`: all sessions in one JSON file; without a usable file, one session for each git worktree.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -8,14 +8,14 @@ use session_core::{ExecutionMode, PauseReason, ProgressReport, SessionEvent};
 use super::{failure, members, parse, unknown};
 use crate::Format;
 use crate::fields::{Fields, Notes};
-use crate::found::Found;
 use crate::git::Worktree;
-use crate::log::{End, Story, importer};
+use crate::log::{FinalState, LogBuilder, importer};
 use crate::origin::{Origin, cut_bytes, name_of, with_label};
+use crate::store::LegacyEntry;
 
-/// Bytes of a path.
+/// Maximum bytes of a path.
 const PATH_BYTES: usize = 4096;
-/// The version of the file whose shape is known.
+/// The known version of the file.
 const VERSION: &str = "1.0";
 
 #[derive(Deserialize)]
@@ -25,24 +25,24 @@ struct File {
     sessions: Vec<Box<RawValue>>,
 }
 
-/// The sessions of a file.
+/// Reads the sessions of a file.
 ///
 /// # Errors
-/// Why the file is of no use as a whole.
-pub(crate) fn sessions(raw: &str, warnings: &mut Vec<String>) -> Result<Vec<Found>, String> {
-    let file: File =
-        serde_json::from_str(raw).map_err(|error| format!("is not what that tool writes: {error}"))?;
+/// The reason why the whole file is unusable.
+pub(crate) fn sessions(raw: &str, warnings: &mut Vec<String>) -> Result<Vec<LegacyEntry>, String> {
+    let file: File = serde_json::from_str(raw)
+        .map_err(|error| format!("does not have the format of that tool: {error}"))?;
     if file.version != VERSION {
-        warnings.push(format!("the file says that its version is {}; it is read as {VERSION}", file.version));
+        warnings.push(format!("the file has version {}; it is read as {VERSION}", file.version));
     }
     let entry = |(at, raw): (usize, &RawValue)| {
         let source = format!("sessions[{at}]");
-        read(&source, raw.get()).unwrap_or_else(|reason| Found::unreadable(source, reason))
+        read(&source, raw.get()).unwrap_or_else(|reason| LegacyEntry::unreadable(source, reason))
     };
     Ok(file.sessions.iter().map(|raw| &**raw).enumerate().map(entry).collect())
 }
 
-fn read(source: &str, raw: &str) -> Result<Found, String> {
+fn read(source: &str, raw: &str) -> Result<LegacyEntry, String> {
     let value = parse(raw)?;
     let (record, mut notes) = (Fields::new(members(&value)?), Notes::new());
     let id = record.text("id", &mut notes).filter(|id| !id.is_empty()).ok_or("has no id")?;
@@ -57,7 +57,7 @@ fn read(source: &str, raw: &str) -> Result<Found, String> {
             config = config.mode(ExecutionMode::Worktree { name });
         }
     } else if path.is_some() {
-        notes.push(format!("its path is longer than {PATH_BYTES} bytes: only the old record has it"));
+        notes.push(format!("its path is longer than {PATH_BYTES} bytes: it is only in the old record"));
     }
     if let Some(branch) = record.text("branch", &mut notes) {
         config = with_label(config, "branch", branch, &mut notes);
@@ -72,37 +72,37 @@ fn read(source: &str, raw: &str) -> Result<Found, String> {
     }
     let status = record.text("status", &mut notes).ok_or("has no status")?;
     let end = end(status, &origin, &mut notes)?;
-    // That it ran is known, when it began is not: the tool makes a session and starts it in one go.
-    Ok(Story { origin, config, raw, value: &value, created, started: created, steps, updated, end }
-        .tell(notes))
+    // It ran, but its start time is not recorded: the tool creates and starts a session in one step.
+    Ok(LogBuilder { origin, config, raw, value: &value, created, started: created, steps, updated, end }
+        .build(notes))
 }
 
-fn end(status: &str, origin: &Origin, notes: &mut Notes) -> Result<End, String> {
+fn end(status: &str, origin: &Origin, notes: &mut Notes) -> Result<FinalState, String> {
     Ok(match status {
         "active" => {
             notes.push(
-                "whether whoever ran it lives is not known: it is paused, `interrupted` without proof".into(),
+                "it is not known if its process is alive: it is paused, `interrupted` without proof".into(),
             );
-            End::Interrupted { by: importer(origin) }
+            FinalState::Interrupted { by: importer(origin) }
         }
         "idle" => {
             notes.push(
                 "it was idle, with or without a process: it is paused, `interrupted` without proof".into(),
             );
-            End::Interrupted { by: importer(origin) }
+            FinalState::Interrupted { by: importer(origin) }
         }
         "waiting" => {
-            notes.push("what it was waiting to be told is not known".to_owned());
-            End::Paused(PauseReason::AwaitingInput("the old store does not say what for".to_owned()))
+            notes.push("the input that it waited for is not known".to_owned());
+            FinalState::Paused(PauseReason::AwaitingInput("the old store does not say what for".to_owned()))
         }
-        "stopped" => End::Paused(PauseReason::Requested("stopped in the old store".to_owned())),
-        "error" => End::Failed(failure(None, "error", notes)),
+        "stopped" => FinalState::Paused(PauseReason::Requested("stopped in the old store".to_owned())),
+        "error" => FinalState::Failed(failure(None, "error", notes)),
         other => return Err(unknown(other, "")),
     })
 }
 
-/// A session from a git worktree, of which nothing is known but what git knows.
-pub(crate) fn from_worktree(worktree: &Worktree) -> Found {
+/// Converts a git worktree to a session, of which only the data of git is known.
+pub(crate) fn from_worktree(worktree: &Worktree) -> LegacyEntry {
     let Worktree { name, path, branch, created, last, .. } = worktree;
     let mut notes = Notes::new();
     let source = format!(".worktrees/{name}");
@@ -114,11 +114,11 @@ pub(crate) fn from_worktree(worktree: &Worktree) -> Found {
     if let Some(branch) = branch {
         config = with_label(config, "branch", branch, &mut notes);
     }
-    notes.push("only its worktree is left: how far it was, and whether it ever ran, is not known".to_owned());
+    notes.push("only its worktree is left: its progress, and if it ever ran, is not known".to_owned());
     notes.extend(worktree.notes.iter().cloned());
     let value = json!({ "worktree": path, "branch": branch, "created": created, "last_activity": last });
     let raw = value.to_string();
-    Story {
+    LogBuilder {
         origin,
         config,
         raw: &raw,
@@ -127,7 +127,7 @@ pub(crate) fn from_worktree(worktree: &Worktree) -> Found {
         started: None,
         steps: Vec::new(),
         updated: *last,
-        end: End::NotStarted,
+        end: FinalState::NotStarted,
     }
-    .tell(notes)
+    .build(notes)
 }

@@ -1,23 +1,23 @@
-//! `msw`: one JSON file for each session, with a status of its own and one inside its progress.
+//! The format `msw`: one JSON file for each session, with an outer status and an inner one in its progress.
 
 use session_core::{ProgressReport, SessionEvent};
 
 use super::{failure, id, members, parse, unknown};
 use crate::Format;
 use crate::fields::{Fields, Notes};
-use crate::found::Found;
-use crate::log::{End, Story, importer};
+use crate::log::{FinalState, LogBuilder, importer};
 use crate::origin::{Origin, cut_bytes};
+use crate::store::LegacyEntry;
 
-/// Bytes of a step.
+/// Maximum bytes of a step.
 const STEP_BYTES: usize = session_core::limits::STEP_BYTES;
 
-/// A session from the text of its file.
-pub(crate) fn entry(file: &str, raw: &str) -> Found {
-    read(file, raw).unwrap_or_else(|reason| Found::unreadable(file, reason))
+/// Converts the text of a file to a session.
+pub(crate) fn entry(file: &str, raw: &str) -> LegacyEntry {
+    read(file, raw).unwrap_or_else(|reason| LegacyEntry::unreadable(file, reason))
 }
 
-fn read(file: &str, raw: &str) -> Result<Found, String> {
+fn read(file: &str, raw: &str) -> Result<LegacyEntry, String> {
     let value = parse(raw)?;
     let (record, mut notes) = (Fields::new(members(&value)?), Notes::new());
     let progress = record.object("progress", "progress.", &mut notes);
@@ -39,41 +39,41 @@ fn read(file: &str, raw: &str) -> Result<Found, String> {
                 SessionEvent::ProgressReported { report },
             ));
         }
-        // What the tool kept to go on from.
+        // The state from which the tool resumes.
         if let Some(context) = record.value("context").filter(|context| has_members(context)) {
             let saved = SessionEvent::CheckpointSaved { state: context.clone(), resumable: true };
             steps.push((updated, saved));
         }
     }
     let end = match state {
-        State::Pending => End::NotStarted,
+        State::Pending => FinalState::NotStarted,
         State::Running => {
             notes.push(
-                "whether whoever ran it lives is not known: it is paused, `interrupted` without proof".into(),
+                "it is not known if its process is alive: it is paused, `interrupted` without proof".into(),
             );
-            End::Interrupted { by: importer(&origin) }
+            FinalState::Interrupted { by: importer(&origin) }
         }
         State::Crashed => {
             notes.push(
-                "that tool calls a session crashed by its age: it is paused, `interrupted` without proof"
+                "that tool marks a session as crashed by its age: it is paused, `interrupted` without proof"
                     .into(),
             );
             updated = updated.max(record.time("crashedAt", &mut notes));
-            End::Interrupted { by: Format::Msw.name().to_owned() }
+            FinalState::Interrupted { by: Format::Msw.name().to_owned() }
         }
-        State::Completed => End::Completed,
-        State::Failed => End::Failed(failure(
+        State::Completed => FinalState::Completed,
+        State::Failed => FinalState::Failed(failure(
             progress.value("error").or_else(|| record.value("error")),
             "failed",
             &mut notes,
         )),
-        State::Cancelled => End::Cancelled("cancelled in the old store".to_owned()),
+        State::Cancelled => FinalState::Cancelled("cancelled in the old store".to_owned()),
     };
     let started = started.filter(|_| state != State::Pending);
-    Ok(Story { origin, config, raw, value: &value, created, started, steps, updated, end }.tell(notes))
+    Ok(LogBuilder { origin, config, raw, value: &value, created, started, steps, updated, end }.build(notes))
 }
 
-/// What a session is, by both of its statuses.
+/// The state of a session, from both of its statuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Pending,
@@ -84,8 +84,9 @@ enum State {
     Cancelled,
 }
 
-/// The inner status is right. The outer one says `completed` for whatever ended, and even for what has not begun; it
-/// counts where it alone is there, and it alone knows of crashes.
+/// Determines the state from both statuses. The inner one is correct. The outer one is `completed` for every session
+/// that ended, and even for some that have not started. It is used if it is the only one, and for `crashed`, which only
+/// it has.
 fn state(outer: Option<&str>, inner: Option<&str>, notes: &mut Notes) -> Result<State, String> {
     let state = match (inner, outer) {
         (Some("pending"), _) => State::Pending,
@@ -96,9 +97,7 @@ fn state(outer: Option<&str>, inner: Option<&str>, notes: &mut Notes) -> Result<
         (Some("cancelled"), _) => State::Cancelled,
         (Some(inner), _) => return Err(unknown(inner, " in its progress")),
         (None, Some("completed")) => {
-            return Err(
-                "has no status in its progress, and its outer status `completed` stands for anything".into(),
-            );
+            return Err("has no status in its progress, and its outer status `completed` is ambiguous".into());
         }
         (None, Some(outer)) => return Err(unknown(outer, "")),
         (None, None) => return Err("has no status".to_owned()),
@@ -108,15 +107,15 @@ fn state(outer: Option<&str>, inner: Option<&str>, notes: &mut Notes) -> Result<
         State::Crashed => "crashed",
         State::Completed => "completed",
         State::Failed => "failed",
-        // The outer status has no word for it.
+        // The outer status has no value for it.
         State::Cancelled => "",
     };
     match (outer, inner) {
         (Some(outer), None) => {
-            notes.push(format!("its progress has no status: the outer one, `{outer}`, counts"));
+            notes.push(format!("its progress has no status: the outer one, `{outer}`, is used"));
         }
         (Some(outer), Some(inner)) if outer != usual => notes.push(format!(
-            "its outer status `{}` is not believed: the inner one, `{inner}`, counts",
+            "its outer status `{}` is ignored: the inner one, `{inner}`, is used",
             outer.chars().take(32).collect::<String>()
         )),
         (Some(_) | None, Some(_)) | (None, None) => {}

@@ -1,4 +1,4 @@
-//! `prodigy`: one JSON file for each session, a workflow or a map-reduce job.
+//! The format `prodigy`: one JSON file for each session, which is a workflow or a map-reduce job.
 
 use serde_json::Value;
 use session_core::{
@@ -8,21 +8,21 @@ use session_core::{
 use super::{failure, id, members, parse, unknown};
 use crate::Format;
 use crate::fields::{Fields, Notes};
-use crate::found::Found;
-use crate::log::{End, Story, importer};
+use crate::log::{FinalState, LogBuilder, importer};
 use crate::origin::{Origin, cut_bytes, name_of, plain};
+use crate::store::LegacyEntry;
 
-/// Iterations that are written one by one. The tool counted single ones; a number beyond is no count of any work.
+/// Maximum iterations, each of which becomes two events. A greater number is not plausible.
 const MOST_ITERATIONS: u64 = 1000;
 
 type Steps = Vec<(Option<Timestamp>, SessionEvent)>;
 
-/// A session from the text of its file.
-pub(crate) fn entry(file: &str, raw: &str) -> Found {
-    read(file, raw).unwrap_or_else(|reason| Found::unreadable(file, reason))
+/// Converts the text of a file to a session.
+pub(crate) fn entry(file: &str, raw: &str) -> LegacyEntry {
+    read(file, raw).unwrap_or_else(|reason| LegacyEntry::unreadable(file, reason))
 }
 
-fn read(file: &str, raw: &str) -> Result<Found, String> {
+fn read(file: &str, raw: &str) -> Result<LegacyEntry, String> {
     let value = parse(raw)?;
     let (record, mut notes) = (Fields::new(members(&value)?), Notes::new());
     let origin = Origin::new(Format::Prodigy, id(record, file, &mut notes)?, "session-", file, &mut notes);
@@ -40,15 +40,15 @@ fn read(file: &str, raw: &str) -> Result<Found, String> {
     let status = record.text("status", &mut notes).ok_or("has no status")?;
     let end = end(status, &origin, record, &mut notes)?;
     let mut steps = Steps::new();
-    if end != End::NotStarted {
+    if end != FinalState::NotStarted {
         checkpoints(record, &mut steps, &mut notes);
         iterations(workflow, changed, &mut steps, &mut notes);
         progress(workflow, job, changed, &mut steps, &mut notes);
     }
-    let over = matches!(end, End::Completed | End::Failed(_) | End::Cancelled(_));
+    let over = matches!(end, FinalState::Completed | FinalState::Failed(_) | FinalState::Cancelled(_));
     let updated = if over { ended.or(changed) } else { changed };
-    let started = created.filter(|_| end != End::NotStarted);
-    Ok(Story { origin, config, raw, value: &value, created, started, steps, updated, end }.tell(notes))
+    let started = created.filter(|_| end != FinalState::NotStarted);
+    Ok(LogBuilder { origin, config, raw, value: &value, created, started, steps, updated, end }.build(notes))
 }
 
 fn config(
@@ -70,19 +70,19 @@ fn config(
     }
 }
 
-fn end(status: &str, origin: &Origin, record: Fields<'_>, notes: &mut Notes) -> Result<End, String> {
+fn end(status: &str, origin: &Origin, record: Fields<'_>, notes: &mut Notes) -> Result<FinalState, String> {
     Ok(match status {
-        "Initializing" => End::NotStarted,
+        "Initializing" => FinalState::NotStarted,
         "Running" => {
             notes.push(
-                "whether whoever ran it lives is not known: it is paused, `interrupted` without proof".into(),
+                "it is not known if its process is alive: it is paused, `interrupted` without proof".into(),
             );
-            End::Interrupted { by: importer(origin) }
+            FinalState::Interrupted { by: importer(origin) }
         }
-        "Paused" => End::Paused(PauseReason::Requested("paused in the old store".to_owned())),
-        "Completed" => End::Completed,
-        "Failed" => End::Failed(failure(record.value("error"), status, notes)),
-        "Cancelled" => End::Cancelled("cancelled in the old store".to_owned()),
+        "Paused" => FinalState::Paused(PauseReason::Requested("paused in the old store".to_owned())),
+        "Completed" => FinalState::Completed,
+        "Failed" => FinalState::Failed(failure(record.value("error"), status, notes)),
+        "Cancelled" => FinalState::Cancelled("cancelled in the old store".to_owned()),
         other => return Err(unknown(other, "")),
     })
 }
@@ -91,14 +91,14 @@ fn checkpoints(record: Fields<'_>, steps: &mut Steps, notes: &mut Notes) {
     let mut saved = Vec::new();
     for checkpoint in record.list("checkpoints", notes).unwrap_or_default() {
         let Some(members) = checkpoint.as_object() else {
-            notes.push("a checkpoint is no object and counts as missing".to_owned());
+            notes.push("a checkpoint is not an object and is treated as missing".to_owned());
             continue;
         };
         let at = Fields::new(members).time("created_at", notes);
         let state = members.get("state").unwrap_or(checkpoint).clone();
         saved.push((at, SessionEvent::CheckpointSaved { state, resumable: true }));
     }
-    // One without a time stays where it is, behind those that the tool wrote before it.
+    // A checkpoint without a time stays in its position, after those that the tool wrote before it.
     let mut latest = None;
     for (at, _) in &mut saved {
         latest = latest.max(*at);
@@ -108,26 +108,28 @@ fn checkpoints(record: Fields<'_>, steps: &mut Steps, notes: &mut Notes) {
     steps.extend(saved);
 }
 
-/// The tool kept how many there were and what they changed in all, and not what each of them did.
+/// Adds the iterations. The tool recorded their number and the total of their changes, but not the changes of each.
 fn iterations(workflow: Fields<'_>, at: Option<Timestamp>, steps: &mut Steps, notes: &mut Notes) {
     let count = workflow.count("iterations_completed", notes).unwrap_or(0);
     let files = workflow.count("files_changed", notes).unwrap_or(0);
     if count > MOST_ITERATIONS {
-        notes.push(format!("its {count} iterations are too many to be true: only the old record has them"));
+        notes.push(format!(
+            "its number of iterations, {count}, is not plausible: it is only in the old record"
+        ));
         return;
     }
     if files > 0 {
         notes.push(if count == 0 {
-            format!("no iteration is there to have changed its {files} files: only the old record has them")
+            format!("its {files} changed files belong to no iteration: they are only in the old record")
         } else {
             format!(
-                "its {files} changed files stand with its last iteration: which one changed them is not known"
+                "its {files} changed files are recorded with its last iteration: which one changed them is not known"
             )
         });
     }
     if count > 0 {
         notes.push(
-            "when each of its iterations was is not known: they have the time of its last change".to_owned(),
+            "the times of its iterations are not known: the time of its last change is used".to_owned(),
         );
     }
     for number in 1..=count {
@@ -145,7 +147,7 @@ fn progress(
     notes: &mut Notes,
 ) {
     let mut report = ProgressReport::new();
-    // The steps themselves, of which only the number counts here.
+    // A list of the steps, of which only the number is used.
     let done = workflow.value("completed_steps").and_then(Value::as_array).map(Vec::len);
     report.completed_steps = match done {
         Some(done) => u64::try_from(done).ok(),
@@ -159,9 +161,9 @@ fn progress(
         let limit = session_core::limits::STEP_BYTES;
         report.phase = phase.map(|phase| cut_bytes(phase, limit, "its phase", notes).to_owned());
     }
-    // None done of a number that is not known says nothing.
-    let said = report.completed_steps.is_some_and(|done| done > 0) || report.total_steps.is_some();
-    if said || report.phase.is_some() {
+    // Zero of an unknown total is no progress.
+    let has_steps = report.completed_steps.is_some_and(|done| done > 0) || report.total_steps.is_some();
+    if has_steps || report.phase.is_some() {
         steps.push((at, SessionEvent::ProgressReported { report }));
     }
 }

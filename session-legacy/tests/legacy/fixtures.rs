@@ -1,5 +1,5 @@
-//! The fixtures: every status, missing members, damaged entries, hostile texts. What becomes of each stands in the
-//! `expected.txt` beside it, the sum of its log included: a store that was imported long ago is still skipped.
+//! The fixtures: every status, missing members, damaged entries, hostile texts. The folder `expected` holds the result
+//! of each, including the checksum of its log: a store that an older version imported must still be skipped.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -8,10 +8,10 @@ use session_core::text::visible;
 use session_core::{MemoryStorage, SessionEvent};
 use session_legacy::{Format, LegacyStore, Outcome};
 
-use crate::support::{everything, fixture, holds, read, split, state};
+use crate::support::{check_session, fixture, read, snapshot, split, state};
 
-/// What became of a store, as a text to look at.
-fn told(store: &LegacyStore) -> String {
+/// Describes a converted store as text.
+fn describe(store: &LegacyStore) -> String {
     let mut text = String::new();
     for warning in &store.warnings {
         writeln!(text, "warning: {}", visible(warning)).unwrap();
@@ -35,52 +35,52 @@ fn told(store: &LegacyStore) -> String {
 }
 
 #[track_caller]
-fn becomes(format: Format, folder: &str, sessions: usize, unreadable: usize) {
+fn assert_result(format: Format, folder: &str, sessions: usize, unreadable: usize) {
     let path = fixture(folder);
-    let before = everything(&path);
+    let before = snapshot(&path);
     let store = read(format, &path);
-    assert_eq!(everything(&path), before, "reading changed something");
-    let (found, lost) = split(&store);
-    assert_eq!((found.len(), lost.len()), (sessions, unreadable), "{lost:#?}");
+    assert_eq!(snapshot(&path), before, "reading changed a file");
+    let (found, unreadable_entries) = split(&store);
+    assert_eq!((found.len(), unreadable_entries.len()), (sessions, unreadable), "{unreadable_entries:#?}");
     for session in found {
-        holds(format, session);
+        check_session(format, session);
     }
-    let text = told(&store);
+    let text = describe(&store);
     assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
     let expected =
         std::fs::read_to_string(fixture("expected").join(format!("{}.txt", folder.replace('/', "-"))));
-    assert!(expected.unwrap_or_default() == text, "what became of {folder} is now:\n{text}");
+    assert!(expected.unwrap_or_default() == text, "the result of {folder} is now:\n{text}");
 }
 
 #[test]
 fn msw() {
-    becomes(Format::Msw, "msw", 16, 10);
+    assert_result(Format::Msw, "msw", 16, 10);
 }
 
 #[test]
 fn container() {
-    becomes(Format::Container, "container/all", 8, 6);
-    becomes(Format::Container, "container/other-version", 1, 0);
+    assert_result(Format::Container, "container/all", 8, 6);
+    assert_result(Format::Container, "container/other-version", 1, 0);
 }
 
 #[test]
 fn prodigy() {
-    becomes(Format::Prodigy, "prodigy", 11, 2);
+    assert_result(Format::Prodigy, "prodigy", 11, 2);
 }
 
 #[test]
-fn a_container_file_that_is_of_no_use_is_a_warning() {
+fn an_unusable_container_file_is_a_warning() {
     for folder in ["container/corrupt", "container/no-list", "container"] {
         let store = read(Format::Container, &fixture(folder));
-        assert!(store.found.is_empty());
+        assert!(store.entries.is_empty());
         assert_eq!(store.warnings.len(), 2, "{:#?}", store.warnings);
-        assert!(store.warnings[0].contains("looking at the git worktrees instead"), "{:#?}", store.warnings);
+        assert!(store.warnings[0].contains("reading the git worktrees instead"), "{:#?}", store.warnings);
     }
 }
 
-/// A whole store goes in, and the second time there is nothing to do.
+/// The first import stores every session, and the second one skips them all.
 #[tokio::test(flavor = "current_thread")]
-async fn a_store_is_imported_once() {
+async fn a_second_import_skips_every_session() {
     let storage = MemoryStorage::new();
     for expected in [Outcome::Imported, Outcome::Skipped] {
         for (format, folder) in
@@ -93,9 +93,9 @@ async fn a_store_is_imported_once() {
     }
 }
 
-/// What the old store knew is there under the names that it has here.
+/// Values of the old store appear under the names that they have here.
 #[test]
-fn what_has_a_counterpart_is_there() {
+fn old_values_appear_under_their_new_names() {
     let store = read(Format::Msw, &fixture("msw"));
     let (sessions, _) = split(&store);
     let running = sessions.iter().find(|session| session.source().contains("000002")).unwrap();
@@ -130,19 +130,19 @@ fn what_has_a_counterpart_is_there() {
     assert!(running.log()[checkpoint - 1].line().contains("\"step\":2"), "the last one is the latest");
 }
 
-/// The old record goes along, whole, wherever it has room.
+/// The complete old record is kept, in metadata or in notes.
 #[test]
-fn the_old_record_is_kept_whole() {
+fn the_old_record_is_kept_unchanged() {
     for (format, folder) in [(Format::Msw, "msw"), (Format::Prodigy, "prodigy")] {
         for session in split(&read(format, &fixture(folder))).0 {
             let raw = std::fs::read_to_string(fixture(folder).join(session.source())).unwrap();
-            assert_eq!(kept(session), serde_json::from_str::<serde_json::Value>(&raw).unwrap());
+            assert_eq!(old_record(session), serde_json::from_str::<serde_json::Value>(&raw).unwrap());
         }
     }
 }
 
-/// The old record as the log has it: in the metadata, or in parts.
-pub(crate) fn kept(session: &session_legacy::LegacySession) -> serde_json::Value {
+/// Returns the old record from the log: from the metadata, or joined from parts.
+pub(crate) fn old_record(session: &session_legacy::LegacySession) -> serde_json::Value {
     let events = session.log().iter().map(|record| record.decode().unwrap().event);
     let mut text = String::new();
     for event in events {
@@ -159,7 +159,7 @@ pub(crate) fn kept(session: &session_legacy::LegacySession) -> serde_json::Value
 }
 
 #[test]
-fn a_store_is_found_by_its_folder_or_by_one_of_its_files() {
+fn a_store_is_found_by_its_folder_or_one_of_its_files() {
     let sessions = |format, path: &Path| split(&read(format, path)).0.len();
     let folder = tempfile::tempdir().unwrap();
     for (format, home, from) in [(Format::Msw, ".msw", "msw"), (Format::Prodigy, ".prodigy", "prodigy")] {

@@ -1,5 +1,5 @@
-//! Stores that somebody made to do harm, or that were damaged in any way: nothing is followed, nothing hangs, nothing
-//! that a storage would refuse comes out, and what cannot be read is named.
+//! Malicious and damaged stores: no link is followed, nothing hangs, every log is one that a storage accepts, and
+//! unreadable entries are reported.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -8,10 +8,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use session_legacy::{Format, LegacyStore};
 
-use crate::fixtures::kept;
-use crate::support::{fixture, holds, read, split};
+use crate::fixtures::old_record;
+use crate::support::{check_session, fixture, read, split};
 
-/// A store of one session with this text.
+/// Reads a store of one session with this text.
 fn one(format: Format, text: &[u8]) -> LegacyStore {
     let folder = tempfile::tempdir().unwrap();
     let name = if format == Format::Container {
@@ -33,7 +33,7 @@ fn msw(extra: &Value) -> Value {
 }
 
 #[test]
-fn no_link_is_followed_and_nothing_but_files_is_read() {
+fn only_regular_files_are_read() {
     let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let secret = elsewhere.path().join("secret.json");
     std::fs::write(&secret, msw(&json!({})).to_string()).unwrap();
@@ -49,12 +49,12 @@ fn no_link_is_followed_and_nothing_but_files_is_read() {
         unreadable,
         [
             ("dangling.json", "is a symbolic link, which is not followed"),
-            ("folder.json", "is no regular file"),
+            ("folder.json", "is not a regular file"),
             ("link.json", "is a symbolic link, which is not followed"),
-            ("pipe.json", "is no regular file"),
+            ("pipe.json", "is not a regular file"),
         ]
     );
-    // Neither on the way down.
+    // Nor is a link in the path of the store followed.
     let folder = tempfile::tempdir().unwrap();
     symlink(elsewhere.path(), folder.path().join(".msw")).unwrap();
     symlink(&secret, folder.path().join(".claude-container-sessions.json")).unwrap();
@@ -62,20 +62,20 @@ fn no_link_is_followed_and_nothing_but_files_is_read() {
     let error = session_legacy::read(Format::Msw, folder.path()).unwrap_err();
     assert_eq!(error.code(), session_core::ErrorCode::InvalidArgument, "{error:?}");
     let store = read(Format::Container, folder.path());
-    assert!(store.found.is_empty());
+    assert!(store.entries.is_empty());
     assert!(store.warnings[0].contains("symbolic link"), "{:?}", store.warnings);
 }
 
 #[test]
-fn a_file_is_read_up_to_a_limit() {
+fn a_file_over_the_size_limit_is_refused() {
     let padding = " ".repeat(8 * 1024 * 1024);
     let store = one(Format::Msw, format!("{}{padding}", msw(&json!({}))).as_bytes());
     assert_eq!(split(&store).1, [("10000000-0000-4000-8000-000000000001.json", "is larger than 8 MiB")]);
 }
 
-/// What metadata has no room for goes along in parts, however it is escaped, and comes together again.
+/// A record that does not fit into metadata is stored in parts, independent of its escapes, and can be joined again.
 #[test]
-fn a_record_that_is_large_or_deep_goes_along_all_the_same() {
+fn a_large_or_deep_record_is_kept_in_notes() {
     let mut deep = json!(1);
     for _ in 0..100 {
         deep = json!([deep]);
@@ -83,7 +83,7 @@ fn a_record_that_is_large_or_deep_goes_along_all_the_same() {
     for extra in [
         json!({ "context": { "large": "\u{7f}\u{202e}\"\\ä".repeat(200_000) } }),
         json!({ "context": { "deep": deep } }),
-        // Metadata is shown with each look at the session: what fits a record need not be fit for that.
+        // Metadata is shown with every view of the session, so its limit is lower than that of a record.
         json!({ "context": { "middling": "m".repeat(100_000) } }),
         json!({ "operation": "o".repeat(2_000_000), "progress": { "status": "failed", "error": "e".repeat(2_000_000) } }),
     ] {
@@ -91,15 +91,15 @@ fn a_record_that_is_large_or_deep_goes_along_all_the_same() {
         let store = one(Format::Msw, entry.to_string().as_bytes());
         let (sessions, unreadable) = split(&store);
         assert!(unreadable.is_empty(), "{unreadable:?}");
-        holds(Format::Msw, sessions[0]);
+        check_session(Format::Msw, sessions[0]);
         assert!(sessions[0].log().len() > 2);
-        assert_eq!(kept(sessions[0]), entry);
+        assert_eq!(old_record(sessions[0]), entry);
         assert!(sessions[0].mapped().iter().any(|note| note.contains("session.imported")));
     }
 }
 
 #[test]
-fn an_id_of_two_entries_is_that_of_the_first() {
+fn a_duplicate_id_belongs_to_the_first_entry() {
     let entry = json!({ "id": "a", "status": "stopped" });
     let store = one(
         Format::Container,
@@ -108,11 +108,11 @@ fn an_id_of_two_entries_is_that_of_the_first() {
     let (sessions, unreadable) = split(&store);
     assert_eq!(
         (sessions.len(), unreadable),
-        (1, vec![("sessions[1]", "has the id of sessions[0], which counts")])
+        (1, vec![("sessions[1]", "has the same id as sessions[0], which is used")])
     );
 }
 
-/// Everything that the fixtures have, to be put anywhere.
+/// Returns the texts of all fixtures.
 fn texts() -> Vec<(Format, Vec<u8>)> {
     let mut texts = Vec::new();
     for (format, folder) in
@@ -126,7 +126,7 @@ fn texts() -> Vec<(Format, Vec<u8>)> {
     texts
 }
 
-fn nasty() -> impl Strategy<Value = Value> {
+fn hostile_value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
@@ -149,7 +149,7 @@ fn nasty() -> impl Strategy<Value = Value> {
     })
 }
 
-/// The members of a value, however deep, counted; the one whose turn it is becomes another.
+/// Counts the members of a value at any depth, and replaces the one at `turn`.
 fn replace(value: &mut Value, turn: &mut usize, with: &Value) {
     if *turn == 0 {
         value.clone_from(with);
@@ -169,8 +169,8 @@ fn survives(format: Format, text: &[u8]) {
     assert_eq!(split(&store).1, split(&again).1);
     assert_eq!(store.sessions().count(), again.sessions().count());
     for (session, again) in store.sessions().zip(again.sessions()) {
-        holds(format, session);
-        assert_eq!(session.log(), again.log(), "another log the second time");
+        check_session(format, session);
+        assert_eq!(session.log(), again.log(), "the second conversion created another log");
     }
 }
 
@@ -178,7 +178,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_member_may_be_anything(at in any::<prop::sample::Index>(), turn in 0_usize..40, with in nasty()) {
+    fn any_member_may_hold_any_value(at in any::<prop::sample::Index>(), turn in 0_usize..40, with in hostile_value()) {
         let texts = texts();
         let (format, text) = at.get(&texts);
         if let Ok(mut value) = serde_json::from_slice::<Value>(text) {
@@ -210,7 +210,7 @@ proptest! {
 }
 
 #[test]
-fn a_name_that_is_no_text_is_passed_over_or_named() {
+fn a_file_name_that_is_not_utf8_is_reported() {
     use std::os::unix::ffi::OsStrExt as _;
     let folder = tempfile::tempdir().unwrap();
     let name = |bytes: &[u8]| folder.path().join(Path::new(std::ffi::OsStr::from_bytes(bytes)));

@@ -1,10 +1,6 @@
-//! What becomes of the stores of older tools: the tables of the documentation, the fixtures, and what is hostile.
+//! Tests of converting the stores of older tools: documented tables, fixtures, hostile input and git worktrees.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "in a test, what is not there is a failure"
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a missing value fails the test")]
 
 mod fixtures;
 mod hostile;

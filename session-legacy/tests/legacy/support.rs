@@ -1,4 +1,4 @@
-//! Fixtures, and what is asked of whatever is found.
+//! Fixtures, and checks that every converted session must pass.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -14,28 +14,28 @@ pub(crate) fn read(format: Format, path: &Path) -> LegacyStore {
     session_legacy::read(format, path).unwrap()
 }
 
-/// The sessions, with the sources of what cannot be read.
+/// Splits a store into its sessions, and the sources and reasons of unreadable entries.
 pub(crate) fn split(store: &LegacyStore) -> (Vec<&LegacySession>, Vec<(&str, &str)>) {
     let unreadable = store.unreadable().map(|entry| (&*entry.source, &*entry.reason));
     (store.sessions().collect(), unreadable.collect())
 }
 
-/// A state as the tables of the documentation write it.
+/// Formats a state as the tables of the documentation do.
 pub(crate) fn state(head: &Head) -> String {
     let SessionState::Paused { reason } = head.state() else { return head.state().name().name().to_owned() };
     let reason = reason.to_string();
     format!("paused: {}", reason.split(':').next().unwrap())
 }
 
-/// What must hold of each session that is made of anything: it can be stored, by a storage that checks all of it, and
-/// the second time there is nothing to do; it says where it came from, nobody owns it, and its times never go back.
-pub(crate) fn holds(format: Format, session: &LegacySession) {
+/// Checks what holds for every converted session: a strict storage imports it, and skips it the second time; it records
+/// its origin, has no owner, and its times never decrease.
+pub(crate) fn check_session(format: Format, session: &LegacySession) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let storage = MemoryStorage::new();
     runtime.block_on(async {
-        assert_eq!(session.look(&storage).await.unwrap(), Outcome::Imported);
+        assert_eq!(session.preview(&storage).await.unwrap(), Outcome::Imported);
         assert_eq!(session.import(&storage).await.unwrap(), Outcome::Imported, "{}", session.source());
-        assert_eq!(session.look(&storage).await.unwrap(), Outcome::Skipped);
+        assert_eq!(session.preview(&storage).await.unwrap(), Outcome::Skipped);
         assert_eq!(session.import(&storage).await.unwrap(), Outcome::Skipped);
     });
     let head = session.head();
@@ -49,8 +49,8 @@ pub(crate) fn holds(format: Format, session: &LegacySession) {
     assert!(times.is_sorted(), "{times:?}");
 }
 
-/// Every file below a folder, with its bytes and when it was last changed.
-pub(crate) fn everything(path: &Path) -> Vec<(PathBuf, SystemTime, Vec<u8>)> {
+/// Returns every file below a folder with its bytes and modification time.
+pub(crate) fn snapshot(path: &Path) -> Vec<(PathBuf, SystemTime, Vec<u8>)> {
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(path).unwrap() {
         let path = entry.unwrap().path();
@@ -58,7 +58,7 @@ pub(crate) fn everything(path: &Path) -> Vec<(PathBuf, SystemTime, Vec<u8>)> {
         let bytes = if found.is_file() { std::fs::read(&path).unwrap() } else { Vec::new() };
         entries.push((path.clone(), found.modified().unwrap(), bytes));
         if found.is_dir() {
-            entries.extend(everything(&path));
+            entries.extend(snapshot(&path));
         }
     }
     entries.sort();

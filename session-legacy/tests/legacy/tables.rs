@@ -1,14 +1,14 @@
-//! The tables of `docs/legacy.md` are what the code does: each row is tried.
+//! Tests each row of the tables in `docs/legacy.md`.
 
 use serde_json::{Value, json};
 use session_legacy::Format;
 
-use crate::support::{holds, read, state};
+use crate::support::{check_session, read, state};
 
 const PAGE: &str = include_str!("../../../docs/legacy.md");
 const AT: &str = "2025-03-01T10:00:00Z";
 
-/// The rows of the first table in a section, their cells without backticks.
+/// Returns the rows of the first table in a section, with cells without backticks.
 fn rows(section: &str) -> Vec<Vec<String>> {
     let text = PAGE.split(&format!("\n## {section}\n")).nth(1).unwrap();
     let lines =
@@ -19,7 +19,7 @@ fn rows(section: &str) -> Vec<Vec<String>> {
     lines.skip(2).map(cells).collect()
 }
 
-/// What a cell stands for.
+/// Returns the values that a cell represents.
 fn stand_ins(cell: &str, all: &[&str]) -> Vec<Value> {
     match cell {
         "missing" => vec![Value::Null],
@@ -29,8 +29,8 @@ fn stand_ins(cell: &str, all: &[&str]) -> Vec<Value> {
     }
 }
 
-/// Puts an entry where the tool keeps it, reads it, and says what became of it.
-fn becomes(format: Format, entry: &Value) -> String {
+/// Writes an entry where the tool stores it, reads it, and returns the resulting state.
+fn resulting_state(format: Format, entry: &Value) -> String {
     let folder = tempfile::tempdir().unwrap();
     let (name, text) = if format == Format::Container {
         (".claude-container-sessions.json", json!({ "version": "1.0", "sessions": [entry] }).to_string())
@@ -39,18 +39,18 @@ fn becomes(format: Format, entry: &Value) -> String {
     };
     std::fs::write(folder.path().join(name), text).unwrap();
     let store = read(format, folder.path());
-    assert_eq!((store.found.len(), &store.warnings), (1, &vec![]));
+    assert_eq!((store.entries.len(), &store.warnings), (1, &vec![]));
     let Some(session) = store.sessions().next() else {
         let entry = store.unreadable().next().unwrap();
         assert!(entry.reason.contains("status"), "{entry:?}");
         return "unreadable".to_owned();
     };
-    holds(format, session);
+    check_session(format, session);
     state(session.head())
 }
 
 #[test]
-fn each_pair_of_statuses_of_msw_becomes_what_the_table_says() {
+fn msw_status_pairs_map_as_documented() {
     let mut tried = 0;
     for row in rows("msw") {
         let [inner, outer, expected] = &row[..] else { panic!("{row:?}") };
@@ -64,7 +64,7 @@ fn each_pair_of_statuses_of_msw_becomes_what_the_table_says() {
             for outer in outers {
                 let progress = json!({ "status": inner, "startedAt": AT, "updatedAt": AT });
                 let entry = json!({ "id": "one", "status": outer, "progress": progress, "createdAt": AT });
-                assert_eq!(&becomes(Format::Msw, &entry), expected, "{entry}");
+                assert_eq!(&resulting_state(Format::Msw, &entry), expected, "{entry}");
                 tried += 1;
             }
         }
@@ -73,25 +73,25 @@ fn each_pair_of_statuses_of_msw_becomes_what_the_table_says() {
 }
 
 #[test]
-fn each_status_of_container_becomes_what_the_table_says() {
+fn container_statuses_map_as_documented() {
     let rows = rows("container");
     assert_eq!(rows.len(), 7);
     for row in rows {
         for status in stand_ins(&row[0], &[]) {
             let entry = json!({ "id": "one", "status": status, "createdAt": AT, "lastActivity": AT });
-            assert_eq!(becomes(Format::Container, &entry), row[2], "{entry}");
+            assert_eq!(resulting_state(Format::Container, &entry), row[2], "{entry}");
         }
     }
 }
 
 #[test]
-fn each_status_of_prodigy_becomes_what_the_table_says() {
+fn prodigy_statuses_map_as_documented() {
     let rows = rows("prodigy");
     assert_eq!(rows.len(), 8);
     for row in rows {
         for status in stand_ins(&row[0], &[]) {
             let entry = json!({ "id": "one", "status": status, "started_at": AT, "updated_at": AT });
-            assert_eq!(becomes(Format::Prodigy, &entry), row[1], "{entry}");
+            assert_eq!(resulting_state(Format::Prodigy, &entry), row[1], "{entry}");
         }
     }
 }

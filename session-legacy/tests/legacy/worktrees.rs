@@ -1,11 +1,11 @@
-//! What is made of git worktrees where the file of sessions is of no use.
+//! Tests of git worktrees without a usable file of sessions.
 
 use std::path::Path;
 use std::process::Command;
 
 use session_legacy::Format;
 
-use crate::support::{everything, holds, read, split, state};
+use crate::support::{check_session, read, snapshot, split, state};
 
 const ONE: &str = "40000000-0000-4000-8000-000000000001";
 const TWO: &str = "40000000-0000-4000-8000-000000000002";
@@ -25,7 +25,7 @@ fn git(path: &Path, at: i64, words: &[&str]) -> bool {
         .is_ok_and(|output| output.status.success())
 }
 
-/// A project with a worktree on a branch and one on none, and what looks like one; `None` where there is no git.
+/// Creates a project with a worktree on a branch, a detached one, and folders that are none; `None` without git.
 fn project() -> Option<tempfile::TempDir> {
     let folder = tempfile::tempdir().unwrap();
     if !git(folder.path(), 0, &["init"]) {
@@ -49,24 +49,24 @@ fn project() -> Option<tempfile::TempDir> {
 }
 
 #[test]
-fn each_worktree_is_a_session_with_what_git_knows() {
+fn each_worktree_becomes_a_session() {
     let Some(folder) = project() else { return };
-    let before = everything(folder.path());
+    let before = snapshot(folder.path());
     for text in [None, Some("{\"version\":\"1.0\",\"sess")] {
         let file = folder.path().join(".claude-container-sessions.json");
         if let Some(text) = text {
             std::fs::write(&file, text).unwrap();
         }
-        // By the folder, and by the file, there or not.
+        // Given the folder, and given the file, whether it exists or not.
         for path in [folder.path(), &file] {
             let store = read(Format::Container, path);
             let (sessions, unreadable) = split(&store);
             assert!(unreadable.is_empty(), "{unreadable:?}");
             assert_eq!(store.warnings.len(), 2, "{:?}", store.warnings);
-            assert!(store.warnings[1].starts_with("no sessions, and passed over: 4"), "{:?}", store.warnings);
+            assert!(store.warnings[1].starts_with("not sessions, ignored: 4"), "{:?}", store.warnings);
             let [one, two] = &sessions[..] else { panic!("{sessions:?}") };
             for session in [one, two] {
-                holds(Format::Container, session);
+                check_session(Format::Container, session);
                 assert_eq!(state(session.head()), "created");
             }
             let head = one.head();
@@ -80,18 +80,21 @@ fn each_worktree_is_a_session_with_what_git_knows() {
         }
     }
     std::fs::remove_file(folder.path().join(".claude-container-sessions.json")).unwrap();
-    let after = everything(folder.path());
-    assert_eq!(after, before, "looking changed something");
+    let after = snapshot(folder.path());
+    assert_eq!(after, before, "reading changed a file");
 }
 
-/// Puts a commit with a signature on top, which git is asked to check by whatever program the repository names.
+/// Adds a signed commit, which git would verify with the program that the repository configures.
 fn signed(worktree: &Path) {
     let commit = worktree.join("commit");
-    let who = "a <a@example.org> 1740000200 +0000";
+    let author = "a <a@example.org> 1740000200 +0000";
     let signature = "gpgsig -----BEGIN PGP SIGNATURE-----\n \n x\n -----END PGP SIGNATURE-----";
     let tree = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
-    std::fs::write(&commit, format!("tree {tree}\nauthor {who}\ncommitter {who}\n{signature}\n\nsigned\n"))
-        .unwrap();
+    std::fs::write(
+        &commit,
+        format!("tree {tree}\nauthor {author}\ncommitter {author}\n{signature}\n\nsigned\n"),
+    )
+    .unwrap();
     let made = Command::new("git")
         .current_dir(worktree)
         .args(["hash-object", "-t", "commit", "-w", "commit"])
@@ -102,9 +105,9 @@ fn signed(worktree: &Path) {
     assert!(git(worktree, 1_740_000_200, &["update-ref", "--create-reflog", "HEAD", sum.trim()]));
 }
 
-/// A repository's configuration can make git run programs. None runs here.
+/// A repository's configuration can cause git to run programs. None of them runs.
 #[test]
-fn nothing_that_a_repository_says_is_run() {
+fn programs_that_a_repository_configures_are_not_run() {
     let Some(folder) = project() else { return };
     let ran = folder.path().join("ran");
     let program = folder.path().join("program");
@@ -129,30 +132,30 @@ fn nothing_that_a_repository_says_is_run() {
         std::fs::copy(program, folder.path().join(hook)).unwrap();
     }
     signed(&folder.path().join(".worktrees").join(ONE));
-    // The trap is one: without further words git falls into it.
+    // Control: without the overrides, git runs the program.
     assert!(git(&folder.path().join(".worktrees").join(ONE), 0, &["log", "-1", "--format=%ct"]));
-    assert!(ran.exists(), "git would run nothing anyway");
+    assert!(ran.exists(), "git ran no program without the overrides");
     std::fs::remove_file(&ran).unwrap();
     let store = read(Format::Container, folder.path());
     assert_eq!(split(&store).0.len(), 2, "{store:?}");
     assert!(!ran.exists(), "a program of the repository ran");
 }
 
-/// A worktree whose repository is gone, as in a copy of the folder alone, is named.
+/// A worktree whose repository is gone, as in a copy of the folder alone, is reported as unreadable.
 #[test]
-fn a_worktree_that_git_cannot_read_is_named() {
+fn a_worktree_that_git_cannot_read_is_reported() {
     let Some(folder) = project() else { return };
     std::fs::remove_dir_all(folder.path().join(".git").join("worktrees").join(ONE)).unwrap();
     let store = read(Format::Container, folder.path());
     let (sessions, unreadable) = split(&store);
     assert_eq!((sessions.len(), unreadable.len()), (1, 1), "{store:?}");
     assert_eq!(unreadable[0].0, format!(".worktrees/{ONE}"));
-    assert!(unreadable[0].1.starts_with("is nothing that git can read: fatal:"), "{unreadable:?}");
+    assert!(unreadable[0].1.starts_with("cannot be read by git: fatal:"), "{unreadable:?}");
 }
 
-/// A folder with an empty `.git` is no worktree, and the repository around it is not taken for its own.
+/// A folder with an empty `.git` is not a worktree, and is not treated as part of the enclosing repository.
 #[test]
-fn what_only_looks_like_a_worktree_is_named() {
+fn a_folder_that_is_no_worktree_is_reported() {
     let Some(folder) = project() else { return };
     std::fs::create_dir(folder.path().join(".worktrees").join(BARE).join(".git")).unwrap();
     let store = read(Format::Container, folder.path());

@@ -1,4 +1,4 @@
-//! The bar of a terminal, drawn by `indicatif` into memory: who writes it, and when, is decided elsewhere.
+//! The bar of a terminal, drawn into memory by `indicatif`. The renderer decides when to write it.
 
 use std::fmt;
 use std::io;
@@ -9,31 +9,31 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use super::lock;
 use super::view::View;
 
-/// Columns below which there is room for a line of text and no more.
+/// Columns below which only a line of text is shown.
 const NARROW: u16 = 48;
 
-/// How wide the terminal is.
+/// A function that returns the width of the terminal.
 pub(super) type Columns = Box<dyn Fn() -> u16 + Send + Sync>;
 
 pub(super) struct Bar {
     inner: ProgressBar,
-    sheet: Sheet,
+    frame: FrameBuffer,
     drawn: bool,
 }
 
 impl Bar {
     pub(super) fn new(columns: Columns) -> Self {
         let inner = ProgressBar::with_draw_target(Some(100), ProgressDrawTarget::hidden());
-        Self { inner, sheet: Sheet { columns: Arc::new(columns), bytes: Arc::default() }, drawn: false }
+        Self { inner, frame: FrameBuffer { columns: Arc::new(columns), bytes: Arc::default() }, drawn: false }
     }
 
-    /// Draws it in the line of the cursor, over what it showed there before.
+    /// Draws the bar on the line of the cursor, over the previous frame.
     pub(super) fn draw(&mut self, view: &View) -> Vec<u8> {
         if !std::mem::replace(&mut self.drawn, true) {
-            self.inner.set_draw_target(ProgressDrawTarget::term_like(Box::new(self.sheet.clone())));
+            self.inner.set_draw_target(ProgressDrawTarget::term_like(Box::new(self.frame.clone())));
         }
         let percent = view.percent();
-        let columns = self.sheet.width();
+        let columns = self.frame.width();
         let narrow = columns < NARROW;
         self.inner.set_style(style(match percent {
             _ if narrow => "{wide_msg}",
@@ -46,27 +46,27 @@ impl Bar {
         if view.spins() {
             self.inner.tick();
         }
-        // One frame is enough, and it clears what the line had.
-        self.sheet.take();
+        // Discards frames that the setters drew: the next one clears the line.
+        self.frame.take();
         self.inner.force_draw();
-        self.sheet.take()
+        self.frame.take()
     }
 
-    /// Takes it away.
+    /// Removes the bar.
     pub(super) fn hide(&mut self) -> Vec<u8> {
         if !std::mem::replace(&mut self.drawn, false) {
             return Vec::new();
         }
-        let away = self.inner.suspend(|| self.sheet.take());
+        let erase = self.inner.suspend(|| self.frame.take());
         self.inner.set_draw_target(ProgressDrawTarget::hidden());
-        self.sheet.take();
-        away
+        self.frame.take();
+        erase
     }
 }
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        // Whoever did not finish it gets no last frame.
+        // Without `hide`, no last frame is drawn.
         self.inner.set_draw_target(ProgressDrawTarget::hidden());
     }
 }
@@ -76,19 +76,19 @@ fn style(template: &str) -> ProgressStyle {
     style.progress_chars("#-").tick_chars("|/-\\ ")
 }
 
-/// A terminal that is written on later.
+/// A terminal in memory, whose bytes are written later.
 #[derive(Clone)]
-struct Sheet {
+struct FrameBuffer {
     columns: Arc<Columns>,
     bytes: Arc<Mutex<Vec<u8>>>,
 }
 
-impl Sheet {
+impl FrameBuffer {
     fn take(&self) -> Vec<u8> {
         std::mem::take(&mut *lock(&self.bytes))
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "as the trait wants it")]
+    #[expect(clippy::unnecessary_wraps, reason = "the trait requires it")]
     fn put(&self, text: &str) -> io::Result<()> {
         lock(&self.bytes).extend_from_slice(text.as_bytes());
         Ok(())
@@ -99,8 +99,8 @@ impl Sheet {
     }
 }
 
-impl TermLike for Sheet {
-    /// One less than there are: a terminal that is at its last column may go on in the next line, or may not.
+impl TermLike for FrameBuffer {
+    /// Returns one column less than the terminal has: after the last column some terminals wrap and others do not.
     fn width(&self) -> u16 {
         (self.columns)().saturating_sub(1).max(1)
     }
@@ -139,7 +139,7 @@ impl TermLike for Sheet {
     }
 }
 
-impl fmt::Debug for Sheet {
+impl fmt::Debug for FrameBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sheet").finish_non_exhaustive()
     }

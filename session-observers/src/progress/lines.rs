@@ -1,14 +1,14 @@
-//! When a line is due where there is no terminal: logs of build servers, files.
+//! Progress lines where there is no terminal: logs of build servers, files.
 
 use std::time::{Duration, Instant};
 
 use super::view::View;
 
-/// Columns of a line.
+/// Maximum columns of a line.
 const COLUMNS: usize = 100;
 /// Percent between two lines.
 const STEP: u64 = 10;
-/// Where less is done than that, and yet something.
+/// Minimum time between two lines with less progress than that.
 const INTERVAL: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ struct Line {
 }
 
 impl Lines {
-    /// The next line, if it is due, and whether nothing is left to be said of this.
+    /// Returns the next line, if it is due, and `true` if this progress needs no further line.
     pub(super) fn next(&mut self, view: &View, now: Instant) -> (Vec<u8>, bool) {
         let text = view.line(COLUMNS);
         let tenth = view.percent().unwrap_or(0) / STEP;
@@ -35,19 +35,19 @@ impl Lines {
             }
             Some(_) | None => {}
         }
-        (self.say(text, tenth, now), true)
+        (self.write_line(text, tenth, now), true)
     }
 
-    /// The last line, if it says anything new of how the session ended.
+    /// Returns the last line, if it adds anything about the end of the session.
     pub(super) fn last(&mut self, view: &View) -> Vec<u8> {
         let text = view.line(COLUMNS);
         if !view.is_final() || self.last.as_ref().is_some_and(|last| last.text == text) {
             return Vec::new();
         }
-        self.say(text, STEP, Instant::now())
+        self.write_line(text, STEP, Instant::now())
     }
 
-    fn say(&mut self, text: String, tenth: u64, at: Instant) -> Vec<u8> {
+    fn write_line(&mut self, text: String, tenth: u64, at: Instant) -> Vec<u8> {
         let line = format!("{text}\n").into_bytes();
         self.last = Some(Line { text, tenth, at });
         line

@@ -1,5 +1,5 @@
-//! Shows how far a session is to whoever looks on: a bar on a terminal, lines elsewhere. It is fed with
-//! [`SessionProgress`] and not with events, because observers hear of progress only once that is durable.
+//! Renders the progress of a session: a bar on a terminal, lines elsewhere. It takes [`SessionProgress`] and not
+//! events, because observers receive progress only after it is durable.
 
 mod bar;
 mod lines;
@@ -24,33 +24,34 @@ use self::screen::Screen;
 use self::stderr::Stderr;
 use self::view::View;
 
-/// How often a spinner turns, and how often it is tried again to show what could not be shown.
+/// Interval between two steps of a spinner, and between two attempts to show pending progress.
 const TICK: Duration = Duration::from_millis(200);
-/// Between two frames of a bar, at least.
+/// Minimum time between two frames of a bar.
 const FRAME: Duration = Duration::from_millis(50);
 
-/// Shows how far a session is.
+/// A renderer of a session's progress.
 ///
-/// - On a terminal: one bar with percent, steps, what is being done and the time left; a spinner in its place where no
-///   percentage is known. It is taken away at the end.
-/// - Elsewhere: a line at each 10 %, and every 10 s if something changed; at the end a last one if something did.
+/// - On a terminal: one bar with percent, steps, the current step and the time left; a spinner instead if no percentage
+///   is known. It is removed at the end.
+/// - Elsewhere: a line at each 10 %, and every 10 s if something changed; at the end a last one if something changed.
 /// - Before the first report: nothing.
 ///
-/// Steps and phases are made visible ([`visible`](session_core::text::visible)): nothing that a program reports can
+/// Control characters in steps and phases are escaped ([`visible`](session_core::text::visible)): reported text cannot
 /// control the terminal.
 ///
-/// **Output of others.** A bar stays on the line that the cursor is in, and what somebody else writes there at the same
-/// time would be mixed up with it. So everything else that goes to the same place goes through [`beside`](Self::beside):
-/// the bar is taken away, the output written, and the bar is drawn again, in one go under one lock. It is only
-/// drawn while the cursor is at the start of a line, for the end of an unfinished line (a prompt) is somebody else's, and
-/// never again once the output moves the cursor by itself: then the screen is the program's.
+/// **Other output.** A bar occupies the line of the cursor and would mix with output that others write there at the
+/// same time. Therefore all other output to the same terminal goes through [`write_above`](Self::write_above), which
+/// removes the bar, writes the output and draws the bar again, in one step under one lock. The bar is drawn only while
+/// the cursor is at the start of a line, because the rest of an unfinished line (a prompt) belongs to its writer. Once
+/// the output moves the cursor itself, the screen belongs to the program and the bar is never drawn again.
 ///
-/// No method waits for a reader who does not read: what cannot be shown now is shown later. Only
-/// [`beside`](Self::beside) takes as long as its caller's writes do.
+/// No method waits for a reader that does not read: progress that cannot be shown now is shown later. Only
+/// [`write_above`](Self::write_above) and [`write_line_above`](Self::write_line_above) take as long as the caller's
+/// writes do.
 pub struct ProgressRenderer {
-    /// Never held while something is written.
+    /// Never locked during a write.
     latest: Mutex<Latest>,
-    /// Taken before `latest` where both are. Whoever holds it may be writing, and that may take long.
+    /// Locked before `latest` if both are. Its holder may be writing, which may take long.
     output: Mutex<Output>,
     is_bar: bool,
 }
@@ -58,7 +59,7 @@ pub struct ProgressRenderer {
 #[derive(Default)]
 struct Latest {
     view: Option<View>,
-    /// Whether it was not shown yet.
+    /// `true` while it is not shown yet.
     stale: bool,
     finished: bool,
 }
@@ -66,7 +67,7 @@ struct Latest {
 struct Output {
     form: Form,
     screen: Screen,
-    out: Box<dyn Out>,
+    out: Box<dyn Sink>,
 }
 
 enum Form {
@@ -74,16 +75,16 @@ enum Form {
     Lines(Lines),
 }
 
-/// Where progress goes when it is not beside something else.
-trait Out: Write + Send {
-    /// Whether a write would not have to wait.
+/// The destination of progress that is written by itself, not around other output.
+trait Sink: Write + Send {
+    /// Returns `true` if a write would not block.
     fn is_ready(&self) -> bool;
 }
 
-/// Somewhere else than the standard error output.
-struct Other<W>(W);
+/// A writer of the caller, which is always ready.
+struct PlainSink<W>(W);
 
-impl<W: Write> Write for Other<W> {
+impl<W: Write> Write for PlainSink<W> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.write(bytes)
     }
@@ -93,15 +94,15 @@ impl<W: Write> Write for Other<W> {
     }
 }
 
-impl<W: Write + Send> Out for Other<W> {
+impl<W: Write + Send> Sink for PlainSink<W> {
     fn is_ready(&self) -> bool {
         true
     }
 }
 
 impl ProgressRenderer {
-    /// On the standard error output: a bar if that is a terminal with a cursor to move (`TERM` is set and not `dumb`),
-    /// else lines.
+    /// Creates a renderer on standard error: a bar if that is a terminal with a movable cursor (`TERM` is set and not
+    /// `dumb`), otherwise lines.
     #[must_use]
     pub fn stderr() -> Self {
         if stderr::is_terminal() {
@@ -111,31 +112,31 @@ impl ProgressRenderer {
         }
     }
 
-    /// A bar on a terminal of the caller's; `columns` says how wide that is.
+    /// Creates a renderer with a bar on the caller's terminal; `columns` returns its width.
     #[must_use]
     pub fn bar(
         terminal: impl Write + Send + 'static,
         columns: impl Fn() -> u16 + Send + Sync + 'static,
     ) -> Self {
-        Self::new(Form::Bar(Bar::new(Box::new(columns))), Box::new(Other(terminal)))
+        Self::new(Form::Bar(Bar::new(Box::new(columns))), Box::new(PlainSink(terminal)))
     }
 
-    /// Lines, to be written to the caller's file.
+    /// Creates a renderer that writes lines to the caller's file.
     #[must_use]
     pub fn lines(out: impl Write + Send + 'static) -> Self {
-        Self::new(Form::Lines(Lines::default()), Box::new(Other(out)))
+        Self::new(Form::Lines(Lines::default()), Box::new(PlainSink(out)))
     }
 
-    fn new(form: Form, out: Box<dyn Out>) -> Self {
+    fn new(form: Form, out: Box<dyn Sink>) -> Self {
         let is_bar = matches!(form, Form::Bar(_));
         let output = Output { form, screen: Screen::default(), out };
         Self { latest: Mutex::default(), output: Mutex::new(output), is_bar }
     }
 
-    /// Shows this. Nothing before the first report, and nothing after [`finish`](Self::finish).
+    /// Shows this progress, except before the first report and after [`finish`](Self::finish).
     pub fn show(&self, progress: &SessionProgress) {
         let mut latest = lock(&self.latest);
-        // A session that is completed is at 100 %, whether it ever said how far it is or not.
+        // A completed session is at 100 % even if it never reported progress.
         if latest.finished || latest.view.is_none() && !view::is_reported(progress) {
             return;
         }
@@ -145,34 +146,39 @@ impl ProgressRenderer {
         self.draw(Instant::now());
     }
 
-    /// Output of somebody else, for where progress is shown: `write` is called with these bytes, and before and after
-    /// them with what takes the progress away and shows it again.
-    pub fn beside(&self, bytes: &[u8], write: impl FnMut(&[u8])) {
-        self.write_beside(lock(&self.output), bytes, write);
+    /// Writes other output to the place where progress is shown, above the bar. Calls `write` with these bytes, and
+    /// before and after them with the sequences that remove the bar and draw it again.
+    pub fn write_above(&self, bytes: &[u8], write: impl FnMut(&[u8])) {
+        self.write_without_bar(lock(&self.output), bytes, write);
     }
 
-    /// As [`beside`](Self::beside), for a line that stands by itself: where somebody else's is unfinished, it begins
-    /// in the next one.
-    pub fn line_beside(&self, line: &str, write: impl FnMut(&[u8])) {
+    /// Writes a line of the application like [`write_above`](Self::write_above). If other output has left an unfinished
+    /// line, it begins on the next one.
+    pub fn write_line_above(&self, line: &str, write: impl FnMut(&[u8])) {
         let output = lock(&self.output);
-        let begin = if output.screen.is_used() { "\n" } else { "" };
-        self.write_beside(output, format!("{begin}{line}\n").as_bytes(), write);
+        let begin = if output.screen.is_line_used() { "\n" } else { "" };
+        self.write_without_bar(output, format!("{begin}{line}\n").as_bytes(), write);
     }
 
-    fn write_beside(&self, mut output: MutexGuard<'_, Output>, bytes: &[u8], mut write: impl FnMut(&[u8])) {
-        let away = output.form.hide();
-        if !away.is_empty() {
-            write(&away);
+    fn write_without_bar(
+        &self,
+        mut output: MutexGuard<'_, Output>,
+        bytes: &[u8],
+        mut write: impl FnMut(&[u8]),
+    ) {
+        let erase = output.form.hide();
+        if !erase.is_empty() {
+            write(&erase);
         }
         write(bytes);
-        output.screen.pass(bytes);
-        let shown = output.shown(&mut lock(&self.latest), Instant::now());
-        if let Some(shown) = shown {
-            write(&shown);
+        output.screen.record(bytes);
+        let frame = output.frame(&mut lock(&self.latest), Instant::now());
+        if let Some(frame) = frame {
+            write(&frame);
         }
     }
 
-    /// Takes a bar away, or writes the last line. Nothing is shown after it.
+    /// Removes the bar, or writes the last line. Nothing is shown after it.
     pub fn finish(&self) {
         let view = {
             let mut latest = lock(&self.latest);
@@ -181,9 +187,9 @@ impl ProgressRenderer {
             }
             latest.view.take()
         };
-        // Whoever writes beside it has taken the bar away, and will not show it again.
+        // A concurrent `write_above` has removed the bar and will not draw it again.
         let Some(mut output) = self.free_output() else { return };
-        let free = output.screen.is_free();
+        let free = output.screen.is_line_free();
         let bytes = match (&mut output.form, view) {
             (Form::Bar(bar), _) => bar.hide(),
             (Form::Lines(lines), Some(view)) if free => lines.last(&view),
@@ -192,8 +198,8 @@ impl ProgressRenderer {
         output.write(&bytes);
     }
 
-    /// Shows all that is reported, until the session has ended or nobody can report any more, and finishes. Dropping the
-    /// future leaves what is shown as it is, for [`finish`](Self::finish) to take away.
+    /// Shows every report until the session has ended or the sender is dropped, and finishes. Dropping the future
+    /// leaves the display as it is; [`finish`](Self::finish) removes it.
     pub async fn follow(&self, mut progress: watch::Receiver<SessionProgress>) {
         loop {
             let now = progress.borrow_and_update().clone();
@@ -215,22 +221,22 @@ impl ProgressRenderer {
         self.finish();
     }
 
-    /// Whether something is to be shown though nothing new is reported.
+    /// Returns `true` if a redraw is needed without a new report.
     fn needs_ticks(&self) -> bool {
         let latest = lock(&self.latest);
         latest.stale || self.is_bar && latest.view.as_ref().is_some_and(View::spins)
     }
 
     fn draw(&self, now: Instant) {
-        // Whoever writes beside it shows what is new afterwards.
+        // A concurrent `write_above` shows the new progress after its output.
         let Some(mut output) = self.free_output() else { return };
-        let shown = output.shown(&mut lock(&self.latest), now);
-        if let Some(bytes) = shown {
+        let frame = output.frame(&mut lock(&self.latest), now);
+        if let Some(bytes) = frame {
             output.write(&bytes);
         }
     }
 
-    /// The output, if a write to it would not have to wait, for nobody.
+    /// Locks the output if neither the lock nor a write to it would block.
     fn free_output(&self) -> Option<MutexGuard<'_, Output>> {
         let output = match self.output.try_lock() {
             Ok(output) => output,
@@ -242,9 +248,9 @@ impl ProgressRenderer {
 }
 
 impl Output {
-    /// What shows the latest, if it is to be shown now and may be.
-    fn shown(&mut self, latest: &mut Latest, now: Instant) -> Option<Vec<u8>> {
-        if latest.finished || !self.screen.is_free() {
+    /// Returns the bytes that show the latest progress, if it is due and the line is free.
+    fn frame(&mut self, latest: &mut Latest, now: Instant) -> Option<Vec<u8>> {
+        if latest.finished || !self.screen.is_line_free() {
             return None;
         }
         let view = latest.view.as_ref()?;
@@ -256,7 +262,7 @@ impl Output {
         Some(bytes).filter(|bytes| !bytes.is_empty())
     }
 
-    /// Progress that cannot be shown is nobody's trouble.
+    /// Writes bytes. Errors are dropped: progress is best effort.
     fn write(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;

@@ -1,13 +1,13 @@
-//! Whether a line of a terminal is free for a bar, as far as that follows from what others wrote there.
+//! Tracks other output on a terminal, to know if the line of the cursor is free for a bar.
 
-/// What the output of others left behind.
+/// The state that other output left on the terminal.
 #[derive(Debug, Default)]
 pub(super) struct Screen {
     state: State,
-    /// Something stands in the cursor's line.
-    used: bool,
-    /// The output moves the cursor itself.
-    taken: bool,
+    /// `true` if the cursor's line has text.
+    line_used: bool,
+    /// `true` once the output has moved the cursor itself.
+    cursor_moved: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -18,22 +18,22 @@ enum State {
     Escape,
     /// In a control sequence: `ESC [`.
     Control,
-    /// In a command for the terminal, a title or a progress: `ESC ]`.
+    /// In an operating system command such as a title or progress: `ESC ]`.
     Command,
-    /// After an ESC in a command: with `\` it ends it.
+    /// After an ESC in a command, which a `\` ends.
     CommandEscape,
 }
 
 impl Screen {
-    /// Takes note of output.
-    pub(super) fn pass(&mut self, bytes: &[u8]) {
+    /// Records other output.
+    pub(super) fn record(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while let Some((byte, after)) = rest.split_first() {
             if self.state == State::Text {
-                // Nearly all output is passed over here.
+                // Fast path: nearly all output has no ESC.
                 let text = rest.iter().position(|byte| *byte == 0x1b).unwrap_or(rest.len());
                 if let Some(last) = rest.get(..text).and_then(<[u8]>::last) {
-                    self.used = *last != b'\n';
+                    self.line_used = *last != b'\n';
                     rest = rest.get(text..).unwrap_or_default();
                     continue;
                 }
@@ -49,24 +49,24 @@ impl Screen {
             (Text | CommandEscape, 0x1b) => Escape,
             (Escape, b'[') | (Control, 0x20..=0x3f) => Control,
             (Command, 0x1b) => CommandEscape,
-            // Colours, and the erasing that compilers put beside them; the end of a command; anything.
+            // Colours, and the erasing that compilers emit with them; the end of a command; plain text.
             (Control, b'm' | b'K') | (Command, 0x07) | (CommandEscape, b'\\') | (Text, _) => Text,
             (Escape | CommandEscape, b']') | (Command, _) => Command,
             (Escape | Control | CommandEscape, _) => {
-                self.taken = true;
+                self.cursor_moved = true;
                 Text
             }
         };
     }
 
-    /// Whether something stands in the cursor's line.
-    pub(super) const fn is_used(&self) -> bool {
-        self.used
+    /// Returns `true` if the cursor's line has text.
+    pub(super) const fn is_line_used(&self) -> bool {
+        self.line_used
     }
 
-    /// Whether the cursor's line is empty, and nobody else's.
-    pub(super) fn is_free(&self) -> bool {
-        !self.taken && !self.used && self.state == State::Text
+    /// Returns `true` if the cursor's line is empty and the output has not moved the cursor.
+    pub(super) fn is_line_free(&self) -> bool {
+        !self.cursor_moved && !self.line_used && self.state == State::Text
     }
 }
 
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_free_once_it_ended_and_the_cursor_was_not_moved() {
+    fn a_line_is_free_after_a_newline_without_cursor_moves() {
         for (free, output) in [
             (true, ""),
             (true, "line\n"),
@@ -97,11 +97,11 @@ mod tests {
             (false, "line\n\u{1b}]0;tit"),
         ] {
             let mut whole = Screen::default();
-            whole.pass(output.as_bytes());
-            assert_eq!(whole.is_free(), free, "{output:?}");
+            whole.record(output.as_bytes());
+            assert_eq!(whole.is_line_free(), free, "{output:?}");
             let mut pieces = Screen::default();
-            output.bytes().for_each(|byte| pieces.pass(&[byte]));
-            assert_eq!(pieces.is_free(), free, "{output:?} byte by byte");
+            output.bytes().for_each(|byte| pieces.record(&[byte]));
+            assert_eq!(pieces.is_line_free(), free, "{output:?} byte by byte");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The standard error output of this process: whether it is a terminal, how wide, and whether it takes anything now.
+//! The standard error output of this process: terminal check, width and non-blocking writes.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write};
@@ -7,12 +7,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::termios::tcgetwinsize;
 
-use super::Out;
+use super::Sink;
 
-/// Columns of a terminal that does not say how many it has.
+/// Columns of a terminal that does not report its width.
 const COLUMNS: u16 = 80;
 
-/// Whether it is a terminal whose cursor can be moved.
+/// Returns `true` if it is a terminal whose cursor can be moved.
 pub(super) fn is_terminal() -> bool {
     let moves = |term: std::ffi::OsString| !term.is_empty() && term != "dumb";
     io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(moves)
@@ -25,7 +25,7 @@ pub(super) fn columns() -> u16 {
 
 #[derive(Debug)]
 pub(super) struct Stderr {
-    /// Where it is a terminal: opened anew, so that no write waits.
+    /// The terminal, if it is one, reopened so that no write blocks.
     terminal: Option<File>,
 }
 
@@ -52,14 +52,14 @@ impl Write for Stderr {
     }
 }
 
-impl Out for Stderr {
-    /// A terminal that was stopped (Ctrl-S) and a pipe that is full are not. A terminal may have room for a byte and no
-    /// more, a pipe that is ready has enough.
+impl Sink for Stderr {
+    /// Returns `false` for a terminal that was stopped (Ctrl-S) and for a full pipe. A ready terminal may have room for
+    /// a single byte only; a ready pipe has enough.
     fn is_ready(&self) -> bool {
         let stderr = io::stderr();
-        let mut look = [PollFd::new(&stderr, PollFlags::OUT)];
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut look, Some(&at_once)).is_ok()
-            && look.iter().any(|stderr| stderr.revents().contains(PollFlags::OUT))
+        let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
+        let no_wait = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut fds, Some(&no_wait)).is_ok()
+            && fds.iter().any(|stderr| stderr.revents().contains(PollFlags::OUT))
     }
 }

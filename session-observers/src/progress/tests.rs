@@ -1,4 +1,4 @@
-//! What a person would see on a terminal, and what a file gets.
+//! Tests of the rendered screen of a terminal and of the lines of a file.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use session_core::{
 
 use super::*;
 
-/// A terminal that one can look at.
+/// A terminal in memory.
 #[derive(Clone)]
-struct Screenful(InMemoryTerm);
+struct TestTerminal(InMemoryTerm);
 
-impl Screenful {
+impl TestTerminal {
     fn new(columns: u16) -> Self {
         Self(InMemoryTerm::new(10, columns))
     }
@@ -33,13 +33,13 @@ impl Screenful {
     }
 
     fn put(&self, bytes: &[u8]) {
-        // As the line discipline of a terminal does it.
+        // Converts line ends like the line discipline of a terminal.
         let text = std::str::from_utf8(bytes).unwrap().replace('\n', "\r\n");
         self.0.write_str(&text).unwrap();
     }
 }
 
-impl Write for Screenful {
+impl Write for TestTerminal {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.put(bytes);
         Ok(bytes.len())
@@ -50,11 +50,11 @@ impl Write for Screenful {
     }
 }
 
-/// A file that one can look into.
+/// A file in memory.
 #[derive(Clone, Default)]
-struct Paper(Arc<Mutex<Vec<u8>>>);
+struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
 
-impl Paper {
+impl SharedBuffer {
     fn text(&self) -> String {
         String::from_utf8(lock(&self.0).clone()).unwrap()
     }
@@ -64,7 +64,7 @@ impl Paper {
     }
 }
 
-impl Write for Paper {
+impl Write for SharedBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         lock(&self.0).write(bytes)
     }
@@ -84,7 +84,7 @@ impl Clock for TestClock {
     }
 }
 
-/// A session that runs, with a clock that stands still.
+/// Starts a session with a clock that only the test advances.
 async fn session() -> (InMemorySessionManager, Session, TestClock) {
     let clock = TestClock::default();
     let manager = InMemorySessionManager::with_options(ManagerOptions::new().clock(Arc::new(clock.clone())));
@@ -100,18 +100,18 @@ async fn reported(report: ProgressReport) -> SessionProgress {
 }
 
 #[tokio::test]
-async fn a_terminal_shows_one_bar_with_percent_steps_and_the_time_left() {
+async fn a_terminal_shows_a_bar_with_steps_and_the_time_left() {
     let (_manager, session, clock) = session().await;
-    let screen = Screenful::new(80);
-    let renderer = screen.bar();
+    let terminal = TestTerminal::new(80);
+    let renderer = terminal.bar();
     renderer.show(&session.progress().snapshot());
-    assert_eq!(screen.shown(), "", "nothing was reported");
+    assert_eq!(terminal.shown(), "", "nothing was reported");
     session.progress().set_step("looking");
     renderer.show(&session.progress().snapshot());
-    let spinner = screen.shown();
+    let spinner = terminal.shown();
     assert!(spinner.ends_with(" looking") && spinner.len() == 9, "no percentage is known: {spinner}");
     renderer.draw(Instant::now());
-    assert_ne!(screen.shown(), spinner, "it turns");
+    assert_ne!(terminal.shown(), spinner, "it turns");
     session.progress().start(10);
     session.progress().set_phase("build");
     for (done, shown) in [
@@ -123,75 +123,75 @@ async fn a_terminal_shows_one_bar_with_percent_steps_and_the_time_left() {
         clock.0.fetch_add(1_000, Ordering::Relaxed);
         session.progress().complete_step(format!("step {done}"));
         renderer.show(&session.progress().snapshot());
-        assert_eq!(screen.shown(), shown);
+        assert_eq!(terminal.shown(), shown);
     }
     renderer.finish();
-    assert_eq!(screen.shown(), "", "a bar is taken away at the end");
+    assert_eq!(terminal.shown(), "", "a bar is removed at the end");
     session.progress().complete_step("late");
     renderer.show(&session.progress().snapshot());
-    assert_eq!(screen.shown(), "");
+    assert_eq!(terminal.shown(), "");
 }
 
 #[tokio::test]
-async fn output_beside_a_bar_is_whole_and_the_bar_stays_below_it() {
+async fn output_stays_intact_above_the_bar() {
     let progress = reported(ProgressReport::new().percent(40.0).step("compiling")).await;
     let bar = "[########------------]  40% compiling";
-    let screen = Screenful::new(60);
-    let renderer = screen.bar();
-    renderer.beside(b"before\n", |bytes| screen.put(bytes));
+    let terminal = TestTerminal::new(60);
+    let renderer = terminal.bar();
+    renderer.write_above(b"before\n", |bytes| terminal.put(bytes));
     renderer.show(&progress);
-    assert_eq!(screen.shown(), format!("before\n{bar}"));
+    assert_eq!(terminal.shown(), format!("before\n{bar}"));
     for (output, shown) in [
         ("one\ntwo\n", format!("one\ntwo\n{bar}")),
-        // A prompt has its line for itself, until that ends.
+        // A prompt keeps its line to itself until the line ends.
         ("name? ", "one\ntwo\nname?".to_owned()),
         ("Ada\n", format!("one\ntwo\nname? Ada\n{bar}")),
         ("\u{1b}[31mred\u{1b}[0m\u{1b}]9;4;1;50\u{7}\n", format!("one\ntwo\nname? Ada\nred\n{bar}")),
-        // Somebody else's bar.
+        // A bar of the program.
         ("50%\r", "one\ntwo\nname? Ada\nred\n50%".to_owned()),
         ("done\n", format!("one\ntwo\nname? Ada\nred\ndone\n{bar}")),
-        // From here on the screen is the program's.
+        // From here on the screen belongs to the program.
         ("\u{1b}[2Aup\n", "one\ntwo\nname? Ada\nupd\ndone".to_owned()),
         ("\n", "one\ntwo\nname? Ada\nupd\ndone".to_owned()),
     ] {
-        renderer.beside(output.as_bytes(), |bytes| screen.put(bytes));
-        assert_eq!(screen.shown(), format!("before\n{shown}"), "{output:?}");
+        renderer.write_above(output.as_bytes(), |bytes| terminal.put(bytes));
+        assert_eq!(terminal.shown(), format!("before\n{shown}"), "{output:?}");
         renderer.show(&progress);
-        assert_eq!(screen.shown(), format!("before\n{shown}"), "{output:?}");
+        assert_eq!(terminal.shown(), format!("before\n{shown}"), "{output:?}");
     }
     renderer.finish();
-    assert_eq!(screen.shown(), "before\none\ntwo\nname? Ada\nupd\ndone");
+    assert_eq!(terminal.shown(), "before\none\ntwo\nname? Ada\nupd\ndone");
 }
 
 #[tokio::test]
-async fn a_line_of_ones_own_is_never_the_end_of_somebody_elses() {
-    let screen = Screenful::new(60);
-    let renderer = screen.bar();
-    let put = |bytes: &[u8]| screen.put(bytes);
-    renderer.line_beside("first", put);
+async fn an_own_line_starts_after_an_unfinished_one() {
+    let terminal = TestTerminal::new(60);
+    let renderer = terminal.bar();
+    let put = |bytes: &[u8]| terminal.put(bytes);
+    renderer.write_line_above("first", put);
     renderer.show(&reported(ProgressReport::new().percent(40.0)).await);
-    renderer.line_beside("second", put);
+    renderer.write_line_above("second", put);
     let bar = "[########------------]  40%";
-    assert_eq!(screen.shown(), format!("first\nsecond\n{bar}"));
-    renderer.beside(b"name? ", put);
-    renderer.line_beside("third", put);
-    assert_eq!(screen.shown(), format!("first\nsecond\nname?\nthird\n{bar}"));
+    assert_eq!(terminal.shown(), format!("first\nsecond\n{bar}"));
+    renderer.write_above(b"name? ", put);
+    renderer.write_line_above("third", put);
+    assert_eq!(terminal.shown(), format!("first\nsecond\nname?\nthird\n{bar}"));
 }
 
-/// Many threads, one terminal: no byte of the output is lost, and no two lines are mixed.
+/// Several threads share one terminal: no byte of the output is lost, and no two lines mix.
 #[tokio::test]
-async fn output_and_progress_from_several_threads_do_not_mix() {
+async fn concurrent_output_and_progress_do_not_mix() {
     let (_manager, session, _) = session().await;
     session.progress().start(1_000);
-    let paper = Paper::default();
-    let renderer = ProgressRenderer::bar(paper.clone(), || 60);
+    let buffer = SharedBuffer::default();
+    let renderer = ProgressRenderer::bar(buffer.clone(), || 60);
     std::thread::scope(|scope| {
         for name in ["out", "err"] {
-            let (renderer, paper) = (&renderer, &paper);
+            let (renderer, buffer) = (&renderer, &buffer);
             scope.spawn(move || {
                 for n in 0..500 {
                     let line = format!("{name} {n}\n");
-                    renderer.beside(line.as_bytes(), |bytes| lock(&paper.0).extend_from_slice(bytes));
+                    renderer.write_above(line.as_bytes(), |bytes| lock(&buffer.0).extend_from_slice(bytes));
                 }
             });
         }
@@ -201,11 +201,11 @@ async fn output_and_progress_from_several_threads_do_not_mix() {
         }
     });
     renderer.finish();
-    let text = paper.text();
+    let text = buffer.text();
     assert!(text.contains("a step"));
-    // What is left once everything is taken away that a bar wrote: from the start of its line to where it is cleared.
+    // Removes everything that a bar wrote: from the start of its line to where the line is cleared.
     let mut lines: Vec<&str> = text.lines().map(|line| line.rsplit("\r\u{1b}[2K").next().unwrap()).collect();
-    assert_eq!(lines.pop(), Some(""), "the last bar is taken away");
+    assert_eq!(lines.pop(), Some(""), "the last bar is removed");
     for name in ["out", "err"] {
         let own: Vec<_> = lines.iter().filter(|line| line.starts_with(name)).collect();
         assert!((0..500).map(|n| format!("{name} {n}")).eq(own.iter().map(ToString::to_string)));
@@ -214,10 +214,10 @@ async fn output_and_progress_from_several_threads_do_not_mix() {
 }
 
 #[tokio::test]
-async fn lines_come_at_each_tenth_and_every_ten_seconds() {
+async fn lines_are_written_every_ten_percent_or_ten_seconds() {
     let (_manager, session, _) = session().await;
-    let paper = Paper::default();
-    let renderer = ProgressRenderer::lines(paper.clone());
+    let buffer = SharedBuffer::default();
+    let renderer = ProgressRenderer::lines(buffer.clone());
     let begin = Instant::now();
     let at = |seconds: u64| {
         let mut latest = lock(&renderer.latest);
@@ -227,7 +227,7 @@ async fn lines_come_at_each_tenth_and_every_ten_seconds() {
         }
         drop(latest);
         renderer.draw(begin + Duration::from_secs(seconds));
-        paper.taken()
+        buffer.taken()
     };
     assert_eq!(at(0), "", "nothing was reported");
     let percent = |percent: f64| session.progress().set_percent(percent).unwrap();
@@ -237,7 +237,7 @@ async fn lines_come_at_each_tenth_and_every_ten_seconds() {
     assert_eq!(at(1), "");
     percent(9.9);
     assert_eq!(at(9), "");
-    assert!(renderer.needs_ticks(), "it is owed");
+    assert!(renderer.needs_ticks(), "a line is pending");
     assert_eq!(at(10), "[----------] 9% ETA 0s\n");
     assert_eq!(at(30), "", "nothing changed");
     assert!(!renderer.needs_ticks());
@@ -247,49 +247,49 @@ async fn lines_come_at_each_tenth_and_every_ten_seconds() {
     assert_eq!(at(31), "[####------] 47% ETA 0s\n");
     session.progress().set_step("linking");
     assert_eq!(at(32), "");
-    // Not into somebody else's line.
-    renderer.beside(b"name? ", |bytes| drop(paper.clone().write(bytes)));
+    // Not into an unfinished line of other output.
+    renderer.write_above(b"name? ", |bytes| drop(buffer.clone().write(bytes)));
     percent(60.0);
     assert_eq!(at(33), "name? ");
-    renderer.beside(b"Ada\n", |bytes| drop(paper.clone().write(bytes)));
+    renderer.write_above(b"Ada\n", |bytes| drop(buffer.clone().write(bytes)));
     assert_eq!(at(33), "Ada\n[######----] 60% linking ETA 0s\n");
     percent(61.0);
     session.complete(SessionSummary::new()).await.unwrap();
     renderer.show(&session.progress().snapshot());
     renderer.finish();
-    assert_eq!(paper.taken(), "[##########] 100% linking completed\n");
+    assert_eq!(buffer.taken(), "[##########] 100% linking completed\n");
     renderer.finish();
-    assert_eq!(at(99), "", "the end is said once");
+    assert_eq!(at(99), "", "the end is written once");
 }
 
 #[tokio::test]
-async fn a_session_that_reports_nothing_is_not_shown_though_it_completes() {
+async fn a_session_without_reports_is_never_shown() {
     let (_manager, session, _) = session().await;
     session.complete(SessionSummary::new()).await.unwrap();
     let progress = session.progress().snapshot();
     assert_eq!(progress.percent, Some(100.0));
-    let (screen, paper) = (Screenful::new(60), Paper::default());
-    for renderer in [screen.bar(), ProgressRenderer::lines(paper.clone())] {
+    let (terminal, buffer) = (TestTerminal::new(60), SharedBuffer::default());
+    for renderer in [terminal.bar(), ProgressRenderer::lines(buffer.clone())] {
         renderer.show(&progress);
         renderer.finish();
     }
-    assert_eq!((screen.shown(), paper.text()), (String::new(), String::new()));
+    assert_eq!((terminal.shown(), buffer.text()), (String::new(), String::new()));
 }
 
 #[tokio::test]
-async fn nothing_that_is_reported_controls_the_terminal() {
+async fn reported_text_cannot_control_the_terminal() {
     let hostile = "\u{1b}]0;title\u{7}\u{1b}[2J\r\u{8}\u{9b}31m\u{202e}\u{7f}\ttab {msg} end";
     for (percent, columns) in [(None, 120), (Some(40.0), 120), (Some(40.0), 40), (None, 5), (Some(1.0), 1)] {
         let mut report = ProgressReport::new().step(hostile).phase(hostile);
         report.percent = percent;
         let progress = reported(report).await;
-        let (drawn, written) = (Paper::default(), Paper::default());
+        let (drawn, written) = (SharedBuffer::default(), SharedBuffer::default());
         let bar = ProgressRenderer::bar(drawn.clone(), move || columns);
         let lines = ProgressRenderer::lines(written.clone());
         for renderer in [&bar, &lines] {
             renderer.show(&progress);
         }
-        // A bar begins in its own line, and clears that.
+        // A bar clears its own line first.
         let drawn = drawn.text().replace("\r\u{1b}[2K", "");
         for text in [&drawn, written.text().trim_end_matches('\n')] {
             assert!(!text.contains(is_unsafe_char), "{text:?}");
@@ -299,15 +299,15 @@ async fn nothing_that_is_reported_controls_the_terminal() {
 }
 
 #[tokio::test]
-async fn whoever_follows_a_session_sees_it_to_its_end() {
+async fn following_a_session_finishes_at_its_end() {
     let (_manager, session, _) = session().await;
-    let paper = Paper::default();
-    let renderer = ProgressRenderer::lines(paper.clone());
+    let buffer = SharedBuffer::default();
+    let renderer = ProgressRenderer::lines(buffer.clone());
     let progress = session.progress().watch();
     let work = async {
         for tenth in 1..=5 {
             session.progress().set_percent(f64::from(tenth * 10)).unwrap();
-            while !paper.text().contains(&format!("{}%", tenth * 10)) {
+            while !buffer.text().contains(&format!("{}%", tenth * 10)) {
                 tokio::task::yield_now().await;
             }
         }
@@ -315,7 +315,7 @@ async fn whoever_follows_a_session_sees_it_to_its_end() {
     };
     tokio::time::timeout(Duration::from_secs(30), async { tokio::join!(renderer.follow(progress), work) })
         .await
-        .expect("it ends with the session");
-    assert_eq!(paper.text().lines().count(), 6, "{}", paper.text());
-    assert!(paper.text().ends_with("100% completed\n"), "{}", paper.text());
+        .expect("following ends with the session");
+    assert_eq!(buffer.text().lines().count(), 6, "{}", buffer.text());
+    assert!(buffer.text().ends_with("100% completed\n"), "{}", buffer.text());
 }

@@ -1,4 +1,4 @@
-//! What is said of a session's progress, as texts that can be shown.
+//! Texts that display a session's progress.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use indicatif::FormattedDuration;
 use session_core::text::visible;
 use session_core::{SessionProgress, SessionState, format_progress};
 
-/// One look at a session's progress.
+/// A snapshot of a session's progress.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct View(SessionProgress);
 
-/// Whether anything was reported. That a session is completed says that it is at 100 %, and nobody reported it.
+/// Returns `true` if anything was reported. The 100 % of a completed session may be derived, not reported.
 pub(super) fn is_reported(progress: &SessionProgress) -> bool {
     let percent = progress.percent.is_some() && !matches!(progress.state, SessionState::Completed { .. });
     percent
@@ -25,7 +25,7 @@ impl View {
         Self(progress.clone())
     }
 
-    /// Whole percent, cut and not rounded: 100 is only what is whole.
+    /// Returns whole percent, rounded down, so that 100 means complete.
     pub(super) fn percent(&self) -> Option<u64> {
         let percent = self.0.percent?;
         Some(
@@ -33,7 +33,7 @@ impl View {
         )
     }
 
-    /// Steps and the time left, or the state of what does not run. Ends with a blank, unless it is empty.
+    /// Returns steps and the time left, or the state if it is not running. Ends with a blank, unless it is empty.
     pub(super) fn numbers(&self) -> String {
         let SessionProgress { state, completed_steps, total_steps, eta_seconds, .. } = &self.0;
         let steps = match (completed_steps, total_steps) {
@@ -51,7 +51,7 @@ impl View {
         [steps, end].into_iter().flatten().collect()
     }
 
-    /// What is being done.
+    /// Returns the current step and phase.
     pub(super) fn text(&self) -> String {
         let part = |text: &Option<String>| visible(text.as_deref().unwrap_or_default().trim()).into_owned();
         match (part(&self.0.step), part(&self.0.phase)) {
@@ -61,12 +61,12 @@ impl View {
         }
     }
 
-    /// All of it on one line.
+    /// Returns everything on one line.
     pub(super) fn line(&self, columns: usize) -> String {
         format_progress(&self.0, columns)
     }
 
-    /// Whether it is to be seen that something is done, though nobody says how much.
+    /// Returns `true` if a spinner is shown: the session runs without a known percentage.
     pub(super) fn spins(&self) -> bool {
         self.0.percent.is_none() && matches!(self.0.state, SessionState::Running { .. })
     }

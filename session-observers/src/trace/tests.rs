@@ -1,4 +1,4 @@
-//! What is logged, read by a subscriber that keeps it.
+//! Tests of the logged events, with a subscriber that collects them.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -28,11 +28,11 @@ impl Visit for Line {
     }
 }
 
-/// Keeps events, knows no spans.
+/// A subscriber that collects events and ignores spans.
 #[derive(Clone, Default)]
-struct Keeper(Arc<Mutex<Vec<Line>>>);
+struct Collector(Arc<Mutex<Vec<Line>>>);
 
-impl Subscriber for Keeper {
+impl Subscriber for Collector {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
         true
     }
@@ -48,7 +48,7 @@ impl Subscriber for Keeper {
     fn event(&self, event: &Event<'_>) {
         let metadata = event.metadata();
         let mut line = Line { level: *metadata.level(), target: "", fields: BTreeMap::new() };
-        // A target is `'static` where the event is a macro's, and all of these are.
+        // Only this target is expected.
         line.target = if metadata.target() == "session" { "session" } else { "another" };
         event.record(&mut line);
         self.0.lock().unwrap().push(line);
@@ -59,10 +59,10 @@ impl Subscriber for Keeper {
     fn exit(&self, _: &span::Id) {}
 }
 
-fn logged(tell: impl FnOnce(&TracingObserver)) -> Vec<Line> {
-    let keeper = Keeper::default();
-    tracing::subscriber::with_default(keeper.clone(), || tell(&TracingObserver::new()));
-    std::mem::take(&mut *keeper.0.lock().unwrap())
+fn logged(send: impl FnOnce(&TracingObserver)) -> Vec<Line> {
+    let collector = Collector::default();
+    tracing::subscriber::with_default(collector.clone(), || send(&TracingObserver::new()));
+    std::mem::take(&mut *collector.0.lock().unwrap())
 }
 
 fn context() -> EventContext {
@@ -77,7 +77,7 @@ fn line(level: Level, fields: &[(&'static str, &str)]) -> Line {
 const ID: &str = "01010101-0101-0101-0101-010101010101";
 
 #[test]
-fn each_fact_is_one_event_with_its_place_and_its_kind() {
+fn each_event_is_logged_with_its_revision_and_kind() {
     let events = [
         SessionEvent::Failed { error: Failure::new(FailureCause::Work, "no\u{1b}[2J space") },
         SessionEvent::CancelRequested { reason: "enough".into(), by: "me".into(), force: false },
@@ -112,7 +112,7 @@ fn each_fact_is_one_event_with_its_place_and_its_kind() {
 }
 
 #[test]
-fn what_is_missed_and_what_is_recovered_is_logged() {
+fn missed_events_and_recoveries_are_logged() {
     let mut report = RecoveryReport::default();
     report.failed.push((context().session, SessionError::Contended { id: context().session }));
     let lines = logged(|observer| {
@@ -126,9 +126,9 @@ fn what_is_missed_and_what_is_recovered_is_logged() {
     assert_eq!(lines[2].fields["code"], "CONFLICT");
 }
 
-/// The table in the docs, the other way round.
+/// Checks the table in the docs, by level.
 #[test]
-fn levels_are_as_documented() {
+fn levels_match_the_documented_table() {
     let of = |wanted: Level| -> Vec<&str> {
         EventKind::ALL.iter().filter(|kind| level(**kind) == wanted).map(|kind| kind.name()).collect()
     };

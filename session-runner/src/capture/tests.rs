@@ -1,4 +1,4 @@
-//! Output on its way: from pipes to the store and to whoever reads along, and what can go wrong there.
+//! Tests of capturing: output from pipes to the store and to a reader, and the failures on the way.
 
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 
@@ -11,13 +11,13 @@ fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-struct Place {
+struct Fixture {
     _folder: tempfile::TempDir,
     output: FileOutput,
     id: SessionId,
 }
 
-impl Place {
+impl Fixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self { output: FileOutput::new(folder.path()), id: SessionId::random(), _folder: folder }
@@ -33,10 +33,10 @@ impl Place {
     }
 }
 
-fn tap(pass_on: Option<PipeWriter>) -> (PipeWriter, Tap) {
+fn stream(pass_on: Option<PipeWriter>) -> (PipeWriter, CapturedStream) {
     let (read, write) = pipe().unwrap();
     let pass_on = pass_on.map(|pipe| File::from(OwnedFd::from(pipe)));
-    (write, Tap { stream: OutputStream::Stdout, pipe: read.into(), pass_on, interceptor: None })
+    (write, CapturedStream { stream: OutputStream::Stdout, pipe: read.into(), pass_on, interceptor: None })
 }
 
 fn text(length: usize) -> Vec<u8> {
@@ -52,26 +52,26 @@ fn reader(mut pipe: PipeReader) -> std::thread::JoinHandle<Vec<u8>> {
 }
 
 #[test]
-fn output_is_stored_and_passed_on_byte_by_byte() {
-    let place = Place::new();
+fn output_is_stored_and_forwarded_unchanged() {
+    let fixture = Fixture::new();
     let (read, write) = pipe().unwrap();
-    let (mut program, tap) = tap(Some(write));
+    let (mut program, stream) = stream(Some(write));
     let passed_on = reader(read);
-    let capture = Capture::start(vec![tap], Some(place.writer()), 1).unwrap();
+    let capture = Capture::start(vec![stream], Some(fixture.writer()), 1).unwrap();
     let text = text(3_000_000);
     program.write_all(&text).unwrap();
     drop(program);
     let captured = run(capture.finish());
     assert_eq!(captured, Captured { bytes: 3_000_000, ..Captured::default() });
-    assert_eq!(place.bytes(), text);
+    assert_eq!(fixture.bytes(), text);
     assert_eq!(passed_on.join().unwrap(), text);
 }
 
-/// Puts something of its own around each piece of output.
+/// An interceptor that adds text around each piece of output.
 #[derive(Debug)]
-struct Around;
+struct Wrapper;
 
-impl OutputInterceptor for Around {
+impl OutputInterceptor for Wrapper {
     fn pass_on(&self, stream: OutputStream, bytes: &[u8], write: &mut dyn FnMut(&[u8])) {
         write(b"<");
         write(bytes);
@@ -81,78 +81,78 @@ impl OutputInterceptor for Around {
 }
 
 #[test]
-fn whoever_writes_to_the_same_place_passes_the_output_on() {
-    let place = Place::new();
+fn an_interceptor_forwards_the_output() {
+    let fixture = Fixture::new();
     let (mut read, write) = pipe().unwrap();
-    let (mut program, tap) = tap(Some(write));
-    let tap = Tap { interceptor: Some(Arc::new(Around)), ..tap };
-    let capture = Capture::start(vec![tap], Some(place.writer()), 1).unwrap();
-    for (said, expected) in [("one ", "<one stdout>"), ("two ", "<two stdout>")] {
-        program.write_all(said.as_bytes()).unwrap();
+    let (mut program, stream) = stream(Some(write));
+    let stream = CapturedStream { interceptor: Some(Arc::new(Wrapper)), ..stream };
+    let capture = Capture::start(vec![stream], Some(fixture.writer()), 1).unwrap();
+    for (printed, expected) in [("one ", "<one stdout>"), ("two ", "<two stdout>")] {
+        program.write_all(printed.as_bytes()).unwrap();
         let mut got = vec![0; expected.len()];
         read.read_exact(&mut got).unwrap();
         assert_eq!(String::from_utf8(got).unwrap(), expected);
     }
-    // A reader that leaves, in the middle of it too, is no failure of the program's.
+    // A reader that closes its end, even midway, does not fail the program.
     drop(read);
     program.write_all(b"three ").unwrap();
     drop(program);
     let captured = run(capture.finish());
     assert!(captured.not_passed_on.is_some());
-    assert_eq!((captured.bytes, place.bytes()), (14, b"one two three ".to_vec()));
+    assert_eq!((captured.bytes, fixture.bytes()), (14, b"one two three ".to_vec()));
 }
 
-/// The story: a shell showed its prompt in the middle of what a program had printed before it was stopped.
+/// Regression: a shell showed its prompt in the middle of what a program had printed before it was stopped.
 #[test]
-fn at_rest_all_that_was_printed_has_got_through() {
-    let place = Place::new();
+fn draining_waits_until_all_output_is_forwarded() {
+    let fixture = Fixture::new();
     let (read, write) = pipe().unwrap();
-    let (mut program, tap) = tap(Some(write));
-    let capture = Capture::start(vec![tap], Some(place.writer()), 1).unwrap();
-    // More than the second pipe holds: it is on its way until somebody reads.
+    let (mut program, stream) = stream(Some(write));
+    let capture = Capture::start(vec![stream], Some(fixture.writer()), 1).unwrap();
+    // More than the second pipe holds: it is not all forwarded until the pipe is read.
     let text = text(65536 + 4096);
     program.write_all(&text).unwrap();
     let reads = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&reads);
+    let reading = Arc::clone(&reads);
     let slow = std::thread::spawn(move || {
-        std::thread::sleep(REST_WAIT / 3);
-        told.store(true, Ordering::SeqCst);
+        std::thread::sleep(DRAIN_TIMEOUT / 3);
+        reading.store(true, Ordering::SeqCst);
         let mut read = read;
-        let mut most = vec![0; 60_000];
-        read.read_exact(&mut most).unwrap();
+        let mut first_part = vec![0; 60_000];
+        read.read_exact(&mut first_part).unwrap();
         read
     });
-    run(capture.rest());
-    assert!(reads.load(Ordering::SeqCst), "it cannot have got through");
-    assert_eq!(place.bytes(), text);
+    run(capture.wait_until_drained());
+    assert!(reads.load(Ordering::SeqCst), "it cannot have been forwarded before the read");
+    assert_eq!(fixture.bytes(), text);
     let read = slow.join().unwrap();
     assert_eq!(rustix::io::ioctl_fionread(&read).unwrap(), text.len() as u64 - 60_000);
-    // Somebody who never reads is not waited for.
+    // A reader that never reads is not waited for.
     program.write_all(&text).unwrap();
     let start = Instant::now();
-    run(capture.rest());
-    assert!(start.elapsed() < REST_WAIT * 4, "{:?}", start.elapsed());
+    run(capture.wait_until_drained());
+    assert!(start.elapsed() < DRAIN_TIMEOUT * 4, "{:?}", start.elapsed());
     drop((program, read));
     run(capture.finish());
 }
 
 #[test]
-fn what_is_in_the_pipe_when_the_tree_is_gone_is_not_lost_and_a_held_pipe_is_not_waited_for() {
-    let place = Place::new();
-    let (mut program, tap) = tap(None);
+fn finish_reads_the_pipe_but_does_not_wait_for_its_end() {
+    let fixture = Fixture::new();
+    let (mut program, stream) = stream(None);
     program.write_all(b"last words").unwrap();
-    let capture = Capture::start(vec![tap], Some(place.writer()), 1).unwrap();
-    // The pipe is still open: somebody got away with it.
+    let capture = Capture::start(vec![stream], Some(fixture.writer()), 1).unwrap();
+    // The pipe is still open: an escaped process holds it.
     assert_eq!(run(capture.finish()).bytes, 10);
-    assert_eq!(place.bytes(), b"last words");
+    assert_eq!(fixture.bytes(), b"last words");
     drop(program);
 }
 
 #[test]
-fn somebody_who_got_away_and_prints_on_cannot_keep_the_capture() {
-    let place = Place::new();
-    let (mut program, tap) = tap(None);
-    let capture = Capture::start(vec![tap], Some(place.writer()), 1).unwrap();
+fn an_escaped_writer_does_not_block_finish() {
+    let fixture = Fixture::new();
+    let (mut program, stream) = stream(None);
+    let capture = Capture::start(vec![stream], Some(fixture.writer()), 1).unwrap();
     let writer = std::thread::spawn(move || while program.write_all(&[7; 4096]).is_ok() {});
     let mut stored = capture.stored();
     run(async { drop(stored.wait_for(|stored| *stored > 0).await.unwrap()) });
@@ -161,25 +161,25 @@ fn somebody_who_got_away_and_prints_on_cannot_keep_the_capture() {
 }
 
 #[test]
-fn a_reader_who_went_away_or_does_not_read_keeps_nobody() {
-    for goes in [true, false] {
-        let place = Place::new();
+fn a_closed_or_stalled_reader_does_not_block_finish() {
+    for closes in [true, false] {
+        let fixture = Fixture::new();
         let (read, write) = pipe().unwrap();
-        let (mut program, tap) = tap(Some(write));
-        let read = (!goes).then_some(read);
-        let capture = Capture::start(vec![tap], Some(place.writer()), 1).unwrap();
-        // More than the pipe to the reader holds, and no more than that one and the program's hold together.
+        let (mut program, stream) = stream(Some(write));
+        let read = (!closes).then_some(read);
+        let capture = Capture::start(vec![stream], Some(fixture.writer()), 1).unwrap();
+        // More than the pipe to the reader holds, but no more than both pipes hold together.
         program.write_all(&text(100_000)).unwrap();
         drop(program);
         let captured = run(capture.finish());
         assert_eq!(captured.bytes, 100_000);
-        assert!(captured.not_passed_on.is_some(), "{goes}");
-        assert_eq!(place.bytes(), text(100_000));
+        assert!(captured.not_passed_on.is_some(), "{closes}");
+        assert_eq!(fixture.bytes(), text(100_000));
         drop(read);
     }
 }
 
-/// A store that takes nothing between two points.
+/// A writer whose disk is full after the first append.
 #[derive(Debug)]
 struct FullDisk {
     inner: Box<dyn OutputWriter>,
@@ -219,44 +219,44 @@ impl OutputWriter for FullDisk {
 }
 
 #[test]
-fn a_full_disk_ends_neither_the_work_nor_what_is_passed_on() {
-    let place = Place::new();
+fn a_full_disk_does_not_stop_forwarding() {
+    let fixture = Fixture::new();
     let (read, write) = pipe().unwrap();
     let passed_on = reader(read);
-    let (mut program, tap) = tap(Some(write));
-    let disk = FullDisk { inner: place.writer(), appends: 0 };
-    let capture = Capture::start(vec![tap], Some(Box::new(disk)), 1).unwrap();
+    let (mut program, stream) = stream(Some(write));
+    let disk = FullDisk { inner: fixture.writer(), appends: 0 };
+    let capture = Capture::start(vec![stream], Some(Box::new(disk)), 1).unwrap();
     let text = text(1_000_000);
     program.write_all(&text).unwrap();
     drop(program);
     let captured = run(capture.finish());
     assert_eq!(passed_on.join().unwrap(), text);
-    let (lost, why) = captured.lost.expect("it is told");
-    assert_eq!(lost, 1_000_000 - place.bytes().len() as u64);
-    assert!(why.starts_with("cannot write output: "), "{why}");
+    let (lost, reason) = captured.lost.expect("the loss is reported");
+    assert_eq!(lost, 1_000_000 - fixture.bytes().len() as u64);
+    assert!(reason.starts_with("cannot write output: "), "{reason}");
 }
 
 #[test]
-fn what_is_beyond_the_limit_is_counted() {
-    let place = Place::new();
-    let small = place.output.clone().limit(1000);
-    let (mut program, tap) = tap(None);
-    let capture = Capture::start(vec![tap], Some(small.writer(place.id).unwrap()), 1).unwrap();
+fn bytes_beyond_the_limit_are_counted() {
+    let fixture = Fixture::new();
+    let small = fixture.output.clone().limit(1000);
+    let (mut program, stream) = stream(None);
+    let capture = Capture::start(vec![stream], Some(small.writer(fixture.id).unwrap()), 1).unwrap();
     program.write_all(&text(50_000)).unwrap();
     drop(program);
     let captured = run(capture.finish());
     assert_eq!((captured.bytes, captured.cut), (50_000, Some(49_000)));
-    assert_eq!(place.bytes(), text(1000));
+    assert_eq!(fixture.bytes(), text(1000));
 }
 
 #[test]
-fn progress_in_the_output_is_heard_and_stays_in_the_output() {
-    let place = Place::new();
-    let (mut program, tap) = tap(None);
-    let capture = Capture::start(vec![tap], Some(place.writer()), 1).unwrap();
+fn parsed_progress_sequences_stay_in_the_output() {
+    let fixture = Fixture::new();
+    let (mut program, stream) = stream(None);
+    let capture = Capture::start(vec![stream], Some(fixture.writer()), 1).unwrap();
     let mut progress = capture.progress();
-    let said = b"\x1b]9;4;1;42\x07";
-    for piece in said.chunks(3) {
+    let sequence = b"\x1b]9;4;1;42\x07";
+    for piece in sequence.chunks(3) {
         program.write_all(piece).unwrap();
     }
     run(async {
@@ -264,5 +264,5 @@ fn progress_in_the_output_is_heard_and_stays_in_the_output() {
     });
     drop(program);
     run(capture.finish());
-    assert_eq!(place.bytes(), said);
+    assert_eq!(fixture.bytes(), sequence);
 }

@@ -1,6 +1,6 @@
-//! The index of a session's output: one line of 64 bytes for each chunk.
+//! Entries of the index of a session's output: one line of 64 bytes for each chunk.
 //!
-//! A line never crosses a page, so that no crash of a process leaves half of one: it is there or it is not.
+//! A line never crosses a page, so a crash of the process never leaves half a line.
 
 use session_core::Timestamp;
 use xxhash_rust::xxh3::Xxh3;
@@ -9,22 +9,22 @@ use super::{OutputCut, OutputStream};
 
 /// Bytes of an entry, its line end included.
 pub(crate) const ENTRY: usize = 64;
-/// Bytes of a chunk at most.
+/// Maximum bytes of a chunk.
 pub(crate) const CHUNK: u64 = 64 * 1024;
-/// The last attempt that has room; later ones count as it.
+/// The highest attempt number that fits; later attempts are stored as this one.
 const LAST_ATTEMPT: u32 = 9_999_999;
-/// Bytes before the sum.
+/// Bytes before the checksum.
 const BODY: usize = ENTRY - 17;
 
-/// What an entry stands for.
+/// The kind of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tag {
     Chunk {
         stream: OutputStream,
-        /// Whether output is missing before it.
+        /// `true` if output before it is missing.
         after_gap: bool,
     },
-    /// The limit: nothing follows. Its length is 0.
+    /// The cut at the limit: the last entry, with length 0.
     Cut,
 }
 
@@ -49,25 +49,25 @@ impl Tag {
 /// One line of the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// Where its bytes begin.
+    /// The offset of its first byte.
     pub(crate) offset: u64,
-    /// How many they are.
+    /// The number of its bytes.
     pub(crate) length: u64,
     pub(crate) tag: Tag,
     pub(crate) attempt: u32,
-    /// When its first byte came.
+    /// The time at which its first byte arrived.
     pub(crate) at: Timestamp,
 }
 
-/// An entry as it was read; whether its bytes are the ones that were stored is for [`Read::covers`] to say.
+/// An entry as it was read. [`ReadEntry::matches_bytes`] checks the bytes against it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Read {
+pub(crate) struct ReadEntry {
     pub(crate) entry: Entry,
     sum: u64,
 }
 
 impl Entry {
-    /// Where the output was cut, if this is the entry that says so.
+    /// Returns the cut, if this is the entry of one.
     pub(crate) fn cut(&self) -> Option<OutputCut> {
         (self.tag == Tag::Cut).then_some(OutputCut { attempt: self.attempt, at: self.at })
     }
@@ -76,14 +76,14 @@ impl Entry {
         self.offset + self.length
     }
 
-    /// The line; `bytes` is the hash of the chunk's bytes so far.
+    /// Formats the line; `bytes` is the hash of the chunk's bytes so far.
     pub(crate) fn line(&self, bytes: &Xxh3) -> String {
         let body = self.body();
         let sum = sum(bytes.clone(), &body);
         format!("{body}{sum:016x}\n")
     }
 
-    pub(crate) fn parse(line: &[u8]) -> Option<Read> {
+    pub(crate) fn parse(line: &[u8]) -> Option<ReadEntry> {
         let text = std::str::from_utf8(line).ok()?.strip_suffix('\n')?;
         let (body, sum) = text.split_at_checked(BODY)?;
         let mut fields = body.split(' ');
@@ -95,8 +95,8 @@ impl Entry {
             at: Timestamp::from_millis(fields.next()?.parse().ok()?)?,
         };
         let sum = u64::from_str_radix(sum, 16).ok()?;
-        // Only the one spelling: anything else was not written by us.
-        (entry.body() == body && entry.length <= CHUNK).then_some(Read { entry, sum })
+        // Only the canonical spelling: any other was not written by this code.
+        (entry.body() == body && entry.length <= CHUNK).then_some(ReadEntry { entry, sum })
     }
 
     fn body(&self) -> String {
@@ -106,9 +106,9 @@ impl Entry {
     }
 }
 
-impl Read {
-    /// Whether these are the bytes that the entry was written for.
-    pub(crate) fn covers(&self, bytes: &[u8]) -> bool {
+impl ReadEntry {
+    /// Returns `true` if these are the bytes that the entry was written for.
+    pub(crate) fn matches_bytes(&self, bytes: &[u8]) -> bool {
         let mut hash = Xxh3::new();
         hash.update(bytes);
         bytes.len() as u64 == self.entry.length && sum(hash, &self.entry.body()) == self.sum
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_entry_has_64_bytes_and_reads_back() {
+    fn entries_of_64_bytes_round_trip() {
         let at = Timestamp::from_millis(1_795_253_400_123).unwrap();
         for (tag, _) in Tag::ALL {
             for (offset, length, attempt) in
@@ -139,19 +139,19 @@ mod tests {
                 assert_eq!(line.len(), ENTRY, "{line}");
                 let read = Entry::parse(line.as_bytes()).unwrap();
                 assert_eq!(read.entry, entry);
-                assert!(read.covers(&bytes));
+                assert!(read.matches_bytes(&bytes));
                 if length > 0 {
-                    assert!(!read.covers(&bytes[1..]));
+                    assert!(!read.matches_bytes(&bytes[1..]));
                     let mut other = bytes.clone();
                     other[0] = 8;
-                    assert!(!read.covers(&other));
+                    assert!(!read.matches_bytes(&other));
                 }
             }
         }
     }
 
     #[test]
-    fn no_changed_byte_of_an_entry_goes_unnoticed() {
+    fn every_flipped_bit_of_an_entry_is_detected() {
         let at = Timestamp::from_millis(1_795_253_400_123).unwrap();
         let tag = Tag::Chunk { stream: OutputStream::Stdout, after_gap: false };
         let entry = Entry { offset: 5, length: 3, tag, attempt: 1, at };
@@ -162,7 +162,7 @@ mod tests {
             for bit in 0..8 {
                 let mut changed = line.clone();
                 changed[place] ^= 1 << bit;
-                let accepted = Entry::parse(&changed).is_some_and(|read| read.covers(b"abc"));
+                let accepted = Entry::parse(&changed).is_some_and(|read| read.matches_bytes(b"abc"));
                 // Hexadecimal digits have two spellings; only their case differs.
                 assert!(!accepted || changed.eq_ignore_ascii_case(&line), "{place} {bit}");
             }

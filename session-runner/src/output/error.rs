@@ -1,43 +1,43 @@
-//! What can go wrong with captured output.
+//! Errors of captured output.
 
 use std::io;
 use std::path::PathBuf;
 
 use session_core::{ErrorCode, SessionId};
 
-/// Why output could not be stored or read.
+/// The reason why output could not be stored or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OutputError {
-    /// Somebody else appends to it.
+    /// Another writer has it open.
     #[error("the output of session {id} is being written by another process")]
     Busy {
         /// The session.
         id: SessionId,
     },
-    /// What is there is not what was stored.
+    /// The stored output is damaged.
     #[error("the output of session {id} is damaged at byte {offset}")]
     Damaged {
         /// The session.
         id: SessionId,
-        /// Where the damage begins.
+        /// The offset at which the damage begins.
         offset: u64,
     },
-    /// The system failed.
+    /// A system call failed.
     #[error("cannot {action} {}", path.display())]
     Io {
-        /// What was being done.
+        /// The action.
         action: &'static str,
-        /// To what.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
 }
 
 impl OutputError {
-    /// The stable code.
+    /// Returns the stable error code.
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {

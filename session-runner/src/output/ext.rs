@@ -1,16 +1,16 @@
-//! Conveniences for whoever reads output, over any storage.
+//! Convenience methods for reading output from any storage.
 
 use session_core::SessionId;
 
 use super::{OutputError, OutputStorage, OutputStream};
 
-/// How much is read at once.
+/// Bytes of one read.
 const WINDOW: u64 = 64 * 1024;
 
-/// What every [`OutputStorage`] can do besides. Nobody implements it by hand.
+/// Convenience methods of every [`OutputStorage`]. Not implemented by hand.
 pub trait OutputStorageExt: OutputStorage {
-    /// Where the last `lines` lines begin, of one stream or of both together. Output after the last line end is a
-    /// line too. What does not exist begins at 0.
+    /// Returns the offset at which the last `lines` lines begin, of one stream or of both together. Output after the
+    /// last line end is a line, too. If there are fewer lines, the offset is 0.
     ///
     /// # Errors
     /// Those of [`OutputStorage::read`].
@@ -19,7 +19,8 @@ pub trait OutputStorageExt: OutputStorage {
         if lines == 0 {
             return Ok(length);
         }
-        // The line ends that are still to be passed on the way back. The last byte of all is none: it ends the last line.
+        // Line ends still to be found when scanning backwards. A line end in the last byte ends the last line and is
+        // skipped.
         let mut missing = lines;
         let mut seen_last = false;
         let mut end = length;
@@ -53,7 +54,7 @@ pub trait OutputStorageExt: OutputStorage {
 impl<S: OutputStorage + ?Sized> OutputStorageExt for S {}
 
 trait RevBefore {
-    /// The bytes before an offset, the last one first.
+    /// Iterates over the bytes before an offset, the last one first.
     fn rev_before(self, end: u64) -> impl Iterator<Item = (u64, u8)>;
 }
 

@@ -1,5 +1,5 @@
-//! Output in two files beside each other: `bytes`, what was printed and nothing else, and `index`, what came from where
-//! and when. This file reads; `writer` writes; `entry` has the index's lines.
+//! Output in two files: `bytes` holds only what was printed, `index` the stream, attempt and time of each chunk. This
+//! module reads them; `writer` writes them; `entry` holds the lines of the index.
 
 use std::fs::File;
 use std::io;
@@ -10,46 +10,47 @@ use rustix::fs::{Mode, OFlags, mkdirat, open, openat};
 use rustix::io::Errno;
 use session_core::SessionId;
 
-use super::entry::{ENTRY, Entry, Read, Tag};
+use super::entry::{ENTRY, Entry, ReadEntry, Tag};
 use super::writer::FileWriter;
 use super::{Chunk, OutputError, OutputLength, OutputPage, OutputStorage, OutputWriter};
 
-/// Bytes of one session's output that are kept unless said otherwise.
-pub(crate) const LIMIT: u64 = 64 * 1024 * 1024;
-/// How often an entry is looked at that may be changing right now.
-const LOOKS: usize = 5;
+/// Default limit of one session's output, in bytes.
+pub(crate) const DEFAULT_LIMIT: u64 = 64 * 1024 * 1024;
+/// Attempts to read an entry that may be changing concurrently.
+const READ_ATTEMPTS: usize = 5;
 
-/// Keeps captured output in files on this machine: `output/bytes` and `output/index` in a folder for each session.
+/// A storage of captured output in files on this machine: `output/bytes` and `output/index` in a folder for each
+/// session.
 #[derive(Debug, Clone)]
 pub struct FileOutput {
     root: PathBuf,
-    /// Whether the sessions' folders are made by somebody else, who also removes them.
-    guest: bool,
+    /// `true` to use only existing folders of sessions, which the session storage creates and removes.
+    existing_folders_only: bool,
     limit: u64,
 }
 
 impl FileOutput {
-    /// In a folder of its own, which is made when it is needed.
+    /// Stores output in a folder of its own, which is created when it is needed.
     #[must_use]
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { root: folder.into(), guest: false, limit: LIMIT }
+        Self { root: folder.into(), existing_folders_only: false, limit: DEFAULT_LIMIT }
     }
 
-    /// In the folders that a storage keeps for its sessions, each named after its session: only those that are there
-    /// are used, and they go with their sessions.
+    /// Stores output in the folders that a storage keeps for its sessions, each named after its session. Only existing
+    /// folders are used, and the output is removed with its session.
     #[must_use]
-    pub fn beside_logs(sessions: impl Into<PathBuf>) -> Self {
-        Self { guest: true, ..Self::new(sessions) }
+    pub fn in_session_folders(sessions: impl Into<PathBuf>) -> Self {
+        Self { existing_folders_only: true, ..Self::new(sessions) }
     }
 
-    /// How many bytes of one session's output are kept: 64 MiB unless said otherwise.
+    /// Sets the limit of one session's output in bytes; by default 64 MiB.
     #[must_use]
     pub fn limit(mut self, bytes: u64) -> Self {
         self.limit = bytes;
         self
     }
 
-    /// Where a session's output is.
+    /// Returns the folder of a session's output.
     #[must_use]
     pub fn folder(&self, id: SessionId) -> PathBuf {
         self.root.join(id.to_string()).join("output")
@@ -64,10 +65,10 @@ impl FileOutput {
         }
     }
 
-    /// Step by step from the root, so that no link leads out of it.
+    /// Opens the files step by step from the root, so that no symbolic link leads out of it.
     fn open_files(&self, id: SessionId, access: Access) -> Result<(File, File), Errno> {
         let (folder, private) = (OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::RWXU);
-        if access == Access::Write && !self.guest {
+        if access == Access::Write && !self.existing_folders_only {
             match std::fs::create_dir_all(&self.root) {
                 Ok(()) => {}
                 Err(error) => return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
@@ -75,7 +76,7 @@ impl FileOutput {
         }
         let root = open(&self.root, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let name = id.to_string();
-        if access == Access::Write && !self.guest {
+        if access == Access::Write && !self.existing_folders_only {
             may_exist(mkdirat(&root, &name, private))?;
         }
         let session = openat(&root, &name, folder, Mode::empty())?;
@@ -101,7 +102,7 @@ fn may_exist(made: Result<(), Errno>) -> Result<(), Errno> {
 impl OutputStorage for FileOutput {
     fn writer(&self, id: SessionId) -> Result<Box<dyn OutputWriter>, OutputError> {
         let files = self.files(id, Access::Write)?.ok_or_else(|| {
-            // Opened for writing, a file is made where there is none.
+            // Opening for writing creates missing files.
             OutputError::io("open", self.folder(id))(io::ErrorKind::NotFound.into())
         })?;
         Ok(Box::new(FileWriter::open(files, self.limit)?))
@@ -110,19 +111,19 @@ impl OutputStorage for FileOutput {
     fn read(&self, id: SessionId, from: u64, limit: usize) -> Result<OutputPage, OutputError> {
         let Some(files) = self.files(id, Access::Read)? else { return Ok(OutputPage::default()) };
         let mut chunks: Vec<Chunk> = Vec::new();
-        let (mut taken, mut next, mut place, mut returns) = (0, from, files.entry_at(from)?, 0);
+        let (mut taken, mut next, mut position, mut retries) = (0, from, files.entry_at(from)?, 0);
         while taken < limit.max(1) {
-            let Some((entry, mut bytes)) = files.checked(place)? else { break };
+            let Some((entry, mut bytes)) = files.checked(position)? else { break };
             if entry.offset > next {
                 // The chunk before it has grown since it was read.
-                returns += 1;
-                if returns > LOOKS || place == 0 {
+                retries += 1;
+                if retries > READ_ATTEMPTS || position == 0 {
                     return Err(OutputError::Damaged { id, offset: next });
                 }
-                place -= 1;
+                position -= 1;
                 continue;
             }
-            place += 1;
+            position += 1;
             let Tag::Chunk { stream, after_gap } = entry.tag else { break };
             if entry.end() <= next {
                 continue;
@@ -139,7 +140,7 @@ impl OutputStorage for FileOutput {
                 after_gap,
                 bytes,
             });
-            (next, returns) = (entry.end(), 0);
+            (next, retries) = (entry.end(), 0);
         }
         Ok(OutputPage { chunks })
     }
@@ -169,38 +170,38 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// How many whole entries there are.
+    /// Returns the number of complete entries.
     pub(crate) fn entries(&self) -> Result<u64, OutputError> {
-        let length = self.index.metadata().map_err(OutputError::io("look at", self.path("index")))?.len();
+        let length = self.index.metadata().map_err(OutputError::io("stat", self.path("index")))?.len();
         Ok(length / ENTRY as u64)
     }
 
-    /// The last entry that holds, and its place. What is behind it was torn by a crash.
+    /// Returns the last valid entry and its position. Anything after it was torn by a crash.
     pub(crate) fn last(&self) -> Result<Option<(u64, Entry)>, OutputError> {
-        for place in (0..self.entries()?).rev() {
-            if let Some((entry, _)) = self.look(place)? {
-                return Ok(Some((place, entry)));
+        for position in (0..self.entries()?).rev() {
+            if let Some((entry, _)) = self.read_verified(position)? {
+                return Ok(Some((position, entry)));
             }
         }
         Ok(None)
     }
 
-    /// An entry with its bytes; `None` at the end.
-    fn checked(&self, place: u64) -> Result<Option<(Entry, Vec<u8>)>, OutputError> {
-        // The last entry may be changing right now.
-        for _ in 0..LOOKS {
-            if let Some(found) = self.look(place)? {
+    /// Returns an entry with its bytes; `None` at the end.
+    fn checked(&self, position: u64) -> Result<Option<(Entry, Vec<u8>)>, OutputError> {
+        // A writer may be changing the last entry concurrently.
+        for _ in 0..READ_ATTEMPTS {
+            if let Some(found) = self.read_verified(position)? {
                 return Ok(Some(found));
             }
-            if place >= self.entries()? {
+            if position >= self.entries()? {
                 return Ok(None);
             }
             std::thread::yield_now();
         }
-        // Torn by a crash, if nothing after it holds either.
-        for later in place + 1..self.entries()? {
-            if self.look(later)?.is_some() {
-                let offset = match place.checked_sub(1) {
+        // Torn by a crash, unless a later entry is valid.
+        for later in position + 1..self.entries()? {
+            if self.read_verified(later)?.is_some() {
+                let offset = match position.checked_sub(1) {
                     Some(before) => self.entry(before)?.map_or(0, |read| read.entry.end()),
                     None => 0,
                 };
@@ -210,27 +211,29 @@ impl Files {
         Ok(None)
     }
 
-    fn look(&self, place: u64) -> Result<Option<(Entry, Vec<u8>)>, OutputError> {
-        let Some(read) = self.entry(place)? else { return Ok(None) };
+    /// Reads an entry and its bytes; `None` if it is missing or they do not match.
+    fn read_verified(&self, position: u64) -> Result<Option<(Entry, Vec<u8>)>, OutputError> {
+        let Some(read) = self.entry(position)? else { return Ok(None) };
         let mut bytes = vec![0; usize::try_from(read.entry.length).unwrap_or(0)];
         match self.bytes.read_exact_at(&mut bytes, read.entry.offset) {
-            Ok(()) => Ok(read.covers(&bytes).then_some((read.entry, bytes))),
+            Ok(()) => Ok(read.matches_bytes(&bytes).then_some((read.entry, bytes))),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(OutputError::io("read", self.path("bytes"))(error)),
         }
     }
 
-    fn entry(&self, place: u64) -> Result<Option<Read>, OutputError> {
+    fn entry(&self, position: u64) -> Result<Option<ReadEntry>, OutputError> {
         let mut line = [0; ENTRY];
-        match self.index.read_exact_at(&mut line, place * ENTRY as u64) {
+        match self.index.read_exact_at(&mut line, position * ENTRY as u64) {
             Ok(()) => Ok(Entry::parse(&line)),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(OutputError::io("read", self.path("index"))(error)),
         }
     }
 
-    /// The place of the entry in which an offset lies, or of one before it. The search looks at offsets alone, which
-    /// may be damaged: if it was led astray, all is read from the start, so that the damage is met in its place.
+    /// Returns the position of the entry that contains an offset, or of an earlier one. The binary search trusts
+    /// offsets that may be damaged. If its result is wrong, reading starts at 0, so that the damage is reported at its
+    /// offset.
     fn entry_at(&self, offset: u64) -> Result<u64, OutputError> {
         let (mut low, mut high) = (0, self.entries()?);
         while low + 1 < high {
@@ -240,7 +243,7 @@ impl Files {
                 Some(_) | None => high = middle,
             }
         }
-        let found = self.look(low)?.is_some_and(|(entry, _)| entry.offset <= offset);
+        let found = self.read_verified(low)?.is_some_and(|(entry, _)| entry.offset <= offset);
         Ok(if found { low } else { 0 })
     }
 

@@ -1,5 +1,5 @@
-//! The port for captured output: bytes in the order in which they came, each with the stream it came from. How they
-//! get out of a program is in `capture`.
+//! The port for captured output: bytes in order of arrival, each with its stream. The `capture` module reads them from
+//! the program.
 
 mod entry;
 mod error;
@@ -13,7 +13,7 @@ pub use self::error::OutputError;
 pub use self::ext::OutputStorageExt;
 pub use self::file::FileOutput;
 
-/// Where output came from.
+/// A stream of the program's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OutputStream {
     /// The program's standard output.
@@ -23,7 +23,7 @@ pub enum OutputStream {
 }
 
 impl OutputStream {
-    /// `stdout` or `stderr`.
+    /// Returns `stdout` or `stderr`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -33,114 +33,114 @@ impl OutputStream {
     }
 }
 
-/// Some output of one stream, as it came.
+/// A piece of output of one stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Chunk {
-    /// How many bytes of the session's output, of both streams and all attempts, are before it.
+    /// The number of bytes before it in the session's output, over both streams and all attempts.
     pub offset: u64,
-    /// Where it came from.
+    /// Its stream.
     pub stream: OutputStream,
-    /// The attempt that it belongs to.
+    /// Its attempt.
     pub attempt: u32,
-    /// When its first byte came.
+    /// The time at which its first byte arrived.
     pub at: Timestamp,
-    /// Whether output is missing before it, because it could not be stored then.
+    /// `true` if output before it is missing, because it could not be stored.
     pub after_gap: bool,
-    /// The bytes, at least one.
+    /// The bytes; at least one.
     pub bytes: Vec<u8>,
 }
 
 impl Chunk {
-    /// A chunk that nothing is missing before.
+    /// Creates a chunk without a gap before it.
     #[must_use]
     pub const fn new(offset: u64, stream: OutputStream, attempt: u32, at: Timestamp, bytes: Vec<u8>) -> Self {
         Self { offset, stream, attempt, at, after_gap: false, bytes }
     }
 
-    /// The offset behind it.
+    /// Returns the offset after its last byte.
     #[must_use]
     pub fn end(&self) -> u64 {
         self.offset + self.bytes.len() as u64
     }
 }
 
-/// Chunks in a row.
+/// Consecutive chunks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OutputPage {
-    /// The chunks, ascending. None is the end of what is there now.
+    /// The chunks, ascending. An empty page is the current end of the output.
     pub chunks: Vec<Chunk>,
 }
 
 impl OutputPage {
-    /// A page of these chunks.
+    /// Creates a page of these chunks.
     #[must_use]
     pub const fn new(chunks: Vec<Chunk>) -> Self {
         Self { chunks }
     }
 }
 
-/// How much output is stored.
+/// The length of stored output.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OutputLength {
-    /// Bytes, of both streams and all attempts: the offset behind the last one.
+    /// Bytes of both streams and all attempts: the offset after the last byte.
     pub bytes: u64,
-    /// Where the limit was reached, if it was: what came after is not stored.
+    /// The cut at the limit, if it was reached. Later output is not stored.
     pub cut: Option<OutputCut>,
 }
 
 impl OutputLength {
-    /// This much.
+    /// Creates a length.
     #[must_use]
     pub const fn new(bytes: u64, cut: Option<OutputCut>) -> Self {
         Self { bytes, cut }
     }
 
-    /// Whether the limit was reached.
+    /// Returns `true` if the limit was reached.
     #[must_use]
     pub const fn truncated(&self) -> bool {
         self.cut.is_some()
     }
 }
 
-/// That output reached its limit.
+/// The point at which output reached its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutputCut {
-    /// The attempt that printed more than there was room for.
+    /// The attempt whose output exceeded the limit.
     pub attempt: u32,
-    /// When.
+    /// The time of the cut.
     pub at: Timestamp,
 }
 
-/// What became of output that was to be stored.
+/// The result of an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stored {
-    /// All of it is stored.
+    /// All bytes are stored.
     Whole,
-    /// With it the limit was reached: only its first bytes are stored, and nothing after it.
+    /// It reached the limit: only its first bytes are stored, and no later output.
     Cut {
-        /// How many.
+        /// The number of stored bytes.
         bytes: usize,
     },
-    /// The limit was reached before it: it is not stored.
+    /// The limit had been reached before: nothing is stored.
     Beyond,
 }
 
-/// A place where output is kept.
+/// A storage for captured output.
 ///
 /// # Laws
-/// 1. Bytes come back identical and in the order in which they were appended, with their streams, times and attempts;
-///    chunks may come back joined or split.
+/// 1. Bytes are read back identical and in the order in which they were appended, with their streams, times and
+///    attempts; chunks may be joined or split.
 /// 2. Offsets count bytes from 0, without gaps, over both streams and all attempts.
-/// 3. What was appended survives the death of the process, a prefix of the last append at least. What a crash tore is
-///    not shown.
-/// 4. Output is bounded: up to the limit the bytes are identical, then it is cut, once.
+/// 3. Appended output survives the death of the process; of an append that it interrupted, at least a prefix does.
+///    Output torn by a crash is not returned.
+/// 4. Output is bounded: up to the limit the bytes are identical, then it is cut once.
 /// 5. A session has one writer at a time, and any number of readers at any time.
 ///
-/// The calls block: they are made from threads of their own, and never from an asynchronous task.
+/// The calls block. Make them on a blocking thread, never in an asynchronous task.
 ///
 /// ```
 /// use session_core::{Clock, SessionId, SystemClock};
@@ -153,7 +153,7 @@ pub enum Stored {
 /// assert_eq!(writer.append(OutputStream::Stdout, 1, SystemClock.now(), b"compiling\n")?, Stored::Whole);
 /// writer.append(OutputStream::Stderr, 1, SystemClock.now(), b"done\n")?;
 ///
-/// // Whoever reads keeps the offset behind what it has seen: in another process too, and while the program prints.
+/// // A reader keeps the offset after the last chunk. It may be in another process, and read while the program prints.
 /// let mut from = 0;
 /// let mut text = Vec::new();
 /// while let page = output.read(id, from, 64 * 1024)?
@@ -166,33 +166,33 @@ pub enum Stored {
 /// # Ok(()) }
 /// ```
 pub trait OutputStorage: Send + Sync + std::fmt::Debug {
-    /// Opens a session's output to append to it.
+    /// Opens a session's output for appending.
     ///
     /// # Errors
-    /// [`OutputError::Busy`] where somebody else is at it; whatever the storage suffers.
+    /// [`OutputError::Busy`] if another writer has it open; errors of the storage.
     fn writer(&self, id: SessionId) -> Result<Box<dyn OutputWriter>, OutputError>;
 
-    /// Output from an offset on, about `limit` bytes of it and at least one chunk. Output that starts in the middle of
-    /// a chunk starts with the rest of that chunk. An empty page is the end of what is there now.
+    /// Reads output from an offset on: about `limit` bytes, and at least one chunk. An offset in the middle of a chunk
+    /// returns the rest of that chunk first. An empty page is the current end of the output.
     ///
     /// # Errors
-    /// [`OutputError::Damaged`] where the output that should come next is not what was stored.
+    /// [`OutputError::Damaged`] if the next output is not what was stored.
     fn read(&self, id: SessionId, from: u64, limit: usize) -> Result<OutputPage, OutputError>;
 
-    /// How much there is; nothing of a session that has no output.
+    /// Returns the length of a session's output; 0 for a session without output.
     ///
     /// # Errors
-    /// Whatever the storage suffers.
+    /// Errors of the storage.
     fn length(&self, id: SessionId) -> Result<OutputLength, OutputError>;
 }
 
-/// The one who appends to a session's output. Dropping it lets the next one in.
+/// The single writer of a session's output. Dropping it allows the next one.
 pub trait OutputWriter: Send + std::fmt::Debug {
-    /// Appends some output. Offset and gap of the chunk are not looked at: it goes to the end.
+    /// Appends a piece of output at the end.
     ///
     /// # Errors
-    /// Where it could not be stored. Nothing of it is shown then, and the next chunk that can be stored says that
-    /// something is missing before it.
+    /// If it cannot be stored. None of it is read back then, and the next chunk that is stored is marked as following a
+    /// gap.
     fn append(
         &mut self,
         stream: OutputStream,
@@ -201,16 +201,17 @@ pub trait OutputWriter: Send + std::fmt::Debug {
         bytes: &[u8],
     ) -> Result<Stored, OutputError>;
 
-    /// Something is missing before what is appended next: what is restored from elsewhere had a gap there.
+    /// Marks a gap before the next append, for output that is restored from a source with a gap there.
     fn gap(&mut self);
 
-    /// Cuts the output here, as if the limit were reached: what is restored from elsewhere was cut there.
+    /// Cuts the output here, as if the limit were reached, for output that is restored from a source that was cut
+    /// there.
     ///
     /// # Errors
-    /// Where that could not be stored.
+    /// If the cut cannot be stored.
     fn cut(&mut self, cut: OutputCut) -> Result<(), OutputError>;
 
-    /// How much there is.
+    /// Returns the length of the output.
     fn length(&self) -> OutputLength;
 }
 

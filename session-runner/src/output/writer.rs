@@ -1,4 +1,4 @@
-//! Appends to the two files of a session's output. First the bytes, then the entry that makes them count.
+//! Appends to the two files of a session's output: first the bytes, then the entry that makes them valid.
 
 use std::fmt;
 use std::fs::TryLockError;
@@ -12,41 +12,41 @@ use super::entry::{CHUNK, ENTRY, Entry, Tag};
 use super::file::Files;
 use super::{OutputCut, OutputError, OutputLength, OutputStream, OutputWriter, Stored};
 
-/// Output that comes later than this after the first byte of a chunk begins a new one, with a time of its own.
-const JOIN: Duration = Duration::from_secs(1);
-/// The index is bounded with the bytes: it has room for chunks of this size on average.
-const SMALL: u64 = 32;
+/// Output that arrives later than this after the first byte of a chunk begins a new chunk with its own time.
+const JOIN_WINDOW: Duration = Duration::from_secs(1);
+/// Bounds the index together with the bytes: it has room for chunks of this average size.
+const AVERAGE_CHUNK_BYTES: u64 = 32;
 
-/// The one writer of a session's output.
+/// The single writer of a session's output.
 #[derive(Debug)]
 pub(crate) struct FileWriter {
     files: Files,
     limit: u64,
-    /// The offset behind the last byte that counts.
+    /// The offset after the last valid byte.
     end: u64,
-    /// How many entries there are.
+    /// The number of entries.
     entries: u64,
-    /// The last chunk, as long as it may grow.
-    open: Option<Open>,
+    /// The last chunk, while it may grow.
+    open: Option<OpenChunk>,
     cut: Option<OutputCut>,
-    /// Whether something could not be stored since the last entry.
+    /// `true` if output since the last entry could not be stored.
     gap: bool,
 }
 
-struct Open {
+struct OpenChunk {
     entry: Entry,
-    /// Of the chunk's bytes.
+    /// The hash of the chunk's bytes so far.
     hash: Xxh3,
 }
 
-impl fmt::Debug for Open {
+impl fmt::Debug for OpenChunk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.entry.fmt(f)
     }
 }
 
 impl FileWriter {
-    /// Opens the files at the last entry that holds, and cuts what a crash left behind it.
+    /// Opens the files at the last valid entry, and cuts what a crash left after it.
     pub(crate) fn open(files: Files, limit: u64) -> Result<Self, OutputError> {
         match files.index.try_lock() {
             Ok(()) => {}
@@ -56,7 +56,7 @@ impl FileWriter {
             }
         }
         let last = files.last()?;
-        let entries = last.map_or(0, |(place, _)| place + 1);
+        let entries = last.map_or(0, |(position, _)| position + 1);
         let end = last.map_or(0, |(_, entry)| entry.end());
         let cut = last.and_then(|(_, entry)| entry.cut());
         files.index.set_len(entries * ENTRY as u64).map_err(OutputError::io("cut", files.path("index")))?;
@@ -64,7 +64,7 @@ impl FileWriter {
         Ok(Self { files, limit, end, entries, open: None, cut, gap: false })
     }
 
-    /// Stores at most a chunk's worth; `room` for it was seen to.
+    /// Stores at most one chunk. The caller has checked the `room` for it.
     fn store(
         &mut self,
         stream: OutputStream,
@@ -78,11 +78,11 @@ impl FileWriter {
             same && !self.gap
                 && open.entry.attempt == attempt
                 && open.entry.length + length <= CHUNK
-                && at.since(open.entry.at) < JOIN
+                && at.since(open.entry.at) < JOIN_WINDOW
         });
         let mut open = self.open.take().filter(|_| grows).unwrap_or_else(|| {
             let tag = Tag::Chunk { stream, after_gap: self.gap };
-            Open { entry: Entry { offset: self.end, length: 0, tag, attempt, at }, hash: Xxh3::new() }
+            OpenChunk { entry: Entry { offset: self.end, length: 0, tag, attempt, at }, hash: Xxh3::new() }
         });
         self.files
             .bytes
@@ -90,24 +90,24 @@ impl FileWriter {
             .map_err(OutputError::io("write", self.files.path("bytes")))?;
         open.entry.length += length;
         open.hash.update(bytes);
-        let place = if grows { self.entries.saturating_sub(1) } else { self.entries };
-        self.write_entry(place, &open)?;
-        self.entries = place + 1;
+        let position = if grows { self.entries.saturating_sub(1) } else { self.entries };
+        self.write_entry(position, &open)?;
+        self.entries = position + 1;
         self.end += length;
         self.gap = false;
         self.open = Some(open);
         Ok(())
     }
 
-    fn write_entry(&self, place: u64, open: &Open) -> Result<(), OutputError> {
+    fn write_entry(&self, position: u64, open: &OpenChunk) -> Result<(), OutputError> {
         self.files
             .index
-            .write_all_at(open.entry.line(&open.hash).as_bytes(), place * ENTRY as u64)
+            .write_all_at(open.entry.line(&open.hash).as_bytes(), position * ENTRY as u64)
             .map_err(OutputError::io("write", self.files.path("index")))
     }
 
     fn room(&self) -> u64 {
-        if self.entries > self.limit / SMALL { 0 } else { self.limit.saturating_sub(self.end) }
+        if self.entries > self.limit / AVERAGE_CHUNK_BYTES { 0 } else { self.limit.saturating_sub(self.end) }
     }
 }
 
@@ -149,7 +149,7 @@ impl OutputWriter for FileWriter {
     fn cut(&mut self, cut: OutputCut) -> Result<(), OutputError> {
         let OutputCut { attempt, at } = cut;
         let entry = Entry { offset: self.end, length: 0, tag: Tag::Cut, attempt, at };
-        self.write_entry(self.entries, &Open { entry, hash: Xxh3::new() })?;
+        self.write_entry(self.entries, &OpenChunk { entry, hash: Xxh3::new() })?;
         self.entries += 1;
         self.open = None;
         self.cut = Some(cut);
@@ -170,7 +170,7 @@ mod tests {
     use session_core::SessionId;
 
     #[test]
-    fn what_could_not_be_stored_is_a_gap_before_what_could() {
+    fn a_failed_write_is_marked_as_a_gap() {
         let folder = tempfile::tempdir().unwrap();
         let (output, id) = (FileOutput::new(folder.path()), SessionId::random());
         drop(output.writer(id).unwrap());
@@ -181,33 +181,33 @@ mod tests {
             let files = Files { id, bytes: open("bytes"), index: open("index"), folder: output.folder(id) };
             let mut writer = FileWriter::open(files, 1 << 20).unwrap();
             writer.append(OutputStream::Stdout, 1, at, b"before ").unwrap();
-            // A file that takes nothing, as on a full disk.
-            let good = |writer: &mut FileWriter, file: File| match broken {
+            // A file that cannot be written, as on a full disk.
+            let replace = |writer: &mut FileWriter, file: File| match broken {
                 "bytes" => std::mem::replace(&mut writer.files.bytes, file),
                 _ => std::mem::replace(&mut writer.files.index, file),
             };
-            let kept = good(&mut writer, File::open("/dev/null").unwrap());
+            let kept = replace(&mut writer, File::open("/dev/null").unwrap());
             for _ in 0..3 {
                 assert!(writer.append(OutputStream::Stdout, 1, at, b"lost ").is_err());
             }
-            good(&mut writer, kept);
+            replace(&mut writer, kept);
             writer.append(OutputStream::Stdout, 1, at, b"after ").unwrap();
             writer.append(OutputStream::Stdout, 1, at, b"that ").unwrap();
         }
         let chunks = output.read(id, 0, usize::MAX).unwrap().chunks;
-        let told: Vec<_> = chunks
+        let found: Vec<_> = chunks
             .iter()
             .map(|chunk| (chunk.after_gap, std::str::from_utf8(&chunk.bytes).unwrap()))
             .collect();
         assert_eq!(
-            told,
+            found,
             [(false, "before "), (true, "after that "), (false, "before "), (true, "after that ")]
         );
     }
 
-    /// The page that describes the format has an example: it is what the code writes.
+    /// Compares the example on the page that describes the format with what the code writes.
     #[test]
-    fn the_documented_example_is_what_is_written() {
+    fn the_documented_example_matches_what_is_written() {
         let folder = tempfile::tempdir().unwrap();
         let (output, id) = (FileOutput::new(folder.path()).limit(64), SessionId::random());
         let at = |millis: i64| Timestamp::from_millis(1_795_253_400_000 + millis).unwrap();

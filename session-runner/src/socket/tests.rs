@@ -1,4 +1,4 @@
-//! Reports from children, friendly and hostile ones.
+//! Tests of the report socket with well-behaved and hostile children.
 
 use std::io::{BufRead as _, Read as _, Write as _};
 use std::os::unix::net::UnixStream as StdStream;
@@ -9,21 +9,21 @@ use session_core::ErrorCode;
 use super::*;
 use crate::report::{ReportError, report};
 
-type Heard = Arc<Mutex<Vec<ProgressReport>>>;
+type Received = Arc<Mutex<Vec<ProgressReport>>>;
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
-/// A socket that keeps what it hears, and refuses a percentage above 100.
-fn listen(runtime: &tokio::runtime::Runtime) -> (ReportSocket, Heard) {
-    let heard = Heard::default();
-    let keep = Arc::clone(&heard);
+/// Listens on a socket that collects reports and refuses a percentage above 100.
+fn listen(runtime: &tokio::runtime::Runtime) -> (ReportSocket, Received) {
+    let received = Received::default();
+    let collect = Arc::clone(&received);
     let _inside = runtime.enter();
     let socket = ReportSocket::listen(move |report: ProgressReport| {
         let result = match report.check() {
             Ok(()) => {
-                keep.lock().unwrap().push(report);
+                collect.lock().unwrap().push(report);
                 Ok(())
             }
             Err(error) => Err(Refusal::new(ErrorCode::InvalidArgument, error.to_string())),
@@ -31,24 +31,24 @@ fn listen(runtime: &tokio::runtime::Runtime) -> (ReportSocket, Heard) {
         async { result }
     })
     .unwrap();
-    (socket, heard)
+    (socket, received)
 }
 
 #[test]
-fn a_report_arrives_and_is_answered() {
+fn a_report_is_delivered_and_answered() {
     let runtime = runtime();
-    let (socket, heard) = listen(&runtime);
-    let said =
+    let (socket, received) = listen(&runtime);
+    let sent =
         ProgressReport::new().percent(42.5).step("linking").phase("build").completed_steps(3).total_steps(7);
-    report(socket.path(), said.clone()).unwrap();
-    assert_eq!(*heard.lock().unwrap(), [said]);
+    report(socket.path(), sent.clone()).unwrap();
+    assert_eq!(*received.lock().unwrap(), [sent]);
     let refused = report(socket.path(), ProgressReport::new().percent(101.0)).unwrap_err();
     assert!(matches!(&refused, ReportError::Refused { .. }), "{refused:?}");
     assert_eq!(refused.code(), ErrorCode::InvalidArgument);
 }
 
 #[test]
-fn an_owner_that_is_gone_is_said_to_be_fenced() {
+fn reporting_to_an_owner_that_is_gone_is_fenced() {
     let runtime = runtime();
     let (socket, _) = listen(&runtime);
     let path = socket.path().to_owned();
@@ -56,7 +56,7 @@ fn an_owner_that_is_gone_is_said_to_be_fenced() {
     assert!(!path.exists());
     let error = report(&path, ProgressReport::new().percent(1.0)).unwrap_err();
     assert_eq!(error.code(), ErrorCode::Fenced);
-    // A file that nobody listens at is what a killed owner leaves behind.
+    // A killed owner leaves behind a socket file without a listener.
     let folder = tempfile::tempdir().unwrap();
     let stale = folder.path().join("stale.sock");
     drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
@@ -64,7 +64,7 @@ fn an_owner_that_is_gone_is_said_to_be_fenced() {
 }
 
 #[test]
-fn nobody_else_can_reach_it() {
+fn other_users_cannot_reach_the_socket() {
     let runtime = runtime();
     let (socket, _) = listen(&runtime);
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -76,17 +76,17 @@ fn nobody_else_can_reach_it() {
     let open = folder.path().join("open");
     std::fs::create_dir(&open).unwrap();
     std::fs::set_permissions(&open, Permissions::from_mode(0o755)).unwrap();
-    assert!(private(&open).is_err(), "others can enter");
+    assert!(ensure_private_folder(&open).is_err(), "other users can enter");
     let link = folder.path().join("link");
     std::os::unix::fs::symlink(socket.path().parent().unwrap(), &link).unwrap();
-    assert!(private(&link).is_err(), "somebody else's link");
-    assert!(private(&folder.path().join("new")).is_ok());
+    assert!(ensure_private_folder(&link).is_err(), "a symbolic link");
+    assert!(ensure_private_folder(&folder.path().join("new")).is_ok());
 }
 
 #[test]
-fn hostile_input_is_refused_and_takes_no_memory() {
+fn hostile_input_is_refused_with_a_code() {
     let runtime = runtime();
-    let (socket, heard) = listen(&runtime);
+    let (socket, received) = listen(&runtime);
     for (line, code) in [
         (&b"\n"[..], "INVALID_ARGUMENT"),
         (b"{}\n", "INVALID_ARGUMENT"),
@@ -101,39 +101,39 @@ fn hostile_input_is_refused_and_takes_no_memory() {
         if !line.ends_with(b"\n") {
             stream.write_all(&vec![b'['; 60_000]).unwrap();
         }
-        let mut answer = String::new();
-        std::io::BufReader::new(&stream).read_line(&mut answer).unwrap();
-        assert!(answer.contains(code), "{answer}");
+        let mut response = String::new();
+        std::io::BufReader::new(&stream).read_line(&mut response).unwrap();
+        assert!(response.contains(code), "{response}");
     }
-    // Depth is bounded by the reader of JSON: this ends in a refusal, not in a stack overflow.
+    // The JSON parser limits the depth: this is refused and overflows no stack.
     let mut stream = StdStream::connect(socket.path()).unwrap();
     stream.write_all(format!("{}\n", "[".repeat(50_000)).as_bytes()).unwrap();
-    let mut answer = String::new();
-    std::io::BufReader::new(&stream).read_line(&mut answer).unwrap();
-    assert!(answer.contains("INVALID_ARGUMENT"), "{answer}");
+    let mut response = String::new();
+    std::io::BufReader::new(&stream).read_line(&mut response).unwrap();
+    assert!(response.contains("INVALID_ARGUMENT"), "{response}");
     report(socket.path(), ProgressReport::new().percent(1.0)).unwrap();
-    assert_eq!(heard.lock().unwrap().len(), 1);
+    assert_eq!(received.lock().unwrap().len(), 1);
 }
 
-/// The answer to a request of nearly 64 KiB repeated it, grew beyond what a child reads, and was no answer to it.
+/// Regression: the refusal of a request of nearly 64 KiB repeated it and was longer than a child reads.
 #[test]
-fn a_refusal_is_read_whole_however_long_the_request_was() {
+fn a_refusal_of_a_long_request_is_short_enough_to_read() {
     let runtime = runtime();
     let (socket, _) = listen(&runtime);
     let limit = usize::try_from(REQUEST_BYTES).unwrap();
     let mut stream = StdStream::connect(socket.path()).unwrap();
     stream.write_all(format!("{{\"{}\":{{}}}}\n", "x".repeat(limit - 20)).as_bytes()).unwrap();
-    let mut answer = String::new();
-    std::io::BufReader::new(&stream).take(REQUEST_BYTES).read_line(&mut answer).unwrap();
-    assert!(answer.ends_with('\n') && answer.contains("INVALID_ARGUMENT"), "{} bytes", answer.len());
+    let mut response = String::new();
+    std::io::BufReader::new(&stream).take(REQUEST_BYTES).read_line(&mut response).unwrap();
+    assert!(response.ends_with('\n') && response.contains("INVALID_ARGUMENT"), "{} bytes", response.len());
 }
 
 #[test]
-fn a_connection_carries_many_reports_and_many_children_report_at_once() {
+fn many_children_can_report_concurrently() {
     let runtime = runtime();
-    let (socket, heard) = listen(&runtime);
+    let (socket, received) = listen(&runtime);
     std::thread::scope(|scope| {
-        for child in 0..CONNECTIONS + 40 {
+        for child in 0..MAX_CONNECTIONS + 40 {
             let path = socket.path();
             scope.spawn(move || {
                 let stream = StdStream::connect(path).unwrap();
@@ -141,18 +141,18 @@ fn a_connection_carries_many_reports_and_many_children_report_at_once() {
                 for turn in 0..5 {
                     let line = format!("{{\"report\":{{\"completed_steps\":{}}}}}\n", child * 10 + turn);
                     (&stream).write_all(line.as_bytes()).unwrap();
-                    let mut answer = String::new();
-                    read.read_line(&mut answer).unwrap();
-                    assert_eq!(answer, "{\"ok\":true}\n");
+                    let mut response = String::new();
+                    read.read_line(&mut response).unwrap();
+                    assert_eq!(response, "{\"ok\":true}\n");
                 }
             });
         }
     });
-    assert_eq!(heard.lock().unwrap().len(), (CONNECTIONS + 40) * 5);
+    assert_eq!(received.lock().unwrap().len(), (MAX_CONNECTIONS + 40) * 5);
 }
 
 #[test]
-fn with_the_socket_its_connections_end() {
+fn dropping_the_socket_ends_its_connections() {
     let runtime = runtime();
     let (socket, _) = listen(&runtime);
     let mut stream = StdStream::connect(socket.path()).unwrap();
@@ -161,12 +161,12 @@ fn with_the_socket_its_connections_end() {
     stream.read_exact(&mut byte).unwrap();
     drop(socket);
     let mut rest = Vec::new();
-    // Ended, or reset: in either case it ends.
+    // Closed or reset: in either case it ends.
     let _ = stream.read_to_end(&mut rest);
 }
 
 #[test]
-fn only_the_sockets_of_owners_that_are_gone_are_swept() {
+fn only_sockets_of_owners_that_are_gone_are_swept() {
     let runtime = runtime();
     let (socket, _) = listen(&runtime);
     let folder = socket.path().parent().unwrap();
@@ -174,7 +174,7 @@ fn only_the_sockets_of_owners_that_are_gone_are_swept() {
     let pid = Pid::from_raw(i32::try_from(gone.id()).unwrap()).unwrap();
     gone.wait().unwrap();
     let stale = folder.join(name(pid, 1));
-    // An id that was used again is told by its start time.
+    // A reused id is detected by its start time.
     let reused = folder.join(name(rustix::process::getpid(), 1));
     let foreign = folder.join("something-else");
     for path in [&stale, &reused, &foreign] {

@@ -1,11 +1,11 @@
-//! The supervisor: the small process between an owner and its program, which outlives a killed owner and takes the
-//! whole tree with it. It is the same binary, started under a hidden verb; see [`supervise_main`].
+//! The supervisor: the small process between an owner and its program, which outlives a killed owner and then ends the
+//! whole tree. It is the same binary, started with a hidden verb; see [`supervise_main`].
 
-mod ending;
 pub(crate) mod process;
 pub(crate) mod protocol;
 mod signals;
 mod start;
+mod termination;
 mod tree;
 
 use std::io;
@@ -17,25 +17,25 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
-use self::ending::{Act, Ending};
 use self::process::Process;
 use self::protocol::{Ended, Escaped, Inbox, Order, Outbox, Report, Start};
 use self::signals::Children;
+use self::termination::{Action, Termination};
 use self::tree::Tree;
 
 /// The hidden verb.
 pub(crate) const VERB: &str = "__supervise";
-/// How often a tree that is being stopped is looked at, and for how long.
-const HALT_AGAIN: Duration = Duration::from_millis(5);
-const HALT_GIVE_UP: Duration = Duration::from_millis(500);
+/// Interval and timeout of checking that a tree has stopped.
+const HALT_INTERVAL: Duration = Duration::from_millis(5);
+const HALT_TIMEOUT: Duration = Duration::from_millis(500);
 
 static CAN_SUPERVISE: AtomicBool = AtomicBool::new(false);
 
-/// Makes this binary able to run programs as sessions. Call it first thing in `main`, before any thread is started.
+/// Enables this binary to run programs as sessions. Call it first in `main`, before any thread is started.
 ///
-/// A [`Runner`](crate::Runner) starts the binary that it is part of a second time, under the hidden verb
-/// `__supervise`. In that process this function does not return: it watches over one program and its descendants,
-/// ends them when its owner dies, and leaves when none is left. In every other process it returns at once.
+/// A [`Runner`](crate::Runner) starts its own binary a second time, with the hidden verb `__supervise`. In that process
+/// this function does not return: it supervises one program and its descendants, ends them when its owner dies, and
+/// exits when none is left. In every other process it returns immediately.
 ///
 /// ```no_run
 /// // in `main`:
@@ -48,14 +48,14 @@ pub fn supervise_main() {
         std::process::exit(match supervise() {
             Ok(()) => 0,
             Err(error) => {
-                eprintln!("{VERB} is started by a running session, not by hand: {error}");
+                eprintln!("`{VERB}` is internal and cannot be called directly: {error}");
                 2
             }
         });
     }
 }
 
-/// Whether this binary, started again under the hidden verb, would be a supervisor and not itself once more.
+/// Returns `true` if this binary, started with the hidden verb, acts as a supervisor.
 pub(crate) fn can_supervise() -> bool {
     CAN_SUPERVISE.load(Ordering::Relaxed)
 }
@@ -70,7 +70,7 @@ fn supervise() -> io::Result<()> {
             break order;
         }
         if !inbox.receive(&owner)? {
-            // The owner died before it had said what to do.
+            // The owner died before it sent the first order.
             return Ok(());
         }
     };
@@ -78,14 +78,14 @@ fn supervise() -> io::Result<()> {
     let mut outbox = Outbox::default();
     match start::start(&start, inbox.take_descriptors()) {
         Ok((pid, start_time, lock)) => {
-            outbox.push(&Report::Started { pid: number(pid), start_time });
+            outbox.push(&Report::Started { pid: pid_number(pid), start_time });
             Supervisor {
                 owner: Some(owner),
                 inbox,
                 outbox,
                 children,
                 tree: Tree::new(pid),
-                ending: Ending::Far,
+                termination: Termination::NotRequested,
                 halting: None,
                 halted: false,
                 _lock: lock,
@@ -94,7 +94,7 @@ fn supervise() -> io::Result<()> {
             .run();
         }
         Err((step, error)) => {
-            start::tidy(&start);
+            start::clean_up(&start);
             outbox.push(&Report::NotStarted { step, errno: error.raw_os_error().unwrap_or(0) });
             outbox.send(&owner);
         }
@@ -110,19 +110,19 @@ struct Supervisor {
     outbox: Outbox,
     children: Children,
     tree: Tree,
-    ending: Ending,
-    /// Until when the tree is brought to a stop, and whether at the last look nobody ran any more.
+    termination: Termination,
+    /// Deadline of an ordered halt, and whether no process was running at the last check.
     halting: Option<(Instant, bool)>,
-    /// Whether the tree is to stand still: then the program's own stops are nobody else's doing.
+    /// `true` while a halt is ordered: then a stop of the program is our own and not reported.
     halted: bool,
-    /// Held until the tree is empty: whoever wants to run the session again waits for it.
+    /// Held until the tree is empty: a process that runs the session again waits for it.
     _lock: Option<OwnedFd>,
     start: Start,
 }
 
 impl Supervisor {
-    /// Runs until the tree is empty. Nothing that fails here ends the supervisor before that: what did not work is
-    /// tried again with the next act.
+    /// Runs until the tree is empty. No failure ends the supervisor before that: a failed step is retried with the next
+    /// action.
     fn run(mut self) {
         loop {
             let empty = self.reap();
@@ -131,27 +131,27 @@ impl Supervisor {
                 break;
             }
             if self.tree.leader().is_none() {
-                // What the program left behind has no business any more.
+                // Processes that the program left behind are ended.
                 self.end(self.orphan_grace());
             }
-            if let Some(act) = self.ending.tick(Instant::now())
-                && self.act(act) == Verdict::BeyondReach
+            if let Some(action) = self.termination.tick(Instant::now())
+                && self.execute(action) == AfterAction::GiveUp
             {
                 break;
             }
-            self.halt();
+            self.check_halt();
             self.flush();
             if self.owner.is_none() {
-                // Known from reading or from writing: in either case before the next wait, which may have no end.
+                // Detected by a read or a write, so before the next wait, which may have no timeout.
                 self.end(self.orphan_grace());
             }
             self.wait();
-            if self.obey().is_err() {
-                // Whoever talks nonsense is no owner.
+            if self.handle_orders().is_err() {
+                // A peer that breaks the protocol is not an owner.
                 self.owner = None;
             }
         }
-        start::tidy(&self.start);
+        start::clean_up(&self.start);
         self.flush();
     }
 
@@ -159,37 +159,40 @@ impl Supervisor {
         Duration::from_millis(self.start.orphan_grace_ms)
     }
 
-    /// Waits for an order, for news of a child, or for the time of the next act.
+    /// Waits for an order, a change of a child, or the time of the next action.
     fn wait(&mut self) {
         let now = Instant::now();
-        let rest = [self.ending.rest(now), self.halting.map(|_| HALT_AGAIN)].into_iter().flatten().min();
-        let timeout = rest.map(|rest| Timespec {
-            tv_sec: i64::try_from(rest.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(rest.subsec_nanos()),
+        let wait = [self.termination.next_action_in(now), self.halting.map(|_| HALT_INTERVAL)]
+            .into_iter()
+            .flatten()
+            .min();
+        let timeout = wait.map(|wait| Timespec {
+            tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(wait.subsec_nanos()),
         });
-        let mut wanted = PollFlags::IN;
+        let mut events = PollFlags::IN;
         if !self.outbox.is_empty() {
-            wanted |= PollFlags::OUT;
+            events |= PollFlags::OUT;
         }
         let mut sources = vec![PollFd::new(&self.children, PollFlags::IN)];
-        sources.extend(self.owner.as_ref().map(|owner| PollFd::new(owner, wanted)));
+        sources.extend(self.owner.as_ref().map(|owner| PollFd::new(owner, events)));
         match poll(&mut sources, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
-            // The kernel is out of memory: it will not do to ask it without pause.
-            Err(_) => std::thread::sleep(HALT_AGAIN),
+            // The kernel is out of memory: wait before the next call.
+            Err(_) => std::thread::sleep(HALT_INTERVAL),
         }
-        let owner_spoke = sources
+        let owner_is_ready = sources
             .get(1)
             .is_some_and(|owner| owner.revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR));
-        if owner_spoke && let Some(owner) = &self.owner {
-            // A socket that fails is as good as an owner who is gone.
+        if owner_is_ready && let Some(owner) = &self.owner {
+            // A failing socket is treated like an owner that is gone.
             if !self.inbox.receive(owner).unwrap_or(false) {
                 self.owner = None;
             }
         }
     }
 
-    fn obey(&mut self) -> io::Result<()> {
+    fn handle_orders(&mut self) -> io::Result<()> {
         while let Some(order) = self.inbox.next()? {
             match order {
                 Order::Start(_) => return Err(io::ErrorKind::InvalidData.into()),
@@ -203,7 +206,7 @@ impl Supervisor {
                 Order::Halt => {
                     self.halted = true;
                     self.signal_all(Signal::STOP);
-                    self.halting = Some((Instant::now() + HALT_GIVE_UP, false));
+                    self.halting = Some((Instant::now() + HALT_TIMEOUT, false));
                 }
                 Order::Continue => {
                     self.halting = None;
@@ -220,38 +223,38 @@ impl Supervisor {
     }
 
     fn end(&mut self, grace: Duration) {
-        if let Some(act) = self.ending.wish(Instant::now(), grace) {
+        if let Some(action) = self.termination.request(Instant::now(), grace) {
             self.halting = None;
-            self.act(act);
+            self.execute(action);
         }
     }
 
-    fn act(&mut self, act: Act) -> Verdict {
-        match act {
-            Act::Ask => {
+    fn execute(&mut self, action: Action) -> AfterAction {
+        match action {
+            Action::Terminate => {
                 self.halted = false;
                 self.signal_all(Signal::CONT);
                 self.signal_all(Signal::TERM);
             }
-            Act::Kill { freeze } => {
-                if self.ending.is_first_kill() {
+            Action::Kill { freeze } => {
+                if self.termination.is_first_kill() {
                     self.outbox.push(&Report::Signalled { signal: Signal::KILL.as_raw() });
                 }
                 let _ = self.tree.kill(freeze);
             }
-            Act::NameEscaped => {
-                let (Ok(sent), Ok(left)) = (self.tree.kill(true), self.tree.living()) else {
-                    return Verdict::GoOn;
+            Action::ReportEscaped => {
+                let (Ok(sent), Ok(left)) = (self.tree.kill(true), self.tree.live_descendants()) else {
+                    return AfterAction::Continue;
                 };
                 let processes =
-                    left.iter().map(|process| Escaped::new(number(process.pid), process.name.clone()));
+                    left.iter().map(|process| Escaped::new(pid_number(process.pid), process.name.clone()));
                 self.outbox.push(&Report::Escaped { processes: processes.collect() });
                 if !left.is_empty() && sent.refused.len() == left.len() {
-                    return Verdict::BeyondReach;
+                    return AfterAction::GiveUp;
                 }
             }
         }
-        Verdict::GoOn
+        AfterAction::Continue
     }
 
     fn signal_all(&mut self, signal: Signal) {
@@ -260,14 +263,15 @@ impl Supervisor {
         }
     }
 
-    /// Sees to it that the whole tree stands still, those included that were born while the signal went round.
+    /// Checks that the whole tree has stopped, and stops processes that were forked while the signal was being sent.
     ///
-    /// One that waits inside the kernel stops on its way out, if the signal is pending: so it counts from the second
-    /// look on. A shell whose child was stopped between `vfork` and `exec` waits there for as long as the halt lasts.
-    fn halt(&mut self) {
+    /// A process that waits inside the kernel with the signal pending stops on its way out, so from the second check on
+    /// it is treated as stopped. A shell whose child was stopped between `vfork` and `exec` waits in the kernel for as
+    /// long as the halt lasts.
+    fn check_halt(&mut self) {
         let Some((until, signalled)) = self.halting else { return };
-        let living = self.tree.living().unwrap_or_default();
-        let all = |still: fn(&Process) -> bool| !living.is_empty() && living.iter().all(still);
+        let alive = self.tree.live_descendants().unwrap_or_default();
+        let all = |is_quiet: fn(&Process) -> bool| !alive.is_empty() && alive.iter().all(is_quiet);
         let quiet = all(|process| process.is_stopped() || process.is_in_kernel());
         if all(Process::is_stopped) || quiet && signalled || Instant::now() >= until {
             self.halting = None;
@@ -278,14 +282,14 @@ impl Supervisor {
         }
     }
 
-    /// Takes note of every child that has ended, stopped or gone on. `true` if none is left: as every descendant
-    /// without a parent is a child of this process, the tree is empty then.
+    /// Processes every child that has ended, stopped or continued. Returns `true` if none is left. Because every
+    /// descendant without a parent is a child of this process, the tree is empty then.
     fn reap(&mut self) -> bool {
         self.children.clear();
         loop {
             let options = WaitOptions::NOHANG | WaitOptions::UNTRACED | WaitOptions::CONTINUED;
             match rustix::process::wait(options) {
-                Ok(Some((pid, status))) if Some(pid) == self.tree.leader() => self.leader(status),
+                Ok(Some((pid, status))) if Some(pid) == self.tree.leader() => self.on_leader_status(status),
                 Ok(Some(_)) | Err(Errno::INTR) => {}
                 Err(Errno::CHILD) => return true,
                 Ok(None) | Err(_) => return false,
@@ -293,7 +297,7 @@ impl Supervisor {
         }
     }
 
-    fn leader(&mut self, status: WaitStatus) {
+    fn on_leader_status(&mut self, status: WaitStatus) {
         let report = match (status.exit_status(), status.terminating_signal(), status.stopping_signal()) {
             (Some(code), _, _) => Report::Ended { status: Ended::Exited(code) },
             (_, Some(signal), _) => Report::Ended { status: Ended::Signalled(signal) },
@@ -302,7 +306,7 @@ impl Supervisor {
             (None, None, None) => Report::Continued,
         };
         if matches!(report, Report::Ended { .. }) {
-            self.tree.leader_is_gone();
+            self.tree.clear_leader();
         }
         self.outbox.push(&report);
     }
@@ -316,14 +320,14 @@ impl Supervisor {
     }
 }
 
-/// Whether a supervisor can still be of use.
+/// The next step after an action.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    GoOn,
-    /// All that is left belongs to other users. It may live for ever, and nobody here could end it.
-    BeyondReach,
+enum AfterAction {
+    Continue,
+    /// All processes that are left belong to other users. They may run forever, and this process cannot end them.
+    GiveUp,
 }
 
-fn number(pid: Pid) -> u32 {
+fn pid_number(pid: Pid) -> u32 {
     pid.as_raw_nonzero().get().unsigned_abs()
 }

@@ -1,4 +1,4 @@
-//! What `/proc` says of processes: the facts by which one is told from every other, and from whom it descends.
+//! Processes as `/proc` shows them: the values that identify one, and its parent.
 
 use std::fs;
 use std::io;
@@ -6,25 +6,25 @@ use std::io;
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-/// One process at one moment.
+/// A snapshot of one process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Process {
     /// Its id.
     pub(crate) pid: Pid,
     /// The name of its program, at most 15 bytes; the program can change it at will.
     pub(crate) name: String,
-    /// One letter, as proc(5) has it.
+    /// The state letter of proc(5).
     pub(crate) state: char,
-    /// The process that is told of its end; `None` for those without one.
+    /// The parent, which is notified of its end; `None` for a process without one.
     pub(crate) parent: Option<Pid>,
     /// Its process group.
     pub(crate) group: Option<Pid>,
-    /// When it started, in clock ticks since the boot.
+    /// Start time, in clock ticks since boot.
     pub(crate) start_time: u64,
 }
 
 impl Process {
-    /// The process of this id; `None` where there is none (any more).
+    /// Reads the process with this id; `None` if there is none (any more).
     pub(crate) fn read(pid: Pid) -> io::Result<Option<Self>> {
         match fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())) {
             Ok(stat) => Self::parse(&String::from_utf8_lossy(&stat))
@@ -37,13 +37,13 @@ impl Process {
         }
     }
 
-    /// All processes. Not one moment's picture: each is read a little later than the one before.
+    /// Reads all processes. This is not an atomic snapshot: each is read after the one before.
     pub(crate) fn all() -> io::Result<Vec<Self>> {
         let mut all = Vec::new();
         for entry in fs::read_dir("/proc")? {
             let name = entry?.file_name();
             let pid = name.to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
-            // One that cannot be read is none that could be signalled.
+            // A process that cannot be read could not be signalled either.
             if let Some(Ok(Some(process))) = pid.map(Self::read) {
                 all.push(process);
             }
@@ -51,23 +51,23 @@ impl Process {
         Ok(all)
     }
 
-    /// Whether only its entry is left, for its parent to read.
+    /// Returns `true` if it has ended and only its entry is left for the parent to reap.
     pub(crate) fn has_ended(&self) -> bool {
         matches!(self.state, 'Z' | 'X')
     }
 
-    /// Whether it waits inside the kernel: no signal reaches it there, a pending one it meets on its way out.
+    /// Returns `true` if it waits inside the kernel. A signal takes effect only when it leaves the kernel.
     pub(crate) fn is_in_kernel(&self) -> bool {
         self.state == 'D'
     }
 
-    /// Whether it is stopped, by a signal or by a debugger.
+    /// Returns `true` if it is stopped, by a signal or by a debugger.
     pub(crate) fn is_stopped(&self) -> bool {
         matches!(self.state, 'T' | 't')
     }
 
-    /// proc(5). The name is in parentheses and may hold anything, parentheses and blanks included: the fields
-    /// after it start behind the last one.
+    /// Parses a line of `stat`, see proc(5). The name is in parentheses and may hold any bytes, parentheses and blanks
+    /// included: the fields after it start behind the last parenthesis.
     fn parse(stat: &str) -> Option<Self> {
         let (before, after) = stat.rsplit_once(')')?;
         let (pid, name) = before.split_once(" (")?;
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hostile_name_moves_no_field() {
+    fn a_hostile_name_does_not_shift_the_fields() {
         let rest = "S 7 8 9 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 0 0";
         for name in ["sh", "a) R 1 1", "((", "", "x y", ") Z 0 0 0"] {
             let process = Process::parse(&format!("12 ({name}) {rest}\n")).unwrap();
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_among_all_and_reads_the_same_twice() {
+    fn the_list_and_a_single_read_agree_on_this_process() {
         let me = rustix::process::getpid();
         let found = Process::all().unwrap().into_iter().find(|process| process.pid == me).unwrap();
         let again = Process::read(me).unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! What owner and supervisor say to each other: one JSON value a line, over a socket pair. Descriptors travel with
+//! The protocol between owner and supervisor: one JSON value per line, over a socket pair. Descriptors are sent with
 //! the first order, so that no other program that the owner starts at the same time can inherit them.
 
 use std::collections::VecDeque;
@@ -16,20 +16,20 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// The largest order: the kernel takes no more for arguments and environment together, and JSON writes a byte as
-/// up to four.
+/// Maximum bytes of an order: the kernel's limit for arguments and environment together, times the up to four bytes
+/// that JSON needs for one.
 const LINE_BYTES: usize = 16 * 1024 * 1024;
-/// What a slow owner may leave unread.
+/// Bytes that a slow owner may leave unread before reports are dropped.
 const UNREAD_BYTES: usize = 64 * 1024;
-/// Descriptors that come with the first order.
+/// Maximum descriptors that come with the first order.
 const DESCRIPTORS: usize = 4;
 
-/// What the owner wants.
+/// An order of the owner.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Order {
-    /// The first order, and only that: run this program. With it come its stdin, stdout and stderr, and, if there is
-    /// one, the lock that is held until the tree is empty.
+    /// Run this program; only valid as the first order. Its stdin, stdout and stderr come with it and, if there is one,
+    /// the lock that is held until the tree is empty.
     Start(Box<Start>),
     /// Send a signal to the program's group.
     Signal {
@@ -40,11 +40,11 @@ pub(crate) enum Order {
     Halt,
     /// Continue the whole tree.
     Continue,
-    /// Continue the program's group, should anybody in it have been stopped. Not worth a report.
+    /// Continue the processes of the program's group that are stopped. Causes no report.
     Wake,
     /// End the whole tree.
     End {
-        /// How long it may take to end by itself; 0 kills at once.
+        /// The grace period in milliseconds; 0 kills immediately.
         grace_ms: u64,
     },
 }
@@ -58,15 +58,15 @@ pub(crate) struct Start {
     pub(crate) cwd: OsString,
     /// Variables that are set, or removed where there is no value. All others are inherited.
     pub(crate) env: Vec<(OsString, Option<OsString>)>,
-    /// Whether it is cut off from the owner's terminal.
+    /// `true` to start it in a session of its own, without the owner's terminal.
     pub(crate) own_session: bool,
-    /// How long what is left of the tree may take once the owner or the program itself is gone.
+    /// The grace period of the rest of the tree once the owner or the program itself is gone.
     pub(crate) orphan_grace_ms: u64,
-    /// A file that is of no use once the tree is empty.
+    /// A file to remove once the tree is empty.
     pub(crate) tidy: Option<OsString>,
 }
 
-/// What the supervisor has to say.
+/// A report of the supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Report {
@@ -74,24 +74,24 @@ pub(crate) enum Report {
     Started {
         /// Its process, and its process group.
         pid: u32,
-        /// When it started, in clock ticks since the boot.
+        /// Its start time, in clock ticks since boot.
         start_time: u64,
     },
-    /// It could not be started. Nothing else follows.
+    /// The program could not be started. The last report.
     NotStarted {
-        /// What failed.
+        /// The step that failed.
         step: Step,
-        /// What the system said.
+        /// The error of the system.
         errno: i32,
     },
-    /// The program was stopped by a signal, and not because a halt was ordered.
+    /// The program was stopped by a signal other than an ordered halt.
     Stopped {
         /// Its number.
         signal: i32,
     },
     /// The program runs again.
     Continued,
-    /// The whole tree stands still, as was ordered.
+    /// The whole tree is stopped, as ordered.
     Halted,
     /// A signal was sent to the tree.
     Signalled {
@@ -100,23 +100,23 @@ pub(crate) enum Report {
     },
     /// The program has ended.
     Ended {
-        /// How.
+        /// Its exit code or signal.
         status: Ended,
     },
-    /// These could not be ended in time.
+    /// Processes could not be ended in time.
     Escaped {
-        /// Who.
+        /// The processes.
         processes: Vec<Escaped>,
     },
-    /// No process is left. Nothing else follows.
+    /// No process is left. The last report.
     Empty,
 }
 
-/// What was done when a start failed.
+/// A step of starting the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Step {
-    /// Getting ready.
+    /// Preparation.
     Prepare,
     /// Entering the working directory.
     Directory,
@@ -124,13 +124,13 @@ pub(crate) enum Step {
     Execute,
 }
 
-/// How a program ended.
+/// The end of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ended {
-    /// By itself, with this code.
+    /// It exited with this code.
     Exited(i32),
-    /// By the signal of this number.
+    /// The signal with this number ended it.
     Signalled(i32),
 }
 
@@ -140,7 +140,7 @@ pub enum Ended {
 pub struct Escaped {
     /// Its id.
     pub pid: u32,
-    /// The name of its program, as far as the system keeps it.
+    /// The name of its program, as far as the system stores it.
     pub name: String,
 }
 
@@ -175,14 +175,14 @@ pub(crate) fn send_start(socket: impl AsFd, start: Start, descriptors: &[Borrowe
     Ok(())
 }
 
-/// One value as a line.
+/// Encodes a value as a line.
 pub(crate) fn encode(value: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
     Ok(line)
 }
 
-/// Lines, and descriptors, as they come in.
+/// A buffer of received lines and descriptors.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     bytes: VecDeque<u8>,
@@ -190,7 +190,7 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    /// Takes what has come. `false` once the other side is gone and nothing more will come.
+    /// Receives available bytes. Returns `false` once the other side is gone.
     pub(crate) fn receive(&mut self, socket: impl AsFd) -> io::Result<bool> {
         let mut buffer = vec![0; 64 * 1024];
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(DESCRIPTORS))];
@@ -219,7 +219,7 @@ impl Inbox {
         Ok(bytes > 0)
     }
 
-    /// The next whole line.
+    /// Returns the next complete line, parsed.
     pub(crate) fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') else { return Ok(None) };
         let line: Vec<u8> = self.bytes.drain(..=end).collect();
@@ -231,18 +231,18 @@ impl Inbox {
     }
 }
 
-/// Lines on their way to an owner who may be slow, stopped or gone: nothing here ever waits.
+/// A buffer of lines to an owner that may be slow, stopped or gone. No method blocks.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     bytes: VecDeque<u8>,
 }
 
 impl Outbox {
-    /// Adds a report. An owner who reads nothing misses the stops and continuations beyond a limit, which anybody can
-    /// cause without end; the few others are always kept.
+    /// Adds a report. If the owner does not read, stops and continuations beyond a limit are dropped, because any
+    /// process can cause an unlimited number of them; the few other reports are always kept.
     pub(crate) fn push(&mut self, report: &Report) {
-        let may_be_missed = matches!(report, Report::Stopped { .. } | Report::Continued);
-        if may_be_missed && self.bytes.len() > UNREAD_BYTES {
+        let may_be_dropped = matches!(report, Report::Stopped { .. } | Report::Continued);
+        if may_be_dropped && self.bytes.len() > UNREAD_BYTES {
             return;
         }
         if let Ok(line) = encode(report) {
@@ -254,7 +254,7 @@ impl Outbox {
         self.bytes.is_empty()
     }
 
-    /// Sends what can be sent at once. `false` once nobody is there to read it.
+    /// Sends as much as possible without blocking. Returns `false` once the reader is gone.
     pub(crate) fn send(&mut self, socket: impl AsFd) -> bool {
         while !self.bytes.is_empty() {
             let (next, _) = self.bytes.as_slices();

@@ -1,4 +1,5 @@
-//! The supervisor's own signals: it hears of dead children, and outlives whatever is meant for the group it watches.
+//! Signals of the supervisor itself: notification of changed children, and survival of signals to the group it
+//! supervises.
 
 use std::fs;
 use std::io::{self, Read};
@@ -10,8 +11,8 @@ use std::sync::atomic::AtomicBool;
 use nix::sys::signal::SigSet;
 use rustix::process::Signal;
 
-/// Signals that a terminal, a shell or a person sends to whole groups. They are caught, not ignored: what is ignored
-/// stays ignored in the program that is started, what is caught does not.
+/// Signals that a terminal, a shell or a user sends to whole groups. They are caught and not ignored: an ignored signal
+/// stays ignored in the program that is started, a caught one does not.
 const OUTLIVED: [Signal; 10] = [
     Signal::HUP,
     Signal::INT,
@@ -24,35 +25,35 @@ const OUTLIVED: [Signal; 10] = [
     Signal::TTIN,
     Signal::TTOU,
 ];
-/// Those that stop a program for using its terminal too early: ignored, they would make its first look an error.
+/// Signals that stop a program for using its terminal too early: if they were ignored, its first read would fail.
 const NEVER_IGNORED: [Signal; 2] = [Signal::TTIN, Signal::TTOU];
 
-/// Tells of children that have ended, stopped or gone on.
+/// A notification of children that have ended, stopped or continued.
 #[derive(Debug)]
 pub(crate) struct Children {
     wake: UnixStream,
 }
 
 impl Children {
-    /// Catches all signals that this process must outlive, and holds none back. Those that were ignored already stay
-    /// so, here and in the program, as `nohup` wants it;
-    /// but a program in a group of its own may have to wait for its terminal.
+    /// Catches all signals that this process must survive, and unblocks all. A signal that was already ignored stays
+    /// ignored, here and in the program, as `nohup` requires. TTIN and TTOU are the exception, because a program in a
+    /// group of its own may have to wait for its terminal.
     pub(crate) fn watch() -> io::Result<Self> {
         let (wake, write) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         signal_hook::low_level::pipe::register(Signal::CHILD.as_raw(), write)?;
         let ignored = ignored_signals();
         let caught = Arc::new(AtomicBool::new(false));
-        let stays = |signal: Signal| is_in(ignored, signal) && !NEVER_IGNORED.contains(&signal);
-        for signal in OUTLIVED.into_iter().filter(|signal| !stays(*signal)) {
+        let stays_ignored = |signal: Signal| is_in(ignored, signal) && !NEVER_IGNORED.contains(&signal);
+        for signal in OUTLIVED.into_iter().filter(|signal| !stays_ignored(*signal)) {
             signal_hook::flag::register(signal.as_raw(), Arc::clone(&caught))?;
         }
-        // What an owner holds back for itself would never reach the program: a blocked signal is inherited.
+        // A signal that the owner blocks would never reach the program, because the mask is inherited.
         SigSet::empty().thread_set_mask()?;
         Ok(Self { wake })
     }
 
-    /// Forgets what was told so far: whoever calls this looks at all children next.
+    /// Discards pending notifications. The caller checks all children next.
     pub(crate) fn clear(&self) {
         let mut buffer = [0; 64];
         while matches!((&self.wake).read(&mut buffer), Ok(1..)) {}
@@ -65,7 +66,7 @@ impl AsFd for Children {
     }
 }
 
-/// A bit for each ignored signal, the lowest for signal 1. Nothing counts as ignored where the system does not say.
+/// Returns a bit for each ignored signal, the lowest for signal 1; no bits if the system does not report them.
 fn ignored_signals() -> u64 {
     fs::read_to_string("/proc/self/status")
         .ok()
@@ -85,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mask_is_read_from_signal_1_upwards() {
+    fn the_lowest_bit_of_a_mask_is_signal_1() {
         assert!(is_in(0b1, Signal::HUP));
         assert!(is_in(0b10, Signal::INT));
         assert!(!is_in(0b10, Signal::HUP));

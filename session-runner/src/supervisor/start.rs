@@ -1,4 +1,4 @@
-//! The first moments of a supervisor: from the order to the running program.
+//! The start of a supervisor: from the first order to the running program.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,13 +11,13 @@ use rustix::process::Pid;
 use super::process::Process;
 use super::protocol::{Start, Step};
 
-/// Takes the socket to the owner from stdin, and leaves nothing there.
+/// Takes the socket to the owner from stdin, and replaces stdin by `/dev/null`.
 pub(crate) fn take_socket() -> io::Result<OwnedFd> {
     let stdin = io::stdin();
     if rustix::net::sockopt::socket_type(stdin.as_fd())? != SocketType::STREAM {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    // A copy above the standard descriptors that programs do not inherit.
+    // A copy above the standard descriptors, which programs do not inherit.
     let socket = rustix::io::fcntl_dupfd_cloexec(stdin.as_fd(), 3)?;
     let null = std::fs::File::open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
@@ -43,7 +43,7 @@ pub(crate) fn start(
     if start.own_session {
         rustix::process::setsid().map_err(|error| prepare(error.into()))?;
     }
-    // Here and not in the child, so that a missing directory is not taken for a missing program.
+    // In this process and not in the child, so that a missing directory is not reported as a missing program.
     std::env::set_current_dir(&start.cwd).map_err(|error| (Step::Directory, error))?;
     let mut command = Command::new(program);
     command.args(arguments).process_group(0);
@@ -55,21 +55,21 @@ pub(crate) fn start(
         };
     }
     let child = command.spawn().map_err(|error| (Step::Execute, error))?;
-    // With it go this process's copies of the program's descriptors: only the tree holds them now.
+    // Closes this process's copies of the program's descriptors: only the tree holds them now.
     drop(command);
-    // A directory that somebody wants to unmount must not be held by us.
+    // The supervisor must not keep the directory's file system from being unmounted.
     let _ = std::env::set_current_dir("/");
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| {
-        // Linux gives out no such ids.
+        // Linux assigns no such ids.
         prepare(io::ErrorKind::InvalidData.into())
     })?;
-    // Not waited for yet, so its entry is there even if it has ended already.
+    // Not reaped yet, so its entry exists even if it has ended already.
     let process = Process::read(pid).ok().flatten();
     Ok((pid, process.map_or(0, |process| process.start_time), lock))
 }
 
-/// Removes what is of no use any more. It may be gone already.
-pub(crate) fn tidy(start: &Start) {
+/// Removes the file that is not needed any more, if it still exists.
+pub(crate) fn clean_up(start: &Start) {
     if let Some(path) = &start.tidy {
         let _ = std::fs::remove_file(path);
     }

@@ -1,8 +1,9 @@
-//! All processes that descend from the supervised program, and signals for them and for nobody else.
+//! The processes that descend from the supervised program, and signals to them and to no other process.
 //!
-//! The supervisor is their subreaper: whoever loses its parent becomes its child, so that none can leave by forking
-//! twice or by starting a session of its own. A process id alone names nobody, for ids are used again. A signal
-//! therefore goes through a pidfd, opened before its holder's descent is read, and read twice: see [`Tree::is_ours`].
+//! The supervisor is their subreaper: a process that loses its parent becomes its child, so none can escape by forking
+//! twice or by starting a session of its own. A process id alone identifies no process, because ids are reused. A
+//! signal therefore goes through a pidfd that is opened before the holder's ancestors are read, which is done twice:
+//! see [`Tree::is_ours`].
 
 use std::io;
 
@@ -11,25 +12,25 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, p
 
 use super::process::Process;
 
-/// How many generations are looked at below the supervisor. Deeper ones move up when those above them end.
+/// Generations below the supervisor that are searched. Deeper processes move up when those above them end.
 const GENERATIONS: usize = 256;
-/// How often is looked for processes that still run, before all are killed.
+/// Maximum scans for processes that still run, before all are killed.
 const FREEZE_ROUNDS: usize = 64;
 
 /// The descendants of this process.
 #[derive(Debug)]
 pub(crate) struct Tree {
     root: Pid,
-    /// The supervised program while it has not been waited for: so long, its id and its group's mean nobody else.
+    /// The supervised program until it is reaped. Until then its id and its group's id cannot be reused.
     leader: Option<Pid>,
 }
 
-/// How a signal went.
+/// The result of sending a signal.
 #[derive(Debug, Default)]
 pub(crate) struct Sent {
-    /// Who got it, the group's members aside.
+    /// The number of processes that got it, without the members of the group.
     pub(crate) reached: usize,
-    /// Who may not be signalled by this user.
+    /// Processes that this user may not signal.
     pub(crate) refused: Vec<Process>,
 }
 
@@ -42,64 +43,64 @@ impl Tree {
         self.leader
     }
 
-    /// The program was waited for: from here on its id may mean anybody.
-    pub(crate) fn leader_is_gone(&mut self) {
+    /// Forgets the program after it was reaped, because its id may be reused from then on.
+    pub(crate) fn clear_leader(&mut self) {
         self.leader = None;
     }
 
-    /// Sends a signal to the program's process group, as a terminal would. Whether anybody got it.
+    /// Sends a signal to the program's process group, as a terminal would. Returns `true` if a process got it.
     pub(crate) fn signal_group(&self, signal: Signal) -> bool {
         self.leader.is_some_and(|leader| kill_process_group(leader, signal).is_ok())
     }
 
-    /// Sends a signal to the group, at one moment, and to all descendants outside of it, one after the other.
+    /// Sends a signal to the group atomically, and to all descendants outside of it one after the other.
     pub(crate) fn signal_all(&self, signal: Signal) -> io::Result<Sent> {
         let group = self.leader.filter(|_| self.signal_group(signal));
-        let mut outside = self.living()?;
+        let mut outside = self.live_descendants()?;
         outside.retain(|process| group.is_none() || process.group != group);
         Ok(self.signal_each(&outside, signal))
     }
 
-    /// Kills every descendant that is there now. `freeze` stops all of them first, until no new one turns up: those
-    /// that fork faster than they can be found are caught that way.
+    /// Kills every current descendant. `freeze` stops all of them first, until no new one appears, which catches
+    /// processes that fork faster than they can be found.
     pub(crate) fn kill(&self, freeze: bool) -> io::Result<Sent> {
-        let found = if freeze { self.freeze() } else { self.living() };
-        // At one moment, and even where the others cannot be found.
+        let found = if freeze { self.freeze() } else { self.live_descendants() };
+        // Atomically, and even if the others cannot be listed.
         self.signal_group(Signal::KILL);
         Ok(self.signal_each(&found?, Signal::KILL))
     }
 
     fn freeze(&self) -> io::Result<Vec<Process>> {
-        let mut found = self.living()?;
+        let mut found = self.live_descendants()?;
         for _ in 0..FREEZE_ROUNDS {
-            let moving: Vec<Process> =
+            let running: Vec<Process> =
                 found.iter().filter(|process| !process.is_stopped()).cloned().collect();
-            if moving.is_empty() {
+            if running.is_empty() {
                 break;
             }
-            self.signal_each(&moving, Signal::STOP);
-            found = self.living()?;
+            self.signal_each(&running, Signal::STOP);
+            found = self.live_descendants()?;
         }
         Ok(found)
     }
 
-    /// The descendants that have not ended, those nearer to the supervisor first.
-    pub(crate) fn living(&self) -> io::Result<Vec<Process>> {
+    /// Returns the descendants that have not ended, those nearer to the supervisor first.
+    pub(crate) fn live_descendants(&self) -> io::Result<Vec<Process>> {
         let mut rest = Process::all()?;
-        let mut above = vec![self.root];
-        let mut living = Vec::new();
+        let mut parents = vec![self.root];
+        let mut alive = Vec::new();
         for _ in 0..GENERATIONS {
             let (children, others): (Vec<_>, Vec<_>) = rest
                 .into_iter()
-                .partition(|process| process.parent.is_some_and(|parent| above.contains(&parent)));
-            above = children.iter().map(|process| process.pid).collect();
-            living.extend(children.into_iter().filter(|process| !process.has_ended()));
+                .partition(|process| process.parent.is_some_and(|parent| parents.contains(&parent)));
+            parents = children.iter().map(|process| process.pid).collect();
+            alive.extend(children.into_iter().filter(|process| !process.has_ended()));
             rest = others;
-            if above.is_empty() {
+            if parents.is_empty() {
                 break;
             }
         }
-        Ok(living)
+        Ok(alive)
     }
 
     fn signal_each(&self, processes: &[Process], signal: Signal) -> Sent {
@@ -112,37 +113,38 @@ impl Tree {
             match pidfd_send_signal(&handle, signal) {
                 Ok(()) => sent.reached += 1,
                 Err(Errno::PERM) => sent.refused.push(process.clone()),
-                // It ended meanwhile.
+                // It has ended.
                 Err(_) => {}
             }
         }
         sent
     }
 
-    /// Whether the holder of this id descends from the supervisor. Its pidfd is open already: if the holder is
-    /// another one by the time of the signal, that one gets none.
+    /// Returns `true` if the holder of this id descends from the supervisor. Its pidfd is already open: if another
+    /// process holds the id by the time of the signal, that process gets none.
     ///
-    /// The line of parents is read twice. Had a parent ended while the first reading went up, and its id been used
-    /// again by one of ours, its children would have been given to another parent, for ever; so the second reading
-    /// would differ.
+    /// The ancestors are read twice. If a parent ended during the first read and one of our processes reused its id,
+    /// its children were permanently assigned to another parent, so the second read differs.
     fn is_ours(&self, process: &Process) -> bool {
-        let line = self.line_up_to_root(process.pid);
-        line.as_ref().is_some_and(|line| line.first().is_some_and(|(_, start)| *start == process.start_time))
-            && line == self.line_up_to_root(process.pid)
+        let ancestors = self.ancestors_up_to_root(process.pid);
+        ancestors
+            .as_ref()
+            .is_some_and(|ancestors| ancestors.first().is_some_and(|(_, start)| *start == process.start_time))
+            && ancestors == self.ancestors_up_to_root(process.pid)
     }
 
-    fn line_up_to_root(&self, pid: Pid) -> Option<Vec<(Pid, u64)>> {
-        let mut line = Vec::new();
+    fn ancestors_up_to_root(&self, pid: Pid) -> Option<Vec<(Pid, u64)>> {
+        let mut ancestors = Vec::new();
         let mut next = pid;
         while next != self.root {
             let process = Process::read(next).ok()??;
-            line.push((next, process.start_time));
-            if line.len() > GENERATIONS {
+            ancestors.push((next, process.start_time));
+            if ancestors.len() > GENERATIONS {
                 return None;
             }
             next = process.parent?;
         }
-        Some(line)
+        Some(ancestors)
     }
 }
 
@@ -151,29 +153,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_descendants_are_found_and_only_they_are_signalled() {
+    fn only_descendants_are_signalled() {
         let mut child =
             std::process::Command::new("sh").args(["-c", "sleep 600 & wait"]).spawn().expect("sh starts");
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
         let tree = Tree::new(pid);
         let parent = Process::read(rustix::process::getppid().unwrap()).unwrap().unwrap();
-        assert!(!tree.is_ours(&parent), "the parent is a stranger");
+        assert!(!tree.is_ours(&parent), "the parent is no descendant");
         let stale = Process { start_time: 1, ..Process::read(pid).unwrap().unwrap() };
-        assert!(!tree.is_ours(&stale), "an id alone names nobody");
+        assert!(!tree.is_ours(&stale), "an id alone identifies no process");
 
-        let mut living = Vec::new();
+        let mut alive = Vec::new();
         for _ in 0..1000 {
-            living = tree.living().unwrap();
-            living.retain(|process| process.pid == pid || process.parent == Some(pid));
-            if living.len() == 2 {
+            alive = tree.live_descendants().unwrap();
+            alive.retain(|process| process.pid == pid || process.parent == Some(pid));
+            if alive.len() == 2 {
                 break;
             }
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
-        assert_eq!(living.len(), 2, "sh and sleep: {living:?}");
-        // From below: this process is nobody's subreaper, and would lose the grandchild with the child.
-        living.reverse();
-        let sent = tree.signal_each(&living, Signal::KILL);
+        assert_eq!(alive.len(), 2, "sh and sleep: {alive:?}");
+        // Bottom-up: this process is not a subreaper, and would lose the grandchild with the child.
+        alive.reverse();
+        let sent = tree.signal_each(&alive, Signal::KILL);
         assert!(sent.refused.is_empty());
         assert_eq!(sent.reached, 2);
         child.wait().unwrap();

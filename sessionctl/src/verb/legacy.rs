@@ -94,7 +94,7 @@ async fn become_ours(
     dry_run: bool,
     storage: &dyn sessionkit::SessionStorage,
 ) -> Result<Outcome, StorageError> {
-    if dry_run { session.look(storage).await } else { session.import(storage).await }
+    if dry_run { session.preview(storage).await } else { session.import(storage).await }
 }
 
 impl<'a> Report<'a> {

@@ -106,9 +106,9 @@ fn a_person_reads_what_became_of_each_entry() {
     let ran = fixture.ctl(["import", "--format", "msw", older("msw").to_str().unwrap()]).exits(7);
     for text in [
         "imported, failed: msw-10000000 from 10000000-0000-4000-8000-000000000005.json",
-        "  mapped: its outer status `completed` is not believed: the inner one, `failed`, counts",
+        "  mapped: its outer status `completed` is ignored: the inner one, `failed`, is used",
         "  kept\n",
-        "cut-off.json\n  unreadable: is no JSON: ",
+        "cut-off.json\n  unreadable: is not JSON: ",
         "16 imported, 0 there already, 0 there with another log; 2 kept, 14 mapped, 10 unreadable",
     ] {
         assert!(ran.stdout.contains(text), "{text}: {ran:#?}");
@@ -172,7 +172,7 @@ fn without_git_each_worktree_is_named() {
     for entry in report["unreadable"].as_array().unwrap() {
         assert!(entry["reason"].as_str().unwrap().starts_with("git is not installed"), "{report:#}");
     }
-    assert!(report["warnings"][0].as_str().unwrap().contains("looking at the git worktrees"), "{report:#}");
+    assert!(report["warnings"][0].as_str().unwrap().contains("reading the git worktrees"), "{report:#}");
     // What git says against it is told.
     std::fs::write(fixture.dir.path().join("git"), "#!/bin/sh\necho no >&2; exit 3\n").unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -183,5 +183,5 @@ fn without_git_each_worktree_is_named() {
         command
     })
     .exits(7);
-    assert!(ran.stdout.contains("is nothing that git can read: no"), "{ran:#?}");
+    assert!(ran.stdout.contains("cannot be read by git: no"), "{ran:#?}");
 }

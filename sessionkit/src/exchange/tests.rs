@@ -45,7 +45,7 @@ async fn filled(folder: &Path) -> (Store, Vec<SessionId>) {
             Ok(n)
         };
         let report = store.manager().run(SessionConfig::new("work"), work).await.unwrap();
-        let output = FileOutput::beside_logs(folder.join("sessions")).limit(100);
+        let output = FileOutput::in_session_folders(folder.join("sessions")).limit(100);
         if n > 0 {
             let mut writer = output.writer(report.id).unwrap();
             let at = |seconds: i64| Timestamp::from_millis(1_795_253_400_000 + seconds * 1000).unwrap();

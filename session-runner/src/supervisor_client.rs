@@ -1,4 +1,4 @@
-//! The owner's side of a supervised program: starting it, giving orders, hearing what becomes of it.
+//! The owner's side of a supervised program: starts it, sends orders, and receives reports.
 
 use std::ffi::OsString;
 use std::io;
@@ -18,10 +18,10 @@ use tokio::sync::Mutex;
 use crate::supervisor::protocol::{Order, Report, Start, Step, encode, send_start};
 use crate::supervisor::{VERB, can_supervise};
 
-/// How long what is left of a tree may take to end by itself once its owner, or the program, is gone.
+/// Time that the rest of a tree has to end by itself once its owner, or the program, is gone.
 pub(crate) const ORPHAN_GRACE: Duration = Duration::from_secs(1);
 
-/// A program that is to run under a supervisor.
+/// A program to run under a supervisor.
 #[derive(Debug)]
 pub(crate) struct Launch {
     pub(crate) argv: Vec<OsString>,
@@ -31,25 +31,25 @@ pub(crate) struct Launch {
     pub(crate) stdin: OwnedFd,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
-    /// A lock that is held for as long as any process of the tree lives.
+    /// A lock that is held until no process of the tree is left.
     pub(crate) lock: Option<OwnedFd>,
-    /// Whether the tree is cut off from this process's terminal.
+    /// `true` to start the tree in a session of its own, without this process's terminal.
     pub(crate) own_session: bool,
-    /// A file that is removed with the tree.
+    /// A file that is removed when the tree has ended.
     pub(crate) tidy: Option<PathBuf>,
 }
 
-/// Why a program does not run.
+/// The reason why a program does not run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LaunchError {
     /// This binary cannot supervise: it does not call [`supervise_main`](crate::supervise_main).
     #[error(
-        "this program cannot supervise others: its `main` does not call `session_runner::supervise_main` first"
+        "this binary cannot act as a supervisor: its `main` does not call `session_runner::supervise_main` first"
     )]
     NoSupervisor,
     /// The supervisor could not be started, or died.
-    #[error("the supervisor does not run")]
+    #[error("the supervisor could not be started or has died")]
     Supervisor(#[source] io::Error),
     /// The working directory cannot be entered.
     #[error("cannot enter the working directory")]
@@ -57,13 +57,13 @@ pub enum LaunchError {
     /// There is no such program.
     #[error("no such program")]
     NotFound(#[source] io::Error),
-    /// The program is there and cannot be executed.
-    #[error("cannot be executed")]
+    /// The program exists but cannot be executed.
+    #[error("not executable")]
     NotExecutable(#[source] io::Error),
 }
 
 impl LaunchError {
-    /// The exit code for it: 127 no such program, 126 cannot be executed, 125 everything else.
+    /// Returns the exit code for it: 127 for no such program, 126 for not executable, 125 otherwise.
     #[must_use]
     pub const fn exit_code(&self) -> i32 {
         match self {
@@ -73,7 +73,7 @@ impl LaunchError {
         }
     }
 
-    fn reported(step: Step, errno: i32) -> Self {
+    fn from_report(step: Step, errno: i32) -> Self {
         let error = io::Error::from_raw_os_error(errno);
         match (step, error.kind()) {
             (Step::Prepare, _) => Self::Supervisor(error),
@@ -87,7 +87,7 @@ impl LaunchError {
     }
 }
 
-/// Gives orders to a supervisor. They are no more than wishes: what became of them is in the reports.
+/// The sender of orders to a supervisor. They are not acknowledged: the reports show their effect.
 #[derive(Debug, Clone)]
 pub(crate) struct Orders {
     socket: Arc<Mutex<Outgoing>>,
@@ -96,38 +96,38 @@ pub(crate) struct Orders {
 #[derive(Debug)]
 struct Outgoing {
     socket: OwnedWriteHalf,
-    /// What was not sent yet: an order whose sender gave up in the middle is completed before the next one.
+    /// Bytes that are not sent yet: an order whose sender was dropped halfway is completed before the next one.
     bytes: Vec<u8>,
 }
 
 impl Orders {
     /// Sends a signal to the program's process group.
     pub(crate) async fn signal(&self, signal: i32) {
-        self.give(&Order::Signal { signal }).await;
+        self.send(&Order::Signal { signal }).await;
     }
 
     /// Stops the tree; [`Report::Halted`] follows.
     pub(crate) async fn halt(&self) {
-        self.give(&Order::Halt).await;
+        self.send(&Order::Halt).await;
     }
 
     /// Continues the tree.
     pub(crate) async fn resume(&self) {
-        self.give(&Order::Continue).await;
+        self.send(&Order::Continue).await;
     }
 
-    /// Continues those of the program's group that were stopped by somebody else.
+    /// Continues processes of the program's group that a signal from elsewhere stopped.
     pub(crate) async fn wake(&self) {
-        self.give(&Order::Wake).await;
+        self.send(&Order::Wake).await;
     }
 
-    /// Ends the tree: continues it, asks it, and kills what is left after the grace.
+    /// Ends the tree: continues it, sends TERM, and kills what is left after the grace period.
     pub(crate) async fn end(&self, grace: Duration) {
-        self.give(&Order::End { grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX) }).await;
+        self.send(&Order::End { grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX) }).await;
     }
 
-    /// A supervisor that is gone needs no orders, and its end is heard through the reports.
-    async fn give(&self, order: &Order) {
+    /// Sends an order. Errors are dropped: the end of a supervisor is received through the reports.
+    async fn send(&self, order: &Order) {
         let mut outgoing = self.socket.lock().await;
         let Outgoing { socket, bytes } = &mut *outgoing;
         bytes.extend(encode(order).unwrap_or_default());
@@ -140,7 +140,8 @@ impl Orders {
     }
 }
 
-/// What a supervisor says. Dropping it, together with all [`Orders`], is how an owner dies: the tree is ended.
+/// The reports of a supervisor. Dropping it and all [`Orders`] closes the connection, after which the supervisor ends
+/// the tree.
 #[derive(Debug)]
 pub(crate) struct Reports {
     socket: BufReader<OwnedReadHalf>,
@@ -149,12 +150,12 @@ pub(crate) struct Reports {
 }
 
 impl Reports {
-    /// The next report; `None` once the supervisor is gone. The future can be dropped without loss.
+    /// Returns the next report; `None` once the supervisor is gone. The future can be dropped without loss.
     pub(crate) async fn next(&mut self) -> Option<Report> {
         loop {
             match self.socket.read_until(b'\n', &mut self.line).await {
                 Ok(1..) if self.line.ends_with(b"\n") => {}
-                // The end, or half a line before it.
+                // The end, or an incomplete last line.
                 Ok(_) | Err(_) => {
                     let _ = self.process.wait().await;
                     return None;
@@ -164,13 +165,13 @@ impl Reports {
             self.line.clear();
             match report {
                 Ok(report) => return Some(report),
-                Err(error) => tracing::error!(%error, "the supervisor sent something else than a report"),
+                Err(error) => tracing::error!(%error, "received an invalid report from the supervisor"),
             }
         }
     }
 }
 
-/// A program that runs.
+/// A running program.
 #[derive(Debug)]
 pub(crate) struct Supervised {
     /// The program's process, and its process group.
@@ -184,31 +185,35 @@ pub(crate) async fn launch(launch: Launch) -> Result<Supervised, LaunchError> {
     if !can_supervise() {
         return Err(LaunchError::NoSupervisor);
     }
-    let (ours, process) = start_supervisor(launch).map_err(LaunchError::Supervisor)?;
-    let (read, write) = ours.into_split();
+    let (socket, process) = start_supervisor(launch).map_err(LaunchError::Supervisor)?;
+    let (read, write) = socket.into_split();
     let mut reports = Reports { socket: BufReader::new(read), line: Vec::new(), process };
     let orders = Orders { socket: Arc::new(Mutex::new(Outgoing { socket: write, bytes: Vec::new() })) };
     match reports.next().await {
         Some(Report::Started { pid, .. }) => Ok(Supervised { pid, orders, reports }),
         Some(Report::NotStarted { step, errno }) => {
-            // Waits for the supervisor's end: with it goes the lock.
+            // Waits for the supervisor to exit, which releases the lock.
             let _ = reports.next().await;
-            Err(LaunchError::reported(step, errno))
+            Err(LaunchError::from_report(step, errno))
         }
         Some(_) | None => Err(LaunchError::Supervisor(io::ErrorKind::UnexpectedEof.into())),
     }
 }
 
 fn start_supervisor(launch: Launch) -> io::Result<(UnixStream, Child)> {
-    let (ours, theirs) = StdStream::pair()?;
-    // Not the path it was started from: that file may have been replaced since.
+    let (owner_end, supervisor_end) = StdStream::pair()?;
+    // Not the path that it was started from: that file may have been replaced.
     let mut command = tokio::process::Command::new("/proc/self/exe");
     if let Some(name) = std::env::args_os().next() {
         command.arg0(name);
     }
-    command.arg(VERB).stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .arg(VERB)
+        .stdin(Stdio::from(OwnedFd::from(supervisor_end)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     if !launch.own_session {
-        // Out of reach of the terminal's signals from the first instant. A group's leader could start no session.
+        // Protected from the terminal's signals from the start. With `own_session`, `setsid` fails for a group leader.
         command.process_group(0);
     }
     let process = command.spawn()?;
@@ -224,9 +229,9 @@ fn start_supervisor(launch: Launch) -> io::Result<(UnixStream, Child)> {
     };
     let mut descriptors = vec![stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
     descriptors.extend(lock.as_ref().map(AsFd::as_fd));
-    send_start(&ours, start, &descriptors)?;
-    ours.set_nonblocking(true)?;
-    Ok((UnixStream::from_std(ours)?, process))
+    send_start(&owner_end, start, &descriptors)?;
+    owner_end.set_nonblocking(true)?;
+    Ok((UnixStream::from_std(owner_end)?, process))
 }
 
 #[cfg(test)]

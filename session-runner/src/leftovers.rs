@@ -1,5 +1,5 @@
-//! Ends what a killed supervisor watched over. Only then: a supervisor knows its tree, here it can only be recognised
-//! by what stands in its environment. A process that threw its environment away is not found.
+//! Ends the processes that a killed supervisor left behind, and only those: a supervisor knows its tree, whereas here a
+//! process can only be recognised by its environment. A process that has cleared its environment is not found.
 
 use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
@@ -13,39 +13,40 @@ use tokio::time::Instant;
 use crate::report::SOCKET_VARIABLE;
 use crate::runner::SESSION_VARIABLE;
 use crate::socket::listener_of;
-use crate::supervised::ORPHAN_GRACE;
 use crate::supervisor::VERB;
 use crate::supervisor::process::Process;
+use crate::supervisor_client::ORPHAN_GRACE;
 
-/// How long is looked for processes after those that were found were to be killed, and how far apart the looks are.
-const PATIENCE: Duration = Duration::from_secs(3);
-const APART: Duration = Duration::from_millis(10);
+/// Time to search on after the kill signal was due, and the interval between two scans.
+const KILL_TIMEOUT: Duration = Duration::from_secs(3);
+const SCAN_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Kills every process that has this owner's socket in its environment: no other owner ever had the same.
+/// Kills every process that has this owner's socket in its environment. No two owners have the same socket.
 pub(crate) async fn kill(socket: &Path) {
     let mark = [SOCKET_VARIABLE.as_bytes(), b"=", socket.as_os_str().as_bytes()].concat();
     end(|environ| variables(environ).any(|variable| variable == mark), Duration::ZERO).await;
 }
 
-/// Ends every process that is left of a run of this session whose owner is gone, and returns how many there were. The
-/// session's lock is held: so no supervisor is there that would do it.
+/// Ends every process of a former run of this session whose owner is gone, and returns their number. The caller holds
+/// the session's lock, so no supervisor is left that would do it.
 ///
-/// The session's id alone is no proof, for anybody may have it in the environment: such a process also names a socket,
-/// and with that the owner that listened there. As long as that owner lives, its processes are its own.
+/// The session's id alone proves nothing, because any process may have it in its environment. A process of a run also
+/// names a socket, and so the owner that listened there. While that owner is alive, its processes are not touched.
 pub(crate) async fn end_former_runs(id: SessionId) -> usize {
     let session = format!("{SESSION_VARIABLE}={id}");
     let socket = format!("{SOCKET_VARIABLE}=");
-    let is_left = |environ: &[u8]| {
+    let is_leftover = |environ: &[u8]| {
         let mut names = variables(environ).filter_map(|variable| variable.strip_prefix(socket.as_bytes()));
         variables(environ).any(|variable| variable == session.as_bytes())
             && names.next().and_then(listener_of).is_some_and(|(pid, start_time)| is_gone(pid, start_time))
     };
-    end(is_left, ORPHAN_GRACE).await
+    end(is_leftover, ORPHAN_GRACE).await
 }
 
-/// Asks marked processes to end, and kills those that are there after the grace, never this process or one above it.
+/// Sends TERM to marked processes, and KILL to those that remain after the grace period. Spares this process and its
+/// ancestors.
 async fn end(is_marked: impl Fn(&[u8]) -> bool, grace: Duration) -> usize {
-    let spared = this_and_above();
+    let spared = self_and_ancestors();
     let kill_at = Instant::now() + grace;
     let mut asked = HashSet::new();
     loop {
@@ -58,8 +59,8 @@ async fn end(is_marked: impl Fn(&[u8]) -> bool, grace: Duration) -> usize {
             }
             left = true;
             let first = asked.insert((pid, process.start_time));
-            // What another supervisor watches over is not marked, and would lose it: it ends by itself, and its tree
-            // before, once the owner is gone that is ended here.
+            // The tree of another supervisor is not marked. That supervisor ends its tree and then itself once its
+            // owner, which is ended here, is gone.
             if !is_supervisor(pid) {
                 let signals: &[Signal] = match (now >= kill_at, first) {
                     (true, _) => &[Signal::KILL],
@@ -69,42 +70,42 @@ async fn end(is_marked: impl Fn(&[u8]) -> bool, grace: Duration) -> usize {
                 send(pid, &is_marked, signals);
             }
         }
-        if !left || now >= kill_at + PATIENCE {
+        if !left || now >= kill_at + KILL_TIMEOUT {
             return asked.len();
         }
-        tokio::time::sleep(APART).await;
+        tokio::time::sleep(SCAN_INTERVAL).await;
     }
 }
 
 fn send(pid: Pid, is_marked: impl Fn(&[u8]) -> bool, signals: &[Signal]) {
-    // Opened before the mark is read again: if the id is used again meanwhile, its holder gets no signal.
+    // Opened before the mark is read again: if the id was reused meanwhile, its new holder gets no signal.
     let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return };
     if is_marked(&environ(pid)) {
         for signal in signals {
-            // It may have ended meanwhile, or belong to another user: the next look shows it.
+            // It may have ended, or belong to another user: the next scan shows it.
             let _ = pidfd_send_signal(&handle, *signal);
         }
     }
 }
 
-/// Whoever was started by what is left of a session must not end itself.
-fn this_and_above() -> HashSet<Pid> {
-    let mut line = HashSet::new();
+/// Returns this process and its ancestors: a process that leftovers started must not end itself.
+fn self_and_ancestors() -> HashSet<Pid> {
+    let mut ancestors = HashSet::new();
     let mut next = Some(getpid());
-    while let Some(pid) = next.filter(|pid| line.insert(*pid)) {
+    while let Some(pid) = next.filter(|pid| ancestors.insert(*pid)) {
         next = Process::read(pid).ok().flatten().and_then(|process| process.parent);
     }
-    line
+    ancestors
 }
 
-/// Whether the process of this id and start time is there no more. One that cannot be looked at may be.
+/// Returns `true` if the process with this id and start time is gone. One that cannot be read may still exist.
 fn is_gone(pid: Pid, start_time: u64) -> bool {
     Process::read(pid).is_ok_and(|now| now.is_none_or(|now| now.start_time != start_time || now.has_ended()))
 }
 
 fn is_supervisor(pid: Pid) -> bool {
-    let words = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
-    variables(&words).nth(1) == Some(VERB.as_bytes())
+    let arguments = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
+    variables(&arguments).nth(1) == Some(VERB.as_bytes())
 }
 
 fn environ(pid: Pid) -> Vec<u8> {

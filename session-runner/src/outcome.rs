@@ -1,4 +1,4 @@
-//! What is written to a session's log once its program has ended, and what is done if it cannot be written.
+//! Writes the outcome of a program to its session's log, with retries while the storage fails.
 
 use std::time::Duration;
 
@@ -11,74 +11,74 @@ use session_core::{
 use crate::capture::Captured;
 use crate::supervisor::protocol::Ended;
 
-/// How long after a failed attempt to write the ending the next one is made, and how many there are: a disk that is
-/// full for a moment must not make a finished work look like a crash.
-const AGAIN: Duration = Duration::from_secs(1);
-const ATTEMPTS: u32 = 10;
+/// Delay between attempts to write the outcome, and their number: a disk that is full for a moment must not make a
+/// finished program look crashed.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+const MAX_ATTEMPTS: u32 = 10;
 
-/// Why a program was ended from here.
+/// The reason why this process ended a program.
 #[derive(Debug)]
-pub(crate) enum Why {
-    /// Somebody asked for it in the log.
+pub(crate) enum EndReason {
+    /// The log holds a cancel request.
     Cancelled { reason: String, force: bool },
-    /// It ran for as long as it may.
+    /// The deadline passed.
     Deadline(Duration),
-    /// Somebody else owns the session now.
+    /// Another process owns the session now.
     Fenced(SessionError),
-    /// The handle was dropped.
+    /// The caller dropped the handle.
     Dropped,
 }
 
-/// A program that has ended, for the log.
+/// The outcome of a program, for the log.
 #[derive(Debug)]
-pub(crate) struct Closing<'a> {
+pub(crate) struct Outcome<'a> {
     pub(crate) session: &'a Session,
     pub(crate) command: &'a str,
     pub(crate) duration: Duration,
     pub(crate) captured: &'a Captured,
-    /// How it ended, if that is known.
+    /// The program's own end, if it is known.
     pub(crate) ended: Option<Ended>,
-    /// Why it was ended from here, if it was. That decides how the session ends.
-    pub(crate) why: Option<&'a Why>,
+    /// The reason why this process ended it, if it did. It decides the final state of the session.
+    pub(crate) end_reason: Option<&'a EndReason>,
 }
 
-impl Closing<'_> {
-    /// Writes it, with some patience.
+impl Outcome<'_> {
+    /// Writes the outcome, retrying transient errors.
     pub(crate) async fn write(&self) -> Result<()> {
-        match self.why {
-            Some(Why::Fenced(error)) => return Err(error.clone()),
-            Some(Why::Dropped) => return self.session.interrupt(Evidence::Dropped).await,
-            Some(Why::Cancelled { .. } | Why::Deadline(_)) | None => {}
+        match self.end_reason {
+            Some(EndReason::Fenced(error)) => return Err(error.clone()),
+            Some(EndReason::Dropped) => return self.session.interrupt(Evidence::Dropped).await,
+            Some(EndReason::Cancelled { .. } | EndReason::Deadline(_)) | None => {}
         }
-        self.notes().await;
+        self.write_notes().await;
         let mut attempts = 1;
         loop {
-            match self.once().await {
-                Err(error) if may_pass(&error) && attempts < ATTEMPTS => {
-                    tracing::warn!(session = %self.session.id(), %error, "could not write how it ended, will try again");
+            match self.try_write().await {
+                Err(error) if is_transient(&error) && attempts < MAX_ATTEMPTS => {
+                    tracing::warn!(session = %self.session.id(), %error, "could not write the outcome, will retry");
                     attempts += 1;
-                    tokio::time::sleep(AGAIN).await;
+                    tokio::time::sleep(RETRY_DELAY).await;
                 }
                 done => return done,
             }
         }
     }
 
-    async fn once(&self) -> Result<()> {
+    async fn try_write(&self) -> Result<()> {
         let session = self.session;
         if session.head().state().is_final() {
             return Ok(());
         }
-        let ending = match (self.why, self.ended) {
-            (Some(Why::Cancelled { reason, .. }), _) => Ending::Cancelled(reason.clone()),
-            (Some(Why::Deadline(limit)), _) => {
+        let ending = match (self.end_reason, self.ended) {
+            (Some(EndReason::Cancelled { reason, .. }), _) => Ending::Cancelled(reason.clone()),
+            (Some(EndReason::Deadline(limit)), _) => {
                 let message = format!("still running after {} ms", limit.as_millis());
                 Ending::Failed(Failure::new(FailureCause::Timeout, message))
             }
             (_, Some(ended)) if ended.is_success() => Ending::Completed(SessionSummary::new()),
             (_, Some(ended)) => Ending::Failed(ended.failure()),
             (_, None) => {
-                let message = "its supervisor was killed: how the program ended is not known";
+                let message = "supervisor was killed; exit status unknown";
                 Ending::Failed(Failure::new(FailureCause::Crash, message))
             }
         };
@@ -92,10 +92,10 @@ impl Closing<'_> {
         session.end(executed, ending).await
     }
 
-    async fn notes(&self) {
+    async fn write_notes(&self) {
         let note = async |kind: &str, data: serde_json::Value| {
             if let Err(error) = self.session.note(kind, data, Durability::Buffered).await {
-                tracing::warn!(session = %self.session.id(), %error, kind, "could not keep a note");
+                tracing::warn!(session = %self.session.id(), %error, kind, "could not record a note");
             }
         };
         if let Some(bytes) = self.captured.cut {
@@ -105,12 +105,12 @@ impl Closing<'_> {
             note("session.output_lost", json!({ "bytes": bytes, "reason": reason })).await;
         }
         if let Some(reason) = &self.captured.not_passed_on {
-            tracing::debug!(session = %self.session.id(), reason, "output was not passed on to its end");
+            tracing::debug!(session = %self.session.id(), reason, "output was not forwarded to its end");
         }
     }
 }
 
-/// Whether a later attempt may find the storage in a better state.
-const fn may_pass(error: &SessionError) -> bool {
+/// Returns `true` if a later attempt may succeed.
+const fn is_transient(error: &SessionError) -> bool {
     matches!(error.code(), ErrorCode::StorageFull | ErrorCode::StorageIo | ErrorCode::StorageUnavailable)
 }

@@ -1,35 +1,35 @@
-//! What an older store was found to hold.
+//! The contents of an older store, converted.
 
 use session_core::{Head, SessionId, StoredRecord};
 
 use crate::Format;
 
-/// An older store, read whole. Entries are in the order of their names, or that of the store's one file.
+/// An older store, read completely. Entries are in the order of their names, or of the store's one file.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct LegacyStore {
-    /// The tool that it is of.
+    /// The tool that wrote it.
     pub format: Format,
-    /// What it holds.
-    pub found: Vec<Found>,
-    /// What concerns no single entry: a file that had to be done without, names that are no entries.
+    /// Its entries.
+    pub entries: Vec<LegacyEntry>,
+    /// Warnings about the store and not about a single entry: an unusable file, names that are no entries.
     pub warnings: Vec<String>,
 }
 
 impl LegacyStore {
-    /// The sessions of it.
+    /// Iterates over its sessions.
     pub fn sessions(&self) -> impl Iterator<Item = &LegacySession> {
-        self.found.iter().filter_map(|found| match found {
-            Found::Session(session) => Some(&**session),
-            Found::Unreadable(_) => None,
+        self.entries.iter().filter_map(|entry| match entry {
+            LegacyEntry::Session(session) => Some(&**session),
+            LegacyEntry::Unreadable(_) => None,
         })
     }
 
-    /// The entries that no session could be made of.
+    /// Iterates over the entries that could not be converted.
     pub fn unreadable(&self) -> impl Iterator<Item = &Unreadable> {
-        self.found.iter().filter_map(|found| match found {
-            Found::Session(_) => None,
-            Found::Unreadable(entry) => Some(entry),
+        self.entries.iter().filter_map(|entry| match entry {
+            LegacyEntry::Session(_) => None,
+            LegacyEntry::Unreadable(unreadable) => Some(unreadable),
         })
     }
 }
@@ -37,14 +37,14 @@ impl LegacyStore {
 /// One entry of an older store.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub enum Found {
-    /// A session, with the log that was made of it.
+pub enum LegacyEntry {
+    /// A session with its converted log.
     Session(Box<LegacySession>),
-    /// Something that no session could be made of.
+    /// An entry that could not be converted.
     Unreadable(Unreadable),
 }
 
-/// A session of an older store, and its log.
+/// A session of an older store with its converted log.
 #[derive(Debug, Clone)]
 pub struct LegacySession {
     pub(crate) source: String,
@@ -55,55 +55,55 @@ pub struct LegacySession {
 }
 
 impl LegacySession {
-    /// Its id: the old one where that was a UUID, else one that is made from it.
+    /// Returns its id: the old one if that is a UUID, otherwise one derived from it.
     #[must_use]
     pub const fn id(&self) -> SessionId {
         self.head.id
     }
 
-    /// Its id in the old store, at most 256 characters of it. It comes from elsewhere: show it through
+    /// Returns its id in the old store, cut to 256 characters. It is untrusted: show it through
     /// [`visible`](session_core::text::visible).
     #[must_use]
     pub fn legacy_id(&self) -> &str {
         &self.legacy_id
     }
 
-    /// Where in the old store it was: a file's name, or its place in one. It comes from elsewhere, too.
+    /// Returns its location in the old store: a file name, or a position in a file. It is untrusted, too.
     #[must_use]
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// The current view of it: the fold of the log.
+    /// Returns its head: the fold of the log.
     #[must_use]
     pub const fn head(&self) -> &Head {
         &self.head
     }
 
-    /// The log that was made of it.
+    /// Returns its converted log.
     #[must_use]
     pub fn log(&self) -> &[StoredRecord] {
         &self.records
     }
 
-    /// What has no counterpart of its own and became something else, a sentence each; none where all was kept.
+    /// Returns notes on values that have no exact counterpart, one sentence each; none if everything was kept.
     #[must_use]
     pub fn mapped(&self) -> &[String] {
         &self.notes
     }
 }
 
-/// An entry that no session could be made of.
+/// An entry that could not be converted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unreadable {
-    /// Where in the old store it is; it comes from elsewhere.
+    /// Its location in the old store; untrusted.
     pub source: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
-impl Found {
+impl LegacyEntry {
     pub(crate) fn unreadable(source: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Unreadable(Unreadable { source: source.into(), reason: reason.into() })
     }

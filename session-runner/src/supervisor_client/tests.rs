@@ -1,4 +1,4 @@
-//! Trees of real processes, and how they end.
+//! Tests with trees of real processes.
 
 use std::io::{BufRead, BufReader, PipeReader};
 use std::time::Instant;
@@ -9,14 +9,14 @@ use super::*;
 use crate::supervise_main;
 use crate::supervisor::protocol::Ended;
 
-/// Not a test: the entry of the supervisor. The test binary, started again with the hidden verb as its filter, comes
-/// here.
+/// Not a test: the entry point of the supervisor. The test binary, started again with the hidden verb as its filter,
+/// runs this.
 #[test]
 fn __supervise() {
     supervise_main();
 }
 
-/// Not a test unless started by one: an owner in a process of its own, which waits to be killed.
+/// Not a test unless another test starts it: an owner in a process of its own, which waits to be killed.
 #[test]
 fn __owner() {
     let Ok(mark) = std::env::var("TEST_OWNER_MARK") else { return };
@@ -39,7 +39,7 @@ struct Program {
 }
 
 impl Program {
-    /// A shell script, all of whose processes carry a mark in their environment.
+    /// Creates a shell script whose processes all have a mark in their environment.
     fn new(mark: &str, script: &str) -> Self {
         Self::of(mark, &["sh", "-c", script])
     }
@@ -65,7 +65,7 @@ impl Program {
         (launch(self.launch).await.unwrap(), BufReader::new(self.output))
     }
 
-    async fn fails(self) -> LaunchError {
+    async fn start_error(self) -> LaunchError {
         launch(self.launch).await.unwrap_err()
     }
 }
@@ -74,7 +74,7 @@ fn mark() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
-/// Every living process that carries the mark.
+/// Returns every process that has the mark in its environment.
 fn marked(mark: &str) -> Vec<u32> {
     let needle = format!("TEST_MARK={mark}\0").into_bytes();
     let mut found = Vec::new();
@@ -88,27 +88,28 @@ fn marked(mark: &str) -> Vec<u32> {
     found
 }
 
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+fn eventually(condition: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(20), "never came to be: {what}");
+        assert!(start.elapsed() < Duration::from_secs(20), "not reached in time: {condition}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
 async fn all(mut reports: Reports) -> Vec<Report> {
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     while let Some(report) = reports.next().await {
-        heard.push(report);
+        received.push(report);
     }
-    heard
+    received
 }
 
 fn lines(output: &mut impl BufRead, count: usize) -> Vec<String> {
     output.lines().take(count).map(Result::unwrap).collect()
 }
 
-/// Three levels: one ignores TERM, one has a session of its own, one was forked twice, all keep the pipe.
+/// A tree with a process that ignores TERM, one in a session of its own, and one that was forked twice. All hold the
+/// pipe.
 const TREE: &str = r#"
     sh -c 'trap "" TERM; echo deaf; while :; do sleep 60; done' &
     setsid sh -c 'echo own session; sleep 60; :' &
@@ -119,7 +120,7 @@ const TREE: &str = r#"
 const TREE_LINES: usize = 4;
 
 #[test]
-fn a_program_that_ends_is_reported_with_its_code_or_signal() {
+fn the_end_is_reported_with_the_exit_code_or_signal() {
     for (script, expected) in [
         ("exit 0", Ended::Exited(0)),
         ("exit 7", Ended::Exited(7)),
@@ -132,14 +133,14 @@ fn a_program_that_ends_is_reported_with_its_code_or_signal() {
     ] {
         runtime().block_on(async {
             let (supervised, _output) = Program::new(&mark(), script).start().await;
-            let heard = all(supervised.reports).await;
-            assert_eq!(heard, [Report::Ended { status: expected }, Report::Empty], "{script}");
+            let received = all(supervised.reports).await;
+            assert_eq!(received, [Report::Ended { status: expected }, Report::Empty], "{script}");
         });
     }
 }
 
 #[test]
-fn a_program_that_cannot_run_says_why() {
+fn a_program_that_cannot_start_reports_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let plain = folder.path().join("plain");
     std::fs::write(&plain, "no program").unwrap();
@@ -153,38 +154,38 @@ fn a_program_that_cannot_run_says_why() {
         (garbage.to_str().unwrap(), 126),
         ("/", 126),
     ] {
-        let error = runtime().block_on(Program::of(&mark(), &[program]).fails());
+        let error = runtime().block_on(Program::of(&mark(), &[program]).start_error());
         assert_eq!(error.exit_code(), code, "{program}: {error:?}");
     }
     let mut program = Program::of(&mark(), &["true"]);
     program.launch.cwd = folder.path().join("missing");
-    let error = runtime().block_on(program.fails());
+    let error = runtime().block_on(program.start_error());
     assert!(matches!(error, LaunchError::Directory(_)), "{error:?}");
 }
 
 #[test]
-fn a_cancelled_tree_ends_in_bounded_time_whatever_it_does() {
+fn a_tree_that_ignores_term_is_killed_after_the_grace() {
     runtime().block_on(async {
         let mark = mark();
         let (supervised, mut output) = Program::new(&mark, TREE).start().await;
         assert_eq!(lines(&mut output, TREE_LINES).len(), TREE_LINES);
         assert!(marked(&mark).len() > TREE_LINES);
         supervised.orders.end(Duration::from_millis(100)).await;
-        let heard = all(supervised.reports).await;
-        assert_eq!(marked(&mark), [0; 0], "nobody is left when the supervisor says so");
-        let signals: Vec<i32> = heard
+        let received = all(supervised.reports).await;
+        assert_eq!(marked(&mark), [0; 0], "no process is left when the supervisor reports it");
+        let signals: Vec<i32> = received
             .iter()
             .filter_map(|report| if let Report::Signalled { signal } = report { Some(*signal) } else { None })
             .collect();
-        assert_eq!(signals, [18, 15, 9], "continued, asked, killed: {heard:?}");
-        assert!(heard.contains(&Report::Ended { status: Ended::Signalled(15) }), "{heard:?}");
-        assert_eq!(heard.last(), Some(&Report::Empty));
-        assert_eq!(lines(&mut output, 1), [""; 0], "nobody keeps the pipe");
+        assert_eq!(signals, [18, 15, 9], "continued, terminated, killed: {received:?}");
+        assert!(received.contains(&Report::Ended { status: Ended::Signalled(15) }), "{received:?}");
+        assert_eq!(received.last(), Some(&Report::Empty));
+        assert_eq!(lines(&mut output, 1), [""; 0], "no process holds the pipe");
     });
 }
 
 #[test]
-fn force_kills_at_once() {
+fn zero_grace_kills_without_term() {
     runtime().block_on(async {
         let mark = mark();
         let (supervised, mut output) =
@@ -193,26 +194,26 @@ fn force_kills_at_once() {
                 .await;
         lines(&mut output, 1);
         supervised.orders.end(Duration::ZERO).await;
-        let heard = all(supervised.reports).await;
-        assert!(heard.contains(&Report::Ended { status: Ended::Signalled(9) }), "{heard:?}");
-        assert_eq!(lines(&mut output, 1), [""; 0], "it was not asked");
+        let received = all(supervised.reports).await;
+        assert!(received.contains(&Report::Ended { status: Ended::Signalled(9) }), "{received:?}");
+        assert_eq!(lines(&mut output, 1), [""; 0], "it got no TERM");
     });
 }
 
 #[test]
-fn what_a_program_leaves_behind_is_ended_with_it() {
+fn background_processes_end_with_the_program() {
     runtime().block_on(async {
         let mark = mark();
         let script = "setsid sh -c 'echo left; sleep 60; :' & sh -c 'trap \"\" TERM; echo left; sleep 60; :' & sleep 0.2; exit 3";
         let (supervised, _output) = Program::new(&mark, script).start().await;
-        let heard = all(supervised.reports).await;
-        assert_eq!(heard.first(), Some(&Report::Ended { status: Ended::Exited(3) }), "{heard:?}");
-        assert_eq!(heard.last(), Some(&Report::Empty), "{heard:?}");
+        let received = all(supervised.reports).await;
+        assert_eq!(received.first(), Some(&Report::Ended { status: Ended::Exited(3) }), "{received:?}");
+        assert_eq!(received.last(), Some(&Report::Empty), "{received:?}");
         assert_eq!(marked(&mark), [0; 0]);
     });
 }
 
-/// Told of a stop of its own, an owner would take it for somebody else's.
+/// Checks that a report is not a stop. An owner would take a reported stop of its own for an external one.
 #[track_caller]
 fn not_stopped(report: Option<Report>) -> Report {
     assert!(!matches!(report, None | Some(Report::Stopped { .. })), "{report:?}");
@@ -220,7 +221,7 @@ fn not_stopped(report: Option<Report>) -> Report {
 }
 
 #[test]
-fn a_halted_tree_stands_still_and_goes_on() {
+fn a_halted_tree_is_stopped_until_it_is_resumed() {
     runtime().block_on(async {
         let mark = mark();
         let (mut supervised, mut output) = Program::new(&mark, TREE).start().await;
@@ -229,18 +230,18 @@ fn a_halted_tree_stands_still_and_goes_on() {
         while not_stopped(supervised.reports.next().await) != Report::Halted {}
         for pid in marked(&mark) {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-            // Or in the kernel: a shell that waits in `vfork` for its stopped child is as still as one can be.
+            // Or in the kernel: a shell that waits in `vfork` for its stopped child is not stopped itself.
             assert!(stat.contains(") T ") || stat.contains(") D "), "{stat}");
         }
         supervised.orders.resume().await;
-        // Not by its report: a program that waited in the kernel was never stopped, and does not go on.
-        eventually("all go on", || {
+        // Not by its report: a program that waited in the kernel was never stopped and is not reported as continued.
+        eventually("all continue", || {
             marked(&mark).iter().all(|pid| {
                 let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
                 !stat.contains(") T ") && !stat.contains(") D ")
             })
         });
-        // A stopped tree can be ended too: it is continued first.
+        // A stopped tree can be ended: it is continued first.
         supervised.orders.halt().await;
         while not_stopped(supervised.reports.next().await) != Report::Halted {}
         supervised.orders.end(Duration::from_millis(50)).await;
@@ -250,7 +251,7 @@ fn a_halted_tree_stands_still_and_goes_on() {
 }
 
 #[test]
-fn a_stop_of_somebody_elses_is_told_and_ended_without_a_word() {
+fn an_external_stop_is_reported_and_ended_by_wake() {
     runtime().block_on(async {
         let (mut supervised, mut output) = Program::new(&mark(), "echo ready; exec sleep 60").start().await;
         lines(&mut output, 1);
@@ -266,23 +267,23 @@ fn a_stop_of_somebody_elses_is_told_and_ended_without_a_word() {
 }
 
 #[test]
-fn a_tree_that_forks_faster_than_it_is_found_is_ended() {
+fn a_tree_that_forks_quickly_is_ended() {
     runtime().block_on(async {
         let mark = mark();
-        // A chain that moves on all the time: each member starts the next one and leaves.
+        // A chain in constant motion: each member starts the next one and exits.
         let script = "f() { echo x; sh -c \"$S\" & }; export S='trap \"\" TERM; sleep 0.001; sh -c \"$S\" & exit'; \
                       for i in 1 2 3 4 5 6; do sh -c \"$S\" & done; echo ready; wait; sleep 60";
         let (supervised, mut output) = Program::new(&mark, script).start().await;
         lines(&mut output, 1);
         supervised.orders.end(Duration::from_millis(50)).await;
-        let heard = all(supervised.reports).await;
-        assert_eq!(heard.last(), Some(&Report::Empty), "{heard:?}");
+        let received = all(supervised.reports).await;
+        assert_eq!(received.last(), Some(&Report::Empty), "{received:?}");
         assert_eq!(marked(&mark), [0; 0]);
     });
 }
 
 #[test]
-fn a_supervisor_outlives_the_signals_of_its_group() {
+fn a_supervisor_survives_signals_to_its_group() {
     runtime().block_on(async {
         let mark = mark();
         let (supervised, mut output) = Program::new(&mark, "echo ready; exec sleep 60").start().await;
@@ -295,9 +296,9 @@ fn a_supervisor_outlives_the_signals_of_its_group() {
             kill_process(pid, signal).unwrap();
         }
         supervised.orders.signal(Signal::INT.as_raw()).await;
-        let heard = all(supervised.reports).await;
-        assert!(heard.contains(&Report::Ended { status: Ended::Signalled(2) }), "{heard:?}");
-        assert_eq!(heard.last(), Some(&Report::Empty));
+        let received = all(supervised.reports).await;
+        assert!(received.contains(&Report::Ended { status: Ended::Signalled(2) }), "{received:?}");
+        assert_eq!(received.last(), Some(&Report::Empty));
     });
 }
 
@@ -317,7 +318,7 @@ fn a_lock_is_held_until_the_tree_is_empty() {
         lines(&mut output, 1);
         let probe = std::fs::File::open(&path).unwrap();
         assert!(probe.try_lock_shared().is_err(), "the supervisor holds it");
-        // This is how an owner dies.
+        // This has the effect of an owner's death.
         drop(supervised);
         eventually("the lock is free", || probe.try_lock_shared().is_ok());
         assert!(!tidy.exists());
@@ -325,10 +326,10 @@ fn a_lock_is_held_until_the_tree_is_empty() {
 }
 
 #[test]
-fn a_descriptor_of_the_owner_is_seen_by_no_program() {
+fn descriptors_of_the_owner_are_not_inherited() {
     runtime().block_on(async {
-        // What this process was started with it hands on, like any other.
-        let handed_on: Vec<String> = std::fs::read_dir("/proc/self/fdinfo")
+        // Descriptors that this process inherited without CLOEXEC are inherited further.
+        let inherited: Vec<String> = std::fs::read_dir("/proc/self/fdinfo")
             .unwrap()
             .flatten()
             .filter(|info| {
@@ -347,7 +348,7 @@ fn a_descriptor_of_the_owner_is_seen_by_no_program() {
         let own = ["0", "1", "2", "3"].map(str::to_owned);
         let foreign: Vec<&String> = open
             .iter()
-            .filter(|line| !own.contains(&number(line)) && !handed_on.contains(&number(line)))
+            .filter(|line| !own.contains(&number(line)) && !inherited.contains(&number(line)))
             .collect();
         assert!(open.len() >= 3, "{open:?}");
         assert_eq!(foreign, [""; 0], "{open:?}");
@@ -355,7 +356,7 @@ fn a_descriptor_of_the_owner_is_seen_by_no_program() {
 }
 
 #[test]
-fn many_programs_in_a_row_leave_no_descriptor_behind() {
+fn consecutive_programs_leak_no_descriptors() {
     runtime().block_on(async {
         let count = || std::fs::read_dir("/proc/self/fd").unwrap().count();
         let open_sockets = || {
@@ -366,7 +367,7 @@ fn many_programs_in_a_row_leave_no_descriptor_behind() {
                 .map(|link| link.to_string_lossy().into_owned())
                 .collect::<Vec<_>>()
         };
-        let mut least = usize::MAX;
+        let mut minimum = usize::MAX;
         let mut before = usize::MAX;
         for round in 0..30 {
             let (supervised, output) = Program::new(&mark(), "true").start().await;
@@ -376,29 +377,32 @@ fn many_programs_in_a_row_leave_no_descriptor_behind() {
             if round == 3 {
                 before = count();
             }
-            least = if round > 3 { least.min(count()) } else { usize::MAX };
+            minimum = if round > 3 { minimum.min(count()) } else { usize::MAX };
         }
-        // Other tests of this process open and close descriptors at the same time: the least is what counts.
-        assert!(least <= before + 2, "{least} {before} {:?}", open_sockets());
+        // Other tests of this process open and close descriptors concurrently, so the minimum is compared.
+        assert!(minimum <= before + 2, "{minimum} {before} {:?}", open_sockets());
     });
 }
 
-/// The story: an owner died after its first order and before the first report. The supervisor learned of it when it
-/// wrote the report, and went on to wait for the next order, for ever.
+/// Regression: an owner died after its first order and before the first report. The supervisor noticed when it wrote
+/// the report, and then waited for the next order forever.
 #[test]
-fn an_owner_that_dies_before_the_first_report_is_missed_all_the_same() {
+fn the_owners_death_before_the_first_report_is_noticed() {
     let mark = mark();
     runtime().block_on(async {
         let (socket, mut process) = start_supervisor(Program::new(&mark, "sleep 60; :").launch).unwrap();
         drop(socket);
-        tokio::time::timeout(Duration::from_secs(20), process.wait()).await.expect("it leaves").unwrap();
+        tokio::time::timeout(Duration::from_secs(20), process.wait())
+            .await
+            .expect("the supervisor exits")
+            .unwrap();
     });
     assert_eq!(marked(&mark), [0; 0]);
 }
 
-/// An owner in its own process, killed at a random point: none of its tree is alive soon after.
+/// Kills an owner in its own process at a random point: its whole tree is gone soon after.
 #[test]
-fn kill_9_of_the_owner_takes_the_whole_tree_along() {
+fn kill_9_of_the_owner_ends_the_whole_tree() {
     let rounds: u64 = std::env::var("KILL_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(8);
     let seed: u64 = std::env::var("KILL_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(0x5eed);
     let mut random = seed;
@@ -417,15 +421,15 @@ fn kill_9_of_the_owner_takes_the_whole_tree_along() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut said = BufReader::new(owner.stderr.take().unwrap());
-        // From before anything runs to after everything does.
+        let mut printed = BufReader::new(owner.stderr.take().unwrap());
+        // From before the first process runs until all are running.
         let after = usize::try_from(random % (u64::try_from(TREE_LINES).unwrap() + 1)).unwrap();
-        lines(&mut said, after);
+        lines(&mut printed, after);
         std::thread::sleep(Duration::from_micros(random % 20_000));
         owner.kill().unwrap();
         owner.wait().unwrap();
         let killed = Instant::now();
-        // The first program may only be on its way to its mark.
+        // The first program may not have set its mark yet.
         let mut quiet = 0;
         eventually(&format!("an end of round {round} of seed {seed}"), || {
             quiet = if marked(&mark).is_empty() { quiet + 1 } else { 0 };

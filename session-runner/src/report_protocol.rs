@@ -1,0 +1,23 @@
+//! The protocol of the report socket over any stream, for tests that send malformed requests.
+
+use std::io;
+
+use session_core::Session;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::run_loop::accept_report;
+
+/// The maximum size of one request, in bytes.
+pub const REQUEST_BYTES: u64 = crate::socket::REQUEST_BYTES;
+
+/// Serves the requests that are read, as the owner of this session does on its socket.
+///
+/// # Errors
+/// Those of the streams.
+pub async fn serve_connection<R, W>(session: Session, read: R, write: W) -> io::Result<()>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    crate::socket::serve_connection(read, write, &|report| accept_report(session.clone(), report)).await
+}
