@@ -1,6 +1,6 @@
 //! The command line as typed. What the words mean is decided by the verbs.
 
-mod care;
+mod manage;
 mod run;
 
 use std::ffi::OsString;
@@ -10,10 +10,10 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use sessionkit::StateName;
 
-pub(crate) use self::care::{Completions, Export, Gc, Import, Man, Migrate, Pause, Retry, Rm, Wait, Why};
+pub(crate) use self::manage::{Completions, Export, Gc, Import, Man, Migrate, Pause, Retry, Rm, Wait, Why};
 pub(crate) use self::run::{Resume, Run};
 
-use crate::fail::ExitCodes;
+use crate::error::ExitCodes;
 
 /// Runs programs as durable sessions: visible, stoppable, crash-proof, resumable.
 #[derive(Debug, Parser)]
@@ -161,7 +161,7 @@ impl Verb {
     /// How its exit codes are to be understood: a verb that runs a program passes on the program's.
     pub(crate) const fn exit_codes(&self) -> ExitCodes {
         match self {
-            Self::Run(_) | Self::Resume(_) | Self::Retry(_) | Self::Wait(_) => ExitCodes::Childs,
+            Self::Run(_) | Self::Resume(_) | Self::Retry(_) | Self::Wait(_) => ExitCodes::Child,
             Self::Ls(_)
             | Self::Show(_)
             | Self::Why(_)
@@ -349,7 +349,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_grammar_holds_together() {
+    fn command_line_definition_is_consistent() {
         <Cli as clap::CommandFactory>::command().debug_assert();
     }
 }

@@ -7,7 +7,7 @@ use sessionkit::{ManagerOptions, SessionId, Store, StoreUrl, text::visible};
 
 use crate::args::Global;
 use crate::detach::Caller;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::render::short;
 use crate::term::Term;
 use crate::verbose::{self, Verbose};
@@ -37,7 +37,7 @@ impl Context {
             verbose: verbose::start(global.verbose, &term),
             term,
             typed_store: global.store.clone(),
-            program: program.map_or_else(|| "sessionctl".to_owned(), |program| as_typed(&program)),
+            program: program.map_or_else(|| "sessionctl".to_owned(), |program| invocation(&program)),
         }
     }
 
@@ -48,7 +48,7 @@ impl Context {
             Some(url) => StoreUrl::parse(url)?,
             None => StoreUrl::user_default()?,
         };
-        lasting(url)
+        persistent(url)
     }
 
     /// Opens the store. Nothing is recovered: only `recover` and `resume` change what they find.
@@ -64,7 +64,7 @@ impl Context {
 
     /// Opens another store than the one that the command is about.
     pub(crate) async fn open_other(url: &OsStr) -> Result<Store> {
-        open_at(lasting(StoreUrl::parse(url)?)?, ManagerOptions::new()).await
+        open_at(persistent(StoreUrl::parse(url)?)?, ManagerOptions::new()).await
     }
 
     /// Where the output of a store's programs is.
@@ -73,27 +73,27 @@ impl Context {
     }
 
     /// A command of ours to type, for the same store.
-    pub(crate) fn command(&self, words: &[&str]) -> String {
+    pub(crate) fn command(&self, args: &[&str]) -> String {
         let mut command = self.program.clone();
         if let Some(store) = &self.typed_store {
             command.push_str(" --store ");
             command.push_str(&quoted(&store.to_string_lossy()));
         }
-        for word in words {
+        for arg in args {
             command.push(' ');
             // A person types the beginning of an id, and a program has room for all of it.
-            match word.parse::<SessionId>() {
+            match arg.parse::<SessionId>() {
                 Ok(id) if !self.term.json => command.push_str(&short(id)),
-                _ => command.push_str(&quoted(word)),
+                _ => command.push_str(&quoted(arg)),
             }
         }
         command
     }
 
     /// A command of the system's to type, to look at the store's folder.
-    pub(crate) fn look_at_store(&self, command: &str) -> String {
+    pub(crate) fn store_command(&self, command: &str) -> String {
         match self.url().as_ref().ok().and_then(StoreUrl::path) {
-            Some(path) => format!("{command} {}", quoted(&nearest(path).to_string_lossy())),
+            Some(path) => format!("{command} {}", quoted(&nearest_existing(path).to_string_lossy())),
             None => self.command(&["--help"]),
         }
     }
@@ -106,9 +106,9 @@ impl Context {
                 "schema": crate::json::SCHEMA,
                 "hint": { "message": text, "sessions": sessions, "next": next },
             });
-            self.term.complain(&crate::json::line(&hint));
+            self.term.print_stderr(&crate::json::line(&hint));
         } else {
-            self.term.complain(&format!("{}; {} {next}", visible(text), self.term.faint("next:")));
+            self.term.print_stderr(&format!("{}; {} {next}", visible(text), self.term.faint("next:")));
         }
     }
 }
@@ -120,7 +120,7 @@ async fn open_at(url: StoreUrl, options: ManagerOptions) -> Result<Store> {
 }
 
 /// The same, if it outlives this command.
-fn lasting(url: StoreUrl) -> Result<StoreUrl> {
+fn persistent(url: StoreUrl) -> Result<StoreUrl> {
     if url == StoreUrl::Memory {
         return Err(Failure::invalid("a store in memory ends with this command: use `file:PATH`"));
     }
@@ -128,24 +128,24 @@ fn lasting(url: StoreUrl) -> Result<StoreUrl> {
 }
 
 /// The path itself, or what there is of the way to it.
-fn nearest(path: &Path) -> &Path {
+fn nearest_existing(path: &Path) -> &Path {
     path.ancestors().find(|path| path.exists()).unwrap_or(path)
 }
 
 /// A program that was called by a path is not found by its name.
-fn as_typed(program: &OsString) -> String {
+fn invocation(program: &OsString) -> String {
     let text = program.to_string_lossy();
     if text.contains('/') { quoted(&text) } else { "sessionctl".to_owned() }
 }
 
 /// A word as a shell takes it, without what a terminal would obey.
-pub(crate) fn quoted(word: &str) -> String {
-    let word = visible(word);
+pub(crate) fn quoted(arg: &str) -> String {
+    let arg = visible(arg);
     let plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.into_owned()
+    if !arg.is_empty() && arg.chars().all(plain) {
+        arg.into_owned()
     } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
+        format!("'{}'", arg.replace('\'', r"'\''"))
     }
 }
 
@@ -154,13 +154,13 @@ mod tests {
     use super::quoted;
 
     #[test]
-    fn a_word_comes_through_a_shell_as_it_was() {
-        for word in ["plain", "a b", "it's", "$(id)", "", "file:/srv/x", "*"] {
+    fn quoted_arguments_survive_a_shell() {
+        for arg in ["plain", "a b", "it's", "$(id)", "", "file:/srv/x", "*"] {
             let output = std::process::Command::new("sh")
-                .args(["-c", &format!("printf %s {}", quoted(word))])
+                .args(["-c", &format!("printf %s {}", quoted(arg))])
                 .output()
                 .unwrap();
-            assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), arg);
         }
     }
 }

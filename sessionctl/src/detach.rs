@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use sessionkit::ErrorCode;
 use tokio::io::Interest;
 
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 
 /// The hidden verb, which stands before the others.
 pub(crate) const VERB: &str = "__detached";
@@ -22,21 +22,21 @@ pub(crate) const VERB: &str = "__detached";
 /// Starts a process that does what this one was asked to do, and returns its exit code, or the one that it says once
 /// its program runs.
 pub(crate) fn start() -> Result<u8> {
-    let failed = |error: io::Error| Failure::chain(ErrorCode::SpawnFailed, &error).exits(125);
+    let failed = |error: io::Error| Failure::chain(ErrorCode::SpawnFailed, &error).with_exit_code(125);
     let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
     // Not the path it was started from: that file may have been replaced since.
     let mut command = Command::new("/proc/self/exe");
-    let mut words = std::env::args_os();
-    if let Some(name) = words.next() {
+    let mut args = std::env::args_os();
+    if let Some(name) = args.next() {
         command.arg0(name);
     }
-    command.arg(VERB).args(words).stdin(Stdio::from(OwnedFd::from(theirs)));
+    command.arg(VERB).args(args).stdin(Stdio::from(OwnedFd::from(theirs)));
     let mut owner = command.spawn().map_err(failed)?;
     // With it goes the last copy of the owner's end: its death is the end.
     drop(command);
-    let mut word = [0];
-    if ours.read_exact(&mut word).is_ok() {
-        return Ok(word[0]);
+    let mut code = [0];
+    if ours.read_exact(&mut code).is_ok() {
+        return Ok(code[0]);
     }
     let status = owner.wait().map_err(failed)?;
     let code = status.code().or(status.signal().map(|signal| 128 + signal));
@@ -52,11 +52,11 @@ pub(crate) struct Caller {
 impl Caller {
     /// If the hidden verb is there, takes it away, and leaves the caller's terminal and all that it has open, the
     /// outputs aside. Call it before anything is opened.
-    pub(crate) fn find(words: &mut Vec<OsString>) -> io::Result<Option<Self>> {
-        if words.get(1).is_none_or(|word| word != VERB) {
+    pub(crate) fn find(args: &mut Vec<OsString>) -> io::Result<Option<Self>> {
+        if args.get(1).is_none_or(|arg| arg != VERB) {
             return Ok(None);
         }
-        words.remove(1);
+        args.remove(1);
         let socket = UnixStream::from(rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?);
         // Another descriptor would not have a peer.
         socket.peer_addr()?;
@@ -67,7 +67,7 @@ impl Caller {
     }
 
     /// Says the exit code to whoever waits, and stays behind alone.
-    pub(crate) fn let_go(&self, code: u8) {
+    pub(crate) fn detach(&self, code: u8) {
         if let Ok(null) = File::options().write(true).open("/dev/null") {
             let _ = rustix::stdio::dup2_stdout(&null);
             let _ = rustix::stdio::dup2_stderr(&null);
@@ -77,7 +77,7 @@ impl Caller {
     }
 
     /// Returns once nobody waits any more.
-    pub(crate) async fn left(&self) {
+    pub(crate) async fn disconnected(&self) {
         let gone = async || -> io::Result<()> {
             let socket = self.socket.try_clone()?;
             socket.set_nonblocking(true)?;

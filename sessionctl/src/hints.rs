@@ -3,15 +3,15 @@
 use sessionkit::{Evidence, SessionId, SessionManager};
 
 use crate::context::Context;
-use crate::fail::Result;
+use crate::error::Result;
 use crate::render::short;
 
 const REBOOTED: &str = "the machine was restarted";
 /// Names that are told of many.
-const TOLD: usize = 3;
+const MAX_NAMES: usize = 3;
 
 /// Says which sessions have crashed and how to go on with them; `except` is the one that the verb deals with.
-pub(crate) async fn crashed(
+pub(crate) async fn report_crashed(
     context: &Context,
     manager: &dyn SessionManager,
     except: Option<SessionId>,
@@ -25,9 +25,9 @@ pub(crate) async fn crashed(
     let rebooted = rebooted.iter().all(|rebooted| *rebooted);
     let ids: Vec<SessionId> = crashed.iter().map(|head| head.id).collect();
     let mut names: Vec<String> =
-        crashed.iter().take(TOLD).map(|head| format!("{} ({})", short(head.id), head.name)).collect();
-    if crashed.len() > TOLD {
-        names.push(format!("{} more", crashed.len() - TOLD));
+        crashed.iter().take(MAX_NAMES).map(|head| format!("{} ({})", short(head.id), head.name)).collect();
+    if crashed.len() > MAX_NAMES {
+        names.push(format!("{} more", crashed.len() - MAX_NAMES));
     }
     let names = names.join(", ");
     match ids.as_slice() {

@@ -4,13 +4,13 @@ use sessionkit::{
     ErrorCode, Head, SessionError, SessionFilter, SessionId, SessionManager, StorageError, text::visible,
 };
 
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 
 /// How near a name has to come to be shown, by Jaro and Winkler: 1 is the same, and one letter more, less or in another
 /// place of eight leaves about 0.95.
-const ALIKE: f64 = 0.85;
+const MIN_SIMILARITY: f64 = 0.85;
 /// Candidates that are shown of many.
-const SHOWN: usize = 8;
+const MAX_CANDIDATES: usize = 8;
 
 /// The one session that a text means.
 pub(crate) async fn resolve(manager: &dyn SessionManager, text: &str) -> Result<SessionId> {
@@ -52,13 +52,13 @@ pub(crate) async fn resolve(manager: &dyn SessionManager, text: &str) -> Result<
 
 /// Nothing is meant: names that come near are shown, in case it was mistyped.
 fn unknown(text: &str, heads: &[Head]) -> Failure {
-    let near = |head: &&Head| strsim::jaro_winkler(text, &head.name) > ALIKE;
+    let near = |head: &&Head| strsim::jaro_winkler(text, &head.name) > MIN_SIMILARITY;
     let near: Vec<&Head> = heads.iter().filter(near).collect();
     let failure = Failure::new(ErrorCode::NotFound, format!("no session `{}`", visible(text)));
     match near.as_slice() {
         [] => failure,
         [one] => failure.candidates(vec![row(one)]).next(&["show", &one.id.to_string()]),
-        many => failure.candidates(many.iter().take(SHOWN).map(|head| row(head)).collect()),
+        many => failure.candidates(many.iter().take(MAX_CANDIDATES).map(|head| row(head)).collect()),
     }
 }
 
@@ -79,9 +79,9 @@ fn row(head: &Head) -> String {
 
 fn ambiguous(what: &str, text: &str, mut rows: Vec<String>) -> Failure {
     let count = rows.len();
-    if count > SHOWN {
-        rows.truncate(SHOWN);
-        rows.push(format!("and {} more", count - SHOWN));
+    if count > MAX_CANDIDATES {
+        rows.truncate(MAX_CANDIDATES);
+        rows.push(format!("and {} more", count - MAX_CANDIDATES));
     }
     Failure::new(ErrorCode::Ambiguous, format!("{count} sessions have the {what} `{}`", visible(text)))
         .candidates(rows)

@@ -17,8 +17,8 @@ pub(crate) struct Rerun {
 impl Rerun {
     /// A handler, and what says of each session that it has ended.
     pub(crate) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<()>) {
-        let (ended, told) = mpsc::unbounded_channel();
-        (Arc::new(Self { runner: OnceCell::new(), ended }), told)
+        let (ended, ends) = mpsc::unbounded_channel();
+        (Arc::new(Self { runner: OnceCell::new(), ended }), ends)
     }
 
     /// What it runs programs with.
@@ -27,7 +27,7 @@ impl Rerun {
         let _ = self.runner.set(runner);
     }
 
-    async fn again(&self, session: Session) -> Result<(), WorkError> {
+    async fn run_again(&self, session: Session) -> Result<(), WorkError> {
         let command = session.origin().and_then(Command::from_origin);
         let (Some(command), Some(runner)) = (command, self.runner.get()) else {
             return Err(WorkError::new("there is no program that could be run again"));
@@ -46,7 +46,7 @@ impl WorkHandler for Rerun {
     }
 
     async fn run(&self, session: Session) -> Result<SessionSummary, WorkError> {
-        let ended = self.again(session).await;
+        let ended = self.run_again(session).await;
         let _ = self.ended.send(());
         ended.map(|()| SessionSummary::new())
     }

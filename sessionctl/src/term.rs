@@ -14,7 +14,7 @@ use sessionkit::runner::{OutputInterceptor, OutputStream, Runner};
 use sessionkit::tokio::sync::watch;
 
 use crate::args::ColorWhen;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 
 /// Whether an output gets colours.
 #[derive(Debug, Clone, Copy)]
@@ -81,21 +81,21 @@ impl Term {
     }
 
     /// Writes a line for whoever looks on. If nobody does, there is nobody to tell that either.
-    pub(crate) fn complain(&self, line: &str) {
-        complain(&self.progress, line);
+    pub(crate) fn print_stderr(&self, line: &str) {
+        print_stderr(&self.progress, line);
     }
 
-    /// What writes lines like [`complain`](Self::complain), from any thread.
-    pub(crate) fn complainer(&self) -> impl Fn(&str) + Send + Sync + 'static {
+    /// What writes lines like [`print_stderr`](Self::print_stderr), from any thread.
+    pub(crate) fn stderr_printer(&self) -> impl Fn(&str) + Send + Sync + 'static {
         let progress = Arc::clone(&self.progress);
-        move |line| complain(&progress, line)
+        move |line| print_stderr(&progress, line)
     }
 
     /// The runner, with the output that its programs pass on kept apart from progress.
-    pub(crate) fn beside(&self, runner: &Runner) -> Runner {
+    pub(crate) fn intercept_output(&self, runner: &Runner) -> Runner {
         runner.clone().intercept_output(Arc::new(Foreground {
             progress: Arc::clone(&self.progress),
-            stdout: same(io::stdout().as_fd(), io::stderr().as_fd()),
+            stdout: is_same_output(io::stdout().as_fd(), io::stderr().as_fd()),
         }))
     }
 
@@ -126,10 +126,11 @@ impl Term {
     #[expect(clippy::unused_self, reason = "as above")]
     pub(crate) fn reader_is_gone(&self) -> bool {
         let out = io::stdout();
-        let mut look = [PollFd::new(&out, PollFlags::empty())];
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut stdout = [PollFd::new(&out, PollFlags::empty())];
+        let no_wait = Timespec { tv_sec: 0, tv_nsec: 0 };
         let gone = PollFlags::ERR | PollFlags::HUP;
-        poll(&mut look, Some(&at_once)).is_ok() && look.iter().any(|stdout| stdout.revents().intersects(gone))
+        poll(&mut stdout, Some(&no_wait)).is_ok()
+            && stdout.iter().any(|stdout| stdout.revents().intersects(gone))
     }
 
     /// How many columns stdout has, if it is a terminal.
@@ -160,7 +161,7 @@ impl Term {
 }
 
 /// If nobody reads it, there is nobody to tell that either.
-fn complain(progress: &ProgressRenderer, line: &str) {
+fn print_stderr(progress: &ProgressRenderer, line: &str) {
     progress.line_beside(line, |bytes| drop(io::stderr().lock().write_all(bytes)));
 }
 
@@ -182,7 +183,7 @@ impl OutputInterceptor for Foreground {
 }
 
 /// Whether two outputs are one. Any two terminals count as one: a terminal has several names.
-fn same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
+fn is_same_output(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
     if isatty(one) && isatty(other) {
         return true;
     }

@@ -21,17 +21,17 @@ const GENERATIONS: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Terminal {
     tty: std::fs::File,
-    own: Pid,
-    program: Pid,
+    our_group: Pid,
+    program_group: Pid,
     /// How it was before the program got it, until it is taken back. A shell may have done that.
-    given: Option<Termios>,
+    saved_modes: Option<Termios>,
     /// How the program left it, and which group of its own had it.
-    left: Option<(Pid, Termios)>,
+    program_state: Option<(Pid, Termios)>,
 }
 
 impl Terminal {
     /// The terminal, for the program that leads this group; `None` where there is none.
-    pub(crate) fn open(program: Pid) -> Option<Self> {
+    pub(crate) fn open(program_group: Pid) -> Option<Self> {
         let flags = i32::try_from((OFlags::NOCTTY | OFlags::CLOEXEC).bits()).unwrap_or(0);
         let named = OpenOptions::new().read(true).write(true).custom_flags(flags).open("/dev/tty").ok();
         let tty = named.or_else(|| {
@@ -39,57 +39,57 @@ impl Terminal {
             tcgetpgrp(io::stdin()).ok()?;
             Some(io::stdin().as_fd().try_clone_to_owned().ok()?.into())
         })?;
-        Some(Self { tty, own: getpgrp(), program, given: None, left: None })
+        Some(Self { tty, our_group: getpgrp(), program_group, saved_modes: None, program_state: None })
     }
 
     /// Whether the program has it, by gift.
-    pub(crate) fn is_given(&self) -> bool {
-        self.given.is_some()
-            && self.foreground().is_ok_and(|group| group != self.own && self.is_programs(group))
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.saved_modes.is_some()
+            && self.foreground().is_ok_and(|group| group != self.our_group && self.belongs_to_program(group))
     }
 
     /// Whether it is this process's to give.
-    pub(crate) fn is_own(&self) -> bool {
-        self.foreground().is_ok_and(|group| group == self.own)
+    pub(crate) fn is_ours(&self) -> bool {
+        self.foreground().is_ok_and(|group| group == self.our_group)
     }
 
     /// Hands it to the program, as that left it, if it is this process's to give. Whether the program has it now.
-    pub(crate) fn give(&mut self) -> bool {
+    pub(crate) fn hand_over(&mut self) -> bool {
         let Ok(foreground) = self.foreground() else { return false };
-        if foreground != self.own {
-            return self.given.is_some() && foreground == self.program;
+        if foreground != self.our_group {
+            return self.saved_modes.is_some() && foreground == self.program_group;
         }
-        let Some(own) = self.given.take().or_else(|| tcgetattr(&self.tty).ok()) else { return false };
-        let left = self.left.take();
-        let group = left.as_ref().map_or(self.program, |(group, _)| *group);
-        let given = tcsetpgrp(&self.tty, group).or_else(|_| tcsetpgrp(&self.tty, self.program));
-        self.given = Some(own);
-        if given.is_err() {
+        let Some(modes) = self.saved_modes.take().or_else(|| tcgetattr(&self.tty).ok()) else { return false };
+        let program_state = self.program_state.take();
+        let group = program_state.as_ref().map_or(self.program_group, |(group, _)| *group);
+        let handed_over = tcsetpgrp(&self.tty, group).or_else(|_| tcsetpgrp(&self.tty, self.program_group));
+        self.saved_modes = Some(modes);
+        if handed_over.is_err() {
             // It has ended.
-            self.take();
+            self.reclaim();
             return false;
         }
-        if let Some((_, modes)) = left {
+        if let Some((_, modes)) = program_state {
             let _ = tcsetattr(&self.tty, OptionalActions::Now, &modes);
         }
         true
     }
 
     /// Takes it back, and makes it what it was.
-    pub(crate) fn take(&mut self) {
-        let Some(own) = self.given.take() else { return };
+    pub(crate) fn reclaim(&mut self) {
+        let Some(modes) = self.saved_modes.take() else { return };
         let Ok(foreground) = self.foreground() else { return };
-        if foreground != self.own {
-            if !self.is_programs(foreground) {
+        if foreground != self.our_group {
+            if !self.belongs_to_program(foreground) {
                 return;
             }
-            self.left = tcgetattr(&self.tty).ok().map(|modes| (foreground, modes));
-            if tcsetpgrp(&self.tty, self.own).is_err() {
+            self.program_state = tcgetattr(&self.tty).ok().map(|modes| (foreground, modes));
+            if tcsetpgrp(&self.tty, self.our_group).is_err() {
                 return;
             }
         }
         // Not once all is printed: a terminal that was held with a key would hold this process, too.
-        let _ = tcsetattr(&self.tty, OptionalActions::Now, &own);
+        let _ = tcsetattr(&self.tty, OptionalActions::Now, &modes);
     }
 
     fn foreground(&self) -> io::Result<Pid> {
@@ -97,25 +97,27 @@ impl Terminal {
     }
 
     /// Whether a group is the program's, one that the program made, or one that is no more.
-    fn is_programs(&self, group: Pid) -> bool {
-        group == self.program || test_kill_process_group(group) == Err(Errno::SRCH) || self.is_below(group)
+    fn belongs_to_program(&self, group: Pid) -> bool {
+        group == self.program_group
+            || test_kill_process_group(group) == Err(Errno::SRCH)
+            || self.descends_from_program(group)
     }
 
-    fn is_below(&self, group: Pid) -> bool {
-        let line = std::iter::successors(Some(group), |pid| parent(*pid));
-        line.take(GENERATIONS).any(|pid| pid == self.program)
+    fn descends_from_program(&self, group: Pid) -> bool {
+        let ancestors = std::iter::successors(Some(group), |pid| parent(*pid));
+        ancestors.take(GENERATIONS).any(|pid| pid == self.program_group)
     }
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        self.take();
+        self.reclaim();
     }
 }
 
 /// Whether the program is to have the terminal before it asks for it: it reads from there, and nobody else of this
 /// process's group is in sight who might. Somebody who reads what it prints could be a pager.
-pub(crate) fn is_wanted() -> bool {
+pub(crate) fn wants_terminal() -> bool {
     let shared = fstat(io::stdout()).is_ok_and(|stdout| {
         matches!(FileType::from_raw_mode(stdout.st_mode), FileType::Fifo | FileType::Socket)
     });

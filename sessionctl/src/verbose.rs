@@ -46,7 +46,7 @@ pub(crate) fn start(times: u8, term: &Term) -> Option<Verbose> {
     };
     let (lines, to_write) = sync_channel::<Option<String>>(QUEUE);
     let (done, written) = sync_channel(1);
-    let write = term.complainer();
+    let write = term.stderr_printer();
     let writer = move || {
         while let Ok(Some(line)) = to_write.recv() {
             write(&line);
@@ -57,10 +57,10 @@ pub(crate) fn start(times: u8, term: &Term) -> Option<Verbose> {
     std::thread::Builder::new().name("verbose".to_owned()).spawn(writer).ok()?;
     let (json, queue) = (term.json, lines.clone());
     let write = Box::new(move |line: &str| drop(queue.try_send(Some(line.to_owned()))));
-    let told =
+    let log =
         tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(Lines { json, write });
     // There is one context in this process, and nobody else who would begin it.
-    let _ = if json { told.json().try_init() } else { told.try_init() };
+    let _ = if json { log.json().try_init() } else { log.try_init() };
     Some(Verbose { lines, written })
 }
 
@@ -118,16 +118,16 @@ mod tests {
 
     const HOSTILE: &str = "\u{1b}]0;title\u{7}\u{1b}[2J\r\n\u{8}\u{9b}31m\u{202e}\u{7f}\ttab";
 
-    fn told(json: bool) -> String {
+    fn logged(json: bool) -> String {
         let got = Arc::new(Mutex::new(Vec::new()));
         let lines = Arc::clone(&got);
         let write = Box::new(move |line: &str| lines.lock().unwrap().push(line.to_owned()));
-        let told = tracing_subscriber::fmt().with_ansi(false).with_writer(Lines { json, write });
+        let log = tracing_subscriber::fmt().with_ansi(false).with_writer(Lines { json, write });
         let say = || tracing::warn!(text = HOSTILE, shown = %HOSTILE, "{HOSTILE}");
         if json {
-            tracing::subscriber::with_default(told.json().finish(), say);
+            tracing::subscriber::with_default(log.json().finish(), say);
         } else {
-            tracing::subscriber::with_default(told.finish(), say);
+            tracing::subscriber::with_default(log.finish(), say);
         }
         let mut got = got.lock().unwrap();
         assert_eq!(got.len(), 1, "one line for each thing said");
@@ -135,13 +135,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_is_told_controls_the_terminal() {
+    fn log_lines_contain_no_control_characters() {
         for json in [false, true] {
-            let line = told(json);
+            let line = logged(json);
             assert!(!line.contains(is_unsafe_char), "{line:?}");
             assert!(line.contains("title") && line.contains("tab"), "{line:?}");
         }
-        let line: serde_json::Value = serde_json::from_str(&told(true)).unwrap();
+        let line: serde_json::Value = serde_json::from_str(&logged(true)).unwrap();
         assert_eq!(line["fields"]["text"], HOSTILE);
     }
 }

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_shown_by_name() {
+    fn fields_are_shown_by_name() {
         assert_eq!(
             shown(r#"{"noted":{"kind":"x.y","data":[1,2]}}"#),
             "     7  2026-11-21T09:30:00.000Z  #2  noted                data=[1,2] kind=\"x.y\"\n"
@@ -109,7 +109,7 @@ mod tests {
 
     /// A number that no double holds, in a member that nobody knows, made the whole line say nothing.
     #[test]
-    fn what_no_value_holds_is_shown_as_it_is() {
+    fn unparsable_payloads_are_shown_verbatim() {
         let line = shown(r#"{"paused":{"reason":"requested","new":1e999}}"#);
         assert!(line.contains("paused") && line.contains(r#"{"reason":"requested","new":1e999}"#), "{line}");
         let line = event_of(r#"{"seq":"seven","sum":"0123456789abcdef"}"#);

@@ -3,14 +3,14 @@
 mod event;
 mod output;
 mod session;
-mod story;
 mod table;
+mod timeline;
 
 pub(crate) use self::event::event;
 pub(crate) use self::output::Visible;
 pub(crate) use self::session::{page, session};
-pub(crate) use self::story::{Fact, fact};
 pub(crate) use self::table::Table;
+pub(crate) use self::timeline::{TimelineItem, timeline_item};
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_short() {
+    fn durations_use_one_or_two_units() {
         for (millis, long, brief) in [
             (0, "0ms", "0s"),
             (460, "460ms", "0s"),

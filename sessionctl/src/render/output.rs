@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn tabs_lead_to_where_a_terminal_would_go() {
+    fn tabs_expand_to_terminal_tab_stops() {
         for (text, shown) in [
             ("\ta", "        a"),
             ("1234567\ta", "1234567 a"),
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn no_control_byte_comes_out_wherever_the_pieces_are_cut() {
+    fn control_bytes_are_escaped_at_every_chunk_boundary() {
         let whole = shown(&[]);
         assert!(whole.starts_with("ok      tab\nred\\u{1b}[31m bell\\u{7}"), "{whole}");
         assert!(whole.ends_with("bad\\xff\\xfe \\u{202e} bidi 日\\xe6"), "{whole}");

@@ -87,7 +87,7 @@ mod tests {
     use crate::args::ColorWhen;
 
     #[test]
-    fn columns_stand_under_each_other_and_nothing_dangerous_comes_out() {
+    fn columns_align_with_wide_and_unsafe_cells() {
         let mut table = Table::new(&["ID", "NAME", "COMMAND"]);
         table.row(vec![("1".into(), ""), ("日本".into(), ""), ("a\u{1b}[31mb".into(), "")]);
         table.row(vec![("22".into(), ""), ("x".into(), ""), ("c".into(), "")]);
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_cut_by_columns() {
+    fn text_is_truncated_by_display_width() {
         assert_eq!(cut("日本語", 5), "日本…");
         assert_eq!(cut("日本語", 6), "日本語");
         assert_eq!(cut("abcdef", 4), "abc…");

@@ -6,11 +6,11 @@ use sessionkit::{CancelRequest, Liveness, SessionState};
 
 use crate::args::Cancel;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::{hints, ids};
 
 /// Longer than a program is given to end by itself; work of a library may take any time.
-const PATIENCE: Duration = Duration::from_secs(8);
+const OWNER_TIMEOUT: Duration = Duration::from_secs(8);
 
 pub(crate) async fn run(args: &Cancel, context: &Context) -> Result<u8> {
     let store = context.open().await?;
@@ -26,7 +26,7 @@ pub(crate) async fn run(args: &Cancel, context: &Context) -> Result<u8> {
         super::end_leftovers(context, &store, id).await?;
     }
     let asked = manager.cancel_session(id, request).await.map_err(failed)?;
-    let state = match tokio::time::timeout(PATIENCE, manager.wait_for(id, &[])).await {
+    let state = match tokio::time::timeout(OWNER_TIMEOUT, manager.wait_for(id, &[])).await {
         Ok(head) => head.map_err(failed)?.lifecycle.state,
         Err(_) => asked,
     };
@@ -40,6 +40,6 @@ pub(crate) async fn run(args: &Cancel, context: &Context) -> Result<u8> {
         }
     }
     super::print_session(context, manager, id).await?;
-    hints::crashed(context, manager, Some(id)).await?;
+    hints::report_crashed(context, manager, Some(id)).await?;
     Ok(0)
 }

@@ -4,7 +4,7 @@ use sessionkit::{EventKind, SessionId, SessionStorageExt as _, Store, StoredReco
 
 use crate::args::Events;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::follow::{Follower, POLL};
 use crate::{hints, ids, render};
 
@@ -33,7 +33,7 @@ pub(crate) async fn run(args: &Events, context: &Context) -> Result<u8> {
         after = last.revision();
         print(context, &page)?;
     }
-    hints::crashed(context, manager, None).await?;
+    hints::report_crashed(context, manager, None).await?;
     Ok(0)
 }
 

@@ -4,7 +4,7 @@ use sessionkit::{ExchangeError, Output, SessionFilter, SessionId};
 
 use crate::args::Export;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::ids;
 
 pub(crate) async fn run(args: &Export, context: &Context) -> Result<u8> {
@@ -23,8 +23,8 @@ pub(crate) async fn run(args: &Export, context: &Context) -> Result<u8> {
         ids.extend(list.heads.iter().map(|head| head.id));
         ids.extend(list.unreadable.iter().map(|(id, _)| *id));
     }
-    let with = if args.no_output { Output::LeftOut } else { Output::Included };
-    let mut export = store.export(ids, with);
+    let output = if args.no_output { Output::LeftOut } else { Output::Included };
+    let mut export = store.export(ids, output);
     while let Some(piece) = export.next().await {
         context.term.print_bytes(&piece)?;
     }

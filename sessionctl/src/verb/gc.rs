@@ -7,7 +7,7 @@ use sessionkit::{Head, ReconcileReport, SessionFilter, SessionId, SessionList, S
 
 use crate::args::Gc;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::json::{self, SCHEMA};
 use crate::render::{Table, age};
 

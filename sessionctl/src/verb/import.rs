@@ -11,7 +11,7 @@ use super::export::failure;
 use super::legacy;
 use crate::args::Import;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::json::{self, SCHEMA};
 use crate::render::Table;
 
@@ -61,16 +61,17 @@ pub(crate) async fn run(args: &Import, context: &Context) -> Result<u8> {
 /// A file that can be read twice: what comes through a pipe is kept in a temporary one meanwhile.
 fn open(path: &Path) -> Result<File> {
     if path == Path::new("-") {
-        let mut kept = tempfile::tempfile().map_err(|error| told("make a temporary file", path, &error))?;
-        io::copy(&mut io::stdin().lock(), &mut kept).map_err(|error| told("read", path, &error))?;
-        kept.flush().and_then(|()| kept.rewind()).map_err(|error| told("read", path, &error))?;
-        return Ok(kept);
+        let mut spooled =
+            tempfile::tempfile().map_err(|error| io_failure("make a temporary file", path, &error))?;
+        io::copy(&mut io::stdin().lock(), &mut spooled).map_err(|error| io_failure("read", path, &error))?;
+        spooled.flush().and_then(|()| spooled.rewind()).map_err(|error| io_failure("read", path, &error))?;
+        return Ok(spooled);
     }
-    let file = File::open(path).map_err(|error| told("open", path, &error))?;
+    let file = File::open(path).map_err(|error| io_failure("open", path, &error))?;
     match file.metadata() {
         Ok(metadata) if metadata.is_file() => Ok(file),
         Ok(_) => Err(Failure::invalid(format!("{} is no file: pipe it into `import -`", path.display()))),
-        Err(error) => Err(told("look at", path, &error)),
+        Err(error) => Err(io_failure("look at", path, &error)),
     }
 }
 
@@ -88,16 +89,16 @@ impl<'a> Lines<'a> {
     fn next(&mut self) -> Result<Option<&[u8]>> {
         self.line.clear();
         let read = (&mut self.file).take(LONGEST_LINE).read_until(b'\n', &mut self.line);
-        read.map_err(|error| told("read", self.path, &error))?;
+        read.map_err(|error| io_failure("read", self.path, &error))?;
         Ok(Some(self.line.as_slice()).filter(|line| !line.is_empty()))
     }
 
     fn rewind(&mut self) -> Result<()> {
-        self.file.rewind().map_err(|error| told("read", self.path, &error))
+        self.file.rewind().map_err(|error| io_failure("read", self.path, &error))
     }
 }
 
-fn told(what: &str, path: &Path, error: &io::Error) -> Failure {
+fn io_failure(what: &str, path: &Path, error: &io::Error) -> Failure {
     let kind = error.kind();
     let code = if kind == io::ErrorKind::StorageFull {
         ErrorCode::StorageFull

@@ -9,7 +9,7 @@ use sessionkit::text::visible;
 use sessionkit::{ErrorCode, SessionId, StorageError};
 
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::json::{self, SCHEMA};
 
 #[derive(Debug, Serialize)]
@@ -69,7 +69,7 @@ pub(super) async fn run(format: Format, path: &Path, dry_run: bool, context: &Co
     }
     let mut stopped = None;
     for session in found.sessions() {
-        match become_ours(session, dry_run, &**store.storage()).await {
+        match import_or_preview(session, dry_run, &**store.storage()).await {
             Ok(outcome) => report.session(session, outcome),
             // What stands in the way of one stands in the way of all others.
             Err(error) => {
@@ -89,7 +89,7 @@ pub(super) async fn run(format: Format, path: &Path, dry_run: bool, context: &Co
     }
 }
 
-async fn become_ours(
+async fn import_or_preview(
     session: &LegacySession,
     dry_run: bool,
     storage: &dyn sessionkit::SessionStorage,

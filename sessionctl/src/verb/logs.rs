@@ -12,7 +12,7 @@ use sessionkit::{SessionId, SessionStorageExt as _, Store};
 
 use crate::args::Logs;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::follow::{Follower, POLL};
 use crate::render::Visible;
 use crate::{hints, ids, json};
@@ -20,7 +20,7 @@ use crate::{hints, ids, json};
 /// About how much is read at once.
 const PAGE: usize = 256 * 1024;
 /// Every how many looks that found nothing it is looked whether nothing more can come.
-const LOOKS: u32 = 10;
+const LENGTH_CHECK_EVERY: u32 = 10;
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -62,7 +62,7 @@ pub(crate) async fn run(args: &Logs, context: &Context) -> Result<u8> {
     }
     let length = blocking(id, &output, move |output| output.length(id)).await?;
     printer.finish(id, length)?;
-    hints::crashed(context, &**store.manager(), None).await?;
+    hints::report_crashed(context, &**store.manager(), None).await?;
     Ok(0)
 }
 
@@ -77,13 +77,13 @@ struct End<'a> {
     /// Looks that found nothing.
     idle: u32,
     /// Whether it was said that nothing more is kept.
-    cut: bool,
+    truncation_hinted: bool,
 }
 
 impl<'a> End<'a> {
     fn new(store: &'a Store, context: &'a Context, id: SessionId) -> Self {
         let follower = Follower::new(context, &**store.manager(), id);
-        Self { store, context, id, follower, ended: false, idle: 0, cut: false }
+        Self { store, context, id, follower, ended: false, idle: 0, truncation_hinted: false }
     }
 
     /// Whether nothing will come after a look that found nothing. If something may, waits until another look is due.
@@ -101,11 +101,11 @@ impl<'a> End<'a> {
             head.ok_or(sessionkit::StorageError::NotFound { id }).map_err(failed)?.state().is_final();
         if !self.ended {
             self.idle += 1;
-            if !self.cut
-                && self.idle.is_multiple_of(LOOKS)
+            if !self.truncation_hinted
+                && self.idle.is_multiple_of(LENGTH_CHECK_EVERY)
                 && blocking(id, output, move |output| output.length(id)).await?.truncated()
             {
-                self.cut = true;
+                self.truncation_hinted = true;
                 let text = "it has printed more than is kept; what follows is not shown";
                 self.context.hint(text, &[id], &["show", &id.to_string()]);
             }

@@ -4,7 +4,7 @@ use sessionkit::{Head, Liveness, SessionFilter, SessionManager, SessionProgress,
 
 use crate::args::Ls;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::render::{Table, age, short};
 use crate::status::status;
 use crate::{hints, json};
@@ -34,7 +34,7 @@ pub(crate) async fn run(args: &Ls, context: &Context) -> Result<u8> {
     } else {
         print_table(context, manager, &list.heads, &list.unreadable, now).await?;
     }
-    hints::crashed(context, manager, None).await?;
+    hints::report_crashed(context, manager, None).await?;
     // All that can be read was printed; that this is not all is no success.
     match list.unreadable.into_iter().next() {
         Some((id, error)) => Err(Failure::from(error).about(id)),

@@ -8,12 +8,12 @@ use sessionkit::{ErrorCode, MoveOutcome, Moved, Output};
 use super::export::failure;
 use crate::args::Migrate;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::json::{self, Outcome, SCHEMA};
 use crate::render::Table;
 
 /// How often whoever waits is told how far it is.
-const TOLD: Duration = Duration::from_secs(5);
+const REPORT_EVERY: Duration = Duration::from_secs(5);
 
 /// What was done, in numbers, and what was not.
 #[derive(Debug, Default, Serialize)]
@@ -30,7 +30,7 @@ struct Report {
     /// Sessions that were not copied.
     left: Vec<Outcome>,
     #[serde(skip)]
-    first: Option<Failure>,
+    first_failure: Option<Failure>,
 }
 
 impl Report {
@@ -62,26 +62,26 @@ impl Report {
                 failure(&error).next(&["verify", &id.to_string()])
             }
         };
-        self.first.get_or_insert(failure.about(id));
+        self.first_failure.get_or_insert(failure.about(id));
     }
 }
 
 pub(crate) async fn run(args: &Migrate, context: &Context) -> Result<u8> {
     let from = context.open().await?;
     let to = Context::open_other(&args.to).await?;
-    let with = if args.no_output { Output::LeftOut } else { Output::Included };
-    let mut migration = from.migrate(&to, with).await.map_err(|error| failure(&error))?;
-    let (total, mut told) = (migration.total(), Instant::now());
+    let output = if args.no_output { Output::LeftOut } else { Output::Included };
+    let mut migration = from.migrate(&to, output).await.map_err(|error| failure(&error))?;
+    let (total, mut last_report) = (migration.total(), Instant::now());
     let (mut report, mut done) = (Report { schema: SCHEMA, ..Report::default() }, 0);
     while let Some(moved) = migration.next().await {
         done += 1;
         report.add(moved);
-        if told.elapsed() >= TOLD && !context.term.json {
-            told = Instant::now();
-            context.term.complain(&format!("{done} of {total} sessions"));
+        if last_report.elapsed() >= REPORT_EVERY && !context.term.json {
+            last_report = Instant::now();
+            context.term.print_stderr(&format!("{done} of {total} sessions"));
         }
     }
-    let first = report.first.take();
+    let first_failure = report.first_failure.take();
     if context.term.json {
         context.term.print(&format!("{}\n", json::line(&report)))?;
     } else if total == 0 {
@@ -100,7 +100,7 @@ pub(crate) async fn run(args: &Migrate, context: &Context) -> Result<u8> {
             context.hint(&format!("session {} was left out: {message}", left.id), &[left.id], &next);
         }
     }
-    match first {
+    match first_failure {
         Some(failure) => Err(failure),
         None => Ok(0),
     }

@@ -1,6 +1,5 @@
 //! One file for each verb. A verb resolves, calls a manager, and prints; it returns its exit code.
 
-mod answer;
 pub(crate) mod cancel;
 pub(crate) mod events;
 pub(crate) mod export;
@@ -11,6 +10,7 @@ pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod manual;
 pub(crate) mod migrate;
+mod owner_response;
 pub(crate) mod pause;
 pub(crate) mod recover;
 pub(crate) mod report;
@@ -28,7 +28,7 @@ use sessionkit::{
 };
 
 use crate::context::Context;
-use crate::fail::Result;
+use crate::error::Result;
 use crate::{json, render};
 
 fn now() -> Timestamp {
@@ -60,7 +60,7 @@ pub(crate) async fn print_session(
     id: SessionId,
 ) -> Result<PersistedSession> {
     let session =
-        manager.restore_session(id).await.map_err(|error| crate::fail::Failure::from(error).about(id))?;
+        manager.restore_session(id).await.map_err(|error| crate::error::Failure::from(error).about(id))?;
     let liveness = liveness(manager, id).await;
     let term = &context.term;
     if term.json {

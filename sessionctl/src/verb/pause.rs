@@ -2,10 +2,10 @@
 
 use sessionkit::{ErrorCode, Liveness, StateName};
 
-use super::answer::answer;
+use super::owner_response::wait_for_owner;
 use crate::args::Pause;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::{hints, ids};
 
 pub(crate) async fn run(args: &Pause, context: &Context) -> Result<u8> {
@@ -19,12 +19,12 @@ pub(crate) async fn run(args: &Pause, context: &Context) -> Result<u8> {
         return Err(Failure::new(ErrorCode::Conflict, text).about(id).next(&["why", &typed]));
     }
     manager.pause_session(id, args.reason.clone()).await.map_err(|error| Failure::from(error).about(id))?;
-    let head = answer(context, manager, id, &[StateName::Paused]).await?;
+    let head = wait_for_owner(context, manager, id, &[StateName::Paused]).await?;
     if head.state().is_final() {
         let text = format!("it is {}: it ended before it could be paused", head.state().name());
         return Err(Failure::new(ErrorCode::IllegalTransition, text).about(id));
     }
     super::print_session(context, manager, id).await?;
-    hints::crashed(context, manager, Some(id)).await?;
+    hints::report_crashed(context, manager, Some(id)).await?;
     Ok(0)
 }

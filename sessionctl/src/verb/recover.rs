@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::args::Recover;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::foreground::Signals;
 use crate::json::{self, Outcome, SCHEMA};
 use crate::render::Table;
@@ -45,7 +45,7 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
         }
     }
     let report = manager.recover(options).await?;
-    let outcome = |(id, outcome): &(SessionId, RecoveryOutcome)| Outcome::new(*id, word(outcome));
+    let outcome = |(id, outcome): &(SessionId, RecoveryOutcome)| Outcome::new(*id, outcome_name(outcome));
     let recovered: Vec<Outcome> = report.recovered.iter().map(outcome).collect();
     let mut unrecovered: Vec<(SessionId, SessionError)> =
         repaired.failed.into_iter().map(|(id, error)| (id, error.into())).collect();
@@ -79,7 +79,7 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
     if !args.dry_run {
         let running =
             report.recovered.iter().filter(|(_, outcome)| *outcome == RecoveryOutcome::Resumed).count();
-        wait(context, running, &mut ended).await?;
+        wait_for_programs(context, running, &mut ended).await?;
         manager.shutdown().await?;
     }
     // One that could not be recovered kept no other from it, and is no success.
@@ -90,7 +90,11 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
 }
 
 /// Waits for programs that run again here. A signal ends them, for somebody to resume later.
-async fn wait(context: &Context, running: usize, ended: &mut UnboundedReceiver<()>) -> Result<()> {
+async fn wait_for_programs(
+    context: &Context,
+    running: usize,
+    ended: &mut UnboundedReceiver<()>,
+) -> Result<()> {
     if running == 0 {
         return Ok(());
     }
@@ -105,7 +109,7 @@ async fn wait(context: &Context, running: usize, ended: &mut UnboundedReceiver<(
     Ok(())
 }
 
-const fn word(outcome: &RecoveryOutcome) -> &'static str {
+const fn outcome_name(outcome: &RecoveryOutcome) -> &'static str {
     match outcome {
         RecoveryOutcome::Cancelled => "cancelled",
         RecoveryOutcome::Failed => "failed",

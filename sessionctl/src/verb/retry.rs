@@ -3,10 +3,10 @@
 use sessionkit::ErrorCode;
 use sessionkit::runner::{Command, RunError};
 
-use super::run::{begin, parent};
+use super::run::{create_and_run, parent};
 use crate::args::Retry;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::foreground::{self, Signals};
 use crate::ids;
 
@@ -31,5 +31,5 @@ pub(crate) async fn run(args: &Retry, context: &Context) -> Result<u8> {
     // The key belongs to the session that has ended.
     (config.idempotency_key, config.retries, config.queued) = (None, 0, false);
     let command = foreground::command(command, context);
-    begin(context, &store, config, command, Signals::catch()?).await
+    create_and_run(context, &store, config, command, Signals::catch()?).await
 }

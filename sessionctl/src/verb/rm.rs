@@ -5,7 +5,7 @@ use sessionkit::SessionId;
 
 use crate::args::Rm;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::ids;
 use crate::json::{self, Outcome, SCHEMA};
 

@@ -4,7 +4,7 @@ use sessionkit::{Condition, ErrorCode, SessionId, SessionState, Store};
 
 use crate::args::Show;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::{hints, ids};
 
 pub(crate) async fn run(args: &Show, context: &Context) -> Result<u8> {
@@ -18,7 +18,7 @@ pub(crate) async fn run(args: &Show, context: &Context) -> Result<u8> {
     {
         context.hint("its story is in its log", &[], &["events", &id]);
     }
-    hints::crashed(context, manager, None).await?;
+    hints::report_crashed(context, manager, None).await?;
     check(&store, session.head.id).await?;
     Ok(0)
 }

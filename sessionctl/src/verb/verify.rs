@@ -7,7 +7,7 @@ use sessionkit::{
 
 use crate::args::Verify;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::ids;
 use crate::json::{self, SCHEMA};
 use crate::render::Table;
@@ -65,7 +65,7 @@ impl Checked {
     }
 
     /// Whether nothing has to be done. What is torn is mended by the next write.
-    fn is_well(&self) -> bool {
+    fn is_ok(&self) -> bool {
         self.verdict == Condition::Healthy.as_str() || self.verdict == Condition::Torn.as_str()
     }
 }
@@ -79,17 +79,17 @@ pub(crate) async fn run(args: &Verify, context: &Context) -> Result<u8> {
     let mut report =
         Report { schema: SCHEMA, sessions: Vec::new(), foreign: Vec::new(), problems: Vec::new() };
     if args.ids.is_empty() {
-        all(&store, storage, args, &mut report).await?;
+        verify_all(&store, storage, args, &mut report).await?;
     } else {
         for text in &args.ids {
             let id = ids::resolve(&**store.manager(), text).await?;
             let found = storage.verify(id).await.map_err(|error| Failure::from(error).about(id))?;
-            report.sessions.push(one(&store, storage, args, &found).await);
+            report.sessions.push(verify_one(&store, storage, args, &found).await);
         }
     }
     print(context, &report)?;
-    let ill: Vec<&Checked> = report.sessions.iter().filter(|checked| !checked.is_well()).collect();
-    if ill.is_empty()
+    let unhealthy: Vec<&Checked> = report.sessions.iter().filter(|checked| !checked.is_ok()).collect();
+    if unhealthy.is_empty()
         && let Some(problem) = report.problems.first()
     {
         let message = format!("the store is not well, though all its sessions are: {problem}");
@@ -100,13 +100,14 @@ pub(crate) async fn run(args: &Verify, context: &Context) -> Result<u8> {
             failure.next(&["verify", "--repair"])
         });
     }
-    let Some(worst) = ill.iter().max_by_key(|checked| checked.verdict == Condition::Corrupt.as_str()) else {
+    let Some(worst) = unhealthy.iter().max_by_key(|checked| checked.verdict == Condition::Corrupt.as_str())
+    else {
         return Ok(0);
     };
     let id = worst.id.to_string();
     let failure = Failure::new(
         ErrorCode::Corrupt,
-        format!("{} of {} sessions not well", ill.len(), report.sessions.len()),
+        format!("{} of {} sessions not well", unhealthy.len(), report.sessions.len()),
     )
     .about(worst.id);
     // Repair never gives up what was flushed, so it is safe to try; only what it leaves needs a decision.
@@ -119,7 +120,7 @@ pub(crate) async fn run(args: &Verify, context: &Context) -> Result<u8> {
     })
 }
 
-async fn all(
+async fn verify_all(
     store: &Store,
     storage: &dyn StorageMaintenance,
     args: &Verify,
@@ -130,8 +131,8 @@ async fn all(
     }
     let found = storage.verify_all().await?;
     for session in &found.sessions {
-        let mut checked = one(store, storage, args, session).await;
-        if checked.is_well() && found.unmarked.contains(&session.id) {
+        let mut checked = verify_one(store, storage, args, session).await;
+        if checked.is_ok() && found.unmarked.contains(&session.id) {
             checked.verdict = UNLISTED;
         }
         report.sessions.push(checked);
@@ -142,7 +143,7 @@ async fn all(
     Ok(())
 }
 
-async fn one(
+async fn verify_one(
     store: &Store,
     storage: &dyn StorageMaintenance,
     args: &Verify,
@@ -152,8 +153,8 @@ async fn one(
     if !args.repair || found.condition == Condition::Healthy {
         return checked;
     }
-    let losses = if args.accept_loss { LossPolicy::Accept } else { LossPolicy::Refuse };
-    match store.repair(found.id, losses).await {
+    let loss_policy = if args.accept_loss { LossPolicy::Accept } else { LossPolicy::Refuse };
+    match store.repair(found.id, loss_policy).await {
         Ok(repaired) if repaired.tip.is_none() => {
             checked.problem = Some("nothing of it could be read: it was put into quarantine".to_owned());
             checked
@@ -190,7 +191,7 @@ fn print(context: &Context, report: &Report) -> Result<()> {
             Some(before) if before != checked.verdict => format!("{} (was {before})", checked.verdict),
             _ => checked.verdict.to_owned(),
         };
-        let colour = if checked.is_well() { "32" } else { "31" };
+        let colour = if checked.is_ok() { "32" } else { "31" };
         table.row(vec![
             (checked.id.to_string(), ""),
             (verdict, colour),

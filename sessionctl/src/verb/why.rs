@@ -7,15 +7,15 @@ use sessionkit::{
 
 use crate::args::Why;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
-use crate::render::{Fact, fact, page};
+use crate::error::{Failure, Result};
+use crate::render::{TimelineItem, page, timeline_item};
 use crate::status::{Status, status};
 use crate::{hints, ids, json};
 
 /// Records that are read at once.
 const PAGE: usize = 512;
 /// Of a long story the last so many facts are told.
-const TOLD: usize = 20;
+const MAX_ITEMS: usize = 20;
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -28,7 +28,7 @@ struct Report<'a> {
     verdict: &'a str,
     owner: Option<OwnerJson<'a>>,
     /// What happened to it, the last things only if there were many.
-    story: &'a [Fact],
+    story: &'a [TimelineItem],
     /// The command to type next.
     next: &'a str,
 }
@@ -50,13 +50,13 @@ pub(crate) async fn run(args: &Why, context: &Context) -> Result<u8> {
     let id = ids::resolve(manager, &args.id).await?;
     let session = manager.restore_session(id).await.map_err(|error| Failure::from(error).about(id))?;
     let liveness = super::liveness(manager, id).await;
-    let (facts, left_out) = story(manager, id).await?;
+    let (items, omitted) = timeline(manager, id).await?;
     let now = super::now();
     let head = &session.head;
     let status = status(head, liveness.as_ref());
     let evidence = liveness.as_ref().map(evidence).unwrap_or_default();
-    let verdict = verdict(&session, status, &evidence, now);
-    let next = context.command(&next(head, status, &id.to_string()));
+    let verdict = describe(&session, status, &evidence, now);
+    let next = context.command(&next_command(head, status, &id.to_string()));
     if context.term.json {
         let owner = head.responsible_process().map(|owner| OwnerJson {
             host: &owner.host,
@@ -78,7 +78,7 @@ pub(crate) async fn run(args: &Why, context: &Context) -> Result<u8> {
             status: status.words,
             verdict: &verdict,
             owner,
-            story: &facts,
+            story: &items,
             next: &next,
         };
         context.term.print(&format!("{}\n", json::line(&report)))?;
@@ -89,34 +89,34 @@ pub(crate) async fn run(args: &Why, context: &Context) -> Result<u8> {
             lines.push((role.to_owned(), format!("{owner}, boot {}", owner.boot)));
             lines.push((String::new(), evidence));
         }
-        if left_out > 0 {
-            lines.push(("story".to_owned(), format!("({left_out} earlier: see `events`)")));
+        if omitted > 0 {
+            lines.push(("story".to_owned(), format!("({omitted} earlier: see `events`)")));
         }
-        for (at, Fact { at: when, what, .. }) in facts.iter().enumerate() {
-            let heading = if at == 0 && left_out == 0 { "story" } else { "" };
+        for (at, TimelineItem { at: when, what, .. }) in items.iter().enumerate() {
+            let heading = if at == 0 && omitted == 0 { "story" } else { "" };
             lines.push((heading.to_owned(), format!("{when}  {what}")));
         }
         lines.push(("next".to_owned(), next));
         let title = (head.name.as_str(), status.words, status.sgr);
         context.term.print(&page(title, &verdict, &lines, &context.term))?;
     }
-    hints::crashed(context, manager, Some(id)).await?;
+    hints::report_crashed(context, manager, Some(id)).await?;
     Ok(0)
 }
 
 /// What happened to the session, and how many facts are left out before that.
-async fn story(manager: &dyn SessionManager, id: SessionId) -> Result<(Vec<Fact>, usize)> {
-    let (mut facts, mut left_out, mut after) = (std::collections::VecDeque::new(), 0, 0);
+async fn timeline(manager: &dyn SessionManager, id: SessionId) -> Result<(Vec<TimelineItem>, usize)> {
+    let (mut items, mut omitted, mut after) = (std::collections::VecDeque::new(), 0, 0);
     loop {
         let records =
             manager.read_log(id, after, PAGE).await.map_err(|error| Failure::from(error).about(id))?;
-        let Some(last) = records.last() else { return Ok((facts.into(), left_out)) };
+        let Some(last) = records.last() else { return Ok((items.into(), omitted)) };
         after = last.revision();
-        for fact in records.iter().filter_map(fact) {
-            facts.push_back(fact);
-            if facts.len() > TOLD {
-                facts.pop_front();
-                left_out += 1;
+        for item in records.iter().filter_map(timeline_item) {
+            items.push_back(item);
+            if items.len() > MAX_ITEMS {
+                items.pop_front();
+                omitted += 1;
             }
         }
     }
@@ -136,7 +136,7 @@ fn evidence(liveness: &Liveness) -> String {
     }
 }
 
-fn verdict(session: &PersistedSession, status: Status, evidence: &str, now: Timestamp) -> String {
+fn describe(session: &PersistedSession, status: Status, evidence: &str, now: Timestamp) -> String {
     let PersistedSession { head, state, .. } = session;
     let ago = |at: Timestamp| crate::render::duration(now.since(at));
     let who = head.responsible_process().map(ToString::to_string).unwrap_or_default();
@@ -189,7 +189,7 @@ fn verdict(session: &PersistedSession, status: Status, evidence: &str, now: Time
     }
 }
 
-fn next<'a>(head: &Head, status: Status, id: &'a str) -> Vec<&'a str> {
+fn next_command<'a>(head: &Head, status: Status, id: &'a str) -> Vec<&'a str> {
     match head.state() {
         _ if status.words == "crashed" => vec!["resume", id],
         SessionState::Created | SessionState::Running { .. } | SessionState::Completed { .. } => {

@@ -21,9 +21,9 @@ fn open_files(pid: i32) -> Vec<String> {
 }
 
 #[test]
-fn the_id_is_told_once_the_program_runs_and_nobody_waits_for_its_end() {
+fn detach_prints_the_id_once_the_program_runs() {
     let fixture = Fixture::new();
-    let words = [
+    let args = [
         "run",
         "--detach",
         "--name",
@@ -33,7 +33,7 @@ fn the_id_is_told_once_the_program_runs_and_nobody_waits_for_its_end() {
         "-c",
         "echo ready; read x || echo nothing; sleep 600",
     ];
-    let ran = fixture.ctl(words).exits(0);
+    let ran = fixture.ctl(args).exits(0);
     let id = ran.stdout.strip_suffix('\n').unwrap();
     assert!(id.parse::<SessionId>().is_ok(), "{ran:#?}");
     assert_eq!(ran.stderr.lines().count(), 1, "{ran:#?}");
@@ -56,24 +56,24 @@ fn the_id_is_told_once_the_program_runs_and_nobody_waits_for_its_end() {
 }
 
 #[test]
-fn with_json_the_session_is_told() {
+fn detach_with_json_prints_the_session() {
     let fixture = Fixture::new();
     let ran = fixture.ctl(["run", "--detach", "--json", "--name", "far", "--", "sleep", "600"]).exits(0);
-    let told: Value = serde_json::from_str(&ran.stdout).unwrap();
-    assert_eq!((&told["name"], &told["state"]), (&json!("far"), &json!("running")));
-    assert_eq!(fixture.show("far")["id"], told["id"]);
+    let shown: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((&shown["name"], &shown["state"]), (&json!("far"), &json!("running")));
+    assert_eq!(fixture.show("far")["id"], shown["id"]);
     let hint: Value = serde_json::from_str(&ran.stderr).unwrap();
-    assert_eq!(hint["hint"]["sessions"], json!([told["id"]]));
+    assert_eq!(hint["hint"]["sessions"], json!([shown["id"]]));
     fixture.ctl(["cancel", "far", "--force"]).exits(0);
 }
 
 #[test]
-fn what_keeps_it_from_running_is_told_as_in_the_foreground() {
+fn detached_start_failures_match_the_foreground() {
     let fixture = Fixture::new();
     let no_program = fixture.dir.path().join("plain");
     std::fs::write(&no_program, "no program").unwrap();
     let no_folder = format!("file:{}", no_program.display());
-    for (words, code) in [
+    for (args, code) in [
         (vec!["run", "--", "no-such-program-anywhere"], 127),
         (vec!["run", "--", no_program.to_str().unwrap()], 126),
         (vec!["run", "--json", "--", "no-such-program-anywhere"], 127),
@@ -83,13 +83,13 @@ fn what_keeps_it_from_running_is_told_as_in_the_foreground() {
         (vec!["run"], 2),
         (vec!["resume", "nobody"], 125),
     ] {
-        let at = words.iter().position(|word| ["run", "resume"].contains(word)).unwrap() + 1;
-        let mut detached = words.clone();
+        let at = args.iter().position(|word| ["run", "resume"].contains(word)).unwrap() + 1;
+        let mut detached = args.clone();
         detached.insert(at, "--detach");
-        let here = fixture.ctl(&words).exits(code);
+        let here = fixture.ctl(&args).exits(code);
         let there = fixture.ctl(&detached).exits(code);
-        assert_eq!(settled(&there.stderr), settled(&here.stderr), "{words:?}");
-        assert_eq!(there.stdout.lines().count(), here.stdout.lines().count(), "{words:?}");
+        assert_eq!(settled(&there.stderr), settled(&here.stderr), "{args:?}");
+        assert_eq!(there.stdout.lines().count(), here.stdout.lines().count(), "{args:?}");
     }
 }
 
@@ -114,7 +114,7 @@ fn settled(text: &str) -> String {
 
 /// The story: a command substitution that waited for as long as the session ran, because that held its pipe.
 #[test]
-fn nothing_of_the_callers_stays_open() {
+fn a_detached_owner_keeps_no_descriptor_of_its_caller() {
     let fixture = Fixture::new();
     let mut command = fixture.command(["run", "--detach", "--name", "far", "--", "sleep", "600"]);
     let kept = fixture.dir.path().join("kept");
@@ -128,11 +128,11 @@ fn nothing_of_the_callers_stays_open() {
     shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = shell.spawn().unwrap();
-    let (mut id, mut told) = (String::new(), String::new());
+    let (mut id, mut stderr) = (String::new(), String::new());
     // Both end although the session does not.
     child.stdout.take().unwrap().read_to_string(&mut id).unwrap();
-    child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
-    assert!(child.wait().unwrap().success(), "{told}");
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert!(child.wait().unwrap().success(), "{stderr}");
     let pid = owner(&fixture, id.trim());
     let files = open_files(pid);
     assert!(!files.iter().any(|file| file == kept.to_str().unwrap()), "{files:?}");
@@ -145,7 +145,7 @@ fn nothing_of_the_callers_stays_open() {
 }
 
 #[test]
-fn a_reader_who_left_and_a_full_disk_end_no_session() {
+fn a_failed_output_does_not_end_a_detached_session() {
     let fixture = Fixture::new();
     for (name, output, code) in [("left", None, 0), ("full", Some("/dev/full"), 125)] {
         let mut command = fixture.command(["run", "--detach", "--name", name, "--", "sleep", "600"]);
@@ -160,7 +160,7 @@ fn a_reader_who_left_and_a_full_disk_end_no_session() {
 }
 
 #[test]
-fn a_crashed_session_is_resumed_by_an_owner_of_its_own() {
+fn resume_detach_runs_a_crashed_session_in_background() {
     let fixture = Fixture::new();
     let script = "echo attempt $SESSIONCTL_ATTEMPT; [ $SESSIONCTL_ATTEMPT = 2 ] || sleep 600; exit 5";
     let id = fixture.ctl(["run", "--detach", "--", "sh", "-c", script]).exits(0).stdout.trim().to_owned();
@@ -173,7 +173,7 @@ fn a_crashed_session_is_resumed_by_an_owner_of_its_own() {
 }
 
 #[test]
-fn who_gives_up_before_the_start_leaves_nothing_running() {
+fn a_caller_killed_before_the_start_leaves_no_owner() {
     let fixture = Fixture::new();
     let script = "echo ready; sleep 600";
     let id = fixture.ctl(["run", "--detach", "--", "sh", "-c", script]).exits(0).stdout.trim().to_owned();

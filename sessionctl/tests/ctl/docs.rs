@@ -63,7 +63,7 @@ fn holds(page: &str, blocks: Vec<Block>) {
     std::os::unix::fs::symlink(BINARY, folder.path().join("sessionctl")).unwrap();
     let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
     for Block { commands, output } in blocks {
-        let mut shell = support::bare("sh");
+        let mut shell = support::clean_command("sh");
         shell.env("PATH", &path).env("SESSIONCTL_STORE", "file:store").current_dir(folder.path());
         shell.args(["-c", &format!("exec 2>&1\nset -e\n{commands}")]);
         let ran = support::run(shell).exits(0);
@@ -85,7 +85,7 @@ fn page(name: &str) -> Vec<Block> {
 }
 
 #[test]
-fn the_readme_is_true() {
+fn readme_commands_print_what_the_page_shows() {
     let blocks = page("README.md");
     assert!(
         blocks[0].commands.contains("run --name") && blocks[0].output.is_some(),
@@ -96,12 +96,12 @@ fn the_readme_is_true() {
 }
 
 #[test]
-fn the_guide_is_true() {
+fn guide_commands_print_what_the_page_shows() {
     holds("docs/guide.md", page("docs/guide.md"));
 }
 
 #[test]
-fn the_pages_about_formats_are_true() {
+fn format_page_commands_print_what_the_pages_show() {
     for name in ["docs/json.md", "docs/export.md", "docs/legacy.md"] {
         let blocks = page(name);
         assert!(!blocks.is_empty(), "{name}");

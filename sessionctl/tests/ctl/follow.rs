@@ -11,7 +11,7 @@ use sessionkit::{
     UnsealedRecord,
 };
 
-use crate::support::{Fixture, PATIENCE, eventually};
+use crate::support::{Fixture, TIMEOUT, eventually};
 
 /// A follower, whose lines are read as they come, by threads: what never comes is a failure and no wait without end.
 struct Follower {
@@ -21,17 +21,17 @@ struct Follower {
 }
 
 fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
-    let (tell, told) = channel();
+    let (sender, receiver) = channel();
     std::thread::spawn(move || {
         let mut pipe = BufReader::new(pipe);
         let mut line = String::new();
         while pipe.read_line(&mut line).is_ok_and(|length| length > 0) {
-            if tell.send(std::mem::take(&mut line)).is_err() {
+            if sender.send(std::mem::take(&mut line)).is_err() {
                 break;
             }
         }
     });
-    told
+    receiver
 }
 
 impl Follower {
@@ -44,13 +44,13 @@ impl Follower {
     /// The next line that it prints.
     #[track_caller]
     fn line(&mut self) -> String {
-        self.out.recv_timeout(PATIENCE).expect("another line")
+        self.out.recv_timeout(TIMEOUT).expect("another line")
     }
 
     /// The next line that it says on the side.
     #[track_caller]
     fn said(&mut self) -> String {
-        self.err.recv_timeout(PATIENCE).expect("another word")
+        self.err.recv_timeout(TIMEOUT).expect("another word")
     }
 
     /// All that comes until it ends, its exit code, and what it says on the side.
@@ -94,7 +94,7 @@ const STORY: &str = "\
 
 /// The whole story, live: what is there, what comes, a crash in the middle, and another process that goes on with it.
 #[test]
-fn followers_see_everything_across_a_crash_and_end_with_the_session() {
+fn followers_see_everything_across_a_crash() {
     let fixture = Fixture::new();
     let mut first = run(&fixture, STORY);
     let mut logs = Follower::start(&fixture, &["logs", "followed", "--follow"]);
@@ -164,13 +164,13 @@ fn followers_see_everything_across_a_crash_and_end_with_the_session() {
 /// What another process reads of a log may be on its way to the disk still. A follower that ended then would report what
 /// a loss of power could take back.
 #[test]
-fn an_ending_is_reported_once_it_survives_power_loss() {
+fn followers_report_an_end_only_once_it_is_flushed() {
     let fixture = Fixture::new();
-    let living = fixture.owner(SessionConfig::new("import"));
-    let id = living.id;
-    let storage = living.store.maintenance().expect("a store of files");
+    let live = fixture.owner(SessionConfig::new("import"));
+    let id = live.id;
+    let storage = live.store.maintenance().expect("a store of files");
     let flushed = || async { storage.verify(id).await.unwrap().flushed };
-    living.runtime.block_on(async {
+    live.runtime.block_on(async {
         let mut head = storage.head(id).await.unwrap().unwrap();
         let event = SessionEvent::Completed { summary: SessionSummary::new() };
         let draft = UnsealedRecord { at: SystemClock.now(), attempt: 1, flushed: 0, event };
@@ -200,11 +200,11 @@ fn an_ending_is_reported_once_it_survives_power_loss() {
     let ended: Vec<_> = followers.into_iter().map(Follower::end).collect();
     assert!(ended.iter().all(|(_, code, _)| *code == Some(0)), "{ended:#?}");
     assert!(ended[0].0.lines().last().unwrap().contains("completed"), "{ended:#?}");
-    assert_eq!(living.runtime.block_on(flushed()), 3);
+    assert_eq!(live.runtime.block_on(flushed()), 3);
 }
 
 #[test]
-fn a_session_that_is_deleted_meanwhile_is_not_found() {
+fn following_a_deleted_session_fails_with_not_found() {
     for verb in ["events", "logs"] {
         let fixture = Fixture::new();
         let id = fixture.crashed(SessionConfig::new("import")).to_string();
@@ -221,7 +221,7 @@ fn a_session_that_is_deleted_meanwhile_is_not_found() {
 }
 
 #[test]
-fn who_follows_what_nobody_runs_is_told() {
+fn followers_are_warned_about_an_unowned_session() {
     let fixture = Fixture::new();
     let id = fixture.crashed(SessionConfig::new("import")).to_string();
     fixture.ctl(["recover", "--policy", "pause"]).exits(0);
@@ -233,7 +233,7 @@ fn who_follows_what_nobody_runs_is_told() {
 
 /// `| head -1`, and then the session says nothing for days.
 #[test]
-fn a_follower_whose_reader_has_gone_goes_too() {
+fn a_follower_exits_when_its_reader_is_gone() {
     let fixture = Fixture::new();
     let mut running = run(&fixture, "echo one; sleep 600");
     for words in [&["events", "followed", "-f"][..], &["logs", "followed", "-f", "--json"]] {

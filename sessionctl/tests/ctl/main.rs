@@ -7,20 +7,20 @@
     reason = "in a test, what is not there is a failure, and nobody counts copies"
 )]
 
-mod answer;
 mod backends;
-mod care;
 mod detach;
 mod docs;
 mod exchange;
 mod follow;
 mod hostile;
+mod inspect;
 mod legacy;
-mod look;
+mod manage;
 mod memory;
 mod migrate;
 mod progress;
-mod refuse;
+mod rejected_args;
+mod requests;
 mod run;
 mod schema;
 mod screen;

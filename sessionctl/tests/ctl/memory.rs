@@ -21,8 +21,8 @@ const BEHIND: Duration = Duration::from_secs(10);
 
 /// How much is printed, in MiB: a little more than is kept, unless somebody says otherwise.
 fn mebibytes() -> u64 {
-    let said = std::env::var("SESSIONCTL_TEST_MIB").ok();
-    said.map_or(80, |text| text.parse().expect("SESSIONCTL_TEST_MIB is a number"))
+    let value = std::env::var("SESSIONCTL_TEST_MIB").ok();
+    value.map_or(80, |text| text.parse().expect("SESSIONCTL_TEST_MIB is a number"))
 }
 
 fn peak(pid: &str) -> u64 {
@@ -65,7 +65,7 @@ fn prints(lines: u64, line: u64, ends: bool) {
     eventually("the session to be there", || fixture.ctl(["show", "big"]).code == Some(0));
     let mut command = fixture.command(["logs", "big", "--follow"]);
     let mut follower = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let (tell, told) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::channel();
     let mut output = follower.stdout.take().unwrap();
     let reader = std::thread::spawn(move || {
         let (mut sum, mut read, mut buffer) = (Xxh3::new(), 0, vec![0; 1 << 20]);
@@ -76,13 +76,13 @@ fn prints(lines: u64, line: u64, ends: bool) {
             }
             sum.update(&buffer[..length]);
             read += length as u64;
-            tell.send(read).unwrap();
+            sender.send(read).unwrap();
         }
     });
-    let give_up = Instant::now() + Duration::from_secs(300);
+    let deadline = Instant::now() + Duration::from_secs(300);
     while !at("printed").exists() {
         assert!(
-            Instant::now() < give_up && owner.try_wait().unwrap().is_none(),
+            Instant::now() < deadline && owner.try_wait().unwrap().is_none(),
             "it never printed all of that"
         );
         std::thread::sleep(Duration::from_millis(20));
@@ -96,8 +96,9 @@ fn prints(lines: u64, line: u64, ends: bool) {
     let mut read = 0;
     while read < kept {
         let left = BEHIND.saturating_sub(all_there.elapsed());
-        read =
-            told.recv_timeout(left).unwrap_or_else(|_| panic!("{BEHIND:?} later it is at {read} of {kept}"));
+        read = receiver
+            .recv_timeout(left)
+            .unwrap_or_else(|_| panic!("{BEHIND:?} later it is at {read} of {kept}"));
     }
     let behind = all_there.elapsed();
     let supervisor = std::fs::read_to_string(at("supervisor")).unwrap();
@@ -119,9 +120,9 @@ fn prints(lines: u64, line: u64, ends: bool) {
     let notes = events.lines().filter(|line| line.contains("session.output_truncated")).count();
     let cut = usize::from(length > KEPT);
     assert_eq!((marks, notes), (cut, cut), "one mark where something is missing: {events}");
-    let mut said = String::new();
-    follower.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert_eq!(said.contains("bytes were kept"), length > KEPT, "{said}");
+    let mut stderr = String::new();
+    follower.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!(stderr.contains("bytes were kept"), length > KEPT, "{stderr}");
     eprintln!(
         "{lines} x {line} bytes in {printed:?}, the reader {behind:?} behind; peaks of owner, supervisor, reader: {peaks:?} KiB"
     );
@@ -129,11 +130,11 @@ fn prints(lines: u64, line: u64, ends: bool) {
 }
 
 #[test]
-fn output_without_a_line_end_takes_no_memory() {
+fn output_without_line_ends_needs_bounded_memory() {
     prints(1, mebibytes() << 20, false);
 }
 
 #[test]
-fn long_lines_take_no_memory() {
+fn long_lines_need_bounded_memory() {
     prints(3, mebibytes() * 100_000, true);
 }

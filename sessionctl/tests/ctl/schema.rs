@@ -54,7 +54,7 @@ fn close(schema: &mut Value) {
 }
 
 #[test]
-fn whatever_is_printed_is_documented() {
+fn all_json_output_matches_the_schema() {
     let (fixture, schema) = (Fixture::new(), Schema::new());
     let ctl = |words: &[&str]| fixture.ctl(words[..1].iter().chain(&["--json"]).chain(&words[1..]));
     let checked = |name: &str, code: i32, words: &[&str]| -> Value {
@@ -78,9 +78,8 @@ fn whatever_is_printed_is_documented() {
     let said = std::fs::read_to_string(fixture.dir.path().join("said")).unwrap();
     schema.holds("report", &serde_json::from_str(&said).unwrap());
     let crashed = fixture.crashed(SessionConfig::new("import").name("crashed").max_iterations(3)).to_string();
-    let living =
-        fixture.owner(SessionConfig::new("import").name("living").metadata(json!({ "x": [1, null] })));
-    living.runtime.block_on(living.session.pause(PauseReason::AwaitingInput("which?".into()))).unwrap();
+    let live = fixture.owner(SessionConfig::new("import").name("living").metadata(json!({ "x": [1, null] })));
+    live.runtime.block_on(live.session.pause(PauseReason::AwaitingInput("which?".into()))).unwrap();
     for name in ["failed", "done", "crashed", "living"] {
         checked("session", 0, &["show", name]);
         checked("why", 0, &["why", name]);
@@ -116,7 +115,7 @@ fn whatever_is_printed_is_documented() {
 }
 
 #[test]
-fn every_failure_is_documented_json_too() {
+fn all_json_failures_match_the_schema() {
     let (fixture, schema) = (Fixture::new(), Schema::new());
     fixture.completed(SessionConfig::new("import").name("twice"));
     fixture.completed(SessionConfig::new("import").name("twice"));

@@ -5,7 +5,7 @@
 use serde_json::json;
 use sessionkit::CancelRequest;
 
-use crate::answer::kinds;
+use crate::requests::kinds;
 use crate::support::{self, Fixture, eventually};
 use crate::tmux::{Screen, has};
 
@@ -19,12 +19,12 @@ fn kill(pid: i32, signal: rustix::process::Signal) {
 }
 
 /// The kinds of a session's events, notes aside.
-fn story(fixture: &Fixture, name: &str) -> Vec<String> {
+fn event_kinds(fixture: &Fixture, name: &str) -> Vec<String> {
     kinds(fixture, name).into_iter().filter(|kind| kind != "noted").collect()
 }
 
 #[test]
-fn python_answers_what_is_typed() {
+fn a_python_prompt_works_in_the_foreground() {
     let fixture = Fixture::new();
     let Some(screen) = Screen::shell(&fixture).filter(|_| has(&["python3"])) else { return };
     // Its two outputs are two pipes, and which is heard first is chance: here it is one.
@@ -50,7 +50,7 @@ fn python_answers_what_is_typed() {
 }
 
 #[test]
-fn a_line_is_read_however_early_it_was_typed() {
+fn lines_typed_early_reach_the_program() {
     let fixture = Fixture::new();
     let Some(screen) = Screen::shell(&fixture) else { return };
     screen.line("sessionctl run -- sh -c 'echo name; read x; echo hello $x'");
@@ -70,7 +70,7 @@ fn a_line_is_read_however_early_it_was_typed() {
 }
 
 #[test]
-fn a_program_whose_input_is_a_pipe_may_still_ask_at_the_terminal() {
+fn a_program_with_piped_stdin_can_read_dev_tty() {
     let fixture = Fixture::new();
     let Some(screen) = Screen::shell(&fixture) else { return };
     screen.line("echo piped | sessionctl run --name asks -- sh -c 'cat; read x </dev/tty; echo got $x'");
@@ -92,7 +92,7 @@ fn a_program_whose_input_is_a_pipe_may_still_ask_at_the_terminal() {
 }
 
 #[test]
-fn ctrl_c_ends_the_program_and_whatever_of_the_shell_waits_for_it() {
+fn ctrl_c_ends_the_program_and_the_waiting_script() {
     let fixture = Fixture::new();
     let Some(screen) = Screen::shell(&fixture) else { return };
     screen.line("sessionctl run --name c -- sh -c 'echo ready; exec sleep 600'; echo c''ode $?");
@@ -126,7 +126,7 @@ fn ctrl_c_ends_the_program_and_whatever_of_the_shell_waits_for_it() {
 }
 
 #[test]
-fn ctrl_z_pauses_the_session_and_fg_makes_it_go_on() {
+fn ctrl_z_pauses_the_session_until_fg() {
     let fixture = Fixture::new();
     let Some(screen) = Screen::shell(&fixture) else { return };
     screen.line("sessionctl run --name z -- sh -c 'echo ready; read x; echo got $x'");
@@ -160,13 +160,13 @@ fn ctrl_z_pauses_the_session_and_fg_makes_it_go_on() {
     screen.key("C-c");
     screen.until_prompt();
     assert_eq!(
-        story(&fixture, "z"),
+        event_kinds(&fixture, "z"),
         ["created", "started", "paused", "resumed", "command_executed", "completed"]
     );
 }
 
 #[test]
-fn bg_continues_it_without_the_terminal() {
+fn bg_resumes_the_session_without_the_terminal() {
     let fixture = Fixture::new();
     let Some(screen) = Screen::shell(&fixture) else { return };
     // Not a loop of sleeps: a shell that waits for a child to begin cannot be stopped at that moment.
@@ -200,7 +200,7 @@ fn bg_continues_it_without_the_terminal() {
 }
 
 #[test]
-fn in_the_background_from_the_start_the_terminal_is_not_taken() {
+fn a_background_job_does_not_take_the_terminal() {
     let fixture = Fixture::new();
     let Some(screen) = Screen::shell(&fixture) else { return };
     screen.line("stty tostop; sessionctl run --name b -- sh -c 'echo behind; sleep 0.2; echo done' 2>told &");
@@ -233,7 +233,7 @@ fn a_resize_reaches_the_program() {
 }
 
 #[test]
-fn after_any_end_the_terminal_is_as_it_was() {
+fn terminal_modes_are_restored_after_any_end() {
     let fixture = Fixture::new();
     let Some(screen) = Screen::shell(&fixture) else { return };
     let same = |when: &str| {
@@ -305,7 +305,7 @@ fn a_killed_owner_leaves_a_usable_shell() {
 }
 
 #[test]
-fn a_pipeline_stops_goes_on_and_ends_as_one() {
+fn a_pipeline_of_sessions_behaves_as_one_job() {
     let fixture = Fixture::new();
     let Some(screen) = Screen::shell(&fixture) else { return };
     screen.line("sessionctl run --name a -- sh -c 'echo first; exec sleep 600' 2>told | sessionctl run --name b -- cat 2>told");
@@ -328,7 +328,7 @@ fn a_pipeline_stops_goes_on_and_ends_as_one() {
 }
 
 #[test]
-fn a_stop_signal_to_the_owner_stops_both() {
+fn a_stop_signal_to_the_owner_stops_the_program() {
     let fixture = Fixture::new();
     let Some(screen) = Screen::shell(&fixture) else { return };
     for (stdin, name) in [("", "terminal"), ("</dev/null", "none")] {
@@ -353,7 +353,7 @@ fn a_stop_signal_to_the_owner_stops_both() {
 }
 
 #[test]
-fn what_comes_while_it_is_stopped_is_answered_afterwards() {
+fn events_during_a_stop_take_effect_on_continue() {
     let fixture = Fixture::new();
     let Some(screen) = Screen::shell(&fixture) else { return };
     let stopped = |name: &str| {
@@ -392,7 +392,7 @@ fn what_comes_while_it_is_stopped_is_answered_afterwards() {
     screen.until_prompt();
     let expected =
         ["created", "started", "paused", "resume_requested", "resumed", "command_executed", "failed"];
-    assert_eq!(story(&fixture, "resumed"), expected);
+    assert_eq!(event_kinds(&fixture, "resumed"), expected);
 }
 
 /// The process that runs as this session, its supervisor aside.
@@ -406,7 +406,7 @@ fn program(id: &str) -> i32 {
 }
 
 #[test]
-fn a_pause_from_elsewhere_gives_the_terminal_back() {
+fn a_pause_from_elsewhere_returns_the_terminal() {
     let fixture = Fixture::new();
     let Some(screen) = Screen::shell(&fixture) else { return };
     screen.line("sessionctl run --name p -- sh -c 'stty -echo; echo ready; read x; echo got $x'");
@@ -440,7 +440,7 @@ fn a_pause_from_elsewhere_gives_the_terminal_back() {
 
 /// The story: where no shell is there to continue a stopped job, a key would have stopped it for ever.
 #[test]
-fn without_job_control_a_stop_key_has_no_effect() {
+fn a_stop_key_has_no_effect_without_job_control() {
     let fixture = Fixture::new();
     for (name, script) in [
         ("child", "sessionctl run --name NAME -- CMD; sleep 600"),
@@ -454,14 +454,15 @@ fn without_job_control_a_stop_key_has_no_effect() {
         screen.line("one");
         screen.until_line("got one");
         screen.key("C-z");
-        fixture.wait_for(name, "it is over", |_| story(&fixture, name).ends_with(&["resumed".to_owned()]));
+        fixture
+            .wait_for(name, "it is over", |_| event_kinds(&fixture, name).ends_with(&["resumed".to_owned()]));
         screen.line("two");
         screen.until("the second line", |shown| shown.lines().any(|line| line == "got two"));
     }
 }
 
 #[test]
-fn a_closed_terminal_ends_the_program_stopped_or_not() {
+fn a_closed_terminal_ends_a_running_or_stopped_program() {
     let fixture = Fixture::new();
     for name in ["running", "stopped"] {
         let Some(screen) = Screen::shell(&fixture) else { return };

@@ -12,7 +12,7 @@ use sessionkit::{ManagerOptions, Session, SessionConfig, SessionId, Store};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_sessionctl");
 /// Longer than anything here takes on a busy machine; only a test that fails waits for so long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A store in a temporary folder.
 pub(crate) struct Fixture {
@@ -34,7 +34,7 @@ impl Fixture {
 
     /// The command for this store, in an environment that says nothing else.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        let mut command = bare(BINARY);
+        let mut command = clean_command(BINARY);
         command.env("SESSIONCTL_STORE", self.url()).args(args);
         command
     }
@@ -96,7 +96,7 @@ impl Fixture {
     }
 
     /// A session whose owner lives as long as what this returns.
-    pub(crate) fn owner(&self, config: SessionConfig) -> Living {
+    pub(crate) fn owner(&self, config: SessionConfig) -> LiveOwner {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (store, session) = runtime.block_on(async {
@@ -105,11 +105,11 @@ impl Fixture {
             let session = store.manager().start_session(id).await.unwrap();
             (store, session)
         });
-        Living { id: session.id(), session, store, runtime }
+        LiveOwner { id: session.id(), session, store, runtime }
     }
 
     /// Everything in the store's folder, byte for byte, with its modes and times.
-    pub(crate) fn everything(&self) -> Vec<Entry> {
+    pub(crate) fn snapshot(&self) -> Vec<Entry> {
         let mut entries = Vec::new();
         walk(&self.store(), &mut entries);
         entries
@@ -117,7 +117,7 @@ impl Fixture {
 }
 
 /// An owner within this process.
-pub(crate) struct Living {
+pub(crate) struct LiveOwner {
     pub(crate) id: SessionId,
     pub(crate) session: Session,
     pub(crate) store: Store,
@@ -155,7 +155,7 @@ fn walk(path: &Path, entries: &mut Vec<Entry>) {
 }
 
 /// A program as a user calls it, with nothing of the environment that would change what it does.
-pub(crate) fn bare(program: &str) -> Command {
+pub(crate) fn clean_command(program: &str) -> Command {
     let mut command = Command::new(program);
     command.env("RUST_BACKTRACE", "0");
     for (name, _) in std::env::vars_os() {
@@ -206,10 +206,10 @@ impl Ran {
 
 /// Looks again and again until it is so.
 #[track_caller]
-pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let give_up = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < give_up, "never came: {what}");
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + TIMEOUT;
+    while !condition() {
+        assert!(Instant::now() < deadline, "never came: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

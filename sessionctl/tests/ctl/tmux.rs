@@ -102,14 +102,14 @@ impl<'a> Screen<'a> {
 
     /// Waits until what is shown is right.
     #[track_caller]
-    pub(crate) fn until(&self, what: &str, right: impl Fn(&str) -> bool) {
-        let give_up = Instant::now() + support::PATIENCE;
+    pub(crate) fn until(&self, what: &str, condition: impl Fn(&str) -> bool) {
+        let deadline = Instant::now() + support::TIMEOUT;
         loop {
             let shown = self.shown();
-            if right(&shown) {
+            if condition(&shown) {
                 return;
             }
-            assert!(Instant::now() < give_up, "never shown: {what}\n{shown}");
+            assert!(Instant::now() < deadline, "never shown: {what}\n{shown}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -163,8 +163,8 @@ impl<'a> Screen<'a> {
         if std::env::var_os("BLESS_SCREENS").is_some() {
             std::fs::write(&path, &shown).unwrap();
         }
-        let right = std::fs::read_to_string(&path).unwrap_or_default();
-        assert_eq!(shown, right, "{name}\n--- shown:\n{shown}--- right:\n{right}");
+        let expected = std::fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(shown, expected, "{name}\n--- shown:\n{shown}--- expected:\n{expected}");
     }
 }
 

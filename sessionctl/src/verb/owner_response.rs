@@ -5,18 +5,18 @@ use std::time::Duration;
 use sessionkit::{ErrorCode, Head, Liveness, SessionId, SessionManager, StateName};
 
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 
 /// After which it is said that nobody has answered yet.
-const SILENCE: Duration = Duration::from_secs(3);
+const HINT_AFTER: Duration = Duration::from_secs(3);
 /// How often is looked whether there still is somebody who could answer.
-const LOOK: Duration = Duration::from_millis(250);
+const LIVENESS_CHECK: Duration = Duration::from_millis(250);
 
 /// Waits until a session is in one of these states, or has ended.
 ///
 /// # Errors
 /// `CONFLICT` where its owner dies before.
-pub(crate) async fn answer(
+pub(crate) async fn wait_for_owner(
     context: &Context,
     manager: &dyn SessionManager,
     id: SessionId,
@@ -24,21 +24,21 @@ pub(crate) async fn answer(
 ) -> Result<Head> {
     let typed = id.to_string();
     let mut reached = manager.wait_for(id, states);
-    let silence = tokio::time::sleep(SILENCE);
-    tokio::pin!(silence);
-    let (mut told, mut look) = (false, tokio::time::interval(LOOK));
+    let hint_due = tokio::time::sleep(HINT_AFTER);
+    tokio::pin!(hint_due);
+    let (mut hinted, mut liveness_check) = (false, tokio::time::interval(LIVENESS_CHECK));
     loop {
         tokio::select! {
             biased;
             head = &mut reached => return head.map_err(|error| Failure::from(error).about(id)),
-            _ = look.tick() => {
+            _ = liveness_check.tick() => {
                 if let Some(Liveness::Dead { evidence }) = super::liveness(manager, id).await {
                     let text = format!("nobody runs it any more: {evidence}");
                     return Err(Failure::new(ErrorCode::Conflict, text).about(id).next(&["resume", &typed]));
                 }
             }
-            () = &mut silence, if !told => {
-                told = true;
+            () = &mut hint_due, if !hinted => {
+                hinted = true;
                 context.hint("its owner was asked and has not answered yet", &[id], &["why", &typed]);
             }
         }

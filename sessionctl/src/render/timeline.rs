@@ -7,20 +7,20 @@ use sessionkit::{SessionEvent, StoredRecord, Timestamp};
 
 /// Something that happened to a session.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct Fact {
+pub(crate) struct TimelineItem {
     pub(crate) at: Timestamp,
     pub(crate) revision: u64,
     pub(crate) what: String,
 }
 
 /// The fact that a record tells of; none if it is about the work.
-pub(crate) fn fact(record: &StoredRecord) -> Option<Fact> {
+pub(crate) fn timeline_item(record: &StoredRecord) -> Option<TimelineItem> {
     let record = record.decode().ok()?;
-    let what = what(&record.event)?;
-    Some(Fact { at: record.envelope.at, revision: record.envelope.seq, what })
+    let what = describe(&record.event)?;
+    Some(TimelineItem { at: record.envelope.at, revision: record.envelope.seq, what })
 }
 
-fn what(event: &SessionEvent) -> Option<String> {
+fn describe(event: &SessionEvent) -> Option<String> {
     Some(match event {
         SessionEvent::Created { creator, .. } => format!("created by {creator}"),
         SessionEvent::Started { owner } => format!("started by {owner}"),
@@ -42,7 +42,7 @@ fn what(event: &SessionEvent) -> Option<String> {
         SessionEvent::Completed { .. } => "completed".to_owned(),
         SessionEvent::Failed { error } => format!("failed: {error}"),
         SessionEvent::Cancelled { reason } => format!("cancelled: {reason}"),
-        SessionEvent::Noted { kind, data } => noted(kind, data)?,
+        SessionEvent::Noted { kind, data } => describe_note(kind, data)?,
         SessionEvent::IterationStarted { .. }
         | SessionEvent::IterationCompleted { .. }
         | SessionEvent::AnalysisCompleted { .. }
@@ -53,7 +53,7 @@ fn what(event: &SessionEvent) -> Option<String> {
 }
 
 /// What our own notes say; what those of others mean is not known here.
-fn noted(kind: &str, data: &Value) -> Option<String> {
+fn describe_note(kind: &str, data: &Value) -> Option<String> {
     match kind {
         "session.signal" => {
             let name = data.get("name").and_then(Value::as_str).unwrap_or("?");

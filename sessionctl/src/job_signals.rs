@@ -10,47 +10,47 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 use tokio::io::unix::AsyncFd;
 
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 
 /// Why a job stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stop {
+pub(crate) enum StopReason {
     /// Somebody wants it to.
-    Wanted,
+    Requested,
     /// It wants to use the terminal, from the background.
-    Reading,
+    NeedsTerminal,
 }
 
-impl Stop {
+impl StopReason {
     /// Why a program stopped that was stopped by this signal.
     pub(crate) fn of(signal: i32) -> Self {
         match Signal::try_from(signal) {
-            Ok(Signal::SIGTTIN | Signal::SIGTTOU) => Self::Reading,
-            _ => Self::Wanted,
+            Ok(Signal::SIGTTIN | Signal::SIGTTOU) => Self::NeedsTerminal,
+            _ => Self::Requested,
         }
     }
 
     const fn signal(self) -> Signal {
         match self {
-            Self::Wanted => Signal::SIGTSTP,
-            Self::Reading => Signal::SIGTTIN,
+            Self::Requested => Signal::SIGTSTP,
+            Self::NeedsTerminal => Signal::SIGTTIN,
         }
     }
 }
 
 /// Who is to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Whom {
+pub(crate) enum StopTarget {
     /// This process: the others heard of it as it did.
-    Myself,
+    ThisProcess,
     /// All of the shell's job that this process is part of.
     Job,
 }
 
 /// What a shell or a terminal wants of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Word {
-    Stop(Stop),
+pub(crate) enum JobSignal {
+    Stop(StopReason),
     Continue,
 }
 
@@ -58,61 +58,61 @@ pub(crate) enum Word {
 ///
 /// One is held back for good: what stops a background process for writing to its terminal, or for changing it. A
 /// process that handed its terminal over is in the background.
-pub(crate) fn hold() {
-    let _ = held().thread_block();
+pub(crate) fn block() {
+    let _ = blocked_signals().thread_block();
 }
 
 /// Lets them through, to this thread.
-pub(crate) fn release() {
-    let _ = held().thread_unblock();
+pub(crate) fn unblock() {
+    let _ = blocked_signals().thread_unblock();
 }
 
-fn held() -> SigSet {
-    let mut held = heard();
-    held.add(Signal::SIGTTOU);
-    held
+fn blocked_signals() -> SigSet {
+    let mut signals = handled_signals();
+    signals.add(Signal::SIGTTOU);
+    signals
 }
 
-fn heard() -> SigSet {
+fn handled_signals() -> SigSet {
     SigSet::from_iter([Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGCONT])
 }
 
 /// These signals, as they come.
 #[derive(Debug)]
-pub(crate) struct Stops {
+pub(crate) struct JobSignals {
     signals: AsyncFd<SignalFd>,
     /// One that was read, and is not answered yet.
-    next: Option<Word>,
+    pending: Option<JobSignal>,
 }
 
-impl Stops {
-    pub(crate) fn catch() -> Result<Self> {
-        hold();
+impl JobSignals {
+    pub(crate) fn new() -> Result<Self> {
+        block();
         let signals =
             open().map_err(|error| Failure::chain(sessionkit::ErrorCode::StorageUnavailable, &error))?;
-        Ok(Self { signals, next: None })
+        Ok(Self { signals, pending: None })
     }
 
     /// The next one. Dropping the future is harmless.
-    pub(crate) async fn next(&mut self) -> Word {
-        if let Some(next) = self.next.take() {
-            return next;
+    pub(crate) async fn next(&mut self) -> JobSignal {
+        if let Some(signal) = self.pending.take() {
+            return signal;
         }
         loop {
             let Ok(mut ready) = self.signals.readable().await else { return std::future::pending().await };
             match read(self.signals.get_ref()) {
-                Some(word) => return word,
+                Some(signal) => return signal,
                 None => ready.clear_ready(),
             }
         }
     }
 
     /// Stops, if there is somebody who could make it go on; returns once that happened. Whether it was stopped.
-    pub(crate) fn stop(&mut self, why: Stop, whom: Whom) -> bool {
-        let signal = why.signal();
-        let _ = match whom {
-            Whom::Myself => raise(signal),
-            Whom::Job => kill(Pid::from_raw(0), signal),
+    pub(crate) fn stop(&mut self, reason: StopReason, target: StopTarget) -> bool {
+        let signal = reason.signal();
+        let _ = match target {
+            StopTarget::ThisProcess => raise(signal),
+            StopTarget::Job => kill(Pid::from_raw(0), signal),
         };
         let this = SigSet::from(signal);
         // Here it stops.
@@ -120,9 +120,9 @@ impl Stops {
         let _ = this.thread_block();
         // A stop discards what came before it, so this one came after.
         match read(self.signals.get_ref()) {
-            Some(Word::Continue) => true,
+            Some(JobSignal::Continue) => true,
             other => {
-                self.next = other;
+                self.pending = other;
                 false
             }
         }
@@ -131,14 +131,14 @@ impl Stops {
 
 #[expect(deprecated, reason = "its successor is unsafe, for descriptors that are not owned; this one is")]
 fn open() -> io::Result<AsyncFd<SignalFd>> {
-    AsyncFd::new(SignalFd::with_flags(&heard(), SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
+    AsyncFd::new(SignalFd::with_flags(&handled_signals(), SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
 }
 
-fn read(signals: &SignalFd) -> Option<Word> {
+fn read(signals: &SignalFd) -> Option<JobSignal> {
     let signal = signals.read_signal().ok()??.ssi_signo;
     match i32::try_from(signal).ok().and_then(|signal| Signal::try_from(signal).ok())? {
-        Signal::SIGCONT => Some(Word::Continue),
-        Signal::SIGTTIN => Some(Word::Stop(Stop::Reading)),
-        Signal::SIGTSTP | _ => Some(Word::Stop(Stop::Wanted)),
+        Signal::SIGCONT => Some(JobSignal::Continue),
+        Signal::SIGTTIN => Some(JobSignal::Stop(StopReason::NeedsTerminal)),
+        Signal::SIGTSTP | _ => Some(JobSignal::Stop(StopReason::Requested)),
     }
 }

@@ -28,52 +28,52 @@ fn verbs(id: &str) -> Vec<(Vec<&str>, bool)> {
 
 /// Every verb fails with this code, and leaves everything as it is.
 #[track_caller]
-fn all_refuse(fixture: &Fixture, code: &str, exit: i32) {
-    let before = fixture.everything();
+fn assert_all_rejected(fixture: &Fixture, code: &str, exit: i32) {
+    let before = fixture.snapshot();
     let id = SessionId::random().to_string();
-    for (words, childs) in verbs(&id) {
-        fixture.ctl(&words).fails(if childs { 125 } else { exit }, code);
-        assert_eq!(fixture.everything(), before, "{words:?} changed something");
+    for (args, passes_exit_code) in verbs(&id) {
+        fixture.ctl(&args).fails(if passes_exit_code { 125 } else { exit }, code);
+        assert_eq!(fixture.snapshot(), before, "{args:?} changed something");
     }
 }
 
 #[test]
-fn a_store_that_is_a_file() {
+fn a_file_as_store_is_rejected() {
     let fixture = Fixture::new();
     fs::write(fixture.store(), "precious").unwrap();
-    all_refuse(&fixture, "STORAGE_UNAVAILABLE", 5);
+    assert_all_rejected(&fixture, "STORAGE_UNAVAILABLE", 5);
 }
 
 #[test]
-fn a_store_that_is_somebody_elses_folder() {
+fn an_unrelated_directory_as_store_is_rejected() {
     let fixture = Fixture::new();
     fs::create_dir(fixture.store()).unwrap();
     fs::write(fixture.store().join("thesis.tex"), "precious").unwrap();
-    all_refuse(&fixture, "STORAGE_UNAVAILABLE", 5);
+    assert_all_rejected(&fixture, "STORAGE_UNAVAILABLE", 5);
 }
 
 #[test]
-fn a_store_of_a_newer_format() {
+fn a_store_of_a_newer_format_is_rejected() {
     let fixture = Fixture::new();
     fixture.completed(SessionConfig::new("import"));
     let format = fixture.store().join("FORMAT");
     let text = fs::read_to_string(&format).unwrap();
     fs::write(&format, text.replace("\"format\":1", "\"format\":2")).unwrap();
-    all_refuse(&fixture, "UNSUPPORTED_FORMAT", 8);
+    assert_all_rejected(&fixture, "UNSUPPORTED_FORMAT", 8);
 }
 
 #[test]
-fn a_store_whose_format_cannot_be_read() {
+fn a_store_with_an_unreadable_format_is_rejected() {
     let fixture = Fixture::new();
     fixture.completed(SessionConfig::new("import"));
     let format = fixture.store().join("FORMAT");
     fs::remove_file(&format).unwrap();
     fs::create_dir(&format).unwrap();
-    all_refuse(&fixture, "STORAGE_UNAVAILABLE", 5);
+    assert_all_rejected(&fixture, "STORAGE_UNAVAILABLE", 5);
 }
 
 #[test]
-fn a_store_that_this_user_may_not_read() {
+fn a_store_without_read_permission_is_rejected() {
     if rustix::process::geteuid().is_root() {
         eprintln!("not run: root may read everything");
         return;
@@ -82,20 +82,20 @@ fn a_store_that_this_user_may_not_read() {
     fixture.completed(SessionConfig::new("import"));
     fs::set_permissions(fixture.store(), fs::Permissions::from_mode(0o000)).unwrap();
     let id = SessionId::random().to_string();
-    for (words, childs) in verbs(&id) {
-        fixture.ctl(&words).fails(if childs { 125 } else { 5 }, "STORAGE_UNAVAILABLE");
+    for (args, passes_exit_code) in verbs(&id) {
+        fixture.ctl(&args).fails(if passes_exit_code { 125 } else { 5 }, "STORAGE_UNAVAILABLE");
     }
     fs::set_permissions(fixture.store(), fs::Permissions::from_mode(0o700)).unwrap();
 }
 
 #[test]
-fn a_store_that_is_named_wrongly() {
+fn an_invalid_store_url_is_rejected() {
     let fixture = Fixture::new();
     for url in ["bolt:x", "nonsense", "file:", "file://host/x", "memory:", "memory:x", "\u{1b}[31m:x"] {
-        for (words, _) in verbs("x") {
-            let mut words = words;
-            words.splice(0..0, ["--store", url]);
-            let ran = fixture.ctl(&words).fails(2, "INVALID_ARGUMENT");
+        for (args, _) in verbs("x") {
+            let mut args = args;
+            args.splice(0..0, ["--store", url]);
+            let ran = fixture.ctl(&args).fails(2, "INVALID_ARGUMENT");
             assert!(!ran.stderr.contains('\u{1b}'), "{ran:#?}");
         }
     }
@@ -104,16 +104,16 @@ fn a_store_that_is_named_wrongly() {
 /// A full disk without a disk of one's own: no file may grow beyond nothing, which the system refuses as it refuses
 /// growth beyond the end of a disk.
 #[test]
-fn a_store_on_a_full_disk() {
+fn writes_to_a_full_disk_are_rejected() {
     let fixture = Fixture::new();
     let id = fixture.crashed(SessionConfig::new("import").name("important")).to_string();
     let log = fixture.store().join("sessions").join(&id).join("events.jsonl");
     let before = fs::read(&log).unwrap();
-    let full = |words: &[&str]| {
+    let full = |args: &[&str]| {
         let mut command = std::process::Command::new("sh");
         command.env("SESSIONCTL_STORE", fixture.url());
         let script = "trap '' XFSZ; ulimit -f 0; exec \"$@\"";
-        command.args(["-c", script, "sh", support::BINARY]).args(words);
+        command.args(["-c", script, "sh", support::BINARY]).args(args);
         support::run(command)
     };
     full(&["cancel", &id]).fails(6, "STORAGE_FULL");
@@ -130,18 +130,18 @@ fn a_store_on_a_full_disk() {
 }
 
 #[test]
-fn a_transition_that_the_machine_does_not_have() {
+fn an_illegal_transition_is_rejected() {
     let fixture = Fixture::new();
     let id = fixture.completed(SessionConfig::new("import")).to_string();
-    let before = fixture.everything();
+    let before = fixture.snapshot();
     let ran = fixture.ctl(["cancel", &id]).fails(4, "ILLEGAL_TRANSITION");
     assert!(ran.stderr.contains(&format!("show {}", &id[..8])), "{ran:#?}");
     fixture.ctl(["resume", &id]).fails(125, "ILLEGAL_TRANSITION");
-    assert_eq!(fixture.everything(), before);
+    assert_eq!(fixture.snapshot(), before);
 }
 
 #[test]
-fn an_id_that_means_nothing_or_too_much() {
+fn unknown_and_ambiguous_ids_are_rejected() {
     let fixture = Fixture::new();
     let mut ids: Vec<String> = Vec::new();
     // Of 17 ids two begin with the same digit.
@@ -152,7 +152,7 @@ fn an_id_that_means_nothing_or_too_much() {
         .map(|digit| format!("{digit:x}"))
         .find(|digit| ids.iter().filter(|id| id.starts_with(digit)).count() > 1)
         .unwrap();
-    let before = fixture.everything();
+    let before = fixture.snapshot();
     for (unclear, code) in [
         ("no-such", "NOT_FOUND"),
         ("\u{1b}]0;x\u{7}", "NOT_FOUND"),
@@ -169,11 +169,11 @@ fn an_id_that_means_nothing_or_too_much() {
         }
     }
     fixture.ctl(["show", ""]).fails(2, "INVALID_ARGUMENT");
-    assert_eq!(fixture.everything(), before);
+    assert_eq!(fixture.snapshot(), before);
 }
 
 #[test]
-fn names_and_labels_that_could_do_harm() {
+fn unsafe_names_and_labels_are_rejected() {
     let fixture = Fixture::new();
     let long = "x".repeat(129);
     let labels: Vec<String> = (0..17).map(|n| format!("--label=k{n}=v")).collect();
@@ -191,10 +191,10 @@ fn names_and_labels_that_could_do_harm() {
         (vec![&big], 125),
     ];
     cases.push((labels.iter().map(String::as_str).collect(), 125));
-    for (mut words, exit) in cases {
-        words.insert(0, "run");
-        words.extend(["--", "true"]);
-        let ran = fixture.ctl(&words).exits(exit);
+    for (mut args, exit) in cases {
+        args.insert(0, "run");
+        args.extend(["--", "true"]);
+        let ran = fixture.ctl(&args).exits(exit);
         assert!(!ran.stderr.is_empty() && ran.stdout.is_empty(), "{ran:#?}");
         assert!(!ran.stderr.contains(|c| c != '\n' && sessionkit::text::is_unsafe_char(c)), "{ran:#?}");
     }
@@ -203,7 +203,7 @@ fn names_and_labels_that_could_do_harm() {
 
 /// A kind that a newer version wrote: readable, kept, and never written behind.
 #[test]
-fn a_log_with_records_of_a_newer_version() {
+fn a_log_of_a_newer_version_is_read_only() {
     let fixture = Fixture::new();
     let id = fixture.crashed(SessionConfig::new("import")).to_string();
     let log = fixture.store().join("sessions").join(&id).join("events.jsonl");
@@ -233,17 +233,16 @@ fn append_record(log: &Path, body: &str) {
 }
 
 #[test]
-fn usage_is_told_without_repeating_control_bytes() {
+fn usage_errors_repeat_no_control_bytes() {
     let fixture = Fixture::new();
-    for words in [vec!["\u{1b}[31mls"], vec!["ls", "--\u{1b}[31m"], vec!["run"], vec!["run", "true"], vec![]]
-    {
-        let ran = fixture.ctl(&words).exits(2);
+    for args in [vec!["\u{1b}[31mls"], vec!["ls", "--\u{1b}[31m"], vec!["run"], vec!["run", "true"], vec![]] {
+        let ran = fixture.ctl(&args).exits(2);
         assert!(!ran.stderr.is_empty() && !ran.stderr.contains('\u{1b}'), "{ran:#?}");
     }
     fixture.ctl(["verify", "--accept-loss"]).exits(2);
     fixture.ctl(["report"]).exits(2);
-    for words in [&["--help"][..], &["--version"]] {
-        assert!(!fixture.ctl(words).exits(0).stdout.is_empty());
+    for args in [&["--help"][..], &["--version"]] {
+        assert!(!fixture.ctl(args).exits(0).stdout.is_empty());
     }
     for verb in ["run", "ls", "show", "events", "logs", "cancel", "resume", "recover", "verify", "report"] {
         let help = fixture.ctl([verb, "--help"]).exits(0).stdout;
@@ -252,7 +251,7 @@ fn usage_is_told_without_repeating_control_bytes() {
 }
 
 #[test]
-fn a_failure_in_json_is_one_object() {
+fn a_json_failure_is_one_object() {
     let fixture = Fixture::new();
     let ran = fixture.ctl(["show", "nothing", "--json"]).exits(3);
     let error: serde_json::Value = serde_json::from_str(&ran.stderr).unwrap();

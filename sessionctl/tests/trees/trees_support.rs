@@ -9,18 +9,18 @@ use rustix::process::{Pid, WaitOptions};
 use serde_json::Value;
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_sessionctl");
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Descriptors and orphans are the process's: one test at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
-pub(crate) struct House {
+pub(crate) struct TreesFixture {
     dir: tempfile::TempDir,
     descriptors: usize,
     _alone: MutexGuard<'static, ()>,
 }
 
-impl House {
+impl TreesFixture {
     pub(crate) fn new() -> Self {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever loses its parent comes to this process: nothing is left unseen.
@@ -40,29 +40,29 @@ impl House {
         self.dir.path().join(name)
     }
 
-    pub(crate) fn command(&self, words: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("SESSIONCTL_") {
                 command.env_remove(name);
             }
         }
-        command.args(words).env("SESSIONCTL_STORE", format!("file:{}", self.store().display()));
+        command.args(args).env("SESSIONCTL_STORE", format!("file:{}", self.store().display()));
         command.env("XDG_RUNTIME_DIR", self.file("runtime")).env("TMPDIR", self.file("tmp"));
         command.stdin(Stdio::null());
         command
     }
 
-    pub(crate) fn ctl(&self, words: &[&str]) -> Ran {
-        Ran::from(self.command(words).output().unwrap())
+    pub(crate) fn ctl(&self, args: &[&str]) -> Ran {
+        Ran::from(self.command(args).output().unwrap())
     }
 
-    pub(crate) fn begin(&self, words: &[&str]) -> Begun {
-        Begun(self.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    pub(crate) fn spawn(&self, args: &[&str]) -> RunningCommand {
+        RunningCommand(self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
-    pub(crate) fn json(&self, words: &[&str]) -> Value {
-        let ran = self.ctl(&[words, &["--json"]].concat());
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
+        let ran = self.ctl(&[args, &["--json"]].concat());
         serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
     }
 
@@ -75,11 +75,11 @@ impl House {
     }
 
     /// A process that has something to do with a session, and is none of its tree.
-    pub(crate) fn stranger(env: &[(&str, &str)]) -> Stranger {
+    pub(crate) fn unrelated_process(env: &[(&str, &str)]) -> UnrelatedProcess {
         let mut command = Command::new("sleep");
         command.arg("86399").env_remove("SESSIONCTL_SOCKET").envs(env.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Stranger(command.spawn().unwrap())
+        UnrelatedProcess(command.spawn().unwrap())
     }
 
     /// A socket's path as this process would have it.
@@ -94,19 +94,19 @@ impl House {
 
     /// Of all that was handed to this process when its parent was killed, only supervisors may be left, and none that
     /// lives: had one ended before its tree, the rest of the tree would be here.
-    pub(crate) fn no_orphans_but_supervisors(case: &str) {
+    pub(crate) fn assert_only_supervisors_orphaned(case: &str) {
         for (pid, name, state) in children() {
             // Started as `/proc/self/exe`, whose last part the system takes for its name.
             assert!(name == "exe", "{case}: {pid} {name} {state} outlived its supervisor");
         }
-        Self::no_orphans(case);
+        Self::wait_for_orphans(case);
     }
 
     /// All that was handed to this process ends.
-    pub(crate) fn no_orphans(case: &str) {
-        let give_up = Instant::now() + PATIENCE;
+    pub(crate) fn wait_for_orphans(case: &str) {
+        let deadline = Instant::now() + TIMEOUT;
         while !Self::reap_orphans() {
-            assert!(Instant::now() < give_up, "{case}: {:?} do not end", children());
+            assert!(Instant::now() < deadline, "{case}: {:?} do not end", children());
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -120,21 +120,21 @@ impl House {
     }
 
     /// Nothing of owners that ended by themselves is left, without any cleaning.
-    pub(crate) fn is_clean(&self, case: &str) {
+    pub(crate) fn assert_clean(&self, case: &str) {
         for folder in ["owners", "active", "stage", "trash", "quarantine"] {
             assert_eq!(names(&self.store().join(folder)), [""; 0], "{case}: {folder}");
         }
         assert_eq!(names(&self.file("runtime/sessionctl")), [""; 0], "{case}");
-        Self::no_orphans(case);
+        Self::wait_for_orphans(case);
         assert_eq!(descriptors(), self.descriptors, "{case}");
     }
 
     /// After `gc` a store is as if nothing had ever been in it.
-    pub(crate) fn leaves_nothing(self, seed: u64) {
+    pub(crate) fn assert_empty_after_gc(self, seed: u64) {
         self.ctl(&["recover", "--policy", "fail"]).exits(0);
         let ran = self.ctl(&["gc", "--older-than", "0s"]).exits(0);
         let case = format!("SESSION_TREE_SEED={seed}: {ran:?}");
-        self.is_clean(&case);
+        self.assert_clean(&case);
         let mut files = Vec::new();
         walk(self.dir.path(), &mut files);
         files.retain(|path| {
@@ -176,15 +176,15 @@ fn children() -> Vec<(i32, String, String)> {
 }
 
 /// A process that nobody may signal.
-pub(crate) struct Stranger(Child);
+pub(crate) struct UnrelatedProcess(Child);
 
-impl Stranger {
-    pub(crate) fn still_lives(mut self) -> bool {
+impl UnrelatedProcess {
+    pub(crate) fn is_alive(mut self) -> bool {
         self.0.try_wait().unwrap().is_none()
     }
 }
 
-impl Drop for Stranger {
+impl Drop for UnrelatedProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -192,9 +192,9 @@ impl Drop for Stranger {
 }
 
 /// A command that runs.
-pub(crate) struct Begun(Child);
+pub(crate) struct RunningCommand(Child);
 
-impl Begun {
+impl RunningCommand {
     pub(crate) fn end(self) -> Ran {
         Ran::from(self.0.wait_with_output().unwrap())
     }
@@ -228,12 +228,12 @@ pub(crate) fn number(name: &str, default: u64) -> u64 {
 }
 
 /// Numbers that a seed brings back.
-pub(crate) struct Dice {
+pub(crate) struct SeededRandom {
     pub(crate) seed: u64,
     state: u64,
 }
 
-impl Dice {
+impl SeededRandom {
     pub(crate) fn seeded(name: &str) -> Self {
         let seed = number(name, u64::from(std::process::id()));
         Self { seed, state: seed }

@@ -6,7 +6,7 @@ use sessionkit::SessionConfig;
 use crate::support::{self, Fixture};
 
 #[test]
-fn an_empty_store_has_nothing_and_looking_makes_nothing() {
+fn inspecting_a_missing_store_does_not_create_it() {
     let fixture = Fixture::new();
     let ran = fixture.ctl(["ls"]).exits(0);
     assert!(ran.stdout.is_empty() && ran.stderr.contains("next: "), "{ran:#?}");
@@ -95,7 +95,7 @@ fn show_and_ls_print_the_documented_fields() {
 }
 
 #[test]
-fn people_see_a_table_the_newest_first() {
+fn ls_prints_a_table_newest_first() {
     let fixture = Fixture::new();
     fixture.completed(SessionConfig::new("import").name("first"));
     let second = fixture.owner(SessionConfig::new("import").name("second"));
@@ -110,7 +110,7 @@ fn people_see_a_table_the_newest_first() {
 }
 
 #[test]
-fn events_are_the_stored_lines_or_lines_for_people() {
+fn events_prints_stored_lines_or_readable_text() {
     let fixture = Fixture::new();
     let id = fixture.completed(SessionConfig::new("import")).to_string();
     let stored =
@@ -128,7 +128,7 @@ fn events_are_the_stored_lines_or_lines_for_people() {
 }
 
 #[test]
-fn a_session_is_meant_by_last_id_name_or_beginning_in_that_order() {
+fn ids_resolve_as_last_then_id_then_name_then_prefix() {
     let fixture = Fixture::new();
     let first = fixture.completed(SessionConfig::new("a").name("one")).to_string();
     // A name that is another session's id: the id is meant.
@@ -144,7 +144,7 @@ fn a_session_is_meant_by_last_id_name_or_beginning_in_that_order() {
 }
 
 #[test]
-fn what_is_piped_into_a_reader_that_stops_is_no_failure() {
+fn a_closed_pipe_is_not_an_error() {
     let fixture = Fixture::new();
     let id = fixture.completed(SessionConfig::new("import")).to_string();
     let shell = format!(
