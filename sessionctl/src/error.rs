@@ -1,4 +1,4 @@
-//! Failures of the command itself: what is told, as text or JSON, and with which exit code.
+//! Failures of the command: their report on stderr, as text or JSON, and their exit codes.
 
 use std::error::Error;
 use std::io;
@@ -10,34 +10,34 @@ use sessionkit::{ErrorCode, SessionError, SessionId, StorageError, text::visible
 use crate::context::Context;
 use crate::json;
 
-/// What a verb answers.
+/// The result of a verb.
 pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 
-/// Why a verb did not do what it was asked.
+/// The reason why a verb failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Whoever reads the output has read enough. That is no failure of anybody's.
+    /// The reader of stdout closed it. Nothing is reported, and the exit code is 0.
     ReaderGone,
-    /// Everything else.
+    /// A failure that is reported.
     Reported(Box<Details>),
 }
 
-/// A failure that somebody is told of.
+/// The details of a reported failure.
 #[derive(Debug)]
 pub(crate) struct Details {
     code: ErrorCode,
-    /// What happened, its own part.
+    /// The message, without its causes.
     message: String,
-    /// Why, from the nearest cause to the last.
+    /// The causes, from the nearest to the last.
     causes: Vec<String>,
-    /// The session that it is about.
+    /// The session concerned.
     session: Option<SessionId>,
-    /// What could have been meant, one line each.
+    /// Sessions that the argument may have meant, one line each.
     candidates: Vec<String>,
-    /// Words of a better next command than the code's own.
+    /// Arguments of the next command, instead of the default for the error code.
     next: Option<Vec<String>>,
-    /// A better exit code than the code's own.
-    exit: Option<u8>,
+    /// Exit code, instead of the default for the error code.
+    exit_code: Option<u8>,
 }
 
 impl Failure {
@@ -49,27 +49,26 @@ impl Failure {
             session: None,
             candidates: Vec::new(),
             next: None,
-            exit: None,
+            exit_code: None,
         }))
     }
 
-    /// Something that does not fit on the command line.
+    /// Creates a failure about the command's arguments or environment.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::InvalidArgument, message)
     }
 
-    /// The standard output cannot be written to.
+    /// Creates the failure of a write to stdout.
     pub(crate) fn output(error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Self::ReaderGone;
         }
         let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
         let code = if full { ErrorCode::StorageFull } else { ErrorCode::StorageIo };
-        Self::new(code, "the standard output cannot be written to")
-            .map(|details| details.causes.push(error.to_string()))
+        Self::new(code, "cannot write to stdout").map(|details| details.causes.push(error.to_string()))
     }
 
-    /// An error and what caused it, each once.
+    /// Creates a failure from an error and its chain of causes.
     pub(crate) fn chain(code: ErrorCode, error: &(dyn Error + 'static)) -> Self {
         let message = error.to_string();
         let mut causes = Vec::new();
@@ -81,24 +80,24 @@ impl Failure {
         Self::new(code, message).map(|details| details.causes = causes)
     }
 
-    /// The session that it is about.
+    /// Sets the session concerned, unless one is set.
     pub(crate) fn about(self, id: SessionId) -> Self {
         self.map(|details| details.session = details.session.or(Some(id)))
     }
 
-    /// What could have been meant.
+    /// Sets the sessions that the argument may have meant.
     pub(crate) fn candidates(self, candidates: Vec<String>) -> Self {
         self.map(|details| details.candidates = candidates)
     }
 
-    /// The words of the command to type next.
+    /// Sets the arguments of the command to type next.
     pub(crate) fn next(self, words: &[&str]) -> Self {
         self.map(|details| details.next = Some(words.iter().map(ToString::to_string).collect()))
     }
 
-    /// The exit code, whatever the code says.
+    /// Sets the exit code, instead of the default for the error code.
     pub(crate) fn with_exit_code(self, code: u8) -> Self {
-        self.map(|details| details.exit = Some(code))
+        self.map(|details| details.exit_code = Some(code))
     }
 
     fn map(mut self, change: impl FnOnce(&mut Details)) -> Self {
@@ -144,7 +143,7 @@ impl From<StorageError> for Failure {
 }
 
 fn session_of(error: &SessionError) -> Option<SessionId> {
-    // Most kinds are about no session, or say so in fields that only they have.
+    // Most kinds concern no single session.
     #[expect(clippy::wildcard_enum_match_arm, reason = "a new kind without a session here only loses a hint")]
     match error {
         SessionError::Transition { id, .. }
@@ -164,12 +163,12 @@ fn session_of(error: &SessionError) -> Option<SessionId> {
     }
 }
 
-/// How exit codes are to be understood.
+/// The meaning of a verb's exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ExitCodes {
     /// The command's own: one for each kind of failure.
     Own,
-    /// A child's: 2 for wrong usage and 125 for whatever is no ending of the child.
+    /// The child's: 2 for wrong usage and 125 for all failures that are not an exit of the child.
     Child,
 }
 
@@ -201,10 +200,10 @@ struct JsonDetails<'a> {
     exit_code: u8,
 }
 
-/// Tells a failure on stderr and returns the exit code.
+/// Prints a failure to stderr and returns the exit code.
 pub(crate) fn print(failure: &Failure, verb: &str, exit_codes: ExitCodes, context: &Context) -> u8 {
     let Failure::Reported(details) = failure else { return 0 };
-    let exit_code = details.exit.unwrap_or_else(|| exit_codes.of(details.code));
+    let exit_code = details.exit_code.unwrap_or_else(|| exit_codes.of(details.code));
     let next = next(details, verb, context);
     if context.term.json {
         let Details { code, message, causes, session, candidates, .. } = &**details;
@@ -232,17 +231,17 @@ pub(crate) fn print(failure: &Failure, verb: &str, exit_codes: ExitCodes, contex
     exit_code
 }
 
-/// The command to type next.
+/// Returns the command to type next.
 fn next(details: &Details, verb: &str, context: &Context) -> String {
-    if let Some(words) = &details.next {
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        return context.command(&words);
+    if let Some(args) = &details.next {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        return context.command(&args);
     }
     let id = details.session.map(|id| id.to_string());
     let id = id.as_deref();
     #[expect(
         clippy::wildcard_enum_match_arm,
-        reason = "for all other codes a look at the session, or at all of them, is next"
+        reason = "for all other codes the next step is to show the session, or to list all sessions"
     )]
     match details.code {
         ErrorCode::MaxSessions => context.command(&["ls"]),

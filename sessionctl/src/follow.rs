@@ -1,5 +1,4 @@
-//! Whoever follows a session, between one piece of news and the next: leaves when its own reader has left, and says that
-//! nothing will come while the session's owner is dead.
+//! Waiting in `--follow`: stops when the reader of stdout is gone, and warns when the session has no live owner.
 
 use std::time::Duration;
 
@@ -9,11 +8,11 @@ use tokio::time::Instant;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 
-/// How often storage is asked for news where it cannot tell of them.
+/// Interval at which a storage without a change feed is polled.
 pub(crate) const POLL: Duration = Duration::from_millis(50);
-/// How often it is looked whether there still is a reader.
+/// Interval of checks for the reader of stdout.
 const READER_CHECK: Duration = Duration::from_millis(200);
-/// Every how many looks the owner's life is looked at.
+/// Number of reader checks for each check of the owner.
 const OWNER_CHECK_EVERY: u32 = 5;
 
 /// A follower of one session.
@@ -21,10 +20,11 @@ pub(crate) struct Follower<'a> {
     context: &'a Context,
     manager: &'a dyn SessionManager,
     id: SessionId,
-    /// When the next look is due, and how many there were.
+    /// Time of the next check.
     due: Instant,
+    /// Checks so far.
     checks: u32,
-    /// The attempt of which it was told that nobody runs it any more.
+    /// The attempt whose missing owner was reported.
     reported_attempt: Option<u32>,
 }
 
@@ -33,7 +33,7 @@ impl<'a> Follower<'a> {
         Self { context, manager, id, due: Instant::now() + READER_CHECK, checks: 0, reported_attempt: None }
     }
 
-    /// Waits for news for as long as there is somebody to tell them.
+    /// Waits for an update. Fails with [`Failure::ReaderGone`] once the reader of stdout is gone.
     pub(crate) async fn wait<T>(&mut self, update: impl Future<Output = T>) -> Result<T> {
         let mut update = std::pin::pin!(update);
         loop {
@@ -57,7 +57,7 @@ impl<'a> Follower<'a> {
         Ok(())
     }
 
-    /// What cannot be found out here is nobody's concern: the follower's own reads say what is wrong.
+    /// Warns once for each attempt that has no live owner. Errors are ignored: the follower's own reads report them.
     async fn check_owner(&mut self) {
         let Ok(head) = self.manager.get_head(self.id).await else { return };
         let attempt = head.lifecycle.attempt;
@@ -66,11 +66,11 @@ impl<'a> Follower<'a> {
         }
         let reason = match self.manager.liveness(self.id).await {
             Ok(Some(Liveness::Dead { .. })) => "its owner died",
-            Ok(None) => "nobody runs it now",
+            Ok(None) => "it has no owner",
             Ok(Some(_)) | Err(_) => return,
         };
         self.reported_attempt = Some(attempt);
-        let text = format!("{reason}, and nothing comes until somebody resumes it");
+        let text = format!("{reason}: nothing new comes until it is resumed");
         self.context.hint(&text, &[self.id], &["resume", &self.id.to_string()]);
     }
 }

@@ -1,5 +1,6 @@
-//! A program in the foreground: signals go to it, its output comes from it, and its exit code is ours. Or, where
-//! somebody started this process for that, in the background of everybody.
+//! Runs the program of a session that this process owns: forwards signals, shows its output, and returns its exit code.
+//!
+//! The process is either in the foreground of its caller, or a detached owner in the background.
 
 use sessionkit::runner::{ChildState, Command, Ended, Forwarding, RunReport, Runner, Running, Stdin};
 use sessionkit::{Session, SessionError, SessionId, SessionManager, SessionState, Store, text::visible};
@@ -11,21 +12,21 @@ use crate::job::Job;
 use crate::job_signals::JobSignal;
 use crate::verb::print_session;
 
-/// Signals that mean the program, and come to whoever runs it.
+/// Signals that are forwarded to the program.
 const FORWARDED: [SignalKind; 3] = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
 
-/// What of a program's input and output belongs to the foreground.
+/// Configures stdin and output forwarding for a foreground or detached run.
 pub(crate) fn command(command: Command, context: &Context) -> Command {
     let (here, json) = (context.caller.is_none(), context.term.json);
     let command = command.stdin(if here { Stdin::Inherit } else { Stdin::Null });
     command.pass_on(if here && !json { Forwarding::Inherit } else { Forwarding::Nothing })
 }
 
-/// Signals that came since this was made.
+/// Receiver of the forwarded signals.
 pub(crate) struct Signals([Signal; 3]);
 
 impl Signals {
-    /// From now on these signals do not end this process.
+    /// Starts receiving these signals; they no longer end this process.
     pub(crate) fn catch() -> Result<Self> {
         let [interrupt, terminate, hangup] = FORWARDED.map(signal);
         let failed =
@@ -33,7 +34,7 @@ impl Signals {
         Ok(Self([interrupt.map_err(failed)?, terminate.map_err(failed)?, hangup.map_err(failed)?]))
     }
 
-    /// The number of the next one.
+    /// Returns the number of the next signal.
     pub(crate) async fn next(&mut self) -> i32 {
         let Self([interrupt, terminate, hangup]) = self;
         tokio::select! {
@@ -44,7 +45,7 @@ impl Signals {
     }
 }
 
-/// Runs a program under a session that is owned here, to its end, and returns its exit code.
+/// Runs the program of a session that this process owns to its end, and returns its exit code.
 pub(crate) async fn run(
     context: &Context,
     store: &Store,
@@ -55,7 +56,7 @@ pub(crate) async fn run(
 ) -> Result<u8> {
     let id = session.id();
     let runner = context.term.intercept_output(runner);
-    // Whoever left its terminal is nobody's job.
+    // A detached owner has no controlling terminal, hence no job control.
     let job = if context.caller.is_none() { Job::new().map(Some) } else { Ok(None) };
     let mut job = match job {
         Ok(job) => job,
@@ -74,7 +75,7 @@ pub(crate) async fn run(
             }
             let progress = running.session().progress().watch();
             let wait = wait(context, running, signals, &mut job);
-            // Nobody looks on where nobody waits.
+            // A detached owner has no viewer for progress.
             if context.caller.is_some() {
                 wait.await
             } else {
@@ -91,15 +92,15 @@ pub(crate) async fn run(
         }
         Err(number) => {
             store.manager().shutdown().await?;
-            let text = "interrupted before the program was started";
+            let text = "interrupted before the program started";
             context.hint(text, &[id], &["resume", &id.to_string()]);
             return Ok(exit_code_of_signal(number));
         }
     };
-    // Whatever is told from here on is told on a terminal that is as it was.
+    // Restores the terminal before anything more is printed.
     let had_terminal = job.as_ref().is_some_and(Job::program_has_terminal);
     drop(job);
-    // Retires the owner: nothing is left for anybody to clean up.
+    // Retires the owner, so that no files of it are left to clean up.
     let shut = store.manager().shutdown().await;
     let report = report.map_err(|error| Failure::from(error).about(id))?;
     shut?;
@@ -110,8 +111,8 @@ pub(crate) async fn run(
     Ok(code)
 }
 
-/// Starts a program. What is not there yet cannot be told of signals: whoever waits for the end of a former run gives
-/// up then, for another time, with the number of the signal.
+/// Starts a program. There is no program yet that a signal could go to: the start, which may wait for the end of an
+/// earlier run, is abandoned, and the number of the signal is returned as an error.
 async fn start<T>(
     context: &Context,
     started: impl Future<Output = T>,
@@ -173,7 +174,7 @@ async fn caller_disconnected(context: &Context) {
     }
 }
 
-/// Says on stdout which session runs now, to whoever started it and does not wait for its end.
+/// Prints the session that is now running to stdout, for a caller that does not wait for its end.
 pub(crate) async fn announce(context: &Context, manager: &dyn SessionManager, id: SessionId) -> Result<u8> {
     if context.term.json {
         print_session(context, manager, id).await?;
@@ -183,11 +184,11 @@ pub(crate) async fn announce(context: &Context, manager: &dyn SessionManager, id
     Ok(0)
 }
 
-/// Ends this process as the key that ended the program would have ended it, had it been in the terminal's foreground
-/// itself. Its job hears of it as it would have then, and a shell's loop or script ends, too.
+/// Ends this process and its group by SIGINT, as Ctrl-C would have done had they been in the terminal's foreground
+/// instead of the program. Without this, a shell loop or script around the command would continue.
 fn die_of_interrupt() {
     let _ = rustix::process::kill_current_process_group(rustix::process::Signal::INT);
-    // To a shell it is the same code, if it does not work.
+    // If the signal does not end this process, a shell sees the same exit code.
     let _ = signal_hook::low_level::emulate_default_handler(SignalKind::interrupt().as_raw_value());
 }
 

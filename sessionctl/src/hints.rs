@@ -1,4 +1,4 @@
-//! What happened while nobody looked: sessions whose owner died, in one line.
+//! The hint about crashed sessions, in one line.
 
 use sessionkit::{Evidence, SessionId, SessionManager};
 
@@ -7,10 +7,10 @@ use crate::error::Result;
 use crate::render::short;
 
 const REBOOTED: &str = "the machine was restarted";
-/// Names that are told of many.
+/// Names shown of many sessions.
 const MAX_NAMES: usize = 3;
 
-/// Says which sessions have crashed and how to go on with them; `except` is the one that the verb deals with.
+/// Prints which sessions have crashed and the command to type next; `except` is the session that the verb handles.
 pub(crate) async fn report_crashed(
     context: &Context,
     manager: &dyn SessionManager,
@@ -42,7 +42,7 @@ pub(crate) async fn report_crashed(
         ),
         many => context.hint(
             &format!(
-                "{} sessions were interrupted, {}: {names}",
+                "{} sessions were interrupted ({}): {names}",
                 many.len(),
                 if rebooted { REBOOTED } else { "their owners died" }
             ),

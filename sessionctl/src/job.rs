@@ -1,4 +1,4 @@
-//! A program and this process as one job of a shell: who has the terminal, and that the two stop and go on together.
+//! Job control: the program and this process stop and continue together, and the terminal passes between them.
 
 use rustix::process::Pid;
 use sessionkit::runner::{ChildState, Running};
@@ -7,22 +7,23 @@ use crate::error::Result;
 use crate::job_signals::{JobSignal, JobSignals, StopReason, StopTarget};
 use crate::terminal::{self, Terminal};
 
-/// What stands in the log for a key.
+/// Pause reason in the log for a stop key or signal.
 const BY_KEY: &str = "stopped from the terminal";
-/// What stands there for a program in the background that wants to read.
+/// Pause reason in the log for a background program that reads from the terminal.
 const BY_READING: &str = "waits for the terminal";
 
-/// This process as a job.
+/// This process and its program as a job of a shell.
 #[derive(Debug)]
 pub(crate) struct Job {
     signals: JobSignals,
     terminal: Option<Terminal>,
-    /// Whether the program is to have the terminal whenever this process has it.
+    /// `true` if the program gets the terminal whenever this process has it.
     wants_terminal: bool,
-    /// To be done once the program stands still.
+    /// The stop to carry out once the program is paused.
     pending_stop: Option<(StopReason, StopTarget)>,
-    /// Whether the session is paused, and whether it is for the sake of the terminal, to go on with this process.
+    /// `true` while the session is paused.
     paused: bool,
+    /// `true` if it was paused here, for job control, and resumes when this process continues.
     paused_by_us: bool,
 }
 
@@ -39,19 +40,19 @@ impl Job {
         })
     }
 
-    /// What a shell or a terminal says next. Dropping the future is harmless.
+    /// Returns the next job control signal. The future may be dropped.
     pub(crate) async fn next(&mut self) -> JobSignal {
         self.signals.next().await
     }
 
-    /// Does what was said before there was a program.
+    /// Handles a signal that came before the program started.
     pub(crate) fn handle_before_start(&mut self, signal: JobSignal) {
         if let JobSignal::Stop(reason) = signal {
             self.signals.stop(reason, StopTarget::ThisProcess);
         }
     }
 
-    /// The program runs.
+    /// Opens the terminal and hands it to the program, which has just started.
     pub(crate) async fn program_started(&mut self, running: &Running) {
         let program = i32::try_from(running.pid()).ok().and_then(Pid::from_raw);
         self.terminal = program.and_then(Terminal::open);
@@ -60,17 +61,17 @@ impl Job {
         }
     }
 
-    /// Whether the program has the terminal, from here.
+    /// Returns `true` if the program has the terminal, handed over by this process.
     pub(crate) fn program_has_terminal(&self) -> bool {
         self.terminal.as_ref().is_some_and(Terminal::is_handed_over)
     }
 
-    /// Whether this process stops once the program stands still.
+    /// Returns `true` if this process stops once the program is paused.
     pub(crate) const fn is_stopping(&self) -> bool {
         self.pending_stop.is_some()
     }
 
-    /// Does what was said.
+    /// Handles a signal while the program runs.
     pub(crate) async fn handle(&mut self, signal: JobSignal, running: &Running) {
         match signal {
             JobSignal::Stop(_) if self.pending_stop.is_some() => {}
@@ -82,14 +83,14 @@ impl Job {
         }
     }
 
-    /// Does what the program's standing makes necessary.
+    /// Follows a change of the program's state.
     pub(crate) async fn handle_child_state(&mut self, state: ChildState, running: &Running) {
         self.paused = state == ChildState::Paused;
         match state {
             ChildState::Stopped { signal } => {
                 let reason = StopReason::of(signal);
-                // It asked for the terminal and gets it, or has got it since: a program may read before it was handed
-                // over.
+                // The program asked for the terminal and gets it, or has it by now: it may have read before the terminal
+                // was handed over.
                 if reason == StopReason::NeedsTerminal && self.hand_over_terminal(running).await {
                     self.wants_terminal = true;
                 } else if self.terminal.is_some() {
@@ -102,7 +103,7 @@ impl Job {
                     self.stop(reason, target, running).await;
                 }
             }
-            // On its way to a stop that was wanted meanwhile, or for good.
+            // A stop was requested in the meantime.
             ChildState::Running | _ if self.pending_stop.is_some() => {}
             ChildState::Running | _ => {
                 self.paused_by_us = false;
@@ -122,12 +123,12 @@ impl Job {
         });
     }
 
-    /// Stops, and goes on when somebody wants that.
+    /// Stops this process, and resumes the program once it is continued.
     async fn stop(&mut self, reason: StopReason, target: StopTarget, running: &Running) {
         let was_stopped = self.signals.stop(reason, target);
         let foreground = self.terminal.as_ref().is_none_or(Terminal::is_ours);
-        // Where no shell could make a stopped job go on, the system stops none. Then a key has no effect either. But who
-        // reads in the background would be where it was.
+        // Without a shell that could continue a stopped job, the kernel does not stop it, so a stop key has no effect and
+        // the program resumes. A program that reads from the background stays paused: it would only be stopped again.
         if was_stopped || reason == StopReason::Requested && foreground {
             self.continue_program(running).await;
         }
@@ -135,7 +136,7 @@ impl Job {
 
     async fn continue_program(&mut self, running: &Running) {
         if self.paused && !self.paused_by_us {
-            // Somebody else paused it, and it is for them to end that.
+            // Paused by a request: only a resume request ends that.
             return;
         }
         if self.wants_terminal {
@@ -149,13 +150,13 @@ impl Job {
     async fn hand_over_terminal(&mut self, running: &Running) -> bool {
         let handed_over = self.terminal.as_mut().is_some_and(Terminal::hand_over);
         if handed_over {
-            // Whoever of it was too early stands still.
+            // Continues processes of the program that read too early and were stopped.
             running.wake().await;
         }
         handed_over
     }
 
-    /// Takes the terminal back.
+    /// Returns the terminal to this process.
     pub(crate) fn reclaim_terminal(&mut self) {
         if let Some(terminal) = &mut self.terminal {
             terminal.reclaim();

@@ -1,7 +1,7 @@
-//! The signals by which a shell or a terminal stops this process, as one of its jobs, and makes it go on.
+//! Job control signals: SIGTSTP, SIGTTIN and SIGCONT, read from a descriptor.
 //!
-//! They are blocked, and stop this process when it is ready for that: its program stands still by then. Their default
-//! is left in place, for only the system knows whether there is a shell that could make a stopped process go on.
+//! They are blocked, so that this process stops only after its program is paused. Their default action is kept: only
+//! the kernel knows whether a shell exists that could continue a stopped process.
 
 use std::io;
 
@@ -12,17 +12,17 @@ use tokio::io::unix::AsyncFd;
 
 use crate::error::{Failure, Result};
 
-/// Why a job stops.
+/// The reason why a job stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StopReason {
-    /// Somebody wants it to.
+    /// A stop key or signal.
     Requested,
-    /// It wants to use the terminal, from the background.
+    /// Access to the terminal from the background.
     NeedsTerminal,
 }
 
 impl StopReason {
-    /// Why a program stopped that was stopped by this signal.
+    /// Returns the reason for which a program was stopped by this signal.
     pub(crate) fn of(signal: i32) -> Self {
         match Signal::try_from(signal) {
             Ok(Signal::SIGTTIN | Signal::SIGTTOU) => Self::NeedsTerminal,
@@ -38,31 +38,31 @@ impl StopReason {
     }
 }
 
-/// Who is to stop.
+/// The processes to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StopTarget {
-    /// This process: the others heard of it as it did.
+    /// Only this process: the other ones of its job got the signal, too.
     ThisProcess,
-    /// All of the shell's job that this process is part of.
+    /// All processes of the shell's job that this process is part of.
     Job,
 }
 
-/// What a shell or a terminal wants of this process.
+/// A request of a shell or a terminal to this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JobSignal {
     Stop(StopReason),
     Continue,
 }
 
-/// Holds these signals back, in this thread and in all that it starts from here on.
+/// Blocks these signals in this thread and in all threads that it starts from now on.
 ///
-/// One is held back for good: what stops a background process for writing to its terminal, or for changing it. A
-/// process that handed its terminal over is in the background.
+/// SIGTTOU is blocked, too, and never read: it stops a background process that writes to its terminal or changes it, and
+/// a process that handed its terminal over is in the background.
 pub(crate) fn block() {
     let _ = blocked_signals().thread_block();
 }
 
-/// Lets them through, to this thread.
+/// Unblocks them in this thread.
 pub(crate) fn unblock() {
     let _ = blocked_signals().thread_unblock();
 }
@@ -77,11 +77,11 @@ fn handled_signals() -> SigSet {
     SigSet::from_iter([Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGCONT])
 }
 
-/// These signals, as they come.
+/// Receiver of these signals.
 #[derive(Debug)]
 pub(crate) struct JobSignals {
     signals: AsyncFd<SignalFd>,
-    /// One that was read, and is not answered yet.
+    /// A signal that was read and not returned yet.
     pending: Option<JobSignal>,
 }
 
@@ -93,7 +93,7 @@ impl JobSignals {
         Ok(Self { signals, pending: None })
     }
 
-    /// The next one. Dropping the future is harmless.
+    /// Returns the next signal. The future may be dropped.
     pub(crate) async fn next(&mut self) -> JobSignal {
         if let Some(signal) = self.pending.take() {
             return signal;
@@ -107,7 +107,8 @@ impl JobSignals {
         }
     }
 
-    /// Stops, if there is somebody who could make it go on; returns once that happened. Whether it was stopped.
+    /// Stops the target, if the kernel finds a shell that could continue it, and returns after it was continued. Returns
+    /// `true` if this process was stopped.
     pub(crate) fn stop(&mut self, reason: StopReason, target: StopTarget) -> bool {
         let signal = reason.signal();
         let _ = match target {
@@ -115,10 +116,10 @@ impl JobSignals {
             StopTarget::Job => kill(Pid::from_raw(0), signal),
         };
         let this = SigSet::from(signal);
-        // Here it stops.
+        // The process stops here.
         let _ = this.thread_unblock();
         let _ = this.thread_block();
-        // A stop discards what came before it, so this one came after.
+        // A stop discards a pending SIGCONT, so this one came after the stop.
         match read(self.signals.get_ref()) {
             Some(JobSignal::Continue) => true,
             other => {
@@ -129,7 +130,10 @@ impl JobSignals {
     }
 }
 
-#[expect(deprecated, reason = "its successor is unsafe, for descriptors that are not owned; this one is")]
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe, for descriptors that are not owned; this one is owned"
+)]
 fn open() -> io::Result<AsyncFd<SignalFd>> {
     AsyncFd::new(SignalFd::with_flags(&handled_signals(), SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
 }

@@ -1,4 +1,4 @@
-//! The terminal that this process belongs to, and who has it: this process, or the program that it runs.
+//! The controlling terminal, and its transfer between this process and the program that it runs.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -10,50 +10,51 @@ use rustix::io::Errno;
 use rustix::process::{Pid, getpgrp, test_kill_process_group};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr, tcsetpgrp};
 
-/// How far up the line of parents is looked for the program.
-const GENERATIONS: usize = 256;
+/// Limit of ancestors searched for the program.
+const MAX_ANCESTORS: usize = 256;
 
-/// The controlling terminal. However this ends, the terminal is as it was before the program got it.
+/// The controlling terminal. Dropping this restores the modes that it had before the program got it.
 ///
-/// Whoever has it is the foreground process group, a fact of the system's. What is kept here is whether the program
-/// got it from here: only then may it be taken back. Signals that stop a process in the background for changing its
-/// terminal have to be blocked.
+/// The kernel knows which process group is in the foreground. This type remembers whether this process handed the
+/// terminal to the program: only then may it reclaim it. Signals that stop a background process for changing its terminal
+/// have to be blocked.
 #[derive(Debug)]
 pub(crate) struct Terminal {
     tty: std::fs::File,
     our_group: Pid,
     program_group: Pid,
-    /// How it was before the program got it, until it is taken back. A shell may have done that.
+    /// Modes before the program got the terminal; `None` while it is not handed over. A shell may have taken it since.
     saved_modes: Option<Termios>,
-    /// How the program left it, and which group of its own had it.
+    /// The program's group that last had the terminal, and the modes that it left.
     program_state: Option<(Pid, Termios)>,
 }
 
 impl Terminal {
-    /// The terminal, for the program that leads this group; `None` where there is none.
+    /// Opens the controlling terminal for the program that leads this group; `None` if there is none.
     pub(crate) fn open(program_group: Pid) -> Option<Self> {
         let flags = i32::try_from((OFlags::NOCTTY | OFlags::CLOEXEC).bits()).unwrap_or(0);
         let named = OpenOptions::new().read(true).write(true).custom_flags(flags).open("/dev/tty").ok();
         let tty = named.or_else(|| {
-            // A folder of devices may lack it.
+            // `/dev/tty` may be missing, for example in a container.
             tcgetpgrp(io::stdin()).ok()?;
             Some(io::stdin().as_fd().try_clone_to_owned().ok()?.into())
         })?;
         Some(Self { tty, our_group: getpgrp(), program_group, saved_modes: None, program_state: None })
     }
 
-    /// Whether the program has it, by gift.
+    /// Returns `true` if the program has the terminal, handed over by this process.
     pub(crate) fn is_handed_over(&self) -> bool {
         self.saved_modes.is_some()
             && self.foreground().is_ok_and(|group| group != self.our_group && self.belongs_to_program(group))
     }
 
-    /// Whether it is this process's to give.
+    /// Returns `true` if this process's group is in the foreground.
     pub(crate) fn is_ours(&self) -> bool {
         self.foreground().is_ok_and(|group| group == self.our_group)
     }
 
-    /// Hands it to the program, as that left it, if it is this process's to give. Whether the program has it now.
+    /// Hands the terminal to the program, with the modes that the program last left, if this process has it. Returns
+    /// `true` if the program has it now.
     pub(crate) fn hand_over(&mut self) -> bool {
         let Ok(foreground) = self.foreground() else { return false };
         if foreground != self.our_group {
@@ -65,7 +66,7 @@ impl Terminal {
         let handed_over = tcsetpgrp(&self.tty, group).or_else(|_| tcsetpgrp(&self.tty, self.program_group));
         self.saved_modes = Some(modes);
         if handed_over.is_err() {
-            // It has ended.
+            // The program has ended.
             self.reclaim();
             return false;
         }
@@ -75,7 +76,7 @@ impl Terminal {
         true
     }
 
-    /// Takes it back, and makes it what it was.
+    /// Returns the terminal to this process and restores its modes.
     pub(crate) fn reclaim(&mut self) {
         let Some(modes) = self.saved_modes.take() else { return };
         let Ok(foreground) = self.foreground() else { return };
@@ -88,7 +89,7 @@ impl Terminal {
                 return;
             }
         }
-        // Not once all is printed: a terminal that was held with a key would hold this process, too.
+        // Not after draining the output: a terminal halted with Ctrl-S would block this process.
         let _ = tcsetattr(&self.tty, OptionalActions::Now, &modes);
     }
 
@@ -96,7 +97,7 @@ impl Terminal {
         Ok(tcgetpgrp(&self.tty)?)
     }
 
-    /// Whether a group is the program's, one that the program made, or one that is no more.
+    /// Returns `true` if a group is the program's, descends from it, or no longer exists.
     fn belongs_to_program(&self, group: Pid) -> bool {
         group == self.program_group
             || test_kill_process_group(group) == Err(Errno::SRCH)
@@ -105,7 +106,7 @@ impl Terminal {
 
     fn descends_from_program(&self, group: Pid) -> bool {
         let ancestors = std::iter::successors(Some(group), |pid| parent(*pid));
-        ancestors.take(GENERATIONS).any(|pid| pid == self.program_group)
+        ancestors.take(MAX_ANCESTORS).any(|pid| pid == self.program_group)
     }
 }
 
@@ -115,17 +116,18 @@ impl Drop for Terminal {
     }
 }
 
-/// Whether the program is to have the terminal before it asks for it: it reads from there, and nobody else of this
-/// process's group is in sight who might. Somebody who reads what it prints could be a pager.
+/// Returns `true` if the program gets the terminal from the start: stdin is the terminal, and stdout is not a pipe, whose
+/// reader could be a pager that needs the terminal.
 pub(crate) fn wants_terminal() -> bool {
     let shared = fstat(io::stdout()).is_ok_and(|stdout| {
         matches!(FileType::from_raw_mode(stdout.st_mode), FileType::Fifo | FileType::Socket)
     });
-    // An error says that it is another terminal than the one that this process belongs to.
+    // An error means that stdin is not the controlling terminal.
     !shared && tcgetpgrp(io::stdin()).is_ok()
 }
 
-/// proc(5): behind the name, which stands in parentheses and may hold anything, come the state and the parent.
+/// Returns the parent of a process. proc(5): the state and the parent follow the name, which is in parentheses and may
+/// contain anything.
 fn parent(pid: Pid) -> Option<Pid> {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
     let (_, fields) = stat.rsplit_once(") ")?;

@@ -1,4 +1,4 @@
-//! A table whose columns stand under each other on a terminal, whatever is in them.
+//! Tables with columns aligned by display width.
 
 use sessionkit::text::visible;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
@@ -7,7 +7,7 @@ use crate::term::Term;
 
 const GAP: &str = "  ";
 
-/// Rows of cells, each with the colour that it is shown in.
+/// Rows of cells, each with its colour.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     heading: Vec<&'static str>,
@@ -19,12 +19,12 @@ impl Table {
         Self { heading: heading.to_vec(), rows: Vec::new() }
     }
 
-    /// One more row; the second part of each cell is an SGR code, or empty.
+    /// Appends a row; the second part of each cell is an SGR code, or empty.
     pub(crate) fn row(&mut self, cells: Vec<(String, &'static str)>) {
         self.rows.push(cells.into_iter().map(|(text, sgr)| (visible(&text).into_owned(), sgr)).collect());
     }
 
-    /// The table; its last column is cut where the terminal ends.
+    /// Formats the table; its last column is truncated to the width of the terminal.
     pub(crate) fn render(&self, term: &Term) -> String {
         let heading = self.heading.iter().map(|text| ((*text).to_owned(), ""));
         let columns = self.heading.len();
@@ -66,7 +66,7 @@ impl Table {
     }
 }
 
-/// The start of a text that takes at most `room` columns.
+/// Truncates a text to at most `room` columns.
 pub(crate) fn cut(text: &str, room: usize) -> String {
     if text.width() <= room {
         return text.to_owned();

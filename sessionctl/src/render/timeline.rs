@@ -1,11 +1,11 @@
-//! What happened to a session, in sentences. What its work did is left out: that is in the log.
+//! Timeline of a session in sentences. Events of the work itself are left out: `events` prints those.
 
 use serde::Serialize;
 use serde_json::Value;
 use sessionkit::runner::signal_name;
 use sessionkit::{SessionEvent, StoredRecord, Timestamp};
 
-/// Something that happened to a session.
+/// An entry of a timeline.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct TimelineItem {
     pub(crate) at: Timestamp,
@@ -13,7 +13,7 @@ pub(crate) struct TimelineItem {
     pub(crate) what: String,
 }
 
-/// The fact that a record tells of; none if it is about the work.
+/// Returns the timeline item of a record; `None` for an event of the work itself.
 pub(crate) fn timeline_item(record: &StoredRecord) -> Option<TimelineItem> {
     let record = record.decode().ok()?;
     let what = describe(&record.event)?;
@@ -24,20 +24,20 @@ fn describe(event: &SessionEvent) -> Option<String> {
     Some(match event {
         SessionEvent::Created { creator, .. } => format!("created by {creator}"),
         SessionEvent::Started { owner } => format!("started by {owner}"),
-        SessionEvent::Resumed { owner } => format!("goes on, run by {owner}"),
-        SessionEvent::PauseRequested { reason, by } => format!("{by} asked for a pause: {reason}"),
-        SessionEvent::ResumeRequested { by } => format!("{by} asked for it to go on"),
+        SessionEvent::Resumed { owner } => format!("resumed by {owner}"),
+        SessionEvent::PauseRequested { reason, by } => format!("{by} requested a pause: {reason}"),
+        SessionEvent::ResumeRequested { by } => format!("{by} requested to resume"),
         SessionEvent::CancelRequested { reason, by, force } => {
-            let how = if *force { ", at once" } else { "" };
-            format!("{by} asked for its end{how}: {reason}")
+            let kind = if *force { "immediate cancellation" } else { "cancellation" };
+            format!("{by} requested {kind}: {reason}")
         }
-        SessionEvent::InputProvided { by, .. } => format!("{by} gave an answer"),
+        SessionEvent::InputProvided { by, .. } => format!("{by} provided input"),
         SessionEvent::Paused { reason } => format!("paused ({reason})"),
         SessionEvent::Interrupted { evidence } => format!("interrupted: {evidence}"),
         SessionEvent::CommandExecuted { exit_code, signal, .. } => match (exit_code, signal) {
-            (Some(code), _) => format!("its program ended with exit code {code}"),
-            (None, Some(signal)) => format!("its program was ended by signal {}", signal_name(*signal)),
-            (None, None) => "its program ended".to_owned(),
+            (Some(code), _) => format!("program exited with code {code}"),
+            (None, Some(signal)) => format!("program ended by signal {}", signal_name(*signal)),
+            (None, None) => "program ended".to_owned(),
         },
         SessionEvent::Completed { .. } => "completed".to_owned(),
         SessionEvent::Failed { error } => format!("failed: {error}"),
@@ -52,20 +52,20 @@ fn describe(event: &SessionEvent) -> Option<String> {
     })
 }
 
-/// What our own notes say; what those of others mean is not known here.
+/// Describes a note of this project; the meaning of other notes is not known here.
 fn describe_note(kind: &str, data: &Value) -> Option<String> {
     match kind {
         "session.signal" => {
             let name = data.get("name").and_then(Value::as_str).unwrap_or("?");
-            Some(format!("its program was sent signal {name}"))
+            Some(format!("sent signal {name} to the program"))
         }
         "session.escaped" => {
             let count = data.get("processes").and_then(Value::as_array).map_or(0, Vec::len);
-            Some(format!("{count} of its processes could not be ended"))
+            Some(format!("processes that could not be ended: {count}"))
         }
-        "session.loss" => Some("flushed records were lost, and that was accepted".to_owned()),
-        "session.output_truncated" => Some("it printed more than is kept".to_owned()),
-        "session.output_lost" => Some("some of what it printed could not be stored".to_owned()),
+        "session.loss" => Some("loss of flushed records accepted".to_owned()),
+        "session.output_truncated" => Some("output limit reached: further output is not stored".to_owned()),
+        "session.output_lost" => Some("some output could not be stored".to_owned()),
         _ => None,
     }
 }

@@ -1,4 +1,4 @@
-//! What is made of the grammar: completions for shells, and the manual pages.
+//! `completions` and `man`: files generated from the definition of the command line.
 
 use clap::CommandFactory as _;
 
@@ -17,7 +17,7 @@ pub(crate) fn completions(args: &Completions, context: &Context) -> Result<u8> {
 
 pub(crate) fn pages(args: &Man, context: &Context) -> Result<u8> {
     let failed = |error: std::io::Error| {
-        Failure::invalid(format!("the pages cannot be written to {}: {error}", args.folder.display()))
+        Failure::invalid(format!("cannot write the manual pages to {}: {error}", args.folder.display()))
     };
     std::fs::create_dir_all(&args.folder).map_err(failed)?;
     clap_mangen::generate_to(Cli::command(), &args.folder).map_err(failed)?;

@@ -1,4 +1,4 @@
-//! Waiting for whoever runs a session to answer what was asked in its log.
+//! Waiting for the owner of a session to act on a request in its log.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use sessionkit::{ErrorCode, Head, Liveness, SessionId, SessionManager, StateName
 use crate::context::Context;
 use crate::error::{Failure, Result};
 
-/// After which it is said that nobody has answered yet.
+/// Time after which a hint says that the owner has not responded yet.
 const HINT_AFTER: Duration = Duration::from_secs(3);
-/// How often is looked whether there still is somebody who could answer.
+/// Interval of checks that the owner is alive.
 const LIVENESS_CHECK: Duration = Duration::from_millis(250);
 
 /// Waits until a session is in one of these states, or has ended.
 ///
 /// # Errors
-/// `CONFLICT` where its owner dies before.
+/// `CONFLICT` if its owner dies before that.
 pub(crate) async fn wait_for_owner(
     context: &Context,
     manager: &dyn SessionManager,
@@ -33,13 +33,13 @@ pub(crate) async fn wait_for_owner(
             head = &mut reached => return head.map_err(|error| Failure::from(error).about(id)),
             _ = liveness_check.tick() => {
                 if let Some(Liveness::Dead { evidence }) = super::liveness(manager, id).await {
-                    let text = format!("nobody runs it any more: {evidence}");
+                    let text = format!("the owner of session {id} died before it responded: {evidence}");
                     return Err(Failure::new(ErrorCode::Conflict, text).about(id).next(&["resume", &typed]));
                 }
             }
             () = &mut hint_due, if !hinted => {
                 hinted = true;
-                context.hint("its owner was asked and has not answered yet", &[id], &["why", &typed]);
+                context.hint("the owner has not responded yet", &[id], &["why", &typed]);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! `resume`: makes a session go on. Its owner does that, if it lives; else this process becomes the owner.
+//! `resume`: resumes a session. A live owner is asked to; otherwise this process becomes the owner.
 
 use sessionkit::runner::{Command, RunError};
 use sessionkit::{Liveness, SessionId, SessionManager, SessionState, StateName};
@@ -24,7 +24,7 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
             manager.liveness(id).await.map_err(failed)?,
             Some(Liveness::Alive | Liveness::Unknown { .. })
         );
-    // One that has ended has nobody to ask, and is refused by the machine before anything is written.
+    // For an ended session, the request is refused before anything is written.
     if owner_may_live || head.state().is_final() {
         return ask(context, &**manager, id).await;
     }
@@ -43,22 +43,22 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
     let session = match resumed {
         Ok(session) => session,
         Err(error) => {
-            // Whoever came too late leaves nothing behind.
+            // Retires the owner lock: another process was faster.
             manager.shutdown().await?;
             return Err(failed(error));
         }
     };
     let command = foreground::command(command, context);
     let place = if args.detach { "in the background" } else { "here" };
-    let text = format!("session {id} goes on {place}, attempt {}", session.attempt());
+    let text = format!("session {id} resumed {place}, attempt {}", session.attempt());
     context.hint(&text, &[id], &["logs", &id.to_string()]);
     hints::report_crashed(context, &**manager, Some(id)).await?;
     Box::pin(foreground::run(context, &store, &store.runner()?, session, command, signals)).await
 }
 
-/// Asks the owner, and waits until it has answered.
+/// Requests the resume from the owner, and waits until it has responded.
 async fn ask(context: &Context, manager: &dyn SessionManager, id: SessionId) -> Result<u8> {
-    // Nothing is run here: this is a process like any other.
+    // No program runs in this process, so it can be stopped like any other.
     job_signals::unblock();
     let failed = |error| Failure::from(error).about(id);
     manager.request_resume(id).await.map_err(failed)?;

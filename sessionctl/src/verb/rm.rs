@@ -1,4 +1,4 @@
-//! `rm`: removes sessions, each by itself.
+//! `rm`: removes sessions, independently of each other.
 
 use serde::Serialize;
 use sessionkit::SessionId;

@@ -1,4 +1,4 @@
-//! `run`: a program as a session, in the foreground or by an owner of its own.
+//! `run`: runs a program as a session, in the foreground or with a detached owner.
 
 use std::ffi::OsString;
 
@@ -19,8 +19,7 @@ pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
         args.max_sessions.map_or_else(ManagerOptions::new, |most| ManagerOptions::new().max_sessions(most));
     let store = context.open_with(options).await?;
     let command = args.command.iter().map(utf8).collect::<Result<Vec<String>>>()?;
-    let (program, arguments) =
-        command.split_first().ok_or_else(|| Failure::invalid("no program is named"))?;
+    let (program, arguments) = command.split_first().ok_or_else(|| Failure::invalid("no program given"))?;
     let command = args
         .env
         .iter()
@@ -30,7 +29,7 @@ pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
     create_and_run(context, &store, config(args), command, Signals::catch()?).await
 }
 
-/// Makes a session around a command, and runs it in the foreground to its end.
+/// Creates a session for a command, and runs it to its end.
 pub(crate) async fn create_and_run(
     context: &Context,
     store: &Store,
@@ -42,7 +41,7 @@ pub(crate) async fn create_and_run(
     let id = match runner.create(config, &command).await {
         Ok(id) => id,
         Err(error) => {
-            // Whoever could not begin leaves nothing behind.
+            // Retires the owner, so that no files of it are left.
             manager.shutdown().await?;
             return Err(error.into());
         }
@@ -66,14 +65,17 @@ fn config(args: &Run) -> SessionConfig {
     config
 }
 
-/// The session that this command runs inside of: whatever it makes belongs to that one.
+/// Returns the session inside which this command runs: the parent of the sessions that it creates.
 pub(crate) fn parent() -> Option<SessionId> {
     std::env::var(SESSION_VARIABLE).ok()?.parse().ok()
 }
 
-/// The log is text, and what it does not hold could not be run again.
+/// Returns an argument as text. The log is text, and a command that it cannot hold could not be resumed.
 fn utf8(arg: &OsString) -> Result<String> {
     arg.to_str().map(ToOwned::to_owned).ok_or_else(|| {
-        Failure::invalid(format!("`{}` is not UTF-8, as what a log keeps has to be", arg.to_string_lossy()))
+        Failure::invalid(format!(
+            "argument `{}` is not UTF-8 and cannot be stored in the log",
+            arg.to_string_lossy()
+        ))
     })
 }

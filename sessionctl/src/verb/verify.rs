@@ -1,4 +1,4 @@
-//! `verify`: what is stored of sessions, and their repair.
+//! `verify`: checks the stored data of sessions, and repairs it.
 
 use serde::Serialize;
 use sessionkit::{
@@ -16,28 +16,28 @@ use crate::render::Table;
 struct Report {
     schema: u32,
     sessions: Vec<Checked>,
-    /// Names among the sessions that are none.
+    /// Names of unexpected entries among the sessions.
     foreign: Vec<String>,
-    /// What is wrong with the store as a whole.
+    /// Problems of the store itself.
     problems: Vec<String>,
 }
 
-/// One session. The verdict is that after the repair, if there was one.
+/// The result for one session, after the repair if there was one.
 #[derive(Debug, Serialize)]
 struct Checked {
     id: SessionId,
-    /// `healthy`, `torn`, `degraded`, `corrupt`, `invalid`, `unsupported`; `unlisted` for one that lists of active
-    /// sessions would not show; `unknown` for one that could not be looked at.
+    /// `healthy`, `torn`, `degraded`, `corrupt`, `invalid`, `unsupported`; `unlisted` for an active session that lists
+    /// do not show; `unknown` for a session that could not be checked.
     verdict: &'static str,
-    /// What was found before a repair.
+    /// The verdict before a repair.
     before: Option<&'static str>,
     /// Records that can be read.
     readable: Option<u64>,
-    /// The highest revision that was known to be flushed.
+    /// The highest revision known to be flushed.
     flushed: Option<u64>,
-    /// Bytes behind the readable ones.
+    /// Bytes after the readable records.
     bytes_behind: Option<u64>,
-    /// What is wrong.
+    /// The problem found.
     problem: Option<String>,
 }
 
@@ -64,7 +64,7 @@ impl Checked {
         Self { id, verdict: UNKNOWN, before: None, readable, flushed, bytes_behind, problem }
     }
 
-    /// Whether nothing has to be done. What is torn is mended by the next write.
+    /// Returns `true` if nothing has to be done. The next write repairs a torn log.
     fn is_ok(&self) -> bool {
         self.verdict == Condition::Healthy.as_str() || self.verdict == Condition::Torn.as_str()
     }
@@ -73,7 +73,7 @@ impl Checked {
 pub(crate) async fn run(args: &Verify, context: &Context) -> Result<u8> {
     let store = context.open().await?;
     let Some(storage) = store.maintenance() else {
-        return Err(Failure::invalid(format!("{} keeps nothing that could be verified", store.url())));
+        return Err(Failure::invalid(format!("{} does not support verification", store.url())));
     };
     let storage = &**storage;
     let mut report =
@@ -92,7 +92,7 @@ pub(crate) async fn run(args: &Verify, context: &Context) -> Result<u8> {
     if unhealthy.is_empty()
         && let Some(problem) = report.problems.first()
     {
-        let message = format!("the store is not well, though all its sessions are: {problem}");
+        let message = format!("store check failed (all sessions are healthy): {problem}");
         let failure = Failure::new(ErrorCode::Corrupt, message);
         return Err(if args.repair {
             failure.next(&["ls", "--all"])
@@ -107,10 +107,10 @@ pub(crate) async fn run(args: &Verify, context: &Context) -> Result<u8> {
     let id = worst.id.to_string();
     let failure = Failure::new(
         ErrorCode::Corrupt,
-        format!("{} of {} sessions not well", unhealthy.len(), report.sessions.len()),
+        format!("{} of {} sessions failed verification", unhealthy.len(), report.sessions.len()),
     )
     .about(worst.id);
-    // Repair never gives up what was flushed, so it is safe to try; only what it leaves needs a decision.
+    // A repair never discards flushed records, so it is safe to suggest. What it cannot repair needs a decision.
     Err(match (args.repair, args.accept_loss) {
         (false, _) => failure.next(&["verify", "--repair", &id]),
         (true, false) if worst.verdict == Condition::Corrupt.as_str() => {
@@ -156,7 +156,7 @@ async fn verify_one(
     let loss_policy = if args.accept_loss { LossPolicy::Accept } else { LossPolicy::Refuse };
     match store.repair(found.id, loss_policy).await {
         Ok(repaired) if repaired.tip.is_none() => {
-            checked.problem = Some("nothing of it could be read: it was put into quarantine".to_owned());
+            checked.problem = Some("nothing was readable: moved to quarantine".to_owned());
             checked
         }
         Ok(repaired) => match storage.verify(found.id).await {
@@ -179,13 +179,13 @@ fn print(context: &Context, report: &Report) -> Result<()> {
         return context.term.print(&format!("{}\n", json::line(report)));
     }
     for problem in &report.problems {
-        context.hint(&format!("the store: {problem}"), &[], &["verify", "--repair"]);
+        context.hint(&format!("store check failed: {problem}"), &[], &["verify", "--repair"]);
     }
     if report.sessions.is_empty() {
-        context.hint("there are no sessions yet", &[], &["run", "--", "true"]);
+        context.hint("no sessions yet", &[], &["run", "--", "true"]);
         return Ok(());
     }
-    let mut table = Table::new(&["ID", "VERDICT", "RECORDS", "PROBLEM"]);
+    let mut table = Table::new(&["ID", "CONDITION", "RECORDS", "PROBLEM"]);
     for checked in &report.sessions {
         let verdict = match checked.before {
             Some(before) if before != checked.verdict => format!("{} (was {before})", checked.verdict),
@@ -201,7 +201,7 @@ fn print(context: &Context, report: &Report) -> Result<()> {
     }
     context.term.print(&table.render(&context.term))?;
     for name in &report.foreign {
-        context.hint(&format!("`{name}` lies among the sessions and is none"), &[], &["ls", "--all"]);
+        context.hint(&format!("unexpected entry in sessions/: {name}"), &[], &["ls", "--all"]);
     }
     Ok(())
 }

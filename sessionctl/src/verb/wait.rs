@@ -1,4 +1,4 @@
-//! `wait`: waits for the end of sessions, or for another state of them.
+//! `wait`: waits until sessions end or reach another state.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::{hints, ids, json};
 
-/// How often is looked whether somebody still runs what is waited for.
+/// Interval of checks that the owner is alive.
 const LIVENESS_CHECK: Duration = Duration::from_millis(500);
 
 pub(crate) async fn run(args: &Wait, context: &Context) -> Result<u8> {
@@ -23,7 +23,7 @@ pub(crate) async fn run(args: &Wait, context: &Context) -> Result<u8> {
     }
     let deadline = args.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let (mut code, mut sessions) = (0, Vec::new());
-    // One after the other: all have to be waited for.
+    // One after the other, since all have to be awaited.
     for id in ids {
         let head = wait_for_one(context, manager, id, args.state, deadline).await?;
         code = if code == 0 { exit_code_for(&head, args.state)? } else { code };
@@ -60,19 +60,20 @@ async fn wait_for_one(
             head = &mut reached => return head.map_err(|error| Failure::from(error).about(id)),
             () = sleep_until(deadline) => {
                 let state = manager.get_state(id).await.map_err(|error| Failure::from(error).about(id))?;
-                let text = format!("the time is up, and session {id} is {}", state.name());
+                let text = format!("timed out: session {id} is {}", state.name());
                 let exit = u8::try_from(TIMED_OUT).unwrap_or(u8::MAX);
                 return Err(Failure::new(ErrorCode::Timeout, text).about(id).with_exit_code(exit).next(&["why", &typed]));
             }
             _ = liveness_check.tick() => match super::liveness(manager, id).await {
                 Some(Liveness::Dead { evidence }) => {
-                    let text = format!("session {id} has crashed and will not go on by itself: {evidence}");
+                    let text = format!("session {id} has crashed and will not continue by itself: {evidence}");
                     return Err(Failure::new(ErrorCode::Conflict, text).about(id).next(&["resume", &typed]));
                 }
-                // Nobody runs what has ended either, which is told next.
+                // An ended session has no owner either; its end is reported next.
                 None if !hinted && is_unended(manager, id).await => {
                     hinted = true;
-                    context.hint("nobody runs it now; it may be resumed", &[id], &["resume", &typed]);
+                    let text = "it has no owner: nothing happens until it is resumed";
+                    context.hint(text, &[id], &["resume", &typed]);
                 }
                 Some(Liveness::Alive | Liveness::Unknown { .. } | _) | None => {}
             },
@@ -84,7 +85,7 @@ async fn is_unended(manager: &dyn SessionManager, id: SessionId) -> bool {
     manager.get_state(id).await.is_ok_and(|state| !state.is_final())
 }
 
-/// What a session that was waited for makes the exit code.
+/// Returns the exit code for a session that has ended or reached the wanted state.
 fn exit_code_for(head: &Head, wanted: Option<StateName>) -> Result<u8> {
     let state = head.state().name();
     if wanted == Some(state) {
@@ -92,9 +93,9 @@ fn exit_code_for(head: &Head, wanted: Option<StateName>) -> Result<u8> {
     }
     let code = exit_code(head).and_then(|code| u8::try_from(code).ok()).unwrap_or(125);
     match wanted {
-        // It ended, and well; but not as it was waited for.
+        // Success, but not the wanted state.
         Some(wanted) if code == 0 => {
-            let text = format!("session {} is {state}, and will never be {wanted}", head.id);
+            let text = format!("session {} is {state} and can no longer become {wanted}", head.id);
             Err(Failure::new(ErrorCode::Conflict, text).about(head.id))
         }
         Some(_) | None => Ok(code),
