@@ -1,14 +1,10 @@
-//! Trees of processes whose owner, supervisor, or both are killed at random points, and sessions by the thousand: nothing
-//! is left running, and nothing is left behind.
+//! Process trees whose owner, supervisor, or both are killed at random points, and thousands of short sessions: no
+//! process keeps running, and no file is left behind.
 //!
-//! `SESSION_TREE_ROUNDS` and `SESSION_TREE_SEED` choose how many trees are killed and when, `SESSION_MANY` how many short
-//! sessions there are; a failure prints the seed.
+//! `SESSION_TREE_ROUNDS` sets the number of trees, `SESSION_TREE_SEED` the random points, `SESSION_MANY` the number of
+//! short sessions. A failure prints the seed.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "in a test, what is not there is a failure"
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in a test, a missing value is a failure")]
 
 #[path = "trees/tree.rs"]
 mod tree;
@@ -21,10 +17,10 @@ use serde_json::Value;
 use tree::{Tree, wait_until_gone};
 use trees_support::{Ran, SeededRandom, TreesFixture, number};
 
-/// How many trees are killed at once.
+/// Number of trees that are killed concurrently.
 const BATCH: u64 = 8;
 
-/// What became of all trees, for whoever watches the test.
+/// Times from the kill of each tree to its end, for the test output.
 #[derive(Default)]
 struct Durations(Vec<Duration>);
 
@@ -34,7 +30,7 @@ impl Durations {
         let millis =
             |share: usize| self.0.get((self.0.len().max(1) - 1) * share / 100).map_or(0, Duration::as_millis);
         eprintln!(
-            "{what}: {trees} trees gone, median {} ms, 99 % {} ms, longest {} ms\ntally: trees={trees}",
+            "{what}: {trees} trees ended, median {} ms, 99 % {} ms, longest {} ms\ntally: trees={trees}",
             millis(50),
             millis(99),
             millis(100),
@@ -43,7 +39,7 @@ impl Durations {
     }
 }
 
-/// `kill -9` of the owner, from right after its start on: its supervisor takes the whole tree with it.
+/// `kill -9` of the owner at any time after its start: its supervisor ends the process tree.
 #[test]
 fn killing_the_owner_ends_its_process_tree() {
     let fixture = TreesFixture::new();
@@ -84,19 +80,19 @@ fn killing_the_owner_ends_its_process_tree() {
             .exits(0);
         for session in fixture.json(&["ls"]).as_array().unwrap() {
             let paused = session["status"] == "paused: interrupted";
-            // Nobody had begun with it: there is nothing to pause.
+            // The owner died before the start, so there is nothing to pause.
             let unbegun = session["state"] == "created" && session["status"] == "crashed";
             assert!(paused || unbegun, "{case}: {session}");
             fixture.ctl(&["cancel", session["id"].as_str().unwrap()]).exits(0);
         }
     }
     durations.print("owner killed");
-    eprintln!("owner killed: {early} before there was a session");
+    eprintln!("owner killed: {early} before the session existed");
     fixture.assert_empty_after_gc(random.seed);
 }
 
-/// The supervisor is killed: the owner recognises what it watched over, and says in the log that it does not know how
-/// the program ended.
+/// After `kill -9` of the supervisor, the owner finds and ends the processes of the tree, and records that the outcome of
+/// the program is unknown.
 #[test]
 fn the_owner_ends_the_tree_of_a_killed_supervisor() {
     let fixture = TreesFixture::new();
@@ -133,9 +129,9 @@ fn the_owner_ends_the_tree_of_a_killed_supervisor() {
     fixture.assert_empty_after_gc(random.seed);
 }
 
-/// What was here: with owner and supervisor killed at once, nobody was left who knew the tree. It lived on, unseen, and
-/// `resume` ran the command a second time beside it. Now whoever ends or resumes the session ends the tree first, and
-/// strangers that only look like it are left alone.
+/// With owner and supervisor both killed, no process was left that knew the tree: it used to keep running, and `resume`
+/// ran the command a second time next to it. Now the next command that ends or resumes the session ends the leftovers
+/// first, and unrelated processes that resemble them are not signalled.
 #[test]
 fn the_next_command_ends_leftovers_of_a_double_kill() {
     let fixture = TreesFixture::new();
@@ -152,18 +148,18 @@ fn the_next_command_ends_leftovers_of_a_double_kill() {
         tree.kill_both();
         let tree = tree.wait_killed();
         let left = tree.live_processes();
-        assert!(left.len() > 4, "{case}: nobody was there to end it: {left:?}");
+        assert!(left.len() > 4, "{case}: the tree ended without a supervisor: {left:?}");
         let id = fixture.show(&name)["id"].as_str().unwrap().to_owned();
         assert_eq!(fixture.show(&name)["status"], "crashed", "{case}");
         let unrelated = [
-            // Somebody looks at the session from a shell of their own.
+            // A user's shell with the id of the session in its environment.
             TreesFixture::unrelated_process(&[("SESSIONCTL_SESSION", &id)]),
-            // Another session's, whose owner is gone as well.
+            // A process of another session whose owner is dead, too.
             TreesFixture::unrelated_process(&[
                 ("SESSIONCTL_SESSION", "4b1f6a34-96a0-4c8e-a4f2-6f2f1f6a3c11"),
                 ("SESSIONCTL_SOCKET", &socket),
             ]),
-            // The same session's, run by somebody who lives.
+            // A process of the same session with a live owner.
             TreesFixture::unrelated_process(&[
                 ("SESSIONCTL_SESSION", &id),
                 ("SESSIONCTL_SOCKET", &fixture.own_socket()),
@@ -189,7 +185,7 @@ fn the_next_command_ends_leftovers_of_a_double_kill() {
         assert_eq!(tree.live_processes(), [], "{case}: after {:?}", before.elapsed());
         durations.0.push(before.elapsed());
         for unrelated_process in unrelated {
-            assert!(unrelated_process.is_alive(), "{case}: a stranger was signalled");
+            assert!(unrelated_process.is_alive(), "{case}: an unrelated process was signalled");
         }
         TreesFixture::reap_orphans();
         fixture.ctl(&["recover", "--policy", "fail"]).exits(0);
@@ -198,7 +194,7 @@ fn the_next_command_ends_leftovers_of_a_double_kill() {
     fixture.assert_empty_after_gc(random.seed);
 }
 
-/// Short sessions one after another, and then many at the same time: each ends as its program did.
+/// Short sessions in sequence, then many concurrently: each has the outcome of its program.
 #[test]
 fn thousands_of_sessions_leave_nothing_behind() {
     let fixture = TreesFixture::new();
@@ -211,8 +207,8 @@ fn thousands_of_sessions_leave_nothing_behind() {
             .ctl(&["run", "--name", &format!("row-{number}"), "--", "sh", "-c", &format!("exit {code}")])
             .exits(code);
     }
-    eprintln!("{many} in a row: {} ms each", started.elapsed().as_millis() / u128::from(many));
-    fixture.assert_clean("in a row");
+    eprintln!("{many} in sequence: {} ms each", started.elapsed().as_millis() / u128::from(many));
+    fixture.assert_clean("in sequence");
     let started = Instant::now();
     let running: Vec<_> = (0..concurrent)
         .map(|number| {
@@ -224,7 +220,7 @@ fn thousands_of_sessions_leave_nothing_behind() {
         assert_eq!(ran.stdout, format!("{number}\n"));
     }
     eprintln!(
-        "{concurrent} at once: {} ms\ntally: sessions={}",
+        "{concurrent} concurrently: {} ms\ntally: sessions={}",
         started.elapsed().as_millis(),
         many + concurrent
     );
@@ -238,22 +234,22 @@ fn thousands_of_sessions_leave_nothing_behind() {
     }
     let names: std::collections::HashSet<_> =
         list.iter().map(|session| session["name"].as_str().unwrap()).collect();
-    assert_eq!(names.len(), list.len(), "automatic names are told apart");
+    assert_eq!(names.len(), list.len(), "automatic names are unique");
     let failed = list.iter().filter(|session| session["state"] == "failed").count();
     let expected = many / 10 + (0..concurrent).filter(|number| number % 3 != 0).count() as u64;
     assert_eq!(failed as u64, expected);
     assert_eq!(fixture.json(&["ls"]), Value::Array(Vec::new()));
     fixture.ctl(&["verify"]).exits(0);
-    fixture.assert_clean("at once");
+    fixture.assert_clean("concurrently");
     fixture.assert_empty_after_gc(0);
 }
 
-/// When an owner is killed.
+/// The moment at which an owner is killed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Moment {
-    /// So long after its start.
+    /// This long after its start.
     After(Duration),
-    /// So long after all of its tree was there.
+    /// This long after its tree was complete.
     Ready(Duration),
 }
 

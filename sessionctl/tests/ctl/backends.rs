@@ -1,4 +1,4 @@
-//! The same commands on stores that are kept in a database.
+//! The commands on stores in databases.
 
 use crate::support::{Fixture, Ran, run};
 
@@ -27,7 +27,7 @@ const SCHEMES: [&str; 2] = ["sqlite", "sled"];
 fn programs_run_as_sessions_in_every_backend() {
     for scheme in SCHEMES {
         let backend = BackendFixture::in_a(scheme);
-        // Looking makes nothing.
+        // Reading creates no store.
         assert_eq!(backend.ctl(&["ls", "--json"]).exits(0).stdout, "[]\n", "{scheme}");
         assert_eq!(std::fs::read_dir(backend.fixture.dir.path()).unwrap().count(), 0, "{scheme}");
         let ran =
@@ -42,7 +42,7 @@ fn programs_run_as_sessions_in_every_backend() {
         let log = backend.ctl(&["events", "build", "--json"]).exits(0).stdout;
         assert_eq!(log.lines().count(), 4, "{scheme}: {log}");
         assert!(backend.ctl(&["verify"]).exits(0).stdout.contains("healthy"), "{scheme}");
-        // What a child reports goes to its owner, who has the store.
+        // A report goes to the owner, which has the store open.
         let report = format!("'{}' report --progress 40 --step half", env!("CARGO_BIN_EXE_sessionctl"));
         backend.ctl(&["run", "--name", "reports", "--", "sh", "-c", &report]).exits(0);
         assert!(
@@ -59,7 +59,7 @@ fn wait_and_cancel_reach_detached_sessions_in_databases() {
     for scheme in SCHEMES {
         let backend = BackendFixture::in_a(scheme);
         backend.ctl(&["run", "--detach", "--name", "short", "--", "true"]).exits(0);
-        // sled lets one process have it at a time: whoever waits for it gets it when its owner is done.
+        // sled is open in one process at a time: `wait` opens it once the owner has closed it.
         backend.ctl(&["wait", "short"]).exits(0);
         if scheme == "sqlite" {
             backend.ctl(&["run", "--detach", "--name", "long", "--", "sleep", "60"]).exits(0);
@@ -69,7 +69,7 @@ fn wait_and_cancel_reach_detached_sessions_in_databases() {
     }
 }
 
-/// Who may have a store that one process has is told, with the process that has it.
+/// The error about a store that another process has open names that process.
 #[test]
 fn a_locked_sled_store_names_the_process_that_holds_it() {
     let backend = BackendFixture::in_a("sled");

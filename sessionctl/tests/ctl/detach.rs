@@ -1,4 +1,4 @@
-//! Sessions that nobody waits for: told once they run, told of what kept them from it, and tied to nothing.
+//! Detached sessions: their start is reported, and they keep nothing of their caller.
 
 use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
@@ -14,7 +14,7 @@ fn owner(fixture: &Fixture, id: &str) -> i32 {
     i32::try_from(fixture.show(id)["owner"]["pid"].as_i64().unwrap()).unwrap()
 }
 
-/// What a process has open.
+/// Files that a process has open.
 fn open_files(pid: i32) -> Vec<String> {
     let files = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
     files.filter_map(|file| Some(file.path().read_link().ok()?.to_string_lossy().into_owned())).collect()
@@ -40,7 +40,7 @@ fn detach_prints_the_id_once_the_program_runs() {
     let shown = fixture.show(id);
     assert_eq!((&shown["state"], &shown["owner"]["liveness"]), (&json!("running"), &json!("alive")));
     eventually("its output", || fixture.ctl(["logs", id]).stdout == "ready\nnothing\n");
-    // Others talk to its owner as to any.
+    // Its owner acts on requests like any other.
     support::block_on(async {
         let store = fixture.open().await;
         store.manager().pause_session(id.parse().unwrap(), "lunch".to_owned()).await.unwrap();
@@ -48,7 +48,7 @@ fn detach_prints_the_id_once_the_program_runs() {
     fixture.wait_for(id, "the pause", |shown| shown["state"] == "paused");
     assert_eq!(fixture.ctl(["resume", "--detach", id]).exits(0).stdout, format!("{id}\n"));
     assert_eq!(fixture.show(id)["state"], "running");
-    // Signals that come to it mean the program, as ever.
+    // Signals to the owner are forwarded to the program, as in the foreground.
     rustix::process::kill_process(Pid::from_raw(owner(&fixture, id)).unwrap(), Signal::HUP).unwrap();
     let ended = fixture.wait_for(id, "its end", |shown| shown["state"] == "failed");
     assert_eq!(ended["signal"], 1);
@@ -81,7 +81,7 @@ fn detached_start_failures_match_the_foreground() {
         (vec!["run", "--name", "-x", "--", "true"], 2),
         (vec!["run", "--label", "novalue", "--", "true"], 2),
         (vec!["run"], 2),
-        (vec!["resume", "nobody"], 125),
+        (vec!["resume", "no-such-session"], 125),
     ] {
         let at = args.iter().position(|word| ["run", "resume"].contains(word)).unwrap() + 1;
         let mut detached = args.clone();
@@ -93,7 +93,7 @@ fn detached_start_failures_match_the_foreground() {
     }
 }
 
-/// Without ids, and without the place where it runs.
+/// Replaces ids and the place where the session runs.
 fn settled(text: &str) -> String {
     let word = |word: &str| {
         let hex = |c: char| c.is_ascii_hexdigit() || c == '-';
@@ -112,13 +112,13 @@ fn settled(text: &str) -> String {
     text.split_whitespace().filter(|part| *part != "--detach").map(word).collect::<Vec<_>>().join(" ")
 }
 
-/// The story: a command substitution that waited for as long as the session ran, because that held its pipe.
+/// A command substitution used to wait for the end of the session, which held its pipe open.
 #[test]
 fn a_detached_owner_keeps_no_descriptor_of_its_caller() {
     let fixture = Fixture::new();
     let mut command = fixture.command(["run", "--detach", "--name", "far", "--", "sleep", "600"]);
     let kept = fixture.dir.path().join("kept");
-    // As a shell has it that opens a file for all of its commands.
+    // A descriptor that a shell opens for all of its commands.
     let mut shell = Command::new("sh");
     shell
         .args(["-c", "exec 7>\"$0\"; \"$@\" | cat"])
@@ -179,7 +179,7 @@ fn a_caller_killed_before_the_start_leaves_no_owner() {
     let id = fixture.ctl(["run", "--detach", "--", "sh", "-c", script]).exits(0).stdout.trim().to_owned();
     rustix::process::kill_process(Pid::from_raw(owner(&fixture, &id)).unwrap(), Signal::KILL).unwrap();
     fixture.wait_for(&id, "the crash", |shown| shown["status"] == "crashed");
-    // As if a process of the first run lived on.
+    // Holds the lock as a process left over from the first run would.
     let locks = sessionkit::LocalPresence::new(fixture.store().join("owners"));
     let lock = support::block_on(locks.session_lock(id.parse().unwrap()).acquire()).unwrap();
     let mut waiting = fixture.command(["resume", "--detach", &id]);

@@ -1,4 +1,4 @@
-//! Taking sessions elsewhere: `export` and `import`.
+//! Moving sessions between stores: `export` and `import`.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -44,7 +44,7 @@ fn imported_sessions_are_byte_identical() {
     }
     assert_eq!(here.ctl(["logs", "program-4"]).stdout, there.ctl(["logs", "program-4"]).stdout);
     there.ctl(["verify"]).exits(0);
-    // Again: nothing is there twice, and nothing changes.
+    // A second import skips every session and changes nothing.
     let before = there.snapshot();
     let report = there.json(["import".as_ref(), path.as_os_str()]);
     assert_eq!((&report["imported"], report["skipped"].as_array().unwrap().len()), (&json!([]), 100));
@@ -111,7 +111,7 @@ fn no_output_leaves_output_out_of_the_export() {
     let ran = there.ctl(["import".as_ref(), path.as_os_str()]).exits(0);
     assert!(ran.stdout.contains("imported"), "{ran:#?}");
     assert_eq!(there.ctl(["logs", "one"]).exits(0).stdout, "");
-    here.ctl(["export", "nobody"]).fails(3, "NOT_FOUND");
+    here.ctl(["export", "no-such-session"]).fails(3, "NOT_FOUND");
 }
 
 #[test]

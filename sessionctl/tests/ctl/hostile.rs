@@ -1,5 +1,5 @@
-//! Whatever names, labels, arguments, folders, steps, output, errors and reasons hold: no byte of it controls a terminal,
-//! and what programs read is JSON. One table of texts, one of commands; each of the one goes through each of the other.
+//! Hostile text in names, labels, arguments, directories, steps, output, errors and reasons: it never controls a
+//! terminal, and JSON output stays valid. Each text of one table is tried with each command of another.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
@@ -13,7 +13,7 @@ use sessionkit::{
 use crate::support::{self, BINARY, Fixture};
 use crate::terminal::{is_harmless, on_terminal};
 
-/// Texts that would do something to a terminal. Each ends with a word by which it is found again.
+/// Texts that would control a terminal. Each ends with a word that shows where it was printed.
 fn texts() -> Vec<(&'static str, String)> {
     let mut texts = vec![
         ("title", "\u{1b}]0;pwned\u{7} WORD".to_owned()),
@@ -32,17 +32,17 @@ fn texts() -> Vec<(&'static str, String)> {
     texts
 }
 
-/// Bytes that are no text, and do something to terminals that read eight bits.
+/// Bytes that are not UTF-8 and control terminals with 8-bit control characters.
 const BYTES: &[u8] = b"\x9b2J\x9d0;pwned\x9c\x84\x85\x90\xff\xfe\xc2\xe2\x80\xf0\x9f ";
 
-/// A store with a session for each way in which a text gets into one, and the words by which these are found.
+/// Creates a store with a session for each way in which a text gets into one, and returns the ids.
 fn hostile_store(text: &str) -> (Fixture, Vec<String>) {
     let fixture = Fixture::new();
     let mut ids = Vec::new();
-    // What is refused is refused, and then is not there to be shown.
+    // Text that the configuration rejects is left out.
     let config = || {
-        let whole = SessionConfig::new(text).label("key", text);
-        let config = whole.check().map_or_else(|_| SessionConfig::new("import"), |()| whole);
+        let hostile = SessionConfig::new(text).label("key", text);
+        let config = hostile.check().map_or_else(|_| SessionConfig::new("import"), |()| hostile);
         config.metadata(serde_json::json!({ "text": text }))
     };
     let failed = fixture.owner(config());
@@ -72,10 +72,10 @@ fn hostile_store(text: &str) -> (Fixture, Vec<String>) {
         });
     }
     ids.extend([failed.id, cancelled.id, waiting.id, paused.id].map(|id| id.to_string()));
-    // Their owners die: they are told of as crashed.
+    // Without owners, the sessions are reported as crashed.
     drop((failed, cancelled, waiting, paused));
 
-    // A program, in a folder, with arguments, labels, output and reports.
+    // A program with hostile directory, arguments, labels, output and reports.
     let folder = fixture.dir.path().join(text.replace('/', "_"));
     std::fs::create_dir(&folder).unwrap();
     let script = format!(
@@ -99,7 +99,7 @@ fn hostile_store(text: &str) -> (Fixture, Vec<String>) {
     (fixture, ids)
 }
 
-/// What is typed, in the order in which it can be. `ID` stands for each session in turn.
+/// Commands that change nothing. `ID` is replaced by each session in turn.
 const READ_COMMANDS: [&[&str]; 20] = [
     &["ls", "--all"],
     &["ls"],
@@ -122,6 +122,7 @@ const READ_COMMANDS: [&[&str]; 20] = [
     &["ls", "-vv", "--store", "STORE"],
     &["TEXT"],
 ];
+/// Commands that change sessions, in a possible order.
 const WRITE_COMMANDS: [&[&str]; 7] = [
     &["pause", "ID", "--reason", "TEXT"],
     &["cancel", "ID", "--reason", "TEXT"],
@@ -150,7 +151,7 @@ fn commands(table: &[&[&str]], ids: &[String], text: &str) -> Vec<Vec<String>> {
     commands
 }
 
-/// Every line that is printed for programs, on either side, is JSON; a list is one value.
+/// Asserts that every line of stdout and stderr is JSON, or that all of stdout is one value.
 #[track_caller]
 fn is_json<W: std::fmt::Debug>(ran: &support::Ran, args: &[W]) {
     if serde_json::from_str::<Value>(&ran.stdout).is_err() {
@@ -195,7 +196,7 @@ fn hostile_text_is_escaped_on_terminals_and_in_json() {
     }
 }
 
-/// Arguments, stores, and the output of programs need not be text at all.
+/// Arguments, stores, and the output of programs may be bytes that are not UTF-8.
 #[test]
 fn non_utf8_bytes_are_escaped_on_terminals_and_in_json() {
     let fixture = Fixture::new();
@@ -227,7 +228,7 @@ fn non_utf8_bytes_are_escaped_on_terminals_and_in_json() {
     }
 }
 
-/// Damage is text as well: what stands in a log that somebody else wrote into is shown in errors.
+/// Text that another program wrote into a log is shown in errors about it.
 #[test]
 fn damaged_logs_do_not_control_the_terminal() {
     for text in texts().into_iter().map(|(_, text)| text.into_bytes()).chain([BYTES.to_vec()]) {
@@ -247,7 +248,7 @@ fn damaged_logs_do_not_control_the_terminal() {
                 &["logs", &id],
             ] {
                 if args.contains(&"-f") && fixture.ctl(["events", &id]).code == Some(0) {
-                    // Nothing is wrong with what can be read, and it has not ended.
+                    // The readable part is valid and has not ended, so this would not return.
                     continue;
                 }
                 is_harmless(&on_terminal(without_colours(fixture.command(args))));
@@ -257,7 +258,7 @@ fn damaged_logs_do_not_control_the_terminal() {
     }
 }
 
-/// What a program reports is drawn beside its live output, which is passed on as it is.
+/// Reported progress is drawn next to the live output, which is forwarded unchanged.
 #[test]
 fn progress_does_not_control_the_terminal() {
     for (what, text) in texts() {
@@ -269,7 +270,7 @@ fn progress_does_not_control_the_terminal() {
             let mut command = fixture.command(["run", "--", "sh", "-c", &script, "sh", &text]);
             command.env("NO_COLOR", "1").env("TERM", term);
             let shown = on_terminal(command);
-            // A bar begins in its own line, and clears that.
+            // A bar clears its own line first.
             let shown = if term == "dumb" { shown } else { shown.replace("\r\u{1b}[2K", "") };
             is_harmless(&shown);
             assert!(shown.contains("] ") && shown.contains('%'), "{what} {term}: {shown}");

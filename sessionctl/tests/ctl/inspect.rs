@@ -1,4 +1,4 @@
-//! Looking at sessions: `ls`, `show`, `events`.
+//! Inspecting sessions: `ls`, `show`, `events`.
 
 use serde_json::Value;
 use sessionkit::SessionConfig;
@@ -12,7 +12,7 @@ fn inspecting_a_missing_store_does_not_create_it() {
     assert!(ran.stdout.is_empty() && ran.stderr.contains("next: "), "{ran:#?}");
     assert_eq!(fixture.json(["ls", "--all"]), Value::Array(Vec::new()));
     fixture.ctl(["show", "@last"]).fails(3, "NOT_FOUND");
-    assert!(!fixture.store().exists(), "looking made a store");
+    assert!(!fixture.store().exists(), "reading created a store");
 }
 
 /// The fields of DESIGN section 10: no more, no fewer.
@@ -131,14 +131,14 @@ fn events_prints_stored_lines_or_readable_text() {
 fn ids_resolve_as_last_then_id_then_name_then_prefix() {
     let fixture = Fixture::new();
     let first = fixture.completed(SessionConfig::new("a").name("one")).to_string();
-    // A name that is another session's id: the id is meant.
+    // A name that is another session's id: the id takes precedence.
     let second = fixture.completed(SessionConfig::new("b").name(first.clone())).to_string();
     let shown = |text: &str| fixture.show(text)["id"].as_str().unwrap().to_owned();
     assert_eq!(shown(&first), first);
     assert_eq!(shown("one"), first);
     assert_eq!(shown("@last"), second);
     assert_eq!(shown(&second[..9]), second);
-    // A name that is the beginning of an id: the name is meant.
+    // A name that is the beginning of an id: the name takes precedence.
     let third = fixture.completed(SessionConfig::new("c").name(&second[..8])).to_string();
     assert_eq!(shown(&second[..8]), third);
 }

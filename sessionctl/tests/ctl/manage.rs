@@ -1,4 +1,4 @@
-//! Looking after sessions: `why`, `wait`, `pause`, `retry`, `gc`, `rm`, and the limits and filters.
+//! Managing sessions: `why`, `wait`, `pause`, `retry`, `gc`, `rm`, limits and filters.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -22,13 +22,13 @@ fn a_paused_program_does_nothing_until_resumed() {
     assert!(ran.stdout.contains("requested: lunch"), "{ran:#?}");
     assert_eq!(fixture.show("counter")["state"], "paused", "`pause` returns once it is in the log");
     let paused_count = count();
-    // A process that is stopped does nothing however long one looks; one that is not would count within this.
+    // Long enough for a running program to count further; a stopped one does not, however long the wait.
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(count(), paused_count);
     let why = fixture.ctl(["why", "counter"]).exits(0).stdout;
-    assert!(why.contains("asked for a pause: lunch") && why.contains("sent signal 19 (STOP)"), "{why}");
+    assert!(why.contains("requested a pause: lunch") && why.contains("sent signal 19 (STOP)"), "{why}");
     fixture.ctl(["resume", "counter"]).exits(0);
-    eventually("it goes on", || count() != paused_count);
+    eventually("the resume", || count() != paused_count);
     std::fs::write(fixture.dir.path().join("stop"), "").unwrap();
     let waited = fixture.ctl(["wait", "counter"]).exits(4);
     assert!(waited.stdout.ends_with("  failed\n"), "{waited:#?}");
@@ -64,7 +64,7 @@ fn wait_exits_with_the_code_of_the_program() {
     fixture.ctl(["wait", "badly", "--for", "paused"]).exits(3);
     let ran = fixture.ctl(["wait", "well", "--for", "paused"]).exits(125);
     assert!(ran.stderr.contains("[CONFLICT]"), "{ran:#?}");
-    fixture.ctl(["wait", "nobody"]).fails(125, "NOT_FOUND");
+    fixture.ctl(["wait", "no-such-session"]).fails(125, "NOT_FOUND");
     fixture.ctl(["wait", "well", "--for", "asleep"]).exits(2);
     fixture.ctl(["wait", "well", "--timeout", "soon"]).exits(2);
     let list = fixture.json(["wait", "well", "badly"]);
@@ -109,10 +109,10 @@ fn why_explains_each_state_with_evidence_and_next_command() {
     for (id, texts, next) in [
         (crashed.as_str(), ["It has crashed", "its owner's lock is free: the process has ended"], "resume"),
         (&completed, ["It completed.", "started by pid"], "logs"),
-        ("broken", ["It failed: exited with code 9", "its program ended with exit code 9"], "retry"),
-        (&cancelled, ["It was cancelled: not today.", "alice asked for its end: not today"], "retry"),
-        ("living", ["It runs, attempt 1", "alive: its process holds its lock"], "logs"),
-        ("waiting", ["It waits for an answer", "which one?"], "resume"),
+        ("broken", ["It failed: exited with code 9", "program exited with code 9"], "retry"),
+        (&cancelled, ["It was cancelled: not today.", "alice requested cancellation: not today"], "retry"),
+        ("living", ["It is running, attempt 1", "alive: its process holds its lock"], "logs"),
+        ("waiting", ["It is paused (waiting for input: which one?)", "which one?"], "resume"),
     ] {
         let before = fixture.snapshot();
         let ran = fixture.ctl(["why", id]).exits(0);
@@ -124,7 +124,7 @@ fn why_explains_each_state_with_evidence_and_next_command() {
         let report = fixture.json(["why", id]);
         assert!(report["verdict"].as_str().unwrap().contains(texts[0]), "{report}");
         assert!(!report["story"].as_array().unwrap().is_empty());
-        assert_eq!(fixture.snapshot(), before, "looking changed something");
+        assert_eq!(fixture.snapshot(), before, "`why` changed something");
     }
     let owner = &fixture.json(["why", "living"])["owner"];
     assert_eq!((&owner["liveness"], &owner["pid"]), (&json!("alive"), &json!(std::process::id())));
@@ -160,6 +160,11 @@ fn a_session_fails_when_its_timeout_expires() {
     fixture.ctl(["run", "--name", "slow", "--timeout", "50ms", "--", "sleep", "1000"]).exits(124);
     let shown = fixture.show("slow");
     assert_eq!((&shown["state"], &shown["error"]["cause"]), (&json!("failed"), &json!("timeout")));
+}
+
+#[test]
+fn paused_time_does_not_use_up_the_timeout() {
+    let fixture = Fixture::new();
     let script = "echo ready; while [ ! -e \"$FILE\" ]; do sleep 0.02; done";
     let file = fixture.dir.path().join("file");
     let variable = format!("FILE={}", file.display());
@@ -222,7 +227,7 @@ fn ls_filters_by_state_label_and_limit() {
     assert_eq!(names(&["--state", "failed"]), ["c", "b"]);
     assert_eq!(names(&["--state", "failed", "--state", "completed", "--label", "team=data"]), ["b", "a"]);
     assert_eq!(names(&["--all", "--limit", "2"]), ["c", "b"]);
-    assert_eq!(names(&["--all", "--label", "team=nobody"]), [""; 0]);
+    assert_eq!(names(&["--all", "--label", "team=none"]), [""; 0]);
     fixture.ctl(["ls", "--state", "asleep"]).exits(2);
     fixture.ctl(["ls", "--limit", "0"]).exits(2);
     fixture.ctl(["ls", "--label", "team"]).exits(2);
@@ -236,7 +241,7 @@ fn gc_removes_only_old_ended_sessions() {
     let crashed = fixture.crashed(SessionConfig::new("import").name("crashed")).to_string();
     let live = fixture.owner(SessionConfig::new("import").name("living"));
     assert_eq!(fixture.json(["gc", "--older-than", "1h"])["removed"], json!([]));
-    // Everything has been clean before a dry run: what it leaves as it is, it left as it is.
+    // The first `gc` has removed all that is not a session, so the dry run would show any change of its own.
     let before = fixture.snapshot();
     let would = fixture.json(["gc", "--older-than", "0s", "--dry-run"]);
     assert_eq!(would["removed"].as_array().unwrap().len(), 2, "{would}");
@@ -250,7 +255,7 @@ fn gc_removes_only_old_ended_sessions() {
     for folder in ["stage", "trash", "quarantine"] {
         assert_eq!(std::fs::read_dir(fixture.store().join(folder)).unwrap().count(), 0, "{folder}");
     }
-    // The dead owner is still named by a session, and the living one lives: each keeps its lock.
+    // A session still names the dead owner, and the other one is alive: both locks are kept.
     assert_eq!(std::fs::read_dir(fixture.store().join("owners")).unwrap().count(), 2);
     fixture.ctl(["cancel", &crashed]).exits(0);
     fixture.ctl(["gc", "--older-than", "0s"]).exits(0);
@@ -313,6 +318,11 @@ fn every_command_has_an_example_and_a_manual_page() {
         let page = std::fs::read_to_string(pages.join(format!("sessionctl-{verb}.1"))).unwrap();
         assert!(page.contains(".SH SYNOPSIS"), "{page}");
     }
+}
+
+#[test]
+fn completion_scripts_load_in_each_shell() {
+    let fixture = Fixture::new();
     for (shell, check) in [
         ("bash", "source \"$1\" && complete -p sessionctl"),
         ("zsh", "autoload -U compinit && compinit -u -D && source \"$1\""),
@@ -340,7 +350,7 @@ fn every_command_has_an_example_and_a_manual_page() {
     fixture.ctl(["completions", "tcsh"]).exits(2);
 }
 
-/// Makes a log say something else, its sums included: what an owner elsewhere would have written.
+/// Replaces text in a log and its checksums, as if an owner elsewhere had written it.
 fn reseal(fixture: &Fixture, id: &str, from: &str, to: &str) {
     let path = fixture.store().join("sessions").join(id).join("events.jsonl");
     let text = std::fs::read_to_string(&path).unwrap();
@@ -358,7 +368,7 @@ fn reseal(fixture: &Fixture, id: &str, from: &str, to: &str) {
     std::fs::remove_file(path.with_file_name("head.json")).unwrap();
 }
 
-/// Whoever comes back after a restart of the machine is told that it was that.
+/// After a reboot of the machine, commands give it as the cause of the crash.
 #[test]
 fn a_reboot_is_reported_in_one_line() {
     let fixture = Fixture::new();
@@ -405,11 +415,21 @@ fn wait_has_exit_codes_for_sessions_without_a_program() {
     });
     fixture.ctl(["wait", &failed]).exits(1);
     fixture.ctl(["wait", &cancelled]).exits(130);
+}
+
+#[test]
+fn a_program_that_cannot_start_exits_with_126_or_127() {
+    let fixture = Fixture::new();
     let plain = fixture.dir.path().join("plain");
     std::fs::write(&plain, "no program").unwrap();
     fixture.ctl(["run", "--", plain.to_str().unwrap()]).fails(126, "SPAWN_FAILED");
     fixture.ctl(["run", "--", "no-such-program-anywhere"]).fails(127, "SPAWN_FAILED");
-    // What ends well because it was asked to end was cancelled all the same.
+}
+
+/// A program that exits with 0 because it was asked to end was cancelled all the same.
+#[test]
+fn a_program_that_exits_with_0_on_cancel_is_cancelled() {
+    let fixture = Fixture::new();
     let polite =
         start(&fixture, ["--name", "polite"], "trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done");
     fixture.ctl(["cancel", "polite"]).exits(0);
@@ -417,7 +437,6 @@ fn wait_has_exit_codes_for_sessions_without_a_program() {
     fixture.ctl(["wait", "polite"]).exits(143);
 }
 
-/// Whoever waited was told that nobody runs a session, which had just ended well.
 #[test]
 fn wait_warns_once_about_an_unowned_session() {
     let fixture = Fixture::new();
@@ -427,25 +446,31 @@ fn wait_warns_once_about_an_unowned_session() {
     });
     let waiting =
         fixture.command(["wait", "queued"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let file = fixture.dir.path().join("go");
-    let script = format!("echo ready; while [ ! -e {} ]; do sleep 0.02; done", file.display());
-    let running = start(&fixture, ["--name", "short"], &script);
-    let also =
-        fixture.command(["wait", "short"]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    std::fs::write(&file, "").unwrap();
-    running.end().exits(0);
-    let output = also.wait_with_output().unwrap();
-    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
     block_on(async {
         let store = fixture.open().await;
-        // It has to have been seen unended: told once, however often it is looked.
+        // Long enough for several checks of the owner, of which one leads to a warning.
         tokio::time::sleep(Duration::from_millis(1200)).await;
         let session = store.manager().start_session(queued).await.unwrap();
         session.complete(sessionkit::SessionSummary::new()).await.unwrap();
     });
     let output = waiting.wait_with_output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && stderr.matches("nobody runs it now").count() == 1, "{stderr}");
+    assert!(output.status.success() && stderr.matches("it has no owner").count() == 1, "{stderr}");
+}
+
+/// `wait` used to warn about a missing owner when the session had just completed.
+#[test]
+fn wait_does_not_warn_about_an_ended_session() {
+    let fixture = Fixture::new();
+    let file = fixture.dir.path().join("go");
+    let script = format!("echo ready; while [ ! -e {} ]; do sleep 0.02; done", file.display());
+    let running = start(&fixture, ["--name", "short"], &script);
+    let waiting =
+        fixture.command(["wait", "short"]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    std::fs::write(&file, "").unwrap();
+    running.end().exits(0);
+    let output = waiting.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
 }
 
 #[test]
@@ -456,10 +481,10 @@ fn a_remote_owner_is_declared_dead_only_with_force() {
     reseal(&fixture, &id, &machine, "another-machine");
     assert_eq!(fixture.show("far")["status"], "running: owner unknown");
     let why = fixture.ctl(["why", "far"]).exits(0).stdout;
-    assert!(why.contains("not known: nothing on this machine can prove it"), "{why}");
+    assert!(why.contains("of unknown liveness: nothing on this machine can prove it"), "{why}");
     fixture.ctl(["resume", "far", "--json"]).exits(125);
     assert_eq!(fixture.json(["recover", "--policy", "fail"])["recovered"], json!([]));
-    assert_eq!(fixture.show("far")["state"], "running", "nothing was proven");
+    assert_eq!(fixture.show("far")["state"], "running", "without proof, nothing changes");
     let done = fixture.json(["recover", "--policy", "fail", "--force"]);
     assert_eq!(done["recovered"][0]["outcome"], "failed");
     let events = fixture.ctl(["events", "far"]).exits(0).stdout;
@@ -483,8 +508,8 @@ fn the_default_store_is_in_the_user_state_directory() {
     assert!(ran.stdout.contains("mine"), "{ran:#?}");
 }
 
-/// A disk that fails each flush: nobody can say whether the last change is stored, and that is said. Afterwards it is
-/// known again.
+/// On a disk that fails each flush, the outcome of the last change is unknown and reported as such. Later commands
+/// determine it.
 #[test]
 fn a_failed_flush_is_reported_as_outcome_unknown() {
     let fixture = Fixture::new();
@@ -513,7 +538,7 @@ fn a_failed_flush_is_reported_as_outcome_unknown() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(9), "{stderr}");
     assert!(stderr.contains("[OUTCOME_UNKNOWN]") && stderr.contains("\nnext: "), "{stderr}");
-    // On a disk that works, whoever waits makes sure of it first.
+    // On a disk that works, `wait` flushes the log first.
     fixture.ctl(["wait", &id]).exits(130);
     fixture.ctl(["verify", &id]).exits(0);
 }

@@ -1,4 +1,4 @@
-//! Moving a whole store into another one.
+//! Copying a store into another one: `migrate`.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -27,12 +27,12 @@ fn contents(store: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     all
 }
 
-/// The numbers of a migration, without the sessions that it left out.
+/// The counts of a migration, without the sessions that were not copied.
 fn numbers(report: &Value) -> [u64; 3] {
     ["copied", "already_there", "records"].map(|name| report[name].as_u64().unwrap())
 }
 
-/// Takes a store away, whatever its backend and whether it is there or not.
+/// Deletes a store of any backend, if it exists.
 fn delete_store(store: &Path) {
     for suffix in ["", "-wal", "-shm", "-files"] {
         let mut path = store.as_os_str().to_owned();
@@ -69,17 +69,19 @@ fn migrated_sessions_are_byte_identical() {
     assert!(here.snapshot() == before, "the source was changed");
     there.ctl(["verify"]).exits(0);
     assert_eq!(here.ctl(["logs", "program-4"]).stdout, there.ctl(["logs", "program-4"]).stdout);
-    // Again: everything is found there, compared, and left alone.
+    // A second migration compares all sessions and changes none.
     let copied = there.snapshot();
     let again = migrate(&here, &there);
     assert_eq!(numbers(&again), [0, 26, numbers(&report)[2]]);
     assert!(there.snapshot() == copied, "something was written");
 }
 
-/// Kills migrations at random moments until `times` of them were really cut off, and calls `inspect` after each. The first one
-/// runs to its end and says how long one takes here. Behind one that was faster than its kill, the next begins with
-/// nothing; if it had itself begun with nothing, less time is left to all further ones, so that this ends on any machine.
-fn cut_off(
+/// Kills migrations at random moments until `times` of them did not finish, and calls `inspect` after each.
+///
+/// The first migration runs to its end, to measure the time that one takes here. After one that finished before its kill,
+/// the next starts with an empty target. If it had started with an empty target itself, later kills come earlier, so that
+/// this loop ends on any machine.
+fn kill_repeatedly(
     times: u32,
     random: &mut Random,
     migrate: impl Fn() -> Command,
@@ -90,10 +92,10 @@ fn cut_off(
     crate::support::run(migrate()).exits(0);
     let mut longest = begin.elapsed();
     delete_store();
-    let (mut left, mut new) = (times, true);
+    let (mut left, mut empty) = (times, true);
     while left > 0 {
         let mut child = migrate().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        // A delay is what a kill at a random moment is; nothing is expected of it.
+        // A random delay before the kill; nothing depends on its length.
         std::thread::sleep(longest * u32::try_from(random.below(1_000)).unwrap() / 1_000);
         child.kill().unwrap();
         let ended = child.wait().unwrap();
@@ -102,16 +104,16 @@ fn cut_off(
             left -= 1;
         } else {
             assert!(ended.success(), "{ended}");
-            longest = longest.mul_f64(if new { 0.9 } else { 1.0 });
+            longest = longest.mul_f64(if empty { 0.9 } else { 1.0 });
         }
-        new = ended.success() || random.one_in(8);
-        if new {
+        empty = ended.success() || random.one_in(8);
+        if empty {
             delete_store();
         }
     }
 }
 
-/// Wherever it is killed, the next one goes on, and the end is the same.
+/// Killed at any point, it is completed by the next migration with the same result.
 #[test]
 fn a_killed_migration_is_completed_by_the_next() {
     let here = Fixture::new();
@@ -123,20 +125,20 @@ fn a_killed_migration_is_completed_by_the_next() {
     let there = Fixture::new();
     let inspect = || {
         for (path, bytes) in contents(&there.store()) {
-            let whole = &expected.iter().find(|(known, _)| *known == path).expect("nothing else is there").1;
+            let complete = &expected.iter().find(|(known, _)| *known == path).expect("no other files").1;
             let output = path.ends_with("bytes") || path.ends_with("index");
-            assert!(output || bytes == *whole, "{path:?}");
+            assert!(output || bytes == *complete, "{path:?}");
         }
     };
     let migration = || here.command(["migrate", "--to", &there.url()]);
-    cut_off(50, &mut Random::new(11), migration, || delete_store(&there.store()), inspect);
+    kill_repeatedly(50, &mut Random::new(11), migration, || delete_store(&there.store()), inspect);
     let report = migrate(&here, &there);
     assert_eq!(report["copied"].as_u64().unwrap() + report["already_there"].as_u64().unwrap(), 41);
     assert!(contents(&there.store()) == expected, "the stores differ");
     there.ctl(["verify"]).exits(0);
 }
 
-/// From backend to backend, killed on the way again and again, and the stream of the last one is that of the first one.
+/// Sessions migrated from backend to backend, each time after many killed migrations: the last export equals the first.
 #[test]
 fn killed_migrations_between_backends_lose_nothing() {
     let here = Fixture::new();
@@ -151,7 +153,7 @@ fn killed_migrations_between_backends_lose_nothing() {
     for hop in stores.windows(2) {
         let [(from, _), (to, path)] = hop else { unreachable!("windows of two") };
         let migrate = || here.command(["--store", from, "migrate", "--to", to]);
-        cut_off(17, &mut random, migrate, || delete_store(path), || ());
+        kill_repeatedly(17, &mut random, migrate, || delete_store(path), || ());
         crate::support::run(migrate()).exits(0);
         crate::support::run(here.command(["--store", to, "verify"])).exits(0);
     }

@@ -1,4 +1,4 @@
-//! Progress of programs in the foreground: lines in a pipe, a bar on a terminal, nothing for programs; and `-v`.
+//! Progress of foreground programs: lines in a pipe, a bar on a terminal, nothing with `--json`; and the log of `-v`.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Stdio;
@@ -8,8 +8,8 @@ use serde_json::Value;
 use crate::support::{BINARY, Fixture, eventually};
 use crate::terminal::{on_terminal, on_watched_terminal, terminal};
 
-/// Says how far it is and prints, each time once a file allows it to: whoever looks makes the next one when it has seen
-/// what came of the last. What never is allowed is done after a while, so that a failure has an end.
+/// A script that reports progress and prints, one step each time the test creates the next file. Without the file, the
+/// step runs after a while, so that a failing test ends.
 fn script(fixture: &Fixture) -> String {
     format!(
         "cd {}; allowed() {{ i=0; until test -e $1 || test $i = 1000; do i=$((i+1)); sleep 0.02; done; }}; \
@@ -46,7 +46,7 @@ fn progress_in_a_pipe_is_a_line_per_tenth() {
         let Some(what) = next.next() else { continue };
         allow(&fixture, what);
         if *what == "14" {
-            // No line comes of it.
+            // This report leads to no line.
             fixture.wait_for("@last", "14 %", |shown| shown["progress"]["percent"] == 14.0);
             allow(&fixture, "30");
         }
@@ -98,17 +98,16 @@ fn the_progress_bar_never_mixes_with_output() {
         }
     });
     assert_eq!(steps.peek(), None, "a bar never came: {shown:?}");
-    // What is left in each line once everything is taken away that was cleared.
+    // The rest of each line after the parts that were cleared.
     let left: Vec<&str> = shown.lines().map(|line| line.rsplit("\r\u{1b}[2K").next().unwrap()).collect();
     assert_eq!(left[1..], ["line 5", "line 10", "line 14", "line 30", "end", ""], "{shown:?}");
 }
 
-/// A prompt, and what somebody types behind it, is no place for a bar.
+/// A bar must not overwrite a prompt and the input typed after it.
 #[test]
 fn no_bar_is_drawn_on_an_unfinished_line() {
     let fixture = Fixture::new();
-    // What is stored was passed on just before or after; the report is told to others in the log: then it is known
-    // here, too.
+    // Stored output is forwarded at about the same time, and a report that is in the log has reached this renderer, too.
     let script = format!(
         "cd {0}; allowed() {{ i=0; until test -e $1 || test $i = 1000; do i=$((i+1)); sleep 0.02; done; }}; \
          printf 'name? '; until {BINARY} logs @last | grep -q name; do sleep 0.02; done; \
@@ -125,7 +124,7 @@ fn no_bar_is_drawn_on_an_unfinished_line() {
         }
     });
     assert!(shown.contains("name? Ada\n") && shown.contains("40% asking"), "{shown:?}");
-    // The same where there is no terminal, and both go to one pipe.
+    // The same without a terminal, with both outputs in one pipe.
     std::fs::remove_file(fixture.dir.path().join("bye")).unwrap();
     let (mut all, both) = std::io::pipe().unwrap();
     let mut command = fixture.command(["run", "--", "sh", "-c", &script]);
@@ -142,7 +141,7 @@ fn no_bar_is_drawn_on_an_unfinished_line() {
     assert!(got.contains("name? Ada\n[####------] 40% asking\n"), "{got:?}");
 }
 
-/// A terminal that was stopped, or whose other side is stuck: progress waits for it as little as anything else does.
+/// Neither progress nor anything else waits for a terminal that is stopped or whose other side is stuck.
 #[test]
 fn a_blocked_terminal_does_not_block_the_session() {
     let fixture = Fixture::new();
@@ -162,7 +161,7 @@ fn a_blocked_terminal_does_not_block_the_session() {
     assert_eq!(fixture.show("stuck")["progress"]["percent"], 40.0);
     fixture.ctl(["cancel", "stuck"]).exits(0);
     fixture.wait_for("stuck", "the end", |shown| shown["state"] == "cancelled");
-    // Once somebody takes what was left for it, it says how it ended, and goes.
+    // Once its output is read, the command prints the outcome and exits.
     let reader = std::thread::spawn(move || {
         while std::fs::File::from(ours.try_clone().unwrap()).read(&mut [0; 4096]).is_ok() {}
     });

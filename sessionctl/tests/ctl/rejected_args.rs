@@ -1,4 +1,4 @@
-//! What is refused: the documented code, a message that says what to do next, and not a byte changed.
+//! Rejected arguments and stores: the documented code, a message with the next command, and no change to the store.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,7 +8,7 @@ use sessionkit::{SessionConfig, SessionId};
 
 use crate::support::{self, Fixture};
 
-/// Every verb that looks at a store, as it is typed for a session of this name, and whether it passes on exit codes.
+/// Every verb that opens a store, with its arguments for this session, and `true` if it passes on exit codes.
 fn verbs(id: &str) -> Vec<(Vec<&str>, bool)> {
     vec![
         (vec!["ls"], false),
@@ -26,7 +26,7 @@ fn verbs(id: &str) -> Vec<(Vec<&str>, bool)> {
     ]
 }
 
-/// Every verb fails with this code, and leaves everything as it is.
+/// Asserts that every verb fails with this code and changes nothing.
 #[track_caller]
 fn assert_all_rejected(fixture: &Fixture, code: &str, exit: i32) {
     let before = fixture.snapshot();
@@ -101,8 +101,7 @@ fn an_invalid_store_url_is_rejected() {
     }
 }
 
-/// A full disk without a disk of one's own: no file may grow beyond nothing, which the system refuses as it refuses
-/// growth beyond the end of a disk.
+/// Simulates a full disk with a file size limit of 0: the kernel refuses the growth of a file as on a full disk.
 #[test]
 fn writes_to_a_full_disk_are_rejected() {
     let fixture = Fixture::new();
@@ -120,11 +119,11 @@ fn writes_to_a_full_disk_are_rejected() {
     full(&["recover"]).fails(6, "STORAGE_FULL");
     full(&["run", "--", "true"]).fails(125, "STORAGE_FULL");
     assert_eq!(fs::read(&log).unwrap(), before);
-    assert_eq!(fixture.json(["ls", "--all"]).as_array().unwrap().len(), 1, "a session was half made");
-    // Reading needs no room.
+    assert_eq!(fixture.json(["ls", "--all"]).as_array().unwrap().len(), 1, "an incomplete session exists");
+    // Reading needs no space.
     full(&["show", &id]).exits(0);
     full(&["ls", "--all"]).exits(0);
-    // Once there is room again everything goes on.
+    // With free space, the same commands succeed.
     fixture.ctl(["cancel", &id]).exits(0);
     assert_eq!(fixture.show(&id)["state"], "cancelled");
 }
@@ -144,7 +143,7 @@ fn an_illegal_transition_is_rejected() {
 fn unknown_and_ambiguous_ids_are_rejected() {
     let fixture = Fixture::new();
     let mut ids: Vec<String> = Vec::new();
-    // Of 17 ids two begin with the same digit.
+    // Of 17 ids, two begin with the same digit.
     while ids.len() < 17 {
         ids.push(fixture.completed(SessionConfig::new("import").name("twin")).to_string());
     }
@@ -201,7 +200,7 @@ fn unsafe_names_and_labels_are_rejected() {
     assert_eq!(fixture.json(["ls", "--all"]).as_array().map(Vec::len), Some(0));
 }
 
-/// A kind that a newer version wrote: readable, kept, and never written behind.
+/// A log with an event kind of a newer version can be read, and is never appended to.
 #[test]
 fn a_log_of_a_newer_version_is_read_only() {
     let fixture = Fixture::new();
@@ -221,7 +220,7 @@ fn a_log_of_a_newer_version_is_read_only() {
     assert_eq!(fs::read(&log).unwrap(), before);
 }
 
-/// Seals a line as the format says, without the library.
+/// Seals a record as the format specifies, without the library.
 fn append_record(log: &Path, body: &str) {
     let text = fs::read_to_string(log).unwrap();
     let last = text.lines().last().unwrap();

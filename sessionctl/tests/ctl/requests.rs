@@ -1,9 +1,10 @@
-//! Changing what other processes run, or ran: `cancel`, `recover`, and what is told after a crash.
+//! Requests to sessions of other processes: `cancel`, `recover`, and the hints after a crash.
 
 use sessionkit::{SessionConfig, SessionManagerExt as _};
 
 use crate::support::Fixture;
 
+/// The event kinds in the log of a session.
 pub(crate) fn kinds(fixture: &Fixture, id: &str) -> Vec<String> {
     let lines = fixture.ctl(["events", id, "--json"]).exits(0).stdout;
     lines
@@ -47,7 +48,7 @@ fn cancel_of_a_crashed_session_takes_effect_immediately() {
     let fixture = Fixture::new();
     let id = fixture.crashed(SessionConfig::new("import")).to_string();
     assert_eq!(fixture.show(&id)["status"], "crashed");
-    assert_eq!(fixture.show(&id)["state"], "running", "the state is what the log says");
+    assert_eq!(fixture.show(&id)["state"], "running", "the state is the one in the log");
     let shown = fixture.json(["cancel", &id, "--force"]);
     assert_eq!(shown["state"], "cancelled");
     assert_eq!(kinds(&fixture, &id), ["created", "started", "cancel_requested", "interrupted", "cancelled"]);
@@ -96,14 +97,11 @@ fn recover_does_what_its_dry_run_announced() {
         );
         assert_eq!(fixture.show(&id)["status"], status);
         assert_eq!(kinds(&fixture, &id).last().map(String::as_str), Some(kind));
-        assert_eq!(fixture.show("living")["status"], "running", "the living are left alone");
+        assert_eq!(fixture.show("living")["status"], "running", "sessions of live owners are not changed");
         // Nothing is left to do.
         let again = fixture.ctl(["recover", "--policy", policy]).exits(0);
         if policy == "fail" {
-            assert!(
-                again.stdout.is_empty() && again.stderr.contains("no session has lost its owner"),
-                "{again:#?}"
-            );
+            assert!(again.stdout.is_empty() && again.stderr.contains("no crashed sessions"), "{again:#?}");
         }
         drop(live);
     }

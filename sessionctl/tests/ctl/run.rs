@@ -1,4 +1,4 @@
-//! Programs as sessions: their output, their exit codes, the death of whoever runs them, and going on after it.
+//! Programs as sessions: output, exit codes, the death of the owner, and resuming after it.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Stdio};
@@ -10,7 +10,7 @@ use sessionkit::{SessionConfig, SessionId};
 use crate::requests::kinds;
 use crate::support::{self, Fixture, Ran, eventually};
 
-/// The id that the first line of stderr names.
+/// Returns the id in the first line of stderr.
 fn id_of(stderr: &str) -> String {
     let first = stderr.lines().next().unwrap_or_default();
     first
@@ -20,7 +20,7 @@ fn id_of(stderr: &str) -> String {
         .to_owned()
 }
 
-/// A program that runs until somebody ends it.
+/// A running session in a process of its own.
 pub(crate) struct Running {
     child: Child,
     pub(crate) id: String,
@@ -35,11 +35,11 @@ pub(crate) fn start<'a>(
     let mut command = fixture.command(["run"].into_iter().chain(args).chain(["--", "sh", "-c", script]));
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut first = String::new();
-    // One byte at a time: what follows is for whoever reads on.
+    // One byte at a time: the rest is read by the caller.
     let stderr = child.stderr.as_mut().unwrap();
     while !first.ends_with('\n') {
         let mut byte = [0];
-        assert_eq!(stderr.read(&mut byte).unwrap(), 1, "ended before it had said anything: {first}");
+        assert_eq!(stderr.read(&mut byte).unwrap(), 1, "ended before its first line: {first}");
         first.push(char::from(byte[0]));
     }
     let mut ready = String::new();
@@ -58,7 +58,7 @@ impl Running {
         let deadline = Instant::now() + support::TIMEOUT;
         while self.child.try_wait().unwrap().is_none() {
             if Instant::now() > deadline {
-                // Its program goes with it.
+                // The program ends with it.
                 self.kill();
                 panic!("session {} did not end", self.id);
             }
@@ -74,7 +74,7 @@ impl Running {
 }
 
 fn is_gone(pid: &str) -> bool {
-    // A process that ended and was not waited for is gone, too.
+    // A zombie has ended, too.
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
 }
@@ -111,7 +111,7 @@ fn run_records_output_and_exit_code() {
     assert_eq!(fixture.ctl(["logs", &id, "--stdout", "--tail", "1"]).exits(0).stdout, "more\n");
     assert_eq!(fixture.ctl(["logs", &id, "--tail", "0"]).exits(0).stdout, "");
     fixture.ctl(["logs", &id, "--stdout", "--stderr"]).exits(2);
-    // The owner is gone without a trace.
+    // The owner has removed its lock.
     let owners = std::fs::read_dir(fixture.store().join("owners")).unwrap();
     assert_eq!(owners.count(), 0, "locks are left behind");
 }
@@ -122,7 +122,7 @@ fn logged_output_is_byte_identical() {
     let bytes = b"\x1b[31mred\x07\xff\xfe\r\nend";
     let script = r"printf '\033[31mred\007\377\376\r\nend'";
     let mut command = fixture.command(["run", "--name", "raw", "--", "sh", "-c", script]);
-    assert_eq!(command.output().unwrap().stdout, bytes, "the live output is passed on as it is");
+    assert_eq!(command.output().unwrap().stdout, bytes, "live output is forwarded unchanged");
     let logged = fixture.command(["logs", "raw"]).output().unwrap().stdout;
     assert_eq!(logged, bytes);
     let lines = fixture.ctl(["logs", "raw", "--json"]).exits(0).stdout;
@@ -217,7 +217,7 @@ fn nested_sessions_and_reports_reach_the_outer_session() {
     assert!(ran.stderr.contains("[INVALID_ARGUMENT]"), "{ran:#?}");
     let people = fixture.ctl(["events", "outer"]).stdout;
     assert!(people.contains("progress_reported") && !people.contains('\u{1b}'), "{people}");
-    // Outside of a session, and with an owner that is gone.
+    // Outside a session, and with an owner that is gone.
     fixture.ctl(["report", "--progress", "5"]).fails(2, "INVALID_ARGUMENT");
     let mut gone = fixture.command(["report", "--progress", "5"]);
     gone.env("SESSIONCTL_SOCKET", fixture.dir.path().join("gone"));
@@ -246,7 +246,7 @@ fn run_forwards_signals_to_the_program() {
     let fixture = Fixture::new();
     for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
         let script = format!(
-            "trap 'echo told; trap - {signal}; kill -{signal} $$' {signal}; echo ready; while :; do sleep 0.05; done"
+            "trap 'echo caught; trap - {signal}; kill -{signal} $$' {signal}; echo ready; while :; do sleep 0.05; done"
         );
         let running = start(&fixture, [], &script);
         let pid = running.child.id().to_string();
@@ -259,12 +259,12 @@ fn run_forwards_signals_to_the_program() {
         );
         let id = running.id.clone();
         let ran = running.end().exits(code);
-        assert_eq!(ran.stdout, "told\n");
+        assert_eq!(ran.stdout, "caught\n");
         assert_eq!(fixture.show(id)["state"], "failed");
     }
 }
 
-/// The story of the first user: a program, kill -9, a look, and on it goes.
+/// The README's example: a program, `kill -9` of its owner, `ls`, and `resume`.
 #[test]
 fn a_session_can_be_resumed_after_its_owner_was_killed() {
     let fixture = Fixture::new();
@@ -275,7 +275,7 @@ fn a_session_can_be_resumed_after_its_owner_was_killed() {
         once.display()
     );
     let mut running = start(&fixture, ["--name", "story"], &script);
-    eventually("the program to be where it waits", || once.exists());
+    eventually("the program to wait", || once.exists());
     let pids = std::fs::read_to_string(fixture.dir.path().join("pids")).unwrap();
     running.kill();
     let listed = fixture.json(["ls"]);
@@ -293,10 +293,10 @@ fn a_session_can_be_resumed_after_its_owner_was_killed() {
     );
     let ran = fixture.ctl(["resume", "story"]).exits(5);
     assert_eq!(ran.stdout, "ready\nagain\n");
-    // What was left behind was ended, which is noted.
-    let story: Vec<String> =
+    // Without the note about ended leftovers.
+    let recorded: Vec<String> =
         kinds(&fixture, &running.id).into_iter().filter(|kind| kind != "noted").collect();
-    assert_eq!(story, ["created", "started", "interrupted", "resumed", "command_executed", "failed"]);
+    assert_eq!(recorded, ["created", "started", "interrupted", "resumed", "command_executed", "failed"]);
     assert_eq!(fixture.ctl(["logs", "story"]).stdout, "ready\nready\nagain\n");
     assert_eq!(fixture.show("story")["attempt"], 2);
     assert!(!fixture.ctl(["ls"]).stderr.contains("was interrupted"));
@@ -350,7 +350,7 @@ fn exactly_one_of_several_resumes_wins() {
     }
 }
 
-/// A session that is resumed while its last run is not quite gone waits for the end of that, and gives up on demand.
+/// A resume waits until all processes of the last attempt have ended, and can be interrupted.
 #[test]
 fn resume_waits_for_the_end_of_the_last_attempt() {
     let fixture = Fixture::new();
@@ -377,7 +377,11 @@ fn resume_waits_for_the_end_of_the_last_attempt() {
     assert_eq!(first.wait().unwrap().code(), Some(130));
     assert_eq!(fixture.show(id)["status"], "paused: interrupted");
     let second = resume();
-    assert_eq!(fixture.ctl(["logs", &running.id]).stdout, "ready\n", "it ran beside its last attempt");
+    assert_eq!(
+        fixture.ctl(["logs", &running.id]).stdout,
+        "ready\n",
+        "it ran concurrently with its last attempt"
+    );
     drop(lock);
     let output = second.wait_with_output().unwrap();
     assert_eq!((output.status.code(), &*output.stdout), (Some(0), &b"ready\nagain\n"[..]));
@@ -389,7 +393,7 @@ fn recover_with_policy_resume_runs_commands_again() {
     let script = "echo ready; if [ $SESSIONCTL_ATTEMPT = 1 ]; then sleep 600; fi; echo second";
     let mut running = start(&fixture, [], script);
     running.kill();
-    // Work of a library is not a command: nobody here can make it.
+    // Work of a library has no command to run again.
     let library = fixture.crashed(SessionConfig::new("import"));
     let dry = fixture.json(["recover", "--policy", "resume", "--dry-run"]);
     assert_eq!(dry["recovered"].as_array().map(Vec::len), Some(2));

@@ -1,4 +1,4 @@
-//! `verify` and its repairs, on files that were damaged by hand.
+//! `verify` and its repairs, on files damaged by the test.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ struct Damaged {
     log: PathBuf,
 }
 
-/// A session whose owner died, with some records that were flushed.
+/// Creates a session whose owner died, with some flushed records.
 fn session() -> Damaged {
     let fixture = Fixture::new();
     let live = fixture.owner(SessionConfig::new("import"));
@@ -37,12 +37,12 @@ fn healthy_and_torn_logs_pass_verification() {
     assert_eq!(found["sessions"][0]["readable"], 5);
     fixture.ctl(["verify", "--repair"]).exits(0);
     assert_eq!(fixture.snapshot(), before, "a repair of a healthy store wrote something");
-    let whole = fs::read(&log).unwrap();
-    fs::write(&log, [&whole[..], b"{\"seq\":6,\"at\":\"2026"].concat()).unwrap();
+    let complete = fs::read(&log).unwrap();
+    fs::write(&log, [&complete[..], b"{\"seq\":6,\"at\":\"2026"].concat()).unwrap();
     let ran = fixture.ctl(["verify", &id]).exits(0);
     assert!(ran.stdout.contains("torn"), "{ran:#?}");
     fixture.ctl(["verify", "--repair", &id]).exits(0);
-    assert_eq!(fs::read(&log).unwrap(), whole);
+    assert_eq!(fs::read(&log).unwrap(), complete);
     assert_eq!(fixture.json(["verify"])["sessions"][0]["verdict"], "healthy");
 }
 
@@ -57,7 +57,7 @@ fn flushed_records_are_discarded_only_with_accept_loss() {
     let ran = fixture.ctl(["verify", "--repair", &id]).exits(7);
     assert!(ran.stderr.contains("verify --repair --accept-loss"), "{ran:#?}");
     assert_eq!(fs::read_to_string(&log).unwrap().lines().count(), 4);
-    // It can be read as far as it goes, and nobody writes behind what is lost.
+    // The readable records can be read, and nothing is appended after the loss.
     let ran = fixture.ctl(["events", &id, "--json"]).exits(7);
     assert!(ran.stdout.lines().count() == 4 && ran.stderr.contains("CORRUPT"), "{ran:#?}");
     let ran = fixture.ctl(["show", &id]).exits(7);

@@ -1,5 +1,5 @@
-//! A session whose program is a tree that does not want to end, the ways to kill those that watch over it, and the look at
-//! what of it lives.
+//! A session whose program is a process tree that resists its end, with ways to kill its owner and supervisor and to list
+//! its live processes.
 
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,14 +10,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::Moment;
 use crate::trees_support::{BINARY, Ran, TreesFixture};
 
-/// The promise: one second to end by itself, then it is killed.
+/// The documented limit: one second of grace, then the kill.
 const KILL_DEADLINE: Duration = Duration::from_secs(2);
-/// What a machine that has other things to do may add.
+/// Additional time on a busy machine.
 const MARGIN: Duration = Duration::from_secs(4);
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Three levels: one that ignores TERM, one in a session of its own, one that was forked twice, a session within the
-/// session. All keep the pipe of their output open.
+/// Three levels of processes: a process that ignores TERM, one in a process session of its own, one that was forked
+/// twice, and a nested session. All keep the output pipe open.
 const SCRIPT: &str = r#"
 touch "$2"
 sh -c 'trap "" TERM; touch "$2.stubborn"; sleep "$1" & sleep "$1"' sh "$1" "$2" &
@@ -29,18 +29,18 @@ wait
 "#;
 const MARKS: [&str; 4] = ["stubborn", "apart", "twice", "nested"];
 
-/// Who is in a tree.
+/// The processes of a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Members {
-    /// Also one that throws its environment away: only a supervisor finds that one.
+    /// Includes a process without the session's environment, which only a supervisor finds.
     All,
-    /// Those that can be recognised.
+    /// Only processes with the session's environment.
     Marked,
 }
 
 pub(crate) struct Tree {
     pub(crate) name: String,
-    /// How long its sleepers sleep: no other tree's do for as long.
+    /// The duration that its processes sleep, unique to this tree.
     mark: String,
     ready: std::path::PathBuf,
     owner: Option<Child>,
@@ -72,7 +72,7 @@ impl Tree {
         Self { name: name.to_owned(), mark, ready, owner: Some(owner), killer: None, killed: None }
     }
 
-    /// The same program again.
+    /// Runs the same program again by `resume`.
     pub(crate) fn resume(fixture: &TreesFixture, tree: &Self) -> Self {
         tree.remove_ready_files();
         let args = ["resume", &tree.name];
@@ -104,7 +104,7 @@ impl Tree {
         Pid::from_raw(i32::try_from(self.owner.as_ref().unwrap().id()).unwrap()).unwrap()
     }
 
-    /// Kills the owner at a moment, while others are killed at theirs.
+    /// Kills the owner at a moment, on a thread of its own.
     pub(crate) fn kill_owner_at(&mut self, moment: Moment) {
         let (pid, ready) = (self.owner_pid(), self.ready.clone());
         self.killer = Some(std::thread::spawn(move || {
@@ -129,10 +129,10 @@ impl Tree {
         self.killed = Some(Instant::now());
     }
 
-    /// Neither is there to see the other one's end.
+    /// Kills owner and supervisor so that neither can react to the end of the other.
     pub(crate) fn kill_both(&mut self) {
         let (owner, supervisor) = (self.owner_pid(), self.supervisor());
-        // Stopped first: the one that is killed second does nothing in between.
+        // Stops both first, so that the second does nothing between the kills.
         for signal in [Signal::STOP, Signal::KILL] {
             kill_process(owner, signal).unwrap();
             kill_process(supervisor, signal).unwrap();
@@ -140,13 +140,12 @@ impl Tree {
         self.killed = Some(Instant::now());
     }
 
-    /// The owner was killed, and is known to be gone.
+    /// Waits for the death of the killed owner.
     pub(crate) fn wait_killed(mut self) -> Self {
         if let Some(killer) = self.killer.take() {
             self.killed = Some(killer.join().unwrap());
         }
-        let output = self.owner.take().unwrap();
-        let status = { output }.wait().unwrap();
+        let status = self.owner.take().unwrap().wait().unwrap();
         assert_eq!(
             std::os::unix::process::ExitStatusExt::signal(&status),
             Some(9),
@@ -156,12 +155,12 @@ impl Tree {
         self
     }
 
-    /// The owner ends by itself.
+    /// Waits until the owner exits by itself.
     pub(crate) fn wait_ended(mut self) -> Ran {
         Ran::from(self.owner.take().unwrap().wait_with_output().unwrap())
     }
 
-    /// The owner's child that watches over the tree.
+    /// Returns the supervisor: the owner's child that watches over the tree.
     fn supervisor(&self) -> Pid {
         let owner = self.owner_pid().as_raw_nonzero().to_string();
         let found = processes().find(|pid| {
@@ -171,7 +170,7 @@ impl Tree {
         Pid::from_raw(found.unwrap()).unwrap()
     }
 
-    /// The socket that its processes were told of.
+    /// Returns the owner's socket, from the environment of its processes.
     pub(crate) fn socket(&self) -> String {
         let environ = |pid| std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         let mut all = processes().filter(|pid| args(*pid).contains(&self.mark)).flat_map(|pid| {
@@ -182,7 +181,7 @@ impl Tree {
         all.next().unwrap()
     }
 
-    /// Its processes that have not ended: those that have its mark among their words.
+    /// Returns its live processes, recognised by the mark in their arguments.
     pub(crate) fn live_processes(&self) -> Vec<(i32, String)> {
         let running = processes().map(|pid| (pid, args(pid)));
         running
@@ -192,7 +191,7 @@ impl Tree {
     }
 }
 
-/// A test that fails leaves nothing running either.
+/// Ends the processes of a failed test.
 impl Drop for Tree {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -203,7 +202,7 @@ impl Drop for Tree {
     }
 }
 
-/// Watches until no process of these trees is left, and says how long after its owner's death each was gone.
+/// Waits until no process of these trees is left, and returns the time from the kill to the end of each.
 pub(crate) fn wait_until_gone(trees: &[Tree], case: &str) -> Vec<Duration> {
     let mut gone = vec![None; trees.len()];
     loop {
@@ -216,7 +215,7 @@ pub(crate) fn wait_until_gone(trees: &[Tree], case: &str) -> Vec<Duration> {
                 *gone = None;
                 assert!(
                     since < KILL_DEADLINE + MARGIN,
-                    "{case}: {} lives {since:?} on: {:?}",
+                    "{case}: {} is alive after {since:?}: {:?}",
                     tree.name,
                     tree.live_processes()
                 );
@@ -238,7 +237,7 @@ fn processes() -> impl Iterator<Item = i32> {
     names.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// The words that a process was started with; none once it has ended.
+/// Returns the arguments of a process; none once it has ended.
 fn args(pid: i32) -> Vec<String> {
     split_nul(&std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! A store with folders of its own for everything that the command makes, and the looks at what is left in them.
+//! A store with private directories for all files of the command, and checks that nothing is left in them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -11,25 +11,25 @@ use serde_json::Value;
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_sessionctl");
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Descriptors and orphans are the process's: one test at a time.
-static ALONE: Mutex<()> = Mutex::new(());
+/// Descriptors and orphans belong to the process, so tests run one at a time.
+static EXCLUSIVE: Mutex<()> = Mutex::new(());
 
 pub(crate) struct TreesFixture {
     dir: tempfile::TempDir,
     descriptors: usize,
-    _alone: MutexGuard<'static, ()>,
+    _exclusive: MutexGuard<'static, ()>,
 }
 
 impl TreesFixture {
     pub(crate) fn new() -> Self {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever loses its parent comes to this process: nothing is left unseen.
+        let exclusive = EXCLUSIVE.lock().unwrap_or_else(PoisonError::into_inner);
+        // Orphans become children of this process, so that none goes unnoticed.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
         let dir = tempfile::tempdir().unwrap();
         for folder in ["runtime", "tmp"] {
             std::fs::create_dir(dir.path().join(folder)).unwrap();
         }
-        Self { dir, descriptors: descriptors(), _alone: alone }
+        Self { dir, descriptors: descriptors(), _exclusive: exclusive }
     }
 
     fn store(&self) -> PathBuf {
@@ -74,7 +74,7 @@ impl TreesFixture {
         self.json(&["show", id])
     }
 
-    /// A process that has something to do with a session, and is none of its tree.
+    /// Starts a process whose environment refers to a session and that is not part of its tree.
     pub(crate) fn unrelated_process(env: &[(&str, &str)]) -> UnrelatedProcess {
         let mut command = Command::new("sleep");
         command.arg("86399").env_remove("SESSIONCTL_SOCKET").envs(env.iter().copied());
@@ -82,7 +82,7 @@ impl TreesFixture {
         UnrelatedProcess(command.spawn().unwrap())
     }
 
-    /// A socket's path as this process would have it.
+    /// Returns the path of a socket as if this process were the owner.
     pub(crate) fn own_socket(&self) -> String {
         let line = std::fs::read_to_string("/proc/self/stat").unwrap();
         let start = line.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap();
@@ -92,17 +92,17 @@ impl TreesFixture {
             .to_string()
     }
 
-    /// Of all that was handed to this process when its parent was killed, only supervisors may be left, and none that
-    /// lives: had one ended before its tree, the rest of the tree would be here.
+    /// Asserts that the orphans of killed owners are supervisors, and waits for their end. If a supervisor ended before
+    /// its tree, the rest of the tree would be among the orphans.
     pub(crate) fn assert_only_supervisors_orphaned(case: &str) {
         for (pid, name, state) in children() {
-            // Started as `/proc/self/exe`, whose last part the system takes for its name.
+            // A supervisor is started as `/proc/self/exe` and has the last component as its name.
             assert!(name == "exe", "{case}: {pid} {name} {state} outlived its supervisor");
         }
         Self::wait_for_orphans(case);
     }
 
-    /// All that was handed to this process ends.
+    /// Waits until all orphans have ended.
     pub(crate) fn wait_for_orphans(case: &str) {
         let deadline = Instant::now() + TIMEOUT;
         while !Self::reap_orphans() {
@@ -111,7 +111,7 @@ impl TreesFixture {
         }
     }
 
-    /// Takes note of every orphan that has ended; whether none is left.
+    /// Reaps the orphans that have ended. Returns `true` if none is left.
     pub(crate) fn reap_orphans() -> bool {
         for (pid, ..) in children().iter().filter(|(_, _, state)| state == "Z") {
             rustix::process::waitpid(Pid::from_raw(*pid), WaitOptions::NOHANG).unwrap();
@@ -119,7 +119,7 @@ impl TreesFixture {
         children().is_empty()
     }
 
-    /// Nothing of owners that ended by themselves is left, without any cleaning.
+    /// Asserts that owners that exited left no files, descriptors or processes, without a `gc`.
     pub(crate) fn assert_clean(&self, case: &str) {
         for folder in ["owners", "active", "stage", "trash", "quarantine"] {
             assert_eq!(names(&self.store().join(folder)), [""; 0], "{case}: {folder}");
@@ -129,7 +129,7 @@ impl TreesFixture {
         assert_eq!(descriptors(), self.descriptors, "{case}");
     }
 
-    /// After `gc` a store is as if nothing had ever been in it.
+    /// Asserts that after `gc` a store has no files but its own.
     pub(crate) fn assert_empty_after_gc(self, seed: u64) {
         self.ctl(&["recover", "--policy", "fail"]).exits(0);
         let ran = self.ctl(&["gc", "--older-than", "0s"]).exits(0);
@@ -175,7 +175,7 @@ fn children() -> Vec<(i32, String, String)> {
     std::fs::read_dir("/proc").unwrap().flatten().filter_map(child).collect()
 }
 
-/// A process that nobody may signal.
+/// A process that must not be signalled.
 pub(crate) struct UnrelatedProcess(Child);
 
 impl UnrelatedProcess {
@@ -191,7 +191,7 @@ impl Drop for UnrelatedProcess {
     }
 }
 
-/// A command that runs.
+/// A running command.
 pub(crate) struct RunningCommand(Child);
 
 impl RunningCommand {
@@ -200,7 +200,7 @@ impl RunningCommand {
     }
 }
 
-/// What a command said, and how it ended.
+/// The outputs and exit code of a command.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
@@ -227,7 +227,7 @@ pub(crate) fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().unwrap())
 }
 
-/// Numbers that a seed brings back.
+/// Random numbers, reproducible by their seed.
 pub(crate) struct SeededRandom {
     pub(crate) seed: u64,
     state: u64,
