@@ -1,6 +1,6 @@
-//! The command line as typed. What the words mean is decided by the verbs.
+//! Command-line arguments as typed. The verbs interpret them.
 
-mod care;
+mod manage;
 mod run;
 
 use std::ffi::OsString;
@@ -10,12 +10,12 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use sessionkit::StateName;
 
-pub(crate) use self::care::{Completions, Export, Gc, Import, Man, Migrate, Pause, Retry, Rm, Wait, Why};
+pub(crate) use self::manage::{Completions, Export, Gc, Import, Man, Migrate, Pause, Retry, Rm, Wait, Why};
 pub(crate) use self::run::{Resume, Run};
 
-use crate::fail::ExitCodes;
+use crate::error::ExitCodes;
 
-/// Runs programs as durable sessions: visible, stoppable, crash-proof, resumable.
+/// Run programs as durable sessions: visible, stoppable and resumable after a crash.
 #[derive(Debug, Parser)]
 #[command(name = "sessionctl", version, disable_help_subcommand = true, after_help = EXAMPLES)]
 pub(crate) struct Cli {
@@ -29,38 +29,38 @@ const EXAMPLES: &str = "\
 Examples:
   sessionctl run -- make -j8        run a program as a session
   sessionctl ls --all               list all sessions
-  sessionctl show @last             look at the one made last
-  sessionctl logs @last --follow    read along, from anywhere
+  sessionctl show @last             show the newest session
+  sessionctl logs @last --follow    follow its output, from any terminal
 
 ID is @last, a full id, an exact name, or the beginning of an id.";
 
-const STORE_HELP: &str = "Where the sessions are: file:PATH, sled:PATH or sqlite:PATH [default: $SESSIONCTL_STORE, else under the user's state directory]";
+const STORE_HELP: &str = "Use this store: file:PATH, sled:PATH or sqlite:PATH [default: $SESSIONCTL_STORE, else under the user's state directory]";
 
-/// What every verb takes.
+/// Options of every verb.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// Where the sessions are
+    /// Use this store
     #[arg(long, global = true, value_name = "URL", help = STORE_HELP)]
     pub(crate) store: Option<OsString>,
-    /// Prints JSON, in the documented schema
+    /// Print JSON in the documented schema
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Whether to use colours
+    /// Use colours
     #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = ColorWhen::Auto)]
     pub(crate) color: ColorWhen,
-    /// Says on stderr what is going on; -vv says more
+    /// Log events to stderr; -vv logs more
     #[arg(long, short, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
 }
 
 impl Global {
-    /// What is known of a command line that makes no sense, except that a program typed it.
-    pub(crate) const fn of_json() -> Self {
+    /// Returns the options of a command line that could not be parsed but asked for JSON.
+    pub(crate) const fn json_only() -> Self {
         Self { store: None, json: true, color: ColorWhen::Never, verbose: 0 }
     }
 }
 
-/// Whether to use colours.
+/// Condition under which output has colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ColorWhen {
     /// On a terminal, unless `NO_COLOR` is set
@@ -71,55 +71,55 @@ pub(crate) enum ColorWhen {
     Never,
 }
 
-/// What to do.
+/// A verb with its arguments.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Runs a program as a session
+    /// Run a program as a session
     Run(Run),
-    /// Lists sessions
+    /// List sessions
     Ls(Ls),
-    /// Shows one session
+    /// Show one session
     Show(Show),
-    /// Says why a session is as it is, and what to do about it
+    /// Explain the state of a session and suggest the next command
     Why(Why),
-    /// Waits for the end of sessions
+    /// Wait for sessions to end
     Wait(Wait),
-    /// Prints the log of a session
+    /// Print the log of a session
     Events(Events),
-    /// Prints what a session's program has printed
+    /// Print the output of a session's program
     Logs(Logs),
-    /// Makes a session stand still
+    /// Pause a running session
     Pause(Pause),
-    /// Makes a paused or crashed session go on
+    /// Resume a paused or crashed session
     Resume(Resume),
-    /// Ends a session
+    /// Cancel a session
     Cancel(Cancel),
-    /// Runs the command of an ended session as a new session
+    /// Run the command of an ended session as a new session
     Retry(Retry),
-    /// Deals with sessions whose owner died
+    /// Fail, pause or resume the sessions whose owner died
     Recover(Recover),
-    /// Checks the files of sessions, and repairs them
+    /// Check the stored data of sessions, and repair it
     Verify(Verify),
-    /// Removes sessions that ended long ago, and what dead processes left behind
+    /// Remove sessions that ended long ago, and files of dead processes
     Gc(Gc),
-    /// Removes sessions
+    /// Remove sessions
     Rm(Rm),
-    /// Prints sessions as a stream, to take them elsewhere
+    /// Export sessions as a stream
     Export(Export),
-    /// Stores sessions that were exported
+    /// Import exported sessions, or those of an older tool
     Import(Import),
-    /// Copies all sessions into another store
+    /// Copy all sessions into another store
     Migrate(Migrate),
-    /// Says from inside a session how far it is
+    /// Report progress from inside a session
     Report(Report),
-    /// Prints the completions of a shell
+    /// Print a completion script for a shell
     Completions(Completions),
-    /// Writes the manual pages
+    /// Write the manual pages
     Man(Man),
 }
 
 impl Verb {
-    /// As it is typed.
+    /// Returns the verb as it is typed.
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Run(_) => "run",
@@ -148,7 +148,7 @@ impl Verb {
 }
 
 impl Verb {
-    /// Whether it may run a program in the foreground, as a job of a shell.
+    /// Returns `true` if the verb may run a program in the foreground, as a job of a shell.
     pub(crate) const fn runs_here(&self) -> bool {
         matches!(
             self,
@@ -158,10 +158,10 @@ impl Verb {
         )
     }
 
-    /// How its exit codes are to be understood: a verb that runs a program passes on the program's.
+    /// Returns the meaning of its exit codes: a verb that runs or awaits a program exits with the program's code.
     pub(crate) const fn exit_codes(&self) -> ExitCodes {
         match self {
-            Self::Run(_) | Self::Resume(_) | Self::Retry(_) | Self::Wait(_) => ExitCodes::Childs,
+            Self::Run(_) | Self::Resume(_) | Self::Retry(_) | Self::Wait(_) => ExitCodes::Child,
             Self::Ls(_)
             | Self::Show(_)
             | Self::Why(_)
@@ -188,16 +188,16 @@ impl Verb {
     after_help = "Examples:\n  sessionctl ls --all\n  sessionctl ls --state failed --label team=data --limit 10"
 )]
 pub(crate) struct Ls {
-    /// Lists the ended ones too
+    /// List ended sessions too
     #[arg(long)]
     pub(crate) all: bool,
-    /// Only those in this state; may be given more than once
+    /// List only sessions in this state; may be given more than once
     #[arg(long = "state", value_name = "STATE", value_parser = state)]
     pub(crate) states: Vec<StateName>,
-    /// Only those with this label; may be given more than once
+    /// List only sessions with this label; may be given more than once
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub(crate) labels: Vec<(String, String)>,
-    /// Only the newest, this many
+    /// List only the newest N sessions
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<NonZeroUsize>,
 }
@@ -205,22 +205,22 @@ pub(crate) struct Ls {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl show @last")]
 pub(crate) struct Show {
-    /// Which session
+    /// Session: @last, an id, a name, or the beginning of an id
     pub(crate) id: String,
 }
 
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  sessionctl events @last --after 3\n  sessionctl events nightly --follow --json\n\n\
-    With --follow it ends with 0 once the session has ended, for good, and all of its log was printed."
+    With --follow, exits with 0 once the session has ended and its whole log is printed."
 )]
 pub(crate) struct Events {
-    /// Which session
+    /// Session: @last, an id, a name, or the beginning of an id
     pub(crate) id: String,
-    /// Goes on with what comes, until the session has ended; a crash is no end
+    /// Keep printing until the session has ended; a crash is not an end
     #[arg(long, short)]
     pub(crate) follow: bool,
-    /// Only what came after this revision
+    /// Print only records after this revision
     #[arg(long, value_name = "REV", default_value_t = 0)]
     pub(crate) after: u64,
 }
@@ -228,34 +228,35 @@ pub(crate) struct Events {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  sessionctl logs @last --stderr --tail 20\n  sessionctl logs nightly --follow\n\n\
-    With --follow it ends with 0 once the session has ended, for good, and all of its output was printed."
+    With --follow, exits with 0 once the session has ended and all of its output is printed."
 )]
 pub(crate) struct Logs {
-    /// Which session
+    /// Session: @last, an id, a name, or the beginning of an id
     pub(crate) id: String,
-    /// Goes on with what comes, until the session has ended; a crash is no end
+    /// Keep printing until the session has ended; a crash is not an end
     #[arg(long, short)]
     pub(crate) follow: bool,
-    /// Only what went to the standard output
+    /// Print only standard output
     #[arg(long, conflicts_with = "stderr")]
     pub(crate) stdout: bool,
-    /// Only what went to the standard error output
+    /// Print only standard error
     #[arg(long)]
     pub(crate) stderr: bool,
-    /// Only the last lines, this many
+    /// Print only the last N lines
     #[arg(long, value_name = "N")]
     pub(crate) tail: Option<u64>,
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  sessionctl cancel nightly --reason \"wrong input\"")]
+#[command(after_help = "Example:\n  sessionctl cancel nightly --reason \"wrong input\"\n\n\
+    Works from any process. The program gets TERM and a grace period (5s by default), then KILL.")]
 pub(crate) struct Cancel {
-    /// Which session
+    /// Session: @last, an id, a name, or the beginning of an id
     pub(crate) id: String,
-    /// Why; it stands in the log
+    /// Reason, recorded in the log
     #[arg(long, value_name = "TEXT", default_value = "cancelled by hand")]
     pub(crate) reason: String,
-    /// Kills the program at once instead of asking it first
+    /// Kill the program immediately instead of sending TERM first
     #[arg(long)]
     pub(crate) force: bool,
 }
@@ -263,13 +264,13 @@ pub(crate) struct Cancel {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl recover --dry-run")]
 pub(crate) struct Recover {
-    /// What becomes of every session whose owner died [default: what the session was made with, else pause]
+    /// Apply this policy to every crashed session [default: the session's own policy, else pause]
     #[arg(long, value_enum, value_name = "POLICY")]
     pub(crate) policy: Option<Policy>,
-    /// Says what would be done, and changes nothing
+    /// Print what would be done, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Counts owners as dead of whom nothing can be known; make sure that they are
+    /// Treat owners of unknown liveness as dead; make sure that they are
     #[arg(long)]
     pub(crate) force: bool,
 }
@@ -284,44 +285,44 @@ impl From<Policy> for sessionkit::RecoveryPolicy {
     }
 }
 
-/// What becomes of a session whose owner died.
+/// Treatment of a session whose owner died.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Policy {
-    /// It fails
+    /// Mark the session as failed
     Fail,
-    /// It is paused, to be resumed by hand
+    /// Pause the session until it is resumed by hand
     Pause,
-    /// Its command is run again; what is no command is paused
+    /// Run its command again; pause a session without a command
     Resume,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl verify\n\n\
-    Exits with 0 if all is well or torn (mended by the next write), with 7 otherwise.")]
+    Exits with 0 if every session is healthy or torn (the next write repairs it), with 7 otherwise.")]
 pub(crate) struct Verify {
-    /// Which sessions [default: all]
+    /// Sessions to check [default: all]
     pub(crate) ids: Vec<String>,
-    /// Mends what can be mended without loss of anything acknowledged as flushed
+    /// Repair what can be repaired without losing flushed records
     #[arg(long)]
     pub(crate) repair: bool,
-    /// Mends also what lost flushed records; they stay lost
+    /// Also repair sessions that have lost flushed records; these stay lost
     #[arg(long, requires = "repair")]
     pub(crate) accept_loss: bool,
 }
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example (in a script that a session runs):\n  sessionctl report --progress 40 --step compiling"
+    after_help = "Example (in a script that runs as a session):\n  sessionctl report --progress 40 --step compiling"
 )]
 #[group(required = true, multiple = true, args = ["progress", "step", "phase"])]
 pub(crate) struct Report {
-    /// How much is done, 0 to 100
+    /// Progress from 0 to 100
     #[arg(long, value_name = "PERCENT")]
     pub(crate) progress: Option<f64>,
-    /// What is being done
+    /// Name of the current step
     #[arg(long, value_name = "TEXT")]
     pub(crate) step: Option<String>,
-    /// The part of the work that this is
+    /// Name of the current phase
     #[arg(long, value_name = "TEXT")]
     pub(crate) phase: Option<String>,
 }
@@ -329,18 +330,19 @@ pub(crate) struct Report {
 fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("a label is KEY=VALUE".to_owned()),
+        _ => Err("expected KEY=VALUE".to_owned()),
     }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|_| "a duration is like 90s, 10m, 2h 30m or 7d".to_owned())
+    humantime::parse_duration(text)
+        .map_err(|_| "expected a duration such as 90s, 10m, 2h 30m or 7d".to_owned())
 }
 
 fn state(text: &str) -> Result<StateName, String> {
     StateName::ALL.iter().copied().find(|state| state.name() == text).ok_or_else(|| {
         let names: Vec<&str> = StateName::ALL.iter().map(|state| state.name()).collect();
-        format!("a state is one of {}", names.join(", "))
+        format!("expected one of {}", names.join(", "))
     })
 }
 
@@ -349,7 +351,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_grammar_holds_together() {
+    fn command_line_definition_is_consistent() {
         <Cli as clap::CommandFactory>::command().debug_assert();
     }
 }

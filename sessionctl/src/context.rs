@@ -1,4 +1,4 @@
-//! What every verb knows: the store, the outputs, and how this command is called.
+//! The context of a verb: the store, the outputs, and the way in which this command was called.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -7,25 +7,25 @@ use sessionkit::{ManagerOptions, SessionId, Store, StoreUrl, text::visible};
 
 use crate::args::Global;
 use crate::detach::Caller;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::render::short;
 use crate::term::Term;
 use crate::verbose::{self, Verbose};
 
-/// The variable that names the store.
+/// Environment variable with the URL of the store.
 pub(crate) const STORE: &str = "SESSIONCTL_STORE";
 
-/// What every verb knows.
+/// The context in which a verb runs.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) term: Term,
-    /// Whoever started this process to own a session in the background.
+    /// The process that started this one with `--detach`, if any.
     pub(crate) caller: Option<Caller>,
-    /// The store as typed with `--store`, to be repeated in commands that are to be typed next.
+    /// The value of `--store`, repeated in the suggested commands.
     typed_store: Option<OsString>,
-    /// What has to be typed to call this command.
+    /// The word that starts this command in a shell.
     program: String,
-    /// Tells facts as they happen, if that was asked for.
+    /// The log of `-v`, if requested.
     verbose: Option<Verbose>,
 }
 
@@ -37,68 +37,68 @@ impl Context {
             verbose: verbose::start(global.verbose, &term),
             term,
             typed_store: global.store.clone(),
-            program: program.map_or_else(|| "sessionctl".to_owned(), |program| as_typed(&program)),
+            program: program.map_or_else(|| "sessionctl".to_owned(), |program| invocation(&program)),
         }
     }
 
-    /// The store that was named, or the user's.
+    /// Returns the URL from `--store` or the environment, else that of the user's default store.
     pub(crate) fn url(&self) -> Result<StoreUrl> {
         let named = || std::env::var_os(STORE).filter(|url| !url.is_empty());
         let url = match self.typed_store.clone().or_else(named) {
             Some(url) => StoreUrl::parse(url)?,
             None => StoreUrl::user_default()?,
         };
-        lasting(url)
+        persistent(url)
     }
 
-    /// Opens the store. Nothing is recovered: only `recover` and `resume` change what they find.
+    /// Opens the store without recovering sessions: only `recover` and `resume` change crashed ones.
     pub(crate) async fn open(&self) -> Result<Store> {
         self.open_with(ManagerOptions::new()).await
     }
 
-    /// As [`open`](Self::open), for a manager that can do more.
+    /// Opens the store like [`open`](Self::open), with these options for its manager.
     pub(crate) async fn open_with(&self, options: ManagerOptions) -> Result<Store> {
         let store = open_at(self.url()?, options).await?;
         Ok(if self.verbose.is_some() { store.map_manager(verbose::observed) } else { store })
     }
 
-    /// Opens another store than the one that the command is about.
+    /// Opens a second store, such as the target of a migration.
     pub(crate) async fn open_other(url: &OsStr) -> Result<Store> {
-        open_at(lasting(StoreUrl::parse(url)?)?, ManagerOptions::new()).await
+        open_at(persistent(StoreUrl::parse(url)?)?, ManagerOptions::new()).await
     }
 
-    /// Where the output of a store's programs is.
+    /// Returns the storage for the output of programs.
     pub(crate) fn output(store: &Store) -> Result<std::sync::Arc<dyn sessionkit::runner::OutputStorage>> {
-        store.output().ok_or_else(|| Failure::invalid(format!("{} keeps no output", store.url())))
+        store.output().ok_or_else(|| Failure::invalid(format!("{} does not store output", store.url())))
     }
 
-    /// A command of ours to type, for the same store.
-    pub(crate) fn command(&self, words: &[&str]) -> String {
+    /// Returns a `sessionctl` command line for the same store, to be shown as a suggestion.
+    pub(crate) fn command(&self, args: &[&str]) -> String {
         let mut command = self.program.clone();
         if let Some(store) = &self.typed_store {
             command.push_str(" --store ");
             command.push_str(&quoted(&store.to_string_lossy()));
         }
-        for word in words {
+        for arg in args {
             command.push(' ');
-            // A person types the beginning of an id, and a program has room for all of it.
-            match word.parse::<SessionId>() {
+            // People type the beginning of an id; programs get all of it.
+            match arg.parse::<SessionId>() {
                 Ok(id) if !self.term.json => command.push_str(&short(id)),
-                _ => command.push_str(&quoted(word)),
+                _ => command.push_str(&quoted(arg)),
             }
         }
         command
     }
 
-    /// A command of the system's to type, to look at the store's folder.
-    pub(crate) fn look_at_store(&self, command: &str) -> String {
+    /// Returns a system command line that inspects the store's directory, to be shown as a suggestion.
+    pub(crate) fn store_command(&self, command: &str) -> String {
         match self.url().as_ref().ok().and_then(StoreUrl::path) {
-            Some(path) => format!("{command} {}", quoted(&nearest(path).to_string_lossy())),
+            Some(path) => format!("{command} {}", quoted(&nearest_existing(path).to_string_lossy())),
             None => self.command(&["--help"]),
         }
     }
 
-    /// A line on stderr for whoever looks on, about some sessions, with the command to type next.
+    /// Prints a hint about some sessions to stderr, with the command to type next.
     pub(crate) fn hint(&self, text: &str, sessions: &[SessionId], next: &[&str]) {
         let next = self.command(next);
         if self.term.json {
@@ -106,9 +106,9 @@ impl Context {
                 "schema": crate::json::SCHEMA,
                 "hint": { "message": text, "sessions": sessions, "next": next },
             });
-            self.term.complain(&crate::json::line(&hint));
+            self.term.print_stderr(&crate::json::line(&hint));
         } else {
-            self.term.complain(&format!("{}; {} {next}", visible(text), self.term.faint("next:")));
+            self.term.print_stderr(&format!("{}; {} {next}", visible(text), self.term.faint("next:")));
         }
     }
 }
@@ -119,33 +119,33 @@ async fn open_at(url: StoreUrl, options: ManagerOptions) -> Result<Store> {
     Ok(store)
 }
 
-/// The same, if it outlives this command.
-fn lasting(url: StoreUrl) -> Result<StoreUrl> {
+/// Returns the URL if its store outlives this command.
+fn persistent(url: StoreUrl) -> Result<StoreUrl> {
     if url == StoreUrl::Memory {
-        return Err(Failure::invalid("a store in memory ends with this command: use `file:PATH`"));
+        return Err(Failure::invalid("a `memory:` store is lost when this command exits: use `file:PATH`"));
     }
     Ok(url)
 }
 
-/// The path itself, or what there is of the way to it.
-fn nearest(path: &Path) -> &Path {
+/// Returns the path, or its nearest ancestor that exists.
+fn nearest_existing(path: &Path) -> &Path {
     path.ancestors().find(|path| path.exists()).unwrap_or(path)
 }
 
-/// A program that was called by a path is not found by its name.
-fn as_typed(program: &OsString) -> String {
+/// Returns the word to type for this program: its path if it was called by a path, since `PATH` may not have it.
+fn invocation(program: &OsString) -> String {
     let text = program.to_string_lossy();
     if text.contains('/') { quoted(&text) } else { "sessionctl".to_owned() }
 }
 
-/// A word as a shell takes it, without what a terminal would obey.
-pub(crate) fn quoted(word: &str) -> String {
-    let word = visible(word);
+/// Quotes an argument for a shell, with characters escaped that would control a terminal.
+pub(crate) fn quoted(arg: &str) -> String {
+    let arg = visible(arg);
     let plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.into_owned()
+    if !arg.is_empty() && arg.chars().all(plain) {
+        arg.into_owned()
     } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
+        format!("'{}'", arg.replace('\'', r"'\''"))
     }
 }
 
@@ -154,13 +154,13 @@ mod tests {
     use super::quoted;
 
     #[test]
-    fn a_word_comes_through_a_shell_as_it_was() {
-        for word in ["plain", "a b", "it's", "$(id)", "", "file:/srv/x", "*"] {
+    fn quoted_arguments_survive_a_shell() {
+        for arg in ["plain", "a b", "it's", "$(id)", "", "file:/srv/x", "*"] {
             let output = std::process::Command::new("sh")
-                .args(["-c", &format!("printf %s {}", quoted(word))])
+                .args(["-c", &format!("printf %s {}", quoted(arg))])
                 .output()
                 .unwrap();
-            assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), arg);
         }
     }
 }

@@ -1,7 +1,8 @@
-//! `--detach`: a session whose owner is a process of its own, in no terminal, with nothing of its caller's open.
+//! `--detach`: starts a separate process as the owner, without a terminal and without its caller's descriptors.
 //!
-//! The caller starts this binary once more, under a hidden verb, and waits for a word: until then the new process
-//! speaks for it, on its stdout and stderr, so that every failure before the start is told as it is in the foreground.
+//! The caller starts this binary again with an internal verb and waits for one byte, the exit code. Until that byte is
+//! sent, the new process writes to the caller's stdout and stderr, so a failure before the start is reported as it is in
+//! the foreground.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -14,51 +15,51 @@ use std::process::{Command, Stdio};
 use sessionkit::ErrorCode;
 use tokio::io::Interest;
 
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 
-/// The hidden verb, which stands before the others.
+/// Internal verb, typed before the actual one.
 pub(crate) const VERB: &str = "__detached";
 
-/// Starts a process that does what this one was asked to do, and returns its exit code, or the one that it says once
-/// its program runs.
+/// Starts a process with the arguments of this one. Returns the exit code that it sends once its program runs, or the
+/// one with which it ended before that.
 pub(crate) fn start() -> Result<u8> {
-    let failed = |error: io::Error| Failure::chain(ErrorCode::SpawnFailed, &error).exits(125);
+    let failed = |error: io::Error| Failure::chain(ErrorCode::SpawnFailed, &error).with_exit_code(125);
     let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
-    // Not the path it was started from: that file may have been replaced since.
+    // Not the path of this binary: that file may have been replaced since.
     let mut command = Command::new("/proc/self/exe");
-    let mut words = std::env::args_os();
-    if let Some(name) = words.next() {
+    let mut args = std::env::args_os();
+    if let Some(name) = args.next() {
         command.arg0(name);
     }
-    command.arg(VERB).args(words).stdin(Stdio::from(OwnedFd::from(theirs)));
+    command.arg(VERB).args(args).stdin(Stdio::from(OwnedFd::from(theirs)));
     let mut owner = command.spawn().map_err(failed)?;
-    // With it goes the last copy of the owner's end: its death is the end.
+    // Closes our copy of the owner's socket, so that the death of the owner ends the read below.
     drop(command);
-    let mut word = [0];
-    if ours.read_exact(&mut word).is_ok() {
-        return Ok(word[0]);
+    let mut code = [0];
+    if ours.read_exact(&mut code).is_ok() {
+        return Ok(code[0]);
     }
     let status = owner.wait().map_err(failed)?;
     let code = status.code().or(status.signal().map(|signal| 128 + signal));
     Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(125))
 }
 
-/// Whoever waits until the program runs.
+/// The process that waits until the program runs.
 #[derive(Debug)]
 pub(crate) struct Caller {
     socket: UnixStream,
 }
 
 impl Caller {
-    /// If the hidden verb is there, takes it away, and leaves the caller's terminal and all that it has open, the
-    /// outputs aside. Call it before anything is opened.
-    pub(crate) fn find(words: &mut Vec<OsString>) -> io::Result<Option<Self>> {
-        if words.get(1).is_none_or(|word| word != VERB) {
+    /// Removes the internal verb from the arguments, if present, and detaches from the caller's terminal and from all its
+    /// descriptors except stdout and stderr. Call it before anything is opened.
+    pub(crate) fn find(args: &mut Vec<OsString>) -> io::Result<Option<Self>> {
+        if args.get(1).is_none_or(|arg| arg != VERB) {
             return Ok(None);
         }
-        words.remove(1);
+        args.remove(1);
         let socket = UnixStream::from(rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?);
-        // Another descriptor would not have a peer.
+        // Fails if stdin is not the socket of a caller.
         socket.peer_addr()?;
         rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
         close_others(&socket)?;
@@ -66,23 +67,23 @@ impl Caller {
         Ok(Some(Self { socket }))
     }
 
-    /// Says the exit code to whoever waits, and stays behind alone.
-    pub(crate) fn let_go(&self, code: u8) {
+    /// Sends the exit code to the caller, which then exits, and closes the caller's outputs here.
+    pub(crate) fn detach(&self, code: u8) {
         if let Ok(null) = File::options().write(true).open("/dev/null") {
             let _ = rustix::stdio::dup2_stdout(&null);
             let _ = rustix::stdio::dup2_stderr(&null);
         }
-        // Who went away knows how it ended there.
+        // A caller that is gone needs no exit code.
         let _ = (&self.socket).write_all(&[code]);
     }
 
-    /// Returns once nobody waits any more.
-    pub(crate) async fn left(&self) {
+    /// Returns once the caller is gone.
+    pub(crate) async fn disconnected(&self) {
         let gone = async || -> io::Result<()> {
             let socket = self.socket.try_clone()?;
             socket.set_nonblocking(true)?;
             let socket = tokio::net::UnixStream::from_std(socket)?;
-            // It has nothing to say.
+            // The caller never sends anything: readable means closed.
             socket.ready(Interest::READABLE).await?;
             Ok(())
         };
@@ -92,14 +93,14 @@ impl Caller {
     }
 }
 
-/// Closes what the caller had open and did not close for its programs.
+/// Closes the descriptors inherited from the caller, except the outputs and this socket.
 fn close_others(socket: &UnixStream) -> io::Result<()> {
     let open: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
     let kept = std::os::fd::AsRawFd::as_raw_fd(&socket.as_fd());
     for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2 && *descriptor != kept) {
-        // One is that of the list itself, and closed by now.
+        // One of them belonged to the directory listing and is closed already.
         let _ = nix::unistd::close(descriptor);
     }
     Ok(())

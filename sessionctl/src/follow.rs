@@ -1,5 +1,4 @@
-//! Whoever follows a session, between one piece of news and the next: leaves when its own reader has left, and says that
-//! nothing will come while the session's owner is dead.
+//! Waiting in `--follow`: stops when the reader of stdout is gone, and warns when the session has no live owner.
 
 use std::time::Duration;
 
@@ -7,70 +6,71 @@ use sessionkit::{Liveness, SessionId, SessionManager};
 use tokio::time::Instant;
 
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 
-/// How often storage is asked for news where it cannot tell of them.
+/// Interval at which a storage without a change feed is polled.
 pub(crate) const POLL: Duration = Duration::from_millis(50);
-/// How often it is looked whether there still is a reader.
-const LOOK: Duration = Duration::from_millis(200);
-/// Every how many looks the owner's life is looked at.
-const LOOKS: u32 = 5;
+/// Interval of checks for the reader of stdout.
+const READER_CHECK: Duration = Duration::from_millis(200);
+/// Number of reader checks for each check of the owner.
+const OWNER_CHECK_EVERY: u32 = 5;
 
 /// A follower of one session.
 pub(crate) struct Follower<'a> {
     context: &'a Context,
     manager: &'a dyn SessionManager,
     id: SessionId,
-    /// When the next look is due, and how many there were.
+    /// Time of the next check.
     due: Instant,
-    looks: u32,
-    /// The attempt of which it was told that nobody runs it any more.
-    told: Option<u32>,
+    /// Checks so far.
+    checks: u32,
+    /// The attempt whose missing owner was reported.
+    reported_attempt: Option<u32>,
 }
 
 impl<'a> Follower<'a> {
     pub(crate) fn new(context: &'a Context, manager: &'a dyn SessionManager, id: SessionId) -> Self {
-        Self { context, manager, id, due: Instant::now() + LOOK, looks: 0, told: None }
+        Self { context, manager, id, due: Instant::now() + READER_CHECK, checks: 0, reported_attempt: None }
     }
 
-    /// Waits for news for as long as there is somebody to tell them.
-    pub(crate) async fn wait<T>(&mut self, news: impl Future<Output = T>) -> Result<T> {
-        let mut news = std::pin::pin!(news);
+    /// Waits for an update. Fails with [`Failure::ReaderGone`] once the reader of stdout is gone.
+    pub(crate) async fn wait<T>(&mut self, update: impl Future<Output = T>) -> Result<T> {
+        let mut update = std::pin::pin!(update);
         loop {
             tokio::select! {
                 biased;
-                news = &mut news => return Ok(news),
-                () = tokio::time::sleep_until(self.due) => self.look().await?,
+                update = &mut update => return Ok(update),
+                () = tokio::time::sleep_until(self.due) => self.check_reader().await?,
             }
         }
     }
 
-    async fn look(&mut self) -> Result<()> {
+    async fn check_reader(&mut self) -> Result<()> {
         if self.context.term.reader_is_gone() {
             return Err(Failure::ReaderGone);
         }
-        self.due = Instant::now() + LOOK;
-        self.looks += 1;
-        if self.looks.is_multiple_of(LOOKS) {
-            self.look_at_owner().await;
+        self.due = Instant::now() + READER_CHECK;
+        self.checks += 1;
+        if self.checks.is_multiple_of(OWNER_CHECK_EVERY) {
+            self.check_owner().await;
         }
         Ok(())
     }
 
-    /// What cannot be found out here is nobody's concern: the follower's own reads say what is wrong.
-    async fn look_at_owner(&mut self) {
+    /// Warns once for each attempt that has no live owner. Errors are ignored: the follower's own reads report them.
+    async fn check_owner(&mut self) {
         let Ok(head) = self.manager.get_head(self.id).await else { return };
         let attempt = head.lifecycle.attempt;
-        if self.told == Some(attempt) || head.state().is_final() {
+        if self.reported_attempt == Some(attempt) || head.state().is_final() {
             return;
         }
-        let why = match self.manager.liveness(self.id).await {
+        let reason = match self.manager.liveness(self.id).await {
             Ok(Some(Liveness::Dead { .. })) => "its owner died",
-            Ok(None) => "nobody runs it now",
+            Ok(None) => "it has no owner",
             Ok(Some(_)) | Err(_) => return,
         };
-        self.told = Some(attempt);
-        let text = format!("{why}, and nothing comes until somebody resumes it");
+        self.reported_attempt = Some(attempt);
+        let text = format!("{reason}: nothing new comes until it is resumed");
         self.context.hint(&text, &[self.id], &["resume", &self.id.to_string()]);
     }
 }

@@ -1,39 +1,40 @@
-//! A program in the foreground: signals go to it, its output comes from it, and its exit code is ours. Or, where
-//! somebody started this process for that, in the background of everybody.
+//! Runs the program of a session that this process owns: forwards signals, shows its output, and returns its exit code.
+//!
+//! The process is either in the foreground of its caller, or a detached owner in the background.
 
 use sessionkit::runner::{ChildState, Command, Ended, Forwarding, RunReport, Runner, Running, Stdin};
 use sessionkit::{Session, SessionError, SessionId, SessionManager, SessionState, Store, text::visible};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::job::Job;
-use crate::stops::Word;
+use crate::job_signals::JobSignal;
 use crate::verb::print_session;
 
-/// Signals that mean the program, and come to whoever runs it.
-const PASSED_ON: [SignalKind; 3] = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+/// Signals that are forwarded to the program.
+const FORWARDED: [SignalKind; 3] = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
 
-/// What of a program's input and output belongs to the foreground.
+/// Configures stdin and output forwarding for a foreground or detached run.
 pub(crate) fn command(command: Command, context: &Context) -> Command {
     let (here, json) = (context.caller.is_none(), context.term.json);
     let command = command.stdin(if here { Stdin::Inherit } else { Stdin::Null });
     command.pass_on(if here && !json { Forwarding::Inherit } else { Forwarding::Nothing })
 }
 
-/// Signals that came since this was made.
+/// Receiver of the forwarded signals.
 pub(crate) struct Signals([Signal; 3]);
 
 impl Signals {
-    /// From now on these signals do not end this process.
+    /// Starts receiving these signals; they no longer end this process.
     pub(crate) fn catch() -> Result<Self> {
-        let [interrupt, terminate, hangup] = PASSED_ON.map(signal);
+        let [interrupt, terminate, hangup] = FORWARDED.map(signal);
         let failed =
             |error: std::io::Error| Failure::chain(sessionkit::ErrorCode::StorageUnavailable, &error);
         Ok(Self([interrupt.map_err(failed)?, terminate.map_err(failed)?, hangup.map_err(failed)?]))
     }
 
-    /// The number of the next one.
+    /// Returns the number of the next signal.
     pub(crate) async fn next(&mut self) -> i32 {
         let Self([interrupt, terminate, hangup]) = self;
         tokio::select! {
@@ -44,7 +45,7 @@ impl Signals {
     }
 }
 
-/// Runs a program under a session that is owned here, to its end, and returns its exit code.
+/// Runs the program of a session that this process owns to its end, and returns its exit code.
 pub(crate) async fn run(
     context: &Context,
     store: &Store,
@@ -54,8 +55,8 @@ pub(crate) async fn run(
     mut signals: Signals,
 ) -> Result<u8> {
     let id = session.id();
-    let runner = context.term.beside(runner);
-    // Whoever left its terminal is nobody's job.
+    let runner = context.term.intercept_output(runner);
+    // A detached owner has no controlling terminal, hence no job control.
     let job = if context.caller.is_none() { Job::new().map(Some) } else { Ok(None) };
     let mut job = match job {
         Ok(job) => job,
@@ -67,14 +68,14 @@ pub(crate) async fn run(
     let report = match start(context, runner.run(session, command), &mut signals, &mut job).await {
         Ok(Ok(running)) => {
             if let Some(caller) = &context.caller {
-                let told = tell(context, &**store.manager(), id).await;
-                caller.let_go(told.unwrap_or_else(|failure| {
-                    crate::fail::tell(&failure, "run", crate::fail::ExitCodes::Childs, context)
+                let announced = announce(context, &**store.manager(), id).await;
+                caller.detach(announced.unwrap_or_else(|failure| {
+                    crate::error::print(&failure, "run", crate::error::ExitCodes::Child, context)
                 }));
             }
             let progress = running.session().progress().watch();
             let wait = wait(context, running, signals, &mut job);
-            // Nobody looks on where nobody waits.
+            // A detached owner has no viewer for progress.
             if context.caller.is_some() {
                 wait.await
             } else {
@@ -91,27 +92,27 @@ pub(crate) async fn run(
         }
         Err(number) => {
             store.manager().shutdown().await?;
-            let text = "interrupted before the program was started";
+            let text = "interrupted before the program started";
             context.hint(text, &[id], &["resume", &id.to_string()]);
-            return Ok(exit_by(number));
+            return Ok(exit_code_of_signal(number));
         }
     };
-    // Whatever is told from here on is told on a terminal that is as it was.
-    let had_terminal = job.as_ref().is_some_and(Job::has_given);
+    // Restores the terminal before anything more is printed.
+    let had_terminal = job.as_ref().is_some_and(Job::program_has_terminal);
     drop(job);
-    // Retires the owner: nothing is left for anybody to clean up.
+    // Retires the owner, so that no files of it are left to clean up.
     let shut = store.manager().shutdown().await;
     let report = report.map_err(|error| Failure::from(error).about(id))?;
     shut?;
     let code = finish(context, store, &report, id).await?;
     if had_terminal && report.ended == Some(Ended::Signalled(SignalKind::interrupt().as_raw_value())) {
-        end_as_interrupted();
+        die_of_interrupt();
     }
     Ok(code)
 }
 
-/// Starts a program. What is not there yet cannot be told of signals: whoever waits for the end of a former run gives
-/// up then, for another time, with the number of the signal.
+/// Starts a program. There is no program yet that a signal could go to: the start, which may wait for the end of an
+/// earlier run, is abandoned, and the number of the signal is returned as an error.
 async fn start<T>(
     context: &Context,
     started: impl Future<Output = T>,
@@ -123,8 +124,8 @@ async fn start<T>(
         tokio::select! {
             started = &mut started => return Ok(started),
             number = signals.next() => return Err(number),
-            () = caller_left(context) => return Err(SignalKind::hangup().as_raw_value()),
-            word = next(job) => job.iter_mut().for_each(|job| job.heard_early(word)),
+            () = caller_disconnected(context) => return Err(SignalKind::hangup().as_raw_value()),
+            signal = next_job_signal(job) => job.iter_mut().for_each(|job| job.handle_before_start(signal)),
         }
     }
 }
@@ -135,46 +136,46 @@ async fn wait(
     mut signals: Signals,
     job: &mut Option<Job>,
 ) -> std::result::Result<RunReport, SessionError> {
-    let mut standing = running.child_state();
+    let mut child_state = running.child_state();
     if let Some(job) = job {
-        job.begin(&running).await;
+        job.program_started(&running).await;
     }
     loop {
         tokio::select! {
             report = running.wait() => return report,
             number = signals.next() => running.signal(number).await,
-            Ok(()) = standing.changed() => if let Some(job) = job {
-                let standing = *standing.borrow_and_update();
-                let by_others = standing == ChildState::Paused && !job.is_stopping();
-                job.program_stands(standing, &running).await;
-                if by_others {
+            Ok(()) = child_state.changed() => if let Some(job) = job {
+                let child_state = *child_state.borrow_and_update();
+                let paused_by_others = child_state == ChildState::Paused && !job.is_stopping();
+                job.handle_child_state(child_state, &running).await;
+                if paused_by_others {
                     let id = running.id();
                     context.hint("session paused by request", &[id], &["resume", &id.to_string()]);
                 }
             },
-            word = next(job) => if let Some(job) = job {
-                job.heard(word, &running).await;
+            signal = next_job_signal(job) => if let Some(job) = job {
+                job.handle(signal, &running).await;
             },
         }
     }
 }
 
-async fn next(job: &mut Option<Job>) -> Word {
+async fn next_job_signal(job: &mut Option<Job>) -> JobSignal {
     match job {
         Some(job) => job.next().await,
         None => std::future::pending().await,
     }
 }
 
-async fn caller_left(context: &Context) {
+async fn caller_disconnected(context: &Context) {
     match &context.caller {
-        Some(caller) => caller.left().await,
+        Some(caller) => caller.disconnected().await,
         None => std::future::pending().await,
     }
 }
 
-/// Says on stdout which session runs now, to whoever started it and does not wait for its end.
-pub(crate) async fn tell(context: &Context, manager: &dyn SessionManager, id: SessionId) -> Result<u8> {
+/// Prints the session that is now running to stdout, for a caller that does not wait for its end.
+pub(crate) async fn announce(context: &Context, manager: &dyn SessionManager, id: SessionId) -> Result<u8> {
     if context.term.json {
         print_session(context, manager, id).await?;
     } else {
@@ -183,11 +184,11 @@ pub(crate) async fn tell(context: &Context, manager: &dyn SessionManager, id: Se
     Ok(0)
 }
 
-/// Ends this process as the key that ended the program would have ended it, had it been in the terminal's foreground
-/// itself. Its job hears of it as it would have then, and a shell's loop or script ends, too.
-fn end_as_interrupted() {
+/// Ends this process and its group by SIGINT, as Ctrl-C would have done had they been in the terminal's foreground
+/// instead of the program. Without this, a shell loop or script around the command would continue.
+fn die_of_interrupt() {
     let _ = rustix::process::kill_current_process_group(rustix::process::Signal::INT);
-    // To a shell it is the same code, if it does not work.
+    // If the signal does not end this process, a shell sees the same exit code.
     let _ = signal_hook::low_level::emulate_default_handler(SignalKind::interrupt().as_raw_value());
 }
 
@@ -220,6 +221,6 @@ async fn finish(context: &Context, store: &Store, report: &RunReport, id: Sessio
     Ok(u8::try_from(report.exit_code()).unwrap_or(125))
 }
 
-fn exit_by(signal: i32) -> u8 {
+fn exit_code_of_signal(signal: i32) -> u8 {
     u8::try_from(128 + signal).unwrap_or(125)
 }

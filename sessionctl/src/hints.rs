@@ -1,17 +1,17 @@
-//! What happened while nobody looked: sessions whose owner died, in one line.
+//! The hint about crashed sessions, in one line.
 
 use sessionkit::{Evidence, SessionId, SessionManager};
 
 use crate::context::Context;
-use crate::fail::Result;
+use crate::error::Result;
 use crate::render::short;
 
 const REBOOTED: &str = "the machine was restarted";
-/// Names that are told of many.
-const TOLD: usize = 3;
+/// Names shown of many sessions.
+const MAX_NAMES: usize = 3;
 
-/// Says which sessions have crashed and how to go on with them; `except` is the one that the verb deals with.
-pub(crate) async fn crashed(
+/// Prints which sessions have crashed and the command to type next; `except` is the session that the verb handles.
+pub(crate) async fn report_crashed(
     context: &Context,
     manager: &dyn SessionManager,
     except: Option<SessionId>,
@@ -25,9 +25,9 @@ pub(crate) async fn crashed(
     let rebooted = rebooted.iter().all(|rebooted| *rebooted);
     let ids: Vec<SessionId> = crashed.iter().map(|head| head.id).collect();
     let mut names: Vec<String> =
-        crashed.iter().take(TOLD).map(|head| format!("{} ({})", short(head.id), head.name)).collect();
-    if crashed.len() > TOLD {
-        names.push(format!("{} more", crashed.len() - TOLD));
+        crashed.iter().take(MAX_NAMES).map(|head| format!("{} ({})", short(head.id), head.name)).collect();
+    if crashed.len() > MAX_NAMES {
+        names.push(format!("{} more", crashed.len() - MAX_NAMES));
     }
     let names = names.join(", ");
     match ids.as_slice() {
@@ -42,7 +42,7 @@ pub(crate) async fn crashed(
         ),
         many => context.hint(
             &format!(
-                "{} sessions were interrupted, {}: {names}",
+                "{} sessions were interrupted ({}): {names}",
                 many.len(),
                 if rebooted { REBOOTED } else { "their owners died" }
             ),

@@ -1,162 +1,165 @@
-//! A program and this process as one job of a shell: who has the terminal, and that the two stop and go on together.
+//! Job control: the program and this process stop and continue together, and the terminal passes between them.
 
 use rustix::process::Pid;
 use sessionkit::runner::{ChildState, Running};
 
-use crate::fail::Result;
-use crate::stops::{Stop, Stops, Whom, Word};
+use crate::error::Result;
+use crate::job_signals::{JobSignal, JobSignals, StopReason, StopTarget};
 use crate::terminal::{self, Terminal};
 
-/// What stands in the log for a key.
+/// Pause reason in the log for a stop key or signal.
 const BY_KEY: &str = "stopped from the terminal";
-/// What stands there for a program in the background that wants to read.
+/// Pause reason in the log for a background program that reads from the terminal.
 const BY_READING: &str = "waits for the terminal";
 
-/// This process as a job.
+/// This process and its program as a job of a shell.
 #[derive(Debug)]
 pub(crate) struct Job {
-    stops: Stops,
+    signals: JobSignals,
     terminal: Option<Terminal>,
-    /// Whether the program is to have the terminal whenever this process has it.
-    wanted: bool,
-    /// To be done once the program stands still.
-    stopping: Option<(Stop, Whom)>,
-    /// Whether the session is paused, and whether it is for the sake of the terminal, to go on with this process.
+    /// `true` if the program gets the terminal whenever this process has it.
+    wants_terminal: bool,
+    /// The stop to carry out once the program is paused.
+    pending_stop: Option<(StopReason, StopTarget)>,
+    /// `true` while the session is paused.
     paused: bool,
-    held: bool,
+    /// `true` if it was paused here, for job control, and resumes when this process continues.
+    paused_by_us: bool,
 }
 
 impl Job {
     pub(crate) fn new() -> Result<Self> {
-        let stops = Stops::catch()?;
+        let signals = JobSignals::new()?;
         Ok(Self {
-            stops,
+            signals,
             terminal: None,
-            wanted: terminal::is_wanted(),
-            stopping: None,
+            wants_terminal: terminal::wants_terminal(),
+            pending_stop: None,
             paused: false,
-            held: false,
+            paused_by_us: false,
         })
     }
 
-    /// What a shell or a terminal says next. Dropping the future is harmless.
-    pub(crate) async fn next(&mut self) -> Word {
-        self.stops.next().await
+    /// Returns the next job control signal. The future may be dropped.
+    pub(crate) async fn next(&mut self) -> JobSignal {
+        self.signals.next().await
     }
 
-    /// Does what was said before there was a program.
-    pub(crate) fn heard_early(&mut self, word: Word) {
-        if let Word::Stop(why) = word {
-            self.stops.stop(why, Whom::Myself);
+    /// Handles a signal that came before the program started.
+    pub(crate) fn handle_before_start(&mut self, signal: JobSignal) {
+        if let JobSignal::Stop(reason) = signal {
+            self.signals.stop(reason, StopTarget::ThisProcess);
         }
     }
 
-    /// The program runs.
-    pub(crate) async fn begin(&mut self, running: &Running) {
+    /// Opens the terminal and hands it to the program, which has just started.
+    pub(crate) async fn program_started(&mut self, running: &Running) {
         let program = i32::try_from(running.pid()).ok().and_then(Pid::from_raw);
         self.terminal = program.and_then(Terminal::open);
-        if self.wanted {
-            self.give(running).await;
+        if self.wants_terminal {
+            self.hand_over_terminal(running).await;
         }
     }
 
-    /// Whether the program has the terminal, from here.
-    pub(crate) fn has_given(&self) -> bool {
-        self.terminal.as_ref().is_some_and(Terminal::is_given)
+    /// Returns `true` if the program has the terminal, handed over by this process.
+    pub(crate) fn program_has_terminal(&self) -> bool {
+        self.terminal.as_ref().is_some_and(Terminal::is_handed_over)
     }
 
-    /// Whether this process stops once the program stands still.
+    /// Returns `true` if this process stops once the program is paused.
     pub(crate) const fn is_stopping(&self) -> bool {
-        self.stopping.is_some()
+        self.pending_stop.is_some()
     }
 
-    /// Does what was said.
-    pub(crate) async fn heard(&mut self, word: Word, running: &Running) {
-        match word {
-            Word::Stop(_) if self.stopping.is_some() => {}
-            Word::Stop(why) if self.paused => self.stop(why, Whom::Myself, running).await,
-            Word::Stop(why) => self.pause(why, Whom::Myself, running),
-            Word::Continue => self.goes_on(running).await,
+    /// Handles a signal while the program runs.
+    pub(crate) async fn handle(&mut self, signal: JobSignal, running: &Running) {
+        match signal {
+            JobSignal::Stop(_) if self.pending_stop.is_some() => {}
+            JobSignal::Stop(reason) if self.paused => {
+                self.stop(reason, StopTarget::ThisProcess, running).await
+            }
+            JobSignal::Stop(reason) => self.pause(reason, StopTarget::ThisProcess, running),
+            JobSignal::Continue => self.continue_program(running).await,
         }
     }
 
-    /// Does what the program's standing makes necessary.
-    pub(crate) async fn program_stands(&mut self, standing: ChildState, running: &Running) {
-        self.paused = standing == ChildState::Paused;
-        match standing {
+    /// Follows a change of the program's state.
+    pub(crate) async fn handle_child_state(&mut self, state: ChildState, running: &Running) {
+        self.paused = state == ChildState::Paused;
+        match state {
             ChildState::Stopped { signal } => {
-                let why = Stop::of(signal);
-                // It asked for the terminal and gets it, or has got it since: a program may read before it was handed
-                // over.
-                if why == Stop::Reading && self.give(running).await {
-                    self.wanted = true;
+                let reason = StopReason::of(signal);
+                // The program asked for the terminal and gets it, or has it by now: it may have read before the terminal
+                // was handed over.
+                if reason == StopReason::NeedsTerminal && self.hand_over_terminal(running).await {
+                    self.wants_terminal = true;
                 } else if self.terminal.is_some() {
-                    self.pause(why, Whom::Job, running);
+                    self.pause(reason, StopTarget::Job, running);
                 }
             }
             ChildState::Paused => {
-                self.take();
-                if let Some((why, whom)) = self.stopping.take() {
-                    self.stop(why, whom, running).await;
+                self.reclaim_terminal();
+                if let Some((reason, target)) = self.pending_stop.take() {
+                    self.stop(reason, target, running).await;
                 }
             }
-            // On its way to a stop that was wanted meanwhile, or for good.
-            ChildState::Running | _ if self.stopping.is_some() => {}
+            // A stop was requested in the meantime.
+            ChildState::Running | _ if self.pending_stop.is_some() => {}
             ChildState::Running | _ => {
-                self.held = false;
-                if self.wanted && !self.has_given() {
-                    self.give(running).await;
+                self.paused_by_us = false;
+                if self.wants_terminal && !self.program_has_terminal() {
+                    self.hand_over_terminal(running).await;
                 }
             }
         }
     }
 
-    fn pause(&mut self, why: Stop, whom: Whom, running: &Running) {
-        self.stopping = Some((why, whom));
-        self.held = true;
-        running.pause(match why {
-            Stop::Wanted => BY_KEY,
-            Stop::Reading => BY_READING,
+    fn pause(&mut self, reason: StopReason, target: StopTarget, running: &Running) {
+        self.pending_stop = Some((reason, target));
+        self.paused_by_us = true;
+        running.pause(match reason {
+            StopReason::Requested => BY_KEY,
+            StopReason::NeedsTerminal => BY_READING,
         });
     }
 
-    /// Stops, and goes on when somebody wants that.
-    async fn stop(&mut self, why: Stop, whom: Whom, running: &Running) {
-        let was_stopped = self.stops.stop(why, whom);
-        let foreground = self.terminal.as_ref().is_none_or(Terminal::is_own);
-        // Where no shell could make a stopped job go on, the system stops none. Then a key has no effect either. But who
-        // reads in the background would be where it was.
-        if was_stopped || why == Stop::Wanted && foreground {
-            self.goes_on(running).await;
+    /// Stops this process, and resumes the program once it is continued.
+    async fn stop(&mut self, reason: StopReason, target: StopTarget, running: &Running) {
+        let was_stopped = self.signals.stop(reason, target);
+        let foreground = self.terminal.as_ref().is_none_or(Terminal::is_ours);
+        // Without a shell that could continue a stopped job, the kernel does not stop it, so a stop key has no effect and
+        // the program resumes. A program that reads from the background stays paused: it would only be stopped again.
+        if was_stopped || reason == StopReason::Requested && foreground {
+            self.continue_program(running).await;
         }
     }
 
-    async fn goes_on(&mut self, running: &Running) {
-        if self.paused && !self.held {
-            // Somebody else paused it, and it is for them to end that.
+    async fn continue_program(&mut self, running: &Running) {
+        if self.paused && !self.paused_by_us {
+            // Paused by a request: only a resume request ends that.
             return;
         }
-        if self.wanted {
-            self.give(running).await;
+        if self.wants_terminal {
+            self.hand_over_terminal(running).await;
         }
-        if self.held {
+        if self.paused_by_us {
             running.resume();
         }
     }
 
-    async fn give(&mut self, running: &Running) -> bool {
-        let given = self.terminal.as_mut().is_some_and(Terminal::give);
-        if given {
-            // Whoever of it was too early stands still.
+    async fn hand_over_terminal(&mut self, running: &Running) -> bool {
+        let handed_over = self.terminal.as_mut().is_some_and(Terminal::hand_over);
+        if handed_over {
+            // Continues processes of the program that read too early and were stopped.
             running.wake().await;
         }
-        given
+        handed_over
     }
 
-    /// Takes the terminal back.
-    pub(crate) fn take(&mut self) {
+    /// Returns the terminal to this process.
+    pub(crate) fn reclaim_terminal(&mut self) {
         if let Some(terminal) = &mut self.terminal {
-            terminal.take();
+            terminal.reclaim();
         }
     }
 }

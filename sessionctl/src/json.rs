@@ -1,5 +1,4 @@
-//! The one schema in which programs read sessions. Its fields are a promise: a field may be added, and none changes
-//! its meaning without another number in `schema`.
+//! The JSON schema of sessions. Fields may be added; none changes its meaning without a new number in `schema`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,22 +12,22 @@ use sessionkit::{
 
 use crate::status::status;
 
-/// The number of the schema.
+/// Version of the schema.
 pub(crate) const SCHEMA: u32 = 1;
 
-/// A value on one line, without any character that a terminal would obey.
+/// Serializes a value on one line, with characters escaped that would control a terminal.
 pub(crate) fn line(value: &impl Serialize) -> String {
     escaped(serde_json::to_string(value).expect("our own types have string keys and no failing parts"))
 }
 
-/// The same JSON on one line, without any character that a terminal would obey.
+/// Escapes the characters in a line of JSON that would control a terminal.
 pub(crate) fn escaped(json: String) -> String {
     if !json.contains(is_unsafe_char) {
         return json;
     }
     let mut line = String::with_capacity(json.len() + 16);
     for c in json.chars() {
-        // JSON allows them in strings, and nowhere else do they occur.
+        // In JSON they occur only within strings, where an escape has the same meaning.
         if is_unsafe_char(c) {
             let _ = write!(line, "\\u{:04x}", u32::from(c));
         } else {
@@ -38,36 +37,36 @@ pub(crate) fn escaped(json: String) -> String {
     line
 }
 
-/// Values as an array, one line for each.
+/// Serializes values as an array, one line each.
 pub(crate) fn array(values: &[impl Serialize]) -> String {
     let lines: Vec<String> = values.iter().map(line).collect();
     if lines.is_empty() { "[]\n".to_owned() } else { format!("[\n{}\n]\n", lines.join(",\n")) }
 }
 
-/// One session.
+/// A session.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Session {
-    /// The number of this schema.
+    /// Version of this schema.
     schema: u32,
     /// The id.
     id: String,
     /// The name; not unique.
     name: Option<String>,
-    /// What kind of work it is.
+    /// The kind of work.
     operation: Option<String>,
-    /// The program and its arguments, where there is one.
+    /// The program and its arguments, if it runs a program.
     command: Option<Vec<String>>,
     /// The program's working directory, else the project's path.
     cwd: Option<String>,
-    /// What the log says: `created`, `running`, `paused`, `completed`, `failed`, `cancelled`.
+    /// The state in the log: `created`, `running`, `paused`, `completed`, `failed`, `cancelled`.
     state: Option<&'static str>,
-    /// The same for people, who owns it considered: `crashed`, `paused: waiting for input`, …
+    /// The state for people, with the liveness of the owner: `crashed`, `paused: waiting for input`, …
     status: &'static str,
-    /// Why it is paused or was cancelled.
+    /// The reason of a pause or a cancellation.
     reason: Option<String>,
-    /// How it failed, or why it cannot be read.
+    /// The failure, or the error that prevents reading the session.
     error: Option<Error>,
-    /// How many records its log has.
+    /// Number of records in its log.
     revision: Option<u64>,
     /// 0 before the first start, one more with each owner.
     attempt: Option<u32>,
@@ -75,13 +74,13 @@ pub(crate) struct Session {
     iteration: Option<u64>,
     /// The last iteration completed.
     iterations_completed: Option<u64>,
-    /// Iterations at most.
+    /// Limit of iterations.
     total_iterations: Option<u64>,
-    /// The part of the work that is being done.
+    /// The current phase of the work.
     phase: Option<String>,
-    /// How far it is.
+    /// The progress of the work.
     progress: Option<Progress>,
-    /// Who runs it; null if nobody does.
+    /// The owner; null if no process owns the session.
     owner: Option<OwnerJson>,
     created_at: Option<Timestamp>,
     started_at: Option<Timestamp>,
@@ -94,22 +93,22 @@ pub(crate) struct Session {
     /// The signal that ended the program that ran last.
     signal: Option<i32>,
     files_changed: Option<u64>,
-    /// The name of the git worktree that it works in.
+    /// The name of the git worktree of the session.
     worktree: Option<String>,
     labels: BTreeMap<String, String>,
-    /// Whatever it was made with.
+    /// Metadata given at creation.
     metadata: Value,
-    /// The session inside which it was made.
+    /// The session inside which it was created.
     parent: Option<SessionId>,
-    /// The ended session that it tries again.
+    /// The ended session of which it is a retry.
     retry_of: Option<SessionId>,
 }
 
 #[derive(Debug, Serialize)]
 struct Error {
-    /// For people.
+    /// Message for people.
     message: String,
-    /// `work`, `timeout`, `crash`, `spawn` or `panic`; for a session that cannot be read the code of the error.
+    /// `work`, `timeout`, `crash`, `spawn` or `panic`; the error code for a session that cannot be read.
     cause: &'static str,
 }
 
@@ -132,11 +131,11 @@ struct OwnerJson {
 }
 
 impl Session {
-    /// A session, at `now`. `liveness` is that of its owner, or of its creator before the first start.
+    /// Creates the JSON of a session at `now`. `liveness` is that of its owner, or of its creator before the first start.
     pub(crate) fn new(session: PersistedSession, liveness: Option<&Liveness>, now: Timestamp) -> Self {
         let PersistedSession { head, config, origin, state, .. } = session;
         let progress = SessionProgress::from_head(&head, now);
-        let (reason, error) = why(&state);
+        let (reason, error) = reason_or_error(&state);
         let cwd = origin.as_ref().map(|origin| &origin.cwd).or(config.project_path.as_ref());
         Self {
             schema: SCHEMA,
@@ -146,7 +145,7 @@ impl Session {
             cwd: cwd.map(|path| path.to_string_lossy().into_owned()),
             command: origin.map(|origin| origin.argv),
             state: Some(state.name().name()),
-            status: status(&head, liveness).words,
+            status: status(&head, liveness).text,
             reason,
             error,
             revision: Some(head.tip.revision),
@@ -179,7 +178,7 @@ impl Session {
         }
     }
 
-    /// A session that is there and cannot be read. Left out it would seem not to exist.
+    /// Creates the JSON of a session that exists and cannot be read. Left out, it would seem not to exist.
     pub(crate) fn unreadable(id: SessionId, error: &StorageError) -> Self {
         let error = Error { message: error.to_string(), cause: error.code().as_str() };
         Self { schema: SCHEMA, id: id.to_string(), status: UNREADABLE, error: Some(error), ..Self::default() }
@@ -189,7 +188,7 @@ impl Session {
 /// The status of a session that cannot be read.
 pub(crate) const UNREADABLE: &str = "unreadable";
 
-fn why(state: &SessionState) -> (Option<String>, Option<Error>) {
+fn reason_or_error(state: &SessionState) -> (Option<String>, Option<Error>) {
     match state {
         SessionState::Paused { reason } => (Some(reason.to_string()), None),
         SessionState::Cancelled { reason } => (Some(reason.clone()), None),
@@ -218,26 +217,25 @@ fn owner(head: &Head, liveness: Option<&Liveness>) -> Option<OwnerJson> {
     Some(OwnerJson { host: owner.host.clone(), pid: owner.pid, liveness })
 }
 
-/// What became of sessions: items of what `recover` and `verify` print.
+/// The outcome for one session: an item of the reports of `recover`, `rm` and `migrate`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Outcome {
     /// The session.
     pub(crate) id: SessionId,
-    /// What became of it, or was found.
-    #[serde(rename = "outcome")]
-    pub(crate) what: String,
-    /// The code of what kept it from that.
+    /// The new state of the session, or `failed`.
+    pub(crate) outcome: String,
+    /// The error code, if it failed.
     pub(crate) code: Option<&'static str>,
-    /// The same in words.
+    /// The error message, if it failed.
     pub(crate) message: Option<String>,
 }
 
 impl Outcome {
-    pub(crate) fn new(id: SessionId, what: impl Into<String>) -> Self {
-        Self { id, what: what.into(), code: None, message: None }
+    pub(crate) fn new(id: SessionId, outcome: impl Into<String>) -> Self {
+        Self { id, outcome: outcome.into(), code: None, message: None }
     }
 
     pub(crate) fn failed(id: SessionId, code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { id, what: "failed".to_owned(), code: Some(code.as_str()), message: Some(message.into()) }
+        Self { id, outcome: "failed".to_owned(), code: Some(code.as_str()), message: Some(message.into()) }
     }
 }

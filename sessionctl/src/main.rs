@@ -1,22 +1,22 @@
-//! `sessionctl`: runs programs as durable sessions, and looks after them. No daemon, nothing to set up.
+//! `sessionctl`: runs programs as durable sessions and manages them. No daemon, no setup.
 //!
-//! One file for each verb in `verb`, what people read in `render`, what programs read in `json`, what is told when
-//! something goes wrong in `fail`.
+//! `verb` has one file for each verb, `render` the output for people, `json` the output for programs, and `error` the
+//! reports of failures.
 
 mod args;
 mod context;
 mod detach;
-mod fail;
+mod error;
 mod follow;
 mod foreground;
 mod hints;
 mod ids;
 mod job;
+mod job_signals;
 mod json;
 mod render;
 mod rerun;
 mod status;
-mod stops;
 mod term;
 mod terminal;
 mod verb;
@@ -31,45 +31,45 @@ use sessionkit::text::visible;
 
 use crate::args::{Cli, Global, Verb};
 use crate::context::Context;
-use crate::fail::{ExitCodes, Failure};
+use crate::error::{ExitCodes, Failure};
 
 fn main() -> ExitCode {
-    // In the process that watches over a program this does not return.
+    // Does not return in a supervisor process.
     sessionkit::runner::supervise_main();
     let program = std::env::args_os().next();
-    let mut words = std::env::args_os().collect();
-    let caller = match detach::Caller::find(&mut words) {
+    let mut args = std::env::args_os().collect();
+    let caller = match detach::Caller::find(&mut args) {
         Ok(caller) => caller,
         Err(error) => {
-            eprintln!("{} is no verb to be typed: {error}", detach::VERB);
+            eprintln!("`{}` is internal and cannot be called directly: {error}", detach::VERB);
             return ExitCode::from(2);
         }
     };
-    let Cli { global, verb } = match Cli::try_parse_from(words) {
+    let Cli { global, verb } = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
-        Err(error) => return misused(&error, program),
+        Err(error) => return usage_error(&error, program),
     };
     if verb.runs_here() && caller.is_none() {
-        // Before there is any thread that they could reach.
-        stops::hold();
+        // Before any thread exists that could receive these signals.
+        job_signals::block();
     }
     let context = Context::new(&global, program, caller);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             let failure = Failure::chain(sessionkit::ErrorCode::StorageUnavailable, &error);
-            return ExitCode::from(fail::tell(&failure, verb.name(), ExitCodes::Own, &context));
+            return ExitCode::from(error::print(&failure, verb.name(), ExitCodes::Own, &context));
         }
     };
     let code = runtime
         .block_on(dispatch(&verb, &context))
-        .unwrap_or_else(|failure| fail::tell(&failure, verb.name(), verb.exit_codes(), &context));
-    // Nobody waits for threads that still look at something: all that counts is on the disk.
+        .unwrap_or_else(|failure| error::print(&failure, verb.name(), verb.exit_codes(), &context));
+    // Does not wait for threads that are still reading: everything that matters is on disk.
     runtime.shutdown_background();
     ExitCode::from(code)
 }
 
-async fn dispatch(verb: &Verb, context: &Context) -> fail::Result<u8> {
+async fn dispatch(verb: &Verb, context: &Context) -> error::Result<u8> {
     match verb {
         Verb::Run(args) => verb::run::run(args, context).await,
         Verb::Ls(args) => verb::ls::run(args, context).await,
@@ -95,20 +95,21 @@ async fn dispatch(verb: &Verb, context: &Context) -> fail::Result<u8> {
     }
 }
 
-/// Help and version are data; everything else repeats what was typed, and that is not to be trusted.
-fn misused(error: &clap::Error, program: Option<OsString>) -> ExitCode {
+/// Prints help and version to stdout as they are, and any other clap error to stderr with its text escaped: it repeats
+/// arguments, which may contain control characters.
+fn usage_error(error: &clap::Error, program: Option<OsString>) -> ExitCode {
     if let ErrorKind::DisplayHelp | ErrorKind::DisplayVersion = error.kind() {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
     let text = error.render().to_string();
-    // Whoever meant JSON reads nothing else, whatever they typed besides.
-    if std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json") {
+    // A caller that asked for JSON parses nothing else, however wrong the rest of its arguments is.
+    if std::env::args_os().take_while(|arg| arg != "--").any(|arg| arg == "--json") {
         let text = text.trim().trim_start_matches("error: ");
         let message = text.split("\n\nUsage").next().unwrap_or(text);
         let failure = Failure::invalid(message).next(&["--help"]);
-        let context = Context::new(&Global::of_json(), program, None);
-        return ExitCode::from(fail::tell(&failure, "", ExitCodes::Own, &context));
+        let context = Context::new(&Global::json_only(), program, None);
+        return ExitCode::from(error::print(&failure, "", ExitCodes::Own, &context));
     }
     let lines: Vec<_> = text.trim_end().lines().map(visible).collect();
     eprintln!("{}", lines.join("\n"));

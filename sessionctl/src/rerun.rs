@@ -1,4 +1,4 @@
-//! Runs the commands of crashed sessions again, several at once, for `recover --policy resume`.
+//! The work handler of `recover --policy resume`: runs the commands of crashed sessions again, concurrently.
 
 use std::sync::Arc;
 
@@ -6,34 +6,34 @@ use sessionkit::runner::{Command, Runner};
 use sessionkit::{Head, Session, SessionSummary, WorkError, WorkHandler};
 use tokio::sync::{OnceCell, mpsc};
 
-/// Runs a session's command again, with its output captured only.
+/// Runs a session's command again and captures its output without forwarding it.
 #[derive(Debug)]
 pub(crate) struct Rerun {
-    /// Set once the manager is there that this belongs to.
+    /// Set once the manager exists that this handler belongs to.
     runner: OnceCell<Runner>,
     ended: mpsc::UnboundedSender<()>,
 }
 
 impl Rerun {
-    /// A handler, and what says of each session that it has ended.
+    /// Creates a handler, and a channel that receives one message for each run that has ended.
     pub(crate) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<()>) {
-        let (ended, told) = mpsc::unbounded_channel();
-        (Arc::new(Self { runner: OnceCell::new(), ended }), told)
+        let (ended, ends) = mpsc::unbounded_channel();
+        (Arc::new(Self { runner: OnceCell::new(), ended }), ends)
     }
 
-    /// What it runs programs with.
+    /// Sets the runner for the programs.
     pub(crate) fn set_runner(&self, runner: Runner) {
-        // There is one manager in this process, and so one runner.
+        // This process has one manager, and so one runner.
         let _ = self.runner.set(runner);
     }
 
-    async fn again(&self, session: Session) -> Result<(), WorkError> {
+    async fn run_again(&self, session: Session) -> Result<(), WorkError> {
         let command = session.origin().and_then(Command::from_origin);
         let (Some(command), Some(runner)) = (command, self.runner.get()) else {
-            return Err(WorkError::new("there is no program that could be run again"));
+            return Err(WorkError::new("the session has no command to run again"));
         };
         let mut running = runner.run(session, command).await?;
-        // It ends its session itself.
+        // The runner ends the session itself.
         running.wait().await?;
         Ok(())
     }
@@ -46,7 +46,7 @@ impl WorkHandler for Rerun {
     }
 
     async fn run(&self, session: Session) -> Result<SessionSummary, WorkError> {
-        let ended = self.again(session).await;
+        let ended = self.run_again(session).await;
         let _ = self.ended.send(());
         ended.map(|()| SessionSummary::new())
     }

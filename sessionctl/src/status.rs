@@ -1,12 +1,12 @@
-//! The status: how a session stands, in words for people. Unlike the state it knows whether the owner lives.
+//! The status of a session: its state for people, combined with the liveness of the owner.
 
 use sessionkit::{Head, Liveness, Owner, PauseReason, SessionState};
 
-/// How a session stands, and the colour that belongs to it.
+/// The status of a session, and its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Status {
-    /// The words.
-    pub(crate) words: &'static str,
+    /// The text.
+    pub(crate) text: &'static str,
     /// The colour as an SGR code; empty for none.
     pub(crate) sgr: &'static str,
 }
@@ -16,13 +16,13 @@ const GREEN: &str = "32";
 const YELLOW: &str = "33";
 const CYAN: &str = "36";
 
-/// How a session stands. `liveness` is that of its owner, or of its creator before the first start.
+/// Returns the status of a session. `liveness` is that of its owner, or of its creator before the first start.
 pub(crate) fn status(head: &Head, liveness: Option<&Liveness>) -> Status {
     let requests = &head.lifecycle.requests;
     let cancelling = requests.cancel.is_some();
     let dead = matches!(liveness, Some(Liveness::Dead { .. }));
     let unknown = matches!(liveness, Some(Liveness::Unknown { .. }));
-    let is = |words, sgr| Status { words, sgr };
+    let is = |text, sgr| Status { text, sgr };
     match head.state() {
         SessionState::Created | SessionState::Running { .. } | SessionState::Paused { .. } if dead => {
             is("crashed", RED)
@@ -53,13 +53,13 @@ pub(crate) fn status(head: &Head, liveness: Option<&Liveness>) -> Status {
     }
 }
 
-/// Whether a process of this machine that lives was stopped by a signal: nobody answers until it is continued. The
-/// owner's lock is held, so its process id is still its own.
+/// Returns `true` if a live owner on this machine is stopped by a signal and so does not respond until it is continued.
+/// The owner's lock is held, so its process id has not been reused.
 fn is_stopped(owner: &Owner) -> bool {
     if sessionkit::this_process().map_or(true, |me| me.boot != owner.boot) {
         return false;
     }
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", owner.pid)).unwrap_or_default();
-    // The program's name stands in parentheses and may hold anything; the state is the letter after it.
+    // The program's name is in parentheses and may contain anything; the state is the letter after it.
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
 }

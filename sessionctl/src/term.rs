@@ -1,4 +1,4 @@
-//! The two outputs: data on stdout, everything else on stderr, colours only where somebody wants them.
+//! The outputs: data on stdout, everything else on stderr, colours on terminals or as requested.
 
 use std::future::Future;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -14,9 +14,9 @@ use sessionkit::runner::{OutputInterceptor, OutputStream, Runner};
 use sessionkit::tokio::sync::watch;
 
 use crate::args::ColorWhen;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 
-/// Whether an output gets colours.
+/// The use of colours on one output.
 #[derive(Debug, Clone, Copy)]
 enum Paint {
     Plain,
@@ -32,16 +32,16 @@ impl Paint {
     }
 }
 
-/// What is known of the outputs.
+/// The outputs of this process.
 #[derive(Debug)]
 pub(crate) struct Term {
-    /// Whether programs read.
+    /// `true` if the output is JSON, for programs.
     pub(crate) json: bool,
-    /// Whether stdout is a terminal.
+    /// `true` if stdout is a terminal.
     pub(crate) is_terminal: bool,
     out: Paint,
     err: Paint,
-    /// Everything that goes to stderr goes through it: a bar may stand there.
+    /// Everything for stderr goes through the renderer, because of its progress bar.
     progress: Arc<ProgressRenderer>,
 }
 
@@ -68,38 +68,38 @@ impl Term {
         }
     }
 
-    /// Writes data.
+    /// Writes text to stdout.
     pub(crate) fn print(&self, text: &str) -> Result<()> {
         self.print_bytes(text.as_bytes())
     }
 
-    /// Writes data as it is.
-    #[expect(clippy::unused_self, reason = "whoever has no terminal has nothing to print on")]
+    /// Writes bytes to stdout unchanged.
+    #[expect(clippy::unused_self, reason = "all output of the command goes through this type")]
     pub(crate) fn print_bytes(&self, bytes: &[u8]) -> Result<()> {
         let mut out = io::stdout().lock();
         out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| Failure::output(&error))
     }
 
-    /// Writes a line for whoever looks on. If nobody does, there is nobody to tell that either.
-    pub(crate) fn complain(&self, line: &str) {
-        complain(&self.progress, line);
+    /// Writes a line to stderr. Errors are ignored: there is no other place to report them.
+    pub(crate) fn print_stderr(&self, line: &str) {
+        print_stderr(&self.progress, line);
     }
 
-    /// What writes lines like [`complain`](Self::complain), from any thread.
-    pub(crate) fn complainer(&self) -> impl Fn(&str) + Send + Sync + 'static {
+    /// Returns a function that writes lines like [`print_stderr`](Self::print_stderr), from any thread.
+    pub(crate) fn stderr_printer(&self) -> impl Fn(&str) + Send + Sync + 'static {
         let progress = Arc::clone(&self.progress);
-        move |line| complain(&progress, line)
+        move |line| print_stderr(&progress, line)
     }
 
-    /// The runner, with the output that its programs pass on kept apart from progress.
-    pub(crate) fn beside(&self, runner: &Runner) -> Runner {
+    /// Returns a runner that keeps the forwarded output of its programs apart from the progress bar.
+    pub(crate) fn intercept_output(&self, runner: &Runner) -> Runner {
         runner.clone().intercept_output(Arc::new(Foreground {
             progress: Arc::clone(&self.progress),
-            stdout: same(io::stdout().as_fd(), io::stderr().as_fd()),
+            stdout: is_same_output(io::stdout().as_fd(), io::stderr().as_fd()),
         }))
     }
 
-    /// Shows progress while a program runs in the foreground. Where programs read, nothing is shown.
+    /// Shows progress while a program runs in the foreground, except with JSON output.
     pub(crate) async fn with_progress<T>(
         &self,
         progress: watch::Receiver<SessionProgress>,
@@ -109,7 +109,7 @@ impl Term {
             return work.await;
         }
         let last = progress.clone();
-        // On the heap: they would make the future of each verb that runs programs a large one.
+        // Boxed, because they would make the future of each verb that runs programs large.
         let (mut work, follow) = (Box::pin(work), Box::pin(self.progress.follow(progress)));
         let done = tokio::select! {
             biased;
@@ -122,53 +122,54 @@ impl Term {
         done
     }
 
-    /// Whether whoever read stdout has gone away: without a write nobody would notice, and none may come for days.
-    #[expect(clippy::unused_self, reason = "as above")]
+    /// Returns `true` if the reader of stdout is gone. Otherwise only a write would notice, and the next one may be days
+    /// away.
+    #[expect(clippy::unused_self, reason = "all output of the command goes through this type")]
     pub(crate) fn reader_is_gone(&self) -> bool {
         let out = io::stdout();
-        let mut look = [PollFd::new(&out, PollFlags::empty())];
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut stdout = [PollFd::new(&out, PollFlags::empty())];
+        let no_wait = Timespec { tv_sec: 0, tv_nsec: 0 };
         let gone = PollFlags::ERR | PollFlags::HUP;
-        poll(&mut look, Some(&at_once)).is_ok() && look.iter().any(|stdout| stdout.revents().intersects(gone))
+        poll(&mut stdout, Some(&no_wait)).is_ok()
+            && stdout.iter().any(|stdout| stdout.revents().intersects(gone))
     }
 
-    /// How many columns stdout has, if it is a terminal.
+    /// Returns the number of columns of stdout, if it is a terminal.
     pub(crate) fn columns(&self) -> Option<usize> {
         let size = self.is_terminal.then(|| tcgetwinsize(io::stdout()).ok()).flatten()?;
         Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
     }
 
-    /// Something bad, on stderr.
+    /// Styles an error on stderr.
     pub(crate) fn bad(&self, text: &str) -> String {
         self.err.paint("1;31", text)
     }
 
-    /// Something beside the point, on stderr.
+    /// Styles secondary text on stderr.
     pub(crate) fn faint(&self, text: &str) -> String {
         self.err.paint("2", text)
     }
 
-    /// A heading, on stdout.
+    /// Styles a heading on stdout.
     pub(crate) fn heading(&self, text: &str) -> String {
         self.out.paint("1", text)
     }
 
-    /// In the colour of an SGR code, on stdout.
+    /// Colours text on stdout by an SGR code.
     pub(crate) fn tint(&self, sgr: &str, text: &str) -> String {
         self.out.paint(sgr, text)
     }
 }
 
-/// If nobody reads it, there is nobody to tell that either.
-fn complain(progress: &ProgressRenderer, line: &str) {
+fn print_stderr(progress: &ProgressRenderer, line: &str) {
     progress.write_line_above(line, |bytes| drop(io::stderr().lock().write_all(bytes)));
 }
 
-/// What a program in the foreground prints, on its way past the bar.
+/// The interceptor that writes a foreground program's output past the progress bar.
 #[derive(Debug)]
 struct Foreground {
     progress: Arc<ProgressRenderer>,
-    /// Whether its standard output goes where progress is shown.
+    /// `true` if stdout goes to the same place as the progress bar.
     stdout: bool,
 }
 
@@ -181,8 +182,8 @@ impl OutputInterceptor for Foreground {
     }
 }
 
-/// Whether two outputs are one. Any two terminals count as one: a terminal has several names.
-fn same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
+/// Returns `true` if two outputs are the same file. Two terminals are treated as the same: a terminal has several names.
+fn is_same_output(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
     if isatty(one) && isatty(other) {
         return true;
     }

@@ -1,4 +1,4 @@
-//! The terminal that this process belongs to, and who has it: this process, or the program that it runs.
+//! The controlling terminal, and its transfer between this process and the program that it runs.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -10,120 +10,124 @@ use rustix::io::Errno;
 use rustix::process::{Pid, getpgrp, test_kill_process_group};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr, tcsetpgrp};
 
-/// How far up the line of parents is looked for the program.
-const GENERATIONS: usize = 256;
+/// Limit of ancestors searched for the program.
+const MAX_ANCESTORS: usize = 256;
 
-/// The controlling terminal. However this ends, the terminal is as it was before the program got it.
+/// The controlling terminal. Dropping this restores the modes that it had before the program got it.
 ///
-/// Whoever has it is the foreground process group, a fact of the system's. What is kept here is whether the program
-/// got it from here: only then may it be taken back. Signals that stop a process in the background for changing its
-/// terminal have to be blocked.
+/// The kernel knows which process group is in the foreground. This type remembers whether this process handed the
+/// terminal to the program: only then may it reclaim it. Signals that stop a background process for changing its terminal
+/// have to be blocked.
 #[derive(Debug)]
 pub(crate) struct Terminal {
     tty: std::fs::File,
-    own: Pid,
-    program: Pid,
-    /// How it was before the program got it, until it is taken back. A shell may have done that.
-    given: Option<Termios>,
-    /// How the program left it, and which group of its own had it.
-    left: Option<(Pid, Termios)>,
+    our_group: Pid,
+    program_group: Pid,
+    /// Modes before the program got the terminal; `None` while it is not handed over. A shell may have taken it since.
+    saved_modes: Option<Termios>,
+    /// The program's group that last had the terminal, and the modes that it left.
+    program_state: Option<(Pid, Termios)>,
 }
 
 impl Terminal {
-    /// The terminal, for the program that leads this group; `None` where there is none.
-    pub(crate) fn open(program: Pid) -> Option<Self> {
+    /// Opens the controlling terminal for the program that leads this group; `None` if there is none.
+    pub(crate) fn open(program_group: Pid) -> Option<Self> {
         let flags = i32::try_from((OFlags::NOCTTY | OFlags::CLOEXEC).bits()).unwrap_or(0);
         let named = OpenOptions::new().read(true).write(true).custom_flags(flags).open("/dev/tty").ok();
         let tty = named.or_else(|| {
-            // A folder of devices may lack it.
+            // `/dev/tty` may be missing, for example in a container.
             tcgetpgrp(io::stdin()).ok()?;
             Some(io::stdin().as_fd().try_clone_to_owned().ok()?.into())
         })?;
-        Some(Self { tty, own: getpgrp(), program, given: None, left: None })
+        Some(Self { tty, our_group: getpgrp(), program_group, saved_modes: None, program_state: None })
     }
 
-    /// Whether the program has it, by gift.
-    pub(crate) fn is_given(&self) -> bool {
-        self.given.is_some()
-            && self.foreground().is_ok_and(|group| group != self.own && self.is_programs(group))
+    /// Returns `true` if the program has the terminal, handed over by this process.
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.saved_modes.is_some()
+            && self.foreground().is_ok_and(|group| group != self.our_group && self.belongs_to_program(group))
     }
 
-    /// Whether it is this process's to give.
-    pub(crate) fn is_own(&self) -> bool {
-        self.foreground().is_ok_and(|group| group == self.own)
+    /// Returns `true` if this process's group is in the foreground.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.foreground().is_ok_and(|group| group == self.our_group)
     }
 
-    /// Hands it to the program, as that left it, if it is this process's to give. Whether the program has it now.
-    pub(crate) fn give(&mut self) -> bool {
+    /// Hands the terminal to the program, with the modes that the program last left, if this process has it. Returns
+    /// `true` if the program has it now.
+    pub(crate) fn hand_over(&mut self) -> bool {
         let Ok(foreground) = self.foreground() else { return false };
-        if foreground != self.own {
-            return self.given.is_some() && foreground == self.program;
+        if foreground != self.our_group {
+            return self.saved_modes.is_some() && foreground == self.program_group;
         }
-        let Some(own) = self.given.take().or_else(|| tcgetattr(&self.tty).ok()) else { return false };
-        let left = self.left.take();
-        let group = left.as_ref().map_or(self.program, |(group, _)| *group);
-        let given = tcsetpgrp(&self.tty, group).or_else(|_| tcsetpgrp(&self.tty, self.program));
-        self.given = Some(own);
-        if given.is_err() {
-            // It has ended.
-            self.take();
+        let Some(modes) = self.saved_modes.take().or_else(|| tcgetattr(&self.tty).ok()) else { return false };
+        let program_state = self.program_state.take();
+        let group = program_state.as_ref().map_or(self.program_group, |(group, _)| *group);
+        let handed_over = tcsetpgrp(&self.tty, group).or_else(|_| tcsetpgrp(&self.tty, self.program_group));
+        self.saved_modes = Some(modes);
+        if handed_over.is_err() {
+            // The program has ended.
+            self.reclaim();
             return false;
         }
-        if let Some((_, modes)) = left {
+        if let Some((_, modes)) = program_state {
             let _ = tcsetattr(&self.tty, OptionalActions::Now, &modes);
         }
         true
     }
 
-    /// Takes it back, and makes it what it was.
-    pub(crate) fn take(&mut self) {
-        let Some(own) = self.given.take() else { return };
+    /// Returns the terminal to this process and restores its modes.
+    pub(crate) fn reclaim(&mut self) {
+        let Some(modes) = self.saved_modes.take() else { return };
         let Ok(foreground) = self.foreground() else { return };
-        if foreground != self.own {
-            if !self.is_programs(foreground) {
+        if foreground != self.our_group {
+            if !self.belongs_to_program(foreground) {
                 return;
             }
-            self.left = tcgetattr(&self.tty).ok().map(|modes| (foreground, modes));
-            if tcsetpgrp(&self.tty, self.own).is_err() {
+            self.program_state = tcgetattr(&self.tty).ok().map(|modes| (foreground, modes));
+            if tcsetpgrp(&self.tty, self.our_group).is_err() {
                 return;
             }
         }
-        // Not once all is printed: a terminal that was held with a key would hold this process, too.
-        let _ = tcsetattr(&self.tty, OptionalActions::Now, &own);
+        // Not after draining the output: a terminal halted with Ctrl-S would block this process.
+        let _ = tcsetattr(&self.tty, OptionalActions::Now, &modes);
     }
 
     fn foreground(&self) -> io::Result<Pid> {
         Ok(tcgetpgrp(&self.tty)?)
     }
 
-    /// Whether a group is the program's, one that the program made, or one that is no more.
-    fn is_programs(&self, group: Pid) -> bool {
-        group == self.program || test_kill_process_group(group) == Err(Errno::SRCH) || self.is_below(group)
+    /// Returns `true` if a group is the program's, descends from it, or no longer exists.
+    fn belongs_to_program(&self, group: Pid) -> bool {
+        group == self.program_group
+            || test_kill_process_group(group) == Err(Errno::SRCH)
+            || self.descends_from_program(group)
     }
 
-    fn is_below(&self, group: Pid) -> bool {
-        let line = std::iter::successors(Some(group), |pid| parent(*pid));
-        line.take(GENERATIONS).any(|pid| pid == self.program)
+    fn descends_from_program(&self, group: Pid) -> bool {
+        let ancestors = std::iter::successors(Some(group), |pid| parent(*pid));
+        ancestors.take(MAX_ANCESTORS).any(|pid| pid == self.program_group)
     }
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        self.take();
+        self.reclaim();
     }
 }
 
-/// Whether the program is to have the terminal before it asks for it: it reads from there, and nobody else of this
-/// process's group is in sight who might. Somebody who reads what it prints could be a pager.
-pub(crate) fn is_wanted() -> bool {
+/// Returns `true` if the program gets the terminal from the start: stdin is the terminal, and stdout is not a pipe, whose
+/// reader could be a pager that needs the terminal.
+pub(crate) fn wants_terminal() -> bool {
     let shared = fstat(io::stdout()).is_ok_and(|stdout| {
         matches!(FileType::from_raw_mode(stdout.st_mode), FileType::Fifo | FileType::Socket)
     });
-    // An error says that it is another terminal than the one that this process belongs to.
+    // An error means that stdin is not the controlling terminal.
     !shared && tcgetpgrp(io::stdin()).is_ok()
 }
 
-/// proc(5): behind the name, which stands in parentheses and may hold anything, come the state and the parent.
+/// Returns the parent of a process. proc(5): the state and the parent follow the name, which is in parentheses and may
+/// contain anything.
 fn parent(pid: Pid) -> Option<Pid> {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
     let (_, fields) = stat.rsplit_once(") ")?;

@@ -1,5 +1,6 @@
-//! What `-v` tells on stderr: the facts of the sessions that run here, and what else the library has to say. A line each,
-//! and none that a terminal would obey. A thread writes them: no work waits for a terminal that was stopped.
+//! The log of `-v` on stderr: events of the sessions that run here, and the messages of the library.
+//!
+//! One line each, with control characters escaped. A thread writes them, so that a stopped terminal delays no work.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -15,12 +16,12 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::json;
 use crate::term::Term;
 
-/// Lines that may wait to be written; more are not told.
+/// Lines that may be queued; further ones are dropped.
 const QUEUE: usize = 1024;
-/// How long the last lines may take to be written.
-const LAST: Duration = Duration::from_secs(1);
+/// Time limit for writing the queued lines at the end.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What is told, until it is dropped: then the last lines are written.
+/// A running log. Dropping it writes the queued lines.
 #[derive(Debug)]
 pub(crate) struct Verbose {
     lines: SyncSender<Option<String>>,
@@ -29,14 +30,14 @@ pub(crate) struct Verbose {
 
 impl Drop for Verbose {
     fn drop(&mut self) {
-        // Nothing is after this. A thread that is stuck is left to itself.
+        // The process exits after this, so a thread that is stuck is abandoned.
         if self.lines.try_send(None).is_ok() {
-            let _ = self.written.recv_timeout(LAST);
+            let _ = self.written.recv_timeout(FLUSH_TIMEOUT);
         }
     }
 }
 
-/// From now on as much is told as `-v` was typed: nothing, info, debug, trace.
+/// Starts the log at the level for this number of `-v`: none, info, debug, trace.
 pub(crate) fn start(times: u8, term: &Term) -> Option<Verbose> {
     let level = match times {
         0 => return None,
@@ -46,25 +47,25 @@ pub(crate) fn start(times: u8, term: &Term) -> Option<Verbose> {
     };
     let (lines, to_write) = sync_channel::<Option<String>>(QUEUE);
     let (done, written) = sync_channel(1);
-    let write = term.complainer();
+    let write = term.stderr_printer();
     let writer = move || {
         while let Ok(Some(line)) = to_write.recv() {
             write(&line);
         }
         let _ = done.send(());
     };
-    // Without a thread nothing is told, and all else goes on.
+    // Without a thread there is no log, and the command runs all the same.
     std::thread::Builder::new().name("verbose".to_owned()).spawn(writer).ok()?;
     let (json, queue) = (term.json, lines.clone());
     let write = Box::new(move |line: &str| drop(queue.try_send(Some(line.to_owned()))));
-    let told =
+    let log =
         tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(Lines { json, write });
-    // There is one context in this process, and nobody else who would begin it.
-    let _ = if json { told.json().try_init() } else { told.try_init() };
+    // This process has one context, so no other subscriber is installed.
+    let _ = if json { log.json().try_init() } else { log.try_init() };
     Some(Verbose { lines, written })
 }
 
-/// The manager, with its facts told as they happen.
+/// Returns the manager with its events logged.
 pub(crate) fn observed(manager: Arc<dyn SessionManager>) -> Arc<dyn SessionManager> {
     Arc::new(ObservableSessionManager::new(manager).observe("log", Arc::new(TracingObserver::new())))
 }
@@ -82,7 +83,7 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-/// One line, which is written whole when it is complete.
+/// One line, written as a unit when it is complete.
 struct Line<'a> {
     lines: &'a Lines,
     bytes: Vec<u8>,
@@ -118,30 +119,30 @@ mod tests {
 
     const HOSTILE: &str = "\u{1b}]0;title\u{7}\u{1b}[2J\r\n\u{8}\u{9b}31m\u{202e}\u{7f}\ttab";
 
-    fn told(json: bool) -> String {
+    fn logged(json: bool) -> String {
         let got = Arc::new(Mutex::new(Vec::new()));
         let lines = Arc::clone(&got);
         let write = Box::new(move |line: &str| lines.lock().unwrap().push(line.to_owned()));
-        let told = tracing_subscriber::fmt().with_ansi(false).with_writer(Lines { json, write });
-        let say = || tracing::warn!(text = HOSTILE, shown = %HOSTILE, "{HOSTILE}");
+        let log = tracing_subscriber::fmt().with_ansi(false).with_writer(Lines { json, write });
+        let log_message = || tracing::warn!(text = HOSTILE, shown = %HOSTILE, "{HOSTILE}");
         if json {
-            tracing::subscriber::with_default(told.json().finish(), say);
+            tracing::subscriber::with_default(log.json().finish(), log_message);
         } else {
-            tracing::subscriber::with_default(told.finish(), say);
+            tracing::subscriber::with_default(log.finish(), log_message);
         }
         let mut got = got.lock().unwrap();
-        assert_eq!(got.len(), 1, "one line for each thing said");
+        assert_eq!(got.len(), 1, "one line for each message");
         got.remove(0)
     }
 
     #[test]
-    fn nothing_that_is_told_controls_the_terminal() {
+    fn log_lines_contain_no_control_characters() {
         for json in [false, true] {
-            let line = told(json);
+            let line = logged(json);
             assert!(!line.contains(is_unsafe_char), "{line:?}");
             assert!(line.contains("title") && line.contains("tab"), "{line:?}");
         }
-        let line: serde_json::Value = serde_json::from_str(&told(true)).unwrap();
+        let line: serde_json::Value = serde_json::from_str(&logged(true)).unwrap();
         assert_eq!(line["fields"]["text"], HOSTILE);
     }
 }

@@ -1,40 +1,36 @@
-//! Trees of processes whose owner, supervisor, or both are killed at random points, and sessions by the thousand: nothing
-//! is left running, and nothing is left behind.
+//! Process trees whose owner, supervisor, or both are killed at random points, and thousands of short sessions: no
+//! process keeps running, and no file is left behind.
 //!
-//! `SESSION_TREE_ROUNDS` and `SESSION_TREE_SEED` choose how many trees are killed and when, `SESSION_MANY` how many short
-//! sessions there are; a failure prints the seed.
+//! `SESSION_TREE_ROUNDS` sets the number of trees, `SESSION_TREE_SEED` the random points, `SESSION_MANY` the number of
+//! short sessions. A failure prints the seed.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "in a test, what is not there is a failure"
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in a test, a missing value is a failure")]
 
-#[path = "trees/house.rs"]
-mod house;
 #[path = "trees/tree.rs"]
 mod tree;
+#[path = "trees/trees_support.rs"]
+mod trees_support;
 
 use std::time::{Duration, Instant};
 
-use house::{Dice, House, Ran, number};
 use serde_json::Value;
-use tree::{Tree, watch};
+use tree::{Tree, wait_until_gone};
+use trees_support::{Ran, SeededRandom, TreesFixture, number};
 
-/// How many trees are killed at once.
-const AT_ONCE: u64 = 8;
+/// Number of trees that are killed concurrently.
+const BATCH: u64 = 8;
 
-/// What became of all trees, for whoever watches the test.
+/// Times from the kill of each tree to its end, for the test output.
 #[derive(Default)]
-struct Took(Vec<Duration>);
+struct Durations(Vec<Duration>);
 
-impl Took {
-    fn tell(&mut self, what: &str) {
+impl Durations {
+    fn print(&mut self, what: &str) {
         self.0.sort_unstable();
         let millis =
             |share: usize| self.0.get((self.0.len().max(1) - 1) * share / 100).map_or(0, Duration::as_millis);
         eprintln!(
-            "{what}: {trees} trees gone, median {} ms, 99 % {} ms, longest {} ms\ntally: trees={trees}",
+            "{what}: {trees} trees ended, median {} ms, 99 % {} ms, longest {} ms\ntally: trees={trees}",
             millis(50),
             millis(99),
             millis(100),
@@ -43,185 +39,194 @@ impl Took {
     }
 }
 
-/// `kill -9` of the owner, from right after its start on: its supervisor takes the whole tree with it.
+/// `kill -9` of the owner at any time after its start: its supervisor ends the process tree.
 #[test]
-fn a_killed_owner_takes_its_whole_tree_along() {
-    let house = House::new();
+fn killing_the_owner_ends_its_process_tree() {
+    let fixture = TreesFixture::new();
     let rounds = number("SESSION_TREE_ROUNDS", 16);
-    let mut dice = Dice::seeded("SESSION_TREE_SEED");
-    let mut took = Took::default();
+    let mut random = SeededRandom::seeded("SESSION_TREE_SEED");
+    let mut durations = Durations::default();
     let mut early = 0;
-    for batch in 0..rounds.div_ceil(AT_ONCE) {
-        let case = format!("SESSION_TREE_SEED={} batch {batch}", dice.seed);
-        let trees: Vec<Tree> = (0..AT_ONCE.min(rounds - batch * AT_ONCE))
+    for batch in 0..rounds.div_ceil(BATCH) {
+        let case = format!("SESSION_TREE_SEED={} batch {batch}", random.seed);
+        let trees: Vec<Tree> = (0..BATCH.min(rounds - batch * BATCH))
             .map(|at| {
-                let moment = match dice.below(4) {
-                    0 => Moment::After(Duration::from_micros(dice.below(15_000))),
-                    1 => Moment::After(Duration::from_micros(dice.below(150_000))),
-                    2 => Moment::Ready(Duration::from_micros(dice.below(1_000))),
-                    _ => Moment::Ready(Duration::from_micros(dice.below(50_000))),
+                let moment = match random.below(4) {
+                    0 => Moment::After(Duration::from_micros(random.below(15_000))),
+                    1 => Moment::After(Duration::from_micros(random.below(150_000))),
+                    2 => Moment::Ready(Duration::from_micros(random.below(1_000))),
+                    _ => Moment::Ready(Duration::from_micros(random.below(50_000))),
                 };
                 (format!("tree-{batch}-{at}"), moment)
             })
             .map(|(name, moment)| {
-                let mut tree = Tree::start(&house, &name, tree::Members::All);
+                let mut tree = Tree::start(&fixture, &name, tree::Members::All);
                 tree.kill_owner_at(moment);
                 tree
             })
             .collect();
-        let trees: Vec<Tree> = trees.into_iter().map(Tree::killed).collect();
-        took.0.extend(watch(&trees, &case));
-        House::no_orphans_but_supervisors(&case);
-        let list = house.list();
+        let trees: Vec<Tree> = trees.into_iter().map(Tree::wait_killed).collect();
+        durations.0.extend(wait_until_gone(&trees, &case));
+        TreesFixture::assert_only_supervisors_orphaned(&case);
+        let list = fixture.list();
         for tree in &trees {
             match find(&list, &tree.name) {
                 Some(session) => assert_eq!(session["status"], "crashed", "{case}: {session}"),
                 None => early += 1,
             }
         }
-        house
-            .ctl(&["recover", "--policy", ["pause", "fail"][usize::try_from(dice.below(2)).unwrap()]])
+        fixture
+            .ctl(&["recover", "--policy", ["pause", "fail"][usize::try_from(random.below(2)).unwrap()]])
             .exits(0);
-        for session in house.json(&["ls"]).as_array().unwrap() {
+        for session in fixture.json(&["ls"]).as_array().unwrap() {
             let paused = session["status"] == "paused: interrupted";
-            // Nobody had begun with it: there is nothing to pause.
+            // The owner died before the start, so there is nothing to pause.
             let unbegun = session["state"] == "created" && session["status"] == "crashed";
             assert!(paused || unbegun, "{case}: {session}");
-            house.ctl(&["cancel", session["id"].as_str().unwrap()]).exits(0);
+            fixture.ctl(&["cancel", session["id"].as_str().unwrap()]).exits(0);
         }
     }
-    took.tell("owner killed");
-    eprintln!("owner killed: {early} before there was a session");
-    house.leaves_nothing(dice.seed);
+    durations.print("owner killed");
+    eprintln!("owner killed: {early} before the session existed");
+    fixture.assert_empty_after_gc(random.seed);
 }
 
-/// The supervisor is killed: the owner recognises what it watched over, and says in the log that it does not know how
-/// the program ended.
+/// After `kill -9` of the supervisor, the owner finds and ends the processes of the tree, and records that the outcome of
+/// the program is unknown.
 #[test]
-fn an_owner_ends_the_tree_of_a_killed_supervisor() {
-    let house = House::new();
+fn the_owner_ends_the_tree_of_a_killed_supervisor() {
+    let fixture = TreesFixture::new();
     let rounds = number("SESSION_TREE_ROUNDS", 16).div_ceil(4);
-    let mut dice = Dice::seeded("SESSION_TREE_SEED");
-    let mut took = Took::default();
-    for batch in 0..rounds.div_ceil(AT_ONCE) {
-        let case = format!("SESSION_TREE_SEED={} batch {batch}", dice.seed);
-        let trees: Vec<Tree> = (0..AT_ONCE.min(rounds - batch * AT_ONCE))
-            .map(|at| Tree::start(&house, &format!("tree-{batch}-{at}"), tree::Members::Marked))
+    let mut random = SeededRandom::seeded("SESSION_TREE_SEED");
+    let mut durations = Durations::default();
+    for batch in 0..rounds.div_ceil(BATCH) {
+        let case = format!("SESSION_TREE_SEED={} batch {batch}", random.seed);
+        let trees: Vec<Tree> = (0..BATCH.min(rounds - batch * BATCH))
+            .map(|at| Tree::start(&fixture, &format!("tree-{batch}-{at}"), tree::Members::Marked))
             .collect();
         let mut killed = Vec::new();
         for mut tree in trees {
-            tree.wait_ready();
-            std::thread::sleep(Duration::from_micros(dice.below(2_000)));
+            tree.wait_until_ready();
+            std::thread::sleep(Duration::from_micros(random.below(2_000)));
             tree.kill_supervisor();
             killed.push(tree);
         }
-        took.0.extend(watch(&killed, &case));
+        durations.0.extend(wait_until_gone(&killed, &case));
         for tree in killed {
             let name = tree.name.clone();
-            let Ran { code, stderr, .. } = tree.ended();
+            let Ran { code, stderr, .. } = tree.wait_ended();
             assert_eq!(code, Some(1), "{case}: {stderr}");
-            let shown = house.show(&name);
+            let shown = fixture.show(&name);
             assert_eq!(
                 (&shown["state"], &shown["error"]["cause"]),
                 (&"failed".into(), &"crash".into()),
                 "{case}: {shown}"
             );
         }
-        House::no_orphans(&case);
+        TreesFixture::wait_for_orphans(&case);
     }
-    took.tell("supervisor killed");
-    house.leaves_nothing(dice.seed);
+    durations.print("supervisor killed");
+    fixture.assert_empty_after_gc(random.seed);
 }
 
-/// What was here: with owner and supervisor killed at once, nobody was left who knew the tree. It lived on, unseen, and
-/// `resume` ran the command a second time beside it. Now whoever ends or resumes the session ends the tree first, and
-/// strangers that only look like it are left alone.
+/// With owner and supervisor both killed, no process was left that knew the tree: it used to keep running, and `resume`
+/// ran the command a second time next to it. Now the next command that ends or resumes the session ends the leftovers
+/// first, and unrelated processes that resemble them are not signalled.
 #[test]
-fn what_outlives_owner_and_supervisor_is_ended_by_whoever_deals_with_the_session() {
-    let house = House::new();
+fn the_next_command_ends_leftovers_of_a_double_kill() {
+    let fixture = TreesFixture::new();
     let rounds = number("SESSION_TREE_ROUNDS", 16).div_ceil(8).max(4);
-    let mut dice = Dice::seeded("SESSION_TREE_SEED");
-    let mut took = Took::default();
+    let mut random = SeededRandom::seeded("SESSION_TREE_SEED");
+    let mut durations = Durations::default();
     for round in 0..rounds {
-        let case = format!("SESSION_TREE_SEED={} round {round}", dice.seed);
+        let case = format!("SESSION_TREE_SEED={} round {round}", random.seed);
         let name = format!("tree-{round}");
-        let mut tree = Tree::start(&house, &name, tree::Members::Marked);
-        tree.wait_ready();
-        std::thread::sleep(Duration::from_micros(dice.below(2_000)));
+        let mut tree = Tree::start(&fixture, &name, tree::Members::Marked);
+        tree.wait_until_ready();
+        std::thread::sleep(Duration::from_micros(random.below(2_000)));
         let socket = tree.socket();
         tree.kill_both();
-        let tree = tree.killed();
-        let left = tree.living();
-        assert!(left.len() > 4, "{case}: nobody was there to end it: {left:?}");
-        let id = house.show(&name)["id"].as_str().unwrap().to_owned();
-        assert_eq!(house.show(&name)["status"], "crashed", "{case}");
-        let strangers = [
-            // Somebody looks at the session from a shell of their own.
-            House::stranger(&[("SESSIONCTL_SESSION", &id)]),
-            // Another session's, whose owner is gone as well.
-            House::stranger(&[
+        let tree = tree.wait_killed();
+        let left = tree.live_processes();
+        assert!(left.len() > 4, "{case}: the tree ended without a supervisor: {left:?}");
+        let id = fixture.show(&name)["id"].as_str().unwrap().to_owned();
+        assert_eq!(fixture.show(&name)["status"], "crashed", "{case}");
+        let unrelated = [
+            // A user's shell with the id of the session in its environment.
+            TreesFixture::unrelated_process(&[("SESSIONCTL_SESSION", &id)]),
+            // A process of another session whose owner is dead, too.
+            TreesFixture::unrelated_process(&[
                 ("SESSIONCTL_SESSION", "4b1f6a34-96a0-4c8e-a4f2-6f2f1f6a3c11"),
                 ("SESSIONCTL_SOCKET", &socket),
             ]),
-            // The same session's, run by somebody who lives.
-            House::stranger(&[("SESSIONCTL_SESSION", &id), ("SESSIONCTL_SOCKET", &house.own_socket())]),
+            // A process of the same session with a live owner.
+            TreesFixture::unrelated_process(&[
+                ("SESSIONCTL_SESSION", &id),
+                ("SESSIONCTL_SOCKET", &fixture.own_socket()),
+            ]),
         ];
         let before = Instant::now();
         match round % 4 {
-            0 => drop(house.ctl(&["recover", "--policy", "fail"]).exits(0)),
-            1 => drop(house.ctl(&["recover", "--policy", "pause"]).exits(0)),
-            2 => drop(house.ctl(&["cancel", &id]).exits(0)),
+            0 => drop(fixture.ctl(&["recover", "--policy", "fail"]).exits(0)),
+            1 => drop(fixture.ctl(&["recover", "--policy", "pause"]).exits(0)),
+            2 => drop(fixture.ctl(&["cancel", &id]).exits(0)),
             _ => {
-                let mut again = Tree::resume(&house, &tree);
-                again.wait_ready();
-                let both = again.living();
+                let mut again = Tree::resume(&fixture, &tree);
+                again.wait_until_ready();
+                let both = again.live_processes();
                 assert!(
                     left.iter().all(|process| !both.contains(process)),
                     "{case}: it runs twice: {left:?} {both:?}"
                 );
-                house.ctl(&["cancel", &id, "--force"]).exits(0);
-                again.ended();
+                fixture.ctl(&["cancel", &id, "--force"]).exits(0);
+                again.wait_ended();
             }
         }
-        assert_eq!(tree.living(), [], "{case}: after {:?}", before.elapsed());
-        took.0.push(before.elapsed());
-        for stranger in strangers {
-            assert!(stranger.still_lives(), "{case}: a stranger was signalled");
+        assert_eq!(tree.live_processes(), [], "{case}: after {:?}", before.elapsed());
+        durations.0.push(before.elapsed());
+        for unrelated_process in unrelated {
+            assert!(unrelated_process.is_alive(), "{case}: an unrelated process was signalled");
         }
-        House::reap_orphans();
-        house.ctl(&["recover", "--policy", "fail"]).exits(0);
+        TreesFixture::reap_orphans();
+        fixture.ctl(&["recover", "--policy", "fail"]).exits(0);
     }
-    took.tell("owner and supervisor killed");
-    house.leaves_nothing(dice.seed);
+    durations.print("owner and supervisor killed");
+    fixture.assert_empty_after_gc(random.seed);
 }
 
-/// Short sessions one after another, and then many at the same time: each ends as its program did.
+/// Short sessions in sequence, then many concurrently: each has the outcome of its program.
 #[test]
-fn sessions_by_the_thousand_end_rightly_and_leave_nothing() {
-    let house = House::new();
+fn thousands_of_sessions_leave_nothing_behind() {
+    let fixture = TreesFixture::new();
     let many = number("SESSION_MANY", 30);
-    let at_once = (many / 20).max(10);
+    let concurrent = (many / 20).max(10);
     let started = Instant::now();
     for number in 0..many {
         let code = i32::from(number % 10 == 9) * 7;
-        house
+        fixture
             .ctl(&["run", "--name", &format!("row-{number}"), "--", "sh", "-c", &format!("exit {code}")])
             .exits(code);
     }
-    eprintln!("{many} in a row: {} ms each", started.elapsed().as_millis() / u128::from(many));
-    house.is_clean("in a row");
+    eprintln!("{many} in sequence: {} ms each", started.elapsed().as_millis() / u128::from(many));
+    fixture.assert_clean("in sequence");
     let started = Instant::now();
-    let running: Vec<_> = (0..at_once)
-        .map(|number| house.begin(&["run", "--", "sh", "-c", &format!("echo {number}; exit {}", number % 3)]))
+    let running: Vec<_> = (0..concurrent)
+        .map(|number| {
+            fixture.spawn(&["run", "--", "sh", "-c", &format!("echo {number}; exit {}", number % 3)])
+        })
         .collect();
-    for (number, running) in (0..at_once).zip(running) {
+    for (number, running) in (0..concurrent).zip(running) {
         let ran = running.end().exits(i32::try_from(number % 3).unwrap());
         assert_eq!(ran.stdout, format!("{number}\n"));
     }
-    eprintln!("{at_once} at once: {} ms\ntally: sessions={}", started.elapsed().as_millis(), many + at_once);
-    let list = house.list();
+    eprintln!(
+        "{concurrent} concurrently: {} ms\ntally: sessions={}",
+        started.elapsed().as_millis(),
+        many + concurrent
+    );
+    let list = fixture.list();
     let list = list.as_array().unwrap();
-    assert_eq!(list.len(), usize::try_from(many + at_once).unwrap());
+    assert_eq!(list.len(), usize::try_from(many + concurrent).unwrap());
     for session in list {
         let state = if session["exit_code"] == 0 { "completed" } else { "failed" };
         assert_eq!(session["state"], state, "{session}");
@@ -229,22 +234,22 @@ fn sessions_by_the_thousand_end_rightly_and_leave_nothing() {
     }
     let names: std::collections::HashSet<_> =
         list.iter().map(|session| session["name"].as_str().unwrap()).collect();
-    assert_eq!(names.len(), list.len(), "automatic names are told apart");
+    assert_eq!(names.len(), list.len(), "automatic names are unique");
     let failed = list.iter().filter(|session| session["state"] == "failed").count();
-    let expected = many / 10 + (0..at_once).filter(|number| number % 3 != 0).count() as u64;
+    let expected = many / 10 + (0..concurrent).filter(|number| number % 3 != 0).count() as u64;
     assert_eq!(failed as u64, expected);
-    assert_eq!(house.json(&["ls"]), Value::Array(Vec::new()));
-    house.ctl(&["verify"]).exits(0);
-    house.is_clean("at once");
-    house.leaves_nothing(0);
+    assert_eq!(fixture.json(&["ls"]), Value::Array(Vec::new()));
+    fixture.ctl(&["verify"]).exits(0);
+    fixture.assert_clean("concurrently");
+    fixture.assert_empty_after_gc(0);
 }
 
-/// When an owner is killed.
+/// The moment at which an owner is killed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Moment {
-    /// So long after its start.
+    /// This long after its start.
     After(Duration),
-    /// So long after all of its tree was there.
+    /// This long after its tree was complete.
     Ready(Duration),
 }
 

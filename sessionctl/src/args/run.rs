@@ -1,4 +1,4 @@
-//! The grammar of the verbs that run programs.
+//! Arguments of the verbs that run programs.
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -12,52 +12,50 @@ use super::{Policy, duration, label};
 #[command(
     after_help = "Examples:\n  sessionctl run --name nightly --label team=data -- ./import.sh --all\n  \
     sessionctl run -- python3\n  id=$(sessionctl run --detach -- make -j8)\n\n\
-    Exits as the program does; 126 and 127 if it cannot be run, 125 for failures of sessionctl itself.\n\n\
-    Progress that the program reports (`sessionctl report`, or OSC 9;4 in its output) is shown on stderr: a bar on a\n\
-    terminal, else a line at each 10 %.\n\n\
-    A terminal is handed to the program: it reads from there, and the keys mean it. Ctrl-Z pauses the session and\n\
-    stops the job; `fg` and `bg` make both go on. Its output is captured on its way to the terminal."
+    Exits with the program's exit code; 126 or 127 if it cannot be run, 125 for failures of sessionctl itself.\n\n\
+    Progress that the program reports (`sessionctl report`, or OSC 9;4 in its output) is shown on stderr: as a bar on\n\
+    a terminal, else as a line at each 10 %.\n\n\
+    The program gets the terminal: it reads from it, and Ctrl-C and other keys go to it. Ctrl-Z pauses the session and\n\
+    stops the job; `fg` and `bg` resume both. Its output is captured on the way to the terminal."
 )]
 pub(crate) struct Run {
-    /// The session's name; names need not be unique
+    /// Name of the session; need not be unique
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
-    /// A label to find it by; may be given more than once
+    /// Label to filter sessions by; may be given more than once
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub(crate) labels: Vec<(String, String)>,
-    /// Ends it, as failed, once it has run for so long; time that it is paused does not count
+    /// Fail the session after it has run this long, not counting paused time
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
-    /// How long it may take to end once it was asked to, before it is killed [default: 5s]
+    /// Time between TERM and KILL when the session is cancelled [default: 5s]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) grace: Option<Duration>,
-    /// Begins only if fewer than so many sessions of the store have not ended
+    /// Start only if the store has fewer than N active sessions
     #[arg(long, value_name = "N")]
     pub(crate) max_sessions: Option<NonZeroUsize>,
-    /// What `recover` does with it if its owner dies [default: what `recover` is told]
+    /// Policy of `recover` for this session if its owner dies [default: that of `recover`]
     #[arg(long, value_enum, value_name = "POLICY")]
     pub(crate) recovery: Option<Policy>,
-    /// A variable of the program's environment; it stands in the log, so keep secrets out; may be given more than once
+    /// Environment variable for the program, recorded in the log (no secrets); may be given more than once
     #[arg(long = "env", value_name = "KEY=VALUE", value_parser = variable)]
     pub(crate) env: Vec<(String, String)>,
-    /// Prints the id once the program has started, and does not wait for its end. It reads nothing, and outlives the
-    /// terminal
+    /// Print the id once the program has started, and return. The program has no input and outlives the terminal
     #[arg(long)]
     pub(crate) detach: bool,
-    /// The program and its arguments
+    /// Program and its arguments
     #[arg(last = true, required = true, num_args = 1.., value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl resume nightly\n\n\
-    If its owner is dead, the command is run again here, in the foreground, and this exits as it does; a terminal is\n\
-    handed to it, as by `run`. If its owner lives, that one is asked to go on.")]
+    If the owner is alive, it is asked to resume the session. If it is dead, the command runs again from its beginning\n\
+    here, in the foreground as with `run`, as the next attempt; the exit code is the program's.")]
 pub(crate) struct Resume {
-    /// Which session
+    /// Session: @last, an id, a name, or the beginning of an id
     pub(crate) id: String,
-    /// Prints the id once the program has started, and does not wait for its end. It reads nothing, and outlives the
-    /// terminal
+    /// Print the id once the program has started, and return. The program has no input and outlives the terminal
     #[arg(long)]
     pub(crate) detach: bool,
 }
@@ -65,6 +63,6 @@ pub(crate) struct Resume {
 fn variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("a variable is KEY=VALUE".to_owned()),
+        _ => Err("expected KEY=VALUE".to_owned()),
     }
 }

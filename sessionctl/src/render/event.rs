@@ -1,4 +1,4 @@
-//! One record of a log as a line for people. Kinds of newer versions are shown like all others.
+//! A record of a log as a line for people. Event kinds of newer versions are shown like all others.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use sessionkit::{Evidence, StoredRecord, text::visible};
 use super::table::cut;
 use crate::context::quoted;
 
-/// Columns that a value may take; the log has it whole.
+/// Limit of columns for a value, which is complete in the log.
 const VALUE: usize = 120;
 
-/// A record as far as everything that ever writes one agrees.
+/// The members that the records of all versions have.
 #[derive(Deserialize)]
 struct Line<'a> {
     at: String,
@@ -22,7 +22,7 @@ struct Line<'a> {
     event: BTreeMap<String, &'a RawValue>,
 }
 
-/// One record: revision, time, attempt, kind and what belongs to it.
+/// Formats a record: revision, time, attempt, kind and payload.
 pub(crate) fn event(record: &StoredRecord) -> String {
     let line = match serde_json::from_str::<Line<'_>>(record.line()) {
         Ok(Line { at, attempt, event }) => {
@@ -36,7 +36,7 @@ pub(crate) fn event(record: &StoredRecord) -> String {
     format!("{}\n", visible(line.trim_end()))
 }
 
-/// What an event says, each member by its name.
+/// Formats the payload of an event, each member with its name.
 fn text(payload: &str) -> String {
     match serde_json::from_str(payload) {
         Ok(Value::Object(fields)) => {
@@ -44,19 +44,19 @@ fn text(payload: &str) -> String {
             fields.collect::<Vec<_>>().join(" ")
         }
         Ok(value) => compact(&value),
-        // JSON has no largest number, and a value here has.
+        // A JSON number may exceed the range of `Value`.
         Err(_) => cut(payload, VALUE),
     }
 }
 
 fn show(name: &str, value: &Value) -> String {
-    let person = |value: &Value| {
+    let process = |value: &Value| {
         let host = value.get("host")?.as_str()?;
         Some(format!("\"pid {} on {host}\"", value.get("pid")?.as_u64()?))
     };
     let known = match name {
-        "owner" | "creator" => person(value),
-        // The names of inherited variables would drown the rest.
+        "owner" | "creator" => process(value),
+        // Without the names of inherited variables, which are many.
         "origin" => command(value),
         "summary" => value.as_object().map(|fields| compact(&nonzero(fields))),
         "evidence" => {
@@ -74,7 +74,7 @@ fn command(origin: &Value) -> Option<String> {
     Some(compact(&Value::String(line)))
 }
 
-/// What was counted, without what there was nothing of.
+/// Returns the counters that are not zero.
 fn nonzero(fields: &Map<String, Value>) -> Value {
     let counted = fields.iter().filter(|(_, value)| value.as_u64() != Some(0));
     Value::Object(counted.map(|(name, value)| (name.clone(), value.clone())).collect())
@@ -100,16 +100,16 @@ mod tests {
     }
 
     #[test]
-    fn members_are_shown_by_name() {
+    fn fields_are_shown_by_name() {
         assert_eq!(
             shown(r#"{"noted":{"kind":"x.y","data":[1,2]}}"#),
             "     7  2026-11-21T09:30:00.000Z  #2  noted                data=[1,2] kind=\"x.y\"\n"
         );
     }
 
-    /// A number that no double holds, in a member that nobody knows, made the whole line say nothing.
+    /// A number beyond the range of a double in an unknown member used to leave the line without its payload.
     #[test]
-    fn what_no_value_holds_is_shown_as_it_is() {
+    fn unparsable_payloads_are_shown_verbatim() {
         let line = shown(r#"{"paused":{"reason":"requested","new":1e999}}"#);
         assert!(line.contains("paused") && line.contains(r#"{"reason":"requested","new":1e999}"#), "{line}");
         let line = event_of(r#"{"seq":"seven","sum":"0123456789abcdef"}"#);

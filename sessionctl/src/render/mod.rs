@@ -1,27 +1,27 @@
-//! What people read: tables, ages, one session, one event. Nothing here prints, and nothing unsafe comes out of it.
+//! Text output for people: tables, durations, sessions, events. Functions here return text without control characters.
 
 mod event;
 mod output;
 mod session;
-mod story;
 mod table;
+mod timeline;
 
 pub(crate) use self::event::event;
 pub(crate) use self::output::Visible;
 pub(crate) use self::session::{page, session};
-pub(crate) use self::story::{Fact, fact};
 pub(crate) use self::table::Table;
+pub(crate) use self::timeline::{TimelineItem, timeline_item};
 
 use std::time::Duration;
 
 use sessionkit::SessionId;
 
-/// As much of an id as is told apart at a glance; the whole of it is in `show`.
+/// Returns the first 8 characters of an id; `show` has all of it.
 pub(crate) fn short(id: SessionId) -> String {
     id.to_string().chars().take(8).collect()
 }
 
-/// A duration in its two largest units: `3d 4h`, `5m 10s`, `460ms`.
+/// Formats a duration in its two largest units: `3d 4h`, `5m 10s`, `460ms`.
 pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let units = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
@@ -39,7 +39,7 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
-/// A duration in its largest unit: `3d`.
+/// Formats a duration in its largest unit: `3d`.
 pub(crate) fn age(age: Duration) -> String {
     let text = duration(age);
     match text.split_once(' ') {
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_short() {
+    fn durations_use_one_or_two_units() {
         for (millis, long, brief) in [
             (0, "0ms", "0s"),
             (460, "460ms", "0s"),

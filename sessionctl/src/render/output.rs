@@ -1,4 +1,4 @@
-//! What a program printed, as a terminal may see it: line ends stay, tabs become blanks, all other control bytes text.
+//! Output of programs, made safe for a terminal: line ends stay, tabs become blanks, other control bytes become text.
 
 use std::fmt::Write as _;
 
@@ -8,32 +8,32 @@ use unicode_width::UnicodeWidthChar as _;
 /// Columns from one tab stop to the next.
 const TAB: usize = 8;
 
-/// The bytes of one stream, which come in pieces that know nothing of characters.
+/// Converter for one stream, whose chunks may end within a character.
 #[derive(Debug, Default)]
 pub(crate) struct Visible {
-    /// The beginning of a character, or of a line end, whose rest has not come yet.
+    /// The first bytes of an incomplete character or line end.
     rest: Vec<u8>,
-    /// How far the line has come: tabs depend on it.
+    /// Current column of the line, for tabs.
     column: usize,
 }
 
 impl Visible {
-    /// The next piece.
+    /// Converts the next chunk.
     pub(crate) fn show(&mut self, bytes: &[u8]) -> String {
-        let mut piece = std::mem::take(&mut self.rest);
-        piece.extend_from_slice(bytes);
-        if piece.last() == Some(&b'\r') {
-            self.rest = piece.split_off(piece.len() - 1);
-        } else if let Some(last) = piece.utf8_chunks().last().map(|chunk| chunk.invalid().to_vec())
+        let mut chunk = std::mem::take(&mut self.rest);
+        chunk.extend_from_slice(bytes);
+        if chunk.last() == Some(&b'\r') {
+            self.rest = chunk.split_off(chunk.len() - 1);
+        } else if let Some(last) = chunk.utf8_chunks().last().map(|part| part.invalid().to_vec())
             && !last.is_empty()
-            && begins_a_character(&last)
+            && is_incomplete_character(&last)
         {
-            self.rest = piece.split_off(piece.len() - last.len());
+            self.rest = chunk.split_off(chunk.len() - last.len());
         }
-        self.escape(&piece)
+        self.escape(&chunk)
     }
 
-    /// What is left when nothing more comes.
+    /// Converts the incomplete rest at the end of the stream.
     pub(crate) fn finish(mut self) -> String {
         let rest = std::mem::take(&mut self.rest);
         self.escape(&rest)
@@ -75,8 +75,8 @@ impl Visible {
     }
 }
 
-/// Whether more bytes could make these a character.
-fn begins_a_character(bytes: &[u8]) -> bool {
+/// Returns `true` if these bytes are the beginning of a character.
+fn is_incomplete_character(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
 }
 
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn tabs_lead_to_where_a_terminal_would_go() {
+    fn tabs_expand_to_terminal_tab_stops() {
         for (text, shown) in [
             ("\ta", "        a"),
             ("1234567\ta", "1234567 a"),
@@ -106,13 +106,13 @@ mod tests {
             ("日本\ta", "日本    a"),
         ] {
             let mut visible = Visible::default();
-            let pieces: String = text.bytes().map(|byte| visible.show(&[byte])).collect();
-            assert_eq!(pieces + &visible.finish(), shown);
+            let chunks: String = text.bytes().map(|byte| visible.show(&[byte])).collect();
+            assert_eq!(chunks + &visible.finish(), shown);
         }
     }
 
     #[test]
-    fn no_control_byte_comes_out_wherever_the_pieces_are_cut() {
+    fn control_bytes_are_escaped_at_every_chunk_boundary() {
         let whole = shown(&[]);
         assert!(whole.starts_with("ok      tab\nred\\u{1b}[31m bell\\u{7}"), "{whole}");
         assert!(whole.ends_with("bad\\xff\\xfe \\u{202e} bidi 日\\xe6"), "{whole}");

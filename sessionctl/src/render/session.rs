@@ -1,4 +1,4 @@
-//! One session as a short page for people.
+//! A session as a short page for people.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -12,11 +12,12 @@ use crate::context::quoted;
 use crate::status::status;
 use crate::term::Term;
 
-/// Columns of the progress line where no terminal says how many there are.
+/// Columns of the progress line if stdout is not a terminal.
 const COLUMNS: usize = 80;
+/// Columns of the headings.
 const NAMES: usize = 10;
 
-/// One session at `now`.
+/// Formats a session at `now`.
 pub(crate) fn session(
     shown: &PersistedSession,
     liveness: Option<&Liveness>,
@@ -27,7 +28,7 @@ pub(crate) fn session(
     let mut page = Page { text: String::new(), term };
     let status = status(head, liveness);
     let name = config.name.as_deref().unwrap_or_default();
-    let _ = writeln!(page.text, "{}  {}", term.heading(&visible(name)), term.tint(status.sgr, status.words));
+    let _ = writeln!(page.text, "{}  {}", term.heading(&visible(name)), term.tint(status.sgr, status.text));
     page.line("id", &head.id.to_string());
     match state {
         SessionState::Failed { error } => page.line("error", &error.to_string()),
@@ -38,8 +39,8 @@ pub(crate) fn session(
     }
     match origin {
         Some(origin) => {
-            let words: Vec<String> = origin.argv.iter().map(|word| quoted(word)).collect();
-            page.line("command", &words.join(" "));
+            let args: Vec<String> = origin.argv.iter().map(|arg| quoted(arg)).collect();
+            page.line("command", &args.join(" "));
             page.line("directory", &origin.cwd.to_string_lossy());
         }
         None => page.line("operation", &config.operation),
@@ -48,7 +49,7 @@ pub(crate) fn session(
         let alive = match liveness {
             Some(Liveness::Alive) => "alive".to_owned(),
             Some(Liveness::Dead { evidence }) => format!("dead: {evidence}"),
-            _ => "not known whether it lives".to_owned(),
+            _ => "liveness unknown".to_owned(),
         };
         page.line("owner", &format!("{owner} ({alive})"));
     } else if let (Some(creator), Some(Liveness::Dead { evidence })) = (&head.creator, liveness) {
@@ -87,15 +88,15 @@ pub(crate) fn session(
     page.text
 }
 
-/// A page of a title with its colour, a sentence, and lines under headings.
+/// Formats a page with a title (name, status and colour of the status), a sentence, and lines with headings.
 pub(crate) fn page(
-    (name, words, sgr): (&str, &str, &str),
+    (name, status, sgr): (&str, &str, &str),
     sentence: &str,
     lines: &[(String, String)],
     term: &Term,
 ) -> String {
     let mut page = Page { text: String::new(), term };
-    let _ = writeln!(page.text, "{}  {}", term.heading(&visible(name)), term.tint(sgr, words));
+    let _ = writeln!(page.text, "{}  {}", term.heading(&visible(name)), term.tint(sgr, status));
     let _ = writeln!(page.text, "{}", visible(sentence));
     for (heading, line) in lines {
         page.line(heading, line);

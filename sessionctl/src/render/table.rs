@@ -1,4 +1,4 @@
-//! A table whose columns stand under each other on a terminal, whatever is in them.
+//! Tables with columns aligned by display width.
 
 use sessionkit::text::visible;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
@@ -7,7 +7,7 @@ use crate::term::Term;
 
 const GAP: &str = "  ";
 
-/// Rows of cells, each with the colour that it is shown in.
+/// Rows of cells, each with its colour.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     heading: Vec<&'static str>,
@@ -19,12 +19,12 @@ impl Table {
         Self { heading: heading.to_vec(), rows: Vec::new() }
     }
 
-    /// One more row; the second part of each cell is an SGR code, or empty.
+    /// Appends a row; the second part of each cell is an SGR code, or empty.
     pub(crate) fn row(&mut self, cells: Vec<(String, &'static str)>) {
         self.rows.push(cells.into_iter().map(|(text, sgr)| (visible(&text).into_owned(), sgr)).collect());
     }
 
-    /// The table; its last column is cut where the terminal ends.
+    /// Formats the table; its last column is truncated to the width of the terminal.
     pub(crate) fn render(&self, term: &Term) -> String {
         let heading = self.heading.iter().map(|text| ((*text).to_owned(), ""));
         let columns = self.heading.len();
@@ -66,7 +66,7 @@ impl Table {
     }
 }
 
-/// The start of a text that takes at most `room` columns.
+/// Truncates a text to at most `room` columns.
 pub(crate) fn cut(text: &str, room: usize) -> String {
     if text.width() <= room {
         return text.to_owned();
@@ -87,7 +87,7 @@ mod tests {
     use crate::args::ColorWhen;
 
     #[test]
-    fn columns_stand_under_each_other_and_nothing_dangerous_comes_out() {
+    fn columns_align_with_wide_and_unsafe_cells() {
         let mut table = Table::new(&["ID", "NAME", "COMMAND"]);
         table.row(vec![("1".into(), ""), ("日本".into(), ""), ("a\u{1b}[31mb".into(), "")]);
         table.row(vec![("22".into(), ""), ("x".into(), ""), ("c".into(), "")]);
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_cut_by_columns() {
+    fn text_is_truncated_by_display_width() {
         assert_eq!(cut("日本語", 5), "日本…");
         assert_eq!(cut("日本語", 6), "日本語");
         assert_eq!(cut("abcdef", 4), "abc…");

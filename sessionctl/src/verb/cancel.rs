@@ -1,4 +1,4 @@
-//! `cancel`: asks for the end of a session, and waits a while for it.
+//! `cancel`: requests the cancellation of a session, and waits for its end for a short time.
 
 use std::time::Duration;
 
@@ -6,17 +6,17 @@ use sessionkit::{CancelRequest, Liveness, SessionState};
 
 use crate::args::Cancel;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::{hints, ids};
 
-/// Longer than a program is given to end by itself; work of a library may take any time.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// Time to wait for the end: longer than the default grace period of a program. Work of a library may take any time.
+const OWNER_TIMEOUT: Duration = Duration::from_secs(8);
 
 pub(crate) async fn run(args: &Cancel, context: &Context) -> Result<u8> {
     let store = context.open().await?;
     let manager = &**store.manager();
     let id = ids::resolve(manager, &args.id).await?;
-    let mut request = CancelRequest::new(&args.reason, super::by());
+    let mut request = CancelRequest::new(&args.reason, super::requester());
     if args.force {
         request = request.force();
     }
@@ -25,21 +25,22 @@ pub(crate) async fn run(args: &Cancel, context: &Context) -> Result<u8> {
     if !head.state().is_final() && !matches!(super::liveness(manager, id).await, Some(Liveness::Alive)) {
         super::end_leftovers(context, &store, id).await?;
     }
-    let asked = manager.cancel_session(id, request).await.map_err(failed)?;
-    let state = match tokio::time::timeout(PATIENCE, manager.wait_for(id, &[])).await {
+    let requested = manager.cancel_session(id, request).await.map_err(failed)?;
+    let state = match tokio::time::timeout(OWNER_TIMEOUT, manager.wait_for(id, &[])).await {
         Ok(head) => head.map_err(failed)?.lifecycle.state,
-        Err(_) => asked,
+        Err(_) => requested,
     };
     match state {
         SessionState::Completed { .. } | SessionState::Failed { .. } => {
-            context.hint("it ended by itself before the request was seen", &[id], &["show", &id.to_string()]);
+            context.hint("it ended before the request was seen", &[id], &["show", &id.to_string()]);
         }
         SessionState::Cancelled { .. } => {}
         SessionState::Created | SessionState::Running { .. } | SessionState::Paused { .. } => {
-            context.hint("it was asked to end and has not answered yet", &[id], &["show", &id.to_string()]);
+            let text = "cancellation requested, but the session has not ended yet";
+            context.hint(text, &[id], &["show", &id.to_string()]);
         }
     }
     super::print_session(context, manager, id).await?;
-    hints::crashed(context, manager, Some(id)).await?;
+    hints::report_crashed(context, manager, Some(id)).await?;
     Ok(0)
 }

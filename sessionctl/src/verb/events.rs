@@ -1,14 +1,14 @@
-//! `events`: the log of a session, as it is stored or as people read it.
+//! `events`: prints the log of a session, as stored or formatted for people.
 
 use sessionkit::{EventKind, SessionId, SessionStorageExt as _, Store, StoredRecord};
 
 use crate::args::Events;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::follow::{Follower, POLL};
 use crate::{hints, ids, render};
 
-/// Records that are read at once: a log may be larger than the memory.
+/// Records read at a time: a log may be larger than the memory.
 const PAGE: usize = 512;
 
 pub(crate) async fn run(args: &Events, context: &Context) -> Result<u8> {
@@ -19,13 +19,13 @@ pub(crate) async fn run(args: &Events, context: &Context) -> Result<u8> {
         return follow(&store, id, args.after, context).await;
     }
     let failed = |error| Failure::from(error).about(id);
-    // Of a damaged log all that can be read is printed before the damage is told.
+    // Prints all that can be read of a damaged log before it reports the damage.
     let readable = manager.get_head(id).await.map_err(failed)?.tip.revision;
     let mut after = args.after;
     loop {
         let limit = match readable.checked_sub(after) {
             Some(left @ 1..) => usize::try_from(left).unwrap_or(PAGE).min(PAGE),
-            // What came since; or why nothing comes.
+            // Reads records appended since, or gets the error that follows the readable ones.
             Some(0) | None => PAGE,
         };
         let page = manager.read_log(id, after, limit).await.map_err(failed)?;
@@ -33,7 +33,7 @@ pub(crate) async fn run(args: &Events, context: &Context) -> Result<u8> {
         after = last.revision();
         print(context, &page)?;
     }
-    hints::crashed(context, manager, None).await?;
+    hints::report_crashed(context, manager, None).await?;
     Ok(0)
 }
 
@@ -41,7 +41,7 @@ async fn follow(store: &Store, id: SessionId, after: u64, context: &Context) -> 
     let (storage, manager) = (store.storage(), &**store.manager());
     let failed = |error: sessionkit::StorageError| Failure::from(error).about(id);
     let head = manager.get_head(id).await.map_err(|error| Failure::from(error).about(id))?;
-    // Whoever asks for what is not there yet gets it once it is; of what has ended there is nothing more.
+    // A revision beyond the end of the log is awaited, unless the session has ended.
     let mut printed = after.min(head.tip.revision);
     if after >= head.tip.revision && head.state().is_final() {
         storage.flushed_head(id).await.map_err(failed)?;
@@ -53,7 +53,7 @@ async fn follow(store: &Store, id: SessionId, after: u64, context: &Context) -> 
         let page = follower.wait(log.next()).await?.map_err(failed)?;
         let ending = page.iter().find(|record| ends(record));
         if let Some(ending) = ending {
-            // It may be read before it is flushed. If that fails it may be gone again.
+            // The record may be read before it is flushed, and is lost again if that flush fails.
             let flushed = storage.flushed_head(id).await.map_err(failed)?;
             if flushed.tip.revision < ending.revision() || !flushed.state().is_final() {
                 log = storage.watch(id, printed, POLL);
@@ -70,8 +70,7 @@ async fn follow(store: &Store, id: SessionId, after: u64, context: &Context) -> 
     }
 }
 
-/// Whether a record is the end of its session. One that cannot be read is of a newer version, whose sessions are only
-/// shown.
+/// Returns `true` if a record ends its session. A record that cannot be decoded is of a newer version: not an end.
 fn ends(record: &StoredRecord) -> bool {
     let kind = record.decode().ok().map(|record| record.event.kind());
     matches!(kind, Some(EventKind::Completed | EventKind::Failed | EventKind::Cancelled))

@@ -1,10 +1,10 @@
-//! `export`: sessions as a stream on stdout.
+//! `export`: prints sessions as a stream to stdout.
 
 use sessionkit::{ExchangeError, Output, SessionFilter, SessionId};
 
 use crate::args::Export;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::ids;
 
 pub(crate) async fn run(args: &Export, context: &Context) -> Result<u8> {
@@ -13,7 +13,7 @@ pub(crate) async fn run(args: &Export, context: &Context) -> Result<u8> {
     let mut ids: Vec<SessionId> = Vec::new();
     for text in &args.ids {
         let id = ids::resolve(manager, text).await?;
-        // Named twice, it is exported once: nothing can be there twice where it is imported.
+        // An import rejects a session that occurs twice.
         if !ids.contains(&id) {
             ids.push(id);
         }
@@ -23,15 +23,15 @@ pub(crate) async fn run(args: &Export, context: &Context) -> Result<u8> {
         ids.extend(list.heads.iter().map(|head| head.id));
         ids.extend(list.unreadable.iter().map(|(id, _)| *id));
     }
-    let with = if args.no_output { Output::LeftOut } else { Output::Included };
-    let mut export = store.export(ids, with);
-    while let Some(piece) = export.next().await {
-        context.term.print_bytes(&piece)?;
+    let output = if args.no_output { Output::LeftOut } else { Output::Included };
+    let mut export = store.export(ids, output);
+    while let Some(chunk) = export.next().await {
+        context.term.print_bytes(&chunk)?;
     }
-    // The others are whole in the stream; that these are not is no success.
+    // The other sessions are complete in the stream, but the export as a whole has failed.
     for (id, error) in export.failed().iter().skip(1) {
         context.hint(
-            &format!("session {id} is not, or not all, in the export: {error}"),
+            &format!("session {id} is missing from the export, or incomplete: {error}"),
             &[*id],
             &["verify", &id.to_string()],
         );

@@ -1,4 +1,4 @@
-//! `gc`: removes sessions that ended long ago, and what processes that are gone left behind.
+//! `gc`: removes sessions that ended long ago, and files left by dead processes.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use sessionkit::{Head, ReconcileReport, SessionFilter, SessionId, SessionList, S
 
 use crate::args::Gc;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::json::{self, SCHEMA};
 use crate::render::{Table, age};
 
@@ -16,7 +16,7 @@ struct Report<'a> {
     schema: u32,
     dry_run: bool,
     removed: &'a [SessionId],
-    /// Sockets of owners that are gone.
+    /// Number of removed sockets of dead owners.
     sockets: usize,
 }
 
@@ -38,12 +38,12 @@ pub(crate) async fn run(args: &Gc, context: &Context) -> Result<u8> {
         let report = Report { schema: SCHEMA, dry_run: args.dry_run, removed: &removed, sockets };
         context.term.print(&format!("{}\n", json::line(&report)))?;
     } else if removed.is_empty() {
-        context.hint("no session ended so long ago", &[], &["ls", "--all"]);
+        context.hint("no sessions ended that long ago", &[], &["ls", "--all"]);
     } else {
         let mut table = Table::new(&[
             "ID",
             "NAME",
-            if args.dry_run { "WOULD BE REMOVED, ENDED" } else { "REMOVED, ENDED" },
+            if args.dry_run { "ENDED (WOULD BE REMOVED)" } else { "ENDED (REMOVED)" },
         ]);
         for head in heads.iter().filter(|head| removed.contains(&head.id)) {
             let ended =
@@ -53,20 +53,20 @@ pub(crate) async fn run(args: &Gc, context: &Context) -> Result<u8> {
         context.term.print(&table.render(&context.term))?;
     }
     match list.unreadable.into_iter().next() {
-        // When it ended cannot be known, so it stays.
+        // The time of its end is unknown, so it is not removed.
         Some((id, error)) => Err(Failure::from(error).about(id)),
         None => Ok(0),
     }
 }
 
-/// Removes locks, sockets and temporary files that nobody needs any more. No session is changed.
+/// Removes locks, sockets and temporary files of dead processes, and returns the number of sockets. Changes no session.
 async fn sweep(store: &Store) -> Result<usize> {
     let repaired = match store.maintenance() {
         Some(storage) => storage.reconcile().await?,
         None => ReconcileReport::default(),
     };
     let SessionList { heads, unreadable, .. } = store.manager().list_active_sessions().await?;
-    // Whom a session names that cannot be read is not known: then all are kept.
+    // The owner of an unreadable session is unknown: if there is one, all locks are kept.
     if unreadable.is_empty() && repaired.failed.is_empty() {
         let named: HashSet<_> =
             heads.iter().filter_map(|head| Some(head.responsible_process()?.instance)).collect();

@@ -1,4 +1,4 @@
-//! `import`: stores what was exported, after all of it was checked.
+//! `import`: stores exported sessions, after checking the whole file.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, Write as _};
@@ -11,11 +11,11 @@ use super::export::failure;
 use super::legacy;
 use crate::args::Import;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::json::{self, SCHEMA};
 use crate::render::Table;
 
-/// Longer than any line of an export: a record is at most 1 MiB, and a piece of output less.
+/// Limit beyond any line of an export: a record is at most 1 MiB, a chunk of output less.
 const LONGEST_LINE: u64 = 4 * 1024 * 1024;
 
 #[derive(Serialize)]
@@ -46,31 +46,35 @@ pub(crate) async fn run(args: &Import, context: &Context) -> Result<u8> {
         let report = Report { schema: SCHEMA, imported: &imported, skipped: &skipped };
         context.term.print(&format!("{}\n", json::line(&report)))?;
     } else if imported.is_empty() && skipped.is_empty() {
-        context.hint("there are no sessions in it", &[], &["ls", "--all"]);
+        context.hint("the file contains no sessions", &[], &["ls", "--all"]);
     } else {
         let mut table = Table::new(&["ID", "IS NOW"]);
         let rows = imported.iter().map(|id| (id, "imported"));
-        for (id, what) in rows.chain(skipped.iter().map(|id| (id, "there already"))) {
-            table.row(vec![(id.to_string(), ""), (what.to_owned(), "")]);
+        for (id, outcome) in rows.chain(skipped.iter().map(|id| (id, "already there"))) {
+            table.row(vec![(id.to_string(), ""), (outcome.to_owned(), "")]);
         }
         context.term.print(&table.render(&context.term))?;
     }
     Ok(0)
 }
 
-/// A file that can be read twice: what comes through a pipe is kept in a temporary one meanwhile.
+/// Opens a file that can be read twice: standard input is copied into a temporary file first.
 fn open(path: &Path) -> Result<File> {
     if path == Path::new("-") {
-        let mut kept = tempfile::tempfile().map_err(|error| told("make a temporary file", path, &error))?;
-        io::copy(&mut io::stdin().lock(), &mut kept).map_err(|error| told("read", path, &error))?;
-        kept.flush().and_then(|()| kept.rewind()).map_err(|error| told("read", path, &error))?;
-        return Ok(kept);
+        let mut spooled =
+            tempfile::tempfile().map_err(|error| io_failure("create a temporary file for", path, &error))?;
+        io::copy(&mut io::stdin().lock(), &mut spooled).map_err(|error| io_failure("read", path, &error))?;
+        spooled.flush().and_then(|()| spooled.rewind()).map_err(|error| io_failure("read", path, &error))?;
+        return Ok(spooled);
     }
-    let file = File::open(path).map_err(|error| told("open", path, &error))?;
+    let file = File::open(path).map_err(|error| io_failure("open", path, &error))?;
     match file.metadata() {
         Ok(metadata) if metadata.is_file() => Ok(file),
-        Ok(_) => Err(Failure::invalid(format!("{} is no file: pipe it into `import -`", path.display()))),
-        Err(error) => Err(told("look at", path, &error)),
+        Ok(_) => {
+            let message = format!("{} is not a regular file: pipe it into `import -`", path.display());
+            Err(Failure::invalid(message))
+        }
+        Err(error) => Err(io_failure("read the type of", path, &error)),
     }
 }
 
@@ -88,16 +92,16 @@ impl<'a> Lines<'a> {
     fn next(&mut self) -> Result<Option<&[u8]>> {
         self.line.clear();
         let read = (&mut self.file).take(LONGEST_LINE).read_until(b'\n', &mut self.line);
-        read.map_err(|error| told("read", self.path, &error))?;
+        read.map_err(|error| io_failure("read", self.path, &error))?;
         Ok(Some(self.line.as_slice()).filter(|line| !line.is_empty()))
     }
 
     fn rewind(&mut self) -> Result<()> {
-        self.file.rewind().map_err(|error| told("read", self.path, &error))
+        self.file.rewind().map_err(|error| io_failure("read", self.path, &error))
     }
 }
 
-fn told(what: &str, path: &Path, error: &io::Error) -> Failure {
+fn io_failure(action: &str, path: &Path, error: &io::Error) -> Failure {
     let kind = error.kind();
     let code = if kind == io::ErrorKind::StorageFull {
         ErrorCode::StorageFull
@@ -106,5 +110,5 @@ fn told(what: &str, path: &Path, error: &io::Error) -> Failure {
     } else {
         ErrorCode::StorageIo
     };
-    Failure::new(code, format!("cannot {what} {}: {error}", path.display()))
+    Failure::new(code, format!("cannot {action} {}: {error}", path.display()))
 }

@@ -1,4 +1,4 @@
-//! `import --format`: stores what the store of an older tool holds, and says of each entry what became of it.
+//! `import --format`: imports the store of an older tool, and prints the outcome of each entry.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -9,7 +9,7 @@ use sessionkit::text::visible;
 use sessionkit::{ErrorCode, SessionId, StorageError};
 
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::json::{self, SCHEMA};
 
 #[derive(Debug, Serialize)]
@@ -25,7 +25,7 @@ struct Report<'a> {
     conflicts: usize,
 }
 
-/// A session that was found.
+/// A session of the old store.
 #[derive(Debug, Serialize)]
 struct Session<'a> {
     id: SessionId,
@@ -69,9 +69,9 @@ pub(super) async fn run(format: Format, path: &Path, dry_run: bool, context: &Co
     }
     let mut stopped = None;
     for session in found.sessions() {
-        match become_ours(session, dry_run, &**store.storage()).await {
+        match import_or_preview(session, dry_run, &**store.storage()).await {
             Ok(outcome) => report.session(session, outcome),
-            // What stands in the way of one stands in the way of all others.
+            // A failure of our own store affects all further sessions, too.
             Err(error) => {
                 stopped = Some(Failure::from(error).about(session.id()));
                 break;
@@ -89,7 +89,7 @@ pub(super) async fn run(format: Format, path: &Path, dry_run: bool, context: &Co
     }
 }
 
-async fn become_ours(
+async fn import_or_preview(
     session: &LegacySession,
     dry_run: bool,
     storage: &dyn sessionkit::SessionStorage,
@@ -116,15 +116,15 @@ impl<'a> Report<'a> {
         });
     }
 
-    /// What a person reads: each entry with all that is to be said of it, then how many there were.
+    /// Formats the report for people: each entry with its mappings or the reason of its failure, then the counts.
     fn text(&self, path: &Path) -> String {
         let mut text = String::new();
         for Session { id, source, name, state, outcome, mapped, .. } in &self.sessions {
             let outcome = match (*outcome, self.dry_run) {
                 ("imported", true) => "would be imported",
                 ("imported", false) => "imported",
-                ("skipped", _) => "there already",
-                _ => "there with another log",
+                ("skipped", _) => "already there",
+                _ => "conflicts with a different log",
             };
             let _ = writeln!(text, "{id}  {outcome}, {state}: {} from {}", visible(name), visible(source));
             if mapped.is_empty() {
@@ -140,7 +140,7 @@ impl<'a> Report<'a> {
         let kept = self.sessions.iter().filter(|session| session.mapped.is_empty()).count();
         let _ = writeln!(
             text,
-            "{}: {} {}, {} there already, {} there with another log; {kept} kept, {} mapped, {} unreadable",
+            "{}: {} {}, {} already there, {} in conflict; {kept} kept, {} mapped, {} unreadable",
             visible(&path.to_string_lossy()),
             self.imported,
             if self.dry_run { "would be imported" } else { "imported" },
@@ -152,19 +152,20 @@ impl<'a> Report<'a> {
         text
     }
 
-    /// What could not be read outweighs what is there with another log: that one is not lost.
+    /// Returns the failure of the import, if any. Unreadable entries take precedence over conflicts, which lose nothing.
     fn failure(&self) -> Option<Failure> {
         let label = format!("imported-from={}", self.format);
         let next = ["ls", "--all", "--label", &label];
-        let of = format!("of the {} store", self.format);
+        let format = self.format;
         if !self.unreadable.is_empty() {
-            let rest = if self.dry_run { "" } else { "; the rest was imported" };
-            let message = format!("entries {of} that cannot be read: {}{rest}", self.unreadable.len());
+            let rest = if self.dry_run { "" } else { " (the rest was imported)" };
+            let message =
+                format!("unreadable entries in the {format} store{rest}: {}", self.unreadable.len());
             return Some(Failure::new(ErrorCode::Corrupt, message).next(&next));
         }
         (self.conflicts > 0).then(|| {
             let message = format!(
-                "sessions {of} that are there with another log, and stay as they are: {}",
+                "sessions of the {format} store that exist here with a different log, and were not changed: {}",
                 self.conflicts
             );
             Failure::new(ErrorCode::Conflict, message).next(&next)

@@ -1,4 +1,5 @@
-//! `logs`: what a session's program printed. Raw into a pipe, harmless on a terminal.
+//! `logs`: prints the output of a session's program, unchanged into a pipe and with control characters escaped on a
+//! terminal.
 
 use std::sync::Arc;
 
@@ -12,15 +13,15 @@ use sessionkit::{SessionId, SessionStorageExt as _, Store};
 
 use crate::args::Logs;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::follow::{Follower, POLL};
 use crate::render::Visible;
 use crate::{hints, ids, json};
 
-/// About how much is read at once.
+/// Approximate number of bytes read at a time.
 const PAGE: usize = 256 * 1024;
-/// Every how many looks that found nothing it is looked whether nothing more can come.
-const LOOKS: u32 = 10;
+/// Number of empty reads after which the output limit is checked.
+const LENGTH_CHECK_EVERY: u32 = 10;
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -62,37 +63,37 @@ pub(crate) async fn run(args: &Logs, context: &Context) -> Result<u8> {
     }
     let length = blocking(id, &output, move |output| output.length(id)).await?;
     printer.finish(id, length)?;
-    hints::crashed(context, &**store.manager(), None).await?;
+    hints::report_crashed(context, &**store.manager(), None).await?;
     Ok(0)
 }
 
-/// Where the output of a session that is followed ends: with the session, once that is sure.
+/// Detection of the end of followed output: the output ends with the session, once that end is flushed.
 struct End<'a> {
     store: &'a Store,
     context: &'a Context,
     id: SessionId,
     follower: Follower<'a>,
-    /// The session has ended: what is not stored now never will be.
+    /// `true` once the session has ended: output that is not stored by then never will be.
     ended: bool,
-    /// Looks that found nothing.
+    /// Number of empty reads.
     idle: u32,
-    /// Whether it was said that nothing more is kept.
-    cut: bool,
+    /// `true` once the hint about the output limit was printed.
+    truncation_hinted: bool,
 }
 
 impl<'a> End<'a> {
     fn new(store: &'a Store, context: &'a Context, id: SessionId) -> Self {
         let follower = Follower::new(context, &**store.manager(), id);
-        Self { store, context, id, follower, ended: false, idle: 0, cut: false }
+        Self { store, context, id, follower, ended: false, idle: 0, truncation_hinted: false }
     }
 
-    /// Whether nothing will come after a look that found nothing. If something may, waits until another look is due.
+    /// Returns `true` after an empty read if no more output will come. Otherwise waits until the next read is due.
     async fn is_reached(&mut self, output: &Arc<dyn OutputStorage>) -> Result<bool> {
         let (id, storage) = (self.id, self.store.storage());
         let failed = |error: sessionkit::StorageError| Failure::from(error).about(id);
         if self.ended {
-            // It may be read before it is flushed. If that fails it may be gone again, and if the session was deleted,
-            // that is why there was nothing to read.
+            // The end may be read before it is flushed, and is lost again if that flush fails. A deleted session is an
+            // error here.
             self.ended = storage.flushed_head(id).await.map_err(failed)?.state().is_final();
             return Ok(self.ended);
         }
@@ -101,12 +102,12 @@ impl<'a> End<'a> {
             head.ok_or(sessionkit::StorageError::NotFound { id }).map_err(failed)?.state().is_final();
         if !self.ended {
             self.idle += 1;
-            if !self.cut
-                && self.idle.is_multiple_of(LOOKS)
+            if !self.truncation_hinted
+                && self.idle.is_multiple_of(LENGTH_CHECK_EVERY)
                 && blocking(id, output, move |output| output.length(id)).await?.truncated()
             {
-                self.cut = true;
-                let text = "it has printed more than is kept; what follows is not shown";
+                self.truncation_hinted = true;
+                let text = "output limit reached: further output is not stored";
                 self.context.hint(text, &[id], &["show", &id.to_string()]);
             }
             self.follower.wait(tokio::time::sleep(POLL)).await?;
@@ -119,7 +120,7 @@ struct Printer<'a> {
     context: &'a Context,
     stdout: Visible,
     stderr: Visible,
-    /// Whether some output could not be stored when it came.
+    /// `true` if some output could not be stored.
     gap: bool,
 }
 
@@ -153,16 +154,16 @@ impl Printer<'_> {
             context.hint(&format!("only the first {} bytes were kept", length.bytes), &[id], &show);
         }
         if gap {
-            context.hint("some output could not be stored when it came, and is missing", &[id], &show);
+            context.hint("some output could not be stored and is missing", &[id], &show);
         }
         if length.bytes == 0 {
-            context.hint("it has printed nothing", &[id], &show);
+            context.hint("no output", &[id], &show);
         }
         Ok(())
     }
 }
 
-/// Reads on a thread that may wait for the disk.
+/// Reads output on a thread for blocking work.
 async fn blocking<T: Send + 'static>(
     id: SessionId,
     output: &Arc<dyn OutputStorage>,
@@ -170,6 +171,6 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T> {
     let output = Arc::clone(output);
     let read = tokio::task::spawn_blocking(move || read(&*output)).await;
-    let read = read.expect("reading does not panic, and nobody ends it early");
+    let read = read.expect("reading does not panic and is never aborted");
     read.map_err(|error| Failure::chain(error.code(), &error).about(id))
 }

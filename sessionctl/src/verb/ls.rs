@@ -1,10 +1,10 @@
-//! `ls`: the sessions of a store, the newest first.
+//! `ls`: lists the sessions of a store, newest first.
 
 use sessionkit::{Head, Liveness, SessionFilter, SessionManager, SessionProgress, StorageError, Timestamp};
 
 use crate::args::Ls;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::render::{Table, age, short};
 use crate::status::status;
 use crate::{hints, json};
@@ -22,27 +22,27 @@ pub(crate) async fn run(args: &Ls, context: &Context) -> Result<u8> {
     if context.term.json {
         print_json(context, manager, &list.heads, &list.unreadable, now).await?;
     } else if list.heads.is_empty() && list.unreadable.is_empty() {
-        let narrow = !(args.states.is_empty() && args.labels.is_empty());
-        let (text, next): (_, &[&str]) = if narrow {
-            ("no session is like that", &["ls", "--all"])
+        let filtered = !(args.states.is_empty() && args.labels.is_empty());
+        let (text, next): (_, &[&str]) = if filtered {
+            ("no sessions match", &["ls", "--all"])
         } else if args.all {
-            ("there are no sessions yet", &["run", "--", "true"])
+            ("no sessions yet", &["run", "--", "true"])
         } else {
-            ("no session is active", &["ls", "--all"])
+            ("no active sessions", &["ls", "--all"])
         };
         context.hint(text, &[], next);
     } else {
         print_table(context, manager, &list.heads, &list.unreadable, now).await?;
     }
-    hints::crashed(context, manager, None).await?;
-    // All that can be read was printed; that this is not all is no success.
+    hints::report_crashed(context, manager, None).await?;
+    // An unreadable session is a failure, even though all others were printed.
     match list.unreadable.into_iter().next() {
         Some((id, error)) => Err(Failure::from(error).about(id)),
         None => Ok(0),
     }
 }
 
-/// A state that is asked for by name is looked for among all sessions.
+/// Returns the filter of the arguments. A state given by name is searched among all sessions, ended ones included.
 fn filter(args: &Ls) -> SessionFilter {
     let filter = match args.states.as_slice() {
         [] if args.all => SessionFilter::all(),
@@ -90,7 +90,7 @@ async fn print_table(
         table.row(vec![
             (short(head.id), ""),
             (head.name.clone(), ""),
-            (format!("{}{}", status.words, ending(head)), status.sgr),
+            (format!("{}{}", status.text, ending(head)), status.sgr),
             (progress(head, now), ""),
             (age(now.since(head.created_at)), ""),
             (head.command.clone().unwrap_or_else(|| head.operation.clone()), ""),
@@ -105,7 +105,7 @@ async fn print_table(
     context.term.print(&table.render(&context.term))
 }
 
-/// How a program that failed ended.
+/// Formats the exit code or signal of a failed program.
 fn ending(head: &Head) -> String {
     match (head.state(), head.exit_code, head.signal) {
         (sessionkit::SessionState::Failed { .. }, Some(code), _) => format!(" ({code})"),

@@ -1,10 +1,10 @@
-//! What is made of the grammar: completions for shells, and the manual pages.
+//! `completions` and `man`: files generated from the definition of the command line.
 
 use clap::CommandFactory as _;
 
 use crate::args::{Cli, Completions, Man};
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 
 const NAME: &str = "sessionctl";
 
@@ -16,11 +16,11 @@ pub(crate) fn completions(args: &Completions, context: &Context) -> Result<u8> {
 }
 
 pub(crate) fn pages(args: &Man, context: &Context) -> Result<u8> {
-    let told = |error: std::io::Error| {
-        Failure::invalid(format!("the pages cannot be written to {}: {error}", args.folder.display()))
+    let failed = |error: std::io::Error| {
+        Failure::invalid(format!("cannot write the manual pages to {}: {error}", args.folder.display()))
     };
-    std::fs::create_dir_all(&args.folder).map_err(told)?;
-    clap_mangen::generate_to(Cli::command(), &args.folder).map_err(told)?;
+    std::fs::create_dir_all(&args.folder).map_err(failed)?;
+    clap_mangen::generate_to(Cli::command(), &args.folder).map_err(failed)?;
     let page = args.folder.join(format!("{NAME}.1"));
     context.term.print(&format!("{}\n", sessionkit::text::visible(&page.to_string_lossy())))?;
     Ok(0)

@@ -1,4 +1,4 @@
-//! `migrate`: copies all sessions into another store, and reads them back from there.
+//! `migrate`: copies all sessions into another store, and reads them back to compare.
 
 use std::time::{Duration, Instant};
 
@@ -8,29 +8,29 @@ use sessionkit::{ErrorCode, MoveOutcome, Moved, Output};
 use super::export::failure;
 use crate::args::Migrate;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::json::{self, Outcome, SCHEMA};
 use crate::render::Table;
 
-/// How often whoever waits is told how far it is.
-const TOLD: Duration = Duration::from_secs(5);
+/// Interval of progress messages.
+const REPORT_EVERY: Duration = Duration::from_secs(5);
 
-/// What was done, in numbers, and what was not.
+/// Counts of the migration, and the sessions that were not copied.
 #[derive(Debug, Default, Serialize)]
 struct Report {
     schema: u32,
-    /// Sessions that are in the other store now and were not before.
+    /// Sessions copied into the other store.
     copied: usize,
-    /// Sessions that were there already, with the same log.
+    /// Sessions that existed there with the same log.
     already_there: usize,
-    /// Records of both, each compared with what comes back.
+    /// Records of copied and existing sessions, each read back and compared.
     records: u64,
-    /// Bytes of output of both, compared as well.
+    /// Bytes of output of copied and existing sessions, read back and compared.
     output_bytes: u64,
     /// Sessions that were not copied.
     left: Vec<Outcome>,
     #[serde(skip)]
-    first: Option<Failure>,
+    first_failure: Option<Failure>,
 }
 
 impl Report {
@@ -52,9 +52,9 @@ impl Report {
                 return;
             }
             Ok(MoveOutcome::Alive | _) => {
-                let message = "its owner lives, or may: it is not copied before it has ended";
+                let message = "its owner is, or may be, alive: migrate it after it has ended";
                 self.left.push(Outcome::failed(id, ErrorCode::Conflict, message));
-                Failure::new(ErrorCode::Conflict, format!("session {id} was left out: {message}"))
+                Failure::new(ErrorCode::Conflict, format!("session {id} was not copied: {message}"))
                     .next(&["wait", &id.to_string()])
             }
             Err(error) => {
@@ -62,32 +62,32 @@ impl Report {
                 failure(&error).next(&["verify", &id.to_string()])
             }
         };
-        self.first.get_or_insert(failure.about(id));
+        self.first_failure.get_or_insert(failure.about(id));
     }
 }
 
 pub(crate) async fn run(args: &Migrate, context: &Context) -> Result<u8> {
     let from = context.open().await?;
     let to = Context::open_other(&args.to).await?;
-    let with = if args.no_output { Output::LeftOut } else { Output::Included };
-    let mut migration = from.migrate(&to, with).await.map_err(|error| failure(&error))?;
-    let (total, mut told) = (migration.total(), Instant::now());
+    let output = if args.no_output { Output::LeftOut } else { Output::Included };
+    let mut migration = from.migrate(&to, output).await.map_err(|error| failure(&error))?;
+    let (total, mut last_report) = (migration.total(), Instant::now());
     let (mut report, mut done) = (Report { schema: SCHEMA, ..Report::default() }, 0);
     while let Some(moved) = migration.next().await {
         done += 1;
         report.add(moved);
-        if told.elapsed() >= TOLD && !context.term.json {
-            told = Instant::now();
-            context.term.complain(&format!("{done} of {total} sessions"));
+        if last_report.elapsed() >= REPORT_EVERY && !context.term.json {
+            last_report = Instant::now();
+            context.term.print_stderr(&format!("migrated {done} of {total} sessions"));
         }
     }
-    let first = report.first.take();
+    let first_failure = report.first_failure.take();
     if context.term.json {
         context.term.print(&format!("{}\n", json::line(&report)))?;
     } else if total == 0 {
-        context.hint("there are no sessions to copy", &[], &["run", "--", "true"]);
+        context.hint("no sessions to copy", &[], &["run", "--", "true"]);
     } else {
-        let mut table = Table::new(&["COPIED", "THERE ALREADY", "LEFT OUT", "RECORDS", "BYTES OF OUTPUT"]);
+        let mut table = Table::new(&["COPIED", "ALREADY THERE", "NOT COPIED", "RECORDS", "OUTPUT BYTES"]);
         let counts =
             [report.copied as u64, report.already_there as u64, report.left.len() as u64, report.records];
         let mut row: Vec<_> = counts.iter().map(|count| (count.to_string(), "")).collect();
@@ -97,10 +97,10 @@ pub(crate) async fn run(args: &Migrate, context: &Context) -> Result<u8> {
         for left in report.left.iter().skip(1) {
             let message = left.message.as_deref().unwrap_or_default();
             let next = ["verify", &left.id.to_string()];
-            context.hint(&format!("session {} was left out: {message}", left.id), &[left.id], &next);
+            context.hint(&format!("session {} was not copied: {message}", left.id), &[left.id], &next);
         }
     }
-    match first {
+    match first_failure {
         Some(failure) => Err(failure),
         None => Ok(0),
     }

@@ -1,6 +1,5 @@
-//! One file for each verb. A verb resolves, calls a manager, and prints; it returns its exit code.
+//! The verbs, one file each. A verb resolves its arguments, calls a manager, prints, and returns its exit code.
 
-mod answer;
 pub(crate) mod cancel;
 pub(crate) mod events;
 pub(crate) mod export;
@@ -11,6 +10,7 @@ pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod manual;
 pub(crate) mod migrate;
+mod owner_response;
 pub(crate) mod pause;
 pub(crate) mod recover;
 pub(crate) mod report;
@@ -28,24 +28,24 @@ use sessionkit::{
 };
 
 use crate::context::Context;
-use crate::fail::Result;
+use crate::error::Result;
 use crate::{json, render};
 
 fn now() -> Timestamp {
     SystemClock.now()
 }
 
-/// Whether whoever keeps a session lives. A look that failed says nothing about the session: then it is not known.
+/// Returns the liveness of the process responsible for a session. If it cannot be determined, it is unknown.
 async fn liveness(manager: &dyn SessionManager, id: SessionId) -> Option<Liveness> {
     manager.liveness(id).await.unwrap_or(Some(Liveness::Unknown { last_seen: None }))
 }
 
-/// Ends what is left running of a session whose owner and supervisor were killed at once; of any other, nothing.
+/// Ends the leftover processes of a session whose owner and supervisor were both killed.
 async fn end_leftovers(context: &Context, store: &Store, id: SessionId) -> Result<()> {
     let ended = store.runner()?.end_leftovers(id).await?;
     if ended > 0 {
         context.hint(
-            &format!("{ended} processes that it had left were ended"),
+            &format!("ended {ended} leftover processes of a previous run"),
             &[id],
             &["why", &id.to_string()],
         );
@@ -53,14 +53,14 @@ async fn end_leftovers(context: &Context, store: &Store, id: SessionId) -> Resul
     Ok(())
 }
 
-/// Prints one session whole.
+/// Prints one session.
 pub(crate) async fn print_session(
     context: &Context,
     manager: &dyn SessionManager,
     id: SessionId,
 ) -> Result<PersistedSession> {
     let session =
-        manager.restore_session(id).await.map_err(|error| crate::fail::Failure::from(error).about(id))?;
+        manager.restore_session(id).await.map_err(|error| crate::error::Failure::from(error).about(id))?;
     let liveness = liveness(manager, id).await;
     let term = &context.term;
     if term.json {
@@ -72,8 +72,8 @@ pub(crate) async fn print_session(
     Ok(session)
 }
 
-/// Who asks for something, for the log.
-fn by() -> String {
+/// Returns the requester of a change, for the log: user and process.
+fn requester() -> String {
     let user =
         ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
     let user = user.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));

@@ -1,11 +1,11 @@
-//! `pause`: makes a session stand still, and waits until it does.
+//! `pause`: requests a pause, and waits until the session is paused.
 
 use sessionkit::{ErrorCode, Liveness, StateName};
 
-use super::answer::answer;
+use super::owner_response::wait_for_owner;
 use crate::args::Pause;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::{hints, ids};
 
 pub(crate) async fn run(args: &Pause, context: &Context) -> Result<u8> {
@@ -14,17 +14,17 @@ pub(crate) async fn run(args: &Pause, context: &Context) -> Result<u8> {
     let id = ids::resolve(manager, &args.id).await?;
     let typed = id.to_string();
     if let Some(Liveness::Dead { evidence }) = super::liveness(manager, id).await {
-        // A request that nobody can answer would only surprise whoever resumes it.
-        let text = format!("nobody runs it: {evidence}");
+        // A request without an owner to act on it would take effect, unexpectedly, after the next resume.
+        let text = format!("session {id} has crashed: {evidence}");
         return Err(Failure::new(ErrorCode::Conflict, text).about(id).next(&["why", &typed]));
     }
     manager.pause_session(id, args.reason.clone()).await.map_err(|error| Failure::from(error).about(id))?;
-    let head = answer(context, manager, id, &[StateName::Paused]).await?;
+    let head = wait_for_owner(context, manager, id, &[StateName::Paused]).await?;
     if head.state().is_final() {
-        let text = format!("it is {}: it ended before it could be paused", head.state().name());
+        let text = format!("session {id} ended before it could be paused: it is {}", head.state().name());
         return Err(Failure::new(ErrorCode::IllegalTransition, text).about(id));
     }
     super::print_session(context, manager, id).await?;
-    hints::crashed(context, manager, Some(id)).await?;
+    hints::report_crashed(context, manager, Some(id)).await?;
     Ok(0)
 }

@@ -1,4 +1,4 @@
-//! `recover`: what becomes of sessions whose owner died.
+//! `recover`: fails, pauses or resumes sessions whose owner died.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::args::Recover;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::foreground::Signals;
 use crate::json::{self, Outcome, SCHEMA};
 use crate::render::Table;
@@ -33,9 +33,9 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
     let mut options = RecoveryOptions::new(args.policy.map_or_else(RecoveryPolicy::default, Into::into));
     options.overrules = args.policy.is_some();
     options.dry_run = args.dry_run;
-    options.force = args.force.then(super::by);
+    options.force = args.force.then(super::requester);
     let repaired = match store.maintenance() {
-        // What lists show may be a cache, so that is put right first.
+        // Lists may come from a cache, which is rebuilt first.
         Some(storage) if !args.dry_run => storage.reconcile().await?,
         Some(_) | None => ReconcileReport::default(),
     };
@@ -45,12 +45,12 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
         }
     }
     let report = manager.recover(options).await?;
-    let outcome = |(id, outcome): &(SessionId, RecoveryOutcome)| Outcome::new(*id, word(outcome));
+    let outcome = |(id, outcome): &(SessionId, RecoveryOutcome)| Outcome::new(*id, outcome_name(outcome));
     let recovered: Vec<Outcome> = report.recovered.iter().map(outcome).collect();
     let mut unrecovered: Vec<(SessionId, SessionError)> =
         repaired.failed.into_iter().map(|(id, error)| (id, error.into())).collect();
     for (id, error) in report.failed {
-        // One that could not be mended could not be recovered either.
+        // A session that could not be reconciled fails to recover, too, and is reported once.
         if !unrecovered.iter().any(|(known, _)| *known == id) {
             unrecovered.push((id, error));
         }
@@ -62,11 +62,11 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
         let report = Report { schema: SCHEMA, dry_run: args.dry_run, recovered: &recovered, failed: &failed };
         context.term.print(&format!("{}\n", json::line(&report)))?;
     } else if recovered.is_empty() {
-        context.hint("no session has lost its owner", &[], &["ls"]);
+        context.hint("no crashed sessions", &[], &["ls"]);
     } else {
         let mut table = Table::new(&["ID", if args.dry_run { "WOULD BE" } else { "IS NOW" }]);
-        for Outcome { id, what, .. } in &recovered {
-            table.row(vec![(id.to_string(), ""), (what.clone(), "")]);
+        for Outcome { id, outcome, .. } in &recovered {
+            table.row(vec![(id.to_string(), ""), (outcome.clone(), "")]);
         }
         context.term.print(&table.render(&context.term))?;
     }
@@ -74,27 +74,35 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
         && let Some((id, _)) =
             report.recovered.iter().find(|(_, outcome)| matches!(outcome, RecoveryOutcome::Paused))
     {
-        context.hint("paused sessions wait for somebody", &[*id], &["resume", &id.to_string()]);
+        context.hint(
+            "paused sessions stay paused until they are resumed",
+            &[*id],
+            &["resume", &id.to_string()],
+        );
     }
     if !args.dry_run {
         let running =
             report.recovered.iter().filter(|(_, outcome)| *outcome == RecoveryOutcome::Resumed).count();
-        wait(context, running, &mut ended).await?;
+        wait_for_programs(context, running, &mut ended).await?;
         manager.shutdown().await?;
     }
-    // One that could not be recovered kept no other from it, and is no success.
+    // A session that could not be recovered is a failure, even though all others were handled.
     match unrecovered.into_iter().next() {
         Some((id, error)) => Err(Failure::from(error).about(id)),
         None => Ok(0),
     }
 }
 
-/// Waits for programs that run again here. A signal ends them, for somebody to resume later.
-async fn wait(context: &Context, running: usize, ended: &mut UnboundedReceiver<()>) -> Result<()> {
+/// Waits for the programs that run again in this process. A signal ends them; their sessions can be resumed later.
+async fn wait_for_programs(
+    context: &Context,
+    running: usize,
+    ended: &mut UnboundedReceiver<()>,
+) -> Result<()> {
     if running == 0 {
         return Ok(());
     }
-    context.hint(&format!("{running} run again here, until they end"), &[], &["ls"]);
+    context.hint(&format!("waiting for programs that run again here: {running}"), &[], &["ls"]);
     let mut signals = Signals::catch()?;
     for _ in 0..running {
         tokio::select! {
@@ -105,7 +113,7 @@ async fn wait(context: &Context, running: usize, ended: &mut UnboundedReceiver<(
     Ok(())
 }
 
-const fn word(outcome: &RecoveryOutcome) -> &'static str {
+const fn outcome_name(outcome: &RecoveryOutcome) -> &'static str {
     match outcome {
         RecoveryOutcome::Cancelled => "cancelled",
         RecoveryOutcome::Failed => "failed",

@@ -1,4 +1,4 @@
-//! `report`: says from inside a session how far it is. It talks to the session's owner, never to the log.
+//! `report`: reports progress from inside a session, to the session's owner and not to the log.
 
 use std::path::PathBuf;
 
@@ -7,21 +7,21 @@ use sessionkit::runner::{ReportError, SOCKET_VARIABLE, report};
 
 use crate::args::Report;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 
 pub(crate) async fn run(args: &Report, context: &Context) -> Result<u8> {
-    let mut said = ProgressReport::new();
-    said.percent = args.progress;
-    said.step.clone_from(&args.step);
-    said.phase.clone_from(&args.phase);
-    said.check().map_err(sessionkit::SessionError::from)?;
+    let mut update = ProgressReport::new();
+    update.percent = args.progress;
+    update.step.clone_from(&args.step);
+    update.phase.clone_from(&args.phase);
+    update.check().map_err(sessionkit::SessionError::from)?;
     let socket = std::env::var_os(SOCKET_VARIABLE).filter(|socket| !socket.is_empty()).map(PathBuf::from);
     let Some(socket) = socket else {
-        return Err(Failure::invalid(format!("{SOCKET_VARIABLE} is not set: this is not inside a session"))
+        return Err(Failure::invalid(format!("{SOCKET_VARIABLE} is not set: not inside a session"))
             .next(&["run", "--", "CMD"]));
     };
-    let answered = tokio::task::spawn_blocking(move || report(&socket, said)).await;
-    answered.expect("reporting does not panic, and nobody ends it early").map_err(|error: ReportError| {
+    let sent = tokio::task::spawn_blocking(move || report(&socket, update)).await;
+    sent.expect("reporting does not panic and is never aborted").map_err(|error: ReportError| {
         let failure = Failure::chain(error.code(), &error);
         let session = std::env::var("SESSIONCTL_SESSION").ok().and_then(|id| id.parse().ok());
         session.map_or_else(|| Failure::chain(error.code(), &error), |id| failure.about(id))

@@ -1,14 +1,14 @@
-//! `resume`: makes a session go on. Its owner does that, if it lives; else this process becomes the owner.
+//! `resume`: resumes a session. A live owner is asked to; otherwise this process becomes the owner.
 
 use sessionkit::runner::{Command, RunError};
 use sessionkit::{Liveness, SessionId, SessionManager, SessionState, StateName};
 
-use super::answer::answer;
+use super::owner_response::wait_for_owner;
 use crate::args::Resume;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::foreground::{self, Signals};
-use crate::{detach, hints, ids, stops};
+use crate::{detach, hints, ids, job_signals};
 
 pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
     if args.detach && context.caller.is_none() {
@@ -19,20 +19,20 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
     let id = ids::resolve(&**manager, &args.id).await?;
     let failed = |error| Failure::from(error).about(id);
     let head = manager.get_head(id).await.map_err(failed)?;
-    let answered_for = head.lifecycle.owner.is_some()
+    let owner_may_live = head.lifecycle.owner.is_some()
         && matches!(
             manager.liveness(id).await.map_err(failed)?,
             Some(Liveness::Alive | Liveness::Unknown { .. })
         );
-    // One that has ended has nobody to ask, and is refused by the machine before anything is written.
-    if answered_for || head.state().is_final() {
+    // For an ended session, the request is refused before anything is written.
+    if owner_may_live || head.state().is_final() {
         return ask(context, &**manager, id).await;
     }
     let stored = manager.restore_session(id).await.map_err(failed)?;
     let command = stored.origin.as_ref().and_then(Command::from_origin);
     let Some(command) = command else { return Err(RunError::NoProgram { id }.into()) };
     let signals = Signals::catch()?;
-    let taken = match stored.state {
+    let resumed = match stored.state {
         SessionState::Created => manager.start_session(id).await,
         SessionState::Running { .. }
         | SessionState::Paused { .. }
@@ -40,31 +40,31 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
         | SessionState::Failed { .. }
         | SessionState::Cancelled { .. } => manager.resume_session(id).await,
     };
-    let session = match taken {
+    let session = match resumed {
         Ok(session) => session,
         Err(error) => {
-            // Whoever came too late leaves nothing behind.
+            // Retires the owner lock: another process was faster.
             manager.shutdown().await?;
             return Err(failed(error));
         }
     };
     let command = foreground::command(command, context);
     let place = if args.detach { "in the background" } else { "here" };
-    let text = format!("session {id} goes on {place}, attempt {}", session.attempt());
+    let text = format!("session {id} resumed {place}, attempt {}", session.attempt());
     context.hint(&text, &[id], &["logs", &id.to_string()]);
-    hints::crashed(context, &**manager, Some(id)).await?;
+    hints::report_crashed(context, &**manager, Some(id)).await?;
     Box::pin(foreground::run(context, &store, &store.runner()?, session, command, signals)).await
 }
 
-/// Asks the owner, and waits until it has answered.
+/// Requests the resume from the owner, and waits until it has responded.
 async fn ask(context: &Context, manager: &dyn SessionManager, id: SessionId) -> Result<u8> {
-    // Nothing is run here: this is a process like any other.
-    stops::release();
+    // No program runs in this process, so it can be stopped like any other.
+    job_signals::unblock();
     let failed = |error| Failure::from(error).about(id);
     manager.request_resume(id).await.map_err(failed)?;
-    answer(context, manager, id, &[StateName::Running]).await?;
+    wait_for_owner(context, manager, id, &[StateName::Running]).await?;
     match context.caller {
-        Some(_) => foreground::tell(context, manager, id).await,
+        Some(_) => foreground::announce(context, manager, id).await,
         None => super::print_session(context, manager, id).await.map(|_| 0),
     }
 }

@@ -1,12 +1,12 @@
-//! `retry`: the command of an ended session, as a new session.
+//! `retry`: runs the command of an ended session as a new session.
 
 use sessionkit::ErrorCode;
 use sessionkit::runner::{Command, RunError};
 
-use super::run::{begin, parent};
+use super::run::{create_and_run, parent};
 use crate::args::Retry;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::foreground::{self, Signals};
 use crate::ids;
 
@@ -16,10 +16,7 @@ pub(crate) async fn run(args: &Retry, context: &Context) -> Result<u8> {
     let id = ids::resolve(manager, &args.id).await?;
     let ended = manager.restore_session(id).await.map_err(|error| Failure::from(error).about(id))?;
     if !ended.state.is_final() {
-        let text = format!(
-            "session {id} is {} and can still go on: only what has ended is tried again",
-            ended.state.name()
-        );
+        let text = format!("session {id} is {}: only an ended session can be retried", ended.state.name());
         return Err(Failure::new(ErrorCode::IllegalTransition, text)
             .about(id)
             .next(&["why", &id.to_string()]));
@@ -28,8 +25,8 @@ pub(crate) async fn run(args: &Retry, context: &Context) -> Result<u8> {
     let Some(command) = command else { return Err(RunError::NoProgram { id }.into()) };
     let mut config = ended.config.retry_of(id);
     config.parent = parent();
-    // The key belongs to the session that has ended.
+    // The idempotency key belongs to the ended session.
     (config.idempotency_key, config.retries, config.queued) = (None, 0, false);
     let command = foreground::command(command, context);
-    begin(context, &store, config, command, Signals::catch()?).await
+    create_and_run(context, &store, config, command, Signals::catch()?).await
 }

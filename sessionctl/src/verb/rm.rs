@@ -1,11 +1,11 @@
-//! `rm`: removes sessions, each by itself.
+//! `rm`: removes sessions, independently of each other.
 
 use serde::Serialize;
 use sessionkit::SessionId;
 
 use crate::args::Rm;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::ids;
 use crate::json::{self, Outcome, SCHEMA};
 

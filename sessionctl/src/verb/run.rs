@@ -1,4 +1,4 @@
-//! `run`: a program as a session, in the foreground or by an owner of its own.
+//! `run`: runs a program as a session, in the foreground or with a detached owner.
 
 use std::ffi::OsString;
 
@@ -7,7 +7,7 @@ use sessionkit::{ManagerOptions, SessionConfig, SessionId, Store};
 
 use crate::args::Run;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::foreground::{self, Signals};
 use crate::{detach, hints};
 
@@ -18,19 +18,19 @@ pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
     let options =
         args.max_sessions.map_or_else(ManagerOptions::new, |most| ManagerOptions::new().max_sessions(most));
     let store = context.open_with(options).await?;
-    let words = args.command.iter().map(text).collect::<Result<Vec<String>>>()?;
-    let (program, arguments) = words.split_first().ok_or_else(|| Failure::invalid("no program is named"))?;
+    let command = args.command.iter().map(utf8).collect::<Result<Vec<String>>>()?;
+    let (program, arguments) = command.split_first().ok_or_else(|| Failure::invalid("no program given"))?;
     let command = args
         .env
         .iter()
         .fold(Command::new(program).args(arguments), |command, (name, value)| command.env(name, value));
     let command = args.grace.into_iter().fold(command, Command::grace);
     let command = foreground::command(command, context);
-    begin(context, &store, config(args), command, Signals::catch()?).await
+    create_and_run(context, &store, config(args), command, Signals::catch()?).await
 }
 
-/// Makes a session around a command, and runs it in the foreground to its end.
-pub(crate) async fn begin(
+/// Creates a session for a command, and runs it to its end.
+pub(crate) async fn create_and_run(
     context: &Context,
     store: &Store,
     config: SessionConfig,
@@ -41,14 +41,14 @@ pub(crate) async fn begin(
     let id = match runner.create(config, &command).await {
         Ok(id) => id,
         Err(error) => {
-            // Whoever could not begin leaves nothing behind.
+            // Retires the owner, so that no files of it are left.
             manager.shutdown().await?;
             return Err(error.into());
         }
     };
     let place = if context.caller.is_some() { "in the background" } else { "here" };
     context.hint(&format!("session {id} runs {place}"), &[id], &["logs", &id.to_string()]);
-    hints::crashed(context, &**manager, Some(id)).await?;
+    hints::report_crashed(context, &**manager, Some(id)).await?;
     let session = manager.start_session(id).await?;
     Box::pin(foreground::run(context, store, &runner, session, command, signals)).await
 }
@@ -65,14 +65,17 @@ fn config(args: &Run) -> SessionConfig {
     config
 }
 
-/// The session that this command runs inside of: whatever it makes belongs to that one.
+/// Returns the session inside which this command runs: the parent of the sessions that it creates.
 pub(crate) fn parent() -> Option<SessionId> {
     std::env::var(SESSION_VARIABLE).ok()?.parse().ok()
 }
 
-/// The log is text, and what it does not hold could not be run again.
-fn text(word: &OsString) -> Result<String> {
-    word.to_str().map(ToOwned::to_owned).ok_or_else(|| {
-        Failure::invalid(format!("`{}` is not UTF-8, as what a log keeps has to be", word.to_string_lossy()))
+/// Returns an argument as text. The log is text, and a command that it cannot hold could not be resumed.
+fn utf8(arg: &OsString) -> Result<String> {
+    arg.to_str().map(ToOwned::to_owned).ok_or_else(|| {
+        Failure::invalid(format!(
+            "argument `{}` is not UTF-8 and cannot be stored in the log",
+            arg.to_string_lossy()
+        ))
     })
 }

@@ -1,10 +1,10 @@
-//! `show`: one session whole.
+//! `show`: shows one session.
 
 use sessionkit::{Condition, ErrorCode, SessionId, SessionState, Store};
 
 use crate::args::Show;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::{hints, ids};
 
 pub(crate) async fn run(args: &Show, context: &Context) -> Result<u8> {
@@ -16,14 +16,14 @@ pub(crate) async fn run(args: &Show, context: &Context) -> Result<u8> {
     if !context.term.json
         && let SessionState::Failed { .. } | SessionState::Cancelled { .. } = session.state
     {
-        context.hint("its story is in its log", &[], &["events", &id]);
+        context.hint("its log has the details", &[], &["events", &id]);
     }
-    hints::crashed(context, manager, None).await?;
+    hints::report_crashed(context, manager, None).await?;
     check(&store, session.head.id).await?;
     Ok(0)
 }
 
-/// What was shown is all that can be read. Where that is not all there was, saying nothing would be a lie.
+/// Checks the stored data of the session, so that the loss of a part of it is reported and not hidden.
 async fn check(store: &Store, id: SessionId) -> Result<()> {
     let Some(storage) = store.maintenance() else { return Ok(()) };
     let health = storage.verify(id).await.map_err(|error| Failure::from(error).about(id))?;
@@ -31,7 +31,7 @@ async fn check(store: &Store, id: SessionId) -> Result<()> {
         (Condition::Healthy | Condition::Torn | Condition::Unsupported, _) => Ok(()),
         (_, Some(problem)) => Err(Failure::from(problem).about(id)),
         (verdict, None) => {
-            let message = format!("session {id} is {verdict}: this is what can be read of it");
+            let message = format!("session {id} is {verdict}: only its readable part is shown");
             Err(Failure::new(ErrorCode::Corrupt, message).about(id))
         }
     }

@@ -1,4 +1,4 @@
-//! `verify`: what is stored of sessions, and their repair.
+//! `verify`: checks the stored data of sessions, and repairs it.
 
 use serde::Serialize;
 use sessionkit::{
@@ -7,7 +7,7 @@ use sessionkit::{
 
 use crate::args::Verify;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::ids;
 use crate::json::{self, SCHEMA};
 use crate::render::Table;
@@ -16,28 +16,28 @@ use crate::render::Table;
 struct Report {
     schema: u32,
     sessions: Vec<Checked>,
-    /// Names among the sessions that are none.
+    /// Names of unexpected entries among the sessions.
     foreign: Vec<String>,
-    /// What is wrong with the store as a whole.
+    /// Problems of the store itself.
     problems: Vec<String>,
 }
 
-/// One session. The verdict is that after the repair, if there was one.
+/// The result for one session, after the repair if there was one.
 #[derive(Debug, Serialize)]
 struct Checked {
     id: SessionId,
-    /// `healthy`, `torn`, `degraded`, `corrupt`, `invalid`, `unsupported`; `unlisted` for one that lists of active
-    /// sessions would not show; `unknown` for one that could not be looked at.
+    /// `healthy`, `torn`, `degraded`, `corrupt`, `invalid`, `unsupported`; `unlisted` for an active session that lists
+    /// do not show; `unknown` for a session that could not be checked.
     verdict: &'static str,
-    /// What was found before a repair.
+    /// The verdict before a repair.
     before: Option<&'static str>,
     /// Records that can be read.
     readable: Option<u64>,
-    /// The highest revision that was known to be flushed.
+    /// The highest revision known to be flushed.
     flushed: Option<u64>,
-    /// Bytes behind the readable ones.
+    /// Bytes after the readable records.
     bytes_behind: Option<u64>,
-    /// What is wrong.
+    /// The problem found.
     problem: Option<String>,
 }
 
@@ -64,8 +64,8 @@ impl Checked {
         Self { id, verdict: UNKNOWN, before: None, readable, flushed, bytes_behind, problem }
     }
 
-    /// Whether nothing has to be done. What is torn is mended by the next write.
-    fn is_well(&self) -> bool {
+    /// Returns `true` if nothing has to be done. The next write repairs a torn log.
+    fn is_ok(&self) -> bool {
         self.verdict == Condition::Healthy.as_str() || self.verdict == Condition::Torn.as_str()
     }
 }
@@ -73,26 +73,26 @@ impl Checked {
 pub(crate) async fn run(args: &Verify, context: &Context) -> Result<u8> {
     let store = context.open().await?;
     let Some(storage) = store.maintenance() else {
-        return Err(Failure::invalid(format!("{} keeps nothing that could be verified", store.url())));
+        return Err(Failure::invalid(format!("{} does not support verification", store.url())));
     };
     let storage = &**storage;
     let mut report =
         Report { schema: SCHEMA, sessions: Vec::new(), foreign: Vec::new(), problems: Vec::new() };
     if args.ids.is_empty() {
-        all(&store, storage, args, &mut report).await?;
+        verify_all(&store, storage, args, &mut report).await?;
     } else {
         for text in &args.ids {
             let id = ids::resolve(&**store.manager(), text).await?;
             let found = storage.verify(id).await.map_err(|error| Failure::from(error).about(id))?;
-            report.sessions.push(one(&store, storage, args, &found).await);
+            report.sessions.push(verify_one(&store, storage, args, &found).await);
         }
     }
     print(context, &report)?;
-    let ill: Vec<&Checked> = report.sessions.iter().filter(|checked| !checked.is_well()).collect();
-    if ill.is_empty()
+    let unhealthy: Vec<&Checked> = report.sessions.iter().filter(|checked| !checked.is_ok()).collect();
+    if unhealthy.is_empty()
         && let Some(problem) = report.problems.first()
     {
-        let message = format!("the store is not well, though all its sessions are: {problem}");
+        let message = format!("store check failed (all sessions are healthy): {problem}");
         let failure = Failure::new(ErrorCode::Corrupt, message);
         return Err(if args.repair {
             failure.next(&["ls", "--all"])
@@ -100,16 +100,17 @@ pub(crate) async fn run(args: &Verify, context: &Context) -> Result<u8> {
             failure.next(&["verify", "--repair"])
         });
     }
-    let Some(worst) = ill.iter().max_by_key(|checked| checked.verdict == Condition::Corrupt.as_str()) else {
+    let Some(worst) = unhealthy.iter().max_by_key(|checked| checked.verdict == Condition::Corrupt.as_str())
+    else {
         return Ok(0);
     };
     let id = worst.id.to_string();
     let failure = Failure::new(
         ErrorCode::Corrupt,
-        format!("{} of {} sessions not well", ill.len(), report.sessions.len()),
+        format!("{} of {} sessions failed verification", unhealthy.len(), report.sessions.len()),
     )
     .about(worst.id);
-    // Repair never gives up what was flushed, so it is safe to try; only what it leaves needs a decision.
+    // A repair never discards flushed records, so it is safe to suggest. What it cannot repair needs a decision.
     Err(match (args.repair, args.accept_loss) {
         (false, _) => failure.next(&["verify", "--repair", &id]),
         (true, false) if worst.verdict == Condition::Corrupt.as_str() => {
@@ -119,7 +120,7 @@ pub(crate) async fn run(args: &Verify, context: &Context) -> Result<u8> {
     })
 }
 
-async fn all(
+async fn verify_all(
     store: &Store,
     storage: &dyn StorageMaintenance,
     args: &Verify,
@@ -130,8 +131,8 @@ async fn all(
     }
     let found = storage.verify_all().await?;
     for session in &found.sessions {
-        let mut checked = one(store, storage, args, session).await;
-        if checked.is_well() && found.unmarked.contains(&session.id) {
+        let mut checked = verify_one(store, storage, args, session).await;
+        if checked.is_ok() && found.unmarked.contains(&session.id) {
             checked.verdict = UNLISTED;
         }
         report.sessions.push(checked);
@@ -142,7 +143,7 @@ async fn all(
     Ok(())
 }
 
-async fn one(
+async fn verify_one(
     store: &Store,
     storage: &dyn StorageMaintenance,
     args: &Verify,
@@ -152,10 +153,10 @@ async fn one(
     if !args.repair || found.condition == Condition::Healthy {
         return checked;
     }
-    let losses = if args.accept_loss { LossPolicy::Accept } else { LossPolicy::Refuse };
-    match store.repair(found.id, losses).await {
+    let loss_policy = if args.accept_loss { LossPolicy::Accept } else { LossPolicy::Refuse };
+    match store.repair(found.id, loss_policy).await {
         Ok(repaired) if repaired.tip.is_none() => {
-            checked.problem = Some("nothing of it could be read: it was put into quarantine".to_owned());
+            checked.problem = Some("nothing was readable: moved to quarantine".to_owned());
             checked
         }
         Ok(repaired) => match storage.verify(found.id).await {
@@ -178,19 +179,19 @@ fn print(context: &Context, report: &Report) -> Result<()> {
         return context.term.print(&format!("{}\n", json::line(report)));
     }
     for problem in &report.problems {
-        context.hint(&format!("the store: {problem}"), &[], &["verify", "--repair"]);
+        context.hint(&format!("store check failed: {problem}"), &[], &["verify", "--repair"]);
     }
     if report.sessions.is_empty() {
-        context.hint("there are no sessions yet", &[], &["run", "--", "true"]);
+        context.hint("no sessions yet", &[], &["run", "--", "true"]);
         return Ok(());
     }
-    let mut table = Table::new(&["ID", "VERDICT", "RECORDS", "PROBLEM"]);
+    let mut table = Table::new(&["ID", "CONDITION", "RECORDS", "PROBLEM"]);
     for checked in &report.sessions {
         let verdict = match checked.before {
             Some(before) if before != checked.verdict => format!("{} (was {before})", checked.verdict),
             _ => checked.verdict.to_owned(),
         };
-        let colour = if checked.is_well() { "32" } else { "31" };
+        let colour = if checked.is_ok() { "32" } else { "31" };
         table.row(vec![
             (checked.id.to_string(), ""),
             (verdict, colour),
@@ -200,7 +201,7 @@ fn print(context: &Context, report: &Report) -> Result<()> {
     }
     context.term.print(&table.render(&context.term))?;
     for name in &report.foreign {
-        context.hint(&format!("`{name}` lies among the sessions and is none"), &[], &["ls", "--all"]);
+        context.hint(&format!("unexpected entry in sessions/: {name}"), &[], &["ls", "--all"]);
     }
     Ok(())
 }

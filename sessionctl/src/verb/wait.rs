@@ -1,4 +1,4 @@
-//! `wait`: waits for the end of sessions, or for another state of them.
+//! `wait`: waits until sessions end or reach another state.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use tokio::time::Instant;
 
 use crate::args::Wait;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
+use crate::error::{Failure, Result};
 use crate::{hints, ids, json};
 
-/// How often is looked whether somebody still runs what is waited for.
-const LOOK: Duration = Duration::from_millis(500);
+/// Interval of checks that the owner is alive.
+const LIVENESS_CHECK: Duration = Duration::from_millis(500);
 
 pub(crate) async fn run(args: &Wait, context: &Context) -> Result<u8> {
     let store = context.open().await?;
@@ -21,12 +21,12 @@ pub(crate) async fn run(args: &Wait, context: &Context) -> Result<u8> {
     for id in &args.ids {
         ids.push(ids::resolve(manager, id).await?);
     }
-    let give_up = args.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let deadline = args.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let (mut code, mut sessions) = (0, Vec::new());
-    // One after the other: all have to be waited for.
+    // One after the other, since all have to be awaited.
     for id in ids {
-        let head = one(context, manager, id, args.state, give_up).await?;
-        code = if code == 0 { code_of(&head, args.state)? } else { code };
+        let head = wait_for_one(context, manager, id, args.state, deadline).await?;
+        code = if code == 0 { exit_code_for(&head, args.state)? } else { code };
         if context.term.json {
             let session =
                 manager.restore_session(id).await.map_err(|error| Failure::from(error).about(id))?;
@@ -39,40 +39,41 @@ pub(crate) async fn run(args: &Wait, context: &Context) -> Result<u8> {
     if context.term.json {
         context.term.print(&json::array(&sessions))?;
     }
-    hints::crashed(context, manager, None).await?;
+    hints::report_crashed(context, manager, None).await?;
     Ok(code)
 }
 
-async fn one(
+async fn wait_for_one(
     context: &Context,
     manager: &dyn SessionManager,
     id: SessionId,
     state: Option<StateName>,
-    give_up: Option<Instant>,
+    deadline: Option<Instant>,
 ) -> Result<Head> {
     let typed = id.to_string();
     let mut reached = manager.wait_for(id, state.as_slice());
-    let mut look = tokio::time::interval(LOOK);
-    let mut told = false;
+    let mut liveness_check = tokio::time::interval(LIVENESS_CHECK);
+    let mut hinted = false;
     loop {
         tokio::select! {
             biased;
             head = &mut reached => return head.map_err(|error| Failure::from(error).about(id)),
-            () = until(give_up) => {
+            () = sleep_until(deadline) => {
                 let state = manager.get_state(id).await.map_err(|error| Failure::from(error).about(id))?;
-                let text = format!("the time is up, and session {id} is {}", state.name());
+                let text = format!("timed out: session {id} is {}", state.name());
                 let exit = u8::try_from(TIMED_OUT).unwrap_or(u8::MAX);
-                return Err(Failure::new(ErrorCode::Timeout, text).about(id).exits(exit).next(&["why", &typed]));
+                return Err(Failure::new(ErrorCode::Timeout, text).about(id).with_exit_code(exit).next(&["why", &typed]));
             }
-            _ = look.tick() => match super::liveness(manager, id).await {
+            _ = liveness_check.tick() => match super::liveness(manager, id).await {
                 Some(Liveness::Dead { evidence }) => {
-                    let text = format!("session {id} has crashed and will not go on by itself: {evidence}");
+                    let text = format!("session {id} has crashed and will not continue by itself: {evidence}");
                     return Err(Failure::new(ErrorCode::Conflict, text).about(id).next(&["resume", &typed]));
                 }
-                // Nobody runs what has ended either, which is told next.
-                None if !told && is_unended(manager, id).await => {
-                    told = true;
-                    context.hint("nobody runs it now; it may be resumed", &[id], &["resume", &typed]);
+                // An ended session has no owner either; its end is reported next.
+                None if !hinted && is_unended(manager, id).await => {
+                    hinted = true;
+                    let text = "it has no owner: nothing happens until it is resumed";
+                    context.hint(text, &[id], &["resume", &typed]);
                 }
                 Some(Liveness::Alive | Liveness::Unknown { .. } | _) | None => {}
             },
@@ -84,24 +85,24 @@ async fn is_unended(manager: &dyn SessionManager, id: SessionId) -> bool {
     manager.get_state(id).await.is_ok_and(|state| !state.is_final())
 }
 
-/// What a session that was waited for makes the exit code.
-fn code_of(head: &Head, wanted: Option<StateName>) -> Result<u8> {
+/// Returns the exit code for a session that has ended or reached the wanted state.
+fn exit_code_for(head: &Head, wanted: Option<StateName>) -> Result<u8> {
     let state = head.state().name();
     if wanted == Some(state) {
         return Ok(0);
     }
     let code = exit_code(head).and_then(|code| u8::try_from(code).ok()).unwrap_or(125);
     match wanted {
-        // It ended, and well; but not as it was waited for.
+        // Success, but not the wanted state.
         Some(wanted) if code == 0 => {
-            let text = format!("session {} is {state}, and will never be {wanted}", head.id);
+            let text = format!("session {} is {state} and can no longer become {wanted}", head.id);
             Err(Failure::new(ErrorCode::Conflict, text).about(head.id))
         }
         Some(_) | None => Ok(code),
     }
 }
 
-async fn until(instant: Option<Instant>) {
+async fn sleep_until(instant: Option<Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,

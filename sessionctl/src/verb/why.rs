@@ -1,34 +1,32 @@
-//! `why`: the verdict on a session in words, with what it rests on, and what to type next.
+//! `why`: explains the state of a session, with the evidence and the command to type next.
 
 use serde::Serialize;
-use sessionkit::{
-    Head, Liveness, PauseReason, PersistedSession, SessionId, SessionManager, SessionState, Timestamp,
-};
+use sessionkit::{Head, Liveness, PersistedSession, SessionId, SessionManager, SessionState, Timestamp};
 
 use crate::args::Why;
 use crate::context::Context;
-use crate::fail::{Failure, Result};
-use crate::render::{Fact, fact, page};
+use crate::error::{Failure, Result};
+use crate::render::{TimelineItem, page, timeline_item};
 use crate::status::{Status, status};
 use crate::{hints, ids, json};
 
-/// Records that are read at once.
+/// Records read at a time.
 const PAGE: usize = 512;
-/// Of a long story the last so many facts are told.
-const TOLD: usize = 20;
+/// Limit of timeline items; the newest are shown.
+const MAX_ITEMS: usize = 20;
 
 #[derive(Serialize)]
 struct Report<'a> {
     schema: u32,
     id: SessionId,
     name: &'a str,
-    /// As in `show`.
+    /// The same status as in `show`.
     status: &'static str,
-    /// The verdict in a sentence.
+    /// The explanation, in sentences.
     verdict: &'a str,
     owner: Option<OwnerJson<'a>>,
-    /// What happened to it, the last things only if there were many.
-    story: &'a [Fact],
+    /// The timeline, limited to its newest items.
+    story: &'a [TimelineItem],
     /// The command to type next.
     next: &'a str,
 }
@@ -40,7 +38,7 @@ struct OwnerJson<'a> {
     boot: &'a str,
     start_time: u64,
     liveness: &'static str,
-    /// How that is known.
+    /// The evidence for the liveness.
     evidence: &'a str,
 }
 
@@ -50,13 +48,13 @@ pub(crate) async fn run(args: &Why, context: &Context) -> Result<u8> {
     let id = ids::resolve(manager, &args.id).await?;
     let session = manager.restore_session(id).await.map_err(|error| Failure::from(error).about(id))?;
     let liveness = super::liveness(manager, id).await;
-    let (facts, left_out) = story(manager, id).await?;
+    let (items, omitted) = timeline(manager, id).await?;
     let now = super::now();
     let head = &session.head;
     let status = status(head, liveness.as_ref());
     let evidence = liveness.as_ref().map(evidence).unwrap_or_default();
-    let verdict = verdict(&session, status, &evidence, now);
-    let next = context.command(&next(head, status, &id.to_string()));
+    let verdict = describe(&session, status, &evidence, now);
+    let next = context.command(&next_command(head, status, &id.to_string()));
     if context.term.json {
         let owner = head.responsible_process().map(|owner| OwnerJson {
             host: &owner.host,
@@ -75,10 +73,10 @@ pub(crate) async fn run(args: &Why, context: &Context) -> Result<u8> {
             schema: json::SCHEMA,
             id,
             name,
-            status: status.words,
+            status: status.text,
             verdict: &verdict,
             owner,
-            story: &facts,
+            story: &items,
             next: &next,
         };
         context.term.print(&format!("{}\n", json::line(&report)))?;
@@ -89,99 +87,95 @@ pub(crate) async fn run(args: &Why, context: &Context) -> Result<u8> {
             lines.push((role.to_owned(), format!("{owner}, boot {}", owner.boot)));
             lines.push((String::new(), evidence));
         }
-        if left_out > 0 {
-            lines.push(("story".to_owned(), format!("({left_out} earlier: see `events`)")));
+        if omitted > 0 {
+            lines.push(("timeline".to_owned(), format!("({omitted} earlier items: see `events`)")));
         }
-        for (at, Fact { at: when, what, .. }) in facts.iter().enumerate() {
-            let heading = if at == 0 && left_out == 0 { "story" } else { "" };
+        for (at, TimelineItem { at: when, what, .. }) in items.iter().enumerate() {
+            let heading = if at == 0 && omitted == 0 { "timeline" } else { "" };
             lines.push((heading.to_owned(), format!("{when}  {what}")));
         }
         lines.push(("next".to_owned(), next));
-        let title = (head.name.as_str(), status.words, status.sgr);
+        let title = (head.name.as_str(), status.text, status.sgr);
         context.term.print(&page(title, &verdict, &lines, &context.term))?;
     }
-    hints::crashed(context, manager, Some(id)).await?;
+    hints::report_crashed(context, manager, Some(id)).await?;
     Ok(0)
 }
 
-/// What happened to the session, and how many facts are left out before that.
-async fn story(manager: &dyn SessionManager, id: SessionId) -> Result<(Vec<Fact>, usize)> {
-    let (mut facts, mut left_out, mut after) = (std::collections::VecDeque::new(), 0, 0);
+/// Returns the newest items of the timeline, and the number of older ones left out.
+async fn timeline(manager: &dyn SessionManager, id: SessionId) -> Result<(Vec<TimelineItem>, usize)> {
+    let (mut items, mut omitted, mut after) = (std::collections::VecDeque::new(), 0, 0);
     loop {
         let records =
             manager.read_log(id, after, PAGE).await.map_err(|error| Failure::from(error).about(id))?;
-        let Some(last) = records.last() else { return Ok((facts.into(), left_out)) };
+        let Some(last) = records.last() else { return Ok((items.into(), omitted)) };
         after = last.revision();
-        for fact in records.iter().filter_map(fact) {
-            facts.push_back(fact);
-            if facts.len() > TOLD {
-                facts.pop_front();
-                left_out += 1;
+        for item in records.iter().filter_map(timeline_item) {
+            items.push_back(item);
+            if items.len() > MAX_ITEMS {
+                items.pop_front();
+                omitted += 1;
             }
         }
     }
 }
 
-/// How it is known whether whoever keeps the session lives.
+/// Formats the liveness of the responsible process with its evidence.
 fn evidence(liveness: &Liveness) -> String {
     match liveness {
         Liveness::Alive => "alive: its process holds its lock".to_owned(),
         Liveness::Dead { evidence } => format!("dead: {evidence}"),
         Liveness::Unknown { last_seen: Some(at) } => {
-            format!("not known: nothing on this machine can prove it; last seen {at}")
+            format!("of unknown liveness: nothing on this machine can prove it alive or dead; last seen {at}")
         }
         Liveness::Unknown { last_seen: None } | _ => {
-            "not known: nothing on this machine can prove it alive or dead".to_owned()
+            "of unknown liveness: nothing on this machine can prove it alive or dead".to_owned()
         }
     }
 }
 
-fn verdict(session: &PersistedSession, status: Status, evidence: &str, now: Timestamp) -> String {
+/// Explains the state of a session in sentences.
+fn describe(session: &PersistedSession, status: Status, evidence: &str, now: Timestamp) -> String {
     let PersistedSession { head, state, .. } = session;
     let ago = |at: Timestamp| crate::render::duration(now.since(at));
-    let who = head.responsible_process().map(ToString::to_string).unwrap_or_default();
-    if status.words == "crashed" {
-        let asked = match &head.lifecycle.requests.cancel {
-            Some(request) => format!(" It was to be cancelled: {}.", request.reason),
+    let process = head.responsible_process().map(ToString::to_string).unwrap_or_default();
+    if status.text == "crashed" {
+        let requested = match &head.lifecycle.requests.cancel {
+            Some(request) => format!(" Its cancellation was requested: {}.", request.reason),
             None => String::new(),
         };
-        return format!("It has crashed: {who} is {evidence}. Nobody has taken it up since.{asked}");
+        return format!("It has crashed: {process} is {evidence}. It has not been resumed since.{requested}");
     }
     match state {
-        SessionState::Created if head.creator.is_none() => "It waits for somebody to start it.".to_owned(),
-        SessionState::Created => format!("It was created and not started yet; {who} is {evidence}."),
+        SessionState::Created if head.creator.is_none() => {
+            "It is queued: no process has started it yet.".to_owned()
+        }
+        SessionState::Created => format!("It is created but not started yet: {process} is {evidence}."),
         SessionState::Running { .. } => {
-            let asked = match (&head.lifecycle.requests.cancel, &head.lifecycle.requests.pause) {
-                (Some(request), _) => format!(" It was asked to end: {}.", request.reason),
-                (None, Some(request)) => format!(" It was asked to pause: {}.", request.reason),
+            let requested = match (&head.lifecycle.requests.cancel, &head.lifecycle.requests.pause) {
+                (Some(request), _) => format!(" Its cancellation was requested: {}.", request.reason),
+                (None, Some(request)) => format!(" A pause was requested: {}.", request.reason),
                 (None, None) => String::new(),
             };
-            let stalled = match status.words {
+            let stalled = match status.text {
                 "running: stalled" => {
-                    " Its process is stopped by a signal, and does nothing until it is continued."
+                    " Its owner is stopped by a signal and does nothing until it is continued."
                 }
                 _ => "",
             };
             format!(
-                "It runs, attempt {}: {who} is {evidence}. It last wrote to its log {} ago.{stalled}{asked}",
+                "It is running, attempt {}: {process} is {evidence}. Its last event was {} ago.{stalled}{requested}",
                 head.lifecycle.attempt,
                 ago(head.updated_at)
             )
         }
         SessionState::Paused { reason } => {
-            let nobody = "Nobody runs it: it waits for somebody to resume it.";
-            let by = if head.lifecycle.owner.is_some() {
-                format!("{who} is {evidence}.")
+            let owner = if head.lifecycle.owner.is_some() {
+                format!("Its owner, {process}, is {evidence}.")
             } else {
-                nobody.to_owned()
+                "It has no owner: it stays paused until it is resumed.".to_owned()
             };
-            let kind = match reason {
-                PauseReason::AwaitingInput(_) => "It waits for an answer",
-                PauseReason::Requested(_) | PauseReason::Interrupted(_) | PauseReason::Limit(_) | _ => {
-                    "It stands still"
-                }
-            };
-            format!("{kind} ({reason}), since {} ago. {by}", ago(head.updated_at))
+            format!("It is paused ({reason}). Its last event was {} ago. {owner}", ago(head.updated_at))
         }
         SessionState::Completed { .. } => "It completed.".to_owned(),
         SessionState::Failed { error } => format!("It failed: {error}."),
@@ -189,9 +183,9 @@ fn verdict(session: &PersistedSession, status: Status, evidence: &str, now: Time
     }
 }
 
-fn next<'a>(head: &Head, status: Status, id: &'a str) -> Vec<&'a str> {
+fn next_command<'a>(head: &Head, status: Status, id: &'a str) -> Vec<&'a str> {
     match head.state() {
-        _ if status.words == "crashed" => vec!["resume", id],
+        _ if status.text == "crashed" => vec!["resume", id],
         SessionState::Created | SessionState::Running { .. } | SessionState::Completed { .. } => {
             vec!["logs", id]
         }

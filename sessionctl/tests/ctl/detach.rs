@@ -1,4 +1,4 @@
-//! Sessions that nobody waits for: told once they run, told of what kept them from it, and tied to nothing.
+//! Detached sessions: their start is reported, and they keep nothing of their caller.
 
 use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
@@ -14,16 +14,16 @@ fn owner(fixture: &Fixture, id: &str) -> i32 {
     i32::try_from(fixture.show(id)["owner"]["pid"].as_i64().unwrap()).unwrap()
 }
 
-/// What a process has open.
+/// Files that a process has open.
 fn open_files(pid: i32) -> Vec<String> {
     let files = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
     files.filter_map(|file| Some(file.path().read_link().ok()?.to_string_lossy().into_owned())).collect()
 }
 
 #[test]
-fn the_id_is_told_once_the_program_runs_and_nobody_waits_for_its_end() {
+fn detach_prints_the_id_once_the_program_runs() {
     let fixture = Fixture::new();
-    let words = [
+    let args = [
         "run",
         "--detach",
         "--name",
@@ -33,14 +33,14 @@ fn the_id_is_told_once_the_program_runs_and_nobody_waits_for_its_end() {
         "-c",
         "echo ready; read x || echo nothing; sleep 600",
     ];
-    let ran = fixture.ctl(words).exits(0);
+    let ran = fixture.ctl(args).exits(0);
     let id = ran.stdout.strip_suffix('\n').unwrap();
     assert!(id.parse::<SessionId>().is_ok(), "{ran:#?}");
     assert_eq!(ran.stderr.lines().count(), 1, "{ran:#?}");
     let shown = fixture.show(id);
     assert_eq!((&shown["state"], &shown["owner"]["liveness"]), (&json!("running"), &json!("alive")));
     eventually("its output", || fixture.ctl(["logs", id]).stdout == "ready\nnothing\n");
-    // Others talk to its owner as to any.
+    // Its owner acts on requests like any other.
     support::block_on(async {
         let store = fixture.open().await;
         store.manager().pause_session(id.parse().unwrap(), "lunch".to_owned()).await.unwrap();
@@ -48,7 +48,7 @@ fn the_id_is_told_once_the_program_runs_and_nobody_waits_for_its_end() {
     fixture.wait_for(id, "the pause", |shown| shown["state"] == "paused");
     assert_eq!(fixture.ctl(["resume", "--detach", id]).exits(0).stdout, format!("{id}\n"));
     assert_eq!(fixture.show(id)["state"], "running");
-    // Signals that come to it mean the program, as ever.
+    // Signals to the owner are forwarded to the program, as in the foreground.
     rustix::process::kill_process(Pid::from_raw(owner(&fixture, id)).unwrap(), Signal::HUP).unwrap();
     let ended = fixture.wait_for(id, "its end", |shown| shown["state"] == "failed");
     assert_eq!(ended["signal"], 1);
@@ -56,24 +56,24 @@ fn the_id_is_told_once_the_program_runs_and_nobody_waits_for_its_end() {
 }
 
 #[test]
-fn with_json_the_session_is_told() {
+fn detach_with_json_prints_the_session() {
     let fixture = Fixture::new();
     let ran = fixture.ctl(["run", "--detach", "--json", "--name", "far", "--", "sleep", "600"]).exits(0);
-    let told: Value = serde_json::from_str(&ran.stdout).unwrap();
-    assert_eq!((&told["name"], &told["state"]), (&json!("far"), &json!("running")));
-    assert_eq!(fixture.show("far")["id"], told["id"]);
+    let shown: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((&shown["name"], &shown["state"]), (&json!("far"), &json!("running")));
+    assert_eq!(fixture.show("far")["id"], shown["id"]);
     let hint: Value = serde_json::from_str(&ran.stderr).unwrap();
-    assert_eq!(hint["hint"]["sessions"], json!([told["id"]]));
+    assert_eq!(hint["hint"]["sessions"], json!([shown["id"]]));
     fixture.ctl(["cancel", "far", "--force"]).exits(0);
 }
 
 #[test]
-fn what_keeps_it_from_running_is_told_as_in_the_foreground() {
+fn detached_start_failures_match_the_foreground() {
     let fixture = Fixture::new();
     let no_program = fixture.dir.path().join("plain");
     std::fs::write(&no_program, "no program").unwrap();
     let no_folder = format!("file:{}", no_program.display());
-    for (words, code) in [
+    for (args, code) in [
         (vec!["run", "--", "no-such-program-anywhere"], 127),
         (vec!["run", "--", no_program.to_str().unwrap()], 126),
         (vec!["run", "--json", "--", "no-such-program-anywhere"], 127),
@@ -81,19 +81,19 @@ fn what_keeps_it_from_running_is_told_as_in_the_foreground() {
         (vec!["run", "--name", "-x", "--", "true"], 2),
         (vec!["run", "--label", "novalue", "--", "true"], 2),
         (vec!["run"], 2),
-        (vec!["resume", "nobody"], 125),
+        (vec!["resume", "no-such-session"], 125),
     ] {
-        let at = words.iter().position(|word| ["run", "resume"].contains(word)).unwrap() + 1;
-        let mut detached = words.clone();
+        let at = args.iter().position(|word| ["run", "resume"].contains(word)).unwrap() + 1;
+        let mut detached = args.clone();
         detached.insert(at, "--detach");
-        let here = fixture.ctl(&words).exits(code);
+        let here = fixture.ctl(&args).exits(code);
         let there = fixture.ctl(&detached).exits(code);
-        assert_eq!(settled(&there.stderr), settled(&here.stderr), "{words:?}");
-        assert_eq!(there.stdout.lines().count(), here.stdout.lines().count(), "{words:?}");
+        assert_eq!(settled(&there.stderr), settled(&here.stderr), "{args:?}");
+        assert_eq!(there.stdout.lines().count(), here.stdout.lines().count(), "{args:?}");
     }
 }
 
-/// Without ids, and without the place where it runs.
+/// Replaces ids and the place where the session runs.
 fn settled(text: &str) -> String {
     let word = |word: &str| {
         let hex = |c: char| c.is_ascii_hexdigit() || c == '-';
@@ -112,13 +112,13 @@ fn settled(text: &str) -> String {
     text.split_whitespace().filter(|part| *part != "--detach").map(word).collect::<Vec<_>>().join(" ")
 }
 
-/// The story: a command substitution that waited for as long as the session ran, because that held its pipe.
+/// A command substitution used to wait for the end of the session, which held its pipe open.
 #[test]
-fn nothing_of_the_callers_stays_open() {
+fn a_detached_owner_keeps_no_descriptor_of_its_caller() {
     let fixture = Fixture::new();
     let mut command = fixture.command(["run", "--detach", "--name", "far", "--", "sleep", "600"]);
     let kept = fixture.dir.path().join("kept");
-    // As a shell has it that opens a file for all of its commands.
+    // A descriptor that a shell opens for all of its commands.
     let mut shell = Command::new("sh");
     shell
         .args(["-c", "exec 7>\"$0\"; \"$@\" | cat"])
@@ -128,11 +128,11 @@ fn nothing_of_the_callers_stays_open() {
     shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = shell.spawn().unwrap();
-    let (mut id, mut told) = (String::new(), String::new());
+    let (mut id, mut stderr) = (String::new(), String::new());
     // Both end although the session does not.
     child.stdout.take().unwrap().read_to_string(&mut id).unwrap();
-    child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
-    assert!(child.wait().unwrap().success(), "{told}");
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert!(child.wait().unwrap().success(), "{stderr}");
     let pid = owner(&fixture, id.trim());
     let files = open_files(pid);
     assert!(!files.iter().any(|file| file == kept.to_str().unwrap()), "{files:?}");
@@ -145,7 +145,7 @@ fn nothing_of_the_callers_stays_open() {
 }
 
 #[test]
-fn a_reader_who_left_and_a_full_disk_end_no_session() {
+fn a_failed_output_does_not_end_a_detached_session() {
     let fixture = Fixture::new();
     for (name, output, code) in [("left", None, 0), ("full", Some("/dev/full"), 125)] {
         let mut command = fixture.command(["run", "--detach", "--name", name, "--", "sleep", "600"]);
@@ -160,7 +160,7 @@ fn a_reader_who_left_and_a_full_disk_end_no_session() {
 }
 
 #[test]
-fn a_crashed_session_is_resumed_by_an_owner_of_its_own() {
+fn resume_detach_runs_a_crashed_session_in_background() {
     let fixture = Fixture::new();
     let script = "echo attempt $SESSIONCTL_ATTEMPT; [ $SESSIONCTL_ATTEMPT = 2 ] || sleep 600; exit 5";
     let id = fixture.ctl(["run", "--detach", "--", "sh", "-c", script]).exits(0).stdout.trim().to_owned();
@@ -173,13 +173,13 @@ fn a_crashed_session_is_resumed_by_an_owner_of_its_own() {
 }
 
 #[test]
-fn who_gives_up_before_the_start_leaves_nothing_running() {
+fn a_caller_killed_before_the_start_leaves_no_owner() {
     let fixture = Fixture::new();
     let script = "echo ready; sleep 600";
     let id = fixture.ctl(["run", "--detach", "--", "sh", "-c", script]).exits(0).stdout.trim().to_owned();
     rustix::process::kill_process(Pid::from_raw(owner(&fixture, &id)).unwrap(), Signal::KILL).unwrap();
     fixture.wait_for(&id, "the crash", |shown| shown["status"] == "crashed");
-    // As if a process of the first run lived on.
+    // Holds the lock as a process left over from the first run would.
     let locks = sessionkit::LocalPresence::new(fixture.store().join("owners"));
     let lock = support::block_on(locks.session_lock(id.parse().unwrap()).acquire()).unwrap();
     let mut waiting = fixture.command(["resume", "--detach", &id]);

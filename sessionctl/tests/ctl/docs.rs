@@ -1,17 +1,17 @@
-//! The commands of the README and of the pages under `docs`, run as they stand, and the output that these show.
+//! Runs the commands of the README and of the pages under `docs`, and compares their output with what the pages show.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::support::{self, BINARY};
 
-/// One block of shell commands, and what is shown to follow.
+/// A block of shell commands, and the output shown after it.
 struct Block {
     commands: String,
     output: Option<String>,
 }
 
-/// The fenced blocks of kind `sh`, each with the next one of kind `text` before another `sh`.
+/// Returns the fenced `sh` blocks, each with the `text` block that follows it, if any.
 fn blocks(text: &str) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
     let mut fence: Option<(&str, String)> = None;
@@ -27,7 +27,7 @@ fn blocks(text: &str) -> Vec<Block> {
     blocks
 }
 
-/// `cargo run` of the command is the command that was built for this test; the tests are not run within the tests.
+/// Creates a `cargo` that runs the binary built for this test for `cargo run`, and does nothing for `cargo xtask test`.
 fn cargo(folder: &Path) {
     let script = format!(
         "#!/bin/sh\nif [ \"$1 $2 $3 $4 $5\" = 'run -q -p sessionctl --' ]; then shift 5; exec {BINARY} \"$@\"; fi\n\
@@ -38,7 +38,7 @@ fn cargo(folder: &Path) {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// A line without what is another one each time: ids, ages, and where the command is.
+/// Replaces the parts of a line that change from run to run: ids, ages, and the path of the command.
 fn settled(line: &str) -> String {
     let word = |word: &str| {
         let hex = word.len() >= 8 && word.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
@@ -56,23 +56,23 @@ fn settled(line: &str) -> String {
     line.split_whitespace().map(word).collect::<Vec<_>>().join(" ")
 }
 
-/// Runs a page's commands in an empty folder, and looks for what it shows in what they print.
-fn holds(page: &str, blocks: Vec<Block>) {
+/// Runs a page's commands in an empty directory, and asserts that they print what the page shows.
+fn check_page(page: &str, blocks: Vec<Block>) {
     let folder = tempfile::tempdir().unwrap();
     cargo(folder.path());
     std::os::unix::fs::symlink(BINARY, folder.path().join("sessionctl")).unwrap();
     let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
     for Block { commands, output } in blocks {
-        let mut shell = support::bare("sh");
+        let mut shell = support::clean_command("sh");
         shell.env("PATH", &path).env("SESSIONCTL_STORE", "file:store").current_dir(folder.path());
         shell.args(["-c", &format!("exec 2>&1\nset -e\n{commands}")]);
         let ran = support::run(shell).exits(0);
-        // The shell's own word on a killed job comes whenever it likes; everything else in its order.
-        let mut said = ran.stdout.lines().map(settled);
+        // The lines shown occur in order. Others, such as the shell's message about a killed job, may come in between.
+        let mut printed = ran.stdout.lines().map(settled);
         for shown in output.iter().flat_map(|output| output.lines()).map(settled) {
             assert!(
-                said.any(|line| line == shown),
-                "{page}: not said, or not there: {shown}\n{}",
+                printed.any(|line| line == shown),
+                "{page}: not printed, or out of order: {shown}\n{}",
                 ran.stdout
             );
         }
@@ -85,26 +85,26 @@ fn page(name: &str) -> Vec<Block> {
 }
 
 #[test]
-fn the_readme_is_true() {
+fn readme_commands_print_what_the_page_shows() {
     let blocks = page("README.md");
     assert!(
         blocks[0].commands.contains("run --name") && blocks[0].output.is_some(),
         "a first success, with output"
     );
     assert_eq!(blocks.iter().filter(|block| block.commands.trim() == "cargo xtask test").count(), 1);
-    holds("README.md", blocks);
+    check_page("README.md", blocks);
 }
 
 #[test]
-fn the_guide_is_true() {
-    holds("docs/guide.md", page("docs/guide.md"));
+fn guide_commands_print_what_the_page_shows() {
+    check_page("docs/guide.md", page("docs/guide.md"));
 }
 
 #[test]
-fn the_pages_about_formats_are_true() {
+fn format_page_commands_print_what_the_pages_show() {
     for name in ["docs/json.md", "docs/export.md", "docs/legacy.md"] {
         let blocks = page(name);
         assert!(!blocks.is_empty(), "{name}");
-        holds(name, blocks);
+        check_page(name, blocks);
     }
 }

@@ -1,4 +1,4 @@
-//! Taking sessions elsewhere: `export` and `import`.
+//! Moving sessions between stores: `export` and `import`.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -22,7 +22,7 @@ fn ids(fixture: &Fixture) -> Vec<String> {
 }
 
 #[test]
-fn a_hundred_sessions_arrive_byte_for_byte() {
+fn imported_sessions_are_byte_identical() {
     let (here, there) = (Fixture::new(), Fixture::new());
     for n in 0..10 {
         let script = format!("printf 'out {n}\\0\\033\\n'; echo err {n} >&2; exit {}", n % 3);
@@ -44,40 +44,40 @@ fn a_hundred_sessions_arrive_byte_for_byte() {
     }
     assert_eq!(here.ctl(["logs", "program-4"]).stdout, there.ctl(["logs", "program-4"]).stdout);
     there.ctl(["verify"]).exits(0);
-    // Again: nothing is there twice, and nothing changes.
-    let before = there.everything();
+    // A second import skips every session and changes nothing.
+    let before = there.snapshot();
     let report = there.json(["import".as_ref(), path.as_os_str()]);
     assert_eq!((&report["imported"], report["skipped"].as_array().unwrap().len()), (&json!([]), 100));
-    assert!(there.everything() == before, "something was written");
+    assert!(there.snapshot() == before, "something was written");
 }
 
 #[test]
-fn what_is_damaged_is_refused_before_anything_is_stored() {
+fn a_damaged_export_is_rejected_before_any_write() {
     let (here, there) = (Fixture::new(), Fixture::new());
     here.ctl(["run", "--name", "one", "--", "echo", "one"]).exits(0);
     here.ctl(["run", "--name", "two", "--", "echo", "two"]).exits(0);
-    let whole = here.ctl(["export"]).exits(0).stdout;
-    let refused = |text: &str, code: i32, name: &str| {
+    let export = here.ctl(["export"]).exits(0).stdout;
+    let rejected = |text: &str, code: i32, name: &str| {
         let path = there.dir.path().join("damaged.jsonl");
         std::fs::write(&path, text).unwrap();
         let ran = there.ctl(["import".as_ref(), path.as_os_str()]).fails(code, name);
         assert!(!there.store().exists(), "something was stored: {ran:#?}");
         ran
     };
-    let last = whole.trim_end().lines().last().unwrap();
-    refused(&whole.replace(last, ""), 7, "CORRUPT");
-    refused(&whole.replacen("\"attempt\":1", "\"attempt\":2", 1), 7, "CORRUPT");
-    refused(&whole[..whole.len() / 2], 7, "CORRUPT");
-    refused("", 7, "CORRUPT");
-    refused("hello\n", 7, "CORRUPT");
-    let newer = refused("{\"export\":{\"format\":2}}\n", 8, "UNSUPPORTED_FORMAT");
+    let last = export.trim_end().lines().last().unwrap();
+    rejected(&export.replace(last, ""), 7, "CORRUPT");
+    rejected(&export.replacen("\"attempt\":1", "\"attempt\":2", 1), 7, "CORRUPT");
+    rejected(&export[..export.len() / 2], 7, "CORRUPT");
+    rejected("", 7, "CORRUPT");
+    rejected("hello\n", 7, "CORRUPT");
+    let newer = rejected("{\"export\":{\"format\":2}}\n", 8, "UNSUPPORTED_FORMAT");
     assert!(newer.stderr.contains("line 1"), "{newer:#?}");
     there.ctl(["import", "/nonexistent/file"]).fails(2, "INVALID_ARGUMENT");
     there.ctl(["import".as_ref(), there.dir.path().as_os_str()]).fails(2, "INVALID_ARGUMENT");
 }
 
 #[test]
-fn a_session_that_went_on_elsewhere_is_a_conflict() {
+fn importing_a_diverged_session_is_a_conflict() {
     let (here, there) = (Fixture::new(), Fixture::new());
     let id = here.crashed(SessionConfig::new("import").name("both")).to_string();
     let before = here.ctl(["export", "both"]).exits(0).stdout;
@@ -101,7 +101,7 @@ fn a_session_that_went_on_elsewhere_is_a_conflict() {
 }
 
 #[test]
-fn output_stays_here_where_it_is_left_out() {
+fn no_output_leaves_output_out_of_the_export() {
     let (here, there) = (Fixture::new(), Fixture::new());
     here.ctl(["run", "--name", "one", "--", "echo", "secret"]).exits(0);
     let stream = here.ctl(["export", "one", "one", "--no-output"]).exits(0).stdout;
@@ -111,11 +111,11 @@ fn output_stays_here_where_it_is_left_out() {
     let ran = there.ctl(["import".as_ref(), path.as_os_str()]).exits(0);
     assert!(ran.stdout.contains("imported"), "{ran:#?}");
     assert_eq!(there.ctl(["logs", "one"]).exits(0).stdout, "");
-    here.ctl(["export", "nobody"]).fails(3, "NOT_FOUND");
+    here.ctl(["export", "no-such-session"]).fails(3, "NOT_FOUND");
 }
 
 #[test]
-fn a_session_that_cannot_be_read_is_named_and_keeps_no_other_back() {
+fn an_unreadable_session_does_not_block_the_export() {
     let (here, there) = (Fixture::new(), Fixture::new());
     let good = here.completed(SessionConfig::new("import")).to_string();
     let bad = here.completed(SessionConfig::new("import")).to_string();

@@ -11,9 +11,9 @@ use sessionkit::{
     UnsealedRecord,
 };
 
-use crate::support::{Fixture, PATIENCE, eventually};
+use crate::support::{Fixture, TIMEOUT, eventually};
 
-/// A follower, whose lines are read as they come, by threads: what never comes is a failure and no wait without end.
+/// A follower. Threads read its lines as they come, so that a missing line is a failure and not an endless wait.
 struct Follower {
     child: Child,
     out: Receiver<String>,
@@ -21,17 +21,17 @@ struct Follower {
 }
 
 fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
-    let (tell, told) = channel();
+    let (sender, receiver) = channel();
     std::thread::spawn(move || {
         let mut pipe = BufReader::new(pipe);
         let mut line = String::new();
         while pipe.read_line(&mut line).is_ok_and(|length| length > 0) {
-            if tell.send(std::mem::take(&mut line)).is_err() {
+            if sender.send(std::mem::take(&mut line)).is_err() {
                 break;
             }
         }
     });
-    told
+    receiver
 }
 
 impl Follower {
@@ -41,19 +41,19 @@ impl Follower {
         Self { child, out, err }
     }
 
-    /// The next line that it prints.
+    /// Returns the next line of stdout.
     #[track_caller]
     fn line(&mut self) -> String {
-        self.out.recv_timeout(PATIENCE).expect("another line")
+        self.out.recv_timeout(TIMEOUT).expect("another line")
     }
 
-    /// The next line that it says on the side.
+    /// Returns the next line of stderr.
     #[track_caller]
-    fn said(&mut self) -> String {
-        self.err.recv_timeout(PATIENCE).expect("another word")
+    fn stderr_line(&mut self) -> String {
+        self.err.recv_timeout(TIMEOUT).expect("another line on stderr")
     }
 
-    /// All that comes until it ends, its exit code, and what it says on the side.
+    /// Waits for its end, and returns the rest of stdout, the exit code, and the rest of stderr.
     #[track_caller]
     fn end(mut self) -> (String, Option<i32>, String) {
         let mut code = None;
@@ -72,37 +72,37 @@ impl Drop for Follower {
     }
 }
 
-/// A program in a process of its own, which goes on from one word to the next once `go` allows it.
+/// Starts a program in a process of its own. Its script waits for files that `allow` creates.
 fn run(fixture: &Fixture, script: &str) -> Child {
     let script = format!("cd {}; {script}", fixture.dir.path().display());
     let mut command = fixture.command(["run", "--name", "followed", "--", "sh", "-c", &script]);
     let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    eventually("the session to be there", || fixture.ctl(["show", "followed"]).code == Some(0));
+    eventually("the session", || fixture.ctl(["show", "followed"]).code == Some(0));
     child
 }
 
-fn allow(fixture: &Fixture, word: &str) {
-    std::fs::write(fixture.dir.path().join(word), "").unwrap();
+fn allow(fixture: &Fixture, step: &str) {
+    std::fs::write(fixture.dir.path().join(step), "").unwrap();
 }
 
-const STORY: &str = "\
+const SCRIPT: &str = "\
     until_is() { until test -e $1; do sleep 0.02; done; }
     if [ $SESSIONCTL_ATTEMPT = 1 ]; then
-      echo one; echo side >&2; until_is two; printf tw; printf 'o\\n'; touch told; sleep 600
+      echo one; echo side >&2; until_is two; printf tw; printf 'o\\n'; sleep 600
     fi
     echo again; until_is end; echo end";
 
-/// The whole story, live: what is there, what comes, a crash in the middle, and another process that goes on with it.
+/// Followers print what is stored, then what is appended, across a crash and the resume by another process.
 #[test]
-fn followers_see_everything_across_a_crash_and_end_with_the_session() {
+fn followers_see_everything_across_a_crash() {
     let fixture = Fixture::new();
-    let mut first = run(&fixture, STORY);
+    let mut first = run(&fixture, SCRIPT);
     let mut logs = Follower::start(&fixture, &["logs", "followed", "--follow"]);
     let mut json = Follower::start(&fixture, &["logs", "followed", "--follow", "--json"]);
     let mut events = Follower::start(&fixture, &["events", "followed", "--follow", "--json"]);
     let only = Follower::start(&fixture, &["logs", "followed", "--stdout", "-f"]);
     let late = Follower::start(&fixture, &["events", "followed", "--follow", "--after", "2"]);
-    // Each line comes at once, though nothing follows it for as long as nobody allows it to.
+    // Each line is printed immediately, although the program prints nothing more until it is allowed to.
     let mut lines = [logs.line(), logs.line()];
     lines.sort();
     assert_eq!(lines, ["one\n", "side\n"]);
@@ -117,9 +117,9 @@ fn followers_see_everything_across_a_crash_and_end_with_the_session() {
     first.kill().unwrap();
     first.wait().unwrap();
 
-    // Nobody can say how long it takes until somebody resumes it. That is said once.
+    // The session may stay crashed for any time, which is reported once.
     let mut resumed = fixture.command(["resume", "followed"]);
-    let hint = logs.said();
+    let hint = logs.stderr_line();
     assert!(hint.contains("its owner died") && hint.contains("resume"), "{hint}");
 
     let mut second = resumed.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -128,8 +128,8 @@ fn followers_see_everything_across_a_crash_and_end_with_the_session() {
     allow(&fixture, "end");
     assert!(second.wait().unwrap().success());
 
-    let (rest, code, said) = logs.end();
-    assert_eq!((rest.as_str(), code, said.as_str()), ("end\n", Some(0), ""));
+    let (rest, code, stderr) = logs.end();
+    assert_eq!((rest.as_str(), code, stderr.as_str()), ("end\n", Some(0), ""));
     let (rest, code, _) = only.end();
     assert_eq!((rest.as_str(), code), ("one\ntwo\nagain\nend\n", Some(0)));
     let (rest, code, _) = tail.end();
@@ -153,46 +153,46 @@ fn followers_see_everything_across_a_crash_and_end_with_the_session() {
     assert_eq!((first_two + &rest, code), (stored.clone(), Some(0)));
     let (rest, code, _) = late.end();
     assert_eq!((rest.lines().count(), code), (stored.lines().count() - 2, Some(0)));
-    // Of what has ended a follower gets all of it, and the end.
-    for words in [["events", "followed", "--json", "-f"], ["logs", "followed", "--stdout", "-f"]] {
-        let whole = fixture.ctl(&words[..3]).exits(0).stdout;
-        assert_eq!(fixture.ctl(words).exits(0).stdout, whole);
+    // A follower of an ended session prints all of it and exits.
+    for args in [["events", "followed", "--json", "-f"], ["logs", "followed", "--stdout", "-f"]] {
+        let complete = fixture.ctl(&args[..3]).exits(0).stdout;
+        assert_eq!(fixture.ctl(args).exits(0).stdout, complete);
     }
     assert_eq!(fixture.ctl(["events", "followed", "--follow", "--after", "99"]).exits(0).stdout, "");
 }
 
-/// What another process reads of a log may be on its way to the disk still. A follower that ended then would report what
-/// a loss of power could take back.
+/// A record can be read by another process before it is flushed. A follower that exited then would report an end that
+/// power loss could undo.
 #[test]
-fn an_ending_is_reported_once_it_survives_power_loss() {
+fn followers_report_an_end_only_once_it_is_flushed() {
     let fixture = Fixture::new();
-    let living = fixture.owner(SessionConfig::new("import"));
-    let id = living.id;
-    let storage = living.store.maintenance().expect("a store of files");
+    let live = fixture.owner(SessionConfig::new("import"));
+    let id = live.id;
+    let storage = live.store.maintenance().expect("a store of files");
     let flushed = || async { storage.verify(id).await.unwrap().flushed };
-    living.runtime.block_on(async {
+    live.runtime.block_on(async {
         let mut head = storage.head(id).await.unwrap().unwrap();
         let event = SessionEvent::Completed { summary: SessionSummary::new() };
-        let draft = UnsealedRecord { at: SystemClock.now(), attempt: 1, flushed: 0, event };
-        let (stored, record) = Chain::at(id, head.tip).seal(draft).unwrap();
+        let unsealed = UnsealedRecord { at: SystemClock.now(), attempt: 1, flushed: 0, event };
+        let (stored, record) = Chain::at(id, head.tip).seal(unsealed).unwrap();
         let before = head.tip;
         head.apply(&record).unwrap();
         let batch = Batch::new(vec![stored], head);
         storage.append(id, Expected::At(before), batch, Durability::Buffered).await.unwrap();
         assert_eq!(flushed().await, 2);
     });
-    // Whoever flushes it holds the lock. Until that is done, nothing of the ending is said.
+    // Flushing needs the lock, which is held here: until it is released, the followers must not report the end.
     let lock =
         std::fs::File::open(fixture.store().join("sessions").join(id.to_string()).join("lock")).unwrap();
     lock.lock().unwrap();
     let id = id.to_string();
     let mut followers: Vec<Follower> = [["events", &id, "--follow"], ["logs", &id, "--follow"]]
-        .map(|words| Follower::start(&fixture, &words))
+        .map(|args| Follower::start(&fixture, &args))
         .into();
     let until = Instant::now() + Duration::from_millis(500);
     while Instant::now() < until {
         for follower in &mut followers {
-            assert!(follower.child.try_wait().unwrap().is_none(), "it ended before it was sure");
+            assert!(follower.child.try_wait().unwrap().is_none(), "it exited before the end was flushed");
         }
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -200,44 +200,44 @@ fn an_ending_is_reported_once_it_survives_power_loss() {
     let ended: Vec<_> = followers.into_iter().map(Follower::end).collect();
     assert!(ended.iter().all(|(_, code, _)| *code == Some(0)), "{ended:#?}");
     assert!(ended[0].0.lines().last().unwrap().contains("completed"), "{ended:#?}");
-    assert_eq!(living.runtime.block_on(flushed()), 3);
+    assert_eq!(live.runtime.block_on(flushed()), 3);
 }
 
 #[test]
-fn a_session_that_is_deleted_meanwhile_is_not_found() {
+fn following_a_deleted_session_fails_with_not_found() {
     for verb in ["events", "logs"] {
         let fixture = Fixture::new();
         let id = fixture.crashed(SessionConfig::new("import")).to_string();
         let mut follower = Follower::start(&fixture, &[verb, &id, "--follow"]);
-        // It follows: it says so where there is nothing to print yet.
-        assert!(follower.said().contains("its owner died"));
+        // Its hint shows that it is following.
+        assert!(follower.stderr_line().contains("its owner died"));
         crate::support::block_on(async {
             fixture.open().await.manager().delete_session(id.parse().unwrap()).await.unwrap();
         });
-        let (_, code, said) = follower.end();
-        assert!(said.contains("[NOT_FOUND]") && said.contains("next: "), "{verb}: {said}");
+        let (_, code, stderr) = follower.end();
+        assert!(stderr.contains("[NOT_FOUND]") && stderr.contains("next: "), "{verb}: {stderr}");
         assert_eq!(code, Some(3), "{verb}");
     }
 }
 
 #[test]
-fn who_follows_what_nobody_runs_is_told() {
+fn followers_are_warned_about_an_unowned_session() {
     let fixture = Fixture::new();
     let id = fixture.crashed(SessionConfig::new("import")).to_string();
     fixture.ctl(["recover", "--policy", "pause"]).exits(0);
     for verb in ["events", "logs"] {
-        let said = Follower::start(&fixture, &[verb, &id, "--follow"]).said();
-        assert!(said.contains("nobody runs it now") && said.contains("resume"), "{verb}: {said}");
+        let hint = Follower::start(&fixture, &[verb, &id, "--follow"]).stderr_line();
+        assert!(hint.contains("it has no owner") && hint.contains("resume"), "{verb}: {hint}");
     }
 }
 
-/// `| head -1`, and then the session says nothing for days.
+/// For example `| head -1`, after which the session may print nothing for days.
 #[test]
-fn a_follower_whose_reader_has_gone_goes_too() {
+fn a_follower_exits_when_its_reader_is_gone() {
     let fixture = Fixture::new();
     let mut running = run(&fixture, "echo one; sleep 600");
-    for words in [&["events", "followed", "-f"][..], &["logs", "followed", "-f", "--json"]] {
-        let mut command = fixture.command(words);
+    for args in [&["events", "followed", "-f"][..], &["logs", "followed", "-f", "--json"]] {
+        let mut command = fixture.command(args);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut byte = [0];
         child.stdout.take().unwrap().read_exact(&mut byte).unwrap();
@@ -246,9 +246,9 @@ fn a_follower_whose_reader_has_gone_goes_too() {
             code = child.try_wait().unwrap();
             code.is_some()
         });
-        let mut said = String::new();
-        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        assert_eq!((code.unwrap().code(), said.as_str()), (Some(0), ""));
+        let mut stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        assert_eq!((code.unwrap().code(), stderr.as_str()), (Some(0), ""));
     }
     running.kill().unwrap();
     running.wait().unwrap();

@@ -1,5 +1,5 @@
-//! Whatever names, labels, arguments, folders, steps, output, errors and reasons hold: no byte of it controls a terminal,
-//! and what programs read is JSON. One table of texts, one of commands; each of the one goes through each of the other.
+//! Hostile text in names, labels, arguments, directories, steps, output, errors and reasons: it never controls a
+//! terminal, and JSON output stays valid. Each text of one table is tried with each command of another.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
@@ -13,7 +13,7 @@ use sessionkit::{
 use crate::support::{self, BINARY, Fixture};
 use crate::terminal::{is_harmless, on_terminal};
 
-/// Texts that would do something to a terminal. Each ends with a word by which it is found again.
+/// Texts that would control a terminal. Each ends with a word that shows where it was printed.
 fn texts() -> Vec<(&'static str, String)> {
     let mut texts = vec![
         ("title", "\u{1b}]0;pwned\u{7} WORD".to_owned()),
@@ -32,20 +32,20 @@ fn texts() -> Vec<(&'static str, String)> {
     texts
 }
 
-/// Bytes that are no text, and do something to terminals that read eight bits.
+/// Bytes that are not UTF-8 and control terminals with 8-bit control characters.
 const BYTES: &[u8] = b"\x9b2J\x9d0;pwned\x9c\x84\x85\x90\xff\xfe\xc2\xe2\x80\xf0\x9f ";
 
-/// A store with a session for each way in which a text gets into one, and the words by which these are found.
-fn filled(text: &str) -> (Fixture, Vec<String>) {
+/// Creates a store with a session for each way in which a text gets into one, and returns the ids.
+fn hostile_store(text: &str) -> (Fixture, Vec<String>) {
     let fixture = Fixture::new();
     let mut ids = Vec::new();
-    // What is refused is refused, and then is not there to be shown.
-    let named = || {
-        let whole = SessionConfig::new(text).label("key", text);
-        let config = whole.check().map_or_else(|_| SessionConfig::new("import"), |()| whole);
+    // Text that the configuration rejects is left out.
+    let config = || {
+        let hostile = SessionConfig::new(text).label("key", text);
+        let config = hostile.check().map_or_else(|_| SessionConfig::new("import"), |()| hostile);
         config.metadata(serde_json::json!({ "text": text }))
     };
-    let failed = fixture.owner(named());
+    let failed = fixture.owner(config());
     failed.runtime.block_on(async {
         failed
             .session
@@ -56,26 +56,26 @@ fn filled(text: &str) -> (Fixture, Vec<String>) {
         failed.session.progress().report(ProgressReport::new().step(text).phase(text)).unwrap();
         failed.session.fail(Failure::new(FailureCause::Work, text)).await.unwrap();
     });
-    let cancelled = fixture.owner(named());
-    let waiting = fixture.owner(named());
-    let paused = fixture.owner(named());
-    for (living, deed) in [(&cancelled, 0), (&waiting, 1), (&paused, 2)] {
-        living.runtime.block_on(async {
-            match deed {
+    let cancelled = fixture.owner(config());
+    let waiting = fixture.owner(config());
+    let paused = fixture.owner(config());
+    for (live, action) in [(&cancelled, 0), (&waiting, 1), (&paused, 2)] {
+        live.runtime.block_on(async {
+            match action {
                 0 => {
                     let request = CancelRequest::new(text, text);
-                    living.store.manager().cancel_session(living.id, request).await.unwrap();
+                    live.store.manager().cancel_session(live.id, request).await.unwrap();
                 }
-                1 => drop(living.session.pause(PauseReason::AwaitingInput(text.to_owned())).await.unwrap()),
-                _ => drop(living.session.pause(PauseReason::Requested(text.to_owned())).await.unwrap()),
+                1 => drop(live.session.pause(PauseReason::AwaitingInput(text.to_owned())).await.unwrap()),
+                _ => drop(live.session.pause(PauseReason::Requested(text.to_owned())).await.unwrap()),
             }
         });
     }
     ids.extend([failed.id, cancelled.id, waiting.id, paused.id].map(|id| id.to_string()));
-    // Their owners die: they are told of as crashed.
+    // Without owners, the sessions are reported as crashed.
     drop((failed, cancelled, waiting, paused));
 
-    // A program, in a folder, with arguments, labels, output and reports.
+    // A program with hostile directory, arguments, labels, output and reports.
     let folder = fixture.dir.path().join(text.replace('/', "_"));
     std::fs::create_dir(&folder).unwrap();
     let script = format!(
@@ -83,8 +83,8 @@ fn filled(text: &str) -> (Fixture, Vec<String>) {
     );
     let label = format!("key={text}");
     for label in [&["--label", &label][..], &[]] {
-        let words = [&["run", "--json"], label, &["--", "sh", "-c", &script, "sh", text]].concat();
-        let mut command = fixture.command(words);
+        let args = [&["run", "--json"], label, &["--", "sh", "-c", &script, "sh", text]].concat();
+        let mut command = fixture.command(args);
         let ran = support::run({
             command.current_dir(&folder);
             command
@@ -99,8 +99,8 @@ fn filled(text: &str) -> (Fixture, Vec<String>) {
     (fixture, ids)
 }
 
-/// What is typed, in the order in which it can be. `ID` stands for each session in turn.
-const LOOKS: [&[&str]; 20] = [
+/// Commands that change nothing. `ID` is replaced by each session in turn.
+const READ_COMMANDS: [&[&str]; 20] = [
     &["ls", "--all"],
     &["ls"],
     &["show", "ID"],
@@ -122,7 +122,8 @@ const LOOKS: [&[&str]; 20] = [
     &["ls", "-vv", "--store", "STORE"],
     &["TEXT"],
 ];
-const DEEDS: [&[&str]; 7] = [
+/// Commands that change sessions, in a possible order.
+const WRITE_COMMANDS: [&[&str]; 7] = [
     &["pause", "ID", "--reason", "TEXT"],
     &["cancel", "ID", "--reason", "TEXT"],
     &["resume", "ID"],
@@ -134,8 +135,8 @@ const DEEDS: [&[&str]; 7] = [
 
 fn commands(table: &[&[&str]], ids: &[String], text: &str) -> Vec<Vec<String>> {
     let mut commands = Vec::new();
-    for words in table {
-        let all = if words.contains(&"ID") { ids } else { &ids[..1] };
+    for args in table {
+        let all = if args.contains(&"ID") { ids } else { &ids[..1] };
         commands.extend(all.iter().map(|id| {
             let word = |word: &&str| match *word {
                 "ID" => id.clone(),
@@ -144,74 +145,74 @@ fn commands(table: &[&[&str]], ids: &[String], text: &str) -> Vec<Vec<String>> {
                 "/dev/null/TEXT" => format!("/dev/null/{text}"),
                 word => word.to_owned(),
             };
-            words.iter().map(word).collect()
+            args.iter().map(word).collect()
         }));
     }
     commands
 }
 
-/// Every line that is printed for programs, on either side, is JSON; a list is one value.
+/// Asserts that every line of stdout and stderr is JSON, or that all of stdout is one value.
 #[track_caller]
-fn is_json<W: std::fmt::Debug>(ran: &support::Ran, words: &[W]) {
+fn is_json<W: std::fmt::Debug>(ran: &support::Ran, args: &[W]) {
     if serde_json::from_str::<Value>(&ran.stdout).is_err() {
         for line in ran.stdout.lines() {
-            serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error} {words:?}: {ran:#?}"));
+            serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error} {args:?}: {ran:#?}"));
         }
     }
     for line in ran.stderr.lines() {
-        serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error} {words:?}: {ran:#?}"));
+        serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error} {args:?}: {ran:#?}"));
     }
     for side in [&ran.stdout, &ran.stderr] {
-        assert!(!side.contains(|c| c != '\n' && sessionkit::text::is_unsafe_char(c)), "{words:?}: {side:?}");
+        assert!(!side.contains(|c| c != '\n' && sessionkit::text::is_unsafe_char(c)), "{args:?}: {side:?}");
     }
 }
 
-fn plain(mut command: Command) -> Command {
+fn without_colours(mut command: Command) -> Command {
     command.env("NO_COLOR", "1").env("TERM", "dumb");
     command
 }
 
 #[test]
-fn no_text_controls_the_terminal_and_json_stays_json() {
+fn hostile_text_is_escaped_on_terminals_and_in_json() {
     for (what, text) in texts() {
-        let (fixture, ids) = filled(&text);
+        let (fixture, ids) = hostile_store(&text);
         let mut found = 0;
-        for words in commands(&LOOKS, &ids, &text) {
-            let shown = on_terminal(plain(fixture.command(&words)));
+        for args in commands(&READ_COMMANDS, &ids, &text) {
+            let shown = on_terminal(without_colours(fixture.command(&args)));
             is_harmless(&shown);
             found += usize::from(shown.contains("WORD"));
-            let json = words.iter().map(String::as_str).chain(["--json"]);
-            is_json(&fixture.ctl(json), &words);
+            let json = args.iter().map(String::as_str).chain(["--json"]);
+            is_json(&fixture.ctl(json), &args);
         }
         assert!(found >= 15, "{what}: only {found} commands showed the text at all");
-        for words in commands(&DEEDS, &ids, &text) {
-            is_harmless(&on_terminal(plain(fixture.command(&words))));
+        for args in commands(&WRITE_COMMANDS, &ids, &text) {
+            is_harmless(&on_terminal(without_colours(fixture.command(&args))));
         }
-        let (fixture, ids) = filled(&text);
-        for words in commands(&DEEDS, &ids, &text) {
-            let json = words.iter().map(String::as_str).chain(["--json", "-vv"]);
-            is_json(&fixture.ctl(json), &words);
+        let (fixture, ids) = hostile_store(&text);
+        for args in commands(&WRITE_COMMANDS, &ids, &text) {
+            let json = args.iter().map(String::as_str).chain(["--json", "-vv"]);
+            is_json(&fixture.ctl(json), &args);
         }
     }
 }
 
-/// Arguments, stores, and the output of programs need not be text at all.
+/// Arguments, stores, and the output of programs may be bytes that are not UTF-8.
 #[test]
-fn bytes_that_are_no_text_do_not_control_the_terminal_either() {
+fn non_utf8_bytes_are_escaped_on_terminals_and_in_json() {
     let fixture = Fixture::new();
     let octal = BYTES.iter().fold(String::new(), |text, byte| format!("{text}\\{byte:03o}"));
     let script = format!("printf '{octal}\\n'; printf '{octal}' >&2");
     fixture.ctl(["run", "--name", "raw", "--json", "--", "sh", "-c", &script]).exits(0);
-    for words in
+    for args in
         [&["logs", "raw"][..], &["logs", "raw", "--follow"], &["logs", "raw", "--stderr", "--tail", "1"]]
     {
-        let shown = on_terminal(plain(fixture.command(words)));
+        let shown = on_terminal(without_colours(fixture.command(args)));
         is_harmless(&shown);
         assert!(shown.contains(r"\x9b2J\x9d0;pwned"), "{shown}");
     }
     let bytes = || OsString::from_vec(BYTES.to_vec());
     let store = || OsString::from_vec([b"file:/", BYTES].concat());
-    for words in [
+    for args in [
         vec!["show".into(), bytes()],
         vec!["run".into(), "--".into(), bytes()],
         vec!["run".into(), "--name".into(), bytes(), "--".into(), "true".into()],
@@ -220,14 +221,14 @@ fn bytes_that_are_no_text_do_not_control_the_terminal_either() {
         vec!["--store".into(), bytes(), "ls".into()],
         vec![bytes()],
     ] {
-        is_harmless(&on_terminal(plain(fixture.command(&words))));
+        is_harmless(&on_terminal(without_colours(fixture.command(&args))));
         let mut json = vec![OsString::from("--json")];
-        json.extend(words.clone());
-        is_json(&fixture.ctl(&json), &words);
+        json.extend(args.clone());
+        is_json(&fixture.ctl(&json), &args);
     }
 }
 
-/// Damage is text as well: what stands in a log that somebody else wrote into is shown in errors.
+/// Text that another program wrote into a log is shown in errors about it.
 #[test]
 fn damaged_logs_do_not_control_the_terminal() {
     for text in texts().into_iter().map(|(_, text)| text.into_bytes()).chain([BYTES.to_vec()]) {
@@ -238,7 +239,7 @@ fn damaged_logs_do_not_control_the_terminal() {
         for damaged in [[&good, &text[..], b"\n"].concat(), [&text[..], b"\n", &good].concat(), text.clone()]
         {
             std::fs::write(&log, damaged).unwrap();
-            for words in [
+            for args in [
                 &["ls"][..],
                 &["show", &id],
                 &["events", &id],
@@ -246,18 +247,18 @@ fn damaged_logs_do_not_control_the_terminal() {
                 &["verify"],
                 &["logs", &id],
             ] {
-                if words.contains(&"-f") && fixture.ctl(["events", &id]).code == Some(0) {
-                    // Nothing is wrong with what can be read, and it has not ended.
+                if args.contains(&"-f") && fixture.ctl(["events", &id]).code == Some(0) {
+                    // The readable part is valid and has not ended, so this would not return.
                     continue;
                 }
-                is_harmless(&on_terminal(plain(fixture.command(words))));
-                is_json(&fixture.ctl(words.iter().chain(&["--json", "-vv"])), words);
+                is_harmless(&on_terminal(without_colours(fixture.command(args))));
+                is_json(&fixture.ctl(args.iter().chain(&["--json", "-vv"])), args);
             }
         }
     }
 }
 
-/// What a program reports is drawn beside its live output, which is passed on as it is.
+/// Reported progress is drawn next to the live output, which is forwarded unchanged.
 #[test]
 fn progress_does_not_control_the_terminal() {
     for (what, text) in texts() {
@@ -269,7 +270,7 @@ fn progress_does_not_control_the_terminal() {
             let mut command = fixture.command(["run", "--", "sh", "-c", &script, "sh", &text]);
             command.env("NO_COLOR", "1").env("TERM", term);
             let shown = on_terminal(command);
-            // A bar begins in its own line, and clears that.
+            // A bar clears its own line first.
             let shown = if term == "dumb" { shown } else { shown.replace("\r\u{1b}[2K", "") };
             is_harmless(&shown);
             assert!(shown.contains("] ") && shown.contains('%'), "{what} {term}: {shown}");

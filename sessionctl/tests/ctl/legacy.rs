@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 
 use crate::support::{self, Fixture};
 
-fn older(path: &str) -> PathBuf {
+fn fixture_path(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../session-legacy/tests/fixtures").join(path)
 }
 
 const STORES: &[(&str, &str, usize, usize)] =
     &[("msw", "msw", 16, 10), ("container", "container/all", 8, 6), ("prodigy", "prodigy", 11, 2)];
 
-/// Bytes and times of a store of an older tool.
+/// Paths, modification times and contents of an older tool's store.
 fn files(path: &Path) -> Vec<(PathBuf, SystemTime, Vec<u8>)> {
     let entries = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> = entries
@@ -34,10 +34,10 @@ fn import(fixture: &Fixture, format: &str, path: &Path, more: &[&str]) -> (Value
 }
 
 #[test]
-fn each_store_is_imported_once_and_stays_as_it_is() {
+fn a_second_legacy_import_skips_every_session() {
     let fixture = Fixture::new();
     for (format, folder, sessions, unreadable) in STORES {
-        let path = older(folder);
+        let path = fixture_path(folder);
         let before = files(&path);
         let counts = |report: &Value| {
             let count = |name: &str| report[name].as_u64().unwrap();
@@ -49,12 +49,12 @@ fn each_store_is_imported_once_and_stays_as_it_is() {
             )
         };
         let all = *sessions as u64;
-        // Looking changes nothing.
-        let store = fixture.everything();
+        // A dry run changes nothing.
+        let store = fixture.snapshot();
         let (report, code) = import(&fixture, format, &path, &["--dry-run"]);
         assert_eq!((counts(&report), code), ((all, 0, 0, *unreadable), Some(7)), "{report:#}");
-        assert!(fixture.everything() == store, "a dry run wrote something");
-        // What is read is there, what is not is named, and each with its reason.
+        assert!(fixture.snapshot() == store, "a dry run wrote something");
+        // Readable entries are imported, unreadable ones are listed with a reason.
         let (report, code) = import(&fixture, format, &path, &[]);
         assert_eq!((counts(&report), code), ((all, 0, 0, *unreadable), Some(7)), "{report:#}");
         for entry in report["unreadable"].as_array().unwrap() {
@@ -69,47 +69,54 @@ fn each_store_is_imported_once_and_stays_as_it_is() {
             assert_eq!(shown["labels"]["imported-from"], *format);
             assert_eq!((&shown["owner"], &shown["exit_code"]), (&json!(null), &json!(null)));
         }
-        // Again: everything is there, and nothing changes.
-        let store = fixture.everything();
+        // A second import skips everything and changes nothing.
+        let store = fixture.snapshot();
         let (report, code) = import(&fixture, format, &path, &[]);
         assert_eq!((counts(&report), code), ((0, all, 0, *unreadable), Some(7)), "{report:#}");
-        assert!(fixture.everything() == store, "something was written the second time");
+        assert!(fixture.snapshot() == store, "something was written the second time");
         assert_eq!(files(&path), before, "the old store was changed");
     }
     fixture.ctl(["verify"]).exits(0);
-    // Nobody died, so nothing is there to recover.
-    let before = fixture.everything();
+    // No owner died, so there is nothing to recover.
+    let before = fixture.snapshot();
     fixture.ctl(["recover"]).exits(0);
-    assert!(fixture.everything() == before, "recovery touched what was imported");
+    assert!(fixture.snapshot() == before, "recovery touched what was imported");
 }
 
 #[test]
-fn a_store_without_a_fault_exits_with_0_and_a_session_that_went_on_is_a_conflict() {
+fn a_legacy_store_without_errors_exits_with_0() {
     let fixture = Fixture::new();
-    let path = older("container/other-version");
+    let path = fixture_path("container/other-version");
     let ran = fixture.ctl(["import", "--format", "container", path.to_str().unwrap()]).exits(0);
-    assert!(ran.stdout.contains("1 imported, 0 there already"), "{ran:#?}");
+    assert!(ran.stdout.contains("1 imported, 0 already there"), "{ran:#?}");
     assert!(ran.stderr.contains("version"), "{ran:#?}");
+}
+
+#[test]
+fn a_session_changed_since_its_legacy_import_is_a_conflict() {
+    let fixture = Fixture::new();
+    let path = fixture_path("container/other-version");
+    fixture.ctl(["import", "--format", "container", path.to_str().unwrap()]).exits(0);
     fixture.ctl(["cancel", "feature-2025-03-01-001"]).exits(0);
-    let before = fixture.everything();
+    let before = fixture.snapshot();
     let (report, code) = import(&fixture, "container", &path, &[]);
     assert_eq!((&report["conflicts"], code), (&json!(1), Some(4)));
     assert_eq!(report["sessions"][0]["outcome"], "conflict");
-    assert!(fixture.everything() == before);
+    assert!(fixture.snapshot() == before);
     let ran = fixture.ctl(["import", "--format", "container", path.to_str().unwrap()]).exits(4);
     assert!(ran.stderr.contains("[CONFLICT]"), "{ran:#?}");
 }
 
 #[test]
-fn a_person_reads_what_became_of_each_entry() {
+fn legacy_import_prints_the_outcome_of_each_entry() {
     let fixture = Fixture::new();
-    let ran = fixture.ctl(["import", "--format", "msw", older("msw").to_str().unwrap()]).exits(7);
+    let ran = fixture.ctl(["import", "--format", "msw", fixture_path("msw").to_str().unwrap()]).exits(7);
     for text in [
         "imported, failed: msw-10000000 from 10000000-0000-4000-8000-000000000005.json",
         "  mapped: its outer status `completed` is ignored: the inner one, `failed`, is used",
         "  kept\n",
         "cut-off.json\n  unreadable: is not JSON: ",
-        "16 imported, 0 there already, 0 there with another log; 2 kept, 14 mapped, 10 unreadable",
+        "16 imported, 0 already there, 0 in conflict; 2 kept, 14 mapped, 10 unreadable",
     ] {
         assert!(ran.stdout.contains(text), "{text}: {ran:#?}");
     }
@@ -118,11 +125,11 @@ fn a_person_reads_what_became_of_each_entry() {
     assert!(!ran.stdout.contains(terminal) && !ran.stderr.contains(terminal), "{ran:#?}");
 }
 
-/// What the old tool was running is nobody's here: it can be ended or looked at like any other.
+/// A session that the old tool was running has no owner here. It can be shown and cancelled like any other.
 #[test]
-fn what_was_running_is_paused_and_unowned() {
+fn running_legacy_sessions_become_paused_and_unowned() {
     let fixture = Fixture::new();
-    import(&fixture, "msw", &older("msw"), &[]);
+    import(&fixture, "msw", &fixture_path("msw"), &[]);
     let id = "10000000-0000-4000-8000-000000000002";
     let shown = fixture.show(id);
     assert_eq!(
@@ -135,12 +142,12 @@ fn what_was_running_is_paused_and_unowned() {
     fixture.ctl(["why", id]).exits(0);
     fixture.ctl(["cancel", id]).exits(0);
     assert_eq!(fixture.show(id)["state"], "cancelled");
-    // One that never began can be ended all the same.
+    // A session that never started can be cancelled, too.
     fixture.ctl(["cancel", "10000000-0000-4000-8000-000000000001"]).exits(0);
 }
 
 #[test]
-fn a_store_that_is_not_there_is_refused_before_anything_is_made() {
+fn a_missing_legacy_store_is_rejected_before_any_write() {
     let fixture = Fixture::new();
     for format in ["msw", "container", "prodigy"] {
         fixture.ctl(["import", "--format", format, "no/such/store"]).fails(2, "INVALID_ARGUMENT");
@@ -150,9 +157,9 @@ fn a_store_that_is_not_there_is_refused_before_anything_is_made() {
     assert!(!fixture.store().exists());
 }
 
-/// Only git knows of a worktree. Without it each is named, and operation goes on.
+/// Worktrees are read through git. Without it, each is listed as unreadable and the import continues.
 #[test]
-fn without_git_each_worktree_is_named() {
+fn worktrees_are_listed_as_unreadable_without_git() {
     let fixture = Fixture::new();
     let project = fixture.dir.path().join("project");
     for id in ["40000000-0000-4000-8000-000000000001", "40000000-0000-4000-8000-000000000002"] {
@@ -173,7 +180,7 @@ fn without_git_each_worktree_is_named() {
         assert!(entry["reason"].as_str().unwrap().starts_with("git is not installed"), "{report:#}");
     }
     assert!(report["warnings"][0].as_str().unwrap().contains("reading the git worktrees"), "{report:#}");
-    // What git says against it is told.
+    // An error of git is part of the reason.
     std::fs::write(fixture.dir.path().join("git"), "#!/bin/sh\necho no >&2; exit 3\n").unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(fixture.dir.path().join("git"), mode).unwrap();

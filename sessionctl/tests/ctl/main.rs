@@ -1,26 +1,26 @@
-//! The command as its users call it: every test runs the real binary.
+//! End-to-end tests of the command: every test runs the real binary.
 
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::needless_pass_by_value,
-    reason = "in a test, what is not there is a failure, and nobody counts copies"
+    reason = "in a test, a missing value is a failure, and copies are cheap"
 )]
 
-mod answer;
 mod backends;
-mod care;
 mod detach;
 mod docs;
 mod exchange;
 mod follow;
 mod hostile;
+mod inspect;
 mod legacy;
-mod look;
+mod manage;
 mod memory;
 mod migrate;
 mod progress;
-mod refuse;
+mod rejected_args;
+mod requests;
 mod run;
 mod schema;
 mod screen;

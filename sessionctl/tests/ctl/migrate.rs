@@ -1,4 +1,4 @@
-//! Moving a whole store into another one.
+//! Copying a store into another one: `migrate`.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -27,13 +27,13 @@ fn contents(store: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     all
 }
 
-/// The numbers of a migration, without the sessions that it left out.
+/// The counts of a migration, without the sessions that were not copied.
 fn numbers(report: &Value) -> [u64; 3] {
     ["copied", "already_there", "records"].map(|name| report[name].as_u64().unwrap())
 }
 
-/// Takes a store away, whatever its backend and whether it is there or not.
-fn forget(store: &Path) {
+/// Deletes a store of any backend, if it exists.
+fn delete_store(store: &Path) {
     for suffix in ["", "-wal", "-shm", "-files"] {
         let mut path = store.as_os_str().to_owned();
         path.push(suffix);
@@ -48,7 +48,7 @@ fn migrate(from: &Fixture, to: &Fixture) -> Value {
 }
 
 #[test]
-fn a_store_arrives_byte_for_byte_and_stays_as_it_is() {
+fn migrated_sessions_are_byte_identical() {
     let (here, there) = (Fixture::new(), Fixture::new());
     for n in 0..5 {
         let script = format!("printf 'out {n}\\0\\033\\n'; echo err {n} >&2; exit {}", n % 3);
@@ -58,7 +58,7 @@ fn a_store_arrives_byte_for_byte_and_stays_as_it_is() {
         here.completed(SessionConfig::new("import").name(format!("work-{n}")));
     }
     here.crashed(SessionConfig::new("import").name("crashed"));
-    let before = here.everything();
+    let before = here.snapshot();
     let report = migrate(&here, &there);
     assert_eq!(
         (&report["copied"], &report["already_there"], &report["left"]),
@@ -66,54 +66,56 @@ fn a_store_arrives_byte_for_byte_and_stays_as_it_is() {
     );
     assert!(report["output_bytes"].as_u64().unwrap() >= 5 * 14, "{report}");
     assert!(contents(here.store().as_path()) == contents(there.store().as_path()), "the stores differ");
-    assert!(here.everything() == before, "the source was changed");
+    assert!(here.snapshot() == before, "the source was changed");
     there.ctl(["verify"]).exits(0);
     assert_eq!(here.ctl(["logs", "program-4"]).stdout, there.ctl(["logs", "program-4"]).stdout);
-    // Again: everything is found there, compared, and left alone.
-    let copied = there.everything();
+    // A second migration compares all sessions and changes none.
+    let copied = there.snapshot();
     let again = migrate(&here, &there);
     assert_eq!(numbers(&again), [0, 26, numbers(&report)[2]]);
-    assert!(there.everything() == copied, "something was written");
+    assert!(there.snapshot() == copied, "something was written");
 }
 
-/// Kills migrations at random moments until `times` of them were really cut off, and calls `look` after each. The first one
-/// runs to its end and says how long one takes here. Behind one that was faster than its kill, the next begins with
-/// nothing; if it had itself begun with nothing, less time is left to all further ones, so that this ends on any machine.
-fn cut_off(
+/// Kills migrations at random moments until `times` of them did not finish, and calls `inspect` after each.
+///
+/// The first migration runs to its end, to measure the time that one takes here. After one that finished before its kill,
+/// the next starts with an empty target. If it had started with an empty target itself, later kills come earlier, so that
+/// this loop ends on any machine.
+fn kill_repeatedly(
     times: u32,
     random: &mut Random,
     migrate: impl Fn() -> Command,
-    forget: impl Fn(),
-    mut look: impl FnMut(),
+    delete_store: impl Fn(),
+    mut inspect: impl FnMut(),
 ) {
     let begin = Instant::now();
     crate::support::run(migrate()).exits(0);
     let mut longest = begin.elapsed();
-    forget();
-    let (mut left, mut new) = (times, true);
+    delete_store();
+    let (mut left, mut empty) = (times, true);
     while left > 0 {
         let mut child = migrate().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        // A delay is what a kill at a random moment is; nothing is expected of it.
+        // A random delay before the kill; nothing depends on its length.
         std::thread::sleep(longest * u32::try_from(random.below(1_000)).unwrap() / 1_000);
         child.kill().unwrap();
         let ended = child.wait().unwrap();
-        look();
+        inspect();
         if ended.signal() == Some(rustix::process::Signal::KILL.as_raw()) {
             left -= 1;
         } else {
             assert!(ended.success(), "{ended}");
-            longest = longest.mul_f64(if new { 0.9 } else { 1.0 });
+            longest = longest.mul_f64(if empty { 0.9 } else { 1.0 });
         }
-        new = ended.success() || random.one_in(8);
-        if new {
-            forget();
+        empty = ended.success() || random.one_in(8);
+        if empty {
+            delete_store();
         }
     }
 }
 
-/// Wherever it is killed, the next one goes on, and the end is the same.
+/// Killed at any point, it is completed by the next migration with the same result.
 #[test]
-fn a_migration_that_was_killed_goes_on() {
+fn a_killed_migration_is_completed_by_the_next() {
     let here = Fixture::new();
     for n in 0..40 {
         here.completed(SessionConfig::new("import").name(format!("work-{n}")));
@@ -121,24 +123,24 @@ fn a_migration_that_was_killed_goes_on() {
     here.ctl(["run", "--", "sh", "-c", "yes | head -c 300000"]).exits(0);
     let expected = contents(&here.store());
     let there = Fixture::new();
-    let look = || {
+    let inspect = || {
         for (path, bytes) in contents(&there.store()) {
-            let whole = &expected.iter().find(|(known, _)| *known == path).expect("nothing else is there").1;
+            let complete = &expected.iter().find(|(known, _)| *known == path).expect("no other files").1;
             let output = path.ends_with("bytes") || path.ends_with("index");
-            assert!(output || bytes == *whole, "{path:?}");
+            assert!(output || bytes == *complete, "{path:?}");
         }
     };
     let migration = || here.command(["migrate", "--to", &there.url()]);
-    cut_off(50, &mut Random::new(11), migration, || forget(&there.store()), look);
+    kill_repeatedly(50, &mut Random::new(11), migration, || delete_store(&there.store()), inspect);
     let report = migrate(&here, &there);
     assert_eq!(report["copied"].as_u64().unwrap() + report["already_there"].as_u64().unwrap(), 41);
     assert!(contents(&there.store()) == expected, "the stores differ");
     there.ctl(["verify"]).exits(0);
 }
 
-/// From backend to backend, killed on the way again and again, and the stream of the last one is that of the first one.
+/// Sessions migrated from backend to backend, each time after many killed migrations: the last export equals the first.
 #[test]
-fn killed_migrations_between_all_backends_go_on() {
+fn killed_migrations_between_backends_lose_nothing() {
     let here = Fixture::new();
     for n in 0..30 {
         here.completed(SessionConfig::new("import").name(format!("work-{n}")));
@@ -151,7 +153,7 @@ fn killed_migrations_between_all_backends_go_on() {
     for hop in stores.windows(2) {
         let [(from, _), (to, path)] = hop else { unreachable!("windows of two") };
         let migrate = || here.command(["--store", from, "migrate", "--to", to]);
-        cut_off(17, &mut random, migrate, || forget(path), || ());
+        kill_repeatedly(17, &mut random, migrate, || delete_store(path), || ());
         crate::support::run(migrate()).exits(0);
         crate::support::run(here.command(["--store", to, "verify"])).exits(0);
     }
@@ -164,22 +166,22 @@ fn killed_migrations_between_all_backends_go_on() {
 }
 
 #[test]
-fn what_lives_is_left_and_told() {
+fn migrate_reports_sessions_with_live_owners() {
     let (here, there) = (Fixture::new(), Fixture::new());
     let ended = here.completed(SessionConfig::new("import")).to_string();
-    let living = here.owner(SessionConfig::new("import"));
+    let live = here.owner(SessionConfig::new("import"));
     let ran = here.ctl(["migrate", "--to", &there.url()]).exits(4);
-    assert!(ran.stderr.contains("[CONFLICT]") && ran.stderr.contains(&living.id.to_string()), "{ran:#?}");
+    assert!(ran.stderr.contains("[CONFLICT]") && ran.stderr.contains(&live.id.to_string()), "{ran:#?}");
     let list = there.json(["ls", "--all"]);
     assert_eq!(list.as_array().unwrap().iter().map(|one| &one["id"]).collect::<Vec<_>>(), [&json!(ended)]);
 }
 
 #[test]
-fn what_is_another_session_there_or_damaged_here_keeps_no_other_back() {
+fn one_conflicting_or_damaged_session_does_not_block_the_others() {
     let (here, there) = (Fixture::new(), Fixture::new());
-    let went_on = here.crashed(SessionConfig::new("import").name("went-on")).to_string();
+    let diverged = here.crashed(SessionConfig::new("import").name("went-on")).to_string();
     assert_eq!(numbers(&migrate(&here, &there))[0], 1);
-    there.ctl(["cancel", &went_on]).exits(0);
+    there.ctl(["cancel", &diverged]).exits(0);
     let bad = here.completed(SessionConfig::new("import")).to_string();
     let good = here.completed(SessionConfig::new("import")).to_string();
     let log = here.store().join("sessions").join(&bad).join("events.jsonl");
@@ -191,14 +193,14 @@ fn what_is_another_session_there_or_damaged_here_keeps_no_other_back() {
     left.sort_by_key(|one| one["code"].as_str().unwrap().to_owned());
     assert_eq!(
         left.iter().map(|one| (&one["id"], &one["code"])).collect::<Vec<_>>(),
-        [(&json!(went_on), &json!("CONFLICT")), (&json!(bad), &json!("CORRUPT"))]
+        [(&json!(diverged), &json!("CONFLICT")), (&json!(bad), &json!("CORRUPT"))]
     );
     assert!(matches!(ran.code, Some(4 | 7)), "{ran:#?}");
     assert_eq!(there.show(&good)["state"], "completed");
 }
 
 #[test]
-fn a_store_is_not_moved_into_itself_or_nowhere() {
+fn migrate_rejects_an_invalid_target() {
     let here = Fixture::new();
     here.completed(SessionConfig::new("import"));
     here.ctl(["migrate", "--to", &here.url()]).fails(2, "INVALID_ARGUMENT");

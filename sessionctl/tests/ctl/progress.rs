@@ -1,4 +1,4 @@
-//! Progress of programs in the foreground: lines in a pipe, a bar on a terminal, nothing for programs; and `-v`.
+//! Progress of foreground programs: lines in a pipe, a bar on a terminal, nothing with `--json`; and the log of `-v`.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Stdio;
@@ -8,8 +8,8 @@ use serde_json::Value;
 use crate::support::{BINARY, Fixture, eventually};
 use crate::terminal::{on_terminal, on_watched_terminal, terminal};
 
-/// Says how far it is and prints, each time once a file allows it to: whoever looks makes the next one when it has seen
-/// what came of the last. What never is allowed is done after a while, so that a failure has an end.
+/// A script that reports progress and prints, one step each time the test creates the next file. Without the file, the
+/// step runs after a while, so that a failing test ends.
 fn script(fixture: &Fixture) -> String {
     format!(
         "cd {}; allowed() {{ i=0; until test -e $1 || test $i = 1000; do i=$((i+1)); sleep 0.02; done; }}; \
@@ -32,21 +32,21 @@ fn bars(stderr: &str) -> Vec<&str> {
 }
 
 #[test]
-fn in_a_pipe_progress_is_a_line_for_each_tenth() {
+fn progress_in_a_pipe_is_a_line_per_tenth() {
     let fixture = Fixture::new();
     let mut command = fixture.command(["run", "--", "sh", "-c", &script(&fixture)]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut stderr = BufReader::new(child.stderr.take().unwrap());
-    let (mut said, mut next) = (String::new(), ["10", "14", "60", "end"].iter());
+    let mut reader = BufReader::new(child.stderr.take().unwrap());
+    let (mut stderr, mut next) = (String::new(), ["10", "14", "60", "end"].iter());
     allow(&fixture, "5");
-    while stderr.read_line(&mut said).unwrap() > 0 {
-        if bars(&said).is_empty() {
+    while reader.read_line(&mut stderr).unwrap() > 0 {
+        if bars(&stderr).is_empty() {
             continue;
         }
         let Some(what) = next.next() else { continue };
         allow(&fixture, what);
         if *what == "14" {
-            // No line comes of it.
+            // This report leads to no line.
             fixture.wait_for("@last", "14 %", |shown| shown["progress"]["percent"] == 14.0);
             allow(&fixture, "30");
         }
@@ -59,15 +59,15 @@ fn in_a_pipe_progress_is_a_line_for_each_tenth() {
         "[######----] 60% step 30",
         "[##########] 100% step 30 completed",
     ];
-    assert_eq!(bars(&said), expected, "{said}");
-    assert!(output.status.success() && !said.contains('\u{1b}'), "{said:?}");
+    assert_eq!(bars(&stderr), expected, "{stderr}");
+    assert!(output.status.success() && !stderr.contains('\u{1b}'), "{stderr:?}");
     // What the program printed is all there is on stdout.
     let printed = String::from_utf8(output.stdout).unwrap();
     assert_eq!(printed, "line 5\nline 10\nline 14\nline 30\n\u{1b}]9;4;1;60\u{7}end\n");
 }
 
 #[test]
-fn who_reports_nothing_or_reads_json_gets_no_progress() {
+fn no_progress_is_shown_without_reports_or_with_json() {
     let fixture = Fixture::new();
     for word in ["5", "10", "14", "30", "60", "end"] {
         allow(&fixture, word);
@@ -83,7 +83,7 @@ fn who_reports_nothing_or_reads_json_gets_no_progress() {
 }
 
 #[test]
-fn on_a_terminal_progress_is_a_bar_that_no_output_is_mixed_with() {
+fn the_progress_bar_never_mixes_with_output() {
     let fixture = Fixture::new();
     let mut command = fixture.command(["run", "--", "sh", "-c", &script(&fixture)]);
     command.env("TERM", "xterm").env("NO_COLOR", "1");
@@ -98,17 +98,16 @@ fn on_a_terminal_progress_is_a_bar_that_no_output_is_mixed_with() {
         }
     });
     assert_eq!(steps.peek(), None, "a bar never came: {shown:?}");
-    // What is left in each line once everything is taken away that was cleared.
+    // The rest of each line after the parts that were cleared.
     let left: Vec<&str> = shown.lines().map(|line| line.rsplit("\r\u{1b}[2K").next().unwrap()).collect();
     assert_eq!(left[1..], ["line 5", "line 10", "line 14", "line 30", "end", ""], "{shown:?}");
 }
 
-/// A prompt, and what somebody types behind it, is no place for a bar.
+/// A bar must not overwrite a prompt and the input typed after it.
 #[test]
-fn an_unfinished_line_is_left_alone() {
+fn no_bar_is_drawn_on_an_unfinished_line() {
     let fixture = Fixture::new();
-    // What is stored was passed on just before or after; the report is told to others in the log: then it is known
-    // here, too.
+    // Stored output is forwarded at about the same time, and a report that is in the log has reached this renderer, too.
     let script = format!(
         "cd {0}; allowed() {{ i=0; until test -e $1 || test $i = 1000; do i=$((i+1)); sleep 0.02; done; }}; \
          printf 'name? '; until {BINARY} logs @last | grep -q name; do sleep 0.02; done; \
@@ -125,7 +124,7 @@ fn an_unfinished_line_is_left_alone() {
         }
     });
     assert!(shown.contains("name? Ada\n") && shown.contains("40% asking"), "{shown:?}");
-    // The same where there is no terminal, and both go to one pipe.
+    // The same without a terminal, with both outputs in one pipe.
     std::fs::remove_file(fixture.dir.path().join("bye")).unwrap();
     let (mut all, both) = std::io::pipe().unwrap();
     let mut command = fixture.command(["run", "--", "sh", "-c", &script]);
@@ -142,9 +141,9 @@ fn an_unfinished_line_is_left_alone() {
     assert!(got.contains("name? Ada\n[####------] 40% asking\n"), "{got:?}");
 }
 
-/// A terminal that was stopped, or whose other side is stuck: progress waits for it as little as anything else does.
+/// Neither progress nor anything else waits for a terminal that is stopped or whose other side is stuck.
 #[test]
-fn a_terminal_that_takes_nothing_holds_nobody_up() {
+fn a_blocked_terminal_does_not_block_the_session() {
     let fixture = Fixture::new();
     let script = format!("(while {BINARY} report --progress 40 --step busy; do :; done) & yes");
     let mut command = fixture.command(["run", "--name", "stuck", "-v", "--", "sh", "-c", &script]);
@@ -162,7 +161,7 @@ fn a_terminal_that_takes_nothing_holds_nobody_up() {
     assert_eq!(fixture.show("stuck")["progress"]["percent"], 40.0);
     fixture.ctl(["cancel", "stuck"]).exits(0);
     fixture.wait_for("stuck", "the end", |shown| shown["state"] == "cancelled");
-    // Once somebody takes what was left for it, it says how it ended, and goes.
+    // Once its output is read, the command prints the outcome and exits.
     let reader = std::thread::spawn(move || {
         while std::fs::File::from(ours.try_clone().unwrap()).read(&mut [0; 4096]).is_ok() {}
     });
@@ -171,7 +170,7 @@ fn a_terminal_that_takes_nothing_holds_nobody_up() {
 }
 
 #[test]
-fn what_is_said_at_the_end_has_a_line_of_its_own() {
+fn the_final_message_starts_on_its_own_line() {
     let fixture = Fixture::new();
     let mut command = fixture.command(["run", "--", "sh", "-c", "printf unfinished; exit 3"]);
     command.env("TERM", "xterm").env("NO_COLOR", "1");
@@ -180,7 +179,7 @@ fn what_is_said_at_the_end_has_a_line_of_its_own() {
 }
 
 #[test]
-fn verbose_says_what_goes_on_and_json_stays_json() {
+fn verbose_logs_events_as_text_or_json() {
     let fixture = Fixture::new();
     let quiet = fixture.ctl(["run", "--", "true"]).exits(0);
     assert_eq!(quiet.stderr.lines().count(), 1, "{quiet:#?}");
@@ -195,10 +194,10 @@ fn verbose_says_what_goes_on_and_json_stays_json() {
     let ran = fixture.ctl(["run", "-vv", "--json", "--", "true"]).exits(0);
     let shown: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(shown["state"], "completed");
-    let said: Vec<Value> = ran.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let stderr: Vec<Value> = ran.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for kind in ["created", "started", "command_executed", "completed"] {
-        assert!(said.iter().any(|line| line["fields"]["kind"] == kind), "{kind} {ran:#?}");
+        assert!(stderr.iter().any(|line| line["fields"]["kind"] == kind), "{kind} {ran:#?}");
     }
-    let looked = fixture.ctl(["ls", "--all", "--json", "-vv"]).exits(0);
-    assert!(serde_json::from_str::<Value>(&looked.stdout).unwrap().is_array() && !looked.stderr.is_empty());
+    let output = fixture.ctl(["ls", "--all", "--json", "-vv"]).exits(0);
+    assert!(serde_json::from_str::<Value>(&output.stdout).unwrap().is_array() && !output.stderr.is_empty());
 }

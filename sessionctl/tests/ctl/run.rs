@@ -1,4 +1,4 @@
-//! Programs as sessions: their output, their exit codes, the death of whoever runs them, and going on after it.
+//! Programs as sessions: output, exit codes, the death of the owner, and resuming after it.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Stdio};
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use sessionkit::{SessionConfig, SessionId};
 
-use crate::answer::kinds;
+use crate::requests::kinds;
 use crate::support::{self, Fixture, Ran, eventually};
 
-/// The id that the first line of stderr names.
+/// Returns the id in the first line of stderr.
 fn id_of(stderr: &str) -> String {
     let first = stderr.lines().next().unwrap_or_default();
     first
@@ -20,7 +20,7 @@ fn id_of(stderr: &str) -> String {
         .to_owned()
 }
 
-/// A program that runs until somebody ends it.
+/// A running session in a process of its own.
 pub(crate) struct Running {
     child: Child,
     pub(crate) id: String,
@@ -29,17 +29,17 @@ pub(crate) struct Running {
 /// Starts a program in the foreground of a process of its own, and waits until its shell says `ready`.
 pub(crate) fn start<'a>(
     fixture: &Fixture,
-    words: impl IntoIterator<Item = &'a str>,
+    args: impl IntoIterator<Item = &'a str>,
     script: &'a str,
 ) -> Running {
-    let mut command = fixture.command(["run"].into_iter().chain(words).chain(["--", "sh", "-c", script]));
+    let mut command = fixture.command(["run"].into_iter().chain(args).chain(["--", "sh", "-c", script]));
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut first = String::new();
-    // One byte at a time: what follows is for whoever reads on.
+    // One byte at a time: the rest is read by the caller.
     let stderr = child.stderr.as_mut().unwrap();
     while !first.ends_with('\n') {
         let mut byte = [0];
-        assert_eq!(stderr.read(&mut byte).unwrap(), 1, "ended before it had said anything: {first}");
+        assert_eq!(stderr.read(&mut byte).unwrap(), 1, "ended before its first line: {first}");
         first.push(char::from(byte[0]));
     }
     let mut ready = String::new();
@@ -55,10 +55,10 @@ impl Running {
     }
 
     pub(crate) fn end(mut self) -> Ran {
-        let give_up = Instant::now() + support::PATIENCE;
+        let deadline = Instant::now() + support::TIMEOUT;
         while self.child.try_wait().unwrap().is_none() {
-            if Instant::now() > give_up {
-                // Its program goes with it.
+            if Instant::now() > deadline {
+                // The program ends with it.
                 self.kill();
                 panic!("session {} did not end", self.id);
             }
@@ -74,17 +74,17 @@ impl Running {
 }
 
 fn is_gone(pid: &str) -> bool {
-    // A process that ended and was not waited for is gone, too.
+    // A zombie has ended, too.
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
 }
 
 #[test]
-fn a_program_is_a_session_with_its_output_and_its_code() {
+fn run_records_output_and_exit_code() {
     let fixture = Fixture::new();
     let script = "echo out; echo err >&2; echo more";
-    let words = ["run", "--name", "hello", "--label", "team=data", "--label", "k=", "--", "sh", "-c", script];
-    let ran = fixture.ctl(words).exits(0);
+    let args = ["run", "--name", "hello", "--label", "team=data", "--label", "k=", "--", "sh", "-c", script];
+    let ran = fixture.ctl(args).exits(0);
     assert_eq!(ran.stdout, "out\nmore\n");
     let id = id_of(&ran.stderr);
     assert_eq!(ran.stderr.lines().nth(1), Some("err"), "{ran:#?}");
@@ -111,18 +111,18 @@ fn a_program_is_a_session_with_its_output_and_its_code() {
     assert_eq!(fixture.ctl(["logs", &id, "--stdout", "--tail", "1"]).exits(0).stdout, "more\n");
     assert_eq!(fixture.ctl(["logs", &id, "--tail", "0"]).exits(0).stdout, "");
     fixture.ctl(["logs", &id, "--stdout", "--stderr"]).exits(2);
-    // The owner is gone without a trace.
+    // The owner has removed its lock.
     let owners = std::fs::read_dir(fixture.store().join("owners")).unwrap();
     assert_eq!(owners.count(), 0, "locks are left behind");
 }
 
 #[test]
-fn output_comes_back_byte_for_byte_and_with_offsets() {
+fn logged_output_is_byte_identical() {
     let fixture = Fixture::new();
     let bytes = b"\x1b[31mred\x07\xff\xfe\r\nend";
     let script = r"printf '\033[31mred\007\377\376\r\nend'";
     let mut command = fixture.command(["run", "--name", "raw", "--", "sh", "-c", script]);
-    assert_eq!(command.output().unwrap().stdout, bytes, "the live output is passed on as it is");
+    assert_eq!(command.output().unwrap().stdout, bytes, "live output is forwarded unchanged");
     let logged = fixture.command(["logs", "raw"]).output().unwrap().stdout;
     assert_eq!(logged, bytes);
     let lines = fixture.ctl(["logs", "raw", "--json"]).exits(0).stdout;
@@ -138,12 +138,12 @@ fn output_comes_back_byte_for_byte_and_with_offsets() {
 }
 
 #[test]
-fn exit_codes_are_the_programs() {
+fn run_exits_with_the_code_of_the_program() {
     let fixture = Fixture::new();
     let no_program = fixture.dir.path().join("plain");
     std::fs::write(&no_program, "no program").unwrap();
     let no_program = no_program.to_str().unwrap();
-    for (words, code, state) in [
+    for (args, code, state) in [
         (vec!["true"], 0, "completed"),
         (vec!["sh", "-c", "exit 3"], 3, "failed"),
         (vec!["sh", "-c", "exit 255"], 255, "failed"),
@@ -152,9 +152,9 @@ fn exit_codes_are_the_programs() {
         (vec![no_program], 126, "failed"),
         (vec!["no-such-program-anywhere"], 127, "failed"),
     ] {
-        let ran = fixture.ctl(["run", "--"].iter().chain(&words)).exits(code);
+        let ran = fixture.ctl(["run", "--"].iter().chain(&args)).exits(code);
         let shown = fixture.show(id_of(&ran.stderr));
-        assert_eq!(shown["state"], state, "{words:?}");
+        assert_eq!(shown["state"], state, "{args:?}");
         assert!(code == 0 || ran.stderr.contains("next: "), "{ran:#?}");
     }
     let shown = fixture.show("@last");
@@ -163,7 +163,7 @@ fn exit_codes_are_the_programs() {
 }
 
 #[test]
-fn with_json_the_output_is_one_object_and_the_programs_is_only_kept() {
+fn run_with_json_prints_only_the_session() {
     let fixture = Fixture::new();
     let ran = fixture.ctl(["run", "--json", "--", "sh", "-c", "echo out; echo err >&2; exit 4"]).exits(4);
     assert_eq!(ran.stdout.lines().count(), 1, "{ran:#?}");
@@ -181,7 +181,7 @@ fn with_json_the_output_is_one_object_and_the_programs_is_only_kept() {
 }
 
 #[test]
-fn input_is_the_programs_and_secrets_are_not_kept() {
+fn environment_values_are_not_logged() {
     let fixture = Fixture::new();
     let mut command = fixture.command(["run", "--", "sh", "-c", "read line; echo got $line $SECRET"]);
     command.env("SECRET", "hunter2").stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -194,7 +194,7 @@ fn input_is_the_programs_and_secrets_are_not_kept() {
 }
 
 #[test]
-fn a_session_inside_a_session_knows_its_parent_and_reports_reach_the_owner() {
+fn nested_sessions_and_reports_reach_the_outer_session() {
     let fixture = Fixture::new();
     let script = format!(
         "{0} report --progress 40 --step 'com\u{1b}piling' --phase build && {0} run --name inner -- true && env | grep ^SESSIONCTL_ \
@@ -217,7 +217,7 @@ fn a_session_inside_a_session_knows_its_parent_and_reports_reach_the_owner() {
     assert!(ran.stderr.contains("[INVALID_ARGUMENT]"), "{ran:#?}");
     let people = fixture.ctl(["events", "outer"]).stdout;
     assert!(people.contains("progress_reported") && !people.contains('\u{1b}'), "{people}");
-    // Outside of a session, and with an owner that is gone.
+    // Outside a session, and with an owner that is gone.
     fixture.ctl(["report", "--progress", "5"]).fails(2, "INVALID_ARGUMENT");
     let mut gone = fixture.command(["report", "--progress", "5"]);
     gone.env("SESSIONCTL_SOCKET", fixture.dir.path().join("gone"));
@@ -225,16 +225,16 @@ fn a_session_inside_a_session_knows_its_parent_and_reports_reach_the_owner() {
 }
 
 #[test]
-fn a_cancel_ends_the_program_and_run_says_so() {
+fn cancel_ends_a_program_in_the_foreground() {
     let fixture = Fixture::new();
     for (force, trap, code) in [(false, "exit 0", 143), (false, "exit 7", 7), (true, "", 137)] {
         let running =
             start(&fixture, [], &format!("trap '{trap}' TERM; echo ready; while :; do sleep 0.05; done"));
-        let mut words = vec!["cancel", &running.id, "--reason", "enough"];
+        let mut args = vec!["cancel", &running.id, "--reason", "enough"];
         if force {
-            words.push("--force");
+            args.push("--force");
         }
-        let cancelled = fixture.json(&words);
+        let cancelled = fixture.json(&args);
         assert_eq!((&cancelled["state"], &cancelled["reason"]), (&json!("cancelled"), &json!("enough")));
         let ran = running.end().exits(code);
         assert!(ran.stderr.contains("enough"), "{ran:#?}");
@@ -242,11 +242,11 @@ fn a_cancel_ends_the_program_and_run_says_so() {
 }
 
 #[test]
-fn signals_for_the_foreground_are_the_programs() {
+fn run_forwards_signals_to_the_program() {
     let fixture = Fixture::new();
     for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
         let script = format!(
-            "trap 'echo told; trap - {signal}; kill -{signal} $$' {signal}; echo ready; while :; do sleep 0.05; done"
+            "trap 'echo caught; trap - {signal}; kill -{signal} $$' {signal}; echo ready; while :; do sleep 0.05; done"
         );
         let running = start(&fixture, [], &script);
         let pid = running.child.id().to_string();
@@ -259,14 +259,14 @@ fn signals_for_the_foreground_are_the_programs() {
         );
         let id = running.id.clone();
         let ran = running.end().exits(code);
-        assert_eq!(ran.stdout, "told\n");
+        assert_eq!(ran.stdout, "caught\n");
         assert_eq!(fixture.show(id)["state"], "failed");
     }
 }
 
-/// The story of the first user: a program, kill -9, a look, and on it goes.
+/// The README's example: a program, `kill -9` of its owner, `ls`, and `resume`.
 #[test]
-fn a_killed_owner_takes_its_program_with_it_and_the_session_can_be_resumed() {
+fn a_session_can_be_resumed_after_its_owner_was_killed() {
     let fixture = Fixture::new();
     let once = fixture.dir.path().join("once");
     let script = format!(
@@ -275,35 +275,35 @@ fn a_killed_owner_takes_its_program_with_it_and_the_session_can_be_resumed() {
         once.display()
     );
     let mut running = start(&fixture, ["--name", "story"], &script);
-    eventually("the program to be where it waits", || once.exists());
+    eventually("the program to wait", || once.exists());
     let pids = std::fs::read_to_string(fixture.dir.path().join("pids")).unwrap();
     running.kill();
     let listed = fixture.json(["ls"]);
     assert_eq!((&listed[0]["status"], &listed[0]["state"]), (&json!("crashed"), &json!("running")));
     assert_eq!(listed[0]["owner"]["liveness"], "dead");
-    let look = fixture.ctl(["ls"]);
-    assert!(look.stdout.contains("crashed") && look.stderr.contains("was interrupted"), "{look:#?}");
+    let listed = fixture.ctl(["ls"]);
+    assert!(listed.stdout.contains("crashed") && listed.stderr.contains("was interrupted"), "{listed:#?}");
     for pid in pids.split_whitespace() {
         eventually("the tree to end", || is_gone(pid));
     }
-    let look = fixture.ctl(["run", "--", "true"]).exits(0);
+    let listed = fixture.ctl(["run", "--", "true"]).exits(0);
     assert!(
-        look.stderr.lines().nth(1).unwrap().contains("was interrupted"),
-        "the first line is the session's: {look:#?}"
+        listed.stderr.lines().nth(1).unwrap().contains("was interrupted"),
+        "the first line is the session's: {listed:#?}"
     );
     let ran = fixture.ctl(["resume", "story"]).exits(5);
     assert_eq!(ran.stdout, "ready\nagain\n");
-    // What was left behind was ended, which is noted.
-    let story: Vec<String> =
+    // Without the note about ended leftovers.
+    let recorded: Vec<String> =
         kinds(&fixture, &running.id).into_iter().filter(|kind| kind != "noted").collect();
-    assert_eq!(story, ["created", "started", "interrupted", "resumed", "command_executed", "failed"]);
+    assert_eq!(recorded, ["created", "started", "interrupted", "resumed", "command_executed", "failed"]);
     assert_eq!(fixture.ctl(["logs", "story"]).stdout, "ready\nready\nagain\n");
     assert_eq!(fixture.show("story")["attempt"], 2);
     assert!(!fixture.ctl(["ls"]).stderr.contains("was interrupted"));
 }
 
 #[test]
-fn a_killed_supervisor_is_a_crash_of_the_program() {
+fn a_killed_supervisor_fails_the_session_as_a_crash() {
     let fixture = Fixture::new();
     let script = "echo $PPID > pid.tmp; mv pid.tmp pid; echo ready; sleep 600";
     let script = format!("cd {}; {script}", fixture.dir.path().display());
@@ -318,7 +318,7 @@ fn a_killed_supervisor_is_a_crash_of_the_program() {
 }
 
 #[test]
-fn of_several_that_resume_one_session_exactly_one_wins() {
+fn exactly_one_of_several_resumes_wins() {
     let fixture = Fixture::new();
     let runs = fixture.dir.path().join("runs");
     let script = format!(
@@ -350,9 +350,9 @@ fn of_several_that_resume_one_session_exactly_one_wins() {
     }
 }
 
-/// A session that is resumed while its last run is not quite gone waits for the end of that, and gives up on demand.
+/// A resume waits until all processes of the last attempt have ended, and can be interrupted.
 #[test]
-fn a_resume_waits_until_nothing_of_the_last_attempt_is_left() {
+fn resume_waits_for_the_end_of_the_last_attempt() {
     let fixture = Fixture::new();
     let script = "echo ready; [ $SESSIONCTL_ATTEMPT = 1 ] && sleep 600; echo again";
     let mut running = start(&fixture, [], script);
@@ -377,19 +377,23 @@ fn a_resume_waits_until_nothing_of_the_last_attempt_is_left() {
     assert_eq!(first.wait().unwrap().code(), Some(130));
     assert_eq!(fixture.show(id)["status"], "paused: interrupted");
     let second = resume();
-    assert_eq!(fixture.ctl(["logs", &running.id]).stdout, "ready\n", "it ran beside its last attempt");
+    assert_eq!(
+        fixture.ctl(["logs", &running.id]).stdout,
+        "ready\n",
+        "it ran concurrently with its last attempt"
+    );
     drop(lock);
     let output = second.wait_with_output().unwrap();
     assert_eq!((output.status.code(), &*output.stdout), (Some(0), &b"ready\nagain\n"[..]));
 }
 
 #[test]
-fn recovery_runs_commands_again() {
+fn recover_with_policy_resume_runs_commands_again() {
     let fixture = Fixture::new();
     let script = "echo ready; if [ $SESSIONCTL_ATTEMPT = 1 ]; then sleep 600; fi; echo second";
     let mut running = start(&fixture, [], script);
     running.kill();
-    // Work of a library is not a command: nobody here can make it.
+    // Work of a library has no command to run again.
     let library = fixture.crashed(SessionConfig::new("import"));
     let dry = fixture.json(["recover", "--policy", "resume", "--dry-run"]);
     assert_eq!(dry["recovered"].as_array().map(Vec::len), Some(2));
@@ -404,7 +408,7 @@ fn recovery_runs_commands_again() {
 }
 
 #[test]
-fn a_resume_asks_an_owner_that_lives() {
+fn resume_asks_a_live_owner() {
     let fixture = Fixture::new();
     let running = start(&fixture, [], "echo ready; while [ ! -e go ]; do sleep 0.05; done");
     // Running already.
@@ -422,10 +426,10 @@ fn a_resume_asks_an_owner_that_lives() {
 }
 
 #[test]
-fn work_of_a_library_cannot_be_resumed_by_a_command() {
+fn resume_rejects_a_session_without_a_command() {
     let fixture = Fixture::new();
     let id = fixture.crashed(SessionConfig::new("import")).to_string();
-    let before = fixture.everything();
+    let before = fixture.snapshot();
     fixture.ctl(["resume", &id]).fails(2, "INVALID_ARGUMENT");
-    assert_eq!(fixture.everything(), before);
+    assert_eq!(fixture.snapshot(), before);
 }

@@ -1,11 +1,11 @@
-//! `docs/json.schema.json` is what the command prints: everything that it prints, and nothing else.
+//! Agreement of the JSON output with `docs/json.schema.json`.
 
 use serde_json::{Value, json};
 use sessionkit::{PauseReason, SessionConfig};
 
 use crate::support::Fixture;
 
-/// The documented schema. The tests are stricter than it is: members that it does not name are not allowed here.
+/// The documented schema, in a stricter form: members that it does not name are not allowed here.
 struct Schema(Value);
 
 impl Schema {
@@ -16,7 +16,7 @@ impl Schema {
         Self(schema)
     }
 
-    /// Asserts that a value is what the schema says under this name.
+    /// Asserts that a value matches the definition of this name.
     #[track_caller]
     fn holds(&self, name: &str, value: &Value) {
         assert!(self.0["$defs"].get(name).is_some(), "nothing is documented under {name}");
@@ -28,7 +28,7 @@ impl Schema {
         assert!(errors.is_empty(), "{name}: {errors:#?}\n{value:#}");
     }
 
-    /// Asserts that each line is a value of one of these names.
+    /// Asserts that each line matches the definition of one of these names.
     #[track_caller]
     fn holds_lines(&self, names: &[&str], lines: &str) {
         for line in lines.lines() {
@@ -39,7 +39,7 @@ impl Schema {
     }
 }
 
-/// Allows no members but those that are named.
+/// Forbids members that a schema does not name.
 fn close(schema: &mut Value) {
     match schema {
         Value::Object(members) => {
@@ -54,7 +54,7 @@ fn close(schema: &mut Value) {
 }
 
 #[test]
-fn whatever_is_printed_is_documented() {
+fn all_json_output_matches_the_schema() {
     let (fixture, schema) = (Fixture::new(), Schema::new());
     let ctl = |words: &[&str]| fixture.ctl(words[..1].iter().chain(&["--json"]).chain(&words[1..]));
     let checked = |name: &str, code: i32, words: &[&str]| -> Value {
@@ -71,16 +71,15 @@ fn whatever_is_printed_is_documented() {
     );
     checked("session", 3, &["run", "--name", "failed", "--label", "a=b", "--", "sh", "-c", &script]);
     checked("session", 0, &["run", "--name", "done", "--", "true"]);
-    let report = format!("{} report --progress 4 --json > said", crate::support::BINARY);
+    let report = format!("{} report --progress 4 --json > reported", crate::support::BINARY);
     let mut command = fixture.command(["run", "--", "sh", "-c", &report]);
     command.current_dir(fixture.dir.path());
     assert!(command.output().unwrap().status.success());
-    let said = std::fs::read_to_string(fixture.dir.path().join("said")).unwrap();
-    schema.holds("report", &serde_json::from_str(&said).unwrap());
+    let reported = std::fs::read_to_string(fixture.dir.path().join("reported")).unwrap();
+    schema.holds("report", &serde_json::from_str(&reported).unwrap());
     let crashed = fixture.crashed(SessionConfig::new("import").name("crashed").max_iterations(3)).to_string();
-    let living =
-        fixture.owner(SessionConfig::new("import").name("living").metadata(json!({ "x": [1, null] })));
-    living.runtime.block_on(living.session.pause(PauseReason::AwaitingInput("which?".into()))).unwrap();
+    let live = fixture.owner(SessionConfig::new("import").name("living").metadata(json!({ "x": [1, null] })));
+    live.runtime.block_on(live.session.pause(PauseReason::AwaitingInput("which?".into()))).unwrap();
     for name in ["failed", "done", "crashed", "living"] {
         checked("session", 0, &["show", name]);
         checked("why", 0, &["why", name]);
@@ -106,7 +105,7 @@ fn whatever_is_printed_is_documented() {
     checked("import_legacy", 7, &["import", "--format", "msw", older]);
     checked("rm", 4, &["rm", "living"]);
     checked("gc", 0, &["gc", "--older-than", "1h"]);
-    // A log that cannot be read is listed, and told of.
+    // A session with an unreadable log is listed and reported.
     let id = fixture.show("failed")["id"].as_str().unwrap().to_owned();
     let log = fixture.store().join("sessions").join(&id).join("events.jsonl");
     std::fs::write(&log, "nothing that was ever a record\n").unwrap();
@@ -116,13 +115,13 @@ fn whatever_is_printed_is_documented() {
 }
 
 #[test]
-fn every_failure_is_documented_json_too() {
+fn all_json_failures_match_the_schema() {
     let (fixture, schema) = (Fixture::new(), Schema::new());
     fixture.completed(SessionConfig::new("import").name("twice"));
     fixture.completed(SessionConfig::new("import").name("twice"));
     let id = fixture.completed(SessionConfig::new("import").name("once")).to_string();
     for (code, name, words) in [
-        (3, "NOT_FOUND", vec!["show", "nobody"]),
+        (3, "NOT_FOUND", vec!["show", "no-such-session"]),
         (3, "NOT_FOUND", vec!["why", "onec"]),
         (3, "AMBIGUOUS", vec!["events", "twice"]),
         (4, "ILLEGAL_TRANSITION", vec!["cancel", "once"]),

@@ -1,11 +1,11 @@
-//! Programs at a terminal, with a shell around them: what a person sees who types, stops, goes on and looks.
+//! Programs at a terminal within a shell: input, keys, job control, and the screens that a user sees.
 //!
-//! The shell's `c''ode` shows as `code` only once it was run: what was typed is on the screen, too.
+//! `c''ode` appears as `code` only in the output of the shell, not in the echo of what was typed.
 
 use serde_json::json;
 use sessionkit::CancelRequest;
 
-use crate::answer::kinds;
+use crate::requests::kinds;
 use crate::support::{self, Fixture, eventually};
 use crate::tmux::{Screen, has};
 
@@ -19,15 +19,15 @@ fn kill(pid: i32, signal: rustix::process::Signal) {
 }
 
 /// The kinds of a session's events, notes aside.
-fn story(fixture: &Fixture, name: &str) -> Vec<String> {
+fn event_kinds(fixture: &Fixture, name: &str) -> Vec<String> {
     kinds(fixture, name).into_iter().filter(|kind| kind != "noted").collect()
 }
 
 #[test]
-fn python_answers_what_is_typed() {
+fn a_python_prompt_works_in_the_foreground() {
     let fixture = Fixture::new();
     let Some(screen) = Screen::shell(&fixture).filter(|_| has(&["python3"])) else { return };
-    // Its two outputs are two pipes, and which is heard first is chance: here it is one.
+    // One pipe for both outputs, since the order between two is undefined.
     screen.line("sessionctl run --name py -- sh -c 'exec python3 -qu 2>&1'");
     screen.until_line(">>>");
     screen.line("6 * 7");
@@ -50,7 +50,7 @@ fn python_answers_what_is_typed() {
 }
 
 #[test]
-fn a_line_is_read_however_early_it_was_typed() {
+fn lines_typed_early_reach_the_program() {
     let fixture = Fixture::new();
     let Some(screen) = Screen::shell(&fixture) else { return };
     screen.line("sessionctl run -- sh -c 'echo name; read x; echo hello $x'");
@@ -58,19 +58,19 @@ fn a_line_is_read_however_early_it_was_typed() {
     screen.line("world");
     screen.until_prompt();
     screen.looks_like("read");
-    // The next ones are there before the program, which may read before it has the terminal.
-    screen.line("clear; for i in $(seq 20); do sessionctl run -- head -n 1 2>>told; done >heard");
+    // These lines are typed before the programs start, which may read before they have the terminal.
+    screen.line("clear; for i in $(seq 20); do sessionctl run -- head -n 1 2>>errs; done >lines");
     for i in 1..=20 {
         screen.line(&format!("line {i}"));
     }
-    let heard = fixture.dir.path().join("heard");
-    eventually("all lines", || std::fs::read_to_string(&heard).unwrap_or_default().lines().count() == 20);
+    let lines = fixture.dir.path().join("lines");
+    eventually("all lines", || std::fs::read_to_string(&lines).unwrap_or_default().lines().count() == 20);
     let expected: Vec<String> = (1..=20).map(|i| format!("line {i}")).collect();
-    assert_eq!(std::fs::read_to_string(&heard).unwrap().lines().collect::<Vec<_>>(), expected);
+    assert_eq!(std::fs::read_to_string(&lines).unwrap().lines().collect::<Vec<_>>(), expected);
 }
 
 #[test]
-fn a_program_whose_input_is_a_pipe_may_still_ask_at_the_terminal() {
+fn a_program_with_piped_stdin_can_read_dev_tty() {
     let fixture = Fixture::new();
     let Some(screen) = Screen::shell(&fixture) else { return };
     screen.line("echo piped | sessionctl run --name asks -- sh -c 'cat; read x </dev/tty; echo got $x'");
@@ -78,9 +78,9 @@ fn a_program_whose_input_is_a_pipe_may_still_ask_at_the_terminal() {
     screen.line("secret");
     screen.until_prompt();
     screen.looks_like("dev-tty");
-    // Whoever reads its output may be a pager, and keeps the terminal.
+    // The reader of its output may be a pager, and keeps the terminal.
     screen.line(
-        "clear; sessionctl run -- sh -c 'echo page; exec sleep 600' 2>told | \
+        "clear; sessionctl run -- sh -c 'echo page; exec sleep 600' 2>errs | \
          sh -c 'head -n 1; read x </dev/tty; echo pager got $x'",
     );
     screen.until_line("page");
@@ -92,7 +92,7 @@ fn a_program_whose_input_is_a_pipe_may_still_ask_at_the_terminal() {
 }
 
 #[test]
-fn ctrl_c_ends_the_program_and_whatever_of_the_shell_waits_for_it() {
+fn ctrl_c_ends_the_program_and_the_waiting_script() {
     let fixture = Fixture::new();
     let Some(screen) = Screen::shell(&fixture) else { return };
     screen.line("sessionctl run --name c -- sh -c 'echo ready; exec sleep 600'; echo c''ode $?");
@@ -107,7 +107,7 @@ fn ctrl_c_ends_the_program_and_whatever_of_the_shell_waits_for_it() {
     screen.looks_like("ctrl-c");
     let shown = fixture.show("c");
     assert_eq!((&shown["state"], &shown["signal"]), (&json!("failed"), &json!(2)));
-    // A script, too, ends with what it waits for.
+    // A script ends with the program that it waits for, too.
     std::fs::write(
         fixture.dir.path().join("script"),
         "sessionctl run -- sh -c 'echo r''eady; exec sleep 600'\necho went on\n",
@@ -126,7 +126,7 @@ fn ctrl_c_ends_the_program_and_whatever_of_the_shell_waits_for_it() {
 }
 
 #[test]
-fn ctrl_z_pauses_the_session_and_fg_makes_it_go_on() {
+fn ctrl_z_pauses_the_session_until_fg() {
     let fixture = Fixture::new();
     let Some(screen) = Screen::shell(&fixture) else { return };
     screen.line("sessionctl run --name z -- sh -c 'echo ready; read x; echo got $x'");
@@ -140,11 +140,11 @@ fn ctrl_z_pauses_the_session_and_fg_makes_it_go_on() {
         (&json!("paused"), &json!("requested: stopped from the terminal"))
     );
     screen.line("fg");
-    screen.until("it goes on", |_| fixture.show("z")["status"] == "running");
+    screen.until("the resume", |_| fixture.show("z")["status"] == "running");
     screen.line("again");
     screen.until_prompt();
     screen.looks_like("ctrl-z");
-    // A script stops with what it waits for.
+    // A script stops with the program that it waits for.
     screen.clear();
     std::fs::write(
         fixture.dir.path().join("script"),
@@ -156,17 +156,17 @@ fn ctrl_z_pauses_the_session_and_fg_makes_it_go_on() {
     screen.key("C-z");
     screen.until_prompt();
     screen.line("fg");
-    fixture.wait_for("@last", "it goes on", |shown| shown["status"] == "running");
+    fixture.wait_for("@last", "the resume", |shown| shown["status"] == "running");
     screen.key("C-c");
     screen.until_prompt();
     assert_eq!(
-        story(&fixture, "z"),
+        event_kinds(&fixture, "z"),
         ["created", "started", "paused", "resumed", "command_executed", "completed"]
     );
 }
 
 #[test]
-fn bg_continues_it_without_the_terminal() {
+fn bg_resumes_the_session_without_the_terminal() {
     let fixture = Fixture::new();
     let Some(screen) = Screen::shell(&fixture) else { return };
     // Not a loop of sleeps: a shell that waits for a child to begin cannot be stopped at that moment.
@@ -184,15 +184,15 @@ fn bg_continues_it_without_the_terminal() {
     screen.key("C-z");
     screen.until_prompt();
     screen.do_line("bg");
-    fixture.wait_for("b", "it goes on", |shown| shown["status"] == "running");
+    fixture.wait_for("b", "the resume", |shown| shown["status"] == "running");
     screen.do_line("echo behind > fifo; sleep 0.1");
     screen.until_line("behind");
-    // It wants to read then, and has to wait for the terminal.
-    let paused = fixture.wait_for("b", "it waits", |shown| shown["status"] == "paused");
+    // Then it reads, and has to wait for the terminal.
+    let paused = fixture.wait_for("b", "the pause", |shown| shown["status"] == "paused");
     assert_eq!(paused["reason"], "requested: waits for the terminal");
     screen.do_line("true");
     screen.line("fg");
-    fixture.wait_for("b", "it goes on", |shown| shown["status"] == "running");
+    fixture.wait_for("b", "the resume", |shown| shown["status"] == "running");
     screen.line("front");
     screen.until_prompt();
     screen.until_line("got front");
@@ -200,10 +200,10 @@ fn bg_continues_it_without_the_terminal() {
 }
 
 #[test]
-fn in_the_background_from_the_start_the_terminal_is_not_taken() {
+fn a_background_job_does_not_take_the_terminal() {
     let fixture = Fixture::new();
     let Some(screen) = Screen::shell(&fixture) else { return };
-    screen.line("stty tostop; sessionctl run --name b -- sh -c 'echo behind; sleep 0.2; echo done' 2>told &");
+    screen.line("stty tostop; sessionctl run --name b -- sh -c 'echo behind; sleep 0.2; echo done' 2>errs &");
     screen.until_line("done");
     fixture.wait_for("b", "its end", |shown| shown["state"] == "completed");
     screen.do_line("");
@@ -211,11 +211,11 @@ fn in_the_background_from_the_start_the_terminal_is_not_taken() {
     screen.until_line("still mine");
     screen.do_line("stty -tostop");
     screen.clear();
-    screen.line("sessionctl run --name r -- sh -c 'read x; echo got $x' 2>told &");
-    fixture.wait_for("r", "it waits", |shown| shown["status"] == "paused");
+    screen.line("sessionctl run --name r -- sh -c 'read x; echo got $x' 2>errs &");
+    fixture.wait_for("r", "the pause", |shown| shown["status"] == "paused");
     screen.do_line("");
     screen.line("fg");
-    fixture.wait_for("r", "it goes on", |shown| shown["status"] == "running");
+    fixture.wait_for("r", "the resume", |shown| shown["status"] == "running");
     screen.line("typed");
     screen.until_prompt();
     screen.looks_like("background");
@@ -233,7 +233,7 @@ fn a_resize_reaches_the_program() {
 }
 
 #[test]
-fn after_any_end_the_terminal_is_as_it_was() {
+fn terminal_modes_are_restored_after_any_end() {
     let fixture = Fixture::new();
     let Some(screen) = Screen::shell(&fixture) else { return };
     let same = |when: &str| {
@@ -242,14 +242,14 @@ fn after_any_end_the_terminal_is_as_it_was() {
         assert_eq!(read("before"), read("after"), "{when}");
     };
     screen.do_line("stty -a >before");
-    // Killed in the middle of everything.
+    // Killed while the terminal is in raw mode.
     screen.line("sessionctl run -- sh -c 'stty raw -echo; kill -9 $$'; stty -a >after; echo c''ode $?");
     screen.until_line("code 0");
     screen.until_prompt();
     same("killed");
     screen.looks_like("raw");
     screen.clear();
-    // Stopped: the shell's is the shell's, and the program's its own again afterwards.
+    // Stopped: the shell gets its modes back, and later the program its own.
     screen.line(
         "sessionctl run --name s -- sh -c 'stty -echo; echo ready; read x; stty -a >theirs; kill -9 $$'",
     );
@@ -259,7 +259,7 @@ fn after_any_end_the_terminal_is_as_it_was() {
     screen.do_line("stty -a >after");
     same("stopped");
     screen.line("fg");
-    fixture.wait_for("s", "it goes on", |shown| shown["status"] == "running");
+    fixture.wait_for("s", "the resume", |shown| shown["status"] == "running");
     screen.line("unseen");
     screen.until_prompt();
     assert!(!screen.shown().contains("unseen"), "{}", screen.shown());
@@ -267,7 +267,7 @@ fn after_any_end_the_terminal_is_as_it_was() {
     assert!(theirs.contains(" -echo "), "{theirs}");
     screen.do_line("stty -a >after");
     same("killed after it was stopped");
-    // A failure of ours: the log is gone.
+    // A failure of the command itself: the log is deleted.
     screen.line("sessionctl run --name l -- sh -c 'stty raw -echo; echo ready; read x; exit 0'");
     screen.until("ready", |shown| shown.ends_with("ready"));
     let id = fixture.show("l")["id"].as_str().unwrap().to_owned();
@@ -288,12 +288,12 @@ fn a_killed_owner_leaves_a_usable_shell() {
     screen.do_line("echo usable");
     screen.until_line("usable");
     assert_eq!(fixture.show("k")["status"], "crashed");
-    // And so is the program that is run again.
+    // The resumed program is usable, too.
     screen.clear();
     screen.line("sessionctl resume k");
     screen.until_line("ready");
     screen.key("C-c");
-    // Raw as the terminal is, that was a byte like any other.
+    // In raw mode, Ctrl-C is a byte like any other.
     support::block_on(async {
         let store = fixture.open().await;
         let id = fixture.show("k")["id"].as_str().unwrap().parse().unwrap();
@@ -305,10 +305,10 @@ fn a_killed_owner_leaves_a_usable_shell() {
 }
 
 #[test]
-fn a_pipeline_stops_goes_on_and_ends_as_one() {
+fn a_pipeline_of_sessions_behaves_as_one_job() {
     let fixture = Fixture::new();
     let Some(screen) = Screen::shell(&fixture) else { return };
-    screen.line("sessionctl run --name a -- sh -c 'echo first; exec sleep 600' 2>told | sessionctl run --name b -- cat 2>told");
+    screen.line("sessionctl run --name a -- sh -c 'echo first; exec sleep 600' 2>errs | sessionctl run --name b -- cat 2>errs");
     screen.until_line("first");
     screen.key("C-z");
     screen.until_prompt();
@@ -317,7 +317,7 @@ fn a_pipeline_stops_goes_on_and_ends_as_one() {
     }
     screen.line("fg");
     for name in ["a", "b"] {
-        fixture.wait_for(name, "it goes on", |shown| shown["status"] == "running");
+        fixture.wait_for(name, "the resume", |shown| shown["status"] == "running");
     }
     screen.key("C-c");
     screen.until_prompt();
@@ -328,7 +328,7 @@ fn a_pipeline_stops_goes_on_and_ends_as_one() {
 }
 
 #[test]
-fn a_stop_signal_to_the_owner_stops_both() {
+fn a_stop_signal_to_the_owner_stops_the_program() {
     let fixture = Fixture::new();
     let Some(screen) = Screen::shell(&fixture) else { return };
     for (stdin, name) in [("", "terminal"), ("</dev/null", "none")] {
@@ -338,8 +338,8 @@ fn a_stop_signal_to_the_owner_stops_both() {
         screen.until_prompt();
         assert_eq!(fixture.show(name)["status"], "paused");
         screen.line("fg");
-        fixture.wait_for(name, "it goes on", |shown| shown["status"] == "running");
-        // Only the owner: the program is told nothing, and the terminal has to find its way back to it.
+        fixture.wait_for(name, "the resume", |shown| shown["status"] == "running");
+        // Stops only the owner, not the program, which has to get the terminal back afterwards.
         kill(owner(&fixture, name), rustix::process::Signal::STOP);
         screen.until_prompt();
         assert_eq!(fixture.show(name)["status"], "running: stalled");
@@ -353,7 +353,7 @@ fn a_stop_signal_to_the_owner_stops_both() {
 }
 
 #[test]
-fn what_comes_while_it_is_stopped_is_answered_afterwards() {
+fn events_during_a_stop_take_effect_on_continue() {
     let fixture = Fixture::new();
     let Some(screen) = Screen::shell(&fixture) else { return };
     let stopped = |name: &str| {
@@ -387,12 +387,12 @@ fn what_comes_while_it_is_stopped_is_answered_afterwards() {
         store.manager().request_resume(id.parse().unwrap()).await.unwrap();
     });
     screen.line("fg");
-    fixture.wait_for("resumed", "it goes on", |shown| shown["status"] == "running");
+    fixture.wait_for("resumed", "the resume", |shown| shown["status"] == "running");
     screen.key("C-c");
     screen.until_prompt();
     let expected =
         ["created", "started", "paused", "resume_requested", "resumed", "command_executed", "failed"];
-    assert_eq!(story(&fixture, "resumed"), expected);
+    assert_eq!(event_kinds(&fixture, "resumed"), expected);
 }
 
 /// The process that runs as this session, its supervisor aside.
@@ -406,7 +406,7 @@ fn program(id: &str) -> i32 {
 }
 
 #[test]
-fn a_pause_from_elsewhere_gives_the_terminal_back() {
+fn a_pause_from_elsewhere_returns_the_terminal() {
     let fixture = Fixture::new();
     let Some(screen) = Screen::shell(&fixture) else { return };
     screen.line("sessionctl run --name p -- sh -c 'stty -echo; echo ready; read x; echo got $x'");
@@ -423,24 +423,24 @@ fn a_pause_from_elsewhere_gives_the_terminal_back() {
     };
     ask("pause");
     screen.until_begun("session paused by request");
-    // Its keys mean this process now, and a stopped job is the shell's.
+    // Keys now go to the owner, and Ctrl-Z stops the job.
     screen.key("C-z");
     screen.until_prompt();
     screen.do_line("sessionctl ls");
     screen.line("fg");
     screen.until_line("sessionctl run --name p -- sh -c 'stty -echo; echo ready; read x; echo got $x'");
-    assert_eq!(fixture.show("p")["status"], "paused", "it is for others to end this pause");
+    assert_eq!(fixture.show("p")["status"], "paused", "only a resume request ends this pause");
     ask("resume");
-    fixture.wait_for("p", "it goes on", |shown| shown["status"] == "running");
+    fixture.wait_for("p", "the resume", |shown| shown["status"] == "running");
     screen.line("lunch");
     screen.until_line("got lunch");
     screen.until_prompt();
     screen.looks_like("paused-from-elsewhere");
 }
 
-/// The story: where no shell is there to continue a stopped job, a key would have stopped it for ever.
+/// Without a shell that could continue a stopped job, a stop key used to stop it for ever.
 #[test]
-fn without_job_control_a_stop_key_has_no_effect() {
+fn a_stop_key_has_no_effect_without_job_control() {
     let fixture = Fixture::new();
     for (name, script) in [
         ("child", "sessionctl run --name NAME -- CMD; sleep 600"),
@@ -454,14 +454,15 @@ fn without_job_control_a_stop_key_has_no_effect() {
         screen.line("one");
         screen.until_line("got one");
         screen.key("C-z");
-        fixture.wait_for(name, "it is over", |_| story(&fixture, name).ends_with(&["resumed".to_owned()]));
+        fixture
+            .wait_for(name, "it is over", |_| event_kinds(&fixture, name).ends_with(&["resumed".to_owned()]));
         screen.line("two");
         screen.until("the second line", |shown| shown.lines().any(|line| line == "got two"));
     }
 }
 
 #[test]
-fn a_closed_terminal_ends_the_program_stopped_or_not() {
+fn a_closed_terminal_ends_a_running_or_stopped_program() {
     let fixture = Fixture::new();
     for name in ["running", "stopped"] {
         let Some(screen) = Screen::shell(&fixture) else { return };

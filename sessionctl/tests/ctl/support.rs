@@ -1,4 +1,4 @@
-//! A store of its own for each test, the real binary to call on it, and sessions in it made through the library.
+//! Test support: a store for each test, commands of the real binary on it, and sessions created through the library.
 
 use std::ffi::OsStr;
 use std::future::Future;
@@ -11,8 +11,8 @@ use serde_json::Value;
 use sessionkit::{ManagerOptions, Session, SessionConfig, SessionId, Store};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_sessionctl");
-/// Longer than anything here takes on a busy machine; only a test that fails waits for so long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than any step takes on a busy machine; only a failing test waits for so long.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A store in a temporary folder.
 pub(crate) struct Fixture {
@@ -32,9 +32,9 @@ impl Fixture {
         format!("file:{}", self.store().display())
     }
 
-    /// The command for this store, in an environment that says nothing else.
+    /// Returns the command for this store, without other settings in its environment.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        let mut command = bare(BINARY);
+        let mut command = clean_command(BINARY);
         command.env("SESSIONCTL_STORE", self.url()).args(args);
         command
     }
@@ -44,7 +44,7 @@ impl Fixture {
         run(self.command(args))
     }
 
-    /// What a verb prints with `--json`.
+    /// Runs a verb with `--json` and returns what it prints.
     pub(crate) fn json<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Value {
         let ran = run({
             let mut command = self.command(args);
@@ -54,30 +54,35 @@ impl Fixture {
         serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
     }
 
-    /// One session as `show --json` prints it.
+    /// Returns a session as `show --json` prints it.
     pub(crate) fn show(&self, id: impl ToString) -> Value {
         self.json(["show", &id.to_string()])
     }
 
-    /// Waits until `show --json` of a session looks as it should.
-    pub(crate) fn wait_for(&self, id: impl ToString, what: &str, right: impl Fn(&Value) -> bool) -> Value {
+    /// Waits until `show --json` of a session meets a condition.
+    pub(crate) fn wait_for(
+        &self,
+        id: impl ToString,
+        what: &str,
+        condition: impl Fn(&Value) -> bool,
+    ) -> Value {
         let id = id.to_string();
         let mut last = Value::Null;
         eventually(what, || {
             let ran = self.ctl(["show", "--json", &id]);
             last = serde_json::from_str(&ran.stdout).unwrap_or_default();
-            right(&last)
+            condition(&last)
         });
         last
     }
 
-    /// The library over the same store, as another process of it.
+    /// Opens the same store through the library, as another process would.
     pub(crate) async fn open(&self) -> Store {
         let options = ManagerOptions::new().recovery(None).poll_interval(Duration::from_millis(20));
         sessionkit::builder(&self.url()).options(options).open_store().await.unwrap()
     }
 
-    /// A session that completed.
+    /// Creates a session that completed.
     pub(crate) fn completed(&self, config: SessionConfig) -> SessionId {
         block_on(async {
             let store = self.open().await;
@@ -89,14 +94,14 @@ impl Fixture {
         })
     }
 
-    /// A session whose owner died while it ran.
+    /// Creates a session whose owner died while it ran.
     pub(crate) fn crashed(&self, config: SessionConfig) -> SessionId {
         let owner = self.owner(config);
         owner.id
     }
 
-    /// A session whose owner lives as long as what this returns.
-    pub(crate) fn owner(&self, config: SessionConfig) -> Living {
+    /// Creates a session whose owner is alive as long as the returned value.
+    pub(crate) fn owner(&self, config: SessionConfig) -> LiveOwner {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (store, session) = runtime.block_on(async {
@@ -105,25 +110,26 @@ impl Fixture {
             let session = store.manager().start_session(id).await.unwrap();
             (store, session)
         });
-        Living { id: session.id(), session, store, runtime }
+        LiveOwner { id: session.id(), session, store, runtime }
     }
 
-    /// Everything in the store's folder, byte for byte, with its modes and times.
-    pub(crate) fn everything(&self) -> Vec<Entry> {
+    /// Returns all files of the store with contents, modes and times.
+    pub(crate) fn snapshot(&self) -> Vec<Entry> {
         let mut entries = Vec::new();
         walk(&self.store(), &mut entries);
         entries
     }
 }
 
-/// An owner within this process.
-pub(crate) struct Living {
+/// An owner in this process.
+pub(crate) struct LiveOwner {
     pub(crate) id: SessionId,
     pub(crate) session: Session,
     pub(crate) store: Store,
     pub(crate) runtime: tokio::runtime::Runtime,
 }
 
+/// A file or directory of a snapshot.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Entry {
     path: PathBuf,
@@ -135,7 +141,7 @@ pub(crate) struct Entry {
 
 fn walk(path: &Path, entries: &mut Vec<Entry>) {
     let Ok(found) = path.symlink_metadata() else { return };
-    // A lock says who held it last; that somebody did is no change.
+    // A lock file names its last holder, which is not a change of the store.
     let is_lock = path.file_name().is_some_and(|name| name == "lock");
     let content = if found.is_file() && !is_lock { std::fs::read(path).unwrap() } else { Vec::new() };
     entries.push(Entry {
@@ -154,8 +160,8 @@ fn walk(path: &Path, entries: &mut Vec<Entry>) {
     }
 }
 
-/// A program as a user calls it, with nothing of the environment that would change what it does.
-pub(crate) fn bare(program: &str) -> Command {
+/// Returns a command without environment variables that would change its behaviour.
+pub(crate) fn clean_command(program: &str) -> Command {
     let mut command = Command::new(program);
     command.env("RUST_BACKTRACE", "0");
     for (name, _) in std::env::vars_os() {
@@ -167,7 +173,7 @@ pub(crate) fn bare(program: &str) -> Command {
     command
 }
 
-/// What a command said, and how it ended.
+/// The outputs and exit code of a command.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
@@ -185,14 +191,14 @@ pub(crate) fn run(mut command: Command) -> Ran {
 }
 
 impl Ran {
-    /// Asserts how it ended, and shows everything if it did not.
+    /// Asserts the exit code, and shows the outputs if it differs.
     #[track_caller]
     pub(crate) fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self:#?}");
         self
     }
 
-    /// Asserts a failure with this code and exit code, which says what to do next.
+    /// Asserts a failure with this error code and exit code, and with a next command.
     #[track_caller]
     pub(crate) fn fails(self, exit: i32, code: &str) -> Self {
         let ran = self.exits(exit);
@@ -204,12 +210,12 @@ impl Ran {
     }
 }
 
-/// Looks again and again until it is so.
+/// Polls until a condition holds.
 #[track_caller]
-pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let give_up = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < give_up, "never came: {what}");
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + TIMEOUT;
+    while !condition() {
+        assert!(Instant::now() < deadline, "timed out waiting for {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

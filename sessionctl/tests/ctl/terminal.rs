@@ -1,4 +1,4 @@
-//! What reaches a terminal: colours of ours where they are wanted, and no control byte of anybody else's.
+//! Output on a terminal: our own colours where requested, and no control characters from other sources.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -12,14 +12,14 @@ use sessionkit::{CancelRequest, Failure, FailureCause, SessionConfig};
 
 use crate::support::Fixture;
 
-/// Runs a command with all its outputs on one terminal, and returns what that got.
+/// Runs a command with its outputs on one terminal, and returns what was written to that.
 pub(crate) fn on_terminal(command: Command) -> String {
     on_watched_terminal(command, |_| ())
 }
 
-/// A terminal: our side of it, and the one that programs get.
+/// Opens a pseudoterminal, and returns our side and the side for programs.
 pub(crate) fn terminal() -> (OwnedFd, OwnedFd) {
-    // Programs that other tests start at the same time must not keep it open.
+    // Programs that other tests start concurrently must not inherit it.
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&ours).unwrap();
     unlockpt(&ours).unwrap();
@@ -29,24 +29,24 @@ pub(crate) fn terminal() -> (OwnedFd, OwnedFd) {
     (ours, theirs)
 }
 
-/// As [`on_terminal`]; whenever the terminal gets something, all that it got so far is looked at.
-pub(crate) fn on_watched_terminal(mut command: Command, mut look: impl FnMut(&str)) -> String {
+/// Runs a command like [`on_terminal`], and calls `on_output` with all output so far whenever there is more.
+pub(crate) fn on_watched_terminal(mut command: Command, mut on_output: impl FnMut(&str)) -> String {
     let (ours, theirs) = terminal();
     let stderr = theirs.try_clone().unwrap();
     command.stdout(Stdio::from(theirs)).stderr(Stdio::from(stderr));
     let mut child = command.spawn().unwrap();
-    // The last copies of the terminal's other side are the child's from here on.
+    // Closes our copies of the program's side, so that only the child has it open.
     drop(command);
     let mut got = Vec::new();
     let mut terminal = File::from(ours);
     let mut buffer = [0; 4096];
-    // A terminal that nobody holds any more ends with an error.
+    // Reading fails once no process has the other side open.
     while let Ok(length @ 1..) = terminal.read(&mut buffer) {
         got.extend_from_slice(&buffer[..length]);
-        look(&String::from_utf8_lossy(&got));
+        on_output(&String::from_utf8_lossy(&got));
     }
     child.wait().unwrap();
-    String::from_utf8(got).expect("what is shown is text").replace("\r\n", "\n")
+    String::from_utf8(got).expect("the output is UTF-8").replace("\r\n", "\n")
 }
 
 #[track_caller]
@@ -58,7 +58,7 @@ pub(crate) fn is_harmless(text: &str) {
 const HOSTILE: &str = "\u{1b}]0;title\u{7}\u{1b}[2J\r\u{8}\u{9b}31m\u{202e}\u{7f}";
 
 #[test]
-fn output_of_programs_is_made_visible() {
+fn logs_escape_control_bytes_on_a_terminal() {
     let fixture = Fixture::new();
     let script =
         r"printf 'ok\033]0;title\007\033[2J\rover\b\302\233\377\342\200\256\nlast'; printf '\033[31m' >&2";
@@ -69,7 +69,7 @@ fn output_of_programs_is_made_visible() {
 }
 
 #[test]
-fn names_reasons_errors_and_arguments_do_no_harm() {
+fn names_reasons_and_errors_are_escaped_on_a_terminal() {
     let fixture = Fixture::new();
     let failed = fixture.owner(SessionConfig::new("import").metadata(serde_json::json!(HOSTILE)));
     failed.runtime.block_on(failed.session.fail(Failure::new(FailureCause::Work, HOSTILE))).unwrap();
@@ -106,7 +106,7 @@ fn names_reasons_errors_and_arguments_do_no_harm() {
 }
 
 #[test]
-fn colours_are_for_terminals_unless_somebody_says_otherwise() {
+fn colours_follow_the_terminal_and_the_color_option() {
     let fixture = Fixture::new();
     fixture.completed(SessionConfig::new("import"));
     let words = ["ls", "--all"];

@@ -1,4 +1,4 @@
-//! A terminal that a person could sit at: a shell in a tmux server of the test's own, typed at and looked at.
+//! An interactive terminal for tests: a shell in a private tmux server, with keys sent to it and its screen captured.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -11,16 +11,16 @@ use crate::support::{self, BINARY, Fixture};
 
 const COLUMNS: u16 = 110;
 const ROWS: u16 = 30;
-/// The prompt, as it is shown: blanks at the end of a line are not.
+/// The prompt as captured, without its trailing blank.
 const PROMPT: &str = "$";
 
-/// A terminal with something in it. The server, and all that runs in its terminals, is gone with this.
+/// A terminal. Dropping it ends the tmux server and all that runs in it.
 pub(crate) struct Screen<'a> {
     fixture: &'a Fixture,
     socket: String,
 }
 
-/// Whether these tools are there; if not, says that the test was not run.
+/// Returns `true` if these tools are installed, and otherwise prints that the test was not run.
 pub(crate) fn has(tools: &[&str]) -> bool {
     for tool in tools {
         let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap();
@@ -33,14 +33,14 @@ pub(crate) fn has(tools: &[&str]) -> bool {
 }
 
 impl<'a> Screen<'a> {
-    /// An interactive shell, or nothing where there is no tmux.
+    /// Starts an interactive shell; `None` without tmux.
     pub(crate) fn shell(fixture: &'a Fixture) -> Option<Self> {
         let screen = Self::of(fixture, "exec bash --norc --noprofile -i")?;
         screen.until_prompt();
         Some(screen)
     }
 
-    /// A terminal in which nothing but this runs, or nothing where there is no tmux.
+    /// Starts a terminal in which only this script runs; `None` without tmux.
     pub(crate) fn of(fixture: &'a Fixture, script: &str) -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         if !has(&["tmux", "bash", "env"]) {
@@ -65,14 +65,14 @@ impl<'a> Screen<'a> {
         let inside = ["env", "-i"].into_iter().chain(environment.iter().map(String::as_str));
         let (columns, rows) = (COLUMNS.to_string(), ROWS.to_string());
         let new = ["new-session", "-d", "-x", &columns, "-y", &rows, "-c", folder.to_str().unwrap(), "--"];
-        let made = screen.tmux(new.into_iter().chain(inside).chain(["sh", "-c", script]));
-        assert!(made.status.success(), "{made:?}");
+        let created = screen.tmux(new.into_iter().chain(inside).chain(["sh", "-c", script]));
+        assert!(created.status.success(), "{created:?}");
         Some(screen)
     }
 
     fn tmux<'b>(&self, words: impl IntoIterator<Item = &'b str>) -> Output {
         let mut command = Command::new("tmux");
-        // Its sockets go with the test's folder.
+        // The sockets are removed with the test's directory.
         command.env("TMUX_TMPDIR", self.fixture.dir.path()).env_remove("TMUX").stdin(Stdio::null());
         command.args(["-L", &self.socket, "-f", "/dev/null"]).args(words).output().unwrap()
     }
@@ -92,7 +92,7 @@ impl<'a> Screen<'a> {
         self.tmux(["resize-window", "-x", &columns.to_string(), "-y", &rows.to_string()]);
     }
 
-    /// What is shown, without blanks at the ends of lines.
+    /// Returns the screen without trailing blanks.
     pub(crate) fn shown(&self) -> String {
         let output = self.tmux(["capture-pane", "-p"]);
         let text = String::from_utf8(output.stdout).unwrap();
@@ -100,16 +100,16 @@ impl<'a> Screen<'a> {
         lines.join("\n")
     }
 
-    /// Waits until what is shown is right.
+    /// Waits until the screen meets a condition.
     #[track_caller]
-    pub(crate) fn until(&self, what: &str, right: impl Fn(&str) -> bool) {
-        let give_up = Instant::now() + support::PATIENCE;
+    pub(crate) fn until(&self, what: &str, condition: impl Fn(&str) -> bool) {
+        let deadline = Instant::now() + support::TIMEOUT;
         loop {
             let shown = self.shown();
-            if right(&shown) {
+            if condition(&shown) {
                 return;
             }
-            assert!(Instant::now() < give_up, "never shown: {what}\n{shown}");
+            assert!(Instant::now() < deadline, "timed out waiting for {what}\n{shown}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -120,19 +120,19 @@ impl<'a> Screen<'a> {
         self.until(line, |shown| shown.lines().any(|shown| shown.trim_start() == line));
     }
 
-    /// Waits until a line begins so.
+    /// Waits for a line with this beginning.
     #[track_caller]
     pub(crate) fn until_begun(&self, begin: &str) {
         self.until(begin, |shown| shown.lines().any(|shown| shown.starts_with(begin)));
     }
 
-    /// Waits until the shell wants a line.
+    /// Waits for the prompt of the shell.
     #[track_caller]
     pub(crate) fn until_prompt(&self) {
         self.until("the prompt", is_prompt);
     }
 
-    /// Types a line and waits until the shell wants the next one.
+    /// Types a line and waits for the next prompt.
     #[track_caller]
     pub(crate) fn do_line(&self, line: &str) {
         let prompts = |shown: &str| shown.lines().filter(|line| line.starts_with(PROMPT)).count();
@@ -141,20 +141,19 @@ impl<'a> Screen<'a> {
         self.until(line, |shown| is_prompt(shown) && prompts(shown) > before);
     }
 
-    /// Makes the screen empty.
+    /// Clears the screen.
     #[track_caller]
     pub(crate) fn clear(&self) {
         self.line("clear");
         self.until("an empty screen", |shown| shown == PROMPT);
     }
 
-    /// Closes the terminal, as somebody does who closes its window.
+    /// Closes the terminal, like a user who closes its window.
     pub(crate) fn close(self) {
         drop(self);
     }
 
-    /// Asserts that the screen looks as it did when somebody looked at it and found it right; with
-    /// `BLESS_SCREENS` set, somebody has.
+    /// Asserts that the screen equals the reviewed one in `screens/`. With `BLESS_SCREENS` set, writes that file first.
     #[track_caller]
     pub(crate) fn looks_like(&self, name: &str) {
         let path =
@@ -163,8 +162,8 @@ impl<'a> Screen<'a> {
         if std::env::var_os("BLESS_SCREENS").is_some() {
             std::fs::write(&path, &shown).unwrap();
         }
-        let right = std::fs::read_to_string(&path).unwrap_or_default();
-        assert_eq!(shown, right, "{name}\n--- shown:\n{shown}--- right:\n{right}");
+        let expected = std::fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(shown, expected, "{name}\n--- shown:\n{shown}--- expected:\n{expected}");
     }
 }
 
@@ -174,12 +173,12 @@ impl Drop for Screen<'_> {
     }
 }
 
-/// Whether a shell wants a line: behind what a key has shown, if the program had no time to end its line.
+/// Returns `true` if the last line is the prompt, possibly after the echo of Ctrl-C.
 fn is_prompt(shown: &str) -> bool {
     shown.lines().next_back().is_some_and(|last| last == PROMPT || last == "^C$")
 }
 
-/// Without what is another one each time: ids, ages, and the process id of a job in the background.
+/// Replaces the parts that change from run to run: ids, ages, and the process id of a background job.
 fn settled(shown: &str) -> String {
     let word = |word: &str| {
         let unit = word.trim_start_matches(|c: char| c.is_ascii_digit());

@@ -1,4 +1,4 @@
-//! `verify` and its repairs, on files that were damaged by hand.
+//! `verify` and its repairs, on files damaged by the test.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,41 +13,41 @@ struct Damaged {
     log: PathBuf,
 }
 
-/// A session whose owner died, with some records that were flushed.
+/// Creates a session whose owner died, with some flushed records.
 fn session() -> Damaged {
     let fixture = Fixture::new();
-    let living = fixture.owner(SessionConfig::new("import"));
-    living.runtime.block_on(async {
+    let live = fixture.owner(SessionConfig::new("import"));
+    live.runtime.block_on(async {
         for n in 0..3 {
-            living.session.checkpoint(&n).await.unwrap();
+            live.session.checkpoint(&n).await.unwrap();
         }
     });
-    let id = living.id.to_string();
-    drop(living);
+    let id = live.id.to_string();
+    drop(live);
     let log = fixture.store().join("sessions").join(&id).join("events.jsonl");
     Damaged { fixture, id, log }
 }
 
 #[test]
-fn a_healthy_store_and_a_torn_end_are_well() {
+fn healthy_and_torn_logs_pass_verification() {
     let Damaged { fixture, id, log } = session();
-    let before = fixture.everything();
+    let before = fixture.snapshot();
     let found = fixture.json(["verify"]);
     assert_eq!(found["sessions"][0]["verdict"], "healthy");
     assert_eq!(found["sessions"][0]["readable"], 5);
     fixture.ctl(["verify", "--repair"]).exits(0);
-    assert_eq!(fixture.everything(), before, "a repair of a healthy store wrote something");
-    let whole = fs::read(&log).unwrap();
-    fs::write(&log, [&whole[..], b"{\"seq\":6,\"at\":\"2026"].concat()).unwrap();
+    assert_eq!(fixture.snapshot(), before, "a repair of a healthy store wrote something");
+    let complete = fs::read(&log).unwrap();
+    fs::write(&log, [&complete[..], b"{\"seq\":6,\"at\":\"2026"].concat()).unwrap();
     let ran = fixture.ctl(["verify", &id]).exits(0);
     assert!(ran.stdout.contains("torn"), "{ran:#?}");
     fixture.ctl(["verify", "--repair", &id]).exits(0);
-    assert_eq!(fs::read(&log).unwrap(), whole);
+    assert_eq!(fs::read(&log).unwrap(), complete);
     assert_eq!(fixture.json(["verify"])["sessions"][0]["verdict"], "healthy");
 }
 
 #[test]
-fn what_was_flushed_is_given_up_only_by_saying_so() {
+fn flushed_records_are_discarded_only_with_accept_loss() {
     let Damaged { fixture, id, log } = session();
     let text = fs::read_to_string(&log).unwrap();
     let cut: String = text.lines().take(4).fold(String::new(), |text, line| text + line + "\n");
@@ -57,7 +57,7 @@ fn what_was_flushed_is_given_up_only_by_saying_so() {
     let ran = fixture.ctl(["verify", "--repair", &id]).exits(7);
     assert!(ran.stderr.contains("verify --repair --accept-loss"), "{ran:#?}");
     assert_eq!(fs::read_to_string(&log).unwrap().lines().count(), 4);
-    // It can be read as far as it goes, and nobody writes behind what is lost.
+    // The readable records can be read, and nothing is appended after the loss.
     let ran = fixture.ctl(["events", &id, "--json"]).exits(7);
     assert!(ran.stdout.lines().count() == 4 && ran.stderr.contains("CORRUPT"), "{ran:#?}");
     let ran = fixture.ctl(["show", &id]).exits(7);
@@ -77,11 +77,11 @@ fn what_was_flushed_is_given_up_only_by_saying_so() {
 }
 
 #[test]
-fn a_loss_is_not_accepted_while_the_owner_lives() {
+fn a_loss_is_not_accepted_while_the_owner_is_alive() {
     let fixture = Fixture::new();
-    let living = fixture.owner(SessionConfig::new("import"));
-    living.runtime.block_on(living.session.checkpoint(&1)).unwrap();
-    let id = living.id.to_string();
+    let live = fixture.owner(SessionConfig::new("import"));
+    live.runtime.block_on(live.session.checkpoint(&1)).unwrap();
+    let id = live.id.to_string();
     let log = fixture.store().join("sessions").join(&id).join("events.jsonl");
     let text = fs::read_to_string(&log).unwrap();
     let cut: String = text.lines().take(2).fold(String::new(), |text, line| text + line + "\n");
@@ -92,7 +92,7 @@ fn a_loss_is_not_accepted_while_the_owner_lives() {
 }
 
 #[test]
-fn a_damaged_session_is_listed_and_hides_no_other() {
+fn ls_lists_a_damaged_session_with_the_others() {
     let Damaged { fixture, id, log } = session();
     let other = fixture.completed(SessionConfig::new("import").name("other")).to_string();
     fs::write(&log, "garbage\n").unwrap();
@@ -109,7 +109,7 @@ fn a_damaged_session_is_listed_and_hides_no_other() {
 }
 
 #[test]
-fn a_session_that_lists_would_not_show_is_found_and_listed_again() {
+fn repair_restores_a_session_missing_from_lists() {
     let Damaged { fixture, id, .. } = session();
     fs::remove_file(fixture.store().join("active").join(&id)).unwrap();
     assert_eq!(fixture.json(["ls"]).as_array().map(Vec::len), Some(0));

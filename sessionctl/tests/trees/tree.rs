@@ -1,5 +1,5 @@
-//! A session whose program is a tree that does not want to end, the ways to kill those that watch over it, and the look at
-//! what of it lives.
+//! A session whose program is a process tree that resists its end, with ways to kill its owner and supervisor and to list
+//! its live processes.
 
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Moment;
-use crate::house::{BINARY, House, Ran};
+use crate::trees_support::{BINARY, Ran, TreesFixture};
 
-/// The promise: one second to end by itself, then it is killed.
-const PROMISED: Duration = Duration::from_secs(2);
-/// What a machine that has other things to do may add.
+/// The documented limit: one second of grace, then the kill.
+const KILL_DEADLINE: Duration = Duration::from_secs(2);
+/// Additional time on a busy machine.
 const MARGIN: Duration = Duration::from_secs(4);
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Three levels: one that ignores TERM, one in a session of its own, one that was forked twice, a session within the
-/// session. All keep the pipe of their output open.
+/// Three levels of processes: a process that ignores TERM, one in a process session of its own, one that was forked
+/// twice, and a nested session. All keep the output pipe open.
 const SCRIPT: &str = r#"
 touch "$2"
 sh -c 'trap "" TERM; touch "$2.stubborn"; sleep "$1" & sleep "$1"' sh "$1" "$2" &
@@ -29,18 +29,18 @@ wait
 "#;
 const MARKS: [&str; 4] = ["stubborn", "apart", "twice", "nested"];
 
-/// Who is in a tree.
+/// The processes of a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Members {
-    /// Also one that throws its environment away: only a supervisor finds that one.
+    /// Includes a process without the session's environment, which only a supervisor finds.
     All,
-    /// Those that can be recognised.
+    /// Only processes with the session's environment.
     Marked,
 }
 
 pub(crate) struct Tree {
     pub(crate) name: String,
-    /// How long its sleepers sleep: no other tree's do for as long.
+    /// The duration that its processes sleep, unique to this tree.
     mark: String,
     ready: std::path::PathBuf,
     owner: Option<Child>,
@@ -49,12 +49,12 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    pub(crate) fn start(house: &House, name: &str, members: Members) -> Self {
+    pub(crate) fn start(fixture: &TreesFixture, name: &str, members: Members) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let mark = format!("86400.{}{:05}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let ready = house.file(&format!("ready-{mark}"));
+        let ready = fixture.file(&format!("ready-{mark}"));
         let members = if members == Members::All { "all" } else { "marked" };
-        let words = [
+        let args = [
             "run",
             "--name",
             name,
@@ -68,15 +68,15 @@ impl Tree {
             BINARY,
             members,
         ];
-        let owner = house.command(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let owner = fixture.command(&args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         Self { name: name.to_owned(), mark, ready, owner: Some(owner), killer: None, killed: None }
     }
 
-    /// The same program again.
-    pub(crate) fn resume(house: &House, tree: &Self) -> Self {
-        tree.forget_ready();
-        let words = ["resume", &tree.name];
-        let owner = house.command(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    /// Runs the same program again by `resume`.
+    pub(crate) fn resume(fixture: &TreesFixture, tree: &Self) -> Self {
+        tree.remove_ready_files();
+        let args = ["resume", &tree.name];
+        let owner = fixture.command(&args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let (name, mark, ready) = (tree.name.clone(), tree.mark.clone(), tree.ready.clone());
         Self { name, mark, ready, owner: Some(owner), killer: None, killed: None }
     }
@@ -85,17 +85,17 @@ impl Tree {
         MARKS.iter().all(|mark| std::path::Path::new(&format!("{}.{mark}", ready.display())).exists())
     }
 
-    fn forget_ready(&self) {
+    fn remove_ready_files(&self) {
         for mark in MARKS {
             let _ = std::fs::remove_file(format!("{}.{mark}", self.ready.display()));
         }
     }
 
-    pub(crate) fn wait_ready(&mut self) {
-        let give_up = Instant::now() + PATIENCE;
+    pub(crate) fn wait_until_ready(&mut self) {
+        let deadline = Instant::now() + TIMEOUT;
         while !Self::is_ready(&self.ready) {
             let ended = self.owner.as_mut().unwrap().try_wait().unwrap();
-            assert!(ended.is_none() && Instant::now() < give_up, "{}: never ready: {ended:?}", self.name);
+            assert!(ended.is_none() && Instant::now() < deadline, "{}: never ready: {ended:?}", self.name);
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -104,15 +104,15 @@ impl Tree {
         Pid::from_raw(i32::try_from(self.owner.as_ref().unwrap().id()).unwrap()).unwrap()
     }
 
-    /// Kills the owner at a moment, while others are killed at theirs.
+    /// Kills the owner at a moment, on a thread of its own.
     pub(crate) fn kill_owner_at(&mut self, moment: Moment) {
         let (pid, ready) = (self.owner_pid(), self.ready.clone());
         self.killer = Some(std::thread::spawn(move || {
             let wait = match moment {
                 Moment::After(wait) => wait,
                 Moment::Ready(wait) => {
-                    let give_up = Instant::now() + PATIENCE;
-                    while !Self::is_ready(&ready) && Instant::now() < give_up {
+                    let deadline = Instant::now() + TIMEOUT;
+                    while !Self::is_ready(&ready) && Instant::now() < deadline {
                         std::thread::sleep(Duration::from_millis(1));
                     }
                     wait
@@ -129,10 +129,10 @@ impl Tree {
         self.killed = Some(Instant::now());
     }
 
-    /// Neither is there to see the other one's end.
+    /// Kills owner and supervisor so that neither can react to the end of the other.
     pub(crate) fn kill_both(&mut self) {
         let (owner, supervisor) = (self.owner_pid(), self.supervisor());
-        // Stopped first: the one that is killed second does nothing in between.
+        // Stops both first, so that the second does nothing between the kills.
         for signal in [Signal::STOP, Signal::KILL] {
             kill_process(owner, signal).unwrap();
             kill_process(supervisor, signal).unwrap();
@@ -140,13 +140,12 @@ impl Tree {
         self.killed = Some(Instant::now());
     }
 
-    /// The owner was killed, and is known to be gone.
-    pub(crate) fn killed(mut self) -> Self {
+    /// Waits for the death of the killed owner.
+    pub(crate) fn wait_killed(mut self) -> Self {
         if let Some(killer) = self.killer.take() {
             self.killed = Some(killer.join().unwrap());
         }
-        let output = self.owner.take().unwrap();
-        let status = { output }.wait().unwrap();
+        let status = self.owner.take().unwrap().wait().unwrap();
         assert_eq!(
             std::os::unix::process::ExitStatusExt::signal(&status),
             Some(9),
@@ -156,76 +155,76 @@ impl Tree {
         self
     }
 
-    /// The owner ends by itself.
-    pub(crate) fn ended(mut self) -> Ran {
+    /// Waits until the owner exits by itself.
+    pub(crate) fn wait_ended(mut self) -> Ran {
         Ran::from(self.owner.take().unwrap().wait_with_output().unwrap())
     }
 
-    /// The owner's child that watches over the tree.
+    /// Returns the supervisor: the owner's child that watches over the tree.
     fn supervisor(&self) -> Pid {
         let owner = self.owner_pid().as_raw_nonzero().to_string();
         let found = processes().find(|pid| {
-            words(*pid).get(1).is_some_and(|word| word == "__supervise")
+            args(*pid).get(1).is_some_and(|word| word == "__supervise")
                 && parent(*pid).is_some_and(|pid| pid == owner)
         });
         Pid::from_raw(found.unwrap()).unwrap()
     }
 
-    /// The socket that its processes were told of.
+    /// Returns the owner's socket, from the environment of its processes.
     pub(crate) fn socket(&self) -> String {
         let environ = |pid| std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        let mut all = processes().filter(|pid| words(*pid).contains(&self.mark)).flat_map(|pid| {
-            split(&environ(pid))
+        let mut all = processes().filter(|pid| args(*pid).contains(&self.mark)).flat_map(|pid| {
+            split_nul(&environ(pid))
                 .into_iter()
                 .filter_map(|name| name.strip_prefix("SESSIONCTL_SOCKET=").map(str::to_owned))
         });
         all.next().unwrap()
     }
 
-    /// Its processes that have not ended: those that have its mark among their words.
-    pub(crate) fn living(&self) -> Vec<(i32, String)> {
-        let living = processes().map(|pid| (pid, words(pid)));
-        living
-            .filter(|(_, words)| words.contains(&self.mark))
-            .map(|(pid, words)| (pid, words[0].clone()))
+    /// Returns its live processes, recognised by the mark in their arguments.
+    pub(crate) fn live_processes(&self) -> Vec<(i32, String)> {
+        let running = processes().map(|pid| (pid, args(pid)));
+        running
+            .filter(|(_, args)| args.contains(&self.mark))
+            .map(|(pid, args)| (pid, args[0].clone()))
             .collect()
     }
 }
 
-/// A test that fails leaves nothing running either.
+/// Ends the processes of a failed test.
 impl Drop for Tree {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for (pid, _) in self.living() {
+            for (pid, _) in self.live_processes() {
                 let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
             }
         }
     }
 }
 
-/// Watches until no process of these trees is left, and says how long after its owner's death each was gone.
-pub(crate) fn watch(trees: &[Tree], case: &str) -> Vec<Duration> {
+/// Waits until no process of these trees is left, and returns the time from the kill to the end of each.
+pub(crate) fn wait_until_gone(trees: &[Tree], case: &str) -> Vec<Duration> {
     let mut gone = vec![None; trees.len()];
     loop {
-        let all: Vec<Vec<String>> = processes().map(words).collect();
+        let all: Vec<Vec<String>> = processes().map(args).collect();
         for (tree, gone) in trees.iter().zip(&mut gone) {
             let since = tree.killed.unwrap().elapsed();
-            if all.iter().all(|words| !words.contains(&tree.mark)) {
+            if all.iter().all(|args| !args.contains(&tree.mark)) {
                 gone.get_or_insert(since);
             } else {
                 *gone = None;
                 assert!(
-                    since < PROMISED + MARGIN,
-                    "{case}: {} lives {since:?} on: {:?}",
+                    since < KILL_DEADLINE + MARGIN,
+                    "{case}: {} is alive after {since:?}: {:?}",
                     tree.name,
-                    tree.living()
+                    tree.live_processes()
                 );
             }
         }
         if gone.iter().all(Option::is_some) {
             for tree in trees {
                 let _ = std::fs::remove_file(&tree.ready);
-                tree.forget_ready();
+                tree.remove_ready_files();
             }
             return gone.into_iter().flatten().collect();
         }
@@ -238,14 +237,14 @@ fn processes() -> impl Iterator<Item = i32> {
     names.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// The words that a process was started with; none once it has ended.
-fn words(pid: i32) -> Vec<String> {
-    split(&std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default())
+/// Returns the arguments of a process; none once it has ended.
+fn args(pid: i32) -> Vec<String> {
+    split_nul(&std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default())
 }
 
-fn split(bytes: &[u8]) -> Vec<String> {
-    let words = bytes.split(|byte| *byte == 0).filter(|word| !word.is_empty());
-    words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+fn split_nul(bytes: &[u8]) -> Vec<String> {
+    let args = bytes.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+    args.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
 
 fn parent(pid: i32) -> Option<String> {

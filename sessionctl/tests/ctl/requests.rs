@@ -1,9 +1,10 @@
-//! Changing what other processes run, or ran: `cancel`, `recover`, and what is told after a crash.
+//! Requests to sessions of other processes: `cancel`, `recover`, and the hints after a crash.
 
 use sessionkit::{SessionConfig, SessionManagerExt as _};
 
 use crate::support::Fixture;
 
+/// The event kinds in the log of a session.
 pub(crate) fn kinds(fixture: &Fixture, id: &str) -> Vec<String> {
     let lines = fixture.ctl(["events", id, "--json"]).exits(0).stdout;
     lines
@@ -18,13 +19,13 @@ pub(crate) fn kinds(fixture: &Fixture, id: &str) -> Vec<String> {
 #[test]
 fn a_cancel_reaches_work_in_another_process() {
     let fixture = Fixture::new();
-    let (tell, told) = std::sync::mpsc::channel();
+    let (id_sender, id_receiver) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
         let work = scope.spawn(|| {
             crate::support::block_on(async {
                 let store = fixture.open().await;
                 let work = async move |session: sessionkit::Session| {
-                    tell.send(session.id()).unwrap();
+                    id_sender.send(session.id()).unwrap();
                     session.cancellation().cancelled().await;
                     session.cancellation().check()?;
                     Ok(())
@@ -32,7 +33,7 @@ fn a_cancel_reaches_work_in_another_process() {
                 store.manager().run(SessionConfig::new("import"), work).await.unwrap()
             })
         });
-        let id = told.recv().unwrap().to_string();
+        let id = id_receiver.recv().unwrap().to_string();
         let ran = fixture.ctl(["cancel", &id, "--reason", "wrong input"]).exits(0);
         assert!(ran.stdout.contains("cancelled") && ran.stdout.contains("wrong input"), "{ran:#?}");
         let report = work.join().unwrap();
@@ -43,11 +44,11 @@ fn a_cancel_reaches_work_in_another_process() {
 }
 
 #[test]
-fn a_cancel_of_an_orphan_is_answered_by_whoever_asks() {
+fn cancel_of_a_crashed_session_takes_effect_immediately() {
     let fixture = Fixture::new();
     let id = fixture.crashed(SessionConfig::new("import")).to_string();
     assert_eq!(fixture.show(&id)["status"], "crashed");
-    assert_eq!(fixture.show(&id)["state"], "running", "the state is what the log says");
+    assert_eq!(fixture.show(&id)["state"], "running", "the state is the one in the log");
     let shown = fixture.json(["cancel", &id, "--force"]);
     assert_eq!(shown["state"], "cancelled");
     assert_eq!(kinds(&fixture, &id), ["created", "started", "cancel_requested", "interrupted", "cancelled"]);
@@ -56,15 +57,15 @@ fn a_cancel_of_an_orphan_is_answered_by_whoever_asks() {
 }
 
 #[test]
-fn after_a_crash_every_look_says_in_one_line_what_was_interrupted() {
+fn every_read_command_reports_a_crash_in_one_line() {
     let fixture = Fixture::new();
     let first = fixture.crashed(SessionConfig::new("import").name("first")).to_string();
     for words in [&["ls"][..], &["show", &first], &["ls", "--all"]] {
         let ran = fixture.ctl(words).exits(0);
-        let told: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("was interrupted")).collect();
-        assert_eq!(told.len(), 1, "{ran:#?}");
+        let lines: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("was interrupted")).collect();
+        assert_eq!(lines.len(), 1, "{ran:#?}");
         assert!(
-            told[0].contains("first") && told[0].contains(&format!("resume {}", &first[..8])),
+            lines[0].contains("first") && lines[0].contains(&format!("resume {}", &first[..8])),
             "{ran:#?}"
         );
     }
@@ -77,17 +78,17 @@ fn after_a_crash_every_look_says_in_one_line_what_was_interrupted() {
 }
 
 #[test]
-fn a_recovery_looks_first_and_then_does_what_was_asked() {
+fn recover_does_what_its_dry_run_announced() {
     for (policy, outcome, status, kind) in
         [("pause", "paused", "paused: interrupted", "interrupted"), ("fail", "failed", "failed", "failed")]
     {
         let fixture = Fixture::new();
         let id = fixture.crashed(SessionConfig::new("import")).to_string();
-        let living = fixture.owner(SessionConfig::new("import").name("living"));
-        let before = fixture.everything();
+        let live = fixture.owner(SessionConfig::new("import").name("living"));
+        let before = fixture.snapshot();
         let dry = fixture.json(["recover", "--policy", policy, "--dry-run"]);
         assert_eq!(dry["recovered"][0]["outcome"], outcome);
-        assert_eq!(fixture.everything(), before, "a dry run changed something");
+        assert_eq!(fixture.snapshot(), before, "a dry run changed something");
         let done = fixture.json(["recover", "--policy", policy]);
         assert_eq!(done["recovered"].as_array().unwrap().len(), 1, "{done}");
         assert_eq!(
@@ -96,44 +97,41 @@ fn a_recovery_looks_first_and_then_does_what_was_asked() {
         );
         assert_eq!(fixture.show(&id)["status"], status);
         assert_eq!(kinds(&fixture, &id).last().map(String::as_str), Some(kind));
-        assert_eq!(fixture.show("living")["status"], "running", "the living are left alone");
+        assert_eq!(fixture.show("living")["status"], "running", "sessions of live owners are not changed");
         // Nothing is left to do.
         let again = fixture.ctl(["recover", "--policy", policy]).exits(0);
         if policy == "fail" {
-            assert!(
-                again.stdout.is_empty() && again.stderr.contains("no session has lost its owner"),
-                "{again:#?}"
-            );
+            assert!(again.stdout.is_empty() && again.stderr.contains("no crashed sessions"), "{again:#?}");
         }
-        drop(living);
+        drop(live);
     }
 }
 
 #[test]
-fn a_cancel_that_nobody_answered_comes_before_every_policy() {
+fn a_pending_cancel_takes_precedence_over_recovery_policy() {
     let fixture = Fixture::new();
-    let living = fixture.owner(SessionConfig::new("import"));
-    let id = living.id.to_string();
-    living.runtime.block_on(async {
-        living.session.set_request_handling(sessionkit::RequestHandling::External);
+    let live = fixture.owner(SessionConfig::new("import"));
+    let id = live.id.to_string();
+    live.runtime.block_on(async {
+        live.session.set_request_handling(sessionkit::RequestHandling::External);
         let request = sessionkit::CancelRequest::new("enough", "test");
-        living.store.manager().cancel_session(living.id, request).await.unwrap();
+        live.store.manager().cancel_session(live.id, request).await.unwrap();
     });
     assert_eq!(fixture.show(&id)["status"], "running: cancelling");
-    drop(living);
+    drop(live);
     assert_eq!(fixture.json(["recover", "--policy", "pause"])["recovered"][0]["outcome"], "cancelled");
     assert_eq!(fixture.show(&id)["reason"], "enough");
 }
 
 #[test]
-fn a_session_that_waits_for_an_answer_says_so() {
+fn status_shows_that_a_session_awaits_input() {
     let fixture = Fixture::new();
-    let living = fixture.owner(SessionConfig::new("import"));
-    living.runtime.block_on(async {
+    let live = fixture.owner(SessionConfig::new("import"));
+    live.runtime.block_on(async {
         let reason = sessionkit::PauseReason::AwaitingInput("which database?".to_owned());
-        living.session.pause(reason).await.unwrap();
+        live.session.pause(reason).await.unwrap();
     });
-    let shown = fixture.show(living.id);
+    let shown = fixture.show(live.id);
     assert_eq!(shown["status"], "paused: waiting for input");
     assert_eq!(shown["reason"], "waiting for input: which database?");
 }

@@ -1,4 +1,4 @@
-//! Failures of the command itself: what is told, as text or JSON, and with which exit code.
+//! Failures of the command: their report on stderr, as text or JSON, and their exit codes.
 
 use std::error::Error;
 use std::io;
@@ -10,66 +10,65 @@ use sessionkit::{ErrorCode, SessionError, SessionId, StorageError, text::visible
 use crate::context::Context;
 use crate::json;
 
-/// What a verb answers.
+/// The result of a verb.
 pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 
-/// Why a verb did not do what it was asked.
+/// The reason why a verb failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Whoever reads the output has read enough. That is no failure of anybody's.
+    /// The reader of stdout closed it. Nothing is reported, and the exit code is 0.
     ReaderGone,
-    /// Everything else.
-    Told(Box<Told>),
+    /// A failure that is reported.
+    Reported(Box<Details>),
 }
 
-/// A failure that somebody is told of.
+/// The details of a reported failure.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct Details {
     code: ErrorCode,
-    /// What happened, its own part.
+    /// The message, without its causes.
     message: String,
-    /// Why, from the nearest cause to the last.
+    /// The causes, from the nearest to the last.
     causes: Vec<String>,
-    /// The session that it is about.
+    /// The session concerned.
     session: Option<SessionId>,
-    /// What could have been meant, one line each.
+    /// Sessions that the argument may have meant, one line each.
     candidates: Vec<String>,
-    /// Words of a better next command than the code's own.
+    /// Arguments of the next command, instead of the default for the error code.
     next: Option<Vec<String>>,
-    /// A better exit code than the code's own.
-    exit: Option<u8>,
+    /// Exit code, instead of the default for the error code.
+    exit_code: Option<u8>,
 }
 
 impl Failure {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self::Told(Box::new(Told {
+        Self::Reported(Box::new(Details {
             code,
             message: message.into(),
             causes: Vec::new(),
             session: None,
             candidates: Vec::new(),
             next: None,
-            exit: None,
+            exit_code: None,
         }))
     }
 
-    /// Something that does not fit on the command line.
+    /// Creates a failure about the command's arguments or environment.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::InvalidArgument, message)
     }
 
-    /// The standard output cannot be written to.
+    /// Creates the failure of a write to stdout.
     pub(crate) fn output(error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Self::ReaderGone;
         }
         let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
         let code = if full { ErrorCode::StorageFull } else { ErrorCode::StorageIo };
-        Self::new(code, "the standard output cannot be written to")
-            .map(|told| told.causes.push(error.to_string()))
+        Self::new(code, "cannot write to stdout").map(|details| details.causes.push(error.to_string()))
     }
 
-    /// An error and what caused it, each once.
+    /// Creates a failure from an error and its chain of causes.
     pub(crate) fn chain(code: ErrorCode, error: &(dyn Error + 'static)) -> Self {
         let message = error.to_string();
         let mut causes = Vec::new();
@@ -78,32 +77,32 @@ impl Failure {
             causes.push(cause.to_string());
             next = cause.source();
         }
-        Self::new(code, message).map(|told| told.causes = causes)
+        Self::new(code, message).map(|details| details.causes = causes)
     }
 
-    /// The session that it is about.
+    /// Sets the session concerned, unless one is set.
     pub(crate) fn about(self, id: SessionId) -> Self {
-        self.map(|told| told.session = told.session.or(Some(id)))
+        self.map(|details| details.session = details.session.or(Some(id)))
     }
 
-    /// What could have been meant.
+    /// Sets the sessions that the argument may have meant.
     pub(crate) fn candidates(self, candidates: Vec<String>) -> Self {
-        self.map(|told| told.candidates = candidates)
+        self.map(|details| details.candidates = candidates)
     }
 
-    /// The words of the command to type next.
+    /// Sets the arguments of the command to type next.
     pub(crate) fn next(self, words: &[&str]) -> Self {
-        self.map(|told| told.next = Some(words.iter().map(ToString::to_string).collect()))
+        self.map(|details| details.next = Some(words.iter().map(ToString::to_string).collect()))
     }
 
-    /// The exit code, whatever the code says.
-    pub(crate) fn exits(self, code: u8) -> Self {
-        self.map(|told| told.exit = Some(code))
+    /// Sets the exit code, instead of the default for the error code.
+    pub(crate) fn with_exit_code(self, code: u8) -> Self {
+        self.map(|details| details.exit_code = Some(code))
     }
 
-    fn map(mut self, change: impl FnOnce(&mut Told)) -> Self {
-        if let Self::Told(told) = &mut self {
-            change(told);
+    fn map(mut self, change: impl FnOnce(&mut Details)) -> Self {
+        if let Self::Reported(details) = &mut self {
+            change(details);
         }
         self
     }
@@ -125,8 +124,8 @@ impl From<RunError> for Failure {
         match error {
             RunError::Session(error) => error.into(),
             RunError::Launch { session, .. } => {
-                let failure =
-                    Self::chain(error.code(), &error).exits(u8::try_from(error.exit_code()).unwrap_or(125));
+                let failure = Self::chain(error.code(), &error)
+                    .with_exit_code(u8::try_from(error.exit_code()).unwrap_or(125));
                 session.into_iter().fold(failure, Self::about)
             }
             RunError::NoProgram { id } => {
@@ -144,7 +143,7 @@ impl From<StorageError> for Failure {
 }
 
 fn session_of(error: &SessionError) -> Option<SessionId> {
-    // Most kinds are about no session, or say so in fields that only they have.
+    // Most kinds concern no single session.
     #[expect(clippy::wildcard_enum_match_arm, reason = "a new kind without a session here only loses a hint")]
     match error {
         SessionError::Transition { id, .. }
@@ -164,21 +163,21 @@ fn session_of(error: &SessionError) -> Option<SessionId> {
     }
 }
 
-/// How exit codes are to be understood.
+/// The meaning of a verb's exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ExitCodes {
     /// The command's own: one for each kind of failure.
     Own,
-    /// A child's: 2 for wrong usage and 125 for whatever is no ending of the child.
-    Childs,
+    /// The child's: 2 for wrong usage and 125 for all failures that are not an exit of the child.
+    Child,
 }
 
 impl ExitCodes {
     pub(crate) fn of(self, code: ErrorCode) -> u8 {
         match (self, code) {
             (Self::Own, code) => code.exit_code(),
-            (Self::Childs, ErrorCode::InvalidArgument) => 2,
-            (Self::Childs, _) => 125,
+            (Self::Child, ErrorCode::InvalidArgument) => 2,
+            (Self::Child, _) => 125,
         }
     }
 }
@@ -186,11 +185,11 @@ impl ExitCodes {
 #[derive(Serialize)]
 struct JsonError<'a> {
     schema: u32,
-    error: JsonTold<'a>,
+    error: JsonDetails<'a>,
 }
 
 #[derive(Serialize)]
-struct JsonTold<'a> {
+struct JsonDetails<'a> {
     code: &'static str,
     message: &'a str,
     causes: &'a [String],
@@ -201,14 +200,14 @@ struct JsonTold<'a> {
     exit_code: u8,
 }
 
-/// Tells a failure on stderr and returns the exit code.
-pub(crate) fn tell(failure: &Failure, verb: &str, exit_codes: ExitCodes, context: &Context) -> u8 {
-    let Failure::Told(told) = failure else { return 0 };
-    let exit_code = told.exit.unwrap_or_else(|| exit_codes.of(told.code));
-    let next = next(told, verb, context);
+/// Prints a failure to stderr and returns the exit code.
+pub(crate) fn print(failure: &Failure, verb: &str, exit_codes: ExitCodes, context: &Context) -> u8 {
+    let Failure::Reported(details) = failure else { return 0 };
+    let exit_code = details.exit_code.unwrap_or_else(|| exit_codes.of(details.code));
+    let next = next(details, verb, context);
     if context.term.json {
-        let Told { code, message, causes, session, candidates, .. } = &**told;
-        let error = JsonTold {
+        let Details { code, message, causes, session, candidates, .. } = &**details;
+        let error = JsonDetails {
             code: code.as_str(),
             message,
             causes,
@@ -218,35 +217,36 @@ pub(crate) fn tell(failure: &Failure, verb: &str, exit_codes: ExitCodes, context
             next,
             exit_code,
         };
-        context.term.complain(&json::line(&JsonError { schema: json::SCHEMA, error }));
+        context.term.print_stderr(&json::line(&JsonError { schema: json::SCHEMA, error }));
         return exit_code;
     }
     let term = &context.term;
-    let chain = [&told.message].into_iter().chain(&told.causes).map(|part| visible(part)).collect::<Vec<_>>();
-    let mut lines = vec![format!("{} {} [{}]", term.bad("error:"), chain.join(": "), told.code)];
-    lines.extend(told.candidates.iter().map(|candidate| format!("  {}", visible(candidate))));
-    lines.push(format!("  {}", told.code.advice()));
+    let chain =
+        [&details.message].into_iter().chain(&details.causes).map(|part| visible(part)).collect::<Vec<_>>();
+    let mut lines = vec![format!("{} {} [{}]", term.bad("error:"), chain.join(": "), details.code)];
+    lines.extend(details.candidates.iter().map(|candidate| format!("  {}", visible(candidate))));
+    lines.push(format!("  {}", details.code.advice()));
     lines.push(format!("{} {next}", term.faint("next:")));
-    term.complain(&lines.join("\n"));
+    term.print_stderr(&lines.join("\n"));
     exit_code
 }
 
-/// The command to type next.
-fn next(told: &Told, verb: &str, context: &Context) -> String {
-    if let Some(words) = &told.next {
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        return context.command(&words);
+/// Returns the command to type next.
+fn next(details: &Details, verb: &str, context: &Context) -> String {
+    if let Some(args) = &details.next {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        return context.command(&args);
     }
-    let id = told.session.map(|id| id.to_string());
+    let id = details.session.map(|id| id.to_string());
     let id = id.as_deref();
     #[expect(
         clippy::wildcard_enum_match_arm,
-        reason = "for all other codes a look at the session, or at all of them, is next"
+        reason = "for all other codes the next step is to show the session, or to list all sessions"
     )]
-    match told.code {
+    match details.code {
         ErrorCode::MaxSessions => context.command(&["ls"]),
-        ErrorCode::StorageUnavailable | ErrorCode::Closed => context.look_at_store("ls -ld"),
-        ErrorCode::StorageFull => context.look_at_store("df -h"),
+        ErrorCode::StorageUnavailable | ErrorCode::Closed => context.store_command("ls -ld"),
+        ErrorCode::StorageFull => context.store_command("df -h"),
         ErrorCode::StorageIo => context.command(&["verify"]),
         ErrorCode::Corrupt | ErrorCode::InvalidLog => match id {
             Some(id) => context.command(&["verify", id]),

@@ -1,4 +1,4 @@
-//! The grammar of the verbs that look after sessions once they are there.
+//! Arguments of the verbs that manage existing sessions.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,75 +13,76 @@ use super::{duration, state};
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl why nightly")]
 pub(crate) struct Why {
-    /// Which session
+    /// Session: @last, an id, a name, or the beginning of an id
     pub(crate) id: String,
 }
 
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  sessionctl wait nightly\n  sessionctl wait --for paused --timeout 10m nightly\n\n\
-    Exits as the program did; of several sessions as the first one, as they are named, that did not exit with 0.\n\
-    124 if the time is up, 0 once a state that was asked for is reached, 125 for failures of sessionctl itself."
+    Exits with the program's exit code; for several sessions, with the first non-zero one in the order given.\n\
+    124 on timeout, 0 once the state of --for is reached, 125 for failures of sessionctl itself."
 )]
 pub(crate) struct Wait {
-    /// Which sessions
+    /// Sessions to wait for
     #[arg(required = true)]
     pub(crate) ids: Vec<String>,
-    /// Waits for this state instead of the end
+    /// Wait for this state instead of the end
     #[arg(long = "for", value_name = "STATE", value_parser = state)]
     pub(crate) state: Option<StateName>,
-    /// Gives up after this time
+    /// Give up after this time
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl pause nightly --reason \"the disk is needed\"\n\n\
-    Returns once the session is paused. Its program stands still until `resume`; `cancel` ends it all the same.")]
+    Returns once the session is paused. Its program is stopped until `resume`; `cancel` ends a paused session, too.")]
 pub(crate) struct Pause {
-    /// Which session
+    /// Session: @last, an id, a name, or the beginning of an id
     pub(crate) id: String,
-    /// Why; it stands in the log
+    /// Reason, recorded in the log
     #[arg(long, value_name = "TEXT", default_value = "paused by hand")]
     pub(crate) reason: String,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl retry nightly\n\n\
-    A new session with the same command, directory, name and labels. The ended one stays as it is.")]
+    Creates a new session with the same command, directory, name and labels. The ended session is not changed.")]
 pub(crate) struct Retry {
-    /// Which session; it has ended
+    /// Ended session: @last, an id, a name, or the beginning of an id
     pub(crate) id: String,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl gc --older-than 30d --dry-run\n\n\
-    Removes sessions that ended longer ago, with their output, and what processes that are gone left behind.")]
+    Removes sessions that ended before that, with their output, and locks, sockets and temporary files of dead\n\
+    processes.")]
 pub(crate) struct Gc {
-    /// How long ago a session has to have ended
+    /// Minimum time since the session ended
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) older_than: Duration,
-    /// Says what would be removed, and changes nothing
+    /// Print what would be removed, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl rm nightly\n\n\
-    Removes ended sessions, and those that nobody runs, with their logs and output.")]
+    Removes sessions with their logs and output. A session that a process still runs is not removed: cancel it first.")]
 pub(crate) struct Rm {
-    /// Which sessions
+    /// Sessions to remove
     #[arg(required = true)]
     pub(crate) ids: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl export nightly > nightly.jsonl\n\n\
-    Prints a stream of JSON lines that `import` reads; docs/export.md describes it.")]
+    Prints a stream of JSON lines for `import`. The format is described in docs/export.md.")]
 pub(crate) struct Export {
-    /// Which sessions [default: all]
+    /// Sessions to export [default: all]
     pub(crate) ids: Vec<String>,
-    /// Leaves out what their programs printed
+    /// Leave out the output of their programs
     #[arg(long)]
     pub(crate) no_output: bool,
 }
@@ -89,18 +90,19 @@ pub(crate) struct Export {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  sessionctl --store file:/srv/sessions import nightly.jsonl\n  \
     sessionctl import --format msw --dry-run .msw/sessions\n\n\
-    All of an exported file is checked before anything is stored. Sessions that are there already, with the same log,\n\
-    are skipped, so that an import which was cut off can be done again. Stores of older tools are only read: what had\n\
-    to be mapped and what cannot be read is told for each session, and the rest is imported; docs/legacy.md has the\n\
-    tables. Exits with 7 if something could not be read, else with 4 if a session is there with another log.")]
+    An exported file is checked completely before anything is stored. Sessions that exist with the same log are\n\
+    skipped, so an interrupted import can be repeated.\n\n\
+    The store of an older tool is only read. For each session, the values that had to be mapped are printed, and\n\
+    unreadable entries do not prevent the import of the rest; docs/legacy.md has the tables. Exits with 7 if an entry\n\
+    could not be read, otherwise with 4 if a session exists with a different log.")]
 pub(crate) struct Import {
-    /// The file, `-` is the standard input; of an older tool the folder or file of its sessions
+    /// File to import, `-` for standard input; with --format, the directory or file of the older tool's sessions
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
-    /// Reads the store of an older tool instead of what `export` prints
+    /// Import the store of an older tool instead of an exported file
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(crate) format: Option<LegacyFormat>,
-    /// Says what would be imported from an older tool, and changes nothing
+    /// Print what would be imported from an older tool, and change nothing
     #[arg(long, requires = "format")]
     pub(crate) dry_run: bool,
 }
@@ -110,7 +112,7 @@ pub(crate) struct Import {
 pub(crate) enum LegacyFormat {
     /// `.msw/sessions`, one file for each session
     Msw,
-    /// `.claude-container-sessions.json`, else the git worktrees beside it
+    /// `.claude-container-sessions.json`, else the git worktrees next to it
     Container,
     /// `.prodigy/sessions`, one file for each session
     Prodigy,
@@ -128,14 +130,14 @@ impl From<LegacyFormat> for Format {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl --store file:old migrate --to sqlite:sessions.db\n\n\
-    Each session is copied byte for byte, with its output, and read back. The store it comes from is left as it is.\n\
-    A migration that was cut off goes on when it is started again. Sessions whose owner lives are not copied: they\n\
-    would go on here while a copy of them stood still there.")]
+    Each session is copied byte for byte, with its output, and read back. The source store is not changed.\n\
+    An interrupted migration continues when the command is repeated. Sessions with a live owner are not copied:\n\
+    they would change here while their copies would not.")]
 pub(crate) struct Migrate {
-    /// The store to copy all sessions to
+    /// Store to copy all sessions to
     #[arg(long, value_name = "URL")]
     pub(crate) to: OsString,
-    /// Leaves out what the programs printed
+    /// Leave out the output of the programs
     #[arg(long)]
     pub(crate) no_output: bool,
 }
@@ -145,7 +147,7 @@ pub(crate) struct Migrate {
     after_help = "Example:\n  sessionctl completions bash > ~/.local/share/bash-completion/completions/sessionctl"
 )]
 pub(crate) struct Completions {
-    /// For which shell
+    /// Shell to print the script for
     #[arg(value_enum)]
     pub(crate) shell: clap_complete::Shell,
 }
@@ -153,6 +155,6 @@ pub(crate) struct Completions {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl man ~/.local/share/man/man1")]
 pub(crate) struct Man {
-    /// The folder to write them to, one file for each verb
+    /// Directory to write to, one file for each verb
     pub(crate) folder: PathBuf,
 }

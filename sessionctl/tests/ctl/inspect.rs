@@ -1,4 +1,4 @@
-//! Looking at sessions: `ls`, `show`, `events`.
+//! Inspecting sessions: `ls`, `show`, `events`.
 
 use serde_json::Value;
 use sessionkit::SessionConfig;
@@ -6,13 +6,13 @@ use sessionkit::SessionConfig;
 use crate::support::{self, Fixture};
 
 #[test]
-fn an_empty_store_has_nothing_and_looking_makes_nothing() {
+fn inspecting_a_missing_store_does_not_create_it() {
     let fixture = Fixture::new();
     let ran = fixture.ctl(["ls"]).exits(0);
     assert!(ran.stdout.is_empty() && ran.stderr.contains("next: "), "{ran:#?}");
     assert_eq!(fixture.json(["ls", "--all"]), Value::Array(Vec::new()));
     fixture.ctl(["show", "@last"]).fails(3, "NOT_FOUND");
-    assert!(!fixture.store().exists(), "looking made a store");
+    assert!(!fixture.store().exists(), "reading created a store");
 }
 
 /// The fields of DESIGN section 10: no more, no fewer.
@@ -95,7 +95,7 @@ fn show_and_ls_print_the_documented_fields() {
 }
 
 #[test]
-fn people_see_a_table_the_newest_first() {
+fn ls_prints_a_table_newest_first() {
     let fixture = Fixture::new();
     fixture.completed(SessionConfig::new("import").name("first"));
     let second = fixture.owner(SessionConfig::new("import").name("second"));
@@ -110,7 +110,7 @@ fn people_see_a_table_the_newest_first() {
 }
 
 #[test]
-fn events_are_the_stored_lines_or_lines_for_people() {
+fn events_prints_stored_lines_or_readable_text() {
     let fixture = Fixture::new();
     let id = fixture.completed(SessionConfig::new("import")).to_string();
     let stored =
@@ -128,23 +128,23 @@ fn events_are_the_stored_lines_or_lines_for_people() {
 }
 
 #[test]
-fn a_session_is_meant_by_last_id_name_or_beginning_in_that_order() {
+fn ids_resolve_as_last_then_id_then_name_then_prefix() {
     let fixture = Fixture::new();
     let first = fixture.completed(SessionConfig::new("a").name("one")).to_string();
-    // A name that is another session's id: the id is meant.
+    // A name that is another session's id: the id takes precedence.
     let second = fixture.completed(SessionConfig::new("b").name(first.clone())).to_string();
     let shown = |text: &str| fixture.show(text)["id"].as_str().unwrap().to_owned();
     assert_eq!(shown(&first), first);
     assert_eq!(shown("one"), first);
     assert_eq!(shown("@last"), second);
     assert_eq!(shown(&second[..9]), second);
-    // A name that is the beginning of an id: the name is meant.
+    // A name that is the beginning of an id: the name takes precedence.
     let third = fixture.completed(SessionConfig::new("c").name(&second[..8])).to_string();
     assert_eq!(shown(&second[..8]), third);
 }
 
 #[test]
-fn what_is_piped_into_a_reader_that_stops_is_no_failure() {
+fn a_closed_pipe_is_not_an_error() {
     let fixture = Fixture::new();
     let id = fixture.completed(SessionConfig::new("import")).to_string();
     let shell = format!(

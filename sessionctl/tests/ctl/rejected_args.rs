@@ -1,4 +1,4 @@
-//! What is refused: the documented code, a message that says what to do next, and not a byte changed.
+//! Rejected arguments and stores: the documented code, a message with the next command, and no change to the store.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,7 +8,7 @@ use sessionkit::{SessionConfig, SessionId};
 
 use crate::support::{self, Fixture};
 
-/// Every verb that looks at a store, as it is typed for a session of this name, and whether it passes on exit codes.
+/// Every verb that opens a store, with its arguments for this session, and `true` if it passes on exit codes.
 fn verbs(id: &str) -> Vec<(Vec<&str>, bool)> {
     vec![
         (vec!["ls"], false),
@@ -26,54 +26,54 @@ fn verbs(id: &str) -> Vec<(Vec<&str>, bool)> {
     ]
 }
 
-/// Every verb fails with this code, and leaves everything as it is.
+/// Asserts that every verb fails with this code and changes nothing.
 #[track_caller]
-fn all_refuse(fixture: &Fixture, code: &str, exit: i32) {
-    let before = fixture.everything();
+fn assert_all_rejected(fixture: &Fixture, code: &str, exit: i32) {
+    let before = fixture.snapshot();
     let id = SessionId::random().to_string();
-    for (words, childs) in verbs(&id) {
-        fixture.ctl(&words).fails(if childs { 125 } else { exit }, code);
-        assert_eq!(fixture.everything(), before, "{words:?} changed something");
+    for (args, passes_exit_code) in verbs(&id) {
+        fixture.ctl(&args).fails(if passes_exit_code { 125 } else { exit }, code);
+        assert_eq!(fixture.snapshot(), before, "{args:?} changed something");
     }
 }
 
 #[test]
-fn a_store_that_is_a_file() {
+fn a_file_as_store_is_rejected() {
     let fixture = Fixture::new();
     fs::write(fixture.store(), "precious").unwrap();
-    all_refuse(&fixture, "STORAGE_UNAVAILABLE", 5);
+    assert_all_rejected(&fixture, "STORAGE_UNAVAILABLE", 5);
 }
 
 #[test]
-fn a_store_that_is_somebody_elses_folder() {
+fn an_unrelated_directory_as_store_is_rejected() {
     let fixture = Fixture::new();
     fs::create_dir(fixture.store()).unwrap();
     fs::write(fixture.store().join("thesis.tex"), "precious").unwrap();
-    all_refuse(&fixture, "STORAGE_UNAVAILABLE", 5);
+    assert_all_rejected(&fixture, "STORAGE_UNAVAILABLE", 5);
 }
 
 #[test]
-fn a_store_of_a_newer_format() {
+fn a_store_of_a_newer_format_is_rejected() {
     let fixture = Fixture::new();
     fixture.completed(SessionConfig::new("import"));
     let format = fixture.store().join("FORMAT");
     let text = fs::read_to_string(&format).unwrap();
     fs::write(&format, text.replace("\"format\":1", "\"format\":2")).unwrap();
-    all_refuse(&fixture, "UNSUPPORTED_FORMAT", 8);
+    assert_all_rejected(&fixture, "UNSUPPORTED_FORMAT", 8);
 }
 
 #[test]
-fn a_store_whose_format_cannot_be_read() {
+fn a_store_with_an_unreadable_format_is_rejected() {
     let fixture = Fixture::new();
     fixture.completed(SessionConfig::new("import"));
     let format = fixture.store().join("FORMAT");
     fs::remove_file(&format).unwrap();
     fs::create_dir(&format).unwrap();
-    all_refuse(&fixture, "STORAGE_UNAVAILABLE", 5);
+    assert_all_rejected(&fixture, "STORAGE_UNAVAILABLE", 5);
 }
 
 #[test]
-fn a_store_that_this_user_may_not_read() {
+fn a_store_without_read_permission_is_rejected() {
     if rustix::process::geteuid().is_root() {
         eprintln!("not run: root may read everything");
         return;
@@ -82,69 +82,68 @@ fn a_store_that_this_user_may_not_read() {
     fixture.completed(SessionConfig::new("import"));
     fs::set_permissions(fixture.store(), fs::Permissions::from_mode(0o000)).unwrap();
     let id = SessionId::random().to_string();
-    for (words, childs) in verbs(&id) {
-        fixture.ctl(&words).fails(if childs { 125 } else { 5 }, "STORAGE_UNAVAILABLE");
+    for (args, passes_exit_code) in verbs(&id) {
+        fixture.ctl(&args).fails(if passes_exit_code { 125 } else { 5 }, "STORAGE_UNAVAILABLE");
     }
     fs::set_permissions(fixture.store(), fs::Permissions::from_mode(0o700)).unwrap();
 }
 
 #[test]
-fn a_store_that_is_named_wrongly() {
+fn an_invalid_store_url_is_rejected() {
     let fixture = Fixture::new();
     for url in ["bolt:x", "nonsense", "file:", "file://host/x", "memory:", "memory:x", "\u{1b}[31m:x"] {
-        for (words, _) in verbs("x") {
-            let mut words = words;
-            words.splice(0..0, ["--store", url]);
-            let ran = fixture.ctl(&words).fails(2, "INVALID_ARGUMENT");
+        for (args, _) in verbs("x") {
+            let mut args = args;
+            args.splice(0..0, ["--store", url]);
+            let ran = fixture.ctl(&args).fails(2, "INVALID_ARGUMENT");
             assert!(!ran.stderr.contains('\u{1b}'), "{ran:#?}");
         }
     }
 }
 
-/// A full disk without a disk of one's own: no file may grow beyond nothing, which the system refuses as it refuses
-/// growth beyond the end of a disk.
+/// Simulates a full disk with a file size limit of 0: the kernel refuses the growth of a file as on a full disk.
 #[test]
-fn a_store_on_a_full_disk() {
+fn writes_to_a_full_disk_are_rejected() {
     let fixture = Fixture::new();
     let id = fixture.crashed(SessionConfig::new("import").name("important")).to_string();
     let log = fixture.store().join("sessions").join(&id).join("events.jsonl");
     let before = fs::read(&log).unwrap();
-    let full = |words: &[&str]| {
+    let full = |args: &[&str]| {
         let mut command = std::process::Command::new("sh");
         command.env("SESSIONCTL_STORE", fixture.url());
         let script = "trap '' XFSZ; ulimit -f 0; exec \"$@\"";
-        command.args(["-c", script, "sh", support::BINARY]).args(words);
+        command.args(["-c", script, "sh", support::BINARY]).args(args);
         support::run(command)
     };
     full(&["cancel", &id]).fails(6, "STORAGE_FULL");
     full(&["recover"]).fails(6, "STORAGE_FULL");
     full(&["run", "--", "true"]).fails(125, "STORAGE_FULL");
     assert_eq!(fs::read(&log).unwrap(), before);
-    assert_eq!(fixture.json(["ls", "--all"]).as_array().unwrap().len(), 1, "a session was half made");
-    // Reading needs no room.
+    assert_eq!(fixture.json(["ls", "--all"]).as_array().unwrap().len(), 1, "an incomplete session exists");
+    // Reading needs no space.
     full(&["show", &id]).exits(0);
     full(&["ls", "--all"]).exits(0);
-    // Once there is room again everything goes on.
+    // With free space, the same commands succeed.
     fixture.ctl(["cancel", &id]).exits(0);
     assert_eq!(fixture.show(&id)["state"], "cancelled");
 }
 
 #[test]
-fn a_transition_that_the_machine_does_not_have() {
+fn an_illegal_transition_is_rejected() {
     let fixture = Fixture::new();
     let id = fixture.completed(SessionConfig::new("import")).to_string();
-    let before = fixture.everything();
+    let before = fixture.snapshot();
     let ran = fixture.ctl(["cancel", &id]).fails(4, "ILLEGAL_TRANSITION");
     assert!(ran.stderr.contains(&format!("show {}", &id[..8])), "{ran:#?}");
     fixture.ctl(["resume", &id]).fails(125, "ILLEGAL_TRANSITION");
-    assert_eq!(fixture.everything(), before);
+    assert_eq!(fixture.snapshot(), before);
 }
 
 #[test]
-fn an_id_that_means_nothing_or_too_much() {
+fn unknown_and_ambiguous_ids_are_rejected() {
     let fixture = Fixture::new();
     let mut ids: Vec<String> = Vec::new();
-    // Of 17 ids two begin with the same digit.
+    // Of 17 ids, two begin with the same digit.
     while ids.len() < 17 {
         ids.push(fixture.completed(SessionConfig::new("import").name("twin")).to_string());
     }
@@ -152,7 +151,7 @@ fn an_id_that_means_nothing_or_too_much() {
         .map(|digit| format!("{digit:x}"))
         .find(|digit| ids.iter().filter(|id| id.starts_with(digit)).count() > 1)
         .unwrap();
-    let before = fixture.everything();
+    let before = fixture.snapshot();
     for (unclear, code) in [
         ("no-such", "NOT_FOUND"),
         ("\u{1b}]0;x\u{7}", "NOT_FOUND"),
@@ -169,11 +168,11 @@ fn an_id_that_means_nothing_or_too_much() {
         }
     }
     fixture.ctl(["show", ""]).fails(2, "INVALID_ARGUMENT");
-    assert_eq!(fixture.everything(), before);
+    assert_eq!(fixture.snapshot(), before);
 }
 
 #[test]
-fn names_and_labels_that_could_do_harm() {
+fn unsafe_names_and_labels_are_rejected() {
     let fixture = Fixture::new();
     let long = "x".repeat(129);
     let labels: Vec<String> = (0..17).map(|n| format!("--label=k{n}=v")).collect();
@@ -191,19 +190,19 @@ fn names_and_labels_that_could_do_harm() {
         (vec![&big], 125),
     ];
     cases.push((labels.iter().map(String::as_str).collect(), 125));
-    for (mut words, exit) in cases {
-        words.insert(0, "run");
-        words.extend(["--", "true"]);
-        let ran = fixture.ctl(&words).exits(exit);
+    for (mut args, exit) in cases {
+        args.insert(0, "run");
+        args.extend(["--", "true"]);
+        let ran = fixture.ctl(&args).exits(exit);
         assert!(!ran.stderr.is_empty() && ran.stdout.is_empty(), "{ran:#?}");
         assert!(!ran.stderr.contains(|c| c != '\n' && sessionkit::text::is_unsafe_char(c)), "{ran:#?}");
     }
     assert_eq!(fixture.json(["ls", "--all"]).as_array().map(Vec::len), Some(0));
 }
 
-/// A kind that a newer version wrote: readable, kept, and never written behind.
+/// A log with an event kind of a newer version can be read, and is never appended to.
 #[test]
-fn a_log_with_records_of_a_newer_version() {
+fn a_log_of_a_newer_version_is_read_only() {
     let fixture = Fixture::new();
     let id = fixture.crashed(SessionConfig::new("import")).to_string();
     let log = fixture.store().join("sessions").join(&id).join("events.jsonl");
@@ -221,7 +220,7 @@ fn a_log_with_records_of_a_newer_version() {
     assert_eq!(fs::read(&log).unwrap(), before);
 }
 
-/// Seals a line as the format says, without the library.
+/// Seals a record as the format specifies, without the library.
 fn append_record(log: &Path, body: &str) {
     let text = fs::read_to_string(log).unwrap();
     let last = text.lines().last().unwrap();
@@ -233,17 +232,16 @@ fn append_record(log: &Path, body: &str) {
 }
 
 #[test]
-fn usage_is_told_without_repeating_control_bytes() {
+fn usage_errors_repeat_no_control_bytes() {
     let fixture = Fixture::new();
-    for words in [vec!["\u{1b}[31mls"], vec!["ls", "--\u{1b}[31m"], vec!["run"], vec!["run", "true"], vec![]]
-    {
-        let ran = fixture.ctl(&words).exits(2);
+    for args in [vec!["\u{1b}[31mls"], vec!["ls", "--\u{1b}[31m"], vec!["run"], vec!["run", "true"], vec![]] {
+        let ran = fixture.ctl(&args).exits(2);
         assert!(!ran.stderr.is_empty() && !ran.stderr.contains('\u{1b}'), "{ran:#?}");
     }
     fixture.ctl(["verify", "--accept-loss"]).exits(2);
     fixture.ctl(["report"]).exits(2);
-    for words in [&["--help"][..], &["--version"]] {
-        assert!(!fixture.ctl(words).exits(0).stdout.is_empty());
+    for args in [&["--help"][..], &["--version"]] {
+        assert!(!fixture.ctl(args).exits(0).stdout.is_empty());
     }
     for verb in ["run", "ls", "show", "events", "logs", "cancel", "resume", "recover", "verify", "report"] {
         let help = fixture.ctl([verb, "--help"]).exits(0).stdout;
@@ -252,7 +250,7 @@ fn usage_is_told_without_repeating_control_bytes() {
 }
 
 #[test]
-fn a_failure_in_json_is_one_object() {
+fn a_json_failure_is_one_object() {
     let fixture = Fixture::new();
     let ran = fixture.ctl(["show", "nothing", "--json"]).exits(3);
     let error: serde_json::Value = serde_json::from_str(&ran.stderr).unwrap();

@@ -1,4 +1,4 @@
-//! Looking after sessions: `why`, `wait`, `pause`, `retry`, `gc`, `rm`, and the limits and filters.
+//! Managing sessions: `why`, `wait`, `pause`, `retry`, `gc`, `rm`, limits and filters.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::run::start;
 use crate::support::{self, Fixture, block_on, eventually};
 
 #[test]
-fn a_paused_program_stands_still_until_it_goes_on() {
+fn a_paused_program_does_nothing_until_resumed() {
     let fixture = Fixture::new();
     let counting =
         "echo ready; i=0; while [ ! -e stop ]; do i=$((i+1)); echo $i >count; sleep 0.02; done; exit 4";
@@ -21,14 +21,14 @@ fn a_paused_program_stands_still_until_it_goes_on() {
     let ran = fixture.ctl(["pause", "counter", "--reason", "lunch"]).exits(0);
     assert!(ran.stdout.contains("requested: lunch"), "{ran:#?}");
     assert_eq!(fixture.show("counter")["state"], "paused", "`pause` returns once it is in the log");
-    let still = count();
-    // A process that is stopped does nothing however long one looks; one that is not would count within this.
+    let paused_count = count();
+    // Long enough for a running program to count further; a stopped one does not, however long the wait.
     std::thread::sleep(Duration::from_millis(200));
-    assert_eq!(count(), still);
+    assert_eq!(count(), paused_count);
     let why = fixture.ctl(["why", "counter"]).exits(0).stdout;
-    assert!(why.contains("asked for a pause: lunch") && why.contains("sent signal 19 (STOP)"), "{why}");
+    assert!(why.contains("requested a pause: lunch") && why.contains("sent signal 19 (STOP)"), "{why}");
     fixture.ctl(["resume", "counter"]).exits(0);
-    eventually("it goes on", || count() != still);
+    eventually("the resume", || count() != paused_count);
     std::fs::write(fixture.dir.path().join("stop"), "").unwrap();
     let waited = fixture.ctl(["wait", "counter"]).exits(4);
     assert!(waited.stdout.ends_with("  failed\n"), "{waited:#?}");
@@ -36,21 +36,21 @@ fn a_paused_program_stands_still_until_it_goes_on() {
 }
 
 #[test]
-fn what_cannot_be_paused_says_so_and_is_left_alone() {
+fn a_rejected_pause_or_retry_changes_nothing() {
     let fixture = Fixture::new();
     let crashed = fixture.crashed(SessionConfig::new("import")).to_string();
     let ended = fixture.completed(SessionConfig::new("import")).to_string();
-    let before = fixture.everything();
+    let before = fixture.snapshot();
     let ran = fixture.ctl(["pause", &crashed]).fails(4, "CONFLICT");
     assert!(ran.stderr.contains("its owner's lock is free"), "{ran:#?}");
     fixture.ctl(["pause", &ended]).fails(4, "ILLEGAL_TRANSITION");
     fixture.ctl(["retry", &crashed]).fails(125, "ILLEGAL_TRANSITION");
     fixture.ctl(["retry", &ended]).exits(2);
-    assert_eq!(fixture.everything(), before);
+    assert_eq!(fixture.snapshot(), before);
 }
 
 #[test]
-fn waiting_gives_the_exit_code_of_what_was_waited_for() {
+fn wait_exits_with_the_code_of_the_program() {
     let fixture = Fixture::new();
     for (name, script, code) in [("well", "exit 0", 0), ("badly", "exit 3", 3), ("killed", "kill -9 $$", 137)]
     {
@@ -64,7 +64,7 @@ fn waiting_gives_the_exit_code_of_what_was_waited_for() {
     fixture.ctl(["wait", "badly", "--for", "paused"]).exits(3);
     let ran = fixture.ctl(["wait", "well", "--for", "paused"]).exits(125);
     assert!(ran.stderr.contains("[CONFLICT]"), "{ran:#?}");
-    fixture.ctl(["wait", "nobody"]).fails(125, "NOT_FOUND");
+    fixture.ctl(["wait", "no-such-session"]).fails(125, "NOT_FOUND");
     fixture.ctl(["wait", "well", "--for", "asleep"]).exits(2);
     fixture.ctl(["wait", "well", "--timeout", "soon"]).exits(2);
     let list = fixture.json(["wait", "well", "badly"]);
@@ -72,7 +72,7 @@ fn waiting_gives_the_exit_code_of_what_was_waited_for() {
 }
 
 #[test]
-fn waiting_gives_up_in_time_and_hears_of_a_crash() {
+fn wait_fails_on_a_timeout_or_a_crash() {
     let fixture = Fixture::new();
     let mut running = start(&fixture, ["--name", "slow"], "echo ready; sleep 1000");
     let ran = fixture.ctl(["wait", "slow", "--timeout", "20ms"]).fails(124, "TIMEOUT");
@@ -81,13 +81,16 @@ fn waiting_gives_up_in_time_and_hears_of_a_crash() {
         fixture.command(["wait", "slow"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     running.kill();
     let output = waiting.wait_with_output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(125), "{said}");
-    assert!(said.contains("has crashed") && said.contains("next: ") && said.contains(" resume "), "{said}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(125), "{stderr}");
+    assert!(
+        stderr.contains("has crashed") && stderr.contains("next: ") && stderr.contains(" resume "),
+        "{stderr}"
+    );
 }
 
 #[test]
-fn why_tells_each_fate_with_its_evidence_and_what_to_type_next() {
+fn why_explains_each_state_with_evidence_and_next_command() {
     let fixture = Fixture::new();
     let crashed = fixture.crashed(SessionConfig::new("import").name("crashed")).to_string();
     let completed = fixture.completed(SessionConfig::new("import").name("done")).to_string();
@@ -103,32 +106,32 @@ fn why_tells_each_fate_with_its_evidence_and_what_to_type_next() {
     let waiting = fixture.owner(SessionConfig::new("import").name("waiting"));
     let paused = PauseReason::AwaitingInput("which one?".to_owned());
     waiting.runtime.block_on(waiting.session.pause(paused)).unwrap();
-    for (id, words, next) in [
+    for (id, texts, next) in [
         (crashed.as_str(), ["It has crashed", "its owner's lock is free: the process has ended"], "resume"),
         (&completed, ["It completed.", "started by pid"], "logs"),
-        ("broken", ["It failed: exited with code 9", "its program ended with exit code 9"], "retry"),
-        (&cancelled, ["It was cancelled: not today.", "alice asked for its end: not today"], "retry"),
-        ("living", ["It runs, attempt 1", "alive: its process holds its lock"], "logs"),
-        ("waiting", ["It waits for an answer", "which one?"], "resume"),
+        ("broken", ["It failed: exited with code 9", "program exited with code 9"], "retry"),
+        (&cancelled, ["It was cancelled: not today.", "alice requested cancellation: not today"], "retry"),
+        ("living", ["It is running, attempt 1", "alive: its process holds its lock"], "logs"),
+        ("waiting", ["It is paused (waiting for input: which one?)", "which one?"], "resume"),
     ] {
-        let before = fixture.everything();
+        let before = fixture.snapshot();
         let ran = fixture.ctl(["why", id]).exits(0);
-        for words in words {
-            assert!(ran.stdout.contains(words), "{id}: {words}: {ran:#?}");
+        for text in texts {
+            assert!(ran.stdout.contains(text), "{id}: {text}: {ran:#?}");
         }
         let last = ran.stdout.lines().last().unwrap();
         assert!(last.starts_with("next ") && last.contains(&format!(" {next} ")), "{id}: {last}");
         let report = fixture.json(["why", id]);
-        assert!(report["verdict"].as_str().unwrap().contains(words[0]), "{report}");
+        assert!(report["verdict"].as_str().unwrap().contains(texts[0]), "{report}");
         assert!(!report["story"].as_array().unwrap().is_empty());
-        assert_eq!(fixture.everything(), before, "looking changed something");
+        assert_eq!(fixture.snapshot(), before, "`why` changed something");
     }
     let owner = &fixture.json(["why", "living"])["owner"];
     assert_eq!((&owner["liveness"], &owner["pid"]), (&json!("alive"), &json!(std::process::id())));
 }
 
 #[test]
-fn a_retry_is_a_new_session_with_the_same_command() {
+fn retry_creates_a_new_session_with_the_same_command() {
     let fixture = Fixture::new();
     let here = fixture.dir.path().join("here");
     std::fs::create_dir(&here).unwrap();
@@ -152,11 +155,16 @@ fn a_retry_is_a_new_session_with_the_same_command() {
 }
 
 #[test]
-fn a_session_that_runs_too_long_fails_and_the_time_that_it_is_paused_does_not_count() {
+fn a_session_fails_when_its_timeout_expires() {
     let fixture = Fixture::new();
     fixture.ctl(["run", "--name", "slow", "--timeout", "50ms", "--", "sleep", "1000"]).exits(124);
     let shown = fixture.show("slow");
     assert_eq!((&shown["state"], &shown["error"]["cause"]), (&json!("failed"), &json!("timeout")));
+}
+
+#[test]
+fn paused_time_does_not_use_up_the_timeout() {
+    let fixture = Fixture::new();
     let script = "echo ready; while [ ! -e \"$FILE\" ]; do sleep 0.02; done";
     let file = fixture.dir.path().join("file");
     let variable = format!("FILE={}", file.display());
@@ -168,7 +176,7 @@ fn a_session_that_runs_too_long_fails_and_the_time_that_it_is_paused_does_not_co
 }
 
 #[test]
-fn no_more_sessions_begin_than_are_allowed() {
+fn run_fails_when_the_session_limit_is_reached() {
     let fixture = Fixture::new();
     let first = start(&fixture, ["--max-sessions", "1"], "echo ready; sleep 1000");
     let ran = fixture.ctl(["run", "--max-sessions", "1", "--", "true"]).fails(125, "MAX_SESSIONS");
@@ -184,26 +192,26 @@ fn no_more_sessions_begin_than_are_allowed() {
 }
 
 #[test]
-fn a_policy_of_the_session_is_what_recover_does_unless_it_is_told() {
+fn the_policy_option_overrides_the_session_policy() {
     let fixture = Fixture::new();
-    for (policy, told, state) in [
+    for (policy, option, state) in [
         (Some("fail"), None, "failed"),
         (Some("fail"), Some("pause"), "paused"),
         (None, None, "paused"),
         (None, Some("fail"), "failed"),
     ] {
-        let words = policy.map_or_else(Vec::new, |policy| vec!["--recovery", policy]);
-        let mut running = start(&fixture, words, "echo ready; sleep 1000");
+        let args = policy.map_or_else(Vec::new, |policy| vec!["--recovery", policy]);
+        let mut running = start(&fixture, args, "echo ready; sleep 1000");
         running.kill();
-        let told = told.map_or_else(Vec::new, |told| vec!["--policy", told]);
-        fixture.ctl(["recover"].into_iter().chain(told)).exits(0);
+        let option = option.map_or_else(Vec::new, |option| vec!["--policy", option]);
+        fixture.ctl(["recover"].into_iter().chain(option)).exits(0);
         assert_eq!(fixture.show(&running.id)["state"], state);
         fixture.ctl(["rm", &running.id]).exits(0);
     }
 }
 
 #[test]
-fn lists_are_narrowed_by_state_label_and_number() {
+fn ls_filters_by_state_label_and_limit() {
     let fixture = Fixture::new();
     for (name, team, code) in [("a", "data", 0), ("b", "data", 1), ("c", "web", 1)] {
         let label = format!("team={team}");
@@ -219,35 +227,35 @@ fn lists_are_narrowed_by_state_label_and_number() {
     assert_eq!(names(&["--state", "failed"]), ["c", "b"]);
     assert_eq!(names(&["--state", "failed", "--state", "completed", "--label", "team=data"]), ["b", "a"]);
     assert_eq!(names(&["--all", "--limit", "2"]), ["c", "b"]);
-    assert_eq!(names(&["--all", "--label", "team=nobody"]), [""; 0]);
+    assert_eq!(names(&["--all", "--label", "team=none"]), [""; 0]);
     fixture.ctl(["ls", "--state", "asleep"]).exits(2);
     fixture.ctl(["ls", "--limit", "0"]).exits(2);
     fixture.ctl(["ls", "--label", "team"]).exits(2);
 }
 
 #[test]
-fn what_ended_long_ago_is_removed_and_nothing_else() {
+fn gc_removes_only_old_ended_sessions() {
     let fixture = Fixture::new();
     let ended = fixture.completed(SessionConfig::new("import").name("ended")).to_string();
     fixture.ctl(["run", "--name", "printed", "--", "echo", "much"]).exits(0);
     let crashed = fixture.crashed(SessionConfig::new("import").name("crashed")).to_string();
-    let living = fixture.owner(SessionConfig::new("import").name("living"));
+    let live = fixture.owner(SessionConfig::new("import").name("living"));
     assert_eq!(fixture.json(["gc", "--older-than", "1h"])["removed"], json!([]));
-    // Everything has been clean before a dry run: what it leaves as it is, it left as it is.
-    let before = fixture.everything();
+    // The first `gc` has removed all that is not a session, so the dry run would show any change of its own.
+    let before = fixture.snapshot();
     let would = fixture.json(["gc", "--older-than", "0s", "--dry-run"]);
     assert_eq!(would["removed"].as_array().unwrap().len(), 2, "{would}");
-    assert_eq!(fixture.everything(), before);
+    assert_eq!(fixture.snapshot(), before);
     let ran = fixture.ctl(["gc", "--older-than", "0s"]).exits(0);
     assert!(ran.stdout.contains(&ended) && ran.stdout.contains("printed"), "{ran:#?}");
     let left: Vec<Value> =
         fixture.json(["ls", "--all"]).as_array().unwrap().iter().map(|one| one["id"].clone()).collect();
     assert_eq!(left.len(), 2);
-    assert!(left.contains(&json!(crashed)) && left.contains(&json!(living.id.to_string())));
+    assert!(left.contains(&json!(crashed)) && left.contains(&json!(live.id.to_string())));
     for folder in ["stage", "trash", "quarantine"] {
         assert_eq!(std::fs::read_dir(fixture.store().join(folder)).unwrap().count(), 0, "{folder}");
     }
-    // The dead owner is still named by a session, and the living one lives: each keeps its lock.
+    // A session still names the dead owner, and the other one is alive: both locks are kept.
     assert_eq!(std::fs::read_dir(fixture.store().join("owners")).unwrap().count(), 2);
     fixture.ctl(["cancel", &crashed]).exits(0);
     fixture.ctl(["gc", "--older-than", "0s"]).exits(0);
@@ -256,26 +264,25 @@ fn what_ended_long_ago_is_removed_and_nothing_else() {
 }
 
 #[test]
-fn sessions_are_removed_by_name_unless_somebody_runs_them() {
+fn rm_removes_ended_sessions_but_no_running_one() {
     let fixture = Fixture::new();
     fixture.ctl(["run", "--name", "old", "--", "echo", "much"]).exits(0);
-    let living = fixture.owner(SessionConfig::new("import").name("living"));
+    let live = fixture.owner(SessionConfig::new("import").name("living"));
     let ran = fixture.ctl(["rm", "old", "living"]).exits(4);
     assert!(ran.stderr.contains("[CONFLICT]") && ran.stderr.contains(" cancel "), "{ran:#?}");
     assert_eq!(ran.stdout.lines().count(), 1, "{ran:#?}");
     assert_eq!(fixture.json(["ls", "--all"]).as_array().unwrap().len(), 1);
     assert_eq!(fixture.show("living")["state"], "running");
-    living
-        .runtime
-        .block_on(living.session.fail(sessionkit::Failure::new(sessionkit::FailureCause::Work, "x")))
+    live.runtime
+        .block_on(live.session.fail(sessionkit::Failure::new(sessionkit::FailureCause::Work, "x")))
         .unwrap();
-    assert_eq!(fixture.json(["rm", "living"])["removed"], json!([living.id.to_string()]));
+    assert_eq!(fixture.json(["rm", "living"])["removed"], json!([live.id.to_string()]));
     fixture.ctl(["rm", "living"]).fails(3, "NOT_FOUND");
     assert_eq!(std::fs::read_dir(fixture.store().join("sessions")).unwrap().count(), 0);
 }
 
 #[test]
-fn a_mistyped_name_is_answered_with_those_that_come_near() {
+fn a_mistyped_name_gets_suggestions() {
     let fixture = Fixture::new();
     fixture.completed(SessionConfig::new("import").name("nightly-import"));
     fixture.completed(SessionConfig::new("import").name("weekly"));
@@ -290,7 +297,7 @@ fn a_mistyped_name_is_answered_with_those_that_come_near() {
 }
 
 #[test]
-fn every_verb_shows_an_example_and_has_a_page_and_the_completions_load() {
+fn every_command_has_an_example_and_a_manual_page() {
     let fixture = Fixture::new();
     let pages = fixture.dir.path().join("man");
     fixture.ctl(["man".as_ref(), pages.as_os_str()]).exits(0);
@@ -311,6 +318,11 @@ fn every_verb_shows_an_example_and_has_a_page_and_the_completions_load() {
         let page = std::fs::read_to_string(pages.join(format!("sessionctl-{verb}.1"))).unwrap();
         assert!(page.contains(".SH SYNOPSIS"), "{page}");
     }
+}
+
+#[test]
+fn completion_scripts_load_in_each_shell() {
+    let fixture = Fixture::new();
     for (shell, check) in [
         ("bash", "source \"$1\" && complete -p sessionctl"),
         ("zsh", "autoload -U compinit && compinit -u -D && source \"$1\""),
@@ -326,8 +338,8 @@ fn every_verb_shows_an_example_and_has_a_page_and_the_completions_load() {
         }
         match command.arg(&path).stdin(Stdio::null()).output() {
             Ok(output) => {
-                let said = String::from_utf8_lossy(&output.stderr).into_owned();
-                assert!(output.status.success() && said.is_empty(), "{shell}: {said}");
+                let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+                assert!(output.status.success() && stderr.is_empty(), "{shell}: {stderr}");
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 eprintln!("not run: no {shell} here");
@@ -338,7 +350,7 @@ fn every_verb_shows_an_example_and_has_a_page_and_the_completions_load() {
     fixture.ctl(["completions", "tcsh"]).exits(2);
 }
 
-/// Makes a log say something else, its sums included: what an owner elsewhere would have written.
+/// Replaces text in a log and its checksums, as if an owner elsewhere had written it.
 fn reseal(fixture: &Fixture, id: &str, from: &str, to: &str) {
     let path = fixture.store().join("sessions").join(id).join("events.jsonl");
     let text = std::fs::read_to_string(&path).unwrap();
@@ -356,18 +368,18 @@ fn reseal(fixture: &Fixture, id: &str, from: &str, to: &str) {
     std::fs::remove_file(path.with_file_name("head.json")).unwrap();
 }
 
-/// Whoever comes back after a restart of the machine is told that it was that.
+/// After a reboot of the machine, commands give it as the cause of the crash.
 #[test]
-fn after_a_restart_of_the_machine_a_look_says_so_in_one_line() {
+fn a_reboot_is_reported_in_one_line() {
     let fixture = Fixture::new();
     let id = fixture.crashed(SessionConfig::new("import").name("nightly")).to_string();
     let boot = sessionkit::this_process().unwrap().boot;
     reseal(&fixture, &id, &boot, "00000000-0000-0000-0000-000000000000");
-    for words in [vec!["ls"], vec!["logs", "nightly"], vec!["events", "nightly"], vec!["show", "nightly"]] {
-        let ran = fixture.ctl(&words).exits(0);
+    for args in [vec!["ls"], vec!["logs", "nightly"], vec!["events", "nightly"], vec!["show", "nightly"]] {
+        let ran = fixture.ctl(&args).exits(0);
         let lines: Vec<&str> =
             ran.stderr.lines().filter(|line| line.contains("the machine was restarted")).collect();
-        assert_eq!(lines.len(), 1, "{words:?}: {ran:#?}");
+        assert_eq!(lines.len(), 1, "{args:?}: {ran:#?}");
         assert!(lines[0].contains("(nightly)") && lines[0].contains(" resume "), "{ran:#?}");
     }
     let why = fixture.ctl(["why", "nightly"]).exits(0).stdout;
@@ -375,10 +387,10 @@ fn after_a_restart_of_the_machine_a_look_says_so_in_one_line() {
 }
 
 #[test]
-fn a_program_that_will_not_end_is_killed_when_its_grace_is_over() {
+fn a_program_that_ignores_term_is_killed_after_its_grace() {
     let fixture = Fixture::new();
-    let words = ["--name", "deaf", "--grace", "100ms"];
-    let running = start(&fixture, words, "trap '' TERM; echo ready; while :; do sleep 0.1; done");
+    let args = ["--name", "deaf", "--grace", "100ms"];
+    let running = start(&fixture, args, "trap '' TERM; echo ready; while :; do sleep 0.1; done");
     fixture.ctl(["cancel", "deaf"]).exits(0);
     running.end().exits(137);
     let events = fixture.ctl(["events", "deaf"]).stdout;
@@ -387,7 +399,7 @@ fn a_program_that_will_not_end_is_killed_when_its_grace_is_over() {
 }
 
 #[test]
-fn an_ending_without_a_program_and_one_that_was_asked_for_have_codes_of_their_own() {
+fn wait_has_exit_codes_for_sessions_without_a_program() {
     let fixture = Fixture::new();
     let (failed, cancelled) = block_on(async {
         let store = fixture.open().await;
@@ -403,11 +415,21 @@ fn an_ending_without_a_program_and_one_that_was_asked_for_have_codes_of_their_ow
     });
     fixture.ctl(["wait", &failed]).exits(1);
     fixture.ctl(["wait", &cancelled]).exits(130);
+}
+
+#[test]
+fn a_program_that_cannot_start_exits_with_126_or_127() {
+    let fixture = Fixture::new();
     let plain = fixture.dir.path().join("plain");
     std::fs::write(&plain, "no program").unwrap();
     fixture.ctl(["run", "--", plain.to_str().unwrap()]).fails(126, "SPAWN_FAILED");
     fixture.ctl(["run", "--", "no-such-program-anywhere"]).fails(127, "SPAWN_FAILED");
-    // What ends well because it was asked to end was cancelled all the same.
+}
+
+/// A program that exits with 0 because it was asked to end was cancelled all the same.
+#[test]
+fn a_program_that_exits_with_0_on_cancel_is_cancelled() {
+    let fixture = Fixture::new();
     let polite =
         start(&fixture, ["--name", "polite"], "trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done");
     fixture.ctl(["cancel", "polite"]).exits(0);
@@ -415,9 +437,8 @@ fn an_ending_without_a_program_and_one_that_was_asked_for_have_codes_of_their_ow
     fixture.ctl(["wait", "polite"]).exits(143);
 }
 
-/// Whoever waited was told that nobody runs a session, which had just ended well.
 #[test]
-fn who_waits_for_what_nobody_runs_is_told_so_once_and_not_of_what_has_ended() {
+fn wait_warns_once_about_an_unowned_session() {
     let fixture = Fixture::new();
     let queued = block_on(async {
         let store = fixture.open().await;
@@ -425,39 +446,45 @@ fn who_waits_for_what_nobody_runs_is_told_so_once_and_not_of_what_has_ended() {
     });
     let waiting =
         fixture.command(["wait", "queued"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let file = fixture.dir.path().join("go");
-    let script = format!("echo ready; while [ ! -e {} ]; do sleep 0.02; done", file.display());
-    let running = start(&fixture, ["--name", "short"], &script);
-    let also =
-        fixture.command(["wait", "short"]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    std::fs::write(&file, "").unwrap();
-    running.end().exits(0);
-    let output = also.wait_with_output().unwrap();
-    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
     block_on(async {
         let store = fixture.open().await;
-        // It has to have been seen unended: told once, however often it is looked.
+        // Long enough for several checks of the owner, of which one leads to a warning.
         tokio::time::sleep(Duration::from_millis(1200)).await;
         let session = store.manager().start_session(queued).await.unwrap();
         session.complete(sessionkit::SessionSummary::new()).await.unwrap();
     });
     let output = waiting.wait_with_output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && said.matches("nobody runs it now").count() == 1, "{said}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && stderr.matches("it has no owner").count() == 1, "{stderr}");
+}
+
+/// `wait` used to warn about a missing owner when the session had just completed.
+#[test]
+fn wait_does_not_warn_about_an_ended_session() {
+    let fixture = Fixture::new();
+    let file = fixture.dir.path().join("go");
+    let script = format!("echo ready; while [ ! -e {} ]; do sleep 0.02; done", file.display());
+    let running = start(&fixture, ["--name", "short"], &script);
+    let waiting =
+        fixture.command(["wait", "short"]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    std::fs::write(&file, "").unwrap();
+    running.end().exits(0);
+    let output = waiting.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
 }
 
 #[test]
-fn an_owner_on_another_machine_is_dead_only_on_somebodys_word() {
+fn a_remote_owner_is_declared_dead_only_with_force() {
     let fixture = Fixture::new();
     let id = fixture.crashed(SessionConfig::new("import").name("far")).to_string();
     let machine = sessionkit::this_process().unwrap().machine;
     reseal(&fixture, &id, &machine, "another-machine");
     assert_eq!(fixture.show("far")["status"], "running: owner unknown");
     let why = fixture.ctl(["why", "far"]).exits(0).stdout;
-    assert!(why.contains("not known: nothing on this machine can prove it"), "{why}");
+    assert!(why.contains("of unknown liveness: nothing on this machine can prove it"), "{why}");
     fixture.ctl(["resume", "far", "--json"]).exits(125);
     assert_eq!(fixture.json(["recover", "--policy", "fail"])["recovered"], json!([]));
-    assert_eq!(fixture.show("far")["state"], "running", "nothing was proven");
+    assert_eq!(fixture.show("far")["state"], "running", "without proof, nothing changes");
     let done = fixture.json(["recover", "--policy", "fail", "--force"]);
     assert_eq!(done["recovered"][0]["outcome"], "failed");
     let events = fixture.ctl(["events", "far"]).exits(0).stdout;
@@ -465,26 +492,26 @@ fn an_owner_on_another_machine_is_dead_only_on_somebodys_word() {
 }
 
 #[test]
-fn without_a_word_on_the_store_it_is_in_the_users_state_directory() {
+fn the_default_store_is_in_the_user_state_directory() {
     let fixture = Fixture::new();
     let state = fixture.dir.path().join("state");
-    let mut command = support::bare(support::BINARY);
+    let mut command = support::clean_command(support::BINARY);
     command.env("XDG_STATE_HOME", &state).args(["run", "--name", "mine", "--", "true"]);
     support::run(command).exits(0);
-    let mut command = support::bare(support::BINARY);
+    let mut command = support::clean_command(support::BINARY);
     command.env_remove("XDG_STATE_HOME").env("HOME", fixture.dir.path()).args(["ls", "--all"]);
     let ran = support::run(command).exits(0);
     assert!(ran.stdout.is_empty() && !fixture.dir.path().join(".local").exists(), "{ran:#?}");
-    let mut command = support::bare(support::BINARY);
+    let mut command = support::clean_command(support::BINARY);
     command.args(["ls", "--all", "--store", &format!("file:{}", state.join("sessionctl").display())]);
     let ran = support::run(command).exits(0);
     assert!(ran.stdout.contains("mine"), "{ran:#?}");
 }
 
-/// A disk that fails each flush: nobody can say whether the last change is stored, and that is said. Afterwards it is
-/// known again.
+/// On a disk that fails each flush, the outcome of the last change is unknown and reported as such. Later commands
+/// determine it.
 #[test]
-fn what_may_be_stored_or_not_is_told_as_that() {
+fn a_failed_flush_is_reported_as_outcome_unknown() {
     let fixture = Fixture::new();
     let id = fixture.crashed(SessionConfig::new("import").name("doubtful")).to_string();
     let mut command = std::process::Command::new("strace");
@@ -508,10 +535,10 @@ fn what_may_be_stored_or_not_is_told_as_that() {
         eprintln!("not run: strace may not trace here: {}", String::from_utf8_lossy(&output.stderr));
         return;
     }
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(9), "{said}");
-    assert!(said.contains("[OUTCOME_UNKNOWN]") && said.contains("\nnext: "), "{said}");
-    // On a disk that works, whoever waits makes sure of it first.
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(9), "{stderr}");
+    assert!(stderr.contains("[OUTCOME_UNKNOWN]") && stderr.contains("\nnext: "), "{stderr}");
+    // On a disk that works, `wait` flushes the log first.
     fixture.ctl(["wait", &id]).exits(130);
     fixture.ctl(["verify", &id]).exits(0);
 }

@@ -1,4 +1,4 @@
-//! A store with folders of its own for everything that the command makes, and the looks at what is left in them.
+//! A store with private directories for all files of the command, and checks that nothing is left in them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -9,27 +9,27 @@ use rustix::process::{Pid, WaitOptions};
 use serde_json::Value;
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_sessionctl");
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Descriptors and orphans are the process's: one test at a time.
-static ALONE: Mutex<()> = Mutex::new(());
+/// Descriptors and orphans belong to the process, so tests run one at a time.
+static EXCLUSIVE: Mutex<()> = Mutex::new(());
 
-pub(crate) struct House {
+pub(crate) struct TreesFixture {
     dir: tempfile::TempDir,
     descriptors: usize,
-    _alone: MutexGuard<'static, ()>,
+    _exclusive: MutexGuard<'static, ()>,
 }
 
-impl House {
+impl TreesFixture {
     pub(crate) fn new() -> Self {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever loses its parent comes to this process: nothing is left unseen.
+        let exclusive = EXCLUSIVE.lock().unwrap_or_else(PoisonError::into_inner);
+        // Orphans become children of this process, so that none goes unnoticed.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
         let dir = tempfile::tempdir().unwrap();
         for folder in ["runtime", "tmp"] {
             std::fs::create_dir(dir.path().join(folder)).unwrap();
         }
-        Self { dir, descriptors: descriptors(), _alone: alone }
+        Self { dir, descriptors: descriptors(), _exclusive: exclusive }
     }
 
     fn store(&self) -> PathBuf {
@@ -40,29 +40,29 @@ impl House {
         self.dir.path().join(name)
     }
 
-    pub(crate) fn command(&self, words: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("SESSIONCTL_") {
                 command.env_remove(name);
             }
         }
-        command.args(words).env("SESSIONCTL_STORE", format!("file:{}", self.store().display()));
+        command.args(args).env("SESSIONCTL_STORE", format!("file:{}", self.store().display()));
         command.env("XDG_RUNTIME_DIR", self.file("runtime")).env("TMPDIR", self.file("tmp"));
         command.stdin(Stdio::null());
         command
     }
 
-    pub(crate) fn ctl(&self, words: &[&str]) -> Ran {
-        Ran::from(self.command(words).output().unwrap())
+    pub(crate) fn ctl(&self, args: &[&str]) -> Ran {
+        Ran::from(self.command(args).output().unwrap())
     }
 
-    pub(crate) fn begin(&self, words: &[&str]) -> Begun {
-        Begun(self.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    pub(crate) fn spawn(&self, args: &[&str]) -> RunningCommand {
+        RunningCommand(self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
-    pub(crate) fn json(&self, words: &[&str]) -> Value {
-        let ran = self.ctl(&[words, &["--json"]].concat());
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
+        let ran = self.ctl(&[args, &["--json"]].concat());
         serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
     }
 
@@ -74,15 +74,15 @@ impl House {
         self.json(&["show", id])
     }
 
-    /// A process that has something to do with a session, and is none of its tree.
-    pub(crate) fn stranger(env: &[(&str, &str)]) -> Stranger {
+    /// Starts a process whose environment refers to a session and that is not part of its tree.
+    pub(crate) fn unrelated_process(env: &[(&str, &str)]) -> UnrelatedProcess {
         let mut command = Command::new("sleep");
         command.arg("86399").env_remove("SESSIONCTL_SOCKET").envs(env.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Stranger(command.spawn().unwrap())
+        UnrelatedProcess(command.spawn().unwrap())
     }
 
-    /// A socket's path as this process would have it.
+    /// Returns the path of a socket as if this process were the owner.
     pub(crate) fn own_socket(&self) -> String {
         let line = std::fs::read_to_string("/proc/self/stat").unwrap();
         let start = line.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap();
@@ -92,26 +92,26 @@ impl House {
             .to_string()
     }
 
-    /// Of all that was handed to this process when its parent was killed, only supervisors may be left, and none that
-    /// lives: had one ended before its tree, the rest of the tree would be here.
-    pub(crate) fn no_orphans_but_supervisors(case: &str) {
+    /// Asserts that the orphans of killed owners are supervisors, and waits for their end. If a supervisor ended before
+    /// its tree, the rest of the tree would be among the orphans.
+    pub(crate) fn assert_only_supervisors_orphaned(case: &str) {
         for (pid, name, state) in children() {
-            // Started as `/proc/self/exe`, whose last part the system takes for its name.
+            // A supervisor is started as `/proc/self/exe` and has the last component as its name.
             assert!(name == "exe", "{case}: {pid} {name} {state} outlived its supervisor");
         }
-        Self::no_orphans(case);
+        Self::wait_for_orphans(case);
     }
 
-    /// All that was handed to this process ends.
-    pub(crate) fn no_orphans(case: &str) {
-        let give_up = Instant::now() + PATIENCE;
+    /// Waits until all orphans have ended.
+    pub(crate) fn wait_for_orphans(case: &str) {
+        let deadline = Instant::now() + TIMEOUT;
         while !Self::reap_orphans() {
-            assert!(Instant::now() < give_up, "{case}: {:?} do not end", children());
+            assert!(Instant::now() < deadline, "{case}: {:?} do not end", children());
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// Takes note of every orphan that has ended; whether none is left.
+    /// Reaps the orphans that have ended. Returns `true` if none is left.
     pub(crate) fn reap_orphans() -> bool {
         for (pid, ..) in children().iter().filter(|(_, _, state)| state == "Z") {
             rustix::process::waitpid(Pid::from_raw(*pid), WaitOptions::NOHANG).unwrap();
@@ -119,22 +119,22 @@ impl House {
         children().is_empty()
     }
 
-    /// Nothing of owners that ended by themselves is left, without any cleaning.
-    pub(crate) fn is_clean(&self, case: &str) {
+    /// Asserts that owners that exited left no files, descriptors or processes, without a `gc`.
+    pub(crate) fn assert_clean(&self, case: &str) {
         for folder in ["owners", "active", "stage", "trash", "quarantine"] {
             assert_eq!(names(&self.store().join(folder)), [""; 0], "{case}: {folder}");
         }
         assert_eq!(names(&self.file("runtime/sessionctl")), [""; 0], "{case}");
-        Self::no_orphans(case);
+        Self::wait_for_orphans(case);
         assert_eq!(descriptors(), self.descriptors, "{case}");
     }
 
-    /// After `gc` a store is as if nothing had ever been in it.
-    pub(crate) fn leaves_nothing(self, seed: u64) {
+    /// Asserts that after `gc` a store has no files but its own.
+    pub(crate) fn assert_empty_after_gc(self, seed: u64) {
         self.ctl(&["recover", "--policy", "fail"]).exits(0);
         let ran = self.ctl(&["gc", "--older-than", "0s"]).exits(0);
         let case = format!("SESSION_TREE_SEED={seed}: {ran:?}");
-        self.is_clean(&case);
+        self.assert_clean(&case);
         let mut files = Vec::new();
         walk(self.dir.path(), &mut files);
         files.retain(|path| {
@@ -175,32 +175,32 @@ fn children() -> Vec<(i32, String, String)> {
     std::fs::read_dir("/proc").unwrap().flatten().filter_map(child).collect()
 }
 
-/// A process that nobody may signal.
-pub(crate) struct Stranger(Child);
+/// A process that must not be signalled.
+pub(crate) struct UnrelatedProcess(Child);
 
-impl Stranger {
-    pub(crate) fn still_lives(mut self) -> bool {
+impl UnrelatedProcess {
+    pub(crate) fn is_alive(mut self) -> bool {
         self.0.try_wait().unwrap().is_none()
     }
 }
 
-impl Drop for Stranger {
+impl Drop for UnrelatedProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// A command that runs.
-pub(crate) struct Begun(Child);
+/// A running command.
+pub(crate) struct RunningCommand(Child);
 
-impl Begun {
+impl RunningCommand {
     pub(crate) fn end(self) -> Ran {
         Ran::from(self.0.wait_with_output().unwrap())
     }
 }
 
-/// What a command said, and how it ended.
+/// The outputs and exit code of a command.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
@@ -227,13 +227,13 @@ pub(crate) fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().unwrap())
 }
 
-/// Numbers that a seed brings back.
-pub(crate) struct Dice {
+/// Random numbers, reproducible by their seed.
+pub(crate) struct SeededRandom {
     pub(crate) seed: u64,
     state: u64,
 }
 
-impl Dice {
+impl SeededRandom {
     pub(crate) fn seeded(name: &str) -> Self {
         let seed = number(name, u64::from(std::process::id()));
         Self { seed, state: seed }

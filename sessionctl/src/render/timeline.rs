@@ -1,0 +1,71 @@
+//! Timeline of a session in sentences. Events of the work itself are left out: `events` prints those.
+
+use serde::Serialize;
+use serde_json::Value;
+use sessionkit::runner::signal_name;
+use sessionkit::{SessionEvent, StoredRecord, Timestamp};
+
+/// An entry of a timeline.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct TimelineItem {
+    pub(crate) at: Timestamp,
+    pub(crate) revision: u64,
+    pub(crate) what: String,
+}
+
+/// Returns the timeline item of a record; `None` for an event of the work itself.
+pub(crate) fn timeline_item(record: &StoredRecord) -> Option<TimelineItem> {
+    let record = record.decode().ok()?;
+    let what = describe(&record.event)?;
+    Some(TimelineItem { at: record.envelope.at, revision: record.envelope.seq, what })
+}
+
+fn describe(event: &SessionEvent) -> Option<String> {
+    Some(match event {
+        SessionEvent::Created { creator, .. } => format!("created by {creator}"),
+        SessionEvent::Started { owner } => format!("started by {owner}"),
+        SessionEvent::Resumed { owner } => format!("resumed by {owner}"),
+        SessionEvent::PauseRequested { reason, by } => format!("{by} requested a pause: {reason}"),
+        SessionEvent::ResumeRequested { by } => format!("{by} requested to resume"),
+        SessionEvent::CancelRequested { reason, by, force } => {
+            let kind = if *force { "immediate cancellation" } else { "cancellation" };
+            format!("{by} requested {kind}: {reason}")
+        }
+        SessionEvent::InputProvided { by, .. } => format!("{by} provided input"),
+        SessionEvent::Paused { reason } => format!("paused ({reason})"),
+        SessionEvent::Interrupted { evidence } => format!("interrupted: {evidence}"),
+        SessionEvent::CommandExecuted { exit_code, signal, .. } => match (exit_code, signal) {
+            (Some(code), _) => format!("program exited with code {code}"),
+            (None, Some(signal)) => format!("program ended by signal {}", signal_name(*signal)),
+            (None, None) => "program ended".to_owned(),
+        },
+        SessionEvent::Completed { .. } => "completed".to_owned(),
+        SessionEvent::Failed { error } => format!("failed: {error}"),
+        SessionEvent::Cancelled { reason } => format!("cancelled: {reason}"),
+        SessionEvent::Noted { kind, data } => describe_note(kind, data)?,
+        SessionEvent::IterationStarted { .. }
+        | SessionEvent::IterationCompleted { .. }
+        | SessionEvent::AnalysisCompleted { .. }
+        | SessionEvent::CheckpointSaved { .. }
+        | SessionEvent::ProgressReported { .. }
+        | _ => return None,
+    })
+}
+
+/// Describes a note of this project; the meaning of other notes is not known here.
+fn describe_note(kind: &str, data: &Value) -> Option<String> {
+    match kind {
+        "session.signal" => {
+            let name = data.get("name").and_then(Value::as_str).unwrap_or("?");
+            Some(format!("sent signal {name} to the program"))
+        }
+        "session.escaped" => {
+            let count = data.get("processes").and_then(Value::as_array).map_or(0, Vec::len);
+            Some(format!("processes that could not be ended: {count}"))
+        }
+        "session.loss" => Some("loss of flushed records accepted".to_owned()),
+        "session.output_truncated" => Some("output limit reached: further output is not stored".to_owned()),
+        "session.output_lost" => Some("some output could not be stored".to_owned()),
+        _ => None,
+    }
+}

@@ -1,0 +1,46 @@
+//! Waiting for the owner of a session to act on a request in its log.
+
+use std::time::Duration;
+
+use sessionkit::{ErrorCode, Head, Liveness, SessionId, SessionManager, StateName};
+
+use crate::context::Context;
+use crate::error::{Failure, Result};
+
+/// Time after which a hint says that the owner has not responded yet.
+const HINT_AFTER: Duration = Duration::from_secs(3);
+/// Interval of checks that the owner is alive.
+const LIVENESS_CHECK: Duration = Duration::from_millis(250);
+
+/// Waits until a session is in one of these states, or has ended.
+///
+/// # Errors
+/// `CONFLICT` if its owner dies before that.
+pub(crate) async fn wait_for_owner(
+    context: &Context,
+    manager: &dyn SessionManager,
+    id: SessionId,
+    states: &[StateName],
+) -> Result<Head> {
+    let typed = id.to_string();
+    let mut reached = manager.wait_for(id, states);
+    let hint_due = tokio::time::sleep(HINT_AFTER);
+    tokio::pin!(hint_due);
+    let (mut hinted, mut liveness_check) = (false, tokio::time::interval(LIVENESS_CHECK));
+    loop {
+        tokio::select! {
+            biased;
+            head = &mut reached => return head.map_err(|error| Failure::from(error).about(id)),
+            _ = liveness_check.tick() => {
+                if let Some(Liveness::Dead { evidence }) = super::liveness(manager, id).await {
+                    let text = format!("the owner of session {id} died before it responded: {evidence}");
+                    return Err(Failure::new(ErrorCode::Conflict, text).about(id).next(&["resume", &typed]));
+                }
+            }
+            () = &mut hint_due, if !hinted => {
+                hinted = true;
+                context.hint("the owner has not responded yet", &[id], &["why", &typed]);
+            }
+        }
+    }
+}
