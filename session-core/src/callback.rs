@@ -6,36 +6,36 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// Takes its callback back when it is dropped. One that runs at that moment on another thread is not waited for.
 #[must_use = "dropping the guard takes the callback back; `forget` keeps it"]
 pub struct CallbackGuard {
-    take_back: Option<Box<dyn FnOnce() + Send + Sync>>,
+    unregister: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
 
 impl CallbackGuard {
-    pub(crate) fn new(take_back: impl FnOnce() + Send + Sync + 'static) -> Self {
-        Self { take_back: Some(Box::new(take_back)) }
+    pub(crate) fn new(unregister: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self { unregister: Some(Box::new(unregister)) }
     }
 
     /// For a callback that already ran and never will again.
     pub(crate) const fn spent() -> Self {
-        Self { take_back: None }
+        Self { unregister: None }
     }
 
     /// Keeps the callback for as long as there is anything that can call it.
     pub fn forget(mut self) {
-        self.take_back = None;
+        self.unregister = None;
     }
 }
 
 impl Drop for CallbackGuard {
     fn drop(&mut self) {
-        if let Some(take_back) = self.take_back.take() {
-            take_back();
+        if let Some(unregister) = self.unregister.take() {
+            unregister();
         }
     }
 }
 
 impl fmt::Debug for CallbackGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CallbackGuard").field("spent", &self.take_back.is_none()).finish()
+        f.debug_struct("CallbackGuard").field("spent", &self.unregister.is_none()).finish()
     }
 }
 

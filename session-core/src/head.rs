@@ -224,7 +224,7 @@ impl Head {
     fn clock(&mut self, record: &Record) {
         let at = record.envelope.at;
         let by_owner = if let SessionEvent::Interrupted { evidence } = &record.event {
-            evidence.is_own()
+            evidence.is_from_owner()
         } else {
             record.event.kind().role() != Role::Anyone
         };

@@ -188,7 +188,7 @@ impl Lifecycle {
         self.check_owner(record)?;
         self.check_rule(record.event.kind())?;
         self.check_attempt(record)?;
-        self.move_on(record)
+        self.apply_event(record)
     }
 
     /// The kinds that may follow.
@@ -275,7 +275,7 @@ impl Lifecycle {
     }
 
     /// What an event that is allowed does, and whether that is anything.
-    fn move_on(&mut self, record: &Record) -> Result<bool, TransitionError> {
+    fn apply_event(&mut self, record: &Record) -> Result<bool, TransitionError> {
         match &record.event {
             SessionEvent::Created { .. } => return Err(self.illegal(EventKind::Created)),
             SessionEvent::CommandExecuted { .. }
@@ -284,12 +284,12 @@ impl Lifecycle {
             | SessionEvent::ProgressReported { .. }
             | SessionEvent::Noted { .. } => return Ok(false),
             SessionEvent::IterationStarted { number } => {
-                self.iteration = in_turn(*number, self.iterations_completed.saturating_add(1))?;
+                self.iteration = check_number(*number, self.iterations_completed.saturating_add(1))?;
                 self.iteration_open = true;
                 self.state = SessionState::Running { iteration: self.iteration };
             }
             SessionEvent::IterationCompleted { number, .. } => {
-                self.iterations_completed = in_turn(*number, self.iteration)?;
+                self.iterations_completed = check_number(*number, self.iteration)?;
                 self.iteration_open = false;
             }
             SessionEvent::PauseRequested { reason, by } => {
@@ -345,6 +345,6 @@ impl Lifecycle {
     }
 }
 
-const fn in_turn(found: u64, expected: u64) -> Result<u64, TransitionError> {
+const fn check_number(found: u64, expected: u64) -> Result<u64, TransitionError> {
     if found == expected { Ok(found) } else { Err(TransitionError::Iteration { expected, found }) }
 }

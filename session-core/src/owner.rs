@@ -107,7 +107,7 @@ impl Evidence {
 
 impl Evidence {
     /// Whether the owner itself said so, and so lived until then.
-    pub(crate) const fn is_own(&self) -> bool {
+    pub(crate) const fn is_from_owner(&self) -> bool {
         match self {
             Self::Shutdown | Self::Dropped => true,
             Self::LockReleased

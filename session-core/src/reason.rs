@@ -133,7 +133,7 @@ pub struct SessionSummary {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// What the work returned, `null` included. A head does not keep it; the log does.
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "whatever_is_there")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "deserialize_present")]
     pub result: Option<Value>,
     /// Iterations completed. This and all below are filled in from the log when the session completes.
     pub iterations: u64,
@@ -152,7 +152,7 @@ pub struct SessionSummary {
 }
 
 /// Work that returned `null` returned something: without this it would read back as nothing.
-fn whatever_is_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+fn deserialize_present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }
 

@@ -60,13 +60,13 @@ impl fmt::Display for ObserverHealth {
 /// - An observer that never returns costs its thread and its queue.
 #[derive(Debug, Default)]
 pub struct Dispatcher {
-    lanes: RwLock<Lanes>,
+    queues: RwLock<Queues>,
 }
 
 #[derive(Debug, Default)]
-struct Lanes {
+struct Queues {
     closed: bool,
-    all: Vec<Arc<Lane>>,
+    all: Vec<Arc<ObserverQueue>>,
 }
 
 impl Dispatcher {
@@ -84,23 +84,23 @@ impl Dispatcher {
     ///
     /// Where the system has no thread left, that is logged and the observer misses everything.
     pub fn add(&self, name: &str, observer: Arc<dyn SessionObserver>, queue: NonZeroUsize) {
-        let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
-        let lane = Arc::new(Lane::new(name, queue, lanes.closed));
+        let mut queues = self.queues.write().unwrap_or_else(PoisonError::into_inner);
+        let queue = Arc::new(ObserverQueue::new(name, queue, queues.closed));
         let spawned = thread::Builder::new().name(format!("session-observer-{}", visible(name))).spawn({
-            let lane = Arc::clone(&lane);
-            move || lane.run(observer)
+            let queue = Arc::clone(&queue);
+            move || queue.run(observer)
         });
         if let Err(error) = spawned {
             tracing::error!(observer = %visible(name), %error, "no thread for this observer: it hears nothing");
-            lane.end();
+            queue.end();
         }
-        lanes.all.push(lane);
+        queues.all.push(queue);
     }
 
     /// How each observer fares, in the order in which they were added.
     #[must_use]
     pub fn health(&self) -> Vec<ObserverHealth> {
-        self.lanes().iter().map(|lane| lane.health()).collect()
+        self.queues().iter().map(|queue| queue.health()).collect()
     }
 
     /// Takes no more events and waits until all queues are empty, for at most `within`. What is still waiting then is
@@ -112,32 +112,32 @@ impl Dispatcher {
 
     /// As [`shutdown`](Self::shutdown), on behalf of another thread, which may be an observer's.
     pub(crate) fn shutdown_for(&self, caller: ThreadId, within: Duration) -> Vec<ObserverHealth> {
-        let lanes = self.close();
+        let queues = self.close();
         let deadline = Instant::now().checked_add(within);
         let late: Vec<_> =
-            lanes.iter().filter(|lane| !lane.wait(caller, deadline)).map(|lane| lane.health()).collect();
+            queues.iter().filter(|queue| !queue.wait(caller, deadline)).map(|queue| queue.health()).collect();
         for health in &late {
             tracing::error!("left behind at shutdown: {health}");
         }
         late
     }
 
-    fn close(&self) -> Vec<Arc<Lane>> {
-        self.lanes.write().unwrap_or_else(PoisonError::into_inner).closed = true;
-        let lanes = self.lanes();
-        for lane in &lanes {
-            lane.close();
+    fn close(&self) -> Vec<Arc<ObserverQueue>> {
+        self.queues.write().unwrap_or_else(PoisonError::into_inner).closed = true;
+        let queues = self.queues();
+        for queue in &queues {
+            queue.close();
         }
-        lanes
+        queues
     }
 
-    fn lanes(&self) -> Vec<Arc<Lane>> {
-        self.lanes.read().unwrap_or_else(PoisonError::into_inner).all.clone()
+    fn queues(&self) -> Vec<Arc<ObserverQueue>> {
+        self.queues.read().unwrap_or_else(PoisonError::into_inner).all.clone()
     }
 
     fn send(&self, what: impl Fn() -> Item) {
-        for lane in &self.lanes.read().unwrap_or_else(PoisonError::into_inner).all {
-            lane.push(what());
+        for queue in &self.queues.read().unwrap_or_else(PoisonError::into_inner).all {
+            queue.push(what());
         }
     }
 }
@@ -162,7 +162,7 @@ impl Drop for Dispatcher {
 
 /// One observer's queue, and what is known of the observer. Its lock is never held while the observer is called.
 #[derive(Debug)]
-struct Lane {
+struct ObserverQueue {
     name: String,
     capacity: usize,
     state: Mutex<State>,
@@ -204,7 +204,7 @@ struct Gap {
     missed: u64,
 }
 
-impl Lane {
+impl ObserverQueue {
     fn new(name: &str, queue: NonZeroUsize, closed: bool) -> Self {
         let state = Mutex::new(State { closed, ..State::default() });
         Self { name: name.to_owned(), capacity: queue.get(), state, changed: Condvar::new() }
@@ -298,7 +298,7 @@ impl Lane {
         let mut state = self.lock();
         state.closed = true;
         state.ended = true;
-        state.give_up();
+        state.discard_queue();
         self.changed.notify_all();
     }
 
@@ -313,7 +313,7 @@ impl Lane {
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
-                state.give_up();
+                state.discard_queue();
                 return false;
             }
             let left = left.unwrap_or(Duration::MAX);
@@ -354,7 +354,7 @@ impl State {
         self.gaps.drain().map(|(_, gap)| gap).collect()
     }
 
-    fn give_up(&mut self) {
+    fn discard_queue(&mut self) {
         let given_up = self.queue.drain(..).filter(|queued| queued.item.is_some()).count();
         self.missed += u64::try_from(given_up).unwrap_or(u64::MAX);
         self.gaps.clear();

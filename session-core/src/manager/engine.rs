@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use super::cell::{Cell, CellRef, Writer};
 use super::options::ManagerOptions;
+use super::session_entry::{EntryGuard, LogTail, SessionEntry};
 use super::{EventSink, RecoveryReport};
 use crate::error::{Result, SessionError};
 use crate::event::SessionEvent;
@@ -35,7 +35,7 @@ pub(crate) struct Engine {
     pub(crate) presence: Arc<dyn Presence>,
     pub(crate) options: ManagerOptions,
     me: OnceCell<Me>,
-    cells: Mutex<HashMap<SessionId, Arc<Cell>>>,
+    entries: Mutex<HashMap<SessionId, Arc<SessionEntry>>>,
     sinks: RwLock<Vec<Arc<dyn EventSink>>>,
     /// The recovery that the opening made, when nobody could listen yet.
     opening: OnceLock<RecoveryReport>,
@@ -68,7 +68,7 @@ impl Engine {
             presence,
             options,
             me: OnceCell::new(),
-            cells: Mutex::default(),
+            entries: Mutex::default(),
             sinks: RwLock::default(),
             opening: OnceLock::new(),
             closed: AtomicBool::new(false),
@@ -130,35 +130,35 @@ impl Engine {
         Ok(self.presence.liveness(owner).await?)
     }
 
-    pub(super) fn cells(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Cell>>> {
-        self.cells.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn entries(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<SessionEntry>>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn cell(&self, id: SessionId) -> CellRef<'_> {
-        let mut cells = self.cells();
-        let cell = cells.entry(id).or_insert_with(|| Arc::new(Cell::new(id)));
-        CellRef::new(self, Arc::clone(cell))
+    pub(crate) fn entry(&self, id: SessionId) -> EntryGuard<'_> {
+        let mut entries = self.entries();
+        let entry = entries.entry(id).or_insert_with(|| Arc::new(SessionEntry::new(id)));
+        EntryGuard::new(self, Arc::clone(entry))
     }
 
     pub(crate) fn in_memory(&self) -> usize {
-        self.cells().len()
+        self.entries().len()
     }
 
     /// The sessions that are owned here.
     pub(crate) async fn owned(&self) -> Vec<SessionId> {
-        let cells: Vec<Arc<Cell>> = self.cells().values().map(Arc::clone).collect();
+        let entries: Vec<Arc<SessionEntry>> = self.entries().values().map(Arc::clone).collect();
         let mut owned = Vec::new();
-        for cell in cells {
-            if cell.state.lock().await.owned.is_some() {
-                owned.push(cell.id());
+        for entry in entries {
+            if entry.state.lock().await.owned.is_some() {
+                owned.push(entry.id());
             }
         }
         owned
     }
 
-    pub(crate) async fn load(&self, id: SessionId) -> Result<Writer> {
+    pub(crate) async fn load(&self, id: SessionId) -> Result<LogTail> {
         let head = self.storage.head(id).await?.ok_or(StorageError::NotFound { id })?;
-        Ok(Writer::new(head))
+        Ok(LogTail::new(head))
     }
 
     /// Lets a sink hear everything from now on, and of the recovery that the opening made.
@@ -174,7 +174,7 @@ impl Engine {
         let _ = self.opening.set(report);
     }
 
-    pub(crate) fn tell_recovery(&self, report: &RecoveryReport) {
+    pub(crate) fn deliver_recovery(&self, report: &RecoveryReport) {
         for sink in &*self.sinks.read().unwrap_or_else(PoisonError::into_inner) {
             sink.recovered(report);
         }
@@ -198,10 +198,10 @@ impl Engine {
             },
             Err(error) => return Err(error.into()),
         }
-        let mut writer = Writer::new(head.clone());
-        writer.untold.push_back(told(id, record));
-        writer.reached(1);
-        self.tell(&mut writer);
+        let mut tail = LogTail::new(head.clone());
+        tail.pending_events.push_back(to_notification(id, record));
+        tail.mark_flushed(1);
+        self.deliver(&mut tail);
         Ok(Some(head))
     }
 
@@ -213,17 +213,17 @@ impl Engine {
     /// Decides and appends until it is done, or until others have been faster for too long.
     pub(crate) async fn commit(
         &self,
-        writer: &mut Writer,
+        tail: &mut LogTail,
         durability: Durability,
         mut decide: impl FnMut(&Head) -> Result<Vec<SessionEvent>> + Send,
     ) -> Result<Tip> {
-        let give_up = Instant::now() + self.options.patience;
+        let deadline = Instant::now() + self.options.conflict_timeout;
         loop {
-            let events = decide(&writer.head)?;
-            match self.append(writer, events, durability).await? {
+            let events = decide(&tail.head)?;
+            match self.append(tail, events, durability).await? {
                 Appended::Done(tip) => return Ok(tip),
-                Appended::Moved if Instant::now() >= give_up => {
-                    return Err(SessionError::Contended { id: writer.head.id });
+                Appended::Moved if Instant::now() >= deadline => {
+                    return Err(SessionError::Contended { id: tail.head.id });
                 }
                 Appended::Moved => {}
             }
@@ -233,56 +233,56 @@ impl Engine {
     /// Tries once to append events to the log as the writer knows it. Write, flush, acknowledge, tell: in this order.
     pub(crate) async fn append(
         &self,
-        writer: &mut Writer,
+        tail: &mut LogTail,
         events: Vec<SessionEvent>,
         durability: Durability,
     ) -> Result<Appended> {
-        let id = writer.head.id;
-        if events.is_empty() && (durability == Durability::Buffered || writer.unflushed_since.is_none()) {
-            return Ok(Appended::Done(writer.head.tip));
+        let id = tail.head.id;
+        if events.is_empty() && (durability == Durability::Buffered || tail.unflushed_since.is_none()) {
+            return Ok(Appended::Done(tail.head.tip));
         }
-        let (batch, head, records) = self.seal(writer, events)?;
-        let expected = Expected::At(writer.head.tip);
+        let (batch, head, records) = self.seal(tail, events)?;
+        let expected = Expected::At(tail.head.tip);
         match self.storage.append(id, expected, batch, durability).await {
             Ok(tip) => {
-                writer.head = head;
-                writer.untold.extend(records.into_iter().map(|record| told(id, record)));
-                writer.reached(if durability == Durability::Flushed { tip.revision } else { 0 });
-                self.tell(writer);
+                tail.head = head;
+                tail.pending_events.extend(records.into_iter().map(|record| to_notification(id, record)));
+                tail.mark_flushed(if durability == Durability::Flushed { tip.revision } else { 0 });
+                self.deliver(tail);
                 Ok(Appended::Done(tip))
             }
             Err(StorageError::Conflict { actual: None, .. }) => Err(StorageError::NotFound { id }.into()),
             Err(StorageError::Conflict { .. }) => {
-                self.catch_up(writer).await?;
+                self.catch_up(tail).await?;
                 Ok(Appended::Moved)
             }
-            Err(error @ StorageError::OutcomeUnknown { .. }) => self.resolve(writer, head.tip, error).await,
+            Err(error @ StorageError::OutcomeUnknown { .. }) => self.resolve(tail, head.tip, error).await,
             Err(error) => Err(error.into()),
         }
     }
 
     /// Finds out whether an append took place that the storage could not speak of. An empty flush makes the storage
     /// settle what is in the log; then the log says whether our records are among it.
-    async fn resolve(&self, writer: &mut Writer, ours: Tip, error: StorageError) -> Result<Appended> {
-        let id = writer.head.id;
+    async fn resolve(&self, tail: &mut LogTail, ours: Tip, error: StorageError) -> Result<Appended> {
+        let id = tail.head.id;
         let Ok(Some(found)) = self.storage.head(id).await else { return Err(error.into()) };
         if self.flush(id, found.tip).await.is_err() {
             return Err(error.into());
         }
-        let before = writer.head.tip.revision;
-        self.catch_up(writer).await?;
+        let before = tail.head.tip.revision;
+        self.catch_up(tail).await?;
         let page = self.storage.records(id, before, PAGE).await?;
         if page.records.iter().any(|record| record.tip() == ours) {
-            writer.reached(ours.revision);
-            self.tell(writer);
+            tail.mark_flushed(ours.revision);
+            self.deliver(tail);
             return Ok(Appended::Done(ours));
         }
         Ok(Appended::Moved)
     }
 
-    fn seal(&self, writer: &Writer, events: Vec<SessionEvent>) -> Result<(Batch, Head, Vec<Record>)> {
-        let id = writer.head.id;
-        let mut head = writer.head.clone();
+    fn seal(&self, tail: &LogTail, events: Vec<SessionEvent>) -> Result<(Batch, Head, Vec<Record>)> {
+        let id = tail.head.id;
+        let mut head = tail.head.clone();
         let mut chain = Chain::at(id, head.tip);
         let (mut stored, mut records) = (Vec::with_capacity(events.len()), Vec::with_capacity(events.len()));
         for mut event in events {
@@ -292,7 +292,7 @@ impl Engine {
                 let SessionSummary { message, result, .. } = std::mem::take(summary);
                 *summary = SessionSummary { message, result, ..head.summary(at) };
             }
-            let draft = UnsealedRecord { at, attempt, flushed: writer.flushed, event };
+            let draft = UnsealedRecord { at, attempt, flushed: tail.flushed, event };
             let (line, record) = chain.seal(draft)?;
             head.apply(&record).map_err(|source| SessionError::Transition { id, source })?;
             stored.push(line);
@@ -304,45 +304,45 @@ impl Engine {
 
     /// Reads what others appended and folds it in. A log that no longer holds what the writer knew (others repaired it
     /// with loss) is taken as it is now.
-    pub(crate) async fn catch_up(&self, writer: &mut Writer) -> Result<()> {
-        let id = writer.head.id;
+    pub(crate) async fn catch_up(&self, tail: &mut LogTail) -> Result<()> {
+        let id = tail.head.id;
         loop {
-            let known = writer.head.tip;
+            let known = tail.head.tip;
             let page = self.storage.records(id, known.revision, PAGE).await?;
             let mut chain = Chain::at(id, known);
             if page.records.is_empty() {
                 let stored = self.storage.head(id).await?.ok_or(StorageError::NotFound { id })?;
-                if stored.tip != writer.head.tip && stored.tip.revision <= writer.head.tip.revision {
-                    writer.start_over(stored);
+                if stored.tip != tail.head.tip && stored.tip.revision <= tail.head.tip.revision {
+                    tail.reset_to(stored);
                 }
                 return Ok(());
             }
             for stored in page.records {
                 if chain.follow(&stored).is_err() {
                     let head = self.storage.head(id).await?.ok_or(StorageError::NotFound { id })?;
-                    writer.start_over(head);
+                    tail.reset_to(head);
                     return Ok(());
                 }
                 let record = decode(id, &stored)?;
-                writer.head.apply(&record).map_err(|source| StorageError::Invalid {
+                tail.head.apply(&record).map_err(|source| StorageError::Invalid {
                     id,
                     revision: stored.revision(),
                     source,
                 })?;
-                writer.interrupted |= matches!(record.event, SessionEvent::Interrupted { .. });
+                tail.interrupted |= matches!(record.event, SessionEvent::Interrupted { .. });
                 let flushed = record.envelope.flushed;
-                writer.untold.push_back(told(id, record));
-                writer.reached(flushed);
+                tail.pending_events.push_back(to_notification(id, record));
+                tail.mark_flushed(flushed);
             }
-            self.tell(writer);
+            self.deliver(tail);
         }
     }
 
     /// Hands out what is flushed by now.
-    fn tell(&self, writer: &mut Writer) {
+    fn deliver(&self, tail: &mut LogTail) {
         let sinks = self.sinks.read().unwrap_or_else(PoisonError::into_inner);
-        while writer.untold.front().is_some_and(|(context, _)| context.revision <= writer.flushed) {
-            let Some((context, event)) = writer.untold.pop_front() else { break };
+        while tail.pending_events.front().is_some_and(|(context, _)| context.revision <= tail.flushed) {
+            let Some((context, event)) = tail.pending_events.pop_front() else { break };
             for sink in sinks.iter() {
                 sink.event(&context, &event);
             }
@@ -350,7 +350,7 @@ impl Engine {
     }
 }
 
-fn told(id: SessionId, record: Record) -> (EventContext, Arc<SessionEvent>) {
+fn to_notification(id: SessionId, record: Record) -> (EventContext, Arc<SessionEvent>) {
     let envelope = record.envelope;
     (EventContext::new(id, envelope.seq, envelope.at, envelope.attempt), Arc::new(record.event))
 }

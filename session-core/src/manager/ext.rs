@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::SessionManager;
-use super::drive::{WorkError, drive};
 use super::report::SessionReport;
+use super::run::{WorkError, run_work};
 use super::session::Session;
 use crate::config::SessionConfig;
 use crate::error::{Result, SessionError};
@@ -37,7 +37,7 @@ pub trait SessionManagerExt: SessionManager {
     {
         async move {
             let id = self.create_session(config).await?;
-            drive(self.start_session(id).await?, work).await
+            run_work(self.start_session(id).await?, work).await
         }
     }
 
@@ -61,9 +61,9 @@ pub trait SessionManagerExt: SessionManager {
         T: Serialize + Send,
     {
         async move {
-            match find_or_take(self, key, config.idempotency_key(key)).await? {
-                Found::Taken(session) => drive(session, work).await,
-                Found::Stands(id) => Ok(self.restore_session(id).await?.into()),
+            match find_or_acquire(self, key, config.idempotency_key(key)).await? {
+                KeyedSession::Acquired(session) => run_work(session, work).await,
+                KeyedSession::Existing(id) => Ok(self.restore_session(id).await?.into()),
             }
         }
     }
@@ -71,16 +71,16 @@ pub trait SessionManagerExt: SessionManager {
 
 impl<M: SessionManager + ?Sized> SessionManagerExt for M {}
 
-enum Found {
-    Taken(Session),
-    Stands(SessionId),
+enum KeyedSession {
+    Acquired(Session),
+    Existing(SessionId),
 }
 
-async fn find_or_take<M: SessionManager + ?Sized>(
+async fn find_or_acquire<M: SessionManager + ?Sized>(
     manager: &M,
     key: &str,
     config: SessionConfig,
-) -> Result<Found> {
+) -> Result<KeyedSession> {
     let mut config = config;
     loop {
         let id = SessionId::from_key_try(key, config.retries + 1);
@@ -89,16 +89,16 @@ async fn find_or_take<M: SessionManager + ?Sized>(
             Err(SessionError::Storage(StorageError::NotFound { .. })) => {
                 manager.create_session(config.clone()).await?;
                 match manager.start_session(id).await {
-                    Ok(session) => return Ok(Found::Taken(session)),
+                    Ok(session) => return Ok(KeyedSession::Acquired(session)),
                     // Somebody with the same key was here at the same time: look at what he made of it.
-                    Err(error) if is_overtaken(&error) => continue,
+                    Err(error) if lost_race(&error) => continue,
                     Err(error) => return Err(error),
                 }
             }
             Err(error) => return Err(error),
         };
-        let taken = match head.state() {
-            SessionState::Completed { .. } => return Ok(Found::Stands(id)),
+        let acquired = match head.state() {
+            SessionState::Completed { .. } => return Ok(KeyedSession::Existing(id)),
             SessionState::Failed { .. } | SessionState::Cancelled { .. } => {
                 config = SessionConfig { retries: config.retries + 1, retry_of: Some(id), ..config };
                 continue;
@@ -107,21 +107,21 @@ async fn find_or_take<M: SessionManager + ?Sized>(
                 if head.lifecycle.requests.answer.is_none()
                     && manager.liveness(id).await? != Some(Liveness::Alive) =>
             {
-                return Ok(Found::Stands(id));
+                return Ok(KeyedSession::Existing(id));
             }
             // Nobody owns it yet: of two that start it, the log lets one.
             SessionState::Created => manager.start_session(id).await,
             SessionState::Running { .. } | SessionState::Paused { .. }
                 if is_running(manager, &head).await? =>
             {
-                return Err(super::takeover::owned(&head, true));
+                return Err(super::ownership::owned_error(&head, true));
             }
             SessionState::Running { .. } | SessionState::Paused { .. } => manager.resume_session(id).await,
         };
-        match taken {
-            Ok(session) => return Ok(Found::Taken(session)),
+        match acquired {
+            Ok(session) => return Ok(KeyedSession::Acquired(session)),
             Err(SessionError::Cancelled { .. }) => {}
-            Err(error) if is_overtaken(&error) => {}
+            Err(error) if lost_race(&error) => {}
             Err(error) => return Err(error),
         }
     }
@@ -132,7 +132,7 @@ async fn is_running<M: SessionManager + ?Sized>(manager: &M, head: &Head) -> Res
     Ok(head.lifecycle.owner.is_some() && manager.liveness(head.id).await? == Some(Liveness::Alive))
 }
 
-const fn is_overtaken(error: &SessionError) -> bool {
+const fn lost_race(error: &SessionError) -> bool {
     matches!(
         error,
         SessionError::Transition { .. } | SessionError::Fenced { .. } | SessionError::Contended { .. }

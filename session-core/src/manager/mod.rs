@@ -8,7 +8,6 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 pub use self::dispatch::{Dispatcher, ObserverHealth};
-pub use self::drive::WorkError;
 pub use self::ext::SessionManagerExt;
 pub use self::names::NameCounter;
 pub use self::observable::ObservableSessionManager;
@@ -16,6 +15,7 @@ pub use self::options::ManagerOptions;
 pub use self::persistent::{InMemorySessionManager, PersistentSessionManager};
 pub use self::recovery::{RecoveryOptions, WorkHandler};
 pub use self::report::SessionReport;
+pub use self::run::WorkError;
 pub use self::session::{Ending, RequestHandling, Session};
 
 use crate::config::SessionConfig;
@@ -32,22 +32,21 @@ use crate::record::{StoredRecord, Tip};
 use crate::recovery_report::{CrashedSession, RecoveryReport};
 use crate::storage::{SessionFilter, StorageError};
 
-mod calls;
-mod cell;
-mod changes;
 mod dispatch;
-mod drive;
 mod engine;
 mod ext;
-mod live;
 mod names;
 mod observable;
 mod options;
+mod owned_session;
+mod ownership;
 mod persistent;
 mod recovery;
 mod report;
+mod requests;
+mod run;
 mod session;
-mod takeover;
+mod session_entry;
 
 /// The sessions that a filter let through.
 #[derive(Debug, Clone, Default)]

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::storage::{SessionFilter, SessionStorageExt as _};
 use crate::time::Timestamp;
 
-const BEGINNING: &str = "feature-";
+const PREFIX: &str = "feature-";
 
 /// Remembers how far the automatic names of a day have come, so that not every new session has to look at all others.
 ///
@@ -29,19 +29,19 @@ impl Engine {
     /// Two processes that count at the same time get the same, unless something remembers.
     pub(super) async fn next_name(&self) -> Result<String> {
         let now = self.options.clock.now();
-        let prefix = format!("{BEGINNING}{}-", now.to_utc().format("%Y-%m-%d"));
+        let prefix = format!("{PREFIX}{}-", now.to_utc().format("%Y-%m-%d"));
         let known = match &self.options.names {
             Some(names) => names.next(&prefix).await,
             None => None,
         };
         let number = match known {
             Some(number) => number,
-            None => self.count(&prefix, now).await?,
+            None => self.count_today(&prefix, now).await?,
         };
         Ok(format!("{prefix}{number:03}"))
     }
 
-    async fn count(&self, prefix: &str, now: Timestamp) -> Result<u64> {
+    async fn count_today(&self, prefix: &str, now: Timestamp) -> Result<u64> {
         let midnight = now.to_utc().date_naive().and_time(chrono::NaiveTime::MIN).and_utc();
         let filter = SessionFilter::all().updated_since(Timestamp::new(midnight));
         let heads = self.storage.list_all(&filter).await?.heads;
@@ -54,9 +54,9 @@ impl Engine {
     }
 
     /// A name that somebody chose, once the session is there to be counted.
-    pub(super) async fn chosen(&self, name: &str) {
+    pub(super) async fn name_chosen(&self, name: &str) {
         if let Some(names) = &self.options.names
-            && name.starts_with(BEGINNING)
+            && name.starts_with(PREFIX)
         {
             names.forget().await;
         }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::calls::{check_work_event, durability_of};
-use super::changes::finder;
 use super::engine::Engine;
 use super::options::ManagerOptions;
+use super::ownership::{Acquire, OwnerStatus, owned_error};
 use super::recovery::RecoveryOptions;
+use super::requests::end_if_unowned;
 use super::session::{RequestHandling, Session};
-use super::takeover::{Custody, Take, owned};
+use super::session::{check_work_event, durability_of};
 use super::{EventSink, PersistedSession, SessionList, SessionManager};
 use crate::config::{RecoveryPolicy, SessionConfig};
 use crate::error::{Result, SessionError};
@@ -131,7 +131,7 @@ impl<S: ?Sized> PersistentSessionManager<S> {
     }
 
     /// Who asks, for the log.
-    fn by(&self) -> String {
+    fn requester(&self) -> String {
         self.engine.presence.identify().map_or_else(|_| "unknown".to_owned(), |me| me.to_string())
     }
 }
@@ -156,18 +156,18 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
         }
         let creator = self.engine.me().await?.clone();
         let event = SessionEvent::Created { format: FORMAT, config: Box::new(config), creator, origin };
-        let cell = self.engine.cell(id);
-        let _turn = cell.state.lock().await;
+        let entry = self.engine.entry(id);
+        let _turn = entry.state.lock().await;
         // A log that is there already is the session of the same key: an id made at random meets no other.
         let _: Option<Head> = self.engine.create(id, event).await?;
         if let Some(name) = chosen {
-            self.engine.chosen(&name).await;
+            self.engine.name_chosen(&name).await;
         }
         Ok(id)
     }
 
     async fn start_session(&self, id: SessionId) -> Result<Session> {
-        self.engine.take(id, Take::Start).await
+        self.engine.acquire(id, Acquire::Start).await
     }
 
     async fn record_event(&self, id: SessionId, event: SessionEvent) -> Result<Tip> {
@@ -176,7 +176,7 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
     }
 
     async fn pause_session(&self, id: SessionId, reason: String) -> Result<SessionState> {
-        let request = SessionEvent::PauseRequested { reason: reason.clone(), by: self.by() };
+        let request = SessionEvent::PauseRequested { reason: reason.clone(), by: self.requester() };
         let here = |_: &Head, request_handling| {
             let paused = SessionEvent::Paused { reason: PauseReason::Requested(reason.clone()) };
             Ok(match request_handling {
@@ -189,11 +189,11 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
     }
 
     async fn resume_session(&self, id: SessionId) -> Result<Session> {
-        self.engine.take(id, Take::Resume).await
+        self.engine.acquire(id, Acquire::Resume).await
     }
 
     async fn request_resume(&self, id: SessionId) -> Result<SessionState> {
-        let request = SessionEvent::ResumeRequested { by: self.by() };
+        let request = SessionEvent::ResumeRequested { by: self.requester() };
         let head = self
             .engine
             .change(id, |_, _| Ok(vec![request.clone()]), |_, _| Ok(vec![request.clone()]))
@@ -203,7 +203,7 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
 
     async fn cancel_session(&self, id: SessionId, request: CancelRequest) -> Result<SessionState> {
         let CancelRequest { reason, by, force } = request;
-        let by = if by.is_empty() { self.by() } else { by };
+        let by = if by.is_empty() { self.requester() } else { by };
         let asked = SessionEvent::CancelRequested { reason: reason.clone(), by, force };
         let cancelled = SessionEvent::Cancelled { reason };
         let here = |_: &Head, request_handling| {
@@ -212,10 +212,12 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
                 RequestHandling::AtNextCall | RequestHandling::External => vec![asked.clone()],
             })
         };
-        let elsewhere = |_: &Head, custody: &Custody| {
-            Ok(match custody {
-                Custody::Other { .. } => vec![asked.clone()],
-                Custody::Nobody | Custody::Me | Custody::Dead(_) => vec![asked.clone(), cancelled.clone()],
+        let elsewhere = |_: &Head, owner_status: &OwnerStatus| {
+            Ok(match owner_status {
+                OwnerStatus::Foreign { .. } => vec![asked.clone()],
+                OwnerStatus::Unowned | OwnerStatus::Mine | OwnerStatus::Orphaned(_) => {
+                    vec![asked.clone(), cancelled.clone()]
+                }
             })
         };
         let head = self.engine.change(id, here, elsewhere).await?;
@@ -228,7 +230,7 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
             .change(
                 id,
                 |_, _| Ok(vec![failed.clone()]),
-                |head, custody| finder(head, custody, failed.clone()),
+                |head, owner_status| end_if_unowned(head, owner_status, failed.clone()),
             )
             .await?;
         Ok(())
@@ -241,7 +243,7 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
     }
 
     async fn provide_input(&self, id: SessionId, value: Value) -> Result<Tip> {
-        let input = SessionEvent::InputProvided { value, by: self.by() };
+        let input = SessionEvent::InputProvided { value, by: self.requester() };
         // An answer is for whoever owns the session next, if nobody does now: a dead owner need not be judged for it.
         let head =
             self.engine.change(id, |_, _| Ok(vec![input.clone()]), |_, _| Ok(vec![input.clone()])).await?;
@@ -272,10 +274,10 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
     async fn wait_for(&self, id: SessionId, states: &[StateName]) -> Result<Head> {
         loop {
             let head = self.get_head(id).await?;
-            let reached = |head: &Head| head.state().is_final() || states.contains(&head.state().name());
-            if reached(&head) {
+            let mark_flushed = |head: &Head| head.state().is_final() || states.contains(&head.state().name());
+            if mark_flushed(&head) {
                 let head = self.engine.storage.flushed_head(id).await?;
-                if reached(&head) {
+                if mark_flushed(&head) {
                     return Ok(head);
                 }
                 continue;
@@ -299,18 +301,18 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
 
     async fn delete_session(&self, id: SessionId) -> Result<()> {
         self.engine.check_open()?;
-        let cell = self.engine.cell(id);
-        let _turn = cell.state.lock().await;
-        let give_up = tokio::time::Instant::now() + self.engine.options.patience;
+        let entry = self.engine.entry(id);
+        let _turn = entry.state.lock().await;
+        let deadline = tokio::time::Instant::now() + self.engine.options.conflict_timeout;
         loop {
             let head = self.get_head(id).await?;
-            match self.engine.custody(&head).await? {
-                Custody::Me => return Err(owned(&head, true)),
-                Custody::Other { proven } => return Err(owned(&head, proven)),
-                Custody::Nobody | Custody::Dead(_) => {}
+            match self.engine.owner_status(&head).await? {
+                OwnerStatus::Mine => return Err(owned_error(&head, true)),
+                OwnerStatus::Foreign { proven } => return Err(owned_error(&head, proven)),
+                OwnerStatus::Unowned | OwnerStatus::Orphaned(_) => {}
             }
             match self.engine.storage.delete(id, head.tip).await {
-                Err(StorageError::Conflict { .. }) if tokio::time::Instant::now() < give_up => {}
+                Err(StorageError::Conflict { .. }) if tokio::time::Instant::now() < deadline => {}
                 result => return Ok(result?),
             }
         }
@@ -362,7 +364,7 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
         self.engine.close();
         let mut failed = None;
         for id in self.engine.owned().await {
-            match self.engine.let_go(id, Evidence::Shutdown).await {
+            match self.engine.release(id, Evidence::Shutdown).await {
                 // It ended by itself in between.
                 Ok(()) | Err(SessionError::Fenced { .. }) => {}
                 Err(error) => failed = Some(error),

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::drive::{WorkError, drive};
 use super::engine::{Appended, Engine};
+use super::ownership::Acquire;
+use super::run::{WorkError, run_work};
 use super::session::Session;
-use super::takeover::Take;
 use crate::config::RecoveryPolicy;
 use crate::error::{Result, SessionError};
 use crate::event::SessionEvent;
@@ -88,7 +88,7 @@ pub trait WorkHandler: Send + Sync + std::fmt::Debug {
 enum Plan {
     Nothing,
     Append(Vec<SessionEvent>, RecoveryOutcome),
-    Take(Take),
+    Acquire(Acquire),
 }
 
 impl Engine {
@@ -145,7 +145,7 @@ impl Engine {
         if complete && !options.dry_run {
             self.presence.sweep(&named).await?;
         }
-        self.tell_recovery(&report);
+        self.deliver_recovery(&report);
         Ok(report)
     }
 
@@ -155,7 +155,7 @@ impl Engine {
         options: &RecoveryOptions,
     ) -> Result<Option<RecoveryOutcome>> {
         let id = head.id;
-        let give_up = tokio::time::Instant::now() + self.options.patience;
+        let deadline = tokio::time::Instant::now() + self.options.conflict_timeout;
         let mut current = head.clone();
         loop {
             let plan = self.plan(&current, options).await?;
@@ -163,30 +163,29 @@ impl Engine {
                 return Ok(match plan {
                     Plan::Nothing => None,
                     Plan::Append(_, outcome) => Some(outcome),
-                    Plan::Take(_) => Some(RecoveryOutcome::Resumed),
+                    Plan::Acquire(_) => Some(RecoveryOutcome::Resumed),
                 });
             }
             match plan {
                 Plan::Nothing => return Ok(None),
-                Plan::Take(take) => {
-                    let session = self.take(id, take).await?;
+                Plan::Acquire(take) => {
+                    let session = self.acquire(id, take).await?;
                     self.work(session);
                     return Ok(Some(RecoveryOutcome::Resumed));
                 }
                 Plan::Append(events, outcome) => {
-                    let cell = self.cell(id);
-                    let _turn = cell.state.lock().await;
-                    let mut writer = self.load(id).await?;
-                    if writer.head.tip == current.tip
-                        && let Appended::Done(_) =
-                            self.append(&mut writer, events, Durability::Flushed).await?
+                    let entry = self.entry(id);
+                    let _turn = entry.state.lock().await;
+                    let mut tail = self.load(id).await?;
+                    if tail.head.tip == current.tip
+                        && let Appended::Done(_) = self.append(&mut tail, events, Durability::Flushed).await?
                     {
                         return Ok(Some(outcome));
                     }
-                    if tokio::time::Instant::now() >= give_up {
+                    if tokio::time::Instant::now() >= deadline {
                         return Err(SessionError::Contended { id });
                     }
-                    current = writer.head;
+                    current = tail.head;
                 }
             }
         }
@@ -230,7 +229,7 @@ impl Engine {
         let work = async move |session| handler.run(session).await;
         tokio::spawn(async move {
             let id = session.id();
-            if let Err(error) = drive(session, work).await {
+            if let Err(error) = run_work(session, work).await {
                 tracing::warn!(session = %id, %error, code = %error.code(), "recovered work could not end its session");
             }
         });
@@ -269,7 +268,9 @@ fn plan(
     let created = matches!(head.state(), SessionState::Created);
     match policy {
         RecoveryPolicy::Fail => Plan::Append(and(crash(why)), RecoveryOutcome::Failed),
-        RecoveryPolicy::Resume if resumable => Plan::Take(if created { Take::Start } else { Take::Resume }),
+        RecoveryPolicy::Resume if resumable => {
+            Plan::Acquire(if created { Acquire::Start } else { Acquire::Resume })
+        }
         RecoveryPolicy::Pause | RecoveryPolicy::Resume if interrupted.is_empty() => Plan::Nothing,
         RecoveryPolicy::Pause | RecoveryPolicy::Resume => Plan::Append(interrupted, RecoveryOutcome::Paused),
     }

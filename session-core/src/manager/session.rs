@@ -7,16 +7,15 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::calls::{check_work_event, durability_of, is_paused};
 use super::engine::{Engine, decode};
-use super::live::Live;
+use super::owned_session::OwnedSession;
 use crate::cancellation::CancellationToken;
 use crate::config::SessionConfig;
 use crate::error::{Result, SessionError};
-use crate::event::{Origin, SessionEvent};
+use crate::event::{EventKind, Origin, SessionEvent};
 use crate::head::Head;
 use crate::id::SessionId;
-use crate::machine::Requests;
+use crate::machine::{Requests, SessionState};
 use crate::owner::Evidence;
 use crate::progress::ProgressTracker;
 use crate::reason::{Failure, PauseReason, SessionSummary};
@@ -64,71 +63,71 @@ pub enum Ending {
 #[derive(Debug, Clone)]
 pub struct Session {
     pub(super) engine: Arc<Engine>,
-    pub(super) live: Arc<Live>,
+    pub(super) owned: Arc<OwnedSession>,
 }
 
 impl Session {
-    pub(super) const fn new(engine: Arc<Engine>, live: Arc<Live>) -> Self {
-        Self { engine, live }
+    pub(super) const fn new(engine: Arc<Engine>, owned: Arc<OwnedSession>) -> Self {
+        Self { engine, owned }
     }
 
     /// The session's id.
     #[must_use]
     pub fn id(&self) -> SessionId {
-        self.live.id
+        self.owned.id
     }
 
     /// Which attempt this is: 1 for the first.
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        self.live.attempt
+        self.owned.attempt
     }
 
     /// What the session was made with.
     #[must_use]
     pub fn config(&self) -> &SessionConfig {
-        &self.live.config
+        &self.owned.config
     }
 
     /// The program behind it, where there is one.
     #[must_use]
     pub fn origin(&self) -> Option<&Origin> {
-        self.live.origin.as_ref()
+        self.owned.origin.as_ref()
     }
 
     /// The current view, as of the last look at the log.
     #[must_use]
     pub fn head(&self) -> Head {
-        self.live.view().borrow().clone()
+        self.owned.view().borrow().clone()
     }
 
     /// The current view, as it changes.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Head> {
-        self.live.view()
+        self.owned.view()
     }
 
     /// What was asked for and not yet answered, as it changes.
     #[must_use]
     pub fn requests(&self) -> watch::Receiver<Requests> {
-        self.live.requests()
+        self.owned.requests()
     }
 
     /// Tells when the session is cancelled, or lost.
     #[must_use]
     pub fn cancellation(&self) -> CancellationToken {
-        self.live.cancel.token()
+        self.owned.cancel.token()
     }
 
     /// Where the work says how far it is.
     #[must_use]
     pub fn progress(&self) -> &ProgressTracker {
-        &self.live.progress
+        &self.owned.progress
     }
 
     /// Says who answers requests to pause and to go on. A closure's session is answered by the work.
     pub fn set_request_handling(&self, request_handling: RequestHandling) {
-        self.live.set_request_handling(request_handling);
+        self.owned.set_request_handling(request_handling);
     }
 
     /// The last checkpoint, of this attempt or of the one that crashed.
@@ -136,7 +135,7 @@ impl Session {
     /// # Errors
     /// `INVALID_ARGUMENT` where it is no `T`.
     pub fn last_checkpoint<T: DeserializeOwned>(&self) -> Result<Option<T>> {
-        let checkpoint = self.live.checkpoint.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let checkpoint = self.owned.checkpoint.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let read = |value| serde_json::from_value(value).map_err(|error| self.payload("checkpoint", error));
         checkpoint.map(read).transpose()
     }
@@ -159,7 +158,7 @@ impl Session {
         check_work_event(event.kind())?;
         let tip = self.append_running(durability_of(&event), &event).await?;
         if let SessionEvent::CheckpointSaved { state, resumable: true } = &event {
-            self.live.set_checkpoint(state);
+            self.owned.set_checkpoint(state);
         }
         Ok(tip)
     }
@@ -203,7 +202,7 @@ impl Session {
     /// # Errors
     /// Those of [`Session`].
     pub async fn ask(&self, question: impl Into<String> + Send) -> Result<Value> {
-        if let Some(answer) = self.live.answer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(answer) = self.owned.answer.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Ok(answer);
         }
         self.pause(PauseReason::AwaitingInput(question.into())).await?;
@@ -293,17 +292,17 @@ impl Session {
     /// # Errors
     /// As [`complete`](Self::complete).
     pub async fn interrupt(&self, evidence: Evidence) -> Result<()> {
-        self.engine.let_go(self.id(), evidence).await
+        self.engine.release(self.id(), evidence).await
     }
 
     /// Resolves once the session is not owned here any more without having been ended from here, with the reason.
     pub async fn fenced(&self) -> SessionError {
-        let mut view = self.live.view();
+        let mut view = self.owned.view();
         loop {
-            if let Err(error) = self.live.check() {
+            if let Err(error) = self.owned.check() {
                 return error;
             }
-            // The sender lives in `live`, which this handle holds.
+            // The sender lives in `owned`, which this handle holds.
             if view.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
@@ -315,13 +314,137 @@ impl Session {
     /// # Errors
     /// What the storage suffers.
     pub async fn refresh(&self) -> Result<()> {
-        let cell = self.engine.cell(self.id());
-        let mut state = cell.state.lock().await;
-        self.live.check()?;
-        self.engine.look(&mut state, self.id()).await
+        let entry = self.engine.entry(self.id());
+        let mut state = entry.state.lock().await;
+        self.owned.check()?;
+        self.engine.poll_log(&mut state, self.id()).await
     }
 
     fn payload(&self, what: &'static str, error: serde_json::Error) -> SessionError {
         SessionError::Payload { id: self.id(), what, source: Arc::new(error) }
+    }
+}
+
+impl Session {
+    pub(super) async fn restore(&self) -> Result<super::PersistedSession> {
+        Ok(self.engine.storage.load(self.id()).await?)
+    }
+
+    /// Appends the last events of the work, its ending behind them. Where one of them needs the session to run, a
+    /// paused one is resumed first.
+    pub(super) async fn finish(&self, last: Vec<SessionEvent>) -> Result<()> {
+        let me = self.engine.me().await?.clone();
+        let runs = |event: &SessionEvent| {
+            !matches!(event.kind(), EventKind::Noted | EventKind::Failed | EventKind::Cancelled)
+        };
+        self.append(Durability::Flushed, |head| {
+            let resumed = SessionEvent::Resumed { owner: me.clone() };
+            let resumed = (is_paused(head) && last.iter().any(runs)).then_some(resumed);
+            Ok(resumed.into_iter().chain(last.iter().cloned()).collect())
+        })
+        .await?;
+        Ok(())
+    }
+
+    pub(super) async fn append(
+        &self,
+        durability: Durability,
+        decide: impl FnMut(&Head) -> Result<Vec<SessionEvent>> + Send,
+    ) -> Result<Tip> {
+        let entry = self.engine.entry(self.id());
+        let mut state = entry.state.lock().await;
+        self.owned.check()?;
+        self.engine.append_owned(&mut state, self.id(), durability, decide).await
+    }
+
+    /// Appends an event that needs the session to run, once it does.
+    pub(super) async fn append_running(&self, durability: Durability, event: &SessionEvent) -> Result<Tip> {
+        loop {
+            let mut stands_still = false;
+            let tip = self
+                .append(durability, |head| {
+                    stands_still = false;
+                    let requests = &head.lifecycle.requests;
+                    match (head.state(), &requests.pause, &requests.cancel) {
+                        (SessionState::Running { .. }, Some(pause), None)
+                            if self.owned.request_handling() != RequestHandling::External =>
+                        {
+                            stands_still = true;
+                            Ok(vec![SessionEvent::Paused {
+                                reason: PauseReason::Requested(pause.reason.clone()),
+                            }])
+                        }
+                        (SessionState::Paused { .. }, ..) => {
+                            stands_still = true;
+                            Ok(Vec::new())
+                        }
+                        _ => Ok(vec![event.clone()]),
+                    }
+                })
+                .await?;
+            if !stands_still {
+                return Ok(tip);
+            }
+            self.wait_for(|head| (!matches!(head.state(), SessionState::Paused { .. })).then_some(()))
+                .await?;
+        }
+    }
+
+    pub(super) async fn wait_for<T>(&self, mut found: impl FnMut(&Head) -> Option<T> + Send) -> Result<T> {
+        let mut view = self.owned.view();
+        loop {
+            self.owned.check()?;
+            {
+                let head = view.borrow_and_update();
+                if let Some(value) = found(&head) {
+                    return Ok(value);
+                }
+                if let Some(request) = &head.lifecycle.requests.cancel {
+                    return Err(SessionError::Cancelled { reason: request.reason.clone() });
+                }
+            }
+            // The sender lives in `owned`, which this handle holds.
+            view.changed().await.map_err(|_| SessionError::ShutDown)?;
+        }
+    }
+}
+
+/// How safe an event is before anybody is told that it is in the log.
+pub(super) const fn durability_of(event: &SessionEvent) -> Durability {
+    if matches!(event, SessionEvent::ProgressReported { .. }) {
+        Durability::Buffered
+    } else {
+        Durability::Flushed
+    }
+}
+
+pub(super) const fn is_paused(head: &Head) -> bool {
+    matches!(head.lifecycle.state, SessionState::Paused { .. })
+}
+
+/// Events that the work appends as they are; all others belong to a method that knows what goes with them.
+pub(super) fn check_work_event(kind: EventKind) -> Result<()> {
+    match kind {
+        EventKind::IterationStarted
+        | EventKind::IterationCompleted
+        | EventKind::CommandExecuted
+        | EventKind::AnalysisCompleted
+        | EventKind::CheckpointSaved
+        | EventKind::ProgressReported
+        | EventKind::Noted => Ok(()),
+        EventKind::Created
+        | EventKind::Started
+        | EventKind::PauseRequested
+        | EventKind::ResumeRequested
+        | EventKind::CancelRequested
+        | EventKind::InputProvided
+        | EventKind::Paused
+        | EventKind::Interrupted
+        | EventKind::Resumed
+        | EventKind::Completed
+        | EventKind::Failed
+        | EventKind::Cancelled => Err(SessionError::InvalidArgument {
+            what: format!("`{kind}` has a method of its own; it cannot be recorded"),
+        }),
     }
 }

@@ -81,13 +81,13 @@ impl LocalPresence {
         Ok(self.here.get_or_init(|| (machine, boot)))
     }
 
-    fn look(&self, owner: &Owner) -> Result<Liveness, StorageError> {
+    fn check(&self, owner: &Owner) -> Result<Liveness, StorageError> {
         let dir = self.locks.open()?;
         let name = format!("{}{OWNER}", owner.instance);
         let failed = |error| self.locks.failed("cannot be read", error);
         let (machine, boot) = self.here()?;
         if owner.machine != *machine {
-            let file = dir.as_ref().map_or(Ok(None), |dir| dir.look(&name)).map_err(failed)?;
+            let file = dir.as_ref().map_or(Ok(None), |dir| dir.open_file(&name)).map_err(failed)?;
             return Ok(Liveness::Unknown { last_seen: file.as_ref().and_then(modified) });
         }
         if owner.boot != *boot {
@@ -111,7 +111,7 @@ impl LocalPresence {
         })
     }
 
-    fn clean(&self, keep: &HashSet<InstanceId>) -> Result<(), StorageError> {
+    fn remove_leftovers(&self, keep: &HashSet<InstanceId>) -> Result<(), StorageError> {
         let Some(dir) = self.locks.open()? else { return Ok(()) };
         let failed = |error| self.locks.failed("cannot be swept", error);
         let mut result = Ok(());
@@ -183,13 +183,13 @@ impl Presence for LocalPresence {
     }
 
     async fn liveness(&self, owner: &Owner) -> Result<Liveness, StorageError> {
-        self.look(owner)
+        self.check(owner)
     }
 
     async fn sweep(&self, keep: &HashSet<InstanceId>) -> Result<(), StorageError> {
         // Unlike the others, this one has as much to do as there is litter.
         let (this, keep) = (self.clone(), keep.clone());
-        match tokio::task::spawn_blocking(move || this.clean(&keep)).await {
+        match tokio::task::spawn_blocking(move || this.remove_leftovers(&keep)).await {
             Ok(result) => result,
             Err(error) => Err(self.locks.failed("was not swept", io::Error::other(error))),
         }

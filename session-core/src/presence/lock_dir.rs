@@ -16,7 +16,7 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 /// How often a file may vanish under our hands before that is called a failure.
-const ROUNDS: usize = 64;
+const ATTEMPTS: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct LockDir {
@@ -56,17 +56,17 @@ impl LockDir {
 
     /// Whether anybody holds the exclusive lock of a file.
     pub(super) fn probe(&self, name: &str) -> io::Result<Probe> {
-        for _ in 0..ROUNDS {
-            let Some(file) = self.look(name)? else { return Ok(Probe::Missing) };
-            if let Some(probe) = self.judge(name, &file)? {
+        for _ in 0..ATTEMPTS {
+            let Some(file) = self.open_file(name)? else { return Ok(Probe::Missing) };
+            if let Some(probe) = self.probe_opened(name, &file)? {
                 return Ok(probe);
             }
         }
-        Err(unsteady())
+        Err(vanished())
     }
 
     /// What an opened file says of its name; nothing if it was removed or replaced since.
-    pub(super) fn judge(&self, name: &str, file: &File) -> io::Result<Option<Probe>> {
+    pub(super) fn probe_opened(&self, name: &str, file: &File) -> io::Result<Option<Probe>> {
         match file.try_lock_shared() {
             Ok(()) => Ok(self.is_at(name, file)?.then_some(Probe::Free)),
             Err(TryLockError::WouldBlock) => Ok(Some(Probe::Held)),
@@ -82,7 +82,7 @@ impl LockDir {
         temporary: impl Fn() -> String,
         content: &[u8],
     ) -> io::Result<Option<File>> {
-        for _ in 0..ROUNDS {
+        for _ in 0..ATTEMPTS {
             let temporary = temporary();
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let file = File::from(rustix::fs::openat(&self.fd, &*temporary, flags, Mode::RUSR | Mode::WUSR)?);
@@ -101,7 +101,7 @@ impl LockDir {
                 }
             };
         }
-        Err(unsteady())
+        Err(vanished())
     }
 
     /// Takes the exclusive lock of a file that was just made; `false` where somebody who cleans up took it for a leftover,
@@ -116,7 +116,7 @@ impl LockDir {
 
     /// The file of this name with its exclusive lock, made if need be; `None` if somebody holds it.
     pub(super) fn try_lock(&self, name: &str) -> io::Result<Option<File>> {
-        for _ in 0..ROUNDS {
+        for _ in 0..ATTEMPTS {
             // For reading and writing, so that not even a pipe which somebody put there is waited for: `fifo(7)`.
             let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let file = File::from(rustix::fs::openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR)?);
@@ -130,12 +130,12 @@ impl LockDir {
                 Err(TryLockError::Error(error)) => return Err(error),
             }
         }
-        Err(unsteady())
+        Err(vanished())
     }
 
     /// Removes a file that nobody holds. One that somebody holds, or that is none of ours, is left alone.
     pub(super) fn remove_if_free(&self, name: &str) -> io::Result<()> {
-        let Some(file) = self.look(name)? else { return Ok(()) };
+        let Some(file) = self.open_file(name)? else { return Ok(()) };
         match file.try_lock() {
             Ok(()) => self.remove_held(name, &file),
             Err(TryLockError::WouldBlock) => Ok(()),
@@ -149,7 +149,7 @@ impl LockDir {
     }
 
     /// The regular file of this name, to look at and to lock.
-    pub(super) fn look(&self, name: &str) -> io::Result<Option<File>> {
+    pub(super) fn open_file(&self, name: &str) -> io::Result<Option<File>> {
         // Without waiting: a pipe that somebody put there has nobody at its other end.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
@@ -209,6 +209,6 @@ impl LockDir {
     }
 }
 
-fn unsteady() -> io::Error {
+fn vanished() -> io::Error {
     io::Error::other("a lock file vanishes as fast as it is made")
 }

@@ -46,15 +46,15 @@ pub(crate) fn boot_id() -> io::Result<String> {
 
 /// The id of this machine, where it has one.
 pub(crate) fn machine_id() -> Option<String> {
-    first_of(&MACHINE_IDS)
+    first_non_empty(&MACHINE_IDS)
 }
 
 const MACHINE_IDS: [&str; 2] = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
 
 /// What the first of these files says that says anything.
-fn first_of<P: AsRef<Path>>(files: &[P]) -> Option<String> {
-    let said = files.iter().filter_map(|path| fs::read_to_string(path).ok());
-    said.map(|id| id.trim().to_owned()).find(|id| !id.is_empty())
+fn first_non_empty<P: AsRef<Path>>(files: &[P]) -> Option<String> {
+    let texts = files.iter().filter_map(|path| fs::read_to_string(path).ok());
+    texts.map(|id| id.trim().to_owned()).find(|id| !id.is_empty())
 }
 
 /// When a process started, in clock ticks since the boot; `None` where there is no such process, or only what is
@@ -94,11 +94,11 @@ fn start_time_of(stat: io::Result<String>) -> io::Result<Option<u64>> {
 pub fn file_system(path: &Path) -> io::Result<FileSystem> {
     #[expect(clippy::useless_conversion, reason = "the field is 32 bits wide elsewhere")]
     let magic = i64::from(rustix::fs::statfs(path)?.f_type);
-    Ok(kind_of(magic))
+    Ok(classify(magic))
 }
 
 /// Numbers from `linux/magic.h` and the file systems' own headers: 32 bits, of which the highest may come as a sign.
-const fn kind_of(magic: i64) -> FileSystem {
+const fn classify(magic: i64) -> FileSystem {
     let name = match magic & 0xffff_ffff {
         0x6969 => "NFS",
         0x517b => "SMB",
@@ -143,12 +143,12 @@ mod tests {
             (0x564c, "NCP"),
         ];
         for (magic, name) in remote {
-            assert_eq!(kind_of(magic), FileSystem::Remote { name }, "{magic:x}");
+            assert_eq!(classify(magic), FileSystem::Remote { name }, "{magic:x}");
         }
         for (magic, name) in
             [(0xef53, "ext4"), (0x5846_5342, "xfs"), (0x9123_683e, "btrfs"), (0x0102_1994, "tmpfs")]
         {
-            assert_eq!(kind_of(magic), FileSystem::Local, "{name}");
+            assert_eq!(classify(magic), FileSystem::Local, "{name}");
         }
     }
 
@@ -171,8 +171,8 @@ mod tests {
             file("id", "ab12\n"),
             file("other", "cd\n"),
         ];
-        assert_eq!(first_of(&files).as_deref(), Some("ab12"));
-        assert_eq!(first_of(&files[..2]), None);
+        assert_eq!(first_non_empty(&files).as_deref(), Some("ab12"));
+        assert_eq!(first_non_empty(&files[..2]), None);
     }
 
     #[test]

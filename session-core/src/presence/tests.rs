@@ -107,13 +107,13 @@ fn a_free_lock_on_a_file_that_is_gone_says_nothing() {
     let dir = LockDir::create(root.path()).unwrap();
     let make = || dir.create_locked("one.lock", || "one.tmp".to_owned(), b"x").unwrap().unwrap();
     let owner = make();
-    let opened = dir.look("one.lock").unwrap().unwrap();
-    assert!(matches!(dir.judge("one.lock", &opened).unwrap(), Some(Probe::Held)));
+    let opened = dir.open_file("one.lock").unwrap().unwrap();
+    assert!(matches!(dir.probe_opened("one.lock", &opened).unwrap(), Some(Probe::Held)));
     dir.remove_held("one.lock", &owner).unwrap();
     drop(owner);
-    assert!(dir.judge("one.lock", &opened).unwrap().is_none(), "removed");
+    assert!(dir.probe_opened("one.lock", &opened).unwrap().is_none(), "removed");
     let _next = make();
-    assert!(dir.judge("one.lock", &opened).unwrap().is_none(), "replaced");
+    assert!(dir.probe_opened("one.lock", &opened).unwrap().is_none(), "replaced");
 }
 
 /// Whoever cleans up meets files that are just being made, and may be faster: then they are made anew.

@@ -70,19 +70,19 @@ impl SessionProgress {
     }
 
     /// As [`from_head`](Self::from_head), with reports that the log does not have yet.
-    fn of(head: &Head, said: &ProgressReport, samples: u64, now: Timestamp) -> Self {
+    fn of(head: &Head, reported: &ProgressReport, samples: u64, now: Timestamp) -> Self {
         let ran = head.ran(now);
-        let total_steps = said.total_steps.filter(|total| *total > 0);
-        let steps = said.completed_steps.zip(total_steps);
+        let total_steps = reported.total_steps.filter(|total| *total > 0);
+        let steps = reported.completed_steps.zip(total_steps);
         let percent = match (head.state(), steps) {
             (SessionState::Completed { .. }, _) => Some(100.0),
             (_, Some((done, total))) => Some(ratio(done, total, 100)),
-            (_, None) => said.percent,
+            (_, None) => reported.percent,
         };
         let eta = match head.state() {
-            SessionState::Running { .. } => said
+            SessionState::Running { .. } => reported
                 .eta
-                .or_else(|| (samples >= SAMPLES).then(|| time_left(steps, said.percent, ran)).flatten()),
+                .or_else(|| (samples >= SAMPLES).then(|| time_left(steps, reported.percent, ran)).flatten()),
             SessionState::Created
             | SessionState::Paused { .. }
             | SessionState::Completed { .. }
@@ -98,9 +98,9 @@ impl SessionProgress {
             files_changed: totals.files_changed,
             commands: totals.commands,
             percent,
-            step: said.step.clone(),
-            phase: said.phase.clone(),
-            completed_steps: said.completed_steps,
+            step: reported.step.clone(),
+            phase: reported.phase.clone(),
+            completed_steps: reported.completed_steps,
             total_steps,
             eta_seconds: eta,
             duration_ms: u64::try_from(ran.as_millis()).unwrap_or(u64::MAX),

@@ -289,12 +289,12 @@ fn whatever_is_coalesced_the_log_says_the_same_as_the_tracker() {
                     1 if at == 1 => {
                         let taken = tracker.take_pending().unwrap();
                         calls[(rest + at) % calls.len()](&tracker);
-                        tracker.put_back(taken);
+                        tracker.restore_pending(taken);
                     }
                     _ => {}
                 }
             }
-            let eta = tracker.shared_said().eta;
+            let eta = tracker.reported_so_far().eta;
             log.write(&tracker);
             assert_eq!(tracker.take_pending(), None);
             let (shown, stored) = (tracker.snapshot(), log.view());
@@ -492,7 +492,7 @@ async fn nobody_who_waits_for_something_pending_misses_it() {
         let (sender, put_back) = (tracker.clone(), round % 2 == 0);
         let saying = tokio::spawn(async move {
             if put_back {
-                sender.put_back(ProgressReport::new().step("again"));
+                sender.restore_pending(ProgressReport::new().step("again"));
             } else {
                 sender.complete_step("x");
             }

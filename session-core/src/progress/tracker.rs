@@ -42,7 +42,7 @@ struct State {
     /// The fold of the log, as far as the engine has told.
     head: Head,
     /// The fold of all reports, those that are not in the log yet included.
-    said: ProgressReport,
+    reported: ProgressReport,
     /// Where this attempt stands: behind what was said while it does steps over again.
     steps: u64,
     samples: u64,
@@ -69,7 +69,7 @@ impl ProgressTracker {
     pub fn new(head: &Head, now: Timestamp, clock: Arc<dyn Clock>) -> Self {
         let state = State {
             head: head.clone(),
-            said: head.progress.clone(),
+            reported: head.progress.clone(),
             steps: head
                 .checkpoint
                 .map_or(head.progress.completed_steps, |_| head.checkpoint_steps)
@@ -89,7 +89,7 @@ impl ProgressTracker {
     /// is negative or 0 leaves the total unknown.
     pub fn start(&self, total: impl TryInto<u64>) {
         let total = total.try_into().ok().filter(|total| *total > 0);
-        self.say(|steps| ProgressReport {
+        self.submit(|steps| ProgressReport {
             total_steps: total,
             completed_steps: Some(steps),
             ..ProgressReport::default()
@@ -99,7 +99,7 @@ impl ProgressTracker {
     /// One more step is done; `name` is what it was, cut to 256 bytes. An empty name leaves the current step.
     pub fn complete_step(&self, name: impl Into<String>) {
         let name = name.into();
-        self.say(|steps| ProgressReport {
+        self.submit(|steps| ProgressReport {
             completed_steps: Some(steps.saturating_add(1)),
             step: (!name.is_empty()).then(|| shorten(name)),
             ..ProgressReport::default()
@@ -109,13 +109,13 @@ impl ProgressTracker {
     /// What is being done now, cut to 256 bytes.
     pub fn set_step(&self, step: impl Into<String>) {
         let step = step.into();
-        self.say(|_| ProgressReport::new().step(shorten(step)));
+        self.submit(|_| ProgressReport::new().step(shorten(step)));
     }
 
     /// The part of the work that begins now, cut to 256 bytes.
     pub fn set_phase(&self, phase: impl Into<String>) {
         let phase = phase.into();
-        self.say(|_| ProgressReport::new().phase(shorten(phase)));
+        self.submit(|_| ProgressReport::new().phase(shorten(phase)));
     }
 
     /// How much is done, 0 to 100. The step stays.
@@ -129,12 +129,12 @@ impl ProgressTracker {
     /// How many steps there are. A number that is negative or 0 changes nothing.
     pub fn set_total(&self, total: impl TryInto<u64>) {
         let total = total.try_into().ok().filter(|total| *total > 0);
-        self.say(|_| ProgressReport { total_steps: total, ..ProgressReport::default() });
+        self.submit(|_| ProgressReport { total_steps: total, ..ProgressReport::default() });
     }
 
     /// The time left, instead of the estimate: until the work moves on without saying it again.
     pub fn set_eta(&self, left: Duration) {
-        self.say(|_| ProgressReport::new().eta(left.as_secs() + u64::from(left.subsec_nanos() > 0)));
+        self.submit(|_| ProgressReport::new().eta(left.as_secs() + u64::from(left.subsec_nanos() > 0)));
     }
 
     /// Whatever the report says; what it leaves out stays.
@@ -143,7 +143,11 @@ impl ProgressTracker {
     /// What cannot be written (see [`ProgressReport::check`]): nothing of it is taken over. After the end.
     pub fn report(&self, report: ProgressReport) -> Result<(), LimitError> {
         report.check()?;
-        if self.say(|_| report) { Ok(()) } else { Err(LimitError::invalid("progress", "came after the end")) }
+        if self.submit(|_| report) {
+            Ok(())
+        } else {
+            Err(LimitError::invalid("progress", "came after the end"))
+        }
     }
 
     /// How far the session is now.
@@ -186,7 +190,7 @@ impl ProgressTracker {
     }
 
     /// Takes a report over, and returns whether it was: not after the end.
-    fn say(&self, report: impl FnOnce(u64) -> ProgressReport) -> bool {
+    fn submit(&self, report: impl FnOnce(u64) -> ProgressReport) -> bool {
         let mut state = self.shared.state();
         if state.ended {
             return false;
@@ -195,7 +199,7 @@ impl ProgressTracker {
         if report == ProgressReport::default() {
             return true;
         }
-        state.take(report);
+        state.accept(report);
         state.delivery.changed = true;
         self.shared.pending.notify_waiters();
         self.shared.deliver(state);
@@ -211,7 +215,7 @@ impl ProgressTracker {
     }
 
     /// A report that was taken did not come into the log; whatever was said since is newer.
-    pub(crate) fn put_back(&self, mut report: ProgressReport) {
+    pub(crate) fn restore_pending(&self, mut report: ProgressReport) {
         let mut state = self.shared.state();
         if let Some(newer) = state.pending.take() {
             report.advance(newer);
@@ -236,7 +240,7 @@ impl ProgressTracker {
     /// The log's fold moved on.
     pub(crate) fn sync_from(&self, head: &Head) {
         let mut state = self.shared.state();
-        state.delivery.changed |= state.follow(head);
+        state.delivery.changed |= state.merge_head(head);
         self.shared.deliver(state);
     }
 
@@ -248,8 +252,8 @@ impl ProgressTracker {
 
 #[cfg(test)]
 impl ProgressTracker {
-    pub(super) fn shared_said(&self) -> ProgressReport {
-        self.shared.state().said.clone()
+    pub(super) fn reported_so_far(&self) -> ProgressReport {
+        self.shared.state().reported.clone()
     }
 }
 
@@ -290,57 +294,58 @@ impl Shared {
 
 impl State {
     fn view(&self, now: Timestamp) -> SessionProgress {
-        SessionProgress::of(&self.head, &self.said, self.samples, now)
+        SessionProgress::of(&self.head, &self.reported, self.samples, now)
     }
 
-    fn take(&mut self, report: ProgressReport) {
+    fn accept(&mut self, report: ProgressReport) {
         self.steps = report.completed_steps.unwrap_or(self.steps);
-        let moved = self.said.advance(report.clone());
-        self.samples += u64::from(moved);
+        let advanced = self.reported.advance(report.clone());
+        self.samples += u64::from(advanced);
         let pending = self.pending.get_or_insert_default();
         let eta = report.eta;
         pending.merge(ProgressReport {
             // What goes into the log is where the work is, not where a step that is done over again is.
-            completed_steps: report.completed_steps.and(self.said.completed_steps),
-            percent: report.percent.and(self.said.percent),
+            completed_steps: report.completed_steps.and(self.reported.completed_steps),
+            percent: report.percent.and(self.reported.percent),
             ..report
         });
-        if moved {
+        if advanced {
             pending.eta = eta;
         }
     }
 
     /// Takes over what the log says and nobody said here: reports that did not come through this tracker. Returns
     /// whether anything changed that can be seen.
-    fn follow(&mut self, head: &Head) -> bool {
+    fn merge_head(&mut self, head: &Head) -> bool {
         let (old, new) = (&self.head, &head.progress);
         let pending = self.pending.clone().unwrap_or_default();
-        let before = self.said.clone();
+        let before = self.reported.clone();
         let later = ProgressReport {
             completed_steps: new.completed_steps,
             percent: new.percent,
             ..ProgressReport::default()
         };
-        let eta = self.said.eta;
+        let eta = self.reported.eta;
         if new.completed_steps > old.progress.completed_steps {
             self.steps = self.steps.max(new.completed_steps.unwrap_or(0));
         }
-        self.said.advance(later);
-        self.said.eta = if new.eta != old.progress.eta && self.pending.is_none() { new.eta } else { eta };
+        self.reported.advance(later);
+        self.reported.eta = if new.eta != old.progress.eta && self.pending.is_none() { new.eta } else { eta };
         // A head's texts are cut: one that is the start of ours is ours.
-        let text = |said: &mut Option<String>, new: &Option<String>, old: &Option<String>, pending: bool| {
-            let ours = said.as_deref().map(|text| cut(text, crate::limits::HEAD_TEXT));
-            if new != old && *new != ours && !pending {
-                said.clone_from(new);
-            }
-        };
-        text(&mut self.said.step, &new.step, &old.progress.step, pending.step.is_some());
-        text(&mut self.said.phase, &new.phase, &old.progress.phase, pending.phase.is_some());
+        let text =
+            |reported: &mut Option<String>, new: &Option<String>, old: &Option<String>, pending: bool| {
+                let ours = reported.as_deref().map(|text| cut(text, crate::limits::HEAD_TEXT));
+                if new != old && *new != ours && !pending {
+                    reported.clone_from(new);
+                }
+            };
+        text(&mut self.reported.step, &new.step, &old.progress.step, pending.step.is_some());
+        text(&mut self.reported.phase, &new.phase, &old.progress.phase, pending.phase.is_some());
         if new.total_steps != old.progress.total_steps && pending.total_steps.is_none() {
-            self.said.total_steps = new.total_steps;
+            self.reported.total_steps = new.total_steps;
         }
         self.samples = self.samples.max(head.samples);
-        let changed = self.said != before
+        let changed = self.reported != before
             || old.lifecycle.state != head.lifecycle.state
             || old.lifecycle.iterations_completed != head.lifecycle.iterations_completed
             || old.totals != head.totals;
@@ -353,7 +358,7 @@ impl fmt::Debug for ProgressTracker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.shared.state();
         f.debug_struct("ProgressTracker")
-            .field("said", &state.said)
+            .field("said", &state.reported)
             .field("pending", &state.pending)
             .field("ended", &state.ended)
             .finish_non_exhaustive()

@@ -46,10 +46,10 @@ where
     L: AsRef<[u8]>,
 {
     let batch = checked(id, lines)?;
-    let whole = batch.head().map(|head| head.tip);
+    let batch_tip = batch.head().map(|head| head.tip);
     match storage.append(id, Expected::Absent, batch, Durability::Flushed).await {
         Ok(tip) => Ok(Imported::New(tip)),
-        Err(StorageError::Conflict { actual: Some(tip), .. }) if whole == Some(tip) => {
+        Err(StorageError::Conflict { actual: Some(tip), .. }) if batch_tip == Some(tip) => {
             // Somebody else may have stored it, and not flushed.
             let tip = storage.append(id, Expected::At(tip), Batch::empty(), Durability::Flushed).await?;
             Ok(Imported::AlreadyThere(tip))

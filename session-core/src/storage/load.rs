@@ -24,7 +24,7 @@ where
     {
         checkpoint = Some(state);
     }
-    let state = whole_state(storage, &head).await?;
+    let state = full_state(storage, &head).await?;
     Ok(PersistedSession { head, config: *config, origin, state, checkpoint })
 }
 
@@ -55,7 +55,7 @@ fn decode(id: SessionId, stored: &StoredRecord) -> Result<SessionEvent, StorageE
 }
 
 /// The state with its texts as the log has them. Looks back from the end of the log to the event that made it.
-async fn whole_state<S>(storage: &S, head: &Head) -> Result<SessionState, StorageError>
+async fn full_state<S>(storage: &S, head: &Head) -> Result<SessionState, StorageError>
 where
     S: SessionStorage + ?Sized,
 {

@@ -98,8 +98,8 @@ impl SessionStorage for MemoryStorage {
     ) -> Result<Tip, StorageError> {
         self.write(|logs| {
             let actual = logs.get(&id).map(|log| log.head.tip);
-            let unended = || Ok(logs.values().filter(|log| !log.head.state().is_final()).count());
-            batch.check(id, expected, actual, unended)?;
+            let active = || Ok(logs.values().filter(|log| !log.head.state().is_final()).count());
+            batch.check(id, expected, actual, active)?;
             let Some(head) = batch.head() else {
                 return actual.ok_or(StorageError::NotFound { id });
             };

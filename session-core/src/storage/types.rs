@@ -92,17 +92,17 @@ impl Batch {
     }
 
     /// Whether this batch may be added to a log that ends with `actual`; `None` is no log. For backends, in the critical
-    /// section in which they then add it. `unended` counts the sessions that have not ended, and is asked only where a
+    /// section in which they then add it. `active` counts the sessions that have not ended, and is asked only where a
     /// session is created within a limit.
     ///
     /// # Errors
-    /// `Conflict`, `MaxSessions`; `InvalidArgument` for a batch that begins elsewhere; those of `unended`.
+    /// `Conflict`, `MaxSessions`; `InvalidArgument` for a batch that begins elsewhere; those of `active`.
     pub fn check(
         &self,
         id: SessionId,
         expected: Expected,
         actual: Option<Tip>,
-        unended: impl FnOnce() -> Result<usize, StorageError>,
+        active: impl FnOnce() -> Result<usize, StorageError>,
     ) -> Result<(), StorageError> {
         let wanted = match expected {
             Expected::Absent | Expected::AbsentWithin(_) => None,
@@ -112,7 +112,7 @@ impl Batch {
             return Err(StorageError::Conflict { id, expected: wanted, actual });
         }
         if let Expected::AbsentWithin(limit) = expected
-            && unended()? >= limit.get()
+            && active()? >= limit.get()
         {
             return Err(StorageError::MaxSessions { limit: limit.get() });
         }

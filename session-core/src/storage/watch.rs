@@ -34,7 +34,7 @@ impl<'a, S: SessionStorage + ?Sized> Watch<'a, S> {
                 if let Some(seen) = self.seen
                     && Chain::at(self.id, seen).follow(first).is_err()
                 {
-                    return Err(self.elsewhere(Some(first.tip())));
+                    return Err(self.log_replaced(Some(first.tip())));
                 }
                 self.after = last.revision();
                 self.seen = Some(last.tip());
@@ -42,19 +42,19 @@ impl<'a, S: SessionStorage + ?Sized> Watch<'a, S> {
             }
             let head = self.storage.head(self.id).await?.ok_or(StorageError::NotFound { id: self.id })?;
             if head.tip.revision < self.after {
-                return Err(self.elsewhere(Some(head.tip)));
+                return Err(self.log_replaced(Some(head.tip)));
             }
             // Grown between the two looks: no need to wait.
             if head.tip.revision == self.after {
                 if *self.seen.get_or_insert(head.tip) != head.tip {
-                    return Err(self.elsewhere(Some(head.tip)));
+                    return Err(self.log_replaced(Some(head.tip)));
                 }
                 changed(self.storage, self.id, head.tip, self.poll).await;
             }
         }
     }
 
-    const fn elsewhere(&self, actual: Option<Tip>) -> StorageError {
+    const fn log_replaced(&self, actual: Option<Tip>) -> StorageError {
         StorageError::Conflict { id: self.id, expected: self.seen, actual }
     }
 }

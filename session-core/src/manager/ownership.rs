@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::cell::{CellState, Writer};
 use super::engine::{Appended, Engine, decode};
-use super::live::{Inheritance, Live, keep_in_step};
+use super::owned_session::{OwnedSession, RestoredState, sync_loop};
 use super::session::Session;
+use super::session_entry::{EntryState, LogTail};
 use crate::error::{Result, SessionError};
 use crate::event::SessionEvent;
 use crate::head::Head;
@@ -16,15 +16,15 @@ use crate::storage::{Durability, SessionStorageExt as _, StorageError};
 
 /// Who answers for a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Custody {
+pub(crate) enum OwnerStatus {
     /// Nobody: whoever asks also answers.
-    Nobody,
+    Unowned,
     /// This manager.
-    Me,
+    Mine,
     /// An owner that is dead: with `interrupted` before, whoever asks also answers.
-    Dead(Evidence),
+    Orphaned(Evidence),
     /// An owner that lives (`proven`) or may.
-    Other {
+    Foreign {
         /// Whether that it lives is known.
         proven: bool,
     },
@@ -33,43 +33,45 @@ pub(crate) enum Custody {
 impl Engine {
     /// Judges who answers for a session. The log is looked at by whoever acts on the judgement: it says whether the
     /// owner is still the one that was judged.
-    pub(crate) async fn custody(&self, head: &Head) -> Result<Custody> {
-        let Some(owner) = &head.lifecycle.owner else { return Ok(Custody::Nobody) };
+    pub(crate) async fn owner_status(&self, head: &Head) -> Result<OwnerStatus> {
+        let Some(owner) = &head.lifecycle.owner else { return Ok(OwnerStatus::Unowned) };
         if self.is_me(owner) {
-            return Ok(Custody::Me);
+            return Ok(OwnerStatus::Mine);
         }
         Ok(match self.liveness(owner).await? {
-            Liveness::Dead { evidence } => Custody::Dead(evidence),
-            Liveness::Alive => Custody::Other { proven: true },
-            Liveness::Unknown { .. } => Custody::Other { proven: false },
+            Liveness::Dead { evidence } => OwnerStatus::Orphaned(evidence),
+            Liveness::Alive => OwnerStatus::Foreign { proven: true },
+            Liveness::Unknown { .. } => OwnerStatus::Foreign { proven: false },
         })
     }
 
     /// Appends events, to a session that is not owned here, that depend on who answers for it; decides anew whenever
     /// others were faster.
-    pub(crate) async fn commit_judged(
+    pub(crate) async fn commit_as_claimant(
         &self,
-        writer: &mut Writer,
-        mut decide: impl FnMut(&Head, &Custody) -> Result<Vec<SessionEvent>> + Send,
+        tail: &mut LogTail,
+        mut decide: impl FnMut(&Head, &OwnerStatus) -> Result<Vec<SessionEvent>> + Send,
     ) -> Result<()> {
-        let give_up = tokio::time::Instant::now() + self.options.patience;
+        let deadline = tokio::time::Instant::now() + self.options.conflict_timeout;
         loop {
-            let custody = match self.custody(&writer.head).await? {
+            let owner_status = match self.owner_status(&tail.head).await? {
                 // The log says that this manager owns it, and no work here does: the call that took it was dropped.
-                Custody::Me => Custody::Dead(Evidence::Dropped),
-                judged @ (Custody::Nobody | Custody::Dead(_) | Custody::Other { .. }) => judged,
+                OwnerStatus::Mine => OwnerStatus::Orphaned(Evidence::Dropped),
+                judged @ (OwnerStatus::Unowned | OwnerStatus::Orphaned(_) | OwnerStatus::Foreign { .. }) => {
+                    judged
+                }
             };
-            let mut events = decide(&writer.head, &custody)?;
-            if let Custody::Dead(evidence) = custody
+            let mut events = decide(&tail.head, &owner_status)?;
+            if let OwnerStatus::Orphaned(evidence) = owner_status
                 && !events.is_empty()
             {
                 let at = events.iter().position(|event| !is_request(event)).unwrap_or(events.len());
                 events.insert(at, SessionEvent::Interrupted { evidence });
             }
-            match self.append(writer, events, Durability::Flushed).await? {
+            match self.append(tail, events, Durability::Flushed).await? {
                 Appended::Done(_) => return Ok(()),
-                Appended::Moved if tokio::time::Instant::now() >= give_up => {
-                    return Err(SessionError::Contended { id: writer.head.id });
+                Appended::Moved if tokio::time::Instant::now() >= deadline => {
+                    return Err(SessionError::Contended { id: tail.head.id });
                 }
                 Appended::Moved => {}
             }
@@ -77,81 +79,86 @@ impl Engine {
     }
 
     /// Starts a session that nobody has started, or takes one over whose owner is gone.
-    pub(crate) async fn take(self: &Arc<Self>, id: SessionId, how: Take) -> Result<Session> {
+    pub(crate) async fn acquire(self: &Arc<Self>, id: SessionId, how: Acquire) -> Result<Session> {
         self.check_open()?;
         let me = self.me().await?.clone();
-        let cell = self.cell(id);
-        let mut state = cell.state.lock().await;
-        if let Some((live, _)) = &state.owned {
-            let live = Arc::clone(live);
+        let entry = self.entry(id);
+        let mut state = entry.state.lock().await;
+        if let Some((owned, _)) = &state.owned {
+            let owned = Arc::clone(owned);
             return match how {
-                Take::Resume => {
+                Acquire::Resume => {
                     self.append_owned(&mut state, id, Durability::Flushed, |_| {
                         Ok(vec![SessionEvent::Resumed { owner: me.clone() }])
                     })
                     .await?;
-                    Ok(Session::new(Arc::clone(self), live))
+                    Ok(Session::new(Arc::clone(self), owned))
                 }
-                Take::Start => {
+                Acquire::Start => {
                     self.append_owned(&mut state, id, Durability::Flushed, |_| {
                         Ok(vec![SessionEvent::Started { owner: me.clone() }])
                     })
                     .await?;
-                    Ok(Session::new(Arc::clone(self), live))
+                    Ok(Session::new(Arc::clone(self), owned))
                 }
             };
         }
-        let mut writer = self.load(id).await?;
+        let mut tail = self.load(id).await?;
         let mut cancelled = None;
         let mut answer = None;
-        self.commit_judged(&mut writer, |head, custody| {
-            if let Custody::Other { proven } = custody {
-                return Err(owned(head, *proven));
+        self.commit_as_claimant(&mut tail, |head, owner_status| {
+            if let OwnerStatus::Foreign { proven } = owner_status {
+                return Err(owned_error(head, *proven));
             }
             cancelled.clone_from(&head.lifecycle.requests.cancel);
             answer = head.lifecycle.requests.answer;
             Ok(match (&cancelled, how) {
                 (Some(request), _) => vec![SessionEvent::Cancelled { reason: request.reason.clone() }],
-                (None, Take::Start) => vec![SessionEvent::Started { owner: me.clone() }],
-                (None, Take::Resume) => vec![SessionEvent::Resumed { owner: me.clone() }],
+                (None, Acquire::Start) => vec![SessionEvent::Started { owner: me.clone() }],
+                (None, Acquire::Resume) => vec![SessionEvent::Resumed { owner: me.clone() }],
             })
         })
         .await?;
         if let Some(request) = cancelled {
             return Err(SessionError::Cancelled { reason: request.reason });
         }
-        let inherited = self.inherit(&writer.head, answer).await?;
-        Ok(self.own(&mut state, writer, inherited))
+        let restored = self.restore_state(&tail.head, answer).await?;
+        Ok(self.adopt(&mut state, tail, restored))
     }
 
     /// Keeps a session whose log says that this manager owns it.
-    fn own(self: &Arc<Self>, state: &mut CellState, mut writer: Writer, inherited: Inheritance) -> Session {
+    fn adopt(
+        self: &Arc<Self>,
+        state: &mut EntryState,
+        mut tail: LogTail,
+        restored: RestoredState,
+    ) -> Session {
         // What interrupted owners before this one is no reason to let go of it.
-        writer.interrupted = false;
-        let live = Arc::new(Live::new(self, &writer.head, inherited));
-        state.owned = Some((Arc::clone(&live), writer));
-        tokio::spawn(keep_in_step(Arc::downgrade(self), Arc::downgrade(&live)));
-        Session::new(Arc::clone(self), live)
+        tail.interrupted = false;
+        let owned = Arc::new(OwnedSession::new(self, &tail.head, restored));
+        state.owned = Some((Arc::clone(&owned), tail));
+        tokio::spawn(sync_loop(Arc::downgrade(self), Arc::downgrade(&owned)));
+        Session::new(Arc::clone(self), owned)
     }
 
-    async fn inherit(&self, head: &Head, answer: Option<u64>) -> Result<Inheritance> {
+    async fn restore_state(&self, head: &Head, answer: Option<u64>) -> Result<RestoredState> {
         let id = head.id;
-        let mut inherited = Inheritance::default();
+        let mut restored = RestoredState::default();
         if let SessionEvent::Created { config, origin, .. } = self.event(id, 1).await? {
-            inherited.config = *config;
-            inherited.origin = origin;
+            restored.config = *config;
+            restored.origin = origin;
         }
         if let Some(revision) = head.checkpoint
             && let SessionEvent::CheckpointSaved { state, .. } = self.event(id, revision).await?
         {
-            inherited.checkpoint = Some(state);
+            restored.checkpoint = Some(state);
         }
         if let Some(revision) = answer
             && let SessionEvent::InputProvided { value, .. } = self.event(id, revision).await?
         {
-            inherited.answer = Some(value);
+            restored.answer = Some(value);
         }
-        Ok(inherited)
+        Ok(restored)
     }
 
     /// One event of a log.
@@ -161,23 +168,23 @@ impl Engine {
     }
 
     /// Gives up a session that is owned here, so that others can take it up at once.
-    pub(crate) async fn let_go(&self, id: SessionId, evidence: Evidence) -> Result<()> {
-        let cell = self.cell(id);
-        let mut state = cell.state.lock().await;
-        let (live, _) = state.live(id)?;
-        let live = Arc::clone(live);
+    pub(crate) async fn release(&self, id: SessionId, evidence: Evidence) -> Result<()> {
+        let entry = self.entry(id);
+        let mut state = entry.state.lock().await;
+        let (owned, _) = state.require_owned(id)?;
+        let owned = Arc::clone(owned);
         self.append_owned(&mut state, id, Durability::Flushed, |_| {
             Ok(vec![SessionEvent::Interrupted { evidence: evidence.clone() }])
         })
         .await?;
-        live.end();
+        owned.end();
         Ok(())
     }
 }
 
 /// Which way a session comes to be owned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Take {
+pub(crate) enum Acquire {
     /// From `Created`.
     Start,
     /// From `Paused`, or from an owner that died.
@@ -196,7 +203,7 @@ const fn is_request(event: &SessionEvent) -> bool {
 }
 
 /// The session has an owner that lives, or may.
-pub(crate) fn owned(head: &Head, proven: bool) -> SessionError {
+pub(crate) fn owned_error(head: &Head, proven: bool) -> SessionError {
     match &head.lifecycle.owner {
         Some(owner) => SessionError::Owned { id: head.id, owner: Box::new(owner.clone()), proven },
         None => SessionError::Contended { id: head.id },

@@ -66,7 +66,7 @@ impl fmt::Debug for WorkError {
 }
 
 /// How a work ended.
-enum Ended<T> {
+enum Outcome<T> {
     Returned(Result<T, WorkError>),
     Panicked(String),
     Deadline(Duration),
@@ -75,25 +75,25 @@ enum Ended<T> {
 }
 
 /// Runs a work under its session to its end.
-pub(crate) async fn drive<F, Fut, T>(session: Session, work: F) -> Result<SessionReport>
+pub(crate) async fn run_work<F, Fut, T>(session: Session, work: F) -> Result<SessionReport>
 where
     F: FnOnce(Session) -> Fut + Send,
     Fut: Future<Output = Result<T, WorkError>> + Send,
     T: Serialize + Send,
 {
     session.set_request_handling(RequestHandling::AtNextCall);
-    let mut guard = Guard { session: Some(session.clone()) };
-    let ended = {
-        let mut work = pin!(caught(work, session.clone()));
+    let mut guard = InterruptOnDrop { session: Some(session.clone()) };
+    let outcome = {
+        let mut work = pin!(catch_panics(work, session.clone()));
         tokio::select! {
             biased;
-            error = session.fenced() => Ended::Lost(error),
-            reason = forced(&session) => Ended::Forced(reason),
-            limit = deadline(&session) => Ended::Deadline(limit),
-            ended = &mut work => ended,
+            error = session.fenced() => Outcome::Lost(error),
+            reason = force_requested(&session) => Outcome::Forced(reason),
+            limit = deadline(&session) => Outcome::Deadline(limit),
+            outcome = &mut work => outcome,
         }
     };
-    let ending = settle(&session, ended).await;
+    let ending = record_outcome(&session, outcome).await;
     if session.head().state().is_final() || ending.is_err() {
         // Ended; or the storage did not let it end, and then `interrupted` has no chance either.
         guard.session = None;
@@ -102,12 +102,12 @@ where
     Ok(session.restore().await?.into())
 }
 
-async fn settle<T: Serialize>(session: &Session, ended: Ended<T>) -> Result<()> {
-    match ended {
-        Ended::Lost(error) => Err(error),
+async fn record_outcome<T: Serialize>(session: &Session, outcome: Outcome<T>) -> Result<()> {
+    match outcome {
+        Outcome::Lost(error) => Err(error),
         // A work may end its session itself.
         _ if session.head().state().is_final() => Ok(()),
-        Ended::Returned(Ok(value)) => match serde_json::to_value(&value) {
+        Outcome::Returned(Ok(value)) => match serde_json::to_value(&value) {
             Ok(serde_json::Value::Null) => session.complete(SessionSummary::new()).await,
             Ok(value) => match session.complete(SessionSummary::new().result(value)).await {
                 Err(SessionError::Storage(StorageError::Limit(error))) => {
@@ -121,16 +121,16 @@ async fn settle<T: Serialize>(session: &Session, ended: Ended<T>) -> Result<()> 
                 session.fail(Failure::new(FailureCause::Work, message)).await
             }
         },
-        Ended::Returned(Err(error)) => match session.cancellation().reason() {
+        Outcome::Returned(Err(error)) => match session.cancellation().reason() {
             Some(reason) => session.cancel(reason).await,
             None => session.fail(failure(FailureCause::Work, error.chain())).await,
         },
-        Ended::Panicked(message) => session.fail(failure(FailureCause::Panic, message)).await,
-        Ended::Deadline(limit) => {
+        Outcome::Panicked(message) => session.fail(failure(FailureCause::Panic, message)).await,
+        Outcome::Deadline(limit) => {
             let message = format!("still running after {} ms", limit.as_millis());
             session.fail(Failure::new(FailureCause::Timeout, message)).await
         }
-        Ended::Forced(reason) => session.cancel(reason).await,
+        Outcome::Forced(reason) => session.cancel(reason).await,
     }
 }
 
@@ -145,7 +145,7 @@ fn failure(cause: FailureCause, mut message: String) -> Failure {
 }
 
 /// The work, with its panics caught: those of the closure itself, and those of each poll.
-async fn caught<F, Fut, T>(work: F, session: Session) -> Ended<T>
+async fn catch_panics<F, Fut, T>(work: F, session: Session) -> Outcome<T>
 where
     F: FnOnce(Session) -> Fut,
     Fut: Future<Output = Result<T, WorkError>>,
@@ -153,7 +153,7 @@ where
     let panicked = |panic: Box<dyn std::any::Any + Send>| {
         let text =
             panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref().cloned());
-        Ended::Panicked(text.unwrap_or_else(|| "panicked with a value that is no text".to_owned()))
+        Outcome::Panicked(text.unwrap_or_else(|| "panicked with a value that is no text".to_owned()))
     };
     // Nothing of the work is looked at again once it has panicked.
     let future = match std::panic::catch_unwind(AssertUnwindSafe(|| work(session))) {
@@ -162,14 +162,14 @@ where
     };
     let mut future = pin!(future);
     std::future::poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(poll) => poll.map(Ended::Returned),
+        Ok(poll) => poll.map(Outcome::Returned),
         Err(panic) => std::task::Poll::Ready(panicked(panic)),
     })
     .await
 }
 
 /// Resolves when somebody asks for an end without further ado.
-async fn forced(session: &Session) -> String {
+async fn force_requested(session: &Session) -> String {
     let mut requests = session.requests();
     loop {
         if let Some(cancel) = &requests.borrow_and_update().cancel
@@ -206,11 +206,11 @@ async fn deadline(session: &Session) -> Duration {
 }
 
 /// Lets go of the session if the future that drives it is dropped.
-struct Guard {
+struct InterruptOnDrop {
     session: Option<Session>,
 }
 
-impl Drop for Guard {
+impl Drop for InterruptOnDrop {
     fn drop(&mut self) {
         let Some(session) = self.session.take() else { return };
         // Without a runtime the process is about to end, and its death says the same.

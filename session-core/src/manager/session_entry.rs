@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::engine::Engine;
-use super::live::Live;
+use super::owned_session::OwnedSession;
 use crate::event::SessionEvent;
 use crate::head::Head;
 use crate::id::SessionId;
@@ -15,12 +15,12 @@ use crate::observer::EventContext;
 /// The place in this process where one session's changes queue. It exists while somebody waits or the session is
 /// owned here: sessions that nobody touches cost nothing.
 #[derive(Debug)]
-pub(crate) struct Cell {
+pub(crate) struct SessionEntry {
     id: SessionId,
-    pub(crate) state: tokio::sync::Mutex<CellState>,
+    pub(crate) state: tokio::sync::Mutex<EntryState>,
 }
 
-impl Cell {
+impl SessionEntry {
     pub(crate) fn new(id: SessionId) -> Self {
         Self { id, state: tokio::sync::Mutex::default() }
     }
@@ -32,64 +32,70 @@ impl Cell {
 
 /// A session as its only writer in this process sees it.
 #[derive(Debug, Default)]
-pub(crate) struct CellState {
+pub(crate) struct EntryState {
     /// Kept while the session is owned here; else loaded anew for each change.
-    pub(crate) owned: Option<(Arc<Live>, Writer)>,
+    pub(crate) owned: Option<(Arc<OwnedSession>, LogTail)>,
 }
 
 /// A cell in use. The last one to let go of a session that is not owned here removes it.
 #[derive(Debug)]
-pub(crate) struct CellRef<'a> {
+pub(crate) struct EntryGuard<'a> {
     engine: &'a Engine,
-    cell: Option<Arc<Cell>>,
+    entry: Option<Arc<SessionEntry>>,
 }
 
-impl<'a> CellRef<'a> {
-    pub(crate) const fn new(engine: &'a Engine, cell: Arc<Cell>) -> Self {
-        Self { engine, cell: Some(cell) }
+impl<'a> EntryGuard<'a> {
+    pub(crate) const fn new(engine: &'a Engine, entry: Arc<SessionEntry>) -> Self {
+        Self { engine, entry: Some(entry) }
     }
 }
 
-impl std::ops::Deref for CellRef<'_> {
-    type Target = Cell;
+impl std::ops::Deref for EntryGuard<'_> {
+    type Target = SessionEntry;
 
-    fn deref(&self) -> &Cell {
-        self.cell.as_ref().expect("only `drop` takes the cell")
+    fn deref(&self) -> &SessionEntry {
+        self.entry.as_ref().expect("only `drop` takes the cell")
     }
 }
 
-impl Drop for CellRef<'_> {
+impl Drop for EntryGuard<'_> {
     fn drop(&mut self) {
-        let mut cells = self.engine.cells();
-        let Some(cell) = self.cell.take() else { return };
+        let mut entries = self.engine.entries();
+        let Some(entry) = self.entry.take() else { return };
         // The map and this reference: nobody else can get another while the map is locked.
-        if Arc::strong_count(&cell) == 2 && cell.state.try_lock().is_ok_and(|state| state.owned.is_none()) {
-            cells.remove(&cell.id);
+        if Arc::strong_count(&entry) == 2 && entry.state.try_lock().is_ok_and(|state| state.owned.is_none()) {
+            entries.remove(&entry.id);
         }
     }
 }
 
 /// The end of a log as one process knows it.
 #[derive(Debug)]
-pub(crate) struct Writer {
+pub(crate) struct LogTail {
     pub(crate) head: Head,
     /// The highest revision that is known to be flushed.
     pub(crate) flushed: u64,
     /// Facts that are in the log, and that nobody may hear of before they are flushed.
-    pub(crate) untold: VecDeque<(EventContext, Arc<SessionEvent>)>,
+    pub(crate) pending_events: VecDeque<(EventContext, Arc<SessionEvent>)>,
     /// Since when something is in the log that is not known to be flushed.
     pub(crate) unflushed_since: Option<Instant>,
     /// Whether others said `interrupted` since this writer began: an owner that reads that owns nothing any more.
     pub(crate) interrupted: bool,
 }
 
-impl Writer {
+impl LogTail {
     pub(crate) fn new(head: Head) -> Self {
         let unflushed_since = (head.flushed < head.tip.revision).then(Instant::now);
-        Self { flushed: head.flushed, head, untold: VecDeque::new(), unflushed_since, interrupted: false }
+        Self {
+            flushed: head.flushed,
+            head,
+            pending_events: VecDeque::new(),
+            unflushed_since,
+            interrupted: false,
+        }
     }
 
-    pub(crate) fn reached(&mut self, flushed: u64) {
+    pub(crate) fn mark_flushed(&mut self, flushed: u64) {
         self.flushed = self.flushed.max(flushed);
         self.unflushed_since = if self.flushed >= self.head.tip.revision {
             None
@@ -99,7 +105,7 @@ impl Writer {
     }
 
     /// The log no longer holds what was read from it: others repaired it with loss. What is there now counts.
-    pub(crate) fn start_over(&mut self, stored: Head) {
+    pub(crate) fn reset_to(&mut self, stored: Head) {
         tracing::warn!(session = %stored.id, revision = stored.tip.revision, "the log no longer holds what was read from it");
         *self = Self { interrupted: true, ..Self::new(stored) };
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::engine::Engine;
+use super::ownership::{OwnerStatus, owned_error};
 use super::session::RequestHandling;
-use super::takeover::{Custody, owned};
 use crate::error::{Result, SessionError};
 use crate::event::{Role, SessionEvent};
 use crate::head::Head;
@@ -20,14 +20,14 @@ impl Engine {
         &self,
         id: SessionId,
         here: impl Fn(&Head, RequestHandling) -> Result<Vec<SessionEvent>> + Send + Sync,
-        elsewhere: impl Fn(&Head, &Custody) -> Result<Vec<SessionEvent>> + Send + Sync,
+        elsewhere: impl Fn(&Head, &OwnerStatus) -> Result<Vec<SessionEvent>> + Send + Sync,
     ) -> Result<Head> {
         self.check_open()?;
-        let cell = self.cell(id);
-        let mut state = cell.state.lock().await;
-        let owned = state.owned.as_ref().map(|(live, _)| Arc::clone(live));
-        if let Some(live) = owned {
-            let request_handling = live.request_handling();
+        let entry = self.entry(id);
+        let mut state = entry.state.lock().await;
+        let owned = state.owned.as_ref().map(|(owned, _)| Arc::clone(owned));
+        if let Some(owned) = owned {
+            let request_handling = owned.request_handling();
             let mut before = None;
             let result = self
                 .append_owned(&mut state, id, Durability::Flushed, |head| {
@@ -40,13 +40,13 @@ impl Engine {
                 Err(SessionError::Fenced { .. }) if state.owned.is_none() => {}
                 result => {
                     result?;
-                    return Ok(live.view().borrow().clone());
+                    return Ok(owned.view().borrow().clone());
                 }
             }
         }
-        let mut writer = self.load(id).await?;
-        self.commit_judged(&mut writer, elsewhere).await?;
-        Ok(writer.head)
+        let mut tail = self.load(id).await?;
+        self.commit_as_claimant(&mut tail, elsewhere).await?;
+        Ok(tail.head)
     }
 
     /// Appends what only the owner can. Where the session is not owned here, the machine's own refusal is given for a
@@ -58,13 +58,13 @@ impl Engine {
         decide: impl Fn(&Head) -> Result<Vec<SessionEvent>> + Send + Sync,
     ) -> Result<Tip> {
         self.check_open()?;
-        let cell = self.cell(id);
-        let mut state = cell.state.lock().await;
+        let entry = self.entry(id);
+        let mut state = entry.state.lock().await;
         if state.owned.is_some() {
             return self.append_owned(&mut state, id, durability, decide).await;
         }
-        let mut writer = self.load(id).await?;
-        self.commit(&mut writer, durability, |head| {
+        let mut tail = self.load(id).await?;
+        self.commit(&mut tail, durability, |head| {
             let events = decide(head)?;
             let theirs = |event: &SessionEvent| event.kind().role() == Role::OwnerOrClaimant;
             match (&head.lifecycle.owner, head.state().name()) {
@@ -80,9 +80,13 @@ impl Engine {
 }
 
 /// What ends a session: by its owner, or by whoever finds it unowned.
-pub(crate) fn finder(head: &Head, custody: &Custody, ending: SessionEvent) -> Result<Vec<SessionEvent>> {
-    match custody {
-        Custody::Other { proven } => Err(owned(head, *proven)),
-        Custody::Nobody | Custody::Me | Custody::Dead(_) => Ok(vec![ending]),
+pub(crate) fn end_if_unowned(
+    head: &Head,
+    owner_status: &OwnerStatus,
+    ending: SessionEvent,
+) -> Result<Vec<SessionEvent>> {
+    match owner_status {
+        OwnerStatus::Foreign { proven } => Err(owned_error(head, *proven)),
+        OwnerStatus::Unowned | OwnerStatus::Mine | OwnerStatus::Orphaned(_) => Ok(vec![ending]),
     }
 }

@@ -7,9 +7,9 @@ use serde_json::Value;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::cell::{CellState, Writer};
 use super::engine::Engine;
 use super::session::RequestHandling;
+use super::session_entry::{EntryState, LogTail};
 use crate::cancellation::CancellationSource;
 use crate::config::SessionConfig;
 use crate::error::{Result, SessionError};
@@ -23,7 +23,7 @@ use crate::storage::{Durability, SessionStorageExt as _, StorageError};
 
 /// A session that this process owns.
 #[derive(Debug)]
-pub(crate) struct Live {
+pub(crate) struct OwnedSession {
     pub(crate) id: SessionId,
     pub(crate) attempt: u32,
     pub(crate) config: SessionConfig,
@@ -38,38 +38,38 @@ pub(crate) struct Live {
     requests: watch::Sender<Requests>,
     request_handling: AtomicU8,
     /// Set once: why the session is not owned here any more.
-    lost: OnceLock<SessionError>,
+    revoked: OnceLock<SessionError>,
     over: AtomicBool,
-    stirred: Notify,
+    wake: Notify,
 }
 
 /// What of the log a new owner needs, beside the head.
 #[derive(Debug, Default)]
-pub(crate) struct Inheritance {
+pub(crate) struct RestoredState {
     pub(crate) config: SessionConfig,
     pub(crate) origin: Option<Origin>,
     pub(crate) checkpoint: Option<Value>,
     pub(crate) answer: Option<Value>,
 }
 
-impl Live {
-    pub(crate) fn new(engine: &Engine, head: &Head, inherited: Inheritance) -> Self {
+impl OwnedSession {
+    pub(crate) fn new(engine: &Engine, head: &Head, restored: RestoredState) -> Self {
         let clock = Arc::clone(&engine.options.clock);
         Self {
             id: head.id,
             attempt: head.lifecycle.attempt,
-            config: inherited.config,
-            origin: inherited.origin,
+            config: restored.config,
+            origin: restored.origin,
             cancel: CancellationSource::new(),
             progress: ProgressTracker::new(head, clock.now(), clock),
-            checkpoint: Mutex::new(inherited.checkpoint),
-            answer: Mutex::new(inherited.answer),
+            checkpoint: Mutex::new(restored.checkpoint),
+            answer: Mutex::new(restored.answer),
             view: watch::Sender::new(head.clone()),
             requests: watch::Sender::new(head.lifecycle.requests.clone()),
             request_handling: AtomicU8::new(RequestHandling::Immediate as u8),
-            lost: OnceLock::new(),
+            revoked: OnceLock::new(),
             over: AtomicBool::new(false),
-            stirred: Notify::new(),
+            wake: Notify::new(),
         }
     }
 
@@ -97,13 +97,13 @@ impl Live {
     /// # Errors
     /// Why the session is not owned here any more.
     pub(crate) fn check(&self) -> Result<()> {
-        self.lost.get().map_or(Ok(()), |error| Err(error.clone()))
+        self.revoked.get().map_or(Ok(()), |error| Err(error.clone()))
     }
 
     /// The work has lost its session. It is told through its token as well, so that it stops soon.
-    pub(crate) fn lose(&self, error: SessionError) {
+    pub(crate) fn revoke(&self, error: SessionError) {
         let reason = error.to_string();
-        if self.lost.set(error).is_ok() {
+        if self.revoked.set(error).is_ok() {
             tracing::warn!(session = %self.id, reason, "session lost");
             self.end();
             self.cancel.cancel(reason);
@@ -114,9 +114,9 @@ impl Live {
     pub(crate) fn end(&self) {
         self.over.store(true, Ordering::SeqCst);
         self.progress.end();
-        // Wakes everyone who waits for a change, `lost` and the end included.
+        // Wakes everyone who waits for a change, `revoked` and the end included.
         self.view.send_modify(|_| {});
-        self.stirred.notify_one();
+        self.wake.notify_one();
     }
 
     pub(crate) fn set_checkpoint(&self, state: &Value) {
@@ -124,14 +124,14 @@ impl Live {
     }
 }
 
-impl CellState {
+impl EntryState {
     /// The live session and its writer.
     ///
     /// # Errors
     /// Where the session is not owned here.
-    pub(crate) fn live(&mut self, id: SessionId) -> Result<(&Arc<Live>, &mut Writer)> {
+    pub(crate) fn require_owned(&mut self, id: SessionId) -> Result<(&Arc<OwnedSession>, &mut LogTail)> {
         match &mut self.owned {
-            Some((live, writer)) => Ok((&*live, writer)),
+            Some((owned, tail)) => Ok((&*owned, tail)),
             None => Err(SessionError::Fenced { id, what: "it ended, or somebody else runs it".to_owned() }),
         }
     }
@@ -142,18 +142,18 @@ impl Engine {
     /// is read first; if the session is no longer owned here, that is said and nothing is appended.
     pub(crate) async fn append_owned(
         &self,
-        state: &mut CellState,
+        state: &mut EntryState,
         id: SessionId,
         durability: Durability,
         mut decide: impl FnMut(&Head) -> Result<Vec<SessionEvent>> + Send,
     ) -> Result<Tip> {
-        let (live, writer) = state.live(id)?;
-        let live = Arc::clone(live);
-        let pending = live.progress.take_pending();
+        let (owned, tail) = state.require_owned(id)?;
+        let owned = Arc::clone(owned);
+        let pending = owned.progress.take_pending();
         let mut included = false;
         let result = self
-            .commit(writer, durability, |head| {
-                live.check()?;
+            .commit(tail, durability, |head| {
+                owned.check()?;
                 if head.lifecycle.owner.as_ref().is_none_or(|owner| !self.is_me(owner)) {
                     return Err(fenced(head));
                 }
@@ -176,59 +176,59 @@ impl Engine {
         if let Some(report) = pending
             && (result.is_err() || !included)
         {
-            live.progress.put_back(report);
+            owned.progress.restore_pending(report);
         }
         if let Err(error @ SessionError::Fenced { .. }) = &result {
-            live.lose(error.clone());
+            owned.revoke(error.clone());
         }
-        Self::settle(state);
+        Self::apply_head(state);
         result
     }
 
     /// Looks whether others appended something, and folds it in.
-    pub(crate) async fn look(&self, state: &mut CellState, id: SessionId) -> Result<()> {
-        let (live, writer) = state.live(id)?;
-        let live = Arc::clone(live);
+    pub(crate) async fn poll_log(&self, state: &mut EntryState, id: SessionId) -> Result<()> {
+        let (owned, tail) = state.require_owned(id)?;
+        let owned = Arc::clone(owned);
         match self.storage.head(id).await? {
-            None => live.lose(SessionError::Fenced { id, what: "it was deleted".to_owned() }),
-            Some(stored) if stored.tip == writer.head.tip => return Ok(()),
+            None => owned.revoke(SessionError::Fenced { id, what: "it was deleted".to_owned() }),
+            Some(stored) if stored.tip == tail.head.tip => return Ok(()),
             Some(_) => {
-                self.catch_up(writer).await?;
+                self.catch_up(tail).await?;
                 // What others asked for is acted upon, and told, only once it cannot be lost any more.
-                let _: Tip = self.commit(writer, Durability::Flushed, |_| Ok(Vec::new())).await?;
+                let _: Tip = self.commit(tail, Durability::Flushed, |_| Ok(Vec::new())).await?;
             }
         }
-        Self::settle(state);
+        Self::apply_head(state);
         Ok(())
     }
 
     /// Draws the conclusions from where the writer stands: shows it to the work, and lets go of a session that ended
     /// or was lost.
-    fn settle(state: &mut CellState) {
-        let Some((live, writer)) = &state.owned else { return };
-        let head = &writer.head;
-        if head.lifecycle.owner.is_none() || writer.interrupted {
+    fn apply_head(state: &mut EntryState) {
+        let Some((owned, tail)) = &state.owned else { return };
+        let head = &tail.head;
+        if head.lifecycle.owner.is_none() || tail.interrupted {
             // An ending that nobody interrupted us for can only be our own.
-            if writer.interrupted || !head.state().is_final() {
-                live.lose(fenced(head));
+            if tail.interrupted || !head.state().is_final() {
+                owned.revoke(fenced(head));
             }
         }
-        live.progress.sync_from(head);
-        live.view.send_if_modified(|view| {
+        owned.progress.sync_from(head);
+        owned.view.send_if_modified(|view| {
             let changed = view.tip != head.tip;
             view.clone_from(head);
             changed
         });
-        live.requests.send_if_modified(|requests| {
+        owned.requests.send_if_modified(|requests| {
             let changed = *requests != head.lifecycle.requests;
             requests.clone_from(&head.lifecycle.requests);
             changed
         });
         if let Some(request) = &head.lifecycle.requests.cancel {
-            live.cancel.cancel(request.reason.clone());
+            owned.cancel.cancel(request.reason.clone());
         }
-        if head.state().is_final() || live.check().is_err() {
-            live.end();
+        if head.state().is_final() || owned.check().is_err() {
+            owned.end();
             state.owned = None;
         }
     }
@@ -246,95 +246,95 @@ fn fenced(head: &Head) -> SessionError {
 /// about for too long, reads what others append, answers a request to go on.
 ///
 /// It holds nothing between its looks: when the last handle of the manager goes, so does the ownership.
-pub(crate) async fn keep_in_step(engine: Weak<Engine>, live: Weak<Live>) {
+pub(crate) async fn sync_loop(engine: Weak<Engine>, owned: Weak<OwnedSession>) {
     let mut next_progress = Instant::now();
     loop {
-        let (Some(engine), Some(live)) = (engine.upgrade(), live.upgrade()) else { return };
-        if live.is_over() {
+        let (Some(engine), Some(owned)) = (engine.upgrade(), owned.upgrade()) else { return };
+        if owned.is_over() {
             return;
         }
-        let seen = live.view.borrow().tip;
+        let seen = owned.view.borrow().tip;
         let poll = engine.options.poll_interval;
-        let running = matches!(live.view.borrow().state(), SessionState::Running { .. });
+        let running = matches!(owned.view.borrow().state(), SessionState::Running { .. });
         let storage = Arc::clone(&engine.storage);
         let interval = engine.options.progress_interval;
-        let id = live.id;
-        let reported = live.progress.clone();
-        let watched = Arc::downgrade(&live);
-        let kept = Arc::downgrade(&engine);
+        let id = owned.id;
+        let reported = owned.progress.clone();
+        let weak_owned = Arc::downgrade(&owned);
+        let weak_engine = Arc::downgrade(&engine);
         // Only the waiting itself must hold neither.
-        drop((engine, live));
-        let due = tokio::select! {
+        drop((engine, owned));
+        let tick = tokio::select! {
             () = async {
                 reported.pending_changed().await;
                 tokio::time::sleep_until(next_progress).await;
-            }, if running => Due::Progress,
-            () = storage.changed(id, seen, poll) => Due::Look,
-            () = stirred(&watched) => Due::Look,
+            }, if running => Tick::Progress,
+            () = storage.changed(id, seen, poll) => Tick::Poll,
+            () = woken(&weak_owned) => Tick::Poll,
         };
         drop(reported);
-        let (Some(engine), Some(live)) = (kept.upgrade(), watched.upgrade()) else { return };
+        let (Some(engine), Some(owned)) = (weak_engine.upgrade(), weak_owned.upgrade()) else { return };
         // Boxed, so that a session which waits costs no more than waiting takes.
-        let result = Box::pin(engine.step(&live, due)).await;
-        if matches!(due, Due::Progress) {
+        let result = Box::pin(engine.tick(&owned, tick)).await;
+        if matches!(tick, Tick::Progress) {
             next_progress = Instant::now() + interval;
         }
         if let Err(error) = result
-            && !live.is_over()
+            && !owned.is_over()
         {
             tracing::warn!(session = %id, %error, code = %error.code(), "could not keep in step with the log");
-            drop((engine, live));
+            drop((engine, owned));
             tokio::time::sleep(poll).await;
         }
     }
 }
 
-async fn stirred(live: &Weak<Live>) {
+async fn woken(owned: &Weak<OwnedSession>) {
     // Held for the wait: a live session outlives its last handle only until the next look at the storage.
-    match live.upgrade() {
-        Some(live) => live.stirred.notified().await,
+    match owned.upgrade() {
+        Some(owned) => owned.wake.notified().await,
         None => std::future::pending().await,
     }
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Due {
+enum Tick {
     Progress,
-    Look,
+    Poll,
 }
 
 impl Engine {
-    async fn step(&self, live: &Arc<Live>, due: Due) -> Result<()> {
-        let id = live.id;
-        let cell = self.cell(id);
-        let mut state = cell.state.lock().await;
-        if state.owned.as_ref().is_none_or(|(owned, _)| !Arc::ptr_eq(owned, live)) {
+    async fn tick(&self, owned: &Arc<OwnedSession>, tick: Tick) -> Result<()> {
+        let id = owned.id;
+        let entry = self.entry(id);
+        let mut state = entry.state.lock().await;
+        if state.owned.as_ref().is_none_or(|(current, _)| !Arc::ptr_eq(current, owned)) {
             return Ok(());
         }
-        match due {
-            Due::Progress => {
+        match tick {
+            Tick::Progress => {
                 self.append_owned(&mut state, id, Durability::Buffered, |_| Ok(Vec::new())).await?;
             }
-            Due::Look => self.look(&mut state, id).await?,
+            Tick::Poll => self.poll_log(&mut state, id).await?,
         }
-        let Some((_, writer)) = &state.owned else { return Ok(()) };
-        if writer.unflushed_since.is_some_and(|since| since.elapsed() >= self.options.autosave) {
+        let Some((_, tail)) = &state.owned else { return Ok(()) };
+        if tail.unflushed_since.is_some_and(|since| since.elapsed() >= self.options.autosave) {
             self.append_owned(&mut state, id, Durability::Flushed, |_| Ok(Vec::new())).await?;
         }
-        self.go_on_if_asked(&mut state, live).await
+        self.resume_if_requested(&mut state, owned).await
     }
 
     /// A work that waits in one of its calls goes on as soon as somebody asks for it; one that waits for an answer
     /// asks for the answer.
-    async fn go_on_if_asked(&self, state: &mut CellState, live: &Live) -> Result<()> {
-        let id = live.id;
-        let Some((_, writer)) = &state.owned else { return Ok(()) };
-        let asked = writer.head.lifecycle.requests.resume.is_some();
+    async fn resume_if_requested(&self, state: &mut EntryState, owned: &OwnedSession) -> Result<()> {
+        let id = owned.id;
+        let Some((_, tail)) = &state.owned else { return Ok(()) };
+        let asked = tail.head.lifecycle.requests.resume.is_some();
         let waits = matches!(
-            writer.head.state(),
+            tail.head.state(),
             SessionState::Paused { reason } if !matches!(reason, crate::reason::PauseReason::AwaitingInput(_))
         );
-        if !(asked && waits) || live.request_handling() == RequestHandling::External {
+        if !(asked && waits) || owned.request_handling() == RequestHandling::External {
             return Ok(());
         }
         let me = self.me().await?.clone();
