@@ -1,10 +1,10 @@
-//! Callbacks that belong to others: taken back by a guard, and kept from harming whoever calls them.
+//! Callbacks of users: unregistered by a guard, with their panics isolated from the caller.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Takes its callback back when it is dropped. One that runs at that moment on another thread is not waited for.
-#[must_use = "dropping the guard takes the callback back; `forget` keeps it"]
+/// Unregisters its callback when dropped. Does not wait for a call in progress on another thread.
+#[must_use = "dropping the guard unregisters the callback; `forget` keeps it"]
 pub struct CallbackGuard {
     unregister: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
@@ -14,12 +14,12 @@ impl CallbackGuard {
         Self { unregister: Some(Box::new(unregister)) }
     }
 
-    /// For a callback that already ran and never will again.
+    /// Creates the guard of a callback that has run and will not run again.
     pub(crate) const fn spent() -> Self {
         Self { unregister: None }
     }
 
-    /// Keeps the callback for as long as there is anything that can call it.
+    /// Keeps the callback registered for the lifetime of its source.
     pub fn forget(mut self) {
         self.unregister = None;
     }
@@ -39,7 +39,7 @@ impl fmt::Debug for CallbackGuard {
     }
 }
 
-/// Runs a callback whose panic is its own: it is reported, and nobody else hears of it.
+/// Runs a callback and logs its panic instead of propagating it.
 pub(crate) fn isolated(kind: &'static str, callback: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(callback)).is_err() {
         tracing::error!(kind, "a callback panicked");

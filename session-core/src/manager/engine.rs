@@ -1,5 +1,5 @@
-//! The one way in which a log changes: fold, decide, seal, append, tell; and if somebody else was faster, read what came
-//! in and decide again. What is decided is not here.
+//! The append loop, the only place in which logs change: decide, seal, append, deliver; on a conflict, read the new
+//! records and decide again. The decisions themselves are made by the callers.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -28,7 +28,7 @@ use crate::storage::{
 
 const PAGE: NonZeroUsize = NonZeroUsize::new(256).expect("256 is not 0");
 
-/// What all managers share that are clones of each other.
+/// The state shared by all clones of a manager.
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) storage: Arc<dyn SessionStorage>,
@@ -37,7 +37,7 @@ pub(crate) struct Engine {
     me: OnceCell<Me>,
     entries: Mutex<HashMap<SessionId, Arc<SessionEntry>>>,
     sinks: RwLock<Vec<Arc<dyn EventSink>>>,
-    /// The recovery that the opening made, when nobody could listen yet.
+    /// The report of the recovery at opening, before any sink was registered.
     opening: OnceLock<RecoveryReport>,
     closed: AtomicBool,
 }
@@ -48,12 +48,12 @@ struct Me {
     guard: Mutex<Option<Box<dyn PresenceGuard>>>,
 }
 
-/// What became of one attempt to append.
+/// The outcome of one attempt to append.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Appended {
-    /// It is in the log.
+    /// The records are in the log.
     Done(Tip),
-    /// Others changed the log; the writer has read it. Decide again.
+    /// Another process changed the log, and the tail has caught up: decide again.
     Moved,
 }
 
@@ -75,7 +75,7 @@ impl Engine {
         }
     }
 
-    /// Who this manager is. Made known to others the first time that it is asked: a manager that only looks leaves no
+    /// Returns the identity of this manager. The first call announces it, so that a manager that only reads leaves no
     /// trace.
     pub(crate) async fn me(&self) -> Result<&Owner> {
         let me = self
@@ -89,13 +89,13 @@ impl Engine {
         Ok(&me.owner)
     }
 
-    /// Whether this is who this manager is.
+    /// Returns `true` if `owner` is this manager.
     pub(crate) fn is_me(&self, owner: &Owner) -> bool {
         self.me.get().is_some_and(|me| me.owner.instance == owner.instance)
     }
 
-    /// Takes back that this manager is alive, with all traces, unless a session that it created and nobody started
-    /// still names it.
+    /// Withdraws the announcement of this manager, unless a session that it created and that was never started still
+    /// names it.
     pub(crate) async fn retire_if_unnamed(&self) -> Result<()> {
         let Some(me) = self.me.get() else { return Ok(()) };
         let created = SessionFilter::all().state(StateName::Created);
@@ -122,7 +122,7 @@ impl Engine {
         if self.closed.load(Ordering::SeqCst) { Err(SessionError::ShutDown) } else { Ok(()) }
     }
 
-    /// Whether an owner lives, this manager itself included.
+    /// Returns the liveness of an owner, which may be this manager.
     pub(crate) async fn liveness(&self, owner: &Owner) -> Result<Liveness> {
         if self.is_me(owner) {
             return Ok(Liveness::Alive);
@@ -144,7 +144,7 @@ impl Engine {
         self.entries().len()
     }
 
-    /// The sessions that are owned here.
+    /// Returns the sessions that this manager owns.
     pub(crate) async fn owned(&self) -> Vec<SessionId> {
         let entries: Vec<Arc<SessionEntry>> = self.entries().values().map(Arc::clone).collect();
         let mut owned = Vec::new();
@@ -161,7 +161,7 @@ impl Engine {
         Ok(LogTail::new(head))
     }
 
-    /// Lets a sink hear everything from now on, and of the recovery that the opening made.
+    /// Registers a sink, and delivers the report of the recovery at opening to it.
     pub(crate) fn add_sink(&self, sink: Arc<dyn EventSink>) {
         if let Some(report) = self.opening.get() {
             sink.recovered(report);
@@ -180,7 +180,7 @@ impl Engine {
         }
     }
 
-    /// Makes a session. `Ok(None)` where its log exists already.
+    /// Creates a session. Returns `None` if its log already exists.
     pub(crate) async fn create(&self, id: SessionId, event: SessionEvent) -> Result<Option<Head>> {
         let draft = UnsealedRecord { at: self.options.clock.now(), attempt: 0, flushed: 0, event };
         let (stored, record) = Chain::start(id).seal(draft)?;
@@ -191,7 +191,7 @@ impl Engine {
             Ok(_) => {}
             Err(StorageError::Conflict { actual: Some(_), .. }) => return Ok(None),
             Err(error @ StorageError::OutcomeUnknown { .. }) => match self.storage.head(id).await? {
-                // The flush is what settles it, one way or the other.
+                // The flush settles whether it is stored.
                 Some(stored) if stored.tip == head.tip => self.flush(id, head.tip).await?,
                 Some(_) => return Ok(None),
                 None => return Err(error.into()),
@@ -210,7 +210,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Decides and appends until it is done, or until others have been faster for too long.
+    /// Decides and appends, again after each conflict, until it succeeds or the conflict timeout has passed.
     pub(crate) async fn commit(
         &self,
         tail: &mut LogTail,
@@ -230,7 +230,7 @@ impl Engine {
         }
     }
 
-    /// Tries once to append events to the log as the writer knows it. Write, flush, acknowledge, tell: in this order.
+    /// Tries once to append events at the known end of the log. Write, flush, acknowledge, deliver: in this order.
     pub(crate) async fn append(
         &self,
         tail: &mut LogTail,
@@ -261,8 +261,8 @@ impl Engine {
         }
     }
 
-    /// Finds out whether an append took place that the storage could not speak of. An empty flush makes the storage
-    /// settle what is in the log; then the log says whether our records are among it.
+    /// Determines whether an append with unknown outcome took place. An empty flush makes the storage settle the log,
+    /// which then shows whether it has our records.
     async fn resolve(&self, tail: &mut LogTail, ours: Tip, error: StorageError) -> Result<Appended> {
         let id = tail.head.id;
         let Ok(Some(found)) = self.storage.head(id).await else { return Err(error.into()) };
@@ -288,7 +288,7 @@ impl Engine {
         for mut event in events {
             let (at, attempt) = (self.options.clock.now(), head.lifecycle.attempt_for(event.kind()));
             if let SessionEvent::Completed { summary } = &mut event {
-                // The numbers are those of the log, with all that stands before this.
+                // The counters come from the log, including the records before this one.
                 let SessionSummary { message, result, .. } = std::mem::take(summary);
                 *summary = SessionSummary { message, result, ..head.summary(at) };
             }
@@ -302,8 +302,8 @@ impl Engine {
         Ok((batch, head, records))
     }
 
-    /// Reads what others appended and folds it in. A log that no longer holds what the writer knew (others repaired it
-    /// with loss) is taken as it is now.
+    /// Reads and folds in the records that other processes appended. If the log no longer has the known records,
+    /// because it was repaired with loss, the tail restarts from the stored head.
     pub(crate) async fn catch_up(&self, tail: &mut LogTail) -> Result<()> {
         let id = tail.head.id;
         loop {
@@ -338,7 +338,7 @@ impl Engine {
         }
     }
 
-    /// Hands out what is flushed by now.
+    /// Delivers the events that are flushed by now.
     fn deliver(&self, tail: &mut LogTail) {
         let sinks = self.sinks.read().unwrap_or_else(PoisonError::into_inner);
         while tail.pending_events.front().is_some_and(|(context, _)| context.revision <= tail.flushed) {
@@ -355,7 +355,7 @@ fn to_notification(id: SessionId, record: Record) -> (EventContext, Arc<SessionE
     (EventContext::new(id, envelope.seq, envelope.at, envelope.attempt), Arc::new(record.event))
 }
 
-/// Reads a record of a session's log.
+/// Decodes a record of a session's log.
 pub(crate) fn decode(id: SessionId, stored: &StoredRecord) -> Result<Record> {
     stored.decode().map_err(|error| StorageError::undecodable(id, stored.revision(), error).into())
 }

@@ -1,4 +1,4 @@
-//! Names for sessions that were given none: `feature-YYYY-MM-DD-NNN`, one more than the highest of the day.
+//! Automatic names for sessions: `feature-YYYY-MM-DD-NNN`, one more than the highest of the day.
 
 use async_trait::async_trait;
 
@@ -9,24 +9,24 @@ use crate::time::Timestamp;
 
 const PREFIX: &str = "feature-";
 
-/// Remembers how far the automatic names of a day have come, so that not every new session has to look at all others.
+/// Cache of the next automatic name of a day, so that creating a session does not have to list all others.
 ///
-/// A cache and nothing more: whoever forgets answers `None`, and the sessions are counted. Names need not be unique.
+/// A cache may lose its content at any time: it then returns `None`, and the sessions are counted. Names need not be
+/// unique.
 #[async_trait]
 pub trait NameCounter: Send + Sync + std::fmt::Debug {
-    /// The next number behind a prefix, given to nobody else; `None` where that has to be counted.
+    /// Returns the next number for a prefix, each number once; `None` if the sessions have to be counted.
     async fn next(&self, prefix: &str) -> Option<u64>;
 
-    /// Somebody counted, and found this number to be the next one. Returns it, or a higher one where others counted at
-    /// the same time and were given it.
+    /// Stores the next number found by counting. Returns it, or a higher one if concurrent callers counted the same.
     async fn counted(&self, prefix: &str, number: u64) -> u64;
 
-    /// Somebody chose a name that begins like automatic ones: what is known is not true any more.
+    /// Invalidates the cache, because a user chose a name that begins like automatic ones.
     async fn forget(&self);
 }
 
 impl Engine {
-    /// Two processes that count at the same time get the same, unless something remembers.
+    /// Returns the next automatic name. Without a cache, two processes that count concurrently get the same name.
     pub(super) async fn next_name(&self) -> Result<String> {
         let now = self.options.clock.now();
         let prefix = format!("{PREFIX}{}-", now.to_utc().format("%Y-%m-%d"));
@@ -53,7 +53,7 @@ impl Engine {
         })
     }
 
-    /// A name that somebody chose, once the session is there to be counted.
+    /// Invalidates the cache if a chosen name looks automatic. Called once the session exists.
     pub(super) async fn name_chosen(&self, name: &str) {
         if let Some(names) = &self.options.names
             && name.starts_with(PREFIX)

@@ -1,4 +1,4 @@
-//! A session that this process owns: what its work sees of it, and the task that keeps both in step with the log.
+//! A session that this process owns: the state shared with its work, and the task that synchronizes it with the log.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -21,7 +21,7 @@ use crate::progress::ProgressTracker;
 use crate::record::Tip;
 use crate::storage::{Durability, SessionStorageExt as _, StorageError};
 
-/// A session that this process owns.
+/// A session that this manager owns.
 #[derive(Debug)]
 pub(crate) struct OwnedSession {
     pub(crate) id: SessionId,
@@ -32,18 +32,18 @@ pub(crate) struct OwnedSession {
     pub(crate) progress: ProgressTracker,
     /// The last checkpoint, of this attempt or an earlier one.
     pub(crate) checkpoint: Mutex<Option<Value>>,
-    /// An answer that came when nobody ran the session, for the first question of this attempt.
+    /// An answer given while the session was unowned, for the first question of this attempt.
     pub(crate) answer: Mutex<Option<Value>>,
     view: watch::Sender<Head>,
     requests: watch::Sender<Requests>,
     request_handling: AtomicU8,
-    /// Set once: why the session is not owned here any more.
+    /// The reason why this manager no longer owns the session. Set once.
     revoked: OnceLock<SessionError>,
     over: AtomicBool,
     wake: Notify,
 }
 
-/// What of the log a new owner needs, beside the head.
+/// The parts of the log, apart from the head, that a new owner needs.
 #[derive(Debug, Default)]
 pub(crate) struct RestoredState {
     pub(crate) config: SessionConfig,
@@ -89,32 +89,34 @@ impl OwnedSession {
         self.request_handling.store(request_handling as u8, Ordering::SeqCst);
     }
 
-    /// Whether the session ended, or is no longer owned here.
+    /// Returns `true` if the session ended, or is no longer owned by this manager.
     pub(crate) fn is_over(&self) -> bool {
         self.over.load(Ordering::SeqCst)
     }
 
+    /// Checks that this manager still owns the session.
+    ///
     /// # Errors
-    /// Why the session is not owned here any more.
+    /// The reason why it does not.
     pub(crate) fn check(&self) -> Result<()> {
         self.revoked.get().map_or(Ok(()), |error| Err(error.clone()))
     }
 
-    /// The work has lost its session. It is told through its token as well, so that it stops soon.
+    /// Revokes the session from its work. Cancels the token as well, so that the work stops soon.
     pub(crate) fn revoke(&self, error: SessionError) {
         let reason = error.to_string();
         if self.revoked.set(error).is_ok() {
-            tracing::warn!(session = %self.id, reason, "session lost");
+            tracing::warn!(session = %self.id, reason, "lost ownership of the session");
             self.end();
             self.cancel.cancel(reason);
         }
     }
 
-    /// Nothing more will come.
+    /// Ends the session for its work: rejects progress and wakes all waiters.
     pub(crate) fn end(&self) {
         self.over.store(true, Ordering::SeqCst);
         self.progress.end();
-        // Wakes everyone who waits for a change, `revoked` and the end included.
+        // Wakes all tasks that wait for a change, including the end and a revocation.
         self.view.send_modify(|_| {});
         self.wake.notify_one();
     }
@@ -125,21 +127,22 @@ impl OwnedSession {
 }
 
 impl EntryState {
-    /// The live session and its writer.
+    /// Returns the owned session and the tail of its log.
     ///
     /// # Errors
-    /// Where the session is not owned here.
+    /// `FENCED` if this manager does not own the session.
     pub(crate) fn require_owned(&mut self, id: SessionId) -> Result<(&Arc<OwnedSession>, &mut LogTail)> {
         match &mut self.owned {
             Some((owned, tail)) => Ok((&*owned, tail)),
-            None => Err(SessionError::Fenced { id, what: "it ended, or somebody else runs it".to_owned() }),
+            None => Err(SessionError::Fenced { id, what: "it ended or another process owns it".to_owned() }),
         }
     }
 }
 
 impl Engine {
-    /// Appends events of the owner, behind whatever progress was reported before them. What others appended in between
-    /// is read first; if the session is no longer owned here, that is said and nothing is appended.
+    /// Appends events of the owner, after progress that was reported before them. Reads the records that other
+    /// processes appended first; if this manager no longer owns the session, it appends nothing and fails with
+    /// `FENCED`.
     pub(crate) async fn append_owned(
         &self,
         state: &mut EntryState,
@@ -185,7 +188,7 @@ impl Engine {
         result
     }
 
-    /// Looks whether others appended something, and folds it in.
+    /// Reads and folds in the records that other processes appended.
     pub(crate) async fn poll_log(&self, state: &mut EntryState, id: SessionId) -> Result<()> {
         let (owned, tail) = state.require_owned(id)?;
         let owned = Arc::clone(owned);
@@ -194,7 +197,7 @@ impl Engine {
             Some(stored) if stored.tip == tail.head.tip => return Ok(()),
             Some(_) => {
                 self.catch_up(tail).await?;
-                // What others asked for is acted upon, and told, only once it cannot be lost any more.
+                // Requests are handled, and events delivered, only once the records survive power loss.
                 let _: Tip = self.commit(tail, Durability::Flushed, |_| Ok(Vec::new())).await?;
             }
         }
@@ -202,13 +205,12 @@ impl Engine {
         Ok(())
     }
 
-    /// Draws the conclusions from where the writer stands: shows it to the work, and lets go of a session that ended
-    /// or was lost.
+    /// Publishes the tail's head to the work, and drops a session that ended or was revoked.
     fn apply_head(state: &mut EntryState) {
         let Some((owned, tail)) = &state.owned else { return };
         let head = &tail.head;
         if head.lifecycle.owner.is_none() || tail.interrupted {
-            // An ending that nobody interrupted us for can only be our own.
+            // A final state without `interrupted` was appended by this owner itself.
             if tail.interrupted || !head.state().is_final() {
                 owned.revoke(fenced(head));
             }
@@ -236,16 +238,16 @@ impl Engine {
 
 fn fenced(head: &Head) -> SessionError {
     let what = match &head.lifecycle.owner {
-        Some(owner) => format!("attempt {} is run by {owner}", head.lifecycle.attempt),
+        Some(owner) => format!("attempt {} is owned by {owner}", head.lifecycle.attempt),
         None => format!("it is {}", head.state().name()),
     };
     SessionError::Fenced { id: head.id, what }
 }
 
-/// Keeps a live session in step with its log until it is over: writes what progress was reported, flushes what lies
-/// about for too long, reads what others append, answers a request to go on.
+/// Synchronizes an owned session with its log until it is over: writes reported progress, flushes buffered records
+/// after the autosave interval, reads the records of other processes, and handles resume requests.
 ///
-/// It holds nothing between its looks: when the last handle of the manager goes, so does the ownership.
+/// It keeps only weak references while it waits, so that ownership ends with the last handle of the manager.
 pub(crate) async fn sync_loop(engine: Weak<Engine>, owned: Weak<OwnedSession>) {
     let mut next_progress = Instant::now();
     loop {
@@ -262,7 +264,7 @@ pub(crate) async fn sync_loop(engine: Weak<Engine>, owned: Weak<OwnedSession>) {
         let reported = owned.progress.clone();
         let weak_owned = Arc::downgrade(&owned);
         let weak_engine = Arc::downgrade(&engine);
-        // Only the waiting itself must hold neither.
+        // Release both while waiting.
         drop((engine, owned));
         let tick = tokio::select! {
             () = async {
@@ -274,7 +276,7 @@ pub(crate) async fn sync_loop(engine: Weak<Engine>, owned: Weak<OwnedSession>) {
         };
         drop(reported);
         let (Some(engine), Some(owned)) = (weak_engine.upgrade(), weak_owned.upgrade()) else { return };
-        // Boxed, so that a session which waits costs no more than waiting takes.
+        // Boxed, so that the future of a waiting session stays small.
         let result = Box::pin(engine.tick(&owned, tick)).await;
         if matches!(tick, Tick::Progress) {
             next_progress = Instant::now() + interval;
@@ -282,7 +284,7 @@ pub(crate) async fn sync_loop(engine: Weak<Engine>, owned: Weak<OwnedSession>) {
         if let Err(error) = result
             && !owned.is_over()
         {
-            tracing::warn!(session = %id, %error, code = %error.code(), "could not keep in step with the log");
+            tracing::warn!(session = %id, %error, code = %error.code(), "sync with the log failed, will retry");
             drop((engine, owned));
             tokio::time::sleep(poll).await;
         }
@@ -290,7 +292,7 @@ pub(crate) async fn sync_loop(engine: Weak<Engine>, owned: Weak<OwnedSession>) {
 }
 
 async fn woken(owned: &Weak<OwnedSession>) {
-    // Held for the wait: a live session outlives its last handle only until the next look at the storage.
+    // Held while waiting: after its last handle is dropped, an owned session exists only until the next poll.
     match owned.upgrade() {
         Some(owned) => owned.wake.notified().await,
         None => std::future::pending().await,
@@ -324,17 +326,17 @@ impl Engine {
         self.resume_if_requested(&mut state, owned).await
     }
 
-    /// A work that waits in one of its calls goes on as soon as somebody asks for it; one that waits for an answer
-    /// asks for the answer.
+    /// Resumes work that is blocked in a session call, once a resume was requested. Work that awaits input is woken by
+    /// the input only.
     async fn resume_if_requested(&self, state: &mut EntryState, owned: &OwnedSession) -> Result<()> {
         let id = owned.id;
         let Some((_, tail)) = &state.owned else { return Ok(()) };
-        let asked = tail.head.lifecycle.requests.resume.is_some();
+        let requested = tail.head.lifecycle.requests.resume.is_some();
         let waits = matches!(
             tail.head.state(),
             SessionState::Paused { reason } if !matches!(reason, crate::reason::PauseReason::AwaitingInput(_))
         );
-        if !(asked && waits) || owned.request_handling() == RequestHandling::External {
+        if !(requested && waits) || owned.request_handling() == RequestHandling::External {
             return Ok(());
         }
         let me = self.me().await?.clone();

@@ -1,4 +1,4 @@
-//! How a session comes to be owned here, and how it is let go: start, takeover, the judgement of owners.
+//! Ownership of sessions: acquiring (start, takeover), releasing, and determining the current owner.
 
 use std::sync::Arc;
 
@@ -14,25 +14,25 @@ use crate::owner::Evidence;
 use crate::presence::Liveness;
 use crate::storage::{Durability, SessionStorageExt as _, StorageError};
 
-/// Who answers for a session.
+/// The owner of a session, as seen by this manager.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OwnerStatus {
-    /// Nobody: whoever asks also answers.
+    /// No owner: the process that requests something also carries it out.
     Unowned,
     /// This manager.
     Mine,
-    /// An owner that is dead: with `interrupted` before, whoever asks also answers.
+    /// An owner that is dead. After an `interrupted`, the session is treated as unowned.
     Orphaned(Evidence),
-    /// An owner that lives (`proven`) or may.
+    /// Another owner that is alive, or may be.
     Foreign {
-        /// Whether that it lives is known.
+        /// `true` if the owner is known to be alive.
         proven: bool,
     },
 }
 
 impl Engine {
-    /// Judges who answers for a session. The log is looked at by whoever acts on the judgement: it says whether the
-    /// owner is still the one that was judged.
+    /// Determines the owner of a session. The result may be stale; the append that follows names the tip and so detects
+    /// that.
     pub(crate) async fn owner_status(&self, head: &Head) -> Result<OwnerStatus> {
         let Some(owner) = &head.lifecycle.owner else { return Ok(OwnerStatus::Unowned) };
         if self.is_me(owner) {
@@ -45,8 +45,8 @@ impl Engine {
         })
     }
 
-    /// Appends events, to a session that is not owned here, that depend on who answers for it; decides anew whenever
-    /// others were faster.
+    /// Appends events, which depend on the owner, to a session that this manager does not own. Decides again after each
+    /// conflict, with a new look at the owner.
     pub(crate) async fn commit_as_claimant(
         &self,
         tail: &mut LogTail,
@@ -55,10 +55,11 @@ impl Engine {
         let deadline = tokio::time::Instant::now() + self.options.conflict_timeout;
         loop {
             let owner_status = match self.owner_status(&tail.head).await? {
-                // The log says that this manager owns it, and no work here does: the call that took it was dropped.
+                // The log names this manager as the owner, but it holds no such session: the call that acquired it was
+                // dropped.
                 OwnerStatus::Mine => OwnerStatus::Orphaned(Evidence::Dropped),
-                judged @ (OwnerStatus::Unowned | OwnerStatus::Orphaned(_) | OwnerStatus::Foreign { .. }) => {
-                    judged
+                status @ (OwnerStatus::Unowned | OwnerStatus::Orphaned(_) | OwnerStatus::Foreign { .. }) => {
+                    status
                 }
             };
             let mut events = decide(&tail.head, &owner_status)?;
@@ -78,7 +79,7 @@ impl Engine {
         }
     }
 
-    /// Starts a session that nobody has started, or takes one over whose owner is gone.
+    /// Starts a new session, resumes one that this manager owns, or takes over one whose owner is dead.
     pub(crate) async fn acquire(self: &Arc<Self>, id: SessionId, how: Acquire) -> Result<Session> {
         self.check_open()?;
         let me = self.me().await?.clone();
@@ -126,14 +127,14 @@ impl Engine {
         Ok(self.adopt(&mut state, tail, restored))
     }
 
-    /// Keeps a session whose log says that this manager owns it.
+    /// Registers a session that this manager owns according to its log.
     fn adopt(
         self: &Arc<Self>,
         state: &mut EntryState,
         mut tail: LogTail,
         restored: RestoredState,
     ) -> Session {
-        // What interrupted owners before this one is no reason to let go of it.
+        // Interruptions of previous owners do not concern this one.
         tail.interrupted = false;
         let owned = Arc::new(OwnedSession::new(self, &tail.head, restored));
         state.owned = Some((Arc::clone(&owned), tail));
@@ -161,13 +162,13 @@ impl Engine {
         Ok(restored)
     }
 
-    /// One event of a log.
+    /// Reads one event of a log.
     pub(crate) async fn event(&self, id: SessionId, revision: u64) -> Result<SessionEvent> {
         let stored = self.storage.record(id, revision).await?.ok_or(StorageError::NotFound { id })?;
         Ok(decode(id, &stored)?.event)
     }
 
-    /// Gives up a session that is owned here, so that others can take it up at once.
+    /// Releases a session that this manager owns, so that other processes can take it over immediately.
     pub(crate) async fn release(&self, id: SessionId, evidence: Evidence) -> Result<()> {
         let entry = self.entry(id);
         let mut state = entry.state.lock().await;
@@ -182,7 +183,7 @@ impl Engine {
     }
 }
 
-/// Which way a session comes to be owned.
+/// The way in which ownership is acquired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Acquire {
     /// From `Created`.
@@ -191,7 +192,7 @@ pub(crate) enum Acquire {
     Resume,
 }
 
-/// A request is made before it is known who answers it; what answers it comes after `interrupted`.
+/// Returns `true` for a request. Requests go before the `interrupted` of a dead owner, all other events after it.
 const fn is_request(event: &SessionEvent) -> bool {
     matches!(
         event,
@@ -202,7 +203,7 @@ const fn is_request(event: &SessionEvent) -> bool {
     )
 }
 
-/// The session has an owner that lives, or may.
+/// Creates the error for a session whose owner is alive, or may be.
 pub(crate) fn owned_error(head: &Head, proven: bool) -> SessionError {
     match &head.lifecycle.owner {
         Some(owner) => SessionError::Owned { id: head.id, owner: Box::new(owner.clone()), proven },

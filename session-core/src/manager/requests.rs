@@ -1,4 +1,4 @@
-//! Changes of a session by its id, by whoever may make them: what is appended depends on who answers for the session.
+//! Changes to a session by its id: the appended events depend on the owner of the session.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use crate::record::Tip;
 use crate::storage::Durability;
 
 impl Engine {
-    /// Appends to a session, wherever it is owned: `here` decides for one that runs in this manager, `elsewhere` for any
-    /// other, knowing who answers for it.
+    /// Appends to a session, whichever process owns it: `here` decides if this manager owns it, else `elsewhere`, which
+    /// receives the owner.
     pub(crate) async fn change(
         &self,
         id: SessionId,
@@ -36,7 +36,7 @@ impl Engine {
                 })
                 .await;
             match result {
-                // The session ended from elsewhere while this was decided: it is judged like any other.
+                // Another process ended the session in the meantime: continue as for a session that is not ours.
                 Err(SessionError::Fenced { .. }) if state.owned.is_none() => {}
                 result => {
                     result?;
@@ -49,8 +49,8 @@ impl Engine {
         Ok(tail.head)
     }
 
-    /// Appends what only the owner can. Where the session is not owned here, the machine's own refusal is given for a
-    /// state that refuses it to everybody, else `FENCED`.
+    /// Appends events that only the owner may append. If this manager does not own the session, fails with the error of
+    /// the state machine if the state does not allow the events for any process, else with `FENCED`.
     pub(crate) async fn as_owner(
         &self,
         id: SessionId,
@@ -66,11 +66,11 @@ impl Engine {
         let mut tail = self.load(id).await?;
         self.commit(&mut tail, durability, |head| {
             let events = decide(head)?;
-            let theirs = |event: &SessionEvent| event.kind().role() == Role::OwnerOrClaimant;
+            let claimant_may_append = |event: &SessionEvent| event.kind().role() == Role::OwnerOrClaimant;
             match (&head.lifecycle.owner, head.state().name()) {
-                (Some(owner), _) => Err(SessionError::Fenced { id, what: format!("{owner} runs it") }),
-                (None, StateName::Paused) if !events.iter().all(theirs) => {
-                    Err(SessionError::Fenced { id, what: "nobody runs it: resume it first".to_owned() })
+                (Some(owner), _) => Err(SessionError::Fenced { id, what: format!("{owner} owns it") }),
+                (None, StateName::Paused) if !events.iter().all(claimant_may_append) => {
+                    Err(SessionError::Fenced { id, what: "no process owns it: resume it first".to_owned() })
                 }
                 (None, _) => Ok(events),
             }
@@ -79,7 +79,7 @@ impl Engine {
     }
 }
 
-/// What ends a session: by its owner, or by whoever finds it unowned.
+/// Returns the event that ends a session, if the session is unowned or its owner is dead.
 pub(crate) fn end_if_unowned(
     head: &Head,
     owner_status: &OwnerStatus,

@@ -1,4 +1,4 @@
-//! Where one session's changes queue in this process, and what their writer knows of the end of the log.
+//! The entry of a session in this process: the lock that serializes its changes, and the known end of its log.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use crate::head::Head;
 use crate::id::SessionId;
 use crate::observer::EventContext;
 
-/// The place in this process where one session's changes queue. It exists while somebody waits or the session is
-/// owned here: sessions that nobody touches cost nothing.
+/// The entry of one session, whose lock serializes its changes. It exists while a call uses the session or this manager
+/// owns it, so that other sessions use no memory.
 #[derive(Debug)]
 pub(crate) struct SessionEntry {
     id: SessionId,
@@ -30,14 +30,14 @@ impl SessionEntry {
     }
 }
 
-/// A session as its only writer in this process sees it.
+/// The state of an entry, accessible to one task at a time.
 #[derive(Debug, Default)]
 pub(crate) struct EntryState {
-    /// Kept while the session is owned here; else loaded anew for each change.
+    /// Present while this manager owns the session. Otherwise each change loads the end of the log again.
     pub(crate) owned: Option<(Arc<OwnedSession>, LogTail)>,
 }
 
-/// A cell in use. The last one to let go of a session that is not owned here removes it.
+/// A reference to an entry. The last one removes the entry if the session is not owned.
 #[derive(Debug)]
 pub(crate) struct EntryGuard<'a> {
     engine: &'a Engine,
@@ -54,7 +54,7 @@ impl std::ops::Deref for EntryGuard<'_> {
     type Target = SessionEntry;
 
     fn deref(&self) -> &SessionEntry {
-        self.entry.as_ref().expect("only `drop` takes the cell")
+        self.entry.as_ref().expect("only `drop` takes the entry")
     }
 }
 
@@ -62,24 +62,25 @@ impl Drop for EntryGuard<'_> {
     fn drop(&mut self) {
         let mut entries = self.engine.entries();
         let Some(entry) = self.entry.take() else { return };
-        // The map and this reference: nobody else can get another while the map is locked.
+        // Two references, the map's and this one: while the map is locked, no task can get another.
         if Arc::strong_count(&entry) == 2 && entry.state.try_lock().is_ok_and(|state| state.owned.is_none()) {
             entries.remove(&entry.id);
         }
     }
 }
 
-/// The end of a log as one process knows it.
+/// The end of a log as known to this process.
 #[derive(Debug)]
 pub(crate) struct LogTail {
     pub(crate) head: Head,
     /// The highest revision that is known to be flushed.
     pub(crate) flushed: u64,
-    /// Facts that are in the log, and that nobody may hear of before they are flushed.
+    /// Events that are in the log but not yet flushed, and so not yet delivered.
     pub(crate) pending_events: VecDeque<(EventContext, Arc<SessionEvent>)>,
-    /// Since when something is in the log that is not known to be flushed.
+    /// The time since which the log has records that are not known to be flushed.
     pub(crate) unflushed_since: Option<Instant>,
-    /// Whether others said `interrupted` since this writer began: an owner that reads that owns nothing any more.
+    /// `true` if another process appended `interrupted` since this tail was created. An owner that reads it no longer
+    /// owns the session.
     pub(crate) interrupted: bool,
 }
 
@@ -104,9 +105,9 @@ impl LogTail {
         };
     }
 
-    /// The log no longer holds what was read from it: others repaired it with loss. What is there now counts.
+    /// Restarts from the stored head, after the log lost records that were read from it: it was repaired with loss.
     pub(crate) fn reset_to(&mut self, stored: Head) {
-        tracing::warn!(session = %stored.id, revision = stored.tip.revision, "the log no longer holds what was read from it");
+        tracing::warn!(session = %stored.id, revision = stored.tip.revision, "the log lost records that were read before, restarting from its head");
         *self = Self { interrupted: true, ..Self::new(stored) };
     }
 }

@@ -1,4 +1,4 @@
-//! Loads a session whole, from as few records of its log as tell the whole of it.
+//! Loading a full session from as few records of its log as possible.
 
 use std::num::NonZeroUsize;
 
@@ -54,7 +54,7 @@ fn decode(id: SessionId, stored: &StoredRecord) -> Result<SessionEvent, StorageE
     stored.decode().map(|record| record.event).map_err(undecodable)
 }
 
-/// The state with its texts as the log has them. Looks back from the end of the log to the event that made it.
+/// Returns the state with its texts uncut. Reads backwards from the end of the log to the event that set it.
 async fn full_state<S>(storage: &S, head: &Head) -> Result<SessionState, StorageError>
 where
     S: SessionStorage + ?Sized,
@@ -70,7 +70,7 @@ where
             (SessionEvent::Failed { error }, _) => return Ok(SessionState::Failed { error }),
             (SessionEvent::Cancelled { reason }, _) => return Ok(SessionState::Cancelled { reason }),
             (SessionEvent::Paused { reason }, _) => return Ok(SessionState::Paused { reason }),
-            // Other pauses outlive the `interrupted` that only took their owner away.
+            // Other pauses outlive an `interrupted`, which then only removes their owner.
             (
                 SessionEvent::Interrupted { evidence },
                 SessionState::Paused { reason: PauseReason::Interrupted(_) },
