@@ -1,45 +1,45 @@
-//! Callbacks that belong to others: taken back by a guard, and kept from harming whoever calls them.
+//! Callbacks of users: unregistered by a guard, with their panics isolated from the caller.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Takes its callback back when it is dropped. One that runs at that moment on another thread is not waited for.
-#[must_use = "dropping the guard takes the callback back; `forget` keeps it"]
+/// Unregisters its callback when dropped. Does not wait for a call in progress on another thread.
+#[must_use = "dropping the guard unregisters the callback; `forget` keeps it"]
 pub struct CallbackGuard {
-    take_back: Option<Box<dyn FnOnce() + Send + Sync>>,
+    unregister: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
 
 impl CallbackGuard {
-    pub(crate) fn new(take_back: impl FnOnce() + Send + Sync + 'static) -> Self {
-        Self { take_back: Some(Box::new(take_back)) }
+    pub(crate) fn new(unregister: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self { unregister: Some(Box::new(unregister)) }
     }
 
-    /// For a callback that already ran and never will again.
+    /// Creates the guard of a callback that has run and will not run again.
     pub(crate) const fn spent() -> Self {
-        Self { take_back: None }
+        Self { unregister: None }
     }
 
-    /// Keeps the callback for as long as there is anything that can call it.
+    /// Keeps the callback registered for the lifetime of its source.
     pub fn forget(mut self) {
-        self.take_back = None;
+        self.unregister = None;
     }
 }
 
 impl Drop for CallbackGuard {
     fn drop(&mut self) {
-        if let Some(take_back) = self.take_back.take() {
-            take_back();
+        if let Some(unregister) = self.unregister.take() {
+            unregister();
         }
     }
 }
 
 impl fmt::Debug for CallbackGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CallbackGuard").field("spent", &self.take_back.is_none()).finish()
+        f.debug_struct("CallbackGuard").field("spent", &self.unregister.is_none()).finish()
     }
 }
 
-/// Runs a callback whose panic is its own: it is reported, and nobody else hears of it.
+/// Runs a callback and logs its panic instead of propagating it.
 pub(crate) fn isolated(kind: &'static str, callback: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(callback)).is_err() {
         tracing::error!(kind, "a callback panicked");

@@ -1,4 +1,4 @@
-//! What a session is made with. Given once, kept whole in record 1, never changed.
+//! The configuration of a session. Given at creation, stored in record 1, never changed.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::id::SessionId;
 use crate::limits::{self, LimitError};
 use crate::text::has_unsafe_char;
 
-/// Where the work happens.
+/// The place in which the work runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -26,7 +26,7 @@ pub enum ExecutionMode {
     },
 }
 
-/// Switches for the work; the session only keeps them.
+/// Switches for the work; the session only stores them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[expect(clippy::struct_excessive_bools, reason = "four independent switches that the work reads by name")]
@@ -34,15 +34,15 @@ pub enum ExecutionMode {
 pub struct SessionOptions {
     /// Stop at the first failed step.
     pub fail_fast: bool,
-    /// Merge the result by itself.
+    /// Merge the result automatically.
     pub auto_merge: bool,
     /// Collect metrics of the work.
     pub collect_metrics: bool,
-    /// Say more.
+    /// Print more.
     pub verbose: bool,
 }
 
-/// What a session is made with.
+/// The configuration of a session.
 ///
 /// ```
 /// use session_core::SessionConfig;
@@ -54,10 +54,10 @@ pub struct SessionOptions {
 #[serde(default)]
 #[non_exhaustive]
 pub struct SessionConfig {
-    /// The name, not unique. `None` only before the session exists: then one is made, `feature-YYYY-MM-DD-NNN`.
+    /// The name, not unique. `None` only before creation, which then assigns `feature-YYYY-MM-DD-NNN`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What kind of work this is.
+    /// The kind of work.
     pub operation: String,
     /// The project that the work is about.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,43 +65,44 @@ pub struct SessionConfig {
     /// The workflow that the work follows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workflow: Option<String>,
-    /// Where the work happens.
+    /// The place in which the work runs.
     #[serde(skip_serializing_if = "is_default")]
     pub mode: ExecutionMode,
-    /// How many iterations there are at most.
+    /// The maximum number of iterations.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_iterations: Option<u64>,
-    /// What the work should look at first.
+    /// The topic that the work should focus on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub focus: Option<String>,
     /// Switches for the work.
     #[serde(skip_serializing_if = "is_default")]
     pub options: SessionOptions,
-    /// Labels to find it by: at most 16, and 1 KiB of them in total.
+    /// Labels to search by: at most 16, and at most 1 KiB in total.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Whatever the work needs to go on.
+    /// Data for the work.
     #[serde(skip_serializing_if = "Value::is_null")]
     pub metadata: Value,
-    /// How long one attempt may run, in milliseconds, measured by a clock that does not jump.
+    /// The maximum run time of one attempt in milliseconds, measured by a monotonic clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<u64>,
-    /// The session inside which this one was made.
+    /// The session inside which this one was created.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<SessionId>,
-    /// The ended session that this one tries again.
+    /// The ended session that this one retries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<SessionId>,
-    /// The same key means the same session: its id is made from the key.
+    /// The idempotency key. The same key means the same session: the id is derived from it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
-    /// How many sessions were made for the key before this one; see [`SessionId::from_key_try`].
+    /// The number of sessions created for the key before this one; see [`SessionId::from_key_try`].
     #[serde(skip_serializing_if = "is_default")]
     pub retries: u64,
-    /// What becomes of it if its owner dies, unless whoever recovers it decides otherwise.
+    /// The recovery policy if the owner dies, unless a recovery overrules it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recovery: Option<RecoveryPolicy>,
-    /// Whether it waits for somebody else to start it. Otherwise its creator's death makes it an orphan.
+    /// `true` if the session waits for another process to start it. Otherwise the death of its creator makes it an
+    /// orphan.
     #[serde(skip_serializing_if = "is_default")]
     pub queued: bool,
 }
@@ -111,121 +112,121 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 impl SessionConfig {
-    /// A session of this kind of work, with nothing else said.
+    /// Creates a configuration for this kind of work, with defaults for everything else.
     #[must_use]
     pub fn new(operation: impl Into<String>) -> Self {
         Self { operation: operation.into(), ..Self::default() }
     }
 
-    /// The name: at most 128 characters, none of them a control or bidirectional one, the first no `-` or `@`.
+    /// Sets the name: at most 128 characters, no control or bidirectional characters, not starting with `-` or `@`.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// The project that the work is about.
+    /// Sets the project that the work is about.
     #[must_use]
     pub fn project_path(mut self, path: impl Into<PathBuf>) -> Self {
         self.project_path = Some(path.into());
         self
     }
 
-    /// The workflow that the work follows.
+    /// Sets the workflow that the work follows.
     #[must_use]
     pub fn workflow(mut self, workflow: impl Into<String>) -> Self {
         self.workflow = Some(workflow.into());
         self
     }
 
-    /// Where the work happens.
+    /// Sets the place in which the work runs.
     #[must_use]
     pub fn mode(mut self, mode: ExecutionMode) -> Self {
         self.mode = mode;
         self
     }
 
-    /// How many iterations there are at most.
+    /// Sets the maximum number of iterations.
     #[must_use]
     pub fn max_iterations(mut self, iterations: u64) -> Self {
         self.max_iterations = Some(iterations);
         self
     }
 
-    /// What the work should look at first.
+    /// Sets the topic that the work should focus on.
     #[must_use]
     pub fn focus(mut self, focus: impl Into<String>) -> Self {
         self.focus = Some(focus.into());
         self
     }
 
-    /// Switches for the work.
+    /// Sets the switches for the work.
     #[must_use]
     pub fn options(mut self, options: SessionOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// One more label.
+    /// Adds a label.
     #[must_use]
     pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.insert(key.into(), value.into());
         self
     }
 
-    /// Whatever the work needs to go on.
+    /// Sets the data for the work.
     #[must_use]
     pub fn metadata(mut self, metadata: Value) -> Self {
         self.metadata = metadata;
         self
     }
 
-    /// How long one attempt may run.
+    /// Sets the maximum run time of one attempt.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline_ms = Some(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX));
         self
     }
 
-    /// The session inside which this one is made.
+    /// Sets the session inside which this one is created.
     #[must_use]
     pub fn parent(mut self, parent: SessionId) -> Self {
         self.parent = Some(parent);
         self
     }
 
-    /// The ended session that this one tries again.
+    /// Sets the ended session that this one retries.
     #[must_use]
     pub fn retry_of(mut self, ended: SessionId) -> Self {
         self.retry_of = Some(ended);
         self
     }
 
-    /// The same key means the same session.
+    /// Sets the idempotency key. The same key means the same session.
     #[must_use]
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
         self.idempotency_key = Some(key.into());
         self
     }
 
-    /// What becomes of the session if its owner dies, unless whoever recovers it decides otherwise.
+    /// Sets the recovery policy if the owner dies. A recovery may overrule it.
     #[must_use]
     pub fn recovery(mut self, policy: RecoveryPolicy) -> Self {
         self.recovery = Some(policy);
         self
     }
 
-    /// Leaves the session for others to start.
+    /// Leaves the session for another process to start.
     #[must_use]
     pub fn queued(mut self) -> Self {
         self.queued = true;
         self
     }
 
-    /// Whether a session can be made with this.
+    /// Checks the limits of a configuration.
     ///
     /// # Errors
-    /// The first limit that it exceeds or rule that it breaks.
+    /// The first limit or rule that it violates.
     pub fn check(&self) -> Result<(), LimitError> {
         if let Some(name) = &self.name {
             check_name(name)?;
@@ -255,7 +256,7 @@ impl SessionConfig {
         }
     }
 
-    /// The id that a session with this config gets.
+    /// Returns the id of a session with this configuration.
     pub(crate) fn id(&self) -> SessionId {
         match &self.idempotency_key {
             Some(key) => SessionId::from_key_try(key, self.retries.saturating_add(1)),
@@ -264,10 +265,10 @@ impl SessionConfig {
     }
 }
 
-/// Whether a session can have this name.
+/// Checks that a session can have this name.
 ///
 /// # Errors
-/// [`LimitError`] where it is empty, too long, holds a dangerous character or starts with `-` or `@`.
+/// [`LimitError`] if the name is empty, too long, contains a dangerous character or starts with `-` or `@`.
 pub fn check_name(name: &str) -> Result<(), LimitError> {
     if name.is_empty() {
         return Err(LimitError::invalid("name", "is empty"));
@@ -281,21 +282,21 @@ pub fn check_name(name: &str) -> Result<(), LimitError> {
 
 fn plain(what: &'static str, text: &str) -> Result<(), LimitError> {
     if has_unsafe_char(text) {
-        return Err(LimitError::invalid(what, "holds a control or bidirectional character"));
+        return Err(LimitError::invalid(what, "contains a control or bidirectional character"));
     }
     Ok(())
 }
 
-/// What becomes of an orphan.
+/// The treatment of an orphan: a session whose responsible process is dead.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RecoveryPolicy {
-    /// It fails, with the cause `Crash`.
+    /// Fail it, with the cause `Crash`.
     Fail,
-    /// It is paused, for somebody to resume.
+    /// Pause it, to be resumed later.
     #[default]
     Pause,
-    /// Its work is made again where that is possible; else it is paused.
+    /// Resume its work if a handler for it is registered; else pause it.
     Resume,
 }

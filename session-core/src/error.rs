@@ -1,4 +1,4 @@
-//! What a manager can answer instead of doing what it was asked.
+//! Errors of a session manager.
 
 use crate::code::ErrorCode;
 use crate::id::SessionId;
@@ -11,58 +11,58 @@ use crate::storage::StorageError;
 /// The result of a manager's method.
 pub type Result<T, E = SessionError> = std::result::Result<T, E>;
 
-/// Why a manager did not do what it was asked. [`code`](Self::code) says what to do next.
+/// An error of a session manager. Its [`code`](Self::code) tells the caller what to do next.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionError {
-    /// The storage.
+    /// The storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The machine has no such transition. The log is unchanged.
+    /// The state of the session does not allow the change. The log is unchanged.
     #[error("session {id}")]
     Transition {
         /// The session.
         id: SessionId,
-        /// The rule that it would have broken.
+        /// The rule that would have been violated.
         #[source]
         source: TransitionError,
     },
-    /// Somebody else owns the session, or ended it. Stop the work.
-    #[error("session {id} is no longer owned here: {what}")]
+    /// Another process owns the session, or ended it. Stop the work.
+    #[error("session {id} is no longer owned by this process: {what}")]
     Fenced {
         /// The session.
         id: SessionId,
-        /// What is in the log instead.
+        /// The state found in the log instead.
         what: String,
     },
-    /// The session's owner lives, or may.
-    #[error("session {id} is run by {owner}, which {}", if *proven { "is alive" } else { "may be alive" })]
+    /// The session's owner is alive, or may be.
+    #[error("session {id} is owned by {owner}, which {}", if *proven { "is alive" } else { "may be alive" })]
     Owned {
         /// The session.
         id: SessionId,
         /// Its owner.
         owner: Box<Owner>,
-        /// Whether that it lives is known, or only that its death is not.
+        /// `true` if the owner is known to be alive; `false` if its liveness is unknown.
         proven: bool,
     },
-    /// Others changed the session faster than this manager could decide.
-    #[error("session {id} changes too fast")]
+    /// Other processes kept changing the session until the conflict timeout.
+    #[error("session {id}: gave up after repeated write conflicts")]
     Contended {
         /// The session.
         id: SessionId,
     },
-    /// More than one session is meant.
-    #[error("`{text}` means {} sessions", candidates.len())]
+    /// The text matches more than one session.
+    #[error("`{text}` is ambiguous: it matches {} sessions", candidates.len())]
     Ambiguous {
-        /// What was given.
+        /// The text that was given.
         text: String,
-        /// What it could mean.
+        /// The sessions that match.
         candidates: Vec<SessionId>,
     },
-    /// An argument that makes no sense.
+    /// An argument is invalid.
     #[error("{what}")]
     InvalidArgument {
-        /// What is wrong with it.
+        /// The argument and the problem.
         what: String,
     },
     /// A program could not be started.
@@ -70,25 +70,25 @@ pub enum SessionError {
     Spawn {
         /// The program.
         program: String,
-        /// What the system said.
+        /// The error of the operating system.
         #[source]
         source: std::sync::Arc<std::io::Error>,
     },
-    /// A value is not what its reader expects.
-    #[error("the {what} of session {id} does not fit its type")]
+    /// A value cannot be converted from or to the requested type.
+    #[error("session {id}: the {what} does not match its type")]
     Payload {
         /// The session.
         id: SessionId,
-        /// What does not fit.
+        /// The value: checkpoint or result.
         what: &'static str,
-        /// How.
+        /// The conversion error.
         #[source]
         source: std::sync::Arc<serde_json::Error>,
     },
     /// The work was cancelled.
     #[error("cancelled: {reason}")]
     Cancelled {
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The session failed.
@@ -96,12 +96,12 @@ pub enum SessionError {
     Failed {
         /// The session.
         id: SessionId,
-        /// How.
+        /// The failure.
         #[source]
         source: FailureError,
     },
-    /// The session has not ended: it waits for somebody.
-    #[error("session {id} has not ended, it is {state}")]
+    /// The session has not ended.
+    #[error("session {id} has not ended: it is {state}")]
     Unfinished {
         /// The session.
         id: SessionId,
@@ -113,13 +113,13 @@ pub enum SessionError {
     ShutDown,
 }
 
-/// A failure as an error, for those who prefer `?` to a report.
+/// A failure as an error, for use with `?`.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct FailureError(pub Failure);
 
 impl SessionError {
-    /// The stable code.
+    /// Returns the stable code.
     #[must_use]
     pub const fn code(&self) -> ErrorCode {
         match self {

@@ -1,4 +1,4 @@
-//! The facts that a log is made of, with every payload written out. What they mean is in `machine`.
+//! The events that a log consists of, with their payloads. Their effects are in `machine`.
 
 mod payload;
 
@@ -21,7 +21,7 @@ macro_rules! events {
     ($($(#[doc = $doc:literal])+ $variant:ident $name:literal {
         $($(#[doc = $field_doc:literal])+ $(#[serde($($serde:tt)+)])? $field:ident: $type:ty,)*
     })+) => {
-        /// A fact: past tense, immutable. The kinds that end in `_requested` ask; the owner answers.
+        /// An event: past tense, immutable. Kinds that end in `_requested` are requests, which the owner answers.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
         #[non_exhaustive]
@@ -38,13 +38,13 @@ macro_rules! events {
             /// Every kind, in the order of the documentation.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
-            /// The kind's name, as logs write it.
+            /// Returns the name of the kind, as written in logs.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }
             }
 
-            /// What it means, in a sentence.
+            /// Returns the meaning of the kind in one sentence.
             #[must_use]
             pub const fn about(self) -> &'static str {
                 match self { $(Self::$variant => concat!($($doc),+).trim_ascii(),)+ }
@@ -52,7 +52,7 @@ macro_rules! events {
         }
 
         impl SessionEvent {
-            /// The kind of this event.
+            /// Returns the kind of this event.
             #[must_use]
             pub const fn kind(&self) -> EventKind {
                 match self { $(Self::$variant { .. } => EventKind::$variant,)+ }
@@ -62,137 +62,137 @@ macro_rules! events {
 }
 
 events! {
-    /// The session exists. Always and only record 1.
+    /// The session was created: record 1 of every log, and no other record.
     Created "created" {
         /// The format of the log.
         format: u32,
-        /// What it was made with.
+        /// The configuration.
         config: Box<SessionConfig>,
-        /// Who made it.
+        /// The process that created the session.
         creator: Owner,
-        /// The program behind it, where there is one.
+        /// The program that the session runs, if it runs one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         origin: Option<Origin>,
     }
-    /// Its first owner began the work.
+    /// The first owner started the work.
     Started "started" {
-        /// Who runs it now.
+    /// The owner.
         owner: Owner,
     }
-    /// An iteration began.
+    /// An iteration started.
     IterationStarted "iteration_started" {
-        /// One more than the last completed one.
+        /// The number: one more than that of the last completed iteration.
         number: u64,
     }
-    /// The open iteration is done.
+    /// The open iteration was completed.
     IterationCompleted "iteration_completed" {
-        /// The open one.
-        number: u64,
-        /// What it changed.
+    /// The number of the open iteration.
+    number: u64,
+    /// The changes made in it.
         changes: Changes,
     }
     /// A command ran to its end.
     CommandExecuted "command_executed" {
-        /// The command as a person would type it.
+        /// The command line.
         command: String,
-        /// Its exit code, where it ended by itself.
+        /// The exit code, unless a signal ended the command.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         exit_code: Option<i32>,
-        /// The signal that ended it.
+        /// The signal that ended the command.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         signal: Option<i32>,
-        /// How long it ran, in milliseconds.
+        /// The run time in milliseconds.
         duration_ms: u64,
-        /// How much it printed, in bytes, kept or not.
+        /// The size of its output in bytes, stored or not.
         output_bytes: u64,
     }
-    /// An analysis came to a result.
+    /// An analysis produced a result.
     AnalysisCompleted "analysis_completed" {
         /// The result.
         results: Value,
     }
-    /// What is needed to go on from here.
+    /// The work saved the data that it needs to continue from here.
     CheckpointSaved "checkpoint_saved" {
-        /// The work's own data.
-        state: Value,
-        /// Whether the work can go on from it.
+    /// The data, defined by the work.
+    state: Value,
+    /// `true` if the work can continue from it.
         resumable: bool,
     }
-    /// How far the work is.
+    /// The work reported its progress.
     ProgressReported "progress_reported" {
-        /// What is known of it.
+    /// The report.
         #[serde(flatten)]
         report: ProgressReport,
     }
-    /// Anything else worth keeping.
+    /// A note was added: any data that no other kind covers.
     Noted "noted" {
-        /// `vendor.name`; `session.*` is ours.
-        kind: String,
-        /// What is noted.
+    /// The kind of note, `vendor.name`; `session.*` is reserved for this project.
+    kind: String,
+    /// The data.
         data: Value,
     }
-    /// Somebody asks for a pause.
+    /// A pause was requested.
     PauseRequested "pause_requested" {
-        /// Why.
-        reason: String,
-        /// Who asks.
+    /// The reason.
+    reason: String,
+    /// The requester.
         by: String,
     }
-    /// Somebody asks to go on.
+    /// A resume was requested.
     ResumeRequested "resume_requested" {
-        /// Who asks.
+    /// The requester.
         by: String,
     }
-    /// Somebody asks for the end.
+    /// A cancellation was requested.
     CancelRequested "cancel_requested" {
-        /// Why.
-        reason: String,
-        /// Who asks.
-        by: String,
-        /// Whether the work is ended without being asked.
+    /// The reason.
+    reason: String,
+    /// The requester.
+    by: String,
+    /// `true` if the work is ended immediately, without a chance to stop by itself.
         force: bool,
     }
-    /// The answer that the work waits for.
+    /// The question that the work waits for was answered.
     InputProvided "input_provided" {
-        /// The answer.
-        value: Value,
-        /// Who answers.
+    /// The answer.
+    value: Value,
+    /// The person or program that answered.
         by: String,
     }
-    /// The work stands still, its owner is there.
+    /// The work was paused; its owner keeps the session.
     Paused "paused" {
-        /// Why.
+    /// The reason.
         reason: PauseReason,
     }
-    /// The owner is gone.
+    /// The owner died or released the session.
     Interrupted "interrupted" {
-        /// How that is known.
+    /// The evidence.
         evidence: Evidence,
     }
-    /// The work goes on, under the same owner or a new one.
+    /// The work was resumed by the same owner or by a new one.
     Resumed "resumed" {
-        /// Who runs it now.
+    /// The owner.
         owner: Owner,
     }
-    /// The work is done.
+    /// The work completed.
     Completed "completed" {
-        /// What it reports.
+    /// The summary.
         summary: SessionSummary,
     }
-    /// The work ended badly.
+    /// The work failed.
     Failed "failed" {
-        /// How.
+    /// The failure.
         error: Failure,
     }
-    /// The work was ended on request.
+    /// The work was cancelled.
     Cancelled "cancelled" {
-        /// Why.
+    /// The reason.
         reason: String,
     }
 }
 
 impl EventKind {
-    /// The kind of this name.
+    /// Returns the kind with this name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|kind| kind.name() == name)
@@ -206,10 +206,10 @@ impl fmt::Display for EventKind {
 }
 
 impl SessionEvent {
-    /// Whether the event can be written: its own limits, those of a record aside.
+    /// Checks the limits of the event itself, not those of its record.
     ///
     /// # Errors
-    /// The first limit that it exceeds or rule that it breaks.
+    /// The first limit or rule that the event violates.
     pub fn check(&self) -> Result<(), LimitError> {
         match self {
             Self::Created { config, creator, .. } => {
@@ -243,8 +243,8 @@ impl SessionEvent {
     }
 }
 
-/// A value that stands `above` levels deep in its record may not make that too deep. Looked at before anything is
-/// written, because writing a value takes as much stack as it is deep.
+/// Checks that a value placed `above` levels deep in its record does not exceed the nesting limit. This runs before
+/// serialization, which needs stack space in proportion to the depth.
 fn check_levels(value: &Value, above: usize) -> Result<(), LimitError> {
     fn levels(value: &Value, room: usize) -> usize {
         let deepest = |values: &mut dyn Iterator<Item = &Value>| match room {
@@ -272,24 +272,24 @@ fn check_note_kind(kind: &str) -> Result<(), LimitError> {
     }
 }
 
-/// Who may append an event.
+/// The role of a process that may append an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Role {
-    /// Anyone.
+    /// Any process.
     Anyone,
     /// The owner.
     Owner,
-    /// Whoever finds the session unowned.
+    /// Any process, if the session is unowned.
     Claimant,
-    /// The owner, or whoever finds the session unowned.
+    /// The owner; if the session is unowned, any process.
     OwnerOrClaimant,
-    /// Whoever can prove that the owner is dead; the owner itself, when its work was dropped.
+    /// Any process that can prove that the owner is dead; the owner itself, if its work was dropped.
     Recoverer,
 }
 
 impl EventKind {
-    /// Who may append it.
+    /// Returns the role that may append an event of this kind.
     #[must_use]
     pub const fn role(self) -> Role {
         match self {

@@ -1,5 +1,5 @@
-//! The head: the small current view of a session. It is the fold of the log, with its texts cut, and the only fold
-//! there is: state, progress and summaries are read from it.
+//! The head: a small view of a session's current state. It is the fold of the log, with texts cut, and the only fold:
+//! state, progress and summaries are derived from it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,78 +20,79 @@ use crate::time::Timestamp;
 
 /// The current view of a session, at most 4 KiB as JSON.
 ///
-/// Texts are cut to 128 bytes and their control characters made spaces; the log has them whole.
+/// Texts are cut to 128 bytes, with control characters replaced by spaces; the log has the full texts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Head {
     /// The session.
     pub id: SessionId,
-    /// The end of the log that this is the fold of.
+    /// The end of the log that this head covers.
     pub tip: Tip,
-    /// The highest revision that a record of the log says was flushed.
+    /// The highest revision that is flushed according to the records of the log.
     pub flushed: u64,
     /// State, attempt, owner, iterations and requests.
     pub lifecycle: Lifecycle,
     /// The name.
     pub name: String,
-    /// What kind of work it is.
+    /// The kind of work.
     pub operation: String,
-    /// The program and its arguments as one line, where there is one.
+    /// The program and its arguments on one line, if the session runs a program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
-    /// The program's working directory, else the project's path.
+    /// The working directory of the program, else the path of the project.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cwd: Option<String>,
-    /// The name of the worktree where the work happens.
+    /// The name of the worktree in which the work runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worktree: Option<String>,
-    /// The labels, whole.
+    /// The labels, uncut.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// The session inside which this one was made.
+    /// The session inside which this one was created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<SessionId>,
-    /// The ended session that this one tries again.
+    /// The ended session that this one retries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<SessionId>,
-    /// Whoever created it, until it is started, unless it was queued for others.
+    /// The process that created the session, until the first start. `None` for a queued session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub creator: Option<Owner>,
-    /// How many iterations there are at most.
+    /// The maximum number of iterations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_iterations: Option<u64>,
-    /// When it was created.
+    /// The time of creation.
     pub created_at: Timestamp,
-    /// When it was first started.
+    /// The time of the first start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
-    /// When the last record was sealed.
+    /// The time at which the last record was sealed.
     pub updated_at: Timestamp,
-    /// When it ended.
+    /// The time of the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
-    /// Up to when `ran_ms` counts: its last start, or the owner's last record since. `None` while it does not run.
+    /// The time up to which `ran_ms` counts: the last start, or the owner's last record since. `None` while not
+    /// running.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub running_since: Option<Timestamp>,
-    /// How long it ran up to then, in milliseconds.
+    /// The time spent running up to `running_since`, in milliseconds.
     #[serde(default)]
     pub ran_ms: u64,
-    /// What was last said of the progress. Steps and percent are the highest that were reported.
+    /// The last reported progress. Steps and percent are the highest reported so far.
     #[serde(default)]
     pub progress: ProgressReport,
-    /// How many reports moved the progress forward.
+    /// The number of reports that advanced the progress.
     #[serde(default)]
     pub samples: u64,
-    /// What iterations, commands and checkpoints added up to.
+    /// Totals over iterations and commands.
     #[serde(default)]
     pub totals: Totals,
-    /// The revision of the last checkpoint that the work can go on from.
+    /// The revision of the last checkpoint that the work can continue from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<u64>,
-    /// The steps that were done at it: where an attempt that goes on from there counts from.
+    /// The completed steps at that checkpoint, from which an attempt that continues there counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint_steps: Option<u64>,
-    /// Proven deaths since the last such checkpoint or completed iteration.
+    /// The number of proven deaths since the last such checkpoint or completed iteration.
     #[serde(default)]
     pub deaths: u32,
     /// The exit code of the program that ran last.
@@ -102,14 +103,14 @@ pub struct Head {
     pub signal: Option<i32>,
 }
 
-/// What a log adds up to.
+/// Totals of a log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Totals {
     /// Commands that ran to their end.
     pub commands: u64,
-    /// Those of them that ended with anything but exit code 0.
+    /// Commands that ended with anything but exit code 0.
     pub commands_failed: u64,
     /// Files changed, added up over the iterations.
     pub files_changed: u64,
@@ -121,32 +122,32 @@ pub struct Totals {
     pub commits: u64,
 }
 
-/// A session as it is stored: what is needed to show it whole, or to take its work up again.
+/// A fully loaded session: everything needed to show it, or to continue its work.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct PersistedSession {
     /// The current view.
     pub head: Head,
-    /// What it was made with, whole.
+    /// The full configuration.
     pub config: SessionConfig,
-    /// The program behind it.
+    /// The program that the session runs.
     pub origin: Option<Origin>,
-    /// The state, its texts whole.
+    /// The state, with its texts uncut.
     pub state: SessionState,
-    /// The last checkpoint that the work can go on from.
+    /// The last checkpoint that the work can continue from.
     pub checkpoint: Option<Value>,
 }
 
 impl Head {
-    /// The head of a log of one record.
+    /// Creates the head of a log with one record.
     ///
     /// # Errors
-    /// [`TransitionError`] where the record is no right first one.
+    /// [`TransitionError`] if the record is not a valid first record.
     pub fn begin(id: SessionId, record: &Record) -> Result<Self, TransitionError> {
         check_place(record, 1)?;
         let lifecycle = Lifecycle::apply(None, record)?;
         let SessionEvent::Created { config, creator, origin, .. } = &record.event else {
-            unreachable!("the machine lets nothing but `created` be the first event")
+            unreachable!("the machine allows only `created` as the first event")
         };
         let at = record.envelope.at;
         let SessionConfig { name, operation, project_path, mode, labels, .. } = &**config;
@@ -187,10 +188,10 @@ impl Head {
         })
     }
 
-    /// Folds the next record in.
+    /// Folds in the next record.
     ///
     /// # Errors
-    /// [`TransitionError`] where the record may not follow. The head is then unchanged.
+    /// [`TransitionError`] if the record may not follow. The head is then unchanged.
     pub fn apply(&mut self, record: &Record) -> Result<(), TransitionError> {
         check_place(record, self.tip.revision.saturating_add(1))?;
         if self.lifecycle.advance(record)? {
@@ -208,10 +209,11 @@ impl Head {
         Ok(())
     }
 
-    /// The head of a whole log: [`begin`](Self::begin) for the first record, [`apply`](Self::apply) for all others.
+    /// Folds a record into a head that may not exist yet: calls [`begin`](Self::begin) for the first record and
+    /// [`apply`](Self::apply) for all others.
     ///
     /// # Errors
-    /// [`TransitionError`] where the record may not follow. The head is then unchanged.
+    /// [`TransitionError`] if the record may not follow. The head is then unchanged.
     pub fn fold(head: &mut Option<Self>, id: SessionId, record: &Record) -> Result<(), TransitionError> {
         match head {
             Some(head) => head.apply(record),
@@ -219,12 +221,12 @@ impl Head {
         }
     }
 
-    /// Counts the time that was spent running, up to the owner's last sign of life: the time between a death and its
-    /// discovery, and what strangers append in it, was not spent running.
+    /// Adds up the time spent running, up to the owner's last record. The time between a death and its discovery does
+    /// not count, even if other processes append in between.
     fn clock(&mut self, record: &Record) {
         let at = record.envelope.at;
         let by_owner = if let SessionEvent::Interrupted { evidence } = &record.event {
-            evidence.is_own()
+            evidence.is_from_owner()
         } else {
             record.event.kind().role() != Role::Anyone
         };
@@ -270,7 +272,7 @@ impl Head {
                 self.deaths = self.deaths.saturating_add(1);
             }
             SessionEvent::Failed { error } => {
-                // Both or neither: a program ends by one of them.
+                // Set both: a program ends either with an exit code or by a signal.
                 if error.exit_code.is_some() || error.signal.is_some() {
                     (self.exit_code, self.signal) = (error.exit_code, error.signal);
                 }
@@ -301,32 +303,32 @@ impl Head {
         }
     }
 
-    /// Whether this is the session's name, as far as a head keeps it.
+    /// Returns `true` if this is the session's name, compared in the cut form that a head stores.
     #[must_use]
     pub fn is_named(&self, name: &str) -> bool {
         self.name == cut(name, HEAD_TEXT)
     }
 
-    /// Whoever answers for the session while nothing has ended it: its owner, or its creator before the first start.
+    /// Returns the process responsible for an active session: its owner, or its creator before the first start.
     #[must_use]
     pub fn responsible_process(&self) -> Option<&Owner> {
         self.lifecycle.owner.as_ref().or(self.creator.as_ref())
     }
 
-    /// The state, its texts cut as all texts of a head are.
+    /// Returns the state, with its texts cut.
     #[must_use]
     pub const fn state(&self) -> &SessionState {
         &self.lifecycle.state
     }
 
-    /// Time spent running up to `now`.
+    /// Returns the time spent running up to `now`.
     #[must_use]
     pub fn ran(&self, now: Timestamp) -> Duration {
         let open = self.running_since.map_or(Duration::ZERO, |since| now.since(since));
         Duration::from_millis(self.ran_ms).saturating_add(open)
     }
 
-    /// The numbers that a session which completes at `now` reports.
+    /// Returns the summary, without message and result, of a session that completes at `now`.
     #[must_use]
     pub fn summary(&self, now: Timestamp) -> SessionSummary {
         SessionSummary {
@@ -354,7 +356,7 @@ fn check_place(record: &Record, expected: u64) -> Result<(), TransitionError> {
     Ok(())
 }
 
-/// A log may hold any numbers, a foreign one at least: a sum that has no room stays at its highest.
+/// Adds with saturation: a log written by another program may contain any numbers.
 fn add(total: &mut u64, more: u64) {
     *total = total.saturating_add(more);
 }

@@ -1,4 +1,4 @@
-//! The ids of sessions and of owner instances: UUIDs, parsed at the border and then trusted.
+//! Ids of sessions and of owner instances: UUIDs, validated when parsed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Namespace of the ids that are made from idempotency keys. Part of the format: it never changes.
+/// Namespace of the ids that are derived from idempotency keys. Part of the format: it never changes.
 const KEYS: Uuid = Uuid::from_u128(0x8d5f_1c52_6a0e_4b7f_9a34_52e1_0c7b_d96e);
 
 /// The id of a session: a random UUID (v4), or one derived from an idempotency key (v5).
@@ -15,39 +15,40 @@ const KEYS: Uuid = Uuid::from_u128(0x8d5f_1c52_6a0e_4b7f_9a34_52e1_0c7b_d96e);
 pub struct SessionId(#[serde(with = "canonical")] Uuid);
 
 impl SessionId {
-    /// A new random id.
+    /// Creates a random id.
     #[must_use]
     pub fn random() -> Self {
         Self(Uuid::new_v4())
     }
 
-    /// The id that belongs to an idempotency key: the same key, the same session, on every machine.
+    /// Derives the id from an idempotency key: the same key gives the same id on every machine.
     #[must_use]
     pub fn from_key(key: &str) -> Self {
         Self(Uuid::new_v5(&KEYS, key.as_bytes()))
     }
 
-    /// The id of the `n`-th session made for a key: 1 is [`from_key`](Self::from_key) itself, each retry is one
-    /// higher. A key holds no control character, so that no other key can mean the same.
+    /// Derives the id of the `n`-th session for a key: 1 is [`from_key`](Self::from_key) itself, each retry is one
+    /// higher. Keys contain no control characters, so that no other key gives the same id.
     #[must_use]
     pub fn from_key_try(key: &str, n: u64) -> Self {
         if n <= 1 { Self::from_key(key) } else { Self::from_key(&format!("{key}\n{n}")) }
     }
 
-    /// From the 16 bytes of a UUID.
+    /// Creates an id from the 16 bytes of a UUID.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))
     }
 
-    /// The 16 bytes of the UUID, as the sum of record 1 covers them.
+    /// Returns the 16 bytes of the UUID. The sum of record 1 covers them.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
 }
 
-/// A text that is no id: anything but 36 lower-case characters `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`.
+/// The error for a text that is not an id: anything but 36 lower-case characters
+/// `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a session id: {0:?}")]
 pub struct InvalidId(String);
@@ -55,7 +56,7 @@ pub struct InvalidId(String);
 impl FromStr for SessionId {
     type Err = InvalidId;
 
-    /// Only the canonical form is read, so that an id has one spelling and can be a file's name.
+    /// Parses the canonical form only, so that an id has one spelling and can be a file name.
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         canonical::parse(text).map(Self)
     }
@@ -73,7 +74,7 @@ impl fmt::Display for SessionId {
 pub struct InstanceId(#[serde(with = "canonical")] Uuid);
 
 impl InstanceId {
-    /// A new random instance.
+    /// Creates a random instance id.
     #[must_use]
     pub fn random() -> Self {
         Self(Uuid::new_v4())
@@ -94,7 +95,7 @@ impl fmt::Display for InstanceId {
     }
 }
 
-/// The one spelling of an id, in texts as in logs and heads.
+/// Parsing and serialization of ids, in their one spelling.
 mod canonical {
     use std::borrow::Cow;
 
@@ -146,8 +147,8 @@ mod tests {
     }
 
     #[test]
-    fn a_key_finds_the_same_session_for_ever() {
-        // Fixed by the format: a change here would lose every session that was made with a key.
+    fn a_key_always_gives_the_same_id() {
+        // Fixed by the format: after a change, sessions created with a key would not be found.
         assert_eq!(
             SessionId::from_key("import-2026-11-21").to_string(),
             "a6c8bdca-d335-598e-a5c5-6774cc51fc61"

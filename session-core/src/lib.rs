@@ -1,10 +1,10 @@
-//! Durable sessions for long-running work: the part that knows nothing of disks, databases or processes.
+//! Durable sessions for long-running work: the core, independent of disks, databases and child processes.
 //!
 //! Programs that run for minutes to days must be visible, stoppable, crash-proof and resumable. Here, **a session is an
 //! append-only log of events, and everything else is derived from it**: state, progress, summaries and lists are folds
-//! of the log. One primitive changes anything, an append that names the end of the log that it expects; whoever was
-//! slower gets a conflict, reads what came in, and decides again. The log is also the only fence: of two processes that
-//! take over a crashed session, one wins, and its former owner can never write again.
+//! of the log. The only way to change a session is an append that names the end of the log that it expects. A process
+//! that was slower gets a conflict, reads the new records, and decides again. The log is also the only fence: if two
+//! processes take over a crashed session, one append succeeds, and the former owner can never write again.
 //!
 //! ```
 //! use session_core::{InMemorySessionManager, SessionConfig, SessionManagerExt as _};
@@ -29,17 +29,18 @@
 //! ```
 //!
 //! # Map
-//! - What is written: [`SessionEvent`], sealed into records by [`Chain`], folded by [`Head`] under the rules of
+//! - Data: a [`SessionEvent`] is sealed into a record by a [`Chain`], and folded into a [`Head`] under the rules of
 //!   [`Lifecycle`].
-//! - Ports: [`SessionStorage`] keeps logs, [`Presence`] knows who is alive, [`SessionObserver`] hears facts.
-//!   [`MemoryStorage`], [`LocalPresence`] and [`ProcessPresence`] are here; files and databases are crates of their own.
-//! - What is called: [`SessionManager`] and, around a closure, [`SessionManagerExt`]; the work holds a [`Session`], with
-//!   its [`ProgressTracker`] and [`CancellationToken`].
-//! - What goes wrong: [`SessionError`] and [`StorageError`], each with an [`ErrorCode`] that says what to do next.
+//! - Ports: [`SessionStorage`] stores logs, [`Presence`] detects which owners are alive, [`SessionObserver`] receives
+//!   events. [`MemoryStorage`], [`LocalPresence`] and [`ProcessPresence`] are in this crate; storage in files and
+//!   databases is in crates of its own.
+//! - Operations: [`SessionManager`] and, for running closures, [`SessionManagerExt`]. The work receives a [`Session`]
+//!   with its [`ProgressTracker`] and [`CancellationToken`].
+//! - Errors: [`SessionError`] and [`StorageError`], each with an [`ErrorCode`] that has an exit code and advice.
 //!
-//! Crates that are visible in the API are re-exported: [`async_trait`], [`chrono`], [`serde_json`], [`tokio`].
+//! Crates that are part of the API are re-exported: [`async_trait`], [`chrono`], [`serde_json`], [`tokio`].
 
-// The features that an item needs, where the documentation is built for docs.rs; nothing elsewhere.
+// Shows the features that an item needs in the documentation on docs.rs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod callback;
@@ -100,5 +101,5 @@ pub use storage::{
 };
 pub use time::{Clock, InvalidTimestamp, SystemClock, Timestamp};
 
-// Visible in the API, so that users need not find out which version it was built with.
+// Part of the API: re-exported, so that users get the version that this crate was built with.
 pub use {async_trait, chrono, serde_json, tokio};

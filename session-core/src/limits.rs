@@ -1,44 +1,44 @@
-//! The sizes that the format allows, in one place, and the error for what is beyond.
+//! The limits of the format, and the error for exceeding one.
 
-/// Bytes of one record with its line end.
+/// Maximum size of one record with its line end, in bytes.
 pub const RECORD_BYTES: usize = 1024 * 1024;
-/// Nested arrays and objects in one record.
+/// Maximum nesting depth of arrays and objects in one record.
 pub const NESTING: usize = 32;
-/// Characters of a name.
+/// Maximum length of a name, in characters.
 pub const NAME_CHARS: usize = 128;
-/// Labels of one session.
+/// Maximum number of labels of one session.
 pub const LABELS: usize = 16;
-/// Bytes of all labels of one session, as JSON.
+/// Maximum size of all labels of one session, in bytes as JSON.
 pub const LABEL_BYTES: usize = 1024;
-/// Bytes of a step or a phase.
+/// Maximum size of a step or a phase, in bytes.
 pub const STEP_BYTES: usize = 256;
-/// Bytes of a head as JSON.
+/// Maximum size of a head, in bytes as JSON.
 pub const HEAD_BYTES: usize = 4096;
-/// Bytes that a head keeps of a text.
+/// Size to which a head cuts texts, in bytes.
 pub(crate) const HEAD_TEXT: usize = 128;
-/// Bytes that a head keeps of what names a person or a machine.
+/// Size to which a head cuts names of people and machines, in bytes.
 pub(crate) const HEAD_ID: usize = 64;
 
-/// An argument that the format has no room for. Nothing was written.
+/// An argument that violates a limit of the format. Nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LimitError {
     /// Too large.
     #[error("{what} is {actual}, at most {limit} is allowed")]
     Exceeded {
-        /// What was measured.
+        /// The quantity, with its unit.
         what: &'static str,
-        /// What it measured.
+        /// Its value.
         actual: usize,
-        /// What is allowed.
+        /// The maximum.
         limit: usize,
     },
-    /// Of the wrong form.
+    /// Invalid form.
     #[error("{what} {problem}")]
     Invalid {
-        /// What was looked at.
+        /// The argument.
         what: &'static str,
-        /// What is wrong with it.
+        /// The problem.
         problem: &'static str,
     },
 }

@@ -1,5 +1,5 @@
-//! The state machine: one pure function that says what a record makes of a session, or why it may not be there.
-//! Live changes, replay, recovery, import and `verify` all call it; which events may follow is in `table`.
+//! The state machine: one pure function that returns the next state of a session, or the reason why a record may not
+//! follow. Live changes, replay, recovery, import and `verify` all call it. The table of allowed events is in `table`.
 
 mod state;
 mod table;
@@ -14,37 +14,37 @@ use crate::owner::Owner;
 use crate::reason::PauseReason;
 use crate::record::Record;
 
-/// A pause that was asked for and not yet answered.
+/// A pending pause request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PauseRequest {
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// Who asks.
+    /// The requester.
     pub by: String,
 }
 
-/// A cancel that was asked for and not yet answered.
+/// A cancel request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CancelRequest {
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// Who asks.
+    /// The requester.
     pub by: String,
-    /// Whether the work is ended without being asked.
+    /// `true` if the work is ended immediately, without a chance to stop by itself.
     #[serde(default)]
     pub force: bool,
 }
 
 impl CancelRequest {
-    /// A request that lets the work end in its own way.
+    /// Creates a request that lets the work stop by itself.
     #[must_use]
     pub fn new(reason: impl Into<String>, by: impl Into<String>) -> Self {
         Self { reason: reason.into(), by: by.into(), force: false }
     }
 
-    /// Ends the work without asking it.
+    /// Makes the request end the work immediately.
     #[must_use]
     pub fn force(mut self) -> Self {
         self.force = true;
@@ -52,34 +52,34 @@ impl CancelRequest {
     }
 }
 
-/// What was asked for and not yet answered.
+/// The pending requests of a session.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Requests {
-    /// The latest pause request since the session last ran freely.
+    /// The latest pause request since the session was last started or resumed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pause: Option<PauseRequest>,
-    /// Who asked last to go on.
+    /// The latest requester of a resume.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resume: Option<String>,
     /// The first cancel request; a later one can only add force to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cancel: Option<CancelRequest>,
-    /// The revision of the latest answer to the question that the session waits on.
+    /// The revision of the latest answer to the question that the session waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<u64>,
 }
 
-/// Everything that decides which event may come next.
+/// The part of a session's state that decides which events may follow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Lifecycle {
-    /// What the session is.
+    /// The state.
     pub state: SessionState,
-    /// 0 before the first start, 1 with it, one more with each new owner.
+    /// The attempt: 0 before the first start, then one more with each new owner.
     pub attempt: u32,
-    /// Who runs it.
+    /// The owner, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Owner>,
     /// The highest iteration that was started.
@@ -88,37 +88,37 @@ pub struct Lifecycle {
     /// The last iteration that was completed.
     #[serde(default)]
     pub iterations_completed: u64,
-    /// Whether the iteration that was started last is open.
+    /// `true` while the iteration that was started last is open.
     #[serde(default)]
     pub iteration_open: bool,
-    /// What was asked for.
+    /// The pending requests.
     #[serde(default)]
     pub requests: Requests,
 }
 
-/// Why a record may not follow.
+/// The reason why a record may not follow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransitionError {
-    /// The machine has no such transition.
+    /// The event is not allowed in this state.
     #[error("`{event}` is not possible while the session {}", display_state(*state))]
     IllegalTransition {
-        /// The state; `None` is the session that does not exist.
+        /// The state; `None` if the session does not exist.
         state: Option<StateName>,
-        /// The kind that was refused.
+        /// The kind that was rejected.
         event: EventKind,
-        /// The kinds that would have been possible.
+        /// The kinds that are allowed.
         allowed: Vec<EventKind>,
     },
-    /// An iteration out of order.
-    #[error("iteration {found} cannot come now, it is the turn of iteration {expected}")]
+    /// An iteration is out of order.
+    #[error("iteration {found} is out of order: expected {expected}")]
     Iteration {
-        /// The number whose turn it is.
+        /// The next number.
         expected: u64,
         /// The number that was given.
         found: u64,
     },
-    /// The record speaks for an owner that the session no longer has.
+    /// The record was written for an owner that has been replaced.
     #[error("attempt {attempt} no longer owns the session, which is at attempt {current}")]
     Fenced {
         /// The attempt of the record.
@@ -126,27 +126,27 @@ pub enum TransitionError {
         /// The attempt of the session.
         current: u32,
     },
-    /// The record names an attempt that is not its turn, and fences nobody: nobody owns the session, or the kind is
-    /// one that anyone may append.
-    #[error("names attempt {found} instead of {expected}")]
+    /// The record names the wrong attempt, but no owner was replaced: the session is unowned, or any process may append
+    /// this kind.
+    #[error("the record names attempt {found}, expected {expected}")]
     Attempt {
         /// The session's attempt.
         expected: u32,
         /// The record's.
         found: u32,
     },
-    /// The record stands at a place that its number does not name.
-    #[error("is numbered {found} instead of {expected}")]
+    /// The record's number does not match its position.
+    #[error("the record is numbered {found}, expected {expected}")]
     Sequence {
-        /// The place.
+        /// The position.
         expected: u64,
         /// The number.
         found: u64,
     },
-    /// The record claims that a record was flushed which did not yet exist.
-    #[error("claims that revision {flushed} was flushed before it existed")]
+    /// The record claims that a revision was flushed that did not exist yet.
+    #[error("the record claims that revision {flushed} was flushed before it existed")]
     Flushed {
-        /// The claim.
+        /// The revision.
         flushed: u64,
     },
 }
@@ -156,10 +156,10 @@ fn display_state(state: Option<StateName>) -> String {
 }
 
 impl Lifecycle {
-    /// What a record makes of a session; `None` is the session that does not exist yet.
+    /// Returns the lifecycle after a record. `before` is `None` for a session that does not exist yet.
     ///
     /// # Errors
-    /// [`TransitionError`] where the record may not follow.
+    /// [`TransitionError`] if the record may not follow.
     pub fn apply(before: Option<&Self>, record: &Record) -> Result<Self, TransitionError> {
         let kind = record.event.kind();
         let Some(before) = before else {
@@ -180,18 +180,18 @@ impl Lifecycle {
         Ok(next)
     }
 
-    /// As [`apply`](Self::apply), in place. Says whether the record changed anything: most only tell what the work did.
+    /// Applies a record in place. Returns `true` if it changed anything: most records only document the work.
     ///
     /// # Errors
-    /// [`TransitionError`] where the record may not follow. Nothing is changed then.
+    /// [`TransitionError`] if the record may not follow. Nothing is changed then.
     pub(crate) fn advance(&mut self, record: &Record) -> Result<bool, TransitionError> {
         self.check_owner(record)?;
         self.check_rule(record.event.kind())?;
         self.check_attempt(record)?;
-        self.move_on(record)
+        self.apply_event(record)
     }
 
-    /// The kinds that may follow.
+    /// Returns the kinds that may follow.
     #[must_use]
     pub fn allowed(before: Option<&Self>) -> Vec<EventKind> {
         EventKind::ALL
@@ -204,7 +204,8 @@ impl Lifecycle {
             .collect()
     }
 
-    /// The attempt that a record of this kind must carry: `started` and `resumed` carry the one that they begin.
+    /// Returns the attempt that a record of this kind must carry: `started` and `resumed` carry the one that they
+    /// begin.
     #[must_use]
     pub const fn attempt_for(&self, kind: EventKind) -> u32 {
         let begins = match self.owner {
@@ -226,8 +227,8 @@ impl Lifecycle {
         }
     }
 
-    /// Fencing comes before the table: whoever was replaced has to stop, whatever the state is now. Where the session
-    /// never had an owner, or ended, nobody was replaced, and the table alone speaks.
+    /// Checks for a replaced owner before the table is consulted: a replaced owner has to stop in every state. If the
+    /// session never had an owner, or has ended, no owner was replaced, and only the table applies.
     fn check_owner(&self, record: &Record) -> Result<(), TransitionError> {
         if !matches!(self.state.name(), StateName::Running | StateName::Paused) {
             return Ok(());
@@ -274,8 +275,8 @@ impl Lifecycle {
         }
     }
 
-    /// What an event that is allowed does, and whether that is anything.
-    fn move_on(&mut self, record: &Record) -> Result<bool, TransitionError> {
+    /// Applies an allowed event. Returns `true` if that changed anything.
+    fn apply_event(&mut self, record: &Record) -> Result<bool, TransitionError> {
         match &record.event {
             SessionEvent::Created { .. } => return Err(self.illegal(EventKind::Created)),
             SessionEvent::CommandExecuted { .. }
@@ -284,12 +285,12 @@ impl Lifecycle {
             | SessionEvent::ProgressReported { .. }
             | SessionEvent::Noted { .. } => return Ok(false),
             SessionEvent::IterationStarted { number } => {
-                self.iteration = in_turn(*number, self.iterations_completed.saturating_add(1))?;
+                self.iteration = check_number(*number, self.iterations_completed.saturating_add(1))?;
                 self.iteration_open = true;
                 self.state = SessionState::Running { iteration: self.iteration };
             }
             SessionEvent::IterationCompleted { number, .. } => {
-                self.iterations_completed = in_turn(*number, self.iteration)?;
+                self.iterations_completed = check_number(*number, self.iteration)?;
                 self.iteration_open = false;
             }
             SessionEvent::PauseRequested { reason, by } => {
@@ -330,7 +331,7 @@ impl Lifecycle {
         Ok(true)
     }
 
-    /// Pausing and resuming answer both requests; a pending cancel survives everything but the end.
+    /// Clears the requests that pausing and resuming answer. A pending cancel remains until the end.
     fn clear_requests(&mut self) {
         self.requests.pause = None;
         self.requests.resume = None;
@@ -345,6 +346,6 @@ impl Lifecycle {
     }
 }
 
-const fn in_turn(found: u64, expected: u64) -> Result<u64, TransitionError> {
+const fn check_number(found: u64, expected: u64) -> Result<u64, TransitionError> {
     if found == expected { Ok(found) } else { Err(TransitionError::Iteration { expected, found }) }
 }

@@ -1,5 +1,5 @@
-//! The observer port: hears facts after these are durable. It cannot veto, delay or crash anything. How facts get to
-//! observers is in `manager::observable`.
+//! The observer port: receives events after they are durable. An observer cannot veto, delay or crash anything.
+//! Delivery is in `manager::dispatch`.
 
 #![cfg_attr(
     feature = "mock",
@@ -11,46 +11,46 @@ use crate::id::SessionId;
 use crate::recovery_report::RecoveryReport;
 use crate::time::Timestamp;
 
-/// Where an event stands.
+/// The position of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EventContext {
     /// The session.
     pub session: SessionId,
-    /// The event's place in the session's log.
+    /// The event's revision in the session's log.
     pub revision: u64,
-    /// When it was sealed.
+    /// The time of sealing.
     pub at: Timestamp,
-    /// The attempt that it belongs to.
+    /// The attempt that the event belongs to.
     pub attempt: u32,
 }
 
 impl EventContext {
-    /// The place of a record.
+    /// Creates the position of a record.
     #[must_use]
     pub const fn new(session: SessionId, revision: u64, at: Timestamp, attempt: u32) -> Self {
         Self { session, revision, at, attempt }
     }
 }
 
-/// Somebody who wants to hear of facts.
+/// Receives events after they are durable.
 ///
-/// An observer hears of all events of the sessions that its manager owns, and of what the manager appends to others,
-/// after they are flushed, in order for each session. It has a bounded queue and a thread of its own: it may block,
-/// panic or never return, and harms only itself. Whoever must not miss anything reads the log: from the last revision
-/// that it heard of up to the one that [`on_lagged`](Self::on_lagged) names.
+/// An observer receives all events of the sessions that its manager owns, and those that the manager appends to other
+/// sessions, after they are flushed, in order for each session. It has a bounded queue and a thread of its own, so it
+/// may block, panic or never return without affecting anything else. An observer that must not miss an event reads the
+/// log from the last revision that it received up to the one that [`on_lagged`](Self::on_lagged) reports.
 #[cfg_attr(feature = "mock", mockall::automock)]
 pub trait SessionObserver: Send + Sync {
-    /// A fact.
+    /// Receives one event.
     fn on_event(&self, context: &EventContext, event: &SessionEvent);
 
-    /// The queue was full, and `missed` events of one session were not delivered, the last of them the one at
-    /// `context`.
+    /// Reports that the queue was full and `missed` events of one session were not delivered, the last of them the one
+    /// at `context`.
     fn on_lagged(&self, context: &EventContext, missed: u64) {
         let _ = (context, missed);
     }
 
-    /// A recovery was made.
+    /// Receives the report of a recovery.
     fn on_recovery(&self, report: &RecoveryReport) {
         let _ = report;
     }

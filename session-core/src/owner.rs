@@ -1,4 +1,4 @@
-//! Who runs a session: the facts by which a process is told from every other one, before and after it.
+//! Owners of sessions: the facts that identify one process among all others, across reboots and machines.
 
 use std::fmt;
 
@@ -10,34 +10,34 @@ use crate::text::cut;
 
 /// The process that runs a session, or created it.
 ///
-/// Two owners are the same exactly if their `instance` is; the rest is what [`Presence`](crate::Presence) needs
-/// to prove that one is dead, and what a person needs to find it.
+/// Two owners are the same if and only if their `instance` is. The other fields are evidence for
+/// [`Presence`](crate::Presence) to prove a death, and help people to find the process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Owner {
-    /// Random, one for each manager that was ever opened.
+    /// A random id, unique to each manager that is opened.
     pub instance: InstanceId,
-    /// The network name of the machine; for people, it proves nothing.
+    /// The network name of the machine. For people only: it proves nothing.
     pub host: String,
-    /// What names the machine across reboots.
+    /// The id of the machine, stable across reboots.
     pub machine: String,
-    /// What names this run of the machine's kernel.
+    /// The id of the machine's current boot.
     pub boot: String,
     /// The process id.
     pub pid: u32,
-    /// When the process started, in clock ticks since the boot: with `pid` and `boot` it names one process.
+    /// The start time of the process in clock ticks since boot. With `pid` and `boot` it identifies one process.
     pub start_time: u64,
 }
 
 impl Owner {
-    /// An owner of these facts, under a new random instance.
+    /// Creates an owner with these facts and a random instance id.
     #[must_use]
     pub fn new(host: String, machine: String, boot: String, pid: u32, start_time: u64) -> Self {
         Self { instance: InstanceId::random(), host, machine, boot, pid, start_time }
     }
 
-    /// Whether a record can name this owner: machine and boot must fit a head whole, because a liveness is proven
-    /// with what the head has of them.
+    /// Checks that a record can name this owner. Machine and boot must fit into a head uncut, because liveness is
+    /// decided from the head.
     pub(crate) fn check(&self) -> Result<(), LimitError> {
         if shortened(&self.machine) != self.machine || shortened(&self.boot) != self.boot {
             return Err(LimitError::invalid("owner", "has a machine or boot id of more than 64 plain bytes"));
@@ -45,7 +45,7 @@ impl Owner {
         Ok(())
     }
 
-    /// The owner as heads keep it.
+    /// Returns the owner in the cut form that heads store.
     pub(crate) fn shortened(&self) -> Self {
         Self {
             host: shortened(&self.host),
@@ -61,13 +61,13 @@ fn shortened(text: &str) -> String {
 }
 
 impl fmt::Display for Owner {
-    /// `pid 4711 on build-7`.
+    /// Writes `pid 4711 on build-7`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "pid {} on {}", self.pid, self.host)
     }
 }
 
-/// Why an owner is known to have let go of its session.
+/// The evidence that an owner no longer has its session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -76,26 +76,26 @@ pub enum Evidence {
     LockReleased,
     /// No process of the owner's id and start time exists, and its lock file is gone.
     ProcessGone,
-    /// The machine has been started anew since.
+    /// The machine has been rebooted since.
     Rebooted {
-        /// The boot that runs now.
+        /// The id of the current boot.
         boot: String,
     },
-    /// The owner let go in an orderly way.
+    /// The owner shut down in an orderly way and released the session.
     Shutdown,
     /// The work's future was dropped by the program that drove it.
     Dropped,
-    /// A person said so; nothing was proven.
+    /// A person declared the owner dead, without proof.
     Forced {
-        /// Who said it.
+        /// The person.
         by: String,
     },
-    /// The end of the log was lost, and a person accepted that.
+    /// The end of the log was lost, and a person accepted the loss.
     Repaired,
 }
 
 impl Evidence {
-    /// Whether this proves a death, and so counts against the limit of attempts.
+    /// Returns `true` if this proves a death, which counts towards the limit of attempts.
     #[must_use]
     pub const fn is_death(&self) -> bool {
         match self {
@@ -106,8 +106,8 @@ impl Evidence {
 }
 
 impl Evidence {
-    /// Whether the owner itself said so, and so lived until then.
-    pub(crate) const fn is_own(&self) -> bool {
+    /// Returns `true` if the owner itself released the session, and so was alive until then.
+    pub(crate) const fn is_from_owner(&self) -> bool {
         match self {
             Self::Shutdown | Self::Dropped => true,
             Self::LockReleased

@@ -1,4 +1,4 @@
-//! The port for who is alive. Liveness is evidence, never age.
+//! The presence port: detects which owners are alive. Liveness rests on evidence, never on age.
 
 mod local;
 mod lock_dir;
@@ -21,57 +21,57 @@ use crate::owner::{Evidence, Owner};
 use crate::storage::StorageError;
 use crate::time::Timestamp;
 
-/// Whether an owner lives.
+/// The liveness of an owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Liveness {
-    /// It lives: running, slow, stopped or asleep.
+    /// Alive: running, slow, stopped or asleep.
     Alive,
-    /// It is dead.
+    /// Dead.
     Dead {
-        /// How that is known.
+        /// The evidence.
         evidence: Evidence,
     },
-    /// It cannot be known from here.
+    /// Not known to this process.
     Unknown {
-        /// When it was last known to live, where anything says so.
+        /// The time at which the owner was last known to be alive, if there is a trace of it.
         last_seen: Option<Timestamp>,
     },
 }
 
-/// What an owner holds for as long as it wants to be known as alive.
+/// The announcement of an owner. Other processes see the owner as alive while it is held.
 pub trait PresenceGuard: Send + Sync + std::fmt::Debug {
-    /// Ends the announcement for good and takes its traces away: nothing unended names this owner any more. A guard
-    /// that is only dropped leaves what others need to prove the death.
+    /// Withdraws the announcement and removes its traces, once no active session names this owner any more. A guard
+    /// that is only dropped leaves the traces that other processes need to prove the death.
     fn retire(self: Box<Self>);
 }
 
-/// Who is alive.
+/// Liveness detection for owners.
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait Presence: Send + Sync + std::fmt::Debug {
-    /// The facts of this process under a new instance, not yet announced.
+    /// Returns the identity of this process under a new instance id, not yet announced.
     ///
     /// # Errors
-    /// Where the system does not tell them.
+    /// If the system does not provide it.
     fn identify(&self) -> Result<Owner, StorageError>;
 
-    /// Makes an owner of this process known as alive, until the guard goes or the process dies.
+    /// Announces an owner of this process as alive until the guard is dropped or the process dies.
     ///
     /// # Errors
-    /// Where that cannot be made known.
+    /// If the announcement fails.
     async fn announce(&self, owner: &Owner) -> Result<Box<dyn PresenceGuard>, StorageError>;
 
-    /// Whether an owner lives.
+    /// Returns the liveness of an owner.
     ///
     /// # Errors
-    /// Where looking failed; that an answer cannot be known is [`Liveness::Unknown`], no error.
+    /// If the check fails. An undecidable liveness is [`Liveness::Unknown`], not an error.
     async fn liveness(&self, owner: &Owner) -> Result<Liveness, StorageError>;
 
-    /// Takes away what dead owners left behind, those aside that `keep` says are still named by a session.
+    /// Removes the traces of dead owners, except those in `keep`, which sessions still name.
     ///
     /// # Errors
-    /// Where looking failed.
+    /// If a trace cannot be read or removed.
     async fn sweep(
         &self,
         keep: &std::collections::HashSet<crate::id::InstanceId>,

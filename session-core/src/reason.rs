@@ -1,4 +1,4 @@
-//! Why a session paused or failed, and what it reported at its end: the payloads that states carry.
+//! The payloads of states: reason of a pause, failure, summary.
 
 use std::fmt;
 
@@ -7,23 +7,23 @@ use serde_json::Value;
 
 use crate::text::cut;
 
-/// Why a session is paused, each with a text for people.
+/// The reason of a pause, with a text for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum PauseReason {
-    /// Somebody asked for it.
+    /// A pause was requested; the text is the reason given.
     Requested(String),
     /// The work waits for an answer; the text is the question.
     AwaitingInput(String),
-    /// Its owner died or let go.
+    /// The owner died or released the session.
     Interrupted(String),
-    /// A budget was spent.
+    /// A budget is exhausted.
     Limit(String),
 }
 
 impl PauseReason {
-    /// The text for people.
+    /// Returns the text for people.
     #[must_use]
     pub fn text(&self) -> &str {
         match self {
@@ -59,16 +59,16 @@ impl fmt::Display for PauseReason {
     }
 }
 
-/// What kind of failure ended a session.
+/// The kind of failure that ended a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FailureCause {
-    /// The work itself said so.
+    /// The work reported it.
     Work,
     /// The deadline passed.
     Timeout,
-    /// Its owner died, and the policy was to fail it.
+    /// The owner died, and recovery failed the session: by policy, or after too many deaths.
     Crash,
     /// The program could not be started.
     Spawn,
@@ -76,15 +76,15 @@ pub enum FailureCause {
     Panic,
 }
 
-/// How a session failed.
+/// The failure of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Failure {
-    /// What happened, for people.
+    /// A description for people.
     pub message: String,
-    /// What kind of failure.
+    /// The kind of failure.
     pub cause: FailureCause,
-    /// The program's exit code, where it ended by itself.
+    /// The exit code of the program, if it exited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
     /// The number of the signal that ended the program.
@@ -93,20 +93,20 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure without a program's ending.
+    /// Creates a failure without exit code and signal.
     #[must_use]
     pub fn new(cause: FailureCause, message: impl Into<String>) -> Self {
         Self { message: message.into(), cause, exit_code: None, signal: None }
     }
 
-    /// A program that ended by itself with this code.
+    /// Sets the exit code of the program.
     #[must_use]
     pub fn exit_code(mut self, code: i32) -> Self {
         self.exit_code = Some(code);
         self
     }
 
-    /// A program that a signal ended.
+    /// Sets the number of the signal that ended the program.
     #[must_use]
     pub fn signal(mut self, signal: i32) -> Self {
         self.signal = Some(signal);
@@ -124,7 +124,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What a completed session reports.
+/// The summary of a completed session.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -132,14 +132,14 @@ pub struct SessionSummary {
     /// A sentence for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// What the work returned, `null` included. A head does not keep it; the log does.
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "whatever_is_there")]
+    /// The value that the work returned, possibly `null`. The log has it, a head does not.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "deserialize_present")]
     pub result: Option<Value>,
-    /// Iterations completed. This and all below are filled in from the log when the session completes.
+    /// Iterations completed. This field and all below are filled in from the log when the session completes.
     pub iterations: u64,
     /// Commands executed.
     pub commands: u64,
-    /// Files changed, added up over the iterations.
+    /// Files changed, summed over the iterations.
     pub files_changed: u64,
     /// Lines added.
     pub lines_added: u64,
@@ -147,30 +147,30 @@ pub struct SessionSummary {
     pub lines_removed: u64,
     /// Commits made.
     pub commits: u64,
-    /// Time spent running, in milliseconds: pauses and the time between a death and its takeover do not count.
+    /// Time spent running in milliseconds, without pauses and without the time between a death and the takeover.
     pub duration_ms: u64,
 }
 
-/// Work that returned `null` returned something: without this it would read back as nothing.
-fn whatever_is_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+/// Deserializes a member that is `null` as `Some(Value::Null)`: work that returned `null` did return a value.
+fn deserialize_present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }
 
 impl SessionSummary {
-    /// A summary with nothing of its own to say.
+    /// Creates an empty summary.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A sentence for people.
+    /// Sets the sentence for people.
     #[must_use]
     pub fn message(mut self, message: impl Into<String>) -> Self {
         self.message = Some(message.into());
         self
     }
 
-    /// What the work returned.
+    /// Sets the value that the work returned.
     #[must_use]
     pub fn result(mut self, result: Value) -> Self {
         self.result = Some(result);

@@ -1,5 +1,5 @@
-//! Records: events sealed into lines whose sums form a chain, and the check of that chain. How a line is read is
-//! in `decode`, what its event means in `machine`.
+//! Records: events sealed into lines whose sums form a chain, and the check of that chain. Decoding of lines is in
+//! `decode`, the meaning of events in `machine`.
 
 mod decode;
 
@@ -18,21 +18,21 @@ use crate::limits::{self, LimitError};
 use crate::text::{has_unsafe_char, is_unsafe_char};
 use crate::time::Timestamp;
 
-/// Bytes of `,"sum":"0123456789abcdef"}`, with which each line ends.
+/// Length of `,"sum":"0123456789abcdef"}`, the end of each line.
 const ENDING: usize = 8 + 16 + 2;
 
-/// The sum of a record: 64 bits that cover the record and, through the sum before it, all records before it.
+/// The checksum of a record: 64 bits that cover the record and, through the previous sum, all records before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Sum(u64);
 
 impl Sum {
-    /// The sum from its number.
+    /// Creates a sum from its number.
     #[must_use]
     pub const fn from_u64(sum: u64) -> Self {
         Self(sum)
     }
 
-    /// The sum as a number.
+    /// Returns the sum as a number.
     #[must_use]
     pub const fn as_u64(self) -> u64 {
         self.0
@@ -69,10 +69,10 @@ impl<'de> Deserialize<'de> for Sum {
     }
 }
 
-/// The end of a log: how many records it has, and the sum of the last one.
+/// The end of a log: the number of records and the sum of the last one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Tip {
-    /// The number of records; the sequence number of the last one.
+    /// The number of records, which is the sequence number of the last one.
     pub revision: u64,
     /// The sum of the last one.
     pub sum: Sum,
@@ -84,7 +84,7 @@ impl fmt::Display for Tip {
     }
 }
 
-/// A record as it is stored: one line, which no backend changes.
+/// A record as stored: one line, which no backend changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredRecord {
     tip: Tip,
@@ -92,11 +92,11 @@ pub struct StoredRecord {
 }
 
 impl StoredRecord {
-    /// A line as it came back from storage, with its place in the log. Only its ending is read: whether it belongs
-    /// to this place of this log is for [`Chain::check`] to find out.
+    /// Creates a record from a line read from storage and its revision. Only the end of the line is parsed; use
+    /// [`Chain::check`] to verify that it belongs at this position of this log.
     ///
     /// # Errors
-    /// [`ChainError::Form`] where the line does not end as every record does.
+    /// [`ChainError::Form`] if the line does not end with a sum.
     pub fn from_storage(revision: u64, line: impl Into<Arc<str>>) -> Result<Self, ChainError> {
         let line = line.into();
         let (_, sum) = split(line.as_bytes())?;
@@ -109,20 +109,20 @@ impl StoredRecord {
         self.tip
     }
 
-    /// The sequence number.
+    /// Returns the sequence number.
     #[must_use]
     pub const fn revision(&self) -> u64 {
         self.tip.revision
     }
 
-    /// The line, without the line end.
+    /// Returns the line, without the line end.
     #[must_use]
     pub fn line(&self) -> &str {
         &self.line
     }
 }
 
-/// A line that was found to be the next record of its log, where it was read.
+/// A borrowed line that was verified to be the next record of its log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CheckedLine<'a> {
     tip: Tip,
@@ -136,30 +136,30 @@ impl CheckedLine<'_> {
         self.tip
     }
 
-    /// The record, to keep.
+    /// Copies the line into an owned record.
     #[must_use]
     pub fn to_stored(self) -> StoredRecord {
         StoredRecord { tip: self.tip, line: self.line.into() }
     }
 }
 
-/// What a record says of itself, apart from its event.
+/// The fields of a record apart from its event and sum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Envelope {
-    /// The record's number, from 1, without gaps.
+    /// The sequence number: from 1, without gaps.
     pub seq: u64,
-    /// When it was sealed, by the clock of the machine that did.
+    /// The time of sealing, by the clock of the machine that sealed it.
     pub at: Timestamp,
-    /// The attempt that it belongs to.
+    /// The attempt that the record belongs to.
     pub attempt: u32,
     /// The highest revision that was known to be flushed when this record was sealed.
     pub flushed: u64,
 }
 
-/// A record as the machine reads it.
+/// A decoded record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
-    /// What is around the event.
+    /// The fields around the event.
     pub envelope: Envelope,
     /// The event.
     pub event: SessionEvent,
@@ -175,22 +175,22 @@ impl Record {
     }
 }
 
-/// A line that is not the next record of its log.
+/// The reason why a line is not the next record of its log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChainError {
-    /// It has not the form of a record.
-    #[error("not the form of a record")]
+    /// The line does not have the form of a record.
+    #[error("the line does not have the form of a record")]
     Form,
-    /// Its sum does not follow from its bytes and the sum before it.
-    #[error("the sum is wrong: something was changed, dropped, doubled, swapped or taken from another log")]
+    /// The sum does not match the bytes of the line and the previous sum.
+    #[error("wrong checksum: a line was changed, removed, duplicated, moved or taken from another log")]
     Sum,
 }
 
-/// What the core wants to add to a log.
+/// The content of a record before it is sealed.
 #[derive(Debug, Clone)]
 pub struct UnsealedRecord {
-    /// Now.
+    /// The time of sealing.
     pub at: Timestamp,
     /// The attempt that the record belongs to.
     pub attempt: u32,
@@ -200,7 +200,7 @@ pub struct UnsealedRecord {
     pub event: SessionEvent,
 }
 
-/// The place after the last record of a log: from here the next one is sealed or checked.
+/// The position after the last record of a log, from which the next record is sealed or checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chain {
     id: SessionId,
@@ -208,34 +208,34 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Before record 1 of a session's log.
+    /// Creates the position before record 1 of a session's log.
     #[must_use]
     pub const fn start(id: SessionId) -> Self {
         Self { id, tip: None }
     }
 
-    /// After this tip of a session's log.
+    /// Creates the position after this tip of a session's log.
     #[must_use]
     pub const fn at(id: SessionId, tip: Tip) -> Self {
         Self { id, tip: Some(tip) }
     }
 
-    /// The tip that was reached; `None` before record 1.
+    /// Returns the tip at this position; `None` before record 1.
     #[must_use]
     pub const fn tip(&self) -> Option<Tip> {
         self.tip
     }
 
-    /// How many records there are up to here.
+    /// Returns the number of records up to this position.
     #[must_use]
     pub fn revision(&self) -> u64 {
         self.tip.map_or(0, |tip| tip.revision)
     }
 
-    /// Seals the next record and moves behind it.
+    /// Seals the next record and advances past it.
     ///
     /// # Errors
-    /// [`LimitError`] where the event or the record has no room in the format. The place is then unchanged.
+    /// [`LimitError`] if the event or the record exceeds a limit of the format. The position is then unchanged.
     pub fn seal(&mut self, draft: UnsealedRecord) -> Result<(StoredRecord, Record), LimitError> {
         let UnsealedRecord { at, attempt, flushed, event } = draft;
         event.check()?;
@@ -254,18 +254,18 @@ impl Chain {
         Ok((StoredRecord { tip, line: line.into() }, record))
     }
 
-    /// Checks that a line, without its line end, is the next record, and moves behind it.
+    /// Checks that a line, without its line end, is the next record, and advances past it.
     ///
     /// # Errors
-    /// [`ChainError`] where it is not. The place is then unchanged.
+    /// [`ChainError`] if it is not. The position is then unchanged.
     pub fn check(&mut self, line: &[u8]) -> Result<StoredRecord, ChainError> {
         self.pass(line).map(CheckedLine::to_stored)
     }
 
-    /// As [`check`](Self::check), for whoever only looks at the line and does not keep it.
+    /// Does the same as [`check`](Self::check) without copying the line.
     ///
     /// # Errors
-    /// [`ChainError`] where it is not the next record. The place is then unchanged.
+    /// [`ChainError`] if it is not the next record. The position is then unchanged.
     pub fn pass<'a>(&mut self, line: &'a [u8]) -> Result<CheckedLine<'a>, ChainError> {
         let line = std::str::from_utf8(line).map_err(|_| ChainError::Form)?;
         let (body, sum) = split(line.as_bytes())?;
@@ -275,7 +275,7 @@ impl Chain {
         if self.sum(body) != sum {
             return Err(ChainError::Sum);
         }
-        // A right sum proves that somebody meant this line, not that showing it is safe, nor that it is one line.
+        // A valid sum does not prove that the line is safe to print, nor that it is a single line.
         if !body.starts_with(b"{\"seq\":") || has_unsafe_char(line) {
             return Err(ChainError::Form);
         }
@@ -284,10 +284,10 @@ impl Chain {
         Ok(CheckedLine { tip, line })
     }
 
-    /// As [`check`](Self::check), for a record that a storage handed out.
+    /// Checks that a record read from storage is the next one, and advances past it.
     ///
     /// # Errors
-    /// [`ChainError`] where it is not the next record.
+    /// [`ChainError`] if it is not. The position is then unchanged.
     pub fn follow(&mut self, record: &StoredRecord) -> Result<(), ChainError> {
         let mut next = *self;
         let checked = next.pass(record.line.as_bytes())?;
@@ -301,7 +301,7 @@ impl Chain {
     fn sum(&self, body: &[u8]) -> Sum {
         let previous = self.tip.map(|tip| tip.sum.0.to_be_bytes());
         let before = previous.as_ref().map_or(self.id.as_bytes().as_slice(), |sum| sum);
-        // Most lines are short, and for those the hasher that takes its input in parts costs more than the copy.
+        // Most lines are short, and for those the streaming hasher costs more than the copy.
         let mut short = [0; 512];
         let length = before.len() + body.len();
         if let Some(input) = short.get_mut(..length)
@@ -318,17 +318,19 @@ impl Chain {
     }
 }
 
-/// Whether a line that cannot be reached through an unbroken chain is right if the line before it is: the sum
-/// text of that line is taken for granted. This is how records behind a hole still prove what was flushed.
+/// Checks a line against the one before it only, trusting the sum text of that line, and returns its envelope.
+///
+/// Use it for lines that an unbroken chain does not reach: records after a damaged part still prove which revision was
+/// flushed.
 #[must_use]
 pub fn follows(previous: &[u8], line: &[u8]) -> Option<Envelope> {
     let (_, before) = split(previous).ok()?;
-    // The id has no part in the sum of any record but the first.
+    // The id enters the sum of record 1 only.
     let mut chain = Chain::at(SessionId::from_bytes([0; 16]), Tip { revision: 0, sum: before });
     chain.pass(line).ok()?.envelope().ok()
 }
 
-/// Splits a line into what its sum covers, and the sum.
+/// Splits a line into the bytes that its sum covers, and the sum.
 fn split(line: &[u8]) -> Result<(&[u8], Sum), ChainError> {
     let (body, ending) =
         line.len().checked_sub(ENDING).and_then(|at| line.split_at_checked(at)).ok_or(ChainError::Form)?;
@@ -340,12 +342,12 @@ fn split(line: &[u8]) -> Result<(&[u8], Sum), ChainError> {
     Ok((body, sum))
 }
 
-/// `cat` is safe on a log: the dangerous characters that JSON allows in strings are written as escapes.
+/// Writes the dangerous characters that JSON allows in strings as escapes, so that `cat` is safe on a log.
 fn escape_into(line: &mut String, json: &str) {
     line.reserve(json.len() + ENDING);
     for c in json.chars() {
         if is_unsafe_char(c) {
-            write!(line, "\\u{:04x}", u32::from(c)).expect("a string takes whatever is written");
+            write!(line, "\\u{:04x}", u32::from(c)).expect("writing to a string cannot fail");
         } else {
             line.push(c);
         }

@@ -5,36 +5,36 @@ use crate::head::Head;
 use crate::id::SessionId;
 use crate::owner::Evidence;
 
-/// An orphan.
+/// An orphaned session.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct CrashedSession {
-    /// Its current view.
+    /// The current view.
     pub head: Head,
-    /// How it is known that its owner, or its creator, is dead.
+    /// The evidence that the owner, or the creator, is dead.
     pub evidence: Evidence,
 }
 
-/// What became of one session.
+/// The outcome of the recovery of one session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecoveryOutcome {
-    /// It was cancelled: somebody had asked for that before.
+    /// Cancelled, because a cancellation had been requested.
     Cancelled,
-    /// It failed, by the policy or because it had died too often.
+    /// Failed, by policy or because its owners had died too often.
     Failed,
-    /// It waits for somebody to resume it.
+    /// Paused, to be resumed later.
     Paused,
-    /// Its work goes on here.
+    /// Resumed: its work continues in this process.
     Resumed,
 }
 
-/// What a recovery did.
+/// The result of a recovery.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct RecoveryReport {
-    /// What became of each session, or would have.
+    /// The recovered sessions with their outcome; for a dry run, the outcome that they would have.
     pub recovered: Vec<(SessionId, RecoveryOutcome)>,
-    /// Sessions of which nothing became, each with the reason.
+    /// Sessions that could not be recovered, each with the reason.
     pub failed: Vec<(SessionId, SessionError)>,
 }

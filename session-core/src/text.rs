@@ -1,9 +1,9 @@
-//! Which characters are dangerous to show, and how texts are cut. Nothing here knows what a text is for.
+//! Escaping of dangerous characters, and cutting of texts.
 
 use std::borrow::Cow;
 
-/// Whether a character can move the cursor, change the terminal or reorder the text around it:
-/// the control characters (Unicode `Cc`) and the bidirectional controls.
+/// Returns `true` for a character that can move the cursor, change the terminal or reorder the text around it:
+/// control characters (Unicode `Cc`) and bidirectional controls.
 #[must_use]
 pub const fn is_unsafe_char(c: char) -> bool {
     matches!(c,
@@ -11,17 +11,17 @@ pub const fn is_unsafe_char(c: char) -> bool {
         | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Whether a text holds a dangerous character. Nearly every text has none of the bytes that one begins with, so these
-/// are looked for first.
+/// Returns `true` if a text contains a dangerous character. Searches for the first bytes of such characters first,
+/// since nearly every text has none of them.
 pub(crate) fn has_unsafe_char(text: &str) -> bool {
     let suspicious = |byte: &u8| matches!(byte, 0..=0x1f | 0x7f | 0xc2 | 0xd8 | 0xe2);
-    // Without a way out of the inner loop, the compiler looks at many bytes at once.
+    // Without an early exit, the compiler vectorises the inner loop.
     let any = |bytes: &[u8]| bytes.iter().fold(false, |found, byte| found | suspicious(byte));
     text.as_bytes().chunks(64).any(any) && text.chars().any(is_unsafe_char)
 }
 
-/// The text with every dangerous character (see [`is_unsafe_char`]) written as `\u{…}`, so that it can be
-/// shown on a terminal. Borrowed where nothing had to change.
+/// Escapes every dangerous character (see [`is_unsafe_char`]) as `\u{…}`, so that the text can be printed on a
+/// terminal. Returns the text itself if there is none.
 #[must_use]
 pub fn visible(text: &str) -> Cow<'_, str> {
     if !has_unsafe_char(text) {
@@ -38,8 +38,8 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The longest start of a text that takes at most `limit` bytes as the inside of a JSON string, with its
-/// control characters made spaces: what a head keeps of a text. Cutting twice changes nothing.
+/// Cuts a text to the longest prefix that takes at most `limit` bytes inside a JSON string, and replaces dangerous
+/// characters by spaces. Heads store texts in this form. Cutting twice changes nothing.
 pub(crate) fn cut(text: &str, limit: usize) -> String {
     let mut size = 0;
     text.chars()
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shown_holds_no_dangerous_character() {
+    fn escaped_text_has_no_dangerous_character() {
         let hostile = "a\u{1b}[31mb\u{9b}c\u{202e}d\r\n\u{7}";
         let shown = visible(hostile);
         assert!(!shown.chars().any(is_unsafe_char), "{shown:?}");

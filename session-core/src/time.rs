@@ -1,4 +1,4 @@
-//! Instants as the log writes them, and the clock that they come from. No rule of the machine looks at a clock.
+//! Instants in the form that logs use, and the clock that provides them. No rule of the state machine depends on time.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-/// 0000-01-01T00:00:00.000Z: before it and after [`LAST`], a date has more than the 24 characters of the format.
+/// 0000-01-01T00:00:00.000Z. Earlier dates, and those after [`LAST`], need more than the 24 characters of the format.
 const FIRST: i64 = -62_167_219_200_000;
 /// 9999-12-31T23:59:59.999Z.
 const LAST: i64 = 253_402_300_799_999;
@@ -16,15 +16,15 @@ const LAST: i64 = 253_402_300_799_999;
 pub struct Timestamp(DateTime<Utc>);
 
 impl Timestamp {
-    /// The instant, cut to milliseconds; the nearest one that the format has where it lies beyond.
+    /// Creates an instant, cut to milliseconds and clamped to the years that the format supports.
     #[must_use]
     pub fn new(at: DateTime<Utc>) -> Self {
-        // Through the number, so that a leap second is written as the second after it and reads back the same.
+        // By way of the number, so that a leap second is written as the following second and reads back the same.
         let millis = at.timestamp_millis().clamp(FIRST, LAST);
         Self(DateTime::from_timestamp_millis(millis).unwrap_or_default())
     }
 
-    /// From milliseconds since 1970-01-01T00:00:00Z; `None` beyond the years 0 to 9999.
+    /// Creates an instant from milliseconds since 1970-01-01T00:00:00Z; `None` outside the years 0 to 9999.
     #[must_use]
     pub fn from_millis(millis: i64) -> Option<Self> {
         if !(FIRST..=LAST).contains(&millis) {
@@ -33,25 +33,25 @@ impl Timestamp {
         DateTime::from_timestamp_millis(millis).map(Self)
     }
 
-    /// Milliseconds since 1970-01-01T00:00:00Z.
+    /// Returns the milliseconds since 1970-01-01T00:00:00Z.
     #[must_use]
     pub fn as_millis(self) -> i64 {
         self.0.timestamp_millis()
     }
 
-    /// The same instant as a `chrono` value.
+    /// Returns the instant as a `chrono` value.
     #[must_use]
     pub fn to_utc(self) -> DateTime<Utc> {
         self.0
     }
 
-    /// How long after `earlier` this is; zero if the clock went backwards in between.
+    /// Returns the time since `earlier`; zero if the clock went backwards in between.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.as_millis() - earlier.as_millis()).unwrap_or(0))
     }
 
-    /// The instant this long before; the earliest one there is if that lies beyond the calendar.
+    /// Returns the instant `duration` earlier, clamped to the earliest one that the format supports.
     #[must_use]
     pub fn before(self, duration: Duration) -> Self {
         chrono::Duration::from_std(duration)
@@ -60,15 +60,15 @@ impl Timestamp {
             .map_or_else(|| Self::new(DateTime::<Utc>::MIN_UTC), Self::new)
     }
 
-    /// Reads exactly the form that [`Display`](fmt::Display) writes.
+    /// Parses the form that [`Display`](fmt::Display) writes, and no other.
     ///
     /// # Errors
-    /// Where the text is anything else, another precision or offset included.
+    /// If the text has any other form, including another precision or offset.
     pub fn parse(text: &str) -> Result<Self, InvalidTimestamp> {
         Self::read(text).ok_or_else(|| InvalidTimestamp(text.to_owned()))
     }
 
-    /// By hand: chrono's patterns take more than one spelling of an instant, and a log has only one.
+    /// Parses by hand: chrono's patterns accept several spellings of an instant, and a log has only one.
     fn read(text: &str) -> Option<Self> {
         let bytes: &[u8; 24] = text.as_bytes().try_into().ok()?;
         let number = |at: usize, digits: usize| {
@@ -87,7 +87,7 @@ impl Timestamp {
     }
 }
 
-/// A text that is no instant in the one form that a log has for it.
+/// The error for a text that is not an instant in the form that logs use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not an instant of the form `2026-11-21T09:30:00.123Z`: {0:?}")]
 pub struct InvalidTimestamp(String);
@@ -111,9 +111,9 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// Where "now" comes from: injected, so that tests decide what time it is.
+/// A clock. It is injected, so that tests control the time.
 pub trait Clock: Send + Sync + fmt::Debug {
-    /// The present instant. It may jump either way; nothing depends on its order.
+    /// Returns the current time. It may jump forwards and backwards.
     fn now(&self) -> Timestamp;
 }
 
@@ -161,9 +161,9 @@ mod tests {
         }
     }
 
-    /// A clock that stood at the year 10000 sealed `+10000-01-01T…`, a date that no reader of the format expects.
+    /// Regression: a clock set to the year 10000 sealed `+10000-01-01T…`, which no reader of the format accepts.
     #[test]
-    fn no_clock_gets_beyond_the_calendar_of_the_format() {
+    fn instants_are_clamped_to_the_years_of_the_format() {
         assert_eq!(Timestamp::from_millis(FIRST - 1), None);
         assert_eq!(Timestamp::from_millis(LAST + 1), None);
         assert_eq!(Timestamp::new(DateTime::<Utc>::MAX_UTC).as_millis(), LAST);

@@ -1,7 +1,7 @@
-//! Cancellation: one side asks for the end, the other side hears of it and stops where it can.
+//! Cooperative cancellation: one side requests it, the other side observes it and stops at a suitable point.
 //!
-//! A [`CancellationSource`] controls, a [`CancellationToken`] only observes. What wakes the waiting is `tokio-util`'s
-//! token; what is added is a reason, callbacks, and that the two sides are two types.
+//! A [`CancellationSource`] cancels, a [`CancellationToken`] only observes. Both are built on `tokio-util`'s token, and
+//! add a reason, callbacks, and separate types for the two sides.
 
 mod node;
 
@@ -16,7 +16,7 @@ use self::node::Node;
 use crate::callback::CallbackGuard;
 use crate::error::SessionError;
 
-/// Controls a cancellation. A cheap handle: clones control the same one.
+/// The controlling side of a cancellation. A cheap handle: clones control the same cancellation.
 ///
 /// Dropping it cancels nothing.
 #[derive(Clone)]
@@ -24,35 +24,35 @@ pub struct CancellationSource {
     node: Arc<Node>,
 }
 
-/// Observes a cancellation, and cannot cause one. A cheap handle: clones observe the same one.
+/// The observing side of a cancellation. A cheap handle: clones observe the same cancellation.
 ///
-/// Whoever sees it cancelled sees the reason, and sees all its children cancelled.
+/// Once it is cancelled, the reason is available and all its children are cancelled.
 #[derive(Clone)]
 pub struct CancellationToken {
     node: Arc<Node>,
 }
 
-/// The work was cancelled.
+/// The error of cancelled work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cancelled: {reason}")]
 #[non_exhaustive]
 pub struct CancelledError {
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
 impl CancellationSource {
-    /// A source that is not cancelled.
+    /// Creates a source that is not cancelled.
     #[must_use]
     pub fn new() -> Self {
         Self { node: Node::root() }
     }
 
-    /// A source that cancels itself once `timeout` has passed, unless somebody was faster. The time-out lives as long
-    /// as anything can see it: the source, a token, a child.
+    /// Creates a source that cancels itself after `timeout`, unless it is cancelled before. The timer runs as long as a
+    /// source, a token or a child exists.
     ///
     /// # Panics
-    /// Outside a tokio runtime with time.
+    /// Outside a tokio runtime with time enabled.
     #[must_use]
     pub fn with_timeout(timeout: Duration) -> Self {
         let source = Self::new();
@@ -60,25 +60,26 @@ impl CancellationSource {
         source
     }
 
-    /// Cancels, with all children. The first reason stays; whether this was the first is returned. When it returns,
-    /// every token and every child is cancelled; callbacks that another thread has begun may still run there.
+    /// Cancels this source and all its children. Returns `true` if this call was the first; the first reason is kept.
+    /// On return, every token and every child is cancelled; callbacks started by another thread may still be running
+    /// there.
     pub fn cancel(&self, reason: impl Into<String>) -> bool {
         self.node.cancel(reason.into().into())
     }
 
-    /// What observes this source.
+    /// Returns a token that observes this source.
     #[must_use]
     pub fn token(&self) -> CancellationToken {
         CancellationToken { node: Arc::clone(&self.node) }
     }
 
-    /// A source that is cancelled with this one, for the same reason. Cancelling it leaves this one alone.
+    /// Creates a source that is cancelled with this one, for the same reason. Cancelling it does not affect this one.
     #[must_use]
     pub fn child(&self) -> Self {
         Self { node: self.node.child() }
     }
 
-    /// Whether it is cancelled.
+    /// Returns `true` if it is cancelled.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.node.is_cancelled()
@@ -92,19 +93,19 @@ impl Default for CancellationSource {
 }
 
 impl CancellationToken {
-    /// Whether it is cancelled.
+    /// Returns `true` if it is cancelled.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.node.is_cancelled()
     }
 
-    /// Why it is cancelled; `None` while it is not.
+    /// Returns the reason of the cancellation; `None` while it is not cancelled.
     #[must_use]
     pub fn reason(&self) -> Option<String> {
         self.node.reason().map(str::to_owned)
     }
 
-    /// Nothing while the work may go on: for loops, with `?`.
+    /// Returns an error once it is cancelled. Use it with `?` in loops.
     ///
     /// # Errors
     /// [`CancelledError`] once it is cancelled.
@@ -115,21 +116,22 @@ impl CancellationToken {
         }
     }
 
-    /// Waits until it is cancelled; resolves to the reason. Dropping the future is harmless, so it fits a `select!`.
+    /// Waits until it is cancelled, and returns the reason. Dropping the future is harmless, so it can be used in a
+    /// `select!`.
     pub fn cancelled(&self) -> impl Future<Output = String> + Send + use<> {
         let node = Arc::clone(&self.node);
         async move { node.cancelled().await.to_owned() }
     }
 
-    /// Calls `callback` with the reason, once, when it is cancelled; at once if it already is. It runs on the thread
-    /// that cancels and must not block; if it panics, the others run all the same.
+    /// Registers a callback that is called once with the reason on cancellation, or immediately if it is already
+    /// cancelled. It runs on the cancelling thread and must not block. If it panics, the other callbacks still run.
     ///
-    /// A callback that holds this very token keeps itself alive until the cancellation or until its guard is dropped.
+    /// A callback that holds this token keeps itself alive until the cancellation or until its guard is dropped.
     pub fn on_cancelled(&self, callback: impl FnOnce(&str) + Send + 'static) -> CallbackGuard {
         let Some(key) = self.node.register(Box::new(callback)) else {
             return CallbackGuard::spent();
         };
-        // Weak: what only waits to be taken back keeps nothing alive.
+        // Weak: a guard keeps nothing alive.
         let node = Arc::downgrade(&self.node);
         CallbackGuard::new(move || {
             if let Some(node) = node.upgrade() {
@@ -138,8 +140,8 @@ impl CancellationToken {
         })
     }
 
-    /// A source that is cancelled with this token: to end a part of the work by itself. It has no power over what
-    /// this token observes.
+    /// Creates a source that is cancelled with this token, so that a part of the work can be cancelled separately.
+    /// Cancelling it does not affect this token.
     #[must_use]
     pub fn child_source(&self) -> CancellationSource {
         CancellationSource { node: self.node.child() }

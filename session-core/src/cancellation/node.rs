@@ -1,10 +1,10 @@
-//! What a source and its tokens share, as a node of the tree of parents and children.
+//! The state shared by a source and its tokens: a node in the tree of parents and children.
 //!
-//! Order is everything here. A cancellation first settles the reason of every node that it reaches, each under its
+//! The order of steps matters. A cancellation first settles the reason of every node that it reaches, each under its
 //! node's lock; then it fires the signals, children before parents; then it runs the callbacks, outside all locks.
-//! Invariant: a fired signal has a reason that never changes, and all children of its node have fired
-//! (guard: `session-core/src/cancellation/tests.rs::the_first_reason_stays`,
-//! `session-core/src/cancellation/tests.rs::whoever_is_woken_by_a_parent_finds_the_children_cancelled`).
+//! Invariant: a fired signal has a reason that never changes, and all children of its node have fired (guard:
+//! `session-core/src/cancellation/tests.rs::the_first_reason_stays`,
+//! `session-core/src/cancellation/tests.rs::a_waiter_woken_by_a_parent_sees_the_children_cancelled`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -22,7 +22,8 @@ pub(super) struct Node {
     /// Set once, under the lock of `links`, before `signal` fires.
     reason: OnceLock<Arc<str>>,
     signal: Signal,
-    /// Parents are held, children are not: a middle that nobody else holds still passes a cancellation on.
+    /// A strong reference, while children are weak: an intermediate node without other references still propagates a
+    /// cancellation.
     parent: Option<(Arc<Self>, u64)>,
     links: Mutex<Links>,
     timer: OnceLock<AbortHandle>,
@@ -32,7 +33,7 @@ pub(super) struct Node {
 struct Links {
     next_key: u64,
     children: HashMap<u64, Weak<Node>>,
-    /// In the order in which they were registered.
+    /// In order of registration.
     callbacks: BTreeMap<u64, Callback>,
 }
 
@@ -62,7 +63,7 @@ impl Node {
         let mut links = self.links();
         let key = links.key();
         let child = Arc::new(Self::new(Some((Arc::clone(self), key))));
-        // Linked even if the parent's reason is settled already: the cancellation may not have come to the children.
+        // Linked even if the parent's reason is settled: that cancellation may not have reached the children yet.
         links.children.insert(key, Arc::downgrade(&child));
         drop(links);
         if let Some(reason) = self.reason.get() {
@@ -88,15 +89,15 @@ impl Node {
         self.reason.get().expect("a reason is settled before the signal fires")
     }
 
-    /// Whether it was the first. Whoever comes second does the same work once more, so that the node is cancelled
-    /// when it returns, however far the first one is.
+    /// Cancels the node with its children. Returns `true` if this call was the first. A concurrent second call repeats
+    /// the work, so that the node is cancelled on return, however far the first call has come.
     pub(super) fn cancel(self: &Arc<Self>, reason: Arc<str>) -> bool {
         if self.is_cancelled() {
             return false;
         }
         let mut callbacks = Vec::new();
         let mut first = None;
-        // A list and no recursion: how deep a tree is, is for its makers to say.
+        // A list instead of recursion: users decide how deep the tree is.
         let mut nodes = vec![(Arc::clone(self), reason)];
         let mut settled = 0;
         while let Some((node, reason)) = nodes.get(settled).cloned() {
@@ -116,7 +117,7 @@ impl Node {
         first == Some(true)
     }
 
-    /// Settles the reason, if nobody has, and adds the children to those that are to be cancelled for it.
+    /// Settles the reason, unless it is settled, and adds the children to the nodes to be cancelled.
     fn settle(
         &self,
         reason: Arc<str>,
@@ -134,12 +135,12 @@ impl Node {
         (won, reason)
     }
 
-    /// The key under which the callback waits; `None` if it ran.
+    /// Registers a callback and returns its key; `None` if it has already run.
     pub(super) fn register(self: &Arc<Self>, callback: Callback) -> Option<u64> {
         let mut links = self.links();
         if let Some(reason) = self.reason.get().cloned() {
             drop(links);
-            // Settled, and perhaps not yet fired: the callback must see what it was promised.
+            // The reason is settled but the signal may not have fired: fire it before the callback runs.
             self.cancel(Arc::clone(&reason));
             isolated("cancellation", || callback(&reason));
             return None;
@@ -151,7 +152,7 @@ impl Node {
 
     pub(super) fn unregister(&self, key: u64) {
         let callback = self.links().callbacks.remove(&key);
-        // What the callback holds is dropped outside the lock: it may come back here.
+        // Dropped outside the lock: a value that the callback owns may call back here.
         drop(callback);
     }
 

@@ -1,4 +1,4 @@
-//! Tests of sources, tokens and callbacks, many threads included.
+//! Tests of sources, tokens and callbacks, with one and with many threads.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,7 +7,7 @@ use std::thread;
 
 use super::*;
 
-/// Counts how often it was called, and keeps the last reason.
+/// Records the reason of each call.
 #[derive(Clone, Default)]
 struct Calls(Arc<std::sync::Mutex<Vec<String>>>);
 
@@ -48,9 +48,9 @@ fn dropping_a_source_cancels_nothing() {
 }
 
 #[tokio::test]
-async fn whoever_waits_hears_the_reason() {
+async fn waiting_returns_the_reason() {
     let source = CancellationSource::new();
-    // Owned: it outlives the token it came from, on another task.
+    // The future owns its state: it outlives its token, on another task.
     let waiting = tokio::spawn(source.token().cancelled());
     let mut second = Box::pin(source.token().cancelled());
     tokio::select! {
@@ -65,7 +65,7 @@ async fn whoever_waits_hears_the_reason() {
 }
 
 #[test]
-fn a_callback_runs_once_in_order_and_at_once_if_it_is_late() {
+fn callbacks_run_once_in_order_and_late_ones_immediately() {
     let source = CancellationSource::new();
     let order = Arc::new(std::sync::Mutex::new(Vec::new()));
     for n in 0..20 {
@@ -96,7 +96,7 @@ fn one_panicking_callback_does_not_stop_the_next() {
 }
 
 #[test]
-fn a_dropped_guard_takes_its_callback_back() {
+fn a_dropped_guard_unregisters_its_callback() {
     let source = CancellationSource::new();
     let (kept, taken) = (Calls::default(), Calls::default());
     let guard = source.token().on_cancelled(kept.callback());
@@ -108,8 +108,8 @@ fn a_dropped_guard_takes_its_callback_back() {
 }
 
 #[test]
-fn a_callback_may_use_everything_it_knows() {
-    // Run under a lock, each of these would wait for itself for ever.
+fn a_callback_may_use_its_source_and_token() {
+    // If callbacks ran under a lock, each of these calls would deadlock.
     let source = CancellationSource::new();
     let (again, inner) = (source.clone(), Calls::default());
     let seen = inner.clone();
@@ -128,21 +128,21 @@ fn a_callback_may_use_everything_it_knows() {
 }
 
 #[test]
-fn what_a_callback_holds_is_dropped_outside_the_lock() {
-    struct Comes(CancellationToken);
-    impl Drop for Comes {
+fn a_callback_is_dropped_outside_the_lock() {
+    struct RegistersOnDrop(CancellationToken);
+    impl Drop for RegistersOnDrop {
         fn drop(&mut self) {
             self.0.on_cancelled(|_| {}).forget();
         }
     }
     let source = CancellationSource::new();
-    let held = Comes(source.token());
+    let held = RegistersOnDrop(source.token());
     drop(source.token().on_cancelled(move |_| drop(held)));
     assert!(source.cancel("stop"));
 }
 
 #[test]
-fn a_child_follows_its_parent_and_not_the_other_way() {
+fn a_child_is_cancelled_with_its_parent_but_not_vice_versa() {
     let parent = CancellationSource::new();
     let (first, second) = (parent.child(), parent.token().child_source());
     assert!(first.cancel("only this part"));
@@ -156,7 +156,7 @@ fn a_child_follows_its_parent_and_not_the_other_way() {
 }
 
 #[test]
-fn a_cancellation_passes_through_a_middle_that_nobody_holds() {
+fn a_cancellation_passes_through_a_dropped_intermediate() {
     let top = CancellationSource::new();
     let bottom = top.child().child().child().token();
     top.cancel("from the top");
@@ -164,25 +164,25 @@ fn a_cancellation_passes_through_a_middle_that_nobody_holds() {
 }
 
 #[test]
-fn whoever_is_woken_by_a_parent_finds_the_children_cancelled() {
-    struct Look(CancellationToken, AtomicBool);
-    impl std::task::Wake for Look {
+fn a_waiter_woken_by_a_parent_sees_the_children_cancelled() {
+    struct ChecksOnWake(CancellationToken, AtomicBool);
+    impl std::task::Wake for ChecksOnWake {
         fn wake(self: Arc<Self>) {
             self.1.store(self.0.is_cancelled(), Ordering::SeqCst);
         }
     }
     let parent = CancellationSource::new();
-    let look = Arc::new(Look(parent.child().child().token(), AtomicBool::new(false)));
-    let waker = std::task::Waker::from(Arc::clone(&look));
+    let checker = Arc::new(ChecksOnWake(parent.child().child().token(), AtomicBool::new(false)));
+    let waker = std::task::Waker::from(Arc::clone(&checker));
     let mut waiting = Box::pin(parent.token().cancelled());
     let polled = waiting.as_mut().poll(&mut std::task::Context::from_waker(&waker));
     assert!(polled.is_pending());
     parent.cancel("stop");
-    assert!(look.1.load(Ordering::SeqCst));
+    assert!(checker.1.load(Ordering::SeqCst));
 }
 
 #[test]
-fn children_that_are_gone_leave_nothing_behind() {
+fn dropped_children_are_removed_from_their_parent() {
     let parent = CancellationSource::new();
     let kept = parent.child();
     for _ in 0..1_000 {
@@ -194,13 +194,13 @@ fn children_that_are_gone_leave_nothing_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_time_out_cancels_with_a_reason() {
+async fn a_timeout_cancels_with_a_reason() {
     let source = CancellationSource::with_timeout(Duration::from_secs(30));
     let (token, child) = (source.token(), source.child());
     tokio::time::advance(Duration::from_secs(29)).await;
     tokio::task::yield_now().await;
     assert!(!token.is_cancelled());
-    // Held by its token alone, it still comes.
+    // The timer also runs when only a token is left.
     drop(source);
     assert_eq!(token.cancelled().await, "timed out after 30s");
     assert!(child.is_cancelled());
@@ -212,7 +212,7 @@ async fn a_time_out_cancels_with_a_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_time_out_leaves_no_task_behind() {
+async fn a_timeout_leaves_no_task_behind() {
     let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let before = alive();
     let dropped = CancellationSource::with_timeout(Duration::from_secs(3_600));
@@ -226,8 +226,8 @@ async fn a_time_out_leaves_no_task_behind() {
     assert_eq!(alive(), before);
 }
 
-/// Many threads at once, many times: some cancel, some register, some look, some make children. Whatever the order,
-/// there is one first reason, every callback hears it exactly once, and nobody sees a cancellation without it.
+/// Threads concurrently cancel, register callbacks, poll and create children, many times over. In every order there is
+/// one first reason, each callback receives it exactly once, and no thread sees a cancellation without a reason.
 #[test]
 fn threads_agree_on_one_reason_and_lose_no_callback() {
     const ROUNDS: usize = 300;
@@ -237,7 +237,7 @@ fn threads_agree_on_one_reason_and_lose_no_callback() {
     for round in 0..ROUNDS {
         let source = CancellationSource::new();
         let start = Barrier::new(CANCELLERS + REGISTERERS + 2);
-        let (winners, heard) = (AtomicUsize::new(0), mpsc::channel::<String>());
+        let (winners, received) = (AtomicUsize::new(0), mpsc::channel::<String>());
         let registered = AtomicUsize::new(0);
         thread::scope(|scope| {
             for n in 0..CANCELLERS {
@@ -249,15 +249,15 @@ fn threads_agree_on_one_reason_and_lose_no_callback() {
                 });
             }
             for _ in 0..REGISTERERS {
-                let (token, start, heard) = (source.token(), &start, heard.0.clone());
+                let (token, start, received) = (source.token(), &start, received.0.clone());
                 let registered = &registered;
                 scope.spawn(move || {
                     start.wait();
                     for _ in 0..EACH {
-                        let (sender, looks) = (heard.clone(), token.clone());
+                        let (sender, observer) = (received.clone(), token.clone());
                         token
                             .on_cancelled(move |reason| {
-                                assert!(looks.is_cancelled());
+                                assert!(observer.is_cancelled());
                                 sender.send(reason.to_owned()).unwrap();
                             })
                             .forget();
@@ -290,14 +290,18 @@ fn threads_agree_on_one_reason_and_lose_no_callback() {
         });
         let reason = source.token().reason().unwrap();
         assert_eq!(winners.into_inner(), 1, "round {round}");
-        drop(heard.0);
-        let heard: Vec<String> = heard.1.try_iter().collect();
-        assert_eq!(heard.len(), registered.into_inner(), "round {round}: a callback was lost or ran twice");
-        assert!(heard.iter().all(|heard| *heard == reason), "round {round}: {heard:?}");
+        drop(received.0);
+        let received: Vec<String> = received.1.try_iter().collect();
+        assert_eq!(
+            received.len(),
+            registered.into_inner(),
+            "round {round}: a callback was lost or ran twice"
+        );
+        assert!(received.iter().all(|received| *received == reason), "round {round}: {received:?}");
     }
 }
 
-/// A guard dropped while another thread cancels: the callback ran once, or never.
+/// If a guard is dropped while another thread cancels, the callback runs once or never.
 #[test]
 fn a_guard_dropped_during_a_cancellation_is_harmless() {
     for round in 0..500 {

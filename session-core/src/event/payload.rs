@@ -1,4 +1,4 @@
-//! The payloads that are more than a few fields: where a session came from, what an iteration changed, how far it is.
+//! The larger payloads: origin of a session, changes made in an iteration, progress reports.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::{self, LimitError};
 
-/// The program behind a session: what is needed to run it again. Values of inherited variables are not kept.
+/// The program that a session runs, with everything needed to run it again. Values of inherited variables are not
+/// stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Origin {
@@ -24,20 +25,20 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// A program with its arguments, run in a directory.
+    /// Creates an origin from a program with its arguments and the directory that it runs in.
     #[must_use]
     pub fn new(argv: Vec<String>, cwd: PathBuf) -> Self {
         Self { argv, cwd, env: BTreeMap::new(), inherited: Vec::new() }
     }
 
-    /// Variables set for this session, kept with their values.
+    /// Sets the variables that were set for this session; their values are stored.
     #[must_use]
     pub fn env(mut self, env: BTreeMap<String, String>) -> Self {
         self.env = env;
         self
     }
 
-    /// The names of inherited variables.
+    /// Sets the names of inherited variables.
     #[must_use]
     pub fn inherited(mut self, names: Vec<String>) -> Self {
         self.inherited = names;
@@ -45,7 +46,7 @@ impl Origin {
     }
 }
 
-/// What one iteration changed.
+/// The changes made in one iteration.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -61,88 +62,88 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// These changes.
+    /// Creates a set of changes.
     #[must_use]
     pub const fn new(files_changed: u64, lines_added: u64, lines_removed: u64, commits: u64) -> Self {
         Self { files_changed, lines_added, lines_removed, commits }
     }
 }
 
-/// One report of progress. What is `None` is not said, and stays as it was.
+/// A progress report. Fields that are `None` keep their previous value.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct ProgressReport {
-    /// How much is done, 0 to 100.
+    /// The share of the work that is done, 0 to 100.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub percent: Option<f64>,
-    /// What is being done now, at most 256 bytes.
+    /// The current step, at most 256 bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
-    /// The part of the work that this is, at most 256 bytes.
+    /// The current phase, at most 256 bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
-    /// Steps done.
+    /// The number of completed steps.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completed_steps: Option<u64>,
-    /// Steps in all.
+    /// The total number of steps.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total_steps: Option<u64>,
-    /// Time left, in seconds.
+    /// The remaining time in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eta: Option<u64>,
 }
 
 impl ProgressReport {
-    /// A report that says nothing yet.
+    /// Creates an empty report.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How much is done, 0 to 100.
+    /// Sets the share of the work that is done, 0 to 100.
     #[must_use]
     pub fn percent(mut self, percent: f64) -> Self {
         self.percent = Some(percent);
         self
     }
 
-    /// What is being done now.
+    /// Sets the current step.
     #[must_use]
     pub fn step(mut self, step: impl Into<String>) -> Self {
         self.step = Some(step.into());
         self
     }
 
-    /// The part of the work that this is.
+    /// Sets the current phase.
     #[must_use]
     pub fn phase(mut self, phase: impl Into<String>) -> Self {
         self.phase = Some(phase.into());
         self
     }
 
-    /// Steps done.
+    /// Sets the number of completed steps.
     #[must_use]
     pub fn completed_steps(mut self, steps: u64) -> Self {
         self.completed_steps = Some(steps);
         self
     }
 
-    /// Steps in all.
+    /// Sets the total number of steps.
     #[must_use]
     pub fn total_steps(mut self, steps: u64) -> Self {
         self.total_steps = Some(steps);
         self
     }
 
-    /// Time left, in seconds.
+    /// Sets the remaining time in seconds.
     #[must_use]
     pub fn eta(mut self, seconds: u64) -> Self {
         self.eta = Some(seconds);
         self
     }
 
-    /// Takes over what a later report says; what it leaves out stays.
+    /// Merges a later report: its fields replace those of this one, except where they are `None`.
     pub fn merge(&mut self, later: Self) {
         let Self { percent, step, phase, completed_steps, total_steps, eta } = later;
         self.percent = percent.or(self.percent);
@@ -153,9 +154,9 @@ impl ProgressReport {
         self.eta = eta.or(self.eta);
     }
 
-    /// Merges a later report so that steps and percent never go backwards: an attempt that starts over reports small
-    /// numbers again, and they wait until it is beyond where the last one was. What the report leaves out stays. An
-    /// estimate of the time left holds until the work advances without a new one.
+    /// Merges a later report so that steps and percent never decrease. An attempt that repeats work reports small
+    /// numbers again; they take effect once they exceed the highest ones so far. Fields that are `None` keep their
+    /// value. An estimate of the remaining time is kept until the work advances without a new one.
     ///
     /// Returns `true` if the work advanced.
     pub(crate) fn advance(&mut self, later: Self) -> bool {
@@ -181,10 +182,10 @@ impl ProgressReport {
         (self.completed_steps.unwrap_or(0), self.percent.unwrap_or(0.0))
     }
 
-    /// Whether the report can be written.
+    /// Checks the limits of a report.
     ///
     /// # Errors
-    /// A percentage outside 0 to 100, a step or phase beyond 256 bytes.
+    /// A percentage outside 0 to 100; a step or phase longer than 256 bytes.
     pub fn check(&self) -> Result<(), LimitError> {
         if self.percent.is_some_and(|percent| !(0.0..=100.0).contains(&percent)) {
             return Err(LimitError::invalid("percent", "is not between 0 and 100"));

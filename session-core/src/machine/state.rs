@@ -1,4 +1,4 @@
-//! What a session is: its states and their names. How it gets from one to another is in `table`.
+//! The states of a session and their names. Transitions between them are in `table`.
 
 use std::fmt;
 
@@ -6,55 +6,55 @@ use serde::{Deserialize, Serialize};
 
 use crate::reason::{Failure, PauseReason, SessionSummary};
 
-/// What a session is now.
+/// The state of a session.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionState {
-    /// It exists and nobody has started it.
+    /// Created, not yet started.
     Created,
-    /// An owner runs it.
+    /// Run by an owner.
     Running {
         /// The highest iteration that was started; 0 before the first.
         iteration: u64,
     },
-    /// It stands still.
+    /// Paused.
     Paused {
-        /// Why.
+        /// The reason.
         reason: PauseReason,
     },
-    /// It ended well.
+    /// Ended successfully.
     Completed {
-        /// What it reports.
+        /// The summary.
         summary: SessionSummary,
     },
-    /// It ended badly.
+    /// Ended with a failure.
     Failed {
-        /// How.
+        /// The failure.
         error: Failure,
     },
-    /// It was ended on request.
+    /// Ended on request.
     Cancelled {
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
-/// The name of a state, without what the state carries.
+/// The name of a state, without its payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum StateName {
-    /// Nobody has started it.
+    /// Created, not yet started.
     Created,
-    /// An owner runs it.
+    /// Run by an owner.
     Running,
-    /// It stands still.
+    /// Paused.
     Paused,
-    /// It ended well.
+    /// Ended successfully.
     Completed,
-    /// It ended badly.
+    /// Ended with a failure.
     Failed,
-    /// It was ended on request.
+    /// Ended on request.
     Cancelled,
 }
 
@@ -63,7 +63,7 @@ impl StateName {
     pub const ALL: &[Self] =
         &[Self::Created, Self::Running, Self::Paused, Self::Completed, Self::Failed, Self::Cancelled];
 
-    /// The name, as logs and `--json` write it.
+    /// Returns the name, as written in logs and by `--json`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -76,7 +76,7 @@ impl StateName {
         }
     }
 
-    /// Whether a session in this state never lives again.
+    /// Returns `true` if no session ever leaves this state.
     #[must_use]
     pub const fn is_final(self) -> bool {
         match self {
@@ -85,7 +85,7 @@ impl StateName {
         }
     }
 
-    /// The state of this name.
+    /// Returns the state with this name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|state| state.name() == name)
@@ -99,7 +99,7 @@ impl fmt::Display for StateName {
 }
 
 impl SessionState {
-    /// The state's name.
+    /// Returns the name of the state.
     #[must_use]
     pub const fn name(&self) -> StateName {
         match self {
@@ -112,7 +112,7 @@ impl SessionState {
         }
     }
 
-    /// Whether the session never lives again.
+    /// Returns `true` if the session has ended.
     #[must_use]
     pub const fn is_final(&self) -> bool {
         self.name().is_final()

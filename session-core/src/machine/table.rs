@@ -1,10 +1,10 @@
-//! The table of the machine: which kind of event may follow in which state, and who may append it. The tables and
-//! diagrams in the docs are made from it; what an event does is in `machine`.
+//! The transition table: the kinds of events that may follow in each state. The tables and diagrams in the docs are
+//! generated from it. The effects of events are in `machine`.
 
 use super::StateName;
 use crate::event::EventKind;
 
-/// What a rule of the table asks for, beside the state.
+/// A rule of the transition table: the condition, in addition to the state, under which an event may follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rule {
@@ -18,17 +18,17 @@ pub enum Rule {
     IterationOpen,
     /// If the pause waits for input.
     AwaitingInput,
-    /// If somebody owns the session.
+    /// If the session has an owner.
     Owned,
 }
 
-/// The table: which kind may follow in which state; `None` is the session that does not exist yet.
+/// Returns the rule for a kind of event in a state; `None` is the session that does not exist yet.
 #[must_use]
-#[expect(clippy::match_same_arms, reason = "one block for each state, so that a state can be read by itself")]
+#[expect(clippy::match_same_arms, reason = "one block for each state, so that each can be read by itself")]
 pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
     use EventKind as E;
     use StateName as S;
-    // Spelled out on purpose: a new event must be decided here, for each state that lives.
+    // Spelled out on purpose: adding an event requires a decision for every state that is not final.
     match (state, kind) {
         (None, E::Created) => Rule::Legal,
         (None, _) => Rule::Illegal,

@@ -1,5 +1,5 @@
-//! Delivery of events to observers: a bounded queue and a thread for each, so that none of them can delay, stop or
-//! reorder anything for the engine or for another one. What is delivered, and when, is the engine's business.
+//! Delivery of events to observers: a bounded queue and a thread for each, so that no observer can delay, stop or
+//! reorder anything for the engine or for another observer. The engine decides which events are delivered, and when.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -16,21 +16,21 @@ use crate::observer::{EventContext, SessionObserver};
 use crate::recovery_report::RecoveryReport;
 use crate::text::visible;
 
-/// How an observer fares.
+/// Delivery statistics of one observer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ObserverHealth {
-    /// The name that it was added under.
+    /// The name of the observer.
     pub name: String,
-    /// Events that it took without a panic.
+    /// Events that it handled without a panic.
     pub delivered: u64,
-    /// Events and recovery reports that it did not get: its queue was full, or delivery had ended.
+    /// Events and recovery reports that were not delivered, because its queue was full or delivery had ended.
     pub missed: u64,
     /// Calls in which it panicked.
     pub panics: u64,
-    /// Events that wait for it.
+    /// Events in its queue.
     pub queued: usize,
-    /// How long it has been in the call that it is in now. One that never returns shows here.
+    /// The duration of the call in progress, if there is one. It reveals an observer that never returns.
     pub busy_for: Option<Duration>,
 }
 
@@ -49,95 +49,95 @@ impl fmt::Display for ObserverHealth {
     }
 }
 
-/// Takes events from an engine and hands them to observers, to each in order and on a thread of its own.
+/// Receives events from an engine and delivers them to observers, to each in order and on a thread of its own.
 ///
-/// - [`event`](EventSink::event) never waits for an observer. Where an observer's queue is full, the new event is
-///   counted as missed; [`on_lagged`](SessionObserver::on_lagged) tells it, once for each session that it missed
-///   something of, before the next event that fits, or when its queue has run empty. It names at most as many sessions
-///   as its queue is long; what it missed of yet more is counted in its [`ObserverHealth`] only.
-/// - A panic ends only the call that it happened in. It is counted, and logged when the count reaches a power of two.
-///   (Where panics abort the process there is nothing to isolate.)
-/// - An observer that never returns costs its thread and its queue.
+/// - [`event`](EventSink::event) never waits for an observer. If the queue of an observer is full, the event is
+///   recorded as missed. [`on_lagged`](SessionObserver::on_lagged) then reports the gap, once for each session, before
+///   the next event that fits, or when the queue is empty. It reports at most as many sessions as the queue is long;
+///   gaps of further sessions are included only in [`ObserverHealth`].
+/// - A panic ends only the call in which it occurred. It is counted, and logged when the count reaches a power of two.
+///   (If panics abort the process, there is nothing to isolate.)
+/// - An observer that never returns costs one thread and one queue.
 #[derive(Debug, Default)]
 pub struct Dispatcher {
-    lanes: RwLock<Lanes>,
+    queues: RwLock<Queues>,
 }
 
 #[derive(Debug, Default)]
-struct Lanes {
+struct Queues {
     closed: bool,
-    all: Vec<Arc<Lane>>,
+    all: Vec<Arc<ObserverQueue>>,
 }
 
 impl Dispatcher {
-    /// How many events wait for an observer at most, unless told otherwise.
+    /// Default length of an observer's queue.
     pub const QUEUE: NonZeroUsize = NonZeroUsize::new(8192).expect("not zero");
 
-    /// A dispatcher without observers.
+    /// Creates a dispatcher without observers.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds an observer, which hears every event from now on, with at most `queue` events waiting for it. The name is
-    /// for people: of its thread, in logs and in [`health`](Self::health).
+    /// Adds an observer, which receives every event from now on, with a queue of at most `queue` events. The name is
+    /// for people: for its thread, in logs and in [`health`](Self::health).
     ///
-    /// Where the system has no thread left, that is logged and the observer misses everything.
+    /// If no thread can be started, that is logged and the observer misses everything.
     pub fn add(&self, name: &str, observer: Arc<dyn SessionObserver>, queue: NonZeroUsize) {
-        let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
-        let lane = Arc::new(Lane::new(name, queue, lanes.closed));
+        let mut queues = self.queues.write().unwrap_or_else(PoisonError::into_inner);
+        let queue = Arc::new(ObserverQueue::new(name, queue, queues.closed));
         let spawned = thread::Builder::new().name(format!("session-observer-{}", visible(name))).spawn({
-            let lane = Arc::clone(&lane);
-            move || lane.run(observer)
+            let queue = Arc::clone(&queue);
+            move || queue.run(observer)
         });
         if let Err(error) = spawned {
-            tracing::error!(observer = %visible(name), %error, "no thread for this observer: it hears nothing");
-            lane.end();
+            tracing::error!(observer = %visible(name), %error, "could not start a thread for the observer: it receives nothing");
+            queue.end();
         }
-        lanes.all.push(lane);
+        queues.all.push(queue);
     }
 
-    /// How each observer fares, in the order in which they were added.
+    /// Returns the delivery statistics of each observer, in the order in which they were added.
     #[must_use]
     pub fn health(&self) -> Vec<ObserverHealth> {
-        self.lanes().iter().map(|lane| lane.health()).collect()
+        self.queues().iter().map(|queue| queue.health()).collect()
     }
 
-    /// Takes no more events and waits until all queues are empty, for at most `within`. What is still waiting then is
-    /// given up and counted as missed, and observers that are still in a call are left to themselves; they are logged
-    /// and returned. Blocks; an observer may call it, and is not waited for.
+    /// Stops accepting events and waits until all queues are empty, for at most `within`. Events that are still queued
+    /// then are discarded and counted as missed. Observers that are still in a call are abandoned, logged and returned.
+    /// Blocks. An observer may call it, and is not waited for.
     pub fn shutdown(&self, within: Duration) -> Vec<ObserverHealth> {
         self.shutdown_for(thread::current().id(), within)
     }
 
-    /// As [`shutdown`](Self::shutdown), on behalf of another thread, which may be an observer's.
+    /// Performs [`shutdown`](Self::shutdown) on behalf of another thread, which may be an observer's.
     pub(crate) fn shutdown_for(&self, caller: ThreadId, within: Duration) -> Vec<ObserverHealth> {
-        let lanes = self.close();
+        let queues = self.close();
         let deadline = Instant::now().checked_add(within);
         let late: Vec<_> =
-            lanes.iter().filter(|lane| !lane.wait(caller, deadline)).map(|lane| lane.health()).collect();
+            queues.iter().filter(|queue| !queue.wait(caller, deadline)).map(|queue| queue.health()).collect();
         for health in &late {
-            tracing::error!("left behind at shutdown: {health}");
+            tracing::error!("abandoned at shutdown: {health}");
         }
         late
     }
 
-    fn close(&self) -> Vec<Arc<Lane>> {
-        self.lanes.write().unwrap_or_else(PoisonError::into_inner).closed = true;
-        let lanes = self.lanes();
-        for lane in &lanes {
-            lane.close();
+    fn close(&self) -> Vec<Arc<ObserverQueue>> {
+        self.queues.write().unwrap_or_else(PoisonError::into_inner).closed = true;
+        let queues = self.queues();
+        for queue in &queues {
+            queue.close();
         }
-        lanes
+        queues
     }
 
-    fn lanes(&self) -> Vec<Arc<Lane>> {
-        self.lanes.read().unwrap_or_else(PoisonError::into_inner).all.clone()
+    fn queues(&self) -> Vec<Arc<ObserverQueue>> {
+        self.queues.read().unwrap_or_else(PoisonError::into_inner).all.clone()
     }
 
     fn send(&self, what: impl Fn() -> Item) {
-        for lane in &self.lanes.read().unwrap_or_else(PoisonError::into_inner).all {
-            lane.push(what());
+        for queue in &self.queues.read().unwrap_or_else(PoisonError::into_inner).all {
+            queue.push(what());
         }
     }
 }
@@ -153,27 +153,27 @@ impl EventSink for Dispatcher {
     }
 }
 
-/// The threads deliver what is queued and end; nobody waits for them.
+/// Closes all queues. The threads deliver the queued events and end; dropping does not wait for them.
 impl Drop for Dispatcher {
     fn drop(&mut self) {
         self.close();
     }
 }
 
-/// One observer's queue, and what is known of the observer. Its lock is never held while the observer is called.
+/// The queue and the statistics of one observer. The lock is never held while the observer is called.
 #[derive(Debug)]
-struct Lane {
+struct ObserverQueue {
     name: String,
     capacity: usize,
     state: Mutex<State>,
-    /// Something was queued, delivery was closed, or the thread has ended.
+    /// Signalled when an event is queued, delivery is closed, or the thread has ended.
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
     queue: VecDeque<Queued>,
-    /// What was missed since something last fitted.
+    /// The gaps since the last event that fitted.
     gaps: HashMap<SessionId, Gap>,
     delivered: u64,
     missed: u64,
@@ -184,7 +184,7 @@ struct State {
     ended: bool,
 }
 
-/// What is queued together: what was missed before it, and the thing itself.
+/// An entry of the queue: the gaps before an item, and the item.
 #[derive(Debug)]
 struct Queued {
     gaps: Vec<Gap>,
@@ -204,7 +204,7 @@ struct Gap {
     missed: u64,
 }
 
-impl Lane {
+impl ObserverQueue {
     fn new(name: &str, queue: NonZeroUsize, closed: bool) -> Self {
         let state = Mutex::new(State { closed, ..State::default() });
         Self { name: name.to_owned(), capacity: queue.get(), state, changed: Condvar::new() }
@@ -222,7 +222,7 @@ impl Lane {
         state.miss(&item, self.capacity);
         drop(state);
         if lags {
-            tracing::warn!(observer = %visible(&self.name), "the observer's queue is full: it misses events");
+            tracing::warn!(observer = %visible(&self.name), "the observer's queue is full: events are dropped");
         }
     }
 
@@ -242,12 +242,12 @@ impl Lane {
             state.delivered += u64::from(event && taken);
             state.busy_since = None;
         }
-        // Letting go of an observer may run code of its own: whoever waits does not wait for that.
+        // Dropping the observer may run its own code, so it happens after waiters have been notified.
         self.end();
         self.call(|| drop(observer));
     }
 
-    /// Waits for what is to be delivered next; `None` when that is nothing, for ever.
+    /// Waits for the next entry; `None` once delivery has ended.
     fn next(&self) -> Option<Queued> {
         let mut state = self.lock();
         loop {
@@ -266,7 +266,7 @@ impl Lane {
         }
     }
 
-    /// Calls the observer; whether it returned without a panic.
+    /// Calls the observer. Returns `true` if it did not panic.
     fn call(&self, observer: impl FnOnce()) -> bool {
         let Err(panic) = catch_unwind(AssertUnwindSafe(observer)) else { return true };
         let panics = {
@@ -282,7 +282,7 @@ impl Lane {
                 .unwrap_or("a panic without a message");
             tracing::error!(observer = %visible(&self.name), panics, "the observer panicked: {}", visible(message));
         }
-        // What a panic carries may panic when it is dropped.
+        // Dropping the payload of a panic may itself panic.
         if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
             std::mem::forget(again);
         }
@@ -298,22 +298,22 @@ impl Lane {
         let mut state = self.lock();
         state.closed = true;
         state.ended = true;
-        state.give_up();
+        state.discard_queue();
         self.changed.notify_all();
     }
 
-    /// Waits until the thread has ended, and gives up what is queued if it has not; whether it has. No deadline is one
-    /// that never comes.
+    /// Waits until the thread has ended, and returns `true` if it has. Discards the queue if the deadline passes
+    /// before; `None` means no deadline.
     fn wait(&self, caller: ThreadId, deadline: Option<Instant>) -> bool {
         let mut state = self.lock();
         while !state.ended {
             if state.thread == Some(caller) {
-                // An observer that shuts its manager down would wait for itself; its queue is delivered after that.
+                // An observer that shuts down its manager would wait for itself. Its queue is delivered after the call.
                 return true;
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
-                state.give_up();
+                state.discard_queue();
                 return false;
             }
             let left = left.unwrap_or(Duration::MAX);
@@ -354,7 +354,7 @@ impl State {
         self.gaps.drain().map(|(_, gap)| gap).collect()
     }
 
-    fn give_up(&mut self) {
+    fn discard_queue(&mut self) {
         let given_up = self.queue.drain(..).filter(|queued| queued.item.is_some()).count();
         self.missed += u64::try_from(given_up).unwrap_or(u64::MAX);
         self.gaps.clear();

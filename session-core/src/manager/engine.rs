@@ -1,5 +1,5 @@
-//! The one way in which a log changes: fold, decide, seal, append, tell; and if somebody else was faster, read what came
-//! in and decide again. What is decided is not here.
+//! The append loop, the only place in which logs change: decide, seal, append, deliver; on a conflict, read the new
+//! records and decide again. The decisions themselves are made by the callers.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use super::cell::{Cell, CellRef, Writer};
 use super::options::ManagerOptions;
+use super::session_entry::{EntryGuard, LogTail, SessionEntry};
 use super::{EventSink, RecoveryReport};
 use crate::error::{Result, SessionError};
 use crate::event::SessionEvent;
@@ -28,16 +28,16 @@ use crate::storage::{
 
 const PAGE: NonZeroUsize = NonZeroUsize::new(256).expect("256 is not 0");
 
-/// What all managers share that are clones of each other.
+/// The state shared by all clones of a manager.
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) storage: Arc<dyn SessionStorage>,
     pub(crate) presence: Arc<dyn Presence>,
     pub(crate) options: ManagerOptions,
     me: OnceCell<Me>,
-    cells: Mutex<HashMap<SessionId, Arc<Cell>>>,
+    entries: Mutex<HashMap<SessionId, Arc<SessionEntry>>>,
     sinks: RwLock<Vec<Arc<dyn EventSink>>>,
-    /// The recovery that the opening made, when nobody could listen yet.
+    /// The report of the recovery at opening, before any sink was registered.
     opening: OnceLock<RecoveryReport>,
     closed: AtomicBool,
 }
@@ -48,12 +48,12 @@ struct Me {
     guard: Mutex<Option<Box<dyn PresenceGuard>>>,
 }
 
-/// What became of one attempt to append.
+/// The outcome of one attempt to append.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Appended {
-    /// It is in the log.
+    /// The records are in the log.
     Done(Tip),
-    /// Others changed the log; the writer has read it. Decide again.
+    /// Another process changed the log, and the tail has caught up: decide again.
     Moved,
 }
 
@@ -68,14 +68,14 @@ impl Engine {
             presence,
             options,
             me: OnceCell::new(),
-            cells: Mutex::default(),
+            entries: Mutex::default(),
             sinks: RwLock::default(),
             opening: OnceLock::new(),
             closed: AtomicBool::new(false),
         }
     }
 
-    /// Who this manager is. Made known to others the first time that it is asked: a manager that only looks leaves no
+    /// Returns the identity of this manager. The first call announces it, so that a manager that only reads leaves no
     /// trace.
     pub(crate) async fn me(&self) -> Result<&Owner> {
         let me = self
@@ -89,13 +89,13 @@ impl Engine {
         Ok(&me.owner)
     }
 
-    /// Whether this is who this manager is.
+    /// Returns `true` if `owner` is this manager.
     pub(crate) fn is_me(&self, owner: &Owner) -> bool {
         self.me.get().is_some_and(|me| me.owner.instance == owner.instance)
     }
 
-    /// Takes back that this manager is alive, with all traces, unless a session that it created and nobody started
-    /// still names it.
+    /// Withdraws the announcement of this manager, unless a session that it created and that was never started still
+    /// names it.
     pub(crate) async fn retire_if_unnamed(&self) -> Result<()> {
         let Some(me) = self.me.get() else { return Ok(()) };
         let created = SessionFilter::all().state(StateName::Created);
@@ -122,7 +122,7 @@ impl Engine {
         if self.closed.load(Ordering::SeqCst) { Err(SessionError::ShutDown) } else { Ok(()) }
     }
 
-    /// Whether an owner lives, this manager itself included.
+    /// Returns the liveness of an owner, which may be this manager.
     pub(crate) async fn liveness(&self, owner: &Owner) -> Result<Liveness> {
         if self.is_me(owner) {
             return Ok(Liveness::Alive);
@@ -130,38 +130,38 @@ impl Engine {
         Ok(self.presence.liveness(owner).await?)
     }
 
-    pub(super) fn cells(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Cell>>> {
-        self.cells.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn entries(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<SessionEntry>>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn cell(&self, id: SessionId) -> CellRef<'_> {
-        let mut cells = self.cells();
-        let cell = cells.entry(id).or_insert_with(|| Arc::new(Cell::new(id)));
-        CellRef::new(self, Arc::clone(cell))
+    pub(crate) fn entry(&self, id: SessionId) -> EntryGuard<'_> {
+        let mut entries = self.entries();
+        let entry = entries.entry(id).or_insert_with(|| Arc::new(SessionEntry::new(id)));
+        EntryGuard::new(self, Arc::clone(entry))
     }
 
     pub(crate) fn in_memory(&self) -> usize {
-        self.cells().len()
+        self.entries().len()
     }
 
-    /// The sessions that are owned here.
+    /// Returns the sessions that this manager owns.
     pub(crate) async fn owned(&self) -> Vec<SessionId> {
-        let cells: Vec<Arc<Cell>> = self.cells().values().map(Arc::clone).collect();
+        let entries: Vec<Arc<SessionEntry>> = self.entries().values().map(Arc::clone).collect();
         let mut owned = Vec::new();
-        for cell in cells {
-            if cell.state.lock().await.owned.is_some() {
-                owned.push(cell.id());
+        for entry in entries {
+            if entry.state.lock().await.owned.is_some() {
+                owned.push(entry.id());
             }
         }
         owned
     }
 
-    pub(crate) async fn load(&self, id: SessionId) -> Result<Writer> {
+    pub(crate) async fn load(&self, id: SessionId) -> Result<LogTail> {
         let head = self.storage.head(id).await?.ok_or(StorageError::NotFound { id })?;
-        Ok(Writer::new(head))
+        Ok(LogTail::new(head))
     }
 
-    /// Lets a sink hear everything from now on, and of the recovery that the opening made.
+    /// Registers a sink, and delivers the report of the recovery at opening to it.
     pub(crate) fn add_sink(&self, sink: Arc<dyn EventSink>) {
         if let Some(report) = self.opening.get() {
             sink.recovered(report);
@@ -174,13 +174,13 @@ impl Engine {
         let _ = self.opening.set(report);
     }
 
-    pub(crate) fn tell_recovery(&self, report: &RecoveryReport) {
+    pub(crate) fn deliver_recovery(&self, report: &RecoveryReport) {
         for sink in &*self.sinks.read().unwrap_or_else(PoisonError::into_inner) {
             sink.recovered(report);
         }
     }
 
-    /// Makes a session. `Ok(None)` where its log exists already.
+    /// Creates a session. Returns `None` if its log already exists.
     pub(crate) async fn create(&self, id: SessionId, event: SessionEvent) -> Result<Option<Head>> {
         let draft = UnsealedRecord { at: self.options.clock.now(), attempt: 0, flushed: 0, event };
         let (stored, record) = Chain::start(id).seal(draft)?;
@@ -191,17 +191,17 @@ impl Engine {
             Ok(_) => {}
             Err(StorageError::Conflict { actual: Some(_), .. }) => return Ok(None),
             Err(error @ StorageError::OutcomeUnknown { .. }) => match self.storage.head(id).await? {
-                // The flush is what settles it, one way or the other.
+                // The flush settles whether it is stored.
                 Some(stored) if stored.tip == head.tip => self.flush(id, head.tip).await?,
                 Some(_) => return Ok(None),
                 None => return Err(error.into()),
             },
             Err(error) => return Err(error.into()),
         }
-        let mut writer = Writer::new(head.clone());
-        writer.untold.push_back(told(id, record));
-        writer.reached(1);
-        self.tell(&mut writer);
+        let mut tail = LogTail::new(head.clone());
+        tail.pending_events.push_back(to_notification(id, record));
+        tail.mark_flushed(1);
+        self.deliver(&mut tail);
         Ok(Some(head))
     }
 
@@ -210,89 +210,89 @@ impl Engine {
         Ok(())
     }
 
-    /// Decides and appends until it is done, or until others have been faster for too long.
+    /// Decides and appends, again after each conflict, until it succeeds or the conflict timeout has passed.
     pub(crate) async fn commit(
         &self,
-        writer: &mut Writer,
+        tail: &mut LogTail,
         durability: Durability,
         mut decide: impl FnMut(&Head) -> Result<Vec<SessionEvent>> + Send,
     ) -> Result<Tip> {
-        let give_up = Instant::now() + self.options.patience;
+        let deadline = Instant::now() + self.options.conflict_timeout;
         loop {
-            let events = decide(&writer.head)?;
-            match self.append(writer, events, durability).await? {
+            let events = decide(&tail.head)?;
+            match self.append(tail, events, durability).await? {
                 Appended::Done(tip) => return Ok(tip),
-                Appended::Moved if Instant::now() >= give_up => {
-                    return Err(SessionError::Contended { id: writer.head.id });
+                Appended::Moved if Instant::now() >= deadline => {
+                    return Err(SessionError::Contended { id: tail.head.id });
                 }
                 Appended::Moved => {}
             }
         }
     }
 
-    /// Tries once to append events to the log as the writer knows it. Write, flush, acknowledge, tell: in this order.
+    /// Tries once to append events at the known end of the log. Write, flush, acknowledge, deliver: in this order.
     pub(crate) async fn append(
         &self,
-        writer: &mut Writer,
+        tail: &mut LogTail,
         events: Vec<SessionEvent>,
         durability: Durability,
     ) -> Result<Appended> {
-        let id = writer.head.id;
-        if events.is_empty() && (durability == Durability::Buffered || writer.unflushed_since.is_none()) {
-            return Ok(Appended::Done(writer.head.tip));
+        let id = tail.head.id;
+        if events.is_empty() && (durability == Durability::Buffered || tail.unflushed_since.is_none()) {
+            return Ok(Appended::Done(tail.head.tip));
         }
-        let (batch, head, records) = self.seal(writer, events)?;
-        let expected = Expected::At(writer.head.tip);
+        let (batch, head, records) = self.seal(tail, events)?;
+        let expected = Expected::At(tail.head.tip);
         match self.storage.append(id, expected, batch, durability).await {
             Ok(tip) => {
-                writer.head = head;
-                writer.untold.extend(records.into_iter().map(|record| told(id, record)));
-                writer.reached(if durability == Durability::Flushed { tip.revision } else { 0 });
-                self.tell(writer);
+                tail.head = head;
+                tail.pending_events.extend(records.into_iter().map(|record| to_notification(id, record)));
+                tail.mark_flushed(if durability == Durability::Flushed { tip.revision } else { 0 });
+                self.deliver(tail);
                 Ok(Appended::Done(tip))
             }
             Err(StorageError::Conflict { actual: None, .. }) => Err(StorageError::NotFound { id }.into()),
             Err(StorageError::Conflict { .. }) => {
-                self.catch_up(writer).await?;
+                self.catch_up(tail).await?;
                 Ok(Appended::Moved)
             }
-            Err(error @ StorageError::OutcomeUnknown { .. }) => self.resolve(writer, head.tip, error).await,
+            Err(error @ StorageError::OutcomeUnknown { .. }) => self.resolve(tail, head.tip, error).await,
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Finds out whether an append took place that the storage could not speak of. An empty flush makes the storage
-    /// settle what is in the log; then the log says whether our records are among it.
-    async fn resolve(&self, writer: &mut Writer, ours: Tip, error: StorageError) -> Result<Appended> {
-        let id = writer.head.id;
+    /// Determines whether an append with unknown outcome took place. An empty flush makes the storage settle the log,
+    /// which then shows whether it has our records.
+    async fn resolve(&self, tail: &mut LogTail, ours: Tip, error: StorageError) -> Result<Appended> {
+        let id = tail.head.id;
         let Ok(Some(found)) = self.storage.head(id).await else { return Err(error.into()) };
         if self.flush(id, found.tip).await.is_err() {
             return Err(error.into());
         }
-        let before = writer.head.tip.revision;
-        self.catch_up(writer).await?;
+        let before = tail.head.tip.revision;
+        self.catch_up(tail).await?;
         let page = self.storage.records(id, before, PAGE).await?;
         if page.records.iter().any(|record| record.tip() == ours) {
-            writer.reached(ours.revision);
-            self.tell(writer);
+            tail.mark_flushed(ours.revision);
+            self.deliver(tail);
             return Ok(Appended::Done(ours));
         }
         Ok(Appended::Moved)
     }
 
-    fn seal(&self, writer: &Writer, events: Vec<SessionEvent>) -> Result<(Batch, Head, Vec<Record>)> {
-        let id = writer.head.id;
-        let mut head = writer.head.clone();
+    fn seal(&self, tail: &LogTail, events: Vec<SessionEvent>) -> Result<(Batch, Head, Vec<Record>)> {
+        let id = tail.head.id;
+        let mut head = tail.head.clone();
         let mut chain = Chain::at(id, head.tip);
         let (mut stored, mut records) = (Vec::with_capacity(events.len()), Vec::with_capacity(events.len()));
         for mut event in events {
             let (at, attempt) = (self.options.clock.now(), head.lifecycle.attempt_for(event.kind()));
             if let SessionEvent::Completed { summary } = &mut event {
-                // The numbers are those of the log, with all that stands before this.
+                // The counters come from the log, including the records before this one.
                 let SessionSummary { message, result, .. } = std::mem::take(summary);
                 *summary = SessionSummary { message, result, ..head.summary(at) };
             }
-            let draft = UnsealedRecord { at, attempt, flushed: writer.flushed, event };
+            let draft = UnsealedRecord { at, attempt, flushed: tail.flushed, event };
             let (line, record) = chain.seal(draft)?;
             head.apply(&record).map_err(|source| SessionError::Transition { id, source })?;
             stored.push(line);
@@ -302,47 +302,47 @@ impl Engine {
         Ok((batch, head, records))
     }
 
-    /// Reads what others appended and folds it in. A log that no longer holds what the writer knew (others repaired it
-    /// with loss) is taken as it is now.
-    pub(crate) async fn catch_up(&self, writer: &mut Writer) -> Result<()> {
-        let id = writer.head.id;
+    /// Reads and folds in the records that other processes appended. If the log no longer has the known records,
+    /// because it was repaired with loss, the tail restarts from the stored head.
+    pub(crate) async fn catch_up(&self, tail: &mut LogTail) -> Result<()> {
+        let id = tail.head.id;
         loop {
-            let known = writer.head.tip;
+            let known = tail.head.tip;
             let page = self.storage.records(id, known.revision, PAGE).await?;
             let mut chain = Chain::at(id, known);
             if page.records.is_empty() {
                 let stored = self.storage.head(id).await?.ok_or(StorageError::NotFound { id })?;
-                if stored.tip != writer.head.tip && stored.tip.revision <= writer.head.tip.revision {
-                    writer.start_over(stored);
+                if stored.tip != tail.head.tip && stored.tip.revision <= tail.head.tip.revision {
+                    tail.reset_to(stored);
                 }
                 return Ok(());
             }
             for stored in page.records {
                 if chain.follow(&stored).is_err() {
                     let head = self.storage.head(id).await?.ok_or(StorageError::NotFound { id })?;
-                    writer.start_over(head);
+                    tail.reset_to(head);
                     return Ok(());
                 }
                 let record = decode(id, &stored)?;
-                writer.head.apply(&record).map_err(|source| StorageError::Invalid {
+                tail.head.apply(&record).map_err(|source| StorageError::Invalid {
                     id,
                     revision: stored.revision(),
                     source,
                 })?;
-                writer.interrupted |= matches!(record.event, SessionEvent::Interrupted { .. });
+                tail.interrupted |= matches!(record.event, SessionEvent::Interrupted { .. });
                 let flushed = record.envelope.flushed;
-                writer.untold.push_back(told(id, record));
-                writer.reached(flushed);
+                tail.pending_events.push_back(to_notification(id, record));
+                tail.mark_flushed(flushed);
             }
-            self.tell(writer);
+            self.deliver(tail);
         }
     }
 
-    /// Hands out what is flushed by now.
-    fn tell(&self, writer: &mut Writer) {
+    /// Delivers the events that are flushed by now.
+    fn deliver(&self, tail: &mut LogTail) {
         let sinks = self.sinks.read().unwrap_or_else(PoisonError::into_inner);
-        while writer.untold.front().is_some_and(|(context, _)| context.revision <= writer.flushed) {
-            let Some((context, event)) = writer.untold.pop_front() else { break };
+        while tail.pending_events.front().is_some_and(|(context, _)| context.revision <= tail.flushed) {
+            let Some((context, event)) = tail.pending_events.pop_front() else { break };
             for sink in sinks.iter() {
                 sink.event(&context, &event);
             }
@@ -350,12 +350,12 @@ impl Engine {
     }
 }
 
-fn told(id: SessionId, record: Record) -> (EventContext, Arc<SessionEvent>) {
+fn to_notification(id: SessionId, record: Record) -> (EventContext, Arc<SessionEvent>) {
     let envelope = record.envelope;
     (EventContext::new(id, envelope.seq, envelope.at, envelope.attempt), Arc::new(record.event))
 }
 
-/// Reads a record of a session's log.
+/// Decodes a record of a session's log.
 pub(crate) fn decode(id: SessionId, stored: &StoredRecord) -> Result<Record> {
     stored.decode().map_err(|error| StorageError::undecodable(id, stored.revision(), error).into())
 }

@@ -1,10 +1,10 @@
-//! What a developer mostly writes: one call around the work.
+//! Convenience methods of a manager: one call around the work.
 
 use serde::Serialize;
 
 use super::SessionManager;
-use super::drive::{WorkError, drive};
 use super::report::SessionReport;
+use super::run::{WorkError, run_work};
 use super::session::Session;
 use crate::config::SessionConfig;
 use crate::error::{Result, SessionError};
@@ -15,16 +15,16 @@ use crate::presence::Liveness;
 use crate::reason::PauseReason;
 use crate::storage::StorageError;
 
-/// What can be made of a manager's methods. Nobody implements it by hand.
+/// Convenience methods for every [`SessionManager`]. Implemented for all of them; do not implement it yourself.
 pub trait SessionManagerExt: SessionManager {
-    /// Makes a session, runs the work under it, and maps every ending of the work onto the session: `Ok` completes
-    /// it, `Err` fails it (or cancels it, if that was asked for), a panic or a spent deadline fails it, and if this
-    /// future is dropped the session is interrupted, for somebody to resume.
+    /// Creates a session, runs the closure as its work, and maps every outcome to an event: `Ok` completes the session,
+    /// `Err` fails it (or cancels it, if a cancellation was requested), a panic or an expired deadline fails it, and if
+    /// this future is dropped, the session is interrupted and can be resumed.
     ///
-    /// Does not return before the ending survives power loss.
+    /// Returns once the end of the session survives power loss.
     ///
     /// # Errors
-    /// What the manager and the storage suffer, and `FENCED`. A work that fails is a report, not an error.
+    /// Failures of the manager and the storage, and `FENCED`. Work that fails is a report, not an error.
     fn run<F, Fut, T>(
         &self,
         config: SessionConfig,
@@ -37,18 +37,20 @@ pub trait SessionManagerExt: SessionManager {
     {
         async move {
             let id = self.create_session(config).await?;
-            drive(self.start_session(id).await?, work).await
+            run_work(self.start_session(id).await?, work).await
         }
     }
 
-    /// As [`run`](Self::run), once for each key, whatever happens to the processes that try.
+    /// Does the same as [`run`](Self::run), but completes at most once for each key, even if processes crash.
     ///
-    /// What it finds decides: nothing is created and run. A crashed or interrupted session is taken over: the work is
-    /// called again and finds its last checkpoint. A session that waits for input without an answer is returned as it
-    /// is, and so is a completed one, without calling the work. A failed or cancelled one is tried again as a new session.
+    /// The session with this key decides:
+    /// - None exists: a session is created and run.
+    /// - Crashed or interrupted: it is taken over, and the work is called again and finds its last checkpoint.
+    /// - Waiting for input without an answer, or completed: it is returned without calling the work.
+    /// - Failed or cancelled: the work is retried in a new session.
     ///
     /// # Errors
-    /// `CONFLICT` if an owner lives, or may; else as [`run`](Self::run).
+    /// `CONFLICT` if the session's owner is alive, or may be; else those of [`run`](Self::run).
     fn run_or_resume<F, Fut, T>(
         &self,
         key: &str,
@@ -61,9 +63,9 @@ pub trait SessionManagerExt: SessionManager {
         T: Serialize + Send,
     {
         async move {
-            match find_or_take(self, key, config.idempotency_key(key)).await? {
-                Found::Taken(session) => drive(session, work).await,
-                Found::Stands(id) => Ok(self.restore_session(id).await?.into()),
+            match find_or_acquire(self, key, config.idempotency_key(key)).await? {
+                KeyedSession::Acquired(session) => run_work(session, work).await,
+                KeyedSession::Existing(id) => Ok(self.restore_session(id).await?.into()),
             }
         }
     }
@@ -71,16 +73,16 @@ pub trait SessionManagerExt: SessionManager {
 
 impl<M: SessionManager + ?Sized> SessionManagerExt for M {}
 
-enum Found {
-    Taken(Session),
-    Stands(SessionId),
+enum KeyedSession {
+    Acquired(Session),
+    Existing(SessionId),
 }
 
-async fn find_or_take<M: SessionManager + ?Sized>(
+async fn find_or_acquire<M: SessionManager + ?Sized>(
     manager: &M,
     key: &str,
     config: SessionConfig,
-) -> Result<Found> {
+) -> Result<KeyedSession> {
     let mut config = config;
     loop {
         let id = SessionId::from_key_try(key, config.retries + 1);
@@ -89,16 +91,16 @@ async fn find_or_take<M: SessionManager + ?Sized>(
             Err(SessionError::Storage(StorageError::NotFound { .. })) => {
                 manager.create_session(config.clone()).await?;
                 match manager.start_session(id).await {
-                    Ok(session) => return Ok(Found::Taken(session)),
-                    // Somebody with the same key was here at the same time: look at what he made of it.
-                    Err(error) if is_overtaken(&error) => continue,
+                    Ok(session) => return Ok(KeyedSession::Acquired(session)),
+                    // Another process with the same key was faster: read the session that it created.
+                    Err(error) if lost_race(&error) => continue,
                     Err(error) => return Err(error),
                 }
             }
             Err(error) => return Err(error),
         };
-        let taken = match head.state() {
-            SessionState::Completed { .. } => return Ok(Found::Stands(id)),
+        let acquired = match head.state() {
+            SessionState::Completed { .. } => return Ok(KeyedSession::Existing(id)),
             SessionState::Failed { .. } | SessionState::Cancelled { .. } => {
                 config = SessionConfig { retries: config.retries + 1, retry_of: Some(id), ..config };
                 continue;
@@ -107,32 +109,32 @@ async fn find_or_take<M: SessionManager + ?Sized>(
                 if head.lifecycle.requests.answer.is_none()
                     && manager.liveness(id).await? != Some(Liveness::Alive) =>
             {
-                return Ok(Found::Stands(id));
+                return Ok(KeyedSession::Existing(id));
             }
-            // Nobody owns it yet: of two that start it, the log lets one.
+            // No owner yet. If two processes start it, one append succeeds.
             SessionState::Created => manager.start_session(id).await,
             SessionState::Running { .. } | SessionState::Paused { .. }
                 if is_running(manager, &head).await? =>
             {
-                return Err(super::takeover::owned(&head, true));
+                return Err(super::ownership::owned_error(&head, true));
             }
             SessionState::Running { .. } | SessionState::Paused { .. } => manager.resume_session(id).await,
         };
-        match taken {
-            Ok(session) => return Ok(Found::Taken(session)),
+        match acquired {
+            Ok(session) => return Ok(KeyedSession::Acquired(session)),
             Err(SessionError::Cancelled { .. }) => {}
-            Err(error) if is_overtaken(&error) => {}
+            Err(error) if lost_race(&error) => {}
             Err(error) => return Err(error),
         }
     }
 }
 
-/// An owner that lives, another one or this very manager: the work runs already.
+/// Returns `true` if the session has an owner that is alive, be it another one or this manager.
 async fn is_running<M: SessionManager + ?Sized>(manager: &M, head: &Head) -> Result<bool> {
     Ok(head.lifecycle.owner.is_some() && manager.liveness(head.id).await? == Some(Liveness::Alive))
 }
 
-const fn is_overtaken(error: &SessionError) -> bool {
+const fn lost_race(error: &SessionError) -> bool {
     matches!(
         error,
         SessionError::Transition { .. } | SessionError::Fenced { .. } | SessionError::Contended { .. }

@@ -1,4 +1,4 @@
-//! Names for sessions that were given none: `feature-YYYY-MM-DD-NNN`, one more than the highest of the day.
+//! Automatic names for sessions: `feature-YYYY-MM-DD-NNN`, one more than the highest of the day.
 
 use async_trait::async_trait;
 
@@ -7,41 +7,41 @@ use crate::error::Result;
 use crate::storage::{SessionFilter, SessionStorageExt as _};
 use crate::time::Timestamp;
 
-const BEGINNING: &str = "feature-";
+const PREFIX: &str = "feature-";
 
-/// Remembers how far the automatic names of a day have come, so that not every new session has to look at all others.
+/// Cache of the next automatic name of a day, so that creating a session does not have to list all others.
 ///
-/// A cache and nothing more: whoever forgets answers `None`, and the sessions are counted. Names need not be unique.
+/// A cache may lose its content at any time: it then returns `None`, and the sessions are counted. Names need not be
+/// unique.
 #[async_trait]
 pub trait NameCounter: Send + Sync + std::fmt::Debug {
-    /// The next number behind a prefix, given to nobody else; `None` where that has to be counted.
+    /// Returns the next number for a prefix, each number once; `None` if the sessions have to be counted.
     async fn next(&self, prefix: &str) -> Option<u64>;
 
-    /// Somebody counted, and found this number to be the next one. Returns it, or a higher one where others counted at
-    /// the same time and were given it.
+    /// Stores the next number found by counting. Returns it, or a higher one if concurrent callers counted the same.
     async fn counted(&self, prefix: &str, number: u64) -> u64;
 
-    /// Somebody chose a name that begins like automatic ones: what is known is not true any more.
+    /// Invalidates the cache, because a user chose a name that begins like automatic ones.
     async fn forget(&self);
 }
 
 impl Engine {
-    /// Two processes that count at the same time get the same, unless something remembers.
+    /// Returns the next automatic name. Without a cache, two processes that count concurrently get the same name.
     pub(super) async fn next_name(&self) -> Result<String> {
         let now = self.options.clock.now();
-        let prefix = format!("{BEGINNING}{}-", now.to_utc().format("%Y-%m-%d"));
+        let prefix = format!("{PREFIX}{}-", now.to_utc().format("%Y-%m-%d"));
         let known = match &self.options.names {
             Some(names) => names.next(&prefix).await,
             None => None,
         };
         let number = match known {
             Some(number) => number,
-            None => self.count(&prefix, now).await?,
+            None => self.count_today(&prefix, now).await?,
         };
         Ok(format!("{prefix}{number:03}"))
     }
 
-    async fn count(&self, prefix: &str, now: Timestamp) -> Result<u64> {
+    async fn count_today(&self, prefix: &str, now: Timestamp) -> Result<u64> {
         let midnight = now.to_utc().date_naive().and_time(chrono::NaiveTime::MIN).and_utc();
         let filter = SessionFilter::all().updated_since(Timestamp::new(midnight));
         let heads = self.storage.list_all(&filter).await?.heads;
@@ -53,10 +53,10 @@ impl Engine {
         })
     }
 
-    /// A name that somebody chose, once the session is there to be counted.
-    pub(super) async fn chosen(&self, name: &str) {
+    /// Invalidates the cache if a chosen name looks automatic. Called once the session exists.
+    pub(super) async fn name_chosen(&self, name: &str) {
         if let Some(names) = &self.options.names
-            && name.starts_with(BEGINNING)
+            && name.starts_with(PREFIX)
         {
             names.forget().await;
         }

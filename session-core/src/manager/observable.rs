@@ -1,4 +1,4 @@
-//! A manager with observers: any manager, tapped once, with a dispatcher behind the tap. How events are delivered is in
+//! A manager with observers: any manager, with a dispatcher registered as its sink. Delivery of events is in
 //! `dispatch`.
 
 use std::fmt;
@@ -27,11 +27,11 @@ use crate::reason::{Failure, SessionSummary};
 use crate::record::{StoredRecord, Tip};
 use crate::storage::SessionFilter;
 
-/// Lets observers hear what a manager does. It is a manager itself: every call goes to the one inside.
+/// A manager that delivers the events of another manager to observers. It forwards every call to that manager.
 ///
-/// Clones share the observers. They hear until [`shutdown`](SessionManager::shutdown), or until the manager inside is
-/// gone: dropping this does not silence them. An observer may call the manager; one that *keeps* it keeps it alive until
-/// the shutdown.
+/// Clones share the observers. Observers receive events until [`shutdown`](SessionManager::shutdown), or until the
+/// inner manager is dropped; dropping this value does not stop them. An observer may call the manager; if it stores a
+/// handle, the manager lives until the shutdown.
 #[derive(Clone)]
 pub struct ObservableSessionManager {
     inner: Arc<dyn SessionManager>,
@@ -41,7 +41,7 @@ pub struct ObservableSessionManager {
 }
 
 impl ObservableSessionManager {
-    /// A manager without observers yet.
+    /// Wraps a manager, without observers yet.
     #[must_use]
     pub fn new(inner: Arc<dyn SessionManager>) -> Self {
         let dispatcher = Arc::new(Dispatcher::new());
@@ -49,28 +49,28 @@ impl ObservableSessionManager {
         Self { inner, dispatcher, queue: Dispatcher::QUEUE, grace: Duration::from_secs(5) }
     }
 
-    /// How many events may wait for each observer that is added after this; 8192 unless set.
+    /// Sets the queue length of observers that are added after this call; 8192 by default.
     #[must_use]
     pub fn queue(mut self, events: NonZeroUsize) -> Self {
         self.queue = events;
         self
     }
 
-    /// How long a shutdown waits for observers that have not heard everything; 5 s unless set.
+    /// Sets the maximum time that a shutdown waits for observers; 5 s by default.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
-    /// Adds an observer, which hears every event from now on. The name is for people.
+    /// Adds an observer, which receives every event from now on. The name is for people.
     #[must_use]
     pub fn observe(self, name: &str, observer: Arc<dyn SessionObserver>) -> Self {
         self.dispatcher.add(name, observer, self.queue);
         self
     }
 
-    /// How each observer fares, in the order in which they were added.
+    /// Returns the delivery statistics of each observer, in the order in which they were added.
     #[must_use]
     pub fn health(&self) -> Vec<ObserverHealth> {
         self.dispatcher.health()
@@ -190,15 +190,15 @@ impl SessionManager for ObservableSessionManager {
         self.inner.recover(options).await
     }
 
-    /// Shuts the manager inside down, then lets the observers hear the rest. Observers that take longer than the grace
-    /// are left behind; that is logged, and no error: it is their loss only.
+    /// Shuts down the inner manager, then delivers the remaining events. Observers that take longer than the grace
+    /// period are abandoned, which is logged and not an error.
     async fn shutdown(&self) -> Result<()> {
         let outcome = self.inner.shutdown().await;
         let (dispatcher, caller, grace) = (Arc::clone(&self.dispatcher), thread::current().id(), self.grace);
-        // A dropped future leaves this waiting on its own thread, for the grace at most.
+        // If the future is dropped, the wait continues on its own thread, for the grace period at most.
         if let Err(error) = tokio::task::spawn_blocking(move || dispatcher.shutdown_for(caller, grace)).await
         {
-            tracing::error!(%error, "the wait for observers was cut short");
+            tracing::error!(%error, "waiting for observers failed");
         }
         outcome
     }

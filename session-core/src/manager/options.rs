@@ -1,4 +1,4 @@
-//! How a manager behaves: limits, intervals, what it does at `open`.
+//! Options of a manager: limits, intervals, recovery at `open`.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::recovery::WorkHandler;
 use crate::config::RecoveryPolicy;
 use crate::time::{Clock, SystemClock};
 
-/// How a manager behaves. The defaults are safe.
+/// Options of a manager. The defaults are safe.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ManagerOptions {
@@ -17,7 +17,7 @@ pub struct ManagerOptions {
     pub(crate) poll_interval: Duration,
     pub(crate) progress_interval: Duration,
     pub(crate) autosave: Duration,
-    pub(crate) patience: Duration,
+    pub(crate) conflict_timeout: Duration,
     pub(crate) max_attempts: u32,
     pub(crate) recovery: Option<RecoveryPolicy>,
     pub(crate) handlers: Vec<Arc<dyn WorkHandler>>,
@@ -32,7 +32,7 @@ impl Default for ManagerOptions {
             poll_interval: Duration::from_millis(250),
             progress_interval: Duration::from_millis(200),
             autosave: Duration::from_secs(5),
-            patience: Duration::from_secs(5),
+            conflict_timeout: Duration::from_secs(5),
             max_attempts: 3,
             recovery: Some(RecoveryPolicy::Pause),
             handlers: Vec::new(),
@@ -43,28 +43,28 @@ impl Default for ManagerOptions {
 }
 
 impl ManagerOptions {
-    /// The defaults.
+    /// Creates the default options.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many sessions of the storage may be unended at once. No limit by default.
+    /// Limits the number of active sessions in the storage. No limit by default.
     #[must_use]
     pub fn max_sessions(mut self, limit: NonZeroUsize) -> Self {
         self.max_sessions = Some(limit);
         self
     }
 
-    /// How often the log of an owned session is looked at for what others appended, where the storage cannot tell.
-    /// 250 ms by default.
+    /// Sets the interval at which logs are read for changes by other processes, in addition to the storage's change
+    /// notifications. 250 ms by default.
     #[must_use]
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.poll_interval = interval;
         self
     }
 
-    /// The least time between two progress records of a session; what is reported in between becomes one record.
+    /// Sets the minimum time between two progress records of a session; reports in between are merged into one record.
     /// 200 ms by default.
     #[must_use]
     pub fn progress_interval(mut self, interval: Duration) -> Self {
@@ -72,43 +72,44 @@ impl ManagerOptions {
         self
     }
 
-    /// The longest time until a buffered record is flushed. 5 s by default.
+    /// Sets the maximum time until a buffered record is flushed. 5 s by default.
     #[must_use]
     pub fn autosave(mut self, interval: Duration) -> Self {
         self.autosave = interval;
         self
     }
 
-    /// How many proven deaths since the last checkpoint or completed iteration automatic recovery accepts before it
-    /// fails a session. 3 by default; 0 accepts any number.
+    /// Sets the number of proven deaths since the last checkpoint or completed iteration at which recovery fails a
+    /// session. 3 by default; 0 means no limit.
     #[must_use]
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = attempts;
         self
     }
 
-    /// What is done with orphans when the manager opens: [`RecoveryPolicy::Pause`] by default, `None` for nothing.
+    /// Sets the recovery policy for orphans when the manager opens: [`RecoveryPolicy::Pause`] by default, `None` for no
+    /// recovery.
     #[must_use]
     pub fn recovery(mut self, policy: Option<RecoveryPolicy>) -> Self {
         self.recovery = policy;
         self
     }
 
-    /// Makes the work of some sessions again, for [`RecoveryPolicy::Resume`].
+    /// Registers a handler that restarts the work of sessions, for [`RecoveryPolicy::Resume`].
     #[must_use]
     pub fn handler(mut self, handler: Arc<dyn WorkHandler>) -> Self {
         self.handlers.push(handler);
         self
     }
 
-    /// Where the times of the log come from.
+    /// Sets the clock for the timestamps of records.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// What remembers how far automatic names have come. Without it, all sessions of the day are looked at for each.
+    /// Sets the cache of automatic names. Without it, each new name lists all sessions of the day.
     #[must_use]
     pub fn names(mut self, names: Arc<dyn NameCounter>) -> Self {
         self.names = Some(names);

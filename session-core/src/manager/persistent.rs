@@ -1,4 +1,4 @@
-//! The manager over a storage: each method is one decision, handed to the engine.
+//! The manager over a storage. Each method is one decision that the engine executes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,13 +6,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::calls::{check_work_event, durability_of};
-use super::changes::finder;
 use super::engine::Engine;
 use super::options::ManagerOptions;
+use super::ownership::{Acquire, OwnerStatus, owned_error};
 use super::recovery::RecoveryOptions;
+use super::requests::end_if_unowned;
 use super::session::{RequestHandling, Session};
-use super::takeover::{Custody, Take, owned};
+use super::session::{check_work_event, durability_of};
 use super::{EventSink, PersistedSession, SessionList, SessionManager};
 use crate::config::{RecoveryPolicy, SessionConfig};
 use crate::error::{Result, SessionError};
@@ -30,19 +30,19 @@ use crate::storage::{
     Durability, MemoryStorage, SessionFilter, SessionStorage, SessionStorageExt as _, StorageError,
 };
 
-/// How long ended sessions are kept unless somebody says otherwise.
+/// Default age above which `cleanup` deletes ended sessions.
 const KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// A manager over a storage. Clones are the same manager.
+/// A manager over a storage. Clones share all state.
 ///
-/// The sessions that it owns are its own until they end, until [`shutdown`](SessionManager::shutdown), or until the
-/// last handle of it and of its [`Session`]s goes.
+/// It owns its sessions until they end, until [`shutdown`](SessionManager::shutdown), or until the last handle of it
+/// and of its [`Session`]s is dropped.
 pub struct PersistentSessionManager<S: ?Sized = dyn SessionStorage> {
     engine: Arc<Engine>,
     storage: Arc<S>,
 }
 
-/// A manager whose sessions live as long as it does.
+/// A manager that stores its sessions in memory, for as long as it exists.
 pub type InMemorySessionManager = PersistentSessionManager<MemoryStorage>;
 
 impl<S: ?Sized> Clone for PersistentSessionManager<S> {
@@ -58,13 +58,13 @@ impl<S: ?Sized> std::fmt::Debug for PersistentSessionManager<S> {
 }
 
 impl InMemorySessionManager {
-    /// An empty manager.
+    /// Creates an empty in-memory manager.
     #[must_use]
     pub fn new() -> Self {
         Self::with_options(ManagerOptions::default())
     }
 
-    /// An empty manager that behaves so.
+    /// Creates an empty in-memory manager with these options.
     #[must_use]
     pub fn with_options(options: ManagerOptions) -> Self {
         Self::without_recovery(Arc::new(MemoryStorage::new()), Arc::new(ProcessPresence::default()), options)
@@ -78,10 +78,11 @@ impl Default for InMemorySessionManager {
 }
 
 impl<S: SessionStorage + 'static> PersistentSessionManager<S> {
-    /// A manager over a storage, for a process that `presence` makes known. Recovers orphans as the options say.
+    /// Opens a manager over a storage, and recovers orphans as configured in the options. `presence` announces this
+    /// process as an owner, and detects which other owners are alive.
     ///
     /// # Errors
-    /// What the recovery as a whole suffers; a session that could not be recovered is in the report that observers get.
+    /// Failures of the recovery as a whole. Sessions that could not be recovered are in the report that sinks receive.
     pub async fn open(storage: Arc<S>, presence: Arc<dyn Presence>, options: ManagerOptions) -> Result<Self> {
         let recovery = options.recovery;
         Self::without_recovery(storage, presence, options).recovered(recovery).await
@@ -94,10 +95,10 @@ impl<S: SessionStorage + 'static> PersistentSessionManager<S> {
 }
 
 impl PersistentSessionManager {
-    /// As [`open`](Self::open), for a storage that is chosen while the program runs.
+    /// Opens a manager like [`open`](Self::open), over a storage that is chosen at run time.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// Those of [`open`](Self::open).
     pub async fn open_dyn(
         storage: Arc<dyn SessionStorage>,
         presence: Arc<dyn Presence>,
@@ -118,20 +119,20 @@ impl<S: ?Sized> PersistentSessionManager<S> {
         Ok(self)
     }
 
-    /// The storage.
+    /// Returns the storage.
     #[must_use]
     pub fn storage(&self) -> &Arc<S> {
         &self.storage
     }
 
-    /// How many sessions this manager keeps in memory: those that it owns, and those that a call is busy with.
+    /// Returns the number of sessions in memory: those that this manager owns, and those that a call is using.
     #[must_use]
     pub fn sessions_in_memory(&self) -> usize {
         self.engine.in_memory()
     }
 
-    /// Who asks, for the log.
-    fn by(&self) -> String {
+    /// Returns the requester recorded in the log.
+    fn requester(&self) -> String {
         self.engine.presence.identify().map_or_else(|_| "unknown".to_owned(), |me| me.to_string())
     }
 }
@@ -156,18 +157,18 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
         }
         let creator = self.engine.me().await?.clone();
         let event = SessionEvent::Created { format: FORMAT, config: Box::new(config), creator, origin };
-        let cell = self.engine.cell(id);
-        let _turn = cell.state.lock().await;
-        // A log that is there already is the session of the same key: an id made at random meets no other.
+        let entry = self.engine.entry(id);
+        let _turn = entry.state.lock().await;
+        // If the log exists, it is the session with the same key: random ids do not collide.
         let _: Option<Head> = self.engine.create(id, event).await?;
         if let Some(name) = chosen {
-            self.engine.chosen(&name).await;
+            self.engine.name_chosen(&name).await;
         }
         Ok(id)
     }
 
     async fn start_session(&self, id: SessionId) -> Result<Session> {
-        self.engine.take(id, Take::Start).await
+        self.engine.acquire(id, Acquire::Start).await
     }
 
     async fn record_event(&self, id: SessionId, event: SessionEvent) -> Result<Tip> {
@@ -176,7 +177,7 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
     }
 
     async fn pause_session(&self, id: SessionId, reason: String) -> Result<SessionState> {
-        let request = SessionEvent::PauseRequested { reason: reason.clone(), by: self.by() };
+        let request = SessionEvent::PauseRequested { reason: reason.clone(), by: self.requester() };
         let here = |_: &Head, request_handling| {
             let paused = SessionEvent::Paused { reason: PauseReason::Requested(reason.clone()) };
             Ok(match request_handling {
@@ -189,11 +190,11 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
     }
 
     async fn resume_session(&self, id: SessionId) -> Result<Session> {
-        self.engine.take(id, Take::Resume).await
+        self.engine.acquire(id, Acquire::Resume).await
     }
 
     async fn request_resume(&self, id: SessionId) -> Result<SessionState> {
-        let request = SessionEvent::ResumeRequested { by: self.by() };
+        let request = SessionEvent::ResumeRequested { by: self.requester() };
         let head = self
             .engine
             .change(id, |_, _| Ok(vec![request.clone()]), |_, _| Ok(vec![request.clone()]))
@@ -203,7 +204,7 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
 
     async fn cancel_session(&self, id: SessionId, request: CancelRequest) -> Result<SessionState> {
         let CancelRequest { reason, by, force } = request;
-        let by = if by.is_empty() { self.by() } else { by };
+        let by = if by.is_empty() { self.requester() } else { by };
         let asked = SessionEvent::CancelRequested { reason: reason.clone(), by, force };
         let cancelled = SessionEvent::Cancelled { reason };
         let here = |_: &Head, request_handling| {
@@ -212,10 +213,12 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
                 RequestHandling::AtNextCall | RequestHandling::External => vec![asked.clone()],
             })
         };
-        let elsewhere = |_: &Head, custody: &Custody| {
-            Ok(match custody {
-                Custody::Other { .. } => vec![asked.clone()],
-                Custody::Nobody | Custody::Me | Custody::Dead(_) => vec![asked.clone(), cancelled.clone()],
+        let elsewhere = |_: &Head, owner_status: &OwnerStatus| {
+            Ok(match owner_status {
+                OwnerStatus::Foreign { .. } => vec![asked.clone()],
+                OwnerStatus::Unowned | OwnerStatus::Mine | OwnerStatus::Orphaned(_) => {
+                    vec![asked.clone(), cancelled.clone()]
+                }
             })
         };
         let head = self.engine.change(id, here, elsewhere).await?;
@@ -228,7 +231,7 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
             .change(
                 id,
                 |_, _| Ok(vec![failed.clone()]),
-                |head, custody| finder(head, custody, failed.clone()),
+                |head, owner_status| end_if_unowned(head, owner_status, failed.clone()),
             )
             .await?;
         Ok(())
@@ -241,8 +244,8 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
     }
 
     async fn provide_input(&self, id: SessionId, value: Value) -> Result<Tip> {
-        let input = SessionEvent::InputProvided { value, by: self.by() };
-        // An answer is for whoever owns the session next, if nobody does now: a dead owner need not be judged for it.
+        let input = SessionEvent::InputProvided { value, by: self.requester() };
+        // If the session is unowned, the answer is for the next owner, so the owner's liveness does not matter.
         let head =
             self.engine.change(id, |_, _| Ok(vec![input.clone()]), |_, _| Ok(vec![input.clone()])).await?;
         Ok(head.tip)
@@ -272,10 +275,10 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
     async fn wait_for(&self, id: SessionId, states: &[StateName]) -> Result<Head> {
         loop {
             let head = self.get_head(id).await?;
-            let reached = |head: &Head| head.state().is_final() || states.contains(&head.state().name());
-            if reached(&head) {
+            let mark_flushed = |head: &Head| head.state().is_final() || states.contains(&head.state().name());
+            if mark_flushed(&head) {
                 let head = self.engine.storage.flushed_head(id).await?;
-                if reached(&head) {
+                if mark_flushed(&head) {
                     return Ok(head);
                 }
                 continue;
@@ -299,18 +302,18 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
 
     async fn delete_session(&self, id: SessionId) -> Result<()> {
         self.engine.check_open()?;
-        let cell = self.engine.cell(id);
-        let _turn = cell.state.lock().await;
-        let give_up = tokio::time::Instant::now() + self.engine.options.patience;
+        let entry = self.engine.entry(id);
+        let _turn = entry.state.lock().await;
+        let deadline = tokio::time::Instant::now() + self.engine.options.conflict_timeout;
         loop {
             let head = self.get_head(id).await?;
-            match self.engine.custody(&head).await? {
-                Custody::Me => return Err(owned(&head, true)),
-                Custody::Other { proven } => return Err(owned(&head, proven)),
-                Custody::Nobody | Custody::Dead(_) => {}
+            match self.engine.owner_status(&head).await? {
+                OwnerStatus::Mine => return Err(owned_error(&head, true)),
+                OwnerStatus::Foreign { proven } => return Err(owned_error(&head, proven)),
+                OwnerStatus::Unowned | OwnerStatus::Orphaned(_) => {}
             }
             match self.engine.storage.delete(id, head.tip).await {
-                Err(StorageError::Conflict { .. }) if tokio::time::Instant::now() < give_up => {}
+                Err(StorageError::Conflict { .. }) if tokio::time::Instant::now() < deadline => {}
                 result => return Ok(result?),
             }
         }
@@ -325,7 +328,7 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
             if head.ended_at.is_some_and(|ended| ended < before) {
                 match self.delete_session(head.id).await {
                     Ok(()) => removed.push(head.id),
-                    // Somebody else was faster.
+                    // Already deleted by another process.
                     Err(SessionError::Storage(StorageError::NotFound { .. })) => {}
                     Err(error) => return Err(error),
                 }
@@ -345,7 +348,7 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
     async fn liveness(&self, id: SessionId) -> Result<Option<Liveness>> {
         let head = self.get_head(id).await?;
         match head.responsible_process() {
-            Some(keeper) => Ok(Some(self.engine.liveness(keeper).await?)),
+            Some(owner) => Ok(Some(self.engine.liveness(owner).await?)),
             None => Ok(None),
         }
     }
@@ -362,8 +365,8 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
         self.engine.close();
         let mut failed = None;
         for id in self.engine.owned().await {
-            match self.engine.let_go(id, Evidence::Shutdown).await {
-                // It ended by itself in between.
+            match self.engine.release(id, Evidence::Shutdown).await {
+                // It ended in between.
                 Ok(()) | Err(SessionError::Fenced { .. }) => {}
                 Err(error) => failed = Some(error),
             }

@@ -1,14 +1,14 @@
-//! Recovery: which sessions nobody answers for any more, and what becomes of them. Evidence decides, never age.
+//! Recovery: finding orphaned sessions, and ending, pausing or resuming them. Evidence decides, never age.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::drive::{WorkError, drive};
 use super::engine::{Appended, Engine};
+use super::ownership::Acquire;
+use super::run::{WorkError, run_work};
 use super::session::Session;
-use super::takeover::Take;
 use crate::config::RecoveryPolicy;
 use crate::error::{Result, SessionError};
 use crate::event::SessionEvent;
@@ -21,51 +21,51 @@ use crate::reason::{Failure, FailureCause, PauseReason, SessionSummary};
 use crate::recovery_report::{CrashedSession, RecoveryOutcome, RecoveryReport};
 use crate::storage::{Durability, SessionFilter, SessionStorageExt as _};
 
-/// What a recovery does.
+/// Options of a recovery.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct RecoveryOptions {
-    /// What becomes of orphans, unless they were made with a policy of their own.
+    /// The policy for orphans whose configuration has no policy.
     pub policy: RecoveryPolicy,
-    /// Whether the policy counts for those too.
+    /// `true` if the policy overrules those in configurations.
     pub overrules: bool,
-    /// Only these sessions; empty means all.
+    /// The sessions to recover; empty means all.
     pub only: Vec<SessionId>,
-    /// Whoever declares owners dead of whom nothing is known, on his own responsibility.
+    /// The person who decided to treat owners of unknown liveness as dead.
     pub force: Option<String>,
-    /// Looks, and changes nothing.
+    /// `true` if nothing is changed.
     pub dry_run: bool,
 }
 
 impl RecoveryOptions {
-    /// A recovery with this policy.
+    /// Creates options with this policy.
     #[must_use]
     pub fn new(policy: RecoveryPolicy) -> Self {
         Self { policy, ..Self::default() }
     }
 
-    /// The policy counts for sessions too that were made with one of their own.
+    /// Makes the policy overrule those in configurations.
     #[must_use]
     pub fn overruling(mut self) -> Self {
         self.overrules = true;
         self
     }
 
-    /// Only this session, and those named before.
+    /// Restricts the recovery to this session, and those added before.
     #[must_use]
     pub fn only(mut self, id: SessionId) -> Self {
         self.only.push(id);
         self
     }
 
-    /// Owners of whom nothing is known count as dead; `by` says so.
+    /// Treats owners of unknown liveness as dead. `by` is the person who decided that, for the log.
     #[must_use]
     pub fn force(mut self, by: impl Into<String>) -> Self {
         self.force = Some(by.into());
         self
     }
 
-    /// Looks, and changes nothing.
+    /// Makes the recovery a dry run: it reports outcomes and changes nothing.
     #[must_use]
     pub fn dry_run(mut self) -> Self {
         self.dry_run = true;
@@ -73,26 +73,26 @@ impl RecoveryOptions {
     }
 }
 
-/// Makes the work of a session again after its owner died.
+/// Restarts the work of sessions after their owner died.
 #[async_trait]
 pub trait WorkHandler: Send + Sync + std::fmt::Debug {
-    /// Whether it can make this session's work.
+    /// Returns `true` if this handler can run the work of the session.
     fn handles(&self, head: &Head) -> bool;
 
-    /// The work.
+    /// Runs the work.
     async fn run(&self, session: Session) -> Result<SessionSummary, WorkError>;
 }
 
-/// What a recovery does with one session.
+/// The decision of a recovery for one session.
 #[derive(Debug, Clone, PartialEq)]
 enum Plan {
     Nothing,
     Append(Vec<SessionEvent>, RecoveryOutcome),
-    Take(Take),
+    Acquire(Acquire),
 }
 
 impl Engine {
-    /// All orphans of a storage, and the sessions that could not be read.
+    /// Returns all orphaned sessions.
     pub(crate) async fn orphans(&self) -> Result<Vec<CrashedSession>> {
         let mut known = HashMap::new();
         let mut orphans = Vec::new();
@@ -104,18 +104,18 @@ impl Engine {
         Ok(orphans)
     }
 
-    /// How it is known that whoever keeps a session is dead. Each owner is looked at once.
+    /// Returns the evidence that the process responsible for a session is dead. Checks each process once.
     async fn evidence(
         &self,
         head: &Head,
         known: &mut HashMap<InstanceId, Liveness>,
     ) -> Result<Option<Evidence>> {
-        let Some(keeper) = head.responsible_process() else { return Ok(None) };
-        let liveness = if let Some(liveness) = known.get(&keeper.instance) {
+        let Some(owner) = head.responsible_process() else { return Ok(None) };
+        let liveness = if let Some(liveness) = known.get(&owner.instance) {
             liveness.clone()
         } else {
-            let liveness = self.liveness(keeper).await?;
-            known.insert(keeper.instance, liveness.clone());
+            let liveness = self.liveness(owner).await?;
+            known.insert(owner.instance, liveness.clone());
             liveness
         };
         Ok(match liveness {
@@ -145,7 +145,7 @@ impl Engine {
         if complete && !options.dry_run {
             self.presence.sweep(&named).await?;
         }
-        self.tell_recovery(&report);
+        self.deliver_recovery(&report);
         Ok(report)
     }
 
@@ -155,7 +155,7 @@ impl Engine {
         options: &RecoveryOptions,
     ) -> Result<Option<RecoveryOutcome>> {
         let id = head.id;
-        let give_up = tokio::time::Instant::now() + self.options.patience;
+        let deadline = tokio::time::Instant::now() + self.options.conflict_timeout;
         let mut current = head.clone();
         loop {
             let plan = self.plan(&current, options).await?;
@@ -163,30 +163,29 @@ impl Engine {
                 return Ok(match plan {
                     Plan::Nothing => None,
                     Plan::Append(_, outcome) => Some(outcome),
-                    Plan::Take(_) => Some(RecoveryOutcome::Resumed),
+                    Plan::Acquire(_) => Some(RecoveryOutcome::Resumed),
                 });
             }
             match plan {
                 Plan::Nothing => return Ok(None),
-                Plan::Take(take) => {
-                    let session = self.take(id, take).await?;
-                    self.work(session);
+                Plan::Acquire(take) => {
+                    let session = self.acquire(id, take).await?;
+                    self.run_handler(session);
                     return Ok(Some(RecoveryOutcome::Resumed));
                 }
                 Plan::Append(events, outcome) => {
-                    let cell = self.cell(id);
-                    let _turn = cell.state.lock().await;
-                    let mut writer = self.load(id).await?;
-                    if writer.head.tip == current.tip
-                        && let Appended::Done(_) =
-                            self.append(&mut writer, events, Durability::Flushed).await?
+                    let entry = self.entry(id);
+                    let _turn = entry.state.lock().await;
+                    let mut tail = self.load(id).await?;
+                    if tail.head.tip == current.tip
+                        && let Appended::Done(_) = self.append(&mut tail, events, Durability::Flushed).await?
                     {
                         return Ok(Some(outcome));
                     }
-                    if tokio::time::Instant::now() >= give_up {
+                    if tokio::time::Instant::now() >= deadline {
                         return Err(SessionError::Contended { id });
                     }
-                    current = writer.head;
+                    current = tail.head;
                 }
             }
         }
@@ -195,16 +194,16 @@ impl Engine {
     async fn plan(&self, head: &Head, options: &RecoveryOptions) -> Result<Plan> {
         let mut evidence = self.evidence(head, &mut HashMap::new()).await?;
         if evidence.is_none()
-            && let (Some(by), Some(keeper)) = (&options.force, head.responsible_process())
-            && matches!(self.liveness(keeper).await?, Liveness::Unknown { .. })
+            && let (Some(by), Some(owner)) = (&options.force, head.responsible_process())
+            && matches!(self.liveness(owner).await?, Liveness::Unknown { .. })
         {
             evidence = Some(Evidence::Forced { by: by.clone() });
         }
-        // Whoever keeps a session answers for it, as long as that one may live. Nobody does for one that an owner left
-        // behind; any other pause waits for a person.
-        let parked = head.lifecycle.owner.is_none()
+        // A session is left alone while its responsible process may be alive. A session that its owner released has
+        // none; any other pause waits for a person.
+        let released = head.lifecycle.owner.is_none()
             && matches!(head.state(), SessionState::Paused { reason: PauseReason::Interrupted(_) });
-        if evidence.is_none() && !parked {
+        if evidence.is_none() && !released {
             return Ok(Plan::Nothing);
         }
         let policy = self.policy(head, options).await?;
@@ -212,7 +211,7 @@ impl Engine {
         Ok(plan(head, evidence, policy, self.options.max_attempts, resumable.is_some()))
     }
 
-    /// What the session was made with counts, unless it is overruled.
+    /// Returns the policy of the session's configuration, unless it has none or is overruled.
     async fn policy(&self, head: &Head, options: &RecoveryOptions) -> Result<RecoveryPolicy> {
         if options.overrules {
             return Ok(options.policy);
@@ -221,7 +220,7 @@ impl Engine {
         Ok(config.recovery.unwrap_or(options.policy))
     }
 
-    fn work(self: &Arc<Self>, session: Session) {
+    fn run_handler(self: &Arc<Self>, session: Session) {
         let head = session.head();
         let Some(handler) = self.options.handlers.iter().find(|handler| handler.handles(&head)).cloned()
         else {
@@ -230,14 +229,14 @@ impl Engine {
         let work = async move |session| handler.run(session).await;
         tokio::spawn(async move {
             let id = session.id();
-            if let Err(error) = drive(session, work).await {
-                tracing::warn!(session = %id, %error, code = %error.code(), "recovered work could not end its session");
+            if let Err(error) = run_work(session, work).await {
+                tracing::warn!(session = %id, %error, code = %error.code(), "could not end the session of recovered work");
             }
         });
     }
 }
 
-/// What becomes of a session that nobody answers for: the whole of the policy, apart from the world.
+/// Decides the outcome for an orphaned session: the complete policy as a pure function.
 fn plan(
     head: &Head,
     evidence: Option<Evidence>,
@@ -269,7 +268,9 @@ fn plan(
     let created = matches!(head.state(), SessionState::Created);
     match policy {
         RecoveryPolicy::Fail => Plan::Append(and(crash(why)), RecoveryOutcome::Failed),
-        RecoveryPolicy::Resume if resumable => Plan::Take(if created { Take::Start } else { Take::Resume }),
+        RecoveryPolicy::Resume if resumable => {
+            Plan::Acquire(if created { Acquire::Start } else { Acquire::Resume })
+        }
         RecoveryPolicy::Pause | RecoveryPolicy::Resume if interrupted.is_empty() => Plan::Nothing,
         RecoveryPolicy::Pause | RecoveryPolicy::Resume => Plan::Append(interrupted, RecoveryOutcome::Paused),
     }

@@ -1,4 +1,4 @@
-//! How a session stands after its work: what `run` returns.
+//! The outcome of `run`: final state and head.
 
 use serde::de::DeserializeOwned;
 
@@ -9,14 +9,14 @@ use crate::id::SessionId;
 use crate::machine::SessionState;
 use crate::reason::SessionSummary;
 
-/// How a session stands after its work.
+/// The outcome of `run`: final state and head.
 #[derive(Debug, Clone, PartialEq)]
 #[must_use = "a session that failed is a report, not an error"]
 #[non_exhaustive]
 pub struct SessionReport {
     /// The session.
     pub id: SessionId,
-    /// Its state, the texts whole.
+    /// The state, with its texts uncut.
     pub state: SessionState,
     /// The current view.
     pub head: Head,
@@ -29,16 +29,16 @@ impl From<PersistedSession> for SessionReport {
 }
 
 impl SessionReport {
-    /// Whether the session ended well.
+    /// Returns `true` if the session completed.
     #[must_use]
     pub const fn is_completed(&self) -> bool {
         matches!(self.state, SessionState::Completed { .. })
     }
 
-    /// What the work returned, in this run or in the one that completed the session.
+    /// Returns the value that the work returned, in this run or in the one that completed the session.
     ///
     /// # Errors
-    /// What [`completed`](Self::completed) says; `INVALID_ARGUMENT` where the value is no `T`.
+    /// Those of [`completed`](Self::completed); `INVALID_ARGUMENT` if the value is not a `T`.
     pub fn result<T: DeserializeOwned>(&self) -> Result<T> {
         let result = self.completed()?.result.clone().unwrap_or_default();
         serde_json::from_value(result).map_err(|error| SessionError::Payload {
@@ -48,10 +48,10 @@ impl SessionReport {
         })
     }
 
-    /// The summary, if the session is `Completed`; for those who prefer `?` to a match.
+    /// Returns the summary if the session is `Completed`, for use with `?` instead of a match.
     ///
     /// # Errors
-    /// `WORK_FAILED`, `TIMEOUT`, `CANCELLED`; `CONFLICT` for a session that waits for somebody.
+    /// `WORK_FAILED`, `TIMEOUT`, `CANCELLED`; `CONFLICT` for a session that has not ended.
     pub fn completed(&self) -> Result<&SessionSummary> {
         match &self.state {
             SessionState::Completed { summary } => Ok(summary),

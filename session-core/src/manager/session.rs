@@ -1,4 +1,4 @@
-//! What the work holds of its session: the handle that comes with ownership.
+//! The session handle that the work receives with ownership, and the waiting and appending behind its methods.
 
 use std::sync::{Arc, PoisonError};
 
@@ -7,31 +7,31 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::calls::{check_work_event, durability_of, is_paused};
 use super::engine::{Engine, decode};
-use super::live::Live;
+use super::owned_session::OwnedSession;
 use crate::cancellation::CancellationToken;
 use crate::config::SessionConfig;
 use crate::error::{Result, SessionError};
-use crate::event::{Origin, SessionEvent};
+use crate::event::{EventKind, Origin, SessionEvent};
 use crate::head::Head;
 use crate::id::SessionId;
-use crate::machine::Requests;
+use crate::machine::{Requests, SessionState};
 use crate::owner::Evidence;
 use crate::progress::ProgressTracker;
 use crate::reason::{Failure, PauseReason, SessionSummary};
 use crate::record::Tip;
 use crate::storage::{Durability, SessionStorageExt as _, StorageError};
 
-/// Who answers a request to pause or to go on.
+/// The handling of pause and resume requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestHandling {
-    /// The manager, at once: nothing runs that would have to stand still first.
+    /// The manager handles them immediately, because no running work has to pause first.
     Immediate = 0,
-    /// The work, when it next calls its session.
+    /// The work handles them in its next session call.
     AtNextCall = 1,
-    /// The program that watches [`Session::requests`], with [`Session::pause`] and [`Session::resume`].
+    /// The embedding program handles them: it watches [`Session::requests`], and calls [`Session::pause`] and
+    /// [`Session::resume`].
     External = 2,
 }
 
@@ -45,129 +45,131 @@ impl RequestHandling {
     }
 }
 
-/// How a work ended.
+/// The outcome with which the work ends its session.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ending {
-    /// Well. The numbers of the summary are filled in from the log.
+    /// The work completed. The counters of the summary are filled in from the log.
     Completed(SessionSummary),
-    /// Not well.
+    /// The work failed.
     Failed(Failure),
-    /// As somebody asked for, for this reason.
+    /// The work was cancelled on request, for this reason.
     Cancelled(String),
 }
 
-/// A session that this process owns, for its work. Clones are the same session.
+/// The handle through which work uses its session. Clones are the same session.
 ///
-/// Calls that need the session to run wait while it is paused, and answer a pause that was asked for: the session is
-/// `paused` in the log from the moment that the work stands still in one of them. They fail with `CANCELLED` if a
-/// cancel comes meanwhile, and with `FENCED` for ever once somebody else owns the session.
+/// Methods that need a running session wait while it is paused. They also handle a pause request: they append `paused`
+/// and then block the work. They fail with `CANCELLED` if a cancellation is requested meanwhile. Once another process
+/// owns the session, all methods fail with `FENCED`.
 #[derive(Debug, Clone)]
 pub struct Session {
     pub(super) engine: Arc<Engine>,
-    pub(super) live: Arc<Live>,
+    pub(super) owned: Arc<OwnedSession>,
 }
 
 impl Session {
-    pub(super) const fn new(engine: Arc<Engine>, live: Arc<Live>) -> Self {
-        Self { engine, live }
+    pub(super) const fn new(engine: Arc<Engine>, owned: Arc<OwnedSession>) -> Self {
+        Self { engine, owned }
     }
 
-    /// The session's id.
+    /// Returns the id.
     #[must_use]
     pub fn id(&self) -> SessionId {
-        self.live.id
+        self.owned.id
     }
 
-    /// Which attempt this is: 1 for the first.
+    /// Returns the number of this attempt, from 1.
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        self.live.attempt
+        self.owned.attempt
     }
 
-    /// What the session was made with.
+    /// Returns the configuration.
     #[must_use]
     pub fn config(&self) -> &SessionConfig {
-        &self.live.config
+        &self.owned.config
     }
 
-    /// The program behind it, where there is one.
+    /// Returns the program that the session runs, if it runs one.
     #[must_use]
     pub fn origin(&self) -> Option<&Origin> {
-        self.live.origin.as_ref()
+        self.owned.origin.as_ref()
     }
 
-    /// The current view, as of the last look at the log.
+    /// Returns the head, as of the last time that the log was read.
     #[must_use]
     pub fn head(&self) -> Head {
-        self.live.view().borrow().clone()
+        self.owned.view().borrow().clone()
     }
 
-    /// The current view, as it changes.
+    /// Returns a receiver of the head as it changes.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Head> {
-        self.live.view()
+        self.owned.view()
     }
 
-    /// What was asked for and not yet answered, as it changes.
+    /// Returns a receiver of the pending requests as they change.
     #[must_use]
     pub fn requests(&self) -> watch::Receiver<Requests> {
-        self.live.requests()
+        self.owned.requests()
     }
 
-    /// Tells when the session is cancelled, or lost.
+    /// Returns the token that is cancelled when a cancellation is requested or ownership is lost.
     #[must_use]
     pub fn cancellation(&self) -> CancellationToken {
-        self.live.cancel.token()
+        self.owned.cancel.token()
     }
 
-    /// Where the work says how far it is.
+    /// Returns the tracker with which the work reports its progress.
     #[must_use]
     pub fn progress(&self) -> &ProgressTracker {
-        &self.live.progress
+        &self.owned.progress
     }
 
-    /// Says who answers requests to pause and to go on. A closure's session is answered by the work.
+    /// Sets the handling of pause and resume requests. [`run`](crate::SessionManagerExt::run) sets
+    /// [`AtNextCall`](RequestHandling::AtNextCall).
     pub fn set_request_handling(&self, request_handling: RequestHandling) {
-        self.live.set_request_handling(request_handling);
+        self.owned.set_request_handling(request_handling);
     }
 
-    /// The last checkpoint, of this attempt or of the one that crashed.
+    /// Returns the last checkpoint, of this attempt or of a previous one.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` where it is no `T`.
+    /// `INVALID_ARGUMENT` if the checkpoint is not a `T`.
     pub fn last_checkpoint<T: DeserializeOwned>(&self) -> Result<Option<T>> {
-        let checkpoint = self.live.checkpoint.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let checkpoint = self.owned.checkpoint.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let read = |value| serde_json::from_value(value).map_err(|error| self.payload("checkpoint", error));
         checkpoint.map(read).transpose()
     }
 
-    /// Keeps the work's own data, to go on from after a crash. On return it survives power loss.
+    /// Saves data from which the work can continue after a crash. On return the data survives power loss.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` and `LIMIT_EXCEEDED` for data that JSON or a record has no room for; those of [`Session`].
+    /// `INVALID_ARGUMENT` if the data cannot be converted to JSON, `LIMIT_EXCEEDED` if it does not fit into a record;
+    /// those of [`Session`].
     pub async fn checkpoint<T: Serialize + Sync + ?Sized>(&self, state: &T) -> Result<Tip> {
         let state = serde_json::to_value(state).map_err(|error| self.payload("checkpoint", error))?;
         self.record(SessionEvent::CheckpointSaved { state, resumable: true }).await
     }
 
-    /// Appends an event of the work. Progress is buffered, all else survives power loss on return.
+    /// Appends an event of the work. On return it survives power loss, except for progress, which is buffered.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` for an event that changes the state, `ILLEGAL_TRANSITION` for an iteration out of turn; those
-    /// of [`Session`].
+    /// `INVALID_ARGUMENT` for an event that changes the state, `ILLEGAL_TRANSITION` for an iteration out of order;
+    /// those of [`Session`].
     pub async fn record(&self, event: SessionEvent) -> Result<Tip> {
         check_work_event(event.kind())?;
         let tip = self.append_running(durability_of(&event), &event).await?;
         if let SessionEvent::CheckpointSaved { state, resumable: true } = &event {
-            self.live.set_checkpoint(state);
+            self.owned.set_checkpoint(state);
         }
         Ok(tip)
     }
 
-    /// Keeps a note of a kind `vendor.name`, as safe as asked for. Notes do not wait for a paused session.
+    /// Appends a note of a kind `vendor.name` with the given durability. Does not wait while the session is paused.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` for another kind; those of [`Session`].
+    /// `INVALID_ARGUMENT` for a kind of another form; those of [`Session`].
     pub async fn note(
         &self,
         kind: impl Into<String> + Send,
@@ -181,7 +183,7 @@ impl Session {
     /// Starts the next iteration, and returns its number.
     ///
     /// # Errors
-    /// `ILLEGAL_TRANSITION` where one is open; those of [`Session`].
+    /// `ILLEGAL_TRANSITION` if an iteration is open; those of [`Session`].
     pub async fn start_iteration(&self) -> Result<u64> {
         let number = self.head().lifecycle.iterations_completed + 1;
         self.record(SessionEvent::IterationStarted { number }).await?;
@@ -191,19 +193,19 @@ impl Session {
     /// Completes the open iteration.
     ///
     /// # Errors
-    /// `ILLEGAL_TRANSITION` where none is open; those of [`Session`].
+    /// `ILLEGAL_TRANSITION` if no iteration is open; those of [`Session`].
     pub async fn complete_iteration(&self, changes: crate::event::Changes) -> Result<Tip> {
         let number = self.head().lifecycle.iteration;
         self.record(SessionEvent::IterationCompleted { number, changes }).await
     }
 
-    /// Asks a question and waits for the answer, paused. An answer that came while nobody ran the session is the answer
-    /// to the first question of the next attempt.
+    /// Asks a question, pauses the session, and waits for the answer. If the question of the previous attempt was
+    /// answered while the session was unowned, returns that answer to the first question of this attempt.
     ///
     /// # Errors
     /// Those of [`Session`].
     pub async fn ask(&self, question: impl Into<String> + Send) -> Result<Value> {
-        if let Some(answer) = self.live.answer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(answer) = self.owned.answer.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Ok(answer);
         }
         self.pause(PauseReason::AwaitingInput(question.into())).await?;
@@ -219,8 +221,8 @@ impl Session {
         Ok(value)
     }
 
-    /// Says that the work stands still. For the program that drives it: a work that is called by the manager pauses in
-    /// its next call by itself.
+    /// Records that the work is paused. For embedding programs that handle requests themselves; with
+    /// [`AtNextCall`](RequestHandling::AtNextCall), the next session call does it.
     ///
     /// # Errors
     /// Those of [`Session`].
@@ -235,7 +237,7 @@ impl Session {
         .await
     }
 
-    /// Says that the work goes on.
+    /// Records that the work continues.
     ///
     /// # Errors
     /// Those of [`Session`].
@@ -247,10 +249,11 @@ impl Session {
         .await
     }
 
-    /// Ends the session as completed; the numbers of the summary are filled in from the log. Work that ended while its session was paused ends all the same.
+    /// Ends the session as completed. The counters of the summary are filled in from the log. A paused session is
+    /// resumed first.
     ///
     /// # Errors
-    /// `FENCED`, and what the storage suffers; the session then has not ended.
+    /// `FENCED`, and failures of the storage. The session has then not ended.
     pub async fn complete(&self, summary: SessionSummary) -> Result<()> {
         self.finish(vec![SessionEvent::Completed { summary }]).await
     }
@@ -258,7 +261,7 @@ impl Session {
     /// Ends the session as failed.
     ///
     /// # Errors
-    /// As [`complete`](Self::complete).
+    /// Those of [`complete`](Self::complete).
     pub async fn fail(&self, error: Failure) -> Result<()> {
         self.finish(vec![SessionEvent::Failed { error }]).await
     }
@@ -266,16 +269,16 @@ impl Session {
     /// Ends the session as cancelled.
     ///
     /// # Errors
-    /// As [`complete`](Self::complete).
+    /// Those of [`complete`](Self::complete).
     pub async fn cancel(&self, reason: impl Into<String> + Send) -> Result<()> {
         self.finish(vec![SessionEvent::Cancelled { reason: reason.into() }]).await
     }
 
-    /// Ends the session, with the last thing that its work did. The two are one batch: no crash comes between them and
-    /// makes somebody do again what was done.
+    /// Ends the session together with the last event of its work. Both are one batch, so that no crash in between
+    /// causes the work of that event to be repeated.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` for a last event that changes the state; as [`complete`](Self::complete).
+    /// `INVALID_ARGUMENT` for a last event that changes the state; those of [`complete`](Self::complete).
     pub async fn end(&self, last: Option<SessionEvent>, ending: Ending) -> Result<()> {
         if let Some(last) = &last {
             check_work_event(last.kind())?;
@@ -288,40 +291,164 @@ impl Session {
         self.finish(last.into_iter().chain([ending]).collect()).await
     }
 
-    /// Lets go of the session, for somebody to take up later.
+    /// Releases the session without ending it, to be resumed later.
     ///
     /// # Errors
-    /// As [`complete`](Self::complete).
+    /// Those of [`complete`](Self::complete).
     pub async fn interrupt(&self, evidence: Evidence) -> Result<()> {
-        self.engine.let_go(self.id(), evidence).await
+        self.engine.release(self.id(), evidence).await
     }
 
-    /// Resolves once the session is not owned here any more without having been ended from here, with the reason.
+    /// Waits until this process loses ownership other than by ending the session, and returns the reason.
     pub async fn fenced(&self) -> SessionError {
-        let mut view = self.live.view();
+        let mut view = self.owned.view();
         loop {
-            if let Err(error) = self.live.check() {
+            if let Err(error) = self.owned.check() {
                 return error;
             }
-            // The sender lives in `live`, which this handle holds.
+            // Pending cannot happen: the sender is in `owned`, which this handle holds.
             if view.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         }
     }
 
-    /// Takes note at once of what others appended, instead of at the next look.
+    /// Reads the records of other processes immediately, instead of at the next poll.
     ///
     /// # Errors
-    /// What the storage suffers.
+    /// `FENCED`, and failures of the storage.
     pub async fn refresh(&self) -> Result<()> {
-        let cell = self.engine.cell(self.id());
-        let mut state = cell.state.lock().await;
-        self.live.check()?;
-        self.engine.look(&mut state, self.id()).await
+        let entry = self.engine.entry(self.id());
+        let mut state = entry.state.lock().await;
+        self.owned.check()?;
+        self.engine.poll_log(&mut state, self.id()).await
     }
 
     fn payload(&self, what: &'static str, error: serde_json::Error) -> SessionError {
         SessionError::Payload { id: self.id(), what, source: Arc::new(error) }
+    }
+}
+
+impl Session {
+    pub(super) async fn restore(&self) -> Result<super::PersistedSession> {
+        Ok(self.engine.storage.load(self.id()).await?)
+    }
+
+    /// Appends the last events of the work, the ending last. Resumes a paused session first if one of the events needs
+    /// a running session.
+    pub(super) async fn finish(&self, last: Vec<SessionEvent>) -> Result<()> {
+        let me = self.engine.me().await?.clone();
+        let needs_running = |event: &SessionEvent| {
+            !matches!(event.kind(), EventKind::Noted | EventKind::Failed | EventKind::Cancelled)
+        };
+        self.append(Durability::Flushed, |head| {
+            let resumed = SessionEvent::Resumed { owner: me.clone() };
+            let resumed = (is_paused(head) && last.iter().any(needs_running)).then_some(resumed);
+            Ok(resumed.into_iter().chain(last.iter().cloned()).collect())
+        })
+        .await?;
+        Ok(())
+    }
+
+    pub(super) async fn append(
+        &self,
+        durability: Durability,
+        decide: impl FnMut(&Head) -> Result<Vec<SessionEvent>> + Send,
+    ) -> Result<Tip> {
+        let entry = self.engine.entry(self.id());
+        let mut state = entry.state.lock().await;
+        self.owned.check()?;
+        self.engine.append_owned(&mut state, self.id(), durability, decide).await
+    }
+
+    /// Appends an event that needs a running session, waiting while the session is paused.
+    pub(super) async fn append_running(&self, durability: Durability, event: &SessionEvent) -> Result<Tip> {
+        loop {
+            let mut paused = false;
+            let tip = self
+                .append(durability, |head| {
+                    paused = false;
+                    let requests = &head.lifecycle.requests;
+                    match (head.state(), &requests.pause, &requests.cancel) {
+                        (SessionState::Running { .. }, Some(pause), None)
+                            if self.owned.request_handling() != RequestHandling::External =>
+                        {
+                            paused = true;
+                            Ok(vec![SessionEvent::Paused {
+                                reason: PauseReason::Requested(pause.reason.clone()),
+                            }])
+                        }
+                        (SessionState::Paused { .. }, ..) => {
+                            paused = true;
+                            Ok(Vec::new())
+                        }
+                        _ => Ok(vec![event.clone()]),
+                    }
+                })
+                .await?;
+            if !paused {
+                return Ok(tip);
+            }
+            self.wait_for(|head| (!matches!(head.state(), SessionState::Paused { .. })).then_some(()))
+                .await?;
+        }
+    }
+
+    pub(super) async fn wait_for<T>(&self, mut find: impl FnMut(&Head) -> Option<T> + Send) -> Result<T> {
+        let mut view = self.owned.view();
+        loop {
+            self.owned.check()?;
+            {
+                let head = view.borrow_and_update();
+                if let Some(value) = find(&head) {
+                    return Ok(value);
+                }
+                if let Some(request) = &head.lifecycle.requests.cancel {
+                    return Err(SessionError::Cancelled { reason: request.reason.clone() });
+                }
+            }
+            // Cannot fail: the sender is in `owned`, which this handle holds.
+            view.changed().await.map_err(|_| SessionError::ShutDown)?;
+        }
+    }
+}
+
+/// Returns the durability with which an event of the work is acknowledged.
+pub(super) const fn durability_of(event: &SessionEvent) -> Durability {
+    if matches!(event, SessionEvent::ProgressReported { .. }) {
+        Durability::Buffered
+    } else {
+        Durability::Flushed
+    }
+}
+
+pub(super) const fn is_paused(head: &Head) -> bool {
+    matches!(head.lifecycle.state, SessionState::Paused { .. })
+}
+
+/// Checks that an event may be appended directly by the work. All others have methods of their own.
+pub(super) fn check_work_event(kind: EventKind) -> Result<()> {
+    match kind {
+        EventKind::IterationStarted
+        | EventKind::IterationCompleted
+        | EventKind::CommandExecuted
+        | EventKind::AnalysisCompleted
+        | EventKind::CheckpointSaved
+        | EventKind::ProgressReported
+        | EventKind::Noted => Ok(()),
+        EventKind::Created
+        | EventKind::Started
+        | EventKind::PauseRequested
+        | EventKind::ResumeRequested
+        | EventKind::CancelRequested
+        | EventKind::InputProvided
+        | EventKind::Paused
+        | EventKind::Interrupted
+        | EventKind::Resumed
+        | EventKind::Completed
+        | EventKind::Failed
+        | EventKind::Cancelled => Err(SessionError::InvalidArgument {
+            what: format!("`{kind}` cannot be recorded directly: use the method for it"),
+        }),
     }
 }

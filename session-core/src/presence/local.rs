@@ -1,5 +1,5 @@
-//! Presence on one machine: an owner holds a kernel lock for as long as its process lives. Age proves nothing, and
-//! is never looked at.
+//! Presence on one machine: an owner holds a kernel lock while its process lives. Age proves nothing and is never
+//! checked.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -24,37 +24,37 @@ const OWNER: &str = ".lock";
 const SESSION: &str = ".session.lock";
 const TEMPORARY: &str = ".tmp";
 
-/// Who is alive on this machine, by lock files in a folder that all its processes share.
+/// Presence on this machine, by lock files in a folder that all its processes share.
 ///
-/// An owner holds the kernel's lock on `<instance>.lock`, which the kernel takes from it when its process ends,
-/// however it ends: death is known at once, and a process that is slow, stopped or asleep is alive. The file holds the
-/// owner as JSON, for people.
+/// An owner holds the kernel lock on `<instance>.lock`. The kernel releases it when the process ends, for whatever
+/// reason: a death is detected immediately, and a process that is slow, stopped or asleep is alive. The file contains
+/// the owner as JSON, for people.
 ///
-/// | what is found | the owner is |
+/// | finding | the owner is |
 /// |---|---|
 /// | it was on another machine | unknown |
-/// | it was on this machine, before the last start | dead: rebooted |
+/// | it was on this machine, before the last boot | dead: rebooted |
 /// | its lock is held | alive |
 /// | its lock is free | dead: lock released |
-/// | its file is gone, and so is a process of its id and start time | dead: process gone |
-/// | its file is gone, and the process is there | unknown |
+/// | its file is gone, and no process has its id and start time | dead: process gone |
+/// | its file is gone, but the process exists | unknown |
 ///
-/// The folder is made when the first owner is announced; looking leaves no trace. A file is removed only under its
-/// exclusive lock. Folders on network and FUSE file systems are refused: their locks are as good as their servers' word.
-/// A process that forks without exec keeps its owner's lock alive in the child, and is not supported. Processes that
-/// share the folder must see each other: one namespace of process ids.
+/// The folder is created when the first owner is announced; checks leave no trace. A file is removed only under its
+/// exclusive lock. Folders on network and FUSE file systems are refused, because their locks depend on their servers. A
+/// process that forks without exec keeps its owner's lock held in the child; this is not supported. Processes that
+/// share the folder must share one namespace of process ids.
 ///
-/// A call is a few system calls on local files and waits for nobody; [`sweep`](Presence::sweep) runs on tokio's blocking
-/// threads.
+/// Each call is a few system calls on local files and never blocks on another process; [`sweep`](Presence::sweep) runs
+/// on tokio's blocking threads.
 #[derive(Debug, Clone)]
 pub struct LocalPresence {
     locks: LockRoot,
-    /// This machine and boot; they do not change while a process lives.
+    /// The ids of this machine and boot, which do not change while a process lives.
     here: OnceLock<(String, String)>,
 }
 
 impl LocalPresence {
-    /// Presence by the lock files in this folder. Touches nothing.
+    /// Creates a presence with lock files in this folder. Does not access the folder.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self::with_file_system(dir, file_system)
@@ -67,7 +67,7 @@ impl LocalPresence {
         Self { locks: LockRoot::new(dir.into().into(), file_system), here: OnceLock::new() }
     }
 
-    /// The lock that whoever runs a session's program holds until the last process of it is gone. Not yet taken.
+    /// Returns the lock, not yet acquired, that is held while any process of a session's program exists.
     #[must_use]
     pub fn session_lock(&self, id: SessionId) -> SessionLock {
         SessionLock::new(self.locks.clone(), format!("{id}{SESSION}"))
@@ -81,13 +81,13 @@ impl LocalPresence {
         Ok(self.here.get_or_init(|| (machine, boot)))
     }
 
-    fn look(&self, owner: &Owner) -> Result<Liveness, StorageError> {
+    fn check(&self, owner: &Owner) -> Result<Liveness, StorageError> {
         let dir = self.locks.open()?;
         let name = format!("{}{OWNER}", owner.instance);
         let failed = |error| self.locks.failed("cannot be read", error);
         let (machine, boot) = self.here()?;
         if owner.machine != *machine {
-            let file = dir.as_ref().map_or(Ok(None), |dir| dir.look(&name)).map_err(failed)?;
+            let file = dir.as_ref().map_or(Ok(None), |dir| dir.open_file(&name)).map_err(failed)?;
             return Ok(Liveness::Unknown { last_seen: file.as_ref().and_then(modified) });
         }
         if owner.boot != *boot {
@@ -99,11 +99,11 @@ impl LocalPresence {
             Probe::Free => Liveness::Dead { evidence: Evidence::LockReleased },
             Probe::Missing => match process_start_time(owner.pid) {
                 Ok(Some(started)) if started == owner.start_time => Liveness::Unknown { last_seen: None },
-                // A process of the same id that started at another time is another process.
+                // A process with the same id but another start time is another process.
                 Ok(_) => Liveness::Dead { evidence: Evidence::ProcessGone },
                 Err(error) => {
                     return Err(StorageError::Unavailable {
-                        what: format!("the system does not tell whether process {} exists", owner.pid),
+                        what: format!("cannot determine whether process {} exists", owner.pid),
                         source: Some(Arc::new(error)),
                     });
                 }
@@ -111,7 +111,7 @@ impl LocalPresence {
         })
     }
 
-    fn clean(&self, keep: &HashSet<InstanceId>) -> Result<(), StorageError> {
+    fn remove_leftovers(&self, keep: &HashSet<InstanceId>) -> Result<(), StorageError> {
         let Some(dir) = self.locks.open()? else { return Ok(()) };
         let failed = |error| self.locks.failed("cannot be swept", error);
         let mut result = Ok(());
@@ -119,7 +119,7 @@ impl LocalPresence {
             if is_leftover(&name, keep)
                 && let Err(error) = dir.remove_if_free(&name)
             {
-                // One file that cannot be removed keeps no other one.
+                // A file that cannot be removed does not block the others.
                 result = Err(failed(error));
             }
         }
@@ -127,7 +127,7 @@ impl LocalPresence {
     }
 }
 
-/// Whether a file may go if nobody holds it. A name that is not one of ours is not ours to judge.
+/// Returns `true` if a file may be removed when its lock is free. Files with other names do not belong to us.
 fn is_leftover(name: &str, keep: &HashSet<InstanceId>) -> bool {
     if let Some(session) = name.strip_suffix(SESSION) {
         return session.parse::<SessionId>().is_ok();
@@ -155,8 +155,8 @@ struct Guard {
 impl PresenceGuard for Guard {
     fn retire(self: Box<Self>) {
         if let Err(error) = self.dir.remove_held(&self.name, &self.file) {
-            // A free lock that nobody names: whoever sweeps next removes it.
-            tracing::debug!(name = self.name, %error, "a lock file was left behind");
+            // The lock is free and no session names it: the next sweep removes the file.
+            tracing::debug!(name = self.name, %error, "could not remove a lock file");
         }
     }
 }
@@ -177,19 +177,19 @@ impl Presence for LocalPresence {
         match dir.create_locked(&name, temporary, &content).map_err(failed)? {
             Some(file) => Ok(Box::new(Guard { file, name, dir })),
             None => Err(StorageError::InvalidArgument {
-                what: format!("owner {} is announced already, or was once", owner.instance),
+                what: format!("owner {} is or was already announced", owner.instance),
             }),
         }
     }
 
     async fn liveness(&self, owner: &Owner) -> Result<Liveness, StorageError> {
-        self.look(owner)
+        self.check(owner)
     }
 
     async fn sweep(&self, keep: &HashSet<InstanceId>) -> Result<(), StorageError> {
-        // Unlike the others, this one has as much to do as there is litter.
+        // Unlike the other methods, the duration of this one depends on the number of files.
         let (this, keep) = (self.clone(), keep.clone());
-        match tokio::task::spawn_blocking(move || this.clean(&keep)).await {
+        match tokio::task::spawn_blocking(move || this.remove_leftovers(&keep)).await {
             Ok(result) => result,
             Err(error) => Err(self.locks.failed("was not swept", io::Error::other(error))),
         }

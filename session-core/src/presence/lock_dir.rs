@@ -1,10 +1,9 @@
-//! A folder of lock files: files that say something only by who holds their kernel lock. What the files stand for is
-//! not known here.
+//! A folder of lock files, whose kernel locks carry the information. The meaning of the files is defined elsewhere.
 //!
-//! All access is relative to the opened folder, follows no symbolic link, and touches regular files only. A lock
-//! counts only while its file is what the name stands for: whoever got one looks again, because the file may have
-//! been removed in between. Invariant: nobody removes a file without holding its exclusive lock
-//! (guard: `session-core/src/presence/tests.rs::a_file_has_its_lock_for_as_long_as_it_has_its_name`).
+//! All access is relative to the opened folder, follows no symbolic link, and touches regular files only. A lock is
+//! valid only while the name still refers to the locked file: every acquisition checks that again, because the file may
+//! have been removed in between. Invariant: a file is removed only under its exclusive lock (guard:
+//! `session-core/src/presence/tests.rs::a_file_is_locked_for_as_long_as_it_has_its_name`).
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
@@ -15,27 +14,27 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-/// How often a file may vanish under our hands before that is called a failure.
-const ROUNDS: usize = 64;
+/// Number of times that a file may be removed concurrently before we give up.
+const ATTEMPTS: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct LockDir {
     fd: OwnedFd,
 }
 
-/// What a look at a lock file shows.
+/// The state of a lock file.
 #[derive(Debug)]
 pub(super) enum Probe {
-    /// Somebody holds its exclusive lock.
+    /// A process holds its exclusive lock.
     Held,
-    /// Nobody does.
+    /// No process holds it.
     Free,
-    /// There is no such file, or something that is none of ours: a symbolic link, a pipe, a folder.
+    /// There is no such file, or something else has the name: a symbolic link, a pipe, a folder.
     Missing,
 }
 
 impl LockDir {
-    /// The folder, if there is one.
+    /// Opens the folder; `None` if it does not exist.
     pub(super) fn open(path: &Path) -> io::Result<Option<Self>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::open(path, flags, Mode::empty()) {
@@ -45,7 +44,7 @@ impl LockDir {
         }
     }
 
-    /// The folder, made with its parents if need be, for nobody but its user.
+    /// Opens the folder, creating it with its parents if necessary, accessible to its user only.
     pub(super) fn create(path: &Path) -> io::Result<Self> {
         if let Some(there) = Self::open(path)? {
             return Ok(there);
@@ -54,19 +53,19 @@ impl LockDir {
         Self::open(path)?.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// Whether anybody holds the exclusive lock of a file.
+    /// Checks whether a process holds the exclusive lock of a file.
     pub(super) fn probe(&self, name: &str) -> io::Result<Probe> {
-        for _ in 0..ROUNDS {
-            let Some(file) = self.look(name)? else { return Ok(Probe::Missing) };
-            if let Some(probe) = self.judge(name, &file)? {
+        for _ in 0..ATTEMPTS {
+            let Some(file) = self.open_file(name)? else { return Ok(Probe::Missing) };
+            if let Some(probe) = self.probe_opened(name, &file)? {
                 return Ok(probe);
             }
         }
-        Err(unsteady())
+        Err(vanished())
     }
 
-    /// What an opened file says of its name; nothing if it was removed or replaced since.
-    pub(super) fn judge(&self, name: &str, file: &File) -> io::Result<Option<Probe>> {
+    /// Checks the lock of an opened file; `None` if the file was removed or replaced since.
+    pub(super) fn probe_opened(&self, name: &str, file: &File) -> io::Result<Option<Probe>> {
         match file.try_lock_shared() {
             Ok(()) => Ok(self.is_at(name, file)?.then_some(Probe::Free)),
             Err(TryLockError::WouldBlock) => Ok(Some(Probe::Held)),
@@ -74,15 +73,15 @@ impl LockDir {
         }
     }
 
-    /// A new file of this name with its exclusive lock, and this content; `None` if the name is taken. It comes into
-    /// being locked: nobody ever sees it under its name without the lock. `temporary` makes a new name each time.
+    /// Creates a file with this name and content, exclusively locked; `None` if the name is taken. No process ever sees
+    /// the file under its name without the lock. `temporary` returns a new name at each call.
     pub(super) fn create_locked(
         &self,
         name: &str,
         temporary: impl Fn() -> String,
         content: &[u8],
     ) -> io::Result<Option<File>> {
-        for _ in 0..ROUNDS {
+        for _ in 0..ATTEMPTS {
             let temporary = temporary();
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let file = File::from(rustix::fs::openat(&self.fd, &*temporary, flags, Mode::RUSR | Mode::WUSR)?);
@@ -101,11 +100,11 @@ impl LockDir {
                 }
             };
         }
-        Err(unsteady())
+        Err(vanished())
     }
 
-    /// Takes the exclusive lock of a file that was just made; `false` where somebody who cleans up took it for a leftover,
-    /// which it was for a moment, and removes it or has done so.
+    /// Acquires the exclusive lock of a file that was just created; `false` if a concurrent sweep took the unlocked
+    /// file for a leftover and locked or removed it.
     pub(super) fn lock_new(&self, name: &str, file: &File) -> io::Result<bool> {
         match file.try_lock() {
             Ok(()) => self.is_at(name, file),
@@ -114,10 +113,10 @@ impl LockDir {
         }
     }
 
-    /// The file of this name with its exclusive lock, made if need be; `None` if somebody holds it.
+    /// Opens and exclusively locks the file with this name, creating it if necessary; `None` if the lock is held.
     pub(super) fn try_lock(&self, name: &str) -> io::Result<Option<File>> {
-        for _ in 0..ROUNDS {
-            // For reading and writing, so that not even a pipe which somebody put there is waited for: `fifo(7)`.
+        for _ in 0..ATTEMPTS {
+            // Read and write access, so that opening a pipe in its place does not block: `fifo(7)`.
             let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let file = File::from(rustix::fs::openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR)?);
             if !file.metadata()?.is_file() {
@@ -130,12 +129,12 @@ impl LockDir {
                 Err(TryLockError::Error(error)) => return Err(error),
             }
         }
-        Err(unsteady())
+        Err(vanished())
     }
 
-    /// Removes a file that nobody holds. One that somebody holds, or that is none of ours, is left alone.
+    /// Removes a file whose lock is free. Leaves held files, and everything that is not a regular file.
     pub(super) fn remove_if_free(&self, name: &str) -> io::Result<()> {
-        let Some(file) = self.look(name)? else { return Ok(()) };
+        let Some(file) = self.open_file(name)? else { return Ok(()) };
         match file.try_lock() {
             Ok(()) => self.remove_held(name, &file),
             Err(TryLockError::WouldBlock) => Ok(()),
@@ -143,27 +142,27 @@ impl LockDir {
         }
     }
 
-    /// Removes a file of which the caller holds the exclusive lock, unless the name stands for another one by now.
+    /// Removes a file whose exclusive lock the caller holds, unless the name refers to another file by now.
     pub(super) fn remove_held(&self, name: &str, file: &File) -> io::Result<()> {
         if self.is_at(name, file)? { self.remove(name) } else { Ok(()) }
     }
 
-    /// The regular file of this name, to look at and to lock.
-    pub(super) fn look(&self, name: &str) -> io::Result<Option<File>> {
-        // Without waiting: a pipe that somebody put there has nobody at its other end.
+    /// Opens the regular file with this name, for reading and locking.
+    pub(super) fn open_file(&self, name: &str) -> io::Result<Option<File>> {
+        // Non-blocking, because opening a pipe in its place would wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
             Ok(fd) => {
                 let file = File::from(fd);
                 Ok(file.metadata()?.is_file().then_some(file))
             }
-            // Nothing, a symbolic link, a socket.
+            // No file, a symbolic link, a socket.
             Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// All names that are text.
+    /// Returns all names that are UTF-8.
     pub(super) fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in Dir::read_from(&self.fd)? {
@@ -172,7 +171,7 @@ impl LockDir {
         Ok(names)
     }
 
-    /// Whether the name stands for this very file.
+    /// Returns `true` if the name refers to this file.
     fn is_at(&self, name: &str, file: &File) -> io::Result<bool> {
         let ours = file.metadata()?;
         match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -182,12 +181,12 @@ impl LockDir {
         }
     }
 
-    /// Renames without replacing; `false` if the new name is taken.
+    /// Renames a file without replacing another one; `false` if the new name is taken.
     pub(super) fn rename_new(&self, from: &str, to: &str) -> io::Result<bool> {
         match rustix::fs::renameat_with(&self.fd, from, &self.fd, to, RenameFlags::NOREPLACE) {
             Ok(()) => Ok(true),
             Err(Errno::EXIST) => Ok(false),
-            // A file system that cannot do this: a link does not replace either.
+            // Not supported by the file system. A hard link does not replace either.
             Err(Errno::INVAL | Errno::NOSYS) => self.link_new(from, to),
             Err(error) => Err(error.into()),
         }
@@ -209,6 +208,6 @@ impl LockDir {
     }
 }
 
-fn unsteady() -> io::Error {
-    io::Error::other("a lock file vanishes as fast as it is made")
+fn vanished() -> io::Error {
+    io::Error::other("lock file was removed repeatedly by another process")
 }

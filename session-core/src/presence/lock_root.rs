@@ -23,7 +23,7 @@ impl LockRoot {
     /// Opens the folder, creating it if necessary.
     pub(super) fn create(&self) -> Result<LockDir, StorageError> {
         self.check_file_system()?;
-        LockDir::create(&self.path).map_err(|error| self.failed("cannot be made", error))
+        LockDir::create(&self.path).map_err(|error| self.failed("cannot be created", error))
     }
 
     /// Opens the folder; `None` if it does not exist.
@@ -42,21 +42,21 @@ impl LockRoot {
                 Ok(FileSystem::Remote { name }) => {
                     return Err(StorageError::Unavailable {
                         what: format!(
-                            "{} is on {name}: whether an owner lives cannot be known there; use a local file system",
+                            "{} is on {name}, where kernel locks are not reliable: use a local file system",
                             self.path.display()
                         ),
                         source: None,
                     });
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(self.failed("cannot be looked at", error)),
+                Err(error) => return Err(self.failed("cannot be checked", error)),
             }
         }
         Ok(())
     }
 
     pub(super) fn failed(&self, how: &str, error: io::Error) -> StorageError {
-        // A limit on the size of files is a full disk for whoever runs under it.
+        // A process that reaches its file size limit cannot write more, as on a full disk.
         let full = matches!(
             error.kind(),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge

@@ -10,8 +10,8 @@ use crate::id::InstanceId;
 use crate::owner::{Evidence, Owner};
 use crate::storage::StorageError;
 
-/// Who is alive among the managers that share this value. The stand-in for a machine in tests: dropping a guard is
-/// what a death looks like to the others.
+/// Presence of the managers that share this value. In tests it stands in for a machine: dropping a guard looks like a
+/// death to the others.
 #[derive(Debug, Clone, Default)]
 pub struct ProcessPresence {
     alive: Arc<Mutex<HashSet<InstanceId>>>,

@@ -1,4 +1,4 @@
-//! The lock of one session's program: so that no command runs twice at once, whatever becomes of its owner.
+//! The lock of one session's program, which prevents two copies from running concurrently, even after the owner died.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -8,19 +8,19 @@ use super::lock_dir::LockDir;
 use super::lock_root::LockRoot;
 use crate::storage::StorageError;
 
-/// How often a lock that somebody holds is looked at: some microseconds each time, against what somebody waits longer.
+/// Interval at which a held lock is tried again: a few microseconds of work each time.
 const POLL: Duration = Duration::from_millis(20);
 
-/// The lock of one session's program, not yet taken. Whoever is about to run the program takes it first, and the
-/// supervisor of the program's processes keeps it until the last of them is gone, which may be after its owner's death.
+/// The lock of one session's program, not yet acquired. It is acquired before the program starts, and the supervisor of
+/// the program's processes keeps it until the last of them is gone, which may be after the owner's death.
 #[derive(Debug, Clone)]
 pub struct SessionLock {
     locks: LockRoot,
     name: String,
 }
 
-/// The lock of one session's program. It is a kernel lock on an open file, shared by all copies of the descriptor, in
-/// this process and in those that inherit one: it is free when the last copy is closed.
+/// The acquired lock of one session's program: a kernel lock on an open file, shared by all copies of the descriptor in
+/// this process and in those that inherit one. Closing the last copy releases it.
 #[derive(Debug)]
 pub struct HeldSessionLock {
     file: File,
@@ -33,18 +33,18 @@ impl SessionLock {
         Self { locks, name }
     }
 
-    /// Takes the lock if it is free. `None` may also pass: somebody who cleans up holds it for a moment.
+    /// Acquires the lock if it is free. `None` may be temporary: a sweep holds the lock for a moment.
     ///
     /// # Errors
-    /// Where the folder of locks cannot be used; where something that is no lock has the lock's name.
+    /// If the folder of lock files cannot be used, or if something that is not a regular file has the lock's name.
     pub fn try_acquire(&self) -> Result<Option<HeldSessionLock>, StorageError> {
         let dir = self.locks.create()?;
         let file =
-            dir.try_lock(&self.name).map_err(|error| self.locks.failed("cannot be locked in", error))?;
+            dir.try_lock(&self.name).map_err(|error| self.locks.failed("cannot provide a lock", error))?;
         Ok(file.map(|file| HeldSessionLock { file, name: self.name.clone(), dir }))
     }
 
-    /// Waits until the lock is free, however long that takes, and takes it. Looks every 20 ms. Dropping the future is
+    /// Waits without a limit until the lock is free, and acquires it. Tries every 20 ms. Dropping the future is
     /// harmless.
     ///
     /// # Errors
@@ -60,25 +60,26 @@ impl SessionLock {
 }
 
 impl HeldSessionLock {
-    /// The open file that holds the lock. It closes on exec: a copy for another process must be handed over knowingly.
+    /// Returns the open file that holds the lock. It closes on exec, so a copy must be passed to another process
+    /// explicitly.
     #[must_use]
     pub const fn file(&self) -> &File {
         &self.file
     }
 
-    /// The open file that holds the lock, to be handed over.
+    /// Returns the open file that holds the lock, for passing it on.
     #[must_use]
     pub fn into_file(self) -> File {
         self.file
     }
 
-    /// Gives up this copy, and removes the lock's file if it was the last one. Dropping does the same without removing,
-    /// which is left to the next sweep.
+    /// Closes this copy, and removes the lock file if it was the last one. Dropping only closes; the next sweep then
+    /// removes the file.
     pub fn release(self) {
         let Self { file, name, dir } = self;
         drop(file);
         if let Err(error) = dir.remove_if_free(&name) {
-            tracing::debug!(name, %error, "a lock file was left behind");
+            tracing::debug!(name, %error, "could not remove a lock file");
         }
     }
 }

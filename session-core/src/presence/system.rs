@@ -1,5 +1,5 @@
-//! What the operating system says of this process and of a folder's file system. Linux; other Unixes answer from
-//! here once somebody has tried them.
+//! Facts from the operating system about this process and about the file system of a folder. Linux only; other Unixes
+//! are untested.
 
 use std::fs;
 use std::io;
@@ -8,57 +8,57 @@ use std::path::Path;
 use crate::owner::Owner;
 use crate::storage::StorageError;
 
-/// Whether locks and flushes on a file system mean what they say.
+/// The kind of a file system: whether its locks and flushes can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FileSystem {
     /// A file system of this machine.
     Local,
-    /// One that is, or may be, served by another machine or program: locks and flushes are as good as their word.
+    /// A file system that is, or may be, served by another machine or program, on which its locks and flushes depend.
     Remote {
-        /// Its name.
+        /// The name of the file system.
         name: &'static str,
     },
 }
 
-/// The facts of this process under a new instance.
+/// Returns the identity of this process under a new instance id.
 ///
 /// # Errors
-/// Where the system does not tell them.
+/// If the system does not provide it.
 pub fn this_process() -> Result<Owner, StorageError> {
     let unavailable = |what: &str, error: io::Error| StorageError::Unavailable {
-        what: format!("the system does not tell {what}"),
+        what: format!("cannot read {what}"),
         source: Some(std::sync::Arc::new(error)),
     };
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let boot = boot_id().map_err(|error| unavailable("its boot id", error))?;
+    let boot = boot_id().map_err(|error| unavailable("the boot id", error))?;
     let pid = std::process::id();
     let start_time = process_start_time(pid)
-        .map_err(|error| unavailable("when this process started", error))?
-        .ok_or_else(|| unavailable("when this process started", io::ErrorKind::NotFound.into()))?;
+        .map_err(|error| unavailable("the start time of this process", error))?
+        .ok_or_else(|| unavailable("the start time of this process", io::ErrorKind::NotFound.into()))?;
     Ok(Owner::new(host.clone(), machine_id().unwrap_or(host), boot, pid, start_time))
 }
 
-/// The id of this run of the kernel.
+/// Returns the id of the current boot.
 pub(crate) fn boot_id() -> io::Result<String> {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned())
 }
 
-/// The id of this machine, where it has one.
+/// Returns the id of this machine, if it has one.
 pub(crate) fn machine_id() -> Option<String> {
-    first_of(&MACHINE_IDS)
+    first_non_empty(&MACHINE_IDS)
 }
 
 const MACHINE_IDS: [&str; 2] = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
 
-/// What the first of these files says that says anything.
-fn first_of<P: AsRef<Path>>(files: &[P]) -> Option<String> {
-    let said = files.iter().filter_map(|path| fs::read_to_string(path).ok());
-    said.map(|id| id.trim().to_owned()).find(|id| !id.is_empty())
+/// Returns the content of the first of these files that is not empty.
+fn first_non_empty<P: AsRef<Path>>(files: &[P]) -> Option<String> {
+    let texts = files.iter().filter_map(|path| fs::read_to_string(path).ok());
+    texts.map(|id| id.trim().to_owned()).find(|id| !id.is_empty())
 }
 
-/// When a process started, in clock ticks since the boot; `None` where there is no such process, or only what is
-/// left of one that its parent has not waited for.
+/// Returns the start time of a process in clock ticks since boot; `None` if there is no such process or it is a
+/// zombie.
 pub(crate) fn process_start_time(pid: u32) -> io::Result<Option<u64>> {
     start_time_of(fs::read_to_string(format!("/proc/{pid}/stat")))
 }
@@ -67,13 +67,13 @@ fn start_time_of(stat: io::Result<String>) -> io::Result<Option<u64>> {
     let stat = match stat {
         Ok(stat) => stat,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        // The process ended while its file was read.
+        // The process ended while its file was being read.
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
             return Ok(None);
         }
         Err(error) => return Err(error),
     };
-    // The second field is the program's name in parentheses, and may hold anything: what follows starts after the last one.
+    // The second field is the program's name in parentheses and may contain any character, so search for the last `)`.
     let mut fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace();
     let state = fields.next().ok_or(io::ErrorKind::InvalidData)?;
     if matches!(state, "Z" | "X") {
@@ -87,18 +87,18 @@ fn start_time_of(stat: io::Result<String>) -> io::Result<Option<u64>> {
         .ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// What file system a folder is on.
+/// Returns the kind of file system that a folder is on.
 ///
 /// # Errors
-/// Where the system does not say.
+/// If the system call fails.
 pub fn file_system(path: &Path) -> io::Result<FileSystem> {
     #[expect(clippy::useless_conversion, reason = "the field is 32 bits wide elsewhere")]
     let magic = i64::from(rustix::fs::statfs(path)?.f_type);
-    Ok(kind_of(magic))
+    Ok(classify(magic))
 }
 
-/// Numbers from `linux/magic.h` and the file systems' own headers: 32 bits, of which the highest may come as a sign.
-const fn kind_of(magic: i64) -> FileSystem {
+/// Classifies a magic number from `linux/magic.h` or a file system's own header: 32 bits, possibly sign-extended.
+const fn classify(magic: i64) -> FileSystem {
     let name = match magic & 0xffff_ffff {
         0x6969 => "NFS",
         0x517b => "SMB",
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn network_and_fuse_file_systems_are_told_from_local_ones() {
+    fn network_and_fuse_file_systems_are_remote() {
         let remote = [
             (0x6969, "NFS"),
             (0x517b, "SMB"),
@@ -143,17 +143,17 @@ mod tests {
             (0x564c, "NCP"),
         ];
         for (magic, name) in remote {
-            assert_eq!(kind_of(magic), FileSystem::Remote { name }, "{magic:x}");
+            assert_eq!(classify(magic), FileSystem::Remote { name }, "{magic:x}");
         }
         for (magic, name) in
             [(0xef53, "ext4"), (0x5846_5342, "xfs"), (0x9123_683e, "btrfs"), (0x0102_1994, "tmpfs")]
         {
-            assert_eq!(kind_of(magic), FileSystem::Local, "{name}");
+            assert_eq!(classify(magic), FileSystem::Local, "{name}");
         }
     }
 
     #[test]
-    fn ids_are_those_of_the_system() {
+    fn boot_and_machine_ids_come_from_the_system() {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
         assert_eq!(boot_id().unwrap(), boot.trim_end());
         assert_eq!(boot_id().unwrap().len(), 36);
@@ -171,12 +171,12 @@ mod tests {
             file("id", "ab12\n"),
             file("other", "cd\n"),
         ];
-        assert_eq!(first_of(&files).as_deref(), Some("ab12"));
-        assert_eq!(first_of(&files[..2]), None);
+        assert_eq!(first_non_empty(&files).as_deref(), Some("ab12"));
+        assert_eq!(first_non_empty(&files[..2]), None);
     }
 
     #[test]
-    fn only_a_process_that_is_not_there_has_no_start_time() {
+    fn a_missing_process_or_zombie_has_no_start_time() {
         let stat = |name: &str, state: &str| {
             Ok(format!("7 ({name}) {state} 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 9\n"))
         };
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_has_a_start_time_and_a_process_that_ended_has_none() {
+    fn an_ended_process_has_no_start_time() {
         let me = this_process().unwrap();
         assert_eq!(process_start_time(me.pid).unwrap(), Some(me.start_time));
         let mut child = std::process::Command::new("true").spawn().unwrap();

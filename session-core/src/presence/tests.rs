@@ -1,4 +1,4 @@
-//! Tests of presence within one process: what files say, and who may touch them.
+//! Tests of presence within one process: lock files, and concurrent access to them.
 
 use std::collections::HashSet;
 use std::io;
@@ -11,7 +11,7 @@ use super::*;
 use crate::id::{InstanceId, SessionId};
 
 #[tokio::test]
-async fn a_folder_on_a_network_file_system_is_refused_with_the_reason() {
+async fn a_folder_on_a_network_file_system_is_refused() {
     fn nfs(path: &Path) -> io::Result<FileSystem> {
         if path.exists() {
             Ok(FileSystem::Remote { name: "NFS" })
@@ -33,12 +33,12 @@ async fn a_folder_on_a_network_file_system_is_refused_with_the_reason() {
         assert_eq!(error.code().as_str(), "STORAGE_UNAVAILABLE");
         assert!(error.to_string().contains("is on NFS"), "{error}");
     }
-    assert_eq!(root.path().read_dir().unwrap().count(), 0, "something was made there all the same");
+    assert_eq!(root.path().read_dir().unwrap().count(), 0, "something was created nevertheless");
 }
 
-/// What cannot be looked at may be anything: only what is not there yet is judged by where it will be.
+/// Only for a folder that does not exist yet, the file system of its parent decides.
 #[tokio::test]
-async fn a_folder_that_cannot_be_looked_at_is_refused() {
+async fn a_folder_that_cannot_be_checked_is_refused() {
     fn denied(_: &Path) -> io::Result<FileSystem> {
         Err(io::ErrorKind::PermissionDenied.into())
     }
@@ -46,7 +46,7 @@ async fn a_folder_that_cannot_be_looked_at_is_refused() {
     let presence = LocalPresence::with_file_system(root.path().join("owners"), denied);
     let error = presence.announce(&presence.identify().unwrap()).await.unwrap_err();
     assert_eq!(error.code().as_str(), "STORAGE_UNAVAILABLE");
-    assert!(error.to_string().contains("cannot be looked at"), "{error}");
+    assert!(error.to_string().contains("cannot be checked"), "{error}");
     assert_eq!(root.path().read_dir().unwrap().count(), 0);
 }
 
@@ -61,18 +61,18 @@ fn a_file_in_the_place_of_the_folder_is_refused() {
 }
 
 #[test]
-fn a_disk_that_is_full_is_told_from_one_that_fails() {
+fn a_full_disk_has_its_own_error_code() {
     let locks = LockRoot::new(Path::new("owners").into(), file_system);
-    let code = |kind: io::ErrorKind| locks.failed("cannot be made", kind.into()).code();
+    let code = |kind: io::ErrorKind| locks.failed("cannot be created", kind.into()).code();
     for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge] {
         assert_eq!(code(kind).as_str(), "STORAGE_FULL", "{kind}");
     }
     assert_eq!(code(io::ErrorKind::PermissionDenied).as_str(), "STORAGE_UNAVAILABLE");
 }
 
-/// The file is never seen under its name without its lock: not while it is made, and not while it is taken back.
+/// A file is never visible under its name without its lock, neither while it is created nor while it is removed.
 #[test]
-fn a_file_has_its_lock_for_as_long_as_it_has_its_name() {
+fn a_file_is_locked_for_as_long_as_it_has_its_name() {
     let root = tempfile::tempdir().unwrap();
     let dir = LockDir::create(&root.path().join("owners")).unwrap();
     let (done, held) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -100,25 +100,25 @@ fn a_file_has_its_lock_for_as_long_as_it_has_its_name() {
     assert!(dir.names().unwrap().iter().all(|name| name.starts_with('.')), "leftovers");
 }
 
-/// An owner that retires while somebody looks is not dead: it took its file along.
+/// An owner that retires during a check is not dead: it removed its file.
 #[test]
-fn a_free_lock_on_a_file_that_is_gone_says_nothing() {
+fn a_free_lock_on_a_removed_file_proves_nothing() {
     let root = tempfile::tempdir().unwrap();
     let dir = LockDir::create(root.path()).unwrap();
     let make = || dir.create_locked("one.lock", || "one.tmp".to_owned(), b"x").unwrap().unwrap();
     let owner = make();
-    let opened = dir.look("one.lock").unwrap().unwrap();
-    assert!(matches!(dir.judge("one.lock", &opened).unwrap(), Some(Probe::Held)));
+    let opened = dir.open_file("one.lock").unwrap().unwrap();
+    assert!(matches!(dir.probe_opened("one.lock", &opened).unwrap(), Some(Probe::Held)));
     dir.remove_held("one.lock", &owner).unwrap();
     drop(owner);
-    assert!(dir.judge("one.lock", &opened).unwrap().is_none(), "removed");
+    assert!(dir.probe_opened("one.lock", &opened).unwrap().is_none(), "removed");
     let _next = make();
-    assert!(dir.judge("one.lock", &opened).unwrap().is_none(), "replaced");
+    assert!(dir.probe_opened("one.lock", &opened).unwrap().is_none(), "replaced");
 }
 
-/// Whoever cleans up meets files that are just being made, and may be faster: then they are made anew.
+/// A sweep may lock or remove a file that is just being created: then it is created again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sweeping_does_not_disturb_those_who_come_to_life() {
+async fn sweeping_does_not_disturb_owners_being_announced() {
     let root = tempfile::tempdir().unwrap();
     let presence = LocalPresence::new(root.path().join("owners"));
     let (sweeper, done) = (presence.clone(), std::sync::Arc::new(AtomicBool::new(false)));
@@ -143,9 +143,9 @@ async fn sweeping_does_not_disturb_those_who_come_to_life() {
     assert_eq!(root.path().join("owners").read_dir().unwrap().count(), 0);
 }
 
-/// The same, at the two moments that count: between its making and its lock, it is held to be removed, or is gone.
+/// The two critical moments between creating and locking a file: a sweep holds its lock, or has removed it.
 #[test]
-fn a_new_file_that_is_cleaned_up_before_it_is_locked_is_not_used() {
+fn a_new_file_swept_before_it_is_locked_is_not_used() {
     let root = tempfile::tempdir().unwrap();
     let dir = LockDir::create(root.path()).unwrap();
     let new = || std::fs::File::create(root.path().join("new")).unwrap();
@@ -156,14 +156,14 @@ fn a_new_file_that_is_cleaned_up_before_it_is_locked_is_not_used() {
     cleaner.unlock().unwrap();
     std::fs::remove_file(root.path().join("new")).unwrap();
     assert!(!dir.lock_new("new", &file).unwrap());
-    // Nor is it the one that somebody else made under its name since.
+    // A file that was since created under the same name is not ours either.
     new();
     assert!(!dir.lock_new("new", &file).unwrap());
 }
 
-/// Within a process, a guard that goes is a death.
+/// Within a process, dropping the guard is the owner's death.
 #[tokio::test]
-async fn a_manager_of_this_process_lives_as_long_as_its_guard() {
+async fn an_owner_of_this_process_lives_as_long_as_its_guard() {
     let presence = ProcessPresence::default();
     let (me, other) = (presence.identify().unwrap(), presence.identify().unwrap());
     let dead = Liveness::Dead { evidence: Evidence::LockReleased };
@@ -175,9 +175,9 @@ async fn a_manager_of_this_process_lives_as_long_as_its_guard() {
     assert_eq!(presence.liveness(&me).await.unwrap(), dead);
 }
 
-/// Whatever the umask of whoever makes them, lock files are for their user, who can open them again.
+/// Lock files are accessible to their user only, and reopenable, whatever the umask.
 #[test]
-fn lock_files_are_for_their_user_alone() {
+fn lock_files_are_private_to_their_user() {
     use std::os::unix::fs::PermissionsExt as _;
 
     let root = tempfile::tempdir().unwrap();
@@ -187,7 +187,7 @@ fn lock_files_are_for_their_user_alone() {
     for file in [held, made] {
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
-    // What is no file is no lock, and nobody waits at it.
+    // Anything but a regular file is not a lock, and opening it does not block.
     rustix::fs::mknodat(
         rustix::fs::CWD,
         root.path().join("pipe"),
@@ -217,10 +217,10 @@ fn a_name_that_is_taken_is_not_replaced() {
     }
 }
 
-/// Its file is removed with each release, and made anew by whoever comes next: nobody may believe to have the lock by
-/// holding one on a file that is gone.
+/// Each release removes the file, and the next acquisition creates it again: a lock on a removed file must not pass for
+/// the session's lock.
 #[test]
-fn one_at_a_time_has_a_sessions_lock() {
+fn a_session_lock_has_one_holder_at_a_time() {
     let root = tempfile::tempdir().unwrap();
     let presence = LocalPresence::new(root.path());
     let id = SessionId::random();
@@ -231,7 +231,7 @@ fn one_at_a_time_has_a_sessions_lock() {
                 let lock = presence.session_lock(id);
                 while taken.load(Ordering::SeqCst) < 2_000 {
                     let Some(held) = lock.try_acquire().unwrap() else { continue };
-                    assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two have it at once");
+                    assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two holders");
                     taken.fetch_add(1, Ordering::SeqCst);
                     std::thread::yield_now();
                     inside.fetch_sub(1, Ordering::SeqCst);

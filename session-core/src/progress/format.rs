@@ -4,20 +4,20 @@ use super::SessionProgress;
 use crate::machine::SessionState;
 use crate::text::visible;
 
-/// Cells of the bar.
+/// Width of the bar in characters.
 const CELLS: usize = 10;
-/// Characters below which a text is better left out than cut.
+/// Minimum number of characters to which a text is cut; below that it is omitted.
 const LEAST_TEXT: usize = 4;
 
-/// One line, for example `[######----] 60% 3/5 compiling (build) ETA 2m 10s`, of at most `width` characters and
-/// without any that a terminal would obey.
+/// Formats progress as one line, for example `[######----] 60% 3/5 compiling (build) ETA 2m 10s`, of at most `width`
+/// characters, with control characters escaped.
 ///
-/// Where there is no room, first the text is cut, then parts are left out, the percentage last. A percentage that is
-/// not known is `--%` beside a bar of dots. A session that does not run shows its state in place of the time left.
+/// If the line is too long, first the text is cut, then parts are omitted, the percentage last. An unknown percentage
+/// is shown as `--%` after a bar of dots. A session that is not running shows its state in place of the remaining time.
 #[must_use]
 pub fn format_progress(progress: &SessionProgress, width: usize) -> String {
     let percent = progress.percent.map(whole);
-    // Taken in the order of their worth, each with the blank beside it. The first one needs none.
+    // Parts in order of importance, each with a separating blank except for the first.
     let mut room = width.saturating_add(1);
     let number = fit(percent.map_or("--%".to_owned(), |percent| format!("{percent}%")), &mut room);
     let steps = fit(steps(progress), &mut room);
@@ -37,7 +37,7 @@ fn fit(part: String, room: &mut usize) -> Option<String> {
     Some(part)
 }
 
-/// Cut, not rounded: 100 is only what is whole.
+/// Truncates a percentage, so that 100 means complete.
 fn whole(percent: f64) -> usize {
     (1..=100u32).take_while(|n| f64::from(*n) <= percent).count()
 }
@@ -77,7 +77,7 @@ fn ending(progress: &SessionProgress) -> String {
     }
 }
 
-/// The two largest units: `2m 10s`, `3d 4h`.
+/// Formats a duration with its two largest units: `2m 10s`, `3d 4h`.
 fn duration(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
     match (days, hours, minutes) {
@@ -88,7 +88,8 @@ fn duration(seconds: u64) -> String {
     }
 }
 
-/// At most `room` characters, the last of them `…` where something is missing; nothing where it is not worth it.
+/// Cuts a text to at most `room` characters, ending with `…`. Returns an empty text if too few characters would be
+/// left.
 fn shortened(text: &str, room: usize) -> String {
     if text.chars().count() <= room {
         return text.to_owned();

@@ -1,5 +1,5 @@
-//! How far a session is: the view of its log's fold that people and programs look at. What the work calls to report
-//! is in `tracker`, the one-line bar in `format`.
+//! The progress of a session, as shown to people and programs. Reporting is in `tracker`, the one-line bar in
+//! `format`.
 
 mod format;
 mod tracker;
@@ -19,42 +19,42 @@ use crate::head::Head;
 use crate::machine::SessionState;
 use crate::time::Timestamp;
 
-/// Reports that moved the work forward, below which no time left is estimated.
+/// Minimum number of reports that advanced the work before the remaining time is estimated.
 const SAMPLES: u64 = 3;
 
-/// How far a session is.
+/// The progress of a session.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SessionProgress {
     /// The state.
     pub state: SessionState,
-    /// Iterations done.
+    /// Iterations completed.
     pub iterations_completed: u64,
-    /// Iterations at most, where there is such a limit.
+    /// The maximum number of iterations, if there is one.
     pub total_iterations: Option<u64>,
-    /// Files changed, added up over the iterations.
+    /// Files changed, summed over the iterations.
     pub files_changed: u64,
     /// Commands that ran to their end.
     pub commands: u64,
-    /// How much is done, 0 to 100. It follows the steps where both their numbers are known, else it is what was
+    /// The share of the work that is done, 0 to 100: computed from the steps if both numbers are known, else as
     /// reported. 100 only if all steps are done, if 100 was reported, or if the session is completed.
     pub percent: Option<f64>,
-    /// What is being done, or was done last.
+    /// The current step, or the last one.
     pub step: Option<String>,
-    /// The part of the work that this is.
+    /// The current phase.
     pub phase: Option<String>,
-    /// Steps done. More than `total_steps` where there were more to do than was thought.
+    /// The number of completed steps. It exceeds `total_steps` if there were more than expected.
     pub completed_steps: Option<u64>,
-    /// Steps in all; `None` while that is not known. A total of 0 says nothing and is not known.
+    /// The total number of steps; `None` if it is not known. A reported total of 0 means unknown.
     pub total_steps: Option<u64>,
-    /// Time left, in seconds: what was reported, else what the rate so far lets expect. `None` unless it is running,
-    /// and before three reports moved it forward.
+    /// The remaining time in seconds: as reported, else estimated from the rate so far. `None` unless the session is
+    /// running, and, without a reported time, before three reports have advanced the work.
     pub eta_seconds: Option<u64>,
     /// Time spent running, over all attempts, in milliseconds.
     pub duration_ms: u64,
-    /// Commands that ended with exit code 0, as a part of all, 0 to 1; `None` before the first.
+    /// The share of commands that ended with exit code 0, from 0 to 1; `None` before the first command.
     pub success_rate: Option<f64>,
-    /// Lines added, added up over the iterations.
+    /// Lines added, summed over the iterations.
     pub lines_added: u64,
     /// Lines removed.
     pub lines_removed: u64,
@@ -63,26 +63,26 @@ pub struct SessionProgress {
 }
 
 impl SessionProgress {
-    /// What the fold of a log says at `now`.
+    /// Computes the progress at `now` from a head.
     #[must_use]
     pub fn from_head(head: &Head, now: Timestamp) -> Self {
         Self::of(head, &head.progress, head.samples, now)
     }
 
-    /// As [`from_head`](Self::from_head), with reports that the log does not have yet.
-    fn of(head: &Head, said: &ProgressReport, samples: u64, now: Timestamp) -> Self {
+    /// Computes the progress at `now` from a head and from reports that the log may not have yet.
+    fn of(head: &Head, reported: &ProgressReport, samples: u64, now: Timestamp) -> Self {
         let ran = head.ran(now);
-        let total_steps = said.total_steps.filter(|total| *total > 0);
-        let steps = said.completed_steps.zip(total_steps);
+        let total_steps = reported.total_steps.filter(|total| *total > 0);
+        let steps = reported.completed_steps.zip(total_steps);
         let percent = match (head.state(), steps) {
             (SessionState::Completed { .. }, _) => Some(100.0),
             (_, Some((done, total))) => Some(ratio(done, total, 100)),
-            (_, None) => said.percent,
+            (_, None) => reported.percent,
         };
         let eta = match head.state() {
-            SessionState::Running { .. } => said
+            SessionState::Running { .. } => reported
                 .eta
-                .or_else(|| (samples >= SAMPLES).then(|| time_left(steps, said.percent, ran)).flatten()),
+                .or_else(|| (samples >= SAMPLES).then(|| time_left(steps, reported.percent, ran)).flatten()),
             SessionState::Created
             | SessionState::Paused { .. }
             | SessionState::Completed { .. }
@@ -98,9 +98,9 @@ impl SessionProgress {
             files_changed: totals.files_changed,
             commands: totals.commands,
             percent,
-            step: said.step.clone(),
-            phase: said.phase.clone(),
-            completed_steps: said.completed_steps,
+            step: reported.step.clone(),
+            phase: reported.phase.clone(),
+            completed_steps: reported.completed_steps,
             total_steps,
             eta_seconds: eta,
             duration_ms: u64::try_from(ran.as_millis()).unwrap_or(u64::MAX),
@@ -112,14 +112,14 @@ impl SessionProgress {
     }
 }
 
-/// `part / whole * scale`, at most `scale`, and that only if nothing is missing: cut, not rounded, to a millionth.
+/// Returns `part / whole * scale`, truncated to a millionth. It is `scale` only if `part` is at least `whole`.
 fn ratio(part: u64, whole: u64, scale: u32) -> f64 {
     const PARTS: u32 = 1_000_000;
     let parts = u128::from(part.min(whole)) * u128::from(PARTS * scale) / u128::from(whole.max(1));
     u32::try_from(parts).map_or(f64::from(scale), |parts| f64::from(parts) / f64::from(PARTS))
 }
 
-/// The time left at the rate so far, in whole seconds, rounded up.
+/// Returns the remaining time at the rate so far, in whole seconds, rounded up.
 fn time_left(steps: Option<(u64, u64)>, percent: Option<f64>, ran: Duration) -> Option<u64> {
     match (steps, percent) {
         (Some((0, _)), _) => None,

@@ -1,4 +1,4 @@
-//! Tests of the tracker, of the view that it shows, and of the one-line bar.
+//! Tests of the tracker, of the displayed progress, and of the one-line bar.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,18 +13,18 @@ use crate::record::{Chain, UnsealedRecord};
 use crate::text::is_unsafe_char;
 use crate::time::Clock;
 
-/// A log of which each record is a second after the last, with its fold.
+/// A log with its head, in which each record is one second after the previous one.
 struct Log {
     chain: Chain,
     head: Head,
     owner: Owner,
-    clock: Arc<Hand>,
+    clock: Arc<ManualClock>,
 }
 
 #[derive(Debug)]
-struct Hand(Mutex<i64>);
+struct ManualClock(Mutex<i64>);
 
-impl Clock for Hand {
+impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(*self.0.lock().unwrap()).unwrap()
     }
@@ -35,7 +35,7 @@ impl Log {
         let owner = Owner::new("host".into(), "machine".into(), "boot".into(), 1, 1);
         let id = SessionId::random();
         let mut chain = Chain::start(id);
-        let clock = Arc::new(Hand(Mutex::new(1_000_000)));
+        let clock = Arc::new(ManualClock(Mutex::new(1_000_000)));
         let config = SessionConfig::new("test");
         let event = SessionEvent::Created {
             format: crate::event::FORMAT,
@@ -77,7 +77,7 @@ impl Log {
         ProgressTracker::new(&self.head, self.clock.now(), Arc::clone(&self.clock) as Arc<dyn Clock>)
     }
 
-    /// What the engine does: brings what is pending into the log, and tells the tracker.
+    /// Writes pending reports to the log and updates the tracker, as the engine does.
     fn write(&mut self, tracker: &ProgressTracker) {
         if let Some(report) = tracker.take_pending() {
             self.append(SessionEvent::ProgressReported { report });
@@ -91,9 +91,9 @@ impl Log {
 }
 
 #[test]
-fn a_hundred_percent_is_only_shown_when_all_is_done() {
-    // There was a tracker that took an unknown total for the number of steps done so far, so that the first step of
-    // a thousand was 100 %.
+fn a_hundred_percent_is_shown_only_when_all_steps_are_done() {
+    // Regression: a tracker took an unknown total for the number of steps done so far, so that the first step of a
+    // thousand was 100 %.
     let log = Log::running();
     let tracker = log.tracker();
     tracker.start(0);
@@ -108,19 +108,19 @@ fn a_hundred_percent_is_only_shown_when_all_is_done() {
         tracker.report(ProgressReport::new().completed_steps(done)).unwrap();
         assert_eq!(tracker.snapshot().percent, Some(percent));
     }
-    tracker.complete_step("one more than was thought");
+    tracker.complete_step("one more than expected");
     assert_eq!(tracker.snapshot().percent, Some(100.0));
-    // So near that a rounded quotient of floats would be 1.
+    // So close that a quotient of floats would round to 1.
     assert!(ratio(u64::MAX - 1, u64::MAX, 100) < 100.0);
     assert_eq!(Some(ratio(3, 5, 100)), Some(60.0));
 }
 
 #[test]
-fn percent_follows_the_steps_and_else_what_was_said() {
+fn percent_is_computed_from_steps_if_they_are_known() {
     let log = Log::running();
     let tracker = log.tracker();
     tracker.set_percent(100.0).unwrap();
-    assert_eq!(tracker.snapshot().percent, Some(100.0), "it was said");
+    assert_eq!(tracker.snapshot().percent, Some(100.0), "as reported");
     tracker.start(4_usize);
     tracker.complete_step("a");
     assert_eq!(tracker.snapshot().percent, Some(25.0));
@@ -130,7 +130,7 @@ fn percent_follows_the_steps_and_else_what_was_said() {
 }
 
 #[test]
-fn a_bare_percentage_keeps_the_current_step() {
+fn a_percentage_alone_keeps_the_current_step() {
     let mut log = Log::running();
     let tracker = log.tracker();
     tracker.set_step("linking");
@@ -146,8 +146,8 @@ fn a_bare_percentage_keeps_the_current_step() {
 }
 
 #[test]
-fn a_resumed_attempt_goes_on_where_the_last_one_was() {
-    // There was a tracker that began at zero with each attempt.
+fn a_resumed_attempt_continues_from_the_last_progress() {
+    // Regression: a tracker started at zero with each attempt.
     let mut log = Log::running();
     let tracker = log.tracker();
     tracker.start(5);
@@ -163,7 +163,7 @@ fn a_resumed_attempt_goes_on_where_the_last_one_was() {
     assert_eq!(tracker.snapshot().completed_steps, Some(3));
     assert_eq!(tracker.snapshot().step.as_deref(), Some("c"));
     tracker.complete_step("d");
-    // Steps that are done over again, with their numbers, wait until they are beyond.
+    // Repeated steps with smaller numbers take effect only once they exceed the highest number.
     tracker.report(ProgressReport::new().completed_steps(2).percent(1.0)).unwrap();
     log.write(&tracker);
     assert_eq!(log.head.progress.completed_steps, Some(4));
@@ -171,14 +171,14 @@ fn a_resumed_attempt_goes_on_where_the_last_one_was() {
 }
 
 #[test]
-fn a_percentage_never_goes_back_within_an_attempt_nor_through_a_resume() {
+fn a_percentage_never_decreases_even_after_a_resume() {
     let mut log = Log::running();
     let tracker = log.tracker();
-    for (said, shown) in [(40.0, 40.0), (25.0, 40.0), (41.0, 41.0)] {
-        tracker.set_percent(said).unwrap();
-        assert_eq!(tracker.snapshot().percent, Some(shown), "{said} was said");
+    for (reported, shown) in [(40.0, 40.0), (25.0, 40.0), (41.0, 41.0)] {
+        tracker.set_percent(reported).unwrap();
+        assert_eq!(tracker.snapshot().percent, Some(shown), "{reported} was reported");
         log.write(&tracker);
-        assert_eq!(log.view().percent, Some(shown), "{said} was said");
+        assert_eq!(log.view().percent, Some(shown), "{reported} was reported");
     }
     log.crash_and_resume();
     let tracker = log.tracker();
@@ -186,14 +186,14 @@ fn a_percentage_never_goes_back_within_an_attempt_nor_through_a_resume() {
     log.write(&tracker);
     assert_eq!(tracker.snapshot().percent, Some(41.0));
     assert_eq!(log.view().percent, Some(41.0));
-    // A report that came another way than through the tracker.
+    // A report that did not come from the tracker.
     let report = ProgressReport::new().percent(1.0);
     log.append(SessionEvent::ProgressReported { report });
     assert_eq!(log.view().percent, Some(41.0));
 }
 
 #[test]
-fn the_time_left_comes_from_the_rate_and_survives_a_resume() {
+fn the_remaining_time_is_estimated_from_the_rate() {
     let mut log = Log::running();
     let tracker = log.tracker();
     tracker.start(10);
@@ -211,11 +211,11 @@ fn the_time_left_comes_from_the_rate_and_survives_a_resume() {
     assert_eq!(log.view().eta_seconds, None, "nothing runs");
     log.wait(1_000_000);
     log.append(SessionEvent::Resumed { owner: log.owner.clone() });
-    assert_eq!(log.tracker().snapshot().eta_seconds, Some(60), "and the standstill does not count");
+    assert_eq!(log.tracker().snapshot().eta_seconds, Some(60), "the time between attempts does not count");
 }
 
 #[test]
-fn the_time_left_comes_from_percent_where_there_are_no_steps() {
+fn the_remaining_time_is_estimated_from_percent_without_steps() {
     let log = Log::running();
     let tracker = log.tracker();
     log.wait(20_000);
@@ -226,7 +226,7 @@ fn the_time_left_comes_from_percent_where_there_are_no_steps() {
 }
 
 #[test]
-fn a_told_time_left_holds_until_the_work_moves_on() {
+fn a_reported_remaining_time_holds_until_the_work_advances() {
     for write in [false, true] {
         let mut log = Log::running();
         let tracker = log.tracker();
@@ -258,13 +258,13 @@ fn a_told_time_left_holds_until_the_work_moves_on() {
         assert_eq!(tracker.snapshot().eta_seconds, Some(7));
         if !write {
             log.write(&tracker);
-            assert_eq!(log.view().eta_seconds, Some(7), "coalesced into one record");
+            assert_eq!(log.view().eta_seconds, Some(7), "merged into one record");
         }
     }
 }
 
 #[test]
-fn whatever_is_coalesced_the_log_says_the_same_as_the_tracker() {
+fn log_and_tracker_agree_however_reports_are_merged() {
     // Every sequence of five calls, written after each one, in one record, or with one append that failed.
     type Call = fn(&ProgressTracker);
     let calls: [Call; 7] = [
@@ -289,12 +289,12 @@ fn whatever_is_coalesced_the_log_says_the_same_as_the_tracker() {
                     1 if at == 1 => {
                         let taken = tracker.take_pending().unwrap();
                         calls[(rest + at) % calls.len()](&tracker);
-                        tracker.put_back(taken);
+                        tracker.restore_pending(taken);
                     }
                     _ => {}
                 }
             }
-            let eta = tracker.shared_said().eta;
+            let eta = tracker.reported_so_far().eta;
             log.write(&tracker);
             assert_eq!(tracker.take_pending(), None);
             let (shown, stored) = (tracker.snapshot(), log.view());
@@ -307,13 +307,13 @@ fn whatever_is_coalesced_the_log_says_the_same_as_the_tracker() {
 }
 
 #[test]
-fn a_report_that_came_another_way_is_taken_over() {
+fn a_report_from_another_source_is_merged() {
     let mut log = Log::running();
     let tracker = log.tracker();
     let text = "ä".repeat(120);
     tracker.set_step(text.clone());
     log.write(&tracker);
-    assert_eq!(tracker.snapshot().step.as_deref(), Some(&*text), "the head's cut text is no other text");
+    assert_eq!(tracker.snapshot().step.as_deref(), Some(&*text), "the cut text of the head is the same text");
     log.append(SessionEvent::ProgressReported {
         report: ProgressReport::new().step("from a child").completed_steps(3).total_steps(6).phase("p"),
     });
@@ -333,7 +333,7 @@ fn a_report_that_came_another_way_is_taken_over() {
 }
 
 #[test]
-fn long_texts_are_cut_by_calls_and_refused_by_reports() {
+fn long_texts_are_cut_by_setters_and_rejected_in_reports() {
     let tracker = Log::running().tracker();
     tracker.complete_step("é".repeat(200));
     tracker.set_phase("x".repeat(1_000));
@@ -341,7 +341,7 @@ fn long_texts_are_cut_by_calls_and_refused_by_reports() {
     assert_eq!(progress.step.unwrap(), "é".repeat(128));
     assert_eq!(progress.phase.unwrap().len(), 256);
     tracker.set_step(format!("x{}", "é".repeat(200)));
-    assert_eq!(tracker.snapshot().step.unwrap().len(), 255, "never within a character");
+    assert_eq!(tracker.snapshot().step.unwrap().len(), 255, "not cut within a character");
     let before = tracker.snapshot();
     assert!(tracker.report(ProgressReport::new().percent(50.0).step("x".repeat(257))).is_err());
     assert_eq!(tracker.snapshot(), before);
@@ -349,7 +349,7 @@ fn long_texts_are_cut_by_calls_and_refused_by_reports() {
 }
 
 #[test]
-fn after_the_end_everything_is_refused() {
+fn reports_after_the_end_are_rejected() {
     let mut log = Log::running();
     let tracker = log.tracker();
     tracker.complete_step("last");
@@ -364,18 +364,18 @@ fn after_the_end_everything_is_refused() {
     assert!(tracker.set_percent(10.0).is_err());
     assert!(tracker.report(ProgressReport::new().phase("late")).is_err());
     assert_eq!(tracker.snapshot(), before);
-    // What was said in time still comes into the log.
+    // Reports from before the end are still written to the log.
     assert_eq!(tracker.take_pending().unwrap().step.as_deref(), Some("last"));
     log.append(SessionEvent::Completed { summary: SessionSummary::default() });
     tracker.sync_from(&log.head);
     let progress = tracker.snapshot();
     assert!(progress.state.is_final());
     assert_eq!((progress.percent, progress.eta_seconds), (Some(100.0), None));
-    assert!(log.tracker().is_ended(), "a tracker of an ended session takes nothing");
+    assert!(log.tracker().is_ended(), "a tracker of an ended session accepts no reports");
 }
 
 #[test]
-fn the_numbers_of_the_log_are_shown() {
+fn totals_of_the_log_are_shown() {
     let mut log = Log::running();
     assert_eq!(log.view().success_rate, None);
     log.append(SessionEvent::IterationStarted { number: 1 });
@@ -401,7 +401,7 @@ fn the_numbers_of_the_log_are_shown() {
 }
 
 #[test]
-fn callbacks_hear_each_change_and_do_not_harm() {
+fn callbacks_receive_each_change_and_may_panic_or_reenter() {
     let tracker = Log::running().tracker();
     let heard = Arc::new(Mutex::new(Vec::new()));
     let calls = Arc::clone(&heard);
@@ -414,7 +414,7 @@ fn callbacks_hear_each_change_and_do_not_harm() {
     tracker.complete_step("c");
     assert_eq!(*heard.lock().unwrap(), [Some(1), Some(2)]);
 
-    // Called under a lock, or anew from within, this would never end.
+    // If callbacks ran under a lock or nested, this would never end.
     let (inner, times, depth) = (tracker.clone(), AtomicUsize::new(0), AtomicUsize::new(0));
     let nested = Arc::new(AtomicUsize::new(0));
     let deepest = Arc::clone(&nested);
@@ -432,14 +432,14 @@ fn callbacks_hear_each_change_and_do_not_harm() {
         .forget();
     tracker.complete_step("d");
     assert_eq!(tracker.snapshot().completed_steps, Some(7));
-    assert_eq!(nested.load(Ordering::SeqCst), 0, "called within its own call");
+    assert_eq!(nested.load(Ordering::SeqCst), 0, "nested call");
 }
 
 #[test]
-fn a_watch_always_has_the_latest() {
+fn a_watch_always_has_the_latest_progress() {
     let mut log = Log::running();
     let tracker = log.tracker();
-    tracker.complete_step("before anybody watched");
+    tracker.complete_step("before the first watch");
     let mut watch = tracker.watch();
     assert_eq!(*watch.borrow_and_update(), tracker.snapshot());
     tracker.complete_step("x");
@@ -454,7 +454,7 @@ fn a_watch_always_has_the_latest() {
 }
 
 #[test]
-fn threads_lose_no_step_and_hear_them_in_order() {
+fn no_step_is_lost_and_callbacks_see_them_in_order() {
     const THREADS: usize = 8;
     const EACH: usize = 500;
     let log = Log::running();
@@ -474,12 +474,12 @@ fn threads_lose_no_step_and_hear_them_in_order() {
     assert_eq!(tracker.take_pending().unwrap().completed_steps, Some(total));
     assert_eq!(watch.borrow().completed_steps, Some(total));
     let heard = heard.lock().unwrap();
-    assert!(heard.is_sorted_by(|a, b| a < b), "an older change was told after a newer one");
+    assert!(heard.is_sorted_by(|a, b| a < b), "an older change was delivered after a newer one");
     assert_eq!(heard.last(), Some(&total));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_who_waits_for_something_pending_misses_it() {
+async fn every_waiter_for_pending_reports_is_woken() {
     let log = Log::running();
     let tracker = log.tracker();
     for round in 0..500_u64 {
@@ -490,9 +490,9 @@ async fn nobody_who_waits_for_something_pending_misses_it() {
             })
             .collect();
         let (sender, put_back) = (tracker.clone(), round % 2 == 0);
-        let saying = tokio::spawn(async move {
+        let reporting = tokio::spawn(async move {
             if put_back {
-                sender.put_back(ProgressReport::new().step("again"));
+                sender.restore_pending(ProgressReport::new().step("again"));
             } else {
                 sender.complete_step("x");
             }
@@ -500,14 +500,14 @@ async fn nobody_who_waits_for_something_pending_misses_it() {
         for waiter in waiting {
             tokio::time::timeout(Duration::from_secs(20), waiter).await.expect("a wake-up was lost").unwrap();
         }
-        saying.await.unwrap();
+        reporting.await.unwrap();
         tracker.take_pending().unwrap();
         assert_eq!(tracker.take_pending(), None);
     }
 }
 
 #[test]
-fn one_line_says_it_all() {
+fn the_line_is_cut_to_the_width() {
     let log = Log::running();
     let tracker = log.tracker();
     tracker.start(5);
@@ -540,7 +540,7 @@ fn one_line_says_it_all() {
 }
 
 #[test]
-fn one_line_says_what_is_not_known_and_what_does_not_run() {
+fn the_line_shows_unknown_values_and_the_state() {
     let mut log = Log::running();
     let tracker = log.tracker();
     assert_eq!(format_progress(&tracker.snapshot(), 80), "[..........] --%");
@@ -554,7 +554,7 @@ fn one_line_says_what_is_not_known_and_what_does_not_run() {
 }
 
 #[test]
-fn one_line_is_harmless_and_never_too_long() {
+fn the_line_is_safe_to_print_and_never_too_long() {
     let log = Log::running();
     let tracker = log.tracker();
     for text in ["\u{1b}[2J\u{202e}evil\r\nline\u{9b}m", "日本語のとても長いテキスト", "   ", "", "\u{7f}"]

@@ -1,4 +1,4 @@
-//! What the work calls to say how far it is. How its reports come into the log is the engine's business.
+//! The tracker with which the work reports its progress. The engine writes the reports to the log.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,15 +15,16 @@ use crate::limits::{LimitError, STEP_BYTES};
 use crate::text::cut;
 use crate::time::{Clock, Timestamp};
 
-/// Says how far a session is. Cheap, callable from any thread, never waiting: what is said is written in the
-/// background, and what is said faster than that becomes one record. Clones are the same tracker.
+/// Reports the progress of a session. Calls are cheap, work from any thread and never wait: reports are written in the
+/// background, and reports that come faster are merged into one record. Clones share one tracker.
 ///
-/// It begins where the log is, and neither steps nor percent ever go backwards. An attempt that takes the work up again
-/// counts on from the last checkpoint, so steps that it has to do over again are not counted twice: what is shown stands
-/// still until they are done. Where there is no checkpoint it counts on from the last step that is known; work that then
-/// does steps over again says where it stands with [`report`](Self::report) and `completed_steps`.
+/// A tracker starts from the progress in the log, and neither steps nor percent ever decrease. A new attempt continues
+/// to count from the last checkpoint, so that repeated steps are not counted twice: the displayed progress does not
+/// change until they are done. Without a checkpoint, it continues from the last reported step; work that repeats steps
+/// then has to set `completed_steps` with [`report`](Self::report).
 ///
-/// After the session's end everything is refused: with an error where there is a result, silently elsewhere.
+/// After the end of the session, all reports are rejected: with an error by methods that return a result, silently by
+/// the others.
 #[derive(Clone)]
 pub struct ProgressTracker {
     shared: Arc<Shared>,
@@ -39,14 +40,14 @@ struct Shared {
 }
 
 struct State {
-    /// The fold of the log, as far as the engine has told.
+    /// The head of the log, as of the last synchronization by the engine.
     head: Head,
-    /// The fold of all reports, those that are not in the log yet included.
-    said: ProgressReport,
-    /// Where this attempt stands: behind what was said while it does steps over again.
+    /// The merge of all reports, including those that are not in the log yet.
+    reported: ProgressReport,
+    /// The completed steps of this attempt; fewer than reported while it repeats steps.
     steps: u64,
     samples: u64,
-    /// What the log does not have, and nobody has taken to bring there.
+    /// Reports that are not in the log and that the engine has not taken yet.
     pending: Option<ProgressReport>,
     ended: bool,
     next_key: u64,
@@ -54,22 +55,22 @@ struct State {
     delivery: Delivery,
 }
 
-/// One thread at a time tells of changes, so that nobody hears of an older one after a newer one.
+/// Notification state. One thread at a time notifies, so that no callback receives an older change after a newer one.
 #[derive(Default)]
 struct Delivery {
-    underway: bool,
+    in_progress: bool,
     changed: bool,
-    /// A new receiver has not got its first value yet.
+    /// `true` if a new receiver has not received its first value yet.
     joined: bool,
 }
 
 impl ProgressTracker {
-    /// A tracker that goes on from where a log is.
+    /// Creates a tracker that continues from the progress in a head.
     #[must_use]
     pub fn new(head: &Head, now: Timestamp, clock: Arc<dyn Clock>) -> Self {
         let state = State {
             head: head.clone(),
-            said: head.progress.clone(),
+            reported: head.progress.clone(),
             steps: head
                 .checkpoint
                 .map_or(head.progress.completed_steps, |_| head.checkpoint_steps)
@@ -85,97 +86,102 @@ impl ProgressTracker {
         Self { shared: Arc::new(Shared { clock, state: Mutex::new(state), pending: Notify::new(), watch }) }
     }
 
-    /// Work of so many steps begins, or goes on: steps that are done already stay done. Any kind of number; one that
-    /// is negative or 0 leaves the total unknown.
+    /// Sets the total at the start of the work, in the first attempt and in later ones; completed steps are kept.
+    /// Accepts any integer type; a number that is negative or 0 leaves the total unknown.
     pub fn start(&self, total: impl TryInto<u64>) {
         let total = total.try_into().ok().filter(|total| *total > 0);
-        self.say(|steps| ProgressReport {
+        self.submit(|steps| ProgressReport {
             total_steps: total,
             completed_steps: Some(steps),
             ..ProgressReport::default()
         });
     }
 
-    /// One more step is done; `name` is what it was, cut to 256 bytes. An empty name leaves the current step.
+    /// Completes one step named `name`, cut to 256 bytes. An empty name keeps the current step name.
     pub fn complete_step(&self, name: impl Into<String>) {
         let name = name.into();
-        self.say(|steps| ProgressReport {
+        self.submit(|steps| ProgressReport {
             completed_steps: Some(steps.saturating_add(1)),
             step: (!name.is_empty()).then(|| shorten(name)),
             ..ProgressReport::default()
         });
     }
 
-    /// What is being done now, cut to 256 bytes.
+    /// Sets the current step, cut to 256 bytes.
     pub fn set_step(&self, step: impl Into<String>) {
         let step = step.into();
-        self.say(|_| ProgressReport::new().step(shorten(step)));
+        self.submit(|_| ProgressReport::new().step(shorten(step)));
     }
 
-    /// The part of the work that begins now, cut to 256 bytes.
+    /// Sets the current phase, cut to 256 bytes.
     pub fn set_phase(&self, phase: impl Into<String>) {
         let phase = phase.into();
-        self.say(|_| ProgressReport::new().phase(shorten(phase)));
+        self.submit(|_| ProgressReport::new().phase(shorten(phase)));
     }
 
-    /// How much is done, 0 to 100. The step stays.
+    /// Sets the share of the work that is done, 0 to 100. Keeps the current step.
     ///
     /// # Errors
-    /// A number outside 0 to 100; after the end.
+    /// If the number is outside 0 to 100, or after the end of the session.
     pub fn set_percent(&self, percent: f64) -> Result<(), LimitError> {
         self.report(ProgressReport::new().percent(percent))
     }
 
-    /// How many steps there are. A number that is negative or 0 changes nothing.
+    /// Sets the total number of steps. A number that is negative or 0 changes nothing.
     pub fn set_total(&self, total: impl TryInto<u64>) {
         let total = total.try_into().ok().filter(|total| *total > 0);
-        self.say(|_| ProgressReport { total_steps: total, ..ProgressReport::default() });
+        self.submit(|_| ProgressReport { total_steps: total, ..ProgressReport::default() });
     }
 
-    /// The time left, instead of the estimate: until the work moves on without saying it again.
+    /// Sets the remaining time. It replaces the estimate until the work advances without setting it again.
     pub fn set_eta(&self, left: Duration) {
-        self.say(|_| ProgressReport::new().eta(left.as_secs() + u64::from(left.subsec_nanos() > 0)));
+        self.submit(|_| ProgressReport::new().eta(left.as_secs() + u64::from(left.subsec_nanos() > 0)));
     }
 
-    /// Whatever the report says; what it leaves out stays.
+    /// Merges a report. Fields that are `None` keep their value.
     ///
     /// # Errors
-    /// What cannot be written (see [`ProgressReport::check`]): nothing of it is taken over. After the end.
+    /// If the report violates a limit (see [`ProgressReport::check`]), or after the end of the session. Nothing is
+    /// merged then.
     pub fn report(&self, report: ProgressReport) -> Result<(), LimitError> {
         report.check()?;
-        if self.say(|_| report) { Ok(()) } else { Err(LimitError::invalid("progress", "came after the end")) }
+        if self.submit(|_| report) {
+            Ok(())
+        } else {
+            Err(LimitError::invalid("progress", "was reported after the end of the session"))
+        }
     }
 
-    /// How far the session is now.
+    /// Returns the current progress.
     #[must_use]
     pub fn snapshot(&self) -> SessionProgress {
         self.shared.state().view(self.shared.clock.now())
     }
 
-    /// Whether the session ended: nothing more is taken.
+    /// Returns `true` once the session has ended and reports are rejected.
     #[must_use]
     pub fn is_ended(&self) -> bool {
         self.shared.state().ended
     }
 
-    /// Calls `callback` after each change, on the thread that makes it. It is never called twice at once; changes that
-    /// come while it runs become one call after it. If it panics, the others are called all the same.
+    /// Registers a callback that is called after each change, on the thread that caused it. Calls never overlap;
+    /// changes during a call are merged into one call after it. If it panics, the other callbacks are still called.
     pub fn on_change(&self, callback: impl Fn(&SessionProgress) + Send + Sync + 'static) -> CallbackGuard {
         let mut state = self.shared.state();
         state.next_key += 1;
         let key = state.next_key;
         state.callbacks.insert(key, Arc::new(callback));
         drop(state);
-        // Weak: what only waits to be taken back keeps nothing alive.
+        // Weak: a guard keeps nothing alive.
         let shared = Arc::downgrade(&self.shared);
         CallbackGuard::new(move || {
-            let taken = shared.upgrade().and_then(|shared| shared.state().callbacks.remove(&key));
-            // What the callback holds is dropped outside the lock: it may come back here.
-            drop(taken);
+            let callback = shared.upgrade().and_then(|shared| shared.state().callbacks.remove(&key));
+            // Dropped outside the lock: a value that the callback owns may call back here.
+            drop(callback);
         })
     }
 
-    /// Always the latest value. A borrowed value must not be held while reporting: the two wait for each other.
+    /// Returns a receiver of the latest progress. Do not report while holding a borrowed value: that deadlocks.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<SessionProgress> {
         let receiver = self.shared.watch.subscribe();
@@ -185,8 +191,8 @@ impl ProgressTracker {
         receiver
     }
 
-    /// Takes a report over, and returns whether it was: not after the end.
-    fn say(&self, report: impl FnOnce(u64) -> ProgressReport) -> bool {
+    /// Merges a report. Returns `false` if it was rejected because the session has ended.
+    fn submit(&self, report: impl FnOnce(u64) -> ProgressReport) -> bool {
         let mut state = self.shared.state();
         if state.ended {
             return false;
@@ -195,7 +201,7 @@ impl ProgressTracker {
         if report == ProgressReport::default() {
             return true;
         }
-        state.take(report);
+        state.accept(report);
         state.delivery.changed = true;
         self.shared.pending.notify_waiters();
         self.shared.deliver(state);
@@ -203,15 +209,15 @@ impl ProgressTracker {
     }
 }
 
-/// The engine's side.
+/// Methods for the engine.
 impl ProgressTracker {
-    /// What the log should be told and nobody took yet, as one report.
+    /// Takes the pending reports, merged into one.
     pub(crate) fn take_pending(&self) -> Option<ProgressReport> {
         self.shared.state().pending.take()
     }
 
-    /// A report that was taken did not come into the log; whatever was said since is newer.
-    pub(crate) fn put_back(&self, mut report: ProgressReport) {
+    /// Returns a taken report that could not be written. Reports submitted since then override it.
+    pub(crate) fn restore_pending(&self, mut report: ProgressReport) {
         let mut state = self.shared.state();
         if let Some(newer) = state.pending.take() {
             report.advance(newer);
@@ -221,10 +227,10 @@ impl ProgressTracker {
         self.shared.pending.notify_waiters();
     }
 
-    /// Waits until there is something to take. Any number may wait; none misses it.
+    /// Waits until a report is pending. Any number of tasks may wait; each of them is woken.
     pub(crate) async fn pending_changed(&self) {
         loop {
-            // Made before the look: a change between the two wakes it.
+            // Created before the check, so that a change in between wakes it.
             let notified = self.shared.pending.notified();
             if self.shared.state().pending.is_some() {
                 return;
@@ -233,14 +239,14 @@ impl ProgressTracker {
         }
     }
 
-    /// The log's fold moved on.
+    /// Updates the tracker after the head has changed.
     pub(crate) fn sync_from(&self, head: &Head) {
         let mut state = self.shared.state();
-        state.delivery.changed |= state.follow(head);
+        state.delivery.changed |= state.merge_head(head);
         self.shared.deliver(state);
     }
 
-    /// Nothing more is taken. What is pending can still be taken over into the log.
+    /// Rejects further reports. Pending ones can still be taken and written to the log.
     pub(crate) fn end(&self) {
         self.shared.state().ended = true;
     }
@@ -248,8 +254,8 @@ impl ProgressTracker {
 
 #[cfg(test)]
 impl ProgressTracker {
-    pub(super) fn shared_said(&self) -> ProgressReport {
-        self.shared.state().said.clone()
+    pub(super) fn reported_so_far(&self) -> ProgressReport {
+        self.shared.state().reported.clone()
     }
 }
 
@@ -258,10 +264,10 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells of what changed, outside the lock. If a thread is at it already, or this one is, further down its stack,
-    /// that one goes round once more.
+    /// Notifies callbacks and receivers of changes, outside the lock. If a notification is already in progress, on
+    /// another thread or further up this stack, that one repeats its loop instead.
     fn deliver<'a>(&'a self, mut state: MutexGuard<'a, State>) {
-        if state.delivery.underway {
+        if state.delivery.in_progress {
             return;
         }
         while state.delivery.changed || state.delivery.joined {
@@ -274,7 +280,7 @@ impl Shared {
                 continue;
             }
             let progress = state.view(self.clock.now());
-            state.delivery.underway = true;
+            state.delivery.in_progress = true;
             drop(state);
             for callback in callbacks {
                 isolated("progress", || callback(&progress));
@@ -283,64 +289,65 @@ impl Shared {
                 self.watch.send_replace(progress);
             }
             state = self.state();
-            state.delivery.underway = false;
+            state.delivery.in_progress = false;
         }
     }
 }
 
 impl State {
     fn view(&self, now: Timestamp) -> SessionProgress {
-        SessionProgress::of(&self.head, &self.said, self.samples, now)
+        SessionProgress::of(&self.head, &self.reported, self.samples, now)
     }
 
-    fn take(&mut self, report: ProgressReport) {
+    fn accept(&mut self, report: ProgressReport) {
         self.steps = report.completed_steps.unwrap_or(self.steps);
-        let moved = self.said.advance(report.clone());
-        self.samples += u64::from(moved);
+        let advanced = self.reported.advance(report.clone());
+        self.samples += u64::from(advanced);
         let pending = self.pending.get_or_insert_default();
         let eta = report.eta;
         pending.merge(ProgressReport {
-            // What goes into the log is where the work is, not where a step that is done over again is.
-            completed_steps: report.completed_steps.and(self.said.completed_steps),
-            percent: report.percent.and(self.said.percent),
+            // The log gets the overall progress, not the smaller numbers of repeated steps.
+            completed_steps: report.completed_steps.and(self.reported.completed_steps),
+            percent: report.percent.and(self.reported.percent),
             ..report
         });
-        if moved {
+        if advanced {
             pending.eta = eta;
         }
     }
 
-    /// Takes over what the log says and nobody said here: reports that did not come through this tracker. Returns
-    /// whether anything changed that can be seen.
-    fn follow(&mut self, head: &Head) -> bool {
+    /// Merges the changes in a new head that did not come from this tracker. Returns `true` if the visible progress
+    /// changed.
+    fn merge_head(&mut self, head: &Head) -> bool {
         let (old, new) = (&self.head, &head.progress);
         let pending = self.pending.clone().unwrap_or_default();
-        let before = self.said.clone();
+        let before = self.reported.clone();
         let later = ProgressReport {
             completed_steps: new.completed_steps,
             percent: new.percent,
             ..ProgressReport::default()
         };
-        let eta = self.said.eta;
+        let eta = self.reported.eta;
         if new.completed_steps > old.progress.completed_steps {
             self.steps = self.steps.max(new.completed_steps.unwrap_or(0));
         }
-        self.said.advance(later);
-        self.said.eta = if new.eta != old.progress.eta && self.pending.is_none() { new.eta } else { eta };
-        // A head's texts are cut: one that is the start of ours is ours.
-        let text = |said: &mut Option<String>, new: &Option<String>, old: &Option<String>, pending: bool| {
-            let ours = said.as_deref().map(|text| cut(text, crate::limits::HEAD_TEXT));
-            if new != old && *new != ours && !pending {
-                said.clone_from(new);
-            }
-        };
-        text(&mut self.said.step, &new.step, &old.progress.step, pending.step.is_some());
-        text(&mut self.said.phase, &new.phase, &old.progress.phase, pending.phase.is_some());
+        self.reported.advance(later);
+        self.reported.eta = if new.eta != old.progress.eta && self.pending.is_none() { new.eta } else { eta };
+        // Texts in a head are cut: compare them with our texts in cut form.
+        let text =
+            |reported: &mut Option<String>, new: &Option<String>, old: &Option<String>, pending: bool| {
+                let ours = reported.as_deref().map(|text| cut(text, crate::limits::HEAD_TEXT));
+                if new != old && *new != ours && !pending {
+                    reported.clone_from(new);
+                }
+            };
+        text(&mut self.reported.step, &new.step, &old.progress.step, pending.step.is_some());
+        text(&mut self.reported.phase, &new.phase, &old.progress.phase, pending.phase.is_some());
         if new.total_steps != old.progress.total_steps && pending.total_steps.is_none() {
-            self.said.total_steps = new.total_steps;
+            self.reported.total_steps = new.total_steps;
         }
         self.samples = self.samples.max(head.samples);
-        let changed = self.said != before
+        let changed = self.reported != before
             || old.lifecycle.state != head.lifecycle.state
             || old.lifecycle.iterations_completed != head.lifecycle.iterations_completed
             || old.totals != head.totals;
@@ -353,14 +360,14 @@ impl fmt::Debug for ProgressTracker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.shared.state();
         f.debug_struct("ProgressTracker")
-            .field("said", &state.said)
+            .field("said", &state.reported)
             .field("pending", &state.pending)
             .field("ended", &state.ended)
             .finish_non_exhaustive()
     }
 }
 
-/// A progress call never fails the work for a long text.
+/// Cuts a long text: a progress call must not fail the work for it.
 fn shorten(mut text: String) -> String {
     if text.len() > STEP_BYTES {
         let end = (0..=STEP_BYTES).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! Reading a line whose place in the log is known to be right: what is around the event, then the event.
+//! Decoding a line whose position in the log has been verified: the envelope, then the event.
 
 use std::fmt;
 
@@ -10,21 +10,21 @@ use crate::event::{EventKind, FORMAT, SessionEvent};
 use crate::limits;
 use crate::time::Timestamp;
 
-/// A line with a right sum that cannot be read.
+/// The reason why a line with a valid sum cannot be decoded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// It is no record of any version.
+    /// The line is not a record of any version.
     #[error("not a record")]
     Malformed(#[source] serde_json::Error),
-    /// An event of a kind that this version does not know.
-    #[error("an event of the unknown kind `{kind}`")]
+    /// The event has a kind that this version does not know.
+    #[error("unknown event kind `{kind}`")]
     UnknownKind {
         /// The kind.
         kind: String,
     },
-    /// A log of a newer format.
-    #[error("format {format}, this version reads up to {FORMAT}")]
+    /// The log has a newer format.
+    #[error("format {format} is newer than {FORMAT}, the latest that this version reads")]
     NewerFormat {
         /// The format.
         format: u32,
@@ -32,31 +32,31 @@ pub enum DecodeError {
 }
 
 impl StoredRecord {
-    /// Reads what is around the event.
+    /// Decodes the envelope.
     ///
     /// # Errors
-    /// [`DecodeError::Malformed`] where the line is no record.
+    /// [`DecodeError::Malformed`] if the line is not a record.
     pub fn envelope(&self) -> Result<Envelope, DecodeError> {
         RawRecord::<&RawValue>::parse(&self.line).map(|raw| raw.envelope())
     }
 
-    /// Reads the whole record.
+    /// Decodes the whole record.
     ///
     /// # Errors
-    /// [`DecodeError::UnknownKind`] and [`DecodeError::NewerFormat`] for what a newer version wrote;
-    /// [`DecodeError::Malformed`] for what is no record of any version, or breaks a limit of its format.
+    /// [`DecodeError::UnknownKind`] and [`DecodeError::NewerFormat`] if a newer version wrote the record;
+    /// [`DecodeError::Malformed`] if it is not a record of any version, or exceeds a limit of its format.
     pub fn decode(&self) -> Result<Record, DecodeError> {
         decode(&self.line, self.tip.sum)
     }
 }
 
 impl CheckedLine<'_> {
-    /// Reads what is around the event.
+    /// Decodes the envelope.
     pub(super) fn envelope(self) -> Result<Envelope, DecodeError> {
         RawRecord::<&RawValue>::parse(self.line).map(|raw| raw.envelope())
     }
 
-    /// Reads the whole record.
+    /// Decodes the whole record.
     ///
     /// # Errors
     /// Those of [`StoredRecord::decode`].
@@ -65,21 +65,21 @@ impl CheckedLine<'_> {
     }
 }
 
-/// Reads a line whose sum is right.
+/// Decodes a line whose sum is valid.
 fn decode(line: &str, sum: Sum) -> Result<Record, DecodeError> {
     let (envelope, event) = match RawRecord::<SessionEvent>::parse(line) {
         Ok(raw) if !matches!(raw.event, SessionEvent::Created { format, .. } if format != FORMAT) => {
-            // What a writer refuses, a reader need not be ready for: heads rely on it.
+            // Readers reject what writers reject: heads rely on these limits.
             raw.event.check().map_err(malformed)?;
             (raw.envelope(), raw.event)
         }
-        // Again, and step by step, to say why.
+        // Decode again in steps, to find the reason.
         _ => {
             let raw = RawRecord::<&RawValue>::parse(line)?;
             (raw.envelope(), raw.event()?)
         }
     };
-    // Members that nobody knows are passed over here; others who read the line may look at them.
+    // Unknown members are ignored here, but other readers of the line may parse them.
     limits::at_most("record (nesting)", levels(line), limits::NESTING).map_err(malformed)?;
     Ok(Record { envelope, event, sum })
 }
@@ -105,7 +105,7 @@ impl<'a, E: Deserialize<'a>> RawRecord<E> {
 
 impl RawRecord<&RawValue> {
     fn event(&self) -> Result<SessionEvent, DecodeError> {
-        // First only the kind: a newer version's payload must not be read as one of ours.
+        // Decode the kind first: the payload of a newer version must not be taken for one of ours.
         let tag: Tag<'_> = serde_json::from_str(self.event.get()).map_err(DecodeError::Malformed)?;
         match EventKind::parse(&tag.kind) {
             None => return Err(DecodeError::UnknownKind { kind: tag.kind }),
@@ -114,23 +114,23 @@ impl RawRecord<&RawValue> {
                     serde_json::from_str(tag.payload.get()).map_err(DecodeError::Malformed)?;
                 match created.format {
                     1..=FORMAT => {}
-                    0 => return Err(malformed("there is no format 0")),
+                    0 => return Err(malformed("format 0 does not exist")),
                     format => return Err(DecodeError::NewerFormat { format }),
                 }
             }
             Some(_) => {}
         }
         let event: SessionEvent = serde_json::from_str(self.event.get()).map_err(DecodeError::Malformed)?;
-        // What a writer refuses, a reader need not be ready for: heads rely on it.
+        // Readers reject what writers reject: heads rely on these limits.
         event.check().map_err(malformed)?;
         Ok(event)
     }
 }
 
-/// How deep arrays and objects are nested in a text that is JSON.
+/// Returns the nesting depth of arrays and objects in a JSON text.
 fn levels(json: &str) -> usize {
-    // Nearly every record has fewer of them altogether than it may have within each other. In parts, each counted in a
-    // byte, so that the compiler counts many at once.
+    // Nearly every record has fewer brackets in total than the allowed depth. They are counted in chunks, each in a
+    // byte, so that the compiler vectorises the loop.
     let opens = |byte: &u8| u8::from(matches!(byte, b'[' | b'{'));
     let part = |bytes: &[u8]| usize::from(bytes.iter().map(opens).sum::<u8>());
     let all: usize = json.as_bytes().chunks(128).map(part).sum();

@@ -1,4 +1,4 @@
-//! What can go wrong with a storage, sorted by what the caller does next.
+//! Errors of a storage, one variant for each reaction of the caller.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -9,77 +9,77 @@ use crate::limits::LimitError;
 use crate::machine::TransitionError;
 use crate::record::{DecodeError, Tip};
 
-/// A cause that more than one error can share.
+/// A cause that several errors can share.
 pub(crate) type Source = Arc<dyn Error + Send + Sync>;
 
-/// What went wrong with a storage. [`code`](Self::code) says what to do next.
+/// An error of a storage. Its [`code`](Self::code) tells the caller what to do next.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
-    /// There is no such session.
+    /// The session does not exist.
     #[error("no session {id}")]
     NotFound {
         /// The session.
         id: SessionId,
     },
-    /// The log does not end where the caller thought. Nothing changed: read what came in, decide again.
+    /// The log does not end where the caller expected. Nothing changed: read the new records, then decide again.
     #[error("the log of session {id} ends at {}, not at {}", display_tip(*actual), display_tip(*expected))]
     Conflict {
         /// The session.
         id: SessionId,
-        /// Where the caller thought; `None` is no log.
+        /// The tip that the caller expected; `None` means no log.
         expected: Option<Tip>,
-        /// Where it does; `None` is no log.
+        /// The tip that is stored; `None` means no log.
         actual: Option<Tip>,
     },
-    /// There are as many unended sessions as are allowed.
+    /// The limit of active sessions is reached.
     #[error("Maximum {limit} sessions supported. Destroy a session to create a new one.")]
     MaxSessions {
-        /// What is allowed.
+        /// The limit.
         limit: usize,
     },
-    /// No room. Nothing was added; what was there is safe.
+    /// No space left. Nothing was appended; existing records are safe.
     #[error("no space left for {what}")]
     Full {
-        /// What was being written.
+        /// The data that was being written.
         what: String,
-        /// What the system said.
+        /// The error of the operating system or database.
         #[source]
         source: Source,
     },
     /// The storage cannot be used now, or not by this process.
     #[error("{what}")]
     Unavailable {
-        /// What is the matter, and with what.
+        /// The problem and the object that has it.
         what: String,
-        /// What the system said.
+        /// The error of the operating system or database, if there is one.
         #[source]
         source: Option<Source>,
     },
-    /// The system failed. Nothing was acknowledged.
+    /// Input or output failed. Nothing was acknowledged.
     #[error("{what}")]
     Io {
-        /// What was being done, and to what.
+        /// The operation and its object.
         what: String,
-        /// What the system said.
+        /// The error of the operating system or database.
         #[source]
         source: Source,
     },
-    /// It is not known whether the append took place: read the log before deciding anew.
-    #[error("it is not known whether the last change of session {id} was stored")]
+    /// It is unknown whether the append took place: read the log before deciding again.
+    #[error("session {id}: unknown whether the last change was stored")]
     OutcomeUnknown {
         /// The session.
         id: SessionId,
-        /// Why it is not known.
+        /// The cause of the uncertainty.
         #[source]
         source: Source,
     },
     /// The storage, or this session of it, was closed after a failure.
     #[error("{what} is closed")]
     Closed {
-        /// What is closed.
+        /// The object that is closed.
         what: String,
-        /// The failure.
+        /// The failure, if one is known.
         #[source]
         source: Option<Source>,
     },
@@ -90,36 +90,36 @@ pub enum StorageError {
         id: SessionId,
         /// The last revision that can be read.
         readable: u64,
-        /// What is wrong.
+        /// The damage.
         what: String,
     },
-    /// All sums hold, and yet the log breaks a rule of the machine.
-    #[error("the log of session {id} breaks a rule at revision {revision}")]
+    /// All sums are valid, but the log violates a rule of the state machine.
+    #[error("session {id}: revision {revision} violates a rule of the state machine")]
     Invalid {
         /// The session.
         id: SessionId,
-        /// The revision that breaks the rule.
+        /// The revision that violates the rule.
         revision: u64,
         /// The rule.
         #[source]
         source: TransitionError,
     },
-    /// Written by a newer version. It can be read, not written.
+    /// Written by a newer version: readable at most, never writable by this one.
     #[error("{what} was written by a newer version")]
     UnsupportedFormat {
-        /// What was.
+        /// The object that was.
         what: String,
-        /// What is new about it.
+        /// The part that this version does not know, if that is known.
         #[source]
         source: Option<Source>,
     },
-    /// An argument that makes no sense to this storage.
+    /// An argument is invalid for this storage.
     #[error("{what}")]
     InvalidArgument {
-        /// What is wrong with it.
+        /// The argument and the problem.
         what: String,
     },
-    /// More than the format has room for.
+    /// An argument exceeds a limit of the format.
     #[error(transparent)]
     Limit(#[from] LimitError),
 }
@@ -129,7 +129,7 @@ fn display_tip(tip: Option<Tip>) -> String {
 }
 
 impl StorageError {
-    /// The stable code.
+    /// Returns the stable code.
     #[must_use]
     pub const fn code(&self) -> ErrorCode {
         match self {
@@ -151,7 +151,7 @@ impl StorageError {
         }
     }
 
-    /// A record whose sum is right and that cannot be understood.
+    /// Classifies a record whose checksum is valid but whose line cannot be decoded.
     pub(crate) fn undecodable(id: SessionId, revision: u64, error: DecodeError) -> Self {
         match error {
             DecodeError::UnknownKind { .. } | DecodeError::NewerFormat { .. } => Self::UnsupportedFormat {
@@ -161,7 +161,7 @@ impl StorageError {
             DecodeError::Malformed(_) => Self::Corrupt {
                 id,
                 readable: revision.saturating_sub(1),
-                what: format!("revision {revision} has a right sum and is no record"),
+                what: format!("revision {revision}: checksum is valid but the line is not a record"),
             },
         }
     }

@@ -1,4 +1,4 @@
-//! Conveniences over any storage, made of its verbs alone. Nobody implements them by hand.
+//! Convenience methods for every storage, built on the methods of the port alone.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::head::{Head, PersistedSession};
 use crate::id::SessionId;
 use crate::record::{StoredRecord, Tip};
 
-/// All heads that a filter lets through, a page at a time, so that they need not all be held at once.
+/// All heads that match a filter, read page by page so that they need not all be in memory.
 #[derive(Debug)]
 pub struct Heads<'a, S: ?Sized> {
     storage: &'a S,
@@ -21,8 +21,8 @@ pub struct Heads<'a, S: ?Sized> {
 }
 
 impl<S: SessionStorage + ?Sized> Heads<'_, S> {
-    /// The next page; `None` after the last one. A page may be empty and not the last. After an error the same page
-    /// can be asked for again.
+    /// Returns the next page; `None` after the last one. An empty page is not necessarily the last. After an error, the
+    /// next call reads the same page again.
     ///
     /// # Errors
     /// Those of [`list`](SessionStorage::list).
@@ -37,10 +37,10 @@ impl<S: SessionStorage + ?Sized> Heads<'_, S> {
     }
 }
 
-/// What can be made of a storage's verbs.
+/// Convenience methods for every [`SessionStorage`]. Implemented for all of them; do not implement it yourself.
 #[async_trait]
 pub trait SessionStorageExt: SessionStorage {
-    /// All records after a revision, ascending.
+    /// Returns all records after a revision, ascending.
     ///
     /// # Errors
     /// Those of [`records`](SessionStorage::records).
@@ -54,7 +54,7 @@ pub trait SessionStorageExt: SessionStorage {
         }
     }
 
-    /// One record.
+    /// Returns one record; `None` if the log has no such revision.
     ///
     /// # Errors
     /// Those of [`records`](SessionStorage::records).
@@ -62,7 +62,7 @@ pub trait SessionStorageExt: SessionStorage {
         load::record(self, id, revision).await
     }
 
-    /// All heads that the filter lets through, ascending by id, on one page.
+    /// Returns all heads that match the filter, ascending by id, on one page.
     ///
     /// # Errors
     /// Those of [`list`](SessionStorage::list).
@@ -75,13 +75,13 @@ pub trait SessionStorageExt: SessionStorage {
         Ok(all)
     }
 
-    /// All heads that the filter lets through, ascending by id, a page at a time.
+    /// Returns a cursor over the pages of heads that match the filter, ascending by id.
     fn heads(&self, filter: SessionFilter) -> Heads<'_, Self> {
         Heads { storage: self, filter, after: None, done: false }
     }
 
-    /// The head of a session, once all that it stands for survives power loss: for whoever reports an ending to somebody
-    /// who acts on it. Flushes only where that has not been done yet.
+    /// Returns the head of a session once everything that it covers survives power loss. Use it before reporting an
+    /// ending to a caller that acts on it. Flushes only if that has not been done yet.
     ///
     /// # Errors
     /// `NotFound`; those of [`append`](SessionStorage::append) except `Conflict`.
@@ -90,28 +90,28 @@ pub trait SessionStorageExt: SessionStorage {
             let head = self.head(id).await?.ok_or(StorageError::NotFound { id })?;
             match self.append(id, Expected::At(head.tip), Batch::empty(), Durability::Flushed).await {
                 Ok(_) => return Ok(head),
-                // Somebody appended between the two, or removed it.
+                // Another process appended to the log or deleted it in between.
                 Err(StorageError::Conflict { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Loads a session whole, from as few records of its log as tell the whole of it. Changes nothing.
+    /// Loads the full session from as few records of its log as possible. Read-only.
     ///
     /// # Errors
-    /// `NotFound`; `UnsupportedFormat` where a newer version wrote what is needed; whatever the storage suffers.
+    /// `NotFound`; `UnsupportedFormat` if a newer version wrote one of these records; failures of the backend.
     async fn load(&self, id: SessionId) -> Result<PersistedSession, StorageError> {
         load::load(self, id).await
     }
 
-    /// Stores a whole log: its lines, without line ends, from record 1 on. Every sum is checked and every event folded
-    /// before anything is written; then all of it is stored at once, byte for byte, and flushed. A log that is there
-    /// already, up to the same tip, is left as it is.
+    /// Stores a complete log, given as its lines from record 1 on, without line ends. Every sum is checked and every
+    /// event folded before anything is written; then all lines are appended as one batch, byte for byte, and flushed.
+    /// If the log is already stored up to the same tip, it is left unchanged.
     ///
     /// # Errors
-    /// `Conflict` where the session is there and ends elsewhere; `Corrupt` and `Invalid` where the lines are no log;
-    /// `UnsupportedFormat` where a newer version wrote them; `InvalidArgument` where there are none.
+    /// `Conflict` if the session exists with another tip; `Corrupt` and `Invalid` if the lines are not a valid log;
+    /// `UnsupportedFormat` if a newer version wrote them; `InvalidArgument` if there are none.
     async fn import<L: AsRef<[u8]> + Sync>(
         &self,
         id: SessionId,
@@ -120,13 +120,12 @@ pub trait SessionStorageExt: SessionStorage {
         import::import(self, id, lines).await
     }
 
-    /// Follows a log from behind revision `after`: hears of changes where the storage can tell of them, and looks at
-    /// least every `poll`.
+    /// Follows a log after revision `after`. Reads when the storage reports a change, and at least every `poll`.
     fn watch(&self, id: SessionId, after: u64, poll: Duration) -> Watch<'_, Self> {
         Watch::new(self, id, after, poll)
     }
 
-    /// Waits until the log may have grown beyond `seen`, or for `poll` where the storage cannot tell of changes.
+    /// Waits until the log may have grown beyond `seen`, at most for `poll`.
     async fn changed(&self, id: SessionId, seen: Tip, poll: Duration) {
         watch::changed(self, id, seen, poll).await;
     }

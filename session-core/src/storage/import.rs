@@ -1,21 +1,21 @@
-//! Takes over a log that comes from elsewhere, after checking all of it.
+//! Import of a log from another store, after checking all of it.
 
 use super::{Batch, Durability, Expected, SessionStorage, StorageError};
 use crate::head::Head;
 use crate::id::SessionId;
 use crate::record::{Chain, Tip};
 
-/// What came of an import.
+/// The outcome of an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Imported {
     /// The log was stored.
     New(Tip),
-    /// It was there already.
+    /// The same log was already stored.
     AlreadyThere(Tip),
 }
 
-/// The lines as one batch, every sum checked and every event folded.
+/// Returns the lines as one batch, with every sum checked and every event folded.
 fn checked<L: AsRef<[u8]>>(id: SessionId, lines: &[L]) -> Result<Batch, StorageError> {
     let (mut chain, mut head) = (Chain::start(id), None);
     let mut records = Vec::with_capacity(lines.len());
@@ -24,7 +24,7 @@ fn checked<L: AsRef<[u8]>>(id: SessionId, lines: &[L]) -> Result<Batch, StorageE
         let record = chain.check(line.as_ref()).map_err(|broken| StorageError::Corrupt {
             id,
             readable,
-            what: format!("revision {} is {broken}", readable + 1),
+            what: format!("revision {}: {broken}", readable + 1),
         })?;
         let revision = record.revision();
         let decoded = record.decode().map_err(|error| StorageError::undecodable(id, revision, error))?;
@@ -36,7 +36,7 @@ fn checked<L: AsRef<[u8]>>(id: SessionId, lines: &[L]) -> Result<Batch, StorageE
         records.push(record);
     }
     let head =
-        head.ok_or_else(|| StorageError::InvalidArgument { what: "a log of no records".to_owned() })?;
+        head.ok_or_else(|| StorageError::InvalidArgument { what: "the log has no records".to_owned() })?;
     Ok(Batch::new(records, head))
 }
 
@@ -46,11 +46,11 @@ where
     L: AsRef<[u8]>,
 {
     let batch = checked(id, lines)?;
-    let whole = batch.head().map(|head| head.tip);
+    let batch_tip = batch.head().map(|head| head.tip);
     match storage.append(id, Expected::Absent, batch, Durability::Flushed).await {
         Ok(tip) => Ok(Imported::New(tip)),
-        Err(StorageError::Conflict { actual: Some(tip), .. }) if whole == Some(tip) => {
-            // Somebody else may have stored it, and not flushed.
+        Err(StorageError::Conflict { actual: Some(tip), .. }) if batch_tip == Some(tip) => {
+            // Another process may have stored it without a flush.
             let tip = storage.append(id, Expected::At(tip), Batch::empty(), Durability::Flushed).await?;
             Ok(Imported::AlreadyThere(tip))
         }

@@ -1,4 +1,4 @@
-//! Loads a session whole, from as few records of its log as tell the whole of it.
+//! Loading a full session from as few records of its log as possible.
 
 use std::num::NonZeroUsize;
 
@@ -24,7 +24,7 @@ where
     {
         checkpoint = Some(state);
     }
-    let state = whole_state(storage, &head).await?;
+    let state = full_state(storage, &head).await?;
     Ok(PersistedSession { head, config: *config, origin, state, checkpoint })
 }
 
@@ -54,8 +54,8 @@ fn decode(id: SessionId, stored: &StoredRecord) -> Result<SessionEvent, StorageE
     stored.decode().map(|record| record.event).map_err(undecodable)
 }
 
-/// The state with its texts as the log has them. Looks back from the end of the log to the event that made it.
-async fn whole_state<S>(storage: &S, head: &Head) -> Result<SessionState, StorageError>
+/// Returns the state with its texts uncut. Reads backwards from the end of the log to the event that set it.
+async fn full_state<S>(storage: &S, head: &Head) -> Result<SessionState, StorageError>
 where
     S: SessionStorage + ?Sized,
 {
@@ -70,7 +70,7 @@ where
             (SessionEvent::Failed { error }, _) => return Ok(SessionState::Failed { error }),
             (SessionEvent::Cancelled { reason }, _) => return Ok(SessionState::Cancelled { reason }),
             (SessionEvent::Paused { reason }, _) => return Ok(SessionState::Paused { reason }),
-            // Other pauses outlive the `interrupted` that only took their owner away.
+            // Other pauses outlive an `interrupted`, which then only removes their owner.
             (
                 SessionEvent::Interrupted { evidence },
                 SessionState::Paused { reason: PauseReason::Interrupted(_) },

@@ -1,4 +1,4 @@
-//! The port beside the logs: how what is stored is, and mending it. For `verify` and `recover`, not for daily work.
+//! The maintenance port: checking and repairing stored data. For the verbs `verify` and `recover`, not for daily work.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,70 +10,70 @@ use crate::id::{InstanceId, SessionId};
 use crate::owner::Owner;
 use crate::record::Tip;
 
-/// A storage on this machine that outlives its processes: what it can tell and do about its own health, and the folders
-/// that belong to it.
+/// Maintenance of a persistent storage on this machine: health checks, repair, and the folders that belong to it.
 ///
-/// A session is judged alike everywhere: by the chain of its sums, by what is known to have been flushed, and by the
-/// rules of the machine. What [`verify`](Self::verify) says is what the other verbs of the storage act on.
+/// Every backend classifies a session by the same criteria: the chain of its sums, the tip that is known to have been
+/// flushed, and the rules of the state machine. The other methods act on the condition that [`verify`](Self::verify)
+/// reports.
 #[async_trait]
 pub trait StorageMaintenance: SessionStorage {
-    /// How what is stored of a session is. Changes nothing.
+    /// Checks the stored data of one session. Read-only.
     ///
     /// # Errors
-    /// `NotFound`, and whatever keeps one from looking; damage is in the answer.
+    /// `NotFound`, and failures to read. Damage is part of the result, not an error.
     async fn verify(&self, id: SessionId) -> Result<SessionHealth, StorageError>;
 
-    /// How all of it is. Changes nothing.
+    /// Checks the whole store. Read-only.
     ///
     /// # Errors
-    /// What concerns the store as a whole.
+    /// Failures of the store as a whole.
     async fn verify_all(&self) -> Result<StoreHealth, StorageError>;
 
-    /// Mends a session, and acknowledges what it lost earlier. What is cut is kept apart.
+    /// Repairs a session, and acknowledges its earlier losses. Bytes that are cut off are kept in a separate file.
     ///
-    /// A loss that was accepted stays marked, so that [`verify`](Self::verify) says `degraded`, until another call
-    /// acknowledges it: the caller first notes it in the log.
+    /// An accepted loss stays marked, so that [`verify`](Self::verify) reports `degraded`, until a later call
+    /// acknowledges it. Callers note the loss in the log before that call.
     ///
     /// # Errors
-    /// `Corrupt` where flushed records are gone and `acceptance` does not cover that; `Unavailable` where it does
-    /// and an owner is not among the dead; `Invalid` and `UnsupportedFormat`, for which there is no repair.
+    /// `Corrupt` if flushed records are gone and `acceptance` does not cover that; `Unavailable` if it does but an
+    /// owner is not listed as dead; `Invalid` and `UnsupportedFormat`, which cannot be repaired.
     async fn repair(&self, id: SessionId, acceptance: AcceptedLoss) -> Result<RepairReport, StorageError>;
 
-    /// Mends what crashes left, and rebuilds caches. Writes nothing to a healthy store. One bad session does not keep the
-    /// others from it.
+    /// Repairs leftovers of crashes, and rebuilds caches. Writes nothing to a healthy store. A session that cannot be
+    /// repaired does not block the others.
     ///
     /// # Errors
-    /// What concerns the store as a whole.
+    /// Failures of the store as a whole.
     async fn reconcile(&self) -> Result<ReconcileReport, StorageError>;
 
-    /// The folder for the lock files of owners. Made by whoever needs it first.
+    /// Returns the folder for the lock files of owners. The first process that needs it creates it.
     fn owners_dir(&self) -> PathBuf;
 
-    /// The folder of folders, each named by the id of its session, for what belongs to sessions beside their logs, such as
-    /// the `output` of their programs. A session's folder goes when the session is deleted.
+    /// Returns the folder with one subfolder per session, named by its id, for data next to the log, such as the
+    /// `output` of its program. Deleting a session deletes its subfolder.
     fn sessions_dir(&self) -> PathBuf;
 }
 
-/// What a session's files show.
+/// The condition of a session's stored data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Condition {
-    /// Everything that was written is there.
+    /// Everything that was written is stored.
     Healthy,
-    /// A crash cut the last write short. Nothing acknowledged as flushed is gone; the next append mends it.
+    /// A crash cut the last write short. No record acknowledged as flushed is gone; the next append repairs the log.
     Torn,
-    /// Records are gone that were acknowledged, but never as flushed. It may be written.
+    /// Records that were acknowledged, but never as flushed, are gone. The session is writable.
     Degraded,
-    /// Records are gone that were acknowledged as flushed. It is read-only until that is accepted.
+    /// Records that were acknowledged as flushed are gone. The session is read-only until the loss is accepted.
     Corrupt,
-    /// All sums hold and a rule of the machine is broken. It is read-only.
+    /// All sums are valid, but the log violates a rule of the state machine. The session is read-only.
     Invalid,
-    /// A newer version wrote it. It is read-only.
+    /// A newer version wrote the session. It is read-only.
     Unsupported,
 }
 
 impl Condition {
-    /// The word for it, lower case.
+    /// Returns the name, lower case.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -93,34 +93,35 @@ impl fmt::Display for Condition {
     }
 }
 
-/// What a look at one session shows.
+/// The result of checking one session.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct SessionHealth {
     /// The session.
     pub id: SessionId,
-    /// What follows from the rest. A session whose loss nobody has acknowledged yet is degraded, its log may be whole.
+    /// The condition that follows from the other fields. A session with an unacknowledged loss is degraded, even if its
+    /// log is intact.
     pub condition: Condition,
-    /// The last record that can be read; `None` if not even the first one can.
+    /// The last readable record; `None` if there is none.
     pub tip: Option<Tip>,
     /// The highest revision that is known to have been flushed.
     pub flushed: u64,
-    /// The highest revision that is known to have been there since the machine was started.
+    /// The highest revision that is known to have been stored since the machine started.
     pub seen: u64,
-    /// Bytes of the log behind the last record that can be read.
+    /// Bytes of the log after the last readable record.
     pub behind: u64,
-    /// A flush began and is not known to have ended well: the next append makes the log anew.
+    /// `true` if a flush began and is not known to have succeeded: the next append rebuilds the log.
     pub untrusted: bool,
-    /// Why it can not be written, or not be read to its end.
+    /// The reason why the session is not writable, or not readable to its end.
     pub problem: Option<StorageError>,
-    /// Whoever owns the session, as far as its files say. More than one where they contradict each other.
+    /// The session's owner according to its files; several if they contradict each other.
     pub owners: Vec<Owner>,
-    /// Losses that nobody has acknowledged yet: what was cut from the log, one file each.
+    /// Losses that have not been acknowledged yet: one file for each part that was cut off the log.
     pub losses: Vec<PathBuf>,
 }
 
 impl SessionHealth {
-    /// A session of which nothing more is known than this.
+    /// Creates a result with this condition and nothing else known.
     #[must_use]
     pub const fn new(id: SessionId, condition: Condition) -> Self {
         Self {
@@ -137,72 +138,72 @@ impl SessionHealth {
         }
     }
 
-    /// How many records can be read.
+    /// Returns the number of readable records.
     #[must_use]
     pub fn readable(&self) -> u64 {
         self.tip.map_or(0, |tip| tip.revision)
     }
 }
 
-/// What a look at a whole store shows.
+/// The result of checking a whole store.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct StoreHealth {
     /// The sessions, ascending by id.
     pub sessions: Vec<SessionHealth>,
-    /// Sessions that could not be looked at.
+    /// Sessions that could not be checked.
     pub failed: Vec<(SessionId, StorageError)>,
-    /// What is wrong with the store as a whole, beside its sessions: a sentence each.
+    /// Problems of the store itself, apart from its sessions: one sentence each.
     pub problems: Vec<String>,
-    /// Names among the sessions that are none.
+    /// Names of entries among the sessions that are not sessions.
     pub foreign: Vec<String>,
-    /// Unended sessions without a marker: lists of active sessions do not show them until the store is recovered.
+    /// Active sessions without a marker: lists of active sessions omit them until the store is reconciled.
     pub unmarked: Vec<SessionId>,
 }
 
-/// What may be given up to make a session writable again.
+/// The loss that a repair may accept to make a session writable again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AcceptedLoss {
-    /// Nothing that was acknowledged as flushed.
+    /// No loss of records that were acknowledged as flushed.
     #[default]
     None,
-    /// Whatever is lost. The session's owners must be proven dead by the caller.
+    /// Any loss. The caller must have proven that the session's owners are dead.
     Of {
-        /// The owners that are.
+        /// The owners that are proven dead.
         dead: Vec<InstanceId>,
     },
 }
 
-/// What mending a session did.
+/// The result of repairing a session.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct RepairReport {
-    /// What was found.
+    /// The condition before the repair.
     pub before: Condition,
-    /// The end of the log now; `None` if nothing could be read and the session was put away whole.
+    /// The end of the log now; `None` if no record was readable and the whole session was quarantined.
     pub tip: Option<Tip>,
-    /// What was given up.
+    /// The loss that was accepted.
     pub loss: Option<Loss>,
-    /// How many earlier losses were acknowledged.
+    /// The number of earlier losses that were acknowledged.
     pub acknowledged: usize,
 }
 
 impl RepairReport {
-    /// A repair that gave nothing up.
+    /// Creates a report of a repair without loss.
     #[must_use]
     pub const fn new(before: Condition, tip: Option<Tip>) -> Self {
         Self { before, tip, loss: None, acknowledged: 0 }
     }
 
-    /// It gave this up.
+    /// Sets the loss that was accepted.
     #[must_use]
     pub fn loss(mut self, loss: Loss) -> Self {
         self.loss = Some(loss);
         self
     }
 
-    /// It acknowledged so many earlier losses.
+    /// Sets the number of earlier losses that were acknowledged.
     #[must_use]
     pub const fn acknowledged(mut self, losses: usize) -> Self {
         self.acknowledged = losses;
@@ -210,31 +211,31 @@ impl RepairReport {
     }
 }
 
-/// Records that were acknowledged as flushed and are gone. Who repairs a session notes that in its log.
+/// Records that were acknowledged as flushed and are gone. The caller of the repair notes the loss in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loss {
-    /// The last record that is left.
+    /// The last revision that is left.
     pub readable: u64,
-    /// The last one that was known to be flushed.
+    /// The last revision that was known to be flushed.
     pub flushed: u64,
-    /// What was there instead, in bytes.
+    /// The size of the data found in place of the lost records, in bytes.
     pub bytes: u64,
-    /// Whether the log as it is now has an owner, who is dead.
+    /// `true` if the remaining log names an owner, which is dead.
     pub owned: bool,
-    /// Where what was cut is kept.
+    /// The file that keeps the data that was cut off.
     pub kept: PathBuf,
 }
 
-/// What recovering a store did.
+/// The result of reconciling a store.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct ReconcileReport {
-    /// Unended sessions that were mended, with what was found.
+    /// Active sessions that were repaired, each with its condition before.
     pub repaired: Vec<(SessionId, Condition)>,
-    /// Unended sessions that could not be, with the reason.
+    /// Active sessions that could not be repaired, each with the reason.
     pub failed: Vec<(SessionId, StorageError)>,
-    /// Markers that were missing.
+    /// Sessions whose missing marker was created.
     pub marked: Vec<SessionId>,
-    /// Markers that stood for no unended session.
+    /// Sessions whose marker was removed because they are not active.
     pub unmarked: Vec<SessionId>,
 }

@@ -1,5 +1,5 @@
-//! The memory storage: the reference of what the laws mean, and the strictest of all backends. It checks what others
-//! may trust, so that a mistake shows in the first test.
+//! The memory storage: the reference implementation of the laws, and the strictest backend. It checks what other
+//! backends may trust, so that a mistake shows in the first test.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,8 +19,8 @@ use crate::record::{Chain, StoredRecord, Tip};
 
 /// Logs in memory. Clones share them.
 ///
-/// Stricter than storages that last: it refuses a batch whose sums do not follow, whose events the machine does not
-/// allow, or whose head is not the fold of the log.
+/// Stricter than persistent backends: it rejects a batch whose sums do not continue the chain, whose events the state
+/// machine does not allow, or whose head is not the fold of the log.
 #[derive(Clone, Default)]
 pub struct MemoryStorage {
     logs: Arc<RwLock<BTreeMap<SessionId, Log>>>,
@@ -34,17 +34,17 @@ struct Log {
 }
 
 impl MemoryStorage {
-    /// An empty storage.
+    /// Creates an empty storage.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    fn read<T>(&self, look: impl FnOnce(&BTreeMap<SessionId, Log>) -> T) -> T {
-        look(&self.logs.read().unwrap_or_else(PoisonError::into_inner))
+    fn read<T>(&self, read: impl FnOnce(&BTreeMap<SessionId, Log>) -> T) -> T {
+        read(&self.logs.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Changes all or nothing: a change checks before it touches anything.
+    /// Applies all of a change or nothing: a change validates before it modifies anything.
     fn write<T, E>(
         &self,
         change: impl FnOnce(&mut BTreeMap<SessionId, Log>) -> Result<T, E>,
@@ -67,7 +67,7 @@ impl fmt::Debug for MemoryStorage {
     }
 }
 
-/// Whether records and head of a batch are what may follow the log, sums, rules and fold.
+/// Validates a batch against the log that it extends: chain of sums, rules of the machine, and head.
 fn check(id: SessionId, before: Option<&Head>, batch: &Batch) -> Result<(), StorageError> {
     let refused = |record: &StoredRecord, why: &dyn fmt::Display| StorageError::InvalidArgument {
         what: format!("revision {} of session {id} cannot be stored: {why}", record.revision()),
@@ -98,8 +98,8 @@ impl SessionStorage for MemoryStorage {
     ) -> Result<Tip, StorageError> {
         self.write(|logs| {
             let actual = logs.get(&id).map(|log| log.head.tip);
-            let unended = || Ok(logs.values().filter(|log| !log.head.state().is_final()).count());
-            batch.check(id, expected, actual, unended)?;
+            let active = || Ok(logs.values().filter(|log| !log.head.state().is_final()).count());
+            batch.check(id, expected, actual, active)?;
             let Some(head) = batch.head() else {
                 return actual.ok_or(StorageError::NotFound { id });
             };
@@ -175,12 +175,12 @@ impl ChangeFeed for MemoryStorage {
     async fn changed(&self, id: SessionId, seen: Tip) {
         loop {
             let mut changed = pin!(self.changes.notified());
-            // Registered before the look, so that no change falls in between.
+            // Registered before the tip is read, so that no change is missed in between.
             changed.as_mut().enable();
             if self.tip(id) != Some(seen) {
                 return;
             }
-            // All sessions share the notice; whoever waits for one is not woken for the others.
+            // All sessions share one notification: check again whether this one changed.
             changed.await;
         }
     }

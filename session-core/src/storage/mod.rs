@@ -1,5 +1,5 @@
-//! The storage port: a conditional append and four ways to look. A contract for implementers; conveniences for
-//! users are in `ext`.
+//! The storage port: a conditional append, a conditional delete and three reads. A contract for implementers;
+//! conveniences for users are in `ext`.
 
 mod error;
 mod ext;
@@ -31,38 +31,38 @@ use crate::head::Head;
 use crate::id::SessionId;
 use crate::record::Tip;
 
-/// Records or heads read per page by the functions that read a whole log or list.
+/// Page size of the functions that read a whole log or list.
 const PAGE: NonZeroUsize = NonZeroUsize::new(256).expect("256 is not 0");
 
-/// A place where logs are kept.
+/// Storage of session logs. Every write names the end of the log that it expects.
 ///
 /// # Laws
-/// 1. A batch is added in order, with its head. After a crash a prefix of an unacknowledged batch may be there;
-///    never a hole, never another order.
-/// 2. `append` succeeds only if `expected` names what is stored, revision and sum; else
-///    [`Conflict`](StorageError::Conflict) and nothing changed.
-/// 3. After `Ok`, every later read by anyone sees it. `Flushed` survives power loss, `Buffered` the death of the
-///    process, as far as `profile()` promises.
+/// 1. A batch is appended in order, together with its head. After a crash, a prefix of an unacknowledged batch may be
+///    stored; never a batch with a gap, never another order.
+/// 2. `append` succeeds only if `expected` names what is stored, by revision and sum. Otherwise it returns
+///    [`Conflict`](StorageError::Conflict) and changes nothing.
+/// 3. After `Ok`, every later read by any process sees the records. `Flushed` survives power loss, `Buffered` the
+///    death of the process, as far as [`profile`](Self::profile) promises.
 /// 4. A dropped future leaves a state that law 1 allows.
-/// 5. Records come back byte-identical and in order, without gaps or repeats; a list shows each session that
+/// 5. Records are returned byte-identical and in order, without gaps or repeats. A list contains each session that
 ///    existed throughout exactly once.
-/// 6. A flush that failed is never retried on the same file, and nothing is acknowledged on top of it, by anyone,
-///    until the log has been made anew from what is known to be good.
-/// 7. Damage is never silent: what was acknowledged is returned, or the error says that it is gone.
-/// 8. One session's damage does not touch another session.
+/// 6. A failed flush is never retried on the same file. Until the log has been rebuilt from what is known to be good,
+///    no process acknowledges anything on top of it.
+/// 7. Damage is never silent: acknowledged records are returned, or the error reports that they are gone.
+/// 8. Damage to one session does not affect another.
 ///
 /// Each law is a test in `session-testkit`; a backend runs all of them with one line.
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait SessionStorage: Send + Sync + std::fmt::Debug {
-    /// Adds records to the end of a log, all or none, if the log ends where `expected` says. Returns the new tip.
+    /// Appends all records of the batch, or none, if the log ends at `expected`. Returns the new tip.
     ///
-    /// With [`Durability::Flushed`] everything that the log holds, records of earlier buffered appends and of other
-    /// processes included, survives power loss once this returns. An empty batch with `Flushed` is just the flush.
+    /// With [`Durability::Flushed`], the whole log survives power loss once this returns, including records that were
+    /// appended earlier as buffered or by other processes. An empty batch with `Flushed` only flushes.
     ///
     /// # Errors
-    /// `Conflict`, `MaxSessions`, and whatever the storage suffers. After
-    /// [`OutcomeUnknown`](StorageError::OutcomeUnknown) the records may or may not be there: read the log.
+    /// `Conflict`, `MaxSessions`, and failures of the backend. After [`OutcomeUnknown`](StorageError::OutcomeUnknown)
+    /// the records may or may not be stored: read the log.
     async fn append(
         &self,
         id: SessionId,
@@ -71,17 +71,17 @@ pub trait SessionStorage: Send + Sync + std::fmt::Debug {
         durability: Durability,
     ) -> Result<Tip, StorageError>;
 
-    /// The session's head: the fold of all that is in its log. `None` where there is no such session.
+    /// Returns the head of a session: the fold of its whole log. `None` if the session does not exist.
     ///
     /// # Errors
-    /// Whatever the storage suffers; `Corrupt` and `Invalid` do not come from here as long as a prefix can be read:
-    /// then the head is the fold of that prefix.
+    /// Failures of the backend. Of a damaged log, the head is the fold of the readable prefix; `Corrupt` and `Invalid`
+    /// are returned only if no prefix can be read.
     async fn head(&self, id: SessionId) -> Result<Option<Head>, StorageError>;
 
-    /// At most `limit` records after revision `after`, ascending. An empty page is the end of the log.
+    /// Returns up to `limit` records after revision `after`, ascending. An empty page means the end of the log.
     ///
     /// # Errors
-    /// `NotFound`; `Corrupt` where the records that should follow are damaged.
+    /// `NotFound`; `Corrupt` if the records that follow are damaged.
     async fn records(
         &self,
         id: SessionId,
@@ -89,10 +89,10 @@ pub trait SessionStorage: Send + Sync + std::fmt::Debug {
         limit: NonZeroUsize,
     ) -> Result<RecordPage, StorageError>;
 
-    /// At most `limit` heads that the filter lets through, with ids above `after`, ascending by id.
+    /// Returns up to `limit` heads that match the filter and have an id above `after`, ascending by id.
     ///
     /// # Errors
-    /// What concerns the storage as a whole. A session that cannot be read is named in the page, and hides no other.
+    /// Failures of the storage as a whole. A session that cannot be read is named in the page and hides no other.
     async fn list(
         &self,
         filter: &SessionFilter,
@@ -100,15 +100,15 @@ pub trait SessionStorage: Send + Sync + std::fmt::Debug {
         limit: NonZeroUsize,
     ) -> Result<HeadPage, StorageError>;
 
-    /// Removes a session whole, if its log ends with `tip`.
+    /// Deletes a session with its log, if the log ends at `tip`.
     ///
     /// # Errors
-    /// `NotFound`, `Conflict`, and whatever the storage suffers.
+    /// `NotFound`, `Conflict`, and failures of the backend.
     async fn delete(&self, id: SessionId, tip: Tip) -> Result<(), StorageError>;
 
-    /// What the storage promises.
+    /// Returns the guarantees of this storage.
     fn profile(&self) -> StorageProfile;
 
-    /// A way to hear of changes, where the storage has one. Without it, one polls.
+    /// Returns the backend's change notifications. Callers poll if this is `None`.
     fn change_feed(&self) -> Option<std::sync::Arc<dyn ChangeFeed>>;
 }

@@ -1,4 +1,4 @@
-//! What goes through the storage port: batches, expectations, pages, filters, promises.
+//! Arguments and results of the storage port: batches, expectations, pages, filters, guarantees.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -13,18 +13,19 @@ use crate::time::Timestamp;
 
 use super::StorageError;
 
-/// What must be stored already for an append to succeed. There is no blind write.
+/// The state that an append requires. There is no unconditional write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
-    /// No such session: the append creates it.
+    /// The session does not exist: the append creates it.
     Absent,
-    /// No such session, and fewer than this many sessions that have not ended, counted in the same critical section.
+    /// The session does not exist, and fewer than this many sessions are active (not ended), counted in the same
+    /// critical section.
     AbsentWithin(NonZeroUsize),
-    /// A log that ends with this tip.
+    /// The log ends with this tip.
     At(Tip),
 }
 
-/// How safe an append is once it returns.
+/// Durability of an append once it has returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Durability {
@@ -34,7 +35,7 @@ pub enum Durability {
     Flushed,
 }
 
-/// Records in a row, with the head that they lead to. The core makes it; a backend stores it as it is.
+/// Consecutive records with the head that results from them. The core creates it; a backend stores it unchanged.
 #[derive(Debug, Clone)]
 pub struct Batch {
     records: Vec<StoredRecord>,
@@ -42,11 +43,11 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Records in a row and the head of the log that ends with the last of them.
+    /// Creates a batch of consecutive records with the head of the log that ends with the last one.
     ///
     /// # Panics
-    /// If there are no records, if they do not follow each other, or if the head is that of another log: a mistake of
-    /// the caller's that would break each backend in its own way.
+    /// If there are no records, if their revisions have a gap, or if the head does not belong to the last one: a bug of
+    /// the caller that would otherwise break each backend differently.
     #[must_use]
     pub fn new(records: Vec<StoredRecord>, head: Head) -> Self {
         assert_eq!(
@@ -62,25 +63,26 @@ impl Batch {
         Self { records, head: Some(head) }
     }
 
-    /// No records: with [`Durability::Flushed`] the flush of what is there.
+    /// Creates a batch without records. Appended with [`Durability::Flushed`], it only flushes the log.
     #[must_use]
     pub const fn empty() -> Self {
         Self { records: Vec::new(), head: None }
     }
 
-    /// The records, ascending.
+    /// Returns the records, ascending.
     #[must_use]
     pub fn records(&self) -> &[StoredRecord] {
         &self.records
     }
 
-    /// The head after the last record; `None` exactly if there are no records.
+    /// Returns the head after the last record; `None` if and only if there are no records.
     #[must_use]
     pub const fn head(&self) -> Option<&Head> {
         self.head.as_ref()
     }
 
-    /// Whether `expected` can be where this batch begins: record 1 for an absent log, else the one after the tip.
+    /// Returns `true` if this batch continues at `expected`: with record 1 for an absent log, else with the one after
+    /// the tip.
     #[must_use]
     pub fn fits(&self, expected: Expected) -> bool {
         let next = match expected {
@@ -91,18 +93,18 @@ impl Batch {
         self.records.first().is_some_and(|record| record.revision() == next)
     }
 
-    /// Whether this batch may be added to a log that ends with `actual`; `None` is no log. For backends, in the critical
-    /// section in which they then add it. `unended` counts the sessions that have not ended, and is asked only where a
-    /// session is created within a limit.
+    /// Checks that this batch may be appended to a log that ends with `actual` (`None`: no log). Backends call it in
+    /// the critical section in which they append. `active` counts the active sessions, and is called only if a session
+    /// is created within a limit.
     ///
     /// # Errors
-    /// `Conflict`, `MaxSessions`; `InvalidArgument` for a batch that begins elsewhere; those of `unended`.
+    /// `Conflict`, `MaxSessions`; `InvalidArgument` if the batch does not continue at `expected`; errors of `active`.
     pub fn check(
         &self,
         id: SessionId,
         expected: Expected,
         actual: Option<Tip>,
-        unended: impl FnOnce() -> Result<usize, StorageError>,
+        active: impl FnOnce() -> Result<usize, StorageError>,
     ) -> Result<(), StorageError> {
         let wanted = match expected {
             Expected::Absent | Expected::AbsentWithin(_) => None,
@@ -112,20 +114,18 @@ impl Batch {
             return Err(StorageError::Conflict { id, expected: wanted, actual });
         }
         if let Expected::AbsentWithin(limit) = expected
-            && unended()? >= limit.get()
+            && active()? >= limit.get()
         {
             return Err(StorageError::MaxSessions { limit: limit.get() });
         }
         if self.fits(expected) {
             return Ok(());
         }
-        Err(StorageError::InvalidArgument {
-            what: format!("the batch does not begin where {expected:?} ends"),
-        })
+        Err(StorageError::InvalidArgument { what: format!("batch does not continue at {expected:?}") })
     }
 }
 
-/// Some records of a log, ascending.
+/// One page of a log: records, ascending.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct RecordPage {
@@ -134,27 +134,27 @@ pub struct RecordPage {
 }
 
 impl RecordPage {
-    /// A page of these records.
+    /// Creates a page of these records.
     #[must_use]
     pub const fn new(records: Vec<StoredRecord>) -> Self {
         Self { records }
     }
 }
 
-/// Some heads, ascending by id, and the sessions between them that could not be read.
+/// One page of a list: heads, ascending by id, and the sessions in between that could not be read.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct HeadPage {
     /// The heads.
     pub heads: Vec<Head>,
-    /// Sessions that are there and cannot be read, whatever the filter says, each with the reason.
+    /// Sessions that exist but cannot be read, each with the reason. The filter does not apply to them.
     pub unreadable: Vec<(SessionId, StorageError)>,
-    /// The last id that was looked at: go on after it. `None` at the end of the list.
+    /// The id after which the next page begins. `None` at the end of the list.
     pub next: Option<SessionId>,
 }
 
 impl HeadPage {
-    /// A page of these heads; `next` is where to go on.
+    /// Creates a page of these heads; the next page begins after `next`.
     #[must_use]
     pub const fn new(
         heads: Vec<Head>,
@@ -165,13 +165,13 @@ impl HeadPage {
     }
 }
 
-/// Which sessions a list shows. An empty filter lets all through.
+/// Selection of sessions for a list. The empty filter matches all.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct SessionFilter {
-    /// Only sessions in one of these states; empty means any.
+    /// Only sessions in one of these states; empty means any state.
     pub states: Vec<StateName>,
-    /// Only sessions of exactly this name.
+    /// Only sessions with exactly this name.
     pub name: Option<String>,
     /// Only sessions with all of these labels.
     pub labels: Vec<(String, String)>,
@@ -180,13 +180,13 @@ pub struct SessionFilter {
 }
 
 impl SessionFilter {
-    /// All sessions.
+    /// Creates a filter that matches all sessions.
     #[must_use]
     pub fn all() -> Self {
         Self::default()
     }
 
-    /// Sessions that have not ended.
+    /// Creates a filter that matches active sessions: those that have not ended.
     #[must_use]
     pub fn active() -> Self {
         Self {
@@ -195,47 +195,47 @@ impl SessionFilter {
         }
     }
 
-    /// Also those in this state.
+    /// Adds a state to those that match.
     #[must_use]
     pub fn state(mut self, state: StateName) -> Self {
         self.states.push(state);
         self
     }
 
-    /// Only those of exactly this name.
+    /// Restricts the filter to sessions with exactly this name.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Only those with this label.
+    /// Restricts the filter to sessions with this label.
     #[must_use]
     pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.push((key.into(), value.into()));
         self
     }
 
-    /// Only those with a record sealed at or after this instant.
+    /// Restricts the filter to sessions with a record sealed at or after this instant.
     #[must_use]
     pub fn updated_since(mut self, at: Timestamp) -> Self {
         self.updated_since = Some(at);
         self
     }
 
-    /// The name that is asked for as heads keep it, for a backend that looks for it in an index.
+    /// Returns the requested name in the form stored in heads, for backends that search an index for it.
     #[must_use]
     pub fn kept_name(&self) -> Option<String> {
         self.name.as_deref().map(|name| crate::text::cut(name, crate::limits::HEAD_TEXT))
     }
 
-    /// Whether no ended session can pass, so that a backend need not look at those.
+    /// Returns `true` if no ended session can match, so that a backend may skip those.
     #[must_use]
     pub fn only_active(&self) -> bool {
         !self.states.is_empty() && self.states.iter().all(|state| !state.is_final())
     }
 
-    /// Whether the filter lets a head through.
+    /// Returns `true` if a head matches.
     #[must_use]
     pub fn matches(&self, head: &Head) -> bool {
         let Self { states, name, labels, updated_since } = self;
@@ -246,11 +246,11 @@ impl SessionFilter {
     }
 }
 
-/// Who can share a storage.
+/// The processes that may share a storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Sharing {
-    /// Only one process.
+    /// One process.
     Process,
     /// All processes of one machine.
     Machine,
@@ -258,27 +258,27 @@ pub enum Sharing {
     Machines,
 }
 
-/// What a storage promises.
+/// The guarantees of a storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StorageProfile {
     /// The backend's name.
     pub name: &'static str,
-    /// What an acknowledged append survives at best; `None` where it does not outlive the process.
+    /// The strongest durability of an acknowledged append; `None` if nothing outlives the process.
     pub durability: Option<Durability>,
-    /// Who can share it.
+    /// The processes that may share it.
     pub sharing: Sharing,
 }
 
 impl StorageProfile {
-    /// These promises.
+    /// Creates a profile of these guarantees.
     #[must_use]
     pub const fn new(name: &'static str, durability: Option<Durability>, sharing: Sharing) -> Self {
         Self { name, durability, sharing }
     }
 }
 
-/// A hint that something changed. It may come late, come for several changes at once, or come for none.
+/// Change notifications of a storage. They are hints: one may be late, cover several changes, or be spurious.
 #[async_trait]
 pub trait ChangeFeed: Send + Sync + fmt::Debug {
     /// Waits until the session's log may have grown beyond `seen`. Dropping the future is harmless.

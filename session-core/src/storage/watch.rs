@@ -1,4 +1,4 @@
-//! Follows a log, on any storage.
+//! Following a log as it grows, on any storage.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use super::{PAGE, SessionStorage, StorageError};
 use crate::id::SessionId;
 use crate::record::{Chain, StoredRecord, Tip};
 
-/// A log that is followed: each record once and in order, for as long as one asks.
+/// A log being followed: returns each record once and in order.
 #[derive(Debug)]
 pub struct Watch<'a, S: ?Sized> {
     storage: &'a S,
     id: SessionId,
     after: u64,
-    /// The last record that was seen: whatever comes next follows from it.
+    /// The last record that was returned: the next one must continue its chain.
     seen: Option<Tip>,
     poll: Duration,
 }
@@ -25,8 +25,8 @@ impl<'a, S: SessionStorage + ?Sized> Watch<'a, S> {
     /// Waits for the next records and returns them, at least one. Dropping the future misses none.
     ///
     /// # Errors
-    /// `NotFound` where the session is not there, or not any more; `Conflict` where its log is not the one that was
-    /// seen so far: it was deleted and made anew, or repaired with loss. Whatever the storage suffers.
+    /// `NotFound` if the session does not exist, or no longer; `Conflict` if its log is no longer the one that was
+    /// followed: it was deleted and created again, or repaired with loss. Failures of the backend.
     pub async fn next(&mut self) -> Result<Vec<StoredRecord>, StorageError> {
         loop {
             let records = self.storage.records(self.id, self.after, PAGE).await?.records;
@@ -34,7 +34,7 @@ impl<'a, S: SessionStorage + ?Sized> Watch<'a, S> {
                 if let Some(seen) = self.seen
                     && Chain::at(self.id, seen).follow(first).is_err()
                 {
-                    return Err(self.elsewhere(Some(first.tip())));
+                    return Err(self.log_replaced(Some(first.tip())));
                 }
                 self.after = last.revision();
                 self.seen = Some(last.tip());
@@ -42,30 +42,30 @@ impl<'a, S: SessionStorage + ?Sized> Watch<'a, S> {
             }
             let head = self.storage.head(self.id).await?.ok_or(StorageError::NotFound { id: self.id })?;
             if head.tip.revision < self.after {
-                return Err(self.elsewhere(Some(head.tip)));
+                return Err(self.log_replaced(Some(head.tip)));
             }
-            // Grown between the two looks: no need to wait.
+            // If the log has grown between the two reads, there is no need to wait.
             if head.tip.revision == self.after {
                 if *self.seen.get_or_insert(head.tip) != head.tip {
-                    return Err(self.elsewhere(Some(head.tip)));
+                    return Err(self.log_replaced(Some(head.tip)));
                 }
                 changed(self.storage, self.id, head.tip, self.poll).await;
             }
         }
     }
 
-    const fn elsewhere(&self, actual: Option<Tip>) -> StorageError {
+    const fn log_replaced(&self, actual: Option<Tip>) -> StorageError {
         StorageError::Conflict { id: self.id, expected: self.seen, actual }
     }
 }
 
-/// Waits until the log may have grown beyond `seen`, or for `poll` where the storage has no change feed.
+/// Waits until the log may have grown beyond `seen`, at most for `poll`.
 pub(super) async fn changed<S>(storage: &S, id: SessionId, seen: Tip, poll: Duration)
 where
     S: SessionStorage + ?Sized,
 {
     match storage.change_feed() {
-        // A feed is a hint: its users still poll.
+        // Notifications are hints: poll as well.
         Some(feed) => drop(tokio::time::timeout(poll, feed.changed(id, seen)).await),
         None => tokio::time::sleep(poll).await,
     }

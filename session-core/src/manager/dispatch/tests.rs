@@ -1,4 +1,4 @@
-//! What observers hear, and that none of them harms another.
+//! Tests of delivery to observers, and of their isolation from each other.
 
 use std::panic;
 use std::sync::OnceLock;
@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use super::*;
 use crate::time::Timestamp;
 
-/// Longer than anything here takes on a busy machine: a test that waits this long has failed.
+/// A time-out longer than any step takes on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
 
 fn queue(events: usize) -> NonZeroUsize {
@@ -31,62 +31,62 @@ fn until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-/// What an observer heard.
+/// A call that an observer received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Heard {
+enum Received {
     Event(u8, u64),
     Lag { session: u8, last: u64, missed: u64 },
     Recovery,
 }
 
-fn place(context: &EventContext) -> (u8, u64) {
+fn position(context: &EventContext) -> (u8, u64) {
     (context.session.as_bytes()[0], context.revision)
 }
 
-/// Writes down everything, and runs something in each `on_event`.
+/// Records all calls, and runs a function in each `on_event`.
 struct Recorder<F> {
-    heard: Arc<Mutex<Vec<Heard>>>,
+    received: Arc<Mutex<Vec<Received>>>,
     then: F,
 }
 
 impl<F: Fn(u64) + Send + Sync> SessionObserver for Recorder<F> {
     fn on_event(&self, context: &EventContext, event: &SessionEvent) {
-        let (session, revision) = place(context);
+        let (session, revision) = position(context);
         assert!(matches!(event, SessionEvent::IterationStarted { number } if *number == revision));
-        self.heard.lock().unwrap().push(Heard::Event(session, revision));
+        self.received.lock().unwrap().push(Received::Event(session, revision));
         (self.then)(revision);
     }
 
     fn on_lagged(&self, context: &EventContext, missed: u64) {
-        let (session, last) = place(context);
-        self.heard.lock().unwrap().push(Heard::Lag { session, last, missed });
+        let (session, last) = position(context);
+        self.received.lock().unwrap().push(Received::Lag { session, last, missed });
     }
 
     fn on_recovery(&self, _: &RecoveryReport) {
-        self.heard.lock().unwrap().push(Heard::Recovery);
+        self.received.lock().unwrap().push(Received::Recovery);
     }
 }
 
-type Log = Arc<Mutex<Vec<Heard>>>;
+type Log = Arc<Mutex<Vec<Received>>>;
 
 fn recorder(then: impl Fn(u64) + Send + Sync + 'static) -> (Arc<dyn SessionObserver>, Log) {
-    let heard = Log::default();
-    (Arc::new(Recorder { heard: Arc::clone(&heard), then }), heard)
+    let received = Log::default();
+    (Arc::new(Recorder { received: Arc::clone(&received), then }), received)
 }
 
-/// An observer that stands in its first event until the gate opens.
+/// Creates an observer that blocks in its first event until the gate opens.
 fn gated() -> (Arc<dyn SessionObserver>, Log, Gate) {
     let (open, opened) = mpsc::channel();
     let (arrive, arrived) = mpsc::channel();
     let ends = Mutex::new(Some((arrive, opened)));
-    let (observer, heard) = recorder(move |_| {
+    let (observer, received) = recorder(move |_| {
         let ends: Option<(Sender<()>, Receiver<()>)> = ends.lock().unwrap().take();
         if let Some((arrive, opened)) = ends {
             arrive.send(()).unwrap();
             let _ = opened.recv();
         }
     });
-    (observer, heard, Gate { open, arrived })
+    (observer, received, Gate { open, arrived })
 }
 
 struct Gate {
@@ -104,10 +104,11 @@ impl Gate {
     }
 }
 
-/// Delivery used to be a loop over all observers on the thread that appends: one that slept delayed every session, one
-/// that panicked took the session's task with it, one that never returned stopped the program. Now each harms itself.
+/// Regression: delivery was a loop over all observers on the appending thread. One that slept delayed every session,
+/// one that panicked ended the session's task, one that never returned stopped the program. Now each affects only
+/// itself.
 #[test]
-fn of_eight_observers_the_healthy_hear_everything_and_the_bad_are_named() {
+fn faulty_observers_do_not_affect_the_others() {
     const EVENTS: u64 = 10_000;
     const SESSIONS: u64 = 4;
     let dispatcher = Dispatcher::new();
@@ -116,9 +117,9 @@ fn of_eight_observers_the_healthy_hear_everything_and_the_bad_are_named() {
     let healthy: Vec<(String, Log)> = (1..=5)
         .map(|n| (format!("healthy-{n}"), n))
         .map(|(name, _)| {
-            let (observer, heard) = recorder(|_| {});
+            let (observer, received) = recorder(|_| {});
             dispatcher.add(&name, observer, roomy);
-            (name, heard)
+            (name, received)
         })
         .collect();
 
@@ -139,35 +140,37 @@ fn of_eight_observers_the_healthy_hear_everything_and_the_bad_are_named() {
     });
     dispatcher.add("never returns", stuck, queue(64));
 
-    let place_of = |n: u64| (u8::try_from(n % SESSIONS).unwrap(), n / SESSIONS + 1);
+    let position_of = |n: u64| (u8::try_from(n % SESSIONS).unwrap(), n / SESSIONS + 1);
     for n in 0..EVENTS {
-        let (session, revision) = place_of(n);
+        let (session, revision) = position_of(n);
         send(&dispatcher, session, revision);
     }
     drop(sent);
 
-    let expected: Vec<_> = (0..EVENTS).map(place_of).map(|(s, r)| Heard::Event(s, r)).collect();
+    let expected: Vec<_> = (0..EVENTS).map(position_of).map(|(s, r)| Received::Event(s, r)).collect();
     let health = |name: &str| dispatcher.health().into_iter().find(|health| health.name == name).unwrap();
-    for (name, heard) in &healthy {
+    for (name, received) in &healthy {
         until(name, || health(name).delivered == EVENTS);
-        assert_eq!(*heard.lock().unwrap(), expected, "{name}");
+        assert_eq!(*received.lock().unwrap(), expected, "{name}");
     }
     until("the panics", || health("panics").panics == EVENTS);
-    // What the sleeper heard, and what it was told that it missed.
-    let told = |heard: &Heard| match heard {
-        Heard::Lag { missed, .. } => *missed,
-        Heard::Event(..) => 1,
-        Heard::Recovery => 0,
+    // Events that the sleeper received, and those reported to it as missed.
+    let accounted = |received: &Received| match received {
+        Received::Lag { missed, .. } => *missed,
+        Received::Event(..) => 1,
+        Received::Recovery => 0,
     };
-    until("all that the sleeper is told", || slept.lock().unwrap().iter().map(told).sum::<u64>() == EVENTS);
+    until("all events to be accounted for by the sleeper", || {
+        slept.lock().unwrap().iter().map(accounted).sum::<u64>() == EVENTS
+    });
 
-    let bad: Vec<_> = dispatcher
+    let faulty: Vec<_> = dispatcher
         .health()
         .into_iter()
         .filter(|health| health.missed > 0 || health.panics > 0 || health.queued > 0)
         .map(|health| health.name)
         .collect();
-    assert_eq!(bad, ["sleeps", "panics", "never returns"]);
+    assert_eq!(faulty, ["sleeps", "panics", "never returns"]);
     assert_eq!(health("panics").delivered, 0);
     let stuck = health("never returns");
     assert!(stuck.busy_for.is_some());
@@ -175,13 +178,13 @@ fn of_eight_observers_the_healthy_hear_everything_and_the_bad_are_named() {
     until("the sleeper's rest", || health("sleeps").busy_for.is_none());
     let late = dispatcher.shutdown(Duration::ZERO);
     let late = late.into_iter().find(|health| health.name == "never returns").unwrap();
-    assert_eq!(late.missed, EVENTS - 1, "what waited for it is given up");
+    assert_eq!(late.missed, EVENTS - 1, "its queue is discarded");
 }
 
 #[test]
-fn a_gap_is_told_for_each_session_before_the_next_event_that_fits() {
+fn a_gap_is_reported_for_each_session_before_the_next_event() {
     let dispatcher = Dispatcher::new();
-    let (observer, heard, gate) = gated();
+    let (observer, received, gate) = gated();
     dispatcher.add("slow", observer, queue(2));
     send(&dispatcher, 1, 1);
     gate.wait_for_observer();
@@ -193,24 +196,25 @@ fn a_gap_is_told_for_each_session_before_the_next_event_that_fits() {
     send(&dispatcher, 3, 1);
     assert_eq!(dispatcher.shutdown(LONG), []);
 
-    let mut heard = heard.lock().unwrap().clone();
-    let end = heard.split_off(3);
-    assert_eq!(heard, [Heard::Event(1, 1), Heard::Event(1, 2), Heard::Event(2, 1)]);
+    let mut received = received.lock().unwrap().clone();
+    let end = received.split_off(3);
+    assert_eq!(received, [Received::Event(1, 1), Received::Event(1, 2), Received::Event(2, 1)]);
     assert_eq!(end.len(), 3, "{end:?}");
-    for lag in [Heard::Lag { session: 1, last: 4, missed: 2 }, Heard::Lag { session: 2, last: 2, missed: 1 }]
+    for lag in
+        [Received::Lag { session: 1, last: 4, missed: 2 }, Received::Lag { session: 2, last: 2, missed: 1 }]
     {
         assert!(end[..2].contains(&lag), "{end:?}");
     }
-    assert_eq!(end[2], Heard::Event(3, 1));
+    assert_eq!(end[2], Received::Event(3, 1));
     assert_eq!(dispatcher.health()[0].missed, 3);
 }
 
-/// A session's last events were missed, nothing came after them, and so the observer was never told: it showed a session
-/// as running that had long completed.
+/// Regression: when the last events of a session were missed, no later event triggered the report, and the observer
+/// kept showing a completed session as running.
 #[test]
-fn a_gap_at_the_end_is_told_without_a_further_event() {
+fn a_gap_at_the_end_is_reported_without_a_further_event() {
     let dispatcher = Dispatcher::new();
-    let (observer, heard, gate) = gated();
+    let (observer, received, gate) = gated();
     dispatcher.add("slow", observer, queue(1));
     send(&dispatcher, 1, 1);
     gate.wait_for_observer();
@@ -218,14 +222,15 @@ fn a_gap_at_the_end_is_told_without_a_further_event() {
     send(&dispatcher, 1, 3);
     send(&dispatcher, 1, 4);
     gate.open();
-    let expected = [Heard::Event(1, 1), Heard::Event(1, 2), Heard::Lag { session: 1, last: 4, missed: 2 }];
-    until("the gap", || *heard.lock().unwrap() == expected);
+    let expected =
+        [Received::Event(1, 1), Received::Event(1, 2), Received::Lag { session: 1, last: 4, missed: 2 }];
+    until("the gap", || *received.lock().unwrap() == expected);
 }
 
 #[test]
-fn gaps_are_bounded_and_what_they_leave_out_is_counted() {
+fn reported_gaps_are_bounded_and_the_rest_is_counted() {
     let dispatcher = Dispatcher::new();
-    let (observer, heard, gate) = gated();
+    let (observer, received, gate) = gated();
     dispatcher.add("slow", observer, queue(2));
     send(&dispatcher, 1, 1);
     gate.wait_for_observer();
@@ -234,12 +239,13 @@ fn gaps_are_bounded_and_what_they_leave_out_is_counted() {
     }
     gate.open();
     assert_eq!(dispatcher.shutdown(LONG), []);
-    let lags = heard.lock().unwrap().iter().filter(|heard| matches!(heard, Heard::Lag { .. })).count();
+    let lags =
+        received.lock().unwrap().iter().filter(|received| matches!(received, Received::Lag { .. })).count();
     assert_eq!(lags, 2);
     assert_eq!(dispatcher.health()[0].missed, 18);
 }
 
-/// Drops with a panic of its own.
+/// A panic payload that panics when it is dropped.
 struct Grenade;
 
 impl Drop for Grenade {
@@ -251,7 +257,7 @@ impl Drop for Grenade {
 #[test]
 fn no_panic_ends_delivery() {
     let dispatcher = Dispatcher::new();
-    let (observer, heard) = recorder(|revision| match revision {
+    let (observer, received) = recorder(|revision| match revision {
         1 => panic!("a constant text"),
         2 => panic!("a text made for {revision}"),
         3 => panic::panic_any(7),
@@ -261,7 +267,7 @@ fn no_panic_ends_delivery() {
     dispatcher.add("panics", observer, queue(8));
     (1..=5).for_each(|revision| send(&dispatcher, 1, revision));
     assert_eq!(dispatcher.shutdown(LONG), []);
-    assert_eq!(heard.lock().unwrap().len(), 5);
+    assert_eq!(received.lock().unwrap().len(), 5);
     let health = dispatcher.health().remove(0);
     assert_eq!((health.delivered, health.panics, health.missed), (1, 4, 0));
 }
@@ -270,7 +276,7 @@ fn no_panic_ends_delivery() {
 fn an_observer_may_call_back() {
     let dispatcher = Arc::new(Dispatcher::new());
     let (back, late) = (Arc::new(OnceLock::<Arc<Dispatcher>>::new()), Arc::new(Mutex::new(None)));
-    let (observer, heard) = recorder({
+    let (observer, received) = recorder({
         let (back, late) = (Arc::clone(&back), Arc::clone(&late));
         move |revision| {
             let dispatcher = back.wait();
@@ -288,8 +294,8 @@ fn an_observer_may_call_back() {
     back.set(Arc::clone(&dispatcher)).unwrap();
     send(&dispatcher, 1, 1);
     until("the end of the shutdown", || late.lock().unwrap().is_some());
-    assert_eq!(*late.lock().unwrap(), Some(vec![]), "it waits for others, not for itself");
-    assert_eq!(*heard.lock().unwrap(), [Heard::Event(1, 1), Heard::Event(1, 2)]);
+    assert_eq!(*late.lock().unwrap(), Some(vec![]), "it waits for the others, not for itself");
+    assert_eq!(*received.lock().unwrap(), [Received::Event(1, 1), Received::Event(1, 2)]);
 }
 
 struct Silent;
@@ -299,9 +305,9 @@ impl SessionObserver for Silent {
 }
 
 #[test]
-fn shutdown_delivers_what_waits_and_nothing_that_comes_after() {
+fn shutdown_delivers_queued_events_and_rejects_later_ones() {
     let dispatcher = Dispatcher::new();
-    let (observer, heard, gate) = gated();
+    let (observer, received, gate) = gated();
     dispatcher.add("early", observer, queue(100));
     dispatcher.recovered(&RecoveryReport::default());
     (1..=50).for_each(|revision| send(&dispatcher, 1, revision));
@@ -314,31 +320,31 @@ fn shutdown_delivers_what_waits_and_nothing_that_comes_after() {
     send(&dispatcher, 1, 52);
     assert_eq!(dispatcher.shutdown(LONG), []);
 
-    let heard = heard.lock().unwrap();
-    assert_eq!(heard[0], Heard::Recovery);
-    let events: Vec<_> = (1..=50).map(|revision| Heard::Event(1, revision)).collect();
-    assert_eq!(heard[1..], events[..]);
+    let received = received.lock().unwrap();
+    assert_eq!(received[0], Received::Recovery);
+    let events: Vec<_> = (1..=50).map(|revision| Received::Event(1, revision)).collect();
+    assert_eq!(received[1..], events[..]);
     assert!(nothing.lock().unwrap().is_empty());
     let missed: Vec<_> = dispatcher.health().iter().map(|health| health.missed).collect();
     assert_eq!(missed, [2, 1]);
 }
 
 #[test]
-fn a_dropped_dispatcher_leaves_delivery_to_the_threads() {
+fn a_dropped_dispatcher_delivers_the_queued_events() {
     let dispatcher = Dispatcher::new();
-    let (observer, heard, gate) = gated();
+    let (observer, received, gate) = gated();
     dispatcher.add("slow", observer, queue(8));
     (1..=3).for_each(|revision| send(&dispatcher, 1, revision));
     gate.wait_for_observer();
     drop(dispatcher);
     gate.open();
-    until("the rest", || heard.lock().unwrap().len() == 3);
-    // The thread lets go of the observer, and with it of the log.
-    until("the thread's end", || Arc::strong_count(&heard) == 1);
+    until("the rest", || received.lock().unwrap().len() == 3);
+    // The thread drops the observer, which holds the log.
+    until("the thread's end", || Arc::strong_count(&received) == 1);
 }
 
 #[test]
-fn a_name_harms_nobody() {
+fn a_name_with_control_characters_is_escaped() {
     let dispatcher = Dispatcher::new();
     dispatcher.add("a\0b\u{1b}[2J", Arc::new(Silent), Dispatcher::QUEUE);
     send(&dispatcher, 1, 1);

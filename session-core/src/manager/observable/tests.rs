@@ -1,4 +1,4 @@
-//! The decorator changes nothing of what a manager does.
+//! Tests that the decorator forwards every call unchanged.
 
 use super::*;
 use crate::error::SessionError;
@@ -13,9 +13,9 @@ fn refused<T>() -> Result<T> {
     Err(SessionError::Contended { id: id() })
 }
 
-/// Each method of the manager inside is called once, with what was given, and its answer comes back.
+/// Each call reaches the inner manager once, with its arguments, and returns the inner result.
 #[tokio::test]
-async fn every_call_reaches_the_manager_inside_and_its_answer_comes_back() {
+async fn every_call_is_forwarded_with_its_result() {
     let mut inner = MockSessionManager::new();
     inner.expect_add_sink().times(1).return_const(());
     macro_rules! once {

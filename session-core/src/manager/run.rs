@@ -1,4 +1,4 @@
-//! Runs a work under its session, and maps every way in which it can end onto the machine.
+//! Running a closure as a session: maps every outcome (value, error, panic, timeout, cancellation, drop) to an event.
 
 use std::error::Error;
 use std::fmt;
@@ -17,31 +17,31 @@ use crate::owner::Evidence;
 use crate::reason::{Failure, FailureCause, SessionSummary};
 use crate::storage::StorageError;
 
-/// Why a work did not come to its end: any error, by `?`.
+/// The error of failed work. Every error type converts to it with `?`.
 ///
-/// It is not an error itself, so that every error can become one.
+/// It does not implement [`Error`] itself, since that would conflict with this conversion.
 pub struct WorkError(Box<dyn Error + Send + Sync>);
 
 impl WorkError {
-    /// A failure that no error stands for.
+    /// Creates an error from a message.
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
         Self(message.into().into())
     }
 
-    /// The error, from libraries whose errors come boxed.
+    /// Creates an error from a boxed error.
     #[must_use]
     pub fn boxed(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self(error.into())
     }
 
-    /// The error.
+    /// Returns the error.
     #[must_use]
     pub fn get_ref(&self) -> &(dyn Error + Send + Sync + 'static) {
         &*self.0
     }
 
-    /// The error and all its causes on one line.
+    /// Returns the error and all its causes on one line.
     fn chain(&self) -> String {
         let mut text = self.0.to_string();
         let mut cause = self.0.source();
@@ -65,8 +65,8 @@ impl fmt::Debug for WorkError {
     }
 }
 
-/// How a work ended.
-enum Ended<T> {
+/// The outcome of the work.
+enum Outcome<T> {
     Returned(Result<T, WorkError>),
     Panicked(String),
     Deadline(Duration),
@@ -74,67 +74,67 @@ enum Ended<T> {
     Lost(SessionError),
 }
 
-/// Runs a work under its session to its end.
-pub(crate) async fn drive<F, Fut, T>(session: Session, work: F) -> Result<SessionReport>
+/// Runs the work of a session to its end.
+pub(crate) async fn run_work<F, Fut, T>(session: Session, work: F) -> Result<SessionReport>
 where
     F: FnOnce(Session) -> Fut + Send,
     Fut: Future<Output = Result<T, WorkError>> + Send,
     T: Serialize + Send,
 {
     session.set_request_handling(RequestHandling::AtNextCall);
-    let mut guard = Guard { session: Some(session.clone()) };
-    let ended = {
-        let mut work = pin!(caught(work, session.clone()));
+    let mut guard = InterruptOnDrop { session: Some(session.clone()) };
+    let outcome = {
+        let mut work = pin!(catch_panics(work, session.clone()));
         tokio::select! {
             biased;
-            error = session.fenced() => Ended::Lost(error),
-            reason = forced(&session) => Ended::Forced(reason),
-            limit = deadline(&session) => Ended::Deadline(limit),
-            ended = &mut work => ended,
+            error = session.fenced() => Outcome::Lost(error),
+            reason = force_requested(&session) => Outcome::Forced(reason),
+            limit = deadline(&session) => Outcome::Deadline(limit),
+            outcome = &mut work => outcome,
         }
     };
-    let ending = settle(&session, ended).await;
+    let ending = record_outcome(&session, outcome).await;
     if session.head().state().is_final() || ending.is_err() {
-        // Ended; or the storage did not let it end, and then `interrupted` has no chance either.
+        // Ended; or the storage failed, and then `interrupted` would fail as well.
         guard.session = None;
     }
     ending?;
     Ok(session.restore().await?.into())
 }
 
-async fn settle<T: Serialize>(session: &Session, ended: Ended<T>) -> Result<()> {
-    match ended {
-        Ended::Lost(error) => Err(error),
-        // A work may end its session itself.
+async fn record_outcome<T: Serialize>(session: &Session, outcome: Outcome<T>) -> Result<()> {
+    match outcome {
+        Outcome::Lost(error) => Err(error),
+        // The work may have ended its session itself.
         _ if session.head().state().is_final() => Ok(()),
-        Ended::Returned(Ok(value)) => match serde_json::to_value(&value) {
+        Outcome::Returned(Ok(value)) => match serde_json::to_value(&value) {
             Ok(serde_json::Value::Null) => session.complete(SessionSummary::new()).await,
             Ok(value) => match session.complete(SessionSummary::new().result(value)).await {
                 Err(SessionError::Storage(StorageError::Limit(error))) => {
-                    let message = format!("the work ended well, and its result cannot be kept: {error}");
+                    let message = format!("the work completed, but its result cannot be stored: {error}");
                     session.fail(Failure::new(FailureCause::Work, message)).await
                 }
                 result => result,
             },
             Err(error) => {
-                let message = format!("the work ended well, and its result cannot be kept: {error}");
+                let message = format!("the work completed, but its result cannot be stored: {error}");
                 session.fail(Failure::new(FailureCause::Work, message)).await
             }
         },
-        Ended::Returned(Err(error)) => match session.cancellation().reason() {
+        Outcome::Returned(Err(error)) => match session.cancellation().reason() {
             Some(reason) => session.cancel(reason).await,
             None => session.fail(failure(FailureCause::Work, error.chain())).await,
         },
-        Ended::Panicked(message) => session.fail(failure(FailureCause::Panic, message)).await,
-        Ended::Deadline(limit) => {
+        Outcome::Panicked(message) => session.fail(failure(FailureCause::Panic, message)).await,
+        Outcome::Deadline(limit) => {
             let message = format!("still running after {} ms", limit.as_millis());
             session.fail(Failure::new(FailureCause::Timeout, message)).await
         }
-        Ended::Forced(reason) => session.cancel(reason).await,
+        Outcome::Forced(reason) => session.cancel(reason).await,
     }
 }
 
-/// A failure whose message fits into a record, however much there was to say: a session has to be able to end.
+/// Creates a failure whose message is cut to fit into a record, so that the session can end in any case.
 fn failure(cause: FailureCause, mut message: String) -> Failure {
     const LONGEST: usize = 64 * 1024;
     if message.len() > LONGEST {
@@ -144,8 +144,8 @@ fn failure(cause: FailureCause, mut message: String) -> Failure {
     Failure::new(cause, message)
 }
 
-/// The work, with its panics caught: those of the closure itself, and those of each poll.
-async fn caught<F, Fut, T>(work: F, session: Session) -> Ended<T>
+/// Runs the work and catches its panics, both in the closure itself and in each poll.
+async fn catch_panics<F, Fut, T>(work: F, session: Session) -> Outcome<T>
 where
     F: FnOnce(Session) -> Fut,
     Fut: Future<Output = Result<T, WorkError>>,
@@ -153,23 +153,23 @@ where
     let panicked = |panic: Box<dyn std::any::Any + Send>| {
         let text =
             panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref().cloned());
-        Ended::Panicked(text.unwrap_or_else(|| "panicked with a value that is no text".to_owned()))
+        Outcome::Panicked(text.unwrap_or_else(|| "panicked with a value that is not text".to_owned()))
     };
-    // Nothing of the work is looked at again once it has panicked.
+    // Unwind safe: the work is not accessed again after a panic.
     let future = match std::panic::catch_unwind(AssertUnwindSafe(|| work(session))) {
         Ok(future) => future,
         Err(panic) => return panicked(panic),
     };
     let mut future = pin!(future);
     std::future::poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(poll) => poll.map(Ended::Returned),
+        Ok(poll) => poll.map(Outcome::Returned),
         Err(panic) => std::task::Poll::Ready(panicked(panic)),
     })
     .await
 }
 
-/// Resolves when somebody asks for an end without further ado.
-async fn forced(session: &Session) -> String {
+/// Resolves when a forced cancellation is requested.
+async fn force_requested(session: &Session) -> String {
     let mut requests = session.requests();
     loop {
         if let Some(cancel) = &requests.borrow_and_update().cancel
@@ -183,7 +183,7 @@ async fn forced(session: &Session) -> String {
     }
 }
 
-/// Resolves when the session has run for as long as it may. Time that it is paused does not count.
+/// Resolves when the session has run for as long as its deadline allows, without counting pauses.
 async fn deadline(session: &Session) -> Duration {
     let Some(limit) = session.config().deadline_ms.map(Duration::from_millis) else {
         return std::future::pending().await;
@@ -205,19 +205,19 @@ async fn deadline(session: &Session) -> Duration {
     }
 }
 
-/// Lets go of the session if the future that drives it is dropped.
-struct Guard {
+/// Interrupts the session when the future that runs it is dropped.
+struct InterruptOnDrop {
     session: Option<Session>,
 }
 
-impl Drop for Guard {
+impl Drop for InterruptOnDrop {
     fn drop(&mut self) {
         let Some(session) = self.session.take() else { return };
-        // Without a runtime the process is about to end, and its death says the same.
+        // Without a runtime, the process is about to end, and its death has the same effect.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 if let Err(error) = session.interrupt(Evidence::Dropped).await {
-                    tracing::warn!(session = %session.id(), %error, "dropped work could not let go of its session");
+                    tracing::warn!(session = %session.id(), %error, "could not release the session of dropped work");
                 }
             });
         }
