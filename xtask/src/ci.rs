@@ -2,16 +2,20 @@
 
 use crate::Outcome;
 use crate::args::{Args, Usage};
-use crate::steps::{self, AfterFailure, Need, Step};
+use crate::steps::{self, AfterFailure, Requirement, Step};
 use crate::workspace::{self, Package};
 
-const RUSTFMT: Need =
-    Need { probe: &["fmt", "--version"], missing: "rustfmt is not here: rustup component add rustfmt" };
+const RUSTFMT: Requirement = Requirement {
+    probe: &["fmt", "--version"],
+    missing: "rustfmt is not here: rustup component add rustfmt",
+};
 
-const CLIPPY: Need =
-    Need { probe: &["clippy", "--version"], missing: "clippy is not here: rustup component add clippy" };
+const CLIPPY: Requirement = Requirement {
+    probe: &["clippy", "--version"],
+    missing: "clippy is not here: rustup component add clippy",
+};
 
-const DENY: Need = Need {
+const DENY: Requirement = Requirement {
     probe: &["deny", "--version"],
     missing: "cargo-deny is not here: cargo install cargo-deny --locked",
 };
@@ -19,13 +23,13 @@ const DENY: Need = Need {
 /// The oldest Rust that the crates promise to need.
 const OLDEST: &str = "1.89";
 
-const OLD_TOOLCHAIN: Need = Need {
+const OLD_TOOLCHAIN: Requirement = Requirement {
     probe: &["which", "--toolchain", OLDEST, "cargo"],
     missing: "the oldest Rust is not here: rustup toolchain install 1.89",
 };
 
 pub(crate) fn run(mut args: Args) -> Outcome {
-    let after_failure = if args.flag("--keep-going") { AfterFailure::GoOn } else { AfterFailure::Stop };
+    let after_failure = if args.flag("--keep-going") { AfterFailure::Continue } else { AfterFailure::Stop };
     let from: Option<String> = args.option("--from")?;
     args.finish()?;
     let mut steps = steps(&workspace::packages()?);

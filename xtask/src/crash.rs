@@ -3,7 +3,7 @@
 
 use crate::Outcome;
 use crate::args::Args;
-use crate::rounds::{self, Program, Proof};
+use crate::soak::{self, Program, Proof};
 
 /// What CI cuts.
 const IMAGES: u64 = 100_000;
@@ -14,10 +14,10 @@ pub(crate) fn run(mut args: Args) -> Outcome {
     let images = args.option("--images")?.unwrap_or(IMAGES);
     let plays: Option<u64> = args.option("--plays")?;
     let seed: Option<u64> = args.option("--seed")?;
-    let time = rounds::minutes(&mut args)?;
+    let time = soak::minutes(&mut args)?;
     args.finish()?;
     match time {
-        Some(time) => proof(images, Some(plays.unwrap_or(PLAYS))).rounds(time, seed),
+        Some(time) => proof(images, Some(plays.unwrap_or(PLAYS))).soak(time, seed),
         None => proof(images, plays).once(Some(seed.unwrap_or(1))),
     }
 }

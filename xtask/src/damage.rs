@@ -3,7 +3,7 @@
 
 use crate::Outcome;
 use crate::args::Args;
-use crate::rounds::{self, Program, Proof};
+use crate::soak::{self, Program, Proof};
 
 /// What CI damages; a twentieth as many on sled, where each case is a process.
 const CASES: u64 = 20_000;
@@ -13,10 +13,10 @@ const ROUND: u64 = 5_000;
 pub(crate) fn run(mut args: Args) -> Outcome {
     let cases: Option<u64> = args.option("--cases")?;
     let seed: Option<u64> = args.option("--seed")?;
-    let time = rounds::minutes(&mut args)?;
+    let time = soak::minutes(&mut args)?;
     args.finish()?;
     match time {
-        Some(time) => proof(cases.unwrap_or(ROUND)).rounds(time, seed),
+        Some(time) => proof(cases.unwrap_or(ROUND)).soak(time, seed),
         None => proof(cases.unwrap_or(CASES)).once(Some(seed.unwrap_or(1))),
     }
 }

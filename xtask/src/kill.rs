@@ -3,7 +3,7 @@
 
 use crate::Outcome;
 use crate::args::Args;
-use crate::rounds::{self, Program, Proof};
+use crate::soak::{self, Program, Proof};
 
 /// How many writers CI kills, and a third as many on each embedded database; two thirds as many races, and a thirtieth as
 /// many rushes for places.
@@ -18,10 +18,10 @@ pub(crate) fn run(mut args: Args) -> Outcome {
     let cycles: Option<u64> = args.option("--cycles")?;
     let trees: Option<u64> = args.option("--trees")?;
     let seed: Option<u64> = args.option("--seed")?;
-    let time = rounds::minutes(&mut args)?;
+    let time = soak::minutes(&mut args)?;
     args.finish()?;
     match time {
-        Some(time) => proof(cycles.unwrap_or(ROUND.0), trees.unwrap_or(ROUND.1)).rounds(time, seed),
+        Some(time) => proof(cycles.unwrap_or(ROUND.0), trees.unwrap_or(ROUND.1)).soak(time, seed),
         None => proof(cycles.unwrap_or(CYCLES), trees.unwrap_or(TREES)).once(seed),
     }
 }

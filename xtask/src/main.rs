@@ -14,9 +14,9 @@ mod fuzz;
 mod guarantees;
 mod kill;
 mod msrv;
-mod rounds;
-mod saboteurs;
+mod seeded_bugs;
 mod signals;
+mod soak;
 mod steps;
 mod test;
 mod tidy;
@@ -75,16 +75,16 @@ const COMMANDS: &[Command] = &[
         kill::run,
     ),
     (
-        "saboteurs [NAME…] [--list]",
+        "seeded-bugs [NAME…] [--list]",
         "whether the tests notice seeded bugs; builds once for each: for nights, or for the bug that one works on",
-        saboteurs::run,
+        seeded_bugs::run,
     ),
     ("msrv", "whether a dependency needs a newer Rust than the crates promise", msrv::run),
     ("tidy", "the rules of the house that neither rustc nor clippy knows", tidy::run),
 ];
 
 fn main() -> ExitCode {
-    signals::heed_below();
+    signals::reset_signal_mask();
     let mut arguments = std::env::args().skip(1);
     let outcome = match arguments.next() {
         None => Err(Usage::error("no command was given")),

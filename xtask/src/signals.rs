@@ -8,7 +8,7 @@ use signal_hook::consts::{SIGINT, SIGQUIT};
 
 /// A shell without job control ignores these for what it starts with `&`. An ignored signal stays ignored in all programs
 /// below, and tests of what signals do would see nothing happen. Caught here instead, they are what they usually are below.
-pub(crate) fn heed_below() {
+pub(crate) fn reset_signal_mask() {
     for signal in [SIGINT, SIGQUIT].into_iter().filter(|signal| is_ignored(*signal)) {
         // Where it cannot be caught, the tests say what they miss.
         let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));

@@ -15,12 +15,12 @@ pub(crate) struct Step {
     program: &'static str,
     args: Vec<String>,
     env: Vec<(&'static str, &'static str)>,
-    needs: Option<Need>,
+    needs: Option<Requirement>,
 }
 
 /// What must be on the machine for a step to be run at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Need {
+pub(crate) struct Requirement {
     /// Arguments of the step's program that succeed where it is there.
     pub(crate) probe: &'static [&'static str],
     /// What to say where it is not.
@@ -31,7 +31,7 @@ pub(crate) struct Need {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AfterFailure {
     /// They are run all the same.
-    GoOn,
+    Continue,
     /// They are not.
     Stop,
 }
@@ -60,7 +60,7 @@ impl Step {
         self
     }
 
-    pub(crate) fn needs(mut self, need: Need) -> Self {
+    pub(crate) fn needs(mut self, need: Requirement) -> Self {
         self.needs = Some(need);
         self
     }
@@ -70,7 +70,7 @@ impl Step {
     }
 
     fn run(&self) -> Result {
-        if let Some(Need { probe, missing }) = self.needs
+        if let Some(Requirement { probe, missing }) = self.needs
             && !succeeds(self.command().args(probe).stdout(Stdio::null()).stderr(Stdio::null()))
         {
             return Result::NotRun(missing.to_owned());
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn every_step_is_told_by_what_became_of_it() {
         assert_eq!(
-            outcomes(AfterFailure::GoOn),
+            outcomes(AfterFailure::Continue),
             "not run  one: no such tool here\n\
              passed   two (3 s)\n\
              FAILED   three: exit status: 1; again: cargo three\n\
@@ -194,12 +194,12 @@ mod tests {
     #[test]
     fn what_a_step_needs_is_looked_for_and_its_absence_is_no_pass() {
         let step = Step::cargo("here", &["--version"]);
-        let missing = Need { probe: &["no-such-command"], missing: "get it" };
-        let there = Need { probe: &["--version"], missing: "" };
+        let missing = Requirement { probe: &["no-such-command"], missing: "get it" };
+        let there = Requirement { probe: &["--version"], missing: "" };
         assert_eq!(step.clone().needs(missing).run(), Result::NotRun("get it".into()));
         assert!(matches!(step.needs(there).run(), Result::Passed(_)));
         let tool = Step::tool("elsewhere", "no-such-program", &["--version"]);
-        let absent = Need { probe: &["--version"], missing: "get that" };
+        let absent = Requirement { probe: &["--version"], missing: "get that" };
         assert_eq!(tool.clone().needs(absent).run(), Result::NotRun("get that".into()));
         assert!(matches!(tool.run(), Result::Failed(_)));
         assert!(matches!(Step::cargo("wrong", &["no-such-command"]).run(), Result::Failed(_)));

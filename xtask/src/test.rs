@@ -61,5 +61,5 @@ fn steps() -> Vec<Step> {
 
 pub(crate) fn run(args: Args) -> Outcome {
     args.finish()?;
-    steps::run(&steps(), AfterFailure::GoOn)
+    steps::run(&steps(), AfterFailure::Continue)
 }

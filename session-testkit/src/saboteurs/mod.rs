@@ -1,6 +1,6 @@
 //! Storages with exactly one known fault each: they prove that the suite notices. The faults themselves are in
-//! `storage`. The patches in `gallery` are something else: bugs of this workspace's own code, which prove that its own
-//! tests notice; `cargo xtask saboteurs` tries them.
+//! `storage`. The patches in `seeded-bugs` are something else: bugs of this workspace's own code, which prove that its own
+//! tests notice; `cargo xtask seeded-bugs` tries them.
 
 mod resealed;
 mod storage;

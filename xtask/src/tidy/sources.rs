@@ -5,10 +5,10 @@ use super::code::only_code;
 use crate::workspace::File;
 
 /// More lines than this are more than one thing.
-const LONGEST: usize = 400;
+const LINE_LIMIT: usize = 400;
 
 /// The machine's table spells out every pair, which is what it is for.
-const LONG: &[&str] = &["session-core/src/machine/table.rs"];
+const EXEMPT: &[&str] = &["session-core/src/machine/table.rs"];
 
 pub(super) fn check(file: &File) -> Vec<Finding> {
     let code = only_code(&file.text);
@@ -37,7 +37,7 @@ fn begins_with_its_purpose(file: &File) -> Option<Finding> {
 
 fn is_short(file: &File, code: &str) -> Option<Finding> {
     let is_test = file.path.contains("/tests/") || file.path.ends_with("/tests.rs");
-    if is_test || LONG.contains(&&*file.path) {
+    if is_test || EXEMPT.contains(&&*file.path) {
         return None;
     }
     let lines: Vec<_> = code.lines().map(str::trim).collect();
@@ -45,11 +45,11 @@ fn is_short(file: &File, code: &str) -> Option<Finding> {
         .windows(2)
         .position(|two| matches!(two, ["#[cfg(test)]", module] if module.starts_with("mod ")));
     let length = inline_tests.unwrap_or(lines.len());
-    (length > LONGEST).then(|| {
+    (length > LINE_LIMIT).then(|| {
         Finding::new(
             &file.path,
-            LONGEST + 1,
-            format!("{length} lines without tests, {LONGEST} are the limit: find the two things that it is, make two files"),
+            LINE_LIMIT + 1,
+            format!("{length} lines without tests, {LINE_LIMIT} are the limit: find the two things that it is, make two files"),
         )
     })
 }

@@ -1,33 +1,33 @@
-//! `cargo xtask saboteurs [NAME…] [--list]`: whether the tests of this workspace notice bugs. Each patch in
-//! `session-testkit/gallery` is one bug that a tired engineer could write; a copy of the tree gets one after the other,
+//! `cargo xtask seeded-bugs [NAME…] [--list]`: whether the tests of this workspace notice bugs. Each patch in
+//! `session-testkit/seeded-bugs` is one bug that a tired engineer could write; a copy of the tree gets one after the other,
 //! and the suite that the patch names has to turn red. `session_testkit::saboteurs` is the same idea for the laws: there
 //! storages with a fault are what is run, here our own code is what is broken.
 
 pub(crate) mod bug;
+mod source_copy;
+mod suite_run;
 mod summary;
-mod tree;
-mod trial;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-pub(crate) use self::tree::applies;
+pub(crate) use self::source_copy::applies;
 
 use self::bug::{Bug, Suite};
+use self::source_copy::SourceCopy;
+use self::suite_run::SuiteResult;
 use self::summary::{Row, summary};
-use self::tree::Tree;
-use self::trial::Trial;
 use crate::Outcome;
 use crate::args::{Args, Usage};
 use crate::workspace::{self, File};
 
 /// What a suite may take beyond three times what it takes without a bug, before that counts as a hang. More than the
 /// minute after which the harness names a test that is still running.
-const PATIENCE: Duration = Duration::from_secs(75);
+const HANG_MARGIN: Duration = Duration::from_secs(75);
 
 /// What became of a bug.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum BugResult {
     /// The suite turned red.
     Caught {
         took: Duration,
@@ -49,7 +49,7 @@ pub(crate) enum Fate {
 pub(crate) fn run(mut args: Args) -> Outcome {
     let list = args.flag("--list");
     let names = args.names()?;
-    let bugs = chosen(bug::gallery(&workspace::files()?)?, &names)?;
+    let bugs = chosen(bug::read_all(&workspace::files()?)?, &names)?;
     if list {
         for Bug { name, what, suite, .. } in &bugs {
             eprintln!("{name}\n    {what}\n    {suite}");
@@ -58,22 +58,22 @@ pub(crate) fn run(mut args: Args) -> Outcome {
         return Ok(());
     }
     let begin = Instant::now();
-    let tree = Tree::copy()?;
-    let greens = greens(&tree, &bugs)?;
+    let tree = SourceCopy::copy()?;
+    let baselines = baselines(&tree, &bugs)?;
     let mut rows = Vec::new();
     for bug in &bugs {
-        let green = greens.get(&bug.suite).copied().unwrap_or_default();
-        let fate = fate(&tree, bug, green * 3 + PATIENCE)?;
-        let row = Row { name: bug.name.clone(), fate };
+        let green = baselines.get(&bug.suite).copied().unwrap_or_default();
+        let result = run_bug(&tree, bug, green * 3 + HANG_MARGIN)?;
+        let row = Row { name: bug.name.clone(), result };
         eprintln!("{row}");
         rows.push(row);
     }
     eprint!("\n{}in {} s\n", summary(&rows), begin.elapsed().as_secs());
-    let lived = rows.iter().filter(|row| !row.fate.is_caught()).count();
+    let lived = rows.iter().filter(|row| !row.result.is_caught()).count();
     if lived == 0 { Ok(()) } else { Err(format!("{lived} bugs were not caught").into()) }
 }
 
-impl Fate {
+impl BugResult {
     const fn is_caught(&self) -> bool {
         matches!(self, Self::Caught { .. } | Self::Hung { .. })
     }
@@ -90,47 +90,50 @@ fn chosen(mut bugs: Vec<Bug>, names: &[String]) -> Result<Vec<Bug>, Box<dyn std:
 }
 
 /// Shows that the unpatched copy is green, so that red means the bug; how long each suite takes.
-fn greens(tree: &Tree, bugs: &[Bug]) -> Result<BTreeMap<Suite, Duration>, Box<dyn std::error::Error>> {
-    let mut greens = BTreeMap::new();
+fn baselines(
+    tree: &SourceCopy,
+    bugs: &[Bug],
+) -> Result<BTreeMap<Suite, Duration>, Box<dyn std::error::Error>> {
+    let mut baselines = BTreeMap::new();
     for suite in bugs.iter().map(|bug| &bug.suite) {
-        if greens.contains_key(suite) {
+        if baselines.contains_key(suite) {
             continue;
         }
-        trial::build(tree, suite)
+        suite_run::build(tree, suite)
             .map_err(|error| format!("without a bug, {suite} does not build:\n{error}"))?;
-        match trial::run(tree, suite, PATIENCE * 8, "green")? {
-            Trial::Green(took) => {
+        match suite_run::run(tree, suite, HANG_MARGIN * 8, "green")? {
+            SuiteResult::Green(took) => {
                 eprintln!("green in {:.1} s: {suite}", took.as_secs_f64());
-                greens.insert(suite.clone(), took);
+                baselines.insert(suite.clone(), took);
             }
-            red @ (Trial::Red { .. } | Trial::Hung { .. }) => {
+            red @ (SuiteResult::Red { .. } | SuiteResult::Hung { .. }) => {
                 return Err(format!("without a bug, {suite} is not green: {red:?}").into());
             }
         }
     }
-    Ok(greens)
+    Ok(baselines)
 }
 
-fn fate(tree: &Tree, bug: &Bug, limit: Duration) -> Result<Fate, Box<dyn std::error::Error>> {
+fn run_bug(tree: &SourceCopy, bug: &Bug, limit: Duration) -> Result<BugResult, Box<dyn std::error::Error>> {
     let patched = match tree.patch(bug) {
         Ok(patched) => patched,
-        Err(error) => return Ok(Fate::Unfit(format!("it does not apply: {error}"))),
+        Err(error) => return Ok(BugResult::Unfit(format!("it does not apply: {error}"))),
     };
-    let fate = match trial::build(tree, &bug.suite) {
-        Err(error) => Fate::Unfit(format!("it does not build:\n{error}")),
-        Ok(()) => match trial::run(tree, &bug.suite, limit, &bug.name)? {
-            Trial::Green(_) => Fate::Survived,
-            Trial::Red { took, failed } => Fate::Caught { took, by: failed },
-            Trial::Hung { slow } => Fate::Hung { limit, by: slow },
+    let result = match suite_run::build(tree, &bug.suite) {
+        Err(error) => BugResult::Unfit(format!("it does not build:\n{error}")),
+        Ok(()) => match suite_run::run(tree, &bug.suite, limit, &bug.name)? {
+            SuiteResult::Green(_) => BugResult::Survived,
+            SuiteResult::Red { took, failed } => BugResult::Caught { took, by: failed },
+            SuiteResult::Hung { slow } => BugResult::Hung { limit, by: slow },
         },
     };
     patched.revert()?;
-    Ok(fate)
+    Ok(result)
 }
 
 /// What `tidy` asks of the gallery; reads nothing but what it is given.
 pub(crate) fn patches(files: &[File]) -> impl Iterator<Item = &File> {
-    files.iter().filter(|file| file.path.starts_with(bug::GALLERY) && file.is("patch"))
+    files.iter().filter(|file| file.path.starts_with(bug::FOLDER) && file.is("patch"))
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use crate::args::{Args, Usage};
 use crate::workspace::cargo;
 
 /// How often a round is looked at, whether it has ended or somebody wants it to.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Begins a line of a test with what it counted: `tally: images=1200 plays=3`.
 const TALLY: &str = "tally: ";
 
@@ -86,13 +86,13 @@ impl Proof {
     ///
     /// # Errors
     /// The first failure, and the command that replays it.
-    pub(crate) fn rounds(&self, time: Duration, master: Option<u64>) -> Outcome {
+    pub(crate) fn soak(&self, time: Duration, master: Option<u64>) -> Outcome {
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             signal_hook::flag::register(signal, Arc::clone(&stop))?;
         }
         let built = self.programs.iter().map(Program::build).collect::<Result<Vec<_>, _>>()?;
-        let home = Home::new()?;
+        let scratch = ScratchFolder::new()?;
         let master = master.unwrap_or_else(new_seed);
         eprintln!(
             "{name}: {:.1} minutes, master seed {master}; all of it again: cargo xtask {name} --minutes M --seed {master} {}",
@@ -103,7 +103,7 @@ impl Proof {
         let run = |seed: u64, output: &Path| {
             for (program, built) in self.programs.iter().zip(&built) {
                 let mut command = built.command(program, seed);
-                command.env("TMPDIR", &home.0);
+                command.env("TMPDIR", &scratch.0);
                 match watched(command, output, &stop)? {
                     Ended::Well => {}
                     ended @ (Ended::Badly(_) | Ended::Stopped) => return Ok(ended),
@@ -111,16 +111,16 @@ impl Proof {
             }
             Ok(Ended::Well)
         };
-        let result = self.go_on(time, master, &home.0.join("output"), run);
+        let result = self.run_rounds(time, master, &scratch.0.join("output"), run);
         if result.is_ok() || stop.load(Ordering::Relaxed) {
-            home.leave();
+            scratch.leave();
         } else {
-            eprintln!("what it left is in {}", home.0.display());
+            eprintln!("what it left is in {}", scratch.0.display());
         }
         result
     }
 
-    fn go_on(
+    fn run_rounds(
         &self,
         time: Duration,
         master: u64,
@@ -239,16 +239,16 @@ fn watched(mut command: Command, output: &Path, stop: &AtomicBool) -> io::Result
             child.wait()?;
             return Ok(Ended::Stopped);
         }
-        thread::sleep(LOOK);
+        thread::sleep(POLL_INTERVAL);
     }
 }
 
 /// The folder for all that the rounds make, short because sockets go into it.
-struct Home(PathBuf);
+struct ScratchFolder(PathBuf);
 
-impl Home {
+impl ScratchFolder {
     fn new() -> io::Result<Self> {
-        let folder = std::env::temp_dir().join(format!("rounds-{}", std::process::id()));
+        let folder = std::env::temp_dir().join(format!("soak-{}", std::process::id()));
         fs::create_dir_all(&folder)?;
         Ok(Self(folder))
     }

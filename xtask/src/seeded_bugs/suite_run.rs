@@ -10,11 +10,11 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use super::bug::Suite;
-use super::tree::{self, Tree};
+use super::source_copy::{self, SourceCopy};
 use crate::workspace;
 
 /// How often is looked whether a suite has ended.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How long processes that were killed may take to be gone.
 const GONE: Duration = Duration::from_secs(10);
 /// Lines of a failed build that are shown.
@@ -22,7 +22,7 @@ const SHOWN: usize = 20;
 
 /// How a suite went.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Trial {
+pub(crate) enum SuiteResult {
     Green(Duration),
     Red {
         took: Duration,
@@ -40,7 +40,7 @@ pub(crate) enum Trial {
 ///
 /// # Errors
 /// The end of what the compiler said.
-pub(crate) fn build(tree: &Tree, suite: &Suite) -> Result<(), String> {
+pub(crate) fn build(tree: &SourceCopy, suite: &Suite) -> Result<(), String> {
     let output =
         cargo(tree).args(&suite.cargo).arg("--no-run").output().map_err(|error| error.to_string())?;
     if output.status.success() {
@@ -51,12 +51,17 @@ pub(crate) fn build(tree: &Tree, suite: &Suite) -> Result<(), String> {
     Err(lines.get(lines.len().saturating_sub(SHOWN)..).unwrap_or_default().join("\n"))
 }
 
-/// Runs a suite that was built. What it prints is kept in `target/saboteurs/NAME.out` and `NAME.err`.
+/// Runs a suite that was built. What it prints is kept in `target/seeded-bugs/NAME.out` and `NAME.err`.
 ///
 /// # Errors
 /// Where Cargo does not start, or a process that was killed does not go.
-pub(crate) fn run(tree: &Tree, suite: &Suite, limit: Duration, name: &str) -> Result<Trial, Box<dyn Error>> {
-    let kept = |ending: &str| -> PathBuf { tree::folder().join(format!("{name}.{ending}")) };
+pub(crate) fn run(
+    tree: &SourceCopy,
+    suite: &Suite,
+    limit: Duration,
+    name: &str,
+) -> Result<SuiteResult, Box<dyn Error>> {
+    let kept = |ending: &str| -> PathBuf { source_copy::folder().join(format!("{name}.{ending}")) };
     // What a bug leaves running becomes a child of this process, and is found.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let begin = Instant::now();
@@ -75,7 +80,7 @@ pub(crate) fn run(tree: &Tree, suite: &Suite, limit: Duration, name: &str) -> Re
         match rustix::process::wait(WaitOptions::NOHANG) {
             Ok(Some((pid, ended))) if Some(pid) == cargo => status = Some(ended),
             Ok(Some(_)) | Err(Errno::INTR) => {}
-            Ok(None) => std::thread::sleep(LOOK),
+            Ok(None) => std::thread::sleep(POLL_INTERVAL),
             Err(error) => return Err(error.into()),
         }
     }
@@ -83,15 +88,15 @@ pub(crate) fn run(tree: &Tree, suite: &Suite, limit: Duration, name: &str) -> Re
     end_children()?;
     let said = String::from_utf8_lossy(&fs::read(kept("out"))?).into_owned();
     Ok(match status.map(WaitStatus::exit_status) {
-        Some(Some(0)) => Trial::Green(took),
-        Some(_) => Trial::Red { took, failed: failed(&said) },
-        None => Trial::Hung { slow: slow(&said) },
+        Some(Some(0)) => SuiteResult::Green(took),
+        Some(_) => SuiteResult::Red { took, failed: failed(&said) },
+        None => SuiteResult::Hung { slow: slow(&said) },
     })
 }
 
-fn cargo(tree: &Tree) -> Command {
+fn cargo(tree: &SourceCopy) -> Command {
     let mut cargo = workspace::cargo();
-    cargo.current_dir(tree.root()).env("CARGO_TARGET_DIR", tree::folder().join("target"));
+    cargo.current_dir(tree.root()).env("CARGO_TARGET_DIR", source_copy::folder().join("target"));
     cargo
 }
 
@@ -110,7 +115,7 @@ fn end_children() -> Result<(), Box<dyn Error>> {
                     // It may have ended meanwhile.
                     let _ = rustix::process::kill_process(child, Signal::KILL);
                 }
-                std::thread::sleep(LOOK);
+                std::thread::sleep(POLL_INTERVAL);
             }
             Err(error) => return Err(error.into()),
         }

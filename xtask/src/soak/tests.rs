@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use super::*;
 
-const LONG: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_secs(3600);
 
 fn proof() -> Proof {
     Proof { name: "crash", programs: Vec::new(), size: "--plays 8".into(), harm: "it did harm" }
@@ -17,7 +17,7 @@ fn shell(script: &str, seed: u64, output: &Path, stop: &AtomicBool) -> io::Resul
 }
 
 fn output() -> PathBuf {
-    let name = format!("rounds-test-{}-{:?}", std::process::id(), thread::current().id());
+    let name = format!("soak-test-{}-{:?}", std::process::id(), thread::current().id());
     let path = std::env::temp_dir().join(name.replace(['(', ')'], "-"));
     drop(File::create(&path).unwrap());
     path
@@ -31,7 +31,7 @@ fn the_first_failure_ends_it_and_says_how_to_have_that_round_again() {
         let script = if seeds.borrow().len() < 3 { "echo tally: images=20 plays=1" } else { "exit 3" };
         shell(script, seed, path, &AtomicBool::new(false))
     };
-    let error = proof().go_on(LONG, 7, &output, run).unwrap_err().to_string();
+    let error = proof().run_rounds(HOUR, 7, &output, run).unwrap_err().to_string();
     let seeds = seeds.into_inner();
     assert_eq!(seeds, [0, 1, 2].map(|round| seed_of(7, round)));
     let again = format!(
@@ -49,7 +49,7 @@ fn the_time_ends_it_and_no_round_is_cut_off() {
         *rounds.borrow_mut() += 1;
         shell("sleep 0.05; echo tally: x=1", seed, path, &AtomicBool::new(false))
     };
-    proof().go_on(Duration::from_millis(1), 7, &output, run).unwrap();
+    proof().run_rounds(Duration::from_millis(1), 7, &output, run).unwrap();
     assert_eq!(*rounds.borrow(), 1);
     fs::remove_file(output).unwrap();
 }
@@ -65,7 +65,7 @@ fn whoever_stops_it_leaves_nothing_running() {
         let give_up = Instant::now() + Duration::from_secs(20);
         while !said().ends_with('\n') {
             assert!(Instant::now() < give_up, "it never began");
-            thread::sleep(LOOK);
+            thread::sleep(POLL_INTERVAL);
         }
         stop.store(true, Ordering::Relaxed);
         round.join().unwrap()
@@ -75,7 +75,7 @@ fn whoever_stops_it_leaves_nothing_running() {
     let give_up = Instant::now() + Duration::from_secs(20);
     while fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
         assert!(Instant::now() < give_up, "it lives on");
-        thread::sleep(LOOK);
+        thread::sleep(POLL_INTERVAL);
     }
     fs::remove_file(output).unwrap();
 }

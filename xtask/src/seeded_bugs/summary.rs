@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::Fate;
+use super::BugResult;
 
 /// Names of tests that are shown; a bug in the core may fail dozens.
 const SHOWN: usize = 3;
@@ -10,24 +10,24 @@ const SHOWN: usize = 3;
 /// A bug and what became of it.
 pub(crate) struct Row {
     pub(crate) name: String,
-    pub(crate) fate: Fate,
+    pub(crate) result: BugResult,
 }
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = &self.name;
-        match &self.fate {
-            Fate::Caught { took, by } => {
+        match &self.result {
+            BugResult::Caught { took, by } => {
                 write!(f, "caught    {name} in {:.1} s by {}", took.as_secs_f64(), names(by))
             }
-            Fate::Hung { limit, by } => {
+            BugResult::Hung { limit, by } => {
                 write!(f, "caught    {name} by a hang of more than {} s in {}", limit.as_secs(), names(by))
             }
-            Fate::Survived => write!(
+            BugResult::Survived => write!(
                 f,
                 "SURVIVED  {name}: write the test that is missing, or name the suite that notices it in the patch"
             ),
-            Fate::Unfit(why) => write!(f, "UNFIT     {name}: {why}"),
+            BugResult::Unfit(why) => write!(f, "UNFIT     {name}: {why}"),
         }
     }
 }
@@ -47,8 +47,8 @@ pub(crate) fn summary(rows: &[Row]) -> String {
     for row in rows {
         let _ = writeln!(text, "{row}");
     }
-    let caught = rows.iter().filter(|row| row.fate.is_caught()).count();
-    let survived = rows.iter().filter(|row| row.fate == Fate::Survived).count();
+    let caught = rows.iter().filter(|row| row.result.is_caught()).count();
+    let survived = rows.iter().filter(|row| row.result == BugResult::Survived).count();
     let unfit = rows.len() - caught - survived;
     let _ = write!(text, "{caught} caught, {survived} survived, {unfit} unfit, ");
     text
@@ -62,15 +62,15 @@ mod tests {
 
     #[test]
     fn each_bug_is_told_by_what_became_of_it() {
-        let row = |name: &str, fate| Row { name: name.to_owned(), fate };
+        let row = |name: &str, result| Row { name: name.to_owned(), result };
         let by = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
         let second = Duration::from_secs(1);
         let text = summary(&[
-            row("a", Fate::Caught { took: second * 3, by: by(&["x", "y"]) }),
-            row("b", Fate::Caught { took: second, by: by(&["1", "2", "3", "4", "5"]) }),
-            row("c", Fate::Hung { limit: second * 90, by: by(&["x"]) }),
-            row("d", Fate::Survived),
-            row("e", Fate::Unfit("it does not apply: no".into())),
+            row("a", BugResult::Caught { took: second * 3, by: by(&["x", "y"]) }),
+            row("b", BugResult::Caught { took: second, by: by(&["1", "2", "3", "4", "5"]) }),
+            row("c", BugResult::Hung { limit: second * 90, by: by(&["x"]) }),
+            row("d", BugResult::Survived),
+            row("e", BugResult::Unfit("it does not apply: no".into())),
         ]);
         for line in [
             "caught    a in 3.0 s by x, y\n",

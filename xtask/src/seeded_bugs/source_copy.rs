@@ -10,7 +10,7 @@ use crate::workspace;
 
 /// A copy of all files that git knows, as they are in the working tree.
 #[derive(Debug)]
-pub(crate) struct Tree {
+pub(crate) struct SourceCopy {
     root: PathBuf,
 }
 
@@ -21,7 +21,7 @@ pub(crate) struct Patched {
     before: Vec<(PathBuf, Vec<u8>)>,
 }
 
-impl Tree {
+impl SourceCopy {
     /// Brings the copy up to date. A file that is the same is not touched, so that what was built of it stays good.
     ///
     /// # Errors
@@ -85,7 +85,7 @@ impl Patched {
 
 /// Where the copy, what is built of it, and what the suites print are kept from one run to the next.
 pub(super) fn folder() -> PathBuf {
-    workspace::root().join("target").join("saboteurs")
+    workspace::root().join("target").join("seeded-bugs")
 }
 
 /// Whether a patch, by its path from the root, applies to the working tree.

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::workspace::File;
 
 /// Where the patches are, from the root.
-pub(crate) const GALLERY: &str = "session-testkit/gallery/";
+pub(crate) const FOLDER: &str = "session-testkit/seeded-bugs/";
 
 /// A seeded bug.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl Bug {
 
     /// The patch's path from the root.
     pub(crate) fn path(&self) -> String {
-        format!("{GALLERY}{}.patch", self.name)
+        format!("{FOLDER}{}.patch", self.name)
     }
 }
 
@@ -95,7 +95,7 @@ impl Bug {
 ///
 /// # Errors
 /// The first patch whose header is not what it should be.
-pub(crate) fn gallery(files: &[File]) -> Result<Vec<Bug>, Box<dyn Error>> {
+pub(crate) fn read_all(files: &[File]) -> Result<Vec<Bug>, Box<dyn Error>> {
     super::patches(files)
         .map(|file| {
             let bug = Bug::parse(&name_of(file), &file.text);
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(bug.suite.cargo, ["test", "-p", "a", "--all-features", "--test", "x"]);
         assert_eq!(bug.suite.harness, ["one"]);
         assert_eq!(bug.suite.to_string(), "cargo test -p a --all-features --test x -- one");
-        assert_eq!(bug.path(), "session-testkit/gallery/forgets.patch");
+        assert_eq!(bug.path(), "session-testkit/seeded-bugs/forgets.patch");
     }
 
     #[test]

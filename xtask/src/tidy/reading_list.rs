@@ -8,7 +8,7 @@ const PAGE: &str = "ARCHITECTURE.md";
 /// The section of the page that names the files, each in backticks or as a link.
 const SECTION: &str = "## Where to begin reading";
 /// Lines that say something, all files together.
-const LONGEST: usize = 750;
+const LINE_LIMIT: usize = 750;
 
 pub(super) fn check(files: &[File]) -> Vec<Finding> {
     let Some(page) = files.iter().find(|file| file.path == PAGE) else { return Vec::new() };
@@ -34,12 +34,12 @@ pub(super) fn check(files: &[File]) -> Vec<Finding> {
             "the section names no file that there is: write paths from the root",
         )];
     }
-    if all <= LONGEST {
+    if all <= LINE_LIMIT {
         return Vec::new();
     }
     let each: Vec<_> = read.iter().map(|(path, lines)| format!("{path} {lines}")).collect();
     let message = format!(
-        "{all} lines to read ({}), {LONGEST} are the limit: name files that say the same with less",
+        "{all} lines to read ({}), {LINE_LIMIT} are the limit: name files that say the same with less",
         each.join(", ")
     );
     vec![Finding::new(PAGE, at + 1, message)]
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn what_is_named_counts_and_only_that() {
-        let (long, short) = ("said\n".repeat(LONGEST), "said\n".repeat(LONGEST - 3));
+        let (long, short) = ("said\n".repeat(LINE_LIMIT), "said\n".repeat(LINE_LIMIT - 3));
         let text = format!("{SECTION}\n[A](A.md), `b.rs`\n");
         assert_eq!(found(&text, &[file("A.md", &short), file("c.md", &long)]), [""; 0]);
         for path in ["A.md", "b.rs"] {

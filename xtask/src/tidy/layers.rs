@@ -5,7 +5,7 @@ use crate::workspace::Package;
 
 /// Who may know whom: a crate, the crates that it may use, and those that only its tests may use besides. A name that
 /// ends with `*` stands for all that begin like it. The first line that fits a crate counts.
-const ARROWS: &[(&str, &[&str], &[&str])] = &[
+const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("session-core", &[], &[]),
     ("session-testkit", &["session-core"], &[]),
     // What storages over an embedded database share; nobody but those knows it.
@@ -26,17 +26,17 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
 ];
 
 pub(super) fn check(packages: &[Package]) -> Vec<Finding> {
-    packages.iter().flat_map(|package| arrows(package).into_iter().chain(lints(package))).collect()
+    packages.iter().flat_map(|package| dependencies(package).into_iter().chain(lints(package))).collect()
 }
 
-fn arrows(package: &Package) -> Vec<Finding> {
+fn dependencies(package: &Package) -> Vec<Finding> {
     let name = &package.name;
-    let Some((_, always, tests)) = ARROWS.iter().find(|(pattern, ..)| fits(pattern, name)) else {
+    let Some((_, always, tests)) = LAYERS.iter().find(|(pattern, ..)| fits(pattern, name)) else {
         return vec![finding(
             package,
             name,
             format!(
-                "nobody knows where `{name}` belongs: give it a line in ARROWS in xtask/src/tidy/arrows.rs"
+                "nobody knows where `{name}` belongs: give it a line in LAYERS in xtask/src/tidy/layers.rs"
             ),
         )];
     };
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_crate_that_nobody_placed_is_found() {
-        assert!(messages("session-cloud", &[])[0].contains("ARROWS"));
+        assert!(messages("session-cloud", &[])[0].contains("LAYERS"));
     }
 
     #[test]
