@@ -1,13 +1,39 @@
-//! What is said of the bugs: a line for each, and how many were caught.
+//! The report of seeded bugs: a line for each, and the number that was caught.
 
 use std::fmt::{self, Write as _};
+use std::time::Duration;
 
-use super::BugResult;
-
-/// Names of tests that are shown; a bug in the core may fail dozens.
+/// Number of failed tests to list; a bug in the core may fail dozens.
 const SHOWN: usize = 3;
 
-/// A bug and what became of it.
+/// The result of one bug.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum BugResult {
+    /// The suite failed.
+    Caught {
+        took: Duration,
+        /// The tests that failed.
+        by: Vec<String>,
+    },
+    /// The suite did not end in time.
+    Hung {
+        limit: Duration,
+        /// The tests that the harness reported as slow.
+        by: Vec<String>,
+    },
+    /// The suite passed: a test is missing, or the patch names the wrong suite.
+    Survived,
+    /// The patch does not apply or compile. That is an error of the patch, not of the tests.
+    Unfit(String),
+}
+
+impl BugResult {
+    pub(super) const fn is_caught(&self) -> bool {
+        matches!(self, Self::Caught { .. } | Self::Hung { .. })
+    }
+}
+
+/// A bug and its result.
 pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) result: BugResult,
@@ -25,7 +51,7 @@ impl fmt::Display for Row {
             }
             BugResult::Survived => write!(
                 f,
-                "SURVIVED  {name}: write the test that is missing, or name the suite that notices it in the patch"
+                "SURVIVED  {name}: add the missing test, or name the suite that detects it in the patch"
             ),
             BugResult::Unfit(why) => write!(f, "UNFIT     {name}: {why}"),
         }
@@ -35,13 +61,13 @@ impl fmt::Display for Row {
 fn names(by: &[String]) -> String {
     let shown = by.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
     match by.len() {
-        0 => "what no test is named for: see what the suite printed".to_owned(),
+        0 => "no named test: see the output of the suite".to_owned(),
         many if many > SHOWN => format!("{shown} and {} more", many - SHOWN),
         _ => shown,
     }
 }
 
-/// The table at the end.
+/// Formats the table at the end.
 pub(crate) fn summary(rows: &[Row]) -> String {
     let mut text = String::new();
     for row in rows {
@@ -56,12 +82,10 @@ pub(crate) fn summary(rows: &[Row]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
-    fn each_bug_is_told_by_what_became_of_it() {
+    fn the_table_shows_each_result() {
         let row = |name: &str, result| Row { name: name.to_owned(), result };
         let by = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
         let second = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! Rounds of small programs: when they end, what they count, and that a failure can be had again.
+//! Rounds of small programs: their end, their seeds, and the command that repeats a failure.
 
 use std::cell::RefCell;
 
@@ -7,13 +7,14 @@ use super::*;
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn proof() -> Proof {
-    Proof { name: "crash", programs: Vec::new(), size: "--plays 8".into(), harm: "it did harm" }
+    let programs = vec![Program::test("a", "crash", Seed::Variable("SEED"))];
+    Proof { command: "crash".into(), programs, size: "--plays 8".into(), failure: "it did harm" }
 }
 
-fn shell(script: &str, seed: u64, output: &Path, stop: &AtomicBool) -> io::Result<Ended> {
+fn shell(script: &str, seed: u64, output: &Path, stop: &AtomicBool) -> io::Result<RoundEnd> {
     let mut command = Command::new("sh");
     command.args(["-c", script]).env("SEED", seed.to_string());
-    watched(command, output, stop)
+    run_watched(command, output, stop)
 }
 
 fn output() -> PathBuf {
@@ -24,7 +25,7 @@ fn output() -> PathBuf {
 }
 
 #[test]
-fn the_first_failure_ends_it_and_says_how_to_have_that_round_again() {
+fn the_first_failure_ends_it_with_its_reproduction() {
     let (output, seeds) = (output(), RefCell::new(Vec::new()));
     let run = |seed, path: &Path| {
         seeds.borrow_mut().push(seed);
@@ -33,7 +34,7 @@ fn the_first_failure_ends_it_and_says_how_to_have_that_round_again() {
     };
     let error = proof().run_rounds(HOUR, 7, &output, run).unwrap_err().to_string();
     let seeds = seeds.into_inner();
-    assert_eq!(seeds, [0, 1, 2].map(|round| seed_of(7, round)));
+    assert_eq!(seeds, [0, 1, 2].map(|round| round_seed(7, round)));
     let again = format!(
         "it did harm in round 3, after 40 images, 2 plays; again: cargo xtask crash --seed {} --plays 8",
         seeds[2]
@@ -43,7 +44,7 @@ fn the_first_failure_ends_it_and_says_how_to_have_that_round_again() {
 }
 
 #[test]
-fn the_time_ends_it_and_no_round_is_cut_off() {
+fn the_time_limit_ends_it_between_rounds() {
     let (output, rounds) = (output(), RefCell::new(0));
     let run = |seed, path: &Path| {
         *rounds.borrow_mut() += 1;
@@ -54,36 +55,36 @@ fn the_time_ends_it_and_no_round_is_cut_off() {
     fs::remove_file(output).unwrap();
 }
 
-/// Ctrl-C ends what a round has started, those included that would rather not end.
+/// Ctrl-C also ends children that ignore the signal.
 #[test]
-fn whoever_stops_it_leaves_nothing_running() {
+fn a_stopped_round_leaves_nothing_running() {
     let (output, stop) = (output(), AtomicBool::new(false));
     let script = "trap '' INT TERM; sh -c 'trap \"\" INT TERM; echo $$; while :; do sleep 1; done' & wait";
-    let said = || fs::read_to_string(&output).unwrap();
-    let ended = thread::scope(|scope| {
+    let printed = || fs::read_to_string(&output).unwrap();
+    let end = thread::scope(|scope| {
         let round = scope.spawn(|| shell(script, 1, &output, &stop).unwrap());
-        let give_up = Instant::now() + Duration::from_secs(20);
-        while !said().ends_with('\n') {
-            assert!(Instant::now() < give_up, "it never began");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !printed().ends_with('\n') {
+            assert!(Instant::now() < deadline, "the round did not start");
             thread::sleep(POLL_INTERVAL);
         }
         stop.store(true, Ordering::Relaxed);
         round.join().unwrap()
     });
-    assert!(matches!(ended, Ended::Stopped), "{ended:?}");
-    let stat = format!("/proc/{}/stat", said().trim());
-    let give_up = Instant::now() + Duration::from_secs(20);
+    assert!(matches!(end, RoundEnd::Stopped), "{end:?}");
+    let stat = format!("/proc/{}/stat", printed().trim());
+    let deadline = Instant::now() + Duration::from_secs(20);
     while fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
-        assert!(Instant::now() < give_up, "it lives on");
+        assert!(Instant::now() < deadline, "a child survived");
         thread::sleep(POLL_INTERVAL);
     }
     fs::remove_file(output).unwrap();
 }
 
 #[test]
-fn each_round_has_a_seed_of_its_own_and_so_has_each_master() {
+fn seeds_of_rounds_and_of_masters_are_distinct() {
     let mut seeds: Vec<u64> =
-        (0..50).flat_map(|master| (0..50).map(move |round| seed_of(master, round))).collect();
+        (0..50).flat_map(|master| (0..50).map(move |round| round_seed(master, round))).collect();
     assert!(seeds.iter().all(|seed| *seed < 1 << 32));
     seeds.sort_unstable();
     seeds.dedup();
@@ -91,25 +92,7 @@ fn each_round_has_a_seed_of_its_own_and_so_has_each_master() {
 }
 
 #[test]
-fn what_tests_counted_is_added_up() {
-    let said = "running 1 test\ntest a ... tally: images=7 plays=2\nok\nnoise=9\ntally: images=3\n";
-    assert_eq!(Tally::read(said).to_string(), "10 images, 2 plays");
-    assert_eq!(Tally::default().to_string(), "nothing");
-}
-
-#[test]
-fn the_program_is_the_one_that_cargo_names() {
-    let messages = r#"{"reason":"compiler-artifact","manifest_path":"/ws/a/Cargo.toml","target":{"kind":["lib"],"name":"crash"},"executable":null}
-not json
-{"reason":"compiler-artifact","manifest_path":"/ws/a/Cargo.toml","target":{"kind":["test"],"name":"other"},"executable":"/t/other-1"}
-{"reason":"compiler-artifact","manifest_path":"/ws/a/Cargo.toml","target":{"kind":["test"],"name":"crash"},"executable":"/t/crash-1"}"#;
-    let found = built(messages, "crash").unwrap();
-    assert_eq!(found, Built { program: "/t/crash-1".into(), folder: "/ws/a".into() });
-    assert_eq!(built(messages, "kill"), None);
-}
-
-#[test]
-fn a_time_is_more_than_none() {
+fn minutes_must_be_positive() {
     let minutes = |text: &str| minutes(&mut Args::new(text.split(' ').map(str::to_owned)));
     assert_eq!(minutes("--minutes 0.5").unwrap(), Some(Duration::from_secs(30)));
     assert_eq!(minutes("--seed 1").unwrap(), None);
