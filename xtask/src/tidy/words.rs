@@ -8,7 +8,7 @@ mod blocks;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use self::blocks::{Block, blocks};
+use self::blocks::{Word, blocks};
 use super::finding::Finding;
 use crate::workspace::File;
 
@@ -66,14 +66,13 @@ impl Term {
         first.join(" ")
     }
 
-    /// Returns each place in the block: the line, and the text as it is there.
-    fn places(&self, block: &Block) -> Vec<(usize, String)> {
-        let words = block.words();
-        let matches = |window: &&[blocks::Word]| {
-            let same = |(forms, word): (&&[&str], &blocks::Word)| forms.contains(&&*word.text);
+    /// Returns each place in a block: the line, and the text as it is there.
+    fn places(&self, words: &[Word]) -> Vec<(usize, String)> {
+        let matches = |window: &&[Word]| {
+            let same = |(forms, word): (&&[&str], &Word)| forms.contains(&&*word.text);
             self.words.iter().zip(window.iter()).all(same) && window.iter().skip(1).all(|word| word.follows)
         };
-        let place = |(at, window): (usize, &[blocks::Word])| {
+        let place = |(at, window): (usize, &[Word])| {
             let next = words.get(at + window.len()).filter(|word| word.follows);
             let permitted = next.is_some_and(|word| self.unless_followed_by.contains(&&*word.text));
             let text = window.iter().map(|word| &*word.text).collect::<Vec<_>>().join(" ");
@@ -107,10 +106,10 @@ pub(super) fn check(file: &File) -> Vec<Finding> {
 /// # Errors
 /// A word that is not in the list.
 pub(super) fn review(files: &[File], word: Option<&str>) -> Result<String, String> {
-    let files: Vec<(&File, Vec<Block>)> =
+    let files: Vec<(&File, Vec<Vec<Word>>)> =
         files.iter().filter(|file| !is_exempt(&file.path)).map(|file| (file, blocks(file))).collect();
     let places = |term: &Term| -> Vec<(String, usize, String)> {
-        let in_file = |(file, blocks): &(&File, Vec<Block>)| {
+        let in_file = |(file, blocks): &(&File, Vec<Vec<Word>>)| {
             let places = blocks.iter().flat_map(|block| term.places(block));
             places.map(|(line, text)| (file.path.clone(), line, text)).collect::<Vec<_>>()
         };

@@ -4,8 +4,8 @@ use crate::tidy::code::{Kind, Segment, segments};
 use crate::workspace::File;
 
 /// A run of text.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Block {
+#[derive(Debug)]
+struct Block {
     /// Without markers of comments, with its line breaks.
     text: String,
     /// The first line, from 1.
@@ -26,8 +26,8 @@ pub(super) struct Word {
 /// Ends a paragraph: no phrase continues across it.
 const BREAK: &str = ".";
 
-/// Splits a file into blocks. Its path is one of them.
-pub(super) fn blocks(file: &File) -> Vec<Block> {
+/// Splits a file into blocks of words. Its path is one of them.
+pub(super) fn blocks(file: &File) -> Vec<Vec<Word>> {
     let path = Block { text: file.path.replace('/', BREAK), line: 1, is_code: false };
     let text = if file.is("rs") {
         source_blocks(&file.text)
@@ -40,7 +40,7 @@ pub(super) fn blocks(file: &File) -> Vec<Block> {
     } else {
         vec![prose(&file.text, comment_line)]
     };
-    std::iter::once(path).chain(text).collect()
+    std::iter::once(path).chain(text).map(|block| block.words()).collect()
 }
 
 /// Creates a block of all lines. `line` returns `true` for a line that begins a paragraph, and the line without markers.
@@ -130,7 +130,7 @@ fn literal(text: &str) -> String {
 
 impl Block {
     /// Splits the block into words, at everything that is not a letter and at the humps of camel case.
-    pub(super) fn words(&self) -> Vec<Word> {
+    fn words(&self) -> Vec<Word> {
         let mut words: Vec<Word> = Vec::new();
         let (mut line, mut follows, mut inside) = (self.line, false, false);
         let mut previous = ' ';
