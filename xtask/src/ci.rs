@@ -1,31 +1,57 @@
-//! `cargo xtask ci`: all that CI runs, on any machine. What fails fast comes first; a failure ends it.
+//! `cargo xtask ci`: format, lints, docs, packaging and tests, on any machine. Fast checks come first; the first failure
+//! ends it.
 
-use crate::Outcome;
 use crate::args::{Args, Usage};
-use crate::steps::{self, AfterFailure, Need, Step};
+use crate::console::Outcome;
+use crate::steps::{self, AfterFailure, Requirement, Run as _, Step};
+use crate::subcommand::Subcommand;
 use crate::workspace::{self, Package};
 
-const RUSTFMT: Need =
-    Need { probe: &["fmt", "--version"], missing: "rustfmt is not here: rustup component add rustfmt" };
-
-const CLIPPY: Need =
-    Need { probe: &["clippy", "--version"], missing: "clippy is not here: rustup component add clippy" };
-
-const DENY: Need = Need {
-    probe: &["deny", "--version"],
-    missing: "cargo-deny is not here: cargo install cargo-deny --locked",
+pub(crate) const RUSTFMT: Requirement = Requirement {
+    probe: &["fmt", "--version"],
+    missing: "rustfmt is not installed: rustup component add rustfmt",
 };
 
-/// The oldest Rust that the crates promise to need.
+pub(crate) const CLIPPY: Requirement = Requirement {
+    probe: &["clippy", "--version"],
+    missing: "clippy is not installed: rustup component add clippy",
+};
+
+const DENY: Requirement = Requirement {
+    probe: &["deny", "--version"],
+    missing: "cargo-deny is not installed: cargo install cargo-deny --locked",
+};
+
+/// The oldest Rust that the crates support.
 const OLDEST: &str = "1.89";
 
-const OLD_TOOLCHAIN: Need = Need {
+const OLD_TOOLCHAIN: Requirement = Requirement {
     probe: &["which", "--toolchain", OLDEST, "cargo"],
-    missing: "the oldest Rust is not here: rustup toolchain install 1.89",
+    missing: "the oldest supported Rust is not installed: rustup toolchain install 1.89",
 };
 
-pub(crate) fn run(mut args: Args) -> Outcome {
-    let after_failure = if args.flag("--keep-going") { AfterFailure::GoOn } else { AfterFailure::Stop };
+pub(crate) const COMMAND: Subcommand = Subcommand {
+    name: "ci",
+    usage: "[--keep-going] [--from STEP]",
+    summary: "Check format, lints, docs, packages and dependencies, and run all tests",
+    about: "\
+Runs, in this order: format, generated pages, project lints, clippy with all features and with each
+feature of each crate alone, docs, the guarantees of each backend, dependency and packaging checks,
+and `cargo xtask test`. The first failure ends it. The long proofs are not part of it:
+`cargo xtask proofs` runs them. A tool that is not installed is reported as not run.",
+    options: &[
+        ("--keep-going", "run the steps after a failed one too"),
+        ("--from STEP", "begin with the first step whose name begins like this (default: the first)"),
+    ],
+    examples: &[
+        ("cargo xtask ci", "all of it"),
+        ("cargo xtask ci --from docs", "continue with the step `docs`"),
+    ],
+    run,
+};
+
+fn run(mut args: Args) -> Outcome {
+    let after_failure = if args.flag("--keep-going") { AfterFailure::Continue } else { AfterFailure::Stop };
     let from: Option<String> = args.option("--from")?;
     args.finish()?;
     let mut steps = steps(&workspace::packages()?);
@@ -39,45 +65,45 @@ pub(crate) fn run(mut args: Args) -> Outcome {
 
 fn steps(packages: &[Package]) -> Vec<Step> {
     let mut steps = vec![
-        Step::cargo("format", &["fmt", "--all", "--check"]).needs(RUSTFMT),
+        Step::cargo("format", &["fmt", "--all", "--check"]).requires(RUSTFMT),
         Step::cargo("generated docs", &["xtask", "codegen", "--check"]),
         Step::cargo("tidy", &["xtask", "tidy"]),
-        // `--locked`: what is built from a fresh clone is what was tested.
+        // `--locked`: a fresh clone builds the versions that were tested.
         Step::cargo(
             "lints, all features",
             &["clippy", "--locked", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"],
         )
-        .needs(CLIPPY),
+        .requires(CLIPPY),
     ];
-    steps.extend(packages.iter().flat_map(alone));
+    steps.extend(packages.iter().flat_map(single_features));
     steps.push(
         Step::cargo("docs", &["doc", "--workspace", "--no-deps", "--all-features"])
             .env("RUSTDOCFLAGS", "-D warnings"),
     );
-    steps.push(Step::cargo("what each backend promises", &["xtask", "guarantees", "--check"]));
-    steps.extend(for_others());
+    steps.push(Step::cargo("guarantees of each backend", &["xtask", "guarantees", "--check"]));
+    steps.extend(for_dependents());
     steps.push(Step::cargo("test", &["xtask", "test"]));
     steps
 }
 
-/// What whoever depends on the crates relies on, beside that they work.
-fn for_others() -> [Step; 4] {
+/// Returns the checks of everything that dependents rely on besides behaviour: Rust version, licences, packages.
+fn for_dependents() -> [Step; 4] {
     [
-        Step::cargo("dependencies need no newer Rust", &["xtask", "msrv"]),
+        Step::cargo("Rust versions of dependencies", &["xtask", "msrv"]),
         Step::tool(
-            "the oldest Rust",
+            "build with the oldest Rust",
             "rustup",
             &["run", OLDEST, "cargo", "check", "--locked", "--workspace", "--all-features"],
         )
         .env("CARGO_TARGET_DIR", "target/oldest")
-        .needs(OLD_TOOLCHAIN),
-        // Without the advisories, which change without anything changing here, and need the network.
+        .requires(OLD_TOOLCHAIN),
+        // Without the advisories: they need the network, and change without a change here.
         Step::cargo(
             "licences, versions and sources of dependencies",
             &["deny", "--all-features", "check", "bans", "licenses", "sources"],
         )
-        .needs(DENY),
-        // Not built from what is packed: the packages of the workspace are not in any registry yet.
+        .requires(DENY),
+        // `--no-verify`: the packages cannot be built alone, because no registry has their dependencies yet.
         Step::cargo(
             "packages",
             &["package", "--locked", "--workspace", "--exclude", "xtask", "--no-verify", "--allow-dirty"],
@@ -85,22 +111,23 @@ fn for_others() -> [Step; 4] {
     ]
 }
 
-/// A crate with no feature, and with each by itself. Without its tests: what they need could bring in what is missing.
-/// Then with them, as far as that they build, where features make a difference: `cargo test` is for any of them.
-fn alone(package: &Package) -> Vec<Step> {
+/// Returns the checks of a crate with no feature and with each feature alone. Clippy runs without the tests: their
+/// dependencies could enable a feature that the crate lacks. If the crate has features, its tests are then built with
+/// each, since `cargo test` is expected to work with any.
+fn single_features(package: &Package) -> Vec<Step> {
     let none = std::iter::once(None);
     let each = || none.clone().chain(package.features.iter().map(Some));
-    let step = |feature: Option<&String>, what: &str, before: &[&str], after: &[&str]| {
+    let step = |feature: Option<&String>, title: &str, before: &[&str], after: &[&str]| {
         let name = &*package.name;
         let mut args = before.to_vec();
         args.extend(["--package", name, "--no-default-features"]);
         args.extend(feature.iter().flat_map(|feature| ["--features", feature.as_str()]));
         args.extend(after);
-        let which = feature.map_or("no feature".to_owned(), |feature| format!("`{feature}` alone"));
-        Step::cargo(format!("{what}, {name}, {which}"), &args)
+        let selection = feature.map_or("no feature".to_owned(), |feature| format!("`{feature}` alone"));
+        Step::cargo(format!("{title}, {name}, {selection}"), &args)
     };
     let lints = each().map(|feature| {
-        step(feature, "lints", &["clippy", "--no-deps"], &["--", "-D", "warnings"]).needs(CLIPPY)
+        step(feature, "lints", &["clippy", "--no-deps"], &["--", "-D", "warnings"]).requires(CLIPPY)
     });
     let tests = each().map(|feature| step(feature, "tests build", &["check", "--tests", "--examples"], &[]));
     let differs = !package.features.is_empty();
@@ -112,10 +139,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_feature_is_looked_at_alone_and_none_too() {
+    fn each_feature_is_checked_alone() {
         let features = vec!["channel".to_owned(), "tracing".to_owned()];
         let package = Package { name: "observers".into(), features, ..Package::default() };
-        let steps = format!("{:?}", alone(&package));
+        let steps = format!("{:?}", single_features(&package));
         for what in ["no feature", "`channel` alone", "`tracing` alone"] {
             for how in ["lints", "tests build"] {
                 assert!(steps.contains(&format!("{how}, observers, {what}")), "{steps}");
@@ -124,14 +151,14 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_rust_that_is_tried_is_the_one_that_is_promised() {
+    fn the_oldest_rust_matches_the_manifest() {
         let manifest = std::fs::read_to_string(workspace::root().join("Cargo.toml")).unwrap();
         assert!(manifest.contains(&format!("\nrust-version = \"{OLDEST}\"\n")));
         assert!(OLD_TOOLCHAIN.missing.ends_with(OLDEST));
     }
 
     #[test]
-    fn the_command_of_the_readme_comes_last() {
+    fn the_test_command_is_the_last_step() {
         assert_eq!(steps(&[]).last(), Some(&Step::cargo("test", &["xtask", "test"])));
     }
 }

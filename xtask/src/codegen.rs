@@ -1,20 +1,33 @@
-//! `cargo xtask codegen`: the docs that are made from the code. With `--check` it writes nothing and fails where one is
-//! stale; an ordinary test does the same.
+//! `cargo xtask codegen`: pages generated from the code. An ordinary test checks that they are up to date.
 
 mod errors;
 mod machine;
+mod table;
 
 use std::error::Error;
 use std::fs;
 
-use crate::Outcome;
 use crate::args::Args;
+use crate::console::Outcome;
+use crate::subcommand::Subcommand;
 use crate::workspace;
 
-/// A file, from the root, and what belongs into it.
+/// A path from the root, and the text that belongs there.
 type Page = (&'static str, String);
 
-pub(crate) fn run(mut args: Args) -> Outcome {
+pub(crate) const COMMAND: Subcommand = Subcommand {
+    name: "codegen",
+    usage: "[--check]",
+    summary: "Generate the pages that follow from the code",
+    about: "\
+Writes docs/state-machine.md, by trying every event in every state on the machine, and docs/errors.md,
+from the list of error codes.",
+    options: &[("--check", "write nothing, and fail if a page is stale")],
+    examples: &[("cargo xtask codegen", "after a change of the state machine or of the error codes")],
+    run,
+};
+
+fn run(mut args: Args) -> Outcome {
     let check = args.flag("--check");
     args.finish()?;
     if check {
@@ -40,14 +53,7 @@ fn stale(pages: &[Page]) -> Outcome {
         return Ok(());
     }
     let (files, are) = (stale.join(" and "), if stale.len() == 1 { "is" } else { "are" });
-    Err(format!("{files} {are} not what the code says: run `cargo xtask codegen` and commit what it wrote")
-        .into())
-}
-
-/// A table row.
-fn row<T: AsRef<str>>(cells: impl IntoIterator<Item = T>) -> String {
-    let cells: Vec<String> = cells.into_iter().map(|cell| cell.as_ref().to_owned()).collect();
-    format!("| {} |\n", cells.join(" | "))
+    Err(format!("{files} {are} stale: run `cargo xtask codegen` and commit the result").into())
 }
 
 #[cfg(test)]
@@ -55,14 +61,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_generated_docs_are_what_the_code_says() {
+    fn the_generated_pages_are_up_to_date() {
         if let Err(error) = stale(&pages().unwrap()) {
             panic!("{error}");
         }
     }
 
     #[test]
-    fn a_stale_page_is_named_with_the_way_to_repair_it() {
+    fn a_stale_page_is_named_with_its_repair() {
         let pages = [("docs/errors.md", "something else".to_owned()), ("docs/none.md", String::new())];
         let message = stale(&pages).unwrap_err().to_string();
         assert!(message.contains("docs/errors.md and docs/none.md"), "{message}");

@@ -1,8 +1,7 @@
-//! `cargo xtask coverage`: which lines of the core and of the file storage no test runs.
+//! `cargo xtask coverage`: line coverage of the core and of the file backend.
 //!
-//! The compiler's own instrumentation, read by the tools of LLVM, of any version that knows the form of the profiles: those
-//! of rustup, those that `LLVM_PROFDATA` and `LLVM_COV` name, or those of the system. Lines of tests are not counted,
-//! covered or not.
+//! The compiler's instrumentation, read by LLVM's tools of any version that can read the profiles: those of rustup, those
+//! that `LLVM_PROFDATA` and `LLVM_COV` name, or those of the system. Lines of tests do not enter the figures.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -13,21 +12,37 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::Outcome;
 use crate::args::Args;
+use crate::console::Outcome;
+use crate::subcommand::Subcommand;
 use crate::workspace::{cargo, output, root};
 
-/// What is measured, by the tests of these and of the testkit.
+/// The measured crates.
 const CRATES: &[&str] = &["session-core", "session-storage-file"];
+/// The crates whose tests run.
 const TESTS: &[&str] = &["-p", "session-core", "-p", "session-storage-file", "-p", "session-testkit"];
 
-/// Percent of the lines of each.
-const AIM: f64 = 95.0;
+/// Percent of the lines of each crate that tests must run.
+const TARGET: f64 = 95.0;
 
-const ABSENT: &str =
-    "not run: no llvm-profdata and llvm-cov: rustup component add llvm-tools, or install LLVM 19 or newer";
+const ABSENT: &str = "not run: llvm-profdata and llvm-cov are not installed: rustup component add llvm-tools, or install LLVM 19 or newer";
 
-pub(crate) fn run(args: Args) -> Outcome {
+pub(crate) const COMMAND: Subcommand = Subcommand {
+    name: "coverage",
+    usage: "",
+    summary: "Measure the line coverage of the core and of the file backend",
+    about: "\
+Builds session-core, session-storage-file and session-testkit with instrumentation in target/coverage,
+runs their tests, and prints the coverage of each file of the first two, with the line numbers of
+files below 95 %. Fails if a crate is below 95 %. Requires llvm-profdata and llvm-cov: those of
+`rustup component add llvm-tools`, those that the variables LLVM_PROFDATA and LLVM_COV name, or LLVM
+19 or newer of the system.",
+    options: &[],
+    examples: &[("cargo xtask coverage", "takes some minutes")],
+    run,
+};
+
+fn run(args: Args) -> Outcome {
     args.finish()?;
     let profdata = tool("llvm-profdata", "LLVM_PROFDATA").ok_or(ABSENT)?;
     let cov = tool("llvm-cov", "LLVM_COV").ok_or(ABSENT)?;
@@ -40,18 +55,18 @@ pub(crate) fn run(args: Args) -> Outcome {
             .args(TESTS)
             .env("CARGO_TARGET_DIR", &target)
             .env("RUSTFLAGS", "-C instrument-coverage")
-            // Each process writes a file of its own: many end at once, and some in the middle of that.
+            // One file for each process: many end concurrently, and some are killed while they write it.
             .env("LLVM_PROFILE_FILE", profiles.join("%p-%m.profraw"));
         command
     };
     let built = output(test().args(["--no-run", "--message-format=json"]))?;
     let programs = programs(&String::from_utf8(built)?);
-    // What was built with instruments wrote profiles as well, and so did earlier runs.
+    // Instrumented build scripts write profiles as well, and earlier runs have left some.
     if profiles.exists() {
         fs::remove_dir_all(&profiles)?;
     }
     if !test().status()?.success() {
-        return Err("a test failed: what ran is not what is tested".into());
+        return Err("a test failed: the coverage would be incomplete".into());
     }
     let merged = target.join("all.profdata");
     let files = fs::read_dir(&profiles)?
@@ -66,13 +81,13 @@ pub(crate) fn run(args: Args) -> Outcome {
         export.arg("--object").arg(program);
     }
     let lcov = String::from_utf8(output(&mut export)?)?;
-    let files = count(&lcov, |path| fs::read_to_string(root().join(path)).ok());
+    let files = parse_lcov(&lcov, |path| fs::read_to_string(root().join(path)).ok());
     let (report, below) = report(&files);
     eprint!("{report}");
-    if below.is_empty() { Ok(()) } else { Err(format!("below {AIM} %: {}", below.join(", ")).into()) }
+    if below.is_empty() { Ok(()) } else { Err(format!("below {TARGET} %: {}", below.join(", ")).into()) }
 }
 
-/// A tool of LLVM: the one that is named, the compiler's own, or the newest of the system.
+/// Finds a tool of LLVM: the one in the variable, the compiler's own, or the newest of the system.
 fn tool(name: &str, variable: &str) -> Option<PathBuf> {
     let named = std::env::var_os(variable).map(PathBuf::from);
     let sysroot = output(Command::new("rustc").args(["--print", "target-libdir"])).ok();
@@ -80,7 +95,7 @@ fn tool(name: &str, variable: &str) -> Option<PathBuf> {
         let path = String::from_utf8(path).ok()?;
         Some(Path::new(path.trim()).parent()?.join("bin").join(name))
     });
-    // What has no version in its name may be older than the profiles.
+    // A name without a version comes last: that tool may be too old for the profiles.
     let systems = (19..40).rev().map(|version| PathBuf::from(format!("{name}-{version}")));
     let systems = systems.chain(std::iter::once(PathBuf::from(name)));
     let works = |tool: &PathBuf| {
@@ -90,7 +105,7 @@ fn tool(name: &str, variable: &str) -> Option<PathBuf> {
     named.into_iter().chain(own).chain(systems).find(works)
 }
 
-/// The test programs that Cargo says it built.
+/// Returns the test programs from Cargo's build messages.
 fn programs(messages: &str) -> Vec<PathBuf> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     messages
@@ -99,15 +114,16 @@ fn programs(messages: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The lines of a file that could run, and those of them that did not.
+/// The executable lines of a file.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Lines {
     all: usize,
+    /// Numbers of those that did not run.
     missed: Vec<usize>,
 }
 
-/// Reads a trace file in the form of lcov: `SF:` names a file, `DA:` a line and how often it ran.
-fn count(lcov: &str, source: impl Fn(&str) -> Option<String>) -> BTreeMap<String, Lines> {
+/// Parses lcov's trace format: `SF:` names a file, `DA:` a line and its number of executions.
+fn parse_lcov(lcov: &str, source: impl Fn(&str) -> Option<String>) -> BTreeMap<String, Lines> {
     let root = format!("{}/", root().display());
     let mut files: BTreeMap<String, Lines> = BTreeMap::new();
     let (mut path, mut end) = (None, 0);
@@ -134,14 +150,14 @@ fn is_counted(path: &str) -> bool {
     ours && !path.ends_with("/tests.rs")
 }
 
-/// How many lines stand before the tests of a file.
+/// Returns the number of lines before the tests of a file.
 fn before_tests(source: &str) -> usize {
     let lines: Vec<_> = source.lines().collect();
     let tests = |two: &[&str]| matches!(two, ["#[cfg(test)]", module] if module.starts_with("mod ") && module.ends_with('{'));
     lines.windows(2).position(tests).unwrap_or(lines.len())
 }
 
-/// What to print, and the crates that are below the aim. Files below it are told with their lines.
+/// Formats the report, with the lines of files below the target, and returns the crates below it.
 fn report(files: &BTreeMap<String, Lines>) -> (String, Vec<&'static str>) {
     let (mut text, mut below) = (String::new(), Vec::new());
     for name in CRATES {
@@ -149,27 +165,27 @@ fn report(files: &BTreeMap<String, Lines>) -> (String, Vec<&'static str>) {
         for (path, lines) in ours() {
             let figure = percent(lines.all, lines.missed.len());
             let missed = ranges(&lines.missed);
-            let missed = if figure < AIM { format!("  not run: {missed}") } else { String::new() };
+            let missed = if figure < TARGET { format!("  not run: {missed}") } else { String::new() };
             let _ = writeln!(text, "{figure:6.2} %  {path}{missed}");
         }
         let all = ours().map(|(_, lines)| lines.all).sum();
         let missed = ours().map(|(_, lines)| lines.missed.len()).sum();
         let figure = percent(all, missed);
         let _ = writeln!(text, "{figure:6.2} %  {name}, {all} lines, {missed} of them not run\n");
-        if figure < AIM {
+        if figure < TARGET {
             below.push(*name);
         }
     }
     (text, below)
 }
 
-/// Nothing that was measured is nothing that is covered.
-#[expect(clippy::cast_precision_loss, reason = "fewer lines than a float counts")]
+/// Returns 0 for a crate without measured lines, so that it fails.
+#[expect(clippy::cast_precision_loss, reason = "a file has far fewer than 2^52 lines")]
 fn percent(all: usize, missed: usize) -> f64 {
     if all == 0 { 0.0 } else { 100.0 * all.saturating_sub(missed) as f64 / all as f64 }
 }
 
-/// `3-5, 9`.
+/// Formats line numbers as ranges, `3-5, 9`.
 fn ranges(numbers: &[usize]) -> String {
     let mut ranges: Vec<(usize, usize)> = Vec::new();
     for &number in numbers {
@@ -189,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_the_crates_are_counted_and_those_of_tests_are_not() {
+    fn lines_of_tests_do_not_enter_the_figures() {
         let lcov = format!(
             "TN:\nSF:{}/session-core/src/a.rs\nDA:1,4\nDA:2,0\nDA:3,0\nDA:5,0\nDA:8,9\nend_of_record\n\
              SF:session-core/src/a/tests.rs\nDA:1,1\nend_of_record\nSF:session-testkit/src/b.rs\nDA:1,1\nend_of_record\n\
@@ -197,7 +213,7 @@ mod tests {
             root().display()
         );
         let source = |_: &str| Some("1\n2\n3\n4\n5\n#[cfg(test)]\nmod tests {\n8\n}\n".to_owned());
-        let files = count(&lcov, source);
+        let files = parse_lcov(&lcov, source);
         assert_eq!(files.len(), 2, "{files:?}");
         assert_eq!(files["session-core/src/a.rs"], Lines { all: 4, missed: vec![2, 3, 5] });
         let (text, below) = report(&files);
@@ -208,14 +224,14 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_those_that_test() {
+    fn only_test_programs_are_read() {
         let messages = "{\"executable\":\"a\",\"profile\":{\"test\":true}}\nnot JSON\n\
                         {\"executable\":\"b\",\"profile\":{\"test\":false}}\n{\"executable\":null,\"profile\":{\"test\":true}}\n";
         assert_eq!(programs(messages), [PathBuf::from("a")]);
     }
 
     #[test]
-    fn nothing_measured_is_nothing_covered() {
+    fn a_crate_without_measured_lines_fails() {
         assert_eq!(report(&BTreeMap::new()).1, CRATES);
     }
 }

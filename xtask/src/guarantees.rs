@@ -1,28 +1,29 @@
-//! `cargo xtask guarantees`: `docs/guarantees.md`, made of what each backend's profile says and what its laws showed in a
-//! run just now. With `--check` it writes nothing and fails where the page is stale.
+//! `cargo xtask guarantees`: `docs/guarantees.md`, generated from the profile of each backend and a run of its laws.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
 
-use crate::Outcome;
 use crate::args::Args;
+use crate::console::Outcome;
+use crate::subcommand::Subcommand;
 use crate::workspace::{self, cargo};
 
 const PAGE: &str = "docs/guarantees.md";
-/// Begins what the law of profiles tells on stderr: `profile file: Flushed, Machine`.
+/// Prefix of the line that the law of profiles prints on stderr: `profile file: Flushed, Machine`.
 const PROFILE: &str = "profile ";
+/// Prefix of the line that a skipped law prints on stderr: `skipped law_9: reason`.
 const SKIPPED: &str = "skipped ";
 
-/// A backend: how its laws are run, and what no run can show.
+/// A backend: the arguments that run its laws, and the cells that no run can show.
 struct Backend {
     title: &'static str,
     url: &'static str,
     tests: &'static [&'static str],
-    looked_at_with: &'static str,
+    inspected_with: &'static str,
     limits: &'static str,
-    choose: &'static str,
+    use_when: &'static str,
 }
 
 const BACKENDS: &[Backend] = &[
@@ -30,52 +31,64 @@ const BACKENDS: &[Backend] = &[
         title: "file",
         url: "`file:PATH`",
         tests: &["--package", "session-storage-file", "--all-features", "--test", "laws"],
-        looked_at_with: "`cat`, `grep`, `tail -f`: a line of JSON for each event",
+        inspected_with: "`cat`, `grep`, `tail -f`: a line of JSON for each event",
         limits: "a folder and some files for each session; local file systems only",
-        choose: "always, unless one of the others has what you need: it is the default",
+        use_when: "by default",
     },
     Backend {
         title: "SQLite",
         url: "`sqlite:PATH`",
         tests: &["--package", "session-storage-sqlite", "--all-features", "--test", "laws"],
-        looked_at_with: "`sqlite3`, any program that reads SQLite; [ten queries](sqlite.md)",
+        inspected_with: "`sqlite3`, any program that reads SQLite; [ten queries](sqlite.md)",
         limits: "one writer at a time for all sessions; local file systems only",
-        choose: "you want to query sessions, or keep very many of them in one file",
+        use_when: "you want to query sessions, or keep very many of them in one file",
     },
     Backend {
         title: "sled",
         url: "`sled:PATH`",
         tests: &["--package", "session-storage-sled", "--all-features", "--test", "laws"],
-        looked_at_with: "this library alone",
+        inspected_with: "this library only",
         limits: "one process at a time; what its crate's page says of sled 0.34",
-        choose: "your program embeds sled already, and nobody else has to look in",
+        use_when: "your program embeds sled already, and no other process reads its sessions",
     },
     Backend {
         title: "memory",
         url: "`memory:`",
         tests: &["--package", "session-testkit", "--test", "memory"],
-        looked_at_with: "this library alone",
+        inspected_with: "this library only",
         limits: "gone with the process",
-        choose: "tests, and work whose history nobody needs",
+        use_when: "tests, and work whose history is not needed",
     },
     Backend {
         title: "redb, [the example](../examples/own-backend)",
         url: "",
         tests: &["--locked", "--manifest-path", "examples/own-backend/Cargo.toml", "--test", "laws"],
-        looked_at_with: "redb's tools",
+        inspected_with: "redb's tools",
         limits: "one process at a time; every append is flushed",
-        choose: "you want to see how [one is written](write-a-backend.md)",
+        use_when: "you want to see how [one is written](write-a-backend.md)",
     },
 ];
 
-/// What a run showed.
-struct Run {
+/// The results of a run of one backend's laws.
+struct LawResults {
     profile: String,
-    /// For each law why it could not be tried; `None` where it was, on one of the backend's stores at least.
+    /// For each law the reason why it was skipped; `None` if it ran on at least one of the backend's stores.
     laws: BTreeMap<String, Option<String>>,
 }
 
-pub(crate) fn run(mut args: Args) -> Outcome {
+pub(crate) const COMMAND: Subcommand = Subcommand {
+    name: "guarantees",
+    usage: "[--check]",
+    summary: "Generate the page of guarantees from a run of each backend's laws",
+    about: "\
+Runs the laws of the file, SQLite, sled and memory backends and of the example backend, and writes
+docs/guarantees.md: the promises of each backend's profile, and each law with its result.",
+    options: &[("--check", "write nothing, and fail if the page is stale")],
+    examples: &[("cargo xtask guarantees", "after a change of a profile, a law or a backend")],
+    run,
+};
+
+fn run(mut args: Args) -> Outcome {
     let check = args.flag("--check");
     args.finish()?;
     let page = page()?;
@@ -86,46 +99,43 @@ pub(crate) fn run(mut args: Args) -> Outcome {
     if fs::read_to_string(path)? == page {
         return Ok(());
     }
-    Err(format!(
-        "{PAGE} is not what the backends show: run `cargo xtask guarantees` and commit what it wrote"
-    )
-    .into())
+    Err(format!("{PAGE} is stale: run `cargo xtask guarantees` and commit the result").into())
 }
 
 fn page() -> Result<String, Box<dyn Error>> {
-    let runs = BACKENDS.iter().map(of).collect::<Result<Vec<Run>, _>>()?;
+    let results = BACKENDS.iter().map(run_laws).collect::<Result<Vec<LawResults>, _>>()?;
     let sentences = sentences()?;
     let mut page =
-        "<!-- Made by `cargo xtask guarantees` from the backends' profiles and a run of their laws. -->\n\n\
-        # What each backend promises\n\n"
+        "<!-- Generated by `cargo xtask guarantees` from the backends' profiles and a run of their laws. -->\n\n\
+        # Guarantees of each backend\n\n"
             .to_owned();
-    let columns = |page: &mut String, first: &str, cell: &dyn Fn(&Backend, &Run) -> String| {
+    let columns = |page: &mut String, first: &str, cell: &dyn Fn(&Backend, &LawResults) -> String| {
         let cells: Vec<String> =
-            BACKENDS.iter().zip(&runs).map(|(backend, run)| cell(backend, run)).collect();
-        writeln!(page, "| {first} | {} |", cells.join(" | ")).expect("a text has room");
+            BACKENDS.iter().zip(&results).map(|(backend, results)| cell(backend, results)).collect();
+        writeln!(page, "| {first} | {} |", cells.join(" | ")).expect("writing to a string cannot fail");
     };
     columns(&mut page, "", &|backend, _| backend.title.to_owned());
     columns(&mut page, "---", &|_, _| "---".to_owned());
     columns(&mut page, "URL", &|backend, _| backend.url.to_owned());
-    columns(&mut page, "an acknowledged, flushed append survives", &|_, run| {
-        durability(&run.profile).to_owned()
+    columns(&mut page, "durability of a flushed append", &|_, results| {
+        durability(&results.profile).to_owned()
     });
-    columns(&mut page, "shared by", &|_, run| sharing(&run.profile).to_owned());
-    columns(&mut page, "looked at with", &|backend, _| backend.looked_at_with.to_owned());
+    columns(&mut page, "shared by", &|_, results| sharing(&results.profile).to_owned());
+    columns(&mut page, "inspect with", &|backend, _| backend.inspected_with.to_owned());
     columns(&mut page, "limits", &|backend, _| backend.limits.to_owned());
-    columns(&mut page, "choose it when", &|backend, _| backend.choose.to_owned());
+    columns(&mut page, "use it when", &|backend, _| backend.use_when.to_owned());
     page.push_str(
-        "\nThe first lines say what a backend's `profile()` promises. That it keeps it is what the laws show, below: \
-         each is a test\nthat runs against each backend. ✓ it holds; a number: it could not be tried, for the reason \
-         that stands below.\n\n",
+        "\nThe first rows are the promises of a backend's `profile()`. The laws below are tests that each backend has to \
+         pass.\n✓: the law holds; a number: it does not apply, for the reason of that number.\n\n",
     );
     let mut reasons: Vec<&str> = Vec::new();
     columns(&mut page, "law", &|backend, _| backend.title.to_owned());
     columns(&mut page, "---", &|_, _| "---".to_owned());
     for (law, sentence) in &sentences {
         let mut cells = Vec::new();
-        for (backend, run) in BACKENDS.iter().zip(&runs) {
-            let found = run.laws.get(law).ok_or_else(|| format!("{} does not run {law}", backend.title))?;
+        for (backend, results) in BACKENDS.iter().zip(&results) {
+            let found =
+                results.laws.get(law).ok_or_else(|| format!("{} does not run {law}", backend.title))?;
             cells.push(match found {
                 None => "✓".to_owned(),
                 Some(reason) => {
@@ -148,38 +158,39 @@ fn page() -> Result<String, Box<dyn Error>> {
 }
 
 /// Runs a backend's laws.
-fn of(backend: &Backend) -> Result<Run, Box<dyn Error>> {
+fn run_laws(backend: &Backend) -> Result<LawResults, Box<dyn Error>> {
     let mut command = cargo();
     command.arg("test").args(backend.tests);
     if backend.tests.contains(&"--manifest-path") {
         command.env("CARGO_TARGET_DIR", "target/own-backend");
     }
     let output = command.output()?;
-    let (said, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
-        return Err(format!("{} breaks a law:\n{said}\n{told}", backend.title).into());
+        return Err(format!("{} violates a law:\n{stdout}\n{stderr}", backend.title).into());
     }
-    let mut tried: BTreeMap<String, usize> = BTreeMap::new();
-    for line in said.lines().filter(|line| line.ends_with("... ok")) {
+    let mut runs: BTreeMap<String, usize> = BTreeMap::new();
+    for line in stdout.lines().filter(|line| line.ends_with("... ok")) {
         let name =
             line.split_whitespace().nth(1).and_then(|path| path.rsplit("::").next()).unwrap_or_default();
         if name.starts_with("law_") {
-            *tried.entry(name.to_owned()).or_default() += 1;
+            *runs.entry(name.to_owned()).or_default() += 1;
         }
     }
-    let mut laws: BTreeMap<String, Option<String>> = tried.keys().map(|law| (law.clone(), None)).collect();
-    for line in told.lines().filter_map(|line| line.strip_prefix(SKIPPED)) {
-        let (law, reason) = line.split_once(": ").ok_or("a law that is skipped has a reason")?;
-        let left = tried.get_mut(law).ok_or("a law that is skipped is one")?;
+    let mut laws: BTreeMap<String, Option<String>> = runs.keys().map(|law| (law.clone(), None)).collect();
+    for line in stderr.lines().filter_map(|line| line.strip_prefix(SKIPPED)) {
+        let (law, reason) = line.split_once(": ").ok_or("a skipped law has no reason")?;
+        let left = runs.get_mut(law).ok_or("an unknown law was skipped")?;
         *left -= 1;
         if *left == 0 {
             laws.insert(law.to_owned(), Some(reason.to_owned()));
         }
     }
-    let profiles: BTreeSet<&str> = told.lines().filter_map(|line| line.strip_prefix(PROFILE)).collect();
+    let profiles: BTreeSet<&str> = stderr.lines().filter_map(|line| line.strip_prefix(PROFILE)).collect();
     match profiles.into_iter().collect::<Vec<_>>().as_slice() {
-        [profile] => Ok(Run { profile: (*profile).to_owned(), laws }),
-        other => Err(format!("the profile of {} is one of {other:?}", backend.title).into()),
+        [profile] => Ok(LawResults { profile: (*profile).to_owned(), laws }),
+        other => Err(format!("{} printed several profiles, or none: {other:?}", backend.title).into()),
     }
 }
 
@@ -187,7 +198,7 @@ fn durability(profile: &str) -> &'static str {
     if profile.contains("Flushed") {
         "power loss"
     } else if profile.contains("Buffered") {
-        "the death of the process"
+        "a crash of the process"
     } else {
         "nothing"
     }
@@ -203,7 +214,7 @@ fn sharing(profile: &str) -> &'static str {
     }
 }
 
-/// The laws in their order, each with its sentence, as the list of the testkit has them.
+/// Returns the laws in the order of the testkit's list, each with its sentence.
 fn sentences() -> Result<Vec<(String, String)>, Box<dyn Error>> {
     let list = fs::read_to_string(workspace::root().join("session-testkit/src/list.rs"))?;
     let mut found = Vec::new();

@@ -1,12 +1,13 @@
-//! The workshop's commands: `cargo xtask <command>`. Each command is a module with one `run`; what they share is in
-//! `args`, `steps` and `workspace`.
+//! Project tasks: `cargo xtask COMMAND`. Each command is a module with a `COMMAND`; `args`, `steps`, `subcommand` and
+//! `workspace` hold the parts that they share.
 //!
-//! A new command is a module and one line in [`COMMANDS`]. Nothing is listed before it works.
+//! A new command is a module and one line in [`COMMANDS`].
 
 mod args;
 mod bench;
 mod ci;
 mod codegen;
+mod console;
 mod coverage;
 mod crash;
 mod damage;
@@ -14,10 +15,13 @@ mod fuzz;
 mod guarantees;
 mod kill;
 mod msrv;
-mod rounds;
-mod saboteurs;
+mod proofs;
+mod quick;
+mod seeded_bugs;
 mod signals;
+mod soak;
 mod steps;
+mod subcommand;
 mod test;
 mod tidy;
 mod workspace;
@@ -27,71 +31,44 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use crate::args::{Args, Usage};
+use crate::subcommand::{Subcommand, overview};
 
-/// What a command answers. Any error ends `xtask` with exit code 1, a [`Usage`] error with 2; `main` prints it with
-/// its causes.
-pub(crate) type Outcome = Result<(), Box<dyn Error>>;
-
-/// Name and arguments, what it does, and the function that does it.
-type Command = (&'static str, &'static str, fn(Args) -> Outcome);
-
-const COMMANDS: &[Command] = &[
-    ("test", "everything that shows that the product works", test::run),
-    ("ci [--keep-going] [--from STEP]", "all that CI runs: format, tidy, lints, docs, test", ci::run),
-    (
-        "bench [--json] [--quick] [--drop-caches] [--flush-delay MICROS] [PART…]",
-        "how fast sessions are, beside what one would use instead",
-        bench::run,
-    ),
-    (
-        "codegen [--check]",
-        "the docs that are made from the code, or whether they are up to date",
-        codegen::run,
-    ),
-    ("coverage", "which lines of the core and of the file storage no test runs", coverage::run),
-    (
-        "crash [--images N | --plays N] [--minutes M] [--seed S]",
-        "power cuts on the fault disk, at every call and in every way",
-        crash::run,
-    ),
-    (
-        "damage [--cases N] [--minutes M] [--seed S]",
-        "damage in every file of random stores, none of it silent",
-        damage::run,
-    ),
-    (
-        "fuzz [TARGET…] [--cases N] [--minutes M] [--seed S]",
-        "inputs that nobody should send: records, logs, slots, exports, names, reports, older stores",
-        fuzz::run,
-    ),
-    (
-        "guarantees [--check]",
-        "the page that says what each backend promises, from a run of its laws, or whether it is up to date",
-        guarantees::run,
-    ),
-    (
-        "kill [--cycles N] [--trees N] [--minutes M] [--seed S]",
-        "real processes: writers on one store, and trees of programs, killed, stopped and raced",
-        kill::run,
-    ),
-    (
-        "saboteurs [NAME…] [--list]",
-        "whether the tests notice seeded bugs; builds once for each: for nights, or for the bug that one works on",
-        saboteurs::run,
-    ),
-    ("msrv", "whether a dependency needs a newer Rust than the crates promise", msrv::run),
-    ("tidy", "the rules of the house that neither rustc nor clippy knows", tidy::run),
+const COMMANDS: &[Subcommand] = &[
+    quick::COMMAND,
+    test::COMMAND,
+    proofs::COMMAND,
+    ci::COMMAND,
+    tidy::COMMAND,
+    codegen::COMMAND,
+    guarantees::COMMAND,
+    crash::COMMAND,
+    damage::COMMAND,
+    kill::COMMAND,
+    fuzz::COMMAND,
+    seeded_bugs::COMMAND,
+    coverage::COMMAND,
+    bench::COMMAND,
+    msrv::COMMAND,
 ];
 
+/// A parsed command line.
+#[derive(Debug)]
+enum Request {
+    /// A text for stdout.
+    Help(String),
+    Run(&'static Subcommand, Args),
+}
+
 fn main() -> ExitCode {
-    signals::heed_below();
-    let mut arguments = std::env::args().skip(1);
-    let outcome = match arguments.next() {
-        None => Err(Usage::error("no command was given")),
-        Some(name) => match COMMANDS.iter().find(|(usage, ..)| name_of(usage) == name) {
-            None => Err(Usage::error(format!("there is no command `{name}`"))),
-            Some((_, _, run)) => run(Args::new(arguments)),
-        },
+    signals::reset_signal_mask();
+    let (outcome, usage) = match parse(std::env::args().skip(1).collect()) {
+        Ok(Request::Help(text)) => (console::print(&text), String::new()),
+        Ok(Request::Run(command, args)) => {
+            let help =
+                format!("\n{}\n`cargo xtask help {}` explains it\n", command.usage_line(), command.name);
+            ((command.run)(args), help)
+        }
+        Err(error) => (Err(error), format!("\n{}", overview(COMMANDS))),
     };
     let Err(error) = outcome else { return ExitCode::SUCCESS };
     let mut message = format!("xtask: {error}");
@@ -102,44 +79,105 @@ fn main() -> ExitCode {
     }
     eprintln!("{message}");
     if error.is::<Usage>() {
-        eprint!("{}", help(COMMANDS));
+        eprint!("{usage}");
         return ExitCode::from(2);
     }
     ExitCode::FAILURE
 }
 
-fn name_of(usage: &str) -> &str {
-    usage.split_whitespace().next().unwrap_or_default()
+fn parse(mut arguments: Vec<String>) -> Result<Request, Box<dyn Error>> {
+    if arguments.is_empty() {
+        return Err(Usage::error("no command was given"));
+    }
+    let name = arguments.remove(0);
+    let asks_for_help = |argument: &String| argument == "--help" || argument == "-h";
+    if asks_for_help(&name) || name == "help" {
+        return match arguments.iter().find(|argument| !asks_for_help(argument)) {
+            None => Ok(Request::Help(overview(COMMANDS))),
+            Some(name) => find(name).map(|command| Request::Help(command.help())),
+        };
+    }
+    let command = find(&name)?;
+    if arguments.iter().any(asks_for_help) {
+        return Ok(Request::Help(command.help()));
+    }
+    Ok(Request::Run(command, Args::new(arguments)))
 }
 
-fn help(commands: &[Command]) -> String {
-    let width = commands.iter().map(|(usage, ..)| usage.len()).max().unwrap_or_default();
-    let mut text = String::from("\nusage: cargo xtask <command>\n\n");
-    for (usage, about, _) in commands {
-        let _ = writeln!(text, "  {usage:width$}  {about}");
-    }
-    text
+fn find(name: &str) -> Result<&'static Subcommand, Box<dyn Error>> {
+    let command = COMMANDS.iter().find(|command| command.name == name);
+    command.ok_or_else(|| Usage::error(format!("there is no command `{name}`")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_command_has_a_name_of_its_own() {
-        let mut names: Vec<_> = COMMANDS.iter().map(|(usage, ..)| name_of(usage)).collect();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), COMMANDS.len());
-        assert!(names.iter().all(|name| !name.is_empty()));
+    fn help(line: &str) -> Option<String> {
+        match parse(line.split_whitespace().map(str::to_owned).collect()).unwrap() {
+            Request::Help(text) => Some(text),
+            Request::Run(..) => None,
+        }
+    }
+
+    /// The options and placeholders of a usage line or of an option's name: `--seed`, `NAME…`.
+    fn parameters(text: &str) -> Vec<String> {
+        let words = text.split(|c: char| "[]| =".contains(c)).map(|word| word.trim_end_matches('…'));
+        let mut words: Vec<_> = words.filter(|word| !word.is_empty()).map(str::to_owned).collect();
+        words.sort_unstable();
+        words.dedup();
+        words
     }
 
     #[test]
-    fn the_help_names_every_command() {
-        let commands: &[Command] =
-            &[("one [--n N]", "does one", |_| Ok(())), ("two", "does two", |_| Ok(()))];
-        let text = help(commands);
-        assert!(text.contains("  one [--n N]  does one\n"), "{text}");
-        assert!(text.contains("  two          does two\n"), "{text}");
+    fn command_names_are_unique() {
+        let mut names: Vec<_> = COMMANDS.iter().map(|command| command.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), COMMANDS.len());
+        assert!(names.iter().all(|name| !name.is_empty() && *name != "help"));
+    }
+
+    #[test]
+    fn every_command_has_a_long_help() {
+        for command in COMMANDS {
+            let help = help(&format!("help {}", command.name)).unwrap();
+            assert!(help.contains(&command.usage_line()), "{help}");
+            assert!(command.about.len() > 100, "{}: explain it in a paragraph", command.name);
+            assert!(!command.examples.is_empty(), "{}: give an example", command.name);
+            let prefix = format!("cargo xtask {}", command.name);
+            assert!(command.examples.iter().all(|(line, _)| line.starts_with(&prefix)), "{help}");
+            let first = command.summary.chars().next().unwrap();
+            assert!(first.is_uppercase() && !command.summary.ends_with('.'), "{}", command.summary);
+            assert!(help.lines().all(|line| line.chars().count() <= 120), "{help}");
+        }
+    }
+
+    #[test]
+    fn every_option_of_a_usage_line_is_explained() {
+        for command in COMMANDS {
+            let explained = command.options.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" ");
+            assert_eq!(parameters(command.usage), parameters(&explained), "{}", command.name);
+            assert!(command.options.iter().all(|(_, text)| !text.is_empty()), "{}", command.name);
+        }
+    }
+
+    #[test]
+    fn help_is_found_under_every_spelling() {
+        for line in ["help", "--help", "-h", "help --help"] {
+            assert!(help(line).unwrap().contains("\nCommands:\n"), "{line}");
+        }
+        for line in ["help tidy", "--help tidy", "tidy --help", "tidy -h", "tidy --words --help"] {
+            assert!(help(line).unwrap().contains("usage: cargo xtask tidy "), "{line}");
+        }
+        assert_eq!(help("tidy --words"), None);
+    }
+
+    #[test]
+    fn an_unknown_command_is_a_usage_error() {
+        for line in ["", "tidyy", "help tidyy"] {
+            let error = parse(line.split_whitespace().map(str::to_owned).collect()).unwrap_err();
+            assert!(error.is::<Usage>(), "{line}");
+        }
     }
 }

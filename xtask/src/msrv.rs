@@ -1,30 +1,44 @@
-//! `cargo xtask msrv`: no dependency asks for a newer Rust than the crates here promise to need.
+//! `cargo xtask msrv`: the Rust versions that dependencies require, compared with the version that the crates promise.
 //!
-//! That the code itself does not is for clippy (`incompatible_msrv`), and for the step of `cargo xtask ci` that builds with
-//! the oldest toolchain where it is installed.
+//! The code itself is checked by clippy (`incompatible_msrv`) and by the step of `cargo xtask ci` that builds with the
+//! oldest toolchain.
 
 use serde_json::Value;
 
-use crate::Outcome;
 use crate::args::Args;
+use crate::console::Outcome;
+use crate::subcommand::Subcommand;
 use crate::workspace::{cargo, output};
 
-pub(crate) fn run(args: Args) -> Outcome {
+pub(crate) const COMMAND: Subcommand = Subcommand {
+    name: "msrv",
+    usage: "",
+    summary: "Check that no dependency requires a newer Rust than the crates promise",
+    about: "\
+Reads `rust-version` of every package in Cargo.lock and fails if one is newer than the version in
+the workspace's Cargo.toml. Builds nothing. `cargo xtask ci` runs it, and also builds with the oldest
+toolchain if it is installed.",
+    options: &[],
+    examples: &[("cargo xtask msrv", "after `cargo update`")],
+    run,
+};
+
+fn run(args: Args) -> Outcome {
     args.finish()?;
     let metadata = output(cargo().args(["metadata", "--format-version", "1", "--locked", "--all-features"]))?;
-    let (promised, newer) = newer(&serde_json::from_slice(&metadata)?);
+    let (promised, newer) = too_new(&serde_json::from_slice(&metadata)?);
     if newer.is_empty() {
         return Ok(());
     }
     Err(format!(
-        "Rust {promised} is promised; more is needed by {}: take an older version of it, or promise less",
+        "Rust {promised} is promised; a newer one is required by {}: use an older version of that dependency, or raise `rust-version`",
         newer.join(", ")
     )
     .into())
 }
 
-/// The lowest version that a crate of ours promises, and the packages that need more.
-fn newer(metadata: &Value) -> (String, Vec<String>) {
+/// Returns the lowest version that a crate of the workspace promises, and the packages that require a newer one.
+fn too_new(metadata: &Value) -> (String, Vec<String>) {
     let packages = metadata["packages"].as_array().map(Vec::as_slice).unwrap_or_default();
     let text = |package: &Value, member: &str| package[member].as_str().unwrap_or_default().to_owned();
     let promised = packages
@@ -44,7 +58,7 @@ fn newer(metadata: &Value) -> (String, Vec<String>) {
     (promised, newer)
 }
 
-/// Major, minor, patch; what is not said is 0.
+/// Parses major, minor and patch. A missing part is 0.
 fn parts(version: &str) -> [u64; 3] {
     let mut parts = version.split('.').map(|part| part.parse().unwrap_or_default());
     [(); 3].map(|()| parts.next().unwrap_or_default())
@@ -55,13 +69,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dependency_that_needs_more_is_named() {
+    fn a_dependency_that_requires_more_is_named() {
         let of = |ours: &str, theirs: Value| {
             let metadata = serde_json::json!({"packages": [
                 {"name": "a", "version": "0.1.0", "source": null, "rust_version": ours},
                 {"name": "b", "version": "2.0.0", "source": "registry", "rust_version": theirs},
             ]});
-            newer(&metadata)
+            too_new(&metadata)
         };
         for fine in ["1.89".into(), "1.89.0".into(), "1.9".into(), "1".into(), Value::Null] {
             assert_eq!(of("1.89", fine), ("1.89".to_owned(), Vec::new()));

@@ -1,4 +1,4 @@
-//! What a shell that runs us in the background does to signals, and how the programs below us are spared it.
+//! Signal dispositions inherited from a shell, and their reset for the programs that `xtask` starts.
 
 use std::fs;
 use std::sync::Arc;
@@ -6,11 +6,12 @@ use std::sync::atomic::AtomicBool;
 
 use signal_hook::consts::{SIGINT, SIGQUIT};
 
-/// A shell without job control ignores these for what it starts with `&`. An ignored signal stays ignored in all programs
-/// below, and tests of what signals do would see nothing happen. Caught here instead, they are what they usually are below.
-pub(crate) fn heed_below() {
+/// Resets ignored signals for child processes. A shell without job control ignores SIGINT and SIGQUIT in what it starts
+/// with `&`, and an ignored signal stays ignored in all children, where tests of signals would then fail. A signal with a
+/// handler has its default disposition in a child.
+pub(crate) fn reset_signal_mask() {
     for signal in [SIGINT, SIGQUIT].into_iter().filter(|signal| is_ignored(*signal)) {
-        // Where it cannot be caught, the tests say what they miss.
+        // If it cannot be caught, the tests that need it report that.
         let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));
     }
 }

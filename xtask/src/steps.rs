@@ -1,58 +1,73 @@
-//! Lists of steps: run one after the other, each reported as passed, failed or *not run* with the reason.
+//! Lists of steps, run in order. Each is reported as passed, failed or *not run* with the reason, and with its time.
 
 use std::fmt::{self, Write as _};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::Outcome;
+use crate::console::Outcome;
 use crate::workspace::{cargo, root};
 
-/// One call of Cargo, or of another tool.
+/// An entry of a list of steps.
+pub(crate) trait Run {
+    /// Returns the title of the step.
+    fn name(&self) -> &str;
+
+    /// Returns the command that repeats it.
+    fn reproduction(&self) -> String;
+
+    /// Runs it.
+    ///
+    /// # Errors
+    /// The failure, in a few words; the details are on stderr already.
+    fn run(&self) -> Result<Completion, String>;
+}
+
+/// The result of a step that did not fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Completion {
+    Passed,
+    /// Skipped, for this reason.
+    NotRun(String),
+}
+
+/// One call of Cargo or of another tool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Step {
-    /// What it shows, for people.
     name: String,
     program: &'static str,
     args: Vec<String>,
     env: Vec<(&'static str, &'static str)>,
-    needs: Option<Need>,
+    requirement: Option<Requirement>,
 }
 
-/// What must be on the machine for a step to be run at all.
+/// A tool without which a step is not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Need {
-    /// Arguments of the step's program that succeed where it is there.
+pub(crate) struct Requirement {
+    /// Arguments of the step's program that succeed if the tool is installed.
     pub(crate) probe: &'static [&'static str],
-    /// What to say where it is not.
+    /// The reason to print if it is not.
     pub(crate) missing: &'static str,
 }
 
-/// What becomes of the later steps once one has failed.
+/// Treatment of the later steps once one has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AfterFailure {
-    /// They are run all the same.
-    GoOn,
-    /// They are not.
+    /// They run all the same.
+    Continue,
+    /// They are reported as not run.
     Stop,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Result {
-    Passed(Duration),
-    Failed(String),
-    NotRun(String),
-}
-
 impl Step {
-    /// A step that is `cargo` with these arguments.
+    /// Creates a step that runs `cargo` with these arguments.
     pub(crate) fn cargo(name: impl Into<String>, args: &[&str]) -> Self {
         Self::tool(name, "cargo", args)
     }
 
-    /// A step that is another program with these arguments.
+    /// Creates a step that runs another program with these arguments.
     pub(crate) fn tool(name: impl Into<String>, program: &'static str, args: &[&str]) -> Self {
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        Self { name: name.into(), program, args, env: Vec::new(), needs: None }
+        Self { name: name.into(), program, args, env: Vec::new(), requirement: None }
     }
 
     pub(crate) fn env(mut self, name: &'static str, value: &'static str) -> Self {
@@ -60,29 +75,9 @@ impl Step {
         self
     }
 
-    pub(crate) fn needs(mut self, need: Need) -> Self {
-        self.needs = Some(need);
+    pub(crate) fn requires(mut self, requirement: Requirement) -> Self {
+        self.requirement = Some(requirement);
         self
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn run(&self) -> Result {
-        if let Some(Need { probe, missing }) = self.needs
-            && !succeeds(self.command().args(probe).stdout(Stdio::null()).stderr(Stdio::null()))
-        {
-            return Result::NotRun(missing.to_owned());
-        }
-        eprintln!("\n=== {}: {self}", self.name);
-        let begin = Instant::now();
-        let status = self.command().args(&self.args).envs(self.env.iter().copied()).status();
-        match status {
-            Ok(status) if status.success() => Result::Passed(begin.elapsed()),
-            Ok(status) => Result::Failed(status.to_string()),
-            Err(error) => Result::Failed(format!("{} did not start: {error}", self.program)),
-        }
     }
 
     fn command(&self) -> Command {
@@ -97,63 +92,90 @@ impl Step {
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, value) in &self.env {
+            write!(f, "{name}={value} ")?;
+        }
         write!(f, "{} {}", self.program, self.args.join(" "))
     }
 }
 
-/// Runs the steps and prints what became of each.
+impl Run for Step {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn reproduction(&self) -> String {
+        self.to_string()
+    }
+
+    fn run(&self) -> Result<Completion, String> {
+        if let Some(Requirement { probe, missing }) = self.requirement
+            && !succeeds(self.command().args(probe).stdout(Stdio::null()).stderr(Stdio::null()))
+        {
+            return Ok(Completion::NotRun(missing.to_owned()));
+        }
+        eprintln!("\n=== {}: {self}", self.name);
+        match self.command().args(&self.args).envs(self.env.iter().copied()).status() {
+            Ok(status) if status.success() => Ok(Completion::Passed),
+            Ok(status) => Err(status.to_string()),
+            Err(error) => Err(format!("{} did not start: {error}", self.program)),
+        }
+    }
+}
+
+/// A step with its result and its duration.
+type Row<'a, S> = (&'a S, Result<Completion, String>, Duration);
+
+/// Runs the steps and prints a table of the results.
 ///
 /// # Errors
-/// Where a step failed; its name. A step that was not run is no error, and never counts as passed.
-pub(crate) fn run(steps: &[Step], after_failure: AfterFailure) -> Outcome {
-    let results = results(steps, after_failure, Step::run);
-    eprint!("\n{}", summary(&results));
-    let failed: Vec<_> = results
-        .iter()
-        .filter(|(_, result)| matches!(result, Result::Failed(_)))
-        .map(|(step, _)| &*step.name)
-        .collect();
+/// The names of the steps that failed. A step that was not run is no error, and is never reported as passed.
+pub(crate) fn run<S: Run>(steps: &[S], after_failure: AfterFailure) -> Outcome {
+    let rows = run_each(steps, after_failure);
+    eprint!("\n{}", summary(&rows));
+    let failed: Vec<_> =
+        rows.iter().filter(|(_, result, _)| result.is_err()).map(|(step, ..)| step.name()).collect();
     if failed.is_empty() { Ok(()) } else { Err(format!("failed: {}", failed.join(", ")).into()) }
 }
 
-fn results(
-    steps: &[Step],
-    after_failure: AfterFailure,
-    run: impl Fn(&Step) -> Result,
-) -> Vec<(&Step, Result)> {
+fn run_each<S: Run>(steps: &[S], after_failure: AfterFailure) -> Vec<Row<'_, S>> {
     let mut failed = false;
-    let mut results = Vec::new();
+    let mut rows = Vec::new();
     for step in steps {
+        let begin = Instant::now();
         let result = if failed && after_failure == AfterFailure::Stop {
-            Result::NotRun("a step before it failed".to_owned())
+            Ok(Completion::NotRun("a step before it failed".to_owned()))
         } else {
-            run(step)
+            step.run()
         };
-        failed |= matches!(result, Result::Failed(_));
-        results.push((step, result));
+        failed |= result.is_err();
+        rows.push((step, result, begin.elapsed()));
     }
-    results
+    rows
 }
 
-fn summary(results: &[(&Step, Result)]) -> String {
+/// Formats the table. The line of totals is the last one.
+fn summary<S: Run>(rows: &[Row<'_, S>]) -> String {
     let (mut text, mut passed, mut failed, mut skipped) = (String::new(), 0, 0, 0);
-    for (step, result) in results {
-        let name = &step.name;
+    for (step, result, took) in rows {
+        let (name, seconds) = (step.name(), took.as_secs());
         let _ = match result {
-            Result::Passed(took) => {
+            Ok(Completion::Passed) => {
                 passed += 1;
-                writeln!(text, "passed   {name} ({} s)", took.as_secs())
+                writeln!(text, "passed   {name} ({seconds} s)")
             }
-            Result::Failed(how) => {
-                failed += 1;
-                writeln!(text, "FAILED   {name}: {how}; again: {step}")
-            }
-            Result::NotRun(why) => {
+            Ok(Completion::NotRun(reason)) => {
                 skipped += 1;
-                writeln!(text, "not run  {name}: {why}")
+                writeln!(text, "not run  {name}: {reason}")
+            }
+            Err(error) => {
+                failed += 1;
+                writeln!(text, "FAILED   {name} ({seconds} s): {error}; again: {}", step.reproduction())
             }
         };
     }
+    let total: Duration = rows.iter().map(|(_, _, took)| *took).sum();
+    let _ = writeln!(text, "total    {} s", total.as_secs());
     let _ = writeln!(text, "{passed} passed, {failed} failed, {skipped} skipped");
     text
 }
@@ -166,42 +188,72 @@ fn succeeds(command: &mut Command) -> bool {
 mod tests {
     use super::*;
 
-    fn outcomes(after_failure: AfterFailure) -> String {
-        let steps = ["one", "two", "three", "four"].map(|name| Step::cargo(name, &[name]));
-        let run = |step: &Step| match &*step.name {
-            "one" => Result::NotRun("no such tool here".into()),
-            "three" => Result::Failed("exit status: 1".into()),
-            _ => Result::Passed(Duration::from_secs(3)),
-        };
-        summary(&results(&steps, after_failure, run))
+    struct Fake(&'static str);
+
+    impl Run for Fake {
+        fn name(&self) -> &str {
+            self.0
+        }
+
+        fn reproduction(&self) -> String {
+            format!("cargo {}", self.0)
+        }
+
+        fn run(&self) -> Result<Completion, String> {
+            match self.0 {
+                "one" => Ok(Completion::NotRun("no such tool here".into())),
+                "three" => Err("exit status: 1".into()),
+                _ => Ok(Completion::Passed),
+            }
+        }
+    }
+
+    fn report(after_failure: AfterFailure) -> String {
+        let steps = ["one", "two", "three", "four"].map(Fake);
+        let mut rows = run_each(&steps, after_failure);
+        for row in &mut rows {
+            row.2 = Duration::from_secs(3);
+        }
+        summary(&rows)
     }
 
     #[test]
-    fn every_step_is_told_by_what_became_of_it() {
+    fn the_table_shows_each_result() {
         assert_eq!(
-            outcomes(AfterFailure::GoOn),
+            report(AfterFailure::Continue),
             "not run  one: no such tool here\n\
              passed   two (3 s)\n\
-             FAILED   three: exit status: 1; again: cargo three\n\
+             FAILED   three (3 s): exit status: 1; again: cargo three\n\
              passed   four (3 s)\n\
+             total    12 s\n\
              2 passed, 1 failed, 1 skipped\n"
         );
-        let stopped = outcomes(AfterFailure::Stop);
+    }
+
+    #[test]
+    fn steps_after_a_failure_are_not_run_if_asked() {
+        let stopped = report(AfterFailure::Stop);
         assert!(stopped.contains("not run  four: a step before it failed\n"), "{stopped}");
         assert!(stopped.ends_with("1 passed, 1 failed, 2 skipped\n"), "{stopped}");
     }
 
     #[test]
-    fn what_a_step_needs_is_looked_for_and_its_absence_is_no_pass() {
+    fn a_missing_tool_is_reported_as_not_run() {
         let step = Step::cargo("here", &["--version"]);
-        let missing = Need { probe: &["no-such-command"], missing: "get it" };
-        let there = Need { probe: &["--version"], missing: "" };
-        assert_eq!(step.clone().needs(missing).run(), Result::NotRun("get it".into()));
-        assert!(matches!(step.needs(there).run(), Result::Passed(_)));
+        let missing = Requirement { probe: &["no-such-command"], missing: "get it" };
+        let there = Requirement { probe: &["--version"], missing: "" };
+        assert_eq!(step.clone().requires(missing).run(), Ok(Completion::NotRun("get it".into())));
+        assert_eq!(step.requires(there).run(), Ok(Completion::Passed));
         let tool = Step::tool("elsewhere", "no-such-program", &["--version"]);
-        let absent = Need { probe: &["--version"], missing: "get that" };
-        assert_eq!(tool.clone().needs(absent).run(), Result::NotRun("get that".into()));
-        assert!(matches!(tool.run(), Result::Failed(_)));
-        assert!(matches!(Step::cargo("wrong", &["no-such-command"]).run(), Result::Failed(_)));
+        let absent = Requirement { probe: &["--version"], missing: "get that" };
+        assert_eq!(tool.clone().requires(absent).run(), Ok(Completion::NotRun("get that".into())));
+        assert!(tool.run().is_err());
+        assert!(Step::cargo("wrong", &["no-such-command"]).run().is_err());
+    }
+
+    #[test]
+    fn the_reproduction_includes_the_environment() {
+        let step = Step::cargo("a", &["test"]).env("CARGO_TARGET_DIR", "target/b");
+        assert_eq!(step.reproduction(), "CARGO_TARGET_DIR=target/b cargo test");
     }
 }

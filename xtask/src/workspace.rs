@@ -1,4 +1,4 @@
-//! The workspace as Cargo and git see it: its root, its crates, its files.
+//! The workspace: its root, crates and files, from Cargo and git.
 
 use std::error::Error;
 use std::fs;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// A crate of ours.
+/// A crate of the workspace.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Package {
     pub(crate) name: String,
@@ -15,41 +15,41 @@ pub(crate) struct Package {
     pub(crate) manifest: String,
     pub(crate) manifest_path: String,
     pub(crate) features: Vec<String>,
-    /// Crates of ours that it names, with whether only its tests do.
-    pub(crate) needs: Vec<(String, bool)>,
+    /// Dependencies that are crates of the workspace; `true` for those of the tests only.
+    pub(crate) dependencies: Vec<(String, bool)>,
 }
 
 /// A text file of the repository.
 #[derive(Debug, Clone)]
 pub(crate) struct File {
-    /// From the root, with `/` between the parts.
+    /// Relative to the root, with `/` as the separator.
     pub(crate) path: String,
     pub(crate) text: String,
 }
 
 impl File {
-    /// Whether the file's name ends with a dot and this.
+    /// Returns `true` if the file's name has this extension.
     pub(crate) fn is(&self, extension: &str) -> bool {
         Path::new(&self.path).extension().is_some_and(|found| found == extension)
     }
 }
 
-/// The root of the workspace.
+/// Returns the root of the workspace.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the workspace")
 }
 
-/// The Cargo that runs this.
+/// Returns a command that runs the same Cargo as this process, at the root.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
     command
 }
 
-/// All crates of the workspace.
+/// Reads the crates of the workspace.
 ///
 /// # Errors
-/// Where Cargo does not say.
+/// A failed `cargo metadata`.
 pub(crate) fn packages() -> Result<Vec<Package>, Box<dyn Error>> {
     let metadata = output(cargo().args(["metadata", "--format-version", "1", "--no-deps"]))?;
     let metadata: Value = serde_json::from_slice(&metadata)?;
@@ -64,7 +64,7 @@ fn parse_packages(metadata: &Value) -> Vec<Package> {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let all = list(&metadata["packages"]);
-    let ours: Vec<_> = all.iter().map(|package| text(&package["name"])).collect();
+    let members: Vec<_> = all.iter().map(|package| text(&package["name"])).collect();
     all.iter()
         .map(|package| Package {
             name: text(&package["name"]),
@@ -74,10 +74,10 @@ fn parse_packages(metadata: &Value) -> Vec<Package> {
                 .as_object()
                 .map(|features| features.keys().filter(|name| *name != "default").cloned().collect())
                 .unwrap_or_default(),
-            needs: list(&package["dependencies"])
+            dependencies: list(&package["dependencies"])
                 .iter()
-                .map(|need| (text(&need["name"]), need["kind"] == "dev"))
-                .filter(|(name, _)| ours.contains(name))
+                .map(|dependency| (text(&dependency["name"]), dependency["kind"] == "dev"))
+                .filter(|(name, _)| members.contains(name))
                 .collect(),
         })
         .collect()
@@ -89,36 +89,44 @@ fn from_root(root: &Value, path: &Value) -> String {
     path.to_string_lossy().replace('\\', "/")
 }
 
-/// All text files that git tracks, or would if they were added.
+/// Reads all text files that git tracks or would add.
 ///
 /// # Errors
-/// Where git does not say: tidiness is about what is in the repository.
+/// A failed `git ls-files`.
 pub(crate) fn files() -> Result<Vec<File>, Box<dyn Error>> {
-    // A file that is not text, or is tracked and gone, has nothing to read.
+    // Binary files, and tracked files that were deleted, are left out.
     let read = |path: &str| fs::read_to_string(root().join(path)).ok();
     Ok(paths()?.into_iter().filter_map(|path| read(&path).map(|text| File { path, text })).collect())
 }
 
-/// The paths, from the root and in order, of all files that git tracks, or would if they were added.
+/// Lists the paths, relative to the root and sorted, of all files that git tracks or would add.
 ///
 /// # Errors
-/// Where git does not say.
+/// A failed `git ls-files`.
 pub(crate) fn paths() -> Result<Vec<String>, Box<dyn Error>> {
-    let mut git = Command::new("git");
-    git.current_dir(root()).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
-    let listed = String::from_utf8(output(&mut git)?)?;
+    let listed = git(&["ls-files", "-z", "--cached", "--others", "--exclude-standard"])?;
     let mut paths: Vec<_> = listed.split_terminator('\0').map(str::to_owned).collect();
     paths.sort_unstable();
     paths.dedup();
     Ok(paths)
 }
 
-/// Whether something is there, by its path from the root.
+/// Runs git at the root and returns its output.
+///
+/// # Errors
+/// A failed call, or output that is not UTF-8.
+pub(crate) fn git(args: &[&str]) -> Result<String, Box<dyn Error>> {
+    let mut git = Command::new("git");
+    git.current_dir(root()).args(args);
+    Ok(String::from_utf8(output(&mut git)?)?)
+}
+
+/// Returns `true` if a path, relative to the root, exists.
 pub(crate) fn exists(path: &Path) -> bool {
     root().join(path).exists()
 }
 
-/// The path without `.` and `..`; `None` where it leaves the root.
+/// Removes `.` and `..` from a path. Returns `None` if it leaves the root.
 pub(crate) fn normal(path: &Path) -> Option<PathBuf> {
     let mut normal = PathBuf::new();
     for part in path.components() {
@@ -136,10 +144,10 @@ pub(crate) fn normal(path: &Path) -> Option<PathBuf> {
     Some(normal)
 }
 
-/// What a command prints.
+/// Runs a command and returns its stdout.
 ///
 /// # Errors
-/// Where it does not start or does not succeed, with what it says.
+/// A command that cannot start or fails, with its stderr.
 pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>, Box<dyn Error>> {
     let output = command.output().map_err(|error| format!("{command:?} did not start: {error}"))?;
     if output.status.success() {
@@ -153,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metadata_is_read_for_what_is_ours() {
+    fn only_crates_of_the_workspace_are_read() {
         let metadata = serde_json::json!({
             "workspace_root": "/ws",
             "packages": [
@@ -166,12 +174,12 @@ mod tests {
         let packages = parse_packages(&metadata);
         assert_eq!(packages[0].manifest_path, "a/Cargo.toml");
         assert_eq!(packages[0].features, ["x"]);
-        assert_eq!(packages[0].needs, [("b".to_owned(), false)]);
-        assert_eq!(packages[1].needs, [("a".to_owned(), true)]);
+        assert_eq!(packages[0].dependencies, [("b".to_owned(), false)]);
+        assert_eq!(packages[1].dependencies, [("a".to_owned(), true)]);
     }
 
     #[test]
-    fn a_path_stays_in_the_workspace() {
+    fn a_path_outside_of_the_workspace_is_refused() {
         assert_eq!(normal(Path::new("docs/../README.md")), Some(PathBuf::from("README.md")));
         assert_eq!(normal(Path::new("docs/../../README.md")), None);
         assert_eq!(normal(Path::new("/etc/passwd")), None);

@@ -1,27 +1,70 @@
-//! Rust source with its comments and literals blanked out, so that rules see code and not what is said about it.
+//! A lexer that splits Rust source into code, comments and literals, so that each rule reads the parts it is about.
 
-/// The same lines, each comment and the inside of each string or character literal replaced by spaces.
+/// The kind of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Code,
+    Comment,
+    /// A string or character literal with its quotes.
+    Literal,
+}
+
+/// A part of a source file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Segment<'a> {
+    pub(super) kind: Kind,
+    pub(super) text: &'a str,
+    /// The line on which it begins, from 1.
+    pub(super) line: usize,
+}
+
+/// Splits source into segments, without gaps.
+pub(super) fn segments(source: &str) -> Vec<Segment<'_>> {
+    let mut found: Vec<Segment<'_>> = Vec::new();
+    let (mut start, mut at, mut line, mut previous) = (0, 0, 1, ' ');
+    let mut push = |kind: Kind, from: usize, to: usize| {
+        let text = source.get(from..to).unwrap_or_default();
+        if !text.is_empty() {
+            found.push(Segment { kind, text, line });
+            line += text.matches('\n').count();
+        }
+    };
+    while let Some(c) = source.get(at..).and_then(|rest| rest.chars().next()) {
+        let rest = source.get(at..).unwrap_or_default();
+        match literal(rest, previous) {
+            Some(length) if length > 0 => {
+                push(Kind::Code, start, at);
+                let is_comment = rest.starts_with("//") || rest.starts_with("/*");
+                push(if is_comment { Kind::Comment } else { Kind::Literal }, at, at + length);
+                at += length;
+                start = at;
+                previous = ' ';
+            }
+            _ => {
+                at += c.len_utf8();
+                previous = c;
+            }
+        }
+    }
+    push(Kind::Code, start, at);
+    found
+}
+
+/// Replaces each comment and each literal by spaces. The lines stay the same.
 pub(super) fn only_code(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    let mut previous = ' ';
-    while let Some(c) = rest.chars().next() {
-        let length = literal(rest, previous).unwrap_or(0);
-        let (blank, after) = rest.split_at(length);
-        if length == 0 {
-            out.push(c);
-            previous = c;
-            rest = rest.strip_prefix(c).unwrap_or_default();
-        } else {
-            out.extend(blank.chars().map(|c| if c == '\n' { '\n' } else { ' ' }));
-            previous = ' ';
-            rest = after;
+    for Segment { kind, text, .. } in segments(source) {
+        match kind {
+            Kind::Code => out.push_str(text),
+            Kind::Comment | Kind::Literal => {
+                out.extend(text.chars().map(|c| if c == '\n' { '\n' } else { ' ' }));
+            }
         }
     }
     out
 }
 
-/// How many bytes of comment or literal the text begins with.
+/// Returns the length in bytes of the comment or literal at the beginning of the text.
 fn literal(text: &str, previous: char) -> Option<usize> {
     if text.starts_with("//") {
         return Some(text.find('\n').unwrap_or(text.len()));
@@ -35,7 +78,7 @@ fn literal(text: &str, previous: char) -> Option<usize> {
     if text.starts_with('\'') {
         return character(text);
     }
-    // A prefix, as in br"…", is one only where no name goes before it.
+    // The `r` of r"…" is a prefix only if it is not the end of a name.
     let raw =
         text.strip_prefix("br").or_else(|| text.strip_prefix("cr")).or_else(|| text.strip_prefix('r'))?;
     let hashes = raw.len() - raw.trim_start_matches('#').len();
@@ -82,7 +125,7 @@ fn quoted(text: &str, quote: char) -> usize {
     text.len()
 }
 
-/// `'x'` and `'\n'` are characters, `'a` is a lifetime.
+/// Returns the length of a character, `'x'` or `'\n'`; `None` for a lifetime, `'a`.
 fn character(text: &str) -> Option<usize> {
     let mut chars = text.chars().skip(1);
     let first = chars.next()?;
@@ -94,7 +137,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn comments_and_literals_are_blanked_and_code_stays() {
+    fn segments_have_their_kind_and_line() {
+        let source = "//! A.\nf(\"x\ny\"); // b\ng";
+        let found: Vec<_> =
+            segments(source).iter().map(|segment| (segment.kind, segment.text, segment.line)).collect();
+        assert_eq!(
+            found,
+            [
+                (Kind::Comment, "//! A.", 1),
+                (Kind::Code, "\nf(", 1),
+                (Kind::Literal, "\"x\ny\"", 2),
+                (Kind::Code, "); ", 3),
+                (Kind::Comment, "// b", 3),
+                (Kind::Code, "\ng", 3),
+            ]
+        );
+    }
+
+    #[test]
+    fn comments_and_literals_are_blanked() {
         for (source, code) in [
             ("a // b\nc", "a     \nc"),
             ("a /* b /* c */ d */ e", "a                   e"),

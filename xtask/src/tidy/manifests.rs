@@ -1,17 +1,17 @@
-//! Rules about what others get: each crate that is published says what it is, and has what belongs to it.
+//! Rules about published crates: the manifest is complete, and README and licences are included.
 
 use std::path::Path;
 
-use super::Finding;
+use super::finding::Finding;
 use crate::workspace::{self, Package};
 
-/// What the manifest of a published crate holds, in lines that begin like this, and how to repair that.
+/// Prefixes of lines that the manifest of a published crate must have, with the repair.
 const LINES: &[(&str, &str)] = &[
-    ("description =", "say in one sentence what the crate is"),
+    ("description =", "describe the crate in one sentence"),
     ("license", "inherit the licence: `license.workspace = true`"),
     ("keywords", "inherit the keywords: `keywords.workspace = true`"),
     ("categories", "name its categories"),
-    ("include", "inherit what is packed: `include.workspace = true`"),
+    ("include", "inherit the packed files: `include.workspace = true`"),
     ("rust-version", "inherit the Rust version: `rust-version.workspace = true`"),
     (
         "[package.metadata.docs.rs]",
@@ -19,7 +19,7 @@ const LINES: &[(&str, &str)] = &[
     ),
 ];
 
-/// What lies beside it: the texts of the licences are asked for by the licences.
+/// Files next to the manifest. The licences require that their texts are distributed.
 const FILES: &[&str] = &["README.md", "LICENSE-MIT", "LICENSE-APACHE"];
 
 pub(super) fn check(packages: &[Package]) -> Vec<Finding> {
@@ -39,10 +39,11 @@ fn missing(package: &Package, exists: impl Fn(&Path) -> bool) -> Vec<Finding> {
     let lines = LINES
         .iter()
         .filter(|(begin, _)| !package.manifest.lines().any(|line| line.starts_with(begin)))
-        .map(|(_, repair)| format!("the crate is published and this is missing: {repair}"));
-    let files = FILES.iter().filter(|file| !exists(&folder.join(file))).map(|file| {
-        format!("the crate is published without `{file}`: write it, or link the one of the workspace")
-    });
+        .map(|(_, repair)| format!("the manifest of a published crate is incomplete: {repair}"));
+    let files = FILES
+        .iter()
+        .filter(|file| !exists(&folder.join(file)))
+        .map(|file| format!("a published crate lacks `{file}`: write it, or link the one of the workspace"));
     lines.chain(files).map(|message| Finding::new(&package.manifest_path, 1, message)).collect()
 }
 
@@ -50,7 +51,7 @@ fn missing(package: &Package, exists: impl Fn(&Path) -> bool) -> Vec<Finding> {
 mod tests {
     use super::*;
 
-    const WHOLE: &str = "[package]\ndescription = \"a\"\nlicense.workspace = true\nkeywords.workspace = true\n\
+    const COMPLETE: &str = "[package]\ndescription = \"a\"\nlicense.workspace = true\nkeywords.workspace = true\n\
                          categories = []\ninclude.workspace = true\nrust-version.workspace = true\n\n\
                          [package.metadata.docs.rs]\nall-features = true\n";
 
@@ -64,23 +65,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
-        assert_eq!(missing(&package(WHOLE), |_| true), []);
+    fn a_missing_line_or_file_is_named() {
+        assert_eq!(missing(&package(COMPLETE), |_| true), []);
         for (begin, repair) in LINES {
             let manifest: String =
-                WHOLE.lines().filter(|line| !line.starts_with(begin)).collect::<Vec<_>>().join("\n");
+                COMPLETE.lines().filter(|line| !line.starts_with(begin)).collect::<Vec<_>>().join("\n");
             let found = missing(&package(&manifest), |_| true);
             assert!(found.len() == 1 && found[0].message.ends_with(repair), "{begin}: {found:?}");
         }
         for file in FILES {
-            let found = missing(&package(WHOLE), |path| path != Path::new("a").join(file));
+            let found = missing(&package(COMPLETE), |path| path != Path::new("a").join(file));
             assert!(found.len() == 1 && found[0].message.contains(file), "{file}: {found:?}");
         }
     }
 
     #[test]
-    fn what_stays_here_needs_nothing() {
+    fn a_private_crate_is_exempt() {
         assert!(!is_published(&package("[package]\npublish = false\n")));
-        assert!(is_published(&package(WHOLE)));
+        assert!(is_published(&package(COMPLETE)));
     }
 }

@@ -1,8 +1,8 @@
-//! Rules about any text: nothing of one machine in it, and links that lead somewhere.
+//! Rules about all text files: no paths or registries of one machine, and no dead links.
 
 use std::path::Path;
 
-use super::Finding;
+use super::finding::Finding;
 use crate::workspace::{self, File};
 
 pub(super) fn check(file: &File) -> Vec<Finding> {
@@ -11,11 +11,13 @@ pub(super) fn check(file: &File) -> Vec<Finding> {
         let finding = |message: String| Finding::new(&file.path, at + 1, message);
         findings.extend(machine_path(line).map(|path| {
             finding(format!(
-                "`{path}` is a path of one machine: make it relative, or take it from the environment"
+                "`{path}` is a path of one machine: make it relative, or read it from the environment"
             ))
         }));
         findings.extend(registry(file, line).map(|host| {
-            finding(format!("`{host}` names a registry: that is for each user's own Cargo configuration"))
+            finding(format!(
+                "`{host}` names a registry: registries belong in the Cargo configuration of each user"
+            ))
         }));
     }
     if file.is("md") {
@@ -24,8 +26,8 @@ pub(super) fn check(file: &File) -> Vec<Finding> {
     findings
 }
 
-/// Folders that exist, or mean something, on one machine only. What follows the last two decides whether they do.
-/// (Put together so that this file does not find itself.)
+/// Folders that are specific to one machine. `true` for those that are so only if a name follows.
+/// (Concatenated so that this file is not a match.)
 const FOLDERS: &[(&str, bool)] = &[
     (concat!("/wo", "rk"), false),
     (concat!("/ro", "ot"), false),
@@ -48,7 +50,7 @@ fn machine_path(line: &str) -> Option<&str> {
     })
 }
 
-/// The one source that a lock file names.
+/// The only source that a lock file may name.
 const OFFICIAL: &str = concat!("regis", "try+https://github.com/rust-lang/crates", ".io-index");
 
 fn registry<'a>(file: &File, line: &'a str) -> Option<&'a str> {
@@ -76,12 +78,14 @@ fn dead_links(file: &File, exists: impl Fn(&Path) -> bool) -> Vec<Finding> {
             continue;
         }
         for target in links(line) {
-            let lives = workspace::normal(&folder.join(target)).is_some_and(|path| exists(&path));
-            if !lives {
+            let is_valid = workspace::normal(&folder.join(target)).is_some_and(|path| exists(&path));
+            if !is_valid {
                 findings.push(Finding::new(
                     &file.path,
                     at + 1,
-                    format!("the link to `{target}` leads nowhere: links are relative to the file that they are in"),
+                    format!(
+                        "the link to `{target}` is dead: links are relative to the file that contains them"
+                    ),
                 ));
             }
         }
@@ -89,7 +93,7 @@ fn dead_links(file: &File, exists: impl Fn(&Path) -> bool) -> Vec<Finding> {
     findings
 }
 
-/// The files that a line of Markdown links to: `[text](file#part)` and `[name]: file`.
+/// Returns the files that a line of Markdown links to: `[text](file#part)` and `[name]: file`.
 fn links(line: &str) -> impl Iterator<Item = &str> {
     // Code begins and ends with a backtick: every other part is code.
     let inline = line
@@ -146,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn links_that_lead_nowhere_are_found() {
+    fn dead_links_are_found() {
         let text = "[a](b.md) [c](../README.md#part) ![d](<e.png> \"title\") `[no](code.md)`\n\
                     [f](https://x.org) [g](#here) [h](mailto:a@b)\n```\n[no](code.md)\n```\n[i]: gone.md\n[j](../../up.md)\n";
         let file = File { path: "docs/a.md".into(), text: text.into() };

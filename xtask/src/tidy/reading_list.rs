@@ -1,22 +1,23 @@
-//! The rule about the way in: what a newcomer is told to read first gives the whole idea in about 700 lines.
+//! The rule about the reading list of ARCHITECTURE.md: the files for newcomers have about 700 lines in total.
 
-use super::Finding;
 use super::code::only_code;
+use super::finding::Finding;
 use crate::workspace::File;
 
 const PAGE: &str = "ARCHITECTURE.md";
-/// The section of the page that names the files, each in backticks or as a link.
-const SECTION: &str = "## Where to begin reading";
-/// Lines that say something, all files together.
-const LONGEST: usize = 750;
+/// The word in the heading of the section that names the files, each in backticks or as a link.
+const TOPIC: &str = "reading";
+/// Limit of the lines with content, all files together.
+const LINE_LIMIT: usize = 750;
 
 pub(super) fn check(files: &[File]) -> Vec<Finding> {
     let Some(page) = files.iter().find(|file| file.path == PAGE) else { return Vec::new() };
-    let Some(at) = page.text.lines().position(|line| line == SECTION) else {
+    let heading = |line: &str| line.starts_with("## ") && line.to_lowercase().contains(TOPIC);
+    let Some(at) = page.text.lines().position(heading) else {
         return vec![Finding::new(
             PAGE,
             1,
-            format!("a newcomer is not told where to begin: write `{SECTION}`"),
+            format!("there is no reading list for newcomers: add a section with `{TOPIC}` in its heading"),
         )];
     };
     let section = page.text.lines().skip(at + 1).take_while(|line| !line.starts_with("## "));
@@ -31,21 +32,19 @@ pub(super) fn check(files: &[File]) -> Vec<Finding> {
         return vec![Finding::new(
             PAGE,
             at + 1,
-            "the section names no file that there is: write paths from the root",
+            "the section names no existing file: write paths relative to the root",
         )];
     }
-    if all <= LONGEST {
+    if all <= LINE_LIMIT {
         return Vec::new();
     }
     let each: Vec<_> = read.iter().map(|(path, lines)| format!("{path} {lines}")).collect();
-    let message = format!(
-        "{all} lines to read ({}), {LONGEST} are the limit: name files that say the same with less",
-        each.join(", ")
-    );
+    let message =
+        format!("{all} lines to read ({}), the limit is {LINE_LIMIT}: name shorter files", each.join(", "));
     vec![Finding::new(PAGE, at + 1, message)]
 }
 
-/// Lines that say something: neither imports nor tests, and not those that only close what others opened.
+/// Counts lines with content: no imports, no tests, no lines of punctuation only.
 fn lines(file: &File) -> usize {
     let code = if file.is("rs") { only_code(&file.text) } else { String::new() };
     let mut code = code.lines().map(str::trim);
@@ -79,32 +78,32 @@ mod tests {
     }
 
     #[test]
-    fn what_is_named_counts_and_only_that() {
-        let (long, short) = ("said\n".repeat(LONGEST), "said\n".repeat(LONGEST - 3));
-        let text = format!("{SECTION}\n[A](A.md), `b.rs`\n");
-        assert_eq!(found(&text, &[file("A.md", &short), file("c.md", &long)]), [""; 0]);
+    fn only_the_named_files_are_counted() {
+        let (long, short) = ("said\n".repeat(LINE_LIMIT), "said\n".repeat(LINE_LIMIT - 3));
+        let text = "## Reading order\n[A](A.md), `b.rs`\n";
+        assert_eq!(found(text, &[file("A.md", &short), file("c.md", &long)]), [""; 0]);
         for path in ["A.md", "b.rs"] {
-            let found = found(&text, &[file(path, &long)]);
+            let found = found(text, &[file(path, &long)]);
             assert!(
                 found.len() == 1 && found[0].contains(&format!("753 lines to read ({path} 750, {PAGE} 3)")),
                 "{found:?}"
             );
         }
-        let elsewhere = format!("{SECTION}\n`b.rs`\n## Next\n`c.md`\n");
-        assert_eq!(found(&elsewhere, &[file("b.rs", "said"), file("c.md", &long)]), [""; 0]);
+        let elsewhere = "## Reading order\n`b.rs`\n## Next\n`c.md`\n";
+        assert_eq!(found(elsewhere, &[file("b.rs", "said"), file("c.md", &long)]), [""; 0]);
     }
 
     #[test]
-    fn only_lines_that_say_something_count() {
-        let text = "//! A.\n\nuse b::{\n    c,\n    d,\n};\npub use e::f;\n\n/// What it is.\n///\nfn a() {\n    b(\"use x\");\n}\n\n\
+    fn only_lines_with_content_are_counted() {
+        let text = "//! A.\n\nuse b::{\n    c,\n    d,\n};\npub use e::f;\n\n/// A doc.\n///\nfn a() {\n    b(\"use x\");\n}\n\n\
                     #[cfg(test)]\nmod tests {\n    fn c() {}\n}\n";
         assert_eq!(lines(&file("a.rs", text)), 4);
         assert_eq!(lines(&file("a.md", "# A\n\nuse it:\n```\nb\n```\n| - |\n")), 3);
     }
 
     #[test]
-    fn a_way_in_that_is_missing_or_leads_nowhere_is_found() {
-        assert!(found("", &[])[0].contains("not told where to begin"));
-        assert!(found(&format!("{SECTION}\n`gone.rs`\n"), &[])[0].contains("names no file"));
+    fn a_missing_or_empty_reading_list_is_found() {
+        assert!(found("", &[])[0].contains("no reading list"));
+        assert!(found("## Reading order\n`gone.rs`\n", &[])[0].contains("names no existing file"));
     }
 }

@@ -1,5 +1,4 @@
-//! One bug of the gallery: a patch with a header that says what it is, what a user would lose by it, and which suite
-//! has to notice it.
+//! A seeded bug: a patch whose header describes the bug, the damage to a user, and the suite that has to detect it.
 
 use std::error::Error;
 use std::fmt;
@@ -7,25 +6,25 @@ use std::path::Path;
 
 use crate::workspace::File;
 
-/// Where the patches are, from the root.
-pub(crate) const GALLERY: &str = "session-testkit/gallery/";
+/// The folder of the patches, relative to the root.
+pub(crate) const FOLDER: &str = "session-testkit/seeded-bugs/";
 
 /// A seeded bug.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Bug {
-    /// The file's name without its ending.
+    /// The name of the patch file without its extension.
     pub(crate) name: String,
-    /// What it is, one line.
-    pub(crate) what: String,
+    /// One line.
+    pub(crate) description: String,
     pub(crate) suite: Suite,
-    /// What it changes, by their paths from the root; at least one.
+    /// The files that it changes, relative to the root; at least one.
     pub(crate) files: Vec<String>,
 }
 
-/// A call of `cargo test` that has to notice a bug.
+/// A call of `cargo test` that has to detect a bug.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Suite {
-    /// The arguments of `cargo`, those for the harness not among them.
+    /// The arguments of `cargo`, without those of the harness.
     pub(crate) cargo: Vec<String>,
     /// The arguments of the test harness.
     pub(crate) harness: Vec<String>,
@@ -39,7 +38,7 @@ impl fmt::Display for Suite {
 }
 
 impl Suite {
-    /// Part of what `cargo xtask test` runs: tests of one crate, with all its features.
+    /// Parses a part of `cargo xtask test`: tests of one crate, with all its features.
     fn parse(text: &str) -> Result<Self, String> {
         let mut words = text.split_whitespace().map(str::to_owned);
         let cargo: Vec<String> = words.by_ref().take_while(|word| word != "--").collect();
@@ -52,51 +51,56 @@ impl Suite {
         }
     }
 
-    /// The crate that is tested.
+    /// Returns the crate under test.
     pub(crate) fn package(&self) -> &str {
         self.cargo.get(2).map_or("", String::as_str)
     }
 }
 
 impl Bug {
-    /// Reads a patch file.
+    /// Parses a patch file.
     ///
     /// # Errors
-    /// What is missing in it.
+    /// The part that is missing or wrong.
     pub(crate) fn parse(name: &str, text: &str) -> Result<Self, String> {
-        let (header, _) = text.split_once("\n--- ").ok_or("it has no diff")?;
+        let (header, _) = text.split_once("\n--- ").ok_or("the patch has no diff")?;
         let field = |field: &str| {
             let line = header.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(": "));
             let line = line.map(str::trim).filter(|line| !line.is_empty());
-            line.ok_or_else(|| format!("its header has no line `{field}: …`"))
+            line.ok_or_else(|| format!("the header has no line `{field}: …`"))
         };
         field("Lost")?;
         let changed = text.lines().filter_map(|line| line.strip_prefix("+++ b/"));
         let files: Vec<String> = changed.map(|path| path.trim_end().to_owned()).collect();
         if files.is_empty() {
-            return Err("it changes no file: paths in it begin with `a/` and `b/`".to_owned());
+            return Err("the patch changes no file: its paths must begin with `a/` and `b/`".to_owned());
         }
-        let (what, suite) = (field("Bug")?.to_owned(), Suite::parse(field("Caught by")?)?);
-        Ok(Self { name: name.to_owned(), what, suite, files })
+        let (description, suite) = (field("Bug")?.to_owned(), Suite::parse(field("Caught by")?)?);
+        Ok(Self { name: name.to_owned(), description, suite, files })
     }
 
-    /// The crate that it is in; the first one, where they are several.
-    pub(crate) fn place(&self) -> String {
+    /// Returns the folder of the crate that it changes; the first, if there are several.
+    pub(crate) fn package(&self) -> String {
         self.files.first().and_then(|file| file.split('/').next()).unwrap_or_default().to_owned()
     }
 
-    /// The patch's path from the root.
+    /// Returns the path of the patch, relative to the root.
     pub(crate) fn path(&self) -> String {
-        format!("{GALLERY}{}.patch", self.name)
+        format!("{FOLDER}{}.patch", self.name)
     }
 }
 
-/// All bugs of the gallery.
+/// Returns the patches among the files.
+pub(crate) fn patches(files: &[File]) -> impl Iterator<Item = &File> {
+    files.iter().filter(|file| file.path.starts_with(FOLDER) && file.is("patch"))
+}
+
+/// Parses all patches.
 ///
 /// # Errors
-/// The first patch whose header is not what it should be.
-pub(crate) fn gallery(files: &[File]) -> Result<Vec<Bug>, Box<dyn Error>> {
-    super::patches(files)
+/// The first patch with an invalid header.
+pub(crate) fn read_all(files: &[File]) -> Result<Vec<Bug>, Box<dyn Error>> {
+    patches(files)
         .map(|file| {
             let bug = Bug::parse(&name_of(file), &file.text);
             bug.map_err(|error| format!("{}: {error}", file.path).into())
@@ -104,7 +108,7 @@ pub(crate) fn gallery(files: &[File]) -> Result<Vec<Bug>, Box<dyn Error>> {
         .collect()
 }
 
-/// The name of the bug in this file.
+/// Returns the name of the bug in a file.
 pub(crate) fn name_of(file: &File) -> String {
     Path::new(&file.path).file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
 }
@@ -118,18 +122,18 @@ mod tests {
         --- a/a/src/lib.rs\n+++ b/a/src/lib.rs\n@@ -1 +1 @@\n-a\n+b\n";
 
     #[test]
-    fn a_patch_says_what_it_is_and_who_notices() {
+    fn the_header_has_description_and_suite() {
         let bug = Bug::parse("forgets", PATCH).unwrap();
-        assert_eq!((&*bug.what, &*bug.place(), bug.suite.package()), ("it forgets.", "a", "a"));
+        assert_eq!((&*bug.description, &*bug.package(), bug.suite.package()), ("it forgets.", "a", "a"));
         assert_eq!(bug.suite.cargo, ["test", "-p", "a", "--all-features", "--test", "x"]);
         assert_eq!(bug.suite.harness, ["one"]);
         assert_eq!(bug.suite.to_string(), "cargo test -p a --all-features --test x -- one");
-        assert_eq!(bug.path(), "session-testkit/gallery/forgets.patch");
+        assert_eq!(bug.path(), "session-testkit/seeded-bugs/forgets.patch");
     }
 
     #[test]
-    fn what_is_missing_is_named() {
-        for (part, instead, what) in [
+    fn a_missing_part_is_named() {
+        for (part, replacement, expected) in [
             ("Bug: it forgets.", "", "`Bug: …`"),
             ("Lost: what was kept.", "Lost: ", "`Lost: …`"),
             ("Caught by: ", "By: ", "`Caught by: …`"),
@@ -137,8 +141,8 @@ mod tests {
             ("--- a", "+++ a", "no diff"),
             ("+++ b", "+++ c", "no file"),
         ] {
-            let error = Bug::parse("forgets", &PATCH.replace(part, instead)).unwrap_err();
-            assert!(error.contains(what), "{part}: {error}");
+            let error = Bug::parse("forgets", &PATCH.replace(part, replacement)).unwrap_err();
+            assert!(error.contains(expected), "{part}: {error}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The copy of the tree in which bugs are seeded, so that nothing happens to the one that somebody works in.
+//! The copy of the source tree in which bugs are seeded. The working tree is never changed.
 
 use std::error::Error;
 use std::fs;
@@ -8,34 +8,34 @@ use std::process::Command;
 use super::bug::Bug;
 use crate::workspace;
 
-/// A copy of all files that git knows, as they are in the working tree.
+/// A copy of all files that git tracks or would add, as they are in the working tree.
 #[derive(Debug)]
-pub(crate) struct Tree {
+pub(crate) struct SourceCopy {
     root: PathBuf,
 }
 
-/// A copy with a bug in it.
-#[must_use = "the next bug needs a tree without this one"]
+/// A copy with a bug in it. Revert it before the next one.
+#[must_use = "the next bug requires a copy without this one"]
 pub(crate) struct Patched {
-    /// What was there before, by its path.
+    /// The original content by path.
     before: Vec<(PathBuf, Vec<u8>)>,
 }
 
-impl Tree {
-    /// Brings the copy up to date. A file that is the same is not touched, so that what was built of it stays good.
+impl SourceCopy {
+    /// Brings the copy up to date. Unchanged files are not written, so that their build stays fresh.
     ///
     /// # Errors
-    /// Where git does not answer, or a file cannot be copied.
-    pub(crate) fn copy() -> Result<Self, Box<dyn Error>> {
-        let tree = Self { root: folder().join("tree") };
+    /// A failed call of git, or a file that cannot be copied.
+    pub(crate) fn update() -> Result<Self, Box<dyn Error>> {
+        let copy = Self { root: folder().join("tree") };
         let mut stale = Vec::new();
-        files_below(&tree.root, &mut stale)?;
+        files_below(&copy.root, &mut stale)?;
         for path in workspace::paths()? {
-            let (from, to) = (workspace::root().join(&path), tree.root.join(&path));
-            // Tracked, and gone.
+            let (from, to) = (workspace::root().join(&path), copy.root.join(&path));
+            // Tracked, but deleted.
             let Ok(wanted) = fs::read(&from) else { continue };
             stale.retain(|other| *other != to);
-            if fs::read(&to).is_ok_and(|there| there == wanted) {
+            if fs::read(&to).is_ok_and(|current| current == wanted) {
                 continue;
             }
             if let Some(parent) = to.parent() {
@@ -47,17 +47,17 @@ impl Tree {
         for path in stale {
             fs::remove_file(path)?;
         }
-        Ok(tree)
+        Ok(copy)
     }
 
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Seeds a bug.
+    /// Applies a bug.
     ///
     /// # Errors
-    /// What git says of a patch that does not apply; nothing was changed then.
+    /// Git's message about a patch that does not apply. Nothing was changed then.
     pub(crate) fn patch(&self, bug: &Bug) -> Result<Patched, Box<dyn Error>> {
         let mut before = Vec::new();
         for file in &bug.files {
@@ -71,10 +71,10 @@ impl Tree {
 }
 
 impl Patched {
-    /// Puts back what was there before. The files are newer after that: what was built with the bug is built again.
+    /// Restores the original content. The files get a new modification time, so that Cargo builds them again.
     ///
     /// # Errors
-    /// Where a file cannot be written.
+    /// A file that cannot be written.
     pub(crate) fn revert(self) -> Result<(), Box<dyn Error>> {
         for (path, content) in self.before {
             fs::write(path, content)?;
@@ -83,15 +83,15 @@ impl Patched {
     }
 }
 
-/// Where the copy, what is built of it, and what the suites print are kept from one run to the next.
+/// Returns the folder of the copy, its build and the output of the suites. It is kept between runs.
 pub(super) fn folder() -> PathBuf {
-    workspace::root().join("target").join("saboteurs")
+    workspace::root().join("target").join("seeded-bugs")
 }
 
-/// Whether a patch, by its path from the root, applies to the working tree.
+/// Checks that a patch, by its path from the root, applies to the working tree.
 ///
 /// # Errors
-/// What git says against it.
+/// Git's message.
 pub(crate) fn applies(patch: &str) -> Result<(), Box<dyn Error>> {
     apply(workspace::root(), patch, &["apply", "--check"])
 }
@@ -99,7 +99,7 @@ pub(crate) fn applies(patch: &str) -> Result<(), Box<dyn Error>> {
 fn apply(root: &Path, patch: &str, how: &[&str]) -> Result<(), Box<dyn Error>> {
     let mut git = Command::new("git");
     git.current_dir(root).args(how).arg(workspace::root().join(patch));
-    // The copy lies in a folder of the repository and is none itself: git must not look for one above it.
+    // The copy is inside the repository's folder, but not a repository: git must not use the one above it.
     git.env("GIT_CEILING_DIRECTORIES", folder());
     for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"] {
         git.env_remove(name);

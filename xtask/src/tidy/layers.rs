@@ -1,14 +1,14 @@
-//! Rules about crates: which may know which, and what each inherits.
+//! Rules about crates: the permitted dependencies of each, and the lints that it inherits.
 
-use super::Finding;
+use super::finding::Finding;
 use crate::workspace::Package;
 
-/// Who may know whom: a crate, the crates that it may use, and those that only its tests may use besides. A name that
-/// ends with `*` stands for all that begin like it. The first line that fits a crate counts.
-const ARROWS: &[(&str, &[&str], &[&str])] = &[
+/// Permitted dependencies: a crate, the crates that it may depend on, and those that only its tests may depend on. A name
+/// that ends with `*` matches all names with that prefix. The first line that matches a crate applies.
+const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("session-core", &[], &[]),
     ("session-testkit", &["session-core"], &[]),
-    // What storages over an embedded database share; nobody but those knows it.
+    // Shared by the backends over an embedded database; no other crate may depend on it.
     ("session-storage-engine", &["session-core"], &["session-testkit"]),
     ("session-storage-*", &["session-core", "session-storage-engine"], &["session-testkit"]),
     ("session-observers", &["session-core"], &["session-testkit"]),
@@ -26,36 +26,34 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
 ];
 
 pub(super) fn check(packages: &[Package]) -> Vec<Finding> {
-    packages.iter().flat_map(|package| arrows(package).into_iter().chain(lints(package))).collect()
+    packages.iter().flat_map(|package| dependencies(package).into_iter().chain(lints(package))).collect()
 }
 
-fn arrows(package: &Package) -> Vec<Finding> {
+fn dependencies(package: &Package) -> Vec<Finding> {
     let name = &package.name;
-    let Some((_, always, tests)) = ARROWS.iter().find(|(pattern, ..)| fits(pattern, name)) else {
+    let Some((_, always, tests)) = LAYERS.iter().find(|(pattern, ..)| matches(pattern, name)) else {
         return vec![finding(
             package,
             name,
-            format!(
-                "nobody knows where `{name}` belongs: give it a line in ARROWS in xtask/src/tidy/arrows.rs"
-            ),
+            format!("`{name}` has no layer: add a line to LAYERS in xtask/src/tidy/layers.rs"),
         )];
     };
-    let allowed = |need: &str, only_tests: bool| {
-        always.iter().chain(tests.iter().filter(|_| only_tests)).any(|pattern| fits(pattern, need))
+    let allowed = |dependency: &str, only_tests: bool| {
+        always.iter().chain(tests.iter().filter(|_| only_tests)).any(|pattern| matches(pattern, dependency))
     };
     package
-        .needs
+        .dependencies
         .iter()
-        .filter(|(need, only_tests)| !allowed(need, *only_tests))
-        .map(|(need, only_tests)| {
-            let who = if *only_tests { format!("the tests of `{name}`") } else { format!("`{name}`") };
-            let may = if always.is_empty() { "no crate of ours".to_owned() } else { always.join(", ") };
+        .filter(|(dependency, only_tests)| !allowed(dependency, *only_tests))
+        .map(|(dependency, only_tests)| {
+            let subject = if *only_tests { format!("the tests of `{name}`") } else { format!("`{name}`") };
+            let permitted = if always.is_empty() { "no crate of the workspace".to_owned() } else { always.join(", ") };
             finding(
                 package,
-                need,
+                dependency,
                 format!(
-                    "{who} may not know `{need}`: arrows point one way, and `{name}` may know {may}; move what is \
-                     needed down, or what needs it up"
+                    "{subject} may not depend on `{dependency}`: dependencies point to lower layers, and `{name}` may \
+                     depend on {permitted}; move the shared code to a lower crate, or the caller to a higher one"
                 ),
             )
         })
@@ -69,16 +67,16 @@ fn lints(package: &Package) -> Option<Finding> {
         Finding::new(
             &package.manifest_path,
             1,
-            "the crate has not the lints of the workspace: add `[lints]` with `workspace = true`",
+            "the crate does not inherit the lints of the workspace: add `[lints]` with `workspace = true`",
         )
     })
 }
 
-fn fits(pattern: &str, name: &str) -> bool {
+fn matches(pattern: &str, name: &str) -> bool {
     pattern.strip_suffix('*').map_or(pattern == name, |start| name.starts_with(start))
 }
 
-/// At the manifest's first line that begins with the word.
+/// Creates a finding at the first line of the manifest that begins with the word.
 fn finding(package: &Package, word: &str, message: String) -> Finding {
     let line = package.manifest.lines().position(|line| line.starts_with(word)).map_or(1, |at| at + 1);
     Finding::new(&package.manifest_path, line, message)
@@ -88,23 +86,23 @@ fn finding(package: &Package, word: &str, message: String) -> Finding {
 mod tests {
     use super::*;
 
-    fn package(name: &str, needs: &[(&str, bool)]) -> Package {
+    fn package(name: &str, dependencies: &[(&str, bool)]) -> Package {
         Package {
             name: name.to_owned(),
             manifest: "[package]\n[dependencies]\nsession-core.workspace = true\n[lints]\nworkspace = true\n"
                 .into(),
             manifest_path: format!("{name}/Cargo.toml"),
             features: Vec::new(),
-            needs: needs.iter().map(|(name, tests)| ((*name).to_owned(), *tests)).collect(),
+            dependencies: dependencies.iter().map(|(name, tests)| ((*name).to_owned(), *tests)).collect(),
         }
     }
 
-    fn messages(name: &str, needs: &[(&str, bool)]) -> Vec<String> {
-        check(&[package(name, needs)]).iter().map(ToString::to_string).collect()
+    fn messages(name: &str, dependencies: &[(&str, bool)]) -> Vec<String> {
+        check(&[package(name, dependencies)]).iter().map(ToString::to_string).collect()
     }
 
     #[test]
-    fn arrows_that_point_down_are_fine() {
+    fn downward_dependencies_are_permitted() {
         assert_eq!(messages("session-core", &[]), [""; 0]);
         assert_eq!(
             messages("session-storage-sled", &[("session-core", false), ("session-testkit", true)]),
@@ -122,8 +120,8 @@ mod tests {
     }
 
     #[test]
-    fn arrows_that_point_up_or_sideways_are_found() {
-        for (name, need, only_tests) in [
+    fn upward_and_sideways_dependencies_are_found() {
+        for (name, dependency, only_tests) in [
             ("session-core", "session-testkit", true),
             ("session-testkit", "session-storage-file", true),
             ("session-storage-file", "session-storage-sled", true),
@@ -136,21 +134,21 @@ mod tests {
             ("sessionctl", "session-core", false),
             ("sessionkit", "xtask", true),
         ] {
-            let found = messages(name, &[(need, only_tests)]);
-            assert_eq!(found.len(), 1, "{name} {need}");
-            assert!(found[0].contains(need) && found[0].contains("move what is"), "{found:?}");
+            let found = messages(name, &[(dependency, only_tests)]);
+            assert_eq!(found.len(), 1, "{name} {dependency}");
+            assert!(found[0].contains(dependency) && found[0].contains("move the shared code"), "{found:?}");
         }
     }
 
     #[test]
-    fn a_finding_points_at_the_line() {
+    fn a_finding_has_the_line_of_the_dependency() {
         let found = messages("sessionctl", &[("session-core", false)]);
         assert!(found[0].starts_with("sessionctl/Cargo.toml:3: "), "{found:?}");
     }
 
     #[test]
-    fn a_crate_that_nobody_placed_is_found() {
-        assert!(messages("session-cloud", &[])[0].contains("ARROWS"));
+    fn a_crate_without_a_layer_is_found() {
+        assert!(messages("session-cloud", &[])[0].contains("LAYERS"));
     }
 
     #[test]

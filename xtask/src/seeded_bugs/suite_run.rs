@@ -1,4 +1,4 @@
-//! A suite run in the copy: built first, then run within a limit, and nothing of it left running.
+//! The run of a suite in the copy: built first, then run with a time limit; all its processes are ended.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -10,28 +10,28 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use super::bug::Suite;
-use super::tree::{self, Tree};
+use super::source_copy::{self, SourceCopy};
 use crate::workspace;
 
-/// How often is looked whether a suite has ended.
-const LOOK: Duration = Duration::from_millis(20);
-/// How long processes that were killed may take to be gone.
-const GONE: Duration = Duration::from_secs(10);
-/// Lines of a failed build that are shown.
+/// Interval between two checks for the end of a suite.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Time that killed processes may take to exit.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Number of lines to show of a failed build.
 const SHOWN: usize = 20;
 
-/// How a suite went.
+/// The result of a suite.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Trial {
-    Green(Duration),
-    Red {
+pub(crate) enum SuiteResult {
+    Passed(Duration),
+    Failed {
         took: Duration,
-        /// The tests that failed, as far as the harness came to name them.
+        /// The failed tests that the harness has named.
         failed: Vec<String>,
     },
-    /// It came to no end in time.
+    /// It did not end in time.
     Hung {
-        /// Tests that the harness said it was still waiting for.
+        /// Tests that the harness reported as still running.
         slow: Vec<String>,
     },
 }
@@ -39,35 +39,40 @@ pub(crate) enum Trial {
 /// Builds a suite's tests.
 ///
 /// # Errors
-/// The end of what the compiler said.
-pub(crate) fn build(tree: &Tree, suite: &Suite) -> Result<(), String> {
+/// The last lines of the compiler's output.
+pub(crate) fn build(copy: &SourceCopy, suite: &Suite) -> Result<(), String> {
     let output =
-        cargo(tree).args(&suite.cargo).arg("--no-run").output().map_err(|error| error.to_string())?;
+        cargo(copy).args(&suite.cargo).arg("--no-run").output().map_err(|error| error.to_string())?;
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let lines: Vec<&str> = said.lines().collect();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<&str> = stderr.lines().collect();
     Err(lines.get(lines.len().saturating_sub(SHOWN)..).unwrap_or_default().join("\n"))
 }
 
-/// Runs a suite that was built. What it prints is kept in `target/saboteurs/NAME.out` and `NAME.err`.
+/// Runs a suite that was built. Its output is kept in `target/seeded-bugs/NAME.out` and `NAME.err`.
 ///
 /// # Errors
-/// Where Cargo does not start, or a process that was killed does not go.
-pub(crate) fn run(tree: &Tree, suite: &Suite, limit: Duration, name: &str) -> Result<Trial, Box<dyn Error>> {
-    let kept = |ending: &str| -> PathBuf { tree::folder().join(format!("{name}.{ending}")) };
-    // What a bug leaves running becomes a child of this process, and is found.
+/// Cargo cannot start, or a killed process does not exit.
+pub(crate) fn run(
+    copy: &SourceCopy,
+    suite: &Suite,
+    limit: Duration,
+    name: &str,
+) -> Result<SuiteResult, Box<dyn Error>> {
+    let log = |extension: &str| -> PathBuf { source_copy::folder().join(format!("{name}.{extension}")) };
+    // Orphaned processes of the suite become children of this process, where they are found and killed.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let begin = Instant::now();
-    // Files, not pipes: what is left running would hold a pipe open.
-    let cargo = cargo(tree)
+    // Files, not pipes: a process that is left running would keep a pipe open.
+    let cargo = cargo(copy)
         .args(&suite.cargo)
         .arg("--")
         .args(&suite.harness)
         .stdin(Stdio::null())
-        .stdout(File::create(kept("out"))?)
-        .stderr(File::create(kept("err"))?)
+        .stdout(File::create(log("out"))?)
+        .stderr(File::create(log("err"))?)
         .spawn()?;
     let cargo = Pid::from_raw(i32::try_from(cargo.id())?);
     let mut status = None;
@@ -75,42 +80,42 @@ pub(crate) fn run(tree: &Tree, suite: &Suite, limit: Duration, name: &str) -> Re
         match rustix::process::wait(WaitOptions::NOHANG) {
             Ok(Some((pid, ended))) if Some(pid) == cargo => status = Some(ended),
             Ok(Some(_)) | Err(Errno::INTR) => {}
-            Ok(None) => std::thread::sleep(LOOK),
+            Ok(None) => std::thread::sleep(POLL_INTERVAL),
             Err(error) => return Err(error.into()),
         }
     }
     let took = begin.elapsed();
     end_children()?;
-    let said = String::from_utf8_lossy(&fs::read(kept("out"))?).into_owned();
+    let printed = String::from_utf8_lossy(&fs::read(log("out"))?).into_owned();
     Ok(match status.map(WaitStatus::exit_status) {
-        Some(Some(0)) => Trial::Green(took),
-        Some(_) => Trial::Red { took, failed: failed(&said) },
-        None => Trial::Hung { slow: slow(&said) },
+        Some(Some(0)) => SuiteResult::Passed(took),
+        Some(_) => SuiteResult::Failed { took, failed: failed(&printed) },
+        None => SuiteResult::Hung { slow: slow(&printed) },
     })
 }
 
-fn cargo(tree: &Tree) -> Command {
+fn cargo(copy: &SourceCopy) -> Command {
     let mut cargo = workspace::cargo();
-    cargo.current_dir(tree.root()).env("CARGO_TARGET_DIR", tree::folder().join("target"));
+    cargo.current_dir(copy.root()).env("CARGO_TARGET_DIR", source_copy::folder().join("target"));
     cargo
 }
 
-/// Kills all children of this process, and those that they leave behind, until there are none.
+/// Kills all children of this process, and the orphans that they leave, until none remains.
 fn end_children() -> Result<(), Box<dyn Error>> {
     let begin = Instant::now();
     loop {
         match rustix::process::wait(WaitOptions::NOHANG) {
             Err(Errno::CHILD) => return Ok(()),
             Ok(Some(_)) | Err(Errno::INTR) => {}
-            Ok(None) if begin.elapsed() > GONE => {
-                return Err("processes of a suite do not go although they were killed".into());
+            Ok(None) if begin.elapsed() > EXIT_TIMEOUT => {
+                return Err("killed processes of a suite do not exit".into());
             }
             Ok(None) => {
                 for child in children()? {
-                    // It may have ended meanwhile.
+                    // It may have exited already.
                     let _ = rustix::process::kill_process(child, Signal::KILL);
                 }
-                std::thread::sleep(LOOK);
+                std::thread::sleep(POLL_INTERVAL);
             }
             Err(error) => return Err(error.into()),
         }
@@ -131,15 +136,15 @@ fn children() -> Result<Vec<Pid>, Box<dyn Error>> {
     Ok(children)
 }
 
-/// The parent in a line of `/proc/PID/stat`: behind the name, which may hold anything.
+/// Reads the parent from a line of `/proc/PID/stat`: it follows the name, which may contain anything.
 fn parent(stat: &str) -> Option<u32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// The tests that a harness names at its end.
-fn failed(said: &str) -> Vec<String> {
+/// Reads the tests that the harness lists at its end.
+fn failed(output: &str) -> Vec<String> {
     let mut names = Vec::new();
-    let mut lines = said.lines();
+    let mut lines = output.lines();
     while lines.any(|line| line == "failures:") {
         let listed = lines.by_ref().map_while(|line| line.strip_prefix("    "));
         names.extend(listed.map(str::to_owned));
@@ -147,8 +152,9 @@ fn failed(said: &str) -> Vec<String> {
     names
 }
 
-fn slow(said: &str) -> Vec<String> {
-    let lines = said.lines().filter_map(|line| line.split_once(" has been running for over "));
+/// Reads the tests that the harness reports as slow.
+fn slow(output: &str) -> Vec<String> {
+    let lines = output.lines().filter_map(|line| line.split_once(" has been running for over "));
     lines.filter_map(|(test, _)| test.strip_prefix("test ").map(str::to_owned)).collect()
 }
 
@@ -157,10 +163,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tests_that_failed_are_those_of_the_last_list_of_each_harness() {
-        let said = "running 2 tests\ntest a::b ... FAILED\n\nfailures:\n\n---- a::b stdout ----\n    indented\n\n\
+    fn failed_tests_are_read_from_the_last_list_of_a_harness() {
+        let output = "running 2 tests\ntest a::b ... FAILED\n\nfailures:\n\n---- a::b stdout ----\n    indented\n\n\
                     failures:\n    a::b\n    c\n\ntest result: FAILED.\n\nfailures:\n    d\n";
-        assert_eq!(failed(said), ["a::b", "c", "d"]);
+        assert_eq!(failed(output), ["a::b", "c", "d"]);
         assert_eq!(failed("test a ... ok\n"), [""; 0]);
     }
 

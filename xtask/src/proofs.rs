@@ -1,0 +1,239 @@
+//! `cargo xtask proofs`: the tests that take long, at the size that CI runs, or for a night with `--full`.
+
+use std::cell::Cell;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::args::{Args, Usage};
+use crate::console::{self, Outcome};
+use crate::soak::{self, Program, Proof, Seed, Stopped, new_seed};
+use crate::steps::{self, AfterFailure, Completion, Run};
+use crate::subcommand::Subcommand;
+use crate::{crash, damage, fuzz, kill};
+
+/// Length of each seeded proof with `--full`.
+const FULL: Duration = Duration::from_secs(30 * 60);
+
+pub(crate) const COMMAND: Subcommand = Subcommand {
+    name: "proofs",
+    usage: "[--full] [--minutes M] [--seed S] [--list] [NAME…]",
+    summary: "Run the long proofs: power cuts, damage, kills, fuzzing and more",
+    about: "\
+Runs each proof once at the size that CI runs, with a random seed. Each prints its seed and the
+command that repeats it. A failed proof does not end it; a table of results and times comes last.
+The programs are those of `cargo xtask test`, so nothing is built twice; only the tests that do more
+without debug assertions (damage, failures) are built in release.
+
+With --full each seeded proof runs rounds with new seeds for 30 minutes, and the others run once:
+about three hours in total. With --minutes M it takes about 5 × M + 15 minutes.",
+    options: &[
+        ("--full", "run for a night (default: once, at most 15 minutes on two cores when built)"),
+        ("--minutes M", "length of each seeded proof; implies --full (default: 30)"),
+        ("--seed S", "seed of every proof (default: random)"),
+        ("--list", "list the proofs and run none"),
+        ("NAME…", "proofs to run (default: all)"),
+    ],
+    examples: &[
+        ("cargo xtask proofs", "before a release, and in CI"),
+        ("cargo xtask proofs machine --seed 42", "one of them, repeated"),
+        ("cargo xtask proofs --full --minutes 60", "five and a half hours"),
+    ],
+    run,
+};
+
+/// A proof of the list.
+struct Part {
+    name: &'static str,
+    title: String,
+    /// The proof at the size of CI.
+    once: Proof,
+    /// One round of `--full`; `None` if rounds would repeat the same cases.
+    round: Option<Proof>,
+}
+
+/// A proof with its seed and length.
+struct Scheduled {
+    part: Part,
+    seed: u64,
+    /// `None` runs it once.
+    time: Option<Duration>,
+    /// Set when a signal has ended a proof: the others are not run.
+    stopped: Rc<Cell<bool>>,
+}
+
+fn run(mut args: Args) -> Outcome {
+    let full = args.flag("--full");
+    let time = soak::minutes(&mut args)?.or(full.then_some(FULL));
+    let seed: Option<u64> = args.option("--seed")?;
+    let list = args.flag("--list");
+    let parts = select(parts(), &args.names()?)?;
+    if list {
+        let mut text = String::new();
+        for Part { name, title, .. } in &parts {
+            let _ = writeln!(text, "{name:10} {title}");
+        }
+        return console::print(&text);
+    }
+    let stopped = Rc::default();
+    let schedule =
+        |part| Scheduled { part, seed: seed.unwrap_or_else(new_seed), time, stopped: Rc::clone(&stopped) };
+    let schedule: Vec<_> = parts.into_iter().map(schedule).collect();
+    steps::run(&schedule, AfterFailure::Continue)
+}
+
+/// Returns the proofs with these names, or all.
+fn select(mut parts: Vec<Part>, names: &[String]) -> Result<Vec<Part>, Box<dyn Error>> {
+    if let Some(unknown) = names.iter().find(|name| parts.iter().all(|part| part.name != **name)) {
+        return Err(Usage::error(format!("there is no proof `{unknown}`: `--list` lists them")));
+    }
+    parts.retain(|part| names.is_empty() || names.iter().any(|name| name == part.name));
+    Ok(parts)
+}
+
+impl Run for Scheduled {
+    fn name(&self) -> &str {
+        &self.part.title
+    }
+
+    fn reproduction(&self) -> String {
+        self.part.once.reproduction(self.seed)
+    }
+
+    fn run(&self) -> Result<Completion, String> {
+        if self.stopped.get() {
+            return Ok(Completion::NotRun("stopped by a signal".to_owned()));
+        }
+        eprintln!("\n=== {}", self.part.title);
+        let result = match (&self.part.round, self.time) {
+            (Some(round), Some(time)) => round.soak(time, Some(self.seed)),
+            _ => self.part.once.once(self.seed),
+        };
+        result.map(|()| Completion::Passed).map_err(|error| {
+            self.stopped.set(error.is::<Stopped>());
+            error.to_string()
+        })
+    }
+}
+
+/// Creates a proof that has no command of its own.
+fn proof(name: &str, programs: Vec<Program>, failure: &'static str) -> Proof {
+    Proof { command: format!("proofs {name}"), programs, size: String::new(), failure }
+}
+
+fn machine(sequences: u64) -> Proof {
+    let program = Program::test("session-core", "machine", Seed::Variable("SESSION_SEED")).arg(&"table::");
+    let programs = vec![program.env("SESSION_MACHINE_SEQUENCES", &sequences)];
+    proof("machine", programs, "the state machine and its model disagree")
+}
+
+fn parts() -> Vec<Part> {
+    let part = |name, title: &str, once, round| Part { name, title: title.to_owned(), once, round };
+    let sessionkit = |target| Program::test("sessionkit", target, Seed::None);
+    vec![
+        part(
+            "machine",
+            "machine: 10 million random sequences of events",
+            machine(10_000_000),
+            Some(machine(1_000_000)),
+        ),
+        part(
+            "crash",
+            "crash: power cuts, 100,000 images",
+            crash::proof(crash::IMAGES, None),
+            Some(crash::proof(crash::IMAGES, Some(crash::ROUND))),
+        ),
+        part(
+            "damage",
+            "damage: 20,000 cases and each bit of a log; 1,000 cases on sled",
+            damage::proof(damage::CASES),
+            Some(damage::proof(damage::ROUND)),
+        ),
+        part(
+            "failures",
+            "failures: each call of the disk fails, and a second one after it",
+            proof(
+                "failures",
+                vec![Program::test("session-storage-file", "failures", Seed::None).release()],
+                "a failed call of the disk lost or invented data",
+            ),
+            None,
+        ),
+        part(
+            "kill",
+            "kill: 300 writers, 200 races, 300 process trees; 1,000 sessions in a row",
+            kill::proof(kill::CYCLES, kill::TREES),
+            Some(kill::proof(kill::ROUND.0, kill::ROUND.1)),
+        ),
+        part(
+            "memory",
+            "memory: 1 GiB of output without a line end, lines of 100 MB",
+            proof(
+                "memory",
+                vec![
+                    Program::test("sessionctl", "ctl", Seed::None)
+                        .arg(&"memory::")
+                        .env("SESSIONCTL_TEST_MIB", &1024),
+                ],
+                "memory use depends on the output of a program",
+            ),
+            None,
+        ),
+        part(
+            "fuzz",
+            "fuzz: 20,000 inputs of each target",
+            fuzz::proof(fuzz::CASES),
+            Some(fuzz::proof(fuzz::ROUND)),
+        ),
+        part(
+            "backends",
+            "backends: 1,000 sequences of calls on each (seeds 0 to 999), 300 moved sessions",
+            proof(
+                "backends",
+                vec![
+                    sessionkit("backends").env("SESSION_BACKENDS_SEQUENCES", &1_000),
+                    sessionkit("moves").env("SESSION_MOVES_SESSIONS", &300),
+                ],
+                "backends give different answers",
+            ),
+            None,
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_proofs_are_unique_and_can_be_selected() {
+        let names: Vec<_> = parts().iter().map(|part| part.name).collect();
+        let mut unique = names.clone();
+        unique.sort_unstable();
+        unique.dedup();
+        assert_eq!(unique.len(), names.len());
+        assert_eq!(select(parts(), &[]).unwrap().len(), names.len());
+        let selected = select(parts(), &["kill".into(), "crash".into()]).unwrap();
+        assert_eq!(selected.iter().map(|part| part.name).collect::<Vec<_>>(), ["crash", "kill"]);
+        assert!(select(parts(), &["crsh".into()]).err().unwrap().is::<Usage>());
+    }
+
+    #[test]
+    fn every_reproduction_is_a_command_with_the_seed() {
+        for part in parts() {
+            let command = part.once.reproduction(42);
+            assert!(command.contains("--seed 42") || !part.once.has_seed(), "{command}");
+            let mut words = command.split(' ').skip(2);
+            let name = words.next().unwrap();
+            assert!(crate::COMMANDS.iter().any(|known| known.name == name), "{command}");
+            assert_eq!(name == "proofs", words.next() == Some(part.name), "{command}");
+            assert!(part.title.starts_with(part.name), "{}", part.title);
+        }
+    }
+
+    #[test]
+    fn only_seeded_proofs_have_rounds() {
+        assert!(parts().iter().all(|part| part.round.is_some() == part.once.has_seed()));
+    }
+}
