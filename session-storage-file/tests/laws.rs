@@ -142,8 +142,8 @@ mod fault_disk {
     fn no_flush_that_fails_is_believed_whichever_it_is() {
         for (flushes_before, failures) in [(0, 2), (0, 3), (1, 1), (2, 1), (3, 1)] {
             for law in [
-                "law_6_a_flush_that_failed_is_never_believed",
-                "law_6_a_creation_whose_flush_failed_can_be_made_again",
+                "law_6_a_failed_flush_is_never_acknowledged",
+                "law_6_a_creation_can_be_retried_after_a_failed_flush",
             ] {
                 test_law(law, || async move { OnFaultDisk::failing(flushes_before, failures) });
             }
@@ -154,12 +154,12 @@ mod fault_disk {
     #[test]
     fn a_fault_on_this_disk_is_caught() {
         for (fault, name) in [
-            (Fault::AcknowledgesBeforeFlush, "law_3_what_was_flushed_survives_power_loss"),
-            (Fault::SkipsTheEmptyFlush, "law_3_a_flush_covers_what_others_buffered"),
-            (Fault::BuffersInTheProcess, "law_3_what_was_buffered_survives_a_kill"),
-            (Fault::BelievesAFailedFlush, "law_6_a_flush_that_failed_is_never_believed"),
+            (Fault::AcknowledgesBeforeFlush, "law_3_flushed_changes_survive_power_loss"),
+            (Fault::SkipsEmptyFlush, "law_3_a_flush_covers_records_that_others_buffered"),
+            (Fault::BuffersInProcessMemory, "law_3_buffered_changes_survive_a_kill"),
+            (Fault::AcknowledgesFailedFlush, "law_6_a_failed_flush_is_never_acknowledged"),
             (Fault::HidesDamage, "law_7_damage_is_never_silent"),
-            (Fault::HidesTheUnreadable, "law_7_damage_is_never_silent"),
+            (Fault::HidesUnreadableSessions, "law_7_damage_is_never_silent"),
         ] {
             let law = LAWS.iter().find(|law| law.name == name).expect("a law of the list");
             let runtime =

@@ -1,6 +1,6 @@
 //! `cargo xtask seeded-bugs`: a check that the tests of this workspace detect bugs. Each patch in
 //! `session-testkit/seeded-bugs` is one plausible bug. It is applied to a copy of the tree, and the suite that the patch
-//! names has to fail. `session_testkit::saboteurs` does the same for the laws: it has storages with one fault each, while
+//! names has to fail. `session_testkit::faulty_storages` does the same for the laws: it has storages with one fault each, while
 //! the patches break the code of this workspace.
 
 pub(crate) mod bug;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use sessionkit::{ErrorCode, MoveOutcome, Moved, Output};
+use sessionkit::{ErrorCode, MigratedSession, MigrationOutcome, Output};
 
 use super::export::failure;
 use crate::args::Migrate;
@@ -34,24 +34,24 @@ struct Report {
 }
 
 impl Report {
-    fn add(&mut self, moved: Moved) {
+    fn add(&mut self, moved: MigratedSession) {
         let id = moved.id;
         let mut count = |records, output| {
             self.records += records;
             self.output_bytes += output;
         };
         let failure = match moved.outcome {
-            Ok(MoveOutcome::Copied { records, output }) => {
+            Ok(MigrationOutcome::Copied { records, output }) => {
                 count(records, output);
                 self.copied += 1;
                 return;
             }
-            Ok(MoveOutcome::AlreadyThere { records, output }) => {
+            Ok(MigrationOutcome::AlreadyThere { records, output }) => {
                 count(records, output);
                 self.already_there += 1;
                 return;
             }
-            Ok(MoveOutcome::Alive | _) => {
+            Ok(MigrationOutcome::OwnerMayBeAlive | _) => {
                 let message = "its owner is, or may be, alive: migrate it after it has ended";
                 self.left.push(Outcome::failed(id, ErrorCode::Conflict, message));
                 Failure::new(ErrorCode::Conflict, format!("session {id} was not copied: {message}"))

@@ -222,13 +222,13 @@ fn diagram(columns: &[(&str, Option<Lifecycle>)]) -> Result<String> {
     Ok(text + "```\n")
 }
 
-fn role(who: Role) -> Result<&'static str> {
-    Ok(match who {
-        Who::Anyone => "A",
-        Who::Owner => "O",
-        Who::Finder => "U",
-        Who::OwnerOrFinder => "O, U",
-        Who::Prover => "A with proof that the owner is dead; O that releases the session",
+fn role(role: Role) -> Result<&'static str> {
+    Ok(match role {
+        Role::Anyone => "A",
+        Role::Owner => "O",
+        Role::Claimant => "U",
+        Role::OwnerOrClaimant => "O, U",
+        Role::Recoverer => "A with proof that the owner is dead; O that releases the session",
         other => return Err(format!("the page has no text for {other:?}").into()),
     })
 }
