@@ -5,17 +5,17 @@ use std::io;
 
 use session_core::{Chain, Condition, Head, SessionId, StorageError, Tip, follows};
 
-use crate::error::Unfoldable;
-use crate::scan::{Flaw, Lines, ReadAt, Step, Walk, fold};
+use crate::error::FoldError;
+use crate::scan::{ChainBreak, ChainItem, ChainReader, LineReader, ReadAt, fold};
 use crate::slots::{Slot, Slots};
 
 /// Whether a head that a slot keeps may stand for the records that it is the fold of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Trust {
+pub(crate) enum CachedHead {
     /// It may: their sums are checked, what they say is not read again.
-    Slots,
+    Use,
     /// Every record is read.
-    Nothing,
+    Ignore,
 }
 
 /// What one look at a whole log found.
@@ -31,9 +31,9 @@ pub(crate) struct Assessment {
     /// The fold of the chain, as far as it can be understood.
     pub(crate) head: Option<Head>,
     /// The first record that cannot be.
-    pub(crate) unfoldable: Option<(u64, Unfoldable)>,
+    pub(crate) fold_error: Option<(u64, FoldError)>,
     /// What stands behind the chain.
-    pub(crate) flaw: Option<Flaw>,
+    pub(crate) chain_break: Option<ChainBreak>,
     /// The highest revision known to be flushed.
     pub(crate) flushed: u64,
     /// A revision at which the log is not the one that was flushed.
@@ -50,24 +50,24 @@ pub(crate) fn assess<S: ReadAt + ?Sized>(
     log: &S,
     slots: &Slots,
     boot: &str,
-    trust: Trust,
+    cached_head: CachedHead,
 ) -> io::Result<Assessment> {
-    let trusted = match trust {
-        Trust::Slots => slots.iter().find_map(|slot| slot.head.as_deref().map(|head| (slot.length, head))),
-        Trust::Nothing => None,
+    let cached = match cached_head {
+        CachedHead::Use => slots.iter().find_map(|slot| slot.head.as_deref().map(|head| (slot.length, head))),
+        CachedHead::Ignore => None,
     };
-    let mut seen = Assessment::nothing(id);
+    let mut seen = Assessment::unreadable(id);
     seen.flushed = slots.mark().map_or(0, |mark| mark.tip.revision);
     let of_this_boot = |slot: &&Slot<'_>| slot.boot == boot;
     let heads = || slots.iter().filter(of_this_boot).filter_map(|slot| slot.head.as_deref());
     seen.seen = heads().map(|head| head.tip.revision).max().unwrap_or(0);
 
-    let mut walk = Walk::from(log, Chain::start(id), 0);
+    let mut reader = ChainReader::from(log, Chain::start(id), 0);
     let last = loop {
-        let record = match walk.next()? {
-            Step::Record(record) => record,
-            Step::End => break None,
-            Step::Flaw(flaw) => break Some(flaw),
+        let record = match reader.next()? {
+            ChainItem::Record(record) => record,
+            ChainItem::End => break None,
+            ChainItem::Break(chain_break) => break Some(chain_break),
         };
         let tip = record.tip();
         let other = |known: Tip| known.revision == tip.revision && known != tip;
@@ -77,55 +77,55 @@ pub(crate) fn assess<S: ReadAt + ?Sized>(
         if heads().any(|head| other(head.tip)) {
             seen.changed = seen.changed.or(Some(tip.revision));
         }
-        match trusted {
+        match cached {
             Some((_, head)) if tip.revision < head.tip.revision => {}
             Some((length, head)) if tip.revision == head.tip.revision => {
-                if head.tip != tip || length != walk.end() {
-                    return assess(id, log, slots, boot, Trust::Nothing);
+                if head.tip != tip || length != reader.end() {
+                    return assess(id, log, slots, boot, CachedHead::Ignore);
                 }
                 seen.head = Some(head.clone());
             }
-            _ if seen.unfoldable.is_some() => {}
+            _ if seen.fold_error.is_some() => {}
             _ => {
                 if let Err(reason) = fold(&mut seen.head, id, record) {
-                    seen.unfoldable = Some((tip.revision, reason));
+                    seen.fold_error = Some((tip.revision, reason));
                 }
             }
         }
     };
-    if let Some((_, head)) = trusted
-        && walk.tip().is_none_or(|tip| tip.revision < head.tip.revision)
+    if let Some((_, head)) = cached
+        && reader.tip().is_none_or(|tip| tip.revision < head.tip.revision)
     {
-        return assess(id, log, slots, boot, Trust::Nothing);
+        return assess(id, log, slots, boot, CachedHead::Ignore);
     }
-    if trusted.is_some() && seen.unfoldable.is_some() {
+    if cached.is_some() && seen.fold_error.is_some() {
         // The head may be the one that is wrong. It is a cache: what the records say is not its to decide.
-        return assess(id, log, slots, boot, Trust::Nothing);
+        return assess(id, log, slots, boot, CachedHead::Ignore);
     }
-    seen.tip = walk.tip();
-    seen.end = walk.end();
+    seen.tip = reader.tip();
+    seen.end = reader.end();
     seen.length = seen.end;
-    seen.flaw = last;
+    seen.chain_break = last;
     if let Some(head) = &seen.head {
         seen.flushed = seen.flushed.max(head.flushed);
     }
     if last.is_some() {
-        seen.look_behind(log)?;
+        seen.scan_beyond_chain(log)?;
     }
     Ok(seen)
 }
 
 impl Assessment {
     /// What is known of a session of which nothing can be read.
-    pub(crate) const fn nothing(id: SessionId) -> Self {
+    pub(crate) const fn unreadable(id: SessionId) -> Self {
         Self {
             id,
             tip: None,
             end: 0,
             length: 0,
             head: None,
-            unfoldable: None,
-            flaw: None,
+            fold_error: None,
+            chain_break: None,
             flushed: 0,
             replaced: None,
             seen: 0,
@@ -135,8 +135,8 @@ impl Assessment {
 
     /// Reads what stands behind the chain: each line whose sum holds against the one before it is a record of this
     /// log, and what it says of flushed records is true.
-    fn look_behind<S: ReadAt + ?Sized>(&mut self, log: &S) -> io::Result<()> {
-        let mut lines = Lines::from(log, self.end);
+    fn scan_beyond_chain<S: ReadAt + ?Sized>(&mut self, log: &S) -> io::Result<()> {
+        let mut lines = LineReader::from(log, self.end);
         let mut before: Option<Vec<u8>> = None;
         while let Some(line) = lines.next()? {
             self.length = line.end;
@@ -162,12 +162,12 @@ impl Assessment {
         if readable == 0 || readable < self.flushed || self.replaced.is_some() {
             return Condition::Corrupt;
         }
-        match (&self.unfoldable, self.flaw) {
-            (Some((_, Unfoldable::Newer(_))), _) => Condition::Unsupported,
-            (Some((_, Unfoldable::Illegal(_) | Unfoldable::Malformed)), _) => Condition::Invalid,
-            (None, Some(Flaw::Wrong)) => Condition::Degraded,
+        match (&self.fold_error, self.chain_break) {
+            (Some((_, FoldError::Newer(_))), _) => Condition::Unsupported,
+            (Some((_, FoldError::Illegal(_) | FoldError::Malformed)), _) => Condition::Invalid,
+            (None, Some(ChainBreak::Mismatch)) => Condition::Degraded,
             (None, _) if readable < self.seen || self.changed.is_some() => Condition::Degraded,
-            (None, Some(Flaw::Torn)) => Condition::Torn,
+            (None, Some(ChainBreak::Torn)) => Condition::Torn,
             (None, None) => Condition::Healthy,
         }
     }
@@ -177,7 +177,7 @@ impl Assessment {
         match self.condition() {
             Condition::Healthy | Condition::Torn | Condition::Degraded => None,
             Condition::Invalid | Condition::Unsupported => {
-                self.unfoldable.as_ref().map(|(revision, reason)| reason.at(self.id, *revision))
+                self.fold_error.as_ref().map(|(revision, reason)| reason.to_storage_error(self.id, *revision))
             }
             Condition::Corrupt | _ => Some(self.damage()),
         }

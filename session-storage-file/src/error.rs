@@ -41,7 +41,7 @@ pub(crate) fn storage_error(doing: &str, path: &Path, error: io::Error) -> Stora
 
 /// Why a record with a right sum cannot be folded into the head before it.
 #[derive(Debug, Clone)]
-pub(crate) enum Unfoldable {
+pub(crate) enum FoldError {
     /// It breaks a rule of the machine.
     Illegal(TransitionError),
     /// It is of a kind or format of a newer version.
@@ -50,13 +50,13 @@ pub(crate) enum Unfoldable {
     Malformed,
 }
 
-impl From<TransitionError> for Unfoldable {
+impl From<TransitionError> for FoldError {
     fn from(rejected: TransitionError) -> Self {
         Self::Illegal(rejected)
     }
 }
 
-impl From<DecodeError> for Unfoldable {
+impl From<DecodeError> for FoldError {
     fn from(error: DecodeError) -> Self {
         if matches!(error, DecodeError::Malformed(_)) {
             Self::Malformed
@@ -66,9 +66,9 @@ impl From<DecodeError> for Unfoldable {
     }
 }
 
-impl Unfoldable {
+impl FoldError {
     /// The error for whoever wants more of the log than can be understood.
-    pub(crate) fn at(&self, id: SessionId, revision: u64) -> StorageError {
+    pub(crate) fn to_storage_error(&self, id: SessionId, revision: u64) -> StorageError {
         match self {
             Self::Illegal(rejected) => StorageError::Invalid { id, revision, source: rejected.clone() },
             Self::Newer(error) => StorageError::UnsupportedFormat {

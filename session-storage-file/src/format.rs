@@ -27,19 +27,19 @@ struct FormatFile {
 
 /// What a path holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum Probe {
     /// A store.
     Store,
     /// Nothing, or the beginnings of a store.
-    Nothing,
+    Empty,
 }
 
 /// Looks whether a path is a store of ours, or can become one. Changes nothing.
-pub(crate) fn look(disk: &dyn Disk, layout: &Layout) -> Result<Found, StorageError> {
+pub(crate) fn probe(disk: &dyn Disk, layout: &Layout) -> Result<Probe, StorageError> {
     let root = layout.root();
     check_file_system(disk, root)?;
     match kind(disk, root)? {
-        None => return Ok(Found::Nothing),
+        None => return Ok(Probe::Empty),
         Some(Kind::Dir) => {}
         Some(Kind::File | Kind::Other) => {
             return unavailable(format!("{} is not a folder: name a folder, or none yet", root.display()));
@@ -53,7 +53,7 @@ pub(crate) fn look(disk: &dyn Disk, layout: &Layout) -> Result<Found, StorageErr
         }
     }
     if names.iter().any(|name| name == "FORMAT") {
-        return read_format(disk, &layout.format()).map(|()| Found::Store);
+        return read_format(disk, &layout.format()).map(|()| Probe::Store);
     }
     if let Some(foreign) = names.iter().find(|name| !NAMES.contains(&name.as_str())) {
         return unavailable(format!(
@@ -68,14 +68,14 @@ pub(crate) fn look(disk: &dyn Disk, layout: &Layout) -> Result<Found, StorageErr
         // FORMAT is there before the first session is: somebody made both since the look above, or it was lost, and with
         // it what says how to read the rest.
         if kind(disk, &layout.format())?.is_some() {
-            return read_format(disk, &layout.format()).map(|()| Found::Store);
+            return read_format(disk, &layout.format()).map(|()| Probe::Store);
         }
         return unavailable(format!(
             "{} has sessions and no file FORMAT: put it back, it reads {{\"format\":{FORMAT},\"store\":\"<uuid>\"}}",
             root.display()
         ));
     }
-    Ok(Found::Nothing)
+    Ok(Probe::Empty)
 }
 
 fn check_file_system(disk: &dyn Disk, root: &Path) -> Result<(), StorageError> {
@@ -143,11 +143,11 @@ fn unavailable<T>(what: String) -> Result<T, StorageError> {
 
 impl Store {
     /// Looks at the path again until a store is found there; afterwards it is one.
-    pub(crate) fn is_there(&self) -> Result<bool, StorageError> {
+    pub(crate) fn exists(&self) -> Result<bool, StorageError> {
         if self.ready.get().is_some() {
             return Ok(true);
         }
-        let found = look(&*self.disk, &self.layout)? == Found::Store;
+        let found = probe(&*self.disk, &self.layout)? == Probe::Store;
         if found {
             self.ready.get_or_init(|| ());
         }
@@ -157,16 +157,16 @@ impl Store {
     /// Takes the store's lock, making the store if there is none.
     pub(crate) fn lock_store(
         &self,
-        make: Make,
+        if_missing: CreateIfMissing,
         deadline: Instant,
     ) -> Result<Option<StoreLock>, StorageError> {
         let path = self.layout.lock();
-        let found = look(&*self.disk, &self.layout)?;
-        if found == Found::Nothing && make == Make::Nothing {
+        let found = probe(&*self.disk, &self.layout)?;
+        if found == Probe::Empty && if_missing == CreateIfMissing::No {
             return Ok(None);
         }
-        if found == Found::Nothing {
-            self.make_root(self.layout.root())?;
+        if found == Probe::Empty {
+            self.create_root(self.layout.root())?;
         }
         let file = loop {
             let file = self.disk.open(&path, Open::CreateIfAbsent).context("open", &path)?;
@@ -178,18 +178,18 @@ impl Store {
             }
         };
         let lock = StoreLock(file);
-        if found == Found::Nothing && look(&*self.disk, &self.layout)? == Found::Nothing {
-            self.make()?;
+        if found == Probe::Empty && probe(&*self.disk, &self.layout)? == Probe::Empty {
+            self.create_store()?;
         }
-        if make == Make::Store && self.settled.get().is_none() {
-            self.settle()?;
-            self.settled.get_or_init(|| ());
+        if if_missing == CreateIfMissing::Yes && self.root_synced.get().is_none() {
+            self.sync_root()?;
+            self.root_synced.get_or_init(|| ());
         }
         Ok(Some(lock))
     }
 
     /// Makes sure that the store itself is durable: whoever made it may have died one flush too early.
-    fn settle(&self) -> Result<(), StorageError> {
+    fn sync_root(&self) -> Result<(), StorageError> {
         let root = self.layout.root();
         self.disk.sync_dir(root).context("flush", root)?;
         let parent = parent_of(root);
@@ -201,13 +201,13 @@ impl Store {
     }
 
     /// Makes a folder and those above it, each durable in its parent.
-    fn make_root(&self, path: &Path) -> Result<(), StorageError> {
+    fn create_root(&self, path: &Path) -> Result<(), StorageError> {
         let parent = parent_of(path);
         match self.disk.create_dir(path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.make_root(parent)?;
+                self.create_root(parent)?;
                 match self.disk.create_dir(path) {
                     Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                         return Err(error).context("create", path);
@@ -222,9 +222,9 @@ impl Store {
     }
 
     /// Makes those of the store's folders that are missing; the lock is held.
-    pub(crate) fn make_folders(&self) -> Result<(), StorageError> {
+    pub(crate) fn create_folders(&self) -> Result<(), StorageError> {
         let root = self.layout.root();
-        let mut made = false;
+        let mut created = false;
         for folder in FOLDERS {
             let path = root.join(folder);
             if !self.is_folder(&path)? {
@@ -233,16 +233,16 @@ impl Store {
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                     result => result.context("create", &path)?,
                 }
-                made = true;
+                created = true;
             }
         }
-        if made { self.disk.sync_dir(root).context("flush", root) } else { Ok(()) }
+        if created { self.disk.sync_dir(root).context("flush", root) } else { Ok(()) }
     }
 
     /// Makes the store in its folder, FORMAT last; the lock is held.
-    fn make(&self) -> Result<(), StorageError> {
+    fn create_store(&self) -> Result<(), StorageError> {
         let root = self.layout.root();
-        self.make_folders()?;
+        self.create_folders()?;
         let staged = self.layout.stage().join("FORMAT");
         let content = serde_json::to_string(&FormatFile { format: FORMAT, store: Uuid::new_v4() })
             .expect("a number and an id are always JSON");
@@ -257,9 +257,9 @@ impl Store {
 
 /// Whether a store is made where there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Make {
-    Store,
-    Nothing,
+pub(crate) enum CreateIfMissing {
+    Yes,
+    No,
 }
 
 /// The store's lock, held until this goes.

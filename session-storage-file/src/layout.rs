@@ -93,12 +93,12 @@ impl SessionPaths {
     }
 
     /// Where a log is made anew before it takes the old one's place.
-    pub(crate) fn remade_log(&self) -> PathBuf {
+    pub(crate) fn rebuilt_log(&self) -> PathBuf {
         self.dir.join("events.jsonl.new")
     }
 
     /// Likewise for the slots.
-    pub(crate) fn remade_slots(&self) -> PathBuf {
+    pub(crate) fn rebuilt_slots(&self) -> PathBuf {
         self.dir.join("head.json.new")
     }
 }

@@ -43,31 +43,31 @@
 // The features that an item needs, where the documentation is built for docs.rs; nothing elsewhere.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod append;
 mod catch_up;
 mod condition;
-mod create;
+mod creation;
+mod deletion;
 mod disk;
-mod durable;
 mod error;
 #[cfg(feature = "fault-disk")]
 pub mod fault;
 mod format;
 mod handle;
-mod lanes;
 mod layout;
 mod lock;
 mod names;
 mod options;
 mod pool;
 mod quarantine;
-mod read;
-mod reconcile;
+mod reader;
+mod reconciliation;
 mod repair;
 mod scan;
+mod session_queues;
 mod slots;
 mod storage;
 mod store;
-mod trash;
 
 pub use disk::{Disk, DiskFile, Identity, Kind, LockMode, Open, RealDisk};
 pub use options::FileStorageOptions;

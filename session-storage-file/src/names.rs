@@ -17,10 +17,10 @@ use crate::store::Store;
 /// Bytes of the file: what is written covers what was there.
 const LENGTH: usize = 256;
 /// Whoever holds the lock holds it for a moment.
-const PATIENCE: Duration = Duration::from_millis(100);
+const LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Counted {
+struct NameCount {
     prefix: String,
     number: u64,
     /// What was not flushed is worth nothing after a loss of power.
@@ -34,11 +34,11 @@ impl Store {
         let bytes = read_exactly(&*file, 0, LENGTH).ok()?.unwrap_or_default();
         let known = serde_json::from_slice(&bytes)
             .ok()
-            .filter(|known: &Counted| known.prefix == prefix && known.boot == self.boot)
+            .filter(|known: &NameCount| known.prefix == prefix && known.boot == self.boot)
             .and_then(|known| known.number.checked_add(1));
         let number = known.max(least)?;
         // What could not be written would give the same number to the next one.
-        write(&*file, &Counted { prefix: prefix.to_owned(), number, boot: self.boot.clone() })?;
+        write(&*file, &NameCount { prefix: prefix.to_owned(), number, boot: self.boot.clone() })?;
         Some(number)
     }
 
@@ -46,12 +46,12 @@ impl Store {
     fn lock_names(&self, how: Open) -> Option<Box<dyn DiskFile>> {
         let path = self.layout.names();
         let file = self.disk.open(&path, how).ok()?;
-        lock::acquire_unsigned(&*file, &path, LockMode::Exclusive, Instant::now() + PATIENCE).ok()?;
+        lock::acquire_unsigned(&*file, &path, LockMode::Exclusive, Instant::now() + LOCK_TIMEOUT).ok()?;
         Some(file)
     }
 }
 
-fn write(file: &dyn DiskFile, counted: &Counted) -> Option<()> {
+fn write(file: &dyn DiskFile, counted: &NameCount) -> Option<()> {
     let mut bytes = serde_json::to_vec(counted).ok()?;
     if bytes.len() >= LENGTH {
         return None;
@@ -71,8 +71,8 @@ impl NameCounter for FileStorage {
     async fn counted(&self, prefix: &str, number: u64) -> u64 {
         let prefix = prefix.to_owned();
         let next = self.read(move |store| {
-            let is_there = store.is_there()?;
-            Ok(is_there.then(|| store.next_number(&prefix, Some(number))).flatten())
+            let exists = store.exists()?;
+            Ok(exists.then(|| store.next_number(&prefix, Some(number))).flatten())
         });
         // A name that is not remembered is counted again.
         next.await.ok().flatten().unwrap_or(number)
@@ -80,7 +80,7 @@ impl NameCounter for FileStorage {
 
     async fn forget(&self) {
         let forget = self.read(|store| {
-            if store.is_there()? {
+            if store.exists()? {
                 store.remove_tree(&store.layout.names())?;
             }
             Ok(())

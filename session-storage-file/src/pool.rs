@@ -13,7 +13,7 @@ type Task = Box<dyn FnOnce() + Send>;
 pub(crate) struct Pool {
     name: &'static str,
     /// `None`: the thread of whoever has a task runs it.
-    most: Option<NonZeroUsize>,
+    max_threads: Option<NonZeroUsize>,
     shared: Arc<Shared>,
 }
 
@@ -28,12 +28,12 @@ struct State {
     tasks: VecDeque<Task>,
     threads: usize,
     idle: usize,
-    over: bool,
+    closed: bool,
 }
 
 impl Pool {
-    pub(crate) fn new(name: &'static str, most: Option<NonZeroUsize>) -> Self {
-        Self { name, most, shared: Arc::default() }
+    pub(crate) fn new(name: &'static str, max_threads: Option<NonZeroUsize>) -> Self {
+        Self { name, max_threads, shared: Arc::default() }
     }
 
     /// Runs a task on one of the threads. There are as many tasks as callers that wait for one, and no more: whoever
@@ -41,13 +41,14 @@ impl Pool {
     ///
     /// Without a thread the task is dropped, which whoever waits for its answer notices.
     pub(crate) fn spawn(&self, task: impl FnOnce() + Send + 'static) {
-        let Some(most) = self.most else { return run(Box::new(task)) };
+        let Some(max_threads) = self.max_threads else { return run(Box::new(task)) };
         let mut state = self.shared.lock();
         state.tasks.push_back(Box::new(task));
-        if state.idle < state.tasks.len() && state.threads < most.get() {
+        if state.idle < state.tasks.len() && state.threads < max_threads.get() {
             state.threads += 1;
             let shared = Arc::clone(&self.shared);
-            let started = thread::Builder::new().name(self.name.to_owned()).spawn(move || shared.work());
+            let started =
+                thread::Builder::new().name(self.name.to_owned()).spawn(move || shared.run_worker());
             if let Err(error) = started {
                 tracing::error!(%error, "no thread can be started");
                 state.threads -= 1;
@@ -67,14 +68,17 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.lock().over = true;
+        self.shared.lock().closed = true;
         self.shared.changed.notify_all();
     }
 }
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("name", &self.name).field("most", &self.most).finish_non_exhaustive()
+        f.debug_struct("Pool")
+            .field("name", &self.name)
+            .field("most", &self.max_threads)
+            .finish_non_exhaustive()
     }
 }
 
@@ -83,14 +87,14 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn work(&self) {
+    fn run_worker(&self) {
         let mut state = self.lock();
         loop {
             if let Some(task) = state.tasks.pop_front() {
                 drop(state);
                 run(task);
                 state = self.lock();
-            } else if state.over {
+            } else if state.closed {
                 return;
             } else {
                 state.idle += 1;

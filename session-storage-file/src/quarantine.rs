@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use session_core::{SessionId, StorageError};
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::append::copy;
 use crate::condition::Assessment;
 use crate::disk::Open;
-use crate::durable::copy;
 use crate::error::IoContext;
 use crate::handle::Handle;
 use crate::scan::read_exactly;
@@ -59,7 +59,7 @@ impl Store {
     }
 
     /// The losses of a session that nobody has acknowledged yet.
-    pub(crate) fn unacknowledged(&self, id: SessionId) -> Result<Vec<PathBuf>, StorageError> {
+    pub(crate) fn unacknowledged_losses(&self, id: SessionId) -> Result<Vec<PathBuf>, StorageError> {
         let folder = self.layout.quarantined(id);
         if !self.is_folder(&self.layout.quarantine())? || !self.is_folder(&folder)? {
             return Ok(Vec::new());

@@ -7,7 +7,7 @@ use session_core::limits::RECORD_BYTES;
 use session_core::{Chain, CheckedLine, Head, SessionId, Tip};
 
 use crate::disk::DiskFile;
-use crate::error::Unfoldable;
+use crate::error::FoldError;
 
 const FIRST_READ: usize = 4 * 1024;
 const LARGEST_READ: usize = 256 * 1024;
@@ -76,7 +76,7 @@ impl Line<'_> {
 
 /// The lines of a log from some offset on. Holds one read in memory, and at most the start of what is no record.
 #[derive(Debug)]
-pub(crate) struct Lines<'a, S: ?Sized> {
+pub(crate) struct LineReader<'a, S: ?Sized> {
     source: &'a S,
     buffer: Vec<u8>,
     /// Where the next line begins in the buffer.
@@ -86,7 +86,7 @@ pub(crate) struct Lines<'a, S: ?Sized> {
     read_size: usize,
 }
 
-impl<'a, S: ReadAt + ?Sized> Lines<'a, S> {
+impl<'a, S: ReadAt + ?Sized> LineReader<'a, S> {
     pub(crate) const fn from(source: &'a S, offset: u64) -> Self {
         Self { source, buffer: Vec::new(), start: 0, position: offset, read_size: FIRST_READ }
     }
@@ -103,7 +103,7 @@ impl<'a, S: ReadAt + ?Sized> Lines<'a, S> {
             if !complete {
                 if content > RECORD_BYTES {
                     // No record is as long: what comes up to the line end matters only for the zeroes in it.
-                    zeroes |= self.unread(content).contains(&0);
+                    zeroes |= self.line_prefix(content).contains(&0);
                     self.buffer.truncate(self.start + RECORD_BYTES);
                     searched = RECORD_BYTES;
                 }
@@ -122,7 +122,7 @@ impl<'a, S: ReadAt + ?Sized> Lines<'a, S> {
         }
     }
 
-    fn unread(&self, length: usize) -> &[u8] {
+    fn line_prefix(&self, length: usize) -> &[u8] {
         self.buffer.get(self.start..).and_then(|rest| rest.get(..length)).unwrap_or_default()
     }
 
@@ -141,36 +141,36 @@ impl<'a, S: ReadAt + ?Sized> Lines<'a, S> {
 
 /// What comes next on a walk along the chain.
 #[derive(Debug)]
-pub(crate) enum Step<'a> {
+pub(crate) enum ChainItem<'a> {
     /// The next record.
     Record(CheckedLine<'a>),
     /// The end of the log, at a line end.
     End,
     /// Bytes that are not the next record.
-    Flaw(Flaw),
+    Break(ChainBreak),
 }
 
 /// What stands where the next record should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Flaw {
+pub(crate) enum ChainBreak {
     /// A line without its end, or zeroes: what a write leaves that was cut short by a crash.
     Torn,
     /// A whole line with a wrong sum: something that was there was changed or lost.
-    Wrong,
+    Mismatch,
 }
 
 /// A walk along the unbroken chain of a log.
 #[derive(Debug)]
-pub(crate) struct Walk<'a, S: ?Sized> {
-    lines: Lines<'a, S>,
+pub(crate) struct ChainReader<'a, S: ?Sized> {
+    lines: LineReader<'a, S>,
     chain: Chain,
     end: u64,
 }
 
-impl<'a, S: ReadAt + ?Sized> Walk<'a, S> {
+impl<'a, S: ReadAt + ?Sized> ChainReader<'a, S> {
     /// From a place that is known: the end of the record that `chain` is behind.
     pub(crate) const fn from(source: &'a S, chain: Chain, offset: u64) -> Self {
-        Self { lines: Lines::from(source, offset), chain, end: offset }
+        Self { lines: LineReader::from(source, offset), chain, end: offset }
     }
 
     /// The end of the last record that was reached.
@@ -183,25 +183,25 @@ impl<'a, S: ReadAt + ?Sized> Walk<'a, S> {
         self.chain.tip()
     }
 
-    /// The next step. After [`Step::Flaw`], the walk is over.
-    pub(crate) fn next(&mut self) -> io::Result<Step<'_>> {
-        let Some(line) = self.lines.next()? else { return Ok(Step::End) };
+    /// The next step. After [`ChainItem::Break`], the walk is over.
+    pub(crate) fn next(&mut self) -> io::Result<ChainItem<'_>> {
+        let Some(line) = self.lines.next()? else { return Ok(ChainItem::End) };
         if line.complete
             && let Ok(record) = self.chain.pass(line.bytes)
         {
             self.end = line.end;
-            return Ok(Step::Record(record));
+            return Ok(ChainItem::Record(record));
         }
-        Ok(Step::Flaw(if line.complete && !line.has_zeroes() { Flaw::Wrong } else { Flaw::Torn }))
+        Ok(ChainItem::Break(if line.complete && !line.has_zeroes() {
+            ChainBreak::Mismatch
+        } else {
+            ChainBreak::Torn
+        }))
     }
 }
 
 /// Folds a record into the head before it.
-pub(crate) fn fold(
-    head: &mut Option<Head>,
-    id: SessionId,
-    record: CheckedLine<'_>,
-) -> Result<(), Unfoldable> {
+pub(crate) fn fold(head: &mut Option<Head>, id: SessionId, record: CheckedLine<'_>) -> Result<(), FoldError> {
     Ok(Head::fold(head, id, &record.decode()?)?)
 }
 

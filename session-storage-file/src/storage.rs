@@ -16,19 +16,19 @@ use tokio::sync::oneshot;
 use crate::disk::{Disk, RealDisk};
 use crate::error::IoContext;
 use crate::format;
-use crate::handle::Kept;
-use crate::lanes::{Key, Lanes};
+use crate::handle::CachedHandle;
 use crate::layout::Layout;
 use crate::options::FileStorageOptions;
 use crate::pool::Pool;
-use crate::read::{Cursors, Heads};
+use crate::reader::{Cursors, HeadCache};
+use crate::session_queues::{QueueKey, SessionQueues};
 use crate::store::Store;
 
 /// A store in a folder. Clones share it.
 #[derive(Debug, Clone)]
 pub struct FileStorage {
     store: Arc<Store>,
-    writers: Arc<Lanes>,
+    writers: Arc<SessionQueues>,
     readers: Arc<Pool>,
 }
 
@@ -51,7 +51,7 @@ impl FileStorage {
     pub fn with_disk(disk: Arc<dyn Disk>, options: FileStorageOptions) -> Result<Self, StorageError> {
         let FileStorageOptions { path, lock_timeout, write_threads, read_threads, open_sessions } = options;
         let layout = Layout::new(path);
-        format::look(&*disk, &layout)?;
+        format::probe(&*disk, &layout)?;
         let boot = disk.boot().context("learn the boot id for", layout.root())?;
         let store = Store {
             disk,
@@ -59,13 +59,16 @@ impl FileStorage {
             boot,
             lock_timeout,
             cursors: Cursors::default(),
-            heads: Heads::default(),
+            heads: HeadCache::default(),
             ready: OnceLock::new(),
-            settled: OnceLock::new(),
+            root_synced: OnceLock::new(),
         };
         Ok(Self {
             store: Arc::new(store),
-            writers: Arc::new(Lanes::new(Pool::new("session-file-write", write_threads), open_sessions)),
+            writers: Arc::new(SessionQueues::new(
+                Pool::new("session-file-write", write_threads),
+                open_sessions,
+            )),
             readers: Arc::new(Pool::new("session-file-read", read_threads)),
         })
     }
@@ -79,38 +82,38 @@ impl FileStorage {
     /// Does something in a lane, on a thread that may block.
     pub(crate) async fn write<T: Send + 'static>(
         &self,
-        key: Key,
-        work: impl FnOnce(&Store, &mut Option<Kept>) -> Result<T, StorageError> + Send + 'static,
+        key: QueueKey,
+        operation: impl FnOnce(&Store, &mut Option<CachedHandle>) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
-        let (answer, answered) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         let store = Arc::clone(&self.store);
-        let job = move |kept: &mut Option<Kept>| {
-            if !answer.is_closed() {
-                drop(answer.send(work(&store, kept)));
+        let job = move |cached: &mut Option<CachedHandle>| {
+            if !sender.is_closed() {
+                drop(sender.send(operation(&store, cached)));
             }
         };
         self.writers.submit(key, Box::new(job));
-        answered.await.unwrap_or_else(|_| Err(no_answer()))
+        receiver.await.unwrap_or_else(|_| Err(worker_lost()))
     }
 
     /// Looks at something, on a thread that may block.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Store) -> Result<T, StorageError> + Send + 'static,
+        operation: impl FnOnce(&Store) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
-        let (answer, answered) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         let store = Arc::clone(&self.store);
         self.readers.spawn(move || {
-            if !answer.is_closed() {
-                drop(answer.send(store.is_there().and_then(|_| work(&store))));
+            if !sender.is_closed() {
+                drop(sender.send(store.exists().and_then(|_| operation(&store))));
             }
         });
-        answered.await.unwrap_or_else(|_| Err(no_answer()))
+        receiver.await.unwrap_or_else(|_| Err(worker_lost()))
     }
 }
 
 /// A thread ended in the midst of its work.
-fn no_answer() -> StorageError {
+fn worker_lost() -> StorageError {
     StorageError::Closed { what: "the thread that was to answer".to_owned(), source: None }
 }
 
@@ -124,16 +127,17 @@ impl SessionStorage for FileStorage {
         durability: Durability,
     ) -> Result<Tip, StorageError> {
         let Expected::At(at) = expected else {
-            return self.write(Key::Store, move |store, _| store.create(id, expected, &batch)).await;
+            return self.write(QueueKey::Store, move |store, _| store.create(id, expected, &batch)).await;
         };
         if durability == Durability::Buffered
-            && let Some(mut claim) = self.writers.claim(Key::Session(id))
-            && let Some(tip) = self.store.append_now(&mut claim.kept, at, &batch)?
+            && let Some(mut claim) = self.writers.try_claim(QueueKey::Session(id))
+            && let Some(tip) = self.store.try_append_buffered(&mut claim.cached, at, &batch)?
         {
             return Ok(tip);
         }
-        let appended =
-            self.write(Key::Session(id), move |store, kept| store.append(kept, id, at, &batch, durability));
+        let appended = self.write(QueueKey::Session(id), move |store, cached| {
+            store.append(cached, id, at, &batch, durability)
+        });
         match appended.await {
             Err(StorageError::Closed { what, source }) => Err(StorageError::OutcomeUnknown {
                 id,
@@ -167,7 +171,7 @@ impl SessionStorage for FileStorage {
     }
 
     async fn delete(&self, id: SessionId, tip: Tip) -> Result<(), StorageError> {
-        self.write(Key::Store, move |store, _| store.delete(id, tip)).await
+        self.write(QueueKey::Store, move |store, _| store.delete(id, tip)).await
     }
 
     fn profile(&self) -> StorageProfile {
@@ -190,14 +194,15 @@ impl StorageMaintenance for FileStorage {
     }
 
     async fn repair(&self, id: SessionId, acceptance: AcceptedLoss) -> Result<RepairReport, StorageError> {
-        self.write(Key::Store, move |store, _| store.repair(id, &acceptance)).await
+        self.write(QueueKey::Store, move |store, _| store.repair(id, &acceptance)).await
     }
 
     async fn reconcile(&self) -> Result<ReconcileReport, StorageError> {
-        let (mut done, unended) = self.write(Key::Store, |store, _| store.reconcile_store()).await?;
+        let (mut done, unended) = self.write(QueueKey::Store, |store, _| store.reconcile_store()).await?;
         for id in unended {
-            let reconciled =
-                self.write(Key::Session(id), move |store, handle| store.reconcile_session(handle, id)).await;
+            let reconciled = self
+                .write(QueueKey::Session(id), move |store, handle| store.reconcile_session(handle, id))
+                .await;
             match reconciled {
                 Ok(found) => done.repaired.extend(found.map(|condition| (id, condition))),
                 Err(error) => done.failed.push((id, error)),

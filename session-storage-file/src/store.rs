@@ -8,7 +8,7 @@ use session_core::{SessionId, StorageError};
 use crate::disk::{Disk, Kind};
 use crate::error::IoContext;
 use crate::layout::{Layout, SessionPaths};
-use crate::read::{Cursors, Heads};
+use crate::reader::{Cursors, HeadCache};
 
 /// A store, used in blocking calls only.
 ///
@@ -22,11 +22,11 @@ pub(crate) struct Store {
     /// How long a lock is waited for.
     pub(crate) lock_timeout: Duration,
     pub(crate) cursors: Cursors,
-    pub(crate) heads: Heads,
+    pub(crate) heads: HeadCache,
     /// Set once a store was found at the path.
     pub(crate) ready: OnceLock<()>,
     /// Set once the store itself is known to be durable.
-    pub(crate) settled: OnceLock<()>,
+    pub(crate) root_synced: OnceLock<()>,
 }
 
 impl Store {
@@ -65,7 +65,11 @@ impl Store {
     }
 
     /// What is wrong with a session's file that cannot be opened, if that is damage and not the system's failure.
-    pub(crate) fn misplaced(&self, id: SessionId, path: &std::path::Path) -> Result<(), StorageError> {
+    pub(crate) fn check_is_regular_file(
+        &self,
+        id: SessionId,
+        path: &std::path::Path,
+    ) -> Result<(), StorageError> {
         let problem = match self.disk.kind(path).context("look at", path)? {
             Some((Kind::File, _)) => return Ok(()),
             Some((Kind::Dir | Kind::Other, _)) => "is not a regular file",

@@ -27,7 +27,7 @@ use common::logs::{self, chain_of, fold, id, seal, wait};
 use common::store::{ROOT, closed, open, reconcile};
 
 /// How many calls after the first failed one fail in their turn, each on its own. All of them only in release.
-const SECONDS: u64 = if cfg!(debug_assertions) { 3 } else { 30 };
+const SECOND_FAULTS: u64 = if cfg!(debug_assertions) { 3 } else { 30 };
 
 const RUNNING: u64 = 1;
 const ENDED: u64 = 2;
@@ -38,20 +38,20 @@ const BYSTANDER: u64 = 6;
 const NEW: u64 = 7;
 
 /// A store in which deeds have something to do, on a machine that still runs; all its processes are dead.
-struct Stage {
+struct Fixture {
     moment: Moment,
     ledger: Ledger,
 }
 
-impl Stage {
+impl Fixture {
     /// With a session for every deed.
     fn new() -> Self {
         Self::with(&[RUNNING, ENDED, TORN, ORPHAN, HALF_FLUSHED])
     }
 
     /// With one for this deed.
-    fn of(deed: Deed) -> Self {
-        Self::with(&[deed.number()])
+    fn of(operation: Operation) -> Self {
+        Self::with(&[operation.number()])
     }
 
     /// With these sessions and the bystander.
@@ -90,7 +90,7 @@ fn die_in_a_flush(disk: &FaultDisk, ledger: &mut Ledger) {
     let head = wait(storage.head(id(HALF_FLUSHED))).unwrap().unwrap();
     let batch = seal(id(HALF_FLUSHED), Some(&head), 0, vec![logs::note(50)]);
     ledger.submit(id(HALF_FLUSHED), 0, &batch);
-    doomed.fail(Fault::nth(0, Effect::Death).of(doomed.process_number()).on(Call::Sync));
+    doomed.inject(Fault::nth(0, Effect::Death).in_process(doomed.process_number()).on(Call::Sync));
     wait(storage.append(id(HALF_FLUSHED), Expected::At(head.tip), batch, Durability::Flushed)).unwrap_err();
     assert!(doomed.is_dead(), "an append that is acknowledged as flushed was not flushed");
 }
@@ -121,19 +121,19 @@ fn head_of(storage: &FileStorage, id: SessionId) -> Result<Option<Head>, String>
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Deed {
+enum Operation {
     Create,
     CreateWithin,
     Append,
     AppendBuffered,
     Flush,
     Repair,
-    MakeAnew,
+    RebuildLog,
     Delete,
     TakeOver,
 }
 
-impl Deed {
+impl Operation {
     const ALL: [Self; 9] = [
         Self::Create,
         Self::CreateWithin,
@@ -141,7 +141,7 @@ impl Deed {
         Self::AppendBuffered,
         Self::Flush,
         Self::Repair,
-        Self::MakeAnew,
+        Self::RebuildLog,
         Self::Delete,
         Self::TakeOver,
     ];
@@ -155,7 +155,7 @@ impl Deed {
             Self::Create | Self::CreateWithin => NEW,
             Self::Append | Self::AppendBuffered | Self::Flush => RUNNING,
             Self::Repair => TORN,
-            Self::MakeAnew => HALF_FLUSHED,
+            Self::RebuildLog => HALF_FLUSHED,
             Self::Delete => ENDED,
             Self::TakeOver => ORPHAN,
         }
@@ -176,7 +176,7 @@ impl Deed {
     fn batch(self, head: Option<&Head>) -> Batch {
         let events = match self {
             Self::Create | Self::CreateWithin => vec![logs::created("new"), logs::started(NEW)],
-            Self::Append | Self::AppendBuffered | Self::Repair | Self::MakeAnew => {
+            Self::Append | Self::AppendBuffered | Self::Repair | Self::RebuildLog => {
                 vec![logs::note(40), logs::note(2000)]
             }
             Self::TakeOver => vec![logs::interrupted(), logs::resumed(99)],
@@ -186,7 +186,7 @@ impl Deed {
     }
 
     /// Does it. `Ok` is the tip to which the log leads now; `None` is no session.
-    fn act(
+    fn run(
         self,
         storage: &FileStorage,
         head: Option<&Head>,
@@ -210,58 +210,61 @@ enum Process {
 
 /// One deed under one fault, and all that follows from it. `Ok(false)` if the fault did not strike.
 fn one_case(
-    stage: &Stage,
-    deed: Deed,
+    fixture: &Fixture,
+    operation: Operation,
     process: Process,
     faults: &[Fault],
     after: AfterFailedSync,
 ) -> Result<bool, String> {
-    let disk = stage.moment.kill();
+    let disk = fixture.moment.kill();
     disk.after_failed_sync(after);
     let actor = disk.process();
     let storage = open(&actor).map_err(|error| chain_of(&error))?;
-    let mut ledger = stage.ledger.clone();
+    let mut ledger = fixture.ledger.clone();
     if process == Process::Warm {
-        let other = if matches!(deed, Deed::Append | Deed::AppendBuffered | Deed::Flush | Deed::TakeOver) {
-            deed.id()
+        let other = if matches!(
+            operation,
+            Operation::Append | Operation::AppendBuffered | Operation::Flush | Operation::TakeOver
+        ) {
+            operation.id()
         } else {
             id(BYSTANDER)
         };
         put(&storage, &mut ledger, other, vec![logs::note(10)], Durability::Flushed);
         put(&storage, &mut ledger, other, vec![logs::note(10)], Durability::Buffered);
     }
-    let before = head_of(&storage, deed.id())?;
-    let batch = deed.batch(before.as_ref());
-    ledger.submit(deed.id(), 0, &batch);
+    let before = head_of(&storage, operation.id())?;
+    let batch = operation.batch(before.as_ref());
+    ledger.submit(operation.id(), 0, &batch);
     let open_before = disk.open_files();
     for fault in faults {
-        disk.fail(fault.of(actor.process_number()));
+        disk.inject(fault.in_process(actor.process_number()));
     }
-    let result = deed.act(&storage, before.as_ref(), batch);
-    let struck = disk.struck();
-    disk.heal();
-    let told = match &result {
+    let result = operation.run(&storage, before.as_ref(), batch);
+    let triggered = disk.triggered_faults();
+    disk.clear_faults();
+    let outcome = match &result {
         Ok(tip) => format!("Ok({tip:?})"),
         Err(error) => chain_of(error),
     };
-    let context = |failure: String| format!("{failure}\nthe deed said: {told}");
+    let context = |failure: String| format!("{failure}\nthe deed said: {outcome}");
     // Lock, log and slots of one session, and the store's own lock.
     if disk.open_files() > open_before + 4 {
         return Err(context(format!("open files: {:?}", disk.open_paths())));
     }
     let unknown = match &result {
         Ok(Some(tip)) => {
-            ledger.acknowledge(deed.id(), 0, *tip, deed.durability() == Durability::Flushed);
+            ledger.acknowledge(operation.id(), 0, *tip, operation.durability() == Durability::Flushed);
             false
         }
         Ok(None) => {
-            let story = ledger.stories.get_mut(&deed.id()).unwrap();
-            (story.deleting, story.deleted) = (Some(0), Some(0));
+            let session = ledger.sessions.get_mut(&operation.id()).unwrap();
+            (session.deleting, session.deleted) = (Some(0), Some(0));
             false
         }
         Err(StorageError::OutcomeUnknown { .. }) => {
-            if deed == Deed::Delete {
-                ledger.stories.get_mut(&deed.id()).unwrap().deleting = Some(0);
+            if operation == Operation::Delete {
+                ledger.sessions.get_mut(&operation.id()).unwrap().deleting = Some(0);
             }
             true
         }
@@ -269,16 +272,16 @@ fn one_case(
         Err(_) => false,
     };
     let harmless = faults.iter().all(|fault| fault.effect == Effect::Short);
-    if (struck == 0 || harmless) && result.is_err() {
+    if (triggered == 0 || harmless) && result.is_err() {
         return Err(context("failed without a failure".to_owned()));
     }
-    check_powerless(&disk, &ledger, &CUTS)
+    check_power_cuts(&disk, &ledger, &CUTS)
         .map_err(|failure| context(format!("after the deed: {failure}")))?;
 
     // Somebody else sees what it should see.
     let other = open(&disk.process()).map_err(|error| chain_of(&error))?;
     ledger.check(&other, 0, true).map_err(|failure| context(format!("seen by another: {failure}")))?;
-    let now = head_of(&other, deed.id())?;
+    let now = head_of(&other, operation.id())?;
     if result.is_err()
         && !unknown
         && now.as_ref().map(|head| head.tip) != before.as_ref().map(|head| head.tip)
@@ -287,12 +290,12 @@ fn one_case(
     }
 
     // Both go on. The one that met the failure may refuse; whoever acknowledges keeps its word.
-    for (who, storage, must) in [("itself", &storage, false), ("another", &other, true)] {
+    for (name, storage, required) in [("itself", &storage, false), ("another", &other, true)] {
         for durability in [Durability::Buffered, Durability::Flushed] {
-            go_on(storage, &mut ledger, deed.id(), durability, must)
-                .map_err(|failure| context(format!("{who} goes on: {failure}")))?;
-            check_powerless(&disk, &ledger, &[Keep::Synced])
-                .map_err(|failure| context(format!("after {who} went on: {failure}")))?;
+            append_next(storage, &mut ledger, operation.id(), durability, required)
+                .map_err(|failure| context(format!("{name} goes on: {failure}")))?;
+            check_power_cuts(&disk, &ledger, &[Keep::Synced])
+                .map_err(|failure| context(format!("after {name} went on: {failure}")))?;
         }
     }
     reconcile(&other)?;
@@ -306,14 +309,14 @@ fn one_case(
     if !violations.is_empty() {
         return Err(context(violations.join("\n")));
     }
-    Ok(struck > 0)
+    Ok(triggered > 0)
 }
 
 /// How the power is cut after a deed.
 const CUTS: [Keep; 4] = [Keep::Synced, Keep::All, Keep::Random(1), Keep::Random(2)];
 
 /// What is left after a power cut holds what was acknowledged as flushed.
-fn check_powerless(disk: &FaultDisk, ledger: &Ledger, keeps: &[Keep]) -> Result<(), String> {
+fn check_power_cuts(disk: &FaultDisk, ledger: &Ledger, keeps: &[Keep]) -> Result<(), String> {
     let now = disk.now();
     for &keep in keeps {
         let image = now.cut(keep);
@@ -324,18 +327,18 @@ fn check_powerless(disk: &FaultDisk, ledger: &Ledger, keeps: &[Keep]) -> Result<
 }
 
 /// The next append to the session, or its creation where it is not there.
-fn go_on(
+fn append_next(
     storage: &FileStorage,
     ledger: &mut Ledger,
     id: SessionId,
     durability: Durability,
-    must: bool,
+    required: bool,
 ) -> Result<(), String> {
     let head = head_of(storage, id)?;
     if head.as_ref().is_some_and(|head| head.state().is_final()) {
         return Ok(());
     }
-    let deleted = ledger.stories.get(&id).is_some_and(|story| story.deleting.is_some());
+    let deleted = ledger.sessions.get(&id).is_some_and(|session| session.deleting.is_some());
     if deleted && head.is_none() {
         return Ok(());
     }
@@ -350,20 +353,22 @@ fn go_on(
             ledger.acknowledge(id, 0, tip, durability == Durability::Flushed);
             Ok(())
         }
-        Err(error) if must => Err(chain_of(&error)),
+        Err(error) if required => Err(chain_of(&error)),
         Err(_) => Ok(()),
     }
 }
 
-fn all_cases(mut case: impl FnMut(&Stage, Deed, Process, AfterFailedSync) -> Result<u64, String>) -> u64 {
+fn all_cases(
+    mut case: impl FnMut(&Fixture, Operation, Process, AfterFailedSync) -> Result<u64, String>,
+) -> u64 {
     let mut cases = 0;
-    for deed in Deed::ALL {
-        let stage = Stage::of(deed);
+    for operation in Operation::ALL {
+        let fixture = Fixture::of(operation);
         for process in [Process::Fresh, Process::Warm] {
             for after in [AfterFailedSync::Kept, AfterFailedSync::Dropped] {
-                match case(&stage, deed, process, after) {
+                match case(&fixture, operation, process, after) {
                     Ok(n) => cases += n,
-                    Err(failure) => panic!("{deed:?}, {process:?}, {after:?}: {failure}"),
+                    Err(failure) => panic!("{operation:?}, {process:?}, {after:?}: {failure}"),
                 }
             }
         }
@@ -373,13 +378,13 @@ fn all_cases(mut case: impl FnMut(&Stage, Deed, Process, AfterFailedSync) -> Res
 
 #[test]
 fn every_call_fails_once_with_every_error() {
-    let cases = all_cases(|stage, deed, process, after| {
+    let cases = all_cases(|fixture, operation, process, after| {
         let mut cases = 0;
         for effect in Effect::ALL {
             for nth in 0.. {
                 let fault = Fault::nth(nth, effect);
                 cases += 1;
-                if !one_case(stage, deed, process, &[fault], after)
+                if !one_case(fixture, operation, process, &[fault], after)
                     .map_err(|failure| format!("call {nth}, {effect:?}: {failure}"))?
                 {
                     break;
@@ -395,21 +400,24 @@ fn every_call_fails_once_with_every_error() {
 #[test]
 fn a_second_call_fails_while_the_first_failure_is_dealt_with() {
     let effect = Effect::Error(Errno::IO);
-    let cases = all_cases(|stage, deed, process, after| {
+    let cases = all_cases(|fixture, operation, process, after| {
         // Where the system forgets, a second failure can cost buffered records: see `what_the_system_forgot_is_told`.
-        if process == Process::Fresh || deed == Deed::CreateWithin || after == AfterFailedSync::Dropped {
+        if process == Process::Fresh
+            || operation == Operation::CreateWithin
+            || after == AfterFailedSync::Dropped
+        {
             return Ok(0);
         }
         let mut cases = 0;
         for first in 0.. {
             let once = Fault::nth(first, effect);
-            if !one_case(stage, deed, process, &[once], after)? {
+            if !one_case(fixture, operation, process, &[once], after)? {
                 break;
             }
             // The second counts calls that come to it: those that the first strikes are not among them.
-            for second in first..first + SECONDS {
+            for second in first..first + SECOND_FAULTS {
                 cases += 1;
-                one_case(stage, deed, process, &[once, Fault::nth(second, effect)], after)
+                one_case(fixture, operation, process, &[once, Fault::nth(second, effect)], after)
                     .map_err(|failure| format!("calls {first} and {}: {failure}", second + 1))?;
             }
         }
@@ -421,14 +429,14 @@ fn a_second_call_fails_while_the_first_failure_is_dealt_with() {
 #[test]
 fn nothing_of_a_kind_works_any_more() {
     for call in [Call::Sync, Call::SyncDir, Call::WriteAt, Call::SetLen, Call::Rename] {
-        all_cases(|stage, deed, process, after| {
+        all_cases(|fixture, operation, process, after| {
             if (call, after) == (Call::Sync, AfterFailedSync::Dropped) {
                 // The test below.
                 return Ok(0);
             }
             for nth in 0.. {
-                let fault = Fault::nth(nth, Effect::Error(Errno::IO)).on(call).lasting();
-                if !one_case(stage, deed, process, &[fault], after)
+                let fault = Fault::nth(nth, Effect::Error(Errno::IO)).on(call).persistent();
+                if !one_case(fixture, operation, process, &[fault], after)
                     .map_err(|failure| format!("{call:?} from {nth} on: {failure}"))?
                 {
                     break;
@@ -443,74 +451,83 @@ fn nothing_of_a_kind_works_any_more() {
 /// no program can bring them back. That is told, what was flushed is there, and once the disk works, work goes on.
 #[test]
 fn what_the_system_forgot_is_told() {
-    let mut told = 0;
-    for deed in Deed::ALL {
-        let stage = Stage::of(deed);
+    let mut outcome = 0;
+    for operation in Operation::ALL {
+        let fixture = Fixture::of(operation);
         for nth in 0.. {
-            let disk = stage.moment.kill();
+            let disk = fixture.moment.kill();
             disk.after_failed_sync(AfterFailedSync::Dropped);
-            let mut ledger = stage.ledger.clone();
+            let mut ledger = fixture.ledger.clone();
             let storage = open(&disk.process()).unwrap();
-            let before = head_of(&storage, deed.id()).unwrap();
-            let batch = deed.batch(before.as_ref());
-            ledger.submit(deed.id(), 0, &batch);
-            disk.fail(Fault::nth(nth, Effect::Error(Errno::IO)).on(Call::Sync).lasting());
-            let result = deed.act(&storage, before.as_ref(), batch);
-            let struck = disk.struck() > 0;
-            disk.heal();
+            let before = head_of(&storage, operation.id()).unwrap();
+            let batch = operation.batch(before.as_ref());
+            ledger.submit(operation.id(), 0, &batch);
+            disk.inject(Fault::nth(nth, Effect::Error(Errno::IO)).on(Call::Sync).persistent());
+            let result = operation.run(&storage, before.as_ref(), batch);
+            let triggered = disk.triggered_faults() > 0;
+            disk.clear_faults();
             drop(storage);
-            let context = format!("{deed:?}, sync from {nth} on: {result:?}");
+            let context = format!("{operation:?}, sync from {nth} on: {result:?}");
             match result {
                 Ok(Some(tip)) => {
-                    ledger.acknowledge(deed.id(), 0, tip, deed.durability() == Durability::Flushed);
+                    ledger.acknowledge(operation.id(), 0, tip, operation.durability() == Durability::Flushed);
                 }
-                _ => ledger.stories.get_mut(&deed.id()).unwrap().deleting = Some(0),
+                _ => ledger.sessions.get_mut(&operation.id()).unwrap().deleting = Some(0),
             }
-            check_powerless(&disk, &ledger, &CUTS).unwrap_or_else(|failure| panic!("{context}: {failure}"));
+            check_power_cuts(&disk, &ledger, &CUTS).unwrap_or_else(|failure| panic!("{context}: {failure}"));
             let other = open(&disk.process()).unwrap();
             if let Err(failure) = ledger.check(&other, 0, true) {
                 assert!(failure.contains("is damaged: readable up to"), "{context}: {failure}");
-                told += 1;
+                outcome += 1;
             }
             reconcile(&other).unwrap_or_else(|failure| panic!("{context}: {failure}"));
-            let head = wait(other.head(deed.id())).unwrap();
+            let head = wait(other.head(operation.id())).unwrap();
             if let Some(head) = head.filter(|head| !head.state().is_final()) {
-                let batch = seal(deed.id(), Some(&head), 0, vec![logs::note(20)]);
-                ledger.submit(deed.id(), 0, &batch);
-                let tip = wait(other.append(deed.id(), Expected::At(head.tip), batch, Durability::Flushed));
+                let batch = seal(operation.id(), Some(&head), 0, vec![logs::note(20)]);
+                ledger.submit(operation.id(), 0, &batch);
+                let tip =
+                    wait(other.append(operation.id(), Expected::At(head.tip), batch, Durability::Flushed));
                 let tip = tip.unwrap_or_else(|error| panic!("{context}, later: {}", chain_of(&error)));
-                ledger.acknowledge(deed.id(), 0, tip, true);
-                check_powerless(&disk, &ledger, &CUTS)
+                ledger.acknowledge(operation.id(), 0, tip, true);
+                check_power_cuts(&disk, &ledger, &CUTS)
                     .unwrap_or_else(|failure| panic!("{context}: {failure}"));
             }
             assert_eq!(disk.violations(), [""; 0], "{context}");
-            if !struck {
+            if !triggered {
                 break;
             }
         }
     }
-    assert!(told > 0, "nothing was forgotten: the test does not test what it says");
+    assert!(outcome > 0, "nothing was forgotten: the test does not test what it says");
 }
 
 /// What there is no room for is cut back, and the next append works once there is room.
 #[test]
 fn a_full_disk_refuses_and_harms_nothing() {
-    let stage = Stage::new();
-    for deed in Deed::ALL.into_iter().filter(|deed| !matches!(deed, Deed::Flush | Deed::Delete)) {
+    let fixture = Fixture::new();
+    for operation in Operation::ALL
+        .into_iter()
+        .filter(|operation| !matches!(operation, Operation::Flush | Operation::Delete))
+    {
         let mut full = 0;
         for room in (0..12_000).step_by(97) {
-            let disk = stage.moment.kill();
+            let disk = fixture.moment.kill();
             let storage = open(&disk.process()).unwrap();
-            let mut ledger = stage.ledger.clone();
-            let before = head_of(&storage, deed.id()).unwrap();
-            let batch = deed.batch(before.as_ref());
-            ledger.submit(deed.id(), 0, &batch);
+            let mut ledger = fixture.ledger.clone();
+            let before = head_of(&storage, operation.id()).unwrap();
+            let batch = operation.batch(before.as_ref());
+            ledger.submit(operation.id(), 0, &batch);
             disk.set_capacity(disk.used() + room);
-            let result = deed.act(&storage, before.as_ref(), batch.clone());
-            let context = format!("{deed:?} with room for {room} bytes: {result:?}");
+            let result = operation.run(&storage, before.as_ref(), batch.clone());
+            let context = format!("{operation:?} with room for {room} bytes: {result:?}");
             match &result {
                 Ok(Some(tip)) => {
-                    ledger.acknowledge(deed.id(), 0, *tip, deed.durability() == Durability::Flushed);
+                    ledger.acknowledge(
+                        operation.id(),
+                        0,
+                        *tip,
+                        operation.durability() == Durability::Flushed,
+                    );
                 }
                 Ok(None) => unreachable!("nothing is deleted here"),
                 Err(error) => {
@@ -520,36 +537,41 @@ fn a_full_disk_refuses_and_harms_nothing() {
             }
             let found =
                 ledger.check(&storage, 0, true).unwrap_or_else(|failure| panic!("{context}: {failure}"));
-            check_powerless(&disk, &ledger, &CUTS).unwrap_or_else(|failure| panic!("{context}: {failure}"));
+            check_power_cuts(&disk, &ledger, &CUTS).unwrap_or_else(|failure| panic!("{context}: {failure}"));
             disk.set_capacity(usize::MAX);
             if result.is_err() {
                 assert_eq!(
-                    found.get(&deed.id()).map(|(head, _)| head.tip),
+                    found.get(&operation.id()).map(|(head, _)| head.tip),
                     before.as_ref().map(|h| h.tip),
                     "{context}"
                 );
-                let tip = deed.act(&storage, before.as_ref(), batch);
+                let tip = operation.run(&storage, before.as_ref(), batch);
                 let tip = tip.unwrap_or_else(|error| panic!("{context}, with room: {}", chain_of(&error)));
-                ledger.acknowledge(deed.id(), 0, tip.unwrap(), deed.durability() == Durability::Flushed);
+                ledger.acknowledge(
+                    operation.id(),
+                    0,
+                    tip.unwrap(),
+                    operation.durability() == Durability::Flushed,
+                );
             }
-            check_powerless(&disk, &ledger, &CUTS).unwrap_or_else(|failure| panic!("{context}: {failure}"));
+            check_power_cuts(&disk, &ledger, &CUTS).unwrap_or_else(|failure| panic!("{context}: {failure}"));
             ledger.check(&storage, 0, true).unwrap_or_else(|failure| panic!("{context}: {failure}"));
             assert_eq!(disk.violations(), [""; 0], "{context}");
         }
-        assert!(full > 0, "{deed:?} was never too large");
+        assert!(full > 0, "{operation:?} was never too large");
     }
 }
 
 /// Reading under a failure tells the truth or says that it cannot.
 #[test]
 fn a_read_that_fails_never_tells_less_than_there_is() {
-    let stage = Stage::new();
-    let disk = stage.moment.kill();
-    let truth = stage.ledger.check(&open(&disk.process()).unwrap(), 0, true).unwrap();
+    let fixture = Fixture::new();
+    let disk = fixture.moment.kill();
+    let truth = fixture.ledger.check(&open(&disk.process()).unwrap(), 0, true).unwrap();
     for effect in Effect::ALL {
         for nth in 0.. {
-            let disk = stage.moment.kill();
-            disk.fail(Fault::nth(nth, effect));
+            let disk = fixture.moment.kill();
+            disk.inject(Fault::nth(nth, effect));
             if let Ok(storage) = open(&disk) {
                 for (id, (head, records)) in &truth {
                     if let Ok(found) = wait(storage.head(*id)) {
@@ -565,7 +587,7 @@ fn a_read_that_fails_never_tells_less_than_there_is() {
                 }
             }
             closed(&disk).unwrap_or_else(|failure| panic!("call {nth}, {effect:?}: {failure}"));
-            if disk.struck() == 0 {
+            if disk.triggered_faults() == 0 {
                 break;
             }
         }
@@ -585,7 +607,7 @@ fn an_ending_that_was_waited_for_survives_power_loss() {
     put(&storage, &mut ledger, id, first, Durability::Flushed);
     let head = head_of(&storage, id).unwrap().unwrap();
     let batch = seal(id, Some(&head), 0, vec![logs::completed(&head)]);
-    doomed.fail(Fault::nth(0, Effect::Death).of(doomed.process_number()).on(Call::Sync));
+    doomed.inject(Fault::nth(0, Effect::Death).in_process(doomed.process_number()).on(Call::Sync));
     wait(storage.append(id, Expected::At(head.tip), batch, Durability::Flushed)).unwrap_err();
     assert!(doomed.is_dead());
     let end = |disk: &FaultDisk| {

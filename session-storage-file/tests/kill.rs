@@ -17,21 +17,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use process::{Dice, Process};
+use process::{Process, Rng};
 use session_core::*;
 use session_storage_file::{FileStorage, FileStorageOptions};
 
 /// The fewest writers at once, and how many more there may be.
 const WRITERS: (u64, u64) = (4, 9);
 /// The longest that a writer lives on after the last line that was heard of it, in microseconds.
-const LIVES_ON: u64 = 3_000;
-const PATIENCE: Duration = Duration::from_secs(60);
+const MAX_RUN_ON: u64 = 3_000;
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Not a test of its own: what the processes of the tests below do. Without a role it does nothing.
 #[test]
 fn process_with_a_role() {
     if let Ok(role) = std::env::var(roles::ROLE) {
-        roles::play(&role);
+        roles::run(&role);
     }
 }
 
@@ -51,7 +51,7 @@ fn number(name: &str, default: u64) -> u64 {
 struct Acknowledged(HashMap<SessionId, HashMap<u64, u64>>);
 
 impl Acknowledged {
-    fn hear(&mut self, line: &str) {
+    fn record(&mut self, line: &str) {
         let Some(id) = Self::session(line) else { return };
         let mut words = line.split(' ').skip(2);
         let [revision, value] = [(); 2].map(|()| words.next().unwrap().parse::<u64>().unwrap());
@@ -93,7 +93,7 @@ impl Acknowledged {
 async fn nothing_acknowledged_is_lost_to_kill_9() {
     let cycles = number("SESSION_KILL_CYCLES", 40);
     let seed = number("SESSION_KILL_SEED", u64::from(std::process::id()));
-    let mut dice = Dice::new(seed);
+    let mut rng = Rng::new(seed);
     let mut folder = tempfile::tempdir().unwrap();
     // A failure leaves the store to be looked at.
     folder.disable_cleanup(true);
@@ -101,29 +101,29 @@ async fn nothing_acknowledged_is_lost_to_kill_9() {
     let store = folder.path().join("store");
     let manager = manager(&store).await;
     let mut acknowledged = Acknowledged::default();
-    let at_once = WRITERS.0 + dice.below(WRITERS.1);
+    let at_once = WRITERS.0 + rng.below(WRITERS.1);
     let mut writers: Vec<Process> = (0..at_once).map(|_| Process::start("writer", &store, &[])).collect();
     let mut events = 0;
     for cycle in 0..cycles {
         let case = format!("seed {seed}, cycle {cycle}");
-        let victim = usize::try_from(dice.below(at_once)).unwrap();
-        for _ in 0..dice.below(60) {
-            acknowledged.hear(&writers[victim].line(PATIENCE));
+        let victim = usize::try_from(rng.below(at_once)).unwrap();
+        for _ in 0..rng.below(60) {
+            acknowledged.record(&writers[victim].line(TIMEOUT));
         }
         // Anywhere between two lines that it says.
-        std::thread::sleep(Duration::from_micros(dice.below(LIVES_ON)));
+        std::thread::sleep(Duration::from_micros(rng.below(MAX_RUN_ON)));
         let mut dead = std::mem::replace(&mut writers[victim], Process::start("writer", &store, &[]));
-        let instance = dead.said("instance", PATIENCE);
+        let instance = dead.value_of("instance", TIMEOUT);
         let rest = dead.kill();
-        dead.heard.extend(rest);
-        for line in &dead.heard {
-            acknowledged.hear(line);
+        dead.received.extend(rest);
+        for line in &dead.received {
+            acknowledged.record(line);
         }
         for crashed in manager.find_crashed_sessions().await.unwrap() {
             let keeper = crashed.head.responsible_process().unwrap();
             assert_eq!(crashed.evidence, Evidence::LockReleased, "{case}");
             let alive =
-                writers.iter_mut().any(|writer| writer.has_said("instance", &keeper.instance.to_string()));
+                writers.iter_mut().any(|writer| writer.has_sent("instance", &keeper.instance.to_string()));
             assert!(!alive, "{case}: a living owner is called dead");
         }
         let owned: Vec<Head> = manager
@@ -145,7 +145,7 @@ async fn nothing_acknowledged_is_lost_to_kill_9() {
         }
         // What the killed writer was promised, now; all that anybody was promised, at the end.
         let mut promised: Vec<SessionId> =
-            dead.heard.iter().filter_map(|line| Acknowledged::session(line)).collect();
+            dead.received.iter().filter_map(|line| Acknowledged::session(line)).collect();
         promised.dedup();
         for id in promised {
             events += acknowledged.check(manager.storage(), id, &case).await.tip.revision;
@@ -153,9 +153,9 @@ async fn nothing_acknowledged_is_lost_to_kill_9() {
     }
     for writer in &mut writers {
         let rest = writer.kill();
-        writer.heard.extend(rest);
-        for line in &writer.heard {
-            acknowledged.hear(line);
+        writer.received.extend(rest);
+        for line in &writer.received {
+            acknowledged.record(line);
         }
     }
     let report = manager.recover(RecoveryOptions::new(RecoveryPolicy::Fail)).await.unwrap();
@@ -183,9 +183,9 @@ async fn a_stopped_owner_is_never_called_dead() {
     let store = folder.path().join("store");
     let manager = manager(&store).await;
     let mut owner = Process::start("writer", &store, &[]);
-    let acknowledged = owner.said("ack", PATIENCE);
+    let acknowledged = owner.value_of("ack", TIMEOUT);
     let id: SessionId = acknowledged.split(' ').next().unwrap().parse().unwrap();
-    owner.stop();
+    owner.sigstop();
     for _ in 0..50 {
         assert!(manager.find_crashed_sessions().await.unwrap().is_empty());
         assert!(
@@ -199,13 +199,13 @@ async fn a_stopped_owner_is_never_called_dead() {
         let error = manager.resume_session(id).await.unwrap_err();
         assert_eq!(error.code(), ErrorCode::Conflict, "{error}");
     }
-    owner.go_on();
+    owner.sigcont();
     // It goes on as if nothing had been.
     let before = manager.get_head(id).await.unwrap().tip.revision;
-    let patience = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while manager.get_head(id).await.unwrap().tip.revision == before {
-        assert!(Instant::now() < patience, "the owner never went on");
-        owner.line(PATIENCE);
+        assert!(Instant::now() < deadline, "the owner never went on");
+        owner.line(TIMEOUT);
     }
     owner.kill();
 }
@@ -215,7 +215,7 @@ async fn a_stopped_owner_is_never_called_dead() {
 async fn of_two_processes_that_resume_one_orphan_exactly_one_wins() {
     let rounds = number("SESSION_KILL_RACES", 20);
     let seed = number("SESSION_KILL_SEED", u64::from(std::process::id()));
-    let mut dice = Dice::new(seed);
+    let mut rng = Rng::new(seed);
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
     let manager = manager(&store).await;
@@ -223,25 +223,25 @@ async fn of_two_processes_that_resume_one_orphan_exactly_one_wins() {
     for round in 0..rounds {
         let case = format!("SESSION_KILL_SEED={seed}, round {round}");
         let mut owner = Process::start("writer", &store, &["waits"]);
-        let id: SessionId = owner.said("ack", PATIENCE).split(' ').next().unwrap().parse().unwrap();
-        for _ in 0..dice.below(15) {
-            owner.tell("go on");
-            owner.line(PATIENCE);
+        let id: SessionId = owner.value_of("ack", TIMEOUT).split(' ').next().unwrap().parse().unwrap();
+        for _ in 0..rng.below(15) {
+            owner.send("go on");
+            owner.line(TIMEOUT);
         }
         owner.kill();
-        let first = usize::try_from(dice.below(2)).unwrap();
-        rivals[first].tell(&format!("{id}"));
+        let first = usize::try_from(rng.below(2)).unwrap();
+        rivals[first].send(&format!("{id}"));
         // From at once to one after the other.
-        std::thread::sleep(Duration::from_micros(dice.below(2_000) * dice.below(2)));
-        rivals[1 - first].tell(&format!("{id}"));
-        let said = rivals.each_mut().map(|rival| rival.line(PATIENCE));
-        let won = said.iter().filter(|line| *line == "won").count();
-        assert_eq!(won, 1, "{case}: {said:?}");
-        let lost = said.iter().find(|line| *line != "won").unwrap();
-        assert!(["FENCED", "CONFLICT"].contains(&lost.as_str()), "{case}: {said:?}");
-        let winner = said.iter().position(|line| line == "won").unwrap();
-        rivals[winner].tell("complete");
-        assert_eq!(rivals[winner].line(PATIENCE), "completed", "{case}");
+        std::thread::sleep(Duration::from_micros(rng.below(2_000) * rng.below(2)));
+        rivals[1 - first].send(&format!("{id}"));
+        let answers = rivals.each_mut().map(|rival| rival.line(TIMEOUT));
+        let won = answers.iter().filter(|line| *line == "won").count();
+        assert_eq!(won, 1, "{case}: {answers:?}");
+        let lost = answers.iter().find(|line| *line != "won").unwrap();
+        assert!(["FENCED", "CONFLICT"].contains(&lost.as_str()), "{case}: {answers:?}");
+        let winner = answers.iter().position(|line| line == "won").unwrap();
+        rivals[winner].send("complete");
+        assert_eq!(rivals[winner].line(TIMEOUT), "completed", "{case}");
         let log = manager.storage().records_after(id, 0).await.unwrap();
         let kinds: Vec<_> = log.iter().map(|stored| stored.decode().unwrap().event.kind()).collect();
         let takeovers = kinds.iter().filter(|kind| **kind == EventKind::Resumed).count();
@@ -262,9 +262,9 @@ async fn a_revived_former_owner_writes_nothing_and_says_fenced() {
     let store = folder.path().join("store");
     let manager = manager(&store).await;
     let mut owner = Process::start("writer", &store, &["waits"]);
-    let id: SessionId = owner.said("ack", PATIENCE).split(' ').next().unwrap().parse().unwrap();
-    let instance = owner.said("instance", PATIENCE);
-    owner.stop();
+    let id: SessionId = owner.value_of("ack", TIMEOUT).split(' ').next().unwrap().parse().unwrap();
+    let instance = owner.value_of("instance", TIMEOUT);
+    owner.sigstop();
     std::fs::remove_file(manager.storage().owners_dir().join(format!("{instance}.lock"))).unwrap();
     assert!(manager.find_crashed_sessions().await.unwrap().is_empty(), "unknown is not dead");
     let session = loop {
@@ -274,9 +274,9 @@ async fn a_revived_former_owner_writes_nothing_and_says_fenced() {
         }
     };
     let log: Vec<_> = manager.storage().records_after(id, 0).await.unwrap();
-    owner.go_on();
-    owner.tell("go on");
-    assert_eq!(owner.said("error", PATIENCE), "FENCED");
+    owner.sigcont();
+    owner.send("go on");
+    assert_eq!(owner.value_of("error", TIMEOUT), "FENCED");
     owner.kill();
     let now: Vec<_> = manager.storage().records_after(id, 0).await.unwrap();
     assert_eq!(now, log, "the former owner wrote");
@@ -292,15 +292,15 @@ async fn twenty_processes_never_get_more_than_four_places() {
         let store = folder.path().join("store");
         let mut creators: Vec<_> = (0..20).map(|_| Process::start("creator", &store, &["4"])).collect();
         for creator in &mut creators {
-            assert_eq!(creator.line(PATIENCE), "ready");
+            assert_eq!(creator.line(TIMEOUT), "ready");
         }
         for creator in &mut creators {
-            creator.tell("go");
+            creator.send("go");
         }
-        let said: Vec<_> = creators.iter_mut().map(|creator| creator.line(PATIENCE)).collect();
-        let made = said.iter().filter(|line| *line == "made").count();
-        let full = said.iter().filter(|line| *line == "MAX_SESSIONS").count();
-        assert_eq!((made, full), (4, 16), "round {round}: {said:?}");
+        let answers: Vec<_> = creators.iter_mut().map(|creator| creator.line(TIMEOUT)).collect();
+        let made = answers.iter().filter(|line| *line == "made").count();
+        let full = answers.iter().filter(|line| *line == "MAX_SESSIONS").count();
+        assert_eq!((made, full), (4, 16), "round {round}: {answers:?}");
         let manager = manager(&store).await;
         assert_eq!(manager.list_active_sessions().await.unwrap().heads.len(), 4, "round {round}");
         for creator in &mut creators {

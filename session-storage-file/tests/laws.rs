@@ -120,7 +120,7 @@ mod fault_disk {
         async fn fail_next_flush(&self) -> Result<(), NotSupported> {
             let disk = self.disk();
             for _ in 0..self.failures {
-                disk.fail(fault::Fault::nth(self.flushes_before, Effect::Error(Errno::IO)).on(Call::Sync));
+                disk.inject(fault::Fault::nth(self.flushes_before, Effect::Error(Errno::IO)).on(Call::Sync));
             }
             Ok(())
         }

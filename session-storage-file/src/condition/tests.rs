@@ -57,8 +57,8 @@ impl Log {
     }
 
     fn assess(&self, bytes: &[u8], slots: &Slots) -> Assessment {
-        let trusting = assess(self.id, bytes, slots, BOOT, Trust::Slots).unwrap();
-        let full = assess(self.id, bytes, slots, BOOT, Trust::Nothing).unwrap();
+        let trusting = assess(self.id, bytes, slots, BOOT, CachedHead::Use).unwrap();
+        let full = assess(self.id, bytes, slots, BOOT, CachedHead::Ignore).unwrap();
         assert_eq!(trusting.condition(), full.condition());
         assert_eq!((trusting.tip, trusting.end, &trusting.head), (full.tip, full.end, &full.head));
         full

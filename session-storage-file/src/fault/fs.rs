@@ -162,7 +162,7 @@ impl Fs {
     }
 
     /// The folder that a path is in, and the path's last name.
-    pub(super) fn place<'p>(&self, path: &'p Path) -> io::Result<(Ino, &'p str)> {
+    pub(super) fn parent_and_name<'p>(&self, path: &'p Path) -> io::Result<(Ino, &'p str)> {
         let name = path.file_name().and_then(|name| name.to_str()).ok_or(error(Errno::INVAL))?;
         let parent = self.lookup(path.parent().unwrap_or(Path::new("/")))?;
         self.dir(parent)?;
@@ -209,8 +209,8 @@ impl Fs {
 
     pub(super) fn rename(&mut self, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
         let moved = self.lookup(from)?;
-        let (source, source_name) = self.place(from)?;
-        let (target, target_name) = self.place(to)?;
+        let (source, source_name) = self.parent_and_name(from)?;
+        let (target, target_name) = self.parent_and_name(to)?;
         if let Some(&there) = self.dir(target)?.live.get(target_name) {
             if !replace {
                 return Err(error(Errno::EXIST));
@@ -290,17 +290,17 @@ impl Fs {
         Ok(())
     }
 
-    pub(super) fn hold(&mut self, ino: Ino) {
+    pub(super) fn add_handle(&mut self, ino: Ino) {
         self.uses[ino].handles += 1;
     }
 
-    pub(super) fn let_go(&mut self, ino: Ino) {
+    pub(super) fn release_handle(&mut self, ino: Ino) {
         self.uses[ino].handles -= 1;
         self.release(ino);
     }
 
     /// Closes everything.
-    pub(super) fn forget_handles(&mut self) {
+    pub(super) fn close_all_handles(&mut self) {
         for ino in 0..self.uses.len() {
             if std::mem::take(&mut self.uses[ino].handles) > 0 {
                 self.release(ino);

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::fs::{DirNode, FileChange, FileNode, Fs, Ino, Inode, NameChange, Names, Node, PendingChange};
 use super::fs::{INODE_BYTES, ROOT, Uses, apply};
 use super::rng::Rng;
-use super::world::FaultDisk;
+use super::simulation::FaultDisk;
 
 /// What of the unsynced survives a cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,7 +98,7 @@ impl Moment {
     #[must_use]
     pub fn kill(&self) -> FaultDisk {
         let mut fs = Fs::clone(&self.fs);
-        fs.forget_handles();
+        fs.close_all_handles();
         FaultDisk::of(fs)
     }
 
@@ -106,11 +106,11 @@ impl Moment {
     #[must_use]
     pub fn cut(&self, keep: Keep) -> FaultDisk {
         let mut rng = Rng::new(if let Keep::Random(seed) = keep { seed } else { 0 });
-        FaultDisk::of(Cut::new(&self.fs, keep, &mut rng).run())
+        FaultDisk::of(PowerCut::new(&self.fs, keep, &mut rng).run())
     }
 }
 
-struct Cut<'a> {
+struct PowerCut<'a> {
     before: &'a Fs,
     keep: Keep,
     rng: &'a mut Rng,
@@ -118,7 +118,7 @@ struct Cut<'a> {
     renames: Option<BTreeMap<u64, bool>>,
 }
 
-impl<'a> Cut<'a> {
+impl<'a> PowerCut<'a> {
     fn new(before: &'a Fs, keep: Keep, rng: &'a mut Rng) -> Self {
         let one_step = matches!(keep, Keep::Random(_)) && rng.coin();
         Self { before, keep, rng, renames: one_step.then(BTreeMap::new) }
@@ -135,8 +135,8 @@ impl<'a> Cut<'a> {
             boot: self.before.boot + 1,
             ..*self.before
         };
-        self.one_place_for_each_folder(&mut fs);
-        count(&mut fs);
+        self.resolve_duplicate_folders(&mut fs);
+        recount(&mut fs);
         fs
     }
 
@@ -196,8 +196,9 @@ impl<'a> Cut<'a> {
 
     fn content(&mut self, file: &FileNode) -> Vec<u8> {
         let mut content = Vec::clone(&file.durable);
-        let last = file.pending.iter().rposition(|p| matches!(p.change, FileChange::Write { .. }));
-        let piece = if matches!(self.keep, Keep::Random(_)) { self.piece() } else { 0 };
+        let last =
+            file.pending.iter().rposition(|pending| matches!(pending.change, FileChange::Write { .. }));
+        let chunk_size = if matches!(self.keep, Keep::Random(_)) { self.chunk_size() } else { 0 };
         for (index, PendingChange { change, .. }) in file.pending.iter().enumerate() {
             let FileChange::Write { offset, bytes } = change else {
                 if self.keeps_length() {
@@ -220,7 +221,7 @@ impl<'a> Cut<'a> {
                 Keep::All | Keep::Contents | Keep::Torn(_) | Keep::ZeroFilled(_) => {
                     apply(&mut content, change);
                 }
-                Keep::Random(_) => self.random_write(&mut content, offset, bytes, piece),
+                Keep::Random(_) => self.random_write(&mut content, offset, bytes, chunk_size),
             }
         }
         content
@@ -236,7 +237,7 @@ impl<'a> Cut<'a> {
     }
 
     /// The size of the pieces in which a file's writes reach the disk.
-    fn piece(&mut self) -> usize {
+    fn chunk_size(&mut self) -> usize {
         match self.rng.below(4) {
             0 => 1,
             1 | 2 => 512,
@@ -244,7 +245,7 @@ impl<'a> Cut<'a> {
         }
     }
 
-    fn random_write(&mut self, content: &mut Vec<u8>, offset: usize, bytes: &[u8], piece: usize) {
+    fn random_write(&mut self, content: &mut Vec<u8>, offset: usize, bytes: &[u8], chunk_size: usize) {
         let end = offset + bytes.len();
         match self.rng.below(4) {
             0 => {}
@@ -257,9 +258,9 @@ impl<'a> Cut<'a> {
         let mut from = 0;
         while from < bytes.len() {
             // Pieces lie where the disk's do, not where the write begins.
-            let to = match piece {
+            let to = match chunk_size {
                 usize::MAX => bytes.len(),
-                _ => (((offset + from) / piece + 1) * piece - offset).min(bytes.len()),
+                _ => (((offset + from) / chunk_size + 1) * chunk_size - offset).min(bytes.len()),
             };
             if self.rng.below(4) >= lost_in_four {
                 within(content, offset + from, &bytes[from..to]);
@@ -269,7 +270,7 @@ impl<'a> Cut<'a> {
     }
 
     /// A folder that a half-done rename left under two names is where the rename put it.
-    fn one_place_for_each_folder(&self, fs: &mut Fs) {
+    fn resolve_duplicate_folders(&self, fs: &mut Fs) {
         let mut places = BTreeMap::<Ino, Vec<(Ino, Arc<str>)>>::new();
         let mut todo = vec![ROOT];
         let mut seen = BTreeSet::from([ROOT]);
@@ -302,7 +303,7 @@ impl<'a> Cut<'a> {
 
 /// Counts names and bytes anew, and frees the inodes that the cut left without a name. A number that was used again
 /// before the cut could be found twice: the second gets a new one.
-fn count(fs: &mut Fs) {
+fn recount(fs: &mut Fs) {
     fs.uses[ROOT].names = 1;
     let mut numbers = BTreeSet::new();
     let mut todo = vec![ROOT];

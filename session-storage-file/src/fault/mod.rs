@@ -10,7 +10,7 @@
 //! use session_storage_file::fault::{FaultDisk, Keep};
 //!
 //! let disk = FaultDisk::new();
-//! disk.record();
+//! disk.start_recording();
 //! let file = disk.open(Path::new("/log"), Open::Create)?;
 //! file.write_at(b"hello", 0)?;
 //! file.sync()?;
@@ -23,13 +23,13 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
-mod calls;
 mod file;
 mod fs;
 mod image;
+mod paths;
 mod plan;
 mod rng;
-mod world;
+mod simulation;
 
 #[cfg(test)]
 mod tests;
@@ -37,4 +37,4 @@ mod tests;
 pub use self::image::{Keep, Moment};
 pub use self::plan::{AfterFailedSync, Call, Effect, Fault};
 pub use self::rng::Rng;
-pub use self::world::{Content, FaultDisk};
+pub use self::simulation::{Content, FaultDisk};

@@ -66,14 +66,14 @@ pub struct Fault {
     /// What happens.
     pub effect: Effect,
     /// Whether it happens to every call from then on, not to one alone.
-    pub lasting: bool,
+    pub persistent: bool,
 }
 
 impl Fault {
     /// Strikes one call of any kind and process, after this many that go well.
     #[must_use]
     pub const fn nth(after: u64, effect: Effect) -> Self {
-        Self { after, call: None, process: None, effect, lasting: false }
+        Self { after, call: None, process: None, effect, persistent: false }
     }
 
     /// Strikes only calls of this kind.
@@ -85,19 +85,19 @@ impl Fault {
 
     /// Strikes only calls of this process.
     #[must_use]
-    pub const fn of(mut self, process: u32) -> Self {
+    pub const fn in_process(mut self, process: u32) -> Self {
         self.process = Some(process);
         self
     }
 
     /// Strikes every such call from then on.
     #[must_use]
-    pub const fn lasting(mut self) -> Self {
-        self.lasting = true;
+    pub const fn persistent(mut self) -> Self {
+        self.persistent = true;
         self
     }
 
-    const fn could_strike(&self, call: Call, process: u32) -> bool {
+    const fn matches(&self, call: Call, process: u32) -> bool {
         let kind = match self.call {
             Some(wanted) => wanted as u8 == call as u8,
             None => true,
@@ -126,7 +126,7 @@ pub enum AfterFailedSync {
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     faults: Vec<Fault>,
-    pub(super) struck: u64,
+    pub(super) triggered_faults: u64,
 }
 
 impl Plan {
@@ -139,10 +139,10 @@ impl Plan {
     }
 
     /// What happens to this call, if anything.
-    pub(super) fn strike(&mut self, call: Call, process: u32) -> Option<Effect> {
+    pub(super) fn trigger(&mut self, call: Call, process: u32) -> Option<Effect> {
         let mut hit = None;
         self.faults.retain_mut(|fault| {
-            if hit.is_some() || !fault.could_strike(call, process) {
+            if hit.is_some() || !fault.matches(call, process) {
                 return true;
             }
             if fault.after > 0 {
@@ -150,9 +150,9 @@ impl Plan {
                 return true;
             }
             hit = Some(fault.effect);
-            fault.lasting
+            fault.persistent
         });
-        self.struck += u64::from(hit.is_some());
+        self.triggered_faults += u64::from(hit.is_some());
         hit
     }
 }

@@ -8,19 +8,19 @@ use rustix::io::Errno;
 use super::*;
 use crate::disk::{Disk, DiskFile, LockMode, Open};
 
-fn p(path: &str) -> &Path {
-    Path::new(path)
+fn path(text: &str) -> &Path {
+    Path::new(text)
 }
 
-fn read(disk: &FaultDisk, path: &str) -> Option<Vec<u8>> {
-    match disk.tree().remove(p(path)) {
+fn read(disk: &FaultDisk, name: &str) -> Option<Vec<u8>> {
+    match disk.tree().remove(path(name)) {
         Some(Content::File(bytes)) => Some(bytes.to_vec()),
         Some(Content::Dir) | None => None,
     }
 }
 
-fn put(disk: &FaultDisk, path: &str, bytes: &[u8]) -> Box<dyn DiskFile> {
-    let file = disk.open(p(path), Open::Create).unwrap();
+fn put(disk: &FaultDisk, name: &str, bytes: &[u8]) -> Box<dyn DiskFile> {
+    let file = disk.open(path(name), Open::Create).unwrap();
     assert_eq!(file.write_at(bytes, 0).unwrap(), bytes.len());
     file
 }
@@ -28,11 +28,11 @@ fn put(disk: &FaultDisk, path: &str, bytes: &[u8]) -> Box<dyn DiskFile> {
 /// A folder `/d` with a synced file `/d/f` of `old`.
 fn synced() -> (FaultDisk, Box<dyn DiskFile>) {
     let disk = FaultDisk::new();
-    disk.create_dir(p("/d")).unwrap();
-    disk.sync_dir(p("/")).unwrap();
+    disk.create_dir(path("/d")).unwrap();
+    disk.sync_dir(path("/")).unwrap();
     let file = put(&disk, "/d/f", b"old");
     file.sync().unwrap();
-    disk.sync_dir(p("/d")).unwrap();
+    disk.sync_dir(path("/d")).unwrap();
     (disk, file)
 }
 
@@ -45,7 +45,7 @@ fn a_file_is_safe_once_its_bytes_and_its_name_are_synced() {
     assert_eq!(read(&disk.now().cut(Keep::Contents), "/f"), None);
     file.sync().unwrap();
     assert_eq!(read(&disk.now().cut(Keep::Synced), "/f"), None);
-    disk.sync_dir(p("/")).unwrap();
+    disk.sync_dir(path("/")).unwrap();
     assert_eq!(read(&disk.now().cut(Keep::Synced), "/f").unwrap(), b"abc");
     assert!(disk.now().is_synced());
 }
@@ -92,9 +92,9 @@ fn an_unsynced_overwrite_keeps_any_piece_and_an_unsynced_cut_may_be_undone() {
 fn names_made_renamed_and_removed_are_each_kept_or_lost_on_their_own() {
     let (disk, _file) = synced();
     put(&disk, "/d/made", b"");
-    disk.remove_file(p("/d/f")).unwrap();
+    disk.remove_file(path("/d/f")).unwrap();
     put(&disk, "/d/tmp", b"");
-    disk.rename(p("/d/tmp"), p("/d/renamed")).unwrap();
+    disk.rename(path("/d/tmp"), path("/d/renamed")).unwrap();
     let mut seen = std::collections::BTreeSet::new();
     for seed in 0..400 {
         let image = disk.now().cut(Keep::Random(seed));
@@ -117,36 +117,36 @@ fn names_made_renamed_and_removed_are_each_kept_or_lost_on_their_own() {
 #[test]
 fn a_rename_across_folders_is_safe_when_both_are_synced() {
     let (disk, _file) = synced();
-    disk.create_dir(p("/e")).unwrap();
-    disk.sync_dir(p("/")).unwrap();
-    disk.rename(p("/d/f"), p("/e/f")).unwrap();
+    disk.create_dir(path("/e")).unwrap();
+    disk.sync_dir(path("/")).unwrap();
+    disk.rename(path("/d/f"), path("/e/f")).unwrap();
     let mut seen = std::collections::BTreeSet::new();
     for seed in 0..200 {
         let image = disk.now().cut(Keep::Random(seed));
         seen.insert((read(&image, "/d/f").is_some(), read(&image, "/e/f").is_some()));
     }
     assert_eq!(seen.len(), 4, "{seen:?}");
-    disk.sync_dir(p("/d")).unwrap();
+    disk.sync_dir(path("/d")).unwrap();
     assert_eq!(read(&disk.now().cut(Keep::Synced), "/d/f"), None);
     assert_eq!(read(&disk.now().cut(Keep::Synced), "/e/f"), None, "the other half was not promised");
-    disk.sync_dir(p("/e")).unwrap();
+    disk.sync_dir(path("/e")).unwrap();
     assert_eq!(read(&disk.now().cut(Keep::Synced), "/e/f").unwrap(), b"old");
 }
 
 #[test]
 fn a_folder_is_never_in_two_places() {
     let (disk, _file) = synced();
-    disk.create_dir(p("/e")).unwrap();
-    disk.sync_dir(p("/")).unwrap();
-    disk.rename(p("/d"), p("/e/d")).unwrap();
+    disk.create_dir(path("/e")).unwrap();
+    disk.sync_dir(path("/")).unwrap();
+    disk.rename(path("/d"), path("/e/d")).unwrap();
     for seed in 0..200 {
         let image = disk.now().cut(Keep::Random(seed));
         let places = ["/d/f", "/e/d/f"].iter().filter(|path| read(&image, path).is_some()).count();
         assert!(places <= 1, "seed {seed}");
     }
-    disk.sync_dir(p("/e")).unwrap();
+    disk.sync_dir(path("/e")).unwrap();
     assert_eq!(read(&disk.now().cut(Keep::Synced), "/e/d/f").unwrap(), b"old");
-    assert!(!disk.now().cut(Keep::Synced).tree().contains_key(p("/d")));
+    assert!(!disk.now().cut(Keep::Synced).tree().contains_key(path("/d")));
 }
 
 #[test]
@@ -155,10 +155,10 @@ fn what_a_failed_sync_should_have_covered_no_later_one_covers() {
     {
         let (disk, file) = synced();
         disk.after_failed_sync(after);
-        disk.fail(Fault::nth(0, Effect::Error(Errno::IO)).on(Call::Sync));
+        disk.inject(Fault::nth(0, Effect::Error(Errno::IO)).on(Call::Sync));
         file.write_at(b"+1", 3).unwrap();
         assert_eq!(file.sync().unwrap_err().raw_os_error(), Some(Errno::IO.raw_os_error()));
-        assert_eq!(disk.struck(), 1);
+        assert_eq!(disk.triggered_faults(), 1);
         assert!(disk.violations().is_empty());
         file.write_at(b"+2", 5).unwrap();
         assert_eq!(disk.violations().len(), 1);
@@ -173,36 +173,36 @@ fn what_a_failed_sync_should_have_covered_no_later_one_covers() {
 fn a_failed_sync_of_a_folder_can_be_made_good() {
     let disk = FaultDisk::new();
     put(&disk, "/f", b"").sync().unwrap();
-    disk.fail(Fault::nth(0, Effect::Error(Errno::IO)).on(Call::SyncDir));
-    disk.sync_dir(p("/")).unwrap_err();
+    disk.inject(Fault::nth(0, Effect::Error(Errno::IO)).on(Call::SyncDir));
+    disk.sync_dir(path("/")).unwrap_err();
     assert_eq!(read(&disk.now().cut(Keep::Synced), "/f"), None);
-    disk.sync_dir(p("/")).unwrap();
+    disk.sync_dir(path("/")).unwrap();
     assert_eq!(read(&disk.now().cut(Keep::Synced), "/f").unwrap(), b"");
 }
 
 #[test]
 fn a_fault_strikes_the_call_that_it_names_and_a_lasting_one_all_after_it() {
     let (disk, file) = synced();
-    disk.fail(Fault::nth(1, Effect::Short).on(Call::WriteAt));
+    disk.inject(Fault::nth(1, Effect::Short).on(Call::WriteAt));
     assert_eq!(file.write_at(b"four", 0).unwrap(), 4);
     assert_eq!(file.write_at(b"four", 0).unwrap(), 2);
     assert_eq!(file.write_at(b"four", 0).unwrap(), 4);
     let other = disk.process();
-    disk.fail(Fault::nth(0, Effect::Error(Errno::ACCESS)).of(other.process_number()).lasting());
-    assert!(disk.kind(p("/d")).is_ok());
+    disk.inject(Fault::nth(0, Effect::Error(Errno::ACCESS)).in_process(other.process_number()).persistent());
+    assert!(disk.kind(path("/d")).is_ok());
     for _ in 0..2 {
-        assert_eq!(other.kind(p("/d")).unwrap_err().kind(), ErrorKind::PermissionDenied);
+        assert_eq!(other.kind(path("/d")).unwrap_err().kind(), ErrorKind::PermissionDenied);
     }
-    disk.heal();
-    assert!(other.kind(p("/d")).is_ok());
-    assert_eq!(disk.struck(), 3);
+    disk.clear_faults();
+    assert!(other.kind(path("/d")).is_ok());
+    assert_eq!(disk.triggered_faults(), 3);
 }
 
 #[test]
 fn locks_belong_to_open_files_and_die_with_their_process() {
     let (disk, file) = synced();
     let other = disk.process();
-    let theirs = other.open(p("/d/f"), Open::Write).unwrap();
+    let theirs = other.open(path("/d/f"), Open::Write).unwrap();
     assert!(file.try_lock(LockMode::Shared).unwrap());
     assert!(theirs.try_lock(LockMode::Shared).unwrap());
     assert!(!file.try_lock(LockMode::Exclusive).unwrap());
@@ -213,7 +213,7 @@ fn locks_belong_to_open_files_and_die_with_their_process() {
     other.kill();
     assert!(other.is_dead() && disk.open_files() == 1);
     assert!(file.try_lock(LockMode::Exclusive).unwrap());
-    assert!(theirs.write_at(b"x", 0).is_err() && other.open(p("/d/f"), Open::Read).is_err());
+    assert!(theirs.write_at(b"x", 0).is_err() && other.open(path("/d/f"), Open::Read).is_err());
     assert_eq!(read(&disk, "/d/f").unwrap(), b"old");
     drop(theirs);
     drop(file);
@@ -224,8 +224,8 @@ fn locks_belong_to_open_files_and_die_with_their_process() {
 fn a_process_can_die_at_any_call_and_leave_the_unsynced_to_the_others() {
     let (disk, _file) = synced();
     let doomed = disk.process();
-    doomed.fail(Fault::nth(2, Effect::Death).of(doomed.process_number()));
-    let file = doomed.open(p("/d/f"), Open::Write).unwrap();
+    doomed.inject(Fault::nth(2, Effect::Death).in_process(doomed.process_number()));
+    let file = doomed.open(path("/d/f"), Open::Write).unwrap();
     file.write_at(b"+", 3).unwrap();
     assert!(file.sync().is_err() && doomed.is_dead());
     assert_eq!(read(&disk, "/d/f").unwrap(), b"old+");
@@ -241,7 +241,7 @@ fn a_full_disk_takes_what_fits_and_goes_on_once_there_is_room() {
     assert_eq!(file.write_at(b"abcd", 3).unwrap(), 2);
     assert_eq!(file.write_at(b"cd", 5).unwrap_err().raw_os_error(), Some(Errno::NOSPC.raw_os_error()));
     assert_eq!(file.write_at(b"OLD", 0).unwrap(), 3, "what is there can be changed");
-    assert!(disk.open(p("/d/g"), Open::Create).is_err() && disk.create_dir(p("/g")).is_err());
+    assert!(disk.open(path("/d/g"), Open::Create).is_err() && disk.create_dir(path("/g")).is_err());
     file.set_len(0).unwrap();
     assert_eq!(file.write_at(b"abcd", 0).unwrap(), 4);
     disk.set_capacity(usize::MAX);
@@ -253,7 +253,7 @@ fn an_open_file_lives_on_without_a_name_and_its_number_is_used_again_after_it() 
     let (disk, file) = synced();
     let number = file.identity().unwrap();
     let used = disk.used();
-    disk.remove_file(p("/d/f")).unwrap();
+    disk.remove_file(path("/d/f")).unwrap();
     let mut buffer = [0; 8];
     assert_eq!(file.read_at(&mut buffer, 1).unwrap(), 2);
     assert_ne!(put(&disk, "/d/f", b"new").identity().unwrap(), number);
@@ -265,16 +265,16 @@ fn an_open_file_lives_on_without_a_name_and_its_number_is_used_again_after_it() 
 #[test]
 fn each_moment_is_as_it_was_and_each_image_stands_alone() {
     let (disk, file) = synced();
-    disk.record();
+    disk.start_recording();
     for (at, letter) in b"abc".iter().enumerate() {
         file.write_at(&[*letter], at as u64).unwrap();
     }
     let moments = disk.moments();
-    assert_eq!((moments.len(), disk.moment()), (4, 3));
+    assert_eq!((moments.len(), disk.moment_index()), (4, 3));
     let all = |moment: &Moment| read(&moment.cut(Keep::All), "/d/f").unwrap();
     assert_eq!(moments.iter().map(all).collect::<Vec<_>>(), [b"old", b"ald", b"abd", b"abc"]);
     let image = moments[1].cut(Keep::All);
-    image.edit(p("/d/f"), |bytes| bytes.push(b'!')).unwrap();
+    image.edit(path("/d/f"), |bytes| bytes.push(b'!')).unwrap();
     assert_eq!(read(&image, "/d/f").unwrap(), b"ald!");
     assert_eq!(all(&moments[1]), b"ald");
     assert_ne!(disk.boot().unwrap(), image.boot().unwrap());

@@ -17,7 +17,7 @@ impl ReadAt for Trickle<'_> {
 type Seen = Vec<(Vec<u8>, u64, bool, bool)>;
 
 fn lines<S: ReadAt>(source: &S, from: u64) -> Seen {
-    let mut lines = Lines::from(source, from);
+    let mut lines = LineReader::from(source, from);
     let mut seen = Vec::new();
     while let Some(line) = lines.next().unwrap() {
         seen.push((line.bytes.to_vec(), line.end, line.complete, line.has_zeroes()));

@@ -12,12 +12,12 @@ use super::logs::{chain_of, fold, wait};
 /// Stories by session. A moment is an index into [`FaultDisk::moments`](session_storage_file::fault::FaultDisk::moments).
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ledger {
-    pub(crate) stories: BTreeMap<SessionId, Story>,
+    pub(crate) sessions: BTreeMap<SessionId, SessionModel>,
 }
 
 /// What was asked and acknowledged for one session.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Story {
+pub(crate) struct SessionModel {
     /// Every record that was ever submitted, and from which moment on it can be there.
     submitted: HashMap<Tip, (usize, Arc<str>)>,
     /// Acknowledged as flushed: since when, up to where.
@@ -35,17 +35,17 @@ pub(crate) type Found = BTreeMap<SessionId, (Head, Vec<StoredRecord>)>;
 
 impl Ledger {
     pub(crate) fn submit(&mut self, id: SessionId, now: usize, batch: &Batch) {
-        let story = self.stories.entry(id).or_default();
+        let session = self.sessions.entry(id).or_default();
         for record in batch.records() {
-            story.submitted.entry(record.tip()).or_insert_with(|| (now, record.line().into()));
+            session.submitted.entry(record.tip()).or_insert_with(|| (now, record.line().into()));
         }
     }
 
     pub(crate) fn acknowledge(&mut self, id: SessionId, now: usize, tip: Tip, flushed: bool) {
-        let story = self.stories.entry(id).or_default();
-        story.acknowledged = Some(tip);
+        let session = self.sessions.entry(id).or_default();
+        session.acknowledged = Some(tip);
         if flushed {
-            story.flushed.push((now, tip));
+            session.flushed.push((now, tip));
         }
     }
 
@@ -53,8 +53,8 @@ impl Ledger {
     #[must_use]
     pub(crate) fn after_cut(&self, moment: usize, found: &Found) -> Self {
         let mut ledger = Self::default();
-        for (id, story) in &self.stories {
-            let submitted: HashMap<_, _> = story
+        for (id, session) in &self.sessions {
+            let submitted: HashMap<_, _> = session
                 .submitted
                 .iter()
                 .filter(|(_, (since, _))| *since <= moment)
@@ -63,37 +63,37 @@ impl Ledger {
             if submitted.is_empty() {
                 continue;
             }
-            let required = story.required(moment);
+            let required = session.required(moment);
             let since = |at: Option<usize>| at.filter(|since| *since <= moment).map(|_| 0);
             let undone = found.contains_key(id);
-            ledger.stories.insert(
+            ledger.sessions.insert(
                 *id,
-                Story {
+                SessionModel {
                     submitted,
                     flushed: required.map(|tip| (0, tip)).into_iter().collect(),
                     acknowledged: required,
                     // A deletion that was cut off and that left the session there has not been asked for any more.
-                    deleting: since(story.deleting).filter(|_| !undone),
-                    deleted: since(story.deleted),
+                    deleting: since(session.deleting).filter(|_| !undone),
+                    deleted: since(session.deleted),
                 },
             );
         }
         ledger
     }
 
-    /// Reads all that a storage holds, and holds it against what it must hold at a moment. `living` demands what was
+    /// Reads all that a storage holds, and holds it against what it must hold at a moment. `running` demands what was
     /// acknowledged as buffered, too: no power was lost.
     pub(crate) fn check(
         &self,
         storage: &dyn SessionStorage,
         moment: usize,
-        living: bool,
+        running: bool,
     ) -> Result<Found, String> {
         let mut found = Found::new();
-        for (id, story) in &self.stories {
-            let gone = story.deleted.is_some_and(|since| since <= moment);
-            let may_be_gone = story.deleting.is_some_and(|since| since <= moment);
-            let required = if living { story.acknowledged } else { story.required(moment) };
+        for (id, session) in &self.sessions {
+            let gone = session.deleted.is_some_and(|since| since <= moment);
+            let may_be_gone = session.deleting.is_some_and(|since| since <= moment);
+            let required = if running { session.acknowledged } else { session.required(moment) };
             let records = match wait(storage.records_after(*id, 0)) {
                 Err(StorageError::NotFound { .. }) if gone || may_be_gone || required.is_none() => continue,
                 Err(error) => return Err(format!("{id}: {}, required is {required:?}", chain_of(&error))),
@@ -101,7 +101,7 @@ impl Ledger {
                 Ok(records) => records,
             };
             for record in &records {
-                match story.submitted.get(&record.tip()) {
+                match session.submitted.get(&record.tip()) {
                     Some((since, line)) if *since <= moment && **line == *record.line() => {}
                     _ => return Err(format!("{id}: nobody wrote record {}", record.tip())),
                 }
@@ -148,7 +148,7 @@ fn check_lists(storage: &dyn SessionStorage, found: &Found) -> Result<(), String
     Ok(())
 }
 
-impl Story {
+impl SessionModel {
     /// The highest tip that was acknowledged as flushed at that moment.
     fn required(&self, moment: usize) -> Option<Tip> {
         let known = self.flushed.iter().filter(|(since, _)| *since <= moment).map(|(_, tip)| *tip);

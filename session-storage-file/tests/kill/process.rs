@@ -11,9 +11,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::roles;
 
 /// Random numbers that a seed repeats (`SplitMix64`, Steele, Lea and Flood 2014).
-pub(crate) struct Dice(u64);
+pub(crate) struct Rng(u64);
 
-impl Dice {
+impl Rng {
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -32,7 +32,7 @@ pub(crate) struct Process {
     stdin: ChildStdin,
     lines: Receiver<String>,
     /// All that it said up to now.
-    pub(crate) heard: Vec<String>,
+    pub(crate) received: Vec<String>,
 }
 
 impl Process {
@@ -60,41 +60,41 @@ impl Process {
                 }
             }
         });
-        Self { child, stdin, lines, heard: Vec::new() }
+        Self { child, stdin, lines, received: Vec::new() }
     }
 
     /// The next line that it says.
-    pub(crate) fn line(&mut self, patience: Duration) -> String {
-        let line = self.lines.recv_timeout(patience).unwrap_or_else(|error| {
-            panic!("the process said nothing more ({error}) after {:?}", self.heard.last())
+    pub(crate) fn line(&mut self, timeout: Duration) -> String {
+        let line = self.lines.recv_timeout(timeout).unwrap_or_else(|error| {
+            panic!("the process said nothing more ({error}) after {:?}", self.received.last())
         });
-        self.heard.push(line.clone());
+        self.received.push(line.clone());
         line
     }
 
     /// What it said, or says next, after this word.
-    pub(crate) fn said(&mut self, word: &str, patience: Duration) -> String {
+    pub(crate) fn value_of(&mut self, word: &str, timeout: Duration) -> String {
         let after = |line: &String| line.strip_prefix(word).map(|rest| rest.trim_start().to_owned());
-        if let Some(said) = self.heard.iter().find_map(after) {
-            return said;
+        if let Some(value) = self.received.iter().find_map(after) {
+            return value;
         }
         loop {
-            let line = self.line(patience);
-            if let Some(said) = after(&line) {
-                return said;
+            let line = self.line(timeout);
+            if let Some(value) = after(&line) {
+                return value;
             }
         }
     }
 
     /// Whether it has said this; what it says later is not waited for.
-    pub(crate) fn has_said(&mut self, word: &str, text: &str) -> bool {
+    pub(crate) fn has_sent(&mut self, word: &str, text: &str) -> bool {
         while let Ok(line) = self.lines.try_recv() {
-            self.heard.push(line);
+            self.received.push(line);
         }
-        self.heard.iter().any(|line| line.strip_prefix(word).is_some_and(|rest| rest.trim_start() == text))
+        self.received.iter().any(|line| line.strip_prefix(word).is_some_and(|rest| rest.trim_start() == text))
     }
 
-    pub(crate) fn tell(&mut self, line: &str) {
+    pub(crate) fn send(&mut self, line: &str) {
         writeln!(self.stdin, "{line}").unwrap();
     }
 
@@ -103,7 +103,7 @@ impl Process {
     }
 
     /// Stops it, and returns once it stands.
-    pub(crate) fn stop(&self) {
+    pub(crate) fn sigstop(&self) {
         self.signal(Signal::STOP);
         let path = format!("/proc/{}/stat", self.child.id());
         while !std::fs::read_to_string(&path).unwrap().contains(") T ") {
@@ -111,7 +111,7 @@ impl Process {
         }
     }
 
-    pub(crate) fn go_on(&self) {
+    pub(crate) fn sigcont(&self) {
         self.signal(Signal::CONT);
     }
 

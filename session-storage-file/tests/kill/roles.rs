@@ -12,7 +12,7 @@ pub(crate) const ARGUMENT: &str = "SESSION_KILL_ARGUMENT";
 /// Begins each line that is meant for the test, among those of the test harness.
 pub(crate) const MARK: &str = "\u{1}";
 
-pub(crate) fn play(role: &str) {
+pub(crate) fn run(role: &str) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let result = runtime.block_on(async {
         match role {
@@ -23,19 +23,19 @@ pub(crate) fn play(role: &str) {
         }
     });
     if let Err(error) = result {
-        say(&format!("error {}", error.code()));
+        send(&format!("error {}", error.code()));
         eprintln!("{role}: {error:?}");
     }
 }
 
-fn say(line: &str) {
+fn send(line: &str) {
     // One write: a line is said whole or not at all.
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(format!("{MARK}{line}\n").as_bytes()).unwrap();
     stdout.flush().unwrap();
 }
 
-fn hear() -> Option<String> {
+fn receive() -> Option<String> {
     std::io::stdin().lock().lines().next().map(Result::unwrap)
 }
 
@@ -68,16 +68,16 @@ async fn write() -> Result<()> {
             }
         };
         let head = session.head();
-        say(&format!("instance {}", head.lifecycle.owner.unwrap().instance));
+        send(&format!("instance {}", head.lifecycle.owner.unwrap().instance));
         let mut value = session.last_checkpoint::<u64>()?.unwrap_or(0);
         for _ in 0..20 {
             value += 1;
             session.progress().complete_step("count");
             let tip = session.checkpoint(&value).await?;
-            say(&format!("ack {} {} {value}", session.id(), tip.revision));
+            send(&format!("ack {} {} {value}", session.id(), tip.revision));
             if waits {
                 // Stands where it holds no lock.
-                hear();
+                receive();
             }
         }
         session.complete(SessionSummary::new()).await?;
@@ -88,16 +88,16 @@ async fn write() -> Result<()> {
 /// Resumes each session that it is told of, if it can, and completes it.
 async fn race_for_orphans() -> Result<()> {
     let manager = manager(ManagerOptions::new().recovery(None)).await?;
-    while let Some(id) = hear() {
+    while let Some(id) = receive() {
         match manager.resume_session(id.parse().unwrap()).await {
             Ok(session) => {
-                say("won");
+                send("won");
                 // The loser has to find a session that runs.
-                hear();
+                receive();
                 session.complete(SessionSummary::new()).await?;
-                say("completed");
+                send("completed");
             }
-            Err(error) => say(error.code().as_str()),
+            Err(error) => send(error.code().as_str()),
         }
     }
     Ok(())
@@ -106,12 +106,12 @@ async fn race_for_orphans() -> Result<()> {
 async fn race_for_a_place() -> Result<()> {
     let limit: std::num::NonZeroUsize = std::env::var(ARGUMENT).unwrap().parse().unwrap();
     let manager = manager(ManagerOptions::new().recovery(None).max_sessions(limit)).await?;
-    say("ready");
-    hear();
+    send("ready");
+    receive();
     match manager.create_session(SessionConfig::new("place")).await {
-        Ok(_) => say("made"),
-        Err(error) => say(error.code().as_str()),
+        Ok(_) => send("made"),
+        Err(error) => send(error.code().as_str()),
     }
-    hear();
+    receive();
     Ok(())
 }

@@ -6,7 +6,7 @@ use session_storage_file::fault::Rng;
 use super::logs;
 
 /// The size of a note: mostly small.
-pub(crate) fn bytes(rng: &mut Rng) -> usize {
+pub(crate) fn note_size(rng: &mut Rng) -> usize {
     match rng.below(8) {
         0 => rng.below(6000),
         1 => rng.below(600),
@@ -15,12 +15,12 @@ pub(crate) fn bytes(rng: &mut Rng) -> usize {
 }
 
 /// What may come next in this session, done by this owner; `None` once it has ended.
-pub(crate) fn events(rng: &mut Rng, head: &Head, owner: u64) -> Option<Vec<SessionEvent>> {
+pub(crate) fn next_events(rng: &mut Rng, head: &Head, owner: u64) -> Option<Vec<SessionEvent>> {
     let lives = &head.lifecycle;
     let unowned = lives.owner.is_none();
     Some(match head.state() {
         SessionState::Created => match rng.below(6) {
-            0 => vec![logs::note(bytes(rng))],
+            0 => vec![logs::note(note_size(rng))],
             1 => vec![logs::cancel_requested(), logs::cancelled()],
             2 => vec![logs::failed()],
             _ => vec![logs::started(owner)],
@@ -30,16 +30,16 @@ pub(crate) fn events(rng: &mut Rng, head: &Head, owner: u64) -> Option<Vec<Sessi
             1 => vec![logs::completed(head)],
             2 => vec![logs::interrupted()],
             3 => vec![logs::interrupted(), logs::resumed(owner)],
-            4 => vec![logs::interrupted(), logs::resumed(owner), logs::note(bytes(rng))],
+            4 => vec![logs::interrupted(), logs::resumed(owner), logs::note(note_size(rng))],
             5 => vec![logs::checkpoint(lives.iteration)],
             6 => vec![logs::cancel_requested()],
             7 | 8 => vec![logs::progress(head.samples + 1)],
-            9 => (0..3).map(|_| logs::note(bytes(rng))).collect(),
-            _ => vec![logs::note(bytes(rng))],
+            9 => (0..3).map(|_| logs::note(note_size(rng))).collect(),
+            _ => vec![logs::note(note_size(rng))],
         },
         SessionState::Paused { .. } => match rng.below(4) {
             0 => vec![logs::cancel_requested(), logs::cancelled()],
-            1 => vec![logs::note(bytes(rng))],
+            1 => vec![logs::note(note_size(rng))],
             _ if unowned => vec![logs::resumed(owner)],
             _ => vec![logs::interrupted(), logs::resumed(owner)],
         },
@@ -50,8 +50,8 @@ pub(crate) fn events(rng: &mut Rng, head: &Head, owner: u64) -> Option<Vec<Sessi
 }
 
 /// Whether the session ends with these.
-pub(crate) fn ends(events: &[SessionEvent]) -> bool {
-    events.iter().any(|event| {
+pub(crate) fn ends(next_events: &[SessionEvent]) -> bool {
+    next_events.iter().any(|event| {
         matches!(
             event,
             SessionEvent::Completed { .. } | SessionEvent::Failed { .. } | SessionEvent::Cancelled { .. }

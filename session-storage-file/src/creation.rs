@@ -4,23 +4,23 @@ use std::time::{Duration, Instant};
 
 use session_core::{Batch, Expected, SessionId, StorageError, Tip};
 
+use crate::append::sealed_lines;
 use crate::disk::Open;
-use crate::durable::sealed_lines;
 use crate::error::IoContext;
-use crate::format::Make;
+use crate::format::CreateIfMissing;
 use crate::layout::SessionPaths;
 use crate::slots::{Mark, Slot, write_all};
 use crate::store::Store;
 
 /// How long whoever ended a session waits for the store's lock, at most.
-const MARKER_PATIENCE: Duration = Duration::from_millis(100);
+const MARKER_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// How many markers whoever makes a session looks at besides.
-const LOOKED_AT: usize = 2;
+const PRUNED_PER_CREATION: usize = 2;
 
 /// What the marker of a session stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Meaning {
+pub(crate) enum MarkerState {
     /// The session is unended, or cannot be read.
     Unended,
     /// It has ended, and a loss of power could take that back: readers need the marker then.
@@ -28,7 +28,7 @@ pub(crate) enum Meaning {
     /// It has ended for good.
     Ended,
     /// There is no such session.
-    Nothing,
+    NoSession,
 }
 
 impl Store {
@@ -42,11 +42,11 @@ impl Store {
         let lines = sealed_lines(id, expected, batch);
         // What can be refused without a store makes none.
         if let Err(error) = &lines
-            && !self.is_there()?
+            && !self.exists()?
         {
             return Err(error.clone());
         }
-        let lock = self.lock_store(Make::Store, self.deadline())?;
+        let lock = self.lock_store(CreateIfMissing::Yes, self.deadline())?;
         self.clear_leftovers()?;
         if self.find(id)?.is_some() {
             // Damage is not absence: who cannot read what is there is told so.
@@ -59,8 +59,8 @@ impl Store {
             return Err(StorageError::MaxSessions { limit: limit.get() });
         }
         let lines = lines?;
-        let tip = self.build(id, batch, &lines).inspect_err(|_| self.take_back(id))?;
-        self.tidy_markers(id);
+        let tip = self.build(id, batch, &lines).inspect_err(|_| self.discard_staged(id))?;
+        self.prune_markers(id);
         drop(lock);
         Ok(tip)
     }
@@ -89,7 +89,7 @@ impl Store {
             let absent = matches!(self.disk.kind(&paths.dir), Ok(None));
             return Err(if absent { error } else { unknown(error) });
         }
-        self.settle_sessions().map_err(unknown)?;
+        self.sync_sessions_dir().map_err(unknown)?;
         if let Err(error) = (Slot { turn: 2, ..slot }).write(id, &*slots) {
             tracing::warn!(session = %id, %error, "the mark was not written");
         }
@@ -97,7 +97,7 @@ impl Store {
     }
 
     /// Removes what a failed creation left out of sight; what it made visible stays.
-    fn take_back(&self, id: SessionId) {
+    fn discard_staged(&self, id: SessionId) {
         let SessionPaths { dir, .. } = self.layout.staged(id);
         if self.remove_tree(&dir).is_ok() && matches!(self.find(id), Ok(None)) {
             drop(self.disk.remove_file(&self.layout.marker(id)));
@@ -121,11 +121,11 @@ impl Store {
             if left < limit {
                 break;
             }
-            let meaning = self.meaning_of_marker(id);
-            if meaning != Meaning::Unended {
+            let state = self.marker_state(id);
+            if state != MarkerState::Unended {
                 left -= 1;
             }
-            self.remove_marker(id, meaning)?;
+            self.remove_marker(id, state)?;
         }
         Ok(left)
     }
@@ -133,49 +133,49 @@ impl Store {
     /// Looks at a few markers, and removes those that stand for nothing; the store's lock is held. Whoever ends a session
     /// while many others are made may not get the lock, and leaves its marker: without this, lists of what is active
     /// would read more and more that is not. Ids are random, and so is the place where a new one begins to look.
-    fn tidy_markers(&self, new: SessionId) {
+    fn prune_markers(&self, new: SessionId) {
         let Ok(marked) = self.ids(&self.layout.active()) else { return };
         let (before, after) = marked.split_at(marked.partition_point(|id| *id <= new));
-        for id in after.iter().chain(before).filter(|id| **id != new).take(LOOKED_AT) {
-            if let Err(error) = self.remove_marker(*id, self.meaning_of_marker(*id)) {
+        for id in after.iter().chain(before).filter(|id| **id != new).take(PRUNED_PER_CREATION) {
+            if let Err(error) = self.remove_marker(*id, self.marker_state(*id)) {
                 tracing::debug!(session = %id, %error, "the marker of an ended session stays for now");
             }
         }
     }
 
     /// What a marker stands for. A session that cannot be read may be unended.
-    pub(crate) fn meaning_of_marker(&self, id: SessionId) -> Meaning {
+    pub(crate) fn marker_state(&self, id: SessionId) -> MarkerState {
         let paths = match self.find(id) {
             Ok(Some(paths)) => paths,
-            Ok(None) => return Meaning::Nothing,
-            Err(_) => return Meaning::Unended,
+            Ok(None) => return MarkerState::NoSession,
+            Err(_) => return MarkerState::Unended,
         };
         let (Ok(slots), Ok(Some(head))) = (self.read_slots(id, &paths), self.read_head(id)) else {
-            return Meaning::Unended;
+            return MarkerState::Unended;
         };
         if !head.state().is_final() {
-            return Meaning::Unended;
+            return MarkerState::Unended;
         }
         if slots.mark().is_some_and(|mark| mark.tip == head.tip) {
-            Meaning::Ended
+            MarkerState::Ended
         } else {
-            Meaning::MayBeUnended
+            MarkerState::MayBeUnended
         }
     }
 
     /// Removes a marker that stands for no unended session; the store's lock is held. Whether it did.
-    pub(crate) fn remove_marker(&self, id: SessionId, meaning: Meaning) -> Result<bool, StorageError> {
-        match meaning {
-            Meaning::Unended | Meaning::MayBeUnended => return Ok(false),
-            Meaning::Ended => {}
+    pub(crate) fn remove_marker(&self, id: SessionId, state: MarkerState) -> Result<bool, StorageError> {
+        match state {
+            MarkerState::Unended | MarkerState::MayBeUnended => return Ok(false),
+            MarkerState::Ended => {}
             // Whoever deleted it may have died before that was on the disk.
-            Meaning::Nothing => self.settle_sessions()?,
+            MarkerState::NoSession => self.sync_sessions_dir()?,
         }
         self.remove_tree(&self.layout.marker(id)).map(|()| true)
     }
 
     /// Makes durable which sessions there are.
-    pub(crate) fn settle_sessions(&self) -> Result<(), StorageError> {
+    pub(crate) fn sync_sessions_dir(&self) -> Result<(), StorageError> {
         let sessions = self.layout.sessions();
         self.disk.sync_dir(&sessions).context("flush", &sessions)
     }
@@ -187,10 +187,10 @@ impl Store {
         if !matches!(self.disk.kind(&marker), Ok(Some(_))) {
             return;
         }
-        let deadline = Instant::now() + self.lock_timeout.min(MARKER_PATIENCE);
-        let removed = self.lock_store(Make::Nothing, deadline).and_then(|lock| {
-            lock.map_or(Ok(false), |_lock| self.remove_marker(id, self.meaning_of_marker(id)))
-        });
+        let deadline = Instant::now() + self.lock_timeout.min(MARKER_LOCK_TIMEOUT);
+        let removed = self
+            .lock_store(CreateIfMissing::No, deadline)
+            .and_then(|lock| lock.map_or(Ok(false), |_lock| self.remove_marker(id, self.marker_state(id))));
         if let Err(error) = removed {
             tracing::debug!(session = %id, %error, "the marker of an ended session stays for now");
         }

@@ -2,22 +2,22 @@
 
 use session_core::{Condition, ReconcileReport, SessionId, StorageError};
 
-use crate::format::Make;
-use crate::handle::Kept;
+use crate::format::CreateIfMissing;
+use crate::handle::CachedHandle;
 use crate::store::Store;
 
 impl Store {
     /// Clears what is out of sight and makes the markers right. Returns the sessions that are marked now.
     pub(crate) fn reconcile_store(&self) -> Result<(ReconcileReport, Vec<SessionId>), StorageError> {
         let mut done = ReconcileReport::default();
-        let Some(_lock) = self.lock_store(Make::Nothing, self.deadline())? else {
+        let Some(_lock) = self.lock_store(CreateIfMissing::No, self.deadline())? else {
             return Ok((done, Vec::new()));
         };
         self.clear_leftovers()?;
         let active = self.layout.active();
         let marked = self.ids(&active)?;
         for id in &marked {
-            if self.remove_marker(*id, self.meaning_of_marker(*id))? {
+            if self.remove_marker(*id, self.marker_state(*id))? {
                 done.unmarked.push(*id);
             }
         }
@@ -37,17 +37,17 @@ impl Store {
     /// go. Returns what was found, if it was not health.
     pub(crate) fn reconcile_session(
         &self,
-        kept: &mut Option<Kept>,
+        cached: &mut Option<CachedHandle>,
         id: SessionId,
     ) -> Result<Option<Condition>, StorageError> {
         let deadline = self.deadline();
-        let repaired = self.under_lock(kept, id, deadline, |handle| {
-            self.remove_tree(&handle.paths.remade_log())?;
-            self.remove_tree(&handle.paths.remade_slots())?;
-            let condition = if handle.is_unchanged() { Condition::Healthy } else { self.take_stock(handle)? };
-            let ended = handle.known().place.head.state().is_final();
-            if ended && !handle.known().is_flushed() {
-                self.flush_or_remake(handle)?;
+        let repaired = self.with_session_lock(cached, id, deadline, |handle| {
+            self.remove_tree(&handle.paths.rebuilt_log())?;
+            self.remove_tree(&handle.paths.rebuilt_slots())?;
+            let condition = if handle.is_unchanged() { Condition::Healthy } else { self.rescan(handle)? };
+            let ended = handle.state().position.head.state().is_final();
+            if ended && !handle.state().is_flushed() {
+                self.flush_or_rebuild(handle)?;
             }
             Ok((condition, ended))
         })?;

@@ -15,18 +15,18 @@ use session_storage_file::{Disk, DiskFile, FileStorage, FileStorageOptions, Iden
 use session_testkit::logs::Log;
 
 /// The system's disk, on which something happens right before the n-th call.
-struct Meanwhile {
+struct InterleavedDisk {
     left: Mutex<usize>,
-    what: Box<dyn Fn() + Send + Sync>,
+    action: Box<dyn Fn() + Send + Sync>,
 }
 
-impl Meanwhile {
+impl InterleavedDisk {
     fn call(&self) -> RealDisk {
         let mut left = self.left.lock().unwrap();
         if *left > 0 {
             *left -= 1;
             if *left == 0 {
-                (self.what)();
+                (self.action)();
             }
         }
         RealDisk
@@ -37,13 +37,13 @@ impl Meanwhile {
     }
 }
 
-impl fmt::Debug for Meanwhile {
+impl fmt::Debug for InterleavedDisk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Meanwhile").field("left", &self.left).finish_non_exhaustive()
     }
 }
 
-impl Disk for Meanwhile {
+impl Disk for InterleavedDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>> {
         self.call().open(path, how)
     }
@@ -98,14 +98,14 @@ fn wait<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// Whoever looks, and then what whoever looks is to find.
-fn at_each_call(before: fn(&Path), look: fn(&FileStorage)) {
+fn at_each_call(before: fn(&Path), operation: fn(&FileStorage)) {
     for nth in 1.. {
         let folder = tempfile::tempdir().unwrap();
         let path: PathBuf = folder.path().join("store");
         before(&path);
-        let disk = Arc::new(Meanwhile {
+        let disk = Arc::new(InterleavedDisk {
             left: Mutex::new(nth),
-            what: Box::new({
+            action: Box::new({
                 let path = path.clone();
                 move || {
                     // Whoever holds the store's lock is waited for by nobody here: it is this very thread.
@@ -117,7 +117,7 @@ fn at_each_call(before: fn(&Path), look: fn(&FileStorage)) {
         });
         let options = FileStorageOptions::new(&path).without_threads();
         match FileStorage::with_disk(Arc::clone(&disk) as Arc<dyn Disk>, options) {
-            Ok(storage) => look(&storage),
+            Ok(storage) => operation(&storage),
             Err(error) => panic!("opened while somebody makes the store, before call {nth}: {error}"),
         }
         if !disk.has_happened() {

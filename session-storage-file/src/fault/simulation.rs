@@ -16,7 +16,7 @@ use crate::disk::LockMode;
 /// A disk in memory, as one process sees it. Clones are the same process.
 #[derive(Clone)]
 pub struct FaultDisk {
-    pub(super) world: Arc<Mutex<World>>,
+    pub(super) sim: Arc<Mutex<Simulation>>,
     process: u32,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Handle {
 }
 
 #[derive(Debug)]
-pub(super) struct World {
+pub(super) struct Simulation {
     pub(super) fs: Fs,
     pub(super) handles: BTreeMap<u64, Handle>,
     next_handle: u64,
@@ -56,8 +56,8 @@ pub(super) struct World {
 
 /// How a call goes on after the plan was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Go {
-    Whole,
+pub(super) enum Transfer {
+    Full,
     Short,
 }
 
@@ -81,7 +81,7 @@ impl FaultDisk {
     }
 
     pub(super) fn of(fs: Fs) -> Self {
-        let world = World {
+        let sim = Simulation {
             fs,
             handles: BTreeMap::new(),
             next_handle: 0,
@@ -95,19 +95,19 @@ impl FaultDisk {
             capacity: usize::MAX,
             violations: Vec::new(),
         };
-        Self { world: Arc::new(Mutex::new(world)), process: 0 }
+        Self { sim: Arc::new(Mutex::new(sim)), process: 0 }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(&self) -> MutexGuard<'_, Simulation> {
+        self.sim.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The same disk, as another process sees it.
     #[must_use]
     pub fn process(&self) -> Self {
-        let mut world = self.lock();
-        world.next_process += 1;
-        Self { world: Arc::clone(&self.world), process: world.next_process }
+        let mut sim = self.lock();
+        sim.next_process += 1;
+        Self { sim: Arc::clone(&self.sim), process: sim.next_process }
     }
 
     /// The number by which a [`Fault`] names this process.
@@ -128,19 +128,19 @@ impl FaultDisk {
     }
 
     /// Plans a fault.
-    pub fn fail(&self, fault: Fault) {
+    pub fn inject(&self, fault: Fault) {
         self.lock().plan.add(fault);
     }
 
     /// Forgets all faults that are still to come.
-    pub fn heal(&self) {
+    pub fn clear_faults(&self) {
         self.lock().plan.clear();
     }
 
     /// How many faults have struck.
     #[must_use]
-    pub fn struck(&self) -> u64 {
-        self.lock().plan.struck
+    pub fn triggered_faults(&self) -> u64 {
+        self.lock().plan.triggered_faults
     }
 
     /// What a file holds after its sync failed.
@@ -166,21 +166,21 @@ impl FaultDisk {
     }
 
     /// Starts to write down every call, for a person who reads a failure.
-    pub fn trace(&self) {
+    pub fn start_trace(&self) {
         self.lock().trace = Some(Vec::new());
     }
 
-    /// What was written down since [`trace`](Self::trace).
+    /// What was written down since [`start_trace`](Self::start_trace).
     #[must_use]
-    pub fn traced(&self) -> Vec<String> {
+    pub fn trace_lines(&self) -> Vec<String> {
         self.lock().trace.clone().unwrap_or_default()
     }
 
     /// Starts to keep the state after every call that changes it, the present one first.
-    pub fn record(&self) {
-        let mut world = self.lock();
-        world.moments = Some(Vec::new());
-        world.changed(|| "the beginning".to_owned());
+    pub fn start_recording(&self) {
+        let mut sim = self.lock();
+        sim.moments = Some(Vec::new());
+        sim.record_moment(|| "the beginning".to_owned());
     }
 
     /// The states that were kept.
@@ -191,15 +191,15 @@ impl FaultDisk {
 
     /// The index of the present state in [`moments`](Self::moments).
     #[must_use]
-    pub fn moment(&self) -> usize {
+    pub fn moment_index(&self) -> usize {
         self.lock().moments.as_ref().map_or(0, |moments| moments.len().saturating_sub(1))
     }
 
     /// The present state.
     #[must_use]
     pub fn now(&self) -> Moment {
-        let world = self.lock();
-        Moment::new(&world.fs, "now".to_owned())
+        let sim = self.lock();
+        Moment::new(&sim.fs, "now".to_owned())
     }
 
     /// How many files are open, in all processes.
@@ -223,11 +223,11 @@ impl FaultDisk {
     /// All that is there now, by path, `/` left out.
     #[must_use]
     pub fn tree(&self) -> BTreeMap<PathBuf, Content> {
-        let world = self.lock();
+        let sim = self.lock();
         let mut found = BTreeMap::new();
         let mut todo = vec![(PathBuf::from("/"), ROOT)];
         while let Some((path, ino)) = todo.pop() {
-            match &world.fs.inode(ino).node {
+            match &sim.fs.inode(ino).node {
                 Node::File(file) => {
                     found.insert(path, Content::File(Arc::clone(&file.live)));
                 }
@@ -247,17 +247,17 @@ impl FaultDisk {
     /// # Errors
     /// Where there is no such file.
     pub fn edit(&self, path: &Path, edit: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
-        let mut world = self.lock();
-        let ino = world.fs.lookup(path)?;
-        let before = world.fs.file(ino)?.live.len();
-        let file = world.fs.file_mut(ino)?;
+        let mut sim = self.lock();
+        let ino = sim.fs.lookup(path)?;
+        let before = sim.fs.file(ino)?.live.len();
+        let file = sim.fs.file_mut(ino)?;
         let mut bytes = Vec::clone(&file.live);
         edit(&mut bytes);
         let after = bytes.len();
         file.live = Arc::new(bytes);
         file.durable = Arc::clone(&file.live);
         file.pending.clear();
-        world.fs.used = world.fs.used + after - before;
+        sim.fs.used = sim.fs.used + after - before;
         Ok(())
     }
 }
@@ -267,26 +267,26 @@ impl FaultDisk {
     pub(super) fn begin(
         &self,
         call: Call,
-        what: impl FnOnce(&World) -> String,
-    ) -> io::Result<(MutexGuard<'_, World>, Go)> {
-        let mut world = self.lock();
-        let go = world.begin(self.process, call, what)?;
-        Ok((world, go))
+        what: impl FnOnce(&Simulation) -> String,
+    ) -> io::Result<(MutexGuard<'_, Simulation>, Transfer)> {
+        let mut sim = self.lock();
+        let transfer = sim.begin(self.process, call, what)?;
+        Ok((sim, transfer))
     }
 }
 
-impl World {
+impl Simulation {
     pub(super) fn begin(
         &mut self,
         process: u32,
         call: Call,
         what: impl FnOnce(&Self) -> String,
-    ) -> io::Result<Go> {
+    ) -> io::Result<Transfer> {
         if self.dead.contains(&process) {
             return Err(io::Error::other("this process is dead"));
         }
         self.calls += 1;
-        let effect = self.plan.strike(call, process);
+        let effect = self.plan.trigger(call, process);
         if self.trace.is_some() {
             let line = format!("{}: process {process}: {call:?} {} {effect:?}", self.calls, what(self));
             if let Some(trace) = &mut self.trace {
@@ -294,8 +294,8 @@ impl World {
             }
         }
         match effect {
-            None => Ok(Go::Whole),
-            Some(Effect::Short) => Ok(Go::Short),
+            None => Ok(Transfer::Full),
+            Some(Effect::Short) => Ok(Transfer::Short),
             Some(Effect::Error(errno)) => Err(error(errno)),
             Some(Effect::Death) => {
                 self.kill(process);
@@ -305,14 +305,14 @@ impl World {
     }
 
     /// Keeps the state, if states are kept.
-    pub(super) fn changed(&mut self, what: impl FnOnce() -> String) {
+    pub(super) fn record_moment(&mut self, what: impl FnOnce() -> String) {
         if let Some(moments) = &mut self.moments {
             moments.push(Moment::new(&self.fs, what()));
         }
     }
 
-    pub(super) fn opened(&mut self, ino: Ino, process: u32, writable: bool, path: &Path) -> u64 {
-        self.fs.hold(ino);
+    pub(super) fn open_handle(&mut self, ino: Ino, process: u32, writable: bool, path: &Path) -> u64 {
+        self.fs.add_handle(ino);
         self.next_handle += 1;
         self.handles
             .insert(self.next_handle, Handle { ino, process, lock: None, writable, path: path.into() });
@@ -329,7 +329,7 @@ impl World {
 
     pub(super) fn close(&mut self, number: u64) {
         if let Some(handle) = self.handles.remove(&number) {
-            self.fs.let_go(handle.ino);
+            self.fs.release_handle(handle.ino);
         }
     }
 

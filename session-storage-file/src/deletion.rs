@@ -8,20 +8,20 @@ use session_core::{SessionId, StorageError, Tip};
 
 use crate::disk::Kind;
 use crate::error::{IoContext, storage_error};
-use crate::format::Make;
+use crate::format::CreateIfMissing;
 use crate::store::Store;
 
 impl Store {
     /// Deletes a session whose log ends with `tip`.
     pub(crate) fn delete(&self, id: SessionId, tip: Tip) -> Result<(), StorageError> {
         // The store's lock first, as everywhere; it keeps the id from being created again before all is gone.
-        let Some(_lock) = self.lock_store(Make::Nothing, self.deadline())? else {
+        let Some(_lock) = self.lock_store(CreateIfMissing::No, self.deadline())? else {
             return Err(StorageError::NotFound { id });
         };
         self.clear_leftovers()?;
         let trashed = self.layout.trash().join(id.to_string());
         let deadline = self.deadline();
-        self.under_lock(&mut None, id, deadline, |handle| {
+        self.with_session_lock(&mut None, id, deadline, |handle| {
             let actual = self.read_head(id)?.ok_or(StorageError::NotFound { id })?.tip;
             if actual != tip {
                 return Err(StorageError::Conflict { id, expected: Some(tip), actual: Some(actual) });
@@ -32,7 +32,7 @@ impl Store {
                 let there = matches!(self.find(id), Ok(Some(_)));
                 return Err(if there { error } else { unknown(error) });
             }
-            self.settle_sessions().map_err(unknown)
+            self.sync_sessions_dir().map_err(unknown)
         })?
         .ok_or(StorageError::NotFound { id })?;
         // It is deleted: what cannot be cleared away now is cleared by whoever takes the store's lock next.
@@ -46,12 +46,12 @@ impl Store {
     /// Removes what a crash left of sessions that were being made or deleted; the store's lock is held, so that
     /// nobody else is at it.
     pub(crate) fn clear_leftovers(&self) -> Result<(), StorageError> {
-        self.make_folders()?;
+        self.create_folders()?;
         for folder in [self.layout.stage(), self.layout.trash()] {
             let names = self.disk.read_dir(&folder).context("list", &folder)?;
             if !names.is_empty() {
                 // Whoever deleted a session may have died before that was on the disk: emptied, it must not come back.
-                self.settle_sessions()?;
+                self.sync_sessions_dir()?;
             }
             for name in names {
                 self.remove_tree(&folder.join(name))?;

@@ -12,22 +12,22 @@ use session_core::{
 };
 
 use crate::catch_up::ends_at;
-use crate::condition::{Assessment, Trust, assess};
+use crate::condition::{Assessment, CachedHead, assess};
 use crate::disk::{DiskFile, Identity, Open};
 use crate::error::IoContext;
 use crate::layout::SessionPaths;
-use crate::scan::{Step, Walk, fold};
+use crate::scan::{ChainItem, ChainReader, fold};
 use crate::slots::{Slot, Slots};
 use crate::store::Store;
 
 /// Bytes of records after which a page ends, whatever was asked for.
 const PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// Looks at a log that seems damaged before that is believed: a writer may have been in the midst of something.
-const LOOKS: usize = 3;
+const READ_ATTEMPTS: usize = 3;
 /// Sessions of which it is remembered where the last page ended.
-const CURSORS: usize = 256;
+const MAX_CURSORS: usize = 256;
 /// Sessions whose heads are remembered, each a kilobyte or two; of more, any of them.
-const HEADS: usize = 4096;
+const MAX_CACHED_HEADS: usize = 4096;
 
 /// Where pages ended, so that the next one need not be looked for from the start.
 #[derive(Debug, Default)]
@@ -47,7 +47,7 @@ impl Cursors {
 
     fn set(&self, id: SessionId, cursor: Cursor) {
         let mut cursors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if cursors.len() >= CURSORS && !cursors.contains_key(&id) {
+        if cursors.len() >= MAX_CURSORS && !cursors.contains_key(&id) {
             // Any will do: whoever loses one reads its log from the start once.
             cursors.clear();
         }
@@ -58,20 +58,20 @@ impl Cursors {
 /// Heads of sessions that have not ended, which are looked at again and again, with where their logs ended. A log that
 /// still ends there with the same sum is the same log: each sum covers all records before it.
 #[derive(Debug, Default)]
-pub(crate) struct Heads(Mutex<HashMap<SessionId, (Arc<Head>, u64)>>);
+pub(crate) struct HeadCache(Mutex<HashMap<SessionId, (Arc<Head>, u64)>>);
 
-impl Heads {
+impl HeadCache {
     fn get(&self, id: SessionId) -> Option<(Arc<Head>, u64)> {
         self.lock().get(&id).map(|(head, end)| (Arc::clone(head), *end))
     }
 
-    fn keep(&self, head: &Head, end: u64) {
+    fn insert(&self, head: &Head, end: u64) {
         let mut heads = self.lock();
         if head.state().is_final() {
             heads.remove(&head.id);
             return;
         }
-        if heads.len() >= HEADS
+        if heads.len() >= MAX_CACHED_HEADS
             && !heads.contains_key(&head.id)
             && let Some(any) = heads.keys().next().copied()
         {
@@ -80,7 +80,7 @@ impl Heads {
         heads.insert(head.id, (Arc::new(head.clone()), end));
     }
 
-    fn forget(&self, id: SessionId) {
+    fn remove(&self, id: SessionId) {
         self.lock().remove(&id);
     }
 
@@ -90,8 +90,8 @@ impl Heads {
 }
 
 /// What a walk to the end of the readable records found there.
-enum Reached {
-    Page(Vec<StoredRecord>),
+enum PageOutcome {
+    Records(Vec<StoredRecord>),
     End,
     Damage(StorageError),
 }
@@ -99,7 +99,7 @@ enum Reached {
 impl Store {
     /// The head of a session; `None` if there is none.
     pub(crate) fn read_head(&self, id: SessionId) -> Result<Option<Head>, StorageError> {
-        if let Some(head) = self.remembered_head(id) {
+        if let Some(head) = self.cached_head(id) {
             return Ok(Some(head));
         }
         let Some(paths) = self.find(id)? else { return Ok(None) };
@@ -111,14 +111,14 @@ impl Store {
     }
 
     /// The head that was read last, if the log has not changed since.
-    fn remembered_head(&self, id: SessionId) -> Option<Head> {
+    fn cached_head(&self, id: SessionId) -> Option<Head> {
         let (head, end) = self.heads.get(id)?;
         let same = || {
             let log = self.disk.open(&self.layout.session(id).log, Open::Read)?;
             Ok::<bool, io::Error>(log.len()? == end && ends_at(&*log, head.tip, end)?)
         };
         if !same().unwrap_or(false) {
-            self.heads.forget(id);
+            self.heads.remove(id);
             return None;
         }
         Some(Head::clone(&head))
@@ -126,7 +126,7 @@ impl Store {
 
     fn read_head_at(&self, id: SessionId, paths: &SessionPaths) -> Result<Head, StorageError> {
         // The slots before the log: what they say is then in the log already.
-        let slots = self.slots_by(id, paths, Slots::read_newest)?;
+        let slots = self.read_slots_with(id, paths, Slots::read_newest)?;
         let log = self.open_log(id, &paths.log)?;
         let mut stored = stored_head(&*log, &slots, &self.boot).context("read", &paths.log)?;
         if stored.is_none() && slots.older.is_none() {
@@ -135,18 +135,18 @@ impl Store {
         }
         let (mut head, end) = stored.unzip();
         let chain = head.as_ref().map_or(Chain::start(id), |head: &Head| Chain::at(id, head.tip));
-        let mut walk = Walk::from(&*log, chain, end.unwrap_or(0));
-        while let Step::Record(record) = walk.next().context("read", &paths.log)? {
+        let mut reader = ChainReader::from(&*log, chain, end.unwrap_or(0));
+        while let ChainItem::Record(record) = reader.next().context("read", &paths.log)? {
             match (fold(&mut head, id, record), &head) {
                 (Ok(()), _) => {}
-                (Err(reason), None) => return Err(reason.at(id, 1)),
+                (Err(reason), None) => return Err(reason.to_storage_error(id, 1)),
                 (Err(_), Some(_)) => break,
             }
         }
         if let Some(head) = &head
-            && walk.tip() == Some(head.tip)
+            && reader.tip() == Some(head.tip)
         {
-            self.heads.keep(head, walk.end());
+            self.heads.insert(head, reader.end());
         }
         head.ok_or_else(|| StorageError::Corrupt {
             id,
@@ -157,10 +157,10 @@ impl Store {
 
     /// The slots as they are; none where there is no file to read them from.
     pub(crate) fn read_slots(&self, id: SessionId, paths: &SessionPaths) -> Result<Slots, StorageError> {
-        self.slots_by(id, paths, Slots::read)
+        self.read_slots_with(id, paths, Slots::read)
     }
 
-    fn slots_by(
+    fn read_slots_with(
         &self,
         id: SessionId,
         paths: &SessionPaths,
@@ -170,7 +170,7 @@ impl Store {
             Ok(file) => read(id, &*file).context("read", &paths.slots),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Slots::default()),
             Err(error) => {
-                self.misplaced(id, &paths.slots)?;
+                self.check_is_regular_file(id, &paths.slots)?;
                 Err(error).context("open", &paths.slots)
             }
         }
@@ -178,21 +178,21 @@ impl Store {
 
     pub(crate) fn open_log(&self, id: SessionId, path: &Path) -> Result<Box<dyn DiskFile>, StorageError> {
         self.disk.open(path, Open::Read).or_else(|error| {
-            self.misplaced(id, path)?;
+            self.check_is_regular_file(id, path)?;
             Err(error).context("open", path)
         })
     }
 
     /// Everything that a lock-free look at a session shows.
-    pub(crate) fn look(
+    pub(crate) fn assess_unlocked(
         &self,
         id: SessionId,
         paths: &SessionPaths,
-        trust: Trust,
+        cached_head: CachedHead,
     ) -> Result<(Assessment, Slots), StorageError> {
         let slots = self.read_slots(id, paths)?;
         let log = self.open_log(id, &paths.log)?;
-        let found = assess(id, &*log, &slots, &self.boot, trust).context("read", &paths.log)?;
+        let found = assess(id, &*log, &slots, &self.boot, cached_head).context("read", &paths.log)?;
         Ok((found, slots))
     }
 
@@ -204,12 +204,12 @@ impl Store {
         limit: NonZeroUsize,
     ) -> Result<RecordPage, StorageError> {
         let mut damage = None;
-        for _ in 0..LOOKS {
+        for _ in 0..READ_ATTEMPTS {
             let paths = self.find(id)?.ok_or(StorageError::NotFound { id })?;
             match self.read_page(id, &paths, after, limit) {
-                Ok(Reached::Page(records)) => return Ok(RecordPage::new(records)),
-                Ok(Reached::End) => return Ok(RecordPage::default()),
-                Ok(Reached::Damage(error)) => damage = Some(error),
+                Ok(PageOutcome::Records(records)) => return Ok(RecordPage::new(records)),
+                Ok(PageOutcome::End) => return Ok(RecordPage::default()),
+                Ok(PageOutcome::Damage(error)) => damage = Some(error),
                 Err(_) if self.find(id)?.is_none() => return Err(StorageError::NotFound { id }),
                 Err(error) => return Err(error),
             }
@@ -223,31 +223,31 @@ impl Store {
         paths: &SessionPaths,
         after: u64,
         limit: NonZeroUsize,
-    ) -> Result<Reached, StorageError> {
+    ) -> Result<PageOutcome, StorageError> {
         let log = self.open_log(id, &paths.log)?;
         let file = log.identity().context("look at", &paths.log)?;
         let start = self.start_of_page(id, &*log, file, after).context("read", &paths.log)?;
         let (chain, offset) = start.map_or((Chain::start(id), 0), |at| (Chain::at(id, at.tip), at.end));
-        let mut walk = Walk::from(&*log, chain, offset);
+        let mut reader = ChainReader::from(&*log, chain, offset);
         let (mut records, mut bytes) = (Vec::new(), 0);
         while records.len() < limit.get() && bytes < PAGE_BYTES {
-            match walk.next().context("read", &paths.log)? {
-                Step::Record(record) if record.tip().revision > after => {
+            match reader.next().context("read", &paths.log)? {
+                ChainItem::Record(record) if record.tip().revision > after => {
                     let record = record.to_stored();
                     bytes += record.line().len();
                     records.push(record);
                 }
-                Step::Record(_) => {}
-                Step::End | Step::Flaw(_) => break,
+                ChainItem::Record(_) => {}
+                ChainItem::End | ChainItem::Break(_) => break,
             }
         }
-        if let Some(tip) = walk.tip() {
-            self.cursors.set(id, Cursor { file, tip, end: walk.end() });
+        if let Some(tip) = reader.tip() {
+            self.cursors.set(id, Cursor { file, tip, end: reader.end() });
         }
         if records.is_empty() {
-            return self.reached_end(id, paths, walk.tip(), after);
+            return self.reached_end(id, paths, reader.tip(), after);
         }
-        Ok(Reached::Page(records))
+        Ok(PageOutcome::Records(records))
     }
 
     /// Where the record after `after` begins, if that is known from the last page.
@@ -271,25 +271,25 @@ impl Store {
         paths: &SessionPaths,
         tip: Option<Tip>,
         after: u64,
-    ) -> Result<Reached, StorageError> {
+    ) -> Result<PageOutcome, StorageError> {
         if let Some(tip) = tip
             && let Some(cursor) = self.cursors.get(id)
             && cursor.tip == tip
             && after >= tip.revision
             && self.is_plain_end(id, paths, tip)?
         {
-            return Ok(Reached::End);
+            return Ok(PageOutcome::End);
         }
-        let (found, _) = self.look(id, paths, Trust::Slots)?;
+        let (found, _) = self.assess_unlocked(id, paths, CachedHead::Use)?;
         if found.readable() > after {
             // It grew meanwhile: the next look sees it.
-            return Ok(Reached::Damage(found.damage()));
+            return Ok(PageOutcome::Damage(found.damage()));
         }
         Ok(match found.condition() {
             Condition::Healthy | Condition::Torn | Condition::Invalid | Condition::Unsupported => {
-                Reached::End
+                PageOutcome::End
             }
-            Condition::Corrupt | Condition::Degraded | _ => Reached::Damage(found.damage()),
+            Condition::Corrupt | Condition::Degraded | _ => PageOutcome::Damage(found.damage()),
         })
     }
 
