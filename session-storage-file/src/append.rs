@@ -3,7 +3,7 @@
 //!
 //! Invariant: an inode whose flush failed, or may have failed, is never flushed again, by nobody. A slot says
 //! `flushing` from before the flush until after its success, so that whoever comes next knows
-//! (guard: `session-storage-file/tests/laws.rs::no_flush_that_fails_is_believed_whichever_it_is`).
+//! (guard: `session-storage-file/tests/laws.rs::a_failed_flush_is_never_acknowledged`).
 
 use std::io;
 use std::ops::Range;

@@ -140,7 +140,7 @@ fn create(storage: &FileStorage) {
 /// A look saw no FORMAT, then the session of whoever made the store meanwhile, and took that for a store that has lost its
 /// FORMAT.
 #[test]
-fn a_store_that_is_made_meanwhile_is_a_store() {
+fn a_store_created_concurrently_is_recognized() {
     let half_made = |path: &Path| std::fs::create_dir_all(path.join("sessions")).unwrap();
     for before in [(|_: &Path| {}) as fn(&Path), half_made] {
         at_each_call(before, list);

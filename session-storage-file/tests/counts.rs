@@ -87,7 +87,7 @@ fn length(log: &Log, records: usize) -> usize {
 }
 
 #[tokio::test]
-async fn a_flushed_append_costs_one_flush_whatever_the_history() {
+async fn a_flushed_append_costs_one_flush_for_any_log_length() {
     let mut all = Vec::new();
     for history in HISTORIES {
         let disk = FaultDisk::new();
@@ -109,7 +109,7 @@ async fn a_flushed_append_costs_one_flush_whatever_the_history() {
 }
 
 #[tokio::test]
-async fn a_buffered_append_flushes_nothing_whatever_the_history() {
+async fn a_buffered_append_flushes_nothing_for_any_log_length() {
     let mut all = Vec::new();
     for history in HISTORIES {
         let disk = FaultDisk::new();
@@ -127,7 +127,7 @@ async fn a_buffered_append_flushes_nothing_whatever_the_history() {
 /// A session whose files were closed to make room for others is opened again, and no more than that: what was known of
 /// its log still counts.
 #[tokio::test]
-async fn a_session_that_had_to_make_room_is_not_read_again() {
+async fn an_evicted_session_is_not_read_again() {
     for history in HISTORIES {
         let disk = FaultDisk::new();
         let one = FileStorageOptions::new("/store").without_threads().open_sessions(NonZeroUsize::MIN);
@@ -165,7 +165,7 @@ async fn a_batch_costs_what_one_record_costs() {
 }
 
 #[tokio::test]
-async fn one_flush_is_enough_for_all_that_was_buffered() {
+async fn one_flush_covers_all_buffered_records() {
     let disk = FaultDisk::new();
     let storage = open(&disk);
     let mut log = grown(&storage, 10).await;
@@ -182,7 +182,7 @@ async fn one_flush_is_enough_for_all_that_was_buffered() {
 }
 
 #[tokio::test]
-async fn an_ending_flushes_its_log_once_and_takes_its_marker_away() {
+async fn the_final_append_flushes_once_and_removes_the_marker() {
     let disk = FaultDisk::new();
     let storage = open(&disk);
     let mut log = grown(&storage, 10).await;
@@ -195,7 +195,7 @@ async fn an_ending_flushes_its_log_once_and_takes_its_marker_away() {
 
 /// The slot that announces a flush has no head: the one before it, which was read with it, does.
 #[tokio::test]
-async fn a_reader_reads_the_slots_once_while_a_flush_is_announced_too() {
+async fn a_head_read_reads_the_slots_once_even_during_a_flush() {
     let disk = FaultDisk::new();
     let writer = disk.process();
     let storage = open(&writer);

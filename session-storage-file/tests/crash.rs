@@ -41,7 +41,7 @@ const NESTING: usize = 40;
 const NESTED: usize = 24;
 
 #[test]
-fn no_power_cut_loses_invents_or_locks_anything() {
+fn no_power_cut_loses_or_invents_records() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
     let images = number("SESSION_CRASH_IMAGES").unwrap_or(IMAGES);
     let seed = number("SESSION_CRASH_SEED").unwrap_or(1);
@@ -83,7 +83,7 @@ fn no_power_cut_loses_invents_or_locks_anything() {
 /// A torn end is cut off, and written over. If the cut were not on the disk by then, a second loss of power could undo
 /// it and keep a part of what was written over it: a whole line with a wrong sum, which looks like records that are lost.
 #[test]
-fn a_mended_end_is_never_mixed_with_what_comes_after_it() {
+fn a_repaired_end_is_never_mixed_with_later_writes() {
     let disk = FaultDisk::new();
     let id = id(1);
     let storage = open(&disk.process()).unwrap();

@@ -466,7 +466,7 @@ fn write(
 
 /// The whole story of one bit: a log of 4 KiB, another one for each seed, each of its bits in turn.
 #[test]
-fn no_bit_of_a_log_flips_silently() {
+fn every_flipped_bit_of_a_log_is_reported() {
     let seed = std::env::var("SESSION_DAMAGE_SEED").map_or(1, |text| text.parse().expect("a number"));
     let mut rng = Rng::new(seed);
     let disk = FaultDisk::new();
@@ -526,7 +526,7 @@ fn no_bit_of_a_log_flips_silently() {
 /// The story: the log of another copy of the store was put in a log's place, longer, and whole in itself. `verify` called
 /// it corrupt; whoever read it to the end was told that this was the end. Now a reader is told as well.
 #[test]
-fn another_log_in_a_log_s_place_is_told_to_its_readers() {
+fn readers_report_a_log_replaced_by_another() {
     let disk = FaultDisk::new();
     let storage = open(&disk).unwrap();
     let id = id(1);

@@ -398,10 +398,10 @@ fn every_call_fails_once_with_every_error() {
 }
 
 #[test]
-fn a_second_call_fails_while_the_first_failure_is_dealt_with() {
+fn a_second_call_fails_while_the_first_is_handled() {
     let effect = Effect::Error(Errno::IO);
     let cases = all_cases(|fixture, operation, process, after| {
-        // Where the system forgets, a second failure can cost buffered records: see `what_the_system_forgot_is_told`.
+        // Where the system forgets, a second failure can cost buffered records: see `records_dropped_by_the_system_are_reported`.
         if process == Process::Fresh
             || operation == Operation::CreateWithin
             || after == AfterFailedSync::Dropped
@@ -427,7 +427,7 @@ fn a_second_call_fails_while_the_first_failure_is_dealt_with() {
 }
 
 #[test]
-fn nothing_of_a_kind_works_any_more() {
+fn every_call_of_one_kind_fails() {
     for call in [Call::Sync, Call::SyncDir, Call::WriteAt, Call::SetLen, Call::Rename] {
         all_cases(|fixture, operation, process, after| {
             if (call, after) == (Call::Sync, AfterFailedSync::Dropped) {
@@ -450,7 +450,7 @@ fn nothing_of_a_kind_works_any_more() {
 /// A disk that takes nothing more, and a system that forgets what it could not write: buffered records are gone, and
 /// no program can bring them back. That is told, what was flushed is there, and once the disk works, work goes on.
 #[test]
-fn what_the_system_forgot_is_told() {
+fn records_dropped_by_the_system_are_reported() {
     let mut outcome = 0;
     for operation in Operation::ALL {
         let fixture = Fixture::of(operation);
@@ -503,7 +503,7 @@ fn what_the_system_forgot_is_told() {
 
 /// What there is no room for is cut back, and the next append works once there is room.
 #[test]
-fn a_full_disk_refuses_and_harms_nothing() {
+fn a_full_disk_rejects_without_damage() {
     let fixture = Fixture::new();
     for operation in Operation::ALL
         .into_iter()
@@ -564,7 +564,7 @@ fn a_full_disk_refuses_and_harms_nothing() {
 
 /// Reading under a failure tells the truth or says that it cannot.
 #[test]
-fn a_read_that_fails_never_tells_less_than_there_is() {
+fn a_failed_read_never_returns_less_than_is_stored() {
     let fixture = Fixture::new();
     let disk = fixture.moment.kill();
     let truth = fixture.ledger.check(&open(&disk.process()).unwrap(), 0, true).unwrap();
@@ -597,7 +597,7 @@ fn a_read_that_fails_never_tells_less_than_there_is() {
 /// Whoever waits for a session was told of its end, and the power went: the log had not reached the disk, because the
 /// owner had died between writing and flushing it.
 #[test]
-fn an_ending_that_was_waited_for_survives_power_loss() {
+fn an_end_seen_by_wait_survives_power_loss() {
     let disk = FaultDisk::new();
     let mut ledger = Ledger::default();
     let id = id(RUNNING);

@@ -90,7 +90,7 @@ impl Acknowledged {
 /// Writers on one store, each killed again and again at random points: nothing acknowledged is lost, a killed
 /// owner is known as dead at once, and no other is.
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_acknowledged_is_lost_to_kill_9() {
+async fn kill_9_loses_nothing_acknowledged() {
     let cycles = number("SESSION_KILL_CYCLES", 40);
     let seed = number("SESSION_KILL_SEED", u64::from(std::process::id()));
     let mut rng = Rng::new(seed);
@@ -212,7 +212,7 @@ async fn a_stopped_owner_is_never_called_dead() {
 
 /// Two processes want the same orphan: the log lets one have it, and the other writes nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_processes_that_resume_one_orphan_exactly_one_wins() {
+async fn exactly_one_of_two_processes_resumes_an_orphan() {
     let rounds = number("SESSION_KILL_RACES", 20);
     let seed = number("SESSION_KILL_SEED", u64::from(std::process::id()));
     let mut rng = Rng::new(seed);
@@ -257,7 +257,7 @@ async fn of_two_processes_that_resume_one_orphan_exactly_one_wins() {
 /// An owner whose lock file somebody removed is unknown; a person declares it dead while it is only stopped. When it
 /// wakes up, it says `FENCED` and writes nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revived_former_owner_writes_nothing_and_says_fenced() {
+async fn a_revived_former_owner_is_fenced() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
     let manager = manager(&store).await;
@@ -285,7 +285,7 @@ async fn a_revived_former_owner_writes_nothing_and_says_fenced() {
 
 /// Twenty processes, four places.
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_processes_never_get_more_than_four_places() {
+async fn concurrent_creators_never_exceed_the_session_limit() {
     let rounds = number("SESSION_KILL_PLACES", 3);
     for round in 0..rounds {
         let folder = tempfile::tempdir().unwrap();

@@ -139,7 +139,7 @@ mod fault_disk {
     /// Not only the first flush, and not only one: what is made anew may fail as well. (With more failures the
     /// law's bystander would have its share of them, which is not what it stands there for.)
     #[test]
-    fn no_flush_that_fails_is_believed_whichever_it_is() {
+    fn a_failed_flush_is_never_acknowledged() {
         for (flushes_before, failures) in [(0, 2), (0, 3), (1, 1), (2, 1), (3, 1)] {
             for law in [
                 "law_6_a_flush_that_failed_is_never_believed",
@@ -152,7 +152,7 @@ mod fault_disk {
 
     /// The laws that only this disk can try are no formality here: a fault behind the same disk is caught.
     #[test]
-    fn a_fault_on_this_disk_is_caught() {
+    fn the_laws_catch_faults_on_this_disk() {
         for (fault, name) in [
             (Fault::AcknowledgesBeforeFlush, "law_3_what_was_flushed_survives_power_loss"),
             (Fault::SkipsTheEmptyFlush, "law_3_a_flush_covers_what_others_buffered"),

@@ -54,7 +54,7 @@ fn tree(folder: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
 }
 
 #[tokio::test]
-async fn what_was_appended_is_read_by_others() {
+async fn appends_are_visible_to_other_handles() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a/b/store");
     let storage = open(&path);
@@ -83,7 +83,7 @@ async fn what_was_appended_is_read_by_others() {
 }
 
 #[tokio::test]
-async fn nobody_else_may_read_a_store() {
+async fn store_files_are_private_to_the_user() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     Log::started(&open(&path)).await;
@@ -95,7 +95,7 @@ async fn nobody_else_may_read_a_store() {
 }
 
 #[tokio::test]
-async fn a_path_that_is_no_store_is_refused_and_not_touched() {
+async fn a_path_that_is_not_a_store_is_rejected_untouched() {
     type Make<'a> = Box<dyn Fn(&Path) + 'a>;
     let folder = tempfile::tempdir().unwrap();
     let format = |text: &'static str| move |path: &Path| fs::write(path.join("FORMAT"), text).unwrap();
@@ -157,7 +157,7 @@ async fn a_path_that_is_no_store_is_refused_and_not_touched() {
 }
 
 #[tokio::test]
-async fn a_store_whose_making_was_cut_off_is_empty_and_is_made_again() {
+async fn an_interrupted_store_creation_is_completed() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["lock", "owners/", "sessions/", "stage/"] {
         match name.strip_suffix('/') {
@@ -176,7 +176,7 @@ async fn a_store_whose_making_was_cut_off_is_empty_and_is_made_again() {
 }
 
 #[tokio::test]
-async fn no_link_is_followed_and_no_pipe_is_waited_for() {
+async fn links_are_not_followed_and_pipes_do_not_block() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
     let outside = folder.path().join("outside");
@@ -224,7 +224,7 @@ async fn no_link_is_followed_and_no_pipe_is_waited_for() {
 }
 
 #[tokio::test]
-async fn whoever_waits_for_a_lock_in_vain_learns_who_holds_it_and_nobody_else_waits() {
+async fn a_stuck_lock_names_its_holder_and_blocks_one_session() {
     let folder = tempfile::tempdir().unwrap();
     let storage = impatient(folder.path());
     let mut stuck = Log::started(&storage).await;
@@ -256,7 +256,7 @@ async fn whoever_waits_for_a_lock_in_vain_learns_who_holds_it_and_nobody_else_wa
 }
 
 #[tokio::test]
-async fn many_sessions_do_not_use_up_the_descriptors() {
+async fn open_files_are_limited_by_open_sessions() {
     let folder = tempfile::tempdir().unwrap();
     let options = FileStorageOptions::new(folder.path()).open_sessions(NonZeroUsize::new(3).unwrap());
     let storage = FileStorage::open(options).unwrap();
@@ -286,7 +286,7 @@ async fn many_sessions_do_not_use_up_the_descriptors() {
 }
 
 #[tokio::test]
-async fn a_torn_end_is_mended_by_whoever_writes_next_and_kept() {
+async fn the_next_append_repairs_and_quarantines_a_torn_end() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path());
     let mut log = Log::started(&storage).await;
@@ -310,7 +310,7 @@ async fn a_torn_end_is_mended_by_whoever_writes_next_and_kept() {
 }
 
 #[tokio::test]
-async fn a_lost_buffered_record_is_told_until_somebody_acknowledges_it() {
+async fn a_lost_buffered_record_is_reported_until_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path());
     let mut log = Log::started(&storage).await;
@@ -335,7 +335,7 @@ async fn a_lost_buffered_record_is_told_until_somebody_acknowledges_it() {
 }
 
 #[tokio::test]
-async fn a_flushed_record_that_is_lost_closes_the_session_until_the_loss_is_accepted() {
+async fn a_lost_flushed_record_blocks_writes_until_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path());
     let mut log = Log::started(&storage).await;
@@ -380,7 +380,7 @@ async fn a_flushed_record_that_is_lost_closes_the_session_until_the_loss_is_acce
 }
 
 #[tokio::test]
-async fn a_session_without_a_first_record_is_named_and_can_be_put_away() {
+async fn a_session_without_its_first_record_can_be_quarantined() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path());
     let log = Log::started(&storage).await;
@@ -406,7 +406,7 @@ async fn a_session_without_a_first_record_is_named_and_can_be_put_away() {
 }
 
 #[tokio::test]
-async fn caches_are_rebuilt_and_leftovers_cleared() {
+async fn reconcile_rebuilds_caches_and_clears_leftovers() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path());
     let mut unended = Log::started(&storage).await;
@@ -450,7 +450,7 @@ async fn caches_are_rebuilt_and_leftovers_cleared() {
 }
 
 #[tokio::test]
-async fn what_a_newer_version_wrote_is_read_and_not_written() {
+async fn a_log_of_a_newer_version_is_read_only() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path());
     let log = Log::started(&storage).await;
@@ -479,7 +479,7 @@ async fn what_a_newer_version_wrote_is_read_and_not_written() {
 }
 
 #[tokio::test]
-async fn a_session_is_told_apart_from_its_successor_of_the_same_id() {
+async fn a_writer_conflicts_with_a_recreated_session() {
     let folder = tempfile::tempdir().unwrap();
     let (one, two) = (open(folder.path()), open(folder.path()));
     let id = SessionId::from_key("nightly");
@@ -500,7 +500,7 @@ async fn a_session_is_told_apart_from_its_successor_of_the_same_id() {
 /// Whoever makes a log anew puts another file in its place: what a writer appended to the one that it had open would be
 /// gone with it.
 #[tokio::test]
-async fn a_log_that_was_replaced_is_written_in_its_new_place() {
+async fn appends_go_to_the_file_that_replaced_a_log() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path());
     let mut log = Log::started(&storage).await;
@@ -543,7 +543,7 @@ async fn a_deleted_session_leaves_nothing_behind() {
 /// A marker went as soon as a session had ended, also where its ending was only buffered: after a loss of power the
 /// session was unended, and no list of active sessions showed it. A marker stays until the ending is durable.
 #[tokio::test]
-async fn a_buffered_ending_keeps_its_marker_until_it_is_flushed() {
+async fn a_buffered_end_keeps_its_marker_until_flushed() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path());
     let mut log = Log::started(&storage).await;
@@ -564,7 +564,7 @@ async fn a_buffered_ending_keeps_its_marker_until_it_is_flushed() {
 /// marker, and nobody took it away. 10,000 sessions by sixteen at once left 1,600 markers, and every list of what is
 /// active read all of them.
 #[tokio::test]
-async fn markers_of_sessions_that_ended_go_while_others_are_made() {
+async fn creations_prune_markers_of_ended_sessions() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let storage = open(&path);
@@ -596,7 +596,7 @@ async fn markers_of_sessions_that_ended_go_while_others_are_made() {
 
 /// A cache: it may be missing, damaged or of another boot, and is then no answer; it gives no number twice.
 #[tokio::test]
-async fn numbers_of_names_are_remembered_and_given_once() {
+async fn name_numbers_are_cached_and_never_reused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let storage = open(&path);

@@ -66,7 +66,7 @@ impl Log {
 }
 
 #[test]
-fn every_cut_under_every_mark_has_the_verdict_of_the_table() {
+fn every_cut_and_mark_has_the_expected_condition() {
     let log = log(SessionId::random());
     for cut in 0..=log.bytes.len() {
         let readable = log.places.iter().filter(|(_, end, _)| *end <= cut as u64).count();
@@ -99,7 +99,7 @@ fn every_cut_under_every_mark_has_the_verdict_of_the_table() {
 }
 
 #[test]
-fn zeroes_are_torn_and_wrong_lines_are_degraded_whatever_follows() {
+fn zeroed_lines_are_torn_changed_lines_are_degraded() {
     let log = log(SessionId::random());
     let line = |n: usize| log.end_of(n - 1)..log.end_of(n);
     let slots = log.slots(0, 0, BOOT);
@@ -116,7 +116,7 @@ fn zeroes_are_torn_and_wrong_lines_are_degraded_whatever_follows() {
 }
 
 #[test]
-fn records_behind_a_hole_prove_what_was_flushed() {
+fn records_after_a_gap_prove_what_was_flushed() {
     let log = log(SessionId::random());
     let slots = log.slots(0, 0, BOOT);
     let line = |n: usize| log.end_of(n - 1)..log.end_of(n);
@@ -133,7 +133,7 @@ fn records_behind_a_hole_prove_what_was_flushed() {
 }
 
 #[test]
-fn another_log_in_the_place_of_this_one_is_corrupt() {
+fn a_log_replaced_by_another_is_corrupt() {
     let (log, other) = (log(SessionId::random()), log(SessionId::random()));
     let found = log.assess(&other.bytes, &log.slots(0, 0, BOOT));
     assert_eq!((found.condition(), found.readable()), (Condition::Corrupt, 0));
@@ -148,7 +148,7 @@ fn another_log_in_the_place_of_this_one_is_corrupt() {
 }
 
 #[test]
-fn a_rule_that_is_broken_and_a_kind_that_is_new_are_told_apart() {
+fn illegal_and_malformed_records_make_a_log_invalid() {
     let id = SessionId::random();
     let started = log(id);
     let (tip, ..) = started.places[1];

@@ -37,7 +37,7 @@ fn synced() -> (FaultDisk, Box<dyn DiskFile>) {
 }
 
 #[test]
-fn a_file_is_safe_once_its_bytes_and_its_name_are_synced() {
+fn a_file_survives_once_its_bytes_and_name_are_synced() {
     let disk = FaultDisk::new();
     let file = put(&disk, "/f", b"abc");
     assert_eq!(read(&disk.now().cut(Keep::Synced), "/f"), None);
@@ -51,7 +51,7 @@ fn a_file_is_safe_once_its_bytes_and_its_name_are_synced() {
 }
 
 #[test]
-fn an_unsynced_append_is_torn_zero_filled_or_lost_as_asked() {
+fn an_unsynced_append_is_lost_torn_or_zero_filled() {
     let (disk, file) = synced();
     file.write_at(b"+new!", 3).unwrap();
     let found = |keep| read(&disk.now().cut(keep), "/d/f").unwrap();
@@ -69,7 +69,7 @@ fn an_unsynced_append_is_torn_zero_filled_or_lost_as_asked() {
 }
 
 #[test]
-fn an_unsynced_overwrite_keeps_any_piece_and_an_unsynced_cut_may_be_undone() {
+fn any_part_of_an_unsynced_change_may_survive() {
     let (disk, file) = synced();
     file.write_at(b"NEW", 0).unwrap();
     assert_eq!(read(&disk.now().cut(Keep::Bytes), "/d/f").unwrap(), b"NEW");
@@ -89,7 +89,7 @@ fn an_unsynced_overwrite_keeps_any_piece_and_an_unsynced_cut_may_be_undone() {
 }
 
 #[test]
-fn names_made_renamed_and_removed_are_each_kept_or_lost_on_their_own() {
+fn unsynced_name_changes_survive_independently() {
     let (disk, _file) = synced();
     put(&disk, "/d/made", b"");
     disk.remove_file(path("/d/f")).unwrap();
@@ -115,7 +115,7 @@ fn names_made_renamed_and_removed_are_each_kept_or_lost_on_their_own() {
 }
 
 #[test]
-fn a_rename_across_folders_is_safe_when_both_are_synced() {
+fn a_cross_folder_rename_survives_once_both_are_synced() {
     let (disk, _file) = synced();
     disk.create_dir(path("/e")).unwrap();
     disk.sync_dir(path("/")).unwrap();
@@ -150,7 +150,7 @@ fn a_folder_is_never_in_two_places() {
 }
 
 #[test]
-fn what_a_failed_sync_should_have_covered_no_later_one_covers() {
+fn a_later_sync_does_not_cover_writes_of_a_failed_one() {
     for (after, seen) in [(AfterFailedSync::Kept, &b"old+1+2"[..]), (AfterFailedSync::Dropped, b"old\0\0+2")]
     {
         let (disk, file) = synced();
@@ -170,7 +170,7 @@ fn what_a_failed_sync_should_have_covered_no_later_one_covers() {
 }
 
 #[test]
-fn a_failed_sync_of_a_folder_can_be_made_good() {
+fn a_failed_folder_sync_can_be_retried() {
     let disk = FaultDisk::new();
     put(&disk, "/f", b"").sync().unwrap();
     disk.inject(Fault::nth(0, Effect::Error(Errno::IO)).on(Call::SyncDir));
@@ -181,7 +181,7 @@ fn a_failed_sync_of_a_folder_can_be_made_good() {
 }
 
 #[test]
-fn a_fault_strikes_the_call_that_it_names_and_a_lasting_one_all_after_it() {
+fn a_fault_triggers_once_unless_it_is_persistent() {
     let (disk, file) = synced();
     disk.inject(Fault::nth(1, Effect::Short).on(Call::WriteAt));
     assert_eq!(file.write_at(b"four", 0).unwrap(), 4);
@@ -199,7 +199,7 @@ fn a_fault_strikes_the_call_that_it_names_and_a_lasting_one_all_after_it() {
 }
 
 #[test]
-fn locks_belong_to_open_files_and_die_with_their_process() {
+fn locks_belong_to_open_files_until_their_process_dies() {
     let (disk, file) = synced();
     let other = disk.process();
     let theirs = other.open(path("/d/f"), Open::Write).unwrap();
@@ -221,7 +221,7 @@ fn locks_belong_to_open_files_and_die_with_their_process() {
 }
 
 #[test]
-fn a_process_can_die_at_any_call_and_leave_the_unsynced_to_the_others() {
+fn unsynced_writes_of_a_killed_process_stay_visible() {
     let (disk, _file) = synced();
     let doomed = disk.process();
     doomed.inject(Fault::nth(2, Effect::Death).in_process(doomed.process_number()));
@@ -235,7 +235,7 @@ fn a_process_can_die_at_any_call_and_leave_the_unsynced_to_the_others() {
 }
 
 #[test]
-fn a_full_disk_takes_what_fits_and_goes_on_once_there_is_room() {
+fn a_full_disk_accepts_writes_up_to_its_capacity() {
     let (disk, file) = synced();
     disk.set_capacity(disk.used() + 2);
     assert_eq!(file.write_at(b"abcd", 3).unwrap(), 2);
@@ -249,7 +249,7 @@ fn a_full_disk_takes_what_fits_and_goes_on_once_there_is_room() {
 }
 
 #[test]
-fn an_open_file_lives_on_without_a_name_and_its_number_is_used_again_after_it() {
+fn an_unlinked_file_lives_until_it_is_closed() {
     let (disk, file) = synced();
     let number = file.identity().unwrap();
     let used = disk.used();
@@ -263,7 +263,7 @@ fn an_open_file_lives_on_without_a_name_and_its_number_is_used_again_after_it() 
 }
 
 #[test]
-fn each_moment_is_as_it_was_and_each_image_stands_alone() {
+fn recorded_moments_and_images_are_independent() {
     let (disk, file) = synced();
     disk.start_recording();
     for (at, letter) in b"abc".iter().enumerate() {

@@ -16,7 +16,7 @@ fn write(id: SessionId, file: &dyn DiskFile, turns: std::ops::RangeInclusive<u64
 }
 
 #[test]
-fn each_write_leaves_the_one_before() {
+fn each_write_preserves_the_previous_slot() {
     let folder = tempfile::tempdir().unwrap();
     let file = RealDisk.open(&folder.path().join("head.json"), Open::Create).unwrap();
     let id = SessionId::random();
@@ -33,7 +33,7 @@ fn each_write_leaves_the_one_before() {
 }
 
 #[test]
-fn a_slot_torn_at_any_byte_leaves_the_other_one() {
+fn a_torn_slot_leaves_the_other_one_readable() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("head.json");
     let file = RealDisk.open(&path, Open::Create).unwrap();
@@ -51,7 +51,7 @@ fn a_slot_torn_at_any_byte_leaves_the_other_one() {
 }
 
 #[test]
-fn whatever_bit_flips_no_slot_says_what_was_not_written() {
+fn a_slot_with_a_flipped_bit_is_never_returned() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("head.json");
     let file = RealDisk.open(&path, Open::Create).unwrap();
@@ -73,7 +73,7 @@ fn whatever_bit_flips_no_slot_says_what_was_not_written() {
 }
 
 #[test]
-fn what_a_longer_slot_leaves_behind_a_shorter_one_is_not_read() {
+fn remains_of_a_longer_slot_are_not_read() {
     let folder = tempfile::tempdir().unwrap();
     let file = RealDisk.open(&folder.path().join("head.json"), Open::Create).unwrap();
     let id = SessionId::random();
@@ -91,7 +91,7 @@ fn what_a_longer_slot_leaves_behind_a_shorter_one_is_not_read() {
 
 /// A slot of the last turn that there is, its sum right, ended the process that wanted to write the next one.
 #[test]
-fn a_slot_that_nobody_can_count_on_from_is_none() {
+fn a_slot_with_an_exhausted_counter_is_ignored() {
     let folder = tempfile::tempdir().unwrap();
     let file = RealDisk.open(&folder.path().join("head.json"), Open::Create).unwrap();
     let id = SessionId::random();
@@ -112,7 +112,7 @@ fn a_slot_that_nobody_can_count_on_from_is_none() {
 
 /// A slot whose head said that more was flushed than there ever was, its sum right, made a whole log read-only.
 #[test]
-fn a_slot_whose_head_no_log_leads_to_is_none() {
+fn a_slot_with_an_impossible_head_is_ignored() {
     let folder = tempfile::tempdir().unwrap();
     let file = RealDisk.open(&folder.path().join("head.json"), Open::Create).unwrap();
     let id = SessionId::random();
@@ -135,7 +135,7 @@ fn a_slot_whose_head_no_log_leads_to_is_none() {
 
 /// The example of `docs/format.md`.
 #[test]
-fn the_slot_in_the_docs_is_what_is_written() {
+fn the_slot_in_the_docs_matches_the_encoder() {
     let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/format.md")).unwrap();
     let example = docs.lines().find(|line| line.starts_with("{\"turn\":")).unwrap();
     let id: SessionId = "7f3a1c52-9e0b-4d86-a1f4-2c5b8e907d13".parse().unwrap();
