@@ -1,9 +1,9 @@
-//! How an append becomes durable. Everything here happens under the session's lock; a journal shared by many sessions
-//! could take this module's place and no other would notice.
+//! Durable appends: write the records, flush the log, record the flush in a slot. Everything here runs under
+//! the session's lock. A journal shared by many sessions could replace this module without a change elsewhere.
 //!
-//! Invariant: an inode whose flush failed, or may have failed, is never flushed again, by nobody. A slot says
-//! `flushing` from before the flush until after its success, so that whoever comes next knows
-//! (guard: `session-storage-file/tests/laws.rs::a_failed_flush_is_never_acknowledged`).
+//! Invariant: no process flushes an inode again whose flush failed or may have failed. A slot has `flushing`
+//! set from before the flush until it has succeeded, so that the next writer knows (guard:
+//! `session-storage-file/tests/laws.rs::a_failed_flush_is_never_acknowledged`).
 
 use std::io;
 use std::ops::Range;
@@ -20,28 +20,28 @@ use crate::slots::{Slot, Slots, write_all};
 use crate::store::Store;
 
 const COPY_CHUNK: usize = 256 * 1024;
-/// The most bytes that are kept in memory while they are flushed.
+/// The most unflushed bytes that are kept in memory during a flush.
 const MAX_TAIL_BYTES: usize = 16 * 1024 * 1024;
 
-/// What a slot says of the log's flush.
+/// The flush state that a slot records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FlushState {
-    /// None is under way.
+    /// No flush is in progress.
     Idle,
-    /// One has begun.
+    /// A flush has started.
     Flushing,
 }
 
-/// Why a flush did not come to a good end.
+/// The reason why a flush failed.
 enum FlushError {
-    /// It did not begin: the log can be flushed later.
+    /// It did not start: the log can be flushed later.
     NotStarted(StorageError),
-    /// Nothing is known of what reached the disk.
+    /// It is unknown which bytes reached the disk.
     Unknown(StorageError, UnflushedTail),
 }
 
 impl Store {
-    /// Adds a batch behind `at`, or changes nothing.
+    /// Appends a batch after `at`, or changes nothing.
     pub(crate) fn append(
         &self,
         cached: &mut Option<CachedHandle>,
@@ -64,8 +64,8 @@ impl Store {
         Ok(tip)
     }
 
-    /// As [`append`](Self::append) for a buffered batch, only if it takes no waiting and nothing but writes; `None`
-    /// where it would take more, and nothing was done.
+    /// Like [`append`](Self::append) for a buffered batch, but only if that needs neither waiting nor anything
+    /// except writes. Returns `None`, with nothing done, if it needs more.
     pub(crate) fn try_append_buffered(
         &self,
         cached: &mut Option<CachedHandle>,
@@ -81,7 +81,7 @@ impl Store {
         })
     }
 
-    /// Write, flush, acknowledge, in that order. Nothing has changed since the log was read.
+    /// Writes, flushes and acknowledges, in that order. The log has not changed since it was read.
     fn append_locked(
         &self,
         handle: &mut Handle,
@@ -112,7 +112,8 @@ impl Store {
                 return Ok(tip);
             }
             match self.flush(handle, before.as_ref(), Some(lines)) {
-                // Before anybody is told: what was acknowledged can then not be lost without a word.
+                // The mark is written before the caller is notified: the loss of an acknowledged record is then
+                // detectable.
                 Ok(()) => self.record_flush(handle),
                 Err(FlushError::NotStarted(error)) => return Err(self.undo_append(handle, before, error)),
                 Err(FlushError::Unknown(error, end)) => {
@@ -120,14 +121,14 @@ impl Store {
                 }
             }
         } else if before.is_some() {
-            // With its head, so that it is known what was there for as long as this boot lasts.
+            // The slot includes the head, so that a lost record is detectable for as long as this boot lasts.
             self.refresh_slot(handle);
         }
         Ok(tip)
     }
 
-    /// Flushes the log, once a slot tells everybody that this has begun; whoever calls it says in a slot how it went.
-    /// `before` is the place up to which all was acknowledged before, `lines` is what was written behind it.
+    /// Announces the flush in a slot, then flushes the log; the caller records the outcome in a slot. `before`
+    /// is the position up to which everything was acknowledged before, `lines` is what was written after it.
     fn flush(
         &self,
         handle: &mut Handle,
@@ -141,23 +142,23 @@ impl Store {
         })
     }
 
-    /// Notes that all of the log has reached the disk.
+    /// Records that the whole log is on the disk.
     fn record_flush(&self, handle: &mut Handle) {
         let state = handle.state();
         state.mark = Some(state.position.mark());
         self.refresh_slot(handle);
     }
 
-    /// Writes what is a help and no promise. The records are where they should be; that the slot says less, or still
-    /// `flushing`, costs the next append a look or a rewrite.
+    /// Refreshes the slot, best effort: if this write is lost, the next append re-reads or rewrites the log; no
+    /// record is at risk.
     fn refresh_slot(&self, handle: &mut Handle) {
         if let Err(error) = self.write_slot(handle, FlushState::Idle) {
-            tracing::warn!(session = %handle.id, %error, "the head was not written");
+            tracing::warn!(session = %handle.id, %error, "could not write head.json");
             handle.state().stamp = None;
         }
     }
 
-    /// Flushes the log whatever the mark says, or makes it anew.
+    /// Flushes the log, even if the mark says that it is flushed; rebuilds it if the flush fails.
     pub(crate) fn flush_or_rebuild(&self, handle: &mut Handle) -> Result<(), StorageError> {
         match self.flush(handle, None, None) {
             Ok(()) => {
@@ -169,7 +170,7 @@ impl Store {
         }
     }
 
-    /// The batch is in the log and its flush failed: only a new file can make it durable.
+    /// Rebuilds the log after the flush of a batch failed: only a new file can make the batch durable.
     fn rebuild_after_failed_flush(
         &self,
         handle: &mut Handle,
@@ -177,14 +178,14 @@ impl Store {
         end: &UnflushedTail,
     ) -> Result<(), StorageError> {
         let (id, wanted) = (handle.id, handle.state().position.tip);
-        tracing::warn!(session = %id, %error, "a flush failed, the log is made anew");
+        tracing::warn!(session = %id, %error, "a flush failed, rebuilding the log");
         let unknown = |error| StorageError::OutcomeUnknown { id, source: Arc::new(error) };
         self.rebuild_log(handle, end).map_err(unknown)?;
         if handle.state().position.tip == wanted { Ok(()) } else { Err(unknown(error)) }
     }
 
-    /// Makes the log anew in another file, from all that can be read back or is recalled, and puts it in the old one's
-    /// place. Until that has succeeded, nobody appends.
+    /// Rebuilds the log in a new file, from what can be read back and the unflushed tail, and replaces the old
+    /// file with it. No process appends until this has succeeded.
     pub(crate) fn rebuild_log(&self, handle: &mut Handle, end: &UnflushedTail) -> Result<(), StorageError> {
         handle.state = None;
         let slots = Slots::read(handle.id, &*handle.slots).context("read", &handle.paths.slots)?;
@@ -219,7 +220,7 @@ impl Store {
         Ok(new)
     }
 
-    /// Puts a new file in the log's place, durably.
+    /// Replaces the log's file durably.
     pub(crate) fn replace_log(
         &self,
         handle: &mut Handle,
@@ -228,12 +229,12 @@ impl Store {
         let path = handle.paths.rebuilt_log();
         self.disk.rename(&path, &handle.paths.log).context("rename", &path)?;
         self.disk.sync_dir(&handle.paths.dir).context("flush", &handle.paths.dir)?;
-        // The slot may say `flushing` because its session was never known to be in the list of sessions.
+        // The slot may have `flushing` set because the session's directory entry was never known to be durable.
         self.sync_sessions_dir()?;
-        handle.replace_log(new).context("look at", &handle.paths.log)
+        handle.replace_log(new).context("stat", &handle.paths.log)
     }
 
-    /// Takes back what a failed append wrote, so that not even a loss of power brings it back.
+    /// Truncates what a failed append wrote, so that not even power loss brings it back.
     fn undo_append(
         &self,
         handle: &mut Handle,
@@ -246,11 +247,15 @@ impl Store {
         handle.state().position = before;
         let undone = match handle.log.len() {
             Ok(length) if length == end => Ok(()),
-            _ => handle.log.set_len(end).context("cut", &path).and_then(|()| self.flush_or_rebuild(handle)),
+            _ => handle
+                .log
+                .set_len(end)
+                .context("truncate", &path)
+                .and_then(|()| self.flush_or_rebuild(handle)),
         };
         match undone {
             Ok(()) => error,
-            // A part of the batch may be there: whoever takes the lock next sees to it.
+            // A part of the batch may be stored: the next lock holder handles it.
             Err(_) => StorageError::OutcomeUnknown { id: handle.id, source: Arc::new(error) },
         }
     }
@@ -271,9 +276,10 @@ impl Store {
 }
 
 impl Handle {
-    /// What a flush is about to make durable, unless that is more than one wants in memory.
+    /// Returns the bytes that a flush is about to make durable, or nothing if they exceed [`MAX_TAIL_BYTES`].
     ///
-    /// Some systems forget what a failed flush should have written, acknowledged buffered records included.
+    /// Some systems drop from the page cache what a failed flush should have written, acknowledged buffered
+    /// records included.
     fn unflushed_tail(&mut self, before: Option<&LogPosition>, lines: Option<Vec<u8>>) -> UnflushedTail {
         let state = self.state();
         let start = state.mark.map_or(0, |mark| mark.length);
@@ -289,14 +295,14 @@ impl Handle {
     }
 }
 
-/// The end of a log as it was before a flush failed.
+/// The tail of a log as it was before a flush failed.
 #[derive(Debug, Default)]
 pub(crate) struct UnflushedTail {
     start: u64,
     bytes: Vec<u8>,
 }
 
-/// A log whose end is recalled, not read.
+/// A log whose tail comes from memory, not from its file.
 struct LogWithTail<'a> {
     file: &'a dyn DiskFile,
     end: &'a UnflushedTail,
@@ -318,7 +324,7 @@ impl ReadAt for LogWithTail<'_> {
     }
 }
 
-/// The bytes of a batch that goes where `expected` says, if its chain is that of the log.
+/// Returns the bytes of a batch if its chain continues the log at `expected`.
 pub(crate) fn sealed_lines(
     id: SessionId,
     expected: Expected,
@@ -326,10 +332,10 @@ pub(crate) fn sealed_lines(
 ) -> Result<Vec<u8>, StorageError> {
     let misfit = |what: String| Err(StorageError::InvalidArgument { what });
     if !batch.fits(expected) {
-        return misfit(format!("the batch does not begin where {expected:?} ends"));
+        return misfit(format!("the batch does not start at {expected:?}"));
     }
     if batch.head().is_some_and(|head| head.id != id) {
-        return misfit(format!("the head is not that of session {id}"));
+        return misfit(format!("the batch's head belongs to another session, not to {id}"));
     }
     let mut chain = match expected {
         Expected::Absent | Expected::AbsentWithin(_) => Chain::start(id),
@@ -346,7 +352,7 @@ pub(crate) fn sealed_lines(
     Ok(lines)
 }
 
-/// Copies a part of one file to the start of another.
+/// Copies a range of one file to the start of another.
 pub(crate) fn copy<S: ReadAt + ?Sized>(from: &S, part: Range<u64>, to: &dyn DiskFile) -> io::Result<()> {
     let mut at = part.start;
     while at < part.end {

@@ -1,5 +1,5 @@
-//! What a writer does before it writes: reads what others added since, and mends what a crash left. Under the
-//! session's lock.
+//! Preparation of a write, under the session's lock: reads what other processes appended, and repairs what a
+//! crash left.
 
 use std::io;
 
@@ -15,7 +15,7 @@ use crate::slots::{Slots, Stamp};
 use crate::store::Store;
 
 impl Store {
-    /// Brings what is known of a log up to date.
+    /// Brings the cached state of a log up to date.
     pub(crate) fn catch_up(&self, handle: &mut Handle) -> Result<(), StorageError> {
         if handle.is_unchanged() {
             return Ok(());
@@ -39,7 +39,7 @@ impl Store {
         self.rescan(handle).map(|_| ())
     }
 
-    /// Reads everything anew, and mends what may be mended.
+    /// Reads the whole log again, and repairs what may be repaired without loss.
     pub(crate) fn rescan(&self, handle: &mut Handle) -> Result<Condition, StorageError> {
         handle.state = None;
         let slots = Slots::read(handle.id, &*handle.slots).context("read", &handle.paths.slots)?;
@@ -54,15 +54,15 @@ impl Store {
             handle.adopt(&found, &slots)?;
         } else {
             self.quarantine(handle, &found, condition.as_str())?;
-            handle.log.set_len(found.end).context("cut", &handle.paths.log)?;
+            handle.log.set_len(found.end).context("truncate", &handle.paths.log)?;
             handle.adopt(&found, &slots)?;
-            // On the disk before anything is written in its place, or a loss of power could mix old and new bytes.
+            // Flushed before anything is written at that offset, or power loss could mix old and new bytes.
             self.flush_or_rebuild(handle)?;
         }
         Ok(condition)
     }
 
-    /// Looks at the whole log of open files.
+    /// Assesses the whole log of open files.
     pub(crate) fn assess(
         &self,
         handle: &Handle,
@@ -74,7 +74,7 @@ impl Store {
 }
 
 impl Handle {
-    /// Whether log and slots are as this process left them.
+    /// Returns `true` if log and slots are as this process left them.
     pub(crate) fn is_unchanged(&self) -> bool {
         self.state.as_ref().is_some_and(|state| {
             self.log.len().is_ok_and(|length| length == state.position.end)
@@ -82,7 +82,7 @@ impl Handle {
         })
     }
 
-    /// Remembers what a look at everything found.
+    /// Takes the result of an assessment as the cached state.
     pub(crate) fn adopt(&mut self, found: &Assessment, slots: &Slots) -> Result<(), StorageError> {
         let (Some(tip), Some(head)) = (found.tip, found.head.clone()) else { return Err(found.damage()) };
         let stamp = Some(Stamp::read(&*self.slots).context("read", &self.paths.slots)?);
@@ -97,21 +97,21 @@ impl Handle {
 }
 
 impl LogState {
-    /// Whether nobody has written a slot since.
+    /// Returns `true` if no process has written a slot since.
     fn slots_are_unchanged(&self, slots: &dyn DiskFile) -> bool {
         self.stamp.as_ref().is_some_and(|stamp| stamp.is_current(slots, self.turn).unwrap_or(false))
     }
 }
 
-/// Whether a record with this sum ends at this place of a log.
+/// Returns `true` if a record with this sum ends at this offset of a log.
 pub(crate) fn ends_at(log: &dyn DiskFile, tip: Tip, end: u64) -> io::Result<bool> {
     let ending = format!(",\"sum\":\"{}\"}}\n", tip.sum);
     let Some(start) = end.checked_sub(ending.len() as u64) else { return Ok(false) };
     Ok(read_exactly(log, start, ending.len())?.is_some_and(|bytes| bytes == ending.as_bytes()))
 }
 
-/// Moves a place to the end of the log, folding what was added; false where what is there is not what is known, and
-/// more.
+/// Advances a position to the end of the log and folds the added records. Returns `false` if the log does not
+/// continue the position, or not with legal records only.
 fn advance(id: SessionId, log: &dyn DiskFile, position: &mut LogPosition) -> io::Result<bool> {
     if !ends_at(log, position.tip, position.end)? {
         return Ok(false);

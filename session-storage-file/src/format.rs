@@ -1,4 +1,4 @@
-//! What makes a folder a store: the look at a path before anything is done with it, and the making of a new store.
+//! The store's format file: probing a path before it is used, and creating a new store.
 
 use std::io;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::scan::read_exactly;
 use crate::slots::write_all;
 use crate::store::Store;
 
-/// The format of the store's folders; that of a log stands in its first record.
+/// The format of the store's folders; each log has its own format in its first record.
 const FORMAT: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
@@ -25,16 +25,16 @@ struct FormatFile {
     store: Uuid,
 }
 
-/// What a path holds.
+/// The result of probing a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Probe {
     /// A store.
     Store,
-    /// Nothing, or the beginnings of a store.
+    /// Nothing, or a store whose creation did not finish.
     Empty,
 }
 
-/// Looks whether a path is a store of ours, or can become one. Changes nothing.
+/// Checks if a path is a store, or can become one. Read-only.
 pub(crate) fn probe(disk: &dyn Disk, layout: &Layout) -> Result<Probe, StorageError> {
     let root = layout.root();
     check_file_system(disk, root)?;
@@ -42,14 +42,20 @@ pub(crate) fn probe(disk: &dyn Disk, layout: &Layout) -> Result<Probe, StorageEr
         None => return Ok(Probe::Empty),
         Some(Kind::Dir) => {}
         Some(Kind::File | Kind::Other) => {
-            return unavailable(format!("{} is not a folder: name a folder, or none yet", root.display()));
+            return unavailable(format!(
+                "{} is not a folder: choose a folder, or a path that does not exist yet",
+                root.display()
+            ));
         }
     }
     let names = disk.read_dir(root).context("list", root)?;
     for folder in FOLDERS {
         let path = root.join(folder);
         if names.iter().any(|name| name == folder) && kind(disk, &path)? != Some(Kind::Dir) {
-            return unavailable(format!("{} is not a folder: put it away and try again", path.display()));
+            return unavailable(format!(
+                "{} is not a folder: move it elsewhere, then try again",
+                path.display()
+            ));
         }
     }
     if names.iter().any(|name| name == "FORMAT") {
@@ -57,7 +63,7 @@ pub(crate) fn probe(disk: &dyn Disk, layout: &Layout) -> Result<Probe, StorageEr
     }
     if let Some(foreign) = names.iter().find(|name| !NAMES.contains(&name.as_str())) {
         return unavailable(format!(
-            "{} is not a store and holds other things ({foreign:?}): choose an empty or new folder",
+            "{} is not a store and contains other files ({foreign:?}): choose an empty or new folder",
             root.display()
         ));
     }
@@ -65,13 +71,13 @@ pub(crate) fn probe(disk: &dyn Disk, layout: &Layout) -> Result<Probe, StorageEr
     if names.iter().any(|name| name == "sessions")
         && !disk.read_dir(&sessions).context("list", &sessions)?.is_empty()
     {
-        // FORMAT is there before the first session is: somebody made both since the look above, or it was lost, and with
-        // it what says how to read the rest.
+        // FORMAT is created before the first session: either another process created both since the check
+        // above, or FORMAT was lost, and with it the information about how to read the rest.
         if kind(disk, &layout.format())?.is_some() {
             return read_format(disk, &layout.format()).map(|()| Probe::Store);
         }
         return unavailable(format!(
-            "{} has sessions and no file FORMAT: put it back, it reads {{\"format\":{FORMAT},\"store\":\"<uuid>\"}}",
+            "{} has sessions but no file FORMAT: restore it as {{\"format\":{FORMAT},\"store\":\"<uuid>\"}}",
             root.display()
         ));
     }
@@ -83,9 +89,9 @@ fn check_file_system(disk: &dyn Disk, root: &Path) -> Result<(), StorageError> {
     while existing != parent_of(existing) && kind(disk, existing)?.is_none() {
         existing = parent_of(existing);
     }
-    match disk.file_system(existing).context("look at", existing)? {
+    match disk.file_system(existing).context("stat", existing)? {
         FileSystem::Remote { name } => unavailable(format!(
-            "{} is on {name}, where locks and flushes may not hold what they promise: choose a folder on a local disk",
+            "{} is on {name}, where locks and flushes are unreliable: choose a folder on a local disk",
             root.display()
         )),
         FileSystem::Local => Ok(()),
@@ -93,7 +99,7 @@ fn check_file_system(disk: &dyn Disk, root: &Path) -> Result<(), StorageError> {
     }
 }
 
-/// The folder that a path is in; the path itself where it is in none.
+/// Returns the parent folder of a path; the path itself if it has none.
 fn parent_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -104,34 +110,31 @@ fn parent_of(path: &Path) -> &Path {
 
 fn kind(disk: &dyn Disk, path: &Path) -> Result<Option<Kind>, StorageError> {
     match disk.kind(path) {
-        // A parent is a file: what is named does not exist, and the parent is what is looked at next.
+        // A parent is a file: the path does not exist, and the caller checks the parent next.
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
-        result => Ok(result.context("look at", path)?.map(|(kind, _)| kind)),
+        result => Ok(result.context("stat", path)?.map(|(kind, _)| kind)),
     }
 }
 
 fn read_format(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
     if kind(disk, path)? != Some(Kind::File) {
-        return unavailable(format!(
-            "{} is not a regular file: put it away and the right one back",
-            path.display()
-        ));
+        return unavailable(format!("{} is not a regular file: restore the original", path.display()));
     }
     let file = disk.open(path, Open::Read).context("open", path)?;
-    let length = file.len().context("look at", path)?;
-    // A newer version's file may say more, but no book.
+    let length = file.len().context("stat", path)?;
+    // A newer version's file may have more fields, but not a book's worth.
     let text =
         read_exactly(&*file, 0, usize::try_from(length.min(4096)).unwrap_or(4096)).context("read", path)?;
     let json: serde_json::Value =
         text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or(serde_json::Value::Null);
     match json.get("format").and_then(serde_json::Value::as_u64) {
         Some(newer) if newer > u64::from(FORMAT) => Err(StorageError::UnsupportedFormat {
-            what: format!("the store of format {newer} that {} speaks of", path.display()),
+            what: format!("the store (format {newer} in {})", path.display()),
             source: None,
         }),
         Some(1) if serde_json::from_value::<FormatFile>(json).is_ok() => Ok(()),
         _ => unavailable(format!(
-            "{} is damaged: put it right, it reads {{\"format\":{FORMAT},\"store\":\"<uuid>\"}}",
+            "{} is damaged: restore it as {{\"format\":{FORMAT},\"store\":\"<uuid>\"}}",
             path.display()
         )),
     }
@@ -142,7 +145,7 @@ fn unavailable<T>(what: String) -> Result<T, StorageError> {
 }
 
 impl Store {
-    /// Looks at the path again until a store is found there; afterwards it is one.
+    /// Returns `true` if the path is a store. Probes the path again until one is found, and not after that.
     pub(crate) fn exists(&self) -> Result<bool, StorageError> {
         if self.ready.get().is_some() {
             return Ok(true);
@@ -154,7 +157,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Takes the store's lock, making the store if there is none.
+    /// Takes the store's lock. Creates the store first if it does not exist and `if_missing` allows that.
     pub(crate) fn lock_store(
         &self,
         if_missing: CreateIfMissing,
@@ -171,9 +174,9 @@ impl Store {
         let file = loop {
             let file = self.disk.open(&path, Open::CreateIfAbsent).context("open", &path)?;
             lock::acquire(&*file, &path, LockMode::Exclusive, deadline)?;
-            // Whoever waited for a lock file that was removed meanwhile holds nothing.
-            let named = self.disk.kind(&path).context("look at", &path)?.map(|(_, identity)| identity);
-            if named == Some(file.identity().context("look at", &path)?) {
+            // A lock on a file that was removed while this process waited for it protects nothing.
+            let named = self.disk.kind(&path).context("stat", &path)?.map(|(_, identity)| identity);
+            if named == Some(file.identity().context("stat", &path)?) {
                 break file;
             }
         };
@@ -188,19 +191,19 @@ impl Store {
         Ok(Some(lock))
     }
 
-    /// Makes sure that the store itself is durable: whoever made it may have died one flush too early.
+    /// Flushes the store itself: its creator may have died before its last flush.
     fn sync_root(&self) -> Result<(), StorageError> {
         let root = self.layout.root();
         self.disk.sync_dir(root).context("flush", root)?;
         let parent = parent_of(root);
         match self.disk.sync_dir(parent) {
-            // Who may not read the parent has not made the store's folder in it.
+            // A process that may not read the parent has not created the store's folder in it.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             result => result.context("flush", parent),
         }
     }
 
-    /// Makes a folder and those above it, each durable in its parent.
+    /// Creates a folder and its parents, each durable in its own parent.
     fn create_root(&self, path: &Path) -> Result<(), StorageError> {
         let parent = parent_of(path);
         match self.disk.create_dir(path) {
@@ -217,11 +220,11 @@ impl Store {
             }
             Err(error) => return Err(error).context("create", path),
         }
-        // Also if it was there: whoever made it may not have come this far.
+        // Also if it existed: its creator may have died before this flush.
         self.disk.sync_dir(parent).context("flush", parent)
     }
 
-    /// Makes those of the store's folders that are missing; the lock is held.
+    /// Creates the missing folders of the store; the caller holds the lock.
     pub(crate) fn create_folders(&self) -> Result<(), StorageError> {
         let root = self.layout.root();
         let mut created = false;
@@ -229,7 +232,7 @@ impl Store {
             let path = root.join(folder);
             if !self.is_folder(&path)? {
                 match self.disk.create_dir(&path) {
-                    // Owners announce themselves without the store's lock.
+                    // Owners register without the store's lock.
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                     result => result.context("create", &path)?,
                 }
@@ -239,7 +242,7 @@ impl Store {
         if created { self.disk.sync_dir(root).context("flush", root) } else { Ok(()) }
     }
 
-    /// Makes the store in its folder, FORMAT last; the lock is held.
+    /// Creates the store in its folder, FORMAT last; the caller holds the lock.
     fn create_store(&self) -> Result<(), StorageError> {
         let root = self.layout.root();
         self.create_folders()?;
@@ -255,20 +258,20 @@ impl Store {
     }
 }
 
-/// Whether a store is made where there is none.
+/// The choice to create the store if it does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CreateIfMissing {
     Yes,
     No,
 }
 
-/// The store's lock, held until this goes.
+/// The store's lock, released on drop.
 #[derive(Debug)]
 pub(crate) struct StoreLock(Box<dyn DiskFile>);
 
 impl Drop for StoreLock {
     fn drop(&mut self) {
-        // Closing the file right after lets go as well.
+        // Closing the file right after releases the lock as well.
         drop(self.0.unlock());
     }
 }

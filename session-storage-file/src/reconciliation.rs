@@ -1,4 +1,5 @@
-//! The mending of a whole store after crashes: leftovers, markers, unended sessions. Writes nothing where all is well.
+//! Reconciliation of a store after crashes: leftovers, markers, unended sessions. Writes nothing if the store
+//! is healthy.
 
 use session_core::{Condition, ReconcileReport, SessionId, StorageError};
 
@@ -7,34 +8,34 @@ use crate::handle::CachedHandle;
 use crate::store::Store;
 
 impl Store {
-    /// Clears what is out of sight and makes the markers right. Returns the sessions that are marked now.
+    /// Clears leftovers and corrects the markers. Returns the sessions that are marked now.
     pub(crate) fn reconcile_store(&self) -> Result<(ReconcileReport, Vec<SessionId>), StorageError> {
-        let mut done = ReconcileReport::default();
+        let mut report = ReconcileReport::default();
         let Some(_lock) = self.lock_store(CreateIfMissing::No, self.deadline())? else {
-            return Ok((done, Vec::new()));
+            return Ok((report, Vec::new()));
         };
         self.clear_leftovers()?;
         let active = self.layout.active();
         let marked = self.ids(&active)?;
         for id in &marked {
             if self.remove_marker(*id, self.marker_state(*id))? {
-                done.unmarked.push(*id);
+                report.unmarked.push(*id);
             }
         }
         for id in self.ids(&self.layout.sessions())? {
-            // What cannot be read may be unended; marked, it is named by every list.
+            // A session that cannot be read may be unended; with a marker, every list names it.
             let ended = self.read_head(id).is_ok_and(|head| head.is_none_or(|head| head.state().is_final()));
             if !ended && marked.binary_search(&id).is_err() {
                 self.mark_active(id)?;
-                done.marked.push(id);
+                report.marked.push(id);
             }
         }
         let marked = self.ids(&active)?;
-        Ok((done, marked))
+        Ok((report, marked))
     }
 
-    /// Mends one session after a crash, if that takes no decision, and makes an ending durable, so that its marker can
-    /// go. Returns what was found, if it was not health.
+    /// Repairs one session after a crash, if that needs no decision, and flushes an end, so that its
+    /// marker can be removed. Returns the condition that was found, unless it was healthy.
     pub(crate) fn reconcile_session(
         &self,
         cached: &mut Option<CachedHandle>,

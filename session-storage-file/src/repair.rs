@@ -1,4 +1,4 @@
-//! The look at a session's health, and its mending: `verify`, `verify --repair`, `--accept-loss`.
+//! Verification and repair of sessions: `verify`, `verify --repair`, `--accept-loss`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use crate::slots::{Slot, Slots};
 use crate::store::Store;
 
 impl Store {
-    /// Looks at one session; `None` if there is none. Changes nothing.
+    /// Verifies one session; `None` if it does not exist. Read-only.
     pub(crate) fn verify(&self, id: SessionId) -> Result<Option<SessionHealth>, StorageError> {
         let first = self.health(id)?;
         if first.as_ref().is_none_or(|health| health.condition == Condition::Healthy && !health.untrusted) {
             return Ok(first);
         }
-        // What looks like damage may be a writer in the midst of its work: a second look keeps writers out.
+        // What looks like damage may be an unfinished write: the second read excludes writers.
         let path = self.layout.session(id).lock;
         let Ok(file) = self.disk.open(&path, Open::Read) else { return Ok(first) };
         match lock::acquire(&*file, &path, LockMode::Shared, self.deadline()) {
@@ -55,7 +55,7 @@ impl Store {
         Ok(Some(health(&found, &slots, losses)))
     }
 
-    /// Looks at all sessions. Changes nothing.
+    /// Verifies all sessions. Read-only.
     pub(crate) fn verify_all(&self) -> Result<StoreHealth, StorageError> {
         let mut all = StoreHealth::default();
         let sessions = self.layout.sessions();
@@ -71,14 +71,14 @@ impl Store {
             }
             let unended = matches!(self.read_head(id), Ok(Some(head)) if !head.state().is_final());
             let marker = self.layout.marker(id);
-            if unended && self.disk.kind(&marker).context("look at", &marker)?.is_none() {
+            if unended && self.disk.kind(&marker).context("stat", &marker)?.is_none() {
                 all.unmarked.push(id);
             }
         }
         Ok(all)
     }
 
-    /// Mends one session, as far as `acceptance` allows, and acknowledges its losses.
+    /// Repairs one session, as far as `acceptance` allows, and acknowledges its losses.
     pub(crate) fn repair(
         &self,
         id: SessionId,
@@ -99,13 +99,13 @@ impl Store {
         match cut {
             Ok(Some(repaired)) => Ok(repaired),
             Ok(None) => Err(StorageError::NotFound { id }),
-            // Not even the files are what they should be.
+            // Nothing can be read, or a file is missing or of another type.
             Err(StorageError::Corrupt { readable: 0, .. }) => self.quarantine_session(id, &before, dead),
             Err(error) => Err(error),
         }
     }
 
-    /// Mends what costs nothing that was flushed.
+    /// Repairs a session without losing flushed records.
     fn repair_without_loss(&self, id: SessionId, before: Condition) -> Result<RepairReport, StorageError> {
         let deadline = self.deadline();
         let tip = self
@@ -121,13 +121,13 @@ impl Store {
         Ok(RepairReport::new(before, Some(tip)).acknowledged(losses.len()))
     }
 
-    /// Cuts a log down to what can be read. The log first and the slots after it: whoever comes in between finds the
-    /// session as damaged as before.
+    /// Truncates a log to its readable records. The log is replaced before the slots: a process that reads in
+    /// between finds the session as damaged as before.
     fn accept_loss(&self, handle: &mut Handle, dead: &[InstanceId]) -> Result<RepairReport, StorageError> {
         let slots = Slots::read(handle.id, &*handle.slots).context("read", &handle.paths.slots)?;
         let found = self.assess(handle, &slots, CachedHead::Ignore)?;
         if found.condition() != Condition::Corrupt {
-            // Somebody was faster, and there is nothing left to accept.
+            // Another process has repaired it meanwhile: there is no loss left to accept.
             let before = self.rescan(handle)?;
             return Ok(RepairReport::new(before, Some(handle.state().position.tip)));
         }
@@ -155,8 +155,7 @@ impl Store {
         Ok(RepairReport::new(Condition::Corrupt, Some(tip)).loss(loss))
     }
 
-    /// Puts new slots in the place of those whose marks speak of what is gone; durably, or a loss of power would bring
-    /// the old ones back.
+    /// Replaces the slots whose marks refer to lost records; durably, or power loss would bring them back.
     fn reset_slots(&self, handle: &mut Handle) -> Result<(), StorageError> {
         let path = handle.paths.rebuilt_slots();
         self.remove_tree(&path)?;
@@ -175,7 +174,7 @@ impl Store {
         self.disk.sync_dir(&handle.paths.dir).context("flush", &handle.paths.dir)
     }
 
-    /// Puts a session of which nothing can be read into the quarantine, whole. The store's lock is held.
+    /// Quarantines a whole session of which nothing can be read. The caller holds the store's lock.
     fn quarantine_session(
         &self,
         id: SessionId,
@@ -199,7 +198,7 @@ impl Store {
         let mut number = 1u32;
         loop {
             let numbered = path.with_extension(number.to_string());
-            if self.disk.kind(&numbered).context("look at", &numbered)?.is_none() {
+            if self.disk.kind(&numbered).context("stat", &numbered)?.is_none() {
                 return Ok(numbered);
             }
             number += 1;
@@ -229,7 +228,8 @@ fn health(found: &Assessment, slots: &Slots, losses: Vec<PathBuf>) -> SessionHea
     health
 }
 
-/// Everybody who may own a session: its log may have lost who does, and its slots who did.
+/// Returns all possible owners of a session: the log may have lost the current owner's record, and the slots
+/// may be of an earlier owner.
 fn owners(found: &Assessment, slots: &Slots) -> Vec<Owner> {
     let heads = found.head.iter().chain(slots.iter().filter_map(|slot| slot.head.as_deref()));
     let mut owners: Vec<Owner> = Vec::new();
@@ -245,9 +245,7 @@ fn refuse_while_owned(id: SessionId, owners: &[Owner], dead: &[InstanceId]) -> R
     match owners.iter().find(|owner| !dead.contains(&owner.instance)) {
         None => Ok(()),
         Some(owner) => Err(StorageError::Unavailable {
-            what: format!(
-                "session {id} is owned by {owner}, who is not known to be dead: stop it, then repair again"
-            ),
+            what: format!("session {id} may still be owned by {owner}: stop that process, then repair again"),
             source: None,
         }),
     }

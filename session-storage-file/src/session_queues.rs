@@ -1,7 +1,7 @@
-//! One lane per session: its jobs run one after another, in the order in which they came, on one thread at a time.
-//! So a session whose lock is stuck holds up nobody else, and threads of one process queue fairly. A lane keeps the
-//! session's open files from one job to the next; of idle ones only so many, and of those that were closed to make room,
-//! what is known of them.
+//! One queue per session: its jobs run one after another, in order of submission, on one thread at a time. A
+//! session whose lock is stuck therefore blocks no other session, and callers within one process queue fairly.
+//! A queue caches the session's open files between jobs. The number of idle sessions with open files is
+//! limited; of the others, the state of the closed files is cached.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
@@ -14,22 +14,22 @@ use session_core::SessionId;
 use crate::handle::{CachedHandle, OpenFiles};
 use crate::pool::Pool;
 
-/// What a lane is for.
+/// The identity of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum QueueKey {
-    /// What happens under the store's lock.
+    /// Jobs that run under the store's lock.
     Store,
-    /// What happens under a session's lock.
+    /// Jobs that run under a session's lock.
     Session(SessionId),
 }
 
-/// Sessions of which something is known though their files are closed: a kilobyte or two each.
+/// The most sessions whose state is cached though their files are closed: one to two kilobytes each.
 const MAX_CLOSED: usize = 4096;
 
-/// Something to do with a lane's open files.
+/// A job that uses the open files of a queue.
 pub(crate) type Job = Box<dyn FnOnce(&mut Option<CachedHandle>) + Send>;
 
-/// All lanes.
+/// The queues of all sessions.
 pub(crate) struct SessionQueues {
     pool: Pool,
     max_open: NonZeroUsize,
@@ -39,9 +39,9 @@ pub(crate) struct SessionQueues {
 #[derive(Default)]
 struct State {
     queues: HashMap<QueueKey, SessionQueue>,
-    /// Lanes without a job whose files are open, by when they were used.
+    /// Idle queues with open files, by last use.
     open: BTreeMap<u64, QueueKey>,
-    /// Lanes without a job whose files are closed, by when they were used.
+    /// Idle queues with closed files, by last use.
     closed: BTreeMap<u64, QueueKey>,
     uses: u64,
 }
@@ -51,12 +51,12 @@ struct SessionQueue {
     cached: Option<CachedHandle>,
     jobs: VecDeque<Job>,
     busy: bool,
-    /// When it was used last, where it has no job.
+    /// The time of the last use, if it is idle.
     used: u64,
 }
 
 impl State {
-    /// The lane is in use from now on: nobody closes its files.
+    /// Marks a queue as busy: its files stay open.
     fn mark_busy(&mut self, key: QueueKey) {
         if let Some(queue) = self.queues.get_mut(&key) {
             queue.busy = true;
@@ -65,7 +65,8 @@ impl State {
         }
     }
 
-    /// Takes a lane out of use, and makes room. What is returned is to be closed where nobody waits for it.
+    /// Marks a queue as idle and evicts others beyond the limits. Returns the files to close, for the caller to
+    /// close where no other call waits for that.
     fn mark_idle(&mut self, key: QueueKey, max_open: usize) -> Vec<OpenFiles> {
         self.uses += 1;
         let mut closing = Vec::new();
@@ -110,7 +111,7 @@ impl SessionQueues {
         Self { pool, max_open, state: Mutex::default() }
     }
 
-    /// Runs a job after those that are in its lane already.
+    /// Submits a job to a queue.
     pub(crate) fn submit(self: &Arc<Self>, key: QueueKey, job: Job) {
         let mut state = self.lock();
         let queue = state.queues.entry(key).or_default();
@@ -122,7 +123,7 @@ impl SessionQueues {
         }
     }
 
-    /// The open files of a lane, for a job that runs here and now; `None` if others are at it, or nothing is open.
+    /// Claims a queue for a job that runs on this thread; `None` if the queue is busy or has no open files.
     pub(crate) fn try_claim(self: &Arc<Self>, key: QueueKey) -> Option<ClaimedQueue> {
         let mut state = self.lock();
         let queue = state.queues.get_mut(&key).filter(|queue| !queue.busy)?;
@@ -136,7 +137,7 @@ impl SessionQueues {
         self.pool.spawn(move || queues.run_next(key));
     }
 
-    /// Runs one job; the next one queues behind the jobs of other lanes.
+    /// Runs one job; the next job of this queue is scheduled after the waiting jobs of other queues.
     fn run_next(self: &Arc<Self>, key: QueueKey) {
         let (job, mut cached) = {
             let mut state = self.lock();
@@ -146,7 +147,7 @@ impl SessionQueues {
         if let Some(job) = job
             && catch_unwind(AssertUnwindSafe(|| job(&mut cached))).is_err()
         {
-            // Whatever it was doing to the files is not known: closing them lets go of the lock.
+            // The state of the files after a panic is unknown: closing them releases the lock.
             cached = None;
         }
         self.release(key, cached);
@@ -179,7 +180,7 @@ impl fmt::Debug for SessionQueues {
     }
 }
 
-/// A lane in which a job runs on the thread of whoever asked for it.
+/// A queue whose job runs on the calling thread.
 pub(crate) struct ClaimedQueue {
     queues: Arc<SessionQueues>,
     key: QueueKey,

@@ -1,5 +1,6 @@
-//! The storage port over a store: check, hand to a thread, translate. Nothing blocking is held across an await; a
-//! future that is dropped leaves a job that has begun to come to its end, and one that has not begun undone.
+//! Implementation of the storage traits: check the arguments, hand over to a thread, translate the result.
+//! Nothing blocking is held across an await. If a future is dropped, a job that has started runs to its end,
+//! and a job that has not is skipped.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -33,18 +34,18 @@ pub struct FileStorage {
 }
 
 impl FileStorage {
-    /// Opens a store. Nothing is created: a path that is missing or empty is a store without sessions, and is made one
-    /// by the first of them. Makes a few short calls to the system.
+    /// Opens a store. Nothing is created: a missing or empty path is a store without sessions, and becomes one
+    /// on disk with its first session. Performs a few short system calls.
     ///
     /// # Errors
-    /// [`Unavailable`](StorageError::Unavailable) where the path is no store and cannot become one, cannot be read, or
-    /// is on a network or FUSE file system; [`UnsupportedFormat`](StorageError::UnsupportedFormat) where a newer
-    /// version made it.
+    /// [`Unavailable`](StorageError::Unavailable) if the path is not a store and cannot become one, cannot be
+    /// read, or is on a network or FUSE file system; [`UnsupportedFormat`](StorageError::UnsupportedFormat) if
+    /// a newer version created it.
     pub fn open(options: FileStorageOptions) -> Result<Self, StorageError> {
         Self::with_disk(Arc::new(RealDisk), options)
     }
 
-    /// Opens a store on a disk of the caller's, for tests.
+    /// Opens a store on a disk that the caller supplies, for tests.
     ///
     /// # Errors
     /// Those of [`open`](Self::open).
@@ -52,7 +53,7 @@ impl FileStorage {
         let FileStorageOptions { path, lock_timeout, write_threads, read_threads, open_sessions } = options;
         let layout = Layout::new(path);
         format::probe(&*disk, &layout)?;
-        let boot = disk.boot().context("learn the boot id for", layout.root())?;
+        let boot = disk.boot().context("read the boot id for", layout.root())?;
         let store = Store {
             disk,
             layout,
@@ -73,13 +74,13 @@ impl FileStorage {
         })
     }
 
-    /// The store's folder.
+    /// Returns the store's folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.store.layout.root()
     }
 
-    /// Does something in a lane, on a thread that may block.
+    /// Runs an operation in a queue, on a thread that may block.
     pub(crate) async fn write<T: Send + 'static>(
         &self,
         key: QueueKey,
@@ -96,7 +97,7 @@ impl FileStorage {
         receiver.await.unwrap_or_else(|_| Err(worker_lost()))
     }
 
-    /// Looks at something, on a thread that may block.
+    /// Runs a read on a thread that may block.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         operation: impl FnOnce(&Store) -> Result<T, StorageError> + Send + 'static,
@@ -112,9 +113,9 @@ impl FileStorage {
     }
 }
 
-/// A thread ended in the midst of its work.
+/// Returns the error for a storage thread that ended in the middle of a job.
 fn worker_lost() -> StorageError {
-    StorageError::Closed { what: "the thread that was to answer".to_owned(), source: None }
+    StorageError::Closed { what: "storage thread".to_owned(), source: None }
 }
 
 #[async_trait]
@@ -198,17 +199,17 @@ impl StorageMaintenance for FileStorage {
     }
 
     async fn reconcile(&self) -> Result<ReconcileReport, StorageError> {
-        let (mut done, unended) = self.write(QueueKey::Store, |store, _| store.reconcile_store()).await?;
+        let (mut report, unended) = self.write(QueueKey::Store, |store, _| store.reconcile_store()).await?;
         for id in unended {
             let reconciled = self
                 .write(QueueKey::Session(id), move |store, handle| store.reconcile_session(handle, id))
                 .await;
             match reconciled {
-                Ok(found) => done.repaired.extend(found.map(|condition| (id, condition))),
-                Err(error) => done.failed.push((id, error)),
+                Ok(found) => report.repaired.extend(found.map(|condition| (id, condition))),
+                Err(error) => report.failed.push((id, error)),
             }
         }
-        Ok(done)
+        Ok(report)
     }
 
     fn owners_dir(&self) -> PathBuf {

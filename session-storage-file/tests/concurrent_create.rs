@@ -1,7 +1,7 @@
-//! What somebody else does between two calls to the disk: the first session of a store is made at each moment of another
-//! process's look at the same path, and of its making of a session of its own.
+//! Concurrent creation of a store: another process creates its first session before each call of a process that
+//! opens the same path, or creates a session there.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+#![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
 use std::fmt;
 use std::io;
@@ -14,7 +14,7 @@ use session_core::{Durability, FileSystem, SessionFilter, SessionStorageExt as _
 use session_storage_file::{Disk, DiskFile, FileStorage, FileStorageOptions, Identity, Kind, Open, RealDisk};
 use session_testkit::logs::Log;
 
-/// The system's disk, on which something happens right before the n-th call.
+/// The system's disk, with an action that runs right before the n-th call.
 struct InterleavedDisk {
     left: Mutex<usize>,
     action: Box<dyn Fn() + Send + Sync>,
@@ -89,15 +89,16 @@ impl Disk for InterleavedDisk {
     }
 }
 
-/// A store without threads does everything when it is polled. (No runtime: one call happens in the midst of another.)
+/// Polls a future once. A store without threads does everything in that poll. (There is no runtime because one
+/// call runs within another.)
 fn wait<T>(work: impl Future<Output = T>) -> T {
     match pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(answer) => answer,
-        Poll::Pending => panic!("it waits for somebody"),
+        Poll::Pending => panic!("the future is pending"),
     }
 }
 
-/// Whoever looks, and then what whoever looks is to find.
+/// Runs `operation` while another process creates a session right before the n-th call, for each n.
 fn at_each_call(before: fn(&Path), operation: fn(&FileStorage)) {
     for nth in 1.. {
         let folder = tempfile::tempdir().unwrap();
@@ -108,7 +109,7 @@ fn at_each_call(before: fn(&Path), operation: fn(&FileStorage)) {
             action: Box::new({
                 let path = path.clone();
                 move || {
-                    // Whoever holds the store's lock is waited for by nobody here: it is this very thread.
+                    // No wait for the store's lock: this thread may hold it already.
                     let options = FileStorageOptions::new(&path).lock_timeout(std::time::Duration::ZERO);
                     let other = FileStorage::open(options.without_threads()).unwrap();
                     drop(wait(Log::plain().take().send(&other, Durability::Flushed)));
@@ -118,7 +119,7 @@ fn at_each_call(before: fn(&Path), operation: fn(&FileStorage)) {
         let options = FileStorageOptions::new(&path).without_threads();
         match FileStorage::with_disk(Arc::clone(&disk) as Arc<dyn Disk>, options) {
             Ok(storage) => operation(&storage),
-            Err(error) => panic!("opened while somebody makes the store, before call {nth}: {error}"),
+            Err(error) => panic!("opened while the store is created, before call {nth}: {error}"),
         }
         if !disk.has_happened() {
             assert!(nth > 5, "only {nth} calls");
@@ -137,12 +138,12 @@ fn create(storage: &FileStorage) {
     list(storage);
 }
 
-/// A look saw no FORMAT, then the session of whoever made the store meanwhile, and took that for a store that has lost its
-/// FORMAT.
+/// Regression: an open saw no FORMAT, then the session of the process that created the store meanwhile, and
+/// reported a store that had lost its FORMAT.
 #[test]
 fn a_store_created_concurrently_is_recognized() {
-    let half_made = |path: &Path| std::fs::create_dir_all(path.join("sessions")).unwrap();
-    for before in [(|_: &Path| {}) as fn(&Path), half_made] {
+    let half_created = |path: &Path| std::fs::create_dir_all(path.join("sessions")).unwrap();
+    for before in [(|_: &Path| {}) as fn(&Path), half_created] {
         at_each_call(before, list);
         at_each_call(before, create);
     }

@@ -1,12 +1,7 @@
-//! What an append asks of the disk, counted call by call: no machine changes these numbers, and nothing in them grows
-//! with what is in the log already.
+//! The disk calls of an append, counted: the numbers do not depend on the machine or on the length of the log.
 
 #![cfg(feature = "fault-disk")]
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "in a test, what is not there is a failure"
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in a test, a missing value is a failure")]
 
 mod support;
 
@@ -18,7 +13,7 @@ use session_storage_file::fault::{Call, Effect, Fault, FaultDisk};
 use session_storage_file::{FileStorage, FileStorageOptions};
 use support::{Log, completed, progress};
 
-/// How long logs are before the append that is looked at.
+/// The lengths of the logs before the measured append.
 const HISTORIES: [usize; 3] = [2, 200, 20_000];
 
 fn open(disk: &FaultDisk) -> FileStorage {
@@ -26,7 +21,7 @@ fn open(disk: &FaultDisk) -> FileStorage {
     FileStorage::with_disk(Arc::new(disk.clone()), options).unwrap()
 }
 
-/// A session that has so many records, all flushed, the last one by an append of its own.
+/// Stores a session with this many flushed records, the last in an append of its own.
 async fn grown(storage: &FileStorage, records: usize) -> Log {
     let mut log = Log::started(storage).await;
     while log.records.len() < records {
@@ -37,23 +32,23 @@ async fn grown(storage: &FileStorage, records: usize) -> Log {
     log
 }
 
-/// A call of the disk, as its trace names it.
+/// A call of the disk, parsed from its trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct CallRecord {
     call: String,
     file: String,
-    /// How many bytes a read or write moves.
+    /// The number of bytes that a read or write transfers.
     bytes: usize,
 }
 
-/// The calls that some work makes.
+/// Returns the disk calls of an operation.
 async fn record_calls<T>(disk: &FaultDisk, work: impl Future<Output = T>) -> Vec<CallRecord> {
     disk.start_trace();
     work.await;
     disk.trace_lines().iter().map(|line| parse_call(line)).collect()
 }
 
-/// Reads `7: process 0: WriteAt /store/x/events.jsonl 139 at 1789 None`.
+/// Parses `7: process 0: WriteAt /store/x/events.jsonl 139 at 1789 None`.
 fn parse_call(line: &str) -> CallRecord {
     let mut words = line.split_whitespace().skip(3);
     let (call, path) = (words.next().unwrap(), words.next().unwrap_or_default());
@@ -66,7 +61,7 @@ fn count(calls: &[CallRecord], name: &str, file: &str) -> usize {
     calls.iter().filter(|call| call.call == name && call.file == file).count()
 }
 
-/// What holds for every append to a session that this process has written before.
+/// Checks the costs of an append to a session that this process has written before.
 fn assert_lean(calls: &[CallRecord], lines: usize) {
     let written = calls.iter().find(|call| call.call == "WriteAt" && call.file == "events.jsonl");
     assert_eq!(written.map(|call| call.bytes), Some(lines), "the lines, and nothing else: {calls:#?}");
@@ -74,10 +69,10 @@ fn assert_lean(calls: &[CallRecord], lines: usize) {
     assert!(count(calls, "WriteAt", "head.json") <= 2, "at most two slots: {calls:#?}");
     for call in calls {
         let known = ["TryLock", "Unlock", "ReadAt", "Kind", "Len", "WriteAt", "Sync"];
-        assert!(known.contains(&call.call.as_str()), "nothing is opened, named or made: {call:?}");
+        assert!(known.contains(&call.call.as_str()), "nothing is opened, renamed or created: {call:?}");
         assert!(
             call.call != "ReadAt" || call.bytes <= 64,
-            "nothing is read but what tells of others: {call:?}"
+            "only the ends that reveal other writers are read: {call:?}"
         );
     }
 }
@@ -97,11 +92,11 @@ async fn a_flushed_append_costs_one_flush_for_any_log_length() {
         assert_lean(&calls, length(&log, 1));
         assert_eq!(count(&calls, "Sync", "events.jsonl"), 1, "{calls:#?}");
         assert_eq!(calls.iter().filter(|call| call.call == "Sync").count(), 1, "{calls:#?}");
-        // The slot that announces the flush leaves the head to the one before it.
+        // The slot that announces the flush has no head: the slot before it has one.
         let slots: Vec<_> =
             calls.iter().filter(|call| call.file == "head.json" && call.call == "WriteAt").collect();
         assert!(slots[0].bytes < 400 && slots[1].bytes > 400, "{slots:?}");
-        // Numbers grow by a digit; nothing else does.
+        // Byte counts grow with the digits of the numbers; the calls stay the same.
         all.push(calls.into_iter().map(|call| (call.call, call.file)).collect::<Vec<_>>());
     }
     all.dedup();
@@ -124,8 +119,8 @@ async fn a_buffered_append_flushes_nothing_for_any_log_length() {
     assert_eq!(all.len(), 1, "the calls depend on the history: {all:#?}");
 }
 
-/// A session whose files were closed to make room for others is opened again, and no more than that: what was known of
-/// its log still counts.
+/// A session whose files were closed to make room for others is reopened but not read again: the cached state
+/// of its log is still valid.
 #[tokio::test]
 async fn an_evicted_session_is_not_read_again() {
     for history in HISTORIES {
@@ -142,7 +137,7 @@ async fn an_evicted_session_is_not_read_again() {
             assert!(calls.iter().all(|call| call.call != "ReadAt" || call.bytes <= 64), "{calls:#?}");
             other.append(&storage, Durability::Flushed, vec![progress(4)]).await.unwrap();
         }
-        // What somebody else did meanwhile is noticed.
+        // A concurrent append of another process is detected.
         let elsewhere = open(&disk.process());
         let before = log.clone();
         log.append(&elsewhere, Durability::Flushed, vec![progress(5)]).await.unwrap();
@@ -176,7 +171,7 @@ async fn one_flush_covers_all_buffered_records() {
     let calls = record_calls(&disk, flush()).await;
     assert_eq!(calls.iter().filter(|call| call.call == "Sync").count(), 1, "{calls:#?}");
     assert_eq!(count(&calls, "WriteAt", "events.jsonl"), 0, "{calls:#?}");
-    // What is flushed already is not flushed again.
+    // A log that is already flushed is not flushed again.
     let calls = record_calls(&disk, flush()).await;
     assert!(calls.iter().all(|call| !["Sync", "WriteAt"].contains(&call.call.as_str())), "{calls:#?}");
 }
@@ -193,21 +188,21 @@ async fn the_final_append_flushes_once_and_removes_the_marker() {
     assert_eq!(count(&calls, "RemoveFile", &id), 1, "{calls:#?}");
 }
 
-/// The slot that announces a flush has no head: the one before it, which was read with it, does.
+/// The slot that announces a flush has no head; the slot before it, read in the same call, has one.
 #[tokio::test]
 async fn a_head_read_reads_the_slots_once_even_during_a_flush() {
     let disk = FaultDisk::new();
     let writer = disk.process();
     let storage = open(&writer);
     let mut log = grown(&storage, 10).await;
-    let looked = |disk: FaultDisk, id| async move {
+    let check = |disk: FaultDisk, id| async move {
         let reader = open(&disk);
         let calls = record_calls(&disk, async { assert!(reader.head(id).await.unwrap().is_some()) }).await;
         assert_eq!(count(&calls, "ReadAt", "head.json"), 1, "{calls:#?}");
     };
-    looked(disk.process(), log.id).await;
+    check(disk.process(), log.id).await;
     writer.inject(Fault::nth(0, Effect::Death).on(Call::Sync));
     log.append(&storage, Durability::Flushed, vec![progress(3)]).await.unwrap_err();
     assert!(writer.is_dead());
-    looked(disk.process(), log.id).await;
+    check(disk.process(), log.id).await;
 }

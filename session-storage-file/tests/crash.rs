@@ -1,15 +1,12 @@
-//! Power cuts at every call boundary, in every way, during work and during recovery: nothing acknowledged as flushed
-//! is lost, nothing is invented, no session becomes read-only, and recovery twice changes nothing.
+//! Power cuts at every call, in every mode, during work and during recovery: no flushed record is lost, none is
+//! invented, no session becomes read-only, and a second recovery changes nothing.
 //!
-//! `SESSION_CRASH_SEED` says where to begin, and `SESSION_CRASH_IMAGES` how many images there are at least, or
-//! `SESSION_CRASH_PLAYS` how many plays exactly. A failure names the seed of its play, with which it comes first.
+//! `SESSION_CRASH_SEED` sets the first seed, and `SESSION_CRASH_IMAGES` the minimum number of images, or
+//! `SESSION_CRASH_PLAYS` the exact number of workloads ("plays"). A failure prints the seed of its workload,
+//! which reproduces it.
 
 #![cfg(feature = "fault-disk")]
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "in a test, what is not there is a failure"
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in a test, a missing value is a failure")]
 
 mod common {
     pub(crate) mod ledger;
@@ -29,15 +26,15 @@ use common::logs::{self, chain_of, id, seal, wait};
 use common::store::{closed, condition, open, reconcile};
 use common::workload::Workload;
 
-/// Images of a plain test run; CI asks for 100,000 in release.
+/// The number of images in a plain test run; CI asks for 100,000 in release.
 const IMAGES: u64 = 2_000;
-/// The fewest deeds of a play, and how many more there may be.
+/// The fewest operations of a workload, and the range above that.
 const OPERATIONS: (usize, usize) = (10, 41);
-/// One image in so many is recovered twice and compared byte by byte.
+/// One in this many images is recovered twice and compared byte by byte.
 const THOROUGH: usize = 8;
-/// In one image in so many, the recovery and the work after it are cut in their turn.
+/// In one in this many images, the recovery and the work after it are cut, too.
 const NESTING: usize = 40;
-/// Images of a recovery that was itself cut, for each image that is recovered that way.
+/// The number of images of such a recovery.
 const NESTED: usize = 24;
 
 #[test]
@@ -48,7 +45,7 @@ fn no_power_cut_loses_or_invents_records() {
     let plays = number("SESSION_CRASH_PLAYS");
     let (next, done, failed) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let begun = std::time::Instant::now();
+    let started = std::time::Instant::now();
     let one_more =
         |index: u64| plays.map_or_else(|| done.load(Ordering::Relaxed) < images, |all| index < all);
     let work = || {
@@ -75,13 +72,14 @@ fn no_power_cut_loses_or_invents_records() {
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
     let (images, plays) = (done.load(Ordering::Relaxed), played.iter().flatten().sum::<u64>());
     eprintln!(
-        "{images} images of {plays} plays from seed {seed} on, in {:.1} s\ntally: images={images} plays={plays}",
-        begun.elapsed().as_secs_f64()
+        "{images} images of {plays} workloads from seed {seed} on, in {:.1} s\ntally: images={images} plays={plays}",
+        started.elapsed().as_secs_f64()
     );
 }
 
-/// A torn end is cut off, and written over. If the cut were not on the disk by then, a second loss of power could undo
-/// it and keep a part of what was written over it: a whole line with a wrong sum, which looks like records that are lost.
+/// A torn end is truncated and then overwritten. If the truncation were not flushed before, a second power loss
+/// could undo it and keep a part of the overwrite: a complete line with a wrong sum, which looks like lost
+/// records.
 #[test]
 fn a_repaired_end_is_never_mixed_with_later_writes() {
     let disk = FaultDisk::new();
@@ -117,7 +115,7 @@ fn a_repaired_end_is_never_mixed_with_later_writes() {
     }
 }
 
-/// Plays, then cuts the power after each call in each way.
+/// Runs a workload, then cuts the power after each call in each mode.
 fn run_workload(seed: u64, done: &AtomicU64) -> Result<(), String> {
     let disk = FaultDisk::new();
     let mut workload = Workload::new(disk.clone(), Ledger::default(), seed, seed.wrapping_mul(1000))?;
@@ -149,7 +147,7 @@ fn run_workload(seed: u64, done: &AtomicU64) -> Result<(), String> {
     Ok(())
 }
 
-/// The ways to cut at a moment: those without a choice, some torn writes, and random ones.
+/// Returns the modes of a cut at a moment: the fixed ones, some torn writes, and random ones.
 fn cut_modes(moment: &Moment, rng: &mut Rng) -> Vec<Keep> {
     if moment.is_synced() {
         return vec![Keep::Synced];
@@ -185,7 +183,7 @@ fn check_image(
     check_writable(&disk, ledger, &found)
 }
 
-/// Whoever starts after a cut finds what must be there, whether anything was recovered before or not.
+/// Checks the contents after a cut, with or without a reconciliation first.
 fn check_after_cut(disk: &FaultDisk, ledger: &Ledger, at: usize, rng: &mut Rng) -> Result<Found, String> {
     let storage = open(&disk.process()).map_err(|error| format!("open: {}", chain_of(&error)))?;
     if rng.coin() {
@@ -194,7 +192,7 @@ fn check_after_cut(disk: &FaultDisk, ledger: &Ledger, at: usize, rng: &mut Rng) 
     ledger.check(&storage, at, false)
 }
 
-/// What whoever starts after a cut does: looks, recovers, flushes each log.
+/// Recovers after a cut (check, reconcile, flush each log), and checks that a second recovery changes nothing.
 fn recover_twice(disk: &FaultDisk, ledger: &Ledger, at: usize) -> Result<Found, String> {
     let storage = open(&disk.process()).map_err(|error| format!("open: {}", chain_of(&error)))?;
     let before =
@@ -202,7 +200,7 @@ fn recover_twice(disk: &FaultDisk, ledger: &Ledger, at: usize) -> Result<Found, 
     for id in before.keys() {
         let condition = condition(&storage, *id);
         if !matches!(condition, Some(Condition::Healthy | Condition::Torn)) {
-            return Err(format!("{id}: the verdict before recovery is {condition:?}"));
+            return Err(format!("{id}: the condition before recovery is {condition:?}"));
         }
     }
     reconcile(&storage)?;
@@ -210,7 +208,7 @@ fn recover_twice(disk: &FaultDisk, ledger: &Ledger, at: usize) -> Result<Found, 
     for id in before.keys() {
         let condition = condition(&storage, *id);
         if condition != Some(Condition::Healthy) {
-            return Err(format!("{id}: the verdict after recovery is {condition:?}"));
+            return Err(format!("{id}: the condition after recovery is {condition:?}"));
         }
     }
     let after = ledger.check(&storage, at, false).map_err(|failure| format!("after recovery: {failure}"))?;
@@ -245,7 +243,7 @@ fn flush_all(storage: &dyn SessionStorage, found: &Found) -> Result<(), String> 
     Ok(())
 }
 
-/// Cuts the power during recovery, and during the work after it, and recovers again.
+/// Cuts the power during recovery and during the work after it, and recovers again.
 fn cut_the_recovery(
     moment: &Moment,
     at: usize,
@@ -286,7 +284,8 @@ fn cut_the_recovery(
     Ok(())
 }
 
-/// Each session can be written, each that is not there can be made, and what that acknowledges is safe.
+/// Checks that every existing session can be written and every missing one created, and that what this
+/// acknowledges is durable.
 fn check_writable(disk: &FaultDisk, ledger: &Ledger, found: &Found) -> Result<(), String> {
     let process = disk.process();
     let storage = open(&process).map_err(|error| format!("open to write: {}", chain_of(&error)))?;
@@ -295,7 +294,7 @@ fn check_writable(disk: &FaultDisk, ledger: &Ledger, found: &Found) -> Result<()
     for id in ledger.sessions.keys().chain([&fresh]) {
         let head = found.get(id).map(|(head, _)| head);
         let (expected, events) = match head {
-            None => (Expected::Absent, vec![logs::created("anew")]),
+            None => (Expected::Absent, vec![logs::created("again")]),
             Some(head) if head.state().is_final() => continue,
             Some(head) => (Expected::At(head.tip), vec![logs::note(20)]),
         };
@@ -314,7 +313,7 @@ fn check_writable(disk: &FaultDisk, ledger: &Ledger, found: &Found) -> Result<()
     }
     drop(storage);
     let after = disk.now().cut(Keep::Synced);
-    let storage = open(&after).map_err(|error| format!("open at last: {}", chain_of(&error)))?;
+    let storage = open(&after).map_err(|error| format!("open at the end: {}", chain_of(&error)))?;
     for (id, tip) in tips {
         let head = wait(storage.head(id)).map_err(|error| format!("{id}: {}", chain_of(&error)))?;
         if head.as_ref().map(|head| head.tip) != Some(tip) {

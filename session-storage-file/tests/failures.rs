@@ -1,10 +1,10 @@
-//! Every call of the disk failed once, in every deed, with every error: no panic, no wrong acknowledgement, no file left
-//! open, and a file whose flush failed is never trusted again. And a disk that is full.
+//! Every call of the disk failed once, in every operation, with every error: no panic, no false
+//! acknowledgement, no file left open, and a file whose flush failed is never trusted again. Also a full disk.
 
 #![cfg(feature = "fault-disk")]
-#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+#![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
-#[expect(dead_code, reason = "each test takes what it needs of what they share")]
+#[expect(dead_code, reason = "each test uses only a part of the shared code")]
 mod common {
     pub(crate) mod ledger;
     pub(crate) mod logs;
@@ -26,7 +26,8 @@ use common::ledger::Ledger;
 use common::logs::{self, chain_of, fold, id, seal, wait};
 use common::store::{ROOT, closed, open, reconcile};
 
-/// How many calls after the first failed one fail in their turn, each on its own. All of them only in release.
+/// The number of calls after the first failure that fail in turn, each separately. All of them only in
+/// release.
 const SECOND_FAULTS: u64 = if cfg!(debug_assertions) { 3 } else { 30 };
 
 const RUNNING: u64 = 1;
@@ -37,31 +38,31 @@ const HALF_FLUSHED: u64 = 5;
 const BYSTANDER: u64 = 6;
 const NEW: u64 = 7;
 
-/// A store in which deeds have something to do, on a machine that still runs; all its processes are dead.
+/// A store with sessions for the operations, on a running machine on which all processes are dead.
 struct Fixture {
     moment: Moment,
     ledger: Ledger,
 }
 
 impl Fixture {
-    /// With a session for every deed.
+    /// Creates a store with a session for every operation.
     fn new() -> Self {
         Self::with(&[RUNNING, ENDED, TORN, ORPHAN, HALF_FLUSHED])
     }
 
-    /// With one for this deed.
+    /// Creates a store with a session for this operation.
     fn of(operation: Operation) -> Self {
         Self::with(&[operation.number()])
     }
 
-    /// With these sessions and the bystander.
+    /// Creates a store with these sessions and the bystander.
     fn with(numbers: &[u64]) -> Self {
         let disk = FaultDisk::new();
         let mut ledger = Ledger::default();
         let storage = open(&disk.process()).unwrap();
         for number in numbers.iter().copied().filter(|number| *number != NEW).chain([BYSTANDER]) {
             let id = id(number);
-            let first = vec![logs::created("stage"), logs::started(number), logs::note(100)];
+            let first = vec![logs::created("fixture"), logs::started(number), logs::note(100)];
             put(&storage, &mut ledger, id, first, Durability::Flushed);
             put(&storage, &mut ledger, id, vec![logs::progress(1)], Durability::Buffered);
         }
@@ -83,7 +84,7 @@ impl Fixture {
     }
 }
 
-/// A process dies in the flush of an append: the log is not to be trusted, and the outcome is unknown.
+/// Kills a process in the flush of an append: the log must not be trusted, and the outcome is unknown.
 fn die_in_a_flush(disk: &FaultDisk, ledger: &mut Ledger) {
     let doomed = disk.process();
     let storage = open(&doomed).unwrap();
@@ -111,7 +112,7 @@ fn put(
     tip
 }
 
-/// The head, from the records themselves.
+/// Folds the head from the stored records.
 fn head_of(storage: &FileStorage, id: SessionId) -> Result<Option<Head>, String> {
     match wait(storage.records_after(id, 0)) {
         Ok(records) => fold(id, &records),
@@ -185,7 +186,7 @@ impl Operation {
         seal(self.id(), head, 0, events)
     }
 
-    /// Does it. `Ok` is the tip to which the log leads now; `None` is no session.
+    /// Runs the operation. `Ok` has the new tip of the log, or `None` if the session was deleted.
     fn run(
         self,
         storage: &FileStorage,
@@ -199,16 +200,17 @@ impl Operation {
     }
 }
 
-/// What was known to the process before the deed.
+/// The state of the process before the operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Process {
-    /// Only the store.
+    /// It has only opened the store.
     Fresh,
-    /// It has written a session before; this one, where the deed does not begin with damage.
+    /// It has written a session before: the one of the operation, unless the operation begins with damage.
     Warm,
 }
 
-/// One deed under one fault, and all that follows from it. `Ok(false)` if the fault did not strike.
+/// Runs one operation under faults and checks everything that follows. Returns `Ok(false)` if no fault was
+/// triggered.
 fn one_case(
     fixture: &Fixture,
     operation: Operation,
@@ -247,7 +249,7 @@ fn one_case(
         Ok(tip) => format!("Ok({tip:?})"),
         Err(error) => chain_of(error),
     };
-    let context = |failure: String| format!("{failure}\nthe deed said: {outcome}");
+    let context = |failure: String| format!("{failure}\nresult of the operation: {outcome}");
     // Lock, log and slots of one session, and the store's own lock.
     if disk.open_files() > open_before + 4 {
         return Err(context(format!("open files: {:?}", disk.open_paths())));
@@ -268,40 +270,46 @@ fn one_case(
             }
             true
         }
-        Err(StorageError::Conflict { .. }) => return Err(context("a conflict with nobody".to_owned())),
+        Err(StorageError::Conflict { .. }) => {
+            return Err(context("a conflict without another writer".to_owned()));
+        }
         Err(_) => false,
     };
     let harmless = faults.iter().all(|fault| fault.effect == Effect::Short);
     if (triggered == 0 || harmless) && result.is_err() {
-        return Err(context("failed without a failure".to_owned()));
+        return Err(context("failed without a fault".to_owned()));
     }
     check_power_cuts(&disk, &ledger, &CUTS)
-        .map_err(|failure| context(format!("after the deed: {failure}")))?;
+        .map_err(|failure| context(format!("after the operation: {failure}")))?;
 
-    // Somebody else sees what it should see.
+    // Another process sees the expected contents.
     let other = open(&disk.process()).map_err(|error| chain_of(&error))?;
-    ledger.check(&other, 0, true).map_err(|failure| context(format!("seen by another: {failure}")))?;
+    ledger
+        .check(&other, 0, true)
+        .map_err(|failure| context(format!("read by another process: {failure}")))?;
     let now = head_of(&other, operation.id())?;
     if result.is_err()
         && !unknown
         && now.as_ref().map(|head| head.tip) != before.as_ref().map(|head| head.tip)
     {
-        return Err(context(format!("it was refused and it took place: {now:?}")));
+        return Err(context(format!("it was rejected but took effect: {now:?}")));
     }
 
-    // Both go on. The one that met the failure may refuse; whoever acknowledges keeps its word.
-    for (name, storage, required) in [("itself", &storage, false), ("another", &other, true)] {
+    // Both continue. The process that had the failure may reject; an acknowledgement must hold.
+    for (name, storage, required) in
+        [("the same process", &storage, false), ("another process", &other, true)]
+    {
         for durability in [Durability::Buffered, Durability::Flushed] {
             append_next(storage, &mut ledger, operation.id(), durability, required)
-                .map_err(|failure| context(format!("{name} goes on: {failure}")))?;
+                .map_err(|failure| context(format!("{name} continues: {failure}")))?;
             check_power_cuts(&disk, &ledger, &[Keep::Synced])
-                .map_err(|failure| context(format!("after {name} went on: {failure}")))?;
+                .map_err(|failure| context(format!("after {name} continued: {failure}")))?;
         }
     }
     reconcile(&other)?;
-    let last = ledger.check(&other, 0, true).map_err(|failure| context(format!("at last: {failure}")))?;
+    let last = ledger.check(&other, 0, true).map_err(|failure| context(format!("at the end: {failure}")))?;
     if !last.contains_key(&id(BYSTANDER)) {
-        return Err(context("the bystander is gone".to_owned()));
+        return Err(context("the bystander is missing".to_owned()));
     }
     drop((storage, other));
     closed(&disk).map_err(context)?;
@@ -312,10 +320,10 @@ fn one_case(
     Ok(triggered > 0)
 }
 
-/// How the power is cut after a deed.
+/// The power cuts after an operation.
 const CUTS: [Keep; 4] = [Keep::Synced, Keep::All, Keep::Random(1), Keep::Random(2)];
 
-/// What is left after a power cut holds what was acknowledged as flushed.
+/// Checks that what remains after power cuts has everything that was acknowledged as flushed.
 fn check_power_cuts(disk: &FaultDisk, ledger: &Ledger, keeps: &[Keep]) -> Result<(), String> {
     let now = disk.now();
     for &keep in keeps {
@@ -326,7 +334,7 @@ fn check_power_cuts(disk: &FaultDisk, ledger: &Ledger, keeps: &[Keep]) -> Result
     Ok(())
 }
 
-/// The next append to the session, or its creation where it is not there.
+/// Appends to the session next, or creates it if it does not exist.
 fn append_next(
     storage: &FileStorage,
     ledger: &mut Ledger,
@@ -394,14 +402,15 @@ fn every_call_fails_once_with_every_error() {
         Ok(cases)
     });
     eprintln!("{cases} cases");
-    assert!(cases > 1000, "only {cases} cases: faults strike no more");
+    assert!(cases > 1000, "only {cases} cases: faults are not triggered any more");
 }
 
 #[test]
 fn a_second_call_fails_while_the_first_is_handled() {
     let effect = Effect::Error(Errno::IO);
     let cases = all_cases(|fixture, operation, process, after| {
-        // Where the system forgets, a second failure can cost buffered records: see `records_dropped_by_the_system_are_reported`.
+        // If the system drops unsynced pages, a second failure can lose buffered records: see
+        // `records_dropped_by_the_system_are_reported`.
         if process == Process::Fresh
             || operation == Operation::CreateWithin
             || after == AfterFailedSync::Dropped
@@ -414,7 +423,7 @@ fn a_second_call_fails_while_the_first_is_handled() {
             if !one_case(fixture, operation, process, &[once], after)? {
                 break;
             }
-            // The second counts calls that come to it: those that the first strikes are not among them.
+            // The second fault does not count the call that the first one affects.
             for second in first..first + SECOND_FAULTS {
                 cases += 1;
                 one_case(fixture, operation, process, &[once, Fault::nth(second, effect)], after)
@@ -431,7 +440,7 @@ fn every_call_of_one_kind_fails() {
     for call in [Call::Sync, Call::SyncDir, Call::WriteAt, Call::SetLen, Call::Rename] {
         all_cases(|fixture, operation, process, after| {
             if (call, after) == (Call::Sync, AfterFailedSync::Dropped) {
-                // The test below.
+                // Covered by the next test.
                 return Ok(0);
             }
             for nth in 0.. {
@@ -447,11 +456,12 @@ fn every_call_of_one_kind_fails() {
     }
 }
 
-/// A disk that takes nothing more, and a system that forgets what it could not write: buffered records are gone, and
-/// no program can bring them back. That is told, what was flushed is there, and once the disk works, work goes on.
+/// If a disk fails every flush and the system drops what it could not write, buffered records are lost, and no
+/// program can restore them. The loss is reported, flushed records are intact, and sessions can be written
+/// again once the disk works.
 #[test]
 fn records_dropped_by_the_system_are_reported() {
-    let mut outcome = 0;
+    let mut reported = 0;
     for operation in Operation::ALL {
         let fixture = Fixture::of(operation);
         for nth in 0.. {
@@ -478,7 +488,7 @@ fn records_dropped_by_the_system_are_reported() {
             let other = open(&disk.process()).unwrap();
             if let Err(failure) = ledger.check(&other, 0, true) {
                 assert!(failure.contains("is damaged: readable up to"), "{context}: {failure}");
-                outcome += 1;
+                reported += 1;
             }
             reconcile(&other).unwrap_or_else(|failure| panic!("{context}: {failure}"));
             let head = wait(other.head(operation.id())).unwrap();
@@ -498,10 +508,10 @@ fn records_dropped_by_the_system_are_reported() {
             }
         }
     }
-    assert!(outcome > 0, "nothing was forgotten: the test does not test what it says");
+    assert!(reported > 0, "no record was lost: the test has no effect");
 }
 
-/// What there is no room for is cut back, and the next append works once there is room.
+/// A write that does not fit is truncated again, and the next append works once there is room.
 #[test]
 fn a_full_disk_rejects_without_damage() {
     let fixture = Fixture::new();
@@ -558,11 +568,11 @@ fn a_full_disk_rejects_without_damage() {
             ledger.check(&storage, 0, true).unwrap_or_else(|failure| panic!("{context}: {failure}"));
             assert_eq!(disk.violations(), [""; 0], "{context}");
         }
-        assert!(full > 0, "{operation:?} was never too large");
+        assert!(full > 0, "{operation:?} always fit");
     }
 }
 
-/// Reading under a failure tells the truth or says that it cannot.
+/// A read under a failure returns correct contents or an error.
 #[test]
 fn a_failed_read_never_returns_less_than_is_stored() {
     let fixture = Fixture::new();
@@ -594,8 +604,8 @@ fn a_failed_read_never_returns_less_than_is_stored() {
     }
 }
 
-/// Whoever waits for a session was told of its end, and the power went: the log had not reached the disk, because the
-/// owner had died between writing and flushing it.
+/// Regression: a waiter was notified of the end of a session, then power was lost: the log had not reached the
+/// disk, because the owner had died between writing and flushing it.
 #[test]
 fn an_end_seen_by_wait_survives_power_loss() {
     let disk = FaultDisk::new();
@@ -614,7 +624,7 @@ fn an_end_seen_by_wait_survives_power_loss() {
         let records = wait(open(&disk.process()).unwrap().records_after(id, 0)).unwrap();
         records.last().unwrap().decode().unwrap().event.kind().name()
     };
-    assert_eq!(end(&disk), "completed", "read, and not safe yet");
+    assert_eq!(end(&disk), "completed", "readable, but not durable yet");
     assert_eq!(end(&disk.now().cut(Keep::Synced)), "started");
 
     let waiting = async {

@@ -1,4 +1,4 @@
-//! The seam's calls on open files.
+//! [`DiskFile`] for the fault disk: the calls on open files.
 
 use std::io;
 
@@ -23,7 +23,7 @@ impl Drop for FaultFile {
 }
 
 impl FaultFile {
-    fn what(&self) -> impl FnOnce(&Simulation) -> String {
+    fn description(&self) -> impl FnOnce(&Simulation) -> String {
         let handle = self.handle;
         move |sim| sim.name(handle)
     }
@@ -33,15 +33,15 @@ impl FaultFile {
         move |sim| format!("{} {len} at {offset}", sim.name(handle))
     }
 
-    /// The inode, for a call that changes it.
-    fn writable_inode(&self, sim: &mut Simulation, what: &str) -> io::Result<Ino> {
+    /// Returns the inode for a call that changes it.
+    fn writable_inode(&self, sim: &mut Simulation, change: &str) -> io::Result<Ino> {
         let handle = sim.handle(self.handle)?;
         if !handle.writable {
             return Err(error(Errno::BADF));
         }
         let ino = handle.ino;
         if sim.fs.file(ino)?.sync_failed {
-            sim.violation(self.disk.process_number(), what, self.handle);
+            sim.violation(self.disk.process_number(), change, self.handle);
         }
         Ok(ino)
     }
@@ -53,13 +53,13 @@ fn index(number: u64) -> io::Result<usize> {
 
 impl DiskFile for FaultFile {
     fn identity(&self) -> io::Result<Identity> {
-        let (sim, _) = self.disk.begin(Call::Identity, self.what())?;
+        let (sim, _) = self.disk.begin(Call::Identity, self.description())?;
         let ino = sim.handle(self.handle)?.ino;
         Ok(Identity { device: DEVICE, inode: sim.fs.inode(ino).number })
     }
 
     fn len(&self) -> io::Result<u64> {
-        let (sim, _) = self.disk.begin(Call::Len, self.what())?;
+        let (sim, _) = self.disk.begin(Call::Len, self.description())?;
         let ino = sim.handle(self.handle)?.ino;
         Ok(sim.fs.file(ino)?.live.len() as u64)
     }
@@ -120,7 +120,7 @@ impl DiskFile for FaultFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        match self.disk.begin(Call::Sync, self.what()) {
+        match self.disk.begin(Call::Sync, self.description()) {
             Ok((mut sim, _)) => {
                 let ino = sim.handle(self.handle)?.ino;
                 if sim.fs.file(ino)?.sync_failed {
@@ -134,7 +134,7 @@ impl DiskFile for FaultFile {
             Err(error) => {
                 let mut sim = self.disk.lock();
                 let drop = sim.after_failed_sync == AfterFailedSync::Dropped;
-                // A process that died before the call has no handle any more, and synced nothing.
+                // A process that died before the call has no handle any more and synced nothing.
                 if let Ok(ino) = sim.handle(self.handle).map(|handle| handle.ino) {
                     if sim.fs.file(ino)?.sync_failed {
                         sim.violation(self.disk.process_number(), "synced", self.handle);
@@ -148,9 +148,10 @@ impl DiskFile for FaultFile {
         }
     }
 
-    /// As flock(2): one lock for each open file, whoever holds it; taking it again changes its mode.
+    /// Takes the lock like flock(2): one lock for each open file, independent of the process; taking it again
+    /// changes its mode.
     fn try_lock(&self, mode: LockMode) -> io::Result<bool> {
-        let (mut sim, _) = self.disk.begin(Call::TryLock, self.what())?;
+        let (mut sim, _) = self.disk.begin(Call::TryLock, self.description())?;
         let ino = sim.handle(self.handle)?.ino;
         let blocked = sim.handles.iter().any(|(number, other)| {
             *number != self.handle
@@ -166,7 +167,7 @@ impl DiskFile for FaultFile {
     }
 
     fn unlock(&self) -> io::Result<()> {
-        let (mut sim, _) = self.disk.begin(Call::Unlock, self.what())?;
+        let (mut sim, _) = self.disk.begin(Call::Unlock, self.description())?;
         if let Some(handle) = sim.handles.get_mut(&self.handle) {
             handle.lock = None;
         }

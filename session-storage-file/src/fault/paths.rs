@@ -1,4 +1,4 @@
-//! The seam's calls on paths.
+//! [`Disk`] for the fault disk: the calls on paths.
 
 use std::io;
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::plan::{Call, error};
 use super::simulation::{FaultDisk, Simulation};
 use crate::disk::{Disk, DiskFile, Identity, Kind, Open};
 
-/// The one device that there is.
+/// The only device.
 pub(super) const DEVICE: u64 = 0xfa;
 
 impl Disk for FaultDisk {
@@ -32,7 +32,7 @@ impl Disk for FaultDisk {
             }
             (None, Open::Read | Open::Write) => return Err(error(Errno::NOENT)),
             (None, Open::Create | Open::CreateIfAbsent) => {
-                make(&mut sim, path, Node::File(FileNode::default()), "create")?
+                create(&mut sim, path, Node::File(FileNode::default()), "create")?
             }
         };
         let handle = sim.open_handle(ino, self.process_number(), how != Open::Read, path);
@@ -45,7 +45,7 @@ impl Disk for FaultDisk {
         if sim.fs.lookup(path).is_ok() {
             return Err(error(Errno::EXIST));
         }
-        make(&mut sim, path, Node::Dir(DirNode::default()), "create_dir").map(drop)
+        create(&mut sim, path, Node::Dir(DirNode::default()), "create_dir").map(drop)
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
@@ -63,7 +63,7 @@ impl Disk for FaultDisk {
     fn read_dir(&self, path: &Path) -> io::Result<Vec<String>> {
         let (sim, _) = self.begin(Call::ReadDir, |_| path.display().to_string())?;
         let dir = sim.fs.dir(sim.fs.lookup(path)?)?;
-        // Backwards, so that nobody counts on an order.
+        // In reverse, so that no caller relies on an order.
         Ok(dir.live.keys().rev().map(|name| String::from(&**name)).collect())
     }
 
@@ -93,7 +93,8 @@ impl Disk for FaultDisk {
         Ok(())
     }
 
-    /// A failed sync of a folder forgets nothing: the journal still holds the names, and a later sync takes them along.
+    /// Flushes a folder. A failed sync of a folder drops nothing: the journal still has the names, and a later
+    /// sync includes them.
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let (mut sim, _) = self.begin(Call::SyncDir, |_| path.display().to_string())?;
         let ino = sim.fs.lookup(path)?;
@@ -129,10 +130,10 @@ impl Disk for FaultDisk {
     }
 }
 
-fn make(sim: &mut Simulation, path: &Path, node: Node, what: &str) -> io::Result<Ino> {
+fn create(sim: &mut Simulation, path: &Path, node: Node, what: &str) -> io::Result<Ino> {
     let (parent, name) = sim.fs.parent_and_name(path)?;
     sim.room_for_inode()?;
-    let ino = sim.fs.make(parent, &Arc::<str>::from(name), node)?;
+    let ino = sim.fs.create(parent, &Arc::<str>::from(name), node)?;
     sim.record_moment(|| format!("{what} {}", path.display()));
     Ok(ino)
 }

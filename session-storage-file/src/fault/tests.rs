@@ -1,4 +1,4 @@
-//! Tests of the fault disk itself: a double that is laxer than a disk proves nothing.
+//! Tests of the fault disk: a test double that is more lenient than a real disk proves nothing.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -25,7 +25,7 @@ fn put(disk: &FaultDisk, name: &str, bytes: &[u8]) -> Box<dyn DiskFile> {
     file
 }
 
-/// A folder `/d` with a synced file `/d/f` of `old`.
+/// Creates a folder `/d` with a synced file `/d/f` that contains `old`.
 fn synced() -> (FaultDisk, Box<dyn DiskFile>) {
     let disk = FaultDisk::new();
     disk.create_dir(path("/d")).unwrap();
@@ -79,7 +79,7 @@ fn any_part_of_an_unsynced_change_may_survive() {
         assert!((0..3).all(|i| [b"old"[i], b"NEW"[i]].contains(&found[i])), "seed {seed}: {found:?}");
         seen.insert(found);
     }
-    assert_eq!(seen.len(), 8, "each byte kept and lost on its own");
+    assert_eq!(seen.len(), 8, "each byte survives or is lost independently");
     file.set_len(1).unwrap();
     assert_eq!(read(&disk.now().cut(Keep::All), "/d/f").unwrap(), b"N");
     assert_eq!(read(&disk.now().cut(Keep::Bytes), "/d/f").unwrap(), b"NEW");
@@ -108,10 +108,7 @@ fn unsynced_name_changes_survive_independently() {
             assert!(seen.contains(&(made, old, false, true)), "{seen:?}");
         }
     }
-    assert!(
-        seen.iter().all(|(.., tmp, renamed)| !(*tmp && *renamed)),
-        "within a folder a rename is one step"
-    );
+    assert!(seen.iter().all(|(.., tmp, renamed)| !(*tmp && *renamed)), "a rename within a folder is atomic");
 }
 
 #[test]
@@ -128,7 +125,7 @@ fn a_cross_folder_rename_survives_once_both_are_synced() {
     assert_eq!(seen.len(), 4, "{seen:?}");
     disk.sync_dir(path("/d")).unwrap();
     assert_eq!(read(&disk.now().cut(Keep::Synced), "/d/f"), None);
-    assert_eq!(read(&disk.now().cut(Keep::Synced), "/e/f"), None, "the other half was not promised");
+    assert_eq!(read(&disk.now().cut(Keep::Synced), "/e/f"), None, "the other half is not guaranteed");
     disk.sync_dir(path("/e")).unwrap();
     assert_eq!(read(&disk.now().cut(Keep::Synced), "/e/f").unwrap(), b"old");
 }
@@ -240,7 +237,7 @@ fn a_full_disk_accepts_writes_up_to_its_capacity() {
     disk.set_capacity(disk.used() + 2);
     assert_eq!(file.write_at(b"abcd", 3).unwrap(), 2);
     assert_eq!(file.write_at(b"cd", 5).unwrap_err().raw_os_error(), Some(Errno::NOSPC.raw_os_error()));
-    assert_eq!(file.write_at(b"OLD", 0).unwrap(), 3, "what is there can be changed");
+    assert_eq!(file.write_at(b"OLD", 0).unwrap(), 3, "existing bytes can be overwritten");
     assert!(disk.open(path("/d/g"), Open::Create).is_err() && disk.create_dir(path("/g")).is_err());
     file.set_len(0).unwrap();
     assert_eq!(file.write_at(b"abcd", 0).unwrap(), 4);

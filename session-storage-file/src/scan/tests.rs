@@ -1,10 +1,10 @@
-//! Lines and chains from bytes, however few of them come at a time.
+//! Lines of a log for all sizes of reads.
 
 use session_core::limits::RECORD_BYTES;
 
 use super::*;
 
-/// A source that gives at most so many bytes at a time.
+/// A source that returns at most this many bytes per read.
 struct Trickle<'a>(&'a [u8], usize);
 
 impl ReadAt for Trickle<'_> {

@@ -1,11 +1,11 @@
-//! What may come next in a session, by chance.
+//! Random legal next events of a session.
 
 use session_core::{Head, SessionEvent, SessionState};
 use session_storage_file::fault::Rng;
 
 use super::logs;
 
-/// The size of a note: mostly small.
+/// Chooses the size of a note: mostly small.
 pub(crate) fn note_size(rng: &mut Rng) -> usize {
     match rng.below(8) {
         0 => rng.below(6000),
@@ -14,10 +14,10 @@ pub(crate) fn note_size(rng: &mut Rng) -> usize {
     }
 }
 
-/// What may come next in this session, done by this owner; `None` once it has ended.
+/// Chooses legal next events of this session for this owner; `None` once it has ended.
 pub(crate) fn next_events(rng: &mut Rng, head: &Head, owner: u64) -> Option<Vec<SessionEvent>> {
-    let lives = &head.lifecycle;
-    let unowned = lives.owner.is_none();
+    let lifecycle = &head.lifecycle;
+    let unowned = lifecycle.owner.is_none();
     Some(match head.state() {
         SessionState::Created => match rng.below(6) {
             0 => vec![logs::note(note_size(rng))],
@@ -31,7 +31,7 @@ pub(crate) fn next_events(rng: &mut Rng, head: &Head, owner: u64) -> Option<Vec<
             2 => vec![logs::interrupted()],
             3 => vec![logs::interrupted(), logs::resumed(owner)],
             4 => vec![logs::interrupted(), logs::resumed(owner), logs::note(note_size(rng))],
-            5 => vec![logs::checkpoint(lives.iteration)],
+            5 => vec![logs::checkpoint(lifecycle.iteration)],
             6 => vec![logs::cancel_requested()],
             7 | 8 => vec![logs::progress(head.samples + 1)],
             9 => (0..3).map(|_| logs::note(note_size(rng))).collect(),
@@ -49,7 +49,7 @@ pub(crate) fn next_events(rng: &mut Rng, head: &Head, owner: u64) -> Option<Vec<
     })
 }
 
-/// Whether the session ends with these.
+/// Returns `true` if these events end the session.
 pub(crate) fn ends(next_events: &[SessionEvent]) -> bool {
     next_events.iter().any(|event| {
         matches!(

@@ -1,4 +1,4 @@
-//! A play: processes that use one store in a random order of deeds, some of them killed in the middle of one.
+//! A random workload: processes that use one store, some of which are killed in the middle of an operation.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::logs::{self, chain_of, fold, id, seal, wait};
 use super::random_events;
 use super::store::open;
 
-/// One process on the disk.
+/// A process on the disk.
 #[derive(Debug)]
 struct Process {
     disk: FaultDisk,
@@ -30,7 +30,7 @@ impl Process {
     }
 }
 
-/// The processes, what they did, and what comes next.
+/// The state of a workload: processes, expected contents and history.
 #[derive(Debug)]
 pub(crate) struct Workload {
     disk: FaultDisk,
@@ -39,11 +39,11 @@ pub(crate) struct Workload {
     rng: Rng,
     next_id: u64,
     next_owner: u64,
-    /// What was done, for a person who reads a failure.
+    /// The operations so far, for failure messages.
     pub(crate) history: Vec<String>,
 }
 
-/// What one process does to one session.
+/// An operation of one process on one session.
 #[derive(Debug)]
 enum Operation {
     Append(Expected, Box<Batch>, Durability),
@@ -51,10 +51,11 @@ enum Operation {
 }
 
 impl Workload {
-    /// One to three processes on a disk that is recorded from here on. Sessions get ids from `first_id` on.
+    /// Creates a workload of one to three processes on a disk that is recorded from here on. Session ids start
+    /// at `first_id`.
     pub(crate) fn new(disk: FaultDisk, ledger: Ledger, seed: u64, first_id: u64) -> Result<Self, String> {
         disk.start_recording();
-        let mut play = Self {
+        let mut workload = Self {
             disk,
             ledger,
             processes: Vec::new(),
@@ -63,13 +64,13 @@ impl Workload {
             next_owner: seed % 1000,
             history: Vec::new(),
         };
-        if play.rng.coin() {
-            play.disk.after_failed_sync(AfterFailedSync::Dropped);
+        if workload.rng.coin() {
+            workload.disk.after_failed_sync(AfterFailedSync::Dropped);
         }
-        for _ in 0..=play.rng.below(3) {
-            play.spawn()?;
+        for _ in 0..=workload.rng.below(3) {
+            workload.spawn()?;
         }
-        Ok(play)
+        Ok(workload)
     }
 
     fn spawn(&mut self) -> Result<(), String> {
@@ -78,8 +79,8 @@ impl Workload {
         Ok(())
     }
 
-    /// One deed by one process, which is killed on the way once in six times, and once in eight finds that a call of
-    /// the disk fails.
+    /// Runs one operation in one process. One in six is killed during it; one in eight of the others gets a
+    /// failing call of the disk.
     pub(crate) fn step(&mut self) -> Result<(), String> {
         let (id, operation) = self.choose_operation()?;
         let doomed = self.rng.one_in(6);
@@ -92,7 +93,7 @@ impl Workload {
         if unlucky {
             let errors = [Errno::IO, Errno::NOSPC, Errno::INTR];
             let effect = Effect::Error(errors[self.rng.below(errors.len())]);
-            // A flush that fails is the one that matters most.
+            // Failed flushes matter most.
             let fault = if self.rng.coin() {
                 Fault::nth(self.rng.below(2) as u64, effect).on(Call::Sync)
             } else {
@@ -120,7 +121,7 @@ impl Workload {
         self.history.push(format!("{what} -> {result:?}, died: {is_dead}"));
         let now = self.disk.moment_index();
         match result {
-            // Whoever died told nobody.
+            // A killed process acknowledged nothing.
             _ if is_dead => {
                 self.processes.remove(0);
                 self.spawn()?;
@@ -128,7 +129,7 @@ impl Workload {
             Ok(Some((tip, flushed))) => self.ledger.acknowledge(id, now, tip, flushed),
             Ok(None) => self.ledger.sessions.entry(id).or_default().deleted = Some(now),
             Err(StorageError::MaxSessions { .. }) => {}
-            // Nothing was acknowledged: whether it happened shows when somebody looks.
+            // Nothing was acknowledged: the next read shows if it happened.
             Err(_) if unlucky && self.disk.triggered_faults() > triggered => {}
             Err(error) => return Err(format!("{what}: {}", chain_of(&error))),
         }
@@ -137,11 +138,11 @@ impl Workload {
         Ok(())
     }
 
-    /// All processes at once see all that was acknowledged.
+    /// Checks that all processes see everything that was acknowledged.
     pub(crate) fn check_running(&mut self) -> Result<(), String> {
         for process in &self.processes {
             let found = self.ledger.check(&*process.storage, self.disk.moment_index(), true)?;
-            // A deletion that was cut off did not happen, if it did not.
+            // An interrupted deletion is no longer pending if the session still exists.
             for id in found.keys() {
                 if let Some(session) = self.ledger.sessions.get_mut(id)
                     && session.deleted.is_none()
@@ -174,7 +175,8 @@ impl Workload {
         }
         let id = known[self.rng.below(known.len())];
         let Some(head) = self.head(id)? else {
-            // Its creation or deletion was cut off: the first is made anew, the second is as good as done.
+            // Its creation or deletion was interrupted: the creation is repeated, the deletion is treated as
+            // done.
             let session = self.ledger.sessions.entry(id).or_default();
             if session.deleting.is_some() {
                 session.deleted = session.deleting;
