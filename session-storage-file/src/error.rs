@@ -1,4 +1,4 @@
-//! What the system says, told as what the caller of a storage does next.
+//! Translation of system errors into storage errors, by what the caller does next.
 
 use std::io;
 use std::path::Path;
@@ -7,28 +7,28 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use session_core::{DecodeError, SessionId, StorageError, TransitionError};
 
-/// Gives a failed call the words that a caller needs: what was being done, and to what.
+/// Adds context to a failed call: the operation and its path.
 pub(crate) trait IoContext<T> {
-    /// `doing` completes "cannot …", as in "open", "flush", "list".
-    fn context(self, doing: &str, path: &Path) -> Result<T, StorageError>;
+    /// Adds the operation and the path. `operation` completes "cannot …": "open", "flush", "list".
+    fn context(self, operation: &str, path: &Path) -> Result<T, StorageError>;
 }
 
 impl<T> IoContext<T> for io::Result<T> {
-    fn context(self, doing: &str, path: &Path) -> Result<T, StorageError> {
-        self.map_err(|error| storage_error(doing, path, error))
+    fn context(self, operation: &str, path: &Path) -> Result<T, StorageError> {
+        self.map_err(|error| storage_error(operation, path, error))
     }
 }
 
-/// Sorts an error by what the caller does next: make room, look at the store, look at the disk.
-pub(crate) fn storage_error(doing: &str, path: &Path, error: io::Error) -> StorageError {
-    let what = format!("cannot {doing} {}", path.display());
+/// Classifies an error by what the caller does next: make room, check the store, check the disk.
+pub(crate) fn storage_error(operation: &str, path: &Path, error: io::Error) -> StorageError {
+    let what = format!("cannot {operation} {}", path.display());
     let raw = error.raw_os_error().map(Errno::from_raw_os_error);
     let kind = error.kind();
     let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge];
     let advice = if full.contains(&kind) {
         return StorageError::Full { what: path.display().to_string(), source: Arc::new(error) };
     } else if kind == io::ErrorKind::PermissionDenied {
-        "see that this user may read and write the store, or choose another one"
+        "check that this user may read and write the store, or choose another one"
     } else if kind == io::ErrorKind::ReadOnlyFilesystem {
         "the file system is read-only: mount it for writing, or choose another store"
     } else if matches!(raw, Some(Errno::MFILE | Errno::NFILE)) {
@@ -39,24 +39,24 @@ pub(crate) fn storage_error(doing: &str, path: &Path, error: io::Error) -> Stora
     StorageError::Unavailable { what: format!("{what}: {advice}"), source: Some(Arc::new(error)) }
 }
 
-/// Why a record with a right sum cannot be folded into the head before it.
+/// The reason why a record with a valid sum cannot be folded into the head before it.
 #[derive(Debug, Clone)]
-pub(crate) enum Unfoldable {
-    /// It breaks a rule of the machine.
+pub(crate) enum FoldError {
+    /// It breaks a rule of the state machine.
     Illegal(TransitionError),
-    /// It is of a kind or format of a newer version.
+    /// It has a kind or format of a newer version.
     Newer(Arc<DecodeError>),
-    /// It is no record.
+    /// It is not a record.
     Malformed,
 }
 
-impl From<TransitionError> for Unfoldable {
-    fn from(rejected: TransitionError) -> Self {
-        Self::Illegal(rejected)
+impl From<TransitionError> for FoldError {
+    fn from(error: TransitionError) -> Self {
+        Self::Illegal(error)
     }
 }
 
-impl From<DecodeError> for Unfoldable {
+impl From<DecodeError> for FoldError {
     fn from(error: DecodeError) -> Self {
         if matches!(error, DecodeError::Malformed(_)) {
             Self::Malformed
@@ -66,19 +66,19 @@ impl From<DecodeError> for Unfoldable {
     }
 }
 
-impl Unfoldable {
-    /// The error for whoever wants more of the log than can be understood.
-    pub(crate) fn at(&self, id: SessionId, revision: u64) -> StorageError {
+impl FoldError {
+    /// Returns the error for reads and writes beyond what can be decoded.
+    pub(crate) fn to_storage_error(&self, id: SessionId, revision: u64) -> StorageError {
         match self {
-            Self::Illegal(rejected) => StorageError::Invalid { id, revision, source: rejected.clone() },
+            Self::Illegal(error) => StorageError::Invalid { id, revision, source: error.clone() },
             Self::Newer(error) => StorageError::UnsupportedFormat {
-                what: format!("session {id}, from revision {revision} on,"),
+                what: format!("session {id} from revision {revision} on"),
                 source: Some(Arc::<DecodeError>::clone(error)),
             },
             Self::Malformed => StorageError::Corrupt {
                 id,
                 readable: revision.saturating_sub(1),
-                what: format!("revision {revision} has a right sum and is no record"),
+                what: format!("revision {revision}: checksum is valid but the line is not a record"),
             },
         }
     }

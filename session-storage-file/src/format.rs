@@ -1,4 +1,4 @@
-//! What makes a folder a store: the look at a path before anything is done with it, and the making of a new store.
+//! The store's format file: probing a path before it is used, and creating a new store.
 
 use std::io;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::scan::read_exactly;
 use crate::slots::write_all;
 use crate::store::Store;
 
-/// The format of the store's folders; that of a log stands in its first record.
+/// The format of the store's folders; each log has its own format in its first record.
 const FORMAT: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
@@ -25,39 +25,45 @@ struct FormatFile {
     store: Uuid,
 }
 
-/// What a path holds.
+/// The result of probing a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum Probe {
     /// A store.
     Store,
-    /// Nothing, or the beginnings of a store.
-    Nothing,
+    /// Nothing, or a store whose creation did not finish.
+    Empty,
 }
 
-/// Looks whether a path is a store of ours, or can become one. Changes nothing.
-pub(crate) fn look(disk: &dyn Disk, layout: &Layout) -> Result<Found, StorageError> {
+/// Checks if a path is a store, or can become one. Read-only.
+pub(crate) fn probe(disk: &dyn Disk, layout: &Layout) -> Result<Probe, StorageError> {
     let root = layout.root();
     check_file_system(disk, root)?;
     match kind(disk, root)? {
-        None => return Ok(Found::Nothing),
+        None => return Ok(Probe::Empty),
         Some(Kind::Dir) => {}
         Some(Kind::File | Kind::Other) => {
-            return unavailable(format!("{} is not a folder: name a folder, or none yet", root.display()));
+            return unavailable(format!(
+                "{} is not a folder: choose a folder, or a path that does not exist yet",
+                root.display()
+            ));
         }
     }
     let names = disk.read_dir(root).context("list", root)?;
     for folder in FOLDERS {
         let path = root.join(folder);
         if names.iter().any(|name| name == folder) && kind(disk, &path)? != Some(Kind::Dir) {
-            return unavailable(format!("{} is not a folder: put it away and try again", path.display()));
+            return unavailable(format!(
+                "{} is not a folder: move it elsewhere, then try again",
+                path.display()
+            ));
         }
     }
     if names.iter().any(|name| name == "FORMAT") {
-        return read_format(disk, &layout.format()).map(|()| Found::Store);
+        return read_format(disk, &layout.format()).map(|()| Probe::Store);
     }
     if let Some(foreign) = names.iter().find(|name| !NAMES.contains(&name.as_str())) {
         return unavailable(format!(
-            "{} is not a store and holds other things ({foreign:?}): choose an empty or new folder",
+            "{} is not a store and contains other files ({foreign:?}): choose an empty or new folder",
             root.display()
         ));
     }
@@ -65,17 +71,17 @@ pub(crate) fn look(disk: &dyn Disk, layout: &Layout) -> Result<Found, StorageErr
     if names.iter().any(|name| name == "sessions")
         && !disk.read_dir(&sessions).context("list", &sessions)?.is_empty()
     {
-        // FORMAT is there before the first session is: somebody made both since the look above, or it was lost, and with
-        // it what says how to read the rest.
+        // FORMAT is created before the first session: either another process created both since the check
+        // above, or FORMAT was lost, and with it the information about how to read the rest.
         if kind(disk, &layout.format())?.is_some() {
-            return read_format(disk, &layout.format()).map(|()| Found::Store);
+            return read_format(disk, &layout.format()).map(|()| Probe::Store);
         }
         return unavailable(format!(
-            "{} has sessions and no file FORMAT: put it back, it reads {{\"format\":{FORMAT},\"store\":\"<uuid>\"}}",
+            "{} has sessions but no file FORMAT: restore it as {{\"format\":{FORMAT},\"store\":\"<uuid>\"}}",
             root.display()
         ));
     }
-    Ok(Found::Nothing)
+    Ok(Probe::Empty)
 }
 
 fn check_file_system(disk: &dyn Disk, root: &Path) -> Result<(), StorageError> {
@@ -83,9 +89,9 @@ fn check_file_system(disk: &dyn Disk, root: &Path) -> Result<(), StorageError> {
     while existing != parent_of(existing) && kind(disk, existing)?.is_none() {
         existing = parent_of(existing);
     }
-    match disk.file_system(existing).context("look at", existing)? {
+    match disk.file_system(existing).context("stat", existing)? {
         FileSystem::Remote { name } => unavailable(format!(
-            "{} is on {name}, where locks and flushes may not hold what they promise: choose a folder on a local disk",
+            "{} is on {name}, where locks and flushes are unreliable: choose a folder on a local disk",
             root.display()
         )),
         FileSystem::Local => Ok(()),
@@ -93,7 +99,7 @@ fn check_file_system(disk: &dyn Disk, root: &Path) -> Result<(), StorageError> {
     }
 }
 
-/// The folder that a path is in; the path itself where it is in none.
+/// Returns the parent folder of a path; the path itself if it has none.
 fn parent_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -104,34 +110,31 @@ fn parent_of(path: &Path) -> &Path {
 
 fn kind(disk: &dyn Disk, path: &Path) -> Result<Option<Kind>, StorageError> {
     match disk.kind(path) {
-        // A parent is a file: what is named does not exist, and the parent is what is looked at next.
+        // A parent is a file: the path does not exist, and the caller checks the parent next.
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
-        result => Ok(result.context("look at", path)?.map(|(kind, _)| kind)),
+        result => Ok(result.context("stat", path)?.map(|(kind, _)| kind)),
     }
 }
 
 fn read_format(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
     if kind(disk, path)? != Some(Kind::File) {
-        return unavailable(format!(
-            "{} is not a regular file: put it away and the right one back",
-            path.display()
-        ));
+        return unavailable(format!("{} is not a regular file: restore the original", path.display()));
     }
     let file = disk.open(path, Open::Read).context("open", path)?;
-    let length = file.len().context("look at", path)?;
-    // A newer version's file may say more, but no book.
+    let length = file.len().context("stat", path)?;
+    // A newer version's file may have more fields, but not a book's worth.
     let text =
         read_exactly(&*file, 0, usize::try_from(length.min(4096)).unwrap_or(4096)).context("read", path)?;
     let json: serde_json::Value =
         text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or(serde_json::Value::Null);
     match json.get("format").and_then(serde_json::Value::as_u64) {
         Some(newer) if newer > u64::from(FORMAT) => Err(StorageError::UnsupportedFormat {
-            what: format!("the store of format {newer} that {} speaks of", path.display()),
+            what: format!("the store (format {newer} in {})", path.display()),
             source: None,
         }),
         Some(1) if serde_json::from_value::<FormatFile>(json).is_ok() => Ok(()),
         _ => unavailable(format!(
-            "{} is damaged: put it right, it reads {{\"format\":{FORMAT},\"store\":\"<uuid>\"}}",
+            "{} is damaged: restore it as {{\"format\":{FORMAT},\"store\":\"<uuid>\"}}",
             path.display()
         )),
     }
@@ -142,72 +145,72 @@ fn unavailable<T>(what: String) -> Result<T, StorageError> {
 }
 
 impl Store {
-    /// Looks at the path again until a store is found there; afterwards it is one.
-    pub(crate) fn is_there(&self) -> Result<bool, StorageError> {
+    /// Returns `true` if the path is a store. Probes the path again until one is found, and not after that.
+    pub(crate) fn exists(&self) -> Result<bool, StorageError> {
         if self.ready.get().is_some() {
             return Ok(true);
         }
-        let found = look(&*self.disk, &self.layout)? == Found::Store;
+        let found = probe(&*self.disk, &self.layout)? == Probe::Store;
         if found {
             self.ready.get_or_init(|| ());
         }
         Ok(found)
     }
 
-    /// Takes the store's lock, making the store if there is none.
+    /// Takes the store's lock. Creates the store first if it does not exist and `if_missing` allows that.
     pub(crate) fn lock_store(
         &self,
-        make: Make,
+        if_missing: CreateIfMissing,
         deadline: Instant,
     ) -> Result<Option<StoreLock>, StorageError> {
         let path = self.layout.lock();
-        let found = look(&*self.disk, &self.layout)?;
-        if found == Found::Nothing && make == Make::Nothing {
+        let found = probe(&*self.disk, &self.layout)?;
+        if found == Probe::Empty && if_missing == CreateIfMissing::No {
             return Ok(None);
         }
-        if found == Found::Nothing {
-            self.make_root(self.layout.root())?;
+        if found == Probe::Empty {
+            self.create_root(self.layout.root())?;
         }
         let file = loop {
             let file = self.disk.open(&path, Open::CreateIfAbsent).context("open", &path)?;
             lock::acquire(&*file, &path, LockMode::Exclusive, deadline)?;
-            // Whoever waited for a lock file that was removed meanwhile holds nothing.
-            let named = self.disk.kind(&path).context("look at", &path)?.map(|(_, identity)| identity);
-            if named == Some(file.identity().context("look at", &path)?) {
+            // A lock on a file that was removed while this process waited for it protects nothing.
+            let named = self.disk.kind(&path).context("stat", &path)?.map(|(_, identity)| identity);
+            if named == Some(file.identity().context("stat", &path)?) {
                 break file;
             }
         };
         let lock = StoreLock(file);
-        if found == Found::Nothing && look(&*self.disk, &self.layout)? == Found::Nothing {
-            self.make()?;
+        if found == Probe::Empty && probe(&*self.disk, &self.layout)? == Probe::Empty {
+            self.create_store()?;
         }
-        if make == Make::Store && self.settled.get().is_none() {
-            self.settle()?;
-            self.settled.get_or_init(|| ());
+        if if_missing == CreateIfMissing::Yes && self.root_synced.get().is_none() {
+            self.sync_root()?;
+            self.root_synced.get_or_init(|| ());
         }
         Ok(Some(lock))
     }
 
-    /// Makes sure that the store itself is durable: whoever made it may have died one flush too early.
-    fn settle(&self) -> Result<(), StorageError> {
+    /// Flushes the store itself: its creator may have died before its last flush.
+    fn sync_root(&self) -> Result<(), StorageError> {
         let root = self.layout.root();
         self.disk.sync_dir(root).context("flush", root)?;
         let parent = parent_of(root);
         match self.disk.sync_dir(parent) {
-            // Who may not read the parent has not made the store's folder in it.
+            // A process that may not read the parent has not created the store's folder in it.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             result => result.context("flush", parent),
         }
     }
 
-    /// Makes a folder and those above it, each durable in its parent.
-    fn make_root(&self, path: &Path) -> Result<(), StorageError> {
+    /// Creates a folder and its parents, each durable in its own parent.
+    fn create_root(&self, path: &Path) -> Result<(), StorageError> {
         let parent = parent_of(path);
         match self.disk.create_dir(path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.make_root(parent)?;
+                self.create_root(parent)?;
                 match self.disk.create_dir(path) {
                     Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                         return Err(error).context("create", path);
@@ -217,32 +220,32 @@ impl Store {
             }
             Err(error) => return Err(error).context("create", path),
         }
-        // Also if it was there: whoever made it may not have come this far.
+        // Also if it existed: its creator may have died before this flush.
         self.disk.sync_dir(parent).context("flush", parent)
     }
 
-    /// Makes those of the store's folders that are missing; the lock is held.
-    pub(crate) fn make_folders(&self) -> Result<(), StorageError> {
+    /// Creates the missing folders of the store; the caller holds the lock.
+    pub(crate) fn create_folders(&self) -> Result<(), StorageError> {
         let root = self.layout.root();
-        let mut made = false;
+        let mut created = false;
         for folder in FOLDERS {
             let path = root.join(folder);
             if !self.is_folder(&path)? {
                 match self.disk.create_dir(&path) {
-                    // Owners announce themselves without the store's lock.
+                    // Owners register without the store's lock.
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                     result => result.context("create", &path)?,
                 }
-                made = true;
+                created = true;
             }
         }
-        if made { self.disk.sync_dir(root).context("flush", root) } else { Ok(()) }
+        if created { self.disk.sync_dir(root).context("flush", root) } else { Ok(()) }
     }
 
-    /// Makes the store in its folder, FORMAT last; the lock is held.
-    fn make(&self) -> Result<(), StorageError> {
+    /// Creates the store in its folder, FORMAT last; the caller holds the lock.
+    fn create_store(&self) -> Result<(), StorageError> {
         let root = self.layout.root();
-        self.make_folders()?;
+        self.create_folders()?;
         let staged = self.layout.stage().join("FORMAT");
         let content = serde_json::to_string(&FormatFile { format: FORMAT, store: Uuid::new_v4() })
             .expect("a number and an id are always JSON");
@@ -255,20 +258,20 @@ impl Store {
     }
 }
 
-/// Whether a store is made where there is none.
+/// The choice to create the store if it does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Make {
-    Store,
-    Nothing,
+pub(crate) enum CreateIfMissing {
+    Yes,
+    No,
 }
 
-/// The store's lock, held until this goes.
+/// The store's lock, released on drop.
 #[derive(Debug)]
 pub(crate) struct StoreLock(Box<dyn DiskFile>);
 
 impl Drop for StoreLock {
     fn drop(&mut self) {
-        // Closing the file right after lets go as well.
+        // Closing the file right after releases the lock as well.
         drop(self.0.unlock());
     }
 }

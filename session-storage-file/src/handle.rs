@@ -1,4 +1,4 @@
-//! The open files of one session for whoever writes it, and what this process knows of them from its last turn.
+//! The open files of one session for a writer, and the state that this process cached of them.
 
 use std::io;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::lock;
 use crate::slots::{Mark, Stamp};
 use crate::store::Store;
 
-/// One session's open files.
+/// The open files of one session.
 #[derive(Debug)]
 pub(crate) struct Handle {
     pub(crate) id: SessionId,
@@ -23,64 +23,65 @@ pub(crate) struct Handle {
     pub(crate) log: Box<dyn DiskFile>,
     pub(crate) slots: Box<dyn DiskFile>,
     identities: [Identity; 3],
-    /// What was so when the lock was last let go; `None` where the files must be read anew.
-    pub(crate) known: Option<Known>,
+    /// The state when the lock was last released; `None` if the files must be read again.
+    pub(crate) state: Option<LogState>,
 }
 
-/// What is known of a log.
+/// The cached state of a log.
 #[derive(Debug)]
-pub(crate) struct Known {
-    /// Its end.
-    pub(crate) place: Place,
+pub(crate) struct LogState {
+    /// The end of the log.
+    pub(crate) position: LogPosition,
     /// The turn of the newest slot.
     pub(crate) turn: u64,
-    /// What tells whether somebody has written a slot since; `None` where that is taken for granted.
+    /// The start of both slots, to detect later writes of other processes; `None` if such a write must be
+    /// assumed.
     pub(crate) stamp: Option<Stamp>,
     /// The highest mark in the slots.
     pub(crate) mark: Option<Mark>,
 }
 
-/// A place in a log: behind a record.
+/// A position in a log: the end of a record.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct LogPosition {
     /// The record.
     pub(crate) tip: Tip,
-    /// Where it ends, in bytes.
+    /// The end of the record, in bytes.
     pub(crate) end: u64,
     /// The fold of the log up to it.
     pub(crate) head: Box<Head>,
 }
 
-/// What is kept of a session from one write to the next.
+/// The cached handle of a session between two writes.
 #[derive(Debug)]
-pub(crate) enum Kept {
-    /// Its open files.
+pub(crate) enum CachedHandle {
+    /// The open files.
     Open(Handle),
-    /// What was known of them when they were closed to make room for others.
-    Closed(Closed),
+    /// The state of files that were closed to make room for those of other sessions.
+    Closed(ClosedHandle),
 }
 
 /// Open files: the lock, the log and the slots.
-pub(crate) type Files = [Box<dyn DiskFile>; 3];
+pub(crate) type OpenFiles = [Box<dyn DiskFile>; 3];
 
-/// What was known of a session's files when they were closed.
+/// The identity and state of a session's files when they were closed.
 #[derive(Debug)]
-pub(crate) struct Closed {
+pub(crate) struct ClosedHandle {
     identities: [Identity; 3],
-    known: Known,
+    state: LogState,
 }
 
-impl Place {
-    /// The mark that says that all up to here is flushed.
+impl LogPosition {
+    /// Returns the mark for a log that is flushed up to this position.
     pub(crate) const fn mark(&self) -> Mark {
         Mark { tip: self.tip, length: self.end }
     }
 }
 
-impl Known {
-    /// Whether everything is known to be flushed.
+impl LogState {
+    /// Returns `true` if the whole log is known to be flushed.
     pub(crate) fn is_flushed(&self) -> bool {
-        self.mark.is_some_and(|mark| mark.tip == self.place.tip)
+        self.mark.is_some_and(|mark| mark.tip == self.position.tip)
     }
 }
 
@@ -90,8 +91,8 @@ impl Handle {
         let Some(paths) = store.find(id)? else { return Ok(None) };
         let open = |path: &Path, how| {
             store.disk.open(path, how).or_else(|error| {
-                // A session that was deleted meanwhile has no damaged files, but none.
-                store.find(id)?.map_or(Ok(()), |_| store.misplaced(id, path))?;
+                // The files of a session that was deleted meanwhile are absent, not damaged.
+                store.find(id)?.map_or(Ok(()), |_| store.check_is_regular_file(id, path))?;
                 Err(error).context("open", path)
             })
         };
@@ -106,45 +107,47 @@ impl Handle {
             Err(_) if store.find(id)?.is_none() => return Ok(None),
             Err(error) => return Err(error),
         };
-        let identity = |file: &dyn DiskFile| file.identity().context("look at", &paths.dir);
+        let identity = |file: &dyn DiskFile| file.identity().context("stat", &paths.dir);
         let identities = [identity(&*lock)?, identity(&*log)?, identity(&*slots)?];
-        Ok(Some(Self { id, paths, lock, log, slots, identities, known: None }))
+        Ok(Some(Self { id, paths, lock, log, slots, identities, state: None }))
     }
 
-    /// Opens the files again that were closed. What was known of them counts if they are the same, and if the log still
-    /// has the record that was its last: each sum covers all records before it.
-    fn reopen(store: &Store, id: SessionId, closed: Closed) -> Result<Option<Self>, StorageError> {
+    /// Reopens closed files. Their state stays valid if they are the same files and the log still has the
+    /// record that was its last: each sum covers all records before it.
+    fn reopen(store: &Store, id: SessionId, closed: ClosedHandle) -> Result<Option<Self>, StorageError> {
         let Some(mut handle) = Self::open(store, id)? else { return Ok(None) };
-        let Closed { identities, known } = closed;
-        let Place { tip, end, .. } = known.place;
+        let ClosedHandle { identities, state } = closed;
+        let LogPosition { tip, end, .. } = state.position;
         if handle.identities == identities && ends_at(&*handle.log, tip, end).unwrap_or(false) {
-            handle.known = Some(known);
+            handle.state = Some(state);
         }
         Ok(Some(handle))
     }
 
-    /// Closes the files: what is known of them, and the files, to be closed where nobody waits for it.
-    pub(crate) fn close(self) -> (Option<Closed>, Files) {
-        let Self { lock, log, slots, identities, known, .. } = self;
-        (known.map(|known| Closed { identities, known }), [lock, log, slots])
+    /// Closes the handle. Returns its state, and the files, for the caller to close where no other call waits
+    /// for that.
+    pub(crate) fn close(self) -> (Option<ClosedHandle>, OpenFiles) {
+        let Self { lock, log, slots, identities, state, .. } = self;
+        (state.map(|state| ClosedHandle { identities, state }), [lock, log, slots])
     }
 
-    /// Whether the open files are still the ones that the paths name.
+    /// Returns `true` if the paths still name the open files.
     fn is_current(&self, store: &Store) -> Result<bool, StorageError> {
-        Ok(self.has_log(store)? && self.is_named(store, &self.paths.slots, 2)?)
+        Ok(self.is_log_current(store)? && self.is_path_current(store, &self.paths.slots, 2)?)
     }
 
-    /// As [`is_current`](Self::is_current) for the files that matter to a write without a flush.
-    fn has_log(&self, store: &Store) -> Result<bool, StorageError> {
-        Ok(self.is_named(store, &self.paths.lock, 0)? && self.is_named(store, &self.paths.log, 1)?)
+    /// Like [`is_current`](Self::is_current), for the files that matter to a write without a flush.
+    fn is_log_current(&self, store: &Store) -> Result<bool, StorageError> {
+        Ok(self.is_path_current(store, &self.paths.lock, 0)?
+            && self.is_path_current(store, &self.paths.log, 1)?)
     }
 
-    fn is_named(&self, store: &Store, path: &Path, which: usize) -> Result<bool, StorageError> {
-        let named = store.disk.kind(path).context("look at", path)?.map(|(_, identity)| identity);
+    fn is_path_current(&self, store: &Store, path: &Path, which: usize) -> Result<bool, StorageError> {
+        let named = store.disk.kind(path).context("stat", path)?.map(|(_, identity)| identity);
         Ok(named.as_ref() == self.identities.get(which))
     }
 
-    /// Another file has taken the log's place.
+    /// Replaces the log's file after it was rebuilt.
     pub(crate) fn replace_log(&mut self, log: Box<dyn DiskFile>) -> io::Result<()> {
         let [lock, _, slots] = self.identities;
         self.identities = [lock, log.identity()?, slots];
@@ -152,75 +155,77 @@ impl Handle {
         Ok(())
     }
 
-    /// The state of the log, once it was read.
-    pub(crate) fn known(&mut self) -> &mut Known {
-        self.known.as_mut().expect("the log is read before anything is done with it")
+    /// Returns the state of the log, which must have been read.
+    pub(crate) fn state(&mut self) -> &mut LogState {
+        self.state.as_mut().expect("the log is read before anything is done with it")
     }
 }
 
 impl Store {
-    /// Does something with a session under its lock; `None` if there is no such session.
-    pub(crate) fn under_lock<T>(
+    /// Runs a closure with a session under its lock; returns `None` if the session does not exist.
+    pub(crate) fn with_session_lock<T>(
         &self,
-        kept: &mut Option<Kept>,
+        cached: &mut Option<CachedHandle>,
         id: SessionId,
         deadline: Instant,
         work: impl FnOnce(&mut Handle) -> Result<T, StorageError>,
     ) -> Result<Option<T>, StorageError> {
         loop {
-            let opened = match kept.take() {
-                Some(Kept::Open(handle)) => Some(handle),
-                Some(Kept::Closed(closed)) => Handle::reopen(self, id, closed)?,
+            let opened = match cached.take() {
+                Some(CachedHandle::Open(handle)) => Some(handle),
+                Some(CachedHandle::Closed(closed)) => Handle::reopen(self, id, closed)?,
                 None => Handle::open(self, id)?,
             };
             let Some(mut handle) = opened else { return Ok(None) };
             lock::acquire(&*handle.lock, &handle.paths.lock, LockMode::Exclusive, deadline)?;
-            // A file that was replaced while nobody here looked is let go by closing it.
+            // Replaced on disk since we opened it: closing our descriptor releases the lock.
             if handle.is_current(self)? {
                 let result = work(&mut handle);
-                return unlocked(kept, handle, result).map(Some);
+                return release_lock(cached, handle, result).map(Some);
             }
         }
     }
 
-    /// As [`under_lock`](Self::under_lock), only if the session was opened before and its lock is free.
-    pub(crate) fn under_free_lock<T>(
+    /// Like [`with_session_lock`](Self::with_session_lock), but only if the session is already open and its
+    /// lock is free.
+    pub(crate) fn try_with_session_lock<T>(
         &self,
-        kept: &mut Option<Kept>,
+        cached: &mut Option<CachedHandle>,
         work: impl FnOnce(&mut Handle) -> Result<Option<T>, StorageError>,
     ) -> Result<Option<T>, StorageError> {
-        let mut handle = match kept.take() {
-            Some(Kept::Open(handle)) => handle,
+        let mut handle = match cached.take() {
+            Some(CachedHandle::Open(handle)) => handle,
             other => {
-                *kept = other;
+                *cached = other;
                 return Ok(None);
             }
         };
-        // Not signed: it is let go at once, and where nothing has changed since, this process signed it last.
+        // The holder's pid is not written: the lock is released immediately, and if nothing has changed, this
+        // process wrote it last.
         if !handle.lock.try_lock(LockMode::Exclusive).context("lock", &handle.paths.lock)? {
-            *kept = Some(Kept::Open(handle));
+            *cached = Some(CachedHandle::Open(handle));
             return Ok(None);
         }
-        if !handle.has_log(self)? {
+        if !handle.is_log_current(self)? {
             return Ok(None);
         }
         let result = work(&mut handle);
-        unlocked(kept, handle, result)
+        release_lock(cached, handle, result)
     }
 }
 
-/// Lets go of the lock and keeps the handle. After an error everything is read anew next time.
-fn unlocked<T>(
-    kept: &mut Option<Kept>,
+/// Releases the lock and caches the handle. After an error the files are read again next time.
+fn release_lock<T>(
+    cached: &mut Option<CachedHandle>,
     mut handle: Handle,
     result: Result<T, StorageError>,
 ) -> Result<T, StorageError> {
     if !matches!(result, Ok(_) | Err(StorageError::Conflict { .. } | StorageError::InvalidArgument { .. })) {
-        handle.known = None;
+        handle.state = None;
     }
-    // Closing lets go as well.
+    // Closing the file releases the lock as well.
     if handle.lock.unlock().is_ok() {
-        *kept = Some(Kept::Open(handle));
+        *cached = Some(CachedHandle::Open(handle));
     }
     result
 }

@@ -1,10 +1,10 @@
-//! Where everything is in a store. Only ids become names, never what a user gave.
+//! The paths of a store. Only ids become file names, never what a user supplied.
 
 use std::path::{Path, PathBuf};
 
 use session_core::SessionId;
 
-/// The names that a store has at its top.
+/// The names at the top level of a store.
 pub(crate) const NAMES: &[&str] =
     &["FORMAT", "lock", "owners", "active", "sessions", "stage", "trash", "quarantine", "names.json"];
 /// The folders among them.
@@ -92,13 +92,13 @@ impl SessionPaths {
         Self { log: dir.join("events.jsonl"), lock: dir.join("lock"), slots: dir.join("head.json"), dir }
     }
 
-    /// Where a log is made anew before it takes the old one's place.
-    pub(crate) fn remade_log(&self) -> PathBuf {
+    /// Returns the path at which a log is rebuilt before it replaces the old one.
+    pub(crate) fn rebuilt_log(&self) -> PathBuf {
         self.dir.join("events.jsonl.new")
     }
 
-    /// Likewise for the slots.
-    pub(crate) fn remade_slots(&self) -> PathBuf {
+    /// Returns the path at which the slots are rebuilt before they replace the old ones.
+    pub(crate) fn rebuilt_slots(&self) -> PathBuf {
         self.dir.join("head.json.new")
     }
 }

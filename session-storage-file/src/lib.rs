@@ -8,66 +8,66 @@
 //! # let folder = tempfile::tempdir().unwrap();
 //! # let path = folder.path().join("sessions");
 //! let storage = FileStorage::open(FileStorageOptions::new(path))?;
-//! // Looking makes nothing: a path without a store is a store without sessions.
+//! // Reading creates nothing: a path without a store is a store without sessions.
 //! assert!(storage.list_all(&SessionFilter::all()).await?.heads.is_empty());
 //! # Ok::<(), session_core::StorageError>(())
 //! # }).unwrap();
 //! ```
 //!
-//! # What is where
+//! # Layout
 //!
 //! ```text
 //! STORE/                     0700, not below a network or FUSE file system
-//!   FORMAT                   written last when a store is made
-//!   lock                     the making and deleting of sessions
-//!   owners/                  for whoever announces owners
+//!   FORMAT                   written last when a store is created
+//!   lock                     creation and deletion of sessions
+//!   owners/                  lock files of owners, written by `session-core`
 //!   active/<id>              a marker for each unended session
 //!   sessions/<id>/
-//!     events.jsonl           the log: the truth
-//!     head.json              two slots: the head, and what is known to be flushed
-//!     lock                   each append and each repair
-//!     output/                for whoever captures output
-//!   stage/ trash/            sessions on their way in and out
-//!   quarantine/<id>/         what was cut from damaged logs
-//!   names.json               how far automatic names have come: a cache
+//!     events.jsonl           the log: the source of truth
+//!     head.json              two slots: the cached head and the flush mark
+//!     lock                   taken by each append and each repair
+//!     output/                captured output, written by `session-runner`
+//!   stage/ trash/            sessions that are being created and deleted
+//!   quarantine/<id>/         bytes that were removed from damaged logs
+//!   names.json               the last number of automatic names: a cache
 //! ```
 //!
-//! # Where to begin reading
+//! # Code map
 //!
-//! `storage` is the port. Below it, each in a module: how an append becomes durable (`durable`), what a writer does
-//! before (`catch_up`), readers (`read`), what a log shows (`scan`, `condition`), and the seam to the system
-//! ([`Disk`]). The reasons are in `docs/decisions/0001-file-storage-durability.md`.
+//! `storage` implements the storage traits. Below it are durable appends (`append`), the preparation of a write
+//! (`catch_up`), readers (`reader`), reading and classifying a log (`scan`, `condition`), and the file system
+//! interface ([`Disk`]). `docs/decisions/0001-file-storage-durability.md` has the reasons.
 //!
 //! Lock order: the store's lock before a session's. Readers take none.
 
-// The features that an item needs, where the documentation is built for docs.rs; nothing elsewhere.
+// On docs.rs only: shows the features that an item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod append;
 mod catch_up;
 mod condition;
-mod create;
+mod creation;
+mod deletion;
 mod disk;
-mod durable;
 mod error;
 #[cfg(feature = "fault-disk")]
 pub mod fault;
 mod format;
 mod handle;
-mod lanes;
 mod layout;
 mod lock;
 mod names;
 mod options;
 mod pool;
 mod quarantine;
-mod read;
-mod reconcile;
+mod reader;
+mod reconciliation;
 mod repair;
 mod scan;
+mod session_queues;
 mod slots;
 mod storage;
 mod store;
-mod trash;
 
 pub use disk::{Disk, DiskFile, Identity, Kind, LockMode, Open, RealDisk};
 pub use options::FileStorageOptions;

@@ -1,5 +1,5 @@
-//! Kernel locks on files, waited for a bounded time. Whoever holds one writes its pid into the file, so that whoever
-//! waits in vain can say for whom.
+//! Kernel locks on files, with a bounded wait. The holder writes its pid into the file, so that a waiter that
+//! times out can name it.
 
 use std::path::Path;
 use std::thread;
@@ -13,10 +13,10 @@ use crate::scan::read_exactly;
 
 const FIRST_PAUSE: Duration = Duration::from_micros(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
-/// Bytes of the holder's line, so that a new one covers the old one whole.
+/// The length of the holder's line in bytes, so that a new line covers the old one completely.
 const HOLDER: usize = 16;
 
-/// Takes a file's lock, trying until `deadline`, at least once.
+/// Takes a file's lock, retrying until `deadline`; tries at least once.
 pub(crate) fn acquire(
     file: &dyn DiskFile,
     path: &Path,
@@ -24,14 +24,14 @@ pub(crate) fn acquire(
     deadline: Instant,
 ) -> Result<(), StorageError> {
     acquire_unsigned(file, path, mode, deadline)?;
-    // Whoever only looks leaves no trace.
+    // A reader leaves the file unchanged.
     if mode == LockMode::Exclusive {
         sign(file);
     }
     Ok(())
 }
 
-/// As [`acquire`], for a file that holds something else.
+/// Like [`acquire`], for a file with other content.
 pub(crate) fn acquire_unsigned(
     file: &dyn DiskFile,
     path: &Path,
@@ -44,7 +44,7 @@ pub(crate) fn acquire_unsigned(
         if left.is_zero() {
             return Err(StorageError::Unavailable {
                 what: format!(
-                    "the lock {} is held by {}: let it finish, or stop it if it hangs, then try again",
+                    "lock {} is held by {}: let it finish, or stop it if it hangs, then try again",
                     path.display(),
                     holder(file)
                 ),
@@ -57,7 +57,8 @@ pub(crate) fn acquire_unsigned(
     Ok(())
 }
 
-/// Writes who holds the lock into its file. Only a help for people: a lock that cannot be signed is held as well.
+/// Writes the holder's pid into the lock file, best effort: it only helps people, and the lock is held even if
+/// this fails.
 fn sign(file: &dyn DiskFile) {
     let line = format!("{:<1$}\n", format!("pid {}", std::process::id()), HOLDER - 1);
     if !matches!(read_exactly(file, 0, HOLDER), Ok(Some(bytes)) if bytes == line.as_bytes()) {

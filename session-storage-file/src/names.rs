@@ -1,5 +1,5 @@
-//! `names.json`: how far the automatic names of a day have come. A cache that is never flushed and may go at any time;
-//! it saves a new session from looking at all others.
+//! `names.json`: the last number of a day's automatic names. It is a cache that is never flushed and may be
+//! removed at any time; it saves a new session from reading all others.
 
 use std::time::{Duration, Instant};
 
@@ -14,44 +14,45 @@ use crate::slots::write_all;
 use crate::storage::FileStorage;
 use crate::store::Store;
 
-/// Bytes of the file: what is written covers what was there.
+/// The length of the file in bytes: each write covers the previous one.
 const LENGTH: usize = 256;
-/// Whoever holds the lock holds it for a moment.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// The lock is held for a moment only.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Counted {
+struct NameCount {
     prefix: String,
     number: u64,
-    /// What was not flushed is worth nothing after a loss of power.
+    /// The boot of the write: an unflushed number is void after power loss.
     boot: String,
 }
 
 impl Store {
-    /// The next number, if it is known; `least` is what the next number is at least, whether that was known or not.
+    /// Returns the next number, if the file has one for this prefix. With `least`, returns at least that, even
+    /// if the file has none.
     fn next_number(&self, prefix: &str, least: Option<u64>) -> Option<u64> {
         let file = self.lock_names(if least.is_some() { Open::CreateIfAbsent } else { Open::Write })?;
         let bytes = read_exactly(&*file, 0, LENGTH).ok()?.unwrap_or_default();
         let known = serde_json::from_slice(&bytes)
             .ok()
-            .filter(|known: &Counted| known.prefix == prefix && known.boot == self.boot)
+            .filter(|known: &NameCount| known.prefix == prefix && known.boot == self.boot)
             .and_then(|known| known.number.checked_add(1));
         let number = known.max(least)?;
-        // What could not be written would give the same number to the next one.
-        write(&*file, &Counted { prefix: prefix.to_owned(), number, boot: self.boot.clone() })?;
+        // If this write fails, the next caller would get the same number.
+        write(&*file, &NameCount { prefix: prefix.to_owned(), number, boot: self.boot.clone() })?;
         Some(number)
     }
 
-    /// Closing the file lets go of the lock.
+    /// Opens and locks the file; closing it releases the lock.
     fn lock_names(&self, how: Open) -> Option<Box<dyn DiskFile>> {
         let path = self.layout.names();
         let file = self.disk.open(&path, how).ok()?;
-        lock::acquire_unsigned(&*file, &path, LockMode::Exclusive, Instant::now() + PATIENCE).ok()?;
+        lock::acquire_unsigned(&*file, &path, LockMode::Exclusive, Instant::now() + LOCK_TIMEOUT).ok()?;
         Some(file)
     }
 }
 
-fn write(file: &dyn DiskFile, counted: &Counted) -> Option<()> {
+fn write(file: &dyn DiskFile, counted: &NameCount) -> Option<()> {
     let mut bytes = serde_json::to_vec(counted).ok()?;
     if bytes.len() >= LENGTH {
         return None;
@@ -71,16 +72,16 @@ impl NameCounter for FileStorage {
     async fn counted(&self, prefix: &str, number: u64) -> u64 {
         let prefix = prefix.to_owned();
         let next = self.read(move |store| {
-            let is_there = store.is_there()?;
-            Ok(is_there.then(|| store.next_number(&prefix, Some(number))).flatten())
+            let exists = store.exists()?;
+            Ok(exists.then(|| store.next_number(&prefix, Some(number))).flatten())
         });
-        // A name that is not remembered is counted again.
+        // A number that could not be stored is counted again by the next caller.
         next.await.ok().flatten().unwrap_or(number)
     }
 
     async fn forget(&self) {
         let forget = self.read(|store| {
-            if store.is_there()? {
+            if store.exists()? {
                 store.remove_tree(&store.layout.names())?;
             }
             Ok(())

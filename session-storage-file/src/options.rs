@@ -1,10 +1,10 @@
-//! How a store is opened.
+//! Options for opening a store.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How a store is opened. Everything but the path has a default that is safe.
+/// Options for opening a store. Everything but the path has a safe default.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct FileStorageOptions {
@@ -16,7 +16,7 @@ pub struct FileStorageOptions {
 }
 
 impl FileStorageOptions {
-    /// A store at this path, which need not exist yet.
+    /// Creates options for a store at this path, which need not exist yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         const fn count(n: usize) -> NonZeroUsize {
             NonZeroUsize::new(n).expect("the defaults are not 0")
@@ -30,26 +30,27 @@ impl FileStorageOptions {
         }
     }
 
-    /// How long a lock that another process holds is waited for; 5 seconds unless told otherwise.
+    /// Sets the longest wait for a lock that another process holds. The default is 5 seconds.
     pub const fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.lock_timeout = timeout;
         self
     }
 
-    /// How many threads write at most, each for another session; 64 unless told otherwise. They are started when there is
-    /// work for them, and what they do is wait for the disk: those who wait at once share what a flush of it costs.
+    /// Sets the limit of writing threads, each for a different session. The default is 64. They are started
+    /// when there is work for them, and they mostly wait for the disk: those that wait at the same time share
+    /// the cost of a flush.
     pub const fn write_threads(mut self, threads: NonZeroUsize) -> Self {
         self.write_threads = Some(threads);
         self
     }
 
-    /// How many threads read at most; 4 unless told otherwise.
+    /// Sets the limit of reading threads. The default is 4.
     pub const fn read_threads(mut self, threads: NonZeroUsize) -> Self {
         self.read_threads = Some(threads);
         self
     }
 
-    /// Does everything on the thread that polls, waiting for locks and disks included: for disks that are in memory,
+    /// Runs everything on the polling thread, including waits for locks and disks. Meant for in-memory disks,
     /// and for programs that do nothing else meanwhile.
     pub const fn without_threads(mut self) -> Self {
         self.write_threads = None;
@@ -57,7 +58,7 @@ impl FileStorageOptions {
         self
     }
 
-    /// How many idle sessions keep their files open, three each; 64 unless told otherwise.
+    /// Sets the number of idle sessions whose files stay open, three each. The default is 64.
     pub const fn open_sessions(mut self, sessions: NonZeroUsize) -> Self {
         self.open_sessions = sessions;
         self

@@ -1,4 +1,5 @@
-//! A few named threads for calls that block. They are started when there is work for them and end with the pool.
+//! A pool of named threads for blocking calls. Threads are started when there is work for them and end with the
+//! pool.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,11 +10,11 @@ use std::thread;
 
 type Task = Box<dyn FnOnce() + Send>;
 
-/// Threads that run tasks in the order in which they came. Dropping it lets the tasks that are there come to their end.
+/// Threads that run tasks in order of submission. After the pool is dropped they finish the queued tasks.
 pub(crate) struct Pool {
     name: &'static str,
-    /// `None`: the thread of whoever has a task runs it.
-    most: Option<NonZeroUsize>,
+    /// `None`: the submitting thread runs the task itself.
+    max_threads: Option<NonZeroUsize>,
     shared: Arc<Shared>,
 }
 
@@ -28,34 +29,35 @@ struct State {
     tasks: VecDeque<Task>,
     threads: usize,
     idle: usize,
-    over: bool,
+    closed: bool,
 }
 
 impl Pool {
-    pub(crate) fn new(name: &'static str, most: Option<NonZeroUsize>) -> Self {
-        Self { name, most, shared: Arc::default() }
+    pub(crate) fn new(name: &'static str, max_threads: Option<NonZeroUsize>) -> Self {
+        Self { name, max_threads, shared: Arc::default() }
     }
 
-    /// Runs a task on one of the threads. There are as many tasks as callers that wait for one, and no more: whoever
-    /// bounds its callers bounds the queue.
+    /// Runs a task on one of the threads. The queue has one task for each waiting caller, so bounding the
+    /// callers bounds the queue.
     ///
-    /// Without a thread the task is dropped, which whoever waits for its answer notices.
+    /// If no thread can be started, the task is dropped, which its caller detects by the closed channel.
     pub(crate) fn spawn(&self, task: impl FnOnce() + Send + 'static) {
-        let Some(most) = self.most else { return run(Box::new(task)) };
+        let Some(max_threads) = self.max_threads else { return run(Box::new(task)) };
         let mut state = self.shared.lock();
         state.tasks.push_back(Box::new(task));
-        if state.idle < state.tasks.len() && state.threads < most.get() {
+        if state.idle < state.tasks.len() && state.threads < max_threads.get() {
             state.threads += 1;
             let shared = Arc::clone(&self.shared);
-            let started = thread::Builder::new().name(self.name.to_owned()).spawn(move || shared.work());
+            let started =
+                thread::Builder::new().name(self.name.to_owned()).spawn(move || shared.run_worker());
             if let Err(error) = started {
-                tracing::error!(%error, "no thread can be started");
+                tracing::error!(%error, "could not start a storage thread");
                 state.threads -= 1;
                 if state.threads == 0 {
-                    let lost = std::mem::take(&mut state.tasks);
-                    // What a task holds may come back here when it goes.
+                    let dropped = std::mem::take(&mut state.tasks);
+                    // Dropping a task may call back into this pool.
                     drop(state);
-                    drop(lost);
+                    drop(dropped);
                     return;
                 }
             }
@@ -67,14 +69,17 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.lock().over = true;
+        self.shared.lock().closed = true;
         self.shared.changed.notify_all();
     }
 }
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("name", &self.name).field("most", &self.most).finish_non_exhaustive()
+        f.debug_struct("Pool")
+            .field("name", &self.name)
+            .field("most", &self.max_threads)
+            .finish_non_exhaustive()
     }
 }
 
@@ -83,14 +88,14 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn work(&self) {
+    fn run_worker(&self) {
         let mut state = self.lock();
         loop {
             if let Some(task) = state.tasks.pop_front() {
                 drop(state);
                 run(task);
                 state = self.lock();
-            } else if state.over {
+            } else if state.closed {
                 return;
             } else {
                 state.idle += 1;
@@ -102,6 +107,6 @@ impl Shared {
 }
 
 fn run(task: Task) {
-    // A panic was told by the hook; whoever waits for the answer learns that there will be none.
+    // The panic hook has reported the panic; the waiting caller detects the closed channel.
     drop(catch_unwind(AssertUnwindSafe(task)));
 }

@@ -1,25 +1,26 @@
-//! What was cut from logs, kept for people: `quarantine/<id>/<why>-after-<revision>-<sum>`.
+//! The quarantine: bytes removed from logs, kept for inspection as
+//! `quarantine/<id>/<why>-after-<revision>-<sum>`.
 
 use std::path::{Path, PathBuf};
 
 use session_core::{SessionId, StorageError};
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::append::copy;
 use crate::condition::Assessment;
 use crate::disk::Open;
-use crate::durable::copy;
 use crate::error::IoContext;
 use crate::handle::Handle;
 use crate::scan::read_exactly;
 use crate::store::Store;
 
-/// Names that begin so stand for a loss that nobody has acknowledged yet.
+/// Name prefixes of losses that are not acknowledged yet.
 const UNACKNOWLEDGED: &[&str] = &["degraded-", "lost-"];
 const CHUNK: usize = 256 * 1024;
 
 impl Store {
-    /// Copies what stands behind the chain to the quarantine and makes it durable there; a second copy of the same
-    /// takes the first one's place.
+    /// Copies what follows the chain to the quarantine, durably. A second copy of the same bytes replaces the
+    /// first.
     pub(crate) fn quarantine(
         &self,
         handle: &Handle,
@@ -43,7 +44,7 @@ impl Store {
         copy(&*handle.log, found.end..at, &*file).context("write", &path)?;
         file.sync().context("flush", &path)?;
         self.disk.sync_dir(&folder).context("flush", &folder)?;
-        tracing::warn!(session = %found.id, why, kept = %path.display(), "a log was mended");
+        tracing::warn!(session = %found.id, why, kept = %path.display(), "quarantined the damaged end of a log");
         Ok(path)
     }
 
@@ -58,8 +59,8 @@ impl Store {
         Ok(folder)
     }
 
-    /// The losses of a session that nobody has acknowledged yet.
-    pub(crate) fn unacknowledged(&self, id: SessionId) -> Result<Vec<PathBuf>, StorageError> {
+    /// Returns the losses of a session that are not acknowledged yet.
+    pub(crate) fn unacknowledged_losses(&self, id: SessionId) -> Result<Vec<PathBuf>, StorageError> {
         let folder = self.layout.quarantined(id);
         if !self.is_folder(&self.layout.quarantine())? || !self.is_folder(&folder)? {
             return Ok(Vec::new());
@@ -70,11 +71,11 @@ impl Store {
         Ok(names.into_iter().map(|name| folder.join(name)).collect())
     }
 
-    /// Notes that a loss is known to somebody. What was cut stays.
+    /// Marks a loss as acknowledged. The quarantined bytes stay.
     pub(crate) fn acknowledge(&self, path: &Path) -> Result<(), StorageError> {
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
-        let known = folder.join(format!("acknowledged-{}", name.to_string_lossy()));
-        self.disk.rename(path, &known).context("rename", path)?;
+        let acknowledged = folder.join(format!("acknowledged-{}", name.to_string_lossy()));
+        self.disk.rename(path, &acknowledged).context("rename", path)?;
         self.disk.sync_dir(folder).context("flush", folder)
     }
 }

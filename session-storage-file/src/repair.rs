@@ -1,4 +1,4 @@
-//! The look at a session's health, and its mending: `verify`, `verify --repair`, `--accept-loss`.
+//! Verification and repair of sessions: `verify`, `verify --repair`, `--accept-loss`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,23 +8,23 @@ use session_core::{
     StoreHealth,
 };
 
-use crate::condition::{Assessment, Trust};
+use crate::condition::{Assessment, CachedHead};
 use crate::disk::{LockMode, Open};
 use crate::error::IoContext;
-use crate::format::Make;
-use crate::handle::{Handle, Known, Place};
+use crate::format::CreateIfMissing;
+use crate::handle::{Handle, LogPosition, LogState};
 use crate::lock;
 use crate::slots::{Slot, Slots};
 use crate::store::Store;
 
 impl Store {
-    /// Looks at one session; `None` if there is none. Changes nothing.
+    /// Verifies one session; `None` if it does not exist. Read-only.
     pub(crate) fn verify(&self, id: SessionId) -> Result<Option<SessionHealth>, StorageError> {
         let first = self.health(id)?;
         if first.as_ref().is_none_or(|health| health.condition == Condition::Healthy && !health.untrusted) {
             return Ok(first);
         }
-        // What looks like damage may be a writer in the midst of its work: a second look keeps writers out.
+        // What looks like damage may be an unfinished write: the second read excludes writers.
         let path = self.layout.session(id).lock;
         let Ok(file) = self.disk.open(&path, Open::Read) else { return Ok(first) };
         match lock::acquire(&*file, &path, LockMode::Shared, self.deadline()) {
@@ -34,16 +34,16 @@ impl Store {
     }
 
     fn health(&self, id: SessionId) -> Result<Option<SessionHealth>, StorageError> {
-        let looked = match self.find(id) {
+        let assessed = match self.find(id) {
             Ok(None) => return Ok(None),
-            Ok(Some(paths)) => self.look(id, &paths, Trust::Nothing),
+            Ok(Some(paths)) => self.assess_unlocked(id, &paths, CachedHead::Ignore),
             Err(error) => Err(error),
         };
-        let losses = self.unacknowledged(id)?;
-        let (found, slots) = match looked {
-            Ok(looked) => looked,
+        let losses = self.unacknowledged_losses(id)?;
+        let (found, slots) = match assessed {
+            Ok(assessed) => assessed,
             Err(error @ StorageError::Corrupt { .. }) => {
-                let found = Assessment::nothing(id);
+                let found = Assessment::unreadable(id);
                 let slots = Slots::default();
                 let mut health = health(&found, &slots, losses);
                 health.problem = Some(error);
@@ -55,7 +55,7 @@ impl Store {
         Ok(Some(health(&found, &slots, losses)))
     }
 
-    /// Looks at all sessions. Changes nothing.
+    /// Verifies all sessions. Read-only.
     pub(crate) fn verify_all(&self) -> Result<StoreHealth, StorageError> {
         let mut all = StoreHealth::default();
         let sessions = self.layout.sessions();
@@ -71,63 +71,65 @@ impl Store {
             }
             let unended = matches!(self.read_head(id), Ok(Some(head)) if !head.state().is_final());
             let marker = self.layout.marker(id);
-            if unended && self.disk.kind(&marker).context("look at", &marker)?.is_none() {
+            if unended && self.disk.kind(&marker).context("stat", &marker)?.is_none() {
                 all.unmarked.push(id);
             }
         }
         Ok(all)
     }
 
-    /// Mends one session, as far as `acceptance` allows, and acknowledges its losses.
+    /// Repairs one session, as far as `acceptance` allows, and acknowledges its losses.
     pub(crate) fn repair(
         &self,
         id: SessionId,
         acceptance: &AcceptedLoss,
     ) -> Result<RepairReport, StorageError> {
-        let Some(_lock) = self.lock_store(Make::Nothing, self.deadline())? else {
+        let Some(_lock) = self.lock_store(CreateIfMissing::No, self.deadline())? else {
             return Err(StorageError::NotFound { id });
         };
         let before = self.health(id)?.ok_or(StorageError::NotFound { id })?;
-        let AcceptedLoss::Of { dead } = acceptance else { return self.mend(id, before.condition) };
+        let AcceptedLoss::Of { dead } = acceptance else {
+            return self.repair_without_loss(id, before.condition);
+        };
         if before.condition != Condition::Corrupt {
-            return self.mend(id, before.condition);
+            return self.repair_without_loss(id, before.condition);
         }
         let deadline = self.deadline();
-        let cut = self.under_lock(&mut None, id, deadline, |handle| self.accept_loss(handle, dead));
+        let cut = self.with_session_lock(&mut None, id, deadline, |handle| self.accept_loss(handle, dead));
         match cut {
             Ok(Some(repaired)) => Ok(repaired),
             Ok(None) => Err(StorageError::NotFound { id }),
-            // Not even the files are what they should be.
-            Err(StorageError::Corrupt { readable: 0, .. }) => self.put_away(id, &before, dead),
+            // Nothing can be read, or a file is missing or of another type.
+            Err(StorageError::Corrupt { readable: 0, .. }) => self.quarantine_session(id, &before, dead),
             Err(error) => Err(error),
         }
     }
 
-    /// Mends what costs nothing that was flushed.
-    fn mend(&self, id: SessionId, before: Condition) -> Result<RepairReport, StorageError> {
+    /// Repairs a session without losing flushed records.
+    fn repair_without_loss(&self, id: SessionId, before: Condition) -> Result<RepairReport, StorageError> {
         let deadline = self.deadline();
         let tip = self
-            .under_lock(&mut None, id, deadline, |handle| {
-                self.take_stock(handle)?;
-                Ok(handle.known().place.tip)
+            .with_session_lock(&mut None, id, deadline, |handle| {
+                self.rescan(handle)?;
+                Ok(handle.state().position.tip)
             })?
             .ok_or(StorageError::NotFound { id })?;
-        let losses = self.unacknowledged(id)?;
+        let losses = self.unacknowledged_losses(id)?;
         for path in &losses {
             self.acknowledge(path)?;
         }
         Ok(RepairReport::new(before, Some(tip)).acknowledged(losses.len()))
     }
 
-    /// Cuts a log down to what can be read. The log first and the slots after it: whoever comes in between finds the
-    /// session as damaged as before.
+    /// Truncates a log to its readable records. The log is replaced before the slots: a process that reads in
+    /// between finds the session as damaged as before.
     fn accept_loss(&self, handle: &mut Handle, dead: &[InstanceId]) -> Result<RepairReport, StorageError> {
         let slots = Slots::read(handle.id, &*handle.slots).context("read", &handle.paths.slots)?;
-        let found = self.assess(handle, &slots, Trust::Nothing)?;
+        let found = self.assess(handle, &slots, CachedHead::Ignore)?;
         if found.condition() != Condition::Corrupt {
-            // Somebody was faster, and there is nothing left to accept.
-            let before = self.take_stock(handle)?;
-            return Ok(RepairReport::new(before, Some(handle.known().place.tip)));
+            // Another process has repaired it meanwhile: there is no loss left to accept.
+            let before = self.rescan(handle)?;
+            return Ok(RepairReport::new(before, Some(handle.state().position.tip)));
         }
         refuse_while_owned(handle.id, &owners(&found, &slots), dead)?;
         if found.tip.is_none() {
@@ -136,10 +138,10 @@ impl Store {
         let kept = self.quarantine(handle, &found, "lost")?;
         let new = self.copy_log(handle, &*handle.log, found.end)?;
         self.replace_log(handle, new)?;
-        handle.know(&found, &slots)?;
+        handle.adopt(&found, &slots)?;
         self.reset_slots(handle)?;
-        let Known { place, .. } = handle.known();
-        let (tip, head) = (place.tip, place.head.clone());
+        let LogState { position, .. } = handle.state();
+        let (tip, head) = (position.tip, position.head.clone());
         if !head.state().is_final() {
             self.mark_active(handle.id)?;
         }
@@ -153,19 +155,18 @@ impl Store {
         Ok(RepairReport::new(Condition::Corrupt, Some(tip)).loss(loss))
     }
 
-    /// Puts new slots in the place of those whose marks speak of what is gone; durably, or a loss of power would bring
-    /// the old ones back.
+    /// Replaces the slots whose marks refer to lost records; durably, or power loss would bring them back.
     fn reset_slots(&self, handle: &mut Handle) -> Result<(), StorageError> {
-        let path = handle.paths.remade_slots();
+        let path = handle.paths.rebuilt_slots();
         self.remove_tree(&path)?;
         let file = self.disk.open(&path, Open::Create).context("create", &path)?;
         let id = handle.id;
-        let known = handle.known();
-        known.mark = Some(known.place.mark());
+        let state = handle.state();
+        state.mark = Some(state.position.mark());
         for _ in 0..2 {
-            known.turn += 1;
-            let Place { end, head, .. } = &known.place;
-            let slot = Slot::new(known.turn, &self.boot, known.mark, *end, Some(head));
+            state.turn += 1;
+            let LogPosition { end, head, .. } = &state.position;
+            let slot = Slot::new(state.turn, &self.boot, state.mark, *end, Some(head));
             slot.write(id, &*file).context("write", &path)?;
         }
         file.sync().context("flush", &path)?;
@@ -173,8 +174,8 @@ impl Store {
         self.disk.sync_dir(&handle.paths.dir).context("flush", &handle.paths.dir)
     }
 
-    /// Puts a session of which nothing can be read into the quarantine, whole. The store's lock is held.
-    fn put_away(
+    /// Quarantines a whole session of which nothing can be read. The caller holds the store's lock.
+    fn quarantine_session(
         &self,
         id: SessionId,
         before: &SessionHealth,
@@ -183,21 +184,21 @@ impl Store {
         refuse_while_owned(id, &before.owners, dead)?;
         let paths = self.layout.session(id);
         let folder = self.quarantine_folder(id)?;
-        let kept = self.free_name(&folder.join("whole"))?;
+        let kept = self.unused_name(&folder.join("whole"))?;
         self.disk.rename_new(&paths.dir, &kept).context("rename", &paths.dir)?;
         let unknown = |error| StorageError::OutcomeUnknown { id, source: Arc::new(error) };
         self.disk.sync_dir(&folder).context("flush", &folder).map_err(unknown)?;
-        self.settle_sessions().map_err(unknown)?;
+        self.sync_sessions_dir().map_err(unknown)?;
         self.remove_tree(&self.layout.marker(id))?;
         let loss = Loss { readable: 0, flushed: before.flushed, bytes: before.behind, owned: false, kept };
         Ok(RepairReport::new(before.condition, None).loss(loss))
     }
 
-    fn free_name(&self, path: &std::path::Path) -> Result<PathBuf, StorageError> {
+    fn unused_name(&self, path: &std::path::Path) -> Result<PathBuf, StorageError> {
         let mut number = 1u32;
         loop {
             let numbered = path.with_extension(number.to_string());
-            if self.disk.kind(&numbered).context("look at", &numbered)?.is_none() {
+            if self.disk.kind(&numbered).context("stat", &numbered)?.is_none() {
                 return Ok(numbered);
             }
             number += 1;
@@ -227,12 +228,13 @@ fn health(found: &Assessment, slots: &Slots, losses: Vec<PathBuf>) -> SessionHea
     health
 }
 
-/// Everybody who may own a session: its log may have lost who does, and its slots who did.
+/// Returns all possible owners of a session: the log may have lost the current owner's record, and the slots
+/// may be of an earlier owner.
 fn owners(found: &Assessment, slots: &Slots) -> Vec<Owner> {
     let heads = found.head.iter().chain(slots.iter().filter_map(|slot| slot.head.as_deref()));
     let mut owners: Vec<Owner> = Vec::new();
     for owner in heads.filter_map(|head| head.lifecycle.owner.as_ref()) {
-        if owners.iter().all(|known| known.instance != owner.instance) {
+        if owners.iter().all(|other| other.instance != owner.instance) {
             owners.push(owner.clone());
         }
     }
@@ -243,9 +245,7 @@ fn refuse_while_owned(id: SessionId, owners: &[Owner], dead: &[InstanceId]) -> R
     match owners.iter().find(|owner| !dead.contains(&owner.instance)) {
         None => Ok(()),
         Some(owner) => Err(StorageError::Unavailable {
-            what: format!(
-                "session {id} is owned by {owner}, who is not known to be dead: stop it, then repair again"
-            ),
+            what: format!("session {id} may still be owned by {owner}: stop that process, then repair again"),
             source: None,
         }),
     }

@@ -1,5 +1,4 @@
-//! Reading a log from its bytes: lines, and the walk along the chain of their sums. What a break in the chain means
-//! is for `condition` to say.
+//! Low-level reading of a log: lines, and the chain of their sums. `condition` interprets a break of the chain.
 
 use std::io;
 
@@ -7,12 +6,12 @@ use session_core::limits::RECORD_BYTES;
 use session_core::{Chain, CheckedLine, Head, SessionId, Tip};
 
 use crate::disk::DiskFile;
-use crate::error::Unfoldable;
+use crate::error::FoldError;
 
 const FIRST_READ: usize = 4 * 1024;
 const LARGEST_READ: usize = 256 * 1024;
 
-/// Bytes that can be read at any place.
+/// A source that can be read at any offset.
 pub(crate) trait ReadAt {
     /// Reads from an offset; 0 is the end.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
@@ -35,7 +34,7 @@ impl ReadAt for [u8] {
     }
 }
 
-/// Reads exactly these bytes; `None` where the end comes before.
+/// Reads exactly `length` bytes; returns `None` if the end comes before.
 pub(crate) fn read_exactly<S: ReadAt + ?Sized>(
     source: &S,
     mut offset: u64,
@@ -57,41 +56,41 @@ pub(crate) fn read_exactly<S: ReadAt + ?Sized>(
 /// One line of a log.
 #[derive(Debug)]
 pub(crate) struct Line<'a> {
-    /// The bytes before the line end; of a line that is longer than any record, only as many as show that.
+    /// The bytes before the line end; of a line that is longer than any record, only enough to detect that.
     pub(crate) bytes: &'a [u8],
-    /// Where it ends, its line end included.
+    /// The offset after its line end.
     pub(crate) end: u64,
-    /// Whether it has a line end.
+    /// `true` if it has a line end.
     pub(crate) complete: bool,
-    /// Whether there is a zero byte in what is left out of `bytes`.
+    /// `true` if the part that `bytes` leaves out has a zero byte.
     zeroes: bool,
 }
 
 impl Line<'_> {
-    /// Whether there is a zero byte in it, which no record has: a block that was never written.
+    /// Returns `true` if the line has a zero byte. No record has one: a block was never written.
     fn has_zeroes(&self) -> bool {
         self.zeroes || memchr::memchr(0, self.bytes).is_some()
     }
 }
 
-/// The lines of a log from some offset on. Holds one read in memory, and at most the start of what is no record.
+/// The lines of a log from an offset on. Keeps one read in memory, and at most the start of an overlong line.
 #[derive(Debug)]
-pub(crate) struct Lines<'a, S: ?Sized> {
+pub(crate) struct LineReader<'a, S: ?Sized> {
     source: &'a S,
     buffer: Vec<u8>,
-    /// Where the next line begins in the buffer.
+    /// The start of the next line in the buffer.
     start: usize,
-    /// Where the source is read next.
+    /// The offset of the next read.
     position: u64,
     read_size: usize,
 }
 
-impl<'a, S: ReadAt + ?Sized> Lines<'a, S> {
+impl<'a, S: ReadAt + ?Sized> LineReader<'a, S> {
     pub(crate) const fn from(source: &'a S, offset: u64) -> Self {
         Self { source, buffer: Vec::new(), start: 0, position: offset, read_size: FIRST_READ }
     }
 
-    /// The next line; `None` at the end.
+    /// Reads the next line; `None` at the end.
     pub(crate) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
         let (mut searched, mut zeroes) = (0, false);
         loop {
@@ -102,8 +101,8 @@ impl<'a, S: ReadAt + ?Sized> Lines<'a, S> {
             let content = if complete { searched - 1 } else { searched };
             if !complete {
                 if content > RECORD_BYTES {
-                    // No record is as long: what comes up to the line end matters only for the zeroes in it.
-                    zeroes |= self.unread(content).contains(&0);
+                    // No record is that long: the rest of the line matters only for the zeroes in it.
+                    zeroes |= self.line_prefix(content).contains(&0);
                     self.buffer.truncate(self.start + RECORD_BYTES);
                     searched = RECORD_BYTES;
                 }
@@ -122,11 +121,11 @@ impl<'a, S: ReadAt + ?Sized> Lines<'a, S> {
         }
     }
 
-    fn unread(&self, length: usize) -> &[u8] {
+    fn line_prefix(&self, length: usize) -> &[u8] {
         self.buffer.get(self.start..).and_then(|rest| rest.get(..length)).unwrap_or_default()
     }
 
-    /// Reads more behind what is there; false at the end.
+    /// Appends a read to the buffer; returns `false` at the end.
     fn fill(&mut self) -> io::Result<bool> {
         self.buffer.drain(..std::mem::take(&mut self.start));
         let filled = self.buffer.len();
@@ -139,69 +138,69 @@ impl<'a, S: ReadAt + ?Sized> Lines<'a, S> {
     }
 }
 
-/// What comes next on a walk along the chain.
+/// The next item of a chain.
 #[derive(Debug)]
-pub(crate) enum Step<'a> {
+pub(crate) enum ChainItem<'a> {
     /// The next record.
     Record(CheckedLine<'a>),
     /// The end of the log, at a line end.
     End,
     /// Bytes that are not the next record.
-    Flaw(Flaw),
+    Break(ChainBreak),
 }
 
-/// What stands where the next record should be.
+/// The kind of bytes at which the chain breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Flaw {
-    /// A line without its end, or zeroes: what a write leaves that was cut short by a crash.
+pub(crate) enum ChainBreak {
+    /// A line without its end, or zeroes: a write that a crash cut short.
     Torn,
-    /// A whole line with a wrong sum: something that was there was changed or lost.
-    Wrong,
+    /// A complete line whose sum does not match: a record was changed or lost.
+    Mismatch,
 }
 
-/// A walk along the unbroken chain of a log.
+/// A reader of the unbroken chain of a log.
 #[derive(Debug)]
-pub(crate) struct Walk<'a, S: ?Sized> {
-    lines: Lines<'a, S>,
+pub(crate) struct ChainReader<'a, S: ?Sized> {
+    lines: LineReader<'a, S>,
     chain: Chain,
     end: u64,
 }
 
-impl<'a, S: ReadAt + ?Sized> Walk<'a, S> {
-    /// From a place that is known: the end of the record that `chain` is behind.
+impl<'a, S: ReadAt + ?Sized> ChainReader<'a, S> {
+    /// Creates a reader that starts at the end of the record to which `chain` belongs.
     pub(crate) const fn from(source: &'a S, chain: Chain, offset: u64) -> Self {
-        Self { lines: Lines::from(source, offset), chain, end: offset }
+        Self { lines: LineReader::from(source, offset), chain, end: offset }
     }
 
-    /// The end of the last record that was reached.
+    /// Returns the end of the last record that was read.
     pub(crate) const fn end(&self) -> u64 {
         self.end
     }
 
-    /// The last record that was reached.
+    /// Returns the last record that was read.
     pub(crate) const fn tip(&self) -> Option<Tip> {
         self.chain.tip()
     }
 
-    /// The next step. After [`Step::Flaw`], the walk is over.
-    pub(crate) fn next(&mut self) -> io::Result<Step<'_>> {
-        let Some(line) = self.lines.next()? else { return Ok(Step::End) };
+    /// Reads the next item. [`ChainItem::Break`] is the last one.
+    pub(crate) fn next(&mut self) -> io::Result<ChainItem<'_>> {
+        let Some(line) = self.lines.next()? else { return Ok(ChainItem::End) };
         if line.complete
             && let Ok(record) = self.chain.pass(line.bytes)
         {
             self.end = line.end;
-            return Ok(Step::Record(record));
+            return Ok(ChainItem::Record(record));
         }
-        Ok(Step::Flaw(if line.complete && !line.has_zeroes() { Flaw::Wrong } else { Flaw::Torn }))
+        Ok(ChainItem::Break(if line.complete && !line.has_zeroes() {
+            ChainBreak::Mismatch
+        } else {
+            ChainBreak::Torn
+        }))
     }
 }
 
 /// Folds a record into the head before it.
-pub(crate) fn fold(
-    head: &mut Option<Head>,
-    id: SessionId,
-    record: CheckedLine<'_>,
-) -> Result<(), Unfoldable> {
+pub(crate) fn fold(head: &mut Option<Head>, id: SessionId, record: CheckedLine<'_>) -> Result<(), FoldError> {
     Ok(Head::fold(head, id, &record.decode()?)?)
 }
 

@@ -1,5 +1,6 @@
-//! The storage port over a store: check, hand to a thread, translate. Nothing blocking is held across an await; a
-//! future that is dropped leaves a job that has begun to come to its end, and one that has not begun undone.
+//! Implementation of the storage traits: check the arguments, hand over to a thread, translate the result.
+//! Nothing blocking is held across an await. If a future is dropped, a job that has started runs to its end,
+//! and a job that has not is skipped.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -16,102 +17,105 @@ use tokio::sync::oneshot;
 use crate::disk::{Disk, RealDisk};
 use crate::error::IoContext;
 use crate::format;
-use crate::handle::Kept;
-use crate::lanes::{Key, Lanes};
+use crate::handle::CachedHandle;
 use crate::layout::Layout;
 use crate::options::FileStorageOptions;
 use crate::pool::Pool;
-use crate::read::{Cursors, Heads};
+use crate::reader::{Cursors, HeadCache};
+use crate::session_queues::{QueueKey, SessionQueues};
 use crate::store::Store;
 
 /// A store in a folder. Clones share it.
 #[derive(Debug, Clone)]
 pub struct FileStorage {
     store: Arc<Store>,
-    writers: Arc<Lanes>,
+    writers: Arc<SessionQueues>,
     readers: Arc<Pool>,
 }
 
 impl FileStorage {
-    /// Opens a store. Nothing is created: a path that is missing or empty is a store without sessions, and is made one
-    /// by the first of them. Makes a few short calls to the system.
+    /// Opens a store. Nothing is created: a missing or empty path is a store without sessions, and becomes one
+    /// on disk with its first session. Performs a few short system calls.
     ///
     /// # Errors
-    /// [`Unavailable`](StorageError::Unavailable) where the path is no store and cannot become one, cannot be read, or
-    /// is on a network or FUSE file system; [`UnsupportedFormat`](StorageError::UnsupportedFormat) where a newer
-    /// version made it.
+    /// [`Unavailable`](StorageError::Unavailable) if the path is not a store and cannot become one, cannot be
+    /// read, or is on a network or FUSE file system; [`UnsupportedFormat`](StorageError::UnsupportedFormat) if
+    /// a newer version created it.
     pub fn open(options: FileStorageOptions) -> Result<Self, StorageError> {
         Self::with_disk(Arc::new(RealDisk), options)
     }
 
-    /// Opens a store on a disk of the caller's, for tests.
+    /// Opens a store on a disk that the caller supplies, for tests.
     ///
     /// # Errors
     /// Those of [`open`](Self::open).
     pub fn with_disk(disk: Arc<dyn Disk>, options: FileStorageOptions) -> Result<Self, StorageError> {
         let FileStorageOptions { path, lock_timeout, write_threads, read_threads, open_sessions } = options;
         let layout = Layout::new(path);
-        format::look(&*disk, &layout)?;
-        let boot = disk.boot().context("learn the boot id for", layout.root())?;
+        format::probe(&*disk, &layout)?;
+        let boot = disk.boot().context("read the boot id for", layout.root())?;
         let store = Store {
             disk,
             layout,
             boot,
             lock_timeout,
             cursors: Cursors::default(),
-            heads: Heads::default(),
+            heads: HeadCache::default(),
             ready: OnceLock::new(),
-            settled: OnceLock::new(),
+            root_synced: OnceLock::new(),
         };
         Ok(Self {
             store: Arc::new(store),
-            writers: Arc::new(Lanes::new(Pool::new("session-file-write", write_threads), open_sessions)),
+            writers: Arc::new(SessionQueues::new(
+                Pool::new("session-file-write", write_threads),
+                open_sessions,
+            )),
             readers: Arc::new(Pool::new("session-file-read", read_threads)),
         })
     }
 
-    /// The store's folder.
+    /// Returns the store's folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.store.layout.root()
     }
 
-    /// Does something in a lane, on a thread that may block.
+    /// Runs an operation in a queue, on a thread that may block.
     pub(crate) async fn write<T: Send + 'static>(
         &self,
-        key: Key,
-        work: impl FnOnce(&Store, &mut Option<Kept>) -> Result<T, StorageError> + Send + 'static,
+        key: QueueKey,
+        operation: impl FnOnce(&Store, &mut Option<CachedHandle>) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
-        let (answer, answered) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         let store = Arc::clone(&self.store);
-        let job = move |kept: &mut Option<Kept>| {
-            if !answer.is_closed() {
-                drop(answer.send(work(&store, kept)));
+        let job = move |cached: &mut Option<CachedHandle>| {
+            if !sender.is_closed() {
+                drop(sender.send(operation(&store, cached)));
             }
         };
         self.writers.submit(key, Box::new(job));
-        answered.await.unwrap_or_else(|_| Err(no_answer()))
+        receiver.await.unwrap_or_else(|_| Err(worker_lost()))
     }
 
-    /// Looks at something, on a thread that may block.
+    /// Runs a read on a thread that may block.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Store) -> Result<T, StorageError> + Send + 'static,
+        operation: impl FnOnce(&Store) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
-        let (answer, answered) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         let store = Arc::clone(&self.store);
         self.readers.spawn(move || {
-            if !answer.is_closed() {
-                drop(answer.send(store.is_there().and_then(|_| work(&store))));
+            if !sender.is_closed() {
+                drop(sender.send(store.exists().and_then(|_| operation(&store))));
             }
         });
-        answered.await.unwrap_or_else(|_| Err(no_answer()))
+        receiver.await.unwrap_or_else(|_| Err(worker_lost()))
     }
 }
 
-/// A thread ended in the midst of its work.
-fn no_answer() -> StorageError {
-    StorageError::Closed { what: "the thread that was to answer".to_owned(), source: None }
+/// Returns the error for a storage thread that ended in the middle of a job.
+fn worker_lost() -> StorageError {
+    StorageError::Closed { what: "storage thread".to_owned(), source: None }
 }
 
 #[async_trait]
@@ -124,16 +128,17 @@ impl SessionStorage for FileStorage {
         durability: Durability,
     ) -> Result<Tip, StorageError> {
         let Expected::At(at) = expected else {
-            return self.write(Key::Store, move |store, _| store.create(id, expected, &batch)).await;
+            return self.write(QueueKey::Store, move |store, _| store.create(id, expected, &batch)).await;
         };
         if durability == Durability::Buffered
-            && let Some(mut claim) = self.writers.claim(Key::Session(id))
-            && let Some(tip) = self.store.append_now(&mut claim.kept, at, &batch)?
+            && let Some(mut claim) = self.writers.try_claim(QueueKey::Session(id))
+            && let Some(tip) = self.store.try_append_buffered(&mut claim.cached, at, &batch)?
         {
             return Ok(tip);
         }
-        let appended =
-            self.write(Key::Session(id), move |store, kept| store.append(kept, id, at, &batch, durability));
+        let appended = self.write(QueueKey::Session(id), move |store, cached| {
+            store.append(cached, id, at, &batch, durability)
+        });
         match appended.await {
             Err(StorageError::Closed { what, source }) => Err(StorageError::OutcomeUnknown {
                 id,
@@ -167,7 +172,7 @@ impl SessionStorage for FileStorage {
     }
 
     async fn delete(&self, id: SessionId, tip: Tip) -> Result<(), StorageError> {
-        self.write(Key::Store, move |store, _| store.delete(id, tip)).await
+        self.write(QueueKey::Store, move |store, _| store.delete(id, tip)).await
     }
 
     fn profile(&self) -> StorageProfile {
@@ -190,20 +195,21 @@ impl StorageMaintenance for FileStorage {
     }
 
     async fn repair(&self, id: SessionId, acceptance: AcceptedLoss) -> Result<RepairReport, StorageError> {
-        self.write(Key::Store, move |store, _| store.repair(id, &acceptance)).await
+        self.write(QueueKey::Store, move |store, _| store.repair(id, &acceptance)).await
     }
 
     async fn reconcile(&self) -> Result<ReconcileReport, StorageError> {
-        let (mut done, unended) = self.write(Key::Store, |store, _| store.reconcile_store()).await?;
+        let (mut report, unended) = self.write(QueueKey::Store, |store, _| store.reconcile_store()).await?;
         for id in unended {
-            let reconciled =
-                self.write(Key::Session(id), move |store, handle| store.reconcile_session(handle, id)).await;
+            let reconciled = self
+                .write(QueueKey::Session(id), move |store, handle| store.reconcile_session(handle, id))
+                .await;
             match reconciled {
-                Ok(found) => done.repaired.extend(found.map(|condition| (id, condition))),
-                Err(error) => done.failed.push((id, error)),
+                Ok(found) => report.repaired.extend(found.map(|condition| (id, condition))),
+                Err(error) => report.failed.push((id, error)),
             }
         }
-        Ok(done)
+        Ok(report)
     }
 
     fn owners_dir(&self) -> PathBuf {

@@ -1,4 +1,4 @@
-//! What all operations on a store share: its disk, its paths, and what is known of it.
+//! The state that all operations on a store share: disk, paths and caches.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -8,40 +8,41 @@ use session_core::{SessionId, StorageError};
 use crate::disk::{Disk, Kind};
 use crate::error::IoContext;
 use crate::layout::{Layout, SessionPaths};
-use crate::read::{Cursors, Heads};
+use crate::reader::{Cursors, HeadCache};
 
 /// A store, used in blocking calls only.
 ///
-/// Lock order: the store's lock before a session's. Whoever holds a session's lock never waits for the store's.
+/// Lock order: the store's lock before a session's. A holder of a session's lock never waits long for the
+/// store's.
 #[derive(Debug)]
 pub(crate) struct Store {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) layout: Layout,
-    /// This run of the machine.
+    /// The current boot id.
     pub(crate) boot: String,
-    /// How long a lock is waited for.
+    /// The longest wait for a lock.
     pub(crate) lock_timeout: Duration,
     pub(crate) cursors: Cursors,
-    pub(crate) heads: Heads,
+    pub(crate) heads: HeadCache,
     /// Set once a store was found at the path.
     pub(crate) ready: OnceLock<()>,
     /// Set once the store itself is known to be durable.
-    pub(crate) settled: OnceLock<()>,
+    pub(crate) root_synced: OnceLock<()>,
 }
 
 impl Store {
-    /// When to stop waiting for a lock.
+    /// Returns the time at which a wait for a lock that starts now ends.
     pub(crate) fn deadline(&self) -> Instant {
         Instant::now() + self.lock_timeout
     }
 
-    /// The session's paths, if there is such a session.
+    /// Returns the session's paths, if the session exists.
     pub(crate) fn find(&self, id: SessionId) -> Result<Option<SessionPaths>, StorageError> {
         let paths = self.layout.session(id);
         if !self.is_folder(&self.layout.sessions())? {
             return Ok(None);
         }
-        match self.disk.kind(&paths.dir).context("look at", &paths.dir)? {
+        match self.disk.kind(&paths.dir).context("stat", &paths.dir)? {
             None => Ok(None),
             Some((Kind::Dir, _)) => Ok(Some(paths)),
             Some((Kind::File | Kind::Other, _)) => Err(StorageError::Corrupt {
@@ -52,21 +53,27 @@ impl Store {
         }
     }
 
-    /// Whether a folder of the store is there. Anything else in its place is refused: a link could lead anywhere.
+    /// Returns `true` if a folder of the store exists. Anything else at its path is rejected: a link could lead
+    /// anywhere.
     pub(crate) fn is_folder(&self, path: &std::path::Path) -> Result<bool, StorageError> {
-        match self.disk.kind(path).context("look at", path)? {
+        match self.disk.kind(path).context("stat", path)? {
             None => Ok(false),
             Some((Kind::Dir, _)) => Ok(true),
             Some((Kind::File | Kind::Other, _)) => Err(StorageError::Unavailable {
-                what: format!("{} is not a folder: put it away and try again", path.display()),
+                what: format!("{} is not a folder: move it elsewhere, then try again", path.display()),
                 source: None,
             }),
         }
     }
 
-    /// What is wrong with a session's file that cannot be opened, if that is damage and not the system's failure.
-    pub(crate) fn misplaced(&self, id: SessionId, path: &std::path::Path) -> Result<(), StorageError> {
-        let problem = match self.disk.kind(path).context("look at", path)? {
+    /// Returns an error if a session's file is missing or not a regular file. Called after it could not be
+    /// opened, to distinguish damage from a system error.
+    pub(crate) fn check_is_regular_file(
+        &self,
+        id: SessionId,
+        path: &std::path::Path,
+    ) -> Result<(), StorageError> {
+        let problem = match self.disk.kind(path).context("stat", path)? {
             Some((Kind::File, _)) => return Ok(()),
             Some((Kind::Dir | Kind::Other, _)) => "is not a regular file",
             None => "is missing",

@@ -1,12 +1,7 @@
-//! What an append asks of the disk, counted call by call: no machine changes these numbers, and nothing in them grows
-//! with what is in the log already.
+//! The disk calls of an append, counted: the numbers do not depend on the machine or on the length of the log.
 
 #![cfg(feature = "fault-disk")]
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "in a test, what is not there is a failure"
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in a test, a missing value is a failure")]
 
 mod support;
 
@@ -18,7 +13,7 @@ use session_storage_file::fault::{Call, Effect, Fault, FaultDisk};
 use session_storage_file::{FileStorage, FileStorageOptions};
 use support::{Log, completed, progress};
 
-/// How long logs are before the append that is looked at.
+/// The lengths of the logs before the measured append.
 const HISTORIES: [usize; 3] = [2, 200, 20_000];
 
 fn open(disk: &FaultDisk) -> FileStorage {
@@ -26,7 +21,7 @@ fn open(disk: &FaultDisk) -> FileStorage {
     FileStorage::with_disk(Arc::new(disk.clone()), options).unwrap()
 }
 
-/// A session that has so many records, all flushed, the last one by an append of its own.
+/// Stores a session with this many flushed records, the last in an append of its own.
 async fn grown(storage: &FileStorage, records: usize) -> Log {
     let mut log = Log::started(storage).await;
     while log.records.len() < records {
@@ -37,47 +32,47 @@ async fn grown(storage: &FileStorage, records: usize) -> Log {
     log
 }
 
-/// A call of the disk, as its trace names it.
+/// A call of the disk, parsed from its trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Made {
+struct CallRecord {
     call: String,
     file: String,
-    /// How many bytes a read or write moves.
+    /// The number of bytes that a read or write transfers.
     bytes: usize,
 }
 
-/// The calls that some work makes.
-async fn calls<T>(disk: &FaultDisk, work: impl Future<Output = T>) -> Vec<Made> {
-    disk.trace();
+/// Returns the disk calls of an operation.
+async fn record_calls<T>(disk: &FaultDisk, work: impl Future<Output = T>) -> Vec<CallRecord> {
+    disk.start_trace();
     work.await;
-    disk.traced().iter().map(|line| made(line)).collect()
+    disk.trace_lines().iter().map(|line| parse_call(line)).collect()
 }
 
-/// Reads `7: process 0: WriteAt /store/x/events.jsonl 139 at 1789 None`.
-fn made(line: &str) -> Made {
+/// Parses `7: process 0: WriteAt /store/x/events.jsonl 139 at 1789 None`.
+fn parse_call(line: &str) -> CallRecord {
     let mut words = line.split_whitespace().skip(3);
     let (call, path) = (words.next().unwrap(), words.next().unwrap_or_default());
     let file = path.rsplit('/').next().unwrap().to_owned();
     let bytes = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
-    Made { call: call.to_owned(), file, bytes }
+    CallRecord { call: call.to_owned(), file, bytes }
 }
 
-fn count(made: &[Made], call: &str, file: &str) -> usize {
-    made.iter().filter(|made| made.call == call && made.file == file).count()
+fn count(calls: &[CallRecord], name: &str, file: &str) -> usize {
+    calls.iter().filter(|call| call.call == name && call.file == file).count()
 }
 
-/// What holds for every append to a session that this process has written before.
-fn assert_lean(made: &[Made], lines: usize) {
-    let written = made.iter().find(|made| made.call == "WriteAt" && made.file == "events.jsonl");
-    assert_eq!(written.map(|made| made.bytes), Some(lines), "the lines, and nothing else: {made:#?}");
-    assert_eq!(count(made, "WriteAt", "events.jsonl"), 1, "the lines are written once: {made:#?}");
-    assert!(count(made, "WriteAt", "head.json") <= 2, "at most two slots: {made:#?}");
-    for made in made {
+/// Checks the costs of an append to a session that this process has written before.
+fn assert_lean(calls: &[CallRecord], lines: usize) {
+    let written = calls.iter().find(|call| call.call == "WriteAt" && call.file == "events.jsonl");
+    assert_eq!(written.map(|call| call.bytes), Some(lines), "the lines, and nothing else: {calls:#?}");
+    assert_eq!(count(calls, "WriteAt", "events.jsonl"), 1, "the lines are written once: {calls:#?}");
+    assert!(count(calls, "WriteAt", "head.json") <= 2, "at most two slots: {calls:#?}");
+    for call in calls {
         let known = ["TryLock", "Unlock", "ReadAt", "Kind", "Len", "WriteAt", "Sync"];
-        assert!(known.contains(&made.call.as_str()), "nothing is opened, named or made: {made:?}");
+        assert!(known.contains(&call.call.as_str()), "nothing is opened, renamed or created: {call:?}");
         assert!(
-            made.call != "ReadAt" || made.bytes <= 64,
-            "nothing is read but what tells of others: {made:?}"
+            call.call != "ReadAt" || call.bytes <= 64,
+            "only the ends that reveal other writers are read: {call:?}"
         );
     }
 }
@@ -87,47 +82,47 @@ fn length(log: &Log, records: usize) -> usize {
 }
 
 #[tokio::test]
-async fn a_flushed_append_costs_one_flush_whatever_the_history() {
+async fn a_flushed_append_costs_one_flush_for_any_log_length() {
     let mut all = Vec::new();
     for history in HISTORIES {
         let disk = FaultDisk::new();
         let storage = open(&disk);
         let mut log = grown(&storage, history).await;
-        let made = calls(&disk, log.append(&storage, Durability::Flushed, vec![progress(3)])).await;
-        assert_lean(&made, length(&log, 1));
-        assert_eq!(count(&made, "Sync", "events.jsonl"), 1, "{made:#?}");
-        assert_eq!(made.iter().filter(|made| made.call == "Sync").count(), 1, "{made:#?}");
-        // The slot that announces the flush leaves the head to the one before it.
+        let calls = record_calls(&disk, log.append(&storage, Durability::Flushed, vec![progress(3)])).await;
+        assert_lean(&calls, length(&log, 1));
+        assert_eq!(count(&calls, "Sync", "events.jsonl"), 1, "{calls:#?}");
+        assert_eq!(calls.iter().filter(|call| call.call == "Sync").count(), 1, "{calls:#?}");
+        // The slot that announces the flush has no head: the slot before it has one.
         let slots: Vec<_> =
-            made.iter().filter(|made| made.file == "head.json" && made.call == "WriteAt").collect();
+            calls.iter().filter(|call| call.file == "head.json" && call.call == "WriteAt").collect();
         assert!(slots[0].bytes < 400 && slots[1].bytes > 400, "{slots:?}");
-        // Numbers grow by a digit; nothing else does.
-        all.push(made.into_iter().map(|made| (made.call, made.file)).collect::<Vec<_>>());
+        // Byte counts grow with the digits of the numbers; the calls stay the same.
+        all.push(calls.into_iter().map(|call| (call.call, call.file)).collect::<Vec<_>>());
     }
     all.dedup();
     assert_eq!(all.len(), 1, "the calls depend on the history: {all:#?}");
 }
 
 #[tokio::test]
-async fn a_buffered_append_flushes_nothing_whatever_the_history() {
+async fn a_buffered_append_flushes_nothing_for_any_log_length() {
     let mut all = Vec::new();
     for history in HISTORIES {
         let disk = FaultDisk::new();
         let storage = open(&disk);
         let mut log = grown(&storage, history).await;
-        let made = calls(&disk, log.append(&storage, Durability::Buffered, vec![progress(3)])).await;
-        assert_lean(&made, length(&log, 1));
-        assert!(made.iter().all(|made| made.call != "Sync"), "{made:#?}");
-        all.push(made.into_iter().map(|made| (made.call, made.file)).collect::<Vec<_>>());
+        let calls = record_calls(&disk, log.append(&storage, Durability::Buffered, vec![progress(3)])).await;
+        assert_lean(&calls, length(&log, 1));
+        assert!(calls.iter().all(|call| call.call != "Sync"), "{calls:#?}");
+        all.push(calls.into_iter().map(|call| (call.call, call.file)).collect::<Vec<_>>());
     }
     all.dedup();
     assert_eq!(all.len(), 1, "the calls depend on the history: {all:#?}");
 }
 
-/// A session whose files were closed to make room for others is opened again, and no more than that: what was known of
-/// its log still counts.
+/// A session whose files were closed to make room for others is reopened but not read again: the cached state
+/// of its log is still valid.
 #[tokio::test]
-async fn a_session_that_had_to_make_room_is_not_read_again() {
+async fn an_evicted_session_is_not_read_again() {
     for history in HISTORIES {
         let disk = FaultDisk::new();
         let one = FileStorageOptions::new("/store").without_threads().open_sessions(NonZeroUsize::MIN);
@@ -135,13 +130,14 @@ async fn a_session_that_had_to_make_room_is_not_read_again() {
         let mut log = grown(&storage, history).await;
         let mut other = grown(&storage, 10).await;
         for _ in 0..3 {
-            let made = calls(&disk, log.append(&storage, Durability::Flushed, vec![progress(3)])).await;
-            assert_eq!(made.iter().filter(|made| made.call == "Open").count(), 3, "{made:#?}");
-            assert_eq!(count(&made, "WriteAt", "events.jsonl"), 1, "{made:#?}");
-            assert!(made.iter().all(|made| made.call != "ReadAt" || made.bytes <= 64), "{made:#?}");
+            let calls =
+                record_calls(&disk, log.append(&storage, Durability::Flushed, vec![progress(3)])).await;
+            assert_eq!(calls.iter().filter(|call| call.call == "Open").count(), 3, "{calls:#?}");
+            assert_eq!(count(&calls, "WriteAt", "events.jsonl"), 1, "{calls:#?}");
+            assert!(calls.iter().all(|call| call.call != "ReadAt" || call.bytes <= 64), "{calls:#?}");
             other.append(&storage, Durability::Flushed, vec![progress(4)]).await.unwrap();
         }
-        // What somebody else did meanwhile is noticed.
+        // A concurrent append of another process is detected.
         let elsewhere = open(&disk.process());
         let before = log.clone();
         log.append(&elsewhere, Durability::Flushed, vec![progress(5)]).await.unwrap();
@@ -158,13 +154,13 @@ async fn a_batch_costs_what_one_record_costs() {
     let disk = FaultDisk::new();
     let storage = open(&disk);
     let mut log = grown(&storage, 10).await;
-    let made = calls(&disk, log.append(&storage, Durability::Flushed, vec![progress(3); 100])).await;
-    assert_lean(&made, length(&log, 100));
-    assert_eq!(made.iter().filter(|made| made.call == "Sync").count(), 1, "{made:#?}");
+    let calls = record_calls(&disk, log.append(&storage, Durability::Flushed, vec![progress(3); 100])).await;
+    assert_lean(&calls, length(&log, 100));
+    assert_eq!(calls.iter().filter(|call| call.call == "Sync").count(), 1, "{calls:#?}");
 }
 
 #[tokio::test]
-async fn one_flush_is_enough_for_all_that_was_buffered() {
+async fn one_flush_covers_all_buffered_records() {
     let disk = FaultDisk::new();
     let storage = open(&disk);
     let mut log = grown(&storage, 10).await;
@@ -172,41 +168,41 @@ async fn one_flush_is_enough_for_all_that_was_buffered() {
         log.append(&storage, Durability::Buffered, vec![progress(percent)]).await.unwrap();
     }
     let flush = || storage.append(log.id, Expected::At(log.tip()), Batch::empty(), Durability::Flushed);
-    let made = calls(&disk, flush()).await;
-    assert_eq!(made.iter().filter(|made| made.call == "Sync").count(), 1, "{made:#?}");
-    assert_eq!(count(&made, "WriteAt", "events.jsonl"), 0, "{made:#?}");
-    // What is flushed already is not flushed again.
-    let made = calls(&disk, flush()).await;
-    assert!(made.iter().all(|made| !["Sync", "WriteAt"].contains(&made.call.as_str())), "{made:#?}");
+    let calls = record_calls(&disk, flush()).await;
+    assert_eq!(calls.iter().filter(|call| call.call == "Sync").count(), 1, "{calls:#?}");
+    assert_eq!(count(&calls, "WriteAt", "events.jsonl"), 0, "{calls:#?}");
+    // A log that is already flushed is not flushed again.
+    let calls = record_calls(&disk, flush()).await;
+    assert!(calls.iter().all(|call| !["Sync", "WriteAt"].contains(&call.call.as_str())), "{calls:#?}");
 }
 
 #[tokio::test]
-async fn an_ending_flushes_its_log_once_and_takes_its_marker_away() {
+async fn the_final_append_flushes_once_and_removes_the_marker() {
     let disk = FaultDisk::new();
     let storage = open(&disk);
     let mut log = grown(&storage, 10).await;
     let id = log.id.to_string();
-    let made = calls(&disk, log.append(&storage, Durability::Flushed, vec![completed()])).await;
-    assert_eq!(made.iter().filter(|made| made.call == "Sync").count(), 1, "{made:#?}");
-    assert_eq!(count(&made, "WriteAt", "events.jsonl"), 1, "{made:#?}");
-    assert_eq!(count(&made, "RemoveFile", &id), 1, "{made:#?}");
+    let calls = record_calls(&disk, log.append(&storage, Durability::Flushed, vec![completed()])).await;
+    assert_eq!(calls.iter().filter(|call| call.call == "Sync").count(), 1, "{calls:#?}");
+    assert_eq!(count(&calls, "WriteAt", "events.jsonl"), 1, "{calls:#?}");
+    assert_eq!(count(&calls, "RemoveFile", &id), 1, "{calls:#?}");
 }
 
-/// The slot that announces a flush has no head: the one before it, which was read with it, does.
+/// The slot that announces a flush has no head; the slot before it, read in the same call, has one.
 #[tokio::test]
-async fn a_reader_reads_the_slots_once_while_a_flush_is_announced_too() {
+async fn a_head_read_reads_the_slots_once_even_during_a_flush() {
     let disk = FaultDisk::new();
     let writer = disk.process();
     let storage = open(&writer);
     let mut log = grown(&storage, 10).await;
-    let looked = |disk: FaultDisk, id| async move {
+    let check = |disk: FaultDisk, id| async move {
         let reader = open(&disk);
-        let made = calls(&disk, async { assert!(reader.head(id).await.unwrap().is_some()) }).await;
-        assert_eq!(count(&made, "ReadAt", "head.json"), 1, "{made:#?}");
+        let calls = record_calls(&disk, async { assert!(reader.head(id).await.unwrap().is_some()) }).await;
+        assert_eq!(count(&calls, "ReadAt", "head.json"), 1, "{calls:#?}");
     };
-    looked(disk.process(), log.id).await;
-    writer.fail(Fault::nth(0, Effect::Death).on(Call::Sync));
+    check(disk.process(), log.id).await;
+    writer.inject(Fault::nth(0, Effect::Death).on(Call::Sync));
     log.append(&storage, Durability::Flushed, vec![progress(3)]).await.unwrap_err();
     assert!(writer.is_dead());
-    looked(disk.process(), log.id).await;
+    check(disk.process(), log.id).await;
 }

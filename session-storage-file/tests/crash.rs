@@ -1,22 +1,19 @@
-//! Power cuts at every call boundary, in every way, during work and during recovery: nothing acknowledged as flushed
-//! is lost, nothing is invented, no session becomes read-only, and recovery twice changes nothing.
+//! Power cuts at every call, in every mode, during work and during recovery: no flushed record is lost, none is
+//! invented, no session becomes read-only, and a second recovery changes nothing.
 //!
-//! `SESSION_CRASH_SEED` says where to begin, and `SESSION_CRASH_IMAGES` how many images there are at least, or
-//! `SESSION_CRASH_PLAYS` how many plays exactly. A failure names the seed of its play, with which it comes first.
+//! `SESSION_CRASH_SEED` sets the first seed, and `SESSION_CRASH_IMAGES` the minimum number of images, or
+//! `SESSION_CRASH_PLAYS` the exact number of workloads ("plays"). A failure prints the seed of its workload,
+//! which reproduces it.
 
 #![cfg(feature = "fault-disk")]
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "in a test, what is not there is a failure"
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in a test, a missing value is a failure")]
 
 mod common {
-    pub(crate) mod chance;
     pub(crate) mod ledger;
     pub(crate) mod logs;
-    pub(crate) mod play;
+    pub(crate) mod random_events;
     pub(crate) mod store;
+    pub(crate) mod workload;
 }
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,39 +23,40 @@ use session_storage_file::fault::{FaultDisk, Keep, Moment, Rng};
 
 use common::ledger::{Found, Ledger};
 use common::logs::{self, chain_of, id, seal, wait};
-use common::play::Play;
 use common::store::{closed, condition, open, reconcile};
+use common::workload::Workload;
 
-/// Images of a plain test run; CI asks for 100,000 in release.
+/// The number of images in a plain test run; CI asks for 100,000 in release.
 const IMAGES: u64 = 2_000;
-/// The fewest deeds of a play, and how many more there may be.
-const DEEDS: (usize, usize) = (10, 41);
-/// One image in so many is recovered twice and compared byte by byte.
+/// The fewest operations of a workload, and the range above that.
+const OPERATIONS: (usize, usize) = (10, 41);
+/// One in this many images is recovered twice and compared byte by byte.
 const THOROUGH: usize = 8;
-/// In one image in so many, the recovery and the work after it are cut in their turn.
+/// In one in this many images, the recovery and the work after it are cut, too.
 const NESTING: usize = 40;
-/// Images of a recovery that was itself cut, for each image that is recovered that way.
+/// The number of images of such a recovery.
 const NESTED: usize = 24;
 
 #[test]
-fn no_power_cut_loses_invents_or_locks_anything() {
+fn no_power_cut_loses_or_invents_records() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
     let images = number("SESSION_CRASH_IMAGES").unwrap_or(IMAGES);
     let seed = number("SESSION_CRASH_SEED").unwrap_or(1);
     let plays = number("SESSION_CRASH_PLAYS");
     let (next, done, failed) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let begun = std::time::Instant::now();
-    let one_more = |play: u64| plays.map_or_else(|| done.load(Ordering::Relaxed) < images, |all| play < all);
+    let started = std::time::Instant::now();
+    let one_more =
+        |index: u64| plays.map_or_else(|| done.load(Ordering::Relaxed) < images, |all| index < all);
     let work = || {
         let mut played = 0;
         loop {
-            let play = next.fetch_add(1, Ordering::Relaxed);
-            if failed.load(Ordering::Relaxed) || !one_more(play) {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if failed.load(Ordering::Relaxed) || !one_more(index) {
                 return Ok(played);
             }
-            let seed = seed.wrapping_add(play);
-            if let Err(failure) = one_play(seed, &done) {
+            let seed = seed.wrapping_add(index);
+            if let Err(failure) = run_workload(seed, &done) {
                 failed.store(true, Ordering::Relaxed);
                 return Err(format!("SESSION_CRASH_SEED={seed} SESSION_CRASH_PLAYS=1\n{failure}"));
             }
@@ -74,15 +72,16 @@ fn no_power_cut_loses_invents_or_locks_anything() {
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
     let (images, plays) = (done.load(Ordering::Relaxed), played.iter().flatten().sum::<u64>());
     eprintln!(
-        "{images} images of {plays} plays from seed {seed} on, in {:.1} s\ntally: images={images} plays={plays}",
-        begun.elapsed().as_secs_f64()
+        "{images} images of {plays} workloads from seed {seed} on, in {:.1} s\ntally: images={images} plays={plays}",
+        started.elapsed().as_secs_f64()
     );
 }
 
-/// A torn end is cut off, and written over. If the cut were not on the disk by then, a second loss of power could undo
-/// it and keep a part of what was written over it: a whole line with a wrong sum, which looks like records that are lost.
+/// A torn end is truncated and then overwritten. If the truncation were not flushed before, a second power loss
+/// could undo it and keep a part of the overwrite: a complete line with a wrong sum, which looks like lost
+/// records.
 #[test]
-fn a_mended_end_is_never_mixed_with_what_comes_after_it() {
+fn a_repaired_end_is_never_mixed_with_later_writes() {
     let disk = FaultDisk::new();
     let id = id(1);
     let storage = open(&disk.process()).unwrap();
@@ -93,7 +92,7 @@ fn a_mended_end_is_never_mixed_with_what_comes_after_it() {
     wait(storage.append(id, Expected::At(head.tip), lost, Durability::Buffered)).unwrap();
 
     let torn = disk.now().cut(Keep::Torn(600));
-    torn.record();
+    torn.start_recording();
     let storage = open(&torn.process()).unwrap();
     assert_eq!(condition(&storage, id), Some(Condition::Torn));
     for bytes in [0, 300] {
@@ -116,17 +115,17 @@ fn a_mended_end_is_never_mixed_with_what_comes_after_it() {
     }
 }
 
-/// Plays, then cuts the power after each call in each way.
-fn one_play(seed: u64, done: &AtomicU64) -> Result<(), String> {
+/// Runs a workload, then cuts the power after each call in each mode.
+fn run_workload(seed: u64, done: &AtomicU64) -> Result<(), String> {
     let disk = FaultDisk::new();
-    let mut play = Play::new(disk.clone(), Ledger::default(), seed, seed.wrapping_mul(1000))?;
-    let told = |play: &mut Play, result: Result<(), String>| {
-        result.map_err(|failure| format!("{failure}\n{}", play.deeds.join("\n")))
+    let mut workload = Workload::new(disk.clone(), Ledger::default(), seed, seed.wrapping_mul(1000))?;
+    let with_history = |workload: &mut Workload, result: Result<(), String>| {
+        result.map_err(|failure| format!("{failure}\n{}", workload.history.join("\n")))
     };
     let mut rng = Rng::new(seed ^ 0xc0de);
-    for _ in 0..DEEDS.0 + rng.below(DEEDS.1) {
-        let result = play.step().and_then(|()| play.check_living());
-        told(&mut play, result)?;
+    for _ in 0..OPERATIONS.0 + rng.below(OPERATIONS.1) {
+        let result = workload.step().and_then(|()| workload.check_running());
+        with_history(&mut workload, result)?;
     }
     let violations = disk.violations();
     if !violations.is_empty() {
@@ -134,32 +133,36 @@ fn one_play(seed: u64, done: &AtomicU64) -> Result<(), String> {
     }
     let moments = disk.moments();
     for (at, moment) in moments.iter().enumerate() {
-        for keep in keeps(moment, &mut rng) {
-            let result = one_image(moment, at, keep, &play.ledger, &mut rng, done);
+        for keep in cut_modes(moment, &mut rng) {
+            let result = check_image(moment, at, keep, &workload.ledger, &mut rng, done);
             result.map_err(|failure| {
-                format!("moment {at} ({}), {keep:?}: {failure}\n{}", moment.what(), play.deeds.join("\n"))
+                format!(
+                    "moment {at} ({}), {keep:?}: {failure}\n{}",
+                    moment.what(),
+                    workload.history.join("\n")
+                )
             })?;
         }
     }
     Ok(())
 }
 
-/// The ways to cut at a moment: those without a choice, some torn writes, and random ones.
-fn keeps(moment: &Moment, rng: &mut Rng) -> Vec<Keep> {
+/// Returns the modes of a cut at a moment: the fixed ones, some torn writes, and random ones.
+fn cut_modes(moment: &Moment, rng: &mut Rng) -> Vec<Keep> {
     if moment.is_synced() {
         return vec![Keep::Synced];
     }
-    let mut keeps = Keep::FIXED.to_vec();
+    let mut modes = Keep::FIXED.to_vec();
     let bytes = moment.last_write() + 1;
     if bytes > 1 {
-        keeps.extend([Keep::Torn(rng.below(bytes)), Keep::Torn(bytes - 2)]);
-        keeps.push(Keep::ZeroFilled(rng.below(bytes)));
+        modes.extend([Keep::Torn(rng.below(bytes)), Keep::Torn(bytes - 2)]);
+        modes.push(Keep::ZeroFilled(rng.below(bytes)));
     }
-    keeps.extend((0..6).map(|_| Keep::Random(rng.next())));
-    keeps
+    modes.extend((0..6).map(|_| Keep::Random(rng.next())));
+    modes
 }
 
-fn one_image(
+fn check_image(
     moment: &Moment,
     at: usize,
     keep: Keep,
@@ -169,15 +172,19 @@ fn one_image(
 ) -> Result<(), String> {
     done.fetch_add(1, Ordering::Relaxed);
     let disk = moment.cut(keep);
-    let found = if rng.one_in(THOROUGH) { mend(&disk, ledger, at)? } else { look(&disk, ledger, at, rng)? };
+    let found = if rng.one_in(THOROUGH) {
+        recover_twice(&disk, ledger, at)?
+    } else {
+        check_after_cut(&disk, ledger, at, rng)?
+    };
     if rng.one_in(NESTING) {
         cut_the_recovery(moment, at, keep, ledger, &found, rng, done)?;
     }
-    write_on(&disk, ledger, &found)
+    check_writable(&disk, ledger, &found)
 }
 
-/// Whoever starts after a cut finds what must be there, whether anything was recovered before or not.
-fn look(disk: &FaultDisk, ledger: &Ledger, at: usize, rng: &mut Rng) -> Result<Found, String> {
+/// Checks the contents after a cut, with or without a reconciliation first.
+fn check_after_cut(disk: &FaultDisk, ledger: &Ledger, at: usize, rng: &mut Rng) -> Result<Found, String> {
     let storage = open(&disk.process()).map_err(|error| format!("open: {}", chain_of(&error)))?;
     if rng.coin() {
         reconcile(&storage)?;
@@ -185,15 +192,15 @@ fn look(disk: &FaultDisk, ledger: &Ledger, at: usize, rng: &mut Rng) -> Result<F
     ledger.check(&storage, at, false)
 }
 
-/// What whoever starts after a cut does: looks, recovers, flushes each log.
-fn mend(disk: &FaultDisk, ledger: &Ledger, at: usize) -> Result<Found, String> {
+/// Recovers after a cut (check, reconcile, flush each log), and checks that a second recovery changes nothing.
+fn recover_twice(disk: &FaultDisk, ledger: &Ledger, at: usize) -> Result<Found, String> {
     let storage = open(&disk.process()).map_err(|error| format!("open: {}", chain_of(&error)))?;
     let before =
         ledger.check(&storage, at, false).map_err(|failure| format!("before recovery: {failure}"))?;
     for id in before.keys() {
         let condition = condition(&storage, *id);
         if !matches!(condition, Some(Condition::Healthy | Condition::Torn)) {
-            return Err(format!("{id}: the verdict before recovery is {condition:?}"));
+            return Err(format!("{id}: the condition before recovery is {condition:?}"));
         }
     }
     reconcile(&storage)?;
@@ -201,7 +208,7 @@ fn mend(disk: &FaultDisk, ledger: &Ledger, at: usize) -> Result<Found, String> {
     for id in before.keys() {
         let condition = condition(&storage, *id);
         if condition != Some(Condition::Healthy) {
-            return Err(format!("{id}: the verdict after recovery is {condition:?}"));
+            return Err(format!("{id}: the condition after recovery is {condition:?}"));
         }
     }
     let after = ledger.check(&storage, at, false).map_err(|failure| format!("after recovery: {failure}"))?;
@@ -236,7 +243,7 @@ fn flush_all(storage: &dyn SessionStorage, found: &Found) -> Result<(), String> 
     Ok(())
 }
 
-/// Cuts the power during recovery, and during the work after it, and recovers again.
+/// Cuts the power during recovery and during the work after it, and recovers again.
 fn cut_the_recovery(
     moment: &Moment,
     at: usize,
@@ -249,44 +256,45 @@ fn cut_the_recovery(
     let ledger = ledger.after_cut(at, found);
     let disk = moment.cut(keep);
     let seed = rng.next();
-    let mut play = Play::new(disk.clone(), ledger, seed, seed)?;
+    let mut workload = Workload::new(disk.clone(), ledger, seed, seed)?;
     for _ in 0..3 {
         let storage = open(&disk.process()).map_err(|error| format!("open: {}", chain_of(&error)))?;
         reconcile(&storage)?;
-        play.step()?;
-        play.check_living()?;
+        workload.step()?;
+        workload.check_running()?;
     }
     let moments = disk.moments();
     for _ in 0..NESTED {
         let at = rng.below(moments.len());
         let moment = &moments[at];
-        let ways = keeps(moment, rng);
-        let keep = ways[rng.below(ways.len())];
+        let modes = cut_modes(moment, rng);
+        let keep = modes[rng.below(modes.len())];
         done.fetch_add(1, Ordering::Relaxed);
         let image = moment.cut(keep);
         let result = if rng.one_in(THOROUGH) {
-            mend(&image, &play.ledger, at)
+            recover_twice(&image, &workload.ledger, at)
         } else {
-            look(&image, &play.ledger, at, rng)
+            check_after_cut(&image, &workload.ledger, at, rng)
         };
-        result.and_then(|found| write_on(&image, &play.ledger, &found)).map_err(|failure| {
-            let deeds = play.deeds.join("\n");
-            format!("then moment {at} ({}), {keep:?}: {failure}\nthen {deeds}", moment.what())
+        result.and_then(|found| check_writable(&image, &workload.ledger, &found)).map_err(|failure| {
+            let history = workload.history.join("\n");
+            format!("then moment {at} ({}), {keep:?}: {failure}\nthen {history}", moment.what())
         })?;
     }
     Ok(())
 }
 
-/// Each session can be written, each that is not there can be made, and what that acknowledges is safe.
-fn write_on(disk: &FaultDisk, ledger: &Ledger, found: &Found) -> Result<(), String> {
+/// Checks that every existing session can be written and every missing one created, and that what this
+/// acknowledges is durable.
+fn check_writable(disk: &FaultDisk, ledger: &Ledger, found: &Found) -> Result<(), String> {
     let process = disk.process();
     let storage = open(&process).map_err(|error| format!("open to write: {}", chain_of(&error)))?;
     let mut tips = std::collections::BTreeMap::<SessionId, _>::new();
     let fresh = id(u64::MAX);
-    for id in ledger.stories.keys().chain([&fresh]) {
+    for id in ledger.sessions.keys().chain([&fresh]) {
         let head = found.get(id).map(|(head, _)| head);
         let (expected, events) = match head {
-            None => (Expected::Absent, vec![logs::created("anew")]),
+            None => (Expected::Absent, vec![logs::created("again")]),
             Some(head) if head.state().is_final() => continue,
             Some(head) => (Expected::At(head.tip), vec![logs::note(20)]),
         };
@@ -305,7 +313,7 @@ fn write_on(disk: &FaultDisk, ledger: &Ledger, found: &Found) -> Result<(), Stri
     }
     drop(storage);
     let after = disk.now().cut(Keep::Synced);
-    let storage = open(&after).map_err(|error| format!("open at last: {}", chain_of(&error)))?;
+    let storage = open(&after).map_err(|error| format!("open at the end: {}", chain_of(&error)))?;
     for (id, tip) in tips {
         let head = wait(storage.head(id)).map_err(|error| format!("{id}: {}", chain_of(&error)))?;
         if head.as_ref().map(|head| head.tip) != Some(tip) {

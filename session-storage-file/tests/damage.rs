@@ -1,18 +1,14 @@
-//! Damage in every file of a store: each case is either told or harmless, none is silent, and no session suffers from
-//! another one's. `SESSION_DAMAGE_SEED` says where to begin, `SESSION_DAMAGE_CASES` how many there are: stores of random
-//! sessions, one after another, each damaged some hundred times.
+//! Damage to every file of a store: each case is reported or harmless, none is silent, and none affects another
+//! session. `SESSION_DAMAGE_SEED` sets the first seed, `SESSION_DAMAGE_CASES` the number of cases: stores of
+//! random sessions, one after another, each damaged some hundred times.
 
 #![cfg(feature = "fault-disk")]
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "in a test, what is not there is a failure"
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in a test, a missing value is a failure")]
 
-#[expect(dead_code, reason = "each test takes what it needs of what they share")]
+#[expect(dead_code, reason = "each test uses only a part of the shared code")]
 mod common {
-    pub(crate) mod chance;
     pub(crate) mod logs;
+    pub(crate) mod random_events;
     pub(crate) mod store;
 }
 
@@ -26,68 +22,69 @@ use session_core::{
 use session_storage_file::FileStorage;
 use session_storage_file::fault::{Content, FaultDisk, Keep, Moment, Rng};
 
-use common::chance;
 use common::logs::{self, chain_of, fold, id, seal, wait};
+use common::random_events;
 use common::store::{ROOT, condition, open, reconcile};
 
-/// All of them only in release.
+/// The number of cases; all of them only in release.
 const CASES: usize = if cfg!(debug_assertions) { 2_000 } else { 20_000 };
-/// Cases on one store, about what it takes to damage each of its files in each way.
+/// The number of cases on one store, about enough to damage each of its files in each way.
 const OF_ONE_STORE: usize = 250;
-/// Which bits of a log are flipped: all of them only in release.
+/// The distance of the flipped bits of a log: every bit only in release.
 const EVERY: usize = if cfg!(debug_assertions) { 11 } else { 1 };
 
-/// What was acknowledged for one session: its log, and how much of that as flushed.
+/// The acknowledged log of one session, and the number of its flushed records.
 #[derive(Debug, Clone)]
-struct Truth {
+struct Expectation {
     records: Vec<StoredRecord>,
     flushed: usize,
 }
 
-type Truths = BTreeMap<SessionId, Truth>;
+type Expectations = BTreeMap<SessionId, Expectation>;
 
 /// A healthy store of random sessions, on a machine that still runs.
-struct Stage {
+struct Fixture {
     moment: Moment,
-    truths: Truths,
+    expectations: Expectations,
     files: Vec<(PathBuf, Vec<u8>)>,
 }
 
-impl Stage {
+impl Fixture {
     fn new(rng: &mut Rng) -> Self {
         let disk = FaultDisk::new();
         let storage = open(&disk).unwrap();
-        let mut truths = Truths::new();
-        // Two at least: one's damage must not touch another one.
+        let mut expectations = Expectations::new();
+        // At least two: damage to one must not affect another.
         let ids: Vec<SessionId> = (0..2 + rng.below(5)).map(|_| id(rng.next() >> 1)).collect();
         for (number, id) in ids.iter().enumerate() {
-            let mut log = Log { id: *id, head: None, truth: Truth { records: Vec::new(), flushed: 0 } };
+            let mut log =
+                Log { id: *id, head: None, expected_log: Expectation { records: Vec::new(), flushed: 0 } };
             log.put(&storage, vec![logs::created(&format!("session-{number}"))], Durability::Flushed);
-            // The first one lives, so that there is always one to write on.
+            // The first session stays running, so that at least one can be written.
             if number == 0 {
                 log.put(&storage, vec![logs::started(0)], Durability::Flushed);
             }
             for _ in 0..rng.below(12) {
                 let head = log.head.as_ref().unwrap();
-                let Some(events) = chance::events(rng, head, number as u64) else { break };
-                let ends = chance::ends(&events);
+                let Some(events) = random_events::next_events(rng, head, number as u64) else { break };
+                let ends = random_events::ends(&events);
                 if ends && number == 0 {
                     continue;
                 }
                 let flushed = ends || rng.coin();
                 log.put(&storage, events, if flushed { Durability::Flushed } else { Durability::Buffered });
             }
-            truths.insert(*id, log.truth);
+            expectations.insert(*id, log.expected_log);
         }
         drop(storage);
-        // The store's own id is random: with another one, a flipped bit is another damage.
+        // The store's own id is random: with a different one, a flipped bit would be different damage.
         let format = format!("{{\"format\":1,\"store\":\"{}\"}}\n", id(1));
         disk.edit(&PathBuf::from(ROOT).join("FORMAT"), |bytes| *bytes = format.into_bytes()).unwrap();
         let file = |(path, content)| match content {
             Content::File(bytes) => Some((path, bytes.to_vec())),
             Content::Dir => None,
         };
-        Self { moment: disk.now(), truths, files: disk.tree().into_iter().filter_map(file).collect() }
+        Self { moment: disk.now(), expectations, files: disk.tree().into_iter().filter_map(file).collect() }
     }
 }
 
@@ -95,23 +92,23 @@ impl Stage {
 struct Log {
     id: SessionId,
     head: Option<Head>,
-    truth: Truth,
+    expected_log: Expectation,
 }
 
 impl Log {
     fn put(&mut self, storage: &FileStorage, events: Vec<SessionEvent>, durability: Durability) {
         let expected = self.head.as_ref().map_or(Expected::Absent, |head| Expected::At(head.tip));
-        let batch = seal(self.id, self.head.as_ref(), self.truth.flushed as u64, events);
-        self.truth.records.extend_from_slice(batch.records());
+        let batch = seal(self.id, self.head.as_ref(), self.expected_log.flushed as u64, events);
+        self.expected_log.records.extend_from_slice(batch.records());
         self.head = batch.head().cloned();
         wait(storage.append(self.id, expected, batch, durability)).unwrap();
         if durability == Durability::Flushed {
-            self.truth.flushed = self.truth.records.len();
+            self.expected_log.flushed = self.expected_log.records.len();
         }
     }
 }
 
-/// One way to damage a file.
+/// A way to damage a file.
 #[derive(Debug, Clone, Copy)]
 enum Damage {
     Flip,
@@ -121,9 +118,9 @@ enum Damage {
     Double,
     Swap,
     Splice,
-    /// The file is gone.
+    /// The file is removed.
     Remove,
-    /// The file is what it was some time ago: its first half.
+    /// The file is truncated and random bytes are appended.
     Garbage,
 }
 
@@ -139,7 +136,8 @@ const DAMAGES: [Damage; 9] = [
     Damage::Garbage,
 ];
 
-/// The pieces that are dropped, doubled and swapped: lines, or eighths where there are not two of them.
+/// Returns the pieces that are dropped, doubled and swapped: lines, or eighths if there are fewer than two
+/// lines.
 fn pieces(bytes: &[u8]) -> Vec<Vec<u8>> {
     let lines: Vec<Vec<u8>> = bytes.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
     if lines.len() > 1 { lines } else { bytes.chunks(bytes.len() / 8 + 1).map(<[u8]>::to_vec).collect() }
@@ -176,9 +174,9 @@ fn damaged(bytes: &[u8], foreign: &[u8], damage: Damage, rng: &mut Rng) -> Vec<u
                 | Damage::Truncate
                 | Damage::Remove
                 | Damage::Garbage => {
-                    let strange = self::pieces(foreign);
-                    if !strange.is_empty() {
-                        let piece = strange[rng.below(strange.len())].clone();
+                    let foreign_pieces = self::pieces(foreign);
+                    if !foreign_pieces.is_empty() {
+                        let piece = foreign_pieces[rng.below(foreign_pieces.len())].clone();
                         if rng.coin() { pieces[one] = piece } else { pieces.insert(one, piece) }
                     }
                 }
@@ -198,32 +196,33 @@ fn damaged(bytes: &[u8], foreign: &[u8], damage: Damage, rng: &mut Rng) -> Vec<u
     out
 }
 
-/// The session whose file this is.
-fn session_of(path: &Path, truths: &Truths) -> Option<SessionId> {
+/// Returns the session to which this file belongs.
+fn session_of(path: &Path, expectations: &Expectations) -> Option<SessionId> {
     let parts: BTreeSet<String> =
         path.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
-    truths.keys().copied().find(|id| parts.contains(&id.to_string()))
+    expectations.keys().copied().find(|id| parts.contains(&id.to_string()))
 }
 
-/// The same file of another session, or any other file.
+/// Chooses the same file of another session, or any other file.
 fn foreign<'a>(
     path: &Path,
     files: &'a [(PathBuf, Vec<u8>)],
-    truths: &Truths,
+    expectations: &Expectations,
     rng: &mut Rng,
 ) -> &'a (PathBuf, Vec<u8>) {
     let like: Vec<_> = files
         .iter()
         .filter(|(other, _)| {
-            other.file_name() == path.file_name() && session_of(other, truths) != session_of(path, truths)
+            other.file_name() == path.file_name()
+                && session_of(other, expectations) != session_of(path, expectations)
         })
         .collect();
     if like.is_empty() { &files[rng.below(files.len())] } else { like[rng.below(like.len())] }
 }
 
 #[derive(Debug, Default)]
-struct Tally {
-    told: usize,
+struct DamageCounts {
+    reported: usize,
     harmless: usize,
 }
 
@@ -233,15 +232,15 @@ fn no_damage_is_silent() {
     let seed = number("SESSION_DAMAGE_SEED").unwrap_or(1);
     let cases = number("SESSION_DAMAGE_CASES").map_or(CASES, |cases| usize::try_from(cases).unwrap());
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let tallies: Vec<BTreeMap<String, Tally>> = std::thread::scope(|scope| {
+    let tallies: Vec<BTreeMap<String, DamageCounts>> = std::thread::scope(|scope| {
         let work = |thread: usize| {
-            let mut tallies = BTreeMap::<String, Tally>::new();
+            let mut tallies = BTreeMap::<String, DamageCounts>::new();
             for first in (thread * OF_ONE_STORE..cases).step_by(threads * OF_ONE_STORE) {
-                let stage = Stage::new(&mut Rng::new(seed.wrapping_add(first as u64)));
+                let fixture = Fixture::new(&mut Rng::new(seed.wrapping_add(first as u64)));
                 for case in first..cases.min(first + OF_ONE_STORE) {
-                    let (damage, told) = one_damage(&stage, seed, case);
+                    let (damage, reported) = one_damage(&fixture, seed, case);
                     let tally = tallies.entry(damage).or_default();
-                    if told { tally.told += 1 } else { tally.harmless += 1 }
+                    if reported { tally.reported += 1 } else { tally.harmless += 1 }
                 }
             }
             tallies
@@ -249,34 +248,35 @@ fn no_damage_is_silent() {
         let workers: Vec<_> = (0..threads).map(|thread| scope.spawn(move || work(thread))).collect();
         workers.into_iter().map(|worker| worker.join().expect("a case failed")).collect()
     });
-    let sum =
-        |count: fn(&Tally) -> usize| tallies.iter().flat_map(BTreeMap::values).map(count).sum::<usize>();
-    let (told, harmless) = (sum(|tally| tally.told), sum(|tally| tally.harmless));
-    eprintln!("{told} told, {harmless} harmless, 0 silent: {tallies:?}");
-    eprintln!("tally: cases={cases} told={told} harmless={harmless}");
-    assert_eq!(told + harmless, cases);
-    assert!(told >= cases / 6, "{told} told: the damage is none");
+    let sum = |count: fn(&DamageCounts) -> usize| {
+        tallies.iter().flat_map(BTreeMap::values).map(count).sum::<usize>()
+    };
+    let (reported, harmless) = (sum(|tally| tally.reported), sum(|tally| tally.harmless));
+    eprintln!("{reported} reported, {harmless} harmless, 0 silent: {tallies:?}");
+    eprintln!("tally: cases={cases} reported={reported} harmless={harmless}");
+    assert_eq!(reported + harmless, cases);
+    assert!(reported >= cases / 6, "only {reported} cases were reported: the damage has no effect");
 }
 
-/// Damages one file: what was done, and whether it was told.
-fn one_damage(stage: &Stage, seed: u64, case: usize) -> (String, bool) {
-    let Stage { moment, truths, files } = stage;
+/// Damages one file. Returns the kind of damage, and `true` if it was reported.
+fn one_damage(fixture: &Fixture, seed: u64, case: usize) -> (String, bool) {
+    let Fixture { moment, expectations, files } = fixture;
     let mut rng = Rng::new(seed.wrapping_add(case as u64) ^ 0xda3a_6e00);
     let rebooted = rng.coin();
     let disk = if rebooted { moment.cut(Keep::All) } else { moment.kill() };
     let damage = DAMAGES[rng.below(DAMAGES.len())];
-    // Markers and locks are empty: there is less to damage.
+    // Markers and locks are empty and are chosen less often.
     let full: Vec<_> = files.iter().filter(|(_, bytes)| !bytes.is_empty()).collect();
     let (path, bytes) =
         if rng.one_in(4) { &files[rng.below(files.len())] } else { full[rng.below(full.len())] };
-    let (_, strange) = foreign(path, files, truths, &mut rng);
-    let after = damaged(bytes, strange, damage, &mut rng);
+    let (_, foreign_bytes) = foreign(path, files, expectations, &mut rng);
+    let after = damaged(bytes, foreign_bytes, damage, &mut rng);
     if matches!(damage, Damage::Remove) {
         session_storage_file::Disk::remove_file(&disk, path).unwrap();
     } else {
         disk.edit(path, |old| old.clone_from(&after)).unwrap();
     }
-    let told = one_case(&disk, truths, path, rebooted).unwrap_or_else(|failure| {
+    let reported = one_case(&disk, expectations, path, rebooted).unwrap_or_else(|failure| {
         panic!(
             "case {case} (SESSION_DAMAGE_SEED={seed} SESSION_DAMAGE_CASES={}): {damage:?} of {}, rebooted: {rebooted}: {failure}\n{}",
             case + 1,
@@ -284,57 +284,62 @@ fn one_damage(stage: &Stage, seed: u64, case: usize) -> (String, bool) {
             String::from_utf8_lossy(&after)
         )
     });
-    (format!("{damage:?}"), told)
+    (format!("{damage:?}"), reported)
 }
 
-/// Whether the damage was told; an error is a damage that was silent, or that spread.
-fn one_case(disk: &FaultDisk, truths: &Truths, path: &Path, rebooted: bool) -> Result<bool, String> {
-    let victim = session_of(path, truths);
-    let at_the_top = path.parent() == Some(Path::new(ROOT));
+/// Returns `true` if the damage was reported; an error is damage that was silent or affected others.
+fn one_case(
+    disk: &FaultDisk,
+    expectations: &Expectations,
+    path: &Path,
+    rebooted: bool,
+) -> Result<bool, String> {
+    let victim = session_of(path, expectations);
+    let is_store_file = path.parent() == Some(Path::new(ROOT));
     let storage = match open(&disk.process()) {
         Ok(storage) => storage,
-        // Only what concerns the store as a whole may close the store as a whole.
-        Err(_) if at_the_top => return Ok(true),
-        Err(error) => return Err(format!("the store is closed: {}", chain_of(&error))),
+        // Only damage to the store's own files may prevent it from opening.
+        Err(_) if is_store_file => return Ok(true),
+        Err(error) => return Err(format!("the store cannot be opened: {}", chain_of(&error))),
     };
-    let mut told = false;
+    let mut reported = false;
     let mut reads = BTreeMap::new();
-    for (id, truth) in truths {
-        let suffers = victim == Some(*id) || at_the_top;
-        let read = read(&storage, *id, truth, rebooted, suffers)?;
-        told |= read.told;
+    for (id, expected_log) in expectations {
+        let may_be_affected = victim == Some(*id) || is_store_file;
+        let read = read(&storage, *id, expected_log, rebooted, may_be_affected)?;
+        reported |= read.reported;
         reads.insert(*id, read);
     }
-    told |= check_lists(&storage, truths, &reads, path, at_the_top)?;
-    for (id, truth) in truths {
-        let suffers = victim == Some(*id) || at_the_top;
-        told |= write(&storage, *id, truth, &reads[id], suffers, rebooted)?;
+    reported |= check_lists(&storage, expectations, &reads, path, is_store_file)?;
+    for (id, expected_log) in expectations {
+        let may_be_affected = victim == Some(*id) || is_store_file;
+        reported |= write(&storage, *id, expected_log, &reads[id], may_be_affected, rebooted)?;
     }
     if let Err(failure) = reconcile(&storage)
-        && !told
+        && !reported
     {
         return Err(failure);
     }
-    Ok(told)
+    Ok(reported)
 }
 
 #[derive(Debug)]
 struct Read {
-    told: bool,
-    /// Those that can be read.
+    reported: bool,
+    /// The readable records.
     records: Vec<StoredRecord>,
 }
 
-/// Reads one session: all that was acknowledged, or an error.
+/// Reads one session: either everything acknowledged, or an error.
 fn read(
     storage: &FileStorage,
     id: SessionId,
-    truth: &Truth,
+    expected_log: &Expectation,
     rebooted: bool,
-    suffers: bool,
+    may_be_affected: bool,
 ) -> Result<Read, String> {
     let (mut records, mut after, mut error) = (Vec::new(), 0, None);
-    // Page by page, as small as they get: what is before the damage can be read.
+    // In pages of one record: everything before the damage is readable.
     loop {
         match wait(storage.records(id, after, std::num::NonZeroUsize::MIN)) {
             Ok(page) if page.records.is_empty() => break,
@@ -348,21 +353,25 @@ fn read(
             }
         }
     }
-    if !suffers && (error.is_some() || records != truth.records) {
-        return Err(format!("{id} suffers from another one's damage: {error:?}, {} records", records.len()));
+    if !may_be_affected && (error.is_some() || records != expected_log.records) {
+        return Err(format!(
+            "{id} is affected by damage to another session: {error:?}, {} records",
+            records.len()
+        ));
     }
-    if !truth.records.starts_with(&records) {
-        return Err(format!("{id}: reads what nobody wrote: {records:?}"));
+    if !expected_log.records.starts_with(&records) {
+        return Err(format!("{id}: returns records that were never written: {records:?}"));
     }
-    let needed = if rebooted { truth.flushed } else { truth.records.len() };
+    let needed = if rebooted { expected_log.flushed } else { expected_log.records.len() };
     if error.is_none() && records.len() < needed {
         return Err(format!("{id}: {} of {needed} acknowledged records, and no error", records.len()));
     }
-    let mut told = error.is_some();
+    let mut reported = error.is_some();
     match wait(storage.head(id)) {
         Ok(Some(head)) => {
-            // A head is a cache: where a record before its end is damaged, it may still know better.
-            let known = truth.records.iter().take_while(|record| record.revision() <= head.tip.revision);
+            // A head is a cache: if an earlier record is damaged, it may have later information.
+            let known =
+                expected_log.records.iter().take_while(|record| record.revision() <= head.tip.revision);
             let known: Vec<_> = known.cloned().collect();
             if fold(id, &known)?.as_ref() != Some(&head) || known.len() < records.len() {
                 return Err(format!("{id}: the head is {head:?}, {} records can be read", records.len()));
@@ -371,62 +380,64 @@ fn read(
                 return Err(format!("{id}: the head says {}, the log ends before, no error", head.tip));
             }
         }
-        Ok(None) if told => {}
+        Ok(None) if reported => {}
         Ok(None) => return Err(format!("{id}: no head, and no error")),
-        Err(_) if suffers => told = true,
+        Err(_) if may_be_affected => reported = true,
         Err(error) => return Err(format!("{id}: head: {}", chain_of(&error))),
     }
-    let condition = !matches!(condition(storage, id), Some(Condition::Healthy | Condition::Torn));
-    if let Some(error) = error.filter(|_| !condition) {
-        return Err(format!("{id}: reading fails and the verdict is fine: {}", chain_of(&error)));
+    let is_damaged = !matches!(condition(storage, id), Some(Condition::Healthy | Condition::Torn));
+    if let Some(error) = error.filter(|_| !is_damaged) {
+        return Err(format!("{id}: reading fails but the condition is good: {}", chain_of(&error)));
     }
-    Ok(Read { told: told || condition, records })
+    Ok(Read { reported: reported || is_damaged, records })
 }
 
-/// No session vanishes from the list of all, and none from the list of active ones unless its own marker is damaged.
+/// Checks that no session is missing from the list of all, and none from the list of active ones unless its own
+/// marker is damaged.
 fn check_lists(
     storage: &FileStorage,
-    truths: &Truths,
+    expectations: &Expectations,
     reads: &BTreeMap<SessionId, Read>,
     path: &Path,
-    at_the_top: bool,
+    is_store_file: bool,
 ) -> Result<bool, String> {
-    let mut told = false;
+    let mut reported = false;
     for (filter, name) in [(SessionFilter::all(), "all"), (SessionFilter::active(), "active")] {
         let page = match wait(storage.list_all(&filter)) {
             Ok(page) => page,
-            Err(_) if at_the_top => return Ok(true),
+            Err(_) if is_store_file => return Ok(true),
             Err(error) => return Err(format!("list of {name}: {}", chain_of(&error))),
         };
-        told |= !page.unreadable.is_empty();
+        reported |= !page.unreadable.is_empty();
         let shown: BTreeSet<SessionId> = page.heads.iter().map(|head| head.id).collect();
         let unreadable: BTreeSet<SessionId> = page.unreadable.iter().map(|(id, _)| *id).collect();
         for (id, read) in reads {
             let head = fold(*id, &read.records)?;
-            let wanted = fold(*id, &truths[id].records)?.is_some_and(|truth| filter.matches(&truth));
+            let wanted = fold(*id, &expectations[id].records)?
+                .is_some_and(|expected_log| filter.matches(&expected_log));
             let marker = path.parent().is_some_and(|parent| parent.ends_with("active"));
             let excused = marker && name == "active";
             if wanted && !excused && !shown.contains(id) && !unreadable.contains(id) {
-                return Err(format!("{id} has vanished from the list of {name}"));
+                return Err(format!("{id} is missing from the list of {name}"));
             }
             if let (Some(head), Some(listed)) = (&head, page.heads.iter().find(|listed| listed.id == *id))
                 && head != listed
-                && !read.told
+                && !read.reported
             {
                 return Err(format!("{id}: listed as {listed:?}, its records say {head:?}"));
             }
         }
     }
-    Ok(told)
+    Ok(reported)
 }
 
-/// Writes on: refused, or on top of all that was acknowledged.
+/// Appends: the append is rejected, or follows everything that was acknowledged.
 fn write(
     storage: &FileStorage,
     id: SessionId,
-    truth: &Truth,
+    expected_log: &Expectation,
     read: &Read,
-    suffers: bool,
+    may_be_affected: bool,
     rebooted: bool,
 ) -> Result<bool, String> {
     let Some(head) = fold(id, &read.records)? else { return Ok(false) };
@@ -437,9 +448,14 @@ fn write(
     let wrote = batch.records().to_vec();
     match wait(storage.append(id, Expected::At(head.tip), batch, Durability::Flushed)) {
         Ok(_) => {
-            // What is lost and was never flushed may be written over; it was told.
-            if before < truth.flushed || (before < truth.records.len() && !rebooted && !read.told) {
-                return Err(format!("{id}: written over {before} of {} records", truth.records.len()));
+            // Lost records that were never flushed may be overwritten; the loss was reported.
+            if before < expected_log.flushed
+                || (before < expected_log.records.len() && !rebooted && !read.reported)
+            {
+                return Err(format!(
+                    "{id}: overwritten after {before} of {} records",
+                    expected_log.records.len()
+                ));
             }
             let now = wait(storage.records_after(id, 0)).map_err(|error| chain_of(&error))?;
             if now[..before] != read.records[..] || now[before..] != wrote[..] {
@@ -447,21 +463,23 @@ fn write(
             }
             Ok(false)
         }
-        Err(_) if suffers => Ok(true),
-        Err(error) => Err(format!("{id} cannot be written after another one's damage: {}", chain_of(&error))),
+        Err(_) if may_be_affected => Ok(true),
+        Err(error) => {
+            Err(format!("{id} cannot be written after damage to another session: {}", chain_of(&error)))
+        }
     }
 }
 
-/// The whole story of one bit: a log of 4 KiB, another one for each seed, each of its bits in turn.
+/// Flips each bit of a log of 4 KiB in turn, a different log for each seed.
 #[test]
-fn no_bit_of_a_log_flips_silently() {
+fn every_flipped_bit_of_a_log_is_reported() {
     let seed = std::env::var("SESSION_DAMAGE_SEED").map_or(1, |text| text.parse().expect("a number"));
     let mut rng = Rng::new(seed);
     let disk = FaultDisk::new();
     let storage = open(&disk).unwrap();
     let id = id(seed);
     let mut head: Option<Head> = None;
-    let mut truth = Vec::new();
+    let mut expected_log = Vec::new();
     let path = PathBuf::from(ROOT).join(format!("sessions/{id}/events.jsonl"));
     let length = |disk: &FaultDisk| match disk.tree().get(&path) {
         Some(Content::File(bytes)) => bytes.len(),
@@ -472,19 +490,19 @@ fn no_bit_of_a_log_flips_silently() {
         let events = if head.is_none() {
             vec![logs::created("bits"), logs::started(1)]
         } else {
-            // The last one fills the log up to the byte.
+            // The last record fills the log exactly.
             let room = (4096_usize - length(&disk)).saturating_sub(170);
             vec![logs::note(if room < 500 { room } else { rng.below(500) })]
         };
         let batch = seal(id, head.as_ref(), head.as_ref().map_or(0, |head| head.tip.revision), events);
         head = batch.head().cloned();
-        truth.extend_from_slice(batch.records());
+        expected_log.extend_from_slice(batch.records());
         wait(storage.append(id, expected, batch, Durability::Flushed)).unwrap();
     }
     drop(storage);
     let (moment, bits) = (disk.now(), length(&disk) * 8);
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let truth = &truth;
+    let expected_log = &expected_log;
     std::thread::scope(|scope| {
         for thread in 0..threads {
             let (moment, path) = (&moment, &path);
@@ -495,7 +513,10 @@ fn no_bit_of_a_log_flips_silently() {
                     let storage = open(&disk).unwrap();
                     match wait(storage.records_after(id, 0)) {
                         Err(StorageError::Corrupt { readable, .. }) => {
-                            assert!(readable < truth.len() as u64, "SESSION_DAMAGE_SEED={seed}: bit {bit}");
+                            assert!(
+                                readable < expected_log.len() as u64,
+                                "SESSION_DAMAGE_SEED={seed}: bit {bit}"
+                            );
                         }
                         other => {
                             panic!("SESSION_DAMAGE_SEED={seed}: bit {bit} of byte {}: {other:?}", bit / 8)
@@ -508,10 +529,11 @@ fn no_bit_of_a_log_flips_silently() {
     eprintln!("tally: bits={}", bits.div_ceil(EVERY));
 }
 
-/// The story: the log of another copy of the store was put in a log's place, longer, and whole in itself. `verify` called
-/// it corrupt; whoever read it to the end was told that this was the end. Now a reader is told as well.
+/// Regression: a log was replaced by the log of another copy of the store, longer and intact. `verify` reported
+/// it as corrupt, but a reader that had read to its end was only given the end. Now the reader gets an error,
+/// too.
 #[test]
-fn another_log_in_a_log_s_place_is_told_to_its_readers() {
+fn readers_report_a_log_replaced_by_another() {
     let disk = FaultDisk::new();
     let storage = open(&disk).unwrap();
     let id = id(1);

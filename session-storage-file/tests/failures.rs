@@ -1,10 +1,10 @@
-//! Every call of the disk failed once, in every deed, with every error: no panic, no wrong acknowledgement, no file left
-//! open, and a file whose flush failed is never trusted again. And a disk that is full.
+//! Every call of the disk failed once, in every operation, with every error: no panic, no false
+//! acknowledgement, no file left open, and a file whose flush failed is never trusted again. Also a full disk.
 
 #![cfg(feature = "fault-disk")]
-#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+#![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
-#[expect(dead_code, reason = "each test takes what it needs of what they share")]
+#[expect(dead_code, reason = "each test uses only a part of the shared code")]
 mod common {
     pub(crate) mod ledger;
     pub(crate) mod logs;
@@ -26,8 +26,9 @@ use common::ledger::Ledger;
 use common::logs::{self, chain_of, fold, id, seal, wait};
 use common::store::{ROOT, closed, open, reconcile};
 
-/// How many calls after the first failed one fail in their turn, each on its own. All of them only in release.
-const SECONDS: u64 = if cfg!(debug_assertions) { 3 } else { 30 };
+/// The number of calls after the first failure that fail in turn, each separately. All of them only in
+/// release.
+const SECOND_FAULTS: u64 = if cfg!(debug_assertions) { 3 } else { 30 };
 
 const RUNNING: u64 = 1;
 const ENDED: u64 = 2;
@@ -37,31 +38,31 @@ const HALF_FLUSHED: u64 = 5;
 const BYSTANDER: u64 = 6;
 const NEW: u64 = 7;
 
-/// A store in which deeds have something to do, on a machine that still runs; all its processes are dead.
-struct Stage {
+/// A store with sessions for the operations, on a running machine on which all processes are dead.
+struct Fixture {
     moment: Moment,
     ledger: Ledger,
 }
 
-impl Stage {
-    /// With a session for every deed.
+impl Fixture {
+    /// Creates a store with a session for every operation.
     fn new() -> Self {
         Self::with(&[RUNNING, ENDED, TORN, ORPHAN, HALF_FLUSHED])
     }
 
-    /// With one for this deed.
-    fn of(deed: Deed) -> Self {
-        Self::with(&[deed.number()])
+    /// Creates a store with a session for this operation.
+    fn of(operation: Operation) -> Self {
+        Self::with(&[operation.number()])
     }
 
-    /// With these sessions and the bystander.
+    /// Creates a store with these sessions and the bystander.
     fn with(numbers: &[u64]) -> Self {
         let disk = FaultDisk::new();
         let mut ledger = Ledger::default();
         let storage = open(&disk.process()).unwrap();
         for number in numbers.iter().copied().filter(|number| *number != NEW).chain([BYSTANDER]) {
             let id = id(number);
-            let first = vec![logs::created("stage"), logs::started(number), logs::note(100)];
+            let first = vec![logs::created("fixture"), logs::started(number), logs::note(100)];
             put(&storage, &mut ledger, id, first, Durability::Flushed);
             put(&storage, &mut ledger, id, vec![logs::progress(1)], Durability::Buffered);
         }
@@ -83,14 +84,14 @@ impl Stage {
     }
 }
 
-/// A process dies in the flush of an append: the log is not to be trusted, and the outcome is unknown.
+/// Kills a process in the flush of an append: the log must not be trusted, and the outcome is unknown.
 fn die_in_a_flush(disk: &FaultDisk, ledger: &mut Ledger) {
     let doomed = disk.process();
     let storage = open(&doomed).unwrap();
     let head = wait(storage.head(id(HALF_FLUSHED))).unwrap().unwrap();
     let batch = seal(id(HALF_FLUSHED), Some(&head), 0, vec![logs::note(50)]);
     ledger.submit(id(HALF_FLUSHED), 0, &batch);
-    doomed.fail(Fault::nth(0, Effect::Death).of(doomed.process_number()).on(Call::Sync));
+    doomed.inject(Fault::nth(0, Effect::Death).in_process(doomed.process_number()).on(Call::Sync));
     wait(storage.append(id(HALF_FLUSHED), Expected::At(head.tip), batch, Durability::Flushed)).unwrap_err();
     assert!(doomed.is_dead(), "an append that is acknowledged as flushed was not flushed");
 }
@@ -111,7 +112,7 @@ fn put(
     tip
 }
 
-/// The head, from the records themselves.
+/// Folds the head from the stored records.
 fn head_of(storage: &FileStorage, id: SessionId) -> Result<Option<Head>, String> {
     match wait(storage.records_after(id, 0)) {
         Ok(records) => fold(id, &records),
@@ -121,19 +122,19 @@ fn head_of(storage: &FileStorage, id: SessionId) -> Result<Option<Head>, String>
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Deed {
+enum Operation {
     Create,
     CreateWithin,
     Append,
     AppendBuffered,
     Flush,
     Repair,
-    MakeAnew,
+    RebuildLog,
     Delete,
     TakeOver,
 }
 
-impl Deed {
+impl Operation {
     const ALL: [Self; 9] = [
         Self::Create,
         Self::CreateWithin,
@@ -141,7 +142,7 @@ impl Deed {
         Self::AppendBuffered,
         Self::Flush,
         Self::Repair,
-        Self::MakeAnew,
+        Self::RebuildLog,
         Self::Delete,
         Self::TakeOver,
     ];
@@ -155,7 +156,7 @@ impl Deed {
             Self::Create | Self::CreateWithin => NEW,
             Self::Append | Self::AppendBuffered | Self::Flush => RUNNING,
             Self::Repair => TORN,
-            Self::MakeAnew => HALF_FLUSHED,
+            Self::RebuildLog => HALF_FLUSHED,
             Self::Delete => ENDED,
             Self::TakeOver => ORPHAN,
         }
@@ -176,7 +177,7 @@ impl Deed {
     fn batch(self, head: Option<&Head>) -> Batch {
         let events = match self {
             Self::Create | Self::CreateWithin => vec![logs::created("new"), logs::started(NEW)],
-            Self::Append | Self::AppendBuffered | Self::Repair | Self::MakeAnew => {
+            Self::Append | Self::AppendBuffered | Self::Repair | Self::RebuildLog => {
                 vec![logs::note(40), logs::note(2000)]
             }
             Self::TakeOver => vec![logs::interrupted(), logs::resumed(99)],
@@ -185,8 +186,8 @@ impl Deed {
         seal(self.id(), head, 0, events)
     }
 
-    /// Does it. `Ok` is the tip to which the log leads now; `None` is no session.
-    fn act(
+    /// Runs the operation. `Ok` has the new tip of the log, or `None` if the session was deleted.
+    fn run(
         self,
         storage: &FileStorage,
         head: Option<&Head>,
@@ -199,106 +200,116 @@ impl Deed {
     }
 }
 
-/// What was known to the process before the deed.
+/// The state of the process before the operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Process {
-    /// Only the store.
+    /// It has only opened the store.
     Fresh,
-    /// It has written a session before; this one, where the deed does not begin with damage.
+    /// It has written a session before: the one of the operation, unless the operation begins with damage.
     Warm,
 }
 
-/// One deed under one fault, and all that follows from it. `Ok(false)` if the fault did not strike.
+/// Runs one operation under faults and checks everything that follows. Returns `Ok(false)` if no fault was
+/// triggered.
 fn one_case(
-    stage: &Stage,
-    deed: Deed,
+    fixture: &Fixture,
+    operation: Operation,
     process: Process,
     faults: &[Fault],
     after: AfterFailedSync,
 ) -> Result<bool, String> {
-    let disk = stage.moment.kill();
+    let disk = fixture.moment.kill();
     disk.after_failed_sync(after);
     let actor = disk.process();
     let storage = open(&actor).map_err(|error| chain_of(&error))?;
-    let mut ledger = stage.ledger.clone();
+    let mut ledger = fixture.ledger.clone();
     if process == Process::Warm {
-        let other = if matches!(deed, Deed::Append | Deed::AppendBuffered | Deed::Flush | Deed::TakeOver) {
-            deed.id()
+        let other = if matches!(
+            operation,
+            Operation::Append | Operation::AppendBuffered | Operation::Flush | Operation::TakeOver
+        ) {
+            operation.id()
         } else {
             id(BYSTANDER)
         };
         put(&storage, &mut ledger, other, vec![logs::note(10)], Durability::Flushed);
         put(&storage, &mut ledger, other, vec![logs::note(10)], Durability::Buffered);
     }
-    let before = head_of(&storage, deed.id())?;
-    let batch = deed.batch(before.as_ref());
-    ledger.submit(deed.id(), 0, &batch);
+    let before = head_of(&storage, operation.id())?;
+    let batch = operation.batch(before.as_ref());
+    ledger.submit(operation.id(), 0, &batch);
     let open_before = disk.open_files();
     for fault in faults {
-        disk.fail(fault.of(actor.process_number()));
+        disk.inject(fault.in_process(actor.process_number()));
     }
-    let result = deed.act(&storage, before.as_ref(), batch);
-    let struck = disk.struck();
-    disk.heal();
-    let told = match &result {
+    let result = operation.run(&storage, before.as_ref(), batch);
+    let triggered = disk.triggered_faults();
+    disk.clear_faults();
+    let outcome = match &result {
         Ok(tip) => format!("Ok({tip:?})"),
         Err(error) => chain_of(error),
     };
-    let context = |failure: String| format!("{failure}\nthe deed said: {told}");
+    let context = |failure: String| format!("{failure}\nresult of the operation: {outcome}");
     // Lock, log and slots of one session, and the store's own lock.
     if disk.open_files() > open_before + 4 {
         return Err(context(format!("open files: {:?}", disk.open_paths())));
     }
     let unknown = match &result {
         Ok(Some(tip)) => {
-            ledger.acknowledge(deed.id(), 0, *tip, deed.durability() == Durability::Flushed);
+            ledger.acknowledge(operation.id(), 0, *tip, operation.durability() == Durability::Flushed);
             false
         }
         Ok(None) => {
-            let story = ledger.stories.get_mut(&deed.id()).unwrap();
-            (story.deleting, story.deleted) = (Some(0), Some(0));
+            let session = ledger.sessions.get_mut(&operation.id()).unwrap();
+            (session.deleting, session.deleted) = (Some(0), Some(0));
             false
         }
         Err(StorageError::OutcomeUnknown { .. }) => {
-            if deed == Deed::Delete {
-                ledger.stories.get_mut(&deed.id()).unwrap().deleting = Some(0);
+            if operation == Operation::Delete {
+                ledger.sessions.get_mut(&operation.id()).unwrap().deleting = Some(0);
             }
             true
         }
-        Err(StorageError::Conflict { .. }) => return Err(context("a conflict with nobody".to_owned())),
+        Err(StorageError::Conflict { .. }) => {
+            return Err(context("a conflict without another writer".to_owned()));
+        }
         Err(_) => false,
     };
     let harmless = faults.iter().all(|fault| fault.effect == Effect::Short);
-    if (struck == 0 || harmless) && result.is_err() {
-        return Err(context("failed without a failure".to_owned()));
+    if (triggered == 0 || harmless) && result.is_err() {
+        return Err(context("failed without a fault".to_owned()));
     }
-    check_powerless(&disk, &ledger, &CUTS)
-        .map_err(|failure| context(format!("after the deed: {failure}")))?;
+    check_power_cuts(&disk, &ledger, &CUTS)
+        .map_err(|failure| context(format!("after the operation: {failure}")))?;
 
-    // Somebody else sees what it should see.
+    // Another process sees the expected contents.
     let other = open(&disk.process()).map_err(|error| chain_of(&error))?;
-    ledger.check(&other, 0, true).map_err(|failure| context(format!("seen by another: {failure}")))?;
-    let now = head_of(&other, deed.id())?;
+    ledger
+        .check(&other, 0, true)
+        .map_err(|failure| context(format!("read by another process: {failure}")))?;
+    let now = head_of(&other, operation.id())?;
     if result.is_err()
         && !unknown
         && now.as_ref().map(|head| head.tip) != before.as_ref().map(|head| head.tip)
     {
-        return Err(context(format!("it was refused and it took place: {now:?}")));
+        return Err(context(format!("it was rejected but took effect: {now:?}")));
     }
 
-    // Both go on. The one that met the failure may refuse; whoever acknowledges keeps its word.
-    for (who, storage, must) in [("itself", &storage, false), ("another", &other, true)] {
+    // Both continue. The process that had the failure may reject; an acknowledgement must hold.
+    for (name, storage, required) in
+        [("the same process", &storage, false), ("another process", &other, true)]
+    {
         for durability in [Durability::Buffered, Durability::Flushed] {
-            go_on(storage, &mut ledger, deed.id(), durability, must)
-                .map_err(|failure| context(format!("{who} goes on: {failure}")))?;
-            check_powerless(&disk, &ledger, &[Keep::Synced])
-                .map_err(|failure| context(format!("after {who} went on: {failure}")))?;
+            append_next(storage, &mut ledger, operation.id(), durability, required)
+                .map_err(|failure| context(format!("{name} continues: {failure}")))?;
+            check_power_cuts(&disk, &ledger, &[Keep::Synced])
+                .map_err(|failure| context(format!("after {name} continued: {failure}")))?;
         }
     }
     reconcile(&other)?;
-    let last = ledger.check(&other, 0, true).map_err(|failure| context(format!("at last: {failure}")))?;
+    let last = ledger.check(&other, 0, true).map_err(|failure| context(format!("at the end: {failure}")))?;
     if !last.contains_key(&id(BYSTANDER)) {
-        return Err(context("the bystander is gone".to_owned()));
+        return Err(context("the bystander is missing".to_owned()));
     }
     drop((storage, other));
     closed(&disk).map_err(context)?;
@@ -306,14 +317,14 @@ fn one_case(
     if !violations.is_empty() {
         return Err(context(violations.join("\n")));
     }
-    Ok(struck > 0)
+    Ok(triggered > 0)
 }
 
-/// How the power is cut after a deed.
+/// The power cuts after an operation.
 const CUTS: [Keep; 4] = [Keep::Synced, Keep::All, Keep::Random(1), Keep::Random(2)];
 
-/// What is left after a power cut holds what was acknowledged as flushed.
-fn check_powerless(disk: &FaultDisk, ledger: &Ledger, keeps: &[Keep]) -> Result<(), String> {
+/// Checks that what remains after power cuts has everything that was acknowledged as flushed.
+fn check_power_cuts(disk: &FaultDisk, ledger: &Ledger, keeps: &[Keep]) -> Result<(), String> {
     let now = disk.now();
     for &keep in keeps {
         let image = now.cut(keep);
@@ -323,19 +334,19 @@ fn check_powerless(disk: &FaultDisk, ledger: &Ledger, keeps: &[Keep]) -> Result<
     Ok(())
 }
 
-/// The next append to the session, or its creation where it is not there.
-fn go_on(
+/// Appends to the session next, or creates it if it does not exist.
+fn append_next(
     storage: &FileStorage,
     ledger: &mut Ledger,
     id: SessionId,
     durability: Durability,
-    must: bool,
+    required: bool,
 ) -> Result<(), String> {
     let head = head_of(storage, id)?;
     if head.as_ref().is_some_and(|head| head.state().is_final()) {
         return Ok(());
     }
-    let deleted = ledger.stories.get(&id).is_some_and(|story| story.deleting.is_some());
+    let deleted = ledger.sessions.get(&id).is_some_and(|session| session.deleting.is_some());
     if deleted && head.is_none() {
         return Ok(());
     }
@@ -350,20 +361,22 @@ fn go_on(
             ledger.acknowledge(id, 0, tip, durability == Durability::Flushed);
             Ok(())
         }
-        Err(error) if must => Err(chain_of(&error)),
+        Err(error) if required => Err(chain_of(&error)),
         Err(_) => Ok(()),
     }
 }
 
-fn all_cases(mut case: impl FnMut(&Stage, Deed, Process, AfterFailedSync) -> Result<u64, String>) -> u64 {
+fn all_cases(
+    mut case: impl FnMut(&Fixture, Operation, Process, AfterFailedSync) -> Result<u64, String>,
+) -> u64 {
     let mut cases = 0;
-    for deed in Deed::ALL {
-        let stage = Stage::of(deed);
+    for operation in Operation::ALL {
+        let fixture = Fixture::of(operation);
         for process in [Process::Fresh, Process::Warm] {
             for after in [AfterFailedSync::Kept, AfterFailedSync::Dropped] {
-                match case(&stage, deed, process, after) {
+                match case(&fixture, operation, process, after) {
                     Ok(n) => cases += n,
-                    Err(failure) => panic!("{deed:?}, {process:?}, {after:?}: {failure}"),
+                    Err(failure) => panic!("{operation:?}, {process:?}, {after:?}: {failure}"),
                 }
             }
         }
@@ -373,13 +386,13 @@ fn all_cases(mut case: impl FnMut(&Stage, Deed, Process, AfterFailedSync) -> Res
 
 #[test]
 fn every_call_fails_once_with_every_error() {
-    let cases = all_cases(|stage, deed, process, after| {
+    let cases = all_cases(|fixture, operation, process, after| {
         let mut cases = 0;
         for effect in Effect::ALL {
             for nth in 0.. {
                 let fault = Fault::nth(nth, effect);
                 cases += 1;
-                if !one_case(stage, deed, process, &[fault], after)
+                if !one_case(fixture, operation, process, &[fault], after)
                     .map_err(|failure| format!("call {nth}, {effect:?}: {failure}"))?
                 {
                     break;
@@ -389,27 +402,31 @@ fn every_call_fails_once_with_every_error() {
         Ok(cases)
     });
     eprintln!("{cases} cases");
-    assert!(cases > 1000, "only {cases} cases: faults strike no more");
+    assert!(cases > 1000, "only {cases} cases: faults are not triggered any more");
 }
 
 #[test]
-fn a_second_call_fails_while_the_first_failure_is_dealt_with() {
+fn a_second_call_fails_while_the_first_is_handled() {
     let effect = Effect::Error(Errno::IO);
-    let cases = all_cases(|stage, deed, process, after| {
-        // Where the system forgets, a second failure can cost buffered records: see `what_the_system_forgot_is_told`.
-        if process == Process::Fresh || deed == Deed::CreateWithin || after == AfterFailedSync::Dropped {
+    let cases = all_cases(|fixture, operation, process, after| {
+        // If the system drops unsynced pages, a second failure can lose buffered records: see
+        // `records_dropped_by_the_system_are_reported`.
+        if process == Process::Fresh
+            || operation == Operation::CreateWithin
+            || after == AfterFailedSync::Dropped
+        {
             return Ok(0);
         }
         let mut cases = 0;
         for first in 0.. {
             let once = Fault::nth(first, effect);
-            if !one_case(stage, deed, process, &[once], after)? {
+            if !one_case(fixture, operation, process, &[once], after)? {
                 break;
             }
-            // The second counts calls that come to it: those that the first strikes are not among them.
-            for second in first..first + SECONDS {
+            // The second fault does not count the call that the first one affects.
+            for second in first..first + SECOND_FAULTS {
                 cases += 1;
-                one_case(stage, deed, process, &[once, Fault::nth(second, effect)], after)
+                one_case(fixture, operation, process, &[once, Fault::nth(second, effect)], after)
                     .map_err(|failure| format!("calls {first} and {}: {failure}", second + 1))?;
             }
         }
@@ -419,16 +436,16 @@ fn a_second_call_fails_while_the_first_failure_is_dealt_with() {
 }
 
 #[test]
-fn nothing_of_a_kind_works_any_more() {
+fn every_call_of_one_kind_fails() {
     for call in [Call::Sync, Call::SyncDir, Call::WriteAt, Call::SetLen, Call::Rename] {
-        all_cases(|stage, deed, process, after| {
+        all_cases(|fixture, operation, process, after| {
             if (call, after) == (Call::Sync, AfterFailedSync::Dropped) {
-                // The test below.
+                // Covered by the next test.
                 return Ok(0);
             }
             for nth in 0.. {
-                let fault = Fault::nth(nth, Effect::Error(Errno::IO)).on(call).lasting();
-                if !one_case(stage, deed, process, &[fault], after)
+                let fault = Fault::nth(nth, Effect::Error(Errno::IO)).on(call).persistent();
+                if !one_case(fixture, operation, process, &[fault], after)
                     .map_err(|failure| format!("{call:?} from {nth} on: {failure}"))?
                 {
                     break;
@@ -439,78 +456,88 @@ fn nothing_of_a_kind_works_any_more() {
     }
 }
 
-/// A disk that takes nothing more, and a system that forgets what it could not write: buffered records are gone, and
-/// no program can bring them back. That is told, what was flushed is there, and once the disk works, work goes on.
+/// If a disk fails every flush and the system drops what it could not write, buffered records are lost, and no
+/// program can restore them. The loss is reported, flushed records are intact, and sessions can be written
+/// again once the disk works.
 #[test]
-fn what_the_system_forgot_is_told() {
-    let mut told = 0;
-    for deed in Deed::ALL {
-        let stage = Stage::of(deed);
+fn records_dropped_by_the_system_are_reported() {
+    let mut reported = 0;
+    for operation in Operation::ALL {
+        let fixture = Fixture::of(operation);
         for nth in 0.. {
-            let disk = stage.moment.kill();
+            let disk = fixture.moment.kill();
             disk.after_failed_sync(AfterFailedSync::Dropped);
-            let mut ledger = stage.ledger.clone();
+            let mut ledger = fixture.ledger.clone();
             let storage = open(&disk.process()).unwrap();
-            let before = head_of(&storage, deed.id()).unwrap();
-            let batch = deed.batch(before.as_ref());
-            ledger.submit(deed.id(), 0, &batch);
-            disk.fail(Fault::nth(nth, Effect::Error(Errno::IO)).on(Call::Sync).lasting());
-            let result = deed.act(&storage, before.as_ref(), batch);
-            let struck = disk.struck() > 0;
-            disk.heal();
+            let before = head_of(&storage, operation.id()).unwrap();
+            let batch = operation.batch(before.as_ref());
+            ledger.submit(operation.id(), 0, &batch);
+            disk.inject(Fault::nth(nth, Effect::Error(Errno::IO)).on(Call::Sync).persistent());
+            let result = operation.run(&storage, before.as_ref(), batch);
+            let triggered = disk.triggered_faults() > 0;
+            disk.clear_faults();
             drop(storage);
-            let context = format!("{deed:?}, sync from {nth} on: {result:?}");
+            let context = format!("{operation:?}, sync from {nth} on: {result:?}");
             match result {
                 Ok(Some(tip)) => {
-                    ledger.acknowledge(deed.id(), 0, tip, deed.durability() == Durability::Flushed);
+                    ledger.acknowledge(operation.id(), 0, tip, operation.durability() == Durability::Flushed);
                 }
-                _ => ledger.stories.get_mut(&deed.id()).unwrap().deleting = Some(0),
+                _ => ledger.sessions.get_mut(&operation.id()).unwrap().deleting = Some(0),
             }
-            check_powerless(&disk, &ledger, &CUTS).unwrap_or_else(|failure| panic!("{context}: {failure}"));
+            check_power_cuts(&disk, &ledger, &CUTS).unwrap_or_else(|failure| panic!("{context}: {failure}"));
             let other = open(&disk.process()).unwrap();
             if let Err(failure) = ledger.check(&other, 0, true) {
                 assert!(failure.contains("is damaged: readable up to"), "{context}: {failure}");
-                told += 1;
+                reported += 1;
             }
             reconcile(&other).unwrap_or_else(|failure| panic!("{context}: {failure}"));
-            let head = wait(other.head(deed.id())).unwrap();
+            let head = wait(other.head(operation.id())).unwrap();
             if let Some(head) = head.filter(|head| !head.state().is_final()) {
-                let batch = seal(deed.id(), Some(&head), 0, vec![logs::note(20)]);
-                ledger.submit(deed.id(), 0, &batch);
-                let tip = wait(other.append(deed.id(), Expected::At(head.tip), batch, Durability::Flushed));
+                let batch = seal(operation.id(), Some(&head), 0, vec![logs::note(20)]);
+                ledger.submit(operation.id(), 0, &batch);
+                let tip =
+                    wait(other.append(operation.id(), Expected::At(head.tip), batch, Durability::Flushed));
                 let tip = tip.unwrap_or_else(|error| panic!("{context}, later: {}", chain_of(&error)));
-                ledger.acknowledge(deed.id(), 0, tip, true);
-                check_powerless(&disk, &ledger, &CUTS)
+                ledger.acknowledge(operation.id(), 0, tip, true);
+                check_power_cuts(&disk, &ledger, &CUTS)
                     .unwrap_or_else(|failure| panic!("{context}: {failure}"));
             }
             assert_eq!(disk.violations(), [""; 0], "{context}");
-            if !struck {
+            if !triggered {
                 break;
             }
         }
     }
-    assert!(told > 0, "nothing was forgotten: the test does not test what it says");
+    assert!(reported > 0, "no record was lost: the test has no effect");
 }
 
-/// What there is no room for is cut back, and the next append works once there is room.
+/// A write that does not fit is truncated again, and the next append works once there is room.
 #[test]
-fn a_full_disk_refuses_and_harms_nothing() {
-    let stage = Stage::new();
-    for deed in Deed::ALL.into_iter().filter(|deed| !matches!(deed, Deed::Flush | Deed::Delete)) {
+fn a_full_disk_rejects_without_damage() {
+    let fixture = Fixture::new();
+    for operation in Operation::ALL
+        .into_iter()
+        .filter(|operation| !matches!(operation, Operation::Flush | Operation::Delete))
+    {
         let mut full = 0;
         for room in (0..12_000).step_by(97) {
-            let disk = stage.moment.kill();
+            let disk = fixture.moment.kill();
             let storage = open(&disk.process()).unwrap();
-            let mut ledger = stage.ledger.clone();
-            let before = head_of(&storage, deed.id()).unwrap();
-            let batch = deed.batch(before.as_ref());
-            ledger.submit(deed.id(), 0, &batch);
+            let mut ledger = fixture.ledger.clone();
+            let before = head_of(&storage, operation.id()).unwrap();
+            let batch = operation.batch(before.as_ref());
+            ledger.submit(operation.id(), 0, &batch);
             disk.set_capacity(disk.used() + room);
-            let result = deed.act(&storage, before.as_ref(), batch.clone());
-            let context = format!("{deed:?} with room for {room} bytes: {result:?}");
+            let result = operation.run(&storage, before.as_ref(), batch.clone());
+            let context = format!("{operation:?} with room for {room} bytes: {result:?}");
             match &result {
                 Ok(Some(tip)) => {
-                    ledger.acknowledge(deed.id(), 0, *tip, deed.durability() == Durability::Flushed);
+                    ledger.acknowledge(
+                        operation.id(),
+                        0,
+                        *tip,
+                        operation.durability() == Durability::Flushed,
+                    );
                 }
                 Ok(None) => unreachable!("nothing is deleted here"),
                 Err(error) => {
@@ -520,36 +547,41 @@ fn a_full_disk_refuses_and_harms_nothing() {
             }
             let found =
                 ledger.check(&storage, 0, true).unwrap_or_else(|failure| panic!("{context}: {failure}"));
-            check_powerless(&disk, &ledger, &CUTS).unwrap_or_else(|failure| panic!("{context}: {failure}"));
+            check_power_cuts(&disk, &ledger, &CUTS).unwrap_or_else(|failure| panic!("{context}: {failure}"));
             disk.set_capacity(usize::MAX);
             if result.is_err() {
                 assert_eq!(
-                    found.get(&deed.id()).map(|(head, _)| head.tip),
+                    found.get(&operation.id()).map(|(head, _)| head.tip),
                     before.as_ref().map(|h| h.tip),
                     "{context}"
                 );
-                let tip = deed.act(&storage, before.as_ref(), batch);
+                let tip = operation.run(&storage, before.as_ref(), batch);
                 let tip = tip.unwrap_or_else(|error| panic!("{context}, with room: {}", chain_of(&error)));
-                ledger.acknowledge(deed.id(), 0, tip.unwrap(), deed.durability() == Durability::Flushed);
+                ledger.acknowledge(
+                    operation.id(),
+                    0,
+                    tip.unwrap(),
+                    operation.durability() == Durability::Flushed,
+                );
             }
-            check_powerless(&disk, &ledger, &CUTS).unwrap_or_else(|failure| panic!("{context}: {failure}"));
+            check_power_cuts(&disk, &ledger, &CUTS).unwrap_or_else(|failure| panic!("{context}: {failure}"));
             ledger.check(&storage, 0, true).unwrap_or_else(|failure| panic!("{context}: {failure}"));
             assert_eq!(disk.violations(), [""; 0], "{context}");
         }
-        assert!(full > 0, "{deed:?} was never too large");
+        assert!(full > 0, "{operation:?} always fit");
     }
 }
 
-/// Reading under a failure tells the truth or says that it cannot.
+/// A read under a failure returns correct contents or an error.
 #[test]
-fn a_read_that_fails_never_tells_less_than_there_is() {
-    let stage = Stage::new();
-    let disk = stage.moment.kill();
-    let truth = stage.ledger.check(&open(&disk.process()).unwrap(), 0, true).unwrap();
+fn a_failed_read_never_returns_less_than_is_stored() {
+    let fixture = Fixture::new();
+    let disk = fixture.moment.kill();
+    let truth = fixture.ledger.check(&open(&disk.process()).unwrap(), 0, true).unwrap();
     for effect in Effect::ALL {
         for nth in 0.. {
-            let disk = stage.moment.kill();
-            disk.fail(Fault::nth(nth, effect));
+            let disk = fixture.moment.kill();
+            disk.inject(Fault::nth(nth, effect));
             if let Ok(storage) = open(&disk) {
                 for (id, (head, records)) in &truth {
                     if let Ok(found) = wait(storage.head(*id)) {
@@ -565,17 +597,17 @@ fn a_read_that_fails_never_tells_less_than_there_is() {
                 }
             }
             closed(&disk).unwrap_or_else(|failure| panic!("call {nth}, {effect:?}: {failure}"));
-            if disk.struck() == 0 {
+            if disk.triggered_faults() == 0 {
                 break;
             }
         }
     }
 }
 
-/// Whoever waits for a session was told of its end, and the power went: the log had not reached the disk, because the
-/// owner had died between writing and flushing it.
+/// Regression: a waiter was notified of the end of a session, then power was lost: the log had not reached the
+/// disk, because the owner had died between writing and flushing it.
 #[test]
-fn an_ending_that_was_waited_for_survives_power_loss() {
+fn an_end_seen_by_wait_survives_power_loss() {
     let disk = FaultDisk::new();
     let mut ledger = Ledger::default();
     let id = id(RUNNING);
@@ -585,14 +617,14 @@ fn an_ending_that_was_waited_for_survives_power_loss() {
     put(&storage, &mut ledger, id, first, Durability::Flushed);
     let head = head_of(&storage, id).unwrap().unwrap();
     let batch = seal(id, Some(&head), 0, vec![logs::completed(&head)]);
-    doomed.fail(Fault::nth(0, Effect::Death).of(doomed.process_number()).on(Call::Sync));
+    doomed.inject(Fault::nth(0, Effect::Death).in_process(doomed.process_number()).on(Call::Sync));
     wait(storage.append(id, Expected::At(head.tip), batch, Durability::Flushed)).unwrap_err();
     assert!(doomed.is_dead());
     let end = |disk: &FaultDisk| {
         let records = wait(open(&disk.process()).unwrap().records_after(id, 0)).unwrap();
         records.last().unwrap().decode().unwrap().event.kind().name()
     };
-    assert_eq!(end(&disk), "completed", "read, and not safe yet");
+    assert_eq!(end(&disk), "completed", "readable, but not durable yet");
     assert_eq!(end(&disk.now().cut(Keep::Synced)), "started");
 
     let waiting = async {

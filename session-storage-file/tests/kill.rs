@@ -1,11 +1,11 @@
-//! Real processes on one store, ended by `kill -9`, stopped, and set against each other.
+//! Real processes on one store that are killed, stopped, and race each other.
 //!
-//! The processes are this very test program, started again with a role in its environment. `SESSION_KILL_CYCLES`,
-//! `SESSION_KILL_RACES` and `SESSION_KILL_PLACES` choose how many writers are killed and how often processes race,
-//! `SESSION_KILL_SEED` who is killed and when; a failure prints the seed. Processes are as fast as they are: a seed
-//! repeats the choices, not the course of things.
+//! The processes are this test program, started again with a role in its environment. `SESSION_KILL_CYCLES`,
+//! `SESSION_KILL_RACES` and `SESSION_KILL_PLACES` set the number of killed writers and of races.
+//! `SESSION_KILL_SEED` selects the victims and the times; a failure prints the seed. Since the processes run
+//! freely, a seed repeats the choices, not the interleaving.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+#![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
 #[path = "kill/process.rs"]
 mod process;
@@ -17,21 +17,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use process::{Dice, Process};
+use process::{Process, Rng};
 use session_core::*;
 use session_storage_file::{FileStorage, FileStorageOptions};
 
-/// The fewest writers at once, and how many more there may be.
+/// The fewest concurrent writers, and the range above that.
 const WRITERS: (u64, u64) = (4, 9);
-/// The longest that a writer lives on after the last line that was heard of it, in microseconds.
-const LIVES_ON: u64 = 3_000;
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest time from the last line of a writer that was read until it is killed, in microseconds.
+const MAX_RUN_ON: u64 = 3_000;
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Not a test of its own: what the processes of the tests below do. Without a role it does nothing.
+/// Not a test: the entry point of the child processes. Without a role it does nothing.
 #[test]
 fn process_with_a_role() {
     if let Ok(role) = std::env::var(roles::ROLE) {
-        roles::play(&role);
+        roles::run(&role);
     }
 }
 
@@ -46,24 +46,24 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().unwrap())
 }
 
-/// What writers said was acknowledged: of each session, the highest number for each revision.
+/// The acknowledgements that writers reported: for each session, the value of each revision.
 #[derive(Debug, Default)]
 struct Acknowledged(HashMap<SessionId, HashMap<u64, u64>>);
 
 impl Acknowledged {
-    fn hear(&mut self, line: &str) {
+    fn record(&mut self, line: &str) {
         let Some(id) = Self::session(line) else { return };
         let mut words = line.split(' ').skip(2);
         let [revision, value] = [(); 2].map(|()| words.next().unwrap().parse::<u64>().unwrap());
         self.0.entry(id).or_default().insert(revision, value);
     }
 
-    /// The session that a line acknowledges something of.
+    /// Returns the session of a line that reports an acknowledgement.
     fn session(line: &str) -> Option<SessionId> {
         line.strip_prefix("ack ")?.split(' ').next()?.parse().ok()
     }
 
-    /// All that was acknowledged is in the log, where it was said to be, and the log obeys the machine.
+    /// Checks that the log has every acknowledged record at its revision, and obeys the state machine.
     async fn check(&self, storage: &FileStorage, id: SessionId, case: &str) -> Head {
         let mut head = None;
         let mut chain = Chain::start(id);
@@ -87,44 +87,46 @@ impl Acknowledged {
     }
 }
 
-/// Writers on one store, each killed again and again at random points: nothing acknowledged is lost, a killed
-/// owner is known as dead at once, and no other is.
+/// Writers on one store are killed at random points: no acknowledged record is lost, a killed owner is
+/// recognized as dead immediately, and a running owner never is.
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_acknowledged_is_lost_to_kill_9() {
+async fn kill_9_loses_nothing_acknowledged() {
     let cycles = number("SESSION_KILL_CYCLES", 40);
     let seed = number("SESSION_KILL_SEED", u64::from(std::process::id()));
-    let mut dice = Dice::new(seed);
+    let mut rng = Rng::new(seed);
     let mut folder = tempfile::tempdir().unwrap();
-    // A failure leaves the store to be looked at.
+    // A failure leaves the store for inspection.
     folder.disable_cleanup(true);
     println!("kill: {cycles} cycles, SESSION_KILL_SEED={seed}, in {}", folder.path().display());
     let store = folder.path().join("store");
     let manager = manager(&store).await;
     let mut acknowledged = Acknowledged::default();
-    let at_once = WRITERS.0 + dice.below(WRITERS.1);
-    let mut writers: Vec<Process> = (0..at_once).map(|_| Process::start("writer", &store, &[])).collect();
+    let writer_count = WRITERS.0 + rng.below(WRITERS.1);
+    let mut writers: Vec<Process> =
+        (0..writer_count).map(|_| Process::start("writer", &store, &[])).collect();
     let mut events = 0;
     for cycle in 0..cycles {
         let case = format!("seed {seed}, cycle {cycle}");
-        let victim = usize::try_from(dice.below(at_once)).unwrap();
-        for _ in 0..dice.below(60) {
-            acknowledged.hear(&writers[victim].line(PATIENCE));
+        let victim = usize::try_from(rng.below(writer_count)).unwrap();
+        for _ in 0..rng.below(60) {
+            acknowledged.record(&writers[victim].line(TIMEOUT));
         }
-        // Anywhere between two lines that it says.
-        std::thread::sleep(Duration::from_micros(dice.below(LIVES_ON)));
+        // Anywhere between two of its lines.
+        std::thread::sleep(Duration::from_micros(rng.below(MAX_RUN_ON)));
         let mut dead = std::mem::replace(&mut writers[victim], Process::start("writer", &store, &[]));
-        let instance = dead.said("instance", PATIENCE);
+        let instance = dead.value_of("instance", TIMEOUT);
         let rest = dead.kill();
-        dead.heard.extend(rest);
-        for line in &dead.heard {
-            acknowledged.hear(line);
+        dead.received.extend(rest);
+        for line in &dead.received {
+            acknowledged.record(line);
         }
         for crashed in manager.find_crashed_sessions().await.unwrap() {
-            let keeper = crashed.head.responsible_process().unwrap();
+            let responsible = crashed.head.responsible_process().unwrap();
             assert_eq!(crashed.evidence, Evidence::LockReleased, "{case}");
-            let alive =
-                writers.iter_mut().any(|writer| writer.has_said("instance", &keeper.instance.to_string()));
-            assert!(!alive, "{case}: a living owner is called dead");
+            let alive = writers
+                .iter_mut()
+                .any(|writer| writer.has_sent("instance", &responsible.instance.to_string()));
+            assert!(!alive, "{case}: a running owner is reported as dead");
         }
         let owned: Vec<Head> = manager
             .list_active_sessions()
@@ -138,24 +140,24 @@ async fn nothing_acknowledged_is_lost_to_kill_9() {
             .collect();
         for head in owned {
             let liveness = manager.liveness(head.id).await.unwrap();
-            // Another writer may have taken it over between the list and this look.
+            // Another writer may have taken it over since the list was read.
             if manager.get_head(head.id).await.unwrap().tip == head.tip {
                 assert!(matches!(liveness, Some(Liveness::Dead { .. })), "{case}: {liveness:?}");
             }
         }
-        // What the killed writer was promised, now; all that anybody was promised, at the end.
-        let mut promised: Vec<SessionId> =
-            dead.heard.iter().filter_map(|line| Acknowledged::session(line)).collect();
-        promised.dedup();
-        for id in promised {
+        // Acknowledgements of the killed writer are checked now, those of all writers at the end.
+        let mut affected: Vec<SessionId> =
+            dead.received.iter().filter_map(|line| Acknowledged::session(line)).collect();
+        affected.dedup();
+        for id in affected {
             events += acknowledged.check(manager.storage(), id, &case).await.tip.revision;
         }
     }
     for writer in &mut writers {
         let rest = writer.kill();
-        writer.heard.extend(rest);
-        for line in &writer.heard {
-            acknowledged.hear(line);
+        writer.received.extend(rest);
+        for line in &writer.received {
+            acknowledged.record(line);
         }
     }
     let report = manager.recover(RecoveryOptions::new(RecoveryPolicy::Fail)).await.unwrap();
@@ -166,26 +168,26 @@ async fn nothing_acknowledged_is_lost_to_kill_9() {
         assert!(head.state().is_final(), "seed {seed}: {head:?}");
         assert_eq!(&acknowledged.check(manager.storage(), head.id, "at the end").await, head, "seed {seed}");
     }
-    let promised: usize = acknowledged.0.values().map(HashMap::len).sum();
+    let acknowledgements: usize = acknowledged.0.values().map(HashMap::len).sum();
     println!(
-        "kill: {} sessions of {at_once} writers at once, {events} records checked on the way\n\
-         tally: killed={cycles} acknowledgements-kept={promised}",
+        "kill: {} sessions of {writer_count} concurrent writers, {events} records checked on the way\n\
+         tally: killed={cycles} acknowledgements-kept={acknowledgements}",
         list.heads.len()
     );
-    assert!(promised > 0);
+    assert!(acknowledgements > 0);
     folder.disable_cleanup(false);
 }
 
-/// A stopped owner is slow, not dead: nobody may take its session, however long it stands.
+/// A stopped owner is slow, not dead: no other process may take its session, however long it is stopped.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_owner_is_never_called_dead() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
     let manager = manager(&store).await;
     let mut owner = Process::start("writer", &store, &[]);
-    let acknowledged = owner.said("ack", PATIENCE);
+    let acknowledged = owner.value_of("ack", TIMEOUT);
     let id: SessionId = acknowledged.split(' ').next().unwrap().parse().unwrap();
-    owner.stop();
+    owner.sigstop();
     for _ in 0..50 {
         assert!(manager.find_crashed_sessions().await.unwrap().is_empty());
         assert!(
@@ -199,23 +201,23 @@ async fn a_stopped_owner_is_never_called_dead() {
         let error = manager.resume_session(id).await.unwrap_err();
         assert_eq!(error.code(), ErrorCode::Conflict, "{error}");
     }
-    owner.go_on();
-    // It goes on as if nothing had been.
+    owner.sigcont();
+    // It continues normally.
     let before = manager.get_head(id).await.unwrap().tip.revision;
-    let patience = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while manager.get_head(id).await.unwrap().tip.revision == before {
-        assert!(Instant::now() < patience, "the owner never went on");
-        owner.line(PATIENCE);
+        assert!(Instant::now() < deadline, "the owner never continued");
+        owner.line(TIMEOUT);
     }
     owner.kill();
 }
 
-/// Two processes want the same orphan: the log lets one have it, and the other writes nothing.
+/// Two processes resume the same orphan: one succeeds, and the other writes nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_processes_that_resume_one_orphan_exactly_one_wins() {
+async fn exactly_one_of_two_processes_resumes_an_orphan() {
     let rounds = number("SESSION_KILL_RACES", 20);
     let seed = number("SESSION_KILL_SEED", u64::from(std::process::id()));
-    let mut dice = Dice::new(seed);
+    let mut rng = Rng::new(seed);
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
     let manager = manager(&store).await;
@@ -223,25 +225,25 @@ async fn of_two_processes_that_resume_one_orphan_exactly_one_wins() {
     for round in 0..rounds {
         let case = format!("SESSION_KILL_SEED={seed}, round {round}");
         let mut owner = Process::start("writer", &store, &["waits"]);
-        let id: SessionId = owner.said("ack", PATIENCE).split(' ').next().unwrap().parse().unwrap();
-        for _ in 0..dice.below(15) {
-            owner.tell("go on");
-            owner.line(PATIENCE);
+        let id: SessionId = owner.value_of("ack", TIMEOUT).split(' ').next().unwrap().parse().unwrap();
+        for _ in 0..rng.below(15) {
+            owner.send("continue");
+            owner.line(TIMEOUT);
         }
         owner.kill();
-        let first = usize::try_from(dice.below(2)).unwrap();
-        rivals[first].tell(&format!("{id}"));
-        // From at once to one after the other.
-        std::thread::sleep(Duration::from_micros(dice.below(2_000) * dice.below(2)));
-        rivals[1 - first].tell(&format!("{id}"));
-        let said = rivals.each_mut().map(|rival| rival.line(PATIENCE));
-        let won = said.iter().filter(|line| *line == "won").count();
-        assert_eq!(won, 1, "{case}: {said:?}");
-        let lost = said.iter().find(|line| *line != "won").unwrap();
-        assert!(["FENCED", "CONFLICT"].contains(&lost.as_str()), "{case}: {said:?}");
-        let winner = said.iter().position(|line| line == "won").unwrap();
-        rivals[winner].tell("complete");
-        assert_eq!(rivals[winner].line(PATIENCE), "completed", "{case}");
+        let first = usize::try_from(rng.below(2)).unwrap();
+        rivals[first].send(&format!("{id}"));
+        // From concurrent to one after the other.
+        std::thread::sleep(Duration::from_micros(rng.below(2_000) * rng.below(2)));
+        rivals[1 - first].send(&format!("{id}"));
+        let answers = rivals.each_mut().map(|rival| rival.line(TIMEOUT));
+        let won = answers.iter().filter(|line| *line == "won").count();
+        assert_eq!(won, 1, "{case}: {answers:?}");
+        let lost = answers.iter().find(|line| *line != "won").unwrap();
+        assert!(["FENCED", "CONFLICT"].contains(&lost.as_str()), "{case}: {answers:?}");
+        let winner = answers.iter().position(|line| line == "won").unwrap();
+        rivals[winner].send("complete");
+        assert_eq!(rivals[winner].line(TIMEOUT), "completed", "{case}");
         let log = manager.storage().records_after(id, 0).await.unwrap();
         let kinds: Vec<_> = log.iter().map(|stored| stored.decode().unwrap().event.kind()).collect();
         let takeovers = kinds.iter().filter(|kind| **kind == EventKind::Resumed).count();
@@ -254,17 +256,17 @@ async fn of_two_processes_that_resume_one_orphan_exactly_one_wins() {
     println!("tally: races={rounds}");
 }
 
-/// An owner whose lock file somebody removed is unknown; a person declares it dead while it is only stopped. When it
-/// wakes up, it says `FENCED` and writes nothing.
+/// The liveness of an owner whose lock file was removed is unknown; a user declares it dead while it is only
+/// stopped. When it continues, it gets `FENCED` and writes nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revived_former_owner_writes_nothing_and_says_fenced() {
+async fn a_revived_former_owner_is_fenced() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
     let manager = manager(&store).await;
     let mut owner = Process::start("writer", &store, &["waits"]);
-    let id: SessionId = owner.said("ack", PATIENCE).split(' ').next().unwrap().parse().unwrap();
-    let instance = owner.said("instance", PATIENCE);
-    owner.stop();
+    let id: SessionId = owner.value_of("ack", TIMEOUT).split(' ').next().unwrap().parse().unwrap();
+    let instance = owner.value_of("instance", TIMEOUT);
+    owner.sigstop();
     std::fs::remove_file(manager.storage().owners_dir().join(format!("{instance}.lock"))).unwrap();
     assert!(manager.find_crashed_sessions().await.unwrap().is_empty(), "unknown is not dead");
     let session = loop {
@@ -274,33 +276,33 @@ async fn a_revived_former_owner_writes_nothing_and_says_fenced() {
         }
     };
     let log: Vec<_> = manager.storage().records_after(id, 0).await.unwrap();
-    owner.go_on();
-    owner.tell("go on");
-    assert_eq!(owner.said("error", PATIENCE), "FENCED");
+    owner.sigcont();
+    owner.send("continue");
+    assert_eq!(owner.value_of("error", TIMEOUT), "FENCED");
     owner.kill();
     let now: Vec<_> = manager.storage().records_after(id, 0).await.unwrap();
     assert_eq!(now, log, "the former owner wrote");
     session.complete(SessionSummary::new()).await.unwrap();
 }
 
-/// Twenty processes, four places.
+/// Twenty processes create sessions under a limit of four.
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_processes_never_get_more_than_four_places() {
+async fn concurrent_creators_never_exceed_the_session_limit() {
     let rounds = number("SESSION_KILL_PLACES", 3);
     for round in 0..rounds {
         let folder = tempfile::tempdir().unwrap();
         let store = folder.path().join("store");
         let mut creators: Vec<_> = (0..20).map(|_| Process::start("creator", &store, &["4"])).collect();
         for creator in &mut creators {
-            assert_eq!(creator.line(PATIENCE), "ready");
+            assert_eq!(creator.line(TIMEOUT), "ready");
         }
         for creator in &mut creators {
-            creator.tell("go");
+            creator.send("go");
         }
-        let said: Vec<_> = creators.iter_mut().map(|creator| creator.line(PATIENCE)).collect();
-        let made = said.iter().filter(|line| *line == "made").count();
-        let full = said.iter().filter(|line| *line == "MAX_SESSIONS").count();
-        assert_eq!((made, full), (4, 16), "round {round}: {said:?}");
+        let answers: Vec<_> = creators.iter_mut().map(|creator| creator.line(TIMEOUT)).collect();
+        let created = answers.iter().filter(|line| *line == "created").count();
+        let full = answers.iter().filter(|line| *line == "MAX_SESSIONS").count();
+        assert_eq!((created, full), (4, 16), "round {round}: {answers:?}");
         let manager = manager(&store).await;
         assert_eq!(manager.list_active_sessions().await.unwrap().heads.len(), 4, "round {round}");
         for creator in &mut creators {

@@ -1,11 +1,11 @@
-//! The laws of the storage port, in a folder of the operating system and on the fault disk, whose power can be cut.
+//! The storage laws, in a folder of the operating system and on the fault disk, which can lose power.
 
 use session_testkit::Damage;
 
-/// A log after some damage.
+/// Returns a log with damage applied.
 fn damaged(bytes: &[u8], damage: Damage) -> Vec<u8> {
     let mut lines: Vec<Vec<u8>> = bytes.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
-    damage.apply(&mut lines, |line| line.split_last_mut().expect("a line ends with its end").1);
+    damage.apply(&mut lines, |line| line.split_last_mut().expect("a line has a line end").1);
     lines.concat()
 }
 
@@ -41,12 +41,12 @@ mod folder {
         }
 
         async fn fail_next_flush(&self) -> Result<(), NotSupported> {
-            Err(NotSupported("a real disk fails when it wants to"))
+            Err(NotSupported("a real disk cannot be made to fail"))
         }
 
         async fn damage(&self, id: SessionId, damage: Damage) -> Result<(), NotSupported> {
             let path = self.log(id);
-            let bytes = std::fs::read(&path).expect("the session's log is there");
+            let bytes = std::fs::read(&path).expect("the session's log exists");
             std::fs::write(&path, damaged(&bytes, damage)).expect("the log can be written");
             Ok(())
         }
@@ -74,12 +74,12 @@ mod fault_disk {
 
     const ROOT: &str = "/store";
 
-    /// A store on a fault disk; each handle is a process of its own.
+    /// A store on a fault disk; each handle is a separate process.
     struct OnFaultDisk {
         disk: Mutex<FaultDisk>,
-        /// How many flushes of files go well before the one that is to fail.
+        /// The number of file flushes that succeed before the first that fails.
         flushes_before: u64,
-        /// How many then fail in a row: with more than one also that of the file which is made anew.
+        /// The number of flushes that then fail in a row: with more than one, also that of the rebuilt file.
         failures: u64,
     }
 
@@ -106,13 +106,13 @@ mod fault_disk {
 
         async fn crash(&self, crash: Crash) -> Result<(), NotSupported> {
             let mut disk = self.disk();
-            // The handles that are open stay with the disk as it was, and change nothing on this one.
+            // Open handles stay on the old disk, and change nothing on this one.
             *disk = match crash {
                 Crash::Kill => disk.now().kill(),
                 Crash::PowerLoss(Kept::Nothing) => disk.now().cut(Keep::Synced),
                 Crash::PowerLoss(Kept::Everything) => disk.now().cut(Keep::All),
                 Crash::PowerLoss(Kept::Some(seed)) => disk.now().cut(Keep::Random(seed)),
-                other @ (Crash::PowerLoss(_) | _) => panic!("{other:?} is new: teach this test"),
+                other @ (Crash::PowerLoss(_) | _) => panic!("{other:?} is not supported by this test yet"),
             };
             Ok(())
         }
@@ -120,7 +120,7 @@ mod fault_disk {
         async fn fail_next_flush(&self) -> Result<(), NotSupported> {
             let disk = self.disk();
             for _ in 0..self.failures {
-                disk.fail(fault::Fault::nth(self.flushes_before, Effect::Error(Errno::IO)).on(Call::Sync));
+                disk.inject(fault::Fault::nth(self.flushes_before, Effect::Error(Errno::IO)).on(Call::Sync));
             }
             Ok(())
         }
@@ -129,17 +129,17 @@ mod fault_disk {
             let log: PathBuf = Path::new(ROOT).join("sessions").join(id.to_string()).join("events.jsonl");
             self.disk()
                 .edit(&log, |bytes| *bytes = damaged(bytes, damage))
-                .expect("the session's log is there");
+                .expect("the session's log exists");
             Ok(())
         }
     }
 
     storage_laws!(|| async { OnFaultDisk::new() });
 
-    /// Not only the first flush, and not only one: what is made anew may fail as well. (With more failures the
-    /// law's bystander would have its share of them, which is not what it stands there for.)
+    /// Not only the first flush, and not only one: the flush of a rebuilt file may fail as well. (With more
+    /// failures some would hit the law's bystander, which must not be affected.)
     #[test]
-    fn no_flush_that_fails_is_believed_whichever_it_is() {
+    fn a_failed_flush_is_never_acknowledged() {
         for (flushes_before, failures) in [(0, 2), (0, 3), (1, 1), (2, 1), (3, 1)] {
             for law in [
                 "law_6_a_failed_flush_is_never_acknowledged",
@@ -150,9 +150,9 @@ mod fault_disk {
         }
     }
 
-    /// The laws that only this disk can try are no formality here: a fault behind the same disk is caught.
+    /// The laws that only this disk can test detect real faults: a faulty storage on the same disk is caught.
     #[test]
-    fn a_fault_on_this_disk_is_caught() {
+    fn the_laws_catch_faults_on_this_disk() {
         for (fault, name) in [
             (Fault::AcknowledgesBeforeFlush, "law_3_flushed_changes_survive_power_loss"),
             (Fault::SkipsEmptyFlush, "law_3_a_flush_covers_records_that_others_buffered"),

@@ -1,11 +1,7 @@
-//! What a store in a folder is, beyond the laws that all backends keep: which paths it takes, what it refuses to
-//! touch, and what it does with damage, stuck locks and what crashes leave.
+//! File storage beyond the laws of all backends: accepted paths, rejected files, damage, stuck locks, and
+//! leftovers of crashes.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "in a test, what is not there is a failure"
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in a test, a missing value is a failure")]
 
 mod support;
 
@@ -34,7 +30,7 @@ fn log_path(store: &Path, id: SessionId) -> PathBuf {
     store.join(format!("sessions/{id}/events.jsonl"))
 }
 
-/// Everything below a folder, with its content.
+/// Returns everything below a folder, with its content.
 fn tree(folder: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
     let mut all = Vec::new();
     let mut todo = vec![folder.to_owned()];
@@ -54,13 +50,13 @@ fn tree(folder: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
 }
 
 #[tokio::test]
-async fn what_was_appended_is_read_by_others() {
+async fn appends_are_visible_to_other_handles() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a/b/store");
     let storage = open(&path);
     assert!(storage.list_all(&SessionFilter::all()).await.unwrap().heads.is_empty());
     assert_eq!(storage.head(SessionId::random()).await.unwrap(), None);
-    assert!(!folder.path().join("a").exists(), "reading made something");
+    assert!(!folder.path().join("a").exists(), "reading created something");
 
     let mut log = Log::started(&storage).await;
     for percent in 0..100 {
@@ -83,7 +79,7 @@ async fn what_was_appended_is_read_by_others() {
 }
 
 #[tokio::test]
-async fn nobody_else_may_read_a_store() {
+async fn store_files_are_private_to_the_user() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     Log::started(&open(&path)).await;
@@ -95,15 +91,15 @@ async fn nobody_else_may_read_a_store() {
 }
 
 #[tokio::test]
-async fn a_path_that_is_no_store_is_refused_and_not_touched() {
-    type Make<'a> = Box<dyn Fn(&Path) + 'a>;
+async fn a_path_that_is_not_a_store_is_rejected_untouched() {
+    type Setup<'a> = Box<dyn Fn(&Path) + 'a>;
     let folder = tempfile::tempdir().unwrap();
     let format = |text: &'static str| move |path: &Path| fs::write(path.join("FORMAT"), text).unwrap();
-    let cases: Vec<(&str, ErrorCode, &str, Make<'_>)> = vec![
+    let cases: Vec<(&str, ErrorCode, &str, Setup<'_>)> = vec![
         (
             "a file",
             ErrorCode::StorageUnavailable,
-            "name a folder",
+            "choose a folder",
             Box::new(|path| {
                 fs::remove_dir(path).unwrap();
                 fs::write(path, "precious").unwrap();
@@ -126,28 +122,28 @@ async fn a_path_that_is_no_store_is_refused_and_not_touched() {
             }),
         ),
         ("newer", ErrorCode::UnsupportedFormat, "format 2", Box::new(format("{\"format\":2,\"new\":true}"))),
-        ("damaged", ErrorCode::StorageUnavailable, "put it right", Box::new(format("{\"format\":"))),
+        ("damaged", ErrorCode::StorageUnavailable, "restore it as", Box::new(format("{\"format\":"))),
         (
-            "lost its format",
+            "missing FORMAT",
             ErrorCode::StorageUnavailable,
-            "put it back",
+            "restore it as",
             Box::new(|path| {
                 fs::create_dir_all(path.join(format!("sessions/{}", SessionId::random()))).unwrap();
             }),
         ),
         (
-            "leads elsewhere",
+            "symbolic link",
             ErrorCode::StorageUnavailable,
-            "put it away",
+            "move it elsewhere",
             Box::new(|path| {
                 symlink("/", path.join("sessions")).unwrap();
             }),
         ),
     ];
-    for (name, code, advice, make) in cases {
+    for (name, code, advice, setup) in cases {
         let path = folder.path().join(name);
         fs::create_dir(&path).unwrap();
-        make(&path);
+        setup(&path);
         let before = tree(folder.path());
         let error = FileStorage::open(FileStorageOptions::new(&path)).unwrap_err();
         assert_eq!(error.code(), code, "{name}: {error}");
@@ -157,7 +153,7 @@ async fn a_path_that_is_no_store_is_refused_and_not_touched() {
 }
 
 #[tokio::test]
-async fn a_store_whose_making_was_cut_off_is_empty_and_is_made_again() {
+async fn an_interrupted_store_creation_is_completed() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["lock", "owners/", "sessions/", "stage/"] {
         match name.strip_suffix('/') {
@@ -176,7 +172,7 @@ async fn a_store_whose_making_was_cut_off_is_empty_and_is_made_again() {
 }
 
 #[tokio::test]
-async fn no_link_is_followed_and_no_pipe_is_waited_for() {
+async fn links_are_not_followed_and_pipes_do_not_block() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
     let outside = folder.path().join("outside");
@@ -224,12 +220,12 @@ async fn no_link_is_followed_and_no_pipe_is_waited_for() {
 }
 
 #[tokio::test]
-async fn whoever_waits_for_a_lock_in_vain_learns_who_holds_it_and_nobody_else_waits() {
+async fn a_stuck_lock_names_its_holder_and_blocks_one_session() {
     let folder = tempfile::tempdir().unwrap();
     let storage = impatient(folder.path());
     let mut stuck = Log::started(&storage).await;
     let mut free = Log::started(&storage).await;
-    // A process signs a lock when it takes it.
+    // A process writes its pid into a lock when it takes it.
     stuck.append(&storage, Durability::Buffered, vec![progress(0)]).await.unwrap();
     let lock = fs::File::open(folder.path().join(format!("sessions/{}/lock", stuck.id))).unwrap();
     lock.lock().unwrap();
@@ -239,7 +235,7 @@ async fn whoever_waits_for_a_lock_in_vain_learns_who_holds_it_and_nobody_else_wa
         let holder = format!("pid {}", std::process::id());
         assert!(error.to_string().contains(&holder), "{error}");
     }
-    // As many stuck writers as there are threads, and more: the other session does not wait behind them.
+    // Many stuck writers: the other session does not wait behind them.
     let waiting: Vec<_> = (0..20)
         .map(|_| {
             let (storage, mut stuck) = (storage.clone(), stuck.clone());
@@ -256,7 +252,7 @@ async fn whoever_waits_for_a_lock_in_vain_learns_who_holds_it_and_nobody_else_wa
 }
 
 #[tokio::test]
-async fn many_sessions_do_not_use_up_the_descriptors() {
+async fn open_files_are_limited_by_open_sessions() {
     let folder = tempfile::tempdir().unwrap();
     let options = FileStorageOptions::new(folder.path()).open_sessions(NonZeroUsize::new(3).unwrap());
     let storage = FileStorage::open(options).unwrap();
@@ -277,7 +273,7 @@ async fn many_sessions_do_not_use_up_the_descriptors() {
         }
     }
     drop(logs);
-    // The last one may still be on its way to the others that are idle.
+    // The last queue may not be marked as idle yet.
     let deadline = std::time::Instant::now() + Duration::from_secs(10);
     while open_files() > 9 && std::time::Instant::now() < deadline {
         std::thread::yield_now();
@@ -286,7 +282,7 @@ async fn many_sessions_do_not_use_up_the_descriptors() {
 }
 
 #[tokio::test]
-async fn a_torn_end_is_mended_by_whoever_writes_next_and_kept() {
+async fn the_next_append_repairs_and_quarantines_a_torn_end() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path());
     let mut log = Log::started(&storage).await;
@@ -296,7 +292,7 @@ async fn a_torn_end_is_mended_by_whoever_writes_next_and_kept() {
         fs::write(&path, [&fs::read(&path).unwrap(), torn].concat()).unwrap();
         let other = open(folder.path());
         assert_eq!(other.verify(log.id).await.unwrap().condition, Condition::Torn);
-        assert_eq!(other.records_after(log.id, 0).await.unwrap(), log.records, "not there yet");
+        assert_eq!(other.records_after(log.id, 0).await.unwrap(), log.records, "not stored yet");
         log.append(&other, Durability::Flushed, vec![progress(1)]).await.unwrap();
         assert_eq!(storage.records_after(log.id, 0).await.unwrap(), log.records);
         assert_eq!(storage.verify(log.id).await.unwrap().condition, Condition::Healthy);
@@ -310,7 +306,7 @@ async fn a_torn_end_is_mended_by_whoever_writes_next_and_kept() {
 }
 
 #[tokio::test]
-async fn a_lost_buffered_record_is_told_until_somebody_acknowledges_it() {
+async fn a_lost_buffered_record_is_reported_until_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path());
     let mut log = Log::started(&storage).await;
@@ -327,7 +323,7 @@ async fn a_lost_buffered_record_is_told_until_somebody_acknowledges_it() {
     assert_eq!((report.condition, report.readable(), report.seen), (Condition::Degraded, 2, 3));
     let mut log = before;
     log.append(&other, Durability::Flushed, vec![progress(60)]).await.unwrap();
-    assert_eq!(other.records_after(log.id, 0).await.unwrap(), log.records, "it may be written");
+    assert_eq!(other.records_after(log.id, 0).await.unwrap(), log.records, "writes are allowed");
     let report = other.verify(log.id).await.unwrap();
     assert_eq!((report.condition, report.losses.len()), (Condition::Degraded, 1));
     assert_eq!(other.repair(log.id, AcceptedLoss::None).await.unwrap().acknowledged, 1);
@@ -335,11 +331,11 @@ async fn a_lost_buffered_record_is_told_until_somebody_acknowledges_it() {
 }
 
 #[tokio::test]
-async fn a_flushed_record_that_is_lost_closes_the_session_until_the_loss_is_accepted() {
+async fn a_lost_flushed_record_blocks_writes_until_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path());
     let mut log = Log::started(&storage).await;
-    let mut left = log.clone();
+    let mut readable = log.clone();
     let path = log_path(folder.path(), log.id);
     let good = fs::read(&path).unwrap();
     log.append(&storage, Durability::Flushed, vec![progress(50)]).await.unwrap();
@@ -356,31 +352,31 @@ async fn a_flushed_record_that_is_lost_closes_the_session_until_the_loss_is_acce
         let code = other.repair(log.id, acceptance).await.unwrap_err().code();
         assert!([ErrorCode::Corrupt, ErrorCode::StorageUnavailable].contains(&code), "{code}");
     }
-    let error = left.append(&other, Durability::Flushed, vec![progress(60)]).await.unwrap_err();
+    let error = readable.append(&other, Durability::Flushed, vec![progress(60)]).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Corrupt);
-    assert_eq!(fs::read(&path).unwrap(), damaged, "nothing is cut unasked");
+    assert_eq!(fs::read(&path).unwrap(), damaged, "nothing is truncated without a request");
 
     let dead = report.owners.iter().map(|owner| owner.instance).collect();
     let repaired = other.repair(log.id, AcceptedLoss::Of { dead }).await.unwrap();
     let loss = repaired.loss.unwrap();
     assert_eq!((loss.readable, loss.flushed, loss.owned), (2, 4, true));
     assert_eq!(fs::read(loss.kept).unwrap(), damaged[good.len()..]);
-    assert_eq!(repaired.tip, Some(left.tip()));
+    assert_eq!(repaired.tip, Some(readable.tip()));
     let active = other.list_all(&SessionFilter::active()).await.unwrap().heads;
-    assert_eq!(active, [left.head.clone().unwrap()], "it is unended again");
-    // Whoever looks before the loss is noted is told of it.
+    assert_eq!(active, [readable.head.clone().unwrap()], "it is unended again");
+    // A reader is notified of the loss until it is acknowledged.
     assert_eq!(other.verify(log.id).await.unwrap().condition, Condition::Degraded);
     let interrupted = SessionEvent::Interrupted { evidence: Evidence::Repaired };
-    left.append(&other, Durability::Flushed, vec![interrupted]).await.unwrap();
+    readable.append(&other, Durability::Flushed, vec![interrupted]).await.unwrap();
     other.repair(log.id, AcceptedLoss::None).await.unwrap();
     for storage in [storage, open(folder.path())] {
         assert_eq!(storage.verify(log.id).await.unwrap().condition, Condition::Healthy);
-        assert_eq!(storage.records_after(log.id, 0).await.unwrap(), left.records);
+        assert_eq!(storage.records_after(log.id, 0).await.unwrap(), readable.records);
     }
 }
 
 #[tokio::test]
-async fn a_session_without_a_first_record_is_named_and_can_be_put_away() {
+async fn a_session_without_its_first_record_can_be_quarantined() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path());
     let log = Log::started(&storage).await;
@@ -406,7 +402,7 @@ async fn a_session_without_a_first_record_is_named_and_can_be_put_away() {
 }
 
 #[tokio::test]
-async fn caches_are_rebuilt_and_leftovers_cleared() {
+async fn reconcile_rebuilds_caches_and_clears_leftovers() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path());
     let mut unended = Log::started(&storage).await;
@@ -432,7 +428,7 @@ async fn caches_are_rebuilt_and_leftovers_cleared() {
     let done = other.reconcile().await.unwrap();
     assert_eq!(done.marked, [unended.id]);
     assert_eq!(done.unmarked, [gone]);
-    assert!(!marker(ended.id).exists(), "its ending is durable now");
+    assert!(!marker(ended.id).exists(), "its end is durable now");
     assert_eq!(
         other.list_all(&SessionFilter::active()).await.unwrap().heads,
         [unended.head.clone().unwrap()]
@@ -445,12 +441,12 @@ async fn caches_are_rebuilt_and_leftovers_cleared() {
     for storage in [other, open(folder.path())] {
         let done = storage.reconcile().await.unwrap();
         assert!(done.repaired.is_empty() && done.failed.is_empty(), "{done:?}");
-        assert_eq!(tree(folder.path()), before, "recovery writes nothing where all is well");
+        assert_eq!(tree(folder.path()), before, "reconciling a healthy store writes nothing");
     }
 }
 
 #[tokio::test]
-async fn what_a_newer_version_wrote_is_read_and_not_written() {
+async fn a_log_of_a_newer_version_is_read_only() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path());
     let log = Log::started(&storage).await;
@@ -466,7 +462,7 @@ async fn what_a_newer_version_wrote_is_read_and_not_written() {
     for storage in [storage, open(folder.path())] {
         let records = storage.records_after(log.id, 0).await.unwrap();
         assert_eq!(records.last().unwrap().line(), line.trim_end());
-        assert_eq!(storage.head(log.id).await.unwrap(), log.head, "as far as it can be understood");
+        assert_eq!(storage.head(log.id).await.unwrap(), log.head, "as far as it can be decoded");
         assert_eq!(storage.verify(log.id).await.unwrap().condition, Condition::Unsupported);
         for expected in [log.tip(), records.last().unwrap().tip()] {
             let batch = session_core::Batch::empty();
@@ -479,7 +475,7 @@ async fn what_a_newer_version_wrote_is_read_and_not_written() {
 }
 
 #[tokio::test]
-async fn a_session_is_told_apart_from_its_successor_of_the_same_id() {
+async fn a_writer_conflicts_with_a_recreated_session() {
     let folder = tempfile::tempdir().unwrap();
     let (one, two) = (open(folder.path()), open(folder.path()));
     let id = SessionId::from_key("nightly");
@@ -497,10 +493,9 @@ async fn a_session_is_told_apart_from_its_successor_of_the_same_id() {
     assert_eq!(one.records_after(id, 0).await.unwrap(), second.records);
 }
 
-/// Whoever makes a log anew puts another file in its place: what a writer appended to the one that it had open would be
-/// gone with it.
+/// Rebuilding a log replaces its file: what a writer appended to the file that it had open would be lost.
 #[tokio::test]
-async fn a_log_that_was_replaced_is_written_in_its_new_place() {
+async fn appends_go_to_the_file_that_replaced_a_log() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path());
     let mut log = Log::started(&storage).await;
@@ -529,7 +524,7 @@ async fn a_deleted_session_leaves_nothing_behind() {
     let before = paths();
     for last in [progress(1), completed()] {
         let mut log = Log::started(&storage).await;
-        // A torn end, for what is kept of it.
+        // A torn end, so that there is something in quarantine.
         let mut file = fs::read(log_path(folder.path(), log.id)).unwrap();
         file.extend_from_slice(b"torn");
         fs::write(log_path(folder.path(), log.id), file).unwrap();
@@ -540,10 +535,11 @@ async fn a_deleted_session_leaves_nothing_behind() {
     }
 }
 
-/// A marker went as soon as a session had ended, also where its ending was only buffered: after a loss of power the
-/// session was unended, and no list of active sessions showed it. A marker stays until the ending is durable.
+/// Regression: the marker was removed as soon as a session had ended, even if the end was only buffered. After
+/// power loss the session was unended, and missing from every list of active sessions. A marker now stays until
+/// the end is durable.
 #[tokio::test]
-async fn a_buffered_ending_keeps_its_marker_until_it_is_flushed() {
+async fn a_buffered_end_keeps_its_marker_until_flushed() {
     let folder = tempfile::tempdir().unwrap();
     let storage = open(folder.path());
     let mut log = Log::started(&storage).await;
@@ -555,16 +551,16 @@ async fn a_buffered_ending_keeps_its_marker_until_it_is_flushed() {
     let batch = other.seal(vec![created()]);
     let within = Expected::AbsentWithin(NonZeroUsize::MIN);
     storage.append(other.id, within, batch, Durability::Flushed).await.unwrap();
-    assert!(marker.exists(), "it takes no place, and is not forgotten");
+    assert!(marker.exists(), "it does not count towards the limit, but is still marked");
     open(folder.path()).reconcile().await.unwrap();
-    assert!(!marker.exists(), "recovery makes the ending durable");
+    assert!(!marker.exists(), "reconciling flushes the end");
 }
 
-/// What was here: whoever ended a session while many others were made did not get the store's lock in time, left the
-/// marker, and nobody took it away. 10,000 sessions by sixteen at once left 1,600 markers, and every list of what is
-/// active read all of them.
+/// Regression: a process that ended a session while many others were created did not get the store's lock in
+/// time, left the marker, and no process removed it. After 10,000 sessions with sixteen concurrent ones, 1,600
+/// markers were left, and every list of active sessions read all of them.
 #[tokio::test]
-async fn markers_of_sessions_that_ended_go_while_others_are_made() {
+async fn creations_prune_markers_of_ended_sessions() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let storage = open(&path);
@@ -576,38 +572,36 @@ async fn markers_of_sessions_that_ended_go_while_others_are_made() {
         fs::write(marker(ended.id), "").unwrap();
         let gone = SessionId::random();
         fs::write(marker(gone), "").unwrap();
-        // Each new session looks at two markers behind its own, wherever that is.
-        let mut made = Vec::new();
+        // Each new session checks the two markers after its own, wherever that is.
+        let mut created_logs = Vec::new();
         while marker(ended.id).exists() || marker(gone).exists() {
-            assert!(made.len() < 1000, "stale markers stay");
+            assert!(created_logs.len() < 1000, "stale markers are not removed");
             let mut log = Log::new();
             log.append(&storage, Durability::Flushed, vec![created()]).await.unwrap();
-            assert!(
-                marker(log.id).exists() && marker(running.id).exists(),
-                "a marker that is needed is gone"
-            );
-            made.push(log);
+            assert!(marker(log.id).exists() && marker(running.id).exists(), "a needed marker was removed");
+            created_logs.push(log);
         }
-        for log in made {
+        for log in created_logs {
             storage.delete(log.id, log.tip()).await.unwrap();
         }
     }
 }
 
-/// A cache: it may be missing, damaged or of another boot, and is then no answer; it gives no number twice.
+/// The cache of names may be missing, damaged or of another boot, and then returns nothing. It never returns a
+/// number twice.
 #[tokio::test]
-async fn numbers_of_names_are_remembered_and_given_once() {
+async fn name_numbers_are_cached_and_never_reused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let storage = open(&path);
     let (day, file) = ("feature-2026-11-21-", path.join("names.json"));
     assert_eq!(storage.next(day).await, None);
     assert_eq!(storage.counted(day, 1).await, 1);
-    assert!(!path.exists(), "a name made a store");
+    assert!(!path.exists(), "a name created a store");
     Log::started(&storage).await;
-    assert_eq!(storage.next(day).await, None, "nobody has counted yet");
+    assert_eq!(storage.next(day).await, None, "no number was stored yet");
     assert_eq!(storage.counted(day, 7).await, 7);
-    assert_eq!(storage.counted(day, 7).await, 8, "somebody else had counted as well");
+    assert_eq!(storage.counted(day, 7).await, 8, "another caller had stored the same number");
     assert_eq!(open(&path).next(day).await, Some(9), "by another process");
     assert_eq!(storage.next("feature-2026-11-22-").await, None, "of another day");
     let taken: Vec<u64> = {
@@ -615,13 +609,13 @@ async fn numbers_of_names_are_remembered_and_given_once() {
         for _ in 0..20 {
             let other = open(&path);
             tasks.spawn(async move {
-                // One that waits too long for its turn counts instead, and names its session so.
+                // A caller that waits too long for its turn would count the sessions instead.
                 for _ in 0..100 {
                     if let Some(number) = other.next(day).await {
                         return number;
                     }
                 }
-                panic!("never its turn");
+                panic!("timed out on the lock 100 times");
             });
         }
         let mut taken = tasks.join_all().await;

@@ -1,4 +1,4 @@
-//! The table of verdicts, row by row, over every cut of a log and every mark.
+//! The condition of every cut of a log under every mark.
 
 use serde_json::json;
 use session_core::{
@@ -13,11 +13,11 @@ const BOOT: &str = "this boot";
 struct Log {
     id: SessionId,
     bytes: Vec<u8>,
-    /// The place behind each record.
+    /// The tip, end offset and head of each record.
     places: Vec<(Tip, u64, Head)>,
 }
 
-/// A log of six records of which each claims that the two before the last one were flushed.
+/// Creates a log of six records. Each claims that all but the two records before it are flushed.
 fn log(id: SessionId) -> Log {
     let owner = Owner::new("host".into(), "machine".into(), "boot".into(), 1, 1);
     let config = Box::new(SessionConfig::new("test"));
@@ -41,12 +41,12 @@ fn log(id: SessionId) -> Log {
 }
 
 impl Log {
-    /// Where the line of the n-th record ends, counted from 0.
+    /// Returns the end of the line of the n-th record, counted from 0.
     fn end_of(&self, n: usize) -> usize {
         usize::try_from(self.places[n].1).unwrap()
     }
 
-    /// Slots with a mark and a head behind these many records.
+    /// Returns slots with a mark after `flushed` records and a head after `seen` records.
     fn slots(&self, flushed: usize, seen: usize, boot: &str) -> Slots {
         let mark = flushed.checked_sub(1).map(|n| Mark { tip: self.places[n].0, length: self.places[n].1 });
         let head = seen.checked_sub(1).map(|n| self.places[n].clone());
@@ -57,8 +57,8 @@ impl Log {
     }
 
     fn assess(&self, bytes: &[u8], slots: &Slots) -> Assessment {
-        let trusting = assess(self.id, bytes, slots, BOOT, Trust::Slots).unwrap();
-        let full = assess(self.id, bytes, slots, BOOT, Trust::Nothing).unwrap();
+        let trusting = assess(self.id, bytes, slots, BOOT, CachedHead::Use).unwrap();
+        let full = assess(self.id, bytes, slots, BOOT, CachedHead::Ignore).unwrap();
         assert_eq!(trusting.condition(), full.condition());
         assert_eq!((trusting.tip, trusting.end, &trusting.head), (full.tip, full.end, &full.head));
         full
@@ -66,17 +66,17 @@ impl Log {
 }
 
 #[test]
-fn every_cut_under_every_mark_has_the_verdict_of_the_table() {
+fn every_cut_and_mark_has_the_expected_condition() {
     let log = log(SessionId::random());
     for cut in 0..=log.bytes.len() {
         let readable = log.places.iter().filter(|(_, end, _)| *end <= cut as u64).count();
         let at_a_line_end = cut == 0 || log.bytes[cut - 1] == b'\n';
-        // Every mark where it matters; in the midst of a line, those on both sides of what can be read.
+        // Every mark at the ends of lines; within a line, the marks on both sides of the readable records.
         let near = log.places.iter().any(|(_, end, _)| end.abs_diff(cut as u64) <= 1);
         let marks = if near { 0..=log.places.len() } else { readable..=(readable + 1).min(log.places.len()) };
         for flushed in marks.clone() {
             for seen in flushed..=*marks.end() {
-                for boot in [BOOT, "an earlier one"] {
+                for boot in [BOOT, "an earlier boot"] {
                     let found = log.assess(&log.bytes[..cut], &log.slots(flushed, seen, boot));
                     let expected = match () {
                         () if readable == 0 || readable < flushed => Condition::Corrupt,
@@ -99,11 +99,11 @@ fn every_cut_under_every_mark_has_the_verdict_of_the_table() {
 }
 
 #[test]
-fn zeroes_are_torn_and_wrong_lines_are_degraded_whatever_follows() {
+fn zeroed_lines_are_torn_changed_lines_are_degraded() {
     let log = log(SessionId::random());
     let line = |n: usize| log.end_of(n - 1)..log.end_of(n);
     let slots = log.slots(0, 0, BOOT);
-    // Record 4 as it is after a block of it was never written: nothing behind it claims more than is readable.
+    // Record 4 with a block that was never written: no line after it claims more than is readable.
     let mut zeroed = log.bytes.clone();
     zeroed[line(3)][10..20].fill(0);
     let end = line(4).end;
@@ -116,16 +116,16 @@ fn zeroes_are_torn_and_wrong_lines_are_degraded_whatever_follows() {
 }
 
 #[test]
-fn records_behind_a_hole_prove_what_was_flushed() {
+fn records_after_a_gap_prove_what_was_flushed() {
     let log = log(SessionId::random());
     let slots = log.slots(0, 0, BOOT);
     let line = |n: usize| log.end_of(n - 1)..log.end_of(n);
-    // Without record 4: record 5, the first behind the hole, has nothing to hold against; record 6 claims 3.
+    // Without record 4: record 5, the first after the gap, has no predecessor to verify it; record 6 claims 3.
     let mut without = log.bytes.clone();
     without.drain(line(3));
     let found = log.assess(&without, &slots);
     assert_eq!((found.flushed, found.condition()), (3, Condition::Degraded));
-    // Without record 3 and 4 it claims one more than there is.
+    // Without records 3 and 4 it claims one more than is readable.
     let mut without = log.bytes.clone();
     without.drain(line(2).start..line(3).end);
     let found = log.assess(&without, &slots);
@@ -133,11 +133,11 @@ fn records_behind_a_hole_prove_what_was_flushed() {
 }
 
 #[test]
-fn another_log_in_the_place_of_this_one_is_corrupt() {
+fn a_log_replaced_by_another_is_corrupt() {
     let (log, other) = (log(SessionId::random()), log(SessionId::random()));
     let found = log.assess(&other.bytes, &log.slots(0, 0, BOOT));
     assert_eq!((found.condition(), found.readable()), (Condition::Corrupt, 0));
-    // The same records under other sums: a log that was written anew from an older copy.
+    // The mark of another log with the same revisions: the log was written again from an older copy.
     let mut slots = log.slots(6, 6, BOOT);
     if let Some(slot) = &mut slots.newest {
         slot.mark = other.slots(5, 5, BOOT).mark();
@@ -148,12 +148,12 @@ fn another_log_in_the_place_of_this_one_is_corrupt() {
 }
 
 #[test]
-fn a_rule_that_is_broken_and_a_kind_that_is_new_are_told_apart() {
+fn illegal_and_malformed_records_make_a_log_invalid() {
     let id = SessionId::random();
     let started = log(id);
     let (tip, ..) = started.places[1];
     let at = Timestamp::from_millis(1_700_000_000_000).unwrap();
-    let event = SessionEvent::ResumeRequested { by: "somebody".into() };
+    let event = SessionEvent::ResumeRequested { by: "a user".into() };
     let (illegal, _) = Chain::at(id, tip).seal(UnsealedRecord { at, attempt: 1, flushed: 0, event }).unwrap();
     let mut bytes = started.bytes[..started.end_of(1)].to_vec();
     bytes.extend_from_slice(illegal.line().as_bytes());
@@ -162,7 +162,7 @@ fn a_rule_that_is_broken_and_a_kind_that_is_new_are_told_apart() {
     assert_eq!((found.condition(), found.readable()), (Condition::Invalid, 3));
     assert!(matches!(found.refusal(), Some(StorageError::Invalid { revision: 3, .. })));
 
-    // Something that is no record and has a right sum, and a line of the largest size.
+    // A line that is not a record but has a valid sum, and has the largest size.
     let body = format!("{{\"seq\":3{}", " ".repeat(RECORD_BYTES - 100));
     let mut hasher = xxhash_rust::xxh3::Xxh3::new();
     hasher.update(&tip.sum.as_u64().to_be_bytes());

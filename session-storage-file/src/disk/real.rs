@@ -1,4 +1,4 @@
-//! The disk of the operating system. Interrupted calls are made again here, and nowhere else.
+//! The disk of the operating system. Only this module retries interrupted calls.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -12,7 +12,7 @@ use session_core::FileSystem;
 
 use super::{Disk, DiskFile, Identity, Kind, LockMode, Open};
 
-/// The file system as the operating system shows it.
+/// The file system of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealDisk;
 
@@ -27,7 +27,8 @@ impl Disk for RealDisk {
             Open::Create => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
             Open::CreateIfAbsent => OFlags::RDWR | OFlags::CREATE,
         };
-        // NONBLOCK means nothing to a regular file, and keeps a planted pipe from holding this thread for ever.
+        // NONBLOCK has no effect on a regular file, and keeps a planted pipe from blocking this thread for
+        // ever.
         let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let mode = Mode::RUSR | Mode::WUSR;
         let file = retry_on_intr(|| fs::open(path, flags, mode))?;
@@ -48,7 +49,7 @@ impl Disk for RealDisk {
     fn read_dir(&self, path: &Path) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(path)? {
-            // A name that is no text is none of ours; it must still be seen, so that it can be refused.
+            // A name that is not UTF-8 is not ours; it is still returned, so that it can be rejected.
             names.push(entry?.file_name().to_string_lossy().into_owned());
         }
         Ok(names)
@@ -60,8 +61,8 @@ impl Disk for RealDisk {
 
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         match retry_on_intr(|| fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)) {
-            // A file system that does not know the flag. Whoever calls this holds the store's lock, so that nothing
-            // comes in between the look and the renaming; and no folder with something in it is ever replaced.
+            // The file system does not support the flag. The caller holds the store's lock, so nothing can
+            // appear between this check and the rename, and a folder that is not empty is never replaced.
             Err(Errno::INVAL | Errno::NOSYS) => match self.kind(to)? {
                 Some(_) => Err(io::ErrorKind::AlreadyExists.into()),
                 None => self.rename(from, to),
@@ -129,8 +130,9 @@ impl DiskFile for RealFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        // Made once, even if interrupted (the standard library would repeat it): a flush may have failed already for
-        // pages that a second one no longer looks at. The caller takes every error as a failed flush.
+        // Called once, even if interrupted (the standard library would repeat it): a flush may have failed
+        // already for pages that a second one no longer covers. The caller treats every error as a failed
+        // flush.
         Ok(fs::fdatasync(&self.0)?)
     }
 

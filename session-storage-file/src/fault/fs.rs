@@ -1,9 +1,10 @@
-//! The file system itself: inodes apart from names, and beside what is live what would survive a power cut. Cheap to
-//! copy, so that the state after every call can be kept. Faults, processes and locks are not here.
+//! The simulated file system: inodes separate from names, and live contents next to those that would survive a
+//! power cut. Cheap to copy, so that the state after every call can be kept. Faults, processes and locks are
+//! not here.
 
 #![expect(
     clippy::indexing_slicing,
-    reason = "an `Ino` is an index that this module handed out, and none is taken back"
+    reason = "an `Ino` is an index that this module issued, and the table never shrinks"
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,13 +16,13 @@ use rustix::io::Errno;
 
 use super::plan::error;
 
-/// The place of an inode in the table.
+/// The index of an inode in the table.
 pub(super) type Ino = usize;
 pub(super) type Names = BTreeMap<Arc<str>, Ino>;
 
 pub(super) const ROOT: Ino = 0;
 
-/// A change of a file that no sync has covered.
+/// An unsynced change of a file.
 #[derive(Debug, Clone)]
 pub(super) enum FileChange {
     Write { offset: usize, bytes: Arc<[u8]> },
@@ -31,7 +32,7 @@ pub(super) enum FileChange {
 #[derive(Debug, Clone)]
 pub(super) struct PendingChange {
     pub(super) change: FileChange,
-    /// A sync failed on it: it may have reached the disk, and no later sync will bring it there.
+    /// `true` if a sync of it failed: it may have reached the disk, and no later sync will write it.
     pub(super) lost: bool,
 }
 
@@ -43,12 +44,12 @@ pub(super) struct FileNode {
     pub(super) sync_failed: bool,
 }
 
-/// A change of a folder that no sync has covered. `None` takes the name away.
+/// An unsynced change of a folder. `None` removes the name.
 #[derive(Debug, Clone)]
 pub(super) struct NameChange {
     pub(super) name: Arc<str>,
     pub(super) to: Option<Ino>,
-    /// Both halves of a rename carry the same number.
+    /// The number of the rename, the same for both of its halves.
     pub(super) rename: Option<u64>,
 }
 
@@ -67,13 +68,13 @@ pub(super) enum Node {
 
 #[derive(Debug, Clone)]
 pub(super) struct Inode {
-    /// What the outside sees as the inode's number. Used again once nothing names or holds the inode, as real file
-    /// systems do.
+    /// The inode number that callers see. It is reused once the inode has neither names nor handles, as in real
+    /// file systems.
     pub(super) number: u64,
     pub(super) node: Node,
 }
 
-/// How often an inode is named, and how often it is open.
+/// The reference counts of an inode.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Uses {
     pub(super) names: u32,
@@ -87,15 +88,15 @@ pub(super) struct Fs {
     pub(super) free_numbers: BTreeSet<u64>,
     pub(super) next_number: u64,
     pub(super) next_rename: u64,
-    /// Renames of which one half was synced.
+    /// Renames of which only one half was synced.
     pub(super) half_synced: BTreeSet<u64>,
-    /// Bytes in files, and a fixed price for each inode.
+    /// The used capacity: bytes in files, and a fixed amount for each inode.
     pub(super) used: usize,
-    /// How often the machine was started.
+    /// The number of the current boot.
     pub(super) boot: u64,
 }
 
-/// What an inode takes from the capacity, in bytes.
+/// The capacity that each inode uses, in bytes.
 pub(super) const INODE_BYTES: usize = 256;
 
 impl Fs {
@@ -145,7 +146,7 @@ impl Fs {
         }
     }
 
-    /// The inode that a path names now.
+    /// Returns the inode that a path names now.
     pub(super) fn lookup(&self, path: &Path) -> io::Result<Ino> {
         let mut ino = ROOT;
         for component in path.components() {
@@ -161,15 +162,15 @@ impl Fs {
         Ok(ino)
     }
 
-    /// The folder that a path is in, and the path's last name.
-    pub(super) fn place<'p>(&self, path: &'p Path) -> io::Result<(Ino, &'p str)> {
+    /// Returns the parent folder of a path, and its last component.
+    pub(super) fn parent_and_name<'p>(&self, path: &'p Path) -> io::Result<(Ino, &'p str)> {
         let name = path.file_name().and_then(|name| name.to_str()).ok_or(error(Errno::INVAL))?;
         let parent = self.lookup(path.parent().unwrap_or(Path::new("/")))?;
         self.dir(parent)?;
         Ok((parent, name))
     }
 
-    pub(super) fn make(&mut self, parent: Ino, name: &str, node: Node) -> io::Result<Ino> {
+    pub(super) fn create(&mut self, parent: Ino, name: &str, node: Node) -> io::Result<Ino> {
         let number = self.free_numbers.pop_first().unwrap_or_else(|| {
             self.next_number += 1;
             self.next_number
@@ -182,7 +183,7 @@ impl Fs {
         Ok(ino)
     }
 
-    /// Changes what a name in a folder stands for.
+    /// Sets or removes a name in a folder.
     pub(super) fn set_name(
         &mut self,
         parent: Ino,
@@ -209,16 +210,16 @@ impl Fs {
 
     pub(super) fn rename(&mut self, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
         let moved = self.lookup(from)?;
-        let (source, source_name) = self.place(from)?;
-        let (target, target_name) = self.place(to)?;
-        if let Some(&there) = self.dir(target)?.live.get(target_name) {
+        let (source, source_name) = self.parent_and_name(from)?;
+        let (target, target_name) = self.parent_and_name(to)?;
+        if let Some(&existing) = self.dir(target)?.live.get(target_name) {
             if !replace {
                 return Err(error(Errno::EXIST));
             }
-            if there == moved {
+            if existing == moved {
                 return Ok(());
             }
-            match (&self.inode(moved).node, &self.inode(there).node) {
+            match (&self.inode(moved).node, &self.inode(existing).node) {
                 (Node::File(_), Node::File(_)) => {}
                 (Node::Dir(_), Node::Dir(dir)) if dir.live.is_empty() => {}
                 (Node::Dir(_), Node::Dir(_)) => return Err(error(Errno::NOTEMPTY)),
@@ -258,7 +259,7 @@ impl Fs {
         Ok(())
     }
 
-    /// A sync that succeeds. What an earlier one failed on stays where it is.
+    /// Applies a sync that succeeds. Changes on which an earlier sync failed stay pending.
     pub(super) fn sync_file(&mut self, ino: Ino) -> io::Result<()> {
         let file = self.file_mut(ino)?;
         if file.pending.iter().any(|pending| pending.lost) {
@@ -276,7 +277,7 @@ impl Fs {
         Ok(())
     }
 
-    /// A sync that fails: nothing that it should have covered will ever be covered.
+    /// Applies a sync that fails: no later sync writes what it should have covered.
     pub(super) fn fail_sync(&mut self, ino: Ino, drop: bool) -> io::Result<()> {
         let file = self.file_mut(ino)?;
         file.sync_failed = true;
@@ -290,17 +291,17 @@ impl Fs {
         Ok(())
     }
 
-    pub(super) fn hold(&mut self, ino: Ino) {
+    pub(super) fn add_handle(&mut self, ino: Ino) {
         self.uses[ino].handles += 1;
     }
 
-    pub(super) fn let_go(&mut self, ino: Ino) {
+    pub(super) fn release_handle(&mut self, ino: Ino) {
         self.uses[ino].handles -= 1;
         self.release(ino);
     }
 
-    /// Closes everything.
-    pub(super) fn forget_handles(&mut self) {
+    /// Closes all handles.
+    pub(super) fn close_all_handles(&mut self) {
         for ino in 0..self.uses.len() {
             if std::mem::take(&mut self.uses[ino].handles) > 0 {
                 self.release(ino);
@@ -308,7 +309,7 @@ impl Fs {
         }
     }
 
-    /// Frees an inode that nothing names and nothing holds.
+    /// Frees an inode without names and handles.
     fn release(&mut self, ino: Ino) {
         let Uses { names, handles } = self.uses[ino];
         if names == 0 && handles == 0 {

@@ -1,12 +1,12 @@
-//! What a power cut leaves: the disk as it could be found afterwards.
+//! Disk images after a power cut.
 //!
-//! A cut that lets changes reach the disk in another order than they were made leaves, at each instant, a subset of
-//! them. So choosing subsets covers every order; changes of the same bytes or the same name stay in their order, as
-//! they do in a page cache and in a journal.
+//! A disk may write changes in another order than they were made, so a cut leaves some subset of them. Choosing
+//! subsets therefore covers every order. Changes of the same bytes or the same name keep their order, as in a
+//! page cache and in a journal.
 
 #![expect(
     clippy::indexing_slicing,
-    reason = "an `Ino` is an index that `fs` handed out, and none is taken back"
+    reason = "an `Ino` is an index that `fs` issued, and the table never shrinks"
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,15 +15,15 @@ use std::sync::Arc;
 use super::fs::{DirNode, FileChange, FileNode, Fs, Ino, Inode, NameChange, Names, Node, PendingChange};
 use super::fs::{INODE_BYTES, ROOT, Uses, apply};
 use super::rng::Rng;
-use super::world::FaultDisk;
+use super::simulation::FaultDisk;
 
-/// What of the unsynced survives a cut.
+/// The unsynced changes that survive a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Keep {
-    /// Nothing. A rename across folders of which one was synced is then half done, unless a folder moved.
+    /// None. A rename across folders of which one was synced is then half done, unless it moved a folder.
     Synced,
-    /// Everything.
+    /// All.
     All,
     /// All names, no bytes and no lengths.
     Names,
@@ -33,18 +33,20 @@ pub enum Keep {
     Lengths,
     /// All names, and bytes within the synced lengths.
     Bytes,
-    /// Everything, but of each file's last unsynced write only this many bytes (modulo one more than its length), and
-    /// the length that goes with them.
+    /// All, but of each file's last unsynced write only this many bytes (modulo its length plus one), and the
+    /// length that goes with them.
     Torn(usize),
-    /// As [`Torn`](Self::Torn), the file as long as after the whole write, the rest of it zeros.
+    /// Like [`Torn`](Self::Torn), but the file has the length after the complete write, and the rest of it is
+    /// zeros.
     ZeroFilled(usize),
-    /// Whatever the seed says: each name, each length and each piece of each write on its own, in pieces of 512
-    /// bytes, of one byte, or whole; renames across folders as one step or in halves.
+    /// A random subset for this seed: each name, each length and each chunk of each write independently, in
+    /// chunks of 512 bytes, of one byte, or of the complete write; renames across folders atomically or in
+    /// halves.
     Random(u64),
 }
 
 impl Keep {
-    /// Those that leave nothing to choose.
+    /// The variants without a parameter.
     pub const FIXED: [Self; 6] =
         [Self::Synced, Self::All, Self::Names, Self::Contents, Self::Lengths, Self::Bytes];
 
@@ -65,13 +67,13 @@ impl Moment {
         Self { fs: Arc::new(fs.clone()), what: what.into() }
     }
 
-    /// The call, for a person.
+    /// Describes the call, for failure messages.
     #[must_use]
     pub fn what(&self) -> &str {
         &self.what
     }
 
-    /// Whether a cut now could lose anything. If not, all cuts leave the same.
+    /// Returns `true` if a cut now loses nothing. All cuts are then equal.
     #[must_use]
     pub fn is_synced(&self) -> bool {
         self.fs.inodes.iter().all(|inode| match &inode.node {
@@ -80,7 +82,8 @@ impl Moment {
         })
     }
 
-    /// The longest unsynced last write of any file, in bytes: how many values make sense for [`Keep::Torn`].
+    /// Returns the length of the longest unsynced last write of any file, in bytes: the number of useful values
+    /// for [`Keep::Torn`].
     #[must_use]
     pub fn last_write(&self) -> usize {
         let files = self.fs.inodes.iter().filter_map(|inode| match &inode.node {
@@ -93,32 +96,33 @@ impl Moment {
         files.max().unwrap_or(0)
     }
 
-    /// The disk after the death of all processes, with the machine still running: nothing is lost, nothing that was
-    /// unsynced is safe, and nobody has anything open or locked.
+    /// Returns the disk after all processes were killed, with the machine still running: nothing is lost,
+    /// unsynced changes stay unsynced, and no file is open or locked.
     #[must_use]
     pub fn kill(&self) -> FaultDisk {
         let mut fs = Fs::clone(&self.fs);
-        fs.forget_handles();
+        fs.close_all_handles();
         FaultDisk::of(fs)
     }
 
-    /// A disk as the cut leaves it, in the next boot. All that is on it is durable; nobody has anything open or locked.
+    /// Returns the disk after a power cut, in the next boot. Everything on it is durable; no file is open or
+    /// locked.
     #[must_use]
     pub fn cut(&self, keep: Keep) -> FaultDisk {
         let mut rng = Rng::new(if let Keep::Random(seed) = keep { seed } else { 0 });
-        FaultDisk::of(Cut::new(&self.fs, keep, &mut rng).run())
+        FaultDisk::of(PowerCut::new(&self.fs, keep, &mut rng).run())
     }
 }
 
-struct Cut<'a> {
+struct PowerCut<'a> {
     before: &'a Fs,
     keep: Keep,
     rng: &'a mut Rng,
-    /// For renames across folders, in a cut that takes them as one step: whether each happened.
+    /// The decision for each rename across folders, if this cut treats them as atomic.
     renames: Option<BTreeMap<u64, bool>>,
 }
 
-impl<'a> Cut<'a> {
+impl<'a> PowerCut<'a> {
     fn new(before: &'a Fs, keep: Keep, rng: &'a mut Rng) -> Self {
         let one_step = matches!(keep, Keep::Random(_)) && rng.coin();
         Self { before, keep, rng, renames: one_step.then(BTreeMap::new) }
@@ -135,8 +139,8 @@ impl<'a> Cut<'a> {
             boot: self.before.boot + 1,
             ..*self.before
         };
-        self.one_place_for_each_folder(&mut fs);
-        count(&mut fs);
+        self.resolve_duplicate_folders(&mut fs);
+        recount(&mut fs);
         fs
     }
 
@@ -159,7 +163,7 @@ impl<'a> Cut<'a> {
 
     fn names(&mut self, dir: &DirNode) -> Names {
         let mut names = Names::clone(&dir.durable);
-        // Both halves of a rename within the folder: one step in every cut.
+        // A rename within the folder is atomic in every cut: both halves share a decision.
         let mut within = BTreeMap::<u64, (usize, Option<bool>)>::new();
         for number in dir.pending.iter().filter_map(|change| change.rename) {
             within.entry(number).or_default().0 += 1;
@@ -196,8 +200,9 @@ impl<'a> Cut<'a> {
 
     fn content(&mut self, file: &FileNode) -> Vec<u8> {
         let mut content = Vec::clone(&file.durable);
-        let last = file.pending.iter().rposition(|p| matches!(p.change, FileChange::Write { .. }));
-        let piece = if matches!(self.keep, Keep::Random(_)) { self.piece() } else { 0 };
+        let last =
+            file.pending.iter().rposition(|pending| matches!(pending.change, FileChange::Write { .. }));
+        let chunk_size = if matches!(self.keep, Keep::Random(_)) { self.chunk_size() } else { 0 };
         for (index, PendingChange { change, .. }) in file.pending.iter().enumerate() {
             let FileChange::Write { offset, bytes } = change else {
                 if self.keeps_length() {
@@ -220,13 +225,13 @@ impl<'a> Cut<'a> {
                 Keep::All | Keep::Contents | Keep::Torn(_) | Keep::ZeroFilled(_) => {
                     apply(&mut content, change);
                 }
-                Keep::Random(_) => self.random_write(&mut content, offset, bytes, piece),
+                Keep::Random(_) => self.random_write(&mut content, offset, bytes, chunk_size),
             }
         }
         content
     }
 
-    /// Whether a file that was cut or extended stays so.
+    /// Returns `true` if a truncation or extension of a file survives.
     fn keeps_length(&mut self) -> bool {
         match self.keep {
             Keep::Synced | Keep::Names | Keep::Bytes => false,
@@ -235,8 +240,8 @@ impl<'a> Cut<'a> {
         }
     }
 
-    /// The size of the pieces in which a file's writes reach the disk.
-    fn piece(&mut self) -> usize {
+    /// Chooses the size of the chunks in which a file's writes reach the disk.
+    fn chunk_size(&mut self) -> usize {
         match self.rng.below(4) {
             0 => 1,
             1 | 2 => 512,
@@ -244,22 +249,23 @@ impl<'a> Cut<'a> {
         }
     }
 
-    fn random_write(&mut self, content: &mut Vec<u8>, offset: usize, bytes: &[u8], piece: usize) {
+    fn random_write(&mut self, content: &mut Vec<u8>, offset: usize, bytes: &[u8], chunk_size: usize) {
         let end = offset + bytes.len();
         match self.rng.below(4) {
             0 => {}
-            // The length stops anywhere within the write.
+            // The length ends anywhere within the write.
             1 => extend(content, offset + self.rng.below(bytes.len() + 1)),
             _ => extend(content, end),
         }
-        // Mostly kept, mostly lost, or evenly: an even choice alone would nearly never leave a nearly whole write.
+        // Mostly kept, mostly lost, or even: an even choice alone would almost never leave an almost complete
+        // write.
         let lost_in_four = 1 + self.rng.below(3);
         let mut from = 0;
         while from < bytes.len() {
-            // Pieces lie where the disk's do, not where the write begins.
-            let to = match piece {
+            // Chunks are aligned to the disk, not to the start of the write.
+            let to = match chunk_size {
                 usize::MAX => bytes.len(),
-                _ => (((offset + from) / piece + 1) * piece - offset).min(bytes.len()),
+                _ => (((offset + from) / chunk_size + 1) * chunk_size - offset).min(bytes.len()),
             };
             if self.rng.below(4) >= lost_in_four {
                 within(content, offset + from, &bytes[from..to]);
@@ -268,8 +274,8 @@ impl<'a> Cut<'a> {
         }
     }
 
-    /// A folder that a half-done rename left under two names is where the rename put it.
-    fn one_place_for_each_folder(&self, fs: &mut Fs) {
+    /// Keeps a folder that a half-done rename left under two names only where the rename moved it.
+    fn resolve_duplicate_folders(&self, fs: &mut Fs) {
         let mut places = BTreeMap::<Ino, Vec<(Ino, Arc<str>)>>::new();
         let mut todo = vec![ROOT];
         let mut seen = BTreeSet::from([ROOT]);
@@ -300,9 +306,9 @@ impl<'a> Cut<'a> {
     }
 }
 
-/// Counts names and bytes anew, and frees the inodes that the cut left without a name. A number that was used again
-/// before the cut could be found twice: the second gets a new one.
-fn count(fs: &mut Fs) {
+/// Counts names and bytes again, and frees the inodes that the cut left without a name. If an inode number that
+/// was reused before the cut occurs twice, the second inode gets a new one.
+fn recount(fs: &mut Fs) {
     fs.uses[ROOT].names = 1;
     let mut numbers = BTreeSet::new();
     let mut todo = vec![ROOT];
@@ -343,7 +349,7 @@ fn write(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
     }
 }
 
-/// Writes what lies within the length.
+/// Writes the part that lies within the current length.
 fn within(content: &mut [u8], offset: usize, bytes: &[u8]) {
     if let Some(rest) = content.get_mut(offset..) {
         for (to, from) in rest.iter_mut().zip(bytes) {

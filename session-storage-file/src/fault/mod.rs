@@ -1,8 +1,8 @@
-//! A file system in memory that loses power, fails calls, tears writes and runs full: what tests of this crate stand
-//! on. What is live and what would survive a power cut are kept apart, for bytes, for lengths and for names.
+//! An in-memory file system for tests that loses power, fails calls, tears writes and runs full. It keeps live
+//! contents separate from those that would survive a power cut, for bytes, lengths and names.
 //!
-//! Honest where a local journalling file system is, and no further: what was synced is durable, a rename within one
-//! folder is one step; nothing else is promised, and a cut keeps any part of the rest.
+//! It guarantees what a local journalling file system does, and no more: what was synced is durable, and a
+//! rename within one folder is atomic. A power cut keeps any part of the rest.
 //!
 //! ```
 //! use std::path::Path;
@@ -10,7 +10,7 @@
 //! use session_storage_file::fault::{FaultDisk, Keep};
 //!
 //! let disk = FaultDisk::new();
-//! disk.record();
+//! disk.start_recording();
 //! let file = disk.open(Path::new("/log"), Open::Create)?;
 //! file.write_at(b"hello", 0)?;
 //! file.sync()?;
@@ -23,13 +23,13 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
-mod calls;
 mod file;
 mod fs;
 mod image;
+mod paths;
 mod plan;
 mod rng;
-mod world;
+mod simulation;
 
 #[cfg(test)]
 mod tests;
@@ -37,4 +37,4 @@ mod tests;
 pub use self::image::{Keep, Moment};
 pub use self::plan::{AfterFailedSync, Call, Effect, Fault};
 pub use self::rng::Rng;
-pub use self::world::{Content, FaultDisk};
+pub use self::simulation::{Content, FaultDisk};

@@ -1,13 +1,13 @@
-//! Which call fails, and how.
+//! The fault plan: the calls that fail, and their errors.
 
 use std::io;
 
 use rustix::io::Errno;
 
-/// A call of the seam.
+/// A call of [`Disk`](crate::Disk) or [`DiskFile`](crate::DiskFile).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
-#[expect(missing_docs, reason = "each is the call of the seam with this name")]
+#[expect(missing_docs, reason = "each is the method with this name")]
 pub enum Call {
     Open,
     CreateDir,
@@ -30,20 +30,22 @@ pub enum Call {
     Unlock,
 }
 
-/// What happens instead of the call.
+/// The effect of a fault on a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Effect {
-    /// It fails with this error, and does nothing else. A failed sync of a file does more: see [`AfterFailedSync`].
+    /// The call fails with this error and has no effect. A failed sync of a file has one: see
+    /// [`AfterFailedSync`].
     Error(Errno),
-    /// A read or write moves about half of the bytes. Other calls are not touched by it.
+    /// A read or write transfers about half of the bytes. Other calls are not affected.
     Short,
-    /// The process dies before the call: its files are closed, its locks released, all its later calls fail.
+    /// The process dies before the call: its files are closed, its locks released, and all its later calls
+    /// fail.
     Death,
 }
 
 impl Effect {
-    /// The errors that a disk gives, and a short transfer.
+    /// The usual errors of a disk, and a short transfer.
     pub const ALL: [Self; 6] = [
         Self::Error(Errno::IO),
         Self::Error(Errno::NOSPC),
@@ -54,50 +56,51 @@ impl Effect {
     ];
 }
 
-/// A call that will not go as it should.
+/// A planned failure of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
-    /// How many calls that the fault could strike go well first.
+    /// The number of matching calls that succeed first.
     pub after: u64,
-    /// Only calls of this kind, if one is named.
+    /// The kind of call that matches; any kind if `None`.
     pub call: Option<Call>,
-    /// Only calls of this process, if one is named; see [`FaultDisk::process`](super::FaultDisk::process).
+    /// The process whose calls match, see [`FaultDisk::process`](super::FaultDisk::process); any process if
+    /// `None`.
     pub process: Option<u32>,
-    /// What happens.
+    /// The effect on the call.
     pub effect: Effect,
-    /// Whether it happens to every call from then on, not to one alone.
-    pub lasting: bool,
+    /// `true` if the fault affects every matching call from then on, not only one.
+    pub persistent: bool,
 }
 
 impl Fault {
-    /// Strikes one call of any kind and process, after this many that go well.
+    /// Creates a fault that affects one call of any kind and process, after this many that succeed.
     #[must_use]
     pub const fn nth(after: u64, effect: Effect) -> Self {
-        Self { after, call: None, process: None, effect, lasting: false }
+        Self { after, call: None, process: None, effect, persistent: false }
     }
 
-    /// Strikes only calls of this kind.
+    /// Limits the fault to calls of this kind.
     #[must_use]
     pub const fn on(mut self, call: Call) -> Self {
         self.call = Some(call);
         self
     }
 
-    /// Strikes only calls of this process.
+    /// Limits the fault to calls of this process.
     #[must_use]
-    pub const fn of(mut self, process: u32) -> Self {
+    pub const fn in_process(mut self, process: u32) -> Self {
         self.process = Some(process);
         self
     }
 
-    /// Strikes every such call from then on.
+    /// Extends the fault to every matching call from then on.
     #[must_use]
-    pub const fn lasting(mut self) -> Self {
-        self.lasting = true;
+    pub const fn persistent(mut self) -> Self {
+        self.persistent = true;
         self
     }
 
-    const fn could_strike(&self, call: Call, process: u32) -> bool {
+    const fn matches(&self, call: Call, process: u32) -> bool {
         let kind = match self.call {
             Some(wanted) => wanted as u8 == call as u8,
             None => true,
@@ -111,22 +114,22 @@ impl Fault {
     }
 }
 
-/// What a file holds after its sync failed. Linux keeps the pages and calls them clean; other systems, and Linux once
-/// the pages were evicted, show what the disk has.
+/// The content of a file after a failed sync. Linux keeps the pages and marks them clean; other systems, and
+/// Linux once the pages were evicted, return what is on the disk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum AfterFailedSync {
-    /// Reads still see what was written.
+    /// Reads still return what was written.
     #[default]
     Kept,
-    /// Reads see what was last synced.
+    /// Reads return what was last synced.
     Dropped,
 }
 
-/// The faults to come, and how many have struck.
+/// The faults to come, and the number of those that were triggered.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     faults: Vec<Fault>,
-    pub(super) struck: u64,
+    pub(super) triggered_faults: u64,
 }
 
 impl Plan {
@@ -138,11 +141,11 @@ impl Plan {
         self.faults.clear();
     }
 
-    /// What happens to this call, if anything.
-    pub(super) fn strike(&mut self, call: Call, process: u32) -> Option<Effect> {
+    /// Returns the effect on this call, if a fault matches.
+    pub(super) fn trigger(&mut self, call: Call, process: u32) -> Option<Effect> {
         let mut hit = None;
         self.faults.retain_mut(|fault| {
-            if hit.is_some() || !fault.could_strike(call, process) {
+            if hit.is_some() || !fault.matches(call, process) {
                 return true;
             }
             if fault.after > 0 {
@@ -150,9 +153,9 @@ impl Plan {
                 return true;
             }
             hit = Some(fault.effect);
-            fault.lasting
+            fault.persistent
         });
-        self.struck += u64::from(hit.is_some());
+        self.triggered_faults += u64::from(hit.is_some());
         hit
     }
 }

@@ -1,4 +1,4 @@
-//! Tests of the fault disk itself: a double that is laxer than a disk proves nothing.
+//! Tests of the fault disk: a test double that is more lenient than a real disk proves nothing.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -8,36 +8,36 @@ use rustix::io::Errno;
 use super::*;
 use crate::disk::{Disk, DiskFile, LockMode, Open};
 
-fn p(path: &str) -> &Path {
-    Path::new(path)
+fn path(text: &str) -> &Path {
+    Path::new(text)
 }
 
-fn read(disk: &FaultDisk, path: &str) -> Option<Vec<u8>> {
-    match disk.tree().remove(p(path)) {
+fn read(disk: &FaultDisk, name: &str) -> Option<Vec<u8>> {
+    match disk.tree().remove(path(name)) {
         Some(Content::File(bytes)) => Some(bytes.to_vec()),
         Some(Content::Dir) | None => None,
     }
 }
 
-fn put(disk: &FaultDisk, path: &str, bytes: &[u8]) -> Box<dyn DiskFile> {
-    let file = disk.open(p(path), Open::Create).unwrap();
+fn put(disk: &FaultDisk, name: &str, bytes: &[u8]) -> Box<dyn DiskFile> {
+    let file = disk.open(path(name), Open::Create).unwrap();
     assert_eq!(file.write_at(bytes, 0).unwrap(), bytes.len());
     file
 }
 
-/// A folder `/d` with a synced file `/d/f` of `old`.
+/// Creates a folder `/d` with a synced file `/d/f` that contains `old`.
 fn synced() -> (FaultDisk, Box<dyn DiskFile>) {
     let disk = FaultDisk::new();
-    disk.create_dir(p("/d")).unwrap();
-    disk.sync_dir(p("/")).unwrap();
+    disk.create_dir(path("/d")).unwrap();
+    disk.sync_dir(path("/")).unwrap();
     let file = put(&disk, "/d/f", b"old");
     file.sync().unwrap();
-    disk.sync_dir(p("/d")).unwrap();
+    disk.sync_dir(path("/d")).unwrap();
     (disk, file)
 }
 
 #[test]
-fn a_file_is_safe_once_its_bytes_and_its_name_are_synced() {
+fn a_file_survives_once_its_bytes_and_name_are_synced() {
     let disk = FaultDisk::new();
     let file = put(&disk, "/f", b"abc");
     assert_eq!(read(&disk.now().cut(Keep::Synced), "/f"), None);
@@ -45,13 +45,13 @@ fn a_file_is_safe_once_its_bytes_and_its_name_are_synced() {
     assert_eq!(read(&disk.now().cut(Keep::Contents), "/f"), None);
     file.sync().unwrap();
     assert_eq!(read(&disk.now().cut(Keep::Synced), "/f"), None);
-    disk.sync_dir(p("/")).unwrap();
+    disk.sync_dir(path("/")).unwrap();
     assert_eq!(read(&disk.now().cut(Keep::Synced), "/f").unwrap(), b"abc");
     assert!(disk.now().is_synced());
 }
 
 #[test]
-fn an_unsynced_append_is_torn_zero_filled_or_lost_as_asked() {
+fn an_unsynced_append_is_lost_torn_or_zero_filled() {
     let (disk, file) = synced();
     file.write_at(b"+new!", 3).unwrap();
     let found = |keep| read(&disk.now().cut(keep), "/d/f").unwrap();
@@ -69,7 +69,7 @@ fn an_unsynced_append_is_torn_zero_filled_or_lost_as_asked() {
 }
 
 #[test]
-fn an_unsynced_overwrite_keeps_any_piece_and_an_unsynced_cut_may_be_undone() {
+fn any_part_of_an_unsynced_change_may_survive() {
     let (disk, file) = synced();
     file.write_at(b"NEW", 0).unwrap();
     assert_eq!(read(&disk.now().cut(Keep::Bytes), "/d/f").unwrap(), b"NEW");
@@ -79,7 +79,7 @@ fn an_unsynced_overwrite_keeps_any_piece_and_an_unsynced_cut_may_be_undone() {
         assert!((0..3).all(|i| [b"old"[i], b"NEW"[i]].contains(&found[i])), "seed {seed}: {found:?}");
         seen.insert(found);
     }
-    assert_eq!(seen.len(), 8, "each byte kept and lost on its own");
+    assert_eq!(seen.len(), 8, "each byte survives or is lost independently");
     file.set_len(1).unwrap();
     assert_eq!(read(&disk.now().cut(Keep::All), "/d/f").unwrap(), b"N");
     assert_eq!(read(&disk.now().cut(Keep::Bytes), "/d/f").unwrap(), b"NEW");
@@ -89,12 +89,12 @@ fn an_unsynced_overwrite_keeps_any_piece_and_an_unsynced_cut_may_be_undone() {
 }
 
 #[test]
-fn names_made_renamed_and_removed_are_each_kept_or_lost_on_their_own() {
+fn unsynced_name_changes_survive_independently() {
     let (disk, _file) = synced();
     put(&disk, "/d/made", b"");
-    disk.remove_file(p("/d/f")).unwrap();
+    disk.remove_file(path("/d/f")).unwrap();
     put(&disk, "/d/tmp", b"");
-    disk.rename(p("/d/tmp"), p("/d/renamed")).unwrap();
+    disk.rename(path("/d/tmp"), path("/d/renamed")).unwrap();
     let mut seen = std::collections::BTreeSet::new();
     for seed in 0..400 {
         let image = disk.now().cut(Keep::Random(seed));
@@ -108,57 +108,54 @@ fn names_made_renamed_and_removed_are_each_kept_or_lost_on_their_own() {
             assert!(seen.contains(&(made, old, false, true)), "{seen:?}");
         }
     }
-    assert!(
-        seen.iter().all(|(.., tmp, renamed)| !(*tmp && *renamed)),
-        "within a folder a rename is one step"
-    );
+    assert!(seen.iter().all(|(.., tmp, renamed)| !(*tmp && *renamed)), "a rename within a folder is atomic");
 }
 
 #[test]
-fn a_rename_across_folders_is_safe_when_both_are_synced() {
+fn a_cross_folder_rename_survives_once_both_are_synced() {
     let (disk, _file) = synced();
-    disk.create_dir(p("/e")).unwrap();
-    disk.sync_dir(p("/")).unwrap();
-    disk.rename(p("/d/f"), p("/e/f")).unwrap();
+    disk.create_dir(path("/e")).unwrap();
+    disk.sync_dir(path("/")).unwrap();
+    disk.rename(path("/d/f"), path("/e/f")).unwrap();
     let mut seen = std::collections::BTreeSet::new();
     for seed in 0..200 {
         let image = disk.now().cut(Keep::Random(seed));
         seen.insert((read(&image, "/d/f").is_some(), read(&image, "/e/f").is_some()));
     }
     assert_eq!(seen.len(), 4, "{seen:?}");
-    disk.sync_dir(p("/d")).unwrap();
+    disk.sync_dir(path("/d")).unwrap();
     assert_eq!(read(&disk.now().cut(Keep::Synced), "/d/f"), None);
-    assert_eq!(read(&disk.now().cut(Keep::Synced), "/e/f"), None, "the other half was not promised");
-    disk.sync_dir(p("/e")).unwrap();
+    assert_eq!(read(&disk.now().cut(Keep::Synced), "/e/f"), None, "the other half is not guaranteed");
+    disk.sync_dir(path("/e")).unwrap();
     assert_eq!(read(&disk.now().cut(Keep::Synced), "/e/f").unwrap(), b"old");
 }
 
 #[test]
 fn a_folder_is_never_in_two_places() {
     let (disk, _file) = synced();
-    disk.create_dir(p("/e")).unwrap();
-    disk.sync_dir(p("/")).unwrap();
-    disk.rename(p("/d"), p("/e/d")).unwrap();
+    disk.create_dir(path("/e")).unwrap();
+    disk.sync_dir(path("/")).unwrap();
+    disk.rename(path("/d"), path("/e/d")).unwrap();
     for seed in 0..200 {
         let image = disk.now().cut(Keep::Random(seed));
         let places = ["/d/f", "/e/d/f"].iter().filter(|path| read(&image, path).is_some()).count();
         assert!(places <= 1, "seed {seed}");
     }
-    disk.sync_dir(p("/e")).unwrap();
+    disk.sync_dir(path("/e")).unwrap();
     assert_eq!(read(&disk.now().cut(Keep::Synced), "/e/d/f").unwrap(), b"old");
-    assert!(!disk.now().cut(Keep::Synced).tree().contains_key(p("/d")));
+    assert!(!disk.now().cut(Keep::Synced).tree().contains_key(path("/d")));
 }
 
 #[test]
-fn what_a_failed_sync_should_have_covered_no_later_one_covers() {
+fn a_later_sync_does_not_cover_writes_of_a_failed_one() {
     for (after, seen) in [(AfterFailedSync::Kept, &b"old+1+2"[..]), (AfterFailedSync::Dropped, b"old\0\0+2")]
     {
         let (disk, file) = synced();
         disk.after_failed_sync(after);
-        disk.fail(Fault::nth(0, Effect::Error(Errno::IO)).on(Call::Sync));
+        disk.inject(Fault::nth(0, Effect::Error(Errno::IO)).on(Call::Sync));
         file.write_at(b"+1", 3).unwrap();
         assert_eq!(file.sync().unwrap_err().raw_os_error(), Some(Errno::IO.raw_os_error()));
-        assert_eq!(disk.struck(), 1);
+        assert_eq!(disk.triggered_faults(), 1);
         assert!(disk.violations().is_empty());
         file.write_at(b"+2", 5).unwrap();
         assert_eq!(disk.violations().len(), 1);
@@ -170,39 +167,39 @@ fn what_a_failed_sync_should_have_covered_no_later_one_covers() {
 }
 
 #[test]
-fn a_failed_sync_of_a_folder_can_be_made_good() {
+fn a_failed_folder_sync_can_be_retried() {
     let disk = FaultDisk::new();
     put(&disk, "/f", b"").sync().unwrap();
-    disk.fail(Fault::nth(0, Effect::Error(Errno::IO)).on(Call::SyncDir));
-    disk.sync_dir(p("/")).unwrap_err();
+    disk.inject(Fault::nth(0, Effect::Error(Errno::IO)).on(Call::SyncDir));
+    disk.sync_dir(path("/")).unwrap_err();
     assert_eq!(read(&disk.now().cut(Keep::Synced), "/f"), None);
-    disk.sync_dir(p("/")).unwrap();
+    disk.sync_dir(path("/")).unwrap();
     assert_eq!(read(&disk.now().cut(Keep::Synced), "/f").unwrap(), b"");
 }
 
 #[test]
-fn a_fault_strikes_the_call_that_it_names_and_a_lasting_one_all_after_it() {
+fn a_fault_triggers_once_unless_it_is_persistent() {
     let (disk, file) = synced();
-    disk.fail(Fault::nth(1, Effect::Short).on(Call::WriteAt));
+    disk.inject(Fault::nth(1, Effect::Short).on(Call::WriteAt));
     assert_eq!(file.write_at(b"four", 0).unwrap(), 4);
     assert_eq!(file.write_at(b"four", 0).unwrap(), 2);
     assert_eq!(file.write_at(b"four", 0).unwrap(), 4);
     let other = disk.process();
-    disk.fail(Fault::nth(0, Effect::Error(Errno::ACCESS)).of(other.process_number()).lasting());
-    assert!(disk.kind(p("/d")).is_ok());
+    disk.inject(Fault::nth(0, Effect::Error(Errno::ACCESS)).in_process(other.process_number()).persistent());
+    assert!(disk.kind(path("/d")).is_ok());
     for _ in 0..2 {
-        assert_eq!(other.kind(p("/d")).unwrap_err().kind(), ErrorKind::PermissionDenied);
+        assert_eq!(other.kind(path("/d")).unwrap_err().kind(), ErrorKind::PermissionDenied);
     }
-    disk.heal();
-    assert!(other.kind(p("/d")).is_ok());
-    assert_eq!(disk.struck(), 3);
+    disk.clear_faults();
+    assert!(other.kind(path("/d")).is_ok());
+    assert_eq!(disk.triggered_faults(), 3);
 }
 
 #[test]
-fn locks_belong_to_open_files_and_die_with_their_process() {
+fn locks_belong_to_open_files_until_their_process_dies() {
     let (disk, file) = synced();
     let other = disk.process();
-    let theirs = other.open(p("/d/f"), Open::Write).unwrap();
+    let theirs = other.open(path("/d/f"), Open::Write).unwrap();
     assert!(file.try_lock(LockMode::Shared).unwrap());
     assert!(theirs.try_lock(LockMode::Shared).unwrap());
     assert!(!file.try_lock(LockMode::Exclusive).unwrap());
@@ -213,7 +210,7 @@ fn locks_belong_to_open_files_and_die_with_their_process() {
     other.kill();
     assert!(other.is_dead() && disk.open_files() == 1);
     assert!(file.try_lock(LockMode::Exclusive).unwrap());
-    assert!(theirs.write_at(b"x", 0).is_err() && other.open(p("/d/f"), Open::Read).is_err());
+    assert!(theirs.write_at(b"x", 0).is_err() && other.open(path("/d/f"), Open::Read).is_err());
     assert_eq!(read(&disk, "/d/f").unwrap(), b"old");
     drop(theirs);
     drop(file);
@@ -221,11 +218,11 @@ fn locks_belong_to_open_files_and_die_with_their_process() {
 }
 
 #[test]
-fn a_process_can_die_at_any_call_and_leave_the_unsynced_to_the_others() {
+fn unsynced_writes_of_a_killed_process_stay_visible() {
     let (disk, _file) = synced();
     let doomed = disk.process();
-    doomed.fail(Fault::nth(2, Effect::Death).of(doomed.process_number()));
-    let file = doomed.open(p("/d/f"), Open::Write).unwrap();
+    doomed.inject(Fault::nth(2, Effect::Death).in_process(doomed.process_number()));
+    let file = doomed.open(path("/d/f"), Open::Write).unwrap();
     file.write_at(b"+", 3).unwrap();
     assert!(file.sync().is_err() && doomed.is_dead());
     assert_eq!(read(&disk, "/d/f").unwrap(), b"old+");
@@ -235,13 +232,13 @@ fn a_process_can_die_at_any_call_and_leave_the_unsynced_to_the_others() {
 }
 
 #[test]
-fn a_full_disk_takes_what_fits_and_goes_on_once_there_is_room() {
+fn a_full_disk_accepts_writes_up_to_its_capacity() {
     let (disk, file) = synced();
     disk.set_capacity(disk.used() + 2);
     assert_eq!(file.write_at(b"abcd", 3).unwrap(), 2);
     assert_eq!(file.write_at(b"cd", 5).unwrap_err().raw_os_error(), Some(Errno::NOSPC.raw_os_error()));
-    assert_eq!(file.write_at(b"OLD", 0).unwrap(), 3, "what is there can be changed");
-    assert!(disk.open(p("/d/g"), Open::Create).is_err() && disk.create_dir(p("/g")).is_err());
+    assert_eq!(file.write_at(b"OLD", 0).unwrap(), 3, "existing bytes can be overwritten");
+    assert!(disk.open(path("/d/g"), Open::Create).is_err() && disk.create_dir(path("/g")).is_err());
     file.set_len(0).unwrap();
     assert_eq!(file.write_at(b"abcd", 0).unwrap(), 4);
     disk.set_capacity(usize::MAX);
@@ -249,11 +246,11 @@ fn a_full_disk_takes_what_fits_and_goes_on_once_there_is_room() {
 }
 
 #[test]
-fn an_open_file_lives_on_without_a_name_and_its_number_is_used_again_after_it() {
+fn an_unlinked_file_lives_until_it_is_closed() {
     let (disk, file) = synced();
     let number = file.identity().unwrap();
     let used = disk.used();
-    disk.remove_file(p("/d/f")).unwrap();
+    disk.remove_file(path("/d/f")).unwrap();
     let mut buffer = [0; 8];
     assert_eq!(file.read_at(&mut buffer, 1).unwrap(), 2);
     assert_ne!(put(&disk, "/d/f", b"new").identity().unwrap(), number);
@@ -263,18 +260,18 @@ fn an_open_file_lives_on_without_a_name_and_its_number_is_used_again_after_it() 
 }
 
 #[test]
-fn each_moment_is_as_it_was_and_each_image_stands_alone() {
+fn recorded_moments_and_images_are_independent() {
     let (disk, file) = synced();
-    disk.record();
+    disk.start_recording();
     for (at, letter) in b"abc".iter().enumerate() {
         file.write_at(&[*letter], at as u64).unwrap();
     }
     let moments = disk.moments();
-    assert_eq!((moments.len(), disk.moment()), (4, 3));
+    assert_eq!((moments.len(), disk.moment_index()), (4, 3));
     let all = |moment: &Moment| read(&moment.cut(Keep::All), "/d/f").unwrap();
     assert_eq!(moments.iter().map(all).collect::<Vec<_>>(), [b"old", b"ald", b"abd", b"abc"]);
     let image = moments[1].cut(Keep::All);
-    image.edit(p("/d/f"), |bytes| bytes.push(b'!')).unwrap();
+    image.edit(path("/d/f"), |bytes| bytes.push(b'!')).unwrap();
     assert_eq!(read(&image, "/d/f").unwrap(), b"ald!");
     assert_eq!(all(&moments[1]), b"ald");
     assert_ne!(disk.boot().unwrap(), image.boot().unwrap());

@@ -1,10 +1,10 @@
-//! Lines and chains from bytes, however few of them come at a time.
+//! Lines of a log for all sizes of reads.
 
 use session_core::limits::RECORD_BYTES;
 
 use super::*;
 
-/// A source that gives at most so many bytes at a time.
+/// A source that returns at most this many bytes per read.
 struct Trickle<'a>(&'a [u8], usize);
 
 impl ReadAt for Trickle<'_> {
@@ -17,7 +17,7 @@ impl ReadAt for Trickle<'_> {
 type Seen = Vec<(Vec<u8>, u64, bool, bool)>;
 
 fn lines<S: ReadAt>(source: &S, from: u64) -> Seen {
-    let mut lines = Lines::from(source, from);
+    let mut lines = LineReader::from(source, from);
     let mut seen = Vec::new();
     while let Some(line) = lines.next().unwrap() {
         seen.push((line.bytes.to_vec(), line.end, line.complete, line.has_zeroes()));
@@ -26,7 +26,7 @@ fn lines<S: ReadAt>(source: &S, from: u64) -> Seen {
 }
 
 #[test]
-fn lines_are_the_same_however_they_come() {
+fn lines_do_not_depend_on_read_sizes() {
     for text in ["", "\n", "a", "a\n", "\n\n", "ab\ncd\n\nef", "\0\0\n\0", "abc\n\0\n"] {
         let mut end = 0;
         let expected: Seen = text
@@ -45,7 +45,7 @@ fn lines_are_the_same_however_they_come() {
 }
 
 #[test]
-fn a_line_longer_than_any_record_takes_no_more_memory_than_one() {
+fn an_overlong_line_takes_bounded_memory() {
     for (length, zero_at, complete) in [
         (RECORD_BYTES + 1, None, true),
         (3 * RECORD_BYTES, Some(2 * RECORD_BYTES + 7), true),

@@ -1,4 +1,4 @@
-//! Two slots in turn: whatever happens to one of them, the other one is there.
+//! Two slots in turn: damage to one leaves the other readable.
 
 use session_core::{Chain, Head, Owner, SessionConfig, SessionEvent, Sum, Timestamp, UnsealedRecord};
 
@@ -16,7 +16,7 @@ fn write(id: SessionId, file: &dyn DiskFile, turns: std::ops::RangeInclusive<u64
 }
 
 #[test]
-fn each_write_leaves_the_one_before() {
+fn each_write_preserves_the_previous_slot() {
     let folder = tempfile::tempdir().unwrap();
     let file = RealDisk.open(&folder.path().join("head.json"), Open::Create).unwrap();
     let id = SessionId::random();
@@ -33,7 +33,7 @@ fn each_write_leaves_the_one_before() {
 }
 
 #[test]
-fn a_slot_torn_at_any_byte_leaves_the_other_one() {
+fn a_torn_slot_leaves_the_other_one_readable() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("head.json");
     let file = RealDisk.open(&path, Open::Create).unwrap();
@@ -51,7 +51,7 @@ fn a_slot_torn_at_any_byte_leaves_the_other_one() {
 }
 
 #[test]
-fn whatever_bit_flips_no_slot_says_what_was_not_written() {
+fn a_slot_with_a_flipped_bit_is_never_returned() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("head.json");
     let file = RealDisk.open(&path, Open::Create).unwrap();
@@ -59,7 +59,7 @@ fn whatever_bit_flips_no_slot_says_what_was_not_written() {
     write(id, &*file, 1..=2);
     let bytes = std::fs::read(&path).unwrap();
     let written: Vec<Slot> = Slots::read(id, &*file).unwrap().iter().cloned().collect();
-    // The line of each slot; what follows the first is a hole.
+    // The line of each slot; between them is a hole.
     for bit in (0..300 * 8).chain(SLOT * 8..bytes.len() * 8) {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
@@ -73,25 +73,26 @@ fn whatever_bit_flips_no_slot_says_what_was_not_written() {
 }
 
 #[test]
-fn what_a_longer_slot_leaves_behind_a_shorter_one_is_not_read() {
+fn remains_of_a_longer_slot_are_not_read() {
     let folder = tempfile::tempdir().unwrap();
     let file = RealDisk.open(&folder.path().join("head.json"), Open::Create).unwrap();
     let id = SessionId::random();
     let boot = "b".repeat(200);
     Slot::new(2, &boot, Some(mark(2)), 200, None).write(id, &*file).unwrap();
     Slot::new(4, "b", Some(mark(4)), 400, None).write(id, &*file).unwrap();
-    assert!(file.len().unwrap() > 300, "the end of the longer one is still there");
+    assert!(file.len().unwrap() > 300, "the end of the longer slot is still in the file");
     let slots = Slots::read(id, &*file).unwrap();
     assert_eq!((slots.turn(), slots.mark()), (4, Some(mark(4))));
-    // Nor is a line that fills its slot without an end.
+    // A line that fills its slot without a line end is not read either.
     file.set_len(0).unwrap();
     write_all(&*file, &[b' '; SLOT], offset(4)).unwrap();
     assert!(Slots::read(id, &*file).unwrap().newest.is_none());
 }
 
-/// A slot of the last turn that there is, its sum right, ended the process that wanted to write the next one.
+/// Regression: a slot with the highest possible turn and a valid sum crashed the process that wrote the next
+/// one.
 #[test]
-fn a_slot_that_nobody_can_count_on_from_is_none() {
+fn a_slot_with_an_exhausted_counter_is_ignored() {
     let folder = tempfile::tempdir().unwrap();
     let file = RealDisk.open(&folder.path().join("head.json"), Open::Create).unwrap();
     let id = SessionId::random();
@@ -110,9 +111,10 @@ fn a_slot_that_nobody_can_count_on_from_is_none() {
     }
 }
 
-/// A slot whose head said that more was flushed than there ever was, its sum right, made a whole log read-only.
+/// Regression: a slot with a valid sum whose head claimed more flushed records than exist made an intact log
+/// read-only.
 #[test]
-fn a_slot_whose_head_no_log_leads_to_is_none() {
+fn a_slot_with_an_impossible_head_is_ignored() {
     let folder = tempfile::tempdir().unwrap();
     let file = RealDisk.open(&folder.path().join("head.json"), Open::Create).unwrap();
     let id = SessionId::random();
@@ -133,9 +135,9 @@ fn a_slot_whose_head_no_log_leads_to_is_none() {
     }
 }
 
-/// The example of `docs/format.md`.
+/// The example in `docs/format.md`.
 #[test]
-fn the_slot_in_the_docs_is_what_is_written() {
+fn the_slot_in_the_docs_matches_the_encoder() {
     let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/format.md")).unwrap();
     let example = docs.lines().find(|line| line.starts_with("{\"turn\":")).unwrap();
     let id: SessionId = "7f3a1c52-9e0b-4d86-a1f4-2c5b8e907d13".parse().unwrap();

@@ -1,4 +1,4 @@
-//! What was asked of a storage and what it acknowledged, and the check of a storage against that.
+//! A ledger of what was submitted to a storage and what it acknowledged, and the check of a storage against it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -9,52 +9,53 @@ use session_core::{
 
 use super::logs::{chain_of, fold, wait};
 
-/// Stories by session. A moment is an index into [`FaultDisk::moments`](session_storage_file::fault::FaultDisk::moments).
+/// The expected state of each session. A moment is an index into
+/// [`FaultDisk::moments`](session_storage_file::fault::FaultDisk::moments).
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ledger {
-    pub(crate) stories: BTreeMap<SessionId, Story>,
+    pub(crate) sessions: BTreeMap<SessionId, SessionModel>,
 }
 
-/// What was asked and acknowledged for one session.
+/// The submitted and acknowledged records of one session.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Story {
-    /// Every record that was ever submitted, and from which moment on it can be there.
+pub(crate) struct SessionModel {
+    /// Every submitted record, and the moment from which on it may be stored.
     submitted: HashMap<Tip, (usize, Arc<str>)>,
-    /// Acknowledged as flushed: since when, up to where.
+    /// Flushed acknowledgements: the moment and the tip.
     flushed: Vec<(usize, Tip)>,
-    /// Acknowledged in any way, last.
+    /// The last acknowledgement of any durability.
     acknowledged: Option<Tip>,
-    /// Since when it may be gone.
+    /// The moment from which on it may be deleted.
     pub(crate) deleting: Option<usize>,
-    /// Since when it must be gone.
+    /// The moment from which on it must be deleted.
     pub(crate) deleted: Option<usize>,
 }
 
-/// What stands in a storage.
+/// The content of a storage.
 pub(crate) type Found = BTreeMap<SessionId, (Head, Vec<StoredRecord>)>;
 
 impl Ledger {
     pub(crate) fn submit(&mut self, id: SessionId, now: usize, batch: &Batch) {
-        let story = self.stories.entry(id).or_default();
+        let session = self.sessions.entry(id).or_default();
         for record in batch.records() {
-            story.submitted.entry(record.tip()).or_insert_with(|| (now, record.line().into()));
+            session.submitted.entry(record.tip()).or_insert_with(|| (now, record.line().into()));
         }
     }
 
     pub(crate) fn acknowledge(&mut self, id: SessionId, now: usize, tip: Tip, flushed: bool) {
-        let story = self.stories.entry(id).or_default();
-        story.acknowledged = Some(tip);
+        let session = self.sessions.entry(id).or_default();
+        session.acknowledged = Some(tip);
         if flushed {
-            story.flushed.push((now, tip));
+            session.flushed.push((now, tip));
         }
     }
 
-    /// The ledger of a machine that was cut off at a moment and started anew: acknowledged is what was flushed.
+    /// Returns the ledger after a power cut at a moment and a restart: only what was flushed is acknowledged.
     #[must_use]
     pub(crate) fn after_cut(&self, moment: usize, found: &Found) -> Self {
         let mut ledger = Self::default();
-        for (id, story) in &self.stories {
-            let submitted: HashMap<_, _> = story
+        for (id, session) in &self.sessions {
+            let submitted: HashMap<_, _> = session
                 .submitted
                 .iter()
                 .filter(|(_, (since, _))| *since <= moment)
@@ -63,50 +64,52 @@ impl Ledger {
             if submitted.is_empty() {
                 continue;
             }
-            let required = story.required(moment);
+            let required = session.required(moment);
             let since = |at: Option<usize>| at.filter(|since| *since <= moment).map(|_| 0);
             let undone = found.contains_key(id);
-            ledger.stories.insert(
+            ledger.sessions.insert(
                 *id,
-                Story {
+                SessionModel {
                     submitted,
                     flushed: required.map(|tip| (0, tip)).into_iter().collect(),
                     acknowledged: required,
-                    // A deletion that was cut off and that left the session there has not been asked for any more.
-                    deleting: since(story.deleting).filter(|_| !undone),
-                    deleted: since(story.deleted),
+                    // A deletion that was interrupted and left the session is no longer pending.
+                    deleting: since(session.deleting).filter(|_| !undone),
+                    deleted: since(session.deleted),
                 },
             );
         }
         ledger
     }
 
-    /// Reads all that a storage holds, and holds it against what it must hold at a moment. `living` demands what was
-    /// acknowledged as buffered, too: no power was lost.
+    /// Reads a whole storage and compares it with the expected state at a moment. With `running`, buffered
+    /// acknowledgements are required, too: no power was lost.
     pub(crate) fn check(
         &self,
         storage: &dyn SessionStorage,
         moment: usize,
-        living: bool,
+        running: bool,
     ) -> Result<Found, String> {
         let mut found = Found::new();
-        for (id, story) in &self.stories {
-            let gone = story.deleted.is_some_and(|since| since <= moment);
-            let may_be_gone = story.deleting.is_some_and(|since| since <= moment);
-            let required = if living { story.acknowledged } else { story.required(moment) };
+        for (id, session) in &self.sessions {
+            let deleted = session.deleted.is_some_and(|since| since <= moment);
+            let may_be_deleted = session.deleting.is_some_and(|since| since <= moment);
+            let required = if running { session.acknowledged } else { session.required(moment) };
             let records = match wait(storage.records_after(*id, 0)) {
-                Err(StorageError::NotFound { .. }) if gone || may_be_gone || required.is_none() => continue,
+                Err(StorageError::NotFound { .. }) if deleted || may_be_deleted || required.is_none() => {
+                    continue;
+                }
                 Err(error) => return Err(format!("{id}: {}, required is {required:?}", chain_of(&error))),
-                Ok(_) if gone => return Err(format!("{id}: was deleted and is back")),
+                Ok(_) if deleted => return Err(format!("{id}: was deleted and has reappeared")),
                 Ok(records) => records,
             };
             for record in &records {
-                match story.submitted.get(&record.tip()) {
+                match session.submitted.get(&record.tip()) {
                     Some((since, line)) if *since <= moment && **line == *record.line() => {}
-                    _ => return Err(format!("{id}: nobody wrote record {}", record.tip())),
+                    _ => return Err(format!("{id}: record {} was never written", record.tip())),
                 }
             }
-            let folded = fold(*id, &records)?.ok_or_else(|| format!("{id}: is there without a record"))?;
+            let folded = fold(*id, &records)?.ok_or_else(|| format!("{id}: exists without a record"))?;
             if let Some(tip) = required
                 && !records.iter().any(|record| record.tip() == tip)
             {
@@ -124,7 +127,7 @@ impl Ledger {
     }
 }
 
-/// The lists show what was found, and nothing else.
+/// Checks that the lists show exactly what was found.
 fn check_lists(storage: &dyn SessionStorage, found: &Found) -> Result<(), String> {
     let list = |filter: &SessionFilter| {
         let page = wait(storage.list_all(filter)).map_err(|error| format!("list: {}", chain_of(&error)))?;
@@ -148,14 +151,14 @@ fn check_lists(storage: &dyn SessionStorage, found: &Found) -> Result<(), String
     Ok(())
 }
 
-impl Story {
-    /// The highest tip that was acknowledged as flushed at that moment.
+impl SessionModel {
+    /// Returns the highest tip that was acknowledged as flushed at that moment.
     fn required(&self, moment: usize) -> Option<Tip> {
         let known = self.flushed.iter().filter(|(since, _)| *since <= moment).map(|(_, tip)| *tip);
         known.max_by_key(|tip| tip.revision)
     }
 
-    /// The highest revision that its writers know to be flushed.
+    /// Returns the highest revision that its writers know to be flushed.
     pub(crate) fn known_flushed(&self) -> u64 {
         self.required(usize::MAX).map_or(0, |tip| tip.revision)
     }

@@ -1,4 +1,4 @@
-//! Real records for tests: sealed and folded as a manager does it, with nothing left to chance.
+//! Valid records for tests, sealed and folded like those of a manager, and deterministic.
 
 use std::fmt::Write as _;
 use std::future::Future;
@@ -9,7 +9,7 @@ use session_core::{
     SessionConfig, SessionEvent, SessionId, StorageError, StoredRecord, Timestamp, UnsealedRecord,
 };
 
-/// Drives a future to its end on this thread.
+/// Runs a future to completion on this thread.
 pub(crate) fn wait<F: Future>(future: F) -> F::Output {
     thread_local! {
         static RUNTIME: tokio::runtime::Runtime =
@@ -18,12 +18,12 @@ pub(crate) fn wait<F: Future>(future: F) -> F::Output {
     RUNTIME.with(|runtime| runtime.block_on(future))
 }
 
-/// A session's id, the same for the same number. Ids of higher numbers do not sort behind lower ones.
+/// Returns the session id for a number. Ids are not ordered by number.
 pub(crate) fn id(number: u64) -> SessionId {
     SessionId::from_key(&format!("test-{number}"))
 }
 
-/// An owner, the same for the same number.
+/// Returns the owner for a number.
 pub(crate) fn owner(number: u64) -> Owner {
     let instance = id(1_000_000 + number);
     serde_json::from_value(json!({
@@ -33,7 +33,7 @@ pub(crate) fn owner(number: u64) -> Owner {
     .unwrap()
 }
 
-/// Seals events behind a log and folds them into its head.
+/// Seals events after a log and folds them into its head.
 pub(crate) fn seal(id: SessionId, before: Option<&Head>, flushed: u64, events: Vec<SessionEvent>) -> Batch {
     let mut chain = before.map_or(Chain::start(id), |head| Chain::at(id, head.tip));
     let mut head = before.cloned();
@@ -50,14 +50,14 @@ pub(crate) fn seal(id: SessionId, before: Option<&Head>, flushed: u64, events: V
     Batch::new(records, head.unwrap())
 }
 
-/// The head of a log, whose chain is checked on the way. `None` where there are no records.
+/// Folds a log into its head and checks its chain. `None` if there are no records.
 pub(crate) fn fold(id: SessionId, records: &[StoredRecord]) -> Result<Option<Head>, String> {
     let (mut chain, mut head) = (Chain::start(id), None);
     for record in records {
-        let place = record.revision();
-        chain.follow(record).map_err(|error| format!("{id}: record {place} does not follow: {error}"))?;
-        let record = record.decode().map_err(|error| format!("{id}: record {place}: {error}"))?;
-        Head::fold(&mut head, id, &record).map_err(|error| format!("{id}: record {place}: {error}"))?;
+        let revision = record.revision();
+        chain.follow(record).map_err(|error| format!("{id}: record {revision} does not follow: {error}"))?;
+        let record = record.decode().map_err(|error| format!("{id}: record {revision}: {error}"))?;
+        Head::fold(&mut head, id, &record).map_err(|error| format!("{id}: record {revision}: {error}"))?;
     }
     Ok(head)
 }
@@ -83,7 +83,7 @@ pub(crate) fn interrupted() -> SessionEvent {
     SessionEvent::Interrupted { evidence: Evidence::LockReleased }
 }
 
-/// A note of about this many bytes.
+/// Creates a note of about this many bytes.
 pub(crate) fn note(bytes: usize) -> SessionEvent {
     SessionEvent::Noted { kind: "test.note".to_owned(), data: json!("x".repeat(bytes)) }
 }
@@ -101,7 +101,7 @@ pub(crate) fn paused() -> SessionEvent {
 }
 
 pub(crate) fn cancel_requested() -> SessionEvent {
-    let CancelRequest { reason, by, force, .. } = CancelRequest::new("no longer needed", "somebody");
+    let CancelRequest { reason, by, force, .. } = CancelRequest::new("no longer needed", "a user");
     SessionEvent::CancelRequested { reason, by, force }
 }
 
@@ -117,7 +117,7 @@ pub(crate) fn completed(head: &Head) -> SessionEvent {
     SessionEvent::Completed { summary: head.summary(head.updated_at) }
 }
 
-/// An error with its causes.
+/// Formats an error with its causes.
 pub(crate) fn chain_of(error: &StorageError) -> String {
     let mut text = format!("{error} ({error:?})");
     let mut cause = std::error::Error::source(error);

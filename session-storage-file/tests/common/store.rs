@@ -9,14 +9,14 @@ use session_storage_file::{FileStorage, FileStorageOptions};
 
 use super::logs::{chain_of, wait};
 
-/// Where the store is.
+/// The path of the store.
 pub(crate) const ROOT: &str = "/store";
 
 pub(crate) fn open(disk: &FaultDisk) -> Result<FileStorage, StorageError> {
     FileStorage::with_disk(Arc::new(disk.clone()), FileStorageOptions::new(ROOT).without_threads())
 }
 
-/// Waits until a storage that was dropped has closed its files: its threads end after it.
+/// Waits until a dropped storage has closed its files: its threads end after it.
 pub(crate) fn closed(disk: &FaultDisk) -> Result<(), String> {
     let deadline = Instant::now() + Duration::from_secs(10);
     while disk.open_files() > 0 {
@@ -28,16 +28,16 @@ pub(crate) fn closed(disk: &FaultDisk) -> Result<(), String> {
     Ok(())
 }
 
-/// Mends what crashes left; an error names what could not be.
+/// Reconciles the store; an error names a session that failed.
 pub(crate) fn reconcile(storage: &FileStorage) -> Result<(), String> {
-    let done = wait(storage.reconcile()).map_err(|error| format!("recover: {}", chain_of(&error)))?;
-    match done.failed.first() {
+    let report = wait(storage.reconcile()).map_err(|error| format!("reconcile: {}", chain_of(&error)))?;
+    match report.failed.first() {
         None => Ok(()),
-        Some((id, error)) => Err(format!("recover: {id}: {}", chain_of(error))),
+        Some((id, error)) => Err(format!("reconcile: {id}: {}", chain_of(error))),
     }
 }
 
-/// The verdict on one session, `None` where it cannot even be looked at.
+/// Returns the condition of one session, `None` if it cannot be verified.
 pub(crate) fn condition(storage: &FileStorage, id: SessionId) -> Option<Condition> {
     wait(storage.verify(id)).ok().map(|report| report.condition)
 }

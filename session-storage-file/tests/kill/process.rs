@@ -1,4 +1,4 @@
-//! A process of the test's own, spoken with by lines. Nothing here is guessed by waiting: what is waited for is a line.
+//! A child process that exchanges lines with the test. The test waits for lines, never for time.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -10,10 +10,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::roles;
 
-/// Random numbers that a seed repeats (`SplitMix64`, Steele, Lea and Flood 2014).
-pub(crate) struct Dice(u64);
+/// A seeded generator (`SplitMix64`, Steele, Lea and Flood 2014).
+pub(crate) struct Rng(u64);
 
-impl Dice {
+impl Rng {
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -31,8 +31,8 @@ pub(crate) struct Process {
     child: Child,
     stdin: ChildStdin,
     lines: Receiver<String>,
-    /// All that it said up to now.
-    pub(crate) heard: Vec<String>,
+    /// All lines received so far.
+    pub(crate) received: Vec<String>,
 }
 
 impl Process {
@@ -52,7 +52,7 @@ impl Process {
         std::thread::spawn(move || {
             for line in stdout.lines() {
                 let Ok(line) = line else { break };
-                // With one thread the harness says which test runs, and leaves the rest of the line to it.
+                // With one thread the test harness prints the name of the test first, on the same line.
                 if let Some((_, line)) = line.split_once(roles::MARK)
                     && sender.send(line.to_owned()).is_err()
                 {
@@ -60,41 +60,43 @@ impl Process {
                 }
             }
         });
-        Self { child, stdin, lines, heard: Vec::new() }
+        Self { child, stdin, lines, received: Vec::new() }
     }
 
-    /// The next line that it says.
-    pub(crate) fn line(&mut self, patience: Duration) -> String {
-        let line = self.lines.recv_timeout(patience).unwrap_or_else(|error| {
-            panic!("the process said nothing more ({error}) after {:?}", self.heard.last())
+    /// Waits for the next line.
+    pub(crate) fn line(&mut self, timeout: Duration) -> String {
+        let line = self.lines.recv_timeout(timeout).unwrap_or_else(|error| {
+            panic!("the process sent nothing more ({error}) after {:?}", self.received.last())
         });
-        self.heard.push(line.clone());
+        self.received.push(line.clone());
         line
     }
 
-    /// What it said, or says next, after this word.
-    pub(crate) fn said(&mut self, word: &str, patience: Duration) -> String {
-        let after = |line: &String| line.strip_prefix(word).map(|rest| rest.trim_start().to_owned());
-        if let Some(said) = self.heard.iter().find_map(after) {
-            return said;
+    /// Returns the rest of the first line, received or to come, that starts with `prefix`.
+    pub(crate) fn value_of(&mut self, prefix: &str, timeout: Duration) -> String {
+        let after = |line: &String| line.strip_prefix(prefix).map(|rest| rest.trim_start().to_owned());
+        if let Some(value) = self.received.iter().find_map(after) {
+            return value;
         }
         loop {
-            let line = self.line(patience);
-            if let Some(said) = after(&line) {
-                return said;
+            let line = self.line(timeout);
+            if let Some(value) = after(&line) {
+                return value;
             }
         }
     }
 
-    /// Whether it has said this; what it says later is not waited for.
-    pub(crate) fn has_said(&mut self, word: &str, text: &str) -> bool {
+    /// Returns `true` if it has sent this line; does not wait for later ones.
+    pub(crate) fn has_sent(&mut self, prefix: &str, text: &str) -> bool {
         while let Ok(line) = self.lines.try_recv() {
-            self.heard.push(line);
+            self.received.push(line);
         }
-        self.heard.iter().any(|line| line.strip_prefix(word).is_some_and(|rest| rest.trim_start() == text))
+        self.received
+            .iter()
+            .any(|line| line.strip_prefix(prefix).is_some_and(|rest| rest.trim_start() == text))
     }
 
-    pub(crate) fn tell(&mut self, line: &str) {
+    pub(crate) fn send(&mut self, line: &str) {
         writeln!(self.stdin, "{line}").unwrap();
     }
 
@@ -102,8 +104,8 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Stops it, and returns once it stands.
-    pub(crate) fn stop(&self) {
+    /// Sends SIGSTOP, and returns once the process is stopped.
+    pub(crate) fn sigstop(&self) {
         self.signal(Signal::STOP);
         let path = format!("/proc/{}/stat", self.child.id());
         while !std::fs::read_to_string(&path).unwrap().contains(") T ") {
@@ -111,11 +113,11 @@ impl Process {
         }
     }
 
-    pub(crate) fn go_on(&self) {
+    pub(crate) fn sigcont(&self) {
         self.signal(Signal::CONT);
     }
 
-    /// Ends it at once, and returns what it had said and nobody had heard.
+    /// Kills it, and returns the lines that were not received yet.
     pub(crate) fn kill(&mut self) -> Vec<String> {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -125,7 +127,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have exited by itself.
         drop(self.child.kill());
         drop(self.child.wait());
     }

@@ -1,4 +1,4 @@
-//! What the processes do: write until they are killed, race for an orphan, race for a place.
+//! The roles of the child processes: write until killed, race for an orphan, race for a session slot.
 
 use std::io::{BufRead as _, Write as _};
 use std::sync::Arc;
@@ -9,33 +9,33 @@ use session_storage_file::{FileStorage, FileStorageOptions};
 pub(crate) const ROLE: &str = "SESSION_KILL_ROLE";
 pub(crate) const STORE: &str = "SESSION_KILL_STORE";
 pub(crate) const ARGUMENT: &str = "SESSION_KILL_ARGUMENT";
-/// Begins each line that is meant for the test, among those of the test harness.
+/// The prefix of lines for the test, among those of the test harness.
 pub(crate) const MARK: &str = "\u{1}";
 
-pub(crate) fn play(role: &str) {
+pub(crate) fn run(role: &str) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let result = runtime.block_on(async {
         match role {
             "writer" => write().await,
             "rival" => race_for_orphans().await,
             "creator" => race_for_a_place().await,
-            other => panic!("no role {other}"),
+            other => panic!("unknown role {other}"),
         }
     });
     if let Err(error) = result {
-        say(&format!("error {}", error.code()));
+        send(&format!("error {}", error.code()));
         eprintln!("{role}: {error:?}");
     }
 }
 
-fn say(line: &str) {
-    // One write: a line is said whole or not at all.
+fn send(line: &str) {
+    // One write: a line is sent completely or not at all.
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(format!("{MARK}{line}\n").as_bytes()).unwrap();
     stdout.flush().unwrap();
 }
 
-fn hear() -> Option<String> {
+fn receive() -> Option<String> {
     std::io::stdin().lock().lines().next().map(Result::unwrap)
 }
 
@@ -45,8 +45,8 @@ async fn manager(options: ManagerOptions) -> Result<PersistentSessionManager<Fil
     PersistentSessionManager::open(Arc::new(storage), Arc::new(presence), options).await
 }
 
-/// Takes up orphans, or makes sessions, and counts in checkpoints; says what was acknowledged. One that `waits` does
-/// nothing after an acknowledgement until it is told to.
+/// Resumes orphans or creates sessions, counts in checkpoints, and reports acknowledgements. With the argument
+/// `waits` it waits for a line after each acknowledgement.
 async fn write() -> Result<()> {
     let waits = std::env::var(ARGUMENT).is_ok_and(|argument| argument == "waits");
     let manager = manager(ManagerOptions::new().recovery(None)).await?;
@@ -56,7 +56,7 @@ async fn write() -> Result<()> {
             Some(orphan) if orphan.head.lifecycle.owner.is_some() => {
                 match manager.resume_session(orphan.head.id).await {
                     Ok(session) => session,
-                    // Another writer had the same idea.
+                    // Another writer resumed it first.
                     Err(error) if matches!(error.code(), ErrorCode::Conflict | ErrorCode::Fenced) => continue,
                     Err(error) if error.code() == ErrorCode::IllegalTransition => continue,
                     Err(error) => return Err(error),
@@ -68,16 +68,16 @@ async fn write() -> Result<()> {
             }
         };
         let head = session.head();
-        say(&format!("instance {}", head.lifecycle.owner.unwrap().instance));
+        send(&format!("instance {}", head.lifecycle.owner.unwrap().instance));
         let mut value = session.last_checkpoint::<u64>()?.unwrap_or(0);
         for _ in 0..20 {
             value += 1;
             session.progress().complete_step("count");
             let tip = session.checkpoint(&value).await?;
-            say(&format!("ack {} {} {value}", session.id(), tip.revision));
+            send(&format!("ack {} {} {value}", session.id(), tip.revision));
             if waits {
-                // Stands where it holds no lock.
-                hear();
+                // Waits here, where it holds no lock.
+                receive();
             }
         }
         session.complete(SessionSummary::new()).await?;
@@ -85,19 +85,19 @@ async fn write() -> Result<()> {
     Ok(())
 }
 
-/// Resumes each session that it is told of, if it can, and completes it.
+/// Resumes each session that it receives, if it can, and completes it.
 async fn race_for_orphans() -> Result<()> {
     let manager = manager(ManagerOptions::new().recovery(None)).await?;
-    while let Some(id) = hear() {
+    while let Some(id) = receive() {
         match manager.resume_session(id.parse().unwrap()).await {
             Ok(session) => {
-                say("won");
-                // The loser has to find a session that runs.
-                hear();
+                send("won");
+                // The loser must find a running session.
+                receive();
                 session.complete(SessionSummary::new()).await?;
-                say("completed");
+                send("completed");
             }
-            Err(error) => say(error.code().as_str()),
+            Err(error) => send(error.code().as_str()),
         }
     }
     Ok(())
@@ -106,12 +106,12 @@ async fn race_for_orphans() -> Result<()> {
 async fn race_for_a_place() -> Result<()> {
     let limit: std::num::NonZeroUsize = std::env::var(ARGUMENT).unwrap().parse().unwrap();
     let manager = manager(ManagerOptions::new().recovery(None).max_sessions(limit)).await?;
-    say("ready");
-    hear();
+    send("ready");
+    receive();
     match manager.create_session(SessionConfig::new("place")).await {
-        Ok(_) => say("made"),
-        Err(error) => say(error.code().as_str()),
+        Ok(_) => send("created"),
+        Err(error) => send(error.code().as_str()),
     }
-    hear();
+    receive();
     Ok(())
 }

@@ -1,11 +1,11 @@
-//! Logs to store: sealed as the core seals them.
+//! Logs for storage tests, sealed like those of the core.
 
 use session_core::{
     Batch, Chain, Durability, Expected, FORMAT, Head, Owner, ProgressReport, SessionConfig, SessionEvent,
     SessionId, SessionStorage, SessionSummary, StorageError, StoredRecord, Timestamp, Tip, UnsealedRecord,
 };
 
-/// A log that is being written, with everything that was.
+/// A log that is being written, with all its records.
 #[derive(Debug, Clone)]
 pub(crate) struct Log {
     pub(crate) id: SessionId,
@@ -24,7 +24,7 @@ impl Log {
         Self { id, chain: Chain::start(id), head: None, records: Vec::new(), flushed: 0 }
     }
 
-    /// The next records, not yet stored.
+    /// Seals the next records without storing them.
     pub(crate) fn seal(&mut self, events: Vec<SessionEvent>) -> Batch {
         let first = self.records.len();
         for event in events {
@@ -48,7 +48,7 @@ impl Log {
         self.chain.tip().map_or(Expected::Absent, Expected::At)
     }
 
-    /// Seals and stores.
+    /// Seals and stores the next records.
     pub(crate) async fn append(
         &mut self,
         storage: &dyn SessionStorage,
@@ -73,7 +73,7 @@ impl Log {
         }
     }
 
-    /// A started session of one batch.
+    /// Stores a started session in one batch.
     pub(crate) async fn started(storage: &dyn SessionStorage) -> Self {
         let mut log = Self::new();
         log.append(storage, Durability::Flushed, vec![created(), started()]).await.unwrap();

@@ -1,4 +1,4 @@
-//! The disk as tests hold it: processes, the faults to come, what was recorded, and a look past the seam.
+//! The fault disk: processes, planned faults, recorded states, and direct access to the contents.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,14 +13,14 @@ use super::image::Moment;
 use super::plan::{AfterFailedSync, Call, Effect, Fault, Plan, error};
 use crate::disk::LockMode;
 
-/// A disk in memory, as one process sees it. Clones are the same process.
+/// An in-memory disk, as one process sees it. Clones are the same process.
 #[derive(Clone)]
 pub struct FaultDisk {
-    pub(super) world: Arc<Mutex<World>>,
+    pub(super) sim: Arc<Mutex<Simulation>>,
     process: u32,
 }
 
-/// What stands at a path.
+/// The content at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     /// A folder.
@@ -39,7 +39,7 @@ pub(super) struct Handle {
 }
 
 #[derive(Debug)]
-pub(super) struct World {
+pub(super) struct Simulation {
     pub(super) fs: Fs,
     pub(super) handles: BTreeMap<u64, Handle>,
     next_handle: u64,
@@ -54,10 +54,10 @@ pub(super) struct World {
     violations: Vec<String>,
 }
 
-/// How a call goes on after the plan was asked.
+/// The number of bytes that a call may transfer, as planned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Go {
-    Whole,
+pub(super) enum Transfer {
+    Full,
     Short,
 }
 
@@ -74,14 +74,14 @@ impl Default for FaultDisk {
 }
 
 impl FaultDisk {
-    /// An empty disk: `/` and nothing else.
+    /// Creates an empty disk that has only `/`.
     #[must_use]
     pub fn new() -> Self {
         Self::of(Fs::new())
     }
 
     pub(super) fn of(fs: Fs) -> Self {
-        let world = World {
+        let sim = Simulation {
             fs,
             handles: BTreeMap::new(),
             next_handle: 0,
@@ -95,139 +95,140 @@ impl FaultDisk {
             capacity: usize::MAX,
             violations: Vec::new(),
         };
-        Self { world: Arc::new(Mutex::new(world)), process: 0 }
+        Self { sim: Arc::new(Mutex::new(sim)), process: 0 }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(&self) -> MutexGuard<'_, Simulation> {
+        self.sim.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same disk, as another process sees it.
+    /// Starts another process on the same disk.
     #[must_use]
     pub fn process(&self) -> Self {
-        let mut world = self.lock();
-        world.next_process += 1;
-        Self { world: Arc::clone(&self.world), process: world.next_process }
+        let mut sim = self.lock();
+        sim.next_process += 1;
+        Self { sim: Arc::clone(&self.sim), process: sim.next_process }
     }
 
-    /// The number by which a [`Fault`] names this process.
+    /// Returns the number that a [`Fault`] uses for this process.
     #[must_use]
     pub const fn process_number(&self) -> u32 {
         self.process
     }
 
-    /// Ends this process as `kill -9` would: its files are closed, its locks released, all its later calls fail.
+    /// Kills this process like `kill -9`: its files are closed, its locks released, and all its later calls
+    /// fail.
     pub fn kill(&self) {
         self.lock().kill(self.process);
     }
 
-    /// Whether this process was killed, by [`kill`](Self::kill) or by a fault.
+    /// Returns `true` if this process was killed, by [`kill`](Self::kill) or by a fault.
     #[must_use]
     pub fn is_dead(&self) -> bool {
         self.lock().dead.contains(&self.process)
     }
 
-    /// Plans a fault.
-    pub fn fail(&self, fault: Fault) {
+    /// Adds a fault to the plan.
+    pub fn inject(&self, fault: Fault) {
         self.lock().plan.add(fault);
     }
 
-    /// Forgets all faults that are still to come.
-    pub fn heal(&self) {
+    /// Removes all faults that are still to come.
+    pub fn clear_faults(&self) {
         self.lock().plan.clear();
     }
 
-    /// How many faults have struck.
+    /// Returns the number of faults that were triggered.
     #[must_use]
-    pub fn struck(&self) -> u64 {
-        self.lock().plan.struck
+    pub fn triggered_faults(&self) -> u64 {
+        self.lock().plan.triggered_faults
     }
 
-    /// What a file holds after its sync failed.
-    pub fn after_failed_sync(&self, what: AfterFailedSync) {
-        self.lock().after_failed_sync = what;
+    /// Sets the content of a file after a failed sync.
+    pub fn after_failed_sync(&self, content: AfterFailedSync) {
+        self.lock().after_failed_sync = content;
     }
 
-    /// The most that the disk can hold: bytes in files, and 256 for each file or folder.
+    /// Sets the capacity of the disk: bytes in files, and 256 for each file or folder.
     pub fn set_capacity(&self, bytes: usize) {
         self.lock().capacity = bytes;
     }
 
-    /// What the disk holds, counted as [`set_capacity`](Self::set_capacity) does.
+    /// Returns the used capacity, in the unit of [`set_capacity`](Self::set_capacity).
     #[must_use]
     pub fn used(&self) -> usize {
         self.lock().fs.used
     }
 
-    /// How many calls were made, failed ones included.
+    /// Returns the number of calls, including failed ones.
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.lock().calls
     }
 
-    /// Starts to write down every call, for a person who reads a failure.
-    pub fn trace(&self) {
+    /// Starts to trace every call, for failure messages.
+    pub fn start_trace(&self) {
         self.lock().trace = Some(Vec::new());
     }
 
-    /// What was written down since [`trace`](Self::trace).
+    /// Returns the calls traced since [`start_trace`](Self::start_trace).
     #[must_use]
-    pub fn traced(&self) -> Vec<String> {
+    pub fn trace_lines(&self) -> Vec<String> {
         self.lock().trace.clone().unwrap_or_default()
     }
 
-    /// Starts to keep the state after every call that changes it, the present one first.
-    pub fn record(&self) {
-        let mut world = self.lock();
-        world.moments = Some(Vec::new());
-        world.changed(|| "the beginning".to_owned());
+    /// Starts to record the state after every call that changes it, beginning with the current one.
+    pub fn start_recording(&self) {
+        let mut sim = self.lock();
+        sim.moments = Some(Vec::new());
+        sim.record_moment(|| "the beginning".to_owned());
     }
 
-    /// The states that were kept.
+    /// Returns the recorded states.
     #[must_use]
     pub fn moments(&self) -> Vec<Moment> {
         self.lock().moments.clone().unwrap_or_default()
     }
 
-    /// The index of the present state in [`moments`](Self::moments).
+    /// Returns the index of the current state in [`moments`](Self::moments).
     #[must_use]
-    pub fn moment(&self) -> usize {
+    pub fn moment_index(&self) -> usize {
         self.lock().moments.as_ref().map_or(0, |moments| moments.len().saturating_sub(1))
     }
 
-    /// The present state.
+    /// Returns the current state.
     #[must_use]
     pub fn now(&self) -> Moment {
-        let world = self.lock();
-        Moment::new(&world.fs, "now".to_owned())
+        let sim = self.lock();
+        Moment::new(&sim.fs, "now".to_owned())
     }
 
-    /// How many files are open, in all processes.
+    /// Returns the number of open files in all processes.
     #[must_use]
     pub fn open_files(&self) -> usize {
         self.lock().handles.len()
     }
 
-    /// The paths of the files that are open, in all processes.
+    /// Returns the paths of the open files in all processes.
     #[must_use]
     pub fn open_paths(&self) -> Vec<PathBuf> {
         self.lock().handles.values().map(|handle| handle.path.to_path_buf()).collect()
     }
 
-    /// What no program may do: a file whose sync failed was synced again, or written on.
+    /// Returns the forbidden calls that were made: a file whose sync failed was synced again, or written.
     #[must_use]
     pub fn violations(&self) -> Vec<String> {
         self.lock().violations.clone()
     }
 
-    /// All that is there now, by path, `/` left out.
+    /// Returns all current contents by path, without `/`.
     #[must_use]
     pub fn tree(&self) -> BTreeMap<PathBuf, Content> {
-        let world = self.lock();
+        let sim = self.lock();
         let mut found = BTreeMap::new();
         let mut todo = vec![(PathBuf::from("/"), ROOT)];
         while let Some((path, ino)) = todo.pop() {
-            match &world.fs.inode(ino).node {
+            match &sim.fs.inode(ino).node {
                 Node::File(file) => {
                     found.insert(path, Content::File(Arc::clone(&file.live)));
                 }
@@ -242,51 +243,51 @@ impl FaultDisk {
         found
     }
 
-    /// Changes a file's bytes behind everyone's back, as a bad disk or a person would, and for good.
+    /// Changes a file's bytes directly and durably, like a failing disk or a person would.
     ///
     /// # Errors
-    /// Where there is no such file.
+    /// Fails if the file does not exist.
     pub fn edit(&self, path: &Path, edit: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
-        let mut world = self.lock();
-        let ino = world.fs.lookup(path)?;
-        let before = world.fs.file(ino)?.live.len();
-        let file = world.fs.file_mut(ino)?;
+        let mut sim = self.lock();
+        let ino = sim.fs.lookup(path)?;
+        let before = sim.fs.file(ino)?.live.len();
+        let file = sim.fs.file_mut(ino)?;
         let mut bytes = Vec::clone(&file.live);
         edit(&mut bytes);
         let after = bytes.len();
         file.live = Arc::new(bytes);
         file.durable = Arc::clone(&file.live);
         file.pending.clear();
-        world.fs.used = world.fs.used + after - before;
+        sim.fs.used = sim.fs.used + after - before;
         Ok(())
     }
 }
 
 impl FaultDisk {
-    /// Where each call begins: counts it, asks the plan, and hands out the world.
+    /// Starts a call: counts it, consults the plan, and locks the simulation.
     pub(super) fn begin(
         &self,
         call: Call,
-        what: impl FnOnce(&World) -> String,
-    ) -> io::Result<(MutexGuard<'_, World>, Go)> {
-        let mut world = self.lock();
-        let go = world.begin(self.process, call, what)?;
-        Ok((world, go))
+        what: impl FnOnce(&Simulation) -> String,
+    ) -> io::Result<(MutexGuard<'_, Simulation>, Transfer)> {
+        let mut sim = self.lock();
+        let transfer = sim.begin(self.process, call, what)?;
+        Ok((sim, transfer))
     }
 }
 
-impl World {
+impl Simulation {
     pub(super) fn begin(
         &mut self,
         process: u32,
         call: Call,
         what: impl FnOnce(&Self) -> String,
-    ) -> io::Result<Go> {
+    ) -> io::Result<Transfer> {
         if self.dead.contains(&process) {
             return Err(io::Error::other("this process is dead"));
         }
         self.calls += 1;
-        let effect = self.plan.strike(call, process);
+        let effect = self.plan.trigger(call, process);
         if self.trace.is_some() {
             let line = format!("{}: process {process}: {call:?} {} {effect:?}", self.calls, what(self));
             if let Some(trace) = &mut self.trace {
@@ -294,8 +295,8 @@ impl World {
             }
         }
         match effect {
-            None => Ok(Go::Whole),
-            Some(Effect::Short) => Ok(Go::Short),
+            None => Ok(Transfer::Full),
+            Some(Effect::Short) => Ok(Transfer::Short),
             Some(Effect::Error(errno)) => Err(error(errno)),
             Some(Effect::Death) => {
                 self.kill(process);
@@ -304,15 +305,15 @@ impl World {
         }
     }
 
-    /// Keeps the state, if states are kept.
-    pub(super) fn changed(&mut self, what: impl FnOnce() -> String) {
+    /// Records the state, if recording has started.
+    pub(super) fn record_moment(&mut self, what: impl FnOnce() -> String) {
         if let Some(moments) = &mut self.moments {
             moments.push(Moment::new(&self.fs, what()));
         }
     }
 
-    pub(super) fn opened(&mut self, ino: Ino, process: u32, writable: bool, path: &Path) -> u64 {
-        self.fs.hold(ino);
+    pub(super) fn open_handle(&mut self, ino: Ino, process: u32, writable: bool, path: &Path) -> u64 {
+        self.fs.add_handle(ino);
         self.next_handle += 1;
         self.handles
             .insert(self.next_handle, Handle { ino, process, lock: None, writable, path: path.into() });
@@ -329,7 +330,7 @@ impl World {
 
     pub(super) fn close(&mut self, number: u64) {
         if let Some(handle) = self.handles.remove(&number) {
-            self.fs.let_go(handle.ino);
+            self.fs.release_handle(handle.ino);
         }
     }
 
@@ -342,12 +343,12 @@ impl World {
         }
     }
 
-    pub(super) fn violation(&mut self, process: u32, what: &str, number: u64) {
+    pub(super) fn violation(&mut self, process: u32, change: &str, number: u64) {
         let name = self.name(number);
-        self.violations.push(format!("process {process} {what} {name} after a sync of it had failed"));
+        self.violations.push(format!("process {process} {change} {name} after a sync of it had failed"));
     }
 
-    /// How many of `wanted` more bytes there is room for.
+    /// Returns the part of `wanted` more bytes that fits the capacity.
     pub(super) fn room(&self, wanted: usize) -> usize {
         wanted.min(self.capacity.saturating_sub(self.fs.used))
     }

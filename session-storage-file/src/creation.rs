@@ -1,38 +1,38 @@
-//! The making of sessions, and the markers that say which are unended. All of it happens under the store's lock.
+//! Creation of sessions, and the markers of unended ones. Everything here runs under the store's lock.
 
 use std::time::{Duration, Instant};
 
 use session_core::{Batch, Expected, SessionId, StorageError, Tip};
 
+use crate::append::sealed_lines;
 use crate::disk::Open;
-use crate::durable::sealed_lines;
 use crate::error::IoContext;
-use crate::format::Make;
+use crate::format::CreateIfMissing;
 use crate::layout::SessionPaths;
 use crate::slots::{Mark, Slot, write_all};
 use crate::store::Store;
 
-/// How long whoever ended a session waits for the store's lock, at most.
-const MARKER_PATIENCE: Duration = Duration::from_millis(100);
+/// The longest wait for the store's lock after the end of a session.
+const MARKER_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// How many markers whoever makes a session looks at besides.
-const LOOKED_AT: usize = 2;
+/// The number of other markers that each creation checks.
+const PRUNED_PER_CREATION: usize = 2;
 
-/// What the marker of a session stands for.
+/// The meaning of a session's marker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Meaning {
+pub(crate) enum MarkerState {
     /// The session is unended, or cannot be read.
     Unended,
-    /// It has ended, and a loss of power could take that back: readers need the marker then.
+    /// The session has ended, but power loss could undo that: readers need the marker then.
     MayBeUnended,
-    /// It has ended for good.
+    /// The session has ended durably.
     Ended,
     /// There is no such session.
-    Nothing,
+    NoSession,
 }
 
 impl Store {
-    /// Makes a session of a batch, if there is none; at most `limit` may then be unended.
+    /// Creates a session from a batch if it does not exist and at most `limit` sessions are unended then.
     pub(crate) fn create(
         &self,
         id: SessionId,
@@ -40,16 +40,16 @@ impl Store {
         batch: &Batch,
     ) -> Result<Tip, StorageError> {
         let lines = sealed_lines(id, expected, batch);
-        // What can be refused without a store makes none.
+        // A batch that is invalid anyway creates no store.
         if let Err(error) = &lines
-            && !self.is_there()?
+            && !self.exists()?
         {
             return Err(error.clone());
         }
-        let lock = self.lock_store(Make::Store, self.deadline())?;
+        let lock = self.lock_store(CreateIfMissing::Yes, self.deadline())?;
         self.clear_leftovers()?;
         if self.find(id)?.is_some() {
-            // Damage is not absence: who cannot read what is there is told so.
+            // Damage is not absence: if the existing session cannot be read, the error says so.
             let actual = self.read_head(id)?.map(|head| head.tip);
             return Err(StorageError::Conflict { id, expected: None, actual });
         }
@@ -59,13 +59,13 @@ impl Store {
             return Err(StorageError::MaxSessions { limit: limit.get() });
         }
         let lines = lines?;
-        let tip = self.build(id, batch, &lines).inspect_err(|_| self.take_back(id))?;
-        self.tidy_markers(id);
+        let tip = self.build(id, batch, &lines).inspect_err(|_| self.discard_staged(id))?;
+        self.prune_markers(id);
         drop(lock);
         Ok(tip)
     }
 
-    /// Builds a session out of sight and puts it in its place.
+    /// Builds a session in `stage` and renames it into `sessions`.
     fn build(&self, id: SessionId, batch: &Batch, lines: &[u8]) -> Result<Tip, StorageError> {
         let head = batch.head().expect("a batch that fits an absent log has records");
         let staged = self.layout.staged(id);
@@ -78,7 +78,8 @@ impl Store {
         let slots = self.disk.open(&staged.slots, Open::Create).context("create", &staged.slots)?;
         let mark = Mark { tip: head.tip, length: lines.len() as u64 };
         let slot = Slot::new(1, &self.boot, Some(mark), mark.length, Some(head));
-        // Until the session is known to be in the list of sessions, whoever finds it has to see to that first.
+        // Until the directory entry of the session is known to be durable, every process that opens the session
+        // has to flush it first.
         slot.clone().flushing().write(id, &*slots).context("write", &staged.slots)?;
         self.disk.sync_dir(&staged.dir).context("flush", &staged.dir)?;
         if !head.state().is_final() {
@@ -89,22 +90,22 @@ impl Store {
             let absent = matches!(self.disk.kind(&paths.dir), Ok(None));
             return Err(if absent { error } else { unknown(error) });
         }
-        self.settle_sessions().map_err(unknown)?;
+        self.sync_sessions_dir().map_err(unknown)?;
         if let Err(error) = (Slot { turn: 2, ..slot }).write(id, &*slots) {
-            tracing::warn!(session = %id, %error, "the mark was not written");
+            tracing::warn!(session = %id, %error, "could not write the flush mark");
         }
         Ok(head.tip)
     }
 
-    /// Removes what a failed creation left out of sight; what it made visible stays.
-    fn take_back(&self, id: SessionId) {
+    /// Removes what a failed creation left in `stage`; a session that became visible stays.
+    fn discard_staged(&self, id: SessionId) {
         let SessionPaths { dir, .. } = self.layout.staged(id);
         if self.remove_tree(&dir).is_ok() && matches!(self.find(id), Ok(None)) {
             drop(self.disk.remove_file(&self.layout.marker(id)));
         }
     }
 
-    /// Makes the marker of an unended session durable.
+    /// Creates the marker of an unended session durably.
     pub(crate) fn mark_active(&self, id: SessionId) -> Result<(), StorageError> {
         let marker = self.layout.marker(id);
         self.disk.open(&marker, Open::CreateIfAbsent).context("create", &marker)?;
@@ -112,87 +113,88 @@ impl Store {
         self.disk.sync_dir(&active).context("flush", &active)
     }
 
-    /// How many sessions are unended, as far as that matters for a limit. Markers that mean nothing are removed.
+    /// Counts the unended sessions, exactly where that matters for the limit. Removes stale markers.
     fn count_active(&self, limit: usize) -> Result<usize, StorageError> {
         let marked = self.ids(&self.layout.active())?;
         let mut left = marked.len();
         for id in marked {
-            // Fewer markers than places: it does not matter how many of them mean something.
+            // Fewer markers than the limit: how many of them are stale does not matter.
             if left < limit {
                 break;
             }
-            let meaning = self.meaning_of_marker(id);
-            if meaning != Meaning::Unended {
+            let state = self.marker_state(id);
+            if state != MarkerState::Unended {
                 left -= 1;
             }
-            self.remove_marker(id, meaning)?;
+            self.remove_marker(id, state)?;
         }
         Ok(left)
     }
 
-    /// Looks at a few markers, and removes those that stand for nothing; the store's lock is held. Whoever ends a session
-    /// while many others are made may not get the lock, and leaves its marker: without this, lists of what is active
-    /// would read more and more that is not. Ids are random, and so is the place where a new one begins to look.
-    fn tidy_markers(&self, new: SessionId) {
+    /// Checks a few markers and removes the stale ones; the caller holds the store's lock. A process that ends
+    /// a session while many others are created may not get the lock and leaves its marker: without this, lists
+    /// of active sessions would read more and more ended ones. Ids are random, and so is the position at which
+    /// each new one starts to check.
+    fn prune_markers(&self, new: SessionId) {
         let Ok(marked) = self.ids(&self.layout.active()) else { return };
         let (before, after) = marked.split_at(marked.partition_point(|id| *id <= new));
-        for id in after.iter().chain(before).filter(|id| **id != new).take(LOOKED_AT) {
-            if let Err(error) = self.remove_marker(*id, self.meaning_of_marker(*id)) {
-                tracing::debug!(session = %id, %error, "the marker of an ended session stays for now");
+        for id in after.iter().chain(before).filter(|id| **id != new).take(PRUNED_PER_CREATION) {
+            if let Err(error) = self.remove_marker(*id, self.marker_state(*id)) {
+                tracing::debug!(session = %id, %error, "could not remove the marker of an ended session");
             }
         }
     }
 
-    /// What a marker stands for. A session that cannot be read may be unended.
-    pub(crate) fn meaning_of_marker(&self, id: SessionId) -> Meaning {
+    /// Returns the meaning of a marker. A session that cannot be read may be unended.
+    pub(crate) fn marker_state(&self, id: SessionId) -> MarkerState {
         let paths = match self.find(id) {
             Ok(Some(paths)) => paths,
-            Ok(None) => return Meaning::Nothing,
-            Err(_) => return Meaning::Unended,
+            Ok(None) => return MarkerState::NoSession,
+            Err(_) => return MarkerState::Unended,
         };
         let (Ok(slots), Ok(Some(head))) = (self.read_slots(id, &paths), self.read_head(id)) else {
-            return Meaning::Unended;
+            return MarkerState::Unended;
         };
         if !head.state().is_final() {
-            return Meaning::Unended;
+            return MarkerState::Unended;
         }
         if slots.mark().is_some_and(|mark| mark.tip == head.tip) {
-            Meaning::Ended
+            MarkerState::Ended
         } else {
-            Meaning::MayBeUnended
+            MarkerState::MayBeUnended
         }
     }
 
-    /// Removes a marker that stands for no unended session; the store's lock is held. Whether it did.
-    pub(crate) fn remove_marker(&self, id: SessionId, meaning: Meaning) -> Result<bool, StorageError> {
-        match meaning {
-            Meaning::Unended | Meaning::MayBeUnended => return Ok(false),
-            Meaning::Ended => {}
-            // Whoever deleted it may have died before that was on the disk.
-            Meaning::Nothing => self.settle_sessions()?,
+    /// Removes a stale marker; the caller holds the store's lock. Returns `true` if it did.
+    pub(crate) fn remove_marker(&self, id: SessionId, state: MarkerState) -> Result<bool, StorageError> {
+        match state {
+            MarkerState::Unended | MarkerState::MayBeUnended => return Ok(false),
+            MarkerState::Ended => {}
+            // The process that deleted the session may have died before the deletion was durable.
+            MarkerState::NoSession => self.sync_sessions_dir()?,
         }
         self.remove_tree(&self.layout.marker(id)).map(|()| true)
     }
 
-    /// Makes durable which sessions there are.
-    pub(crate) fn settle_sessions(&self) -> Result<(), StorageError> {
+    /// Flushes `sessions`, so that creations and deletions are durable.
+    pub(crate) fn sync_sessions_dir(&self) -> Result<(), StorageError> {
         let sessions = self.layout.sessions();
         self.disk.sync_dir(&sessions).context("flush", &sessions)
     }
 
-    /// Removes the marker of a session that has ended. If the store's lock is not to be had soon, it stays: readers
-    /// ignore it, and whoever counts the unended sessions next removes it.
+    /// Removes the marker of a session that has ended. The marker stays if the store's lock is not free soon:
+    /// readers ignore it, and the next creation that counts unended sessions removes it.
     pub(crate) fn unmark_ended(&self, id: SessionId) {
         let marker = self.layout.marker(id);
         if !matches!(self.disk.kind(&marker), Ok(Some(_))) {
             return;
         }
-        let deadline = Instant::now() + self.lock_timeout.min(MARKER_PATIENCE);
-        let removed = self.lock_store(Make::Nothing, deadline).and_then(|lock| {
-            lock.map_or(Ok(false), |_lock| self.remove_marker(id, self.meaning_of_marker(id)))
-        });
+        let deadline = Instant::now() + self.lock_timeout.min(MARKER_LOCK_TIMEOUT);
+        let removed = self
+            .lock_store(CreateIfMissing::No, deadline)
+            .and_then(|lock| lock.map_or(Ok(false), |_lock| self.remove_marker(id, self.marker_state(id))));
         if let Err(error) = removed {
-            tracing::debug!(session = %id, %error, "the marker of an ended session stays for now");
+            tracing::debug!(session = %id, %error, "could not remove the marker of an ended session");
         }
     }
 }

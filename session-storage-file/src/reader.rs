@@ -1,5 +1,5 @@
-//! Reading without a lock: heads, pages of records, lists. Readers change nothing, and take what a writer has not
-//! finished for not there yet.
+//! Lock-free reads: heads, pages of records, lists. Readers change nothing, and treat what a writer has not
+//! finished as not stored yet.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,24 +12,24 @@ use session_core::{
 };
 
 use crate::catch_up::ends_at;
-use crate::condition::{Assessment, Trust, assess};
+use crate::condition::{Assessment, CachedHead, assess};
 use crate::disk::{DiskFile, Identity, Open};
 use crate::error::IoContext;
 use crate::layout::SessionPaths;
-use crate::scan::{Step, Walk, fold};
+use crate::scan::{ChainItem, ChainReader, fold};
 use crate::slots::{Slot, Slots};
 use crate::store::Store;
 
-/// Bytes of records after which a page ends, whatever was asked for.
+/// The size in bytes at which a page ends, even if the limit of the caller is higher.
 const PAGE_BYTES: usize = 8 * 1024 * 1024;
-/// Looks at a log that seems damaged before that is believed: a writer may have been in the midst of something.
-const LOOKS: usize = 3;
-/// Sessions of which it is remembered where the last page ended.
-const CURSORS: usize = 256;
-/// Sessions whose heads are remembered, each a kilobyte or two; of more, any of them.
-const HEADS: usize = 4096;
+/// The number of reads before a log is reported as damaged: a writer may have been in the middle of an append.
+const READ_ATTEMPTS: usize = 3;
+/// The most sessions whose last page end is cached.
+const MAX_CURSORS: usize = 256;
+/// The most sessions whose head is cached, one to two kilobytes each; beyond that an arbitrary one is evicted.
+const MAX_CACHED_HEADS: usize = 4096;
 
-/// Where pages ended, so that the next one need not be looked for from the start.
+/// A cache of page ends, so that the next page need not be searched from the start of the log.
 #[derive(Debug, Default)]
 pub(crate) struct Cursors(Mutex<HashMap<SessionId, Cursor>>);
 
@@ -47,40 +47,41 @@ impl Cursors {
 
     fn set(&self, id: SessionId, cursor: Cursor) {
         let mut cursors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if cursors.len() >= CURSORS && !cursors.contains_key(&id) {
-            // Any will do: whoever loses one reads its log from the start once.
+        if cursors.len() >= MAX_CURSORS && !cursors.contains_key(&id) {
+            // Which cursors are dropped does not matter: a reader without one reads its log from the start
+            // once.
             cursors.clear();
         }
         cursors.insert(id, cursor);
     }
 }
 
-/// Heads of sessions that have not ended, which are looked at again and again, with where their logs ended. A log that
-/// still ends there with the same sum is the same log: each sum covers all records before it.
+/// A cache of the heads of unended sessions, which are read repeatedly, with the ends of their logs. A log that
+/// still ends there with the same sum is unchanged: each sum covers all records before it.
 #[derive(Debug, Default)]
-pub(crate) struct Heads(Mutex<HashMap<SessionId, (Arc<Head>, u64)>>);
+pub(crate) struct HeadCache(Mutex<HashMap<SessionId, (Arc<Head>, u64)>>);
 
-impl Heads {
+impl HeadCache {
     fn get(&self, id: SessionId) -> Option<(Arc<Head>, u64)> {
         self.lock().get(&id).map(|(head, end)| (Arc::clone(head), *end))
     }
 
-    fn keep(&self, head: &Head, end: u64) {
+    fn insert(&self, head: &Head, end: u64) {
         let mut heads = self.lock();
         if head.state().is_final() {
             heads.remove(&head.id);
             return;
         }
-        if heads.len() >= HEADS
+        if heads.len() >= MAX_CACHED_HEADS
             && !heads.contains_key(&head.id)
-            && let Some(any) = heads.keys().next().copied()
+            && let Some(evicted) = heads.keys().next().copied()
         {
-            heads.remove(&any);
+            heads.remove(&evicted);
         }
         heads.insert(head.id, (Arc::new(head.clone()), end));
     }
 
-    fn forget(&self, id: SessionId) {
+    fn remove(&self, id: SessionId) {
         self.lock().remove(&id);
     }
 
@@ -89,44 +90,44 @@ impl Heads {
     }
 }
 
-/// What a walk to the end of the readable records found there.
-enum Reached {
-    Page(Vec<StoredRecord>),
+/// The result of reading a page.
+enum PageOutcome {
+    Records(Vec<StoredRecord>),
     End,
     Damage(StorageError),
 }
 
 impl Store {
-    /// The head of a session; `None` if there is none.
+    /// Reads the head of a session; `None` if the session does not exist.
     pub(crate) fn read_head(&self, id: SessionId) -> Result<Option<Head>, StorageError> {
-        if let Some(head) = self.remembered_head(id) {
+        if let Some(head) = self.cached_head(id) {
             return Ok(Some(head));
         }
         let Some(paths) = self.find(id)? else { return Ok(None) };
         match self.read_head_at(id, &paths) {
-            // It was deleted meanwhile.
+            // The session was deleted meanwhile.
             Err(_) if self.find(id)?.is_none() => Ok(None),
             result => result.map(Some),
         }
     }
 
-    /// The head that was read last, if the log has not changed since.
-    fn remembered_head(&self, id: SessionId) -> Option<Head> {
+    /// Returns the cached head, if the log has not changed since.
+    fn cached_head(&self, id: SessionId) -> Option<Head> {
         let (head, end) = self.heads.get(id)?;
-        let same = || {
+        let is_unchanged = || {
             let log = self.disk.open(&self.layout.session(id).log, Open::Read)?;
             Ok::<bool, io::Error>(log.len()? == end && ends_at(&*log, head.tip, end)?)
         };
-        if !same().unwrap_or(false) {
-            self.heads.forget(id);
+        if !is_unchanged().unwrap_or(false) {
+            self.heads.remove(id);
             return None;
         }
         Some(Head::clone(&head))
     }
 
     fn read_head_at(&self, id: SessionId, paths: &SessionPaths) -> Result<Head, StorageError> {
-        // The slots before the log: what they say is then in the log already.
-        let slots = self.slots_by(id, paths, Slots::read_newest)?;
+        // The slots are read before the log, so that the log has everything that they refer to.
+        let slots = self.read_slots_with(id, paths, Slots::read_newest)?;
         let log = self.open_log(id, &paths.log)?;
         let mut stored = stored_head(&*log, &slots, &self.boot).context("read", &paths.log)?;
         if stored.is_none() && slots.older.is_none() {
@@ -135,18 +136,18 @@ impl Store {
         }
         let (mut head, end) = stored.unzip();
         let chain = head.as_ref().map_or(Chain::start(id), |head: &Head| Chain::at(id, head.tip));
-        let mut walk = Walk::from(&*log, chain, end.unwrap_or(0));
-        while let Step::Record(record) = walk.next().context("read", &paths.log)? {
+        let mut reader = ChainReader::from(&*log, chain, end.unwrap_or(0));
+        while let ChainItem::Record(record) = reader.next().context("read", &paths.log)? {
             match (fold(&mut head, id, record), &head) {
                 (Ok(()), _) => {}
-                (Err(reason), None) => return Err(reason.at(id, 1)),
+                (Err(reason), None) => return Err(reason.to_storage_error(id, 1)),
                 (Err(_), Some(_)) => break,
             }
         }
         if let Some(head) = &head
-            && walk.tip() == Some(head.tip)
+            && reader.tip() == Some(head.tip)
         {
-            self.heads.keep(head, walk.end());
+            self.heads.insert(head, reader.end());
         }
         head.ok_or_else(|| StorageError::Corrupt {
             id,
@@ -155,12 +156,12 @@ impl Store {
         })
     }
 
-    /// The slots as they are; none where there is no file to read them from.
+    /// Reads both slots; returns none if their file is missing.
     pub(crate) fn read_slots(&self, id: SessionId, paths: &SessionPaths) -> Result<Slots, StorageError> {
-        self.slots_by(id, paths, Slots::read)
+        self.read_slots_with(id, paths, Slots::read)
     }
 
-    fn slots_by(
+    fn read_slots_with(
         &self,
         id: SessionId,
         paths: &SessionPaths,
@@ -170,7 +171,7 @@ impl Store {
             Ok(file) => read(id, &*file).context("read", &paths.slots),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Slots::default()),
             Err(error) => {
-                self.misplaced(id, &paths.slots)?;
+                self.check_is_regular_file(id, &paths.slots)?;
                 Err(error).context("open", &paths.slots)
             }
         }
@@ -178,25 +179,25 @@ impl Store {
 
     pub(crate) fn open_log(&self, id: SessionId, path: &Path) -> Result<Box<dyn DiskFile>, StorageError> {
         self.disk.open(path, Open::Read).or_else(|error| {
-            self.misplaced(id, path)?;
+            self.check_is_regular_file(id, path)?;
             Err(error).context("open", path)
         })
     }
 
-    /// Everything that a lock-free look at a session shows.
-    pub(crate) fn look(
+    /// Assesses a session without taking its lock.
+    pub(crate) fn assess_unlocked(
         &self,
         id: SessionId,
         paths: &SessionPaths,
-        trust: Trust,
+        cached_head: CachedHead,
     ) -> Result<(Assessment, Slots), StorageError> {
         let slots = self.read_slots(id, paths)?;
         let log = self.open_log(id, &paths.log)?;
-        let found = assess(id, &*log, &slots, &self.boot, trust).context("read", &paths.log)?;
+        let found = assess(id, &*log, &slots, &self.boot, cached_head).context("read", &paths.log)?;
         Ok((found, slots))
     }
 
-    /// A page of records.
+    /// Reads a page of records.
     pub(crate) fn read_records(
         &self,
         id: SessionId,
@@ -204,12 +205,12 @@ impl Store {
         limit: NonZeroUsize,
     ) -> Result<RecordPage, StorageError> {
         let mut damage = None;
-        for _ in 0..LOOKS {
+        for _ in 0..READ_ATTEMPTS {
             let paths = self.find(id)?.ok_or(StorageError::NotFound { id })?;
             match self.read_page(id, &paths, after, limit) {
-                Ok(Reached::Page(records)) => return Ok(RecordPage::new(records)),
-                Ok(Reached::End) => return Ok(RecordPage::default()),
-                Ok(Reached::Damage(error)) => damage = Some(error),
+                Ok(PageOutcome::Records(records)) => return Ok(RecordPage::new(records)),
+                Ok(PageOutcome::End) => return Ok(RecordPage::default()),
+                Ok(PageOutcome::Damage(error)) => damage = Some(error),
                 Err(_) if self.find(id)?.is_none() => return Err(StorageError::NotFound { id }),
                 Err(error) => return Err(error),
             }
@@ -223,34 +224,34 @@ impl Store {
         paths: &SessionPaths,
         after: u64,
         limit: NonZeroUsize,
-    ) -> Result<Reached, StorageError> {
+    ) -> Result<PageOutcome, StorageError> {
         let log = self.open_log(id, &paths.log)?;
-        let file = log.identity().context("look at", &paths.log)?;
+        let file = log.identity().context("stat", &paths.log)?;
         let start = self.start_of_page(id, &*log, file, after).context("read", &paths.log)?;
         let (chain, offset) = start.map_or((Chain::start(id), 0), |at| (Chain::at(id, at.tip), at.end));
-        let mut walk = Walk::from(&*log, chain, offset);
+        let mut reader = ChainReader::from(&*log, chain, offset);
         let (mut records, mut bytes) = (Vec::new(), 0);
         while records.len() < limit.get() && bytes < PAGE_BYTES {
-            match walk.next().context("read", &paths.log)? {
-                Step::Record(record) if record.tip().revision > after => {
+            match reader.next().context("read", &paths.log)? {
+                ChainItem::Record(record) if record.tip().revision > after => {
                     let record = record.to_stored();
                     bytes += record.line().len();
                     records.push(record);
                 }
-                Step::Record(_) => {}
-                Step::End | Step::Flaw(_) => break,
+                ChainItem::Record(_) => {}
+                ChainItem::End | ChainItem::Break(_) => break,
             }
         }
-        if let Some(tip) = walk.tip() {
-            self.cursors.set(id, Cursor { file, tip, end: walk.end() });
+        if let Some(tip) = reader.tip() {
+            self.cursors.set(id, Cursor { file, tip, end: reader.end() });
         }
         if records.is_empty() {
-            return self.reached_end(id, paths, walk.tip(), after);
+            return self.reached_end(id, paths, reader.tip(), after);
         }
-        Ok(Reached::Page(records))
+        Ok(PageOutcome::Records(records))
     }
 
-    /// Where the record after `after` begins, if that is known from the last page.
+    /// Returns the cached end of the last page, if the record after `after` can be found from there.
     fn start_of_page(
         &self,
         id: SessionId,
@@ -259,46 +260,47 @@ impl Store {
         after: u64,
     ) -> io::Result<Option<Cursor>> {
         let Some(cursor) = self.cursors.get(id) else { return Ok(None) };
-        // A file made anew holds the same records at the same places; one that was cut may not.
+        // A rebuilt file has the same records at the same offsets; a truncated one may not.
         let usable = cursor.tip.revision <= after && cursor.file == file;
         Ok((usable && ends_at(log, cursor.tip, cursor.end)?).then_some(cursor))
     }
 
-    /// Nothing readable comes behind `tip`: whether that is the end, or something is gone.
+    /// Determines if `tip` is the end of the log, or if records after it are lost. Nothing readable follows it.
     fn reached_end(
         &self,
         id: SessionId,
         paths: &SessionPaths,
         tip: Option<Tip>,
         after: u64,
-    ) -> Result<Reached, StorageError> {
+    ) -> Result<PageOutcome, StorageError> {
         if let Some(tip) = tip
             && let Some(cursor) = self.cursors.get(id)
             && cursor.tip == tip
             && after >= tip.revision
             && self.is_plain_end(id, paths, tip)?
         {
-            return Ok(Reached::End);
+            return Ok(PageOutcome::End);
         }
-        let (found, _) = self.look(id, paths, Trust::Slots)?;
+        let (found, _) = self.assess_unlocked(id, paths, CachedHead::Use)?;
         if found.readable() > after {
-            // It grew meanwhile: the next look sees it.
-            return Ok(Reached::Damage(found.damage()));
+            // The log grew meanwhile: the next attempt reads it.
+            return Ok(PageOutcome::Damage(found.damage()));
         }
         Ok(match found.condition() {
             Condition::Healthy | Condition::Torn | Condition::Invalid | Condition::Unsupported => {
-                Reached::End
+                PageOutcome::End
             }
-            Condition::Corrupt | Condition::Degraded | _ => Reached::Damage(found.damage()),
+            Condition::Corrupt | Condition::Degraded | _ => PageOutcome::Damage(found.damage()),
         })
     }
 
-    /// Whether the log ends with `tip` and no slot says that there was more: what a follower sees most of the time.
+    /// Returns `true` if the log ends with `tip` and no slot refers to later records: the usual case of a
+    /// follower.
     fn is_plain_end(&self, id: SessionId, paths: &SessionPaths, tip: Tip) -> Result<bool, StorageError> {
         let slots = self.read_slots(id, paths)?;
         let log = self.open_log(id, &paths.log)?;
         let Some(cursor) = self.cursors.get(id) else { return Ok(false) };
-        let length = log.len().context("look at", &paths.log)?;
+        let length = log.len().context("stat", &paths.log)?;
         if length != cursor.end || !ends_at(&*log, tip, cursor.end).context("read", &paths.log)? {
             return Ok(false);
         }
@@ -306,7 +308,7 @@ impl Store {
             let mark = slot.mark.map(|mark| (mark.tip, mark.length));
             let seen = slot.head.as_deref().map(|head| (head.tip, slot.length));
             for (known, end) in mark.into_iter().chain(seen) {
-                // Also below the end: all sums hold in a log that another one has taken the place of.
+                // Checked below the end, too: all sums match in a log that was replaced by another one.
                 let is_there = known == tip || (known.revision < tip.revision && end < cursor.end);
                 if !is_there || !ends_at(&*log, known, end).context("read", &paths.log)? {
                     return Ok(false);
@@ -316,7 +318,7 @@ impl Store {
         Ok(true)
     }
 
-    /// A page of heads.
+    /// Reads a page of heads.
     pub(crate) fn read_list(
         &self,
         filter: &SessionFilter,
@@ -341,7 +343,7 @@ impl Store {
         Ok(page)
     }
 
-    /// The ids that a folder of the store has as names, ascending; none where there is no such folder.
+    /// Returns the ids among the names in a folder of the store, ascending; none if the folder is missing.
     pub(crate) fn ids(&self, folder: &Path) -> Result<Vec<SessionId>, StorageError> {
         if !self.is_folder(folder)? {
             return Ok(Vec::new());
@@ -353,10 +355,10 @@ impl Store {
     }
 }
 
-/// The newest head in the slots that is the head of a prefix of the log, with where that ends.
+/// Returns the newest head in the slots that is the head of a prefix of the log, and the end of that prefix.
 ///
-/// After a loss of power, a slot may speak of records that were never flushed and of which only the end has reached
-/// the disk: a slot of another boot counts as far as a mark goes, and no further.
+/// After power loss, a slot may refer to records that were never flushed and of which only the end has reached
+/// the disk: a slot of another boot is used only up to a mark.
 fn stored_head(log: &dyn DiskFile, slots: &Slots, boot: &str) -> io::Result<Option<(Head, u64)>> {
     let flushed = slots.mark().map_or(0, |mark| mark.tip.revision);
     for slot in slots.iter() {

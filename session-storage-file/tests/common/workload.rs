@@ -1,4 +1,4 @@
-//! A play: processes that use one store in a random order of deeds, some of them killed in the middle of one.
+//! A random workload: processes that use one store, some of which are killed in the middle of an operation.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use session_core::{
 use session_storage_file::FileStorage;
 use session_storage_file::fault::{AfterFailedSync, Call, Effect, Fault, FaultDisk, Rng};
 
-use super::chance;
 use super::ledger::Ledger;
 use super::logs::{self, chain_of, fold, id, seal, wait};
+use super::random_events;
 use super::store::open;
 
-/// One process on the disk.
+/// A process on the disk.
 #[derive(Debug)]
 struct Process {
     disk: FaultDisk,
@@ -30,46 +30,47 @@ impl Process {
     }
 }
 
-/// The processes, what they did, and what comes next.
+/// The state of a workload: processes, expected contents and history.
 #[derive(Debug)]
-pub(crate) struct Play {
+pub(crate) struct Workload {
     disk: FaultDisk,
     pub(crate) ledger: Ledger,
     processes: Vec<Process>,
     rng: Rng,
     next_id: u64,
     next_owner: u64,
-    /// What was done, for a person who reads a failure.
-    pub(crate) deeds: Vec<String>,
+    /// The operations so far, for failure messages.
+    pub(crate) history: Vec<String>,
 }
 
-/// What one process does to one session.
+/// An operation of one process on one session.
 #[derive(Debug)]
-enum Deed {
+enum Operation {
     Append(Expected, Box<Batch>, Durability),
     Delete(session_core::Tip),
 }
 
-impl Play {
-    /// One to three processes on a disk that is recorded from here on. Sessions get ids from `first_id` on.
+impl Workload {
+    /// Creates a workload of one to three processes on a disk that is recorded from here on. Session ids start
+    /// at `first_id`.
     pub(crate) fn new(disk: FaultDisk, ledger: Ledger, seed: u64, first_id: u64) -> Result<Self, String> {
-        disk.record();
-        let mut play = Self {
+        disk.start_recording();
+        let mut workload = Self {
             disk,
             ledger,
             processes: Vec::new(),
             rng: Rng::new(seed),
             next_id: first_id,
             next_owner: seed % 1000,
-            deeds: Vec::new(),
+            history: Vec::new(),
         };
-        if play.rng.coin() {
-            play.disk.after_failed_sync(AfterFailedSync::Dropped);
+        if workload.rng.coin() {
+            workload.disk.after_failed_sync(AfterFailedSync::Dropped);
         }
-        for _ in 0..=play.rng.below(3) {
-            play.spawn()?;
+        for _ in 0..=workload.rng.below(3) {
+            workload.spawn()?;
         }
-        Ok(play)
+        Ok(workload)
     }
 
     fn spawn(&mut self) -> Result<(), String> {
@@ -78,58 +79,58 @@ impl Play {
         Ok(())
     }
 
-    /// One deed by one process, which is killed on the way once in six times, and once in eight finds that a call of
-    /// the disk fails.
+    /// Runs one operation in one process. One in six is killed during it; one in eight of the others gets a
+    /// failing call of the disk.
     pub(crate) fn step(&mut self) -> Result<(), String> {
-        let (id, deed) = self.choose()?;
+        let (id, operation) = self.choose_operation()?;
         let doomed = self.rng.one_in(6);
         let actor = &self.processes[0];
         if doomed {
             let after = self.rng.below(40) as u64;
-            actor.disk.fail(Fault::nth(after, Effect::Death).of(actor.disk.process_number()));
+            actor.disk.inject(Fault::nth(after, Effect::Death).in_process(actor.disk.process_number()));
         }
         let unlucky = !doomed && self.rng.one_in(8);
         if unlucky {
             let errors = [Errno::IO, Errno::NOSPC, Errno::INTR];
             let effect = Effect::Error(errors[self.rng.below(errors.len())]);
-            // A flush that fails is the one that matters most.
+            // Failed flushes matter most.
             let fault = if self.rng.coin() {
                 Fault::nth(self.rng.below(2) as u64, effect).on(Call::Sync)
             } else {
                 Fault::nth(self.rng.below(40) as u64, effect)
             };
-            actor.disk.fail(fault.of(actor.disk.process_number()));
+            actor.disk.inject(fault.in_process(actor.disk.process_number()));
         }
-        let struck = self.disk.struck();
-        let now = self.disk.moment();
-        let what = format!("{now}: process {} {id}: {}", actor.disk.process_number(), describe(&deed));
-        let result = match deed {
-            Deed::Append(expected, batch, durability) => {
+        let triggered = self.disk.triggered_faults();
+        let now = self.disk.moment_index();
+        let what = format!("{now}: process {} {id}: {}", actor.disk.process_number(), describe(&operation));
+        let result = match operation {
+            Operation::Append(expected, batch, durability) => {
                 self.ledger.submit(id, now, &batch);
                 wait(actor.storage.append(id, expected, *batch, durability))
                     .map(|tip| Some((tip, durability == Durability::Flushed)))
             }
-            Deed::Delete(tip) => {
-                self.ledger.stories.entry(id).or_default().deleting = Some(now);
+            Operation::Delete(tip) => {
+                self.ledger.sessions.entry(id).or_default().deleting = Some(now);
                 wait(actor.storage.delete(id, tip)).map(|()| None)
             }
         };
         let actor = &self.processes[0];
         let is_dead = actor.disk.is_dead();
-        self.disk.heal();
-        self.deeds.push(format!("{what} -> {result:?}, died: {is_dead}"));
-        let now = self.disk.moment();
+        self.disk.clear_faults();
+        self.history.push(format!("{what} -> {result:?}, died: {is_dead}"));
+        let now = self.disk.moment_index();
         match result {
-            // Whoever died told nobody.
+            // A killed process acknowledged nothing.
             _ if is_dead => {
                 self.processes.remove(0);
                 self.spawn()?;
             }
             Ok(Some((tip, flushed))) => self.ledger.acknowledge(id, now, tip, flushed),
-            Ok(None) => self.ledger.stories.entry(id).or_default().deleted = Some(now),
+            Ok(None) => self.ledger.sessions.entry(id).or_default().deleted = Some(now),
             Err(StorageError::MaxSessions { .. }) => {}
-            // Nothing was acknowledged: whether it happened shows when somebody looks.
-            Err(_) if unlucky && self.disk.struck() > struck => {}
+            // Nothing was acknowledged: the next read shows if it happened.
+            Err(_) if unlucky && self.disk.triggered_faults() > triggered => {}
             Err(error) => return Err(format!("{what}: {}", chain_of(&error))),
         }
         let next = self.rng.below(self.processes.len());
@@ -137,16 +138,16 @@ impl Play {
         Ok(())
     }
 
-    /// All processes at once see all that was acknowledged.
-    pub(crate) fn check_living(&mut self) -> Result<(), String> {
+    /// Checks that all processes see everything that was acknowledged.
+    pub(crate) fn check_running(&mut self) -> Result<(), String> {
         for process in &self.processes {
-            let found = self.ledger.check(&*process.storage, self.disk.moment(), true)?;
-            // A deletion that was cut off did not happen, if it did not.
+            let found = self.ledger.check(&*process.storage, self.disk.moment_index(), true)?;
+            // An interrupted deletion is no longer pending if the session still exists.
             for id in found.keys() {
-                if let Some(story) = self.ledger.stories.get_mut(id)
-                    && story.deleted.is_none()
+                if let Some(session) = self.ledger.sessions.get_mut(id)
+                    && session.deleted.is_none()
                 {
-                    story.deleting = None;
+                    session.deleting = None;
                 }
             }
         }
@@ -161,12 +162,12 @@ impl Play {
         }
     }
 
-    fn choose(&mut self) -> Result<(SessionId, Deed), String> {
+    fn choose_operation(&mut self) -> Result<(SessionId, Operation), String> {
         let known: Vec<SessionId> = self
             .ledger
-            .stories
+            .sessions
             .iter()
-            .filter(|(_, story)| story.deleted.is_none())
+            .filter(|(_, session)| session.deleted.is_none())
             .map(|(id, _)| *id)
             .collect();
         if known.is_empty() || (known.len() < 5 && self.rng.one_in(4)) {
@@ -174,38 +175,39 @@ impl Play {
         }
         let id = known[self.rng.below(known.len())];
         let Some(head) = self.head(id)? else {
-            // Its creation or deletion was cut off: the first is made anew, the second is as good as done.
-            let story = self.ledger.stories.entry(id).or_default();
-            if story.deleting.is_some() {
-                story.deleted = story.deleting;
-                return self.choose();
+            // Its creation or deletion was interrupted: the creation is repeated, the deletion is treated as
+            // done.
+            let session = self.ledger.sessions.entry(id).or_default();
+            if session.deleting.is_some() {
+                session.deleted = session.deleting;
+                return self.choose_operation();
             }
             let batch = seal(id, None, 0, vec![logs::created("again"), logs::note(self.rng.below(64))]);
-            return Ok((id, Deed::Append(Expected::Absent, Box::new(batch), self.durability())));
+            return Ok((id, Operation::Append(Expected::Absent, Box::new(batch), self.durability())));
         };
         if self.rng.one_in(12) {
             return Ok((
                 id,
-                Deed::Append(Expected::At(head.tip), Box::new(Batch::empty()), Durability::Flushed),
+                Operation::Append(Expected::At(head.tip), Box::new(Batch::empty()), Durability::Flushed),
             ));
         }
         let unowned = head.lifecycle.owner.is_none();
         if unowned && self.rng.one_in(if head.state().is_final() { 2 } else { 12 }) {
-            return Ok((id, Deed::Delete(head.tip)));
+            return Ok((id, Operation::Delete(head.tip)));
         }
-        let Some(events) = chance::events(&mut self.rng, &head, self.processes[0].owner) else {
+        let Some(events) = random_events::next_events(&mut self.rng, &head, self.processes[0].owner) else {
             return Ok((
                 id,
-                Deed::Append(Expected::At(head.tip), Box::new(Batch::empty()), Durability::Flushed),
+                Operation::Append(Expected::At(head.tip), Box::new(Batch::empty()), Durability::Flushed),
             ));
         };
-        let durability = if chance::ends(&events) { Durability::Flushed } else { self.durability() };
-        let flushed = if self.rng.coin() { self.ledger.stories[&id].known_flushed() } else { 0 };
+        let durability = if random_events::ends(&events) { Durability::Flushed } else { self.durability() };
+        let flushed = if self.rng.coin() { self.ledger.sessions[&id].known_flushed() } else { 0 };
         let batch = seal(id, Some(&head), flushed, events);
-        Ok((id, Deed::Append(Expected::At(head.tip), Box::new(batch), durability)))
+        Ok((id, Operation::Append(Expected::At(head.tip), Box::new(batch), durability)))
     }
 
-    fn create(&mut self) -> (SessionId, Deed) {
+    fn create(&mut self) -> (SessionId, Operation) {
         let id = id(self.next_id);
         self.next_id += 1;
         let mut events = vec![logs::created(&format!("session-{}", self.next_id))];
@@ -216,7 +218,7 @@ impl Play {
             0 => Expected::AbsentWithin(std::num::NonZeroUsize::MIN.saturating_add(self.rng.below(4))),
             _ => Expected::Absent,
         };
-        (id, Deed::Append(expected, Box::new(seal(id, None, 0, events)), self.durability()))
+        (id, Operation::Append(expected, Box::new(seal(id, None, 0, events)), self.durability()))
     }
 
     fn durability(&mut self) -> Durability {
@@ -224,9 +226,9 @@ impl Play {
     }
 }
 
-fn describe(deed: &Deed) -> String {
-    match deed {
-        Deed::Append(expected, batch, durability) => {
+fn describe(operation: &Operation) -> String {
+    match operation {
+        Operation::Append(expected, batch, durability) => {
             let kinds: Vec<_> = batch
                 .records()
                 .iter()
@@ -234,6 +236,6 @@ fn describe(deed: &Deed) -> String {
                 .collect();
             format!("append {durability:?} {kinds:?} at {expected:?}")
         }
-        Deed::Delete(tip) => format!("delete at {tip}"),
+        Operation::Delete(tip) => format!("delete at {tip}"),
     }
 }

@@ -1,7 +1,7 @@
-//! What somebody else does between two calls to the disk: the first session of a store is made at each moment of another
-//! process's look at the same path, and of its making of a session of its own.
+//! Concurrent creation of a store: another process creates its first session before each call of a process that
+//! opens the same path, or creates a session there.
 
-#![expect(clippy::unwrap_used, reason = "in a test, what is not there is a failure")]
+#![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
 use std::fmt;
 use std::io;
@@ -14,19 +14,19 @@ use session_core::{Durability, FileSystem, SessionFilter, SessionStorageExt as _
 use session_storage_file::{Disk, DiskFile, FileStorage, FileStorageOptions, Identity, Kind, Open, RealDisk};
 use session_testkit::logs::Log;
 
-/// The system's disk, on which something happens right before the n-th call.
-struct Meanwhile {
+/// The system's disk, with an action that runs right before the n-th call.
+struct InterleavedDisk {
     left: Mutex<usize>,
-    what: Box<dyn Fn() + Send + Sync>,
+    action: Box<dyn Fn() + Send + Sync>,
 }
 
-impl Meanwhile {
+impl InterleavedDisk {
     fn call(&self) -> RealDisk {
         let mut left = self.left.lock().unwrap();
         if *left > 0 {
             *left -= 1;
             if *left == 0 {
-                (self.what)();
+                (self.action)();
             }
         }
         RealDisk
@@ -37,13 +37,13 @@ impl Meanwhile {
     }
 }
 
-impl fmt::Debug for Meanwhile {
+impl fmt::Debug for InterleavedDisk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Meanwhile").field("left", &self.left).finish_non_exhaustive()
     }
 }
 
-impl Disk for Meanwhile {
+impl Disk for InterleavedDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>> {
         self.call().open(path, how)
     }
@@ -89,26 +89,27 @@ impl Disk for Meanwhile {
     }
 }
 
-/// A store without threads does everything when it is polled. (No runtime: one call happens in the midst of another.)
+/// Polls a future once. A store without threads does everything in that poll. (There is no runtime because one
+/// call runs within another.)
 fn wait<T>(work: impl Future<Output = T>) -> T {
     match pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(answer) => answer,
-        Poll::Pending => panic!("it waits for somebody"),
+        Poll::Pending => panic!("the future is pending"),
     }
 }
 
-/// Whoever looks, and then what whoever looks is to find.
-fn at_each_call(before: fn(&Path), look: fn(&FileStorage)) {
+/// Runs `operation` while another process creates a session right before the n-th call, for each n.
+fn at_each_call(before: fn(&Path), operation: fn(&FileStorage)) {
     for nth in 1.. {
         let folder = tempfile::tempdir().unwrap();
         let path: PathBuf = folder.path().join("store");
         before(&path);
-        let disk = Arc::new(Meanwhile {
+        let disk = Arc::new(InterleavedDisk {
             left: Mutex::new(nth),
-            what: Box::new({
+            action: Box::new({
                 let path = path.clone();
                 move || {
-                    // Whoever holds the store's lock is waited for by nobody here: it is this very thread.
+                    // No wait for the store's lock: this thread may hold it already.
                     let options = FileStorageOptions::new(&path).lock_timeout(std::time::Duration::ZERO);
                     let other = FileStorage::open(options.without_threads()).unwrap();
                     drop(wait(Log::plain().take().send(&other, Durability::Flushed)));
@@ -117,8 +118,8 @@ fn at_each_call(before: fn(&Path), look: fn(&FileStorage)) {
         });
         let options = FileStorageOptions::new(&path).without_threads();
         match FileStorage::with_disk(Arc::clone(&disk) as Arc<dyn Disk>, options) {
-            Ok(storage) => look(&storage),
-            Err(error) => panic!("opened while somebody makes the store, before call {nth}: {error}"),
+            Ok(storage) => operation(&storage),
+            Err(error) => panic!("opened while the store is created, before call {nth}: {error}"),
         }
         if !disk.has_happened() {
             assert!(nth > 5, "only {nth} calls");
@@ -137,12 +138,12 @@ fn create(storage: &FileStorage) {
     list(storage);
 }
 
-/// A look saw no FORMAT, then the session of whoever made the store meanwhile, and took that for a store that has lost its
-/// FORMAT.
+/// Regression: an open saw no FORMAT, then the session of the process that created the store meanwhile, and
+/// reported a store that had lost its FORMAT.
 #[test]
-fn a_store_that_is_made_meanwhile_is_a_store() {
-    let half_made = |path: &Path| std::fs::create_dir_all(path.join("sessions")).unwrap();
-    for before in [(|_: &Path| {}) as fn(&Path), half_made] {
+fn a_store_created_concurrently_is_recognized() {
+    let half_created = |path: &Path| std::fs::create_dir_all(path.join("sessions")).unwrap();
+    for before in [(|_: &Path| {}) as fn(&Path), half_created] {
         at_each_call(before, list);
         at_each_call(before, create);
     }
