@@ -42,7 +42,7 @@ fn run(mut args: Args) -> Outcome {
 pub(crate) fn proof(cases: u64) -> Proof {
     let variable = Seed::Variable("SESSION_DAMAGE_SEED");
     // Only without debug assertions does the test of single bits flip each of them.
-    let file = Program::test("session-storage-file", "damage", variable).release();
+    let file = Program::release_test("session-storage-file", "damage", variable);
     let sled = Program::test("session-storage-sled", "damage", variable);
     Proof {
         command: "damage".into(),

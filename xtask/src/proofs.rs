@@ -155,7 +155,7 @@ fn parts() -> Vec<Part> {
             "failures: each call of the disk fails, and a second one after it",
             proof(
                 "failures",
-                vec![Program::test("session-storage-file", "failures", Seed::None).release()],
+                vec![Program::release_test("session-storage-file", "failures", Seed::None)],
                 "a failed call of the disk lost or invented data",
             ),
             None,

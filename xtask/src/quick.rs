@@ -39,7 +39,7 @@ const SIZES: &[(&str, &str)] = &[
 ];
 
 /// Tests that take too long for this command at any size, as filters of the harness.
-const SKIPPED: &[&str] = &[];
+const SKIPPED: &[&str] = &["migrate::", "hostile::"];
 
 pub(crate) const COMMAND: Subcommand = Subcommand {
     name: "quick",

@@ -33,8 +33,8 @@ pub(crate) enum Target {
 pub(crate) enum Profile {
     /// The build of `cargo xtask test`: the whole workspace with all features, so that nothing is built twice.
     Dev,
-    /// Release, of this crate alone: some tests do more without debug assertions.
-    Release(&'static str),
+    /// Release, of this test of this crate alone: some tests do more without debug assertions.
+    Release { package: &'static str, test: &'static str },
 }
 
 /// The way in which a program receives its seed.
@@ -53,9 +53,9 @@ impl Program {
         Self { package, target, profile, args: Vec::new(), seed, env: Vec::new() }
     }
 
-    pub(crate) fn release(mut self) -> Self {
-        self.profile = Profile::Release(self.package);
-        self
+    /// Creates a program that is a test target of the release build.
+    pub(crate) fn release_test(package: &'static str, test: &'static str, seed: Seed) -> Self {
+        Self { profile: Profile::Release { package, test }, ..Self::test(package, test, seed) }
     }
 
     pub(crate) fn arg(mut self, arg: &impl ToString) -> Self {
@@ -117,8 +117,9 @@ pub(crate) fn build(programs: &[Program]) -> Result<Vec<Executable>, Box<dyn Err
 fn cargo_args(profile: Profile) -> Vec<&'static str> {
     match profile {
         Profile::Dev => vec!["test", "--locked", "--workspace", "--all-features", "--no-run"],
-        Profile::Release(package) => {
-            vec!["test", "--locked", "--release", "--package", package, "--all-features", "--no-run"]
+        Profile::Release { package, test } => {
+            let build = ["test", "--locked", "--release", "--all-features", "--no-run"];
+            [&build[..], &["--package", package, "--test", test]].concat()
         }
     }
 }
