@@ -104,7 +104,7 @@ impl Dispatcher {
     }
 
     /// Stops accepting events and waits until all queues are empty, for at most `within`. Events that are still queued
-    /// then are discarded and counted as missed. Observers that are still in a call are abandoned, logged and returned.
+    /// then are discarded and added to the missed ones. Observers that are still in a call are abandoned, logged and returned.
     /// Blocks. An observer may call it, and is not waited for.
     pub fn shutdown(&self, within: Duration) -> Vec<ObserverHealth> {
         self.shutdown_for(thread::current().id(), within)
