@@ -11,7 +11,7 @@ use crate::storage::StorageError;
 /// The result of a manager's method.
 pub type Result<T, E = SessionError> = std::result::Result<T, E>;
 
-/// An error of a session manager. Its [`code`](Self::code) tells the caller what to do next.
+/// An error of a session manager. Its [`code`](Self::code) has advice on what to do next.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionError {

@@ -112,7 +112,7 @@ pub struct Totals {
     pub commands: u64,
     /// Commands that ended with anything but exit code 0.
     pub commands_failed: u64,
-    /// Files changed, added up over the iterations.
+    /// Files changed, summed over the iterations.
     pub files_changed: u64,
     /// Lines added.
     pub lines_added: u64,

@@ -44,7 +44,7 @@ impl CancelRequest {
         Self { reason: reason.into(), by: by.into(), force: false }
     }
 
-    /// Makes the request end the work immediately.
+    /// Ends the work immediately, without a chance to stop by itself.
     #[must_use]
     pub fn force(mut self) -> Self {
         self.force = true;

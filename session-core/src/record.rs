@@ -103,7 +103,7 @@ impl StoredRecord {
         Ok(Self { tip: Tip { revision, sum }, line })
     }
 
-    /// The tip of the log that ends with this record.
+    /// Returns the tip of the log that ends with this record.
     #[must_use]
     pub const fn tip(&self) -> Tip {
         self.tip
@@ -130,7 +130,7 @@ pub struct CheckedLine<'a> {
 }
 
 impl CheckedLine<'_> {
-    /// The tip of the log that ends with this record.
+    /// Returns the tip of the log that ends with this record.
     #[must_use]
     pub const fn tip(self) -> Tip {
         self.tip
@@ -168,7 +168,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// The tip of the log that ends with this record.
+    /// Returns the tip of the log that ends with this record.
     #[must_use]
     pub const fn tip(&self) -> Tip {
         Tip { revision: self.envelope.seq, sum: self.sum }

@@ -46,7 +46,7 @@ impl Engine {
     }
 
     /// Appends events, which depend on the owner, to a session that this manager does not own. Decides again after each
-    /// conflict, with a new look at the owner.
+    /// conflict, after determining the owner again.
     pub(crate) async fn commit_as_claimant(
         &self,
         tail: &mut LogTail,

@@ -44,7 +44,7 @@ impl RecoveryOptions {
         Self { policy, ..Self::default() }
     }
 
-    /// Makes the policy overrule those in configurations.
+    /// Lets the policy overrule those in configurations.
     #[must_use]
     pub fn overruling(mut self) -> Self {
         self.overrules = true;
@@ -65,7 +65,7 @@ impl RecoveryOptions {
         self
     }
 
-    /// Makes the recovery a dry run: it reports outcomes and changes nothing.
+    /// Turns the recovery into a dry run, which reports outcomes and changes nothing.
     #[must_use]
     pub fn dry_run(mut self) -> Self {
         self.dry_run = true;

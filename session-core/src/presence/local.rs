@@ -26,7 +26,7 @@ const TEMPORARY: &str = ".tmp";
 
 /// Presence on this machine, by lock files in a folder that all its processes share.
 ///
-/// An owner holds the kernel lock on `<instance>.lock`. The kernel releases it when the process ends, for whatever
+/// An owner holds the kernel lock on `<instance>.lock`. The kernel releases it when the process ends, for any
 /// reason: a death is detected immediately, and a process that is slow, stopped or asleep is alive. The file contains
 /// the owner as JSON, for people.
 ///

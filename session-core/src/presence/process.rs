@@ -10,7 +10,7 @@ use crate::id::InstanceId;
 use crate::owner::{Evidence, Owner};
 use crate::storage::StorageError;
 
-/// Presence of the managers that share this value. In tests it stands in for a machine: dropping a guard looks like a
+/// Presence of the managers that share this value. In tests it replaces a machine: dropping a guard looks like a
 /// death to the others.
 #[derive(Debug, Clone, Default)]
 pub struct ProcessPresence {

@@ -175,7 +175,7 @@ async fn an_owner_of_this_process_lives_as_long_as_its_guard() {
     assert_eq!(presence.liveness(&me).await.unwrap(), dead);
 }
 
-/// Lock files are accessible to their user only, and reopenable, whatever the umask.
+/// Lock files are accessible to their user only, and reopenable, with any umask.
 #[test]
 fn lock_files_are_private_to_their_user() {
     use std::os::unix::fs::PermissionsExt as _;

@@ -265,7 +265,7 @@ impl Shared {
     }
 
     /// Notifies callbacks and receivers of changes, outside the lock. If a notification is already in progress, on
-    /// another thread or further up this stack, that one repeats its loop instead.
+    /// another thread or further up this stack, the running one repeats its loop instead.
     fn deliver<'a>(&'a self, mut state: MutexGuard<'a, State>) {
         if state.delivery.in_progress {
             return;
@@ -360,7 +360,7 @@ impl fmt::Debug for ProgressTracker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.shared.state();
         f.debug_struct("ProgressTracker")
-            .field("said", &state.reported)
+            .field("reported", &state.reported)
             .field("pending", &state.pending)
             .field("ended", &state.ended)
             .finish_non_exhaustive()

@@ -12,7 +12,7 @@ use crate::record::{DecodeError, Tip};
 /// A cause that several errors can share.
 pub(crate) type Source = Arc<dyn Error + Send + Sync>;
 
-/// An error of a storage. Its [`code`](Self::code) tells the caller what to do next.
+/// An error of a storage. Its [`code`](Self::code) has advice on what to do next.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
@@ -155,7 +155,7 @@ impl StorageError {
     pub(crate) fn undecodable(id: SessionId, revision: u64, error: DecodeError) -> Self {
         match error {
             DecodeError::UnknownKind { .. } | DecodeError::NewerFormat { .. } => Self::UnsupportedFormat {
-                what: format!("session {id}, from revision {revision} on,"),
+                what: format!("session {id} from revision {revision} on"),
                 source: Some(Arc::new(error)),
             },
             DecodeError::Malformed(_) => Self::Corrupt {

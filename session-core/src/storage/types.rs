@@ -121,7 +121,7 @@ impl Batch {
         if self.fits(expected) {
             return Ok(());
         }
-        Err(StorageError::InvalidArgument { what: format!("batch does not continue at {expected:?}") })
+        Err(StorageError::InvalidArgument { what: format!("the batch does not start at {expected:?}") })
     }
 }
 

@@ -120,7 +120,7 @@ async fn a_result_too_large_for_a_record_fails_the_session() {
         manager.run(SessionConfig::new("work"), async |_| Ok("x".repeat(2 * 1024 * 1024))).await.unwrap();
     let SessionState::Failed { error } = &report.state else { panic!("{:?}", report.state) };
     assert!(
-        error.message.starts_with("the work ended well, and its result cannot be kept: "),
+        error.message.starts_with("the work completed, but its result cannot be stored: "),
         "{}",
         error.message
     );
