@@ -266,10 +266,10 @@ async fn a_removed_write_ahead_log_is_detected() {
     assert_eq!(storage.head(young.id()).await.unwrap_err().code(), ErrorCode::Corrupt);
     let list = storage.list_all(&SessionFilter::all().name("no such name")).await.unwrap();
     let mut unreadable: Vec<SessionId> = list.unreadable.iter().map(|(id, _)| *id).collect();
-    let mut lost = vec![grown.id(), young.id(), created.id()];
+    let mut missing = vec![grown.id(), young.id(), created.id()];
     unreadable.sort();
-    lost.sort();
-    assert_eq!(unreadable, lost, "reported for any filter");
+    missing.sort();
+    assert_eq!(unreadable, missing, "reported for any filter");
     let error = quiet.whole().send(&storage, Durability::Buffered).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::StorageUnavailable);
     assert!(error.to_string().contains("verify --repair --accept-loss"), "{error}");
