@@ -206,9 +206,9 @@ impl LogWriter {
     fn append(&mut self, at: Option<Timestamp>, event: SessionEvent) -> Result<(), String> {
         let attempt = self.head.as_ref().map_or(0, |head| head.lifecycle.attempt_for(event.kind()));
         let now = at.unwrap_or(self.at).max(self.at);
-        let draft = UnsealedRecord { at: now, attempt, flushed: 0, event };
+        let unsealed = UnsealedRecord { at: now, attempt, flushed: 0, event };
         let mut chain = self.chain;
-        let (stored, record) = chain.seal(draft).map_err(|error| error.to_string())?;
+        let (stored, record) = chain.seal(unsealed).map_err(|error| error.to_string())?;
         Head::fold(&mut self.head, self.id, &record).map_err(|error| error.to_string())?;
         self.chain = chain;
         self.has_decreasing_times |= at.is_some_and(|at| at < self.at);

@@ -75,8 +75,8 @@
 //!
 //! # `progress`
 //!
-//! Progress is written to the log in the background, so observers receive it with a delay. A renderer therefore reads the
-//! session's progress tracker instead.
+//! Progress is written to the log in the background, so observers receive it with a delay. A renderer therefore reads
+//! the session's progress tracker instead.
 //!
 #![cfg_attr(feature = "progress", doc = "```")]
 #![cfg_attr(not(feature = "progress"), doc = "```ignore")]
