@@ -27,8 +27,8 @@ impl Store {
     /// the log records it: the session is `interrupted`, if it was owned, and gets a note of the kind `session.loss`.
     ///
     /// # Errors
-    /// `CORRUPT` if flushed records are gone and the loss is not accepted; `STORAGE_UNAVAILABLE` if an owner is or may be
-    /// alive; `INVALID_LOG` and `UNSUPPORTED_FORMAT`, which cannot be repaired; `INVALID_ARGUMENT` for a store in
+    /// `CORRUPT` if flushed records are gone and the loss is not accepted; `STORAGE_UNAVAILABLE` if an owner is or may
+    /// be alive; `INVALID_LOG` and `UNSUPPORTED_FORMAT`, which cannot be repaired; `INVALID_ARGUMENT` for a store in
     /// memory, which has nothing to repair.
     pub async fn repair(&self, id: SessionId, losses: LossPolicy) -> Result<RepairReport> {
         let (Some(storage), presence) = (self.maintenance(), self.presence()) else {

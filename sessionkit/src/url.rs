@@ -15,7 +15,8 @@ const SCHEMES: &str = "`file:PATH`, `sled:PATH`, `sqlite:PATH`, `memory:`";
 ///
 /// `file:PATH` and `sled:PATH` are folders, `sqlite:PATH` is a database file. The path is used byte for byte: `%20` is
 /// three characters, `~` is one, and a relative path starts at the current directory. `file:///srv/x` is `/srv/x`;
-/// `file://host/x` is refused, because stores are local. `memory:` is a new empty store that lives as long as its manager.
+/// `file://host/x` is refused, because stores are local. `memory:` is a new empty store that lives as long as its
+/// manager.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreUrl {
