@@ -369,5 +369,5 @@ async fn whatever_the_work_says_its_session_ends() {
     assert_eq!(report.state.name(), StateName::Failed);
     let report = manager.run(config(), async |_| Ok(long.clone())).await.unwrap();
     let SessionState::Failed { error } = &report.state else { panic!("{:?}", report.state.name()) };
-    assert!(error.message.contains("cannot be kept"), "{}", error.message);
+    assert!(error.message.contains("cannot be stored"), "{}", error.message);
 }
