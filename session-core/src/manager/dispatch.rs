@@ -91,7 +91,7 @@ impl Dispatcher {
             move || queue.run(observer)
         });
         if let Err(error) = spawned {
-            tracing::error!(observer = %visible(name), %error, "could not start a thread for the observer: it receives nothing");
+            tracing::error!(observer = %visible(name), %error, "could not start the observer's thread");
             queue.end();
         }
         queues.all.push(queue);
@@ -104,7 +104,7 @@ impl Dispatcher {
     }
 
     /// Stops accepting events and waits until all queues are empty, for at most `within`. Events that are still queued
-    /// then are discarded and added to the missed ones. Observers that are still in a call are abandoned, logged and returned.
+    /// then are discarded and added to the missed ones. Observers still in a call are abandoned, logged and returned.
     /// Blocks. An observer may call it, and is not waited for.
     pub fn shutdown(&self, within: Duration) -> Vec<ObserverHealth> {
         self.shutdown_for(thread::current().id(), within)

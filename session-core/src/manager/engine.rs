@@ -261,7 +261,7 @@ impl Engine {
         }
     }
 
-    /// Determines whether an append with unknown outcome took place. An empty flush forces the storage to settle the log,
+    /// Determines whether an append with unknown outcome took place. An empty flush makes the storage settle the log,
     /// which then shows whether it has our records.
     async fn resolve(&self, tail: &mut LogTail, ours: Tip, error: StorageError) -> Result<Appended> {
         let id = tail.head.id;

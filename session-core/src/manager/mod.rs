@@ -89,8 +89,11 @@ pub trait SessionManager: Send + Sync {
     /// Takes ownership of a session in state `Created`, and starts its first attempt.
     async fn start_session(&self, id: SessionId) -> Result<Session>;
 
-    /// Appends an event of the work: iteration, command, analysis, checkpoint, progress or note. Needs ownership.
-    /// Events that change the state have their own methods, and are rejected here with `INVALID_ARGUMENT`.
+    /// Appends an event of the work: iteration, command, analysis, checkpoint, progress or note. Needs
+    /// ownership, except
+    /// for a note in an unowned session. Events that change the state have their own methods, and are
+    /// rejected here with
+    /// `INVALID_ARGUMENT`.
     async fn record_event(&self, id: SessionId, event: SessionEvent) -> Result<Tip>;
 
     /// Requests a pause, and returns the state. The session is paused on return if this manager owns it and handles

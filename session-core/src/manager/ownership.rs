@@ -45,8 +45,8 @@ impl Engine {
         })
     }
 
-    /// Appends events, which depend on the owner, to a session that this manager does not own. Decides again after each
-    /// conflict, after determining the owner again.
+    /// Appends events, which depend on the owner, to a session that this manager does not own. After each conflict,
+    /// determines the owner and decides again.
     pub(crate) async fn commit_as_claimant(
         &self,
         tail: &mut LogTail,

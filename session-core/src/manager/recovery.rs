@@ -230,7 +230,7 @@ impl Engine {
         tokio::spawn(async move {
             let id = session.id();
             if let Err(error) = run_work(session, work).await {
-                tracing::warn!(session = %id, %error, code = %error.code(), "could not end the session of recovered work");
+                tracing::warn!(session = %id, %error, code = %error.code(), "recovered work: could not end its session");
             }
         });
     }

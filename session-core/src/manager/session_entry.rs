@@ -107,7 +107,7 @@ impl LogTail {
 
     /// Restarts from the stored head, after the log lost records that were read from it: it was repaired with loss.
     pub(crate) fn reset_to(&mut self, stored: Head) {
-        tracing::warn!(session = %stored.id, revision = stored.tip.revision, "the log lost records that were read before, restarting from its head");
+        tracing::warn!(session = %stored.id, revision = stored.tip.revision, "the log lost records that were read before");
         *self = Self { interrupted: true, ..Self::new(stored) };
     }
 }

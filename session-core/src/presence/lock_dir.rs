@@ -46,8 +46,8 @@ impl LockDir {
 
     /// Opens the folder, creating it with its parents if necessary, accessible to its user only.
     pub(super) fn create(path: &Path) -> io::Result<Self> {
-        if let Some(there) = Self::open(path)? {
-            return Ok(there);
+        if let Some(existing) = Self::open(path)? {
+            return Ok(existing);
         }
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         Self::open(path)?.ok_or_else(|| io::ErrorKind::NotFound.into())
@@ -88,9 +88,9 @@ impl LockDir {
             if !self.lock_new(&temporary, &file)? {
                 continue;
             }
-            let mut there = &file;
+            let mut writer = &file;
             let moved =
-                io::Write::write_all(&mut there, content).and_then(|()| self.rename_new(&temporary, name));
+                io::Write::write_all(&mut writer, content).and_then(|()| self.rename_new(&temporary, name));
             return match moved {
                 Ok(true) => Ok(Some(file)),
                 Ok(false) => self.remove(&temporary).map(|()| None),
@@ -175,7 +175,7 @@ impl LockDir {
     fn is_at(&self, name: &str, file: &File) -> io::Result<bool> {
         let ours = file.metadata()?;
         match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(there) => Ok((there.st_dev, there.st_ino) == (ours.dev(), ours.ino())),
+            Ok(found) => Ok((found.st_dev, found.st_ino) == (ours.dev(), ours.ino())),
             Err(Errno::NOENT) => Ok(false),
             Err(error) => Err(error.into()),
         }

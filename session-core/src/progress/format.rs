@@ -16,7 +16,7 @@ const LEAST_TEXT: usize = 4;
 /// is shown as `--%` after a bar of dots. A session that is not running shows its state in place of the remaining time.
 #[must_use]
 pub fn format_progress(progress: &SessionProgress, width: usize) -> String {
-    let percent = progress.percent.map(whole);
+    let percent = progress.percent.map(truncated);
     // Parts in order of importance, each with a separating blank except for the first.
     let mut room = width.saturating_add(1);
     let number = fit(percent.map_or("--%".to_owned(), |percent| format!("{percent}%")), &mut room);
@@ -38,7 +38,7 @@ fn fit(part: String, room: &mut usize) -> Option<String> {
 }
 
 /// Truncates a percentage, so that 100 means complete.
-fn whole(percent: f64) -> usize {
+fn truncated(percent: f64) -> usize {
     (1..=100u32).take_while(|n| f64::from(*n) <= percent).count()
 }
 

@@ -403,8 +403,8 @@ fn totals_of_the_log_are_shown() {
 #[test]
 fn callbacks_receive_each_change_and_may_panic_or_reenter() {
     let tracker = Log::running().tracker();
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let calls = Arc::clone(&heard);
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let calls = Arc::clone(&received);
     tracker.on_change(|_| panic!("mine")).forget();
     let guard = tracker.on_change(move |progress| calls.lock().unwrap().push(progress.completed_steps));
     tracker.complete_step("a");
@@ -412,7 +412,7 @@ fn callbacks_receive_each_change_and_may_panic_or_reenter() {
     tracker.report(ProgressReport::new()).unwrap();
     drop(guard);
     tracker.complete_step("c");
-    assert_eq!(*heard.lock().unwrap(), [Some(1), Some(2)]);
+    assert_eq!(*received.lock().unwrap(), [Some(1), Some(2)]);
 
     // If callbacks ran under a lock or nested, this would never end.
     let (inner, times, depth) = (tracker.clone(), AtomicUsize::new(0), AtomicUsize::new(0));
@@ -459,8 +459,8 @@ fn no_step_is_lost_and_callbacks_see_them_in_order() {
     const EACH: usize = 500;
     let log = Log::running();
     let tracker = log.tracker();
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let calls = Arc::clone(&heard);
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let calls = Arc::clone(&received);
     tracker.on_change(move |progress| calls.lock().unwrap().push(progress.completed_steps.unwrap())).forget();
     let watch = tracker.watch();
     let total = (THREADS * EACH) as u64;
@@ -473,9 +473,9 @@ fn no_step_is_lost_and_callbacks_see_them_in_order() {
     assert_eq!(tracker.snapshot().completed_steps, Some(total));
     assert_eq!(tracker.take_pending().unwrap().completed_steps, Some(total));
     assert_eq!(watch.borrow().completed_steps, Some(total));
-    let heard = heard.lock().unwrap();
-    assert!(heard.is_sorted_by(|a, b| a < b), "an older change was delivered after a newer one");
-    assert_eq!(heard.last(), Some(&total));
+    let received = received.lock().unwrap();
+    assert!(received.is_sorted_by(|a, b| a < b), "an older change was delivered after a newer one");
+    assert_eq!(received.last(), Some(&total));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -369,5 +369,5 @@ async fn a_session_ends_even_with_an_oversized_error() {
     assert_eq!(report.state.name(), StateName::Failed);
     let report = manager.run(config(), async |_| Ok(long.clone())).await.unwrap();
     let SessionState::Failed { error } = &report.state else { panic!("{:?}", report.state.name()) };
-    assert!(error.message.contains("cannot be kept"), "{}", error.message);
+    assert!(error.message.contains("cannot be stored"), "{}", error.message);
 }

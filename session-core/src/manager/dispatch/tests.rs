@@ -23,7 +23,7 @@ fn send(dispatcher: &Dispatcher, number: u8, revision: u64) {
     dispatcher.event(&context, &Arc::new(SessionEvent::IterationStarted { number: revision }));
 }
 
-fn until(what: &str, holds: impl Fn() -> bool) {
+fn wait_until(what: &str, holds: impl Fn() -> bool) {
     let begin = Instant::now();
     while !holds() {
         assert!(begin.elapsed() < LONG, "never came: {what}");
@@ -150,17 +150,17 @@ fn faulty_observers_do_not_affect_the_others() {
     let expected: Vec<_> = (0..EVENTS).map(position_of).map(|(s, r)| Received::Event(s, r)).collect();
     let health = |name: &str| dispatcher.health().into_iter().find(|health| health.name == name).unwrap();
     for (name, received) in &healthy {
-        until(name, || health(name).delivered == EVENTS);
+        wait_until(name, || health(name).delivered == EVENTS);
         assert_eq!(*received.lock().unwrap(), expected, "{name}");
     }
-    until("the panics", || health("panics").panics == EVENTS);
+    wait_until("the panics", || health("panics").panics == EVENTS);
     // Events that the sleeper received, and those reported to it as missed.
     let accounted = |received: &Received| match received {
         Received::Lag { missed, .. } => *missed,
         Received::Event(..) => 1,
         Received::Recovery => 0,
     };
-    until("all events to be accounted for by the sleeper", || {
+    wait_until("all events to be accounted for by the sleeper", || {
         slept.lock().unwrap().iter().map(accounted).sum::<u64>() == EVENTS
     });
 
@@ -175,7 +175,7 @@ fn faulty_observers_do_not_affect_the_others() {
     let stuck = health("never returns");
     assert!(stuck.busy_for.is_some());
     assert_eq!((stuck.delivered, stuck.queued, stuck.missed), (0, 64, EVENTS - 65));
-    until("the sleeper's rest", || health("sleeps").busy_for.is_none());
+    wait_until("the sleeper's rest", || health("sleeps").busy_for.is_none());
     let late = dispatcher.shutdown(Duration::ZERO);
     let late = late.into_iter().find(|health| health.name == "never returns").unwrap();
     assert_eq!(late.missed, EVENTS - 1, "its queue is discarded");
@@ -192,7 +192,7 @@ fn a_gap_is_reported_for_each_session_before_the_next_event() {
         send(&dispatcher, number, revision);
     }
     gate.open();
-    until("room", || dispatcher.health()[0].delivered == 3);
+    wait_until("room", || dispatcher.health()[0].delivered == 3);
     send(&dispatcher, 3, 1);
     assert_eq!(dispatcher.shutdown(LONG), []);
 
@@ -224,7 +224,7 @@ fn a_gap_at_the_end_is_reported_without_a_further_event() {
     gate.open();
     let expected =
         [Received::Event(1, 1), Received::Event(1, 2), Received::Lag { session: 1, last: 4, missed: 2 }];
-    until("the gap", || *received.lock().unwrap() == expected);
+    wait_until("the gap", || *received.lock().unwrap() == expected);
 }
 
 #[test]
@@ -246,9 +246,9 @@ fn reported_gaps_are_bounded_and_the_rest_is_counted() {
 }
 
 /// A panic payload that panics when it is dropped.
-struct Grenade;
+struct PanicsOnDrop;
 
-impl Drop for Grenade {
+impl Drop for PanicsOnDrop {
     fn drop(&mut self) {
         panic!("and again");
     }
@@ -261,7 +261,7 @@ fn no_panic_ends_delivery() {
         1 => panic!("a constant text"),
         2 => panic!("a text made for {revision}"),
         3 => panic::panic_any(7),
-        4 => panic::panic_any(Grenade),
+        4 => panic::panic_any(PanicsOnDrop),
         _ => {}
     });
     dispatcher.add("panics", observer, queue(8));
@@ -293,7 +293,7 @@ fn an_observer_may_call_back() {
     dispatcher.add("calls back", observer, queue(8));
     back.set(Arc::clone(&dispatcher)).unwrap();
     send(&dispatcher, 1, 1);
-    until("the end of the shutdown", || late.lock().unwrap().is_some());
+    wait_until("the end of the shutdown", || late.lock().unwrap().is_some());
     assert_eq!(*late.lock().unwrap(), Some(vec![]), "it waits for the others, not for itself");
     assert_eq!(*received.lock().unwrap(), [Received::Event(1, 1), Received::Event(1, 2)]);
 }
@@ -338,9 +338,9 @@ fn a_dropped_dispatcher_delivers_the_queued_events() {
     gate.wait_for_observer();
     drop(dispatcher);
     gate.open();
-    until("the rest", || received.lock().unwrap().len() == 3);
+    wait_until("the rest", || received.lock().unwrap().len() == 3);
     // The thread drops the observer, which holds the log.
-    until("the thread's end", || Arc::strong_count(&received) == 1);
+    wait_until("the thread's end", || Arc::strong_count(&received) == 1);
 }
 
 #[test]
