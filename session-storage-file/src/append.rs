@@ -117,7 +117,7 @@ impl Store {
                 Ok(()) => self.record_flush(handle),
                 Err(FlushError::NotStarted(error)) => return Err(self.undo_append(handle, before, error)),
                 Err(FlushError::Unknown(error, end)) => {
-                    self.rebuild_after_failed_flush(handle, error, &end)?
+                    self.rebuild_after_failed_flush(handle, error, &end)?;
                 }
             }
         } else if before.is_some() {

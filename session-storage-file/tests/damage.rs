@@ -58,7 +58,7 @@ impl Fixture {
         let ids: Vec<SessionId> = (0..2 + rng.below(5)).map(|_| id(rng.next() >> 1)).collect();
         for (number, id) in ids.iter().enumerate() {
             let mut log =
-                Log { id: *id, head: None, expected_log: Expectation { records: Vec::new(), flushed: 0 } };
+                Log { id: *id, head: None, expected: Expectation { records: Vec::new(), flushed: 0 } };
             log.put(&storage, vec![logs::created(&format!("session-{number}"))], Durability::Flushed);
             // The first session stays running, so that at least one can be written.
             if number == 0 {
@@ -74,7 +74,7 @@ impl Fixture {
                 let flushed = ends || rng.coin();
                 log.put(&storage, events, if flushed { Durability::Flushed } else { Durability::Buffered });
             }
-            expectations.insert(*id, log.expected_log);
+            expectations.insert(*id, log.expected);
         }
         drop(storage);
         // The store's own id is random: with a different one, a flipped bit would be different damage.
@@ -92,18 +92,18 @@ impl Fixture {
 struct Log {
     id: SessionId,
     head: Option<Head>,
-    expected_log: Expectation,
+    expected: Expectation,
 }
 
 impl Log {
     fn put(&mut self, storage: &FileStorage, events: Vec<SessionEvent>, durability: Durability) {
         let expected = self.head.as_ref().map_or(Expected::Absent, |head| Expected::At(head.tip));
-        let batch = seal(self.id, self.head.as_ref(), self.expected_log.flushed as u64, events);
-        self.expected_log.records.extend_from_slice(batch.records());
+        let batch = seal(self.id, self.head.as_ref(), self.expected.flushed as u64, events);
+        self.expected.records.extend_from_slice(batch.records());
         self.head = batch.head().cloned();
         wait(storage.append(self.id, expected, batch, durability)).unwrap();
         if durability == Durability::Flushed {
-            self.expected_log.flushed = self.expected_log.records.len();
+            self.expected.flushed = self.expected.records.len();
         }
     }
 }
