@@ -1,6 +1,6 @@
 //! File identity, type and length by `statx`, without timestamps: Linux keeps a file's times coarse until they are
-//! asked for. After a query, the next change of that file, and later changes of other files, get fine-grained times, and
-//! then each flush has to write the inode too.
+//! asked for. After a query, the next change of that file, and later changes of other files, get fine-grained times,
+//! and then each flush has to write the inode too.
 
 use std::fs::File;
 use std::io;
