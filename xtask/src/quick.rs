@@ -192,7 +192,7 @@ mod tests {
     }
 
     fn commands(paths: &[&str]) -> Vec<String> {
-        changes(paths).steps().iter().map(Run::reproduction).collect()
+        changes(paths).steps().iter().filter_map(Run::reproduction).collect()
     }
 
     #[test]

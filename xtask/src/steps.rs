@@ -12,8 +12,8 @@ pub(crate) trait Run {
     /// Returns the title of the step.
     fn name(&self) -> &str;
 
-    /// Returns the command that repeats it.
-    fn reproduction(&self) -> String;
+    /// Returns the command that repeats it; `None` if the failure itself names one.
+    fn reproduction(&self) -> Option<String>;
 
     /// Runs it.
     ///
@@ -104,8 +104,8 @@ impl Run for Step {
         &self.name
     }
 
-    fn reproduction(&self) -> String {
-        self.to_string()
+    fn reproduction(&self) -> Option<String> {
+        Some(self.to_string())
     }
 
     fn run(&self) -> Result<Completion, String> {
@@ -170,7 +170,9 @@ fn summary<S: Run>(rows: &[Row<'_, S>]) -> String {
             }
             Err(error) => {
                 failed += 1;
-                writeln!(text, "FAILED   {name} ({seconds} s): {error}; again: {}", step.reproduction())
+                let again =
+                    step.reproduction().map_or_else(String::new, |command| format!("; again: {command}"));
+                writeln!(text, "FAILED   {name} ({seconds} s): {error}{again}")
             }
         };
     }
@@ -195,8 +197,8 @@ mod tests {
             self.0
         }
 
-        fn reproduction(&self) -> String {
-            format!("cargo {}", self.0)
+        fn reproduction(&self) -> Option<String> {
+            Some(format!("cargo {}", self.0))
         }
 
         fn run(&self) -> Result<Completion, String> {
@@ -254,6 +256,6 @@ mod tests {
     #[test]
     fn the_reproduction_includes_the_environment() {
         let step = Step::cargo("a", &["test"]).env("CARGO_TARGET_DIR", "target/b");
-        assert_eq!(step.reproduction(), "CARGO_TARGET_DIR=target/b cargo test");
+        assert_eq!(step.reproduction().unwrap(), "CARGO_TARGET_DIR=target/b cargo test");
     }
 }
