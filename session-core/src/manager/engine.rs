@@ -1,4 +1,4 @@
-//! The append loop, the only place in which logs change: decide, seal, append, deliver; on a conflict, read the new
+//! The append loop for all decisions of a manager: decide, seal, append, deliver; on a conflict, read the new
 //! records and decide again. The decisions themselves are made by the callers.
 
 use std::collections::HashMap;

@@ -77,6 +77,9 @@ fn sessions(stream: &[u8]) -> Vec<SessionId> {
     parsed_lines(stream).filter_map(|line| line.get("session")?.get("id")?.as_str()?.parse().ok()).collect()
 }
 
+/// The highest attempt that stored output tells apart; higher ones are stored as this one (docs/output.md).
+const LAST_ATTEMPT: u64 = 9_999_999;
+
 /// Returns the output of each session, by stream and attempt.
 fn output_by_stream(stream: &[u8]) -> Vec<(String, Vec<u8>)> {
     use base64::Engine as _;
@@ -87,7 +90,8 @@ fn output_by_stream(stream: &[u8]) -> Vec<(String, Vec<u8>)> {
             session = begun["id"].to_string();
         }
         if let Some(output) = line.get("output") {
-            let name = format!("{session} {} {}", output["stream"], output["attempt"]);
+            let attempt = output["attempt"].as_u64().expect("the stream passed the check").min(LAST_ATTEMPT);
+            let name = format!("{session} {} {attempt}", output["stream"]);
             let base64 = output["base64"].as_str().expect("the stream passed the check");
             let bytes = base64::engine::general_purpose::STANDARD
                 .decode(base64)
