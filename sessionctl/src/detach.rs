@@ -1,8 +1,8 @@
 //! `--detach`: starts a separate process as the owner, without a terminal and without its caller's descriptors.
 //!
 //! The caller starts this binary again with an internal verb and waits for one byte, the exit code. Until that byte is
-//! sent, the new process writes to the caller's stdout and stderr, so a failure before the start is reported as it is in
-//! the foreground.
+//! sent, the new process writes to the caller's stdout and stderr, so a failure before the start is reported as it is
+//! in the foreground.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -51,8 +51,8 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Removes the internal verb from the arguments, if present, and detaches from the caller's terminal and from all its
-    /// descriptors except stdout and stderr. Call it before anything is opened.
+    /// Removes the internal verb from the arguments, if present, and detaches from the caller's terminal and from all
+    /// its descriptors except stdout and stderr. Call it before anything is opened.
     pub(crate) fn find(args: &mut Vec<OsString>) -> io::Result<Option<Self>> {
         if args.get(1).is_none_or(|arg| arg != VERB) {
             return Ok(None);

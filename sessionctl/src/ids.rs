@@ -6,8 +6,8 @@ use sessionkit::{
 
 use crate::error::{Failure, Result};
 
-/// Minimum Jaro-Winkler similarity of a suggested name: 1 is equality, and one inserted, missing or transposed letter of
-/// eight yields about 0.95.
+/// Minimum Jaro-Winkler similarity of a suggested name: 1 is equality, and one inserted, missing or transposed letter
+/// of eight yields about 0.95.
 const MIN_SIMILARITY: f64 = 0.85;
 /// Candidates shown of many.
 const MAX_CANDIDATES: usize = 8;

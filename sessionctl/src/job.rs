@@ -76,7 +76,7 @@ impl Job {
         match signal {
             JobSignal::Stop(_) if self.pending_stop.is_some() => {}
             JobSignal::Stop(reason) if self.paused => {
-                self.stop(reason, StopTarget::ThisProcess, running).await
+                self.stop(reason, StopTarget::ThisProcess, running).await;
             }
             JobSignal::Stop(reason) => self.pause(reason, StopTarget::ThisProcess, running),
             JobSignal::Continue => self.continue_program(running).await,
@@ -89,8 +89,8 @@ impl Job {
         match state {
             ChildState::Stopped { signal } => {
                 let reason = StopReason::of(signal);
-                // The program asked for the terminal and gets it, or has it by now: it may have read before the terminal
-                // was handed over.
+                // The program asked for the terminal and gets it, or has it by now: it may have read before the
+                // terminal was handed over.
                 if reason == StopReason::NeedsTerminal && self.hand_over_terminal(running).await {
                     self.wants_terminal = true;
                 } else if self.terminal.is_some() {
@@ -127,8 +127,9 @@ impl Job {
     async fn stop(&mut self, reason: StopReason, target: StopTarget, running: &Running) {
         let was_stopped = self.signals.stop(reason, target);
         let foreground = self.terminal.as_ref().is_none_or(Terminal::is_ours);
-        // Without a shell that could continue a stopped job, the kernel does not stop it, so a stop key has no effect and
-        // the program resumes. A program that reads from the background stays paused: it would only be stopped again.
+        // Without a shell that could continue a stopped job, the kernel does not stop it, so a stop key has no effect
+        // and the program resumes. A program that reads from the background stays paused: it would only be stopped
+        // again.
         if was_stopped || reason == StopReason::Requested && foreground {
             self.continue_program(running).await;
         }

@@ -56,8 +56,8 @@ pub(crate) enum JobSignal {
 
 /// Blocks these signals in this thread and in all threads that it starts from now on.
 ///
-/// SIGTTOU is blocked, too, and never read: it stops a background process that writes to its terminal or changes it, and
-/// a process that handed its terminal over is in the background.
+/// SIGTTOU is blocked, too, and never read: it stops a background process that writes to its terminal or changes it,
+/// and a process that handed its terminal over is in the background.
 pub(crate) fn block() {
     let _ = blocked_signals().thread_block();
 }
@@ -107,8 +107,8 @@ impl JobSignals {
         }
     }
 
-    /// Stops the target, if the kernel finds a shell that could continue it, and returns after it was continued. Returns
-    /// `true` if this process was stopped.
+    /// Stops the target, if the kernel finds a shell that could continue it, and returns after it was continued.
+    /// Returns `true` if this process was stopped.
     pub(crate) fn stop(&mut self, reason: StopReason, target: StopTarget) -> bool {
         let signal = reason.signal();
         let _ = match target {

@@ -131,7 +131,8 @@ struct OwnerJson {
 }
 
 impl Session {
-    /// Creates the JSON of a session at `now`. `liveness` is that of its owner, or of its creator before the first start.
+    /// Creates the JSON of a session at `now`. `liveness` is that of its owner, or of its creator before the first
+    /// start.
     pub(crate) fn new(session: PersistedSession, liveness: Option<&Liveness>, now: Timestamp) -> Self {
         let PersistedSession { head, config, origin, state, .. } = session;
         let progress = SessionProgress::from_head(&head, now);
@@ -219,7 +220,7 @@ fn owner(head: &Head, liveness: Option<&Liveness>) -> Option<OwnerJson> {
 
 /// The outcome for one session: an item of the reports of `recover`, `rm` and `migrate`.
 #[derive(Debug, Serialize)]
-pub(crate) struct Outcome {
+pub(crate) struct SessionOutcome {
     /// The session.
     pub(crate) id: SessionId,
     /// The new state of the session, or `failed`.
@@ -230,7 +231,7 @@ pub(crate) struct Outcome {
     pub(crate) message: Option<String>,
 }
 
-impl Outcome {
+impl SessionOutcome {
     pub(crate) fn new(id: SessionId, outcome: impl Into<String>) -> Self {
         Self { id, outcome: outcome.into(), code: None, message: None }
     }

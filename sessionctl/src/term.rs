@@ -122,8 +122,8 @@ impl Term {
         done
     }
 
-    /// Returns `true` if the reader of stdout is gone. Otherwise only a write would notice, and the next one may be days
-    /// away.
+    /// Returns `true` if the reader of stdout is gone. Otherwise only a write would notice, and the next one may be
+    /// days away.
     #[expect(clippy::unused_self, reason = "all output of the command goes through this type")]
     pub(crate) fn reader_is_gone(&self) -> bool {
         let out = io::stdout();
@@ -182,7 +182,8 @@ impl OutputInterceptor for Foreground {
     }
 }
 
-/// Returns `true` if two outputs are the same file. Two terminals are treated as the same: a terminal has several names.
+/// Returns `true` if two outputs are the same file. Two terminals are treated as the same: a terminal has several
+/// names.
 fn is_same_output(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
     if isatty(one) && isatty(other) {
         return true;

@@ -16,8 +16,8 @@ const MAX_ANCESTORS: usize = 256;
 /// The controlling terminal. Dropping this restores the modes that it had before the program got it.
 ///
 /// The kernel knows which process group is in the foreground. This type remembers whether this process handed the
-/// terminal to the program: only then may it reclaim it. Signals that stop a background process for changing its terminal
-/// have to be blocked.
+/// terminal to the program: only then may it reclaim it. Signals that stop a background process for changing its
+/// terminal have to be blocked.
 #[derive(Debug)]
 pub(crate) struct Terminal {
     tty: std::fs::File,
@@ -116,8 +116,8 @@ impl Drop for Terminal {
     }
 }
 
-/// Returns `true` if the program gets the terminal from the start: stdin is the terminal, and stdout is not a pipe, whose
-/// reader could be a pager that needs the terminal.
+/// Returns `true` if the program gets the terminal from the start: stdin is the terminal, and stdout is not a pipe,
+/// whose reader could be a pager that needs the terminal.
 pub(crate) fn wants_terminal() -> bool {
     let shared = fstat(io::stdout()).is_ok_and(|stdout| {
         matches!(FileType::from_raw_mode(stdout.st_mode), FileType::Fifo | FileType::Socket)

@@ -20,7 +20,7 @@ pub(crate) struct Why {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  sessionctl wait nightly\n  sessionctl wait --for paused --timeout 10m nightly\n\n\
-    Exits with the program's exit code; for several sessions, with the first non-zero one in the order given.\n\
+    Exits with the program's exit code; for several sessions, with the first non-zero one in the order given. \
     124 on timeout, 0 once the state of --for is reached, 125 for failures of sessionctl itself."
 )]
 pub(crate) struct Wait {
@@ -56,8 +56,8 @@ pub(crate) struct Retry {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl gc --older-than 30d --dry-run\n\n\
-    Removes sessions that ended before that, with their output, and locks, sockets and temporary files of dead\n\
-    processes.")]
+    Removes sessions that ended at least that long ago, with their output, and locks, sockets and temporary files of \
+    dead processes.")]
 pub(crate) struct Gc {
     /// Minimum time since the session ended
     #[arg(long, value_name = "DURATION", value_parser = duration)]
@@ -69,7 +69,7 @@ pub(crate) struct Gc {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl rm nightly\n\n\
-    Removes sessions with their logs and output. A session that a process still runs is not removed: cancel it first.")]
+    Removes sessions with their logs and output. A session with a live owner is not removed: cancel it first.")]
 pub(crate) struct Rm {
     /// Sessions to remove
     #[arg(required = true)]
@@ -90,10 +90,10 @@ pub(crate) struct Export {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  sessionctl --store file:/srv/sessions import nightly.jsonl\n  \
     sessionctl import --format msw --dry-run .msw/sessions\n\n\
-    An exported file is checked completely before anything is stored. Sessions that exist with the same log are\n\
+    An exported file is checked completely before anything is stored. Sessions that exist with the same log are \
     skipped, so an interrupted import can be repeated.\n\n\
-    The store of an older tool is only read. For each session, the values that had to be mapped are printed, and\n\
-    unreadable entries do not prevent the import of the rest; docs/legacy.md has the tables. Exits with 7 if an entry\n\
+    The store of an older tool is only read. For each session, the values that had to be mapped are printed, and \
+    unreadable entries do not prevent the import of the rest; docs/legacy.md has the tables. Exits with 7 if an entry \
     could not be read, otherwise with 4 if a session exists with a different log.")]
 pub(crate) struct Import {
     /// File to import, `-` for standard input; with --format, the directory or file of the older tool's sessions
@@ -130,8 +130,8 @@ impl From<LegacyFormat> for Format {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl --store file:old migrate --to sqlite:sessions.db\n\n\
-    Each session is copied byte for byte, with its output, and read back. The source store is not changed.\n\
-    An interrupted migration continues when the command is repeated. Sessions with a live owner are not copied:\n\
+    Each session is copied byte for byte, with its output, and read back. The source store is not changed. \
+    An interrupted migration continues when the command is repeated. Sessions with a live owner are not copied: \
     they would change here while their copies would not.")]
 pub(crate) struct Migrate {
     /// Store to copy all sessions to

@@ -13,9 +13,9 @@ use super::{Policy, duration, label};
     after_help = "Examples:\n  sessionctl run --name nightly --label team=data -- ./import.sh --all\n  \
     sessionctl run -- python3\n  id=$(sessionctl run --detach -- make -j8)\n\n\
     Exits with the program's exit code; 126 or 127 if it cannot be run, 125 for failures of sessionctl itself.\n\n\
-    Progress that the program reports (`sessionctl report`, or OSC 9;4 in its output) is shown on stderr: as a bar on\n\
+    Progress that the program reports (`sessionctl report`, or OSC 9;4 in its output) is shown on stderr: as a bar on \
     a terminal, else as a line at each 10 %.\n\n\
-    The program gets the terminal: it reads from it, and Ctrl-C and other keys go to it. Ctrl-Z pauses the session and\n\
+    The program gets the terminal: it reads from it, and Ctrl-C and other keys go to it. Ctrl-Z pauses the session and \
     stops the job; `fg` and `bg` resume both. Its output is captured on the way to the terminal."
 )]
 pub(crate) struct Run {
@@ -28,7 +28,7 @@ pub(crate) struct Run {
     /// Fail the session after it has run this long, not counting paused time
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
-    /// Time between TERM and KILL when the session is cancelled [default: 5s]
+    /// Time that the program has to end after TERM, before KILL [default: 5s]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) grace: Option<Duration>,
     /// Start only if the store has fewer than N active sessions
@@ -37,7 +37,7 @@ pub(crate) struct Run {
     /// Policy of `recover` for this session if its owner dies [default: that of `recover`]
     #[arg(long, value_enum, value_name = "POLICY")]
     pub(crate) recovery: Option<Policy>,
-    /// Environment variable for the program, recorded in the log (no secrets); may be given more than once
+    /// Set an environment variable for the program, recorded in the log (no secrets); may be given more than once
     #[arg(long = "env", value_name = "KEY=VALUE", value_parser = variable)]
     pub(crate) env: Vec<(String, String)>,
     /// Print the id once the program has started, and return. The program has no input and outlives the terminal
@@ -50,7 +50,7 @@ pub(crate) struct Run {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl resume nightly\n\n\
-    If the owner is alive, it is asked to resume the session. If it is dead, the command runs again from its beginning\n\
+    If the owner is alive, it is asked to resume the session. If it is dead, the command runs again from its beginning \
     here, in the foreground as with `run`, as the next attempt; the exit code is the program's.")]
 pub(crate) struct Resume {
     /// Session: @last, an id, a name, or the beginning of an id

@@ -26,7 +26,7 @@ fn describe(event: &SessionEvent) -> Option<String> {
         SessionEvent::Started { owner } => format!("started by {owner}"),
         SessionEvent::Resumed { owner } => format!("resumed by {owner}"),
         SessionEvent::PauseRequested { reason, by } => format!("{by} requested a pause: {reason}"),
-        SessionEvent::ResumeRequested { by } => format!("{by} requested to resume"),
+        SessionEvent::ResumeRequested { by } => format!("{by} requested a resume"),
         SessionEvent::CancelRequested { reason, by, force } => {
             let kind = if *force { "immediate cancellation" } else { "cancellation" };
             format!("{by} requested {kind}: {reason}")

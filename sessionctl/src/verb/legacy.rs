@@ -152,7 +152,8 @@ impl<'a> Report<'a> {
         text
     }
 
-    /// Returns the failure of the import, if any. Unreadable entries take precedence over conflicts, which lose nothing.
+    /// Returns the failure of the import, if any. Unreadable entries take precedence over conflicts, which lose
+    /// nothing.
     fn failure(&self) -> Option<Failure> {
         let label = format!("imported-from={}", self.format);
         let next = ["ls", "--all", "--label", &label];

@@ -9,7 +9,7 @@ use super::export::failure;
 use crate::args::Migrate;
 use crate::context::Context;
 use crate::error::{Failure, Result};
-use crate::json::{self, Outcome, SCHEMA};
+use crate::json::{self, SCHEMA, SessionOutcome};
 use crate::render::Table;
 
 /// Interval of progress messages.
@@ -28,7 +28,7 @@ struct Report {
     /// Bytes of output of copied and existing sessions, read back and compared.
     output_bytes: u64,
     /// Sessions that were not copied.
-    left: Vec<Outcome>,
+    left: Vec<SessionOutcome>,
     #[serde(skip)]
     first_failure: Option<Failure>,
 }
@@ -53,12 +53,12 @@ impl Report {
             }
             Ok(MigrationOutcome::OwnerMayBeAlive | _) => {
                 let message = "its owner is, or may be, alive: migrate it after it has ended";
-                self.left.push(Outcome::failed(id, ErrorCode::Conflict, message));
+                self.left.push(SessionOutcome::failed(id, ErrorCode::Conflict, message));
                 Failure::new(ErrorCode::Conflict, format!("session {id} was not copied: {message}"))
                     .next(&["wait", &id.to_string()])
             }
             Err(error) => {
-                self.left.push(Outcome::failed(id, error.code(), error.to_string()));
+                self.left.push(SessionOutcome::failed(id, error.code(), error.to_string()));
                 failure(&error).next(&["verify", &id.to_string()])
             }
         };

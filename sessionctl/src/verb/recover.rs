@@ -13,7 +13,7 @@ use crate::args::Recover;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::foreground::Signals;
-use crate::json::{self, Outcome, SCHEMA};
+use crate::json::{self, SCHEMA, SessionOutcome};
 use crate::render::Table;
 use crate::rerun::Rerun;
 
@@ -21,8 +21,8 @@ use crate::rerun::Rerun;
 struct Report<'a> {
     schema: u32,
     dry_run: bool,
-    recovered: &'a [Outcome],
-    failed: &'a [Outcome],
+    recovered: &'a [SessionOutcome],
+    failed: &'a [SessionOutcome],
 }
 
 pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
@@ -45,8 +45,9 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
         }
     }
     let report = manager.recover(options).await?;
-    let outcome = |(id, outcome): &(SessionId, RecoveryOutcome)| Outcome::new(*id, outcome_name(outcome));
-    let recovered: Vec<Outcome> = report.recovered.iter().map(outcome).collect();
+    let outcome =
+        |(id, outcome): &(SessionId, RecoveryOutcome)| SessionOutcome::new(*id, outcome_name(outcome));
+    let recovered: Vec<SessionOutcome> = report.recovered.iter().map(outcome).collect();
     let mut unrecovered: Vec<(SessionId, SessionError)> =
         repaired.failed.into_iter().map(|(id, error)| (id, error.into())).collect();
     for (id, error) in report.failed {
@@ -55,9 +56,10 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
             unrecovered.push((id, error));
         }
     }
-    let failed =
-        |(id, error): &(SessionId, SessionError)| Outcome::failed(*id, error.code(), error.to_string());
-    let failed: Vec<Outcome> = unrecovered.iter().map(failed).collect();
+    let failed = |(id, error): &(SessionId, SessionError)| {
+        SessionOutcome::failed(*id, error.code(), error.to_string())
+    };
+    let failed: Vec<SessionOutcome> = unrecovered.iter().map(failed).collect();
     if context.term.json {
         let report = Report { schema: SCHEMA, dry_run: args.dry_run, recovered: &recovered, failed: &failed };
         context.term.print(&format!("{}\n", json::line(&report)))?;
@@ -65,7 +67,7 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
         context.hint("no crashed sessions", &[], &["ls"]);
     } else {
         let mut table = Table::new(&["ID", if args.dry_run { "WOULD BE" } else { "IS NOW" }]);
-        for Outcome { id, outcome, .. } in &recovered {
+        for SessionOutcome { id, outcome, .. } in &recovered {
             table.row(vec![(id.to_string(), ""), (outcome.clone(), "")]);
         }
         context.term.print(&table.render(&context.term))?;

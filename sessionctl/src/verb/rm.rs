@@ -7,13 +7,13 @@ use crate::args::Rm;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::ids;
-use crate::json::{self, Outcome, SCHEMA};
+use crate::json::{self, SCHEMA, SessionOutcome};
 
 #[derive(Serialize)]
 struct Report<'a> {
     schema: u32,
     removed: &'a [SessionId],
-    failed: &'a [Outcome],
+    failed: &'a [SessionOutcome],
 }
 
 pub(crate) async fn run(args: &Rm, context: &Context) -> Result<u8> {
@@ -28,7 +28,7 @@ pub(crate) async fn run(args: &Rm, context: &Context) -> Result<u8> {
         match manager.delete_session(id).await {
             Ok(()) => removed.push(id),
             Err(error) => {
-                failed.push(Outcome::failed(id, error.code(), error.to_string()));
+                failed.push(SessionOutcome::failed(id, error.code(), error.to_string()));
                 let failure = Failure::from(error).about(id).next(&["cancel", &id.to_string()]);
                 first.get_or_insert(failure);
             }

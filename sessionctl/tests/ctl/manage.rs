@@ -1,5 +1,6 @@
 //! Managing sessions: `why`, `wait`, `pause`, `retry`, `gc`, `rm`, limits and filters.
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -444,18 +445,22 @@ fn wait_warns_once_about_an_unowned_session() {
         let store = fixture.open().await;
         store.manager().create_session(SessionConfig::new("import").name("queued").queued()).await.unwrap()
     });
-    let waiting =
-        fixture.command(["wait", "queued"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // The timeout only ends a test that fails, where no warning would ever come.
+    let mut command = fixture.command(["wait", "queued", "--timeout", "60s"]);
+    let mut waiting = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut reader = BufReader::new(waiting.stderr.take().unwrap());
+    let mut stderr = String::new();
+    reader.read_line(&mut stderr).unwrap();
     block_on(async {
         let store = fixture.open().await;
-        // Long enough for several checks of the owner, of which one leads to a warning.
+        // Long enough for further checks of the owner, which lead to no further warning.
         tokio::time::sleep(Duration::from_millis(1200)).await;
         let session = store.manager().start_session(queued).await.unwrap();
         session.complete(sessionkit::SessionSummary::new()).await.unwrap();
     });
-    let output = waiting.wait_with_output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && stderr.matches("it has no owner").count() == 1, "{stderr}");
+    reader.read_to_string(&mut stderr).unwrap();
+    let status = waiting.wait().unwrap();
+    assert!(status.success() && stderr.matches("it has no owner").count() == 1, "{stderr}");
 }
 
 /// `wait` used to warn about a missing owner when the session had just completed.

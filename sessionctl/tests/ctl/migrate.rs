@@ -78,9 +78,9 @@ fn migrated_sessions_are_byte_identical() {
 
 /// Kills migrations at random moments until `times` of them did not finish, and calls `inspect` after each.
 ///
-/// The first migration runs to its end, to measure the time that one takes here. After one that finished before its kill,
-/// the next starts with an empty target. If it had started with an empty target itself, later kills come earlier, so that
-/// this loop ends on any machine.
+/// The first migration runs to its end, to measure the time that one takes here. After one that finished before its
+/// kill, the next starts with an empty target. If it had started with an empty target itself, later kills come earlier,
+/// so that this loop ends on any machine.
 fn kill_repeatedly(
     times: u32,
     random: &mut Random,

@@ -107,7 +107,8 @@ fn the_progress_bar_never_mixes_with_output() {
 #[test]
 fn no_bar_is_drawn_on_an_unfinished_line() {
     let fixture = Fixture::new();
-    // Stored output is forwarded at about the same time, and a report that is in the log has reached this renderer, too.
+    // Stored output is forwarded at about the same time, and a report that is in the log has reached this renderer,
+    // too.
     let script = format!(
         "cd {0}; allowed() {{ i=0; until test -e $1 || test $i = 1000; do i=$((i+1)); sleep 0.02; done; }}; \
          printf 'name? '; until {BINARY} logs @last | grep -q name; do sleep 0.02; done; \

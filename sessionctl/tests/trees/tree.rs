@@ -1,5 +1,5 @@
-//! A session whose program is a process tree that resists its end, with ways to kill its owner and supervisor and to list
-//! its live processes.
+//! A session whose program is a process tree that resists its end, with ways to kill its owner and supervisor and to
+//! list its live processes.
 
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};

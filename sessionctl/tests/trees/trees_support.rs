@@ -179,7 +179,7 @@ fn children() -> Vec<(i32, String, String)> {
 pub(crate) struct UnrelatedProcess(Child);
 
 impl UnrelatedProcess {
-    pub(crate) fn is_alive(mut self) -> bool {
+    pub(crate) fn survived(mut self) -> bool {
         self.0.try_wait().unwrap().is_none()
     }
 }
