@@ -38,8 +38,8 @@ const SIZES: &[(&str, &str)] = &[
     ("SESSION_TREE_ROUNDS", "4"),
 ];
 
-/// Tests that take too long for this command at any size, as filters of the harness.
-const SKIPPED: &[&str] = &["migrate::", "hostile::"];
+/// A crate, and its tests that take too long for this command at any size, as filters of the harness.
+const SLOW: &[(&str, &[&str])] = &[("sessionctl", &["migrate::", "hostile::"])];
 
 pub(crate) const COMMAND: Subcommand = Subcommand {
     name: "quick",
@@ -124,6 +124,12 @@ impl Changes {
         changes
     }
 
+    /// Returns the filters of tests to skip.
+    fn skipped(&self) -> impl Iterator<Item = &'static str> {
+        let changed = SLOW.iter().filter(|(name, _)| self.crates.contains(*name));
+        changed.flat_map(|(_, filters)| filters.iter().copied())
+    }
+
     fn describe(&self) -> String {
         let mut lines = Vec::new();
         if self.crates.is_empty() {
@@ -134,7 +140,9 @@ impl Changes {
             lines.push(
                 "not run: examples in docs, crates that depend on these, proofs beyond a small size".into(),
             );
-            lines.extend(SKIPPED.iter().map(|filter| format!("not run: tests named `{filter}`")));
+            lines.extend(
+                self.skipped().map(|filter| format!("not run: tests named `{filter}`, they are slow")),
+            );
         }
         if let Some(path) = &self.shared {
             lines.push(format!("{path} has changed: every crate is linted"));
@@ -161,9 +169,8 @@ impl Changes {
             steps.push(Step::cargo("clippy", &args).requires(CLIPPY));
         }
         if !self.crates.is_empty() {
-            let before =
-                ["test", "--locked", "--all-features", "--no-fail-fast", "--lib", "--bins", "--tests"];
-            let skipped: Vec<&str> = SKIPPED.iter().flat_map(|filter| ["--skip", filter]).collect();
+            let before = ["test", "--locked", "--all-features", "--no-fail-fast", "--tests"];
+            let skipped: Vec<&str> = self.skipped().flat_map(|filter| ["--skip", filter]).collect();
             let args = [&before, &selected[..], &["--"], &skipped].concat();
             let test = Step::cargo("tests of the changed crates", &args);
             steps.push(SIZES.iter().fold(test, |test, (name, value)| test.env(name, value)));
@@ -213,6 +220,19 @@ mod tests {
         }
         assert!(commands[3].contains("--package a --package ab"), "{commands:?}");
         assert!(commands[3].contains("SESSION_CRASH_IMAGES="), "{commands:?}");
+    }
+
+    #[test]
+    fn slow_tests_are_skipped_and_reported() {
+        for (name, filters) in SLOW {
+            let changes = Changes { crates: [(*name).to_owned()].into(), ..Changes::default() };
+            let command = changes.steps().iter().filter_map(Run::reproduction).next_back().unwrap();
+            for filter in *filters {
+                assert!(command.contains(&format!("--skip {filter}")), "{command}");
+                assert!(changes.describe().contains(filter), "{filter}");
+            }
+        }
+        assert!(!commands(&["a/src/lib.rs"]).concat().contains("--skip"));
     }
 
     #[test]
