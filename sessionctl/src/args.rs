@@ -42,13 +42,13 @@ pub(crate) struct Global {
     /// Use this store
     #[arg(long, global = true, value_name = "URL", help = STORE_HELP)]
     pub(crate) store: Option<OsString>,
-    /// Print JSON in the documented schema
+    /// Print JSON, as described in docs/json.md
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Use colours
+    /// Use colors
     #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = ColorWhen::Auto)]
     pub(crate) color: ColorWhen,
-    /// Log events to stderr; -vv logs more
+    /// Print diagnostics to stderr; -vv prints more
     #[arg(long, short, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
 }
@@ -76,7 +76,7 @@ pub(crate) enum ColorWhen {
 pub(crate) enum Verb {
     /// Run a program as a session
     Run(Run),
-    /// List sessions
+    /// List active sessions, or all
     Ls(Ls),
     /// Show one session
     Show(Show),
@@ -86,7 +86,7 @@ pub(crate) enum Verb {
     Wait(Wait),
     /// Print the log of a session
     Events(Events),
-    /// Print the output of a session's program
+    /// Print the output of a session's program; its log is printed by `events`
     Logs(Logs),
     /// Pause a running session
     Pause(Pause),
@@ -96,7 +96,7 @@ pub(crate) enum Verb {
     Cancel(Cancel),
     /// Run the command of an ended session as a new session
     Retry(Retry),
-    /// Fail, pause or resume the sessions whose owner died
+    /// Fail, pause or resume crashed sessions
     Recover(Recover),
     /// Check the stored data of sessions, and repair it
     Verify(Verify),

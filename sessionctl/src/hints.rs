@@ -33,16 +33,13 @@ pub(crate) async fn report_crashed(
     match ids.as_slice() {
         [] => {}
         [one] => context.hint(
-            &format!(
-                "session {names} was interrupted: {}",
-                if rebooted { REBOOTED } else { "its owner died" }
-            ),
+            &format!("session {names} has crashed: {}", if rebooted { REBOOTED } else { "its owner died" }),
             &ids,
             &["resume", &one.to_string()],
         ),
         many => context.hint(
             &format!(
-                "{} sessions were interrupted ({}): {names}",
+                "{} sessions have crashed ({}): {names}",
                 many.len(),
                 if rebooted { REBOOTED } else { "their owners died" }
             ),

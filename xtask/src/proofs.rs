@@ -21,15 +21,15 @@ pub(crate) const COMMAND: Subcommand = Subcommand {
     usage: "[--full] [--minutes M] [--seed S] [--list] [NAME…]",
     summary: "Run the long proofs: power cuts, damage, kills, fuzzing and more",
     about: "\
-Runs each proof once at the size that CI runs, with a random seed. Each prints its seed and the
-command that repeats it. A failed proof does not end it; a table of results and times comes last.
+Runs each proof once at the size that CI runs, with a random seed: at most 15 minutes on two cores. Each prints its seed and the
+command that repeats it. The other proofs run after a failure; a table of results and times comes last.
 The programs are those of `cargo xtask test`, so nothing is built twice; only the tests that do more
 without debug assertions (damage, failures) are built in release.
 
 With --full each seeded proof runs rounds with new seeds for 30 minutes, and the others run once:
 about three hours in total. With --minutes M it takes about 5 × M + 15 minutes.",
     options: &[
-        ("--full", "run for a night (default: once, at most 15 minutes on two cores when built)"),
+        ("--full", "soak each seeded proof for 30 minutes: about three hours"),
         ("--minutes M", "length of each seeded proof; implies --full (default: 30)"),
         ("--seed S", "seed of every proof (default: random)"),
         ("--list", "list the proofs and run none"),
@@ -37,7 +37,7 @@ about three hours in total. With --minutes M it takes about 5 × M + 15 minutes.
     ],
     examples: &[
         ("cargo xtask proofs", "before a release, and in CI"),
-        ("cargo xtask proofs machine --seed 42", "one of them, repeated"),
+        ("cargo xtask proofs machine --seed 42", "one proof, with the seed of an earlier run"),
         ("cargo xtask proofs --full --minutes 60", "five and a half hours"),
     ],
     run,

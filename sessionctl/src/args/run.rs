@@ -12,11 +12,13 @@ use super::{Policy, duration, label};
 #[command(
     after_help = "Examples:\n  sessionctl run --name nightly --label team=data -- ./import.sh --all\n  \
     sessionctl run -- python3\n  id=$(sessionctl run --detach -- make -j8)\n\n\
-    Exits with the program's exit code; 126 or 127 if it cannot be run, 125 for failures of sessionctl itself.\n\n\
+    Exits with the program's exit code, or 128 + N if signal N ended it; 124 on --timeout, 126 or 127 if the program \
+    cannot be run, 125 for failures of sessionctl itself.\n\n\
     Progress that the program reports (`sessionctl report`, or OSC 9;4 in its output) is shown on stderr: as a bar on \
-    a terminal, else as a line at each 10 %.\n\n\
-    The program gets the terminal: it reads from it, and Ctrl-C and other keys go to it. Ctrl-Z pauses the session and \
-    stops the job; `fg` and `bg` resume both. Its output is captured on the way to the terminal."
+    a terminal, else as one line per 10 %.\n\n\
+    Standard input is the terminal, keys such as Ctrl-C included; standard output and error are pipes whose contents \
+    are stored and passed on to the terminal. Ctrl-Z pauses the session and \
+    stops the job; `fg` and `bg` resume both."
 )]
 pub(crate) struct Run {
     /// Name of the session; need not be unique
@@ -25,19 +27,20 @@ pub(crate) struct Run {
     /// Label to filter sessions by; may be given more than once
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub(crate) labels: Vec<(String, String)>,
-    /// Fail the session after it has run this long, not counting paused time
+    /// Fail the session if it runs longer than this, not counting paused time
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
-    /// Time that the program has to end after TERM, before KILL [default: 5s]
+    /// Time between TERM and KILL when the session is cancelled or times out [default: 5s]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) grace: Option<Duration>,
     /// Start only if the store has fewer than N active sessions
     #[arg(long, value_name = "N")]
     pub(crate) max_sessions: Option<NonZeroUsize>,
-    /// Policy of `recover` for this session if its owner dies [default: that of `recover`]
+    /// Policy of `recover` for this session if it crashes [default: that of `recover`]
     #[arg(long, value_enum, value_name = "POLICY")]
     pub(crate) recovery: Option<Policy>,
-    /// Set an environment variable for the program, recorded in the log (no secrets); may be given more than once
+    /// Set an environment variable for the program. Its value is stored in the log in plain text: pass no secrets. May be
+    /// given more than once
     #[arg(long = "env", value_name = "KEY=VALUE", value_parser = variable)]
     pub(crate) env: Vec<(String, String)>,
     /// Print the id once the program has started, and return. The program has no input and outlives the terminal
@@ -51,7 +54,7 @@ pub(crate) struct Run {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl resume nightly\n\n\
     If the owner is alive, it is asked to resume the session. If it is dead, the command runs again from its beginning \
-    here, in the foreground as with `run`, as the next attempt; the exit code is the program's.")]
+    in the foreground, as with `run`, as the next attempt; the exit code is the program's.")]
 pub(crate) struct Resume {
     /// Session: @last, an id, a name, or the beginning of an id
     pub(crate) id: String,

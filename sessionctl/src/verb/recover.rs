@@ -104,7 +104,7 @@ async fn wait_for_programs(
     if running == 0 {
         return Ok(());
     }
-    context.hint(&format!("waiting for programs that run again here: {running}"), &[], &["ls"]);
+    context.hint(&format!("waiting for resumed programs: {running}"), &[], &["ls"]);
     let mut signals = Signals::catch()?;
     for _ in 0..running {
         tokio::select! {

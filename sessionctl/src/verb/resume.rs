@@ -49,8 +49,8 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
         }
     };
     let command = foreground::command(command, context);
-    let place = if args.detach { "in the background" } else { "here" };
-    let text = format!("session {id} resumed {place}, attempt {}", session.attempt());
+    let place = if args.detach { " in the background" } else { "" };
+    let text = format!("session {id} resumed{place}, attempt {}", session.attempt());
     context.hint(&text, &[id], &["logs", &id.to_string()]);
     hints::report_crashed(context, &**manager, Some(id)).await?;
     Box::pin(foreground::run(context, &store, &store.runner()?, session, command, signals)).await

@@ -123,7 +123,7 @@ async fn timeline(manager: &dyn SessionManager, id: SessionId) -> Result<(Vec<Ti
 /// Formats the liveness of the responsible process with its evidence.
 fn evidence(liveness: &Liveness) -> String {
     match liveness {
-        Liveness::Alive => "alive: its process holds its lock".to_owned(),
+        Liveness::Alive => "alive: it holds its lock".to_owned(),
         Liveness::Dead { evidence } => format!("dead: {evidence}"),
         Liveness::Unknown { last_seen: Some(at) } => {
             format!("of unknown liveness: nothing on this machine can prove it alive or dead; last seen {at}")

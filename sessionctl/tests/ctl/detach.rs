@@ -105,7 +105,7 @@ fn settled(text: &str) -> String {
         .to_owned()
     };
     let text = text
-        .replace("in the background", "here")
+        .replace(" in the background", "")
         .replace("run --detach", "run")
         .replace("resume --detach", "resume");
     let text = text.replace('"', " \" ");

@@ -100,7 +100,7 @@ fn hostile_store(text: &str) -> (Fixture, Vec<String>) {
 }
 
 /// Commands that change nothing. `ID` is replaced by each session in turn.
-const READ_COMMANDS: [&[&str]; 20] = [
+const READ_COMMANDS: &[&[&str]] = &[
     &["ls", "--all"],
     &["ls"],
     &["show", "ID"],
@@ -123,7 +123,7 @@ const READ_COMMANDS: [&[&str]; 20] = [
     &["TEXT"],
 ];
 /// Commands that change sessions, in a possible order.
-const WRITE_COMMANDS: [&[&str]; 7] = [
+const WRITE_COMMANDS: &[&[&str]] = &[
     &["pause", "ID", "--reason", "TEXT"],
     &["cancel", "ID", "--reason", "TEXT"],
     &["resume", "ID"],
@@ -177,7 +177,7 @@ fn hostile_text_is_escaped_on_terminals_and_in_json() {
     for (what, text) in texts() {
         let (fixture, ids) = hostile_store(&text);
         let mut found = 0;
-        for args in commands(&READ_COMMANDS, &ids, &text) {
+        for args in commands(READ_COMMANDS, &ids, &text) {
             let shown = on_terminal(without_colours(fixture.command(&args)));
             is_harmless(&shown);
             found += usize::from(shown.contains("WORD"));
@@ -185,11 +185,11 @@ fn hostile_text_is_escaped_on_terminals_and_in_json() {
             is_json(&fixture.ctl(json), &args);
         }
         assert!(found >= 15, "{what}: only {found} commands showed the text at all");
-        for args in commands(&WRITE_COMMANDS, &ids, &text) {
+        for args in commands(WRITE_COMMANDS, &ids, &text) {
             is_harmless(&on_terminal(without_colours(fixture.command(&args))));
         }
         let (fixture, ids) = hostile_store(&text);
-        for args in commands(&WRITE_COMMANDS, &ids, &text) {
+        for args in commands(WRITE_COMMANDS, &ids, &text) {
             let json = args.iter().map(String::as_str).chain(["--json", "-vv"]);
             is_json(&fixture.ctl(json), &args);
         }

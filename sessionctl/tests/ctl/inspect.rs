@@ -15,7 +15,7 @@ fn inspecting_a_missing_store_does_not_create_it() {
     assert!(!fixture.store().exists(), "reading created a store");
 }
 
-/// The fields of DESIGN section 10: no more, no fewer.
+/// The members of a session that docs/json.md lists: no more, no fewer.
 const FIELDS: [&str; 31] = [
     "schema",
     "id",

@@ -27,4 +27,5 @@ mod screen;
 mod support;
 mod terminal;
 mod tmux;
+mod verbs;
 mod verify;

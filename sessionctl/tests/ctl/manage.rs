@@ -112,7 +112,7 @@ fn why_explains_each_state_with_evidence_and_next_command() {
         (&completed, ["It completed.", "started by pid"], "logs"),
         ("broken", ["It failed: exited with code 9", "program exited with code 9"], "retry"),
         (&cancelled, ["It was cancelled: not today.", "alice requested cancellation: not today"], "retry"),
-        ("living", ["It is running, attempt 1", "alive: its process holds its lock"], "logs"),
+        ("living", ["It is running, attempt 1", "alive: it holds its lock"], "logs"),
         ("waiting", ["It is paused (waiting for input: which one?)", "which one?"], "resume"),
     ] {
         let before = fixture.snapshot();

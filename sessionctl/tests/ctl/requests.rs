@@ -62,7 +62,7 @@ fn every_read_command_reports_a_crash_in_one_line() {
     let first = fixture.crashed(SessionConfig::new("import").name("first")).to_string();
     for words in [&["ls"][..], &["show", &first], &["ls", "--all"]] {
         let ran = fixture.ctl(words).exits(0);
-        let lines: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("was interrupted")).collect();
+        let lines: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("has crashed")).collect();
         assert_eq!(lines.len(), 1, "{ran:#?}");
         assert!(
             lines[0].contains("first") && lines[0].contains(&format!("resume {}", &first[..8])),

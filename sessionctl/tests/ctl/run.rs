@@ -282,13 +282,13 @@ fn a_session_can_be_resumed_after_its_owner_was_killed() {
     assert_eq!((&listed[0]["status"], &listed[0]["state"]), (&json!("crashed"), &json!("running")));
     assert_eq!(listed[0]["owner"]["liveness"], "dead");
     let listed = fixture.ctl(["ls"]);
-    assert!(listed.stdout.contains("crashed") && listed.stderr.contains("was interrupted"), "{listed:#?}");
+    assert!(listed.stdout.contains("crashed") && listed.stderr.contains("has crashed"), "{listed:#?}");
     for pid in pids.split_whitespace() {
         eventually("the tree to end", || is_gone(pid));
     }
     let listed = fixture.ctl(["run", "--", "true"]).exits(0);
     assert!(
-        listed.stderr.lines().nth(1).unwrap().contains("was interrupted"),
+        listed.stderr.lines().nth(1).unwrap().contains("has crashed"),
         "the first line is the session's: {listed:#?}"
     );
     let ran = fixture.ctl(["resume", "story"]).exits(5);
@@ -299,7 +299,7 @@ fn a_session_can_be_resumed_after_its_owner_was_killed() {
     assert_eq!(recorded, ["created", "started", "interrupted", "resumed", "command_executed", "failed"]);
     assert_eq!(fixture.ctl(["logs", "story"]).stdout, "ready\nready\nagain\n");
     assert_eq!(fixture.show("story")["attempt"], 2);
-    assert!(!fixture.ctl(["ls"]).stderr.contains("was interrupted"));
+    assert!(!fixture.ctl(["ls"]).stderr.contains("has crashed"));
 }
 
 #[test]

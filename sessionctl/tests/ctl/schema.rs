@@ -90,6 +90,10 @@ fn all_json_output_matches_the_schema() {
     checked("verify", 0, &["verify"]);
     checked("session", 0, &["retry", "done"]);
     checked("session", 0, &["cancel", &crashed]);
+    ctl(&["run", "--detach", "--name", "sleeper", "--", "sleep", "60"]).exits(0);
+    checked("session", 0, &["pause", "sleeper"]);
+    checked("session", 0, &["resume", "sleeper"]);
+    checked("session", 0, &["cancel", "sleeper"]);
     schema.holds_lines(&["chunk"], &ctl(&["logs", "failed"]).exits(0).stdout);
     assert_eq!(ctl(&["logs", "failed"]).stdout.lines().count(), 2);
     let stream = ctl(&["export", "failed"]).exits(0).stdout;

@@ -450,7 +450,7 @@ fn a_stop_key_has_no_effect_without_job_control() {
         let Some(screen) = Screen::of(&fixture, &script.replace("NAME", name).replace("CMD", program)) else {
             return;
         };
-        screen.until("its first line", |shown| shown.contains("runs here"));
+        screen.until("its first line", |shown| shown.contains("started"));
         screen.line("one");
         screen.until_line("got one");
         screen.key("C-z");

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use sessionkit::{ManagerOptions, Session, SessionConfig, SessionId, Store};
+use sessionkit::{Liveness, ManagerOptions, Session, SessionConfig, SessionId, Store};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_sessionctl");
 /// Longer than any step takes on a busy machine; only a failing test waits for so long.
@@ -97,7 +97,18 @@ impl Fixture {
     /// Creates a session whose owner died while it ran.
     pub(crate) fn crashed(&self, config: SessionConfig) -> SessionId {
         let owner = self.owner(config);
-        owner.id
+        let id = owner.id;
+        drop(owner);
+        // A process that another test is starting holds the lock files of this one until its exec.
+        block_on(async {
+            let store = self.open().await;
+            let deadline = Instant::now() + TIMEOUT;
+            while !matches!(store.manager().liveness(id).await.unwrap(), Some(Liveness::Dead { .. })) {
+                assert!(Instant::now() < deadline, "the dropped owner of {id} still holds its lock");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        id
     }
 
     /// Creates a session whose owner is alive as long as the returned value.

@@ -10,8 +10,8 @@ const TOP: &str = "\
 # Errors
 
 Every error has a stable code: the same in logs, JSON, messages and on this page, in every version. The exit codes are those
-of the `sessionctl` commands that do not pass on a program's own exit code; `run`, `wait`, foreground `resume` and `retry` exit
-with 125 for each of these errors and print the code on stderr.
+of the `sessionctl` commands that do not pass on a program's own exit code. `run`, `wait`, foreground `resume` and `retry` print
+the code on stderr and exit with 125, except that a program that cannot be started exits with 126 or 127, and a timeout with 124.
 
 ";
 
