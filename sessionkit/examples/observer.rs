@@ -2,6 +2,7 @@
 //!
 //! Observers receive events in order, after they are durable. A slow or panicking observer delays only itself.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
+#![expect(clippy::clone_on_ref_ptr, reason = "the shortest form that converts to a trait object")]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,9 +33,8 @@ impl SessionObserver for Count {
 #[tokio::main]
 async fn main() -> sessionkit::Result<()> {
     let count = Arc::new(Count::default());
-    let observer: Arc<dyn SessionObserver> = Arc::<Count>::clone(&count);
     let manager = sessionkit::open("memory:").await?;
-    let manager = ObservableSessionManager::new(manager).observe("count", observer);
+    let manager = ObservableSessionManager::new(manager).observe("count", count.clone());
     let report = manager
         .run(SessionConfig::new("work"), async |session| {
             for number in 0..3 {

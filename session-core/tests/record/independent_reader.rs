@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
-use session_core::{EventKind, SessionId, limits};
+use session_core::{EventKind, Head, SessionId, limits};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::fixtures::kept;
@@ -142,6 +142,30 @@ fn the_page_names_exactly_the_existing_members() {
     for (heading, members) in written {
         assert_eq!(documented_members(&page, &heading), members, "`{heading}`");
     }
+}
+
+/// Returns the members that the first column of the head's table names; one row may name several.
+fn documented_head_members(page: &str) -> BTreeSet<String> {
+    let (_, chapter) = page.split_once("\n## The head\n").expect("the chapter");
+    let chapter = chapter.split("\n## ").next().unwrap();
+    let cells =
+        chapter.lines().filter(|line| line.starts_with("| `")).map(|line| line.split('|').nth(1).unwrap());
+    cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_page_names_exactly_the_members_of_a_head() {
+    let mut written = BTreeSet::new();
+    for (id, _, records) in kept().into_values() {
+        let mut head = None;
+        // After each record: some members exist only until the session starts or ends.
+        for record in &records {
+            Head::fold(&mut head, id, record).unwrap();
+            let value = serde_json::to_value(&head).unwrap();
+            written.extend(value.as_object().unwrap().keys().cloned());
+        }
+    }
+    assert_eq!(documented_head_members(&page()), written);
 }
 
 #[test]
