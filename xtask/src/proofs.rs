@@ -21,8 +21,9 @@ pub(crate) const COMMAND: Subcommand = Subcommand {
     usage: "[--full] [--minutes M] [--seed S] [--list] [NAME…]",
     summary: "Run the long proofs: power cuts, damage, kills, fuzzing and more",
     about: "\
-Runs each proof once at the size that CI runs, with a random seed: at most 15 minutes on two cores. Each prints its seed and the
-command that repeats it. The other proofs run after a failure; a table of results and times comes last.
+Runs each proof once at the size that CI runs, with a random seed: at most 15 minutes on two cores.
+Each prints its seed and the command that repeats it. The other proofs run after a failure; a table
+of results and times comes last.
 The programs are those of `cargo xtask test`, so nothing is built twice; only the tests that do more
 without debug assertions (damage, failures) are built in release.
 
