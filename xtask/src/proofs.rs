@@ -195,7 +195,7 @@ fn parts() -> Vec<Part> {
                 "backends",
                 vec![
                     sessionkit("backends").env("SESSION_BACKENDS_SEQUENCES", &1_000),
-                    sessionkit("moves").env("SESSION_MOVES_SESSIONS", &300),
+                    sessionkit("migration").env("SESSION_MOVES_SESSIONS", &300),
                 ],
                 "backends give different answers",
             ),

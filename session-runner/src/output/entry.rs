@@ -13,6 +13,8 @@ pub(crate) const ENTRY: usize = 64;
 pub(crate) const CHUNK: u64 = 64 * 1024;
 /// The highest attempt number that fits; later attempts are stored as this one.
 const LAST_ATTEMPT: u32 = 9_999_999;
+/// The latest time that fits, in milliseconds since 1970 (the year 2286); later times are stored as this one.
+const LAST_TIME: i64 = 9_999_999_999_999;
 /// Bytes before the checksum.
 const BODY: usize = ENTRY - 17;
 
@@ -102,7 +104,8 @@ impl Entry {
     fn body(&self) -> String {
         let Self { offset, length, tag, attempt, at } = self;
         let attempt = (*attempt).min(LAST_ATTEMPT);
-        format!("{offset:013} {length:06} {} {attempt:07} {:013} ", tag.text(), at.as_millis().max(0))
+        let at = at.as_millis().clamp(0, LAST_TIME);
+        format!("{offset:013} {length:06} {} {attempt:07} {at:013} ", tag.text())
     }
 }
 
@@ -146,6 +149,24 @@ mod tests {
                     other[0] = 8;
                     assert!(!read.matches_bytes(&other));
                 }
+            }
+        }
+    }
+
+    /// Regression: a clock in the year 2287 or later made a line of 65 bytes, and the output that it stood for was
+    /// reported as damaged.
+    #[test]
+    fn entries_of_any_clock_and_attempt_have_64_bytes() {
+        let bytes = Xxh3::new();
+        for millis in [-1, 0, LAST_TIME, LAST_TIME + 1, 128_000_000_000_000] {
+            for attempt in [0, LAST_ATTEMPT, LAST_ATTEMPT + 1, u32::MAX] {
+                let at = Timestamp::from_millis(millis).unwrap();
+                let entry = Entry { offset: 0, length: 0, tag: Tag::Cut, attempt, at };
+                let line = entry.line(&bytes);
+                assert_eq!(line.len(), ENTRY, "{line}");
+                let read = Entry::parse(line.as_bytes()).expect("the line is canonical").entry;
+                assert_eq!(read.at.as_millis(), millis.clamp(0, LAST_TIME));
+                assert_eq!(read.attempt, attempt.min(LAST_ATTEMPT));
             }
         }
     }
