@@ -1,6 +1,8 @@
 //! Tests of capturing: output from pipes to the store and to a reader, and the failures on the way.
 
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
+use std::sync::mpsc;
+use std::task::Poll;
 
 use session_core::{SessionId, Timestamp};
 
@@ -146,6 +148,67 @@ fn finish_reads_the_pipe_but_does_not_wait_for_its_end() {
     assert_eq!(run(capture.finish()).bytes, 10);
     assert_eq!(fixture.bytes(), b"last words");
     drop(program);
+}
+
+/// A writer whose first append waits for permission.
+#[derive(Debug)]
+struct GatedWriter {
+    inner: Box<dyn OutputWriter>,
+    entered: mpsc::Sender<()>,
+    /// Taken by the first append.
+    gate: Option<mpsc::Receiver<()>>,
+}
+
+impl OutputWriter for GatedWriter {
+    fn append(
+        &mut self,
+        stream: OutputStream,
+        attempt: u32,
+        at: Timestamp,
+        bytes: &[u8],
+    ) -> Result<Stored, OutputError> {
+        if let Some(gate) = self.gate.take() {
+            self.entered.send(()).unwrap();
+            gate.recv().unwrap();
+        }
+        self.inner.append(stream, attempt, at, bytes)
+    }
+
+    fn gap(&mut self) {
+        self.inner.gap();
+    }
+
+    fn cut(&mut self, cut: OutputCut) -> Result<(), OutputError> {
+        self.inner.cut(cut)
+    }
+
+    fn length(&self) -> OutputLength {
+        self.inner.length()
+    }
+}
+
+/// The worker is held in its first append until the tree is gone and more bytes are in the pipe.
+#[test]
+fn bytes_in_the_pipe_when_the_tree_ends_are_stored() {
+    let fixture = Fixture::new();
+    let (mut program, stream) = stream(None);
+    let (entered, first_append) = mpsc::channel();
+    let (open, gate) = mpsc::channel();
+    let writer = GatedWriter { inner: fixture.writer(), entered, gate: Some(gate) };
+    let capture = Capture::start(vec![stream], Some(Box::new(writer)), 1).unwrap();
+    program.write_all(b"first ").unwrap();
+    first_append.recv().unwrap();
+    program.write_all(b"last words").unwrap();
+    let captured = run(async {
+        let mut finish = std::pin::pin!(capture.finish());
+        // The first poll reports the end of the tree.
+        let waits = std::future::poll_fn(|context| Poll::Ready(finish.as_mut().poll(context).is_pending()));
+        assert!(waits.await, "the worker is still in its first append");
+        open.send(()).unwrap();
+        finish.await
+    });
+    assert_eq!(captured.bytes, 16);
+    assert_eq!(fixture.bytes(), b"first last words");
 }
 
 #[test]
