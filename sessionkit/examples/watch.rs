@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use sessionkit::{ManagerOptions, SessionFilter, SessionStorageExt as _, format_progress, text};
+use sessionkit::{EventKind, ManagerOptions, SessionFilter, SessionStorageExt as _, format_progress, text};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -23,15 +23,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let id = found.heads.first().ok_or("there is no session of this name")?.id;
     let storage = store.storage();
     let mut log = storage.watch(id, 0, Duration::from_millis(100));
-    loop {
+    let mut ended = false;
+    while !ended {
         for stored in log.next().await? {
             let record = stored.decode()?;
+            // Not from `get_state`: that may be ahead of the records printed so far.
+            ended = matches!(
+                record.event.kind(),
+                EventKind::Completed | EventKind::Failed | EventKind::Cancelled
+            );
             println!("{} {}", record.envelope.seq, record.event.kind());
         }
         // Steps and names are untrusted: this escapes control characters.
         println!("{}", text::visible(&format_progress(&manager.get_progress(id).await?, 80)));
-        if manager.get_state(id).await?.is_final() {
-            return Ok(());
-        }
     }
+    Ok(())
 }
