@@ -1,5 +1,5 @@
-//! The manager port: all operations on sessions. The implementation is in `engine`, convenience methods that take
-//! closures are in `ext`.
+//! The manager port: all operations on sessions. The implementation is in `persistent`, convenience methods that
+//! take closures are in `ext`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +15,10 @@ pub use self::options::ManagerOptions;
 pub use self::persistent::{InMemorySessionManager, PersistentSessionManager};
 pub use self::recovery::{RecoveryOptions, WorkHandler};
 pub use self::report::SessionReport;
+pub use self::request_handling::RequestHandling;
 pub use self::run::WorkError;
-pub use self::session::{Ending, RequestHandling, Session};
+pub use self::session::{Ending, Session};
+pub use self::sinks::EventSink;
 
 use crate::config::SessionConfig;
 use crate::error::Result;
@@ -24,7 +26,6 @@ use crate::event::{Origin, SessionEvent};
 use crate::head::{Head, PersistedSession};
 use crate::id::SessionId;
 use crate::machine::{CancelRequest, SessionState, StateName};
-use crate::observer::EventContext;
 use crate::presence::Liveness;
 use crate::progress::SessionProgress;
 use crate::reason::{Failure, SessionSummary};
@@ -32,9 +33,14 @@ use crate::record::{StoredRecord, Tip};
 use crate::recovery_report::{CrashedSession, RecoveryReport};
 use crate::storage::{SessionFilter, StorageError};
 
+mod acquire;
 mod dispatch;
 mod engine;
 mod ext;
+mod identity;
+mod locked_session;
+mod log_tail;
+mod log_writer;
 mod names;
 mod observable;
 mod options;
@@ -42,11 +48,14 @@ mod owned_session;
 mod ownership;
 mod persistent;
 mod recovery;
+mod registry;
 mod report;
+mod request_handling;
 mod requests;
 mod run;
 mod session;
-mod session_entry;
+mod sinks;
+mod sync_loop;
 
 /// The sessions that match a filter.
 #[derive(Debug, Clone, Default)]
@@ -56,16 +65,6 @@ pub struct SessionList {
     pub heads: Vec<Head>,
     /// Sessions that exist but cannot be read, each with the reason.
     pub unreadable: Vec<(SessionId, StorageError)>,
-}
-
-/// Receives each event of a manager once it is flushed, in order for each session. The session waits for the call, so
-/// it must not block. Use [`ObservableSessionManager`](crate::ObservableSessionManager) for observers that may.
-pub trait EventSink: Send + Sync + std::fmt::Debug {
-    /// Receives one event.
-    fn event(&self, context: &EventContext, event: &Arc<SessionEvent>);
-
-    /// Receives the report of a recovery.
-    fn recovered(&self, report: &RecoveryReport);
 }
 
 /// Creates, runs, controls and inspects sessions.

@@ -1,10 +1,11 @@
 //! Automatic names for sessions: `feature-YYYY-MM-DD-NNN`, one more than the highest of the day.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
-use super::engine::Engine;
 use crate::error::Result;
-use crate::storage::{SessionFilter, SessionStorageExt as _};
+use crate::storage::{SessionFilter, SessionStorage, SessionStorageExt as _};
 use crate::time::Timestamp;
 
 const PREFIX: &str = "feature-";
@@ -25,37 +26,40 @@ pub trait NameCounter: Send + Sync + std::fmt::Debug {
     async fn forget(&self);
 }
 
-impl Engine {
+/// The source of automatic names. Without a counter, each name lists all sessions of the day.
+#[derive(Debug)]
+pub(crate) struct Names(pub(crate) Option<Arc<dyn NameCounter>>);
+
+impl Names {
     /// Returns the next automatic name. Without a cache, two processes that count concurrently get the same name.
-    pub(super) async fn next_name(&self) -> Result<String> {
-        let now = self.options.clock.now();
+    pub(crate) async fn next(&self, storage: &dyn SessionStorage, now: Timestamp) -> Result<String> {
         let prefix = format!("{PREFIX}{}-", now.to_utc().format("%Y-%m-%d"));
-        let known = match &self.options.names {
+        let known = match &self.0 {
             Some(names) => names.next(&prefix).await,
             None => None,
         };
         let number = match known {
             Some(number) => number,
-            None => self.count_today(&prefix, now).await?,
+            None => self.count_today(storage, &prefix, now).await?,
         };
         Ok(format!("{prefix}{number:03}"))
     }
 
-    async fn count_today(&self, prefix: &str, now: Timestamp) -> Result<u64> {
+    async fn count_today(&self, storage: &dyn SessionStorage, prefix: &str, now: Timestamp) -> Result<u64> {
         let midnight = now.to_utc().date_naive().and_time(chrono::NaiveTime::MIN).and_utc();
         let filter = SessionFilter::all().updated_since(Timestamp::new(midnight));
-        let heads = self.storage.list_all(&filter).await?.heads;
+        let heads = storage.list_all(&filter).await?.heads;
         let numbers = heads.iter().filter_map(|head| head.name.strip_prefix(prefix)?.parse::<u64>().ok());
         let number = numbers.max().unwrap_or(0) + 1;
-        Ok(match &self.options.names {
+        Ok(match &self.0 {
             Some(names) => names.counted(prefix, number).await,
             None => number,
         })
     }
 
     /// Invalidates the cache if a chosen name looks automatic. Called once the session exists.
-    pub(super) async fn name_chosen(&self, name: &str) {
-        if let Some(names) = &self.options.names
+    pub(crate) async fn chosen(&self, name: &str) {
+        if let Some(names) = &self.0
             && name.starts_with(PREFIX)
         {
             names.forget().await;

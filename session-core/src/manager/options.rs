@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::engine::Intervals;
 use super::names::NameCounter;
 use super::recovery::WorkHandler;
 use crate::config::RecoveryPolicy;
@@ -43,6 +44,10 @@ impl Default for ManagerOptions {
 }
 
 impl ManagerOptions {
+    pub(crate) const fn intervals(&self) -> Intervals {
+        Intervals { poll: self.poll_interval, progress: self.progress_interval, autosave: self.autosave }
+    }
+
     /// Creates the default options.
     #[must_use]
     pub fn new() -> Self {

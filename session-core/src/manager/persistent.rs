@@ -1,17 +1,24 @@
 //! The manager over a storage. Each method is one decision that the engine executes.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
 
+use super::acquire::{Acquire, acquire};
 use super::engine::Engine;
+use super::identity::Identity;
+use super::locked_session::LockedSession;
+use super::log_writer::LogWriter;
+use super::names::Names;
 use super::options::ManagerOptions;
-use super::ownership::{Acquire, OwnerStatus, owned_error};
-use super::recovery::RecoveryOptions;
-use super::requests::end_if_unowned;
-use super::session::{RequestHandling, Session};
+use super::ownership::OwnerStatus;
+use super::recovery::{Recovery, RecoveryOptions};
+use super::request_handling::RequestHandling;
+use super::requests::{append_as_owner, change, end_if_unowned};
+use super::session::Session;
 use super::session::{check_work_event, durability_of};
 use super::{EventSink, PersistedSession, SessionList, SessionManager};
 use crate::config::{RecoveryPolicy, SessionConfig};
@@ -38,8 +45,29 @@ const KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// It owns its sessions until they end, until [`shutdown`](SessionManager::shutdown), or until the last handle of it
 /// and of its [`Session`]s is dropped.
 pub struct PersistentSessionManager<S: ?Sized = dyn SessionStorage> {
-    engine: Arc<Engine>,
+    parts: Arc<Parts>,
     storage: Arc<S>,
+}
+
+struct Parts {
+    engine: Arc<Engine>,
+    recovery: Recovery,
+    names: Names,
+    max_sessions: Option<NonZeroUsize>,
+}
+
+impl Parts {
+    fn new(
+        storage: Arc<dyn SessionStorage>,
+        presence: Arc<dyn Presence>,
+        options: ManagerOptions,
+    ) -> Arc<Self> {
+        let intervals = options.intervals();
+        let writer = LogWriter::new(storage, options.clock, options.conflict_timeout);
+        let engine = Arc::new(Engine::new(writer, Identity::new(presence), intervals));
+        let recovery = Recovery::new(Arc::clone(&engine), options.handlers, options.max_attempts);
+        Arc::new(Self { engine, recovery, names: Names(options.names), max_sessions: options.max_sessions })
+    }
 }
 
 /// A manager that stores its sessions in memory, for as long as it exists.
@@ -47,13 +75,13 @@ pub type InMemorySessionManager = PersistentSessionManager<MemoryStorage>;
 
 impl<S: ?Sized> Clone for PersistentSessionManager<S> {
     fn clone(&self) -> Self {
-        Self { engine: Arc::clone(&self.engine), storage: Arc::clone(&self.storage) }
+        Self { parts: Arc::clone(&self.parts), storage: Arc::clone(&self.storage) }
     }
 }
 
 impl<S: ?Sized> std::fmt::Debug for PersistentSessionManager<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("PersistentSessionManager").field(&self.engine.storage.profile()).finish()
+        f.debug_tuple("PersistentSessionManager").field(&self.engine().storage().profile()).finish()
     }
 }
 
@@ -89,8 +117,8 @@ impl<S: SessionStorage + 'static> PersistentSessionManager<S> {
     }
 
     fn without_recovery(storage: Arc<S>, presence: Arc<dyn Presence>, options: ManagerOptions) -> Self {
-        let engine = Engine::new(Arc::clone(&storage) as Arc<dyn SessionStorage>, presence, options);
-        Self { engine: Arc::new(engine), storage }
+        let parts = Parts::new(Arc::clone(&storage) as Arc<dyn SessionStorage>, presence, options);
+        Self { parts, storage }
     }
 }
 
@@ -105,16 +133,16 @@ impl PersistentSessionManager {
         options: ManagerOptions,
     ) -> Result<Self> {
         let recovery = options.recovery;
-        let engine = Arc::new(Engine::new(Arc::clone(&storage), presence, options));
-        Self { engine, storage }.recovered(recovery).await
+        let parts = Parts::new(Arc::clone(&storage), presence, options);
+        Self { parts, storage }.recovered(recovery).await
     }
 }
 
 impl<S: ?Sized> PersistentSessionManager<S> {
     async fn recovered(self, policy: Option<RecoveryPolicy>) -> Result<Self> {
         if let Some(policy) = policy {
-            let report = self.engine.recover(RecoveryOptions::new(policy)).await?;
-            self.engine.opened_with(report);
+            let report = self.parts.recovery.recover(RecoveryOptions::new(policy)).await?;
+            self.engine().sinks.opened_with(report);
         }
         Ok(self)
     }
@@ -128,12 +156,30 @@ impl<S: ?Sized> PersistentSessionManager<S> {
     /// Returns the number of sessions in memory: those that this manager owns, and those that a call is using.
     #[must_use]
     pub fn sessions_in_memory(&self) -> usize {
-        self.engine.in_memory()
+        self.engine().registry.len()
+    }
+
+    /// Withdraws the announcement of this manager, unless a session that it created and that was never started still
+    /// names it.
+    async fn retire_if_unnamed(&self) -> Result<()> {
+        let identity = &self.engine().identity;
+        let Some(me) = identity.announced() else { return Ok(()) };
+        let created = SessionFilter::all().state(StateName::Created);
+        let page = self.engine().storage().list_all(&created).await?;
+        let mut responsible = page.heads.iter().filter_map(Head::responsible_process);
+        if page.unreadable.is_empty() && !responsible.any(|owner| owner.instance == me.instance) {
+            identity.retire();
+        }
+        Ok(())
+    }
+
+    fn engine(&self) -> &Arc<Engine> {
+        &self.parts.engine
     }
 
     /// Returns the requester recorded in the log.
     fn requester(&self) -> String {
-        self.engine.presence.identify().map_or_else(|_| "unknown".to_owned(), |me| me.to_string())
+        self.engine().identity.requester()
     }
 }
 
@@ -148,32 +194,32 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
         mut config: SessionConfig,
         origin: Option<Origin>,
     ) -> Result<SessionId> {
-        self.engine.check_open()?;
+        self.engine().check_open()?;
         config.check()?;
         let id = config.id();
         let chosen = config.name.clone();
         if chosen.is_none() {
-            config.name = Some(self.engine.next_name().await?);
+            let now = self.engine().writer.clock().now();
+            config.name = Some(self.parts.names.next(&**self.engine().storage(), now).await?);
         }
-        let creator = self.engine.me().await?.clone();
+        let creator = self.engine().identity.me().await?.clone();
         let event = SessionEvent::Created { format: FORMAT, config: Box::new(config), creator, origin };
-        let entry = self.engine.entry(id);
-        let _turn = entry.state.lock().await;
+        let mut session = LockedSession::lock(self.engine(), id).await;
         // If the log exists, it is the session with the same key: random ids do not collide.
-        let _: Option<Head> = self.engine.create(id, event).await?;
+        let _: Option<Head> = session.create(event, self.parts.max_sessions).await?;
         if let Some(name) = chosen {
-            self.engine.name_chosen(&name).await;
+            self.parts.names.chosen(&name).await;
         }
         Ok(id)
     }
 
     async fn start_session(&self, id: SessionId) -> Result<Session> {
-        self.engine.acquire(id, Acquire::Start).await
+        acquire(self.engine(), id, Acquire::Start).await
     }
 
     async fn record_event(&self, id: SessionId, event: SessionEvent) -> Result<Tip> {
         check_work_event(event.kind())?;
-        self.engine.as_owner(id, durability_of(&event), |_| Ok(vec![event.clone()])).await
+        append_as_owner(self.engine(), id, durability_of(&event), |_| Ok(vec![event.clone()])).await
     }
 
     async fn pause_session(&self, id: SessionId, reason: String) -> Result<SessionState> {
@@ -185,20 +231,18 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
                 RequestHandling::AtNextCall | RequestHandling::External => vec![request.clone()],
             })
         };
-        let head = self.engine.change(id, here, |_, _| Ok(vec![request.clone()])).await?;
+        let head = change(self.engine(), id, here, |_, _| Ok(vec![request.clone()])).await?;
         Ok(head.state().clone())
     }
 
     async fn resume_session(&self, id: SessionId) -> Result<Session> {
-        self.engine.acquire(id, Acquire::Resume).await
+        acquire(self.engine(), id, Acquire::Resume).await
     }
 
     async fn request_resume(&self, id: SessionId) -> Result<SessionState> {
         let request = SessionEvent::ResumeRequested { by: self.requester() };
-        let head = self
-            .engine
-            .change(id, |_, _| Ok(vec![request.clone()]), |_, _| Ok(vec![request.clone()]))
-            .await?;
+        let request = || Ok(vec![request.clone()]);
+        let head = change(self.engine(), id, |_, _| request(), |_, _| request()).await?;
         Ok(head.state().clone())
     }
 
@@ -221,33 +265,29 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
                 }
             })
         };
-        let head = self.engine.change(id, here, elsewhere).await?;
+        let head = change(self.engine(), id, here, elsewhere).await?;
         Ok(head.state().clone())
     }
 
     async fn fail_session(&self, id: SessionId, error: Failure) -> Result<()> {
         let failed = SessionEvent::Failed { error };
-        self.engine
-            .change(
-                id,
-                |_, _| Ok(vec![failed.clone()]),
-                |head, owner_status| end_if_unowned(head, owner_status, failed.clone()),
-            )
-            .await?;
+        let elsewhere =
+            |head: &Head, owner_status: &OwnerStatus| end_if_unowned(head, owner_status, failed.clone());
+        change(self.engine(), id, |_, _| Ok(vec![failed.clone()]), elsewhere).await?;
         Ok(())
     }
 
     async fn complete_session(&self, id: SessionId, summary: SessionSummary) -> Result<()> {
         let completed = |_: &Head| Ok(vec![SessionEvent::Completed { summary: summary.clone() }]);
-        self.engine.as_owner(id, Durability::Flushed, completed).await?;
+        append_as_owner(self.engine(), id, Durability::Flushed, completed).await?;
         Ok(())
     }
 
     async fn provide_input(&self, id: SessionId, value: Value) -> Result<Tip> {
         let input = SessionEvent::InputProvided { value, by: self.requester() };
         // If the session is unowned, the answer is for the next owner, so the owner's liveness does not matter.
-        let head =
-            self.engine.change(id, |_, _| Ok(vec![input.clone()]), |_, _| Ok(vec![input.clone()])).await?;
+        let input = || Ok(vec![input.clone()]);
+        let head = change(self.engine(), id, |_, _| input(), |_, _| input()).await?;
         Ok(head.tip)
     }
 
@@ -256,11 +296,11 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
     }
 
     async fn get_progress(&self, id: SessionId) -> Result<SessionProgress> {
-        Ok(SessionProgress::from_head(&self.get_head(id).await?, self.engine.options.clock.now()))
+        Ok(SessionProgress::from_head(&self.get_head(id).await?, self.engine().writer.clock().now()))
     }
 
     async fn get_head(&self, id: SessionId) -> Result<Head> {
-        Ok(self.engine.storage.head(id).await?.ok_or(StorageError::NotFound { id })?)
+        self.engine().writer.head(id).await
     }
 
     async fn list_active_sessions(&self) -> Result<SessionList> {
@@ -268,7 +308,7 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
     }
 
     async fn list_sessions(&self, filter: SessionFilter) -> Result<SessionList> {
-        let page = self.engine.storage.list_all(&filter).await?;
+        let page = self.engine().storage().list_all(&filter).await?;
         Ok(SessionList { heads: page.heads, unreadable: page.unreadable })
     }
 
@@ -277,13 +317,13 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
             let head = self.get_head(id).await?;
             let mark_flushed = |head: &Head| head.state().is_final() || states.contains(&head.state().name());
             if mark_flushed(&head) {
-                let head = self.engine.storage.flushed_head(id).await?;
+                let head = self.engine().storage().flushed_head(id).await?;
                 if mark_flushed(&head) {
                     return Ok(head);
                 }
                 continue;
             }
-            self.engine.storage.changed(id, head.tip, self.engine.options.poll_interval).await;
+            self.engine().storage().changed(id, head.tip, self.engine().intervals.poll).await;
         }
     }
 
@@ -291,7 +331,7 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
         let mut records: Vec<StoredRecord> = Vec::new();
         while let Some(left) = std::num::NonZeroUsize::new(limit.saturating_sub(records.len())) {
             let after = records.last().map_or(after, StoredRecord::revision);
-            let page = self.engine.storage.records(id, after, left).await?.records;
+            let page = self.engine().storage().records(id, after, left).await?.records;
             if page.is_empty() {
                 break;
             }
@@ -301,30 +341,16 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
     }
 
     async fn delete_session(&self, id: SessionId) -> Result<()> {
-        self.engine.check_open()?;
-        let entry = self.engine.entry(id);
-        let _turn = entry.state.lock().await;
-        let deadline = tokio::time::Instant::now() + self.engine.options.conflict_timeout;
-        loop {
-            let head = self.get_head(id).await?;
-            match self.engine.owner_status(&head).await? {
-                OwnerStatus::Mine => return Err(owned_error(&head, true)),
-                OwnerStatus::Foreign { proven } => return Err(owned_error(&head, proven)),
-                OwnerStatus::Unowned | OwnerStatus::Orphaned(_) => {}
-            }
-            match self.engine.storage.delete(id, head.tip).await {
-                Err(StorageError::Conflict { .. }) if tokio::time::Instant::now() < deadline => {}
-                result => return Ok(result?),
-            }
-        }
+        self.engine().check_open()?;
+        LockedSession::lock(self.engine(), id).await.delete().await
     }
 
     async fn cleanup(&self, max_age: Option<Duration>) -> Result<Vec<SessionId>> {
-        let before = self.engine.options.clock.now().before(max_age.unwrap_or(KEEP));
+        let before = self.engine().writer.clock().now().before(max_age.unwrap_or(KEEP));
         let ended = StateName::ALL.iter().filter(|state| state.is_final());
         let filter = ended.fold(SessionFilter::all(), |filter, state| filter.state(*state));
         let mut removed = Vec::new();
-        for head in self.engine.storage.list_all(&filter).await?.heads {
+        for head in self.engine().storage().list_all(&filter).await?.heads {
             if head.ended_at.is_some_and(|ended| ended < before) {
                 match self.delete_session(head.id).await {
                     Ok(()) => removed.push(head.id),
@@ -342,30 +368,31 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
     }
 
     async fn restore_session(&self, id: SessionId) -> Result<PersistedSession> {
-        Ok(self.engine.storage.load(id).await?)
+        Ok(self.engine().storage().load(id).await?)
     }
 
     async fn liveness(&self, id: SessionId) -> Result<Option<Liveness>> {
         let head = self.get_head(id).await?;
         match head.responsible_process() {
-            Some(owner) => Ok(Some(self.engine.liveness(owner).await?)),
+            Some(owner) => Ok(Some(self.engine().identity.liveness(owner).await?)),
             None => Ok(None),
         }
     }
 
     async fn find_crashed_sessions(&self) -> Result<Vec<CrashedSession>> {
-        self.engine.orphans().await
+        self.parts.recovery.orphans().await
     }
 
     async fn recover(&self, options: RecoveryOptions) -> Result<RecoveryReport> {
-        self.engine.recover(options).await
+        self.parts.recovery.recover(options).await
     }
 
     async fn shutdown(&self) -> Result<()> {
-        self.engine.close();
+        self.engine().close();
         let mut failed = None;
-        for id in self.engine.owned().await {
-            match self.engine.release(id, Evidence::Shutdown).await {
+        for owned in self.engine().registry.owned().await {
+            let mut session = LockedSession::lock(self.engine(), owned.id).await;
+            match session.release(Evidence::Shutdown).await {
                 // It ended in between.
                 Ok(()) | Err(SessionError::Fenced { .. }) => {}
                 Err(error) => failed = Some(error),
@@ -373,12 +400,12 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
         }
         match failed {
             Some(error) => Err(error),
-            None => self.engine.retire_if_unnamed().await,
+            None => self.retire_if_unnamed().await,
         }
     }
 
     fn add_sink(&self, sink: Arc<dyn EventSink>) {
-        self.engine.add_sink(sink);
+        self.engine().sinks.add(sink);
     }
 
     fn to_shared(&self) -> Arc<dyn SessionManager> {

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::engine::{Appended, Engine};
-use super::ownership::Acquire;
+use super::acquire::{Acquire, acquire};
+use super::engine::Engine;
+use super::locked_session::LockedSession;
+use super::log_writer::Decide;
 use super::run::{WorkError, run_work};
 use super::session::Session;
 use crate::config::RecoveryPolicy;
-use crate::error::{Result, SessionError};
+use crate::error::Result;
 use crate::event::SessionEvent;
 use crate::head::Head;
 use crate::id::{InstanceId, SessionId};
@@ -91,12 +93,24 @@ enum Plan {
     Acquire(Acquire),
 }
 
-impl Engine {
+/// The recovery of a manager's orphans.
+#[derive(Debug)]
+pub(crate) struct Recovery {
+    engine: Arc<Engine>,
+    handlers: Vec<Arc<dyn WorkHandler>>,
+    max_attempts: u32,
+}
+
+impl Recovery {
+    pub(crate) fn new(engine: Arc<Engine>, handlers: Vec<Arc<dyn WorkHandler>>, max_attempts: u32) -> Self {
+        Self { engine, handlers, max_attempts }
+    }
+
     /// Returns all orphaned sessions.
     pub(crate) async fn orphans(&self) -> Result<Vec<CrashedSession>> {
         let mut known = HashMap::new();
         let mut orphans = Vec::new();
-        for head in self.storage.list_all(&SessionFilter::active()).await?.heads {
+        for head in self.engine.storage().list_all(&SessionFilter::active()).await?.heads {
             if let Some(evidence) = self.evidence(&head, &mut known).await? {
                 orphans.push(CrashedSession { head, evidence });
             }
@@ -114,7 +128,7 @@ impl Engine {
         let liveness = if let Some(liveness) = known.get(&owner.instance) {
             liveness.clone()
         } else {
-            let liveness = self.liveness(owner).await?;
+            let liveness = self.engine.identity.liveness(owner).await?;
             known.insert(owner.instance, liveness.clone());
             liveness
         };
@@ -124,11 +138,11 @@ impl Engine {
         })
     }
 
-    pub(crate) async fn recover(self: &Arc<Self>, options: RecoveryOptions) -> Result<RecoveryReport> {
-        self.check_open()?;
+    pub(crate) async fn recover(&self, options: RecoveryOptions) -> Result<RecoveryReport> {
+        self.engine.check_open()?;
         let mut report = RecoveryReport::default();
         let mut named = HashSet::new();
-        let page = self.storage.list_all(&SessionFilter::active()).await?;
+        let page = self.engine.storage().list_all(&SessionFilter::active()).await?;
         let complete = page.unreadable.is_empty();
         report.failed.extend(page.unreadable.into_iter().map(|(id, error)| (id, error.into())));
         for head in page.heads {
@@ -143,59 +157,37 @@ impl Engine {
             }
         }
         if complete && !options.dry_run {
-            self.presence.sweep(&named).await?;
+            self.engine.identity.presence().sweep(&named).await?;
         }
-        self.deliver_recovery(&report);
+        self.engine.sinks.recovered(&report);
         Ok(report)
     }
 
-    async fn recover_one(
-        self: &Arc<Self>,
-        head: &Head,
-        options: &RecoveryOptions,
-    ) -> Result<Option<RecoveryOutcome>> {
-        let id = head.id;
-        let deadline = tokio::time::Instant::now() + self.options.conflict_timeout;
-        let mut current = head.clone();
-        loop {
-            let plan = self.plan(&current, options).await?;
-            if options.dry_run {
-                return Ok(match plan {
-                    Plan::Nothing => None,
-                    Plan::Append(_, outcome) => Some(outcome),
-                    Plan::Acquire(_) => Some(RecoveryOutcome::Resumed),
-                });
-            }
-            match plan {
-                Plan::Nothing => return Ok(None),
-                Plan::Acquire(take) => {
-                    let session = self.acquire(id, take).await?;
-                    self.run_handler(session);
-                    return Ok(Some(RecoveryOutcome::Resumed));
-                }
-                Plan::Append(events, outcome) => {
-                    let entry = self.entry(id);
-                    let _turn = entry.state.lock().await;
-                    let mut tail = self.load(id).await?;
-                    if tail.head.tip == current.tip
-                        && let Appended::Done(_) = self.append(&mut tail, events, Durability::Flushed).await?
-                    {
-                        return Ok(Some(outcome));
-                    }
-                    if tokio::time::Instant::now() >= deadline {
-                        return Err(SessionError::Contended { id });
-                    }
-                    current = tail.head;
-                }
-            }
+    async fn recover_one(&self, head: &Head, options: &RecoveryOptions) -> Result<Option<RecoveryOutcome>> {
+        let mut plan = self.plan(head, options).await?;
+        if !options.dry_run && matches!(plan, Plan::Append(..)) {
+            let mut decision = PlanAgain { recovery: self, options, plan };
+            let mut session = LockedSession::lock(&self.engine, head.id).await;
+            session.append(Durability::Flushed, &mut decision).await?;
+            plan = decision.plan;
         }
+        Ok(match plan {
+            Plan::Nothing => None,
+            Plan::Append(_, outcome) => Some(outcome),
+            Plan::Acquire(how) => {
+                if !options.dry_run {
+                    self.run_handler(acquire(&self.engine, head.id, how).await?);
+                }
+                Some(RecoveryOutcome::Resumed)
+            }
+        })
     }
 
     async fn plan(&self, head: &Head, options: &RecoveryOptions) -> Result<Plan> {
         let mut evidence = self.evidence(head, &mut HashMap::new()).await?;
         if evidence.is_none()
             && let (Some(by), Some(owner)) = (&options.force, head.responsible_process())
-            && matches!(self.liveness(owner).await?, Liveness::Unknown { .. })
+            && matches!(self.engine.identity.liveness(owner).await?, Liveness::Unknown { .. })
         {
             evidence = Some(Evidence::Forced { by: by.clone() });
         }
@@ -207,8 +199,8 @@ impl Engine {
             return Ok(Plan::Nothing);
         }
         let policy = self.policy(head, options).await?;
-        let resumable = self.options.handlers.iter().find(|handler| handler.handles(head));
-        Ok(plan(head, evidence, policy, self.options.max_attempts, resumable.is_some()))
+        let resumable = self.handlers.iter().find(|handler| handler.handles(head));
+        Ok(plan(head, evidence, policy, self.max_attempts, resumable.is_some()))
     }
 
     /// Returns the policy of the session's configuration, unless it has none or is overruled.
@@ -216,14 +208,13 @@ impl Engine {
         if options.overrules {
             return Ok(options.policy);
         }
-        let config = self.storage.load(head.id).await?.config;
+        let config = self.engine.storage().load(head.id).await?.config;
         Ok(config.recovery.unwrap_or(options.policy))
     }
 
-    fn run_handler(self: &Arc<Self>, session: Session) {
+    fn run_handler(&self, session: Session) {
         let head = session.head();
-        let Some(handler) = self.options.handlers.iter().find(|handler| handler.handles(&head)).cloned()
-        else {
+        let Some(handler) = self.handlers.iter().find(|handler| handler.handles(&head)).cloned() else {
             return;
         };
         let work = async move |session| handler.run(session).await;
@@ -233,6 +224,23 @@ impl Engine {
                 tracing::warn!(session = %id, %error, code = %error.code(), "recovered work: could not end its session");
             }
         });
+    }
+}
+
+/// Makes the plan for a session again, for the head that is current when its events are appended.
+struct PlanAgain<'a> {
+    recovery: &'a Recovery,
+    options: &'a RecoveryOptions,
+    plan: Plan,
+}
+
+impl Decide for &mut PlanAgain<'_> {
+    async fn decide(&mut self, head: &Head) -> Result<Option<Vec<SessionEvent>>> {
+        self.plan = self.recovery.plan(head, self.options).await?;
+        Ok(match &self.plan {
+            Plan::Append(events, _) => Some(events.clone()),
+            Plan::Nothing | Plan::Acquire(_) => None,
+        })
     }
 }
 

@@ -10,7 +10,8 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::report::SessionReport;
-use super::session::{RequestHandling, Session};
+use super::request_handling::RequestHandling;
+use super::session::Session;
 use crate::error::{Result, SessionError};
 use crate::machine::SessionState;
 use crate::owner::Evidence;

@@ -7,8 +7,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::engine::{Engine, decode};
+use super::engine::Engine;
+use super::locked_session::LockedSession;
 use super::owned_session::OwnedSession;
+use super::request_handling::RequestHandling;
 use crate::cancellation::CancellationToken;
 use crate::config::SessionConfig;
 use crate::error::{Result, SessionError};
@@ -20,30 +22,7 @@ use crate::owner::Evidence;
 use crate::progress::ProgressTracker;
 use crate::reason::{Failure, PauseReason, SessionSummary};
 use crate::record::Tip;
-use crate::storage::{Durability, SessionStorageExt as _, StorageError};
-
-/// The handling of pause and resume requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RequestHandling {
-    /// The manager handles them immediately, because no running work has to pause first.
-    Immediate = 0,
-    /// The work handles them in its next session call.
-    AtNextCall = 1,
-    /// The embedding program handles them: it watches [`Session::requests`], and calls [`Session::pause`] and
-    /// [`Session::resume`].
-    External = 2,
-}
-
-impl RequestHandling {
-    pub(super) const fn from_u8(value: u8) -> Self {
-        match value {
-            1 => Self::AtNextCall,
-            2 => Self::External,
-            _ => Self::Immediate,
-        }
-    }
-}
+use crate::storage::{Durability, SessionStorageExt as _};
 
 /// The outcome with which the work ends its session.
 #[derive(Debug, Clone, PartialEq)]
@@ -213,8 +192,7 @@ impl Session {
             .wait_for(|head| if is_paused(head) { head.lifecycle.requests.answer } else { Some(0) })
             .await?;
         let id = self.id();
-        let stored = self.engine.storage.record(id, revision).await?.ok_or(StorageError::NotFound { id })?;
-        let SessionEvent::InputProvided { value, .. } = decode(id, &stored)?.event else {
+        let SessionEvent::InputProvided { value, .. } = self.engine.writer.event(id, revision).await? else {
             return Err(SessionError::Fenced { id, what: "it was resumed without an answer".to_owned() });
         };
         self.resume().await?;
@@ -242,7 +220,7 @@ impl Session {
     /// # Errors
     /// Those of [`Session`].
     pub async fn resume(&self) -> Result<Tip> {
-        let me = self.engine.me().await?.clone();
+        let me = self.engine.identity.me().await?.clone();
         self.append(Durability::Flushed, |head| {
             Ok(if is_paused(head) { vec![SessionEvent::Resumed { owner: me.clone() }] } else { Vec::new() })
         })
@@ -296,7 +274,7 @@ impl Session {
     /// # Errors
     /// Those of [`complete`](Self::complete).
     pub async fn interrupt(&self, evidence: Evidence) -> Result<()> {
-        self.engine.release(self.id(), evidence).await
+        LockedSession::lock(&self.engine, self.id()).await.release(evidence).await
     }
 
     /// Waits until this process loses ownership other than by ending the session, and returns the reason.
@@ -318,10 +296,9 @@ impl Session {
     /// # Errors
     /// `FENCED`, and failures of the storage.
     pub async fn refresh(&self) -> Result<()> {
-        let entry = self.engine.entry(self.id());
-        let mut state = entry.state.lock().await;
+        let mut locked = LockedSession::lock(&self.engine, self.id()).await;
         self.owned.check()?;
-        self.engine.poll_log(&mut state, self.id()).await
+        locked.poll().await
     }
 
     fn payload(&self, what: &'static str, error: serde_json::Error) -> SessionError {
@@ -331,13 +308,13 @@ impl Session {
 
 impl Session {
     pub(super) async fn restore(&self) -> Result<super::PersistedSession> {
-        Ok(self.engine.storage.load(self.id()).await?)
+        Ok(self.engine.storage().load(self.id()).await?)
     }
 
     /// Appends the last events of the work, the ending last. Resumes a paused session first if one of the events needs
     /// a running session.
     pub(super) async fn finish(&self, last: Vec<SessionEvent>) -> Result<()> {
-        let me = self.engine.me().await?.clone();
+        let me = self.engine.identity.me().await?.clone();
         let needs_running = |event: &SessionEvent| {
             !matches!(event.kind(), EventKind::Noted | EventKind::Failed | EventKind::Cancelled)
         };
@@ -355,10 +332,9 @@ impl Session {
         durability: Durability,
         decide: impl FnMut(&Head) -> Result<Vec<SessionEvent>> + Send,
     ) -> Result<Tip> {
-        let entry = self.engine.entry(self.id());
-        let mut state = entry.state.lock().await;
+        let mut locked = LockedSession::lock(&self.engine, self.id()).await;
         self.owned.check()?;
-        self.engine.append_owned(&mut state, self.id(), durability, decide).await
+        locked.append_as_owner(durability, decide).await
     }
 
     /// Appends an event that needs a running session, waiting while the session is paused.

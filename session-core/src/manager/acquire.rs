@@ -1,0 +1,89 @@
+//! Acquiring sessions: the first start, the takeover from a dead owner, and the continuation of an owned session.
+
+use std::sync::Arc;
+
+use super::engine::Engine;
+use super::locked_session::LockedSession;
+use super::log_writer::LogWriter;
+use super::owned_session::{OwnedSession, RestoredState};
+use super::ownership::{OwnerStatus, owned_error};
+use super::session::Session;
+use super::sync_loop::sync_loop;
+use crate::error::{Result, SessionError};
+use crate::event::SessionEvent;
+use crate::head::Head;
+use crate::id::SessionId;
+use crate::owner::Owner;
+use crate::storage::Durability;
+
+/// The way in which ownership is acquired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Acquire {
+    /// From `Created`.
+    Start,
+    /// From `Paused`, or from an owner that died.
+    Resume,
+}
+
+impl Acquire {
+    const fn event(self, owner: Owner) -> SessionEvent {
+        match self {
+            Self::Start => SessionEvent::Started { owner },
+            Self::Resume => SessionEvent::Resumed { owner },
+        }
+    }
+}
+
+/// Starts a new session, resumes one that this manager owns, or takes over one whose owner is dead.
+pub(crate) async fn acquire(engine: &Arc<Engine>, id: SessionId, how: Acquire) -> Result<Session> {
+    engine.check_open()?;
+    let me = engine.identity.me().await?.clone();
+    let mut locked = LockedSession::lock(engine, id).await;
+    if let Some(owned) = locked.owned().map(Arc::clone) {
+        locked.append_as_owner(Durability::Flushed, |_| Ok(vec![how.event(me.clone())])).await?;
+        return Ok(Session::new(Arc::clone(engine), owned));
+    }
+    let mut cancelled = None;
+    let mut answer = None;
+    let tail = locked
+        .append_as_claimant(|head, owner_status| {
+            if let OwnerStatus::Foreign { proven } = owner_status {
+                return Err(owned_error(head, *proven));
+            }
+            cancelled.clone_from(&head.lifecycle.requests.cancel);
+            answer = head.lifecycle.requests.answer;
+            Ok(match &cancelled {
+                Some(request) => vec![SessionEvent::Cancelled { reason: request.reason.clone() }],
+                None => vec![how.event(me.clone())],
+            })
+        })
+        .await?;
+    if let Some(request) = cancelled {
+        return Err(SessionError::Cancelled { reason: request.reason });
+    }
+    let restored = restore_state(&engine.writer, &tail.head, answer).await?;
+    let owned = Arc::new(OwnedSession::new(&tail.head, restored, Arc::clone(engine.writer.clock())));
+    locked.adopt(Arc::clone(&owned), tail);
+    tokio::spawn(sync_loop(Arc::downgrade(engine), Arc::downgrade(&owned)));
+    Ok(Session::new(Arc::clone(engine), owned))
+}
+
+async fn restore_state(writer: &LogWriter, head: &Head, answer: Option<u64>) -> Result<RestoredState> {
+    let id = head.id;
+    let mut restored = RestoredState::default();
+    if let SessionEvent::Created { config, origin, .. } = writer.event(id, 1).await? {
+        restored.config = *config;
+        restored.origin = origin;
+    }
+    if let Some(revision) = head.checkpoint
+        && let SessionEvent::CheckpointSaved { state, .. } = writer.event(id, revision).await?
+    {
+        restored.checkpoint = Some(state);
+    }
+    if let Some(revision) = answer
+        && let SessionEvent::InputProvided { value, .. } = writer.event(id, revision).await?
+    {
+        restored.answer = Some(value);
+    }
+    Ok(restored)
+}

@@ -1,0 +1,223 @@
+//! A session that is locked for a change by this process: as its owner, or as any other process.
+
+use std::sync::Arc;
+
+use tokio::sync::OwnedMutexGuard;
+
+use super::engine::Engine;
+use super::log_tail::LogTail;
+use super::log_writer::Decide;
+use super::owned_session::OwnedSession;
+use super::ownership::{AsClaimant, OwnerStatus, owned_error};
+use super::registry::{EntryGuard, EntryState};
+use crate::error::{Result, SessionError};
+use crate::event::SessionEvent;
+use crate::head::Head;
+use crate::id::SessionId;
+use crate::machine::SessionState;
+use crate::owner::Evidence;
+use crate::record::Tip;
+use crate::storage::{Durability, StorageError};
+
+/// A session that is locked for a change: no other task of this process changes it meanwhile.
+pub(crate) struct LockedSession<'a> {
+    engine: &'a Engine,
+    id: SessionId,
+    /// Dropped before the entry, which is removed if it is unlocked and unowned.
+    state: OwnedMutexGuard<EntryState>,
+    _entry: EntryGuard<'a>,
+}
+
+impl<'a> LockedSession<'a> {
+    /// Waits for other tasks of this process that change the session.
+    pub(crate) async fn lock(engine: &'a Engine, id: SessionId) -> Self {
+        let entry = engine.registry.entry(id);
+        let state = Arc::clone(&entry.state).lock_owned().await;
+        Self { engine, id, state, _entry: entry }
+    }
+
+    /// Returns the session, if this manager owns it.
+    pub(crate) fn owned(&self) -> Option<&Arc<OwnedSession>> {
+        self.state.owned.as_ref().map(|(owned, _)| owned)
+    }
+
+    /// Returns the known end of the log, if this manager owns the session.
+    pub(crate) fn tail(&self) -> Option<&LogTail> {
+        self.state.owned.as_ref().map(|(_, tail)| tail)
+    }
+
+    /// Makes this manager the owner in memory, as its log says.
+    pub(crate) fn adopt(&mut self, owned: Arc<OwnedSession>, mut tail: LogTail) {
+        // Interruptions of previous owners do not concern this one.
+        tail.interrupted = false;
+        self.state.owned = Some((owned, tail));
+    }
+
+    /// Appends events of the owner, after progress that was reported before them. Reads the records that other
+    /// processes appended first; if this manager no longer owns the session, it appends nothing and fails with
+    /// `FENCED`.
+    pub(crate) async fn append_as_owner(
+        &mut self,
+        durability: Durability,
+        mut decide: impl FnMut(&Head) -> Result<Vec<SessionEvent>> + Send,
+    ) -> Result<Tip> {
+        let (engine, id) = (self.engine, self.id);
+        let (owned, tail) = self.require_owned()?;
+        let pending = owned.progress.take_pending();
+        let mut included = false;
+        let decision = |head: &Head| {
+            owned.check()?;
+            if head.lifecycle.owner.as_ref().is_none_or(|owner| !engine.identity.is_me(owner)) {
+                return Err(fenced(head));
+            }
+            let mut events = decide(head)?;
+            included = pending.is_some() && matches!(head.state(), SessionState::Running { .. });
+            if let Some(report) = &pending
+                && included
+            {
+                events.insert(0, SessionEvent::ProgressReported { report: report.clone() });
+            }
+            Ok(events)
+        };
+        let result = commit(engine, tail, durability, decision).await;
+        let result = match result {
+            Err(SessionError::Storage(StorageError::NotFound { .. })) => {
+                Err(SessionError::Fenced { id, what: "it was deleted".to_owned() })
+            }
+            other => other,
+        };
+        if let Some(report) = pending
+            && (result.is_err() || !included)
+        {
+            owned.progress.restore_pending(report);
+        }
+        if let Err(error @ SessionError::Fenced { .. }) = &result {
+            owned.revoke(error.clone());
+        }
+        self.publish();
+        result
+    }
+
+    /// Appends events, which depend on the owner, to a session that this manager does not own. After each conflict,
+    /// determines the owner and decides again.
+    pub(crate) async fn append_as_claimant(
+        &mut self,
+        decide: impl FnMut(&Head, &OwnerStatus) -> Result<Vec<SessionEvent>> + Send,
+    ) -> Result<LogTail> {
+        let decision = AsClaimant { identity: &self.engine.identity, decide };
+        self.append(Durability::Flushed, decision).await
+    }
+
+    /// Appends events to a session that this manager does not own.
+    pub(crate) async fn append(&mut self, durability: Durability, decision: impl Decide) -> Result<LogTail> {
+        let mut tail = self.engine.writer.load(self.id).await?;
+        commit(self.engine, &mut tail, durability, decision).await?;
+        Ok(tail)
+    }
+
+    /// Creates the session. Returns `None` if its log already exists.
+    pub(crate) async fn create(
+        &mut self,
+        event: SessionEvent,
+        max_sessions: Option<std::num::NonZeroUsize>,
+    ) -> Result<Option<Head>> {
+        let Some(mut tail) = self.engine.writer.create(self.id, event, max_sessions).await? else {
+            return Ok(None);
+        };
+        self.engine.sinks.deliver(&mut tail);
+        Ok(Some(tail.head))
+    }
+
+    /// Deletes the session, unless it has an owner that is alive, or may be.
+    pub(crate) async fn delete(&mut self) -> Result<()> {
+        if let Some((_, tail)) = &self.state.owned {
+            return Err(owned_error(&tail.head, true));
+        }
+        let decide = |head: &Head, owner_status: &OwnerStatus| match owner_status {
+            OwnerStatus::Foreign { proven } => Err(owned_error(head, *proven)),
+            OwnerStatus::Unowned | OwnerStatus::Mine | OwnerStatus::Orphaned(_) => Ok(Vec::new()),
+        };
+        self.engine.writer.delete(self.id, AsClaimant { identity: &self.engine.identity, decide }).await
+    }
+
+    /// Reads and folds in the records that other processes appended to a session that this manager owns.
+    pub(crate) async fn poll(&mut self) -> Result<()> {
+        let (engine, id) = (self.engine, self.id);
+        let (owned, tail) = self.require_owned()?;
+        match engine.storage().head(id).await? {
+            None => owned.revoke(SessionError::Fenced { id, what: "it was deleted".to_owned() }),
+            Some(stored) if stored.tip == tail.head.tip => return Ok(()),
+            Some(_) => {
+                let caught_up = engine.writer.catch_up(tail).await;
+                engine.sinks.deliver(tail);
+                caught_up?;
+                // Requests are handled, and events delivered, only once the records survive power loss.
+                commit(engine, tail, Durability::Flushed, |_: &Head| Ok(Vec::new())).await?;
+            }
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// Releases a session that this manager owns, so that other processes can take it over immediately.
+    pub(crate) async fn release(&mut self, evidence: Evidence) -> Result<()> {
+        let (owned, _) = self.require_owned()?;
+        self.append_as_owner(Durability::Flushed, |_| {
+            Ok(vec![SessionEvent::Interrupted { evidence: evidence.clone() }])
+        })
+        .await?;
+        owned.end();
+        Ok(())
+    }
+
+    /// Returns the owned session and the tail of its log.
+    ///
+    /// # Errors
+    /// `FENCED` if this manager does not own the session.
+    fn require_owned(&mut self) -> Result<(Arc<OwnedSession>, &mut LogTail)> {
+        match &mut self.state.owned {
+            Some((owned, tail)) => Ok((Arc::clone(owned), tail)),
+            None => Err(SessionError::Fenced {
+                id: self.id,
+                what: "it ended or another process owns it".to_owned(),
+            }),
+        }
+    }
+
+    /// Publishes the tail's head to the work, and drops a session that ended or was revoked.
+    fn publish(&mut self) {
+        let Some((owned, tail)) = &self.state.owned else { return };
+        let head = &tail.head;
+        if head.lifecycle.owner.is_none() || tail.interrupted {
+            // A final state without `interrupted` was appended by this owner itself.
+            if tail.interrupted || !head.state().is_final() {
+                owned.revoke(fenced(head));
+            }
+        }
+        owned.publish(head);
+        if head.state().is_final() || owned.check().is_err() {
+            owned.end();
+            self.state.owned = None;
+        }
+    }
+}
+
+/// Commits a decision, and delivers the events that are flushed by then.
+async fn commit(
+    engine: &Engine,
+    tail: &mut LogTail,
+    durability: Durability,
+    decision: impl Decide,
+) -> Result<Tip> {
+    let result = engine.writer.commit(tail, durability, decision).await;
+    engine.sinks.deliver(tail);
+    result
+}
+
+fn fenced(head: &Head) -> SessionError {
+    let what = match &head.lifecycle.owner {
+        Some(owner) => format!("attempt {} is owned by {owner}", head.lifecycle.attempt),
+        None => format!("it is {}", head.state().name()),
+    };
+    SessionError::Fenced { id: head.id, what }
+}

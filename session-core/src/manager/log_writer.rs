@@ -1,0 +1,290 @@
+//! Appending to a log: decide, seal, append; on a conflict, read the new records and decide again. The decisions
+//! themselves are made by the callers.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::log_tail::LogTail;
+use crate::error::{Result, SessionError};
+use crate::event::SessionEvent;
+use crate::head::Head;
+use crate::id::SessionId;
+use crate::reason::SessionSummary;
+use crate::record::{Chain, Record, StoredRecord, Tip, UnsealedRecord};
+use crate::storage::{Batch, Durability, Expected, SessionStorage, SessionStorageExt as _, StorageError};
+use crate::time::Clock;
+
+const PAGE: NonZeroUsize = NonZeroUsize::new(256).expect("256 is not 0");
+
+/// Decides which events a log gets next. Called again after each conflict, with the head that then is current.
+pub(crate) trait Decide: Send {
+    /// Returns the events to append; `None` to leave the log as it is.
+    fn decide(&mut self, head: &Head) -> impl Future<Output = Result<Option<Vec<SessionEvent>>>> + Send;
+}
+
+/// A decision that depends on the head alone.
+impl<F: FnMut(&Head) -> Result<Vec<SessionEvent>> + Send> Decide for F {
+    async fn decide(&mut self, head: &Head) -> Result<Option<Vec<SessionEvent>>> {
+        self(head).map(Some)
+    }
+}
+
+/// Appends events to logs, and reads what others appended. Knows the storage and the clock, but no owners, observers
+/// or work: a caller must hold the lock of the session, and deliver the events of the tail.
+#[derive(Debug)]
+pub(crate) struct LogWriter {
+    storage: Arc<dyn SessionStorage>,
+    clock: Arc<dyn Clock>,
+    conflict_timeout: Duration,
+}
+
+/// The outcome of one attempt to append.
+enum Appended {
+    /// The records are in the log.
+    Done(Tip),
+    /// Another process changed the log, and the tail has caught up: decide again.
+    Moved,
+}
+
+/// Events sealed as the next records of a log, with the head that covers them.
+struct Sealed {
+    batch: Batch,
+    head: Head,
+    records: Vec<Record>,
+}
+
+impl LogWriter {
+    pub(crate) fn new(
+        storage: Arc<dyn SessionStorage>,
+        clock: Arc<dyn Clock>,
+        conflict_timeout: Duration,
+    ) -> Self {
+        Self { storage, clock, conflict_timeout }
+    }
+
+    pub(crate) fn storage(&self) -> &Arc<dyn SessionStorage> {
+        &self.storage
+    }
+
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Reads the end of a log.
+    pub(crate) async fn load(&self, id: SessionId) -> Result<LogTail> {
+        Ok(LogTail::new(self.head(id).await?))
+    }
+
+    /// Reads the head of a session that must exist.
+    pub(crate) async fn head(&self, id: SessionId) -> Result<Head> {
+        Ok(self.storage.head(id).await?.ok_or(StorageError::NotFound { id })?)
+    }
+
+    /// Reads one event of a log.
+    pub(crate) async fn event(&self, id: SessionId, revision: u64) -> Result<SessionEvent> {
+        let stored = self.storage.record(id, revision).await?.ok_or(StorageError::NotFound { id })?;
+        Ok(decode(id, &stored)?.event)
+    }
+
+    /// Creates a log with its first event. Returns `None` if it already exists.
+    pub(crate) async fn create(
+        &self,
+        id: SessionId,
+        event: SessionEvent,
+        max_sessions: Option<NonZeroUsize>,
+    ) -> Result<Option<LogTail>> {
+        let Sealed { batch, head, records } = self.seal(id, None, 0, vec![event])?;
+        let expected = max_sessions.map_or(Expected::Absent, Expected::AbsentWithin);
+        match self.storage.append(id, expected, batch, Durability::Flushed).await {
+            Ok(_) => {}
+            Err(StorageError::Conflict { actual: Some(_), .. }) => return Ok(None),
+            Err(error @ StorageError::OutcomeUnknown { .. }) => match self.storage.head(id).await? {
+                // The flush settles whether it is stored.
+                Some(stored) if stored.tip == head.tip => self.flush(id, head.tip).await?,
+                Some(_) => return Ok(None),
+                None => return Err(error.into()),
+            },
+            Err(error) => return Err(error.into()),
+        }
+        let mut tail = LogTail::new(head);
+        records.into_iter().for_each(|record| tail.add_pending(id, record));
+        tail.mark_flushed(1);
+        Ok(Some(tail))
+    }
+
+    /// Decides and appends, again after each conflict, until it succeeds or the conflict timeout has passed.
+    pub(crate) async fn commit(
+        &self,
+        tail: &mut LogTail,
+        durability: Durability,
+        mut decision: impl Decide,
+    ) -> Result<Tip> {
+        let retry = self.retry(tail.head.id);
+        loop {
+            let Some(events) = decision.decide(&tail.head).await? else { return Ok(tail.head.tip) };
+            match self.append(tail, events, durability).await? {
+                Appended::Done(tip) => return Ok(tip),
+                Appended::Moved => retry.check()?,
+            }
+        }
+    }
+
+    /// Deletes a log, if the decision does not refuse its current head.
+    pub(crate) async fn delete(&self, id: SessionId, mut decision: impl Decide) -> Result<()> {
+        let retry = self.retry(id);
+        loop {
+            let head = self.head(id).await?;
+            decision.decide(&head).await?;
+            match self.storage.delete(id, head.tip).await {
+                Ok(()) => return Ok(()),
+                Err(StorageError::Conflict { .. }) => retry.check()?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn retry(&self, id: SessionId) -> Retry {
+        Retry { id, deadline: Instant::now() + self.conflict_timeout }
+    }
+
+    /// Tries once to append events at the known end of the log. Write, flush, acknowledge: in this order.
+    async fn append(
+        &self,
+        tail: &mut LogTail,
+        events: Vec<SessionEvent>,
+        durability: Durability,
+    ) -> Result<Appended> {
+        let id = tail.head.id;
+        if events.is_empty() && (durability == Durability::Buffered || tail.unflushed_since.is_none()) {
+            return Ok(Appended::Done(tail.head.tip));
+        }
+        let Sealed { batch, head, records } = self.seal(id, Some(&tail.head), tail.flushed, events)?;
+        let expected = Expected::At(tail.head.tip);
+        match self.storage.append(id, expected, batch, durability).await {
+            Ok(tip) => {
+                tail.head = head;
+                records.into_iter().for_each(|record| tail.add_pending(id, record));
+                tail.mark_flushed(if durability == Durability::Flushed { tip.revision } else { 0 });
+                Ok(Appended::Done(tip))
+            }
+            Err(StorageError::Conflict { actual: None, .. }) => Err(StorageError::NotFound { id }.into()),
+            Err(StorageError::Conflict { .. }) => {
+                self.catch_up(tail).await?;
+                Ok(Appended::Moved)
+            }
+            Err(error @ StorageError::OutcomeUnknown { .. }) => self.resolve(tail, head.tip, error).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Determines whether an append with unknown outcome took place. An empty flush makes the storage settle the log,
+    /// which then shows whether it has our records.
+    async fn resolve(&self, tail: &mut LogTail, ours: Tip, error: StorageError) -> Result<Appended> {
+        let id = tail.head.id;
+        let Ok(Some(found)) = self.storage.head(id).await else { return Err(error.into()) };
+        if self.flush(id, found.tip).await.is_err() {
+            return Err(error.into());
+        }
+        let before = tail.head.tip.revision;
+        self.catch_up(tail).await?;
+        let page = self.storage.records(id, before, PAGE).await?;
+        if page.records.iter().any(|record| record.tip() == ours) {
+            tail.mark_flushed(ours.revision);
+            return Ok(Appended::Done(ours));
+        }
+        Ok(Appended::Moved)
+    }
+
+    async fn flush(&self, id: SessionId, tip: Tip) -> Result<()> {
+        self.storage.append(id, Expected::At(tip), Batch::empty(), Durability::Flushed).await?;
+        Ok(())
+    }
+
+    /// Seals events as the records after a head; `None` for the first record of a log.
+    fn seal(
+        &self,
+        id: SessionId,
+        head: Option<&Head>,
+        flushed: u64,
+        events: Vec<SessionEvent>,
+    ) -> Result<Sealed> {
+        let mut chain = head.map_or_else(|| Chain::start(id), |head| Chain::at(id, head.tip));
+        let mut head = head.cloned();
+        let (mut stored, mut records) = (Vec::with_capacity(events.len()), Vec::with_capacity(events.len()));
+        for mut event in events {
+            let at = self.clock.now();
+            let attempt = head.as_ref().map_or(0, |head| head.lifecycle.attempt_for(event.kind()));
+            if let (SessionEvent::Completed { summary }, Some(head)) = (&mut event, &head) {
+                // The counters come from the log, including the records before this one.
+                let SessionSummary { message, result, .. } = std::mem::take(summary);
+                *summary = SessionSummary { message, result, ..head.summary(at) };
+            }
+            let (line, record) = chain.seal(UnsealedRecord { at, attempt, flushed, event })?;
+            Head::fold(&mut head, id, &record).map_err(|source| SessionError::Transition { id, source })?;
+            stored.push(line);
+            records.push(record);
+        }
+        let head = head.ok_or_else(|| SessionError::InvalidArgument {
+            what: format!("session {id} cannot be created without an event"),
+        })?;
+        let batch = if stored.is_empty() { Batch::empty() } else { Batch::new(stored, head.clone()) };
+        Ok(Sealed { batch, head, records })
+    }
+
+    /// Reads and folds in the records that other processes appended. If the log no longer has the known records,
+    /// because it was repaired with loss, the tail restarts from the stored head.
+    pub(crate) async fn catch_up(&self, tail: &mut LogTail) -> Result<()> {
+        let id = tail.head.id;
+        loop {
+            let known = tail.head.tip;
+            let page = self.storage.records(id, known.revision, PAGE).await?;
+            let mut chain = Chain::at(id, known);
+            if page.records.is_empty() {
+                let stored = self.head(id).await?;
+                if stored.tip != tail.head.tip && stored.tip.revision <= tail.head.tip.revision {
+                    tail.reset_to(stored);
+                }
+                return Ok(());
+            }
+            for stored in page.records {
+                if chain.follow(&stored).is_err() {
+                    let head = self.head(id).await?;
+                    tail.reset_to(head);
+                    return Ok(());
+                }
+                let record = decode(id, &stored)?;
+                tail.head.apply(&record).map_err(|source| StorageError::Invalid {
+                    id,
+                    revision: stored.revision(),
+                    source,
+                })?;
+                tail.interrupted |= matches!(record.event, SessionEvent::Interrupted { .. });
+                let flushed = record.envelope.flushed;
+                tail.add_pending(id, record);
+                tail.mark_flushed(flushed);
+            }
+        }
+    }
+}
+
+/// The time until which a change is tried again after conflicts.
+struct Retry {
+    id: SessionId,
+    deadline: Instant,
+}
+
+impl Retry {
+    /// # Errors
+    /// `CONFLICT` once the time has passed.
+    fn check(&self) -> Result<()> {
+        if Instant::now() < self.deadline { Ok(()) } else { Err(SessionError::Contended { id: self.id }) }
+    }
+}
+
+/// Decodes a record of a session's log.
+pub(crate) fn decode(id: SessionId, stored: &StoredRecord) -> Result<Record> {
+    stored.decode().map_err(|error| StorageError::undecodable(id, stored.revision(), error).into())
+}
