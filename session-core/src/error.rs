@@ -100,6 +100,18 @@ pub enum SessionError {
         #[source]
         source: FailureError,
     },
+    /// The session has already completed.
+    #[error("session {id} has already completed")]
+    AlreadyCompleted {
+        /// The session.
+        id: SessionId,
+    },
+    /// This process already runs the session.
+    #[error("session {id} is already run by this process")]
+    OwnedHere {
+        /// The session.
+        id: SessionId,
+    },
     /// The session has not ended.
     #[error("session {id} has not ended: it is {state}")]
     Unfinished {
@@ -132,7 +144,11 @@ impl SessionError {
                 TransitionError::Sequence { .. } | TransitionError::Flushed { .. } => ErrorCode::InvalidLog,
             },
             Self::Fenced { .. } => ErrorCode::Fenced,
-            Self::Owned { .. } | Self::Contended { .. } | Self::Unfinished { .. } => ErrorCode::Conflict,
+            Self::AlreadyCompleted { .. } => ErrorCode::IllegalTransition,
+            Self::Owned { .. }
+            | Self::OwnedHere { .. }
+            | Self::Contended { .. }
+            | Self::Unfinished { .. } => ErrorCode::Conflict,
             Self::Ambiguous { .. } => ErrorCode::Ambiguous,
             Self::InvalidArgument { .. } | Self::Payload { .. } => ErrorCode::InvalidArgument,
             Self::Spawn { .. } => ErrorCode::SpawnFailed,

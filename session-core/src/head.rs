@@ -311,8 +311,11 @@ impl Head {
 
     /// Returns the process responsible for an active session: its owner, or its creator before the first start.
     #[must_use]
-    pub fn responsible_process(&self) -> Option<&Owner> {
-        self.lifecycle.owner.as_ref().or(self.creator.as_ref())
+    pub const fn responsible_process(&self) -> Option<&Owner> {
+        match &self.lifecycle.owner {
+            Some(owner) => Some(owner),
+            None => self.creator.as_ref(),
+        }
     }
 
     /// Returns the state, with its texts cut.

@@ -77,9 +77,10 @@ pub use machine::{
     CancelRequest, Lifecycle, PauseRequest, Requests, Rule, SessionState, StateName, TransitionError, rule,
 };
 pub use manager::{
-    Dispatcher, Ending, EventSink, InMemorySessionManager, ManagerOptions, NameCounter,
-    ObservableSessionManager, ObserverHealth, PersistentSessionManager, RecoveryOptions, RequestHandling,
-    Session, SessionList, SessionManager, SessionManagerExt, SessionReport, WorkError, WorkHandler,
+    Dispatcher, Ending, EventSink, Events, InMemorySessionManager, ManagerOptions, NameCounter,
+    ObservableSessionManager, ObserverHealth, PersistentSessionManager, ProgressWatch, RecoveryOptions,
+    RequestHandling, Session, SessionList, SessionManager, SessionManagerExt, SessionReport, WorkError,
+    WorkHandler,
 };
 pub use observer::{EventContext, SessionObserver};
 pub use owner::{Evidence, Owner};
@@ -93,11 +94,12 @@ pub use record::{
     Chain, ChainError, CheckedLine, DecodeError, Envelope, Record, StoredRecord, Sum, Tip, UnsealedRecord,
     follows,
 };
-pub use recovery_report::{CrashedSession, RecoveryOutcome, RecoveryReport};
+pub use recovery_report::{CrashedSession, CrashedSessions, RecoveryOutcome, RecoveryReport};
 pub use storage::{
-    AcceptedLoss, Batch, ChangeFeed, Condition, Durability, Expected, HeadPage, Heads, Imported, Loss,
-    MemoryStorage, ReconcileReport, RecordPage, RepairReport, SessionFilter, SessionHealth, SessionStorage,
-    SessionStorageExt, Sharing, StorageError, StorageMaintenance, StorageProfile, StoreHealth, Watch,
+    AcceptedLoss, Batch, ChangeFeed, Condition, Durability, Expected, HeadPage, Heads, Imported, ListOrder,
+    Loss, MemoryStorage, ReconcileReport, RecordPage, RepairReport, SessionFilter, SessionHealth,
+    SessionStorage, SessionStorageExt, Sharing, StorageError, StorageMaintenance, StorageProfile,
+    StoreHealth, Watch,
 };
 pub use time::{Clock, InvalidTimestamp, SystemClock, Timestamp};
 

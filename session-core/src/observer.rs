@@ -50,7 +50,13 @@ pub trait SessionObserver: Send + Sync {
         let _ = (context, missed);
     }
 
-    /// Receives the report of a recovery.
+    /// Receives the deletion of a session by this manager. It has no event: its log is gone.
+    fn on_deleted(&self, id: SessionId) {
+        let _ = id;
+    }
+
+    /// Receives the report of a recovery. An observer that is added after the manager was opened first receives the
+    /// report of the recovery at opening.
     fn on_recovery(&self, report: &RecoveryReport) {
         let _ = report;
     }

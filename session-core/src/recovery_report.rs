@@ -4,15 +4,37 @@ use crate::error::SessionError;
 use crate::head::Head;
 use crate::id::SessionId;
 use crate::owner::Evidence;
+use crate::storage::StorageError;
 
-/// An orphaned session.
+/// A session that lost its owner and was not resumed since: its owner, or its creator, is dead, released it, or dropped
+/// its work.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct CrashedSession {
     /// The current view.
     pub head: Head,
-    /// The evidence that the owner, or the creator, is dead.
+    /// The evidence that the owner, or the creator, no longer has the session.
     pub evidence: Evidence,
+    /// The outcome of the recovery at the opening of this manager; `None` if it left the session alone.
+    pub outcome: Option<RecoveryOutcome>,
+}
+
+impl CrashedSession {
+    /// Returns `true` if no recovery has recorded the loss yet: the log still names the dead process.
+    #[must_use]
+    pub const fn is_orphaned(&self) -> bool {
+        self.head.responsible_process().is_some()
+    }
+}
+
+/// The sessions that lost their owners.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct CrashedSessions {
+    /// The sessions, by the time of their creation.
+    pub sessions: Vec<CrashedSession>,
+    /// Sessions that exist but cannot be read, each with the reason.
+    pub unreadable: Vec<(SessionId, StorageError)>,
 }
 
 /// The outcome of the recovery of one session.

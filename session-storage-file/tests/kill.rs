@@ -120,7 +120,7 @@ async fn kill_9_loses_nothing_acknowledged() {
         for line in &dead.received {
             acknowledged.record(line);
         }
-        for crashed in manager.find_crashed_sessions().await.unwrap() {
+        for crashed in manager.find_crashed_sessions().await.unwrap().sessions {
             let responsible = crashed.head.responsible_process().unwrap();
             assert_eq!(crashed.evidence, Evidence::LockReleased, "{case}");
             let alive = writers
@@ -189,7 +189,7 @@ async fn a_stopped_owner_is_never_called_dead() {
     let id: SessionId = acknowledged.split(' ').next().unwrap().parse().unwrap();
     owner.sigstop();
     for _ in 0..50 {
-        assert!(manager.find_crashed_sessions().await.unwrap().is_empty());
+        assert!(manager.find_crashed_sessions().await.unwrap().sessions.is_empty());
         assert!(
             manager
                 .recover(RecoveryOptions::new(RecoveryPolicy::Fail).force("me"))
@@ -268,7 +268,7 @@ async fn a_revived_former_owner_is_fenced() {
     let instance = owner.value_of("instance", TIMEOUT);
     owner.sigstop();
     std::fs::remove_file(manager.storage().owners_dir().join(format!("{instance}.lock"))).unwrap();
-    assert!(manager.find_crashed_sessions().await.unwrap().is_empty(), "unknown is not dead");
+    assert!(manager.find_crashed_sessions().await.unwrap().sessions.is_empty(), "unknown is not dead");
     let session = loop {
         manager.recover(RecoveryOptions::new(RecoveryPolicy::Pause).force("a person")).await.unwrap();
         if let Ok(session) = manager.resume_session(id).await {

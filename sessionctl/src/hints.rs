@@ -16,10 +16,10 @@ pub(crate) async fn report_crashed(
     manager: &dyn SessionManager,
     except: Option<SessionId>,
 ) -> Result<()> {
-    let crashed = manager.find_crashed_sessions().await?;
+    let crashed = manager.find_crashed_sessions().await?.sessions;
     let (crashed, rebooted): (Vec<_>, Vec<_>) = crashed
         .into_iter()
-        .filter(|crashed| Some(crashed.head.id) != except)
+        .filter(|crashed| crashed.is_orphaned() && Some(crashed.head.id) != except)
         .map(|crashed| (crashed.head, matches!(crashed.evidence, Evidence::Rebooted { .. })))
         .unzip();
     let rebooted = rebooted.iter().all(|rebooted| *rebooted);

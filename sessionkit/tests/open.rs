@@ -38,7 +38,7 @@ async fn reading_does_not_create_a_store() {
     let folder = tempfile::tempdir().unwrap();
     let manager = sessionkit::open(&url(&folder)).await.unwrap();
     assert!(manager.list_active_sessions().await.unwrap().heads.is_empty());
-    assert!(manager.find_crashed_sessions().await.unwrap().is_empty());
+    assert!(manager.find_crashed_sessions().await.unwrap().sessions.is_empty());
     manager.shutdown().await.unwrap();
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
@@ -51,7 +51,7 @@ async fn manager_options_are_applied() {
     let reading =
         sessionkit::builder(&url).options(ManagerOptions::new().recovery(None)).open().await.unwrap();
     assert_eq!(reading.get_state(first).await.unwrap().name(), StateName::Running);
-    assert_eq!(reading.find_crashed_sessions().await.unwrap().len(), 1);
+    assert_eq!(reading.find_crashed_sessions().await.unwrap().sessions.len(), 1);
     let default = sessionkit::open(&url).await.unwrap();
     assert_eq!(default.get_state(first).await.unwrap().name(), StateName::Paused);
     let second = crashed(&url).await;

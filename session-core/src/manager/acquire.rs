@@ -62,7 +62,8 @@ pub(crate) async fn acquire(engine: &Arc<Engine>, id: SessionId, how: Acquire) -
         return Err(SessionError::Cancelled { reason: request.reason });
     }
     let restored = restore_state(&engine.writer, &tail.head, answer).await?;
-    let owned = Arc::new(OwnedSession::new(&tail.head, restored, Arc::clone(engine.writer.clock())));
+    let (clock, runtime) = (Arc::clone(engine.writer.clock()), tokio::runtime::Handle::current());
+    let owned = Arc::new(OwnedSession::new(&tail.head, restored, clock, runtime));
     locked.adopt(Arc::clone(&owned), tail);
     tokio::spawn(sync_loop(Arc::downgrade(engine), Arc::downgrade(&owned)));
     Ok(Session::new(Arc::clone(engine), owned))

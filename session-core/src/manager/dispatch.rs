@@ -24,7 +24,7 @@ pub struct ObserverHealth {
     pub name: String,
     /// Events that it handled without a panic.
     pub delivered: u64,
-    /// Events and recovery reports that were not delivered, because its queue was full or delivery had ended.
+    /// Events, deletions and recovery reports that were not delivered, because its queue was full or delivery had ended.
     pub missed: u64,
     /// Calls in which it panicked.
     pub panics: u64,
@@ -84,6 +84,17 @@ impl Dispatcher {
     ///
     /// If no thread can be started, that is logged and the observer misses everything.
     pub fn add(&self, name: &str, observer: Arc<dyn SessionObserver>, queue: NonZeroUsize) {
+        self.add_after(None, name, observer, queue);
+    }
+
+    /// Adds an observer like [`add`](Self::add), which first receives the report of an earlier recovery.
+    pub(crate) fn add_after(
+        &self,
+        opening: Option<RecoveryReport>,
+        name: &str,
+        observer: Arc<dyn SessionObserver>,
+        queue: NonZeroUsize,
+    ) {
         let mut queues = self.queues.write().unwrap_or_else(PoisonError::into_inner);
         let queue = Arc::new(ObserverQueue::new(name, queue, queues.closed));
         let spawned = thread::Builder::new().name(format!("session-observer-{}", visible(name))).spawn({
@@ -93,6 +104,9 @@ impl Dispatcher {
         if let Err(error) = spawned {
             tracing::error!(observer = %visible(name), %error, "could not start the observer's thread");
             queue.end();
+        }
+        if let Some(report) = opening {
+            queue.push(Item::Recovered(Arc::new(report)));
         }
         queues.all.push(queue);
     }
@@ -151,6 +165,10 @@ impl EventSink for Dispatcher {
         let report = Arc::new(report.clone());
         self.send(|| Item::Recovered(Arc::clone(&report)));
     }
+
+    fn deleted(&self, id: SessionId) {
+        self.send(|| Item::Deleted(id));
+    }
 }
 
 /// Closes all queues. The threads deliver the queued events and end; dropping does not wait for them.
@@ -195,6 +213,7 @@ struct Queued {
 enum Item {
     Event(EventContext, Arc<SessionEvent>),
     Recovered(Arc<RecoveryReport>),
+    Deleted(SessionId),
 }
 
 /// Events of one session that were not delivered; the last of them is the one at `last`.
@@ -236,6 +255,7 @@ impl ObserverQueue {
             let taken = self.call(|| match &item {
                 Some(Item::Event(context, event)) => observer.on_event(context, event),
                 Some(Item::Recovered(report)) => observer.on_recovery(report),
+                Some(Item::Deleted(id)) => observer.on_deleted(*id),
                 None => {}
             });
             let mut state = self.lock();

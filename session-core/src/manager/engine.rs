@@ -8,6 +8,7 @@ use super::identity::Identity;
 use super::log_writer::LogWriter;
 use super::registry::SessionRegistry;
 use super::sinks::Sinks;
+use super::trackers::Trackers;
 use crate::error::{Result, SessionError};
 use crate::storage::SessionStorage;
 
@@ -18,6 +19,7 @@ pub(crate) struct Engine {
     pub(crate) identity: Identity,
     pub(crate) registry: SessionRegistry,
     pub(crate) sinks: Sinks,
+    pub(crate) trackers: Trackers,
     pub(crate) intervals: Intervals,
     closed: AtomicBool,
 }
@@ -40,6 +42,7 @@ impl Engine {
             identity,
             registry: SessionRegistry::default(),
             sinks: Sinks::default(),
+            trackers: Trackers::default(),
             intervals,
             closed: AtomicBool::new(false),
         }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::SessionManager;
+use super::events::Events;
 use super::report::SessionReport;
 use super::run::{WorkError, run_work};
 use super::session::Session;
@@ -41,6 +42,24 @@ pub trait SessionManagerExt: SessionManager {
         }
     }
 
+    /// Follows the events of a session after revision `after` (0 for all) until it ends: the stream ends after the final
+    /// record.
+    ///
+    /// ```
+    /// # use session_core::{InMemorySessionManager, SessionConfig, SessionManager as _, SessionManagerExt as _};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), session_core::SessionError> {
+    /// # let manager = InMemorySessionManager::new();
+    /// # let report = manager.run(SessionConfig::new("import"), async |_| Ok(())).await?;
+    /// let mut events = manager.events(report.id, 0);
+    /// while let Some(record) = events.next().await? {
+    ///     println!("{} {}", record.envelope.at, record.event.kind());
+    /// }
+    /// # Ok(()) }
+    /// ```
+    fn events(&self, id: SessionId, after: u64) -> Events<'_, Self> {
+        Events::new(self, id, after)
+    }
+
     /// Does the same as [`run`](Self::run), but completes at most once for each key, even if processes crash.
     ///
     /// The session with this key decides:
@@ -48,6 +67,9 @@ pub trait SessionManagerExt: SessionManager {
     /// - Crashed or interrupted: it is taken over, and the work is called again and finds its last checkpoint.
     /// - Waiting for input without an answer, or completed: it is returned without calling the work.
     /// - Failed or cancelled: the work is retried in a new session.
+    ///
+    /// A second call with the same key fails while the first one runs, in the same process too, and leaves the first one
+    /// alone; use [`events`](Self::events) or [`wait_for`](SessionManager::wait_for) to wait for its end.
     ///
     /// # Errors
     /// `CONFLICT` if the session's owner is alive, or may be; else those of [`run`](Self::run).

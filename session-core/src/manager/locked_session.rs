@@ -5,12 +5,13 @@ use std::sync::Arc;
 use tokio::sync::OwnedMutexGuard;
 
 use super::engine::Engine;
+use super::identity::Identity;
 use super::log_tail::LogTail;
 use super::log_writer::Decide;
-use super::owned_session::OwnedSession;
+use super::owned_session::{End, EndedBy, OwnedSession};
 use super::ownership::{AsClaimant, OwnerStatus, owned_error};
 use super::registry::{EntryGuard, EntryState};
-use crate::error::{Result, SessionError};
+use crate::error::{FailureError, Result, SessionError};
 use crate::event::SessionEvent;
 use crate::head::Head;
 use crate::id::SessionId;
@@ -23,6 +24,7 @@ use crate::storage::{Durability, StorageError};
 pub(crate) struct LockedSession<'a> {
     engine: &'a Engine,
     id: SessionId,
+    changed_by: EndedBy,
     /// Dropped before the entry, which is removed if it is unlocked and unowned.
     state: OwnedMutexGuard<EntryState>,
     _entry: EntryGuard<'a>,
@@ -33,7 +35,13 @@ impl<'a> LockedSession<'a> {
     pub(crate) async fn lock(engine: &'a Engine, id: SessionId) -> Self {
         let entry = engine.registry.entry(id);
         let state = Arc::clone(&entry.state).lock_owned().await;
-        Self { engine, id, state, _entry: entry }
+        Self { engine, id, changed_by: EndedBy::Other, state, _entry: entry }
+    }
+
+    /// Attributes the changes to the work itself, which then knows that it ended the session.
+    pub(crate) const fn by_work(mut self) -> Self {
+        self.changed_by = EndedBy::Work;
+        self
     }
 
     /// Returns the session, if this manager owns it.
@@ -50,25 +58,36 @@ impl<'a> LockedSession<'a> {
     pub(crate) fn adopt(&mut self, owned: Arc<OwnedSession>, mut tail: LogTail) {
         // Interruptions of previous owners do not concern this one.
         tail.interrupted = false;
+        self.engine.trackers.insert(owned.id, owned.progress.clone());
         self.state.owned = Some((owned, tail));
     }
 
     /// Appends events of the owner, after progress that was reported before them. Reads the records that other
-    /// processes appended first; if this manager no longer owns the session, it appends nothing and fails with
-    /// `FENCED`.
+    /// processes appended first; if this manager no longer owns the session, it appends nothing and fails with what
+    /// ended the session or its ownership.
     pub(crate) async fn append_as_owner(
         &mut self,
         durability: Durability,
+        decide: impl FnMut(&Head) -> Result<Vec<SessionEvent>> + Send,
+    ) -> Result<Tip> {
+        self.append_last(durability, decide, None).await
+    }
+
+    /// Appends events of the owner like [`append_as_owner`](Self::append_as_owner). Once they are appended, the owner
+    /// loses the session for the reason `last`, if that is given and the state shows no other.
+    async fn append_last(
+        &mut self,
+        durability: Durability,
         mut decide: impl FnMut(&Head) -> Result<Vec<SessionEvent>> + Send,
+        last: Option<SessionError>,
     ) -> Result<Tip> {
         let (engine, id) = (self.engine, self.id);
         let (owned, tail) = self.require_owned()?;
         let pending = owned.progress.take_pending();
         let mut included = false;
         let decision = |head: &Head| {
-            owned.check()?;
-            if head.lifecycle.owner.as_ref().is_none_or(|owner| !engine.identity.is_me(owner)) {
-                return Err(fenced(head));
+            if let Some(error) = ownership_error(&engine.identity, head) {
+                return Err(error);
             }
             let mut events = decide(head)?;
             included = pending.is_some() && matches!(head.state(), SessionState::Running { .. });
@@ -80,22 +99,23 @@ impl<'a> LockedSession<'a> {
             Ok(events)
         };
         let result = commit(engine, tail, durability, decision).await;
-        let result = match result {
-            Err(SessionError::Storage(StorageError::NotFound { .. })) => {
-                Err(SessionError::Fenced { id, what: "it was deleted".to_owned() })
-            }
-            other => other,
-        };
         if let Some(report) = pending
             && (result.is_err() || !included)
         {
             owned.progress.restore_pending(report);
         }
-        if let Err(error @ SessionError::Fenced { .. }) = &result {
-            owned.revoke(error.clone());
-        }
-        self.publish();
-        result
+        let known = match &result {
+            Ok(_) => last,
+            Err(SessionError::Storage(StorageError::NotFound { .. })) => {
+                Some(StorageError::NotFound { id }.into())
+            }
+            Err(_) => None,
+        };
+        // An append that failed found that something else ended the session.
+        let by = if result.is_ok() { self.changed_by } else { EndedBy::Other };
+        self.publish(known, by);
+        // The events that were appended, or the reason that later calls get as well.
+        result.or_else(|error| owned.check().and(Err(error)))
     }
 
     /// Appends events, which depend on the owner, to a session that this manager does not own. After each conflict,
@@ -137,15 +157,21 @@ impl<'a> LockedSession<'a> {
             OwnerStatus::Foreign { proven } => Err(owned_error(head, *proven)),
             OwnerStatus::Unowned | OwnerStatus::Mine | OwnerStatus::Orphaned(_) => Ok(Vec::new()),
         };
-        self.engine.writer.delete(self.id, AsClaimant { identity: &self.engine.identity, decide }).await
+        self.engine.writer.delete(self.id, AsClaimant { identity: &self.engine.identity, decide }).await?;
+        tracing::info!(session = %self.id, "deleted a session");
+        self.engine.sinks.deleted(self.id);
+        Ok(())
     }
 
     /// Reads and folds in the records that other processes appended to a session that this manager owns.
     pub(crate) async fn poll(&mut self) -> Result<()> {
         let (engine, id) = (self.engine, self.id);
-        let (owned, tail) = self.require_owned()?;
+        let (_, tail) = self.require_owned()?;
         match engine.storage().head(id).await? {
-            None => owned.revoke(SessionError::Fenced { id, what: "it was deleted".to_owned() }),
+            None => {
+                self.publish(Some(StorageError::NotFound { id }.into()), EndedBy::Other);
+                return Ok(());
+            }
             Some(stored) if stored.tip == tail.head.tip => return Ok(()),
             Some(_) => {
                 let caught_up = engine.writer.catch_up(tail).await;
@@ -155,19 +181,18 @@ impl<'a> LockedSession<'a> {
                 commit(engine, tail, Durability::Flushed, |_: &Head| Ok(Vec::new())).await?;
             }
         }
-        self.publish();
+        self.publish(None, EndedBy::Other);
         Ok(())
     }
 
     /// Releases a session that this manager owns, so that other processes can take it over immediately.
     pub(crate) async fn release(&mut self, evidence: Evidence) -> Result<()> {
-        let (owned, _) = self.require_owned()?;
-        self.append_as_owner(Durability::Flushed, |_| {
-            Ok(vec![SessionEvent::Interrupted { evidence: evidence.clone() }])
-        })
-        .await?;
-        owned.end();
-        Ok(())
+        let released = match &evidence {
+            Evidence::Shutdown => SessionError::ShutDown,
+            other => SessionError::Fenced { id: self.id, what: format!("it was released: {other}") },
+        };
+        let interrupted = |_: &Head| Ok(vec![SessionEvent::Interrupted { evidence: evidence.clone() }]);
+        self.append_last(Durability::Flushed, interrupted, Some(released)).await.map(drop)
     }
 
     /// Returns the owned session and the tail of its log.
@@ -184,19 +209,18 @@ impl<'a> LockedSession<'a> {
         }
     }
 
-    /// Publishes the tail's head to the work, and drops a session that ended or was revoked.
-    fn publish(&mut self) {
+    /// Publishes the tail's head to the work, and drops a session that ended or that this manager no longer owns.
+    /// `known` is the reason for the end, if the log does not show it.
+    fn publish(&mut self, known: Option<SessionError>, by: EndedBy) {
         let Some((owned, tail)) = &self.state.owned else { return };
-        let head = &tail.head;
-        if head.lifecycle.owner.is_none() || tail.interrupted {
-            // A final state without `interrupted` was appended by this owner itself.
-            if tail.interrupted || !head.state().is_final() {
-                owned.revoke(fenced(head));
-            }
-        }
-        owned.publish(head);
-        if head.state().is_final() || owned.check().is_err() {
-            owned.end();
+        let error = known.or_else(|| match tail.interrupted {
+            true => Some(fenced(&tail.head)),
+            false => ownership_error(&self.engine.identity, &tail.head),
+        });
+        let ended = error.is_some();
+        owned.publish(&tail.head, error.map(|error| End { error, by }));
+        if ended {
+            self.engine.trackers.remove(self.id);
             self.state.owned = None;
         }
     }
@@ -212,6 +236,22 @@ async fn commit(
     let result = engine.writer.commit(tail, durability, decision).await;
     engine.sinks.deliver(tail);
     result
+}
+
+/// Returns the reason why this manager may no longer change a session that it owned; `None` if it still owns it.
+fn ownership_error(identity: &Identity, head: &Head) -> Option<SessionError> {
+    let id = head.id;
+    match head.state() {
+        SessionState::Completed { .. } => Some(SessionError::AlreadyCompleted { id }),
+        SessionState::Failed { error } => {
+            Some(SessionError::Failed { id, source: FailureError(error.clone()) })
+        }
+        SessionState::Cancelled { reason } => Some(SessionError::Cancelled { reason: reason.clone() }),
+        SessionState::Created | SessionState::Running { .. } | SessionState::Paused { .. } => {
+            let owner = head.lifecycle.owner.as_ref();
+            owner.is_none_or(|owner| !identity.is_me(owner)).then(|| fenced(head))
+        }
+    }
 }
 
 fn fenced(head: &Head) -> SessionError {

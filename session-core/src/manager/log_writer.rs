@@ -12,6 +12,7 @@ use crate::error::{Result, SessionError};
 use crate::event::SessionEvent;
 use crate::head::Head;
 use crate::id::SessionId;
+use crate::limits;
 use crate::reason::SessionSummary;
 use crate::record::{Chain, Record, StoredRecord, Tip, UnsealedRecord};
 use crate::storage::{Batch, Durability, Expected, SessionStorage, SessionStorageExt as _, StorageError};
@@ -212,11 +213,17 @@ impl LogWriter {
         events: Vec<SessionEvent>,
     ) -> Result<Sealed> {
         let mut chain = head.map_or_else(|| Chain::start(id), |head| Chain::at(id, head.tip));
+        let max_iterations = head.and_then(|head| head.max_iterations);
         let mut head = head.cloned();
         let (mut stored, mut records) = (Vec::with_capacity(events.len()), Vec::with_capacity(events.len()));
         for mut event in events {
             let at = self.clock.now();
             let attempt = head.as_ref().map_or(0, |head| head.lifecycle.attempt_for(event.kind()));
+            if let (SessionEvent::IterationStarted { number }, Some(max)) = (&event, max_iterations) {
+                // A log that already has more, written by other means, stays valid.
+                let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+                limits::at_most("the number of the iteration", count(*number), count(max))?;
+            }
             if let (SessionEvent::Completed { summary }, Some(head)) = (&mut event, &head) {
                 // The counters come from the log, including the records before this one.
                 let SessionSummary { message, result, .. } = std::mem::take(summary);

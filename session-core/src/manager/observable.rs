@@ -17,12 +17,12 @@ use crate::head::Head;
 use crate::id::SessionId;
 use crate::machine::{CancelRequest, SessionState, StateName};
 use crate::manager::{
-    CrashedSession, Dispatcher, EventSink, ObserverHealth, PersistedSession, RecoveryOptions, RecoveryReport,
-    Session, SessionList, SessionManager,
+    CrashedSessions, Dispatcher, EventSink, ObserverHealth, PersistedSession, ProgressWatch, RecoveryOptions,
+    RecoveryReport, Session, SessionList, SessionManager,
 };
 use crate::observer::SessionObserver;
 use crate::presence::Liveness;
-use crate::progress::SessionProgress;
+use crate::progress::{ProgressTracker, SessionProgress};
 use crate::reason::{Failure, SessionSummary};
 use crate::record::{StoredRecord, Tip};
 use crate::storage::SessionFilter;
@@ -63,10 +63,11 @@ impl ObservableSessionManager {
         self
     }
 
-    /// Adds an observer, which receives every event from now on. The name is for people.
+    /// Adds an observer, which receives every event from now on, and first the report of the recovery at opening, if
+    /// there was one. The name is for people.
     #[must_use]
     pub fn observe(self, name: &str, observer: Arc<dyn SessionObserver>) -> Self {
-        self.dispatcher.add(name, observer, self.queue);
+        self.dispatcher.add_after(self.inner.opening_recovery(), name, observer, self.queue);
         self
     }
 
@@ -142,6 +143,14 @@ impl SessionManager for ObservableSessionManager {
         self.inner.get_progress(id).await
     }
 
+    fn progress(&self, id: SessionId) -> Option<ProgressTracker> {
+        self.inner.progress(id)
+    }
+
+    fn watch_progress(&self) -> ProgressWatch {
+        self.inner.watch_progress()
+    }
+
     async fn get_head(&self, id: SessionId) -> Result<Head> {
         self.inner.get_head(id).await
     }
@@ -160,6 +169,10 @@ impl SessionManager for ObservableSessionManager {
 
     async fn read_log(&self, id: SessionId, after: u64, limit: usize) -> Result<Vec<StoredRecord>> {
         self.inner.read_log(id, after, limit).await
+    }
+
+    async fn next_records(&self, id: SessionId, after: u64) -> Result<Vec<StoredRecord>> {
+        self.inner.next_records(id, after).await
     }
 
     async fn delete_session(&self, id: SessionId) -> Result<()> {
@@ -182,7 +195,11 @@ impl SessionManager for ObservableSessionManager {
         self.inner.liveness(id).await
     }
 
-    async fn find_crashed_sessions(&self) -> Result<Vec<CrashedSession>> {
+    fn opening_recovery(&self) -> Option<RecoveryReport> {
+        self.inner.opening_recovery()
+    }
+
+    async fn find_crashed_sessions(&self) -> Result<CrashedSessions> {
         self.inner.find_crashed_sessions().await
     }
 

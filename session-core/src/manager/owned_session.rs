@@ -1,9 +1,10 @@
 //! A session that this process owns: the state shared with its work.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde_json::Value;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
 use super::request_handling::RequestHandling;
@@ -33,10 +34,29 @@ pub(crate) struct OwnedSession {
     view: watch::Sender<Head>,
     requests: watch::Sender<Requests>,
     request_handling: AtomicU8,
-    /// The reason why this manager no longer owns the session. Set once.
-    revoked: OnceLock<SessionError>,
-    over: AtomicBool,
+    /// Set once, when this manager no longer owns the session.
+    end: OnceLock<End>,
+    /// The number of handles. The session is released when the last one is dropped.
+    handles: AtomicUsize,
+    runtime: Handle,
     wake: Notify,
+}
+
+/// The end of a manager's ownership.
+#[derive(Debug, Clone)]
+pub(crate) struct End {
+    /// The error of all later calls.
+    pub(crate) error: SessionError,
+    pub(crate) by: EndedBy,
+}
+
+/// The part of a program that ended the ownership of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EndedBy {
+    /// The work, through a handle of the session.
+    Work,
+    /// The manager on behalf of any other caller, or another process.
+    Other,
 }
 
 /// The parts of the log, apart from the head, that a new owner needs.
@@ -49,7 +69,8 @@ pub(crate) struct RestoredState {
 }
 
 impl OwnedSession {
-    pub(crate) fn new(head: &Head, restored: RestoredState, clock: Arc<dyn Clock>) -> Self {
+    /// Creates the session. `runtime` runs the release when the last handle is dropped.
+    pub(crate) fn new(head: &Head, restored: RestoredState, clock: Arc<dyn Clock>, runtime: Handle) -> Self {
         Self {
             id: head.id,
             attempt: head.lifecycle.attempt,
@@ -61,9 +82,10 @@ impl OwnedSession {
             answer: Mutex::new(restored.answer),
             view: watch::Sender::new(head.clone()),
             requests: watch::Sender::new(head.lifecycle.requests.clone()),
-            request_handling: AtomicU8::new(RequestHandling::Immediate as u8),
-            revoked: OnceLock::new(),
-            over: AtomicBool::new(false),
+            request_handling: AtomicU8::new(RequestHandling::default() as u8),
+            end: OnceLock::new(),
+            handles: AtomicUsize::new(0),
+            runtime,
             wake: Notify::new(),
         }
     }
@@ -82,47 +104,46 @@ impl OwnedSession {
 
     pub(crate) fn set_request_handling(&self, request_handling: RequestHandling) {
         self.request_handling.store(request_handling as u8, Ordering::SeqCst);
+        // A pending request may be answered now.
+        self.wake.notify_one();
     }
 
-    /// Returns `true` if the session ended, or is no longer owned by this manager.
-    pub(crate) fn is_over(&self) -> bool {
-        self.over.load(Ordering::SeqCst)
+    /// Returns the end of this manager's ownership, if it has ended.
+    pub(crate) fn ended(&self) -> Option<&End> {
+        self.end.get()
     }
 
     /// Checks that this manager still owns the session.
     ///
     /// # Errors
-    /// The reason why it does not.
+    /// What ended the session or its ownership.
     pub(crate) fn check(&self) -> Result<()> {
-        self.revoked.get().map_or(Ok(()), |error| Err(error.clone()))
+        self.ended().map_or(Ok(()), |end| Err(end.error.clone()))
     }
 
-    /// Revokes the session from its work. Cancels the token as well, so that the work stops soon.
-    pub(crate) fn revoke(&self, error: SessionError) {
-        let reason = error.to_string();
-        if self.revoked.set(error).is_ok() {
-            tracing::warn!(session = %self.id, reason, "lost ownership of the session");
-            self.end();
-            self.cancel.cancel(reason);
-        }
+    pub(crate) fn add_handle(&self) {
+        self.handles.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Ends the session for its work: rejects progress and wakes all waiters.
-    pub(crate) fn end(&self) {
-        self.over.store(true, Ordering::SeqCst);
-        self.progress.end();
-        // Wakes all tasks that wait for a change, including the end and a revocation.
-        self.view.send_modify(|_| {});
-        self.wake.notify_one();
+    /// Removes a handle. Returns the runtime on which to release the session if it was the last one.
+    pub(crate) fn remove_handle(&self) -> Option<&Handle> {
+        let last = self.handles.fetch_sub(1, Ordering::SeqCst) == 1;
+        (last && self.ended().is_none()).then_some(&self.runtime)
     }
 
-    /// Publishes a new head to the work.
-    pub(crate) fn publish(&self, head: &Head) {
+    pub(crate) fn has_handles(&self) -> bool {
+        self.handles.load(Ordering::SeqCst) > 0
+    }
+
+    /// Publishes a new head to the work, and the end of the ownership if it has ended.
+    pub(crate) fn publish(&self, head: &Head, end: Option<End>) {
+        // First, so that a task that the new head wakes finds it.
+        let ends = end.is_some_and(|end| self.end.set(end).is_ok());
         self.progress.sync_from(head);
         self.view.send_if_modified(|view| {
             let changed = view.tip != head.tip;
             view.clone_from(head);
-            changed
+            changed || ends
         });
         self.requests.send_if_modified(|requests| {
             let changed = *requests != head.lifecycle.requests;
@@ -132,13 +153,24 @@ impl OwnedSession {
         if let Some(request) = &head.lifecycle.requests.cancel {
             self.cancel.cancel(request.reason.clone());
         }
+        if ends && let Some(end) = self.ended() {
+            self.progress.end();
+            self.wake.notify_one();
+            if let SessionError::Fenced { .. } | SessionError::Storage(_) = &end.error {
+                tracing::warn!(session = %self.id, error = %end.error, "lost ownership of the session");
+            }
+            self.cancel.cancel(match &end.error {
+                SessionError::Cancelled { reason } => reason.clone(),
+                error => error.to_string(),
+            });
+        }
     }
 
     pub(crate) fn set_checkpoint(&self, state: &Value) {
         *self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner) = Some(state.clone());
     }
 
-    /// Waits until the session is over.
+    /// Waits until the session has ended, or a request may have to be answered.
     pub(crate) async fn woken(&self) {
         self.wake.notified().await;
     }

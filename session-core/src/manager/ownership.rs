@@ -5,8 +5,8 @@ use super::log_writer::Decide;
 use crate::error::{Result, SessionError};
 use crate::event::SessionEvent;
 use crate::head::Head;
-use crate::owner::Evidence;
-use crate::presence::Liveness;
+use crate::owner::{Evidence, Owner};
+use crate::presence::{Liveness, this_process};
 
 /// The owner of a session, as seen by this manager.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,8 +82,15 @@ const fn is_request(event: &SessionEvent) -> bool {
 
 /// Creates the error for a session whose owner is alive, or may be.
 pub(crate) fn owned_error(head: &Head, proven: bool) -> SessionError {
+    let id = head.id;
+    let is_here = |owner: &Owner| {
+        this_process().is_ok_and(|me| {
+            (me.pid, me.start_time, me.boot) == (owner.pid, owner.start_time, owner.boot.clone())
+        })
+    };
     match &head.lifecycle.owner {
-        Some(owner) => SessionError::Owned { id: head.id, owner: Box::new(owner.clone()), proven },
-        None => SessionError::Contended { id: head.id },
+        Some(owner) if is_here(owner) => SessionError::OwnedHere { id },
+        Some(owner) => SessionError::Owned { id, owner: Box::new(owner.clone()), proven },
+        None => SessionError::Contended { id },
     }
 }

@@ -1,5 +1,6 @@
 //! The manager over a storage. Each method is one decision that the engine executes.
 
+use std::cmp::Ordering;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +18,9 @@ use super::options::ManagerOptions;
 use super::ownership::OwnerStatus;
 use super::recovery::{Recovery, RecoveryOptions};
 use super::request_handling::RequestHandling;
-use super::requests::{append_as_owner, change, end_if_unowned};
-use super::session::Session;
-use super::session::{check_work_event, durability_of};
+use super::requests::{append_unowned, change, end_if_unowned};
+use super::session::{Session, check_work_event, durability_of, finish};
+use super::trackers::ProgressWatch;
 use super::{EventSink, PersistedSession, SessionList, SessionManager};
 use crate::config::{RecoveryPolicy, SessionConfig};
 use crate::error::{Result, SessionError};
@@ -29,14 +30,16 @@ use crate::id::SessionId;
 use crate::machine::{CancelRequest, SessionState, StateName};
 use crate::owner::Evidence;
 use crate::presence::{Liveness, Presence, ProcessPresence};
-use crate::progress::SessionProgress;
+use crate::progress::{ProgressTracker, SessionProgress};
 use crate::reason::{Failure, PauseReason, SessionSummary};
 use crate::record::{StoredRecord, Tip};
-use crate::recovery_report::{CrashedSession, RecoveryReport};
+use crate::recovery_report::{CrashedSessions, RecoveryReport};
 use crate::storage::{
-    Durability, MemoryStorage, SessionFilter, SessionStorage, SessionStorageExt as _, StorageError,
+    Durability, ListOrder, MemoryStorage, SessionFilter, SessionStorage, SessionStorageExt as _, StorageError,
 };
 
+/// The number of records that are read in one go.
+const PAGE: NonZeroUsize = NonZeroUsize::new(256).expect("256 is not 0");
 /// Default age above which `cleanup` deletes ended sessions.
 const KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
@@ -173,6 +176,11 @@ impl<S: ?Sized> PersistentSessionManager<S> {
         Ok(())
     }
 
+    /// Returns a handle of a session that this manager owns.
+    fn owned(&self, locked: &LockedSession<'_>) -> Option<Session> {
+        locked.owned().map(|owned| Session::new(Arc::clone(self.engine()), Arc::clone(owned)))
+    }
+
     fn engine(&self) -> &Arc<Engine> {
         &self.parts.engine
     }
@@ -219,17 +227,22 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
 
     async fn record_event(&self, id: SessionId, event: SessionEvent) -> Result<Tip> {
         check_work_event(event.kind())?;
-        append_as_owner(self.engine(), id, durability_of(&event), |_| Ok(vec![event.clone()])).await
+        self.engine().check_open()?;
+        let mut locked = LockedSession::lock(self.engine(), id).await;
+        match self.owned(&locked) {
+            Some(session) => {
+                drop(locked);
+                session.record(event).await
+            }
+            None => append_unowned(&mut locked, durability_of(&event), &[event]).await,
+        }
     }
 
     async fn pause_session(&self, id: SessionId, reason: String) -> Result<SessionState> {
         let request = SessionEvent::PauseRequested { reason: reason.clone(), by: self.requester() };
-        let here = |_: &Head, request_handling| {
+        let here = |_: &Head, request_handling: RequestHandling| {
             let paused = SessionEvent::Paused { reason: PauseReason::Requested(reason.clone()) };
-            Ok(match request_handling {
-                RequestHandling::Immediate => vec![paused],
-                RequestHandling::AtNextCall | RequestHandling::External => vec![request.clone()],
-            })
+            Ok(vec![if request_handling.manager_pauses() { paused } else { request.clone() }])
         };
         let head = change(self.engine(), id, here, |_, _| Ok(vec![request.clone()])).await?;
         Ok(head.state().clone())
@@ -251,11 +264,9 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
         let by = if by.is_empty() { self.requester() } else { by };
         let asked = SessionEvent::CancelRequested { reason: reason.clone(), by, force };
         let cancelled = SessionEvent::Cancelled { reason };
-        let here = |_: &Head, request_handling| {
-            Ok(match request_handling {
-                RequestHandling::Immediate => vec![asked.clone(), cancelled.clone()],
-                RequestHandling::AtNextCall | RequestHandling::External => vec![asked.clone()],
-            })
+        let here = |_: &Head, request_handling: RequestHandling| {
+            let answer = request_handling.manager_cancels(force).then(|| cancelled.clone());
+            Ok([asked.clone()].into_iter().chain(answer).collect())
         };
         let elsewhere = |_: &Head, owner_status: &OwnerStatus| {
             Ok(match owner_status {
@@ -278,8 +289,13 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
     }
 
     async fn complete_session(&self, id: SessionId, summary: SessionSummary) -> Result<()> {
-        let completed = |_: &Head| Ok(vec![SessionEvent::Completed { summary: summary.clone() }]);
-        append_as_owner(self.engine(), id, Durability::Flushed, completed).await?;
+        self.engine().check_open()?;
+        let completed = [SessionEvent::Completed { summary }];
+        let mut locked = LockedSession::lock(self.engine(), id).await;
+        if locked.owned().is_some() {
+            return finish(self.engine(), &mut locked, &completed).await;
+        }
+        append_unowned(&mut locked, Durability::Flushed, &completed).await?;
         Ok(())
     }
 
@@ -296,7 +312,21 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
     }
 
     async fn get_progress(&self, id: SessionId) -> Result<SessionProgress> {
-        Ok(SessionProgress::from_head(&self.get_head(id).await?, self.engine().writer.clock().now()))
+        match self.progress(id) {
+            Some(tracker) => Ok(tracker.snapshot()),
+            None => {
+                let now = self.engine().writer.clock().now();
+                Ok(SessionProgress::from_head(&self.get_head(id).await?, now))
+            }
+        }
+    }
+
+    fn progress(&self, id: SessionId) -> Option<ProgressTracker> {
+        self.engine().trackers.get(id)
+    }
+
+    fn watch_progress(&self) -> ProgressWatch {
+        self.engine().trackers.watch()
     }
 
     async fn get_head(&self, id: SessionId) -> Result<Head> {
@@ -308,7 +338,10 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
     }
 
     async fn list_sessions(&self, filter: SessionFilter) -> Result<SessionList> {
-        let page = self.engine().storage().list_all(&filter).await?;
+        let mut page = self.engine().storage().list_all(&filter).await?;
+        if filter.order == ListOrder::Created {
+            page.heads.sort_by_key(|head| (head.created_at, head.id));
+        }
         Ok(SessionList { heads: page.heads, unreadable: page.unreadable })
     }
 
@@ -338,6 +371,26 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
             records.extend(page);
         }
         Ok(records)
+    }
+
+    async fn next_records(&self, id: SessionId, after: u64) -> Result<Vec<StoredRecord>> {
+        let storage = self.engine().storage();
+        loop {
+            let records = storage.records(id, after, PAGE).await?.records;
+            if !records.is_empty() {
+                return Ok(records);
+            }
+            let head = self.get_head(id).await?;
+            match head.tip.revision.cmp(&after) {
+                Ordering::Less => {
+                    return Err(StorageError::Conflict { id, expected: None, actual: Some(head.tip) }.into());
+                }
+                Ordering::Equal if head.state().is_final() => return Ok(Vec::new()),
+                Ordering::Equal => storage.changed(id, head.tip, self.engine().intervals.poll).await,
+                // The log has grown between the two reads.
+                Ordering::Greater => {}
+            }
+        }
     }
 
     async fn delete_session(&self, id: SessionId) -> Result<()> {
@@ -379,8 +432,12 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
         }
     }
 
-    async fn find_crashed_sessions(&self) -> Result<Vec<CrashedSession>> {
-        self.parts.recovery.orphans().await
+    fn opening_recovery(&self) -> Option<RecoveryReport> {
+        self.engine().sinks.opening().cloned()
+    }
+
+    async fn find_crashed_sessions(&self) -> Result<CrashedSessions> {
+        self.parts.recovery.crashed().await
     }
 
     async fn recover(&self, options: RecoveryOptions) -> Result<RecoveryReport> {
@@ -389,12 +446,14 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
 
     async fn shutdown(&self) -> Result<()> {
         self.engine().close();
+        self.engine().trackers.close();
         let mut failed = None;
         for owned in self.engine().registry.owned().await {
             let mut session = LockedSession::lock(self.engine(), owned.id).await;
             match session.release(Evidence::Shutdown).await {
+                Ok(()) => {}
                 // It ended in between.
-                Ok(()) | Err(SessionError::Fenced { .. }) => {}
+                Err(_) if session.owned().is_none() => {}
                 Err(error) => failed = Some(error),
             }
         }

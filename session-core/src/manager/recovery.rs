@@ -12,7 +12,7 @@ use super::log_writer::Decide;
 use super::run::{WorkError, run_work};
 use super::session::Session;
 use crate::config::RecoveryPolicy;
-use crate::error::Result;
+use crate::error::{Result, SessionError};
 use crate::event::SessionEvent;
 use crate::head::Head;
 use crate::id::{InstanceId, SessionId};
@@ -20,7 +20,7 @@ use crate::machine::SessionState;
 use crate::owner::Evidence;
 use crate::presence::Liveness;
 use crate::reason::{Failure, FailureCause, PauseReason, SessionSummary};
-use crate::recovery_report::{CrashedSession, RecoveryOutcome, RecoveryReport};
+use crate::recovery_report::{CrashedSession, CrashedSessions, RecoveryOutcome, RecoveryReport};
 use crate::storage::{Durability, SessionFilter, SessionStorageExt as _};
 
 /// Options of a recovery.
@@ -106,16 +106,46 @@ impl Recovery {
         Self { engine, handlers, max_attempts }
     }
 
-    /// Returns all orphaned sessions.
-    pub(crate) async fn orphans(&self) -> Result<Vec<CrashedSession>> {
+    /// Returns all sessions that lost their owner and were not resumed since, except those that were paused on request.
+    pub(crate) async fn crashed(&self) -> Result<CrashedSessions> {
         let mut known = HashMap::new();
-        let mut orphans = Vec::new();
-        for head in self.engine.storage().list_all(&SessionFilter::active()).await?.heads {
-            if let Some(evidence) = self.evidence(&head, &mut known).await? {
-                orphans.push(CrashedSession { head, evidence });
+        let page = self.engine.storage().list_all(&SessionFilter::active()).await?;
+        let mut crashed = CrashedSessions { unreadable: page.unreadable, ..CrashedSessions::default() };
+        for head in page.heads {
+            let evidence = match head.state() {
+                SessionState::Paused { reason: PauseReason::Requested(_) | PauseReason::Limit(_) } => None,
+                // The loss is in the log.
+                SessionState::Paused { .. } if head.lifecycle.owner.is_none() => {
+                    match self.last_interruption(&head).await {
+                        Ok(evidence) => evidence,
+                        Err(SessionError::Storage(error)) => {
+                            crashed.unreadable.push((head.id, error));
+                            None
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+                _ => self.evidence(&head, &mut known).await?,
+            };
+            if let Some(evidence) = evidence {
+                let outcome = self.engine.sinks.outcome_at_opening(head.id);
+                crashed.sessions.push(CrashedSession { head, evidence, outcome });
             }
         }
-        Ok(orphans)
+        crashed.sessions.sort_by_key(|crashed| (crashed.head.created_at, crashed.head.id));
+        Ok(crashed)
+    }
+
+    /// Reads the evidence of the last `interrupted` in a log. It is near the end: only requests and notes may follow.
+    async fn last_interruption(&self, head: &Head) -> Result<Option<Evidence>> {
+        for revision in (1..=head.tip.revision).rev() {
+            if let SessionEvent::Interrupted { evidence } =
+                self.engine.writer.event(head.id, revision).await?
+            {
+                return Ok(Some(evidence));
+            }
+        }
+        Ok(None)
     }
 
     /// Returns the evidence that the process responsible for a session is dead. Checks each process once.
@@ -145,6 +175,9 @@ impl Recovery {
         let page = self.engine.storage().list_all(&SessionFilter::active()).await?;
         let complete = page.unreadable.is_empty();
         report.failed.extend(page.unreadable.into_iter().map(|(id, error)| (id, error.into())));
+        for (id, error) in &report.failed {
+            tracing::warn!(session = %id, %error, code = %error.code(), "cannot read a session: it is not recovered");
+        }
         for head in page.heads {
             named.extend(head.responsible_process().map(|owner| owner.instance));
             if !options.only.is_empty() && !options.only.contains(&head.id) {
@@ -152,8 +185,16 @@ impl Recovery {
             }
             match self.recover_one(&head, &options).await {
                 Ok(None) => {}
-                Ok(Some(outcome)) => report.recovered.push((head.id, outcome)),
-                Err(error) => report.failed.push((head.id, error)),
+                Ok(Some(outcome)) => {
+                    if !options.dry_run {
+                        tracing::warn!(session = %head.id, name = head.name, ?outcome, "recovered a session that lost its owner");
+                    }
+                    report.recovered.push((head.id, outcome));
+                }
+                Err(error) => {
+                    tracing::warn!(session = %head.id, %error, code = %error.code(), "could not recover a session");
+                    report.failed.push((head.id, error));
+                }
             }
         }
         if complete && !options.dry_run {

@@ -28,7 +28,7 @@ pub(crate) async fn change(
         let request_handling = owned.request_handling();
         let result = session.append_as_owner(Durability::Flushed, |head| here(head, request_handling)).await;
         match result {
-            // Another process ended the session in the meantime: continue as for a session that is not ours.
+            // Another process took the session in the meantime: continue as for a session that is not ours.
             Err(SessionError::Fenced { .. }) if session.owned().is_none() => {}
             result => {
                 result?;
@@ -39,31 +39,26 @@ pub(crate) async fn change(
     Ok(session.append_as_claimant(elsewhere).await?.head)
 }
 
-/// Appends events that only the owner may append. If this manager does not own the session, fails with the error of
-/// the state machine if the state does not allow the events for any process, else with `FENCED`.
-pub(crate) async fn append_as_owner(
-    engine: &Engine,
-    id: SessionId,
+/// Appends events that only the owner may append to a session that this manager does not own: fails with the error of
+/// the state machine if the state does not allow the events for any process, else with `FENCED`. A note in an unowned
+/// session is allowed.
+pub(crate) async fn append_unowned(
+    session: &mut LockedSession<'_>,
     durability: Durability,
-    decide: impl Fn(&Head) -> Result<Vec<SessionEvent>> + Send + Sync,
+    events: &[SessionEvent],
 ) -> Result<Tip> {
-    engine.check_open()?;
-    let mut session = LockedSession::lock(engine, id).await;
-    if session.owned().is_some() {
-        return session.append_as_owner(durability, decide).await;
-    }
-    let unowned = |head: &Head| {
-        let events = decide(head)?;
+    let decide = |head: &Head| {
+        let id = head.id;
         let claimant_may_append = |event: &SessionEvent| event.kind().role() == Role::OwnerOrClaimant;
         match (&head.lifecycle.owner, head.state().name()) {
             (Some(owner), _) => Err(SessionError::Fenced { id, what: format!("{owner} owns it") }),
             (None, StateName::Paused) if !events.iter().all(claimant_may_append) => {
                 Err(SessionError::Fenced { id, what: "no process owns it: resume it first".to_owned() })
             }
-            (None, _) => Ok(events),
+            (None, _) => Ok(events.to_vec()),
         }
     };
-    Ok(session.append(durability, unowned).await?.head.tip)
+    Ok(session.append(durability, decide).await?.head.tip)
 }
 
 /// Returns the event that ends a session, if the session is unowned or its owner is dead.

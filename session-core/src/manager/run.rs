@@ -4,19 +4,15 @@ use std::error::Error;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::time::Duration;
-
-use serde::Serialize;
-use tokio::time::Instant;
 
 use super::report::SessionReport;
 use super::request_handling::RequestHandling;
 use super::session::Session;
 use crate::error::{Result, SessionError};
-use crate::machine::SessionState;
 use crate::owner::Evidence;
 use crate::reason::{Failure, FailureCause, SessionSummary};
 use crate::storage::StorageError;
+use serde::Serialize;
 
 /// The error of failed work. Every error type converts to it with `?`.
 ///
@@ -70,8 +66,7 @@ impl fmt::Debug for WorkError {
 enum Outcome<T> {
     Returned(Result<T, WorkError>),
     Panicked(String),
-    Deadline(Duration),
-    Forced(String),
+    /// Something else ended the session: a call with its id, its deadline, another process.
     Lost(SessionError),
 }
 
@@ -82,15 +77,13 @@ where
     Fut: Future<Output = Result<T, WorkError>> + Send,
     T: Serialize + Send,
 {
-    session.set_request_handling(RequestHandling::AtNextCall);
+    session.set_request_handling(RequestHandling::Cooperative);
     let mut guard = InterruptOnDrop { session: Some(session.clone()) };
     let outcome = {
         let mut work = pin!(catch_panics(work, session.clone()));
         tokio::select! {
             biased;
             error = session.fenced() => Outcome::Lost(error),
-            reason = force_requested(&session) => Outcome::Forced(reason),
-            limit = deadline(&session) => Outcome::Deadline(limit),
             outcome = &mut work => outcome,
         }
     };
@@ -99,8 +92,16 @@ where
         // Ended; or the storage failed, and then `interrupted` would fail as well.
         guard.session = None;
     }
-    ending?;
-    Ok(session.restore().await?.into())
+    match ending {
+        // The end is in the log, whichever caller wrote it.
+        Ok(())
+        | Err(
+            SessionError::Cancelled { .. }
+            | SessionError::Failed { .. }
+            | SessionError::AlreadyCompleted { .. },
+        ) => Ok(session.restore().await?.into()),
+        Err(error) => Err(error),
+    }
 }
 
 async fn record_outcome<T: Serialize>(session: &Session, outcome: Outcome<T>) -> Result<()> {
@@ -127,11 +128,6 @@ async fn record_outcome<T: Serialize>(session: &Session, outcome: Outcome<T>) ->
             None => session.fail(failure(FailureCause::Work, error.chain())).await,
         },
         Outcome::Panicked(message) => session.fail(failure(FailureCause::Panic, message)).await,
-        Outcome::Deadline(limit) => {
-            let message = format!("still running after {} ms", limit.as_millis());
-            session.fail(Failure::new(FailureCause::Timeout, message)).await
-        }
-        Outcome::Forced(reason) => session.cancel(reason).await,
     }
 }
 
@@ -169,43 +165,6 @@ where
     .await
 }
 
-/// Resolves when a forced cancellation is requested.
-async fn force_requested(session: &Session) -> String {
-    let mut requests = session.requests();
-    loop {
-        if let Some(cancel) = &requests.borrow_and_update().cancel
-            && cancel.force
-        {
-            return cancel.reason.clone();
-        }
-        if requests.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-/// Resolves when the session has run for as long as its deadline allows, without counting pauses.
-async fn deadline(session: &Session) -> Duration {
-    let Some(limit) = session.config().deadline_ms.map(Duration::from_millis) else {
-        return std::future::pending().await;
-    };
-    let mut left = limit;
-    let mut view = session.watch();
-    loop {
-        let runs = matches!(view.borrow_and_update().state(), SessionState::Running { .. });
-        let since = Instant::now();
-        tokio::select! {
-            () = tokio::time::sleep(left), if runs => return limit,
-            changed = view.changed() => if changed.is_err() {
-                return std::future::pending().await;
-            }
-        }
-        if runs {
-            left = left.saturating_sub(since.elapsed());
-        }
-    }
-}
-
 /// Interrupts the session when the future that runs it is dropped.
 struct InterruptOnDrop {
     session: Option<Session>,
@@ -217,8 +176,12 @@ impl Drop for InterruptOnDrop {
         // Without a runtime, the process is about to end, and its death has the same effect.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                if let Err(error) = session.interrupt(Evidence::Dropped).await {
-                    tracing::warn!(session = %session.id(), %error, "could not release the session of dropped work");
+                match session.interrupt(Evidence::Dropped).await {
+                    // It ended in between.
+                    Ok(()) | Err(SessionError::Cancelled { .. } | SessionError::Failed { .. }) => {}
+                    Err(error) => {
+                        tracing::warn!(session = %session.id(), %error, "could not interrupt the session of dropped work");
+                    }
                 }
             });
         }

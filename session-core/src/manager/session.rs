@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::engine::Engine;
 use super::locked_session::LockedSession;
-use super::owned_session::OwnedSession;
+use super::owned_session::{End, EndedBy, OwnedSession};
 use super::request_handling::RequestHandling;
 use crate::cancellation::CancellationToken;
 use crate::config::SessionConfig;
@@ -37,17 +37,60 @@ pub enum Ending {
 
 /// The handle through which work uses its session. Clones are the same session.
 ///
-/// Methods that need a running session wait while it is paused. They also handle a pause request: they append `paused`
-/// and then block the work. They fail with `CANCELLED` if a cancellation is requested meanwhile. Once another process
-/// owns the session, all methods fail with `FENCED`.
-#[derive(Debug, Clone)]
+/// # Pauses
+/// Methods that need a running session wait while it is paused. They also answer a pause request: they append `paused`
+/// and then block the work until it is resumed. Work that waits for other things can do the same with
+/// [`paused`](Self::paused); for work that never calls its session, see [`RequestHandling`].
+///
+/// # Ends
+/// However the session ends, and whichever process ends it, the [`cancellation`](Self::cancellation) token is cancelled,
+/// its callbacks are called once, and every later call fails with what ended the session: `CANCELLED`; `TIMEOUT` or
+/// `WORK_FAILED` for a failure; `ILLEGAL_TRANSITION` if it completed; `NOT_FOUND` if it was deleted; `CLOSED` after a
+/// shutdown of the manager; `FENCED` if another process owns it. If the work itself did not end it,
+/// [`fenced`](Self::fenced) returns that error.
+///
+/// A session whose last handle is dropped before the end is interrupted: it is paused, and can be resumed.
+///
+/// # Errors
+/// Every method that appends fails with these errors once the session has ended, and with the errors of the storage
+/// (`STORAGE_UNAVAILABLE`, `DISK_FULL` and others), after which nothing was appended unless the message says that the
+/// outcome is unknown.
+#[derive(Debug)]
+#[must_use = "a session is interrupted when its last handle is dropped"]
 pub struct Session {
     pub(super) engine: Arc<Engine>,
     pub(super) owned: Arc<OwnedSession>,
 }
 
+impl Clone for Session {
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.engine), Arc::clone(&self.owned))
+    }
+}
+
+/// Dropping the last handle interrupts a session that has not ended.
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.owned.remove_handle() {
+            let (engine, owned) = (Arc::clone(&self.engine), Arc::clone(&self.owned));
+            // If the runtime is shutting down, the process is about to end, and its death has the same effect.
+            runtime.spawn(async move {
+                let mut locked = LockedSession::lock(&engine, owned.id).await;
+                // Another handle may have been created meanwhile, by a resume in this process.
+                if !owned.has_handles()
+                    && locked.owned().is_some_and(|current| Arc::ptr_eq(current, &owned))
+                    && let Err(error) = locked.release(Evidence::Dropped).await
+                {
+                    tracing::warn!(session = %owned.id, %error, "could not interrupt the session of dropped work");
+                }
+            });
+        }
+    }
+}
+
 impl Session {
-    pub(super) const fn new(engine: Arc<Engine>, owned: Arc<OwnedSession>) -> Self {
+    pub(super) fn new(engine: Arc<Engine>, owned: Arc<OwnedSession>) -> Self {
+        owned.add_handle();
         Self { engine, owned }
     }
 
@@ -93,7 +136,8 @@ impl Session {
         self.owned.requests()
     }
 
-    /// Returns the token that is cancelled when a cancellation is requested or ownership is lost.
+    /// Returns the token that is cancelled when a cancellation is requested, and at the latest when the session ends,
+    /// in whichever way.
     #[must_use]
     pub fn cancellation(&self) -> CancellationToken {
         self.owned.cancel.token()
@@ -105,8 +149,8 @@ impl Session {
         &self.owned.progress
     }
 
-    /// Sets the handling of pause and resume requests. [`run`](crate::SessionManagerExt::run) sets
-    /// [`AtNextCall`](RequestHandling::AtNextCall).
+    /// Sets the handling of requests by the owner of the session: see [`RequestHandling`]. Requests that are pending are
+    /// handled accordingly.
     pub fn set_request_handling(&self, request_handling: RequestHandling) {
         self.owned.set_request_handling(request_handling);
     }
@@ -199,8 +243,62 @@ impl Session {
         Ok(value)
     }
 
-    /// Records that the work is paused. For embedding programs that handle requests themselves; with
-    /// [`AtNextCall`](RequestHandling::AtNextCall), the next session call does it.
+    /// Waits until a pause is requested, and records that the work has stopped. To be used in a `select!` next to what
+    /// the work waits for. On return the session is paused; [`resumed`](Self::resumed) and every call that needs a
+    /// running session wait until it is resumed. Dropping the future is harmless.
+    ///
+    /// ```
+    /// # use session_core::{InMemorySessionManager, SessionConfig, SessionManager as _, Session, Result};
+    /// # async fn next_item() -> Option<u32> { None }
+    /// async fn work(session: &Session) -> Result<()> {
+    ///     loop {
+    ///         tokio::select! {
+    ///             stopped = session.paused() => stopped?,
+    ///             item = next_item() => match item {
+    ///                 Some(_) => session.progress().complete_step("item"),
+    ///                 None => return Ok(()),
+    ///             },
+    ///         }
+    ///         session.resumed().await?;
+    ///     }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+    /// # let manager = InMemorySessionManager::new();
+    /// # let id = manager.create_session(SessionConfig::new("import")).await?;
+    /// # work(&manager.start_session(id).await?).await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `CANCELLED` if a cancellation is requested; those of [`Session`].
+    pub async fn paused(&self) -> Result<()> {
+        loop {
+            let requested = self
+                .wait_for(|head| match &head.lifecycle.requests.pause {
+                    _ if is_paused(head) => Some(None),
+                    Some(pause) if self.owned.request_handling().work_pauses() => {
+                        Some(Some(pause.reason.clone()))
+                    }
+                    _ => None,
+                })
+                .await?;
+            match requested {
+                None => return Ok(()),
+                Some(reason) => drop(self.pause(PauseReason::Requested(reason)).await?),
+            }
+        }
+    }
+
+    /// Waits while the session is paused.
+    ///
+    /// # Errors
+    /// Those of [`paused`](Self::paused).
+    pub async fn resumed(&self) -> Result<()> {
+        self.wait_for(|head| (!is_paused(head)).then_some(())).await
+    }
+
+    /// Records that the work is paused, without a request. For embedding programs that handle requests themselves, and
+    /// for work that pauses on its own.
     ///
     /// # Errors
     /// Those of [`Session`].
@@ -274,15 +372,17 @@ impl Session {
     /// # Errors
     /// Those of [`complete`](Self::complete).
     pub async fn interrupt(&self, evidence: Evidence) -> Result<()> {
-        LockedSession::lock(&self.engine, self.id()).await.release(evidence).await
+        let mut locked = self.lock().await?;
+        locked.release(evidence).await
     }
 
-    /// Waits until this process loses ownership other than by ending the session, and returns the reason.
+    /// Waits until the session was ended, or its ownership taken, by anything but this work: a call with its id, another
+    /// process, a deadline, a shutdown. Returns what ended it; all later calls fail with the same error.
     pub async fn fenced(&self) -> SessionError {
         let mut view = self.owned.view();
         loop {
-            if let Err(error) = self.owned.check() {
-                return error;
+            if let Some(End { error, by: EndedBy::Other }) = self.owned.ended() {
+                return error.clone();
             }
             // Pending cannot happen: the sender is in `owned`, which this handle holds.
             if view.changed().await.is_err() {
@@ -296,9 +396,7 @@ impl Session {
     /// # Errors
     /// `FENCED`, and failures of the storage.
     pub async fn refresh(&self) -> Result<()> {
-        let mut locked = LockedSession::lock(&self.engine, self.id()).await;
-        self.owned.check()?;
-        locked.poll().await
+        self.lock().await?.poll().await
     }
 
     fn payload(&self, what: &'static str, error: serde_json::Error) -> SessionError {
@@ -314,17 +412,8 @@ impl Session {
     /// Appends the last events of the work, the ending last. Resumes a paused session first if one of the events needs
     /// a running session.
     pub(super) async fn finish(&self, last: Vec<SessionEvent>) -> Result<()> {
-        let me = self.engine.identity.me().await?.clone();
-        let needs_running = |event: &SessionEvent| {
-            !matches!(event.kind(), EventKind::Noted | EventKind::Failed | EventKind::Cancelled)
-        };
-        self.append(Durability::Flushed, |head| {
-            let resumed = SessionEvent::Resumed { owner: me.clone() };
-            let resumed = (is_paused(head) && last.iter().any(needs_running)).then_some(resumed);
-            Ok(resumed.into_iter().chain(last.iter().cloned()).collect())
-        })
-        .await?;
-        Ok(())
+        let mut locked = self.lock().await?;
+        finish(&self.engine, &mut locked, &last).await
     }
 
     pub(super) async fn append(
@@ -332,9 +421,17 @@ impl Session {
         durability: Durability,
         decide: impl FnMut(&Head) -> Result<Vec<SessionEvent>> + Send,
     ) -> Result<Tip> {
-        let mut locked = LockedSession::lock(&self.engine, self.id()).await;
+        self.lock().await?.append_as_owner(durability, decide).await
+    }
+
+    /// Locks the session for a change by its work.
+    ///
+    /// # Errors
+    /// What ended the session.
+    async fn lock(&self) -> Result<LockedSession<'_>> {
+        let locked = LockedSession::lock(&self.engine, self.id()).await.by_work();
         self.owned.check()?;
-        locked.append_as_owner(durability, decide).await
+        Ok(locked)
     }
 
     /// Appends an event that needs a running session, waiting while the session is paused.
@@ -347,7 +444,7 @@ impl Session {
                     let requests = &head.lifecycle.requests;
                     match (head.state(), &requests.pause, &requests.cancel) {
                         (SessionState::Running { .. }, Some(pause), None)
-                            if self.owned.request_handling() != RequestHandling::External =>
+                            if self.owned.request_handling().work_pauses() =>
                         {
                             paused = true;
                             Ok(vec![SessionEvent::Paused {
@@ -365,8 +462,7 @@ impl Session {
             if !paused {
                 return Ok(tip);
             }
-            self.wait_for(|head| (!matches!(head.state(), SessionState::Paused { .. })).then_some(()))
-                .await?;
+            self.resumed().await?;
         }
     }
 
@@ -387,6 +483,25 @@ impl Session {
             view.changed().await.map_err(|_| SessionError::ShutDown)?;
         }
     }
+}
+
+/// Appends the last events of a session, the ending last, on behalf of the owner.
+pub(super) async fn finish(
+    engine: &Engine,
+    locked: &mut LockedSession<'_>,
+    last: &[SessionEvent],
+) -> Result<()> {
+    let me = engine.identity.me().await?.clone();
+    let needs_running = |event: &SessionEvent| {
+        !matches!(event.kind(), EventKind::Noted | EventKind::Failed | EventKind::Cancelled)
+    };
+    let decide = |head: &Head| {
+        let resumed = SessionEvent::Resumed { owner: me.clone() };
+        let resumed = (is_paused(head) && last.iter().any(needs_running)).then_some(resumed);
+        Ok(resumed.into_iter().chain(last.iter().cloned()).collect())
+    };
+    locked.append_as_owner(Durability::Flushed, decide).await?;
+    Ok(())
 }
 
 /// Returns the durability with which an event of the work is acknowledged.

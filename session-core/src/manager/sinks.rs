@@ -4,8 +4,9 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use super::log_tail::LogTail;
 use crate::event::SessionEvent;
+use crate::id::SessionId;
 use crate::observer::EventContext;
-use crate::recovery_report::RecoveryReport;
+use crate::recovery_report::{RecoveryOutcome, RecoveryReport};
 
 /// Receives each event of a manager once it is flushed, in order for each session. The session waits for the call, so
 /// it must not block. Use [`ObservableSessionManager`](crate::ObservableSessionManager) for observers that may.
@@ -13,8 +14,11 @@ pub trait EventSink: Send + Sync + std::fmt::Debug {
     /// Receives one event.
     fn event(&self, context: &EventContext, event: &Arc<SessionEvent>);
 
-    /// Receives the report of a recovery.
+    /// Receives the report of a recovery. The report of the recovery at opening is received on registration.
     fn recovered(&self, report: &RecoveryReport);
+
+    /// Receives the deletion of a session. It has no event: its log is gone.
+    fn deleted(&self, id: SessionId);
 }
 
 /// The sinks of a manager.
@@ -32,6 +36,20 @@ impl Sinks {
             sink.recovered(report);
         }
         self.all.write().unwrap_or_else(PoisonError::into_inner).push(sink);
+    }
+
+    pub(crate) fn deleted(&self, id: SessionId) {
+        self.each(|sink| sink.deleted(id));
+    }
+
+    /// Returns the outcome of the recovery at opening for a session.
+    pub(crate) fn outcome_at_opening(&self, id: SessionId) -> Option<RecoveryOutcome> {
+        let recovered = &self.opening.get()?.recovered;
+        recovered.iter().find(|(session, _)| *session == id).map(|(_, outcome)| outcome.clone())
+    }
+
+    pub(crate) fn opening(&self) -> Option<&RecoveryReport> {
+        self.opening.get()
     }
 
     pub(crate) fn opened_with(&self, report: RecoveryReport) {

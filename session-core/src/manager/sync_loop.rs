@@ -1,6 +1,7 @@
 //! The task that synchronizes an owned session with its log.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -10,27 +11,34 @@ use super::owned_session::OwnedSession;
 use super::request_handling::RequestHandling;
 use crate::error::Result;
 use crate::event::SessionEvent;
-use crate::machine::SessionState;
-use crate::reason::PauseReason;
+use crate::head::Head;
+use crate::machine::{Requests, SessionState};
+use crate::owner::Owner;
+use crate::reason::{Failure, FailureCause, PauseReason};
 use crate::storage::{Durability, SessionStorageExt as _};
 
 /// Synchronizes an owned session with its log until it is over: writes reported progress, flushes buffered records
-/// after the autosave interval, reads the records of other processes, and handles resume requests.
+/// after the autosave interval, reads the records of other processes, answers requests, and enforces the deadline.
 ///
 /// It keeps only weak references while it waits, so that ownership ends with the last handle of the manager.
 pub(crate) async fn sync_loop(engine: Weak<Engine>, owned: Weak<OwnedSession>) {
     let mut next_progress = Instant::now();
+    let mut stopwatch = Stopwatch::default();
     loop {
         let (Some(engine), Some(owned)) = (engine.upgrade(), owned.upgrade()) else { return };
-        if owned.is_over() {
+        if owned.ended().is_some() {
             return;
         }
-        let seen = owned.view().borrow().tip;
+        let mut view = owned.view();
+        let seen = view.borrow_and_update().tip;
         let poll = engine.intervals.poll;
-        let running = matches!(owned.view().borrow().state(), SessionState::Running { .. });
+        let running = matches!(view.borrow().state(), SessionState::Running { .. });
         let storage = Arc::clone(engine.storage());
         let interval = engine.intervals.progress;
         let id = owned.id;
+        stopwatch.set_running(running);
+        let limit = owned.config.deadline_ms.map(Duration::from_millis);
+        let limit = limit.filter(|_| owned.request_handling().managed());
         let reported = owned.progress.clone();
         let weak_owned = Arc::downgrade(&owned);
         let weak_engine = Arc::downgrade(&engine);
@@ -43,6 +51,9 @@ pub(crate) async fn sync_loop(engine: Weak<Engine>, owned: Weak<OwnedSession>) {
             }, if running => Tick::Progress,
             () = storage.changed(id, seen, poll) => Tick::Poll,
             () = woken(&weak_owned) => Tick::Poll,
+            // The time of a pause does not count: a change of the state starts or stops the stopwatch.
+            _ = view.changed(), if limit.is_some() => continue,
+            limit = stopwatch.reach(limit), if running => Tick::Deadline(limit),
         };
         drop(reported);
         let (Some(engine), Some(owned)) = (weak_engine.upgrade(), weak_owned.upgrade()) else { return };
@@ -52,7 +63,7 @@ pub(crate) async fn sync_loop(engine: Weak<Engine>, owned: Weak<OwnedSession>) {
             next_progress = Instant::now() + interval;
         }
         if let Err(error) = result
-            && !owned.is_over()
+            && owned.ended().is_none()
         {
             tracing::warn!(session = %id, %error, code = %error.code(), "sync with the log failed, will retry");
             drop((engine, owned));
@@ -73,6 +84,39 @@ async fn woken(owned: &Weak<OwnedSession>) {
 enum Tick {
     Progress,
     Poll,
+    /// The deadline has passed, which allowed this much time.
+    Deadline(Duration),
+}
+
+/// The time that a session has been running in this attempt.
+#[derive(Debug, Default)]
+struct Stopwatch {
+    before: Duration,
+    since: Option<Instant>,
+}
+
+impl Stopwatch {
+    fn set_running(&mut self, running: bool) {
+        match (self.since, running) {
+            (None, true) => self.since = Some(Instant::now()),
+            (Some(since), false) => {
+                self.before += since.elapsed();
+                self.since = None;
+            }
+            (None, false) | (Some(_), true) => {}
+        }
+    }
+
+    /// Waits until it reaches the limit, and returns that.
+    async fn reach(&self, limit: Option<Duration>) -> Duration {
+        if let (Some(limit), Some(since)) = (limit, self.since)
+            && let Some(deadline) = since.checked_add(limit.saturating_sub(self.before))
+        {
+            tokio::time::sleep_until(deadline).await;
+            return limit;
+        }
+        std::future::pending().await
+    }
 }
 
 async fn perform(engine: &Engine, owned: &Arc<OwnedSession>, tick: Tick) -> Result<()> {
@@ -85,32 +129,51 @@ async fn perform(engine: &Engine, owned: &Arc<OwnedSession>, tick: Tick) -> Resu
             session.append_as_owner(Durability::Buffered, |_| Ok(Vec::new())).await?;
         }
         Tick::Poll => session.poll().await?,
+        Tick::Deadline(limit) => {
+            let message = format!("still running after {} ms", limit.as_millis());
+            let failed = SessionEvent::Failed { error: Failure::new(FailureCause::Timeout, message) };
+            let decide = |head: &Head| {
+                let running = matches!(head.state(), SessionState::Running { .. });
+                Ok(running.then(|| failed.clone()).into_iter().collect())
+            };
+            session.append_as_owner(Durability::Flushed, decide).await?;
+        }
     }
     let Some(tail) = session.tail() else { return Ok(()) };
     if tail.unflushed_since.is_some_and(|since| since.elapsed() >= engine.intervals.autosave) {
         session.append_as_owner(Durability::Flushed, |_| Ok(Vec::new())).await?;
     }
-    resume_if_requested(engine, &mut session).await
+    answer_requests(engine, &mut session).await
 }
 
-/// Resumes work that is blocked in a session call, once a resume was requested. Work that awaits input is woken by
-/// the input only.
-async fn resume_if_requested(engine: &Engine, session: &mut LockedSession<'_>) -> Result<()> {
+/// Answers the pending requests that the manager answers for the work.
+async fn answer_requests(engine: &Engine, session: &mut LockedSession<'_>) -> Result<()> {
     let (Some(owned), Some(tail)) = (session.owned(), session.tail()) else { return Ok(()) };
-    let requested = tail.head.lifecycle.requests.resume.is_some();
-    let waits = matches!(
-        tail.head.state(),
-        SessionState::Paused { reason } if !matches!(reason, PauseReason::AwaitingInput(_))
-    );
-    if !(requested && waits) || owned.request_handling() == RequestHandling::External {
+    let request_handling = owned.request_handling();
+    let me = engine.identity.me().await?.clone();
+    if answer(&tail.head, request_handling, &me).is_none() {
         return Ok(());
     }
-    let me = engine.identity.me().await?.clone();
-    session
-        .append_as_owner(Durability::Flushed, |head| {
-            let still = matches!(head.state(), SessionState::Paused { .. });
-            Ok(if still { vec![SessionEvent::Resumed { owner: me.clone() }] } else { Vec::new() })
-        })
-        .await?;
+    let decide = |head: &Head| Ok(answer(head, request_handling, &me).into_iter().collect());
+    session.append_as_owner(Durability::Flushed, decide).await?;
     Ok(())
+}
+
+/// Returns the event with which the manager answers the most urgent request. Work that awaits input is woken by the
+/// input only.
+fn answer(head: &Head, request_handling: RequestHandling, me: &Owner) -> Option<SessionEvent> {
+    let Requests { pause, resume, cancel, answer: _ } = &head.lifecycle.requests;
+    match (head.state(), cancel) {
+        (_, Some(cancel)) if request_handling.manager_cancels(cancel.force) => {
+            Some(SessionEvent::Cancelled { reason: cancel.reason.clone() })
+        }
+        (SessionState::Running { .. }, _) if request_handling.manager_pauses() => pause
+            .as_ref()
+            .map(|pause| SessionEvent::Paused { reason: PauseReason::Requested(pause.reason.clone()) }),
+        (SessionState::Paused { reason: PauseReason::AwaitingInput(_) }, _) => None,
+        (SessionState::Paused { .. }, _) if request_handling.managed() => {
+            resume.as_ref().map(|_| SessionEvent::Resumed { owner: me.clone() })
+        }
+        _ => None,
+    }
 }

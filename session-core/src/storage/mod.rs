@@ -23,7 +23,8 @@ pub use self::maintenance::{
 };
 pub use self::memory::MemoryStorage;
 pub use self::types::{
-    Batch, ChangeFeed, Durability, Expected, HeadPage, RecordPage, SessionFilter, Sharing, StorageProfile,
+    Batch, ChangeFeed, Durability, Expected, HeadPage, ListOrder, RecordPage, SessionFilter, Sharing,
+    StorageProfile,
 };
 pub use self::watch::Watch;
 

@@ -177,6 +177,19 @@ pub struct SessionFilter {
     pub labels: Vec<(String, String)>,
     /// Only sessions with a record sealed at or after this instant.
     pub updated_since: Option<Timestamp>,
+    /// The order in which a manager lists the sessions. Pages of a storage are always ascending by id.
+    pub order: ListOrder,
+}
+
+/// The order of a list of sessions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ListOrder {
+    /// By the time of creation, the newest last.
+    #[default]
+    Created,
+    /// By id.
+    Id,
 }
 
 impl SessionFilter {
@@ -223,6 +236,13 @@ impl SessionFilter {
         self
     }
 
+    /// Sets the order of the list.
+    #[must_use]
+    pub fn order(mut self, order: ListOrder) -> Self {
+        self.order = order;
+        self
+    }
+
     /// Returns the requested name in the form stored in heads, for backends that search an index for it.
     #[must_use]
     pub fn kept_name(&self) -> Option<String> {
@@ -238,7 +258,7 @@ impl SessionFilter {
     /// Returns `true` if a head matches.
     #[must_use]
     pub fn matches(&self, head: &Head) -> bool {
-        let Self { states, name, labels, updated_since } = self;
+        let Self { states, name, labels, updated_since, order: _ } = self;
         (states.is_empty() || states.contains(&head.state().name()))
             && name.as_ref().is_none_or(|name| head.is_named(name))
             && labels.iter().all(|(key, value)| head.labels.get(key) == Some(value))

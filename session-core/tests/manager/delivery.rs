@@ -57,6 +57,7 @@ struct Recorder {
     received: Mutex<Vec<(SessionId, u64, EventKind)>>,
     early: Mutex<Vec<(SessionId, u64)>>,
     recoveries: Mutex<usize>,
+    deleted: Mutex<Vec<SessionId>>,
 }
 
 impl EventSink for Recorder {
@@ -70,6 +71,10 @@ impl EventSink for Recorder {
 
     fn recovered(&self, _report: &RecoveryReport) {
         *self.recoveries.lock().unwrap() += 1;
+    }
+
+    fn deleted(&self, id: SessionId) {
+        self.deleted.lock().unwrap().push(id);
     }
 }
 
@@ -163,8 +168,10 @@ async fn acknowledged_calls_are_flushed() {
     session.note("test.note", 1.into(), Durability::Flushed).await.unwrap();
     flushed("a note that was to be").await;
     manager.pause_session(id, "wait".to_owned()).await.unwrap();
+    flushed("a pause was requested").await;
+    session.paused().await.unwrap();
     flushed("paused").await;
-    manager.resume_session(id).await.unwrap();
+    let _session = manager.resume_session(id).await.unwrap();
     flushed("resumed").await;
     let report = ProgressReport::new().percent(50.0);
     session.record(SessionEvent::ProgressReported { report }).await.unwrap();

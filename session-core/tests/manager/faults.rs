@@ -131,18 +131,24 @@ async fn step(
     manager: &PersistentSessionManager<Wrapped<Failing>>,
     name: &str,
     id: SessionId,
+    held: &mut Vec<Session>,
 ) -> Result<(), SessionError> {
     match name {
         "create" => drop(manager.create_session(SessionConfig::new("test").idempotency_key("life")).await?),
-        "start" => drop(manager.start_session(id).await?),
+        "start" => held.push(immediate(manager.start_session(id).await?)),
         "checkpoint" => drop(manager.save_checkpoint(id, 1.into()).await?),
         "pause" => drop(manager.pause_session(id, "now".to_owned()).await?),
-        "resume" => drop(manager.resume_session(id).await?),
+        "resume" => held.push(immediate(manager.resume_session(id).await?)),
         "iterate" => drop(manager.record_event(id, SessionEvent::IterationStarted { number: 1 }).await?),
         "complete" => manager.complete_session(id, SessionSummary::new()).await?,
         other => unreachable!("{other}"),
     }
     Ok(())
+}
+
+fn immediate(session: Session) -> Session {
+    session.set_request_handling(RequestHandling::Immediate);
+    session
 }
 
 #[tokio::test(start_paused = true)]
@@ -163,10 +169,11 @@ async fn each_append_of_a_life_fails_once_in_each_way() {
             let manager =
                 PersistentSessionManager::open(storage, Arc::new(world.clone()), options).await.unwrap();
             let id = SessionId::from_key("life");
+            let mut held = Vec::new();
             for (index, (name, kinds)) in LIFE.iter().enumerate() {
                 let before = world.storage.head(id).await.unwrap().map_or(0, |head| head.tip.revision);
                 let patience = std::time::Duration::from_secs(60);
-                let result = tokio::time::timeout(patience, step(&manager, name, id)).await;
+                let result = tokio::time::timeout(patience, step(&manager, name, id, &mut held)).await;
                 let log: Vec<_> = if world.storage.head(id).await.unwrap().is_some() {
                     world.kinds(id).await.into_iter().skip(usize::try_from(before).unwrap()).collect()
                 } else {
@@ -199,11 +206,12 @@ async fn each_append_of_a_life_fails_once_in_each_way() {
                 }
                 // Repeat what was not done, as a caller would that checks first.
                 if failed && added == 0 {
-                    let again = step(&manager, name, id).await;
+                    let again = step(&manager, name, id, &mut held).await;
                     assert!(again.is_ok(), "{case}: `{name}` cannot be made good: {again:?}");
                 } else if failed && *name == "start" {
                     // Started, and its caller is gone: the session is resumed.
-                    manager.resume_session(id).await.unwrap_or_else(|error| panic!("{case}: {error}"));
+                    let session = manager.resume_session(id).await;
+                    held.push(immediate(session.unwrap_or_else(|error| panic!("{case}: {error}"))));
                 }
             }
             let head = world.storage.head(id).await.unwrap().unwrap();
@@ -225,7 +233,7 @@ async fn a_rival_that_took_over_and_died_does_not_cost_the_session() {
     let world = World::default();
     let dead = world.process().await;
     let id = dead.create_session(SessionConfig::new("test")).await.unwrap();
-    dead.start_session(id).await.unwrap();
+    let _session = dead.start_session(id).await.unwrap();
     world.declare_dead(id).await;
     // Never announced: its liveness is dead.
     let rival = Some(world.identify().unwrap());
@@ -251,7 +259,7 @@ async fn a_rival_that_took_over_and_lives_keeps_the_session() {
     let world = World::default();
     let dead = world.process().await;
     let id = dead.create_session(SessionConfig::new("test")).await.unwrap();
-    dead.start_session(id).await.unwrap();
+    let _session = dead.start_session(id).await.unwrap();
     world.declare_dead(id).await;
     let rival = world.identify().unwrap();
     let _alive = world.announce(&rival).await.unwrap();

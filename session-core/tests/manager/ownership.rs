@@ -23,7 +23,7 @@ async fn a_former_owner_that_wakes_up_is_fenced() {
     let session = started(&first).await;
     let id = session.id();
     world.declare_dead(id).await;
-    second.resume_session(id).await.unwrap();
+    let _session = second.resume_session(id).await.unwrap();
     let log = world.log(id).await;
 
     session.progress().complete_step("a late step");
@@ -78,14 +78,15 @@ async fn work_that_lost_its_session_is_dropped_as_fenced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deleted_session_fences_its_owner() {
+async fn a_deleted_session_is_gone_for_its_owner() {
     let world = World::default();
     let manager = world.process().await;
     let session = started(&manager).await;
     let tip = session.head().tip;
     world.storage.delete(session.id(), tip).await.unwrap();
-    assert_eq!(session.checkpoint(&1).await.unwrap_err().code(), ErrorCode::Fenced);
-    assert_eq!(session.fenced().await.code(), ErrorCode::Fenced);
+    assert_eq!(session.checkpoint(&1).await.unwrap_err().code(), ErrorCode::NotFound);
+    assert_eq!(session.fenced().await.code(), ErrorCode::NotFound);
+    assert!(session.cancellation().is_cancelled());
 }
 
 #[tokio::test]
@@ -93,13 +94,14 @@ async fn of_two_rivals_for_one_orphan_exactly_one_wins() {
     for round in 0..100 {
         let world = World::default();
         let dead = world.process().await;
-        let id = started(&dead).await.id();
+        let held = started(&dead).await;
+        let id = held.id();
         world.declare_dead(id).await;
         let rivals = (world.process().await, world.process().await);
         let (a, b) = (rivals.0.clone(), rivals.1.clone());
         let (a, b) = tokio::join!(
-            tokio::spawn(async move { a.resume_session(id).await.map(|_| ()) }),
-            tokio::spawn(async move { b.resume_session(id).await.map(|_| ()) }),
+            tokio::spawn(async move { a.resume_session(id).await }),
+            tokio::spawn(async move { b.resume_session(id).await }),
         );
         let results = [a.unwrap(), b.unwrap()];
         let won = results.iter().filter(|result| result.is_ok()).count();
@@ -114,7 +116,8 @@ async fn of_two_rivals_for_one_orphan_exactly_one_wins() {
 async fn cancelling_an_orphan_also_ends_it() {
     let world = World::default();
     let (first, second) = (world.process().await, world.process().await);
-    let id = started(&first).await.id();
+    let held = started(&first).await;
+    let id = held.id();
     world.declare_dead(id).await;
     let state = second.cancel_session(id, CancelRequest::new("gone", "me")).await.unwrap();
     assert_eq!(state, SessionState::Cancelled { reason: "gone".to_owned() });
@@ -131,7 +134,8 @@ async fn recovery_follows_its_policy_once() {
     ] {
         let world = World::default();
         let first = world.process().await;
-        let id = started(&first).await.id();
+        let held = started(&first).await;
+        let id = held.id();
         let other = started(&first).await;
         world.declare_dead(id).await;
         let manager = world.process().await;
@@ -184,9 +188,10 @@ async fn a_takeover_with_a_pending_cancel_ends_the_session() {
 async fn unknown_is_not_dead_unless_a_person_says_so() {
     let world = World::default();
     let (first, second) = (world.process().await, world.process().await);
-    let id = started(&first).await.id();
+    let held = started(&first).await;
+    let id = held.id();
     world.lose_sight_of(id).await;
-    assert!(second.find_crashed_sessions().await.unwrap().is_empty());
+    assert!(second.find_crashed_sessions().await.unwrap().sessions.is_empty());
     assert!(second.recover(RecoveryOptions::new(RecoveryPolicy::Fail)).await.unwrap().recovered.is_empty());
     assert_eq!(second.resume_session(id).await.unwrap_err().code(), ErrorCode::Conflict);
     let report = second.recover(RecoveryOptions::new(RecoveryPolicy::Pause).force("root")).await.unwrap();
@@ -199,7 +204,8 @@ async fn unknown_is_not_dead_unless_a_person_says_so() {
 async fn a_manager_recovers_on_open() {
     let world = World::default();
     let first = world.process().await;
-    let id = started(&first).await.id();
+    let held = started(&first).await;
+    let id = held.id();
     world.declare_dead(id).await;
     let second = world.process_with(ManagerOptions::new()).await;
     assert_eq!(second.get_state(id).await.unwrap().name(), StateName::Paused);
@@ -224,7 +230,8 @@ impl WorkHandler for Handler {
 async fn a_registered_handler_repeats_the_work() {
     let world = World::default();
     let first = world.process().await;
-    let id = started(&first).await.id();
+    let held = started(&first).await;
+    let id = held.id();
     world.declare_dead(id).await;
     let attempts = Arc::new(Mutex::new(Vec::new()));
     let handler = Arc::new(Handler(Arc::clone(&attempts)));
@@ -240,7 +247,7 @@ async fn a_registered_handler_repeats_the_work() {
 async fn repeated_deaths_fail_a_session_unless_it_progressed() {
     let world = World::default();
     let id = world.process().await.create_session(config().queued()).await.unwrap();
-    world.process().await.start_session(id).await.unwrap();
+    let _session = world.process().await.start_session(id).await.unwrap();
     for deaths in 1..=4 {
         world.declare_dead(id).await;
         let manager = world.process().await;
@@ -271,7 +278,7 @@ async fn shutdown_releases_every_session_without_a_death() {
     assert_eq!((head.state().name(), head.deaths), (StateName::Paused, 0));
     assert_eq!(head.progress.completed_steps, Some(1), "what was reported is in the log");
     assert!(head.lifecycle.owner.is_none());
-    assert_eq!(session.checkpoint(&1).await.unwrap_err().code(), ErrorCode::Fenced);
+    assert_eq!(session.checkpoint(&1).await.unwrap_err().code(), ErrorCode::Closed);
     assert_eq!(first.create_session(config()).await.unwrap_err().code(), ErrorCode::Closed);
     let second = world.process().await;
     assert_eq!(second.resume_session(session.id()).await.unwrap().attempt(), 2);
@@ -281,12 +288,13 @@ async fn shutdown_releases_every_session_without_a_death() {
 async fn a_manager_without_handles_owns_nothing() {
     let world = World::default();
     let first = world.process().await;
-    let id = started(&first).await.id();
-    drop(first);
+    let held = started(&first).await;
+    let id = held.id();
+    drop((held, first));
     let second = world.process().await;
     // The sync task of a session wakes once more before it finds that its manager is gone.
     tokio::time::timeout(Duration::from_secs(60), async {
-        while second.find_crashed_sessions().await.unwrap().is_empty() {
+        while second.find_crashed_sessions().await.unwrap().sessions.is_empty() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     })
@@ -328,7 +336,8 @@ async fn of_twenty_creators_racing_for_four_places_four_win() {
 async fn unowned_sessions_are_deleted_and_owned_ones_are_not() {
     let world = World::default();
     let (first, second) = (world.process().await, world.process().await);
-    let id = started(&first).await.id();
+    let held = started(&first).await;
+    let id = held.id();
     for manager in [&first, &second] {
         assert_eq!(manager.delete_session(id).await.unwrap_err().code(), ErrorCode::Conflict);
     }
@@ -351,7 +360,8 @@ async fn cleanup_removes_what_ended_long_ago() {
     let options = ManagerOptions::new().clock(Arc::clone(&clock) as Arc<dyn Clock>);
     let manager = world.process_with(options).await;
     let old = manager.run(config(), async |_| Ok(())).await.unwrap().id;
-    let running = started(&manager).await.id();
+    let held = started(&manager).await;
+    let running = held.id();
     let long = started(&manager).await;
     *clock.0.lock().unwrap() = 8 * 24 * 3600 * 1000;
     let fresh = manager.run(config(), async |_| Ok(())).await.unwrap().id;
@@ -394,7 +404,7 @@ async fn the_policy_of_a_session_applies_unless_overruled() {
         let mut config = SessionConfig::new("test");
         config.recovery = own;
         let id = first.create_session(config).await.unwrap();
-        first.start_session(id).await.unwrap();
+        let _session = first.start_session(id).await.unwrap();
         world.declare_dead(id).await;
         let second = world.process().await;
         let options = RecoveryOptions::new(given);

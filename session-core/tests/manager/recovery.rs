@@ -59,28 +59,30 @@ impl Overrides for Crowded {
 async fn crowded(
     faster: usize,
     unreadable: Option<SessionId>,
-) -> (World, SessionId, PersistentSessionManager<Wrapped<Crowded>>) {
+) -> (World, Session, PersistentSessionManager<Wrapped<Crowded>>) {
     let world = World::default();
     let first = world.process().await;
     let id = first.create_session(SessionConfig::new("test")).await.unwrap();
-    first.start_session(id).await.unwrap();
+    let session = first.start_session(id).await.unwrap();
     world.declare_dead(id).await;
     let storage = Crowded { inner: world.storage.clone(), faster: AtomicUsize::new(faster), unreadable };
     let storage = Wrapped(storage);
     let options = ManagerOptions::new().recovery(None);
     let manager =
         PersistentSessionManager::open(Arc::new(storage), Arc::new(world.clone()), options).await.unwrap();
-    (world, id, manager)
+    (world, session, manager)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_recovery_retries_conflicts_until_its_timeout() {
-    let (world, id, manager) = crowded(3, None).await;
+    let (world, dead, manager) = crowded(3, None).await;
+    let id = dead.id();
     let report = manager.recover(RecoveryOptions::new(RecoveryPolicy::Pause)).await.unwrap();
     assert_eq!(report.recovered, [(id, RecoveryOutcome::Paused)], "{report:?}");
     assert_eq!(world.kinds(id).await.iter().filter(|kind| **kind == "interrupted").count(), 1);
 
-    let (world, id, manager) = crowded(usize::MAX, None).await;
+    let (world, dead, manager) = crowded(usize::MAX, None).await;
+    let id = dead.id();
     let recovery = manager.recover(RecoveryOptions::new(RecoveryPolicy::Pause));
     let report =
         tokio::time::timeout(Duration::from_secs(3_600), recovery).await.expect("it gives up").unwrap();
@@ -91,10 +93,12 @@ async fn a_recovery_retries_conflicts_until_its_timeout() {
 
 #[tokio::test(start_paused = true)]
 async fn a_takeover_retries_conflicts_until_its_timeout() {
-    let (_, id, manager) = crowded(3, None).await;
+    let (_, dead, manager) = crowded(3, None).await;
+    let id = dead.id();
     assert_eq!(manager.resume_session(id).await.unwrap().attempt(), 2);
 
-    let (world, id, manager) = crowded(usize::MAX, None).await;
+    let (world, dead, manager) = crowded(usize::MAX, None).await;
+    let id = dead.id();
     let takeover = tokio::time::timeout(Duration::from_secs(3_600), manager.resume_session(id));
     let error = takeover.await.expect("it gives up").unwrap_err();
     assert!(matches!(error, SessionError::Contended { .. }), "{error:?}");
@@ -105,14 +109,16 @@ async fn a_takeover_retries_conflicts_until_its_timeout() {
 /// recovery with an unreadable session, since that may name any owner.
 #[tokio::test(start_paused = true)]
 async fn a_recovery_that_read_every_session_sweeps_leftovers() {
-    let (world, id, manager) = crowded(0, None).await;
+    let (world, dead, manager) = crowded(0, None).await;
+    let id = dead.id();
     let owner = manager.get_head(id).await.unwrap().responsible_process().unwrap().instance;
     manager.recover(RecoveryOptions::new(RecoveryPolicy::Pause).dry_run()).await.unwrap();
     assert_eq!(world.swept(), [], "a dry run");
     manager.recover(RecoveryOptions::new(RecoveryPolicy::Pause)).await.unwrap();
     assert_eq!(world.swept(), [HashSet::from([owner])]);
 
-    let (world, id, manager) = crowded(0, Some(SessionId::from_key("damaged"))).await;
+    let (world, dead, manager) = crowded(0, Some(SessionId::from_key("damaged"))).await;
+    let id = dead.id();
     let report = manager.recover(RecoveryOptions::new(RecoveryPolicy::Pause)).await.unwrap();
     assert_eq!(report.recovered, [(id, RecoveryOutcome::Paused)], "the others are recovered all the same");
     assert_eq!(report.failed.len(), 1);
@@ -126,7 +132,7 @@ async fn outcome(enough: u32, started: bool, dead: bool) -> Vec<RecoveryOutcome>
     let first = world.process().await;
     let id = first.create_session(SessionConfig::new("test")).await.unwrap();
     if started {
-        first.start_session(id).await.unwrap();
+        let _session = first.start_session(id).await.unwrap();
     }
     let mut options = RecoveryOptions::new(RecoveryPolicy::Pause);
     if dead {

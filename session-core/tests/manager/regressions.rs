@@ -38,9 +38,9 @@ async fn a_crash_before_start_is_noticed() {
     let id = creator.create_session(config()).await.unwrap();
     let queued = creator.create_session(config().queued()).await.unwrap();
     let other = world.process().await;
-    assert!(other.find_crashed_sessions().await.unwrap().is_empty(), "its creator lives");
+    assert!(other.find_crashed_sessions().await.unwrap().sessions.is_empty(), "its creator lives");
     drop(creator);
-    let crashed = other.find_crashed_sessions().await.unwrap();
+    let crashed = other.find_crashed_sessions().await.unwrap().sessions;
     assert_eq!(
         crashed.iter().map(|crashed| crashed.head.id).collect::<Vec<_>>(),
         [id],
@@ -193,9 +193,10 @@ async fn three_ordinary_pauses_use_up_no_attempt() {
     let world = World::default();
     let first = world.process().await;
     let id = first.create_session(config()).await.unwrap();
-    first.start_session(id).await.unwrap();
+    let session = first.start_session(id).await.unwrap();
     for _ in 0..3 {
         first.pause_session(id, "coffee".to_owned()).await.unwrap();
+        session.paused().await.unwrap();
         assert_eq!(first.resume_session(id).await.unwrap().attempt(), 1);
     }
     world.declare_dead(id).await;
@@ -215,11 +216,13 @@ async fn reports_are_accepted_after_pause_and_resume() {
     let session = manager.start_session(id).await.unwrap();
     session.progress().report(ProgressReport::new().percent(10.0)).unwrap();
     manager.pause_session(id, "coffee".to_owned()).await.unwrap();
+    session.paused().await.unwrap();
     session.progress().report(ProgressReport::new().percent(20.0)).unwrap();
     tokio::time::sleep(std::time::Duration::from_secs(10)).await;
-    let paused = manager.get_progress(id).await.unwrap();
-    assert_eq!(paused.percent, Some(10.0), "what is reported while paused waits");
-    manager.resume_session(id).await.unwrap();
+    let paused = manager.get_head(id).await.unwrap().progress;
+    assert_eq!(paused.percent, Some(10.0), "what is reported while paused waits for the log");
+    assert_eq!(manager.get_progress(id).await.unwrap().percent, Some(20.0), "and is visible here");
+    let _session = manager.resume_session(id).await.unwrap();
     session.progress().report(ProgressReport::new().step("again")).unwrap();
     session.checkpoint(&1).await.unwrap();
     let progress = manager.get_progress(id).await.unwrap();

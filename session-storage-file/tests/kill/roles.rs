@@ -51,7 +51,8 @@ async fn write() -> Result<()> {
     let waits = std::env::var(ARGUMENT).is_ok_and(|argument| argument == "waits");
     let manager = manager(ManagerOptions::new().recovery(None)).await?;
     for round in 0.. {
-        let orphan = if round % 2 == 1 { manager.find_crashed_sessions().await?.pop() } else { None };
+        let orphan =
+            if round % 2 == 1 { manager.find_crashed_sessions().await?.sessions.pop() } else { None };
         let session = match orphan {
             Some(orphan) if orphan.head.lifecycle.owner.is_some() => {
                 match manager.resume_session(orphan.head.id).await {

@@ -40,7 +40,7 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
         Some(_) | None => ReconcileReport::default(),
     };
     if !args.dry_run {
-        for crashed in manager.find_crashed_sessions().await? {
+        for crashed in manager.find_crashed_sessions().await?.sessions {
             super::end_leftovers(context, &store, crashed.head.id).await?;
         }
     }
