@@ -131,6 +131,12 @@ pub enum SessionError {
 pub struct FailureError(pub Failure);
 
 impl SessionError {
+    /// Returns `true` if this reports how the session ended, so that its outcome is in the log.
+    #[must_use]
+    pub const fn is_outcome(&self) -> bool {
+        matches!(self, Self::Cancelled { .. } | Self::Failed { .. } | Self::AlreadyCompleted { .. })
+    }
+
     /// Returns the stable code.
     #[must_use]
     pub const fn code(&self) -> ErrorCode {

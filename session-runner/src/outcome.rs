@@ -23,7 +23,7 @@ pub(crate) enum EndReason {
     Cancelled { reason: String, force: bool },
     /// The deadline passed.
     Deadline(Duration),
-    /// Another process owns the session now.
+    /// Another process owns the session now, or a call with its id ended it.
     Fenced(SessionError),
     /// The caller dropped the handle.
     Dropped,
@@ -46,6 +46,8 @@ impl Outcome<'_> {
     /// Writes the outcome, retrying transient errors.
     pub(crate) async fn write(&self) -> Result<()> {
         match self.end_reason {
+            // A call with its id ended the session: the log has its outcome.
+            Some(EndReason::Fenced(error)) if error.is_outcome() => return Ok(()),
             Some(EndReason::Fenced(error)) => return Err(error.clone()),
             Some(EndReason::Dropped) => return self.session.interrupt(Evidence::Dropped).await,
             Some(EndReason::Cancelled { .. } | EndReason::Deadline(_)) | None => {}

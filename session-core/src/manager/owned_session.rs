@@ -161,6 +161,7 @@ impl OwnedSession {
             }
             self.cancel.cancel(match &end.error {
                 SessionError::Cancelled { reason } => reason.clone(),
+                SessionError::Failed { source, .. } => source.0.message.clone(),
                 error => error.to_string(),
             });
         }

@@ -93,14 +93,9 @@ where
         guard.session = None;
     }
     match ending {
+        Err(error) if !error.is_outcome() => Err(error),
         // The end is in the log, whichever caller wrote it.
-        Ok(())
-        | Err(
-            SessionError::Cancelled { .. }
-            | SessionError::Failed { .. }
-            | SessionError::AlreadyCompleted { .. },
-        ) => Ok(session.restore().await?.into()),
-        Err(error) => Err(error),
+        Ok(()) | Err(_) => Ok(session.restore().await?.into()),
     }
 }
 
@@ -178,7 +173,8 @@ impl Drop for InterruptOnDrop {
             runtime.spawn(async move {
                 match session.interrupt(Evidence::Dropped).await {
                     // It ended in between.
-                    Ok(()) | Err(SessionError::Cancelled { .. } | SessionError::Failed { .. }) => {}
+                    Ok(()) => {}
+                    Err(error) if error.is_outcome() => {}
                     Err(error) => {
                         tracing::warn!(session = %session.id(), %error, "could not interrupt the session of dropped work");
                     }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::engine::Engine;
@@ -36,7 +37,6 @@ pub(crate) async fn sync_loop(engine: Weak<Engine>, owned: Weak<OwnedSession>) {
         let storage = Arc::clone(engine.storage());
         let interval = engine.intervals.progress;
         let id = owned.id;
-        stopwatch.set_running(running);
         let limit = owned.config.deadline_ms.map(Duration::from_millis);
         let limit = limit.filter(|_| owned.request_handling().managed());
         let reported = owned.progress.clone();
@@ -51,9 +51,7 @@ pub(crate) async fn sync_loop(engine: Weak<Engine>, owned: Weak<OwnedSession>) {
             }, if running => Tick::Progress,
             () = storage.changed(id, seen, poll) => Tick::Poll,
             () = woken(&weak_owned) => Tick::Poll,
-            // The time of a pause does not count: a change of the state starts or stops the stopwatch.
-            _ = view.changed(), if limit.is_some() => continue,
-            limit = stopwatch.reach(limit), if running => Tick::Deadline(limit),
+            limit = stopwatch.reach(limit, &mut view) => Tick::Deadline(limit),
         };
         drop(reported);
         let (Some(engine), Some(owned)) = (weak_engine.upgrade(), weak_owned.upgrade()) else { return };
@@ -107,15 +105,26 @@ impl Stopwatch {
         }
     }
 
-    /// Waits until it reaches the limit, and returns that.
-    async fn reach(&self, limit: Option<Duration>) -> Duration {
-        if let (Some(limit), Some(since)) = (limit, self.since)
-            && let Some(deadline) = since.checked_add(limit.saturating_sub(self.before))
-        {
-            tokio::time::sleep_until(deadline).await;
-            return limit;
+    /// Waits until the session has been running for as long as the limit, and returns that. The time of a pause does
+    /// not count: a change of the state starts or stops it.
+    async fn reach(&mut self, limit: Option<Duration>, view: &mut watch::Receiver<Head>) -> Duration {
+        let Some(limit) = limit else { return std::future::pending().await };
+        loop {
+            self.set_running(matches!(view.borrow_and_update().state(), SessionState::Running { .. }));
+            let deadline = self.since.and_then(|since| since.checked_add(limit.saturating_sub(self.before)));
+            let reached = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = reached => return limit,
+                changed = view.changed() => if changed.is_err() {
+                    return std::future::pending().await;
+                }
+            }
         }
-        std::future::pending().await
     }
 }
 

@@ -134,7 +134,7 @@ async fn an_import_does_not_overwrite_a_longer_log() {
     let stream = bytes(store.export(vec![other, id], Output::Included)).await;
     let elsewhere = open(there.path()).await;
     import(&elsewhere, &bytes(store.export(vec![id], Output::Included)).await).await.unwrap();
-    elsewhere.manager().start_session(id).await.unwrap();
+    let _session = elsewhere.manager().start_session(id).await.unwrap();
     let error = import(&elsewhere, &stream).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Conflict);
     assert!(
@@ -151,12 +151,13 @@ async fn one_conflicting_session_refuses_the_whole_stream() {
     let id = store.manager().create_session(SessionConfig::new("work").queued()).await.unwrap();
     let other = store.manager().create_session(SessionConfig::new("other").queued()).await.unwrap();
     import(&elsewhere, &bytes(store.export(vec![id], Output::Included)).await).await.unwrap();
-    store.manager().start_session(id).await.unwrap();
+    let _session = store.manager().start_session(id).await.unwrap();
     let stream = bytes(store.export(vec![other, id], Output::Included)).await;
     for as_long in [false, true] {
-        if as_long {
-            elsewhere.manager().start_session(id).await.unwrap();
-        }
+        let _session = match as_long {
+            true => Some(elsewhere.manager().start_session(id).await.unwrap()),
+            false => None,
+        };
         let error = import(&elsewhere, &stream).await.unwrap_err();
         assert_eq!(error.code(), ErrorCode::Conflict);
         assert!(elsewhere.manager().get_head(other).await.is_err(), "as long: {as_long}");
