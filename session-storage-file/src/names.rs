@@ -43,6 +43,18 @@ impl Store {
         Some(number)
     }
 
+    /// Gives a number back, if it is still the last one.
+    fn return_number(&self, prefix: &str, number: u64) -> Option<()> {
+        let file = self.lock_names(Open::Write)?;
+        let bytes = read_exactly(&*file, 0, LENGTH).ok()??;
+        let known: NameCount = serde_json::from_slice(&bytes).ok()?;
+        let last = number.checked_sub(1)?;
+        if (&*known.prefix, known.number, &known.boot) == (prefix, number, &self.boot) {
+            write(&*file, &NameCount { number: last, ..known })?;
+        }
+        Some(())
+    }
+
     /// Opens and locks the file; closing it releases the lock.
     fn lock_names(&self, how: Open) -> Option<Box<dyn DiskFile>> {
         let path = self.layout.names();
@@ -77,6 +89,12 @@ impl NameCounter for FileStorage {
         });
         // A number that could not be stored is counted again by the next caller.
         next.await.ok().flatten().unwrap_or(number)
+    }
+
+    async fn unused(&self, prefix: &str, number: u64) {
+        let prefix = prefix.to_owned();
+        // A number that stays used leaves a gap, which is harmless.
+        let _ = self.read(move |store| Ok(store.return_number(&prefix, number))).await;
     }
 
     async fn forget(&self) {

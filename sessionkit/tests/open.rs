@@ -14,13 +14,21 @@ fn url(folder: &tempfile::TempDir) -> String {
     format!("file:{}", folder.path().join("a b").join(".sessions").display())
 }
 
-/// Creates a session whose owner is gone.
+/// Creates a session whose owner is gone without having released it: its runtime ended first.
 async fn crashed(url: &str) -> SessionId {
-    let manager =
-        sessionkit::builder(url).options(ManagerOptions::new().recovery(None)).open().await.unwrap();
-    let id = manager.create_session(SessionConfig::new("x")).await.unwrap();
-    drop(manager.start_session(id).await.unwrap());
-    id
+    let url = url.to_owned();
+    let owner = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let session = runtime.block_on(async {
+            let options = ManagerOptions::new().recovery(None);
+            let manager = sessionkit::builder(&url).options(options).open().await.unwrap();
+            let id = manager.create_session(SessionConfig::new("x")).await.unwrap();
+            manager.start_session(id).await.unwrap()
+        });
+        drop(runtime);
+        session.id()
+    });
+    owner.join().unwrap()
 }
 
 #[tokio::test]

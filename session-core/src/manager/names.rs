@@ -22,6 +22,9 @@ pub trait NameCounter: Send + Sync + std::fmt::Debug {
     /// Stores the next number found by counting. Returns it, or a higher one if concurrent callers counted the same.
     async fn counted(&self, prefix: &str, number: u64) -> u64;
 
+    /// Gives a number back whose session was not created. The next caller gets it, if it is still the last one.
+    async fn unused(&self, prefix: &str, number: u64);
+
     /// Invalidates the cache, because a user chose a name that begins like automatic ones.
     async fn forget(&self);
 }
@@ -55,6 +58,15 @@ impl Names {
             Some(names) => names.counted(prefix, number).await,
             None => number,
         })
+    }
+
+    /// Gives an automatic name back whose session was not created.
+    pub(crate) async fn unused(&self, name: &str) {
+        if let (Some(names), Some((day, number))) = (&self.0, name.rsplit_once('-'))
+            && let Ok(number) = number.parse()
+        {
+            names.unused(&format!("{day}-"), number).await;
+        }
     }
 
     /// Invalidates the cache if a chosen name looks automatic. Called once the session exists.

@@ -206,19 +206,32 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
         config.check()?;
         let id = config.id();
         let chosen = config.name.clone();
-        if chosen.is_none() {
-            let now = self.engine().writer.clock().now();
-            config.name = Some(self.parts.names.next(&**self.engine().storage(), now).await?);
+        let name = match &chosen {
+            Some(name) => name.clone(),
+            None => {
+                let now = self.engine().writer.clock().now();
+                self.parts.names.next(&**self.engine().storage(), now).await?
+            }
+        };
+        config.name = Some(name.clone());
+        let created = async {
+            let creator = self.engine().identity.me().await?.clone();
+            let event = SessionEvent::Created { format: FORMAT, config: Box::new(config), creator, origin };
+            let mut session = LockedSession::lock(self.engine(), id).await;
+            session.create(event, self.parts.max_sessions).await
+        };
+        let created = created.await;
+        if let Err(error) = &created {
+            tracing::warn!(name, %error, code = %error.code(), "could not create a session");
         }
-        let creator = self.engine().identity.me().await?.clone();
-        let event = SessionEvent::Created { format: FORMAT, config: Box::new(config), creator, origin };
-        let mut session = LockedSession::lock(self.engine(), id).await;
         // If the log exists, it is the session with the same key: random ids do not collide.
-        let _: Option<Head> = session.create(event, self.parts.max_sessions).await?;
-        if let Some(name) = chosen {
-            self.parts.names.chosen(&name).await;
+        let is_new = matches!(created, Ok(Some(_)));
+        match chosen {
+            Some(name) if is_new => self.parts.names.chosen(&name).await,
+            None if !is_new => self.parts.names.unused(&name).await,
+            _ => {}
         }
-        Ok(id)
+        created.map(|_| id)
     }
 
     async fn start_session(&self, id: SessionId) -> Result<Session> {
