@@ -295,3 +295,6 @@ impl Retry {
 pub(crate) fn decode(id: SessionId, stored: &StoredRecord) -> Result<Record> {
     stored.decode().map_err(|error| StorageError::undecodable(id, stored.revision(), error).into())
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,14 +83,16 @@ const fn is_request(event: &SessionEvent) -> bool {
 /// Creates the error for a session whose owner is alive, or may be.
 pub(crate) fn owned_error(head: &Head, proven: bool) -> SessionError {
     let id = head.id;
-    let is_here = |owner: &Owner| {
-        this_process().is_ok_and(|me| {
-            (me.pid, me.start_time, me.boot) == (owner.pid, owner.start_time, owner.boot.clone())
-        })
-    };
     match &head.lifecycle.owner {
-        Some(owner) if is_here(owner) => SessionError::OwnedHere { id },
+        Some(owner) if proven && is_this_process(owner) => SessionError::OwnedHere { id },
         Some(owner) => SessionError::Owned { id, owner: Box::new(owner.clone()), proven },
         None => SessionError::Contended { id },
     }
+}
+
+/// Returns `true` for an owner in this process: this manager, or another one.
+fn is_this_process(owner: &Owner) -> bool {
+    let same_start = |me: Owner| (me.start_time, &me.boot) == (owner.start_time, &owner.boot);
+    // Owners that only this process can know have no start time.
+    owner.pid == std::process::id() && (owner.start_time == 0 || this_process().is_ok_and(same_start))
 }
