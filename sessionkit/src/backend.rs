@@ -33,11 +33,14 @@ pub(crate) struct LocalFolders {
     /// Lock files of owners, and of sessions whose programs are running.
     pub(crate) owners: PathBuf,
     /// A folder for each session.
+    #[cfg(all(feature = "runner", target_os = "linux"))]
     pub(crate) sessions: PathBuf,
+    #[cfg(all(feature = "runner", target_os = "linux"))]
     pub(crate) layout: SessionFolders,
 }
 
-/// The process that creates and removes the folder of a session.
+/// The part that creates and removes the folder of a session.
+#[cfg(all(feature = "runner", target_os = "linux"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SessionFolders {
     /// The storage creates and removes it with the session.
@@ -60,7 +63,9 @@ impl Backend {
     pub fn with_maintenance<S: StorageMaintenance + 'static>(storage: Arc<S>) -> Self {
         let local = LocalFolders {
             owners: storage.owners_dir(),
+            #[cfg(all(feature = "runner", target_os = "linux"))]
             sessions: storage.sessions_dir(),
+            #[cfg(all(feature = "runner", target_os = "linux"))]
             layout: SessionFolders::Removed,
         };
         let maintenance: Arc<dyn StorageMaintenance> = Arc::<S>::clone(&storage);
@@ -74,7 +79,9 @@ impl Backend {
         let path = path.into();
         self.local = Some(LocalFolders {
             owners: path.join("owners"),
+            #[cfg(all(feature = "runner", target_os = "linux"))]
             sessions: path.join("sessions"),
+            #[cfg(all(feature = "runner", target_os = "linux"))]
             layout: SessionFolders::Unknown,
         });
         self
@@ -92,8 +99,8 @@ impl Backend {
         self
     }
 
-    /// Changes who creates and removes the folders of sessions.
-    #[cfg(feature = "file")]
+    /// Sets the part that creates and removes the folders of sessions.
+    #[cfg(all(feature = "file", feature = "runner", target_os = "linux"))]
     pub(crate) fn session_folders(mut self, layout: SessionFolders) -> Self {
         self.local.iter_mut().for_each(|local| local.layout = layout);
         self

@@ -10,7 +10,7 @@ use session_core::{
 };
 
 use crate::backend::Backend;
-#[cfg(feature = "file")]
+#[cfg(all(feature = "file", feature = "runner", target_os = "linux"))]
 use crate::backend::SessionFolders;
 #[cfg(all(feature = "runner", target_os = "linux"))]
 use crate::programs::Programs;
@@ -38,7 +38,10 @@ async fn open_backend(url: &StoreUrl) -> Result<Backend> {
             use session_storage_file::{FileStorage, FileStorageOptions};
             let storage = Arc::new(FileStorage::open(FileStorageOptions::new(path))?);
             let names = Arc::<FileStorage>::clone(&storage);
-            Ok(Backend::with_maintenance(storage).session_folders(SessionFolders::Managed).names(names))
+            let backend = Backend::with_maintenance(storage).names(names);
+            #[cfg(all(feature = "runner", target_os = "linux"))]
+            let backend = backend.session_folders(SessionFolders::Managed);
+            Ok(backend)
         }
         #[cfg(feature = "sled")]
         StoreUrl::Sled(path) => {
