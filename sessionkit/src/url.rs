@@ -74,15 +74,16 @@ impl StoreUrl {
                     "`{shown}` names a store in memory, which cannot have a name: use `memory:`"
                 )));
             }
-            other => match std::str::from_utf8(other).ok().filter(|scheme| is_registered(scheme)) {
-                Some(scheme) => return Self::registered(scheme, OsStr::from_bytes(path)),
-                None => {
+            other => {
+                let scheme = std::str::from_utf8(other).ok().filter(|scheme| is_registered(scheme));
+                let Some(scheme) = scheme else {
                     let known = forms();
                     return Err(invalid(format!(
                         "`{shown}` has an unknown scheme: a store is one of {known}"
                     )));
-                }
-            },
+                };
+                return Self::registered(scheme, OsStr::from_bytes(path));
+            }
         };
         if path.starts_with(b"//") && !path.starts_with(b"///") {
             return Err(invalid(format!(
@@ -103,8 +104,10 @@ impl StoreUrl {
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self {
+            Self::File(path) | Self::Sled(path) | Self::Sqlite(path) => Some(path),
+            Self::Memory => None,
             Self::Registered { address, .. } if address.as_bytes().starts_with(b"//") => None,
-            _ => self.address().map(Path::new),
+            Self::Registered { address, .. } => Some(Path::new(address)),
         }
     }
 

@@ -1,7 +1,5 @@
 //! Backends of other crates, opened by URL. Memory storages stand for them.
 
-#![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
-
 use std::sync::Arc;
 
 use sessionkit::{
