@@ -39,6 +39,29 @@
 //! - Errors: [`SessionError`] and [`StorageError`], each with an [`ErrorCode`] that has an exit code and advice.
 //!
 //! Crates that are part of the API are re-exported: [`async_trait`], [`chrono`], [`serde_json`], [`tokio`].
+//!
+//! # Mocks
+//! With the feature `mock`, each port has a mock of [mockall](https://docs.rs/mockall), for tests of code that calls it:
+//! `MockSessionManager`, `MockSessionStorage`, `MockSessionObserver`, `MockPresence`. The feature is outside semver.
+//!
+//! ```
+//! # #[cfg(feature = "mock")] mod example {
+//! use session_core::{MockSessionManager, SessionConfig, SessionId, SessionManager};
+//!
+//! /// The code to be tested.
+//! async fn import(manager: &dyn SessionManager) -> session_core::Result<SessionId> {
+//!     manager.create_session(SessionConfig::new("import").label("team", "data")).await
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")] pub async fn main() {
+//! let mut manager = MockSessionManager::new();
+//! let id = SessionId::random();
+//! manager.expect_create_session().once().withf(|config| config.labels["team"] == "data").returning(move |_| Ok(id));
+//! assert_eq!(import(&manager).await.unwrap(), id);
+//! # }
+//! # }
+//! # #[cfg(feature = "mock")] example::main();
+//! ```
 
 // Shows the features that an item needs in the documentation on docs.rs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -103,5 +126,13 @@ pub use storage::{
 };
 pub use time::{Clock, InvalidTimestamp, SystemClock, Timestamp};
 
+#[cfg(feature = "mock")]
+pub use {
+    manager::MockSessionManager, observer::MockSessionObserver, presence::MockPresence,
+    storage::MockSessionStorage,
+};
+
 // Part of the API: re-exported, so that users get the version that this crate was built with.
+#[cfg(feature = "mock")]
+pub use mockall;
 pub use {async_trait, chrono, serde_json, tokio};

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::report::SOCKET_VARIABLE;
 use crate::runner::SESSION_VARIABLE;
 use crate::socket::listener_of;
-use crate::supervisor::VERB;
+use crate::supervisor::entry::VERB;
 use crate::supervisor::process::Process;
 use crate::supervisor_client::ORPHAN_GRACE;
 

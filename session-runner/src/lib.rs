@@ -32,7 +32,7 @@
 //! - [`Command`] describes the program, [`Runner`] runs it or runs it again, [`Running`] is the handle while it runs,
 //!   [`RunReport`] is its outcome, and [`exit_code`] the exit code for a command line.
 //! - **Supervision.** The program runs under a small process, which is this same binary started with a hidden verb: see
-//!   [`supervise_main`]. The supervisor outlives its owner and ends the whole tree after it: TERM, one second, KILL. It
+//!   [`supervise_main`], and [`supervise_test`] for tests. The supervisor outlives its owner and ends the whole tree after it: TERM, one second, KILL. It
 //!   is the tree's subreaper, so that no process escapes by forking or by starting a session of its own; a process that
 //!   cannot be ended is reported ([`Escaped`]). A signal reaches descendants of the program and no other process: ids
 //!   are checked behind a pidfd.
@@ -53,7 +53,13 @@
 //!
 //! Processes that a program leaves behind when it ends are ended with it.
 //!
-//! Linux only: pidfds and `/proc` make these guarantees possible without `unsafe`.
+//! Linux only: pidfds and `/proc` make these guarantees possible without `unsafe`. The feature `runner` of `sessionkit` adds
+//! nothing on other systems.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "`session-runner` needs Linux: depend on it with `[target.'cfg(target_os = \"linux\")'.dependencies]`"
+);
 
 mod capture;
 mod child_state;
@@ -90,8 +96,8 @@ pub use report::{ReportError, SOCKET_VARIABLE, report};
 pub use runner::{ATTEMPT_VARIABLE, Runner, SESSION_VARIABLE, STORE_VARIABLE};
 pub use running::{RunReport, Running};
 pub use socket::sweep_sockets;
+pub use supervisor::entry::{supervise_main, supervise_test};
 pub use supervisor::protocol::{Ended, Escaped};
-pub use supervisor::supervise_main;
 pub use supervisor_client::LaunchError;
 
 /// Formats an error with all its causes, for places that store only a text.

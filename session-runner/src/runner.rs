@@ -277,7 +277,7 @@ impl Runner {
 
 /// Checks, before anything is written, that this binary can supervise. One that cannot would start itself endlessly.
 fn check_supervisor(command: &Command) -> Result<(), RunError> {
-    if crate::supervisor::can_supervise() {
+    if crate::supervisor::entry::supervisor_arguments().is_some() {
         return Ok(());
     }
     let program = command.program().to_owned();

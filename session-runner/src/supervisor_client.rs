@@ -15,8 +15,9 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::Child;
 use tokio::sync::Mutex;
 
+use crate::exit::TROUBLE;
+use crate::supervisor::entry::supervisor_arguments;
 use crate::supervisor::protocol::{Order, Report, Start, Step, encode, send_start};
-use crate::supervisor::{VERB, can_supervise};
 
 /// Time that the rest of a tree has to end by itself once its owner, or the program, is gone.
 pub(crate) const ORPHAN_GRACE: Duration = Duration::from_secs(1);
@@ -43,11 +44,24 @@ pub(crate) struct Launch {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LaunchError {
-    /// This binary cannot supervise: it does not call [`supervise_main`](crate::supervise_main).
+    /// This binary was not enabled to supervise, see [`supervise_main`](crate::supervise_main) and
+    /// [`supervise_test`](crate::supervise_test). Nothing was started.
     #[error(
-        "this binary cannot act as a supervisor: its `main` does not call `session_runner::supervise_main` first"
+        "this program cannot act as a supervisor: write `#[sessionkit::main]` instead of `#[tokio::main]`, or call \
+         `sessionkit::runner::supervise_main()` first in `main`; in a test, write `#[sessionkit::test]` instead of \
+         `#[tokio::test]`"
     )]
     NoSupervisor,
+    /// The process that was started as the supervisor ended before it supervised. Usually `main` does something before
+    /// it calls [`supervise_main`](crate::supervise_main), such as parsing the arguments, and ends there.
+    #[error(
+        "the supervisor ended before it started the program ({status}): `sessionkit::runner::supervise_main()` has to \
+         be the first call in `main`, before arguments are parsed; a test needs `#[sessionkit::test]`"
+    )]
+    Unanswered {
+        /// How it ended.
+        status: std::process::ExitStatus,
+    },
     /// The supervisor could not be started, or died.
     #[error("the supervisor could not be started or has died")]
     Supervisor(#[source] io::Error),
@@ -69,7 +83,7 @@ impl LaunchError {
         match self {
             Self::NotFound(_) => 127,
             Self::NotExecutable(_) => 126,
-            Self::NoSupervisor | Self::Supervisor(_) | Self::Directory(_) => 125,
+            Self::NoSupervisor | Self::Unanswered { .. } | Self::Supervisor(_) | Self::Directory(_) => 125,
         }
     }
 
@@ -182,10 +196,8 @@ pub(crate) struct Supervised {
 
 /// Starts a supervisor and, through it, the program.
 pub(crate) async fn launch(launch: Launch) -> Result<Supervised, LaunchError> {
-    if !can_supervise() {
-        return Err(LaunchError::NoSupervisor);
-    }
-    let (socket, process) = start_supervisor(launch).map_err(LaunchError::Supervisor)?;
+    let arguments = supervisor_arguments().ok_or(LaunchError::NoSupervisor)?;
+    let (socket, process) = start_supervisor(launch, arguments).map_err(LaunchError::Supervisor)?;
     let (read, write) = socket.into_split();
     let mut reports = Reports { socket: BufReader::new(read), line: Vec::new(), process };
     let orders = Orders { socket: Arc::new(Mutex::new(Outgoing { socket: write, bytes: Vec::new() })) };
@@ -196,11 +208,21 @@ pub(crate) async fn launch(launch: Launch) -> Result<Supervised, LaunchError> {
             let _ = reports.next().await;
             Err(LaunchError::from_report(step, errno))
         }
-        Some(_) | None => Err(LaunchError::Supervisor(io::ErrorKind::UnexpectedEof.into())),
+        // A supervisor exits without a report only with this code: any other is that of a program that is none.
+        None => match reports.process.wait().await {
+            Ok(status) if status.code().is_some_and(|code| code != TROUBLE) => {
+                Err(LaunchError::Unanswered { status })
+            }
+            _ => Err(LaunchError::Supervisor(io::ErrorKind::UnexpectedEof.into())),
+        },
+        Some(_) => Err(LaunchError::Supervisor(io::ErrorKind::InvalidData.into())),
     }
 }
 
-fn start_supervisor(launch: Launch) -> io::Result<(UnixStream, Child)> {
+fn start_supervisor(
+    launch: Launch,
+    arguments: impl Iterator<Item = OsString>,
+) -> io::Result<(UnixStream, Child)> {
     let (owner_end, supervisor_end) = StdStream::pair()?;
     // Not the path that it was started from: that file may have been replaced.
     let mut command = tokio::process::Command::new("/proc/self/exe");
@@ -208,7 +230,7 @@ fn start_supervisor(launch: Launch) -> io::Result<(UnixStream, Child)> {
         command.arg0(name);
     }
     command
-        .arg(VERB)
+        .args(arguments)
         .stdin(Stdio::from(OwnedFd::from(supervisor_end)))
         .stdout(Stdio::null())
         .stderr(Stdio::null());
@@ -229,7 +251,11 @@ fn start_supervisor(launch: Launch) -> io::Result<(UnixStream, Child)> {
     };
     let mut descriptors = vec![stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
     descriptors.extend(lock.as_ref().map(AsFd::as_fd));
-    send_start(&owner_end, start, &descriptors)?;
+    match send_start(&owner_end, start, &descriptors) {
+        // The process has ended already. Its reports end, too, and its status says why.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        sent => sent?,
+    }
     owner_end.set_nonblocking(true)?;
     Ok((UnixStream::from_std(owner_end)?, process))
 }

@@ -12,12 +12,12 @@ use session_core::{
     CancelRequest, InMemorySessionManager, LocalPresence, Presence as _, SessionConfig, SessionId,
     SessionManager as _,
 };
-use session_runner::{Command, FileOutput, Runner, supervise_main};
+use session_runner::{Command, FileOutput, Runner, supervise_test};
 
 /// Not a test: the entry point of the supervisor.
 #[test]
 fn __supervise() {
-    supervise_main();
+    supervise_test(module_path!(), "__supervise");
 }
 
 fn count(folder: &str) -> usize {
@@ -79,7 +79,7 @@ async fn all_outcomes(runner: &Runner, manager: &InMemorySessionManager) {
 
 #[tokio::test]
 async fn no_outcome_leaks_resources() {
-    supervise_main();
+    supervise_test(module_path!(), "__supervise");
     let folder = tempfile::tempdir().unwrap();
     let manager = InMemorySessionManager::new();
     let locks = LocalPresence::new(folder.path().join("owners"));

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use session_core::{InMemorySessionManager, SessionConfig, SessionEvent, SessionManager as _};
-use session_runner::{Command, FileOutput, OutputStorage, Runner, supervise_main};
+use session_runner::{Command, FileOutput, OutputStorage, Runner, supervise_test};
 
 /// The memory limit of a process, in KiB.
 const MEMORY: u64 = 64 * 1024;
@@ -15,7 +15,7 @@ const LINE: &str = "0123456789abcdefghijklmnopqrstuvwxyz-";
 /// Not a test: the entry point of the supervisor.
 #[test]
 fn __supervise() {
-    supervise_main();
+    supervise_test(module_path!(), "__supervise");
 }
 
 fn peak(process: &str) -> u64 {
@@ -27,7 +27,7 @@ fn peak(process: &str) -> u64 {
 /// Prints 200 MB without a line end at full speed. `OUTPUT_MB=1024` for a gigabyte.
 #[tokio::test]
 async fn unbounded_output_takes_bounded_memory() {
-    supervise_main();
+    supervise_test(module_path!(), "__supervise");
     let megabytes: u64 = std::env::var("OUTPUT_MB").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
     let folder = tempfile::tempdir().unwrap();
     let output: Arc<dyn OutputStorage> = Arc::new(FileOutput::new(folder.path()));

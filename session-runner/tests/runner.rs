@@ -14,15 +14,14 @@ use session_core::{
 };
 use session_runner::{
     ChildState, Command, Ended, FileOutput, OutputStorage, OutputStream, RunError, Runner, Running,
-    SOCKET_VARIABLE, supervise_main,
+    SOCKET_VARIABLE, supervise_test,
 };
 use tokio::sync::watch;
 
-/// Not a test: the entry point of the supervisor. The test binary, started again with the hidden verb as its filter,
-/// runs this.
+/// Not a test: the entry point of the supervisor. The test binary, started again with the hidden verb, runs only this.
 #[test]
 fn __supervise() {
-    supervise_main();
+    supervise_test(module_path!(), "__supervise");
 }
 
 /// Not a test unless it runs as a session's program: reports the progress given in its environment.
@@ -50,7 +49,7 @@ struct Fixture {
 
 impl Fixture {
     async fn new() -> Self {
-        supervise_main();
+        supervise_test(module_path!(), "__supervise");
         let folder = tempfile::tempdir().unwrap();
         let storage = Arc::new(MemoryStorage::default());
         let manager = manager(&storage, ProcessPresence::default()).await;

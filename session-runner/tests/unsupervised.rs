@@ -7,10 +7,16 @@ use session_runner::{Command, RunError, Runner};
 /// started itself as the supervisor, and so on.
 #[tokio::test]
 async fn a_binary_that_cannot_supervise_creates_no_session() {
+    // Not in the main thread, so not at the beginning of `main`: without effect.
+    std::thread::spawn(session_runner::supervise_main).join().unwrap();
     let manager = InMemorySessionManager::new();
     let error =
         Runner::new(&manager).spawn(SessionConfig::new("run"), Command::new("true")).await.unwrap_err();
     assert!(matches!(error, RunError::Launch { session: None, .. }), "{error:?}");
     assert_eq!((error.code(), error.exit_code()), (ErrorCode::SpawnFailed, 125));
+    let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+    for call in ["`#[sessionkit::main]`", "`sessionkit::runner::supervise_main()`", "`#[sessionkit::test]`"] {
+        assert!(source.contains(call), "{source}");
+    }
     assert_eq!(manager.list_sessions(SessionFilter::all()).await.unwrap().heads.len(), 0);
 }

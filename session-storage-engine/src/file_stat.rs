@@ -69,7 +69,7 @@ impl FileStat {
     fn from_stat(stat: &Stat) -> Self {
         Self {
             kind: kind(FileType::from_raw_mode(stat.st_mode)),
-            identity: FileIdentity(u64::from(stat.st_dev), u64::from(stat.st_ino)),
+            identity: FileIdentity(system::device(stat), u64::from(stat.st_ino)),
             length: u64::try_from(stat.st_size).unwrap_or(0),
         }
     }
@@ -93,7 +93,7 @@ mod system {
     use std::os::fd::AsFd;
     use std::path::Path;
 
-    use rustix::fs::{self, AtFlags, FileType, StatxFlags};
+    use rustix::fs::{self, AtFlags, FileType, Stat, StatxFlags};
     use rustix::io::Errno;
 
     use super::{FileIdentity, FileStat, kind};
@@ -115,6 +115,11 @@ mod system {
             Err(error) => Err(error),
         }
     }
+
+    #[expect(clippy::useless_conversion, reason = "the field is narrower on other architectures")]
+    pub(super) fn device(stat: &Stat) -> u64 {
+        stat.st_dev.into()
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -122,7 +127,7 @@ mod system {
     use std::os::fd::AsFd;
     use std::path::Path;
 
-    use rustix::fs::{self, AtFlags};
+    use rustix::fs::{self, AtFlags, Stat};
     use rustix::io::Errno;
 
     use super::FileStat;
@@ -135,6 +140,11 @@ mod system {
             fs::statat(at, path, AtFlags::SYMLINK_NOFOLLOW)
         };
         stat.map(|stat| FileStat::from_stat(&stat))
+    }
+
+    /// Device numbers are signed on some systems.
+    pub(super) fn device(stat: &Stat) -> u64 {
+        i64::from(stat.st_dev).cast_unsigned()
     }
 }
 

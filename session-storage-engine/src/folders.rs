@@ -49,7 +49,12 @@ pub fn rename_noreplace(from: &Path, to: &Path) -> io::Result<()> {
 pub fn sync_dir(path: &Path) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let folder = retry_on_intr(|| fs::open(path, flags, Mode::empty()))?;
-    Ok(fs::fsync(&folder)?)
+    // On systems of Apple, `fsync` leaves the names in the cache of the disk.
+    #[cfg(target_vendor = "apple")]
+    fs::fcntl_fullfsync(&folder)?;
+    #[cfg(not(target_vendor = "apple"))]
+    fs::fsync(&folder)?;
+    Ok(())
 }
 
 /// Refuses a path on a network or FUSE file system: their locks, flushes and shared memory cannot be relied on. For a

@@ -103,11 +103,21 @@ pub(crate) fn copy_folder(from: &Path, to: &Path, mode: CopyMode) -> Result<(), 
     sync_folder(to)
 }
 
+/// Shares the blocks of a file with a new one; `false` if the file system or the system does not support that.
+#[cfg(target_os = "linux")]
+fn reflink(source: &File, copy: &File) -> bool {
+    rustix::fs::ioctl_ficlone(copy, source).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn reflink(_: &File, _: &File) -> bool {
+    false
+}
+
 fn copy_file(from: &Path, to: &Path, mode: CopyMode) -> Result<(), StorageError> {
     let mut source = open(from, OpenMode::Read).context("open", from)?;
     let mut copy = open(to, OpenMode::CreateNew).context("create", to)?;
-    let reflinked = mode == CopyMode::Reflink && rustix::fs::ioctl_ficlone(&copy, &source).is_ok();
-    if !reflinked {
+    if mode != CopyMode::Reflink || !reflink(&source, &copy) {
         io::copy(&mut source, &mut copy).context("write", to)?;
     }
     copy.set_permissions(Permissions::from_mode(0o600)).context("set the mode of", to)?;

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use sessionkit::StateName;
 
 pub(crate) use self::manage::{Completions, Export, Gc, Import, Man, Migrate, Pause, Retry, Rm, Wait, Why};
@@ -34,13 +34,24 @@ Examples:
 
 ID is @last, a full id, an exact name, or the beginning of an id.";
 
-const STORE_HELP: &str = "Use this store: file:PATH, sled:PATH or sqlite:PATH [default: $SESSIONCTL_STORE, else under the user's state directory]";
+/// Returns the definition of the command line, with the stores that this program can open.
+pub(crate) fn command() -> clap::Command {
+    let schemes =
+        ["file", "sled", "sqlite"].map(str::to_owned).into_iter().chain(sessionkit::registered_schemes());
+    let mut urls: Vec<String> = schemes.map(|scheme| format!("{scheme}:PATH")).collect();
+    let last = urls.pop().unwrap_or_default();
+    let help = format!(
+        "Use this store: {} or {last} [default: $SESSIONCTL_STORE, else under the user's state directory]",
+        urls.join(", ")
+    );
+    Cli::command().mut_arg("store", |store| store.help(help))
+}
 
 /// Options of every verb.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// Use this store
-    #[arg(long, global = true, value_name = "URL", help = STORE_HELP)]
+    #[arg(long, global = true, value_name = "URL")]
     pub(crate) store: Option<OsString>,
     /// Print JSON, as described in docs/json.md
     #[arg(long, global = true)]
@@ -352,6 +363,6 @@ mod tests {
 
     #[test]
     fn command_line_definition_is_consistent() {
-        <Cli as clap::CommandFactory>::command().debug_assert();
+        command().debug_assert();
     }
 }

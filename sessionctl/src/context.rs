@@ -132,10 +132,10 @@ fn nearest_existing(path: &Path) -> &Path {
     path.ancestors().find(|path| path.exists()).unwrap_or(path)
 }
 
-/// Returns the word to type for this program: its path if it was called by a path, since `PATH` may not have it.
+/// Returns the word to type for this program: as it was called, since `PATH` may not have it.
 fn invocation(program: &OsString) -> String {
     let text = program.to_string_lossy();
-    if text.contains('/') { quoted(&text) } else { "sessionctl".to_owned() }
+    if text.is_empty() { "sessionctl".to_owned() } else { quoted(&text) }
 }
 
 /// Quotes an argument for a shell, with characters escaped that would control a terminal.

@@ -8,20 +8,16 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use sessionkit::SessionConfig;
-use sessionkit::runner::{Command, supervise_main};
+use sessionkit::runner::Command;
 
-fn main() -> Result<ExitCode, Box<dyn Error>> {
-    // Must be first, before any thread starts: this binary is also its own supervisor.
-    supervise_main();
-    tokio::runtime::Runtime::new()?.block_on(run())
-}
-
-async fn run() -> Result<ExitCode, Box<dyn Error>> {
+// Not `#[tokio::main]`: this binary is also its own supervisor.
+#[sessionkit::main]
+async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let (Some(store), Some(program)) = (args.next(), args.next()) else {
         return Err("usage: command STORE PROGRAM ARG…".into());
     };
-    let store = sessionkit::builder(&format!("file:{store}")).open_store().await?;
+    let store = sessionkit::open_store(&format!("file:{store}")).await?;
     let config = SessionConfig::new("command").label("example", "command");
     let mut running = store.runner()?.spawn(config, Command::new(program).args(args)).await?;
 

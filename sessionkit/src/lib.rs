@@ -49,9 +49,11 @@
 //!
 //! | to | use |
 //! |---|---|
-//! | open a store | [`open`], [`builder`], [`StoreUrl`]; [`global`] for the whole process |
+//! | open a store | [`open`], [`open_store`], [`builder`], [`StoreUrl`]; [`global`] for the whole process |
+//! | open stores of another backend | [`register`], [`Backend`] |
 //! | run work | [`SessionManagerExt::run`], [`SessionManagerExt::run_or_resume`], [`Session`] |
-//! | run a program | `runner` (feature `runner`) |
+//! | run a program | `#[sessionkit::main]`, [`Store::runner`](Store), `runner` (feature `runner`) |
+//! | follow the output of all programs | [`Store::outputs`](Store) (feature `runner`) |
 //! | inspect sessions | [`SessionManager::list_sessions`], [`SessionManager::get_progress`], [`SessionManager::read_log`] |
 //! | cancel, pause, provide input | [`SessionManager::cancel_session`], [`SessionManager::pause_session`], [`SessionManager::provide_input`] |
 //! | recover from crashes | [`SessionManager::find_crashed_sessions`], [`SessionManager::recover`] |
@@ -64,32 +66,47 @@
 //!
 //! - `file` (default): stores in a folder, with a readable log for each session.
 //! - `sled`, `sqlite`: stores in a database.
-//! - `runner` (default): child processes as sessions.
+//! - `runner` (default): child processes as sessions. Linux; on other systems it adds nothing.
 //! - `observer-tracing`, `observer-channel`, `observer-closure`, `observer-progress`: ready-made observers.
 //! - `legacy`: import from the stores of older tools.
-//! - `full`: all of them.
+//! - `full`: all of these.
+//! - `mock`: mocks of the ports, for tests: `MockSessionManager`, `MockSessionStorage`, `MockSessionObserver`.
 
 // On docs.rs, shows the feature that an item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[cfg(feature = "runner")]
+mod backend;
+#[cfg(all(feature = "runner", target_os = "linux"))]
 mod exchange;
 mod global;
 mod open;
+#[cfg(all(feature = "runner", target_os = "linux"))]
+mod outputs;
+#[cfg(all(feature = "runner", target_os = "linux"))]
+mod programs;
+mod registry;
 mod repair;
+#[cfg(all(feature = "runner", target_os = "linux"))]
+mod runtime;
+mod schemes;
 mod store;
 mod url;
 
 pub use session_core::*;
 
-#[cfg(feature = "runner")]
+pub use self::backend::Backend;
+#[cfg(all(feature = "runner", target_os = "linux"))]
 pub use self::exchange::{
     EXPORT_FORMAT, ExchangeError, Export, Import, ImportCheck, ImportPlan, ImportReport, MigratedSession,
     Migration, MigrationOutcome, Output,
 };
 pub use self::global::{GlobalIsSet, global, set_global};
-pub use self::open::{Builder, builder, open};
+pub use self::open::{Builder, builder, open, open_store};
+#[cfg(all(feature = "runner", target_os = "linux"))]
+pub use self::outputs::{OutputEvent, Outputs, OutputsError};
+pub use self::registry::register;
 pub use self::repair::LossPolicy;
+pub use self::schemes::registered_schemes;
 pub use self::store::Store;
 pub use self::url::StoreUrl;
 
@@ -102,7 +119,7 @@ pub use session_legacy as legacy;
     feature = "observer-progress"
 ))]
 pub use session_observers as observers;
-#[cfg(feature = "runner")]
+#[cfg(all(feature = "runner", target_os = "linux"))]
 pub use session_runner as runner;
 #[cfg(feature = "file")]
 pub use session_storage_file as file;
@@ -111,8 +128,55 @@ pub use session_storage_sled as sled;
 #[cfg(feature = "sqlite")]
 pub use session_storage_sqlite as sqlite;
 
+/// Runs an `async fn main` on a Tokio runtime, like `#[tokio::main]`, in a program that runs other programs as sessions.
+///
+/// Such a program is started a second time for each of them, as its supervisor. The attribute recognises that before
+/// anything else happens (see [`runner::supervise_main`]). The runtime has a pool of threads, unless
+/// `flavor = "current_thread"` is given. An `fn main` that is not `async` gets no runtime.
+///
+/// ```no_run
+/// use sessionkit::{SessionConfig, runner::Command};
+///
+/// #[sessionkit::main]
+/// async fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let store = sessionkit::open_store("file:.sessions").await?;
+///     let mut running = store.runner()?.spawn(SessionConfig::new("build"), Command::new("make")).await?;
+///     println!("exit code {}", running.wait().await?.exit_code());
+///     Ok(())
+/// }
+/// ```
+#[cfg(all(feature = "runner", target_os = "linux"))]
+pub use sessionkit_macros::main;
+
+/// Declares an `async fn` as a test, like `#[tokio::test]`, that runs programs as sessions.
+///
+/// The test binary is started a second time for each of them, as its supervisor, and runs only this test there, which
+/// then supervises instead (see [`runner::supervise_test`]). The runtime is the calling thread, unless
+/// `flavor = "multi_thread"` is given.
+///
+/// ```
+/// use sessionkit::{SessionConfig, runner::Command};
+///
+/// #[sessionkit::test]
+/// async fn a_build_succeeds() {
+///     let store = sessionkit::open_store("memory:").await.unwrap();
+///     let config = SessionConfig::new("build");
+///     let mut running = store.runner().unwrap().spawn(config, Command::new("true")).await.unwrap();
+///     assert_eq!(running.wait().await.unwrap().exit_code(), 0);
+/// }
+/// ```
+#[cfg(all(feature = "runner", target_os = "linux"))]
+pub use sessionkit_macros::test;
+
+/// Called by the attributes.
+#[cfg(all(feature = "runner", target_os = "linux"))]
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::runtime::{Flavor, block_on};
+}
+
 /// Doc tests of the README's and the guide's examples.
-#[cfg(all(doctest, feature = "file"))]
+#[cfg(all(doctest, feature = "file", feature = "runner", target_os = "linux"))]
 mod pages {
     #[doc = include_str!("../../README.md")]
     struct Readme;

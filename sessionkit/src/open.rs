@@ -26,6 +26,31 @@ pub async fn open(url: &str) -> Result<Arc<dyn SessionManager>> {
     builder(url).open().await
 }
 
+/// Opens a store with default options: its manager, and all that belongs to it. Crashed sessions are paused, as by
+/// [`open`].
+///
+/// ```
+/// # #[cfg(feature = "file")] mod example {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # pub async fn main() -> sessionkit::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let url = format!("file:{}", folder.path().join("sessions").display());
+/// # let url = url.as_str();
+/// let store = sessionkit::open_store(url).await?;                     // "file:.sessions"
+/// let active = store.manager().list_active_sessions().await?;
+/// # assert!(active.heads.is_empty());
+/// # Ok(())
+/// # }
+/// # }
+/// # #[cfg(feature = "file")] example::main().unwrap();
+/// ```
+///
+/// # Errors
+/// The errors of [`open`].
+pub async fn open_store(url: &str) -> Result<Store> {
+    builder(url).open_store().await
+}
+
 /// Returns a builder for a manager with other options than those of [`open`].
 ///
 /// ```

@@ -2,103 +2,94 @@
 
 use std::sync::Arc;
 
+#[cfg(not(all(feature = "file", feature = "sled", feature = "sqlite")))]
+use session_core::SessionError;
 use session_core::{
-    LocalPresence, ManagerOptions, MemoryStorage, PersistentSessionManager, Presence, ProcessPresence,
-    Result, SessionError, SessionManager, SessionStorage, StorageMaintenance,
+    ManagerOptions, MemoryStorage, PersistentSessionManager, Presence, Result, SessionManager,
+    SessionStorage, StorageMaintenance,
 };
 
+use crate::backend::Backend;
+#[cfg(all(feature = "file", feature = "runner", target_os = "linux"))]
+use crate::backend::SessionFolders;
+#[cfg(all(feature = "runner", target_os = "linux"))]
+use crate::programs::Programs;
+use crate::registry;
 use crate::url::StoreUrl;
 
-/// An open store. Most programs only need its manager, which [`open`](crate::open) returns directly.
+/// An open store. Programs that run no other programs only need its manager, which [`open`](crate::open) returns
+/// directly.
 #[derive(Clone)]
 pub struct Store {
     url: StoreUrl,
     manager: Arc<dyn SessionManager>,
     presence: Arc<dyn Presence>,
     storage: Arc<dyn SessionStorage>,
-    local: Option<LocalStore>,
+    maintenance: Option<Arc<dyn StorageMaintenance>>,
+    #[cfg(all(feature = "runner", target_os = "linux"))]
+    programs: Programs,
 }
 
-/// The parts of a store that lie on this machine's disk.
-#[derive(Debug, Clone)]
-struct LocalStore {
-    maintenance: Arc<dyn StorageMaintenance>,
-    /// Also locks the sessions whose programs are running.
-    presence: LocalPresence,
-    #[cfg(feature = "runner")]
-    output: session_runner::FileOutput,
-}
-
-impl LocalStore {
-    /// For a backend with a folder for each session: output goes into the session's folder.
-    #[cfg(feature = "file")]
-    fn with_session_folders(storage: Arc<dyn StorageMaintenance>) -> Self {
-        Self {
-            presence: LocalPresence::new(storage.owners_dir()),
-            #[cfg(feature = "runner")]
-            output: session_runner::FileOutput::in_session_folders(storage.sessions_dir()),
-            maintenance: storage,
+/// Opens the backend that the URL names.
+async fn open_backend(url: &StoreUrl) -> Result<Backend> {
+    match url {
+        #[cfg(feature = "file")]
+        StoreUrl::File(path) => {
+            use session_storage_file::{FileStorage, FileStorageOptions};
+            let storage = Arc::new(FileStorage::open(FileStorageOptions::new(path))?);
+            let names = Arc::<FileStorage>::clone(&storage);
+            let backend = Backend::with_maintenance(storage).names(names);
+            #[cfg(all(feature = "runner", target_os = "linux"))]
+            let backend = backend.session_folders(SessionFolders::Managed);
+            Ok(backend)
         }
-    }
-
-    /// For a database: output goes into folders of its own, next to the database.
-    #[cfg(any(feature = "sled", feature = "sqlite"))]
-    fn with_database(storage: Arc<dyn StorageMaintenance>) -> Self {
-        Self {
-            presence: LocalPresence::new(storage.owners_dir()),
-            #[cfg(feature = "runner")]
-            output: session_runner::FileOutput::new(storage.sessions_dir()),
-            maintenance: storage,
+        #[cfg(feature = "sled")]
+        StoreUrl::Sled(path) => {
+            use session_storage_sled::{SledStorage, SledStorageOptions};
+            Ok(Backend::with_maintenance(Arc::new(SledStorage::open(SledStorageOptions::new(path))?)))
         }
-    }
-
-    /// Opens the backend that the URL names; `None` for memory.
-    fn open(url: &StoreUrl, options: ManagerOptions) -> Result<(Option<Self>, ManagerOptions)> {
-        let local = match url {
-            #[cfg(feature = "file")]
-            StoreUrl::File(path) => {
-                use session_storage_file::{FileStorage, FileStorageOptions};
-                let storage = Arc::new(FileStorage::open(FileStorageOptions::new(path))?);
-                let names = Arc::<FileStorage>::clone(&storage);
-                return Ok((Some(Self::with_session_folders(storage)), options.names(names)));
-            }
-            #[cfg(feature = "sled")]
-            StoreUrl::Sled(path) => {
-                use session_storage_sled::{SledStorage, SledStorageOptions};
-                Some(Self::with_database(Arc::new(SledStorage::open(SledStorageOptions::new(path))?)))
-            }
-            #[cfg(feature = "sqlite")]
-            StoreUrl::Sqlite(path) => {
-                use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
-                Some(Self::with_database(Arc::new(SqliteStorage::open(SqliteStorageOptions::new(path))?)))
-            }
-            StoreUrl::Memory => None,
-            #[cfg(not(all(feature = "file", feature = "sled", feature = "sqlite")))]
-            other => {
-                let feature = other.scheme();
-                return Err(SessionError::InvalidArgument {
-                    what: format!(
-                        "`{url}` needs the feature `{feature}` of `sessionkit`, which this build leaves out"
-                    ),
-                });
-            }
-        };
-        Ok((local, options))
+        #[cfg(feature = "sqlite")]
+        StoreUrl::Sqlite(path) => {
+            use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
+            Ok(Backend::with_maintenance(Arc::new(SqliteStorage::open(SqliteStorageOptions::new(path))?)))
+        }
+        StoreUrl::Memory => Ok(Backend::new(Arc::new(MemoryStorage::new()))),
+        StoreUrl::Registered { scheme, .. } => registry::open(scheme, url).await,
+        #[cfg(not(all(feature = "file", feature = "sled", feature = "sqlite")))]
+        other => {
+            let feature = other.scheme();
+            Err(SessionError::InvalidArgument {
+                what: format!(
+                    "`{url}` needs the feature `{feature}` of `sessionkit`, which this build leaves out"
+                ),
+            })
+        }
     }
 }
 
 impl Store {
     pub(crate) async fn open(url: StoreUrl, options: ManagerOptions) -> Result<Self> {
-        let (local, options) = LocalStore::open(&url, options)?;
-        let (storage, presence): (Arc<dyn SessionStorage>, Arc<dyn Presence>) = match &local {
-            Some(local) => {
-                (Arc::<dyn StorageMaintenance>::clone(&local.maintenance), Arc::new(local.presence.clone()))
-            }
-            None => (Arc::new(MemoryStorage::new()), Arc::new(ProcessPresence::default())),
+        let backend = open_backend(&url).await?;
+        let presence = backend.chosen_presence()?;
+        let options = match &backend.names {
+            Some(names) => options.names(Arc::clone(names)),
+            None => options,
         };
+        #[cfg(all(feature = "runner", target_os = "linux"))]
+        let (storage, programs) = Programs::of(&backend);
+        #[cfg(not(all(feature = "runner", target_os = "linux")))]
+        let storage = backend.storage;
         let (logs, alive) = (Arc::clone(&storage), Arc::clone(&presence));
         let manager = Arc::new(PersistentSessionManager::open_dyn(logs, alive, options).await?);
-        Ok(Self { url, manager, presence, storage, local })
+        Ok(Self {
+            url,
+            manager,
+            presence,
+            storage,
+            maintenance: backend.maintenance,
+            #[cfg(all(feature = "runner", target_os = "linux"))]
+            programs,
+        })
     }
 
     /// Returns the store's URL.
@@ -130,40 +121,70 @@ impl Store {
         &self.storage
     }
 
-    /// Returns the interface for verifying and repairing stored data; `None` for a store in memory.
+    /// Returns the interface for verifying and repairing stored data; `None` for a store in memory, and for one of a
+    /// backend without it.
     #[must_use]
-    pub fn maintenance(&self) -> Option<&Arc<dyn StorageMaintenance>> {
-        self.local.as_ref().map(|local| &local.maintenance)
-    }
-
-    /// Returns the storage of captured output; `None` for a store in memory.
-    #[cfg(feature = "runner")]
-    #[must_use]
-    pub fn output(&self) -> Option<Arc<dyn session_runner::OutputStorage>> {
-        let output = self.local.as_ref()?.output.clone();
-        Some(Arc::new(output))
-    }
-
-    /// Returns a runner for programs as sessions of this store. It stores their output, and never runs one session's
-    /// program twice at the same time.
-    ///
-    /// # Errors
-    /// `INVALID_ARGUMENT` if the store's path is not UTF-8: the store's URL is passed to the programs as text.
-    #[cfg(feature = "runner")]
-    pub fn runner(&self) -> Result<session_runner::Runner> {
-        let runner = session_runner::Runner::new(&*self.manager);
-        // No other process can read a store in memory, so its URL is not passed on.
-        let Some(LocalStore { presence, output, .. }) = &self.local else { return Ok(runner) };
-        let url = self.url.to_os_string().into_string().map_err(|_| SessionError::InvalidArgument {
-            what: format!("the path of {} is not UTF-8, which a store that runs programs needs", self.url),
-        })?;
-        Ok(runner.output(Arc::new(output.clone())).locks(presence.clone()).store(url))
+    pub const fn maintenance(&self) -> Option<&Arc<dyn StorageMaintenance>> {
+        self.maintenance.as_ref()
     }
 
     /// Returns the presence, which determines whether an owner is alive.
     #[must_use]
     pub const fn presence(&self) -> &Arc<dyn Presence> {
         &self.presence
+    }
+}
+
+/// Programs as sessions.
+#[cfg(all(feature = "runner", target_os = "linux"))]
+impl Store {
+    /// Returns the storage of captured output; `None` for a store without a folder on this machine, such as one in
+    /// memory.
+    #[must_use]
+    pub fn output(&self) -> Option<Arc<dyn session_runner::OutputStorage>> {
+        self.programs.output()
+    }
+
+    /// Returns a runner for programs as sessions of this store. It stores their output, and never runs one session's
+    /// program twice at the same time.
+    ///
+    /// ```no_run
+    /// use sessionkit::{SessionConfig, runner::Command};
+    ///
+    /// #[sessionkit::main]
+    /// async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let store = sessionkit::open_store("file:.sessions").await?;
+    ///     let build = Command::new("make").arg("-j8");
+    ///     let mut running = store.runner()?.spawn(SessionConfig::new("build"), build).await?;
+    ///     println!("exit code {}", running.wait().await?.exit_code());
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` if the store's path is not UTF-8: the store's URL is passed to the programs as text.
+    pub fn runner(&self) -> Result<session_runner::Runner> {
+        self.programs.runner(&*self.manager, &self.url)
+    }
+
+    /// Follows the output of all programs of this store from now on, as one stream: also of sessions that start later,
+    /// and of those that other processes run. See [`Outputs`](crate::Outputs).
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = sessionkit::open_store("file:.sessions").await?;
+    /// let mut outputs = store.outputs().await?;
+    /// loop {
+    ///     let event = outputs.next().await?;
+    ///     println!("{} {}: {} bytes", event.session, event.chunk.stream.name(), event.chunk.bytes.len());
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for a store that keeps no output; errors of the storage.
+    pub async fn outputs(&self) -> Result<crate::outputs::Outputs> {
+        self.programs.outputs(Arc::clone(&self.storage), &*self.manager, &self.url).await
     }
 }
 

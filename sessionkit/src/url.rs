@@ -8,8 +8,7 @@ use std::str::FromStr;
 
 use session_core::{SessionError, text::visible};
 
-/// All schemes. A build can open those whose features it has.
-const SCHEMES: &str = "`file:PATH`, `sled:PATH`, `sqlite:PATH`, `memory:`";
+use crate::schemes::{forms, is_registered};
 
 /// The URL of a store.
 ///
@@ -17,6 +16,9 @@ const SCHEMES: &str = "`file:PATH`, `sled:PATH`, `sqlite:PATH`, `memory:`";
 /// three characters, `~` is one, and a relative path starts at the current directory. `file:///srv/x` is `/srv/x`;
 /// `file://host/x` is refused, because stores are local. `memory:` is a new empty store that lives as long as its
 /// manager.
+///
+/// A scheme that was [registered](crate::register) is followed by a path in the same way, or by `//` and the address of
+/// a server, which its backend interprets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreUrl {
@@ -28,6 +30,13 @@ pub enum StoreUrl {
     Sqlite(PathBuf),
     /// This process's memory.
     Memory,
+    /// A store of a backend that was [registered](crate::register).
+    Registered {
+        /// Its scheme.
+        scheme: String,
+        /// The absolute path, or the address of a server with its `//`.
+        address: OsString,
+    },
 }
 
 impl StoreUrl {
@@ -49,7 +58,8 @@ impl StoreUrl {
         let shown = visible(&shown);
         let Some(colon) = text.as_bytes().iter().position(|byte| *byte == b':') else {
             return Err(invalid(format!(
-                "`{shown}` has no scheme: a store is one of {SCHEMES} (did you mean `file:{shown}`?)"
+                "`{shown}` has no scheme: a store is one of {} (did you mean `file:{shown}`?)",
+                forms()
             )));
         };
         let (scheme, path) = text.as_bytes().split_at(colon);
@@ -64,8 +74,15 @@ impl StoreUrl {
                     "`{shown}` names a store in memory, which cannot have a name: use `memory:`"
                 )));
             }
-            _ => {
-                return Err(invalid(format!("`{shown}` has an unknown scheme: a store is one of {SCHEMES}")));
+            other => {
+                let scheme = std::str::from_utf8(other).ok().filter(|scheme| is_registered(scheme));
+                let Some(scheme) = scheme else {
+                    let known = forms();
+                    return Err(invalid(format!(
+                        "`{shown}` has an unknown scheme: a store is one of {known}"
+                    )));
+                };
+                return Self::registered(scheme, OsStr::from_bytes(path));
             }
         };
         if path.starts_with(b"//") && !path.starts_with(b"///") {
@@ -76,24 +93,45 @@ impl StoreUrl {
         absolute(scheme, Path::new(OsStr::from_bytes(path))).map(at)
     }
 
-    /// Returns the path; `None` for a store in memory.
+    fn registered(scheme: &str, address: &OsStr) -> Result<Self, SessionError> {
+        let is_server = address.as_bytes().starts_with(b"//") && !address.as_bytes().starts_with(b"///");
+        let address =
+            if is_server { address.to_owned() } else { absolute(scheme, Path::new(address))?.into() };
+        Ok(Self::Registered { scheme: scheme.to_owned(), address })
+    }
+
+    /// Returns the path; `None` for a store in memory or on a server.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
-        self.parts().1
-    }
-
-    /// Returns the part before the colon, which is also the name of the feature that it needs.
-    #[must_use]
-    pub fn scheme(&self) -> &'static str {
-        self.parts().0
-    }
-
-    fn parts(&self) -> (&'static str, Option<&Path>) {
         match self {
-            Self::File(path) => ("file", Some(path)),
-            Self::Sled(path) => ("sled", Some(path)),
-            Self::Sqlite(path) => ("sqlite", Some(path)),
-            Self::Memory => ("memory", None),
+            Self::File(path) | Self::Sled(path) | Self::Sqlite(path) => Some(path),
+            Self::Memory => None,
+            Self::Registered { address, .. } if address.as_bytes().starts_with(b"//") => None,
+            Self::Registered { address, .. } => Some(Path::new(address)),
+        }
+    }
+
+    /// Returns the part after the colon: the absolute path, or the address of a server with its `//`. `None` for a store
+    /// in memory.
+    #[must_use]
+    pub fn address(&self) -> Option<&OsStr> {
+        match self {
+            Self::File(path) | Self::Sled(path) | Self::Sqlite(path) => Some(path.as_os_str()),
+            Self::Memory => None,
+            Self::Registered { address, .. } => Some(address),
+        }
+    }
+
+    /// Returns the part before the colon. Of the backends of this library, it is also the name of the feature that it
+    /// needs.
+    #[must_use]
+    pub fn scheme(&self) -> &str {
+        match self {
+            Self::File(_) => "file",
+            Self::Sled(_) => "sled",
+            Self::Sqlite(_) => "sqlite",
+            Self::Memory => "memory",
+            Self::Registered { scheme, .. } => scheme,
         }
     }
 
@@ -115,10 +153,9 @@ impl StoreUrl {
     /// Returns the URL as text, with an absolute path: it is valid in every directory.
     #[must_use]
     pub fn to_os_string(&self) -> OsString {
-        let (scheme, path) = self.parts();
-        let mut text = OsString::from(scheme);
+        let mut text = OsString::from(self.scheme());
         text.push(":");
-        text.push(path.map_or(OsStr::new(""), |path| path.as_os_str()));
+        text.push(self.address().unwrap_or_default());
         text
     }
 }
@@ -126,7 +163,7 @@ impl StoreUrl {
 /// Makes a store's path absolute, so that later changes of the current directory do not affect it.
 fn absolute(scheme: &str, path: &Path) -> Result<PathBuf, SessionError> {
     if path.as_os_str().is_empty() {
-        return Err(invalid(format!("`{scheme}:` needs a path: a store is one of {SCHEMES}")));
+        return Err(invalid(format!("`{scheme}:` needs a path: a store is one of {}", forms())));
     }
     std::path::absolute(path).map_err(|error| {
         invalid(format!("cannot make the path of the store absolute: {error}; give an absolute path"))
@@ -197,6 +234,26 @@ mod tests {
             );
             assert!(!message.contains('\u{1b}'), "{message}");
         }
+    }
+
+    #[test]
+    fn a_registered_scheme_has_paths_or_servers() {
+        let before = "mine-url:x".parse::<StoreUrl>().unwrap_err().to_string();
+        assert!(before.contains("unknown scheme") && !before.contains("`mine-url:PATH`"), "{before}");
+        assert!(crate::schemes::claim("mine-url") && !crate::schemes::claim("mine-url"));
+        let here = std::env::current_dir().unwrap();
+        for (text, written, path) in [
+            ("mine-url:x", format!("mine-url:{}", here.join("x").display()), Some(here.join("x"))),
+            ("mine-url:///srv/x", "mine-url:/srv/x".to_owned(), Some("/srv/x".into())),
+            ("mine-url://host:1/x", "mine-url://host:1/x".to_owned(), None),
+        ] {
+            let url: StoreUrl = text.parse().unwrap();
+            assert_eq!((url.to_string(), url.scheme()), (written, "mine-url"));
+            assert_eq!(url.path().map(Path::to_owned), path);
+            assert_eq!(StoreUrl::parse(url.to_os_string()).unwrap(), url);
+        }
+        let message = "mine-url:".parse::<StoreUrl>().unwrap_err().to_string();
+        assert!(message.contains("`mine-url:PATH`"), "{message}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Runs of the examples, which Cargo builds with the tests of the package.
 
-#![cfg(all(feature = "file", feature = "runner"))]
+#![cfg(all(feature = "file", feature = "runner", target_os = "linux"))]
 #![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! Migration of a store from backend to backend and through an export, with every log byte for byte the same.
 
-#![cfg(all(feature = "file", feature = "runner", feature = "sled", feature = "sqlite"))]
+#![cfg(all(feature = "file", feature = "runner", feature = "sled", feature = "sqlite", target_os = "linux"))]
 #![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! Opening stores and managers by URL.
 
-#![cfg(all(feature = "file", feature = "runner"))]
+#![cfg(all(feature = "file", feature = "runner", target_os = "linux"))]
 #![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
 
 use std::sync::Arc;

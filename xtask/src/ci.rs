@@ -37,7 +37,7 @@ pub(crate) const COMMAND: Subcommand = Subcommand {
     about: "\
 Runs, in this order: format, generated pages, project lints, clippy with all features and with each
 feature of each crate alone, docs, the guarantees of each backend, dependency and packaging checks,
-and `cargo xtask test`. The first failure ends it. The long proofs are not part of it:
+a check of the library for macOS, and `cargo xtask test`. The first failure ends it. The long proofs are not part of it:
 `cargo xtask proofs` runs them. A tool that is not installed is reported as not run.",
     options: &[
         ("--keep-going", "run the steps after a failed one too"),
@@ -86,9 +86,34 @@ fn steps(packages: &[Package]) -> Vec<Step> {
     steps
 }
 
+/// Checks the library for macOS, with the features that no C compiler for macOS is needed for: all but `sqlite`.
+/// `runner` adds nothing there, and has to compile.
+const APPLE: &[&str] = &[
+    "run",
+    "stable",
+    "cargo",
+    "check",
+    "--locked",
+    "--target",
+    "aarch64-apple-darwin",
+    "--package",
+    "sessionkit",
+    "--no-default-features",
+    "--features",
+    "file,legacy,mock,observer-channel,observer-closure,observer-progress,observer-tracing,runner,sled",
+];
+
+const APPLE_STD: Requirement = Requirement {
+    probe: &["target", "add", "--toolchain", "stable", "aarch64-apple-darwin"],
+    missing: "the standard library for macOS cannot be installed: rustup target add aarch64-apple-darwin",
+};
+
 /// Returns the checks of everything that dependents rely on besides behaviour: Rust version, licences, packages.
-fn for_dependents() -> [Step; 4] {
+fn for_dependents() -> [Step; 5] {
     [
+        Step::tool("the library on macOS compiles", "rustup", APPLE)
+            .env("RUSTFLAGS", "-D warnings")
+            .requires(APPLE_STD),
         Step::cargo("Rust versions of dependencies", &["xtask", "msrv"]),
         Step::tool(
             "build with the oldest Rust",

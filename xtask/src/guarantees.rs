@@ -8,6 +8,7 @@ use std::fs;
 use crate::args::Args;
 use crate::console::Outcome;
 use crate::subcommand::Subcommand;
+use crate::test::EXAMPLES_TARGET;
 use crate::workspace::{self, cargo};
 
 const PAGE: &str = "docs/guarantees.md";
@@ -162,7 +163,7 @@ fn run_laws(backend: &Backend) -> Result<LawResults, Box<dyn Error>> {
     let mut command = cargo();
     command.arg("test").args(backend.tests);
     if backend.tests.contains(&"--manifest-path") {
-        command.env("CARGO_TARGET_DIR", "target/own-backend");
+        command.env("CARGO_TARGET_DIR", EXAMPLES_TARGET);
     }
     let output = command.output()?;
     let stdout = String::from_utf8_lossy(&output.stdout);

@@ -9,7 +9,7 @@ use crate::ci::{CLIPPY, RUSTFMT};
 use crate::console::Outcome;
 use crate::steps::{self, AfterFailure, Step};
 use crate::subcommand::Subcommand;
-use crate::test;
+use crate::test::{EXAMPLES, Example};
 use crate::workspace::{self, Package, git};
 
 /// Branches to compare with if `--since` is not given; the first that exists.
@@ -18,8 +18,7 @@ const BASES: &[&str] = &["origin/main", "main"];
 /// Files outside of crates that affect the lints of every crate.
 const SHARED: &[&str] = &["Cargo.toml", "Cargo.lock", "clippy.toml", "rust-toolchain.toml", "rust-toolchain"];
 
-/// Workspaces of their own, which Cargo's list of packages does not contain.
-const OWN_BACKEND: &str = "examples/own-backend";
+/// A workspace of its own, like [`EXAMPLES`], which Cargo's list of packages does not contain.
 const LIBFUZZER: &str = "fuzz";
 
 /// Sizes of the proofs inside the tests, smaller than those of `cargo test`.
@@ -68,7 +67,7 @@ struct Changes {
     crates: BTreeSet<String>,
     /// A file of [`SHARED`].
     shared: Option<String>,
-    own_backend: bool,
+    examples: BTreeSet<&'static Example>,
     libfuzzer: bool,
 }
 
@@ -108,15 +107,23 @@ impl Changes {
         let folders: Vec<(&str, &Path)> = packages
             .iter()
             .filter_map(|package| Some((&*package.name, Path::new(&package.manifest_path).parent()?)))
-            .chain([(OWN_BACKEND, Path::new(OWN_BACKEND)), (LIBFUZZER, Path::new(LIBFUZZER))])
+            .chain(
+                EXAMPLES
+                    .iter()
+                    .map(|example| example.folder)
+                    .chain([LIBFUZZER])
+                    .map(|name| (name, Path::new(name))),
+            )
             .collect();
         let mut changes = Self::default();
         for path in paths {
             let inside = folders.iter().filter(|(_, folder)| Path::new(path).starts_with(folder));
             match inside.max_by_key(|(_, folder)| folder.components().count()) {
-                Some((OWN_BACKEND, _)) => changes.own_backend = true,
                 Some((LIBFUZZER, _)) => changes.libfuzzer = true,
-                Some((name, _)) => drop(changes.crates.insert((*name).to_owned())),
+                Some((name, _)) => match EXAMPLES.iter().find(|example| example.folder == *name) {
+                    Some(example) => drop(changes.examples.insert(example)),
+                    None => drop(changes.crates.insert((*name).to_owned())),
+                },
                 None if SHARED.contains(&&**path) => changes.shared = Some(path.clone()),
                 None => {}
             }
@@ -147,8 +154,8 @@ impl Changes {
         if let Some(path) = &self.shared {
             lines.push(format!("{path} has changed: every crate is linted"));
         }
-        if self.own_backend {
-            lines.push(format!("{OWN_BACKEND} has changed: its tests run"));
+        for example in &self.examples {
+            lines.push(format!("{} has changed: its tests run", example.folder));
         }
         if self.libfuzzer {
             lines.push(format!("not run: {LIBFUZZER} has changed, and requires a nightly compiler"));
@@ -175,9 +182,7 @@ impl Changes {
             let test = Step::cargo("tests of the changed crates", &args);
             steps.push(SIZES.iter().fold(test, |test, (name, value)| test.env(name, value)));
         }
-        if self.own_backend {
-            steps.push(test::own_backend());
-        }
+        steps.extend(self.examples.iter().map(|example| example.step()));
         steps
     }
 }
@@ -257,6 +262,7 @@ mod tests {
         let commands = commands(&["examples/own-backend/src/lib.rs", "fuzz/fuzz_targets/slot.rs"]);
         assert_eq!(commands.len(), 3, "{commands:?}");
         assert!(commands[2].contains("examples/own-backend/Cargo.toml"), "{commands:?}");
+        assert!(self::commands(&["examples/user/src/lib.rs"])[2].contains("examples/user/Cargo.toml"));
         assert!(changes(&["fuzz/Cargo.toml"]).describe().contains("not run: fuzz has changed"));
     }
 }

@@ -14,9 +14,23 @@ use crate::reason::{Failure, FailureCause, SessionSummary};
 use crate::storage::StorageError;
 use serde::Serialize;
 
-/// The error of failed work. Every error type converts to it with `?`.
+/// The error of failed work. Everything that converts to `Box<dyn Error + Send + Sync>` converts to it with `?`: every
+/// error type, boxed errors, texts, and the errors of `anyhow` and `eyre`.
 ///
 /// It does not implement [`Error`] itself, since that would conflict with this conversion.
+///
+/// ```
+/// use session_core::WorkError;
+///
+/// fn rows(text: &str) -> Result<u32, WorkError> {
+///     let rows: u32 = text.parse()?; // a `ParseIntError`
+///     if rows == 0 {
+///         return Err("the file has no rows".into());
+///     }
+///     Ok(rows)
+/// }
+/// assert_eq!(rows("0").unwrap_err().get_ref().to_string(), "the file has no rows");
+/// ```
 pub struct WorkError(Box<dyn Error + Send + Sync>);
 
 impl WorkError {
@@ -24,12 +38,6 @@ impl WorkError {
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
         Self(message.into().into())
-    }
-
-    /// Creates an error from a boxed error.
-    #[must_use]
-    pub fn boxed(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self(error.into())
     }
 
     /// Returns the error.
@@ -50,9 +58,9 @@ impl WorkError {
     }
 }
 
-impl<E: Error + Send + Sync + 'static> From<E> for WorkError {
+impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for WorkError {
     fn from(error: E) -> Self {
-        Self(Box::new(error))
+        Self(error.into())
     }
 }
 

@@ -175,7 +175,7 @@ impl LockDir {
     fn is_at(&self, name: &str, file: &File) -> io::Result<bool> {
         let ours = file.metadata()?;
         match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(found) => Ok((found.st_dev, found.st_ino) == (ours.dev(), ours.ino())),
+            Ok(found) => Ok((device(&found), found.st_ino) == (ours.dev(), ours.ino())),
             Err(Errno::NOENT) => Ok(false),
             Err(error) => Err(error.into()),
         }
@@ -206,6 +206,14 @@ impl LockDir {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Returns the device of a file as the standard library does: its number is signed on systems of Apple.
+fn device(stat: &rustix::fs::Stat) -> u64 {
+    #[cfg(target_vendor = "apple")]
+    return i64::from(stat.st_dev).cast_unsigned();
+    #[cfg(not(target_vendor = "apple"))]
+    stat.st_dev
 }
 
 fn vanished() -> io::Error {

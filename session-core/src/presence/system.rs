@@ -92,12 +92,38 @@ fn start_time_of(stat: io::Result<String>) -> io::Result<Option<u64>> {
 /// # Errors
 /// If the system call fails.
 pub fn file_system(path: &Path) -> io::Result<FileSystem> {
-    #[expect(clippy::useless_conversion, reason = "the field is 32 bits wide elsewhere")]
-    let magic = i64::from(rustix::fs::statfs(path)?.f_type);
-    Ok(classify(magic))
+    let found = rustix::fs::statfs(path)?;
+    #[cfg(target_vendor = "apple")]
+    {
+        let name = found.f_fstypename.iter().map(|c| c.cast_unsigned()).take_while(|c| *c != 0);
+        Ok(classify_name(&name.collect::<Vec<u8>>()))
+    }
+    #[cfg(not(target_vendor = "apple"))]
+    {
+        #[expect(clippy::useless_conversion, reason = "the field is 32 bits wide elsewhere")]
+        let magic = i64::from(found.f_type);
+        Ok(classify(magic))
+    }
+}
+
+/// Classifies the name of a file system on systems of Apple, where numbers are given out when the system starts.
+#[cfg(any(target_vendor = "apple", test))]
+fn classify_name(name: &[u8]) -> FileSystem {
+    let name = match name {
+        b"nfs" => "NFS",
+        b"smbfs" => "SMB",
+        b"cifs" => "CIFS",
+        b"afpfs" => "AFP",
+        b"webdav" => "WebDAV",
+        b"ftp" => "FTP",
+        b"macfuse" | b"osxfuse" | b"fusefs" | b"fuse-t" => "FUSE",
+        _ => return FileSystem::Local,
+    };
+    FileSystem::Remote { name }
 }
 
 /// Classifies a magic number from `linux/magic.h` or a file system's own header: 32 bits, possibly sign-extended.
+#[cfg(any(not(target_vendor = "apple"), test))]
 const fn classify(magic: i64) -> FileSystem {
     let name = match magic & 0xffff_ffff {
         0x6969 => "NFS",
@@ -149,6 +175,16 @@ mod tests {
             [(0xef53, "ext4"), (0x5846_5342, "xfs"), (0x9123_683e, "btrfs"), (0x0102_1994, "tmpfs")]
         {
             assert_eq!(classify(magic), FileSystem::Local, "{name}");
+        }
+    }
+
+    #[test]
+    fn network_file_systems_of_apple_have_names() {
+        for (name, shown) in [("nfs", "NFS"), ("smbfs", "SMB"), ("macfuse", "FUSE"), ("webdav", "WebDAV")] {
+            assert_eq!(classify_name(name.as_bytes()), FileSystem::Remote { name: shown });
+        }
+        for name in ["apfs", "hfs", ""] {
+            assert_eq!(classify_name(name.as_bytes()), FileSystem::Local, "{name}");
         }
     }
 

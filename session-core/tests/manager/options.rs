@@ -75,10 +75,7 @@ async fn an_ending_without_a_result_is_an_error_with_the_reason() {
         manager.run(SessionConfig::new("work"), async |_| Err::<(), _>(WorkError::new("no"))).await.unwrap();
     assert_eq!(code(&bad), ErrorCode::WorkFailed);
     let boxed: Box<dyn std::error::Error + Send + Sync> = "from elsewhere".into();
-    let bad = manager
-        .run(SessionConfig::new("work"), async |_| Err::<(), _>(WorkError::boxed(boxed)))
-        .await
-        .unwrap();
+    let bad = manager.run(SessionConfig::new("work"), async |_| Err::<(), _>(boxed.into())).await.unwrap();
     let SessionState::Failed { error } = &bad.state else { panic!("{:?}", bad.state) };
     assert_eq!((&*error.message, error.to_string().as_str()), ("from elsewhere", "from elsewhere"));
     assert_eq!(WorkError::new("no").get_ref().to_string(), "no");

@@ -80,6 +80,47 @@ async fn an_error_fails_the_session_with_its_chain_of_causes() {
     assert_eq!(report.completed().unwrap_err().code(), ErrorCode::WorkFailed);
 }
 
+/// An error like those of `anyhow`: it converts to a boxed error, and is none itself.
+struct Report(&'static str);
+
+impl From<Report> for Box<dyn std::error::Error + Send + Sync> {
+    fn from(report: Report) -> Self {
+        report.0.into()
+    }
+}
+
+/// `?` only converted types that implement `Error`, so `anyhow::Error` needed a conversion by hand at each call.
+#[tokio::test(start_paused = true)]
+async fn everything_that_converts_to_a_boxed_error_fails_work() {
+    let world = World::default();
+    let manager = world.process().await;
+    let fails = |call: usize| -> Result<(), WorkError> {
+        let boxed: Box<dyn std::error::Error + Send + Sync> = "a boxed error".into();
+        match call {
+            0 => Err(Report("a report"))?,
+            1 => Err(boxed)?,
+            2 => Err("a text")?,
+            3 => Err(String::from("a string"))?,
+            _ => Err(WorkError::new("its own error"))?,
+        }
+        Ok(())
+    };
+    for (call, message) in
+        ["a report", "a boxed error", "a text", "a string", "its own error"].iter().enumerate()
+    {
+        let report = manager
+            .run(config(), async |session| {
+                session.checkpoint(&call).await?;
+                fails(call)?;
+                Ok(())
+            })
+            .await
+            .unwrap();
+        let SessionState::Failed { error } = &report.state else { panic!("{:?}", report.state) };
+        assert_eq!(error.message, *message);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_panic_fails_the_session_but_not_the_program() {
     let world = World::default();

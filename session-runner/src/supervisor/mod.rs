@@ -1,6 +1,7 @@
 //! The supervisor: the small process between an owner and its program, which outlives a killed owner and then ends the
-//! whole tree. It is the same binary, started with a hidden verb; see [`supervise_main`].
+//! whole tree. It is the same binary, started with a hidden verb; `entry` has the functions that recognise it.
 
+pub(crate) mod entry;
 pub(crate) mod process;
 pub(crate) mod protocol;
 mod signals;
@@ -10,7 +11,6 @@ mod tree;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -23,43 +23,11 @@ use self::signals::Children;
 use self::termination::{Action, Termination};
 use self::tree::Tree;
 
-/// The hidden verb.
-pub(crate) const VERB: &str = "__supervise";
 /// Interval and timeout of checking that a tree has stopped.
 const HALT_INTERVAL: Duration = Duration::from_millis(5);
 const HALT_TIMEOUT: Duration = Duration::from_millis(500);
 
-static CAN_SUPERVISE: AtomicBool = AtomicBool::new(false);
-
-/// Enables this binary to run programs as sessions. Call it first in `main`, before any thread is started.
-///
-/// A [`Runner`](crate::Runner) starts its own binary a second time, with the hidden verb `__supervise`. In that process
-/// this function does not return: it supervises one program and its descendants, ends them when its owner dies, and
-/// exits when none is left. In every other process it returns immediately.
-///
-/// ```no_run
-/// // in `main`:
-/// session_runner::supervise_main();
-/// // … the program itself
-/// ```
-pub fn supervise_main() {
-    CAN_SUPERVISE.store(true, Ordering::Relaxed);
-    if std::env::args_os().nth(1).is_some_and(|verb| verb == VERB) {
-        std::process::exit(match supervise() {
-            Ok(()) => 0,
-            Err(error) => {
-                eprintln!("`{VERB}` is internal and cannot be called directly: {error}");
-                2
-            }
-        });
-    }
-}
-
-/// Returns `true` if this binary, started with the hidden verb, acts as a supervisor.
-pub(crate) fn can_supervise() -> bool {
-    CAN_SUPERVISE.load(Ordering::Relaxed)
-}
-
+/// Supervises one program, as the order of the owner at the other end of stdin says.
 fn supervise() -> io::Result<()> {
     let owner = start::take_socket()?;
     let children = Children::watch()?;

@@ -6,14 +6,13 @@ use std::time::Instant;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::*;
-use crate::supervise_main;
+use crate::supervise_test;
 use crate::supervisor::protocol::Ended;
 
-/// Not a test: the entry point of the supervisor. The test binary, started again with the hidden verb as its filter,
-/// runs this.
+/// Not a test: the entry point of the supervisor. The test binary, started again with the hidden verb, runs only this.
 #[test]
 fn __supervise() {
-    supervise_main();
+    supervise_test(module_path!(), "__supervise");
 }
 
 /// Not a test unless another test starts it: an owner in a process of its own, which waits to be killed.
@@ -29,7 +28,7 @@ fn __owner() {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    supervise_main();
+    supervise_test(module_path!(), "__supervise");
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
@@ -390,7 +389,9 @@ fn consecutive_programs_leak_no_descriptors() {
 fn the_owners_death_before_the_first_report_is_noticed() {
     let mark = mark();
     runtime().block_on(async {
-        let (socket, mut process) = start_supervisor(Program::new(&mark, "sleep 60; :").launch).unwrap();
+        let arguments = supervisor_arguments().unwrap();
+        let (socket, mut process) =
+            start_supervisor(Program::new(&mark, "sleep 60; :").launch, arguments).unwrap();
         drop(socket);
         tokio::time::timeout(Duration::from_secs(20), process.wait())
             .await

@@ -78,7 +78,7 @@ impl Disk for RealDisk {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let folder = retry_on_intr(|| fs::open(path, flags, Mode::empty()))?;
-        Ok(fs::fsync(&folder)?)
+        Ok(system::flush_dir(&folder)?)
     }
 
     fn kind(&self, path: &Path) -> io::Result<Option<(Kind, Identity)>> {
@@ -133,7 +133,7 @@ impl DiskFile for RealFile {
         // Called once, even if interrupted (the standard library would repeat it): a flush may have failed
         // already for pages that a second one no longer covers. The caller treats every error as a failed
         // flush.
-        Ok(fs::fdatasync(&self.0)?)
+        Ok(system::flush(&self.0)?)
     }
 
     fn try_lock(&self, mode: LockMode) -> io::Result<bool> {
@@ -164,8 +164,51 @@ fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-// The width of these fields differs between platforms.
-#[expect(clippy::useless_conversion, reason = "the fields have other types elsewhere")]
+// The width of this field differs between platforms.
+#[expect(clippy::useless_conversion, reason = "the field has other types elsewhere")]
 fn identity_of(stat: &fs::Stat) -> Identity {
-    Identity { device: stat.st_dev.into(), inode: stat.st_ino.into() }
+    Identity { device: system::device(stat), inode: stat.st_ino.into() }
+}
+
+#[cfg(not(target_vendor = "apple"))]
+mod system {
+    use std::os::fd::AsFd;
+
+    use rustix::fs::{self, Stat};
+    use rustix::io::Errno;
+
+    pub(super) fn flush(file: impl AsFd) -> Result<(), Errno> {
+        fs::fdatasync(file)
+    }
+
+    pub(super) fn flush_dir(folder: impl AsFd) -> Result<(), Errno> {
+        fs::fsync(folder)
+    }
+
+    #[expect(clippy::useless_conversion, reason = "the field has other types elsewhere")]
+    pub(super) fn device(stat: &Stat) -> u64 {
+        stat.st_dev.into()
+    }
+}
+
+/// On systems of Apple, `fsync` leaves the data in the cache of the disk: only `F_FULLFSYNC` survives power loss.
+#[cfg(target_vendor = "apple")]
+mod system {
+    use std::os::fd::AsFd;
+
+    use rustix::fs::{self, Stat};
+    use rustix::io::Errno;
+
+    pub(super) fn flush(file: impl AsFd) -> Result<(), Errno> {
+        fs::fcntl_fullfsync(file)
+    }
+
+    pub(super) fn flush_dir(folder: impl AsFd) -> Result<(), Errno> {
+        fs::fcntl_fullfsync(folder)
+    }
+
+    /// Device numbers are signed there.
+    pub(super) fn device(stat: &Stat) -> u64 {
+        i64::from(stat.st_dev).cast_unsigned()
+    }
 }

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use super::restore::Restore;
 use super::{ExchangeError, Output, blocking};
 use crate::store::Store;
+use crate::url::StoreUrl;
 
 /// Sessions that are copied concurrently. More than one, so that a backend with group commit can combine flushes.
 const CONCURRENT_COPIES: usize = 8;
@@ -70,7 +71,7 @@ impl Store {
     /// # Errors
     /// `INVALID_ARGUMENT` if both are the same store; errors of listing this store.
     pub async fn migrate(&self, to: &Self, with: Output) -> Result<Migration, ExchangeError> {
-        if self.url() == to.url() && self.url().path().is_some() {
+        if self.url() == to.url() && *self.url() != StoreUrl::Memory {
             let what = format!("cannot migrate {} into itself", self.url());
             return Err(SessionError::InvalidArgument { what }.into());
         }

@@ -14,9 +14,17 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("session-observers", &["session-core"], &["session-testkit"]),
     ("session-legacy", &["session-core"], &[]),
     ("session-runner", &["session-core"], &["session-testkit"]),
+    ("sessionkit-macros", &[], &[]),
     (
         "sessionkit",
-        &["session-core", "session-storage-*", "session-observers", "session-runner", "session-legacy"],
+        &[
+            "session-core",
+            "session-storage-*",
+            "session-observers",
+            "session-runner",
+            "session-legacy",
+            "sessionkit-macros",
+        ],
         &["session-testkit"],
     ),
     ("sessionctl", &["sessionkit"], &["session-testkit"]),

@@ -40,7 +40,7 @@ async fn events_become_deliverable_once_they_are_flushed() {
     let mut tail = created(&writer, SessionConfig::new("test")).await;
     assert_eq!(revisions(&mut tail), [1]);
     writer.commit(&mut tail, Durability::Buffered, |_: &Head| Ok(vec![note(1)])).await.unwrap();
-    assert_eq!(revisions(&mut tail), [], "buffered");
+    assert!(revisions(&mut tail).is_empty(), "buffered");
     writer.commit(&mut tail, Durability::Flushed, |_: &Head| Ok(vec![note(2)])).await.unwrap();
     assert_eq!(revisions(&mut tail), [2, 3]);
 }
