@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use serde_json::json;
 use session_core::{
-    Changes, EventKind, Evidence, Failure, FailureCause, Lifecycle, Owner, PauseReason, ProgressReport,
+    Changes, Commit, EventKind, Evidence, Failure, FailureCause, FileChange, Lifecycle, Owner, PauseReason, ProgressReport,
     Record, SessionConfig, SessionEvent, SessionState, SessionSummary, Sum, Timestamp, TransitionError,
 };
 
@@ -83,7 +83,7 @@ fn forms(event: &str) -> u8 {
     match event {
         "paused" => 4,
         "interrupted" => 7,
-        "cancel_requested" | "checkpoint_saved" | "command_executed" => 2,
+        "cancel_requested" | "checkpoint_saved" | "command_executed" | "iteration_completed" => 2,
         "failed" => 5,
         _ => 1,
     }
@@ -107,9 +107,13 @@ impl Step {
             },
             "started" => SessionEvent::Started { owner: owner(self.owner) },
             "iteration_started" => SessionEvent::IterationStarted { number: self.number },
-            "iteration_completed" => {
-                SessionEvent::IterationCompleted { number: self.number, changes: Changes::new(1, 2, 3, 4) }
-            }
+            "iteration_completed" => SessionEvent::IterationCompleted {
+                number: self.number,
+                changes: match self.form {
+                    0 => Changes::totals(1, 2, 3, 4),
+                    _ => Changes::new().file(FileChange::modified("f").lines(2, 3)).commit(Commit::new("c", "s")),
+                },
+            },
             "command_executed" => SessionEvent::CommandExecuted {
                 command: "make".to_owned(),
                 exit_code: (self.form == 0).then_some(0),

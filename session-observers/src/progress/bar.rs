@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, TermLike};
 
 use super::lock;
 use super::view::View;
@@ -35,10 +35,14 @@ impl Bar {
         let percent = view.percent();
         let columns = self.frame.width();
         let narrow = columns < NARROW;
-        self.inner.set_style(style(match percent {
+        let operation = view.operation();
+        let style = style(match percent {
             _ if narrow => "{wide_msg}",
-            Some(_) => "[{bar:20}] {percent:>3}% {prefix}{wide_msg}",
-            None => "{spinner} {prefix}{wide_msg}",
+            Some(_) => "{operation}[{bar:20}] {percent:>3}% {prefix}{wide_msg}",
+            None => "{spinner} {operation}{prefix}{wide_msg}",
+        });
+        self.inner.set_style(style.with_key("operation", move |_: &ProgressState, out: &mut dyn fmt::Write| {
+            let _ = out.write_str(&operation);
         }));
         self.inner.set_prefix(view.numbers());
         self.inner.set_message(if narrow { view.line(columns.into()) } else { view.text() });

@@ -31,8 +31,8 @@ const FRAME: Duration = Duration::from_millis(50);
 
 /// A renderer of a session's progress.
 ///
-/// - On a terminal: one bar with percent, steps, the current step and the time left; a spinner instead if no percentage
-///   is known. It is removed at the end.
+/// - On a terminal: one bar with operation, percent, steps, the current step and the time left; a spinner instead if no
+///   percentage is known. It is removed at the end.
 /// - Elsewhere: a line at each 10 %, and every 10 s if something changed; at the end a last one if something changed.
 /// - Before the first report: nothing.
 ///
@@ -54,6 +54,7 @@ pub struct ProgressRenderer {
     /// Locked before `latest` if both are. Its holder may be writing, which may take long.
     output: Mutex<Output>,
     is_bar: bool,
+    names_operation: bool,
 }
 
 #[derive(Default)]
@@ -130,7 +131,14 @@ impl ProgressRenderer {
     fn new(form: Form, out: Box<dyn Sink>) -> Self {
         let is_bar = matches!(form, Form::Bar(_));
         let output = Output { form, screen: Screen::default(), out };
-        Self { latest: Mutex::default(), output: Mutex::new(output), is_bar }
+        Self { latest: Mutex::default(), output: Mutex::new(output), is_bar, names_operation: true }
+    }
+
+    /// Leaves out the operation, for a program that shows a single session which its user has just named.
+    #[must_use]
+    pub const fn without_operation(mut self) -> Self {
+        self.names_operation = false;
+        self
     }
 
     /// Shows this progress, except before the first report and after [`finish`](Self::finish).
@@ -140,7 +148,8 @@ impl ProgressRenderer {
         if latest.finished || latest.view.is_none() && !view::is_reported(progress) {
             return;
         }
-        latest.view = Some(View::new(progress));
+        let operation = if self.names_operation { progress.operation.as_str() } else { "" };
+        latest.view = Some(View::new(progress, operation));
         latest.stale = true;
         drop(latest);
         self.draw(Instant::now());

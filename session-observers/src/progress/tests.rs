@@ -223,7 +223,7 @@ async fn lines_are_written_every_ten_percent_or_ten_seconds() {
         let mut latest = lock(&renderer.latest);
         let now = session.progress().snapshot();
         if latest.view.is_some() || view::is_reported(&now) {
-            (latest.view, latest.stale) = (Some(View::new(&now)), true);
+            (latest.view, latest.stale) = (Some(View::new(&now, &now.operation)), true);
         }
         drop(latest);
         renderer.draw(begin + Duration::from_secs(seconds));

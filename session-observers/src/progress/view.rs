@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use indicatif::FormattedDuration;
-use session_core::text::visible;
+use session_core::text::{cut_columns, visible};
 use session_core::{SessionProgress, SessionState, format_progress};
+
+/// Maximum columns of the operation.
+const OPERATION: usize = 24;
 
 /// A snapshot of a session's progress.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,16 +24,24 @@ pub(super) fn is_reported(progress: &SessionProgress) -> bool {
 }
 
 impl View {
-    pub(super) fn new(progress: &SessionProgress) -> Self {
-        Self(progress.clone())
+    /// Creates a view that names this operation.
+    pub(super) fn new(progress: &SessionProgress, operation: &str) -> Self {
+        let mut progress = progress.clone();
+        operation.clone_into(&mut progress.operation);
+        Self(progress)
     }
 
     /// Returns whole percent, rounded down, so that 100 means complete.
     pub(super) fn percent(&self) -> Option<u64> {
-        let percent = self.0.percent?;
-        Some(
-            (1..=100_u32).take_while(|whole| f64::from(*whole) <= percent).map(u64::from).last().unwrap_or(0),
-        )
+        self.0.whole_percent().map(u64::from)
+    }
+
+    /// Returns the operation. Ends with a blank, unless it is empty.
+    pub(super) fn operation(&self) -> String {
+        match &*visible(self.0.operation.trim()) {
+            "" => String::new(),
+            operation => format!("{} ", cut_columns(operation, OPERATION)),
+        }
     }
 
     /// Returns steps and the time left, or the state if it is not running. Ends with a blank, unless it is empty.
