@@ -424,6 +424,22 @@ fn the_remaining_time_is_estimated_from_percent_without_steps() {
 }
 
 #[test]
+fn the_remaining_time_follows_the_larger_share() {
+    let log = Log::running();
+    let tracker = log.tracker();
+    tracker.start(10);
+    log.wait(20_000);
+    for (percent, eta) in [(10.0, None), (20.0, None), (25.0, Some(60))] {
+        assert!(tracker.set_percent(percent).unwrap());
+        assert_eq!(tracker.snapshot().eta_seconds, eta, "at {percent}");
+    }
+    for (done, eta) in [(1, 60), (2, 60), (3, 47), (4, 30), (5, 20)] {
+        tracker.complete_step("x");
+        assert_eq!(tracker.snapshot().eta_seconds, Some(eta), "after {done} of 10");
+    }
+}
+
+#[test]
 fn a_reported_remaining_time_holds_until_the_work_advances() {
     for write in [false, true] {
         let mut log = Log::running();

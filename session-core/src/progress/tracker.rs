@@ -232,7 +232,7 @@ impl ProgressTracker {
         }
         let (before, samples) = (state.reported.clone(), state.samples);
         state.accept(report);
-        let changed = state.shows_more_than(&before, samples, self.shared.clock.now());
+        let changed = state.differs_from(&before, samples, self.shared.clock.now());
         state.delivery.changed |= changed;
         // Written in each case: a repeated report is a sign of life.
         self.shared.pending.notify_waiters();
@@ -289,7 +289,8 @@ impl ProgressTracker {
     /// Updates the tracker after the head has changed.
     pub(crate) fn sync_from(&self, head: &Head) {
         let mut state = self.shared.state();
-        state.delivery.changed |= state.merge_head(head);
+        let now = self.shared.clock.now();
+        state.delivery.changed |= state.merge_head(head, now);
         self.shared.deliver(state);
     }
 
@@ -346,9 +347,9 @@ impl State {
         SessionProgress::of(&self.head, &self.reported, self.samples, now)
     }
 
-    /// Returns `true` if the displayed progress differs from that of earlier reports. Most reports that change nothing
+    /// Returns `true` if the displayed progress differs from that of `earlier` reports. Most reports that change nothing
     /// are equal to earlier ones; a percentage below the share of the steps is not, and is not displayed.
-    fn shows_more_than(&self, earlier: &ProgressReport, samples: u64, now: Timestamp) -> bool {
+    fn differs_from(&self, earlier: &ProgressReport, samples: u64, now: Timestamp) -> bool {
         (*earlier != self.reported || samples != self.samples)
             && SessionProgress::of(&self.head, earlier, samples, now) != self.view(now)
     }
@@ -372,10 +373,10 @@ impl State {
 
     /// Merges the changes in a new head that did not come from this tracker. Returns `true` if the visible progress
     /// changed.
-    fn merge_head(&mut self, head: &Head) -> bool {
+    fn merge_head(&mut self, head: &Head, now: Timestamp) -> bool {
         let (old, new) = (&self.head, &head.progress);
         let pending = self.pending.clone().unwrap_or_default();
-        let before = self.reported.clone();
+        let (before, samples) = (self.reported.clone(), self.samples);
         let later = ProgressReport {
             completed_steps: new.completed_steps,
             percent: new.percent,
@@ -401,12 +402,11 @@ impl State {
             self.reported.total_steps = new.total_steps;
         }
         self.samples = self.samples.max(head.samples);
-        let changed = self.reported != before
-            || old.lifecycle.state != head.lifecycle.state
+        let changed = old.lifecycle.state != head.lifecycle.state
             || old.lifecycle.iterations_completed != head.lifecycle.iterations_completed
             || old.totals != head.totals;
         self.head.clone_from(head);
-        changed
+        changed || self.differs_from(&before, samples, now)
     }
 }
 

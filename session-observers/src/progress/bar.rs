@@ -1,4 +1,4 @@
-//! The bar of a terminal, drawn into memory by `indicatif`. The renderer decides when to write it.
+//! The bar of a terminal, or the lines of several sessions, drawn into memory by `indicatif`. The renderer decides when to write it.
 
 use std::fmt;
 use std::io;
@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, TermLike};
 
 use super::lock;
-use super::view::View;
+use super::view::{self, View};
 
-/// Columns below which only a line of text is shown.
+/// Columns below which only a line of text is shown, as for several sessions.
 const NARROW: u16 = 48;
 
 /// A function that returns the width of the terminal.
@@ -19,41 +19,65 @@ pub(super) struct Bar {
     inner: ProgressBar,
     frame: FrameBuffer,
     drawn: bool,
+    /// `true` if the previous frame was of several sessions.
+    several: bool,
 }
 
 impl Bar {
     pub(super) fn new(columns: Columns) -> Self {
         let inner = ProgressBar::with_draw_target(Some(100), ProgressDrawTarget::hidden());
-        Self { inner, frame: FrameBuffer { columns: Arc::new(columns), bytes: Arc::default() }, drawn: false }
+        let frame = FrameBuffer { columns: Arc::new(columns), bytes: Arc::default() };
+        Self { inner, frame, drawn: false, several: false }
     }
 
-    /// Draws the bar on the line of the cursor, over the previous frame.
+    /// Draws the bar on the line of the cursor, or lines from there on, over the previous frame.
     pub(super) fn draw(&mut self, view: &View) -> Vec<u8> {
-        if !std::mem::replace(&mut self.drawn, true) {
-            self.inner.set_draw_target(ProgressDrawTarget::term_like(Box::new(self.frame.clone())));
-        }
-        let percent = view.percent();
         let columns = self.frame.width();
-        let narrow = columns < NARROW;
-        let operation = view.operation();
-        let style = style(match percent {
-            _ if narrow => "{wide_msg}",
-            Some(_) => "{operation}[{bar:20}] {percent:>3}% {prefix}{wide_msg}",
-            None => "{spinner} {operation}{prefix}{wide_msg}",
-        });
-        self.inner.set_style(style.with_key("operation", move |_: &ProgressState, out: &mut dyn fmt::Write| {
-            let _ = out.write_str(&operation);
-        }));
-        self.inner.set_prefix(view.numbers());
-        self.inner.set_message(if narrow { view.line(columns.into()) } else { view.text() });
-        self.inner.set_position(percent.unwrap_or(0));
+        let mut bytes = Vec::new();
+        // A setter may draw a frame that is discarded here. `indicatif` counts the lines of the frame that it drew last,
+        // so if frames differ in height, the previous one is removed before and nothing is drawn until all is set.
+        let several = view.session().is_none();
+        if std::mem::replace(&mut self.several, several) || several {
+            bytes = self.hide();
+            self.set(view, columns);
+            self.attach();
+        } else {
+            self.attach();
+            self.set(view, columns);
+        }
         if view.spins() {
             self.inner.tick();
         }
         // Discards frames that the setters drew: the next one clears the line.
         self.frame.take();
         self.inner.force_draw();
-        self.frame.take()
+        bytes.extend(self.frame.take());
+        bytes
+    }
+
+    fn attach(&mut self) {
+        if !std::mem::replace(&mut self.drawn, true) {
+            self.inner.set_draw_target(ProgressDrawTarget::term_like(Box::new(self.frame.clone())));
+        }
+    }
+
+    fn set(&self, view: &View, columns: u16) {
+        match view.session() {
+            Some(progress) if columns >= NARROW => {
+                let template = match view.percent() {
+                    Some(_) => "{operation}[{bar:20}] {percent:>3}% {prefix}{wide_msg}",
+                    None => "{spinner} {operation}{prefix}{wide_msg}",
+                };
+                self.inner.set_style(style(template, view::operation(progress)));
+                self.inner.set_prefix(view::numbers(progress));
+                self.inner.set_message(view::step(progress));
+            }
+            Some(_) | None => {
+                self.inner.set_style(style("{msg}", String::new()));
+                self.inner.set_message(view.text(columns.into()));
+            }
+        }
+        self.inner.set_position(view.percent().unwrap_or(0));
     }
 
     /// Removes the bar.
@@ -75,8 +99,11 @@ impl Drop for Bar {
     }
 }
 
-fn style(template: &str) -> ProgressStyle {
+fn style(template: &str, operation: String) -> ProgressStyle {
     let style = ProgressStyle::with_template(template).expect("our own templates are well-formed");
+    let style = style.with_key("operation", move |_: &ProgressState, out: &mut dyn fmt::Write| {
+        let _ = out.write_str(&operation);
+    });
     style.progress_chars("#-").tick_chars("|/-\\ ")
 }
 

@@ -1,4 +1,4 @@
-//! Renders the progress of a session: a bar on a terminal, lines elsewhere. It takes [`SessionProgress`] and not
+//! Renders the progress of a session, or of several: a bar on a terminal, lines elsewhere. It takes [`SessionProgress`] and not
 //! events, because observers receive progress only after it is durable.
 
 mod bar;
@@ -29,7 +29,7 @@ const TICK: Duration = Duration::from_millis(200);
 /// Minimum time between two frames of a bar.
 const FRAME: Duration = Duration::from_millis(50);
 
-/// A renderer of a session's progress.
+/// A renderer of the progress of a session, or of several ([`show_sessions`](Self::show_sessions)).
 ///
 /// - On a terminal: one bar with operation, percent, steps, the current step and the time left; a spinner instead if no
 ///   percentage is known. It is removed at the end.
@@ -149,7 +149,21 @@ impl ProgressRenderer {
             return;
         }
         let operation = if self.names_operation { progress.operation.as_str() } else { "" };
-        latest.view = Some(View::new(progress, operation));
+        latest.view = Some(View::one(progress, operation));
+        latest.stale = true;
+        drop(latest);
+        self.draw(Instant::now());
+    }
+
+    /// Shows the progress of several sessions, in place of what was shown before: on a terminal a line for each, as
+    /// [`format_sessions`](session_core::format_sessions) returns them, at most 10; elsewhere these lines every 10 s if
+    /// something changed. Does nothing after [`finish`](Self::finish).
+    pub fn show_sessions(&self, sessions: &[SessionProgress]) {
+        let mut latest = lock(&self.latest);
+        if latest.finished {
+            return;
+        }
+        latest.view = Some(View::Several(sessions.to_vec())).filter(|_| !sessions.is_empty());
         latest.stale = true;
         drop(latest);
         self.draw(Instant::now());
@@ -262,10 +276,10 @@ impl Output {
         if latest.finished || !self.screen.is_line_free() {
             return None;
         }
-        let view = latest.view.as_ref()?;
-        let (bytes, done) = match &mut self.form {
-            Form::Bar(bar) => (bar.draw(view), true),
-            Form::Lines(lines) => lines.next(view, now),
+        let (bytes, done) = match (&mut self.form, &latest.view) {
+            (form, None) => (form.hide(), true),
+            (Form::Bar(bar), Some(view)) => (bar.draw(view), true),
+            (Form::Lines(lines), Some(view)) => lines.next(view, now),
         };
         latest.stale &= !done;
         Some(bytes).filter(|bytes| !bytes.is_empty())
