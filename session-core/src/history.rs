@@ -66,8 +66,13 @@ impl WorkHistory {
     pub fn apply(&mut self, record: &Record) {
         if let SessionEvent::IterationCompleted { changes, .. } = &record.event {
             self.add(changes);
-        } else if let SessionEvent::CommandExecuted { command, exit_code, signal, duration_ms, output_bytes } =
-            &record.event
+        } else if let SessionEvent::CommandExecuted {
+            command,
+            exit_code,
+            signal,
+            duration_ms,
+            output_bytes,
+        } = &record.event
         {
             let executed = ExecutedCommand {
                 at: record.envelope.at,

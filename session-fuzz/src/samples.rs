@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::json;
 use session_core::{
-    Batch, Chain, Changes, Commit, Durability, Evidence, Expected, FORMAT, Failure, FailureCause, FileChange, Head, Owner,
-    PauseReason, ProgressReport, SessionConfig, SessionEvent, SessionId, SessionStorage as _, StoredRecord,
-    Timestamp, UnsealedRecord,
+    Batch, Chain, Changes, Commit, Durability, Evidence, Expected, FORMAT, Failure, FailureCause, FileChange,
+    Head, Owner, PauseReason, ProgressReport, SessionConfig, SessionEvent, SessionId, SessionStorage as _,
+    StoredRecord, Timestamp, UnsealedRecord,
 };
 use session_storage_file::fault::{Content, FaultDisk, Moment};
 use session_storage_file::{FileStorage, FileStorageOptions};

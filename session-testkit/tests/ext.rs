@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde_json::json;
 use session_core::{
     Changes, Commit, Durability, ErrorCode, FileChange, Imported, MemoryStorage, PauseReason, SessionConfig,
-    SessionEvent, SessionFilter, SessionId, SessionState, SessionStorage, SessionStorageExt as _, StoredRecord,
-    WorkHistory,
+    SessionEvent, SessionFilter, SessionId, SessionState, SessionStorage, SessionStorageExt as _,
+    StoredRecord, WorkHistory,
 };
 use session_testkit::logs::{self, Log};
 use session_testkit::{Crash, Damage, Harness as _, Kept, TieredHarness};

@@ -54,7 +54,14 @@ impl Changes {
     /// totals.
     #[must_use]
     pub const fn totals(files_changed: u64, lines_added: u64, lines_removed: u64, commits: u64) -> Self {
-        Self { files_changed, lines_added, lines_removed, commits, files: Vec::new(), commit_list: Vec::new() }
+        Self {
+            files_changed,
+            lines_added,
+            lines_removed,
+            commits,
+            files: Vec::new(),
+            commit_list: Vec::new(),
+        }
     }
 
     /// Adds a changed file. A file that is named already is counted once, and its lines are added up.
@@ -207,8 +214,8 @@ impl FileChange {
     }
 
     fn check(&self) -> Result<(), LimitError> {
-        let named = !self.path.is_empty()
-            && !matches!(&self.kind, ChangeKind::Renamed { from } if from.is_empty());
+        let named =
+            !self.path.is_empty() && !matches!(&self.kind, ChangeKind::Renamed { from } if from.is_empty());
         if named { Ok(()) } else { Err(LimitError::invalid("path of a changed file", "is empty")) }
     }
 }
@@ -279,7 +286,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is added, the result is within the limits, and the totals count everything.
+        /// Any files and commits give changes within the limits, whose totals count everything.
         #[test]
         fn built_changes_respect_the_limits(
             files in prop::collection::vec(change(), 0..40),
@@ -298,7 +305,7 @@ mod tests {
             prop_assert_eq!(changes.unnamed_files() + changes.files.len() as u64, changes.files_changed);
             let named: std::collections::BTreeSet<_> = changes.files.iter().map(|file| &file.path).collect();
             prop_assert_eq!(named.len(), changes.files.len(), "a file is named twice");
-            prop_assert!(changes.files_changed as usize <= files.len());
+            prop_assert!(changes.files_changed <= files.len() as u64);
         }
     }
 
@@ -310,7 +317,10 @@ mod tests {
             changes = changes.commit(Commit::new(format!("{n:040x}"), "é".repeat(200)));
         }
         changes.check().unwrap();
-        assert_eq!((changes.files_changed, changes.lines_added, changes.lines_removed), (5_000, 10_000, 5_000));
+        assert_eq!(
+            (changes.files_changed, changes.lines_added, changes.lines_removed),
+            (5_000, 10_000, 5_000)
+        );
         assert_eq!((changes.files.len(), changes.unnamed_files()), (NAMED_FILES, 4_000));
         assert_eq!((changes.commits, changes.commit_list.len()), (250, NAMED_COMMITS));
         assert_eq!(changes.unnamed_commits(), 150);

@@ -141,7 +141,7 @@ fn table(sessions: &[&SessionProgress], width: usize) -> Vec<String> {
     let mut room = width.saturating_add(1);
     let number = column(number).right().fit(&mut room);
     // A third at most, so that a long name leaves room for the rest.
-    let names = MOST_NAME.min(room / 3);
+    let names = MOST_NAME.min(room / 3).max(LEAST_TEXT);
     let operation = column(|progress| label(&progress.operation)).cut(names).fit(&mut room);
     let name = column(|progress| label(&progress.name)).cut(names).fit(&mut room);
     let steps = column(steps).fit(&mut room);
@@ -212,5 +212,9 @@ fn duration(seconds: u64) -> String {
 
 /// Cuts a text to at most `room` columns. Returns an empty text if too few columns would be left.
 fn shortened(text: &str, room: usize) -> String {
-    if room < LEAST_TEXT && columns(text) > room { String::new() } else { cut_columns(text, room).into_owned() }
+    if room < LEAST_TEXT && columns(text) > room {
+        String::new()
+    } else {
+        cut_columns(text, room).into_owned()
+    }
 }

@@ -152,7 +152,9 @@ impl Share {
         let percent = reported.percent.map(Self::Percent);
         match (steps, percent) {
             // Equal shares: steps are exact.
-            (Some(steps), Some(percent)) => Some(if percent.percent() > steps.percent() { percent } else { steps }),
+            (Some(steps), Some(percent)) => {
+                Some(if percent.percent() > steps.percent() { percent } else { steps })
+            }
             (steps, percent) => steps.or(percent),
         }
     }

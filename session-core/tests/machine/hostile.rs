@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use session_core::{
-    Changes, Commit, Evidence, ExecutionMode, Failure, FailureCause, FileChange, Origin, Owner, PauseReason, ProgressReport,
-    SessionConfig, SessionEvent, SessionId, SessionSummary,
+    Changes, Commit, Evidence, ExecutionMode, Failure, FailureCause, FileChange, Origin, Owner, PauseReason,
+    ProgressReport, SessionConfig, SessionEvent, SessionId, SessionSummary,
 };
 
 use crate::oracle::{Random, Step};
@@ -183,10 +183,9 @@ pub(crate) fn event(random: &mut Random, step: Step) -> SessionEvent {
         },
         SessionEvent::Started { .. } => SessionEvent::Started { owner: owner(random, step.owner) },
         SessionEvent::Resumed { .. } => SessionEvent::Resumed { owner: owner(random, step.owner) },
-        SessionEvent::IterationCompleted { number: iteration, .. } => SessionEvent::IterationCompleted {
-            number: iteration,
-            changes: changes(random),
-        },
+        SessionEvent::IterationCompleted { number: iteration, .. } => {
+            SessionEvent::IterationCompleted { number: iteration, changes: changes(random) }
+        }
         SessionEvent::CommandExecuted { .. } => SessionEvent::CommandExecuted {
             command: text(random),
             exit_code: maybe(random, code),

@@ -6,8 +6,9 @@ use std::sync::OnceLock;
 
 use serde_json::json;
 use session_core::{
-    Changes, Commit, EventKind, Evidence, Failure, FailureCause, FileChange, Lifecycle, Owner, PauseReason, ProgressReport,
-    Record, SessionConfig, SessionEvent, SessionState, SessionSummary, Sum, Timestamp, TransitionError,
+    Changes, Commit, EventKind, Evidence, Failure, FailureCause, FileChange, Lifecycle, Owner, PauseReason,
+    ProgressReport, Record, SessionConfig, SessionEvent, SessionState, SessionSummary, Sum, Timestamp,
+    TransitionError,
 };
 
 /// Section 5 of the design, row by row: event | who | allowed in | if | leads to | and then.
@@ -111,7 +112,9 @@ impl Step {
                 number: self.number,
                 changes: match self.form {
                     0 => Changes::totals(1, 2, 3, 4),
-                    _ => Changes::new().file(FileChange::modified("f").lines(2, 3)).commit(Commit::new("c", "s")),
+                    _ => Changes::new()
+                        .file(FileChange::modified("f").lines(2, 3))
+                        .commit(Commit::new("c", "s")),
                 },
             },
             "command_executed" => SessionEvent::CommandExecuted {

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use session_core::{
     Chain, Changes, Commit, EventKind, Evidence, ExecutionMode, Failure, FailureCause, FileChange, Head,
-    InstanceId, Origin, Owner, PauseReason, ProgressReport, Record, SessionConfig, SessionEvent, SessionId, SessionOptions,
-    SessionSummary, UnsealedRecord,
+    InstanceId, Origin, Owner, PauseReason, ProgressReport, Record, SessionConfig, SessionEvent, SessionId,
+    SessionOptions, SessionSummary, UnsealedRecord,
 };
 
 use crate::support::{instant, read};

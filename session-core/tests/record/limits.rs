@@ -219,7 +219,7 @@ fn completed(changes: Changes) -> SessionEvent {
 fn lists_of_changes_have_limits() {
     let files = |count: usize, path: usize| {
         let mut changes = Changes::totals(u64::MAX, 0, 0, 0);
-        changes.files = (0..count).map(|n| FileChange::modified(format!("{n:0path$}"))).collect();
+        changes.files = vec![FileChange::modified("p".repeat(path)); count];
         completed(changes)
     };
     seals(files(limits::NAMED_FILES, 65));
@@ -245,9 +245,8 @@ fn lists_of_changes_have_limits() {
 
 #[test]
 fn totals_cover_what_the_lists_name() {
-    let named = || {
-        Changes::new().file(FileChange::renamed("b", "a").lines(3, 2)).commit(Commit::new("1", "s"))
-    };
+    let named =
+        || Changes::new().file(FileChange::renamed("b", "a").lines(3, 2)).commit(Commit::new("1", "s"));
     seals(completed(named()));
     let smaller: [fn(&mut Changes); 6] = [
         |changes| changes.files_changed = 0,
@@ -271,8 +270,7 @@ fn full_lists_of_changes_fit_into_a_record() {
     let path = "\u{1}".repeat(limits::NAMED_FILES_BYTES / limits::NAMED_FILES);
     let file = FileChange::new(path, ChangeKind::Modified).lines(u64::MAX, u64::MAX);
     changes.files = vec![file; limits::NAMED_FILES];
-    let commit =
-        Commit::new("\u{1}".repeat(limits::COMMIT_ID_BYTES), "\u{1}".repeat(limits::SUBJECT_BYTES));
+    let commit = Commit::new("\u{1}".repeat(limits::COMMIT_ID_BYTES), "\u{1}".repeat(limits::SUBJECT_BYTES));
     changes.commit_list = vec![commit; limits::NAMED_COMMITS];
     let line = seals(completed(changes));
     println!("{} bytes of {}", line.len(), limits::RECORD_BYTES);

@@ -100,7 +100,9 @@ fn prodigy_statuses_map_as_documented() {
 /// Regression: steps that the tool never counted hid the percentage that it reported: 0 % instead of 66 %.
 #[test]
 fn the_larger_of_percent_and_steps_is_shown() {
-    for (percent, done, total, shown) in [(66, 0, 3, 66.0), (10, 2, 4, 50.0), (0, 1, 0, 0.0), (100, 1, 3, 100.0)] {
+    for (percent, done, total, shown) in
+        [(66, 0, 3, 66.0), (10, 2, 4, 50.0), (0, 1, 0, 0.0), (100, 1, 3, 100.0)]
+    {
         let progress = json!({
             "status": "running", "startedAt": AT, "updatedAt": AT,
             "progress": percent, "completedSteps": done, "totalSteps": total,

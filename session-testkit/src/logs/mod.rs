@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use session_core::{
-    Batch, Chain, Changes, Commit, DecodeError, Durability, Evidence, Expected, FORMAT, Failure, FailureCause, FileChange, Head,
-    Owner, PauseReason, ProgressReport, SessionConfig, SessionEvent, SessionId, SessionStorage,
-    SessionStorageExt as _, SessionSummary, StorageError, StoredRecord, Timestamp, Tip, TransitionError,
-    UnsealedRecord,
+    Batch, Chain, Changes, Commit, DecodeError, Durability, Evidence, Expected, FORMAT, Failure,
+    FailureCause, FileChange, Head, Owner, PauseReason, ProgressReport, SessionConfig, SessionEvent,
+    SessionId, SessionStorage, SessionStorageExt as _, SessionSummary, StorageError, StoredRecord, Timestamp,
+    Tip, TransitionError, UnsealedRecord,
 };
 
 pub use self::samples::{in_state, of_every_kind};

@@ -164,10 +164,9 @@ impl Page<'_> {
             self.line("", &item);
             shown += 1;
         }
-        match all.saturating_sub(shown) {
-            0 => {}
-            _ if shown == 0 => {}
-            more => self.line("", &format!("and {more} more")),
+        let more = all.saturating_sub(shown);
+        if shown > 0 && more > 0 {
+            self.line("", &format!("and {more} more"));
         }
     }
 
