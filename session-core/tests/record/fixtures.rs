@@ -340,6 +340,10 @@ fn changes() -> Vec<SessionEvent> {
         events.push(SessionEvent::IterationStarted { number });
         events.push(SessionEvent::IterationCompleted { number, changes });
     }
+    let mut summary = SessionSummary::new().message("split");
+    (summary.iterations, summary.files_changed, summary.commits) = (2, 8, 4);
+    (summary.lines_added, summary.lines_removed, summary.duration_ms) = (167, 96, 5_000);
+    events.push(SessionEvent::Completed { summary });
     events
 }
 

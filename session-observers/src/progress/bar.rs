@@ -1,4 +1,5 @@
-//! The bar of a terminal, or the lines of several sessions, drawn into memory by `indicatif`. The renderer decides when to write it.
+//! The bar of a terminal, drawn into memory by `indicatif`, or the lines of several sessions. The renderer decides when
+//! to write it.
 
 use std::fmt;
 use std::io;
@@ -9,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, T
 use super::lock;
 use super::view::{self, View};
 
-/// Columns below which only a line of text is shown, as for several sessions.
+/// Columns below which only a line of text is shown.
 const NARROW: u16 = 48;
 
 /// A function that returns the width of the terminal.
@@ -19,32 +20,41 @@ pub(super) struct Bar {
     inner: ProgressBar,
     frame: FrameBuffer,
     drawn: bool,
-    /// `true` if the previous frame was of several sessions.
-    several: bool,
+    /// The number of lines of the previous frame, if that was of several sessions.
+    lines: usize,
 }
 
 impl Bar {
     pub(super) fn new(columns: Columns) -> Self {
         let inner = ProgressBar::with_draw_target(Some(100), ProgressDrawTarget::hidden());
         let frame = FrameBuffer { columns: Arc::new(columns), bytes: Arc::default() };
-        Self { inner, frame, drawn: false, several: false }
+        Self { inner, frame, drawn: false, lines: 0 }
     }
 
-    /// Draws the bar on the line of the cursor, or lines from there on, over the previous frame.
+    /// Draws the bar on the line of the cursor, or a line for each session from there on, over the previous frame.
     pub(super) fn draw(&mut self, view: &View) -> Vec<u8> {
         let columns = self.frame.width();
-        let mut bytes = Vec::new();
-        // A setter may draw a frame that is discarded here. `indicatif` counts the lines of the frame that it drew last,
-        // so if frames differ in height, the previous one is removed before and nothing is drawn until all is set.
-        let several = view.session().is_none();
-        if std::mem::replace(&mut self.several, several) || several {
-            bytes = self.hide();
-            self.set(view, columns);
-            self.attach();
-        } else {
-            self.attach();
-            self.set(view, columns);
+        let Some(progress) = view.session() else {
+            let mut bytes = self.hide();
+            let text = view.text(columns.into());
+            self.lines = text.lines().count();
+            bytes.extend(text.replace('\n', "\r\n").bytes());
+            return bytes;
+        };
+        let mut bytes = self.erase_lines();
+        if !std::mem::replace(&mut self.drawn, true) {
+            self.inner.set_draw_target(ProgressDrawTarget::term_like(Box::new(self.frame.clone())));
         }
+        let narrow = columns < NARROW;
+        let template = match view.percent() {
+            _ if narrow => "{wide_msg}",
+            Some(_) => "{operation}[{bar:20}] {percent:>3}% {prefix}{wide_msg}",
+            None => "{spinner} {operation}{prefix}{wide_msg}",
+        };
+        self.inner.set_style(style(template, view::operation(progress)));
+        self.inner.set_prefix(view::numbers(progress));
+        self.inner.set_message(if narrow { view.text(columns.into()) } else { view::step(progress) });
+        self.inner.set_position(view.percent().unwrap_or(0));
         if view.spins() {
             self.inner.tick();
         }
@@ -55,40 +65,24 @@ impl Bar {
         bytes
     }
 
-    fn attach(&mut self) {
-        if !std::mem::replace(&mut self.drawn, true) {
-            self.inner.set_draw_target(ProgressDrawTarget::term_like(Box::new(self.frame.clone())));
-        }
-    }
-
-    fn set(&self, view: &View, columns: u16) {
-        match view.session() {
-            Some(progress) if columns >= NARROW => {
-                let template = match view.percent() {
-                    Some(_) => "{operation}[{bar:20}] {percent:>3}% {prefix}{wide_msg}",
-                    None => "{spinner} {operation}{prefix}{wide_msg}",
-                };
-                self.inner.set_style(style(template, view::operation(progress)));
-                self.inner.set_prefix(view::numbers(progress));
-                self.inner.set_message(view::step(progress));
-            }
-            Some(_) | None => {
-                self.inner.set_style(style("{msg}", String::new()));
-                self.inner.set_message(view.text(columns.into()));
-            }
-        }
-        self.inner.set_position(view.percent().unwrap_or(0));
-    }
-
-    /// Removes the bar.
+    /// Removes the bar, or the lines.
     pub(super) fn hide(&mut self) -> Vec<u8> {
+        let mut erase = self.erase_lines();
         if !std::mem::replace(&mut self.drawn, false) {
-            return Vec::new();
+            return erase;
         }
-        let erase = self.inner.suspend(|| self.frame.take());
+        erase.extend(self.inner.suspend(|| self.frame.take()));
         self.inner.set_draw_target(ProgressDrawTarget::hidden());
         self.frame.take();
         erase
+    }
+
+    /// Removes the lines of several sessions. The cursor is in the last one, and afterwards at the start of the first.
+    fn erase_lines(&mut self) -> Vec<u8> {
+        match std::mem::take(&mut self.lines) {
+            0 => Vec::new(),
+            lines => format!("\r\u{1b}[2K{}", "\u{1b}[1A\u{1b}[2K".repeat(lines - 1)).into_bytes(),
+        }
     }
 }
 
