@@ -154,6 +154,7 @@ fn a_reported_hundred_percent_is_shown_before_the_last_step() {
 
 #[test]
 fn a_call_that_changes_nothing_says_so() {
+    type Call = fn(&ProgressTracker) -> bool;
     let tracker = Log::running().tracker();
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
@@ -164,7 +165,6 @@ fn a_call_that_changes_nothing_says_so() {
         .forget();
     let mut watch = tracker.watch();
     watch.mark_unchanged();
-    type Call = fn(&ProgressTracker) -> bool;
     let calls_and_changes: [(Call, bool); 19] = [
         (|tracker| tracker.start(3), true),
         (|tracker| tracker.start(3), false),

@@ -161,6 +161,7 @@ impl ProgressTracker {
 
     /// Sets the remaining time. It replaces the estimate until the work advances without setting it again. Returns
     /// `true` if the progress changed.
+    #[expect(clippy::must_use_candidate, reason = "most work does not need to know")]
     pub fn set_eta(&self, left: Duration) -> bool {
         self.submit(|_| ProgressReport::new().eta(left.as_secs() + u64::from(left.subsec_nanos() > 0)))
             .is_changed()
@@ -174,10 +175,11 @@ impl ProgressTracker {
     pub fn report(&self, report: ProgressReport) -> Result<bool, LimitError> {
         report.check()?;
         match self.submit(|_| report) {
+            Submitted::Changed => Ok(true),
+            Submitted::Unchanged => Ok(false),
             Submitted::Ended => {
                 Err(LimitError::invalid("progress", "was reported after the end of the session"))
             }
-            submitted => Ok(submitted.is_changed()),
         }
     }
 

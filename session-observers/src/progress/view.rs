@@ -14,7 +14,7 @@ const LINES: usize = 10;
 /// A snapshot of the progress of one session, or of several.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum View {
-    One(SessionProgress),
+    One(Box<SessionProgress>),
     Several(Vec<SessionProgress>),
 }
 
@@ -31,7 +31,7 @@ pub(super) fn is_reported(progress: &SessionProgress) -> bool {
 impl View {
     /// Creates a view of one session that names this operation.
     pub(super) fn one(progress: &SessionProgress, operation: &str) -> Self {
-        let mut progress = progress.clone();
+        let mut progress = Box::new(progress.clone());
         operation.clone_into(&mut progress.operation);
         Self::One(progress)
     }
