@@ -327,4 +327,6 @@ impl EventSink for StartSink {
     }
 
     fn recovered(&self, _: &RecoveryReport) {}
+
+    fn deleted(&self, _: SessionId) {}
 }
