@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use session_core::{ManagerOptions, Result, SessionManager};
+use session_core::{ManagerOptions, ObservableSessionManager, Result, SessionManager, SessionObserver};
 
 use crate::store::Store;
 use crate::url::StoreUrl;
@@ -64,32 +64,71 @@ pub async fn open_store(url: &str) -> Result<Store> {
 /// # }
 /// ```
 pub fn builder(url: &str) -> Builder {
-    Builder { url: url.parse(), options: ManagerOptions::default() }
+    Builder { url: url.parse(), options: ManagerOptions::default(), observers: Vec::new() }
 }
 
 /// A store and manager to be opened.
-#[derive(Debug)]
 #[must_use = "nothing is opened before `open`"]
 pub struct Builder {
     /// An invalid URL is reported by `open`, so that the setters cannot fail.
     url: Result<StoreUrl>,
     options: ManagerOptions,
+    observers: Vec<(String, Arc<dyn SessionObserver>)>,
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&String> = self.observers.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Builder")
+            .field("url", &self.url)
+            .field("options", &self.options)
+            .field("observers", &names)
+            .finish()
+    }
 }
 
 impl Builder {
     /// Creates a builder for this store.
     pub fn new(url: StoreUrl) -> Self {
-        Self { url: Ok(url), options: ManagerOptions::default() }
+        Self { url: Ok(url), options: ManagerOptions::default(), observers: Vec::new() }
     }
 
     /// Creates a builder for the user's default store; see [`StoreUrl::user_default`].
     pub fn user_default() -> Self {
-        Self { url: StoreUrl::user_default(), options: ManagerOptions::default() }
+        Self { url: StoreUrl::user_default(), options: ManagerOptions::default(), observers: Vec::new() }
     }
 
     /// Sets the manager's options.
     pub fn options(mut self, options: ManagerOptions) -> Self {
         self.options = options;
+        self
+    }
+
+    /// Adds an observer, which first receives the report of the recovery at opening. The name is for people.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> sessionkit::Result<()> {
+    /// use std::sync::Arc;
+    /// use sessionkit::{EventContext, RecoveryReport, SessionEvent, SessionObserver};
+    ///
+    /// struct Alerts;
+    ///
+    /// impl SessionObserver for Alerts {
+    ///     fn on_event(&self, _: &EventContext, _: &SessionEvent) {}
+    ///
+    ///     fn on_recovery(&self, report: &RecoveryReport) {
+    ///         report.recovered.iter().for_each(|(id, outcome)| println!("{id}: {outcome:?}"));
+    ///     }
+    /// }
+    ///
+    /// let manager = sessionkit::builder("memory:").observe("alerts", Arc::new(Alerts)).open().await?;
+    /// # drop(manager);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn observe(mut self, name: &str, observer: Arc<dyn SessionObserver>) -> Self {
+        self.observers.push((name.to_owned(), observer));
         self
     }
 
@@ -106,6 +145,16 @@ impl Builder {
     /// # Errors
     /// The errors of [`open`].
     pub async fn open_store(self) -> Result<Store> {
-        Store::open(self.url?, self.options).await
+        let store = Store::open(self.url?, self.options).await?;
+        if self.observers.is_empty() {
+            return Ok(store);
+        }
+        Ok(store.map_manager(|manager| {
+            let observed = ObservableSessionManager::new(manager);
+            let add = |observed: ObservableSessionManager, (name, observer): (String, _)| {
+                observed.observe(&name, observer)
+            };
+            Arc::new(self.observers.into_iter().fold(observed, add))
+        }))
     }
 }

@@ -162,6 +162,7 @@ impl OwnedSession {
             self.cancel.cancel(match &end.error {
                 SessionError::Cancelled { reason } => reason.clone(),
                 SessionError::Failed { source, .. } => source.0.message.clone(),
+                SessionError::AlreadyCompleted { .. } => "the session has completed".to_owned(),
                 error => error.to_string(),
             });
         }

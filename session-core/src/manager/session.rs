@@ -137,7 +137,8 @@ impl Session {
     }
 
     /// Returns the token that is cancelled when a cancellation is requested, and at the latest when the session ends,
-    /// in whichever way.
+    /// in whichever way: also when the work itself completes it, so that all tasks that share the session stop. A
+    /// callback that should only report cancellations is unregistered before, by dropping its guard.
     #[must_use]
     pub fn cancellation(&self) -> CancellationToken {
         self.owned.cancel.token()
@@ -255,7 +256,7 @@ impl Session {
     ///         tokio::select! {
     ///             stopped = session.paused() => stopped?,
     ///             item = next_item() => match item {
-    ///                 Some(_) => session.progress().complete_step("item"),
+    ///                 Some(_) => { session.progress().complete_step("item"); }
     ///                 None => return Ok(()),
     ///             },
     ///         }
