@@ -15,7 +15,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::Child;
 use tokio::sync::Mutex;
 
-use crate::exit::TROUBLE;
+use crate::codes::TROUBLE;
 use crate::supervisor::entry::supervisor_arguments;
 use crate::supervisor::protocol::{Order, Report, Start, Step, encode, send_start};
 
@@ -59,7 +59,7 @@ pub enum LaunchError {
          be the first call in `main`, before arguments are parsed; a test needs `#[sessionkit::test]`"
     )]
     Unanswered {
-        /// How it ended.
+        /// The exit status.
         status: std::process::ExitStatus,
     },
     /// The supervisor could not be started, or died.

@@ -15,11 +15,9 @@ use super::locked_session::LockedSession;
 use super::log_writer::LogWriter;
 use super::names::Names;
 use super::options::ManagerOptions;
-use super::ownership::OwnerStatus;
 use super::recovery::{Recovery, RecoveryOptions};
-use super::request_handling::RequestHandling;
-use super::requests::{append_unowned, change, end_if_unowned};
-use super::session::{Session, check_work_event, durability_of, finish};
+use super::requests;
+use super::session::Session;
 use super::trackers::ProgressWatch;
 use super::{EventSink, PersistedSession, SessionList, SessionManager};
 use crate::config::{RecoveryPolicy, SessionConfig};
@@ -31,11 +29,11 @@ use crate::machine::{CancelRequest, SessionState, StateName};
 use crate::owner::Evidence;
 use crate::presence::{Liveness, Presence, ProcessPresence};
 use crate::progress::{ProgressTracker, SessionProgress};
-use crate::reason::{Failure, PauseReason, SessionSummary};
+use crate::reason::{Failure, SessionSummary};
 use crate::record::{StoredRecord, Tip};
 use crate::recovery_report::{CrashedSessions, RecoveryReport};
 use crate::storage::{
-    Durability, ListOrder, MemoryStorage, SessionFilter, SessionStorage, SessionStorageExt as _, StorageError,
+    ListOrder, MemoryStorage, SessionFilter, SessionStorage, SessionStorageExt as _, StorageError,
 };
 
 /// The number of records that are read in one go.
@@ -176,11 +174,6 @@ impl<S: ?Sized> PersistentSessionManager<S> {
         Ok(())
     }
 
-    /// Returns a handle of a session that this manager owns.
-    fn owned(&self, locked: &LockedSession<'_>) -> Option<Session> {
-        locked.owned().map(|owned| Session::new(Arc::clone(self.engine()), Arc::clone(owned)))
-    }
-
     fn engine(&self) -> &Arc<Engine> {
         &self.parts.engine
     }
@@ -239,26 +232,11 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
     }
 
     async fn record_event(&self, id: SessionId, event: SessionEvent) -> Result<Tip> {
-        check_work_event(event.kind())?;
-        self.engine().check_open()?;
-        let mut locked = LockedSession::lock(self.engine(), id).await;
-        match self.owned(&locked) {
-            Some(session) => {
-                drop(locked);
-                session.record(event).await
-            }
-            None => append_unowned(&mut locked, durability_of(&event), &[event]).await,
-        }
+        requests::record(self.engine(), id, event).await
     }
 
     async fn pause_session(&self, id: SessionId, reason: String) -> Result<SessionState> {
-        let request = SessionEvent::PauseRequested { reason: reason.clone(), by: self.requester() };
-        let here = |_: &Head, request_handling: RequestHandling| {
-            let paused = SessionEvent::Paused { reason: PauseReason::Requested(reason.clone()) };
-            Ok(vec![if request_handling.manager_pauses() { paused } else { request.clone() }])
-        };
-        let head = change(self.engine(), id, here, |_, _| Ok(vec![request.clone()])).await?;
-        Ok(head.state().clone())
+        requests::pause(self.engine(), id, reason).await
     }
 
     async fn resume_session(&self, id: SessionId) -> Result<Session> {
@@ -266,58 +244,26 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
     }
 
     async fn request_resume(&self, id: SessionId) -> Result<SessionState> {
-        let request = SessionEvent::ResumeRequested { by: self.requester() };
-        let request = || Ok(vec![request.clone()]);
-        let head = change(self.engine(), id, |_, _| request(), |_, _| request()).await?;
-        Ok(head.state().clone())
+        let resume = SessionEvent::ResumeRequested { by: self.requester() };
+        Ok(requests::request(self.engine(), id, resume).await?.lifecycle.state)
     }
 
     async fn cancel_session(&self, id: SessionId, request: CancelRequest) -> Result<SessionState> {
-        let CancelRequest { reason, by, force } = request;
-        let by = if by.is_empty() { self.requester() } else { by };
-        let asked = SessionEvent::CancelRequested { reason: reason.clone(), by, force };
-        let cancelled = SessionEvent::Cancelled { reason };
-        let here = |_: &Head, request_handling: RequestHandling| {
-            let answer = request_handling.manager_cancels(force).then(|| cancelled.clone());
-            Ok([asked.clone()].into_iter().chain(answer).collect())
-        };
-        let elsewhere = |_: &Head, owner_status: &OwnerStatus| {
-            Ok(match owner_status {
-                OwnerStatus::Foreign { .. } => vec![asked.clone()],
-                OwnerStatus::Unowned | OwnerStatus::Mine | OwnerStatus::Orphaned(_) => {
-                    vec![asked.clone(), cancelled.clone()]
-                }
-            })
-        };
-        let head = change(self.engine(), id, here, elsewhere).await?;
-        Ok(head.state().clone())
+        requests::cancel(self.engine(), id, request).await
     }
 
     async fn fail_session(&self, id: SessionId, error: Failure) -> Result<()> {
-        let failed = SessionEvent::Failed { error };
-        let elsewhere =
-            |head: &Head, owner_status: &OwnerStatus| end_if_unowned(head, owner_status, failed.clone());
-        change(self.engine(), id, |_, _| Ok(vec![failed.clone()]), elsewhere).await?;
-        Ok(())
+        requests::fail(self.engine(), id, error).await
     }
 
     async fn complete_session(&self, id: SessionId, summary: SessionSummary) -> Result<()> {
-        self.engine().check_open()?;
-        let completed = [SessionEvent::Completed { summary }];
-        let mut locked = LockedSession::lock(self.engine(), id).await;
-        if locked.owned().is_some() {
-            return finish(self.engine(), &mut locked, &completed).await;
-        }
-        append_unowned(&mut locked, Durability::Flushed, &completed).await?;
-        Ok(())
+        requests::complete(self.engine(), id, summary).await
     }
 
     async fn provide_input(&self, id: SessionId, value: Value) -> Result<Tip> {
-        let input = SessionEvent::InputProvided { value, by: self.requester() };
         // If the session is unowned, the answer is for the next owner, so the owner's liveness does not matter.
-        let input = || Ok(vec![input.clone()]);
-        let head = change(self.engine(), id, |_, _| input(), |_, _| input()).await?;
-        Ok(head.tip)
+        let input = SessionEvent::InputProvided { value, by: self.requester() };
+        Ok(requests::request(self.engine(), id, input).await?.tip)
     }
 
     async fn get_state(&self, id: SessionId) -> Result<SessionState> {

@@ -6,17 +6,19 @@ use super::engine::Engine;
 use super::locked_session::LockedSession;
 use super::ownership::{OwnerStatus, owned_error};
 use super::request_handling::RequestHandling;
+use super::session::{Session, check_work_event, durability_of, finish};
 use crate::error::{Result, SessionError};
 use crate::event::{Role, SessionEvent};
 use crate::head::Head;
 use crate::id::SessionId;
-use crate::machine::StateName;
+use crate::machine::{CancelRequest, SessionState, StateName};
+use crate::reason::{Failure, PauseReason, SessionSummary};
 use crate::record::Tip;
 use crate::storage::Durability;
 
 /// Appends to a session, whichever process owns it: `here` decides if this manager owns it, else `elsewhere`, which
 /// receives the owner.
-pub(crate) async fn change(
+async fn change(
     engine: &Engine,
     id: SessionId,
     here: impl Fn(&Head, RequestHandling) -> Result<Vec<SessionEvent>> + Send + Sync,
@@ -42,7 +44,7 @@ pub(crate) async fn change(
 /// Appends events that only the owner may append to a session that this manager does not own: fails with the error of
 /// the state machine if the state does not allow the events for any process, else with `FENCED`. A note in an unowned
 /// session is allowed.
-pub(crate) async fn append_unowned(
+async fn append_unowned(
     session: &mut LockedSession<'_>,
     durability: Durability,
     events: &[SessionEvent],
@@ -61,14 +63,77 @@ pub(crate) async fn append_unowned(
     Ok(session.append(durability, decide).await?.head.tip)
 }
 
-/// Returns the event that ends a session, if the session is unowned or its owner is dead.
-pub(crate) fn end_if_unowned(
-    head: &Head,
-    owner_status: &OwnerStatus,
-    ending: SessionEvent,
-) -> Result<Vec<SessionEvent>> {
-    match owner_status {
-        OwnerStatus::Foreign { proven } => Err(owned_error(head, *proven)),
-        OwnerStatus::Unowned | OwnerStatus::Mine | OwnerStatus::Orphaned(_) => Ok(vec![ending]),
+/// Appends an event of the work, as its handle would. Needs ownership, except for a note in an unowned session.
+pub(crate) async fn record(engine: &Arc<Engine>, id: SessionId, event: SessionEvent) -> Result<Tip> {
+    check_work_event(event.kind())?;
+    engine.check_open()?;
+    let mut locked = LockedSession::lock(engine, id).await;
+    if let Some(owned) = locked.owned() {
+        let session = Session::new(Arc::clone(engine), Arc::clone(owned));
+        drop(locked);
+        return session.record(event).await;
     }
+    append_unowned(&mut locked, durability_of(&event), &[event]).await
+}
+
+/// Requests a pause.
+pub(crate) async fn pause(engine: &Engine, id: SessionId, reason: String) -> Result<SessionState> {
+    let request = SessionEvent::PauseRequested { reason: reason.clone(), by: engine.identity.requester() };
+    let here = |_: &Head, request_handling: RequestHandling| {
+        let paused = SessionEvent::Paused { reason: PauseReason::Requested(reason.clone()) };
+        Ok(vec![if request_handling.manager_pauses() { paused } else { request.clone() }])
+    };
+    let head = change(engine, id, here, |_, _| Ok(vec![request.clone()])).await?;
+    Ok(head.state().clone())
+}
+
+/// Appends a request that its owner answers, whichever process that is.
+pub(crate) async fn request(engine: &Engine, id: SessionId, request: SessionEvent) -> Result<Head> {
+    let request = || Ok(vec![request.clone()]);
+    change(engine, id, |_, _| request(), |_, _| request()).await
+}
+
+/// Cancels a session, or requests it.
+pub(crate) async fn cancel(engine: &Engine, id: SessionId, request: CancelRequest) -> Result<SessionState> {
+    let CancelRequest { reason, by, force } = request;
+    let by = if by.is_empty() { engine.identity.requester() } else { by };
+    let asked = SessionEvent::CancelRequested { reason: reason.clone(), by, force };
+    let cancelled = SessionEvent::Cancelled { reason };
+    let here = |_: &Head, request_handling: RequestHandling| {
+        let answer = request_handling.manager_cancels(force).then(|| cancelled.clone());
+        Ok([asked.clone()].into_iter().chain(answer).collect())
+    };
+    let elsewhere = |_: &Head, owner_status: &OwnerStatus| {
+        Ok(match owner_status {
+            OwnerStatus::Foreign { .. } => vec![asked.clone()],
+            OwnerStatus::Unowned | OwnerStatus::Mine | OwnerStatus::Orphaned(_) => {
+                vec![asked.clone(), cancelled.clone()]
+            }
+        })
+    };
+    let head = change(engine, id, here, elsewhere).await?;
+    Ok(head.state().clone())
+}
+
+/// Ends a session as failed.
+pub(crate) async fn fail(engine: &Engine, id: SessionId, error: Failure) -> Result<()> {
+    let failed = || Ok(vec![SessionEvent::Failed { error: error.clone() }]);
+    let elsewhere = |head: &Head, owner_status: &OwnerStatus| match owner_status {
+        OwnerStatus::Foreign { proven } => Err(owned_error(head, *proven)),
+        OwnerStatus::Unowned | OwnerStatus::Mine | OwnerStatus::Orphaned(_) => failed(),
+    };
+    change(engine, id, |_, _| failed(), elsewhere).await?;
+    Ok(())
+}
+
+/// Ends a session as completed, as its handle would. Needs ownership.
+pub(crate) async fn complete(engine: &Engine, id: SessionId, summary: SessionSummary) -> Result<()> {
+    engine.check_open()?;
+    let completed = [SessionEvent::Completed { summary }];
+    let mut locked = LockedSession::lock(engine, id).await;
+    if locked.owned().is_some() {
+        return finish(engine, &mut locked, &completed).await;
+    }
+    append_unowned(&mut locked, Durability::Flushed, &completed).await?;
+    Ok(())
 }

@@ -70,7 +70,7 @@ fn exit_if_supervisor() {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("`{VERB}` is internal and cannot be called directly: {error}");
-            crate::exit::TROUBLE
+            crate::codes::TROUBLE
         }
     });
 }

@@ -5,7 +5,7 @@ use sessionkit::{ErrorCode, StateName};
 use crate::work::Hold;
 use crate::world::{By, Way};
 
-/// What must be true.
+/// The expected result of a case.
 #[derive(Debug, Default)]
 pub(crate) struct Expected {
     /// The error of the call itself; `None` if it succeeds.

@@ -38,7 +38,7 @@ impl Hold {
     }
 }
 
-/// What the work saw after the end.
+/// The observations of the work after the end.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
     /// The error of the next call.
@@ -101,7 +101,9 @@ impl Held {
             }
             begin.send((id, started.cancellation())).unwrap();
             if hold == Hold::Dropped {
+                let token = started.cancellation();
                 drop(started);
+                token.cancelled().await;
                 world.until(id, StateName::Paused, case).await;
                 tokio::spawn(async { Seen::default() })
             } else {
