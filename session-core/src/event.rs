@@ -1,5 +1,6 @@
 //! The events that a log consists of, with their payloads. Their effects are in `machine`.
 
+mod changes;
 mod payload;
 
 use std::fmt;
@@ -7,7 +8,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use self::payload::{Changes, Origin, ProgressReport};
+pub use self::changes::{ChangeKind, Changes, Commit, FileChange};
+pub use self::payload::{Origin, ProgressReport};
 
 use crate::config::SessionConfig;
 use crate::limits::{self, LimitError};
@@ -229,8 +231,8 @@ impl SessionEvent {
             Self::Completed { summary } => {
                 summary.result.as_ref().map_or(Ok(()), |result| check_levels(result, 4))
             }
+            Self::IterationCompleted { changes, .. } => changes.check(),
             Self::IterationStarted { .. }
-            | Self::IterationCompleted { .. }
             | Self::CommandExecuted { .. }
             | Self::PauseRequested { .. }
             | Self::ResumeRequested { .. }

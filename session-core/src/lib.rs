@@ -50,6 +50,7 @@ mod config;
 mod error;
 mod event;
 mod head;
+mod history;
 mod id;
 pub mod limits;
 mod machine;
@@ -70,8 +71,11 @@ pub use cancellation::{CancellationSource, CancellationToken, CancelledError};
 pub use code::ErrorCode;
 pub use config::{ExecutionMode, RecoveryPolicy, SessionConfig, SessionOptions, check_name};
 pub use error::{FailureError, Result, SessionError};
-pub use event::{Changes, EventKind, FORMAT, Origin, ProgressReport, Role, SessionEvent};
+pub use event::{
+    ChangeKind, Changes, Commit, EventKind, FORMAT, FileChange, Origin, ProgressReport, Role, SessionEvent,
+};
 pub use head::{Head, PersistedSession, Totals};
+pub use history::{ExecutedCommand, WorkHistory};
 pub use id::{InstanceId, InvalidId, SessionId};
 pub use machine::{
     CancelRequest, Lifecycle, PauseRequest, Requests, Rule, SessionState, StateName, TransitionError, rule,
@@ -87,7 +91,7 @@ pub use presence::{
     FileSystem, HeldSessionLock, Liveness, LocalPresence, Presence, PresenceGuard, ProcessPresence,
     SessionLock, file_system, this_process,
 };
-pub use progress::{ProgressTracker, SessionProgress, format_progress};
+pub use progress::{ProgressTracker, SessionProgress, format_progress, format_sessions};
 pub use reason::{Failure, FailureCause, PauseReason, SessionSummary};
 pub use record::{
     Chain, ChainError, CheckedLine, DecodeError, Envelope, Record, StoredRecord, Sum, Tip, UnsealedRecord,

@@ -12,8 +12,23 @@ pub const LABELS: usize = 16;
 pub const LABEL_BYTES: usize = 1024;
 /// Maximum size of a step or a phase, in bytes.
 pub const STEP_BYTES: usize = 256;
+/// Maximum number of changed files that one iteration names. All of these limits together leave room for the record,
+/// whatever characters the names have.
+pub const NAMED_FILES: usize = 1000;
+/// Maximum size of the paths of these files, in bytes in all.
+pub const NAMED_FILES_BYTES: usize = 64 * 1024;
+/// Maximum number of commits that one iteration names.
+pub const NAMED_COMMITS: usize = 100;
+/// Maximum size of the id of a commit, in bytes.
+pub const COMMIT_ID_BYTES: usize = 64;
+/// Maximum size of the subject of a commit, in bytes.
+pub const SUBJECT_BYTES: usize = 256;
 /// Maximum size of a head, in bytes as JSON.
 pub const HEAD_BYTES: usize = 4096;
+/// Number of commands that a [`WorkHistory`](crate::WorkHistory) keeps.
+pub const HISTORY_COMMANDS: usize = 100;
+/// Number of commits that a [`WorkHistory`](crate::WorkHistory) keeps.
+pub const HISTORY_COMMITS: usize = 100;
 /// Size to which a head cuts texts, in bytes.
 pub(crate) const HEAD_TEXT: usize = 128;
 /// Size to which a head cuts names of people and machines, in bytes.

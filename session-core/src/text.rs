@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use unicode_width::UnicodeWidthStr as _;
+
 /// Returns `true` for a character that can move the cursor, change the terminal or reorder the text around it:
 /// control characters (Unicode `Cc`) and bidirectional controls.
 #[must_use]
@@ -38,6 +40,42 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// Returns the number of columns that a text without control characters occupies on a terminal. Ideographs and most
+/// emoji take two, combining characters none.
+#[must_use]
+pub fn columns(text: &str) -> usize {
+    text.width()
+}
+
+/// Cuts a text without control characters to at most this many [`columns`]. A cut text ends with `…`.
+#[must_use]
+pub fn cut_columns(text: &str, most: usize) -> Cow<'_, str> {
+    if columns(text) <= most {
+        return Cow::Borrowed(text);
+    }
+    let mut cut = String::new();
+    for c in text.chars() {
+        cut.push(c);
+        // The width of the whole and not a sum: a character may change the width of the one before it.
+        if columns(&cut) >= most {
+            cut.pop();
+            break;
+        }
+    }
+    // No blank before the ellipsis.
+    cut.truncate(cut.trim_end().len());
+    if most > 0 {
+        cut.push('…');
+    }
+    Cow::Owned(cut)
+}
+
+/// Returns the longest prefix of at most `limit` bytes.
+pub(crate) fn prefix(text: &str, limit: usize) -> &str {
+    let end = (0..=limit.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    text.get(..end.unwrap_or(0)).unwrap_or_default()
+}
+
 /// Cuts a text to the longest prefix that takes at most `limit` bytes inside a JSON string, and replaces dangerous
 /// characters by spaces. Heads store texts in this form. Cutting twice changes nothing.
 pub(crate) fn cut(text: &str, limit: usize) -> String {
@@ -62,6 +100,24 @@ mod tests {
         assert!(!shown.chars().any(is_unsafe_char), "{shown:?}");
         assert!(shown.starts_with('a') && shown.contains("\\u{1b}[31mb"));
         assert!(matches!(visible("plain ünïcode"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn texts_are_cut_to_columns() {
+        for (text, most, cut) in [
+            ("abc", 3, "abc"),
+            ("abcd", 3, "ab…"),
+            ("ab cd", 4, "ab…"),
+            ("日本語", 6, "日本語"),
+            ("日本語", 5, "日本…"),
+            ("日本語", 4, "日…"),
+            ("e\u{301}e\u{301}e\u{301}", 2, "e\u{301}…"),
+            ("abc", 1, "…"),
+            ("abc", 0, ""),
+            ("", 0, ""),
+        ] {
+            assert_eq!(cut_columns(text, most), cut, "{text} in {most}");
+        }
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::json;
 use session_core::{
-    Batch, Chain, Changes, Durability, Evidence, Expected, FORMAT, Failure, FailureCause, Head, Owner,
-    PauseReason, ProgressReport, SessionConfig, SessionEvent, SessionId, SessionStorage as _, StoredRecord,
-    Timestamp, UnsealedRecord,
+    Batch, Chain, Changes, Commit, Durability, Evidence, Expected, FORMAT, Failure, FailureCause, FileChange,
+    Head, Owner, PauseReason, ProgressReport, SessionConfig, SessionEvent, SessionId, SessionStorage as _,
+    StoredRecord, Timestamp, UnsealedRecord,
 };
 use session_storage_file::fault::{Content, FaultDisk, Moment};
 use session_storage_file::{FileStorage, FileStorageOptions};
@@ -161,6 +161,13 @@ fn checkpoint(cursor: u64) -> SessionEvent {
     }
 }
 
+fn changes() -> Changes {
+    Changes::totals(1, 2, 3, 1)
+        .file(FileChange::renamed("old \u{9b}1m.rs", "new.rs").lines(4, 0))
+        .file(FileChange::deleted("日本.rs").lines(0, 9))
+        .commit(Commit::new("9a7f3c1", "Move \"it\""))
+}
+
 fn interrupted() -> SessionEvent {
     SessionEvent::Interrupted { evidence: Evidence::LockReleased }
 }
@@ -200,7 +207,7 @@ fn scripts() -> Vec<Script> {
                         output_bytes: 77,
                     },
                     SessionEvent::AnalysisCompleted { results: json!({ "findings": 3 }) },
-                    SessionEvent::IterationCompleted { number: 1, changes: Changes::new(1, 2, 3, 1) },
+                    SessionEvent::IterationCompleted { number: 1, changes: changes() },
                 ],
                 Flushed,
             ),

@@ -375,7 +375,8 @@ pub(crate) async fn accept_report(session: Session, report: ProgressReport) -> R
     if session.progress().is_ended() {
         return Err(Refusal::new(ErrorCode::Fenced, "the session has ended, or somebody else runs it"));
     }
-    session.progress().report(report).map_err(|error| {
+    let reported = session.progress().report(report);
+    reported.map(|_changed| ()).map_err(|error| {
         let error = StorageError::from(error);
         Refusal::new(error.code(), error.to_string())
     })

@@ -194,7 +194,7 @@ async fn the_queries_of_the_page_return_the_expected_rows() {
     holds(7, &["cc main.c", "11"]);
     holds(7, &["make -j8", "2"]);
     holds(8, &["make -j8", "1500"]);
-    holds(9, &["one", "on it", "testkit", "4711"]);
+    holds(9, &["one", "25", "on it", "testkit", "4711"]);
     holds(10, &["nightly-import", "37"]);
     for (number, rows) in (1..).zip(&results) {
         assert!(!rows.is_empty(), "query {number} returns no rows");

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use serde_json::json;
 use session_core::{
-    Durability, ErrorCode, Imported, MemoryStorage, PauseReason, SessionConfig, SessionEvent, SessionFilter,
-    SessionId, SessionState, SessionStorage, SessionStorageExt as _, StoredRecord,
+    Changes, Commit, Durability, ErrorCode, FileChange, Imported, MemoryStorage, PauseReason, SessionConfig,
+    SessionEvent, SessionFilter, SessionId, SessionState, SessionStorage, SessionStorageExt as _,
+    StoredRecord, WorkHistory,
 };
 use session_testkit::logs::{self, Log};
 use session_testkit::{Crash, Damage, Harness as _, Kept, TieredHarness};
@@ -46,6 +47,53 @@ async fn a_loaded_session_has_its_full_texts() {
     let ended = storage.load(log.id()).await.unwrap();
     assert_eq!(ended.state, SessionState::Cancelled { reason: text });
     assert_eq!(storage.load(SessionId::random()).await.unwrap_err().code(), ErrorCode::NotFound);
+}
+
+/// Regression: four sums were all that a log knew of the changes, and counts all that there was of commands.
+#[tokio::test]
+async fn the_history_names_distinct_files_and_last_commands() {
+    let storage = MemoryStorage::new();
+    let mut log = Log::plain();
+    log.started();
+    let iterations = 300_u64;
+    for number in 1..=iterations {
+        log.push(SessionEvent::IterationStarted { number });
+        log.push(SessionEvent::CommandExecuted {
+            command: format!("cargo test {number}"),
+            exit_code: (number % 2 == 0).then_some(1),
+            signal: (number % 2 == 1).then_some(9),
+            duration_ms: number,
+            output_bytes: 7,
+        });
+        let mut changes = Changes::new()
+            .file(FileChange::modified("src/lib.rs").lines(2, 1))
+            .file(FileChange::added(format!("src/{}.rs", number % 50)))
+            .commit(Commit::new(format!("{number:040x}"), "Do a part of it"));
+        if number == 7 {
+            changes = Changes::totals(3, 0, 0, 2);
+        }
+        log.push(SessionEvent::IterationCompleted { number, changes });
+    }
+    store(&storage, &mut log).await;
+    let history = storage.history(log.id()).await.unwrap();
+    assert_eq!((history.distinct_files(), history.unnamed_files), (51, 3));
+    assert!(history.files.contains("src/49.rs") && history.files.contains("src/lib.rs"));
+    let totals = log.head().totals;
+    assert_eq!(totals.files_changed, 2 * (iterations - 1) + 3, "the head sums them up");
+    assert_eq!((history.commits.len(), history.other_commits), (100, totals.commits - 100));
+    assert_eq!(history.commits.back(), Some(&Commit::new(format!("{iterations:040x}"), "Do a part of it")));
+    assert_eq!((history.commands.len(), history.earlier_commands), (100, iterations - 100));
+    let first = history.commands.front().unwrap();
+    assert_eq!((&*first.command, first.exit_code, first.signal), ("cargo test 201", None, Some(9)));
+    assert_eq!((first.duration_ms, first.output_bytes), (201, 7));
+    let error = storage.history(SessionId::random()).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::NotFound);
+    // The same from records that the caller has.
+    let mut folded = WorkHistory::new();
+    for stored in storage.records_after(log.id(), 0).await.unwrap() {
+        folded.apply(&stored.decode().unwrap());
+    }
+    assert_eq!(folded, history);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The larger payloads: origin of a session, changes made in an iteration, progress reports.
+//! The larger payloads: origin of a session, progress reports.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -43,29 +43,6 @@ impl Origin {
     pub fn inherited(mut self, names: Vec<String>) -> Self {
         self.inherited = names;
         self
-    }
-}
-
-/// The changes made in one iteration.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-#[non_exhaustive]
-pub struct Changes {
-    /// Files changed.
-    pub files_changed: u64,
-    /// Lines added.
-    pub lines_added: u64,
-    /// Lines removed.
-    pub lines_removed: u64,
-    /// Commits made.
-    pub commits: u64,
-}
-
-impl Changes {
-    /// Creates a set of changes.
-    #[must_use]
-    pub const fn new(files_changed: u64, lines_added: u64, lines_removed: u64, commits: u64) -> Self {
-        Self { files_changed, lines_added, lines_removed, commits }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The progress of a session, as shown to people and programs. Reporting is in `tracker`, the one-line bar in
+//! The progress of a session, as shown to people and programs. Reporting is in `tracker`, the lines of text in
 //! `format`.
 
 mod format;
@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::format::format_progress;
+pub use self::format::{format_progress, format_sessions};
 pub use self::tracker::ProgressTracker;
 
 use crate::event::ProgressReport;
 use crate::head::Head;
+use crate::id::SessionId;
 use crate::machine::SessionState;
 use crate::time::Timestamp;
 
@@ -26,6 +27,14 @@ const SAMPLES: u64 = 3;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SessionProgress {
+    /// The session.
+    pub id: SessionId,
+    /// The name.
+    pub name: String,
+    /// The kind of work.
+    pub operation: String,
+    /// The time of creation.
+    pub created_at: Timestamp,
     /// The state.
     pub state: SessionState,
     /// Iterations completed.
@@ -36,8 +45,9 @@ pub struct SessionProgress {
     pub files_changed: u64,
     /// Commands that ran to their end.
     pub commands: u64,
-    /// The share of the work that is done, 0 to 100: computed from the steps if both numbers are known, else as
-    /// reported. 100 only if all steps are done, if 100 was reported, or if the session is completed.
+    /// The share of the work that is done, 0 to 100: the larger of the reported percentage and the share of the steps
+    /// that are done. 100 only if all steps are done, if 100 was reported, or if the session is completed. It decreases
+    /// only if the total number of steps is raised, or set to unknown.
     pub percent: Option<f64>,
     /// The current step, or the last one.
     pub step: Option<String>,
@@ -73,16 +83,19 @@ impl SessionProgress {
     fn of(head: &Head, reported: &ProgressReport, samples: u64, now: Timestamp) -> Self {
         let ran = head.ran(now);
         let total_steps = reported.total_steps.filter(|total| *total > 0);
-        let steps = reported.completed_steps.zip(total_steps);
-        let percent = match (head.state(), steps) {
-            (SessionState::Completed { .. }, _) => Some(100.0),
-            (_, Some((done, total))) => Some(ratio(done, total, 100)),
-            (_, None) => reported.percent,
+        let share = Share::of(reported);
+        let percent = match head.state() {
+            SessionState::Completed { .. } => Some(100.0),
+            SessionState::Created
+            | SessionState::Running { .. }
+            | SessionState::Paused { .. }
+            | SessionState::Failed { .. }
+            | SessionState::Cancelled { .. } => share.map(Share::percent),
         };
         let eta = match head.state() {
             SessionState::Running { .. } => reported
                 .eta
-                .or_else(|| (samples >= SAMPLES).then(|| time_left(steps, reported.percent, ran)).flatten()),
+                .or_else(|| share.filter(|_| samples >= SAMPLES).and_then(|share| share.time_left(ran))),
             SessionState::Created
             | SessionState::Paused { .. }
             | SessionState::Completed { .. }
@@ -92,6 +105,10 @@ impl SessionProgress {
         let totals = &head.totals;
         let succeeded = totals.commands.saturating_sub(totals.commands_failed);
         Self {
+            id: head.id,
+            name: head.name.clone(),
+            operation: head.operation.clone(),
+            created_at: head.created_at,
             state: head.state().clone(),
             iterations_completed: head.lifecycle.iterations_completed,
             total_iterations: head.max_iterations,
@@ -110,6 +127,62 @@ impl SessionProgress {
             commits: totals.commits,
         }
     }
+
+    /// Returns the percentage in whole numbers, rounded down, so that 100 means complete.
+    #[must_use]
+    pub fn whole_percent(&self) -> Option<u8> {
+        let percent = self.percent?;
+        Some((1..=100_u8).take_while(|whole| f64::from(*whole) <= percent).last().unwrap_or(0))
+    }
+}
+
+/// The share of the work that is done, as the larger of the two measures that the work reports.
+#[derive(Debug, Clone, Copy)]
+enum Share {
+    /// Completed steps, and their total, which is not 0.
+    Steps(u64, u64),
+    /// A percentage.
+    Percent(f64),
+}
+
+impl Share {
+    fn of(reported: &ProgressReport) -> Option<Self> {
+        let total = reported.total_steps.filter(|total| *total > 0);
+        let steps = reported.completed_steps.zip(total).map(|(done, total)| Self::Steps(done, total));
+        let percent = reported.percent.map(Self::Percent);
+        match (steps, percent) {
+            // Equal shares: steps are exact.
+            (Some(steps), Some(percent)) => {
+                Some(if percent.percent() > steps.percent() { percent } else { steps })
+            }
+            (steps, percent) => steps.or(percent),
+        }
+    }
+
+    fn percent(self) -> f64 {
+        match self {
+            Self::Steps(done, total) => ratio(done, total, 100),
+            Self::Percent(percent) => percent,
+        }
+    }
+
+    /// Returns the remaining time at the rate so far, in whole seconds, rounded up.
+    fn time_left(self, ran: Duration) -> Option<u64> {
+        match self {
+            Self::Steps(0, _) => None,
+            Self::Steps(done, total) => {
+                let left = u128::from(total.saturating_sub(done));
+                let millis = ran.as_millis().saturating_mul(left) / u128::from(done);
+                Some(u64::try_from(millis.div_ceil(1_000)).unwrap_or(u64::MAX))
+            }
+            Self::Percent(percent) if percent > 0.0 => {
+                let left = ran.as_secs_f64() * (100.0 - percent) / percent;
+                let left = Duration::try_from_secs_f64(left).ok()?;
+                Some(left.as_secs() + u64::from(left.subsec_nanos() > 0))
+            }
+            Self::Percent(_) => None,
+        }
+    }
 }
 
 /// Returns `part / whole * scale`, truncated to a millionth. It is `scale` only if `part` is at least `whole`.
@@ -117,22 +190,4 @@ fn ratio(part: u64, whole: u64, scale: u32) -> f64 {
     const PARTS: u32 = 1_000_000;
     let parts = u128::from(part.min(whole)) * u128::from(PARTS * scale) / u128::from(whole.max(1));
     u32::try_from(parts).map_or(f64::from(scale), |parts| f64::from(parts) / f64::from(PARTS))
-}
-
-/// Returns the remaining time at the rate so far, in whole seconds, rounded up.
-fn time_left(steps: Option<(u64, u64)>, percent: Option<f64>, ran: Duration) -> Option<u64> {
-    match (steps, percent) {
-        (Some((0, _)), _) => None,
-        (Some((done, total)), _) => {
-            let left = u128::from(total.saturating_sub(done));
-            let millis = ran.as_millis().saturating_mul(left) / u128::from(done);
-            Some(u64::try_from(millis.div_ceil(1_000)).unwrap_or(u64::MAX))
-        }
-        (None, Some(percent)) if percent > 0.0 => {
-            let left = ran.as_secs_f64() * (100.0 - percent) / percent;
-            let left = Duration::try_from_secs_f64(left).ok()?;
-            Some(left.as_secs() + u64::from(left.subsec_nanos() > 0))
-        }
-        (None, _) => None,
-    }
 }

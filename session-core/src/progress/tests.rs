@@ -3,14 +3,16 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::config::SessionConfig;
-use crate::event::SessionEvent;
+use crate::event::{Changes, SessionEvent};
 use crate::id::SessionId;
 use crate::owner::{Evidence, Owner};
 use crate::reason::SessionSummary;
 use crate::record::{Chain, UnsealedRecord};
-use crate::text::is_unsafe_char;
+use crate::text::{columns, is_unsafe_char};
 use crate::time::Clock;
 
 /// A log with its head, in which each record is one second after the previous one.
@@ -116,16 +118,218 @@ fn a_hundred_percent_is_shown_only_when_all_steps_are_done() {
 }
 
 #[test]
-fn percent_is_computed_from_steps_if_they_are_known() {
-    let log = Log::running();
+fn the_larger_of_percent_and_steps_is_shown() {
+    // Regression: `start(3)` hid each percentage that was reported after it, and the session stayed at 0 %.
+    let mut log = Log::running();
     let tracker = log.tracker();
-    tracker.set_percent(100.0).unwrap();
-    assert_eq!(tracker.snapshot().percent, Some(100.0), "as reported");
-    tracker.start(4_usize);
+    tracker.start(3);
+    assert_eq!(tracker.snapshot().percent, Some(0.0));
+    for (percent, bar) in [(33.0, "test [###-------] 33% 0/3"), (66.0, "test [######----] 66% 0/3")] {
+        assert!(tracker.set_percent(percent).unwrap());
+        assert_eq!(tracker.snapshot().percent, Some(percent));
+        log.write(&tracker);
+        assert_eq!(log.view().percent, Some(percent), "in lists");
+        assert_eq!(format_progress(&tracker.snapshot(), 80), bar);
+    }
+    for (step, shown) in [("a", 66.0), ("b", 66.666_666), ("c", 100.0)] {
+        assert!(tracker.complete_step(step), "the number of steps is shown, too");
+        assert_eq!(tracker.snapshot().percent, Some(shown), "after {step}");
+    }
+}
+
+#[test]
+fn a_reported_hundred_percent_is_shown_before_the_last_step() {
+    // The work says so explicitly, which a quotient of steps, whose total may be a guess, does not outweigh.
+    let tracker = Log::running().tracker();
+    tracker.start(3);
     tracker.complete_step("a");
-    assert_eq!(tracker.snapshot().percent, Some(25.0));
+    assert!(tracker.set_percent(99.99).unwrap());
+    assert_eq!(tracker.snapshot().whole_percent(), Some(99));
+    assert!(tracker.set_percent(100.0).unwrap());
+    assert_eq!((tracker.snapshot().percent, tracker.snapshot().completed_steps), (Some(100.0), Some(1)));
     for wrong in [-0.1, 100.1, f64::NAN, f64::INFINITY] {
         assert!(tracker.set_percent(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn a_call_that_changes_nothing_says_so() {
+    type Call = fn(&ProgressTracker) -> bool;
+    let tracker = Log::running().tracker();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    tracker
+        .on_change(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+        })
+        .forget();
+    let mut watch = tracker.watch();
+    watch.mark_unchanged();
+    let calls_and_changes: [(Call, bool); 19] = [
+        (|tracker| tracker.start(3), true),
+        (|tracker| tracker.start(3), false),
+        (|tracker| tracker.set_total(3), false),
+        (|tracker| tracker.set_total(-1), false),
+        (|tracker| tracker.set_percent(66.0).unwrap(), true),
+        (|tracker| tracker.set_percent(66.0).unwrap(), false),
+        (|tracker| tracker.set_percent(33.0).unwrap(), false),
+        (|tracker| tracker.set_step("a"), true),
+        (|tracker| tracker.set_step("a"), false),
+        (|tracker| tracker.set_phase("p"), true),
+        (|tracker| tracker.set_phase("p"), false),
+        (|tracker| tracker.complete_step("a"), true),
+        (|tracker| tracker.report(ProgressReport::new().completed_steps(1)).unwrap(), false),
+        (|tracker| tracker.complete_step("b"), true),
+        (|tracker| tracker.complete_step("c"), true),
+        // Above what was reported so far, below what the steps show.
+        (|tracker| tracker.set_percent(99.0).unwrap(), false),
+        (|tracker| tracker.report(ProgressReport::new()).unwrap(), false),
+        (|tracker| tracker.set_eta(Duration::from_secs(5)), true),
+        (|tracker| tracker.set_eta(Duration::from_secs(5)), false),
+    ];
+    for (at, (call, changes)) in calls_and_changes.into_iter().enumerate() {
+        let (before, called) = (tracker.snapshot(), calls.load(Ordering::SeqCst));
+        assert_eq!(call(&tracker), changes, "call {at}");
+        assert_eq!(tracker.snapshot() != before, changes, "call {at}");
+        assert_eq!(calls.load(Ordering::SeqCst) - called, usize::from(changes), "callbacks of call {at}");
+        assert_eq!(watch.has_changed().unwrap(), changes, "receivers of call {at}");
+        watch.mark_unchanged();
+    }
+}
+
+/// A call of a tracker.
+#[derive(Debug, Clone)]
+enum Call {
+    Start(u64),
+    Total(u64),
+    Step(String),
+    Complete(String),
+    Percent(f64),
+    Steps(u64),
+    Eta(u64),
+    /// Written to the log, and read back by a new attempt after a crash.
+    Resume,
+    Write,
+}
+
+impl Call {
+    fn any() -> impl Strategy<Value = Self> {
+        let small = || prop_oneof![0..12_u64, Just(u64::MAX)];
+        let percent = prop_oneof![0.0..=100.0_f64, Just(100.0), Just(0.0), Just(33.0)];
+        prop_oneof![
+            1 => small().prop_map(Self::Start),
+            1 => small().prop_map(Self::Total),
+            1 => "[ab]?".prop_map(Self::Step),
+            3 => "[ab]?".prop_map(Self::Complete),
+            4 => percent.prop_map(Self::Percent),
+            1 => small().prop_map(Self::Steps),
+            1 => (0..3_u64).prop_map(Self::Eta),
+            1 => Just(Self::Resume),
+            1 => Just(Self::Write),
+        ]
+    }
+
+    /// Returns `true` if the tracker says that it changed something.
+    fn make(&self, tracker: &ProgressTracker) -> bool {
+        match self {
+            Self::Start(total) => tracker.start(*total),
+            Self::Total(total) => tracker.set_total(*total),
+            Self::Step(name) => tracker.set_step(name.clone()),
+            Self::Complete(name) => tracker.complete_step(name.clone()),
+            Self::Percent(percent) => tracker.set_percent(*percent).unwrap(),
+            Self::Steps(steps) => tracker.report(ProgressReport::new().completed_steps(*steps)).unwrap(),
+            Self::Eta(seconds) => tracker.set_eta(Duration::from_secs(*seconds)),
+            Self::Resume | Self::Write => false,
+        }
+    }
+}
+
+proptest! {
+    /// The shown percentage is the larger of what was reported and what the steps say, it never decreases while the
+    /// total stays or falls, 100 has a reason, and a call says if it changed something.
+    #[test]
+    fn progress_of_any_calls(calls in prop::collection::vec(Call::any(), 0..40)) {
+        let mut log = Log::running();
+        let mut tracker = log.tracker();
+        let (mut percent, mut steps, mut total) = (None::<f64>, None::<u64>, None::<u64>);
+        let mut last = None::<f64>;
+        for call in calls {
+            let before = tracker.snapshot();
+            let notified = Arc::new(AtomicUsize::new(0));
+            let counted = Arc::clone(&notified);
+            let guard = tracker.on_change(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+        });
+            let changed = call.make(&tracker);
+            drop(guard);
+            prop_assert_eq!(tracker.snapshot() != before, changed, "{:?}", call);
+            prop_assert_eq!(notified.load(Ordering::SeqCst), usize::from(changed), "{:?}", call);
+            let old_total = total;
+            match &call {
+                Call::Start(new) | Call::Total(new) if *new > 0 => total = Some(*new),
+                Call::Percent(new) => percent = Some(percent.unwrap_or(0.0).max(*new)),
+                Call::Steps(new) => steps = Some(steps.unwrap_or(0).max(*new)),
+                Call::Resume => {
+                    log.write(&tracker);
+                    log.crash_and_resume();
+                    tracker = log.tracker();
+                }
+                Call::Write => log.write(&tracker),
+                Call::Start(_) | Call::Total(_) | Call::Step(_) | Call::Complete(_) | Call::Eta(_) => {}
+            }
+            let shown = tracker.snapshot();
+            // Counted by the tracker; the model takes the number over, and checks that it does not decrease.
+            prop_assert!(shown.completed_steps >= steps, "{:?}", call);
+            steps = shown.completed_steps;
+            prop_assert_eq!(shown.total_steps, total);
+            let share = steps.zip(total).map(|(done, total)| ratio(done, total, 100));
+            let expected = match (percent, share) {
+                (Some(percent), Some(share)) => Some(percent.max(share)),
+                (one, other) => one.or(other),
+            };
+            prop_assert_eq!(shown.percent, expected, "{:?}", call);
+            let complete =
+                percent == Some(100.0) || steps.zip(total).is_some_and(|(done, total)| done >= total);
+            prop_assert_eq!(shown.percent == Some(100.0), complete, "{:?}", call);
+            if old_total.is_none_or(|old| total.is_some_and(|total| total <= old)) {
+                prop_assert!(shown.percent >= last, "{:?}: from {:?} to {:?}", call, last, shown.percent);
+            }
+            last = shown.percent;
+            log.write(&tracker);
+            prop_assert_eq!(log.view().percent, last, "the log shows another percentage");
+            prop_assert_eq!(log.view().completed_steps, steps);
+        }
+    }
+
+    /// No line is too long, however wide its characters are, and none is unsafe.
+    #[test]
+    fn lines_of_any_text_fit(
+        texts in prop::collection::vec(
+            ("\\PC{0,30}", "\\PC{0,30}", ".{0,30}", prop::option::of(0.0..=100.0_f64), any::<Option<u64>>()),
+            1..6,
+        ),
+        width in 0..140_usize,
+        lines in 0..8_usize,
+    ) {
+        let log = Log::running();
+        let sessions: Vec<SessionProgress> = texts
+            .into_iter()
+            .map(|(operation, name, step, percent, total_steps)| SessionProgress {
+                operation,
+                name,
+                step: Some(step),
+                percent,
+                total_steps,
+                ..log.view()
+            })
+            .collect();
+        let list = format_sessions(&sessions, width, lines);
+        prop_assert!(list.len() <= lines);
+        let single = sessions.iter().map(|progress| format_progress(progress, width));
+        for line in single.chain(list) {
+            prop_assert!(columns(&line) <= width, "{}: {:?}", width, line);
+            prop_assert!(!line.chars().any(is_unsafe_char), "{:?}", line);
+        }
     }
 }
 
@@ -226,6 +430,22 @@ fn the_remaining_time_is_estimated_from_percent_without_steps() {
 }
 
 #[test]
+fn the_remaining_time_follows_the_larger_share() {
+    let log = Log::running();
+    let tracker = log.tracker();
+    tracker.start(10);
+    log.wait(20_000);
+    for (percent, eta) in [(10.0, None), (20.0, None), (25.0, Some(60))] {
+        assert!(tracker.set_percent(percent).unwrap());
+        assert_eq!(tracker.snapshot().eta_seconds, eta, "at {percent}");
+    }
+    for (done, eta) in [(1, 60), (2, 60), (3, 47), (4, 30), (5, 20)] {
+        tracker.complete_step("x");
+        assert_eq!(tracker.snapshot().eta_seconds, Some(eta), "after {done} of 10");
+    }
+}
+
+#[test]
 fn a_reported_remaining_time_holds_until_the_work_advances() {
     for write in [false, true] {
         let mut log = Log::running();
@@ -266,7 +486,7 @@ fn a_reported_remaining_time_holds_until_the_work_advances() {
 #[test]
 fn log_and_tracker_agree_however_reports_are_merged() {
     // Every sequence of five calls, written after each one, in one record, or with one append that failed.
-    type Call = fn(&ProgressTracker);
+    type Call = fn(&ProgressTracker) -> bool;
     let calls: [Call; 7] = [
         |tracker| tracker.start(4),
         |tracker| tracker.complete_step("done"),
@@ -356,11 +576,11 @@ fn reports_after_the_end_are_rejected() {
     tracker.end();
     assert!(tracker.is_ended());
     let before = tracker.snapshot();
-    tracker.start(7);
-    tracker.complete_step("late");
-    tracker.set_step("late");
-    tracker.set_total(9);
-    tracker.set_eta(Duration::ZERO);
+    assert!(!tracker.start(7));
+    assert!(!tracker.complete_step("late"));
+    assert!(!tracker.set_step("late"));
+    assert!(!tracker.set_total(9));
+    assert!(!tracker.set_eta(Duration::ZERO));
     assert!(tracker.set_percent(10.0).is_err());
     assert!(tracker.report(ProgressReport::new().phase("late")).is_err());
     assert_eq!(tracker.snapshot(), before);
@@ -388,7 +608,7 @@ fn totals_of_the_log_are_shown() {
             output_bytes: 0,
         });
     }
-    let changes = crate::event::Changes::new(1, 2, 3, 4);
+    let changes = Changes::totals(1, 2, 3, 4);
     log.append(SessionEvent::IterationCompleted { number: 1, changes });
     let progress = log.view();
     assert_eq!((progress.commands, progress.success_rate), (4, Some(0.5)));
@@ -467,7 +687,7 @@ fn no_step_is_lost_and_callbacks_see_them_in_order() {
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             let tracker = tracker.clone();
-            scope.spawn(move || (0..EACH).for_each(|_| tracker.complete_step("x")));
+            scope.spawn(move || (0..EACH).for_each(|_| assert!(tracker.complete_step("x"))));
         }
     });
     assert_eq!(tracker.snapshot().completed_steps, Some(total));
@@ -518,14 +738,17 @@ fn the_line_is_cut_to_the_width() {
     tracker.set_eta(Duration::from_secs(130));
     let progress = tracker.snapshot();
     for (width, line) in [
-        (80, "[######----] 60% 3/5 compiling (build) ETA 2m 10s"),
-        (49, "[######----] 60% 3/5 compiling (build) ETA 2m 10s"),
-        (48, "[######----] 60% 3/5 compiling (buil… ETA 2m 10s"),
-        (36, "[######----] 60% 3/5 com… ETA 2m 10s"),
-        (35, "[######----] 60% 3/5 ETA 2m 10s"),
-        (30, "[######----] 60% 3/5 compilin…"),
-        (20, "[######----] 60% 3/5"),
-        (19, "60% 3/5 ETA 2m 10s"),
+        (80, "test [######----] 60% 3/5 compiling (build) ETA 2m 10s"),
+        (54, "test [######----] 60% 3/5 compiling (build) ETA 2m 10s"),
+        (53, "test [######----] 60% 3/5 compiling (buil… ETA 2m 10s"),
+        (41, "test [######----] 60% 3/5 com… ETA 2m 10s"),
+        (40, "test [######----] 60% 3/5 ETA 2m 10s"),
+        (35, "test [######----] 60% 3/5 compilin…"),
+        (25, "test [######----] 60% 3/5"),
+        (24, "test 60% 3/5 ETA 2m 10s"),
+        (15, "test 60% 3/5"),
+        (12, "test 60% 3/5"),
+        (11, "test 60%"),
         (7, "60% 3/5"),
         (6, "60%"),
         (2, ""),
@@ -543,14 +766,14 @@ fn the_line_is_cut_to_the_width() {
 fn the_line_shows_unknown_values_and_the_state() {
     let mut log = Log::running();
     let tracker = log.tracker();
-    assert_eq!(format_progress(&tracker.snapshot(), 80), "[..........] --%");
+    assert_eq!(format_progress(&tracker.snapshot(), 80), "test [..........] --%");
     tracker.complete_step("crawling");
-    assert_eq!(format_progress(&tracker.snapshot(), 80), "[..........] --% 1/? crawling");
+    assert_eq!(format_progress(&tracker.snapshot(), 80), "test [..........] --% 1/? crawling");
     tracker.report(ProgressReport::new().percent(99.99)).unwrap();
-    assert_eq!(format_progress(&tracker.snapshot(), 80), "[#########-] 99% 1/? crawling");
+    assert_eq!(format_progress(&tracker.snapshot(), 80), "test [#########-] 99% 1/? crawling");
     log.write(&tracker);
     log.append(SessionEvent::Interrupted { evidence: Evidence::LockReleased });
-    assert_eq!(format_progress(&log.view(), 80), "[#########-] 99% 1/? crawling paused");
+    assert_eq!(format_progress(&log.view(), 80), "test [#########-] 99% 1/? crawling paused");
 }
 
 #[test]
@@ -566,11 +789,50 @@ fn the_line_is_safe_to_print_and_never_too_long() {
                 let progress = SessionProgress { percent, eta_seconds, ..tracker.snapshot() };
                 for width in (0..140).chain([usize::MAX]) {
                     let line = format_progress(&progress, width);
-                    assert!(line.chars().count() <= width, "{width}: {line}");
+                    assert!(columns(&line) <= width, "{width}: {line}");
                     assert!(!line.chars().any(is_unsafe_char), "{line:?}");
                     assert_eq!(line.trim(), line);
                 }
             }
         }
     }
+}
+
+#[test]
+fn several_sessions_are_aligned_and_sorted() {
+    let session = |operation: &str, name: &str, age: i64| {
+        let log = Log::running();
+        log.wait(age);
+        let mut progress = log.view();
+        progress.created_at = log.clock.now();
+        (progress.operation, progress.name) = (operation.to_owned(), name.to_owned());
+        progress
+    };
+    let mut import = session("import", "monday", 1);
+    (import.percent, import.completed_steps, import.total_steps) = (Some(5.0), Some(1), Some(20));
+    (import.step, import.eta_seconds) = (Some("a.csv".into()), Some(130));
+    let mut build = session("建てる", "feature-2026-11-26-00001-long", 2);
+    (build.percent, build.step) = (Some(100.0), Some("linking".into()));
+    let mut crawl = session("crawl", "", 3);
+    crawl.state = SessionState::Paused { reason: crate::reason::PauseReason::Requested("lunch".into()) };
+    let mut old = session("crawl", "old", 0);
+    old.state = SessionState::Cancelled { reason: String::new() };
+    let all = [old, crawl, import, build];
+    assert_eq!(
+        format_sessions(&all, 100, 9),
+        [
+            "建てる feature-2026-11-26-0000… [##########] 100%      linking",
+            "import monday                   [----------]   5% 1/20 a.csv   ETA 2m 10s",
+            "crawl                           [..........]  --%              paused",
+            "crawl  old                      [..........]  --%              cancelled",
+        ]
+    );
+    assert_eq!(
+        format_sessions(&all, 30, 3),
+        ["建てる feature… 100%      lin…", "import monday     5% 1/20 a.c…", "and 2 more"],
+    );
+    assert_eq!(format_sessions(&all, 30, 1), ["4 sessions"]);
+    assert_eq!(format_sessions(&all, 5, 1), ["4 se…"]);
+    assert_eq!(format_sessions(&all, 80, 0), [""; 0]);
+    assert_eq!(format_sessions(&[], 80, 3), [""; 0]);
 }

@@ -12,7 +12,7 @@ use crate::callback::{CallbackGuard, isolated};
 use crate::event::ProgressReport;
 use crate::head::Head;
 use crate::limits::{LimitError, STEP_BYTES};
-use crate::text::cut;
+use crate::text::{cut, prefix};
 use crate::time::{Clock, Timestamp};
 
 /// Reports the progress of a session. Calls are cheap, work from any thread and never wait: reports are written in the
@@ -23,8 +23,28 @@ use crate::time::{Clock, Timestamp};
 /// change until they are done. Without a checkpoint, it continues from the last reported step; work that repeats steps
 /// then has to set `completed_steps` with [`report`](Self::report).
 ///
-/// After the end of the session, all reports are rejected: with an error by methods that return a result, silently by
-/// the others.
+/// Each method returns `true` if it changed the progress that [`snapshot`](Self::snapshot) returns. It returns `false`,
+/// and no callback is called, if the progress is the same as before: a percentage below the highest one so far, or below
+/// the share of completed steps; a repeated step that was counted before; a text that is set already.
+///
+/// After the end of the session, all reports are rejected: with an error by methods that return a result; the others
+/// return `false`.
+///
+/// ```
+/// # use session_core::{InMemorySessionManager, SessionConfig, SessionManager as _};
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), session_core::SessionError> {
+/// # let manager = InMemorySessionManager::new();
+/// # let id = manager.create_session(SessionConfig::new("import")).await?;
+/// # let session = manager.start_session(id).await?;
+/// let progress = session.progress();
+/// progress.start(3);
+/// assert!(progress.set_percent(66.0)?);
+/// assert!(!progress.set_percent(33.0)?, "less than before");
+/// assert_eq!(progress.snapshot().percent, Some(66.0));
+/// progress.complete_step("a.csv"); // one of three: 66 % is more
+/// assert_eq!(progress.snapshot().percent, Some(66.0));
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct ProgressTracker {
     shared: Arc<Shared>,
@@ -87,68 +107,79 @@ impl ProgressTracker {
     }
 
     /// Sets the total at the start of the work, in the first attempt and in later ones; completed steps are kept.
-    /// Accepts any integer type; a number that is negative or 0 leaves the total unknown.
-    pub fn start(&self, total: impl TryInto<u64>) {
+    /// Accepts any integer type; a number that is negative or 0 leaves the total unknown. Returns `true` if the
+    /// progress changed.
+    pub fn start(&self, total: impl TryInto<u64>) -> bool {
         let total = total.try_into().ok().filter(|total| *total > 0);
         self.submit(|steps| ProgressReport {
             total_steps: total,
             completed_steps: Some(steps),
             ..ProgressReport::default()
-        });
+        })
+        .is_changed()
     }
 
-    /// Completes one step named `name`, cut to 256 bytes. An empty name keeps the current step name.
-    pub fn complete_step(&self, name: impl Into<String>) {
+    /// Completes one step named `name`, cut to 256 bytes. An empty name keeps the current step name. Returns `true` if
+    /// the progress changed.
+    pub fn complete_step(&self, name: impl Into<String>) -> bool {
         let name = name.into();
         self.submit(|steps| ProgressReport {
             completed_steps: Some(steps.saturating_add(1)),
             step: (!name.is_empty()).then(|| shorten(name)),
             ..ProgressReport::default()
-        });
+        })
+        .is_changed()
     }
 
-    /// Sets the current step, cut to 256 bytes.
-    pub fn set_step(&self, step: impl Into<String>) {
+    /// Sets the current step, cut to 256 bytes. Returns `true` if the progress changed.
+    pub fn set_step(&self, step: impl Into<String>) -> bool {
         let step = step.into();
-        self.submit(|_| ProgressReport::new().step(shorten(step)));
+        self.submit(|_| ProgressReport::new().step(shorten(step))).is_changed()
     }
 
-    /// Sets the current phase, cut to 256 bytes.
-    pub fn set_phase(&self, phase: impl Into<String>) {
+    /// Sets the current phase, cut to 256 bytes. Returns `true` if the progress changed.
+    pub fn set_phase(&self, phase: impl Into<String>) -> bool {
         let phase = phase.into();
-        self.submit(|_| ProgressReport::new().phase(shorten(phase)));
+        self.submit(|_| ProgressReport::new().phase(shorten(phase))).is_changed()
     }
 
-    /// Sets the share of the work that is done, 0 to 100. Keeps the current step.
+    /// Sets the share of the work that is done, 0 to 100. Keeps the current step. If steps are counted too, the larger
+    /// share is shown. Returns `Ok(true)` if the progress changed.
     ///
     /// # Errors
     /// If the number is outside 0 to 100, or after the end of the session.
-    pub fn set_percent(&self, percent: f64) -> Result<(), LimitError> {
+    pub fn set_percent(&self, percent: f64) -> Result<bool, LimitError> {
         self.report(ProgressReport::new().percent(percent))
     }
 
-    /// Sets the total number of steps. A number that is negative or 0 changes nothing.
-    pub fn set_total(&self, total: impl TryInto<u64>) {
+    /// Sets the total number of steps. A number that is negative or 0 changes nothing. Returns `true` if the progress
+    /// changed.
+    pub fn set_total(&self, total: impl TryInto<u64>) -> bool {
         let total = total.try_into().ok().filter(|total| *total > 0);
-        self.submit(|_| ProgressReport { total_steps: total, ..ProgressReport::default() });
+        self.submit(|_| ProgressReport { total_steps: total, ..ProgressReport::default() }).is_changed()
     }
 
-    /// Sets the remaining time. It replaces the estimate until the work advances without setting it again.
-    pub fn set_eta(&self, left: Duration) {
-        self.submit(|_| ProgressReport::new().eta(left.as_secs() + u64::from(left.subsec_nanos() > 0)));
+    /// Sets the remaining time. It replaces the estimate until the work advances without setting it again. Returns
+    /// `true` if the progress changed.
+    #[expect(clippy::must_use_candidate, reason = "most work does not need to know")]
+    pub fn set_eta(&self, left: Duration) -> bool {
+        self.submit(|_| ProgressReport::new().eta(left.as_secs() + u64::from(left.subsec_nanos() > 0)))
+            .is_changed()
     }
 
-    /// Merges a report. Fields that are `None` keep their value.
+    /// Merges a report. Fields that are `None` keep their value. Returns `Ok(true)` if the progress changed.
     ///
     /// # Errors
     /// If the report violates a limit (see [`ProgressReport::check`]), or after the end of the session. Nothing is
     /// merged then.
-    pub fn report(&self, report: ProgressReport) -> Result<(), LimitError> {
+    pub fn report(&self, report: ProgressReport) -> Result<bool, LimitError> {
         report.check()?;
-        if self.submit(|_| report) {
-            Ok(())
-        } else {
-            Err(LimitError::invalid("progress", "was reported after the end of the session"))
+        match self.submit(|_| report) {
+            Submitted::Changed => Ok(true),
+            Submitted::Unchanged => Ok(false),
+            Submitted::Ended => {
+                Err(LimitError::invalid("progress", "was reported after the end of the session"))
+            }
         }
     }
 
@@ -164,7 +195,7 @@ impl ProgressTracker {
         self.shared.state().ended
     }
 
-    /// Registers a callback that is called after each change, on the thread that caused it. Calls never overlap;
+    /// Registers a callback that is called after each change of the progress, on the thread that caused it. Calls never overlap;
     /// changes during a call are merged into one call after it. If it panics, the other callbacks are still called.
     pub fn on_change(&self, callback: impl Fn(&SessionProgress) + Send + Sync + 'static) -> CallbackGuard {
         let mut state = self.shared.state();
@@ -191,21 +222,39 @@ impl ProgressTracker {
         receiver
     }
 
-    /// Merges a report. Returns `false` if it was rejected because the session has ended.
-    fn submit(&self, report: impl FnOnce(u64) -> ProgressReport) -> bool {
+    /// Merges a report, and notifies callbacks and receivers if that changed the progress.
+    fn submit(&self, report: impl FnOnce(u64) -> ProgressReport) -> Submitted {
         let mut state = self.shared.state();
         if state.ended {
-            return false;
+            return Submitted::Ended;
         }
         let report = report(state.steps);
         if report == ProgressReport::default() {
-            return true;
+            return Submitted::Unchanged;
         }
+        let (before, samples) = (state.reported.clone(), state.samples);
         state.accept(report);
-        state.delivery.changed = true;
+        let changed = state.differs_from(&before, samples, self.shared.clock.now());
+        state.delivery.changed |= changed;
+        // Written in each case: a repeated report is a sign of life.
         self.shared.pending.notify_waiters();
         self.shared.deliver(state);
-        true
+        if changed { Submitted::Changed } else { Submitted::Unchanged }
+    }
+}
+
+/// The outcome of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Submitted {
+    Changed,
+    Unchanged,
+    /// It was rejected because the session has ended.
+    Ended,
+}
+
+impl Submitted {
+    fn is_changed(self) -> bool {
+        self == Self::Changed
     }
 }
 
@@ -242,7 +291,8 @@ impl ProgressTracker {
     /// Updates the tracker after the head has changed.
     pub(crate) fn sync_from(&self, head: &Head) {
         let mut state = self.shared.state();
-        state.delivery.changed |= state.merge_head(head);
+        let now = self.shared.clock.now();
+        state.delivery.changed |= state.merge_head(head, now);
         self.shared.deliver(state);
     }
 
@@ -299,6 +349,13 @@ impl State {
         SessionProgress::of(&self.head, &self.reported, self.samples, now)
     }
 
+    /// Returns `true` if the displayed progress differs from that of `earlier` reports. Most reports that change nothing
+    /// are equal to earlier ones; a percentage below the share of the steps is not, and is not displayed.
+    fn differs_from(&self, earlier: &ProgressReport, samples: u64, now: Timestamp) -> bool {
+        (*earlier != self.reported || samples != self.samples)
+            && SessionProgress::of(&self.head, earlier, samples, now) != self.view(now)
+    }
+
     fn accept(&mut self, report: ProgressReport) {
         self.steps = report.completed_steps.unwrap_or(self.steps);
         let advanced = self.reported.advance(report.clone());
@@ -318,10 +375,10 @@ impl State {
 
     /// Merges the changes in a new head that did not come from this tracker. Returns `true` if the visible progress
     /// changed.
-    fn merge_head(&mut self, head: &Head) -> bool {
+    fn merge_head(&mut self, head: &Head, now: Timestamp) -> bool {
         let (old, new) = (&self.head, &head.progress);
         let pending = self.pending.clone().unwrap_or_default();
-        let before = self.reported.clone();
+        let (before, samples) = (self.reported.clone(), self.samples);
         let later = ProgressReport {
             completed_steps: new.completed_steps,
             percent: new.percent,
@@ -347,12 +404,11 @@ impl State {
             self.reported.total_steps = new.total_steps;
         }
         self.samples = self.samples.max(head.samples);
-        let changed = self.reported != before
-            || old.lifecycle.state != head.lifecycle.state
+        let changed = old.lifecycle.state != head.lifecycle.state
             || old.lifecycle.iterations_completed != head.lifecycle.iterations_completed
             || old.totals != head.totals;
         self.head.clone_from(head);
-        changed
+        changed || self.differs_from(&before, samples, now)
     }
 }
 
@@ -369,9 +425,6 @@ impl fmt::Debug for ProgressTracker {
 
 /// Cuts a long text: a progress call must not fail the work for it.
 fn shorten(mut text: String) -> String {
-    if text.len() > STEP_BYTES {
-        let end = (0..=STEP_BYTES).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-        text.truncate(end);
-    }
+    text.truncate(prefix(&text, STEP_BYTES).len());
     text
 }

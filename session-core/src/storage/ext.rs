@@ -8,6 +8,7 @@ use super::import::{self, Imported};
 use super::watch::{self, Watch};
 use super::{Batch, Durability, Expected, HeadPage, PAGE, SessionFilter, SessionStorage, StorageError, load};
 use crate::head::{Head, PersistedSession};
+use crate::history::WorkHistory;
 use crate::id::SessionId;
 use crate::record::{StoredRecord, Tip};
 
@@ -103,6 +104,16 @@ pub trait SessionStorageExt: SessionStorage {
     /// `NotFound`; `UnsupportedFormat` if a newer version wrote one of these records; failures of the backend.
     async fn load(&self, id: SessionId) -> Result<PersistedSession, StorageError> {
         load::load(self, id).await
+    }
+
+    /// Returns the changed files, commits and commands of a session by name, with the number of distinct files over all
+    /// iterations. Reads the whole log, page by page: its time grows with the log, its memory with the number of distinct
+    /// files. Read-only.
+    ///
+    /// # Errors
+    /// `NotFound`; `UnsupportedFormat` if a newer version wrote one of the records; failures of the backend.
+    async fn history(&self, id: SessionId) -> Result<WorkHistory, StorageError> {
+        load::history(self, id).await
     }
 
     /// Stores a complete log, given as its lines from record 1 on, without line ends. Every sum is checked and every

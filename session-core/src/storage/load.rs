@@ -1,14 +1,15 @@
-//! Loading a full session from as few records of its log as possible.
+//! Loading a full session from as few records of its log as possible, and the history of its work from all of them.
 
 use std::num::NonZeroUsize;
 
-use super::{SessionStorage, StorageError};
+use super::{PAGE, SessionStorage, StorageError};
 use crate::event::SessionEvent;
 use crate::head::{Head, PersistedSession};
+use crate::history::WorkHistory;
 use crate::id::SessionId;
 use crate::machine::SessionState;
 use crate::reason::PauseReason;
-use crate::record::StoredRecord;
+use crate::record::{Record, StoredRecord};
 
 pub(super) async fn load<S>(storage: &S, id: SessionId) -> Result<PersistedSession, StorageError>
 where
@@ -26,6 +27,21 @@ where
     }
     let state = full_state(storage, &head).await?;
     Ok(PersistedSession { head, config: *config, origin, state, checkpoint })
+}
+
+pub(super) async fn history<S>(storage: &S, id: SessionId) -> Result<WorkHistory, StorageError>
+where
+    S: SessionStorage + ?Sized,
+{
+    let (mut history, mut after) = (WorkHistory::new(), 0);
+    loop {
+        let page = storage.records(id, after, PAGE).await?.records;
+        let Some(last) = page.last() else { return Ok(history) };
+        after = last.revision();
+        for stored in &page {
+            history.apply(&decode(id, stored)?);
+        }
+    }
 }
 
 /// Reads one record; `None` if the log has no such revision.
@@ -46,12 +62,11 @@ where
     S: SessionStorage + ?Sized,
 {
     let stored = record(storage, id, revision).await?.ok_or(StorageError::NotFound { id })?;
-    decode(id, &stored)
+    Ok(decode(id, &stored)?.event)
 }
 
-fn decode(id: SessionId, stored: &StoredRecord) -> Result<SessionEvent, StorageError> {
-    let undecodable = |error| StorageError::undecodable(id, stored.revision(), error);
-    stored.decode().map(|record| record.event).map_err(undecodable)
+fn decode(id: SessionId, stored: &StoredRecord) -> Result<Record, StorageError> {
+    stored.decode().map_err(|error| StorageError::undecodable(id, stored.revision(), error))
 }
 
 /// Returns the state with its texts uncut. Reads backwards from the end of the log to the event that set it.
@@ -65,7 +80,7 @@ where
             break;
         }
         let Some(stored) = record(storage, head.id, revision).await? else { break };
-        match (decode(head.id, &stored)?, head.state()) {
+        match (decode(head.id, &stored)?.event, head.state()) {
             (SessionEvent::Completed { summary }, _) => return Ok(SessionState::Completed { summary }),
             (SessionEvent::Failed { error }, _) => return Ok(SessionState::Failed { error }),
             (SessionEvent::Cancelled { reason }, _) => return Ok(SessionState::Cancelled { reason }),

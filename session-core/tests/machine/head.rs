@@ -37,7 +37,7 @@ fn largest() -> Log {
     grown.push(SessionEvent::IterationStarted { number: 1 });
     grown.push(SessionEvent::IterationCompleted {
         number: 1,
-        changes: Changes::new(u64::MAX, u64::MAX, u64::MAX, u64::MAX),
+        changes: Changes::totals(u64::MAX, u64::MAX, u64::MAX, u64::MAX),
     });
     grown.push(SessionEvent::CommandExecuted {
         command: long.clone(),

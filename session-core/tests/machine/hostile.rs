@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use session_core::{
-    Changes, Evidence, ExecutionMode, Failure, FailureCause, Origin, Owner, PauseReason, ProgressReport,
-    SessionConfig, SessionEvent, SessionId, SessionSummary,
+    Changes, Commit, Evidence, ExecutionMode, Failure, FailureCause, FileChange, Origin, Owner, PauseReason,
+    ProgressReport, SessionConfig, SessionEvent, SessionId, SessionSummary,
 };
 
 use crate::oracle::{Random, Step};
@@ -150,6 +150,24 @@ fn config(random: &mut Random) -> SessionConfig {
     config
 }
 
+fn changes(random: &mut Random) -> Changes {
+    let mut changes = Changes::totals(number(random), number(random), number(random), number(random));
+    for _ in 0..random.below(4) {
+        let path = text(random);
+        let file = match random.below(4) {
+            0 => FileChange::added(path),
+            1 => FileChange::modified(path),
+            2 => FileChange::deleted(path),
+            _ => FileChange::renamed(text(random), path),
+        };
+        changes = changes.file(file.lines(number(random), number(random)));
+    }
+    for _ in 0..random.below(4) {
+        changes = changes.commit(Commit::new(text(random), text(random)));
+    }
+    changes
+}
+
 /// Fills the event of a step with hostile values, except for what the machine reads.
 pub(crate) fn event(random: &mut Random, step: Step) -> SessionEvent {
     match step.event() {
@@ -165,10 +183,9 @@ pub(crate) fn event(random: &mut Random, step: Step) -> SessionEvent {
         },
         SessionEvent::Started { .. } => SessionEvent::Started { owner: owner(random, step.owner) },
         SessionEvent::Resumed { .. } => SessionEvent::Resumed { owner: owner(random, step.owner) },
-        SessionEvent::IterationCompleted { number: iteration, .. } => SessionEvent::IterationCompleted {
-            number: iteration,
-            changes: Changes::new(number(random), number(random), number(random), number(random)),
-        },
+        SessionEvent::IterationCompleted { number: iteration, .. } => {
+            SessionEvent::IterationCompleted { number: iteration, changes: changes(random) }
+        }
         SessionEvent::CommandExecuted { .. } => SessionEvent::CommandExecuted {
             command: text(random),
             exit_code: maybe(random, code),

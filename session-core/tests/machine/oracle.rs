@@ -6,8 +6,9 @@ use std::sync::OnceLock;
 
 use serde_json::json;
 use session_core::{
-    Changes, EventKind, Evidence, Failure, FailureCause, Lifecycle, Owner, PauseReason, ProgressReport,
-    Record, SessionConfig, SessionEvent, SessionState, SessionSummary, Sum, Timestamp, TransitionError,
+    Changes, Commit, EventKind, Evidence, Failure, FailureCause, FileChange, Lifecycle, Owner, PauseReason,
+    ProgressReport, Record, SessionConfig, SessionEvent, SessionState, SessionSummary, Sum, Timestamp,
+    TransitionError,
 };
 
 /// Section 5 of the design, row by row: event | who | allowed in | if | leads to | and then.
@@ -83,7 +84,7 @@ fn forms(event: &str) -> u8 {
     match event {
         "paused" => 4,
         "interrupted" => 7,
-        "cancel_requested" | "checkpoint_saved" | "command_executed" => 2,
+        "cancel_requested" | "checkpoint_saved" | "command_executed" | "iteration_completed" => 2,
         "failed" => 5,
         _ => 1,
     }
@@ -107,9 +108,15 @@ impl Step {
             },
             "started" => SessionEvent::Started { owner: owner(self.owner) },
             "iteration_started" => SessionEvent::IterationStarted { number: self.number },
-            "iteration_completed" => {
-                SessionEvent::IterationCompleted { number: self.number, changes: Changes::new(1, 2, 3, 4) }
-            }
+            "iteration_completed" => SessionEvent::IterationCompleted {
+                number: self.number,
+                changes: match self.form {
+                    0 => Changes::totals(1, 2, 3, 4),
+                    _ => Changes::new()
+                        .file(FileChange::modified("f").lines(2, 3))
+                        .commit(Commit::new("c", "s")),
+                },
+            },
             "command_executed" => SessionEvent::CommandExecuted {
                 command: "make".to_owned(),
                 exit_code: (self.form == 0).then_some(0),

@@ -333,7 +333,7 @@ fn totals_saturate() {
     let mut log = running();
     for number in 1..=2 {
         log.push(SessionEvent::IterationStarted { number });
-        let changes = Changes::new(u64::MAX, u64::MAX, u64::MAX, u64::MAX);
+        let changes = Changes::totals(u64::MAX, u64::MAX, u64::MAX, u64::MAX);
         log.push(SessionEvent::IterationCompleted { number, changes });
     }
     assert_eq!(log.head().totals.files_changed, u64::MAX);

@@ -17,7 +17,7 @@ async fn work_that_returns_ok_is_completed_with_its_result() {
     let report = manager
         .run(config().name("sums"), async |session| {
             session.start_iteration().await?;
-            session.complete_iteration(Changes::new(3, 10, 4, 1)).await?;
+            session.complete_iteration(Changes::totals(3, 10, 4, 1)).await?;
             Ok(41 + 1)
         })
         .await

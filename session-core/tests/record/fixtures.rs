@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use session_core::{
-    Chain, Changes, EventKind, Evidence, ExecutionMode, Failure, FailureCause, Head, InstanceId, Origin,
-    Owner, PauseReason, ProgressReport, Record, SessionConfig, SessionEvent, SessionId, SessionOptions,
-    SessionSummary, UnsealedRecord,
+    Chain, Changes, Commit, EventKind, Evidence, ExecutionMode, Failure, FailureCause, FileChange, Head,
+    InstanceId, Origin, Owner, PauseReason, ProgressReport, Record, SessionConfig, SessionEvent, SessionId,
+    SessionOptions, SessionSummary, UnsealedRecord,
 };
 
 use crate::support::{instant, read};
@@ -85,7 +85,7 @@ fn every_fixture_reads_folds_and_seals_as_before() {
 }
 
 #[test]
-fn fixtures_cover_every_pause_reason_evidence_and_cause() {
+fn fixtures_cover_every_reason_evidence_cause_and_change() {
     let text: String = kept().into_values().map(|(_, text, _)| text).collect();
     for needle in [
         r#"{"requested":"#,
@@ -105,6 +105,10 @@ fn fixtures_cover_every_pause_reason_evidence_and_cause() {
         r#""cause":"spawn""#,
         r#""cause":"panic""#,
         r#""mode":{"worktree":{"name":"#,
+        r#""kind":"added""#,
+        r#""kind":"modified""#,
+        r#""kind":"deleted""#,
+        r#""kind":{"renamed":{"from":"#,
         r"\u009b",
         r"\u202e",
         r"\u007f",
@@ -160,7 +164,18 @@ fn stories() -> Vec<(&'static str, SessionId, Vec<SessionEvent>)> {
         ("panic", "11111111-2222-4333-8444-555555555556".parse().unwrap(), short(FailureCause::Panic)),
         ("spawn", "11111111-2222-4333-8444-555555555557".parse().unwrap(), short(FailureCause::Spawn)),
         ("timeout", "11111111-2222-4333-8444-555555555558".parse().unwrap(), short(FailureCause::Timeout)),
+        ("changes", "22222222-2222-4333-8444-555555555555".parse().unwrap(), changes()),
     ]
+}
+
+/// Logs written before files and commits had names are sealed byte for byte as they were.
+#[test]
+fn changes_that_are_only_counted_keep_their_form() {
+    let json = r#"{"files_changed":7,"lines_added":10,"lines_removed":4,"commits":1}"#;
+    let changes: Changes = serde_json::from_str(json).unwrap();
+    assert_eq!(changes, Changes::totals(7, 10, 4, 1));
+    assert_eq!((changes.unnamed_files(), changes.unnamed_commits()), (7, 1));
+    assert_eq!(serde_json::to_string(&changes).unwrap(), json);
 }
 
 /// Holds each kind except two endings, and each member at least once.
@@ -215,7 +230,7 @@ fn completed() -> Vec<SessionEvent> {
         SessionEvent::ProgressReported { report },
         SessionEvent::ProgressReported { report: ProgressReport::new() },
         SessionEvent::CheckpointSaved { state: json!({"row": 100}), resumable: true },
-        SessionEvent::IterationCompleted { number: 1, changes: Changes::new(7, 10, 4, 1) },
+        SessionEvent::IterationCompleted { number: 1, changes: Changes::totals(7, 10, 4, 1) },
         SessionEvent::Noted {
             kind: "session.output_truncated".to_owned(),
             data: json!({"bytes": 67_108_864}),
@@ -308,6 +323,27 @@ fn cancelled() -> Vec<SessionEvent> {
         force: true,
     });
     events.push(SessionEvent::Cancelled { reason: "wrong day".to_owned() });
+    events
+}
+
+/// Files and commits by name, with each kind of change, and totals that cover more than they name.
+fn changes() -> Vec<SessionEvent> {
+    let first = Changes::totals(3, 40, 5, 2)
+        .file(FileChange::added("src/new.rs").lines(120, 0))
+        .file(FileChange::modified("src/lib.rs").lines(7, 3))
+        .file(FileChange::deleted("src/old \u{1b}[1m日本.rs").lines(0, 88))
+        .file(FileChange::renamed("doc/a.md", "docs/a.md"))
+        .commit(Commit::new("9a7f3c1e5b2d4860a1c3e5f7092b4d6f8a1c3e50", "Split the module \"lib\""))
+        .commit(Commit::new("r1042", ""));
+    let mut events = begun();
+    for (number, changes) in [(1, first), (2, Changes::new().file(FileChange::modified("src/lib.rs")))] {
+        events.push(SessionEvent::IterationStarted { number });
+        events.push(SessionEvent::IterationCompleted { number, changes });
+    }
+    let mut summary = SessionSummary::new().message("split");
+    (summary.iterations, summary.files_changed, summary.commits) = (2, 8, 4);
+    (summary.lines_added, summary.lines_removed, summary.duration_ms) = (167, 96, 5_000);
+    events.push(SessionEvent::Completed { summary });
     events
 }
 

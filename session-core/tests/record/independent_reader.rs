@@ -131,6 +131,10 @@ fn the_page_names_exactly_the_existing_members() {
                     note(&format!("Object: {heading}"), inner);
                 }
             }
+            for (list, heading) in [("files", "file change"), ("commit_list", "commit")] {
+                let list = payload.get("changes").and_then(|changes| changes.get(list)?.as_array());
+                list.into_iter().flatten().for_each(|item| note(&format!("Object: {heading}"), item));
+            }
             if let Some(options) = payload.pointer("/config/options") {
                 note("Object: options", options);
             }
@@ -180,6 +184,11 @@ fn the_page_names_the_limits_of_the_code() {
         ("labels |", limits::LABELS),
         ("labels as JSON", limits::LABEL_BYTES),
         ("`step`, `phase`", limits::STEP_BYTES),
+        ("`files` of an iteration", limits::NAMED_FILES),
+        ("their paths", limits::NAMED_FILES_BYTES),
+        ("`commit_list`", limits::NAMED_COMMITS),
+        ("`id` of a commit", limits::COMMIT_ID_BYTES),
+        ("`subject` of a commit", limits::SUBJECT_BYTES),
         ("a head as JSON", limits::HEAD_BYTES),
     ] {
         let row = limits_chapter.lines().find(|line| line.starts_with(&format!("| {what}"))).expect(what);

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use session_core::limits::LimitError;
 use session_core::{
-    Chain, ExecutionMode, Owner, ProgressReport, SessionConfig, SessionEvent, SessionSummary, limits,
+    Chain, ChangeKind, Changes, Commit, ExecutionMode, FileChange, Owner, ProgressReport, SessionConfig,
+    SessionEvent, SessionSummary, limits,
 };
 
 use crate::support::{draft, escaped, forge, id, log, note, owner};
@@ -208,6 +209,71 @@ fn steps_and_phases_have_256_bytes() {
         refuses(make("s".repeat(257)), Some(limits::STEP_BYTES));
         refuses(make("é".repeat(129)), Some(limits::STEP_BYTES));
     }
+}
+
+fn completed(changes: Changes) -> SessionEvent {
+    SessionEvent::IterationCompleted { number: 1, changes }
+}
+
+#[test]
+fn lists_of_changes_have_limits() {
+    let files = |count: usize, path: usize| {
+        let mut changes = Changes::totals(u64::MAX, 0, 0, 0);
+        changes.files = vec![FileChange::modified("p".repeat(path)); count];
+        completed(changes)
+    };
+    seals(files(limits::NAMED_FILES, 65));
+    refuses(files(limits::NAMED_FILES + 1, 5), Some(limits::NAMED_FILES));
+    seals(files(1, limits::NAMED_FILES_BYTES));
+    refuses(files(1, limits::NAMED_FILES_BYTES + 1), Some(limits::NAMED_FILES_BYTES));
+    refuses(files(1000, 66), Some(limits::NAMED_FILES_BYTES));
+    let mut renamed = Changes::totals(1, 0, 0, 0);
+    renamed.files = vec![FileChange::renamed("f".repeat(limits::NAMED_FILES_BYTES), "p")];
+    refuses(completed(renamed), Some(limits::NAMED_FILES_BYTES));
+
+    let commits = |count: usize, id: usize, subject: usize| {
+        let mut changes = Changes::totals(0, 0, 0, u64::MAX);
+        changes.commit_list = vec![Commit::new("f".repeat(id), "s".repeat(subject)); count];
+        completed(changes)
+    };
+    seals(commits(limits::NAMED_COMMITS, 64, 256));
+    refuses(commits(limits::NAMED_COMMITS + 1, 1, 0), Some(limits::NAMED_COMMITS));
+    refuses(commits(1, 65, 0), Some(limits::COMMIT_ID_BYTES));
+    refuses(commits(1, 1, 257), Some(limits::SUBJECT_BYTES));
+    refuses(commits(1, 0, 1), None);
+}
+
+#[test]
+fn totals_cover_what_the_lists_name() {
+    let named =
+        || Changes::new().file(FileChange::renamed("b", "a").lines(3, 2)).commit(Commit::new("1", "s"));
+    seals(completed(named()));
+    let smaller: [fn(&mut Changes); 6] = [
+        |changes| changes.files_changed = 0,
+        |changes| changes.lines_added = 2,
+        |changes| changes.lines_removed = 1,
+        |changes| changes.commits = 0,
+        |changes| changes.files[0].path.clear(),
+        |changes| changes.files[0].kind = ChangeKind::Renamed { from: String::new() },
+    ];
+    for change in smaller {
+        let mut changes = named();
+        change(&mut changes);
+        refuses(completed(changes), None);
+    }
+}
+
+/// Each list at its limit, of the characters that take most bytes in a record, fits into one.
+#[test]
+fn full_lists_of_changes_fit_into_a_record() {
+    let mut changes = Changes::totals(u64::MAX, u64::MAX, u64::MAX, u64::MAX);
+    let path = "\u{1}".repeat(limits::NAMED_FILES_BYTES / limits::NAMED_FILES);
+    let file = FileChange::new(path, ChangeKind::Modified).lines(u64::MAX, u64::MAX);
+    changes.files = vec![file; limits::NAMED_FILES];
+    let commit = Commit::new("\u{1}".repeat(limits::COMMIT_ID_BYTES), "\u{1}".repeat(limits::SUBJECT_BYTES));
+    changes.commit_list = vec![commit; limits::NAMED_COMMITS];
+    let line = seals(completed(changes));
+    println!("{} bytes of {}", line.len(), limits::RECORD_BYTES);
 }
 
 #[test]

@@ -133,7 +133,7 @@ fn iterations(workflow: Fields<'_>, at: Option<Timestamp>, steps: &mut Steps, no
         );
     }
     for number in 1..=count {
-        let changes = if number == count { Changes::new(files, 0, 0, 0) } else { Changes::default() };
+        let changes = if number == count { Changes::totals(files, 0, 0, 0) } else { Changes::default() };
         steps.push((at, SessionEvent::IterationStarted { number }));
         steps.push((at, SessionEvent::IterationCompleted { number, changes }));
     }

@@ -1,6 +1,7 @@
 //! Tests each row of the tables in `docs/legacy.md`.
 
 use serde_json::{Value, json};
+use session_core::SessionProgress;
 use session_legacy::Format;
 
 use crate::support::{check_session, read, state};
@@ -93,5 +94,25 @@ fn prodigy_statuses_map_as_documented() {
             let entry = json!({ "id": "one", "status": status, "started_at": AT, "updated_at": AT });
             assert_eq!(resulting_state(Format::Prodigy, &entry), row[1], "{entry}");
         }
+    }
+}
+
+/// Regression: steps that the tool never counted hid the percentage that it reported: 0 % instead of 66 %.
+#[test]
+fn the_larger_of_percent_and_steps_is_shown() {
+    for (percent, done, total, shown) in
+        [(66, 0, 3, 66.0), (10, 2, 4, 50.0), (0, 1, 0, 0.0), (100, 1, 3, 100.0)]
+    {
+        let progress = json!({
+            "status": "running", "startedAt": AT, "updatedAt": AT,
+            "progress": percent, "completedSteps": done, "totalSteps": total,
+        });
+        let entry = json!({ "id": "one", "status": "active", "progress": progress, "createdAt": AT });
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("one.json"), entry.to_string()).unwrap();
+        let store = read(Format::Msw, folder.path());
+        let session = store.sessions().next().unwrap();
+        let progress = SessionProgress::from_head(session.head(), session.head().updated_at);
+        assert_eq!(progress.percent, Some(shown), "{entry}");
     }
 }

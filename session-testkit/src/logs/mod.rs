@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use session_core::{
-    Batch, Chain, Changes, DecodeError, Durability, Evidence, Expected, FORMAT, Failure, FailureCause, Head,
-    Owner, PauseReason, ProgressReport, SessionConfig, SessionEvent, SessionId, SessionStorage,
-    SessionStorageExt as _, SessionSummary, StorageError, StoredRecord, Timestamp, Tip, TransitionError,
-    UnsealedRecord,
+    Batch, Chain, Changes, Commit, DecodeError, Durability, Evidence, Expected, FORMAT, Failure,
+    FailureCause, FileChange, Head, Owner, PauseReason, ProgressReport, SessionConfig, SessionEvent,
+    SessionId, SessionStorage, SessionStorageExt as _, SessionSummary, StorageError, StoredRecord, Timestamp,
+    Tip, TransitionError, UnsealedRecord,
 };
 
 pub use self::samples::{in_state, of_every_kind};
@@ -213,7 +213,10 @@ impl Log {
     pub fn iteration(&mut self) -> &mut Self {
         let number = self.head().lifecycle.iterations_completed + 1;
         self.push(SessionEvent::IterationStarted { number });
-        self.push(SessionEvent::IterationCompleted { number, changes: Changes::new(1, 2, 3, 1) })
+        let changes = Changes::new()
+            .file(FileChange::modified(format!("src/{number} é.rs")).lines(2, 3))
+            .commit(Commit::new(format!("{number:040x}"), "Do a part of it"));
+        self.push(SessionEvent::IterationCompleted { number, changes })
     }
 
     /// Adds `paused`.
