@@ -110,7 +110,8 @@ fn detail(event: &SessionEvent) -> Option<String> {
             (None, None) => format!("{duration_ms} ms"),
         },
         SessionEvent::ProgressReported { report } => {
-            let percent = report.percent.map(|percent| format!("{percent:.0} %"));
+            // Rounded down: 100 means complete.
+            let percent = report.percent.map(|percent| format!("{:.0} %", percent.floor()));
             let parts: Vec<_> = percent.into_iter().chain(report.step.clone()).collect();
             parts.join(" ")
         }

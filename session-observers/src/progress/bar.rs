@@ -1,13 +1,14 @@
-//! The bar of a terminal, drawn into memory by `indicatif`. The renderer decides when to write it.
+//! The bar of a terminal, drawn into memory by `indicatif`, or the lines of several sessions. The renderer decides when
+//! to write it.
 
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, TermLike};
 
 use super::lock;
-use super::view::View;
+use super::view::{self, View};
 
 /// Columns below which only a line of text is shown.
 const NARROW: u16 = 48;
@@ -19,48 +20,69 @@ pub(super) struct Bar {
     inner: ProgressBar,
     frame: FrameBuffer,
     drawn: bool,
+    /// The number of lines of the previous frame, if that was of several sessions.
+    lines: usize,
 }
 
 impl Bar {
     pub(super) fn new(columns: Columns) -> Self {
         let inner = ProgressBar::with_draw_target(Some(100), ProgressDrawTarget::hidden());
-        Self { inner, frame: FrameBuffer { columns: Arc::new(columns), bytes: Arc::default() }, drawn: false }
+        let frame = FrameBuffer { columns: Arc::new(columns), bytes: Arc::default() };
+        Self { inner, frame, drawn: false, lines: 0 }
     }
 
-    /// Draws the bar on the line of the cursor, over the previous frame.
+    /// Draws the bar on the line of the cursor, or a line for each session from there on, over the previous frame.
     pub(super) fn draw(&mut self, view: &View) -> Vec<u8> {
+        let columns = self.frame.width();
+        let Some(progress) = view.session() else {
+            let mut bytes = self.hide();
+            let text = view.text(columns.into());
+            self.lines = text.lines().count();
+            bytes.extend(text.replace('\n', "\r\n").bytes());
+            return bytes;
+        };
+        let mut bytes = self.erase_lines();
         if !std::mem::replace(&mut self.drawn, true) {
             self.inner.set_draw_target(ProgressDrawTarget::term_like(Box::new(self.frame.clone())));
         }
-        let percent = view.percent();
-        let columns = self.frame.width();
         let narrow = columns < NARROW;
-        self.inner.set_style(style(match percent {
+        let template = match view.percent() {
             _ if narrow => "{wide_msg}",
-            Some(_) => "[{bar:20}] {percent:>3}% {prefix}{wide_msg}",
-            None => "{spinner} {prefix}{wide_msg}",
-        }));
-        self.inner.set_prefix(view.numbers());
-        self.inner.set_message(if narrow { view.line(columns.into()) } else { view.text() });
-        self.inner.set_position(percent.unwrap_or(0));
+            Some(_) => "{operation}[{bar:20}] {percent:>3}% {prefix}{wide_msg}",
+            None => "{spinner} {operation}{prefix}{wide_msg}",
+        };
+        self.inner.set_style(style(template, view::operation(progress)));
+        self.inner.set_prefix(view::numbers(progress));
+        self.inner.set_message(if narrow { view.text(columns.into()) } else { view::step(progress) });
+        self.inner.set_position(view.percent().unwrap_or(0));
         if view.spins() {
             self.inner.tick();
         }
         // Discards frames that the setters drew: the next one clears the line.
         self.frame.take();
         self.inner.force_draw();
-        self.frame.take()
+        bytes.extend(self.frame.take());
+        bytes
     }
 
-    /// Removes the bar.
+    /// Removes the bar, or the lines.
     pub(super) fn hide(&mut self) -> Vec<u8> {
+        let mut erase = self.erase_lines();
         if !std::mem::replace(&mut self.drawn, false) {
-            return Vec::new();
+            return erase;
         }
-        let erase = self.inner.suspend(|| self.frame.take());
+        erase.extend(self.inner.suspend(|| self.frame.take()));
         self.inner.set_draw_target(ProgressDrawTarget::hidden());
         self.frame.take();
         erase
+    }
+
+    /// Removes the lines of several sessions. The cursor is in the last one, and afterwards at the start of the first.
+    fn erase_lines(&mut self) -> Vec<u8> {
+        match std::mem::take(&mut self.lines) {
+            0 => Vec::new(),
+            lines => format!("\r\u{1b}[2K{}", "\u{1b}[1A\u{1b}[2K".repeat(lines - 1)).into_bytes(),
+        }
     }
 }
 
@@ -71,8 +93,11 @@ impl Drop for Bar {
     }
 }
 
-fn style(template: &str) -> ProgressStyle {
+fn style(template: &str, operation: String) -> ProgressStyle {
     let style = ProgressStyle::with_template(template).expect("our own templates are well-formed");
+    let style = style.with_key("operation", move |_: &ProgressState, out: &mut dyn fmt::Write| {
+        let _ = out.write_str(&operation);
+    });
     style.progress_chars("#-").tick_chars("|/-\\ ")
 }
 

@@ -26,7 +26,7 @@ struct Line {
 impl Lines {
     /// Returns the next line, if it is due, and `true` if this progress needs no further line.
     pub(super) fn next(&mut self, view: &View, now: Instant) -> (Vec<u8>, bool) {
-        let text = view.line(COLUMNS);
+        let text = view.text(COLUMNS);
         let tenth = view.percent().unwrap_or(0) / STEP;
         match &self.last {
             Some(last) if last.text == text => return (Vec::new(), true),
@@ -40,7 +40,7 @@ impl Lines {
 
     /// Returns the last line, if it adds anything about the end of the session.
     pub(super) fn last(&mut self, view: &View) -> Vec<u8> {
-        let text = view.line(COLUMNS);
+        let text = view.text(COLUMNS);
         if !view.is_final() || self.last.as_ref().is_some_and(|last| last.text == text) {
             return Vec::new();
         }

@@ -1,4 +1,4 @@
-//! Renders the progress of a session: a bar on a terminal, lines elsewhere. It takes [`SessionProgress`] and not
+//! Renders the progress of a session, or of several: a bar on a terminal, lines elsewhere. It takes [`SessionProgress`] and not
 //! events, because observers receive progress only after it is durable.
 
 mod bar;
@@ -29,10 +29,10 @@ const TICK: Duration = Duration::from_millis(200);
 /// Minimum time between two frames of a bar.
 const FRAME: Duration = Duration::from_millis(50);
 
-/// A renderer of a session's progress.
+/// A renderer of the progress of a session, or of several ([`show_sessions`](Self::show_sessions)).
 ///
-/// - On a terminal: one bar with percent, steps, the current step and the time left; a spinner instead if no percentage
-///   is known. It is removed at the end.
+/// - On a terminal: one bar with operation, percent, steps, the current step and the time left; a spinner instead if no
+///   percentage is known. It is removed at the end.
 /// - Elsewhere: a line at each 10 %, and every 10 s if something changed; at the end a last one if something changed.
 /// - Before the first report: nothing.
 ///
@@ -54,6 +54,7 @@ pub struct ProgressRenderer {
     /// Locked before `latest` if both are. Its holder may be writing, which may take long.
     output: Mutex<Output>,
     is_bar: bool,
+    names_operation: bool,
 }
 
 #[derive(Default)]
@@ -130,7 +131,14 @@ impl ProgressRenderer {
     fn new(form: Form, out: Box<dyn Sink>) -> Self {
         let is_bar = matches!(form, Form::Bar(_));
         let output = Output { form, screen: Screen::default(), out };
-        Self { latest: Mutex::default(), output: Mutex::new(output), is_bar }
+        Self { latest: Mutex::default(), output: Mutex::new(output), is_bar, names_operation: true }
+    }
+
+    /// Leaves out the operation, for a program that shows a single session which its user has just named.
+    #[must_use]
+    pub const fn without_operation(mut self) -> Self {
+        self.names_operation = false;
+        self
     }
 
     /// Shows this progress, except before the first report and after [`finish`](Self::finish).
@@ -140,7 +148,22 @@ impl ProgressRenderer {
         if latest.finished || latest.view.is_none() && !view::is_reported(progress) {
             return;
         }
-        latest.view = Some(View::new(progress));
+        let operation = if self.names_operation { progress.operation.as_str() } else { "" };
+        latest.view = Some(View::one(progress, operation));
+        latest.stale = true;
+        drop(latest);
+        self.draw(Instant::now());
+    }
+
+    /// Shows the progress of several sessions, in place of what was shown before: on a terminal a line for each, as
+    /// [`format_sessions`](session_core::format_sessions) returns them, at most 10; elsewhere these lines every 10 s if
+    /// something changed. Does nothing after [`finish`](Self::finish).
+    pub fn show_sessions(&self, sessions: &[SessionProgress]) {
+        let mut latest = lock(&self.latest);
+        if latest.finished {
+            return;
+        }
+        latest.view = Some(View::Several(sessions.to_vec())).filter(|_| !sessions.is_empty());
         latest.stale = true;
         drop(latest);
         self.draw(Instant::now());
@@ -253,10 +276,10 @@ impl Output {
         if latest.finished || !self.screen.is_line_free() {
             return None;
         }
-        let view = latest.view.as_ref()?;
-        let (bytes, done) = match &mut self.form {
-            Form::Bar(bar) => (bar.draw(view), true),
-            Form::Lines(lines) => lines.next(view, now),
+        let (bytes, done) = match (&mut self.form, &latest.view) {
+            (form, None) => (form.hide(), true),
+            (Form::Bar(bar), Some(view)) => (bar.draw(view), true),
+            (Form::Lines(lines), Some(view)) => lines.next(view, now),
         };
         latest.stale &= !done;
         Some(bytes).filter(|bytes| !bytes.is_empty())

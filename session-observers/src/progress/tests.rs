@@ -109,16 +109,16 @@ async fn a_terminal_shows_a_bar_with_steps_and_the_time_left() {
     session.progress().set_step("looking");
     renderer.show(&session.progress().snapshot());
     let spinner = terminal.shown();
-    assert!(spinner.ends_with(" looking") && spinner.len() == 9, "no percentage is known: {spinner}");
+    assert!(spinner.ends_with(" import looking") && spinner.len() == 16, "no percentage is known: {spinner}");
     renderer.draw(Instant::now());
     assert_ne!(terminal.shown(), spinner, "it turns");
     session.progress().start(10);
     session.progress().set_phase("build");
     for (done, shown) in [
-        (1, "[##------------------]  10% 1/10 step 1 (build)"),
-        (2, "[####----------------]  20% 2/10 step 2 (build)"),
-        (3, "[######--------------]  30% 3/10 ETA 00:00:07 step 3 (build)"),
-        (4, "[########------------]  40% 4/10 ETA 00:00:06 step 4 (build)"),
+        (1, "import [##------------------]  10% 1/10 step 1 (build)"),
+        (2, "import [####----------------]  20% 2/10 step 2 (build)"),
+        (3, "import [######--------------]  30% 3/10 ETA 00:00:07 step 3 (build)"),
+        (4, "import [########------------]  40% 4/10 ETA 00:00:06 step 4 (build)"),
     ] {
         clock.0.fetch_add(1_000, Ordering::Relaxed);
         session.progress().complete_step(format!("step {done}"));
@@ -135,7 +135,7 @@ async fn a_terminal_shows_a_bar_with_steps_and_the_time_left() {
 #[tokio::test]
 async fn output_stays_intact_above_the_bar() {
     let progress = reported(ProgressReport::new().percent(40.0).step("compiling")).await;
-    let bar = "[########------------]  40% compiling";
+    let bar = "import [########------------]  40% compiling";
     let terminal = TestTerminal::new(60);
     let renderer = terminal.bar();
     renderer.write_above(b"before\n", |bytes| terminal.put(bytes));
@@ -171,7 +171,7 @@ async fn an_own_line_starts_after_an_unfinished_one() {
     renderer.write_line_above("first", put);
     renderer.show(&reported(ProgressReport::new().percent(40.0)).await);
     renderer.write_line_above("second", put);
-    let bar = "[########------------]  40%";
+    let bar = "import [########------------]  40%";
     assert_eq!(terminal.shown(), format!("first\nsecond\n{bar}"));
     renderer.write_above(b"name? ", put);
     renderer.write_line_above("third", put);
@@ -223,28 +223,28 @@ async fn lines_are_written_every_ten_percent_or_ten_seconds() {
         let mut latest = lock(&renderer.latest);
         let now = session.progress().snapshot();
         if latest.view.is_some() || view::is_reported(&now) {
-            (latest.view, latest.stale) = (Some(View::new(&now)), true);
+            (latest.view, latest.stale) = (Some(View::one(&now, &now.operation)), true);
         }
         drop(latest);
         renderer.draw(begin + Duration::from_secs(seconds));
         buffer.taken()
     };
     assert_eq!(at(0), "", "nothing was reported");
-    let percent = |percent: f64| session.progress().set_percent(percent).unwrap();
+    let percent = |percent: f64| assert!(session.progress().set_percent(percent).unwrap());
     percent(3.0);
-    assert_eq!(at(0), "[----------] 3%\n");
+    assert_eq!(at(0), "import [----------] 3%\n");
     percent(7.0);
     assert_eq!(at(1), "");
     percent(9.9);
     assert_eq!(at(9), "");
     assert!(renderer.needs_ticks(), "a line is pending");
-    assert_eq!(at(10), "[----------] 9% ETA 0s\n");
+    assert_eq!(at(10), "import [----------] 9% ETA 0s\n");
     assert_eq!(at(30), "", "nothing changed");
     assert!(!renderer.needs_ticks());
     percent(10.0);
-    assert_eq!(at(30), "[#---------] 10% ETA 0s\n");
+    assert_eq!(at(30), "import [#---------] 10% ETA 0s\n");
     percent(47.0);
-    assert_eq!(at(31), "[####------] 47% ETA 0s\n");
+    assert_eq!(at(31), "import [####------] 47% ETA 0s\n");
     session.progress().set_step("linking");
     assert_eq!(at(32), "");
     // Not into an unfinished line of other output.
@@ -252,14 +252,81 @@ async fn lines_are_written_every_ten_percent_or_ten_seconds() {
     percent(60.0);
     assert_eq!(at(33), "name? ");
     renderer.write_above(b"Ada\n", |bytes| drop(buffer.clone().write(bytes)));
-    assert_eq!(at(33), "Ada\n[######----] 60% linking ETA 0s\n");
+    assert_eq!(at(33), "Ada\nimport [######----] 60% linking ETA 0s\n");
     percent(61.0);
     session.complete(SessionSummary::new()).await.unwrap();
     renderer.show(&session.progress().snapshot());
     renderer.finish();
-    assert_eq!(buffer.taken(), "[##########] 100% linking completed\n");
+    assert_eq!(buffer.taken(), "import [##########] 100% linking completed\n");
     renderer.finish();
     assert_eq!(at(99), "", "the end is written once");
+}
+
+#[tokio::test]
+async fn several_sessions_have_a_line_each_above_output() {
+    let manager = InMemorySessionManager::with_options(ManagerOptions::new());
+    let mut sessions = Vec::new();
+    for name in ["monday", "tuesday", "日曜日"] {
+        let id = manager.create_session(SessionConfig::new("import").name(name)).await.unwrap();
+        sessions.push(manager.start_session(id).await.unwrap());
+    }
+    let progress = || -> Vec<SessionProgress> {
+        let mut all: Vec<_> = sessions.iter().map(|session| session.progress().snapshot()).collect();
+        // Created within the same millisecond: by name.
+        all.sort_by(|one, other| other.name.cmp(&one.name));
+        for (progress, age) in all.iter_mut().zip(0..) {
+            progress.created_at = Timestamp::from_millis(1_795_253_400_000 - age).unwrap();
+        }
+        all
+    };
+    let terminal = TestTerminal::new(60);
+    let renderer = terminal.bar();
+    renderer.show_sessions(&[]);
+    assert_eq!(terminal.shown(), "");
+    renderer.show_sessions(&progress());
+    let first = "import 日曜日  [..........] --%\n\
+                 import tuesday [..........] --%\n\
+                 import monday  [..........] --%";
+    assert_eq!(terminal.shown(), first);
+    sessions[0].progress().start(4);
+    sessions[0].progress().complete_step("a.csv");
+    renderer.write_above(b"output\n", |bytes| terminal.put(bytes));
+    assert_eq!(terminal.shown(), format!("output\n{first}"));
+    renderer.show_sessions(&progress());
+    let second = "import 日曜日  [..........] --%\n\
+                  import tuesday [..........] --%\n\
+                  import monday  [##--------] 25% 1/4 a.csv";
+    assert_eq!(terminal.shown(), format!("output\n{second}"));
+    renderer.show_sessions(&progress()[2..]);
+    assert_eq!(terminal.shown(), "output\nimport monday [##--------] 25% 1/4 a.csv");
+    renderer.show_sessions(&progress());
+    renderer.show(&progress()[2]);
+    assert_eq!(terminal.shown(), "output\nimport [#####---------------]  25% 1/4 a.csv");
+    renderer.show_sessions(&progress());
+    renderer.show_sessions(&[]);
+    assert_eq!(terminal.shown(), "output", "all lines are removed");
+    renderer.show_sessions(&progress());
+    assert_eq!(terminal.shown(), format!("output\n{second}"));
+    renderer.finish();
+    assert_eq!(terminal.shown(), "output", "all lines are removed");
+
+    let buffer = SharedBuffer::default();
+    let lines = ProgressRenderer::lines(buffer.clone());
+    lines.show_sessions(&progress());
+    assert_eq!(buffer.taken(), format!("{second}\n"));
+    lines.show_sessions(&progress());
+    assert_eq!(buffer.taken(), "", "nothing changed");
+}
+
+#[tokio::test]
+async fn the_operation_can_be_left_out() {
+    let progress = reported(ProgressReport::new().percent(40.0)).await;
+    let (terminal, buffer) = (TestTerminal::new(60), SharedBuffer::default());
+    for renderer in [terminal.bar(), ProgressRenderer::lines(buffer.clone())] {
+        renderer.without_operation().show(&progress);
+    }
+    assert_eq!(terminal.shown(), "[########------------]  40%");
+    assert_eq!(buffer.text(), "[####------] 40%\n");
 }
 
 #[tokio::test]

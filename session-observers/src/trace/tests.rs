@@ -101,7 +101,7 @@ fn each_event_is_logged_with_its_revision_and_kind() {
         (Level::INFO, "cancel_requested", Some("enough (by me)")),
         (Level::DEBUG, "checkpoint_saved", None),
         (Level::DEBUG, "command_executed", Some("exit code 3 after 12 ms")),
-        (Level::TRACE, "progress_reported", Some("42 % link")),
+        (Level::TRACE, "progress_reported", Some("41 % link")),
     ];
     let expected = expected.map(|(level, kind, detail)| {
         let mut fields = vec![("session", ID), ("revision", "7"), ("attempt", "2"), ("kind", kind)];
