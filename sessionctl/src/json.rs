@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use serde_json::Value;
 use sessionkit::{
-    ErrorCode, FailureCause, Head, Liveness, PersistedSession, SessionId, SessionProgress, SessionState,
-    StorageError, Timestamp, text::is_unsafe_char,
+    Commit, ErrorCode, FailureCause, Head, Liveness, PersistedSession, SessionId, SessionProgress,
+    SessionState, StorageError, Timestamp, WorkHistory, text::is_unsafe_char,
 };
 
 use crate::status::status;
@@ -92,7 +92,18 @@ pub(crate) struct Session {
     exit_code: Option<i32>,
     /// The signal that ended the program that ran last.
     signal: Option<i32>,
+    /// Files changed, summed over the iterations.
     files_changed: Option<u64>,
+    /// Lines added.
+    lines_added: Option<u64>,
+    /// Lines removed.
+    lines_removed: Option<u64>,
+    /// Commits made.
+    commits: Option<u64>,
+    /// Commands that ran to their end.
+    commands: Option<u64>,
+    /// Files, commits and commands by name, which takes reading the whole log: only `show` has them.
+    history: Option<History>,
     /// The name of the git worktree of the session.
     worktree: Option<String>,
     labels: BTreeMap<String, String>,
@@ -120,6 +131,63 @@ struct Progress {
     completed_steps: Option<u64>,
     total_steps: Option<u64>,
     eta_seconds: Option<u64>,
+}
+
+/// Maximum number of files that are listed; `distinct_files` has their number.
+const FILES: usize = 1000;
+
+#[derive(Debug, Serialize)]
+struct History {
+    /// The number of distinct files that iterations named.
+    distinct_files: u64,
+    /// The first 1,000 of these files, by path.
+    files: Vec<String>,
+    /// Changed files that iterations counted without naming them.
+    unnamed_files: u64,
+    /// The last commits, oldest first.
+    commits: Vec<Commit>,
+    /// Commits that are not listed.
+    other_commits: u64,
+    /// The last commands, oldest first.
+    commands: Vec<Executed>,
+    /// Commands before these.
+    earlier_commands: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Executed {
+    /// The time at which its end was recorded.
+    at: Timestamp,
+    command: String,
+    exit_code: Option<i32>,
+    signal: Option<i32>,
+    duration_ms: u64,
+    output_bytes: u64,
+}
+
+impl From<WorkHistory> for History {
+    fn from(history: WorkHistory) -> Self {
+        Self {
+            distinct_files: history.distinct_files(),
+            files: history.files.into_iter().take(FILES).collect(),
+            unnamed_files: history.unnamed_files,
+            commits: history.commits.into(),
+            other_commits: history.other_commits,
+            commands: history
+                .commands
+                .into_iter()
+                .map(|executed| Executed {
+                    at: executed.at,
+                    command: executed.command,
+                    exit_code: executed.exit_code,
+                    signal: executed.signal,
+                    duration_ms: executed.duration_ms,
+                    output_bytes: executed.output_bytes,
+                })
+                .collect(),
+            earlier_commands: history.earlier_commands,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -171,12 +239,23 @@ impl Session {
             exit_code: head.exit_code,
             signal: head.signal,
             files_changed: Some(progress.files_changed),
+            lines_added: Some(progress.lines_added),
+            lines_removed: Some(progress.lines_removed),
+            commits: Some(progress.commits),
+            commands: Some(progress.commands),
+            history: None,
             worktree: head.worktree,
             labels: config.labels,
             metadata: config.metadata,
             parent: config.parent,
             retry_of: config.retry_of,
         }
+    }
+
+    /// Adds the work that the log documents by name.
+    pub(crate) fn with_history(mut self, history: Option<WorkHistory>) -> Self {
+        self.history = history.map(History::from);
+        self
     }
 
     /// Creates the JSON of a session that exists and cannot be read. Left out, it would seem not to exist.

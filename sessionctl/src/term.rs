@@ -64,7 +64,8 @@ impl Term {
             is_terminal,
             out: wanted(is_terminal),
             err: wanted(io::stderr().is_terminal()),
-            progress: Arc::new(ProgressRenderer::stderr()),
+            // The person at the terminal has just typed the command.
+            progress: Arc::new(ProgressRenderer::stderr().without_operation()),
         }
     }
 

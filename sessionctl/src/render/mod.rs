@@ -8,7 +8,7 @@ mod timeline;
 
 pub(crate) use self::event::event;
 pub(crate) use self::output::Visible;
-pub(crate) use self::session::{page, session};
+pub(crate) use self::session::{history, page, session};
 pub(crate) use self::table::Table;
 pub(crate) use self::timeline::{TimelineItem, timeline_item};
 

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use sessionkit::{
-    Liveness, PersistedSession, SessionProgress, SessionState, Timestamp, format_progress, text::visible,
+    ExecutedCommand, Head, Liveness, PersistedSession, SessionProgress, SessionState, Timestamp, WorkHistory,
+    format_progress, text::visible,
 };
 
 use super::{age, duration};
@@ -14,6 +15,8 @@ use crate::term::Term;
 
 /// Columns of the progress line if stdout is not a terminal.
 const COLUMNS: usize = 80;
+/// Files, commits and commands that a page names.
+const NAMED: usize = 10;
 /// Columns of the headings.
 const NAMES: usize = 10;
 
@@ -55,7 +58,9 @@ pub(crate) fn session(
     } else if let (Some(creator), Some(Liveness::Dead { evidence })) = (&head.creator, liveness) {
         page.line("creator", &format!("{creator} (dead: {evidence})"));
     }
-    let progress = SessionProgress::from_head(head, now);
+    let mut progress = SessionProgress::from_head(head, now);
+    // The page names it above.
+    progress.operation.clear();
     if progress.percent.is_some() || progress.step.is_some() || progress.completed_steps.is_some() {
         page.line(
             "progress",
@@ -88,6 +93,43 @@ pub(crate) fn session(
     page.text
 }
 
+/// Formats the work that the log of a session documents by name, as lines of its page. The commands of a session that
+/// runs a program are that program itself, which the page shows.
+pub(crate) fn history(head: &Head, history: &WorkHistory, term: &Term) -> String {
+    let mut page = Page { text: String::new(), term };
+    let totals = &head.totals;
+    if totals.files_changed > 0 {
+        let unnamed = match history.unnamed_files {
+            0 => String::new(),
+            unnamed => format!(", {unnamed} changes of files without names"),
+        };
+        let (added, removed) = (totals.lines_added, totals.lines_removed);
+        let distinct = history.distinct_files();
+        page.line("files", &format!("{distinct} named{unnamed}; {added} lines added, {removed} removed"));
+        page.list(history.files.iter().take(NAMED).cloned(), distinct);
+    }
+    if totals.commits > 0 {
+        page.line("commits", &totals.commits.to_string());
+        let last = history.commits.iter().rev().take(NAMED);
+        page.list(last.map(|commit| format!("{} {}", commit.id, commit.subject)), totals.commits);
+    }
+    if totals.commands > 0 && head.command.is_none() {
+        page.line("commands", &format!("{}, {} failed", totals.commands, totals.commands_failed));
+        let last = history.commands.iter().rev().take(NAMED);
+        page.list(last.map(executed), totals.commands);
+    }
+    page.text
+}
+
+fn executed(command: &ExecutedCommand) -> String {
+    let end = match (command.exit_code, command.signal) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "ended".to_owned(),
+    };
+    format!("{} ({end}, {})", command.command, duration(Duration::from_millis(command.duration_ms)))
+}
+
 /// Formats a page with a title (name, status and colour of the status), a sentence, and lines with headings.
 pub(crate) fn page(
     (name, status, sgr): (&str, &str, &str),
@@ -113,6 +155,19 @@ impl Page<'_> {
     fn line(&mut self, name: &str, value: &str) {
         let name = self.term.heading(&format!("{name:<NAMES$}"));
         let _ = writeln!(self.text, "{name}  {}", visible(value));
+    }
+
+    /// Appends lines without headings, and the number of items that are not among them.
+    fn list(&mut self, items: impl Iterator<Item = String>, all: u64) {
+        let mut shown = 0;
+        for item in items {
+            self.line("", &item);
+            shown += 1;
+        }
+        let more = all.saturating_sub(shown);
+        if shown > 0 && more > 0 {
+            self.line("", &format!("and {more} more"));
+        }
     }
 
     fn optional(&mut self, name: &str, value: Option<&str>) {

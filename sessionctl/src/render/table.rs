@@ -1,7 +1,7 @@
 //! Tables with columns aligned by display width.
 
-use sessionkit::text::visible;
-use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+use sessionkit::text::{cut_columns, visible};
+use unicode_width::UnicodeWidthStr as _;
 
 use crate::term::Term;
 
@@ -68,17 +68,7 @@ impl Table {
 
 /// Truncates a text to at most `room` columns.
 pub(crate) fn cut(text: &str, room: usize) -> String {
-    if text.width() <= room {
-        return text.to_owned();
-    }
-    let mut width = 0;
-    let fits = |c: &char| {
-        width += c.width().unwrap_or(0);
-        width < room
-    };
-    let mut start: String = text.chars().take_while(fits).collect();
-    start.push('…');
-    start
+    cut_columns(text, room).into_owned()
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ fn ending(head: &Head) -> String {
 
 fn progress(head: &Head, now: Timestamp) -> String {
     let progress = SessionProgress::from_head(head, now);
-    let percent = progress.percent.map(|percent| format!("{percent:.0}%"));
+    let percent = progress.whole_percent().map(|percent| format!("{percent}%"));
     let steps = match (progress.completed_steps, progress.total_steps) {
         (Some(done), Some(total)) => Some(format!("{done}/{total}")),
         (Some(done), None) => Some(format!("{done}/?")),

@@ -25,6 +25,7 @@ pub(crate) mod why;
 
 use sessionkit::{
     Clock as _, Liveness, PersistedSession, SessionId, SessionManager, Store, SystemClock, Timestamp,
+    WorkHistory,
 };
 
 use crate::context::Context;
@@ -59,15 +60,29 @@ pub(crate) async fn print_session(
     manager: &dyn SessionManager,
     id: SessionId,
 ) -> Result<PersistedSession> {
+    print_session_with(context, manager, id, None).await
+}
+
+/// Prints one session, with the work that its log documents by name.
+pub(crate) async fn print_session_with(
+    context: &Context,
+    manager: &dyn SessionManager,
+    id: SessionId,
+    history: Option<WorkHistory>,
+) -> Result<PersistedSession> {
     let session =
         manager.restore_session(id).await.map_err(|error| crate::error::Failure::from(error).about(id))?;
     let liveness = liveness(manager, id).await;
     let term = &context.term;
     if term.json {
-        let session = json::Session::new(session.clone(), liveness.as_ref(), now());
+        let session = json::Session::new(session.clone(), liveness.as_ref(), now()).with_history(history);
         term.print(&format!("{}\n", json::line(&session)))?;
     } else {
-        term.print(&render::session(&session, liveness.as_ref(), now(), term))?;
+        let mut page = render::session(&session, liveness.as_ref(), now(), term);
+        if let Some(history) = history {
+            page.push_str(&render::history(&session.head, &history, term));
+        }
+        term.print(&page)?;
     }
     Ok(session)
 }

@@ -1,6 +1,6 @@
 //! `show`: shows one session.
 
-use sessionkit::{Condition, ErrorCode, SessionId, SessionState, Store};
+use sessionkit::{Condition, ErrorCode, SessionId, SessionState, SessionStorageExt as _, Store};
 
 use crate::args::Show;
 use crate::context::Context;
@@ -11,7 +11,9 @@ pub(crate) async fn run(args: &Show, context: &Context) -> Result<u8> {
     let store = context.open().await?;
     let manager = &**store.manager();
     let id = ids::resolve(manager, &args.id).await?;
-    let session = super::print_session(context, manager, id).await?;
+    // If the log cannot be read to its end, the rest of the session is shown, and `check` reports the damage.
+    let history = store.storage().history(id).await.ok();
+    let session = super::print_session_with(context, manager, id, history).await?;
     let id = id.to_string();
     if !context.term.json
         && let SessionState::Failed { .. } | SessionState::Cancelled { .. } = session.state

@@ -1,7 +1,7 @@
 //! Inspecting sessions: `ls`, `show`, `events`.
 
-use serde_json::Value;
-use sessionkit::SessionConfig;
+use serde_json::{Value, json};
+use sessionkit::{Changes, Commit, Durability, FileChange, SessionConfig, SessionEvent};
 
 use crate::support::{self, Fixture};
 
@@ -16,7 +16,7 @@ fn inspecting_a_missing_store_does_not_create_it() {
 }
 
 /// The members of a session that docs/json.md lists: no more, no fewer.
-const FIELDS: [&str; 31] = [
+const FIELDS: [&str; 36] = [
     "schema",
     "id",
     "name",
@@ -43,6 +43,11 @@ const FIELDS: [&str; 31] = [
     "exit_code",
     "signal",
     "files_changed",
+    "lines_added",
+    "lines_removed",
+    "commits",
+    "commands",
+    "history",
     "worktree",
     "labels",
     "metadata",
@@ -90,8 +95,75 @@ fn show_and_ls_print_the_documented_fields() {
         assert_eq!(shown[field], value, "{field}");
     }
     assert_eq!(shown["progress"]["percent"], serde_json::json!(100.0));
-    assert_eq!(fixture.json(["ls", "--all"]), Value::Array(vec![shown]));
+    // A list does not read whole logs.
+    let mut listed = shown;
+    assert!(listed["history"].take().is_object());
+    assert_eq!(fixture.json(["ls", "--all"]), Value::Array(vec![listed]));
     assert_eq!(fixture.json(["ls"]), Value::Array(Vec::new()), "an ended session is not active");
+}
+
+/// Regression: only four sums of the changes were recorded, and of a command only its failure was counted.
+#[test]
+fn show_names_files_commits_and_commands() {
+    let fixture = Fixture::new();
+    let live = fixture.owner(SessionConfig::new("refactor").name("named"));
+    let session = &live.session;
+    live.runtime.block_on(async {
+        for (iteration, path) in [(1, "src/a.rs"), (2, "src/\u{1b}[2Jb.rs")] {
+            session.start_iteration().await.unwrap();
+            let command = format!("cargo test {iteration}");
+            let executed = SessionEvent::CommandExecuted {
+                command,
+                exit_code: Some(iteration - 1),
+                signal: None,
+                duration_ms: 61_000,
+                output_bytes: 7,
+            };
+            session.record(executed).await.unwrap();
+            let changes = Changes::new()
+                .file(FileChange::modified("src/lib.rs").lines(2, 1))
+                .file(FileChange::added(path).lines(10, 0))
+                .commit(Commit::new(format!("{iteration:07x}"), "Split the module"));
+            session.complete_iteration(changes).await.unwrap();
+        }
+    });
+    let shown = fixture.show("named");
+    let counted = ["files_changed", "lines_added", "lines_removed", "commits", "commands"];
+    assert_eq!(counted.map(|name| shown[name].as_u64().unwrap()), [4, 24, 2, 2, 2]);
+    let history = &shown["history"];
+    assert_eq!(history["distinct_files"], 3, "src/lib.rs was changed twice");
+    assert_eq!(history["files"].as_array().unwrap().len(), 3);
+    assert_eq!((&history["unnamed_files"], &history["other_commits"]), (&json!(0), &json!(0)));
+    assert_eq!(history["commits"][1], json!({ "id": "0000002", "subject": "Split the module" }));
+    let command = &history["commands"][1];
+    assert_eq!((&command["command"], &command["exit_code"]), (&json!("cargo test 2"), &json!(1)));
+    assert_eq!((&command["duration_ms"], &command["signal"]), (&json!(61_000), &Value::Null));
+    let page = fixture.ctl(["show", "named"]).exits(0).stdout;
+    for line in [
+        "files       3 named; 24 lines added, 2 removed",
+        r"            src/\u{1b}[2Jb.rs",
+        "commits     2",
+        "            0000002 Split the module",
+        "commands    2, 1 failed",
+        "            cargo test 2 (exit code 1, 1m 1s)",
+    ] {
+        assert!(page.lines().any(|shown| shown == line), "{line}: {page}");
+    }
+}
+
+/// Regression: 99.6 % were listed as 100 %, which means that the work is complete.
+#[test]
+fn ls_shows_the_larger_share_rounded_down() {
+    let fixture = Fixture::new();
+    let live = fixture.owner(SessionConfig::new("import").name("nearly"));
+    live.session.progress().start(3);
+    assert!(live.session.progress().set_percent(99.6).unwrap());
+    live.runtime.block_on(async {
+        live.session.note("test.flush", Value::Null, Durability::Flushed).await.unwrap();
+    });
+    let listed = fixture.ctl(["ls"]).exits(0).stdout;
+    assert!(listed.contains("99% 0/3"), "{listed}");
+    assert_eq!(fixture.show("nearly")["progress"]["percent"], json!(99.6));
 }
 
 #[test]
