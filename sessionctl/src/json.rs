@@ -149,13 +149,13 @@ struct History {
     /// Commits that are not listed.
     other_commits: u64,
     /// The last commands, oldest first.
-    commands: Vec<Command>,
+    commands: Vec<Executed>,
     /// Commands before these.
     earlier_commands: u64,
 }
 
 #[derive(Debug, Serialize)]
-struct Command {
+struct Executed {
     /// The time at which its end was recorded.
     at: Timestamp,
     command: String,
@@ -176,7 +176,7 @@ impl From<WorkHistory> for History {
             commands: history
                 .commands
                 .into_iter()
-                .map(|executed| Command {
+                .map(|executed| Executed {
                     at: executed.at,
                     command: executed.command,
                     exit_code: executed.exit_code,
