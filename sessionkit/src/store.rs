@@ -29,6 +29,15 @@ struct LocalStore {
     output: session_runner::FileOutput,
 }
 
+/// The purpose for which a store is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Everything, which needs an intact store.
+    Work,
+    /// Verification and repair of a store that may itself be damaged.
+    Repair,
+}
+
 impl LocalStore {
     /// For a backend with a folder for each session: output goes into the session's folder.
     #[cfg(feature = "file")]
@@ -53,22 +62,35 @@ impl LocalStore {
     }
 
     /// Opens the backend that the URL names; `None` for memory.
-    fn open(url: &StoreUrl, options: ManagerOptions) -> Result<(Option<Self>, ManagerOptions)> {
+    fn open(
+        url: &StoreUrl,
+        options: ManagerOptions,
+        purpose: Purpose,
+    ) -> Result<(Option<Self>, ManagerOptions)> {
         let local = match url {
             #[cfg(feature = "file")]
             StoreUrl::File(path) => {
                 use session_storage_file::{FileStorage, FileStorageOptions};
-                let storage = Arc::new(FileStorage::open(FileStorageOptions::new(path))?);
+                let file_options = FileStorageOptions::new(path);
+                let storage = Arc::new(match purpose {
+                    Purpose::Work => FileStorage::open(file_options)?,
+                    Purpose::Repair => FileStorage::open_for_repair(file_options)?,
+                });
                 let names = Arc::<FileStorage>::clone(&storage);
                 return Ok((Some(Self::with_session_folders(storage)), options.names(names)));
             }
             #[cfg(feature = "sled")]
             StoreUrl::Sled(path) => {
                 use session_storage_sled::{SledStorage, SledStorageOptions};
-                Some(Self::with_database(Arc::new(SledStorage::open(SledStorageOptions::new(path))?)))
+                let sled_options = SledStorageOptions::new(path);
+                Some(Self::with_database(Arc::new(match purpose {
+                    Purpose::Work => SledStorage::open(sled_options)?,
+                    Purpose::Repair => SledStorage::open_for_repair(sled_options)?,
+                })))
             }
             #[cfg(feature = "sqlite")]
             StoreUrl::Sqlite(path) => {
+                // Its identity is in the database.
                 use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
                 Some(Self::with_database(Arc::new(SqliteStorage::open(SqliteStorageOptions::new(path))?)))
             }
@@ -88,8 +110,8 @@ impl LocalStore {
 }
 
 impl Store {
-    pub(crate) async fn open(url: StoreUrl, options: ManagerOptions) -> Result<Self> {
-        let (local, options) = LocalStore::open(&url, options)?;
+    pub(crate) async fn open(url: StoreUrl, options: ManagerOptions, purpose: Purpose) -> Result<Self> {
+        let (local, options) = LocalStore::open(&url, options, purpose)?;
         let (storage, presence): (Arc<dyn SessionStorage>, Arc<dyn Presence>) = match &local {
             Some(local) => {
                 (Arc::<dyn StorageMaintenance>::clone(&local.maintenance), Arc::new(local.presence.clone()))
