@@ -63,7 +63,7 @@ codes! {
     StorageFull "STORAGE_FULL" 6 "free some space and try again; acknowledged records are safe",
     /// Reading or writing the store failed.
     StorageIo "STORAGE_IO" 6 "check the disk; acknowledged records are safe",
-    /// Acknowledged records are gone.
+    /// Acknowledged records are gone, or the store itself is damaged.
     Corrupt "CORRUPT" 7 "keep a copy, then run `verify`",
     /// The log violates a rule of the state machine.
     InvalidLog "INVALID_LOG" 7 "keep a copy: this log was not written by a correct program",

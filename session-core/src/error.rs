@@ -1,5 +1,8 @@
 //! Errors of a session manager.
 
+use std::error::Error;
+use std::fmt;
+
 use crate::code::ErrorCode;
 use crate::id::SessionId;
 use crate::limits::LimitError;
@@ -12,23 +15,22 @@ use crate::storage::StorageError;
 pub type Result<T, E = SessionError> = std::result::Result<T, E>;
 
 /// An error of a session manager. Its [`code`](Self::code) has advice on what to do next.
-#[derive(Debug, Clone, thiserror::Error)]
+///
+/// `Display` is complete: it includes the cause. [`source`](Error::source) therefore returns only what lies behind that
+/// cause; the cause itself, with its type, is the field `source`.
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum SessionError {
     /// The storage failed.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
+    Storage(StorageError),
     /// The state of the session does not allow the change. The log is unchanged.
-    #[error("session {id}")]
     Transition {
         /// The session.
         id: SessionId,
         /// The rule that would have been violated.
-        #[source]
         source: TransitionError,
     },
     /// Another process owns the session, or ended it. Stop the work.
-    #[error("session {id} is no longer owned by this process: {what}")]
     Fenced {
         /// The session.
         id: SessionId,
@@ -36,7 +38,6 @@ pub enum SessionError {
         what: String,
     },
     /// The session's owner is alive, or may be.
-    #[error("session {id} is owned by {owner}, which {}", if *proven { "is alive" } else { "may be alive" })]
     Owned {
         /// The session.
         id: SessionId,
@@ -46,13 +47,11 @@ pub enum SessionError {
         proven: bool,
     },
     /// Other processes kept changing the session until the conflict timeout.
-    #[error("session {id}: gave up after repeated write conflicts")]
     Contended {
         /// The session.
         id: SessionId,
     },
     /// The text matches more than one session.
-    #[error("`{text}` is ambiguous: it matches {} sessions", candidates.len())]
     Ambiguous {
         /// The text that was given.
         text: String,
@@ -60,60 +59,49 @@ pub enum SessionError {
         candidates: Vec<SessionId>,
     },
     /// An argument is invalid.
-    #[error("{what}")]
     InvalidArgument {
         /// The argument and the problem.
         what: String,
     },
     /// A program could not be started.
-    #[error("`{program}` could not be started")]
     Spawn {
         /// The program.
         program: String,
         /// The error of the operating system.
-        #[source]
         source: std::sync::Arc<std::io::Error>,
     },
     /// A value cannot be converted from or to the requested type.
-    #[error("session {id}: the {what} does not match its type")]
     Payload {
         /// The session.
         id: SessionId,
         /// The value: checkpoint or result.
         what: &'static str,
         /// The conversion error.
-        #[source]
         source: std::sync::Arc<serde_json::Error>,
     },
     /// The work was cancelled.
-    #[error("cancelled: {reason}")]
     Cancelled {
         /// The reason.
         reason: String,
     },
     /// The session failed.
-    #[error("session {id} failed")]
     Failed {
         /// The session.
         id: SessionId,
         /// The failure.
-        #[source]
         source: FailureError,
     },
     /// The session has already completed.
-    #[error("session {id} has already completed")]
     AlreadyCompleted {
         /// The session.
         id: SessionId,
     },
     /// This process already runs the session.
-    #[error("session {id} is already run by this process")]
     OwnedHere {
         /// The session.
         id: SessionId,
     },
     /// The session has not ended.
-    #[error("session {id} has not ended: it is {state}")]
     Unfinished {
         /// The session.
         id: SessionId,
@@ -121,8 +109,66 @@ pub enum SessionError {
         state: crate::machine::StateName,
     },
     /// The manager was shut down.
-    #[error("the manager was shut down")]
     ShutDown,
+}
+
+impl fmt::Display for SessionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Storage(error) => fmt::Display::fmt(error, f),
+            Self::Transition { id, source } => write!(f, "session {id}: {source}"),
+            Self::Fenced { id, what } => {
+                write!(f, "session {id} is no longer owned by this process: {what}")
+            }
+            Self::Owned { id, owner, proven } => {
+                let liveness = if *proven { "is alive" } else { "may be alive" };
+                write!(f, "session {id} is owned by {owner}, which {liveness}")
+            }
+            Self::Contended { id } => write!(f, "session {id}: gave up after repeated write conflicts"),
+            Self::Ambiguous { text, candidates } => {
+                write!(f, "`{text}` is ambiguous: it matches {} sessions", candidates.len())
+            }
+            Self::InvalidArgument { what } => f.write_str(what),
+            Self::Spawn { program, source } => write!(f, "`{program}` could not be started: {source}"),
+            Self::Payload { id, what, source } => {
+                write!(f, "session {id}: the {what} does not match its type: {source}")
+            }
+            Self::Cancelled { reason } => write!(f, "the work was cancelled: {reason}"),
+            Self::Failed { id, source } => write!(f, "session {id} failed: {source}"),
+            Self::AlreadyCompleted { id } => write!(f, "session {id} has already completed"),
+            Self::OwnedHere { id } => write!(f, "session {id} is already run by this process"),
+            Self::Unfinished { id, state } => write!(f, "session {id} has not ended: it is {state}"),
+            Self::ShutDown => f.write_str("the manager was shut down"),
+        }
+    }
+}
+
+impl Error for SessionError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Storage(error) => error.source(),
+            Self::Transition { source, .. } => source.source(),
+            Self::Spawn { source, .. } => source.source(),
+            Self::Payload { source, .. } => source.source(),
+            Self::Failed { source, .. } => source.source(),
+            Self::Fenced { .. }
+            | Self::Owned { .. }
+            | Self::OwnedHere { .. }
+            | Self::AlreadyCompleted { .. }
+            | Self::Contended { .. }
+            | Self::Ambiguous { .. }
+            | Self::InvalidArgument { .. }
+            | Self::Cancelled { .. }
+            | Self::Unfinished { .. }
+            | Self::ShutDown => None,
+        }
+    }
+}
+
+impl From<StorageError> for SessionError {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
 }
 
 /// A failure as an error, for use with `?`.
@@ -174,3 +220,6 @@ impl From<LimitError> for SessionError {
         Self::Storage(error.into())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,14 +28,14 @@ const SHOWN_NAMES: usize = 3;
 #[non_exhaustive]
 pub enum LegacyError {
     /// It cannot be opened or listed.
-    #[error("cannot read {path} as a store of {format}")]
+    #[error("cannot read {path} as a store of {format}: {error}")]
     Unopenable {
         /// Its expected path.
         path: PathBuf,
         /// The tool.
         format: Format,
         /// The error of the system.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -43,9 +43,9 @@ impl LegacyError {
     /// Returns the stable error code.
     #[must_use]
     pub fn code(&self) -> ErrorCode {
-        let Self::Unopenable { source, .. } = self;
+        let Self::Unopenable { error, .. } = self;
         if matches!(
-            source.kind(),
+            error.kind(),
             io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::NotADirectory
         ) {
             ErrorCode::InvalidArgument
@@ -66,7 +66,7 @@ pub fn read(format: Format, path: &Path) -> Result<LegacyStore, LegacyError> {
 }
 
 fn read_with(git: &str, format: Format, path: &Path) -> Result<LegacyStore, LegacyError> {
-    let failed = |source| LegacyError::Unopenable { path: path.to_owned(), format, source };
+    let failed = |error| LegacyError::Unopenable { path: path.to_owned(), format, error };
     let mut store = LegacyStore { format, entries: Vec::new(), warnings: Vec::new() };
     match format {
         Format::Msw => entries(&mut store, path, ".msw", msw::entry),
@@ -200,6 +200,26 @@ fn refuse_duplicate_ids(entries: &mut [LegacyEntry]) {
             None => {
                 seen.insert(session.id(), session.source.clone());
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn an_unreadable_store_is_described_completely() {
+        let path = Path::new("/nonexistent/store");
+        for format in [Format::Msw, Format::Container, Format::Prodigy] {
+            let error = read(format, path).expect_err("there is no store");
+            let text = error.to_string();
+            for part in ["/nonexistent/store", format.name(), "No such file or directory"] {
+                assert!(text.contains(part), "`{text}` lacks `{part}`");
+            }
+            assert!(error.source().is_none(), "{error:?}");
         }
     }
 }

@@ -5,7 +5,8 @@ use session_core::{EventContext, EventKind, RecoveryReport, SessionEvent, Sessio
 use tracing::{Level, debug, error, info, trace, warn};
 
 /// An observer that logs one `tracing` event for each session event, with the target `session` and the fields
-/// `session`, `revision`, `attempt`, `kind` and, if the event has a readable text or a significant number, `detail`.
+/// `session`, `revision`, `attempt`, `kind` and, if the event has a readable text or a significant number, `detail`. The
+/// message is the kind in words: `session failed`.
 ///
 /// | level | events |
 /// |---|---|
@@ -40,6 +41,7 @@ impl SessionObserver for TracingObserver {
                     attempt = context.attempt,
                     kind = event.kind().name(),
                     detail = detail(event).as_deref(),
+                    "{}", message(event.kind())
                 )
             }};
         }
@@ -63,10 +65,10 @@ impl SessionObserver for TracingObserver {
     }
 
     fn on_recovery(&self, report: &RecoveryReport) {
-        info!(target: "session", recovered = report.recovered.len(), failed = report.failed.len(), "recovery");
+        info!(target: "session", recovered = report.recovered.len(), failed = report.failed.len(), "recovery finished");
         for (session, error) in &report.failed {
             let reason = error.to_string();
-            warn!(target: "session", %session, code = %error.code(), error = %visible(&reason), "not recovered");
+            warn!(target: "session", %session, code = %error.code(), error = %visible(&reason), "could not recover the session");
         }
     }
 }
@@ -93,6 +95,33 @@ fn level(kind: EventKind) -> Level {
         | EventKind::CheckpointSaved
         | EventKind::Noted
         | _ => Level::DEBUG,
+    }
+}
+
+/// Returns the message: the kind in words.
+fn message(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::Created => "session created",
+        EventKind::Started => "session started",
+        EventKind::IterationStarted => "iteration started",
+        EventKind::IterationCompleted => "iteration completed",
+        EventKind::CommandExecuted => "command executed",
+        EventKind::AnalysisCompleted => "analysis completed",
+        EventKind::ProgressReported => "progress reported",
+        EventKind::CheckpointSaved => "checkpoint saved",
+        EventKind::Noted => "note recorded",
+        EventKind::PauseRequested => "pause requested",
+        EventKind::ResumeRequested => "resume requested",
+        EventKind::CancelRequested => "cancellation requested",
+        EventKind::InputProvided => "input provided",
+        EventKind::Paused => "session paused",
+        EventKind::Interrupted => "session interrupted",
+        EventKind::Resumed => "session resumed",
+        EventKind::Completed => "session completed",
+        EventKind::Failed => "session failed",
+        EventKind::Cancelled => "session cancelled",
+        // A kind of a newer version.
+        other => other.name(),
     }
 }
 

@@ -16,8 +16,8 @@ pub const SOCKET_VARIABLE: &str = "SESSIONCTL_SOCKET";
 #[non_exhaustive]
 pub enum ReportError {
     /// The socket is no longer served: the owner is gone, or another process owns the session now.
-    #[error("the process that started this one no longer owns the session")]
-    Fenced(#[source] io::Error),
+    #[error("the process that started this one no longer owns the session: {0}")]
+    Fenced(io::Error),
     /// The owner refused the report.
     #[error("{message}")]
     Refused {
@@ -27,8 +27,8 @@ pub enum ReportError {
         message: String,
     },
     /// The connection to the owner failed.
-    #[error("cannot communicate with the owner of the session")]
-    Io(#[source] io::Error),
+    #[error("cannot communicate with the owner of the session: {0}")]
+    Io(io::Error),
 }
 
 impl ReportError {

@@ -108,7 +108,7 @@ impl Runner {
         let origin = command.origin().map_err(|error| RunError::Launch {
             program: command.program().to_owned(),
             session: None,
-            source: LaunchError::Directory(error),
+            error: LaunchError::Directory(error),
         })?;
         Ok(self.manager.create_session_from(config, Some(origin)).await?)
     }
@@ -174,10 +174,10 @@ impl Runner {
         }
         match self.launch(&session, &command, lock).await {
             Ok(run_loop) => Ok(Running::new(run_loop, self.output.clone())),
-            Err(source) => {
-                session.fail(launch_failure(command.program(), &source)).await?;
+            Err(error) => {
+                session.fail(launch_failure(command.program(), &error)).await?;
                 let program = command.program().to_owned();
-                Err(RunError::Launch { program, session: Some(session.id()), source })
+                Err(RunError::Launch { program, session: Some(session.id()), error })
             }
         }
     }
@@ -281,7 +281,7 @@ fn check_supervisor(command: &Command) -> Result<(), RunError> {
         return Ok(());
     }
     let program = command.program().to_owned();
-    Err(RunError::Launch { program, session: None, source: LaunchError::NoSupervisor })
+    Err(RunError::Launch { program, session: None, error: LaunchError::NoSupervisor })
 }
 
 async fn cancelled(session: &Session) -> String {

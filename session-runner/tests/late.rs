@@ -15,7 +15,7 @@ fn main() {
         let runner = Runner::new(&InMemorySessionManager::new());
         runner.spawn(SessionConfig::new("run"), Command::new("true")).await.expect_err("it cannot supervise")
     });
-    let RunError::Launch { source: source @ LaunchError::Unanswered { .. }, .. } = error else {
+    let RunError::Launch { error: source @ LaunchError::Unanswered { .. }, .. } = error else {
         panic!("{error:?}");
     };
     let message = source.to_string();

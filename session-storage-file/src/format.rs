@@ -1,11 +1,12 @@
-//! The store's format file: probing a path before it is used, and creating a new store.
+//! The store's format file: probing a path before it is used, and creating a new store. The repair of a damaged one is
+//! in `format_repair`.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use session_core::{FileSystem, StorageError};
+use session_core::{FileSystem, SessionId, StorageError};
 use uuid::Uuid;
 
 use crate::disk::{Disk, DiskFile, Kind, LockMode, Open};
@@ -14,10 +15,13 @@ use crate::layout::{FOLDERS, Layout, NAMES};
 use crate::lock;
 use crate::scan::read_exactly;
 use crate::slots::write_all;
-use crate::store::Store;
+use crate::store::{Purpose, Store};
 
 /// The format of the store's folders; each log has its own format in its first record.
 const FORMAT: u32 = 1;
+
+/// The largest size read of the file: a newer version's file may have more fields, but not a book's worth.
+const MAX_BYTES: u64 = 4096;
 
 #[derive(Serialize, Deserialize)]
 struct FormatFile {
@@ -32,6 +36,54 @@ pub(crate) enum Probe {
     Store,
     /// Nothing, or a store whose creation did not finish.
     Empty,
+    /// A store without a usable `FORMAT`.
+    Damaged(FormatDamage),
+}
+
+/// The damage of the file `FORMAT` of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FormatDamage {
+    /// The file is missing, but there are sessions.
+    Missing,
+    /// The file has other content.
+    Content {
+        /// The store's id, if that can still be read.
+        store: Option<Uuid>,
+    },
+    /// A folder, a link or something else is at its path.
+    NotRegular,
+}
+
+impl FormatDamage {
+    /// Describes the damage.
+    pub(crate) fn problem(self, layout: &Layout) -> String {
+        let path = layout.format();
+        match self {
+            Self::Missing => format!("{} has sessions but no file FORMAT", layout.root().display()),
+            Self::Content { .. } => format!("{} is damaged", path.display()),
+            Self::NotRegular => format!("{} is not a regular file", path.display()),
+        }
+    }
+
+    /// Returns the error of every operation but the repair.
+    fn error(self, layout: &Layout) -> StorageError {
+        let problem = self.problem(layout);
+        StorageError::StoreDamaged {
+            what: format!(
+                "{problem}: `sessionctl verify --repair` rebuilds it from the logs of the sessions"
+            ),
+        }
+    }
+}
+
+impl Probe {
+    /// Returns the error of a damaged store.
+    pub(crate) fn intact(self, layout: &Layout) -> Result<Self, StorageError> {
+        match self {
+            Self::Damaged(damage) => Err(damage.error(layout)),
+            Self::Store | Self::Empty => Ok(self),
+        }
+    }
 }
 
 /// Checks if a path is a store, or can become one. Read-only.
@@ -59,27 +111,37 @@ pub(crate) fn probe(disk: &dyn Disk, layout: &Layout) -> Result<Probe, StorageEr
         }
     }
     if names.iter().any(|name| name == "FORMAT") {
-        return read_format(disk, &layout.format()).map(|()| Probe::Store);
+        let probe = read_format(disk, layout)?;
+        if matches!(probe, Probe::Damaged(_)) && !names.iter().any(|name| name == "sessions") {
+            return unavailable(format!(
+                "{} is not the file of a store, and there are no sessions: restore it as \
+                 {{\"format\":{FORMAT},\"store\":\"<uuid>\"}}, or remove it",
+                layout.format().display()
+            ));
+        }
+        return Ok(probe);
     }
-    if let Some(foreign) = names.iter().find(|name| !NAMES.contains(&name.as_str())) {
+    let sessions = if names.iter().any(|name| name == "sessions") {
+        disk.read_dir(&layout.sessions()).context("list", &layout.sessions())?
+    } else {
+        Vec::new()
+    };
+    let foreign = names.iter().find(|name| !NAMES.contains(&name.as_str()));
+    if let Some(foreign) = foreign
+        && !sessions.iter().any(|name| name.parse::<SessionId>().is_ok())
+    {
         return unavailable(format!(
             "{} is not a store and contains other files ({foreign:?}): choose an empty or new folder",
             root.display()
         ));
     }
-    let sessions = layout.sessions();
-    if names.iter().any(|name| name == "sessions")
-        && !disk.read_dir(&sessions).context("list", &sessions)?.is_empty()
-    {
-        // FORMAT is created before the first session: either another process created both since the check
-        // above, or FORMAT was lost, and with it the information about how to read the rest.
-        if kind(disk, &layout.format())?.is_some() {
-            return read_format(disk, &layout.format()).map(|()| Probe::Store);
-        }
-        return unavailable(format!(
-            "{} has sessions but no file FORMAT: restore it as {{\"format\":{FORMAT},\"store\":\"<uuid>\"}}",
-            root.display()
-        ));
+    if !sessions.is_empty() {
+        // FORMAT is created before the first session: either another process created both since the check above, or
+        // FORMAT was lost, and with it the information about how to read the rest.
+        return match kind(disk, &layout.format())? {
+            Some(_) => read_format(disk, layout),
+            None => Ok(Probe::Damaged(FormatDamage::Missing)),
+        };
     }
     Ok(Probe::Empty)
 }
@@ -116,28 +178,45 @@ fn kind(disk: &dyn Disk, path: &Path) -> Result<Option<Kind>, StorageError> {
     }
 }
 
-fn read_format(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
-    if kind(disk, path)? != Some(Kind::File) {
-        return unavailable(format!("{} is not a regular file: restore the original", path.display()));
+/// Reads FORMAT, which is or was there.
+fn read_format(disk: &dyn Disk, layout: &Layout) -> Result<Probe, StorageError> {
+    let path = layout.format();
+    match kind(disk, &path)? {
+        Some(Kind::File) => {}
+        // Another process is repairing it.
+        None => return Ok(Probe::Damaged(FormatDamage::Missing)),
+        Some(Kind::Dir | Kind::Other) => return Ok(Probe::Damaged(FormatDamage::NotRegular)),
     }
-    let file = disk.open(path, Open::Read).context("open", path)?;
-    let length = file.len().context("stat", path)?;
-    // A newer version's file may have more fields, but not a book's worth.
-    let text =
-        read_exactly(&*file, 0, usize::try_from(length.min(4096)).unwrap_or(4096)).context("read", path)?;
-    let json: serde_json::Value =
-        text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or(serde_json::Value::Null);
-    match json.get("format").and_then(serde_json::Value::as_u64) {
+    let file = disk.open(&path, Open::Read).context("open", &path)?;
+    let length = file.len().context("stat", &path)?.min(MAX_BYTES);
+    let text = read_exactly(&*file, 0, usize::try_from(length).unwrap_or(0)).context("read", &path)?;
+    let text = text.unwrap_or_default();
+    let json: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+    // The rest of a newer version's file must not be taken for one of ours.
+    let format = json.get("format").and_then(serde_json::Value::as_u64).or_else(|| written_format(&text));
+    match format {
         Some(newer) if newer > u64::from(FORMAT) => Err(StorageError::UnsupportedFormat {
             what: format!("the store (format {newer} in {})", path.display()),
             source: None,
         }),
-        Some(1) if serde_json::from_value::<FormatFile>(json).is_ok() => Ok(()),
-        _ => unavailable(format!(
-            "{} is damaged: restore it as {{\"format\":{FORMAT},\"store\":\"<uuid>\"}}",
-            path.display()
+        Some(1) if FormatFile::deserialize(&json).is_ok() => Ok(Probe::Store),
+        None if json.get("sled").is_some() => unavailable(format!(
+            "{} is a store of another backend: open it with that backend, as in `sled:PATH`",
+            layout.root().display()
         )),
+        _ => {
+            let store = json.get("store").and_then(|store| store.as_str()?.parse().ok());
+            Ok(Probe::Damaged(FormatDamage::Content { store }))
+        }
     }
+}
+
+/// Returns the format that a damaged file still names.
+fn written_format(text: &[u8]) -> Option<u64> {
+    let text = String::from_utf8_lossy(text);
+    let (_, rest) = text.split_once("\"format\":")?;
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
 }
 
 fn unavailable<T>(what: String) -> Result<T, StorageError> {
@@ -150,7 +229,11 @@ impl Store {
         if self.ready.get().is_some() {
             return Ok(true);
         }
-        let found = probe(&*self.disk, &self.layout)? == Probe::Store;
+        let probe = probe(&*self.disk, &self.layout)?;
+        if self.purpose == Purpose::Repair && matches!(probe, Probe::Damaged(_)) {
+            return Ok(true);
+        }
+        let found = probe.intact(&self.layout)? == Probe::Store;
         if found {
             self.ready.get_or_init(|| ());
         }
@@ -163,25 +246,15 @@ impl Store {
         if_missing: CreateIfMissing,
         deadline: Instant,
     ) -> Result<Option<StoreLock>, StorageError> {
-        let path = self.layout.lock();
-        let found = probe(&*self.disk, &self.layout)?;
+        let found = probe(&*self.disk, &self.layout)?.intact(&self.layout)?;
         if found == Probe::Empty && if_missing == CreateIfMissing::No {
             return Ok(None);
         }
         if found == Probe::Empty {
             self.create_root(self.layout.root())?;
         }
-        let file = loop {
-            let file = self.disk.open(&path, Open::CreateIfAbsent).context("open", &path)?;
-            lock::acquire(&*file, &path, LockMode::Exclusive, deadline)?;
-            // A lock on a file that was removed while this process waited for it protects nothing.
-            let named = self.disk.kind(&path).context("stat", &path)?.map(|(_, identity)| identity);
-            if named == Some(file.identity().context("stat", &path)?) {
-                break file;
-            }
-        };
-        let lock = StoreLock(file);
-        if found == Probe::Empty && probe(&*self.disk, &self.layout)? == Probe::Empty {
+        let lock = self.wait_for_lock(deadline)?;
+        if found == Probe::Empty && probe(&*self.disk, &self.layout)?.intact(&self.layout)? == Probe::Empty {
             self.create_store()?;
         }
         if if_missing == CreateIfMissing::Yes && self.root_synced.get().is_none() {
@@ -189,6 +262,20 @@ impl Store {
             self.root_synced.get_or_init(|| ());
         }
         Ok(Some(lock))
+    }
+
+    /// Takes the store's lock, whatever the condition of the store is.
+    pub(crate) fn wait_for_lock(&self, deadline: Instant) -> Result<StoreLock, StorageError> {
+        let path = self.layout.lock();
+        loop {
+            let file = self.disk.open(&path, Open::CreateIfAbsent).context("open", &path)?;
+            lock::acquire(&*file, &path, LockMode::Exclusive, deadline)?;
+            // A lock on a file that was removed while this process waited for it protects nothing.
+            let named = self.disk.kind(&path).context("stat", &path)?.map(|(_, identity)| identity);
+            if named == Some(file.identity().context("stat", &path)?) {
+                return Ok(StoreLock(file));
+            }
+        }
     }
 
     /// Flushes the store itself: its creator may have died before its last flush.
@@ -244,16 +331,27 @@ impl Store {
 
     /// Creates the store in its folder, FORMAT last; the caller holds the lock.
     fn create_store(&self) -> Result<(), StorageError> {
-        let root = self.layout.root();
         self.create_folders()?;
+        let staged = self.stage_format(Uuid::new_v4())?;
+        self.publish_format(&staged)
+    }
+
+    /// Writes and flushes FORMAT under another name; the caller holds the lock.
+    pub(crate) fn stage_format(&self, store: Uuid) -> Result<PathBuf, StorageError> {
         let staged = self.layout.stage().join("FORMAT");
-        let content = serde_json::to_string(&FormatFile { format: FORMAT, store: Uuid::new_v4() })
+        let content = serde_json::to_string(&FormatFile { format: FORMAT, store })
             .expect("a number and an id are always JSON");
         self.remove_tree(&staged)?;
         let file = self.disk.open(&staged, Open::Create).context("create", &staged)?;
         write_all(&*file, format!("{content}\n").as_bytes(), 0).context("write", &staged)?;
         file.sync().context("flush", &staged)?;
-        self.disk.rename_new(&staged, &self.layout.format()).context("rename", &staged)?;
+        Ok(staged)
+    }
+
+    /// Moves FORMAT to its place, where there is none.
+    pub(crate) fn publish_format(&self, staged: &Path) -> Result<(), StorageError> {
+        let root = self.layout.root();
+        self.disk.rename_new(staged, &self.layout.format()).context("rename", staged)?;
         self.disk.sync_dir(root).context("flush", root)
     }
 }

@@ -53,6 +53,7 @@ mod error;
 #[cfg(feature = "fault-disk")]
 pub mod fault;
 mod format;
+mod format_repair;
 mod handle;
 mod layout;
 mod lock;

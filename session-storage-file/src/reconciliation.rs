@@ -11,6 +11,7 @@ impl Store {
     /// Clears leftovers and corrects the markers. Returns the sessions that are marked now.
     pub(crate) fn reconcile_store(&self) -> Result<(ReconcileReport, Vec<SessionId>), StorageError> {
         let mut report = ReconcileReport::default();
+        report.store.extend(self.rebuild_format(self.deadline())?);
         let Some(_lock) = self.lock_store(CreateIfMissing::No, self.deadline())? else {
             return Ok((report, Vec::new()));
         };

@@ -11,7 +11,7 @@ use session_core::{
 use crate::condition::{Assessment, CachedHead};
 use crate::disk::{LockMode, Open};
 use crate::error::IoContext;
-use crate::format::CreateIfMissing;
+use crate::format::{CreateIfMissing, Probe, probe};
 use crate::handle::{Handle, LogPosition, LogState};
 use crate::lock;
 use crate::slots::{Slot, Slots};
@@ -58,6 +58,9 @@ impl Store {
     /// Verifies all sessions. Read-only.
     pub(crate) fn verify_all(&self) -> Result<StoreHealth, StorageError> {
         let mut all = StoreHealth::default();
+        if let Probe::Damaged(damage) = probe(&*self.disk, &self.layout)? {
+            all.problems.push(damage.problem(&self.layout));
+        }
         let sessions = self.layout.sessions();
         if !self.is_folder(&sessions)? {
             return Ok(all);
@@ -194,7 +197,7 @@ impl Store {
         Ok(RepairReport::new(before.condition, None).loss(loss))
     }
 
-    fn unused_name(&self, path: &std::path::Path) -> Result<PathBuf, StorageError> {
+    pub(crate) fn unused_name(&self, path: &std::path::Path) -> Result<PathBuf, StorageError> {
         let mut number = 1u32;
         loop {
             let numbered = path.with_extension(number.to_string());

@@ -23,7 +23,7 @@ use crate::options::FileStorageOptions;
 use crate::pool::Pool;
 use crate::reader::{Cursors, HeadCache};
 use crate::session_queues::{QueueKey, SessionQueues};
-use crate::store::Store;
+use crate::store::{Purpose, Store};
 
 /// A store in a folder. Clones share it.
 #[derive(Debug, Clone)]
@@ -40,9 +40,20 @@ impl FileStorage {
     /// # Errors
     /// [`Unavailable`](StorageError::Unavailable) if the path is not a store and cannot become one, cannot be
     /// read, or is on a network or FUSE file system; [`UnsupportedFormat`](StorageError::UnsupportedFormat) if
-    /// a newer version created it.
+    /// a newer version created it; [`StoreDamaged`](StorageError::StoreDamaged) if its file `FORMAT` is damaged or
+    /// missing, which [`open_for_repair`](Self::open_for_repair) accepts.
     pub fn open(options: FileStorageOptions) -> Result<Self, StorageError> {
         Self::with_disk(Arc::new(RealDisk), options)
+    }
+
+    /// Opens a store that may itself be damaged, to verify and repair it. Its sessions can be read;
+    /// [`verify_all`](StorageMaintenance::verify_all) reports the damage, [`reconcile`](StorageMaintenance::reconcile)
+    /// repairs it, and until then nothing can be written.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open), except [`StoreDamaged`](StorageError::StoreDamaged).
+    pub fn open_for_repair(options: FileStorageOptions) -> Result<Self, StorageError> {
+        Self::open_for(Purpose::Repair, Arc::new(RealDisk), options)
     }
 
     /// Opens a store on a disk that the caller supplies, for tests.
@@ -50,9 +61,31 @@ impl FileStorage {
     /// # Errors
     /// Those of [`open`](Self::open).
     pub fn with_disk(disk: Arc<dyn Disk>, options: FileStorageOptions) -> Result<Self, StorageError> {
+        Self::open_for(Purpose::Work, disk, options)
+    }
+
+    /// Opens a store like [`open_for_repair`](Self::open_for_repair), on a disk that the caller supplies, for tests.
+    ///
+    /// # Errors
+    /// Those of [`open_for_repair`](Self::open_for_repair).
+    pub fn with_disk_for_repair(
+        disk: Arc<dyn Disk>,
+        options: FileStorageOptions,
+    ) -> Result<Self, StorageError> {
+        Self::open_for(Purpose::Repair, disk, options)
+    }
+
+    fn open_for(
+        purpose: Purpose,
+        disk: Arc<dyn Disk>,
+        options: FileStorageOptions,
+    ) -> Result<Self, StorageError> {
         let FileStorageOptions { path, lock_timeout, write_threads, read_threads, open_sessions } = options;
         let layout = Layout::new(path);
-        format::probe(&*disk, &layout)?;
+        let probe = format::probe(&*disk, &layout)?;
+        if purpose == Purpose::Work {
+            probe.intact(&layout)?;
+        }
         let boot = disk.boot().context("read the boot id for", layout.root())?;
         let store = Store {
             disk,
@@ -61,6 +94,7 @@ impl FileStorage {
             lock_timeout,
             cursors: Cursors::default(),
             heads: HeadCache::default(),
+            purpose,
             ready: OnceLock::new(),
             root_synced: OnceLock::new(),
         };

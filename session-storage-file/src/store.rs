@@ -24,10 +24,20 @@ pub(crate) struct Store {
     pub(crate) lock_timeout: Duration,
     pub(crate) cursors: Cursors,
     pub(crate) heads: HeadCache,
+    pub(crate) purpose: Purpose,
     /// Set once a store was found at the path.
     pub(crate) ready: OnceLock<()>,
     /// Set once the store itself is known to be durable.
     pub(crate) root_synced: OnceLock<()>,
+}
+
+/// The purpose for which a store is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Everything, which needs an intact store.
+    Work,
+    /// Verification and repair: a damaged store can be read, and reconciling it repairs it.
+    Repair,
 }
 
 impl Store {

@@ -125,8 +125,8 @@ async fn a_path_that_is_not_a_store_is_rejected_untouched() {
         ("damaged", ErrorCode::StorageUnavailable, "restore it as", Box::new(format("{\"format\":"))),
         (
             "missing FORMAT",
-            ErrorCode::StorageUnavailable,
-            "restore it as",
+            ErrorCode::Corrupt,
+            "verify --repair",
             Box::new(|path| {
                 fs::create_dir_all(path.join(format!("sessions/{}", SessionId::random()))).unwrap();
             }),

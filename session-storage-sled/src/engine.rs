@@ -10,6 +10,7 @@ use session_storage_engine::{Audit, Auditor, Marks, StoreId};
 
 use crate::db::Db;
 use crate::error::{Fault, unavailable};
+use crate::format::FormatDamage;
 use crate::layout::Layout;
 use crate::rows;
 
@@ -41,6 +42,8 @@ pub(crate) struct State {
     pub(crate) inconsistent: BTreeSet<SessionId>,
     /// The tips of logs that were audited or written since the database was opened.
     tips: HashMap<SessionId, Tip>,
+    /// Set if the store was opened for repair and its file `FORMAT` is damaged.
+    pub(crate) format_damage: Option<FormatDamage>,
     /// Set if the database has less than was acknowledged: its last change, and the last flushed one.
     pub(crate) behind_marks: Option<(u64, u64)>,
 }
@@ -142,6 +145,12 @@ impl Engine {
             self.close(fault.clone());
             Err(self.closed_by(fault))
         })
+    }
+
+    /// Describes the damage of the file `FORMAT`, if there is one.
+    pub(crate) fn format_problem(&self) -> Option<String> {
+        let damage = self.lock().format_damage?;
+        Some(damage.problem(&self.layout))
     }
 
     /// Returns the error that refuses writes to a database that has less than was acknowledged.

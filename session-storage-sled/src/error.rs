@@ -9,11 +9,11 @@ use session_core::{SessionId, StorageError};
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Fault {
     /// sled returned an error.
-    #[error("sled failed")]
-    Sled(#[source] sled::Error),
+    #[error("sled failed: {0}")]
+    Sled(sled::Error),
     /// A flush failed. It is never retried: the system may treat the data as written although it is not.
-    #[error("a flush failed")]
-    Flush(#[source] Arc<std::io::Error>),
+    #[error("a flush failed: {0}")]
+    Flush(Arc<std::io::Error>),
     /// sled panicked.
     #[error("sled panicked: {0}")]
     Panic(String),
@@ -72,11 +72,7 @@ impl Fault {
 
     /// Returns one line with the cause.
     pub(crate) fn summary(&self) -> String {
-        match self {
-            Self::Sled(error) => format!("{self}: {error}"),
-            Self::Flush(error) => format!("{self}: {error}"),
-            Self::Panic(_) | Self::Hang(_) => self.to_string(),
-        }
+        self.to_string()
     }
 }
 

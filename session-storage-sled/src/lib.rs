@@ -74,15 +74,18 @@
 //!
 //! ```text
 //! STORE/                     0700, not on a network or FUSE file system
-//!   FORMAT                   written last when a store is created
+//!   FORMAT                   the store's id; written last when a store is created
 //!   lock                     held by the process that has the store; contains its pid
 //!   unclean                  exists while the database is open, and after an unclean shutdown
 //!   db/                      files of sled
 //!   marks                    what is known to be flushed
 //!   owners/ sessions/<id>/   announcements of owners, captured output
 //!   aside/                   the database after the last unclean shutdown; `starts/`: bad snapshots
-//!   quarantine/<id>/         what was cut from damaged logs
+//!   quarantine/<id>/         what was cut from damaged logs; `FORMAT.<number>`: damaged ones
 //! ```
+//!
+//! Without a readable `FORMAT` only [`open_for_repair`](SledStorage::open_for_repair) opens the store; reconciling it
+//! rebuilds the file with the id that marks and database agree on.
 //!
 //! The rows in sled are in `rows`; `durable` flushes changes, `open` opens a database, and `unclean_shutdown` handles
 //! what an unclean shutdown leaves.
@@ -96,6 +99,7 @@ mod engine;
 mod error;
 mod files;
 mod format;
+mod format_repair;
 mod layout;
 mod lock;
 mod open;

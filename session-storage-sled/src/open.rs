@@ -34,16 +34,20 @@ pub(crate) fn open_store(
 ) -> Result<(Writer, StoreLock), StorageError> {
     let lock = lock::acquire(&layout.lock(), Instant::now() + options.lock_timeout)?;
     let boot = session_core::this_process()?.boot;
-    let (store, is_new) = match format::detect(layout)? {
-        Some(store) => (store, false),
-        None => (StoreId::random(), true),
-    };
+    let identity = format::identify(layout, options.purpose)?;
+    let is_new = identity.is_none();
+    let store = identity.map_or_else(StoreId::random, |identity| identity.store);
+    let damage = identity.and_then(|identity| identity.damage);
     if is_new {
         // A crash interrupted the creation of the store: nothing was ever acknowledged in it.
         files::remove(&layout.db())?;
         files::remove(&layout.unclean())?;
     }
-    let marks = Marks::open(layout.folders().marks(), store)?;
+    let marks = Marks::open(layout.folders().marks(), store).map_err(|error| {
+        // Either FORMAT or the marks are wrong; the database shows which.
+        let damage = if is_new { Ok(None) } else { format::other_store(layout, store) };
+        damage.ok().flatten().map_or(error, |damage| damage.error(layout))
+    })?;
     let previous = unclean_shutdown::read_previous(layout, &boot)?;
     unclean_shutdown::finish_copies(layout)?;
     unclean_shutdown::set_aside(layout, previous)?;
@@ -74,6 +78,12 @@ pub(crate) fn open_store(
             layout.root().display(),
             meta.store
         )));
+    }
+    if let Some(damage) = damage {
+        if meta.is_none() {
+            return Err(damage.refusal(layout, "the database does not name its store either"));
+        }
+        state.format_damage = Some(damage);
     }
     let (change, flushed) = (meta.map_or(0, |meta| meta.change), marks.change());
     if meta.is_none() || change < flushed {

@@ -13,6 +13,16 @@ pub struct SledStorageOptions {
     pub(crate) engine_timeout: Duration,
     pub(crate) read_threads: NonZeroUsize,
     pub(crate) cache_bytes: u64,
+    pub(crate) purpose: Purpose,
+}
+
+/// The purpose for which a store is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Everything, which needs an intact store.
+    Work,
+    /// Verification and repair: a store without a usable `FORMAT` can be read, and reconciling it repairs it.
+    Repair,
 }
 
 impl SledStorageOptions {
@@ -24,6 +34,7 @@ impl SledStorageOptions {
             engine_timeout: Duration::from_secs(120),
             read_threads: const { NonZeroUsize::new(2).expect("the default is not 0") },
             cache_bytes: 64 * 1024 * 1024,
+            purpose: Purpose::Work,
         }
     }
 

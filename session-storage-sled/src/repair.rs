@@ -109,6 +109,7 @@ impl Writer {
     /// Repairs what crashes left. Writes nothing if nothing needs repair.
     pub(crate) fn reconcile(&mut self) -> Result<ReconcileReport, WriteError> {
         let mut report = ReconcileReport::default();
+        report.store.extend(self.rebuild_format()?);
         let folders = self.engine.layout.folders();
         let to_check = {
             let state = self.engine.lock();

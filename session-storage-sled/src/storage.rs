@@ -15,7 +15,7 @@ use session_core::{
 
 use crate::db::Db;
 use crate::engine::Engine;
-use crate::options::SledStorageOptions;
+use crate::options::{Purpose, SledStorageOptions};
 use crate::store::Store;
 use crate::worker::{CreateIfMissing, Worker};
 use crate::writer::{Append, Request, Response};
@@ -38,9 +38,23 @@ impl SledStorage {
     /// # Errors
     /// [`Unavailable`](StorageError::Unavailable) if another process has the store, if the path is not a store and
     /// cannot become one, is on a network or FUSE file system, or if its database cannot be opened;
-    /// [`UnsupportedFormat`](StorageError::UnsupportedFormat) if a newer version created it.
+    /// [`UnsupportedFormat`](StorageError::UnsupportedFormat) if a newer version created it;
+    /// [`StoreDamaged`](StorageError::StoreDamaged) if its file `FORMAT` is damaged or missing, which
+    /// [`open_for_repair`](Self::open_for_repair) accepts.
     pub fn open(options: SledStorageOptions) -> Result<Self, StorageError> {
         Ok(Self { store: Store::open(options)? })
+    }
+
+    /// Opens a store that may itself be damaged, to verify and repair it. Its sessions can be read;
+    /// [`verify_all`](StorageMaintenance::verify_all) reports the damage, [`reconcile`](StorageMaintenance::reconcile)
+    /// repairs it, and until then nothing can be written.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open); [`StoreDamaged`](StorageError::StoreDamaged) if the store's id cannot be read from
+    /// its marks either.
+    pub fn open_for_repair(mut options: SledStorageOptions) -> Result<Self, StorageError> {
+        options.purpose = Purpose::Repair;
+        Self::open(options)
     }
 
     /// Returns the store's folder.
@@ -200,6 +214,8 @@ impl StorageMaintenance for SledStorage {
                 Err(error) => all.failed.push((id, error)),
             }
         }
+        let problem = |engine: &Engine, _: &Db| Ok(engine.format_problem());
+        all.problems.extend(self.read(problem).await?.flatten());
         let foreign = |engine: &Engine, _: &Db| engine.layout.folders().list_session_folders();
         all.foreign = self.read(foreign).await?.map(|(_, foreign)| foreign).unwrap_or_default();
         Ok(all)

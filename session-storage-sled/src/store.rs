@@ -45,7 +45,7 @@ impl Store {
     /// Returns the store in a folder: shared if this process has it open already, else opened now. Creates nothing.
     pub(crate) fn open(mut options: SledStorageOptions) -> Result<Arc<Self>, StorageError> {
         let layout = Layout::new(options.path.clone());
-        format::detect(&layout)?;
+        format::identify(&layout, options.purpose)?;
         let path = canonical(&options.path);
         options.path.clone_from(&path);
         let store = {
@@ -120,7 +120,9 @@ impl Store {
             return Ok(Some(worker));
         }
         // The check of a path without a store is short enough to run here.
-        if create_if_missing == CreateIfMissing::No && format::detect(&self.layout)?.is_none() {
+        if create_if_missing == CreateIfMissing::No
+            && format::identify(&self.layout, self.options.purpose)?.is_none()
+        {
             return Ok(None);
         }
         let (reply, replied) = oneshot::channel();

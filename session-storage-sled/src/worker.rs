@@ -62,7 +62,7 @@ impl Worker {
         changes: &Arc<Notify>,
     ) -> Result<Option<Self>, StorageError> {
         let layout = Layout::new(options.path.clone());
-        if format::detect(&layout)?.is_none() && create_if_missing == CreateIfMissing::No {
+        if format::identify(&layout, options.purpose)?.is_none() && create_if_missing == CreateIfMissing::No {
             return Ok(None);
         }
         Folders::create(layout.root())?;

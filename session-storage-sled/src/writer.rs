@@ -193,6 +193,12 @@ impl Writer {
     }
 
     fn process_one(&mut self, request: Request) -> Result<Response, WriteError> {
+        let damage = self.engine.lock().format_damage;
+        if let Some(damage) = damage
+            && !matches!(request, Request::Reconcile)
+        {
+            return Err(damage.error(&self.engine.layout).into());
+        }
         match request {
             Request::Append(append) => {
                 let Append { id, expected, batch, .. } = *append;

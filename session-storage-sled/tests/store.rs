@@ -103,11 +103,13 @@ async fn created_files_are_for_their_user_alone() {
 async fn a_path_that_is_not_a_store_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
-    let refused = |what: &str| {
+    let refused_with = |code: ErrorCode, what: &str| {
         let error = try_open(&path).unwrap_err();
-        assert_eq!(error.code(), ErrorCode::StorageUnavailable, "{what}: {error}");
+        assert_eq!(error.code(), code, "{what}: {error}");
         error.to_string()
     };
+    let refused = |what: &str| refused_with(ErrorCode::StorageUnavailable, what);
+    let damaged = |what: &str| refused_with(ErrorCode::Corrupt, what);
     fs::write(&path, "a file").unwrap();
     refused("a file");
     fs::remove_file(&path).unwrap();
@@ -126,18 +128,18 @@ async fn a_path_that_is_not_a_store_is_refused() {
     let log = Log::stored(&open(&path), 1).await;
     let format = fs::read_to_string(path.join("FORMAT")).unwrap();
     fs::remove_file(path.join("FORMAT")).unwrap();
-    assert!(refused("a store without FORMAT").contains("FORMAT"));
+    assert!(damaged("a store without FORMAT").contains("FORMAT"));
     fs::write(path.join("FORMAT"), format.replace("\"id\":\"", "\"id\":\"x")).unwrap();
-    refused("an invalid id");
+    damaged("an invalid id");
     let other = "5d4d2f7e-52f7-4dcd-9e0b-3b1f5f1a4b5e";
     fs::write(path.join("FORMAT"), format!("{{\"sled\":1,\"id\":\"{other}\"}}")).unwrap();
-    assert!(refused("another store's FORMAT").contains(other));
+    assert!(damaged("another store's FORMAT").contains(other));
     fs::write(path.join("FORMAT"), format).unwrap();
     // The marks of another store.
     let other_store = folder.path().join("other");
     Log::stored(&open(&other_store), 1).await;
     fs::copy(other_store.join("marks"), path.join("marks")).unwrap();
-    assert!(refused("another store's marks").contains("marks"));
+    assert!(damaged("another store's marks").contains("marks"));
     fs::remove_file(path.join("marks")).unwrap();
     assert!(open(&path).head(log.id).await.unwrap().is_some());
 }

@@ -309,11 +309,12 @@ pub(crate) enum Policy {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl verify\n\n\
-    Exits with 0 if every session is healthy or torn (the next write repairs it), with 7 otherwise.")]
+    Exits with 0 if every session is healthy or torn (the next write repairs it), or its loss was accepted, and with 7 \
+    otherwise. Opens a store that is itself damaged, too.")]
 pub(crate) struct Verify {
     /// Sessions to check [default: all]
     pub(crate) ids: Vec<String>,
-    /// Repair what can be repaired without losing flushed records
+    /// Repair the store and its sessions, as far as that loses no flushed records
     #[arg(long)]
     pub(crate) repair: bool,
     /// Also repair sessions that have lost flushed records; these stay lost

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-use sessionkit::{ManagerOptions, SessionId, Store, StoreUrl, text::visible};
+use sessionkit::{ManagerOptions, SessionError, SessionId, StorageError, Store, StoreUrl, text::visible};
 
 use crate::args::Global;
 use crate::detach::Caller;
@@ -62,9 +62,22 @@ impl Context {
         Ok(if self.verbose.is_some() { store.map_manager(verbose::observed) } else { store })
     }
 
+    /// Opens the store to verify it, even if it is itself damaged. Then also returns the damage.
+    pub(crate) async fn open_to_verify(&self) -> Result<(Store, Option<String>)> {
+        match open_at(self.url()?, ManagerOptions::new()).await {
+            Err(SessionError::Storage(StorageError::StoreDamaged { what })) => {
+                let options = ManagerOptions::new().recovery(None);
+                let store = sessionkit::Builder::new(self.url()?).options(options).open_for_repair().await;
+                // The hint is the repair of the store, which is not possible.
+                Ok((store.map_err(|error| Failure::from(error).next(&["verify"]))?, Some(what)))
+            }
+            opened => Ok((opened?, None)),
+        }
+    }
+
     /// Opens a second store, such as the target of a migration.
     pub(crate) async fn open_other(url: &OsStr) -> Result<Store> {
-        open_at(persistent(StoreUrl::parse(url)?)?, ManagerOptions::new()).await
+        Ok(open_at(persistent(StoreUrl::parse(url)?)?, ManagerOptions::new()).await?)
     }
 
     /// Returns the storage for the output of programs.
@@ -113,7 +126,7 @@ impl Context {
     }
 }
 
-async fn open_at(url: StoreUrl, options: ManagerOptions) -> Result<Store> {
+async fn open_at(url: StoreUrl, options: ManagerOptions) -> Result<Store, SessionError> {
     let store = sessionkit::Builder::new(url).options(options.recovery(None)).open_store().await?;
     tracing::debug!(store = %store.url(), "opened");
     Ok(store)

@@ -26,9 +26,9 @@ pub(crate) enum Failure {
 #[derive(Debug)]
 pub(crate) struct Details {
     code: ErrorCode,
-    /// The message, without its causes.
+    /// The message, complete by itself.
     message: String,
-    /// The causes, from the nearest to the last.
+    /// The causes that the message does not contain, from the nearest to the last.
     causes: Vec<String>,
     /// The session concerned.
     session: Option<SessionId>,
@@ -112,6 +112,9 @@ impl From<SessionError> for Failure {
     fn from(error: SessionError) -> Self {
         let code = error.code();
         let failure = Self::chain(code, &error);
+        if let SessionError::Storage(StorageError::StoreDamaged { .. }) = error {
+            return failure.next(&["verify", "--repair"]);
+        }
         match session_of(&error) {
             Some(id) => failure.about(id),
             None => failure,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sessionkit::{Liveness, SessionId, SessionManager};
 use tokio::time::Instant;
 
+use crate::advice::advise;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 
@@ -71,6 +72,7 @@ impl<'a> Follower<'a> {
         };
         self.reported_attempt = Some(attempt);
         let text = format!("{reason}: nothing new comes until it is resumed");
-        self.context.hint(&text, &[self.id], &["resume", &self.id.to_string()]);
+        let advice = advise(self.manager, self.id).await;
+        self.context.hint(&advice.append_to(&text), &[self.id], &advice.next());
     }
 }

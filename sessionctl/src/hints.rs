@@ -2,6 +2,7 @@
 
 use sessionkit::{Evidence, SessionId, SessionManager};
 
+use crate::advice::advise;
 use crate::context::Context;
 use crate::error::Result;
 use crate::render::short;
@@ -32,11 +33,14 @@ pub(crate) async fn report_crashed(
     let names = names.join(", ");
     match ids.as_slice() {
         [] => {}
-        [one] => context.hint(
-            &format!("session {names} has crashed: {}", if rebooted { REBOOTED } else { "its owner died" }),
-            &ids,
-            &["resume", &one.to_string()],
-        ),
+        [one] => {
+            let text = format!(
+                "session {names} has crashed: {}",
+                if rebooted { REBOOTED } else { "its owner died" }
+            );
+            let advice = advise(manager, *one).await;
+            context.hint(&advice.append_to(&text), &ids, &advice.next());
+        }
         many => context.hint(
             &format!(
                 "{} sessions have crashed ({}): {names}",

@@ -19,6 +19,7 @@
 //! `verb` has one file for each verb, `render` the output for people, `json` the output for programs, and `error` the
 //! reports of failures.
 
+mod advice;
 mod args;
 mod context;
 mod detach;

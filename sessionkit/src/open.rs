@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use session_core::{ManagerOptions, ObservableSessionManager, Result, SessionManager, SessionObserver};
 
-use crate::store::Store;
+use crate::store::{Purpose, Store};
 use crate::url::StoreUrl;
 
 /// Opens a store and returns its manager, with default options: crashed sessions are paused, and can then be resumed.
@@ -21,7 +21,8 @@ use crate::url::StoreUrl;
 ///
 /// # Errors
 /// `INVALID_ARGUMENT` if the URL is invalid, `STORAGE_UNAVAILABLE` or `UNSUPPORTED_FORMAT` if this version cannot use
-/// what is stored there, and the errors of the recovery.
+/// what is stored there, `CORRUPT` if the store itself is damaged (`sessionctl verify --repair`), and the errors of the
+/// recovery.
 pub async fn open(url: &str) -> Result<Arc<dyn SessionManager>> {
     builder(url).open().await
 }
@@ -145,7 +146,7 @@ impl Builder {
     /// # Errors
     /// The errors of [`open`].
     pub async fn open_store(self) -> Result<Store> {
-        let store = Store::open(self.url?, self.options).await?;
+        let store = Store::open(self.url?, self.options, Purpose::Work).await?;
         if self.observers.is_empty() {
             return Ok(store);
         }
@@ -156,5 +157,15 @@ impl Builder {
             };
             Arc::new(self.observers.into_iter().fold(observed, add))
         }))
+    }
+
+    /// Opens a store that may itself be damaged, to verify and repair it: its sessions can be read, nothing is
+    /// recovered, and nothing can be written before [`reconcile`](session_core::StorageMaintenance::reconcile) has
+    /// repaired the store.
+    ///
+    /// # Errors
+    /// The errors of [`open`]; `CORRUPT` if the damage is too great for that, too.
+    pub async fn open_for_repair(self) -> Result<Store> {
+        Store::open(self.url?, self.options.recovery(None), Purpose::Repair).await
     }
 }

@@ -30,13 +30,26 @@ pub struct Store {
     programs: Programs,
 }
 
+/// The purpose for which a store is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Everything, which needs an intact store.
+    Work,
+    /// Verification and repair of a store that may itself be damaged.
+    Repair,
+}
+
 /// Opens the backend that the URL names.
-async fn open_backend(url: &StoreUrl) -> Result<Backend> {
+async fn open_backend(url: &StoreUrl, purpose: Purpose) -> Result<Backend> {
     match url {
         #[cfg(feature = "file")]
         StoreUrl::File(path) => {
             use session_storage_file::{FileStorage, FileStorageOptions};
-            let storage = Arc::new(FileStorage::open(FileStorageOptions::new(path))?);
+            let options = FileStorageOptions::new(path);
+            let storage = Arc::new(match purpose {
+                Purpose::Work => FileStorage::open(options)?,
+                Purpose::Repair => FileStorage::open_for_repair(options)?,
+            });
             let names = Arc::<FileStorage>::clone(&storage);
             let backend = Backend::with_maintenance(storage).names(names);
             #[cfg(all(feature = "runner", target_os = "linux"))]
@@ -46,7 +59,11 @@ async fn open_backend(url: &StoreUrl) -> Result<Backend> {
         #[cfg(feature = "sled")]
         StoreUrl::Sled(path) => {
             use session_storage_sled::{SledStorage, SledStorageOptions};
-            Ok(Backend::with_maintenance(Arc::new(SledStorage::open(SledStorageOptions::new(path))?)))
+            let options = SledStorageOptions::new(path);
+            Ok(Backend::with_maintenance(Arc::new(match purpose {
+                Purpose::Work => SledStorage::open(options)?,
+                Purpose::Repair => SledStorage::open_for_repair(options)?,
+            })))
         }
         #[cfg(feature = "sqlite")]
         StoreUrl::Sqlite(path) => {
@@ -68,8 +85,8 @@ async fn open_backend(url: &StoreUrl) -> Result<Backend> {
 }
 
 impl Store {
-    pub(crate) async fn open(url: StoreUrl, options: ManagerOptions) -> Result<Self> {
-        let backend = open_backend(&url).await?;
+    pub(crate) async fn open(url: StoreUrl, options: ManagerOptions, purpose: Purpose) -> Result<Self> {
+        let backend = open_backend(&url, purpose).await?;
         let presence = backend.chosen_presence()?;
         let options = match &backend.names {
             Some(names) => options.names(Arc::clone(names)),

@@ -7,6 +7,7 @@ mod cycles;
 mod finding;
 mod invariant_tests;
 mod layers;
+mod log_messages;
 mod manifests;
 mod patches;
 mod reading_list;
@@ -31,7 +32,8 @@ Checks all files that git tracks or would add. Each finding is one line with its
 refused words in comments, texts and names; doc comments that open with a question word; names of
 more than 60 characters; files of more than 400 lines without tests and comments; cycles between the
 modules of a crate; dependencies that break the layers; incomplete manifests; invariants without a
-test; stale seeded bugs; dead links; stubs; paths of one machine. Exits with 1 if there is a finding.",
+test; stale seeded bugs; dead links; stubs; paths of one machine; log calls without a message.
+Exits with 1 if there is a finding.",
     options: &[
         ("--words [WORD]", "print the counts of the words to review, or the places of one; exits with 0"),
         ("--cycles", "print all cycles between modules, the known ones too; exits with 0"),
@@ -85,6 +87,7 @@ fn check(packages: &[Package], files: &[File]) -> Vec<Finding> {
         findings.extend(words::check(file));
         if file.is("rs") {
             findings.extend(sources::check(file));
+            findings.extend(log_messages::check(file));
         }
     }
     findings

@@ -34,7 +34,7 @@ pub struct CancellationToken {
 
 /// The error of cancelled work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("cancelled: {reason}")]
+#[error("the work was cancelled: {reason}")]
 #[non_exhaustive]
 pub struct CancelledError {
     /// The reason.

@@ -32,7 +32,7 @@ fn the_first_reason_stays() {
     assert!(source.is_cancelled() && source.token().is_cancelled());
     let error = token.check().unwrap_err();
     assert_eq!(error, CancelledError { reason: "disk full".into() });
-    assert_eq!(error.to_string(), "cancelled: disk full");
+    assert_eq!(error.to_string(), "the work was cancelled: disk full");
     assert_eq!(SessionError::from(error).code().as_str(), "CANCELLED");
 }
 

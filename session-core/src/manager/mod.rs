@@ -40,6 +40,7 @@ mod dispatch;
 mod engine;
 mod events;
 mod ext;
+mod follow;
 mod identity;
 mod locked_session;
 mod log_tail;

@@ -1,6 +1,5 @@
 //! The manager over a storage. Each method is one decision that the engine executes.
 
-use std::cmp::Ordering;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use serde_json::Value;
 
 use super::acquire::{Acquire, acquire};
 use super::engine::Engine;
+use super::follow;
 use super::identity::Identity;
 use super::locked_session::LockedSession;
 use super::log_writer::LogWriter;
@@ -36,8 +36,6 @@ use crate::storage::{
     ListOrder, MemoryStorage, SessionFilter, SessionStorage, SessionStorageExt as _, StorageError,
 };
 
-/// The number of records that are read in one go.
-const PAGE: NonZeroUsize = NonZeroUsize::new(256).expect("256 is not 0");
 /// Default age above which `cleanup` deletes ended sessions.
 const KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
@@ -305,18 +303,7 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
     }
 
     async fn wait_for(&self, id: SessionId, states: &[StateName]) -> Result<Head> {
-        loop {
-            let head = self.get_head(id).await?;
-            let mark_flushed = |head: &Head| head.state().is_final() || states.contains(&head.state().name());
-            if mark_flushed(&head) {
-                let head = self.engine().storage().flushed_head(id).await?;
-                if mark_flushed(&head) {
-                    return Ok(head);
-                }
-                continue;
-            }
-            self.engine().storage().changed(id, head.tip, self.engine().intervals.poll).await;
-        }
+        follow::wait_for(self.engine(), id, states).await
     }
 
     async fn read_log(&self, id: SessionId, after: u64, limit: usize) -> Result<Vec<StoredRecord>> {
@@ -333,23 +320,7 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
     }
 
     async fn next_records(&self, id: SessionId, after: u64) -> Result<Vec<StoredRecord>> {
-        let storage = self.engine().storage();
-        loop {
-            let records = storage.records(id, after, PAGE).await?.records;
-            if !records.is_empty() {
-                return Ok(records);
-            }
-            let head = self.get_head(id).await?;
-            match head.tip.revision.cmp(&after) {
-                Ordering::Less => {
-                    return Err(StorageError::Conflict { id, expected: None, actual: Some(head.tip) }.into());
-                }
-                Ordering::Equal if head.state().is_final() => return Ok(Vec::new()),
-                Ordering::Equal => storage.changed(id, head.tip, self.engine().intervals.poll).await,
-                // The log has grown between the two reads.
-                Ordering::Greater => {}
-            }
-        }
+        follow::next_records(self.engine(), id, after).await
     }
 
     async fn delete_session(&self, id: SessionId) -> Result<()> {

@@ -15,8 +15,8 @@ use crate::time::Timestamp;
 #[non_exhaustive]
 pub enum DecodeError {
     /// The line is not a record of any version.
-    #[error("not a record")]
-    Malformed(#[source] serde_json::Error),
+    #[error("not a record: {0}")]
+    Malformed(serde_json::Error),
     /// The event has a kind that this version does not know.
     #[error("unknown event kind `{kind}`")]
     UnknownKind {

@@ -1,6 +1,7 @@
 //! Errors of a storage, one variant for each reaction of the caller.
 
 use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::code::ErrorCode;
@@ -13,17 +14,18 @@ use crate::record::{DecodeError, Tip};
 pub(crate) type Source = Arc<dyn Error + Send + Sync>;
 
 /// An error of a storage. Its [`code`](Self::code) has advice on what to do next.
-#[derive(Debug, Clone, thiserror::Error)]
+///
+/// `Display` is complete: it includes the cause. [`source`](Error::source) therefore returns only what lies behind that
+/// cause; the cause itself, with its type, is the field `source`.
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum StorageError {
     /// The session does not exist.
-    #[error("no session {id}")]
     NotFound {
         /// The session.
         id: SessionId,
     },
     /// The log does not end where the caller expected. Nothing changed: read the new records, then decide again.
-    #[error("the log of session {id} ends at {}, not at {}", display_tip(*actual), display_tip(*expected))]
     Conflict {
         /// The session.
         id: SessionId,
@@ -33,58 +35,46 @@ pub enum StorageError {
         actual: Option<Tip>,
     },
     /// The limit of active sessions is reached.
-    #[error("Maximum {limit} sessions supported. Destroy a session to create a new one.")]
     MaxSessions {
         /// The limit.
         limit: usize,
     },
     /// No space left. Nothing was appended; existing records are safe.
-    #[error("no space left for {what}")]
     Full {
         /// The data that was being written.
         what: String,
         /// The error of the operating system or database.
-        #[source]
         source: Source,
     },
     /// The storage cannot be used now, or not by this process.
-    #[error("{what}")]
     Unavailable {
         /// The problem and the object that has it.
         what: String,
         /// The error of the operating system or database, if there is one.
-        #[source]
         source: Option<Source>,
     },
     /// Input or output failed. Nothing was acknowledged.
-    #[error("{what}")]
     Io {
         /// The operation and its object.
         what: String,
         /// The error of the operating system or database.
-        #[source]
         source: Source,
     },
     /// It is unknown whether the append took place: read the log before deciding again.
-    #[error("session {id}: unknown whether the last change was stored")]
     OutcomeUnknown {
         /// The session.
         id: SessionId,
         /// The cause of the uncertainty.
-        #[source]
         source: Source,
     },
     /// The storage, or this session of it, was closed after a failure.
-    #[error("{what} is closed")]
     Closed {
         /// The object that is closed.
         what: String,
         /// The failure, if one is known.
-        #[source]
         source: Option<Source>,
     },
     /// Acknowledged records are gone.
-    #[error("session {id} is damaged: readable up to revision {readable}, {what}")]
     Corrupt {
         /// The session.
         id: SessionId,
@@ -93,35 +83,106 @@ pub enum StorageError {
         /// The damage.
         what: String,
     },
+    /// The store itself is damaged, apart from its sessions. Nothing is lost; a repair of the store is needed first.
+    StoreDamaged {
+        /// The damaged object, the damage, and the repair.
+        what: String,
+    },
     /// All sums are valid, but the log violates a rule of the state machine.
-    #[error("session {id}: revision {revision} violates a rule of the state machine")]
     Invalid {
         /// The session.
         id: SessionId,
         /// The revision that violates the rule.
         revision: u64,
         /// The rule.
-        #[source]
         source: TransitionError,
     },
     /// Written by a newer version: readable at most, never writable by this one.
-    #[error("{what} was written by a newer version")]
     UnsupportedFormat {
         /// The object that was.
         what: String,
         /// The part that this version does not know, if that is known.
-        #[source]
         source: Option<Source>,
     },
     /// An argument is invalid for this storage.
-    #[error("{what}")]
     InvalidArgument {
         /// The argument and the problem.
         what: String,
     },
     /// An argument exceeds a limit of the format.
-    #[error(transparent)]
-    Limit(#[from] LimitError),
+    Limit(LimitError),
+}
+
+impl fmt::Display for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound { id } => write!(f, "no session {id}"),
+            Self::Conflict { id, expected, actual } => write!(
+                f,
+                "the log of session {id} ends at {}, not at {}",
+                display_tip(*actual),
+                display_tip(*expected)
+            ),
+            Self::MaxSessions { limit } => {
+                write!(f, "Maximum {limit} sessions supported. Destroy a session to create a new one.")
+            }
+            Self::Full { what, source } => write!(f, "no space left for {what}: {source}"),
+            Self::Unavailable { what, source: None }
+            | Self::StoreDamaged { what }
+            | Self::InvalidArgument { what } => f.write_str(what),
+            Self::Unavailable { what, source: Some(source) } | Self::Io { what, source } => {
+                write!(f, "{what}: {source}")
+            }
+            Self::OutcomeUnknown { id, source } => {
+                write!(f, "session {id}: unknown whether the last change was stored: {source}")
+            }
+            Self::Closed { what, source: None } => write!(f, "{what} is closed"),
+            Self::Closed { what, source: Some(source) } => write!(f, "{what} is closed: {source}"),
+            Self::Corrupt { id, readable, what } => {
+                write!(f, "session {id} is damaged: readable up to revision {readable}, {what}")
+            }
+            Self::Invalid { id, revision, source } => {
+                write!(f, "session {id}: revision {revision} violates a rule of the state machine: {source}")
+            }
+            Self::UnsupportedFormat { what, source: None } => {
+                write!(f, "{what} was written by a newer version")
+            }
+            Self::UnsupportedFormat { what, source: Some(source) } => {
+                write!(f, "{what} was written by a newer version: {source}")
+            }
+            Self::Limit(error) => fmt::Display::fmt(error, f),
+        }
+    }
+}
+
+impl Error for StorageError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Full { source, .. }
+            | Self::Io { source, .. }
+            | Self::OutcomeUnknown { source, .. }
+            | Self::Unavailable { source: Some(source), .. }
+            | Self::Closed { source: Some(source), .. }
+            | Self::UnsupportedFormat { source: Some(source), .. } => source.source(),
+            Self::Invalid { source, .. } => source.source(),
+            Self::NotFound { .. }
+            | Self::Conflict { .. }
+            | Self::MaxSessions { .. }
+            | Self::Unavailable { source: None, .. }
+            | Self::Closed { source: None, .. }
+            | Self::Corrupt { .. }
+            | Self::StoreDamaged { .. }
+            | Self::UnsupportedFormat { source: None, .. }
+            | Self::InvalidArgument { .. }
+            | Self::Limit(_) => None,
+        }
+    }
+}
+
+impl From<LimitError> for StorageError {
+    fn from(error: LimitError) -> Self {
+        Self::Limit(error)
+    }
 }
 
 fn display_tip(tip: Option<Tip>) -> String {
@@ -141,7 +202,7 @@ impl StorageError {
             Self::Io { .. } => ErrorCode::StorageIo,
             Self::OutcomeUnknown { .. } => ErrorCode::OutcomeUnknown,
             Self::Closed { .. } => ErrorCode::Closed,
-            Self::Corrupt { .. } => ErrorCode::Corrupt,
+            Self::Corrupt { .. } | Self::StoreDamaged { .. } => ErrorCode::Corrupt,
             Self::Invalid { .. } => ErrorCode::InvalidLog,
             Self::UnsupportedFormat { .. } => ErrorCode::UnsupportedFormat,
             Self::InvalidArgument { .. } | Self::Limit(LimitError::Invalid { .. }) => {

@@ -230,6 +230,8 @@ pub struct Loss {
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct ReconcileReport {
+    /// Repairs of the store itself, apart from its sessions: one sentence each.
+    pub store: Vec<String>,
     /// Active sessions that were repaired, each with its condition before.
     pub repaired: Vec<(SessionId, Condition)>,
     /// Active sessions that could not be repaired, each with the reason.

@@ -97,14 +97,15 @@ fn each_event_is_logged_with_its_revision_and_kind() {
         }
     });
     let expected = [
-        (Level::ERROR, "failed", Some(r"no\u{1b}[2J space")),
-        (Level::INFO, "cancel_requested", Some("enough (by me)")),
-        (Level::DEBUG, "checkpoint_saved", None),
-        (Level::DEBUG, "command_executed", Some("exit code 3 after 12 ms")),
-        (Level::TRACE, "progress_reported", Some("41 % link")),
+        (Level::ERROR, "failed", "session failed", Some(r"no\u{1b}[2J space")),
+        (Level::INFO, "cancel_requested", "cancellation requested", Some("enough (by me)")),
+        (Level::DEBUG, "checkpoint_saved", "checkpoint saved", None),
+        (Level::DEBUG, "command_executed", "command executed", Some("exit code 3 after 12 ms")),
+        (Level::TRACE, "progress_reported", "progress reported", Some("41 % link")),
     ];
-    let expected = expected.map(|(level, kind, detail)| {
-        let mut fields = vec![("session", ID), ("revision", "7"), ("attempt", "2"), ("kind", kind)];
+    let expected = expected.map(|(level, kind, message, detail)| {
+        let mut fields =
+            vec![("session", ID), ("revision", "7"), ("attempt", "2"), ("kind", kind), ("message", message)];
         fields.extend(detail.map(|detail| ("detail", detail)));
         line(level, &fields)
     });
@@ -124,6 +125,19 @@ fn missed_events_and_recoveries_are_logged() {
     assert_eq!(lines[0].fields["missed"], "3");
     assert_eq!(lines[1].fields["failed"], "1");
     assert_eq!(lines[2].fields["code"], "CONFLICT");
+    for line in &lines {
+        assert!(line.fields["message"].contains(' '), "{line:?}");
+    }
+}
+
+/// Regression: in the default formatter, a line began with its fields and had no text.
+#[test]
+fn every_kind_has_a_message_in_words() {
+    let mut messages: Vec<&str> = EventKind::ALL.iter().map(|kind| message(*kind)).collect();
+    assert!(messages.iter().all(|text| text.contains(' ') && !text.contains('_')), "{messages:?}");
+    messages.sort_unstable();
+    messages.dedup();
+    assert_eq!(messages.len(), EventKind::ALL.len());
 }
 
 /// Checks the table in the docs, by level.

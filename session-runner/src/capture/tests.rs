@@ -262,7 +262,7 @@ impl OutputWriter for FullDisk {
             return Err(OutputError::Io {
                 action: "write",
                 path: "output".into(),
-                source: io::ErrorKind::StorageFull.into(),
+                error: io::ErrorKind::StorageFull.into(),
             });
         }
         self.inner.append(stream, attempt, at, bytes)

@@ -24,15 +24,14 @@ pub enum OutputError {
         offset: u64,
     },
     /// A system call failed.
-    #[error("cannot {action} {}", path.display())]
+    #[error("cannot {action} {}: {error}", path.display())]
     Io {
         /// The action.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
         /// The error of the system.
-        #[source]
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -43,9 +42,8 @@ impl OutputError {
         match self {
             Self::Busy { .. } => ErrorCode::Conflict,
             Self::Damaged { .. } => ErrorCode::Corrupt,
-            Self::Io { source, .. } => {
-                let full =
-                    [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded].contains(&source.kind());
+            Self::Io { error, .. } => {
+                let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded].contains(&error.kind());
                 if full { ErrorCode::StorageFull } else { ErrorCode::StorageIo }
             }
         }
@@ -53,6 +51,6 @@ impl OutputError {
 
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io { action, path, source }
+        move |error| Self::Io { action, path, error }
     }
 }

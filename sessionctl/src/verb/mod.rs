@@ -23,13 +23,15 @@ pub(crate) mod verify;
 pub(crate) mod wait;
 pub(crate) mod why;
 
+use sessionkit::runner::RunError;
 use sessionkit::{
     Clock as _, Liveness, PersistedSession, SessionId, SessionManager, Store, SystemClock, Timestamp,
     WorkHistory,
 };
 
+use crate::advice::advise_loaded;
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Failure, Result};
 use crate::{json, render};
 
 fn now() -> Timestamp {
@@ -54,6 +56,14 @@ async fn end_leftovers(context: &Context, store: &Store, id: SessionId) -> Resul
     Ok(())
 }
 
+/// Creates the failure of running a session that was not created for a program.
+async fn no_program(manager: &dyn SessionManager, session: &PersistedSession) -> Failure {
+    let id = session.head.id;
+    let error = RunError::NoProgram { id };
+    let advice = advise_loaded(manager, session).await;
+    Failure::new(error.code(), advice.append_to(&error.to_string())).about(id).next(&advice.next())
+}
+
 /// Prints one session.
 pub(crate) async fn print_session(
     context: &Context,
@@ -70,8 +80,7 @@ pub(crate) async fn print_session_with(
     id: SessionId,
     history: Option<WorkHistory>,
 ) -> Result<PersistedSession> {
-    let session =
-        manager.restore_session(id).await.map_err(|error| crate::error::Failure::from(error).about(id))?;
+    let session = manager.restore_session(id).await.map_err(|error| Failure::from(error).about(id))?;
     let liveness = liveness(manager, id).await;
     let term = &context.term;
     if term.json {

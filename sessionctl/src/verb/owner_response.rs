@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sessionkit::{ErrorCode, Head, Liveness, SessionId, SessionManager, StateName};
 
+use crate::advice::advise;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 
@@ -34,7 +35,9 @@ pub(crate) async fn wait_for_owner(
             _ = liveness_check.tick() => {
                 if let Some(Liveness::Dead { evidence }) = super::liveness(manager, id).await {
                     let text = format!("the owner of session {id} died before it responded: {evidence}");
-                    return Err(Failure::new(ErrorCode::Conflict, text).about(id).next(&["resume", &typed]));
+                    let advice = advise(manager, id).await;
+                    let failure = Failure::new(ErrorCode::Conflict, advice.append_to(&text));
+                    return Err(failure.about(id).next(&advice.next()));
                 }
             }
             () = &mut hint_due, if !hinted => {

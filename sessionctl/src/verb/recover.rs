@@ -5,17 +5,21 @@ use std::sync::Arc;
 use serde::Serialize;
 use sessionkit::{
     ManagerOptions, ReconcileReport, RecoveryOptions, RecoveryOutcome, RecoveryPolicy, SessionError,
-    SessionId,
+    SessionId, SessionManager,
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use crate::advice::advise;
 use crate::args::Recover;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::foreground::Signals;
 use crate::json::{self, SCHEMA, SessionOutcome};
-use crate::render::Table;
+use crate::render::{Table, short};
 use crate::rerun::Rerun;
+
+/// The number of paused sessions read in search of one that can be resumed from here.
+const MAX_EXAMPLES: usize = 64;
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -72,15 +76,9 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
         }
         context.term.print(&table.render(&context.term))?;
     }
-    if !args.dry_run
-        && let Some((id, _)) =
-            report.recovered.iter().find(|(_, outcome)| matches!(outcome, RecoveryOutcome::Paused))
-    {
-        context.hint(
-            "paused sessions stay paused until they are resumed",
-            &[*id],
-            &["resume", &id.to_string()],
-        );
+    if !args.dry_run {
+        let paused = report.recovered.iter().filter(|(_, outcome)| *outcome == RecoveryOutcome::Paused);
+        hint_at_paused(context, &**manager, paused.map(|(id, _)| *id)).await;
     }
     if !args.dry_run {
         let running =
@@ -93,6 +91,31 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
         Some((id, error)) => Err(Failure::from(error).about(id)),
         None => Ok(0),
     }
+}
+
+/// Prints how paused sessions continue, preferably by the example of one that can be resumed from here.
+async fn hint_at_paused(
+    context: &Context,
+    manager: &dyn SessionManager,
+    paused: impl Iterator<Item = SessionId>,
+) {
+    let mut chosen = None;
+    for id in paused.take(MAX_EXAMPLES) {
+        let advice = advise(manager, id).await;
+        let found = advice.is_command();
+        if found || chosen.is_none() {
+            chosen = Some((id, advice));
+        }
+        if found {
+            break;
+        }
+    }
+    let Some((id, advice)) = chosen else { return };
+    let text = match &advice.sentence {
+        None => "paused sessions stay paused until they are resumed".to_owned(),
+        Some(_) => advice.append_to(&format!("session {} stays paused until it is resumed", short(id))),
+    };
+    context.hint(&text, &[id], &advice.next());
 }
 
 /// Waits for the programs that run again in this process. A signal ends them; their sessions can be resumed later.

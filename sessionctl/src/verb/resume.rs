@@ -1,8 +1,9 @@
 //! `resume`: resumes a session. A live owner is asked to; otherwise this process becomes the owner.
 
-use sessionkit::runner::{Command, RunError};
+use sessionkit::runner::Command;
 use sessionkit::{Liveness, SessionId, SessionManager, SessionState, StateName};
 
+use super::no_program;
 use super::owner_response::wait_for_owner;
 use crate::args::Resume;
 use crate::context::Context;
@@ -30,7 +31,7 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
     }
     let stored = manager.restore_session(id).await.map_err(failed)?;
     let command = stored.origin.as_ref().and_then(Command::from_origin);
-    let Some(command) = command else { return Err(RunError::NoProgram { id }.into()) };
+    let Some(command) = command else { return Err(no_program(&**manager, &stored).await) };
     let signals = Signals::catch()?;
     let resumed = match stored.state {
         SessionState::Created => manager.start_session(id).await,

@@ -1,8 +1,9 @@
 //! `retry`: runs the command of an ended session as a new session.
 
 use sessionkit::ErrorCode;
-use sessionkit::runner::{Command, RunError};
+use sessionkit::runner::Command;
 
+use super::no_program;
 use super::run::{create_and_run, parent};
 use crate::args::Retry;
 use crate::context::Context;
@@ -22,7 +23,7 @@ pub(crate) async fn run(args: &Retry, context: &Context) -> Result<u8> {
             .next(&["why", &id.to_string()]));
     }
     let command = ended.origin.as_ref().and_then(Command::from_origin);
-    let Some(command) = command else { return Err(RunError::NoProgram { id }.into()) };
+    let Some(command) = command else { return Err(no_program(manager, &ended).await) };
     let mut config = ended.config.retry_of(id);
     config.parent = parent();
     // The idempotency key belongs to the ended session.

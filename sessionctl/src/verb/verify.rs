@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use sessionkit::{
-    Condition, ErrorCode, LossPolicy, SessionError, SessionHealth, SessionId, StorageMaintenance, Store,
+    Condition, ErrorCode, Loss, LossPolicy, SessionError, SessionHealth, SessionId, StorageMaintenance, Store,
 };
 
 use crate::args::Verify;
@@ -20,6 +20,8 @@ struct Report {
     foreign: Vec<String>,
     /// Problems of the store itself.
     problems: Vec<String>,
+    /// Repairs of the store itself.
+    repairs: Vec<String>,
 }
 
 /// The result for one session, after the repair if there was one.
@@ -27,7 +29,8 @@ struct Report {
 struct Checked {
     id: SessionId,
     /// `healthy`, `torn`, `degraded`, `corrupt`, `invalid`, `unsupported`; `unlisted` for an active session that lists
-    /// do not show; `unknown` for a session that could not be checked.
+    /// do not show; `quarantined` for a session of which nothing was readable and whose loss was accepted; `unknown` for
+    /// a session that could not be checked.
     verdict: &'static str,
     /// The verdict before a repair.
     before: Option<&'static str>,
@@ -39,10 +42,47 @@ struct Checked {
     bytes_behind: Option<u64>,
     /// The problem found.
     problem: Option<String>,
+    /// The accepted loss.
+    lost: Option<Lost>,
+}
+
+/// Records that were given up.
+#[derive(Debug, Serialize)]
+struct Lost {
+    /// The last revision that is left; 0 if the whole session was given up.
+    readable: u64,
+    /// The last revision that was known to be flushed.
+    flushed: u64,
+    /// Bytes found in place of the lost records.
+    bytes: u64,
+    /// The file or folder that keeps these bytes.
+    kept: String,
+}
+
+impl Lost {
+    fn new(loss: &Loss) -> Self {
+        let Loss { readable, flushed, bytes, .. } = *loss;
+        Self { readable, flushed, bytes, kept: loss.kept.display().to_string() }
+    }
+}
+
+impl std::fmt::Display for Lost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { readable, flushed, bytes, kept } = self;
+        match (*readable, flushed.saturating_sub(*readable)) {
+            (0, 0) => write!(f, "gave up the whole session, of which nothing was readable")?,
+            (0, lost) => write!(f, "gave up the whole session, with {lost} flushed records")?,
+            (_, 0) => write!(f, "gave up what followed record {readable}")?,
+            (_, 1) => write!(f, "gave up 1 flushed record after record {readable}")?,
+            (_, lost) => write!(f, "gave up {lost} flushed records after record {readable}")?,
+        }
+        write!(f, "; {bytes} bytes are kept in {kept}")
+    }
 }
 
 const UNLISTED: &str = "unlisted";
 const UNKNOWN: &str = "unknown";
+const QUARANTINED: &str = "quarantined";
 
 impl Checked {
     fn new(health: &SessionHealth) -> Self {
@@ -54,6 +94,7 @@ impl Checked {
             flushed: Some(health.flushed),
             bytes_behind: Some(health.behind),
             problem: health.problem.as_ref().map(ToString::to_string),
+            lost: None,
         }
     }
 
@@ -61,23 +102,38 @@ impl Checked {
         let problem = Some(error.to_string());
         let nothing = (None, None, None);
         let (readable, flushed, bytes_behind) = nothing;
-        Self { id, verdict: UNKNOWN, before: None, readable, flushed, bytes_behind, problem }
+        Self { id, verdict: UNKNOWN, before: None, readable, flushed, bytes_behind, problem, lost: None }
     }
 
-    /// Returns `true` if nothing has to be done. The next write repairs a torn log.
+    /// Returns `true` if nothing has to be done. The next write repairs a torn log, and an accepted loss is settled.
     fn is_ok(&self) -> bool {
-        self.verdict == Condition::Healthy.as_str() || self.verdict == Condition::Torn.as_str()
+        [Condition::Healthy.as_str(), Condition::Torn.as_str(), QUARANTINED].contains(&self.verdict)
     }
 }
 
 pub(crate) async fn run(args: &Verify, context: &Context) -> Result<u8> {
-    let store = context.open().await?;
+    let (store, damage) = context.open_to_verify().await?;
     let Some(storage) = store.maintenance() else {
         return Err(Failure::invalid(format!("{} does not support verification", store.url())));
     };
     let storage = &**storage;
-    let mut report =
-        Report { schema: SCHEMA, sessions: Vec::new(), foreign: Vec::new(), problems: Vec::new() };
+    let mut report = Report {
+        schema: SCHEMA,
+        sessions: Vec::new(),
+        foreign: Vec::new(),
+        problems: Vec::new(),
+        repairs: Vec::new(),
+    };
+    if args.repair && (args.ids.is_empty() || damage.is_some()) {
+        // Nothing can be repaired before the store itself is.
+        let reconciled = storage.reconcile().await.map_err(|error| {
+            let failure = Failure::from(error);
+            if damage.is_some() { failure.next(&["verify"]) } else { failure }
+        })?;
+        report.repairs = reconciled.store;
+    } else if !args.ids.is_empty() {
+        report.problems.extend(damage);
+    }
     if args.ids.is_empty() {
         verify_all(&store, storage, args, &mut report).await?;
     } else {
@@ -112,6 +168,7 @@ pub(crate) async fn run(args: &Verify, context: &Context) -> Result<u8> {
     .about(worst.id);
     // A repair never discards flushed records, so it is safe to suggest. What it cannot repair needs a decision.
     Err(match (args.repair, args.accept_loss) {
+        (false, _) if !report.problems.is_empty() => failure.next(&["verify", "--repair"]),
         (false, _) => failure.next(&["verify", "--repair", &id]),
         (true, false) if worst.verdict == Condition::Corrupt.as_str() => {
             failure.next(&["verify", "--repair", "--accept-loss", &id])
@@ -126,9 +183,6 @@ async fn verify_all(
     args: &Verify,
     report: &mut Report,
 ) -> Result<()> {
-    if args.repair {
-        storage.reconcile().await?;
-    }
     let found = storage.verify_all().await?;
     for session in &found.sessions {
         let mut checked = verify_one(store, storage, args, session).await;
@@ -155,20 +209,18 @@ async fn verify_one(
     }
     let loss_policy = if args.accept_loss { LossPolicy::Accept } else { LossPolicy::Refuse };
     match store.repair(found.id, loss_policy).await {
-        Ok(repaired) if repaired.tip.is_none() => {
-            checked.problem = Some("nothing was readable: moved to quarantine".to_owned());
-            checked
+        Ok(repaired) => {
+            let (before, lost) = (Some(repaired.before.as_str()), repaired.loss.as_ref().map(Lost::new));
+            if repaired.tip.is_none() {
+                return Checked { verdict: QUARANTINED, before, problem: None, lost, ..checked };
+            }
+            match storage.verify(found.id).await {
+                Ok(after) => Checked { before, lost, ..Checked::new(&after) },
+                Err(error) => Checked { lost, ..Checked::unknown(found.id, &error.into()) },
+            }
         }
-        Ok(repaired) => match storage.verify(found.id).await {
-            Ok(after) => Checked { before: Some(repaired.before.as_str()), ..Checked::new(&after) },
-            Err(error) => Checked::unknown(found.id, &error.into()),
-        },
         Err(error) => {
-            let failure: Vec<String> =
-                std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source())
-                    .map(ToString::to_string)
-                    .collect();
-            checked.problem = Some(failure.join(": "));
+            checked.problem = Some(error.to_string());
             checked
         }
     }
@@ -180,6 +232,9 @@ fn print(context: &Context, report: &Report) -> Result<()> {
     }
     for problem in &report.problems {
         context.hint(&format!("store check failed: {problem}"), &[], &["verify", "--repair"]);
+    }
+    for repair in &report.repairs {
+        context.hint(&format!("store repaired: {repair}"), &[], &["ls", "--all"]);
     }
     if report.sessions.is_empty() {
         context.hint("no sessions yet", &[], &["run", "--", "true"]);
@@ -196,7 +251,15 @@ fn print(context: &Context, report: &Report) -> Result<()> {
             (checked.id.to_string(), ""),
             (verdict, colour),
             (checked.readable.map(|readable| readable.to_string()).unwrap_or_default(), ""),
-            (checked.problem.clone().unwrap_or_default(), ""),
+            (
+                checked
+                    .lost
+                    .as_ref()
+                    .map(ToString::to_string)
+                    .or(checked.problem.clone())
+                    .unwrap_or_default(),
+                "",
+            ),
         ]);
     }
     context.term.print(&table.render(&context.term))?;

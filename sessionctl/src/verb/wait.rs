@@ -6,6 +6,7 @@ use sessionkit::runner::{TIMED_OUT, exit_code};
 use sessionkit::{ErrorCode, Head, Liveness, SessionId, SessionManager, StateName};
 use tokio::time::Instant;
 
+use crate::advice::advise;
 use crate::args::Wait;
 use crate::context::Context;
 use crate::error::{Failure, Result};
@@ -67,13 +68,16 @@ async fn wait_for_one(
             _ = liveness_check.tick() => match super::liveness(manager, id).await {
                 Some(Liveness::Dead { evidence }) => {
                     let text = format!("session {id} has crashed and will not continue by itself: {evidence}");
-                    return Err(Failure::new(ErrorCode::Conflict, text).about(id).next(&["resume", &typed]));
+                    let advice = advise(manager, id).await;
+                    let failure = Failure::new(ErrorCode::Conflict, advice.append_to(&text));
+                    return Err(failure.about(id).next(&advice.next()));
                 }
                 // An ended session has no owner either; its end is reported next.
                 None if !hinted && is_unended(manager, id).await => {
                     hinted = true;
                     let text = "it has no owner: nothing happens until it is resumed";
-                    context.hint(text, &[id], &["resume", &typed]);
+                    let advice = advise(manager, id).await;
+                    context.hint(&advice.append_to(text), &[id], &advice.next());
                 }
                 Some(Liveness::Alive | Liveness::Unknown { .. } | _) | None => {}
             },

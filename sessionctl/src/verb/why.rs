@@ -1,8 +1,9 @@
 //! `why`: explains the state of a session, with the evidence and the command to type next.
 
 use serde::Serialize;
-use sessionkit::{Head, Liveness, PersistedSession, SessionId, SessionManager, SessionState, Timestamp};
+use sessionkit::{Liveness, PersistedSession, SessionId, SessionManager, SessionState, Timestamp};
 
+use crate::advice::{Advice, advise_loaded};
 use crate::args::Why;
 use crate::context::Context;
 use crate::error::{Failure, Result};
@@ -53,8 +54,12 @@ pub(crate) async fn run(args: &Why, context: &Context) -> Result<u8> {
     let head = &session.head;
     let status = status(head, liveness.as_ref());
     let evidence = liveness.as_ref().map(evidence).unwrap_or_default();
-    let verdict = describe(&session, status, &evidence, now);
-    let next = context.command(&next_command(head, status, &id.to_string()));
+    let advice = advice(manager, &session, liveness.as_ref()).await;
+    let mut verdict = describe(&session, status, &evidence, now);
+    if let Some(sentence) = &advice.sentence {
+        verdict = format!("{verdict} {}.", capitalized(sentence));
+    }
+    let next = context.command(&advice.next());
     if context.term.json {
         let owner = head.responsible_process().map(|owner| OwnerJson {
             host: &owner.host,
@@ -183,13 +188,30 @@ fn describe(session: &PersistedSession, status: Status, evidence: &str, now: Tim
     }
 }
 
-fn next_command<'a>(head: &Head, status: Status, id: &'a str) -> Vec<&'a str> {
-    match head.state() {
-        _ if status.text == "crashed" => vec!["resume", id],
-        SessionState::Created | SessionState::Running { .. } | SessionState::Completed { .. } => {
-            vec!["logs", id]
-        }
-        SessionState::Paused { .. } => vec!["resume", id],
-        SessionState::Failed { .. } | SessionState::Cancelled { .. } => vec!["retry", id],
+/// Returns the advice on what to do next.
+async fn advice(
+    manager: &dyn SessionManager,
+    session: &PersistedSession,
+    liveness: Option<&Liveness>,
+) -> Advice {
+    let id = session.head.id;
+    let may_live = matches!(liveness, Some(Liveness::Alive | Liveness::Unknown { .. }));
+    if session.state.is_final() || !may_live {
+        // The command that explains it is this one.
+        return advise_loaded(manager, session).await.or_else("events");
     }
+    let asks_owner = matches!(session.state, SessionState::Paused { .. });
+    Advice::command(
+        match (asks_owner, session.origin.is_some()) {
+            (true, _) => "resume",
+            (false, true) => "logs",
+            (false, false) => "events",
+        },
+        id,
+    )
+}
+
+fn capitalized(sentence: &str) -> String {
+    let mut chars = sentence.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }

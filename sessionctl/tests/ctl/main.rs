@@ -7,6 +7,7 @@
     reason = "in a test, a missing value is a failure, and copies are cheap"
 )]
 
+mod advice;
 mod backends;
 mod detach;
 mod docs;

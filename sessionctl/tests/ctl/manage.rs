@@ -108,11 +108,11 @@ fn why_explains_each_state_with_evidence_and_next_command() {
     let paused = PauseReason::AwaitingInput("which one?".to_owned());
     waiting.runtime.block_on(waiting.session.pause(paused)).unwrap();
     for (id, texts, next) in [
-        (crashed.as_str(), ["It has crashed", "its owner's lock is free: the process has ended"], "resume"),
-        (&completed, ["It completed.", "started by pid"], "logs"),
+        (crashed.as_str(), ["It has crashed", "its owner's lock is free: the process has ended"], "events"),
+        (&completed, ["It completed.", "started by pid"], "events"),
         ("broken", ["It failed: exited with code 9", "program exited with code 9"], "retry"),
-        (&cancelled, ["It was cancelled: not today.", "alice requested cancellation: not today"], "retry"),
-        ("living", ["It is running, attempt 1", "alive: it holds its lock"], "logs"),
+        (&cancelled, ["It was cancelled: not today.", "alice requested cancellation: not today"], "events"),
+        ("living", ["It is running, attempt 1", "alive: it holds its lock"], "events"),
         ("waiting", ["It is paused (waiting for input: which one?)", "which one?"], "resume"),
     ] {
         let before = fixture.snapshot();
@@ -381,7 +381,7 @@ fn a_reboot_is_reported_in_one_line() {
         let lines: Vec<&str> =
             ran.stderr.lines().filter(|line| line.contains("the machine was restarted")).collect();
         assert_eq!(lines.len(), 1, "{args:?}: {ran:#?}");
-        assert!(lines[0].contains("(nightly)") && lines[0].contains(" resume "), "{ran:#?}");
+        assert!(lines[0].contains("(nightly)") && lines[0].contains("`resume_session`"), "{ran:#?}");
     }
     let why = fixture.ctl(["why", "nightly"]).exits(0).stdout;
     assert!(why.contains("It has crashed") && why.contains("the machine was restarted"), "{why}");

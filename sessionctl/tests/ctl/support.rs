@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use sessionkit::{Liveness, ManagerOptions, Session, SessionConfig, SessionId, Store};
+use sessionkit::{Liveness, ManagerOptions, Origin, Session, SessionConfig, SessionId, Store};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_sessionctl");
 /// Longer than any step takes on a busy machine; only a failing test waits for so long.
@@ -96,7 +96,12 @@ impl Fixture {
 
     /// Creates a session whose owner died while it ran.
     pub(crate) fn crashed(&self, config: SessionConfig) -> SessionId {
-        let owner = self.owner(config);
+        self.crashed_from(config, None)
+    }
+
+    /// Creates a session, perhaps with a program, whose owner died while it ran.
+    pub(crate) fn crashed_from(&self, config: SessionConfig, origin: Option<Origin>) -> SessionId {
+        let owner = self.owner_from(config, origin);
         let id = owner.id;
         drop(owner);
         // A process that another test is starting holds the lock files of this one until its exec.
@@ -113,11 +118,16 @@ impl Fixture {
 
     /// Creates a session whose owner is alive as long as the returned value.
     pub(crate) fn owner(&self, config: SessionConfig) -> LiveOwner {
+        self.owner_from(config, None)
+    }
+
+    /// Creates a session, perhaps with a program, whose owner is alive as long as the returned value.
+    pub(crate) fn owner_from(&self, config: SessionConfig, origin: Option<Origin>) -> LiveOwner {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (store, session) = runtime.block_on(async {
             let store = self.open().await;
-            let id = store.manager().create_session(config).await.unwrap();
+            let id = store.manager().create_session_from(config, origin).await.unwrap();
             let session = store.manager().start_session(id).await.unwrap();
             (store, session)
         });

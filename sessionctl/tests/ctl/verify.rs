@@ -76,6 +76,116 @@ fn flushed_records_are_discarded_only_with_accept_loss() {
     fixture.ctl(["cancel", &id]).exits(0);
 }
 
+/// Regression: the exit code was 7, and the next command named the session that had been moved away.
+#[test]
+fn an_accepted_loss_of_a_whole_session_is_a_success() {
+    let Damaged { fixture, id, log } = session();
+    fs::write(&log, "garbage\n").unwrap();
+    fs::write(log.with_file_name("head.json"), "garbage").unwrap();
+    fixture.ctl(["verify", "--repair", &id]).exits(7);
+    let copy = fixture.dir.path().join("copy");
+    copy_folder(&fixture.store(), &copy);
+    let ran = fixture.ctl(["verify", "--repair", "--accept-loss", &id]).exits(0);
+    assert!(ran.stdout.contains("quarantined (was corrupt)"), "{ran:#?}");
+    assert!(ran.stdout.contains("gave up the whole session") && ran.stderr.is_empty(), "{ran:#?}");
+    fixture.ctl(["show", &id]).fails(3, "NOT_FOUND");
+    fixture.ctl(["verify"]).exits(0);
+    // The same, for all sessions and as JSON.
+    let url = format!("file:{}", copy.display());
+    let ran = fixture.ctl(["--store", &url, "verify", "--repair", "--accept-loss", "--json"]).exits(0);
+    let found: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let session = &found["sessions"][0];
+    assert_eq!(
+        (session["verdict"].as_str(), session["before"].as_str()),
+        (Some("quarantined"), Some("corrupt"))
+    );
+    let kept = session["lost"]["kept"].as_str().unwrap();
+    assert!(fs::symlink_metadata(kept).is_ok(), "{session:#}");
+    assert_eq!(session["lost"]["readable"], 0);
+    assert!(session["problem"].is_null() && ran.stderr.is_empty(), "{ran:#?}");
+}
+
+#[test]
+fn an_accepted_loss_states_what_was_given_up() {
+    let Damaged { fixture, id, log } = session();
+    let text = fs::read_to_string(&log).unwrap();
+    fs::write(&log, text.lines().take(3).fold(String::new(), |text, line| text + line + "\n")).unwrap();
+    let found = fixture.json(["verify", "--repair", "--accept-loss", &id]);
+    let session = &found["sessions"][0];
+    assert_eq!((session["verdict"].as_str(), session["before"].as_str()), (Some("healthy"), Some("corrupt")));
+    assert_eq!(
+        (session["lost"]["readable"].as_u64(), session["lost"]["flushed"].as_u64()),
+        (Some(3), Some(5))
+    );
+    assert!(fixture.json(["verify"])["sessions"][0]["lost"].is_null());
+}
+
+fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()) {
+        let target = to.join(entry.file_name().unwrap());
+        if entry.is_dir() {
+            copy_folder(&entry, &target);
+        } else {
+            fs::copy(&entry, &target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_damaged_store_is_reported_and_repaired() {
+    for scheme in ["file", "sled"] {
+        let fixture = Fixture::new();
+        let url = format!("{scheme}:{}", fixture.store().display());
+        let ctl = |words: &[&str]| fixture.ctl(["--store", url.as_str()].iter().chain(words));
+        ctl(&["run", "--name", "kept", "--", "true"]).exits(0);
+        let format = fixture.store().join("FORMAT");
+        for damage in ["", "garbage", "lost"] {
+            fs::remove_file(&format).unwrap();
+            if damage != "lost" {
+                fs::write(&format, damage).unwrap();
+            }
+            // Every other verb names the repair.
+            for words in [&["ls"][..], &["show", "kept"], &["cancel", "kept"], &["gc", "--older-than", "1h"]]
+            {
+                let ran = ctl(words).fails(7, "CORRUPT");
+                assert!(ran.stderr.contains("`sessionctl verify --repair`"), "{ran:#?}");
+                assert!(ran.stderr.lines().last().unwrap().ends_with("verify --repair"), "{ran:#?}");
+            }
+            ctl(&["run", "--", "true"]).fails(125, "CORRUPT");
+            for words in [&["verify"][..], &["verify", "kept"]] {
+                let ran = ctl(words).exits(7);
+                assert!(ran.stdout.contains("healthy"), "{ran:#?}");
+                assert!(ran.stderr.contains("FORMAT") && ran.stderr.contains("verify --repair"), "{ran:#?}");
+            }
+            let report: serde_json::Value =
+                serde_json::from_str(&ctl(&["verify", "--json"]).exits(7).stdout).unwrap();
+            assert_eq!(report["problems"].as_array().map(Vec::len), Some(1), "{report:#}");
+            let words: &[&str] =
+                if damage == "lost" { &["verify", "--repair", "kept"] } else { &["verify", "--repair"] };
+            let ran = ctl(words).exits(0);
+            assert!(ran.stderr.contains("store repaired") && ran.stderr.contains("was rebuilt"), "{ran:#?}");
+            assert_eq!(ctl(&["show", "kept"]).exits(0).stderr, "");
+            ctl(&["verify"]).exits(0);
+        }
+    }
+}
+
+#[test]
+fn a_store_that_cannot_be_repaired_says_why() {
+    let Damaged { fixture, log, .. } = session();
+    let format = fixture.store().join("FORMAT");
+    fs::write(&format, "garbage").unwrap();
+    fs::write(&log, "garbage\n").unwrap();
+    let ran = fixture.ctl(["verify", "--repair"]).fails(7, "CORRUPT");
+    assert!(ran.stderr.contains("none of the 1 sessions has a readable log"), "{ran:#?}");
+    assert!(!ran.stderr.lines().last().unwrap().contains("--repair"), "{ran:#?}");
+    let newer = "{\"format\":2,\"store\":\"5d4d2f7e-52f7-4dcd-9e0b-3b1f5f1a4b5e\"}";
+    fs::write(&format, newer).unwrap();
+    fixture.ctl(["verify", "--repair"]).fails(8, "UNSUPPORTED_FORMAT");
+    assert_eq!(fs::read_to_string(&format).unwrap(), newer);
+}
+
 #[test]
 fn a_loss_is_not_accepted_while_the_owner_is_alive() {
     let fixture = Fixture::new();

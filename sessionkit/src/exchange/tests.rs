@@ -251,3 +251,25 @@ async fn a_damaged_session_is_left_out_of_an_export() {
     assert_eq!(import(&other, &stream).await.unwrap().imported, [ids[0], ids[2], ids[3]]);
     assert_eq!(other.storage().records_after(ids[3], 0).await.unwrap().len(), 4);
 }
+
+#[test]
+fn exchange_errors_are_complete_by_themselves() {
+    use std::error::Error as _;
+
+    let id = SessionId::from_bytes([1; 16]);
+    let what = || "a byte too many".to_owned();
+    let denied = std::io::Error::from_raw_os_error(13);
+    let output = OutputError::Io { action: "read", path: "/o".into(), error: denied };
+    for (error, parts) in [
+        (ExchangeError::Damaged { line: 7, what: what() }, vec!["line 7", "damaged", "a byte too many"]),
+        (ExchangeError::Newer { line: 7, what: what() }, vec!["line 7", "newer format", "a byte too many"]),
+        (ExchangeError::Exists { id }, vec!["01010101-", "already exists", "different log"]),
+        (SessionError::ShutDown.into(), vec!["the manager was shut down"]),
+        (output.into(), vec!["cannot read /o", "Permission denied"]),
+    ] {
+        let text = error.to_string();
+        assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+        assert!(error.source().is_none(), "{error:?}");
+    }
+    assert!(crate::GlobalIsSet.to_string().contains("already set"));
+}

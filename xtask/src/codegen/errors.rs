@@ -16,7 +16,7 @@ the code on stderr and exit with 125, except that a program that cannot be start
 ";
 
 const BOTTOM: &str = "
-`Display` of an error covers its own part only. The cause is in `source()`, and `sessionctl` prints the chain once.
+`Display` of an error is complete: what failed, on what, and why. `source()` returns only what lies behind the cause that it names.
 ";
 
 pub(super) fn page() -> String {
