@@ -15,8 +15,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::Child;
 use tokio::sync::Mutex;
 
-use crate::exit::TROUBLE;
-use crate::supervisor::entry::supervisor_arguments;
+use crate::supervisor::entry::{FAILED, supervisor_arguments};
 use crate::supervisor::protocol::{Order, Report, Start, Step, encode, send_start};
 
 /// Time that the rest of a tree has to end by itself once its owner, or the program, is gone.
@@ -59,7 +58,7 @@ pub enum LaunchError {
          be the first call in `main`, before arguments are parsed; a test needs `#[sessionkit::test]`"
     )]
     Unanswered {
-        /// How it ended.
+        /// Its exit status.
         status: std::process::ExitStatus,
     },
     /// The supervisor could not be started, or died.
@@ -210,7 +209,7 @@ pub(crate) async fn launch(launch: Launch) -> Result<Supervised, LaunchError> {
         }
         // A supervisor exits without a report only with this code: any other is that of a program that is none.
         None => match reports.process.wait().await {
-            Ok(status) if status.code().is_some_and(|code| code != TROUBLE) => {
+            Ok(status) if status.code().is_some_and(|code| code != FAILED) => {
                 Err(LaunchError::Unanswered { status })
             }
             _ => Err(LaunchError::Supervisor(io::ErrorKind::UnexpectedEof.into())),

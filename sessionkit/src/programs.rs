@@ -16,7 +16,7 @@ use crate::backend::{Backend, SessionFolders};
 use crate::outputs::{Outputs, Starts};
 use crate::url::StoreUrl;
 
-/// What a store needs to run programs.
+/// The parts of a store that run programs.
 #[derive(Debug, Clone)]
 pub(crate) struct Programs {
     /// `None` for a store without a folder on this machine, such as one in memory.
