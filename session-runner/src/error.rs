@@ -2,7 +2,7 @@
 
 use session_core::{ErrorCode, SessionError, SessionId};
 
-use crate::codes::TROUBLE;
+use crate::exit::TROUBLE;
 use crate::supervisor_client::LaunchError;
 
 /// The reason why a program does not run as a session.

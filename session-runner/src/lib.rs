@@ -63,7 +63,6 @@ compile_error!(
 
 mod capture;
 mod child_state;
-mod codes;
 mod command;
 mod error;
 mod exit;
@@ -85,10 +84,9 @@ mod supervisor_client;
 
 pub use capture::OutputInterceptor;
 pub use child_state::ChildState;
-pub use codes::{TIMED_OUT, TROUBLE};
 pub use command::{Command, Forwarding, Stdin};
 pub use error::RunError;
-pub use exit::{exit_code, signal_name};
+pub use exit::{TIMED_OUT, TROUBLE, exit_code, signal_name};
 pub use follow::OutputFollower;
 pub use output::{
     Chunk, FileOutput, OutputCut, OutputError, OutputLength, OutputPage, OutputStorage, OutputStorageExt,

@@ -7,8 +7,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::child_state::{ChildState, LocalRequest};
-use crate::codes::TROUBLE;
-use crate::exit::exit_code;
+use crate::exit::{TROUBLE, exit_code};
 use crate::follow::OutputFollower;
 use crate::output::OutputStorage;
 use crate::run_loop::RunLoop;

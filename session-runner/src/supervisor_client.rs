@@ -15,8 +15,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::Child;
 use tokio::sync::Mutex;
 
-use crate::codes::TROUBLE;
-use crate::supervisor::entry::supervisor_arguments;
+use crate::supervisor::entry::{FAILED, supervisor_arguments};
 use crate::supervisor::protocol::{Order, Report, Start, Step, encode, send_start};
 
 /// Time that the rest of a tree has to end by itself once its owner, or the program, is gone.
@@ -59,21 +58,21 @@ pub enum LaunchError {
          be the first call in `main`, before arguments are parsed; a test needs `#[sessionkit::test]`"
     )]
     Unanswered {
-        /// The exit status.
+        /// Its exit status.
         status: std::process::ExitStatus,
     },
     /// The supervisor could not be started, or died.
-    #[error("the supervisor could not be started or has died: {0}")]
-    Supervisor(io::Error),
+    #[error("the supervisor could not be started or has died")]
+    Supervisor(#[source] io::Error),
     /// The working directory cannot be entered.
-    #[error("cannot enter the working directory: {0}")]
-    Directory(io::Error),
+    #[error("cannot enter the working directory")]
+    Directory(#[source] io::Error),
     /// There is no such program.
-    #[error("no such program: {0}")]
-    NotFound(io::Error),
+    #[error("no such program")]
+    NotFound(#[source] io::Error),
     /// The program exists but cannot be executed.
-    #[error("not executable: {0}")]
-    NotExecutable(io::Error),
+    #[error("not executable")]
+    NotExecutable(#[source] io::Error),
 }
 
 impl LaunchError {
@@ -210,7 +209,7 @@ pub(crate) async fn launch(launch: Launch) -> Result<Supervised, LaunchError> {
         }
         // A supervisor exits without a report only with this code: any other is that of a program that is none.
         None => match reports.process.wait().await {
-            Ok(status) if status.code().is_some_and(|code| code != TROUBLE) => {
+            Ok(status) if status.code().is_some_and(|code| code != FAILED) => {
                 Err(LaunchError::Unanswered { status })
             }
             _ => Err(LaunchError::Supervisor(io::ErrorKind::UnexpectedEof.into())),

@@ -6,6 +6,9 @@ use std::sync::OnceLock;
 /// The hidden verb, the first argument of a supervisor.
 pub(crate) const VERB: &str = "__supervise";
 
+/// The exit code of a supervisor that failed. A program that is none exits with another one.
+pub(crate) const FAILED: i32 = 125;
+
 /// The arguments that a supervisor needs after the verb, in order to arrive here.
 static ARGUMENTS: OnceLock<Vec<OsString>> = OnceLock::new();
 
@@ -70,7 +73,7 @@ fn exit_if_supervisor() {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("`{VERB}` is internal and cannot be called directly: {error}");
-            crate::codes::TROUBLE
+            FAILED
         }
     });
 }
