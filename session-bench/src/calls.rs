@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use session_core::{
-    EventContext, InMemorySessionManager, ObservableSessionManager, ProgressReport, SessionEvent, SessionId,
-    SessionManager, SessionObserver, StorageMaintenance as _,
+    CancelRequest, EventContext, InMemorySessionManager, ObservableSessionManager, ProgressReport,
+    SessionEvent, SessionId, SessionManager, SessionObserver, StorageMaintenance as _,
 };
 use session_storage_file::{FileStorage, FileStorageOptions};
 use tokio::runtime::Runtime;
@@ -126,6 +126,50 @@ pub(crate) fn plain(settings: &Settings) -> Vec<Section> {
     ];
     for (name, row) in names.iter().zip(&rows) {
         section.row(*name, &row.figures());
+    }
+    vec![section]
+}
+
+/// Sessions that are cancelled in each round.
+const CANCELS: usize = 200;
+
+/// Measures the time from a cancel by id to the callback of the work's token, in one process: by the manager that owns
+/// the session, and by another one on the same store.
+pub(crate) fn cancelled(settings: &Settings) -> Vec<Section> {
+    eprintln!("cancels …");
+    let runtime = runtime();
+    let owner = file(settings, &runtime, "cancels");
+    let other = file(settings, &runtime, "cancels");
+    let mut section = Section::new(
+        "from a cancel by id to the work's token, in one process",
+        &["cancels/s", "p50 us", "p99 us", "cpu us/cancel"],
+    );
+    for (name, canceller) in [("the owning manager", &owner), ("another manager, file", &other)] {
+        let mut row = Row::default();
+        for _ in 0..settings.rounds {
+            runtime.block_on(async {
+                let sessions = start(&owner, CANCELS).await;
+                let mut latencies = Vec::with_capacity(CANCELS);
+                let (began, before) = (Instant::now(), cpu());
+                for session in &sessions {
+                    let token = session.cancellation();
+                    let (sender, reached) = tokio::sync::oneshot::channel();
+                    let guard = token.on_cancelled(move |_| {
+                        // The receiver is waiting.
+                        let _ = sender.send(Instant::now());
+                    });
+                    let asked = Instant::now();
+                    let request = CancelRequest::new("enough", "bench");
+                    canceller.cancel_session(session.id(), request).await.expect("it can be cancelled");
+                    let reached = reached.await.expect("the token is cancelled");
+                    latencies.push(micros(reached.saturating_duration_since(asked)));
+                    drop(guard);
+                }
+                row.add(began.elapsed(), cpu().saturating_sub(before), &latencies);
+            });
+        }
+        section.row(name, &row.figures());
+        section.target(format!("p99 of a cancel by {name} (us)"), median(&row.p99), Bound::AtMost(10_000.0));
     }
     vec![section]
 }

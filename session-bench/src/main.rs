@@ -81,6 +81,7 @@ const PARTS: &[Part] = &[
     ("simulated", appends::simulated),
     ("backends", appends::backends),
     ("calls", calls::plain),
+    ("cancels", calls::cancelled),
     ("observers", calls::observed),
     ("replay", history::replay),
     ("history", history::append),

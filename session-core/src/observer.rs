@@ -56,7 +56,7 @@ pub trait SessionObserver: Send + Sync {
     }
 
     /// Receives the report of a recovery. An observer that is added after the manager was opened first receives the
-    /// report of the recovery at opening.
+    /// report of the recovery at opening, if that found anything.
     fn on_recovery(&self, report: &RecoveryReport) {
         let _ = report;
     }

@@ -62,17 +62,17 @@ pub enum LaunchError {
         status: std::process::ExitStatus,
     },
     /// The supervisor could not be started, or died.
-    #[error("the supervisor could not be started or has died")]
-    Supervisor(#[source] io::Error),
+    #[error("the supervisor could not be started or has died: {0}")]
+    Supervisor(io::Error),
     /// The working directory cannot be entered.
-    #[error("cannot enter the working directory")]
-    Directory(#[source] io::Error),
+    #[error("cannot enter the working directory: {0}")]
+    Directory(io::Error),
     /// There is no such program.
-    #[error("no such program")]
-    NotFound(#[source] io::Error),
+    #[error("no such program: {0}")]
+    NotFound(io::Error),
     /// The program exists but cannot be executed.
-    #[error("not executable")]
-    NotExecutable(#[source] io::Error),
+    #[error("not executable: {0}")]
+    NotExecutable(io::Error),
 }
 
 impl LaunchError {

@@ -64,10 +64,12 @@ impl ObservableSessionManager {
     }
 
     /// Adds an observer, which receives every event from now on, and first the report of the recovery at opening, if
-    /// there was one. The name is for people.
+    /// that found anything. The name is for people.
     #[must_use]
     pub fn observe(self, name: &str, observer: Arc<dyn SessionObserver>) -> Self {
-        self.dispatcher.add_after(self.inner.opening_recovery(), name, observer, self.queue);
+        let opening = self.inner.opening_recovery();
+        let opening = opening.filter(|report| !(report.recovered.is_empty() && report.failed.is_empty()));
+        self.dispatcher.add_after(opening, name, observer, self.queue);
         self
     }
 

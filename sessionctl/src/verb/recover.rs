@@ -44,7 +44,8 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
         Some(_) | None => ReconcileReport::default(),
     };
     if !args.dry_run {
-        for crashed in manager.find_crashed_sessions().await?.sessions {
+        let crashed = manager.find_crashed_sessions().await?.sessions;
+        for crashed in crashed.iter().filter(|crashed| crashed.is_orphaned()) {
             super::end_leftovers(context, &store, crashed.head.id).await?;
         }
     }

@@ -145,9 +145,10 @@ impl Fixture {
 /// An owner in this process.
 pub(crate) struct LiveOwner {
     pub(crate) id: SessionId,
+    /// Dropped first: the session is then not released, as if the process had died.
+    pub(crate) runtime: tokio::runtime::Runtime,
     pub(crate) session: Session,
     pub(crate) store: Store,
-    pub(crate) runtime: tokio::runtime::Runtime,
 }
 
 /// A file or directory of a snapshot.
