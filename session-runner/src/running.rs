@@ -95,7 +95,6 @@ impl Running {
     }
 
     /// Returns the session.
-    #[must_use]
     pub fn session(&self) -> &Session {
         &self.session
     }

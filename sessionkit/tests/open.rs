@@ -15,7 +15,7 @@ fn url(folder: &tempfile::TempDir) -> String {
 }
 
 /// Creates a session whose owner is gone without having released it: its runtime ended first.
-async fn crashed(url: &str) -> SessionId {
+fn crashed(url: &str) -> SessionId {
     let url = url.to_owned();
     let owner = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -55,14 +55,14 @@ async fn reading_does_not_create_a_store() {
 async fn manager_options_are_applied() {
     let folder = tempfile::tempdir().unwrap();
     let url = url(&folder);
-    let first = crashed(&url).await;
+    let first = crashed(&url);
     let reading =
         sessionkit::builder(&url).options(ManagerOptions::new().recovery(None)).open().await.unwrap();
     assert_eq!(reading.get_state(first).await.unwrap().name(), StateName::Running);
     assert_eq!(reading.find_crashed_sessions().await.unwrap().sessions.len(), 1);
     let default = sessionkit::open(&url).await.unwrap();
     assert_eq!(default.get_state(first).await.unwrap().name(), StateName::Paused);
-    let second = crashed(&url).await;
+    let second = crashed(&url);
     let options = ManagerOptions::new().recovery(Some(RecoveryPolicy::Fail));
     let failing = sessionkit::builder(&url).options(options).open().await.unwrap();
     assert_eq!(failing.get_state(second).await.unwrap().name(), StateName::Failed);

@@ -14,7 +14,8 @@ Runs the tests of every crate with all features, the examples in the docs, and t
 examples: the laws of the backend in examples/own-backend, and the program in examples/user. The
 proofs (power cuts, damage, failing calls, kills, fuzzing) run with it at a small scale; `cargo xtask
 proofs` runs them at full length. A failed step does not end it. Requires Rust, git and a C linker;
-tests that need tmux, zsh, fish or strace are reported as not run if it is missing. Takes less than six minutes on two cores once everything is built.",
+tests that need tmux, zsh, fish or strace are reported as not run if it is missing. Takes less than
+six minutes on two cores once everything is built.",
     options: &[],
     examples: &[("cargo xtask test", "before a push, and in CI")],
     run,

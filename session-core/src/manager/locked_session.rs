@@ -58,7 +58,7 @@ impl<'a> LockedSession<'a> {
     pub(crate) fn adopt(&mut self, owned: Arc<OwnedSession>, mut tail: LogTail) {
         // Interruptions of previous owners do not concern this one.
         tail.interrupted = false;
-        self.engine.trackers.insert(owned.id, owned.progress.clone());
+        self.engine.trackers.insert(owned.id, &owned.progress);
         self.state.owned = Some((owned, tail));
     }
 
@@ -187,9 +187,10 @@ impl<'a> LockedSession<'a> {
 
     /// Releases a session that this manager owns, so that other processes can take it over immediately.
     pub(crate) async fn release(&mut self, evidence: Evidence) -> Result<()> {
-        let released = match &evidence {
-            Evidence::Shutdown => SessionError::ShutDown,
-            other => SessionError::Fenced { id: self.id, what: format!("it was released: {other}") },
+        let released = if evidence == Evidence::Shutdown {
+            SessionError::ShutDown
+        } else {
+            SessionError::Fenced { id: self.id, what: format!("it was released: {evidence}") }
         };
         let interrupted = |_: &Head| Ok(vec![SessionEvent::Interrupted { evidence: evidence.clone() }]);
         self.append_last(Durability::Flushed, interrupted, Some(released)).await.map(drop)
@@ -213,9 +214,11 @@ impl<'a> LockedSession<'a> {
     /// `known` is the reason for the end, if the log does not show it.
     fn publish(&mut self, known: Option<SessionError>, by: EndedBy) {
         let Some((owned, tail)) = &self.state.owned else { return };
-        let error = known.or_else(|| match tail.interrupted {
-            true => Some(fenced(&tail.head)),
-            false => ownership_error(&self.engine.identity, &tail.head),
+        let error = known.or_else(|| {
+            if tail.interrupted {
+                return Some(fenced(&tail.head));
+            }
+            ownership_error(&self.engine.identity, &tail.head)
         });
         let ended = error.is_some();
         owned.publish(&tail.head, error.map(|error| End { error, by }));

@@ -111,7 +111,9 @@ impl LogWriter {
             Err(error) => return Err(error.into()),
         }
         let mut tail = LogTail::new(head);
-        records.into_iter().for_each(|record| tail.add_pending(id, record));
+        for record in records {
+            tail.add_pending(id, record);
+        }
         tail.mark_flushed(1);
         Ok(Some(tail))
     }
@@ -167,7 +169,9 @@ impl LogWriter {
         match self.storage.append(id, expected, batch, durability).await {
             Ok(tip) => {
                 tail.head = head;
-                records.into_iter().for_each(|record| tail.add_pending(id, record));
+                for record in records {
+                    tail.add_pending(id, record);
+                }
                 tail.mark_flushed(if durability == Durability::Flushed { tip.revision } else { 0 });
                 Ok(Appended::Done(tip))
             }

@@ -159,12 +159,7 @@ impl OwnedSession {
             if let SessionError::Fenced { .. } | SessionError::Storage(_) = &end.error {
                 tracing::warn!(session = %self.id, error = %end.error, "lost ownership of the session");
             }
-            self.cancel.cancel(match &end.error {
-                SessionError::Cancelled { reason } => reason.clone(),
-                SessionError::Failed { source, .. } => source.0.message.clone(),
-                SessionError::AlreadyCompleted { .. } => "the session has completed".to_owned(),
-                error => error.to_string(),
-            });
+            self.cancel.cancel(reason_of(&end.error));
         }
     }
 
@@ -176,4 +171,18 @@ impl OwnedSession {
     pub(crate) async fn woken(&self) {
         self.wake.notified().await;
     }
+}
+
+/// Returns the reason of an end, for the token.
+fn reason_of(error: &SessionError) -> String {
+    if let SessionError::Cancelled { reason } = error {
+        return reason.clone();
+    }
+    if let SessionError::Failed { source, .. } = error {
+        return source.0.message.clone();
+    }
+    if let SessionError::AlreadyCompleted { .. } = error {
+        return "the session has completed".to_owned();
+    }
+    error.to_string()
 }

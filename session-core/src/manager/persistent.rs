@@ -197,12 +197,11 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
         config.check()?;
         let id = config.id();
         let chosen = config.name.clone();
-        let name = match &chosen {
-            Some(name) => name.clone(),
-            None => {
-                let now = self.engine().writer.clock().now();
-                self.parts.names.next(&**self.engine().storage(), now).await?
-            }
+        let name = if let Some(name) = &chosen {
+            name.clone()
+        } else {
+            let now = self.engine().writer.clock().now();
+            self.parts.names.next(&**self.engine().storage(), now).await?
         };
         config.name = Some(name.clone());
         let created = async {
@@ -269,13 +268,11 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
     }
 
     async fn get_progress(&self, id: SessionId) -> Result<SessionProgress> {
-        match self.progress(id) {
-            Some(tracker) => Ok(tracker.snapshot()),
-            None => {
-                let now = self.engine().writer.clock().now();
-                Ok(SessionProgress::from_head(&self.get_head(id).await?, now))
-            }
+        if let Some(tracker) = self.progress(id) {
+            return Ok(tracker.snapshot());
         }
+        let now = self.engine().writer.clock().now();
+        Ok(SessionProgress::from_head(&self.get_head(id).await?, now))
     }
 
     fn progress(&self, id: SessionId) -> Option<ProgressTracker> {

@@ -113,7 +113,10 @@ impl Recovery {
         let mut crashed = CrashedSessions { unreadable: page.unreadable, ..CrashedSessions::default() };
         for head in page.heads {
             let evidence = match head.state() {
-                SessionState::Paused { reason: PauseReason::Requested(_) | PauseReason::Limit(_) } => None,
+                SessionState::Paused { reason: PauseReason::Requested(_) | PauseReason::Limit(_) }
+                | SessionState::Completed { .. }
+                | SessionState::Failed { .. }
+                | SessionState::Cancelled { .. } => None,
                 // The loss is in the log.
                 SessionState::Paused { .. } if head.lifecycle.owner.is_none() => {
                     match self.last_interruption(&head).await {
@@ -125,7 +128,9 @@ impl Recovery {
                         Err(error) => return Err(error),
                     }
                 }
-                _ => self.evidence(&head, &mut known).await?,
+                SessionState::Created | SessionState::Running { .. } | SessionState::Paused { .. } => {
+                    self.evidence(&head, &mut known).await?
+                }
             };
             if let Some(evidence) = evidence {
                 let outcome = self.engine.sinks.outcome_at_opening(head.id);

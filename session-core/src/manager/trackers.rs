@@ -27,14 +27,14 @@ impl Trackers {
         self.lock().trackers.get(&id).cloned()
     }
 
-    pub(crate) fn insert(&self, id: SessionId, tracker: ProgressTracker) {
+    pub(crate) fn insert(&self, id: SessionId, tracker: &ProgressTracker) {
         let mut state = self.lock();
         state.watchers.retain(|watcher| watcher.strong_count() > 0);
         let watchers: Vec<Arc<Watcher>> = state.watchers.iter().filter_map(Weak::upgrade).collect();
         state.trackers.insert(id, tracker.clone());
         drop(state);
         for watcher in watchers {
-            watcher.watch(id, &tracker);
+            watcher.watch(id, tracker);
         }
     }
 

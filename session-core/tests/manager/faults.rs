@@ -131,14 +131,14 @@ async fn step(
     manager: &PersistentSessionManager<Wrapped<Failing>>,
     name: &str,
     id: SessionId,
-    held: &mut Vec<Session>,
+    kept: &mut Vec<Session>,
 ) -> Result<(), SessionError> {
     match name {
         "create" => drop(manager.create_session(SessionConfig::new("test").idempotency_key("life")).await?),
-        "start" => held.push(immediate(manager.start_session(id).await?)),
+        "start" => kept.push(immediate(manager.start_session(id).await?)),
         "checkpoint" => drop(manager.save_checkpoint(id, 1.into()).await?),
         "pause" => drop(manager.pause_session(id, "now".to_owned()).await?),
-        "resume" => held.push(immediate(manager.resume_session(id).await?)),
+        "resume" => kept.push(immediate(manager.resume_session(id).await?)),
         "iterate" => drop(manager.record_event(id, SessionEvent::IterationStarted { number: 1 }).await?),
         "complete" => manager.complete_session(id, SessionSummary::new()).await?,
         other => unreachable!("{other}"),
@@ -169,11 +169,11 @@ async fn each_append_of_a_life_fails_once_in_each_way() {
             let manager =
                 PersistentSessionManager::open(storage, Arc::new(world.clone()), options).await.unwrap();
             let id = SessionId::from_key("life");
-            let mut held = Vec::new();
+            let mut kept = Vec::new();
             for (index, (name, kinds)) in LIFE.iter().enumerate() {
                 let before = world.storage.head(id).await.unwrap().map_or(0, |head| head.tip.revision);
                 let patience = std::time::Duration::from_secs(60);
-                let result = tokio::time::timeout(patience, step(&manager, name, id, &mut held)).await;
+                let result = tokio::time::timeout(patience, step(&manager, name, id, &mut kept)).await;
                 let log: Vec<_> = if world.storage.head(id).await.unwrap().is_some() {
                     world.kinds(id).await.into_iter().skip(usize::try_from(before).unwrap()).collect()
                 } else {
@@ -206,12 +206,12 @@ async fn each_append_of_a_life_fails_once_in_each_way() {
                 }
                 // Repeat what was not done, as a caller would that checks first.
                 if failed && added == 0 {
-                    let again = step(&manager, name, id, &mut held).await;
+                    let again = step(&manager, name, id, &mut kept).await;
                     assert!(again.is_ok(), "{case}: `{name}` cannot be made good: {again:?}");
                 } else if failed && *name == "start" {
                     // Started, and its caller is gone: the session is resumed.
                     let session = manager.resume_session(id).await;
-                    held.push(immediate(session.unwrap_or_else(|error| panic!("{case}: {error}"))));
+                    kept.push(immediate(session.unwrap_or_else(|error| panic!("{case}: {error}"))));
                 }
             }
             let head = world.storage.head(id).await.unwrap().unwrap();

@@ -94,8 +94,8 @@ async fn of_two_rivals_for_one_orphan_exactly_one_wins() {
     for round in 0..100 {
         let world = World::default();
         let dead = world.process().await;
-        let held = started(&dead).await;
-        let id = held.id();
+        let kept = started(&dead).await;
+        let id = kept.id();
         world.declare_dead(id).await;
         let rivals = (world.process().await, world.process().await);
         let (a, b) = (rivals.0.clone(), rivals.1.clone());
@@ -116,8 +116,8 @@ async fn of_two_rivals_for_one_orphan_exactly_one_wins() {
 async fn cancelling_an_orphan_also_ends_it() {
     let world = World::default();
     let (first, second) = (world.process().await, world.process().await);
-    let held = started(&first).await;
-    let id = held.id();
+    let kept = started(&first).await;
+    let id = kept.id();
     world.declare_dead(id).await;
     let state = second.cancel_session(id, CancelRequest::new("gone", "me")).await.unwrap();
     assert_eq!(state, SessionState::Cancelled { reason: "gone".to_owned() });
@@ -134,8 +134,8 @@ async fn recovery_follows_its_policy_once() {
     ] {
         let world = World::default();
         let first = world.process().await;
-        let held = started(&first).await;
-        let id = held.id();
+        let kept = started(&first).await;
+        let id = kept.id();
         let other = started(&first).await;
         world.declare_dead(id).await;
         let manager = world.process().await;
@@ -188,8 +188,8 @@ async fn a_takeover_with_a_pending_cancel_ends_the_session() {
 async fn unknown_is_not_dead_unless_a_person_says_so() {
     let world = World::default();
     let (first, second) = (world.process().await, world.process().await);
-    let held = started(&first).await;
-    let id = held.id();
+    let kept = started(&first).await;
+    let id = kept.id();
     world.lose_sight_of(id).await;
     assert!(second.find_crashed_sessions().await.unwrap().sessions.is_empty());
     assert!(second.recover(RecoveryOptions::new(RecoveryPolicy::Fail)).await.unwrap().recovered.is_empty());
@@ -204,8 +204,8 @@ async fn unknown_is_not_dead_unless_a_person_says_so() {
 async fn a_manager_recovers_on_open() {
     let world = World::default();
     let first = world.process().await;
-    let held = started(&first).await;
-    let id = held.id();
+    let kept = started(&first).await;
+    let id = kept.id();
     world.declare_dead(id).await;
     let second = world.process_with(ManagerOptions::new()).await;
     assert_eq!(second.get_state(id).await.unwrap().name(), StateName::Paused);
@@ -230,8 +230,8 @@ impl WorkHandler for Handler {
 async fn a_registered_handler_repeats_the_work() {
     let world = World::default();
     let first = world.process().await;
-    let held = started(&first).await;
-    let id = held.id();
+    let kept = started(&first).await;
+    let id = kept.id();
     world.declare_dead(id).await;
     let attempts = Arc::new(Mutex::new(Vec::new()));
     let handler = Arc::new(Handler(Arc::clone(&attempts)));
@@ -288,9 +288,9 @@ async fn shutdown_releases_every_session_without_a_death() {
 async fn a_manager_without_handles_owns_nothing() {
     let world = World::default();
     let first = world.process().await;
-    let held = started(&first).await;
-    let id = held.id();
-    drop((held, first));
+    let kept = started(&first).await;
+    let id = kept.id();
+    drop((kept, first));
     let second = world.process().await;
     // The sync task of a session wakes once more before it finds that its manager is gone.
     tokio::time::timeout(Duration::from_secs(60), async {
@@ -336,8 +336,8 @@ async fn of_twenty_creators_racing_for_four_places_four_win() {
 async fn unowned_sessions_are_deleted_and_owned_ones_are_not() {
     let world = World::default();
     let (first, second) = (world.process().await, world.process().await);
-    let held = started(&first).await;
-    let id = held.id();
+    let kept = started(&first).await;
+    let id = kept.id();
     for manager in [&first, &second] {
         assert_eq!(manager.delete_session(id).await.unwrap_err().code(), ErrorCode::Conflict);
     }
@@ -360,8 +360,8 @@ async fn cleanup_removes_what_ended_long_ago() {
     let options = ManagerOptions::new().clock(Arc::clone(&clock) as Arc<dyn Clock>);
     let manager = world.process_with(options).await;
     let old = manager.run(config(), async |_| Ok(())).await.unwrap().id;
-    let held = started(&manager).await;
-    let running = held.id();
+    let kept = started(&manager).await;
+    let running = kept.id();
     let long = started(&manager).await;
     *clock.0.lock().unwrap() = 8 * 24 * 3600 * 1000;
     let fresh = manager.run(config(), async |_| Ok(())).await.unwrap().id;

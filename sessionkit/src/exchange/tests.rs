@@ -154,10 +154,8 @@ async fn one_conflicting_session_refuses_the_whole_stream() {
     let _session = store.manager().start_session(id).await.unwrap();
     let stream = bytes(store.export(vec![other, id], Output::Included)).await;
     for as_long in [false, true] {
-        let _session = match as_long {
-            true => Some(elsewhere.manager().start_session(id).await.unwrap()),
-            false => None,
-        };
+        let _session =
+            if as_long { Some(elsewhere.manager().start_session(id).await.unwrap()) } else { None };
         let error = import(&elsewhere, &stream).await.unwrap_err();
         assert_eq!(error.code(), ErrorCode::Conflict);
         assert!(elsewhere.manager().get_head(other).await.is_err(), "as long: {as_long}");

@@ -27,12 +27,12 @@ pub(crate) fn expected(way: Way, by: By, hold: Hold) -> Option<Expected> {
     use ErrorCode as E;
     let refused = |code| Some(Expected { call: Some(code), ..Expected::default() });
     match (way, by, hold) {
-        // These have one caller each.
-        (Way::Deadline | Way::Remove | Way::Shutdown, By::OtherManager | By::OtherProcess, _) => None,
-        (Way::Deadline | Way::Remove | Way::Takeover, By::Handle | By::OtherProcess, _) => None,
-        (Way::Takeover, By::Id, _) | (Way::Shutdown | Way::Delete | Way::ForceCancel, By::Handle, _) => None,
-        // A closure that ends its session itself is tested with `run`.
-        (_, By::Handle, Hold::Closure | Hold::Keyed | Hold::Dropped) => None,
+        // These have one caller each, and a closure that ends its session itself is tested with `run`.
+        (Way::Deadline | Way::Remove | Way::Shutdown, By::OtherManager | By::OtherProcess, _)
+        | (Way::Deadline | Way::Remove | Way::Takeover, By::Handle | By::OtherProcess, _)
+        | (Way::Takeover, By::Id, _)
+        | (Way::Shutdown | Way::Delete | Way::ForceCancel, By::Handle, _)
+        | (_, By::Handle, Hold::Closure | Hold::Keyed | Hold::Dropped) => None,
         (_, _, Hold::Dropped) => dropped(way),
         // The owner is alive: the others can only request.
         (Way::Fail, By::OtherManager | By::OtherProcess, _) | (Way::Delete, ..) => refused(E::Conflict),
@@ -61,10 +61,8 @@ fn ended(way: Way, by: By, hold: Hold) -> Expected {
         Way::Remove => ("", None, E::NotFound),
         Way::Pause | Way::Delete => unreachable!("{way:?} ends nothing"),
     };
-    let outcome = match way {
-        Way::Shutdown | Way::Takeover | Way::Remove => Err(code),
-        _ => Ok(state.unwrap()),
-    };
+    let is_outcome = state.is_some_and(StateName::is_final);
+    let outcome = if is_outcome { Ok(state.unwrap()) } else { Err(code) };
     let closure = hold.is_closure();
     Expected {
         call: None,

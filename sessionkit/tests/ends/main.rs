@@ -24,42 +24,42 @@ async fn play(world: &World, way: Way, by: By, hold: Hold) -> Option<String> {
     }
     let deadline = if way == Way::Deadline { Duration::from_millis(40) } else { Duration::from_secs(3600) };
     let config = SessionConfig::new("ends").deadline(deadline).idempotency_key(&case);
-    let mut held = Held::start(world, hold, way, config, &case).await;
-    let result = world.perform(way, by, held.id(), held.session()).await;
+    let mut kept = Held::start(world, hold, way, config, &case).await;
+    let result = world.perform(way, by, kept.id(), kept.session()).await;
     assert_eq!(result, expected.call, "{case}: the call");
     if expected.immediate {
         // In the same process, the work is reached before the call returns.
-        assert!(held.token().is_cancelled(), "{case}: on return");
-        assert_eq!(world.state(held.id()).await, expected.state, "{case}: on return");
+        assert!(kept.token().is_cancelled(), "{case}: on return");
+        assert_eq!(world.state(kept.id()).await, expected.state, "{case}: on return");
     }
-    check_pause(world, way, &expected, &held, &case).await;
+    check_pause(world, way, &expected, &kept, &case).await;
     if expected.token.is_none() {
-        assert!(!held.token().is_cancelled(), "{case}: {:?}", held.token().reason());
-        assert_eq!(held.callbacks(), 0, "{case}: callbacks");
-        held.stop(world).await;
+        assert!(!kept.token().is_cancelled(), "{case}: {:?}", kept.token().reason());
+        assert_eq!(kept.callbacks(), 0, "{case}: callbacks");
+        kept.stop(world).await;
         return Some(case);
     }
-    let seen = held.finish(&case).await;
-    let reason = held.token().reason().unwrap();
+    let seen = kept.finish(&case).await;
+    let reason = kept.token().reason().unwrap();
     assert!(expected.token.is_some_and(|text| reason.contains(text)), "{case}: the reason is `{reason}`");
-    assert_eq!(held.callbacks(), 1, "{case}: callbacks");
+    assert_eq!(kept.callbacks(), 1, "{case}: callbacks");
     assert_eq!(seen.next, expected.next, "{case}: the next call");
     assert_eq!(seen.fenced, expected.fenced, "{case}: fenced");
     assert_eq!(seen.result, expected.result, "{case}: the result of `run`");
-    assert_eq!(world.state(held.id()).await, expected.state, "{case}: the state");
+    assert_eq!(world.state(kept.id()).await, expected.state, "{case}: the state");
     Some(case)
 }
 
 /// A pause is in the state once the work has stopped, not before, and a resume lets the work continue.
-async fn check_pause(world: &World, way: Way, expected: &Expected, held: &Held, case: &str) {
+async fn check_pause(world: &World, way: Way, expected: &Expected, kept: &Held, case: &str) {
     if way != Way::Pause || expected.call.is_some() {
         return;
     }
-    world.until(held.id(), StateName::Paused, case).await;
-    let steps = held.steps();
-    world.resume(held.id()).await;
-    world.until(held.id(), StateName::Running, case).await;
-    held.until_it_continues(steps, case).await;
+    world.until(kept.id(), StateName::Paused, case).await;
+    let steps = kept.steps();
+    world.resume(kept.id()).await;
+    world.until(kept.id(), StateName::Running, case).await;
+    kept.until_it_continues(steps, case).await;
 }
 
 async fn play_all(url: &str) {

@@ -70,7 +70,7 @@ impl Held {
     ) -> Self {
         let manager = Arc::clone(world.store.manager());
         let (callbacks, steps) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let (begin, begun) = oneshot::channel::<Begun>();
+        let (begin, start) = oneshot::channel::<Begun>();
         let mut session = None;
         let task = if hold.is_closure() {
             let key = case.to_owned();
@@ -125,7 +125,7 @@ impl Held {
                 })
             }
         };
-        let (id, token) = begun.await.unwrap();
+        let (id, token) = start.await.unwrap();
         let count = Arc::clone(&callbacks);
         let counted = move |_: &str| {
             count.fetch_add(1, Ordering::SeqCst);

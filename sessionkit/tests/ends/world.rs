@@ -199,7 +199,9 @@ async fn by_handle(way: Way, session: &Session) -> Result<(), SessionError> {
         Way::Fail => session.fail(Failure::new(FailureCause::Work, "broken")).await,
         Way::Complete => session.complete(SessionSummary::new()).await,
         Way::Pause => session.pause(PauseReason::Requested("wait".to_owned())).await.map(drop),
-        other => unreachable!("{other:?} has no call of the handle"),
+        Way::ForceCancel | Way::Deadline | Way::Delete | Way::Remove | Way::Shutdown | Way::Takeover => {
+            unreachable!("{way:?} has no call of the handle")
+        }
     }
 }
 
