@@ -157,8 +157,9 @@ async fn is_running<M: SessionManager + ?Sized>(manager: &M, head: &Head) -> Res
 }
 
 const fn lost_race(error: &SessionError) -> bool {
-    matches!(
-        error,
-        SessionError::Transition { .. } | SessionError::Fenced { .. } | SessionError::Contended { .. }
-    )
+    error.is_outcome()
+        || matches!(
+            error,
+            SessionError::Transition { .. } | SessionError::Fenced { .. } | SessionError::Contended { .. }
+        )
 }

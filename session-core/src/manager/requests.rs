@@ -30,8 +30,8 @@ async fn change(
         let request_handling = owned.request_handling();
         let result = session.append_as_owner(Durability::Flushed, |head| here(head, request_handling)).await;
         match result {
-            // Another process took the session in the meantime: continue as for a session that is not ours.
-            Err(SessionError::Fenced { .. }) if session.owned().is_none() => {}
+            // Another process took or ended the session in the meantime: continue as for a session that is not ours.
+            Err(error) if session.owned().is_none() && !matches!(error, SessionError::Storage(_)) => {}
             result => {
                 result?;
                 return Ok(owned.view().borrow().clone());

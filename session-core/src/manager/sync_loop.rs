@@ -159,11 +159,12 @@ async fn perform(engine: &Engine, owned: &Arc<OwnedSession>, tick: Tick) -> Resu
 async fn answer_requests(engine: &Engine, session: &mut LockedSession<'_>) -> Result<()> {
     let (Some(owned), Some(tail)) = (session.owned(), session.tail()) else { return Ok(()) };
     let request_handling = owned.request_handling();
-    let me = engine.identity.me().await?.clone();
-    if answer(&tail.head, request_handling, &me).is_none() {
+    // An owner was announced.
+    let Some(me) = engine.identity.announced() else { return Ok(()) };
+    if answer(&tail.head, request_handling, me).is_none() {
         return Ok(());
     }
-    let decide = |head: &Head| Ok(answer(head, request_handling, &me).into_iter().collect());
+    let decide = |head: &Head| Ok(answer(head, request_handling, me).into_iter().collect());
     session.append_as_owner(Durability::Flushed, decide).await?;
     Ok(())
 }
