@@ -149,8 +149,9 @@ async fn an_expired_deadline_fails_the_session_without_paused_time() {
         other.provide_input(id, "go".into()).await.unwrap();
     };
     let work = manager.run_or_resume("slow", config, async |session| {
+        tokio::time::sleep(Duration::from_secs(30)).await;
         session.ask("go?").await?;
-        tokio::time::sleep(Duration::from_secs(59)).await;
+        tokio::time::sleep(Duration::from_secs(29)).await;
         session.checkpoint(&"still in time").await?;
         std::future::pending::<()>().await;
         Ok(())
