@@ -6,7 +6,6 @@ use super::engine::Engine;
 use super::locked_session::LockedSession;
 use super::log_writer::LogWriter;
 use super::owned_session::{OwnedSession, RestoredState};
-use super::ownership::{OwnerStatus, owned_error};
 use super::session::Session;
 use super::sync_loop::sync_loop;
 use crate::error::{Result, SessionError};
@@ -47,9 +46,7 @@ pub(crate) async fn acquire(engine: &Arc<Engine>, id: SessionId, how: Acquire) -
     let mut answer = None;
     let tail = locked
         .append_as_claimant(|head, owner_status| {
-            if let OwnerStatus::Foreign { proven } = owner_status {
-                return Err(owned_error(head, *proven));
-            }
+            owner_status.check_unowned(head)?;
             cancelled.clone_from(&head.lifecycle.requests.cancel);
             answer = head.lifecycle.requests.answer;
             Ok(match &cancelled {

@@ -153,9 +153,9 @@ impl<'a> LockedSession<'a> {
         if let Some((_, tail)) = &self.state.owned {
             return Err(owned_error(&tail.head, true));
         }
-        let decide = |head: &Head, owner_status: &OwnerStatus| match owner_status {
-            OwnerStatus::Foreign { proven } => Err(owned_error(head, *proven)),
-            OwnerStatus::Unowned | OwnerStatus::Mine | OwnerStatus::Orphaned(_) => Ok(Vec::new()),
+        let decide = |head: &Head, owner_status: &OwnerStatus| {
+            owner_status.check_unowned(head)?;
+            Ok(Vec::new())
         };
         self.engine.writer.delete(self.id, AsClaimant { identity: &self.engine.identity, decide }).await?;
         tracing::info!(session = %self.id, "deleted a session");

@@ -104,7 +104,7 @@ pub struct SessionList {
 /// [`Session::fenced`] returns.
 ///
 /// # Errors
-/// Every method can fail with the errors of the storage: `STORAGE_UNAVAILABLE`, `DISK_FULL`, `CORRUPT`, `INVALID_LOG`
+/// Every method can fail with the errors of the storage: `STORAGE_UNAVAILABLE`, `STORAGE_FULL`, `STORAGE_IO`, `CORRUPT`, `INVALID_LOG`
 /// and `UNSUPPORTED_FORMAT`. Methods that take an id fail with `NOT_FOUND` if no such session exists, and methods that
 /// change a session with `CLOSED` after a shutdown, and with `CONFLICT` if other processes keep changing it for longer
 /// than the conflict timeout. Further errors are listed with each method.

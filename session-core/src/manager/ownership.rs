@@ -24,6 +24,19 @@ pub(crate) enum OwnerStatus {
     },
 }
 
+impl OwnerStatus {
+    /// Checks that the session has no owner that is alive, or may be.
+    ///
+    /// # Errors
+    /// `CONFLICT` with that owner.
+    pub(crate) fn check_unowned(&self, head: &Head) -> Result<()> {
+        match self {
+            Self::Foreign { proven } => Err(owned_error(head, *proven)),
+            Self::Unowned | Self::Mine | Self::Orphaned(_) => Ok(()),
+        }
+    }
+}
+
 /// Determines the owner of a session. The result may be stale; the append that follows names the tip and so detects
 /// that.
 pub(crate) async fn owner_status(identity: &Identity, head: &Head) -> Result<OwnerStatus> {

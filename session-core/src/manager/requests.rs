@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::engine::Engine;
 use super::locked_session::LockedSession;
-use super::ownership::{OwnerStatus, owned_error};
+use super::ownership::OwnerStatus;
 use super::request_handling::RequestHandling;
 use super::session::{Session, check_work_event, durability_of, finish};
 use crate::error::{Result, SessionError};
@@ -118,9 +118,9 @@ pub(crate) async fn cancel(engine: &Engine, id: SessionId, request: CancelReques
 /// Ends a session as failed.
 pub(crate) async fn fail(engine: &Engine, id: SessionId, error: Failure) -> Result<()> {
     let failed = || Ok(vec![SessionEvent::Failed { error: error.clone() }]);
-    let elsewhere = |head: &Head, owner_status: &OwnerStatus| match owner_status {
-        OwnerStatus::Foreign { proven } => Err(owned_error(head, *proven)),
-        OwnerStatus::Unowned | OwnerStatus::Mine | OwnerStatus::Orphaned(_) => failed(),
+    let elsewhere = |head: &Head, owner_status: &OwnerStatus| {
+        owner_status.check_unowned(head)?;
+        failed()
     };
     change(engine, id, |_, _| failed(), elsewhere).await?;
     Ok(())

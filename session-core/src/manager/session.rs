@@ -53,7 +53,7 @@ pub enum Ending {
 ///
 /// # Errors
 /// Every method that appends fails with these errors once the session has ended, and with the errors of the storage
-/// (`STORAGE_UNAVAILABLE`, `DISK_FULL` and others), after which nothing was appended unless the message says that the
+/// (`STORAGE_UNAVAILABLE`, `STORAGE_FULL`, `STORAGE_IO`), after which nothing was appended unless the message says that the
 /// outcome is unknown.
 #[derive(Debug)]
 #[must_use = "a session is interrupted when its last handle is dropped"]

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::event::SessionEvent;
 use crate::head::Head;
 use crate::machine::{Requests, SessionState};
-use crate::owner::Owner;
+use crate::owner::{Evidence, Owner};
 use crate::reason::{Failure, FailureCause, PauseReason};
 use crate::storage::{Durability, SessionStorageExt as _};
 
@@ -132,6 +132,10 @@ async fn perform(engine: &Engine, owned: &Arc<OwnedSession>, tick: Tick) -> Resu
     let mut session = LockedSession::lock(engine, owned.id).await;
     if session.owned().is_none_or(|current| !Arc::ptr_eq(current, owned)) {
         return Ok(());
+    }
+    if !owned.has_handles() {
+        // The release at the drop of the last handle failed, for example on a full disk.
+        return session.release(Evidence::Dropped).await;
     }
     match tick {
         Tick::Progress => {

@@ -393,3 +393,24 @@ async fn lost_storage_is_an_error_of_the_call_only() {
     session.checkpoint(&2).await.unwrap();
     session.complete(SessionSummary::new()).await.unwrap();
 }
+
+/// A release that fails is repeated: otherwise the session would look alive until its process ends.
+#[tokio::test(start_paused = true)]
+async fn a_dropped_session_is_interrupted_once_the_storage_is_back() {
+    let storage = Unplugged::default();
+    let gone = Arc::clone(&storage.gone);
+    let options = ManagerOptions::new().recovery(None);
+    let presence = Arc::new(ProcessPresence::default());
+    let manager =
+        PersistentSessionManager::open(Arc::new(Wrapped(storage)), presence, options).await.unwrap();
+    let id = manager.create_session(config()).await.unwrap();
+    let session = manager.start_session(id).await.unwrap();
+    gone.store(true, Ordering::SeqCst);
+    drop(session);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(manager.get_state(id).await.unwrap().name(), StateName::Running, "it cannot be written");
+    gone.store(false, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let head = manager.get_head(id).await.unwrap();
+    assert_eq!((head.state().name(), head.lifecycle.owner), (StateName::Paused, None));
+}
