@@ -7,6 +7,7 @@ mod common;
 mod cost;
 mod delivery;
 mod faults;
+mod log_lines;
 mod options;
 mod ownership;
 mod recovery;
