@@ -623,6 +623,11 @@ async fn name_numbers_are_cached_and_never_reused() {
         taken
     };
     assert_eq!(taken, (10..30).collect::<Vec<_>>());
+    // Only the last number can be given back, and only for its day.
+    storage.unused(day, 28).await;
+    storage.unused("feature-2026-11-22-", 29).await;
+    assert_eq!(storage.next(day).await, Some(30));
+    storage.unused(day, 30).await;
     let good = fs::read_to_string(&file).unwrap();
     let no_boot = good.replace("\"boot\":\"", "\"boot\":\"x");
     for bad in ["", "{", "null", &"x".repeat(10_000), &no_boot] {

@@ -1,6 +1,9 @@
 //! The hint about crashed sessions, in one line.
 
-use sessionkit::{Evidence, SessionId, SessionManager};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use sessionkit::{Evidence, Head, InstanceId, Liveness, SessionError, SessionId, Store};
 
 use crate::advice::advise;
 use crate::context::Context;
@@ -11,17 +14,40 @@ const REBOOTED: &str = "the machine was restarted";
 /// Names shown of many sessions.
 const MAX_NAMES: usize = 3;
 
+/// Returns the sessions whose responsible process is dead while the log does not say so yet. Unlike
+/// [`find_crashed_sessions`](sessionkit::SessionManager::find_crashed_sessions), it reads no log.
+pub(crate) async fn orphans(store: &Store) -> Result<Vec<(Head, Evidence)>> {
+    // Each process is checked once.
+    let mut known: HashMap<InstanceId, Liveness> = HashMap::new();
+    let mut orphans = Vec::new();
+    for head in store.manager().list_active_sessions().await?.heads {
+        let Some(owner) = head.responsible_process() else { continue };
+        let liveness = match known.entry(owner.instance) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let liveness = store.presence().liveness(owner).await.map_err(SessionError::from)?;
+                new.insert(liveness)
+            }
+        };
+        if let Liveness::Dead { evidence } = liveness {
+            let evidence = evidence.clone();
+            orphans.push((head, evidence));
+        }
+    }
+    Ok(orphans)
+}
+
 /// Prints which sessions have crashed and the command to type next; `except` is the session that the verb handles.
 pub(crate) async fn report_crashed(
     context: &Context,
-    manager: &dyn SessionManager,
+    store: &Store,
     except: Option<SessionId>,
 ) -> Result<()> {
-    let crashed = manager.find_crashed_sessions().await?.sessions;
-    let (crashed, rebooted): (Vec<_>, Vec<_>) = crashed
+    let (crashed, rebooted): (Vec<_>, Vec<_>) = orphans(store)
+        .await?
         .into_iter()
-        .filter(|crashed| crashed.is_orphaned() && Some(crashed.head.id) != except)
-        .map(|crashed| (crashed.head, matches!(crashed.evidence, Evidence::Rebooted { .. })))
+        .filter(|(head, _)| Some(head.id) != except)
+        .map(|(head, evidence)| (head, matches!(evidence, Evidence::Rebooted { .. })))
         .unzip();
     let rebooted = rebooted.iter().all(|rebooted| *rebooted);
     let ids: Vec<SessionId> = crashed.iter().map(|head| head.id).collect();
@@ -38,7 +64,7 @@ pub(crate) async fn report_crashed(
                 "session {names} has crashed: {}",
                 if rebooted { REBOOTED } else { "its owner died" }
             );
-            let advice = advise(manager, *one).await;
+            let advice = advise(&**store.manager(), *one).await;
             context.hint(&advice.append_to(&text), &ids, &advice.next());
         }
         many => context.hint(

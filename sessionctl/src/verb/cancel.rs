@@ -41,6 +41,6 @@ pub(crate) async fn run(args: &Cancel, context: &Context) -> Result<u8> {
         }
     }
     super::print_session(context, manager, id).await?;
-    hints::report_crashed(context, manager, Some(id)).await?;
+    hints::report_crashed(context, &store, Some(id)).await?;
     Ok(0)
 }

@@ -33,7 +33,7 @@ pub(crate) async fn run(args: &Events, context: &Context) -> Result<u8> {
         after = last.revision();
         print(context, &page)?;
     }
-    hints::report_crashed(context, manager, None).await?;
+    hints::report_crashed(context, &store, None).await?;
     Ok(0)
 }
 

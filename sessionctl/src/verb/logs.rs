@@ -63,7 +63,7 @@ pub(crate) async fn run(args: &Logs, context: &Context) -> Result<u8> {
     }
     let length = blocking(id, &output, move |output| output.length(id)).await?;
     printer.finish(id, length)?;
-    hints::report_crashed(context, &**store.manager(), None).await?;
+    hints::report_crashed(context, &store, None).await?;
     Ok(0)
 }
 

@@ -34,7 +34,7 @@ pub(crate) async fn run(args: &Ls, context: &Context) -> Result<u8> {
     } else {
         print_table(context, manager, &list.heads, &list.unreadable, now).await?;
     }
-    hints::report_crashed(context, manager, None).await?;
+    hints::report_crashed(context, &store, None).await?;
     // An unreadable session is a failure, even though all others were printed.
     match list.unreadable.into_iter().next() {
         Some((id, error)) => Err(Failure::from(error).about(id)),

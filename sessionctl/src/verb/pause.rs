@@ -25,6 +25,6 @@ pub(crate) async fn run(args: &Pause, context: &Context) -> Result<u8> {
         return Err(Failure::new(ErrorCode::IllegalTransition, text).about(id));
     }
     super::print_session(context, manager, id).await?;
-    hints::report_crashed(context, manager, Some(id)).await?;
+    hints::report_crashed(context, &store, Some(id)).await?;
     Ok(0)
 }

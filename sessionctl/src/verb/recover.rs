@@ -14,6 +14,7 @@ use crate::args::Recover;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::foreground::Signals;
+use crate::hints::orphans;
 use crate::json::{self, SCHEMA, SessionOutcome};
 use crate::render::{Table, short};
 use crate::rerun::Rerun;
@@ -44,9 +45,8 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
         Some(_) | None => ReconcileReport::default(),
     };
     if !args.dry_run {
-        let crashed = manager.find_crashed_sessions().await?.sessions;
-        for crashed in crashed.iter().filter(|crashed| crashed.is_orphaned()) {
-            super::end_leftovers(context, &store, crashed.head.id).await?;
+        for (head, _) in orphans(&store).await? {
+            super::end_leftovers(context, &store, head.id).await?;
         }
     }
     let report = manager.recover(options).await?;

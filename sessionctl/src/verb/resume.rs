@@ -53,7 +53,7 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
     let place = if args.detach { " in the background" } else { "" };
     let text = format!("session {id} resumed{place}, attempt {}", session.attempt());
     context.hint(&text, &[id], &["logs", &id.to_string()]);
-    hints::report_crashed(context, &**manager, Some(id)).await?;
+    hints::report_crashed(context, &store, Some(id)).await?;
     Box::pin(foreground::run(context, &store, &store.runner()?, session, command, signals)).await
 }
 

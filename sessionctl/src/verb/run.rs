@@ -48,7 +48,7 @@ pub(crate) async fn create_and_run(
     };
     let place = if context.caller.is_some() { " in the background" } else { "" };
     context.hint(&format!("session {id} started{place}"), &[id], &["logs", &id.to_string()]);
-    hints::report_crashed(context, &**manager, Some(id)).await?;
+    hints::report_crashed(context, store, Some(id)).await?;
     let session = manager.start_session(id).await?;
     Box::pin(foreground::run(context, store, &runner, session, command, signals)).await
 }

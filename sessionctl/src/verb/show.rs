@@ -20,7 +20,7 @@ pub(crate) async fn run(args: &Show, context: &Context) -> Result<u8> {
     {
         context.hint("its log has the details", &[], &["events", &id]);
     }
-    hints::report_crashed(context, manager, None).await?;
+    hints::report_crashed(context, &store, None).await?;
     check(&store, session.head.id).await?;
     Ok(0)
 }

@@ -40,7 +40,7 @@ pub(crate) async fn run(args: &Wait, context: &Context) -> Result<u8> {
     if context.term.json {
         context.term.print(&json::array(&sessions))?;
     }
-    hints::report_crashed(context, manager, None).await?;
+    hints::report_crashed(context, &store, None).await?;
     Ok(code)
 }
 

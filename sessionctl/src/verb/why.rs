@@ -103,7 +103,7 @@ pub(crate) async fn run(args: &Why, context: &Context) -> Result<u8> {
         let title = (head.name.as_str(), status.text, status.sgr);
         context.term.print(&page(title, &verdict, &lines, &context.term))?;
     }
-    hints::report_crashed(context, manager, Some(id)).await?;
+    hints::report_crashed(context, &store, Some(id)).await?;
     Ok(0)
 }
 
