@@ -139,7 +139,7 @@ impl StoreUrl {
     /// `$XDG_STATE_HOME` or else `~/.local/state`.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` if neither `XDG_STATE_HOME` nor `HOME` is an absolute path.
+    /// `INVALID_ARGUMENT` if neither `$XDG_STATE_HOME` nor `$HOME` is an absolute path.
     pub fn user_default() -> Result<Self, SessionError> {
         // The XDG specification requires ignoring relative paths.
         let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());

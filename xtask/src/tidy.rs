@@ -4,6 +4,7 @@
 
 mod code;
 mod cycles;
+mod error_codes;
 mod finding;
 mod invariant_tests;
 mod layers;
@@ -87,6 +88,7 @@ fn check(packages: &[Package], files: &[File]) -> Vec<Finding> {
         findings.extend(words::check(file));
         if file.is("rs") {
             findings.extend(sources::check(file));
+            findings.extend(error_codes::check(file));
             findings.extend(log_messages::check(file));
         }
     }
