@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use session_core::maintenance::StorageMaintenance as _;
 use session_core::{
     CancelRequest, EventContext, InMemorySessionManager, ObservableSessionManager, ProgressReport,
-    SessionEvent, SessionId, SessionManager, SessionObserver, StorageMaintenance as _,
+    SessionEvent, SessionId, SessionManager, SessionObserver,
 };
 use session_storage_file::{FileStorage, FileStorageOptions};
 use tokio::runtime::Runtime;

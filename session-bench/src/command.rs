@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use session_core::{SessionManager as _, StorageMaintenance as _};
+use session_core::SessionManager as _;
+use session_core::maintenance::StorageMaintenance as _;
 
 use crate::Settings;
 use crate::appends::{manager, runtime, start};

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use session_core::FileSystem;
+use session_core::backend::FileSystem;
 use session_storage_file::{Disk, DiskFile, Identity, Kind, LockMode, Open, RealDisk};
 
 /// A simulated device. It performs one flush at a time. Callers that ask during a flush share the next one, as in the

@@ -1,8 +1,8 @@
 //! The events that the benchmarks append: those of a session that runs commands, about 230 bytes each.
 
+use session_core::backend::{Chain, UnsealedRecord};
 use session_core::{
-    Chain, Clock as _, Head, Owner, SessionConfig, SessionEvent, SessionId, StoredRecord, SystemClock,
-    UnsealedRecord,
+    Clock as _, Head, Owner, SessionConfig, SessionEvent, SessionId, StoredRecord, SystemClock,
 };
 
 /// Returns the event that sessions append most often.
@@ -34,7 +34,7 @@ impl Log {
         let id = SessionId::random();
         let config = config.queued();
         let created = SessionEvent::Created {
-            format: session_core::FORMAT,
+            format: session_core::backend::FORMAT,
             config: Box::new(config),
             creator: owner.clone(),
             origin: None,
@@ -68,7 +68,7 @@ pub(crate) fn now() -> session_core::Timestamp {
 
 /// Returns the bytes that one append adds to a log, with the line feed.
 pub(crate) fn line() -> Vec<u8> {
-    let owner = session_core::this_process().expect("the identity of this process can be read");
+    let owner = session_core::backend::this_process().expect("the identity of this process can be read");
     let (mut log, _) = Log::begin("bench", &owner);
     let mut line = log.next(command()).line().as_bytes().to_vec();
     line.push(b'\n');

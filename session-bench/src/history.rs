@@ -5,10 +5,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use serde::Deserialize;
-use session_core::{
-    Batch, Durability, Expected, SessionEvent, SessionId, SessionStorage as _, SessionStorageExt as _,
-    Timestamp,
-};
+use session_core::backend::{Batch, Expected, SessionStorage as _, SessionStorageExt as _};
+use session_core::{Durability, SessionEvent, SessionId, Timestamp};
 use session_storage_file::{FileStorage, FileStorageOptions};
 use tokio::runtime::Runtime;
 
@@ -24,7 +22,7 @@ const BATCH: usize = 1000;
 /// Creates a store with one session that has this number of events.
 fn long_log(runtime: &Runtime, path: &Path, events: usize) -> (FileStorage, Log) {
     let storage = FileStorage::open(FileStorageOptions::new(path)).expect("a store can be opened");
-    let owner = session_core::this_process().expect("the identity of this process can be read");
+    let owner = session_core::backend::this_process().expect("the identity of this process can be read");
     let (mut log, first) = Log::begin("long", &owner);
     let id = log.head.id;
     let mut written = first.len();

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use session_core::backend::{Batch, Expected, SessionStorage, SessionStorageExt as _};
+use session_core::maintenance::StorageMaintenance as _;
 use session_core::{
-    Batch, Durability, Expected, InMemorySessionManager, SessionConfig, SessionEvent, SessionFilter,
-    SessionManager, SessionStorage, SessionStorageExt as _, SessionSummary, StorageMaintenance as _,
+    Durability, InMemorySessionManager, SessionConfig, SessionEvent, SessionFilter, SessionManager,
+    SessionSummary,
 };
 use session_storage_file::{FileStorage, FileStorageOptions};
 use tokio::runtime::Runtime;
@@ -45,7 +47,7 @@ pub(crate) fn fill_all(
     active: usize,
     config: &dyn Fn(usize) -> SessionConfig,
 ) {
-    let owner = session_core::this_process().expect("the identity of this process can be read");
+    let owner = session_core::backend::this_process().expect("the identity of this process can be read");
     runtime.block_on(async {
         let mut creators = tokio::task::JoinSet::new();
         for number in 0..sessions {
@@ -169,8 +171,9 @@ pub(crate) fn measure_memory(kind: &str, sessions: usize, path: &Path) -> String
                 grown
             }
             _ => {
-                let storage = session_core::MemoryStorage::new();
-                let owner = session_core::this_process().expect("the identity of this process can be read");
+                let storage = session_core::backend::MemoryStorage::new();
+                let owner =
+                    session_core::backend::this_process().expect("the identity of this process can be read");
                 let before = resident();
                 for number in 0..sessions {
                     let (log, records) = Log::begin(&format!("import-{number}"), &owner);

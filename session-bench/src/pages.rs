@@ -4,7 +4,8 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Instant;
 
-use session_core::{SessionFilter, SessionStorage as _, StateName, Timestamp};
+use session_core::backend::SessionStorage as _;
+use session_core::{SessionFilter, StateName, Timestamp};
 use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
 
 use crate::Settings;

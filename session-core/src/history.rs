@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 
 /// The changed files, commits and commands of a session, from its whole log.
 ///
-/// [`SessionStorageExt::history`](crate::SessionStorageExt::history) computes it; for records from elsewhere, apply
+/// [`SessionStorageExt::history`](crate::backend::SessionStorageExt::history) computes it; for records from elsewhere, apply
 /// each of them to an empty one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]

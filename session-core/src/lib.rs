@@ -29,11 +29,13 @@
 //! ```
 //!
 //! # Map
-//! - Data: a [`SessionEvent`] is sealed into a record by a [`Chain`], and folded into a [`Head`] under the rules of
-//!   [`Lifecycle`].
-//! - Ports: [`SessionStorage`] stores logs, [`Presence`] detects which owners are alive, [`SessionObserver`] receives
-//!   events. [`MemoryStorage`], [`LocalPresence`] and [`ProcessPresence`] are in this crate; storage in files and
-//!   databases is in crates of its own.
+//! - Data: a [`SessionEvent`] is sealed into a record by a [`Chain`](backend::Chain), and folded into a [`Head`] under the
+//!   rules of [`Lifecycle`](backend::Lifecycle).
+//! - Ports, in [`backend`]: [`SessionStorage`](backend::SessionStorage) stores logs, [`Presence`](backend::Presence)
+//!   detects which owners are alive; [`SessionObserver`] receives events.
+//!   [`MemoryStorage`](backend::MemoryStorage), [`LocalPresence`](backend::LocalPresence) and
+//!   [`ProcessPresence`](backend::ProcessPresence) are in this crate; storage in files and databases is in crates of its
+//!   own. [`maintenance`] checks and repairs what is stored.
 //! - Operations: [`SessionManager`] and, for running closures, [`SessionManagerExt`]. The work receives a [`Session`]
 //!   with its [`ProgressTracker`] and [`CancellationToken`].
 //! - Errors: [`SessionError`] and [`StorageError`], each with an [`ErrorCode`] that has an exit code and advice.
@@ -42,7 +44,7 @@
 //!
 //! # Mocks
 //! With the feature `mock`, each port has a mock of [mockall](https://docs.rs/mockall), for tests of code that calls it:
-//! `MockSessionManager`, `MockSessionStorage`, `MockSessionObserver`, `MockPresence`. The feature is outside semver.
+//! `MockSessionManager`, `MockSessionObserver`, and in [`backend`] `MockSessionStorage` and `MockPresence`. The feature is outside semver.
 //!
 //! ```
 //! # #[cfg(feature = "mock")] mod example {
@@ -92,49 +94,60 @@ mod time;
 pub use callback::CallbackGuard;
 pub use cancellation::{CancellationSource, CancellationToken, CancelledError};
 pub use code::ErrorCode;
-pub use config::{ExecutionMode, RecoveryPolicy, SessionConfig, SessionOptions, check_name};
+pub use config::{ExecutionMode, RecoveryPolicy, SessionConfig, SessionOptions};
 pub use error::{FailureError, Result, SessionError};
-pub use event::{
-    ChangeKind, Changes, Commit, EventKind, FORMAT, FileChange, Origin, ProgressReport, Role, SessionEvent,
-};
+pub use event::{ChangeKind, Changes, Commit, EventKind, FileChange, Origin, ProgressReport, SessionEvent};
 pub use head::{Head, PersistedSession, Totals};
 pub use history::{ExecutedCommand, WorkHistory};
 pub use id::{InstanceId, InvalidId, SessionId};
-pub use machine::{
-    CancelRequest, Lifecycle, PauseRequest, Requests, Rule, SessionState, StateName, TransitionError, rule,
-};
+pub use machine::{CancelRequest, PauseRequest, Requests, SessionState, StateName, TransitionError};
 pub use manager::{
-    Dispatcher, Ending, EventSink, Events, InMemorySessionManager, ManagerOptions, NameCounter,
-    ObservableSessionManager, ObserverHealth, PersistentSessionManager, ProgressWatch, RecoveryOptions,
-    RequestHandling, Session, SessionList, SessionManager, SessionManagerExt, SessionReport, WorkError,
-    WorkHandler,
+    Ending, Events, InMemorySessionManager, ManagerOptions, ObservableSessionManager, ObserverHealth,
+    PersistentSessionManager, ProgressWatch, RecoveryOptions, RequestHandling, Session, SessionList,
+    SessionManager, SessionManagerExt, SessionReport, WorkError, WorkHandler,
 };
 pub use observer::{EventContext, SessionObserver};
 pub use owner::{Evidence, Owner};
-pub use presence::{
-    FileSystem, HeldSessionLock, Liveness, LocalPresence, Presence, PresenceGuard, ProcessPresence,
-    SessionLock, file_system, this_process,
-};
+pub use presence::Liveness;
 pub use progress::{ProgressTracker, SessionProgress, format_progress, format_sessions};
 pub use reason::{Failure, FailureCause, PauseReason, SessionSummary};
-pub use record::{
-    Chain, ChainError, CheckedLine, DecodeError, Envelope, Record, StoredRecord, Sum, Tip, UnsealedRecord,
-    follows,
-};
+pub use record::{Record, StoredRecord};
 pub use recovery_report::{CrashedSession, CrashedSessions, RecoveryOutcome, RecoveryReport};
-pub use storage::{
-    AcceptedLoss, Batch, ChangeFeed, Condition, Durability, Expected, HeadPage, Heads, Imported, ListOrder,
-    Loss, MemoryStorage, ReconcileReport, RecordPage, RepairReport, SessionFilter, SessionHealth,
-    SessionStorage, SessionStorageExt, Sharing, StorageError, StorageMaintenance, StorageProfile,
-    StoreHealth, Watch,
-};
+pub use storage::{Durability, ListOrder, SessionFilter, StorageError};
 pub use time::{Clock, InvalidTimestamp, SystemClock, Timestamp};
 
 #[cfg(feature = "mock")]
-pub use {
-    manager::MockSessionManager, observer::MockSessionObserver, presence::MockPresence,
-    storage::MockSessionStorage,
-};
+pub use {manager::MockSessionManager, observer::MockSessionObserver};
+
+/// The ports and parts for those who write a backend, or put a manager together: storage and presence, records and their
+/// seals, the state machine.
+pub mod backend {
+    pub use crate::config::check_name;
+    pub use crate::event::{FORMAT, Role};
+    pub use crate::machine::{Lifecycle, Rule, rule};
+    pub use crate::manager::{Dispatcher, EventSink, NameCounter};
+    pub use crate::presence::{
+        FileSystem, HeldSessionLock, LocalPresence, Presence, PresenceGuard, ProcessPresence, SessionLock,
+        file_system, this_process,
+    };
+    pub use crate::record::{
+        Chain, ChainError, CheckedLine, DecodeError, Envelope, Sum, Tip, UnsealedRecord, follows,
+    };
+    pub use crate::storage::{
+        Batch, ChangeFeed, Expected, HeadPage, Heads, Imported, MemoryStorage, RecordPage, SessionStorage,
+        SessionStorageExt, Sharing, StorageProfile, Watch,
+    };
+    #[cfg(feature = "mock")]
+    pub use crate::{presence::MockPresence, storage::MockSessionStorage};
+}
+
+/// Checks and repairs of what is stored, and their reports.
+pub mod maintenance {
+    pub use crate::storage::{
+        AcceptedLoss, Condition, Loss, ReconcileReport, RepairReport, SessionHealth, StorageMaintenance,
+        StoreHealth,
+    };
+}
 
 // Part of the API: re-exported, so that users get the version that this crate was built with.
 #[cfg(feature = "mock")]

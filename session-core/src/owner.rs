@@ -11,7 +11,7 @@ use crate::text::cut;
 /// The process that runs a session, or created it.
 ///
 /// Two owners are the same if and only if their `instance` is. The other fields are evidence for
-/// [`Presence`](crate::Presence) to prove a death, and help people to find the process.
+/// [`Presence`](crate::backend::Presence) to prove a death, and help people to find the process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Owner {

@@ -11,10 +11,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
-use session_core::{
-    Evidence, InstanceId, Liveness, LocalPresence, Owner, Presence, SessionId, SessionLock, Timestamp,
-    this_process,
-};
+use session_core::backend::{LocalPresence, Presence, SessionLock, this_process};
+use session_core::{Evidence, InstanceId, Liveness, Owner, SessionId, Timestamp};
 use tokio::sync::{Mutex, MutexGuard};
 
 const ROLE: &str = "PRESENCE_TEST_ROLE";

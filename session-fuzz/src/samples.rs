@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use serde_json::json;
+use session_core::backend::{Batch, Chain, Expected, FORMAT, SessionStorage as _, UnsealedRecord};
 use session_core::{
-    Batch, Chain, Changes, Commit, Durability, Evidence, Expected, FORMAT, Failure, FailureCause, FileChange,
-    Head, Owner, PauseReason, ProgressReport, SessionConfig, SessionEvent, SessionId, SessionStorage as _,
-    StoredRecord, Timestamp, UnsealedRecord,
+    Changes, Commit, Durability, Evidence, Failure, FailureCause, FileChange, Head, Owner, PauseReason,
+    ProgressReport, SessionConfig, SessionEvent, SessionId, StoredRecord, Timestamp,
 };
 use session_storage_file::fault::{Content, FaultDisk, Moment};
 use session_storage_file::{FileStorage, FileStorageOptions};

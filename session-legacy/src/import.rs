@@ -1,6 +1,7 @@
 //! Imports sessions into a storage: each completely or not at all, and none twice.
 
-use session_core::{Imported, SessionStorage, SessionStorageExt as _, StorageError};
+use session_core::StorageError;
+use session_core::backend::{Imported, SessionStorage, SessionStorageExt as _};
 
 use crate::LegacySession;
 
@@ -21,7 +22,7 @@ impl LegacySession {
     /// Stores the session, completely or not at all, and flushes it.
     ///
     /// # Errors
-    /// Those of [`SessionStorageExt::import`](session_core::SessionStorageExt::import) except `Conflict`.
+    /// Those of [`SessionStorageExt::import`](session_core::backend::SessionStorageExt::import) except `Conflict`.
     pub async fn import<S: SessionStorage + ?Sized>(&self, storage: &S) -> Result<Outcome, StorageError> {
         let lines: Vec<&str> = self.records.iter().map(session_core::StoredRecord::line).collect();
         match storage.import(self.id(), &lines).await {

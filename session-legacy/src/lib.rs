@@ -21,7 +21,7 @@
 //! #   "id": "5c0f3a52-5d3e-4a55-8f2c-9a5b7c0e4f11", "operation": "crawl", "status": "completed",
 //! #   "progress": { "status": "cancelled", "startedAt": "2025-03-01T10:00:00.000Z" },
 //! #   "context": {}, "createdAt": "2025-03-01T10:00:00.000Z", "updatedAt": "2025-03-01T10:05:00.000Z" }"#)?;
-//! use session_core::MemoryStorage;
+//! use session_core::backend::MemoryStorage;
 //! use session_legacy::{Format, Outcome};
 //!
 //! let (storage, store) = (MemoryStorage::new(), session_legacy::read(Format::Msw, path)?);

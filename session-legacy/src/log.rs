@@ -1,9 +1,10 @@
 //! Builds the log of an old session: seals its events, folds them, and keeps the old record with them.
 
 use serde_json::{Value, json};
+use session_core::backend::{Chain, FORMAT, UnsealedRecord};
 use session_core::{
-    Chain, Evidence, FORMAT, Failure, Head, Owner, PauseReason, SessionConfig, SessionEvent, SessionId,
-    StoredRecord, Timestamp, UnsealedRecord,
+    Evidence, Failure, Head, Owner, PauseReason, SessionConfig, SessionEvent, SessionId, StoredRecord,
+    Timestamp,
 };
 
 use crate::fields::Notes;

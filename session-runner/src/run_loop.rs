@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use serde_json::json;
+use session_core::backend::SessionLock;
 use session_core::{
-    Durability, ErrorCode, Head, PauseReason, ProgressReport, Result, Session, SessionError, SessionLock,
-    SessionState, StorageError,
+    Durability, ErrorCode, Head, PauseReason, ProgressReport, Result, Session, SessionError, SessionState,
+    StorageError,
 };
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;

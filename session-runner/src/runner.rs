@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
+use session_core::backend::{HeldSessionLock, LocalPresence};
 use session_core::{
-    Durability, Failure, FailureCause, HeldSessionLock, LocalPresence, RequestHandling, Session,
-    SessionConfig, SessionError, SessionId, SessionManager, SessionState,
+    Durability, Failure, FailureCause, RequestHandling, Session, SessionConfig, SessionError, SessionId,
+    SessionManager, SessionState,
 };
 
 use crate::capture::{Capture, CapturedStream, OutputInterceptor};

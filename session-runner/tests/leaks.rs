@@ -8,10 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use session_core::{
-    CancelRequest, InMemorySessionManager, LocalPresence, Presence as _, SessionConfig, SessionId,
-    SessionManager as _,
-};
+use session_core::backend::{LocalPresence, Presence as _};
+use session_core::{CancelRequest, InMemorySessionManager, SessionConfig, SessionId, SessionManager as _};
 use session_runner::{Command, FileOutput, Runner, supervise_test};
 
 /// Not a test: the entry point of the supervisor.

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use session_core::backend::{LocalPresence, MemoryStorage, ProcessPresence};
 use session_core::{
-    CancelRequest, ErrorCode, Evidence, FailureCause, Head, InMemorySessionManager, LocalPresence,
-    ManagerOptions, MemoryStorage, PersistentSessionManager, ProcessPresence, ProgressReport, SessionConfig,
-    SessionError, SessionEvent, SessionFilter, SessionId, SessionManager, SessionState, StateName,
+    CancelRequest, ErrorCode, Evidence, FailureCause, Head, InMemorySessionManager, ManagerOptions,
+    PersistentSessionManager, ProgressReport, SessionConfig, SessionError, SessionEvent, SessionFilter,
+    SessionId, SessionManager, SessionState, StateName,
 };
 use session_runner::{
     ChildState, Command, Ended, FileOutput, OutputStorage, OutputStream, RunError, Runner, Running,
@@ -561,7 +562,7 @@ async fn concurrent_programs_end_with_their_own_codes() {
     assert_eq!(fixture.manager.list_active_sessions().await.unwrap().heads.len(), 0);
     assert_eq!(fixture.manager.list_sessions(SessionFilter::all()).await.unwrap().heads.len(), 30);
     // Locks are removed with their sessions, except those of which a program that was just starting held a copy.
-    session_core::Presence::sweep(&fixture.locks, &std::collections::HashSet::new()).await.unwrap();
+    session_core::backend::Presence::sweep(&fixture.locks, &std::collections::HashSet::new()).await.unwrap();
     let left: Vec<_> = std::fs::read_dir(fixture.folder.path().join("owners")).unwrap().flatten().collect();
     assert_eq!(left.len(), 0, "{left:?}");
 }

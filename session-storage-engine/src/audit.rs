@@ -4,10 +4,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use session_core::{
-    Chain, Condition, DecodeError, Head, InstanceId, Owner, SessionHealth, SessionId, StorageError, Tip,
-    TransitionError, follows,
-};
+use session_core::backend::{Chain, DecodeError, Tip, follows};
+use session_core::maintenance::{Condition, SessionHealth};
+use session_core::{Head, InstanceId, Owner, SessionId, StorageError, TransitionError};
 
 /// The result of comparing the records, the head and the mark of a session.
 #[derive(Debug, Clone)]

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, retry_on_intr};
-use session_core::{FileSystem, SessionId, StorageError, file_system};
+use session_core::backend::{FileSystem, file_system};
+use session_core::{SessionId, StorageError};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::IoContext;

@@ -1,7 +1,8 @@
 //! Checks of a page of stored lines: a reader gets only records that follow from each other, and never an end of the
 //! log that comes too early.
 
-use session_core::{Chain, SessionId, StoredRecord, Tip};
+use session_core::backend::{Chain, Tip};
+use session_core::{SessionId, StoredRecord};
 
 /// The result of checking a page of stored lines.
 #[derive(Debug, Clone, PartialEq, Eq)]

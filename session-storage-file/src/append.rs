@@ -9,7 +9,9 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use session_core::{Batch, Chain, Condition, Durability, Expected, SessionId, StorageError, Tip};
+use session_core::backend::{Batch, Chain, Expected, Tip};
+use session_core::maintenance::Condition;
+use session_core::{Durability, SessionId, StorageError};
 
 use crate::condition::{CachedHead, assess};
 use crate::disk::{DiskFile, Open};

@@ -3,7 +3,9 @@
 
 use std::io;
 
-use session_core::{Chain, Condition, SessionId, StorageError, Tip};
+use session_core::backend::{Chain, Tip};
+use session_core::maintenance::Condition;
+use session_core::{SessionId, StorageError};
 
 use crate::append::UnflushedTail;
 use crate::condition::{Assessment, CachedHead, assess};

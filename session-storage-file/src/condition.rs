@@ -3,7 +3,9 @@
 
 use std::io;
 
-use session_core::{Chain, Condition, Head, SessionId, StorageError, Tip, follows};
+use session_core::backend::{Chain, Tip, follows};
+use session_core::maintenance::Condition;
+use session_core::{Head, SessionId, StorageError};
 
 use crate::error::FoldError;
 use crate::scan::{ChainBreak, ChainItem, ChainReader, LineReader, ReadAt, fold};

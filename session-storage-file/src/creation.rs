@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use session_core::{Batch, Expected, SessionId, StorageError, Tip};
+use session_core::backend::{Batch, Expected, Tip};
+use session_core::{SessionId, StorageError};
 
 use crate::append::sealed_lines;
 use crate::disk::Open;

@@ -4,7 +4,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use session_core::{SessionId, StorageError, Tip};
+use session_core::backend::Tip;
+use session_core::{SessionId, StorageError};
 
 use crate::disk::Kind;
 use crate::error::{IoContext, storage_error};

@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use session_core::FileSystem;
+use session_core::backend::FileSystem;
 
 pub use self::real::RealDisk;
 

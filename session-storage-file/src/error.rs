@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::io::Errno;
-use session_core::{DecodeError, SessionId, StorageError, TransitionError};
+use session_core::backend::DecodeError;
+use session_core::{SessionId, StorageError, TransitionError};
 
 /// Adds context to a failed call: the operation and its path.
 pub(crate) trait IoContext<T> {

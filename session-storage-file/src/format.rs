@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use session_core::{FileSystem, SessionId, StorageError};
+use session_core::backend::FileSystem;
+use session_core::{SessionId, StorageError};
 use uuid::Uuid;
 
 use crate::disk::{Disk, DiskFile, Kind, LockMode, Open};

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use session_core::{Chain, DecodeError, SessionId, StorageError};
+use session_core::backend::{Chain, DecodeError};
+use session_core::{SessionId, StorageError};
 use uuid::Uuid;
 
 use crate::disk::{Kind, Open};

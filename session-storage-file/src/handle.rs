@@ -4,7 +4,8 @@ use std::io;
 use std::path::Path;
 use std::time::Instant;
 
-use session_core::{Head, SessionId, StorageError, Tip};
+use session_core::backend::Tip;
+use session_core::{Head, SessionId, StorageError};
 
 use crate::catch_up::ends_at;
 use crate::disk::{DiskFile, Identity, LockMode, Open};

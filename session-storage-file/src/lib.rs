@@ -1,7 +1,8 @@
 //! File storage for `session-core`: one readable log per session, in a folder that many processes share.
 //!
 //! ```
-//! use session_core::{SessionFilter, SessionStorageExt as _};
+//! use session_core::backend::SessionStorageExt as _;
+//! use session_core::SessionFilter;
 //! use session_storage_file::{FileStorage, FileStorageOptions};
 //!
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use session_core::NameCounter;
+use session_core::backend::NameCounter;
 
 use crate::disk::{DiskFile, LockMode, Open};
 use crate::lock;

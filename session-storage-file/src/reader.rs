@@ -7,9 +7,9 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use session_core::{
-    Chain, Condition, Head, HeadPage, RecordPage, SessionFilter, SessionId, StorageError, StoredRecord, Tip,
-};
+use session_core::backend::{Chain, HeadPage, RecordPage, Tip};
+use session_core::maintenance::Condition;
+use session_core::{Head, SessionFilter, SessionId, StorageError, StoredRecord};
 
 use crate::catch_up::ends_at;
 use crate::condition::{Assessment, CachedHead, assess};

@@ -1,7 +1,8 @@
 //! Reconciliation of a store after crashes: leftovers, markers, unended sessions. Writes nothing if the store
 //! is healthy.
 
-use session_core::{Condition, ReconcileReport, SessionId, StorageError};
+use session_core::maintenance::{Condition, ReconcileReport};
+use session_core::{SessionId, StorageError};
 
 use crate::format::CreateIfMissing;
 use crate::handle::CachedHandle;

@@ -3,10 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use session_core::{
-    AcceptedLoss, Condition, InstanceId, Loss, Owner, RepairReport, SessionHealth, SessionId, StorageError,
-    StoreHealth,
-};
+use session_core::maintenance::{AcceptedLoss, Condition, Loss, RepairReport, SessionHealth, StoreHealth};
+use session_core::{InstanceId, Owner, SessionId, StorageError};
 
 use crate::condition::{Assessment, CachedHead};
 use crate::disk::{LockMode, Open};

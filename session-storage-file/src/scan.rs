@@ -2,8 +2,9 @@
 
 use std::io;
 
+use session_core::backend::{Chain, CheckedLine, Tip};
 use session_core::limits::RECORD_BYTES;
-use session_core::{Chain, CheckedLine, Head, SessionId, Tip};
+use session_core::{Head, SessionId};
 
 use crate::disk::DiskFile;
 use crate::error::FoldError;

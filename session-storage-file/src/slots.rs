@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use std::io;
 
 use serde::{Deserialize, Serialize};
+use session_core::backend::{FORMAT, Tip};
 use session_core::limits::HEAD_BYTES;
-use session_core::{FORMAT, Head, SessionId, Tip};
+use session_core::{Head, SessionId};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::disk::DiskFile;

@@ -10,7 +10,8 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use session_core::{Durability, FileSystem, SessionFilter, SessionStorageExt as _};
+use session_core::backend::{FileSystem, SessionStorageExt as _};
+use session_core::{Durability, SessionFilter};
 use session_storage_file::{Disk, DiskFile, FileStorage, FileStorageOptions, Identity, Kind, Open, RealDisk};
 use session_testkit::logs::Log;
 

@@ -8,7 +8,8 @@ mod support;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use session_core::{Batch, Durability, Expected, SessionStorage as _, SessionStorageExt as _, StorageError};
+use session_core::backend::{Batch, Expected, SessionStorage as _, SessionStorageExt as _};
+use session_core::{Durability, StorageError};
 use session_storage_file::fault::{Call, Effect, Fault, FaultDisk};
 use session_storage_file::{FileStorage, FileStorageOptions};
 use support::{Log, completed, progress};

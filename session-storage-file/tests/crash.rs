@@ -18,7 +18,9 @@ mod common {
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use session_core::{Batch, Condition, Durability, Expected, SessionId, SessionStorage};
+use session_core::backend::{Batch, Expected, SessionStorage};
+use session_core::maintenance::Condition;
+use session_core::{Durability, SessionId};
 use session_storage_file::fault::{FaultDisk, Keep, Moment, Rng};
 
 use common::ledger::{Found, Ledger};
@@ -304,7 +306,7 @@ fn check_writable(disk: &FaultDisk, ledger: &Ledger, found: &Found) -> Result<()
         tips.insert(*id, tip);
     }
     let active = wait(async {
-        use session_core::SessionStorageExt as _;
+        use session_core::backend::SessionStorageExt as _;
         storage.list_all(&session_core::SessionFilter::active()).await
     });
     let active = active.map_err(|error| format!("list: {}", chain_of(&error)))?.heads.len();

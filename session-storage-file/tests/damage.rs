@@ -15,10 +15,9 @@ mod common {
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use session_core::{
-    Condition, Durability, Expected, Head, SessionEvent, SessionFilter, SessionId, SessionStorage,
-    SessionStorageExt, StorageError, StoredRecord,
-};
+use session_core::backend::{Expected, SessionStorage, SessionStorageExt};
+use session_core::maintenance::Condition;
+use session_core::{Durability, Head, SessionEvent, SessionFilter, SessionId, StorageError, StoredRecord};
 use session_storage_file::FileStorage;
 use session_storage_file::fault::{Content, FaultDisk, Keep, Moment, Rng};
 
@@ -443,8 +442,11 @@ fn write(
     let Some(head) = fold(id, &read.records)? else { return Ok(false) };
     let before = read.records.len();
     let events = if head.state().is_final() { Vec::new() } else { vec![logs::note(30)] };
-    let batch =
-        if events.is_empty() { session_core::Batch::empty() } else { seal(id, Some(&head), 0, events) };
+    let batch = if events.is_empty() {
+        session_core::backend::Batch::empty()
+    } else {
+        seal(id, Some(&head), 0, events)
+    };
     let wrote = batch.records().to_vec();
     match wait(storage.append(id, Expected::At(head.tip), batch, Durability::Flushed)) {
         Ok(_) => {

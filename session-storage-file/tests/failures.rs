@@ -15,9 +15,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::io::Errno;
+use session_core::backend::{Batch, Expected, ProcessPresence, SessionStorage, SessionStorageExt, Tip};
 use session_core::{
-    Batch, Durability, ErrorCode, Expected, Head, ManagerOptions, PersistentSessionManager, ProcessPresence,
-    SessionId, SessionManager, SessionStorage, SessionStorageExt, StateName, StorageError, Tip,
+    Durability, ErrorCode, Head, ManagerOptions, PersistentSessionManager, SessionId, SessionManager,
+    StateName, StorageError,
 };
 use session_storage_file::FileStorage;
 use session_storage_file::fault::{AfterFailedSync, Call, Effect, Fault, FaultDisk, Keep, Moment};

@@ -13,10 +13,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use session_core::backend::{Chain, Expected, SessionStorage as _, SessionStorageExt as _, UnsealedRecord};
+use session_core::maintenance::{Condition, StorageMaintenance as _};
 use session_core::{
-    Chain, Condition, Durability, ErrorCode, Expected, SessionConfig, SessionEvent, SessionFilter, SessionId,
-    SessionStorage as _, SessionStorageExt as _, StorageError, StorageMaintenance as _, Timestamp,
-    UnsealedRecord,
+    Durability, ErrorCode, SessionConfig, SessionEvent, SessionFilter, SessionId, StorageError, Timestamp,
 };
 use session_storage_file::fault::{Content, Effect, Fault, FaultDisk, Keep, Moment};
 use session_storage_file::{FileStorage, FileStorageOptions};

@@ -18,6 +18,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use process::{Process, Rng};
+use session_core::backend::*;
+use session_core::maintenance::StorageMaintenance as _;
 use session_core::*;
 use session_storage_file::{FileStorage, FileStorageOptions};
 

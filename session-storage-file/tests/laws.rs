@@ -14,7 +14,8 @@ mod folder {
     use std::sync::Arc;
 
     use async_trait::async_trait;
-    use session_core::{SessionId, SessionStorage, StorageError};
+    use session_core::backend::SessionStorage;
+    use session_core::{SessionId, StorageError};
     use session_storage_file::{FileStorage, FileStorageOptions};
     use session_testkit::{Crash, Damage, Harness, NotSupported, storage_laws};
     use tempfile::TempDir;
@@ -62,7 +63,8 @@ mod fault_disk {
 
     use async_trait::async_trait;
     use rustix::io::Errno;
-    use session_core::{SessionId, SessionStorage, StorageError};
+    use session_core::backend::SessionStorage;
+    use session_core::{SessionId, StorageError};
     use session_storage_file::fault::{self, Call, Effect, FaultDisk, Keep};
     use session_storage_file::{FileStorage, FileStorageOptions};
     use session_testkit::faulty_storages::{Fault, FaultyHarness};

@@ -11,10 +11,9 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use session_core::{
-    AcceptedLoss, Condition, Durability, ErrorCode, Evidence, Expected, NameCounter as _, SessionEvent,
-    SessionFilter, SessionId, SessionStorage, SessionStorageExt, StorageError, StorageMaintenance as _,
-};
+use session_core::backend::{Expected, NameCounter as _, SessionStorage, SessionStorageExt};
+use session_core::maintenance::{AcceptedLoss, Condition, StorageMaintenance as _};
+use session_core::{Durability, ErrorCode, Evidence, SessionEvent, SessionFilter, SessionId, StorageError};
 use session_storage_file::{FileStorage, FileStorageOptions};
 use support::{Log, completed, created, progress, started};
 
@@ -465,7 +464,7 @@ async fn a_log_of_a_newer_version_is_read_only() {
         assert_eq!(storage.head(log.id).await.unwrap(), log.head, "as far as it can be decoded");
         assert_eq!(storage.verify(log.id).await.unwrap().condition, Condition::Unsupported);
         for expected in [log.tip(), records.last().unwrap().tip()] {
-            let batch = session_core::Batch::empty();
+            let batch = session_core::backend::Batch::empty();
             let error =
                 storage.append(log.id, Expected::At(expected), batch, Durability::Flushed).await.unwrap_err();
             assert_eq!(error.code(), ErrorCode::UnsupportedFormat);

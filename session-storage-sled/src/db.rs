@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use session_core::{Head, SessionId, StoredRecord, Tip};
+use session_core::backend::Tip;
+use session_core::{Head, SessionId, StoredRecord};
 use session_storage_engine::StoreId;
 
 use crate::rows::{self, HeadSummary, META};

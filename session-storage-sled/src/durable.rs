@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 
-use session_core::{SessionId, StorageError, Tip};
+use session_core::backend::Tip;
+use session_core::{SessionId, StorageError};
 use session_storage_engine::IoContext as _;
 
 use crate::db::Db;

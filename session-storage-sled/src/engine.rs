@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
-use session_core::{Head, SessionId, StorageError, Tip};
+use session_core::backend::Tip;
+use session_core::{Head, SessionId, StorageError};
 use session_storage_engine::{Audit, Auditor, Marks, StoreId};
 
 use crate::db::Db;

@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use session_core::{Chain, CheckedLine, DecodeError, StorageError};
+use session_core::StorageError;
+use session_core::backend::{Chain, CheckedLine, DecodeError};
 use session_storage_engine::{Folders, IoContext as _, stat_path};
 
 use crate::error::Fault;

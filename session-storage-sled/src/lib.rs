@@ -2,7 +2,8 @@
 //! itself does not.
 //!
 //! ```
-//! use session_core::{SessionFilter, SessionStorageExt as _};
+//! use session_core::backend::SessionStorageExt as _;
+//! use session_core::SessionFilter;
 //! use session_storage_sled::{SledStorage, SledStorageOptions};
 //!
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {

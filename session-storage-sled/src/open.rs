@@ -33,7 +33,7 @@ pub(crate) fn open_store(
     changes: &Arc<Notify>,
 ) -> Result<(Writer, StoreLock), StorageError> {
     let lock = lock::acquire(&layout.lock(), Instant::now() + options.lock_timeout)?;
-    let boot = session_core::this_process()?.boot;
+    let boot = session_core::backend::this_process()?.boot;
     let identity = format::identify(layout, options.purpose)?;
     let is_new = identity.is_none();
     let store = identity.map_or_else(StoreId::random, |identity| identity.store);

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
-use session_core::{
-    Condition, Head, HeadPage, RecordPage, SessionFilter, SessionHealth, SessionId, StorageError,
-};
+use session_core::backend::{HeadPage, RecordPage};
+use session_core::maintenance::{Condition, SessionHealth};
+use session_core::{Head, SessionFilter, SessionId, StorageError};
 use session_storage_engine::{Page, page};
 
 use crate::db::{Db, head_summary};

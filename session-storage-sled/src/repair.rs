@@ -1,8 +1,7 @@
 //! Repair of one session, and cleanup after crashes. Methods of the writer.
 
-use session_core::{
-    AcceptedLoss, Condition, InstanceId, Loss, ReconcileReport, RepairReport, SessionId, StorageError,
-};
+use session_core::maintenance::{AcceptedLoss, Condition, Loss, ReconcileReport, RepairReport};
+use session_core::{InstanceId, SessionId, StorageError};
 use session_storage_engine::{Audit, refuse_while_owned};
 
 use crate::db::{ChangeSet, Meta};

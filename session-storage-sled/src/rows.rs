@@ -7,7 +7,8 @@
 //! | `h` id | revision and sum of its tip (8 bytes each, big endian), 1 if it ended else 0 (1 byte); the head as JSON |
 //! | `r` id, revision (8 bytes), part (2 bytes) | a part of the record's line |
 
-use session_core::{Head, SessionId, Sum, Tip};
+use session_core::backend::{Sum, Tip};
+use session_core::{Head, SessionId};
 
 /// Bytes of a part of a line. sled stores a page in a separate file ("blob") if it is larger than a quarter of a
 /// segment of 512 KiB, and a page has up to 16 rows and a few more until it is split: parts of this size never reach

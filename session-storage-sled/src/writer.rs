@@ -2,10 +2,9 @@
 
 use std::sync::{Arc, PoisonError};
 
-use session_core::{
-    AcceptedLoss, Batch, Chain, Condition, Durability, Expected, Head, ReconcileReport, RepairReport,
-    SessionId, StorageError, Tip,
-};
+use session_core::backend::{Batch, Chain, Expected, Tip};
+use session_core::maintenance::{AcceptedLoss, Condition, ReconcileReport, RepairReport};
+use session_core::{Durability, Head, SessionId, StorageError};
 
 use crate::db::{ChangeSet, Db, Meta};
 use crate::durable::Durable;

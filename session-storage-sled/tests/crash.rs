@@ -16,10 +16,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use logs::{Log, note, read, started};
-use session_core::{
-    AcceptedLoss, Condition, Durability, ErrorCode, SessionFilter, SessionStorage, SessionStorageExt as _,
-    StorageMaintenance as _,
-};
+use session_core::backend::{SessionStorage, SessionStorageExt as _};
+use session_core::maintenance::{AcceptedLoss, Condition, StorageMaintenance as _};
+use session_core::{Durability, ErrorCode, SessionFilter};
 use session_storage_sled::{SledStorage, SledStorageOptions};
 use tempfile::TempDir;
 

@@ -22,10 +22,9 @@ use std::time::Duration;
 
 use logs::{Dice, Log, note, number, read};
 use process::{Process, print_line};
-use session_core::{
-    Durability, Expected, SessionFilter, SessionId, SessionStorage, SessionStorageExt as _,
-    StorageMaintenance as _, StoredRecord, Sum, Tip,
-};
+use session_core::backend::{Expected, SessionStorage, SessionStorageExt as _, Sum, Tip};
+use session_core::maintenance::StorageMaintenance as _;
+use session_core::{Durability, SessionFilter, SessionId, StoredRecord};
 use session_storage_sled::{SledStorage, SledStorageOptions};
 
 /// The limit of a case: longer means a hang.

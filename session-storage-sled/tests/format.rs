@@ -11,10 +11,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use logs::{Log, note, read};
-use session_core::{
-    Chain, Durability, ErrorCode, SessionConfig, SessionEvent, SessionId, SessionStorage as _, StorageError,
-    StorageMaintenance as _, Timestamp, UnsealedRecord,
-};
+use session_core::backend::{Chain, SessionStorage as _, UnsealedRecord};
+use session_core::maintenance::StorageMaintenance as _;
+use session_core::{Durability, ErrorCode, SessionConfig, SessionEvent, SessionId, StorageError, Timestamp};
 use session_storage_sled::{SledStorage, SledStorageOptions};
 
 const OTHER: &str = "5d4d2f7e-52f7-4dcd-9e0b-3b1f5f1a4b5e";
@@ -219,8 +218,8 @@ async fn a_session_of_a_newer_format_blocks_the_repair() {
         let (stored, record) = Chain::start(id).seal(unsealed).unwrap();
         let mut head = None;
         session_core::Head::fold(&mut head, id, &record).unwrap();
-        let batch = session_core::Batch::new(vec![stored], head.unwrap());
-        let expected = session_core::Expected::Absent;
+        let batch = session_core::backend::Batch::new(vec![stored], head.unwrap());
+        let expected = session_core::backend::Expected::Absent;
         storage.append(id, expected, batch, Durability::Flushed).await.unwrap();
     }
     fixture.set("damaged");

@@ -19,10 +19,9 @@ use std::time::Duration;
 
 use logs::{Dice, Log, number, read};
 use process::{Process, print_line};
-use session_core::{
-    Chain, Condition, Durability, SessionFilter, SessionId, SessionStorage, SessionStorageExt as _,
-    StorageMaintenance as _,
-};
+use session_core::backend::{Chain, SessionStorage, SessionStorageExt as _};
+use session_core::maintenance::{Condition, StorageMaintenance as _};
+use session_core::{Durability, SessionFilter, SessionId};
 use session_storage_sled::{SledStorage, SledStorageOptions};
 
 const LINE_TIMEOUT: Duration = Duration::from_secs(60);

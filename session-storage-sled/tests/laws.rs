@@ -13,7 +13,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use session_core::{SessionId, SessionStorage, StorageError};
+use session_core::backend::SessionStorage;
+use session_core::{SessionId, StorageError};
 use session_storage_sled::{SledStorage, SledStorageOptions};
 use session_testkit::{Crash, Damage, Harness, NotSupported, storage_laws};
 use tempfile::TempDir;

@@ -16,10 +16,9 @@ use std::time::Duration;
 
 use logs::{Dice, Log, note, read};
 use process::{Process, print_line};
-use session_core::{
-    Batch, Durability, ErrorCode, Expected, SessionFilter, SessionId, SessionStorage, SessionStorageExt as _,
-    StorageError, StorageMaintenance as _, Sum, Tip,
-};
+use session_core::backend::{Batch, Expected, SessionStorage, SessionStorageExt as _, Sum, Tip};
+use session_core::maintenance::StorageMaintenance as _;
+use session_core::{Durability, ErrorCode, SessionFilter, SessionId, StorageError};
 use session_storage_sled::{SledStorage, SledStorageOptions};
 
 fn try_open(store: &Path) -> Result<SledStorage, StorageError> {

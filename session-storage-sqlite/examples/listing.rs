@@ -8,7 +8,8 @@
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use session_core::{Durability, SessionConfig, SessionFilter, SessionStorage as _, StateName, Timestamp};
+use session_core::backend::SessionStorage as _;
+use session_core::{Durability, SessionConfig, SessionFilter, StateName, Timestamp};
 use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
 use session_testkit::logs::in_state;
 

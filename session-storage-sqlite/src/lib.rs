@@ -2,7 +2,8 @@
 //! and open to SQL queries.
 //!
 //! ```
-//! use session_core::{SessionFilter, SessionStorageExt as _};
+//! use session_core::backend::SessionStorageExt as _;
+//! use session_core::SessionFilter;
 //! use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
 //!
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {

@@ -4,10 +4,9 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use session_core::{
-    Condition, Head, HeadPage, RecordPage, SessionFilter, SessionHealth, SessionId, StorageError,
-    StoreHealth, Tip,
-};
+use session_core::backend::{HeadPage, RecordPage, Tip};
+use session_core::maintenance::{Condition, SessionHealth, StoreHealth};
+use session_core::{Head, SessionFilter, SessionId, StorageError};
 use session_storage_engine::{Page, page};
 
 use crate::error::{DbContext as _, is_damage, unreadable};

@@ -1,9 +1,9 @@
 //! Repair of one session, and cleanup after crashes, within a transaction. The checks of health are in `reader`.
 
 use rusqlite::Connection;
-use session_core::{
-    AcceptedLoss, Condition, Loss, ReconcileReport, RepairReport, SessionId, StorageError, Tip,
-};
+use session_core::backend::Tip;
+use session_core::maintenance::{AcceptedLoss, Condition, Loss, ReconcileReport, RepairReport};
+use session_core::{SessionId, StorageError};
 use session_storage_engine::{Folders, IoContext as _, Marks, refuse_while_owned};
 
 use crate::create::STAGED;

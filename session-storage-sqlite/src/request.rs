@@ -1,8 +1,8 @@
 //! Requests to the writer thread, and its responses.
 
-use session_core::{
-    AcceptedLoss, Batch, Durability, Expected, ReconcileReport, RepairReport, SessionId, StorageError, Tip,
-};
+use session_core::backend::{Batch, Expected, Tip};
+use session_core::maintenance::{AcceptedLoss, ReconcileReport, RepairReport};
+use session_core::{Durability, SessionId, StorageError};
 
 use crate::rows::HeadText;
 use crate::transaction::check_chain;

@@ -1,7 +1,8 @@
 //! The rows of one session: reading, writing and removing them. Their condition is derived in `session-storage-engine`.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
-use session_core::{Head, SessionId, StorageError, StoredRecord, Sum, Timestamp, Tip};
+use session_core::backend::{Sum, Tip};
+use session_core::{Head, SessionId, StorageError, StoredRecord, Timestamp};
 use session_storage_engine::{Audit, Auditor};
 use xxhash_rust::xxh3::xxh3_64;
 

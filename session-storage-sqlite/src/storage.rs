@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use session_core::{
-    AcceptedLoss, Batch, ChangeFeed, Durability, Expected, Head, HeadPage, ReconcileReport, RecordPage,
-    RepairReport, SessionFilter, SessionHealth, SessionId, SessionStorage, Sharing, StorageError,
-    StorageMaintenance, StorageProfile, StoreHealth, Tip,
+use session_core::backend::{
+    Batch, ChangeFeed, Expected, HeadPage, RecordPage, SessionStorage, Sharing, StorageProfile, Tip,
 };
+use session_core::maintenance::{
+    AcceptedLoss, ReconcileReport, RepairReport, SessionHealth, StorageMaintenance, StoreHealth,
+};
+use session_core::{Durability, Head, SessionFilter, SessionId, StorageError};
 use session_storage_engine::{GroupCommit, Job, Limits, WorkerGone};
 use tokio::sync::oneshot;
 

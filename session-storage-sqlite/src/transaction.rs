@@ -2,7 +2,9 @@
 //! the others.
 
 use rusqlite::Connection;
-use session_core::{Batch, Chain, Condition, Durability, Expected, SessionId, StorageError, Tip};
+use session_core::backend::{Batch, Chain, Expected, Tip};
+use session_core::maintenance::Condition;
+use session_core::{Durability, SessionId, StorageError};
 use session_storage_engine::{Folders, Marks};
 
 use crate::rows::{self, HeadText, WriteError};

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rusqlite::{Connection, ErrorCode};
-use session_core::{AcceptedLoss, ReconcileReport, RepairReport, SessionId, StorageError, Tip};
+use session_core::backend::Tip;
+use session_core::maintenance::{AcceptedLoss, ReconcileReport, RepairReport};
+use session_core::{SessionId, StorageError};
 use session_storage_engine::{Folders, IoContext as _};
 
 use crate::error::{DbContext as _, newer, storage_error, unreadable};

@@ -7,10 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use session_core::{
-    Condition, Durability, ErrorCode, SessionFilter, SessionStorage as _, SessionStorageExt as _,
-    StorageError, StorageMaintenance as _,
-};
+use session_core::backend::{SessionStorage as _, SessionStorageExt as _};
+use session_core::maintenance::{Condition, StorageMaintenance as _};
+use session_core::{Durability, ErrorCode, SessionFilter, StorageError};
 use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
 use session_testkit::logs::Log;
 use session_testkit::random::{Random, seeds};

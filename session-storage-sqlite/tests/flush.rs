@@ -6,7 +6,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use session_core::{Batch, Durability, Expected, SessionStorage as _};
+use session_core::Durability;
+use session_core::backend::{Batch, Expected, SessionStorage as _};
 use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
 use session_testkit::logs::Log;
 

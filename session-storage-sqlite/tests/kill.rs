@@ -13,10 +13,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use session_core::{
-    Chain, Condition, Durability, SessionId, SessionStorage as _, SessionStorageExt as _, StorageError,
-    StorageMaintenance as _, Tip,
-};
+use session_core::backend::{Chain, SessionStorage as _, SessionStorageExt as _, Tip};
+use session_core::maintenance::{Condition, StorageMaintenance as _};
+use session_core::{Durability, SessionId, StorageError};
 use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
 use session_testkit::logs::Log;
 use session_testkit::random::Random;

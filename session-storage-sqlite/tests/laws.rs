@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use rusqlite::{Connection, params};
-use session_core::{SessionId, SessionStorage, StorageError};
+use session_core::backend::SessionStorage;
+use session_core::{SessionId, StorageError};
 use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
 use session_testkit::{Crash, Damage, Harness, NotSupported, storage_laws};
 use tempfile::TempDir;

@@ -7,10 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
-use session_core::{
-    Condition, Durability, SessionConfig, SessionFilter, SessionId, SessionStorage as _,
-    SessionStorageExt as _, StorageMaintenance as _,
-};
+use session_core::backend::{SessionStorage as _, SessionStorageExt as _};
+use session_core::maintenance::{Condition, StorageMaintenance as _};
+use session_core::{Durability, SessionConfig, SessionFilter, SessionId};
 use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
 use session_testkit::logs::Log;
 

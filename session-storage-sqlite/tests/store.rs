@@ -9,10 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use session_core::{
-    AcceptedLoss, Batch, Condition, Durability, ErrorCode, Expected, SessionFilter, SessionId,
-    SessionStorage as _, SessionStorageExt as _, StorageError, StorageMaintenance as _,
-};
+use session_core::backend::{Batch, Expected, SessionStorage as _, SessionStorageExt as _};
+use session_core::maintenance::{AcceptedLoss, Condition, StorageMaintenance as _};
+use session_core::{Durability, ErrorCode, SessionFilter, SessionId, StorageError};
 use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
 use session_testkit::logs::Log;
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use session_core::{SessionId, SessionStorage, StorageError};
+use session_core::backend::SessionStorage;
+use session_core::{SessionId, StorageError};
 
 /// A store under test, empty at first.
 ///

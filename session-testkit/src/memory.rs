@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use session_core::{MemoryStorage, SessionId, SessionStorage, StorageError};
+use session_core::backend::{MemoryStorage, SessionStorage};
+use session_core::{SessionId, StorageError};
 
 use crate::harness::{Crash, Damage, Harness, NotSupported};
 

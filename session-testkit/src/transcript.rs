@@ -4,10 +4,10 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use session_core::{
-    Batch, ChangeFeed, Durability, Expected, Head, HeadPage, RecordPage, SessionFilter, SessionId,
-    SessionStorage, StorageError, StorageProfile, Tip,
+use session_core::backend::{
+    Batch, ChangeFeed, Expected, HeadPage, RecordPage, SessionStorage, StorageProfile, Tip,
 };
+use session_core::{Durability, Head, SessionFilter, SessionId, StorageError};
 
 use crate::laws::model;
 

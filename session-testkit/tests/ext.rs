@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
+use session_core::backend::{Imported, MemoryStorage, SessionStorage, SessionStorageExt as _};
 use session_core::{
-    Changes, Commit, Durability, ErrorCode, FileChange, Imported, MemoryStorage, PauseReason, SessionConfig,
-    SessionEvent, SessionFilter, SessionId, SessionState, SessionStorage, SessionStorageExt as _,
-    StoredRecord, WorkHistory,
+    Changes, Commit, Durability, ErrorCode, FileChange, PauseReason, SessionConfig, SessionEvent,
+    SessionFilter, SessionId, SessionState, StoredRecord, WorkHistory,
 };
 use session_testkit::logs::{self, Log};
 use session_testkit::{Crash, Damage, Harness as _, Kept, TieredHarness};

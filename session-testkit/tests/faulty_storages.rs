@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use session_core::{MemoryStorage, SessionStorage};
+use session_core::backend::{MemoryStorage, SessionStorage};
 use session_testkit::faulty_storages::{Fault, FaultyHarness, FaultyStorage};
 use session_testkit::{Harness, LAWS, Law, LawOutcome, TieredHarness, compare_backends};
 

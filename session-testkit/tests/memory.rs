@@ -8,10 +8,10 @@ mod laws {
 
 /// Checks of the memory storage that persistent storages may omit.
 mod stricter {
-    use session_core::{
-        Batch, Chain, Durability, ErrorCode, Expected, Head, MemoryStorage, SessionEvent,
-        SessionStorage as _, StorageError, StoredRecord, SystemClock, Tip, UnsealedRecord,
+    use session_core::backend::{
+        Batch, Chain, Expected, MemoryStorage, SessionStorage as _, Tip, UnsealedRecord,
     };
+    use session_core::{Durability, ErrorCode, Head, SessionEvent, StorageError, StoredRecord, SystemClock};
     use session_testkit::logs::Log;
 
     async fn append(

@@ -3,10 +3,8 @@
 //! Only the session of a program can be resumed and retried from here. The work of a library is in the program that
 //! created it, and an imported session has nothing to run.
 
-use sessionkit::{
-    Owner, PauseReason, PersistedSession, SessionEvent, SessionId, SessionManager, SessionState,
-    text::visible,
-};
+use sessionkit::log::{Owner, PauseReason, PersistedSession};
+use sessionkit::{SessionEvent, SessionId, SessionManager, SessionState, text::visible};
 
 /// The label that an import from an older tool sets.
 const IMPORTED: &str = "imported-from";

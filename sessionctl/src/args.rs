@@ -36,8 +36,10 @@ ID is @last, a full id, an exact name, or the beginning of an id.";
 
 /// Returns the definition of the command line, with the stores that this program can open.
 pub(crate) fn command() -> clap::Command {
-    let schemes =
-        ["file", "sled", "sqlite"].map(str::to_owned).into_iter().chain(sessionkit::registered_schemes());
+    let schemes = ["file", "sled", "sqlite"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(sessionkit::backend::registered_schemes());
     let mut urls: Vec<String> = schemes.map(|scheme| format!("{scheme}:PATH")).collect();
     let last = urls.pop().unwrap_or_default();
     let help = format!(

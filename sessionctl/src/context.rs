@@ -3,7 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-use sessionkit::{ManagerOptions, SessionError, SessionId, StorageError, Store, StoreUrl, text::visible};
+use sessionkit::manager::StorageError;
+use sessionkit::{ManagerOptions, SessionError, SessionId, Store, StoreUrl, text::visible};
 
 use crate::args::Global;
 use crate::detach::Caller;

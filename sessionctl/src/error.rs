@@ -4,8 +4,9 @@ use std::error::Error;
 use std::io;
 
 use serde::Serialize;
+use sessionkit::manager::StorageError;
 use sessionkit::runner::RunError;
-use sessionkit::{ErrorCode, SessionError, SessionId, StorageError, text::visible};
+use sessionkit::{ErrorCode, SessionError, SessionId, text::visible};
 
 use crate::context::Context;
 use crate::json;

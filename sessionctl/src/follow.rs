@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sessionkit::{Liveness, SessionId, SessionManager};
+use sessionkit::manager::Liveness;
+use sessionkit::{SessionId, SessionManager};
 use tokio::time::Instant;
 
 use crate::advice::advise;

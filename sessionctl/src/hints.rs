@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use sessionkit::{Evidence, Head, InstanceId, Liveness, SessionError, SessionId, Store};
+use sessionkit::log::{Evidence, InstanceId};
+use sessionkit::manager::Liveness;
+use sessionkit::{Head, SessionError, SessionId, Store};
 
 use crate::advice::advise;
 use crate::context::Context;

@@ -1,8 +1,7 @@
 //! Resolution of a session argument: `@last`, a full id, an exact name, the beginning of an id.
 
-use sessionkit::{
-    ErrorCode, Head, SessionError, SessionFilter, SessionId, SessionManager, StorageError, text::visible,
-};
+use sessionkit::manager::StorageError;
+use sessionkit::{ErrorCode, Head, SessionError, SessionFilter, SessionId, SessionManager, text::visible};
 
 use crate::error::{Failure, Result};
 

@@ -5,10 +5,9 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 use serde_json::Value;
-use sessionkit::{
-    Commit, ErrorCode, FailureCause, Head, Liveness, PersistedSession, SessionId, SessionProgress,
-    SessionState, StorageError, Timestamp, WorkHistory, text::is_unsafe_char,
-};
+use sessionkit::log::{Commit, FailureCause, PersistedSession, Timestamp, WorkHistory};
+use sessionkit::manager::{Liveness, StorageError};
+use sessionkit::{ErrorCode, Head, SessionId, SessionProgress, SessionState, text::is_unsafe_char};
 
 use crate::status::status;
 

@@ -6,7 +6,7 @@
 //! ```no_run
 //! use std::process::ExitCode;
 //! use std::sync::Arc;
-//! use sessionkit::{Backend, MemoryStorage};
+//! use sessionkit::backend::{Backend, MemoryStorage};
 //!
 //! fn main() -> ExitCode {
 //!     // Here: the storage behind `mine:PATH`.

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use sessionkit::manager::WorkHandler;
 use sessionkit::runner::{Command, Runner};
-use sessionkit::{Head, Session, SessionSummary, WorkError, WorkHandler};
+use sessionkit::{Head, Session, SessionSummary, WorkError};
 use tokio::sync::{OnceCell, mpsc};
 
 /// Runs a session's command again and captures its output without forwarding it.

@@ -1,6 +1,8 @@
 //! The status of a session: its state for people, combined with the liveness of the owner.
 
-use sessionkit::{Head, Liveness, Owner, PauseReason, SessionState};
+use sessionkit::log::{Owner, PauseReason};
+use sessionkit::manager::Liveness;
+use sessionkit::{Head, SessionState};
 
 /// The status of a session, and its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +58,7 @@ pub(crate) fn status(head: &Head, liveness: Option<&Liveness>) -> Status {
 /// Returns `true` if a live owner on this machine is stopped by a signal and so does not respond until it is continued.
 /// The owner's lock is held, so its process id has not been reused.
 fn is_stopped(owner: &Owner) -> bool {
-    if sessionkit::this_process().map_or(true, |me| me.boot != owner.boot) {
+    if sessionkit::backend::this_process().map_or(true, |me| me.boot != owner.boot) {
         return false;
     }
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", owner.pid)).unwrap_or_default();

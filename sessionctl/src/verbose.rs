@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
+use sessionkit::SessionManager;
+use sessionkit::manager::ObservableSessionManager;
 use sessionkit::observers::TracingObserver;
 use sessionkit::text::visible;
-use sessionkit::{ObservableSessionManager, SessionManager};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 

@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use sessionkit::manager::ObservableSessionManager;
 use sessionkit::{
-    EventContext, ObservableSessionManager, SessionConfig, SessionEvent, SessionManager as _,
-    SessionManagerExt as _, SessionObserver,
+    EventContext, SessionConfig, SessionEvent, SessionManager as _, SessionManagerExt as _, SessionObserver,
 };
 
 #[derive(Debug, Default)]

@@ -13,8 +13,9 @@ use std::error::Error;
 use std::io::Write as _;
 use std::sync::Arc;
 
+use sessionkit::manager::RecoveryReport;
 use sessionkit::runner::{Command, Running};
-use sessionkit::{EventContext, RecoveryReport, SessionConfig, SessionEvent, SessionObserver, builder};
+use sessionkit::{EventContext, SessionConfig, SessionEvent, SessionObserver, builder};
 
 /// Prints the recovery at opening.
 struct Printer;

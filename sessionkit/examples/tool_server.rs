@@ -12,9 +12,11 @@
 
 use std::time::Duration;
 
+use sessionkit::log::FailureCause;
+use sessionkit::manager::CancellationSource;
 use sessionkit::{
-    CancelRequest, CancellationSource, Failure, FailureCause, Result, Session, SessionConfig, SessionId,
-    SessionSummary, format_progress, global, set_global,
+    CancelRequest, Failure, Result, Session, SessionConfig, SessionId, SessionSummary, format_progress,
+    global, set_global,
 };
 
 async fn work(session: Session, crash: bool) -> Result<()> {

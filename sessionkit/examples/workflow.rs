@@ -11,9 +11,11 @@
 
 use std::sync::Arc;
 
+use sessionkit::log::{Changes, Commit, FileChange};
+use sessionkit::manager::ObservableSessionManager;
 use sessionkit::{
-    Changes, Commit, EventContext, FileChange, ObservableSessionManager, Result, Session, SessionConfig,
-    SessionEvent, SessionManager as _, SessionManagerExt as _, SessionObserver, WorkError,
+    EventContext, Result, Session, SessionConfig, SessionEvent, SessionManager as _, SessionManagerExt as _,
+    SessionObserver, WorkError,
 };
 
 /// Prints what the iterations changed.

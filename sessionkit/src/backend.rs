@@ -1,13 +1,14 @@
-//! The parts of a backend from which a store is put together.
+//! Backends of other crates: the ports that they implement, and the [`Backend`] that [`register`](crate::register) takes.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
-use session_core::{
-    LocalPresence, NameCounter, Presence, ProcessPresence, Result, SessionError, SessionStorage, Sharing,
-    StorageMaintenance,
-};
+pub use session_core::backend::*;
+use session_core::maintenance::StorageMaintenance;
+use session_core::{Result, SessionError};
+
+pub use crate::schemes::registered_schemes;
 
 /// The owners of this process, for storages that no other process can have open.
 static THIS_PROCESS: LazyLock<ProcessPresence> = LazyLock::new(ProcessPresence::default);

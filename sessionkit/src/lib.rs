@@ -1,8 +1,8 @@
 //! Durable sessions for long-running work: see what is running and how far it is, stop it, survive a crash, resume
 //! where it stopped, and prove afterwards what happened.
 //!
-//! A session is an append-only log of events; everything else is derived from it. This crate is the front door: it
-//! re-exports [`session_core`], and its features choose where logs are kept.
+//! A session is an append-only log of events; everything else is derived from it. This crate is the front door to
+//! [`session_core`] and the crates around it; its features choose where logs are kept.
 //!
 //! # Typical use
 //!
@@ -50,17 +50,21 @@
 //! | to | use |
 //! |---|---|
 //! | open a store | [`open`], [`open_store`], [`builder`], [`StoreUrl`]; [`global`] for the whole process |
-//! | open stores of another backend | [`register`], [`Backend`] |
+//! | open stores of another backend | [`register`], [`Backend`](backend::Backend) |
 //! | run work | [`SessionManagerExt::run`], [`SessionManagerExt::run_or_resume`], [`Session`] |
 //! | run a program | `#[sessionkit::main]`, [`Store::runner`](Store), `runner` (feature `runner`) |
 //! | follow the output of all programs | [`Store::outputs`](Store) (feature `runner`) |
 //! | inspect sessions | [`SessionManager::list_sessions`], [`SessionManager::get_progress`], [`SessionManager::read_log`] |
 //! | cancel, pause, provide input | [`SessionManager::cancel_session`], [`SessionManager::pause_session`], [`SessionManager::provide_input`] |
 //! | recover from crashes | [`SessionManager::find_crashed_sessions`], [`SessionManager::recover`] |
-//! | receive events | [`SessionObserver`], `observers` (features `observer-…`) |
+//! | receive events | [`SessionObserver`], [`ObservableSessionManager`](manager::ObservableSessionManager), `observers` (features `observer-…`) |
 //! | move sessions to another store | [`Store::export`](Store), [`Store::import`](Store), [`Store::migrate`](Store) (feature `runner`) |
 //! | import from an older tool | `legacy` (feature `legacy`) |
 //! | check and repair what is stored | [`Builder::open_store`], [`Store::maintenance`], [`Store::repair`] |
+//!
+//! On this page is what most programs name. The rest is in modules: [`manager`] has the options of managers, and what their
+//! methods take and return; [`log`] the parts of events; [`storage`] checks, repairs, exports and the backends;
+//! [`backend`] the ports, for backends of your own.
 //!
 //! # Features
 //!
@@ -70,12 +74,13 @@
 //! - `observer-tracing`, `observer-channel`, `observer-closure`, `observer-progress`: ready-made observers.
 //! - `legacy`: import from the stores of older tools.
 //! - `full`: all of these.
-//! - `mock`: mocks of the ports, for tests: `MockSessionManager`, `MockSessionStorage`, `MockSessionObserver`.
+//! - `mock`: mocks of the ports, for tests: `MockSessionManager`, `MockSessionObserver`; in [`backend`]
+//!   `MockSessionStorage` and `MockPresence`.
 
 // On docs.rs, shows the feature that an item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod backend;
+pub mod backend;
 #[cfg(all(feature = "runner", target_os = "linux"))]
 mod exchange;
 mod global;
@@ -92,23 +97,62 @@ mod schemes;
 mod store;
 mod url;
 
-pub use session_core::*;
-
-pub use self::backend::Backend;
-#[cfg(all(feature = "runner", target_os = "linux"))]
-pub use self::exchange::{
-    EXPORT_FORMAT, ExchangeError, Export, Import, ImportCheck, ImportPlan, ImportReport, MigratedSession,
-    Migration, MigrationOutcome, Output,
+pub use session_core::{
+    CancelRequest, CancellationToken, ErrorCode, EventContext, Failure, Head, ManagerOptions, PauseRequest,
+    ProgressTracker, RecoveryPolicy, Result, Session, SessionConfig, SessionError, SessionEvent,
+    SessionFilter, SessionId, SessionManager, SessionManagerExt, SessionObserver, SessionProgress,
+    SessionReport, SessionState, SessionSummary, StateName, WorkError, format_progress, format_sessions,
 };
+#[cfg(feature = "mock")]
+pub use session_core::{MockSessionManager, MockSessionObserver, mockall};
+pub use session_core::{async_trait, chrono, limits, serde_json, text, tokio};
+
 pub use self::global::{GlobalIsSet, global, set_global};
 pub use self::open::{Builder, builder, open, open_store};
-#[cfg(all(feature = "runner", target_os = "linux"))]
-pub use self::outputs::{OutputEvent, Outputs, OutputsError};
 pub use self::registry::register;
-pub use self::repair::LossPolicy;
-pub use self::schemes::registered_schemes;
 pub use self::store::Store;
 pub use self::url::StoreUrl;
+
+/// Managers: their options, and what their methods take and return.
+pub mod manager {
+    pub use session_core::{
+        CallbackGuard, CancellationSource, CancelledError, Clock, CrashedSession, CrashedSessions,
+        Durability, Ending, Events, InMemorySessionManager, ListOrder, Liveness, ObservableSessionManager,
+        ObserverHealth, PersistentSessionManager, ProgressWatch, RecoveryOptions, RecoveryOutcome,
+        RecoveryReport, RequestHandling, SessionList, SessionOptions, StorageError, SystemClock, WorkHandler,
+    };
+}
+
+/// The parts of a log, and what is derived from them.
+pub mod log {
+    pub use session_core::{
+        ChangeKind, Changes, Commit, EventKind, Evidence, ExecutedCommand, ExecutionMode, FailureCause,
+        FailureError, FileChange, InstanceId, InvalidId, InvalidTimestamp, Origin, Owner, PauseReason,
+        PersistedSession, ProgressReport, Record, Requests, StoredRecord, Timestamp, Totals, TransitionError,
+        WorkHistory,
+    };
+}
+
+/// Stores: checks and repairs, the output of programs, and moves to another store.
+pub mod storage {
+    pub use session_core::maintenance::*;
+
+    #[cfg(all(feature = "runner", target_os = "linux"))]
+    pub use crate::exchange::{
+        EXPORT_FORMAT, ExchangeError, Export, Import, ImportCheck, ImportPlan, ImportReport, MigratedSession,
+        Migration, MigrationOutcome, Output,
+    };
+    #[cfg(all(feature = "runner", target_os = "linux"))]
+    pub use crate::outputs::{OutputEvent, Outputs, OutputsError};
+    pub use crate::repair::LossPolicy;
+
+    #[cfg(feature = "file")]
+    pub use session_storage_file as file;
+    #[cfg(feature = "sled")]
+    pub use session_storage_sled as sled;
+    #[cfg(feature = "sqlite")]
+    pub use session_storage_sqlite as sqlite;
+}
 
 #[cfg(feature = "legacy")]
 pub use session_legacy as legacy;
@@ -121,12 +165,6 @@ pub use session_legacy as legacy;
 pub use session_observers as observers;
 #[cfg(all(feature = "runner", target_os = "linux"))]
 pub use session_runner as runner;
-#[cfg(feature = "file")]
-pub use session_storage_file as file;
-#[cfg(feature = "sled")]
-pub use session_storage_sled as sled;
-#[cfg(feature = "sqlite")]
-pub use session_storage_sqlite as sqlite;
 
 /// Runs an `async fn main` on a Tokio runtime, like `#[tokio::main]`, in a program that runs other programs as sessions.
 ///

@@ -111,7 +111,8 @@ impl Builder {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> sessionkit::Result<()> {
     /// use std::sync::Arc;
-    /// use sessionkit::{EventContext, RecoveryReport, SessionEvent, SessionObserver};
+    /// use sessionkit::manager::RecoveryReport;
+    /// use sessionkit::{EventContext, SessionEvent, SessionObserver};
     ///
     /// struct Alerts;
     ///
@@ -160,7 +161,7 @@ impl Builder {
     }
 
     /// Opens a store that may itself be damaged, to verify and repair it: its sessions can be read, nothing is
-    /// recovered, and nothing can be written before [`reconcile`](session_core::StorageMaintenance::reconcile) has
+    /// recovered, and nothing can be written before [`reconcile`](session_core::maintenance::StorageMaintenance::reconcile) has
     /// repaired the store.
     ///
     /// # Errors

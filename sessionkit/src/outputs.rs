@@ -5,9 +5,10 @@ use std::ops::Bound;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use session_core::backend::{EventSink, SessionStorage, SessionStorageExt as _};
 use session_core::{
-    Clock as _, ErrorCode, EventContext, EventSink, RecoveryReport, SessionEvent, SessionFilter, SessionId,
-    SessionManager, SessionStorage, SessionStorageExt as _, StorageError, SystemClock, Timestamp,
+    Clock as _, ErrorCode, EventContext, RecoveryReport, SessionEvent, SessionFilter, SessionId,
+    SessionManager, StorageError, SystemClock, Timestamp,
 };
 use session_runner::{Chunk, OutputError, OutputStorage};
 use tokio::sync::broadcast;

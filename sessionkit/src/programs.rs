@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use session_core::async_trait::async_trait;
+use session_core::backend::{
+    Batch, ChangeFeed, Expected, HeadPage, LocalPresence, RecordPage, SessionStorage, StorageProfile, Tip,
+};
 use session_core::{
-    Batch, ChangeFeed, Durability, Expected, Head, HeadPage, LocalPresence, RecordPage, Result, SessionError,
-    SessionFilter, SessionId, SessionManager, SessionStorage, StorageError, StorageProfile, Tip,
+    Durability, Head, Result, SessionError, SessionFilter, SessionId, SessionManager, StorageError,
 };
 use session_runner::{FileOutput, OutputStorage, Runner};
 

@@ -26,7 +26,7 @@ static OPENERS: RwLock<BTreeMap<String, Opener>> = RwLock::new(BTreeMap::new());
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> sessionkit::Result<()> {
 /// use std::sync::Arc;
-/// use sessionkit::{Backend, MemoryStorage};
+/// use sessionkit::backend::{Backend, MemoryStorage};
 ///
 /// sessionkit::register("mine", async |url| {
 ///     let _path = url.path();                                         // Some("/srv/sessions")

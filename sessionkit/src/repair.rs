@@ -1,10 +1,11 @@
 //! Repair of a damaged session, with the loss recorded in its log.
 
 use serde_json::json;
+use session_core::backend::{Batch, Chain, Expected, SessionStorage, UnsealedRecord};
+use session_core::maintenance::{AcceptedLoss, Loss, RepairReport};
 use session_core::{
-    AcceptedLoss, Batch, Chain, Clock as _, Durability, ErrorCode, Evidence, Expected, Head, Liveness, Loss,
-    RepairReport, Result, SessionError, SessionEvent, SessionId, SessionStorage, StorageError, SystemClock,
-    UnsealedRecord,
+    Clock as _, Durability, ErrorCode, Evidence, Head, Liveness, Result, SessionError, SessionEvent,
+    SessionId, StorageError, SystemClock,
 };
 
 use crate::store::Store;

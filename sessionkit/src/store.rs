@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 #[cfg(not(all(feature = "file", feature = "sled", feature = "sqlite")))]
 use session_core::SessionError;
-use session_core::{
-    ManagerOptions, MemoryStorage, PersistentSessionManager, Presence, Result, SessionManager,
-    SessionStorage, StorageMaintenance,
-};
+use session_core::backend::{MemoryStorage, Presence, SessionStorage};
+use session_core::maintenance::StorageMaintenance;
+use session_core::{ManagerOptions, PersistentSessionManager, Result, SessionManager};
 
 use crate::backend::Backend;
 #[cfg(all(feature = "file", feature = "runner", target_os = "linux"))]
@@ -185,7 +184,7 @@ impl Store {
     }
 
     /// Follows the output of all programs of this store from now on, as one stream: also of sessions that start later,
-    /// and of those that other processes run. See [`Outputs`](crate::Outputs).
+    /// and of those that other processes run. See [`Outputs`](crate::storage::Outputs).
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {

@@ -8,10 +8,10 @@ use std::path::Path;
 
 use session_testkit::logs::Log;
 use session_testkit::random::Random;
-use sessionkit::{
-    Condition, Durability, ImportCheck, ManagerOptions, MigrationOutcome, Output, SessionConfig,
-    SessionFilter, SessionId, SessionStorageExt as _, Store,
-};
+use sessionkit::backend::SessionStorageExt as _;
+use sessionkit::manager::Durability;
+use sessionkit::storage::{Condition, ImportCheck, MigrationOutcome, Output};
+use sessionkit::{ManagerOptions, SessionConfig, SessionFilter, SessionId, Store};
 
 /// Sessions, and the average number of records of each. `SESSION_MOVES_SESSIONS` and `SESSION_MOVES_RECORDS` set other
 /// numbers.

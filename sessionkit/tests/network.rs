@@ -6,8 +6,11 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use sessionkit::file::{Disk, DiskFile, FileStorage, FileStorageOptions, Identity, Kind, Open, RealDisk};
-use sessionkit::{ErrorCode, FileSystem};
+use sessionkit::ErrorCode;
+use sessionkit::backend::FileSystem;
+use sessionkit::storage::file::{
+    Disk, DiskFile, FileStorage, FileStorageOptions, Identity, Kind, Open, RealDisk,
+};
 
 /// This machine's disk, reported as a network file system.
 #[derive(Debug)]

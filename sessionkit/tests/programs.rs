@@ -7,9 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sessionkit::runner::{Command, OutputStream};
-use sessionkit::{
-    CancelRequest, ErrorCode, OutputEvent, Outputs, SessionConfig, SessionId, SessionManagerExt as _, Store,
-};
+use sessionkit::storage::{OutputEvent, Outputs};
+use sessionkit::{CancelRequest, ErrorCode, SessionConfig, SessionId, SessionManagerExt as _, Store};
 use tempfile::TempDir;
 
 fn url(folder: &TempDir) -> String {

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use sessionkit::{
-    Backend, Durability, ErrorCode, MemoryStorage, ProcessPresence, SessionConfig, SessionError,
-    SessionManagerExt as _, StorageProfile,
-};
+use sessionkit::backend::{Backend, MemoryStorage, ProcessPresence, StorageProfile};
+use sessionkit::manager::Durability;
+use sessionkit::{ErrorCode, SessionConfig, SessionError, SessionManagerExt as _};
 
 /// A memory storage that says that several processes share it.
 mod shared {
     use std::num::NonZeroUsize;
 
     use sessionkit::async_trait::async_trait;
+    use sessionkit::backend::*;
+    use sessionkit::manager::*;
     use sessionkit::*;
 
     #[derive(Debug)]
@@ -86,7 +87,7 @@ async fn a_store_of_a_registered_backend_is_opened_by_its_url() {
     let running = store.manager().create_session(SessionConfig::new("runs")).await.unwrap();
     let _session = store.manager().start_session(running).await.unwrap();
     assert_eq!(other.resume_session(running).await.unwrap_err().code(), ErrorCode::Conflict);
-    assert!(sessionkit::registered_schemes().contains(&"mine".to_owned()));
+    assert!(sessionkit::backend::registered_schemes().contains(&"mine".to_owned()));
 }
 
 #[tokio::test]
@@ -126,7 +127,8 @@ async fn an_error_of_the_opener_is_returned() {
 /// Owners in other processes would be taken for dead, and their sessions run twice.
 #[tokio::test]
 async fn a_shared_backend_without_presence_is_refused() {
-    let profile = StorageProfile::new("ours", Some(Durability::Flushed), sessionkit::Sharing::Machine);
+    let profile =
+        StorageProfile::new("ours", Some(Durability::Flushed), sessionkit::backend::Sharing::Machine);
     let backend = move || Backend::new(Arc::new(shared::Shared(MemoryStorage::new(), profile.clone())));
     let with = backend.clone();
     sessionkit::register("shared", move |_| std::future::ready(Ok(backend()))).unwrap();

@@ -5,7 +5,8 @@
 //! use std::sync::Arc;
 //!
 //! use own_backend::RedbStorage;
-//! use session_core::{ManagerOptions, PersistentSessionManager, ProcessPresence, SessionConfig, SessionManagerExt as _};
+//! use session_core::backend::ProcessPresence;
+//! use session_core::{ManagerOptions, PersistentSessionManager, SessionConfig, SessionManagerExt as _};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -37,10 +38,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase as _, ReadableTableMetadata as _, StorageBackend};
-use session_core::{
-    Batch, ChangeFeed, Durability, Expected, Head, HeadPage, RecordPage, SessionFilter, SessionId,
-    SessionStorage, Sharing, StorageError, StorageProfile, Tip,
-};
+use session_core::backend::{Batch, ChangeFeed, Expected, HeadPage, RecordPage, SessionStorage, Sharing, StorageProfile, Tip};
+use session_core::{Durability, Head, SessionFilter, SessionId, StorageError};
 
 use crate::engine::Engine;
 use crate::error::IntoStorageError as _;

@@ -5,9 +5,8 @@ use std::num::NonZeroUsize;
 use std::ops::Bound;
 
 use redb::{ReadableTable, TableDefinition};
-use session_core::{
-    Chain, Head, HeadPage, RecordPage, SessionFilter, SessionId, StorageError, StoredRecord, Tip,
-};
+use session_core::backend::{Chain, HeadPage, RecordPage, Tip};
+use session_core::{Head, SessionFilter, SessionId, StorageError, StoredRecord};
 
 use crate::error::IntoStorageError as _;
 

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use own_backend::RedbStorage;
 use redb::{Database, ReadableDatabase as _, StorageBackend, TableDefinition};
-use session_core::{MemoryStorage, SessionId, SessionStorage, StorageError};
+use session_core::backend::{MemoryStorage, SessionStorage};
+use session_core::{SessionId, StorageError};
 use session_testkit::random::Random;
 use session_testkit::{Crash, Damage, Harness, Kept, NotSupported, compare_backends, random, storage_laws};
 

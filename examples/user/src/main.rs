@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use sessionkit::ObservableSessionManager;
+use sessionkit::manager::ObservableSessionManager;
 use sessionkit::runner::Command;
 use user::{Counter, build, import};
 

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use sessionkit::mockall::Sequence;
-use sessionkit::{
-    ErrorCode, MockSessionManager, MockSessionObserver, MockSessionStorage, ObservableSessionManager,
-    SessionConfig, SessionError, SessionManager as _, SessionManagerExt as _, SessionStorage, StorageError,
-};
+use sessionkit::backend::{MockSessionStorage, SessionStorage};
+use sessionkit::manager::{ObservableSessionManager, StorageError};
+use sessionkit::{ErrorCode, MockSessionManager, MockSessionObserver, SessionConfig, SessionError, SessionManager as _, SessionManagerExt as _};
 
 #[tokio::test]
 async fn a_failing_manager_is_reported_to_the_caller() {
@@ -19,7 +18,7 @@ async fn a_failing_manager_is_reported_to_the_caller() {
 #[tokio::test]
 async fn nothing_is_cancelled_where_nothing_is_active() {
     let mut manager = MockSessionManager::new();
-    manager.expect_list_active_sessions().once().returning(|| Ok(sessionkit::SessionList::default()));
+    manager.expect_list_active_sessions().once().returning(|| Ok(sessionkit::manager::SessionList::default()));
     manager.expect_cancel_session().never();
     assert_eq!(user::cancel_all(&manager, "enough").await.unwrap(), []);
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use own_backend::RedbStorage;
 use sessionkit::runner::Command;
-use sessionkit::{Backend, ObservableSessionManager, SessionManager as _, SessionState, StateName};
+use sessionkit::backend::Backend;
+use sessionkit::manager::ObservableSessionManager;
+use sessionkit::{SessionManager as _, SessionState, StateName};
 use tempfile::TempDir;
 use user::{Counter, build, import};
 

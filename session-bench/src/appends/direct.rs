@@ -122,7 +122,7 @@ impl DirectEngine {
                 }
             }
         });
-        let owner = session_core::this_process().expect("the identity of this process can be read");
+        let owner = session_core::backend::this_process().expect("the identity of this process can be read");
         let begin = |number| (Log::begin(&format!("bench-{number}"), &owner).0, VecDeque::new());
         Self { name, runtime: runtime(), queue, sessions: (0..sessions).map(begin).collect() }
     }

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use session_core::backend::{Batch, Expected, LocalPresence, SessionStorage, Tip};
+use session_core::maintenance::StorageMaintenance as _;
 use session_core::{
-    Batch, Durability, Expected, LocalPresence, ManagerOptions, PersistentSessionManager, Session,
-    SessionConfig, SessionManager, SessionStorage, StorageMaintenance as _, Tip,
+    Durability, ManagerOptions, PersistentSessionManager, Session, SessionConfig, SessionManager,
 };
 use session_storage_file::{FileStorage, FileStorageOptions};
 use tokio::runtime::Runtime;
@@ -45,7 +46,7 @@ impl Backend {
 
     pub(super) fn new(storage: Arc<dyn SessionStorage>, sessions: usize) -> Self {
         let (name, runtime) = (format!("{} backend, bare", storage.profile().name), runtime());
-        let owner = session_core::this_process().expect("the identity of this process can be read");
+        let owner = session_core::backend::this_process().expect("the identity of this process can be read");
         let logs = (0..sessions).map(|number| Log::begin(&format!("bench-{number}"), &owner));
         let sessions = runtime.block_on(async {
             let mut created = Vec::new();

@@ -1,8 +1,7 @@
 //! A log in memory with the head that its writer holds, as in a manager.
 
-use session_core::{
-    Chain, EventKind, Head, Lifecycle, Record, SessionEvent, SessionId, TransitionError, UnsealedRecord,
-};
+use session_core::backend::{Chain, Lifecycle, UnsealedRecord};
+use session_core::{EventKind, Head, Record, SessionEvent, SessionId, TransitionError};
 
 use crate::oracle::instant;
 

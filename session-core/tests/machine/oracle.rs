@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use serde_json::json;
+use session_core::backend::{Lifecycle, Sum};
 use session_core::{
-    Changes, Commit, EventKind, Evidence, Failure, FailureCause, FileChange, Lifecycle, Owner, PauseReason,
-    ProgressReport, Record, SessionConfig, SessionEvent, SessionState, SessionSummary, Sum, Timestamp,
+    Changes, Commit, EventKind, Evidence, Failure, FailureCause, FileChange, Owner, PauseReason,
+    ProgressReport, Record, SessionConfig, SessionEvent, SessionState, SessionSummary, Timestamp,
     TransitionError,
 };
 
@@ -178,7 +179,7 @@ impl Step {
 
     pub(crate) fn record(self, seq: u64) -> Record {
         Record {
-            envelope: session_core::Envelope {
+            envelope: session_core::backend::Envelope {
                 seq,
                 at: instant(seq),
                 attempt: self.attempt,

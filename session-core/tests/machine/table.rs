@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use session_core::{EventKind, Lifecycle};
+use session_core::EventKind;
+use session_core::backend::Lifecycle;
 
 use crate::oracle::{Model, Random, Refusal, both, number, seed};
 

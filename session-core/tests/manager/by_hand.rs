@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::common::{World, until};
 use crate::wrapper::{Overrides, Wrapped};
 use async_trait::async_trait;
+use session_core::backend::*;
 use session_core::*;
 
 fn config() -> SessionConfig {

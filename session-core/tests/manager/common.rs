@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use session_core::backend::*;
 use session_core::*;
 
 /// Presence in which a test declares owners dead while their managers still run: as with a wrong verdict, or a process

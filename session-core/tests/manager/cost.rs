@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::common::World;
 use crate::wrapper::{Overrides, Wrapped};
 use async_trait::async_trait;
+use session_core::backend::*;
 use session_core::*;
 
 /// A storage that counts the records it returns.

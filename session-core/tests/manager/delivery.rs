@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::common::World;
 use crate::wrapper::{Overrides, Wrapped};
 use async_trait::async_trait;
+use session_core::backend::*;
 use session_core::*;
 
 /// A storage that records up to where each log was flushed, and which records claim more than that.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::common::{World, until};
+use session_core::backend::SessionStorage as _;
 use session_core::*;
 
 fn config() -> SessionConfig {

@@ -10,6 +10,7 @@ use crate::common::World;
 use crate::faults::overtake;
 use crate::wrapper::{Overrides, Wrapped};
 use async_trait::async_trait;
+use session_core::backend::*;
 use session_core::*;
 
 /// A storage where rivals win the next appends, and where one session cannot be read.

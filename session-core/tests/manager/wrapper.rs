@@ -6,6 +6,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use session_core::backend::*;
 use session_core::*;
 
 /// Calls that a test may override.

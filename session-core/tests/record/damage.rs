@@ -1,6 +1,7 @@
 //! Detection of changes to a log: every single bit, and every way to drop, double, swap or smuggle a line.
 
-use session_core::{Chain, ChainError, StoredRecord, follows};
+use session_core::StoredRecord;
+use session_core::backend::{Chain, ChainError, follows};
 
 use crate::support::{file, id, log, read};
 

@@ -8,10 +8,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use session_core::backend::{Chain, UnsealedRecord};
 use session_core::{
-    Chain, Changes, Commit, EventKind, Evidence, ExecutionMode, Failure, FailureCause, FileChange, Head,
-    InstanceId, Origin, Owner, PauseReason, ProgressReport, Record, SessionConfig, SessionEvent, SessionId,
-    SessionOptions, SessionSummary, UnsealedRecord,
+    Changes, Commit, EventKind, Evidence, ExecutionMode, Failure, FailureCause, FileChange, Head, InstanceId,
+    Origin, Owner, PauseReason, ProgressReport, Record, SessionConfig, SessionEvent, SessionId,
+    SessionOptions, SessionSummary,
 };
 
 use crate::support::{instant, read};

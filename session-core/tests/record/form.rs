@@ -1,8 +1,9 @@
 //! The form of a line, and how a reader treats lines of newer or other writers.
 
 use serde_json::json;
+use session_core::backend::{Chain, ChainError, DecodeError};
 use session_core::text::is_unsafe_char;
-use session_core::{Chain, ChainError, DecodeError, EventKind, ProgressReport, SessionEvent, StoredRecord};
+use session_core::{EventKind, ProgressReport, SessionEvent, StoredRecord};
 
 use crate::support::{draft, forge, id, instant, log, note};
 

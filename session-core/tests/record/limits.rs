@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use session_core::backend::Chain;
 use session_core::limits::LimitError;
 use session_core::{
-    Chain, ChangeKind, Changes, Commit, ExecutionMode, FileChange, Owner, ProgressReport, SessionConfig,
+    ChangeKind, Changes, Commit, ExecutionMode, FileChange, Owner, ProgressReport, SessionConfig,
     SessionEvent, SessionSummary, limits,
 };
 

@@ -1,10 +1,8 @@
 //! Logs to damage, and a forger that computes valid sums.
 
 use serde_json::json;
-use session_core::{
-    Chain, ChainError, Owner, ProgressReport, SessionConfig, SessionEvent, SessionId, StoredRecord,
-    Timestamp, UnsealedRecord,
-};
+use session_core::backend::{Chain, ChainError, UnsealedRecord};
+use session_core::{Owner, ProgressReport, SessionConfig, SessionEvent, SessionId, StoredRecord, Timestamp};
 use xxhash_rust::xxh3::xxh3_64;
 
 pub(crate) fn id(n: u8) -> SessionId {

@@ -1,7 +1,9 @@
 //! Fuzz target for export streams.
 
-use session_core::{SessionFilter, SessionId, SessionStorageExt as _, StoredRecord};
-use sessionkit::{ImportCheck, ManagerOptions, Output, Store};
+use session_core::backend::SessionStorageExt as _;
+use session_core::{SessionFilter, SessionId, StoredRecord};
+use sessionkit::storage::{ImportCheck, Output};
+use sessionkit::{ManagerOptions, Store};
 
 use super::head;
 use crate::{InputOutcome, REPAIR, repair, wait};

@@ -1,6 +1,7 @@
 //! Fuzz target for the stores of older tools.
 
-use session_core::{Head, MemoryStorage, SessionId, SessionStorage as _, SessionStorageExt as _};
+use session_core::backend::{MemoryStorage, SessionStorage as _, SessionStorageExt as _};
+use session_core::{Head, SessionId};
 use sessionkit::legacy::{Format, LegacySession, LegacyStore, Outcome, read};
 
 use super::record_line::check_head;

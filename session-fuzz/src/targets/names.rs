@@ -1,10 +1,11 @@
 //! Fuzz target for names, labels, keys and other texts of a session.
 
+use session_core::backend::check_name;
 use session_core::limits::{HEAD_BYTES, LABEL_BYTES, NAME_CHARS};
 use session_core::text::visible;
 use session_core::{
     ExecutionMode, InMemorySessionManager, PauseReason, ProgressReport, SessionConfig, SessionEvent,
-    SessionFilter, SessionId, SessionManager as _, check_name,
+    SessionFilter, SessionId, SessionManager as _,
 };
 use sessionkit::StoreUrl;
 

@@ -2,8 +2,9 @@
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use session_core::backend::{Chain, Tip, UnsealedRecord, follows};
 use session_core::limits::{LimitError, NESTING, RECORD_BYTES};
-use session_core::{Chain, Head, SessionId, Tip, UnsealedRecord, follows};
+use session_core::{Head, SessionId};
 
 use super::{head, is_unsafe};
 use crate::{InputOutcome, REPAIR, repair, samples};

@@ -1,8 +1,8 @@
 //! Fuzz target for the slots next to an intact log.
 
-use session_core::{
-    Batch, Condition, Durability, Expected, SessionStorage as _, StorageError, StorageMaintenance as _,
-};
+use session_core::backend::{Batch, Expected, SessionStorage as _};
+use session_core::maintenance::{Condition, StorageMaintenance as _};
+use session_core::{Durability, StorageError};
 use session_storage_file::FileStorage;
 use session_storage_file::fault::{Content, FaultDisk, Keep};
 

@@ -2,11 +2,11 @@
 
 use std::num::NonZeroUsize;
 
-use session_core::{
-    AcceptedLoss, Batch, Condition, DecodeError, Durability, Expected, Head, SessionFilter, SessionId,
-    SessionStorage as _, SessionStorageExt as _, StorageError, StorageMaintenance as _, StoredRecord,
-    follows,
+use session_core::backend::{
+    Batch, DecodeError, Expected, SessionStorage as _, SessionStorageExt as _, follows,
 };
+use session_core::maintenance::{AcceptedLoss, Condition, StorageMaintenance as _};
+use session_core::{Durability, Head, SessionFilter, SessionId, StorageError, StoredRecord};
 use session_storage_file::fault::{Content, FaultDisk, Keep};
 use session_storage_file::{Disk as _, FileStorage};
 

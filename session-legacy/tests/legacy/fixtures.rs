@@ -4,8 +4,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use session_core::SessionEvent;
+use session_core::backend::MemoryStorage;
 use session_core::text::visible;
-use session_core::{MemoryStorage, SessionEvent};
 use session_legacy::{Format, LegacyStore, Outcome};
 
 use crate::support::{check_session, fixture, read, snapshot, split, state};

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use session_core::{Head, MemoryStorage, SessionState};
+use session_core::backend::MemoryStorage;
+use session_core::{Head, SessionState};
 use session_legacy::{Format, LegacySession, LegacyStore, Outcome};
 
 pub(crate) fn fixture(path: &str) -> PathBuf {

@@ -1,7 +1,8 @@
 //! The table of conditions, over every cut of a log, every mark and every stored head.
 
 use serde_json::json;
-use session_core::{FORMAT, SessionConfig, SessionEvent, StoredRecord, Sum, Timestamp, UnsealedRecord};
+use session_core::backend::{FORMAT, Sum, UnsealedRecord};
+use session_core::{SessionConfig, SessionEvent, StoredRecord, Timestamp};
 
 use super::*;
 

@@ -4,7 +4,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use session_core::{SessionId, Sum, Tip};
+use session_core::SessionId;
+use session_core::backend::{Sum, Tip};
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 

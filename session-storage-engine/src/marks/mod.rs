@@ -10,7 +10,8 @@ mod table;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use session_core::{SessionId, StorageError, Tip};
+use session_core::backend::Tip;
+use session_core::{SessionId, StorageError};
 
 use self::file::{LockMode, MarksFile};
 use self::line::Line;

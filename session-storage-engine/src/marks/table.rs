@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::path::Path;
 
-use session_core::{SessionId, StorageError, Tip};
+use session_core::backend::Tip;
+use session_core::{SessionId, StorageError};
 
 use super::Mark;
 use super::file::MarksFile;

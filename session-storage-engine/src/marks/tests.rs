@@ -5,7 +5,8 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use proptest::prelude::*;
-use session_core::{ErrorCode, Sum};
+use session_core::ErrorCode;
+use session_core::backend::Sum;
 
 use super::line::LINE;
 use super::*;

@@ -1,6 +1,6 @@
 //! Every page of a log, intact and with each kind of damage.
 
-use session_core::Sum;
+use session_core::backend::Sum;
 use session_testkit::Damage;
 use session_testkit::logs::Log;
 

@@ -1,9 +1,8 @@
 //! The condition of every cut of a log under every mark.
 
 use serde_json::json;
-use session_core::{
-    FORMAT, Owner, SessionConfig, SessionEvent, Timestamp, UnsealedRecord, limits::RECORD_BYTES,
-};
+use session_core::backend::{FORMAT, UnsealedRecord};
+use session_core::{Owner, SessionConfig, SessionEvent, Timestamp, limits::RECORD_BYTES};
 
 use super::*;
 use crate::slots::Mark;

@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use session_core::FileSystem;
+use session_core::backend::FileSystem;
 
 use super::{Disk, DiskFile, Identity, Kind, LockMode, Open};
 
@@ -99,7 +99,7 @@ impl Disk for RealDisk {
     }
 
     fn file_system(&self, path: &Path) -> io::Result<FileSystem> {
-        session_core::file_system(path)
+        session_core::backend::file_system(path)
     }
 
     fn boot(&self) -> io::Result<String> {

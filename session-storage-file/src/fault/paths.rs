@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::io::Errno;
-use session_core::FileSystem;
+use session_core::backend::FileSystem;
 
 use super::file::FaultFile;
 use super::fs::{DirNode, FileNode, Ino, Node};

@@ -1,6 +1,7 @@
 //! Two slots in turn: damage to one leaves the other readable.
 
-use session_core::{Chain, Head, Owner, SessionConfig, SessionEvent, Sum, Timestamp, UnsealedRecord};
+use session_core::backend::{Chain, Sum, UnsealedRecord};
+use session_core::{Head, Owner, SessionConfig, SessionEvent, Timestamp};
 
 use super::*;
 use crate::disk::{Disk, Open, RealDisk};
@@ -120,7 +121,7 @@ fn a_slot_with_an_impossible_head_is_ignored() {
     let id = SessionId::random();
     let owner = Owner::new("host".into(), "machine".into(), "boot".into(), 1, 1);
     let event = SessionEvent::Created {
-        format: session_core::FORMAT,
+        format: session_core::backend::FORMAT,
         config: Box::new(SessionConfig::new("test")),
         creator: owner,
         origin: None,

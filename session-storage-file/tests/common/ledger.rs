@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use session_core::{
-    Batch, Head, SessionFilter, SessionId, SessionStorage, SessionStorageExt, StorageError, StoredRecord, Tip,
-};
+use session_core::backend::{Batch, SessionStorage, SessionStorageExt, Tip};
+use session_core::{Head, SessionFilter, SessionId, StorageError, StoredRecord};
 
 use super::logs::{chain_of, fold, wait};
 

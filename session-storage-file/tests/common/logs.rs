@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::future::Future;
 
 use serde_json::json;
+use session_core::backend::{Batch, Chain, UnsealedRecord};
 use session_core::{
-    Batch, CancelRequest, Chain, Evidence, Failure, FailureCause, Head, Owner, PauseReason, ProgressReport,
-    SessionConfig, SessionEvent, SessionId, StorageError, StoredRecord, Timestamp, UnsealedRecord,
+    CancelRequest, Evidence, Failure, FailureCause, Head, Owner, PauseReason, ProgressReport, SessionConfig,
+    SessionEvent, SessionId, StorageError, StoredRecord, Timestamp,
 };
 
 /// Runs a future to completion on this thread.
@@ -64,7 +65,7 @@ pub(crate) fn fold(id: SessionId, records: &[StoredRecord]) -> Result<Option<Hea
 
 pub(crate) fn created(name: &str) -> SessionEvent {
     SessionEvent::Created {
-        format: session_core::FORMAT,
+        format: session_core::backend::FORMAT,
         config: Box::new(SessionConfig::new("test").name(name)),
         creator: owner(0),
         origin: None,

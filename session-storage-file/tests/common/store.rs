@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use session_core::{Condition, SessionId, StorageError, StorageMaintenance as _};
+use session_core::maintenance::{Condition, StorageMaintenance as _};
+use session_core::{SessionId, StorageError};
 use session_storage_file::fault::FaultDisk;
 use session_storage_file::{FileStorage, FileStorageOptions};
 

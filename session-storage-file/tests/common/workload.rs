@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use rustix::io::Errno;
-use session_core::{
-    Batch, Durability, Expected, Head, SessionId, SessionStorage, SessionStorageExt, StorageError,
-};
+use session_core::backend::{Batch, Expected, SessionStorage, SessionStorageExt};
+use session_core::{Durability, Head, SessionId, StorageError};
 use session_storage_file::FileStorage;
 use session_storage_file::fault::{AfterFailedSync, Call, Effect, Fault, FaultDisk, Rng};
 
@@ -47,7 +46,7 @@ pub(crate) struct Workload {
 #[derive(Debug)]
 enum Operation {
     Append(Expected, Box<Batch>, Durability),
-    Delete(session_core::Tip),
+    Delete(session_core::backend::Tip),
 }
 
 impl Workload {

@@ -3,6 +3,8 @@
 use std::io::{BufRead as _, Write as _};
 use std::sync::Arc;
 
+use session_core::backend::*;
+use session_core::maintenance::StorageMaintenance as _;
 use session_core::*;
 use session_storage_file::{FileStorage, FileStorageOptions};
 

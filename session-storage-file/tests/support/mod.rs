@@ -1,8 +1,9 @@
 //! Logs for storage tests, sealed like those of the core.
 
+use session_core::backend::{Batch, Chain, Expected, FORMAT, SessionStorage, Tip, UnsealedRecord};
 use session_core::{
-    Batch, Chain, Durability, Expected, FORMAT, Head, Owner, ProgressReport, SessionConfig, SessionEvent,
-    SessionId, SessionStorage, SessionSummary, StorageError, StoredRecord, Timestamp, Tip, UnsealedRecord,
+    Durability, Head, Owner, ProgressReport, SessionConfig, SessionEvent, SessionId, SessionSummary,
+    StorageError, StoredRecord, Timestamp,
 };
 
 /// A log that is being written, with all its records.

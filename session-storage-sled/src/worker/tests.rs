@@ -6,10 +6,9 @@ use std::path::Path;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use session_core::{
-    Batch, Condition, Durability, ErrorCode, Expected, SessionFilter, SessionStorage as _,
-    SessionStorageExt as _, StorageError, StorageMaintenance as _,
-};
+use session_core::backend::{Batch, Expected, SessionStorage as _, SessionStorageExt as _};
+use session_core::maintenance::{Condition, StorageMaintenance as _};
+use session_core::{Durability, ErrorCode, SessionFilter, StorageError};
 
 use crate::{SledStorage, SledStorageOptions};
 

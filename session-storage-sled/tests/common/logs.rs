@@ -3,9 +3,9 @@
 use std::num::NonZeroUsize;
 
 use serde_json::json;
+use session_core::backend::{Batch, Chain, Expected, FORMAT, SessionStorage, Tip, UnsealedRecord};
 use session_core::{
-    Batch, Chain, Durability, Expected, FORMAT, Head, Owner, SessionConfig, SessionEvent, SessionId,
-    SessionStorage, StorageError, StoredRecord, Timestamp, Tip, UnsealedRecord,
+    Durability, Head, Owner, SessionConfig, SessionEvent, SessionId, StorageError, StoredRecord, Timestamp,
 };
 
 /// A log under construction, with all its records.

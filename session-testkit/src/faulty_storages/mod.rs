@@ -10,7 +10,8 @@ mod storage;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use session_core::{SessionId, SessionStorage, StorageError};
+use session_core::backend::SessionStorage;
+use session_core::{SessionId, StorageError};
 
 pub use self::storage::FaultyStorage;
 use self::storage::Shared;

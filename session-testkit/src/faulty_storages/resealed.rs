@@ -1,6 +1,7 @@
 //! Changed records for the faults to store, with valid checksums of their own.
 
-use session_core::{Batch, Chain, Head, SessionId, StoredRecord, UnsealedRecord};
+use session_core::backend::{Batch, Chain, UnsealedRecord};
+use session_core::{Head, SessionId, StoredRecord};
 
 /// Seals the events of a batch again behind another tip. `None` if the state machine does not allow them there.
 pub(super) fn reseal_after(id: SessionId, head: &Head, batch: &Batch) -> Option<Batch> {

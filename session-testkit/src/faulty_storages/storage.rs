@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use session_core::{
-    Batch, ChangeFeed, Durability, Expected, Head, HeadPage, RecordPage, SessionFilter, SessionId,
-    SessionStorage, SessionStorageExt as _, StorageError, StorageProfile, StoredRecord, Tip,
+use session_core::backend::{
+    Batch, ChangeFeed, Expected, HeadPage, RecordPage, SessionStorage, SessionStorageExt as _,
+    StorageProfile, Tip,
 };
+use session_core::{Durability, Head, SessionFilter, SessionId, StorageError, StoredRecord};
 
 use super::{Fault, resealed};
 

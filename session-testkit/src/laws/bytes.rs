@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use session_core::{Durability, SessionConfig, SessionEvent, StoredRecord, Sum, limits};
+use session_core::backend::Sum;
+use session_core::{Durability, SessionConfig, SessionEvent, StoredRecord, limits};
 
 use super::{check_reads, open_handles, stored_log};
 use crate::harness::Harness;
@@ -77,8 +78,8 @@ pub(crate) async fn law_5_records_come_back_byte_identical(harness: &dyn Harness
             head.apply(&decoded).map_err(|error| Finding::violated(format!("our own record: {error}")))?;
             head
         };
-        let batch = session_core::Batch::new(vec![record.clone()], head);
-        let expected = session_core::Expected::At(chained.tip());
+        let batch = session_core::backend::Batch::new(vec![record.clone()], head);
+        let expected = session_core::backend::Expected::At(chained.tip());
         writer.append(log.id(), expected, batch, Durability::Flushed).await?;
         chained = stored_log(&**reader, log.id()).await?;
         check_eq!(chained.records().last(), Some(&record), "a record with its own spelling");

@@ -1,8 +1,7 @@
 //! Laws 1 and 3 after a crash: acknowledged records survive, and of the rest at most a prefix.
 
-use session_core::{
-    Batch, Durability, Expected, Head, SessionConfig, SessionStorage, SessionStorageExt as _, StateName,
-};
+use session_core::backend::{Batch, Expected, SessionStorage, SessionStorageExt as _};
+use session_core::{Durability, Head, SessionConfig, StateName};
 
 use super::{Handle, all_heads, check_absent, check_reads, limit, open_handles, stored_log};
 use crate::harness::{Crash, Harness, Kept, NotSupported};

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use session_core::{Durability, Expected, SessionConfig, SessionId, StateName, StorageError, Tip};
+use session_core::backend::{Expected, Tip};
+use session_core::{Durability, SessionConfig, SessionId, StateName, StorageError};
 use tokio::sync::Barrier;
 
 use super::{Handle, all_heads, check_absent, check_conflict, check_reads, limit, open_handles};

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use session_core::{
-    Durability, SessionConfig, SessionFilter, SessionId, SessionStorage, SessionStorageExt as _, StateName,
-};
+use session_core::backend::{SessionStorage, SessionStorageExt as _};
+use session_core::{Durability, SessionConfig, SessionFilter, SessionId, StateName};
 
 use super::{all_heads, check_absent, check_reads, limit, open_handles};
 use crate::harness::{Damage, Harness};

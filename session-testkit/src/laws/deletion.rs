@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use session_core::{Durability, Expected, SessionConfig, SessionId, StorageError, Sum, Tip};
+use session_core::backend::{Expected, Sum, Tip};
+use session_core::{Durability, SessionConfig, SessionId, StorageError};
 
 use super::{all_heads, check_absent, check_conflict, check_reads, limit, open_handles};
 use crate::harness::Harness;

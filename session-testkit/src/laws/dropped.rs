@@ -3,7 +3,8 @@
 use std::future::Future;
 use std::task::Poll;
 
-use session_core::{Durability, Expected, SessionId, SessionStorage, StorageError, Tip};
+use session_core::backend::{Expected, SessionStorage, Tip};
+use session_core::{Durability, SessionId, StorageError};
 
 use super::{check_absent, check_reads, limit, open_handles, stored_log};
 use crate::harness::Harness;

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use session_core::{Batch, Durability, Expected, SessionEvent, StorageError, Sum, Tip};
+use session_core::backend::{Batch, Expected, Sum, Tip};
+use session_core::{Durability, SessionEvent, StorageError};
 use tokio::sync::Barrier;
 
 use super::{all_heads, check_absent, check_conflict, check_reads, limit, open_handles, stored_log};
@@ -28,9 +29,9 @@ fn wrong_tips(log: &Log, other: &Log) -> Vec<Tip> {
 /// Returns the step of a writer that believes the log ends with `tip`. Its batch follows `tip`, so that only the
 /// comparison with the stored tip can refuse it.
 fn step_expecting(log: &Log, tip: Tip, event: SessionEvent) -> Option<Step> {
-    let mut chain = session_core::Chain::at(log.id(), tip);
+    let mut chain = session_core::backend::Chain::at(log.id(), tip);
     let (at, attempt) = (log.head().updated_at, log.head().lifecycle.attempt);
-    let unsealed = session_core::UnsealedRecord { at, attempt, flushed: 0, event };
+    let unsealed = session_core::backend::UnsealedRecord { at, attempt, flushed: 0, event };
     let mut head = log.head().clone();
     // No record can follow the highest revision number.
     tip.revision.checked_add(1)?;

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use session_core::{Batch, Durability, Expected, StorageError};
+use session_core::backend::{Batch, Expected};
+use session_core::{Durability, StorageError};
 
 use super::{Handle, check_reads, open_handles, stored_log};
 use crate::harness::{Crash, Harness, Kept};

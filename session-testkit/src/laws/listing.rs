@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use session_core::{
-    Durability, Head, SessionConfig, SessionFilter, SessionId, SessionStorageExt as _, StateName, Timestamp,
-};
+use session_core::backend::SessionStorageExt as _;
+use session_core::{Durability, Head, SessionConfig, SessionFilter, SessionId, StateName, Timestamp};
 
 use super::{all_heads, limit, open_handles};
 use crate::harness::Harness;
@@ -174,7 +173,7 @@ fn before_all_others() -> Log {
 /// Reads the list page by page and checks that every lasting session is on it. After the first page, `removed`, which
 /// was on that page, is deleted: the sessions behind it move up by one place and must still be listed.
 async fn check_list(
-    storage: &dyn session_core::SessionStorage,
+    storage: &dyn session_core::backend::SessionStorage,
     lasting: &BTreeMap<SessionId, Log>,
     size: usize,
     mut removed: Option<Log>,

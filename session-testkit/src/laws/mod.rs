@@ -17,9 +17,8 @@ pub(crate) mod visibility;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use session_core::{
-    Head, SessionFilter, SessionId, SessionStorage, SessionStorageExt as _, StorageError, StoredRecord, Tip,
-};
+use session_core::backend::{SessionStorage, SessionStorageExt as _, Tip};
+use session_core::{Head, SessionFilter, SessionId, StorageError, StoredRecord};
 
 use crate::harness::Harness;
 use crate::law::{Finding, Outcome, check, check_eq};

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use session_core::backend::{Batch, Expected, Sum, Tip};
 use session_core::{
-    Batch, Durability, Expected, Owner, SessionConfig, SessionEvent, SessionFilter, SessionId, StateName,
-    StorageError, Sum, Tip,
+    Durability, Owner, SessionConfig, SessionEvent, SessionFilter, SessionId, StateName, StorageError,
 };
 
 use super::{Handle, all_heads, check_absent, check_reads, limit, open_handles};

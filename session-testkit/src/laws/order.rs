@@ -1,6 +1,7 @@
 //! Law 1 without crashes: batches, their order and their heads.
 
-use session_core::{Batch, Durability, Expected, SessionStorageExt as _};
+use session_core::Durability;
+use session_core::backend::{Batch, Expected, SessionStorageExt as _};
 
 use super::{check_reads, open_handles};
 use crate::harness::Harness;

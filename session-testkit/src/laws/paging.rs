@@ -1,8 +1,8 @@
 //! Law 5 for pages: no gaps and no repeats, for every page size and start.
 
+use session_core::backend::SessionStorage;
 use session_core::{
-    Durability, Head, SessionConfig, SessionFilter, SessionId, SessionStorage, StateName, StorageError,
-    StoredRecord,
+    Durability, Head, SessionConfig, SessionFilter, SessionId, StateName, StorageError, StoredRecord,
 };
 
 use super::{all_heads, check_absent, limit, open_handles};

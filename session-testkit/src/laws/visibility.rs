@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use session_core::{Durability, SessionId, Tip};
+use session_core::backend::Tip;
+use session_core::{Durability, SessionId};
 use tokio::time::timeout;
 
 use super::{Handle, check_absent, check_reads, open_handles};

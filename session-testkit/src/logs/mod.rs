@@ -5,11 +5,13 @@ mod samples;
 use std::sync::Arc;
 
 use serde_json::Value;
+use session_core::backend::{
+    Batch, Chain, DecodeError, Expected, FORMAT, SessionStorage, SessionStorageExt as _, Tip, UnsealedRecord,
+};
 use session_core::{
-    Batch, Chain, Changes, Commit, DecodeError, Durability, Evidence, Expected, FORMAT, Failure,
-    FailureCause, FileChange, Head, Owner, PauseReason, ProgressReport, SessionConfig, SessionEvent,
-    SessionId, SessionStorage, SessionStorageExt as _, SessionSummary, StorageError, StoredRecord, Timestamp,
-    Tip, TransitionError, UnsealedRecord,
+    Changes, Commit, Durability, Evidence, Failure, FailureCause, FileChange, Head, Owner, PauseReason,
+    ProgressReport, SessionConfig, SessionEvent, SessionId, SessionSummary, StorageError, StoredRecord,
+    Timestamp, TransitionError,
 };
 
 pub use self::samples::{in_state, of_every_kind};
@@ -28,7 +30,8 @@ pub fn owner() -> Owner {
 /// A log under construction, independent of any storage. A clone is a rival's version of the same log.
 ///
 /// ```
-/// use session_core::{Durability, MemoryStorage, SessionConfig, SessionStorage as _};
+/// use session_core::backend::{MemoryStorage, SessionStorage as _};
+/// use session_core::{Durability, SessionConfig};
 /// use session_testkit::logs::Log;
 ///
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {

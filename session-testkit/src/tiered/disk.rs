@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use session_core::{Batch, Chain, Head, SessionId, StorageError, StoredRecord};
+use session_core::backend::{Batch, Chain};
+use session_core::{Head, SessionId, StorageError, StoredRecord};
 
 use crate::harness::{Damage, Kept};
 use crate::random::Random;

@@ -7,10 +7,10 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use session_core::{
-    Batch, ChangeFeed, Durability, Expected, Head, HeadPage, RecordPage, SessionFilter, SessionId,
-    SessionStorage, Sharing, StorageError, StorageProfile, StoredRecord, Tip,
+use session_core::backend::{
+    Batch, ChangeFeed, Expected, HeadPage, RecordPage, SessionStorage, Sharing, StorageProfile, Tip,
 };
+use session_core::{Durability, Head, SessionFilter, SessionId, StorageError, StoredRecord};
 
 use self::disk::Disk;
 use crate::harness::{Crash, Damage, Harness, Kept, NotSupported};

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use sessionkit::{Evidence, StoredRecord, text::visible};
+use sessionkit::log::{Evidence, StoredRecord};
+use sessionkit::text::visible;
 
 use super::table::cut;
 use crate::context::quoted;

@@ -3,10 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use sessionkit::{
-    ExecutedCommand, Head, Liveness, PersistedSession, SessionProgress, SessionState, Timestamp, WorkHistory,
-    format_progress, text::visible,
-};
+use sessionkit::log::{ExecutedCommand, PersistedSession, Timestamp, WorkHistory};
+use sessionkit::manager::Liveness;
+use sessionkit::{Head, SessionProgress, SessionState, format_progress, text::visible};
 
 use super::{age, duration};
 use crate::context::quoted;

@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 use serde_json::Value;
+use sessionkit::SessionEvent;
+use sessionkit::log::{StoredRecord, Timestamp};
 use sessionkit::runner::signal_name;
-use sessionkit::{SessionEvent, StoredRecord, Timestamp};
 
 /// An entry of a timeline.
 #[derive(Debug, Clone, PartialEq, Serialize)]

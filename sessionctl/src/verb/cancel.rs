@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sessionkit::{CancelRequest, Liveness, SessionState};
+use sessionkit::manager::Liveness;
+use sessionkit::{CancelRequest, SessionState};
 
 use crate::args::Cancel;
 use crate::context::Context;

@@ -1,6 +1,8 @@
 //! `events`: prints the log of a session, as stored or formatted for people.
 
-use sessionkit::{EventKind, SessionId, SessionStorageExt as _, Store, StoredRecord};
+use sessionkit::backend::SessionStorageExt as _;
+use sessionkit::log::{EventKind, StoredRecord};
+use sessionkit::{SessionId, Store};
 
 use crate::args::Events;
 use crate::context::Context;
@@ -39,7 +41,7 @@ pub(crate) async fn run(args: &Events, context: &Context) -> Result<u8> {
 
 async fn follow(store: &Store, id: SessionId, after: u64, context: &Context) -> Result<u8> {
     let (storage, manager) = (store.storage(), &**store.manager());
-    let failed = |error: sessionkit::StorageError| Failure::from(error).about(id);
+    let failed = |error: sessionkit::manager::StorageError| Failure::from(error).about(id);
     let head = manager.get_head(id).await.map_err(|error| Failure::from(error).about(id))?;
     // A revision beyond the end of the log is awaited, unless the session has ended.
     let mut printed = after.min(head.tip.revision);

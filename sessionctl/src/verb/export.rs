@@ -1,6 +1,7 @@
 //! `export`: prints sessions as a stream to stdout.
 
-use sessionkit::{ExchangeError, Output, SessionFilter, SessionId};
+use sessionkit::storage::{ExchangeError, Output};
+use sessionkit::{SessionFilter, SessionId};
 
 use crate::args::Export;
 use crate::context::Context;

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use serde::Serialize;
-use sessionkit::{Head, ReconcileReport, SessionFilter, SessionId, SessionList, StateName, Store};
+use sessionkit::manager::SessionList;
+use sessionkit::storage::ReconcileReport;
+use sessionkit::{Head, SessionFilter, SessionId, StateName, Store};
 
 use crate::args::Gc;
 use crate::context::Context;

@@ -5,7 +5,8 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, Write as _};
 use std::path::Path;
 
 use serde::Serialize;
-use sessionkit::{ErrorCode, ImportCheck, ImportReport, SessionId};
+use sessionkit::storage::{ImportCheck, ImportReport};
+use sessionkit::{ErrorCode, SessionId};
 
 use super::export::failure;
 use super::legacy;

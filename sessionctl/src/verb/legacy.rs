@@ -5,8 +5,9 @@ use std::path::Path;
 
 use serde::Serialize;
 use sessionkit::legacy::{self, Format, LegacySession, Outcome};
+use sessionkit::manager::StorageError;
 use sessionkit::text::visible;
-use sessionkit::{ErrorCode, SessionId, StorageError};
+use sessionkit::{ErrorCode, SessionId};
 
 use crate::context::Context;
 use crate::error::{Failure, Result};
@@ -92,7 +93,7 @@ pub(super) async fn run(format: Format, path: &Path, dry_run: bool, context: &Co
 async fn import_or_preview(
     session: &LegacySession,
     dry_run: bool,
-    storage: &dyn sessionkit::SessionStorage,
+    storage: &dyn sessionkit::backend::SessionStorage,
 ) -> Result<Outcome, StorageError> {
     if dry_run { session.preview(storage).await } else { session.import(storage).await }
 }

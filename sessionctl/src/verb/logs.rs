@@ -6,10 +6,11 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
+use sessionkit::backend::SessionStorageExt as _;
 use sessionkit::runner::{
     Chunk, OutputError, OutputLength, OutputStorage, OutputStorageExt as _, OutputStream,
 };
-use sessionkit::{SessionId, SessionStorageExt as _, Store};
+use sessionkit::{SessionId, Store};
 
 use crate::args::Logs;
 use crate::context::Context;
@@ -90,7 +91,7 @@ impl<'a> End<'a> {
     /// Returns `true` after an empty read if no more output will come. Otherwise waits until the next read is due.
     async fn is_reached(&mut self, output: &Arc<dyn OutputStorage>) -> Result<bool> {
         let (id, storage) = (self.id, self.store.storage());
-        let failed = |error: sessionkit::StorageError| Failure::from(error).about(id);
+        let failed = |error: sessionkit::manager::StorageError| Failure::from(error).about(id);
         if self.ended {
             // The end may be read before it is flushed, and is lost again if that flush fails. A deleted session is an
             // error here.
@@ -98,8 +99,11 @@ impl<'a> End<'a> {
             return Ok(self.ended);
         }
         let head = storage.head(id).await.map_err(failed)?;
-        self.ended =
-            head.ok_or(sessionkit::StorageError::NotFound { id }).map_err(failed)?.state().is_final();
+        self.ended = head
+            .ok_or(sessionkit::manager::StorageError::NotFound { id })
+            .map_err(failed)?
+            .state()
+            .is_final();
         if !self.ended {
             self.idle += 1;
             if !self.truncation_hinted

@@ -1,6 +1,8 @@
 //! `ls`: lists the sessions of a store, newest first.
 
-use sessionkit::{Head, Liveness, SessionFilter, SessionManager, SessionProgress, StorageError, Timestamp};
+use sessionkit::log::Timestamp;
+use sessionkit::manager::{Liveness, StorageError};
+use sessionkit::{Head, SessionFilter, SessionManager, SessionProgress};
 
 use crate::args::Ls;
 use crate::context::Context;

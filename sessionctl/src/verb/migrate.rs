@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use sessionkit::{ErrorCode, MigratedSession, MigrationOutcome, Output};
+use sessionkit::ErrorCode;
+use sessionkit::storage::{MigratedSession, MigrationOutcome, Output};
 
 use super::export::failure;
 use crate::args::Migrate;

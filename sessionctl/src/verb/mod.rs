@@ -23,11 +23,10 @@ pub(crate) mod verify;
 pub(crate) mod wait;
 pub(crate) mod why;
 
+use sessionkit::log::{PersistedSession, Timestamp, WorkHistory};
+use sessionkit::manager::{Clock as _, Liveness, SystemClock};
 use sessionkit::runner::RunError;
-use sessionkit::{
-    Clock as _, Liveness, PersistedSession, SessionId, SessionManager, Store, SystemClock, Timestamp,
-    WorkHistory,
-};
+use sessionkit::{SessionId, SessionManager, Store};
 
 use crate::advice::advise_loaded;
 use crate::context::Context;
@@ -101,7 +100,7 @@ fn requester() -> String {
     let user =
         ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
     let user = user.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
-    match sessionkit::this_process() {
+    match sessionkit::backend::this_process() {
         Ok(me) => format!("{user}, {me}"),
         Err(_) => user,
     }

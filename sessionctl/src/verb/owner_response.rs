@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sessionkit::{ErrorCode, Head, Liveness, SessionId, SessionManager, StateName};
+use sessionkit::manager::Liveness;
+use sessionkit::{ErrorCode, Head, SessionId, SessionManager, StateName};
 
 use crate::advice::advise;
 use crate::context::Context;

@@ -1,6 +1,7 @@
 //! `pause`: requests a pause, and waits until the session is paused.
 
-use sessionkit::{ErrorCode, Liveness, StateName};
+use sessionkit::manager::Liveness;
+use sessionkit::{ErrorCode, StateName};
 
 use super::owner_response::wait_for_owner;
 use crate::args::Pause;

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use sessionkit::{
-    ManagerOptions, ReconcileReport, RecoveryOptions, RecoveryOutcome, RecoveryPolicy, SessionError,
-    SessionId, SessionManager,
-};
+use sessionkit::manager::{RecoveryOptions, RecoveryOutcome};
+use sessionkit::storage::ReconcileReport;
+use sessionkit::{ManagerOptions, RecoveryPolicy, SessionError, SessionId, SessionManager};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::advice::advise;

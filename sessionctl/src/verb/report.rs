@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use sessionkit::ProgressReport;
+use sessionkit::log::ProgressReport;
 use sessionkit::runner::{ReportError, SOCKET_VARIABLE, report};
 
 use crate::args::Report;

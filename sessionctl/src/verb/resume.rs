@@ -1,7 +1,8 @@
 //! `resume`: resumes a session. A live owner is asked to; otherwise this process becomes the owner.
 
+use sessionkit::manager::Liveness;
 use sessionkit::runner::Command;
-use sessionkit::{Liveness, SessionId, SessionManager, SessionState, StateName};
+use sessionkit::{SessionId, SessionManager, SessionState, StateName};
 
 use super::no_program;
 use super::owner_response::wait_for_owner;

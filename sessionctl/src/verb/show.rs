@@ -1,6 +1,8 @@
 //! `show`: shows one session.
 
-use sessionkit::{Condition, ErrorCode, SessionId, SessionState, SessionStorageExt as _, Store};
+use sessionkit::backend::SessionStorageExt as _;
+use sessionkit::storage::Condition;
+use sessionkit::{ErrorCode, SessionId, SessionState, Store};
 
 use crate::args::Show;
 use crate::context::Context;

@@ -1,9 +1,8 @@
 //! `verify`: checks the stored data of sessions, and repairs it.
 
 use serde::Serialize;
-use sessionkit::{
-    Condition, ErrorCode, Loss, LossPolicy, SessionError, SessionHealth, SessionId, StorageMaintenance, Store,
-};
+use sessionkit::storage::{Condition, Loss, LossPolicy, SessionHealth, StorageMaintenance};
+use sessionkit::{ErrorCode, SessionError, SessionId, Store};
 
 use crate::args::Verify;
 use crate::context::Context;

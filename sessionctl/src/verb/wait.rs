@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use sessionkit::manager::Liveness;
 use sessionkit::runner::{TIMED_OUT, exit_code};
-use sessionkit::{ErrorCode, Head, Liveness, SessionId, SessionManager, StateName};
+use sessionkit::{ErrorCode, Head, SessionId, SessionManager, StateName};
 use tokio::time::Instant;
 
 use crate::advice::advise;

@@ -1,7 +1,9 @@
 //! `why`: explains the state of a session, with the evidence and the command to type next.
 
 use serde::Serialize;
-use sessionkit::{Liveness, PersistedSession, SessionId, SessionManager, SessionState, Timestamp};
+use sessionkit::log::{PersistedSession, Timestamp};
+use sessionkit::manager::Liveness;
+use sessionkit::{SessionId, SessionManager, SessionState};
 
 use crate::advice::{Advice, advise_loaded};
 use crate::args::Why;

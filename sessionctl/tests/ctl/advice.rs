@@ -4,7 +4,8 @@
 //! which `resume` always refuses.
 
 use serde_json::Value;
-use sessionkit::{Failure, FailureCause, Origin, PauseReason, SessionConfig, SessionId, SessionSummary};
+use sessionkit::log::{FailureCause, Origin, PauseReason};
+use sessionkit::{Failure, SessionConfig, SessionId, SessionSummary};
 
 use crate::support::{Fixture, LiveOwner, Ran, block_on};
 

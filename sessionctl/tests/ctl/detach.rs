@@ -180,7 +180,7 @@ fn a_caller_killed_before_the_start_leaves_no_owner() {
     rustix::process::kill_process(Pid::from_raw(owner(&fixture, &id)).unwrap(), Signal::KILL).unwrap();
     fixture.wait_for(&id, "the crash", |shown| shown["status"] == "crashed");
     // Holds the lock as a process left over from the first run would.
-    let locks = sessionkit::LocalPresence::new(fixture.store().join("owners"));
+    let locks = sessionkit::backend::LocalPresence::new(fixture.store().join("owners"));
     let lock = support::block_on(locks.session_lock(id.parse().unwrap()).acquire()).unwrap();
     let mut waiting = fixture.command(["resume", "--detach", &id]);
     let mut waiting = waiting.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();

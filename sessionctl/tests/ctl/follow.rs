@@ -6,10 +6,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use sessionkit::{
-    Batch, Chain, Clock as _, Durability, Expected, SessionConfig, SessionEvent, SessionSummary, SystemClock,
-    UnsealedRecord,
-};
+use sessionkit::backend::{Batch, Chain, Expected, UnsealedRecord};
+use sessionkit::manager::{Clock as _, Durability, SystemClock};
+use sessionkit::{SessionConfig, SessionEvent, SessionSummary};
 
 use crate::support::{Fixture, TIMEOUT, eventually};
 

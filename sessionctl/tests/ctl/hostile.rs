@@ -6,9 +6,9 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::process::Command;
 
 use serde_json::Value;
-use sessionkit::{
-    CancelRequest, Durability, Failure, FailureCause, PauseReason, ProgressReport, SessionConfig,
-};
+use sessionkit::log::{FailureCause, PauseReason, ProgressReport};
+use sessionkit::manager::Durability;
+use sessionkit::{CancelRequest, Failure, SessionConfig};
 
 use crate::support::{self, BINARY, Fixture};
 use crate::terminal::{is_harmless, on_terminal};

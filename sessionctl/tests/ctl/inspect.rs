@@ -1,7 +1,9 @@
 //! Inspecting sessions: `ls`, `show`, `events`.
 
 use serde_json::{Value, json};
-use sessionkit::{Changes, Commit, Durability, FileChange, SessionConfig, SessionEvent};
+use sessionkit::log::{Changes, Commit, FileChange};
+use sessionkit::manager::Durability;
+use sessionkit::{SessionConfig, SessionEvent};
 
 use crate::support::{self, Fixture};
 

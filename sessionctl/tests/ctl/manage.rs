@@ -5,7 +5,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sessionkit::{CancelRequest, PauseReason, SessionConfig};
+use sessionkit::log::PauseReason;
+use sessionkit::{CancelRequest, SessionConfig};
 
 use crate::run::start;
 use crate::support::{self, Fixture, block_on, eventually};
@@ -275,7 +276,7 @@ fn rm_removes_ended_sessions_but_no_running_one() {
     assert_eq!(fixture.json(["ls", "--all"]).as_array().unwrap().len(), 1);
     assert_eq!(fixture.show("living")["state"], "running");
     live.runtime
-        .block_on(live.session.fail(sessionkit::Failure::new(sessionkit::FailureCause::Work, "x")))
+        .block_on(live.session.fail(sessionkit::Failure::new(sessionkit::log::FailureCause::Work, "x")))
         .unwrap();
     assert_eq!(fixture.json(["rm", "living"])["removed"], json!([live.id.to_string()]));
     fixture.ctl(["rm", "living"]).fails(3, "NOT_FOUND");
@@ -374,7 +375,7 @@ fn reseal(fixture: &Fixture, id: &str, from: &str, to: &str) {
 fn a_reboot_is_reported_in_one_line() {
     let fixture = Fixture::new();
     let id = fixture.crashed(SessionConfig::new("import").name("nightly")).to_string();
-    let boot = sessionkit::this_process().unwrap().boot;
+    let boot = sessionkit::backend::this_process().unwrap().boot;
     reseal(&fixture, &id, &boot, "00000000-0000-0000-0000-000000000000");
     for args in [vec!["ls"], vec!["logs", "nightly"], vec!["events", "nightly"], vec!["show", "nightly"]] {
         let ran = fixture.ctl(&args).exits(0);
@@ -407,7 +408,7 @@ fn wait_has_exit_codes_for_sessions_without_a_program() {
         let manager = store.manager();
         let config = || SessionConfig::new("import");
         let failed = manager.create_session(config()).await.unwrap();
-        let work = sessionkit::Failure::new(sessionkit::FailureCause::Work, "no");
+        let work = sessionkit::Failure::new(sessionkit::log::FailureCause::Work, "no");
         manager.fail_session(failed, work).await.unwrap();
         let cancelled = manager.create_session(config()).await.unwrap();
         manager.cancel_session(cancelled, CancelRequest::new("no", "alice")).await.unwrap();
@@ -482,7 +483,7 @@ fn wait_does_not_warn_about_an_ended_session() {
 fn a_remote_owner_is_declared_dead_only_with_force() {
     let fixture = Fixture::new();
     let id = fixture.crashed(SessionConfig::new("import").name("far")).to_string();
-    let machine = sessionkit::this_process().unwrap().machine;
+    let machine = sessionkit::backend::this_process().unwrap().machine;
     reseal(&fixture, &id, &machine, "another-machine");
     assert_eq!(fixture.show("far")["status"], "running: owner unknown");
     let why = fixture.ctl(["why", "far"]).exits(0).stdout;

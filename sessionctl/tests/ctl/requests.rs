@@ -110,7 +110,7 @@ fn a_pending_cancel_takes_precedence_over_recovery_policy() {
     let live = fixture.owner(SessionConfig::new("import"));
     let id = live.id.to_string();
     live.runtime.block_on(async {
-        live.session.set_request_handling(sessionkit::RequestHandling::External);
+        live.session.set_request_handling(sessionkit::manager::RequestHandling::External);
         let request = sessionkit::CancelRequest::new("enough", "test");
         live.store.manager().cancel_session(live.id, request).await.unwrap();
     });
@@ -125,7 +125,7 @@ fn status_shows_that_a_session_awaits_input() {
     let fixture = Fixture::new();
     let live = fixture.owner(SessionConfig::new("import"));
     live.runtime.block_on(async {
-        let reason = sessionkit::PauseReason::AwaitingInput("which database?".to_owned());
+        let reason = sessionkit::log::PauseReason::AwaitingInput("which database?".to_owned());
         live.session.pause(reason).await.unwrap();
     });
     let shown = fixture.show(live.id);

@@ -358,7 +358,7 @@ fn resume_waits_for_the_end_of_the_last_attempt() {
     let mut running = start(&fixture, [], script);
     running.kill();
     let id: SessionId = running.id.parse().unwrap();
-    let locks = sessionkit::LocalPresence::new(fixture.store().join("owners"));
+    let locks = sessionkit::backend::LocalPresence::new(fixture.store().join("owners"));
     let lock = support::block_on(locks.session_lock(id).acquire()).unwrap();
     let resume = || {
         let mut command = fixture.command(["resume", &running.id]);

@@ -1,7 +1,8 @@
 //! Agreement of the JSON output with `docs/json.schema.json`.
 
 use serde_json::{Value, json};
-use sessionkit::{PauseReason, SessionConfig};
+use sessionkit::SessionConfig;
+use sessionkit::log::PauseReason;
 
 use crate::support::Fixture;
 

@@ -8,7 +8,9 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use sessionkit::{Liveness, ManagerOptions, Origin, Session, SessionConfig, SessionId, Store};
+use sessionkit::log::Origin;
+use sessionkit::manager::Liveness;
+use sessionkit::{ManagerOptions, Session, SessionConfig, SessionId, Store};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_sessionctl");
 /// Longer than any step takes on a busy machine; only a failing test waits for so long.

@@ -7,8 +7,9 @@ use std::process::{Command, Stdio};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use sessionkit::log::FailureCause;
 use sessionkit::text::is_unsafe_char;
-use sessionkit::{CancelRequest, Failure, FailureCause, SessionConfig};
+use sessionkit::{CancelRequest, Failure, SessionConfig};
 
 use crate::support::Fixture;
 

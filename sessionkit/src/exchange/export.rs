@@ -2,7 +2,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use session_core::{SessionId, SessionStorageExt as _};
+use session_core::SessionId;
+use session_core::backend::SessionStorageExt as _;
 use session_runner::{Chunk, OutputCut, OutputStream};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -31,14 +32,14 @@ pub enum Output {
 /// # use sessionkit::SessionManagerExt as _;
 /// # let store = sessionkit::builder("memory:").open_store().await?;
 /// # let id = store.manager().run(sessionkit::SessionConfig::new("work"), async |_| Ok(())).await?.id;
-/// let mut export = store.export(vec![id], sessionkit::Output::Included);
+/// let mut export = store.export(vec![id], sessionkit::storage::Output::Included);
 /// let mut file = Vec::new();
 /// while let Some(piece) = export.next().await {
 ///     file.extend(piece);
 /// }
 /// assert!(export.failed().is_empty());
 /// # let elsewhere = sessionkit::builder("memory:").open_store().await?;
-/// let mut check = sessionkit::ImportCheck::new();
+/// let mut check = sessionkit::storage::ImportCheck::new();
 /// for line in file.split_inclusive(|byte| *byte == b'\n') {
 ///     check.line(line).expect("the export is whole");
 /// }

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use session_core::{Imported, SessionId, SessionStorageExt as _, StorageError, Tip};
+use session_core::backend::{Imported, SessionStorageExt as _, Tip};
+use session_core::{SessionId, StorageError};
 use session_runner::OutputError;
 
 use super::parse::{Item, Parser};

@@ -4,10 +4,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use session_core::{
-    ErrorCode, Imported, Liveness, SessionError, SessionFilter, SessionId, SessionStorageExt as _,
-    StorageError, StoredRecord,
-};
+use session_core::backend::{Imported, SessionStorageExt as _};
+use session_core::{ErrorCode, Liveness, SessionError, SessionFilter, SessionId, StorageError, StoredRecord};
 use session_runner::{OutputError, OutputStorage};
 use tokio::task::JoinSet;
 

@@ -3,7 +3,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use session_core::{Chain, DecodeError, Head, SessionId, Tip};
+use session_core::backend::{Chain, DecodeError, Tip};
+use session_core::{Head, SessionId};
 use session_runner::{Chunk, OutputCut, OutputStream};
 
 use super::export::{Xxh3Sum, text};

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use session_core::{SessionConfig, SessionId, SessionManagerExt as _, SessionStorageExt as _};
+use session_core::backend::SessionStorageExt as _;
+use session_core::{SessionConfig, SessionId, SessionManagerExt as _};
 use session_runner::{Chunk, FileOutput, OutputStorage, OutputStream};
 
 use super::restore::Restore;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use sessionkit::manager::RequestHandling;
 use sessionkit::{
-    CancellationToken, ErrorCode, RequestHandling, Session, SessionConfig, SessionError, SessionId,
-    SessionManagerExt as _, StateName, WorkError,
+    CancellationToken, ErrorCode, Session, SessionConfig, SessionError, SessionId, SessionManagerExt as _,
+    StateName, WorkError,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;

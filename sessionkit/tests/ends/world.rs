@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sessionkit::async_trait::async_trait;
+use sessionkit::backend::{Presence, PresenceGuard};
+use sessionkit::log::{Evidence, FailureCause, InstanceId, Owner, PauseReason};
+use sessionkit::manager::{Liveness, PersistentSessionManager, StorageError};
 use sessionkit::{
-    CancelRequest, ErrorCode, Evidence, Failure, FailureCause, InstanceId, Liveness, ManagerOptions, Owner,
-    PauseReason, PersistentSessionManager, Presence, PresenceGuard, Session, SessionError, SessionId,
-    SessionManager, SessionSummary, StateName, StorageError, Store,
+    CancelRequest, ErrorCode, Failure, ManagerOptions, Session, SessionError, SessionId, SessionManager,
+    SessionSummary, StateName, Store,
 };
 
 /// The environment variable with a call for another process.

@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write as _;
 
-use session_core::{
-    Envelope, EventKind, Lifecycle, Record, Role, Rule, SessionEvent, StateName, Sum, Timestamp,
-    TransitionError, rule,
-};
+use session_core::backend::{Envelope, Lifecycle, Role, Rule, Sum, rule};
+use session_core::{EventKind, Record, SessionEvent, StateName, Timestamp, TransitionError};
 
 use super::table::row;
 

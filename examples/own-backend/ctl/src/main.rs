@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use own_backend::RedbStorage;
-use sessionkit::Backend;
+use sessionkit::backend::Backend;
 
 fn main() -> ExitCode {
     sessionkit::register("redb", async |url| {
