@@ -78,6 +78,7 @@ mod head;
 mod history;
 mod id;
 pub mod limits;
+mod log_writer;
 mod machine;
 mod manager;
 mod observer;
@@ -124,6 +125,7 @@ pub use {manager::MockSessionManager, observer::MockSessionObserver};
 pub mod backend {
     pub use crate::config::check_name;
     pub use crate::event::{FORMAT, Role};
+    pub use crate::log_writer::Imported;
     pub use crate::machine::{Lifecycle, Rule, rule};
     pub use crate::manager::{Dispatcher, EventSink, NameCounter};
     pub use crate::presence::{
@@ -134,7 +136,7 @@ pub mod backend {
         Chain, ChainError, CheckedLine, DecodeError, Envelope, Sum, Tip, UnsealedRecord, follows,
     };
     pub use crate::storage::{
-        Batch, ChangeFeed, Expected, HeadPage, Heads, Imported, MemoryStorage, RecordPage, SessionStorage,
+        Batch, ChangeFeed, Expected, HeadPage, Heads, MemoryStorage, RecordPage, SessionStorage,
         SessionStorageExt, Sharing, StorageProfile, Watch,
     };
     #[cfg(feature = "mock")]
@@ -143,6 +145,7 @@ pub mod backend {
 
 /// Checks and repairs of what is stored, and their reports.
 pub mod maintenance {
+    pub use crate::log_writer::record_loss;
     pub use crate::storage::{
         AcceptedLoss, Condition, Loss, ReconcileReport, RepairReport, SessionHealth, StorageMaintenance,
         StoreHealth,

@@ -1,17 +1,9 @@
 //! Repair of a damaged session, with the loss recorded in its log.
 
-use serde_json::json;
-use session_core::backend::{Batch, Chain, Expected, SessionStorage, UnsealedRecord};
-use session_core::maintenance::{AcceptedLoss, Loss, RepairReport};
-use session_core::{
-    Clock as _, Durability, ErrorCode, Evidence, Head, Liveness, Result, SessionError, SessionEvent,
-    SessionId, StorageError, SystemClock,
-};
+use session_core::maintenance::{AcceptedLoss, RepairReport, record_loss};
+use session_core::{Liveness, Result, SessionError, SessionId};
 
 use crate::store::Store;
-
-/// Attempts to append the record of the loss. Conflicts are not expected, because the owner is dead.
-const MAX_ATTEMPTS: usize = 16;
 
 /// Permission to discard records that were acknowledged as flushed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -59,39 +51,4 @@ impl Store {
         }
         Ok(repaired)
     }
-}
-
-async fn record_loss(storage: &dyn SessionStorage, id: SessionId, loss: &Loss) -> Result<()> {
-    for _ in 0..MAX_ATTEMPTS {
-        let Some(head) = storage.head(id).await? else { return Err(StorageError::NotFound { id }.into()) };
-        if head.state().is_final() {
-            return Ok(());
-        }
-        let mut events = Vec::new();
-        if head.lifecycle.owner.is_some() {
-            events.push(SessionEvent::Interrupted { evidence: Evidence::Repaired });
-        }
-        let data = json!({ "readable": loss.readable, "flushed": loss.flushed, "bytes": loss.bytes });
-        events.push(SessionEvent::Noted { kind: "session.loss".to_owned(), data });
-        let expected = Expected::At(head.tip);
-        match storage.append(id, expected, batch(id, head, events)?, Durability::Flushed).await {
-            Err(error) if error.code() == ErrorCode::Conflict => {}
-            result => return Ok(result.map(drop)?),
-        }
-    }
-    Err(SessionError::Contended { id })
-}
-
-/// Seals events behind a head and returns them with the resulting head.
-fn batch(id: SessionId, mut head: Head, events: Vec<SessionEvent>) -> Result<Batch> {
-    let mut chain = Chain::at(id, head.tip);
-    let mut records = Vec::new();
-    for event in events {
-        let attempt = head.lifecycle.attempt_for(event.kind());
-        let unsealed = UnsealedRecord { at: SystemClock.now(), attempt, flushed: head.flushed, event };
-        let (stored, record) = chain.seal(unsealed)?;
-        head.apply(&record).map_err(|source| SessionError::Transition { id, source })?;
-        records.push(stored);
-    }
-    Ok(Batch::new(records, head))
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::engine::Engine;
 use super::locked_session::LockedSession;
-use super::log_writer::LogWriter;
 use super::owned_session::{OwnedSession, RestoredState};
 use super::session::Session;
 use super::sync_loop::sync_loop;
@@ -12,6 +11,7 @@ use crate::error::{Result, SessionError};
 use crate::event::SessionEvent;
 use crate::head::Head;
 use crate::id::SessionId;
+use crate::log_writer::LogWriter;
 use crate::owner::Owner;
 use crate::storage::Durability;
 

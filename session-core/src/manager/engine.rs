@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::identity::Identity;
-use super::log_writer::LogWriter;
 use super::registry::SessionRegistry;
 use super::sinks::Sinks;
 use super::trackers::Trackers;
 use crate::error::{Result, SessionError};
+use crate::log_writer::LogWriter;
 use crate::storage::SessionStorage;
 
 /// The parts of a manager. Each owns its data; this type only keeps them together.

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 
 use super::SessionManager;
-use super::log_writer::decode;
 use crate::error::Result;
 use crate::id::SessionId;
+use crate::log_writer::decode;
 use crate::record::{Chain, Record, StoredRecord, Tip};
 use crate::storage::StorageError;
 

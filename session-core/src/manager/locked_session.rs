@@ -6,15 +6,15 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::engine::Engine;
 use super::identity::Identity;
-use super::log_tail::LogTail;
-use super::log_writer::Decide;
 use super::owned_session::{End, EndedBy, OwnedSession};
 use super::ownership::{AsClaimant, OwnerStatus, owned_error};
 use super::registry::{EntryGuard, EntryState};
+use super::wakers::wake_owners;
 use crate::error::{FailureError, Result, SessionError};
 use crate::event::SessionEvent;
 use crate::head::Head;
 use crate::id::SessionId;
+use crate::log_writer::{Decide, LogTail};
 use crate::machine::SessionState;
 use crate::owner::Evidence;
 use crate::record::Tip;
@@ -132,6 +132,7 @@ impl<'a> LockedSession<'a> {
     pub(crate) async fn append(&mut self, durability: Durability, decision: impl Decide) -> Result<LogTail> {
         let mut tail = self.engine.writer.load(self.id).await?;
         commit(self.engine, &mut tail, durability, decision).await?;
+        wake_owners(self.id);
         Ok(tail)
     }
 
@@ -160,6 +161,7 @@ impl<'a> LockedSession<'a> {
         self.engine.writer.delete(self.id, AsClaimant { identity: &self.engine.identity, decide }).await?;
         tracing::info!(session = %self.id, "deleted a session");
         self.engine.sinks.deleted(self.id);
+        wake_owners(self.id);
         Ok(())
     }
 

@@ -43,8 +43,6 @@ mod ext;
 mod follow;
 mod identity;
 mod locked_session;
-mod log_tail;
-mod log_writer;
 mod names;
 mod observable;
 mod options;
@@ -61,6 +59,7 @@ mod session;
 mod sinks;
 mod sync_loop;
 mod trackers;
+mod wakers;
 
 /// The sessions that match a filter.
 #[derive(Debug, Clone, Default)]

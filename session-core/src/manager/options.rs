@@ -8,6 +8,7 @@ use super::engine::Intervals;
 use super::names::NameCounter;
 use super::recovery::WorkHandler;
 use crate::config::RecoveryPolicy;
+use crate::log_writer::CONFLICT_TIMEOUT;
 use crate::time::{Clock, SystemClock};
 
 /// Options of a manager. The defaults are safe.
@@ -33,7 +34,7 @@ impl Default for ManagerOptions {
             poll_interval: Duration::from_millis(250),
             progress_interval: Duration::from_millis(200),
             autosave: Duration::from_secs(5),
-            conflict_timeout: Duration::from_secs(5),
+            conflict_timeout: CONFLICT_TIMEOUT,
             max_attempts: 3,
             recovery: Some(RecoveryPolicy::Pause),
             handlers: Vec::new(),

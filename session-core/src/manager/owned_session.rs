@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde_json::Value;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use super::request_handling::RequestHandling;
+use super::wakers::Waker;
 use crate::cancellation::CancellationSource;
 use crate::config::SessionConfig;
 use crate::error::{Result, SessionError};
@@ -39,7 +40,7 @@ pub(crate) struct OwnedSession {
     /// The number of handles. The session is released when the last one is dropped.
     handles: AtomicUsize,
     runtime: Handle,
-    wake: Notify,
+    waker: Waker,
 }
 
 /// The end of a manager's ownership.
@@ -86,7 +87,7 @@ impl OwnedSession {
             end: OnceLock::new(),
             handles: AtomicUsize::new(0),
             runtime,
-            wake: Notify::new(),
+            waker: Waker::register(head.id),
         }
     }
 
@@ -105,7 +106,7 @@ impl OwnedSession {
     pub(crate) fn set_request_handling(&self, request_handling: RequestHandling) {
         self.request_handling.store(request_handling as u8, Ordering::SeqCst);
         // A pending request may be answered now.
-        self.wake.notify_one();
+        self.waker.wake();
     }
 
     /// Returns the end of this manager's ownership, if it has ended.
@@ -155,7 +156,7 @@ impl OwnedSession {
         }
         if ends && let Some(end) = self.ended() {
             self.progress.end();
-            self.wake.notify_one();
+            self.waker.wake();
             if let SessionError::Fenced { .. } | SessionError::Storage(_) = &end.error {
                 tracing::warn!(session = %self.id, error = %end.error, "lost ownership of the session");
             }
@@ -167,9 +168,10 @@ impl OwnedSession {
         *self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner) = Some(state.clone());
     }
 
-    /// Waits until the session has ended, or a request may have to be answered.
+    /// Waits until the session has ended here, another manager of this process has changed it, or a request may have to be
+    /// answered.
     pub(crate) async fn woken(&self) {
-        self.wake.notified().await;
+        self.waker.woken().await;
     }
 }
 

@@ -1,10 +1,10 @@
 //! The owner of a session as seen by this manager, and decisions that depend on it.
 
 use super::identity::Identity;
-use super::log_writer::Decide;
 use crate::error::{Result, SessionError};
 use crate::event::SessionEvent;
 use crate::head::Head;
+use crate::log_writer::Decide;
 use crate::owner::{Evidence, Owner};
 use crate::presence::{Liveness, this_process};
 

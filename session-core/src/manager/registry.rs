@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::log_tail::LogTail;
 use super::owned_session::OwnedSession;
 use crate::id::SessionId;
+use crate::log_writer::LogTail;
 
 /// The entries of all sessions that a call uses or that this manager owns, so that other sessions use no memory.
 #[derive(Debug, Default)]

@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use super::log_tail::LogTail;
 use crate::event::SessionEvent;
 use crate::id::SessionId;
+use crate::log_writer::LogTail;
 use crate::observer::EventContext;
 use crate::recovery_report::{RecoveryOutcome, RecoveryReport};
 

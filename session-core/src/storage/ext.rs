@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::import::{self, Imported};
 use super::watch::{self, Watch};
-use super::{Batch, Durability, Expected, HeadPage, PAGE, SessionFilter, SessionStorage, StorageError, load};
+use super::{HeadPage, PAGE, SessionFilter, SessionStorage, StorageError, load};
 use crate::head::{Head, PersistedSession};
 use crate::history::WorkHistory;
 use crate::id::SessionId;
+use crate::log_writer::{Imported, LogWriter};
 use crate::record::{StoredRecord, Tip};
 
 /// All heads that match a filter, read page by page so that they need not all be in memory.
@@ -87,15 +87,7 @@ pub trait SessionStorageExt: SessionStorage {
     /// # Errors
     /// `NotFound`; those of [`append`](SessionStorage::append) except `Conflict`.
     async fn flushed_head(&self, id: SessionId) -> Result<Head, StorageError> {
-        loop {
-            let head = self.head(id).await?.ok_or(StorageError::NotFound { id })?;
-            match self.append(id, Expected::At(head.tip), Batch::empty(), Durability::Flushed).await {
-                Ok(_) => return Ok(head),
-                // Another process appended to the log or deleted it in between.
-                Err(StorageError::Conflict { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
+        LogWriter::of(self).flushed_head(id).await
     }
 
     /// Loads the full session from as few records of its log as possible. Read-only.
@@ -128,7 +120,7 @@ pub trait SessionStorageExt: SessionStorage {
         id: SessionId,
         lines: &[L],
     ) -> Result<Imported, StorageError> {
-        import::import(self, id, lines).await
+        LogWriter::of(self).import(id, lines).await
     }
 
     /// Follows a log after revision `after`. Reads when the storage reports a change, and at least every `poll`.

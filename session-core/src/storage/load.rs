@@ -45,7 +45,7 @@ where
 }
 
 /// Reads one record; `None` if the log has no such revision.
-pub(super) async fn record<S>(
+pub(crate) async fn record<S>(
     storage: &S,
     id: SessionId,
     revision: u64,

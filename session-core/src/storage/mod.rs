@@ -3,8 +3,7 @@
 
 mod error;
 mod ext;
-mod import;
-mod load;
+pub(crate) mod load;
 mod maintenance;
 mod memory;
 mod types;
@@ -16,7 +15,6 @@ use async_trait::async_trait;
 
 pub use self::error::StorageError;
 pub use self::ext::{Heads, SessionStorageExt};
-pub use self::import::Imported;
 pub use self::maintenance::{
     AcceptedLoss, Condition, Loss, ReconcileReport, RepairReport, SessionHealth, StorageMaintenance,
     StoreHealth,

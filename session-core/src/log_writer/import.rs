@@ -1,9 +1,12 @@
 //! Import of a log from another store, after checking all of it.
 
-use super::{Batch, Durability, Expected, SessionStorage, StorageError};
+use std::ops::Deref;
+
+use super::LogWriter;
 use crate::head::Head;
 use crate::id::SessionId;
 use crate::record::{Chain, Tip};
+use crate::storage::{Batch, Durability, Expected, SessionStorage, StorageError};
 
 /// The outcome of an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,20 +43,26 @@ fn checked<L: AsRef<[u8]>>(id: SessionId, lines: &[L]) -> Result<Batch, StorageE
     Ok(Batch::new(records, head))
 }
 
-pub(super) async fn import<S, L>(storage: &S, id: SessionId, lines: &[L]) -> Result<Imported, StorageError>
+impl<P> LogWriter<P>
 where
-    S: SessionStorage + ?Sized,
-    L: AsRef<[u8]>,
+    P: Deref<Target: SessionStorage> + Send + Sync,
 {
-    let batch = checked(id, lines)?;
-    let batch_tip = batch.head().map(|head| head.tip);
-    match storage.append(id, Expected::Absent, batch, Durability::Flushed).await {
-        Ok(tip) => Ok(Imported::New(tip)),
-        Err(StorageError::Conflict { actual: Some(tip), .. }) if batch_tip == Some(tip) => {
-            // Another process may have stored it without a flush.
-            let tip = storage.append(id, Expected::At(tip), Batch::empty(), Durability::Flushed).await?;
-            Ok(Imported::AlreadyThere(tip))
+    /// Stores a complete log; see [`SessionStorageExt::import`](crate::backend::SessionStorageExt::import).
+    pub(crate) async fn import<L: AsRef<[u8]>>(
+        &self,
+        id: SessionId,
+        lines: &[L],
+    ) -> Result<Imported, StorageError> {
+        let batch = checked(id, lines)?;
+        let batch_tip = batch.head().map(|head| head.tip);
+        match self.storage.append(id, Expected::Absent, batch, Durability::Flushed).await {
+            Ok(tip) => Ok(Imported::New(tip)),
+            Err(StorageError::Conflict { actual: Some(tip), .. }) if batch_tip == Some(tip) => {
+                // Another process may have stored it without a flush.
+                self.flush(id, tip).await?;
+                Ok(Imported::AlreadyThere(tip))
+            }
+            Err(error) => Err(error),
         }
-        Err(error) => Err(error),
     }
 }

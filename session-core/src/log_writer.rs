@@ -1,13 +1,22 @@
 //! Appending to a log: decide, seal, append; on a conflict, read the new records and decide again. The decisions
-//! themselves are made by the callers.
+//! themselves are made by the callers: managers, and whoever records the loss of a repair.
+//!
+//! Nothing else calls [`SessionStorage::append`].
+
+mod import;
+mod log_tail;
+mod loss;
 
 use std::num::NonZeroUsize;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::log_tail::LogTail;
+pub use self::import::Imported;
+pub(crate) use self::log_tail::LogTail;
+pub use self::loss::record_loss;
 use crate::error::{Result, SessionError};
 use crate::event::SessionEvent;
 use crate::head::Head;
@@ -15,10 +24,13 @@ use crate::id::SessionId;
 use crate::limits;
 use crate::reason::SessionSummary;
 use crate::record::{Chain, Record, StoredRecord, Tip, UnsealedRecord};
-use crate::storage::{Batch, Durability, Expected, SessionStorage, SessionStorageExt as _, StorageError};
-use crate::time::Clock;
+use crate::storage::{Batch, Durability, Expected, SessionStorage, StorageError, load};
+use crate::time::{Clock, SystemClock};
 
 const PAGE: NonZeroUsize = NonZeroUsize::new(256).expect("256 is not 0");
+
+/// The time for which a change is tried again after conflicts, unless a manager's options say otherwise.
+pub(crate) const CONFLICT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Decides which events a log gets next. Called again after each conflict, with the head that then is current.
 pub(crate) trait Decide: Send {
@@ -36,8 +48,8 @@ impl<F: FnMut(&Head) -> Result<Vec<SessionEvent>> + Send> Decide for F {
 /// Appends events to logs, and reads what others appended. Knows the storage and the clock, but no owners, observers
 /// or work: a caller must hold the lock of the session, and deliver the events of the tail.
 #[derive(Debug)]
-pub(crate) struct LogWriter {
-    storage: Arc<dyn SessionStorage>,
+pub(crate) struct LogWriter<P = Arc<dyn SessionStorage>> {
+    storage: P,
     clock: Arc<dyn Clock>,
     conflict_timeout: Duration,
 }
@@ -57,16 +69,20 @@ struct Sealed {
     records: Vec<Record>,
 }
 
-impl LogWriter {
-    pub(crate) fn new(
-        storage: Arc<dyn SessionStorage>,
-        clock: Arc<dyn Clock>,
-        conflict_timeout: Duration,
-    ) -> Self {
+impl<P> LogWriter<P>
+where
+    P: Deref<Target: SessionStorage> + Send + Sync,
+{
+    pub(crate) const fn new(storage: P, clock: Arc<dyn Clock>, conflict_timeout: Duration) -> Self {
         Self { storage, clock, conflict_timeout }
     }
 
-    pub(crate) fn storage(&self) -> &Arc<dyn SessionStorage> {
+    /// Creates a writer with the system's clock, for changes outside a manager.
+    pub(crate) fn of(storage: P) -> Self {
+        Self::new(storage, Arc::new(SystemClock), CONFLICT_TIMEOUT)
+    }
+
+    pub(crate) const fn storage(&self) -> &P {
         &self.storage
     }
 
@@ -86,7 +102,8 @@ impl LogWriter {
 
     /// Reads one event of a log.
     pub(crate) async fn event(&self, id: SessionId, revision: u64) -> Result<SessionEvent> {
-        let stored = self.storage.record(id, revision).await?.ok_or(StorageError::NotFound { id })?;
+        let stored =
+            load::record(&*self.storage, id, revision).await?.ok_or(StorageError::NotFound { id })?;
         Ok(decode(id, &stored)?.event)
     }
 
@@ -203,7 +220,21 @@ impl LogWriter {
         Ok(Appended::Moved)
     }
 
-    async fn flush(&self, id: SessionId, tip: Tip) -> Result<()> {
+    /// Returns the head once everything that it covers survives power loss.
+    pub(crate) async fn flushed_head(&self, id: SessionId) -> Result<Head, StorageError> {
+        loop {
+            let head = self.storage.head(id).await?.ok_or(StorageError::NotFound { id })?;
+            match self.flush(id, head.tip).await {
+                Ok(()) => return Ok(head),
+                // Another process appended to the log or deleted it in between.
+                Err(StorageError::Conflict { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Makes the log durable up to its tip, which must be this one.
+    async fn flush(&self, id: SessionId, tip: Tip) -> Result<(), StorageError> {
         self.storage.append(id, Expected::At(tip), Batch::empty(), Durability::Flushed).await?;
         Ok(())
     }
