@@ -144,11 +144,32 @@ where
     ) -> Result<Tip> {
         let retry = self.retry(tail.head.id);
         loop {
-            let Some(events) = decision.decide(&tail.head).await? else { return Ok(tail.head.tip) };
-            match self.append(tail, events, durability).await? {
-                Appended::Done(tip) => return Ok(tip),
-                Appended::Moved => retry.check()?,
+            let known = tail.head.tip;
+            match self.try_commit(tail, durability, &mut decision).await {
+                Ok(Appended::Done(tip)) => return Ok(tip),
+                Ok(Appended::Moved) => {}
+                Err(error @ SessionError::Storage(_)) => return Err(error),
+                // Refused, but perhaps for an outdated head: others may have appended, or a call of this process that was
+                // dropped before it knew.
+                Err(error) => {
+                    if self.catch_up(tail).await.is_err() || tail.head.tip == known {
+                        return Err(error);
+                    }
+                }
             }
+            retry.check()?;
+        }
+    }
+
+    async fn try_commit(
+        &self,
+        tail: &mut LogTail,
+        durability: Durability,
+        decision: &mut impl Decide,
+    ) -> Result<Appended> {
+        match decision.decide(&tail.head).await? {
+            Some(events) => self.append(tail, events, durability).await,
+            None => Ok(Appended::Done(tail.head.tip)),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::config::SessionConfig;
 use crate::event::FORMAT;
 use crate::machine::StateName;
 use crate::owner::Owner;
+use crate::reason::PauseReason;
 use crate::storage::MemoryStorage;
 use crate::time::SystemClock;
 
@@ -43,6 +44,31 @@ async fn events_become_deliverable_once_they_are_flushed() {
     assert!(revisions(&mut tail).is_empty(), "buffered");
     writer.commit(&mut tail, Durability::Flushed, |_: &Head| Ok(vec![note(2)])).await.unwrap();
     assert_eq!(revisions(&mut tail), [2, 3]);
+}
+
+#[tokio::test]
+async fn nothing_is_refused_for_an_outdated_head() {
+    let storage = MemoryStorage::new();
+    let (ours, theirs) = (writer(&storage), writer(&storage));
+    let mut tail = created(&ours, SessionConfig::new("test")).await;
+    let started = |_: &Head| Ok(vec![SessionEvent::Started { owner: owner() }]);
+    let mut other = theirs.load(tail.head.id).await.unwrap();
+    theirs.commit(&mut other, Durability::Flushed, started).await.unwrap();
+    // Refused by the machine in the state `created`.
+    let requested =
+        |_: &Head| Ok(vec![SessionEvent::PauseRequested { reason: String::new(), by: String::new() }]);
+    ours.commit(&mut tail, Durability::Flushed, requested).await.unwrap();
+    let paused = |_: &Head| Ok(vec![SessionEvent::Paused { reason: PauseReason::Requested(String::new()) }]);
+    theirs.commit(&mut other, Durability::Flushed, paused).await.unwrap();
+    // Refused by the decision.
+    let decide = |head: &Head| match head.state().name() {
+        StateName::Paused => Ok(vec![note(1)]),
+        _ => Err(SessionError::ShutDown),
+    };
+    ours.commit(&mut tail, Durability::Flushed, decide).await.unwrap();
+    // What the current head refuses is refused.
+    let refused = ours.commit(&mut tail, Durability::Flushed, started).await.unwrap_err();
+    assert!(matches!(refused, SessionError::Transition { .. }), "{refused}");
 }
 
 #[tokio::test]

@@ -33,6 +33,7 @@ pub(crate) fn expected(way: Way, by: By, hold: Hold) -> Option<Expected> {
         | (Way::Takeover, By::Id, _)
         | (Way::Shutdown | Way::Delete | Way::ForceCancel, By::Handle, _)
         | (_, By::Handle, Hold::Closure | Hold::Keyed | Hold::Dropped) => None,
+        (_, By::Handle, _) if hold.is_program() => None,
         (_, _, Hold::Dropped) => dropped(way),
         // The owner is alive: the others can only request.
         (Way::Fail, By::OtherManager | By::OtherProcess, _) | (Way::Delete, ..) => refused(E::Conflict),
@@ -63,15 +64,17 @@ fn ended(way: Way, by: By, hold: Hold) -> Expected {
     };
     let is_outcome = state.is_some_and(StateName::is_final);
     let outcome = if is_outcome { Ok(state.unwrap()) } else { Err(code) };
-    let closure = hold.is_closure();
+    let has_result = hold.has_result();
     Expected {
         call: None,
         token: Some(token),
-        immediate: matches!(by, By::Handle | By::Id) && !matches!(way, Way::Deadline | Way::Remove),
+        immediate: matches!(by, By::Handle | By::Id)
+            && !matches!(way, Way::Deadline | Way::Remove)
+            && !hold.is_program(),
         state,
-        next: (!closure).then_some(code),
-        fenced: (!closure && by != By::Handle).then_some(code),
-        result: closure.then_some(outcome),
+        next: (!has_result).then_some(code),
+        fenced: (!has_result && by != By::Handle).then_some(code),
+        result: has_result.then_some(outcome),
     }
 }
 

@@ -57,7 +57,7 @@ async fn check_pause(world: &World, way: Way, expected: &Expected, kept: &Held, 
     }
     world.until(kept.id(), StateName::Paused, case).await;
     let steps = kept.steps();
-    world.resume(kept.id()).await;
+    world.resume(kept.id(), case).await;
     world.until(kept.id(), StateName::Running, case).await;
     kept.until_it_continues(steps, case).await;
 }
@@ -68,7 +68,7 @@ async fn play_all(url: &str) {
     let mut played = 0;
     for way in Way::ALL {
         for by in By::ALL {
-            for hold in Hold::ALL {
+            for &hold in Hold::ALL {
                 // A manager that was shut down is replaced by a new one.
                 let fresh = folder.path().join(format!("{way:?}-{by:?}-{hold:?}"));
                 let own = (way == Way::Shutdown).then_some(&*fresh);
@@ -83,25 +83,29 @@ async fn play_all(url: &str) {
     assert!(played > 60, "{played} cases");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(all(feature = "runner", target_os = "linux"), sessionkit::test(flavor = "multi_thread"))]
+#[cfg_attr(not(all(feature = "runner", target_os = "linux")), tokio::test(flavor = "multi_thread"))]
 async fn every_end_reaches_every_work_in_memory() {
     play_all("memory").await;
 }
 
 #[cfg(feature = "file")]
-#[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(all(feature = "runner", target_os = "linux"), sessionkit::test(flavor = "multi_thread"))]
+#[cfg_attr(not(all(feature = "runner", target_os = "linux")), tokio::test(flavor = "multi_thread"))]
 async fn every_end_reaches_every_work_in_files() {
     play_all("file").await;
 }
 
 #[cfg(feature = "sqlite")]
-#[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(all(feature = "runner", target_os = "linux"), sessionkit::test(flavor = "multi_thread"))]
+#[cfg_attr(not(all(feature = "runner", target_os = "linux")), tokio::test(flavor = "multi_thread"))]
 async fn every_end_reaches_every_work_in_sqlite() {
     play_all("sqlite").await;
 }
 
 #[cfg(feature = "sled")]
-#[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(all(feature = "runner", target_os = "linux"), sessionkit::test(flavor = "multi_thread"))]
+#[cfg_attr(not(all(feature = "runner", target_os = "linux")), tokio::test(flavor = "multi_thread"))]
 async fn every_end_reaches_every_work_in_sled() {
     play_all("sled").await;
 }

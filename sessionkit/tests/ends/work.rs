@@ -28,14 +28,30 @@ pub(crate) enum Hold {
     Keyed,
     /// A handle that was dropped before the call.
     Dropped,
+    /// A program of the runner.
+    #[cfg(all(feature = "runner", target_os = "linux"))]
+    Program,
 }
 
 impl Hold {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Task, Self::Polled, Self::Immediate, Self::Closure, Self::Keyed, Self::Dropped];
+    pub(crate) const ALL: &[Self] = &[
+        Self::Task,
+        Self::Polled,
+        Self::Immediate,
+        Self::Closure,
+        Self::Keyed,
+        Self::Dropped,
+        #[cfg(all(feature = "runner", target_os = "linux"))]
+        Self::Program,
+    ];
 
-    pub(crate) const fn is_closure(self) -> bool {
-        matches!(self, Self::Closure | Self::Keyed)
+    /// Returns `true` for work whose end is the result of a call.
+    pub(crate) const fn has_result(self) -> bool {
+        !matches!(self, Self::Task | Self::Polled | Self::Immediate | Self::Dropped)
+    }
+
+    pub(crate) const fn is_program(self) -> bool {
+        self.has_result() && !matches!(self, Self::Closure | Self::Keyed)
     }
 }
 
@@ -73,7 +89,9 @@ impl Held {
         let (callbacks, steps) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (begin, start) = oneshot::channel::<Begun>();
         let mut session = None;
-        let task = if hold.is_closure() {
+        let task = if hold.is_program() {
+            program::start(world, config, begin, &steps).await
+        } else if hold.has_result() {
             let key = case.to_owned();
             let steps = Arc::clone(&steps);
             tokio::spawn(async move {
@@ -208,5 +226,58 @@ async fn wait(session: &Session, hold: Hold, steps: &AtomicUsize) -> Option<Sess
             }
         }
         steps.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(all(feature = "runner", target_os = "linux"))]
+mod program {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use sessionkit::runner::Command;
+
+    use super::*;
+
+    /// Runs a program that counts its steps.
+    pub(super) async fn start(
+        world: &World,
+        config: SessionConfig,
+        begin: oneshot::Sender<Begun>,
+        steps: &Arc<AtomicUsize>,
+    ) -> JoinHandle<Seen> {
+        // In a file, because a store in memory keeps no output.
+        let counted = tempfile::NamedTempFile::new().unwrap();
+        let script = "while :; do echo . >> \"$0\"; sleep 0.005; done";
+        let command = Command::new("sh").args(["-c", script]).arg(counted.path().to_str().unwrap());
+        let mut running = world.store.runner().unwrap().spawn(config, command).await.unwrap();
+        let steps = Arc::clone(steps);
+        let counting = tokio::spawn(async move {
+            loop {
+                let length = counted.as_file().metadata().unwrap().len();
+                steps.store(usize::try_from(length).unwrap(), Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        });
+        let session = running.session();
+        begin.send((session.id(), session.cancellation())).unwrap();
+        tokio::spawn(async move {
+            let result = running.wait().await;
+            counting.abort();
+            let result = result.map(|report| report.head.state().name()).map_err(|error| error.code());
+            Seen { result: Some(result), ..Seen::default() }
+        })
+    }
+}
+
+#[cfg(not(all(feature = "runner", target_os = "linux")))]
+mod program {
+    use super::*;
+
+    pub(super) async fn start(
+        _: &World,
+        _: SessionConfig,
+        _: oneshot::Sender<Begun>,
+        _: &Arc<AtomicUsize>,
+    ) -> JoinHandle<Seen> {
+        unreachable!("there is no runner")
     }
 }

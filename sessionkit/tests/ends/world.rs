@@ -145,8 +145,9 @@ impl World {
         assert!(waited.is_ok(), "{case}: never {state}");
     }
 
-    pub(crate) async fn resume(&self, id: SessionId) {
-        self.store.manager().request_resume(id).await.unwrap();
+    pub(crate) async fn resume(&self, id: SessionId, case: &str) {
+        let resumed = self.store.manager().request_resume(id).await;
+        assert!(resumed.is_ok(), "{case}: {resumed:?}");
     }
 
     /// Performs the call, and returns its error.
