@@ -45,8 +45,17 @@ pub struct SessionOptions {
 /// The configuration of a session.
 ///
 /// ```
-/// use session_core::SessionConfig;
-/// let config = SessionConfig::new("import").name("nightly-import").label("team", "data");
+/// use std::time::Duration;
+/// use session_core::{RecoveryPolicy, SessionConfig};
+///
+/// let config = SessionConfig::new("import")
+///     .name("nightly-import")
+///     .label("team", "data")
+///     .project_path("/srv/import")
+///     .metadata(serde_json::json!({ "source": "s3" }))
+///     .deadline(Duration::from_secs(3600))        // counts while it runs, not while it is paused
+///     .idempotency_key("import-2026-11-21")       // a second creation returns the same session
+///     .recovery(RecoveryPolicy::Resume);
 /// assert!(config.check().is_ok());
 /// assert!(SessionConfig::new("import").name("--help").check().is_err());
 /// ```

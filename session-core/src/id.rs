@@ -10,6 +10,15 @@ use uuid::Uuid;
 const KEYS: Uuid = Uuid::from_u128(0x8d5f_1c52_6a0e_4b7f_9a34_52e1_0c7b_d96e);
 
 /// The id of a session: a random UUID (v4), or one derived from an idempotency key (v5).
+///
+/// ```
+/// use session_core::SessionId;
+///
+/// let id = SessionId::random();
+/// assert_eq!(id.to_string().parse(), Ok(id));
+/// assert_eq!(SessionId::from_key("import-2026-11-21"), SessionId::from_key("import-2026-11-21"));
+/// assert_eq!(SessionId::from_bytes(*id.as_bytes()), id);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SessionId(#[serde(with = "canonical")] Uuid);

@@ -1,5 +1,5 @@
 //! Appending to a log: decide, seal, append; on a conflict, read the new records and decide again. The decisions
-//! themselves are made by the callers: managers, and whoever records the loss of a repair.
+//! themselves are made by the callers: managers, and the function that records the loss of a repair.
 //!
 //! Nothing else calls [`SessionStorage::append`].
 

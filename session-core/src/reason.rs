@@ -77,6 +77,15 @@ pub enum FailureCause {
 }
 
 /// The failure of a session.
+///
+/// ```
+/// use session_core::{Failure, FailureCause};
+///
+/// let failure = Failure::new(FailureCause::Work, "the archive is truncated").exit_code(2);
+/// assert_eq!(failure.exit_code, Some(2));
+/// let killed = Failure::new(FailureCause::Work, "out of memory").signal(9);
+/// assert_eq!(killed.signal, Some(9));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Failure {

@@ -12,6 +12,17 @@ const FIRST: i64 = -62_167_219_200_000;
 const LAST: i64 = 253_402_300_799_999;
 
 /// An instant in UTC with milliseconds, in the years 0 to 9999, written `2026-11-21T09:30:00.123Z`.
+///
+/// ```
+/// use std::time::Duration;
+/// use session_core::Timestamp;
+///
+/// let end = Timestamp::parse("2026-11-21T09:30:00.123Z").unwrap();
+/// let start = end.before(Duration::from_secs(90));
+/// assert_eq!(end.since(start), Duration::from_secs(90));
+/// assert_eq!(Timestamp::from_millis(end.as_millis()), Some(end));
+/// assert_eq!(end.to_utc().timestamp_millis(), end.as_millis());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(DateTime<Utc>);
 

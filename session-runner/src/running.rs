@@ -18,6 +18,21 @@ use crate::supervisor_client::Orders;
 /// without help from the holder of this handle.
 ///
 /// Dropping it ends the program and releases the session, which can then be resumed.
+///
+/// ```no_run
+/// use session_core::SessionConfig;
+/// use session_runner::{Command, Runner};
+///
+/// # async fn example(runner: &Runner) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut running = runner.spawn(SessionConfig::new("build"), Command::new("make")).await?;
+/// println!("{} is process {:?}", running.id(), running.pid());
+/// running.pause("a demonstration");                // the whole tree is stopped
+/// running.resume();
+/// let progress = running.session().progress().snapshot();
+/// println!("{:?} %", progress.percent);
+/// println!("exit code {}", running.wait().await?.exit_code());
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Running {
     session: Session,

@@ -18,6 +18,22 @@ use crate::url::StoreUrl;
 
 /// An open store. Programs that run no other programs only need its manager, which [`open`](crate::open) returns
 /// directly.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> sessionkit::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let url = format!("file:{}", folder.path().join(".sessions").display());
+/// # let url = url.as_str();
+/// # #[cfg(feature = "file")] {
+/// let store = sessionkit::open_store(url).await?;  // "file:.sessions"
+/// println!("{} holds {} sessions", store.url(), store.manager().list_active_sessions().await?.heads.len());
+/// if let Some(maintenance) = store.maintenance() {
+///     let health = maintenance.verify_all().await?;
+///     println!("{} sessions were checked", health.sessions.len());
+/// }
+/// # }
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Store {
     url: StoreUrl,

@@ -19,6 +19,15 @@ use crate::schemes::{forms, is_registered};
 ///
 /// A scheme that was [registered](crate::register) is followed by a path in the same way, or by `//` and the address of
 /// a server, which its backend interprets.
+///
+/// ```
+/// use sessionkit::StoreUrl;
+///
+/// let url = StoreUrl::parse("sqlite:/srv/sessions.db").unwrap();
+/// assert_eq!(url.scheme(), "sqlite");
+/// assert_eq!(url.path(), Some(std::path::Path::new("/srv/sessions.db")));
+/// assert!(StoreUrl::parse("file://host/srv").is_err());
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreUrl {

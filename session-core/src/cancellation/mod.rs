@@ -19,6 +19,17 @@ use crate::error::SessionError;
 /// The controlling side of a cancellation. A cheap handle: clones control the same cancellation.
 ///
 /// Dropping it cancels nothing.
+///
+/// ```
+/// use session_core::CancellationSource;
+///
+/// let server = CancellationSource::new();
+/// let request = server.child();                   // ends with the server, or by itself
+/// let _guard = request.token().on_cancelled(|reason| println!("stopping: {reason}"));
+/// assert!(server.cancel("shutdown"));
+/// assert!(request.is_cancelled());
+/// assert!(!request.cancel("too late"), "the first reason counts");
+/// ```
 #[derive(Clone)]
 pub struct CancellationSource {
     node: Arc<Node>,
@@ -27,6 +38,24 @@ pub struct CancellationSource {
 /// The observing side of a cancellation. A cheap handle: clones observe the same cancellation.
 ///
 /// Once it is cancelled, the reason is available and all its children are cancelled.
+///
+/// ```
+/// use session_core::{CancellationSource, CancellationToken, CancelledError};
+///
+/// fn work(token: &CancellationToken) -> Result<(), CancelledError> {
+///     for _ in 0..3 {
+///         token.check()?;                         // in loops; in a `select!`, wait for `token.cancelled()`
+///     }
+///     Ok(())
+/// }
+///
+/// let source = CancellationSource::new();
+/// let part = source.token().child_source();       // a part of the work that can be cancelled alone
+/// part.cancel("not needed");
+/// assert!(work(&source.token()).is_ok() && !source.token().is_cancelled());
+/// assert_eq!(part.token().reason().as_deref(), Some("not needed"));
+/// assert!(work(&part.token()).is_err());
+/// ```
 #[derive(Clone)]
 pub struct CancellationToken {
     node: Arc<Node>,

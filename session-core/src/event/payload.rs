@@ -47,6 +47,14 @@ impl Origin {
 }
 
 /// A progress report. Fields that are `None` keep their previous value.
+///
+/// ```
+/// use session_core::ProgressReport;
+///
+/// let mut report = ProgressReport::new().step("a.csv").total_steps(3).completed_steps(1);
+/// report.merge(ProgressReport::new().phase("load").percent(40.0).eta(90));
+/// assert_eq!((report.percent, report.completed_steps), (Some(40.0), Some(1)));
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]

@@ -115,7 +115,9 @@ pub trait SessionManager: Send + Sync {
     /// # Errors
     /// `LIMIT_EXCEEDED` or `INVALID_ARGUMENT` if the configuration violates a limit, `MAX_SESSIONS` if there are too
     /// many active sessions.
-    async fn create_session(&self, config: SessionConfig) -> Result<SessionId>;
+    async fn create_session(&self, config: SessionConfig) -> Result<SessionId> {
+        self.create_session_from(config, None).await
+    }
 
     /// Creates a session like [`create_session`](Self::create_session), and records the program that it runs.
     ///
@@ -239,7 +241,9 @@ pub trait SessionManager: Send + Sync {
     ///
     /// # Errors
     /// Those of all methods.
-    async fn get_state(&self, id: SessionId) -> Result<SessionState>;
+    async fn get_state(&self, id: SessionId) -> Result<SessionState> {
+        Ok(self.get_head(id).await?.lifecycle.state)
+    }
 
     /// Returns the progress: as reported so far if this manager owns the session, else as of the last record in its log.
     ///
@@ -290,7 +294,9 @@ pub trait SessionManager: Send + Sync {
     ///
     /// # Errors
     /// Failures of the storage as a whole. Sessions that cannot be read are in the result.
-    async fn list_active_sessions(&self) -> Result<SessionList>;
+    async fn list_active_sessions(&self) -> Result<SessionList> {
+        self.list_sessions(SessionFilter::active()).await
+    }
 
     /// Returns all sessions that match the filter.
     ///
@@ -357,7 +363,9 @@ pub trait SessionManager: Send + Sync {
     ///
     /// # Errors
     /// Those of [`record_event`](Self::record_event).
-    async fn save_checkpoint(&self, id: SessionId, state: Value) -> Result<Tip>;
+    async fn save_checkpoint(&self, id: SessionId, state: Value) -> Result<Tip> {
+        self.record_event(id, SessionEvent::CheckpointSaved { state, resumable: true }).await
+    }
 
     /// Loads the full session. Read-only.
     ///

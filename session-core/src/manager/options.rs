@@ -12,6 +12,21 @@ use crate::log_writer::CONFLICT_TIMEOUT;
 use crate::time::{Clock, SystemClock};
 
 /// Options of a manager. The defaults are safe.
+///
+/// ```
+/// use std::{num::NonZeroUsize, time::Duration};
+/// use session_core::{InMemorySessionManager, ManagerOptions, RecoveryPolicy};
+///
+/// let options = ManagerOptions::new()
+///     .max_sessions(NonZeroUsize::new(4).unwrap())
+///     .recovery(Some(RecoveryPolicy::Fail)) // what opening does with orphans; `None` leaves them
+///     .max_attempts(5)
+///     .poll_interval(Duration::from_millis(100))  // for changes by other processes
+///     .progress_interval(Duration::from_secs(1))
+///     .autosave(Duration::from_secs(2));
+/// let manager = InMemorySessionManager::with_options(options);
+/// # drop(manager);
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ManagerOptions {

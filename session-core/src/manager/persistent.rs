@@ -184,10 +184,6 @@ impl<S: ?Sized> PersistentSessionManager<S> {
 
 #[async_trait]
 impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionManager<S> {
-    async fn create_session(&self, config: SessionConfig) -> Result<SessionId> {
-        self.create_session_from(config, None).await
-    }
-
     async fn create_session_from(
         &self,
         mut config: SessionConfig,
@@ -263,10 +259,6 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
         Ok(requests::request(self.engine(), id, input).await?.tip)
     }
 
-    async fn get_state(&self, id: SessionId) -> Result<SessionState> {
-        Ok(self.get_head(id).await?.lifecycle.state)
-    }
-
     async fn get_progress(&self, id: SessionId) -> Result<SessionProgress> {
         if let Some(tracker) = self.progress(id) {
             return Ok(tracker.snapshot());
@@ -285,10 +277,6 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
 
     async fn get_head(&self, id: SessionId) -> Result<Head> {
         self.engine().writer.head(id).await
-    }
-
-    async fn list_active_sessions(&self) -> Result<SessionList> {
-        self.list_sessions(SessionFilter::active()).await
     }
 
     async fn list_sessions(&self, filter: SessionFilter) -> Result<SessionList> {
@@ -341,10 +329,6 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
             }
         }
         Ok(removed)
-    }
-
-    async fn save_checkpoint(&self, id: SessionId, state: Value) -> Result<Tip> {
-        self.record_event(id, SessionEvent::CheckpointSaved { state, resumable: true }).await
     }
 
     async fn restore_session(&self, id: SessionId) -> Result<PersistedSession> {

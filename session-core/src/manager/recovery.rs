@@ -24,6 +24,18 @@ use crate::recovery_report::{CrashedSession, CrashedSessions, RecoveryOutcome, R
 use crate::storage::{Durability, SessionFilter, SessionStorageExt as _};
 
 /// Options of a recovery.
+///
+/// ```
+/// use session_core::{InMemorySessionManager, RecoveryOptions, RecoveryPolicy, SessionManager as _};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), session_core::SessionError> {
+/// # let manager = InMemorySessionManager::new();
+/// let plan = RecoveryOptions::new(RecoveryPolicy::Resume).dry_run();
+/// for (id, outcome) in manager.recover(plan).await?.recovered {
+///     println!("{id}: {outcome:?}");
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct RecoveryOptions {

@@ -55,6 +55,28 @@ pub enum Ending {
 /// Every method that appends fails with these errors once the session has ended, and with the errors of the storage
 /// (`STORAGE_UNAVAILABLE`, `STORAGE_FULL`, `STORAGE_IO`), after which nothing was appended unless the message says that the
 /// outcome is unknown.
+///
+/// ```
+/// use session_core::{Durability, InMemorySessionManager, PauseReason, SessionConfig, SessionManager as _, SessionSummary};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), session_core::SessionError> {
+/// let manager = InMemorySessionManager::new();
+/// let id = manager.create_session(SessionConfig::new("import")).await?;
+/// let session = manager.start_session(id).await?;
+/// println!("attempt {} of {}", session.attempt(), session.config().operation);
+/// session.note("import.source", serde_json::json!({ "rows": 3 }), Durability::Flushed).await?;
+///
+/// session.pause(PauseReason::Requested("lunch".to_owned())).await?;
+/// session.resume().await?;
+/// assert!(session.requests().borrow().cancel.is_none());
+///
+/// let work = session.clone();
+/// let canceller = tokio::spawn(async move { work.fenced().await });   // an end by anybody else
+/// manager.cancel_session(id, session_core::CancelRequest::new("enough", "ui")).await?;
+/// assert_eq!(canceller.await.unwrap().code().to_string(), "CANCELLED");
+/// assert!(session.complete(SessionSummary::new()).await.is_err(), "it was cancelled");
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 #[must_use = "a session is interrupted when its last handle is dropped"]
 pub struct Session {

@@ -166,6 +166,26 @@ impl HeadPage {
 }
 
 /// Selection of sessions for a list. The empty filter matches all.
+///
+/// ```
+/// use std::time::Duration;
+/// use session_core::{Clock as _, InMemorySessionManager, ListOrder, SessionFilter, SessionManager as _, StateName, SystemClock};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), session_core::SessionError> {
+/// # let manager = InMemorySessionManager::new();
+/// let failed = SessionFilter::all()
+///     .state(StateName::Failed)
+///     .state(StateName::Cancelled)                // either
+///     .label("team", "data")                      // and
+///     .updated_since(SystemClock.now().before(Duration::from_secs(3600)))
+///     .order(ListOrder::Created);
+/// for head in manager.list_sessions(failed).await?.heads {
+///     println!("{} {}", head.id, head.state().name());
+/// }
+/// let active = manager.list_sessions(SessionFilter::active().name("nightly-import")).await?;
+/// assert!(active.heads.is_empty());
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct SessionFilter {

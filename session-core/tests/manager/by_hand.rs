@@ -415,3 +415,36 @@ async fn a_dropped_session_is_interrupted_once_the_storage_is_back() {
     let head = manager.get_head(id).await.unwrap();
     assert_eq!((head.state().name(), head.lifecycle.owner), (StateName::Paused, None));
 }
+
+/// A storage without a change feed, like that of files.
+#[derive(Debug, Clone, Default)]
+struct Silent(MemoryStorage);
+
+impl Overrides for Silent {
+    fn memory(&self) -> &MemoryStorage {
+        &self.0
+    }
+
+    fn change_feed(&self) -> Option<Arc<dyn ChangeFeed>> {
+        None
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_by_another_manager_of_the_process_wakes_the_owner() {
+    let (storage, presence) = (Silent::default(), Arc::new(ProcessPresence::default()));
+    let open = async || {
+        let options = ManagerOptions::new().recovery(None).poll_interval(Duration::from_secs(3600));
+        let storage = Arc::new(Wrapped(storage.clone()));
+        PersistentSessionManager::open(storage, Arc::clone(&presence) as Arc<dyn Presence>, options)
+            .await
+            .unwrap()
+    };
+    let (owner, other) = (open().await, open().await);
+    let id = owner.create_session(config()).await.unwrap();
+    let session = owner.start_session(id).await.unwrap();
+    let began = tokio::time::Instant::now();
+    other.cancel_session(id, CancelRequest::new("enough", "test")).await.unwrap();
+    assert_eq!(session.cancellation().cancelled().await, "enough");
+    assert!(began.elapsed() < Duration::from_secs(1), "it waited for the poll");
+}

@@ -14,6 +14,10 @@ use session_core::*;
 pub(crate) trait Overrides: Send + Sync + Debug {
     fn memory(&self) -> &MemoryStorage;
 
+    fn change_feed(&self) -> Option<Arc<dyn ChangeFeed>> {
+        self.memory().change_feed()
+    }
+
     async fn append(
         &self,
         id: SessionId,
@@ -98,6 +102,6 @@ impl<D: Overrides> SessionStorage for Wrapped<D> {
     }
 
     fn change_feed(&self) -> Option<Arc<dyn ChangeFeed>> {
-        self.memory().change_feed()
+        self.0.change_feed()
     }
 }
