@@ -10,12 +10,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_si
 use session_core::SessionId;
 use tokio::time::Instant;
 
-use crate::report::SOCKET_VARIABLE;
-use crate::runner::SESSION_VARIABLE;
+use crate::procfs::Process;
 use crate::socket::listener_of;
 use crate::supervisor::entry::VERB;
-use crate::supervisor::process::Process;
 use crate::supervisor_client::ORPHAN_GRACE;
+use crate::variables::{SESSION_VARIABLE, SOCKET_VARIABLE};
 
 /// Time to search on after the kill signal was due, and the interval between two scans.
 const KILL_TIMEOUT: Duration = Duration::from_secs(3);

@@ -71,6 +71,7 @@ mod leftovers;
 mod osc;
 mod outcome;
 mod output;
+mod procfs;
 mod report;
 #[cfg(feature = "report-protocol")]
 #[doc(hidden)]
@@ -81,6 +82,7 @@ mod running;
 mod socket;
 mod supervisor;
 mod supervisor_client;
+mod variables;
 
 pub use capture::OutputInterceptor;
 pub use child_state::ChildState;
@@ -88,17 +90,19 @@ pub use command::{Command, Forwarding, Stdin};
 pub use error::RunError;
 pub use exit::{TIMED_OUT, TROUBLE, exit_code, signal_name};
 pub use follow::OutputFollower;
+pub use outcome::RunReport;
 pub use output::{
     Chunk, FileOutput, OutputCut, OutputError, OutputLength, OutputPage, OutputStorage, OutputStorageExt,
     OutputStream, OutputWriter, Stored,
 };
-pub use report::{ReportError, SOCKET_VARIABLE, report};
-pub use runner::{ATTEMPT_VARIABLE, Runner, SESSION_VARIABLE, STORE_VARIABLE};
-pub use running::{RunReport, Running};
+pub use report::{ReportError, report};
+pub use runner::Runner;
+pub use running::Running;
 pub use socket::sweep_sockets;
 pub use supervisor::entry::{supervise_main, supervise_test};
 pub use supervisor::protocol::{Ended, Escaped};
 pub use supervisor_client::LaunchError;
+pub use variables::{ATTEMPT_VARIABLE, SESSION_VARIABLE, SOCKET_VARIABLE, STORE_VARIABLE};
 
 /// Formats an error with all its causes, for places that store only a text.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {

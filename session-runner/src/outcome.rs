@@ -1,20 +1,57 @@
-//! Writes the outcome of a program to its session's log, with retries while the storage fails.
+//! The outcome of a program: written to its session's log, with retries while the storage fails, and reported to the
+//! caller.
 
 use std::time::Duration;
 
 use serde_json::json;
 use session_core::{
-    Durability, Ending, ErrorCode, Evidence, Failure, FailureCause, Result, Session, SessionError,
+    Durability, Ending, ErrorCode, Evidence, Failure, FailureCause, Head, Result, Session, SessionError,
     SessionEvent, SessionSummary,
 };
 
 use crate::capture::Captured;
-use crate::supervisor::protocol::Ended;
+use crate::exit::{TROUBLE, exit_code};
+use crate::supervisor::protocol::{Ended, Escaped};
 
 /// Delay between attempts to write the outcome, and their number: a disk that is full for a moment must not make a
 /// finished program look crashed.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 const MAX_ATTEMPTS: u32 = 10;
+
+/// The outcome of a program that ran as a session.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct RunReport {
+    /// The head of the session after the run.
+    pub head: Head,
+    /// The number of this attempt.
+    pub attempt: u32,
+    /// The end of the program; `None` if it is unknown.
+    pub ended: Option<Ended>,
+    /// Processes of the program's tree that could not be ended.
+    pub escaped: Vec<Escaped>,
+    /// Bytes that the program printed, stored or not.
+    pub output_bytes: u64,
+}
+
+impl RunReport {
+    pub(crate) const fn new(
+        head: Head,
+        attempt: u32,
+        ended: Option<Ended>,
+        escaped: Vec<Escaped>,
+        output_bytes: u64,
+    ) -> Self {
+        Self { head, attempt, ended, escaped, output_bytes }
+    }
+
+    /// Returns the exit code for a command that runs programs: see [`exit_code`].
+    #[must_use]
+    pub fn exit_code(&self) -> i32 {
+        // A released session has not ended, so it has no exit code of its own.
+        exit_code(&self.head).unwrap_or(TROUBLE)
+    }
+}
 
 /// The reason why this process ended a program.
 #[derive(Debug)]

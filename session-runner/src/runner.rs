@@ -17,18 +17,11 @@ use crate::error::RunError;
 use crate::exit::launch_failure;
 use crate::leftovers;
 use crate::output::{OutputError, OutputStorage, OutputStream, OutputWriter};
-use crate::report::SOCKET_VARIABLE;
 use crate::run_loop::{RunLoop, accept_report};
 use crate::running::Running;
 use crate::socket::ReportSocket;
 use crate::supervisor_client::{Launch, LaunchError, launch};
-
-/// The environment variable that holds the session id in its program.
-pub const SESSION_VARIABLE: &str = "SESSIONCTL_SESSION";
-/// The environment variable that holds the number of the attempt.
-pub const ATTEMPT_VARIABLE: &str = "SESSIONCTL_ATTEMPT";
-/// The environment variable that holds the URL of the session's store.
-pub const STORE_VARIABLE: &str = "SESSIONCTL_STORE";
+use crate::variables::{ATTEMPT_VARIABLE, SESSION_VARIABLE, SOCKET_VARIABLE, STORE_VARIABLE};
 
 /// A runner of programs, each as a session of a manager.
 #[derive(Clone)]

@@ -1,17 +1,16 @@
-//! The handle of a program that runs as a session, and its report at the end.
+//! The handle of a program that runs as a session.
 
 use std::sync::Arc;
 
-use session_core::{Head, Session, SessionError, SessionId};
+use session_core::{Session, SessionError, SessionId};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::child_state::{ChildState, LocalRequest};
-use crate::exit::{TROUBLE, exit_code};
 use crate::follow::OutputFollower;
+use crate::outcome::RunReport;
 use crate::output::OutputStorage;
 use crate::run_loop::RunLoop;
-use crate::supervisor::protocol::{Ended, Escaped};
 use crate::supervisor_client::Orders;
 
 /// A program that runs as a session. Requests in the session's log (pause, resume, cancel) are applied to the program
@@ -32,41 +31,6 @@ pub struct Running {
     output: Option<Arc<dyn OutputStorage>>,
     stored: watch::Receiver<u64>,
     first_byte: u64,
-}
-
-/// The outcome of a program that ran as a session.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct RunReport {
-    /// The head of the session after the run.
-    pub head: Head,
-    /// The number of this attempt.
-    pub attempt: u32,
-    /// The end of the program; `None` if it is unknown.
-    pub ended: Option<Ended>,
-    /// Processes of the program's tree that could not be ended.
-    pub escaped: Vec<Escaped>,
-    /// Bytes that the program printed, stored or not.
-    pub output_bytes: u64,
-}
-
-impl RunReport {
-    pub(crate) const fn new(
-        head: Head,
-        attempt: u32,
-        ended: Option<Ended>,
-        escaped: Vec<Escaped>,
-        output_bytes: u64,
-    ) -> Self {
-        Self { head, attempt, ended, escaped, output_bytes }
-    }
-
-    /// Returns the exit code for a command that runs programs: see [`exit_code`].
-    #[must_use]
-    pub fn exit_code(&self) -> i32 {
-        // A released session has not ended, so it has no exit code of its own.
-        exit_code(&self.head).unwrap_or(TROUBLE)
-    }
 }
 
 impl Running {

@@ -22,7 +22,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use crate::supervisor::process::Process;
+use crate::procfs::Process;
 
 /// Maximum bytes of one request.
 pub(crate) const REQUEST_BYTES: u64 = 64 * 1024;

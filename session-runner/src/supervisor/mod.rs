@@ -2,7 +2,6 @@
 //! whole tree. It is the same binary, started with a hidden verb; `entry` has the functions that recognise it.
 
 pub(crate) mod entry;
-pub(crate) mod process;
 pub(crate) mod protocol;
 mod signals;
 mod start;
@@ -17,11 +16,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
-use self::process::Process;
 use self::protocol::{Ended, Escaped, Inbox, Order, Outbox, Report, Start};
 use self::signals::Children;
 use self::termination::{Action, Termination};
 use self::tree::Tree;
+use crate::procfs::Process;
 
 /// Interval and timeout of checking that a tree has stopped.
 const HALT_INTERVAL: Duration = Duration::from_millis(5);

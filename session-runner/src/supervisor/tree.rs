@@ -10,7 +10,7 @@ use std::io;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 
-use super::process::Process;
+use crate::procfs::Process;
 
 /// Generations below the supervisor that are searched. Deeper processes move up when those above them end.
 const GENERATIONS: usize = 256;
