@@ -2,8 +2,8 @@
 
 use session_core::{Failure, FailureCause, Head, SessionState};
 
-use crate::supervisor::protocol::Ended;
-use crate::supervisor_client::LaunchError;
+use crate::supervisor::client::LaunchError;
+use crate::supervisor::messages::Ended;
 
 /// The exit code after the deadline has passed.
 pub const TIMED_OUT: i32 = 124;

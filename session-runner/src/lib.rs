@@ -67,7 +67,6 @@ mod command;
 mod error;
 mod exit;
 mod follow;
-mod leftovers;
 mod osc;
 mod outcome;
 mod output;
@@ -81,7 +80,6 @@ mod runner;
 mod running;
 mod socket;
 mod supervisor;
-mod supervisor_client;
 mod variables;
 
 pub use capture::OutputInterceptor;
@@ -99,9 +97,9 @@ pub use report::{ReportError, report};
 pub use runner::Runner;
 pub use running::Running;
 pub use socket::sweep_sockets;
+pub use supervisor::client::LaunchError;
 pub use supervisor::entry::{supervise_main, supervise_test};
-pub use supervisor::protocol::{Ended, Escaped};
-pub use supervisor_client::LaunchError;
+pub use supervisor::messages::{Ended, Escaped};
 pub use variables::{ATTEMPT_VARIABLE, SESSION_VARIABLE, SOCKET_VARIABLE, STORE_VARIABLE};
 
 /// Formats an error with all its causes, for places that store only a text.

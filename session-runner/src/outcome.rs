@@ -11,7 +11,7 @@ use session_core::{
 
 use crate::capture::Captured;
 use crate::exit::{TROUBLE, exit_code};
-use crate::supervisor::protocol::{Ended, Escaped};
+use crate::supervisor::messages::{Ended, Escaped};
 
 /// Delay between attempts to write the outcome, and their number: a disk that is full for a moment must not make a
 /// finished program look crashed.

@@ -18,8 +18,9 @@ use crate::exit::signal_name;
 use crate::osc::TerminalProgress;
 use crate::outcome::{EndReason, Outcome, RunReport};
 use crate::socket::{Refusal, ReportSocket};
-use crate::supervisor::protocol::{Ended, Escaped, Report};
-use crate::supervisor_client::{ORPHAN_GRACE, Orders, Reports, Supervised};
+use crate::supervisor::client::{Orders, Reports, Supervised};
+use crate::supervisor::leftovers;
+use crate::supervisor::messages::{Ended, Escaped, ORPHAN_GRACE, Report};
 
 /// Delay between a failed attempt to write to the log and the next one.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -326,7 +327,7 @@ impl RunLoop {
     async fn finish(mut self) -> Result<RunReport> {
         if !self.state.tree_empty && self.state.escaped.is_empty() {
             // The supervisor was killed: only this process can still end the tree.
-            crate::leftovers::kill(self.socket.path()).await;
+            leftovers::kill(self.socket.path()).await;
         }
         let capture = self.capture;
         let captured = capture.finish().await;

@@ -15,12 +15,12 @@ use crate::capture::{Capture, CapturedStream, OutputInterceptor};
 use crate::command::{Command, Forwarding, Stdin};
 use crate::error::RunError;
 use crate::exit::launch_failure;
-use crate::leftovers;
 use crate::output::{OutputError, OutputStorage, OutputStream, OutputWriter};
 use crate::run_loop::{RunLoop, accept_report};
 use crate::running::Running;
 use crate::socket::ReportSocket;
-use crate::supervisor_client::{Launch, LaunchError, launch};
+use crate::supervisor::client::{Launch, LaunchError, launch};
+use crate::supervisor::leftovers;
 use crate::variables::{ATTEMPT_VARIABLE, SESSION_VARIABLE, SOCKET_VARIABLE, STORE_VARIABLE};
 
 /// A runner of programs, each as a session of a manager.

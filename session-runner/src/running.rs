@@ -11,7 +11,7 @@ use crate::follow::OutputFollower;
 use crate::outcome::RunReport;
 use crate::output::OutputStorage;
 use crate::run_loop::RunLoop;
-use crate::supervisor_client::Orders;
+use crate::supervisor::client::Orders;
 
 /// A program that runs as a session. Requests in the session's log (pause, resume, cancel) are applied to the program
 /// without help from the holder of this handle.

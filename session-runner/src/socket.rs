@@ -256,7 +256,7 @@ where
             Ok(()) => Response::Ok(true),
             Err(refusal) => Response::Error(refusal),
         };
-        write.write_all(&crate::supervisor::protocol::encode(&response)?).await?;
+        write.write_all(&crate::supervisor::messages::encode(&response)?).await?;
         if !complete {
             return Ok(());
         }

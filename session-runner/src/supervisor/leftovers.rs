@@ -10,10 +10,10 @@ use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_si
 use session_core::SessionId;
 use tokio::time::Instant;
 
+use super::entry::VERB;
+use super::messages::ORPHAN_GRACE;
 use crate::procfs::Process;
 use crate::socket::listener_of;
-use crate::supervisor::entry::VERB;
-use crate::supervisor_client::ORPHAN_GRACE;
 use crate::variables::{SESSION_VARIABLE, SOCKET_VARIABLE};
 
 /// Time to search on after the kill signal was due, and the interval between two scans.

@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::*;
 use crate::supervise_test;
-use crate::supervisor::protocol::Ended;
+use crate::supervisor::messages::Ended;
 
 /// Not a test: the entry point of the supervisor. The test binary, started again with the hidden verb, runs only this.
 #[test]

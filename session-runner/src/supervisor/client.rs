@@ -15,11 +15,8 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::Child;
 use tokio::sync::Mutex;
 
-use crate::supervisor::entry::{FAILED, supervisor_arguments};
-use crate::supervisor::protocol::{Order, Report, Start, Step, encode, send_start};
-
-/// Time that the rest of a tree has to end by itself once its owner, or the program, is gone.
-pub(crate) const ORPHAN_GRACE: Duration = Duration::from_secs(1);
+use super::entry::{FAILED, supervisor_arguments};
+use super::messages::{ORPHAN_GRACE, Order, Report, Start, Step, encode, send_start};
 
 /// A program to run under a supervisor.
 #[derive(Debug)]

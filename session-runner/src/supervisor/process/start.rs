@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use rustix::net::SocketType;
 use rustix::process::Pid;
 
-use super::protocol::{Start, Step};
 use crate::procfs::Process;
+use crate::supervisor::messages::{Start, Step};
 
 /// Takes the socket to the owner from stdin, and replaces stdin by `/dev/null`.
 pub(crate) fn take_socket() -> io::Result<OwnedFd> {

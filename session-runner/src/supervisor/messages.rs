@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::cmsg_space;
 use rustix::io::Errno;
@@ -23,6 +24,9 @@ const LINE_BYTES: usize = 16 * 1024 * 1024;
 const UNREAD_BYTES: usize = 64 * 1024;
 /// Maximum descriptors that come with the first order.
 const DESCRIPTORS: usize = 4;
+
+/// Time that the rest of a tree has to end by itself once its owner, or the program, is gone.
+pub(crate) const ORPHAN_GRACE: Duration = Duration::from_secs(1);
 
 /// An order of the owner.
 #[derive(Debug, Serialize, Deserialize)]
