@@ -61,12 +61,9 @@ compile_error!(
     "`session-runner` needs Linux: depend on it with `[target.'cfg(target_os = \"linux\")'.dependencies]`"
 );
 
-mod capture;
 mod child_state;
 mod command;
-mod error;
 mod exit;
-mod follow;
 mod osc;
 mod outcome;
 mod output;
@@ -75,6 +72,7 @@ mod report;
 #[cfg(feature = "report-protocol")]
 #[doc(hidden)]
 pub mod report_protocol;
+mod run_error;
 mod run_loop;
 mod runner;
 mod running;
@@ -82,18 +80,16 @@ mod socket;
 mod supervisor;
 mod variables;
 
-pub use capture::OutputInterceptor;
 pub use child_state::ChildState;
 pub use command::{Command, Forwarding, Stdin};
-pub use error::RunError;
 pub use exit::{TIMED_OUT, TROUBLE, exit_code, signal_name};
-pub use follow::OutputFollower;
 pub use outcome::RunReport;
 pub use output::{
-    Chunk, FileOutput, OutputCut, OutputError, OutputLength, OutputPage, OutputStorage, OutputStorageExt,
-    OutputStream, OutputWriter, Stored,
+    Chunk, FileOutput, OutputCut, OutputError, OutputFollower, OutputInterceptor, OutputLength, OutputPage,
+    OutputStorage, OutputStorageExt, OutputStream, OutputWriter, Stored,
 };
 pub use report::{ReportError, report};
+pub use run_error::RunError;
 pub use runner::Runner;
 pub use running::Running;
 pub use socket::sweep_sockets;

@@ -9,8 +9,8 @@ use session_core::{
     SessionEvent, SessionSummary,
 };
 
-use crate::capture::Captured;
 use crate::exit::{TROUBLE, exit_code};
+use crate::output::capture::Captured;
 use crate::supervisor::messages::{Ended, Escaped};
 
 /// Delay between attempts to write the outcome, and their number: a disk that is full for a moment must not make a

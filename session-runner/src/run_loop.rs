@@ -11,12 +11,12 @@ use session_core::{
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use crate::capture::Capture;
 use crate::child_state::{ChildState, LocalRequest};
 use crate::command::Command;
 use crate::exit::signal_name;
 use crate::osc::TerminalProgress;
 use crate::outcome::{EndReason, Outcome, RunReport};
+use crate::output::capture::Capture;
 use crate::socket::{Refusal, ReportSocket};
 use crate::supervisor::client::{Orders, Reports, Supervised};
 use crate::supervisor::leftovers;

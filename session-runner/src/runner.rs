@@ -11,11 +11,11 @@ use session_core::{
     SessionConfig, SessionError, SessionId, SessionManager, SessionState,
 };
 
-use crate::capture::{Capture, CapturedStream, OutputInterceptor};
 use crate::command::{Command, Forwarding, Stdin};
-use crate::error::RunError;
 use crate::exit::launch_failure;
-use crate::output::{OutputError, OutputStorage, OutputStream, OutputWriter};
+use crate::output::capture::{Capture, CapturedStream};
+use crate::output::{OutputError, OutputInterceptor, OutputStorage, OutputStream, OutputWriter};
+use crate::run_error::RunError;
 use crate::run_loop::{RunLoop, accept_report};
 use crate::running::Running;
 use crate::socket::ReportSocket;

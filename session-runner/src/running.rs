@@ -7,9 +7,8 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::child_state::{ChildState, LocalRequest};
-use crate::follow::OutputFollower;
 use crate::outcome::RunReport;
-use crate::output::OutputStorage;
+use crate::output::{OutputFollower, OutputStorage};
 use crate::run_loop::RunLoop;
 use crate::supervisor::client::Orders;
 

@@ -16,8 +16,8 @@ use rustix::io::Errno;
 use session_core::{Clock, SystemClock};
 use tokio::sync::{oneshot, watch};
 
+use super::storage::{OutputStream, OutputWriter, Stored};
 use crate::osc::{OscParser, TerminalProgress};
-use crate::output::{OutputStream, OutputWriter, Stored};
 
 /// Bytes of one read: the capacity of a pipe of the default size.
 const READ_BYTES: usize = 64 * 1024;
