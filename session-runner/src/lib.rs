@@ -64,7 +64,6 @@ compile_error!(
 mod child_state;
 mod command;
 mod exit;
-mod osc;
 mod outcome;
 mod output;
 mod procfs;
@@ -76,7 +75,6 @@ mod run_error;
 mod run_loop;
 mod runner;
 mod running;
-mod socket;
 mod supervisor;
 mod variables;
 
@@ -88,11 +86,10 @@ pub use output::{
     Chunk, FileOutput, OutputCut, OutputError, OutputFollower, OutputInterceptor, OutputLength, OutputPage,
     OutputStorage, OutputStorageExt, OutputStream, OutputWriter, Stored,
 };
-pub use report::{ReportError, report};
+pub use report::{ReportError, report, sweep_sockets};
 pub use run_error::RunError;
 pub use runner::Runner;
 pub use running::Running;
-pub use socket::sweep_sockets;
 pub use supervisor::client::LaunchError;
 pub use supervisor::entry::{supervise_main, supervise_test};
 pub use supervisor::messages::{Ended, Escaped};

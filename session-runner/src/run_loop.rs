@@ -4,20 +4,17 @@
 use std::time::Duration;
 
 use serde_json::json;
-use session_core::{
-    Durability, ErrorCode, Head, PauseReason, ProgressReport, Result, Session, SessionError, SessionLock,
-    SessionState, StorageError,
-};
+use session_core::{Durability, Head, PauseReason, Result, Session, SessionError, SessionLock, SessionState};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::child_state::{ChildState, LocalRequest};
 use crate::command::Command;
 use crate::exit::signal_name;
-use crate::osc::TerminalProgress;
 use crate::outcome::{EndReason, Outcome, RunReport};
 use crate::output::capture::Capture;
-use crate::socket::{Refusal, ReportSocket};
+use crate::report::osc::TerminalProgress;
+use crate::report::socket::ReportSocket;
 use crate::supervisor::client::{Orders, Reports, Supervised};
 use crate::supervisor::leftovers;
 use crate::supervisor::messages::{Ended, Escaped, ORPHAN_GRACE, Report};
@@ -360,26 +357,6 @@ impl RunState {
             self.ran_for += running_since.elapsed();
         }
     }
-}
-
-/// Accepts a progress report of a child, waiting while the session is paused.
-pub(crate) async fn accept_report(session: Session, report: ProgressReport) -> Result<(), Refusal> {
-    let mut view = session.watch();
-    while !session.progress().is_ended()
-        && matches!(view.borrow_and_update().state(), SessionState::Paused { .. })
-    {
-        if view.changed().await.is_err() {
-            break;
-        }
-    }
-    if session.progress().is_ended() {
-        return Err(Refusal::new(ErrorCode::Fenced, "the session has ended, or somebody else runs it"));
-    }
-    let reported = session.progress().report(report);
-    reported.map(|_changed| ()).map_err(|error| {
-        let error = StorageError::from(error);
-        Refusal::new(error.code(), error.to_string())
-    })
 }
 
 async fn sleep_until(instant: Option<Instant>) {

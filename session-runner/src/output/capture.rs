@@ -17,7 +17,7 @@ use session_core::{Clock, SystemClock};
 use tokio::sync::{oneshot, watch};
 
 use super::storage::{OutputStream, OutputWriter, Stored};
-use crate::osc::{OscParser, TerminalProgress};
+use crate::report::osc::{OscParser, TerminalProgress};
 
 /// Bytes of one read: the capacity of a pipe of the default size.
 const READ_BYTES: usize = 64 * 1024;

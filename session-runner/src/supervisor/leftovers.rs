@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::entry::VERB;
 use super::messages::ORPHAN_GRACE;
 use crate::procfs::Process;
-use crate::socket::listener_of;
+use crate::report::socket::listener_of;
 use crate::variables::{SESSION_VARIABLE, SOCKET_VARIABLE};
 
 /// Time to search on after the kill signal was due, and the interval between two scans.

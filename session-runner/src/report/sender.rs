@@ -6,7 +6,7 @@ use std::path::Path;
 
 use session_core::{ErrorCode, ProgressReport};
 
-use crate::socket::{REQUEST_BYTES, Refusal, Request, Response};
+use super::protocol::{REQUEST_BYTES, Refusal, Request, Response};
 
 /// The reason why a report was not delivered.
 #[derive(Debug, thiserror::Error)]

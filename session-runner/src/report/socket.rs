@@ -1,8 +1,5 @@
-//! The owner's socket for its own children, which report progress here, independent of the storage. The other side is
-//! in `report`.
-//!
-//! Requests and responses are lines of JSON: `{"report":{"percent":42,"step":"linking"}}` is answered by `{"ok":true}`
-//! or `{"error":{"code":"INVALID_ARGUMENT","message":"…"}}`. A connection may carry any number of them.
+//! The owner's socket for its own children, which report progress here, independent of the storage. `sender` is the
+//! other side.
 
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, Permissions};
@@ -15,57 +12,20 @@ use std::time::Duration;
 
 use rustix::fs::Mode;
 use rustix::process::{Pid, geteuid};
-use serde::{Deserialize, Serialize};
 use session_core::ProgressReport;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use super::protocol::{Refusal, serve_connection};
 use crate::procfs::Process;
 
-/// Maximum bytes of one request.
-pub(crate) const REQUEST_BYTES: u64 = 64 * 1024;
-/// Maximum characters of the message of a refusal.
-const MESSAGE_CHARS: usize = 500;
 /// Maximum bytes of a socket's path, its terminator included: a limit of the system.
 const PATH_BYTES: usize = 108;
 /// Connections that are served concurrently; others wait to be accepted.
 const MAX_CONNECTIONS: usize = 128;
-/// Time after which a silent connection is closed to make room for another.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Delay before accepting again when no descriptors are left.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Request {
-    Report(ProgressReport),
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Response {
-    Ok(bool),
-    Error(Refusal),
-}
-
-/// The reason why a request was refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Refusal {
-    /// A stable error code.
-    pub(crate) code: String,
-    pub(crate) message: String,
-}
-
-impl Refusal {
-    /// Creates a refusal and truncates the message, which may repeat a long request: the other side reads a limited
-    /// number of bytes.
-    pub(crate) fn new(code: session_core::ErrorCode, message: impl AsRef<str>) -> Self {
-        let message = message.as_ref().chars().take(MESSAGE_CHARS).collect();
-        Self { code: code.as_str().to_owned(), message }
-    }
-}
 
 /// A listening socket. Dropping it ends all connections and removes its file.
 #[derive(Debug)]
@@ -221,46 +181,6 @@ where
 /// Returns `true` if the peer is this user or root.
 fn is_allowed_peer(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == geteuid().as_raw() || peer.uid() == 0)
-}
-
-/// Answers requests until the child closes the connection, sends an incomplete or too long line, or stays silent for
-/// too long.
-pub(crate) async fn serve_connection<R, W, F, Fut>(read: R, mut write: W, handler: &F) -> io::Result<()>
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-    F: Fn(ProgressReport) -> Fut,
-    Fut: Future<Output = Result<(), Refusal>>,
-{
-    let mut read = BufReader::new(read);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let mut limited = (&mut read).take(REQUEST_BYTES);
-        match tokio::time::timeout(IDLE_TIMEOUT, limited.read_until(b'\n', &mut line)).await {
-            Ok(Ok(1..)) => {}
-            Ok(Ok(0)) | Err(_) => return Ok(()),
-            Ok(Err(error)) => return Err(error),
-        }
-        let complete = line.ends_with(b"\n");
-        let result = if complete {
-            match serde_json::from_slice(&line) {
-                Ok(Request::Report(report)) => handler(report).await,
-                Err(error) => Err(Refusal::new(session_core::ErrorCode::InvalidArgument, error.to_string())),
-            }
-        } else {
-            let message = format!("a request is one line of at most {REQUEST_BYTES} bytes");
-            Err(Refusal::new(session_core::ErrorCode::LimitExceeded, message))
-        };
-        let response = match result {
-            Ok(()) => Response::Ok(true),
-            Err(refusal) => Response::Error(refusal),
-        };
-        write.write_all(&crate::supervisor::messages::encode(&response)?).await?;
-        if !complete {
-            return Ok(());
-        }
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use session_core::ErrorCode;
 
 use super::*;
+use crate::report::protocol::REQUEST_BYTES;
 use crate::report::{ReportError, report};
 
 type Received = Arc<Mutex<Vec<ProgressReport>>>;
