@@ -9,6 +9,8 @@ use session_core::Origin;
 
 /// Time that a program has to end by itself after it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
+/// Silence after which the background processes of a program that has ended are ended.
+const LINGER: Duration = Duration::from_secs(10);
 /// Bytes of a command line that are displayed.
 const SHOWN_BYTES: usize = 4096;
 
@@ -52,6 +54,9 @@ pub struct Command {
     pub(crate) pass_on: Forwarding,
     pub(crate) own_session: bool,
     pub(crate) grace: Duration,
+    pub(crate) linger: Duration,
+    pub(crate) keep_background: bool,
+    pub(crate) keep_running: bool,
 }
 
 impl Command {
@@ -67,6 +72,9 @@ impl Command {
             pass_on: Forwarding::default(),
             own_session: false,
             grace: GRACE,
+            linger: LINGER,
+            keep_background: false,
+            keep_running: false,
         }
     }
 
@@ -135,6 +143,33 @@ impl Command {
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
+        self
+    }
+
+    /// Sets the silence after which the background processes of the ended program are ended; by default 10 s. They are
+    /// waited for as long as they print, at most 10 minutes in all.
+    ///
+    /// Processes in a session of their own (`setsid`) are waited for only while they print, for at most 1 s of silence,
+    /// and then left running. So are, after this time, those that ignore HUP (`nohup`).
+    #[must_use]
+    pub fn linger(mut self, silence: Duration) -> Self {
+        self.linger = silence;
+        self
+    }
+
+    /// Leaves all background processes running when the program has ended. A cancel and a deadline leave those running
+    /// that have a session of their own or ignore HUP.
+    #[must_use]
+    pub fn keep_background(mut self) -> Self {
+        self.keep_background = true;
+        self
+    }
+
+    /// Lets the program run on when the reader of the output that is forwarded is gone. By default its pipe is closed,
+    /// so that it is ended by PIPE as in a shell.
+    #[must_use]
+    pub fn keep_running(mut self) -> Self {
+        self.keep_running = true;
         self
     }
 

@@ -9,14 +9,19 @@ use session_core::{
     SessionEvent, SessionSummary,
 };
 
-use crate::exit::{TROUBLE, exit_code};
+use crate::exit::{BY_SIGNAL, TROUBLE, exit_code};
 use crate::output::capture::Captured;
-use crate::supervisor::messages::{Ended, Escaped};
+use crate::supervisor::messages::{BackgroundProcess, Ended, Escaped};
 
 /// Delay between attempts to write the outcome, and their number: a disk that is full for a moment must not make a
 /// finished program look crashed.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 const MAX_ATTEMPTS: u32 = 10;
+
+/// The number of SIGPIPE.
+const PIPE: i32 = 13;
+/// The reason of a session whose program was ended by SIGPIPE.
+const READER_GONE: &str = "the reader of its output has gone";
 
 /// The outcome of a program that ran as a session.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,21 +35,15 @@ pub struct RunReport {
     pub ended: Option<Ended>,
     /// Processes of the program's tree that could not be ended.
     pub escaped: Vec<Escaped>,
+    /// Background processes that are left running on purpose.
+    pub left_running: Vec<BackgroundProcess>,
+    /// Background processes that were ended after the program, or with it though they were separate from it.
+    pub ended_background: Vec<BackgroundProcess>,
     /// Bytes that the program printed, stored or not.
     pub output_bytes: u64,
 }
 
 impl RunReport {
-    pub(crate) const fn new(
-        head: Head,
-        attempt: u32,
-        ended: Option<Ended>,
-        escaped: Vec<Escaped>,
-        output_bytes: u64,
-    ) -> Self {
-        Self { head, attempt, ended, escaped, output_bytes }
-    }
-
     /// Returns the exit code for a command that runs programs: see [`exit_code`].
     #[must_use]
     pub fn exit_code(&self) -> i32 {
@@ -70,13 +69,15 @@ pub(crate) enum EndReason {
 #[derive(Debug)]
 pub(crate) struct Outcome<'a> {
     pub(crate) session: &'a Session,
-    pub(crate) command: &'a str,
-    pub(crate) duration: Duration,
+    /// The record of the program's end, unless the log has it already.
+    pub(crate) executed: Option<SessionEvent>,
     pub(crate) captured: &'a Captured,
     /// The program's own end, if it is known.
     pub(crate) ended: Option<Ended>,
     /// The reason why this process ended it, if it did. It decides the final state of the session.
     pub(crate) end_reason: Option<&'a EndReason>,
+    /// `true` if a pipe was closed because its reader was gone.
+    pub(crate) reader_is_gone: bool,
 }
 
 impl Outcome<'_> {
@@ -114,6 +115,9 @@ impl Outcome<'_> {
                 let message = format!("still running after {} ms", limit.as_millis());
                 Ending::Failed(Failure::new(FailureCause::Timeout, message))
             }
+            (_, Some(ended)) if self.reader_is_gone && is_by_pipe(ended) => {
+                Ending::Cancelled(READER_GONE.to_owned())
+            }
             (_, Some(ended)) if ended.is_success() => Ending::Completed(SessionSummary::new()),
             (_, Some(ended)) => Ending::Failed(ended.failure()),
             (_, None) => {
@@ -121,14 +125,7 @@ impl Outcome<'_> {
                 Ending::Failed(Failure::new(FailureCause::Crash, message))
             }
         };
-        let executed = self.ended.map(|ended| SessionEvent::CommandExecuted {
-            command: self.command.to_owned(),
-            exit_code: ended.exit_code(),
-            signal: ended.signal(),
-            duration_ms: u64::try_from(self.duration.as_millis()).unwrap_or(u64::MAX),
-            output_bytes: self.captured.bytes,
-        });
-        session.end(executed, ending).await
+        session.end(self.executed.clone(), ending).await
     }
 
     async fn write_notes(&self) {
@@ -147,6 +144,11 @@ impl Outcome<'_> {
             tracing::debug!(session = %self.session.id(), reason, "output was not forwarded to its end");
         }
     }
+}
+
+/// Returns `true` if a program ended by writing to a pipe without a reader, itself or in a shell.
+fn is_by_pipe(ended: Ended) -> bool {
+    matches!(ended, Ended::Signalled(PIPE)) || ended == Ended::Exited(BY_SIGNAL + PIPE)
 }
 
 /// Returns `true` if a later attempt may succeed.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 
 use rustix::io::Errno;
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 
 /// A snapshot of one process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub(crate) struct Process {
     pub(crate) parent: Option<Pid>,
     /// Its process group.
     pub(crate) group: Option<Pid>,
+    /// Its session.
+    pub(crate) session: Option<Pid>,
     /// Start time, in clock ticks since boot.
     pub(crate) start_time: u64,
 }
@@ -66,6 +68,22 @@ impl Process {
         matches!(self.state, 'T' | 't')
     }
 
+    /// Returns `true` if it ignores this signal; `false` if that is not known.
+    pub(crate) fn ignores(&self, signal: Signal) -> bool {
+        ignored_signals(&self.pid.as_raw_nonzero().to_string()) & bit(signal) != 0
+    }
+
+    /// Returns `true` if it holds one of these files or pipes open, or if that is not known.
+    pub(crate) fn holds(&self, files: &[(u64, u64)]) -> bool {
+        let Ok(descriptors) = fs::read_dir(format!("/proc/{}/fd", self.pid.as_raw_nonzero())) else {
+            return true;
+        };
+        descriptors.flatten().filter_map(|descriptor| fs::metadata(descriptor.path()).ok()).any(|found| {
+            use std::os::unix::fs::MetadataExt as _;
+            files.contains(&(found.dev(), found.ino()))
+        })
+    }
+
     /// Parses a line of `stat`, see proc(5). The name is in parentheses and may hold any bytes, parentheses and blanks
     /// included: the fields after it start behind the last parenthesis.
     fn parse(stat: &str) -> Option<Self> {
@@ -79,14 +97,59 @@ impl Process {
             state: fields.first()?.chars().next()?,
             parent: Pid::from_raw(number(1)?.max(0)),
             group: Pid::from_raw(number(2)?.max(0)),
+            session: Pid::from_raw(number(3)?.max(0)),
             start_time: fields.get(19)?.parse().ok()?,
         })
     }
 }
 
+/// Returns the environment that a process was started with; empty if it cannot be read.
+pub(crate) fn environ(pid: Pid) -> Vec<u8> {
+    fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default()
+}
+
+/// Splits an environment into its variables.
+pub(crate) fn variables(environ: &[u8]) -> impl Iterator<Item = &[u8]> {
+    environ.split(|byte| *byte == 0)
+}
+
+/// Returns the signals that a process ignores, the lowest bit for signal 1; no bits if the system does not say.
+/// `process` is an id, or `self`.
+pub(crate) fn ignored_signals(process: &str) -> u64 {
+    fs::read_to_string(format!("/proc/{process}/status"))
+        .ok()
+        .and_then(|status| {
+            let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+            u64::from_str_radix(mask.trim(), 16).ok()
+        })
+        .unwrap_or(0)
+}
+
+/// Returns the bit of a signal in a mask.
+pub(crate) fn bit(signal: Signal) -> u64 {
+    u32::try_from(signal.as_raw() - 1).ok().and_then(|shift| 1_u64.checked_shl(shift)).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_lowest_bit_of_a_mask_is_signal_1() {
+        assert_eq!(bit(Signal::HUP), 0b1);
+        assert_eq!(bit(Signal::INT), 0b10);
+        assert_eq!(bit(Signal::PIPE), 1 << 12);
+    }
+
+    #[test]
+    fn open_files_are_found_in_a_process() {
+        let me = Process::read(rustix::process::getpid()).unwrap().unwrap();
+        let (read, write) = std::io::pipe().unwrap();
+        let pipe = rustix::fs::fstat(&read).unwrap();
+        assert!(me.holds(&[(pipe.st_dev, pipe.st_ino)]));
+        drop((read, write));
+        assert!(!me.holds(&[(pipe.st_dev, pipe.st_ino)]), "it was closed");
+    }
 
     #[test]
     fn a_hostile_name_does_not_shift_the_fields() {
@@ -97,6 +160,7 @@ mod tests {
             assert_eq!((process.state, process.start_time), ('S', 4242), "{name}");
             assert_eq!(process.parent, Pid::from_raw(7), "{name}");
             assert_eq!(process.group, Pid::from_raw(8), "{name}");
+            assert_eq!(process.session, Pid::from_raw(9), "{name}");
         }
         for wrong in ["", "12", "12 (sh)", "12 (sh) S", "x (sh) S 1 1 1"] {
             assert_eq!(Process::parse(wrong), None, "{wrong:?}");

@@ -228,14 +228,15 @@ impl Runner {
             stdin: stdin(command.stdin).map_err(own)?,
             stdout: stdout_write,
             stderr: stderr_write,
+            outputs: [stdout.try_clone().map_err(own)?, stderr.try_clone().map_err(own)?],
             lock: lock.map(|lock| lock.into_file().into()),
             own_session: command.own_session,
-            tidy: Some(socket.path().to_owned()),
+            socket: Some(socket.path().to_owned()),
         })
         .await?;
         let streams = vec![
-            self.captured_stream(OutputStream::Stdout, stdout, command.pass_on).map_err(own)?,
-            self.captured_stream(OutputStream::Stderr, stderr, command.pass_on).map_err(own)?,
+            self.captured_stream(OutputStream::Stdout, stdout, command).map_err(own)?,
+            self.captured_stream(OutputStream::Stderr, stderr, command).map_err(own)?,
         ];
         let capture = Capture::start(streams, writer, session.attempt()).map_err(own)?;
         let lock = self.locks.as_ref().map(|locks| locks.session_lock(session.id()));
@@ -246,9 +247,9 @@ impl Runner {
         &self,
         stream: OutputStream,
         pipe: OwnedFd,
-        pass_on: Forwarding,
+        command: &Command,
     ) -> io::Result<CapturedStream> {
-        let own = match (pass_on, stream) {
+        let own = match (command.pass_on, stream) {
             (Forwarding::Nothing, _) => None,
             (Forwarding::Inherit, OutputStream::Stdout) => {
                 Some(open_forwarding_target(io::stdout().as_fd())?)
@@ -257,7 +258,8 @@ impl Runner {
                 Some(open_forwarding_target(io::stderr().as_fd())?)
             }
         };
-        Ok(CapturedStream { stream, pipe, pass_on: own, interceptor: self.interceptor.clone() })
+        let (interceptor, close_with_reader) = (self.interceptor.clone(), !command.keep_running);
+        Ok(CapturedStream { stream, pipe, pass_on: own, interceptor, close_with_reader })
     }
 
     async fn writer(&self, id: SessionId) -> Result<Option<Box<dyn OutputWriter>>, OutputError> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rustix::process::Signal;
 use session_core::{Session, SessionError, SessionId};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -11,6 +12,10 @@ use crate::outcome::RunReport;
 use crate::output::{OutputFollower, OutputStorage};
 use crate::run_loop::RunLoop;
 use crate::supervisor::client::Orders;
+use crate::supervisor::messages::BackgroundProcess;
+
+/// Signals that ask a program to end.
+const STOP_SIGNALS: [Signal; 4] = [Signal::INT, Signal::QUIT, Signal::TERM, Signal::HUP];
 
 /// A program that runs as a session. Requests in the session's log (pause, resume, cancel) are applied to the program
 /// without help from the holder of this handle.
@@ -22,7 +27,10 @@ pub struct Running {
     pid: u32,
     orders: Orders,
     child_state: watch::Receiver<ChildState>,
+    lingering: watch::Receiver<Option<Vec<BackgroundProcess>>>,
     local_requests: watch::Sender<Option<LocalRequest>>,
+    /// The number of stop signals that were sent.
+    stop_signals: watch::Sender<u64>,
     task: JoinHandle<Result<RunReport, SessionError>>,
     /// Its drop notifies the task that this handle is gone.
     _alive: oneshot::Sender<()>,
@@ -36,6 +44,7 @@ impl Running {
     pub(crate) fn new(run_loop: RunLoop, output: Option<Arc<dyn OutputStorage>>) -> Self {
         let (alive, handle_dropped) = oneshot::channel();
         let (local_requests, requests) = watch::channel(None);
+        let (stop_signals, stops) = watch::channel(0);
         Self {
             session: run_loop.session.clone(),
             pid: run_loop.pid,
@@ -44,8 +53,10 @@ impl Running {
             stored: run_loop.capture.stored(),
             first_byte: run_loop.capture.start_offset(),
             child_state: run_loop.child_state.subscribe(),
+            lingering: run_loop.lingering.subscribe(),
             local_requests,
-            task: tokio::spawn(run_loop.run(handle_dropped, requests)),
+            stop_signals,
+            task: tokio::spawn(run_loop.run(handle_dropped, requests, stops)),
             _alive: alive,
             report: None,
         }
@@ -77,8 +88,20 @@ impl Running {
 
     /// Sends a signal to the program's process group, as a terminal would. The session then ends by the program's own
     /// exit status; to cancel the session, use its manager.
+    ///
+    /// After the end of the first process, INT, QUIT, TERM and HUP end the wait for its background processes.
     pub async fn signal(&self, signal: i32) {
         self.orders.signal(signal).await;
+        if STOP_SIGNALS.iter().any(|stop| stop.as_raw() == signal) {
+            self.stop_signals.send_modify(|sent| *sent += 1);
+        }
+    }
+
+    /// Watches the background processes that are waited for. `None` until the wait after the end of the program takes
+    /// longer than a second, and again once they are being ended. Without processes, only output is waited for.
+    #[must_use]
+    pub fn lingering(&self) -> watch::Receiver<Option<Vec<BackgroundProcess>>> {
+        self.lingering.clone()
     }
 
     /// Watches the run state of the program.

@@ -2,10 +2,11 @@
 
 pub(crate) mod capture;
 mod follow;
+mod interceptor;
 mod storage;
 
-pub use self::capture::OutputInterceptor;
 pub use self::follow::OutputFollower;
+pub use self::interceptor::OutputInterceptor;
 pub use self::storage::{
     Chunk, FileOutput, OutputCut, OutputError, OutputLength, OutputPage, OutputStorage, OutputStorageExt,
     OutputStream, OutputWriter, Stored,

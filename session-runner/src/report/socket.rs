@@ -18,12 +18,17 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::protocol::{Refusal, serve_connection};
-use crate::procfs::Process;
+use crate::procfs::{Process, environ, variables};
+use crate::variables::SOCKET_VARIABLE;
 
 /// Maximum bytes of a socket's path, its terminator included: a limit of the system.
 const PATH_BYTES: usize = 108;
 /// Connections that are served concurrently; others wait to be accepted.
 const MAX_CONNECTIONS: usize = 128;
+/// The extension of a socket.
+const SOCKET: &str = "sock";
+/// The extension of the record of processes that stay running, next to the socket.
+const LEFT: &str = "left";
 /// Delay before accepting again when no descriptors are left.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
@@ -53,17 +58,27 @@ impl ReportSocket {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
-}
 
-impl Drop for ReportSocket {
-    fn drop(&mut self) {
+    /// Forgets that processes stay running: the session has ended, so it never runs again.
+    pub(crate) fn forget_left(&self) {
+        let _ = std::fs::remove_file(record_of_left(&self.path));
+    }
+
+    /// Ends all connections and removes the file.
+    pub(crate) fn close(&self) {
         self.task.abort();
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
+impl Drop for ReportSocket {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 /// Removes the sockets of owners that are gone, and returns their number. An owner that was killed together with its
-/// supervisor leaves one behind.
+/// supervisor leaves one behind. A record of processes that stay running is removed once they have ended.
 ///
 /// # Errors
 /// If a folder cannot be read.
@@ -77,16 +92,30 @@ pub fn sweep_sockets() -> io::Result<usize> {
         };
         for entry in entries {
             let entry = entry?;
-            let owner = entry.file_name().to_str().and_then(parse_name);
+            let socket = entry.path().with_extension(SOCKET);
+            let owner = listener_of(socket.as_os_str().as_bytes());
             let gone = owner.is_some_and(|(pid, start_time)| {
                 Process::read(pid).is_ok_and(|now| now.is_none_or(|now| now.start_time != start_time))
             });
-            if gone && std::fs::remove_file(entry.path()).is_ok() {
+            let unused = match entry.path().extension().and_then(OsStr::to_str) {
+                Some(SOCKET) => gone,
+                Some(LEFT) => gone && !is_inherited(&socket),
+                _ => false,
+            };
+            if unused && std::fs::remove_file(entry.path()).is_ok() {
                 swept += 1;
             }
         }
     }
     Ok(swept)
+}
+
+/// Returns `true` if a process was started with this socket in its environment.
+fn is_inherited(socket: &Path) -> bool {
+    let variable = [SOCKET_VARIABLE.as_bytes(), b"=", socket.as_os_str().as_bytes()].concat();
+    Process::all().unwrap_or_default().iter().any(|process| {
+        !process.has_ended() && variables(&environ(process.pid)).any(|found| found == variable)
+    })
 }
 
 /// Returns an unused path in the first folder that is usable.
@@ -139,6 +168,12 @@ fn ensure_private_folder(folder: &Path) -> io::Result<()> {
 fn name(pid: Pid, start_time: u64) -> String {
     let random = uuid::Uuid::new_v4().simple().to_string();
     format!("{}-{start_time}-{}.sock", pid.as_raw_nonzero(), random.get(..8).unwrap_or(&random))
+}
+
+/// Returns the path of the record that processes with this socket in their environment stay running on purpose. It is
+/// written when the supervision of their tree has ended.
+pub(crate) fn record_of_left(socket: &Path) -> PathBuf {
+    socket.with_extension(LEFT)
 }
 
 /// Returns id and start time of the process that listens, or listened, at a path.

@@ -1,7 +1,10 @@
-//! The process that supervises: starts the program, carries out its owner's orders, and ends when its tree is empty.
+//! The process that supervises: starts the program, carries out its owner's orders, and ends with its tree.
 
+mod halt;
+mod outputs;
 mod signals;
 mod start;
+mod stay;
 mod termination;
 mod tree;
 
@@ -13,15 +16,18 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
+use self::halt::{HALT_INTERVAL, Halt, HaltCheck};
+use self::outputs::Outputs;
 use self::signals::Children;
+use self::start::Started;
 use self::termination::{Action, Termination};
 use self::tree::Tree;
-use super::messages::{Ended, Escaped, Inbox, Order, Outbox, Report, Start};
-use crate::procfs::Process;
+use super::messages::{
+    Background, BackgroundKind, BackgroundProcess, Ended, Escaped, Inbox, Order, Outbox, Report, Spare, Start,
+};
 
-/// Interval and timeout of checking that a tree has stopped.
-const HALT_INTERVAL: Duration = Duration::from_millis(5);
-const HALT_TIMEOUT: Duration = Duration::from_millis(500);
+/// Interval of looking for processes that are left after the program: the end of one that is no child is not notified.
+const BACKGROUND_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Supervises one program, as the order of the owner at the other end of stdin says.
 pub(crate) fn supervise() -> io::Result<()> {
@@ -41,7 +47,7 @@ pub(crate) fn supervise() -> io::Result<()> {
     let Order::Start(start) = order else { return Err(io::ErrorKind::InvalidData.into()) };
     let mut outbox = Outbox::default();
     match start::start(&start, inbox.take_descriptors()) {
-        Ok((pid, start_time, lock)) => {
+        Ok(Started { pid, start_time, outputs, lock }) => {
             outbox.push(&Report::Started { pid: pid_number(pid), start_time });
             Supervisor {
                 owner: Some(owner),
@@ -49,10 +55,13 @@ pub(crate) fn supervise() -> io::Result<()> {
                 outbox,
                 children,
                 tree: Tree::new(pid),
+                outputs: Outputs::new(outputs),
+                background: Vec::new(),
                 termination: Termination::NotRequested,
-                halting: None,
-                halted: false,
-                _lock: lock,
+                spare: Spare::Everything,
+                signals_program: false,
+                halt: Halt::default(),
+                lock,
                 start: *start,
             }
             .run();
@@ -74,49 +83,93 @@ struct Supervisor {
     outbox: Outbox,
     children: Children,
     tree: Tree,
+    outputs: Outputs,
+    /// The processes that are left after the program, as last reported.
+    background: Vec<Background>,
     termination: Termination,
-    /// Deadline of an ordered halt, and whether no process was running at the last check.
-    halting: Option<(Instant, bool)>,
-    /// `true` while a halt is ordered: then a stop of the program is our own and not reported.
-    halted: bool,
-    /// Held until the tree is empty: a process that runs the session again waits for it.
-    _lock: Option<OwnedFd>,
+    /// The processes that the requested termination leaves running.
+    spare: Spare,
+    /// `true` if the program was still running when its end was requested.
+    signals_program: bool,
+    halt: Halt,
+    /// Held until the tree has ended: a process that runs the session again waits for it.
+    lock: Option<OwnedFd>,
     start: Start,
 }
 
 impl Supervisor {
-    /// Runs until the tree is empty. No failure ends the supervisor before that: a failed step is retried with the next
+    /// Runs until the tree has ended. No failure ends the supervisor before that: a failed step is retried with the next
     /// action.
     fn run(mut self) {
-        loop {
-            let empty = self.reap();
-            if empty {
-                self.outbox.push(&Report::Empty);
-                break;
-            }
-            if self.tree.leader().is_none() {
-                // Processes that the program left behind are ended.
-                self.end(self.orphan_grace());
+        let left = loop {
+            let childless = self.reap();
+            if let Some(left) = self.left(childless) {
+                break left;
             }
             if let Some(action) = self.termination.tick(Instant::now())
                 && self.execute(action) == AfterAction::GiveUp
             {
-                break;
+                break Vec::new();
             }
             self.check_halt();
             self.flush();
             if self.owner.is_none() {
                 // Detected by a read or a write, so before the next wait, which may have no timeout.
-                self.end(self.orphan_grace());
+                self.end(self.orphan_grace(), Spare::OwnSession);
             }
             self.wait();
             if self.handle_orders().is_err() {
                 // A peer that breaks the protocol is not an owner.
                 self.owner = None;
             }
+        };
+        if !left.is_empty() {
+            stay::record(&self.start, &left);
         }
         start::clean_up(&self.start);
+        // Before the last report, after which the owner takes it.
+        self.lock = None;
         self.flush();
+        self.owner = None;
+        if !left.is_empty() && self.outputs.have_writers() {
+            stay::discard(self.outputs, &self.children);
+        }
+    }
+
+    /// Returns the processes that stay, once only those are left; the last report then says so.
+    fn left(&mut self, childless: bool) -> Option<Vec<BackgroundProcess>> {
+        if childless {
+            self.outbox.push(&Report::Empty);
+            return Some(Vec::new());
+        }
+        if self.tree.leader().is_some() {
+            return None;
+        }
+        let found = self.find_background()?;
+        if self.background != found {
+            self.background.clone_from(&found);
+            if !self.termination.is_requested() {
+                self.outbox.push(&Report::Background { processes: found.clone() });
+            }
+        }
+        let stays = |found: &[Background]| found.iter().all(|found| found.kind.is_spared(self.spare));
+        let ended = found.is_empty() || self.termination.is_requested() && stays(&found);
+        // Looked for twice: a process that was forked during the search may be missing from the first result.
+        let found = if ended { self.find_background()? } else { return None };
+        if found.is_empty() {
+            self.outbox.push(&Report::Empty);
+            return Some(Vec::new());
+        }
+        if !self.termination.is_requested() || !found.iter().all(|found| found.kind.is_spared(self.spare)) {
+            return None;
+        }
+        let processes: Vec<BackgroundProcess> = found.into_iter().map(|found| found.process).collect();
+        self.outbox.push(&Report::Left { processes: processes.clone() });
+        Some(processes)
+    }
+
+    fn find_background(&mut self) -> Option<Vec<Background>> {
+        self.tree.background(&self.outputs.identities()).ok()
     }
 
     const fn orphan_grace(&self) -> Duration {
@@ -126,10 +179,15 @@ impl Supervisor {
     /// Waits for an order, a change of a child, or the time of the next action.
     fn wait(&mut self) {
         let now = Instant::now();
-        let wait = [self.termination.next_action_in(now), self.halting.map(|_| HALT_INTERVAL)]
-            .into_iter()
-            .flatten()
-            .min();
+        let background = self.tree.leader().is_none().then_some(BACKGROUND_INTERVAL);
+        let wait = [
+            self.termination.next_action_in(now),
+            self.halt.is_checking().then_some(HALT_INTERVAL),
+            background,
+        ]
+        .into_iter()
+        .flatten()
+        .min();
         let timeout = wait.map(|wait| Timespec {
             tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(wait.subsec_nanos()),
@@ -140,19 +198,25 @@ impl Supervisor {
         }
         let mut sources = vec![PollFd::new(&self.children, PollFlags::IN)];
         sources.extend(self.owner.as_ref().map(|owner| PollFd::new(owner, events)));
+        let read_here = if self.owner.is_none() { self.outputs.open().collect() } else { Vec::new() };
+        sources.extend(read_here.iter().map(|pipe| PollFd::new(pipe, PollFlags::IN)));
         match poll(&mut sources, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             // The kernel is out of memory: wait before the next call.
             Err(_) => std::thread::sleep(HALT_INTERVAL),
         }
-        let owner_is_ready = sources
-            .get(1)
-            .is_some_and(|owner| owner.revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR));
+        let owner_is_ready = self.owner.is_some()
+            && sources.get(1).is_some_and(|owner| {
+                owner.revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR)
+            });
         if owner_is_ready && let Some(owner) = &self.owner {
             // A failing socket is treated like an owner that is gone.
             if !self.inbox.receive(owner).unwrap_or(false) {
                 self.owner = None;
             }
+        }
+        if self.owner.is_none() {
+            self.outputs.discard();
         }
     }
 
@@ -168,46 +232,78 @@ impl Supervisor {
                     }
                 }
                 Order::Halt => {
-                    self.halted = true;
-                    self.signal_all(Signal::STOP);
-                    self.halting = Some((Instant::now() + HALT_TIMEOUT, false));
+                    self.signal_all(Signal::STOP, Spare::Nothing);
+                    self.halt.order(Instant::now());
                 }
                 Order::Continue => {
-                    self.halting = None;
-                    self.halted = false;
-                    self.signal_all(Signal::CONT);
+                    self.halt.lift();
+                    self.signal_all(Signal::CONT, Spare::Nothing);
                 }
                 Order::Wake => {
                     let _ = self.tree.signal_group(Signal::CONT);
                 }
-                Order::End { grace_ms } => self.end(Duration::from_millis(grace_ms)),
+                Order::End { grace_ms, spare } => self.end(Duration::from_millis(grace_ms), spare),
+                Order::CloseOutput { stderr } => self.outputs.close(stderr),
+                Order::Exclude { pid, start_time } => {
+                    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+                        self.tree.exclude(pid, start_time);
+                    }
+                }
             }
         }
         Ok(())
     }
 
-    fn end(&mut self, grace: Duration) {
+    /// Requests the end of the tree. A second request can only shorten the grace period and spare fewer processes.
+    fn end(&mut self, grace: Duration, spare: Spare) {
+        if spare < self.spare {
+            // Those that are no longer spared have not been asked yet.
+            self.spare = spare;
+            self.termination = Termination::NotRequested;
+        }
         if let Some(action) = self.termination.request(Instant::now(), grace) {
-            self.halting = None;
+            self.signals_program = self.tree.leader().is_some();
+            self.report_ending();
             self.execute(action);
+        }
+    }
+
+    /// Reports the background processes that are going to be ended. While the program runs, only those that are
+    /// separate from it: the others end with it.
+    fn report_ending(&mut self) {
+        let with_program = self.tree.leader().is_some();
+        let Some(found) = self.find_background() else { return };
+        let is_named = |found: &Background| {
+            let ends_with_program = with_program && found.kind == BackgroundKind::Attached;
+            !found.kind.is_spared(self.spare) && !ends_with_program
+        };
+        let processes: Vec<BackgroundProcess> =
+            found.into_iter().filter(is_named).map(|found| found.process).collect();
+        if !processes.is_empty() {
+            self.outbox.push(&Report::Ending { processes });
         }
     }
 
     fn execute(&mut self, action: Action) -> AfterAction {
         match action {
             Action::Terminate => {
-                self.halted = false;
-                self.signal_all(Signal::CONT);
-                self.signal_all(Signal::TERM);
+                self.halt.lift();
+                self.signal_all(Signal::CONT, Spare::Nothing);
+                self.signal_all(Signal::TERM, self.spare);
             }
             Action::Kill { freeze } => {
-                if self.termination.is_first_kill() {
-                    self.outbox.push(&Report::Signalled { signal: Signal::KILL.as_raw() });
+                if self.halt.lift() && self.spare > Spare::Nothing {
+                    // Those that stay must not stay stopped.
+                    let _ = self.tree.signal(Signal::CONT, Spare::Nothing);
                 }
-                let _ = self.tree.kill(freeze);
+                if self.termination.is_first_kill() {
+                    self.report_signal(Signal::KILL);
+                }
+                let _ = self.tree.kill(freeze, self.spare);
             }
             Action::ReportEscaped => {
-                let (Ok(sent), Ok(left)) = (self.tree.kill(true), self.tree.live_descendants()) else {
+                let (Ok(sent), Ok(left)) = (self.tree.kill(true, self.spare), self.tree.targets(self.spare))
+                else {
                     return AfterAction::Continue;
                 };
                 let processes =
@@ -221,28 +317,28 @@ impl Supervisor {
         AfterAction::Continue
     }
 
-    fn signal_all(&mut self, signal: Signal) {
-        if self.tree.signal_all(signal).is_ok() {
+    fn signal_all(&mut self, signal: Signal, spare: Spare) {
+        if self.tree.signal(signal, spare).is_ok() {
+            self.report_signal(signal);
+        }
+    }
+
+    /// Reports a signal to the program with its tree. Background processes alone are named when they are ended.
+    fn report_signal(&mut self, signal: Signal) {
+        if self.signals_program || self.tree.leader().is_some() {
             self.outbox.push(&Report::Signalled { signal: signal.as_raw() });
         }
     }
 
-    /// Checks that the whole tree has stopped, and stops processes that were forked while the signal was being sent.
-    ///
-    /// A process that waits inside the kernel with the signal pending stops on its way out, so from the second check on
-    /// it is treated as stopped. A shell whose child was stopped between `vfork` and `exec` waits in the kernel for as
-    /// long as the halt lasts.
     fn check_halt(&mut self) {
-        let Some((until, signalled)) = self.halting else { return };
-        let alive = self.tree.live_descendants().unwrap_or_default();
-        let all = |is_quiet: fn(&Process) -> bool| !alive.is_empty() && alive.iter().all(is_quiet);
-        let quiet = all(|process| process.is_stopped() || process.is_in_kernel());
-        if all(Process::is_stopped) || quiet && signalled || Instant::now() >= until {
-            self.halting = None;
-            self.outbox.push(&Report::Halted);
-        } else {
-            let _ = self.tree.signal_all(Signal::STOP);
-            self.halting = Some((until, quiet));
+        if !self.halt.is_checking() {
+            return;
+        }
+        let alive = self.tree.targets(Spare::Nothing).unwrap_or_default();
+        match self.halt.check(Instant::now(), &alive) {
+            Some(HaltCheck::Stopped) => self.outbox.push(&Report::Halted),
+            Some(HaltCheck::SignalAgain) => drop(self.tree.signal(Signal::STOP, Spare::Nothing)),
+            None => {}
         }
     }
 
@@ -250,29 +346,37 @@ impl Supervisor {
     /// descendant without a parent is a child of this process, the tree is empty then.
     fn reap(&mut self) -> bool {
         self.children.clear();
-        loop {
+        let mut ended = None;
+        let childless = loop {
             let options = WaitOptions::NOHANG | WaitOptions::UNTRACED | WaitOptions::CONTINUED;
             match rustix::process::wait(options) {
-                Ok(Some((pid, status))) if Some(pid) == self.tree.leader() => self.on_leader_status(status),
+                Ok(Some((pid, status))) if Some(pid) == self.tree.leader() => {
+                    ended = self.on_leader_status(status).or(ended);
+                }
                 Ok(Some(_)) | Err(Errno::INTR) => {}
-                Err(Errno::CHILD) => return true,
-                Ok(None) | Err(_) => return false,
+                Err(Errno::CHILD) => break true,
+                Ok(None) | Err(_) => break false,
             }
+        };
+        if let Some(status) = ended {
+            self.tree.clear_leader();
+            self.background = if childless { None } else { self.find_background() }.unwrap_or_default();
+            self.outbox.push(&Report::Ended { status, background: self.background.clone() });
         }
+        childless
     }
 
-    fn on_leader_status(&mut self, status: WaitStatus) {
+    /// Reports a stop or continuation of the program. Returns its end.
+    fn on_leader_status(&mut self, status: WaitStatus) -> Option<Ended> {
         let report = match (status.exit_status(), status.terminating_signal(), status.stopping_signal()) {
-            (Some(code), _, _) => Report::Ended { status: Ended::Exited(code) },
-            (_, Some(signal), _) => Report::Ended { status: Ended::Signalled(signal) },
-            (_, _, Some(_)) if self.halted => return,
+            (Some(code), _, _) => return Some(Ended::Exited(code)),
+            (_, Some(signal), _) => return Some(Ended::Signalled(signal)),
+            (_, _, Some(_)) if self.halt.is_ordered() => return None,
             (_, _, Some(signal)) => Report::Stopped { signal },
             (None, None, None) => Report::Continued,
         };
-        if matches!(report, Report::Ended { .. }) {
-            self.tree.clear_leader();
-        }
         self.outbox.push(&report);
+        None
     }
 
     fn flush(&mut self) {
