@@ -54,7 +54,7 @@ pub struct Command {
     pub(crate) pass_on: Forwarding,
     pub(crate) own_session: bool,
     pub(crate) grace: Duration,
-    pub(crate) linger: Duration,
+    pub(crate) linger: Option<Duration>,
     pub(crate) keep_background: bool,
     pub(crate) keep_running: bool,
 }
@@ -72,21 +72,27 @@ impl Command {
             pass_on: Forwarding::default(),
             own_session: false,
             grace: GRACE,
-            linger: LINGER,
+            linger: None,
             keep_background: false,
             keep_running: false,
         }
     }
 
-    /// Creates the command of a recorded session again: with the same arguments, working directory and variables. All
-    /// other variables are inherited from this process.
+    /// Creates the command of a recorded session again: with the same arguments, working directory, variables and
+    /// treatment of background processes. All other variables are inherited from this process.
     ///
     /// `None` if the origin has no program.
     #[must_use]
     pub fn from_origin(origin: &Origin) -> Option<Self> {
         let (program, arguments) = origin.argv.split_first()?;
         let command = Self::new(program).args(arguments).cwd(&origin.cwd);
-        Some(Self { env: origin.env.clone(), ..command })
+        Some(Self {
+            env: origin.env.clone(),
+            linger: origin.linger_ms.map(Duration::from_millis),
+            keep_background: origin.keep_background,
+            keep_running: origin.keep_running,
+            ..command
+        })
     }
 
     /// Adds an argument.
@@ -153,7 +159,7 @@ impl Command {
     /// and then left running. So are, after this time, those that ignore HUP (`nohup`).
     #[must_use]
     pub fn linger(mut self, silence: Duration) -> Self {
-        self.linger = silence;
+        self.linger = Some(silence);
         self
     }
 
@@ -185,7 +191,17 @@ impl Command {
             std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
         inherited.retain(|name| !self.env.contains_key(name));
         inherited.sort();
-        Ok(Origin::new(self.argv.clone(), self.directory()?).env(self.env.clone()).inherited(inherited))
+        let mut origin =
+            Origin::new(self.argv.clone(), self.directory()?).env(self.env.clone()).inherited(inherited);
+        origin.linger_ms = self.linger.map(|linger| u64::try_from(linger.as_millis()).unwrap_or(u64::MAX));
+        origin.keep_background = self.keep_background;
+        origin.keep_running = self.keep_running;
+        Ok(origin)
+    }
+
+    /// Returns the silence after which background processes are ended.
+    pub(crate) fn silence(&self) -> Duration {
+        self.linger.unwrap_or(LINGER)
     }
 
     pub(crate) fn directory(&self) -> std::io::Result<PathBuf> {
@@ -259,5 +275,14 @@ mod tests {
         assert_eq!(again.env, origin.env);
         assert_eq!(again.cwd.as_ref(), Some(&origin.cwd));
         assert_eq!(again.to_string(), "true");
+    }
+
+    #[test]
+    fn a_recorded_command_keeps_the_treatment_of_background_processes() {
+        let plain = Command::new("true").cwd("/");
+        let command = plain.clone().linger(Duration::from_millis(1500)).keep_background().keep_running();
+        for command in [plain, command] {
+            assert_eq!(Command::from_origin(&command.origin().unwrap()).unwrap(), command);
+        }
     }
 }

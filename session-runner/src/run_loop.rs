@@ -263,9 +263,9 @@ impl RunLoop {
         let now = Instant::now();
         self.state.ended = Some((status, self.started.elapsed()));
         let silence = if self.state.was_stopped(now) {
-            self.command.linger.min(ORPHAN_GRACE)
+            self.command.silence().min(ORPHAN_GRACE)
         } else {
-            self.command.linger
+            self.command.silence()
         };
         let mut linger = Linger::new(now, silence, self.command.keep_background, background);
         linger.on_output(now, self.capture.activity().borrow().open > 0);
