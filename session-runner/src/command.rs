@@ -9,6 +9,8 @@ use session_core::Origin;
 
 /// Time that a program has to end by itself after it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
+/// Silence after which the background processes of a program that has ended are ended.
+const LINGER: Duration = Duration::from_secs(10);
 /// Bytes of a command line that are displayed.
 const SHOWN_BYTES: usize = 4096;
 
@@ -52,6 +54,9 @@ pub struct Command {
     pub(crate) pass_on: Forwarding,
     pub(crate) own_session: bool,
     pub(crate) grace: Duration,
+    pub(crate) linger: Option<Duration>,
+    pub(crate) keep_background: bool,
+    pub(crate) keep_running: bool,
 }
 
 impl Command {
@@ -67,18 +72,27 @@ impl Command {
             pass_on: Forwarding::default(),
             own_session: false,
             grace: GRACE,
+            linger: None,
+            keep_background: false,
+            keep_running: false,
         }
     }
 
-    /// Creates the command of a recorded session again: with the same arguments, working directory and variables. All
-    /// other variables are inherited from this process.
+    /// Creates the command of a recorded session again: with the same arguments, working directory, variables and
+    /// treatment of background processes. All other variables are inherited from this process.
     ///
     /// `None` if the origin has no program.
     #[must_use]
     pub fn from_origin(origin: &Origin) -> Option<Self> {
         let (program, arguments) = origin.argv.split_first()?;
         let command = Self::new(program).args(arguments).cwd(&origin.cwd);
-        Some(Self { env: origin.env.clone(), ..command })
+        Some(Self {
+            env: origin.env.clone(),
+            linger: origin.linger_ms.map(Duration::from_millis),
+            keep_background: origin.keep_background,
+            keep_running: origin.keep_running,
+            ..command
+        })
     }
 
     /// Adds an argument.
@@ -138,6 +152,33 @@ impl Command {
         self
     }
 
+    /// Sets the silence after which the background processes of the ended program are ended; by default 10 s. They are
+    /// waited for as long as they print, at most 10 minutes in all.
+    ///
+    /// Processes in a session of their own (`setsid`) are waited for only while they print, for at most 1 s of silence,
+    /// and then left running. So are, after this time, those that ignore HUP (`nohup`).
+    #[must_use]
+    pub fn linger(mut self, silence: Duration) -> Self {
+        self.linger = Some(silence);
+        self
+    }
+
+    /// Leaves all background processes running when the program has ended. A cancel and a deadline leave those running
+    /// that have a session of their own or ignore HUP.
+    #[must_use]
+    pub fn keep_background(mut self) -> Self {
+        self.keep_background = true;
+        self
+    }
+
+    /// Lets the program run on when the reader of the output that is forwarded is gone. By default its pipe is closed,
+    /// so that it is ended by PIPE as in a shell.
+    #[must_use]
+    pub fn keep_running(mut self) -> Self {
+        self.keep_running = true;
+        self
+    }
+
     /// Returns the program, as it was given.
     #[must_use]
     pub fn program(&self) -> &str {
@@ -150,7 +191,17 @@ impl Command {
             std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
         inherited.retain(|name| !self.env.contains_key(name));
         inherited.sort();
-        Ok(Origin::new(self.argv.clone(), self.directory()?).env(self.env.clone()).inherited(inherited))
+        let mut origin =
+            Origin::new(self.argv.clone(), self.directory()?).env(self.env.clone()).inherited(inherited);
+        origin.linger_ms = self.linger.map(|linger| u64::try_from(linger.as_millis()).unwrap_or(u64::MAX));
+        origin.keep_background = self.keep_background;
+        origin.keep_running = self.keep_running;
+        Ok(origin)
+    }
+
+    /// Returns the silence after which background processes are ended.
+    pub(crate) fn silence(&self) -> Duration {
+        self.linger.unwrap_or(LINGER)
     }
 
     pub(crate) fn directory(&self) -> std::io::Result<PathBuf> {
@@ -224,5 +275,14 @@ mod tests {
         assert_eq!(again.env, origin.env);
         assert_eq!(again.cwd.as_ref(), Some(&origin.cwd));
         assert_eq!(again.to_string(), "true");
+    }
+
+    #[test]
+    fn a_recorded_command_keeps_the_treatment_of_background_processes() {
+        let plain = Command::new("true").cwd("/");
+        let command = plain.clone().linger(Duration::from_millis(1500)).keep_background().keep_running();
+        for command in [plain, command] {
+            assert_eq!(Command::from_origin(&command.origin().unwrap()).unwrap(), command);
+        }
     }
 }

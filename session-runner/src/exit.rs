@@ -2,15 +2,15 @@
 
 use session_core::{Failure, FailureCause, Head, SessionState};
 
-use crate::supervisor::protocol::Ended;
-use crate::supervisor_client::LaunchError;
+use crate::supervisor::client::LaunchError;
+use crate::supervisor::messages::Ended;
 
 /// The exit code after the deadline has passed.
 pub const TIMED_OUT: i32 = 124;
 /// The exit code for trouble with the session itself, not with its program.
 pub const TROUBLE: i32 = 125;
 /// The offset that is added to the number of a signal that ended a program.
-const BY_SIGNAL: i32 = 128;
+pub(crate) const BY_SIGNAL: i32 = 128;
 const TERM: i32 = 15;
 const INT: i32 = 2;
 

@@ -32,10 +32,15 @@
 //! - [`Command`] describes the program, [`Runner`] runs it or runs it again, [`Running`] is the handle while it runs,
 //!   [`RunReport`] is its outcome, and [`exit_code`] the exit code for a command line.
 //! - **Supervision.** The program runs under a small process, which is this same binary started with a hidden verb: see
-//!   [`supervise_main`], and [`supervise_test`] for tests. The supervisor outlives its owner and ends the whole tree after it: TERM, one second, KILL. It
-//!   is the tree's subreaper, so that no process escapes by forking or by starting a session of its own; a process that
+//!   [`supervise_main`], and [`supervise_test`] for tests. The supervisor outlives its owner and ends the tree after it: TERM, one second, KILL. It
+//!   is the tree's subreaper, so that no process escapes by forking; a process that
 //!   cannot be ended is reported ([`Escaped`]). A signal reaches descendants of the program and no other process: ids
 //!   are checked behind a pidfd.
+//! - **Background processes.** The end of the program is not the end of its output: it is read until no process holds
+//!   it, for at most [`Command::linger`] of silence. Then background processes are ended, except those that have a
+//!   session of their own (`setsid`) or ignore HUP (`nohup`): they are left running and reported
+//!   ([`RunReport::left_running`]). [`Command::keep_background`] leaves all of them. A cancel and a deadline end those
+//!   with a session of their own, too; the death of the owner does not.
 //! - **Output.** [`OutputStorage`] is the port, [`FileOutput`] stores output in files that `cat` can show. Nothing is
 //!   kept in memory, a failure to store does not end the program, and an [`OutputFollower`] reads along without slowing
 //!   it down.
@@ -51,8 +56,6 @@
 //! owner's socket in its environment. If the owner was killed as well, the next process that runs the session again, or
 //! calls [`Runner::end_leftovers`], does so. Neither finds a process that has cleared its environment.
 //!
-//! Processes that a program leaves behind when it ends are ended with it.
-//!
 //! Linux only: pidfds and `/proc` make these guarantees possible without `unsafe`. The feature `runner` of `sessionkit` adds
 //! nothing on other systems.
 
@@ -61,44 +64,42 @@ compile_error!(
     "`session-runner` needs Linux: depend on it with `[target.'cfg(target_os = \"linux\")'.dependencies]`"
 );
 
-mod capture;
 mod child_state;
 mod command;
-mod error;
 mod exit;
-mod follow;
-mod leftovers;
-mod osc;
+mod linger;
 mod outcome;
 mod output;
+mod procfs;
 mod report;
 #[cfg(feature = "report-protocol")]
 #[doc(hidden)]
 pub mod report_protocol;
+mod run_error;
+mod run_log;
 mod run_loop;
+mod run_state;
 mod runner;
 mod running;
-mod socket;
 mod supervisor;
-mod supervisor_client;
+mod variables;
 
-pub use capture::OutputInterceptor;
 pub use child_state::ChildState;
 pub use command::{Command, Forwarding, Stdin};
-pub use error::RunError;
 pub use exit::{TIMED_OUT, TROUBLE, exit_code, signal_name};
-pub use follow::OutputFollower;
+pub use outcome::RunReport;
 pub use output::{
-    Chunk, FileOutput, OutputCut, OutputError, OutputLength, OutputPage, OutputStorage, OutputStorageExt,
-    OutputStream, OutputWriter, Stored,
+    Chunk, FileOutput, OutputCut, OutputError, OutputFollower, OutputInterceptor, OutputLength, OutputPage,
+    OutputStorage, OutputStorageExt, OutputStream, OutputWriter, Stored,
 };
-pub use report::{ReportError, SOCKET_VARIABLE, report};
-pub use runner::{ATTEMPT_VARIABLE, Runner, SESSION_VARIABLE, STORE_VARIABLE};
-pub use running::{RunReport, Running};
-pub use socket::sweep_sockets;
+pub use report::{ReportError, report, sweep_sockets};
+pub use run_error::RunError;
+pub use runner::Runner;
+pub use running::Running;
+pub use supervisor::client::LaunchError;
 pub use supervisor::entry::{supervise_main, supervise_test};
-pub use supervisor::protocol::{Ended, Escaped};
-pub use supervisor_client::LaunchError;
+pub use supervisor::messages::{BackgroundProcess, Ended, Escaped};
+pub use variables::{ATTEMPT_VARIABLE, SESSION_VARIABLE, SOCKET_VARIABLE, STORE_VARIABLE};
 
 /// Formats an error with all its causes, for places that store only a text.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {

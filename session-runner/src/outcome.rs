@@ -1,20 +1,56 @@
-//! Writes the outcome of a program to its session's log, with retries while the storage fails.
+//! The outcome of a program: written to its session's log, with retries while the storage fails, and reported to the
+//! caller.
 
 use std::time::Duration;
 
 use serde_json::json;
 use session_core::{
-    Durability, Ending, ErrorCode, Evidence, Failure, FailureCause, Result, Session, SessionError,
+    Durability, Ending, ErrorCode, Evidence, Failure, FailureCause, Head, Result, Session, SessionError,
     SessionEvent, SessionSummary,
 };
 
-use crate::capture::Captured;
-use crate::supervisor::protocol::Ended;
+use crate::exit::{BY_SIGNAL, TROUBLE, exit_code};
+use crate::output::capture::Captured;
+use crate::supervisor::messages::{BackgroundProcess, Ended, Escaped};
 
 /// Delay between attempts to write the outcome, and their number: a disk that is full for a moment must not make a
 /// finished program look crashed.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 const MAX_ATTEMPTS: u32 = 10;
+
+/// The number of SIGPIPE.
+const PIPE: i32 = 13;
+/// The reason of a session whose program was ended by SIGPIPE.
+const READER_GONE: &str = "the reader of its output has gone";
+
+/// The outcome of a program that ran as a session.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct RunReport {
+    /// The head of the session after the run.
+    pub head: Head,
+    /// The number of this attempt.
+    pub attempt: u32,
+    /// The end of the program; `None` if it is unknown.
+    pub ended: Option<Ended>,
+    /// Processes of the program's tree that could not be ended.
+    pub escaped: Vec<Escaped>,
+    /// Background processes that are left running on purpose.
+    pub left_running: Vec<BackgroundProcess>,
+    /// Background processes that were ended after the program, or with it though they were separate from it.
+    pub ended_background: Vec<BackgroundProcess>,
+    /// Bytes that the program printed, stored or not.
+    pub output_bytes: u64,
+}
+
+impl RunReport {
+    /// Returns the exit code for a command that runs programs: see [`exit_code`].
+    #[must_use]
+    pub fn exit_code(&self) -> i32 {
+        // A released session has not ended, so it has no exit code of its own.
+        exit_code(&self.head).unwrap_or(TROUBLE)
+    }
+}
 
 /// The reason why this process ended a program.
 #[derive(Debug)]
@@ -33,13 +69,15 @@ pub(crate) enum EndReason {
 #[derive(Debug)]
 pub(crate) struct Outcome<'a> {
     pub(crate) session: &'a Session,
-    pub(crate) command: &'a str,
-    pub(crate) duration: Duration,
+    /// The record of the program's end, unless the log has it already.
+    pub(crate) executed: Option<SessionEvent>,
     pub(crate) captured: &'a Captured,
     /// The program's own end, if it is known.
     pub(crate) ended: Option<Ended>,
     /// The reason why this process ended it, if it did. It decides the final state of the session.
     pub(crate) end_reason: Option<&'a EndReason>,
+    /// `true` if a pipe was closed because its reader was gone.
+    pub(crate) reader_is_gone: bool,
 }
 
 impl Outcome<'_> {
@@ -77,6 +115,9 @@ impl Outcome<'_> {
                 let message = format!("still running after {} ms", limit.as_millis());
                 Ending::Failed(Failure::new(FailureCause::Timeout, message))
             }
+            (_, Some(ended)) if self.reader_is_gone && is_by_pipe(ended) => {
+                Ending::Cancelled(READER_GONE.to_owned())
+            }
             (_, Some(ended)) if ended.is_success() => Ending::Completed(SessionSummary::new()),
             (_, Some(ended)) => Ending::Failed(ended.failure()),
             (_, None) => {
@@ -84,14 +125,7 @@ impl Outcome<'_> {
                 Ending::Failed(Failure::new(FailureCause::Crash, message))
             }
         };
-        let executed = self.ended.map(|ended| SessionEvent::CommandExecuted {
-            command: self.command.to_owned(),
-            exit_code: ended.exit_code(),
-            signal: ended.signal(),
-            duration_ms: u64::try_from(self.duration.as_millis()).unwrap_or(u64::MAX),
-            output_bytes: self.captured.bytes,
-        });
-        session.end(executed, ending).await
+        session.end(self.executed.clone(), ending).await
     }
 
     async fn write_notes(&self) {
@@ -110,6 +144,11 @@ impl Outcome<'_> {
             tracing::debug!(session = %self.session.id(), reason, "output was not forwarded to its end");
         }
     }
+}
+
+/// Returns `true` if a program ended by writing to a pipe without a reader, itself or in a shell.
+fn is_by_pipe(ended: Ended) -> bool {
+    matches!(ended, Ended::Signalled(PIPE)) || ended == Ended::Exited(BY_SIGNAL + PIPE)
 }
 
 /// Returns `true` if a later attempt may succeed.

@@ -5,10 +5,10 @@ use std::io;
 use session_core::Session;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::run_loop::accept_report;
+use crate::report::protocol::accept_report;
 
 /// The maximum size of one request, in bytes.
-pub const REQUEST_BYTES: u64 = crate::socket::REQUEST_BYTES;
+pub const REQUEST_BYTES: u64 = crate::report::protocol::REQUEST_BYTES;
 
 /// Serves the requests that are read, as the owner of this session does on its socket.
 ///
@@ -19,5 +19,6 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    crate::socket::serve_connection(read, write, &|report| accept_report(session.clone(), report)).await
+    crate::report::protocol::serve_connection(read, write, &|report| accept_report(session.clone(), report))
+        .await
 }

@@ -5,23 +5,23 @@ use std::time::Duration;
 
 use serde_json::json;
 use session_core::backend::SessionLock;
-use session_core::{
-    Durability, ErrorCode, Head, PauseReason, ProgressReport, Result, Session, SessionError, SessionState,
-    StorageError,
-};
+use session_core::{Head, PauseReason, Result, Session, SessionError, SessionState};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use crate::capture::Capture;
 use crate::child_state::{ChildState, LocalRequest};
 use crate::command::Command;
 use crate::exit::signal_name;
-use crate::osc::TerminalProgress;
-use crate::outcome::{EndReason, Outcome};
-use crate::running::RunReport;
-use crate::socket::{Refusal, ReportSocket};
-use crate::supervisor::protocol::{Ended, Escaped, Report};
-use crate::supervisor_client::{ORPHAN_GRACE, Orders, Reports, Supervised};
+use crate::linger::Linger;
+use crate::outcome::{EndReason, Outcome, RunReport};
+use crate::output::capture::{Activity, Capture};
+use crate::report::osc::TerminalProgress;
+use crate::report::socket::ReportSocket;
+use crate::run_log::RunLog;
+use crate::run_state::{Phase, RunState, TreeState};
+use crate::supervisor::client::{Orders, Reports, Supervised};
+use crate::supervisor::leftovers;
+use crate::supervisor::messages::{Background, BackgroundProcess, Ended, ORPHAN_GRACE, Report, Spare};
 
 /// Delay between a failed attempt to write to the log and the next one.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -35,41 +35,14 @@ pub(crate) struct RunLoop {
     reports: Reports,
     pub(crate) capture: Capture,
     pub(crate) child_state: watch::Sender<ChildState>,
+    /// The background processes that are waited for after the program has ended, once that takes long.
+    pub(crate) lingering: watch::Sender<Option<Vec<BackgroundProcess>>>,
     socket: ReportSocket,
     lock: Option<SessionLock>,
-    command: String,
-    grace: Duration,
+    log: RunLog,
+    command: Command,
     started: Instant,
     state: RunState,
-}
-
-/// The state of the run so far.
-#[derive(Debug, Default)]
-struct RunState {
-    tree: TreeState,
-    /// The request of the owner's process that is not fulfilled yet.
-    request: Option<LocalRequest>,
-    /// The reason why the tree is being ended, if it is.
-    end_reason: Option<EndReason>,
-    ended: Option<Ended>,
-    escaped: Vec<Escaped>,
-    /// `true` once the supervisor has reported that no process is left.
-    tree_empty: bool,
-    /// Time spent running before `running_since`.
-    ran_for: Duration,
-    /// Start of the current running period; `None` while it is paused.
-    running_since: Option<Instant>,
-    /// The time of the next attempt, if a requested change could not be written to the log.
-    retry_at: Option<Instant>,
-}
-
-/// The run state of the process tree.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum TreeState {
-    #[default]
-    Running,
-    Halting,
-    Halted,
 }
 
 impl RunLoop {
@@ -83,9 +56,9 @@ impl RunLoop {
     ) -> Self {
         let Supervised { pid, orders, reports } = supervised;
         let started = Instant::now();
-        let state = RunState { running_since: Some(started), ..RunState::default() };
-        let (command, grace) = (command.to_string(), command.grace);
-        let child_state = watch::Sender::default();
+        let state = RunState::new(started);
+        let (log, command) = (RunLog::new(session.clone(), command.to_string()), command.clone());
+        let (child_state, lingering) = (watch::Sender::default(), watch::Sender::default());
         Self {
             session,
             pid,
@@ -93,10 +66,11 @@ impl RunLoop {
             reports,
             capture,
             child_state,
+            lingering,
             socket,
             lock,
+            log,
             command,
-            grace,
             started,
             state,
         }
@@ -107,23 +81,28 @@ impl RunLoop {
         mut self,
         mut handle_dropped: oneshot::Receiver<()>,
         mut local_requests: watch::Receiver<Option<LocalRequest>>,
+        mut stop_signals: watch::Receiver<u64>,
     ) -> Result<RunReport> {
         let session = self.session.clone();
         let mut view = session.watch();
-        let mut progress = self.capture.progress();
+        let (mut progress, mut activity) = (self.capture.progress(), self.capture.activity());
         let (mut progress_ended, mut handle_held) = (false, true);
         let mut fenced = std::pin::pin!(session.fenced());
         self.reconcile(&session.head()).await;
-        while self.state.escaped.is_empty() {
-            let deadline = self.deadline();
-            let retry_at = self.state.retry_at;
+        while self.state.phase != Phase::Delivered {
+            let limit = session.config().deadline_ms.map(Duration::from_millis);
+            let (deadline, retry_at) = (self.state.deadline(limit), self.state.retry_at);
+            let linger_at = self.state.linger_at();
             tokio::select! {
-                report = self.reports.next() => match report {
+                report = self.reports.next(), if self.state.phase == Phase::Supervised => match report {
                     Some(report) => self.on_report(report).await,
-                    None => break,
+                    None => self.tree_has_ended().await,
                 },
-                error = &mut fenced, if !self.is_fenced() => self.end(EndReason::Fenced(error), ORPHAN_GRACE).await,
-                Ok(()) = view.changed(), if !self.is_fenced() => {
+                () = self.capture.ended(), if self.state.phase == Phase::Delivering => {
+                    self.state.phase = Phase::Delivered;
+                }
+                error = &mut fenced, if !self.state.is_fenced() => self.end(EndReason::Fenced(error), ORPHAN_GRACE).await,
+                Ok(()) = view.changed(), if !self.state.is_fenced() => {
                     let head = view.borrow_and_update().clone();
                     self.reconcile(&head).await;
                 }
@@ -131,14 +110,19 @@ impl RunLoop {
                     self.state.request.clone_from(&local_requests.borrow_and_update());
                     self.reconcile(&session.head()).await;
                 }
+                Ok(()) = stop_signals.changed() => self.on_stop_signal(),
+                Ok(()) = activity.changed() => {
+                    let now = *activity.borrow_and_update();
+                    self.on_activity(now).await;
+                }
                 () = sleep_until(retry_at) => {
                     self.state.retry_at = None;
                     self.reconcile(&session.head()).await;
                 }
                 () = sleep_until(deadline) => {
-                    let limit = Duration::from_millis(session.config().deadline_ms.unwrap_or(0));
-                    self.end(EndReason::Deadline(limit), self.grace).await;
+                    self.end(EndReason::Deadline(limit.unwrap_or_default()), self.command.grace).await;
                 }
+                () = sleep_until(linger_at) => self.on_linger_timer().await,
                 changed = progress.changed(), if !progress_ended => match changed {
                     Ok(()) => {
                         if let Some(TerminalProgress::Percent(percent)) = *progress.borrow_and_update() {
@@ -157,22 +141,19 @@ impl RunLoop {
         self.finish().await
     }
 
-    const fn is_fenced(&self) -> bool {
-        matches!(self.state.end_reason, Some(EndReason::Fenced(_)))
-    }
-
     /// Reconciles the program with the requests in the log and of the owner's process.
     async fn reconcile(&mut self, head: &Head) {
         let (requests, state) = (&head.lifecycle.requests, head.state());
         if let Some(cancel) = &requests.cancel {
-            let grace = if cancel.force { Duration::ZERO } else { self.grace };
             match &mut self.state.end_reason {
-                None => self.cancel(cancel.reason.clone(), cancel.force).await,
                 Some(EndReason::Cancelled { force, .. }) if cancel.force && !*force => {
                     *force = true;
-                    self.orders.end(grace).await;
+                    self.cancel(cancel.reason.clone(), true).await;
                 }
-                Some(_) => {}
+                None if cancel.force || !self.state.end_is_ordered => {
+                    self.cancel(cancel.reason.clone(), cancel.force).await;
+                }
+                None | Some(_) => {}
             }
             return;
         }
@@ -205,27 +186,18 @@ impl RunLoop {
     }
 
     async fn cancel(&mut self, reason: String, force: bool) {
-        if self.state.ended.is_some() {
-            // A program that ended before the cancel was seen keeps its own outcome. A forced cancel still kills its
-            // leftovers.
-            if force {
-                self.orders.end(Duration::ZERO).await;
-            }
-            return;
-        }
-        let grace = if force { Duration::ZERO } else { self.grace };
+        let grace = if force { Duration::ZERO } else { self.command.grace };
         self.end(EndReason::Cancelled { reason, force }, grace).await;
     }
 
+    /// Ends the tree. A program that has ended before keeps its own outcome.
     async fn end(&mut self, end_reason: EndReason, grace: Duration) {
-        self.orders.end(grace).await;
-        let keep = matches!(
-            (&self.state.end_reason, &end_reason),
-            (Some(_), EndReason::Dropped | EndReason::Deadline(_) | EndReason::Cancelled { .. })
-        );
-        if !keep {
-            self.state.end_reason = Some(end_reason);
+        self.orders.end(grace, self.state.spared_by(&end_reason, self.command.keep_background)).await;
+        if let Some(linger) = &mut self.state.linger {
+            linger.set_over();
         }
+        self.capture.hurry();
+        self.state.order_end(end_reason);
         // Its supervisor continues it, and a program that cleans up may need its terminal.
         if self.state.tree == TreeState::Halted {
             self.state.tree = TreeState::Running;
@@ -245,17 +217,35 @@ impl RunLoop {
         match report {
             Report::Halted => self.on_halted().await,
             Report::Signalled { signal } => {
-                self.note("session.signal", json!({ "signal": signal, "name": signal_name(signal) })).await;
+                let data = json!({ "signal": signal, "name": signal_name(signal) });
+                self.log.note(&self.state, "session.signal", data).await;
             }
-            Report::Ended { status } => {
-                self.state.ended = Some(status);
-                self.state.stop_clock();
+            Report::Ended { status, background } => self.first_process_has_ended(status, background).await,
+            Report::Background { processes } => {
+                if let Some(linger) = &mut self.state.linger {
+                    linger.set_background(processes);
+                }
+            }
+            Report::Ending { processes } => {
+                self.log
+                    .note(&self.state, "session.background_ended", json!({ "processes": processes }))
+                    .await;
+                self.state.ended_background.extend(processes);
             }
             Report::Escaped { processes } => {
-                self.note("session.escaped", json!({ "processes": processes })).await;
+                self.log.note(&self.state, "session.escaped", json!({ "processes": processes })).await;
                 self.state.escaped = processes;
+                if !self.state.escaped.is_empty() {
+                    // They may live for any time, and so may their supervisor.
+                    self.tree_has_ended().await;
+                }
             }
-            Report::Empty => self.state.tree_empty = true,
+            Report::Empty => self.state.tree_ended = true,
+            Report::Left { processes } => {
+                self.log.note(&self.state, "session.left_running", json!({ "processes": processes })).await;
+                self.state.left_running = processes;
+                self.state.tree_ended = true;
+            }
             Report::Stopped { signal } if self.state.tree == TreeState::Running => {
                 self.child_state.send_replace(ChildState::Stopped { signal });
             }
@@ -266,6 +256,90 @@ impl RunLoop {
             | Report::NotStarted { .. }
             | Report::Stopped { .. }
             | Report::Continued => {}
+        }
+    }
+
+    /// Begins the wait for what the first process has left. This is the one place that learns of its end.
+    async fn first_process_has_ended(&mut self, status: Ended, background: Vec<Background>) {
+        let now = Instant::now();
+        self.state.ended = Some((status, self.started.elapsed()));
+        let silence = if self.state.was_stopped(now) {
+            self.command.silence().min(ORPHAN_GRACE)
+        } else {
+            self.command.silence()
+        };
+        let mut linger = Linger::new(now, silence, self.command.keep_background, background);
+        linger.on_output(now, self.capture.activity().borrow().open > 0);
+        let waits = !linger.background().is_empty() && linger.until().is_some_and(|until| until > now);
+        self.state.linger = Some(linger);
+        if self.state.end_is_ordered {
+            self.state.linger = None;
+        } else if waits {
+            let bytes = self.capture.activity().borrow().bytes;
+            self.state.end_is_recorded = self.log.record_end(&self.state, bytes).await;
+        }
+    }
+
+    async fn on_linger_timer(&mut self) {
+        let now = Instant::now();
+        let Some(linger) = &mut self.state.linger else { return };
+        if linger.until().is_some_and(|until| now >= until) {
+            if !linger.is_hurried() && !self.capture.is_drained() {
+                // What waits for a slow reader is no silence.
+                linger.on_output(now, true);
+                return;
+            }
+            linger.set_over();
+            self.lingering.send_replace(None);
+            self.state.end_is_ordered = true;
+            let spare = if self.command.keep_background { Spare::Everything } else { Spare::Background };
+            self.orders.end(ORPHAN_GRACE, spare).await;
+        } else if linger.notify_at().is_some_and(|at| now >= at) {
+            linger.set_notified();
+            let processes = linger.background().iter().map(|found| found.process.clone()).collect();
+            self.lingering.send_replace(Some(processes));
+        }
+    }
+
+    /// Takes note of a stop signal to the program. After the end of the first process, it ends the wait.
+    fn on_stop_signal(&mut self) {
+        self.state.stopped_at = Some(Instant::now());
+        if self.state.ended.is_some() {
+            self.capture.hurry();
+            if let Some(linger) = &mut self.state.linger {
+                linger.hurry();
+            }
+        }
+    }
+
+    async fn on_activity(&mut self, activity: Activity) {
+        for (place, gone) in activity.readers_gone.into_iter().enumerate() {
+            if let Some(known) = self.state.readers_gone.get_mut(place)
+                && gone
+                && !std::mem::replace(known, true)
+            {
+                self.orders.close_output(place == 1).await;
+            }
+        }
+        if let Some(linger) = &mut self.state.linger {
+            linger.on_output(Instant::now(), activity.open > 0);
+        }
+    }
+
+    /// Reads and delivers the rest of the output, now that the supervisor is gone.
+    async fn tree_has_ended(&mut self) {
+        if !self.state.tree_ended && self.state.escaped.is_empty() {
+            // The supervisor was killed: only this process can still end the tree.
+            leftovers::kill(self.socket.path()).await;
+        }
+        self.state.stop_clock();
+        self.state.phase = Phase::Delivering;
+        self.capture.stop_reading();
+        if self.state.ended.is_none()
+            || self.state.was_stopped(Instant::now())
+            || !self.state.escaped.is_empty()
+        {
+            self.capture.hurry();
         }
     }
 
@@ -304,83 +378,38 @@ impl RunLoop {
         self.state.retry_at = Some(Instant::now() + RETRY_DELAY);
     }
 
-    /// Returns the time at which the attempt reaches its deadline. Paused time is not counted.
-    fn deadline(&self) -> Option<Instant> {
-        let limit = Duration::from_millis(self.session.config().deadline_ms?);
-        let running_since = self
-            .state
-            .running_since
-            .filter(|_| self.state.end_reason.is_none() && self.state.ended.is_none())?;
-        running_since.checked_add(limit.saturating_sub(self.state.ran_for))
-    }
-
-    /// Records a note. A failure to do so is logged and does not end the program.
-    async fn note(&self, kind: &str, data: serde_json::Value) {
-        if self.is_fenced() {
-            return;
-        }
-        if let Err(error) = self.session.note(kind, data, Durability::Buffered).await {
-            tracing::warn!(session = %self.session.id(), %error, kind, "could not record a note");
-        }
-    }
-
-    /// Reads the rest of the output once the tree is gone, and records the outcome in the log.
+    /// Records the outcome in the log.
     async fn finish(mut self) -> Result<RunReport> {
-        if !self.state.tree_empty && self.state.escaped.is_empty() {
-            // The supervisor was killed: only this process can still end the tree.
-            crate::leftovers::kill(self.socket.path()).await;
-        }
-        let capture = self.capture;
-        let captured = capture.finish().await;
-        drop(self.socket);
+        let captured = self.capture.take();
+        self.socket.close();
         if let Some(held) = self.lock.take().and_then(|lock| lock.try_acquire().ok().flatten()) {
             held.release();
         }
+        let first_end = self.state.ended.map(|(ended, _)| ended);
         let outcome = Outcome {
             session: &self.session,
-            command: &self.command,
-            duration: self.started.elapsed(),
+            executed: (!self.state.end_is_recorded)
+                .then(|| self.log.executed(&self.state, captured.bytes))
+                .flatten(),
             captured: &captured,
-            ended: self.state.ended,
+            ended: first_end,
             end_reason: self.state.end_reason.as_ref(),
+            reader_is_gone: self.state.readers_gone.contains(&true),
         };
         outcome.write().await?;
-        Ok(RunReport::new(
-            self.session.head(),
-            self.session.attempt(),
-            self.state.ended,
-            self.state.escaped,
-            captured.bytes,
-        ))
-    }
-}
-
-impl RunState {
-    fn stop_clock(&mut self) {
-        if let Some(running_since) = self.running_since.take() {
-            self.ran_for += running_since.elapsed();
+        if self.session.head().state().is_final() {
+            self.socket.forget_left();
         }
+        Ok(RunReport {
+            head: self.session.head(),
+            attempt: self.session.attempt(),
+            ended: first_end,
+            escaped: self.state.escaped,
+            left_running: self.state.left_running,
+            ended_background: self.state.ended_background,
+            output_bytes: captured.bytes,
+        })
     }
-}
-
-/// Accepts a progress report of a child, waiting while the session is paused.
-pub(crate) async fn accept_report(session: Session, report: ProgressReport) -> Result<(), Refusal> {
-    let mut view = session.watch();
-    while !session.progress().is_ended()
-        && matches!(view.borrow_and_update().state(), SessionState::Paused { .. })
-    {
-        if view.changed().await.is_err() {
-            break;
-        }
-    }
-    if session.progress().is_ended() {
-        return Err(Refusal::new(ErrorCode::Fenced, "the session has ended, or somebody else runs it"));
-    }
-    let reported = session.progress().report(report);
-    reported.map(|_changed| ()).map_err(|error| {
-        let error = StorageError::from(error);
-        Refusal::new(error.code(), error.to_string())
-    })
 }
 
 async fn sleep_until(instant: Option<Instant>) {

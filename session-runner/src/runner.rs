@@ -12,24 +12,18 @@ use session_core::{
     SessionManager, SessionState,
 };
 
-use crate::capture::{Capture, CapturedStream, OutputInterceptor};
 use crate::command::{Command, Forwarding, Stdin};
-use crate::error::RunError;
 use crate::exit::launch_failure;
-use crate::leftovers;
-use crate::output::{OutputError, OutputStorage, OutputStream, OutputWriter};
-use crate::report::SOCKET_VARIABLE;
-use crate::run_loop::{RunLoop, accept_report};
+use crate::output::capture::{Capture, CapturedStream};
+use crate::output::{OutputError, OutputInterceptor, OutputStorage, OutputStream, OutputWriter};
+use crate::report::protocol::accept_report;
+use crate::report::socket::ReportSocket;
+use crate::run_error::RunError;
+use crate::run_loop::RunLoop;
 use crate::running::Running;
-use crate::socket::ReportSocket;
-use crate::supervisor_client::{Launch, LaunchError, launch};
-
-/// The environment variable that holds the session id in its program.
-pub const SESSION_VARIABLE: &str = "SESSIONCTL_SESSION";
-/// The environment variable that holds the number of the attempt.
-pub const ATTEMPT_VARIABLE: &str = "SESSIONCTL_ATTEMPT";
-/// The environment variable that holds the URL of the session's store.
-pub const STORE_VARIABLE: &str = "SESSIONCTL_STORE";
+use crate::supervisor::client::{Launch, LaunchError, launch};
+use crate::supervisor::leftovers;
+use crate::variables::{ATTEMPT_VARIABLE, SESSION_VARIABLE, SOCKET_VARIABLE, STORE_VARIABLE};
 
 /// A runner of programs, each as a session of a manager.
 #[derive(Clone)]
@@ -235,14 +229,15 @@ impl Runner {
             stdin: stdin(command.stdin).map_err(own)?,
             stdout: stdout_write,
             stderr: stderr_write,
+            outputs: [stdout.try_clone().map_err(own)?, stderr.try_clone().map_err(own)?],
             lock: lock.map(|lock| lock.into_file().into()),
             own_session: command.own_session,
-            tidy: Some(socket.path().to_owned()),
+            socket: Some(socket.path().to_owned()),
         })
         .await?;
         let streams = vec![
-            self.captured_stream(OutputStream::Stdout, stdout, command.pass_on).map_err(own)?,
-            self.captured_stream(OutputStream::Stderr, stderr, command.pass_on).map_err(own)?,
+            self.captured_stream(OutputStream::Stdout, stdout, command).map_err(own)?,
+            self.captured_stream(OutputStream::Stderr, stderr, command).map_err(own)?,
         ];
         let capture = Capture::start(streams, writer, session.attempt()).map_err(own)?;
         let lock = self.locks.as_ref().map(|locks| locks.session_lock(session.id()));
@@ -253,9 +248,9 @@ impl Runner {
         &self,
         stream: OutputStream,
         pipe: OwnedFd,
-        pass_on: Forwarding,
+        command: &Command,
     ) -> io::Result<CapturedStream> {
-        let own = match (pass_on, stream) {
+        let own = match (command.pass_on, stream) {
             (Forwarding::Nothing, _) => None,
             (Forwarding::Inherit, OutputStream::Stdout) => {
                 Some(open_forwarding_target(io::stdout().as_fd())?)
@@ -264,7 +259,8 @@ impl Runner {
                 Some(open_forwarding_target(io::stderr().as_fd())?)
             }
         };
-        Ok(CapturedStream { stream, pipe, pass_on: own, interceptor: self.interceptor.clone() })
+        let (interceptor, close_with_reader) = (self.interceptor.clone(), !command.keep_running);
+        Ok(CapturedStream { stream, pipe, pass_on: own, interceptor, close_with_reader })
     }
 
     async fn writer(&self, id: SessionId) -> Result<Option<Box<dyn OutputWriter>>, OutputError> {

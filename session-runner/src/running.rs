@@ -1,18 +1,21 @@
-//! The handle of a program that runs as a session, and its report at the end.
+//! The handle of a program that runs as a session.
 
 use std::sync::Arc;
 
-use session_core::{Head, Session, SessionError, SessionId};
+use rustix::process::Signal;
+use session_core::{Session, SessionError, SessionId};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::child_state::{ChildState, LocalRequest};
-use crate::exit::{TROUBLE, exit_code};
-use crate::follow::OutputFollower;
-use crate::output::OutputStorage;
+use crate::outcome::RunReport;
+use crate::output::{OutputFollower, OutputStorage};
 use crate::run_loop::RunLoop;
-use crate::supervisor::protocol::{Ended, Escaped};
-use crate::supervisor_client::Orders;
+use crate::supervisor::client::Orders;
+use crate::supervisor::messages::BackgroundProcess;
+
+/// Signals that ask a program to end.
+const STOP_SIGNALS: [Signal; 4] = [Signal::INT, Signal::QUIT, Signal::TERM, Signal::HUP];
 
 /// A program that runs as a session. Requests in the session's log (pause, resume, cancel) are applied to the program
 /// without help from the holder of this handle.
@@ -39,7 +42,10 @@ pub struct Running {
     pid: u32,
     orders: Orders,
     child_state: watch::Receiver<ChildState>,
+    lingering: watch::Receiver<Option<Vec<BackgroundProcess>>>,
     local_requests: watch::Sender<Option<LocalRequest>>,
+    /// The number of stop signals that were sent.
+    stop_signals: watch::Sender<u64>,
     task: JoinHandle<Result<RunReport, SessionError>>,
     /// Its drop notifies the task that this handle is gone.
     _alive: oneshot::Sender<()>,
@@ -49,45 +55,11 @@ pub struct Running {
     first_byte: u64,
 }
 
-/// The outcome of a program that ran as a session.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct RunReport {
-    /// The head of the session after the run.
-    pub head: Head,
-    /// The number of this attempt.
-    pub attempt: u32,
-    /// The end of the program; `None` if it is unknown.
-    pub ended: Option<Ended>,
-    /// Processes of the program's tree that could not be ended.
-    pub escaped: Vec<Escaped>,
-    /// Bytes that the program printed, stored or not.
-    pub output_bytes: u64,
-}
-
-impl RunReport {
-    pub(crate) const fn new(
-        head: Head,
-        attempt: u32,
-        ended: Option<Ended>,
-        escaped: Vec<Escaped>,
-        output_bytes: u64,
-    ) -> Self {
-        Self { head, attempt, ended, escaped, output_bytes }
-    }
-
-    /// Returns the exit code for a command that runs programs: see [`exit_code`].
-    #[must_use]
-    pub fn exit_code(&self) -> i32 {
-        // A released session has not ended, so it has no exit code of its own.
-        exit_code(&self.head).unwrap_or(TROUBLE)
-    }
-}
-
 impl Running {
     pub(crate) fn new(run_loop: RunLoop, output: Option<Arc<dyn OutputStorage>>) -> Self {
         let (alive, handle_dropped) = oneshot::channel();
         let (local_requests, requests) = watch::channel(None);
+        let (stop_signals, stops) = watch::channel(0);
         Self {
             session: run_loop.session.clone(),
             pid: run_loop.pid,
@@ -96,8 +68,10 @@ impl Running {
             stored: run_loop.capture.stored(),
             first_byte: run_loop.capture.start_offset(),
             child_state: run_loop.child_state.subscribe(),
+            lingering: run_loop.lingering.subscribe(),
             local_requests,
-            task: tokio::spawn(run_loop.run(handle_dropped, requests)),
+            stop_signals,
+            task: tokio::spawn(run_loop.run(handle_dropped, requests, stops)),
             _alive: alive,
             report: None,
         }
@@ -129,8 +103,20 @@ impl Running {
 
     /// Sends a signal to the program's process group, as a terminal would. The session then ends by the program's own
     /// exit status; to cancel the session, use its manager.
+    ///
+    /// After the end of the first process, INT, QUIT, TERM and HUP end the wait for its background processes.
     pub async fn signal(&self, signal: i32) {
         self.orders.signal(signal).await;
+        if STOP_SIGNALS.iter().any(|stop| stop.as_raw() == signal) {
+            self.stop_signals.send_modify(|sent| *sent += 1);
+        }
+    }
+
+    /// Watches the background processes that are waited for. `None` until the wait after the end of the program takes
+    /// longer than a second, and again once they are being ended. Without processes, only output is waited for.
+    #[must_use]
+    pub fn lingering(&self) -> watch::Receiver<Option<Vec<BackgroundProcess>>> {
+        self.lingering.clone()
     }
 
     /// Watches the run state of the program.

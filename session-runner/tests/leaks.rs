@@ -57,7 +57,7 @@ async fn ended(manager: &InMemorySessionManager, id: SessionId) {
 
 /// Runs one program for each outcome.
 async fn all_outcomes(runner: &Runner, manager: &InMemorySessionManager) {
-    let sh = |script: &str| Command::new("sh").args(["-c", script]);
+    let sh = |script: &str| Command::new("sh").args(["-c", script]).linger(Duration::ZERO);
     let config = || SessionConfig::new("run");
     for script in ["exit 0", "exit 1", "kill -9 $$", "sleep 60 & exit 0"] {
         runner.spawn(config(), sh(script)).await.unwrap().wait().await.unwrap();

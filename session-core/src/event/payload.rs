@@ -22,13 +22,30 @@ pub struct Origin {
     /// The names of the variables that were inherited.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inherited: Vec<String>,
+    /// The silence after which background processes of the ended program are ended, in milliseconds, if it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linger_ms: Option<u64>,
+    /// `true` to leave all background processes of the ended program running.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_background: bool,
+    /// `true` to let the program run on when its output has no reader any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_running: bool,
 }
 
 impl Origin {
     /// Creates an origin from a program with its arguments and the directory that it runs in.
     #[must_use]
     pub fn new(argv: Vec<String>, cwd: PathBuf) -> Self {
-        Self { argv, cwd, env: BTreeMap::new(), inherited: Vec::new() }
+        Self {
+            argv,
+            cwd,
+            env: BTreeMap::new(),
+            inherited: Vec::new(),
+            linger_ms: None,
+            keep_background: false,
+            keep_running: false,
+        }
     }
 
     /// Sets the variables that were set for this session; their values are stored.

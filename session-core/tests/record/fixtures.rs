@@ -166,6 +166,7 @@ fn stories() -> Vec<(&'static str, SessionId, Vec<SessionEvent>)> {
         ("spawn", "11111111-2222-4333-8444-555555555557".parse().unwrap(), short(FailureCause::Spawn)),
         ("timeout", "11111111-2222-4333-8444-555555555558".parse().unwrap(), short(FailureCause::Timeout)),
         ("changes", "22222222-2222-4333-8444-555555555555".parse().unwrap(), changes()),
+        ("background", "33333333-2222-4333-8444-555555555555".parse().unwrap(), background()),
     ]
 }
 
@@ -324,6 +325,20 @@ fn cancelled() -> Vec<SessionEvent> {
         force: true,
     });
     events.push(SessionEvent::Cancelled { reason: "wrong day".to_owned() });
+    events
+}
+
+/// A program that leaves processes running.
+fn background() -> Vec<SessionEvent> {
+    let mut origin = Origin::new(vec!["./start-servers".to_owned()], "/srv/data".into());
+    (origin.linger_ms, origin.keep_background, origin.keep_running) = (Some(2_500), true, true);
+    let mut events = begun();
+    if let Some(SessionEvent::Created { origin: created, .. }) = events.first_mut() {
+        *created = Some(origin);
+    }
+    let data = json!({"processes": [{"pid": 4720, "start_time": 918_300, "name": "tmux: server"}]});
+    events.push(SessionEvent::Noted { kind: "session.left_running".to_owned(), data });
+    events.push(SessionEvent::Completed { summary: SessionSummary::new() });
     events
 }
 

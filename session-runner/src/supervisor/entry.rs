@@ -69,7 +69,7 @@ fn exit_if_supervisor() {
     if std::env::args_os().nth(1).is_none_or(|verb| verb != VERB) {
         return;
     }
-    std::process::exit(match super::supervise() {
+    std::process::exit(match super::process::supervise() {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("`{VERB}` is internal and cannot be called directly: {error}");

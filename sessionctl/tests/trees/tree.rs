@@ -202,11 +202,27 @@ impl Drop for Tree {
     }
 }
 
+/// Waits until no process of these trees is left that has no session of its own, and ends those that have one.
+pub(crate) fn wait_until_supervised_are_gone(trees: &[Tree], case: &str) -> Vec<Duration> {
+    let is_apart = |pid: i32| session(pid) != session(std::process::id().cast_signed());
+    let durations = wait_until_none(trees, case, |pid| !is_apart(pid));
+    for pid in trees.iter().flat_map(Tree::live_processes).map(|(pid, _)| pid) {
+        assert!(is_apart(pid), "{case}: {pid}");
+        let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+    }
+    wait_until_gone(trees, case);
+    durations
+}
+
 /// Waits until no process of these trees is left, and returns the time from the kill to the end of each.
 pub(crate) fn wait_until_gone(trees: &[Tree], case: &str) -> Vec<Duration> {
+    wait_until_none(trees, case, |_| true)
+}
+
+fn wait_until_none(trees: &[Tree], case: &str, counts: impl Fn(i32) -> bool) -> Vec<Duration> {
     let mut gone = vec![None; trees.len()];
     loop {
-        let all: Vec<Vec<String>> = processes().map(args).collect();
+        let all: Vec<Vec<String>> = processes().filter(|pid| counts(*pid)).map(args).collect();
         for (tree, gone) in trees.iter().zip(&mut gone) {
             let since = tree.killed.unwrap().elapsed();
             if all.iter().all(|args| !args.contains(&tree.mark)) {
@@ -248,6 +264,15 @@ fn split_nul(bytes: &[u8]) -> Vec<String> {
 }
 
 fn parent(pid: i32) -> Option<String> {
+    stat_field(pid, 1)
+}
+
+fn session(pid: i32) -> Option<String> {
+    stat_field(pid, 3)
+}
+
+/// Returns a field of a process behind its name.
+fn stat_field(pid: i32, at: usize) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.split(' ').nth(1).map(str::to_owned)
+    stat.rsplit_once(") ")?.1.split(' ').nth(at).map(str::to_owned)
 }

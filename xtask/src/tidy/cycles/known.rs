@@ -25,8 +25,6 @@ pub(super) const KNOWN: &[(&str, &[&str])] = &[
     ("session-testkit", &["faulty_storages/mod.rs", "faulty_storages/storage.rs"]),
     ("session-testkit", &["law.rs", "laws/mod.rs", "list.rs"]),
     ("session-storage-engine", &["marks/mod.rs", "marks/table.rs"]),
-    ("session-runner", &["leftovers.rs", "run_loop.rs", "runner.rs", "running.rs"]),
-    ("session-runner", &["output/file.rs", "output/writer.rs"]),
     ("session-observers", &["progress/bar.rs", "progress/mod.rs", "progress/stderr.rs"]),
     ("sessionctl", &["args.rs", "context.rs", "detach.rs", "error.rs", "term.rs", "verbose.rs"]),
 ];

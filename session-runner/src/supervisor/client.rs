@@ -15,11 +15,8 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::Child;
 use tokio::sync::Mutex;
 
-use crate::supervisor::entry::{FAILED, supervisor_arguments};
-use crate::supervisor::protocol::{Order, Report, Start, Step, encode, send_start};
-
-/// Time that the rest of a tree has to end by itself once its owner, or the program, is gone.
-pub(crate) const ORPHAN_GRACE: Duration = Duration::from_secs(1);
+use super::entry::{FAILED, supervisor_arguments};
+use super::messages::{ORPHAN_GRACE, Order, Report, Spare, Start, Step, encode, send_start};
 
 /// A program to run under a supervisor.
 #[derive(Debug)]
@@ -31,12 +28,14 @@ pub(crate) struct Launch {
     pub(crate) stdin: OwnedFd,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
-    /// A lock that is held until no process of the tree is left.
+    /// The read ends of stdout and stderr, for the supervisor of an owner that is gone.
+    pub(crate) outputs: [OwnedFd; 2],
+    /// A lock that is held until the tree has ended.
     pub(crate) lock: Option<OwnedFd>,
     /// `true` to start the tree in a session of its own, without this process's terminal.
     pub(crate) own_session: bool,
-    /// A file that is removed when the tree has ended.
-    pub(crate) tidy: Option<PathBuf>,
+    /// The owner's socket, whose file is removed when the tree has ended.
+    pub(crate) socket: Option<PathBuf>,
 }
 
 /// The reason why a program does not run.
@@ -134,9 +133,22 @@ impl Orders {
         self.send(&Order::Wake).await;
     }
 
-    /// Ends the tree: continues it, sends TERM, and kills what is left after the grace period.
-    pub(crate) async fn end(&self, grace: Duration) {
-        self.send(&Order::End { grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX) }).await;
+    /// Ends the tree without the spared processes: continues it, sends TERM, and kills what is left after the grace
+    /// period.
+    pub(crate) async fn end(&self, grace: Duration, spare: Spare) {
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        self.send(&Order::End { grace_ms, spare }).await;
+    }
+
+    /// Closes the supervisor's copy of an output, whose reader is gone.
+    pub(crate) async fn close_output(&self, stderr: bool) {
+        self.send(&Order::CloseOutput { stderr }).await;
+    }
+
+    /// Leaves a process and its descendants alone from now on.
+    #[cfg(test)]
+    pub(crate) async fn exclude(&self, pid: u32, start_time: u64) {
+        self.send(&Order::Exclude { pid, start_time }).await;
     }
 
     /// Sends an order. Errors are dropped: the end of a supervisor is received through the reports.
@@ -160,6 +172,8 @@ pub(crate) struct Reports {
     socket: BufReader<OwnedReadHalf>,
     line: Vec<u8>,
     process: Child,
+    /// `true` once it has reported that processes stay: it may outlive the connection, to read what they print.
+    stays: bool,
 }
 
 impl Reports {
@@ -170,14 +184,19 @@ impl Reports {
                 Ok(1..) if self.line.ends_with(b"\n") => {}
                 // The end, or an incomplete last line.
                 Ok(_) | Err(_) => {
-                    let _ = self.process.wait().await;
+                    if !self.stays {
+                        let _ = self.process.wait().await;
+                    }
                     return None;
                 }
             }
             let report = serde_json::from_slice(&self.line);
             self.line.clear();
             match report {
-                Ok(report) => return Some(report),
+                Ok(report) => {
+                    self.stays |= matches!(report, Report::Left { .. });
+                    return Some(report);
+                }
                 Err(error) => tracing::error!(%error, "received an invalid report from the supervisor"),
             }
         }
@@ -198,7 +217,7 @@ pub(crate) async fn launch(launch: Launch) -> Result<Supervised, LaunchError> {
     let arguments = supervisor_arguments().ok_or(LaunchError::NoSupervisor)?;
     let (socket, process) = start_supervisor(launch, arguments).map_err(LaunchError::Supervisor)?;
     let (read, write) = socket.into_split();
-    let mut reports = Reports { socket: BufReader::new(read), line: Vec::new(), process };
+    let mut reports = Reports { socket: BufReader::new(read), line: Vec::new(), process, stays: false };
     let orders = Orders { socket: Arc::new(Mutex::new(Outgoing { socket: write, bytes: Vec::new() })) };
     match reports.next().await {
         Some(Report::Started { pid, .. }) => Ok(Supervised { pid, orders, reports }),
@@ -239,16 +258,17 @@ fn start_supervisor(
     }
     let process = command.spawn()?;
     drop(command);
-    let Launch { argv, cwd, env, stdin, stdout, stderr, lock, own_session, tidy } = launch;
+    let Launch { argv, cwd, env, stdin, stdout, stderr, outputs, lock, own_session, socket } = launch;
     let start = Start {
         argv,
         cwd: cwd.into_os_string(),
         env,
         own_session,
         orphan_grace_ms: u64::try_from(ORPHAN_GRACE.as_millis()).unwrap_or(u64::MAX),
-        tidy: tidy.map(PathBuf::into_os_string),
+        socket: socket.map(PathBuf::into_os_string),
     };
     let mut descriptors = vec![stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    descriptors.extend(outputs.iter().map(AsFd::as_fd));
     descriptors.extend(lock.as_ref().map(AsFd::as_fd));
     match send_start(&owner_end, start, &descriptors) {
         // The process has ended already. Its reports end, too, and its status says why.

@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::*;
 use crate::supervise_test;
-use crate::supervisor::protocol::Ended;
+use crate::supervisor::messages::{BackgroundProcess, Ended};
 
 /// Not a test: the entry point of the supervisor. The test binary, started again with the hidden verb, runs only this.
 #[test]
@@ -46,6 +46,7 @@ impl Program {
     fn of(mark: &str, argv: &[&str]) -> Self {
         let (output, write) = std::io::pipe().unwrap();
         let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let outputs = [output.try_clone().unwrap().into(), null()];
         let launch = Launch {
             argv: argv.iter().map(OsString::from).collect(),
             cwd: std::env::current_dir().unwrap(),
@@ -53,9 +54,10 @@ impl Program {
             stdin: null(),
             stdout: write.into(),
             stderr: std::fs::OpenOptions::new().write(true).open("/dev/null").unwrap().into(),
+            outputs,
             lock: None,
             own_session: false,
-            tidy: None,
+            socket: None,
         };
         Self { launch, output }
     }
@@ -107,6 +109,38 @@ fn lines(output: &mut impl BufRead, count: usize) -> Vec<String> {
     output.lines().take(count).map(Result::unwrap).collect()
 }
 
+fn ended(reports: &[Report]) -> Vec<Ended> {
+    let ended =
+        |report: &Report| if let Report::Ended { status, .. } = report { Some(*status) } else { None };
+    reports.iter().filter_map(ended).collect()
+}
+
+/// Returns the reports until the program has ended, its end last.
+async fn until_ended(reports: &mut Reports) -> Vec<Report> {
+    let mut received = Vec::new();
+    while !matches!(received.last(), Some(Report::Ended { .. })) {
+        received.push(reports.next().await.expect("the program ends"));
+    }
+    received
+}
+
+/// Returns the marked processes without those that have a session of their own.
+fn attached(mark: &str) -> Vec<u32> {
+    let ours = rustix::process::getsid(None).unwrap();
+    let is_ours = |pid: &u32| {
+        let pid = Pid::from_raw(i32::try_from(*pid).unwrap());
+        rustix::process::getsid(pid).is_ok_and(|session| session == ours)
+    };
+    marked(mark).into_iter().filter(is_ours).collect()
+}
+
+fn kill_marked(mark: &str) {
+    for pid in marked(mark) {
+        let _ = kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL);
+    }
+    eventually("the marked processes are gone", || marked(mark).is_empty());
+}
+
 /// A tree with a process that ignores TERM, one in a session of its own, and one that was forked twice. All hold the
 /// pipe.
 const TREE: &str = r#"
@@ -133,7 +167,11 @@ fn the_end_is_reported_with_the_exit_code_or_signal() {
         runtime().block_on(async {
             let (supervised, _output) = Program::new(&mark(), script).start().await;
             let received = all(supervised.reports).await;
-            assert_eq!(received, [Report::Ended { status: expected }, Report::Empty], "{script}");
+            assert_eq!(
+                received,
+                [Report::Ended { status: expected, background: vec![] }, Report::Empty],
+                "{script}"
+            );
         });
     }
 }
@@ -169,7 +207,7 @@ fn a_tree_that_ignores_term_is_killed_after_the_grace() {
         let (supervised, mut output) = Program::new(&mark, TREE).start().await;
         assert_eq!(lines(&mut output, TREE_LINES).len(), TREE_LINES);
         assert!(marked(&mark).len() > TREE_LINES);
-        supervised.orders.end(Duration::from_millis(100)).await;
+        supervised.orders.end(Duration::from_millis(100), Spare::Nothing).await;
         let received = all(supervised.reports).await;
         assert_eq!(marked(&mark), [0; 0], "no process is left when the supervisor reports it");
         let signals: Vec<i32> = received
@@ -177,7 +215,7 @@ fn a_tree_that_ignores_term_is_killed_after_the_grace() {
             .filter_map(|report| if let Report::Signalled { signal } = report { Some(*signal) } else { None })
             .collect();
         assert_eq!(signals, [18, 15, 9], "continued, terminated, killed: {received:?}");
-        assert!(received.contains(&Report::Ended { status: Ended::Signalled(15) }), "{received:?}");
+        assert_eq!(ended(&received), [Ended::Signalled(15)], "{received:?}");
         assert_eq!(received.last(), Some(&Report::Empty));
         assert_eq!(lines(&mut output, 1), [""; 0], "no process holds the pipe");
     });
@@ -192,23 +230,112 @@ fn zero_grace_kills_without_term() {
                 .start()
                 .await;
         lines(&mut output, 1);
-        supervised.orders.end(Duration::ZERO).await;
+        supervised.orders.end(Duration::ZERO, Spare::Nothing).await;
         let received = all(supervised.reports).await;
-        assert!(received.contains(&Report::Ended { status: Ended::Signalled(9) }), "{received:?}");
+        assert_eq!(ended(&received), [Ended::Signalled(9)], "{received:?}");
         assert_eq!(lines(&mut output, 1), [""; 0], "it got no TERM");
     });
 }
 
+/// Background processes of each kind: attached to the tree, ignoring HUP, and in a session of its own.
+const BACKGROUND: &str = r#"
+    sh -c 'trap "" TERM; echo left; sleep 60; :' &
+    nohup sh -c 'echo left; sleep 60; :' &
+    setsid sh -c 'echo left; sleep 60; :' &
+    sleep 0.01; exit 3
+"#;
+
+/// Ends a program with three background processes, sparing some. Returns the reports from the order on.
+async fn end_background(spare: Spare, mark: &str) -> Vec<Report> {
+    let (mut supervised, mut output) = Program::new(mark, BACKGROUND).start().await;
+    lines(&mut output, 3);
+    let received = until_ended(&mut supervised.reports).await;
+    assert_eq!(ended(&received), [Ended::Exited(3)]);
+    supervised.orders.end(Duration::from_millis(50), spare).await;
+    all(supervised.reports).await
+}
+
+fn left(reports: &[Report]) -> Vec<BackgroundProcess> {
+    if let Some(Report::Left { processes }) = reports.last() { processes.clone() } else { Vec::new() }
+}
+
 #[test]
-fn background_processes_end_with_the_program() {
+fn background_processes_wait_for_an_order() {
     runtime().block_on(async {
         let mark = mark();
-        let script = "setsid sh -c 'echo left; sleep 60; :' & sh -c 'trap \"\" TERM; echo left; sleep 60; :' & sleep 0.2; exit 3";
-        let (supervised, _output) = Program::new(&mark, script).start().await;
-        let received = all(supervised.reports).await;
-        assert_eq!(received.first(), Some(&Report::Ended { status: Ended::Exited(3) }), "{received:?}");
+        let received = end_background(Spare::Nothing, &mark).await;
         assert_eq!(received.last(), Some(&Report::Empty), "{received:?}");
         assert_eq!(marked(&mark), [0; 0]);
+    });
+}
+
+#[test]
+fn background_processes_that_are_spared_are_reported() {
+    for (spare, expected) in [(Spare::OwnSession, 1), (Spare::Background, 2), (Spare::Everything, 3)] {
+        runtime().block_on(async {
+            let mark = mark();
+            let received = end_background(spare, &mark).await;
+            assert_eq!(left(&received).len(), expected, "{spare:?}: {received:?}");
+            let alive = marked(&mark);
+            for process in left(&received) {
+                assert!(alive.contains(&process.pid), "{spare:?}: {process:?} of {alive:?}");
+            }
+            kill_marked(&mark);
+        });
+    }
+}
+
+#[test]
+fn a_spared_process_can_still_print_without_an_owner() {
+    runtime().block_on(async {
+        let mark = mark();
+        let folder = tempfile::tempdir().unwrap();
+        let done = folder.path().join("done");
+        // More than a pipe holds.
+        let script = format!("setsid sh -c 'seq 1 100000 && touch {}' & exit 0", done.display());
+        let (mut supervised, output) = Program::new(&mark, &script).start().await;
+        until_ended(&mut supervised.reports).await;
+        drop(output);
+        supervised.orders.end(Duration::ZERO, Spare::OwnSession).await;
+        let received = all(supervised.reports).await;
+        assert_eq!(left(&received).len(), 1, "{received:?}");
+        eventually("it has printed everything", || done.exists());
+    });
+}
+
+#[test]
+fn the_owners_death_leaves_sessions_of_their_own() {
+    runtime().block_on(async {
+        let mark = mark();
+        let (mut supervised, mut output) = Program::new(&mark, BACKGROUND).start().await;
+        lines(&mut output, 3);
+        until_ended(&mut supervised.reports).await;
+        drop(supervised);
+        eventually("all others are gone", || attached(&mark).is_empty());
+        assert_ne!(marked(&mark), [0; 0]);
+        kill_marked(&mark);
+    });
+}
+
+#[test]
+fn an_excluded_process_is_left_alone_by_every_order() {
+    runtime().block_on(async {
+        let (mark, inner) = (mark(), mark());
+        let script = format!("TEST_MARK={inner} setsid sh -c 'echo $$; sleep 60 & wait' & sleep 60; :");
+        let (mut supervised, mut output) = Program::new(&mark, &script).start().await;
+        let pid: u32 = lines(&mut output, 1)[0].parse().unwrap();
+        let process = crate::procfs::Process::read(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap());
+        supervised.orders.exclude(pid, process.unwrap().unwrap().start_time).await;
+        supervised.orders.halt().await;
+        while not_stopped(supervised.reports.next().await) != Report::Halted {}
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        assert!(!stat.contains(") T "), "{stat}");
+        supervised.orders.end(Duration::ZERO, Spare::Nothing).await;
+        let received = all(supervised.reports).await;
+        assert_eq!(received.last(), Some(&Report::Empty), "{received:?}");
+        assert_eq!(marked(&mark), [0; 0]);
+        assert!(marked(&inner).contains(&pid));
+        kill_marked(&inner);
     });
 }
 
@@ -243,7 +370,7 @@ fn a_halted_tree_is_stopped_until_it_is_resumed() {
         // A stopped tree can be ended: it is continued first.
         supervised.orders.halt().await;
         while not_stopped(supervised.reports.next().await) != Report::Halted {}
-        supervised.orders.end(Duration::from_millis(50)).await;
+        supervised.orders.end(Duration::from_millis(50), Spare::Nothing).await;
         all(supervised.reports).await;
         assert_eq!(marked(&mark), [0; 0]);
     });
@@ -260,7 +387,7 @@ fn an_external_stop_is_reported_and_ended_by_wake() {
         assert_eq!(supervised.reports.next().await, Some(Report::Stopped { signal }));
         supervised.orders.wake().await;
         assert_eq!(supervised.reports.next().await, Some(Report::Continued));
-        supervised.orders.end(Duration::ZERO).await;
+        supervised.orders.end(Duration::ZERO, Spare::Nothing).await;
         all(supervised.reports).await;
     });
 }
@@ -274,7 +401,7 @@ fn a_tree_that_forks_quickly_is_ended() {
                       for i in 1 2 3 4 5 6; do sh -c \"$S\" & done; echo ready; wait; sleep 60";
         let (supervised, mut output) = Program::new(&mark, script).start().await;
         lines(&mut output, 1);
-        supervised.orders.end(Duration::from_millis(50)).await;
+        supervised.orders.end(Duration::from_millis(50), Spare::Nothing).await;
         let received = all(supervised.reports).await;
         assert_eq!(received.last(), Some(&Report::Empty), "{received:?}");
         assert_eq!(marked(&mark), [0; 0]);
@@ -296,7 +423,7 @@ fn a_supervisor_survives_signals_to_its_group() {
         }
         supervised.orders.signal(Signal::INT.as_raw()).await;
         let received = all(supervised.reports).await;
-        assert!(received.contains(&Report::Ended { status: Ended::Signalled(2) }), "{received:?}");
+        assert_eq!(ended(&received), [Ended::Signalled(2)], "{received:?}");
         assert_eq!(received.last(), Some(&Report::Empty));
     });
 }
@@ -312,7 +439,7 @@ fn a_lock_is_held_until_the_tree_is_empty() {
         file.lock().unwrap();
         let mut program = Program::new(&mark(), "echo ready; sleep 60");
         program.launch.lock = Some(file.into());
-        program.launch.tidy = Some(tidy.clone());
+        program.launch.socket = Some(tidy.clone());
         let (supervised, mut output) = program.start().await;
         lines(&mut output, 1);
         let probe = std::fs::File::open(&path).unwrap();
@@ -401,9 +528,9 @@ fn the_owners_death_before_the_first_report_is_noticed() {
     assert_eq!(marked(&mark), [0; 0]);
 }
 
-/// Kills an owner in its own process at a random point: its whole tree is gone soon after.
+/// Kills an owner in its own process at a random point: its tree, without sessions of their own, is gone soon after.
 #[test]
-fn kill_9_of_the_owner_ends_the_whole_tree() {
+fn kill_9_of_the_owner_ends_its_tree() {
     let rounds: u64 = std::env::var("KILL_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(8);
     let seed: u64 = std::env::var("KILL_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(0x5eed);
     let mut random = seed;
@@ -433,9 +560,10 @@ fn kill_9_of_the_owner_ends_the_whole_tree() {
         // The first program may not have set its mark yet.
         let mut quiet = 0;
         eventually(&format!("an end of round {round} of seed {seed}"), || {
-            quiet = if marked(&mark).is_empty() { quiet + 1 } else { 0 };
+            quiet = if attached(&mark).is_empty() { quiet + 1 } else { 0 };
             quiet > 20
         });
+        kill_marked(&mark);
         eprintln!("round {round} of seed {seed}: after {after} lines, gone within {:?}", killed.elapsed());
     }
 }

@@ -6,10 +6,7 @@ use std::path::Path;
 
 use session_core::{ErrorCode, ProgressReport};
 
-use crate::socket::{REQUEST_BYTES, Refusal, Request, Response};
-
-/// The environment variable that holds the socket's path in every program that runs as a session.
-pub const SOCKET_VARIABLE: &str = "SESSIONCTL_SOCKET";
+use super::protocol::{REQUEST_BYTES, Refusal, Request, Response};
 
 /// The reason why a report was not delivered.
 #[derive(Debug, thiserror::Error)]

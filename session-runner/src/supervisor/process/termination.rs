@@ -93,6 +93,10 @@ impl Termination {
         }
     }
 
+    pub(crate) fn is_requested(&self) -> bool {
+        *self != Self::NotRequested
+    }
+
     /// Returns `true` if the last action was the first kill.
     pub(crate) fn is_first_kill(&self) -> bool {
         matches!(self, Self::Killing { rounds: 0, .. })

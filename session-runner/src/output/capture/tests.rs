@@ -1,16 +1,27 @@
 //! Tests of capturing: output from pipes to the store and to a reader, and the failures on the way.
 
+use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::task::Poll;
 
 use session_core::{SessionId, Timestamp};
 
+use super::worker::LAST_WAIT;
 use super::*;
-use crate::{FileOutput, OutputCut, OutputError, OutputLength, OutputStorage};
+use crate::{FileOutput, OutputCut, OutputError, OutputInterceptor, OutputLength, OutputStorage, Stored};
 
 fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// Ends a capture without waiting for readers.
+async fn finish(mut capture: Capture) -> Captured {
+    capture.stop_reading();
+    capture.hurry();
+    capture.ended().await;
+    capture.take()
 }
 
 struct Fixture {
@@ -38,7 +49,8 @@ impl Fixture {
 fn stream(pass_on: Option<PipeWriter>) -> (PipeWriter, CapturedStream) {
     let (read, write) = pipe().unwrap();
     let pass_on = pass_on.map(|pipe| File::from(OwnedFd::from(pipe)));
-    (write, CapturedStream { stream: OutputStream::Stdout, pipe: read.into(), pass_on, interceptor: None })
+    let (stream, pipe, interceptor) = (OutputStream::Stdout, read.into(), None);
+    (write, CapturedStream { stream, pipe, pass_on, interceptor, close_with_reader: true })
 }
 
 fn text(length: usize) -> Vec<u8> {
@@ -63,7 +75,7 @@ fn output_is_stored_and_forwarded_unchanged() {
     let text = text(3_000_000);
     program.write_all(&text).unwrap();
     drop(program);
-    let captured = run(capture.finish());
+    let captured = run(finish(capture));
     assert_eq!(captured, Captured { bytes: 3_000_000, ..Captured::default() });
     assert_eq!(fixture.bytes(), text);
     assert_eq!(passed_on.join().unwrap(), text);
@@ -87,7 +99,7 @@ fn an_interceptor_forwards_the_output() {
     let fixture = Fixture::new();
     let (mut read, write) = pipe().unwrap();
     let (mut program, stream) = stream(Some(write));
-    let stream = CapturedStream { interceptor: Some(Arc::new(Wrapper)), ..stream };
+    let stream = CapturedStream { interceptor: Some(Arc::new(Wrapper)), close_with_reader: false, ..stream };
     let capture = Capture::start(vec![stream], Some(fixture.writer()), 1).unwrap();
     for (printed, expected) in [("one ", "<one stdout>"), ("two ", "<two stdout>")] {
         program.write_all(printed.as_bytes()).unwrap();
@@ -99,7 +111,7 @@ fn an_interceptor_forwards_the_output() {
     drop(read);
     program.write_all(b"three ").unwrap();
     drop(program);
-    let captured = run(capture.finish());
+    let captured = run(finish(capture));
     assert!(captured.not_passed_on.is_some());
     assert_eq!((captured.bytes, fixture.bytes()), (14, b"one two three ".to_vec()));
 }
@@ -135,7 +147,7 @@ fn draining_waits_until_all_output_is_forwarded() {
     run(capture.wait_until_drained());
     assert!(start.elapsed() < DRAIN_TIMEOUT * 4, "{:?}", start.elapsed());
     drop((program, read));
-    run(capture.finish());
+    run(finish(capture));
 }
 
 #[test]
@@ -145,7 +157,7 @@ fn finish_reads_the_pipe_but_does_not_wait_for_its_end() {
     program.write_all(b"last words").unwrap();
     let capture = Capture::start(vec![stream], Some(fixture.writer()), 1).unwrap();
     // The pipe is still open: an escaped process holds it.
-    assert_eq!(run(capture.finish()).bytes, 10);
+    assert_eq!(run(finish(capture)).bytes, 10);
     assert_eq!(fixture.bytes(), b"last words");
     drop(program);
 }
@@ -200,7 +212,7 @@ fn bytes_in_the_pipe_when_the_tree_ends_are_stored() {
     first_append.recv().unwrap();
     program.write_all(b"last words").unwrap();
     let captured = run(async {
-        let mut finish = std::pin::pin!(capture.finish());
+        let mut finish = std::pin::pin!(finish(capture));
         // The first poll reports the end of the tree.
         let waits = std::future::poll_fn(|context| Poll::Ready(finish.as_mut().poll(context).is_pending()));
         assert!(waits.await, "the worker is still in its first append");
@@ -219,7 +231,7 @@ fn an_escaped_writer_does_not_block_finish() {
     let writer = std::thread::spawn(move || while program.write_all(&[7; 4096]).is_ok() {});
     let mut stored = capture.stored();
     run(async { drop(stored.wait_for(|stored| *stored > 0).await.unwrap()) });
-    assert!(run(capture.finish()).bytes > 0);
+    assert!(run(finish(capture)).bytes > 0);
     writer.join().unwrap();
 }
 
@@ -229,17 +241,57 @@ fn a_closed_or_stalled_reader_does_not_block_finish() {
         let fixture = Fixture::new();
         let (read, write) = pipe().unwrap();
         let (mut program, stream) = stream(Some(write));
+        let stream = CapturedStream { close_with_reader: false, ..stream };
         let read = (!closes).then_some(read);
         let capture = Capture::start(vec![stream], Some(fixture.writer()), 1).unwrap();
         // More than the pipe to the reader holds, but no more than both pipes hold together.
         program.write_all(&text(100_000)).unwrap();
         drop(program);
-        let captured = run(capture.finish());
+        let captured = run(finish(capture));
         assert_eq!(captured.bytes, 100_000);
         assert!(captured.not_passed_on.is_some(), "{closes}");
         assert_eq!(fixture.bytes(), text(100_000));
         drop(read);
     }
+}
+
+/// Regression: `run -- yes | head -1` never ended, because the pipe of a program stayed open without a reader.
+#[test]
+fn a_pipe_is_closed_when_its_reader_is_gone() {
+    let fixture = Fixture::new();
+    let (read, write) = pipe().unwrap();
+    let (mut program, stream) = stream(Some(write));
+    let capture = Capture::start(vec![stream], Some(fixture.writer()), 1).unwrap();
+    program.write_all(b"before").unwrap();
+    let mut stored = capture.stored();
+    run(async { drop(stored.wait_for(|stored| *stored > 0).await.unwrap()) });
+    // No write is needed to notice it.
+    drop(read);
+    let mut activity = capture.activity();
+    let gone = run(async { *activity.wait_for(|activity| activity.open == 0).await.unwrap() });
+    assert_eq!(gone.readers_gone, [true, false]);
+    let error = program.write_all(b"after").unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    assert_eq!(fixture.bytes(), b"before");
+    run(finish(capture));
+}
+
+#[test]
+fn a_slow_reader_gets_everything_however_long_it_takes() {
+    let fixture = Fixture::new();
+    let (read, write) = pipe().unwrap();
+    let (mut program, stream) = stream(Some(write));
+    let mut capture = Capture::start(vec![stream], Some(fixture.writer()), 1).unwrap();
+    // The program is gone, and the pipe to the reader is full.
+    program.write_all(&text(100_000)).unwrap();
+    drop(program);
+    capture.stop_reading();
+    let early = run(async { tokio::time::timeout(LAST_WAIT * 2, capture.ended()).await });
+    assert!(early.is_err(), "it still waits for its reader");
+    let passed_on = reader(read);
+    run(capture.ended());
+    assert_eq!(capture.take().not_passed_on, None);
+    assert_eq!(passed_on.join().unwrap(), text(100_000));
 }
 
 /// A writer whose disk is full after the first append.
@@ -292,7 +344,7 @@ fn a_full_disk_does_not_stop_forwarding() {
     let text = text(1_000_000);
     program.write_all(&text).unwrap();
     drop(program);
-    let captured = run(capture.finish());
+    let captured = run(finish(capture));
     assert_eq!(passed_on.join().unwrap(), text);
     let (lost, reason) = captured.lost.expect("the loss is reported");
     assert_eq!(lost, 1_000_000 - fixture.bytes().len() as u64);
@@ -307,7 +359,7 @@ fn bytes_beyond_the_limit_are_counted() {
     let capture = Capture::start(vec![stream], Some(small.writer(fixture.id).unwrap()), 1).unwrap();
     program.write_all(&text(50_000)).unwrap();
     drop(program);
-    let captured = run(capture.finish());
+    let captured = run(finish(capture));
     assert_eq!((captured.bytes, captured.cut), (50_000, Some(49_000)));
     assert_eq!(fixture.bytes(), text(1000));
 }
@@ -326,6 +378,6 @@ fn parsed_progress_sequences_stay_in_the_output() {
         progress.wait_for(|progress| *progress == Some(TerminalProgress::Percent(42))).await.unwrap();
     });
     drop(program);
-    run(capture.finish());
+    run(finish(capture));
     assert_eq!(fixture.bytes(), sequence);
 }

@@ -2,6 +2,7 @@
 //! process can only be recognised by its environment. A process that has cleared its environment is not found.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -10,12 +11,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_si
 use session_core::SessionId;
 use tokio::time::Instant;
 
-use crate::report::SOCKET_VARIABLE;
-use crate::runner::SESSION_VARIABLE;
-use crate::socket::listener_of;
-use crate::supervisor::entry::VERB;
-use crate::supervisor::process::Process;
-use crate::supervisor_client::ORPHAN_GRACE;
+use super::entry::VERB;
+use super::messages::ORPHAN_GRACE;
+use crate::procfs::{Process, environ, variables};
+use crate::report::socket::{listener_of, record_of_left};
+use crate::variables::{SESSION_VARIABLE, SOCKET_VARIABLE};
 
 /// Time to search on after the kill signal was due, and the interval between two scans.
 const KILL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -32,13 +32,18 @@ pub(crate) async fn kill(socket: &Path) {
 ///
 /// The session's id alone proves nothing, because any process may have it in its environment. A process of a run also
 /// names a socket, and so the owner that listened there. While that owner is alive, its processes are not touched.
+/// Neither are they if the supervision of their tree has ended in order: then they were left running on purpose.
 pub(crate) async fn end_former_runs(id: SessionId) -> usize {
     let session = format!("{SESSION_VARIABLE}={id}");
     let socket = format!("{SOCKET_VARIABLE}=");
     let is_leftover = |environ: &[u8]| {
         let mut names = variables(environ).filter_map(|variable| variable.strip_prefix(socket.as_bytes()));
+        let is_left_behind = |socket: &[u8]| {
+            listener_of(socket).is_some_and(|(pid, start_time)| is_gone(pid, start_time))
+                && !record_of_left(Path::new(OsStr::from_bytes(socket))).exists()
+        };
         variables(environ).any(|variable| variable == session.as_bytes())
-            && names.next().and_then(listener_of).is_some_and(|(pid, start_time)| is_gone(pid, start_time))
+            && names.next().is_some_and(is_left_behind)
     };
     end(is_leftover, ORPHAN_GRACE).await
 }
@@ -106,12 +111,4 @@ fn is_gone(pid: Pid, start_time: u64) -> bool {
 fn is_supervisor(pid: Pid) -> bool {
     let arguments = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
     variables(&arguments).nth(1) == Some(VERB.as_bytes())
-}
-
-fn environ(pid: Pid) -> Vec<u8> {
-    std::fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default()
-}
-
-fn variables(environ: &[u8]) -> impl Iterator<Item = &[u8]> {
-    environ.split(|byte| *byte == 0)
 }

@@ -1,7 +1,6 @@
 //! Signals of the supervisor itself: notification of changed children, and survival of signals to the group it
 //! supervises.
 
-use std::fs;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -10,6 +9,8 @@ use std::sync::atomic::AtomicBool;
 
 use nix::sys::signal::SigSet;
 use rustix::process::Signal;
+
+use crate::procfs::{bit, ignored_signals};
 
 /// Signals that a terminal, a shell or a user sends to whole groups. They are caught and not ignored: an ignored signal
 /// stays ignored in the program that is started, a caught one does not.
@@ -42,9 +43,9 @@ impl Children {
         let (wake, write) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         signal_hook::low_level::pipe::register(Signal::CHILD.as_raw(), write)?;
-        let ignored = ignored_signals();
+        let ignored = ignored_signals("self");
         let caught = Arc::new(AtomicBool::new(false));
-        let stays_ignored = |signal: Signal| is_in(ignored, signal) && !NEVER_IGNORED.contains(&signal);
+        let stays_ignored = |signal: Signal| ignored & bit(signal) != 0 && !NEVER_IGNORED.contains(&signal);
         for signal in OUTLIVED.into_iter().filter(|signal| !stays_ignored(*signal)) {
             signal_hook::flag::register(signal.as_raw(), Arc::clone(&caught))?;
         }
@@ -63,33 +64,5 @@ impl Children {
 impl AsFd for Children {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
-    }
-}
-
-/// Returns a bit for each ignored signal, the lowest for signal 1; no bits if the system does not report them.
-fn ignored_signals() -> u64 {
-    fs::read_to_string("/proc/self/status")
-        .ok()
-        .and_then(|status| {
-            let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
-            u64::from_str_radix(mask.trim(), 16).ok()
-        })
-        .unwrap_or(0)
-}
-
-fn is_in(mask: u64, signal: Signal) -> bool {
-    u32::try_from(signal.as_raw() - 1).is_ok_and(|bit| mask.checked_shr(bit).unwrap_or(0) & 1 == 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_lowest_bit_of_a_mask_is_signal_1() {
-        assert!(is_in(0b1, Signal::HUP));
-        assert!(is_in(0b10, Signal::INT));
-        assert!(!is_in(0b10, Signal::HUP));
-        assert!(is_in(1 << 12, Signal::PIPE));
     }
 }

@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use rustix::net::SocketType;
 use rustix::process::Pid;
 
-use super::process::Process;
-use super::protocol::{Start, Step};
+use crate::procfs::Process;
+use crate::supervisor::messages::{Start, Step};
 
 /// Takes the socket to the owner from stdin, and replaces stdin by `/dev/null`.
 pub(crate) fn take_socket() -> io::Result<OwnedFd> {
@@ -24,15 +24,23 @@ pub(crate) fn take_socket() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Starts the program, in a process group of its own. Returns its process and the lock to hold.
-pub(crate) fn start(
-    start: &Start,
-    descriptors: Vec<OwnedFd>,
-) -> Result<(Pid, u64, Option<OwnedFd>), (Step, io::Error)> {
+/// A program that was started.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) pid: Pid,
+    pub(crate) start_time: u64,
+    /// The read ends of its stdout and stderr.
+    pub(crate) outputs: [OwnedFd; 2],
+    /// The lock to hold.
+    pub(crate) lock: Option<OwnedFd>,
+}
+
+/// Starts the program, in a process group of its own.
+pub(crate) fn start(start: &Start, descriptors: Vec<OwnedFd>) -> Result<Started, (Step, io::Error)> {
     let prepare = |error: io::Error| (Step::Prepare, error);
     let mut descriptors = descriptors.into_iter();
-    let (Some(stdin), Some(stdout), Some(stderr)) =
-        (descriptors.next(), descriptors.next(), descriptors.next())
+    let (Some(stdin), Some(stdout), Some(stderr), Some(read_stdout), Some(read_stderr)) =
+        (descriptors.next(), descriptors.next(), descriptors.next(), descriptors.next(), descriptors.next())
     else {
         return Err(prepare(io::ErrorKind::InvalidData.into()));
     };
@@ -65,12 +73,13 @@ pub(crate) fn start(
     })?;
     // Not reaped yet, so its entry exists even if it has ended already.
     let process = Process::read(pid).ok().flatten();
-    Ok((pid, process.map_or(0, |process| process.start_time), lock))
+    let start_time = process.map_or(0, |process| process.start_time);
+    Ok(Started { pid, start_time, outputs: [read_stdout, read_stderr], lock })
 }
 
-/// Removes the file that is not needed any more, if it still exists.
+/// Removes the owner's socket, if it still exists.
 pub(crate) fn clean_up(start: &Start) {
-    if let Some(path) = &start.tidy {
+    if let Some(path) = &start.socket {
         let _ = std::fs::remove_file(path);
     }
 }

@@ -1,8 +1,5 @@
-//! The owner's socket for its own children, which report progress here, independent of the storage. The other side is
-//! in `report`.
-//!
-//! Requests and responses are lines of JSON: `{"report":{"percent":42,"step":"linking"}}` is answered by `{"ok":true}`
-//! or `{"error":{"code":"INVALID_ARGUMENT","message":"…"}}`. A connection may carry any number of them.
+//! The owner's socket for its own children, which report progress here, independent of the storage. `sender` is the
+//! other side.
 
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, Permissions};
@@ -15,57 +12,25 @@ use std::time::Duration;
 
 use rustix::fs::Mode;
 use rustix::process::{Pid, geteuid};
-use serde::{Deserialize, Serialize};
 use session_core::ProgressReport;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use crate::supervisor::process::Process;
+use super::protocol::{Refusal, serve_connection};
+use crate::procfs::{Process, environ, variables};
+use crate::variables::SOCKET_VARIABLE;
 
-/// Maximum bytes of one request.
-pub(crate) const REQUEST_BYTES: u64 = 64 * 1024;
-/// Maximum characters of the message of a refusal.
-const MESSAGE_CHARS: usize = 500;
 /// Maximum bytes of a socket's path, its terminator included: a limit of the system.
 const PATH_BYTES: usize = 108;
 /// Connections that are served concurrently; others wait to be accepted.
 const MAX_CONNECTIONS: usize = 128;
-/// Time after which a silent connection is closed to make room for another.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// The extension of a socket.
+const SOCKET: &str = "sock";
+/// The extension of the record of processes that stay running, next to the socket.
+const LEFT: &str = "left";
 /// Delay before accepting again when no descriptors are left.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Request {
-    Report(ProgressReport),
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Response {
-    Ok(bool),
-    Error(Refusal),
-}
-
-/// The reason why a request was refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Refusal {
-    /// A stable error code.
-    pub(crate) code: String,
-    pub(crate) message: String,
-}
-
-impl Refusal {
-    /// Creates a refusal and truncates the message, which may repeat a long request: the other side reads a limited
-    /// number of bytes.
-    pub(crate) fn new(code: session_core::ErrorCode, message: impl AsRef<str>) -> Self {
-        let message = message.as_ref().chars().take(MESSAGE_CHARS).collect();
-        Self { code: code.as_str().to_owned(), message }
-    }
-}
 
 /// A listening socket. Dropping it ends all connections and removes its file.
 #[derive(Debug)]
@@ -93,17 +58,27 @@ impl ReportSocket {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
-}
 
-impl Drop for ReportSocket {
-    fn drop(&mut self) {
+    /// Forgets that processes stay running: the session has ended, so it never runs again.
+    pub(crate) fn forget_left(&self) {
+        let _ = std::fs::remove_file(record_of_left(&self.path));
+    }
+
+    /// Ends all connections and removes the file.
+    pub(crate) fn close(&self) {
         self.task.abort();
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
+impl Drop for ReportSocket {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 /// Removes the sockets of owners that are gone, and returns their number. An owner that was killed together with its
-/// supervisor leaves one behind.
+/// supervisor leaves one behind. A record of processes that stay running is removed once they have ended.
 ///
 /// # Errors
 /// If a folder cannot be read.
@@ -117,16 +92,30 @@ pub fn sweep_sockets() -> io::Result<usize> {
         };
         for entry in entries {
             let entry = entry?;
-            let owner = entry.file_name().to_str().and_then(parse_name);
+            let socket = entry.path().with_extension(SOCKET);
+            let owner = listener_of(socket.as_os_str().as_bytes());
             let gone = owner.is_some_and(|(pid, start_time)| {
                 Process::read(pid).is_ok_and(|now| now.is_none_or(|now| now.start_time != start_time))
             });
-            if gone && std::fs::remove_file(entry.path()).is_ok() {
+            let unused = match entry.path().extension().and_then(OsStr::to_str) {
+                Some(SOCKET) => gone,
+                Some(LEFT) => gone && !is_inherited(&socket),
+                _ => false,
+            };
+            if unused && std::fs::remove_file(entry.path()).is_ok() {
                 swept += 1;
             }
         }
     }
     Ok(swept)
+}
+
+/// Returns `true` if a process was started with this socket in its environment.
+fn is_inherited(socket: &Path) -> bool {
+    let variable = [SOCKET_VARIABLE.as_bytes(), b"=", socket.as_os_str().as_bytes()].concat();
+    Process::all().unwrap_or_default().iter().any(|process| {
+        !process.has_ended() && variables(&environ(process.pid)).any(|found| found == variable)
+    })
 }
 
 /// Returns an unused path in the first folder that is usable.
@@ -181,6 +170,12 @@ fn name(pid: Pid, start_time: u64) -> String {
     format!("{}-{start_time}-{}.sock", pid.as_raw_nonzero(), random.get(..8).unwrap_or(&random))
 }
 
+/// Returns the path of the record that processes with this socket in their environment stay running on purpose. It is
+/// written when the supervision of their tree has ended.
+pub(crate) fn record_of_left(socket: &Path) -> PathBuf {
+    socket.with_extension(LEFT)
+}
+
 /// Returns id and start time of the process that listens, or listened, at a path.
 pub(crate) fn listener_of(path: &[u8]) -> Option<(Pid, u64)> {
     parse_name(Path::new(OsStr::from_bytes(path)).file_name()?.to_str()?)
@@ -221,46 +216,6 @@ where
 /// Returns `true` if the peer is this user or root.
 fn is_allowed_peer(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == geteuid().as_raw() || peer.uid() == 0)
-}
-
-/// Answers requests until the child closes the connection, sends an incomplete or too long line, or stays silent for
-/// too long.
-pub(crate) async fn serve_connection<R, W, F, Fut>(read: R, mut write: W, handler: &F) -> io::Result<()>
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-    F: Fn(ProgressReport) -> Fut,
-    Fut: Future<Output = Result<(), Refusal>>,
-{
-    let mut read = BufReader::new(read);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let mut limited = (&mut read).take(REQUEST_BYTES);
-        match tokio::time::timeout(IDLE_TIMEOUT, limited.read_until(b'\n', &mut line)).await {
-            Ok(Ok(1..)) => {}
-            Ok(Ok(0)) | Err(_) => return Ok(()),
-            Ok(Err(error)) => return Err(error),
-        }
-        let complete = line.ends_with(b"\n");
-        let result = if complete {
-            match serde_json::from_slice(&line) {
-                Ok(Request::Report(report)) => handler(report).await,
-                Err(error) => Err(Refusal::new(session_core::ErrorCode::InvalidArgument, error.to_string())),
-            }
-        } else {
-            let message = format!("a request is one line of at most {REQUEST_BYTES} bytes");
-            Err(Refusal::new(session_core::ErrorCode::LimitExceeded, message))
-        };
-        let response = match result {
-            Ok(()) => Response::Ok(true),
-            Err(refusal) => Response::Error(refusal),
-        };
-        write.write_all(&crate::supervisor::protocol::encode(&response)?).await?;
-        if !complete {
-            return Ok(());
-        }
-    }
 }
 
 #[cfg(test)]

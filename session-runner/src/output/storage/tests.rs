@@ -202,7 +202,7 @@ fn output_torn_by_a_crash_reads_as_a_prefix() {
                 fs::remove_file(fixture.file(name)).unwrap();
                 fs::write(fixture.file(name), content).unwrap();
             }
-            let valid = (0..=index_length / entry::ENTRY).rev().find(|n| ends[*n] <= bytes_length).unwrap();
+            let valid = (0..=index_length / index::ENTRY).rev().find(|n| ends[*n] <= bytes_length).unwrap();
             assert_eq!(fixture.bytes(), bytes[..ends[valid]], "{index_length} {bytes_length}");
             fixture.writer().append(Stdout, 2, at(0), b"next").unwrap();
             let shown = fixture.bytes();

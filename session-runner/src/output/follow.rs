@@ -6,7 +6,7 @@ use std::sync::Arc;
 use session_core::SessionId;
 use tokio::sync::watch;
 
-use crate::output::{Chunk, OutputError, OutputPage, OutputStorage};
+use super::storage::{Chunk, OutputError, OutputPage, OutputStorage};
 
 /// Bytes of one read.
 const WINDOW: usize = 64 * 1024;

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use session_core::ErrorCode;
 
 use super::*;
+use crate::report::protocol::REQUEST_BYTES;
 use crate::report::{ReportError, report};
 
 type Received = Arc<Mutex<Vec<ProgressReport>>>;
@@ -177,11 +178,19 @@ fn only_sockets_of_owners_that_are_gone_are_swept() {
     // A reused id is detected by its start time.
     let reused = folder.join(name(rustix::process::getpid(), 1));
     let foreign = folder.join("something-else");
-    for path in [&stale, &reused, &foreign] {
+    let left = record_of_left(&stale);
+    for path in [&stale, &reused, &foreign, &left] {
         std::fs::write(path, "").unwrap();
     }
+    let mut stays =
+        std::process::Command::new("sleep").arg("600").env(SOCKET_VARIABLE, &stale).spawn().unwrap();
     assert!(sweep_sockets().unwrap() >= 2);
     assert!(!stale.exists() && !reused.exists());
+    assert!(left.exists(), "a process that it is about is still running");
+    stays.kill().unwrap();
+    stays.wait().unwrap();
+    sweep_sockets().unwrap();
+    assert!(!left.exists());
     assert!(socket.path().exists() && foreign.exists());
     std::fs::remove_file(foreign).unwrap();
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use session_core::Timestamp;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::entry::{CHUNK, ENTRY, Entry, Tag};
-use super::file::Files;
+use super::files::Files;
+use super::index::{CHUNK, ENTRY, Entry, Tag};
 use super::{OutputCut, OutputError, OutputLength, OutputStream, OutputWriter, Stored};
 
 /// Output that arrives later than this after the first byte of a chunk begins a new chunk with its own time.

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::cmsg_space;
 use rustix::io::Errno;
@@ -22,14 +23,17 @@ const LINE_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes that a slow owner may leave unread before reports are dropped.
 const UNREAD_BYTES: usize = 64 * 1024;
 /// Maximum descriptors that come with the first order.
-const DESCRIPTORS: usize = 4;
+const DESCRIPTORS: usize = 6;
+
+/// Time that the rest of a tree has to end by itself once its owner, or the program, is gone.
+pub(crate) const ORPHAN_GRACE: Duration = Duration::from_secs(1);
 
 /// An order of the owner.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Order {
-    /// Run this program; only valid as the first order. Its stdin, stdout and stderr come with it and, if there is one,
-    /// the lock that is held until the tree is empty.
+    /// Run this program; only valid as the first order. Its stdin, stdout and stderr come with it, the read ends of
+    /// both outputs and, if there is one, the lock that is held until the tree has ended.
     Start(Box<Start>),
     /// Send a signal to the program's group.
     Signal {
@@ -42,11 +46,39 @@ pub(crate) enum Order {
     Continue,
     /// Continue the processes of the program's group that are stopped. Causes no report.
     Wake,
-    /// End the whole tree.
+    /// End the tree, except for processes that are spared.
     End {
         /// The grace period in milliseconds; 0 kills immediately.
         grace_ms: u64,
+        /// The processes that are left running.
+        spare: Spare,
     },
+    /// Close the read end of an output, because its reader is gone: the program meets EPIPE.
+    CloseOutput {
+        /// `true` for stderr.
+        stderr: bool,
+    },
+    /// Leave a process and its descendants alone from now on: it owns a session of its own.
+    Exclude {
+        /// Its id.
+        pid: u32,
+        /// Its start time, in clock ticks since boot.
+        start_time: u64,
+    },
+}
+
+/// The processes that the end of a tree leaves running. Never the first process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Spare {
+    /// None.
+    Nothing,
+    /// Those in a session of their own.
+    OwnSession,
+    /// Those in a session of their own, and those that ignore HUP though the tree began without that.
+    Background,
+    /// All that are left once the first process has ended.
+    Everything,
 }
 
 /// The program to run.
@@ -62,8 +94,8 @@ pub(crate) struct Start {
     pub(crate) own_session: bool,
     /// The grace period of the rest of the tree once the owner or the program itself is gone.
     pub(crate) orphan_grace_ms: u64,
-    /// A file to remove once the tree is empty.
-    pub(crate) tidy: Option<OsString>,
+    /// The owner's socket, whose file is removed once the tree has ended.
+    pub(crate) socket: Option<OsString>,
 }
 
 /// A report of the supervisor.
@@ -102,6 +134,18 @@ pub(crate) enum Report {
     Ended {
         /// Its exit code or signal.
         status: Ended,
+        /// The other processes of its tree.
+        background: Vec<Background>,
+    },
+    /// The processes that are left after the program has changed.
+    Background {
+        /// The processes.
+        processes: Vec<Background>,
+    },
+    /// Background processes are being ended.
+    Ending {
+        /// The topmost processes of their trees.
+        processes: Vec<BackgroundProcess>,
     },
     /// Processes could not be ended in time.
     Escaped {
@@ -110,6 +154,61 @@ pub(crate) enum Report {
     },
     /// No process is left. The last report.
     Empty,
+    /// Only processes are left that are to stay. The last report.
+    Left {
+        /// The topmost processes of their trees.
+        processes: Vec<BackgroundProcess>,
+    },
+}
+
+/// A process of a tree whose first process has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Background {
+    pub(crate) process: BackgroundProcess,
+    pub(crate) kind: BackgroundKind,
+    /// `true` if it holds an output open.
+    pub(crate) holds_output: bool,
+}
+
+/// The way in which a background process is separate from its tree, the least separate first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum BackgroundKind {
+    /// It is not.
+    Attached,
+    /// It ignores HUP though the tree began without that.
+    IgnoresHangup,
+    /// It has a session of its own.
+    OwnSession,
+}
+
+impl BackgroundKind {
+    /// Returns `true` if such a process is spared.
+    pub(crate) fn is_spared(self, spare: Spare) -> bool {
+        match self {
+            Self::Attached => spare >= Spare::Everything,
+            Self::IgnoresHangup => spare >= Spare::Background,
+            Self::OwnSession => spare >= Spare::OwnSession,
+        }
+    }
+}
+
+/// A background process: one that was still running after its program had ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct BackgroundProcess {
+    /// Its id.
+    pub pid: u32,
+    /// Its start time, in clock ticks since boot, which together with the id identifies it.
+    pub start_time: u64,
+    /// The name of its program, as far as the system stores it.
+    pub name: String,
+}
+
+impl BackgroundProcess {
+    pub(crate) fn new(pid: u32, start_time: u64, name: String) -> Self {
+        Self { pid, start_time, name }
+    }
 }
 
 /// A step of starting the program.

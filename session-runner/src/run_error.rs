@@ -3,7 +3,7 @@
 use session_core::{ErrorCode, SessionError, SessionId};
 
 use crate::exit::TROUBLE;
-use crate::supervisor_client::LaunchError;
+use crate::supervisor::client::LaunchError;
 
 /// The reason why a program does not run as a session.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,147 @@
+//! Captures a program's output from its pipes: stores it, forwards it, and scans it for progress.
+//!
+//! Each stream has a thread of its own (`worker`), which blocks on a slow disk or on a reader that does not read. Then
+//! the pipe fills and the program waits, as with any pipe; only one buffer per stream is kept in memory. No failure here
+//! ends the program: output that could not be stored or forwarded is reported at the end.
+
+mod worker;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{oneshot, watch};
+
+pub(crate) use self::worker::{Activity, Captured, CapturedStream};
+use self::worker::{Shared, StreamPipe, Worker, lock};
+use super::storage::{OutputStream, OutputWriter};
+use crate::report::osc::TerminalProgress;
+
+/// Timeout and poll interval of waiting until the output of a stopped tree is stored and forwarded.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(300);
+const DRAIN_INTERVAL: Duration = Duration::from_millis(1);
+
+/// The capture threads of one program.
+#[derive(Debug)]
+pub(crate) struct Capture {
+    shared: Arc<Mutex<Shared>>,
+    /// The threads hold the other ends: closing one of these notifies them.
+    end: Option<OwnedFd>,
+    hurry: Option<OwnedFd>,
+    threads: Vec<oneshot::Receiver<()>>,
+    /// The pipes, for as long as the threads run.
+    pipes: Vec<Weak<StreamPipe>>,
+    progress: watch::Receiver<Option<TerminalProgress>>,
+    stored: watch::Receiver<u64>,
+    activity: watch::Receiver<Activity>,
+    start_offset: u64,
+}
+
+impl Capture {
+    /// Starts the threads. Without a writer, output is only forwarded.
+    pub(crate) fn start(
+        streams: Vec<CapturedStream>,
+        writer: Option<Box<dyn OutputWriter>>,
+        attempt: u32,
+    ) -> io::Result<Self> {
+        let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+        let ((end_seen, end), (hurry_seen, hurry)) = (pipe()?, pipe()?);
+        let length = writer.as_ref().map_or(0, |writer| writer.length().bytes);
+        let (progress_sender, progress) = watch::channel(None);
+        let (stored_sender, stored) = watch::channel(length);
+        let (activity_sender, activity) =
+            watch::channel(Activity { open: streams.len(), ..Activity::default() });
+        let shared = Arc::new(Mutex::new(Shared {
+            writer,
+            attempt,
+            captured: Captured::default(),
+            progress: progress_sender,
+            stored: stored_sender,
+            activity: activity_sender,
+        }));
+        let (mut threads, mut pipes) = (Vec::new(), Vec::new());
+        for source in streams {
+            let (done, wait) = oneshot::channel();
+            let name = match source.stream {
+                OutputStream::Stdout => "capture-stdout",
+                OutputStream::Stderr => "capture-stderr",
+            };
+            let (end, hurry) = (end_seen.try_clone()?, hurry_seen.try_clone()?);
+            let (mut worker, pipe) = Worker::new(source, Arc::clone(&shared), end, hurry);
+            let pipe = Arc::new(pipe);
+            pipes.push(Arc::downgrade(&pipe));
+            std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+                worker.run(&pipe);
+                // Closed before the end is reported: the receiver may count open descriptors.
+                drop((pipe, worker));
+                let _ = done.send(());
+            })?;
+            threads.push(wait);
+        }
+        let (end, hurry) = (Some(end), Some(hurry));
+        Ok(Self { shared, end, hurry, threads, pipes, progress, stored, activity, start_offset: length })
+    }
+
+    /// Watches the latest progress in the program's output.
+    pub(crate) fn progress(&self) -> watch::Receiver<Option<TerminalProgress>> {
+        self.progress.clone()
+    }
+
+    /// Watches the number of stored bytes.
+    pub(crate) fn stored(&self) -> watch::Receiver<u64> {
+        self.stored.clone()
+    }
+
+    /// Watches the state of the streams.
+    pub(crate) fn activity(&self) -> watch::Receiver<Activity> {
+        self.activity.clone()
+    }
+
+    /// Returns the offset at which the output of this capture begins.
+    pub(crate) const fn start_offset(&self) -> u64 {
+        self.start_offset
+    }
+
+    /// Returns `true` if all output so far is stored and forwarded.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.pipes.iter().filter_map(Weak::upgrade).all(|pipe| pipe.is_drained())
+    }
+
+    /// Waits briefly until the output of a stopped tree is stored and forwarded.
+    pub(crate) async fn wait_until_drained(&self) {
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
+        while Instant::now() < deadline && !self.is_drained() {
+            tokio::time::sleep(DRAIN_INTERVAL).await;
+        }
+    }
+
+    /// Makes the threads end once they have read and forwarded what is in the pipes. A reader may take any time.
+    pub(crate) fn stop_reading(&mut self) {
+        self.end = None;
+    }
+
+    /// Limits the time that readers have to take what is forwarded.
+    pub(crate) fn hurry(&mut self) {
+        self.hurry = None;
+    }
+
+    /// Waits until the threads have ended. The future may be dropped.
+    pub(crate) async fn ended(&mut self) {
+        while let Some(thread) = self.threads.last_mut() {
+            // An error is a thread that panicked: it has ended, too.
+            let _ = thread.await;
+            self.threads.pop();
+        }
+    }
+
+    /// Returns the totals, once the threads have ended, and closes the store.
+    pub(crate) fn take(&self) -> Captured {
+        let mut shared = lock(&self.shared);
+        shared.writer = None;
+        std::mem::take(&mut shared.captured)
+    }
+}
+
+#[cfg(test)]
+mod tests;

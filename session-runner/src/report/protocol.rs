@@ -1,0 +1,110 @@
+//! Requests of a program to its owner, and their responses: one line of JSON each.
+//!
+//! `{"report":{"percent":42,"step":"linking"}}` is answered by `{"ok":true}` or
+//! `{"error":{"code":"INVALID_ARGUMENT","message":"…"}}`. A connection may carry any number of them.
+
+use std::io;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use session_core::{ErrorCode, ProgressReport, Session, SessionState, StorageError};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+
+/// Maximum bytes of one request.
+pub(crate) const REQUEST_BYTES: u64 = 64 * 1024;
+/// Maximum characters of the message of a refusal.
+const MESSAGE_CHARS: usize = 500;
+/// Time after which a silent connection is closed to make room for another.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Request {
+    Report(ProgressReport),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Response {
+    Ok(bool),
+    Error(Refusal),
+}
+
+/// The reason why a request was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Refusal {
+    /// A stable error code.
+    pub(crate) code: String,
+    pub(crate) message: String,
+}
+
+impl Refusal {
+    /// Creates a refusal and truncates the message, which may repeat a long request: the other side reads a limited
+    /// number of bytes.
+    pub(crate) fn new(code: ErrorCode, message: impl AsRef<str>) -> Self {
+        let message = message.as_ref().chars().take(MESSAGE_CHARS).collect();
+        Self { code: code.as_str().to_owned(), message }
+    }
+}
+
+/// Answers requests until the child closes the connection, sends an incomplete or too long line, or stays silent for
+/// too long.
+pub(crate) async fn serve_connection<R, W, F, Fut>(read: R, mut write: W, handler: &F) -> io::Result<()>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+    F: Fn(ProgressReport) -> Fut,
+    Fut: Future<Output = Result<(), Refusal>>,
+{
+    let mut read = BufReader::new(read);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let mut limited = (&mut read).take(REQUEST_BYTES);
+        match tokio::time::timeout(IDLE_TIMEOUT, limited.read_until(b'\n', &mut line)).await {
+            Ok(Ok(1..)) => {}
+            Ok(Ok(0)) | Err(_) => return Ok(()),
+            Ok(Err(error)) => return Err(error),
+        }
+        let complete = line.ends_with(b"\n");
+        let result = if complete {
+            match serde_json::from_slice(&line) {
+                Ok(Request::Report(report)) => handler(report).await,
+                Err(error) => Err(Refusal::new(ErrorCode::InvalidArgument, error.to_string())),
+            }
+        } else {
+            let message = format!("a request is one line of at most {REQUEST_BYTES} bytes");
+            Err(Refusal::new(ErrorCode::LimitExceeded, message))
+        };
+        let response = match result {
+            Ok(()) => Response::Ok(true),
+            Err(refusal) => Response::Error(refusal),
+        };
+        let mut line = serde_json::to_vec(&response)?;
+        line.push(b'\n');
+        write.write_all(&line).await?;
+        if !complete {
+            return Ok(());
+        }
+    }
+}
+
+/// Accepts a progress report of a child, waiting while the session is paused.
+pub(crate) async fn accept_report(session: Session, report: ProgressReport) -> Result<(), Refusal> {
+    let mut view = session.watch();
+    while !session.progress().is_ended()
+        && matches!(view.borrow_and_update().state(), SessionState::Paused { .. })
+    {
+        if view.changed().await.is_err() {
+            break;
+        }
+    }
+    if session.progress().is_ended() {
+        return Err(Refusal::new(ErrorCode::Fenced, "the session has ended, or somebody else runs it"));
+    }
+    let reported = session.progress().report(report);
+    reported.map(|_changed| ()).map_err(|error| {
+        let error = StorageError::from(error);
+        Refusal::new(error.code(), error.to_string())
+    })
+}

@@ -1,0 +1,126 @@
+//! The state of a run: what has been requested of the program, what has happened to it, and what follows from that.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::child_state::LocalRequest;
+use crate::linger::Linger;
+use crate::outcome::EndReason;
+use crate::supervisor::messages::{BackgroundProcess, Ended, Escaped, Spare};
+
+/// Time after a stop signal in which the end of the program is taken for its result.
+const STOP_WINDOW: Duration = Duration::from_secs(10);
+/// The state of the run so far.
+#[derive(Debug, Default)]
+pub(crate) struct RunState {
+    pub(crate) phase: Phase,
+    pub(crate) tree: TreeState,
+    /// The request of the owner's process that is not fulfilled yet.
+    pub(crate) request: Option<LocalRequest>,
+    /// The reason why the program is being ended, if it is.
+    pub(crate) end_reason: Option<EndReason>,
+    /// `true` once the supervisor was ordered to end the tree.
+    pub(crate) end_is_ordered: bool,
+    /// The end of the first process, and the time that it took.
+    pub(crate) ended: Option<(Ended, Duration)>,
+    /// `true` once the log holds the end of the first process.
+    pub(crate) end_is_recorded: bool,
+    /// The wait after the end of the first process.
+    pub(crate) linger: Option<Linger>,
+    /// The time of the last stop signal.
+    pub(crate) stopped_at: Option<Instant>,
+    /// The pipes that are closed because their readers are gone.
+    pub(crate) readers_gone: [bool; 2],
+    pub(crate) escaped: Vec<Escaped>,
+    pub(crate) left_running: Vec<BackgroundProcess>,
+    pub(crate) ended_background: Vec<BackgroundProcess>,
+    /// `true` once the supervisor has reported the end of the tree.
+    pub(crate) tree_ended: bool,
+    /// Time spent running before `running_since`.
+    ran_for: Duration,
+    /// Start of the current running period; `None` while it is paused.
+    pub(crate) running_since: Option<Instant>,
+    /// The time of the next attempt, if a requested change could not be written to the log.
+    pub(crate) retry_at: Option<Instant>,
+}
+
+/// The phase of the run.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// A supervisor holds the tree.
+    #[default]
+    Supervised,
+    /// The tree has ended, and the rest of its output is read and delivered.
+    Delivering,
+    /// All output is delivered.
+    Delivered,
+}
+
+/// The run state of the process tree.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TreeState {
+    #[default]
+    Running,
+    Halting,
+    Halted,
+}
+
+impl RunState {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { running_since: Some(now), ..Self::default() }
+    }
+
+    pub(crate) const fn is_fenced(&self) -> bool {
+        matches!(self.end_reason, Some(EndReason::Fenced(_)))
+    }
+
+    /// Returns `true` if a stop signal was sent so recently that an end of the program may be its result.
+    pub(crate) fn was_stopped(&self, now: Instant) -> bool {
+        self.stopped_at.is_some_and(|at| now - at < STOP_WINDOW)
+    }
+
+    /// Takes note that the supervisor was ordered to end the tree. A program that has ended before keeps its own
+    /// outcome.
+    pub(crate) fn order_end(&mut self, end_reason: EndReason) {
+        let keep = match &end_reason {
+            EndReason::Cancelled { .. } | EndReason::Deadline(_) | EndReason::Dropped => {
+                self.end_reason.is_some() || self.ended.is_some()
+            }
+            EndReason::Fenced(_) => false,
+        };
+        if !keep {
+            self.end_reason = Some(end_reason);
+        }
+        self.end_is_ordered = true;
+    }
+
+    /// Returns the processes that an end for this reason leaves running.
+    pub(crate) const fn spared_by(&self, end_reason: &EndReason, keep_background: bool) -> Spare {
+        match (end_reason, keep_background, self.ended.is_some()) {
+            (EndReason::Cancelled { .. } | EndReason::Deadline(_), false, _) => Spare::Nothing,
+            (EndReason::Cancelled { .. } | EndReason::Deadline(_), true, false) => Spare::Background,
+            (EndReason::Cancelled { .. } | EndReason::Deadline(_), true, true) => Spare::Everything,
+            (EndReason::Dropped | EndReason::Fenced(_), ..) => Spare::OwnSession,
+        }
+    }
+
+    /// Returns the time of the next step of the wait after the end of the first process.
+    pub(crate) fn linger_at(&self) -> Option<Instant> {
+        let linger = self.linger.as_ref().filter(|_| self.phase == Phase::Supervised)?;
+        linger.notify_at().into_iter().chain(linger.until()).min()
+    }
+
+    /// Returns the time at which the attempt reaches its limit. Paused time is not counted.
+    pub(crate) fn deadline(&self, limit: Option<Duration>) -> Option<Instant> {
+        let running_since =
+            self.running_since.filter(|_| self.end_reason.is_none() && !self.end_is_ordered)?;
+        running_since.checked_add(limit?.saturating_sub(self.ran_for))
+    }
+
+    pub(crate) fn stop_clock(&mut self) {
+        if let Some(running_since) = self.running_since.take() {
+            self.ran_for += running_since.elapsed();
+        }
+    }
+}
