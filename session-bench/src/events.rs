@@ -13,6 +13,8 @@ pub(crate) fn command() -> SessionEvent {
         signal: None,
         duration_ms: 83_412,
         output_bytes: 120_332,
+        main: false,
+        stop: None,
     }
 }
 

@@ -13,7 +13,7 @@ pub use self::payload::{Origin, ProgressReport};
 
 use crate::config::SessionConfig;
 use crate::limits::{self, LimitError};
-use crate::owner::{Evidence, Owner};
+use crate::owner::{Evidence, Owner, Stop};
 use crate::reason::{Failure, PauseReason, SessionSummary};
 
 /// The format that this version writes.
@@ -105,8 +105,14 @@ events! {
         signal: Option<i32>,
         /// The run time in milliseconds.
         duration_ms: u64,
-        /// The size of its output in bytes, stored or not.
+        /// The size of its output so far in bytes, stored or not.
         output_bytes: u64,
+        /// `true` for the session's own program, whose end decides that of the session.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        main: bool,
+        /// The stop that led to this end, if one did: the session is then interrupted or stopped, and has not ended.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stop: Option<Stop>,
     }
     /// An analysis produced a result.
     AnalysisCompleted "analysis_completed" {
@@ -153,6 +159,11 @@ events! {
     by: String,
     /// `true` if the work is ended immediately, without a chance to stop by itself.
         force: bool,
+    }
+    /// A stop signal reached the owner: SIGTERM or SIGHUP. If the owner dies after it, the session was interrupted.
+    StopRequested "stop_requested" {
+    /// The number of the signal.
+        signal: i32,
     }
     /// The question that the work waits for was answered.
     InputProvided "input_provided" {
@@ -237,6 +248,7 @@ impl SessionEvent {
             | Self::PauseRequested { .. }
             | Self::ResumeRequested { .. }
             | Self::CancelRequested { .. }
+            | Self::StopRequested { .. }
             | Self::Paused { .. }
             | Self::Interrupted { .. }
             | Self::Failed { .. }
@@ -307,9 +319,11 @@ impl EventKind {
             | Self::AnalysisCompleted
             | Self::CheckpointSaved
             | Self::ProgressReported
-            | Self::Paused
-            | Self::Completed => Role::Owner,
-            Self::Noted | Self::Resumed | Self::Failed | Self::Cancelled => Role::OwnerOrClaimant,
+            | Self::StopRequested
+            | Self::Paused => Role::Owner,
+            Self::Noted | Self::Resumed | Self::Completed | Self::Failed | Self::Cancelled => {
+                Role::OwnerOrClaimant
+            }
             Self::Interrupted => Role::Recoverer,
         }
     }

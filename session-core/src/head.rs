@@ -12,7 +12,7 @@ use crate::event::{Origin, ProgressReport, Role, SessionEvent};
 use crate::id::SessionId;
 use crate::limits::{HEAD_ID, HEAD_TEXT};
 use crate::machine::{Lifecycle, Requests, SessionState, TransitionError};
-use crate::owner::Owner;
+use crate::owner::{Owner, OwnerLoss};
 use crate::reason::SessionSummary;
 use crate::record::{Record, Tip};
 use crate::text::cut;
@@ -268,7 +268,9 @@ impl Head {
                 self.deaths = 0;
             }
             SessionEvent::ProgressReported { report } => self.progressed(report),
-            SessionEvent::Interrupted { evidence } if evidence.is_death() => {
+            SessionEvent::Interrupted { evidence }
+                if evidence.is_death() && self.lifecycle.loss == Some(OwnerLoss::Crashed) =>
+            {
                 self.deaths = self.deaths.saturating_add(1);
             }
             SessionEvent::Failed { error } => {
@@ -285,6 +287,7 @@ impl Head {
             | SessionEvent::PauseRequested { .. }
             | SessionEvent::ResumeRequested { .. }
             | SessionEvent::CancelRequested { .. }
+            | SessionEvent::StopRequested { .. }
             | SessionEvent::InputProvided { .. }
             | SessionEvent::Paused { .. }
             | SessionEvent::Interrupted { .. }

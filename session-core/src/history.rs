@@ -72,6 +72,7 @@ impl WorkHistory {
             signal,
             duration_ms,
             output_bytes,
+            ..
         } = &record.event
         {
             let executed = ExecutedCommand {

@@ -101,17 +101,19 @@ pub use event::{ChangeKind, Changes, Commit, EventKind, FileChange, Origin, Prog
 pub use head::{Head, PersistedSession, Totals};
 pub use history::{ExecutedCommand, WorkHistory};
 pub use id::{InstanceId, InvalidId, SessionId};
-pub use machine::{CancelRequest, PauseRequest, Requests, SessionState, StateName, TransitionError};
+pub use machine::{
+    CancelRequest, PauseRequest, ProgramEnd, Requests, SessionState, StateName, StopRequest, TransitionError,
+};
 pub use manager::{
     Ending, Events, InMemorySessionManager, ManagerOptions, ObservableSessionManager, ObserverHealth,
     PersistentSessionManager, ProgressWatch, RecoveryOptions, RequestHandling, Session, SessionList,
     SessionManager, SessionManagerExt, SessionReport, WorkError, WorkHandler,
 };
 pub use observer::{EventContext, SessionObserver};
-pub use owner::{Evidence, Owner};
+pub use owner::{Evidence, Owner, OwnerLoss, Stop, StopSource};
 pub use presence::Liveness;
 pub use progress::{ProgressTracker, SessionProgress, format_progress, format_sessions};
-pub use reason::{Failure, FailureCause, PauseReason, SessionSummary};
+pub use reason::{Failure, FailureCause, Interruption, PauseReason, SessionSummary};
 pub use record::{Record, StoredRecord};
 pub use recovery_report::{CrashedSession, CrashedSessions, RecoveryOutcome, RecoveryReport};
 pub use storage::{Durability, ListOrder, SessionFilter, StorageError};

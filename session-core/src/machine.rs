@@ -1,17 +1,19 @@
 //! The state machine: one pure function that returns the next state of a session, or the reason why a record may not
 //! follow. Live changes, replay, recovery, import and `verify` all call it. The table of allowed events is in `table`.
 
+mod program_end;
 mod state;
 mod table;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::program_end::{ProgramEnd, StopRequest};
 pub use self::state::{SessionState, StateName};
 pub use self::table::{Rule, rule};
 
 use crate::event::{EventKind, Role, SessionEvent};
-use crate::owner::Owner;
-use crate::reason::PauseReason;
+use crate::owner::{Owner, OwnerLoss};
+use crate::reason::{Interruption, PauseReason};
 use crate::record::Record;
 
 /// A pending pause request.
@@ -94,6 +96,15 @@ pub struct Lifecycle {
     /// The pending requests.
     #[serde(default)]
     pub requests: Requests,
+    /// The way in which the last owner was lost, while there is no new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<OwnerLoss>,
+    /// The first stop signal that reached the owner in this attempt, if it was SIGTERM or SIGHUP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_requested: Option<StopRequest>,
+    /// The end of the session's own program in this attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program_end: Option<ProgramEnd>,
 }
 
 /// The reason why a record may not follow.
@@ -224,6 +235,9 @@ impl Lifecycle {
             iterations_completed: 0,
             iteration_open: false,
             requests: Requests { pause: None, resume: None, cancel: None, answer: None },
+            loss: None,
+            stop_requested: None,
+            program_end: None,
         }
     }
 
@@ -236,6 +250,8 @@ impl Lifecycle {
         let (found, expected) = (record.envelope.attempt, self.attempt_for(record.event.kind()));
         let fenced = match (record.event.kind().role(), &record.event, &self.owner) {
             (Role::Owner, _, None) => true,
+            // As long as the program had not succeeded, only its owner can complete the session.
+            (_, SessionEvent::Completed { .. }, None) => found != expected || !self.program_succeeded(),
             (Role::OwnerOrClaimant, SessionEvent::Resumed { owner }, Some(current)) => {
                 found != expected || owner.instance != current.instance
             }
@@ -264,6 +280,7 @@ impl Lifecycle {
                 matches!(&self.state, SessionState::Paused { reason: PauseReason::AwaitingInput(_) })
             }
             Rule::Owned => self.owner.is_some(),
+            Rule::ProgramSucceeded => self.owner.is_none() && self.program_succeeded(),
         }
     }
 
@@ -279,6 +296,14 @@ impl Lifecycle {
     fn apply_event(&mut self, record: &Record) -> Result<bool, TransitionError> {
         match &record.event {
             SessionEvent::Created { .. } => return Err(self.illegal(EventKind::Created)),
+            SessionEvent::CommandExecuted { main: true, exit_code, signal, stop, .. } => {
+                let (exit_code, signal, stop) = (*exit_code, *signal, *stop);
+                self.program_end = Some(ProgramEnd { exit_code, signal, stop, at: record.envelope.at });
+            }
+            SessionEvent::StopRequested { signal } => {
+                let request = StopRequest { signal: *signal, at: record.envelope.at };
+                self.stop_requested.get_or_insert(request);
+            }
             SessionEvent::CommandExecuted { .. }
             | SessionEvent::AnalysisCompleted { .. }
             | SessionEvent::CheckpointSaved { .. }
@@ -303,6 +328,9 @@ impl Lifecycle {
             },
             SessionEvent::InputProvided { .. } => self.requests.answer = Some(record.envelope.seq),
             SessionEvent::Started { owner } | SessionEvent::Resumed { owner } => {
+                if self.owner.is_none() {
+                    (self.loss, self.stop_requested, self.program_end) = (None, None, None);
+                }
                 self.attempt = record.envelope.attempt;
                 self.owner = Some(owner.clone());
                 self.state = SessionState::Running { iteration: self.iteration };
@@ -313,11 +341,13 @@ impl Lifecycle {
                 self.clear_requests();
             }
             SessionEvent::Interrupted { evidence } => {
+                let kind = self.loss_by(evidence);
                 self.owner = None;
+                self.loss = Some(kind);
                 self.iteration_open = false;
                 if matches!(self.state, SessionState::Running { .. }) {
-                    self.state =
-                        SessionState::Paused { reason: PauseReason::Interrupted(evidence.to_string()) };
+                    let interruption = Interruption::new(kind, evidence.to_string());
+                    self.state = SessionState::Paused { reason: PauseReason::Interrupted(interruption) };
                 }
             }
             SessionEvent::Completed { summary } => {
@@ -343,6 +373,7 @@ impl Lifecycle {
         self.owner = None;
         self.iteration_open = false;
         self.requests = Requests::default();
+        (self.loss, self.stop_requested, self.program_end) = (None, None, None);
     }
 }
 

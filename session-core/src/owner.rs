@@ -67,6 +67,71 @@ impl fmt::Display for Owner {
     }
 }
 
+/// The way in which a session lost its owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum OwnerLoss {
+    /// The owner is proven dead, or was declared dead.
+    Crashed,
+    /// SIGTERM, SIGHUP or a shutdown reached the owner.
+    Interrupted,
+    /// A person ended the attempt: by a key, SIGINT or SIGQUIT. Only a person resumes it.
+    Stopped,
+    /// The work was dropped in a living process.
+    Dropped,
+}
+
+impl OwnerLoss {
+    /// Returns the name, as written in logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Crashed => "crashed",
+            Self::Interrupted => "interrupted",
+            Self::Stopped => "stopped",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
+/// The origin of a stop signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum StopSource {
+    /// A key of the session's terminal: Ctrl-C, Ctrl-\\.
+    Key,
+    /// A signal that came through the owner.
+    Signal,
+}
+
+/// A stop signal that ended an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Stop {
+    /// The number of the signal.
+    pub signal: i32,
+    /// Its origin.
+    pub by: StopSource,
+}
+
+impl Stop {
+    /// The number of SIGINT.
+    const INT: i32 = 2;
+    /// The number of SIGQUIT.
+    const QUIT: i32 = 3;
+
+    /// Returns how a session is lost whose owner got this signal: a person sends SIGINT and SIGQUIT, the system SIGTERM
+    /// and SIGHUP.
+    #[must_use]
+    pub const fn loss(self) -> OwnerLoss {
+        match self.signal {
+            Self::INT | Self::QUIT => OwnerLoss::Stopped,
+            _ => OwnerLoss::Interrupted,
+        }
+    }
+}
+
 /// The evidence that an owner no longer has its session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -83,6 +148,8 @@ pub enum Evidence {
     },
     /// The owner shut down in an orderly way and released the session.
     Shutdown,
+    /// A person stopped the attempt.
+    Stopped(Stop),
     /// The work's future was dropped by the program that drove it.
     Dropped,
     /// A person declared the owner dead, without proof.
@@ -100,7 +167,7 @@ impl Evidence {
     pub const fn is_death(&self) -> bool {
         match self {
             Self::LockReleased | Self::ProcessGone | Self::Rebooted { .. } => true,
-            Self::Shutdown | Self::Dropped | Self::Forced { .. } | Self::Repaired => false,
+            Self::Shutdown | Self::Stopped(_) | Self::Dropped | Self::Forced { .. } | Self::Repaired => false,
         }
     }
 }
@@ -109,7 +176,7 @@ impl Evidence {
     /// Returns `true` if the owner itself released the session, and so was alive until then.
     pub(crate) const fn is_from_owner(&self) -> bool {
         match self {
-            Self::Shutdown | Self::Dropped => true,
+            Self::Shutdown | Self::Stopped(_) | Self::Dropped => true,
             Self::LockReleased
             | Self::ProcessGone
             | Self::Rebooted { .. }
@@ -126,6 +193,12 @@ impl fmt::Display for Evidence {
             Self::ProcessGone => f.write_str("its owner's process no longer exists"),
             Self::Rebooted { .. } => f.write_str("the machine was restarted"),
             Self::Shutdown => f.write_str("its owner shut down"),
+            Self::Stopped(Stop { signal, by: StopSource::Key }) => {
+                write!(f, "a person stopped it by a key (signal {signal})")
+            }
+            Self::Stopped(Stop { signal, by: StopSource::Signal }) => {
+                write!(f, "a person stopped it (signal {signal})")
+            }
             Self::Dropped => f.write_str("its work was dropped"),
             Self::Forced { by } => write!(f, "declared dead by {by}, without proof"),
             Self::Repaired => f.write_str("its log was repaired with loss"),

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use crate::owner::OwnerLoss;
 use crate::text::cut;
 
 /// The reason of a pause, with a text for people.
@@ -17,7 +18,7 @@ pub enum PauseReason {
     /// The work waits for an answer; the text is the question.
     AwaitingInput(String),
     /// The owner died or released the session.
-    Interrupted(String),
+    Interrupted(Interruption),
     /// A budget is exhausted.
     Limit(String),
 }
@@ -29,7 +30,7 @@ impl PauseReason {
         match self {
             Self::Requested(text)
             | Self::AwaitingInput(text)
-            | Self::Interrupted(text)
+            | Self::Interrupted(Interruption { text, .. })
             | Self::Limit(text) => text,
         }
     }
@@ -38,7 +39,9 @@ impl PauseReason {
         match self {
             Self::Requested(text) => Self::Requested(cut(text, limit)),
             Self::AwaitingInput(text) => Self::AwaitingInput(cut(text, limit)),
-            Self::Interrupted(text) => Self::Interrupted(cut(text, limit)),
+            Self::Interrupted(Interruption { kind, text }) => {
+                Self::Interrupted(Interruption { kind: *kind, text: cut(text, limit) })
+            }
             Self::Limit(text) => Self::Limit(cut(text, limit)),
         }
     }
@@ -49,12 +52,56 @@ impl fmt::Display for PauseReason {
         let kind = match self {
             Self::Requested(_) => "requested",
             Self::AwaitingInput(_) => "waiting for input",
-            Self::Interrupted(_) => "interrupted",
+            Self::Interrupted(Interruption { kind, .. }) => kind.unwrap_or(OwnerLoss::Interrupted).name(),
             Self::Limit(_) => "limit reached",
         };
         match self.text() {
             "" => f.write_str(kind),
             text => write!(f, "{kind}: {text}"),
+        }
+    }
+}
+
+/// A pause that began with the loss of the owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredInterruption", into = "StoredInterruption")]
+pub struct Interruption {
+    /// The way in which the owner was lost; `None` in logs that do not record it.
+    pub kind: Option<OwnerLoss>,
+    /// The evidence, as a text for people.
+    pub text: String,
+}
+
+impl Interruption {
+    /// Creates an interruption.
+    #[must_use]
+    pub fn new(kind: OwnerLoss, text: impl Into<String>) -> Self {
+        Self { kind: Some(kind), text: text.into() }
+    }
+}
+
+/// An interruption in a log: the text alone if its kind is not recorded.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum StoredInterruption {
+    Text(String),
+    Full { kind: OwnerLoss, text: String },
+}
+
+impl From<StoredInterruption> for Interruption {
+    fn from(stored: StoredInterruption) -> Self {
+        match stored {
+            StoredInterruption::Text(text) => Self { kind: None, text },
+            StoredInterruption::Full { kind, text } => Self { kind: Some(kind), text },
+        }
+    }
+}
+
+impl From<Interruption> for StoredInterruption {
+    fn from(Interruption { kind, text }: Interruption) -> Self {
+        match kind {
+            None => Self::Text(text),
+            Some(kind) => Self::Full { kind, text },
         }
     }
 }

@@ -43,7 +43,9 @@ pub struct CrashedSessions {
 pub enum RecoveryOutcome {
     /// Cancelled, because a cancellation had been requested.
     Cancelled,
-    /// Failed, by policy or because its owners had died too often.
+    /// Completed, because its program had ended with exit code 0.
+    Completed,
+    /// Failed: its program had, or by policy, or because its owners had died too often.
     Failed,
     /// Paused, to be resumed later.
     Paused,

@@ -205,6 +205,8 @@ fn scripts() -> Vec<Script> {
                         signal: None,
                         duration_ms: 1200,
                         output_bytes: 77,
+                        main: false,
+                        stop: None,
                     },
                     SessionEvent::AnalysisCompleted { results: json!({ "findings": 3 }) },
                     SessionEvent::IterationCompleted { number: 1, changes: changes() },

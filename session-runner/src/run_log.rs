@@ -48,6 +48,8 @@ impl RunLog {
             signal: ended.signal(),
             duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             output_bytes,
+            main: false,
+            stop: None,
         })
     }
 }

@@ -64,6 +64,8 @@ async fn the_history_names_distinct_files_and_last_commands() {
             signal: (number % 2 == 1).then_some(9),
             duration_ms: number,
             output_bytes: 7,
+            main: false,
+            stop: None,
         });
         let mut changes = Changes::new()
             .file(FileChange::modified("src/lib.rs").lines(2, 1))

@@ -20,6 +20,8 @@ pub enum Rule {
     AwaitingInput,
     /// If the session has an owner.
     Owned,
+    /// If the session has no owner, and its program had ended with exit code 0, not by a stop.
+    ProgramSucceeded,
 }
 
 /// Returns the rule for a kind of event in a state; `None` is the session that does not exist yet.
@@ -47,6 +49,7 @@ pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
             | E::ProgressReported
             | E::PauseRequested
             | E::ResumeRequested
+            | E::StopRequested
             | E::InputProvided
             | E::Paused
             | E::Interrupted
@@ -65,6 +68,7 @@ pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
             | E::Noted
             | E::PauseRequested
             | E::CancelRequested
+            | E::StopRequested
             | E::Paused
             | E::Interrupted
             | E::Completed
@@ -77,9 +81,17 @@ pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
 
         (Some(S::Paused), E::InputProvided) => Rule::AwaitingInput,
         (Some(S::Paused), E::Interrupted) => Rule::Owned,
+        (Some(S::Paused), E::Completed) => Rule::ProgramSucceeded,
         (
             Some(S::Paused),
-            E::Noted | E::ResumeRequested | E::CancelRequested | E::Resumed | E::Failed | E::Cancelled,
+            E::Noted
+            | E::CommandExecuted
+            | E::StopRequested
+            | E::ResumeRequested
+            | E::CancelRequested
+            | E::Resumed
+            | E::Failed
+            | E::Cancelled,
         ) => Rule::Legal,
         (
             Some(S::Paused),
@@ -87,13 +99,11 @@ pub const fn rule(state: Option<StateName>, kind: EventKind) -> Rule {
             | E::Started
             | E::IterationStarted
             | E::IterationCompleted
-            | E::CommandExecuted
             | E::AnalysisCompleted
             | E::CheckpointSaved
             | E::ProgressReported
             | E::PauseRequested
-            | E::Paused
-            | E::Completed,
+            | E::Paused,
         ) => Rule::Illegal,
 
         (Some(S::Completed | S::Failed | S::Cancelled), _) => Rule::Illegal,

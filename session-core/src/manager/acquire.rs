@@ -7,11 +7,12 @@ use super::locked_session::LockedSession;
 use super::owned_session::{OwnedSession, RestoredState};
 use super::session::Session;
 use super::sync_loop::sync_loop;
-use crate::error::{Result, SessionError};
+use crate::error::{FailureError, Result, SessionError};
 use crate::event::SessionEvent;
 use crate::head::Head;
 use crate::id::SessionId;
 use crate::log_writer::LogWriter;
+use crate::machine::{CancelRequest, ProgramEnd};
 use crate::owner::Owner;
 use crate::storage::Durability;
 
@@ -42,21 +43,23 @@ pub(crate) async fn acquire(engine: &Arc<Engine>, id: SessionId, how: Acquire) -
         locked.append_as_owner(Durability::Flushed, |_| Ok(vec![how.event(me.clone())])).await?;
         return Ok(Session::new(Arc::clone(engine), owned));
     }
-    let mut cancelled = None;
+    let mut ended = None;
     let mut answer = None;
     let tail = locked
         .append_as_claimant(|head, owner_status| {
             owner_status.check_unowned(head)?;
-            cancelled.clone_from(&head.lifecycle.requests.cancel);
+            ended = ending_of_unowned(head);
             answer = head.lifecycle.requests.answer;
-            Ok(match &cancelled {
-                Some(request) => vec![SessionEvent::Cancelled { reason: request.reason.clone() }],
-                None => vec![how.event(me.clone())],
-            })
+            Ok(vec![ended.clone().unwrap_or_else(|| how.event(me.clone()))])
         })
         .await?;
-    if let Some(request) = cancelled {
-        return Err(SessionError::Cancelled { reason: request.reason });
+    match ended {
+        None => {}
+        Some(SessionEvent::Cancelled { reason }) => return Err(SessionError::Cancelled { reason }),
+        Some(SessionEvent::Failed { error }) => {
+            return Err(SessionError::Failed { id, source: FailureError(error) });
+        }
+        Some(_) => return Err(SessionError::AlreadyCompleted { id }),
     }
     let restored = restore_state(&engine.writer, &tail.head, answer).await?;
     let (clock, runtime) = (Arc::clone(engine.writer.clock()), tokio::runtime::Handle::current());
@@ -64,6 +67,13 @@ pub(crate) async fn acquire(engine: &Arc<Engine>, id: SessionId, how: Acquire) -
     locked.adopt(Arc::clone(&owned), tail);
     tokio::spawn(sync_loop(Arc::downgrade(engine), Arc::downgrade(&owned)));
     Ok(Session::new(Arc::clone(engine), owned))
+}
+
+/// Returns the ending that a session gets from the next process that claims it, if its log has decided that.
+fn ending_of_unowned(head: &Head) -> Option<SessionEvent> {
+    let cancelled = |request: &CancelRequest| SessionEvent::Cancelled { reason: request.reason.clone() };
+    let result = head.lifecycle.result_of_program().map(ProgramEnd::ending);
+    result.or_else(|| head.lifecycle.requests.cancel.as_ref().map(cancelled))
 }
 
 async fn restore_state(writer: &LogWriter, head: &Head, answer: Option<u64>) -> Result<RestoredState> {

@@ -93,6 +93,10 @@ impl fmt::Debug for ObservableSessionManager {
 
 #[async_trait]
 impl SessionManager for ObservableSessionManager {
+    async fn create_session(&self, config: SessionConfig) -> Result<SessionId> {
+        self.inner.create_session(config).await
+    }
+
     async fn create_session_from(&self, config: SessionConfig, origin: Option<Origin>) -> Result<SessionId> {
         self.inner.create_session_from(config, origin).await
     }
@@ -133,6 +137,10 @@ impl SessionManager for ObservableSessionManager {
         self.inner.provide_input(id, value).await
     }
 
+    async fn get_state(&self, id: SessionId) -> Result<SessionState> {
+        self.inner.get_state(id).await
+    }
+
     async fn get_progress(&self, id: SessionId) -> Result<SessionProgress> {
         self.inner.get_progress(id).await
     }
@@ -147,6 +155,10 @@ impl SessionManager for ObservableSessionManager {
 
     async fn get_head(&self, id: SessionId) -> Result<Head> {
         self.inner.get_head(id).await
+    }
+
+    async fn list_active_sessions(&self) -> Result<SessionList> {
+        self.inner.list_active_sessions().await
     }
 
     async fn list_sessions(&self, filter: SessionFilter) -> Result<SessionList> {
@@ -171,6 +183,10 @@ impl SessionManager for ObservableSessionManager {
 
     async fn cleanup(&self, max_age: Option<Duration>) -> Result<Vec<SessionId>> {
         self.inner.cleanup(max_age).await
+    }
+
+    async fn save_checkpoint(&self, id: SessionId, state: Value) -> Result<Tip> {
+        self.inner.save_checkpoint(id, state).await
     }
 
     async fn restore_session(&self, id: SessionId) -> Result<PersistedSession> {

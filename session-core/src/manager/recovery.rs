@@ -12,12 +12,12 @@ use super::run::{WorkError, run_work};
 use super::session::Session;
 use crate::config::RecoveryPolicy;
 use crate::error::{Result, SessionError};
-use crate::event::SessionEvent;
+use crate::event::{EventKind, SessionEvent};
 use crate::head::Head;
 use crate::id::{InstanceId, SessionId};
 use crate::log_writer::Decide;
 use crate::machine::SessionState;
-use crate::owner::Evidence;
+use crate::owner::{Evidence, OwnerLoss};
 use crate::presence::Liveness;
 use crate::reason::{Failure, FailureCause, PauseReason, SessionSummary};
 use crate::recovery_report::{CrashedSession, CrashedSessions, RecoveryOutcome, RecoveryReport};
@@ -118,7 +118,7 @@ impl Recovery {
         Self { engine, handlers, max_attempts }
     }
 
-    /// Returns all sessions that lost their owner and were not resumed since, except those that were paused on request.
+    /// Returns all sessions that lost their owner and were not resumed since, except those that a person paused or stopped.
     pub(crate) async fn crashed(&self) -> Result<CrashedSessions> {
         let mut known = HashMap::new();
         let page = self.engine.storage().list_all(&SessionFilter::active()).await?;
@@ -129,6 +129,8 @@ impl Recovery {
                 | SessionState::Completed { .. }
                 | SessionState::Failed { .. }
                 | SessionState::Cancelled { .. } => None,
+                // Only a person resumes it.
+                SessionState::Paused { .. } if head.lifecycle.loss == Some(OwnerLoss::Stopped) => None,
                 // The loss is in the log.
                 SessionState::Paused { .. } if head.lifecycle.owner.is_none() => {
                     match self.last_interruption(&head).await {
@@ -141,7 +143,8 @@ impl Recovery {
                     }
                 }
                 SessionState::Created | SessionState::Running { .. } | SessionState::Paused { .. } => {
-                    self.evidence(&head, &mut known).await?
+                    let evidence = self.evidence(&head, &mut known).await?;
+                    evidence.filter(|evidence| head.lifecycle.loss_by(evidence) != OwnerLoss::Stopped)
                 }
             };
             if let Some(evidence) = evidence {
@@ -311,7 +314,8 @@ fn plan(
     resumable: bool,
 ) -> Plan {
     let owned = head.lifecycle.owner.is_some();
-    let died = evidence.as_ref().is_some_and(Evidence::is_death) && owned;
+    let loss = evidence.as_ref().filter(|_| owned).map(|evidence| head.lifecycle.loss_by(evidence));
+    let died = evidence.as_ref().is_some_and(Evidence::is_death) && loss == Some(OwnerLoss::Crashed);
     let deaths = head.deaths.saturating_add(u32::from(died));
     let why = evidence.as_ref().map_or_else(|| "interrupted".to_owned(), ToString::to_string);
     let interrupted: Vec<SessionEvent> = if owned {
@@ -320,12 +324,34 @@ fn plan(
         Vec::new()
     };
     let and = |event: SessionEvent| interrupted.iter().cloned().chain([event]).collect();
+    let paused = |interrupted: Vec<SessionEvent>| {
+        if interrupted.is_empty() {
+            Plan::Nothing
+        } else {
+            Plan::Append(interrupted, RecoveryOutcome::Paused)
+        }
+    };
     let crash = |message: String| SessionEvent::Failed { error: Failure::new(FailureCause::Crash, message) };
+    if let Some(end) = head.lifecycle.result_of_program() {
+        let ending = end.ending();
+        let completed = ending.kind() == EventKind::Completed;
+        let outcome = if completed { RecoveryOutcome::Completed } else { RecoveryOutcome::Failed };
+        return Plan::Append(and(ending), outcome);
+    }
     if let Some(request) = &head.lifecycle.requests.cancel {
         return Plan::Append(
             and(SessionEvent::Cancelled { reason: request.reason.clone() }),
             RecoveryOutcome::Cancelled,
         );
+    }
+    // What a person stopped or paused, only a person resumes.
+    let by_person = loss.or(head.lifecycle.loss) == Some(OwnerLoss::Stopped)
+        || matches!(
+            head.state(),
+            SessionState::Paused { reason: PauseReason::Requested(_) | PauseReason::Limit(_) }
+        );
+    if by_person {
+        return paused(interrupted);
     }
     if deaths >= max_attempts && max_attempts > 0 {
         let message = format!("its owner died {deaths} times without progress; the last time: {why}");
@@ -337,7 +363,6 @@ fn plan(
         RecoveryPolicy::Resume if resumable => {
             Plan::Acquire(if created { Acquire::Start } else { Acquire::Resume })
         }
-        RecoveryPolicy::Pause | RecoveryPolicy::Resume if interrupted.is_empty() => Plan::Nothing,
-        RecoveryPolicy::Pause | RecoveryPolicy::Resume => Plan::Append(interrupted, RecoveryOutcome::Paused),
+        RecoveryPolicy::Pause | RecoveryPolicy::Resume => paused(interrupted),
     }
 }

@@ -8,10 +8,10 @@ use super::ownership::OwnerStatus;
 use super::request_handling::RequestHandling;
 use super::session::{Session, check_work_event, durability_of, finish};
 use crate::error::{Result, SessionError};
-use crate::event::{Role, SessionEvent};
+use crate::event::{EventKind, Role, SessionEvent};
 use crate::head::Head;
 use crate::id::SessionId;
-use crate::machine::{CancelRequest, SessionState, StateName};
+use crate::machine::{CancelRequest, ProgramEnd, SessionState, StateName};
 use crate::reason::{Failure, PauseReason, SessionSummary};
 use crate::record::Tip;
 use crate::storage::Durability;
@@ -51,7 +51,10 @@ async fn append_unowned(
 ) -> Result<Tip> {
     let decide = |head: &Head| {
         let id = head.id;
-        let claimant_may_append = |event: &SessionEvent| event.kind().role() == Role::OwnerOrClaimant;
+        // A program's result is appended by the recovery, not by a call.
+        let claimant_may_append = |event: &SessionEvent| {
+            event.kind().role() == Role::OwnerOrClaimant && event.kind() != EventKind::Completed
+        };
         match (&head.lifecycle.owner, head.state().name()) {
             (Some(owner), _) => Err(SessionError::Fenced { id, what: format!("{owner} owns it") }),
             (None, StateName::Paused) if !events.iter().all(claimant_may_append) => {
@@ -103,9 +106,14 @@ pub(crate) async fn cancel(engine: &Engine, id: SessionId, request: CancelReques
         let answer = request_handling.manager_cancels(force).then(|| cancelled.clone());
         Ok([asked.clone()].into_iter().chain(answer).collect())
     };
-    let elsewhere = |_: &Head, owner_status: &OwnerStatus| {
+    let elsewhere = |head: &Head, owner_status: &OwnerStatus| {
+        // A program that had ended before keeps its own result.
+        let result = head.lifecycle.result_of_program().map(ProgramEnd::ending);
         Ok(match owner_status {
             OwnerStatus::Foreign { .. } => vec![asked.clone()],
+            OwnerStatus::Unowned | OwnerStatus::Mine | OwnerStatus::Orphaned(_) if result.is_some() => {
+                result.into_iter().collect()
+            }
             OwnerStatus::Unowned | OwnerStatus::Mine | OwnerStatus::Orphaned(_) => {
                 vec![asked.clone(), cancelled.clone()]
             }

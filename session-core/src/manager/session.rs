@@ -390,6 +390,27 @@ impl Session {
         self.finish(last.into_iter().chain([ending]).collect()).await
     }
 
+    /// Records the end of the session's own program, also while the session is paused. If the owner dies after it, whichever
+    /// process finds the session ends it with this result, unless `stop` names the stop that led to it.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for an event other than `command_executed` with `main`; those of [`complete`](Self::complete).
+    pub async fn record_program_end(&self, executed: SessionEvent) -> Result<Tip> {
+        if !matches!(executed, SessionEvent::CommandExecuted { main: true, .. }) {
+            let what = format!("`{}` is not the end of the session's program", executed.kind());
+            return Err(SessionError::InvalidArgument { what });
+        }
+        self.append(Durability::Flushed, |_| Ok(vec![executed.clone()])).await
+    }
+
+    /// Records that SIGTERM or SIGHUP reached this process: if it dies now, the session was interrupted and did not crash.
+    ///
+    /// # Errors
+    /// Those of [`complete`](Self::complete).
+    pub async fn record_stop_request(&self, signal: i32) -> Result<Tip> {
+        self.append(Durability::Flushed, |_| Ok(vec![SessionEvent::StopRequested { signal }])).await
+    }
+
     /// Releases the session without ending it, to be resumed later.
     ///
     /// # Errors
@@ -516,7 +537,10 @@ pub(super) async fn finish(
 ) -> Result<()> {
     let me = engine.identity.me().await?.clone();
     let needs_running = |event: &SessionEvent| {
-        !matches!(event.kind(), EventKind::Noted | EventKind::Failed | EventKind::Cancelled)
+        !matches!(
+            event.kind(),
+            EventKind::Noted | EventKind::CommandExecuted | EventKind::Failed | EventKind::Cancelled
+        )
     };
     let decide = |head: &Head| {
         let resumed = SessionEvent::Resumed { owner: me.clone() };
@@ -555,6 +579,7 @@ pub(super) fn check_work_event(kind: EventKind) -> Result<()> {
         | EventKind::PauseRequested
         | EventKind::ResumeRequested
         | EventKind::CancelRequested
+        | EventKind::StopRequested
         | EventKind::InputProvided
         | EventKind::Paused
         | EventKind::Interrupted

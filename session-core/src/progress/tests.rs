@@ -606,6 +606,8 @@ fn totals_of_the_log_are_shown() {
             signal: exit_code.is_none().then_some(9),
             duration_ms: 1,
             output_bytes: 0,
+            main: false,
+            stop: None,
         });
     }
     let changes = Changes::totals(1, 2, 3, 4);

@@ -8,7 +8,7 @@ use crate::head::{Head, PersistedSession};
 use crate::history::WorkHistory;
 use crate::id::SessionId;
 use crate::machine::SessionState;
-use crate::reason::PauseReason;
+use crate::reason::{Interruption, PauseReason};
 use crate::record::{Record, StoredRecord};
 
 pub(super) async fn load<S>(storage: &S, id: SessionId) -> Result<PersistedSession, StorageError>
@@ -88,9 +88,10 @@ where
             // Other pauses outlive an `interrupted`, which then only removes their owner.
             (
                 SessionEvent::Interrupted { evidence },
-                SessionState::Paused { reason: PauseReason::Interrupted(_) },
+                SessionState::Paused { reason: PauseReason::Interrupted(Interruption { kind, .. }) },
             ) => {
-                return Ok(SessionState::Paused { reason: PauseReason::Interrupted(evidence.to_string()) });
+                let interruption = Interruption { kind: *kind, text: evidence.to_string() };
+                return Ok(SessionState::Paused { reason: PauseReason::Interrupted(interruption) });
             }
             _ => revision -= 1,
         }

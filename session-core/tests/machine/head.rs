@@ -45,6 +45,8 @@ fn largest() -> Log {
         signal: Some(i32::MIN),
         duration_ms: 0,
         output_bytes: 0,
+        main: false,
+        stop: None,
     });
     grown.push(SessionEvent::CheckpointSaved { state: json!(null), resumable: true });
     let mut report = ProgressReport::new().step(&long).phase(&long);

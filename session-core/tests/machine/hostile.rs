@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use session_core::{
-    Changes, Commit, Evidence, ExecutionMode, Failure, FailureCause, FileChange, Origin, Owner, PauseReason,
-    ProgressReport, SessionConfig, SessionEvent, SessionId, SessionSummary,
+    Changes, Commit, Evidence, ExecutionMode, Failure, FailureCause, FileChange, Interruption, Origin, Owner,
+    OwnerLoss, PauseReason, ProgressReport, SessionConfig, SessionEvent, SessionId, SessionSummary,
 };
 
 use crate::oracle::{Random, Step};
@@ -186,13 +186,18 @@ pub(crate) fn event(random: &mut Random, step: Step) -> SessionEvent {
         SessionEvent::IterationCompleted { number: iteration, .. } => {
             SessionEvent::IterationCompleted { number: iteration, changes: changes(random) }
         }
-        SessionEvent::CommandExecuted { .. } => SessionEvent::CommandExecuted {
-            command: text(random),
-            exit_code: maybe(random, code),
-            signal: maybe(random, code),
-            duration_ms: number(random),
-            output_bytes: number(random),
-        },
+        // The end of the session's program stays as it is: rules read it.
+        SessionEvent::CommandExecuted { exit_code, signal, main, stop, .. } => {
+            SessionEvent::CommandExecuted {
+                command: text(random),
+                exit_code: if main { exit_code } else { maybe(random, code) },
+                signal: if main { signal } else { maybe(random, code) },
+                duration_ms: number(random),
+                output_bytes: number(random),
+                main,
+                stop,
+            }
+        }
         SessionEvent::AnalysisCompleted { .. } => {
             SessionEvent::AnalysisCompleted { results: value(random, 4) }
         }
@@ -226,7 +231,9 @@ pub(crate) fn event(random: &mut Random, step: Step) -> SessionEvent {
             reason: match reason {
                 PauseReason::Requested(_) => PauseReason::Requested(text(random)),
                 PauseReason::AwaitingInput(_) => PauseReason::AwaitingInput(text(random)),
-                PauseReason::Interrupted(_) => PauseReason::Interrupted(text(random)),
+                PauseReason::Interrupted(_) => {
+                    PauseReason::Interrupted(Interruption::new(OwnerLoss::Crashed, text(random)))
+                }
                 _ => PauseReason::Limit(text(random)),
             },
         },

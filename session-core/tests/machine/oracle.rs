@@ -7,9 +7,9 @@ use std::sync::OnceLock;
 use serde_json::json;
 use session_core::backend::{Lifecycle, Sum};
 use session_core::{
-    Changes, Commit, EventKind, Evidence, Failure, FailureCause, FileChange, Owner, PauseReason,
-    ProgressReport, Record, SessionConfig, SessionEvent, SessionState, SessionSummary, Timestamp,
-    TransitionError,
+    Changes, Commit, EventKind, Evidence, Failure, FailureCause, FileChange, Interruption, Owner, OwnerLoss,
+    PauseReason, ProgressReport, Record, SessionConfig, SessionEvent, SessionState, SessionSummary, Stop,
+    StopSource, Timestamp, TransitionError,
 };
 
 /// Section 5 of the design, row by row: event | who | allowed in | if | leads to | and then.
@@ -18,7 +18,7 @@ created             | A   | nothing                |           | Created   |
 started             | U   | Created                |           | Running   | owned
 iteration_started   | O   | Running                | next      | same      | open
 iteration_completed | O   | Running                | that_open | same      | done
-command_executed    | O   | Running                |           | same      |
+command_executed    | O   | Running Paused         |           | same      | program
 analysis_completed  | O   | Running                |           | same      |
 checkpoint_saved    | O   | Running                |           | same      |
 progress_reported   | O   | Running                |           | same      |
@@ -26,11 +26,12 @@ noted               | O A | Created Running Paused |           | same      |
 pause_requested     | A   | Running                |           | same      | pause_pending
 resume_requested    | A   | Paused                 |           | same      | resume_pending
 cancel_requested    | A   | Created Running Paused |           | same      | cancel_pending
+stop_requested      | O   | Running Paused         |           | same      | stop_pending
 input_provided      | A   | Paused                 | awaiting  | same      | answered
 paused              | O   | Running                |           | Paused    | clear
-interrupted         | P   | Running Paused         | owned     | Paused    | unowned close
-resumed             | O U | Paused                 |           | Running   | owned clear
-completed           | O   | Running                |           | Completed | ended
+interrupted         | P   | Running Paused         | owned     | Paused    | lost unowned close
+resumed             | O U | Paused                 |           | Running   | afresh owned clear
+completed           | O   | Running Paused         | succeeded | Completed | ended
 failed              | O U | Created Running Paused |           | Failed    | ended
 cancelled           | O U | Created Running Paused |           | Cancelled | ended
 ";
@@ -84,14 +85,17 @@ pub(crate) struct Step {
 fn forms(event: &str) -> u8 {
     match event {
         "paused" => 4,
-        "interrupted" => 7,
-        "cancel_requested" | "checkpoint_saved" | "command_executed" | "iteration_completed" => 2,
+        "interrupted" => 8,
+        "command_executed" => 5,
+        "cancel_requested" | "checkpoint_saved" | "iteration_completed" => 2,
         "failed" => 5,
         _ => 1,
     }
 }
 
 pub(crate) const DEATHS: u8 = 3;
+const DROPPED: u8 = 4;
+const STOPPED: u8 = 7;
 
 impl Step {
     pub(crate) fn kind(self) -> &'static str {
@@ -120,10 +124,12 @@ impl Step {
             },
             "command_executed" => SessionEvent::CommandExecuted {
                 command: "make".to_owned(),
-                exit_code: (self.form == 0).then_some(0),
-                signal: (self.form == 1).then_some(9),
+                exit_code: matches!(self.form, 0 | 2 | 3).then_some(0),
+                signal: matches!(self.form, 1 | 4).then_some(9),
                 duration_ms: 5,
                 output_bytes: 6,
+                main: self.form >= 2,
+                stop: (self.form == 3).then_some(Stop { signal: 2, by: StopSource::Key }),
             },
             "analysis_completed" => SessionEvent::AnalysisCompleted { results: json!({"found": 1}) },
             "checkpoint_saved" => {
@@ -138,12 +144,13 @@ impl Step {
             "cancel_requested" => {
                 SessionEvent::CancelRequested { reason: text(), by: "c".to_owned(), force: self.form == 1 }
             }
+            "stop_requested" => SessionEvent::StopRequested { signal: 15 },
             "input_provided" => SessionEvent::InputProvided { value: json!("yes"), by: "i".to_owned() },
             "paused" => SessionEvent::Paused {
                 reason: match self.form {
                     0 => PauseReason::Requested(text()),
                     1 => PauseReason::AwaitingInput(text()),
-                    2 => PauseReason::Interrupted(text()),
+                    2 => PauseReason::Interrupted(Interruption::new(OwnerLoss::Crashed, text())),
                     _ => PauseReason::Limit(text()),
                 },
             },
@@ -153,8 +160,9 @@ impl Step {
                     1 => Evidence::ProcessGone,
                     2 => Evidence::Rebooted { boot: "b2".to_owned() },
                     DEATHS => Evidence::Shutdown,
-                    4 => Evidence::Dropped,
+                    DROPPED => Evidence::Dropped,
                     5 => Evidence::Forced { by: "me".to_owned() },
+                    STOPPED => Evidence::Stopped(Stop { signal: 3, by: StopSource::Signal }),
                     _ => Evidence::Repaired,
                 },
             },
@@ -191,9 +199,9 @@ impl Step {
     }
 }
 
-/// Returns an instant for each revision, one second apart.
+/// Returns an instant for each revision, one minute apart: no two belong to the same stop.
 pub(crate) fn instant(seq: u64) -> Timestamp {
-    Timestamp::from_millis(1_795_253_400_000 + i64::try_from(seq).unwrap() * 1_000).unwrap()
+    Timestamp::from_millis(1_795_253_400_000 + i64::try_from(seq).unwrap() * 60_000).unwrap()
 }
 
 /// Returns owner `n`, the same at each call.
@@ -249,6 +257,10 @@ pub(crate) struct Model {
     /// `Some(true)` if the cancel is forced.
     pub(crate) cancel_pending: Option<bool>,
     pub(crate) answered: bool,
+    pub(crate) stop_pending: bool,
+    /// Whether the program succeeded in this attempt, and whether a person had stopped it.
+    pub(crate) program: Option<(bool, bool)>,
+    pub(crate) loss: Option<&'static str>,
 }
 
 impl Model {
@@ -264,6 +276,9 @@ impl Model {
         resume_pending: false,
         cancel_pending: None,
         answered: false,
+        stop_pending: false,
+        program: None,
+        loss: None,
     };
 
     pub(crate) fn is_final(&self) -> bool {
@@ -285,6 +300,9 @@ impl Model {
         let only_owner = row.who == ["O"];
         let had_owners = matches!(self.state, "Running" | "Paused");
         let stranger = row.event == "resumed" && self.owner.is_some_and(|owner| owner != step.owner);
+        // A program that had succeeded completes its session, whichever process appends that.
+        let succeeded = self.program == Some((true, false));
+        let only_owner = only_owner && !(row.event == "completed" && succeeded);
         if had_owners && owner_kind && (!right_attempt || stranger || (only_owner && self.owner.is_none())) {
             return Err(Refusal::Fenced);
         }
@@ -294,6 +312,7 @@ impl Model {
             "that_open" => self.open,
             "awaiting" => self.pause == Some(1),
             "owned" => self.owner.is_some(),
+            "succeeded" => self.state == "Running" || (succeeded && self.owner.is_none()),
             other => unreachable!("condition {other}"),
         };
         if !row.allowed.contains(&self.state) || !holds {
@@ -332,6 +351,25 @@ impl Model {
         }
         for effect in &row.then {
             match *effect {
+                "afresh" if self.owner.is_none() => {
+                    (next.stop_pending, next.program, next.loss) = (false, None, None);
+                }
+                "afresh" => {}
+                "stop_pending" => next.stop_pending = true,
+                "program" => {
+                    let first = step.form >= 2;
+                    next.program = if first { Some((step.form != 4, step.form == 3)) } else { self.program };
+                }
+                "lost" => {
+                    next.loss = Some(match step.form {
+                        DEATHS => "interrupted",
+                        DROPPED => "dropped",
+                        STOPPED => "stopped",
+                        _ if self.program.is_some_and(|(_, stopped)| stopped) => "stopped",
+                        _ if self.stop_pending => "interrupted",
+                        _ => "crashed",
+                    });
+                }
                 "owned" => (next.owner, next.attempt) = (Some(step.owner), step.attempt),
                 "unowned" => next.owner = None,
                 "open" => (next.highest, next.open) = (step.number, true),
@@ -397,6 +435,9 @@ impl Model {
             resume_pending: life.requests.resume.is_some(),
             cancel_pending: life.requests.cancel.as_ref().map(|cancel| cancel.force),
             answered: life.requests.answer.is_some(),
+            stop_pending: life.stop_requested.is_some(),
+            program: life.program_end.map(|end| (end.exit_code == Some(0), end.stop.is_some())),
+            loss: life.loss.map(OwnerLoss::name),
         }
     }
 

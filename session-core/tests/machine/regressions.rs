@@ -284,6 +284,8 @@ fn a_program_ends_by_a_code_or_by_a_signal() {
         signal: None,
         duration_ms: 1,
         output_bytes: 1,
+        main: false,
+        stop: None,
     });
     log.push(SessionEvent::Failed { error: Failure::new(FailureCause::Work, "killed").signal(9) });
     assert_eq!((log.head().exit_code, log.head().signal), (None, Some(9)));

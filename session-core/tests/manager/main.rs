@@ -8,6 +8,7 @@ mod cost;
 mod delivery;
 mod faults;
 mod log_lines;
+mod losses;
 mod options;
 mod ownership;
 mod recovery;

@@ -48,7 +48,7 @@ async fn reasons_are_cut_in_lists_and_whole_in_the_log() {
     let reasons: [(Reason, &str); 4] = [
         (PauseReason::Requested, "requested"),
         (PauseReason::AwaitingInput, "waiting for input"),
-        (PauseReason::Interrupted, "interrupted"),
+        (|text| PauseReason::Interrupted(Interruption::new(OwnerLoss::Stopped, text)), "stopped"),
         (PauseReason::Limit, "limit reached"),
     ];
     for (reason, says) in reasons {

@@ -46,6 +46,8 @@ async fn the_last_event_and_the_ending_are_one_batch_even_when_paused() {
         signal: None,
         duration_ms: 1,
         output_bytes: 0,
+        main: false,
+        stop: None,
     };
     let state = SessionEvent::Paused { reason: PauseReason::Requested(String::new()) };
     let error = session.end(Some(state), Ending::Cancelled("no".into())).await.unwrap_err();

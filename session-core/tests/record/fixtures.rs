@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use session_core::backend::{Chain, UnsealedRecord};
 use session_core::{
     Changes, Commit, EventKind, Evidence, ExecutionMode, Failure, FailureCause, FileChange, Head, InstanceId,
-    Origin, Owner, PauseReason, ProgressReport, Record, SessionConfig, SessionEvent, SessionId,
-    SessionOptions, SessionSummary,
+    Interruption, Origin, Owner, OwnerLoss, PauseReason, ProgressReport, Record, SessionConfig, SessionEvent,
+    SessionId, SessionOptions, SessionSummary, Stop, StopSource,
 };
 
 use crate::support::{instant, read};
@@ -92,6 +92,10 @@ fn fixtures_cover_every_reason_evidence_cause_and_change() {
         r#"{"requested":"#,
         r#"{"awaiting_input":"#,
         r#"{"interrupted":""#,
+        r#"{"interrupted":{"kind":"interrupted","text":"#,
+        r#"{"stopped":{"signal":2,"by":"key"}}"#,
+        r#""main":true"#,
+        r#""stop":{"signal":2,"by":"key"}"#,
         r#"{"limit":"#,
         r#""lock_released""#,
         r#""process_gone""#,
@@ -167,6 +171,8 @@ fn stories() -> Vec<(&'static str, SessionId, Vec<SessionEvent>)> {
         ("timeout", "11111111-2222-4333-8444-555555555558".parse().unwrap(), short(FailureCause::Timeout)),
         ("changes", "22222222-2222-4333-8444-555555555555".parse().unwrap(), changes()),
         ("background", "33333333-2222-4333-8444-555555555555".parse().unwrap(), background()),
+        ("stopped", "44444444-2222-4333-8444-555555555555".parse().unwrap(), stopped()),
+        ("succeeded", "55555555-2222-4333-8444-555555555555".parse().unwrap(), succeeded()),
     ]
 }
 
@@ -227,6 +233,8 @@ fn completed() -> Vec<SessionEvent> {
             signal: None,
             duration_ms: 1500,
             output_bytes: 4096,
+            main: false,
+            stop: None,
         },
         SessionEvent::AnalysisCompleted { results: json!({"slow": ["a", "b"]}) },
         SessionEvent::ProgressReported { report },
@@ -259,7 +267,9 @@ fn completed() -> Vec<SessionEvent> {
         resumed(2),
         SessionEvent::Paused { reason: PauseReason::Limit("budget".to_owned()) },
         resumed(2),
-        SessionEvent::Paused { reason: PauseReason::Interrupted("stopped by hand".to_owned()) },
+        SessionEvent::Paused {
+            reason: PauseReason::Interrupted(Interruption { kind: None, text: "stopped by hand".to_owned() }),
+        },
         resumed(2),
         SessionEvent::IterationStarted { number: 2 },
         SessionEvent::IterationCompleted { number: 2, changes: Changes::default() },
@@ -290,6 +300,48 @@ fn example() -> Vec<SessionEvent> {
     events
 }
 
+fn program_end(exit_code: i32, stop: Option<Stop>) -> SessionEvent {
+    SessionEvent::CommandExecuted {
+        command: "make".to_owned(),
+        exit_code: Some(exit_code),
+        signal: None,
+        duration_ms: 1_500,
+        output_bytes: 10,
+        main: true,
+        stop,
+    }
+}
+
+/// Interrupted by SIGTERM, resumed, stopped by a key.
+fn stopped() -> Vec<SessionEvent> {
+    let key = Stop { signal: 2, by: StopSource::Key };
+    let mut events = begun();
+    events.extend([
+        SessionEvent::StopRequested { signal: 15 },
+        SessionEvent::Interrupted { evidence: Evidence::ProcessGone },
+        SessionEvent::Resumed { owner: owner(1) },
+        SessionEvent::Paused {
+            reason: PauseReason::Interrupted(Interruption::new(OwnerLoss::Interrupted, "by the work")),
+        },
+        SessionEvent::Resumed { owner: owner(1) },
+        program_end(130, Some(key)),
+        SessionEvent::Interrupted { evidence: Evidence::Stopped(key) },
+    ]);
+    events
+}
+
+/// The owner died after its program had succeeded while the session was paused: the next process completes it.
+fn succeeded() -> Vec<SessionEvent> {
+    let mut events = begun();
+    events.extend([
+        SessionEvent::Paused { reason: PauseReason::Requested("lunch".to_owned()) },
+        program_end(0, None),
+        SessionEvent::Interrupted { evidence: Evidence::LockReleased },
+        SessionEvent::Completed { summary: SessionSummary::new() },
+    ]);
+    events
+}
+
 fn failed() -> Vec<SessionEvent> {
     let mut events = begun();
     events.push(SessionEvent::CommandExecuted {
@@ -298,6 +350,8 @@ fn failed() -> Vec<SessionEvent> {
         signal: Some(11),
         duration_ms: 12,
         output_bytes: 0,
+        main: false,
+        stop: None,
     });
     let mut error = Failure::new(FailureCause::Work, "the compiler crashed");
     (error.exit_code, error.signal) = (Some(139), Some(11));

@@ -88,6 +88,8 @@ fn each_event_is_logged_with_its_revision_and_kind() {
             signal: None,
             duration_ms: 12,
             output_bytes: 0,
+            main: false,
+            stop: None,
         },
         SessionEvent::ProgressReported { report: ProgressReport::new().percent(41.7).step("link") },
     ];

@@ -120,6 +120,8 @@ fn show_names_files_commits_and_commands() {
                 signal: None,
                 duration_ms: 61_000,
                 output_bytes: 7,
+                main: false,
+                stop: None,
             };
             session.record(executed).await.unwrap();
             let changes = Changes::new()

@@ -26,6 +26,7 @@ const SAMPLES: &[&str] = &[
     r#"{"pause_requested":{"reason":"r","by":"b"}}"#,
     r#"{"resume_requested":{"by":"b"}}"#,
     r#"{"cancel_requested":{"reason":"r","by":"b","force":false}}"#,
+    r#"{"stop_requested":{"signal":15}}"#,
     r#"{"input_provided":{"value":1,"by":"b"}}"#,
     r#"{"paused":{"reason":{"requested":"r"}}}"#,
     r#"{"interrupted":{"evidence":"shutdown"}}"#,
@@ -34,6 +35,9 @@ const SAMPLES: &[&str] = &[
     r#"{"failed":{"error":{"message":"m","cause":"work"}}}"#,
     r#"{"cancelled":{"reason":"r"}}"#,
 ];
+
+const SUCCEEDED: &str =
+    r#"{"command_executed":{"command":"c","exit_code":0,"duration_ms":1,"output_bytes":1,"main":true}}"#;
 
 const AWAITING: &str = r#"{"paused":{"reason":{"awaiting_input":"?"}}}"#;
 
@@ -47,8 +51,8 @@ const TOP: &str = "\
 The state of a session is the fold of its log. One pure function, `Lifecycle::apply`, takes a lifecycle and a record and returns
 the next lifecycle, or the reason why the record may not follow. Live changes, replay, recovery, import and `verify` all call it.
 
-A `Lifecycle` holds the state, the attempt, the owner, the last completed iteration, whether an iteration is open, and the pending
-requests. A session that has ended cannot be started again.
+A `Lifecycle` holds the state, the attempt, the owner, the last completed iteration, whether an iteration is open, the pending
+requests, and of the current attempt the first stop signal and the end of the program. A session that has ended cannot be started again.
 
 ";
 
@@ -70,7 +74,8 @@ The state after an event that a permitted process appends under the right attemp
 ";
 
 const BOTTOM: &str = "
-*open*: an iteration is open. *asking*: the pause waits for input. *unowned*: the owner is gone.
+*open*: an iteration is open. *asking*: the pause waits for input. *unowned*: the owner is gone. *succeeded*: the owner is gone, and
+the session's own program had ended with exit code 0, not by a stop.
 
 ## Refusals
 
@@ -100,6 +105,7 @@ fn columns() -> Vec<(&'static str, Vec<&'static str>)> {
         ("Paused", after(&["paused"])),
         ("Paused, *asking*", after(&["awaiting"])),
         ("Paused, *unowned*", after(&["paused", "interrupted"])),
+        ("Paused, *succeeded*", after(&["succeeded", "interrupted"])),
         ("Completed", after(&["completed"])),
         ("Failed", after(&["failed"])),
         ("Cancelled", after(&["cancelled"])),
@@ -142,6 +148,8 @@ pub(super) fn page() -> Result<String> {
 fn sample(name: &str) -> Result<SessionEvent> {
     let json = if name == "awaiting" {
         Some(&AWAITING)
+    } else if name == "succeeded" {
+        Some(&SUCCEEDED)
     } else {
         SAMPLES.iter().find(|sample| sample.starts_with(&format!("{{\"{name}\"")))
     };
@@ -253,6 +261,7 @@ fn condition(kind: EventKind) -> Result<String> {
             Rule::IterationOpen => "it is open",
             Rule::AwaitingInput => "the pause waits for input",
             Rule::Owned => "owned",
+            Rule::ProgramSucceeded => "in Paused: unowned, and the program succeeded",
             other => return Err(format!("the page has no text for {other:?}").into()),
         };
         texts.push(text);
@@ -297,6 +306,8 @@ fn effects(kind: EventKind, columns: &[(&str, Option<Lifecycle>)]) -> Result<Str
                         || was.resume.is_some() && is.resume.is_none()),
                 "pause and resume requests are cleared",
             ),
+            (before.stop_requested.is_none() && next.stop_requested.is_some(), "the stop is known"),
+            (before.program_end.is_none() && next.program_end.is_some(), "the program's end is known"),
             (next.state.is_final(), "no request is pending, unowned"),
         ];
         for (_, text) in changes.iter().filter(|(holds, _)| *holds) {
