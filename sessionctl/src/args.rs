@@ -169,6 +169,16 @@ impl Verb {
         )
     }
 
+    /// Returns `true` if only the output of a program and errors are to be printed.
+    pub(crate) const fn is_quiet(&self) -> bool {
+        matches!(
+            self,
+            Self::Run(Run { quiet: true, .. })
+                | Self::Resume(Resume { quiet: true, .. })
+                | Self::Retry(Retry { quiet: true, .. })
+        )
+    }
+
     /// Returns the meaning of its exit codes: a verb that runs or awaits a program exits with the program's code.
     pub(crate) const fn exit_codes(&self) -> ExitCodes {
         match self {

@@ -9,6 +9,7 @@
 
 mod advice;
 mod backends;
+mod background;
 mod detach;
 mod docs;
 mod exchange;
