@@ -20,6 +20,7 @@ mod legacy;
 mod manage;
 mod memory;
 mod migrate;
+mod nested;
 mod progress;
 mod rejected_args;
 mod requests;
