@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recorded_command_keeps_the_treatment_of_background_processes() {
+    fn a_recorded_command_treats_background_processes_alike() {
         let plain = Command::new("true").cwd("/");
         let command = plain.clone().linger(Duration::from_millis(1500)).keep_background().keep_running();
         for command in [plain, command] {

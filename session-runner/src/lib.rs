@@ -92,7 +92,7 @@ pub use output::{
     Chunk, FileOutput, OutputCut, OutputError, OutputFollower, OutputInterceptor, OutputLength, OutputPage,
     OutputStorage, OutputStorageExt, OutputStream, OutputWriter, Stored,
 };
-pub use report::{ReportError, report, sweep_sockets};
+pub use report::{ReportError, report, report_detached, sweep_sockets};
 pub use run_error::RunError;
 pub use runner::Runner;
 pub use running::Running;

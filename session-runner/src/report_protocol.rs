@@ -2,10 +2,10 @@
 
 use std::io;
 
-use session_core::Session;
+use session_core::{ErrorCode, Session};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::report::protocol::accept_report;
+use crate::report::protocol::{Refusal, Request, accept_report};
 
 /// The maximum size of one request, in bytes.
 pub const REQUEST_BYTES: u64 = crate::report::protocol::REQUEST_BYTES;
@@ -19,6 +19,16 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    crate::report::protocol::serve_connection(read, write, &|report| accept_report(session.clone(), report))
-        .await
+    let handler = |request| {
+        let session = session.clone();
+        async move {
+            match request {
+                Request::Report(report) => accept_report(session, report).await,
+                Request::Detached(_) => {
+                    Err(Refusal::new(ErrorCode::InvalidArgument, "there is no supervisor"))
+                }
+            }
+        }
+    };
+    crate::report::protocol::serve_connection(read, write, &handler).await
 }

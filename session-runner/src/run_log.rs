@@ -26,7 +26,7 @@ impl RunLog {
         }
     }
 
-    /// Records the end of the first process while something is left to wait for. Returns `false` if that failed: it is
+    /// Records the end of the first process, which has left others. Returns `false` if that failed: it is
     /// then recorded with the outcome.
     pub(crate) async fn record_end(&self, state: &RunState, output_bytes: u64) -> bool {
         let Some(event) = self.executed(state, output_bytes) else { return false };

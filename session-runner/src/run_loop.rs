@@ -270,11 +270,11 @@ impl RunLoop {
         };
         let mut linger = Linger::new(now, silence, self.command.keep_background, background);
         linger.on_output(now, self.capture.activity().borrow().open > 0);
-        let waits = !linger.background().is_empty() && linger.until().is_some_and(|until| until > now);
+        let leaves = !linger.background().is_empty();
         self.state.linger = Some(linger);
         if self.state.end_is_ordered {
             self.state.linger = None;
-        } else if waits {
+        } else if leaves {
             let bytes = self.capture.activity().borrow().bytes;
             self.state.end_is_recorded = self.log.record_end(&self.state, bytes).await;
         }

@@ -8,20 +8,21 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 use session_core::backend::{HeldSessionLock, LocalPresence};
 use session_core::{
-    Durability, Failure, FailureCause, RequestHandling, Session, SessionConfig, SessionError, SessionId,
-    SessionManager, SessionState,
+    Durability, ErrorCode, Failure, FailureCause, RequestHandling, Session, SessionConfig, SessionError,
+    SessionId, SessionManager, SessionState,
 };
+use tokio::sync::watch;
 
 use crate::command::{Command, Forwarding, Stdin};
 use crate::exit::launch_failure;
 use crate::output::capture::{Capture, CapturedStream};
 use crate::output::{OutputError, OutputInterceptor, OutputStorage, OutputStream, OutputWriter};
-use crate::report::protocol::accept_report;
+use crate::report::protocol::{DetachedOwner, Refusal, Request, accept_report};
 use crate::report::socket::ReportSocket;
 use crate::run_error::RunError;
 use crate::run_loop::RunLoop;
 use crate::running::Running;
-use crate::supervisor::client::{Launch, LaunchError, launch};
+use crate::supervisor::client::{Launch, LaunchError, Orders, launch};
 use crate::supervisor::leftovers;
 use crate::variables::{ATTEMPT_VARIABLE, SESSION_VARIABLE, SOCKET_VARIABLE, STORE_VARIABLE};
 
@@ -211,9 +212,10 @@ impl Runner {
                 None
             }
         };
+        let (orders, orders_of_program) = watch::channel(None);
         let reporting = session.clone();
-        let socket =
-            ReportSocket::listen(move |report| accept_report(reporting.clone(), report)).map_err(own)?;
+        let handler = move |request| on_request(reporting.clone(), orders_of_program.clone(), request);
+        let socket = ReportSocket::listen(handler).map_err(own)?;
         let mut env = command.variables();
         env.extend([
             (SESSION_VARIABLE.into(), Some(session.id().to_string().into())),
@@ -235,6 +237,7 @@ impl Runner {
             socket: Some(socket.path().to_owned()),
         })
         .await?;
+        orders.send_replace(Some(supervised.orders.clone()));
         let streams = vec![
             self.captured_stream(OutputStream::Stdout, stdout, command).map_err(own)?,
             self.captured_stream(OutputStream::Stderr, stderr, command).map_err(own)?,
@@ -268,6 +271,24 @@ impl Runner {
         match tokio::task::spawn_blocking(move || output.writer(id)).await {
             Ok(writer) => writer.map(Some),
             Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+}
+
+/// Handles a request of the program.
+async fn on_request(
+    session: Session,
+    mut orders: watch::Receiver<Option<Orders>>,
+    request: Request,
+) -> Result<(), Refusal> {
+    match request {
+        Request::Report(report) => accept_report(session, report).await,
+        Request::Detached(DetachedOwner { pid, start_time }) => {
+            // The program may be faster than its owner.
+            let orders = orders.wait_for(Option::is_some).await.ok().and_then(|orders| orders.clone());
+            let gone = || Refusal::new(ErrorCode::Fenced, "the program has ended");
+            orders.ok_or_else(gone)?.exclude(pid, start_time).await;
+            Ok(())
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Tests of what a program leaves behind when it ends, with real processes.
+//! Tests of processes that a program leaves behind when it ends, with real processes.
 
 #![expect(clippy::unwrap_used, reason = "a missing value fails the test")]
 

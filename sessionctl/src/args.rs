@@ -171,6 +171,16 @@ impl Verb {
         )
     }
 
+    /// Returns `true` if only the output of a program and errors are to be printed.
+    pub(crate) const fn is_quiet(&self) -> bool {
+        matches!(
+            self,
+            Self::Run(Run { quiet: true, .. })
+                | Self::Resume(Resume { quiet: true, .. })
+                | Self::Retry(Retry { quiet: true, .. })
+        )
+    }
+
     /// Returns the meaning of its exit codes: a verb that runs or awaits a program exits with the program's code.
     pub(crate) const fn exit_codes(&self) -> ExitCodes {
         match self {
@@ -262,7 +272,8 @@ pub(crate) struct Logs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl cancel nightly --reason \"wrong input\"\n\n\
-    Works from any process. The program gets TERM and a grace period (5s by default), then KILL.")]
+    Works from any process. The program gets TERM and a grace period (5s by default), then KILL. Sessions that were started \
+    inside it with `run --detach` are left running, except with --children.")]
 pub(crate) struct Cancel {
     /// Session: @last, an id, a name, or the beginning of an id
     pub(crate) id: String,
@@ -272,6 +283,9 @@ pub(crate) struct Cancel {
     /// Kill the program immediately instead of sending TERM first
     #[arg(long)]
     pub(crate) force: bool,
+    /// Also cancel the sessions that were started inside it with --detach, and those started inside these
+    #[arg(long)]
+    pub(crate) children: bool,
 }
 
 #[derive(Debug, Args)]

@@ -26,6 +26,8 @@ pub(crate) struct Context {
     typed_store: Option<OsString>,
     /// The word that starts this command in a shell.
     program: String,
+    /// `true` if no hints are printed.
+    quiet: bool,
     /// The log of `-v`, if requested.
     verbose: Option<Verbose>,
 }
@@ -38,8 +40,19 @@ impl Context {
             verbose: verbose::start(global.verbose, &term),
             term,
             typed_store: global.store.clone(),
+            quiet: false,
             program: program.map_or_else(|| "sessionctl".to_owned(), |program| invocation(&program)),
         }
+    }
+
+    /// Prints neither hints nor progress.
+    pub(crate) fn quiet(self, quiet: bool) -> Self {
+        Self { quiet, ..self }
+    }
+
+    /// Returns `true` if only the output of a program and errors are to be printed.
+    pub(crate) const fn is_quiet(&self) -> bool {
+        self.quiet
     }
 
     /// Returns the URL from `--store` or the environment, else that of the user's default store.
@@ -114,6 +127,9 @@ impl Context {
 
     /// Prints a hint about some sessions to stderr, with the command to type next.
     pub(crate) fn hint(&self, text: &str, sessions: &[SessionId], next: &[&str]) {
+        if self.quiet {
+            return;
+        }
         let next = self.command(next);
         if self.term.json {
             let hint = serde_json::json!({

@@ -10,9 +10,11 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use sessionkit::ErrorCode;
+use sessionkit::runner::{SOCKET_VARIABLE, report_detached};
 use tokio::io::Interest;
 
 use crate::error::{Failure, Result};
@@ -32,9 +34,14 @@ pub(crate) fn start() -> Result<u8> {
         command.arg0(name);
     }
     command.arg(VERB).args(args).stdin(Stdio::from(OwnedFd::from(theirs)));
+    // A process with the socket in its environment belongs to the session that this command runs in.
+    command.env_remove(SOCKET_VARIABLE);
     let mut owner = command.spawn().map_err(failed)?;
     // Closes our copy of the owner's socket, so that the death of the owner ends the read below.
     drop(command);
+    leave_outer_session(owner.id());
+    // An owner that is gone sends no code.
+    let _ = ours.write_all(&[0]);
     let mut code = [0];
     if ours.read_exact(&mut code).is_ok() {
         return Ok(code[0]);
@@ -42,6 +49,17 @@ pub(crate) fn start() -> Result<u8> {
     let status = owner.wait().map_err(failed)?;
     let code = status.code().or(status.signal().map(|signal| 128 + signal));
     Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(125))
+}
+
+/// Excludes the owner from the session in which this command runs, if it runs in one.
+fn leave_outer_session(owner: u32) {
+    let socket = std::env::var_os(SOCKET_VARIABLE).filter(|socket| !socket.is_empty());
+    if let Some(socket) = socket
+        && let Err(error) = report_detached(Path::new(&socket), owner)
+    {
+        // The outer owner is gone, or its program is ending: nothing of it is waiting for an order any more.
+        tracing::debug!(%error, "could not leave the outer session");
+    }
 }
 
 /// The process that waits until the program runs.
@@ -64,6 +82,8 @@ impl Caller {
         rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
         close_others(&socket)?;
         rustix::process::setsid()?;
+        // The caller first notifies the owner of the outer session, if there is one, that this process is not part of it.
+        (&socket).read_exact(&mut [0])?;
         Ok(Some(Self { socket }))
     }
 
@@ -83,7 +103,7 @@ impl Caller {
             let socket = self.socket.try_clone()?;
             socket.set_nonblocking(true)?;
             let socket = tokio::net::UnixStream::from_std(socket)?;
-            // The caller never sends anything: readable means closed.
+            // The caller sends nothing more: readable means closed.
             socket.ready(Interest::READABLE).await?;
             Ok(())
         };

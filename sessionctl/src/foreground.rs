@@ -2,7 +2,9 @@
 //!
 //! The process is either in the foreground of its caller, or a detached owner in the background.
 
-use sessionkit::runner::{ChildState, Command, Ended, Forwarding, RunReport, Runner, Running, Stdin};
+use sessionkit::runner::{
+    BackgroundProcess, ChildState, Command, Ended, Forwarding, RunReport, Runner, Running, Stdin,
+};
 use sessionkit::{Session, SessionError, SessionId, SessionManager, SessionState, Store, text::visible};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -14,6 +16,9 @@ use crate::verb::print_session;
 
 /// Signals that are forwarded to the program.
 const FORWARDED: [SignalKind; 3] = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+
+/// Background processes that are named in one line.
+const MAX_NAMES: usize = 5;
 
 /// Configures stdin and output forwarding for a foreground or detached run.
 pub(crate) fn command(command: Command, context: &Context) -> Command {
@@ -76,7 +81,7 @@ pub(crate) async fn run(
             let progress = running.session().progress().watch();
             let wait = wait(context, running, signals, &mut job);
             // A detached owner has no viewer for progress.
-            if context.caller.is_some() {
+            if context.caller.is_some() || context.is_quiet() {
                 wait.await
             } else {
                 context.term.with_progress(progress, wait).await
@@ -136,7 +141,7 @@ async fn wait(
     mut signals: Signals,
     job: &mut Option<Job>,
 ) -> std::result::Result<RunReport, SessionError> {
-    let mut child_state = running.child_state();
+    let (mut child_state, mut lingering) = (running.child_state(), running.lingering());
     if let Some(job) = job {
         job.program_started(&running).await;
     }
@@ -144,6 +149,12 @@ async fn wait(
         tokio::select! {
             report = running.wait() => return report,
             number = signals.next() => running.signal(number).await,
+            Ok(()) = lingering.changed() => {
+                let waited_for = lingering.borrow_and_update().clone();
+                if let Some(processes) = waited_for {
+                    hint_wait(context, running.id(), &processes);
+                }
+            }
             Ok(()) = child_state.changed() => if let Some(job) = job {
                 let child_state = *child_state.borrow_and_update();
                 let paused_by_others = child_state == ChildState::Paused && !job.is_stopping();
@@ -214,11 +225,41 @@ async fn finish(context: &Context, store: &Store, report: &RunReport, id: Sessio
             | SessionState::Completed { .. } => {}
         }
     }
+    let again = ["run", "--keep-background", "--", "CMD"];
+    if !report.ended_background.is_empty() {
+        let text = format!("ended background processes: {}", named(&report.ended_background));
+        context.hint(&text, &[id], &again);
+    }
+    if !report.left_running.is_empty() {
+        let text = format!("left running: {}", named(&report.left_running));
+        context.hint(&text, &[id], &["why", &typed]);
+    }
     for process in &report.escaped {
         let text = format!("process {} ({}) could not be ended", process.pid, visible(&process.name));
         context.hint(&text, &[id], &["show", &typed]);
     }
     Ok(u8::try_from(report.exit_code()).unwrap_or(125))
+}
+
+/// Prints what is waited for after the program has ended.
+fn hint_wait(context: &Context, id: SessionId, processes: &[BackgroundProcess]) {
+    let text = if processes.is_empty() {
+        "the program has ended; waiting for its output, which a process outside of its tree holds (Ctrl-C ends the wait)"
+            .to_owned()
+    } else {
+        format!("the program has ended; waiting for {} (Ctrl-C ends the wait)", named(processes))
+    };
+    context.hint(&text, &[id], &["run", "--keep-background", "--", "CMD"]);
+}
+
+/// Names some processes, and the number of the others.
+fn named(processes: &[BackgroundProcess]) -> String {
+    let name = |process: &BackgroundProcess| format!("{} (pid {})", visible(&process.name), process.pid);
+    let mut names: Vec<String> = processes.iter().take(MAX_NAMES).map(name).collect();
+    if processes.len() > MAX_NAMES {
+        names.push(format!("{} more", processes.len() - MAX_NAMES));
+    }
+    names.join(", ")
 }
 
 fn exit_code_of_signal(signal: i32) -> u8 {

@@ -75,7 +75,7 @@ pub fn main() -> ExitCode {
         // Before any thread exists that could receive these signals.
         job_signals::block();
     }
-    let context = Context::new(&global, program, caller);
+    let context = Context::new(&global, program, caller).quiet(verb.is_quiet());
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

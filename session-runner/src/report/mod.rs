@@ -5,5 +5,5 @@ pub(crate) mod protocol;
 mod sender;
 pub(crate) mod socket;
 
-pub use self::sender::{ReportError, report};
+pub use self::sender::{ReportError, report, report_detached};
 pub use self::socket::sweep_sockets;

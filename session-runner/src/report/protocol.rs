@@ -2,6 +2,8 @@
 //!
 //! `{"report":{"percent":42,"step":"linking"}}` is answered by `{"ok":true}` or
 //! `{"error":{"code":"INVALID_ARGUMENT","message":"…"}}`. A connection may carry any number of them.
+//! `{"detached":{"pid":4711,"start_time":918273}}` names a process that owns another session, which has a life of its
+//! own: no request to this session reaches it or its descendants.
 
 use std::io;
 use std::time::Duration;
@@ -21,6 +23,15 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Request {
     Report(ProgressReport),
+    Detached(DetachedOwner),
+}
+
+/// A process that owns another session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DetachedOwner {
+    pub(crate) pid: u32,
+    /// Its start time, in clock ticks since boot.
+    pub(crate) start_time: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -53,7 +64,7 @@ pub(crate) async fn serve_connection<R, W, F, Fut>(read: R, mut write: W, handle
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
-    F: Fn(ProgressReport) -> Fut,
+    F: Fn(Request) -> Fut,
     Fut: Future<Output = Result<(), Refusal>>,
 {
     let mut read = BufReader::new(read);
@@ -69,7 +80,7 @@ where
         let complete = line.ends_with(b"\n");
         let result = if complete {
             match serde_json::from_slice(&line) {
-                Ok(Request::Report(report)) => handler(report).await,
+                Ok(request) => handler(request).await,
                 Err(error) => Err(Refusal::new(ErrorCode::InvalidArgument, error.to_string())),
             }
         } else {

@@ -4,9 +4,11 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use rustix::process::Pid;
 use session_core::{ErrorCode, ProgressReport};
 
-use super::protocol::{REQUEST_BYTES, Refusal, Request, Response};
+use super::protocol::{DetachedOwner, REQUEST_BYTES, Refusal, Request, Response};
+use crate::procfs::Process;
 
 /// The reason why a report was not delivered.
 #[derive(Debug, thiserror::Error)]
@@ -50,9 +52,27 @@ impl ReportError {
 /// # Errors
 /// [`ReportError`], if the report was not delivered.
 pub fn report(socket: &Path, report: ProgressReport) -> Result<(), ReportError> {
+    send(socket, &Request::Report(report))
+}
+
+/// Reports a child of this process that is going to own another session, started inside this one, before it starts its
+/// program. From then on, neither the end of this session nor a request to it reaches that process or its descendants.
+///
+/// The process needs a session of its own (`setsid`), and must not have the socket in its environment: a process that
+/// has is ended if the supervisor of this session is killed.
+///
+/// # Errors
+/// [`ReportError`], if the report was not delivered.
+pub fn report_detached(socket: &Path, child: u32) -> Result<(), ReportError> {
+    let process = i32::try_from(child).ok().and_then(Pid::from_raw).map(Process::read).transpose();
+    let process = process.map_err(ReportError::Io)?.flatten();
+    let process = process.ok_or_else(|| ReportError::Io(io::ErrorKind::NotFound.into()))?;
+    send(socket, &Request::Detached(DetachedOwner { pid: child, start_time: process.start_time }))
+}
+
+fn send(socket: &Path, request: &Request) -> Result<(), ReportError> {
     let mut stream = UnixStream::connect(socket).map_err(classify)?;
-    let mut line =
-        serde_json::to_vec(&Request::Report(report)).map_err(|error| ReportError::Io(error.into()))?;
+    let mut line = serde_json::to_vec(request).map_err(|error| ReportError::Io(error.into()))?;
     line.push(b'\n');
     stream.write_all(&line).map_err(classify)?;
     let mut response = String::new();

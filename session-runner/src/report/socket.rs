@@ -12,12 +12,11 @@ use std::time::Duration;
 
 use rustix::fs::Mode;
 use rustix::process::{Pid, geteuid};
-use session_core::ProgressReport;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use super::protocol::{Refusal, serve_connection};
+use super::protocol::{Refusal, Request, serve_connection};
 use crate::procfs::{Process, environ, variables};
 use crate::variables::SOCKET_VARIABLE;
 
@@ -40,10 +39,10 @@ pub(crate) struct ReportSocket {
 }
 
 impl ReportSocket {
-    /// Listens at a new path that only this user can reach, and answers each report with the result of `handler`.
+    /// Listens at a new path that only this user can reach, and answers each request with the result of `handler`.
     pub(crate) fn listen<F, Fut>(handler: F) -> io::Result<Self>
     where
-        F: Fn(ProgressReport) -> Fut + Send + Sync + 'static,
+        F: Fn(Request) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Refusal>> + Send + 'static,
     {
         let path = new_socket_path()?;
@@ -188,7 +187,7 @@ fn parse_name(name: &str) -> Option<(Pid, u64)> {
 
 async fn serve<F, Fut>(listener: UnixListener, handler: Arc<F>)
 where
-    F: Fn(ProgressReport) -> Fut + Send + Sync + 'static,
+    F: Fn(Request) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<(), Refusal>> + Send + 'static,
 {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));

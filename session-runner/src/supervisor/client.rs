@@ -146,7 +146,6 @@ impl Orders {
     }
 
     /// Leaves a process and its descendants alone from now on.
-    #[cfg(test)]
     pub(crate) async fn exclude(&self, pid: u32, start_time: u64) {
         self.send(&Order::Exclude { pid, start_time }).await;
     }

@@ -52,6 +52,9 @@ pub(crate) struct Pause {
 pub(crate) struct Retry {
     /// Ended session: @last, an id, a name, or the beginning of an id
     pub(crate) id: String,
+    /// Print nothing but the output of the program, and errors of sessionctl
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
 }
 
 #[derive(Debug, Args)]

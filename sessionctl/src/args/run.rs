@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use clap::Args;
+use sessionkit::runner::Command;
 
 use super::{Policy, duration, label};
 
@@ -18,7 +19,11 @@ use super::{Policy, duration, label};
     a terminal, else as one line per 10 %.\n\n\
     Standard input is the terminal, keys such as Ctrl-C included; standard output and error are pipes whose contents \
     are stored and passed on to the terminal. Ctrl-Z pauses the session and \
-    stops the job; `fg` and `bg` resume both."
+    stops the job; `fg` and `bg` resume both.\n\n\
+    Output is read until no process holds it: background jobs and process substitutions finish what they print. \
+    Background processes that print nothing for the time of --linger (after 10 minutes in all cases) are ended and \
+    named; Ctrl-C ends the wait. Those with a session of their own (setsid, tmux, ssh-agent) or that ignore HUP \
+    (nohup) are left running and named."
 )]
 pub(crate) struct Run {
     /// Name of the session; need not be unique
@@ -43,12 +48,41 @@ pub(crate) struct Run {
     /// given more than once
     #[arg(long = "env", value_name = "KEY=VALUE", value_parser = variable)]
     pub(crate) env: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) ends: Ends,
+    /// Print nothing but the output of the program, and errors of sessionctl
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
     /// Print the id once the program has started, and return. The program has no input and outlives the terminal
     #[arg(long)]
     pub(crate) detach: bool,
     /// Program and its arguments
     #[arg(last = true, required = true, num_args = 1.., value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
+}
+
+/// Options of what happens when the program, or the reader of its output, ends before the other processes.
+#[derive(Debug, Args)]
+pub(crate) struct Ends {
+    /// After the program has ended, end its background processes once they have printed nothing for this time
+    /// [default: 10s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) linger: Option<Duration>,
+    /// Leave background processes running when the program has ended
+    #[arg(long)]
+    pub(crate) keep_background: bool,
+    /// Let the program run on, with its output stored, when the reader of its output is gone
+    #[arg(long)]
+    pub(crate) keep_running: bool,
+}
+
+impl Ends {
+    /// Returns a command with these options.
+    pub(crate) fn apply(&self, command: Command) -> Command {
+        let command = self.linger.into_iter().fold(command, Command::linger);
+        let command = if self.keep_background { command.keep_background() } else { command };
+        if self.keep_running { command.keep_running() } else { command }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -58,6 +92,9 @@ pub(crate) struct Run {
 pub(crate) struct Resume {
     /// Session: @last, an id, a name, or the beginning of an id
     pub(crate) id: String,
+    /// Print nothing but the output of the program, and errors of sessionctl
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
     /// Print the id once the program has started, and return. The program has no input and outlives the terminal
     #[arg(long)]
     pub(crate) detach: bool,

@@ -64,9 +64,22 @@ fn describe_note(kind: &str, data: &Value) -> Option<String> {
             let count = data.get("processes").and_then(Value::as_array).map_or(0, Vec::len);
             Some(format!("processes that could not be ended: {count}"))
         }
+        "session.left_running" => Some(format!("left running: {}", processes(data))),
+        "session.background_ended" => Some(format!("ended background processes: {}", processes(data))),
         "session.loss" => Some("loss of flushed records accepted".to_owned()),
         "session.output_truncated" => Some("output limit reached: further output is not stored".to_owned()),
         "session.output_lost" => Some("some output could not be stored".to_owned()),
         _ => None,
     }
+}
+
+/// Names the processes of a note.
+fn processes(data: &Value) -> String {
+    let name = |process: &Value| {
+        let name = process.get("name").and_then(Value::as_str).unwrap_or("?");
+        let pid = process.get("pid").and_then(Value::as_u64).unwrap_or_default();
+        format!("{name} (pid {pid})")
+    };
+    let processes = data.get("processes").and_then(Value::as_array);
+    processes.into_iter().flatten().map(name).collect::<Vec<_>>().join(", ")
 }

@@ -25,6 +25,7 @@ pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
         .iter()
         .fold(Command::new(program).args(arguments), |command, (name, value)| command.env(name, value));
     let command = args.grace.into_iter().fold(command, Command::grace);
+    let command = args.ends.apply(command);
     let command = foreground::command(command, context);
     create_and_run(context, &store, config(args), command, Signals::catch()?).await
 }

@@ -9,6 +9,7 @@
 
 mod advice;
 mod backends;
+mod background;
 mod detach;
 mod docs;
 mod exchange;
@@ -19,6 +20,7 @@ mod legacy;
 mod manage;
 mod memory;
 mod migrate;
+mod nested;
 mod progress;
 mod rejected_args;
 mod requests;

@@ -225,7 +225,9 @@ fn a_background_job_does_not_take_the_terminal() {
 fn a_resize_reaches_the_program() {
     let fixture = Fixture::new();
     let Some(screen) = Screen::shell(&fixture) else { return };
-    screen.line("sessionctl run -- sh -c 'trap \"stty size; exit\" WINCH; echo ready; sleep 600 & wait'");
+    screen.line(
+        "sessionctl run -- sh -c 'trap \"stty size; kill \\$!; exit\" WINCH; echo ready; sleep 600 & wait'",
+    );
     screen.until_line("ready");
     screen.resize(100, 20);
     screen.until_prompt();

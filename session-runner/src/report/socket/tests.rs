@@ -4,7 +4,7 @@ use std::io::{BufRead as _, Read as _, Write as _};
 use std::os::unix::net::UnixStream as StdStream;
 use std::sync::Mutex;
 
-use session_core::ErrorCode;
+use session_core::{ErrorCode, ProgressReport};
 
 use super::*;
 use crate::report::protocol::REQUEST_BYTES;
@@ -21,7 +21,8 @@ fn listen(runtime: &tokio::runtime::Runtime) -> (ReportSocket, Received) {
     let received = Received::default();
     let collect = Arc::clone(&received);
     let _inside = runtime.enter();
-    let socket = ReportSocket::listen(move |report: ProgressReport| {
+    let socket = ReportSocket::listen(move |request: Request| {
+        let Request::Report(report) = request else { panic!("{request:?}") };
         let result = match report.check() {
             Ok(()) => {
                 collect.lock().unwrap().push(report);
