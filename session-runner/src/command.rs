@@ -57,6 +57,7 @@ pub struct Command {
     pub(crate) linger: Option<Duration>,
     pub(crate) keep_background: bool,
     pub(crate) keep_running: bool,
+    pub(crate) complete_on_term: bool,
 }
 
 impl Command {
@@ -75,6 +76,7 @@ impl Command {
             linger: None,
             keep_background: false,
             keep_running: false,
+            complete_on_term: false,
         }
     }
 
@@ -91,6 +93,7 @@ impl Command {
             linger: origin.linger_ms.map(Duration::from_millis),
             keep_background: origin.keep_background,
             keep_running: origin.keep_running,
+            complete_on_term: origin.complete_on_term,
             ..command
         })
     }
@@ -179,6 +182,14 @@ impl Command {
         self
     }
 
+    /// Takes exit code 0 after TERM or HUP for success: the session is completed. By default it is interrupted, because
+    /// many programs exit with 0 when they shut down before their work is done.
+    #[must_use]
+    pub fn complete_on_term(mut self) -> Self {
+        self.complete_on_term = true;
+        self
+    }
+
     /// Returns the program, as it was given.
     #[must_use]
     pub fn program(&self) -> &str {
@@ -196,6 +207,7 @@ impl Command {
         origin.linger_ms = self.linger.map(|linger| u64::try_from(linger.as_millis()).unwrap_or(u64::MAX));
         origin.keep_background = self.keep_background;
         origin.keep_running = self.keep_running;
+        origin.complete_on_term = self.complete_on_term;
         Ok(origin)
     }
 

@@ -61,6 +61,14 @@ impl Ended {
         matches!(self, Self::Exited(0))
     }
 
+    /// Returns the exit code as a shell gives it.
+    pub(crate) const fn code(self) -> i32 {
+        match self {
+            Self::Exited(code) => code,
+            Self::Signalled(signal) => BY_SIGNAL + signal,
+        }
+    }
+
     /// Converts it to the failure of its session.
     pub(crate) fn failure(self) -> Failure {
         match self {

@@ -81,6 +81,7 @@ mod run_loop;
 mod run_state;
 mod runner;
 mod running;
+mod stops;
 mod supervisor;
 mod variables;
 

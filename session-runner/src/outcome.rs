@@ -6,11 +6,12 @@ use std::time::Duration;
 use serde_json::json;
 use session_core::{
     Durability, Ending, ErrorCode, Evidence, Failure, FailureCause, Head, Result, Session, SessionError,
-    SessionEvent, SessionSummary,
+    SessionEvent, SessionSummary, Stop,
 };
 
 use crate::exit::{BY_SIGNAL, TROUBLE, exit_code};
 use crate::output::capture::Captured;
+use crate::stops::evidence;
 use crate::supervisor::messages::{BackgroundProcess, Ended, Escaped};
 
 /// Delay between attempts to write the outcome, and their number: a disk that is full for a moment must not make a
@@ -47,8 +48,8 @@ impl RunReport {
     /// Returns the exit code for a command that runs programs: see [`exit_code`].
     #[must_use]
     pub fn exit_code(&self) -> i32 {
-        // A released session has not ended, so it has no exit code of its own.
-        exit_code(&self.head).unwrap_or(TROUBLE)
+        // A released session has not ended; its program may have.
+        exit_code(&self.head).or(self.ended.map(Ended::code)).unwrap_or(TROUBLE)
     }
 }
 
@@ -61,6 +62,8 @@ pub(crate) enum EndReason {
     Deadline(Duration),
     /// Another process owns the session now, or a call with its id ended it.
     Fenced(SessionError),
+    /// A stop signal reached the owner while the program was paused.
+    Stopped(Stop),
     /// The caller dropped the handle.
     Dropped,
 }
@@ -76,6 +79,8 @@ pub(crate) struct Outcome<'a> {
     pub(crate) ended: Option<Ended>,
     /// The reason why this process ended it, if it did. It decides the final state of the session.
     pub(crate) end_reason: Option<&'a EndReason>,
+    /// The stop that led to the end of the program, if that is not the result of the session.
+    pub(crate) stop: Option<Stop>,
     /// `true` if a pipe was closed because its reader was gone.
     pub(crate) reader_is_gone: bool,
 }
@@ -88,7 +93,7 @@ impl Outcome<'_> {
             Some(EndReason::Fenced(error)) if error.is_outcome() => return Ok(()),
             Some(EndReason::Fenced(error)) => return Err(error.clone()),
             Some(EndReason::Dropped) => return self.session.interrupt(Evidence::Dropped).await,
-            Some(EndReason::Cancelled { .. } | EndReason::Deadline(_)) | None => {}
+            Some(EndReason::Cancelled { .. } | EndReason::Deadline(_) | EndReason::Stopped(_)) | None => {}
         }
         self.write_notes().await;
         let mut attempts = 1;
@@ -108,6 +113,17 @@ impl Outcome<'_> {
         let session = self.session;
         if session.head().state().is_final() {
             return Ok(());
+        }
+        let stop = match self.end_reason {
+            Some(EndReason::Stopped(stop)) => Some(*stop),
+            Some(_) => None,
+            None => self.stop,
+        };
+        if let Some(stop) = stop {
+            if let Some(executed) = &self.executed {
+                session.record_program_end(executed.clone()).await?;
+            }
+            return session.interrupt(evidence(stop)).await;
         }
         let ending = match (self.end_reason, self.ended) {
             (Some(EndReason::Cancelled { reason, .. }), _) => Ending::Cancelled(reason.clone()),

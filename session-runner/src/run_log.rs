@@ -26,11 +26,18 @@ impl RunLog {
         }
     }
 
+    /// Records that TERM or HUP reached this process.
+    pub(crate) async fn record_stop_request(&self, signal: i32) {
+        if let Err(error) = self.session.record_stop_request(signal).await {
+            tracing::warn!(session = %self.session.id(), %error, signal, "could not record a stop signal");
+        }
+    }
+
     /// Records the end of the first process, which has left others. Returns `false` if that failed: it is
     /// then recorded with the outcome.
     pub(crate) async fn record_end(&self, state: &RunState, output_bytes: u64) -> bool {
         let Some(event) = self.executed(state, output_bytes) else { return false };
-        match self.session.record(event).await {
+        match self.session.record_program_end(event).await {
             Ok(_) => true,
             Err(error) => {
                 tracing::warn!(session = %self.session.id(), %error, "could not record the end of the program yet");
@@ -48,8 +55,8 @@ impl RunLog {
             signal: ended.signal(),
             duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             output_bytes,
-            main: false,
-            stop: None,
+            main: true,
+            stop: state.stop,
         })
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use session_core::backend::SessionLock;
-use session_core::{Head, PauseReason, Result, Session, SessionError, SessionState};
-use tokio::sync::{oneshot, watch};
+use session_core::{Head, PauseReason, Result, Session, SessionError, SessionState, Stop, StopSource};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::child_state::{ChildState, LocalRequest};
@@ -19,12 +19,19 @@ use crate::report::osc::TerminalProgress;
 use crate::report::socket::ReportSocket;
 use crate::run_log::RunLog;
 use crate::run_state::{Phase, RunState, TreeState};
+use crate::stops::{SAME_STOP, is_in_foreground, is_result, may_be_stop};
 use crate::supervisor::client::{Orders, Reports, Supervised};
 use crate::supervisor::leftovers;
 use crate::supervisor::messages::{Background, BackgroundProcess, Ended, ORPHAN_GRACE, Report, Spare};
 
 /// Delay between a failed attempt to write to the log and the next one.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// Delay between the end of the program and its record, if the session has not ended by then.
+const RECORD_DELAY: Duration = Duration::from_millis(200);
+
+/// Turns of the runtime that a signal needs at most from the kernel to this loop, with some to spare.
+const SETTLING_YIELDS: usize = 16;
 
 /// A session with its running program.
 #[derive(Debug)]
@@ -81,7 +88,7 @@ impl RunLoop {
         mut self,
         mut handle_dropped: oneshot::Receiver<()>,
         mut local_requests: watch::Receiver<Option<LocalRequest>>,
-        mut stop_signals: watch::Receiver<u64>,
+        mut stop_signals: mpsc::UnboundedReceiver<i32>,
     ) -> Result<RunReport> {
         let session = self.session.clone();
         let mut view = session.watch();
@@ -89,13 +96,22 @@ impl RunLoop {
         let (mut progress_ended, mut handle_held) = (false, true);
         let mut fenced = std::pin::pin!(session.fenced());
         self.reconcile(&session.head()).await;
-        while self.state.phase != Phase::Delivered {
+        while self.state.phase != Phase::Delivered || self.state.judge_at.is_some() {
             let limit = session.config().deadline_ms.map(Duration::from_millis);
             let (deadline, retry_at) = (self.state.deadline(limit), self.state.retry_at);
-            let linger_at = self.state.linger_at();
+            let (linger_at, judge_at) = (self.state.linger_at(), self.state.judge_at);
+            let record_at = self.state.record_at;
             tokio::select! {
                 report = self.reports.next(), if self.state.phase == Phase::Supervised => match report {
-                    Some(report) => self.on_report(report).await,
+                    Some(report) => {
+                        if matches!(report, Report::Ended { .. }) {
+                            settle().await;
+                        }
+                        while let Ok(signal) = stop_signals.try_recv() {
+                            self.on_stop_signal(signal).await;
+                        }
+                        self.on_report(report).await;
+                    }
                     None => self.tree_has_ended().await,
                 },
                 () = self.capture.ended(), if self.state.phase == Phase::Delivering => {
@@ -110,7 +126,7 @@ impl RunLoop {
                     self.state.request.clone_from(&local_requests.borrow_and_update());
                     self.reconcile(&session.head()).await;
                 }
-                Ok(()) = stop_signals.changed() => self.on_stop_signal(),
+                Some(signal) = stop_signals.recv() => self.on_stop_signal(signal).await,
                 Ok(()) = activity.changed() => {
                     let now = *activity.borrow_and_update();
                     self.on_activity(now).await;
@@ -123,6 +139,8 @@ impl RunLoop {
                     self.end(EndReason::Deadline(limit.unwrap_or_default()), self.command.grace).await;
                 }
                 () = sleep_until(linger_at) => self.on_linger_timer().await,
+                () = sleep_until(judge_at) => self.judge(true),
+                () = sleep_until(record_at) => self.record_end().await,
                 changed = progress.changed(), if !progress_ended => match changed {
                     Ok(()) => {
                         if let Some(TerminalProgress::Percent(percent)) = *progress.borrow_and_update() {
@@ -263,6 +281,9 @@ impl RunLoop {
     async fn first_process_has_ended(&mut self, status: Ended, background: Vec<Background>) {
         let now = Instant::now();
         self.state.ended = Some((status, self.started.elapsed()));
+        self.state.was_in_foreground = is_in_foreground(self.pid);
+        self.state.record_at = now.checked_add(RECORD_DELAY);
+        self.judge(false);
         let silence = if self.state.was_stopped(now) {
             self.command.silence().min(ORPHAN_GRACE)
         } else {
@@ -275,6 +296,28 @@ impl RunLoop {
         if self.state.end_is_ordered {
             self.state.linger = None;
         } else if leaves {
+            self.record_end().await;
+        }
+    }
+
+    /// Decides whether a stop led to the end of the program. If the same signal may still reach this process, it is decided
+    /// then, or after a second: `now` is `true`.
+    fn judge(&mut self, now: bool) {
+        let Some((ended, took)) = self.state.ended else { return };
+        let at = self.started + took;
+        let cause = self.state.stops.cause_of(ended, at, self.state.was_in_foreground);
+        if cause.is_none() && !now && may_be_stop(ended) {
+            self.state.judge_at = at.checked_add(SAME_STOP);
+            return;
+        }
+        self.state.judge_at = None;
+        self.state.stop = cause.filter(|stop| !is_result(*stop, ended, self.command.complete_on_term));
+    }
+
+    /// Records the end of the program, once it is known whether a stop led to it.
+    async fn record_end(&mut self) {
+        self.state.record_at = self.state.judge_at;
+        if self.state.judge_at.is_none() && !self.state.end_is_recorded && !self.state.end_is_ordered {
             let bytes = self.capture.activity().borrow().bytes;
             self.state.end_is_recorded = self.log.record_end(&self.state, bytes).await;
         }
@@ -301,9 +344,20 @@ impl RunLoop {
         }
     }
 
-    /// Takes note of a stop signal to the program. After the end of the first process, it ends the wait.
-    fn on_stop_signal(&mut self) {
-        self.state.stopped_at = Some(Instant::now());
+    /// Takes note of a stop signal to the program. One that is paused is ended; after the end of the first process, the
+    /// wait ends.
+    async fn on_stop_signal(&mut self, signal: i32) {
+        let first = self.state.stops.add(signal, Instant::now());
+        if first && self.state.ended.is_none() && !self.state.is_fenced() {
+            self.log.record_stop_request(signal).await;
+        }
+        if self.state.judge_at.is_some() {
+            self.judge(false);
+        }
+        if self.state.ended.is_none() && self.state.tree == TreeState::Halted {
+            let stop = Stop { signal, by: StopSource::Signal };
+            self.end(EndReason::Stopped(stop), self.command.grace).await;
+        }
         if self.state.ended.is_some() {
             self.capture.hurry();
             if let Some(linger) = &mut self.state.linger {
@@ -394,6 +448,7 @@ impl RunLoop {
             captured: &captured,
             ended: first_end,
             end_reason: self.state.end_reason.as_ref(),
+            stop: self.state.stop,
             reader_is_gone: self.state.readers_gone.contains(&true),
         };
         outcome.write().await?;
@@ -409,6 +464,14 @@ impl RunLoop {
             ended_background: self.state.ended_background,
             output_bytes: captured.bytes,
         })
+    }
+}
+
+/// Lets signals through that this process got before the program ended, so that they are known when that is judged: a
+/// shutdown sends TERM to both.
+async fn settle() {
+    for _ in 0..SETTLING_YIELDS {
+        tokio::task::yield_now().await;
     }
 }
 

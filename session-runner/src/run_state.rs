@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
+use session_core::Stop;
 use tokio::time::Instant;
 
 use crate::child_state::LocalRequest;
 use crate::linger::Linger;
 use crate::outcome::EndReason;
+use crate::stops::Stops;
 use crate::supervisor::messages::{BackgroundProcess, Ended, Escaped, Spare};
 
-/// Time after a stop signal in which the end of the program is taken for its result.
+/// Time after a stop signal in which background processes are not waited for.
 const STOP_WINDOW: Duration = Duration::from_secs(10);
+
 /// The state of the run so far.
 #[derive(Debug, Default)]
 pub(crate) struct RunState {
@@ -28,8 +31,16 @@ pub(crate) struct RunState {
     pub(crate) end_is_recorded: bool,
     /// The wait after the end of the first process.
     pub(crate) linger: Option<Linger>,
-    /// The time of the last stop signal.
-    pub(crate) stopped_at: Option<Instant>,
+    /// The stop signals that came through the owner.
+    pub(crate) stops: Stops,
+    /// The stop that led to the end of the program, so that it is not the result of the session.
+    pub(crate) stop: Option<Stop>,
+    /// `true` if the program had the terminal of this process when it ended.
+    pub(crate) was_in_foreground: bool,
+    /// The time at which it is decided whether a stop led to the end of the program, while that is open.
+    pub(crate) judge_at: Option<Instant>,
+    /// The time at which the end of the program is recorded, unless the session has ended by then.
+    pub(crate) record_at: Option<Instant>,
     /// The pipes that are closed because their readers are gone.
     pub(crate) readers_gone: [bool; 2],
     pub(crate) escaped: Vec<Escaped>,
@@ -77,16 +88,17 @@ impl RunState {
 
     /// Returns `true` if a stop signal was sent so recently that an end of the program may be its result.
     pub(crate) fn was_stopped(&self, now: Instant) -> bool {
-        self.stopped_at.is_some_and(|at| now - at < STOP_WINDOW)
+        self.stops.last_at().is_some_and(|at| now - at < STOP_WINDOW)
     }
 
     /// Takes note that the supervisor was ordered to end the tree. A program that has ended before keeps its own
     /// outcome.
     pub(crate) fn order_end(&mut self, end_reason: EndReason) {
         let keep = match &end_reason {
-            EndReason::Cancelled { .. } | EndReason::Deadline(_) | EndReason::Dropped => {
-                self.end_reason.is_some() || self.ended.is_some()
-            }
+            EndReason::Cancelled { .. }
+            | EndReason::Deadline(_)
+            | EndReason::Stopped(_)
+            | EndReason::Dropped => self.end_reason.is_some() || self.ended.is_some(),
             EndReason::Fenced(_) => false,
         };
         if !keep {
@@ -101,7 +113,7 @@ impl RunState {
             (EndReason::Cancelled { .. } | EndReason::Deadline(_), false, _) => Spare::Nothing,
             (EndReason::Cancelled { .. } | EndReason::Deadline(_), true, false) => Spare::Background,
             (EndReason::Cancelled { .. } | EndReason::Deadline(_), true, true) => Spare::Everything,
-            (EndReason::Dropped | EndReason::Fenced(_), ..) => Spare::OwnSession,
+            (EndReason::Stopped(_) | EndReason::Dropped | EndReason::Fenced(_), ..) => Spare::OwnSession,
         }
     }
 

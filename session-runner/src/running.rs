@@ -2,20 +2,17 @@
 
 use std::sync::Arc;
 
-use rustix::process::Signal;
 use session_core::{Session, SessionError, SessionId};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::child_state::{ChildState, LocalRequest};
 use crate::outcome::RunReport;
 use crate::output::{OutputFollower, OutputStorage};
 use crate::run_loop::RunLoop;
+use crate::stops::Stops;
 use crate::supervisor::client::Orders;
 use crate::supervisor::messages::BackgroundProcess;
-
-/// Signals that ask a program to end.
-const STOP_SIGNALS: [Signal; 4] = [Signal::INT, Signal::QUIT, Signal::TERM, Signal::HUP];
 
 /// A program that runs as a session. Requests in the session's log (pause, resume, cancel) are applied to the program
 /// without help from the holder of this handle.
@@ -45,7 +42,7 @@ pub struct Running {
     lingering: watch::Receiver<Option<Vec<BackgroundProcess>>>,
     local_requests: watch::Sender<Option<LocalRequest>>,
     /// The number of stop signals that were sent.
-    stop_signals: watch::Sender<u64>,
+    stop_signals: mpsc::UnboundedSender<i32>,
     task: JoinHandle<Result<RunReport, SessionError>>,
     /// Its drop notifies the task that this handle is gone.
     _alive: oneshot::Sender<()>,
@@ -59,7 +56,7 @@ impl Running {
     pub(crate) fn new(run_loop: RunLoop, output: Option<Arc<dyn OutputStorage>>) -> Self {
         let (alive, handle_dropped) = oneshot::channel();
         let (local_requests, requests) = watch::channel(None);
-        let (stop_signals, stops) = watch::channel(0);
+        let (stop_signals, stops) = mpsc::unbounded_channel();
         Self {
             session: run_loop.session.clone(),
             pid: run_loop.pid,
@@ -101,15 +98,20 @@ impl Running {
         Some(OutputFollower::new(output, self.id(), self.first_byte, self.stored.clone()))
     }
 
-    /// Sends a signal to the program's process group, as a terminal would. The session then ends by the program's own
-    /// exit status; to cancel the session, use its manager.
+    /// Sends a signal to the program's process group, as a terminal would. To cancel the session, use its manager.
+    ///
+    /// INT, QUIT, TERM and HUP stop the attempt: if the program then dies of the signal, or ends within 10 seconds (TERM: 2
+    /// minutes), the session has not ended. It is interrupted after TERM and HUP, and can be resumed by anyone; after INT
+    /// and QUIT it is completed if the exit code is 0, else stopped, and only a person resumes it. A paused program is
+    /// ended within its grace period, and its session stays paused.
     ///
     /// After the end of the first process, INT, QUIT, TERM and HUP end the wait for its background processes.
     pub async fn signal(&self, signal: i32) {
-        self.orders.signal(signal).await;
-        if STOP_SIGNALS.iter().any(|stop| stop.as_raw() == signal) {
-            self.stop_signals.send_modify(|sent| *sent += 1);
+        if Stops::is_stop(signal) {
+            // Refused after the end of the session, which is harmless.
+            let _ = self.stop_signals.send(signal);
         }
+        self.orders.signal(signal).await;
     }
 
     /// Watches the background processes that are waited for. `None` until the wait after the end of the program takes

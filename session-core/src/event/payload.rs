@@ -31,6 +31,9 @@ pub struct Origin {
     /// `true` to let the program run on when its output has no reader any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep_running: bool,
+    /// `true` if exit code 0 after SIGTERM or SIGHUP is success.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub complete_on_term: bool,
 }
 
 impl Origin {
@@ -45,6 +48,7 @@ impl Origin {
             linger_ms: None,
             keep_background: false,
             keep_running: false,
+            complete_on_term: false,
         }
     }
 
