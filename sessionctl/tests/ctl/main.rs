@@ -27,6 +27,7 @@ mod requests;
 mod run;
 mod schema;
 mod screen;
+mod stops;
 mod support;
 mod terminal;
 mod tmux;

@@ -1,0 +1,209 @@
+//! Stop signals, deaths and pauses: what a session is afterwards, and what `recover` and `resume` make of it.
+
+use std::io::Read as _;
+use std::process::{Child, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::support::{Fixture, eventually};
+
+/// A program under `run`, with its owner and its supervisor.
+struct Running {
+    owner: Child,
+    supervisor: Pid,
+    program: Pid,
+}
+
+fn pid(number: u32) -> Pid {
+    Pid::from_raw(i32::try_from(number).unwrap()).unwrap()
+}
+
+/// Waits for the only child of a process.
+fn child_of(parent: Pid) -> Pid {
+    let mut found = None;
+    eventually("a child process", || {
+        let output = std::process::Command::new("pgrep")
+            .args(["-P", &parent.as_raw_nonzero().to_string()])
+            .output()
+            .unwrap();
+        found = String::from_utf8(output.stdout).unwrap().lines().next().map(|line| line.parse().unwrap());
+        found.is_some()
+    });
+    pid(found.unwrap())
+}
+
+impl Running {
+    /// Runs a script that prints `ready` once it can be stopped, as the session `it`.
+    fn start(fixture: &Fixture, options: &[&str], script: &str) -> Self {
+        let mut command = fixture.command(["run", "--name", "it"].iter().chain(options));
+        command.args(["--", "sh", "-c", script]).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut owner = command.spawn().unwrap();
+        let mut text = [0; 6];
+        owner.stdout.as_mut().unwrap().read_exact(&mut text).unwrap();
+        assert_eq!(&text, b"ready\n");
+        let supervisor = child_of(pid(owner.id()));
+        Self { owner, supervisor, program: child_of(supervisor) }
+    }
+
+    fn signal(&self, signal: Signal, targets: &[Target]) {
+        for target in targets {
+            let pid = match target {
+                Target::Owner => pid(self.owner.id()),
+                Target::Supervisor => self.supervisor,
+                Target::Program => self.program,
+            };
+            kill_process(pid, signal).unwrap();
+        }
+    }
+
+    /// Returns the exit code of the owner.
+    fn exit(mut self) -> Option<i32> {
+        self.owner.wait().unwrap().code()
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Target {
+    Owner,
+    Supervisor,
+    Program,
+}
+
+/// Ends like most programs: by the signal.
+const PLAIN: &str = "echo ready; exec sleep 60";
+/// Shuts down in an orderly way.
+const ORDERLY: &str = "trap 'exit 0' TERM INT HUP; echo ready; while :; do sleep 0.01; done";
+/// Fails when it is stopped.
+const FAILING: &str = "trap 'exit 3' TERM INT HUP; echo ready; while :; do sleep 0.01; done";
+
+fn loss(shown: &Value) -> Option<&str> {
+    shown["lifecycle"]["loss"].as_str().or_else(|| shown["loss"].as_str())
+}
+
+#[test]
+fn a_stop_through_the_owner_ends_no_session() {
+    use Target::{Owner, Program, Supervisor};
+    for (script, signal, targets, exit, state) in [
+        (PLAIN, Signal::TERM, &[Owner, Supervisor, Program][..], 143, "interrupted"),
+        (PLAIN, Signal::TERM, &[Program, Supervisor, Owner], 143, "interrupted"),
+        (PLAIN, Signal::TERM, &[Owner], 143, "interrupted"),
+        (PLAIN, Signal::HUP, &[Owner], 129, "interrupted"),
+        (ORDERLY, Signal::TERM, &[Owner], 0, "interrupted"),
+        (ORDERLY, Signal::TERM, &[Owner, Supervisor, Program], 0, "interrupted"),
+        (FAILING, Signal::TERM, &[Owner], 3, "interrupted"),
+        (PLAIN, Signal::TERM, &[Program], 143, "failed"),
+        (PLAIN, Signal::INT, &[Owner], 130, "stopped"),
+        (FAILING, Signal::INT, &[Owner], 3, "stopped"),
+        (ORDERLY, Signal::INT, &[Owner], 0, "completed"),
+        (ORDERLY, Signal::INT, &[Program], 0, "completed"),
+    ] {
+        let case = format!("{signal:?} to {targets:?}: {script}");
+        let fixture = Fixture::new();
+        let running = Running::start(&fixture, &[], script);
+        running.signal(signal, targets);
+        assert_eq!(running.exit(), Some(exit), "{case}");
+        let shown = fixture.show("it");
+        match state {
+            "failed" | "completed" => assert_eq!(shown["state"], state, "{case}"),
+            kind => assert_eq!((shown["state"].as_str(), loss(&shown)), (Some("paused"), Some(kind)), "{case}"),
+        }
+    }
+}
+
+#[test]
+fn the_same_signal_within_a_second_is_one_stop() {
+    let fixture = Fixture::new();
+    let running = Running::start(&fixture, &[], PLAIN);
+    running.signal(Signal::TERM, &[Target::Program]);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    running.signal(Signal::TERM, &[Target::Owner]);
+    assert_eq!(running.exit(), Some(143));
+    assert_eq!(loss(&fixture.show("it")), Some("interrupted"));
+}
+
+#[test]
+fn success_after_term_completes_where_the_program_means_it() {
+    let fixture = Fixture::new();
+    let running = Running::start(&fixture, &["--on-term", "complete"], ORDERLY);
+    running.signal(Signal::TERM, &[Target::Owner]);
+    assert_eq!(running.exit(), Some(0));
+    assert_eq!(fixture.show("it")["state"], "completed");
+    let other = Fixture::new();
+    let running = Running::start(&other, &["--on-term", "complete"], FAILING);
+    running.signal(Signal::TERM, &[Target::Owner]);
+    assert_eq!(running.exit(), Some(3));
+    assert_eq!(loss(&other.show("it")), Some("interrupted"));
+}
+
+#[test]
+fn what_a_person_stopped_only_a_person_resumes() {
+    let fixture = Fixture::new();
+    let script = "test -e again && exit 0; touch again; echo ready; exec sleep 60";
+    let mut command = fixture.command(["run", "--name", "it", "--", "sh", "-c", script]);
+    command.current_dir(fixture.dir.path()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut owner = command.spawn().unwrap();
+    owner.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
+    kill_process(pid(owner.id()), Signal::INT).unwrap();
+    assert_eq!(owner.wait().unwrap().code(), Some(130));
+    fixture.ctl(["recover", "--policy", "resume"]).exits(0);
+    assert_eq!(loss(&fixture.show("it")), Some("stopped"));
+    fixture.ctl(["resume", "it"]).exits(0);
+    assert_eq!(fixture.show("it")["state"], "completed");
+}
+
+/// Regression: the owner of a paused program never ended.
+#[test]
+fn a_stop_ends_a_paused_program_and_its_session_stays_paused() {
+    for (signal, kind) in [(Signal::TERM, "interrupted"), (Signal::INT, "stopped")] {
+        let fixture = Fixture::new();
+        let running = Running::start(&fixture, &[], PLAIN);
+        fixture.ctl(["pause", "it"]).exits(0);
+        running.signal(signal, &[Target::Owner]);
+        assert!(running.exit().is_some());
+        let shown = fixture.show("it");
+        assert_eq!((shown["state"].as_str(), loss(&shown)), (Some("paused"), Some(kind)));
+        fixture.ctl(["recover", "--policy", "resume"]).exits(0);
+        assert_eq!(fixture.show("it")["state"], "paused");
+    }
+}
+
+/// Regression: a session that a person had paused ran again.
+#[test]
+fn a_paused_session_whose_owner_was_killed_stays_paused() {
+    let fixture = Fixture::new();
+    let running = Running::start(&fixture, &[], PLAIN);
+    fixture.ctl(["pause", "it"]).exits(0);
+    running.signal(Signal::KILL, &[Target::Owner]);
+    assert_eq!(running.exit(), None);
+    fixture.ctl(["recover", "--policy", "resume"]).exits(0);
+    let shown = fixture.show("it");
+    assert_eq!((shown["state"].as_str(), loss(&shown)), (Some("paused"), Some("crashed")));
+}
+
+/// Regression: it was run again.
+#[test]
+fn a_program_that_had_ended_is_not_run_again() {
+    for (code, state, verb, exit) in [
+        (3, "failed", &["recover", "--policy", "resume"][..], 0),
+        (0, "completed", &["recover"], 0),
+        (3, "failed", &["resume", "it"], 3),
+        (0, "completed", &["resume", "it"], 0),
+        (0, "completed", &["cancel", "it"], 0),
+    ] {
+        let fixture = Fixture::new();
+        let script = format!("(sleep 60; echo late) & echo ready; exit {code}");
+        let mut command = fixture.command(["run", "--name", "it", "--", "sh", "-c", &script]);
+        let mut owner = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        owner.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
+        fixture.wait_for("it", "the end of the program", |shown| shown["exit_code"] == code);
+        owner.kill().unwrap();
+        owner.wait().unwrap();
+        let ran = fixture.ctl(verb).exits(exit);
+        let shown = fixture.show("it");
+        assert_eq!((&shown["state"], &shown["exit_code"]), (&state.into(), &code.into()), "{verb:?}: {ran:?}");
+        if verb[0] == "resume" {
+            assert!(ran.stderr.contains(&format!("had ended with {code}")), "{ran:?}");
+        }
+    }
+}
