@@ -239,7 +239,9 @@ pub(crate) struct Events {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  sessionctl logs @last --stderr --tail 20\n  sessionctl logs nightly --follow\n\n\
-    With --follow, exits with 0 once the session has ended and all of its output is printed."
+    With --follow, exits with 0 once the session has ended and all of its output is printed. On a terminal, colors and \
+    links are shown, and lines that were overwritten, such as a progress bar, as they were last; other control \
+    characters are escaped. Into a pipe or file, all bytes are printed as they are."
 )]
 pub(crate) struct Logs {
     /// Session: @last, an id, a name, or the beginning of an id
@@ -256,6 +258,9 @@ pub(crate) struct Logs {
     /// Print only the last N lines
     #[arg(long, value_name = "N")]
     pub(crate) tail: Option<u64>,
+    /// Print all bytes as they are, also on a terminal, which they may control
+    #[arg(long)]
+    pub(crate) raw: bool,
 }
 
 #[derive(Debug, Args)]
