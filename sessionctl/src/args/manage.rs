@@ -21,7 +21,8 @@ pub(crate) struct Why {
 #[command(
     after_help = "Examples:\n  sessionctl wait nightly\n  sessionctl wait --for paused --timeout 10m nightly\n\n\
     Exits with the program's exit code; for several sessions, with the first non-zero one in the order given. \
-    124 on timeout, 0 once the state of --for is reached, 125 for failures of sessionctl itself."
+    124 on timeout, 0 once the state of --for is reached, 125 if a session has lost its owner (CRASHED, INTERRUPTED) \
+    and for failures of sessionctl itself. Sessions that have not started are waited for."
 )]
 pub(crate) struct Wait {
     /// Sessions to wait for

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use sessionkit::runner::{TIMED_OUT, exit_code};
-use sessionkit::{ErrorCode, Head, Liveness, SessionId, SessionManager, StateName};
+use sessionkit::{
+    ErrorCode, Evidence, Head, Liveness, SessionEvent, SessionId, SessionManager, SessionState, StateName,
+};
 use tokio::time::Instant;
 
 use crate::advice::advise;
@@ -65,28 +67,77 @@ async fn wait_for_one(
                 let exit = u8::try_from(TIMED_OUT).unwrap_or(u8::MAX);
                 return Err(Failure::new(ErrorCode::Timeout, text).about(id).with_exit_code(exit).next(&["why", &typed]));
             }
-            _ = liveness_check.tick() => match super::liveness(manager, id).await {
-                Some(Liveness::Dead { evidence }) => {
-                    let text = format!("session {id} has crashed and will not continue by itself: {evidence}");
-                    let advice = advise(manager, id).await;
-                    let failure = Failure::new(ErrorCode::Conflict, advice.append_to(&text));
-                    return Err(failure.about(id).next(&advice.next()));
+            _ = liveness_check.tick() => {
+                let Some(lost) = loss_of_owner(manager, id, state).await else { continue };
+                let advice = advise(manager, id).await;
+                let text = advice.append_to(&lost.text);
+                match lost.code {
+                    Some(code) => return Err(Failure::new(code, text).about(id).next(&advice.next())),
+                    None if !hinted => {
+                        hinted = true;
+                        context.hint(&text, &[id], &advice.next());
+                    }
+                    None => {}
                 }
-                // An ended session has no owner either; its end is reported next.
-                None if !hinted && is_unended(manager, id).await => {
-                    hinted = true;
-                    let text = "it has no owner: nothing happens until it is resumed";
-                    let advice = advise(manager, id).await;
-                    context.hint(&advice.append_to(text), &[id], &advice.next());
-                }
-                Some(Liveness::Alive | Liveness::Unknown { .. } | _) | None => {}
-            },
+            }
         }
     }
 }
 
-async fn is_unended(manager: &dyn SessionManager, id: SessionId) -> bool {
-    manager.get_state(id).await.is_ok_and(|state| !state.is_final())
+/// The reason why a session that has not ended does not continue by itself.
+struct Lost {
+    text: String,
+    /// The code to fail with; `None` if the session has not started and is waited for.
+    code: Option<ErrorCode>,
+}
+
+/// Returns the reason why a session does not continue by itself, unless its owner may be alive or it is in the wanted
+/// state.
+async fn loss_of_owner(
+    manager: &dyn SessionManager,
+    id: SessionId,
+    wanted: Option<StateName>,
+) -> Option<Lost> {
+    let liveness = super::liveness(manager, id).await;
+    // Read after the liveness: an owner that has died appends nothing more.
+    let head = manager.get_head(id).await.ok()?;
+    if head.state().is_final() || wanted == Some(head.state().name()) {
+        // Reported next.
+        return None;
+    }
+    let evidence = match (liveness, head.responsible_process()) {
+        (Some(Liveness::Dead { evidence }), Some(_)) => Some(evidence),
+        (_, None) => None,
+        _ => return None,
+    };
+    if matches!(head.state(), SessionState::Created) {
+        let text = "it has no owner: nothing happens until it is started".to_owned();
+        return Some(Lost { text, code: None });
+    }
+    let evidence = match evidence {
+        Some(evidence) => evidence,
+        None => last_interruption(manager, &head).await?,
+    };
+    let (code, how) = if evidence.is_death() {
+        (ErrorCode::Crashed, "has crashed")
+    } else {
+        (ErrorCode::Interrupted, "was interrupted")
+    };
+    Some(Lost {
+        text: format!("session {id} {how} and will not continue by itself: {evidence}"),
+        code: Some(code),
+    })
+}
+
+/// Returns the evidence of the last interruption. It is near the end of the log: only requests and notes may follow.
+async fn last_interruption(manager: &dyn SessionManager, head: &Head) -> Option<Evidence> {
+    for before in (0..head.tip.revision).rev() {
+        let record = manager.read_log(head.id, before, 1).await.ok()?;
+        if let SessionEvent::Interrupted { evidence } = record.first()?.decode().ok()?.event {
+            return Some(evidence);
+        }
+    }
+    None
 }
 
 /// Returns the exit code for a session that has ended or reached the wanted state.

@@ -88,6 +88,40 @@ fn wait_fails_on_a_timeout_or_a_crash() {
         stderr.contains("has crashed") && stderr.contains("next: ") && stderr.contains(" resume "),
         "{stderr}"
     );
+    assert!(stderr.contains("[CRASHED]"), "{stderr}");
+}
+
+/// `wait` waited for ever for a session that its owner had released, or whose death was in the log already.
+#[test]
+fn wait_fails_for_a_session_that_has_lost_its_owner() {
+    let fixture = Fixture::new();
+    let crashed = fixture.crashed(SessionConfig::new("import").name("crashed")).to_string();
+    fixture.ctl(["wait", &crashed]).fails(125, "CRASHED");
+    fixture.ctl(["recover", "--policy", "pause"]).exits(0);
+    assert_eq!(fixture.show(&crashed)["state"], "paused");
+    fixture.ctl(["wait", &crashed]).fails(125, "CRASHED");
+    fixture.ctl(["wait", &crashed, "--for", "paused"]).exits(0);
+
+    let shut_down = fixture.owner(SessionConfig::new("import"));
+    shut_down.runtime.block_on(shut_down.store.manager().shutdown()).unwrap();
+    fixture.ctl(["wait", &shut_down.id.to_string()]).fails(125, "INTERRUPTED");
+
+    let paused = fixture.owner(SessionConfig::new("import"));
+    paused.runtime.block_on(paused.session.pause(PauseReason::Requested("by hand".to_owned()))).unwrap();
+    paused.runtime.block_on(paused.store.manager().shutdown()).unwrap();
+    let ran = fixture.ctl(["wait", &paused.id.to_string()]).fails(125, "INTERRUPTED");
+    assert!(ran.stderr.contains("shut down"), "{ran:#?}");
+}
+
+/// The creator of a session may have ended long before the session is started.
+#[test]
+fn wait_waits_for_a_created_session_without_its_creator() {
+    let fixture = Fixture::new();
+    let created = block_on(async {
+        let store = fixture.open().await;
+        store.manager().create_session(SessionConfig::new("import")).await.unwrap().to_string()
+    });
+    fixture.ctl(["wait", &created, "--timeout", "700ms"]).exits(124);
 }
 
 #[test]
