@@ -79,6 +79,7 @@ pub mod limits;
 mod machine;
 mod manager;
 mod observer;
+mod os_text;
 mod owner;
 mod presence;
 mod progress;

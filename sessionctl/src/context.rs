@@ -1,9 +1,14 @@
 //! The context of a verb: the store, the outputs, and the way in which this command was called.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use sessionkit::{ManagerOptions, SessionError, SessionId, StorageError, Store, StoreUrl, text::visible};
+use sessionkit::{
+    ManagerOptions, SessionError, SessionId, StorageError, Store, StoreUrl,
+    text::{is_unsafe_char, visible},
+};
 
 use crate::args::Global;
 use crate::detach::Caller;
@@ -90,7 +95,7 @@ impl Context {
         let mut command = self.program.clone();
         if let Some(store) = &self.typed_store {
             command.push_str(" --store ");
-            command.push_str(&quoted(&store.to_string_lossy()));
+            command.push_str(&quoted_os(store));
         }
         for arg in args {
             command.push(' ');
@@ -106,7 +111,7 @@ impl Context {
     /// Returns a system command line that inspects the store's directory, to be shown as a suggestion.
     pub(crate) fn store_command(&self, command: &str) -> String {
         match self.url().as_ref().ok().and_then(StoreUrl::path) {
-            Some(path) => format!("{command} {}", quoted(&nearest_existing(path).to_string_lossy())),
+            Some(path) => format!("{command} {}", quoted_os(nearest_existing(path).as_os_str())),
             None => self.command(&["--help"]),
         }
     }
@@ -147,8 +152,7 @@ fn nearest_existing(path: &Path) -> &Path {
 
 /// Returns the word to type for this program: as it was called, since `PATH` may not have it.
 fn invocation(program: &OsString) -> String {
-    let text = program.to_string_lossy();
-    if text.is_empty() { "sessionctl".to_owned() } else { quoted(&text) }
+    if program.is_empty() { "sessionctl".to_owned() } else { quoted_os(program) }
 }
 
 /// Quotes an argument for a shell, with characters escaped that would control a terminal.
@@ -162,9 +166,42 @@ pub(crate) fn quoted(arg: &str) -> String {
     }
 }
 
+/// Quotes an argument like [`quoted`], in a form that only bash and its relatives know where it is not UTF-8.
+pub(crate) fn quoted_os(arg: &OsStr) -> String {
+    if let Some(arg) = arg.to_str() {
+        return quoted(arg);
+    }
+    let mut text = "$'".to_owned();
+    for chunk in arg.as_bytes().utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\\' | '\'' => text.extend(['\\', c]),
+                c if is_unsafe_char(c) => {
+                    let _ = write!(text, "\\u{:04x}", u32::from(c));
+                }
+                c => text.push(c),
+            }
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text + "'"
+}
+
 #[cfg(test)]
 mod tests {
-    use super::quoted;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use super::{quoted, quoted_os};
+
+    #[test]
+    fn arguments_that_are_not_utf8_are_quoted_for_bash() {
+        let odd = OsStr::from_bytes(b"it's \\ \x1b\xff");
+        assert_eq!(quoted_os(odd), r"$'it\'s \\ \u001b\xff'");
+        assert_eq!(quoted_os(OsStr::new("a b")), "'a b'");
+    }
 
     #[test]
     fn quoted_arguments_survive_a_shell() {

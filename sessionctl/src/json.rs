@@ -7,7 +7,8 @@ use serde::Serialize;
 use serde_json::Value;
 use sessionkit::{
     Commit, ErrorCode, FailureCause, Head, Liveness, PersistedSession, SessionId, SessionProgress,
-    SessionState, StorageError, Timestamp, WorkHistory, text::is_unsafe_char,
+    SessionState, StorageError, Timestamp, WorkHistory,
+    text::{escape_bytes, is_unsafe_char},
 };
 
 use crate::status::status;
@@ -211,8 +212,9 @@ impl Session {
             id: head.id.to_string(),
             name: Some(config.name.unwrap_or_default()),
             operation: Some(config.operation),
-            cwd: cwd.map(|path| path.to_string_lossy().into_owned()),
-            command: origin.map(|origin| origin.argv),
+            cwd: cwd.map(|path| escape_bytes(path.as_os_str()).into_owned()),
+            command: origin
+                .map(|origin| origin.argv.iter().map(|arg| escape_bytes(arg).into_owned()).collect()),
             state: Some(state.name().name()),
             status: status(&head, liveness).text,
             reason,

@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use sessionkit::{Evidence, StoredRecord, text::visible};
+use sessionkit::{
+    Evidence, Origin, StoredRecord,
+    text::{escape_bytes, visible},
+};
 
 use super::table::cut;
-use crate::context::quoted;
+use crate::context::quoted_os;
 
 /// Limit of columns for a value, which is complete in the log.
 const VALUE: usize = 120;
@@ -68,9 +71,9 @@ fn show(name: &str, value: &Value) -> String {
 }
 
 fn command(origin: &Value) -> Option<String> {
-    let words = origin.get("argv")?.as_array()?.iter().map(|word| word.as_str().map(quoted));
-    let line =
-        format!("{} (in {})", words.collect::<Option<Vec<_>>>()?.join(" "), origin.get("cwd")?.as_str()?);
+    let Origin { argv, cwd, .. } = serde_json::from_value(origin.clone()).ok()?;
+    let words: Vec<String> = argv.iter().map(|word| quoted_os(word)).collect();
+    let line = format!("{} (in {})", words.join(" "), escape_bytes(cwd.as_os_str()));
     Some(compact(&Value::String(line)))
 }
 

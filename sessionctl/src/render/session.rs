@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use sessionkit::{
     ExecutedCommand, Head, Liveness, PersistedSession, SessionProgress, SessionState, Timestamp, WorkHistory,
-    format_progress, text::visible,
+    format_progress,
+    text::{escape_bytes, visible},
 };
 
 use super::{age, duration};
-use crate::context::quoted;
+use crate::context::quoted_os;
 use crate::status::status;
 use crate::term::Term;
 
@@ -42,9 +43,9 @@ pub(crate) fn session(
     }
     match origin {
         Some(origin) => {
-            let args: Vec<String> = origin.argv.iter().map(|arg| quoted(arg)).collect();
+            let args: Vec<String> = origin.argv.iter().map(|arg| quoted_os(arg)).collect();
             page.line("command", &args.join(" "));
-            page.line("directory", &origin.cwd.to_string_lossy());
+            page.line("directory", &escape_bytes(origin.cwd.as_os_str()));
         }
         None => page.line("operation", &config.operation),
     }

@@ -1,7 +1,5 @@
 //! `run`: runs a program as a session, in the foreground or with a detached owner.
 
-use std::ffi::OsString;
-
 use sessionkit::runner::{Command, SESSION_VARIABLE};
 use sessionkit::{ManagerOptions, SessionConfig, SessionId, Store};
 
@@ -18,8 +16,8 @@ pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
     let options =
         args.max_sessions.map_or_else(ManagerOptions::new, |most| ManagerOptions::new().max_sessions(most));
     let store = context.open_with(options).await?;
-    let command = args.command.iter().map(utf8).collect::<Result<Vec<String>>>()?;
-    let (program, arguments) = command.split_first().ok_or_else(|| Failure::invalid("no program given"))?;
+    let (program, arguments) =
+        args.command.split_first().ok_or_else(|| Failure::invalid("no program given"))?;
     let command = args
         .env
         .iter()
@@ -68,14 +66,4 @@ fn config(args: &Run) -> SessionConfig {
 /// Returns the session inside which this command runs: the parent of the sessions that it creates.
 pub(crate) fn parent() -> Option<SessionId> {
     std::env::var(SESSION_VARIABLE).ok()?.parse().ok()
-}
-
-/// Returns an argument as text. The log is text, and a command that it cannot hold could not be resumed.
-fn utf8(arg: &OsString) -> Result<String> {
-    arg.to_str().map(ToOwned::to_owned).ok_or_else(|| {
-        Failure::invalid(format!(
-            "argument `{}` is not UTF-8 and cannot be stored in the log",
-            arg.to_string_lossy()
-        ))
-    })
 }

@@ -1,5 +1,7 @@
 //! Programs under `run` behave as under a plain shell: their arguments, and what can be executed.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 
 use crate::support::{self, Fixture};
@@ -25,4 +27,32 @@ fn a_script_without_an_interpreter_runs_under_sh() {
     }
     let binary = script("binary", b"\x01\x00\x02\n");
     fixture.ctl(["run", "--", binary.to_str().unwrap()]).fails(126, "SPAWN_FAILED");
+}
+
+/// Arguments, directories and values of variables are bytes.
+#[test]
+fn bytes_that_are_not_utf8_reach_the_program_and_its_retry() {
+    let fixture = Fixture::new();
+    let bytes = |text: &[u8]| OsString::from_vec(text.to_vec());
+    let folder = fixture.dir.path().join(bytes(b"d\xff"));
+    std::fs::create_dir(&folder).unwrap();
+    let script = "pwd | od -An -c | tail -1 | tr -d ' '; printf '%s%s' \"$1\" \"$ODD\" | od -An -tx1";
+    let mut command = fixture.command(["run", "--name", "odd", "--env"]);
+    command.arg(bytes(b"ODD=\xfe=")).args(["--", "sh", "-c", script, "sh"]).arg(bytes(b"a\xff"));
+    command.current_dir(&folder);
+    let ran = support::run(command).exits(0);
+    assert!(ran.stdout.contains("d377\\n") && ran.stdout.ends_with(" 61 ff fe 3d\n"), "{ran:#?}");
+    assert_eq!(fixture.ctl(["retry", "odd"]).exits(0).stdout, ran.stdout);
+    let id = fixture.json(["ls", "--all"])[0]["id"].as_str().unwrap().to_owned();
+    let shown = fixture.show(&id);
+    assert_eq!(shown["command"][4], "a\\xff");
+    assert!(shown["cwd"].as_str().unwrap().ends_with("/d\\xff"), "{shown}");
+    let page = fixture.ctl(["show", &id]).exits(0).stdout;
+    assert!(page.contains(r"$'a\xff'") && page.contains(r"/d\xff"), "{page}");
+    let log = fixture.ctl(["events", &id, "--json"]).exits(0).stdout;
+    assert!(
+        log.contains(r#"{"base64":"Yf8="}"#) && log.contains(r#""env":{"ODD":{"base64":"/j0="}}"#),
+        "{log}"
+    );
+    fixture.ctl(["verify", &id]).exits(0);
 }
