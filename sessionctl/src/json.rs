@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use serde_json::Value;
 use sessionkit::{
-    Commit, ErrorCode, FailureCause, Head, Liveness, PersistedSession, SessionId, SessionProgress,
-    SessionState, StorageError, Timestamp, WorkHistory,
+    Commit, ErrorCode, ExecutionMode, FailureCause, Head, Liveness, PersistedSession, SessionId,
+    SessionProgress, SessionState, StorageError, Timestamp, WorkHistory,
     text::{escape_bytes, is_unsafe_char},
 };
 
@@ -105,7 +105,7 @@ pub(crate) struct Session {
     commands: Option<u64>,
     /// Files, commits and commands by name, which takes reading the whole log: only `show` has them.
     history: Option<History>,
-    /// The name of the git worktree of the session.
+    /// The path of the git worktree of the session, else its name.
     worktree: Option<String>,
     labels: BTreeMap<String, String>,
     /// Metadata given at creation.
@@ -206,6 +206,11 @@ impl Session {
         let PersistedSession { head, config, origin, state, .. } = session;
         let progress = SessionProgress::from_head(&head, now);
         let (reason, error) = reason_or_error(&state);
+        // A worktree of its own is the project of the work.
+        let worktree = match (&config.mode, &config.project_path) {
+            (ExecutionMode::Worktree { .. }, Some(path)) => Some(escape_bytes(path.as_os_str()).into_owned()),
+            _ => head.worktree.clone(),
+        };
         let cwd = origin.as_ref().map(|origin| &origin.cwd).or(config.project_path.as_ref());
         Self {
             schema: SCHEMA,
@@ -246,7 +251,7 @@ impl Session {
             commits: Some(progress.commits),
             commands: Some(progress.commands),
             history: None,
-            worktree: head.worktree,
+            worktree,
             labels: config.labels,
             metadata: config.metadata,
             parent: config.parent,

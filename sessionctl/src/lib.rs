@@ -38,6 +38,7 @@ mod term;
 mod terminal;
 mod verb;
 mod verbose;
+mod worktree;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -7,6 +7,7 @@ use crate::args::Run;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::foreground::{self, Signals};
+use crate::worktree::{self, Worktree};
 use crate::{detach, hints};
 
 pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
@@ -60,7 +61,12 @@ fn config(args: &Run) -> SessionConfig {
         config = config.deadline(limit);
     }
     config.parent = parent();
-    config
+    match std::env::current_dir().ok().and_then(|directory| worktree::containing(&directory)) {
+        Some(Worktree { name, path }) => {
+            config.project_path(path).mode(sessionkit::ExecutionMode::Worktree { name })
+        }
+        None => config,
+    }
 }
 
 /// Returns the session inside which this command runs: the parent of the sessions that it creates.

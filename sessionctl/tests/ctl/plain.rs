@@ -3,6 +3,9 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use serde_json::Value;
 
 use crate::support::{self, Fixture};
 
@@ -55,4 +58,27 @@ fn bytes_that_are_not_utf8_reach_the_program_and_its_retry() {
         "{log}"
     );
     fixture.ctl(["verify", &id]).exits(0);
+}
+
+/// `worktree` was null in every session of a program.
+#[test]
+fn a_session_names_the_git_worktree_it_was_created_in() {
+    if !crate::tmux::has(&["git"]) {
+        return;
+    }
+    let fixture = Fixture::new();
+    let script = "git init -q main && cd main && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m one \
+        && git worktree add -q ../tree && mkdir ../tree/inner";
+    let made = Command::new("sh").args(["-c", script]).current_dir(fixture.dir.path()).status().unwrap();
+    assert!(made.success());
+    let created = |folder: &str| {
+        let mut command = fixture.command(["run", "--json", "--", "true"]);
+        command.current_dir(fixture.dir.path().join(folder));
+        serde_json::from_str::<Value>(&support::run(command).exits(0).stdout).unwrap()["worktree"].clone()
+    };
+    let tree = fixture.dir.path().join("tree").canonicalize().unwrap();
+    assert_eq!(created("tree/inner"), tree.to_str().unwrap());
+    assert_eq!(created("tree"), tree.to_str().unwrap());
+    assert_eq!(created("main"), Value::Null);
+    assert_eq!(created("."), Value::Null);
 }
