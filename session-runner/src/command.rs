@@ -54,6 +54,7 @@ pub struct Command {
     pub(crate) pass_on: Forwarding,
     pub(crate) own_session: bool,
     pub(crate) grace: Duration,
+    pub(crate) umask: Option<u32>,
 }
 
 impl Command {
@@ -69,6 +70,7 @@ impl Command {
             pass_on: Forwarding::default(),
             own_session: false,
             grace: GRACE,
+            umask: None,
         }
     }
 
@@ -137,6 +139,13 @@ impl Command {
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
+        self
+    }
+
+    /// Sets the program's umask; by default that of this process. The log does not record it.
+    #[must_use]
+    pub fn umask(mut self, umask: u32) -> Self {
+        self.umask = Some(umask);
         self
     }
 

@@ -103,15 +103,15 @@ fn is_gone(pid: Pid, start_time: u64) -> bool {
     Process::read(pid).is_ok_and(|now| now.is_none_or(|now| now.start_time != start_time || now.has_ended()))
 }
 
-fn is_supervisor(pid: Pid) -> bool {
+pub(crate) fn is_supervisor(pid: Pid) -> bool {
     let arguments = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
     variables(&arguments).nth(1) == Some(VERB.as_bytes())
 }
 
-fn environ(pid: Pid) -> Vec<u8> {
+pub(crate) fn environ(pid: Pid) -> Vec<u8> {
     std::fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default()
 }
 
-fn variables(environ: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn variables(environ: &[u8]) -> impl Iterator<Item = &[u8]> {
     environ.split(|byte| *byte == 0)
 }

@@ -67,10 +67,12 @@ mod command;
 mod error;
 mod exit;
 mod follow;
+mod inherited_descriptors;
 mod leftovers;
 mod osc;
 mod outcome;
 mod output;
+mod program_signal;
 mod report;
 #[cfg(feature = "report-protocol")]
 #[doc(hidden)]
@@ -88,10 +90,12 @@ pub use command::{Command, Forwarding, Stdin};
 pub use error::RunError;
 pub use exit::{TIMED_OUT, TROUBLE, exit_code, signal_name};
 pub use follow::OutputFollower;
+pub use inherited_descriptors::close_inherited_descriptors;
 pub use output::{
     Chunk, FileOutput, OutputCut, OutputError, OutputLength, OutputPage, OutputStorage, OutputStorageExt,
     OutputStream, OutputWriter, Stored,
 };
+pub use program_signal::{SignalError, SignalTarget, signal_program};
 pub use report::{ReportError, SOCKET_VARIABLE, report};
 pub use runner::{ATTEMPT_VARIABLE, Runner, SESSION_VARIABLE, STORE_VARIABLE};
 pub use running::{RunReport, Running};

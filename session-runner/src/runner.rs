@@ -236,6 +236,7 @@ impl Runner {
             stderr: stderr_write,
             lock: lock.map(|lock| lock.into_file().into()),
             own_session: command.own_session,
+            umask: command.umask,
             tidy: Some(socket.path().to_owned()),
         })
         .await?;

@@ -10,7 +10,9 @@ use std::time::Duration;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use sessionkit::StateName;
 
-pub(crate) use self::manage::{Completions, Export, Gc, Import, Man, Migrate, Pause, Retry, Rm, Wait, Why};
+pub(crate) use self::manage::{
+    Completions, Export, Gc, Import, Man, Migrate, Pause, Retry, Rm, Signal, Wait, Why,
+};
 pub(crate) use self::run::{Resume, Run};
 
 use crate::error::ExitCodes;
@@ -99,6 +101,8 @@ pub(crate) enum Verb {
     Events(Events),
     /// Print the output of a session's program; its log is printed by `events`
     Logs(Logs),
+    /// Send a signal to the program of a session
+    Signal(Signal),
     /// Pause a running session
     Pause(Pause),
     /// Resume a paused or crashed session
@@ -139,6 +143,7 @@ impl Verb {
             Self::Why(_) => "why",
             Self::Wait(_) => "wait",
             Self::Pause(_) => "pause",
+            Self::Signal(_) => "signal",
             Self::Retry(_) => "retry",
             Self::Gc(_) => "gc",
             Self::Rm(_) => "rm",
@@ -177,6 +182,7 @@ impl Verb {
             | Self::Show(_)
             | Self::Why(_)
             | Self::Pause(_)
+            | Self::Signal(_)
             | Self::Gc(_)
             | Self::Rm(_)
             | Self::Export(_)
@@ -243,6 +249,7 @@ pub(crate) struct Events {
     links are shown, and lines that were overwritten, such as a progress bar, as they were last; other control \
     characters are escaped. Into a pipe or file, all bytes are printed as they are."
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub(crate) struct Logs {
     /// Session: @last, an id, a name, or the beginning of an id
     pub(crate) id: String,

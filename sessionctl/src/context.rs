@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use rustix::fs::Mode;
 use sessionkit::{
     ManagerOptions, SessionError, SessionId, StorageError, Store, StoreUrl,
     text::{is_unsafe_char, visible},
@@ -20,12 +21,17 @@ use crate::verbose::{self, Verbose};
 /// Environment variable with the URL of the store.
 pub(crate) const STORE: &str = "SESSIONCTL_STORE";
 
+/// The umask of this process: all access for the user, none for others.
+const PRIVATE: Mode = Mode::RWXG.union(Mode::RWXO);
+
 /// The context in which a verb runs.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) term: Term,
     /// The process that started this one with `--detach`, if any.
     pub(crate) caller: Option<Caller>,
+    /// The umask of the caller, for programs. That of this process keeps the store private and usable.
+    pub(crate) umask: Mode,
     /// The value of `--store`, repeated in the suggested commands.
     typed_store: Option<OsString>,
     /// The word that starts this command in a shell.
@@ -39,6 +45,7 @@ impl Context {
         let term = Term::new(global.json, global.color);
         Self {
             caller,
+            umask: rustix::process::umask(PRIVATE),
             verbose: verbose::start(global.verbose, &term),
             term,
             typed_store: global.store.clone(),

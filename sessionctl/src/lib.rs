@@ -99,6 +99,7 @@ async fn dispatch(verb: &Verb, context: &Context) -> error::Result<u8> {
         Verb::Show(args) => verb::show::run(args, context).await,
         Verb::Why(args) => verb::why::run(args, context).await,
         Verb::Wait(args) => verb::wait::run(args, context).await,
+        Verb::Signal(args) => verb::signal::run(args, context).await,
         Verb::Pause(args) => verb::pause::run(args, context).await,
         Verb::Retry(args) => verb::retry::run(args, context).await,
         Verb::Gc(args) => verb::gc::run(args, context).await,

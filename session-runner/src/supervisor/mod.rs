@@ -3,6 +3,7 @@
 
 pub(crate) mod entry;
 pub(crate) mod process;
+pub(crate) mod program_marker;
 pub(crate) mod protocol;
 mod signals;
 mod start;
@@ -18,6 +19,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use self::process::Process;
+use self::program_marker::show_program;
 use self::protocol::{Ended, Escaped, Inbox, Order, Outbox, Report, Start};
 use self::signals::Children;
 use self::termination::{Action, Termination};
@@ -46,6 +48,7 @@ fn supervise() -> io::Result<()> {
     let mut outbox = Outbox::default();
     match start::start(&start, inbox.take_descriptors()) {
         Ok((pid, start_time, lock)) => {
+            let program_marker = show_program(pid);
             outbox.push(&Report::Started { pid: pid_number(pid), start_time });
             Supervisor {
                 owner: Some(owner),
@@ -56,6 +59,7 @@ fn supervise() -> io::Result<()> {
                 termination: Termination::NotRequested,
                 halting: None,
                 halted: false,
+                program_marker,
                 _lock: lock,
                 start: *start,
             }
@@ -83,6 +87,8 @@ struct Supervisor {
     halting: Option<(Instant, bool)>,
     /// `true` while a halt is ordered: then a stop of the program is our own and not reported.
     halted: bool,
+    /// Shows the program to other processes until it has ended.
+    program_marker: Option<OwnedFd>,
     /// Held until the tree is empty: a process that runs the session again waits for it.
     _lock: Option<OwnedFd>,
     start: Start,
@@ -166,7 +172,7 @@ impl Supervisor {
                 Order::Start(_) => return Err(io::ErrorKind::InvalidData.into()),
                 Order::Signal { signal } => {
                     if let Some(signal) = Signal::from_named_raw(signal)
-                        && self.tree.signal_group(signal)
+                        && self.tree.signal(signal)
                     {
                         self.outbox.push(&Report::Signalled { signal: signal.as_raw() });
                     }
@@ -275,6 +281,7 @@ impl Supervisor {
         };
         if matches!(report, Report::Ended { .. }) {
             self.tree.clear_leader();
+            self.program_marker = None;
         }
         self.outbox.push(&report);
     }

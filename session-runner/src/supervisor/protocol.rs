@@ -60,6 +60,12 @@ pub(crate) struct Start {
     pub(crate) env: Vec<(OsString, Option<OsString>)>,
     /// `true` to start it in a session of its own, without the owner's terminal.
     pub(crate) own_session: bool,
+    /// Signals that it ignores besides those that the supervisor ignores.
+    pub(crate) ignored: Vec<i32>,
+    /// Signals that are blocked in it.
+    pub(crate) blocked: Vec<i32>,
+    /// Its umask, unless it is that of the supervisor.
+    pub(crate) umask: Option<u32>,
     /// The grace period of the rest of the tree once the owner or the program itself is gone.
     pub(crate) orphan_grace_ms: u64,
     /// A file to remove once the tree is empty.

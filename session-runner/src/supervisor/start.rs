@@ -9,13 +9,15 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use rustix::fs::Access;
+use nix::sys::signal::{SigSet, Signal};
+use rustix::fs::{Access, Mode};
 use rustix::io::Errno;
 use rustix::net::SocketType;
 use rustix::process::Pid;
 
 use super::process::Process;
 use super::protocol::{Start, Step};
+use crate::inherited_descriptors::close_inherited_descriptors;
 
 /// Bytes of a file that decide if it is a script.
 const SCRIPT_BEGIN: u64 = 256;
@@ -54,6 +56,9 @@ pub(crate) fn start(
     }
     // In this process and not in the child, so that a missing directory is not reported as a missing program.
     std::env::set_current_dir(&start.cwd).map_err(|error| (Step::Directory, error))?;
+    if let Some(umask) = start.umask {
+        rustix::process::umask(Mode::from_raw_mode(umask));
+    }
     let streams = [stdin, stdout, stderr];
     let mut command = Command::new(program);
     command.args(arguments);
@@ -69,6 +74,7 @@ pub(crate) fn start(
     let child = child.map_err(|error| (Step::Execute, error))?;
     // Only the tree holds the program's descriptors now.
     drop(streams);
+    close_inherited_descriptors();
     // The supervisor must not keep the directory's file system from being unmounted.
     let _ = std::env::set_current_dir("/");
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| {
@@ -91,7 +97,13 @@ fn spawn(mut command: Command, start: &Start, streams: &[OwnedFd; 3]) -> io::Res
             None => command.env_remove(name),
         };
     }
-    command.spawn()
+    session_inherit::ignore(&mut command, &start.ignored);
+    // The program inherits this mask.
+    let blocked = start.blocked.iter().filter_map(|signal| Signal::try_from(*signal).ok());
+    blocked.collect::<SigSet>().thread_set_mask()?;
+    let spawned = command.spawn();
+    SigSet::empty().thread_set_mask()?;
+    spawned
 }
 
 /// Returns the path of an executable file of no known format, if it is a script: then it runs under `sh`, as in a shell.

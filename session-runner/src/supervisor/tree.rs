@@ -8,7 +8,9 @@
 use std::io;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open, pidfd_send_signal,
+};
 
 use super::process::Process;
 
@@ -16,6 +18,18 @@ use super::process::Process;
 const GENERATIONS: usize = 256;
 /// Maximum scans for processes that still run, before all are killed.
 const FREEZE_ROUNDS: usize = 64;
+
+/// Signals for the program as a whole. Any other, such as USR1, is for the process that was started.
+const FOR_GROUPS: [Signal; 8] = [
+    Signal::INT,
+    Signal::QUIT,
+    Signal::TERM,
+    Signal::HUP,
+    Signal::CONT,
+    Signal::TSTP,
+    Signal::STOP,
+    Signal::KILL,
+];
 
 /// The descendants of this process.
 #[derive(Debug)]
@@ -46,6 +60,15 @@ impl Tree {
     /// Forgets the program after it was reaped, because its id may be reused from then on.
     pub(crate) fn clear_leader(&mut self) {
         self.leader = None;
+    }
+
+    /// Sends a signal to the program's process group if terminals and shells send it to whole groups, else to the
+    /// program's first process. Returns `true` if a process got it.
+    pub(crate) fn signal(&self, signal: Signal) -> bool {
+        if FOR_GROUPS.contains(&signal) {
+            return self.signal_group(signal);
+        }
+        self.leader.is_some_and(|leader| kill_process(leader, signal).is_ok())
     }
 
     /// Sends a signal to the program's process group, as a terminal would. Returns `true` if a process got it.

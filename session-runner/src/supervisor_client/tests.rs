@@ -55,6 +55,7 @@ impl Program {
             stderr: std::fs::OpenOptions::new().write(true).open("/dev/null").unwrap().into(),
             lock: None,
             own_session: false,
+            umask: None,
             tidy: None,
         };
         Self { launch, output }

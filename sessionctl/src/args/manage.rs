@@ -37,6 +37,20 @@ pub(crate) struct Wait {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sessionctl signal server HUP\n\n\
+    It is no request to stop: if the program ends, its session ends as the program did. Use `cancel` to end a session.")]
+pub(crate) struct Signal {
+    /// Session: @last, an id, a name, or the beginning of an id
+    pub(crate) id: String,
+    /// Name or number: USR1, SIGUSR1, 10
+    #[arg(value_name = "SIGNAL", value_parser = signal)]
+    pub(crate) number: nix::sys::signal::Signal,
+    /// Send it to the program's whole process group instead of its first process
+    #[arg(long)]
+    pub(crate) group: bool,
+}
+
+#[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl pause nightly --reason \"the disk is needed\"\n\n\
     Returns once the session is paused. Its program is stopped until `resume`; `cancel` ends a paused session, too.")]
 pub(crate) struct Pause {
@@ -158,4 +172,14 @@ pub(crate) struct Completions {
 pub(crate) struct Man {
     /// Directory to write to, one file for each verb
     pub(crate) folder: PathBuf,
+}
+
+fn signal(text: &str) -> Result<nix::sys::signal::Signal, &'static str> {
+    use nix::sys::signal::Signal;
+    let named = || {
+        let name = text.to_ascii_uppercase();
+        format!("SIG{}", name.strip_prefix("SIG").unwrap_or(&name)).parse().ok()
+    };
+    let numbered = text.parse::<i32>().ok().and_then(|number| Signal::try_from(number).ok());
+    numbered.or_else(named).ok_or("expected a signal such as USR1, SIGUSR1 or 10")
 }

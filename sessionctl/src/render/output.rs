@@ -53,15 +53,22 @@ struct Line {
     column: usize,
     /// `true` if the text contains the current style and link.
     current: bool,
-    /// `true` if the text ends within a style, or within a link.
-    styled: bool,
-    linked: bool,
-    /// `true` if a part of the line was returned already.
-    begun: bool,
-    /// `true` if that part has to be erased first.
-    rewrite: bool,
+    /// The sequences that end the style and the link in which the text ends.
+    closing: String,
+    shown: Shown,
     /// `true` if the text shows control characters. It is never erased: overwriting would hide them.
     hostile: bool,
+}
+
+/// The part of the current line that was returned already.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Shown {
+    #[default]
+    Nothing,
+    /// Its beginning.
+    Beginning,
+    /// A beginning that was overwritten since, and has to be erased first.
+    Stale,
 }
 
 impl Visible {
@@ -183,8 +190,7 @@ impl Visible {
         if !std::mem::replace(&mut line.current, true) {
             line.text.push_str(&self.style);
             line.text.push_str(&self.link);
-            line.styled = !self.style.is_empty();
-            line.linked = !self.link.is_empty();
+            line.closing = closing(&self.style, &self.link);
         }
         line.column += columns;
         &mut line.text
@@ -222,8 +228,7 @@ impl Visible {
     fn continue_styled(&mut self) {
         if self.line.current && !self.returned {
             self.line.text.push_str(&self.sequence);
-            self.line.styled = !self.style.is_empty();
-            self.line.linked = !self.link.is_empty();
+            self.line.closing = closing(&self.style, &self.link);
         }
     }
 
@@ -240,31 +245,34 @@ impl Visible {
 impl Line {
     /// Moves the text to `out`, with its style and link ended.
     fn take(&mut self, out: &mut String) {
-        if std::mem::take(&mut self.rewrite) {
+        if self.shown == Shown::Stale {
             out.push_str(REWRITE);
+            self.shown = Shown::Nothing;
         }
         if self.text.is_empty() {
             return;
         }
         out.push_str(&self.text);
         self.text.clear();
-        if std::mem::take(&mut self.linked) {
-            out.push_str(LINK_END);
-        }
-        if std::mem::take(&mut self.styled) {
-            out.push_str(RESET);
-        }
+        out.push_str(&std::mem::take(&mut self.closing));
         self.current = false;
-        self.begun = true;
+        self.shown = Shown::Beginning;
     }
 
     /// Erases the text, or returns `false` if it has to stay.
     fn erase(&mut self) -> bool {
         if !self.hostile {
-            *self = Self { rewrite: self.begun || self.rewrite, ..Self::default() };
+            let shown = if self.shown == Shown::Nothing { Shown::Nothing } else { Shown::Stale };
+            *self = Self { shown, ..Self::default() };
         }
         !self.hostile
     }
+}
+
+/// Returns the sequences that end a style and a link, where there are any.
+fn closing(style: &str, link: &str) -> String {
+    let end = |text: &str, end: &'static str| if text.is_empty() { "" } else { end };
+    [end(link, LINK_END), end(style, RESET)].concat()
 }
 
 /// Returns `true` if these bytes are the beginning of a character.

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn resets_are_told_from_other_styles() {
+    fn resets_and_other_styles_are_distinguished() {
         for (style, reset, plain) in [
             ("\u{1b}[m", true, true),
             ("\u{1b}[0m", true, true),

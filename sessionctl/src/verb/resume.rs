@@ -13,7 +13,7 @@ use crate::{detach, hints, ids, job_signals};
 
 pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
     if args.detach && context.caller.is_none() {
-        return detach::start();
+        return detach::start(context);
     }
     let store = context.open().await?;
     let manager = store.manager();

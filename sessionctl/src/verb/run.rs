@@ -12,7 +12,7 @@ use crate::{detach, hints};
 
 pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
     if args.detach && context.caller.is_none() {
-        return detach::start();
+        return detach::start(context);
     }
     let options =
         args.max_sessions.map_or_else(ManagerOptions::new, |most| ManagerOptions::new().max_sessions(most));

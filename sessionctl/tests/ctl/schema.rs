@@ -91,6 +91,7 @@ fn all_json_output_matches_the_schema() {
     checked("session", 0, &["retry", "done"]);
     checked("session", 0, &["cancel", &crashed]);
     ctl(&["run", "--detach", "--name", "sleeper", "--", "sleep", "60"]).exits(0);
+    checked("session", 0, &["signal", "sleeper", "CONT"]);
     checked("session", 0, &["pause", "sleeper"]);
     checked("session", 0, &["resume", "sleeper"]);
     checked("session", 0, &["cancel", "sleeper"]);

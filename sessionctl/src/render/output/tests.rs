@@ -1,3 +1,5 @@
+//! Tests of the output of programs on a terminal.
+
 use super::*;
 
 const HOSTILE: &[u8] =
