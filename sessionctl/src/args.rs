@@ -34,7 +34,7 @@ Examples:
   sessionctl show @last             show the newest session
   sessionctl logs @last --follow    follow its output, from any terminal
 
-ID is @last, a full id, an exact name, or the beginning of an id.";
+ID is @last, @failed, @running, a full id, a name, or the beginning of an id or of a name. A name that several sessions\nhave means the newest that has an owner or waits for one, else the newest.";
 
 /// Returns the definition of the command line, with the stores that this program can open.
 pub(crate) fn command() -> clap::Command {
@@ -222,7 +222,7 @@ pub(crate) struct Ls {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl show @last")]
 pub(crate) struct Show {
-    /// Session: @last, an id, a name, or the beginning of an id
+    /// Session: @last, @failed, @running, an id, a name, or the beginning of either
     pub(crate) id: String,
 }
 
@@ -232,7 +232,7 @@ pub(crate) struct Show {
     With --follow, exits with 0 once the session has ended and its whole log is printed."
 )]
 pub(crate) struct Events {
-    /// Session: @last, an id, a name, or the beginning of an id
+    /// Session: @last, @failed, @running, an id, a name, or the beginning of either
     pub(crate) id: String,
     /// Keep printing until the session has ended; a crash is not an end
     #[arg(long, short)]
@@ -251,7 +251,7 @@ pub(crate) struct Events {
 )]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub(crate) struct Logs {
-    /// Session: @last, an id, a name, or the beginning of an id
+    /// Session: @last, @failed, @running, an id, a name, or the beginning of either
     pub(crate) id: String,
     /// Keep printing until the session has ended; a crash is not an end
     #[arg(long, short)]
@@ -274,7 +274,7 @@ pub(crate) struct Logs {
 #[command(after_help = "Example:\n  sessionctl cancel nightly --reason \"wrong input\"\n\n\
     Works from any process. The program gets TERM and a grace period (5s by default), then KILL.")]
 pub(crate) struct Cancel {
-    /// Session: @last, an id, a name, or the beginning of an id
+    /// Session: @last, @failed, @running, an id, a name, or the beginning of either
     pub(crate) id: String,
     /// Reason, recorded in the log
     #[arg(long, value_name = "TEXT", default_value = "cancelled by hand")]
@@ -322,7 +322,7 @@ pub(crate) enum Policy {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl verify\n\n\
     Exits with 0 if every session is healthy or torn (the next write repairs it), or its loss was accepted, and with 7 \
-    otherwise. Opens a store that is itself damaged, too.")]
+    otherwise (5 if this user may not read it). Opens a store that is itself damaged, too.")]
 pub(crate) struct Verify {
     /// Sessions to check [default: all]
     pub(crate) ids: Vec<String>,

@@ -1,19 +1,15 @@
 //! The context of a verb: the store, the outputs, and the way in which this command was called.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt::Write as _;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rustix::fs::Mode;
-use sessionkit::{
-    ManagerOptions, SessionError, SessionId, StorageError, Store, StoreUrl,
-    text::{is_unsafe_char, visible},
-};
+use sessionkit::{ManagerOptions, SessionError, SessionId, StorageError, Store, StoreUrl, text::visible};
 
 use crate::args::Global;
 use crate::detach::Caller;
 use crate::error::{Failure, Result};
+use crate::quoting::{quoted, quoted_os};
 use crate::render::short;
 use crate::term::Term;
 use crate::verbose::{self, Verbose};
@@ -160,64 +156,4 @@ fn nearest_existing(path: &Path) -> &Path {
 /// Returns the word to type for this program: as it was called, since `PATH` may not have it.
 fn invocation(program: &OsString) -> String {
     if program.is_empty() { "sessionctl".to_owned() } else { quoted_os(program) }
-}
-
-/// Quotes an argument for a shell, with characters escaped that would control a terminal.
-pub(crate) fn quoted(arg: &str) -> String {
-    let arg = visible(arg);
-    let plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,".contains(c);
-    if !arg.is_empty() && arg.chars().all(plain) {
-        arg.into_owned()
-    } else {
-        format!("'{}'", arg.replace('\'', r"'\''"))
-    }
-}
-
-/// Quotes an argument like [`quoted`], in a form that only bash and its relatives know where it is not UTF-8.
-pub(crate) fn quoted_os(arg: &OsStr) -> String {
-    if let Some(arg) = arg.to_str() {
-        return quoted(arg);
-    }
-    let mut text = "$'".to_owned();
-    for chunk in arg.as_bytes().utf8_chunks() {
-        for c in chunk.valid().chars() {
-            match c {
-                '\\' | '\'' => text.extend(['\\', c]),
-                c if is_unsafe_char(c) => {
-                    let _ = write!(text, "\\u{:04x}", u32::from(c));
-                }
-                c => text.push(c),
-            }
-        }
-        for byte in chunk.invalid() {
-            let _ = write!(text, "\\x{byte:02x}");
-        }
-    }
-    text + "'"
-}
-
-#[cfg(test)]
-mod tests {
-    use std::ffi::OsStr;
-    use std::os::unix::ffi::OsStrExt as _;
-
-    use super::{quoted, quoted_os};
-
-    #[test]
-    fn arguments_that_are_not_utf8_are_quoted_for_bash() {
-        let odd = OsStr::from_bytes(b"it's \\ \x1b\xff");
-        assert_eq!(quoted_os(odd), r"$'it\'s \\ \u001b\xff'");
-        assert_eq!(quoted_os(OsStr::new("a b")), "'a b'");
-    }
-
-    #[test]
-    fn quoted_arguments_survive_a_shell() {
-        for arg in ["plain", "a b", "it's", "$(id)", "", "file:/srv/x", "*"] {
-            let output = std::process::Command::new("sh")
-                .args(["-c", &format!("printf %s {}", quoted(arg))])
-                .output()
-                .unwrap();
-            assert_eq!(String::from_utf8(output.stdout).unwrap(), arg);
-        }
-    }
 }

@@ -31,6 +31,8 @@ mod ids;
 mod job;
 mod job_signals;
 mod json;
+mod permission;
+mod quoting;
 mod render;
 mod rerun;
 mod status;

@@ -13,7 +13,7 @@ use super::{duration, state};
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl why nightly")]
 pub(crate) struct Why {
-    /// Session: @last, an id, a name, or the beginning of an id
+    /// Session: @last, @failed, @running, an id, a name, or the beginning of either
     pub(crate) id: String,
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct Wait {
 #[command(after_help = "Example:\n  sessionctl signal server HUP\n\n\
     It is no request to stop: if the program ends, its session ends as the program did. Use `cancel` to end a session.")]
 pub(crate) struct Signal {
-    /// Session: @last, an id, a name, or the beginning of an id
+    /// Session: @last, @failed, @running, an id, a name, or the beginning of either
     pub(crate) id: String,
     /// Name or number: USR1, SIGUSR1, 10
     #[arg(value_name = "SIGNAL", value_parser = signal)]
@@ -54,7 +54,7 @@ pub(crate) struct Signal {
 #[command(after_help = "Example:\n  sessionctl pause nightly --reason \"the disk is needed\"\n\n\
     Returns once the session is paused. Its program is stopped until `resume`; `cancel` ends a paused session, too.")]
 pub(crate) struct Pause {
-    /// Session: @last, an id, a name, or the beginning of an id
+    /// Session: @last, @failed, @running, an id, a name, or the beginning of either
     pub(crate) id: String,
     /// Reason, recorded in the log
     #[arg(long, value_name = "TEXT", default_value = "paused by hand")]

@@ -58,7 +58,7 @@ pub(crate) struct Run {
     If the owner is alive, it is asked to resume the session. If it is dead, the command runs again from its beginning \
     in the foreground, as with `run`, as the next attempt; the exit code is the program's.")]
 pub(crate) struct Resume {
-    /// Session: @last, an id, a name, or the beginning of an id
+    /// Session: @last, @failed, @running, an id, a name, or the beginning of either
     pub(crate) id: String,
     /// Print the id once the program has started, and return. The program has no input and outlives the terminal
     #[arg(long)]

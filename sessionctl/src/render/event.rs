@@ -11,7 +11,7 @@ use sessionkit::{
 };
 
 use super::table::cut;
-use crate::context::quoted_os;
+use crate::quoting::quoted_os;
 
 /// Limit of columns for a value, which is complete in the log.
 const VALUE: usize = 120;

@@ -10,7 +10,7 @@ use sessionkit::{
 };
 
 use super::{age, duration};
-use crate::context::quoted_os;
+use crate::quoting::quoted_os;
 use crate::status::status;
 use crate::term::Term;
 

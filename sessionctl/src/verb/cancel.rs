@@ -15,7 +15,7 @@ const OWNER_TIMEOUT: Duration = Duration::from_secs(8);
 pub(crate) async fn run(args: &Cancel, context: &Context) -> Result<u8> {
     let store = context.open().await?;
     let manager = &**store.manager();
-    let id = ids::resolve(manager, &args.id).await?;
+    let id = ids::resolve(context, manager, &args.id, ids::Purpose::Cancel).await?;
     let mut request = CancelRequest::new(&args.reason, super::requester());
     if args.force {
         request = request.force();

@@ -34,7 +34,7 @@ struct Line<'a> {
 
 pub(crate) async fn run(args: &Logs, context: &Context) -> Result<u8> {
     let store = context.open().await?;
-    let id = ids::resolve(&**store.manager(), &args.id).await?;
+    let id = ids::resolve(context, &**store.manager(), &args.id, ids::Purpose::Use).await?;
     let only = match (args.stdout, args.stderr) {
         (true, _) => Some(OutputStream::Stdout),
         (false, true) => Some(OutputStream::Stderr),

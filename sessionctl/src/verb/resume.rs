@@ -17,7 +17,7 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
     }
     let store = context.open().await?;
     let manager = store.manager();
-    let id = ids::resolve(&**manager, &args.id).await?;
+    let id = ids::resolve(context, &**manager, &args.id, ids::Purpose::Resume).await?;
     let failed = |error| Failure::from(error).about(id);
     let head = manager.get_head(id).await.map_err(failed)?;
     let owner_may_live = head.lifecycle.owner.is_some()

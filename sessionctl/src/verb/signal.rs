@@ -11,7 +11,7 @@ use crate::{hints, ids};
 pub(crate) async fn run(args: &Signal, context: &Context) -> Result<u8> {
     let store = context.open().await?;
     let manager = &**store.manager();
-    let id = ids::resolve(manager, &args.id).await?;
+    let id = ids::resolve(context, manager, &args.id, ids::Purpose::Use).await?;
     let head = manager.get_head(id).await.map_err(|error| Failure::from(error).about(id))?;
     let typed = id.to_string();
     let next = ["why", &typed];

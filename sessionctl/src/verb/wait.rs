@@ -22,7 +22,7 @@ pub(crate) async fn run(args: &Wait, context: &Context) -> Result<u8> {
     let manager = &**store.manager();
     let mut ids = Vec::new();
     for id in &args.ids {
-        ids.push(ids::resolve(manager, id).await?);
+        ids.push(ids::resolve(context, manager, id, ids::Purpose::Use).await?);
     }
     let deadline = args.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let (mut code, mut sessions) = (0, Vec::new());

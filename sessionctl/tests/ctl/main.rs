@@ -19,6 +19,7 @@ mod legacy;
 mod manage;
 mod memory;
 mod migrate;
+mod names;
 mod plain;
 mod progress;
 mod rejected_args;

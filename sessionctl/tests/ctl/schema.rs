@@ -128,7 +128,8 @@ fn all_json_failures_match_the_schema() {
     for (code, name, words) in [
         (3, "NOT_FOUND", vec!["show", "no-such-session"]),
         (3, "NOT_FOUND", vec!["why", "onec"]),
-        (3, "AMBIGUOUS", vec!["events", "twice"]),
+        (3, "AMBIGUOUS", vec!["rm", "twice"]),
+        (3, "NOT_FOUND", vec!["events", "@failed"]),
         (4, "ILLEGAL_TRANSITION", vec!["cancel", "once"]),
         (2, "INVALID_ARGUMENT", vec!["ls", "--store", "what:ever"]),
         (2, "INVALID_ARGUMENT", vec!["ls", "--nonsense"]),
