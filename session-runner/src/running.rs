@@ -98,7 +98,8 @@ impl Running {
         Some(OutputFollower::new(output, self.id(), self.first_byte, self.stored.clone()))
     }
 
-    /// Sends a signal to the program's process group, as a terminal would. To cancel the session, use its manager.
+    /// Sends a signal to the program: INT, QUIT, TERM, HUP, CONT, TSTP, STOP and KILL to its process group, as a terminal
+    /// or a shell would, all others to its first process. To cancel the session, use its manager.
     ///
     /// INT, QUIT, TERM and HUP stop the attempt: if the program then dies of the signal, or ends within 10 seconds (TERM: 2
     /// minutes), the session has not ended. It is interrupted after TERM and HUP, and can be resumed by anyone; after INT

@@ -106,7 +106,9 @@ fn a_stop_through_the_owner_ends_no_session() {
         let shown = fixture.show("it");
         match state {
             "failed" | "completed" => assert_eq!(shown["state"], state, "{case}"),
-            kind => assert_eq!((shown["state"].as_str(), loss(&shown)), (Some("paused"), Some(kind)), "{case}"),
+            kind => {
+                assert_eq!((shown["state"].as_str(), loss(&shown)), (Some("paused"), Some(kind)), "{case}")
+            }
         }
     }
 }
@@ -201,7 +203,11 @@ fn a_program_that_had_ended_is_not_run_again() {
         owner.wait().unwrap();
         let ran = fixture.ctl(verb).exits(exit);
         let shown = fixture.show("it");
-        assert_eq!((&shown["state"], &shown["exit_code"]), (&state.into(), &code.into()), "{verb:?}: {ran:?}");
+        assert_eq!(
+            (&shown["state"], &shown["exit_code"]),
+            (&state.into(), &code.into()),
+            "{verb:?}: {ran:?}"
+        );
         if verb[0] == "resume" {
             assert!(ran.stderr.contains(&format!("had ended with {code}")), "{ran:?}");
         }
