@@ -270,6 +270,9 @@ impl RunLoop {
         let mut linger = Linger::new(now, silence, self.command.keep_background, background);
         linger.on_output(now, self.capture.activity().borrow().open > 0);
         let leaves = !linger.background().is_empty();
+        if leaves {
+            self.child_state.send_replace(ChildState::Ended);
+        }
         self.state.linger = Some(linger);
         if self.state.end_is_ordered {
             self.state.linger = None;
