@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 
 use crate::procfs::{Process, bit, ignored_signals};
-use crate::supervisor::messages::{Background, BackgroundKind, BackgroundProcess, Spare};
+use crate::supervisor::messages::{Background, BackgroundKind, BackgroundProcess, STAYING, Spare};
 
 /// Generations below the supervisor that are searched. Deeper processes move up when those above them end.
 const GENERATIONS: usize = 256;
@@ -189,7 +189,7 @@ impl Tree {
         if Some(process.pid) == self.leader {
             // What the program itself is says nothing about its children.
             BackgroundKind::Attached
-        } else if process.session != self.session {
+        } else if process.session != self.session || process.name.as_bytes() == STAYING.to_bytes() {
             BackgroundKind::OwnSession
         } else if with_hangup && process.ignores(Signal::HUP) {
             BackgroundKind::IgnoresHangup
