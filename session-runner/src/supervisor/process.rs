@@ -158,6 +158,10 @@ impl Supervisor {
             return None;
         }
         if found.is_empty() {
+            if !self.tree.has_excluded() {
+                // Only the system knows: it will say that no child is left.
+                return None;
+            }
             self.outbox.push(&Report::Empty);
             return Some(Vec::new());
         }

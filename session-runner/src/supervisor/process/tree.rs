@@ -75,6 +75,10 @@ impl Tree {
         self.excluded.insert((pid, start_time));
     }
 
+    pub(crate) fn has_excluded(&self) -> bool {
+        !self.excluded.is_empty()
+    }
+
     /// Sends a signal to the program's process group, as a terminal would. Returns `true` if a process got it.
     pub(crate) fn signal_group(&self, signal: Signal) -> bool {
         self.leader.is_some_and(|leader| kill_process_group(leader, signal).is_ok())
