@@ -15,6 +15,8 @@ pub enum ChildState {
     },
     /// Its whole tree is stopped, its session is paused, and all output so far is stored and forwarded.
     Paused,
+    /// It has ended and has left background processes, which may be waited for.
+    Ended,
 }
 
 /// A request of the process that owns the session, made without the log.

@@ -211,9 +211,7 @@ impl RunLoop {
     /// Ends the tree. A program that has ended before keeps its own outcome.
     async fn end(&mut self, end_reason: EndReason, grace: Duration) {
         self.orders.end(grace, self.state.spared_by(&end_reason, self.command.keep_background)).await;
-        if let Some(linger) = &mut self.state.linger {
-            linger.set_over();
-        }
+        self.state.linger.iter_mut().for_each(Linger::set_over);
         self.capture.hurry();
         self.state.order_end(end_reason);
         // Its supervisor continues it, and a program that cleans up may need its terminal.
@@ -240,9 +238,7 @@ impl RunLoop {
             }
             Report::Ended { status, background } => self.first_process_has_ended(status, background).await,
             Report::Background { processes } => {
-                if let Some(linger) = &mut self.state.linger {
-                    linger.set_background(processes);
-                }
+                self.state.linger.iter_mut().for_each(|linger| linger.set_background(processes.clone()));
             }
             Report::Ending { processes } => {
                 self.log
@@ -292,6 +288,9 @@ impl RunLoop {
         let mut linger = Linger::new(now, silence, self.command.keep_background, background);
         linger.on_output(now, self.capture.activity().borrow().open > 0);
         let leaves = !linger.background().is_empty();
+        if leaves {
+            self.child_state.send_replace(ChildState::Ended);
+        }
         self.state.linger = Some(linger);
         if self.state.end_is_ordered {
             self.state.linger = None;

@@ -12,13 +12,22 @@ const BY_KEY: &str = "stopped from the terminal";
 /// Pause reason in the log for a background program that reads from the terminal.
 const BY_READING: &str = "waits for the terminal";
 
+/// The claim of the program to the terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    None,
+    /// It gets the terminal whenever this process has it.
+    Wanted,
+    /// It had the terminal when it ended.
+    Past,
+}
+
 /// This process and its program as a job of a shell.
 #[derive(Debug)]
 pub(crate) struct Job {
     signals: JobSignals,
     terminal: Option<Terminal>,
-    /// `true` if the program gets the terminal whenever this process has it.
-    wants_terminal: bool,
+    claim: Claim,
     /// The stop to carry out once the program is paused.
     pending_stop: Option<(StopReason, StopTarget)>,
     /// `true` while the session is paused.
@@ -33,7 +42,7 @@ impl Job {
         Ok(Self {
             signals,
             terminal: None,
-            wants_terminal: terminal::wants_terminal(),
+            claim: if terminal::wants_terminal() { Claim::Wanted } else { Claim::None },
             pending_stop: None,
             paused: false,
             paused_by_us: false,
@@ -56,14 +65,14 @@ impl Job {
     pub(crate) async fn program_started(&mut self, running: &Running) {
         let program = i32::try_from(running.pid()).ok().and_then(Pid::from_raw);
         self.terminal = program.and_then(Terminal::open);
-        if self.wants_terminal {
+        if self.claim == Claim::Wanted {
             self.hand_over_terminal(running).await;
         }
     }
 
-    /// Returns `true` if the program has the terminal, handed over by this process.
+    /// Returns `true` if the program has the terminal, handed over by this process, or had it when it ended.
     pub(crate) fn program_has_terminal(&self) -> bool {
-        self.terminal.as_ref().is_some_and(Terminal::is_handed_over)
+        self.claim == Claim::Past || self.terminal.as_ref().is_some_and(Terminal::is_handed_over)
     }
 
     /// Returns `true` if this process stops once the program is paused.
@@ -92,7 +101,7 @@ impl Job {
                 // The program asked for the terminal and gets it, or has it by now: it may have read before the
                 // terminal was handed over.
                 if reason == StopReason::NeedsTerminal && self.hand_over_terminal(running).await {
-                    self.wants_terminal = true;
+                    self.claim = Claim::Wanted;
                 } else if self.terminal.is_some() {
                     self.pause(reason, StopTarget::Job, running);
                 }
@@ -103,11 +112,16 @@ impl Job {
                     self.stop(reason, target, running).await;
                 }
             }
+            // As for a shell, background processes do not keep the terminal: its keys end the wait for them.
+            ChildState::Ended => {
+                self.claim = if self.program_has_terminal() { Claim::Past } else { Claim::None };
+                self.reclaim_terminal();
+            }
             // A stop was requested in the meantime.
             ChildState::Running | _ if self.pending_stop.is_some() => {}
             ChildState::Running | _ => {
                 self.paused_by_us = false;
-                if self.wants_terminal && !self.program_has_terminal() {
+                if self.claim == Claim::Wanted && !self.program_has_terminal() {
                     self.hand_over_terminal(running).await;
                 }
             }
@@ -140,7 +154,7 @@ impl Job {
             // Paused by a request: only a resume request ends that.
             return;
         }
-        if self.wants_terminal {
+        if self.claim == Claim::Wanted {
             self.hand_over_terminal(running).await;
         }
         if self.paused_by_us {

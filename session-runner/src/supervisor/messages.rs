@@ -28,6 +28,10 @@ const DESCRIPTORS: usize = 6;
 /// Time that the rest of a tree has to end by itself once its owner, or the program, is gone.
 pub(crate) const ORPHAN_GRACE: Duration = Duration::from_secs(1);
 
+/// The name of a supervisor that only discards the output of processes that stay. Within the tree of another supervisor
+/// it is left running like them.
+pub(crate) const STAYING: &std::ffi::CStr = c"session-discard";
+
 /// An order of the owner.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -157,11 +157,16 @@ impl Supervisor {
                 self.outbox.push(&Report::Background { processes: found.clone() });
             }
         }
-        let stays = |found: &[Background]| found.iter().all(|found| found.kind.is_spared(self.spare));
-        let ended = found.is_empty() || self.termination.is_requested() && stays(&found);
-        // Looked for twice: a process that was forked during the search may be missing from the first result.
-        let found = if ended { self.find_background()? } else { return None };
+        // A process that was running when the search began was found, or has ended since, and so has the child of this
+        // process above it: then the search says nothing. Members of a chain that forks and exits are seldom found.
+        if self.children.have_changed() {
+            return None;
+        }
         if found.is_empty() {
+            if !self.tree.has_excluded() {
+                // Only the system knows: it will say that no child is left.
+                return None;
+            }
             self.outbox.push(&Report::Empty);
             return Some(Vec::new());
         }

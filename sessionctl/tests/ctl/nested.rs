@@ -125,3 +125,18 @@ fn the_death_of_a_supervisor_leaves_a_detached_session_inside() {
     assert_eq!(family.fixture.show("outer")["state"], "failed");
     family.assert_inner_runs("the supervisor was killed");
 }
+
+/// Its supervisor stays for the output of the process that is left running, and does not belong to the outer program.
+#[test]
+fn a_foreground_session_can_leave_processes_running() {
+    let fixture = Fixture::new();
+    let path = fixture.dir.path().join("pid");
+    let inner = format!("setsid sh -c \"echo \\$\\$ >{}; exec sleep 60\" & echo main", path.display());
+    let script = format!("{BINARY} run -q --name inner -- sh -c '{inner}'");
+    let ran = fixture.ctl(["run", "--linger", "3s", "--", "sh", "-c", &script]).exits(0);
+    assert_eq!(ran.stdout, "main\n");
+    assert!(!ran.stderr.contains("ended background"), "{ran:?}");
+    let pid = Pid::from_raw(std::fs::read_to_string(path).unwrap().trim().parse().unwrap()).unwrap();
+    assert!(test_kill_process(pid).is_ok());
+    kill_process(pid, Signal::KILL).unwrap();
+}

@@ -495,3 +495,13 @@ fn a_detached_session_outlives_the_terminal() {
     other.do_line("sessionctl cancel far | head -n 1");
     other.looks_like("detach-from-another");
 }
+
+#[test]
+fn ctrl_c_ends_the_wait_for_background_processes() {
+    let fixture = Fixture::new();
+    let Some(screen) = Screen::shell(&fixture) else { return };
+    screen.line("sessionctl run --linger 10m -- sh -c 'sleep 600 & exit 3'; echo c''ode $?");
+    screen.until("the wait", |shown| shown.contains("waiting for sleep"));
+    screen.key("C-c");
+    screen.until_line("code 3");
+}

@@ -54,6 +54,11 @@ impl Children {
         Ok(Self { wake })
     }
 
+    /// Returns `true` if a child has changed since the last [`clear`](Self::clear).
+    pub(crate) fn have_changed(&self) -> bool {
+        rustix::io::ioctl_fionread(&self.wake).is_ok_and(|pending| pending > 0)
+    }
+
     /// Discards pending notifications. The caller checks all children next.
     pub(crate) fn clear(&self) {
         let mut buffer = [0; 64];

@@ -10,7 +10,7 @@ use rustix::process::WaitOptions;
 use super::outputs::Outputs;
 use super::signals::Children;
 use crate::report::socket::record_of_left;
-use crate::supervisor::messages::{BackgroundProcess, Start};
+use crate::supervisor::messages::{BackgroundProcess, STAYING, Start};
 
 /// Records that processes with this owner's socket in their environment stay on purpose. The owner may be dead, so that
 /// its log cannot say so; without the record they would be ended as leftovers when the session runs again.
@@ -25,6 +25,7 @@ pub(crate) fn record(start: &Start, left: &[BackgroundProcess]) {
 
 /// Reads and discards the output of the processes that stay, until none of them holds it.
 pub(crate) fn discard(mut outputs: Outputs, children: &Children) {
+    let _ = rustix::thread::set_name(STAYING);
     loop {
         while matches!(rustix::process::wait(WaitOptions::NOHANG), Ok(Some(_))) {}
         outputs.discard();

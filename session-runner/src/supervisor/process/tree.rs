@@ -14,7 +14,7 @@ use rustix::process::{
 };
 
 use crate::procfs::{Process, bit, ignored_signals};
-use crate::supervisor::messages::{Background, BackgroundKind, BackgroundProcess, Spare};
+use crate::supervisor::messages::{Background, BackgroundKind, BackgroundProcess, STAYING, Spare};
 
 /// Generations below the supervisor that are searched. Deeper processes move up when those above them end.
 const GENERATIONS: usize = 256;
@@ -96,6 +96,10 @@ impl Tree {
             return self.signal_group(signal);
         }
         self.leader.is_some_and(|leader| kill_process(leader, signal).is_ok())
+    }
+
+    pub(crate) fn has_excluded(&self) -> bool {
+        !self.excluded.is_empty()
     }
 
     /// Sends a signal to the program's process group, as a terminal would. Returns `true` if a process got it.
@@ -212,7 +216,7 @@ impl Tree {
         if Some(process.pid) == self.leader {
             // What the program itself is says nothing about its children.
             BackgroundKind::Attached
-        } else if process.session != self.session {
+        } else if process.session != self.session || process.name.as_bytes() == STAYING.to_bytes() {
             BackgroundKind::OwnSession
         } else if with_hangup && process.ignores(Signal::HUP) {
             BackgroundKind::IgnoresHangup
