@@ -59,6 +59,8 @@ codes! {
     StorageUnavailable "STORAGE_UNAVAILABLE" 5 "find out what locks or hides the store, then try again",
     /// The store, or a session in it, was closed after a failure.
     Closed "CLOSED" 5 "open the store again",
+    /// A limit of the system is reached: of processes and threads, or of open files.
+    SystemLimit "SYSTEM_LIMIT" 5 "raise the limit, or end other processes, then try again",
     /// No space left.
     StorageFull "STORAGE_FULL" 6 "free some space and try again; acknowledged records are safe",
     /// Reading or writing the store failed.

@@ -36,6 +36,7 @@ impl RunError {
     pub const fn code(&self) -> ErrorCode {
         match self {
             Self::Session(error) => error.code(),
+            Self::Launch { error: LaunchError::Limit(_), .. } => ErrorCode::SystemLimit,
             Self::Launch { .. } => ErrorCode::SpawnFailed,
             Self::NoProgram { .. } => ErrorCode::InvalidArgument,
         }
@@ -74,6 +75,7 @@ mod tests {
             LaunchError::NoSupervisor => ["cannot act as a supervisor", "supervise_main"],
             LaunchError::Unanswered { .. } => ["the supervisor ended before", "supervise_main"],
             LaunchError::Supervisor(_) => ["the supervisor could not be started", "Permission denied"],
+            LaunchError::Limit(_) => ["no process or thread could be started", "`ulimit -u`"],
             LaunchError::Directory(_) => ["cannot enter the working directory", "Permission denied"],
             LaunchError::NotFound(_) => ["no such program", "Permission denied"],
             LaunchError::NotExecutable(_) => ["not executable", "Permission denied"],
@@ -85,6 +87,7 @@ mod tests {
             LaunchError::NoSupervisor,
             LaunchError::Unanswered { status: std::process::ExitStatus::default() },
             LaunchError::Supervisor(denied()),
+            LaunchError::Limit(io::Error::from_raw_os_error(11)),
             LaunchError::Directory(denied()),
             LaunchError::NotFound(denied()),
             LaunchError::NotExecutable(denied()),

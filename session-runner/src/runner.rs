@@ -200,7 +200,7 @@ impl Runner {
         command: &Command,
         lock: Option<HeldSessionLock>,
     ) -> Result<RunLoop, LaunchError> {
-        let own = LaunchError::Supervisor;
+        let own = LaunchError::own;
         let writer = match self.writer(session.id()).await {
             Ok(writer) => writer,
             Err(error) => {
@@ -269,9 +269,18 @@ impl Runner {
 
     async fn writer(&self, id: SessionId) -> Result<Option<Box<dyn OutputWriter>>, OutputError> {
         let Some(output) = self.output.clone() else { return Ok(None) };
-        match tokio::task::spawn_blocking(move || output.writer(id)).await {
-            Ok(writer) => writer.map(Some),
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let open = {
+            let output = Arc::clone(&output);
+            move || drop(sender.send(output.writer(id)))
+        };
+        // Not on a thread of the runtime: that panics where no thread can be started.
+        match std::thread::Builder::new().name("session-output-open".to_owned()).spawn(open) {
+            Ok(_) => match receiver.await {
+                Ok(writer) => writer.map(Some),
+                Err(_) => Ok(None),
+            },
+            Err(_) => output.writer(id).map(Some),
         }
     }
 }

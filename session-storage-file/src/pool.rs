@@ -40,7 +40,8 @@ impl Pool {
     /// Runs a task on one of the threads. The queue has one task for each waiting caller, so bounding the
     /// callers bounds the queue.
     ///
-    /// If no thread can be started, the task is dropped, which its caller detects by the closed channel.
+    /// If no thread can be started, the submitting thread runs the task itself: a caller that waited for a thread
+    /// might wait forever.
     pub(crate) fn spawn(&self, task: impl FnOnce() + Send + 'static) {
         let Some(max_threads) = self.max_threads else { return run(Box::new(task)) };
         let mut state = self.shared.lock();
@@ -51,13 +52,13 @@ impl Pool {
             let started =
                 thread::Builder::new().name(self.name.to_owned()).spawn(move || shared.run_worker());
             if let Err(error) = started {
-                tracing::error!(%error, "could not start a storage thread");
+                tracing::warn!(%error, "could not start a storage thread");
                 state.threads -= 1;
                 if state.threads == 0 {
-                    let dropped = std::mem::take(&mut state.tasks);
-                    // Dropping a task may call back into this pool.
+                    let tasks = std::mem::take(&mut state.tasks);
+                    // A task may call back into this pool.
                     drop(state);
-                    drop(dropped);
+                    tasks.into_iter().for_each(run);
                     return;
                 }
             }

@@ -27,7 +27,11 @@ pub(crate) const VERB: &str = "__detached";
 /// Starts a process with the arguments of this one. Returns the exit code that it sends once its program runs, or the
 /// one with which it ended before that.
 pub(crate) fn start(context: &Context) -> Result<u8> {
-    let failed = |error: io::Error| Failure::chain(ErrorCode::SpawnFailed, &error).with_exit_code(125);
+    let failed = |error: io::Error| {
+        let limit = error.kind() == io::ErrorKind::WouldBlock;
+        let code = if limit { ErrorCode::SystemLimit } else { ErrorCode::SpawnFailed };
+        Failure::chain(code, &error).with_exit_code(125)
+    };
     let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
     // Not the path of this binary: that file may have been replaced since.
     let mut command = Command::new("/proc/self/exe");

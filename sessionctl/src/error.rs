@@ -277,6 +277,7 @@ fn next(details: &Details, verb: &str, context: &Context) -> String {
     match details.code {
         ErrorCode::MaxSessions => context.command(&["ls"]),
         ErrorCode::StorageUnavailable | ErrorCode::Closed => context.store_command("ls -ld"),
+        ErrorCode::SystemLimit => "ulimit -a".to_owned(),
         ErrorCode::StorageFull => context.store_command("df -h"),
         ErrorCode::StorageIo => context.command(&["verify"]),
         ErrorCode::Corrupt | ErrorCode::InvalidLog => match id {

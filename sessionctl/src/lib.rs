@@ -36,6 +36,7 @@ mod quoting;
 mod render;
 mod rerun;
 mod status;
+mod system_limits;
 mod term;
 mod terminal;
 mod verb;
@@ -95,6 +96,9 @@ pub fn main() -> ExitCode {
 }
 
 async fn dispatch(verb: &Verb, context: &Context) -> error::Result<u8> {
+    if verb.runs_here() || context.caller.is_some() {
+        system_limits::check()?;
+    }
     match verb {
         Verb::Run(args) => verb::run::run(args, context).await,
         Verb::Ls(args) => verb::ls::run(args, context).await,

@@ -9,6 +9,7 @@ use std::process::Stdio;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -70,6 +71,9 @@ pub enum LaunchError {
     /// The supervisor could not be started, or died.
     #[error("the supervisor could not be started or has died: {0}")]
     Supervisor(io::Error),
+    /// A limit of the system is reached.
+    #[error("{text}: {0}", text = limit_text(.0))]
+    Limit(io::Error),
     /// The working directory cannot be entered.
     #[error("cannot enter the working directory: {0}")]
     Directory(io::Error),
@@ -88,21 +92,43 @@ impl LaunchError {
         match self {
             Self::NotFound(_) => 127,
             Self::NotExecutable(_) => 126,
-            Self::NoSupervisor | Self::Unanswered { .. } | Self::Supervisor(_) | Self::Directory(_) => 125,
+            Self::NoSupervisor
+            | Self::Unanswered { .. }
+            | Self::Supervisor(_)
+            | Self::Limit(_)
+            | Self::Directory(_) => 125,
         }
+    }
+
+    /// Creates the error of a call of this process.
+    pub(crate) fn own(error: io::Error) -> Self {
+        if is_limit(&error) { Self::Limit(error) } else { Self::Supervisor(error) }
     }
 
     fn from_report(step: Step, errno: i32) -> Self {
         let error = io::Error::from_raw_os_error(errno);
         match (step, error.kind()) {
-            (Step::Prepare, _) => Self::Supervisor(error),
+            (Step::Prepare, _) => Self::own(error),
             (Step::Directory, _) => Self::Directory(error),
             (Step::Execute, io::ErrorKind::NotFound) => Self::NotFound(error),
-            (Step::Execute, io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock) => {
-                Self::Supervisor(error)
-            }
+            (Step::Execute, io::ErrorKind::OutOfMemory) => Self::Supervisor(error),
+            (Step::Execute, _) if is_limit(&error) => Self::Limit(error),
             (Step::Execute, _) => Self::NotExecutable(error),
         }
+    }
+}
+
+/// Returns `true` for an error of a limit: `fork` and the start of a thread fail with EAGAIN.
+pub(crate) fn is_limit(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::AGAIN | Errno::MFILE | Errno::NFILE))
+}
+
+fn limit_text(error: &io::Error) -> &'static str {
+    if error.raw_os_error() == Some(Errno::AGAIN.raw_os_error()) {
+        "no process or thread could be started, by the limit of this user (`ulimit -u`) or of its control group"
+    } else {
+        "no more files can be opened, by the limit of this process (`ulimit -n`) or of the system"
     }
 }
 
@@ -221,7 +247,7 @@ pub(crate) struct Supervised {
 /// Starts a supervisor and, through it, the program.
 pub(crate) async fn launch(launch: Launch) -> Result<Supervised, LaunchError> {
     let arguments = supervisor_arguments().ok_or(LaunchError::NoSupervisor)?;
-    let (socket, process) = start_supervisor(launch, arguments).map_err(LaunchError::Supervisor)?;
+    let (socket, process) = start_supervisor(launch, arguments).map_err(LaunchError::own)?;
     let (read, write) = socket.into_split();
     let mut reports = Reports { socket: BufReader::new(read), line: Vec::new(), process, stays: false };
     let orders = Orders { socket: Arc::new(Mutex::new(Outgoing { socket: write, bytes: Vec::new() })) };

@@ -226,6 +226,38 @@ fn any_umask_gives_a_private_store_and_reaches_the_program() {
     }
 }
 
+/// With no thread to be had, `run` waited for ever, ignored TERM, or panicked.
+#[test]
+fn a_limit_of_processes_is_a_typed_error() {
+    if !rustix::process::geteuid().is_root() || !crate::tmux::has(&["setpriv", "bash"]) {
+        eprintln!("not run: only root can become a user without processes");
+        return;
+    }
+    let fixture = Fixture::new();
+    let dir = fixture.dir.path();
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o777)).unwrap();
+    // The binary may be where other users cannot go.
+    let binary = dir.join("sessionctl");
+    std::fs::copy(support::BINARY, &binary).unwrap();
+    // A user that no other process has, in this test or another one.
+    let user = (100_000 + std::process::id() * 4).to_string();
+    let limited = |limit: u32, arguments: &str| {
+        let script = format!("ulimit -u {limit}; exec {} {arguments}", binary.display());
+        let mut command = support::clean_command("setpriv");
+        command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "bash", "-c", &script]);
+        command.env("SESSIONCTL_STORE", fixture.url()).env("HOME", dir).current_dir(dir);
+        support::run(command)
+    };
+    for limit in 1..=8 {
+        for arguments in ["run -- true", "run --detach -- true"] {
+            let ran = limited(limit, arguments).fails(125, "SYSTEM_LIMIT");
+            assert!(ran.stderr.contains("(`ulimit -u`)") || arguments.contains("detach"), "{ran:#?}");
+        }
+        assert_eq!(limited(limit, "ls --all --json").exits(0).stdout, "[]\n");
+    }
+    limited(100, "run -- true").exits(0);
+}
+
 /// Descriptors above 2 reach the program, and end with it.
 #[test]
 fn inherited_descriptors_belong_to_the_program_alone() {
