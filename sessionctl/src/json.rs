@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 use serde_json::Value;
-use sessionkit::log::{Commit, ExecutionMode, FailureCause, PersistedSession, Timestamp, WorkHistory};
+use sessionkit::log::{
+    Commit, ExecutionMode, FailureCause, OwnerLoss, PersistedSession, Timestamp, WorkHistory,
+};
 use sessionkit::manager::{Liveness, StorageError};
 use sessionkit::text::{escape_bytes, is_unsafe_char};
 use sessionkit::{ErrorCode, Head, SessionId, SessionProgress, SessionState};
@@ -64,6 +66,8 @@ pub(crate) struct Session {
     status: &'static str,
     /// The reason of a pause or a cancellation.
     reason: Option<String>,
+    /// The way in which it lost its owner, while it has no new one: `crashed`, `interrupted`, `stopped`, `dropped`.
+    loss: Option<&'static str>,
     /// The failure, or the error that prevents reading the session.
     error: Option<Error>,
     /// Number of records in its log.
@@ -222,6 +226,7 @@ impl Session {
             state: Some(state.name().name()),
             status: status(&head, liveness).text,
             reason,
+            loss: head.lifecycle.loss.map(OwnerLoss::name),
             error,
             revision: Some(head.tip.revision),
             attempt: Some(head.lifecycle.attempt),

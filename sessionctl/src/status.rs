@@ -1,6 +1,6 @@
 //! The status of a session: its state for people, combined with the liveness of the owner.
 
-use sessionkit::log::{Owner, PauseReason};
+use sessionkit::log::{Owner, OwnerLoss, PauseReason};
 use sessionkit::manager::Liveness;
 use sessionkit::{Head, SessionState};
 
@@ -40,10 +40,14 @@ pub(crate) fn status(head: &Head, liveness: Option<&Liveness>) -> Status {
         SessionState::Running { .. } => is("running", CYAN),
         SessionState::Paused { .. } if cancelling => is("paused: cancelling", YELLOW),
         SessionState::Paused { .. } if requests.resume.is_some() => is("paused: resuming", YELLOW),
+        SessionState::Paused { reason: PauseReason::Interrupted(interruption) } => match interruption.kind {
+            Some(OwnerLoss::Crashed) => is("crashed", RED),
+            Some(OwnerLoss::Stopped) => is("stopped", YELLOW),
+            _ => is("interrupted", YELLOW),
+        },
         SessionState::Paused { reason } => is(
             match reason {
                 PauseReason::AwaitingInput(_) => "paused: waiting for input",
-                PauseReason::Interrupted(_) => "paused: interrupted",
                 PauseReason::Limit(_) => "paused: limit reached",
                 PauseReason::Requested(_) | _ => "paused",
             },

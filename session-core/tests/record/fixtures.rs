@@ -175,6 +175,7 @@ fn stories() -> Vec<(&'static str, SessionId, Vec<SessionEvent>)> {
         ("background", "33333333-2222-4333-8444-555555555555".parse().unwrap(), background()),
         ("stopped", "44444444-2222-4333-8444-555555555555".parse().unwrap(), stopped()),
         ("succeeded", "55555555-2222-4333-8444-555555555555".parse().unwrap(), succeeded()),
+        ("on-term", "66666666-2222-4333-8444-555555555555".parse().unwrap(), on_term()),
         ("bytes", "66666666-2222-4333-8444-555555555555".parse().unwrap(), bytes()),
     ]
 }
@@ -329,6 +330,21 @@ fn stopped() -> Vec<SessionEvent> {
         SessionEvent::Resumed { owner: owner(1) },
         program_end(130, Some(key)),
         SessionEvent::Interrupted { evidence: Evidence::Stopped(key) },
+    ]);
+    events
+}
+
+/// A program that takes 0 after SIGTERM for success.
+fn on_term() -> Vec<SessionEvent> {
+    let mut events = begun();
+    let SessionEvent::Created { origin, .. } = &mut events[0] else { unreachable!() };
+    let mut program = Origin::new(["make".to_owned()], "/srv".into());
+    program.complete_on_term = true;
+    *origin = Some(program);
+    events.extend([
+        SessionEvent::StopRequested { signal: 15 },
+        program_end(0, None),
+        SessionEvent::Completed { summary: SessionSummary::new() },
     ]);
     events
 }

@@ -76,6 +76,18 @@ pub(crate) struct Ends {
     /// Let the program run on, with its output stored, when the reader of its output is gone
     #[arg(long)]
     pub(crate) keep_running: bool,
+    /// Meaning of exit code 0 after TERM or HUP [default: interrupt]
+    #[arg(long, value_enum, value_name = "MEANING")]
+    pub(crate) on_term: Option<OnTerm>,
+}
+
+/// The meaning of exit code 0 after a stop signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum OnTerm {
+    /// The program was stopped before its work was done: the session is interrupted
+    Interrupt,
+    /// The program had done its work: the session is completed
+    Complete,
 }
 
 impl Ends {
@@ -83,7 +95,8 @@ impl Ends {
     pub(crate) fn apply(&self, command: Command) -> Command {
         let command = self.linger.into_iter().fold(command, Command::linger);
         let command = if self.keep_background { command.keep_background() } else { command };
-        if self.keep_running { command.keep_running() } else { command }
+        let command = if self.keep_running { command.keep_running() } else { command };
+        if self.on_term == Some(OnTerm::Complete) { command.complete_on_term() } else { command }
     }
 }
 

@@ -1,8 +1,8 @@
 //! `resume`: resumes a session. A live owner is asked to; otherwise this process becomes the owner.
 
 use sessionkit::manager::Liveness;
-use sessionkit::runner::Command;
-use sessionkit::{SessionId, SessionManager, SessionState, StateName};
+use sessionkit::runner::{Command, exit_code};
+use sessionkit::{SessionError, SessionId, SessionManager, SessionState, StateName};
 
 use super::no_program;
 use super::owner_response::wait_for_owner;
@@ -46,8 +46,14 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
         Ok(session) => session,
         Err(error) => {
             // Retires the owner lock: another process was faster.
+            let ended = matches!(error, SessionError::AlreadyCompleted { .. } | SessionError::Failed { .. });
+            let ended = if ended { exit_code(&manager.get_head(id).await.map_err(failed)?) } else { None };
             manager.shutdown().await?;
-            return Err(failed(error));
+            let Some(code) = ended else { return Err(failed(error)) };
+            // Its owner had died after the program had ended.
+            let text = format!("session {id} had ended with {code}, and was not run again");
+            context.hint(&text, &[id], &["show", &id.to_string()]);
+            return Ok(u8::try_from(code).unwrap_or(125));
         }
     };
     let command = foreground::command(command, context);

@@ -190,5 +190,5 @@ fn a_caller_killed_before_the_start_leaves_no_owner() {
     waiting.wait().unwrap();
     fixture.wait_for(&id, "the owner's end", |shown| shown["owner"].is_null());
     drop(lock);
-    assert_eq!(fixture.show(&id)["status"], "paused: interrupted");
+    assert_eq!(fixture.show(&id)["status"], "interrupted");
 }

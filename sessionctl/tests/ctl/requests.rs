@@ -77,7 +77,7 @@ fn every_read_command_reports_a_crash_in_one_line() {
 #[test]
 fn recover_does_what_its_dry_run_announced() {
     for (policy, outcome, status, kind) in
-        [("pause", "paused", "paused: interrupted", "interrupted"), ("fail", "failed", "failed", "failed")]
+        [("pause", "paused", "crashed", "interrupted"), ("fail", "failed", "failed", "failed")]
     {
         let fixture = Fixture::new();
         let id = fixture.crashed(SessionConfig::new("import")).to_string();

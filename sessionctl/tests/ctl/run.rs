@@ -380,7 +380,7 @@ fn resume_waits_for_the_end_of_the_last_attempt() {
             .success()
     );
     assert_eq!(first.wait().unwrap().code(), Some(130));
-    assert_eq!(fixture.show(id)["status"], "paused: interrupted");
+    assert_eq!(fixture.show(id)["status"], "crashed");
     let second = resume();
     assert_eq!(
         fixture.ctl(["logs", &running.id]).stdout,

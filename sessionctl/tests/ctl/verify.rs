@@ -72,7 +72,7 @@ fn flushed_records_are_discarded_only_with_accept_loss() {
     );
     assert!(events.lines().nth(5).unwrap().contains("session.loss"), "{events}");
     assert_eq!(fixture.json(["verify"])["sessions"][0]["verdict"], "healthy");
-    assert_eq!(fixture.show(&id)["status"], "paused: interrupted");
+    assert_eq!(fixture.show(&id)["status"], "crashed");
     fixture.ctl(["cancel", &id]).exits(0);
 }
 
