@@ -79,6 +79,12 @@ codes! {
     Cancelled "CANCELLED" 4 "do nothing: the cancellation was requested",
     /// The work failed.
     WorkFailed "WORK_FAILED" 4 "find out why; a retry is a new session",
+    /// The owner of the session has died.
+    Crashed "CRASHED" 4 "resume it, or let `recover` decide",
+    /// The owner of the session was shut down, or released it.
+    Interrupted "INTERRUPTED" 4 "resume it, or let `recover` decide",
+    /// A person stopped the owner of the session.
+    Stopped "STOPPED" 4 "resume it; `recover` leaves that to you",
     /// The deadline passed.
     Timeout "TIMEOUT" 4 "raise the timeout, or find out what is slow",
 }

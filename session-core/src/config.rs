@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::id::SessionId;
 use crate::limits::{self, LimitError};
+use crate::os_text;
 use crate::text::has_unsafe_char;
 
 /// The place in which the work runs.
@@ -69,7 +70,7 @@ pub struct SessionConfig {
     /// The kind of work.
     pub operation: String,
     /// The project that the work is about.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", with = "os_text::optional_path")]
     pub project_path: Option<PathBuf>,
     /// The workflow that the work follows.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -15,7 +15,7 @@ use crate::machine::{Lifecycle, Requests, SessionState, TransitionError};
 use crate::owner::{Owner, OwnerLoss};
 use crate::reason::SessionSummary;
 use crate::record::{Record, Tip};
-use crate::text::cut;
+use crate::text::{cut, escape_bytes};
 use crate::time::Timestamp;
 
 /// The current view of a session, at most 4 KiB as JSON.
@@ -160,8 +160,8 @@ impl Head {
             lifecycle,
             name: short(name.as_deref().unwrap_or_default()),
             operation: short(operation),
-            command: origin.as_ref().map(|Origin { argv, .. }| short(&argv.join(" "))),
-            cwd: cwd.map(|path| short(&path.to_string_lossy())),
+            command: origin.as_ref().map(|origin| short(&origin.command_line())),
+            cwd: cwd.map(|path| short(&escape_bytes(path.as_os_str()))),
             worktree: match mode {
                 ExecutionMode::Direct => None,
                 ExecutionMode::Worktree { name } => Some(short(name)),

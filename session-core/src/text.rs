@@ -1,6 +1,9 @@
 //! Escaping of dangerous characters, and cutting of texts.
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 
 use unicode_width::UnicodeWidthStr as _;
 
@@ -35,6 +38,22 @@ pub fn visible(text: &str) -> Cow<'_, str> {
             out.extend(c.escape_unicode());
         } else {
             out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Returns a text of the operating system with each byte that is not UTF-8 as `\xff`. Nothing else is escaped.
+#[must_use]
+pub fn escape_bytes(text: &OsStr) -> Cow<'_, str> {
+    if let Some(text) = text.to_str() {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::new();
+    for chunk in text.as_bytes().utf8_chunks() {
+        out.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
         }
     }
     Cow::Owned(out)
@@ -100,6 +119,13 @@ mod tests {
         assert!(!shown.chars().any(is_unsafe_char), "{shown:?}");
         assert!(shown.starts_with('a') && shown.contains("\\u{1b}[31mb"));
         assert!(matches!(visible("plain ünïcode"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn only_bytes_that_are_not_utf8_are_escaped() {
+        let escaped = |bytes: &[u8]| escape_bytes(OsStr::from_bytes(bytes)).into_owned();
+        assert_eq!(escaped("plain ünïcode\\".as_bytes()), "plain ünïcode\\");
+        assert_eq!(escaped(b"a\xff\xc3b\x1b"), "a\\xff\\xc3b\u{1b}");
     }
 
     #[test]

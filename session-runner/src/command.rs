@@ -1,11 +1,13 @@
 //! The program that a session runs: the part that the log records, and the settings of one run.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use session_core::Origin;
+use session_core::text::escape_bytes;
 
 /// Time that a program has to end by itself after it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
@@ -38,7 +40,7 @@ pub enum Forwarding {
 
 /// A program to run as a session.
 ///
-/// Program, arguments and variables are text, because the log records them as text.
+/// Program, arguments and values of variables may be any bytes; the log records them exactly.
 ///
 /// ```
 /// use session_runner::Command;
@@ -47,9 +49,9 @@ pub enum Forwarding {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
-    pub(crate) argv: Vec<String>,
+    pub(crate) argv: Vec<OsString>,
     pub(crate) cwd: Option<PathBuf>,
-    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) env: BTreeMap<String, OsString>,
     pub(crate) stdin: Stdin,
     pub(crate) pass_on: Forwarding,
     pub(crate) own_session: bool,
@@ -57,13 +59,14 @@ pub struct Command {
     pub(crate) linger: Option<Duration>,
     pub(crate) keep_background: bool,
     pub(crate) keep_running: bool,
+    pub(crate) umask: Option<u32>,
 }
 
 impl Command {
     /// Creates a command for a program, given by its path or by its name in `PATH`. It reads from `/dev/null`, and its
     /// output is only stored.
     #[must_use]
-    pub fn new(program: impl Into<String>) -> Self {
+    pub fn new(program: impl Into<OsString>) -> Self {
         Self {
             argv: vec![program.into()],
             cwd: None,
@@ -75,6 +78,7 @@ impl Command {
             linger: None,
             keep_background: false,
             keep_running: false,
+            umask: None,
         }
     }
 
@@ -97,21 +101,21 @@ impl Command {
 
     /// Adds an argument.
     #[must_use]
-    pub fn arg(mut self, argument: impl Into<String>) -> Self {
+    pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
         self.argv.push(argument.into());
         self
     }
 
     /// Adds arguments.
     #[must_use]
-    pub fn args(mut self, arguments: impl IntoIterator<Item = impl Into<String>>) -> Self {
+    pub fn args(mut self, arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         self.argv.extend(arguments.into_iter().map(Into::into));
         self
     }
 
     /// Sets an environment variable. The log records its value; of inherited variables it records only the names.
     #[must_use]
-    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<OsString>) -> Self {
         self.env.insert(name.into(), value.into());
         self
     }
@@ -179,10 +183,22 @@ impl Command {
         self
     }
 
+    /// Sets the program's umask; by default that of this process. The log does not record it.
+    #[must_use]
+    pub fn umask(mut self, umask: u32) -> Self {
+        self.umask = Some(umask);
+        self
+    }
+
     /// Returns the program, as it was given.
     #[must_use]
-    pub fn program(&self) -> &str {
-        self.argv.first().map_or("", String::as_str)
+    pub fn program(&self) -> &OsStr {
+        self.argv.first().map_or(OsStr::new(""), OsString::as_os_str)
+    }
+
+    /// Returns the program for messages, with bytes that are not UTF-8 escaped.
+    pub(crate) fn shown_program(&self) -> String {
+        escape_bytes(self.program()).into_owned()
     }
 
     /// Returns the part that the log records.
@@ -236,20 +252,33 @@ impl std::fmt::Display for Command {
     }
 }
 
-/// Quotes an argument so that a shell reads it back unchanged.
-fn quote(argument: &str, text: &mut String) {
+/// Quotes an argument so that a shell reads it back unchanged: bash and its relatives, where it is not UTF-8.
+fn quote(argument: &OsStr, text: &mut String) {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
-    if !argument.is_empty() && argument.chars().all(plain) {
-        text.push_str(argument);
-    } else {
-        text.push('\'');
-        text.push_str(&argument.replace('\'', r"'\''"));
-        text.push('\'');
+    match argument.to_str() {
+        Some(argument) if !argument.is_empty() && argument.chars().all(plain) => text.push_str(argument),
+        Some(argument) => {
+            text.push('\'');
+            text.push_str(&argument.replace('\'', r"'\''"));
+            text.push('\'');
+        }
+        None => {
+            text.push_str("$'");
+            for chunk in argument.as_encoded_bytes().utf8_chunks() {
+                text.push_str(&chunk.valid().replace('\\', r"\\").replace('\'', r"\'"));
+                for byte in chunk.invalid() {
+                    let _ = write!(text, "\\x{byte:02x}");
+                }
+            }
+            text.push('\'');
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
     use super::*;
 
     #[test]
@@ -261,6 +290,8 @@ mod tests {
             .output()
             .expect("sh runs");
         assert_eq!(String::from_utf8(output.stdout).unwrap(), "[sh][-c][echo 'it is' $HOME][][a b][x=1]");
+        let odd = Command::new("printf").arg("[%s]").arg(OsString::from_vec(b"it's\\ \xff".to_vec()));
+        assert_eq!(odd.to_string(), r"printf '[%s]' $'it\'s\\ \xff'");
         let long = Command::new("echo").arg("ä".repeat(10_000)).to_string();
         assert!(long.len() <= SHOWN_BYTES + 4 && long.ends_with('…'));
     }

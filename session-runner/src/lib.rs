@@ -67,10 +67,12 @@ compile_error!(
 mod child_state;
 mod command;
 mod exit;
+mod inherited_descriptors;
 mod linger;
 mod outcome;
 mod output;
 mod procfs;
+mod program_signal;
 mod report;
 #[cfg(feature = "report-protocol")]
 #[doc(hidden)]
@@ -87,11 +89,13 @@ mod variables;
 pub use child_state::ChildState;
 pub use command::{Command, Forwarding, Stdin};
 pub use exit::{TIMED_OUT, TROUBLE, exit_code, signal_name};
+pub use inherited_descriptors::close_inherited_descriptors;
 pub use outcome::RunReport;
 pub use output::{
     Chunk, FileOutput, OutputCut, OutputError, OutputFollower, OutputInterceptor, OutputLength, OutputPage,
     OutputStorage, OutputStorageExt, OutputStream, OutputWriter, Stored,
 };
+pub use program_signal::{SignalError, SignalTarget, signal_program};
 pub use report::{ReportError, report, report_detached, sweep_sockets};
 pub use run_error::RunError;
 pub use runner::Runner;

@@ -102,7 +102,7 @@ impl Runner {
     pub async fn create(&self, config: SessionConfig, command: &Command) -> Result<SessionId, RunError> {
         check_supervisor(command)?;
         let origin = command.origin().map_err(|error| RunError::Launch {
-            program: command.program().to_owned(),
+            program: command.shown_program(),
             session: None,
             error: LaunchError::Directory(error),
         })?;
@@ -171,8 +171,8 @@ impl Runner {
         match self.launch(&session, &command, lock).await {
             Ok(run_loop) => Ok(Running::new(run_loop, self.output.clone())),
             Err(error) => {
-                session.fail(launch_failure(command.program(), &error)).await?;
-                let program = command.program().to_owned();
+                session.fail(launch_failure(&command.shown_program(), &error)).await?;
+                let program = command.shown_program();
                 Err(RunError::Launch { program, session: Some(session.id()), error })
             }
         }
@@ -225,7 +225,7 @@ impl Runner {
         ]);
         let ((stdout, stdout_write), (stderr, stderr_write)) = (pipe().map_err(own)?, pipe().map_err(own)?);
         let supervised = launch(Launch {
-            argv: command.argv.iter().map(Into::into).collect(),
+            argv: command.argv.clone(),
             cwd: command.directory().map_err(LaunchError::Directory)?,
             env,
             stdin: stdin(command.stdin).map_err(own)?,
@@ -234,6 +234,7 @@ impl Runner {
             outputs: [stdout.try_clone().map_err(own)?, stderr.try_clone().map_err(own)?],
             lock: lock.map(|lock| lock.into_file().into()),
             own_session: command.own_session,
+            umask: command.umask,
             socket: Some(socket.path().to_owned()),
         })
         .await?;
@@ -298,7 +299,7 @@ fn check_supervisor(command: &Command) -> Result<(), RunError> {
     if crate::supervisor::entry::supervisor_arguments().is_some() {
         return Ok(());
     }
-    let program = command.program().to_owned();
+    let program = command.shown_program();
     Err(RunError::Launch { program, session: None, error: LaunchError::NoSupervisor })
 }
 

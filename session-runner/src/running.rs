@@ -101,7 +101,8 @@ impl Running {
         Some(OutputFollower::new(output, self.id(), self.first_byte, self.stored.clone()))
     }
 
-    /// Sends a signal to the program's process group, as a terminal would. The session then ends by the program's own
+    /// Sends a signal to the program: INT, QUIT, TERM, HUP, CONT, TSTP, STOP and KILL to its process group, as a terminal
+    /// or a shell would, all others to its first process. The session then ends by the program's own
     /// exit status; to cancel the session, use its manager.
     ///
     /// After the end of the first process, INT, QUIT, TERM and HUP end the wait for its background processes.

@@ -191,7 +191,7 @@ async fn environment_names_the_session_and_log_names_the_program() {
     let events = fixture.events(id).await;
     let SessionEvent::Created { origin: Some(origin), .. } = &events[0] else { panic!("{events:?}") };
     assert_eq!(origin.argv, ["sh", "-c", script]);
-    assert_eq!(origin.env.iter().collect::<Vec<_>>(), [(&"MODE".to_owned(), &"fast".to_owned())]);
+    assert_eq!(origin.env.iter().collect::<Vec<_>>(), [(&"MODE".to_owned(), &"fast".into())]);
     assert!(origin.inherited.contains(&"PATH".to_owned()));
     let SessionEvent::CommandExecuted { command, output_bytes, exit_code, .. } = &events[2] else {
         panic!("{events:?}")

@@ -58,7 +58,16 @@ impl Store {
             let tip = self.append_locked(handle, at, batch, durability)?;
             let state = handle.state();
             Ok((tip, state.is_flushed() && state.position.head.state().is_final()))
-        })?;
+        });
+        let done = match done {
+            // A reader that may not write to the store only asks.
+            Err(StorageError::Unavailable { .. })
+                if batch.records().is_empty() && self.is_flushed_at(id, at)? =>
+            {
+                return Ok(at);
+            }
+            done => done?,
+        };
         let (tip, ended) = done.ok_or(StorageError::Conflict { id, expected: Some(at), actual: None })?;
         if ended {
             self.unmark_ended(id);

@@ -25,8 +25,11 @@ pub(crate) fn storage_error(operation: &str, path: &Path, error: io::Error) -> S
     let what = format!("cannot {operation} {}", path.display());
     let raw = error.raw_os_error().map(Errno::from_raw_os_error);
     let kind = error.kind();
-    let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge];
-    let advice = if full.contains(&kind) {
+    let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+    let advice = if kind == io::ErrorKind::FileTooLarge {
+        let what = format!("{}, beyond the limit of file sizes (`ulimit -f`)", path.display());
+        return StorageError::Full { what, source: Arc::new(error) };
+    } else if full.contains(&kind) {
         return StorageError::Full { what: path.display().to_string(), source: Arc::new(error) };
     } else if kind == io::ErrorKind::PermissionDenied {
         "check that this user may read and write the store, or choose another one"

@@ -156,6 +156,18 @@ impl Store {
         })
     }
 
+    /// Returns `true` if the log ends with `tip` and a mark says that it is flushed up to there. Takes no lock.
+    pub(crate) fn is_flushed_at(&self, id: SessionId, tip: Tip) -> Result<bool, StorageError> {
+        let Some(paths) = self.find(id)? else { return Ok(false) };
+        let slots = self.read_slots(id, &paths)?;
+        let Some(mark) = slots.mark().filter(|mark| mark.tip == tip && !slots.flushing()) else {
+            return Ok(false);
+        };
+        let log = self.open_log(id, &paths.log)?;
+        let is_end = log.len().context("stat", &paths.log)? == mark.length;
+        Ok(is_end && ends_at(&*log, tip, mark.length).context("read", &paths.log)?)
+    }
+
     /// Reads both slots; returns none if their file is missing.
     pub(crate) fn read_slots(&self, id: SessionId, paths: &SessionPaths) -> Result<Slots, StorageError> {
         self.read_slots_with(id, paths, Slots::read)

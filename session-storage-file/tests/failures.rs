@@ -638,3 +638,36 @@ fn an_end_seen_by_wait_survives_power_loss() {
     assert_eq!(wait(waiting).state().name(), StateName::Completed);
     assert_eq!(end(&disk.now().cut(Keep::Synced)), "completed");
 }
+
+/// Regression: `wait` for an ended session failed in a store that the user may only read, though its end had been
+/// flushed by its owner.
+#[test]
+fn a_flushed_end_needs_no_write_access() {
+    for durability in [Durability::Flushed, Durability::Buffered] {
+        let disk = FaultDisk::new();
+        let mut ledger = Ledger::default();
+        let id = id(RUNNING);
+        let storage = open(&disk).unwrap();
+        put(
+            &storage,
+            &mut ledger,
+            id,
+            vec![logs::created("read only"), logs::started(RUNNING)],
+            Durability::Flushed,
+        );
+        let head = head_of(&storage, id).unwrap().unwrap();
+        put(&storage, &mut ledger, id, vec![logs::completed(&head)], durability);
+        drop(storage);
+        let reader = open(&disk).unwrap();
+        let ended = head_of(&reader, id).unwrap().unwrap();
+        // The first file that is opened is the one that only writers open.
+        disk.inject(Fault::nth(0, Effect::Error(Errno::ROFS)).on(Call::Open));
+        let asked = wait(reader.append(id, Expected::At(ended.tip), Batch::empty(), Durability::Flushed));
+        assert_eq!(disk.triggered_faults(), 1);
+        if durability == Durability::Flushed {
+            assert_eq!(asked.unwrap(), ended.tip);
+        } else {
+            assert_eq!(asked.unwrap_err().code(), ErrorCode::StorageUnavailable);
+        }
+    }
+}

@@ -10,7 +10,9 @@ use std::time::Duration;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use sessionkit::StateName;
 
-pub(crate) use self::manage::{Completions, Export, Gc, Import, Man, Migrate, Pause, Retry, Rm, Wait, Why};
+pub(crate) use self::manage::{
+    Completions, Export, Gc, Import, Man, Migrate, Pause, Retry, Rm, Signal, Wait, Why,
+};
 pub(crate) use self::run::{Resume, Run};
 
 use crate::error::ExitCodes;
@@ -32,7 +34,7 @@ Examples:
   sessionctl show @last             show the newest session
   sessionctl logs @last --follow    follow its output, from any terminal
 
-ID is @last, a full id, an exact name, or the beginning of an id.";
+ID is @last, @failed, @running, a full id, a name, or the beginning of an id or of a name. A name that several sessions\nhave means the newest that has an owner or waits for one, else the newest.";
 
 /// Returns the definition of the command line, with the stores that this program can open.
 pub(crate) fn command() -> clap::Command {
@@ -101,6 +103,8 @@ pub(crate) enum Verb {
     Events(Events),
     /// Print the output of a session's program; its log is printed by `events`
     Logs(Logs),
+    /// Send a signal to the program of a session
+    Signal(Signal),
     /// Pause a running session
     Pause(Pause),
     /// Resume a paused or crashed session
@@ -141,6 +145,7 @@ impl Verb {
             Self::Why(_) => "why",
             Self::Wait(_) => "wait",
             Self::Pause(_) => "pause",
+            Self::Signal(_) => "signal",
             Self::Retry(_) => "retry",
             Self::Gc(_) => "gc",
             Self::Rm(_) => "rm",
@@ -189,6 +194,7 @@ impl Verb {
             | Self::Show(_)
             | Self::Why(_)
             | Self::Pause(_)
+            | Self::Signal(_)
             | Self::Gc(_)
             | Self::Rm(_)
             | Self::Export(_)
@@ -228,7 +234,7 @@ pub(crate) struct Ls {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl show @last")]
 pub(crate) struct Show {
-    /// Session: @last, an id, a name, or the beginning of an id
+    /// Session: @last, @failed, @running, an id, a name, or the beginning of either
     pub(crate) id: String,
 }
 
@@ -238,7 +244,7 @@ pub(crate) struct Show {
     With --follow, exits with 0 once the session has ended and its whole log is printed."
 )]
 pub(crate) struct Events {
-    /// Session: @last, an id, a name, or the beginning of an id
+    /// Session: @last, @failed, @running, an id, a name, or the beginning of either
     pub(crate) id: String,
     /// Keep printing until the session has ended; a crash is not an end
     #[arg(long, short)]
@@ -251,10 +257,13 @@ pub(crate) struct Events {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  sessionctl logs @last --stderr --tail 20\n  sessionctl logs nightly --follow\n\n\
-    With --follow, exits with 0 once the session has ended and all of its output is printed."
+    With --follow, exits with 0 once the session has ended and all of its output is printed. On a terminal, colors and \
+    links are shown, and lines that were overwritten, such as a progress bar, as they were last; other control \
+    characters are escaped. Into a pipe or file, all bytes are printed as they are."
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub(crate) struct Logs {
-    /// Session: @last, an id, a name, or the beginning of an id
+    /// Session: @last, @failed, @running, an id, a name, or the beginning of either
     pub(crate) id: String,
     /// Keep printing until the session has ended; a crash is not an end
     #[arg(long, short)]
@@ -268,6 +277,9 @@ pub(crate) struct Logs {
     /// Print only the last N lines
     #[arg(long, value_name = "N")]
     pub(crate) tail: Option<u64>,
+    /// Print all bytes as they are, also on a terminal, which they may control
+    #[arg(long)]
+    pub(crate) raw: bool,
 }
 
 #[derive(Debug, Args)]
@@ -275,7 +287,7 @@ pub(crate) struct Logs {
     Works from any process. The program gets TERM and a grace period (5s by default), then KILL. Sessions that were started \
     inside it with `run --detach` are left running, except with --children.")]
 pub(crate) struct Cancel {
-    /// Session: @last, an id, a name, or the beginning of an id
+    /// Session: @last, @failed, @running, an id, a name, or the beginning of either
     pub(crate) id: String,
     /// Reason, recorded in the log
     #[arg(long, value_name = "TEXT", default_value = "cancelled by hand")]
@@ -326,7 +338,7 @@ pub(crate) enum Policy {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl verify\n\n\
     Exits with 0 if every session is healthy or torn (the next write repairs it), or its loss was accepted, and with 7 \
-    otherwise. Opens a store that is itself damaged, too.")]
+    otherwise (5 if this user may not read it). Opens a store that is itself damaged, too.")]
 pub(crate) struct Verify {
     /// Sessions to check [default: all]
     pub(crate) ids: Vec<String>,

@@ -3,12 +3,14 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
+use rustix::fs::Mode;
 use sessionkit::manager::StorageError;
 use sessionkit::{ManagerOptions, SessionError, SessionId, Store, StoreUrl, text::visible};
 
 use crate::args::Global;
 use crate::detach::Caller;
 use crate::error::{Failure, Result};
+use crate::quoting::{quoted, quoted_os};
 use crate::render::short;
 use crate::term::Term;
 use crate::verbose::{self, Verbose};
@@ -16,12 +18,17 @@ use crate::verbose::{self, Verbose};
 /// Environment variable with the URL of the store.
 pub(crate) const STORE: &str = "SESSIONCTL_STORE";
 
+/// The umask of this process: all access for the user, none for others.
+const PRIVATE: Mode = Mode::RWXG.union(Mode::RWXO);
+
 /// The context in which a verb runs.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) term: Term,
     /// The process that started this one with `--detach`, if any.
     pub(crate) caller: Option<Caller>,
+    /// The umask of the caller, for programs. That of this process keeps the store private and usable.
+    pub(crate) umask: Mode,
     /// The value of `--store`, repeated in the suggested commands.
     typed_store: Option<OsString>,
     /// The word that starts this command in a shell.
@@ -37,6 +44,7 @@ impl Context {
         let term = Term::new(global.json, global.color);
         Self {
             caller,
+            umask: rustix::process::umask(PRIVATE),
             verbose: verbose::start(global.verbose, &term),
             term,
             typed_store: global.store.clone(),
@@ -104,7 +112,7 @@ impl Context {
         let mut command = self.program.clone();
         if let Some(store) = &self.typed_store {
             command.push_str(" --store ");
-            command.push_str(&quoted(&store.to_string_lossy()));
+            command.push_str(&quoted_os(store));
         }
         for arg in args {
             command.push(' ');
@@ -120,7 +128,7 @@ impl Context {
     /// Returns a system command line that inspects the store's directory, to be shown as a suggestion.
     pub(crate) fn store_command(&self, command: &str) -> String {
         match self.url().as_ref().ok().and_then(StoreUrl::path) {
-            Some(path) => format!("{command} {}", quoted(&nearest_existing(path).to_string_lossy())),
+            Some(path) => format!("{command} {}", quoted_os(nearest_existing(path).as_os_str())),
             None => self.command(&["--help"]),
         }
     }
@@ -164,33 +172,5 @@ fn nearest_existing(path: &Path) -> &Path {
 
 /// Returns the word to type for this program: as it was called, since `PATH` may not have it.
 fn invocation(program: &OsString) -> String {
-    let text = program.to_string_lossy();
-    if text.is_empty() { "sessionctl".to_owned() } else { quoted(&text) }
-}
-
-/// Quotes an argument for a shell, with characters escaped that would control a terminal.
-pub(crate) fn quoted(arg: &str) -> String {
-    let arg = visible(arg);
-    let plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,".contains(c);
-    if !arg.is_empty() && arg.chars().all(plain) {
-        arg.into_owned()
-    } else {
-        format!("'{}'", arg.replace('\'', r"'\''"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quoted;
-
-    #[test]
-    fn quoted_arguments_survive_a_shell() {
-        for arg in ["plain", "a b", "it's", "$(id)", "", "file:/srv/x", "*"] {
-            let output = std::process::Command::new("sh")
-                .args(["-c", &format!("printf %s {}", quoted(arg))])
-                .output()
-                .unwrap();
-            assert_eq!(String::from_utf8(output.stdout).unwrap(), arg);
-        }
-    }
+    if program.is_empty() { "sessionctl".to_owned() } else { quoted_os(program) }
 }

@@ -13,10 +13,12 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use nix::sys::signal::Signal;
 use sessionkit::ErrorCode;
 use sessionkit::runner::{SOCKET_VARIABLE, report_detached};
 use tokio::io::Interest;
 
+use crate::context::Context;
 use crate::error::{Failure, Result};
 
 /// Internal verb, typed before the actual one.
@@ -24,7 +26,7 @@ pub(crate) const VERB: &str = "__detached";
 
 /// Starts a process with the arguments of this one. Returns the exit code that it sends once its program runs, or the
 /// one with which it ended before that.
-pub(crate) fn start() -> Result<u8> {
+pub(crate) fn start(context: &Context) -> Result<u8> {
     let failed = |error: io::Error| Failure::chain(ErrorCode::SpawnFailed, &error).with_exit_code(125);
     let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
     // Not the path of this binary: that file may have been replaced since.
@@ -36,6 +38,12 @@ pub(crate) fn start() -> Result<u8> {
     command.arg(VERB).args(args).stdin(Stdio::from(OwnedFd::from(theirs)));
     // A process with the socket in its environment belongs to the session that this command runs in.
     command.env_remove(SOCKET_VARIABLE);
+    let lost = [Signal::SIGPIPE as i32, Signal::SIGCHLD as i32];
+    let ignored: Vec<i32> = lost.into_iter().filter(|signal| session_inherit::is_ignored(*signal)).collect();
+    // The standard library resets them; the new process inherits all others.
+    session_inherit::ignore(&mut command, &ignored);
+    // The new process is to find the umask of its caller.
+    rustix::process::umask(context.umask);
     let mut owner = command.spawn().map_err(failed)?;
     // Closes our copy of the owner's socket, so that the death of the owner ends the read below.
     drop(command);

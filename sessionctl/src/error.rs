@@ -6,7 +6,7 @@ use std::io;
 use serde::Serialize;
 use sessionkit::manager::StorageError;
 use sessionkit::runner::RunError;
-use sessionkit::{ErrorCode, SessionError, SessionId, text::visible};
+use sessionkit::{ErrorCode, SessionError, SessionId, StoreUrl, text::visible};
 
 use crate::context::Context;
 use crate::json;
@@ -39,6 +39,8 @@ pub(crate) struct Details {
     next: Option<Vec<String>>,
     /// Exit code, instead of the default for the error code.
     exit_code: Option<u8>,
+    /// `true` if this user may not use a file of the store.
+    denied: bool,
 }
 
 impl Failure {
@@ -51,6 +53,7 @@ impl Failure {
             candidates: Vec::new(),
             next: None,
             exit_code: None,
+            denied: false,
         }))
     }
 
@@ -96,6 +99,11 @@ impl Failure {
         self.map(|details| details.next = Some(words.iter().map(ToString::to_string).collect()))
     }
 
+    /// Suggests the command that gives access, if the error is one about permissions.
+    pub(crate) fn denied_if(self, error: &(dyn Error + 'static)) -> Self {
+        self.map(|details| details.denied = is_denied(error))
+    }
+
     /// Sets the exit code, instead of the default for the error code.
     pub(crate) fn with_exit_code(self, code: u8) -> Self {
         self.map(|details| details.exit_code = Some(code))
@@ -112,7 +120,7 @@ impl Failure {
 impl From<SessionError> for Failure {
     fn from(error: SessionError) -> Self {
         let code = error.code();
-        let failure = Self::chain(code, &error);
+        let failure = Self::chain(code, &error).denied_if(&error);
         if let SessionError::Storage(StorageError::StoreDamaged { .. }) = error {
             return failure.next(&["verify", "--repair"]);
         }
@@ -143,6 +151,19 @@ impl From<RunError> for Failure {
 impl From<StorageError> for Failure {
     fn from(error: StorageError) -> Self {
         SessionError::from(error).into()
+    }
+}
+
+/// Returns `true` if the system refused an access. An error that shows its cause itself has only that cause's source.
+pub(crate) fn is_denied(error: &(dyn Error + 'static)) -> bool {
+    if let Some(SessionError::Storage(error)) = error.downcast_ref() {
+        return is_denied(error);
+    }
+    match error.downcast_ref() {
+        Some(StorageError::Unavailable { source: Some(cause), .. }) => cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied),
+        _ => false,
     }
 }
 
@@ -240,6 +261,12 @@ fn next(details: &Details, verb: &str, context: &Context) -> String {
     if let Some(args) = &details.next {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         return context.command(&args);
+    }
+    if details.denied
+        && let Some(path) = context.url().as_ref().ok().and_then(StoreUrl::path)
+        && let Some(command) = crate::permission::command(path, details.session)
+    {
+        return command;
     }
     let id = details.session.map(|id| id.to_string());
     let id = id.as_deref();

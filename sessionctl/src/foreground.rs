@@ -2,11 +2,14 @@
 //!
 //! The process is either in the foreground of its caller, or a detached owner in the background.
 
+use nix::sys::signal::Signal;
 use sessionkit::runner::{
     BackgroundProcess, ChildState, Command, Ended, Forwarding, RunReport, Runner, Running, Stdin,
+    close_inherited_descriptors,
 };
 use sessionkit::{Session, SessionError, SessionId, SessionManager, SessionState, Store, text::visible};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
 use crate::context::Context;
 use crate::error::{Failure, Result};
@@ -14,8 +17,28 @@ use crate::job::Job;
 use crate::job_signals::JobSignal;
 use crate::verb::print_session;
 
-/// Signals that are forwarded to the program.
-const FORWARDED: [SignalKind; 3] = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+/// Signals that are forwarded to the program. Not those that report a fault of the process that gets them, nor those
+/// that stop and continue it, which job control handles.
+const FORWARDED: [Signal; 14] = [
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGALRM,
+    Signal::SIGVTALRM,
+    Signal::SIGPROF,
+    Signal::SIGIO,
+    Signal::SIGURG,
+    Signal::SIGWINCH,
+    Signal::SIGPWR,
+    Signal::SIGSTKFLT,
+];
+/// Signals that end a start.
+const STOPS: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
+/// Signals in the queue between their arrival and their forwarding.
+const QUEUE: usize = 64;
 
 /// Background processes that are named in one line.
 const MAX_NAMES: usize = 5;
@@ -23,29 +46,61 @@ const MAX_NAMES: usize = 5;
 /// Configures stdin and output forwarding for a foreground or detached run.
 pub(crate) fn command(command: Command, context: &Context) -> Command {
     let (here, json) = (context.caller.is_none(), context.term.json);
+    let command = command.umask(context.umask.as_raw_mode());
     let command = command.stdin(if here { Stdin::Inherit } else { Stdin::Null });
     command.pass_on(if here && !json { Forwarding::Inherit } else { Forwarding::Nothing })
 }
 
 /// Receiver of the forwarded signals.
-pub(crate) struct Signals([Signal; 3]);
+pub(crate) struct Signals {
+    receiver: mpsc::Receiver<i32>,
+    /// Signals that came before there was a program.
+    early: Vec<i32>,
+}
 
 impl Signals {
-    /// Starts receiving these signals; they no longer end this process.
+    /// Starts receiving these signals; they no longer end this process. A signal that was ignored when this process was
+    /// started stays ignored, as `nohup` requires.
     pub(crate) fn catch() -> Result<Self> {
-        let [interrupt, terminate, hangup] = FORWARDED.map(signal);
-        let failed =
-            |error: std::io::Error| Failure::chain(sessionkit::ErrorCode::StorageUnavailable, &error);
-        Ok(Self([interrupt.map_err(failed)?, terminate.map_err(failed)?, hangup.map_err(failed)?]))
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        for number in FORWARDED.map(|signal| signal as i32) {
+            if session_inherit::is_ignored(number) {
+                continue;
+            }
+            let mut caught = signal(SignalKind::from_raw(number))
+                .map_err(|error| Failure::chain(sessionkit::ErrorCode::StorageUnavailable, &error))?;
+            let sender = sender.clone();
+            tokio::spawn(async move {
+                while caught.recv().await.is_some() && sender.send(number).await.is_ok() {}
+            });
+        }
+        Ok(Self { receiver, early: Vec::new() })
     }
 
     /// Returns the number of the next signal.
     pub(crate) async fn next(&mut self) -> i32 {
-        let Self([interrupt, terminate, hangup]) = self;
-        tokio::select! {
-            _ = interrupt.recv() => SignalKind::interrupt().as_raw_value(),
-            _ = terminate.recv() => SignalKind::terminate().as_raw_value(),
-            _ = hangup.recv() => SignalKind::hangup().as_raw_value(),
+        match self.early.pop() {
+            Some(number) => number,
+            None => self.receive().await,
+        }
+    }
+
+    /// Returns the number of the next signal that asks this process to end; the others are kept for the program.
+    async fn next_stop(&mut self) -> i32 {
+        loop {
+            let number = self.receive().await;
+            if STOPS.iter().any(|stop| *stop as i32 == number) {
+                return number;
+            }
+            self.early.insert(0, number);
+        }
+    }
+
+    async fn receive(&mut self) -> i32 {
+        match self.receiver.recv().await {
+            Some(number) => number,
+            // All of them are ignored.
+            None => std::future::pending().await,
         }
     }
 }
@@ -72,6 +127,8 @@ pub(crate) async fn run(
     };
     let report = match start(context, runner.run(session, command), &mut signals, &mut job).await {
         Ok(Ok(running)) => {
+            // The program has them: a copy here would keep its pipes open and its locks held.
+            close_inherited_descriptors();
             if let Some(caller) = &context.caller {
                 let announced = announce(context, &**store.manager(), id).await;
                 caller.detach(announced.unwrap_or_else(|failure| {
@@ -128,7 +185,7 @@ async fn start<T>(
     loop {
         tokio::select! {
             started = &mut started => return Ok(started),
-            number = signals.next() => return Err(number),
+            number = signals.next_stop() => return Err(number),
             () = caller_disconnected(context) => return Err(SignalKind::hangup().as_raw_value()),
             signal = next_job_signal(job) => job.iter_mut().for_each(|job| job.handle_before_start(signal)),
         }

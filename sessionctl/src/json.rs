@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 use serde_json::Value;
-use sessionkit::log::{Commit, FailureCause, PersistedSession, Timestamp, WorkHistory};
+use sessionkit::log::{Commit, ExecutionMode, FailureCause, PersistedSession, Timestamp, WorkHistory};
 use sessionkit::manager::{Liveness, StorageError};
-use sessionkit::{ErrorCode, Head, SessionId, SessionProgress, SessionState, text::is_unsafe_char};
+use sessionkit::text::{escape_bytes, is_unsafe_char};
+use sessionkit::{ErrorCode, Head, SessionId, SessionProgress, SessionState};
 
 use crate::status::status;
 
@@ -103,7 +104,7 @@ pub(crate) struct Session {
     commands: Option<u64>,
     /// Files, commits and commands by name, which takes reading the whole log: only `show` has them.
     history: Option<History>,
-    /// The name of the git worktree of the session.
+    /// The path of the git worktree of the session, else its name.
     worktree: Option<String>,
     labels: BTreeMap<String, String>,
     /// Metadata given at creation.
@@ -204,14 +205,20 @@ impl Session {
         let PersistedSession { head, config, origin, state, .. } = session;
         let progress = SessionProgress::from_head(&head, now);
         let (reason, error) = reason_or_error(&state);
+        // A worktree of its own is the project of the work.
+        let worktree = match (&config.mode, &config.project_path) {
+            (ExecutionMode::Worktree { .. }, Some(path)) => Some(escape_bytes(path.as_os_str()).into_owned()),
+            _ => head.worktree.clone(),
+        };
         let cwd = origin.as_ref().map(|origin| &origin.cwd).or(config.project_path.as_ref());
         Self {
             schema: SCHEMA,
             id: head.id.to_string(),
             name: Some(config.name.unwrap_or_default()),
             operation: Some(config.operation),
-            cwd: cwd.map(|path| path.to_string_lossy().into_owned()),
-            command: origin.map(|origin| origin.argv),
+            cwd: cwd.map(|path| escape_bytes(path.as_os_str()).into_owned()),
+            command: origin
+                .map(|origin| origin.argv.iter().map(|arg| escape_bytes(arg).into_owned()).collect()),
             state: Some(state.name().name()),
             status: status(&head, liveness).text,
             reason,
@@ -243,7 +250,7 @@ impl Session {
             commits: Some(progress.commits),
             commands: Some(progress.commands),
             history: None,
-            worktree: head.worktree,
+            worktree,
             labels: config.labels,
             metadata: config.metadata,
             parent: config.parent,

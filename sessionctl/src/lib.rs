@@ -31,6 +31,8 @@ mod ids;
 mod job;
 mod job_signals;
 mod json;
+mod permission;
+mod quoting;
 mod render;
 mod rerun;
 mod status;
@@ -38,6 +40,7 @@ mod term;
 mod terminal;
 mod verb;
 mod verbose;
+mod worktree;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -98,6 +101,7 @@ async fn dispatch(verb: &Verb, context: &Context) -> error::Result<u8> {
         Verb::Show(args) => verb::show::run(args, context).await,
         Verb::Why(args) => verb::why::run(args, context).await,
         Verb::Wait(args) => verb::wait::run(args, context).await,
+        Verb::Signal(args) => verb::signal::run(args, context).await,
         Verb::Pause(args) => verb::pause::run(args, context).await,
         Verb::Retry(args) => verb::retry::run(args, context).await,
         Verb::Gc(args) => verb::gc::run(args, context).await,

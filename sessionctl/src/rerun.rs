@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rustix::fs::Mode;
 use sessionkit::manager::WorkHandler;
 use sessionkit::runner::{Command, Runner};
 use sessionkit::{Head, Session, SessionSummary, WorkError};
@@ -13,13 +14,14 @@ pub(crate) struct Rerun {
     /// Set once the manager exists that this handler belongs to.
     runner: OnceCell<Runner>,
     ended: mpsc::UnboundedSender<()>,
+    umask: Mode,
 }
 
 impl Rerun {
     /// Creates a handler, and a channel that receives one message for each run that has ended.
-    pub(crate) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<()>) {
+    pub(crate) fn new(umask: Mode) -> (Arc<Self>, mpsc::UnboundedReceiver<()>) {
         let (ended, ends) = mpsc::unbounded_channel();
-        (Arc::new(Self { runner: OnceCell::new(), ended }), ends)
+        (Arc::new(Self { runner: OnceCell::new(), ended, umask }), ends)
     }
 
     /// Sets the runner for the programs.
@@ -33,7 +35,7 @@ impl Rerun {
         let (Some(command), Some(runner)) = (command, self.runner.get()) else {
             return Err(WorkError::new("the session has no command to run again"));
         };
-        let mut running = runner.run(session, command).await?;
+        let mut running = runner.run(session, command.umask(self.umask.as_raw_mode())).await?;
         // The runner ends the session itself.
         running.wait().await?;
         Ok(())

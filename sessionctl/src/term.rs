@@ -141,6 +141,11 @@ impl Term {
         Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
     }
 
+    /// Returns `true` if stdout has colours.
+    pub(crate) const fn has_colours(&self) -> bool {
+        matches!(self.out, Paint::Colours)
+    }
+
     /// Styles an error on stderr.
     pub(crate) fn bad(&self, text: &str) -> String {
         self.err.paint("1;31", text)

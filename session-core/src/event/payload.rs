@@ -1,11 +1,14 @@
 //! The larger payloads: origin of a session, progress reports.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{self, LimitError};
+use crate::os_text;
+use crate::text::escape_bytes;
 
 /// The program that a session runs, with everything needed to run it again. Values of inherited variables are not
 /// stored.
@@ -13,12 +16,14 @@ use crate::limits::{self, LimitError};
 #[non_exhaustive]
 pub struct Origin {
     /// The program and its arguments.
-    pub argv: Vec<String>,
+    #[serde(with = "os_text::list")]
+    pub argv: Vec<OsString>,
     /// The working directory.
+    #[serde(with = "os_text::path")]
     pub cwd: PathBuf,
     /// Variables that were set for this session, with their values.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub env: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "os_text::map")]
+    pub env: BTreeMap<String, OsString>,
     /// The names of the variables that were inherited.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inherited: Vec<String>,
@@ -36,9 +41,9 @@ pub struct Origin {
 impl Origin {
     /// Creates an origin from a program with its arguments and the directory that it runs in.
     #[must_use]
-    pub fn new(argv: Vec<String>, cwd: PathBuf) -> Self {
+    pub fn new(argv: impl IntoIterator<Item = impl Into<OsString>>, cwd: PathBuf) -> Self {
         Self {
-            argv,
+            argv: argv.into_iter().map(Into::into).collect(),
             cwd,
             env: BTreeMap::new(),
             inherited: Vec::new(),
@@ -50,9 +55,14 @@ impl Origin {
 
     /// Sets the variables that were set for this session; their values are stored.
     #[must_use]
-    pub fn env(mut self, env: BTreeMap<String, String>) -> Self {
-        self.env = env;
+    pub fn env(mut self, env: impl IntoIterator<Item = (String, impl Into<OsString>)>) -> Self {
+        self.env = env.into_iter().map(|(name, value)| (name, value.into())).collect();
         self
+    }
+
+    /// Returns the program and its arguments with spaces in between, for people.
+    pub(crate) fn command_line(&self) -> String {
+        self.argv.iter().map(|arg| escape_bytes(arg)).collect::<Vec<_>>().join(" ")
     }
 
     /// Sets the names of inherited variables.

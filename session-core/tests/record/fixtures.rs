@@ -4,7 +4,9 @@
 //! `SESSION_FIXTURES=write`; that adds what is missing and changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -173,6 +175,7 @@ fn stories() -> Vec<(&'static str, SessionId, Vec<SessionEvent>)> {
         ("background", "33333333-2222-4333-8444-555555555555".parse().unwrap(), background()),
         ("stopped", "44444444-2222-4333-8444-555555555555".parse().unwrap(), stopped()),
         ("succeeded", "55555555-2222-4333-8444-555555555555".parse().unwrap(), succeeded()),
+        ("bytes", "66666666-2222-4333-8444-555555555555".parse().unwrap(), bytes()),
     ]
 }
 
@@ -415,6 +418,25 @@ fn changes() -> Vec<SessionEvent> {
     (summary.lines_added, summary.lines_removed, summary.duration_ms) = (167, 96, 5_000);
     events.push(SessionEvent::Completed { summary });
     events
+}
+
+/// A program whose arguments, directory and variables are not UTF-8.
+fn bytes() -> Vec<SessionEvent> {
+    let odd = |text: &[u8]| OsString::from_vec(text.to_vec());
+    let origin =
+        Origin::new(["cat".into(), odd(b"caf\xe9.txt"), "caf\u{e9}".into()], odd(b"/srv/\xff").into())
+            .env([("ODD".to_owned(), odd(b"\xfe\xff=")), ("PLAIN".to_owned(), "1".into())]);
+    let config = SessionConfig::new("command").name("bytes").project_path(odd(b"/srv/\xff"));
+    vec![
+        SessionEvent::Created {
+            format: 1,
+            config: Box::new(config),
+            creator: owner(0),
+            origin: Some(origin),
+        },
+        SessionEvent::Started { owner: owner(0) },
+        SessionEvent::Completed { summary: SessionSummary::new() },
+    ]
 }
 
 /// Texts, numbers and names at their limits.

@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -17,6 +18,10 @@ use tokio::sync::Mutex;
 
 use super::entry::{FAILED, supervisor_arguments};
 use super::messages::{ORPHAN_GRACE, Order, Report, Spare, Start, Step, encode, send_start};
+
+/// Signals that do not stay ignored through a supervisor: the standard library resets SIGPIPE, and owner and supervisor
+/// need SIGCHLD. All others are inherited, because no process in between catches an ignored signal.
+const LOST_SIGNALS: [i32; 2] = [Signal::PIPE.as_raw(), Signal::CHILD.as_raw()];
 
 /// A program to run under a supervisor.
 #[derive(Debug)]
@@ -34,6 +39,8 @@ pub(crate) struct Launch {
     pub(crate) lock: Option<OwnedFd>,
     /// `true` to start the tree in a session of its own, without this process's terminal.
     pub(crate) own_session: bool,
+    /// The program's umask, unless it is that of this process.
+    pub(crate) umask: Option<u32>,
     /// The owner's socket, whose file is removed when the tree has ended.
     pub(crate) socket: Option<PathBuf>,
 }
@@ -255,14 +262,18 @@ fn start_supervisor(
         // Protected from the terminal's signals from the start. With `own_session`, `setsid` fails for a group leader.
         command.process_group(0);
     }
+    keep_children()?;
     let process = command.spawn()?;
     drop(command);
-    let Launch { argv, cwd, env, stdin, stdout, stderr, outputs, lock, own_session, socket } = launch;
+    let Launch { argv, cwd, env, stdin, stdout, stderr, outputs, lock, own_session, umask, socket } = launch;
     let start = Start {
         argv,
         cwd: cwd.into_os_string(),
         env,
         own_session,
+        umask,
+        ignored: LOST_SIGNALS.into_iter().filter(|signal| session_inherit::is_ignored(*signal)).collect(),
+        blocked: (1..=64).filter(|signal| session_inherit::is_blocked(*signal)).collect(),
         orphan_grace_ms: u64::try_from(ORPHAN_GRACE.as_millis()).unwrap_or(u64::MAX),
         socket: socket.map(PathBuf::into_os_string),
     };
@@ -276,6 +287,16 @@ fn start_supervisor(
     }
     owner_end.set_nonblocking(true)?;
     Ok((UnixStream::from_std(owner_end)?, process))
+}
+
+/// Catches SIGCHLD if this process was started with it ignored: children would leave no exit status.
+fn keep_children() -> io::Result<()> {
+    static CAUGHT: OnceLock<()> = OnceLock::new();
+    let child = Signal::CHILD.as_raw();
+    if session_inherit::is_ignored(child) && CAUGHT.set(()).is_ok() {
+        signal_hook::flag::register(child, Arc::default())?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! The entry of a supervisor: recognises the process that was started as one, and remembers how to start one.
 
 use std::ffi::OsString;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+
+use rustix::process::Signal;
 
 /// The hidden verb, the first argument of a supervisor.
 pub(crate) const VERB: &str = "__supervise";
@@ -28,6 +30,7 @@ static ARGUMENTS: OnceLock<Vec<OsString>> = OnceLock::new();
 /// // … the program itself
 /// ```
 pub fn supervise_main() {
+    outlive_file_limit();
     exit_if_supervisor();
     if rustix::thread::gettid() == rustix::process::getpid() {
         let _ = ARGUMENTS.set(Vec::new());
@@ -46,6 +49,16 @@ pub fn supervise_main() {
 pub fn supervise_test(module: &str, test: &str) {
     exit_if_supervisor();
     let _ = ARGUMENTS.set(test_arguments(module, test));
+}
+
+/// Catches the signal for a file that exceeds `ulimit -f`, so that the write fails instead: output that cannot be stored
+/// is no reason to die. Not ignored, because an ignored signal would be ignored in the programs, too.
+fn outlive_file_limit() {
+    let signal = Signal::XFSZ.as_raw();
+    if !session_inherit::is_ignored(signal) {
+        // Without a handler, the owner dies as any program does.
+        let _ = signal_hook::flag::register(signal, Arc::default());
+    }
 }
 
 /// Returns the arguments that make libtest run one test, an ignored one too.

@@ -108,7 +108,7 @@ fn is_gone(pid: Pid, start_time: u64) -> bool {
     Process::read(pid).is_ok_and(|now| now.is_none_or(|now| now.start_time != start_time || now.has_ended()))
 }
 
-fn is_supervisor(pid: Pid) -> bool {
+pub(crate) fn is_supervisor(pid: Pid) -> bool {
     let arguments = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
     variables(&arguments).nth(1) == Some(VERB.as_bytes())
 }

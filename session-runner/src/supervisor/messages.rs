@@ -35,7 +35,7 @@ pub(crate) enum Order {
     /// Run this program; only valid as the first order. Its stdin, stdout and stderr come with it, the read ends of
     /// both outputs and, if there is one, the lock that is held until the tree has ended.
     Start(Box<Start>),
-    /// Send a signal to the program's group.
+    /// Send a signal to the program: to its group or to its first process, by the kind of the signal.
     Signal {
         /// Its number.
         signal: i32,
@@ -92,6 +92,12 @@ pub(crate) struct Start {
     pub(crate) env: Vec<(OsString, Option<OsString>)>,
     /// `true` to start it in a session of its own, without the owner's terminal.
     pub(crate) own_session: bool,
+    /// Signals that it ignores besides those that the supervisor ignores.
+    pub(crate) ignored: Vec<i32>,
+    /// Signals that are blocked in it.
+    pub(crate) blocked: Vec<i32>,
+    /// Its umask, unless it is that of the supervisor.
+    pub(crate) umask: Option<u32>,
     /// The grace period of the rest of the tree once the owner or the program itself is gone.
     pub(crate) orphan_grace_ms: u64,
     /// The owner's socket, whose file is removed once the tree has ended.

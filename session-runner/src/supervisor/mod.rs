@@ -9,3 +9,4 @@ pub(crate) mod entry;
 pub(crate) mod leftovers;
 pub(crate) mod messages;
 mod process;
+pub(crate) mod program_marker;

@@ -25,6 +25,7 @@ use self::tree::Tree;
 use super::messages::{
     Background, BackgroundKind, BackgroundProcess, Ended, Escaped, Inbox, Order, Outbox, Report, Spare, Start,
 };
+use super::program_marker::show_program;
 
 /// Interval of looking for processes that are left after the program: the end of one that is no child is not notified.
 const BACKGROUND_INTERVAL: Duration = Duration::from_millis(100);
@@ -48,6 +49,7 @@ pub(crate) fn supervise() -> io::Result<()> {
     let mut outbox = Outbox::default();
     match start::start(&start, inbox.take_descriptors()) {
         Ok(Started { pid, start_time, outputs, lock }) => {
+            let program_marker = show_program(pid);
             outbox.push(&Report::Started { pid: pid_number(pid), start_time });
             Supervisor {
                 owner: Some(owner),
@@ -61,6 +63,7 @@ pub(crate) fn supervise() -> io::Result<()> {
                 spare: Spare::Everything,
                 signals_program: false,
                 halt: Halt::default(),
+                program_marker,
                 lock,
                 start: *start,
             }
@@ -92,6 +95,8 @@ struct Supervisor {
     /// `true` if the program was still running when its end was requested.
     signals_program: bool,
     halt: Halt,
+    /// Shows the program to other processes until it has ended.
+    program_marker: Option<OwnedFd>,
     /// Held until the tree has ended: a process that runs the session again waits for it.
     lock: Option<OwnedFd>,
     start: Start,
@@ -226,7 +231,7 @@ impl Supervisor {
                 Order::Start(_) => return Err(io::ErrorKind::InvalidData.into()),
                 Order::Signal { signal } => {
                     if let Some(signal) = Signal::from_named_raw(signal)
-                        && self.tree.signal_group(signal)
+                        && self.tree.signal_program(signal)
                     {
                         self.outbox.push(&Report::Signalled { signal: signal.as_raw() });
                     }
@@ -360,6 +365,7 @@ impl Supervisor {
         };
         if let Some(status) = ended {
             self.tree.clear_leader();
+            self.program_marker = None;
             self.background = if childless { None } else { self.find_background() }.unwrap_or_default();
             self.outbox.push(&Report::Ended { status, background: self.background.clone() });
         }

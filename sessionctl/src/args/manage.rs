@@ -13,7 +13,7 @@ use super::{duration, state};
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl why nightly")]
 pub(crate) struct Why {
-    /// Session: @last, an id, a name, or the beginning of an id
+    /// Session: @last, @failed, @running, an id, a name, or the beginning of either
     pub(crate) id: String,
 }
 
@@ -21,7 +21,8 @@ pub(crate) struct Why {
 #[command(
     after_help = "Examples:\n  sessionctl wait nightly\n  sessionctl wait --for paused --timeout 10m nightly\n\n\
     Exits with the program's exit code; for several sessions, with the first non-zero one in the order given. \
-    124 on timeout, 0 once the state of --for is reached, 125 for failures of sessionctl itself."
+    124 on timeout, 0 once the state of --for is reached, 125 if a session has lost its owner (CRASHED, INTERRUPTED, \
+    STOPPED) and for failures of sessionctl itself. Sessions that have not started are waited for."
 )]
 pub(crate) struct Wait {
     /// Sessions to wait for
@@ -36,10 +37,24 @@ pub(crate) struct Wait {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  sessionctl signal server HUP\n\n\
+    It is no request to stop: if the program ends, its session ends as the program did. Use `cancel` to end a session.")]
+pub(crate) struct Signal {
+    /// Session: @last, @failed, @running, an id, a name, or the beginning of either
+    pub(crate) id: String,
+    /// Name or number: USR1, SIGUSR1, 10
+    #[arg(value_name = "SIGNAL", value_parser = signal)]
+    pub(crate) number: nix::sys::signal::Signal,
+    /// Send it to the program's whole process group instead of its first process
+    #[arg(long)]
+    pub(crate) group: bool,
+}
+
+#[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl pause nightly --reason \"the disk is needed\"\n\n\
     Returns once the session is paused. Its program is stopped until `resume`; `cancel` ends a paused session, too.")]
 pub(crate) struct Pause {
-    /// Session: @last, an id, a name, or the beginning of an id
+    /// Session: @last, @failed, @running, an id, a name, or the beginning of either
     pub(crate) id: String,
     /// Reason, recorded in the log
     #[arg(long, value_name = "TEXT", default_value = "paused by hand")]
@@ -160,4 +175,14 @@ pub(crate) struct Completions {
 pub(crate) struct Man {
     /// Directory to write to, one file for each verb
     pub(crate) folder: PathBuf,
+}
+
+fn signal(text: &str) -> Result<nix::sys::signal::Signal, &'static str> {
+    use nix::sys::signal::Signal;
+    let named = || {
+        let name = text.to_ascii_uppercase();
+        format!("SIG{}", name.strip_prefix("SIG").unwrap_or(&name)).parse().ok()
+    };
+    let numbered = text.parse::<i32>().ok().and_then(|number| Signal::try_from(number).ok());
+    numbered.or_else(named).ok_or("expected a signal such as USR1, SIGUSR1 or 10")
 }

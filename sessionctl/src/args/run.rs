@@ -2,9 +2,11 @@
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStringExt as _;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use sessionkit::runner::Command;
 
 use super::{Policy, duration, label};
@@ -46,8 +48,8 @@ pub(crate) struct Run {
     pub(crate) recovery: Option<Policy>,
     /// Set an environment variable for the program. Its value is stored in the log in plain text: pass no secrets. May be
     /// given more than once
-    #[arg(long = "env", value_name = "KEY=VALUE", value_parser = variable)]
-    pub(crate) env: Vec<(String, String)>,
+    #[arg(long = "env", value_name = "KEY=VALUE", value_parser = OsStringValueParser::new().try_map(variable))]
+    pub(crate) env: Vec<(String, OsString)>,
     #[command(flatten)]
     pub(crate) ends: Ends,
     /// Print nothing but the output of the program, and errors of sessionctl
@@ -90,7 +92,7 @@ impl Ends {
     If the owner is alive, it is asked to resume the session. If it is dead, the command runs again from its beginning \
     in the foreground, as with `run`, as the next attempt; the exit code is the program's.")]
 pub(crate) struct Resume {
-    /// Session: @last, an id, a name, or the beginning of an id
+    /// Session: @last, @failed, @running, an id, a name, or the beginning of either
     pub(crate) id: String,
     /// Print nothing but the output of the program, and errors of sessionctl
     #[arg(long, short)]
@@ -100,9 +102,11 @@ pub(crate) struct Resume {
     pub(crate) detach: bool,
 }
 
-fn variable(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("expected KEY=VALUE".to_owned()),
-    }
+/// Splits a variable. Its value may be any bytes.
+fn variable(text: OsString) -> Result<(String, OsString), &'static str> {
+    let bytes = text.into_vec();
+    let at = bytes.iter().position(|byte| *byte == b'=').filter(|at| *at > 0);
+    let (name, value) = at.and_then(|at| bytes.split_at_checked(at)).ok_or("expected KEY=VALUE")?;
+    let name = std::str::from_utf8(name).map_err(|_| "the name is not UTF-8")?;
+    Ok((name.to_owned(), OsString::from_vec(value.get(1..).unwrap_or_default().to_vec())))
 }

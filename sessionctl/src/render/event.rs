@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use sessionkit::log::{Evidence, StoredRecord};
-use sessionkit::text::visible;
+use sessionkit::log::{Evidence, Origin, StoredRecord};
+use sessionkit::text::{escape_bytes, visible};
 
 use super::table::cut;
-use crate::context::quoted;
+use crate::quoting::quoted_os;
 
 /// Limit of columns for a value, which is complete in the log.
 const VALUE: usize = 120;
@@ -69,9 +69,9 @@ fn show(name: &str, value: &Value) -> String {
 }
 
 fn command(origin: &Value) -> Option<String> {
-    let words = origin.get("argv")?.as_array()?.iter().map(|word| word.as_str().map(quoted));
-    let line =
-        format!("{} (in {})", words.collect::<Option<Vec<_>>>()?.join(" "), origin.get("cwd")?.as_str()?);
+    let Origin { argv, cwd, .. } = serde_json::from_value(origin.clone()).ok()?;
+    let words: Vec<String> = argv.iter().map(|word| quoted_os(word)).collect();
+    let line = format!("{} (in {})", words.join(" "), escape_bytes(cwd.as_os_str()));
     Some(compact(&Value::String(line)))
 }
 

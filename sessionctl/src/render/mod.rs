@@ -2,12 +2,13 @@
 
 mod event;
 mod output;
+mod sequence;
 mod session;
 mod table;
 mod timeline;
 
 pub(crate) use self::event::event;
-pub(crate) use self::output::Visible;
+pub(crate) use self::output::{Styles, Visible};
 pub(crate) use self::session::{history, page, session};
 pub(crate) use self::table::Table;
 pub(crate) use self::timeline::{TimelineItem, timeline_item};

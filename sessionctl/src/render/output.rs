@@ -1,78 +1,278 @@
-//! Output of programs, made safe for a terminal: line ends stay, tabs become blanks, other control bytes become text.
+//! Output of programs, made safe for a terminal: line ends, colours and links stay, tabs become blanks, a line that was
+//! overwritten is shown as it was last, and other control bytes become text.
 
 use std::fmt::Write as _;
 
 use sessionkit::text::is_unsafe_char;
 use unicode_width::UnicodeWidthChar as _;
 
+use super::sequence::{self, Parsed, Sequence};
+
 /// Columns from one tab stop to the next.
 const TAB: usize = 8;
+/// Bytes of a line that are held back; of a longer line, the beginning cannot be overwritten any more.
+const LINE: usize = 64 * 1024;
+/// Bytes of styles without a reset that are repeated where a line continues.
+const STYLE: usize = 512;
+const RESET: &str = "\u{1b}[0m";
+const LINK_END: &str = "\u{1b}]8;;\u{1b}\\";
+/// Returns to the beginning of a line of which a part is on the terminal, and erases that.
+const REWRITE: &str = "\r\u{1b}[K";
 
-/// Converter for one stream, whose chunks may end within a character.
-#[derive(Debug, Default)]
+/// The treatment of colours and links in the output of programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Styles {
+    /// Colours and links are passed on, and end with each line.
+    Keep,
+    /// Colours and links are left out.
+    Strip,
+}
+
+/// Converter for one stream, whose chunks may end within a character or a sequence. Lines are returned when they are
+/// complete, since a carriage return overwrites them until then.
+#[derive(Debug)]
 pub(crate) struct Visible {
-    /// The first bytes of an incomplete character or line end.
+    styles: Styles,
+    /// The first bytes of an incomplete character.
     rest: Vec<u8>,
-    /// Current column of the line, for tabs.
+    /// The beginning of a sequence.
+    sequence: String,
+    line: Line,
+    /// The sequences of the current style and link.
+    style: String,
+    link: String,
+    /// `true` after a carriage return: the next character overwrites the line.
+    returned: bool,
+}
+
+/// The current line, as far as it was not returned yet.
+#[derive(Debug, Default)]
+struct Line {
+    text: String,
+    /// Current column, for tabs.
     column: usize,
+    /// `true` if the text contains the current style and link.
+    current: bool,
+    /// The sequences that end the style and the link in which the text ends.
+    closing: String,
+    shown: Shown,
+    /// `true` if the text shows control characters. It is never erased: overwriting would hide them.
+    hostile: bool,
+}
+
+/// The part of the current line that was returned already.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Shown {
+    #[default]
+    Nothing,
+    /// Its beginning.
+    Beginning,
+    /// A beginning that was overwritten since, and has to be erased first.
+    Stale,
 }
 
 impl Visible {
-    /// Converts the next chunk.
+    pub(crate) fn new(styles: Styles) -> Self {
+        Self {
+            styles,
+            rest: Vec::new(),
+            sequence: String::new(),
+            line: Line::default(),
+            style: String::new(),
+            link: String::new(),
+            returned: false,
+        }
+    }
+
+    /// Converts the next chunk, and returns the lines that are complete.
     pub(crate) fn show(&mut self, bytes: &[u8]) -> String {
         let mut chunk = std::mem::take(&mut self.rest);
         chunk.extend_from_slice(bytes);
-        if chunk.last() == Some(&b'\r') {
-            self.rest = chunk.split_off(chunk.len() - 1);
-        } else if let Some(last) = chunk.utf8_chunks().last().map(|part| part.invalid().to_vec())
+        if let Some(last) = chunk.utf8_chunks().last().map(|part| part.invalid().to_vec())
             && !last.is_empty()
             && is_incomplete_character(&last)
         {
             self.rest = chunk.split_off(chunk.len() - last.len());
         }
-        self.escape(&chunk)
+        let mut out = String::with_capacity(chunk.len());
+        self.add(&chunk, &mut out);
+        out
+    }
+
+    /// Returns the part of the current line that was not returned yet, such as a question to the user.
+    pub(crate) fn pause(&mut self) -> String {
+        let mut out = String::new();
+        self.line.take(&mut out);
+        out
     }
 
     /// Converts the incomplete rest at the end of the stream.
     pub(crate) fn finish(mut self) -> String {
+        let mut out = String::new();
         let rest = std::mem::take(&mut self.rest);
-        self.escape(&rest)
+        self.add(&rest, &mut out);
+        self.reject_sequence();
+        self.line.take(&mut out);
+        out
     }
 
-    fn escape(&mut self, bytes: &[u8]) -> String {
-        let mut out = String::with_capacity(bytes.len());
+    fn add(&mut self, bytes: &[u8], out: &mut String) {
         for chunk in bytes.utf8_chunks() {
-            let mut chars = chunk.valid().chars().peekable();
-            while let Some(c) = chars.next() {
-                match c {
-                    '\n' => {
-                        self.column = 0;
-                        out.push(c);
-                    }
-                    '\t' => {
-                        let blanks = TAB - self.column % TAB;
-                        self.column += blanks;
-                        out.extend(std::iter::repeat_n(' ', blanks));
-                    }
-                    '\r' if chars.peek() == Some(&'\n') => {}
-                    c if is_unsafe_char(c) => {
-                        let text = c.escape_unicode();
-                        self.column += text.len();
-                        out.extend(text);
-                    }
-                    c => {
-                        self.column += c.width().unwrap_or(0);
-                        out.push(c);
+            for c in chunk.valid().chars() {
+                self.add_char(c, out);
+            }
+            if !chunk.invalid().is_empty() {
+                self.reject_sequence();
+            }
+            for byte in chunk.invalid() {
+                let _ = write!(self.text(4), "\\x{byte:02x}");
+            }
+        }
+    }
+
+    fn add_char(&mut self, c: char, out: &mut String) {
+        if !self.sequence.is_empty() || c == '\u{1b}' {
+            self.sequence.push(c);
+            match sequence::parse(&self.sequence) {
+                Parsed::Incomplete => return,
+                Parsed::Complete(sequence) => {
+                    self.apply(&sequence);
+                    self.sequence.clear();
+                    return;
+                }
+                Parsed::Other => {
+                    self.sequence.pop();
+                    self.reject_sequence();
+                    // The character may begin the next sequence, or end the line.
+                    if c == '\u{1b}' && self.sequence.is_empty() {
+                        self.sequence.push(c);
+                        return;
                     }
                 }
             }
-            for byte in chunk.invalid() {
-                self.column += 4;
-                let _ = write!(out, "\\x{byte:02x}");
+        }
+        match c {
+            '\n' => self.end_line(out),
+            '\r' => self.returned = true,
+            c => self.add_text(c),
+        }
+        if self.line.text.len() >= LINE {
+            self.line.take(out);
+        }
+    }
+
+    fn add_text(&mut self, c: char) {
+        if c == '\t' {
+            let blanks = TAB - if self.returned { 0 } else { self.line.column % TAB };
+            self.text(blanks).extend(std::iter::repeat_n(' ', blanks));
+        } else if is_unsafe_char(c) {
+            let escaped = c.escape_unicode();
+            self.text(escaped.len()).extend(escaped);
+            self.line.hostile = true;
+        } else {
+            self.text(c.width().unwrap_or(0)).push(c);
+        }
+    }
+
+    /// Shows the beginning of a sequence as text, since it is none of those that are known.
+    fn reject_sequence(&mut self) {
+        for c in std::mem::take(&mut self.sequence).chars() {
+            self.add_text(c);
+        }
+    }
+
+    /// Returns the text of the line, for an addition of so many columns.
+    fn text(&mut self, columns: usize) -> &mut String {
+        if std::mem::take(&mut self.returned) && !self.line.erase() {
+            self.add_text('\r');
+        }
+        let line = &mut self.line;
+        if !std::mem::replace(&mut line.current, true) {
+            line.text.push_str(&self.style);
+            line.text.push_str(&self.link);
+            line.closing = closing(&self.style, &self.link);
+        }
+        line.column += columns;
+        &mut line.text
+    }
+
+    fn apply(&mut self, sequence: &Sequence) {
+        match sequence {
+            Sequence::EraseRest if !self.returned => {}
+            Sequence::EraseRest | Sequence::EraseLine => {
+                if self.line.erase() {
+                    self.returned = false;
+                }
+            }
+            Sequence::Style | Sequence::Link { .. } if self.styles == Styles::Strip => {}
+            Sequence::Style => {
+                if sequence::is_reset(&self.sequence) || self.style.len() > STYLE {
+                    self.style.clear();
+                }
+                if !sequence::is_plain(&self.sequence) {
+                    self.style.push_str(&self.sequence);
+                }
+                self.continue_styled();
+            }
+            Sequence::Link { opens } => {
+                self.link.clear();
+                if *opens {
+                    self.link.push_str(&self.sequence);
+                }
+                self.continue_styled();
             }
         }
-        out
     }
+
+    /// Adds the current sequence to the line, unless the next text begins with all that is current.
+    fn continue_styled(&mut self) {
+        if self.line.current && !self.returned {
+            self.line.text.push_str(&self.sequence);
+            self.line.closing = closing(&self.style, &self.link);
+        }
+    }
+
+    fn end_line(&mut self, out: &mut String) {
+        self.line.take(out);
+        out.push('\n');
+        self.line = Line::default();
+        self.style.clear();
+        self.link.clear();
+        self.returned = false;
+    }
+}
+
+impl Line {
+    /// Moves the text to `out`, with its style and link ended.
+    fn take(&mut self, out: &mut String) {
+        if self.shown == Shown::Stale {
+            out.push_str(REWRITE);
+            self.shown = Shown::Nothing;
+        }
+        if self.text.is_empty() {
+            return;
+        }
+        out.push_str(&self.text);
+        self.text.clear();
+        out.push_str(&std::mem::take(&mut self.closing));
+        self.current = false;
+        self.shown = Shown::Beginning;
+    }
+
+    /// Erases the text, or returns `false` if it has to stay.
+    fn erase(&mut self) -> bool {
+        if !self.hostile {
+            let shown = if self.shown == Shown::Nothing { Shown::Nothing } else { Shown::Stale };
+            *self = Self { shown, ..Self::default() };
+        }
+        !self.hostile
+    }
+}
+
+/// Returns the sequences that end a style and a link, where there are any.
+fn closing(style: &str, link: &str) -> String {
+    let end = |text: &str, end: &'static str| if text.is_empty() { "" } else { end };
+    [end(link, LINK_END), end(style, RESET)].concat()
 }
 
 /// Returns `true` if these bytes are the beginning of a character.
@@ -81,46 +281,4 @@ fn is_incomplete_character(bytes: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HOSTILE: &[u8] = b"ok\ttab\r\nred\x1b[31m bell\x07 back\x08 cr\rover c1\xc2\x9b bad\xff\xfe \xe2\x80\xae bidi \xe6\x97\xa5\xe6";
-
-    fn shown(cuts: &[usize]) -> String {
-        let mut visible = Visible::default();
-        let mut text = String::new();
-        let mut from = 0;
-        for cut in cuts.iter().copied().chain([HOSTILE.len()]) {
-            text.push_str(&visible.show(&HOSTILE[from..cut]));
-            from = cut;
-        }
-        text + &visible.finish()
-    }
-
-    #[test]
-    fn tabs_expand_to_terminal_tab_stops() {
-        for (text, shown) in [
-            ("\ta", "        a"),
-            ("1234567\ta", "1234567 a"),
-            ("12345678\ta\n\tb", "12345678        a\n        b"),
-            ("日本\ta", "日本    a"),
-        ] {
-            let mut visible = Visible::default();
-            let chunks: String = text.bytes().map(|byte| visible.show(&[byte])).collect();
-            assert_eq!(chunks + &visible.finish(), shown);
-        }
-    }
-
-    #[test]
-    fn control_bytes_are_escaped_at_every_chunk_boundary() {
-        let whole = shown(&[]);
-        assert!(whole.starts_with("ok      tab\nred\\u{1b}[31m bell\\u{7}"), "{whole}");
-        assert!(whole.ends_with("bad\\xff\\xfe \\u{202e} bidi 日\\xe6"), "{whole}");
-        assert!(!whole.contains(|c| is_unsafe_char(c) && c != '\n'));
-        for first in 0..=HOSTILE.len() {
-            for second in first..=HOSTILE.len() {
-                assert_eq!(shown(&[first, second]), whole, "cut at {first} and {second}");
-            }
-        }
-    }
-}
+mod tests;

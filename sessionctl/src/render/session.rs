@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use sessionkit::log::{ExecutedCommand, PersistedSession, Timestamp, WorkHistory};
 use sessionkit::manager::Liveness;
-use sessionkit::{Head, SessionProgress, SessionState, format_progress, text::visible};
+use sessionkit::text::{escape_bytes, visible};
+use sessionkit::{Head, SessionProgress, SessionState, format_progress};
 
 use super::{age, duration};
-use crate::context::quoted;
+use crate::quoting::quoted_os;
 use crate::status::status;
 use crate::term::Term;
 
@@ -41,9 +42,9 @@ pub(crate) fn session(
     }
     match origin {
         Some(origin) => {
-            let args: Vec<String> = origin.argv.iter().map(|arg| quoted(arg)).collect();
+            let args: Vec<String> = origin.argv.iter().map(|arg| quoted_os(arg)).collect();
             page.line("command", &args.join(" "));
-            page.line("directory", &origin.cwd.to_string_lossy());
+            page.line("directory", &escape_bytes(origin.cwd.as_os_str()));
         }
         None => page.line("operation", &config.operation),
     }

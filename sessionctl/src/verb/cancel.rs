@@ -17,7 +17,7 @@ const OWNER_TIMEOUT: Duration = Duration::from_secs(8);
 pub(crate) async fn run(args: &Cancel, context: &Context) -> Result<u8> {
     let store = context.open().await?;
     let manager = &**store.manager();
-    let id = ids::resolve(manager, &args.id).await?;
+    let id = ids::resolve(context, manager, &args.id, ids::Purpose::Cancel).await?;
     let head = manager.get_head(id).await.map_err(|error| Failure::from(error).about(id))?;
     if head.state().is_final() && args.children {
         super::print_session(context, manager, id).await?;

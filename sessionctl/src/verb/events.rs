@@ -16,7 +16,7 @@ const PAGE: usize = 512;
 pub(crate) async fn run(args: &Events, context: &Context) -> Result<u8> {
     let store = context.open().await?;
     let manager = &**store.manager();
-    let id = ids::resolve(manager, &args.id).await?;
+    let id = ids::resolve(context, manager, &args.id, ids::Purpose::Use).await?;
     if args.follow {
         return follow(&store, id, args.after, context).await;
     }

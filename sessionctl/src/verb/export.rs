@@ -13,7 +13,7 @@ pub(crate) async fn run(args: &Export, context: &Context) -> Result<u8> {
     let manager = &**store.manager();
     let mut ids: Vec<SessionId> = Vec::new();
     for text in &args.ids {
-        let id = ids::resolve(manager, text).await?;
+        let id = ids::resolve(context, manager, text, ids::Purpose::Use).await?;
         // An import rejects a session that occurs twice.
         if !ids.contains(&id) {
             ids.push(id);

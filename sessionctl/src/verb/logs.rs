@@ -1,5 +1,5 @@
 //! `logs`: prints the output of a session's program, unchanged into a pipe and with control characters escaped on a
-//! terminal.
+//! terminal, except for colours and links.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::args::Logs;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::follow::{Follower, POLL};
-use crate::render::Visible;
+use crate::render::{Styles, Visible};
 use crate::{hints, ids, json};
 
 /// Approximate number of bytes read at a time.
@@ -35,7 +35,7 @@ struct Line<'a> {
 
 pub(crate) async fn run(args: &Logs, context: &Context) -> Result<u8> {
     let store = context.open().await?;
-    let id = ids::resolve(&**store.manager(), &args.id).await?;
+    let id = ids::resolve(context, &**store.manager(), &args.id, ids::Purpose::Use).await?;
     let only = match (args.stdout, args.stderr) {
         (true, _) => Some(OutputStream::Stdout),
         (false, true) => Some(OutputStream::Stderr),
@@ -45,17 +45,17 @@ pub(crate) async fn run(args: &Logs, context: &Context) -> Result<u8> {
     let tail = args.tail;
     let mut from =
         blocking(id, &output, move |output| tail.map_or(Ok(0), |lines| output.tail(id, lines, only))).await?;
-    let mut printer = Printer { context, stdout: Visible::default(), stderr: Visible::default(), gap: false };
+    let mut printer = Printer::new(context, args);
     let mut end = args.follow.then(|| End::new(&store, context, id));
     loop {
         let page = blocking(id, &output, move |output| output.read(id, from, PAGE)).await?;
         let Some(last) = page.chunks.last() else {
-            if let Some(end) = &mut end
-                && !end.is_reached(&output).await?
-            {
-                continue;
+            let Some(end) = &mut end else { break };
+            printer.pause()?;
+            if end.is_reached(&output).await? {
+                break;
             }
-            break;
+            continue;
         };
         from = last.end();
         for chunk in page.chunks.iter().filter(|chunk| only.is_none_or(|only| only == chunk.stream)) {
@@ -122,13 +122,21 @@ impl<'a> End<'a> {
 
 struct Printer<'a> {
     context: &'a Context,
+    /// `true` if bytes are printed as they are.
+    raw: bool,
     stdout: Visible,
     stderr: Visible,
     /// `true` if some output could not be stored.
     gap: bool,
 }
 
-impl Printer<'_> {
+impl<'a> Printer<'a> {
+    fn new(context: &'a Context, args: &Logs) -> Self {
+        let styles = if context.term.has_colours() { Styles::Keep } else { Styles::Strip };
+        let raw = args.raw || !context.term.is_terminal;
+        Self { context, raw, stdout: Visible::new(styles), stderr: Visible::new(styles), gap: false }
+    }
+
     fn print(&mut self, chunk: &Chunk) -> Result<()> {
         let term = &self.context.term;
         self.gap |= chunk.after_gap;
@@ -140,7 +148,7 @@ impl Printer<'_> {
             };
             return term.print(&format!("{}\n", json::line(&line)));
         }
-        if !term.is_terminal {
+        if self.raw {
             return term.print_bytes(&chunk.bytes);
         }
         let visible = match chunk.stream {
@@ -150,8 +158,14 @@ impl Printer<'_> {
         term.print(&visible.show(&chunk.bytes))
     }
 
+    /// Prints the incomplete lines, since the rest of them may be long in coming.
+    fn pause(&mut self) -> Result<()> {
+        let text = self.stdout.pause() + &self.stderr.pause();
+        if text.is_empty() { Ok(()) } else { self.context.term.print(&text) }
+    }
+
     fn finish(self, id: SessionId, length: OutputLength) -> Result<()> {
-        let Self { context, stdout, stderr, gap } = self;
+        let Self { context, stdout, stderr, gap, .. } = self;
         context.term.print(&format!("{}{}", stdout.finish(), stderr.finish()))?;
         let show = ["show", &id.to_string()];
         if length.truncated() {

@@ -17,6 +17,8 @@ pub(crate) fn pages(options: &Man, context: &Context) -> Result<u8> {
     let failed = |error: std::io::Error| {
         Failure::invalid(format!("cannot write the manual pages to {}: {error}", options.folder.display()))
     };
+    // These files are for all users, unless the caller wants otherwise.
+    rustix::process::umask(context.umask);
     std::fs::create_dir_all(&options.folder).map_err(failed)?;
     clap_mangen::generate_to(args::command(), &options.folder).map_err(failed)?;
     let page = options.folder.join(format!("{NAME}.1"));

@@ -19,6 +19,7 @@ pub(crate) mod retry;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod show;
+pub(crate) mod signal;
 pub(crate) mod verify;
 pub(crate) mod wait;
 pub(crate) mod why;

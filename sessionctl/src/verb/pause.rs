@@ -12,7 +12,7 @@ use crate::{hints, ids};
 pub(crate) async fn run(args: &Pause, context: &Context) -> Result<u8> {
     let store = context.open().await?;
     let manager = &**store.manager();
-    let id = ids::resolve(manager, &args.id).await?;
+    let id = ids::resolve(context, manager, &args.id, ids::Purpose::Use).await?;
     let typed = id.to_string();
     if let Some(Liveness::Dead { evidence }) = super::liveness(manager, id).await {
         // A request without an owner to act on it would take effect, unexpectedly, after the next resume.

@@ -30,7 +30,7 @@ struct Report<'a> {
 }
 
 pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
-    let (rerun, mut ended) = Rerun::new();
+    let (rerun, mut ended) = Rerun::new(context.umask);
     let store = context.open_with(ManagerOptions::new().handler(Arc::<Rerun>::clone(&rerun))).await?;
     rerun.set_runner(store.runner()?);
     let manager = store.manager();

@@ -14,11 +14,11 @@ use crate::{detach, hints, ids, job_signals};
 
 pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
     if args.detach && context.caller.is_none() {
-        return detach::start();
+        return detach::start(context);
     }
     let store = context.open().await?;
     let manager = store.manager();
-    let id = ids::resolve(&**manager, &args.id).await?;
+    let id = ids::resolve(context, &**manager, &args.id, ids::Purpose::Resume).await?;
     let failed = |error| Failure::from(error).about(id);
     let head = manager.get_head(id).await.map_err(failed)?;
     let owner_may_live = head.lifecycle.owner.is_some()

@@ -14,7 +14,7 @@ use crate::ids;
 pub(crate) async fn run(args: &Retry, context: &Context) -> Result<u8> {
     let store = context.open().await?;
     let manager = &**store.manager();
-    let id = ids::resolve(manager, &args.id).await?;
+    let id = ids::resolve(context, manager, &args.id, ids::Purpose::Use).await?;
     let ended = manager.restore_session(id).await.map_err(|error| Failure::from(error).about(id))?;
     if !ended.state.is_final() {
         let text = format!("session {id} is {}: only an ended session can be retried", ended.state.name());

@@ -21,7 +21,7 @@ pub(crate) async fn run(args: &Rm, context: &Context) -> Result<u8> {
     let manager = &**store.manager();
     let mut ids = Vec::new();
     for id in &args.ids {
-        ids.push(ids::resolve(manager, id).await?);
+        ids.push(ids::resolve(context, manager, id, ids::Purpose::Remove).await?);
     }
     let (mut removed, mut failed, mut first) = (Vec::new(), Vec::new(), None);
     for id in ids {

@@ -1,7 +1,5 @@
 //! `run`: runs a program as a session, in the foreground or with a detached owner.
 
-use std::ffi::OsString;
-
 use sessionkit::runner::{Command, SESSION_VARIABLE};
 use sessionkit::{ManagerOptions, SessionConfig, SessionId, Store};
 
@@ -9,17 +7,18 @@ use crate::args::Run;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::foreground::{self, Signals};
+use crate::worktree::{self, Worktree};
 use crate::{detach, hints};
 
 pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
     if args.detach && context.caller.is_none() {
-        return detach::start();
+        return detach::start(context);
     }
     let options =
         args.max_sessions.map_or_else(ManagerOptions::new, |most| ManagerOptions::new().max_sessions(most));
     let store = context.open_with(options).await?;
-    let command = args.command.iter().map(utf8).collect::<Result<Vec<String>>>()?;
-    let (program, arguments) = command.split_first().ok_or_else(|| Failure::invalid("no program given"))?;
+    let (program, arguments) =
+        args.command.split_first().ok_or_else(|| Failure::invalid("no program given"))?;
     let command = args
         .env
         .iter()
@@ -63,20 +62,15 @@ fn config(args: &Run) -> SessionConfig {
         config = config.deadline(limit);
     }
     config.parent = parent();
-    config
+    match std::env::current_dir().ok().and_then(|directory| worktree::containing(&directory)) {
+        Some(Worktree { name, path }) => {
+            config.project_path(path).mode(sessionkit::log::ExecutionMode::Worktree { name })
+        }
+        None => config,
+    }
 }
 
 /// Returns the session inside which this command runs: the parent of the sessions that it creates.
 pub(crate) fn parent() -> Option<SessionId> {
     std::env::var(SESSION_VARIABLE).ok()?.parse().ok()
-}
-
-/// Returns an argument as text. The log is text, and a command that it cannot hold could not be resumed.
-fn utf8(arg: &OsString) -> Result<String> {
-    arg.to_str().map(ToOwned::to_owned).ok_or_else(|| {
-        Failure::invalid(format!(
-            "argument `{}` is not UTF-8 and cannot be stored in the log",
-            arg.to_string_lossy()
-        ))
-    })
 }

@@ -12,7 +12,7 @@ use crate::{hints, ids};
 pub(crate) async fn run(args: &Show, context: &Context) -> Result<u8> {
     let store = context.open().await?;
     let manager = &**store.manager();
-    let id = ids::resolve(manager, &args.id).await?;
+    let id = ids::resolve(context, manager, &args.id, ids::Purpose::Use).await?;
     // If the log cannot be read to its end, the rest of the session is shown, and `check` reports the damage.
     let history = store.storage().history(id).await.ok();
     let session = super::print_session_with(context, manager, id, history).await?;

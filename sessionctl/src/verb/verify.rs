@@ -43,6 +43,9 @@ struct Checked {
     problem: Option<String>,
     /// The accepted loss.
     lost: Option<Lost>,
+    /// The reason why the session could not be checked.
+    #[serde(skip)]
+    error: Option<SessionError>,
 }
 
 /// Records that were given up.
@@ -94,14 +97,25 @@ impl Checked {
             bytes_behind: Some(health.behind),
             problem: health.problem.as_ref().map(ToString::to_string),
             lost: None,
+            error: None,
         }
     }
 
-    fn unknown(id: SessionId, error: &SessionError) -> Self {
+    fn unknown(id: SessionId, error: SessionError) -> Self {
         let problem = Some(error.to_string());
         let nothing = (None, None, None);
         let (readable, flushed, bytes_behind) = nothing;
-        Self { id, verdict: UNKNOWN, before: None, readable, flushed, bytes_behind, problem, lost: None }
+        Self {
+            id,
+            verdict: UNKNOWN,
+            before: None,
+            readable,
+            flushed,
+            bytes_behind,
+            problem,
+            lost: None,
+            error: Some(error),
+        }
     }
 
     /// Returns `true` if nothing has to be done. The next write repairs a torn log, and an accepted loss is settled.
@@ -137,7 +151,7 @@ pub(crate) async fn run(args: &Verify, context: &Context) -> Result<u8> {
         verify_all(&store, storage, args, &mut report).await?;
     } else {
         for text in &args.ids {
-            let id = ids::resolve(&**store.manager(), text).await?;
+            let id = ids::resolve(context, &**store.manager(), text, ids::Purpose::Use).await?;
             let found = storage.verify(id).await.map_err(|error| Failure::from(error).about(id))?;
             report.sessions.push(verify_one(&store, storage, args, &found).await);
         }
@@ -160,6 +174,15 @@ pub(crate) async fn run(args: &Verify, context: &Context) -> Result<u8> {
         return Ok(0);
     };
     let id = worst.id.to_string();
+    if let Some(refused) = unhealthy.iter().find_map(|checked| checked.error.as_ref())
+        && unhealthy.iter().all(|checked| checked.error.is_some())
+    {
+        // Nothing is known to be damaged.
+        let text = format!("{} of {} sessions could not be checked", unhealthy.len(), report.sessions.len());
+        return Err(Failure::new(refused.code(), format!("{text}: {refused}"))
+            .about(worst.id)
+            .denied_if(refused));
+    }
     let failure = Failure::new(
         ErrorCode::Corrupt,
         format!("{} of {} sessions failed verification", unhealthy.len(), report.sessions.len()),
@@ -190,7 +213,7 @@ async fn verify_all(
         }
         report.sessions.push(checked);
     }
-    report.sessions.extend(found.failed.into_iter().map(|(id, error)| Checked::unknown(id, &error.into())));
+    report.sessions.extend(found.failed.into_iter().map(|(id, error)| Checked::unknown(id, error.into())));
     report.foreign = found.foreign;
     report.problems = found.problems;
     Ok(())
@@ -215,7 +238,7 @@ async fn verify_one(
             }
             match storage.verify(found.id).await {
                 Ok(after) => Checked { before, lost, ..Checked::new(&after) },
-                Err(error) => Checked { lost, ..Checked::unknown(found.id, &error.into()) },
+                Err(error) => Checked { lost, ..Checked::unknown(found.id, error.into()) },
             }
         }
         Err(error) => {

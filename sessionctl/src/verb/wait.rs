@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use sessionkit::log::{OwnerLoss, PauseReason};
 use sessionkit::manager::Liveness;
 use sessionkit::runner::{TIMED_OUT, exit_code};
-use sessionkit::{ErrorCode, Head, SessionId, SessionManager, StateName};
+use sessionkit::{ErrorCode, Head, SessionId, SessionManager, SessionState, StateName};
 use tokio::time::Instant;
 
 use crate::advice::advise;
@@ -21,7 +22,7 @@ pub(crate) async fn run(args: &Wait, context: &Context) -> Result<u8> {
     let manager = &**store.manager();
     let mut ids = Vec::new();
     for id in &args.ids {
-        ids.push(ids::resolve(manager, id).await?);
+        ids.push(ids::resolve(context, manager, id, ids::Purpose::Use).await?);
     }
     let deadline = args.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let (mut code, mut sessions) = (0, Vec::new());
@@ -66,28 +67,73 @@ async fn wait_for_one(
                 let exit = u8::try_from(TIMED_OUT).unwrap_or(u8::MAX);
                 return Err(Failure::new(ErrorCode::Timeout, text).about(id).with_exit_code(exit).next(&["why", &typed]));
             }
-            _ = liveness_check.tick() => match super::liveness(manager, id).await {
-                Some(Liveness::Dead { evidence }) => {
-                    let text = format!("session {id} has crashed and will not continue by itself: {evidence}");
-                    let advice = advise(manager, id).await;
-                    let failure = Failure::new(ErrorCode::Conflict, advice.append_to(&text));
-                    return Err(failure.about(id).next(&advice.next()));
+            _ = liveness_check.tick() => {
+                let Some(lost) = loss_of_owner(manager, id, state).await else { continue };
+                let advice = advise(manager, id).await;
+                let text = advice.append_to(&lost.text);
+                match lost.code {
+                    Some(code) => return Err(Failure::new(code, text).about(id).next(&advice.next())),
+                    None if !hinted => {
+                        hinted = true;
+                        context.hint(&text, &[id], &advice.next());
+                    }
+                    None => {}
                 }
-                // An ended session has no owner either; its end is reported next.
-                None if !hinted && is_unended(manager, id).await => {
-                    hinted = true;
-                    let text = "it has no owner: nothing happens until it is resumed";
-                    let advice = advise(manager, id).await;
-                    context.hint(&advice.append_to(text), &[id], &advice.next());
-                }
-                Some(Liveness::Alive | Liveness::Unknown { .. } | _) | None => {}
-            },
+            }
         }
     }
 }
 
-async fn is_unended(manager: &dyn SessionManager, id: SessionId) -> bool {
-    manager.get_state(id).await.is_ok_and(|state| !state.is_final())
+/// The reason why a session that has not ended does not continue by itself.
+struct Lost {
+    text: String,
+    /// The code to fail with; `None` if the session has not started and is waited for.
+    code: Option<ErrorCode>,
+}
+
+/// Returns the reason why a session does not continue by itself, unless its owner may be alive or it is in the wanted
+/// state.
+async fn loss_of_owner(
+    manager: &dyn SessionManager,
+    id: SessionId,
+    wanted: Option<StateName>,
+) -> Option<Lost> {
+    let liveness = super::liveness(manager, id).await;
+    // Read after the liveness: an owner that has died appends nothing more.
+    let head = manager.get_head(id).await.ok()?;
+    if head.state().is_final() || wanted == Some(head.state().name()) {
+        // Reported next.
+        return None;
+    }
+    let (loss, evidence) = match (liveness, head.responsible_process()) {
+        (Some(Liveness::Dead { evidence }), Some(_)) => {
+            (Some(head.lifecycle.loss_by(&evidence)), Some(evidence.to_string()))
+        }
+        (_, None) => (head.lifecycle.loss, interruption(&head)),
+        _ => return None,
+    };
+    if matches!(head.state(), SessionState::Created) {
+        let text = "it has no owner: nothing happens until it is started".to_owned();
+        return Some(Lost { text, code: None });
+    }
+    let (code, how) = match loss? {
+        OwnerLoss::Crashed => (ErrorCode::Crashed, "has crashed"),
+        OwnerLoss::Stopped => (ErrorCode::Stopped, "was stopped by a person"),
+        OwnerLoss::Interrupted | OwnerLoss::Dropped | _ => (ErrorCode::Interrupted, "was interrupted"),
+    };
+    let mut text = format!("session {id} {how} and will not continue by itself");
+    if let Some(evidence) = evidence {
+        text = format!("{text}: {evidence}");
+    }
+    Some(Lost { text, code: Some(code) })
+}
+
+/// Returns the evidence of the loss of an owner, if the session paused for no other reason.
+fn interruption(head: &Head) -> Option<String> {
+    let SessionState::Paused { reason: PauseReason::Interrupted(interruption) } = head.state() else {
+        return None;
+    };
+    Some(interruption.text.clone())
 }
 
 /// Returns the exit code for a session that has ended or reached the wanted state.

@@ -48,7 +48,7 @@ struct OwnerJson<'a> {
 pub(crate) async fn run(args: &Why, context: &Context) -> Result<u8> {
     let store = context.open().await?;
     let manager = &**store.manager();
-    let id = ids::resolve(manager, &args.id).await?;
+    let id = ids::resolve(context, manager, &args.id, ids::Purpose::Use).await?;
     let session = manager.restore_session(id).await.map_err(|error| Failure::from(error).about(id))?;
     let liveness = super::liveness(manager, id).await;
     let (items, omitted) = timeline(manager, id).await?;

@@ -30,7 +30,7 @@ impl Kind {
     }
 
     fn origin(self) -> Option<Origin> {
-        (self == Self::Program).then(|| Origin::new(vec!["true".into()], "/".into()))
+        (self == Self::Program).then(|| Origin::new(["true"], "/".into()))
     }
 
     /// Returns a part of the sentence about who can continue the session; `None` if a command can.

@@ -124,6 +124,8 @@ const READ_COMMANDS: &[&[&str]] = &[
 ];
 /// Commands that change sessions, in a possible order.
 const WRITE_COMMANDS: &[&[&str]] = &[
+    &["signal", "ID", "TEXT"],
+    &["signal", "ID", "USR1"],
     &["pause", "ID", "--reason", "TEXT"],
     &["cancel", "ID", "--reason", "TEXT"],
     &["resume", "ID"],

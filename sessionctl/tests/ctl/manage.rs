@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sessionkit::log::PauseReason;
+use sessionkit::log::{Evidence, PauseReason, Stop, StopSource};
 use sessionkit::{CancelRequest, SessionConfig};
 
 use crate::run::start;
@@ -89,6 +89,68 @@ fn wait_fails_on_a_timeout_or_a_crash() {
         stderr.contains("has crashed") && stderr.contains("next: ") && stderr.contains(" resume "),
         "{stderr}"
     );
+    assert!(stderr.contains("[CRASHED]"), "{stderr}");
+}
+
+/// `wait` waited for ever for a session that its owner had released, or whose death was in the log already.
+#[test]
+fn wait_fails_for_a_session_that_has_lost_its_owner() {
+    let fixture = Fixture::new();
+    let crashed = fixture.crashed(SessionConfig::new("import").name("crashed")).to_string();
+    fixture.ctl(["wait", &crashed]).fails(125, "CRASHED");
+    fixture.ctl(["recover", "--policy", "pause"]).exits(0);
+    assert_eq!(fixture.show(&crashed)["state"], "paused");
+    fixture.ctl(["wait", &crashed]).fails(125, "CRASHED");
+    fixture.ctl(["wait", &crashed, "--for", "paused"]).exits(0);
+
+    let shut_down = fixture.owner(SessionConfig::new("import"));
+    shut_down.runtime.block_on(shut_down.store.manager().shutdown()).unwrap();
+    fixture.ctl(["wait", &shut_down.id.to_string()]).fails(125, "INTERRUPTED");
+
+    let paused = fixture.owner(SessionConfig::new("import"));
+    paused.runtime.block_on(paused.session.pause(PauseReason::Requested("by hand".to_owned()))).unwrap();
+    paused.runtime.block_on(paused.store.manager().shutdown()).unwrap();
+    let ran = fixture.ctl(["wait", &paused.id.to_string()]).fails(125, "INTERRUPTED");
+    assert!(ran.stderr.contains("was interrupted"), "{ran:#?}");
+}
+
+#[test]
+fn wait_names_the_way_in_which_an_owner_was_lost() {
+    let fixture = Fixture::new();
+    let stop = |signal, by| Evidence::Stopped(Stop { signal, by });
+    for (evidence, code, text) in [
+        (stop(2, StopSource::Key), "STOPPED", "was stopped by a person"),
+        (stop(15, StopSource::Signal), "INTERRUPTED", "was interrupted"),
+        (Evidence::Shutdown, "INTERRUPTED", "its owner shut down"),
+        (Evidence::Dropped, "INTERRUPTED", "its work was dropped"),
+    ] {
+        let lost = fixture.owner(SessionConfig::new("import"));
+        lost.runtime.block_on(lost.session.interrupt(evidence)).unwrap();
+        let ran = fixture.ctl(["wait", &lost.id.to_string()]).fails(125, code);
+        assert!(ran.stderr.contains(text), "{ran:#?}");
+    }
+}
+
+/// The owner had recorded the signal before it died without releasing its session.
+#[test]
+fn wait_reads_a_recorded_stop_of_a_dead_owner() {
+    let fixture = Fixture::new();
+    let lost = fixture.owner(SessionConfig::new("import"));
+    lost.runtime.block_on(lost.session.record_stop_request(15)).unwrap();
+    let id = lost.id.to_string();
+    drop(lost);
+    fixture.ctl(["wait", &id]).fails(125, "INTERRUPTED");
+}
+
+/// The creator of a session may have ended long before the session is started.
+#[test]
+fn wait_waits_for_a_created_session_without_its_creator() {
+    let fixture = Fixture::new();
+    let created = block_on(async {
+        let store = fixture.open().await;
+        store.manager().create_session(SessionConfig::new("import")).await.unwrap().to_string()
+    });
+    fixture.ctl(["wait", &created, "--timeout", "700ms"]).exits(124);
 }
 
 #[test]

@@ -49,6 +49,11 @@ pub(crate) fn start<'a>(
 }
 
 impl Running {
+    /// Returns the process id of the owner.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

@@ -92,6 +92,7 @@ fn all_json_output_matches_the_schema() {
     checked("session", 0, &["retry", "done"]);
     checked("session", 0, &["cancel", &crashed]);
     ctl(&["run", "--detach", "--name", "sleeper", "--", "sleep", "60"]).exits(0);
+    checked("session", 0, &["signal", "sleeper", "CONT"]);
     checked("session", 0, &["pause", "sleeper"]);
     checked("session", 0, &["resume", "sleeper"]);
     checked("session", 0, &["cancel", "sleeper"]);
@@ -128,7 +129,8 @@ fn all_json_failures_match_the_schema() {
     for (code, name, words) in [
         (3, "NOT_FOUND", vec!["show", "no-such-session"]),
         (3, "NOT_FOUND", vec!["why", "onec"]),
-        (3, "AMBIGUOUS", vec!["events", "twice"]),
+        (3, "AMBIGUOUS", vec!["rm", "twice"]),
+        (3, "NOT_FOUND", vec!["events", "@failed"]),
         (4, "ILLEGAL_TRANSITION", vec!["cancel", "once"]),
         (2, "INVALID_ARGUMENT", vec!["ls", "--store", "what:ever"]),
         (2, "INVALID_ARGUMENT", vec!["ls", "--nonsense"]),

@@ -69,6 +69,26 @@ fn logs_escape_control_bytes_on_a_terminal() {
     assert!(shown.contains(r"ok\u{1b}]0;title\u{7}") && shown.contains(r"\xff"), "{shown}");
 }
 
+/// Output in colours was unreadable: `\u{1b}[31mred\u{1b}[0m`, and each state of a progress bar behind the one before.
+#[test]
+fn logs_show_colours_links_and_the_last_state_of_a_bar() {
+    let fixture = Fixture::new();
+    let script = r"printf '\033[31mred\nplain\n\033]8;;https://example.org\033\\link\033]8;;\033\\\n'
+        printf ' 1%%\r 2%%\r100%%\n'; printf 'title\033]0;t\007\n'";
+    fixture.ctl(["run", "--name", "colours", "--json", "--", "sh", "-c", script]).exits(0);
+    let shown = on_terminal(fixture.command(["logs", "colours"]));
+    assert_eq!(
+        shown,
+        "\u{1b}[31mred\u{1b}[0m\nplain\n\u{1b}]8;;https://example.org\u{1b}\\link\u{1b}]8;;\u{1b}\\\n100%\n\
+         title\\u{1b}]0;t\\u{7}\n"
+    );
+    let plain = on_terminal(fixture.command(["logs", "colours", "--color", "never"]));
+    assert_eq!(plain, "red\nplain\nlink\n100%\ntitle\\u{1b}]0;t\\u{7}\n");
+    let stored = fixture.ctl(["logs", "colours"]).exits(0).stdout;
+    assert!(stored.contains(" 1%\r 2%\r100%\n") && stored.contains("\u{1b}]0;t\u{7}"), "{stored:?}");
+    assert_eq!(on_terminal(fixture.command(["logs", "colours", "--raw"])), stored);
+}
+
 #[test]
 fn names_reasons_and_errors_are_escaped_on_a_terminal() {
     let fixture = Fixture::new();

@@ -57,6 +57,7 @@ impl Program {
             outputs,
             lock: None,
             own_session: false,
+            umask: None,
             socket: None,
         };
         Self { launch, output }

@@ -1,15 +1,26 @@
 //! The start of a supervisor: from the first order to the running program.
 
-use std::io;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
+use nix::sys::signal::{SigSet, Signal};
+use rustix::fs::{Access, Mode};
+use rustix::io::Errno;
 use rustix::net::SocketType;
 use rustix::process::Pid;
 
+use crate::inherited_descriptors::close_inherited_descriptors;
 use crate::procfs::Process;
 use crate::supervisor::messages::{Start, Step};
+
+/// Bytes of a file that decide if it is a script.
+const SCRIPT_BEGIN: u64 = 256;
 
 /// Takes the socket to the owner from stdin, and replaces stdin by `/dev/null`.
 pub(crate) fn take_socket() -> io::Result<OwnedFd> {
@@ -53,18 +64,25 @@ pub(crate) fn start(start: &Start, descriptors: Vec<OwnedFd>) -> Result<Started,
     }
     // In this process and not in the child, so that a missing directory is not reported as a missing program.
     std::env::set_current_dir(&start.cwd).map_err(|error| (Step::Directory, error))?;
-    let mut command = Command::new(program);
-    command.args(arguments).process_group(0);
-    command.stdin(Stdio::from(stdin)).stdout(Stdio::from(stdout)).stderr(Stdio::from(stderr));
-    for (name, value) in &start.env {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
+    if let Some(umask) = start.umask {
+        rustix::process::umask(Mode::from_raw_mode(umask));
     }
-    let child = command.spawn().map_err(|error| (Step::Execute, error))?;
-    // Closes this process's copies of the program's descriptors: only the tree holds them now.
-    drop(command);
+    let streams = [stdin, stdout, stderr];
+    let mut command = Command::new(program);
+    command.args(arguments);
+    let child = match spawn(command, start, &streams) {
+        Err(error) if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) => {
+            let script = script(program, start).ok_or((Step::Execute, error))?;
+            let mut command = Command::new("/bin/sh");
+            command.arg(script).args(arguments);
+            spawn(command, start, &streams)
+        }
+        spawned => spawned,
+    };
+    let child = child.map_err(|error| (Step::Execute, error))?;
+    // Only the tree holds the program's descriptors now.
+    drop(streams);
+    close_inherited_descriptors();
     // The supervisor must not keep the directory's file system from being unmounted.
     let _ = std::env::set_current_dir("/");
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| {
@@ -75,6 +93,46 @@ pub(crate) fn start(start: &Start, descriptors: Vec<OwnedFd>) -> Result<Started,
     let process = Process::read(pid).ok().flatten();
     let start_time = process.map_or(0, |process| process.start_time);
     Ok(Started { pid, start_time, outputs: [read_stdout, read_stderr], lock })
+}
+
+fn spawn(mut command: Command, start: &Start, streams: &[OwnedFd; 3]) -> io::Result<Child> {
+    let [stdin, stdout, stderr] = streams;
+    command.process_group(0);
+    command.stdin(Stdio::from(stdin.try_clone()?));
+    command.stdout(Stdio::from(stdout.try_clone()?)).stderr(Stdio::from(stderr.try_clone()?));
+    for (name, value) in &start.env {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    session_inherit::ignore(&mut command, &start.ignored);
+    // The program inherits this mask.
+    let blocked = start.blocked.iter().filter_map(|signal| Signal::try_from(*signal).ok());
+    blocked.collect::<SigSet>().thread_set_mask()?;
+    let spawned = command.spawn();
+    SigSet::empty().thread_set_mask()?;
+    spawned
+}
+
+/// Returns the path of an executable file of no known format, if it is a script: then it runs under `sh`, as in a shell.
+/// An ELF file, or a file with a zero byte in its first line, is none: bash decides so, too.
+fn script(program: &OsStr, start: &Start) -> Option<PathBuf> {
+    let path = if program.as_bytes().contains(&b'/') {
+        PathBuf::from(program)
+    } else {
+        let set = start.env.iter().rev().find(|(name, _)| name == "PATH").map(|(_, value)| value.clone());
+        let folders = set.unwrap_or_else(|| std::env::var_os("PATH"))?;
+        let is_executable =
+            |path: &PathBuf| rustix::fs::access(path, Access::EXEC_OK).is_ok() && path.is_file();
+        std::env::split_paths(&folders).map(|folder| folder.join(program)).find(is_executable)?
+    };
+    let mut begin = Vec::new();
+    File::open(&path).ok()?.take(SCRIPT_BEGIN).read_to_end(&mut begin).ok()?;
+    let first_line = begin.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let is_binary = begin.starts_with(b"\x7fELF") || first_line.contains(&0);
+    // A name without a folder would be searched in `PATH` by `sh`, and one with a dash be taken for an option.
+    (!is_binary).then(|| Path::new(".").join(path))
 }
 
 /// Removes the owner's socket, if it still exists.

@@ -9,7 +9,9 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open, pidfd_send_signal,
+};
 
 use crate::procfs::{Process, bit, ignored_signals};
 use crate::supervisor::messages::{Background, BackgroundKind, BackgroundProcess, Spare};
@@ -18,6 +20,18 @@ use crate::supervisor::messages::{Background, BackgroundKind, BackgroundProcess,
 const GENERATIONS: usize = 256;
 /// Maximum scans for processes that still run, before all are killed.
 const FREEZE_ROUNDS: usize = 64;
+
+/// Signals for the program as a whole. Any other, such as USR1, is for the process that was started.
+const FOR_GROUPS: [Signal; 8] = [
+    Signal::INT,
+    Signal::QUIT,
+    Signal::TERM,
+    Signal::HUP,
+    Signal::CONT,
+    Signal::TSTP,
+    Signal::STOP,
+    Signal::KILL,
+];
 
 /// The descendants of this process.
 #[derive(Debug)]
@@ -73,6 +87,15 @@ impl Tree {
     /// Leaves this process and its descendants alone from now on.
     pub(crate) fn exclude(&mut self, pid: Pid, start_time: u64) {
         self.excluded.insert((pid, start_time));
+    }
+
+    /// Sends a signal to the program's process group if terminals and shells send it to whole groups, else to the
+    /// program's first process. Returns `true` if a process got it.
+    pub(crate) fn signal_program(&self, signal: Signal) -> bool {
+        if FOR_GROUPS.contains(&signal) {
+            return self.signal_group(signal);
+        }
+        self.leader.is_some_and(|leader| kill_process(leader, signal).is_ok())
     }
 
     /// Sends a signal to the program's process group, as a terminal would. Returns `true` if a process got it.

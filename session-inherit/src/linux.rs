@@ -1,0 +1,50 @@
+//! The part that needs `unsafe`.
+
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::{io, mem, ptr};
+
+const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
+static IGNORED: AtomicU64 = AtomicU64::new(0);
+static BLOCKED: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: the linker's list of functions to call before `main` has pointers to functions of this type. This one
+// uses nothing of the standard library that is set up later.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static READ: extern "C" fn() = read;
+
+extern "C" fn read() {
+    // SAFETY: both are structures of integers, for which zeros are valid.
+    let (mut action, mut mask) = unsafe { mem::zeroed::<(libc::sigaction, libc::sigset_t)>() };
+    // SAFETY: without a new mask, the call only writes the current one.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), &raw mut mask) };
+    for signal in SIGNALS {
+        // SAFETY: without a new action, the call only writes the current one, or nothing for an unknown signal.
+        let found = unsafe { libc::sigaction(signal, ptr::null(), &raw mut action) } == 0;
+        let ignored = found && action.sa_sigaction == libc::SIG_IGN;
+        // SAFETY: the mask was initialised above.
+        let blocked = unsafe { libc::sigismember(&raw const mask, signal) } == 1;
+        IGNORED.fetch_or(u64::from(ignored) << (signal - 1), Ordering::Relaxed);
+        BLOCKED.fetch_or(u64::from(blocked) << (signal - 1), Ordering::Relaxed);
+    }
+}
+
+pub(crate) fn started_with() -> (u64, u64) {
+    (IGNORED.load(Ordering::Relaxed), BLOCKED.load(Ordering::Relaxed))
+}
+
+pub(crate) fn ignore(command: &mut Command, signals: Vec<i32>) {
+    let apply = move || {
+        for signal in &signals {
+            // SAFETY: `signal` may be called in a signal handler, and so between `fork` and `exec`, too.
+            if unsafe { libc::signal(*signal, libc::SIG_IGN) } == libc::SIG_ERR {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: the closure allocates nothing, takes no lock and only calls the function above.
+    unsafe { command.pre_exec(apply) };
+}
