@@ -1,11 +1,13 @@
 //! The main loop of a session with its program, from the start of both to the final event. It applies requests in the
 //! log to the program, and records in the log what happens to the program.
 
+mod requests;
+
 use std::time::Duration;
 
 use serde_json::json;
 use session_core::backend::SessionLock;
-use session_core::{Head, PauseReason, Result, Session, SessionError, SessionState, Stop, StopSource};
+use session_core::{Result, Session, Stop, StopSource};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -159,55 +161,6 @@ impl RunLoop {
         self.finish().await
     }
 
-    /// Reconciles the program with the requests in the log and of the owner's process.
-    async fn reconcile(&mut self, head: &Head) {
-        let (requests, state) = (&head.lifecycle.requests, head.state());
-        if let Some(cancel) = &requests.cancel {
-            match &mut self.state.end_reason {
-                Some(EndReason::Cancelled { force, .. }) if cancel.force && !*force => {
-                    *force = true;
-                    self.cancel(cancel.reason.clone(), true).await;
-                }
-                None if cancel.force || !self.state.end_is_ordered => {
-                    self.cancel(cancel.reason.clone(), cancel.force).await;
-                }
-                None | Some(_) => {}
-            }
-            return;
-        }
-        if self.state.ended.is_some() || self.state.end_reason.is_some() {
-            return;
-        }
-        let paused = matches!(state, SessionState::Paused { .. });
-        let (pause, resume) = match &self.state.request {
-            Some(LocalRequest::Pause(_)) => (true, false),
-            Some(LocalRequest::Resume) => (false, true),
-            None => (false, false),
-        };
-        match self.state.tree {
-            TreeState::Running if paused || requests.pause.is_some() || pause => {
-                self.state.tree = TreeState::Halting;
-                self.orders.halt().await;
-            }
-            TreeState::Halted if !paused => self.continue_tree().await,
-            TreeState::Halted if requests.resume.is_some() || resume => {
-                // The log first: an owner that lost the session must not continue the program.
-                match self.session.resume().await {
-                    Ok(_) => self.continue_tree().await,
-                    Err(error) => self.retry_later("resume", &error),
-                }
-            }
-            // The request asks for the current state: it is fulfilled.
-            TreeState::Running | TreeState::Halted => self.state.request = None,
-            TreeState::Halting => {}
-        }
-    }
-
-    async fn cancel(&mut self, reason: String, force: bool) {
-        let grace = if force { Duration::ZERO } else { self.command.grace };
-        self.end(EndReason::Cancelled { reason, force }, grace).await;
-    }
-
     /// Ends the tree. A program that has ended before keeps its own outcome.
     async fn end(&mut self, end_reason: EndReason, grace: Duration) {
         self.orders.end(grace, self.state.spared_by(&end_reason, self.command.keep_background)).await;
@@ -219,14 +172,6 @@ impl RunLoop {
             self.state.tree = TreeState::Running;
             self.child_state.send_replace(ChildState::Running);
         }
-    }
-
-    async fn continue_tree(&mut self) {
-        self.state.tree = TreeState::Running;
-        self.state.request = None;
-        self.state.running_since = Some(Instant::now());
-        self.orders.resume().await;
-        self.child_state.send_replace(ChildState::Running);
     }
 
     async fn on_report(&mut self, report: Report) {
@@ -394,41 +339,6 @@ impl RunLoop {
         {
             self.capture.hurry();
         }
-    }
-
-    async fn on_halted(&mut self) {
-        if self.state.tree != TreeState::Halting {
-            return;
-        }
-        // A caller that is notified of the pause may write to the same terminal next.
-        self.capture.wait_until_drained().await;
-        let log_reason = self.session.head().lifecycle.requests.pause.map(|pause| pause.reason);
-        let request = self.state.request.clone();
-        let local_reason = match &request {
-            Some(LocalRequest::Pause(reason)) => Some(reason.clone()),
-            Some(LocalRequest::Resume) | None => None,
-        };
-        match self
-            .session
-            .pause(PauseReason::Requested(log_reason.or(local_reason).unwrap_or_default()))
-            .await
-        {
-            Ok(_) => {
-                self.state.stop_clock();
-                self.state.tree = TreeState::Halted;
-                self.child_state.send_replace(ChildState::Paused);
-            }
-            Err(error) => {
-                self.continue_tree().await;
-                self.state.request = request;
-                self.retry_later("pause", &error);
-            }
-        }
-    }
-
-    fn retry_later(&mut self, action: &str, error: &SessionError) {
-        tracing::warn!(session = %self.session.id(), %error, code = %error.code(), "could not {action}, will retry");
-        self.state.retry_at = Some(Instant::now() + RETRY_DELAY);
     }
 
     /// Records the outcome in the log.

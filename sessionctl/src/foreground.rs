@@ -3,6 +3,7 @@
 //! The process is either in the foreground of its caller, or a detached owner in the background.
 
 use nix::sys::signal::Signal;
+use sessionkit::log::OwnerLoss;
 use sessionkit::runner::{
     BackgroundProcess, ChildState, Command, Ended, Forwarding, RunReport, Runner, Running, Stdin,
     close_inherited_descriptors,
@@ -276,10 +277,14 @@ async fn finish(context: &Context, store: &Store, report: &RunReport, id: Sessio
             SessionState::Cancelled { reason } => {
                 context.hint(&format!("session cancelled: {}", visible(reason)), &[id], &["show", &typed]);
             }
-            SessionState::Created
-            | SessionState::Running { .. }
-            | SessionState::Paused { .. }
-            | SessionState::Completed { .. } => {}
+            SessionState::Paused { .. } => {
+                let how = match report.head.lifecycle.loss {
+                    Some(OwnerLoss::Stopped) => "stopped",
+                    _ => "interrupted",
+                };
+                context.hint(&format!("session {how}"), &[id], &["resume", &typed]);
+            }
+            SessionState::Created | SessionState::Running { .. } | SessionState::Completed { .. } => {}
         }
     }
     let again = ["run", "--keep-background", "--", "CMD"];

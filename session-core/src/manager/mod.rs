@@ -60,6 +60,7 @@ mod sinks;
 mod sync_loop;
 mod trackers;
 mod wakers;
+mod work_events;
 
 /// The sessions that match a filter.
 #[derive(Debug, Clone, Default)]

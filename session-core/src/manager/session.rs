@@ -11,6 +11,7 @@ use super::engine::Engine;
 use super::locked_session::LockedSession;
 use super::owned_session::{End, EndedBy, OwnedSession};
 use super::request_handling::RequestHandling;
+use super::work_events::{check_work_event, durability_of};
 use crate::cancellation::CancellationToken;
 use crate::config::SessionConfig;
 use crate::error::{Result, SessionError};
@@ -551,43 +552,6 @@ pub(super) async fn finish(
     Ok(())
 }
 
-/// Returns the durability with which an event of the work is acknowledged.
-pub(super) const fn durability_of(event: &SessionEvent) -> Durability {
-    if matches!(event, SessionEvent::ProgressReported { .. }) {
-        Durability::Buffered
-    } else {
-        Durability::Flushed
-    }
-}
-
 pub(super) const fn is_paused(head: &Head) -> bool {
     matches!(head.lifecycle.state, SessionState::Paused { .. })
-}
-
-/// Checks that an event may be appended directly by the work. All others have methods of their own.
-pub(super) fn check_work_event(kind: EventKind) -> Result<()> {
-    match kind {
-        EventKind::IterationStarted
-        | EventKind::IterationCompleted
-        | EventKind::CommandExecuted
-        | EventKind::AnalysisCompleted
-        | EventKind::CheckpointSaved
-        | EventKind::ProgressReported
-        | EventKind::Noted => Ok(()),
-        EventKind::Created
-        | EventKind::Started
-        | EventKind::PauseRequested
-        | EventKind::ResumeRequested
-        | EventKind::CancelRequested
-        | EventKind::StopRequested
-        | EventKind::InputProvided
-        | EventKind::Paused
-        | EventKind::Interrupted
-        | EventKind::Resumed
-        | EventKind::Completed
-        | EventKind::Failed
-        | EventKind::Cancelled => Err(SessionError::InvalidArgument {
-            what: format!("`{kind}` cannot be recorded directly: use the method for it"),
-        }),
-    }
 }

@@ -258,7 +258,7 @@ pub(crate) struct Model {
     pub(crate) cancel_pending: Option<bool>,
     pub(crate) answered: bool,
     pub(crate) stop_pending: bool,
-    /// Whether the program succeeded in this attempt, and whether a person had stopped it.
+    /// Success of the program in this attempt, and `true` if a person had stopped it.
     pub(crate) program: Option<(bool, bool)>,
     pub(crate) loss: Option<&'static str>,
 }

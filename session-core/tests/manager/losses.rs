@@ -43,7 +43,7 @@ fn executed(exit_code: Option<i32>, signal: Option<i32>, stop: Option<Stop>) -> 
 const KEY: Stop = Stop { signal: 2, by: StopSource::Key };
 const TERM: Stop = Stop { signal: 15, by: StopSource::Signal };
 
-/// What happened before the owner was lost.
+/// The events before the owner was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Before {
     Nothing,

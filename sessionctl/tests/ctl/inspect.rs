@@ -52,6 +52,7 @@ const FIELDS: [&str; 36] = [
     "history",
     "worktree",
     "labels",
+    "loss",
     "metadata",
     "parent",
     "retry_of",

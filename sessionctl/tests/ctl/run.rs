@@ -249,7 +249,9 @@ fn cancel_ends_a_program_in_the_foreground() {
 #[test]
 fn run_forwards_signals_to_the_program() {
     let fixture = Fixture::new();
-    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+    for (signal, code, status) in
+        [("INT", 130, "stopped"), ("TERM", 143, "interrupted"), ("HUP", 129, "interrupted")]
+    {
         let script = format!(
             "trap 'echo caught; trap - {signal}; kill -{signal} $$' {signal}; echo ready; while :; do sleep 0.05; done"
         );
@@ -265,7 +267,7 @@ fn run_forwards_signals_to_the_program() {
         let id = running.id.clone();
         let ran = running.end().exits(code);
         assert_eq!(ran.stdout, "caught\n");
-        assert_eq!(fixture.show(id)["state"], "failed");
+        assert_eq!(fixture.show(id)["status"], status);
     }
 }
 
@@ -380,7 +382,7 @@ fn resume_waits_for_the_end_of_the_last_attempt() {
             .success()
     );
     assert_eq!(first.wait().unwrap().code(), Some(130));
-    assert_eq!(fixture.show(id)["status"], "crashed");
+    assert_eq!(fixture.show(id)["status"], "interrupted");
     let second = resume();
     assert_eq!(
         fixture.ctl(["logs", &running.id]).stdout,

@@ -106,7 +106,7 @@ fn ctrl_c_ends_the_program_and_the_waiting_script() {
     screen.until_prompt();
     screen.looks_like("ctrl-c");
     let shown = fixture.show("c");
-    assert_eq!((&shown["state"], &shown["signal"]), (&json!("failed"), &json!(2)));
+    assert_eq!((&shown["status"], &shown["signal"]), (&json!("stopped"), &json!(2)));
     // A script ends with the program that it waits for, too.
     std::fs::write(
         fixture.dir.path().join("script"),
@@ -393,7 +393,7 @@ fn events_during_a_stop_take_effect_on_continue() {
     screen.key("C-c");
     screen.until_prompt();
     let expected =
-        ["created", "started", "paused", "resume_requested", "resumed", "command_executed", "failed"];
+        ["created", "started", "paused", "resume_requested", "resumed", "command_executed", "interrupted"];
     assert_eq!(event_kinds(&fixture, "resumed"), expected);
 }
 
@@ -475,7 +475,7 @@ fn a_closed_terminal_ends_a_running_or_stopped_program() {
             screen.until_prompt();
         }
         screen.close();
-        let ended = fixture.wait_for(name, "its end", |shown| shown["state"] == "failed");
+        let ended = fixture.wait_for(name, "its end", |shown| shown["status"] == "interrupted");
         assert_eq!(ended["signal"], 1, "{ended}");
     }
 }
