@@ -83,6 +83,7 @@ fn level(kind: EventKind) -> Level {
         | EventKind::ResumeRequested
         | EventKind::CancelRequested
         | EventKind::InputProvided
+        | EventKind::StopRequested
         | EventKind::Paused
         | EventKind::Resumed
         | EventKind::Completed
@@ -114,6 +115,7 @@ fn message(kind: EventKind) -> &'static str {
         EventKind::ResumeRequested => "resume requested",
         EventKind::CancelRequested => "cancellation requested",
         EventKind::InputProvided => "input provided",
+        EventKind::StopRequested => "stop requested",
         EventKind::Paused => "session paused",
         EventKind::Interrupted => "session interrupted",
         EventKind::Resumed => "session resumed",

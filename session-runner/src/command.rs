@@ -48,6 +48,7 @@ pub enum Forwarding {
 /// assert_eq!(command.to_string(), "make -j8");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent options of a program")]
 pub struct Command {
     pub(crate) argv: Vec<OsString>,
     pub(crate) cwd: Option<PathBuf>,

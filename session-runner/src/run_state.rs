@@ -16,6 +16,7 @@ const STOP_WINDOW: Duration = Duration::from_secs(10);
 
 /// The state of the run so far.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts of a run")]
 pub(crate) struct RunState {
     pub(crate) phase: Phase,
     pub(crate) tree: TreeState,

@@ -79,10 +79,7 @@ pub(crate) const fn is_result(stop: Stop, ended: Ended, zero_completes: bool) ->
 
 /// Returns the evidence with which an owner releases its session after a stop.
 pub(crate) const fn evidence(stop: Stop) -> Evidence {
-    match stop.loss() {
-        OwnerLoss::Stopped => Evidence::Stopped(stop),
-        _ => Evidence::Shutdown,
-    }
+    if matches!(stop.loss(), OwnerLoss::Stopped) { Evidence::Stopped(stop) } else { Evidence::Shutdown }
 }
 
 /// Returns `true` if the process group is, or was until it ended, in the foreground of this process's terminal.

@@ -61,9 +61,9 @@ async fn nothing_is_refused_for_an_outdated_head() {
     let paused = |_: &Head| Ok(vec![SessionEvent::Paused { reason: PauseReason::Requested(String::new()) }]);
     theirs.commit(&mut other, Durability::Flushed, paused).await.unwrap();
     // Refused by the decision.
-    let decide = |head: &Head| match head.state().name() {
-        StateName::Paused => Ok(vec![note(1)]),
-        _ => Err(SessionError::ShutDown),
+    let decide = |head: &Head| {
+        let paused = head.state().name() == StateName::Paused;
+        paused.then(|| vec![note(1)]).ok_or(SessionError::ShutDown)
     };
     ours.commit(&mut tail, Durability::Flushed, decide).await.unwrap();
     // What the current head refuses is refused.

@@ -86,9 +86,8 @@ fn forms(event: &str) -> u8 {
     match event {
         "paused" => 4,
         "interrupted" => 8,
-        "command_executed" => 5,
         "cancel_requested" | "checkpoint_saved" | "iteration_completed" => 2,
-        "failed" => 5,
+        "command_executed" | "failed" => 5,
         _ => 1,
     }
 }

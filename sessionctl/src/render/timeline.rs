@@ -32,6 +32,9 @@ fn describe(event: &SessionEvent) -> Option<String> {
             let kind = if *force { "immediate cancellation" } else { "cancellation" };
             format!("{by} requested {kind}: {reason}")
         }
+        SessionEvent::StopRequested { signal } => {
+            format!("signal {} reached its owner", signal_name(*signal))
+        }
         SessionEvent::InputProvided { by, .. } => format!("{by} provided input"),
         SessionEvent::Paused { reason } => format!("paused ({reason})"),
         SessionEvent::Interrupted { evidence } => format!("interrupted: {evidence}"),

@@ -141,6 +141,7 @@ async fn wait_for_programs(
 const fn outcome_name(outcome: &RecoveryOutcome) -> &'static str {
     match outcome {
         RecoveryOutcome::Cancelled => "cancelled",
+        RecoveryOutcome::Completed => "completed",
         RecoveryOutcome::Failed => "failed",
         RecoveryOutcome::Paused => "paused",
         RecoveryOutcome::Resumed => "running",

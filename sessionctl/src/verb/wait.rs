@@ -130,12 +130,10 @@ async fn loss_of_owner(
 
 /// Returns the evidence of the loss of an owner, if the session paused for no other reason.
 fn interruption(head: &Head) -> Option<String> {
-    match head.state() {
-        SessionState::Paused { reason: PauseReason::Interrupted(interruption) } => {
-            Some(interruption.text.clone())
-        }
-        _ => None,
-    }
+    let SessionState::Paused { reason: PauseReason::Interrupted(interruption) } = head.state() else {
+        return None;
+    };
+    Some(interruption.text.clone())
 }
 
 /// Returns the exit code for a session that has ended or reached the wanted state.
