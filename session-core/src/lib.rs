@@ -98,7 +98,9 @@ pub use cancellation::{CancellationSource, CancellationToken, CancelledError};
 pub use code::ErrorCode;
 pub use config::{ExecutionMode, RecoveryPolicy, SessionConfig, SessionOptions};
 pub use error::{FailureError, Result, SessionError};
-pub use event::{ChangeKind, Changes, Commit, EventKind, FileChange, Origin, ProgressReport, SessionEvent};
+pub use event::{
+    ChangeKind, Changes, Commit, EventKind, FileChange, Input, Origin, ProgressReport, SessionEvent,
+};
 pub use head::{Head, PersistedSession, Totals};
 pub use history::{ExecutedCommand, WorkHistory};
 pub use id::{InstanceId, InvalidId, SessionId};

@@ -6,8 +6,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use session_core::Origin;
+use rustix::fs::FileType;
 use session_core::text::escape_bytes;
+use session_core::{Input, Origin};
 
 /// Time that a program has to end by itself after it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
@@ -17,7 +18,7 @@ const LINGER: Duration = Duration::from_secs(10);
 const SHOWN_BYTES: usize = 4096;
 
 /// The source of a program's standard input.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stdin {
     /// `/dev/null`.
@@ -25,6 +26,26 @@ pub enum Stdin {
     Null,
     /// The standard input of this process.
     Inherit,
+    /// A file, read from its start.
+    File(PathBuf),
+}
+
+impl Stdin {
+    /// Returns the part that a later run needs to find the same input again.
+    fn input(&self) -> Option<Input> {
+        match self {
+            Self::Null => None,
+            Self::File(path) => Some(Input::File(path.clone())),
+            Self::Inherit => {
+                let stdin = std::io::stdin();
+                match FileType::from_raw_mode(rustix::fs::fstat(&stdin).ok()?.st_mode) {
+                    FileType::Fifo | FileType::Socket => Some(Input::Pipe),
+                    FileType::RegularFile => std::fs::read_link("/proc/self/fd/0").ok().map(Input::File),
+                    _ => None,
+                }
+            }
+        }
+    }
 }
 
 /// The destination of a program's output besides the store.
@@ -86,7 +107,7 @@ impl Command {
     }
 
     /// Creates the command of a recorded session again: with the same arguments, working directory, variables and
-    /// treatment of background processes. All other variables are inherited from this process.
+    /// treatment of background processes. A file that was its input is read again from its start; a pipe is gone. All other variables are inherited from this process.
     ///
     /// `None` if the origin has no program.
     #[must_use]
@@ -99,6 +120,10 @@ impl Command {
             keep_background: origin.keep_background,
             keep_running: origin.keep_running,
             complete_on_term: origin.complete_on_term,
+            stdin: match &origin.input {
+                Some(Input::File(path)) => Stdin::File(path.clone()),
+                _ => Stdin::Null,
+            },
             ..command
         })
     }
@@ -225,6 +250,7 @@ impl Command {
         origin.keep_background = self.keep_background;
         origin.keep_running = self.keep_running;
         origin.complete_on_term = self.complete_on_term;
+        origin.input = self.stdin.input();
         Ok(origin)
     }
 

@@ -228,7 +228,7 @@ impl Runner {
             argv: command.argv.clone(),
             cwd: command.directory().map_err(LaunchError::Directory)?,
             env,
-            stdin: stdin(command.stdin).map_err(own)?,
+            stdin: stdin(&command.stdin).map_err(own)?,
             stdout: stdout_write,
             stderr: stderr_write,
             outputs: [stdout.try_clone().map_err(own)?, stderr.try_clone().map_err(own)?],
@@ -339,7 +339,7 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((read.into(), write.into()))
 }
 
-fn stdin(stdin: Stdin) -> io::Result<OwnedFd> {
+fn stdin(stdin: &Stdin) -> io::Result<OwnedFd> {
     match stdin {
         Stdin::Inherit => match io::stdin().as_fd().try_clone_to_owned() {
             Ok(stdin) => Ok(stdin),
@@ -347,6 +347,7 @@ fn stdin(stdin: Stdin) -> io::Result<OwnedFd> {
             Err(_) => null(),
         },
         Stdin::Null => null(),
+        Stdin::File(path) => std::fs::File::open(path).map(OwnedFd::from),
     }
 }
 

@@ -34,6 +34,7 @@ mod json;
 mod permission;
 mod quoting;
 mod render;
+mod reproduction;
 mod rerun;
 mod status;
 mod system_limits;

@@ -39,6 +39,20 @@ pub struct Origin {
     /// `true` if exit code 0 after SIGTERM or SIGHUP is success.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub complete_on_term: bool,
+    /// The standard input of the first run, if something was given to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Input>,
+}
+
+/// The standard input of a program, as far as a later run can find it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Input {
+    /// A pipe or a socket: what was read is gone.
+    Pipe,
+    /// A regular file.
+    File(#[serde(with = "os_text::path")] PathBuf),
 }
 
 impl Origin {
@@ -54,6 +68,7 @@ impl Origin {
             keep_background: false,
             keep_running: false,
             complete_on_term: false,
+            input: None,
         }
     }
 

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use session_core::backend::{Chain, UnsealedRecord};
 use session_core::{
-    Changes, Commit, EventKind, Evidence, ExecutionMode, Failure, FailureCause, FileChange, Head, InstanceId,
-    Interruption, Origin, Owner, OwnerLoss, PauseReason, ProgressReport, Record, SessionConfig, SessionEvent,
-    SessionId, SessionOptions, SessionSummary, Stop, StopSource,
+    Changes, Commit, EventKind, Evidence, ExecutionMode, Failure, FailureCause, FileChange, Head, Input,
+    InstanceId, Interruption, Origin, Owner, OwnerLoss, PauseReason, ProgressReport, Record, SessionConfig,
+    SessionEvent, SessionId, SessionOptions, SessionSummary, Stop, StopSource,
 };
 
 use crate::support::{instant, read};
@@ -176,6 +176,12 @@ fn stories() -> Vec<(&'static str, SessionId, Vec<SessionEvent>)> {
         ("stopped", "44444444-2222-4333-8444-555555555555".parse().unwrap(), stopped()),
         ("succeeded", "55555555-2222-4333-8444-555555555555".parse().unwrap(), succeeded()),
         ("on-term", "66666666-2222-4333-8444-555555555555".parse().unwrap(), on_term()),
+        (
+            "input",
+            "77777777-2222-4333-8444-555555555555".parse().unwrap(),
+            input(Input::File("/srv/list".into())),
+        ),
+        ("input-pipe", "77777777-2222-4333-8444-555555555556".parse().unwrap(), input(Input::Pipe)),
         ("bytes", "66666666-2222-4333-8444-555555555555".parse().unwrap(), bytes()),
     ]
 }
@@ -346,6 +352,17 @@ fn on_term() -> Vec<SessionEvent> {
         program_end(0, None),
         SessionEvent::Completed { summary: SessionSummary::new() },
     ]);
+    events
+}
+
+/// A program that read what was given to it.
+fn input(input: Input) -> Vec<SessionEvent> {
+    let mut events = begun();
+    let SessionEvent::Created { origin, .. } = &mut events[0] else { unreachable!() };
+    let mut program = Origin::new(["sort".to_owned()], "/srv".into());
+    program.input = Some(input);
+    *origin = Some(program);
+    events.extend([program_end(0, None), SessionEvent::Completed { summary: SessionSummary::new() }]);
     events
 }
 

@@ -113,6 +113,9 @@ pub(crate) struct Resume {
     /// Print the id once the program has started, and return. The program has no input and outlives the terminal
     #[arg(long)]
     pub(crate) detach: bool,
+    /// Refuse if variables or the input of the first run are missing
+    #[arg(long)]
+    pub(crate) strict_env: bool,
 }
 
 /// Splits a variable. Its value may be any bytes.

@@ -16,6 +16,7 @@ use crate::foreground::Signals;
 use crate::hints::orphans;
 use crate::json::{self, SCHEMA, SessionOutcome};
 use crate::render::{Table, short};
+use crate::reproduction::differences;
 use crate::rerun::Rerun;
 
 /// The number of paused sessions read in search of one that can be resumed from here.
@@ -51,7 +52,16 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
     let report = manager.recover(options).await?;
     let outcome =
         |(id, outcome): &(SessionId, RecoveryOutcome)| SessionOutcome::new(*id, outcome_name(outcome));
-    let recovered: Vec<SessionOutcome> = report.recovered.iter().map(outcome).collect();
+    let mut recovered: Vec<SessionOutcome> = report.recovered.iter().map(outcome).collect();
+    for (outcome, (id, how)) in recovered.iter_mut().zip(&report.recovered) {
+        if *how == RecoveryOutcome::Resumed
+            && let Ok(stored) = manager.restore_session(*id).await
+            && let Some(found) =
+                stored.origin.map(|origin| differences(&origin)).filter(|found| !found.is_empty())
+        {
+            outcome.message = Some(found.join("; "));
+        }
+    }
     let mut unrecovered: Vec<(SessionId, SessionError)> =
         repaired.failed.into_iter().map(|(id, error)| (id, error.into())).collect();
     for (id, error) in report.failed {
@@ -75,6 +85,10 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
             table.row(vec![(id.to_string(), ""), (outcome.clone(), "")]);
         }
         context.term.print(&table.render(&context.term))?;
+        for (id, text) in recovered.iter().filter_map(|outcome| Some((outcome.id, outcome.message.as_ref()?)))
+        {
+            context.hint(&format!("session {}: {text}", short(id)), &[id], &["show", &id.to_string()]);
+        }
     }
     if !args.dry_run {
         let paused = report.recovered.iter().filter(|(_, outcome)| *outcome == RecoveryOutcome::Paused);

@@ -1,8 +1,8 @@
 //! `resume`: resumes a session. A live owner is asked to; otherwise this process becomes the owner.
 
 use sessionkit::manager::Liveness;
-use sessionkit::runner::{Command, exit_code};
-use sessionkit::{SessionError, SessionId, SessionManager, SessionState, StateName};
+use sessionkit::runner::exit_code;
+use sessionkit::{ErrorCode, SessionError, SessionId, SessionManager, SessionState, StateName};
 
 use super::no_program;
 use super::owner_response::wait_for_owner;
@@ -10,6 +10,7 @@ use crate::args::Resume;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::foreground::{self, Signals};
+use crate::reproduction::Reproduction;
 use crate::{detach, hints, ids, job_signals};
 
 pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
@@ -31,8 +32,16 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
         return ask(context, &**manager, id).await;
     }
     let stored = manager.restore_session(id).await.map_err(failed)?;
-    let command = stored.origin.as_ref().and_then(Command::from_origin);
-    let Some(command) = command else { return Err(no_program(&**manager, &stored).await) };
+    let reproduction = stored.origin.as_ref().and_then(|origin| Reproduction::new(origin, context));
+    let Some(reproduction) = reproduction else { return Err(no_program(&**manager, &stored).await) };
+    if args.strict_env
+        && let Some(difference) = reproduction.differences.first()
+    {
+        let text = format!("session {id} cannot run as the first time: {difference}");
+        return Err(Failure::new(ErrorCode::InvalidArgument, text)
+            .about(id)
+            .next(&["resume", &id.to_string()]));
+    }
     let signals = Signals::catch()?;
     let resumed = match stored.state {
         SessionState::Created => manager.start_session(id).await,
@@ -56,12 +65,14 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
             return Ok(u8::try_from(code).unwrap_or(125));
         }
     };
-    let command = foreground::command(command, context);
     let place = if args.detach { " in the background" } else { "" };
     let text = format!("session {id} resumed{place}, attempt {}", session.attempt());
     context.hint(&text, &[id], &["logs", &id.to_string()]);
+    for difference in &reproduction.differences {
+        context.hint(difference, &[id], &["show", &id.to_string()]);
+    }
     hints::report_crashed(context, &store, Some(id)).await?;
-    Box::pin(foreground::run(context, &store, &store.runner()?, session, command, signals)).await
+    Box::pin(foreground::run(context, &store, &store.runner()?, session, reproduction.command, signals)).await
 }
 
 /// Requests the resume from the owner, and waits until it has responded.

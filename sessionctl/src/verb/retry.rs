@@ -1,15 +1,15 @@
 //! `retry`: runs the command of an ended session as a new session.
 
 use sessionkit::ErrorCode;
-use sessionkit::runner::Command;
 
 use super::no_program;
 use super::run::{create_and_run, parent};
 use crate::args::Retry;
 use crate::context::Context;
 use crate::error::{Failure, Result};
-use crate::foreground::{self, Signals};
+use crate::foreground::Signals;
 use crate::ids;
+use crate::reproduction::Reproduction;
 
 pub(crate) async fn run(args: &Retry, context: &Context) -> Result<u8> {
     let store = context.open().await?;
@@ -22,12 +22,16 @@ pub(crate) async fn run(args: &Retry, context: &Context) -> Result<u8> {
             .about(id)
             .next(&["why", &id.to_string()]));
     }
-    let command = ended.origin.as_ref().and_then(Command::from_origin);
-    let Some(command) = command else { return Err(no_program(manager, &ended).await) };
+    let reproduction = ended.origin.as_ref().and_then(|origin| Reproduction::new(origin, context));
+    let Some(Reproduction { command, differences }) = reproduction else {
+        return Err(no_program(manager, &ended).await);
+    };
+    for difference in &differences {
+        context.hint(difference, &[id], &["show", &id.to_string()]);
+    }
     let mut config = ended.config.retry_of(id);
     config.parent = parent();
     // The idempotency key belongs to the ended session.
     (config.idempotency_key, config.retries, config.queued) = (None, 0, false);
-    let command = foreground::command(command, context);
     create_and_run(context, &store, config, command, Signals::catch()?).await
 }

@@ -217,3 +217,47 @@ fn a_program_that_had_ended_is_not_run_again() {
         }
     }
 }
+
+/// Regression: it ran with empty input and without the variable, completed, and nothing said so.
+#[test]
+fn what_of_the_first_run_is_missing_is_named_or_refused() {
+    let fixture = Fixture::new();
+    let list = fixture.dir.path().join("list");
+    std::fs::write(&list, "1\n2\n3\n").unwrap();
+    let script = "echo ready; cat; test -e again && exit 0; touch again; exec sleep 60";
+    let start = |name: &str, stdin: Stdio| {
+        let mut command = fixture.command(["run", "--name", name, "--", "sh", "-c", script]);
+        command.current_dir(fixture.dir.path()).env("FOO", "x").stdin(stdin);
+        let mut owner = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        drop(owner.stdin.take());
+        owner.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
+        let again = fixture.dir.path().join("again");
+        eventually("the program to wait", || again.exists());
+        owner.kill().unwrap();
+        owner.wait().unwrap();
+        fixture.wait_for(name, "the crash", |shown| shown["status"] == "crashed");
+    };
+    start("piped", Stdio::piped());
+    let refused = fixture.ctl(["resume", "piped", "--strict-env"]).exits(2);
+    assert!(refused.stderr.contains("FOO"), "{refused:?}");
+    let ran = fixture.ctl(["resume", "piped"]).exits(0);
+    assert!(
+        ran.stderr.contains("not set now: FOO") && ran.stderr.contains("was a pipe, which is gone"),
+        "{ran:?}"
+    );
+    assert_eq!(ran.stdout, "ready\n");
+
+    std::fs::remove_file(fixture.dir.path().join("again")).unwrap();
+    start("listed", std::fs::File::open(&list).unwrap().into());
+    let mut again = fixture.command(["resume", "listed", "--strict-env"]);
+    again.env("FOO", "y");
+    let ran = crate::support::run(again).exits(0);
+    assert_eq!(ran.stdout, "ready\n1\n2\n3\n", "{ran:?}");
+    assert!(!ran.stderr.contains("FOO"), "{ran:?}");
+
+    std::fs::remove_file(fixture.dir.path().join("again")).unwrap();
+    start("recovered", Stdio::piped());
+    let report = fixture.json(["recover", "--policy", "resume"]);
+    let message = report["recovered"][0]["message"].as_str().unwrap_or_default();
+    assert!(message.contains("FOO") && message.contains("pipe"), "{report}");
+}
