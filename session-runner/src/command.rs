@@ -38,11 +38,11 @@ impl Stdin {
             Self::File(path) => Some(Input::File(path.clone())),
             Self::Inherit => {
                 let stdin = std::io::stdin();
-                match FileType::from_raw_mode(rustix::fs::fstat(&stdin).ok()?.st_mode) {
-                    FileType::Fifo | FileType::Socket => Some(Input::Pipe),
-                    FileType::RegularFile => std::fs::read_link("/proc/self/fd/0").ok().map(Input::File),
-                    _ => None,
-                }
+                let kind = FileType::from_raw_mode(rustix::fs::fstat(&stdin).ok()?.st_mode);
+                let file = (kind == FileType::RegularFile)
+                    .then(|| std::fs::read_link("/proc/self/fd/0").ok().map(Input::File));
+                let pipe = matches!(kind, FileType::Fifo | FileType::Socket).then_some(Input::Pipe);
+                file.flatten().or(pipe)
             }
         }
     }

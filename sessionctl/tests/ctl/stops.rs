@@ -111,7 +111,7 @@ fn a_stop_through_the_owner_ends_no_session() {
         match state {
             "failed" | "completed" => assert_eq!(shown["state"], state, "{case}"),
             kind => {
-                assert_eq!((shown["state"].as_str(), loss(&shown)), (Some("paused"), Some(kind)), "{case}")
+                assert_eq!((shown["state"].as_str(), loss(&shown)), (Some("paused"), Some(kind)), "{case}");
             }
         }
     }
