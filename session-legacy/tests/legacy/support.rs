@@ -25,7 +25,8 @@ pub(crate) fn split(store: &LegacyStore) -> (Vec<&LegacySession>, Vec<(&str, &st
 pub(crate) fn state(head: &Head) -> String {
     let SessionState::Paused { reason } = head.state() else { return head.state().name().name().to_owned() };
     let reason = reason.to_string();
-    format!("paused: {}", reason.split(':').next().unwrap())
+    let reason = reason.split(':').next().unwrap();
+    if reason == "crashed" { reason.to_owned() } else { format!("paused: {reason}") }
 }
 
 /// Checks what holds for every converted session: a strict storage imports it, and skips it the second time; it records
