@@ -23,6 +23,7 @@ mod migrate;
 mod names;
 mod nested;
 mod plain;
+mod plain_table;
 mod progress;
 mod rejected_args;
 mod requests;
