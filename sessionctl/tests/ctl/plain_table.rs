@@ -68,10 +68,10 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("tar", "mkdir d; touch d/a d/b; tar cf - d | tar tf - | sort"),
 ];
 
-/// What a user sees of a program.
+/// The observable results of a program.
 #[derive(Debug, PartialEq, Eq)]
 struct Observed {
-    /// As a shell gives it.
+    /// The exit code, as a shell gives it.
     code: i32,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
