@@ -120,7 +120,10 @@ impl Outcome<'_> {
             None => self.stop,
         };
         if let Some(stop) = stop {
-            if let Some(executed) = &self.executed {
+            if let Some(executed) = &self.executed
+                // An attempt before this one may have written it, and failed after that.
+                && session.head().lifecycle.program_end.is_none()
+            {
                 session.record_program_end(executed.clone()).await?;
             }
             return session.interrupt(evidence(stop)).await;
