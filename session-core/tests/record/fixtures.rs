@@ -175,7 +175,7 @@ fn stories() -> Vec<(&'static str, SessionId, Vec<SessionEvent>)> {
         ("background", "33333333-2222-4333-8444-555555555555".parse().unwrap(), background()),
         ("stopped", "44444444-2222-4333-8444-555555555555".parse().unwrap(), stopped()),
         ("succeeded", "55555555-2222-4333-8444-555555555555".parse().unwrap(), succeeded()),
-        ("on-term", "66666666-2222-4333-8444-555555555555".parse().unwrap(), on_term()),
+        ("on-term", "88888888-2222-4333-8444-555555555555".parse().unwrap(), on_term()),
         (
             "input",
             "77777777-2222-4333-8444-555555555555".parse().unwrap(),
