@@ -168,7 +168,7 @@ impl RunLoop {
         self.capture.hurry();
         self.state.order_end(end_reason);
         // Its supervisor continues it, and a program that cleans up may need its terminal.
-        if self.state.tree == TreeState::Halted {
+        if self.state.tree != TreeState::Running {
             self.state.tree = TreeState::Running;
             self.child_state.send_replace(ChildState::Running);
         }
@@ -255,7 +255,11 @@ impl RunLoop {
             return;
         }
         self.state.judge_at = None;
-        self.state.stop = cause.filter(|stop| !is_result(*stop, ended, self.command.complete_on_term));
+        self.state.stop = match self.state.end_reason {
+            // Paused until then, so the end is not the program's own.
+            Some(EndReason::Stopped(stop)) => Some(stop),
+            _ => cause.filter(|stop| !is_result(*stop, ended, self.command.complete_on_term)),
+        };
     }
 
     /// Records the end of the program, once it is known whether a stop led to it.
@@ -298,7 +302,8 @@ impl RunLoop {
         if self.state.judge_at.is_some() {
             self.judge(false);
         }
-        if self.state.ended.is_none() && self.state.tree == TreeState::Halted {
+        // A program that is being stopped, too: the signal would wait until it is continued.
+        if self.state.ended.is_none() && self.state.tree != TreeState::Running {
             let stop = Stop { signal, by: StopSource::Signal };
             self.end(EndReason::Stopped(stop), self.command.grace).await;
         }

@@ -303,6 +303,28 @@ async fn a_tree_is_stopped_while_paused_and_can_report_after() {
     assert_eq!(report.attempt, 1, "a pause is no new attempt");
 }
 
+/// The signal may come before, during and after the pause.
+#[tokio::test]
+async fn a_stop_next_to_a_pause_ends_the_program() {
+    let fixture = Fixture::new().await;
+    for script in
+        ["echo ready; exec sleep 600", "trap 'exit 0' TERM INT; echo ready; while :; do sleep 0.01; done"]
+    {
+        for signal in [15, 2].repeat(5) {
+            let mut running = fixture.spawn(sh(script)).await;
+            fixture.until_printed(running.id(), "ready").await;
+            running.pause("lunch");
+            running.signal(signal).await;
+            let report = tokio::time::timeout(std::time::Duration::from_secs(60), running.wait()).await;
+            let head = report.expect("it waits for a program that is stopped").unwrap().head;
+            let paused = head.state().name() == StateName::Paused;
+            assert!(paused || signal == 2 && head.exit_code == Some(0), "{head:?}");
+            // A stop that ended a paused program leaves no result for a recovery.
+            assert!(!paused || head.lifecycle.result_of_program().is_none(), "{head:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_paused_session_is_continued_before_it_is_cancelled() {
     let fixture = Fixture::new().await;
