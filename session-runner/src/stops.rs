@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
-use session_core::{Evidence, OwnerLoss, Stop, StopSource};
+use session_core::{Evidence, OwnerLoss, ProgramEnd, Stop, StopSource};
 use tokio::time::Instant;
 
+use crate::exit::BY_SIGNAL;
 use crate::supervisor::messages::Ended;
 
 const HUP: i32 = 1;
@@ -15,7 +16,7 @@ const TERM: i32 = 15;
 
 /// Time between an end by a stop signal and the same signal to the owner, in either order, within which one stop caused
 /// both: a shutdown sends it to every process.
-pub(crate) const SAME_STOP: Duration = Duration::from_secs(1);
+pub(crate) const SAME_STOP: Duration = ProgramEnd::SAME_STOP;
 /// Time after a stop signal in which any end of the program is its result.
 const ANY_END: Duration = Duration::from_secs(10);
 /// The same after TERM: what shuts a machine down waits about as long.
@@ -92,7 +93,7 @@ pub(crate) fn is_in_foreground(group: u32) -> bool {
 
 /// Returns `true` if the program died of the signal, or ended with the code that shells give for it.
 fn is_by(ended: Ended, signal: i32) -> bool {
-    ended == Ended::Signalled(signal) || ended == Ended::Exited(128 + signal)
+    ended.code() == BY_SIGNAL + signal
 }
 
 #[cfg(test)]

@@ -10,9 +10,6 @@ use crate::owner::{Evidence, OwnerLoss, Stop, StopSource};
 use crate::reason::{Failure, FailureCause, SessionSummary};
 use crate::time::Timestamp;
 
-/// The time between a signal to the owner and an end of the program by the same signal, within which one stop caused both.
-const SAME_STOP: Duration = Duration::from_secs(1);
-
 /// A stop signal that reached the owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -41,6 +38,10 @@ pub struct ProgramEnd {
 }
 
 impl ProgramEnd {
+    /// The time between a signal to the owner and an end of the program by the same signal, within which one stop caused
+    /// both.
+    pub const SAME_STOP: Duration = Duration::from_secs(1);
+
     /// Returns `true` if the program died of this signal, or ended with the code that shells give for it.
     #[must_use]
     pub fn is_by(&self, signal: i32) -> bool {
@@ -101,7 +102,7 @@ impl Lifecycle {
         let end = self.program_end.as_ref()?;
         let same = |request: &StopRequest| {
             let between = end.at.since(request.at).max(request.at.since(end.at));
-            end.is_by(request.signal) && between <= SAME_STOP
+            end.is_by(request.signal) && between <= ProgramEnd::SAME_STOP
         };
         let requested = self.stop_requested.filter(same);
         end.stop.or(requested.map(|request| Stop { signal: request.signal, by: StopSource::Signal }))
