@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 
 use rustix::fs::{FileType, OFlags, fstat};
 use rustix::io::Errno;
-use rustix::process::{Pid, getpgrp, test_kill_process_group};
+use rustix::process::{Pid, test_kill_process_group};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr, tcsetpgrp};
 
 /// Limit of ancestors searched for the program.
@@ -30,8 +30,10 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    /// Opens the controlling terminal for the program that leads this group; `None` if there is none.
+    /// Opens the controlling terminal for the program that leads this group; `None` if there is none, or if it cannot be
+    /// handed over, because this process's group is outside its PID namespace.
     pub(crate) fn open(program_group: Pid) -> Option<Self> {
+        let our_group = Pid::from_raw(nix::unistd::getpgrp().as_raw())?;
         let flags = i32::try_from((OFlags::NOCTTY | OFlags::CLOEXEC).bits()).unwrap_or(0);
         let named = OpenOptions::new().read(true).write(true).custom_flags(flags).open("/dev/tty").ok();
         let tty = named.or_else(|| {
@@ -39,7 +41,7 @@ impl Terminal {
             tcgetpgrp(io::stdin()).ok()?;
             Some(io::stdin().as_fd().try_clone_to_owned().ok()?.into())
         })?;
-        Some(Self { tty, our_group: getpgrp(), program_group, saved_modes: None, program_state: None })
+        Some(Self { tty, our_group, program_group, saved_modes: None, program_state: None })
     }
 
     /// Returns `true` if the program has the terminal, handed over by this process.

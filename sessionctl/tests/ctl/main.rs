@@ -10,6 +10,7 @@
 mod advice;
 mod backends;
 mod background;
+mod containers;
 mod detach;
 mod docs;
 mod exchange;

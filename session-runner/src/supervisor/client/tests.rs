@@ -127,11 +127,12 @@ async fn until_ended(reports: &mut Reports) -> Vec<Report> {
 
 /// Returns the marked processes without those that have a session of their own.
 fn attached(mark: &str) -> Vec<u32> {
-    let ours = rustix::process::getsid(None).unwrap();
-    let is_ours = |pid: &u32| {
-        let pid = Pid::from_raw(i32::try_from(*pid).unwrap());
-        rustix::process::getsid(pid).is_ok_and(|session| session == ours)
+    // 0 for a session whose leader is outside this PID namespace, so not rustix, whose ids cannot be 0.
+    let session = |pid: Option<u32>| {
+        nix::unistd::getsid(pid.map(|pid| nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap()))).ok()
     };
+    let ours = session(None);
+    let is_ours = |pid: &u32| session(Some(*pid)) == ours;
     marked(mark).into_iter().filter(is_ours).collect()
 }
 

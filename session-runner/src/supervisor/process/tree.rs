@@ -69,7 +69,7 @@ impl Tree {
         Self {
             root: rustix::process::getpid(),
             leader: Some(leader),
-            session: rustix::process::getsid(None).ok(),
+            session: own_session(),
             hangup_was_ignored: ignored_signals("self") & bit(Signal::HUP) != 0,
             excluded: HashSet::new(),
         }
@@ -287,6 +287,12 @@ impl Tree {
 /// Returns `true` if no member of the program's group is spared: a group has one session.
 fn takes_whole_group(spare: Spare) -> bool {
     spare <= Spare::OwnSession
+}
+
+/// Returns the session of this process; `None` if its leader is outside this process's PID namespace, as under
+/// `docker exec`: the system then says 0, there and in `/proc`.
+fn own_session() -> Option<Pid> {
+    Pid::from_raw(nix::unistd::getsid(None).ok()?.as_raw())
 }
 
 fn described(process: &Process) -> BackgroundProcess {
