@@ -10,6 +10,8 @@ use rustix::fs::FileType;
 use session_core::text::escape_bytes;
 use session_core::{Input, Origin};
 
+use crate::output::OutputLimits;
+
 /// Time that a program has to end by itself after it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
 /// Silence after which the background processes of a program that has ended are ended.
@@ -82,6 +84,8 @@ pub struct Command {
     pub(crate) keep_background: bool,
     pub(crate) keep_running: bool,
     pub(crate) complete_on_term: bool,
+    pub(crate) merge: bool,
+    pub(crate) keep_bytes: Option<u64>,
     pub(crate) umask: Option<u32>,
 }
 
@@ -102,12 +106,15 @@ impl Command {
             keep_background: false,
             keep_running: false,
             complete_on_term: false,
+            merge: false,
+            keep_bytes: None,
             umask: None,
         }
     }
 
-    /// Creates the command of a recorded session again: with the same arguments, working directory, variables and
-    /// treatment of background processes. A file that was its input is read again from its start; a pipe is gone. All other variables are inherited from this process.
+    /// Creates the command of a recorded session again: with the same arguments, working directory, variables, and
+    /// treatment of its output and background processes. A file that was its input is read again from its start; a pipe
+    /// is gone. All other variables are inherited from this process.
     ///
     /// `None` if the origin has no program.
     #[must_use]
@@ -120,6 +127,8 @@ impl Command {
             keep_background: origin.keep_background,
             keep_running: origin.keep_running,
             complete_on_term: origin.complete_on_term,
+            merge: origin.merge,
+            keep_bytes: origin.keep_bytes,
             stdin: match &origin.input {
                 Some(Input::File(path)) => Stdin::File(path.clone()),
                 _ => Stdin::Null,
@@ -220,6 +229,22 @@ impl Command {
         self
     }
 
+    /// Gives the program one pipe for both outputs, so that their order is exact; all of it is standard output then. By
+    /// default each has a pipe of its own, and the order between them is approximate.
+    #[must_use]
+    pub fn merge(mut self) -> Self {
+        self.merge = true;
+        self
+    }
+
+    /// Sets how many bytes of the end of its standard output are kept, at least 64 KiB; by default 64 MiB. See
+    /// [`OutputLimits`].
+    #[must_use]
+    pub fn keep_bytes(mut self, bytes: u64) -> Self {
+        self.keep_bytes = Some(bytes);
+        self
+    }
+
     /// Sets the program's umask; by default that of this process. The log does not record it.
     #[must_use]
     pub fn umask(mut self, umask: u32) -> Self {
@@ -250,6 +275,8 @@ impl Command {
         origin.keep_background = self.keep_background;
         origin.keep_running = self.keep_running;
         origin.complete_on_term = self.complete_on_term;
+        origin.merge = self.merge;
+        origin.keep_bytes = self.keep_bytes;
         origin.input = self.stdin.input();
         Ok(origin)
     }
@@ -257,6 +284,12 @@ impl Command {
     /// Returns the silence after which background processes are ended.
     pub(crate) fn silence(&self) -> Duration {
         self.linger.unwrap_or(LINGER)
+    }
+
+    /// Returns the limits of what is kept of its output.
+    pub(crate) fn output_limits(&self) -> OutputLimits {
+        let limits = OutputLimits::default();
+        self.keep_bytes.map_or(limits, |bytes| limits.with_last(bytes))
     }
 
     pub(crate) fn directory(&self) -> std::io::Result<PathBuf> {
@@ -348,9 +381,10 @@ mod tests {
     }
 
     #[test]
-    fn a_recorded_command_treats_background_processes_alike() {
+    fn a_recorded_command_treats_output_and_processes_alike() {
         let plain = Command::new("true").cwd("/");
         let command = plain.clone().linger(Duration::from_millis(1500)).keep_background().keep_running();
+        let command = command.merge().keep_bytes(1 << 20);
         for command in [plain, command] {
             assert_eq!(Command::from_origin(&command.origin().unwrap()).unwrap(), command);
         }

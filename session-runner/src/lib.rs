@@ -93,8 +93,8 @@ pub use exit::{TIMED_OUT, TROUBLE, exit_code, signal_name};
 pub use inherited_descriptors::close_inherited_descriptors;
 pub use outcome::RunReport;
 pub use output::{
-    Chunk, FileOutput, OutputCut, OutputError, OutputFollower, OutputInterceptor, OutputLength, OutputPage,
-    OutputStorage, OutputStorageExt, OutputStream, OutputWriter, Stored,
+    Chunk, FileOutput, OutputCut, OutputError, OutputFilter, OutputFollower, OutputInterceptor, OutputLength,
+    OutputLimits, OutputPage, OutputStorage, OutputStorageExt, OutputStream, OutputWriter,
 };
 pub use program_signal::{SignalError, SignalTarget, signal_program};
 pub use report::{ReportError, report, report_detached, sweep_sockets};

@@ -153,8 +153,8 @@ impl Outcome<'_> {
                 tracing::warn!(session = %self.session.id(), %error, kind, "could not record a note");
             }
         };
-        if let Some(bytes) = self.captured.cut {
-            note("session.output_truncated", json!({ "bytes": bytes })).await;
+        if self.captured.removed > 0 {
+            note("session.output_truncated", json!({ "bytes": self.captured.removed })).await;
         }
         if let Some((bytes, reason)) = &self.captured.lost {
             note("session.output_lost", json!({ "bytes": bytes, "reason": reason })).await;

@@ -16,7 +16,9 @@ use tokio::sync::watch;
 use crate::command::{Command, Forwarding, Stdin};
 use crate::exit::launch_failure;
 use crate::output::capture::{Capture, CapturedStream};
-use crate::output::{OutputError, OutputInterceptor, OutputStorage, OutputStream, OutputWriter};
+use crate::output::{
+    OutputError, OutputInterceptor, OutputLimits, OutputStorage, OutputStream, OutputWriter,
+};
 use crate::report::protocol::{DetachedOwner, Refusal, Request, accept_report};
 use crate::report::socket::ReportSocket;
 use crate::run_error::RunError;
@@ -201,7 +203,7 @@ impl Runner {
         lock: Option<HeldSessionLock>,
     ) -> Result<RunLoop, LaunchError> {
         let own = LaunchError::own;
-        let writer = match self.writer(session.id()).await {
+        let writer = match self.writer(session.id(), command.output_limits()).await {
             Ok(writer) => writer,
             Err(error) => {
                 // Running without stored output is better than not running.
@@ -223,7 +225,12 @@ impl Runner {
             (SOCKET_VARIABLE.into(), Some(socket.path().into())),
             (STORE_VARIABLE.into(), self.store.as_ref().map(Into::into)),
         ]);
-        let ((stdout, stdout_write), (stderr, stderr_write)) = (pipe().map_err(own)?, pipe().map_err(own)?);
+        let ((stdout, stdout_write), (stderr, mut stderr_write)) =
+            (pipe().map_err(own)?, pipe().map_err(own)?);
+        if command.merge {
+            // The other pipe has no writer then.
+            stderr_write = stdout_write.try_clone().map_err(own)?;
+        }
         let supervised = launch(Launch {
             argv: command.argv.clone(),
             cwd: command.directory().map_err(LaunchError::Directory)?,
@@ -239,10 +246,10 @@ impl Runner {
         })
         .await?;
         orders.send_replace(Some(supervised.orders.clone()));
-        let streams = vec![
-            self.captured_stream(OutputStream::Stdout, stdout, command).map_err(own)?,
-            self.captured_stream(OutputStream::Stderr, stderr, command).map_err(own)?,
-        ];
+        let mut streams = vec![self.captured_stream(OutputStream::Stdout, stdout, command).map_err(own)?];
+        if !command.merge {
+            streams.push(self.captured_stream(OutputStream::Stderr, stderr, command).map_err(own)?);
+        }
         let capture = Capture::start(streams, writer, session.attempt()).map_err(own)?;
         let lock = self.locks.as_ref().map(|locks| locks.session_lock(session.id()));
         Ok(RunLoop::new(session.clone(), command, supervised, capture, socket, lock))
@@ -267,12 +274,16 @@ impl Runner {
         Ok(CapturedStream { stream, pipe, pass_on: own, interceptor, close_with_reader })
     }
 
-    async fn writer(&self, id: SessionId) -> Result<Option<Box<dyn OutputWriter>>, OutputError> {
+    async fn writer(
+        &self,
+        id: SessionId,
+        limits: OutputLimits,
+    ) -> Result<Option<Box<dyn OutputWriter>>, OutputError> {
         let Some(output) = self.output.clone() else { return Ok(None) };
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let open = {
             let output = Arc::clone(&output);
-            move || drop(sender.send(output.writer(id)))
+            move || drop(sender.send(output.writer(id, limits)))
         };
         // Not on a thread of the runtime: that panics where no thread can be started.
         match std::thread::Builder::new().name("session-output-open".to_owned()).spawn(open) {
@@ -280,7 +291,7 @@ impl Runner {
                 Ok(writer) => writer.map(Some),
                 Err(_) => Ok(None),
             },
-            Err(_) => output.writer(id).map(Some),
+            Err(_) => output.writer(id, limits).map(Some),
         }
     }
 }

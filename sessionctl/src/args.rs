@@ -5,10 +5,12 @@ mod run;
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use bytesize::ByteSize;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use sessionkit::StateName;
+use sessionkit::log::Timestamp;
 
 pub(crate) use self::manage::{
     Completions, Export, Gc, Import, Man, Migrate, Pause, Retry, Rm, Signal, Wait, Why,
@@ -259,7 +261,8 @@ pub(crate) struct Events {
     after_help = "Examples:\n  sessionctl logs @last --stderr --tail 20\n  sessionctl logs nightly --follow\n\n\
     With --follow, exits with 0 once the session has ended and all of its output is printed. On a terminal, colors and \
     links are shown, and lines that were overwritten, such as a progress bar, as they were last; other control \
-    characters are escaped. Into a pipe or file, all bytes are printed as they are."
+    characters are escaped. Into a pipe or file, all bytes are printed as they are.\n\n\
+    Of long output, both ends are kept. A line names what is missing: in its place on a terminal, else on stderr."
 )]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub(crate) struct Logs {
@@ -277,6 +280,12 @@ pub(crate) struct Logs {
     /// Print only the last N lines
     #[arg(long, value_name = "N")]
     pub(crate) tail: Option<u64>,
+    /// Print only what arrived since a time (2026-03-01T12:00:00Z, in UTC), or within a duration (10m)
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    pub(crate) since: Option<Timestamp>,
+    /// Print only the output of attempt N
+    #[arg(long, value_name = "N")]
+    pub(crate) attempt: Option<u32>,
     /// Print all bytes as they are, also on a terminal, which they may control
     #[arg(long)]
     pub(crate) raw: bool,
@@ -377,6 +386,25 @@ fn label(text: &str) -> Result<(String, String), String> {
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|_| "expected a duration such as 90s, 10m, 2h 30m or 7d".to_owned())
+}
+
+/// Parses a moment, or the duration since then.
+fn since(text: &str) -> Result<Timestamp, String> {
+    let error =
+        || "expected a time such as 2026-03-01 or 2026-03-01T12:00:00Z, or a duration such as 10m".to_owned();
+    let at = match humantime::parse_duration(text) {
+        Ok(duration) => SystemTime::now().checked_sub(duration),
+        Err(_) => humantime::parse_rfc3339_weak(text)
+            .or_else(|_| humantime::parse_rfc3339_weak(&format!("{text} 00:00:00")))
+            .ok(),
+    };
+    let millis =
+        at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).ok_or_else(error)?.as_millis();
+    i64::try_from(millis).ok().and_then(Timestamp::from_millis).ok_or_else(error)
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    text.parse::<ByteSize>().map(|size| size.as_u64()).map_err(|_| "expected a size such as 64MiB".to_owned())
 }
 
 fn state(text: &str) -> Result<StateName, String> {

@@ -14,6 +14,7 @@ use crate::text::escape_bytes;
 /// stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
+#[expect(clippy::struct_excessive_bools, reason = "independent options of a program")]
 pub struct Origin {
     /// The program and its arguments.
     #[serde(with = "os_text::list")]
@@ -39,6 +40,12 @@ pub struct Origin {
     /// `true` if exit code 0 after SIGTERM or SIGHUP is success.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub complete_on_term: bool,
+    /// `true` if standard error goes into the pipe of standard output.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub merge: bool,
+    /// The number of bytes of the end of standard output that are kept, if it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_bytes: Option<u64>,
     /// The standard input of the first run, if something was given to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<Input>,
@@ -68,6 +75,8 @@ impl Origin {
             keep_background: false,
             keep_running: false,
             complete_on_term: false,
+            merge: false,
+            keep_bytes: None,
             input: None,
         }
     }

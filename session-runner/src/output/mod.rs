@@ -8,6 +8,6 @@ mod storage;
 pub use self::follow::OutputFollower;
 pub use self::interceptor::OutputInterceptor;
 pub use self::storage::{
-    Chunk, FileOutput, OutputCut, OutputError, OutputLength, OutputPage, OutputStorage, OutputStorageExt,
-    OutputStream, OutputWriter, Stored,
+    Chunk, FileOutput, OutputCut, OutputError, OutputFilter, OutputLength, OutputLimits, OutputPage,
+    OutputStorage, OutputStorageExt, OutputStream, OutputWriter,
 };

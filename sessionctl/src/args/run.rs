@@ -9,7 +9,7 @@ use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use sessionkit::runner::Command;
 
-use super::{Policy, duration, label};
+use super::{Policy, bytes, duration, label};
 
 #[derive(Debug, Args)]
 #[command(
@@ -76,6 +76,12 @@ pub(crate) struct Ends {
     /// Let the program run on, with its output stored, when the reader of its output is gone
     #[arg(long)]
     pub(crate) keep_running: bool,
+    /// Give the program one pipe for both outputs: their order is exact, and all of it is standard output
+    #[arg(long)]
+    pub(crate) merge: bool,
+    /// Keep this much of the end of standard output [default: 64MiB]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub(crate) keep: Option<u64>,
     /// Meaning of exit code 0 after TERM or HUP [default: interrupt]
     #[arg(long, value_enum, value_name = "MEANING")]
     pub(crate) on_term: Option<OnTerm>,
@@ -94,6 +100,8 @@ impl Ends {
     /// Returns a command with these options.
     pub(crate) fn apply(&self, command: Command) -> Command {
         let command = self.linger.into_iter().fold(command, Command::linger);
+        let command = self.keep.into_iter().fold(command, Command::keep_bytes);
+        let command = if self.merge { command.merge() } else { command };
         let command = if self.keep_background { command.keep_background() } else { command };
         let command = if self.keep_running { command.keep_running() } else { command };
         if self.on_term == Some(OnTerm::Complete) { command.complete_on_term() } else { command }

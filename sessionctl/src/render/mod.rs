@@ -15,11 +15,17 @@ pub(crate) use self::timeline::{TimelineItem, timeline_item};
 
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use sessionkit::SessionId;
 
 /// Returns the first 8 characters of an id; `show` has all of it.
 pub(crate) fn short(id: SessionId) -> String {
     id.to_string().chars().take(8).collect()
+}
+
+/// Formats a number of bytes: `28.1 MiB`.
+pub(crate) fn size(bytes: u64) -> String {
+    ByteSize::b(bytes).display().iec().to_string()
 }
 
 /// Formats a duration in its two largest units: `3d 4h`, `5m 10s`, `460ms`.

@@ -70,7 +70,10 @@ fn describe_note(kind: &str, data: &Value) -> Option<String> {
         "session.left_running" => Some(format!("left running: {}", processes(data))),
         "session.background_ended" => Some(format!("ended background processes: {}", processes(data))),
         "session.loss" => Some("loss of flushed records accepted".to_owned()),
-        "session.output_truncated" => Some("output limit reached: further output is not stored".to_owned()),
+        "session.output_truncated" => {
+            let bytes = data.get("bytes").and_then(Value::as_u64).map_or("some".to_owned(), super::size);
+            Some(format!("{bytes} of the output not kept"))
+        }
         "session.output_lost" => Some("some output could not be stored".to_owned()),
         _ => None,
     }

@@ -7,8 +7,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use sessionkit::backend::SessionStorageExt as _;
+use sessionkit::log::Timestamp;
 use sessionkit::runner::{
-    Chunk, OutputError, OutputLength, OutputStorage, OutputStorageExt as _, OutputStream,
+    Chunk, OutputError, OutputFilter, OutputLength, OutputStorage, OutputStorageExt as _, OutputStream,
 };
 use sessionkit::{SessionId, Store};
 
@@ -16,13 +17,11 @@ use crate::args::Logs;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::follow::{Follower, POLL};
-use crate::render::{Styles, Visible};
+use crate::render::{Styles, Visible, size};
 use crate::{hints, ids, json};
 
 /// Approximate number of bytes read at a time.
 const PAGE: usize = 256 * 1024;
-/// Number of empty reads after which the output limit is checked.
-const LENGTH_CHECK_EVERY: u32 = 10;
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -30,21 +29,28 @@ struct Line<'a> {
     offset: u64,
     /// `stdout` or `stderr`.
     stream: &'a str,
+    attempt: u32,
+    at: Timestamp,
+    /// Bytes of this stream that are not kept, since the line before or the start.
+    #[serde(skip_serializing_if = "is_zero")]
+    missing: u64,
     base64: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 pub(crate) async fn run(args: &Logs, context: &Context) -> Result<u8> {
     let store = context.open().await?;
     let id = ids::resolve(context, &**store.manager(), &args.id, ids::Purpose::Use).await?;
-    let only = match (args.stdout, args.stderr) {
-        (true, _) => Some(OutputStream::Stdout),
-        (false, true) => Some(OutputStream::Stderr),
-        (false, false) => None,
-    };
+    let filter = filter(args);
     let output = Context::output(&store)?;
     let tail = args.tail;
     let mut from =
-        blocking(id, &output, move |output| tail.map_or(Ok(0), |lines| output.tail(id, lines, only))).await?;
+        blocking(id, &output, move |output| tail.map_or(Ok(0), |lines| output.tail(id, lines, filter)))
+            .await?;
     let mut printer = Printer::new(context, args);
     let mut end = args.follow.then(|| End::new(&store, context, id));
     loop {
@@ -52,13 +58,13 @@ pub(crate) async fn run(args: &Logs, context: &Context) -> Result<u8> {
         let Some(last) = page.chunks.last() else {
             let Some(end) = &mut end else { break };
             printer.pause()?;
-            if end.is_reached(&output).await? {
+            if end.is_reached().await? {
                 break;
             }
             continue;
         };
         from = last.end();
-        for chunk in page.chunks.iter().filter(|chunk| only.is_none_or(|only| only == chunk.stream)) {
+        for chunk in page.chunks.iter().filter(|chunk| filter.matches(chunk)) {
             printer.print(chunk)?;
         }
     }
@@ -68,28 +74,35 @@ pub(crate) async fn run(args: &Logs, context: &Context) -> Result<u8> {
     Ok(0)
 }
 
+fn filter(args: &Logs) -> OutputFilter {
+    let mut filter = OutputFilter::new();
+    if args.stdout {
+        filter = filter.stream(OutputStream::Stdout);
+    }
+    if args.stderr {
+        filter = filter.stream(OutputStream::Stderr);
+    }
+    let filter = args.attempt.into_iter().fold(filter, OutputFilter::attempt);
+    args.since.into_iter().fold(filter, OutputFilter::since)
+}
+
 /// Detection of the end of followed output: the output ends with the session, once that end is flushed.
 struct End<'a> {
     store: &'a Store,
-    context: &'a Context,
     id: SessionId,
     follower: Follower<'a>,
     /// `true` once the session has ended: output that is not stored by then never will be.
     ended: bool,
-    /// Number of empty reads.
-    idle: u32,
-    /// `true` once the hint about the output limit was printed.
-    truncation_hinted: bool,
 }
 
 impl<'a> End<'a> {
     fn new(store: &'a Store, context: &'a Context, id: SessionId) -> Self {
         let follower = Follower::new(context, &**store.manager(), id);
-        Self { store, context, id, follower, ended: false, idle: 0, truncation_hinted: false }
+        Self { store, id, follower, ended: false }
     }
 
     /// Returns `true` after an empty read if no more output will come. Otherwise waits until the next read is due.
-    async fn is_reached(&mut self, output: &Arc<dyn OutputStorage>) -> Result<bool> {
+    async fn is_reached(&mut self) -> Result<bool> {
         let (id, storage) = (self.id, self.store.storage());
         let failed = |error: sessionkit::manager::StorageError| Failure::from(error).about(id);
         if self.ended {
@@ -105,15 +118,6 @@ impl<'a> End<'a> {
             .state()
             .is_final();
         if !self.ended {
-            self.idle += 1;
-            if !self.truncation_hinted
-                && self.idle.is_multiple_of(LENGTH_CHECK_EVERY)
-                && blocking(id, output, move |output| output.length(id)).await?.truncated()
-            {
-                self.truncation_hinted = true;
-                let text = "output limit reached: further output is not stored";
-                self.context.hint(text, &[id], &["show", &id.to_string()]);
-            }
             self.follower.wait(tokio::time::sleep(POLL)).await?;
         }
         Ok(false)
@@ -126,59 +130,126 @@ struct Printer<'a> {
     raw: bool,
     stdout: Visible,
     stderr: Visible,
+    /// `true` if the last line on the terminal is complete.
+    at_line_start: bool,
+    /// The offset in each stream after what was printed, once that is known.
+    ends: [Option<u64>; 2],
+    /// The attempt of the last chunk.
+    attempt: Option<u32>,
     /// `true` if some output could not be stored.
-    gap: bool,
+    lost: bool,
 }
 
 impl<'a> Printer<'a> {
     fn new(context: &'a Context, args: &Logs) -> Self {
-        let styles = if context.term.has_colours() { Styles::Keep } else { Styles::Strip };
         let raw = args.raw || !context.term.is_terminal;
-        Self { context, raw, stdout: Visible::new(styles), stderr: Visible::new(styles), gap: false }
+        // What a selection begins with is no gap.
+        let begins = args.tail.is_none() && args.attempt.is_none() && args.since.is_none();
+        Self {
+            context,
+            raw,
+            stdout: visible(context),
+            stderr: visible(context),
+            at_line_start: true,
+            ends: [begins.then_some(0); 2],
+            attempt: None,
+            lost: false,
+        }
     }
 
     fn print(&mut self, chunk: &Chunk) -> Result<()> {
-        let term = &self.context.term;
-        self.gap |= chunk.after_gap;
-        if term.json {
+        let end = match (chunk.stream, &mut self.ends) {
+            (OutputStream::Stdout, [end, _]) | (OutputStream::Stderr, [_, end]) => end,
+        };
+        let missing =
+            end.replace(chunk.stream_end()).map_or(0, |end| chunk.stream_offset.saturating_sub(end));
+        let before = self.attempt.replace(chunk.attempt);
+        if self.context.term.json {
             let line = Line {
                 offset: chunk.offset,
                 stream: chunk.stream.name(),
+                attempt: chunk.attempt,
+                at: chunk.at,
+                missing,
                 base64: STANDARD.encode(&chunk.bytes),
             };
-            return term.print(&format!("{}\n", json::line(&line)));
+            self.lost |= chunk.after_gap;
+            return self.context.term.print(&format!("{}\n", json::line(&line)));
         }
+        if before.is_some_and(|before| before != chunk.attempt) && !self.raw {
+            self.mark(&format!("attempt {}, {}", chunk.attempt, chunk.at))?;
+        }
+        if missing > 0 {
+            let why = if chunk.after_gap { "could not be stored" } else { "not kept" };
+            self.mark(&format!("{} of {} {why}", size(missing), chunk.stream.name()))?;
+        }
+        self.lost |= chunk.after_gap && missing == 0;
         if self.raw {
-            return term.print_bytes(&chunk.bytes);
+            return self.context.term.print_bytes(&chunk.bytes);
         }
         let visible = match chunk.stream {
             OutputStream::Stdout => &mut self.stdout,
             OutputStream::Stderr => &mut self.stderr,
         };
-        term.print(&visible.show(&chunk.bytes))
+        let text = visible.show(&chunk.bytes);
+        self.print_text(&text)
+    }
+
+    /// Prints a line about the output: on a terminal in its place, else on stderr.
+    fn mark(&mut self, text: &str) -> Result<()> {
+        let line = format!("[{text}]");
+        if self.raw {
+            self.context.term.print_stderr(&line);
+            return Ok(());
+        }
+        let rest = self.take_rest();
+        self.print_text(&rest)?;
+        let end = if self.at_line_start { "" } else { "\n" };
+        self.print_text(&format!("{end}{}\n", self.context.term.faint(&line)))
     }
 
     /// Prints the incomplete lines, since the rest of them may be long in coming.
     fn pause(&mut self) -> Result<()> {
         let text = self.stdout.pause() + &self.stderr.pause();
-        if text.is_empty() { Ok(()) } else { self.context.term.print(&text) }
+        self.print_text(&text)
     }
 
-    fn finish(self, id: SessionId, length: OutputLength) -> Result<()> {
-        let Self { context, stdout, stderr, gap, .. } = self;
-        context.term.print(&format!("{}{}", stdout.finish(), stderr.finish()))?;
-        let show = ["show", &id.to_string()];
-        if length.truncated() {
-            context.hint(&format!("only the first {} bytes were kept", length.bytes), &[id], &show);
+    fn print_text(&mut self, text: &str) -> Result<()> {
+        if text.is_empty() {
+            return Ok(());
         }
-        if gap {
-            context.hint("some output could not be stored and is missing", &[id], &show);
+        self.at_line_start = text.ends_with('\n');
+        self.context.term.print(text)
+    }
+
+    /// Returns the incomplete lines, and begins new ones.
+    fn take_rest(&mut self) -> String {
+        let new = || visible(self.context);
+        let (stdout, stderr) =
+            (std::mem::replace(&mut self.stdout, new()), std::mem::replace(&mut self.stderr, new()));
+        stdout.finish() + &stderr.finish()
+    }
+
+    fn finish(mut self, id: SessionId, length: OutputLength) -> Result<()> {
+        let rest = self.take_rest();
+        self.print_text(&rest)?;
+        let show = ["show", &id.to_string()];
+        if length.cut.is_some() {
+            let text = format!("only the first {} bytes were kept, by an older version", length.bytes);
+            self.context.hint(&text, &[id], &show);
+        }
+        if self.lost {
+            self.context.hint("some output could not be stored and is missing", &[id], &show);
         }
         if length.bytes == 0 {
-            context.hint("no output", &[id], &show);
+            self.context.hint("no output", &[id], &show);
         }
         Ok(())
     }
+}
+
+fn visible(context: &Context) -> Visible {
+    Visible::new(if context.term.has_colours() { Styles::Keep } else { Styles::Strip })
 }
 
 /// Reads output on a thread for blocking work.

@@ -7,13 +7,10 @@ use std::process::Stdio;
 use serde_json::json;
 use sessionkit::SessionConfig;
 
-use crate::support::Fixture;
+use crate::support::{self, Fixture};
 
-/// The log and the output of a session, byte for byte.
-fn files(fixture: &Fixture, id: &str) -> Vec<Option<Vec<u8>>> {
-    let session = fixture.store().join("sessions").join(id);
-    let read = |name: &str| std::fs::read(session.join(name)).ok().filter(|bytes| !bytes.is_empty());
-    ["events.jsonl", "output/bytes", "output/index"].map(read).to_vec()
+fn files(fixture: &Fixture, id: &str) -> Vec<(String, Vec<u8>)> {
+    support::log_and_output(&fixture.store().join("sessions").join(id))
 }
 
 fn ids(fixture: &Fixture) -> Vec<String> {

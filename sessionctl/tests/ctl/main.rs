@@ -23,6 +23,7 @@ mod memory;
 mod migrate;
 mod names;
 mod nested;
+mod output;
 mod plain;
 mod plain_table;
 mod progress;

@@ -9,18 +9,15 @@ use serde_json::{Value, json};
 use session_testkit::random::Random;
 use sessionkit::SessionConfig;
 
-use crate::support::Fixture;
+use crate::support::{self, Fixture};
 
 /// The log and the output of each session, byte for byte.
 fn contents(store: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut all = Vec::new();
     for session in std::fs::read_dir(store.join("sessions")).into_iter().flatten() {
         let session = session.unwrap().path();
-        for name in ["events.jsonl", "output/bytes", "output/index"] {
-            let bytes = std::fs::read(session.join(name)).unwrap_or_default();
-            if !bytes.is_empty() {
-                all.push((Path::new(session.file_name().unwrap()).join(name), bytes));
-            }
+        for (name, bytes) in support::log_and_output(&session) {
+            all.push((Path::new(session.file_name().unwrap()).join(name), bytes));
         }
     }
     all.sort();

@@ -184,6 +184,19 @@ fn walk(path: &Path, entries: &mut Vec<Entry>) {
     }
 }
 
+/// Returns the files of the log and the output of a session, with their contents, without empty ones.
+pub(crate) fn log_and_output(session: &Path) -> Vec<(String, Vec<u8>)> {
+    let output = std::fs::read_dir(session.join("output")).into_iter().flatten();
+    let output = output.map(|entry| format!("output/{}", entry.unwrap().file_name().to_str().unwrap()));
+    let names = std::iter::once("events.jsonl".to_owned()).chain(output);
+    let mut files: Vec<_> = names
+        .map(|name| (name.clone(), std::fs::read(session.join(&name)).unwrap_or_default()))
+        .filter(|(_, bytes)| !bytes.is_empty())
+        .collect();
+    files.sort();
+    files
+}
+
 /// Returns a command without environment variables that would change its behaviour.
 pub(crate) fn clean_command(program: &str) -> Command {
     let mut command = Command::new(program);

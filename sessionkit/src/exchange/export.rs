@@ -75,6 +75,8 @@ enum Stage {
 struct OpenSession {
     id: SessionId,
     records: u64,
+    /// The end of each stream's output so far.
+    stream_ends: StreamEnds,
     /// The checksum of the session's lines so far.
     sum: Xxh3Sum,
 }
@@ -159,7 +161,12 @@ impl Export {
         }
         let mut sum = Xxh3Sum::default();
         sum.add(&piece);
-        let session = Box::new(OpenSession { id, records: records.len() as u64, sum });
+        let session = Box::new(OpenSession {
+            id,
+            records: records.len() as u64,
+            stream_ends: StreamEnds::default(),
+            sum,
+        });
         self.stage = Stage::Output { session, from: 0 };
         Ok(piece)
     }
@@ -183,7 +190,8 @@ impl Export {
         });
         if let Some(last) = chunks.last() {
             let next = last.end();
-            let piece: Vec<u8> = chunks.iter().flat_map(|chunk| text(&line_of(chunk))).collect();
+            let ends = &mut session.stream_ends;
+            let piece: Vec<u8> = chunks.iter().flat_map(|chunk| text(&line_of(chunk, ends))).collect();
             session.sum.add(&piece);
             self.stage = Stage::Output { session, from: next };
             return piece;
@@ -200,13 +208,39 @@ impl Export {
     }
 }
 
-fn line_of(chunk: &Chunk) -> Line {
+fn line_of(chunk: &Chunk, ends: &mut StreamEnds) -> Line {
     let stream = match chunk.stream {
         OutputStream::Stdout => StreamName::Stdout,
         OutputStream::Stderr => StreamName::Stderr,
     };
+    let end = std::mem::replace(ends.of(chunk.stream), chunk.stream_end());
+    let stream_offset = (chunk.stream_offset != end).then_some(chunk.stream_offset);
     let Chunk { offset, attempt, at, after_gap, .. } = *chunk;
-    Line::Output { offset, stream, attempt, at, after_gap, base64: STANDARD.encode(&chunk.bytes) }
+    Line::Output {
+        offset,
+        stream,
+        stream_offset,
+        attempt,
+        at,
+        after_gap,
+        base64: STANDARD.encode(&chunk.bytes),
+    }
+}
+
+/// The end of each stream's output so far.
+#[derive(Debug, Default)]
+pub(super) struct StreamEnds {
+    stdout: u64,
+    stderr: u64,
+}
+
+impl StreamEnds {
+    pub(super) fn of(&mut self, stream: OutputStream) -> &mut u64 {
+        match stream {
+            OutputStream::Stdout => &mut self.stdout,
+            OutputStream::Stderr => &mut self.stderr,
+        }
+    }
 }
 
 pub(super) fn text(line: &Line) -> Vec<u8> {

@@ -173,20 +173,28 @@ fn copy_output(
     Err(mismatch(id, "output"))
 }
 
-/// Returns checksums of standard output and standard error. The target may join or split chunks, so only bytes compare.
+/// Returns checksums of standard output and standard error, and of where bytes are missing. The target may join or split
+/// chunks, so only bytes compare.
 fn output_sums(id: SessionId, output: &dyn OutputStorage, end: u64) -> Result<[u64; 2], OutputError> {
     let mut sums = [xxhash_rust::xxh3::Xxh3::new(), xxhash_rust::xxh3::Xxh3::new()];
     let mut at = 0;
     while at < end {
         let page = output.read(id, at, PAGE)?;
-        let Some(last) = page.chunks.last() else { break };
-        at = last.end();
+        if page.chunks.is_empty() {
+            break;
+        }
         for chunk in &page.chunks {
             let [stdout, stderr] = &mut sums;
-            match chunk.stream {
-                session_runner::OutputStream::Stdout => stdout.update(&chunk.bytes),
-                session_runner::OutputStream::Stderr => stderr.update(&chunk.bytes),
+            let sum = match chunk.stream {
+                session_runner::OutputStream::Stdout => stdout,
+                session_runner::OutputStream::Stderr => stderr,
+            };
+            if chunk.offset != at {
+                sum.update(&chunk.offset.to_le_bytes());
+                sum.update(&chunk.stream_offset.to_le_bytes());
             }
+            sum.update(&chunk.bytes);
+            at = chunk.end();
         }
     }
     Ok(sums.map(|sum| sum.digest()))

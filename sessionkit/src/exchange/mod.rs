@@ -34,13 +34,16 @@ enum Line {
     Output {
         offset: u64,
         stream: StreamName,
+        /// The offset in its stream, if output of it before that is not kept.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stream_offset: Option<u64>,
         attempt: u32,
         at: Timestamp,
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         after_gap: bool,
         base64: String,
     },
-    /// The place where its output was truncated, because it exceeded the limit.
+    /// The place where an older version truncated its output, because it exceeded the limit.
     OutputCut { attempt: u32, at: Timestamp },
     /// The end of the session. The checksum covers all its lines with their line feeds, from `session` up to here.
     End { id: SessionId, records: u64, sum: String },

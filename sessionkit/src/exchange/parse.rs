@@ -7,7 +7,7 @@ use session_core::backend::{Chain, DecodeError, Tip};
 use session_core::{Head, SessionId};
 use session_runner::{Chunk, OutputCut, OutputStream};
 
-use super::export::{Xxh3Sum, text};
+use super::export::{StreamEnds, Xxh3Sum, text};
 use super::{EXPORT_FORMAT, ExchangeError, Line, StreamName};
 
 /// A parsed line.
@@ -51,8 +51,9 @@ struct Open {
     sum: Xxh3Sum,
     chain: Chain,
     head: Option<Head>,
-    /// Bytes of output so far.
+    /// The end of the output so far, and of each stream.
     output: u64,
+    stream_ends: StreamEnds,
     /// `true` once output has begun; no more records may follow.
     in_output: bool,
     cut: bool,
@@ -96,7 +97,16 @@ impl Parser {
                 let mut sum = Xxh3Sum::default();
                 sum.add(line);
                 let chain = Chain::start(id);
-                let open = Open { id, sum, chain, head: None, output: 0, in_output: false, cut: false };
+                let open = Open {
+                    id,
+                    sum,
+                    chain,
+                    head: None,
+                    output: 0,
+                    stream_ends: StreamEnds::default(),
+                    in_output: false,
+                    cut: false,
+                };
                 self.stage = Stage::Session(Box::new(open));
                 Item::Session(id)
             }
@@ -158,17 +168,23 @@ impl Parser {
         let tip = open.head.as_ref().map(|head| head.tip);
         match (self.parse(content)?, tip) {
             (_, None) => self.damaged("the session has no records"),
-            (Line::Output { offset, stream, attempt, at, after_gap, base64 }, Some(_)) => {
+            (Line::Output { offset, stream, stream_offset, attempt, at, after_gap, base64 }, Some(_)) => {
                 let bytes = STANDARD.decode(base64).unwrap_or_default();
-                if offset != open.output || bytes.is_empty() || open.cut {
-                    return self.damaged("output does not continue the preceding output");
-                }
                 let stream = match stream {
                     StreamName::Stdout => OutputStream::Stdout,
                     StreamName::Stderr => OutputStream::Stderr,
                 };
-                let mut chunk = Chunk::new(offset, stream, attempt, at, bytes);
+                let end = *open.stream_ends.of(stream);
+                let is_new_gap = |stream_offset| end < stream_offset && stream_offset <= offset;
+                let follows = offset >= open.output && stream_offset.is_none_or(is_new_gap);
+                let fits = offset.checked_add(bytes.len() as u64).is_some();
+                if !follows || !fits || bytes.is_empty() || open.cut {
+                    return self.damaged("output does not continue the preceding output");
+                }
+                let stream_offset = stream_offset.unwrap_or(end);
+                let mut chunk = Chunk::new(offset, stream, stream_offset, attempt, at, bytes);
                 chunk.after_gap = after_gap;
+                *open.stream_ends.of(stream) = chunk.stream_end();
                 (open.in_output, open.output) = (true, chunk.end());
                 Ok(Item::Output(chunk))
             }

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use session_core::SessionId;
-use session_runner::{Chunk, OutputCut, OutputError, OutputStorage, OutputWriter, Stored};
+use session_runner::{Chunk, OutputCut, OutputError, OutputLimits, OutputStorage, OutputWriter};
 
 /// Time to wait for another writer of the same output.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,7 +26,7 @@ pub(super) struct Restore {
 impl Restore {
     pub(super) fn open(id: SessionId, output: Arc<dyn OutputStorage>) -> Result<Self, OutputError> {
         let there = output.length(id)?;
-        Ok(Self { id, length: there.bytes, cut: there.truncated(), output, writer: None })
+        Ok(Self { id, length: there.bytes, cut: there.cut.is_some(), output, writer: None })
     }
 
     /// Becomes the only writer, once, and reads again what others have written in the meantime.
@@ -37,42 +37,29 @@ impl Restore {
             none => {
                 let deadline = Instant::now() + BUSY_TIMEOUT;
                 let alone = loop {
-                    match output.writer(*id) {
+                    match output.writer(*id, OutputLimits::RESTORE) {
                         Err(OutputError::Busy { .. }) if Instant::now() < deadline => thread::sleep(POLL),
                         opened => break opened?,
                     }
                 };
                 let there = output.length(*id)?;
-                (*length, *cut) = (there.bytes, there.truncated());
+                (*length, *cut) = (there.bytes, there.cut.is_some());
                 Ok(none.insert(alone))
             }
         }
     }
 
-    /// Returns how many bytes of a chunk need not be written, because they are stored or beyond the limit.
-    fn present_bytes(&self, chunk: &Chunk) -> usize {
-        let there = usize::try_from(self.length.saturating_sub(chunk.offset)).unwrap_or(usize::MAX);
-        if self.cut { usize::MAX } else { there }
-    }
-
     /// Stores the part of a chunk that is missing.
     pub(super) fn append(&mut self, mut chunk: Chunk) -> Result<(), OutputError> {
-        if self.present_bytes(&chunk) >= chunk.bytes.len() {
+        if chunk.end() <= self.length {
             return Ok(());
         }
         self.write()?;
-        let there = self.present_bytes(&chunk);
-        if there >= chunk.bytes.len() {
-            return Ok(());
+        chunk.skip_to(self.length);
+        if !chunk.bytes.is_empty() {
+            self.write()?.restore(&chunk)?;
+            self.length = chunk.end();
         }
-        chunk.bytes.drain(..there);
-        let writer = self.write()?;
-        if chunk.after_gap && there == 0 {
-            writer.gap();
-        }
-        let stored = writer.append(chunk.stream, chunk.attempt, chunk.at, &chunk.bytes)?;
-        self.length += chunk.bytes.len() as u64;
-        self.cut = stored != Stored::Whole;
         Ok(())
     }
 
@@ -81,7 +68,7 @@ impl Restore {
             self.write()?;
         }
         if !self.cut {
-            self.write()?.cut(cut)?;
+            self.write()?.restore_cut(cut)?;
             self.cut = true;
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use session_core::backend::SessionStorageExt as _;
 use session_core::{SessionConfig, SessionId, SessionManagerExt as _};
-use session_runner::{Chunk, FileOutput, OutputStorage, OutputStream};
+use session_runner::{Chunk, FileOutput, OutputCut, OutputLength, OutputLimits, OutputStorage, OutputStream};
 
 use super::restore::Restore;
 use super::*;
@@ -36,26 +36,38 @@ async fn import(store: &Store, stream: &[u8]) -> Result<ImportReport, ExchangeEr
     Ok(import.finish())
 }
 
-/// A store with four sessions: without output, with output, with a gap in it, and with more than the limit.
+/// A store with five sessions: without output, with output, with lost output, with more than is kept, and with the cut of
+/// an older version.
 async fn filled(folder: &Path) -> (Store, Vec<SessionId>) {
     let store = open(folder).await;
     let mut ids = Vec::new();
-    for n in 0..4_u8 {
+    for n in 0..5_u8 {
         let work = async |session: session_core::Session| {
             session.checkpoint(&n).await?;
             Ok(n)
         };
         let report = store.manager().run(SessionConfig::new("work"), work).await.unwrap();
-        let output = FileOutput::in_session_folders(folder.join("sessions")).limit(100);
+        let output = FileOutput::in_session_folders(folder.join("sessions"));
         if n > 0 {
-            let mut writer = output.writer(report.id).unwrap();
+            let mut writer = output.writer(report.id, OutputLimits::default().with_last(0)).unwrap();
             let at = |seconds: i64| Timestamp::from_millis(1_795_253_400_000 + seconds * 1000).unwrap();
-            for round in 0..u8::from(n == 3) * 9 + 2 {
-                writer.append(OutputStream::Stdout, 1, at(round.into()), b"\x00\xffwords\n").unwrap();
+            for round in 0..2 {
+                writer.append(OutputStream::Stdout, 1, at(round), b"\x00\xffwords\n").unwrap();
                 if n == 2 {
-                    writer.gap();
+                    let length = writer.length().bytes;
+                    let bytes = b"after lost output".to_vec();
+                    let mut chunk =
+                        Chunk::new(length + 5, OutputStream::Stdout, length + 5, 1, at(round), bytes);
+                    chunk.after_gap = true;
+                    writer.restore(&chunk).unwrap();
                 }
-                writer.append(OutputStream::Stderr, 1, at(round.into()), b"more\r\n").unwrap();
+                if n == 3 {
+                    writer.append(OutputStream::Stdout, 1, at(round), &vec![7; 9 << 20]).unwrap();
+                }
+                writer.append(OutputStream::Stderr, 1, at(round), b"more\r\n").unwrap();
+            }
+            if n == 4 {
+                writer.restore_cut(OutputCut { attempt: 1, at: at(3) }).unwrap();
             }
         }
         ids.push(report.id);
@@ -63,11 +75,11 @@ async fn filled(folder: &Path) -> (Store, Vec<SessionId>) {
     (store, ids)
 }
 
-fn files(folder: &Path, id: SessionId) -> Vec<Option<Vec<u8>>> {
-    let session = folder.join("sessions").join(id.to_string());
-    ["events.jsonl", "output/bytes", "output/index"]
-        .map(|name| std::fs::read(session.join(name)).ok())
-        .to_vec()
+/// Returns the log and the stored output of a session.
+fn stored(store: &Store, folder: &Path, id: SessionId) -> (Vec<u8>, Vec<Chunk>, OutputLength) {
+    let log = std::fs::read(folder.join("sessions").join(id.to_string()).join("events.jsonl")).unwrap();
+    let output = store.output().unwrap();
+    (log, output.read(id, 0, usize::MAX).unwrap().chunks, output.length(id).unwrap())
 }
 
 #[tokio::test]
@@ -78,22 +90,18 @@ async fn exported_logs_and_output_import_byte_identical() {
     let other = open(there.path()).await;
     assert_eq!(import(&other, &stream).await.unwrap().imported, ids);
     for id in &ids {
-        let (mut before, mut after) = (files(here.path(), *id), files(there.path(), *id));
-        // A session without output has no files of it, or empty ones.
-        for kept in [&mut before, &mut after] {
-            for file in kept.iter_mut() {
-                *file = file.take().filter(|bytes| !bytes.is_empty());
-            }
-        }
-        assert!(before == after, "the files of {id} differ");
+        assert!(stored(&store, here.path(), *id) == stored(&other, there.path(), *id), "{id} differs");
     }
-    assert!(other.output().unwrap().length(ids[3]).unwrap().truncated());
+    let (_, chunks, length) = stored(&other, there.path(), ids[3]);
+    let kept: usize = chunks.iter().map(|chunk| chunk.bytes.len()).sum();
+    assert!(length.bytes > 18 << 20 && kept < 9 << 20, "{kept} of {length:?}");
+    assert!(stored(&other, there.path(), ids[4]).2.cut.is_some());
     // Importing again changes nothing but adds missing output.
     assert_eq!(import(&other, &stream).await.unwrap().skipped, ids);
     let lost = there.path().join(format!("sessions/{}/output", ids[2]));
     std::fs::remove_dir_all(lost).unwrap();
     import(&other, &stream).await.unwrap();
-    assert_eq!(files(here.path(), ids[2]), files(there.path(), ids[2]));
+    assert_eq!(stored(&store, here.path(), ids[2]), stored(&other, there.path(), ids[2]));
     // Exporting from the second store gives the same stream.
     assert!(bytes(other.export(ids.clone(), Output::Included)).await == stream);
     let bare = bytes(other.export(ids, Output::LeftOut)).await;
@@ -106,7 +114,8 @@ fn concurrent_restores_write_output_once() {
     let folder = tempfile::tempdir().unwrap();
     let output: Arc<dyn OutputStorage> = Arc::new(FileOutput::new(folder.path()));
     let (id, at) = (SessionId::random(), Timestamp::from_millis(1_795_253_400_000).unwrap());
-    let chunk = move |offset: u64| Chunk::new(offset, OutputStream::Stdout, 1, at, b"0123456789".to_vec());
+    let chunk =
+        move |offset: u64| Chunk::new(offset, OutputStream::Stdout, offset, 1, at, b"0123456789".to_vec());
     let restore = || Restore::open(id, Arc::clone(&output)).unwrap();
     let (mut one, mut other) = (restore(), restore());
     one.append(chunk(0)).unwrap();

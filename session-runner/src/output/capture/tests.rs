@@ -10,7 +10,10 @@ use session_core::{SessionId, Timestamp};
 
 use super::worker::LAST_WAIT;
 use super::*;
-use crate::{FileOutput, OutputCut, OutputError, OutputInterceptor, OutputLength, OutputStorage, Stored};
+use crate::output::storage::Chunk;
+use crate::{
+    FileOutput, OutputCut, OutputError, OutputInterceptor, OutputLength, OutputLimits, OutputStorage,
+};
 
 fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
@@ -37,7 +40,7 @@ impl Fixture {
     }
 
     fn writer(&self) -> Box<dyn OutputWriter> {
-        self.output.writer(self.id).unwrap()
+        self.output.writer(self.id, OutputLimits::default()).unwrap()
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -178,7 +181,7 @@ impl OutputWriter for GatedWriter {
         attempt: u32,
         at: Timestamp,
         bytes: &[u8],
-    ) -> Result<Stored, OutputError> {
+    ) -> Result<u64, OutputError> {
         if let Some(gate) = self.gate.take() {
             self.entered.send(()).unwrap();
             gate.recv().unwrap();
@@ -186,12 +189,12 @@ impl OutputWriter for GatedWriter {
         self.inner.append(stream, attempt, at, bytes)
     }
 
-    fn gap(&mut self) {
-        self.inner.gap();
+    fn restore(&mut self, chunk: &Chunk) -> Result<(), OutputError> {
+        self.inner.restore(chunk)
     }
 
-    fn cut(&mut self, cut: OutputCut) -> Result<(), OutputError> {
-        self.inner.cut(cut)
+    fn restore_cut(&mut self, cut: OutputCut) -> Result<(), OutputError> {
+        self.inner.restore_cut(cut)
     }
 
     fn length(&self) -> OutputLength {
@@ -308,7 +311,7 @@ impl OutputWriter for FullDisk {
         attempt: u32,
         at: Timestamp,
         bytes: &[u8],
-    ) -> Result<Stored, OutputError> {
+    ) -> Result<u64, OutputError> {
         self.appends += 1;
         if self.appends > 1 {
             return Err(OutputError::Io {
@@ -320,12 +323,12 @@ impl OutputWriter for FullDisk {
         self.inner.append(stream, attempt, at, bytes)
     }
 
-    fn gap(&mut self) {
-        self.inner.gap();
+    fn restore(&mut self, chunk: &Chunk) -> Result<(), OutputError> {
+        self.inner.restore(chunk)
     }
 
-    fn cut(&mut self, cut: OutputCut) -> Result<(), OutputError> {
-        self.inner.cut(cut)
+    fn restore_cut(&mut self, cut: OutputCut) -> Result<(), OutputError> {
+        self.inner.restore_cut(cut)
     }
 
     fn length(&self) -> OutputLength {
@@ -352,16 +355,19 @@ fn a_full_disk_does_not_stop_forwarding() {
 }
 
 #[test]
-fn bytes_beyond_the_limit_are_counted() {
+fn bytes_that_are_not_kept_are_counted() {
     let fixture = Fixture::new();
-    let small = fixture.output.clone().limit(1000);
+    let limits = OutputLimits::small(1000, 1000, 64 * 1024);
     let (mut program, stream) = stream(None);
-    let capture = Capture::start(vec![stream], Some(small.writer(fixture.id).unwrap()), 1).unwrap();
-    program.write_all(&text(50_000)).unwrap();
+    let writer = fixture.output.writer(fixture.id, limits).unwrap();
+    let capture = Capture::start(vec![stream], Some(writer), 1).unwrap();
+    let text = text(1_000_000);
+    program.write_all(&text).unwrap();
     drop(program);
     let captured = run(finish(capture));
-    assert_eq!((captured.bytes, captured.cut), (50_000, Some(49_000)));
-    assert_eq!(fixture.bytes(), text(1000));
+    let kept = fixture.bytes();
+    assert_eq!((captured.bytes, captured.removed), (1_000_000, 1_000_000 - kept.len() as u64));
+    assert!(kept.starts_with(&text[..1000]) && kept.ends_with(&text[text.len() - 64 * 1024..]));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use session_core::{Clock, SystemClock};
 use tokio::sync::watch;
 
 use crate::output::interceptor::OutputInterceptor;
-use crate::output::storage::{OutputStream, OutputWriter, Stored};
+use crate::output::storage::{OutputStream, OutputWriter};
 use crate::report::osc::{OscParser, TerminalProgress};
 
 /// Bytes of one read: the capacity of a pipe of the default size.
@@ -43,8 +43,8 @@ pub(crate) struct CapturedStream {
 pub(crate) struct Captured {
     /// Bytes that were printed, stored or not.
     pub(crate) bytes: u64,
-    /// Bytes beyond the limit of the store, if this attempt reached it.
-    pub(crate) cut: Option<u64>,
+    /// Bytes that were removed from the store, which keeps both ends.
+    pub(crate) removed: u64,
     /// Bytes that could not be stored, and the first error.
     pub(crate) lost: Option<(u64, String)>,
     /// The error after which output was no longer forwarded.
@@ -223,11 +223,7 @@ impl Worker {
         shared.captured.bytes += length;
         if let Some(writer) = &mut shared.writer {
             match writer.append(self.stream, shared.attempt, SystemClock.now(), bytes) {
-                Ok(Stored::Whole) => {}
-                Ok(Stored::Cut { bytes: kept }) => {
-                    *shared.captured.cut.get_or_insert(0) += length - kept as u64;
-                }
-                Ok(Stored::Beyond) => *shared.captured.cut.get_or_insert(0) += length,
+                Ok(removed) => shared.captured.removed += removed,
                 Err(error) => {
                     let (lost, _) = shared.captured.lost.get_or_insert_with(|| (0, crate::chain(&error)));
                     *lost += length;
@@ -265,7 +261,7 @@ impl Worker {
     fn reader_is_gone(&mut self) {
         self.stop_forwarding(&Errno::PIPE.into());
         if self.close_with_reader {
-            let place = usize::from(self.stream == OutputStream::Stderr);
+            let place = self.stream.place();
             lock(&self.shared).activity.send_modify(|activity| {
                 if let Some(gone) = activity.readers_gone.get_mut(place) {
                     *gone = true;

@@ -1,58 +1,90 @@
-//! Entries of the index of a session's output: one line of 64 bytes for each chunk.
+//! Entries of an index: one line of 64 bytes for each chunk.
 //!
 //! A line never crosses a page, so a crash of the process never leaves half a line.
 
 use session_core::Timestamp;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{OutputCut, OutputStream};
+use super::{OutputCut, OutputLength, OutputStream};
 
 /// Bytes of an entry, its line end included.
 pub(crate) const ENTRY: usize = 64;
 /// Maximum bytes of a chunk.
 pub(crate) const CHUNK: u64 = 64 * 1024;
-/// The highest attempt number that fits; later attempts are stored as this one.
-const LAST_ATTEMPT: u32 = 9_999_999;
-/// The latest time that fits, in milliseconds since 1970 (the year 2286); later times are stored as this one.
-const LAST_TIME: i64 = 9_999_999_999_999;
+/// The highest offset that fits: 256 TiB.
+pub(crate) const MAX_OFFSET: u64 = 0xffff_ffff_ffff;
 /// Bytes before the checksum.
 const BODY: usize = ENTRY - 17;
+
+/// The form of the lines of an index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Hexadecimal, in the index of a segment.
+    Segment,
+    /// Decimal, in the only index of a session before there were segments. Its chunks lie at their offsets.
+    Single,
+}
+
+impl Form {
+    /// Returns the highest attempt number that fits; later attempts are stored as this one.
+    const fn last_attempt(self) -> u32 {
+        match self {
+            Self::Segment => 0xff_ffff,
+            Self::Single => 9_999_999,
+        }
+    }
+
+    /// Returns the latest time that fits, in milliseconds since 1970 (the years 2527 and 2286); later times are stored
+    /// as this one.
+    const fn last_time(self) -> i64 {
+        match self {
+            Self::Segment => 0xfff_ffff_ffff,
+            Self::Single => 9_999_999_999_999,
+        }
+    }
+}
 
 /// The kind of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tag {
     Chunk {
         stream: OutputStream,
-        /// `true` if output before it is missing.
+        /// `true` if output before it could not be stored.
         after_gap: bool,
     },
-    /// The cut at the limit: the last entry, with length 0.
+    /// The limit of an older version, with length 0: what was printed after it was not stored.
     Cut,
 }
 
 impl Tag {
-    const ALL: [(Self, &'static str); 5] = [
-        (Self::Chunk { stream: OutputStream::Stdout, after_gap: false }, "out"),
-        (Self::Chunk { stream: OutputStream::Stderr, after_gap: false }, "err"),
-        (Self::Chunk { stream: OutputStream::Stdout, after_gap: true }, "OUT"),
-        (Self::Chunk { stream: OutputStream::Stderr, after_gap: true }, "ERR"),
-        (Self::Cut, "cut"),
+    const ALL: [(Self, &'static str, &'static str); 5] = [
+        (Self::Chunk { stream: OutputStream::Stdout, after_gap: false }, "o", "out"),
+        (Self::Chunk { stream: OutputStream::Stderr, after_gap: false }, "e", "err"),
+        (Self::Chunk { stream: OutputStream::Stdout, after_gap: true }, "O", "OUT"),
+        (Self::Chunk { stream: OutputStream::Stderr, after_gap: true }, "E", "ERR"),
+        (Self::Cut, "x", "cut"),
     ];
 
-    fn text(self) -> &'static str {
-        Self::ALL.iter().find(|(tag, _)| *tag == self).map_or("cut", |(_, text)| text)
+    fn text(self, form: Form) -> &'static str {
+        let text = |(_, segment, single): &(Self, &'static str, &'static str)| match form {
+            Form::Segment => *segment,
+            Form::Single => *single,
+        };
+        Self::ALL.iter().find(|(tag, ..)| *tag == self).map_or("", text)
     }
 
-    fn parse(text: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, name)| *name == text).map(|(tag, _)| *tag)
+    fn parse(text: &str, form: Form) -> Option<Self> {
+        Self::ALL.iter().map(|(tag, ..)| *tag).find(|tag| tag.text(form) == text)
     }
 }
 
-/// One line of the index.
+/// One line of an index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// The offset of its first byte.
+    /// The offset of its first byte in the session's output.
     pub(crate) offset: u64,
+    /// The offset of its first byte in the file.
+    pub(crate) position: u64,
     /// The number of its bytes.
     pub(crate) length: u64,
     pub(crate) tag: Tag,
@@ -65,47 +97,61 @@ pub(crate) struct Entry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ReadEntry {
     pub(crate) entry: Entry,
+    form: Form,
     sum: u64,
 }
 
 impl Entry {
-    /// Returns the cut, if this is the entry of one.
-    pub(crate) fn cut(&self) -> Option<OutputCut> {
-        (self.tag == Tag::Cut).then_some(OutputCut { attempt: self.attempt, at: self.at })
+    /// Extends a length to the end of this entry, the last one of its segment.
+    pub(crate) fn extend(&self, length: &mut OutputLength) {
+        // What is appended after a cut ends later, even if it is of the other stream.
+        if self.end() > length.bytes || self.end() == length.bytes && length.cut.is_none() {
+            let cut = OutputCut { attempt: self.attempt, at: self.at };
+            *length = OutputLength { bytes: self.end(), cut: (self.tag == Tag::Cut).then_some(cut) };
+        }
     }
 
     pub(crate) const fn end(&self) -> u64 {
         self.offset + self.length
     }
 
-    /// Formats the line; `bytes` is the hash of the chunk's bytes so far.
+    /// Formats the line of a segment; `bytes` is the hash of the chunk's bytes so far.
     pub(crate) fn line(&self, bytes: &Xxh3) -> String {
-        let body = self.body();
+        let body = self.body(Form::Segment);
         let sum = sum(bytes.clone(), &body);
         format!("{body}{sum:016x}\n")
     }
 
-    pub(crate) fn parse(line: &[u8]) -> Option<ReadEntry> {
+    pub(crate) fn parse(line: &[u8], form: Form) -> Option<ReadEntry> {
         let text = std::str::from_utf8(line).ok()?.strip_suffix('\n')?;
         let (body, sum) = text.split_at_checked(BODY)?;
         let mut fields = body.split(' ');
-        let entry = Self {
-            offset: fields.next()?.parse().ok()?,
-            length: fields.next()?.parse().ok()?,
-            tag: Tag::parse(fields.next()?)?,
-            attempt: fields.next()?.parse().ok()?,
-            at: Timestamp::from_millis(fields.next()?.parse().ok()?)?,
-        };
+        let radix = if form == Form::Segment { 16 } else { 10 };
+        let mut number = || u64::from_str_radix(fields.next()?, radix).ok();
+        let offset = number()?;
+        let position = if form == Form::Segment { number()? } else { offset };
+        let length = number()?;
+        let tag = Tag::parse(fields.next()?, form)?;
+        let mut number = || u64::from_str_radix(fields.next()?, radix).ok();
+        let attempt = u32::try_from(number()?).ok()?;
+        let at = Timestamp::from_millis(i64::try_from(number()?).ok()?)?;
+        let entry = Self { offset, position, length, tag, attempt, at };
         let sum = u64::from_str_radix(sum, 16).ok()?;
         // Only the canonical spelling: any other was not written by this code.
-        (entry.body() == body && entry.length <= CHUNK).then_some(ReadEntry { entry, sum })
+        (entry.body(form) == body && length <= CHUNK).then_some(ReadEntry { entry, form, sum })
     }
 
-    fn body(&self) -> String {
-        let Self { offset, length, tag, attempt, at } = self;
-        let attempt = (*attempt).min(LAST_ATTEMPT);
-        let at = at.as_millis().clamp(0, LAST_TIME);
-        format!("{offset:013} {length:06} {} {attempt:07} {at:013} ", tag.text())
+    fn body(&self, form: Form) -> String {
+        let Self { offset, position, length, tag, attempt, at } = self;
+        let attempt = (*attempt).min(form.last_attempt());
+        let at = at.as_millis().clamp(0, form.last_time());
+        let tag = tag.text(form);
+        match form {
+            Form::Segment => {
+                format!("{offset:012x} {position:06x} {length:05x} {tag} {attempt:06x} {at:011x} ")
+            }
+            Form::Single => format!("{offset:013} {length:06} {tag} {attempt:07} {at:013} "),
+        }
     }
 }
 
@@ -114,7 +160,7 @@ impl ReadEntry {
     pub(crate) fn matches_bytes(&self, bytes: &[u8]) -> bool {
         let mut hash = Xxh3::new();
         hash.update(bytes);
-        bytes.len() as u64 == self.entry.length && sum(hash, &self.entry.body()) == self.sum
+        bytes.len() as u64 == self.entry.length && sum(hash, &self.entry.body(self.form)) == self.sum
     }
 }
 
@@ -127,27 +173,36 @@ fn sum(mut bytes: Xxh3, body: &str) -> u64 {
 mod tests {
     use super::*;
 
+    /// Formats a line in the form of older versions, which is only read now.
+    fn line(entry: &Entry, form: Form, bytes: &[u8]) -> String {
+        let body = entry.body(form);
+        let mut hash = Xxh3::new();
+        hash.update(bytes);
+        format!("{body}{:016x}\n", sum(hash, &body))
+    }
+
     #[test]
     fn entries_of_64_bytes_round_trip() {
         let at = Timestamp::from_millis(1_795_253_400_123).unwrap();
-        for (tag, _) in Tag::ALL {
-            for (offset, length, attempt) in
-                [(0, 0, 1), (64 << 20, CHUNK, 12), (9_999_999_999_999, 1, LAST_ATTEMPT)]
-            {
-                let entry = Entry { offset, length, tag, attempt, at };
-                let bytes = vec![7; usize::try_from(length).unwrap()];
-                let mut hash = Xxh3::new();
-                hash.update(&bytes);
-                let line = entry.line(&hash);
-                assert_eq!(line.len(), ENTRY, "{line}");
-                let read = Entry::parse(line.as_bytes()).unwrap();
-                assert_eq!(read.entry, entry);
-                assert!(read.matches_bytes(&bytes));
-                if length > 0 {
-                    assert!(!read.matches_bytes(&bytes[1..]));
-                    let mut other = bytes.clone();
-                    other[0] = 8;
-                    assert!(!read.matches_bytes(&other));
+        for form in [Form::Segment, Form::Single] {
+            for (tag, ..) in Tag::ALL {
+                for (offset, position, length, attempt) in
+                    [(0, 0, 0, 1), (64 << 20, 8 << 20, CHUNK, 12), (9_999_999_999_999, 1, 1, 9_999_999)]
+                {
+                    let position = if form == Form::Single { offset } else { position };
+                    let entry = Entry { offset, position, length, tag, attempt, at };
+                    let bytes = vec![7; usize::try_from(length).unwrap()];
+                    let line = line(&entry, form, &bytes);
+                    assert_eq!(line.len(), ENTRY, "{line}");
+                    let read = Entry::parse(line.as_bytes(), form).unwrap();
+                    assert_eq!(read.entry, entry);
+                    assert!(read.matches_bytes(&bytes));
+                    if length > 0 {
+                        assert!(!read.matches_bytes(&bytes[1..]));
+                        let mut other = bytes.clone();
+                        other[0] = 8;
+                        assert!(!read.matches_bytes(&other));
+                    }
                 }
             }
         }
@@ -157,16 +212,16 @@ mod tests {
     /// reported as damaged.
     #[test]
     fn entries_of_any_clock_and_attempt_have_64_bytes() {
-        let bytes = Xxh3::new();
-        for millis in [-1, 0, LAST_TIME, LAST_TIME + 1, 128_000_000_000_000] {
-            for attempt in [0, LAST_ATTEMPT, LAST_ATTEMPT + 1, u32::MAX] {
+        let form = Form::Segment;
+        for millis in [-1, 0, form.last_time(), form.last_time() + 1, 128_000_000_000_000] {
+            for attempt in [0, form.last_attempt(), form.last_attempt() + 1, u32::MAX] {
                 let at = Timestamp::from_millis(millis).unwrap();
-                let entry = Entry { offset: 0, length: 0, tag: Tag::Cut, attempt, at };
-                let line = entry.line(&bytes);
+                let entry = Entry { offset: 0, position: 0, length: 0, tag: Tag::Cut, attempt, at };
+                let line = entry.line(&Xxh3::new());
                 assert_eq!(line.len(), ENTRY, "{line}");
-                let read = Entry::parse(line.as_bytes()).expect("the line is canonical").entry;
-                assert_eq!(read.at.as_millis(), millis.clamp(0, LAST_TIME));
-                assert_eq!(read.attempt, attempt.min(LAST_ATTEMPT));
+                let read = Entry::parse(line.as_bytes(), form).expect("the line is canonical").entry;
+                assert_eq!(read.at.as_millis(), millis.clamp(0, form.last_time()));
+                assert_eq!(read.attempt, attempt.min(form.last_attempt()));
             }
         }
     }
@@ -175,17 +230,18 @@ mod tests {
     fn every_flipped_bit_of_an_entry_is_detected() {
         let at = Timestamp::from_millis(1_795_253_400_123).unwrap();
         let tag = Tag::Chunk { stream: OutputStream::Stdout, after_gap: false };
-        let entry = Entry { offset: 5, length: 3, tag, attempt: 1, at };
-        let mut hash = Xxh3::new();
-        hash.update(b"abc");
-        let line = entry.line(&hash).into_bytes();
-        for place in 0..line.len() {
-            for bit in 0..8 {
-                let mut changed = line.clone();
-                changed[place] ^= 1 << bit;
-                let accepted = Entry::parse(&changed).is_some_and(|read| read.matches_bytes(b"abc"));
-                // Hexadecimal digits have two spellings; only their case differs.
-                assert!(!accepted || changed.eq_ignore_ascii_case(&line), "{place} {bit}");
+        let entry = Entry { offset: 5, position: 5, length: 3, tag, attempt: 1, at };
+        for form in [Form::Segment, Form::Single] {
+            let line = line(&entry, form, b"abc").into_bytes();
+            for place in 0..line.len() {
+                for bit in 0..8 {
+                    let mut changed = line.clone();
+                    changed[place] ^= 1 << bit;
+                    let accepted =
+                        Entry::parse(&changed, form).is_some_and(|read| read.matches_bytes(b"abc"));
+                    // Hexadecimal digits have two spellings; only their case differs.
+                    assert!(!accepted || changed.eq_ignore_ascii_case(&line), "{place} {bit}");
+                }
             }
         }
     }

@@ -12,18 +12,23 @@ fn at(millis: i64) -> Timestamp {
 struct Fixture {
     _folder: tempfile::TempDir,
     output: FileOutput,
+    limits: OutputLimits,
     id: SessionId,
 }
 
 impl Fixture {
-    fn new(limit: u64) -> Self {
+    fn new() -> Self {
+        Self::with_limits(OutputLimits::default())
+    }
+
+    fn with_limits(limits: OutputLimits) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let output = FileOutput::new(folder.path().join("sessions")).limit(limit);
-        Self { output, id: SessionId::random(), _folder: folder }
+        let output = FileOutput::new(folder.path().join("sessions"));
+        Self { output, limits, id: SessionId::random(), _folder: folder }
     }
 
     fn writer(&self) -> Box<dyn OutputWriter> {
-        self.output.writer(self.id).unwrap()
+        self.output.writer(self.id, self.limits).unwrap()
     }
 
     fn chunks(&self) -> Vec<Chunk> {
@@ -37,27 +42,46 @@ impl Fixture {
     fn file(&self, name: &str) -> std::path::PathBuf {
         self.output.folder(self.id).join(name)
     }
+
+    /// Returns the names of the files, sorted.
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.file("")).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<String> = entries.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
 }
 
 use OutputStream::{Stderr, Stdout};
 
 #[test]
 fn output_is_read_back_in_order_with_its_streams() {
-    let fixture = Fixture::new(1 << 20);
+    let fixture = Fixture::new();
     assert_eq!(fixture.output.length(fixture.id).unwrap(), OutputLength::default());
     assert_eq!(fixture.chunks(), []);
     let mut writer = fixture.writer();
     for (stream, text) in
         [(Stdout, &b"one "[..]), (Stdout, b"two\n"), (Stderr, b"three"), (Stdout, b"\xe2\x98")]
     {
-        assert_eq!(writer.append(stream, 1, at(0), text).unwrap(), Stored::Whole);
+        assert_eq!(writer.append(stream, 1, at(0), text).unwrap(), 0);
     }
     let chunks = fixture.chunks();
-    let found: Vec<_> = chunks.iter().map(|chunk| (chunk.offset, chunk.stream, chunk.bytes.len())).collect();
-    assert_eq!(found, [(0, Stdout, 8), (8, Stderr, 5), (13, Stdout, 2)]);
+    let found: Vec<_> = chunks
+        .iter()
+        .map(|chunk| (chunk.offset, chunk.stream, chunk.stream_offset, chunk.bytes.len()))
+        .collect();
+    assert_eq!(found, [(0, Stdout, 0, 8), (8, Stderr, 0, 5), (13, Stdout, 8, 2)]);
     assert_eq!(writer.length(), fixture.output.length(fixture.id).unwrap());
-    assert_eq!(fs::read(fixture.file("bytes")).unwrap(), fixture.bytes(), "`cat` shows what was printed");
-    for (name, mode) in [("bytes", 0o600), ("index", 0o600), ("", 0o700)] {
+    let [out, err] = ["000000000000-out-000000000000-first", "000000000008-err-000000000000-first"];
+    let files =
+        [format!("{out}.bytes"), format!("{out}.index"), format!("{err}.bytes"), format!("{err}.index")];
+    assert_eq!(fixture.names(), [&files[..], &["lock".to_owned()]].concat());
+    assert_eq!(
+        fs::read(fixture.file(&files[0])).unwrap(),
+        b"one two\n\xe2\x98",
+        "`cat` shows what was printed"
+    );
+    for (name, mode) in files.iter().map(|name| (name.as_str(), 0o600)).chain([("", 0o700)]) {
         let found = fs::metadata(fixture.file(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!(found, mode, "{name}");
     }
@@ -65,7 +89,7 @@ fn output_is_read_back_in_order_with_its_streams() {
 
 #[test]
 fn every_offset_and_page_size_reads_the_same_bytes() {
-    let fixture = Fixture::new(1 << 20);
+    let fixture = Fixture::new();
     let mut writer = fixture.writer();
     for (turn, size) in [1usize, 7, 2, 30, 1, 1, 64, 3].into_iter().enumerate() {
         let stream = if turn % 3 == 0 { Stderr } else { Stdout };
@@ -90,7 +114,7 @@ fn every_offset_and_page_size_reads_the_same_bytes() {
 
 #[test]
 fn appends_of_the_same_kind_join_a_chunk_for_a_second() {
-    let fixture = Fixture::new(1 << 20);
+    let fixture = Fixture::new();
     let mut writer = fixture.writer();
     for (stream, attempt, millis) in [
         (Stdout, 1, 0),
@@ -111,59 +135,8 @@ fn appends_of_the_same_kind_join_a_chunk_for_a_second() {
 }
 
 #[test]
-fn output_beyond_the_limit_is_cut_once() {
-    for limit in [0u64, 1, 5, 6, 7, 100] {
-        let fixture = Fixture::new(limit.max(1) * 64);
-        let limit = limit.max(1) * 64;
-        let mut writer = fixture.writer();
-        let text: Vec<u8> = (0..u8::MAX).cycle().take(usize::try_from(limit).unwrap() * 2).collect();
-        let mut cuts = 0;
-        for piece in text.chunks(48) {
-            match writer.append(Stdout, 1, at(0), piece).unwrap() {
-                Stored::Cut { .. } => cuts += 1,
-                Stored::Whole => assert_eq!(cuts, 0),
-                Stored::Beyond => assert_eq!(cuts, 1),
-            }
-        }
-        assert_eq!(cuts, 1);
-        assert_eq!(fixture.bytes(), text[..usize::try_from(limit).unwrap()]);
-        assert_eq!(
-            fixture.output.length(fixture.id).unwrap(),
-            OutputLength::new(limit, Some(OutputCut { attempt: 1, at: at(0) }))
-        );
-        drop(writer);
-        // The next attempt finds it cut and adds nothing, not even another mark.
-        let before = fs::read(fixture.file("index")).unwrap();
-        let mut writer = fixture.writer();
-        assert_eq!(writer.append(Stdout, 2, at(0), b"more").unwrap(), Stored::Beyond);
-        assert_eq!(fs::read(fixture.file("index")).unwrap(), before);
-    }
-}
-
-#[test]
-fn output_of_exactly_the_limit_is_not_cut() {
-    let fixture = Fixture::new(64);
-    let mut writer = fixture.writer();
-    assert_eq!(writer.append(Stdout, 1, at(0), &[7; 64]).unwrap(), Stored::Whole);
-    assert!(!writer.length().truncated());
-    assert_eq!(writer.append(Stdout, 1, at(0), &[7]).unwrap(), Stored::Cut { bytes: 0 });
-    assert!(writer.length().truncated());
-}
-
-#[test]
-fn alternating_streams_cannot_grow_the_index_without_bound() {
-    let fixture = Fixture::new(64 * 1024);
-    let mut writer = fixture.writer();
-    for turn in 0..20_000 {
-        writer.append(if turn % 2 == 0 { Stdout } else { Stderr }, 1, at(0), b"x").unwrap();
-    }
-    assert!(writer.length().truncated());
-    assert!(fs::metadata(fixture.file("index")).unwrap().len() <= 64 * 1024 * 2 + 256);
-}
-
-#[test]
 fn each_attempt_appends_after_the_last_one() {
-    let fixture = Fixture::new(1 << 20);
+    let fixture = Fixture::new();
     for attempt in 1..=3 {
         let mut writer = fixture.writer();
         writer.append(Stdout, attempt, at(0), format!("attempt {attempt}\n").as_bytes()).unwrap();
@@ -174,32 +147,34 @@ fn each_attempt_appends_after_the_last_one() {
 
 #[test]
 fn a_second_writer_is_refused() {
-    let fixture = Fixture::new(1 << 20);
+    let fixture = Fixture::new();
     let writer = fixture.writer();
-    assert!(matches!(fixture.output.writer(fixture.id), Err(OutputError::Busy { .. })));
+    assert!(matches!(fixture.output.writer(fixture.id, fixture.limits), Err(OutputError::Busy { .. })));
     drop(writer);
     fixture.writer();
 }
 
-/// Cuts both files at every length that a killed process can leave: a prefix is read back, and the next attempt appends
+/// Cuts the files at every length that a killed process can leave: a prefix is read back, and the next attempt appends
 /// directly after it.
 #[test]
 fn output_torn_by_a_crash_reads_as_a_prefix() {
-    let fixture = Fixture::new(1 << 20);
+    let fixture = Fixture::new();
     let mut writer = fixture.writer();
-    for (stream, text) in [(Stdout, "first"), (Stderr, "second"), (Stdout, "third")] {
-        writer.append(stream, 1, at(0), text.as_bytes()).unwrap();
+    for (millis, text) in [(0, "first"), (2_000, "second"), (4_000, "third")] {
+        writer.append(Stdout, 1, at(millis), text.as_bytes()).unwrap();
     }
     drop(writer);
-    let (bytes, index) = (fs::read(fixture.file("bytes")).unwrap(), fs::read(fixture.file("index")).unwrap());
+    let [bytes_name, index_name] = ["bytes", "index"].map(|ext| format!("{SEGMENT}.{ext}"));
+    let (bytes, index) =
+        (fs::read(fixture.file(&bytes_name)).unwrap(), fs::read(fixture.file(&index_name)).unwrap());
     let ends = [0usize, 5, 11, 16];
     for index_length in 0..=index.len() {
         // Bytes are written before their entry, and the system may keep either of them.
         for bytes_length in 0..=bytes.len() {
             let (index, bytes) = (&index[..index_length], &bytes[..bytes_length]);
-            for (name, content) in [("index", index), ("bytes", bytes)] {
+            for (name, content) in [(&index_name, index), (&bytes_name, bytes)] {
                 // Some file systems flush a file that is truncated and rewritten, which is slow 3,000 times.
-                fs::remove_file(fixture.file(name)).unwrap();
+                let _ = fs::remove_file(fixture.file(name));
                 fs::write(fixture.file(name), content).unwrap();
             }
             let valid = (0..=index_length / index::ENTRY).rev().find(|n| ends[*n] <= bytes_length).unwrap();
@@ -211,21 +186,45 @@ fn output_torn_by_a_crash_reads_as_a_prefix() {
     }
 }
 
+/// The segment of a short output.
+const SEGMENT: &str = "000000000000-out-000000000000-first";
+
+#[test]
+fn half_a_segment_is_ignored_and_removed() {
+    let fixture = Fixture::new();
+    fixture.writer().append(Stdout, 1, at(0), b"one").unwrap();
+    for half in ["000000000003-err-000000000000-first.bytes", "000000000003-out-000000000003-last.index"] {
+        fs::write(fixture.file(half), b"torn").unwrap();
+        assert_eq!(fixture.bytes(), b"one");
+        assert_eq!(fixture.output.length(fixture.id).unwrap().bytes, 3);
+        drop(fixture.writer());
+        assert!(!fixture.file(half).exists(), "{half}");
+    }
+    // Both files were created, and nothing was stored.
+    for ext in ["bytes", "index"] {
+        fs::write(fixture.file(&format!("000000000003-out-000000000003-last.{ext}")), b"").unwrap();
+    }
+    assert_eq!((fixture.bytes(), fixture.output.length(fixture.id).unwrap().bytes), (b"one".to_vec(), 3));
+    fixture.writer().append(Stdout, 1, at(0), b"two").unwrap();
+    assert_eq!(fixture.bytes(), b"onetwo");
+    assert_eq!(fixture.names().len(), 3, "{:?}", fixture.names());
+}
+
 #[test]
 fn damage_is_an_error_at_its_own_offset() {
-    let fixture = Fixture::new(1 << 20);
+    let fixture = Fixture::new();
     let mut writer = fixture.writer();
-    for stream in [Stdout, Stderr, Stdout, Stderr] {
-        writer.append(stream, 1, at(0), b"0123456789").unwrap();
+    for millis in [0, 2_000, 4_000, 6_000] {
+        writer.append(Stdout, 1, at(millis), b"0123456789").unwrap();
     }
     drop(writer);
-    for name in ["bytes", "index"] {
-        let good = fs::read(fixture.file(name)).unwrap();
+    for name in ["bytes", "index"].map(|ext| format!("{SEGMENT}.{ext}")) {
+        let good = fs::read(fixture.file(&name)).unwrap();
         let unit = good.len() / 4;
         for byte in 0..3 * unit {
             let mut bad = good.clone();
             bad[byte] ^= 0x01;
-            fs::write(fixture.file(name), &bad).unwrap();
+            fs::write(fixture.file(&name), &bad).unwrap();
             let mut from = 0;
             let error = loop {
                 match fixture.output.read(fixture.id, from, 1) {
@@ -241,20 +240,37 @@ fn damage_is_an_error_at_its_own_offset() {
             assert_eq!(from, start, "{name} {byte} {error:?}");
             assert!(fixture.output.read(fixture.id, start, 1).is_err());
         }
-        fs::write(fixture.file(name), &good).unwrap();
+        fs::write(fixture.file(&name), &good).unwrap();
     }
 }
 
 #[test]
-fn symbolic_links_are_not_followed() {
-    let fixture = Fixture::new(1 << 20);
+fn only_regular_files_are_opened_and_no_link_is_followed() {
+    let fixture = Fixture::new();
     let outside = tempfile::tempdir().unwrap();
-    drop(fixture.writer());
-    for name in ["bytes", "index"] {
-        fs::remove_file(fixture.file(name)).unwrap();
-        std::os::unix::fs::symlink(outside.path().join("target"), fixture.file(name)).unwrap();
-        assert!(fixture.output.writer(fixture.id).is_err(), "{name}");
-        fs::remove_file(fixture.file(name)).unwrap();
+    fixture.writer().append(Stdout, 1, at(0), b"x").unwrap();
+    for name in ["bytes", "index"].map(|ext| format!("{SEGMENT}.{ext}")) {
+        let path = fixture.file(&name);
+        let kept = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("target"), &path).unwrap();
+        assert!(fixture.output.writer(fixture.id, fixture.limits).is_err(), "{name}");
+        assert!(fixture.output.read(fixture.id, 0, 1).is_err(), "{name}");
+        fs::remove_file(&path).unwrap();
+        // Regression: opening a pipe waited for its writer.
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        assert!(fixture.output.writer(fixture.id, fixture.limits).is_err(), "{name}");
+        assert!(fixture.output.read(fixture.id, 0, 1).is_err(), "{name}");
+        assert!(fixture.output.length(fixture.id).is_err(), "{name}");
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, kept).unwrap();
     }
     fs::remove_dir_all(fixture.file("")).unwrap();
     std::os::unix::fs::symlink(
@@ -262,7 +278,7 @@ fn symbolic_links_are_not_followed() {
         fixture.file("").as_os_str().to_str().unwrap().trim_end_matches('/'),
     )
     .unwrap();
-    assert!(fixture.output.writer(fixture.id).is_err());
+    assert!(fixture.output.writer(fixture.id, fixture.limits).is_err());
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
 }
 
@@ -270,17 +286,18 @@ fn symbolic_links_are_not_followed() {
 fn in_session_folders_creates_no_session_folder() {
     let folder = tempfile::tempdir().unwrap();
     let output = FileOutput::in_session_folders(folder.path());
-    assert!(output.writer(SessionId::random()).is_err());
+    let limits = OutputLimits::default();
+    assert!(output.writer(SessionId::random(), limits).is_err());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     let id = SessionId::random();
     fs::create_dir(folder.path().join(id.to_string())).unwrap();
-    output.writer(id).unwrap().append(Stdout, 1, at(0), b"x").unwrap();
+    output.writer(id, limits).unwrap().append(Stdout, 1, at(0), b"x").unwrap();
     assert_eq!(output.length(id).unwrap().bytes, 1);
 }
 
 #[test]
 fn tail_finds_the_last_lines_of_one_or_both_streams() {
-    let fixture = Fixture::new(1 << 20);
+    let fixture = Fixture::new();
     let mut writer = fixture.writer();
     let lines: Vec<(OutputStream, String)> = (0..4000)
         .map(|n| (if n % 3 == 0 { Stderr } else { Stdout }, format!("line {n} {}\n", "x".repeat(n % 90))))
@@ -299,7 +316,8 @@ fn tail_finds_the_last_lines_of_one_or_both_streams() {
                 own.push("open end".to_owned());
             }
             for wanted in [0, 1, 2, 10, 1000, own.len() - 1, own.len(), own.len() + 5] {
-                let from = fixture.output.tail(fixture.id, wanted as u64, of).unwrap();
+                let filter = of.map_or(OutputFilter::new(), |of| OutputFilter::new().stream(of));
+                let from = fixture.output.tail(fixture.id, wanted as u64, filter).unwrap();
                 let chunks = fixture.output.read(fixture.id, from, usize::MAX).unwrap().chunks;
                 let shown: Vec<u8> = chunks
                     .into_iter()
@@ -317,7 +335,7 @@ fn tail_finds_the_last_lines_of_one_or_both_streams() {
 /// A reader next to a writer that grows its chunks sees only prefixes, and everything at the end.
 #[test]
 fn a_concurrent_reader_sees_only_prefixes() {
-    let fixture = Fixture::new(1 << 24);
+    let fixture = Fixture::new();
     let text: Vec<u8> = (0..400_000u32).flat_map(u32::to_le_bytes).collect();
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -336,4 +354,187 @@ fn a_concurrent_reader_sees_only_prefixes() {
             }
         }
     });
+}
+
+/// Limits that tests reach: the first 100 KiB, of each attempt 10 KiB, and the last 64 KiB.
+const SMALL: OutputLimits = OutputLimits::small(100 * 1024, 10 * 1024, 64 * 1024);
+
+/// Returns the byte of a stream at an offset in it: bytes in the wrong place show.
+fn byte_at(stream: OutputStream, offset: u64) -> u8 {
+    let [a, b, ..] = (offset / 251).to_le_bytes();
+    (offset % 251) as u8 ^ a.wrapping_mul(31) ^ b.wrapping_mul(17) ^ u8::from(stream == Stderr)
+}
+
+/// Appends bytes of both streams in pieces of irregular sizes. Returns the end of each stream.
+fn append_much(writer: &mut dyn OutputWriter, attempt: u32, ends: &mut [u64; 2], bytes: u64) -> u64 {
+    let (mut appended, mut removed) = (0, 0);
+    while appended < bytes {
+        let stream = if appended % 5 == 0 { Stderr } else { Stdout };
+        let end = &mut ends[stream.place()];
+        let size = 1 + (*end * 7 + appended) % 9_973;
+        let piece: Vec<u8> = (*end..*end + size).map(|offset| byte_at(stream, offset)).collect();
+        removed += writer.append(stream, attempt, at(0), &piece).unwrap();
+        *end += size;
+        appended += size;
+    }
+    removed
+}
+
+#[test]
+fn both_ends_and_the_start_of_each_attempt_are_kept() {
+    let fixture = Fixture::with_limits(SMALL);
+    let (mut ends, mut starts, mut removed) = ([0; 2], Vec::new(), 0);
+    for attempt in 1..=4 {
+        // A writer for each attempt, as after a crash.
+        let mut writer = fixture.writer();
+        starts.push(ends);
+        removed += append_much(&mut *writer, attempt, &mut ends, 1_000_000);
+        assert_eq!(writer.length().bytes, ends[0] + ends[1]);
+    }
+    assert_eq!(fixture.output.length(fixture.id).unwrap(), OutputLength::new(ends[0] + ends[1], None));
+    let mut kept = [Vec::new(), Vec::new()];
+    let mut next = 0;
+    for chunk in fixture.chunks() {
+        assert!(chunk.offset >= next, "ascending");
+        next = chunk.end();
+        for (offset, byte) in (chunk.stream_offset..).zip(&chunk.bytes) {
+            assert_eq!(*byte, byte_at(chunk.stream, offset), "{:?} {offset}", chunk.stream);
+        }
+        kept[chunk.stream.place()].push((chunk.stream_offset, chunk.stream_end()));
+    }
+    let mut missing = 0;
+    for (stream, kept) in kept.iter().enumerate() {
+        let end = ends[stream];
+        let is_kept = |offset: u64| kept.iter().any(|(from, to)| (*from..*to).contains(&offset));
+        let mut wanted = vec![0..SMALL.first(), end - 64 * 1024..end];
+        wanted.extend(starts.iter().map(|starts| starts[stream]..starts[stream] + SMALL.first_of_attempt()));
+        for range in wanted {
+            assert!(range.clone().all(is_kept), "{range:?}");
+        }
+        let sum: u64 = kept.iter().map(|(from, to)| to - from).sum();
+        // The start, the start of each attempt, the end, and two segments.
+        assert!(sum <= 100 * 1024 + 4 * 10 * 1024 + 3 * 64 * 1024, "{sum}");
+        missing += end - sum;
+    }
+    assert_eq!(removed, missing, "what was removed is counted");
+}
+
+/// A reader that is overtaken sees from the offsets how much it missed, of each stream.
+#[test]
+fn an_overtaken_reader_continues_after_the_gap() {
+    let fixture = Fixture::with_limits(SMALL);
+    let (mut ends, mut writer) = ([0; 2], fixture.writer());
+    append_much(&mut *writer, 1, &mut ends, 800_000);
+    let before = fixture.chunks();
+    let last = before.last().unwrap();
+    let mut seen = [0; 2];
+    for chunk in &before {
+        seen[chunk.stream.place()] = chunk.stream_end();
+    }
+    append_much(&mut *writer, 1, &mut ends, 3_000_000);
+    let after = fixture.output.read(fixture.id, last.end(), usize::MAX).unwrap().chunks;
+    assert!(after[0].offset > last.end());
+    let (mut missed, mut shown) = (0, 0);
+    for chunk in &after {
+        let seen = &mut seen[chunk.stream.place()];
+        missed += chunk.stream_offset - *seen;
+        *seen = chunk.stream_end();
+        shown += chunk.bytes.len() as u64;
+    }
+    assert_eq!(last.end() + missed + shown, ends[0] + ends[1]);
+    // Backwards, over the gap.
+    let from = fixture.output.tail(fixture.id, 1, OutputFilter::new().attempt(2)).unwrap();
+    assert_eq!(from, 0, "no such attempt");
+}
+
+#[test]
+fn a_missing_segment_of_the_end_is_damage() {
+    let fixture = Fixture::with_limits(SMALL);
+    let (mut ends, mut writer) = ([0; 2], fixture.writer());
+    append_much(&mut *writer, 1, &mut ends, 1_000_000);
+    drop(writer);
+    let last: Vec<String> = fixture
+        .names()
+        .into_iter()
+        .filter(|name| name.contains("-out-") && name.ends_with("-last.index"))
+        .collect();
+    assert!(last.len() >= 3 && fixture.output.read(fixture.id, 0, usize::MAX).is_ok());
+    let offset = u64::from_str_radix(last[1].split('-').next().unwrap(), 16).unwrap();
+    fs::remove_file(fixture.file(&last[1])).unwrap();
+    let error = fixture.output.read(fixture.id, 0, usize::MAX).map(drop).unwrap_err();
+    assert!(matches!(error, OutputError::Damaged { offset: found, .. } if found <= offset), "{error}");
+}
+
+#[test]
+fn restored_output_has_its_offsets_and_gaps() {
+    let (from, to) = (Fixture::with_limits(SMALL), Fixture::with_limits(OutputLimits::RESTORE));
+    let (mut ends, mut writer) = ([0; 2], from.writer());
+    append_much(&mut *writer, 1, &mut ends, 1_000_000);
+    drop(writer);
+    let mut writer = to.writer();
+    for chunk in from.chunks() {
+        writer.restore(&chunk).unwrap();
+    }
+    let places = |chunks: Vec<Chunk>| -> Vec<(OutputStream, u64, u64)> {
+        let bytes = |chunk: Chunk| {
+            (chunk.offset..)
+                .zip(chunk.stream_offset..)
+                .take(chunk.bytes.len())
+                .map(move |(a, b)| (chunk.stream, a, b))
+                .collect::<Vec<_>>()
+        };
+        chunks.into_iter().flat_map(bytes).collect()
+    };
+    assert!(places(from.chunks()) == places(to.chunks()));
+    assert_eq!(from.bytes(), to.bytes());
+    writer.restore_cut(OutputCut { attempt: 1, at: at(9) }).unwrap();
+    let cut = Some(OutputCut { attempt: 1, at: at(9) });
+    assert_eq!(to.output.length(to.id).unwrap(), OutputLength::new(ends[0] + ends[1], cut));
+    drop(writer);
+    let mut writer = to.writer();
+    assert_eq!(writer.length().cut, cut);
+    writer.append(Stderr, 2, at(10), b"more").unwrap();
+    let last = to.chunks().pop().unwrap();
+    assert_eq!((last.bytes.as_slice(), last.attempt), (&b"more"[..], 2));
+    assert_eq!(to.output.length(to.id).unwrap().cut, None);
+}
+
+/// Two files, as before there were segments.
+#[test]
+fn output_of_an_older_version_is_read_and_continued() {
+    let fixture = Fixture::new();
+    fs::create_dir_all(fixture.file("")).unwrap();
+    fs::write(fixture.file("bytes"), b"compiling\nok\nstray\nagain, and this time with more than there is ")
+        .unwrap();
+    let index = "\
+        0000000000000 000013 out 0000001 1795253400123 e73698e18d77a0d6\n\
+        0000000000013 000006 err 0000001 1795253400456 6e23cb977f6fa804\n\
+        0000000000019 000045 OUT 0000002 1795253402000 52d1cf1280969b6a\n\
+        0000000000064 000000 cut 0000002 1795253402000 b33a7de64442d6e9\n";
+    fs::write(fixture.file("index"), index).unwrap();
+    let length = fixture.output.length(fixture.id).unwrap();
+    assert_eq!(length, OutputLength::new(64, Some(OutputCut { attempt: 2, at: at(2000) })));
+    let mut writer = fixture.writer();
+    assert_eq!(writer.length(), length);
+    writer.append(Stderr, 3, at(3000), b"new\n").unwrap();
+    writer.append(Stdout, 3, at(3000), b"newer\n").unwrap();
+    let found: Vec<_> = fixture
+        .chunks()
+        .iter()
+        .map(|chunk| (chunk.offset, chunk.stream, chunk.stream_offset, chunk.after_gap, chunk.bytes.len()))
+        .collect();
+    let expected = [
+        (0, Stdout, 0, false, 13),
+        (13, Stderr, 0, false, 6),
+        (19, Stdout, 13, true, 45),
+        (64, Stderr, 6, true, 4),
+        (68, Stdout, 58, true, 6),
+    ];
+    assert_eq!(found, expected);
+    for from in 0..74 {
+        let chunks = fixture.output.read(fixture.id, from, usize::MAX).unwrap().chunks;
+        assert_eq!(chunks.iter().map(|chunk| chunk.bytes.len() as u64).sum::<u64>(), 74 - from, "{from}");
+        assert_eq!(chunks.last().map(Chunk::stream_end), Some(64), "{from}");
+    }
+    assert_eq!(fixture.output.length(fixture.id).unwrap(), OutputLength::new(74, None));
 }

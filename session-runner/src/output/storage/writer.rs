@@ -1,36 +1,70 @@
-//! Appends to the two files of a session's output: first the bytes, then the entry that makes them valid.
+//! Appends to the segments of a session's output: first the bytes, then the entry that makes them valid.
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::fs::TryLockError;
+use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use session_core::Timestamp;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::files::Files;
-use super::index::{CHUNK, ENTRY, Entry, Tag};
-use super::{OutputCut, OutputError, OutputLength, OutputStream, OutputWriter, Stored};
+use super::folder::{Access, Folder};
+use super::index::{CHUNK, ENTRY, Entry, MAX_OFFSET, Tag};
+use super::segment::{Part, Segment, SegmentName};
+use super::{Chunk, OutputCut, OutputError, OutputLength, OutputLimits, OutputStream, OutputWriter};
 
 /// Output that arrives later than this after the first byte of a chunk begins a new chunk with its own time.
 const JOIN_WINDOW: Duration = Duration::from_secs(1);
-/// Bounds the index together with the bytes: it has room for chunks of this average size.
+/// Bounds an index together with the bytes: a segment has room for chunks of this average size.
 const AVERAGE_CHUNK_BYTES: u64 = 32;
+/// Maximum bytes of a segment.
+const SEGMENT: u64 = 8 * 1024 * 1024;
+/// The number of segments into which the last bytes of a stream are divided. The oldest is removed as a whole, and the
+/// newest grows meanwhile: up to two of them are kept beyond the limit.
+const PARTS_OF_LAST: u64 = 8;
+/// Maximum segments for the last bytes of a stream. Only losses, each of which begins a segment, make more of them than
+/// the limit needs.
+const MAX_LAST_SEGMENTS: usize = 64;
 
 /// The single writer of a session's output.
 #[derive(Debug)]
 pub(crate) struct FileWriter {
-    files: Files,
-    limit: u64,
-    /// The offset after the last valid byte.
+    folder: Folder,
+    /// Locked.
+    _lock: File,
+    limits: OutputLimits,
+    length: OutputLength,
+    streams: [Stream; 2],
+}
+
+/// One stream of the output.
+#[derive(Debug, Default)]
+struct Stream {
+    /// The offset in the stream after its last byte.
     end: u64,
-    /// The number of entries.
-    entries: u64,
-    /// The last chunk, while it may grow.
-    open: Option<OpenChunk>,
-    cut: Option<OutputCut>,
+    /// The attempt of the last byte, and the offset in the stream at which that attempt began.
+    attempt: u32,
+    attempt_start: u64,
+    /// All segments, ascending, each with the offset in the stream after its last byte.
+    segments: VecDeque<(SegmentName, u64)>,
+    /// The files of the last segment, while it may grow.
+    open: Option<OpenSegment>,
     /// `true` if output since the last entry could not be stored.
     gap: bool,
+}
+
+#[derive(Debug)]
+struct OpenSegment {
+    name: SegmentName,
+    files: Segment,
+    /// Bytes in it.
+    length: u64,
+    /// The number of its entries.
+    entries: u64,
+    /// The last chunk, while it may grow.
+    chunk: Option<OpenChunk>,
 }
 
 struct OpenChunk {
@@ -46,68 +80,203 @@ impl fmt::Debug for OpenChunk {
 }
 
 impl FileWriter {
-    /// Opens the files at the last valid entry, and cuts what a crash left after it.
-    pub(crate) fn open(files: Files, limit: u64) -> Result<Self, OutputError> {
-        match files.index.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(OutputError::Busy { id: files.id }),
-            Err(TryLockError::Error(error)) => {
-                return Err(OutputError::io("lock", files.path("index"))(error));
-            }
+    /// Opens the last segments at their last valid entries, and cuts what a crash left after them.
+    pub(crate) fn open(folder: Folder, limits: OutputLimits) -> Result<Self, OutputError> {
+        let lock = folder.lock()?;
+        let listing = folder.list()?;
+        for half in &listing.halves {
+            folder.remove_file(half)?;
         }
-        let last = files.last()?;
-        let entries = last.map_or(0, |(position, _)| position + 1);
-        let end = last.map_or(0, |(_, entry)| entry.end());
-        let cut = last.and_then(|(_, entry)| entry.cut());
-        files.index.set_len(entries * ENTRY as u64).map_err(OutputError::io("cut", files.path("index")))?;
-        files.bytes.set_len(end).map_err(OutputError::io("cut", files.path("bytes")))?;
-        Ok(Self { files, limit, end, entries, open: None, cut, gap: false })
+        let (length, streams) = Default::default();
+        let mut writer = Self { folder, _lock: lock, limits, length, streams };
+        if listing.has_single {
+            writer.continue_single()?;
+        }
+        for name in listing.segments {
+            writer.add_segment(name)?;
+        }
+        for open in writer.streams.iter().filter_map(|stream| stream.open.as_ref()) {
+            let Segment { bytes, index, .. } = &open.files;
+            index.set_len(open.entries * ENTRY as u64).map_err(open.files.error("cut"))?;
+            bytes.set_len(open.length).map_err(open.files.error("cut"))?;
+        }
+        Ok(writer)
     }
 
-    /// Stores at most one chunk. The caller has checked the `room` for it.
-    fn store(
-        &mut self,
-        stream: OutputStream,
-        attempt: u32,
-        at: Timestamp,
-        bytes: &[u8],
-    ) -> Result<(), OutputError> {
-        let length = bytes.len() as u64;
-        let grows = self.open.as_ref().is_some_and(|open| {
-            let same = matches!(open.entry.tag, Tag::Chunk { stream: before, .. } if before == stream);
-            same && !self.gap
-                && open.entry.attempt == attempt
-                && open.entry.length + length <= CHUNK
-                && at.since(open.entry.at) < JOIN_WINDOW
-        });
-        let mut open = self.open.take().filter(|_| grows).unwrap_or_else(|| {
-            let tag = Tag::Chunk { stream, after_gap: self.gap };
-            OpenChunk { entry: Entry { offset: self.end, length: 0, tag, attempt, at }, hash: Xxh3::new() }
-        });
-        self.files
-            .bytes
-            .write_all_at(bytes, self.end)
-            .map_err(OutputError::io("write", self.files.path("bytes")))?;
-        open.entry.length += length;
-        open.hash.update(bytes);
-        let position = if grows { self.entries.saturating_sub(1) } else { self.entries };
-        self.write_entry(position, &open)?;
-        self.entries = position + 1;
-        self.end += length;
-        self.gap = false;
-        self.open = Some(open);
+    /// Begins after what an older version stored.
+    fn continue_single(&mut self) -> Result<(), OutputError> {
+        let Some(single) = self.folder.single()? else { return Ok(()) };
+        let Some((last, entry)) = single.last()? else { return Ok(()) };
+        entry.extend(&mut self.length);
+        for number in 0..=last {
+            if let Some(Entry { tag: Tag::Chunk { stream, .. }, length, .. }) =
+                single.entry(number)?.map(|read| read.entry)
+            {
+                self.stream(stream).end += length;
+            }
+        }
+        let is_cut = self.length.cut.is_some();
+        for stream in &mut self.streams {
+            stream.gap = is_cut;
+        }
         Ok(())
     }
 
-    fn write_entry(&self, position: u64, open: &OpenChunk) -> Result<(), OutputError> {
-        self.files
-            .index
-            .write_all_at(open.entry.line(&open.hash).as_bytes(), position * ENTRY as u64)
-            .map_err(OutputError::io("write", self.files.path("index")))
+    /// Adds the next segment of its stream; an older one than that is complete.
+    fn add_segment(&mut self, name: SegmentName) -> Result<(), OutputError> {
+        let Some(files) = self.folder.segment(&name, Access::Write)? else { return Ok(()) };
+        let Some((last, entry)) = files.last()? else {
+            // Created by a process that died before it stored anything.
+            return self.folder.remove(&name);
+        };
+        let (length, entries) = (entry.position + entry.length, last + 1);
+        let stream = self.stream(name.stream);
+        stream.end = name.stream_offset + length;
+        stream.segments.push_back((name, stream.end));
+        stream.open = Some(OpenSegment { name, files, length, entries, chunk: None });
+        entry.extend(&mut self.length);
+        Ok(())
     }
 
-    fn room(&self) -> u64 {
-        if self.entries > self.limit / AVERAGE_CHUNK_BYTES { 0 } else { self.limit.saturating_sub(self.end) }
+    fn stream(&mut self, stream: OutputStream) -> &mut Stream {
+        let [stdout, stderr] = &mut self.streams;
+        match stream {
+            OutputStream::Stdout => stdout,
+            OutputStream::Stderr => stderr,
+        }
+    }
+
+    /// Stores at most one chunk. Returns its length, and the number of bytes that were removed for it.
+    fn store(
+        &mut self,
+        of: OutputStream,
+        attempt: u32,
+        at: Timestamp,
+        bytes: &[u8],
+    ) -> Result<(u64, u64), OutputError> {
+        let (limits, end) = (self.limits, self.length.bytes);
+        let stream = self.stream(of);
+        let (part, room) = stream.part(&limits);
+        let piece = bytes.get(..usize::try_from(room.min(CHUNK)).unwrap_or(usize::MAX)).unwrap_or(bytes);
+        let length = piece.len() as u64;
+        let removed = self.make_room(of, part, length)?;
+        let stream = self.stream(of);
+        let after_gap = stream.gap;
+        let Some(open) = &mut stream.open else { return Ok((0, removed)) };
+        let begin = || {
+            let tag = Tag::Chunk { stream: of, after_gap };
+            OpenChunk {
+                entry: Entry { offset: end, position: open.length, length: 0, tag, attempt, at },
+                hash: Xxh3::new(),
+            }
+        };
+        let grown = open.chunk.take().filter(|chunk| {
+            chunk.entry.end() == end
+                && !after_gap
+                && chunk.entry.attempt == attempt
+                && chunk.entry.length + length <= CHUNK
+                && at.since(chunk.entry.at) < JOIN_WINDOW
+        });
+        let number = if grown.is_some() { open.entries.saturating_sub(1) } else { open.entries };
+        let mut chunk = grown.unwrap_or_else(begin);
+        open.files.bytes.write_all_at(piece, open.length).map_err(open.files.error("write"))?;
+        chunk.entry.length += length;
+        chunk.hash.update(piece);
+        open.write_entry(number, &chunk)?;
+        open.entries = number + 1;
+        open.length += length;
+        open.chunk = Some(chunk);
+        stream.end += length;
+        stream.gap = false;
+        self.length = OutputLength::new(end + length, None);
+        if let Some((_, segment_end)) = self.stream(of).segments.back_mut() {
+            *segment_end += length;
+        }
+        Ok((length, removed))
+    }
+
+    /// Makes the open segment of a stream one that can take so many bytes. Returns the number of bytes that were removed
+    /// for a new one.
+    fn make_room(&mut self, of: OutputStream, part: Part, length: u64) -> Result<u64, OutputError> {
+        let (end, limits) = (self.length.bytes, self.limits);
+        let size = match part {
+            Part::First => SEGMENT,
+            Part::Last => (limits.last(of) / PARTS_OF_LAST).clamp(CHUNK, SEGMENT),
+        };
+        let stream = self.stream(of);
+        let fits = stream.open.as_ref().is_some_and(|open| {
+            open.name.part == part
+                && open.name.stream_offset + open.length == stream.end
+                && open.length + length <= size
+                && open.entries < size / AVERAGE_CHUNK_BYTES
+        });
+        if fits {
+            return Ok(0);
+        }
+        let name = SegmentName { offset: end, stream: of, stream_offset: stream.end, part };
+        let files = self.folder.create(&name)?;
+        let stream = self.stream(of);
+        stream.segments.push_back((name, name.stream_offset));
+        stream.open = Some(OpenSegment { name, files, length: 0, entries: 0, chunk: None });
+        Ok(self.remove_oldest(of))
+    }
+
+    /// Removes the oldest segments that need not be kept. Returns the number of their bytes.
+    fn remove_oldest(&mut self, of: OutputStream) -> u64 {
+        let keep = self.limits.last(of);
+        let mut removed = 0;
+        loop {
+            let stream = self.stream(of);
+            let is_last = |(name, _): &&(SegmentName, u64)| name.part == Part::Last;
+            let number = stream.segments.iter().filter(is_last).count();
+            let Some(place) = stream.segments.iter().position(|segment| is_last(&segment)) else { break };
+            let Some((name, end)) = stream.segments.get(place).copied() else { break };
+            if number <= 1 || (stream.end - end < keep && number <= MAX_LAST_SEGMENTS) {
+                break;
+            }
+            if self.folder.remove(&name).is_err() {
+                // Tried again with the next segment: keeping too much loses nothing.
+                break;
+            }
+            self.stream(of).segments.remove(place);
+            removed += end - name.stream_offset;
+        }
+        removed
+    }
+
+    /// Counts bytes that could not be stored.
+    fn lose(&mut self, of: OutputStream, bytes: u64) {
+        self.length.bytes += bytes;
+        let stream = self.stream(of);
+        stream.end += bytes;
+        stream.gap = true;
+    }
+}
+
+impl Stream {
+    fn begin_attempt(&mut self, attempt: u32) {
+        if self.attempt != attempt {
+            (self.attempt, self.attempt_start) = (attempt, self.end);
+        }
+    }
+
+    /// Returns the part that the next byte belongs to, and how many bytes belong to it at least.
+    fn part(&self, limits: &OutputLimits) -> (Part, u64) {
+        let first = limits.first().max(self.attempt_start.saturating_add(limits.first_of_attempt()));
+        match first.checked_sub(self.end) {
+            Some(room @ 1..) => (Part::First, room),
+            Some(0) | None => (Part::Last, u64::MAX),
+        }
+    }
+}
+
+impl OpenSegment {
+    fn write_entry(&self, number: u64, chunk: &OpenChunk) -> Result<(), OutputError> {
+        let line = chunk.entry.line(&chunk.hash);
+        self.files
+            .index
+            .write_all_at(line.as_bytes(), number * ENTRY as u64)
+            .map_err(self.files.error("write"))
     }
 }
 
@@ -118,114 +287,120 @@ impl OutputWriter for FileWriter {
         attempt: u32,
         at: Timestamp,
         bytes: &[u8],
-    ) -> Result<Stored, OutputError> {
-        let mut stored = 0;
-        while let Some(rest) = bytes.get(stored..).filter(|rest| !rest.is_empty()) {
-            if self.cut.is_some() {
-                return Ok(if stored == 0 { Stored::Beyond } else { Stored::Cut { bytes: stored } });
-            }
-            let room = self.room().min(CHUNK);
-            let next = rest.get(..usize::try_from(room).unwrap_or(usize::MAX)).unwrap_or(rest);
-            let done = match room {
-                0 => self.cut(OutputCut { attempt, at }),
-                _ => self.store(stream, attempt, at, next),
-            };
-            if let Err(error) = done {
-                self.gap = true;
-                return Err(error);
-            }
-            stored += if room == 0 { 0 } else { next.len() };
-            if self.cut.is_some() {
-                return Ok(Stored::Cut { bytes: stored });
+    ) -> Result<u64, OutputError> {
+        self.stream(stream).begin_attempt(attempt);
+        let (mut rest, mut removed) = (bytes, 0);
+        while !rest.is_empty() {
+            match self.store(stream, attempt, at, rest) {
+                Ok((length, of_segments)) => {
+                    rest = rest.get(usize::try_from(length).unwrap_or(usize::MAX)..).unwrap_or_default();
+                    removed += of_segments;
+                }
+                Err(error) => {
+                    self.lose(stream, rest.len() as u64);
+                    return Err(error);
+                }
             }
         }
-        Ok(Stored::Whole)
+        Ok(removed)
     }
 
-    fn gap(&mut self) {
-        self.gap = true;
+    fn restore(&mut self, chunk: &Chunk) -> Result<(), OutputError> {
+        if chunk.end() > MAX_OFFSET {
+            let error = io::Error::new(io::ErrorKind::InvalidData, "its offset is too high");
+            return Err(OutputError::io("restore output to", self.folder.path())(error));
+        }
+        self.length.bytes = self.length.bytes.max(chunk.offset);
+        let stream = self.stream(chunk.stream);
+        stream.end = stream.end.max(chunk.stream_offset);
+        stream.gap |= chunk.after_gap;
+        self.append(chunk.stream, chunk.attempt, chunk.at, &chunk.bytes).map(drop)
     }
 
-    fn cut(&mut self, cut: OutputCut) -> Result<(), OutputError> {
+    fn restore_cut(&mut self, cut: OutputCut) -> Result<(), OutputError> {
         let OutputCut { attempt, at } = cut;
-        let entry = Entry { offset: self.end, length: 0, tag: Tag::Cut, attempt, at };
-        self.write_entry(self.entries, &OpenChunk { entry, hash: Xxh3::new() })?;
-        self.entries += 1;
-        self.open = None;
-        self.cut = Some(cut);
+        let (of, limits) = (OutputStream::Stdout, self.limits);
+        let (part, _) = self.stream(of).part(&limits);
+        self.make_room(of, part, 0)?;
+        let end = self.length.bytes;
+        let stream = self.stream(of);
+        if let Some(open) = &mut stream.open {
+            let entry = Entry { offset: end, position: open.length, length: 0, tag: Tag::Cut, attempt, at };
+            open.write_entry(open.entries, &OpenChunk { entry, hash: Xxh3::new() })?;
+            open.entries += 1;
+            open.chunk = None;
+        }
+        for stream in &mut self.streams {
+            stream.gap = true;
+        }
+        self.length.cut = Some(cut);
         Ok(())
     }
 
     fn length(&self) -> OutputLength {
-        OutputLength { bytes: self.end, cut: self.cut }
+        self.length
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
-
     use super::*;
     use crate::{FileOutput, OutputStorage};
     use session_core::SessionId;
 
+    fn open(output: &FileOutput, root: &std::path::Path, id: SessionId) -> FileWriter {
+        drop(output.writer(id, OutputLimits::default()).unwrap());
+        let folder = Folder::open(root, id, Access::Write, true).unwrap();
+        FileWriter::open(folder, OutputLimits::default()).unwrap()
+    }
+
+    /// A failed write, as on a full disk, is counted in the offsets and marked as a gap.
     #[test]
-    fn a_failed_write_is_marked_as_a_gap() {
-        let folder = tempfile::tempdir().unwrap();
-        let (output, id) = (FileOutput::new(folder.path()), SessionId::random());
-        drop(output.writer(id).unwrap());
+    fn a_failed_write_is_counted_and_marked() {
         let at = Timestamp::from_millis(1_795_253_400_000).unwrap();
-        let open =
-            |name: &str| File::options().read(true).write(true).open(output.folder(id).join(name)).unwrap();
         for broken in ["bytes", "index"] {
-            let files = Files { id, bytes: open("bytes"), index: open("index"), folder: output.folder(id) };
-            let mut writer = FileWriter::open(files, 1 << 20).unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let (output, id) = (FileOutput::new(folder.path()), SessionId::random());
+            let mut writer = open(&output, folder.path(), id);
             writer.append(OutputStream::Stdout, 1, at, b"before ").unwrap();
-            // A file that cannot be written, as on a full disk.
-            let replace = |writer: &mut FileWriter, file: File| match broken {
-                "bytes" => std::mem::replace(&mut writer.files.bytes, file),
-                _ => std::mem::replace(&mut writer.files.index, file),
-            };
-            let kept = replace(&mut writer, File::open("/dev/null").unwrap());
-            for _ in 0..3 {
-                assert!(writer.append(OutputStream::Stdout, 1, at, b"lost ").is_err());
-            }
-            replace(&mut writer, kept);
+            let files = &mut writer.streams[0].open.as_mut().unwrap().files;
+            let file = if broken == "bytes" { &mut files.bytes } else { &mut files.index };
+            *file = File::open("/dev/null").unwrap();
+            assert!(writer.append(OutputStream::Stdout, 1, at, b"lost ").is_err());
+            writer.append(OutputStream::Stderr, 1, at, b"other ").unwrap();
             writer.append(OutputStream::Stdout, 1, at, b"after ").unwrap();
             writer.append(OutputStream::Stdout, 1, at, b"that ").unwrap();
+            let chunks = output.read(id, 0, usize::MAX).unwrap().chunks;
+            let found: Vec<_> = chunks
+                .iter()
+                .map(|chunk| (chunk.offset, chunk.after_gap, std::str::from_utf8(&chunk.bytes).unwrap()))
+                .collect();
+            assert_eq!(
+                found,
+                [(0, false, "before "), (12, false, "other "), (18, true, "after that ")],
+                "{broken}"
+            );
+            assert_eq!(writer.length().bytes, 29);
         }
-        let chunks = output.read(id, 0, usize::MAX).unwrap().chunks;
-        let found: Vec<_> = chunks
-            .iter()
-            .map(|chunk| (chunk.after_gap, std::str::from_utf8(&chunk.bytes).unwrap()))
-            .collect();
-        assert_eq!(
-            found,
-            [(false, "before "), (true, "after that "), (false, "before "), (true, "after that ")]
-        );
     }
 
     /// Compares the example on the page that describes the format with what the code writes.
     #[test]
     fn the_documented_example_matches_what_is_written() {
         let folder = tempfile::tempdir().unwrap();
-        let (output, id) = (FileOutput::new(folder.path()).limit(64), SessionId::random());
+        let (output, id) = (FileOutput::new(folder.path()), SessionId::random());
         let at = |millis: i64| Timestamp::from_millis(1_795_253_400_000 + millis).unwrap();
-        let mut writer = output.writer(id).unwrap();
+        let mut writer = open(&output, folder.path(), id);
         writer.append(OutputStream::Stdout, 1, at(123), b"compiling\n").unwrap();
         writer.append(OutputStream::Stdout, 1, at(456), b"ok\n").unwrap();
         writer.append(OutputStream::Stderr, 1, at(456), b"stray\n").unwrap();
-        drop(writer);
-        let open =
-            |name: &str| File::options().read(true).write(true).open(output.folder(id).join(name)).unwrap();
-        let files = Files { id, bytes: open("bytes"), index: open("index"), folder: output.folder(id) };
-        let mut writer = FileWriter::open(files, 64).unwrap();
-        writer.gap = true;
-        let last = b"again, and this time with more than there is room for\n";
-        writer.append(OutputStream::Stdout, 2, at(2000), last).unwrap();
-        let index = std::fs::read_to_string(output.folder(id).join("index")).unwrap();
+        writer.append(OutputStream::Stdout, 2, at(2000), b"again\n").unwrap();
         let page =
             std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/output.md")).unwrap();
-        assert!(page.contains(&format!("```\n{index}```")), "{index}");
+        let folder = output.folder(id);
+        for name in ["000000000000-out-000000000000-first", "00000000000d-err-000000000000-first"] {
+            let index = std::fs::read_to_string(folder.join(format!("{name}.index"))).unwrap();
+            assert!(page.contains(&format!("`{name}.index`\n\n```\n{index}```")), "{name}\n{index}");
+        }
     }
 }

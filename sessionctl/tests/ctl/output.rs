@@ -1,0 +1,89 @@
+//! Output that is kept, the order of both outputs, and selections of `logs`.
+
+use serde_json::Value;
+
+use crate::support::{Fixture, Ran, eventually};
+use crate::terminal::on_terminal;
+
+const MIB: usize = 1024 * 1024;
+
+/// Regression: the first 64 MiB were kept, and the error in the last line was lost.
+#[test]
+fn both_ends_of_long_output_are_kept() {
+    let fixture = Fixture::new();
+    // Chunks of at most 64 KiB with the error between and after them.
+    let script = "head -c 11000000 /dev/zero | tr '\\0' x; echo the first error >&2; \
+        head -c 11000000 /dev/zero | tr '\\0' y; echo the last line; echo the error >&2; exit 3";
+    let output = fixture.command(["run", "--keep", "1MiB", "--", "sh", "-c", script]).output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(3), 22_000_014), "all of it is passed on");
+    let logs = fixture.command(["logs", "@last"]).output().unwrap();
+    assert_eq!(logs.status.code(), Some(0));
+    let (kept, stderr) = (logs.stdout, String::from_utf8(logs.stderr).unwrap());
+    assert!((9 * MIB..11 * MIB).contains(&kept.len()), "{}", kept.len());
+    assert!(kept[..8 * MIB].iter().all(|byte| *byte == b'x'));
+    let stdout = fixture.ctl(["logs", "@last", "--stdout"]).exits(0).stdout;
+    assert!(stdout.ends_with("the last line\n"));
+    assert!(stderr.contains(" MiB of stdout not kept]"), "{stderr}");
+    let errors = fixture.ctl(["logs", "@last", "--stderr"]).exits(0);
+    assert_eq!((errors.stdout.as_str(), errors.stderr.as_str()), ("the first error\nthe error\n", ""));
+    assert_eq!(fixture.ctl(["logs", "@last", "--stderr", "--tail", "1"]).exits(0).stdout, "the error\n");
+
+    // Offsets count all bytes that were printed.
+    let lines = fixture.ctl(["logs", "@last", "--json"]).exits(0).stdout;
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let missing: u64 = lines.iter().filter_map(|line| line["missing"].as_u64()).sum();
+    assert_eq!(missing, (22_000_014 + 26 - kept.len()) as u64);
+    let last = lines.last().unwrap();
+    let length = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, last["base64"].as_str().unwrap());
+    assert_eq!(last["offset"].as_u64().unwrap() + length.unwrap().len() as u64, 22_000_014 + 26);
+    let why = fixture.ctl(["why", "@last"]).exits(0).stdout;
+    assert!(why.contains("of the output not kept"), "{why}");
+}
+
+/// Regression: `o1 … o6 e1 … e6`.
+#[test]
+fn merged_output_has_its_exact_order() {
+    let fixture = Fixture::new();
+    let script = "for i in 1 2 3 4 5 6; do echo o$i; echo e$i >&2; done";
+    let expected = "o1\ne1\no2\ne2\no3\ne3\no4\ne4\no5\ne5\no6\ne6\n";
+    let is_merged = |ran: Ran| {
+        assert_eq!(ran.exits(0).stdout, expected);
+        assert_eq!(fixture.ctl(["logs", "@last", "--stdout"]).exits(0).stdout, expected);
+    };
+    for _ in 0..10 {
+        is_merged(fixture.ctl(["run", "--merge", "--name", "order", "--", "sh", "-c", script]));
+    }
+    is_merged(fixture.ctl(["retry", "order"]));
+    // The pipe ends with its reader, as without it.
+    let mut command = fixture.command(["run", "--merge", "-q", "--", "yes"]);
+    let mut run = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    drop(run.stdout.take());
+    assert_eq!(run.wait().unwrap().code(), Some(141));
+}
+
+#[test]
+fn logs_select_attempts_and_times_and_mark_attempts() {
+    let fixture = Fixture::new();
+    let marker = fixture.dir.path().join("second");
+    let script = format!(
+        "test -e {0} && {{ echo two; exit; }}; touch {0}; printf one; echo err >&2; kill -9 $(ps -o ppid= -p $PPID)",
+        marker.display()
+    );
+    fixture.ctl(["run", "--name", "twice", "--", "sh", "-c", &script]);
+    eventually("a crash", || fixture.show("twice")["status"] == "crashed");
+    fixture.ctl(["resume", "twice"]).exits(0);
+    let logs = |args: &[&str]| fixture.ctl(["logs", "twice"].iter().chain(args)).exits(0).stdout;
+    assert_eq!(logs(&["--attempt", "1", "--stdout"]), "one");
+    assert_eq!(logs(&["--attempt", "2"]), "two\n");
+    assert_eq!(logs(&["--attempt", "3"]), "");
+    assert_eq!(logs(&["--stdout"]), "onetwo\n", "into a pipe, only what was printed");
+    assert_eq!(logs(&["--since", "1h"]), logs(&[]));
+    assert_eq!(logs(&["--since", "0s"]), "");
+    assert_eq!(logs(&["--since", "2099-01-01T00:00:00Z"]), "");
+    assert_eq!(logs(&["--since", "2020-01-01"]), logs(&[]));
+    fixture.ctl(["logs", "twice", "--since", "yesterday"]).exits(2);
+    let shown = on_terminal(fixture.command(["logs", "twice", "--stdout", "--color", "never"]));
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!((lines[0], lines[2], lines.len()), ("one", "two", 3), "{shown}");
+    assert!(lines[1].starts_with("[attempt 2, 20"), "{shown}");
+}
