@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use session_core::backend::SessionLock;
-use session_core::{Result, Session, Stop, StopSource};
+use session_core::{Result, Session};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -302,10 +302,8 @@ impl RunLoop {
         if self.state.judge_at.is_some() {
             self.judge(false);
         }
-        // A program that is being stopped, too: the signal would wait until it is continued.
         if self.state.ended.is_none() && self.state.tree != TreeState::Running {
-            let stop = Stop { signal, by: StopSource::Signal };
-            self.end(EndReason::Stopped(stop), self.command.grace).await;
+            self.end_by_stop(signal).await;
         }
         if self.state.ended.is_some() {
             self.capture.hurry();

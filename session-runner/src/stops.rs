@@ -49,6 +49,14 @@ impl Stops {
         self.sent.last().map(|(_, at)| *at)
     }
 
+    /// Returns a signal that came so shortly before that the program may not have handled it.
+    pub(crate) fn unhandled(&self, now: Instant) -> Option<i32> {
+        self.sent
+            .last()
+            .filter(|(_, at)| now.saturating_duration_since(*at) <= SAME_STOP)
+            .map(|(signal, _)| *signal)
+    }
+
     /// Returns the stop that led to an end of the program at `at`. `foreground` is `true` if the program had the terminal, so
     /// that keys reached it and not the owner.
     pub(crate) fn cause_of(&self, ended: Ended, at: Instant, foreground: bool) -> Option<Stop> {

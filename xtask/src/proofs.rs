@@ -130,6 +130,12 @@ fn machine(sequences: u64) -> Proof {
     proof("machine", programs, "the state machine and its model disagree")
 }
 
+fn stops(rounds: u64) -> Proof {
+    let program = Program::test("sessionctl", "ctl", Seed::Variable("SESSION_TESTKIT_SEED"));
+    let programs = vec![program.arg(&"stop_rounds::").env("SESSIONCTL_TEST_ROUNDS", &rounds)];
+    proof("stops", programs, "a signal gave a session the wrong status, or left a process running")
+}
+
 fn parts() -> Vec<Part> {
     let part = |name, title: &str, once, round| Part { name, title: title.to_owned(), once, round };
     let sessionkit = |target| Program::test("sessionkit", target, Seed::None);
@@ -167,6 +173,12 @@ fn parts() -> Vec<Part> {
             "kill: 300 writers, 200 races, 300 process trees; 1,000 sessions in a row",
             kill::proof(kill::CYCLES, kill::TREES),
             Some(kill::proof(kill::ROUND.0, kill::ROUND.1)),
+        ),
+        part(
+            "stops",
+            "stops: 300 signals at random moments to owner, supervisor, program or all",
+            stops(300),
+            Some(stops(60)),
         ),
         part(
             "memory",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use session_core::{Head, PauseReason, SessionError, SessionState};
+use session_core::{Head, PauseReason, SessionError, SessionState, Stop, StopSource};
 use tokio::time::Instant;
 
 use super::{RETRY_DELAY, RunLoop};
@@ -40,6 +40,9 @@ impl RunLoop {
             TreeState::Running if paused || requests.pause.is_some() || pause => {
                 self.state.tree = TreeState::Halting;
                 self.orders.halt().await;
+                if let Some(signal) = self.state.stops.unhandled(Instant::now()) {
+                    self.end_by_stop(signal).await;
+                }
             }
             TreeState::Halted if !paused => self.continue_tree().await,
             TreeState::Halted if requests.resume.is_some() || resume => {
@@ -53,6 +56,12 @@ impl RunLoop {
             TreeState::Running | TreeState::Halted => self.state.request = None,
             TreeState::Halting => {}
         }
+    }
+
+    /// Ends a program that is paused or being paused: it would handle the signal only when it is continued.
+    pub(super) async fn end_by_stop(&mut self, signal: i32) {
+        let stop = Stop { signal, by: StopSource::Signal };
+        self.end(EndReason::Stopped(stop), self.command.grace).await;
     }
 
     async fn cancel(&mut self, reason: String, force: bool) {

@@ -13,10 +13,10 @@ const PATTERN: &str = "0123456789abcdefghijklmnopqrstuvwxyz-";
 /// Limit of a follower's delay once all output is stored, in a debug build on a busy machine.
 const BEHIND: Duration = Duration::from_secs(10);
 
-/// Output to print, in MiB: a little more than is kept, or the value of `SESSIONCTL_TEST_MIB`.
+/// Output to print, in MiB: more than is kept by default, or the value of `SESSIONCTL_TEST_MIB`.
 fn mebibytes() -> u64 {
     let value = std::env::var("SESSIONCTL_TEST_MIB").ok();
-    value.map_or(96, |text| text.parse().expect("SESSIONCTL_TEST_MIB is a number"))
+    value.map_or(80, |text| text.parse().expect("SESSIONCTL_TEST_MIB is a number"))
 }
 
 /// The peak memory of a process, in KiB.
@@ -49,7 +49,7 @@ fn check_output_of(lines: u64, line: u64, ends: bool) {
     );
     let at = |name: &str| fixture.dir.path().join(name);
     let began = Instant::now();
-    let mut command = fixture.command(["run", "--name", "big", "--", "sh", "-c", &script]);
+    let mut command = fixture.command(["run", "--name", "big", "--keep", "4GiB", "--", "sh", "-c", &script]);
     let mut owner = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     eventually("the session", || fixture.ctl(["show", "big"]).code == Some(0));
     let mut command = fixture.command(["logs", "big", "--follow"]);
@@ -99,17 +99,8 @@ fn check_output_of(lines: u64, line: u64, ends: bool) {
     let mut stderr = String::new();
     follower.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
     assert!(!stderr.contains("not kept"), "the follower was overtaken: {stderr}");
-    // Both ends are there afterwards.
-    let stored = fixture.command(["logs", "big"]).output().unwrap();
-    let kept = stored.stdout.len() as u64;
-    assert!((length.min(72 << 20)..=length.min(88 << 20)).contains(&kept), "{kept} of {length}");
-    let (first, last) = (kept.min(8 << 20), kept.min(64 << 20));
-    check_bytes(0, &stored.stdout[..usize::try_from(first).unwrap()], line, ends);
-    check_bytes(length - last, &stored.stdout[usize::try_from(kept - last).unwrap()..], line, ends);
-    let named = String::from_utf8_lossy(&stored.stderr).contains("of stdout not kept]");
     let events = fixture.ctl(["events", "big"]).exits(0).stdout;
-    let notes = events.lines().filter(|line| line.contains("session.output_truncated")).count();
-    assert_eq!((named, notes), (kept < length, usize::from(kept < length)), "{events}");
+    assert!(!events.contains("session.output_truncated"), "{events}");
     eprintln!(
         "{lines} x {line} bytes in {printed:?}, the reader {behind:?} behind; peaks of owner, supervisor, reader: {peaks:?} KiB"
     );

@@ -66,7 +66,7 @@ fn logs_select_attempts_and_times_and_mark_attempts() {
     let fixture = Fixture::new();
     let marker = fixture.dir.path().join("second");
     let script = format!(
-        "test -e {0} && {{ echo two; exit; }}; touch {0}; printf one; echo err >&2; kill -9 $(ps -o ppid= -p $PPID)",
+        "test -e {0} && {{ echo two; exit; }}; touch {0}; printf one; echo err >&2; read -r _ _ _ owner _ </proc/$PPID/stat; kill -9 $owner",
         marker.display()
     );
     fixture.ctl(["run", "--name", "twice", "--", "sh", "-c", &script]);

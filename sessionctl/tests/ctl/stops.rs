@@ -15,22 +15,31 @@ struct Running {
     program: Pid,
 }
 
-fn pid(number: u32) -> Pid {
+pub(crate) fn pid(number: u32) -> Pid {
     Pid::from_raw(i32::try_from(number).unwrap()).unwrap()
 }
 
 /// Waits for the only child of a process.
-fn child_of(parent: Pid) -> Pid {
+pub(crate) fn child_of(parent: Pid) -> Pid {
     let mut found = None;
     eventually("a child process", || {
-        let output = std::process::Command::new("pgrep")
-            .args(["-P", &parent.as_raw_nonzero().to_string()])
-            .output()
-            .unwrap();
-        found = String::from_utf8(output.stdout).unwrap().lines().next().map(|line| line.parse().unwrap());
+        found = children(parent).first().copied();
         found.is_some()
     });
-    pid(found.unwrap())
+    found.unwrap()
+}
+
+/// Returns the children of a process.
+pub(crate) fn children(parent: Pid) -> Vec<Pid> {
+    let ids = std::fs::read_dir("/proc").unwrap().flatten();
+    let ids = ids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).map(pid);
+    let is_child = |pid: &Pid| {
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+        let fields = stat.rsplit_once(") ").map(|(_, fields)| fields.split(' ').nth(1).map(str::to_owned));
+        fields.flatten() == Some(parent.as_raw_nonzero().to_string())
+    };
+    ids.filter(is_child).collect()
 }
 
 impl Running {

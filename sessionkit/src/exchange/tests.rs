@@ -256,7 +256,7 @@ async fn a_damaged_session_is_left_out_of_an_export() {
     assert_eq!(failed, [(ids[1], ErrorCode::Corrupt)]);
     let there = tempfile::tempdir().unwrap();
     let other = open(there.path()).await;
-    assert_eq!(import(&other, &stream).await.unwrap().imported, [ids[0], ids[2], ids[3]]);
+    assert_eq!(import(&other, &stream).await.unwrap().imported, [ids[0], ids[2], ids[3], ids[4]]);
     assert_eq!(other.storage().records_after(ids[3], 0).await.unwrap().len(), 4);
 }
 

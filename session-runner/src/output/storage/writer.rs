@@ -24,9 +24,9 @@ const SEGMENT: u64 = 8 * 1024 * 1024;
 /// The number of segments into which the last bytes of a stream are divided. The oldest is removed as a whole, and the
 /// newest grows meanwhile: up to two of them are kept beyond the limit.
 const PARTS_OF_LAST: u64 = 8;
-/// Maximum segments for the last bytes of a stream. Only losses, each of which begins a segment, make more of them than
-/// the limit needs.
-const MAX_LAST_SEGMENTS: usize = 64;
+/// Segments for the last bytes of a stream that are allowed in any case. Only losses, each of which begins a segment, make
+/// more of them than the limit needs.
+const MAX_LAST_SEGMENTS: u64 = 64;
 
 /// The single writer of a session's output.
 #[derive(Debug)]
@@ -199,10 +199,7 @@ impl FileWriter {
     /// for a new one.
     fn make_room(&mut self, of: OutputStream, part: Part, length: u64) -> Result<u64, OutputError> {
         let (end, limits) = (self.length.bytes, self.limits);
-        let size = match part {
-            Part::First => SEGMENT,
-            Part::Last => (limits.last(of) / PARTS_OF_LAST).clamp(CHUNK, SEGMENT),
-        };
+        let size = segment_size(part, limits.last(of));
         let stream = self.stream(of);
         let fits = stream.open.as_ref().is_some_and(|open| {
             open.name.part == part
@@ -224,14 +221,15 @@ impl FileWriter {
     /// Removes the oldest segments that need not be kept. Returns the number of their bytes.
     fn remove_oldest(&mut self, of: OutputStream) -> u64 {
         let keep = self.limits.last(of);
+        let most = MAX_LAST_SEGMENTS.max(keep / segment_size(Part::Last, keep) * 2);
         let mut removed = 0;
         loop {
             let stream = self.stream(of);
             let is_last = |(name, _): &&(SegmentName, u64)| name.part == Part::Last;
-            let number = stream.segments.iter().filter(is_last).count();
+            let number = stream.segments.iter().filter(is_last).count() as u64;
             let Some(place) = stream.segments.iter().position(|segment| is_last(&segment)) else { break };
             let Some((name, end)) = stream.segments.get(place).copied() else { break };
-            if number <= 1 || (stream.end - end < keep && number <= MAX_LAST_SEGMENTS) {
+            if number <= 1 || (stream.end - end < keep && number <= most) {
                 break;
             }
             if self.folder.remove(&name).is_err() {
@@ -250,6 +248,14 @@ impl FileWriter {
         let stream = self.stream(of);
         stream.end += bytes;
         stream.gap = true;
+    }
+}
+
+/// Returns the size of a segment, if this many of the last bytes are kept.
+fn segment_size(part: Part, keep: u64) -> u64 {
+    match part {
+        Part::First => SEGMENT,
+        Part::Last => (keep / PARTS_OF_LAST).clamp(CHUNK, SEGMENT),
     }
 }
 
