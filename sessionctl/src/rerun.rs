@@ -6,7 +6,10 @@ use rustix::fs::Mode;
 use sessionkit::manager::WorkHandler;
 use sessionkit::runner::{Command, Runner};
 use sessionkit::{Head, Session, SessionSummary, WorkError};
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::{OnceCell, broadcast, mpsc};
+
+/// Signals that are kept for a program that is busy. More are not sent by a person or a shutdown.
+const QUEUE: usize = 64;
 
 /// Runs a session's command again and captures its output without forwarding it.
 #[derive(Debug)]
@@ -14,6 +17,7 @@ pub(crate) struct Rerun {
     /// Set once the manager exists that this handler belongs to.
     runner: OnceCell<Runner>,
     ended: mpsc::UnboundedSender<()>,
+    signals: broadcast::Sender<i32>,
     umask: Mode,
 }
 
@@ -21,7 +25,14 @@ impl Rerun {
     /// Creates a handler, and a channel that receives one message for each run that has ended.
     pub(crate) fn new(umask: Mode) -> (Arc<Self>, mpsc::UnboundedReceiver<()>) {
         let (ended, ends) = mpsc::unbounded_channel();
-        (Arc::new(Self { runner: OnceCell::new(), ended, umask }), ends)
+        let (signals, _) = broadcast::channel(QUEUE);
+        (Arc::new(Self { runner: OnceCell::new(), ended, signals, umask }), ends)
+    }
+
+    /// Sends a signal to all programs, as `run` does with its own.
+    pub(crate) fn signal(&self, number: i32) {
+        // An error means that no program runs.
+        let _ = self.signals.send(number);
     }
 
     /// Sets the runner for the programs.
@@ -35,10 +46,15 @@ impl Rerun {
         let (Some(command), Some(runner)) = (command, self.runner.get()) else {
             return Err(WorkError::new("the session has no command to run again"));
         };
+        let mut signals = self.signals.subscribe();
         let mut running = runner.run(session, command.umask(self.umask.as_raw_mode())).await?;
-        // The runner ends the session itself.
-        running.wait().await?;
-        Ok(())
+        loop {
+            tokio::select! {
+                // The runner ends the session itself.
+                ended = running.wait() => return ended.map(drop).map_err(WorkError::from),
+                Ok(number) = signals.recv() => running.signal(number).await,
+            }
+        }
     }
 }
 

@@ -49,6 +49,8 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
             super::end_leftovers(context, &store, head.id).await?;
         }
     }
+    // Before the first program starts: its session would be that of a dead owner.
+    let signals = if args.dry_run { None } else { Some(Signals::catch()?) };
     let report = manager.recover(options).await?;
     let outcome =
         |(id, outcome): &(SessionId, RecoveryOutcome)| SessionOutcome::new(*id, outcome_name(outcome));
@@ -94,10 +96,10 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
         let paused = report.recovered.iter().filter(|(_, outcome)| *outcome == RecoveryOutcome::Paused);
         hint_at_paused(context, &**manager, paused.map(|(id, _)| *id)).await;
     }
-    if !args.dry_run {
+    if let Some(signals) = signals {
         let running =
             report.recovered.iter().filter(|(_, outcome)| *outcome == RecoveryOutcome::Resumed).count();
-        wait_for_programs(context, running, &mut ended).await?;
+        wait_for_programs(context, running, &mut ended, signals, &rerun).await;
         manager.shutdown().await?;
     }
     // A session that could not be recovered is a failure, even though all others were handled.
@@ -132,24 +134,24 @@ async fn hint_at_paused(
     context.hint(&text, &[id], &advice.next());
 }
 
-/// Waits for the programs that run again in this process. A signal ends them; their sessions can be resumed later.
+/// Waits for the programs that run again in this process. They get its signals, as under `run`: a shutdown interrupts
+/// their sessions, which the next `recover` resumes.
 async fn wait_for_programs(
     context: &Context,
-    running: usize,
+    mut running: usize,
     ended: &mut UnboundedReceiver<()>,
-) -> Result<()> {
-    if running == 0 {
-        return Ok(());
+    mut signals: Signals,
+    rerun: &Rerun,
+) {
+    if running > 0 {
+        context.hint(&format!("waiting for resumed programs: {running}"), &[], &["ls"]);
     }
-    context.hint(&format!("waiting for resumed programs: {running}"), &[], &["ls"]);
-    let mut signals = Signals::catch()?;
-    for _ in 0..running {
+    while running > 0 {
         tokio::select! {
-            _ = ended.recv() => {}
-            _ = signals.next() => return Ok(()),
+            _ = ended.recv() => running -= 1,
+            number = signals.next() => rerun.signal(number),
         }
     }
-    Ok(())
 }
 
 const fn outcome_name(outcome: &RecoveryOutcome) -> &'static str {

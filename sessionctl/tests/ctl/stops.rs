@@ -270,3 +270,26 @@ fn what_of_the_first_run_is_missing_is_named_or_refused() {
     let message = report["recovered"][0]["message"].as_str().unwrap_or_default();
     assert!(message.contains("FOO") && message.contains("pipe"), "{report}");
 }
+
+/// Regression: a shutdown of `recover --policy resume` left crashed sessions.
+#[test]
+fn a_stopped_recovery_interrupts_what_it_resumed() {
+    let fixture = Fixture::new();
+    let running = Running::start(&fixture, &[], PLAIN);
+    running.signal(Signal::KILL, &[Target::Owner]);
+    running.exit();
+    let again = |signal: Signal, status: &str| {
+        let mut command = fixture.command(["recover", "--policy", "resume"]);
+        let mut recovery = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        fixture.wait_for("it", "a running session", |shown| shown["status"] == "running");
+        eventually("a program", || children(pid(recovery.id())).iter().any(|of| !children(*of).is_empty()));
+        kill_process(pid(recovery.id()), signal).unwrap();
+        recovery.wait().unwrap();
+        assert_eq!(fixture.show("it")["status"], status);
+    };
+    again(Signal::TERM, "interrupted");
+    again(Signal::HUP, "interrupted");
+    again(Signal::INT, "stopped");
+    let none = fixture.ctl(["recover", "--policy", "resume"]).exits(0);
+    assert!(none.stderr.contains("no crashed sessions"), "a person stopped it: {none:?}");
+}
