@@ -9,6 +9,7 @@ use sessionkit::runner::RunError;
 use sessionkit::{ErrorCode, SessionError, SessionId, StoreUrl, text::visible};
 
 use crate::context::Context;
+use crate::hints::DECLARE_DEAD;
 use crate::json;
 
 /// The result of a verb.
@@ -124,6 +125,10 @@ impl From<SessionError> for Failure {
         if let SessionError::Storage(StorageError::StoreDamaged { .. }) = error {
             return failure.next(&["verify", "--repair"]);
         }
+        let failure = match error {
+            SessionError::Owned { proven: false, .. } => failure.next(&DECLARE_DEAD),
+            _ => failure,
+        };
         match session_of(&error) {
             Some(id) => failure.about(id),
             None => failure,
