@@ -44,7 +44,7 @@ async fn an_owner_of_another_folder_is_unknown() {
 }
 
 #[tokio::test]
-async fn an_owner_in_another_container_is_alive_while_its_lock_is_held() {
+async fn an_owner_in_another_container_lives_while_it_holds_its_lock() {
     let place = Place::new().await;
     let mut owner = me(in_a_container);
     let guard = place.presence.announce(&mut owner).await.unwrap();
@@ -154,7 +154,7 @@ async fn first_owners_of_a_folder_agree_on_its_id() {
     }
 }
 
-/// As on a full disk. The shell ignores XFSZ, as owners do.
+/// A limit of the size of files has the effect of a full disk. The shell ignores XFSZ, as owners do.
 #[tokio::test]
 async fn a_folder_that_got_no_id_is_usable_later() {
     let place = Place::new().await;
