@@ -6,7 +6,7 @@
 use sessionkit::log::{Owner, PauseReason, PersistedSession};
 use sessionkit::{SessionEvent, SessionId, SessionManager, SessionState, text::visible};
 
-use crate::hints::DECLARE_DEAD;
+use crate::unknown_owner::DECLARE_DEAD;
 
 /// The label that an import from an older tool sets.
 const IMPORTED: &str = "imported-from";

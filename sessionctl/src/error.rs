@@ -9,8 +9,8 @@ use sessionkit::runner::RunError;
 use sessionkit::{ErrorCode, SessionError, SessionId, StoreUrl, text::visible};
 
 use crate::context::Context;
-use crate::hints::DECLARE_DEAD;
 use crate::json;
+use crate::unknown_owner::DECLARE_DEAD;
 
 /// The result of a verb.
 pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
@@ -125,10 +125,8 @@ impl From<SessionError> for Failure {
         if let SessionError::Storage(StorageError::StoreDamaged { .. }) = error {
             return failure.next(&["verify", "--repair"]);
         }
-        let failure = match error {
-            SessionError::Owned { proven: false, .. } => failure.next(&DECLARE_DEAD),
-            _ => failure,
-        };
+        let may_be_dead = matches!(error, SessionError::Owned { proven: false, .. });
+        let failure = if may_be_dead { failure.next(&DECLARE_DEAD) } else { failure };
         match session_of(&error) {
             Some(id) => failure.about(id),
             None => failure,

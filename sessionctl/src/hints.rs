@@ -11,16 +11,11 @@ use crate::advice::advise;
 use crate::context::Context;
 use crate::error::Result;
 use crate::render::short;
+use crate::unknown_owner::{DECLARE_DEAD, UNKNOWN_OWNER};
 
 const REBOOTED: &str = "the machine was restarted";
 /// Names shown of many sessions.
 const MAX_NAMES: usize = 3;
-
-/// The state of a session whose owner may be alive or dead.
-pub(crate) const UNKNOWN_OWNER: &str =
-    "nothing here can prove its owner alive or dead; if you are sure that it is dead, declare it dead";
-/// The arguments of the command that declares such an owner dead.
-pub(crate) const DECLARE_DEAD: [&str; 2] = ["recover", "--force"];
 
 /// Returns the active sessions that have a responsible process, with its liveness. Each process is checked once.
 async fn checked(store: &Store) -> Result<Vec<(Head, Liveness)>> {
@@ -46,7 +41,7 @@ async fn checked(store: &Store) -> Result<Vec<(Head, Liveness)>> {
 pub(crate) async fn orphans(store: &Store) -> Result<Vec<(Head, Evidence)>> {
     let evidence = |(head, liveness)| match liveness {
         Liveness::Dead { evidence } => Some((head, evidence)),
-        _ => None,
+        Liveness::Alive | Liveness::Unknown { .. } | _ => None,
     };
     Ok(checked(store).await?.into_iter().filter_map(evidence).collect())
 }

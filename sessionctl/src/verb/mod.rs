@@ -32,7 +32,7 @@ use sessionkit::{SessionId, SessionManager, Store};
 use crate::advice::advise_loaded;
 use crate::context::Context;
 use crate::error::{Failure, Result};
-use crate::hints::{DECLARE_DEAD, UNKNOWN_OWNER};
+use crate::unknown_owner::{DECLARE_DEAD, UNKNOWN_OWNER};
 use crate::{json, render};
 
 fn now() -> Timestamp {

@@ -8,7 +8,7 @@ use sessionkit::{ErrorCode, Head, SessionId, SessionManager, StateName};
 use crate::advice::advise;
 use crate::context::Context;
 use crate::error::{Failure, Result};
-use crate::hints::{DECLARE_DEAD, UNKNOWN_OWNER};
+use crate::unknown_owner::{DECLARE_DEAD, UNKNOWN_OWNER};
 
 /// Time after which a hint says that the owner has not responded yet.
 const HINT_AFTER: Duration = Duration::from_secs(3);

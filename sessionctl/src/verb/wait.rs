@@ -12,8 +12,8 @@ use crate::advice::advise;
 use crate::args::Wait;
 use crate::context::Context;
 use crate::error::{Failure, Result};
-use crate::hints::{self, DECLARE_DEAD, UNKNOWN_OWNER};
-use crate::{ids, json};
+use crate::unknown_owner::{DECLARE_DEAD, UNKNOWN_OWNER};
+use crate::{hints, ids, json};
 
 /// Interval of checks that the owner is alive.
 const LIVENESS_CHECK: Duration = Duration::from_millis(500);
