@@ -1,7 +1,8 @@
-//! Ids of sessions and of owner instances: UUIDs, validated when parsed.
+//! Ids of sessions, of owner instances and of folders of lock files: UUIDs, validated when parsed.
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -99,6 +100,42 @@ impl FromStr for InstanceId {
 }
 
 impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+/// The id of a folder in which owners hold their kernel locks.
+///
+/// Derived from the random text of a file in the folder, and from the identity of that file on its disk: a copy of the
+/// folder has another id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LockFolderId(#[serde(with = "canonical")] Uuid);
+
+impl LockFolderId {
+    /// Creates a random id.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(Uuid::new_v4())
+    }
+
+    /// Derives the id of a folder from a random id and the inode number and time of birth of the file that holds it.
+    pub(crate) fn of_file(self, inode: u64, born: Option<Duration>) -> Self {
+        let born = born.map_or_else(String::new, |born| born.as_nanos().to_string());
+        Self(Uuid::new_v5(&self.0, format!("{inode}\n{born}").as_bytes()))
+    }
+}
+
+impl FromStr for LockFolderId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        canonical::parse(text).map(Self)
+    }
+}
+
+impl fmt::Display for LockFolderId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.hyphenated().fmt(f)
     }

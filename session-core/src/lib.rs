@@ -103,7 +103,7 @@ pub use event::{
 };
 pub use head::{Head, PersistedSession, Totals};
 pub use history::{ExecutedCommand, WorkHistory};
-pub use id::{InstanceId, InvalidId, SessionId};
+pub use id::{InstanceId, InvalidId, LockFolderId, SessionId};
 pub use machine::{
     CancelRequest, PauseRequest, ProgramEnd, Requests, SessionState, StateName, StopRequest, TransitionError,
 };

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::InstanceId;
+use crate::id::{InstanceId, LockFolderId};
 use crate::limits::{HEAD_ID, LimitError};
 use crate::text::cut;
 
@@ -27,13 +27,29 @@ pub struct Owner {
     pub pid: u32,
     /// The start time of the process in clock ticks since boot. With `pid` and `boot` it identifies one process.
     pub start_time: u64,
+    /// The id of the folder in which it holds its kernel lock. Its lock and its process id prove something only to those
+    /// who use the same folder. `None` in logs of older versions, and for an owner without such a lock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock_folder: Option<LockFolderId>,
+    /// The id of the namespace in which its process id is valid, unique within a boot; `None` if it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid_namespace: Option<u64>,
 }
 
 impl Owner {
-    /// Creates an owner with these facts and a random instance id.
+    /// Creates an owner with these facts and a random instance id, without a lock folder and a namespace.
     #[must_use]
     pub fn new(host: String, machine: String, boot: String, pid: u32, start_time: u64) -> Self {
-        Self { instance: InstanceId::random(), host, machine, boot, pid, start_time }
+        Self {
+            instance: InstanceId::random(),
+            host,
+            machine,
+            boot,
+            pid,
+            start_time,
+            lock_folder: None,
+            pid_namespace: None,
+        }
     }
 
     /// Checks that a record can name this owner. Machine and boot must fit into a head uncut, because liveness is

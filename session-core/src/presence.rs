@@ -56,11 +56,12 @@ pub trait Presence: Send + Sync + std::fmt::Debug {
     /// If the system does not provide it.
     fn identify(&self) -> Result<Owner, StorageError>;
 
-    /// Announces an owner of this process as alive until the guard is dropped or the process dies.
+    /// Announces an owner of this process as alive until the guard is dropped or the process dies. Adds to `owner` what
+    /// identifies the place of the announcement: logs record the owner as it is afterwards.
     ///
     /// # Errors
     /// If the announcement fails.
-    async fn announce(&self, owner: &Owner) -> Result<Box<dyn PresenceGuard>, StorageError>;
+    async fn announce(&self, owner: &mut Owner) -> Result<Box<dyn PresenceGuard>, StorageError>;
 
     /// Returns the liveness of an owner.
     ///

@@ -93,13 +93,20 @@ async fn other_process() {
     let wait = || std::io::stdin().read_line(&mut String::new()).unwrap();
     match role.as_str() {
         "owner" => {
-            let owner = presence.identify().unwrap();
-            let guard = presence.announce(&owner).await.unwrap();
+            let mut owner = presence.identify().unwrap();
+            let guard = presence.announce(&mut owner).await.unwrap();
             ready(&serde_json::to_string(&owner).unwrap());
             wait();
             guard.retire();
             ready("retired");
             wait();
+        }
+        "announce" => {
+            let mut owner = presence.identify().unwrap();
+            ready(match presence.announce(&mut owner).await {
+                Ok(_) => "announced",
+                Err(error) => error.code().as_str(),
+            });
         }
         "supervisor" => {
             let id = std::env::var(SESSION).unwrap().parse().unwrap();
@@ -145,6 +152,22 @@ impl Place {
         self.presence.liveness(owner).await.unwrap()
     }
 
+    /// Returns this process as an owner who uses this folder, with a change: an impostor, or an owner from an earlier
+    /// boot.
+    async fn me(&self, change: impl FnOnce(&mut Owner)) -> Owner {
+        let mut announced = this_process().unwrap();
+        self.presence.announce(&mut announced).await.unwrap().retire();
+        me(|owner| {
+            owner.lock_folder = announced.lock_folder;
+            change(owner);
+        })
+    }
+
+    /// Returns the names in the folder, without its id.
+    fn files(&self) -> Vec<String> {
+        lock_files(&self.dir())
+    }
+
     async fn sweep(&self, keep: &[&Owner]) {
         let keep: HashSet<InstanceId> = keep.iter().map(|owner| owner.instance).collect();
         self.presence.sweep(&keep).await.unwrap();
@@ -159,7 +182,12 @@ fn unknown(last_seen: Option<Timestamp>) -> Liveness {
     Liveness::Unknown { last_seen }
 }
 
-/// Returns this process as an owner, with a change: an impostor, or an owner from an earlier boot.
+fn lock_files(folder: &Path) -> Vec<String> {
+    let names = folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name != ".id").collect()
+}
+
+/// Returns this process as an owner without a folder, with a change.
 fn me(change: impl FnOnce(&mut Owner)) -> Owner {
     let mut owner = this_process().unwrap();
     change(&mut owner);
@@ -172,6 +200,9 @@ fn gone_pid() -> u32 {
     child.wait().unwrap();
     child.id()
 }
+
+#[path = "presence/folders.rs"]
+mod folders;
 
 #[tokio::test]
 async fn a_killed_owner_is_known_dead_immediately() {
@@ -234,23 +265,19 @@ async fn concurrent_probes_agree() {
 async fn a_reused_pid_does_not_make_a_dead_owner_alive() {
     // A pid file looks alive for as long as any process has the pid.
     let place = Place::new().await;
-    let reused = me(|owner| owner.start_time -= 1);
-    fs::create_dir_all(place.dir()).unwrap();
+    let mut reused = place.me(|owner| owner.start_time -= 1).await;
     assert_eq!(place.liveness(&reused).await, dead(Evidence::ProcessGone));
-    fs::write(place.file(&reused), serde_json::to_vec(&reused).unwrap()).unwrap();
+    drop(place.presence.announce(&mut reused).await.unwrap());
     assert_eq!(place.liveness(&reused).await, dead(Evidence::LockReleased));
 }
 
 #[tokio::test]
 async fn without_its_file_an_owner_is_dead_if_its_process_is_gone() {
     let place = Place::new().await;
-    let alive = me(|_| {});
-    let gone = me(|owner| owner.pid = gone_pid());
-    for _ in ["without the folder", "with the folder"] {
-        assert_eq!(place.liveness(&alive).await, unknown(None));
-        assert_eq!(place.liveness(&gone).await, dead(Evidence::ProcessGone));
-        fs::create_dir_all(place.dir()).unwrap();
-    }
+    let alive = place.me(|_| {}).await;
+    let gone = place.me(|owner| owner.pid = gone_pid()).await;
+    assert_eq!(place.liveness(&alive).await, unknown(None));
+    assert_eq!(place.liveness(&gone).await, dead(Evidence::ProcessGone));
     let mut process = place.start();
     let owner = process.owner();
     fs::remove_file(place.file(&owner)).unwrap();
@@ -260,21 +287,25 @@ async fn without_its_file_an_owner_is_dead_if_its_process_is_gone() {
 }
 
 #[tokio::test]
-async fn another_boot_is_dead_and_another_machine_is_unknown() {
+async fn another_boot_of_this_machine_is_dead() {
     let place = Place::new().await;
-    let here = me(|_| {});
-    let guard = place.presence.announce(&here).await.unwrap();
-    // Even a held lock says nothing about an owner of another boot: instance ids are not reused, so the lock is another's.
+    let mut here = me(|_| {});
+    let guard = place.presence.announce(&mut here).await.unwrap();
     let mut before = here.clone();
     before.boot = "another".into();
-    assert_eq!(place.liveness(&before).await, dead(Evidence::Rebooted { boot: here.boot.clone() }));
-
     let mut elsewhere = before.clone();
     elsewhere.machine = "another".into();
+    // No lock outlives its boot. Some containers have a boot id of their own.
+    for owner in [&before, &elsewhere] {
+        assert_eq!(place.liveness(owner).await, Liveness::Alive);
+    }
     let file = fs::File::options().write(true).open(place.file(&here)).unwrap();
     file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_millis(86_400_123)).unwrap();
+    drop(guard);
+    assert_eq!(place.liveness(&before).await, dead(Evidence::Rebooted { boot: here.boot.clone() }));
     assert_eq!(place.liveness(&elsewhere).await, unknown(Timestamp::from_millis(86_400_123)));
-    guard.retire();
+    fs::remove_file(place.file(&here)).unwrap();
+    assert_eq!(place.liveness(&before).await, dead(Evidence::Rebooted { boot: here.boot.clone() }));
     assert_eq!(place.liveness(&elsewhere).await, unknown(None));
 }
 
@@ -288,7 +319,7 @@ async fn a_planted_lock_file_is_neither_followed_nor_locked() {
     held.lock().unwrap();
 
     // Followed, the lock of the target would make it look alive; free, dead.
-    let (alive, gone) = (me(|_| {}), me(|owner| owner.pid = gone_pid()));
+    let (mut alive, gone) = (place.me(|_| {}).await, place.me(|owner| owner.pid = gone_pid()).await);
     for owner in [&alive, &gone] {
         symlink(&target, place.file(owner)).unwrap();
     }
@@ -299,7 +330,7 @@ async fn a_planted_lock_file_is_neither_followed_nor_locked() {
         assert_eq!(place.liveness(&alive).await, unknown(None));
         assert_eq!(place.liveness(&gone).await, dead(Evidence::ProcessGone));
     }
-    assert!(place.presence.announce(&alive).await.is_err());
+    assert!(place.presence.announce(&mut alive).await.is_err());
     place.sweep(&[]).await;
     assert!(place.file(&alive).is_symlink(), "removed without its lock");
 
@@ -313,7 +344,7 @@ async fn a_planted_lock_file_is_neither_followed_nor_locked() {
     assert!(!place.root.path().join("made").exists());
 
     // A pipe has no other end: opening it without O_NONBLOCK would wait for ever.
-    let piped = me(|_| {});
+    let piped = place.me(|_| {}).await;
     let made = Command::new("mkfifo").arg(place.file(&piped)).status().unwrap();
     assert!(made.success());
     assert_eq!(place.liveness(&piped).await, unknown(None));
@@ -329,8 +360,8 @@ async fn a_folder_that_is_a_link_is_refused() {
     let target = tempfile::tempdir().unwrap();
     fs::create_dir_all(place.dir().parent().unwrap()).unwrap();
     symlink(target.path(), place.dir()).unwrap();
-    let owner = me(|_| {});
-    assert_eq!(place.presence.announce(&owner).await.unwrap_err().code().as_str(), "STORAGE_UNAVAILABLE");
+    let mut owner = me(|_| {});
+    assert_eq!(place.presence.announce(&mut owner).await.unwrap_err().code().as_str(), "STORAGE_UNAVAILABLE");
     assert!(place.presence.liveness(&owner).await.is_err());
     assert_eq!(target.path().read_dir().unwrap().count(), 0);
 }
@@ -338,10 +369,12 @@ async fn a_folder_that_is_a_link_is_refused() {
 #[tokio::test]
 async fn two_owners_of_one_process_are_independent() {
     let place = Place::new().await;
-    let (first, second) = (me(|_| {}), me(|_| {}));
-    let guards =
-        (place.presence.announce(&first).await.unwrap(), place.presence.announce(&second).await.unwrap());
-    let again = place.presence.announce(&first).await.unwrap_err();
+    let (mut first, mut second) = (me(|_| {}), me(|_| {}));
+    let guards = (
+        place.presence.announce(&mut first).await.unwrap(),
+        place.presence.announce(&mut second).await.unwrap(),
+    );
+    let again = place.presence.announce(&mut first).await.unwrap_err();
     assert_eq!(again.code().as_str(), "INVALID_ARGUMENT");
     assert_eq!(
         (place.liveness(&first).await, place.liveness(&second).await),
@@ -350,10 +383,10 @@ async fn two_owners_of_one_process_are_independent() {
     drop(guards.0);
     assert_eq!(place.liveness(&first).await, dead(Evidence::LockReleased), "a dropped guard is a death");
     assert_eq!(place.liveness(&second).await, Liveness::Alive);
-    assert!(place.presence.announce(&first).await.is_err(), "an instance is announced once");
+    assert!(place.presence.announce(&mut first).await.is_err(), "an instance is announced once");
     guards.1.retire();
     assert!(!place.file(&second).exists());
-    assert_eq!(place.dir().read_dir().unwrap().count(), 1, "leftovers");
+    assert_eq!(place.files().len(), 1, "leftovers");
 }
 
 #[tokio::test]
@@ -365,7 +398,7 @@ async fn an_owner_that_retires_leaves_no_trace() {
     assert_eq!(serde_json::from_str::<Owner>(&text).unwrap(), owner, "the file names the owner for people");
     writeln!(process.stdin).unwrap();
     assert_eq!(process.read_line(), "retired");
-    assert_eq!(place.dir().read_dir().unwrap().count(), 0);
+    assert_eq!(place.files(), [""; 0]);
 }
 
 #[tokio::test]
@@ -388,25 +421,25 @@ async fn sweeping_removes_only_unnamed_dead_owners() {
     assert!(!place.file(&forgotten.owner()).exists());
     assert!(!place.dir().join(temporary).exists());
     // Two owners, the held lock, and four foreign files.
-    assert_eq!(place.dir().read_dir().unwrap().count(), 7);
+    assert_eq!(place.files().len(), 7);
     assert_eq!(place.liveness(&named.owner()).await, dead(Evidence::LockReleased));
     assert_eq!(place.liveness(&forgotten.owner()).await, dead(Evidence::ProcessGone));
     assert!(locks.try_acquire().unwrap().is_none());
     held.release();
-    assert_eq!(place.dir().read_dir().unwrap().count(), 6);
+    assert_eq!(place.files().len(), 6);
 }
 
 #[tokio::test]
 async fn probing_creates_nothing_and_created_files_are_private() {
     let place = Place::new().await;
-    let owner = me(|_| {});
+    let mut owner = me(|_| {});
     place.liveness(&owner).await;
     place.sweep(&[]).await;
     assert_eq!(place.root.path().read_dir().unwrap().count(), 0);
-    let _guard = place.presence.announce(&owner).await.unwrap();
+    let _guard = place.presence.announce(&mut owner).await.unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&place.dir()), mode(&place.root.path().join("store"))), (0o700, 0o700));
-    assert_eq!(mode(&place.file(&owner)), 0o600);
+    assert_eq!((mode(&place.file(&owner)), mode(&place.dir().join(".id"))), (0o600, 0o600));
     assert_eq!(fs::metadata(place.file(&owner)).unwrap().nlink(), 1);
 }
 
@@ -463,8 +496,8 @@ async fn the_lock_is_not_inherited_by_accident() {
     let place = Place::new().await;
     let lock = place.presence.session_lock(SessionId::random());
     let held = lock.try_acquire().unwrap().unwrap();
-    let owner = me(|_| {});
-    let guard = place.presence.announce(&owner).await.unwrap();
+    let mut owner = me(|_| {});
+    let guard = place.presence.announce(&mut owner).await.unwrap();
     let mut bystander = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap();
     drop((held, guard));
     let free = becomes_free(&lock).await;

@@ -128,6 +128,7 @@ fn owner(number: u64) -> Owner {
     let instance = SessionId::from_key(&format!("fuzz-owner-{number}"));
     let owner = json!({
         "instance": instance, "host": "host", "machine": "machine", "boot": "boot", "pid": 4711, "start_time": number,
+        "lock_folder": instance, "pid_namespace": number,
     });
     serde_json::from_value(owner).expect("it is an owner")
 }

@@ -91,10 +91,14 @@ pub fn signal_program(
 
 /// Returns the supervisor of a session's program, and the program's first process.
 fn find(id: SessionId, owner: &Owner) -> Option<(Pid, Pid)> {
-    let boot = session_core::backend::this_process().ok()?.boot;
+    let me = session_core::backend::this_process().ok()?;
+    // In another container, the owner's process id is that of another process.
+    if owner.pid_namespace.is_some() && owner.pid_namespace != me.pid_namespace {
+        return None;
+    }
     let pid = i32::try_from(owner.pid).ok().and_then(Pid::from_raw)?;
     let process = Process::read(pid).ok().flatten()?;
-    if boot != owner.boot || process.start_time != owner.start_time {
+    if me.boot != owner.boot || process.start_time != owner.start_time {
         return None;
     }
     let children = Process::all().ok()?.into_iter().filter(|process| process.parent == Some(pid));

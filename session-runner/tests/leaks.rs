@@ -93,7 +93,7 @@ async fn no_outcome_leaks_resources() {
     assert_eq!((count("/proc/self/fd"), children()), before);
     assert_eq!(sockets(), 0);
     locks.sweep(&HashSet::new()).await.unwrap();
-    assert_eq!(count(folder.path().join("owners").to_str().unwrap()), 0);
+    assert_eq!(count(folder.path().join("owners").to_str().unwrap()), 0, "a session's lock is left behind");
     // Threads of the runtime's blocking pool come and go; capture threads have names.
     let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
     let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());

@@ -70,7 +70,9 @@ fn holder(file: &dyn DiskFile) -> String {
     let line = read_exactly(file, 0, HOLDER).ok().flatten().unwrap_or_default();
     let pid = std::str::from_utf8(&line).ok().and_then(|line| line.trim().strip_prefix("pid "));
     match pid.and_then(|pid| pid.parse::<u32>().ok()) {
-        Some(pid) if pid == std::process::id() => format!("this process (pid {pid})"),
+        Some(pid) if pid == std::process::id() => {
+            format!("this process (pid {pid}), or process {pid} of another container")
+        }
         Some(pid) => format!("process {pid}"),
         None => "another process".to_owned(),
     }

@@ -55,8 +55,8 @@ fn held_error(file: &File, path: &Path) -> StorageError {
     let store = path.parent().unwrap_or(path).display();
     unavailable(match pid {
         Some(pid) if pid == std::process::id() => format!(
-            "the store {store} is held by this process (pid {pid}), and its database has not closed: end the process, \
-             then try again"
+            "the store {store} is held by this process (pid {pid}), whose database has not closed, or by process {pid} of \
+             another container: end the process, then try again"
         ),
         Some(pid) => format!(
             "the store {store} is held by process {pid}, and sled allows only one: wait for that process or stop it; \

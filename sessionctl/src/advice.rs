@@ -6,6 +6,8 @@
 use sessionkit::log::{Owner, PauseReason, PersistedSession};
 use sessionkit::{SessionEvent, SessionId, SessionManager, SessionState, text::visible};
 
+use crate::unknown_owner::DECLARE_DEAD;
+
 /// The label that an import from an older tool sets.
 const IMPORTED: &str = "imported-from";
 
@@ -21,6 +23,11 @@ impl Advice {
     /// Creates the advice to type a verb for a session.
     pub(crate) fn command(verb: &str, id: SessionId) -> Self {
         Self { sentence: None, next: vec![verb.to_owned(), id.to_string()] }
+    }
+
+    /// Creates the advice to declare an owner dead of whom it is not known whether it lives.
+    pub(crate) fn declare_dead(sentence: String) -> Self {
+        Self { sentence: Some(sentence), next: DECLARE_DEAD.map(str::to_owned).to_vec() }
     }
 
     /// Appends the sentence to a text about the session.

@@ -10,6 +10,7 @@ use sessionkit::{ErrorCode, SessionError, SessionId, StoreUrl, text::visible};
 
 use crate::context::Context;
 use crate::json;
+use crate::unknown_owner::DECLARE_DEAD;
 
 /// The result of a verb.
 pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
@@ -124,6 +125,8 @@ impl From<SessionError> for Failure {
         if let SessionError::Storage(StorageError::StoreDamaged { .. }) = error {
             return failure.next(&["verify", "--repair"]);
         }
+        let may_be_dead = matches!(error, SessionError::Owned { proven: false, .. });
+        let failure = if may_be_dead { failure.next(&DECLARE_DEAD) } else { failure };
         match session_of(&error) {
             Some(id) => failure.about(id),
             None => failure,

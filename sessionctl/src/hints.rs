@@ -11,17 +11,16 @@ use crate::advice::advise;
 use crate::context::Context;
 use crate::error::Result;
 use crate::render::short;
+use crate::unknown_owner::{DECLARE_DEAD, UNKNOWN_OWNER};
 
 const REBOOTED: &str = "the machine was restarted";
 /// Names shown of many sessions.
 const MAX_NAMES: usize = 3;
 
-/// Returns the sessions whose responsible process is dead while the log does not say so yet. Unlike
-/// [`find_crashed_sessions`](sessionkit::SessionManager::find_crashed_sessions), it reads no log.
-pub(crate) async fn orphans(store: &Store) -> Result<Vec<(Head, Evidence)>> {
-    // Each process is checked once.
+/// Returns the active sessions that have a responsible process, with its liveness. Each process is checked once.
+async fn checked(store: &Store) -> Result<Vec<(Head, Liveness)>> {
     let mut known: HashMap<InstanceId, Liveness> = HashMap::new();
-    let mut orphans = Vec::new();
+    let mut checked = Vec::new();
     for head in store.manager().list_active_sessions().await?.heads {
         let Some(owner) = head.responsible_process() else { continue };
         let liveness = match known.entry(owner.instance) {
@@ -31,12 +30,49 @@ pub(crate) async fn orphans(store: &Store) -> Result<Vec<(Head, Evidence)>> {
                 new.insert(liveness)
             }
         };
-        if let Liveness::Dead { evidence } = liveness {
-            let evidence = evidence.clone();
-            orphans.push((head, evidence));
-        }
+        let liveness = liveness.clone();
+        checked.push((head, liveness));
     }
-    Ok(orphans)
+    Ok(checked)
+}
+
+/// Returns the sessions whose responsible process is dead while the log does not say so yet. Unlike
+/// [`find_crashed_sessions`](sessionkit::SessionManager::find_crashed_sessions), it reads no log.
+pub(crate) async fn orphans(store: &Store) -> Result<Vec<(Head, Evidence)>> {
+    let evidence = |(head, liveness)| match liveness {
+        Liveness::Dead { evidence } => Some((head, evidence)),
+        Liveness::Alive | Liveness::Unknown { .. } | _ => None,
+    };
+    Ok(checked(store).await?.into_iter().filter_map(evidence).collect())
+}
+
+/// Returns the sessions of whose responsible process it is not known whether it lives.
+pub(crate) async fn of_unknown_owners(store: &Store) -> Result<Vec<Head>> {
+    let unknown = |(head, liveness)| matches!(liveness, Liveness::Unknown { .. }).then_some(head);
+    Ok(checked(store).await?.into_iter().filter_map(unknown).collect())
+}
+
+/// Prints of which sessions it is not known whether the owner lives, and the command that declares these owners dead.
+pub(crate) async fn report_unknown(context: &Context, store: &Store) -> Result<()> {
+    let heads = of_unknown_owners(store).await?;
+    let ids: Vec<SessionId> = heads.iter().map(|head| head.id).collect();
+    let text = match heads.len() {
+        0 => return Ok(()),
+        1 => format!("session {}: {UNKNOWN_OWNER}", names(&heads)),
+        many => format!("{many} sessions, {}: of each, {UNKNOWN_OWNER}", names(&heads)),
+    };
+    context.hint(&text, &ids, &DECLARE_DEAD);
+    Ok(())
+}
+
+/// Returns the first names, and the number of the others.
+fn names(heads: &[Head]) -> String {
+    let mut names: Vec<String> =
+        heads.iter().take(MAX_NAMES).map(|head| format!("{} ({})", short(head.id), head.name)).collect();
+    if heads.len() > MAX_NAMES {
+        names.push(format!("{} more", heads.len() - MAX_NAMES));
+    }
+    names.join(", ")
 }
 
 /// Prints which sessions have crashed and the command to type next; `except` is the session that the verb handles.
@@ -53,12 +89,7 @@ pub(crate) async fn report_crashed(
         .unzip();
     let rebooted = rebooted.iter().all(|rebooted| *rebooted);
     let ids: Vec<SessionId> = crashed.iter().map(|head| head.id).collect();
-    let mut names: Vec<String> =
-        crashed.iter().take(MAX_NAMES).map(|head| format!("{} ({})", short(head.id), head.name)).collect();
-    if crashed.len() > MAX_NAMES {
-        names.push(format!("{} more", crashed.len() - MAX_NAMES));
-    }
-    let names = names.join(", ");
+    let names = names(&crashed);
     match ids.as_slice() {
         [] => {}
         [one] => {

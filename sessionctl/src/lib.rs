@@ -40,6 +40,7 @@ mod status;
 mod system_limits;
 mod term;
 mod terminal;
+mod unknown_owner;
 mod verb;
 mod verbose;
 mod worktree;

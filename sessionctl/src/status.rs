@@ -60,9 +60,10 @@ pub(crate) fn status(head: &Head, liveness: Option<&Liveness>) -> Status {
 }
 
 /// Returns `true` if a live owner on this machine is stopped by a signal and so does not respond until it is continued.
-/// The owner's lock is held, so its process id has not been reused.
+/// The owner's lock is held, so its process id has not been reused in its own namespace.
 fn is_stopped(owner: &Owner) -> bool {
-    if sessionkit::backend::this_process().map_or(true, |me| me.boot != owner.boot) {
+    let place = |owner: &Owner| (owner.boot.clone(), owner.pid_namespace);
+    if sessionkit::backend::this_process().map_or(true, |me| place(&me) != place(owner)) {
         return false;
     }
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", owner.pid)).unwrap_or_default();

@@ -37,8 +37,8 @@ impl Identity {
         let announced = self
             .announced
             .get_or_try_init(|| async {
-                let owner = self.presence.identify()?;
-                let guard = self.presence.announce(&owner).await?;
+                let mut owner = self.presence.identify()?;
+                let guard = self.presence.announce(&mut owner).await?;
                 Ok::<_, StorageError>(Announced { owner, guard: Mutex::new(Some(guard)) })
             })
             .await?;

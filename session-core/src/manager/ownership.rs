@@ -105,7 +105,9 @@ pub(crate) fn owned_error(head: &Head, proven: bool) -> SessionError {
 
 /// Returns `true` for an owner in this process: this manager, or another one.
 fn is_this_process(owner: &Owner) -> bool {
-    let same_start = |me: Owner| (me.start_time, &me.boot) == (owner.start_time, &owner.boot);
+    let same_start = |me: Owner| {
+        (me.start_time, &me.boot, me.pid_namespace) == (owner.start_time, &owner.boot, owner.pid_namespace)
+    };
     // Owners that only this process can know have no start time.
     owner.pid == std::process::id() && (owner.start_time == 0 || this_process().is_ok_and(same_start))
 }

@@ -3,19 +3,20 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use super::lock_dir::{LockDir, Probe};
 use super::lock_root::LockRoot;
 use super::session_lock::SessionLock;
-use super::system::{FileSystem, file_system, process_start_time, this_process};
+use super::system::{FileSystem, file_system, pid_namespace, process_start_time, this_process};
 use super::{Liveness, Presence, PresenceGuard};
-use crate::id::{InstanceId, SessionId};
+use crate::id::{InstanceId, LockFolderId, SessionId};
 use crate::owner::{Evidence, Owner};
 use crate::storage::StorageError;
 use crate::time::Timestamp;
@@ -23,6 +24,8 @@ use crate::time::Timestamp;
 const OWNER: &str = ".lock";
 const SESSION: &str = ".session.lock";
 const TEMPORARY: &str = ".tmp";
+/// More than any lock file has.
+const MAX_LOCK_FILE: u64 = 64 << 10;
 
 /// Presence on this machine, by lock files in a folder that all its processes share.
 ///
@@ -30,22 +33,30 @@ const TEMPORARY: &str = ".tmp";
 /// reason: a death is detected immediately, and a process that is slow, stopped or asleep is alive. The file contains
 /// the owner as JSON, for people.
 ///
+/// A lock proves something only in the folder in which it was taken. Each folder has an id, which its owners record in
+/// their logs ([`Owner::lock_folder`]). The first finding that applies decides:
+///
 /// | finding | the owner is |
 /// |---|---|
-/// | it was on another machine | unknown |
-/// | it was on this machine, before the last boot | dead: rebooted |
 /// | its lock is held | alive |
+/// | it recorded no folder, or another one | unknown |
+/// | it recorded another boot and another machine | unknown |
+/// | it recorded another boot of this machine | dead: rebooted |
 /// | its lock is free | dead: lock released |
-/// | its file is gone, and no process has its id and start time | dead: process gone |
-/// | its file is gone, but the process exists | unknown |
+/// | its file is gone, its process id is one of this namespace, and no process has it and its start time | dead: process gone |
+/// | its file is gone otherwise | unknown |
+///
+/// So processes in several containers may share the folder, whatever their host names, machine ids and process ids. A
+/// copy of the folder has another id. Two things cannot be told apart: an image of a whole file system that is mounted
+/// next to the original, unless the file system gives the two different ids as btrfs and ZFS do; and machines without a
+/// machine id that have one host name, if the disk with the folder moves between them.
 ///
 /// The folder is created when the first owner is announced; checks leave no trace. A file is removed only under its
 /// exclusive lock. Folders on network and FUSE file systems are refused, because their locks depend on their servers. A
-/// process that forks without exec keeps its owner's lock held in the child; this is not supported. Processes that
-/// share the folder must share one namespace of process ids.
+/// process that forks without exec keeps its owner's lock held in the child; this is not supported.
 ///
-/// Each call is a few system calls on local files and never blocks on another process; [`sweep`](Presence::sweep) runs
-/// on tokio's blocking threads.
+/// Each call is a few system calls on local files and never blocks on another process; [`sweep`](Presence::sweep), and
+/// the first announcement in a folder, run on tokio's blocking threads.
 #[derive(Debug, Clone)]
 pub struct LocalPresence {
     locks: LockRoot,
@@ -82,33 +93,55 @@ impl LocalPresence {
     }
 
     fn check(&self, owner: &Owner) -> Result<Liveness, StorageError> {
-        let dir = self.locks.open()?;
-        let name = format!("{}{OWNER}", owner.instance);
         let failed = |error| self.locks.failed("cannot be read", error);
+        let unknown = Liveness::Unknown { last_seen: None };
+        let Some(dir) = self.locks.open()? else { return Ok(unknown) };
+        let name = format!("{}{OWNER}", owner.instance);
+        // First: no other process ever holds a lock of this name, so that a held one is proof in any folder.
+        let lock = dir.probe(&name).map_err(failed)?;
+        if let Probe::Held = lock {
+            return Ok(Liveness::Alive);
+        }
+        let file = dir.open_file(&name).map_err(failed)?;
+        let unknown = Liveness::Unknown { last_seen: file.as_ref().and_then(modified) };
+        if owner.lock_folder.is_none() || dir.id().map_err(failed)? != owner.lock_folder {
+            return Ok(unknown);
+        }
         let (machine, boot) = self.here()?;
-        if owner.machine != *machine {
-            let file = dir.as_ref().map_or(Ok(None), |dir| dir.open_file(&name)).map_err(failed)?;
-            return Ok(Liveness::Unknown { last_seen: file.as_ref().and_then(modified) });
-        }
         if owner.boot != *boot {
-            return Ok(Liveness::Dead { evidence: Evidence::Rebooted { boot: boot.clone() } });
+            let rebooted = Liveness::Dead { evidence: Evidence::Rebooted { boot: boot.clone() } };
+            return Ok(if owner.machine == *machine { rebooted } else { unknown });
         }
-        let probe = dir.as_ref().map_or(Ok(Probe::Missing), |dir| dir.probe(&name)).map_err(failed)?;
-        Ok(match probe {
-            Probe::Held => Liveness::Alive,
-            Probe::Free => Liveness::Dead { evidence: Evidence::LockReleased },
-            Probe::Missing => match process_start_time(owner.pid) {
-                Ok(Some(started)) if started == owner.start_time => Liveness::Unknown { last_seen: None },
-                // A process with the same id but another start time is another process.
-                Ok(_) => Liveness::Dead { evidence: Evidence::ProcessGone },
-                Err(error) => {
-                    return Err(StorageError::Unavailable {
-                        what: format!("cannot determine whether process {} exists", owner.pid),
-                        source: Some(Arc::new(error)),
-                    });
-                }
-            },
-        })
+        match (lock, file) {
+            (Probe::Free, Some(file)) if is_original(&file) => {
+                return Ok(Liveness::Dead { evidence: Evidence::LockReleased });
+            }
+            (Probe::Free | Probe::Held | Probe::Missing, _) => {}
+        }
+        if owner.pid_namespace.is_none() || owner.pid_namespace != pid_namespace() {
+            return Ok(unknown);
+        }
+        match process_start_time(owner.pid) {
+            Ok(Some(started)) if started == owner.start_time => Ok(unknown),
+            // A process with the same id but another start time is another process.
+            Ok(_) => Ok(Liveness::Dead { evidence: Evidence::ProcessGone }),
+            Err(error) => Err(StorageError::Unavailable {
+                what: format!("cannot determine whether process {} exists", owner.pid),
+                source: Some(Arc::new(error)),
+            }),
+        }
+    }
+
+    /// Opens the folder for an announcement, and returns it with its id. Both are created if necessary.
+    async fn create(&self) -> Result<(LockDir, LockFolderId), StorageError> {
+        let dir = self.locks.create()?;
+        let failed = |error| self.locks.failed("cannot be written to", error);
+        if let Some(id) = dir.id().map_err(failed)? {
+            return Ok((dir, id));
+        }
+        // Flushes.
+        let created = tokio::task::spawn_blocking(move || dir.ensure_id(temporary).map(|id| (dir, id))).await;
+        created.map_err(io::Error::other).flatten().map_err(failed)
     }
 
     fn remove_leftovers(&self, keep: &HashSet<InstanceId>) -> Result<(), StorageError> {
@@ -139,6 +172,38 @@ fn is_leftover(name: &str, keep: &HashSet<InstanceId>) -> bool {
     instance.is_some_and(|instance| !keep.contains(&instance))
 }
 
+/// The content of an owner's lock file.
+#[derive(Debug, Serialize)]
+struct LockFile<'a> {
+    #[serde(flatten)]
+    owner: &'a Owner,
+    #[serde(flatten)]
+    place: Place,
+}
+
+/// The place at which a lock file was created.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Place {
+    /// The id of its file system. A snapshot that is mounted in another place has the same files, with another one.
+    file_system: u64,
+}
+
+impl Place {
+    fn of(file: &File) -> io::Result<Self> {
+        Ok(Self { file_system: rustix::fs::fstatvfs(file)?.f_fsid })
+    }
+}
+
+/// Returns `true` if a lock file is in the place where its owner created it. Only there its free lock proves a death.
+fn is_original(file: &File) -> bool {
+    let place = serde_json::from_reader(io::BufReader::new(file.take(MAX_LOCK_FILE)));
+    place.is_ok_and(|place: Place| Place::of(file).is_ok_and(|here| here == place))
+}
+
+fn temporary() -> String {
+    format!("{}{TEMPORARY}", InstanceId::random())
+}
+
 fn modified(file: &File) -> Option<Timestamp> {
     let since = file.metadata().ok()?.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
     Timestamp::from_millis(i64::try_from(since.as_millis()).ok()?)
@@ -167,14 +232,17 @@ impl Presence for LocalPresence {
         this_process()
     }
 
-    async fn announce(&self, owner: &Owner) -> Result<Box<dyn PresenceGuard>, StorageError> {
-        let dir = self.locks.create()?;
+    async fn announce(&self, owner: &mut Owner) -> Result<Box<dyn PresenceGuard>, StorageError> {
+        let (dir, id) = self.create().await?;
+        owner.lock_folder = Some(id);
         let name = format!("{}{OWNER}", owner.instance);
-        let temporary = || format!("{}{TEMPORARY}", InstanceId::random());
+        let write = |mut file: &File| {
+            let mut content = serde_json::to_vec(&LockFile { owner, place: Place::of(file)? })?;
+            content.push(b'\n');
+            file.write_all(&content)
+        };
         let failed = |error| self.locks.failed("cannot be written to", error);
-        let mut content = serde_json::to_vec(owner).map_err(|error| failed(error.into()))?;
-        content.push(b'\n');
-        match dir.create_locked(&name, temporary, &content).map_err(failed)? {
+        match dir.create_locked(&name, temporary, write).map_err(failed)? {
             Some(file) => Ok(Box::new(Guard { file, name, dir })),
             None => Err(StorageError::InvalidArgument {
                 what: format!("owner {} is or was already announced", owner.instance),

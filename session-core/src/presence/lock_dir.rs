@@ -6,16 +6,27 @@
 //! `session-core/src/presence/tests.rs::a_file_is_locked_for_as_long_as_it_has_its_name`).
 
 use std::fs::{DirBuilder, File, TryLockError};
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
+use crate::id::LockFolderId;
+
 /// Number of times that a file may be removed concurrently before we give up.
 const ATTEMPTS: usize = 64;
+
+/// The file with the random part of the folder's id: a UUID and a line feed. A sweep leaves it.
+pub(super) const ID: &str = ".id";
+/// Length of that file.
+const ID_BYTES: u64 = 37;
+
+/// Interval at which a damaged file of an id is tried again while another process replaces it.
+const RETRY: Duration = Duration::from_millis(1);
 
 #[derive(Debug)]
 pub(super) struct LockDir {
@@ -73,13 +84,13 @@ impl LockDir {
         }
     }
 
-    /// Creates a file with this name and content, exclusively locked; `None` if the name is taken. No process ever sees
-    /// the file under its name without the lock. `temporary` returns a new name at each call.
+    /// Creates a file with this name, exclusively locked; `None` if the name is taken. No process ever sees the file under
+    /// its name without the lock or its content, which `write` writes. `temporary` returns a new name at each call.
     pub(super) fn create_locked(
         &self,
         name: &str,
         temporary: impl Fn() -> String,
-        content: &[u8],
+        write: impl Fn(&File) -> io::Result<()>,
     ) -> io::Result<Option<File>> {
         for _ in 0..ATTEMPTS {
             let temporary = temporary();
@@ -88,10 +99,7 @@ impl LockDir {
             if !self.lock_new(&temporary, &file)? {
                 continue;
             }
-            let mut writer = &file;
-            let moved =
-                io::Write::write_all(&mut writer, content).and_then(|()| self.rename_new(&temporary, name));
-            return match moved {
+            return match write(&file).and_then(|()| self.rename_new(&temporary, name)) {
                 Ok(true) => Ok(Some(file)),
                 Ok(false) => self.remove(&temporary).map(|()| None),
                 Err(error) => {
@@ -130,6 +138,57 @@ impl LockDir {
             }
         }
         Err(vanished())
+    }
+
+    /// Returns the id of the folder; `None` if it has none, or its file is damaged. The file's identity is part of the id:
+    /// in a copy of the folder it is another file.
+    pub(super) fn id(&self) -> io::Result<Option<LockFolderId>> {
+        self.open_file(ID)?.map_or(Ok(None), |file| id_in(&file))
+    }
+
+    /// Returns the id of the folder, and first creates its file if there is none, or a damaged one: it is then empty or
+    /// cut, which no writer of it leaves. Of several processes that create it, one wins, and all return the same id. It
+    /// survives power loss, because logs that do so name it.
+    pub(super) fn ensure_id(&self, temporary: impl Fn() -> String) -> io::Result<LockFolderId> {
+        for _ in 0..ATTEMPTS {
+            if let Some(id) = self.id()? {
+                return Ok(id);
+            }
+            if let Some(damaged) = self.open_file(ID)? {
+                // Another process may have replaced it since, so only a file that is damaged under its lock is removed.
+                if !self.lock_new(ID, &damaged)? {
+                    std::thread::sleep(RETRY);
+                } else if id_in(&damaged)?.is_none() {
+                    self.remove(ID)?;
+                }
+                continue;
+            }
+            let created = self.create_locked(ID, &temporary, |file| {
+                let mut writer = file;
+                writer.write_all(format!("{}\n", LockFolderId::random()).as_bytes())?;
+                file.sync_all()
+            })?;
+            if created.is_some() {
+                self.flush()?;
+            } else if self.open_file(ID)?.is_none() {
+                let what = format!("{ID} is not a regular file");
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+            }
+        }
+        Err(vanished())
+    }
+
+    /// Flushes the folder and its name.
+    fn flush(&self) -> io::Result<()> {
+        rustix::fs::fsync(&self.fd)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        // A parent that may be passed but not read cannot be flushed. Only power loss can then make a difference: the
+        // owners of the folder would be unknown.
+        match rustix::fs::openat(&self.fd, "..", flags, Mode::empty()) {
+            Ok(parent) => Ok(rustix::fs::fsync(&parent)?),
+            Err(Errno::ACCESS) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Removes a file whose lock is free. Leaves held files, and everything that is not a regular file.
@@ -206,6 +265,15 @@ impl LockDir {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Returns the id of a folder with this file of its id; `None` if the file is damaged.
+fn id_in(file: &File) -> io::Result<Option<LockFolderId>> {
+    let (mut text, found) = (Vec::new(), file.metadata()?);
+    file.take(ID_BYTES + 1).read_to_end(&mut text)?;
+    let random = std::str::from_utf8(&text).ok().and_then(|text| text.strip_suffix('\n')?.parse().ok());
+    let born = found.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
+    Ok(random.map(|random: LockFolderId| random.of_file(found.ino(), born)))
 }
 
 /// Returns the device of a file as the standard library does: its number is signed on systems of Apple.

@@ -45,12 +45,16 @@ impl Presence for ProcessPresence {
         ))
     }
 
-    async fn announce(&self, owner: &Owner) -> Result<Box<dyn PresenceGuard>, StorageError> {
+    async fn announce(&self, owner: &mut Owner) -> Result<Box<dyn PresenceGuard>, StorageError> {
         self.alive.lock().unwrap_or_else(PoisonError::into_inner).insert(owner.instance);
         Ok(Box::new(Guard { instance: owner.instance, alive: Arc::clone(&self.alive) }))
     }
 
     async fn liveness(&self, owner: &Owner) -> Result<Liveness, StorageError> {
+        // It is the owner of a log that was imported: its lock is in a folder.
+        if owner.lock_folder.is_some() {
+            return Ok(Liveness::Unknown { last_seen: None });
+        }
         let alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(if alive.contains(&owner.instance) {
             Liveness::Alive

@@ -36,7 +36,22 @@ pub fn this_process() -> Result<Owner, StorageError> {
     let start_time = process_start_time(pid)
         .map_err(|error| unavailable("the start time of this process", error))?
         .ok_or_else(|| unavailable("the start time of this process", io::ErrorKind::NotFound.into()))?;
-    Ok(Owner::new(host.clone(), machine_id().unwrap_or(host), boot, pid, start_time))
+    let mut owner = Owner::new(host.clone(), machine_id().unwrap_or(host), boot, pid, start_time);
+    owner.pid_namespace = pid_namespace();
+    Ok(owner)
+}
+
+/// Returns the id of the namespace of this process's id; `None` if `/proc` is not mounted for that namespace, because
+/// then its process ids are others.
+pub(crate) fn pid_namespace() -> Option<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let me = fs::read_link("/proc/self").ok()?;
+    let shown = me.to_str()?.parse::<u32>().ok()?;
+    if shown != std::process::id() {
+        return None;
+    }
+    fs::metadata("/proc/self/ns/pid").ok().map(|namespace| namespace.ino())
 }
 
 /// Returns the id of the current boot.

@@ -1,14 +1,19 @@
 //! Tests of presence within one process: lock files, and concurrent access to them.
 
 use std::collections::HashSet;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::lock_dir::{LockDir, Probe};
+use super::lock_dir::{ID, LockDir, Probe};
 use super::lock_root::LockRoot;
 use super::*;
 use crate::id::{InstanceId, SessionId};
+
+fn write(mut file: &File) -> io::Result<()> {
+    file.write_all(b"x")
+}
 
 #[tokio::test]
 async fn a_folder_on_a_network_file_system_is_refused() {
@@ -21,9 +26,9 @@ async fn a_folder_on_a_network_file_system_is_refused() {
     }
     let root = tempfile::tempdir().unwrap();
     let presence = LocalPresence::with_file_system(root.path().join("store/owners"), nfs);
-    let me = presence.identify().unwrap();
+    let mut me = presence.identify().unwrap();
     let errors = [
-        presence.announce(&me).await.unwrap_err(),
+        presence.announce(&mut me).await.unwrap_err(),
         presence.liveness(&me).await.unwrap_err(),
         presence.sweep(&HashSet::new()).await.unwrap_err(),
         presence.session_lock(SessionId::random()).try_acquire().unwrap_err(),
@@ -44,7 +49,7 @@ async fn a_folder_that_cannot_be_checked_is_refused() {
     }
     let root = tempfile::tempdir().unwrap();
     let presence = LocalPresence::with_file_system(root.path().join("owners"), denied);
-    let error = presence.announce(&presence.identify().unwrap()).await.unwrap_err();
+    let error = presence.announce(&mut presence.identify().unwrap()).await.unwrap_err();
     assert_eq!(error.code().as_str(), "STORAGE_UNAVAILABLE");
     assert!(error.to_string().contains("cannot be checked"), "{error}");
     assert_eq!(root.path().read_dir().unwrap().count(), 0);
@@ -91,7 +96,7 @@ fn a_file_is_locked_for_as_long_as_it_has_its_name() {
         let mut rounds = 0;
         while rounds < 300 || held.load(Ordering::SeqCst) < 100 {
             let temporary = || format!("{}.tmp", InstanceId::random());
-            let file = dir.create_locked("one.lock", temporary, b"x").unwrap().unwrap();
+            let file = dir.create_locked("one.lock", temporary, write).unwrap().unwrap();
             dir.remove_held("one.lock", &file).unwrap();
             rounds += 1;
         }
@@ -105,7 +110,7 @@ fn a_file_is_locked_for_as_long_as_it_has_its_name() {
 fn a_free_lock_on_a_removed_file_proves_nothing() {
     let root = tempfile::tempdir().unwrap();
     let dir = LockDir::create(root.path()).unwrap();
-    let make = || dir.create_locked("one.lock", || "one.tmp".to_owned(), b"x").unwrap().unwrap();
+    let make = || dir.create_locked("one.lock", || "one.tmp".to_owned(), write).unwrap().unwrap();
     let owner = make();
     let opened = dir.open_file("one.lock").unwrap().unwrap();
     assert!(matches!(dir.probe_opened("one.lock", &opened).unwrap(), Some(Probe::Held)));
@@ -132,15 +137,15 @@ async fn sweeping_does_not_disturb_owners_being_announced() {
         rounds
     });
     for _ in 0..500 {
-        let me = presence.identify().unwrap();
-        let guard = presence.announce(&me).await.unwrap();
+        let mut me = presence.identify().unwrap();
+        let guard = presence.announce(&mut me).await.unwrap();
         assert_eq!(presence.liveness(&me).await.unwrap(), Liveness::Alive);
         guard.retire();
     }
     done.store(true, Ordering::SeqCst);
     assert!(sweeping.await.unwrap() > 0);
     presence.sweep(&HashSet::new()).await.unwrap();
-    assert_eq!(root.path().join("owners").read_dir().unwrap().count(), 0);
+    assert_eq!(root.path().join("owners").read_dir().unwrap().count(), 1, "the folder's id");
 }
 
 /// The two critical moments between creating and locking a file: a sweep holds its lock, or has removed it.
@@ -165,10 +170,10 @@ fn a_new_file_swept_before_it_is_locked_is_not_used() {
 #[tokio::test]
 async fn an_owner_of_this_process_lives_as_long_as_its_guard() {
     let presence = ProcessPresence::default();
-    let (me, other) = (presence.identify().unwrap(), presence.identify().unwrap());
+    let (mut me, other) = (presence.identify().unwrap(), presence.identify().unwrap());
     let dead = Liveness::Dead { evidence: Evidence::LockReleased };
     assert_eq!(presence.liveness(&me).await.unwrap(), dead);
-    let guard = presence.announce(&me).await.unwrap();
+    let guard = presence.announce(&mut me).await.unwrap();
     assert_eq!(presence.liveness(&me).await.unwrap(), Liveness::Alive);
     assert_eq!(presence.liveness(&other).await.unwrap(), dead);
     drop(guard);
@@ -183,7 +188,7 @@ fn lock_files_are_private_to_their_user() {
     let root = tempfile::tempdir().unwrap();
     let dir = LockDir::create(root.path()).unwrap();
     let held = dir.try_lock("held").unwrap().unwrap();
-    let made = dir.create_locked("made", || "temporary".to_owned(), b"x").unwrap().unwrap();
+    let made = dir.create_locked("made", || "temporary".to_owned(), write).unwrap().unwrap();
     for file in [held, made] {
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
@@ -240,4 +245,73 @@ fn a_session_lock_has_one_holder_at_a_time() {
             });
         }
     });
+}
+
+fn temporary() -> String {
+    format!("{}.tmp", InstanceId::random())
+}
+
+/// Whatever a power cut left of the file: nothing, a part, or other bytes.
+#[test]
+fn a_damaged_folder_id_is_replaced_by_one() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = LockDir::create(root.path()).unwrap();
+    let path = root.path().join(ID);
+    let first = dir.ensure_id(temporary).unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!((dir.id().unwrap(), text.len()), (Some(first), 37));
+    for damaged in ["", &text[..20], &text[..36], &format!("{text}\n"), &text.to_uppercase(), "\0\0"] {
+        for _ in 0..20 {
+            std::fs::write(&path, damaged).unwrap();
+            assert_eq!(dir.id().unwrap(), None, "{damaged:?}");
+            let made = std::thread::scope(|scope| {
+                let made: Vec<_> =
+                    (0..3).map(|_| scope.spawn(|| dir.ensure_id(temporary).unwrap())).collect();
+                made.into_iter().map(|made| made.join().unwrap()).collect::<HashSet<_>>()
+            });
+            assert_eq!(made.len(), 1, "{damaged:?}: {made:?}");
+            assert_eq!(dir.id().unwrap(), made.into_iter().next());
+        }
+    }
+    assert_eq!(root.path().read_dir().unwrap().count(), 1, "leftovers");
+}
+
+#[test]
+fn threads_that_create_a_folder_id_agree() {
+    for _ in 0..100 {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("store/owners");
+        let create = || LockDir::create(&path).unwrap().ensure_id(temporary).unwrap();
+        let made = std::thread::scope(|scope| {
+            let made: Vec<_> = (0..4).map(|_| scope.spawn(create)).collect();
+            made.into_iter().map(|made| made.join().unwrap()).collect::<HashSet<_>>()
+        });
+        assert_eq!(made.len(), 1, "{made:?}");
+    }
+}
+
+#[test]
+fn something_else_in_the_place_of_the_folder_id_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = LockDir::create(root.path()).unwrap();
+    let path = root.path().join(ID);
+    std::os::unix::fs::symlink("elsewhere", &path).unwrap();
+    assert_eq!(dir.id().unwrap(), None);
+    assert_eq!(dir.ensure_id(temporary).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    assert!(dir.ensure_id(temporary).is_err());
+    assert_eq!(root.path().read_dir().unwrap().count(), 1, "leftovers");
+}
+
+/// A sweep that removed the id would make all owners of the folder unknown.
+#[tokio::test]
+async fn a_sweep_leaves_the_folder_id() {
+    let root = tempfile::tempdir().unwrap();
+    let presence = LocalPresence::new(root.path());
+    let id = LockDir::create(root.path()).unwrap().ensure_id(temporary).unwrap();
+    std::fs::write(root.path().join(temporary()), "of a process that died before it had an id").unwrap();
+    presence.sweep(&HashSet::new()).await.unwrap();
+    assert_eq!(LockDir::open(root.path()).unwrap().unwrap().id().unwrap(), Some(id));
+    assert_eq!(root.path().read_dir().unwrap().count(), 1);
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use session_core::{
-    Changes, Evidence, ExecutionMode, Head, Origin, PauseReason, ProgressReport, SessionConfig, SessionEvent,
-    SessionId, SessionSummary, limits,
+    Changes, Evidence, ExecutionMode, Head, LockFolderId, Origin, PauseReason, ProgressReport, SessionConfig,
+    SessionEvent, SessionId, SessionSummary, limits,
 };
 
 use crate::hostile;
@@ -30,6 +30,7 @@ fn largest() -> Log {
     let mut large = owner(0);
     (large.host, large.machine, large.boot) = ("h".repeat(99), "m".repeat(64), "b".repeat(64));
     (large.pid, large.start_time) = (u32::MAX, u64::MAX);
+    (large.lock_folder, large.pid_namespace) = (Some(LockFolderId::random()), Some(u64::MAX));
     let mut grown = Log::new();
     let origin = Some(Origin::new(vec![long.clone()], long.clone().into()));
     grown.push(SessionEvent::Created { format: 1, config: Box::new(config), creator: large.clone(), origin });

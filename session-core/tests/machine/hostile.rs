@@ -115,6 +115,7 @@ fn owner(random: &mut Random, n: u8) -> Owner {
     owner.machine = "m".repeat(64);
     owner.boot = "b".repeat(random.below(65));
     owner.start_time = number(random);
+    owner.pid_namespace = Some(number(random)).filter(|number| number % 2 == 0);
     owner
 }
 

@@ -209,11 +209,16 @@ pub(crate) fn owner(n: u8) -> Owner {
     OWNERS.get_or_init(|| {
         (0..3)
             .map(|n| {
-                serde_json::from_value(json!({
+                let mut owner = json!({
                     "instance": format!("00000000-0000-4000-8000-00000000000{n}"),
                     "host": "h", "machine": "m", "boot": "b", "pid": 100 + n, "start_time": 7,
-                }))
-                .unwrap()
+                });
+                // Owners of older logs recorded no folder.
+                if n > 0 {
+                    owner["lock_folder"] = json!("5e7d0c1b-2a39-4f48-9576-8695a4b3c2d1");
+                    owner["pid_namespace"] = json!(4_026_531_836_u64);
+                }
+                serde_json::from_value(owner).unwrap()
             })
             .collect()
     })[usize::from(n)]

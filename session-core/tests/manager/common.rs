@@ -24,7 +24,7 @@ impl Presence for World {
         self.presence.identify()
     }
 
-    async fn announce(&self, owner: &Owner) -> Result<Box<dyn PresenceGuard>, StorageError> {
+    async fn announce(&self, owner: &mut Owner) -> Result<Box<dyn PresenceGuard>, StorageError> {
         self.presence.announce(owner).await
     }
 

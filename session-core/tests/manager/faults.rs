@@ -262,8 +262,8 @@ async fn a_rival_that_took_over_and_lives_keeps_the_session() {
     let id = dead.create_session(SessionConfig::new("test")).await.unwrap();
     let _session = dead.start_session(id).await.unwrap();
     world.declare_dead(id).await;
-    let rival = world.identify().unwrap();
-    let _alive = world.announce(&rival).await.unwrap();
+    let mut rival = world.identify().unwrap();
+    let _alive = world.announce(&mut rival).await.unwrap();
     let storage = Failing {
         inner: world.storage.clone(),
         fault: Fault::Overtaken,

@@ -97,6 +97,8 @@ fn fixtures_cover_every_reason_evidence_cause_and_change() {
         r#"{"interrupted":{"kind":"interrupted","text":"#,
         r#"{"stopped":{"signal":2,"by":"key"}}"#,
         r#""main":true"#,
+        r#""lock_folder":""#,
+        r#""pid_namespace":"#,
         r#""stop":{"signal":2,"by":"key"}"#,
         r#"{"limit":"#,
         r#""lock_released""#,
@@ -183,6 +185,7 @@ fn stories() -> Vec<(&'static str, SessionId, Vec<SessionEvent>)> {
         ),
         ("input-pipe", "77777777-2222-4333-8444-555555555556".parse().unwrap(), input(Input::Pipe)),
         ("bytes", "66666666-2222-4333-8444-555555555555".parse().unwrap(), bytes()),
+        ("lock-folder", "99999999-2222-4333-8444-555555555555".parse().unwrap(), lock_folder()),
     ]
 }
 
@@ -451,6 +454,23 @@ fn changes() -> Vec<SessionEvent> {
     (summary.lines_added, summary.lines_removed, summary.duration_ms) = (167, 96, 5_000);
     events.push(SessionEvent::Completed { summary });
     events
+}
+
+/// Owners that recorded the folder of their locks and the namespace of their process ids.
+fn lock_folder() -> Vec<SessionEvent> {
+    let owner = |n| {
+        let mut owner = owner(n);
+        owner.lock_folder = Some("5e7d0c1b-2a39-4f48-9576-8695a4b3c2d1".parse().unwrap());
+        owner.pid_namespace = Some(4_026_531_836 + u64::from(n));
+        owner
+    };
+    let config = Box::new(SessionConfig::new("run").name("lock-folder"));
+    vec![
+        SessionEvent::Created { format: 1, config, creator: owner(0), origin: None },
+        SessionEvent::Started { owner: owner(1) },
+        SessionEvent::Interrupted { evidence: Evidence::LockReleased },
+        SessionEvent::Resumed { owner: owner(2) },
+    ]
 }
 
 /// A program whose arguments, directory and variables are not UTF-8.

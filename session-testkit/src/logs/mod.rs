@@ -9,9 +9,9 @@ use session_core::backend::{
     Batch, Chain, DecodeError, Expected, FORMAT, SessionStorage, SessionStorageExt as _, Tip, UnsealedRecord,
 };
 use session_core::{
-    Changes, Commit, Durability, Evidence, Failure, FailureCause, FileChange, Head, Owner, PauseReason,
-    ProgressReport, SessionConfig, SessionEvent, SessionId, SessionSummary, StorageError, StoredRecord,
-    Timestamp, TransitionError,
+    Changes, Commit, Durability, Evidence, Failure, FailureCause, FileChange, Head, LockFolderId, Owner,
+    PauseReason, ProgressReport, SessionConfig, SessionEvent, SessionId, SessionSummary, StorageError,
+    StoredRecord, Timestamp, TransitionError,
 };
 
 pub use self::samples::{in_state, of_every_kind};
@@ -24,7 +24,11 @@ const STEP: i64 = 7;
 /// Returns an owner whose process never existed.
 #[must_use]
 pub fn owner() -> Owner {
-    Owner::new("testkit".into(), "machine-of-the-testkit".into(), "boot-1".into(), 4711, 1234)
+    let mut owner =
+        Owner::new("testkit".into(), "machine-of-the-testkit".into(), "boot-1".into(), 4711, 1234);
+    owner.lock_folder = "5e7d0c1b-2a39-4f48-9576-8695a4b3c2d1".parse::<LockFolderId>().ok();
+    owner.pid_namespace = Some(4_026_531_836);
+    owner
 }
 
 /// A log under construction, independent of any storage. A clone is a rival's version of the same log.

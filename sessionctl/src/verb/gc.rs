@@ -10,6 +10,7 @@ use sessionkit::{Head, SessionFilter, SessionId, StateName, Store};
 use crate::args::Gc;
 use crate::context::Context;
 use crate::error::{Failure, Result};
+use crate::hints;
 use crate::json::{self, SCHEMA};
 use crate::render::{Table, age};
 
@@ -54,6 +55,7 @@ pub(crate) async fn run(args: &Gc, context: &Context) -> Result<u8> {
         }
         context.term.print(&table.render(&context.term))?;
     }
+    hints::report_unknown(context, &store).await?;
     match list.unreadable.into_iter().next() {
         // The time of its end is unknown, so it is not removed.
         Some((id, error)) => Err(Failure::from(error).about(id)),

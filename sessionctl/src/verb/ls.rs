@@ -37,6 +37,7 @@ pub(crate) async fn run(args: &Ls, context: &Context) -> Result<u8> {
         print_table(context, manager, &list.heads, &list.unreadable, now).await?;
     }
     hints::report_crashed(context, &store, None).await?;
+    hints::report_unknown(context, &store).await?;
     // An unreadable session is a failure, even though all others were printed.
     match list.unreadable.into_iter().next() {
         Some((id, error)) => Err(Failure::from(error).about(id)),

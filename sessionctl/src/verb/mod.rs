@@ -32,6 +32,7 @@ use sessionkit::{SessionId, SessionManager, Store};
 use crate::advice::advise_loaded;
 use crate::context::Context;
 use crate::error::{Failure, Result};
+use crate::unknown_owner::{DECLARE_DEAD, UNKNOWN_OWNER};
 use crate::{json, render};
 
 fn now() -> Timestamp {
@@ -92,6 +93,9 @@ pub(crate) async fn print_session_with(
             page.push_str(&render::history(&session.head, &history, term));
         }
         term.print(&page)?;
+    }
+    if let (false, Some(Liveness::Unknown { .. })) = (session.state.is_final(), &liveness) {
+        context.hint(&format!("session {}: {UNKNOWN_OWNER}", render::short(id)), &[id], &DECLARE_DEAD);
     }
     Ok(session)
 }

@@ -8,6 +8,7 @@ use sessionkit::{ErrorCode, Head, SessionId, SessionManager, StateName};
 use crate::advice::advise;
 use crate::context::Context;
 use crate::error::{Failure, Result};
+use crate::unknown_owner::{DECLARE_DEAD, UNKNOWN_OWNER};
 
 /// Time after which a hint says that the owner has not responded yet.
 const HINT_AFTER: Duration = Duration::from_secs(3);
@@ -43,7 +44,12 @@ pub(crate) async fn wait_for_owner(
             }
             () = &mut hint_due, if !hinted => {
                 hinted = true;
-                context.hint("the owner has not responded yet", &[id], &["why", &typed]);
+                if let Some(Liveness::Unknown { .. }) = super::liveness(manager, id).await {
+                    let text = format!("the owner of session {id} has not responded yet; {UNKNOWN_OWNER}");
+                    context.hint(&text, &[id], &DECLARE_DEAD);
+                } else {
+                    context.hint("the owner has not responded yet", &[id], &["why", &typed]);
+                }
             }
         }
     }

@@ -22,11 +22,14 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
     let id = ids::resolve(context, &**manager, &args.id, ids::Purpose::Resume).await?;
     let failed = |error| Failure::from(error).about(id);
     let head = manager.get_head(id).await.map_err(failed)?;
+    let liveness = manager.liveness(id).await.map_err(failed)?;
+    if let (SessionState::Running { .. }, Some(owner), Some(Liveness::Unknown { .. })) =
+        (head.state(), &head.lifecycle.owner, &liveness)
+    {
+        return Err(failed(SessionError::Owned { id, owner: Box::new(owner.clone()), proven: false }));
+    }
     let owner_may_live = head.lifecycle.owner.is_some()
-        && matches!(
-            manager.liveness(id).await.map_err(failed)?,
-            Some(Liveness::Alive | Liveness::Unknown { .. })
-        );
+        && matches!(liveness, Some(Liveness::Alive | Liveness::Unknown { .. }));
     // For an ended session, the request is refused before anything is written.
     if owner_may_live || head.state().is_final() {
         return ask(context, &**manager, id).await;

@@ -1,7 +1,7 @@
 //! `rm`: removes sessions, independently of each other.
 
 use serde::Serialize;
-use sessionkit::SessionId;
+use sessionkit::{SessionError, SessionId};
 
 use crate::args::Rm;
 use crate::context::Context;
@@ -29,7 +29,11 @@ pub(crate) async fn run(args: &Rm, context: &Context) -> Result<u8> {
             Ok(()) => removed.push(id),
             Err(error) => {
                 failed.push(SessionOutcome::failed(id, error.code(), error.to_string()));
-                let failure = Failure::from(error).about(id).next(&["cancel", &id.to_string()]);
+                let may_be_dead = matches!(error, SessionError::Owned { proven: false, .. });
+                let mut failure = Failure::from(error).about(id);
+                if !may_be_dead {
+                    failure = failure.next(&["cancel", &id.to_string()]);
+                }
                 first.get_or_insert(failure);
             }
         }

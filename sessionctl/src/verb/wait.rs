@@ -12,6 +12,7 @@ use crate::advice::advise;
 use crate::args::Wait;
 use crate::context::Context;
 use crate::error::{Failure, Result};
+use crate::unknown_owner::{DECLARE_DEAD, UNKNOWN_OWNER};
 use crate::{hints, ids, json};
 
 /// Interval of checks that the owner is alive.
@@ -69,6 +70,13 @@ async fn wait_for_one(
             }
             _ = liveness_check.tick() => {
                 let Some(lost) = loss_of_owner(manager, id, state).await else { continue };
+                if lost.unknown {
+                    if !hinted {
+                        hinted = true;
+                        context.hint(&lost.text, &[id], &DECLARE_DEAD);
+                    }
+                    continue;
+                }
                 let advice = advise(manager, id).await;
                 let text = advice.append_to(&lost.text);
                 match lost.code {
@@ -89,10 +97,12 @@ struct Lost {
     text: String,
     /// The code to fail with; `None` if the session has not started and is waited for.
     code: Option<ErrorCode>,
+    /// `true` if its owner may also be alive.
+    unknown: bool,
 }
 
-/// Returns the reason why a session does not continue by itself, unless its owner may be alive or it is in the wanted
-/// state.
+/// Returns the reason why a session does not or may not continue by itself, unless its owner is alive or it is in the
+/// wanted state.
 async fn loss_of_owner(
     manager: &dyn SessionManager,
     id: SessionId,
@@ -110,11 +120,15 @@ async fn loss_of_owner(
             (Some(head.lifecycle.loss_by(&evidence)), Some(evidence.to_string()))
         }
         (_, None) => (head.lifecycle.loss, interruption(&head)),
+        (Some(Liveness::Unknown { .. }), Some(_)) => {
+            let text = format!("waiting for session {id}, but {UNKNOWN_OWNER}");
+            return Some(Lost { text, code: None, unknown: true });
+        }
         _ => return None,
     };
     if matches!(head.state(), SessionState::Created) {
         let text = "it has no owner: nothing happens until it is started".to_owned();
-        return Some(Lost { text, code: None });
+        return Some(Lost { text, code: None, unknown: false });
     }
     let (code, how) = match loss? {
         OwnerLoss::Crashed => (ErrorCode::Crashed, "has crashed"),
@@ -125,7 +139,7 @@ async fn loss_of_owner(
     if let Some(evidence) = evidence {
         text = format!("{text}: {evidence}");
     }
-    Some(Lost { text, code: Some(code) })
+    Some(Lost { text, code: Some(code), unknown: false })
 }
 
 /// Returns the evidence of the loss of an owner, if the session paused for no other reason.

@@ -15,6 +15,7 @@ use crate::{hints, ids, json};
 
 /// Records read at a time.
 const PAGE: usize = 512;
+const UNKNOWN_LIVENESS: &str = "of unknown liveness: nothing here can prove it alive or dead";
 /// Limit of timeline items; the newest are shown.
 const MAX_ITEMS: usize = 20;
 
@@ -132,12 +133,8 @@ fn evidence(liveness: &Liveness) -> String {
     match liveness {
         Liveness::Alive => "alive: it holds its lock".to_owned(),
         Liveness::Dead { evidence } => format!("dead: {evidence}"),
-        Liveness::Unknown { last_seen: Some(at) } => {
-            format!("of unknown liveness: nothing on this machine can prove it alive or dead; last seen {at}")
-        }
-        Liveness::Unknown { last_seen: None } | _ => {
-            "of unknown liveness: nothing on this machine can prove it alive or dead".to_owned()
-        }
+        Liveness::Unknown { last_seen: Some(at) } => format!("{UNKNOWN_LIVENESS}; last seen {at}"),
+        Liveness::Unknown { last_seen: None } | _ => UNKNOWN_LIVENESS.to_owned(),
     }
 }
 
@@ -197,8 +194,11 @@ async fn advice(
     liveness: Option<&Liveness>,
 ) -> Advice {
     let id = session.head.id;
-    let may_live = matches!(liveness, Some(Liveness::Alive | Liveness::Unknown { .. }));
-    if session.state.is_final() || !may_live {
+    if let (false, Some(Liveness::Unknown { .. })) = (session.state.is_final(), liveness) {
+        let sentence = "if you are sure that it is dead, declare it dead with `recover --force`".to_owned();
+        return Advice::declare_dead(sentence);
+    }
+    if session.state.is_final() || !matches!(liveness, Some(Liveness::Alive)) {
         // The command that explains it is this one.
         return advise_loaded(manager, session).await.or_else("events");
     }

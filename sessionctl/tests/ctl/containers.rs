@@ -1,6 +1,9 @@
 //! Sessions in namespaces of their own, as containers have them.
 
-use std::process::Command;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
 
 use crate::support::{Fixture, clean_command};
 
@@ -20,7 +23,7 @@ fn unshare(flags: &[&str]) -> Option<Command> {
     allowed.then_some(command)
 }
 
-/// Under `docker exec`, the system gives 0 as the id of the session and of the process group.
+/// Under `docker exec` the system gives 0 as the id of the session and of the process group.
 ///
 /// Regression: the supervisor panicked.
 #[test]
@@ -33,4 +36,107 @@ fn a_program_runs_where_its_session_leader_is_outside() {
     let ran = crate::support::run(command).exits(3);
     assert_eq!(ran.stdout, "hi\n");
     assert!(ran.stderr.contains("left running: sleep"), "{ran:?}");
+}
+
+/// Hides the ids of the machine, as in a container whose image has none, sets the host name, and runs the command as the
+/// first process of its namespace.
+const CONTAINER: &str = r#"
+for file in /etc/machine-id /var/lib/dbus/machine-id; do
+    if [ -e "$file" ]; then mount --bind /dev/null "$file" || exit 99; fi
+done
+echo "$1" >/proc/sys/kernel/hostname && shift && exec "$@""#;
+
+/// Returns the command in a container of this name, on this kernel, with the folders of this machine; `None` where the
+/// system allows none.
+fn contained(name: &str, ctl: &Command) -> Option<Command> {
+    let flags = ["--mount", "--uts", "--pid", "--fork", "--mount-proc", "--kill-child"];
+    let mut command = unshare(&flags)?;
+    command.args(["sh", "-c", CONTAINER, "sh", name]).arg(ctl.get_program()).args(ctl.get_args());
+    command.envs(ctl.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    Some(command)
+}
+
+/// Regression: an owner in a container that was killed and replaced was of unknown liveness for ever: the replacement has
+/// another host name, and without a machine id its host name was its machine.
+#[test]
+fn the_owner_of_a_replaced_container_is_dead() {
+    for backend in ["file", "sqlite", "sled"] {
+        let fixture = Fixture::new();
+        let path = |name: &str| fixture.dir.path().join(name).display().to_string();
+        let url = format!("{backend}:{}", path("store"));
+        let script = format!("echo ready; [ -e {} ] || exec sleep 1000", path("go"));
+        let ctl = |args: &[&str]| {
+            let mut command = fixture.command(args);
+            command.env("SESSIONCTL_STORE", &url);
+            command
+        };
+        let run = ctl(&["run", "--name", "work", "--", "sh", "-c", &script]);
+        let Some(mut first) = contained("first", &run) else { return };
+        let mut first = first.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(first.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n", "{backend}");
+
+        let next = |args: &[&str]| crate::support::run(contained("next", &ctl(args)).unwrap());
+        let show = || next(&["show", "--json", "work"]);
+        if backend == "sled" {
+            // One process at a time has the database open.
+            next(&["rm", "work"]).fails(5, "STORAGE_UNAVAILABLE");
+        } else {
+            let shown: Value = serde_json::from_str(&show().exits(0).stdout).unwrap();
+            assert_eq!((&shown["status"], &shown["owner"]["host"]), (&json!("running"), &json!("first")));
+            assert_eq!(shown["owner"]["liveness"], "alive", "{backend}");
+            assert!(next(&["rm", "work"]).fails(4, "CONFLICT").stderr.contains("which is alive"));
+            next(&["resume", "work"]).exits(125);
+            next(&["recover", "--force"]).exits(0);
+            let shown: Value = serde_json::from_str(&show().exits(0).stdout).unwrap();
+            assert_eq!(shown["status"], "running", "{backend}: a live owner was declared dead");
+        }
+
+        first.kill().unwrap();
+        first.wait().unwrap();
+        let mut shown = Value::Null;
+        crate::support::eventually("the owner's death", || {
+            shown = serde_json::from_str(&show().stdout).unwrap_or_default();
+            shown["status"] == "crashed"
+        });
+        assert_eq!(shown["owner"]["liveness"], "dead", "{backend}");
+        let recovered = next(&["recover"]).exits(0);
+        assert!(recovered.stdout.contains("paused"), "{backend}: {recovered:?}");
+        std::fs::write(path("go"), "").unwrap();
+        assert_eq!(next(&["resume", "work"]).exits(0).stdout, "ready\n", "{backend}");
+    }
+}
+
+/// Two containers with one store and a lock folder of each, for example on a file system of their own.
+#[test]
+fn an_owner_with_another_lock_folder_is_unknown() {
+    let fixture = Fixture::new();
+    fixture.ctl(["run", "--", "true"]).exits(0);
+    let owners = fixture.store().join("owners").display().to_string();
+    let private = |name: &str, ctl: &Command| {
+        let mut sh = clean_command("sh");
+        sh.args(["-c", "mount -t tmpfs tmpfs \"$1\" && shift && exec \"$@\"", "sh", &owners]);
+        sh.arg(ctl.get_program()).args(ctl.get_args());
+        sh.envs(ctl.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        contained(name, &sh)
+    };
+    let run = fixture.command(["run", "--name", "work", "--", "sh", "-c", "echo ready; exec sleep 1000"]);
+    let Some(mut first) = private("first", &run) else { return };
+    let mut first = first.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(first.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    let next = |args: &[&str]| crate::support::run(private("next", &fixture.command(args)).unwrap());
+    for seen in [fixture.ctl(["show", "--json", "work"]), next(&["show", "--json", "work"])] {
+        let shown: Value = serde_json::from_str(&seen.exits(0).stdout).unwrap();
+        assert_eq!(shown["status"], "running: owner unknown");
+    }
+    assert!(next(&["rm", "work"]).fails(4, "CONFLICT").stderr.contains(" recover --force"));
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert_eq!(fixture.show("work")["status"], "running: owner unknown", "nothing here can prove its death");
+    let recovered = next(&["recover", "--force"]).exits(0);
+    assert!(recovered.stdout.contains("paused"), "{recovered:?}");
+    assert_eq!(fixture.show("work")["state"], "paused");
 }

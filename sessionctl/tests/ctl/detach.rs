@@ -52,7 +52,7 @@ fn detach_prints_the_id_once_the_program_runs() {
     rustix::process::kill_process(Pid::from_raw(owner(&fixture, id)).unwrap(), Signal::HUP).unwrap();
     let ended = fixture.wait_for(id, "its end", |shown| shown["status"] == "interrupted");
     assert_eq!(ended["signal"], 1);
-    eventually("the owner's end", || std::fs::read_dir(fixture.store().join("owners")).unwrap().count() == 0);
+    eventually("the owner's end", || fixture.locks().is_empty());
 }
 
 #[test]

@@ -117,8 +117,7 @@ fn run_records_output_and_exit_code() {
     assert_eq!(fixture.ctl(["logs", &id, "--tail", "0"]).exits(0).stdout, "");
     fixture.ctl(["logs", &id, "--stdout", "--stderr"]).exits(2);
     // The owner has removed its lock.
-    let owners = std::fs::read_dir(fixture.store().join("owners")).unwrap();
-    assert_eq!(owners.count(), 0, "locks are left behind");
+    assert_eq!(fixture.locks(), [""; 0], "locks are left behind");
 }
 
 #[test]

@@ -34,6 +34,14 @@ impl Fixture {
         format!("file:{}", self.store().display())
     }
 
+    /// Returns the names of the lock files of owners and sessions.
+    pub(crate) fn locks(&self) -> Vec<String> {
+        let names = std::fs::read_dir(self.store().join("owners")).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        // The id of the folder stays.
+        names.filter(|name| name != ".id").collect()
+    }
+
     /// Returns the command for this store, without other settings in its environment.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = clean_command(BINARY);

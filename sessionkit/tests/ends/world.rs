@@ -76,7 +76,7 @@ impl Presence for NobodyElse {
         self.0.identify()
     }
 
-    async fn announce(&self, owner: &Owner) -> Result<Box<dyn PresenceGuard>, StorageError> {
+    async fn announce(&self, owner: &mut Owner) -> Result<Box<dyn PresenceGuard>, StorageError> {
         self.0.announce(owner).await
     }
 
