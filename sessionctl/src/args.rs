@@ -8,7 +8,6 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
-use sessionkit::StateName;
 
 pub(crate) use self::manage::{
     Completions, Export, Gc, Import, Man, Migrate, Pause, Retry, Rm, Signal, Wait, Why,
@@ -16,6 +15,7 @@ pub(crate) use self::manage::{
 pub(crate) use self::run::{Resume, Run};
 
 use crate::error::ExitCodes;
+use crate::status::Status;
 
 /// Run programs as durable sessions: visible, stoppable and resumable after a crash.
 #[derive(Debug, Parser)]
@@ -217,12 +217,12 @@ impl Verb {
     after_help = "Examples:\n  sessionctl ls --all\n  sessionctl ls --state failed --label team=data --limit 10"
 )]
 pub(crate) struct Ls {
-    /// List ended sessions too
+    /// List ended sessions too, and those that a person stopped
     #[arg(long)]
     pub(crate) all: bool,
-    /// List only sessions in this state; may be given more than once
-    #[arg(long = "state", value_name = "STATE", value_parser = state)]
-    pub(crate) states: Vec<StateName>,
+    /// List only sessions with this status; may be given more than once
+    #[arg(long = "state", value_name = "STATUS", value_parser = status)]
+    pub(crate) statuses: Vec<Status>,
     /// List only sessions with this label; may be given more than once
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub(crate) labels: Vec<(String, String)>,
@@ -379,11 +379,8 @@ fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|_| "expected a duration such as 90s, 10m, 2h 30m or 7d".to_owned())
 }
 
-fn state(text: &str) -> Result<StateName, String> {
-    StateName::ALL.iter().copied().find(|state| state.name() == text).ok_or_else(|| {
-        let names: Vec<&str> = StateName::ALL.iter().map(|state| state.name()).collect();
-        format!("expected one of {}", names.join(", "))
-    })
+fn status(text: &str) -> Result<Status, String> {
+    Status::parse(text).ok_or_else(|| format!("expected one of {}", Status::ALL.map(Status::name).join(", ")))
 }
 
 #[cfg(test)]

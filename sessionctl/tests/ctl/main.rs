@@ -31,6 +31,7 @@ mod requests;
 mod run;
 mod schema;
 mod screen;
+mod status;
 mod stops;
 mod support;
 mod terminal;

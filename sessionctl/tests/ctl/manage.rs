@@ -101,7 +101,8 @@ fn wait_fails_for_a_session_that_has_lost_its_owner() {
     fixture.ctl(["recover", "--policy", "pause"]).exits(0);
     assert_eq!(fixture.show(&crashed)["state"], "paused");
     fixture.ctl(["wait", &crashed]).fails(125, "CRASHED");
-    fixture.ctl(["wait", &crashed, "--for", "paused"]).exits(0);
+    fixture.ctl(["wait", &crashed, "--for", "paused"]).fails(125, "CRASHED");
+    fixture.ctl(["wait", &crashed, "--for", "crashed"]).exits(0);
 
     let shut_down = fixture.owner(SessionConfig::new("import"));
     shut_down.runtime.block_on(shut_down.store.manager().shutdown()).unwrap();
@@ -275,7 +276,7 @@ fn the_policy_option_overrides_the_session_policy() {
 }
 
 #[test]
-fn ls_filters_by_state_label_and_limit() {
+fn ls_filters_by_status_label_and_limit() {
     let fixture = Fixture::new();
     for (name, team, code) in [("a", "data", 0), ("b", "data", 1), ("c", "web", 1)] {
         let label = format!("team={team}");
@@ -547,7 +548,8 @@ fn a_remote_owner_is_declared_dead_only_with_force() {
     let id = fixture.crashed(SessionConfig::new("import").name("far")).to_string();
     let machine = sessionkit::backend::this_process().unwrap().machine;
     reseal(&fixture, &id, &machine, "another-machine");
-    assert_eq!(fixture.show("far")["status"], "running: owner unknown");
+    assert_eq!(fixture.show("far")["status"], "unknown");
+    assert_eq!(fixture.json(["ls", "--state", "unknown"])[0]["name"], "far");
     let why = fixture.ctl(["why", "far"]).exits(0).stdout;
     assert!(why.contains("of unknown liveness: nothing on this machine can prove it"), "{why}");
     fixture.ctl(["resume", "far", "--json"]).exits(125);
