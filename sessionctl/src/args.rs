@@ -117,7 +117,7 @@ pub(crate) enum Verb {
     Recover(Recover),
     /// Check the stored data of sessions, and repair it
     Verify(Verify),
-    /// Remove sessions that ended long ago, and files of dead processes
+    /// Cancel sessions without an owner, and remove those that ended long ago and files of dead processes
     Gc(Gc),
     /// Remove sessions
     Rm(Rm),

@@ -34,6 +34,7 @@ use crate::reason::{Failure, SessionSummary};
 use crate::record::{StoredRecord, Tip};
 use crate::recovery_report::{CrashedSessions, RecoveryReport};
 use crate::storage::{SessionFilter, StorageError};
+use crate::time::Timestamp;
 
 mod acquire;
 mod dispatch;
@@ -217,6 +218,20 @@ pub trait SessionManager: Send + Sync {
     /// # Errors
     /// `ILLEGAL_TRANSITION` if the session has ended.
     async fn cancel_session(&self, id: SessionId, request: CancelRequest) -> Result<SessionState>;
+
+    /// Cancels a session that has lost its owner and got no event since `before`, and returns its state; `None` if it is
+    /// not such a session, and then nothing changes. A session that is paused on request, for an answer or at a limit has
+    /// not lost its owner, and neither has one whose owner may be alive. One that never started is lost with its
+    /// creator.
+    ///
+    /// # Errors
+    /// Failures of the storage; `CONFLICT` if the session keeps changing.
+    async fn cancel_lost_session(
+        &self,
+        id: SessionId,
+        before: Timestamp,
+        request: CancelRequest,
+    ) -> Result<Option<SessionState>>;
 
     /// Ends the session as failed. Needs ownership, unless the session is unowned or its owner is dead. Its work, in this
     /// process, is notified by its token.

@@ -35,6 +35,7 @@ use crate::recovery_report::{CrashedSessions, RecoveryReport};
 use crate::storage::{
     ListOrder, MemoryStorage, SessionFilter, SessionStorage, SessionStorageExt as _, StorageError,
 };
+use crate::time::Timestamp;
 
 /// Default age above which `cleanup` deletes ended sessions.
 const KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -243,6 +244,15 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
 
     async fn cancel_session(&self, id: SessionId, request: CancelRequest) -> Result<SessionState> {
         requests::cancel(self.engine(), id, request).await
+    }
+
+    async fn cancel_lost_session(
+        &self,
+        id: SessionId,
+        before: Timestamp,
+        request: CancelRequest,
+    ) -> Result<Option<SessionState>> {
+        requests::cancel_lost(self.engine(), id, before, request).await
     }
 
     async fn fail_session(&self, id: SessionId, error: Failure) -> Result<()> {

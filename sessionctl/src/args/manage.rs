@@ -74,13 +74,15 @@ pub(crate) struct Retry {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl gc --older-than 30d --dry-run\n\n\
-    Removes sessions that ended at least that long ago, with their output, and locks, sockets and temporary files of \
-    dead processes.")]
+    Cancels sessions that have lost their owner (crashed, interrupted, stopped) and whose last event is at least that \
+    long ago, and prints them. Then removes sessions that ended at least that long ago, with their output, and locks, \
+    sockets and temporary files of dead processes. A session that is cancelled now is removed by a later gc; a paused \
+    session stays.")]
 pub(crate) struct Gc {
-    /// Minimum time since the session ended
+    /// Minimum time since the session ended or, without an owner, got its last event
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) older_than: Duration,
-    /// Print what would be removed, and change nothing
+    /// Print what would be cancelled and removed, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 }

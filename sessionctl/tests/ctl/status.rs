@@ -136,3 +136,64 @@ fn wait_for_a_status_ends_when_a_living_process_causes_it() {
     assert!(output.status.success() && String::from_utf8(output.stdout).unwrap().ends_with("  paused\n"));
     fixture.ctl(["wait", "it", "--for", "waiting", "--timeout", "700ms"]).exits(124);
 }
+
+#[test]
+fn gc_cancels_what_lost_its_owner_and_says_so() {
+    let fixture = Fixture::new();
+    let crashed = fixture.crashed(named("crashed"));
+    let interrupted = lost(&fixture, "interrupted", Evidence::Shutdown);
+    let stopped = lost(&fixture, "stopped", STOPPED);
+    let running = fixture.owner(named("running"));
+    let kept = paused(&fixture, "paused", PauseReason::Requested("later".to_owned()));
+    kept.runtime.block_on(kept.store.manager().shutdown()).unwrap();
+    let gone = paused(&fixture, "waiting", PauseReason::AwaitingInput("which?".to_owned()));
+    drop(gone);
+    let creator = block_on(fixture.open());
+    block_on(creator.manager().create_session(named("created"))).unwrap();
+    block_on(creator.manager().create_session(named("queued").queued())).unwrap();
+
+    let none = fixture.json(["gc", "--older-than", "1h"]);
+    assert_eq!((&none["cancelled"], &none["removed"]), (&json!([]), &json!([])));
+    let before = fixture.snapshot();
+    let would = fixture.json(["gc", "--older-than", "0s", "--dry-run"]);
+    assert_eq!(would["cancelled"].as_array().unwrap().len(), 3, "{would}");
+    let page = fixture.ctl(["gc", "--older-than", "0s", "--dry-run"]).exits(0).stdout;
+    assert!(page.contains("(WOULD BE CANCELLED)") && page.contains("  stopped  "), "{page}");
+    assert_eq!(fixture.snapshot(), before);
+
+    let done = fixture.ctl(["gc", "--older-than", "0s"]).exits(0).stdout;
+    assert!(done.contains("LAST EVENT (CANCELLED)"), "{done}");
+    for id in [crashed, interrupted, stopped] {
+        assert!(done.contains(&id.to_string()), "{done}");
+        let shown = fixture.show(id);
+        assert_eq!(shown["status"], "cancelled", "it is not removed by the gc that cancels it");
+        assert!(shown["reason"].as_str().unwrap().starts_with("cancelled by gc: it has no owner"), "{shown}");
+    }
+    let events = fixture.ctl(["events", &crashed.to_string()]).exits(0).stdout;
+    let order =
+        ["#1  cancel_requested", "#1  interrupted", "#1  cancelled"].map(|kind| events.find(kind).unwrap());
+    assert!(order.is_sorted(), "{events}");
+    let left = names(&fixture.json(["ls"]));
+    let kept = ["running", "paused", "waiting", "created", "queued"].map(str::to_owned);
+    assert_eq!(left, BTreeSet::from(kept));
+    assert_eq!(fixture.json(["gc", "--older-than", "0s"])["removed"].as_array().unwrap().len(), 3);
+    drop(running);
+}
+
+/// An owner that may live keeps its session, and so does one that took it between the list and the cancel.
+#[test]
+fn gc_cancels_nothing_whose_owner_may_live() {
+    let fixture = Fixture::new();
+    let live = fixture.owner(named("it"));
+    let before = sessionkit::log::Timestamp::parse("9999-12-31T23:59:59.999Z").unwrap();
+    let request = || sessionkit::CancelRequest::new("enough", "a test");
+    let other = block_on(fixture.open());
+    let cancelled = block_on(other.manager().cancel_lost_session(live.id, before, request())).unwrap();
+    assert_eq!(cancelled, None);
+    assert_eq!(fixture.show("it")["requested"], Value::Null);
+    let id = lost(&fixture, "lost", Evidence::Shutdown);
+    let young = block_on(other.manager().get_head(id)).unwrap().updated_at;
+    let cancelled = block_on(other.manager().cancel_lost_session(id, young, request())).unwrap();
+    assert_eq!(cancelled, None, "its last event is not older");
+    assert!(block_on(other.manager().cancel_lost_session(id, before, request())).unwrap().is_some());
+}
