@@ -116,7 +116,7 @@ pub trait SessionManager: Send + Sync {
     ///
     /// # Errors
     /// `LIMIT_EXCEEDED` or `INVALID_ARGUMENT` if the configuration violates a limit, `MAX_SESSIONS` if there are too
-    /// many active sessions.
+    /// many sessions with an owner or a start to come.
     async fn create_session(&self, config: SessionConfig) -> Result<SessionId> {
         self.create_session_from(config, None).await
     }
@@ -201,7 +201,8 @@ pub trait SessionManager: Send + Sync {
     ///
     /// # Errors
     /// `CONFLICT` if another owner is alive, or may be; `ILLEGAL_TRANSITION` if the session runs, was never started or
-    /// has ended; `CANCELLED` if a cancellation was requested, which this call then carries out.
+    /// has ended; `CANCELLED` if a cancellation was requested, which this call then carries out; `MAX_SESSIONS` if the
+    /// session has no owner and there is no place for it.
     async fn resume_session(&self, id: SessionId) -> Result<Session>;
 
     /// Requests the current owner to resume the session, and returns the state.

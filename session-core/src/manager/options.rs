@@ -70,7 +70,9 @@ impl ManagerOptions {
         Self::default()
     }
 
-    /// Limits the number of active sessions in the storage. No limit by default.
+    /// Limits the number of sessions in the storage that have an owner or a start to come, for creations and resumes by
+    /// this manager. A session without an owner is not counted until it is resumed; one whose owner died is, until
+    /// [`recover`](crate::SessionManager::recover), a resume or a cancel records the death. No limit by default.
     #[must_use]
     pub fn max_sessions(mut self, limit: NonZeroUsize) -> Self {
         self.max_sessions = Some(limit);

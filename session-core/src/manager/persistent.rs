@@ -1,6 +1,5 @@
 //! The manager over a storage. Each method is one decision that the engine executes.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,7 +52,6 @@ struct Parts {
     engine: Arc<Engine>,
     recovery: Recovery,
     names: Names,
-    max_sessions: Option<NonZeroUsize>,
 }
 
 impl Parts {
@@ -63,10 +61,11 @@ impl Parts {
         options: ManagerOptions,
     ) -> Arc<Self> {
         let intervals = options.intervals();
-        let writer = LogWriter::new(storage, options.clock, options.conflict_timeout);
+        let writer = LogWriter::new(storage, options.clock, options.conflict_timeout)
+            .max_sessions(options.max_sessions);
         let engine = Arc::new(Engine::new(writer, Identity::new(presence), intervals));
         let recovery = Recovery::new(Arc::clone(&engine), options.handlers, options.max_attempts);
-        Arc::new(Self { engine, recovery, names: Names(options.names), max_sessions: options.max_sessions })
+        Arc::new(Self { engine, recovery, names: Names(options.names) })
     }
 }
 
@@ -205,7 +204,7 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
             let creator = self.engine().identity.me().await?.clone();
             let event = SessionEvent::Created { format: FORMAT, config: Box::new(config), creator, origin };
             let mut session = LockedSession::lock(self.engine(), id).await;
-            session.create(event, self.parts.max_sessions).await
+            session.create(event).await
         };
         let created = created.await;
         if let Err(error) = &created {
