@@ -61,11 +61,12 @@ impl Parts {
         options: ManagerOptions,
     ) -> Arc<Self> {
         let intervals = options.intervals();
+        let names = Names::new(options.names, options.program);
         let writer = LogWriter::new(storage, options.clock, options.conflict_timeout)
             .max_sessions(options.max_sessions);
         let engine = Arc::new(Engine::new(writer, Identity::new(presence), intervals));
         let recovery = Recovery::new(Arc::clone(&engine), options.handlers, options.max_attempts);
-        Arc::new(Self { engine, recovery, names: Names(options.names) })
+        Arc::new(Self { engine, recovery, names })
     }
 }
 

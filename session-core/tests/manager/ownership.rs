@@ -421,6 +421,19 @@ async fn unnamed_sessions_get_automatic_names() {
     assert_eq!(names, [format!("{day}001"), format!("{day}002"), format!("{day}003")]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn unnamed_sessions_may_be_named_after_a_program() {
+    let world = World::default();
+    let manager = world.process_with(ManagerOptions::new().name_after("/usr/bin/make")).await;
+    let mut names = Vec::new();
+    for chosen in [None, Some("make-7"), None, Some("make-x"), Some("makeup-9"), None] {
+        let config = chosen.map_or_else(config, |name| config().name(name));
+        let id = manager.create_session(config).await.unwrap();
+        names.push(manager.get_head(id).await.unwrap().name);
+    }
+    assert_eq!(names, ["make-1", "make-7", "make-8", "make-x", "makeup-9", "make-9"]);
+}
+
 /// A session's own recovery policy applies, unless the recovery overrules it.
 #[tokio::test(start_paused = true)]
 async fn the_policy_of_a_session_applies_unless_overruled() {

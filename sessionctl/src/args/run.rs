@@ -28,7 +28,7 @@ use super::{Policy, duration, label};
     (nohup) are left running and named."
 )]
 pub(crate) struct Run {
-    /// Name of the session; need not be unique
+    /// Name of the session; need not be unique [default: the program's name and a number, such as make-3]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// Label to filter sessions by; may be given more than once

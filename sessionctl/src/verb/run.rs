@@ -16,9 +16,9 @@ pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
     }
     let options =
         args.max_sessions.map_or_else(ManagerOptions::new, |most| ManagerOptions::new().max_sessions(most));
-    let store = context.open_with(options).await?;
     let (program, arguments) =
         args.command.split_first().ok_or_else(|| Failure::invalid("no program given"))?;
+    let store = context.open_with(options.name_after(program)).await?;
     let command = args
         .env
         .iter()
