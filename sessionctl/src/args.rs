@@ -12,7 +12,7 @@ use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 pub(crate) use self::manage::{
     Completions, Export, Gc, Import, Man, Migrate, Pause, Retry, Rm, Signal, Wait, Why,
 };
-pub(crate) use self::run::{Resume, Run};
+pub(crate) use self::run::{Places, Resume, Run};
 
 use crate::error::ExitCodes;
 use crate::status::Status;
@@ -312,6 +312,8 @@ pub(crate) struct Recover {
     /// Treat owners of unknown liveness as dead; make sure that they are
     #[arg(long)]
     pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) places: Places,
 }
 
 impl From<Policy> for sessionkit::RecoveryPolicy {

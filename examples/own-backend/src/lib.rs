@@ -38,9 +38,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, StorageBackend};
-use session_core::backend::{
-    Batch, ChangeFeed, Expected, HeadPage, RecordPage, SessionStorage, Sharing, StorageProfile, Tip,
-};
+use session_core::backend::{Batch, ChangeFeed, Expected, HeadPage, RecordPage, SessionStorage, Sharing, StorageProfile, Tip};
 use session_core::{Durability, Head, SessionFilter, SessionId, StorageError};
 
 use crate::engine::Engine;

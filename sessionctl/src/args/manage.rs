@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use sessionkit::legacy::Format;
 
-use super::{duration, status};
+use super::{Places, duration, status};
 use crate::status::Status;
 
 #[derive(Debug, Args)]
@@ -67,6 +67,8 @@ pub(crate) struct Pause {
 pub(crate) struct Retry {
     /// Ended session: @last, an id, a name, or the beginning of an id
     pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) places: Places,
     /// Print nothing but the output of the program, and errors of sessionctl
     #[arg(long, short)]
     pub(crate) quiet: bool,

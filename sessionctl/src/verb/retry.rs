@@ -12,7 +12,7 @@ use crate::ids;
 use crate::reproduction::Reproduction;
 
 pub(crate) async fn run(args: &Retry, context: &Context) -> Result<u8> {
-    let store = context.open().await?;
+    let store = context.open_with(args.places.options()).await?;
     let manager = &**store.manager();
     let id = ids::resolve(context, manager, &args.id, ids::Purpose::Use).await?;
     let ended = manager.restore_session(id).await.map_err(|error| Failure::from(error).about(id))?;

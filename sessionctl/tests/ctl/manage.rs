@@ -256,6 +256,30 @@ fn run_fails_when_the_session_limit_is_reached() {
     fixture.ctl(["run", "--max-sessions", "0", "--", "true"]).exits(2);
 }
 
+/// A session that had lost its owner kept a place until it was cancelled.
+#[test]
+fn a_session_without_an_owner_needs_a_place_to_resume() {
+    let fixture = Fixture::new();
+    let program = || Some(sessionkit::log::Origin::new(["true"], "/".into()));
+    fixture.crashed_from(SessionConfig::new("command").name("lost"), program());
+    let limited = |verb: &[&str]| {
+        let (first, rest) = verb.split_first().unwrap();
+        fixture.ctl([first, "--max-sessions", "1"].iter().chain(rest))
+    };
+    // No record says yet that the owner is gone.
+    limited(&["run", "--", "true"]).fails(125, "MAX_SESSIONS");
+    fixture.ctl(["recover"]).exits(0);
+    limited(&["run", "--name", "ended", "--", "true"]).exits(0);
+    let first = start(&fixture, ["--name", "running"], "echo ready; sleep 1000");
+    limited(&["resume", "lost"]).fails(125, "MAX_SESSIONS");
+    limited(&["retry", "ended"]).fails(125, "MAX_SESSIONS");
+    limited(&["recover", "--policy", "resume"]).exits(4);
+    assert_eq!(fixture.show("lost")["status"], "crashed");
+    fixture.ctl(["cancel", "running", "--force"]).exits(0);
+    first.end().exits(137);
+    limited(&["resume", "lost"]).exits(0);
+}
+
 #[test]
 fn the_policy_option_overrides_the_session_policy() {
     let fixture = Fixture::new();
