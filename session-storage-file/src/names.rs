@@ -50,7 +50,7 @@ impl NameCounts {
         let mut free = LENGTH - FRAME;
         let fits = |(prefix, _): &&(String, u64)| {
             let needed = serde_json::to_string(prefix).map_or(LENGTH, |json| json.len()) + ENTRY;
-            free = free.checked_sub(needed).unwrap_or_default();
+            free = free.saturating_sub(needed);
             free > 0
         };
         let kept = self.highest.iter().rev().take_while(fits).count();

@@ -107,6 +107,11 @@ impl Status {
         }
     }
 
+    /// Returns `true` if the session has lost its owner and is not paused: a paused one waits for a person.
+    pub(crate) const fn is_lost(self) -> bool {
+        matches!(self, Self::Crashed | Self::Interrupted | Self::Stopped)
+    }
+
     /// Returns the states in the log of sessions that may have this status.
     pub(crate) const fn states(self) -> &'static [StateName] {
         match self {
@@ -137,7 +142,7 @@ impl From<OwnerLoss> for Status {
         match loss {
             OwnerLoss::Crashed => Self::Crashed,
             OwnerLoss::Stopped => Self::Stopped,
-            _ => Self::Interrupted,
+            OwnerLoss::Interrupted | OwnerLoss::Dropped | _ => Self::Interrupted,
         }
     }
 }
@@ -176,13 +181,16 @@ pub(crate) fn status(head: &Head, liveness: Option<&Liveness>) -> Status {
 /// Returns the pending request that the owner has not acted on yet: `cancel`, `pause` or `resume`.
 pub(crate) fn pending_request(head: &Head) -> Option<&'static str> {
     let requests = &head.lifecycle.requests;
-    match head.state() {
-        SessionState::Running { .. } | SessionState::Paused { .. } if requests.cancel.is_some() => {
-            Some("cancel")
-        }
-        SessionState::Running { .. } if requests.pause.is_some() => Some("pause"),
-        SessionState::Paused { .. } if requests.resume.is_some() => Some("resume"),
-        _ => None,
+    let is_running = matches!(head.state(), SessionState::Running { .. });
+    let is_paused = matches!(head.state(), SessionState::Paused { .. });
+    if (is_running || is_paused) && requests.cancel.is_some() {
+        Some("cancel")
+    } else if is_running && requests.pause.is_some() {
+        Some("pause")
+    } else if is_paused && requests.resume.is_some() {
+        Some("resume")
+    } else {
+        None
     }
 }
 

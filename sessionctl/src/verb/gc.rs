@@ -29,9 +29,6 @@ struct Report<'a> {
     sockets: usize,
 }
 
-/// The statuses of sessions that have lost their owner. A paused session waits for a person.
-const LOST: [Status; 3] = [Status::Crashed, Status::Interrupted, Status::Stopped];
-
 pub(crate) async fn run(args: &Gc, context: &Context) -> Result<u8> {
     let store = context.open().await?;
     let manager = &**store.manager();
@@ -43,7 +40,7 @@ pub(crate) async fn run(args: &Gc, context: &Context) -> Result<u8> {
     let mut cancelled = Vec::new();
     for head in list.heads.iter().filter(|head| !head.state().is_final() && head.updated_at < before) {
         let (status, _) = super::status_of(manager, head).await;
-        if LOST.contains(&status) && (args.dry_run || cancel(context, &store, head, before).await?) {
+        if status.is_lost() && (args.dry_run || cancel(context, &store, head, before).await?) {
             cancelled.push((head, status));
         }
     }

@@ -151,14 +151,15 @@ fn describe(session: &PersistedSession, status: Status, evidence: &str, now: Tim
         (None, Some(request)) => format!(" A pause was requested: {}.", request.reason),
         (None, None) => String::new(),
     };
-    let lost = match status {
-        Status::Crashed => Some("has crashed"),
-        Status::Interrupted => Some("was interrupted"),
-        Status::Stopped => Some("was stopped by a person"),
-        _ => None,
-    };
     // In a log that says how the session lost its owner, that is the reason of the pause.
-    if let (Some(lost), Some(_)) = (lost, head.responsible_process()) {
+    if status.is_lost() && head.responsible_process().is_some() {
+        let lost = if status == Status::Stopped {
+            "was stopped by a person"
+        } else if status == Status::Interrupted {
+            "was interrupted"
+        } else {
+            "has crashed"
+        };
         return format!("It {lost}: {process} is {evidence}. It has not been resumed since.{requested}");
     }
     match state {
@@ -167,11 +168,10 @@ fn describe(session: &PersistedSession, status: Status, evidence: &str, now: Tim
         }
         SessionState::Created => format!("It is created but not started yet: {process} is {evidence}."),
         SessionState::Running { .. } => {
-            let stalled = match status {
-                Status::Stalled => {
-                    " Its owner is stopped by a signal and does nothing until it is continued."
-                }
-                _ => "",
+            let stalled = if status == Status::Stalled {
+                " Its owner is stopped by a signal and does nothing until it is continued."
+            } else {
+                ""
             };
             format!(
                 "It is running, attempt {}: {process} is {evidence}. Its last event was {} ago.{stalled}{requested}",
