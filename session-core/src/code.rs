@@ -51,7 +51,7 @@ codes! {
     Conflict "CONFLICT" 4 "read the session again, then decide again; nothing was changed",
     /// The session has a new owner.
     Fenced "FENCED" 4 "stop this work: another process continues it",
-    /// The limit of active sessions is reached.
+    /// The limit of sessions with an owner or a start to come is reached.
     MaxSessions "MAX_SESSIONS" 4 "end a session, or recover crashed ones",
     /// A limit of the format is exceeded.
     LimitExceeded "LIMIT_EXCEEDED" 4 "make it smaller; nothing was changed",

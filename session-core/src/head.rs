@@ -321,6 +321,21 @@ impl Head {
         }
     }
 
+    /// Returns `true` if the session holds a place within a limit of sessions: it has an owner, or a start to come.
+    ///
+    /// The log decides, not the liveness of processes: an owner that died without a trace keeps its place until a
+    /// record says that it is gone. A session without an owner needs a place again when it is resumed.
+    #[must_use]
+    pub const fn holds_place(&self) -> bool {
+        match self.lifecycle.state {
+            SessionState::Created => true,
+            SessionState::Running { .. } | SessionState::Paused { .. } => self.lifecycle.owner.is_some(),
+            SessionState::Completed { .. } | SessionState::Failed { .. } | SessionState::Cancelled { .. } => {
+                false
+            }
+        }
+    }
+
     /// Returns the state, with its texts cut.
     #[must_use]
     pub const fn state(&self) -> &SessionState {

@@ -52,6 +52,8 @@ pub(crate) struct LogWriter<P = Arc<dyn SessionStorage>> {
     storage: P,
     clock: Arc<dyn Clock>,
     conflict_timeout: Duration,
+    /// The limit of sessions that hold a place, for each append that takes one.
+    max_sessions: Option<NonZeroUsize>,
 }
 
 /// The outcome of one attempt to append.
@@ -74,7 +76,13 @@ where
     P: Deref<Target: SessionStorage> + Send + Sync,
 {
     pub(crate) const fn new(storage: P, clock: Arc<dyn Clock>, conflict_timeout: Duration) -> Self {
-        Self { storage, clock, conflict_timeout }
+        Self { storage, clock, conflict_timeout, max_sessions: None }
+    }
+
+    /// Limits the sessions that hold a place: an append that takes one more is refused.
+    pub(crate) const fn max_sessions(mut self, limit: Option<NonZeroUsize>) -> Self {
+        self.max_sessions = limit;
+        self
     }
 
     /// Creates a writer with the system's clock, for changes outside a manager.
@@ -108,14 +116,9 @@ where
     }
 
     /// Creates a log with its first event. Returns `None` if it already exists.
-    pub(crate) async fn create(
-        &self,
-        id: SessionId,
-        event: SessionEvent,
-        max_sessions: Option<NonZeroUsize>,
-    ) -> Result<Option<LogTail>> {
+    pub(crate) async fn create(&self, id: SessionId, event: SessionEvent) -> Result<Option<LogTail>> {
         let Sealed { batch, head, records } = self.seal(id, None, 0, vec![event])?;
-        let expected = max_sessions.map_or(Expected::Absent, Expected::AbsentWithin);
+        let expected = self.max_sessions.map_or(Expected::Absent, Expected::AbsentWithin);
         match self.storage.append(id, expected, batch, Durability::Flushed).await {
             Ok(_) => {}
             Err(StorageError::Conflict { actual: Some(_), .. }) => return Ok(None),
@@ -203,7 +206,11 @@ where
             return Ok(Appended::Done(tail.head.tip));
         }
         let Sealed { batch, head, records } = self.seal(id, Some(&tail.head), tail.flushed, events)?;
-        let expected = Expected::At(tail.head.tip);
+        let tip = tail.head.tip;
+        let expected = match self.max_sessions {
+            Some(limit) if head.holds_place() && !tail.head.holds_place() => Expected::AtWithin(tip, limit),
+            _ => Expected::At(tip),
+        };
         match self.storage.append(id, expected, batch, durability).await {
             Ok(tip) => {
                 tail.head = head;

@@ -6,6 +6,7 @@
 //! `session-storage-file/tests/laws.rs::a_failed_flush_is_never_acknowledged`).
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use session_core::{Durability, SessionId, StorageError};
 use crate::condition::{CachedHead, assess};
 use crate::disk::{DiskFile, Open};
 use crate::error::{IoContext, storage_error};
+use crate::format::CreateIfMissing;
 use crate::handle::{CachedHandle, Handle, LogPosition, LogState};
 use crate::scan::{ReadAt, read_exactly};
 use crate::slots::{Slot, Slots, write_all};
@@ -43,18 +45,28 @@ enum FlushError {
 }
 
 impl Store {
-    /// Appends a batch after `at`, or changes nothing.
+    /// Appends a batch after `at`, or changes nothing. With a limit, fewer other sessions must hold a place.
     pub(crate) fn append(
         &self,
         cached: &mut Option<CachedHandle>,
         id: SessionId,
-        at: Tip,
+        (at, limit): (Tip, Option<NonZeroUsize>),
         batch: &Batch,
         durability: Durability,
     ) -> Result<Tip, StorageError> {
         let deadline = self.deadline();
+        // The store's lock first, as everywhere: no other session takes a place until this one has it.
+        let store_lock = match limit {
+            Some(_) => self.lock_store(CreateIfMissing::No, deadline)?,
+            None => None,
+        };
         let done = self.with_session_lock(cached, id, deadline, |handle| {
             self.catch_up(handle)?;
+            if let Some(limit) = limit
+                && handle.state().position.tip == at
+            {
+                self.check_places(limit, Some(id))?;
+            }
             let tip = self.append_locked(handle, at, batch, durability)?;
             let state = handle.state();
             Ok((tip, state.is_flushed() && state.position.head.state().is_final()))
@@ -68,6 +80,7 @@ impl Store {
             }
             done => done?,
         };
+        drop(store_lock);
         let (tip, ended) = done.ok_or(StorageError::Conflict { id, expected: Some(at), actual: None })?;
         if ended {
             self.unmark_ended(id);
@@ -348,9 +361,9 @@ pub(crate) fn sealed_lines(
     if batch.head().is_some_and(|head| head.id != id) {
         return misfit(format!("the batch's head belongs to another session, not to {id}"));
     }
-    let mut chain = match expected {
-        Expected::Absent | Expected::AbsentWithin(_) => Chain::start(id),
-        Expected::At(tip) => Chain::at(id, tip),
+    let mut chain = match expected.tip() {
+        None => Chain::start(id),
+        Some(tip) => Chain::at(id, tip),
     };
     let mut lines = Vec::new();
     for record in batch.records() {

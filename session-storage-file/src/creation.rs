@@ -1,5 +1,7 @@
-//! Creation of sessions, and the markers of unended ones. Everything here runs under the store's lock.
+//! Creation of sessions, the markers of unended ones, and the places that these hold. Everything here runs under the
+//! store's lock.
 
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use session_core::backend::{Batch, Expected, Tip};
@@ -22,8 +24,10 @@ const PRUNED_PER_CREATION: usize = 2;
 /// The meaning of a session's marker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MarkerState {
-    /// The session is unended, or cannot be read.
+    /// The session is unended and holds a place, or cannot be read.
     Unended,
+    /// The session is unended and has no owner: it holds no place.
+    Unowned,
     /// The session has ended, but power loss could undo that: readers need the marker then.
     MayBeUnended,
     /// The session has ended durably.
@@ -33,7 +37,7 @@ pub(crate) enum MarkerState {
 }
 
 impl Store {
-    /// Creates a session from a batch if it does not exist and at most `limit` sessions are unended then.
+    /// Creates a session from a batch if it does not exist and there is a free place within the limit, if any.
     pub(crate) fn create(
         &self,
         id: SessionId,
@@ -54,10 +58,8 @@ impl Store {
             let actual = self.read_head(id)?.map(|head| head.tip);
             return Err(StorageError::Conflict { id, expected: None, actual });
         }
-        if let Expected::AbsentWithin(limit) = expected
-            && self.count_active(limit.get())? >= limit.get()
-        {
-            return Err(StorageError::MaxSessions { limit: limit.get() });
+        if let Some(limit) = expected.limit() {
+            self.check_places(limit, None)?;
         }
         let lines = lines?;
         let tip = self.build(id, batch, &lines).inspect_err(|_| self.discard_staged(id))?;
@@ -114,12 +116,21 @@ impl Store {
         self.disk.sync_dir(&active).context("flush", &active)
     }
 
-    /// Counts the unended sessions, exactly where that matters for the limit. Removes stale markers.
-    fn count_active(&self, limit: usize) -> Result<usize, StorageError> {
-        let marked = self.ids(&self.layout.active())?;
+    /// Checks that fewer than `limit` sessions, not counting `but`, hold a place. Removes stale markers.
+    ///
+    /// # Errors
+    /// `MaxSessions`.
+    pub(crate) fn check_places(
+        &self,
+        limit: NonZeroUsize,
+        but: Option<SessionId>,
+    ) -> Result<(), StorageError> {
+        let limit = limit.get();
+        let mut marked = self.ids(&self.layout.active())?;
+        marked.retain(|id| Some(*id) != but);
         let mut left = marked.len();
         for id in marked {
-            // Fewer markers than the limit: how many of them are stale does not matter.
+            // Fewer markers than the limit: how many of them are stale, or of unowned sessions, does not matter.
             if left < limit {
                 break;
             }
@@ -129,7 +140,7 @@ impl Store {
             }
             self.remove_marker(id, state)?;
         }
-        Ok(left)
+        if left < limit { Ok(()) } else { Err(StorageError::MaxSessions { limit }) }
     }
 
     /// Checks a few markers and removes the stale ones; the caller holds the store's lock. A process that ends
@@ -157,7 +168,7 @@ impl Store {
             return MarkerState::Unended;
         };
         if !head.state().is_final() {
-            return MarkerState::Unended;
+            return if head.holds_place() { MarkerState::Unended } else { MarkerState::Unowned };
         }
         if slots.mark().is_some_and(|mark| mark.tip == head.tip) {
             MarkerState::Ended
@@ -169,7 +180,7 @@ impl Store {
     /// Removes a stale marker; the caller holds the store's lock. Returns `true` if it did.
     pub(crate) fn remove_marker(&self, id: SessionId, state: MarkerState) -> Result<bool, StorageError> {
         match state {
-            MarkerState::Unended | MarkerState::MayBeUnended => return Ok(false),
+            MarkerState::Unended | MarkerState::Unowned | MarkerState::MayBeUnended => return Ok(false),
             MarkerState::Ended => {}
             // The process that deleted the session may have died before the deletion was durable.
             MarkerState::NoSession => self.sync_sessions_dir()?,
@@ -184,7 +195,7 @@ impl Store {
     }
 
     /// Removes the marker of a session that has ended. The marker stays if the store's lock is not free soon:
-    /// readers ignore it, and the next creation that counts unended sessions removes it.
+    /// readers ignore it, and the next append that counts places removes it.
     pub(crate) fn unmark_ended(&self, id: SessionId) {
         let marker = self.layout.marker(id);
         if !matches!(self.disk.kind(&marker), Ok(Some(_))) {

@@ -30,7 +30,7 @@
 //!     output/                captured output, written by `session-runner`
 //!   stage/ trash/            sessions that are being created and deleted
 //!   quarantine/<id>/         bytes that were removed from damaged logs
-//!   names.json               the last number of automatic names: a cache
+//!   names.json               the highest numbers of automatic names: a cache
 //! ```
 //!
 //! # Code map

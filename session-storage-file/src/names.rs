@@ -1,6 +1,7 @@
-//! `names.json`: the last number of a day's automatic names. It is a cache that is never flushed and may be
-//! removed at any time; it saves a new session from reading all others.
+//! `names.json`: the highest numbers of automatic names. It is a cache that is never flushed and may be removed at any
+//! time; it saves a new session from reading all others.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -15,44 +16,64 @@ use crate::storage::FileStorage;
 use crate::store::Store;
 
 /// The length of the file in bytes: each write covers the previous one.
-const LENGTH: usize = 256;
+const LENGTH: usize = 8192;
+/// The most bytes of JSON that one entry takes besides its prefix: quotes, brackets, commas and a number.
+const ENTRY: usize = 32;
+/// The bytes reserved for what is not an entry.
+const FRAME: usize = 256;
 /// The lock is held for a moment only.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 
-#[derive(Debug, Serialize, Deserialize)]
-struct NameCount {
-    prefix: String,
-    number: u64,
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct NameCounts {
     /// The boot of the write: an unflushed number is void after power loss.
     boot: String,
+    /// `true` if no other prefix is in use: the next number of all others is 1.
+    complete: bool,
+    /// The highest number of each prefix, the one used last at the end.
+    highest: Vec<(String, u64)>,
+}
+
+impl NameCounts {
+    fn highest(&self, prefix: &str) -> Option<u64> {
+        let known = self.highest.iter().find(|(known, _)| known == prefix).map(|(_, number)| *number);
+        known.or(self.complete.then_some(0))
+    }
+
+    fn set(&mut self, prefix: &str, number: u64) {
+        self.highest.retain(|(known, _)| known != prefix);
+        self.highest.push((prefix.to_owned(), number));
+    }
+
+    /// Forgets the prefixes that were not used for the longest time, as far as the file is too short for all.
+    fn shorten(&mut self) {
+        let mut free = LENGTH - FRAME;
+        let fits = |(prefix, _): &&(String, u64)| {
+            let needed = serde_json::to_string(prefix).map_or(LENGTH, |json| json.len()) + ENTRY;
+            free = free.saturating_sub(needed);
+            free > 0
+        };
+        let kept = self.highest.iter().rev().take_while(fits).count();
+        let forgotten = self.highest.len() - kept;
+        self.highest.drain(..forgotten);
+        self.complete &= forgotten == 0;
+    }
 }
 
 impl Store {
-    /// Returns the next number, if the file has one for this prefix. With `least`, returns at least that, even
-    /// if the file has none.
-    fn next_number(&self, prefix: &str, least: Option<u64>) -> Option<u64> {
-        let file = self.lock_names(if least.is_some() { Open::CreateIfAbsent } else { Open::Write })?;
+    /// Changes the numbers in the file under its lock. Returns `None` if it cannot be read or written, or if `change`
+    /// does; nothing is written then.
+    fn change_names<T>(&self, how: Open, change: impl FnOnce(&mut NameCounts) -> Option<T>) -> Option<T> {
+        let file = self.lock_names(how)?;
         let bytes = read_exactly(&*file, 0, LENGTH).ok()?.unwrap_or_default();
-        let known = serde_json::from_slice(&bytes)
-            .ok()
-            .filter(|known: &NameCount| known.prefix == prefix && known.boot == self.boot)
-            .and_then(|known| known.number.checked_add(1));
-        let number = known.max(least)?;
+        let known = serde_json::from_slice(&bytes).ok().filter(|known: &NameCounts| known.boot == self.boot);
+        let mut counts = known.unwrap_or_default();
+        let result = change(&mut counts)?;
+        counts.boot.clone_from(&self.boot);
+        counts.shorten();
         // If this write fails, the next caller would get the same number.
-        write(&*file, &NameCount { prefix: prefix.to_owned(), number, boot: self.boot.clone() })?;
-        Some(number)
-    }
-
-    /// Gives a number back, if it is still the last one.
-    fn return_number(&self, prefix: &str, number: u64) -> Option<()> {
-        let file = self.lock_names(Open::Write)?;
-        let bytes = read_exactly(&*file, 0, LENGTH).ok()??;
-        let known: NameCount = serde_json::from_slice(&bytes).ok()?;
-        let last = number.checked_sub(1)?;
-        if (&*known.prefix, known.number, &known.boot) == (prefix, number, &self.boot) {
-            write(&*file, &NameCount { number: last, ..known })?;
-        }
-        Some(())
+        write(&*file, &counts)?;
+        Some(result)
     }
 
     /// Opens and locks the file; closing it releases the lock.
@@ -64,8 +85,8 @@ impl Store {
     }
 }
 
-fn write(file: &dyn DiskFile, counted: &NameCount) -> Option<()> {
-    let mut bytes = serde_json::to_vec(counted).ok()?;
+fn write(file: &dyn DiskFile, counts: &NameCounts) -> Option<()> {
+    let mut bytes = serde_json::to_vec(counts).ok()?;
     if bytes.len() >= LENGTH {
         return None;
     }
@@ -78,32 +99,58 @@ fn write(file: &dyn DiskFile, counted: &NameCount) -> Option<()> {
 impl NameCounter for FileStorage {
     async fn next(&self, prefix: &str) -> Option<u64> {
         let prefix = prefix.to_owned();
-        self.read(move |store| Ok(store.next_number(&prefix, None))).await.ok().flatten()
+        let next = self.read(move |store| {
+            Ok(store.change_names(Open::Write, |counts| {
+                let number = counts.highest(&prefix)?.checked_add(1)?;
+                counts.set(&prefix, number);
+                Some(number)
+            }))
+        });
+        next.await.ok().flatten()
     }
 
-    async fn counted(&self, prefix: &str, number: u64) -> u64 {
-        let prefix = prefix.to_owned();
+    async fn counted(&self, prefix: &str, highest: &BTreeMap<String, u64>) -> u64 {
+        let found = highest.get(prefix).copied().unwrap_or_default();
+        let (prefix, mut highest) = (prefix.to_owned(), highest.clone());
         let next = self.read(move |store| {
-            let exists = store.exists()?;
-            Ok(exists.then(|| store.next_number(&prefix, Some(number))).flatten())
+            if !store.exists()? {
+                return Ok(None);
+            }
+            Ok(store.change_names(Open::CreateIfAbsent, |counts| {
+                for (known, number) in &mut counts.highest {
+                    *number = highest.remove(known).map_or(*number, |found| found.max(*number));
+                }
+                counts.highest.splice(0..0, highest);
+                counts.complete = true;
+                let number = counts.highest(&prefix)?.checked_add(1)?;
+                counts.set(&prefix, number);
+                Some(number)
+            }))
         });
         // A number that could not be stored is counted again by the next caller.
-        next.await.ok().flatten().unwrap_or(number)
+        next.await.ok().flatten().unwrap_or(found.saturating_add(1))
     }
 
     async fn unused(&self, prefix: &str, number: u64) {
         let prefix = prefix.to_owned();
+        let unused = self.read(move |store| {
+            Ok(store.change_names(Open::Write, |counts| {
+                let is_last = counts.highest(&prefix) == Some(number);
+                is_last.then(|| counts.set(&prefix, number.saturating_sub(1)))
+            }))
+        });
         // A number that stays used leaves a gap, which is harmless.
-        let _ = self.read(move |store| Ok(store.return_number(&prefix, number))).await;
+        let _ = unused.await;
     }
 
-    async fn forget(&self) {
-        let forget = self.read(|store| {
-            if store.exists()? {
-                store.remove_tree(&store.layout.names())?;
-            }
-            Ok(())
+    async fn used(&self, prefix: &str, number: u64) {
+        let prefix = prefix.to_owned();
+        let used = self.read(move |store| {
+            Ok(store.change_names(Open::Write, |counts| {
+                (counts.highest(&prefix)? < number).then(|| counts.set(&prefix, number))
+            }))
         });
-        let _ = forget.await;
+        // Then a later automatic name may be the same as the chosen one.
+        let _ = used.await;
     }
 }

@@ -163,17 +163,19 @@ impl SessionStorage for FileStorage {
         batch: Batch,
         durability: Durability,
     ) -> Result<Tip, StorageError> {
-        let Expected::At(at) = expected else {
+        let Some(at) = expected.tip() else {
             return self.write(QueueKey::Store, move |store, _| store.create(id, expected, &batch)).await;
         };
+        let limit = expected.limit();
         if durability == Durability::Buffered
+            && limit.is_none()
             && let Some(mut claim) = self.writers.try_claim(QueueKey::Session(id))
             && let Some(tip) = self.store.try_append_buffered(&mut claim.cached, at, &batch)?
         {
             return Ok(tip);
         }
         let appended = self.write(QueueKey::Session(id), move |store, cached| {
-            store.append(cached, id, at, &batch, durability)
+            store.append(cached, id, (at, limit), &batch, durability)
         });
         match appended.await {
             Err(StorageError::Closed { what, source }) => Err(StorageError::OutcomeUnknown {

@@ -133,10 +133,11 @@ enum Operation {
     RebuildLog,
     Delete,
     TakeOver,
+    TakeOverWithin,
 }
 
 impl Operation {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Create,
         Self::CreateWithin,
         Self::Append,
@@ -146,6 +147,7 @@ impl Operation {
         Self::RebuildLog,
         Self::Delete,
         Self::TakeOver,
+        Self::TakeOverWithin,
     ];
 
     fn id(self) -> SessionId {
@@ -159,7 +161,7 @@ impl Operation {
             Self::Repair => TORN,
             Self::RebuildLog => HALF_FLUSHED,
             Self::Delete => ENDED,
-            Self::TakeOver => ORPHAN,
+            Self::TakeOver | Self::TakeOverWithin => ORPHAN,
         }
     }
 
@@ -169,6 +171,7 @@ impl Operation {
 
     fn expected(self, head: Option<&Head>) -> Expected {
         match (self, head) {
+            (Self::TakeOverWithin, Some(head)) => Expected::AtWithin(head.tip, std::num::NonZeroUsize::MAX),
             (_, Some(head)) => Expected::At(head.tip),
             (Self::CreateWithin, None) => Expected::AbsentWithin(std::num::NonZeroUsize::MAX),
             (_, None) => Expected::Absent,
@@ -181,7 +184,7 @@ impl Operation {
             Self::Append | Self::AppendBuffered | Self::Repair | Self::RebuildLog => {
                 vec![logs::note(40), logs::note(2000)]
             }
-            Self::TakeOver => vec![logs::interrupted(), logs::resumed(99)],
+            Self::TakeOver | Self::TakeOverWithin => vec![logs::interrupted(), logs::resumed(99)],
             Self::Flush | Self::Delete => return Batch::empty(),
         };
         seal(self.id(), head, 0, events)
@@ -413,7 +416,7 @@ fn a_second_call_fails_while_the_first_is_handled() {
         // If the system drops unsynced pages, a second failure can lose buffered records: see
         // `records_dropped_by_the_system_are_reported`.
         if process == Process::Fresh
-            || operation == Operation::CreateWithin
+            || matches!(operation, Operation::CreateWithin | Operation::TakeOverWithin)
             || after == AfterFailedSync::Dropped
         {
             return Ok(0);

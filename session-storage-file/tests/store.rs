@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -594,15 +595,21 @@ async fn name_numbers_are_cached_and_never_reused() {
     let path = folder.path().join("store");
     let storage = open(&path);
     let (day, file) = ("feature-2026-11-21-", path.join("names.json"));
+    let found = |numbers: &[(&str, u64)]| -> BTreeMap<String, u64> {
+        numbers.iter().map(|(prefix, number)| ((*prefix).to_owned(), *number)).collect()
+    };
     assert_eq!(storage.next(day).await, None);
-    assert_eq!(storage.counted(day, 1).await, 1);
+    assert_eq!(storage.counted(day, &found(&[])).await, 1);
     assert!(!path.exists(), "a name created a store");
     Log::started(&storage).await;
     assert_eq!(storage.next(day).await, None, "no number was stored yet");
-    assert_eq!(storage.counted(day, 7).await, 7);
-    assert_eq!(storage.counted(day, 7).await, 8, "another caller had stored the same number");
+    let counted = found(&[(day, 6), ("make-", 2)]);
+    assert_eq!(storage.counted(day, &counted).await, 7);
+    assert_eq!(storage.counted(day, &counted).await, 8, "another caller had stored the same number");
     assert_eq!(open(&path).next(day).await, Some(9), "by another process");
-    assert_eq!(storage.next("feature-2026-11-22-").await, None, "of another day");
+    assert_eq!(storage.next("make-").await, Some(3), "of another program");
+    assert_eq!(storage.next("feature-2026-11-22-").await, Some(1), "all sessions were counted");
+    assert_eq!(storage.next(day).await, Some(10), "after numbers for other prefixes");
     let taken: Vec<u64> = {
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..20 {
@@ -621,12 +628,16 @@ async fn name_numbers_are_cached_and_never_reused() {
         taken.sort_unstable();
         taken
     };
-    assert_eq!(taken, (10..30).collect::<Vec<_>>());
-    // Only the last number can be given back, and only for its day.
-    storage.unused(day, 28).await;
-    storage.unused("feature-2026-11-22-", 29).await;
-    assert_eq!(storage.next(day).await, Some(30));
-    storage.unused(day, 30).await;
+    assert_eq!(taken, (11..31).collect::<Vec<_>>());
+    // Only the last number can be given back, and only for its prefix.
+    storage.unused(day, 29).await;
+    storage.unused("make-", 30).await;
+    assert_eq!(storage.next(day).await, Some(31));
+    storage.unused(day, 31).await;
+    // Chosen names are skipped.
+    storage.used("make-", 9).await;
+    storage.used("make-", 4).await;
+    assert_eq!(storage.next("make-").await, Some(10));
     let good = fs::read_to_string(&file).unwrap();
     let no_boot = good.replace("\"boot\":\"", "\"boot\":\"x");
     for bad in ["", "{", "null", &"x".repeat(10_000), &no_boot] {
@@ -634,12 +645,10 @@ async fn name_numbers_are_cached_and_never_reused() {
         assert_eq!(storage.next(day).await, None, "{bad}");
     }
     fs::write(&file, good).unwrap();
-    assert_eq!(storage.next(day).await, Some(30));
-    storage.forget().await;
-    assert_eq!(storage.next(day).await, None);
+    assert_eq!(storage.next(day).await, Some(31));
     fs::remove_file(&file).ok();
     symlink(folder.path().join("elsewhere"), &file).unwrap();
-    assert_eq!(storage.counted(day, 3).await, 3);
+    assert_eq!(storage.counted(day, &found(&[(day, 2)])).await, 3);
     assert!(!folder.path().join("elsewhere").exists(), "a link was followed");
     assert_eq!(storage.verify_all().await.unwrap().sessions.len(), 1);
 }

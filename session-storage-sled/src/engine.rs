@@ -39,6 +39,8 @@ pub(crate) struct Engine {
 pub(crate) struct State {
     /// The sessions that have not ended.
     pub(crate) unended: BTreeSet<SessionId>,
+    /// Those of them without an owner, which hold no place within a limit.
+    unowned: BTreeSet<SessionId>,
     /// The sessions whose heads are missing, damaged or behind the marks: each list reads them individually.
     pub(crate) inconsistent: BTreeSet<SessionId>,
     /// The tips of logs that were audited or written since the database was opened.
@@ -73,11 +75,24 @@ impl State {
             Some(head) => self.remember_tip(id, head.tip),
             None => drop(self.tips.remove(&id)),
         }
-        if head.is_some_and(|head| !head.state().is_final()) {
-            self.unended.insert(id);
-        } else {
-            self.unended.remove(&id);
+        self.unowned.remove(&id);
+        match head.filter(|head| !head.state().is_final()) {
+            Some(head) => self.mark_unended(id, head.holds_place()),
+            None => drop(self.unended.remove(&id)),
         }
+    }
+
+    fn mark_unended(&mut self, id: SessionId, holds_place: bool) {
+        self.unended.insert(id);
+        if !holds_place {
+            self.unowned.insert(id);
+        }
+    }
+
+    /// Counts the sessions other than `but` that hold a place.
+    pub(crate) fn places(&self, but: SessionId) -> usize {
+        let own = self.unended.contains(&but) && !self.unowned.contains(&but);
+        self.unended.len() - self.unowned.len() - usize::from(own)
     }
 }
 
@@ -235,7 +250,9 @@ pub(crate) fn scan_heads(db: &Db, marks: &Marks) -> Result<State, Fault> {
         match rows::head_summary(&row) {
             Some(head_summary) => {
                 if !head_summary.ended {
-                    state.unended.insert(id);
+                    // A damaged head may be that of a session with an owner.
+                    let holds_place = rows::head(id, &row).is_none_or(|head| head.holds_place());
+                    state.mark_unended(id, holds_place);
                 }
                 if mark.is_some_and(|mark| head_summary.tip.revision < mark.revision) {
                     state.inconsistent.insert(id);

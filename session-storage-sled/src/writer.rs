@@ -211,8 +211,7 @@ impl Writer {
 
     fn append(&mut self, id: SessionId, expected: Expected, batch: &Batch) -> Result<Tip, WriteError> {
         let (actual, cut) = self.verified_end(id)?;
-        let unended = || Ok(self.engine.lock().unended.len());
-        batch.check(id, expected, actual, unended)?;
+        batch.check(id, expected, actual, || Ok(self.engine.lock().places(id)))?;
         let Some(head) = batch.head() else {
             return actual.ok_or(WriteError::Refused(StorageError::NotFound { id }));
         };

@@ -56,6 +56,17 @@ impl Reader {
         outcome.context("read", self.store.path()).map(Some)
     }
 
+    /// Returns the highest number at the end of a name with this prefix, by the index of names alone.
+    pub(crate) fn highest_number(&mut self, prefix: &str) -> Result<u64, StorageError> {
+        const HIGHEST: &str = "
+            SELECT max(CAST(substr(name, length(?1) + 1) AS INTEGER)) FROM sessions INDEXED BY sessions_by_name
+            WHERE name > ?1 AND name < ?1 || ':' AND substr(name, length(?1) + 1) NOT GLOB '*[^0-9]*'";
+        let highest = self.snapshot(|db| {
+            db.connection.prepare_cached(HIGHEST)?.query_row([prefix], |row| row.get::<_, Option<i64>>(0))
+        })?;
+        Ok(highest.flatten().and_then(|number| u64::try_from(number).ok()).unwrap_or_default())
+    }
+
     /// Reads one session, again if it seems damaged, so that a transient state is not reported.
     fn read_settled<T>(
         &mut self,

@@ -1,6 +1,7 @@
 //! The storage port: passes requests to threads and translates their results. Nothing blocking is held across an await.
 //! If a future is dropped, a change that has started completes, and one that has not started is not made.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use session_core::backend::{
-    Batch, ChangeFeed, Expected, HeadPage, RecordPage, SessionStorage, Sharing, StorageProfile, Tip,
+    Batch, ChangeFeed, Expected, HeadPage, NameCounter, RecordPage, SessionStorage, Sharing, StorageProfile,
+    Tip,
 };
 use session_core::maintenance::{
     AcceptedLoss, ReconcileReport, RepairReport, SessionHealth, StorageMaintenance, StoreHealth,
@@ -148,6 +150,24 @@ impl SqliteStorage {
 /// The case of a response that does not match its request, which is impossible.
 fn unexpected_response() -> StorageError {
     unreachable!("the writer sends the response that matches the request")
+}
+
+/// Numbers of automatic names, read from the index of names. Two processes that create at the same time get the same.
+#[async_trait]
+impl NameCounter for SqliteStorage {
+    async fn next(&self, prefix: &str) -> Option<u64> {
+        let prefix = prefix.to_owned();
+        let highest = self.read(move |reader| reader.highest_number(&prefix)).await;
+        highest.ok()?.checked_add(1)
+    }
+
+    async fn counted(&self, prefix: &str, highest: &BTreeMap<String, u64>) -> u64 {
+        highest.get(prefix).map_or(1, |number| number.saturating_add(1))
+    }
+
+    async fn unused(&self, _prefix: &str, _number: u64) {}
+
+    async fn used(&self, _prefix: &str, _number: u64) {}
 }
 
 #[async_trait]

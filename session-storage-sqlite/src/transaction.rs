@@ -38,9 +38,9 @@ impl ChangeSet<'_> {
         let text = id.to_string();
         let actual = self.verified_tip(id, &text)?;
         batch.check(id, expected, actual, || {
-            let Expected::AbsentWithin(limit) = expected else { return Ok(0) };
-            count_unended(self.connection, limit.get()).map_err(|error| StorageError::Io {
-                what: "cannot count the active sessions".to_owned(),
+            let Some(limit) = expected.limit() else { return Ok(0) };
+            count_places(self.connection, &text, limit.get()).map_err(|error| StorageError::Io {
+                what: "cannot count the sessions with an owner or a start to come".to_owned(),
                 source: std::sync::Arc::new(error),
             })
         })?;
@@ -135,13 +135,28 @@ impl ChangeSet<'_> {
     }
 }
 
-/// Counts active sessions, up to the limit.
-fn count_unended(connection: &Connection, limit: usize) -> rusqlite::Result<usize> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let count: i64 = connection
-        .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM sessions WHERE ended IS NULL LIMIT ?1)")?
-        .query_row([limit], |row| row.get(0))?;
-    Ok(usize::try_from(count).unwrap_or(usize::MAX))
+/// Counts the sessions other than `but` that hold a place, up to the limit. Heads are read only if that many are
+/// active; a damaged one may hold a place.
+fn count_places(connection: &Connection, but: &str, limit: usize) -> rusqlite::Result<usize> {
+    const ACTIVE: &str = "FROM sessions s WHERE s.ended IS NULL AND s.id <> ?1";
+    let most = i64::try_from(limit).unwrap_or(i64::MAX);
+    let active: i64 = connection
+        .prepare_cached(&format!("SELECT count(*) FROM (SELECT 1 {ACTIVE} LIMIT ?2)"))?
+        .query_row((but, most), |row| row.get(0))?;
+    if active < most {
+        return Ok(usize::try_from(active).unwrap_or(usize::MAX));
+    }
+    let mut select = connection.prepare_cached(&format!("SELECT s.id, {} {ACTIVE}", rows::COLUMNS))?;
+    let mut rows = select.query([but])?;
+    let mut held = 0;
+    while held < limit
+        && let Some(row) = rows.next()?
+    {
+        let id: Option<SessionId> = row.get_ref(0)?.as_str().ok().and_then(|id| id.parse().ok());
+        let row = rows::SessionRow::from_row(row, 1)?;
+        held += usize::from(id.and_then(|id| row.head(id)).is_none_or(|head| head.holds_place()));
+    }
+    Ok(held)
 }
 
 /// Checks that a batch belongs to this session and continues its log.

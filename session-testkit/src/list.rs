@@ -70,8 +70,12 @@ macro_rules! __law_list {
             "Sessions are created up to the limit and not beyond it; a refused creation leaves no trace."
         creation law_2_racing_creations_never_exceed_the_limit
             "Concurrent creations through several handles reach the limit and never exceed it."
-        creation law_2_only_active_sessions_count_towards_the_limit
-            "Only sessions that have not ended count towards the limit."
+        creation law_2_racing_resumes_never_exceed_the_limit
+            "Concurrent creations and resumes through several handles reach the limit and never exceed it."
+        creation law_2_sessions_with_an_owner_or_a_start_to_come_hold_places
+            "Sessions with an owner, dead or alive, or with a start to come hold a place within the limit; ended and unowned ones do not."
+        creation law_2_a_resumed_session_needs_a_place
+            "A session without an owner is resumed within the limit only if there is a free place; a refused resume changes nothing."
         creation law_2_an_existing_session_is_a_conflict_even_at_the_limit
             "Creating a session that exists is a conflict, even if the limit is reached."
 

@@ -9,15 +9,15 @@ use std::time::{Duration, SystemTime};
 
 use bytesize::ByteSize;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
-use sessionkit::StateName;
 use sessionkit::log::Timestamp;
 
 pub(crate) use self::manage::{
     Completions, Export, Gc, Import, Man, Migrate, Pause, Retry, Rm, Signal, Wait, Why,
 };
-pub(crate) use self::run::{Resume, Run};
+pub(crate) use self::run::{Places, Resume, Run};
 
 use crate::error::ExitCodes;
+use crate::status::Status;
 
 /// Run programs as durable sessions: visible, stoppable and resumable after a crash.
 #[derive(Debug, Parser)]
@@ -119,7 +119,7 @@ pub(crate) enum Verb {
     Recover(Recover),
     /// Check the stored data of sessions, and repair it
     Verify(Verify),
-    /// Remove sessions that ended long ago, and files of dead processes
+    /// Cancel sessions without an owner, and remove those that ended long ago and files of dead processes
     Gc(Gc),
     /// Remove sessions
     Rm(Rm),
@@ -219,12 +219,12 @@ impl Verb {
     after_help = "Examples:\n  sessionctl ls --all\n  sessionctl ls --state failed --label team=data --limit 10"
 )]
 pub(crate) struct Ls {
-    /// List ended sessions too
+    /// List ended sessions too, and those that a person stopped
     #[arg(long)]
     pub(crate) all: bool,
-    /// List only sessions in this state; may be given more than once
-    #[arg(long = "state", value_name = "STATE", value_parser = state)]
-    pub(crate) states: Vec<StateName>,
+    /// List only sessions with this status; may be given more than once
+    #[arg(long = "state", value_name = "STATUS", value_parser = status)]
+    pub(crate) statuses: Vec<Status>,
     /// List only sessions with this label; may be given more than once
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub(crate) labels: Vec<(String, String)>,
@@ -321,6 +321,8 @@ pub(crate) struct Recover {
     /// Treat owners of unknown liveness as dead; make sure that they are
     #[arg(long)]
     pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) places: Places,
 }
 
 impl From<Policy> for sessionkit::RecoveryPolicy {
@@ -407,11 +409,8 @@ fn bytes(text: &str) -> Result<u64, String> {
     text.parse::<ByteSize>().map(|size| size.as_u64()).map_err(|_| "expected a size such as 64MiB".to_owned())
 }
 
-fn state(text: &str) -> Result<StateName, String> {
-    StateName::ALL.iter().copied().find(|state| state.name() == text).ok_or_else(|| {
-        let names: Vec<&str> = StateName::ALL.iter().map(|state| state.name()).collect();
-        format!("expected one of {}", names.join(", "))
-    })
+fn status(text: &str) -> Result<Status, String> {
+    Status::parse(text).ok_or_else(|| format!("expected one of {}", Status::ALL.map(Status::name).join(", ")))
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ use sessionkit::{
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::render::short;
+use crate::status::Status;
+use crate::verb::status_of;
 
 /// Minimum Jaro-Winkler similarity of a suggested name: 1 is equality, and one inserted, missing or transposed letter
 /// of eight yields about 0.95.
@@ -61,20 +63,21 @@ pub(crate) async fn resolve(
         ([one], []) => return Ok(one.id),
         ([], [one]) => return Ok(*one),
         (heads, unreadable) => {
-            let rows = heads.iter().map(|head| row(head));
-            let rows = rows.chain(unreadable.iter().map(|id| format!("{id}  (unreadable)")));
-            return Err(ambiguous("id prefix", text, rows.collect()));
+            let mut rows = rows(manager, heads).await;
+            rows.extend(unreadable.iter().map(|id| format!("{id}  {}", Status::Unreadable.name())));
+            let count = heads.len() + unreadable.len();
+            return Err(ambiguous("id prefix", text, rows, count));
         }
     }
     let begun: Vec<&Head> = all.heads.iter().filter(|head| head.name.starts_with(text)).collect();
     match begun.as_slice() {
         [first, rest @ ..] if matches!(purpose, Purpose::Use | Purpose::Resume) => {
             if rest.iter().any(|head| head.name != first.name) {
-                return Err(ambiguous("name prefix", text, begun.iter().map(|head| row(head)).collect()));
+                return Err(ambiguous("name prefix", text, rows(manager, &begun).await, begun.len()));
             }
             among_namesakes(context, manager, &begun, &first.name, purpose).await
         }
-        _ => Err(unknown(text, &all)),
+        _ => Err(unknown(manager, text, &all).await),
     }
 }
 
@@ -117,7 +120,7 @@ async fn among_namesakes(
         return Ok(one.id);
     }
     if purpose == Purpose::Remove {
-        return Err(ambiguous("name", name, named.iter().map(|head| row(head)).collect()));
+        return Err(ambiguous("name", name, rows(manager, named).await, named.len()));
     }
     let mut newest_first = named.to_vec();
     newest_first.sort_by_key(|head| std::cmp::Reverse((head.created_at, head.id)));
@@ -140,7 +143,7 @@ async fn among_namesakes(
         named.len(),
         visible(name),
         short(chosen.id),
-        chosen.state().name()
+        status_of(manager, chosen).await.0.name()
     );
     context.hint(&text, &[chosen.id], &["ls", "--all"]);
     Ok(chosen.id)
@@ -175,7 +178,7 @@ async fn may_have_owner(manager: &dyn SessionManager, head: &Head) -> bool {
 }
 
 /// Returns the failure for a text that refers to no session, with similar names in case it was mistyped.
-fn unknown(text: &str, all: &SessionList) -> Failure {
+async fn unknown(manager: &dyn SessionManager, text: &str, all: &SessionList) -> Failure {
     // The session may be one of those, whose names are unknown.
     if let Some((id, error @ StorageError::Unavailable { .. })) = all.unreadable.first() {
         let message =
@@ -188,8 +191,8 @@ fn unknown(text: &str, all: &SessionList) -> Failure {
     let failure = Failure::new(ErrorCode::NotFound, format!("no session `{}`", visible(text)));
     match near.as_slice() {
         [] => failure,
-        [one] => failure.candidates(vec![row(one)]).next(&["show", &one.id.to_string()]),
-        many => failure.candidates(many.iter().take(MAX_CANDIDATES).map(|head| row(head)).collect()),
+        [one] => failure.candidates(rows(manager, &near).await).next(&["show", &one.id.to_string()]),
+        many => failure.candidates(rows(manager, many).await),
     }
 }
 
@@ -204,12 +207,17 @@ async fn exists(manager: &dyn SessionManager, id: SessionId) -> Result<bool> {
     }
 }
 
-fn row(head: &Head) -> String {
-    format!("{}  {}  {}  {}", head.id, head.state().name(), head.created_at, head.name)
+/// Formats the first candidates.
+async fn rows(manager: &dyn SessionManager, heads: &[&Head]) -> Vec<String> {
+    let mut rows = Vec::new();
+    for head in heads.iter().take(MAX_CANDIDATES) {
+        let status = status_of(manager, head).await.0.name();
+        rows.push(format!("{}  {status}  {}  {}", head.id, head.created_at, head.name));
+    }
+    rows
 }
 
-fn ambiguous(kind: &str, text: &str, mut rows: Vec<String>) -> Failure {
-    let count = rows.len();
+fn ambiguous(kind: &str, text: &str, mut rows: Vec<String>, count: usize) -> Failure {
     if count > MAX_CANDIDATES {
         rows.truncate(MAX_CANDIDATES);
         rows.push(format!("and {} more", count - MAX_CANDIDATES));

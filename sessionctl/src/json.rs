@@ -12,7 +12,7 @@ use sessionkit::manager::{Liveness, StorageError};
 use sessionkit::text::{escape_bytes, is_unsafe_char};
 use sessionkit::{ErrorCode, Head, SessionId, SessionProgress, SessionState};
 
-use crate::status::status;
+use crate::status::{Status, pending_request, status};
 
 /// Version of the schema.
 pub(crate) const SCHEMA: u32 = 1;
@@ -62,8 +62,10 @@ pub(crate) struct Session {
     cwd: Option<String>,
     /// The state in the log: `created`, `running`, `paused`, `completed`, `failed`, `cancelled`.
     state: Option<&'static str>,
-    /// The state for people, with the liveness of the owner: `crashed`, `paused: waiting for input`, …
+    /// The state for people, with the liveness of the owner: the word of a [`Status`].
     status: &'static str,
+    /// The pending request that the owner has not acted on yet: `cancel`, `pause` or `resume`.
+    requested: Option<&'static str>,
     /// The reason of a pause or a cancellation.
     reason: Option<String>,
     /// The way in which it lost its owner, while it has no new one: `crashed`, `interrupted`, `stopped`, `dropped`.
@@ -224,7 +226,8 @@ impl Session {
             command: origin
                 .map(|origin| origin.argv.iter().map(|arg| escape_bytes(arg).into_owned()).collect()),
             state: Some(state.name().name()),
-            status: status(&head, liveness).text,
+            status: status(&head, liveness).name(),
+            requested: pending_request(&head),
             reason,
             loss: head.lifecycle.loss.map(OwnerLoss::name),
             error,
@@ -272,12 +275,10 @@ impl Session {
     /// Creates the JSON of a session that exists and cannot be read. Left out, it would seem not to exist.
     pub(crate) fn unreadable(id: SessionId, error: &StorageError) -> Self {
         let error = Error { message: error.to_string(), cause: error.code().as_str() };
-        Self { schema: SCHEMA, id: id.to_string(), status: UNREADABLE, error: Some(error), ..Self::default() }
+        let status = Status::Unreadable.name();
+        Self { schema: SCHEMA, id: id.to_string(), status, error: Some(error), ..Self::default() }
     }
 }
-
-/// The status of a session that cannot be read.
-pub(crate) const UNREADABLE: &str = "unreadable";
 
 fn reason_or_error(state: &SessionState) -> (Option<String>, Option<Error>) {
     match state {

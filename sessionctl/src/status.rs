@@ -1,16 +1,43 @@
-//! The status of a session: its state for people, combined with the liveness of the owner.
+//! The status of a session: its state for people, combined with the liveness of the owner. One word, shown and accepted
+//! everywhere.
 
-use sessionkit::log::{Owner, OwnerLoss, PauseReason};
+use sessionkit::log::{FailureCause, Owner, OwnerLoss, PauseReason};
 use sessionkit::manager::Liveness;
-use sessionkit::{Head, SessionState};
+use sessionkit::{Head, SessionFilter, SessionState, StateName};
 
-/// The status of a session, and its colour.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Status {
-    /// The text.
-    pub(crate) text: &'static str,
-    /// The colour as an SGR code; empty for none.
-    pub(crate) sgr: &'static str,
+/// The status of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Status {
+    /// Created by a process that may live, and not started yet.
+    Created,
+    /// Waits for a process that starts it.
+    Queued,
+    /// Run by a living owner.
+    Running,
+    /// Its owner lives, and is stopped by a signal.
+    Stalled,
+    /// Waits for an answer.
+    Waiting,
+    /// Paused on request or at a limit.
+    Paused,
+    /// Its owner, or its creator before the first start, died.
+    Crashed,
+    /// TERM, HUP or a shutdown reached its owner, or its work was dropped.
+    Interrupted,
+    /// A person ended the attempt.
+    Stopped,
+    /// Ended successfully.
+    Completed,
+    /// Ended with a failure.
+    Failed,
+    /// Ended by its deadline.
+    TimedOut,
+    /// Ended on request.
+    Cancelled,
+    /// Not paused and not ended; nothing proves its owner, or its creator before the first start, alive or dead.
+    Unknown,
+    /// Cannot be read.
+    Unreadable,
 }
 
 const RED: &str = "31";
@@ -18,44 +45,152 @@ const GREEN: &str = "32";
 const YELLOW: &str = "33";
 const CYAN: &str = "36";
 
+impl Status {
+    /// Every status.
+    pub(crate) const ALL: [Self; 15] = [
+        Self::Created,
+        Self::Queued,
+        Self::Running,
+        Self::Stalled,
+        Self::Waiting,
+        Self::Paused,
+        Self::Crashed,
+        Self::Interrupted,
+        Self::Stopped,
+        Self::Completed,
+        Self::Failed,
+        Self::TimedOut,
+        Self::Cancelled,
+        Self::Unknown,
+        Self::Unreadable,
+    ];
+
+    /// Returns the word.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Stalled => "stalled",
+            Self::Waiting => "waiting",
+            Self::Paused => "paused",
+            Self::Crashed => "crashed",
+            Self::Interrupted => "interrupted",
+            Self::Stopped => "stopped",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed-out",
+            Self::Cancelled => "cancelled",
+            Self::Unknown => "unknown",
+            Self::Unreadable => "unreadable",
+        }
+    }
+
+    /// Returns the status that a word names.
+    pub(crate) fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.name() == word)
+    }
+
+    /// Returns the colour as an SGR code.
+    pub(crate) const fn sgr(self) -> &'static str {
+        match self {
+            Self::Created | Self::Queued | Self::Running => CYAN,
+            Self::Stalled
+            | Self::Waiting
+            | Self::Paused
+            | Self::Interrupted
+            | Self::Stopped
+            | Self::Cancelled
+            | Self::Unknown => YELLOW,
+            Self::Crashed | Self::Failed | Self::TimedOut | Self::Unreadable => RED,
+            Self::Completed => GREEN,
+        }
+    }
+
+    /// Returns `true` if the session has lost its owner and is not paused: a paused one waits for a person.
+    pub(crate) const fn is_lost(self) -> bool {
+        matches!(self, Self::Crashed | Self::Interrupted | Self::Stopped)
+    }
+
+    /// Returns the states in the log of sessions that may have this status.
+    pub(crate) const fn states(self) -> &'static [StateName] {
+        match self {
+            Self::Created | Self::Queued => &[StateName::Created],
+            Self::Running | Self::Stalled => &[StateName::Running],
+            Self::Waiting | Self::Paused => &[StateName::Paused],
+            Self::Crashed => &[StateName::Created, StateName::Running, StateName::Paused],
+            Self::Interrupted | Self::Stopped => &[StateName::Running, StateName::Paused],
+            Self::Completed => &[StateName::Completed],
+            Self::Failed | Self::TimedOut => &[StateName::Failed],
+            Self::Cancelled => &[StateName::Cancelled],
+            Self::Unknown => &[StateName::Created, StateName::Running],
+            Self::Unreadable => &[],
+        }
+    }
+
+    /// Returns a filter that matches all sessions with one of these statuses, and possibly others.
+    pub(crate) fn filter(statuses: &[Self]) -> SessionFilter {
+        let states = statuses.iter().flat_map(|status| status.states());
+        states.fold(SessionFilter::all(), |filter, state| {
+            if filter.states.contains(state) { filter } else { filter.state(*state) }
+        })
+    }
+}
+
+impl From<OwnerLoss> for Status {
+    fn from(loss: OwnerLoss) -> Self {
+        match loss {
+            OwnerLoss::Crashed => Self::Crashed,
+            OwnerLoss::Stopped => Self::Stopped,
+            OwnerLoss::Interrupted | OwnerLoss::Dropped | _ => Self::Interrupted,
+        }
+    }
+}
+
 /// Returns the status of a session. `liveness` is that of its owner, or of its creator before the first start.
 pub(crate) fn status(head: &Head, liveness: Option<&Liveness>) -> Status {
-    let requests = &head.lifecycle.requests;
-    let cancelling = requests.cancel.is_some();
-    let dead = matches!(liveness, Some(Liveness::Dead { .. }));
-    let unknown = matches!(liveness, Some(Liveness::Unknown { .. }));
-    let is = |text, sgr| Status { text, sgr };
-    match head.state() {
-        SessionState::Created | SessionState::Running { .. } | SessionState::Paused { .. } if dead => {
-            is("crashed", RED)
+    match (head.state(), liveness) {
+        (SessionState::Created, Some(Liveness::Dead { .. })) => Status::Crashed,
+        (SessionState::Running { .. }, Some(Liveness::Dead { evidence })) => {
+            head.lifecycle.loss_by(evidence).into()
         }
-        SessionState::Created if head.creator.is_none() => is("queued", CYAN),
-        SessionState::Created => is("created", CYAN),
-        SessionState::Running { .. } if unknown => is("running: owner unknown", YELLOW),
-        SessionState::Running { .. } if head.lifecycle.owner.as_ref().is_some_and(is_stopped) => {
-            is("running: stalled", YELLOW)
+        (SessionState::Created | SessionState::Running { .. }, Some(Liveness::Unknown { .. })) => {
+            Status::Unknown
         }
-        SessionState::Running { .. } if cancelling => is("running: cancelling", CYAN),
-        SessionState::Running { .. } if requests.pause.is_some() => is("running: pausing", CYAN),
-        SessionState::Running { .. } => is("running", CYAN),
-        SessionState::Paused { .. } if cancelling => is("paused: cancelling", YELLOW),
-        SessionState::Paused { .. } if requests.resume.is_some() => is("paused: resuming", YELLOW),
-        SessionState::Paused { reason: PauseReason::Interrupted(interruption) } => match interruption.kind {
-            Some(OwnerLoss::Crashed) => is("crashed", RED),
-            Some(OwnerLoss::Stopped) => is("stopped", YELLOW),
-            _ => is("interrupted", YELLOW),
+        (SessionState::Created, _) if head.creator.is_none() => Status::Queued,
+        (SessionState::Created, _) => Status::Created,
+        (SessionState::Running { .. }, _) if head.lifecycle.owner.as_ref().is_some_and(is_stopped) => {
+            Status::Stalled
+        }
+        (SessionState::Running { .. }, _) => Status::Running,
+        // A paused session stays paused when it loses its owner.
+        (SessionState::Paused { reason }, _) => match reason {
+            PauseReason::Interrupted(interruption) => {
+                interruption.kind.map_or(Status::Interrupted, Status::from)
+            }
+            PauseReason::AwaitingInput(_) => Status::Waiting,
+            PauseReason::Requested(_) | PauseReason::Limit(_) | _ => Status::Paused,
         },
-        SessionState::Paused { reason } => is(
-            match reason {
-                PauseReason::AwaitingInput(_) => "paused: waiting for input",
-                PauseReason::Limit(_) => "paused: limit reached",
-                PauseReason::Requested(_) | _ => "paused",
-            },
-            YELLOW,
-        ),
-        SessionState::Completed { .. } => is("completed", GREEN),
-        SessionState::Failed { .. } => is("failed", RED),
-        SessionState::Cancelled { .. } => is("cancelled", YELLOW),
+        (SessionState::Completed { .. }, _) => Status::Completed,
+        (SessionState::Failed { error }, _) if error.cause == FailureCause::Timeout => Status::TimedOut,
+        (SessionState::Failed { .. }, _) => Status::Failed,
+        (SessionState::Cancelled { .. }, _) => Status::Cancelled,
+    }
+}
+
+/// Returns the pending request that the owner has not acted on yet: `cancel`, `pause` or `resume`.
+pub(crate) fn pending_request(head: &Head) -> Option<&'static str> {
+    let requests = &head.lifecycle.requests;
+    let is_running = matches!(head.state(), SessionState::Running { .. });
+    let is_paused = matches!(head.state(), SessionState::Paused { .. });
+    if (is_running || is_paused) && requests.cancel.is_some() {
+        Some("cancel")
+    } else if is_running && requests.pause.is_some() {
+        Some("pause")
+    } else if is_paused && requests.resume.is_some() {
+        Some("resume")
+    } else {
+        None
     }
 }
 
@@ -69,4 +204,17 @@ fn is_stopped(owner: &Owner) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", owner.pid)).unwrap_or_default();
     // The program's name is in parentheses and may contain anything; the state is the letter after it.
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_status_is_one_word_that_is_understood() {
+        for status in Status::ALL {
+            assert!(status.name().bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'));
+            assert_eq!(Status::parse(status.name()), Some(status));
+        }
+    }
 }

@@ -83,7 +83,9 @@ async fn open_backend(url: &StoreUrl, purpose: Purpose) -> Result<Backend> {
         #[cfg(feature = "sqlite")]
         StoreUrl::Sqlite(path) => {
             use session_storage_sqlite::{SqliteStorage, SqliteStorageOptions};
-            Ok(Backend::with_maintenance(Arc::new(SqliteStorage::open(SqliteStorageOptions::new(path))?)))
+            let storage = Arc::new(SqliteStorage::open(SqliteStorageOptions::new(path))?);
+            let names = Arc::<SqliteStorage>::clone(&storage);
+            Ok(Backend::with_maintenance(storage).names(names))
         }
         StoreUrl::Memory => Ok(Backend::new(Arc::new(MemoryStorage::new()))),
         StoreUrl::Registered { scheme, .. } => registry::open(scheme, url).await,

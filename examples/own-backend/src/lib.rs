@@ -37,7 +37,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use redb::backends::FileBackend;
-use redb::{Database, ReadableDatabase as _, ReadableTableMetadata as _, StorageBackend};
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, StorageBackend};
 use session_core::backend::{Batch, ChangeFeed, Expected, HeadPage, RecordPage, SessionStorage, Sharing, StorageProfile, Tip};
 use session_core::{Durability, Head, SessionFilter, SessionId, StorageError};
 
@@ -113,9 +113,18 @@ impl RedbStorage {
             let mut records = write.open_table(RECORDS).storage_error()?;
             let mut unended = write.open_table(UNENDED).storage_error()?;
             let actual = log::head(&heads, id)?.map(|head| head.tip);
-            let count =
-                || unended.len().storage_error().map(|count| usize::try_from(count).unwrap_or(usize::MAX));
-            batch.check(id, expected, actual, count)?;
+            let held = || {
+                let mut held = 0;
+                for entry in unended.iter().storage_error()? {
+                    let other = SessionId::from_bytes(entry.storage_error()?.0.value().to_be_bytes());
+                    // A damaged head may be that of a session with an owner.
+                    let holds_place = log::head(&heads, other)
+                        .map_or(true, |head| head.is_some_and(|head| head.holds_place()));
+                    held += usize::from(other != id && holds_place);
+                }
+                Ok(held)
+            };
+            batch.check(id, expected, actual, held)?;
             if let Some(tip) = actual {
                 // A damaged log must not be appended to.
                 log::check_end(&records, id, tip)?;

@@ -24,7 +24,7 @@ async fn created(writer: &LogWriter, config: SessionConfig) -> LogTail {
     let id = SessionId::random();
     let config = Box::new(config.name("test"));
     let event = SessionEvent::Created { format: FORMAT, config, creator: owner(), origin: None };
-    writer.create(id, event, None).await.unwrap().unwrap()
+    writer.create(id, event).await.unwrap().unwrap()
 }
 
 fn note(number: u64) -> SessionEvent {

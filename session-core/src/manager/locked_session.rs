@@ -137,14 +137,8 @@ impl<'a> LockedSession<'a> {
     }
 
     /// Creates the session. Returns `None` if its log already exists.
-    pub(crate) async fn create(
-        &mut self,
-        event: SessionEvent,
-        max_sessions: Option<std::num::NonZeroUsize>,
-    ) -> Result<Option<Head>> {
-        let Some(mut tail) = self.engine.writer.create(self.id, event, max_sessions).await? else {
-            return Ok(None);
-        };
+    pub(crate) async fn create(&mut self, event: SessionEvent) -> Result<Option<Head>> {
+        let Some(mut tail) = self.engine.writer.create(self.id, event).await? else { return Ok(None) };
         self.engine.sinks.deliver(&mut tail);
         Ok(Some(tail.head))
     }

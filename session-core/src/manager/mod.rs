@@ -34,6 +34,7 @@ use crate::reason::{Failure, SessionSummary};
 use crate::record::{StoredRecord, Tip};
 use crate::recovery_report::{CrashedSessions, RecoveryReport};
 use crate::storage::{SessionFilter, StorageError};
+use crate::time::Timestamp;
 
 mod acquire;
 mod dispatch;
@@ -115,7 +116,7 @@ pub trait SessionManager: Send + Sync {
     ///
     /// # Errors
     /// `LIMIT_EXCEEDED` or `INVALID_ARGUMENT` if the configuration violates a limit, `MAX_SESSIONS` if there are too
-    /// many active sessions.
+    /// many sessions with an owner or a start to come.
     async fn create_session(&self, config: SessionConfig) -> Result<SessionId> {
         self.create_session_from(config, None).await
     }
@@ -200,7 +201,8 @@ pub trait SessionManager: Send + Sync {
     ///
     /// # Errors
     /// `CONFLICT` if another owner is alive, or may be; `ILLEGAL_TRANSITION` if the session runs, was never started or
-    /// has ended; `CANCELLED` if a cancellation was requested, which this call then carries out.
+    /// has ended; `CANCELLED` if a cancellation was requested, which this call then carries out; `MAX_SESSIONS` if the
+    /// session has no owner and there is no place for it.
     async fn resume_session(&self, id: SessionId) -> Result<Session>;
 
     /// Requests the current owner to resume the session, and returns the state.
@@ -217,6 +219,20 @@ pub trait SessionManager: Send + Sync {
     /// # Errors
     /// `ILLEGAL_TRANSITION` if the session has ended.
     async fn cancel_session(&self, id: SessionId, request: CancelRequest) -> Result<SessionState>;
+
+    /// Cancels a session that has lost its owner and got no event since `before`, and returns its state; `None` if it is
+    /// not such a session, and then nothing changes. A session that is paused on request, for an answer or at a limit has
+    /// not lost its owner, and neither has one whose owner may be alive. One that never started is lost with its
+    /// creator.
+    ///
+    /// # Errors
+    /// Failures of the storage; `CONFLICT` if the session keeps changing.
+    async fn cancel_lost_session(
+        &self,
+        id: SessionId,
+        before: Timestamp,
+        request: CancelRequest,
+    ) -> Result<Option<SessionState>>;
 
     /// Ends the session as failed. Needs ownership, unless the session is unowned or its owner is dead. Its work, in this
     /// process, is notified by its token.

@@ -26,6 +26,7 @@ use crate::progress::{ProgressTracker, SessionProgress};
 use crate::reason::{Failure, SessionSummary};
 use crate::record::{StoredRecord, Tip};
 use crate::storage::SessionFilter;
+use crate::time::Timestamp;
 
 /// A manager that delivers the events of another manager to observers. It forwards every call to that manager.
 ///
@@ -123,6 +124,15 @@ impl SessionManager for ObservableSessionManager {
 
     async fn cancel_session(&self, id: SessionId, request: CancelRequest) -> Result<SessionState> {
         self.inner.cancel_session(id, request).await
+    }
+
+    async fn cancel_lost_session(
+        &self,
+        id: SessionId,
+        before: Timestamp,
+        request: CancelRequest,
+    ) -> Result<Option<SessionState>> {
+        self.inner.cancel_lost_session(id, before, request).await
     }
 
     async fn fail_session(&self, id: SessionId, error: Failure) -> Result<()> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::engine::Intervals;
-use super::names::NameCounter;
+use super::names::{NameCounter, prefix_of};
 use super::recovery::WorkHandler;
 use crate::config::RecoveryPolicy;
 use crate::log_writer::CONFLICT_TIMEOUT;
@@ -40,6 +40,7 @@ pub struct ManagerOptions {
     pub(crate) handlers: Vec<Arc<dyn WorkHandler>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) names: Option<Arc<dyn NameCounter>>,
+    pub(crate) program: Option<String>,
 }
 
 impl Default for ManagerOptions {
@@ -55,6 +56,7 @@ impl Default for ManagerOptions {
             handlers: Vec::new(),
             clock: Arc::new(SystemClock),
             names: None,
+            program: None,
         }
     }
 }
@@ -70,7 +72,9 @@ impl ManagerOptions {
         Self::default()
     }
 
-    /// Limits the number of active sessions in the storage. No limit by default.
+    /// Limits the number of sessions in the storage that have an owner or a start to come, for creations and resumes by
+    /// this manager. A session without an owner is not counted until it is resumed; one whose owner died is, until
+    /// [`recover`](crate::SessionManager::recover), a resume or a cancel records the death. No limit by default.
     #[must_use]
     pub fn max_sessions(mut self, limit: NonZeroUsize) -> Self {
         self.max_sessions = Some(limit);
@@ -130,7 +134,16 @@ impl ManagerOptions {
         self
     }
 
-    /// Sets the cache of automatic names. Without it, each new name lists all sessions of the day.
+    /// Names sessions that have no name after this program, with a number: `make-3`. By default, they are named after the
+    /// day: `feature-2026-11-21-003`.
+    #[must_use]
+    pub fn name_after(mut self, program: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.program = Some(prefix_of(program.as_ref()));
+        self
+    }
+
+    /// Sets the cache of automatic names. Without it, each new name lists the sessions of the day, or all of them if they
+    /// are named after a program.
     #[must_use]
     pub fn names(mut self, names: Arc<dyn NameCounter>) -> Self {
         self.names = Some(names);

@@ -1,6 +1,5 @@
 //! The manager over a storage. Each method is one decision that the engine executes.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +34,7 @@ use crate::recovery_report::{CrashedSessions, RecoveryReport};
 use crate::storage::{
     ListOrder, MemoryStorage, SessionFilter, SessionStorage, SessionStorageExt as _, StorageError,
 };
+use crate::time::Timestamp;
 
 /// Default age above which `cleanup` deletes ended sessions.
 const KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -52,7 +52,6 @@ struct Parts {
     engine: Arc<Engine>,
     recovery: Recovery,
     names: Names,
-    max_sessions: Option<NonZeroUsize>,
 }
 
 impl Parts {
@@ -62,10 +61,12 @@ impl Parts {
         options: ManagerOptions,
     ) -> Arc<Self> {
         let intervals = options.intervals();
-        let writer = LogWriter::new(storage, options.clock, options.conflict_timeout);
+        let names = Names::new(options.names, options.program);
+        let writer = LogWriter::new(storage, options.clock, options.conflict_timeout)
+            .max_sessions(options.max_sessions);
         let engine = Arc::new(Engine::new(writer, Identity::new(presence), intervals));
         let recovery = Recovery::new(Arc::clone(&engine), options.handlers, options.max_attempts);
-        Arc::new(Self { engine, recovery, names: Names(options.names), max_sessions: options.max_sessions })
+        Arc::new(Self { engine, recovery, names })
     }
 }
 
@@ -204,7 +205,7 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
             let creator = self.engine().identity.me().await?.clone();
             let event = SessionEvent::Created { format: FORMAT, config: Box::new(config), creator, origin };
             let mut session = LockedSession::lock(self.engine(), id).await;
-            session.create(event, self.parts.max_sessions).await
+            session.create(event).await
         };
         let created = created.await;
         if let Err(error) = &created {
@@ -243,6 +244,15 @@ impl<S: ?Sized + Send + Sync + 'static> SessionManager for PersistentSessionMana
 
     async fn cancel_session(&self, id: SessionId, request: CancelRequest) -> Result<SessionState> {
         requests::cancel(self.engine(), id, request).await
+    }
+
+    async fn cancel_lost_session(
+        &self,
+        id: SessionId,
+        before: Timestamp,
+        request: CancelRequest,
+    ) -> Result<Option<SessionState>> {
+        requests::cancel_lost(self.engine(), id, before, request).await
     }
 
     async fn fail_session(&self, id: SessionId, error: Failure) -> Result<()> {

@@ -13,9 +13,11 @@ use crate::event::{EventKind, Role, SessionEvent};
 use crate::head::Head;
 use crate::id::SessionId;
 use crate::machine::{CancelRequest, ProgramEnd, SessionState, StateName};
+use crate::presence::Liveness;
 use crate::reason::{Failure, PauseReason, SessionSummary};
 use crate::record::Tip;
 use crate::storage::Durability;
+use crate::time::Timestamp;
 
 /// Appends to a session, whichever process owns it: `here` decides if this manager owns it, else `elsewhere`, which
 /// receives the owner.
@@ -99,29 +101,78 @@ pub(crate) async fn request(engine: &Engine, id: SessionId, request: SessionEven
 
 /// Cancels a session, or requests it.
 pub(crate) async fn cancel(engine: &Engine, id: SessionId, request: CancelRequest) -> Result<SessionState> {
-    let CancelRequest { reason, by, force } = request;
-    let by = if by.is_empty() { engine.identity.requester() } else { by };
-    let asked = SessionEvent::CancelRequested { reason: reason.clone(), by, force };
-    let cancelled = SessionEvent::Cancelled { reason };
+    let force = request.force;
+    let [asked, cancelled] = cancel_events(engine, request);
     let here = |_: &Head, request_handling: RequestHandling| {
         let answer = request_handling.manager_cancels(force).then(|| cancelled.clone());
         Ok([asked.clone()].into_iter().chain(answer).collect())
     };
     let elsewhere = |head: &Head, owner_status: &OwnerStatus| {
-        // A program that had ended before keeps its own result.
-        let result = head.lifecycle.result_of_program().map(ProgramEnd::ending);
         Ok(match owner_status {
             OwnerStatus::Foreign { .. } => vec![asked.clone()],
-            OwnerStatus::Unowned | OwnerStatus::Mine | OwnerStatus::Orphaned(_) if result.is_some() => {
-                result.into_iter().collect()
-            }
             OwnerStatus::Unowned | OwnerStatus::Mine | OwnerStatus::Orphaned(_) => {
-                vec![asked.clone(), cancelled.clone()]
+                cancel_unowned(head, &asked, &cancelled)
             }
         })
     };
     let head = change(engine, id, here, elsewhere).await?;
     Ok(head.state().clone())
+}
+
+/// Returns the request of a cancellation, and its effect.
+fn cancel_events(engine: &Engine, request: CancelRequest) -> [SessionEvent; 2] {
+    let CancelRequest { reason, by, force } = request;
+    let by = if by.is_empty() { engine.identity.requester() } else { by };
+    let asked = SessionEvent::CancelRequested { reason: reason.clone(), by, force };
+    [asked, SessionEvent::Cancelled { reason }]
+}
+
+/// Returns the events that cancel a session without an owner. A program that had ended before keeps its own result.
+fn cancel_unowned(head: &Head, asked: &SessionEvent, cancelled: &SessionEvent) -> Vec<SessionEvent> {
+    match head.lifecycle.result_of_program().map(ProgramEnd::ending) {
+        Some(result) => vec![result],
+        None => vec![asked.clone(), cancelled.clone()],
+    }
+}
+
+/// Cancels a session that has lost its owner and got no event since `before`. Returns `None` if it is not such a
+/// session.
+pub(crate) async fn cancel_lost(
+    engine: &Engine,
+    id: SessionId,
+    before: Timestamp,
+    request: CancelRequest,
+) -> Result<Option<SessionState>> {
+    engine.check_open()?;
+    let [asked, cancelled] = cancel_events(engine, request);
+    let mut session = LockedSession::lock(engine, id).await;
+    if session.owned().is_some() {
+        return Ok(None);
+    }
+    // The death of a process is final, so this holds for every later head that names it.
+    let dead_creator = match engine.writer.head(id).await?.creator {
+        Some(creator) if matches!(engine.identity.liveness(&creator).await?, Liveness::Dead { .. }) => {
+            Some(creator.instance)
+        }
+        _ => None,
+    };
+    let mut is_lost = false;
+    let decide = |head: &Head, owner_status: &OwnerStatus| {
+        is_lost = head.updated_at < before
+            && match head.state() {
+                SessionState::Created => {
+                    head.creator.as_ref().is_some_and(|creator| Some(creator.instance) == dead_creator)
+                }
+                SessionState::Running { .. } => matches!(owner_status, OwnerStatus::Orphaned(_)),
+                SessionState::Paused { reason } => matches!(reason, PauseReason::Interrupted(_)),
+                SessionState::Completed { .. }
+                | SessionState::Failed { .. }
+                | SessionState::Cancelled { .. } => false,
+            };
+        Ok(if is_lost { cancel_unowned(head, &asked, &cancelled) } else { Vec::new() })
+    };
+    let tail = session.append_as_claimant(decide).await?;
+    Ok(is_lost.then(|| tail.head.state().clone()))
 }
 
 /// Ends a session as failed.

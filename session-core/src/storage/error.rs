@@ -34,7 +34,7 @@ pub enum StorageError {
         /// The tip that is stored; `None` means no log.
         actual: Option<Tip>,
     },
-    /// The limit of active sessions is reached.
+    /// The limit of sessions with an owner or a start to come is reached.
     MaxSessions {
         /// The limit.
         limit: usize,

@@ -98,8 +98,8 @@ impl SessionStorage for MemoryStorage {
     ) -> Result<Tip, StorageError> {
         self.write(|logs| {
             let actual = logs.get(&id).map(|log| log.head.tip);
-            let active = || Ok(logs.values().filter(|log| !log.head.state().is_final()).count());
-            batch.check(id, expected, actual, active)?;
+            let holds_place = |(other, log): &(&SessionId, &Log)| **other != id && log.head.holds_place();
+            batch.check(id, expected, actual, || Ok(logs.iter().filter(holds_place).count()))?;
             let Some(head) = batch.head() else {
                 return actual.ok_or(StorageError::NotFound { id });
             };

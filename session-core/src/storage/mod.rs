@@ -39,7 +39,9 @@ const PAGE: NonZeroUsize = NonZeroUsize::new(256).expect("256 is not 0");
 /// 1. A batch is appended in order, together with its head. After a crash, a prefix of an unacknowledged batch may be
 ///    stored; never a batch with a gap, never another order.
 /// 2. `append` succeeds only if `expected` names what is stored, by revision and sum. Otherwise it returns
-///    [`Conflict`](StorageError::Conflict) and changes nothing.
+///    [`Conflict`](StorageError::Conflict) and changes nothing. An append within a limit succeeds only if fewer other
+///    sessions hold a place, and no two appends get the same one; otherwise it returns
+///    [`MaxSessions`](StorageError::MaxSessions) and changes nothing.
 /// 3. After `Ok`, every later read by any process sees the records. `Flushed` survives power loss, `Buffered` the
 ///    death of the process, as far as [`profile`](Self::profile) promises.
 /// 4. A dropped future leaves a state that law 1 allows.

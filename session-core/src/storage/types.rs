@@ -18,11 +18,34 @@ use super::StorageError;
 pub enum Expected {
     /// The session does not exist: the append creates it.
     Absent,
-    /// The session does not exist, and fewer than this many sessions are active (not ended), counted in the same
-    /// critical section.
+    /// The session does not exist, and fewer than this many sessions hold a place ([`Head::holds_place`]), counted in
+    /// the same critical section.
     AbsentWithin(NonZeroUsize),
     /// The log ends with this tip.
     At(Tip),
+    /// The log ends with this tip, and fewer than this many other sessions hold a place, counted in the same critical
+    /// section: a session without an owner gets one.
+    AtWithin(Tip, NonZeroUsize),
+}
+
+impl Expected {
+    /// Returns the tip that the log must end with; `None` if the session must not exist.
+    #[must_use]
+    pub const fn tip(self) -> Option<Tip> {
+        match self {
+            Self::Absent | Self::AbsentWithin(_) => None,
+            Self::At(tip) | Self::AtWithin(tip, _) => Some(tip),
+        }
+    }
+
+    /// Returns the limit of sessions that hold a place, if the append needs a free one.
+    #[must_use]
+    pub const fn limit(self) -> Option<NonZeroUsize> {
+        match self {
+            Self::Absent | Self::At(_) => None,
+            Self::AbsentWithin(limit) | Self::AtWithin(_, limit) => Some(limit),
+        }
+    }
 }
 
 /// Durability of an append once it has returned.
@@ -85,36 +108,33 @@ impl Batch {
     /// the tip.
     #[must_use]
     pub fn fits(&self, expected: Expected) -> bool {
-        let next = match expected {
-            Expected::Absent | Expected::AbsentWithin(_) => 1,
-            Expected::At(tip) if self.records.is_empty() => return tip.revision > 0,
-            Expected::At(tip) => tip.revision + 1,
+        let next = match expected.tip() {
+            None => 1,
+            Some(tip) if self.records.is_empty() => return tip.revision > 0,
+            Some(tip) => tip.revision + 1,
         };
         self.records.first().is_some_and(|record| record.revision() == next)
     }
 
     /// Checks that this batch may be appended to a log that ends with `actual` (`None`: no log). Backends call it in
-    /// the critical section in which they append. `active` counts the active sessions, and is called only if a session
-    /// is created within a limit.
+    /// the critical section in which they append. `held` counts the other sessions that hold a place, and is called only
+    /// for an append within a limit.
     ///
     /// # Errors
-    /// `Conflict`, `MaxSessions`; `InvalidArgument` if the batch does not continue at `expected`; errors of `active`.
+    /// `Conflict`, `MaxSessions`; `InvalidArgument` if the batch does not continue at `expected`; errors of `held`.
     pub fn check(
         &self,
         id: SessionId,
         expected: Expected,
         actual: Option<Tip>,
-        active: impl FnOnce() -> Result<usize, StorageError>,
+        held: impl FnOnce() -> Result<usize, StorageError>,
     ) -> Result<(), StorageError> {
-        let wanted = match expected {
-            Expected::Absent | Expected::AbsentWithin(_) => None,
-            Expected::At(tip) => Some(tip),
-        };
+        let wanted = expected.tip();
         if actual != wanted {
             return Err(StorageError::Conflict { id, expected: wanted, actual });
         }
-        if let Expected::AbsentWithin(limit) = expected
-            && active()? >= limit.get()
+        if let Some(limit) = expected.limit()
+            && held()? >= limit.get()
         {
             return Err(StorageError::MaxSessions { limit: limit.get() });
         }

@@ -293,8 +293,8 @@ impl NameCounter for Counter {
         Some(self.0.fetch_add(1, Ordering::SeqCst) as u64 + 1)
     }
 
-    async fn counted(&self, _: &str, number: u64) -> u64 {
-        number
+    async fn counted(&self, _: &str, _: &BTreeMap<String, u64>) -> u64 {
+        unreachable!("it always knows the next number")
     }
 
     async fn unused(&self, _: &str, number: u64) {
@@ -306,7 +306,7 @@ impl NameCounter for Counter {
         );
     }
 
-    async fn forget(&self) {}
+    async fn used(&self, _: &str, _: u64) {}
 }
 
 #[tokio::test]

@@ -333,6 +333,36 @@ async fn of_twenty_creators_racing_for_four_places_four_win() {
     assert_eq!(manager.create_session(config()).await.unwrap_err().code(), ErrorCode::MaxSessions);
 }
 
+/// A session that waits unowned for a person once kept a place for ever.
+#[tokio::test(start_paused = true)]
+async fn an_unowned_session_needs_a_place_again_to_resume() {
+    let world = World::default();
+    let one = ManagerOptions::new().max_sessions(NonZeroUsize::MIN).recovery(None);
+    let (first, second) = (world.process_with(one.clone()).await, world.process_with(one).await);
+    let unlimited = world.process_with(ManagerOptions::new().recovery(None)).await;
+    let paused = started(&first).await;
+    let id = paused.id();
+    paused.pause(PauseReason::Requested("later".to_owned())).await.unwrap();
+    let refused = async |manager: &InMemorySessionManager| {
+        assert_eq!(manager.create_session(config()).await.unwrap_err().code(), ErrorCode::MaxSessions);
+    };
+    refused(&second).await;
+    // Its death frees no place before a record says so.
+    world.declare_dead(id).await;
+    refused(&second).await;
+    second.recover(RecoveryOptions::new(RecoveryPolicy::Pause)).await.unwrap();
+    let other = second.create_session(config()).await.unwrap();
+    let before = second.get_head(id).await.unwrap();
+    assert_eq!(second.resume_session(id).await.unwrap_err().code(), ErrorCode::MaxSessions);
+    assert_eq!(second.get_head(id).await.unwrap(), before, "a refused resume changed the session");
+    let _kept = unlimited.resume_session(id).await.expect("the limit belongs to the manager");
+    // One that holds its place resumes whatever the others do.
+    world.declare_dead(id).await;
+    let _started = second.start_session(other).await.unwrap();
+    let resumed = second.resume_session(id).await;
+    assert!(resumed.is_ok(), "{resumed:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn unowned_sessions_are_deleted_and_owned_ones_are_not() {
     let world = World::default();
@@ -389,6 +419,19 @@ async fn unnamed_sessions_get_automatic_names() {
     let day = &names[0][..19];
     assert!(day.starts_with("feature-20") && day.ends_with('-'), "{day}");
     assert_eq!(names, [format!("{day}001"), format!("{day}002"), format!("{day}003")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn unnamed_sessions_may_be_named_after_a_program() {
+    let world = World::default();
+    let manager = world.process_with(ManagerOptions::new().name_after("/usr/bin/make")).await;
+    let mut names = Vec::new();
+    for chosen in [None, Some("make-7"), None, Some("make-x"), Some("makeup-9"), None] {
+        let config = chosen.map_or_else(config, |name| config().name(name));
+        let id = manager.create_session(config).await.unwrap();
+        names.push(manager.get_head(id).await.unwrap().name);
+    }
+    assert_eq!(names, ["make-1", "make-7", "make-8", "make-x", "makeup-9", "make-9"]);
 }
 
 /// A session's own recovery policy applies, unless the recovery overrules it.

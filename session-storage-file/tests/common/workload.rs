@@ -1,5 +1,6 @@
 //! A random workload: processes that use one store, some of which are killed in the middle of an operation.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -203,7 +204,11 @@ impl Workload {
         let durability = if random_events::ends(&events) { Durability::Flushed } else { self.durability() };
         let flushed = if self.rng.coin() { self.ledger.sessions[&id].known_flushed() } else { 0 };
         let batch = seal(id, Some(&head), flushed, events);
-        Ok((id, Operation::Append(Expected::At(head.tip), Box::new(batch), durability)))
+        let expected = match self.rng.below(8) {
+            0 => Expected::AtWithin(head.tip, NonZeroUsize::MIN.saturating_add(self.rng.below(4))),
+            _ => Expected::At(head.tip),
+        };
+        Ok((id, Operation::Append(expected, Box::new(batch), durability)))
     }
 
     fn create(&mut self) -> (SessionId, Operation) {
@@ -214,7 +219,7 @@ impl Workload {
             events.push(logs::started(self.processes[0].owner));
         }
         let expected = match self.rng.below(3) {
-            0 => Expected::AbsentWithin(std::num::NonZeroUsize::MIN.saturating_add(self.rng.below(4))),
+            0 => Expected::AbsentWithin(NonZeroUsize::MIN.saturating_add(self.rng.below(4))),
             _ => Expected::Absent,
         };
         (id, Operation::Append(expected, Box::new(seal(id, None, 0, events)), self.durability()))

@@ -63,8 +63,11 @@ faults! {
     ReEncodes [law_5_records_come_back_byte_identical]
     /// A head is the one before the last append.
     ReturnsPreviousHead [law_1_the_head_is_the_fold_of_the_log_after_each_append]
-    /// The limit is checked before the creation, not atomically with it.
-    RacesTheLimit [law_2_racing_creations_never_exceed_the_limit]
+    /// The limit is checked before the append, not atomically with it.
+    RacesTheLimit [
+        law_2_racing_creations_never_exceed_the_limit
+        law_2_racing_resumes_never_exceed_the_limit
+    ]
     /// Deleted sessions reappear on the next append to another session.
     RevivesDeletedSessions [law_2_a_deleted_session_stays_deleted]
     /// A failed flush is acknowledged.
@@ -82,8 +85,15 @@ faults! {
     AcceptsHoles [law_2_a_batch_that_does_not_follow_is_refused]
     /// The limit is not checked.
     IgnoresLimit [law_2_the_session_limit_is_enforced]
+    /// The limit is checked for creations only.
+    IgnoresLimitOfResumes [law_2_a_resumed_session_needs_a_place]
     /// Ended sessions count towards the limit.
-    CountsEndedSessions [law_2_only_active_sessions_count_towards_the_limit]
+    CountsEndedSessions [law_2_sessions_with_an_owner_or_a_start_to_come_hold_places]
+    /// Sessions that have lost their owner count towards the limit.
+    CountsUnownedSessions [
+        law_2_sessions_with_an_owner_or_a_start_to_come_hold_places
+        law_2_a_resumed_session_needs_a_place
+    ]
     /// The limit is checked before the existence of the session.
     ChecksLimitBeforeExistence [law_2_an_existing_session_is_a_conflict_even_at_the_limit]
     /// A deletion does not check the tip.

@@ -86,19 +86,20 @@ impl FaultyStorage {
         Ok(claimed)
     }
 
-    async fn count(&self, filter: SessionFilter) -> Result<usize, StorageError> {
-        let page = self.inner.list_all(&filter).await?;
-        Ok(page.heads.len() + page.unreadable.len())
-    }
-
-    /// Returns an error if the limit is reached.
-    async fn refuse_above(&self, expected: Expected, filter: SessionFilter) -> Result<(), StorageError> {
-        match expected {
-            Expected::AbsentWithin(limit) if self.count(filter).await? >= limit.get() => {
-                Err(StorageError::MaxSessions { limit: limit.get() })
-            }
-            Expected::AbsentWithin(_) | Expected::Absent | Expected::At(_) => Ok(()),
+    /// Returns an error if the limit is reached by the other sessions that `holds_place` selects.
+    async fn refuse_above(
+        &self,
+        id: SessionId,
+        expected: Expected,
+        holds_place: fn(&Head) -> bool,
+    ) -> Result<(), StorageError> {
+        let Some(limit) = expected.limit() else { return Ok(()) };
+        let page = self.inner.list_all(&SessionFilter::all()).await?;
+        let held = page.heads.iter().filter(|head| head.id != id && holds_place(head)).count();
+        if held + page.unreadable.len() >= limit.get() {
+            return Err(StorageError::MaxSessions { limit: limit.get() });
         }
+        Ok(())
     }
 
     async fn rewrite(&self, id: SessionId, tip: Tip, batch: &Batch) -> Result<Option<Batch>, StorageError> {
@@ -145,10 +146,7 @@ impl SessionStorage for FaultyStorage {
         mut durability: Durability,
     ) -> Result<Tip, StorageError> {
         let claimed = batch.head().map(|head| head.tip);
-        let before = match expected {
-            Expected::At(tip) => Some(tip),
-            Expected::Absent | Expected::AbsentWithin(_) => None,
-        };
+        let before = expected.tip();
         match self.fault {
             Fault::IgnoresExpected => return self.overwrite(id, expected, batch, durability).await,
             Fault::ComparesRevisionsOnly => {
@@ -168,17 +166,22 @@ impl SessionStorage for FaultyStorage {
                 lock(&self.shared.old_heads).extend(old.map(|head| (id, head)));
             }
             Fault::RacesTheLimit => {
-                self.refuse_above(expected, SessionFilter::active()).await?;
+                self.refuse_above(id, expected, Head::holds_place).await?;
                 for _ in 0..16 {
                     tokio::task::yield_now().await;
                 }
-                if before.is_none() {
-                    expected = Expected::Absent;
-                }
+                expected = before.map_or(Expected::Absent, Expected::At);
             }
             Fault::IgnoresLimit if before.is_none() => expected = Expected::Absent,
-            Fault::CountsEndedSessions => self.refuse_above(expected, SessionFilter::all()).await?,
-            Fault::ChecksLimitBeforeExistence => self.refuse_above(expected, SessionFilter::active()).await?,
+            Fault::IgnoresLimitOfResumes => expected = before.map_or(expected, Expected::At),
+            Fault::CountsEndedSessions => self.refuse_above(id, expected, |_| true).await?,
+            Fault::CountsUnownedSessions => {
+                self.refuse_above(id, expected, |head| !head.state().is_final()).await?;
+            }
+            Fault::ChecksLimitBeforeExistence => {
+                // Any other id: the session itself is counted, too.
+                self.refuse_above(SessionId::random(), expected, Head::holds_place).await?;
+            }
             Fault::FlushesUnchecked if claimed.is_none() => {
                 expected = self.tip(id).await?.map_or(expected, Expected::At);
             }

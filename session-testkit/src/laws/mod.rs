@@ -79,6 +79,17 @@ pub(crate) async fn check_absent(storage: &dyn SessionStorage, id: SessionId) ->
     Ok(())
 }
 
+/// Checks that an append was refused because the limit is reached.
+pub(crate) fn check_limit_reached(answer: &Result<Tip, StorageError>, places: usize) -> Outcome {
+    match answer {
+        Err(StorageError::MaxSessions { limit }) => {
+            check_eq!(*limit, places, "the limit that the error names");
+            Ok(())
+        }
+        other => Err(Finding::violated(format!("expected MaxSessions, not {other:?}"))),
+    }
+}
+
 /// Checks that a result is a conflict with exactly these tips.
 pub(crate) fn check_conflict<T: std::fmt::Debug>(
     answer: &Result<T, StorageError>,

@@ -111,14 +111,10 @@ impl Model {
         let expected = within.map_or(Expected::Absent, Expected::AbsentWithin);
         let durability = self.durability();
         let answer = log.take().expecting(expected).send(&**storage, durability).await;
-        let unended = self.logs.values().filter(|log| !log.head().state().is_final()).count();
+        let held = self.places(id);
         match (self.logs.get(&id), within) {
             (Some(there), _) => super::check_conflict(&answer, id, None, Some(there.tip())),
-            (None, Some(limit)) if unended >= limit.get() => {
-                let refused = matches!(&answer, Err(StorageError::MaxSessions { limit: named }) if *named == limit.get());
-                check!(refused, "{unended} of {limit} places are taken, but the result is {answer:?}");
-                Ok(())
-            }
+            (None, Some(limit)) if held >= limit.get() => super::check_limit_reached(&answer, limit.get()),
             (None, _) => {
                 check_eq!(answer?, log.tip(), "the result of a creation");
                 self.logs.insert(id, log);
@@ -148,10 +144,22 @@ impl Model {
                 (n, _) => log.noted("x".repeat(n * 50)),
             };
         }
-        let answer = log.take().expecting(Expected::At(tip)).send(&**storage, durability).await?;
-        check_eq!(answer, log.tip(), "the result of an append");
-        self.logs.insert(id, log);
-        Ok(())
+        let within = self.random.one_in(2).then(|| limit(1 + self.random.below(4)));
+        let expected = within.map_or(Expected::At(tip), |limit| Expected::AtWithin(tip, limit));
+        let answer = log.take().expecting(expected).send(&**storage, durability).await;
+        match within {
+            Some(limit) if self.places(id) >= limit.get() => super::check_limit_reached(&answer, limit.get()),
+            _ => {
+                check_eq!(answer?, log.tip(), "the result of an append");
+                self.logs.insert(id, log);
+                Ok(())
+            }
+        }
+    }
+
+    /// Counts the other sessions that hold a place.
+    fn places(&self, but: SessionId) -> usize {
+        self.logs.iter().filter(|(id, log)| **id != but && log.head().holds_place()).count()
     }
 
     async fn delete(&mut self, storage: &Handle, id: SessionId) -> Outcome {

@@ -157,10 +157,12 @@ impl Disk {
         Ok(())
     }
 
-    pub(super) fn active_sessions(&self) -> usize {
-        // A session that cannot be read may be active.
-        let lives =
-            |(id, file): (&SessionId, &File)| file.head(*id).map_or(true, |head| !head.state().is_final());
-        self.files.iter().filter(|entry| lives(*entry)).count()
+    /// Counts the sessions other than `but` that hold a place.
+    pub(super) fn places(&self, but: SessionId) -> usize {
+        // A session that cannot be read may have an owner.
+        let holds_place = |(id, file): (&SessionId, &File)| {
+            *id != but && file.head(*id).map_or(true, |head| head.holds_place())
+        };
+        self.files.iter().filter(|entry| holds_place(*entry)).count()
     }
 }

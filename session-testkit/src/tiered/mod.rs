@@ -105,10 +105,7 @@ impl Handle {
         }
         let there = disk.files.get(&id).map(|file| file.intact(id)).transpose()?.unwrap_or_default();
         let actual = there.last().map(StoredRecord::tip);
-        let wanted = match expected {
-            Expected::Absent | Expected::AbsentWithin(_) => None,
-            Expected::At(tip) => Some(tip),
-        };
+        let wanted = expected.tip();
         if actual != wanted {
             return Err(StorageError::Conflict { id, expected: wanted, actual });
         }
@@ -117,8 +114,8 @@ impl Handle {
                 what: "the batch does not follow the expected tip".into(),
             });
         }
-        if let Expected::AbsentWithin(limit) = expected
-            && disk.active_sessions() >= limit.get()
+        if let Some(limit) = expected.limit()
+            && disk.places(id) >= limit.get()
         {
             return Err(StorageError::MaxSessions { limit: limit.get() });
         }

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use sessionkit::StateName;
 use sessionkit::legacy::Format;
 
-use super::{duration, state};
+use super::{Places, duration, status};
+use crate::status::Status;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl why nightly")]
@@ -21,16 +21,16 @@ pub(crate) struct Why {
 #[command(
     after_help = "Examples:\n  sessionctl wait nightly\n  sessionctl wait --for paused --timeout 10m nightly\n\n\
     Exits with the program's exit code; for several sessions, with the first non-zero one in the order given. \
-    124 on timeout, 0 once the state of --for is reached, 125 if a session has lost its owner (CRASHED, INTERRUPTED, \
+    124 on timeout, 0 once the status of --for is reached, 125 if a session has lost its owner (CRASHED, INTERRUPTED, \
     STOPPED) and for failures of sessionctl itself. Sessions that have not started are waited for."
 )]
 pub(crate) struct Wait {
     /// Sessions to wait for
     #[arg(required = true)]
     pub(crate) ids: Vec<String>,
-    /// Wait for this state instead of the end
-    #[arg(long = "for", value_name = "STATE", value_parser = state)]
-    pub(crate) state: Option<StateName>,
+    /// Wait for this status, as shown by `ls`, instead of the end
+    #[arg(long = "for", value_name = "STATUS", value_parser = status)]
+    pub(crate) status: Option<Status>,
     /// Give up after this time
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
@@ -67,6 +67,8 @@ pub(crate) struct Pause {
 pub(crate) struct Retry {
     /// Ended session: @last, an id, a name, or the beginning of an id
     pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) places: Places,
     /// Print nothing but the output of the program, and errors of sessionctl
     #[arg(long, short)]
     pub(crate) quiet: bool,
@@ -74,13 +76,15 @@ pub(crate) struct Retry {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl gc --older-than 30d --dry-run\n\n\
-    Removes sessions that ended at least that long ago, with their output, and locks, sockets and temporary files of \
-    dead processes.")]
+    Cancels sessions that have lost their owner (crashed, interrupted, stopped) and whose last event is at least that \
+    long ago, and prints them. Then removes sessions that ended at least that long ago, with their output, and locks, \
+    sockets and temporary files of dead processes. A session that is cancelled now is removed by a later gc; a paused \
+    session stays.")]
 pub(crate) struct Gc {
-    /// Minimum time since the session ended
+    /// Minimum time since the session ended or, without an owner, got its last event
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) older_than: Duration,
-    /// Print what would be removed, and change nothing
+    /// Print what would be cancelled and removed, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
+use sessionkit::ManagerOptions;
 use sessionkit::runner::Command;
 
 use super::{Policy, bytes, duration, label};
@@ -28,7 +29,7 @@ use super::{Policy, bytes, duration, label};
     (nohup) are left running and named."
 )]
 pub(crate) struct Run {
-    /// Name of the session; need not be unique
+    /// Name of the session; need not be unique [default: the program's name and a number, such as make-3]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// Label to filter sessions by; may be given more than once
@@ -40,9 +41,8 @@ pub(crate) struct Run {
     /// Time between TERM and KILL when the session is cancelled or times out [default: 5s]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) grace: Option<Duration>,
-    /// Start only if the store has fewer than N active sessions
-    #[arg(long, value_name = "N")]
-    pub(crate) max_sessions: Option<NonZeroUsize>,
+    #[command(flatten)]
+    pub(crate) places: Places,
     /// Policy of `recover` for this session if it crashes [default: that of `recover`]
     #[arg(long, value_enum, value_name = "POLICY")]
     pub(crate) recovery: Option<Policy>,
@@ -61,6 +61,25 @@ pub(crate) struct Run {
     /// Program and its arguments
     #[arg(last = true, required = true, num_args = 1.., value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
+}
+
+/// The limit of sessions at a time.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Places {
+    /// Run only if the store has fewer than N other sessions with an owner or a start to come
+    #[arg(long, value_name = "N")]
+    max_sessions: Option<NonZeroUsize>,
+}
+
+impl Places {
+    /// Returns the options of a manager with this limit.
+    pub(crate) fn options(self) -> ManagerOptions {
+        let options = ManagerOptions::new();
+        match self.max_sessions {
+            Some(limit) => options.max_sessions(limit),
+            None => options,
+        }
+    }
 }
 
 /// Options of what happens when the program, or the reader of its output, ends before the other processes.
@@ -124,6 +143,8 @@ pub(crate) struct Resume {
     /// Refuse if variables or the input of the first run are missing
     #[arg(long)]
     pub(crate) strict_env: bool,
+    #[command(flatten)]
+    pub(crate) places: Places,
 }
 
 /// Splits a variable. Its value may be any bytes.

@@ -10,7 +10,7 @@ use sessionkit::{Head, SessionProgress, SessionState, format_progress};
 
 use super::{age, duration};
 use crate::quoting::quoted_os;
-use crate::status::status;
+use crate::status::{Status, pending_request, status};
 use crate::term::Term;
 
 /// Columns of the progress line if stdout is not a terminal.
@@ -31,7 +31,8 @@ pub(crate) fn session(
     let mut page = Page { text: String::new(), term };
     let status = status(head, liveness);
     let name = config.name.as_deref().unwrap_or_default();
-    let _ = writeln!(page.text, "{}  {}", term.heading(&visible(name)), term.tint(status.sgr, status.text));
+    let _ =
+        writeln!(page.text, "{}  {}", term.heading(&visible(name)), term.tint(status.sgr(), status.name()));
     page.line("id", &head.id.to_string());
     match state {
         SessionState::Failed { error } => page.line("error", &error.to_string()),
@@ -40,6 +41,7 @@ pub(crate) fn session(
         SessionState::Completed { summary } => page.optional("result", summary.message.as_deref()),
         SessionState::Created | SessionState::Running { .. } => {}
     }
+    page.optional("requested", pending_request(head));
     match origin {
         Some(origin) => {
             let args: Vec<String> = origin.argv.iter().map(|arg| quoted_os(arg)).collect();
@@ -130,15 +132,16 @@ fn executed(command: &ExecutedCommand) -> String {
     format!("{} ({end}, {})", command.command, duration(Duration::from_millis(command.duration_ms)))
 }
 
-/// Formats a page with a title (name, status and colour of the status), a sentence, and lines with headings.
+/// Formats a page with a title (name and status), a sentence, and lines with headings.
 pub(crate) fn page(
-    (name, status, sgr): (&str, &str, &str),
+    (name, status): (&str, Status),
     sentence: &str,
     lines: &[(String, String)],
     term: &Term,
 ) -> String {
     let mut page = Page { text: String::new(), term };
-    let _ = writeln!(page.text, "{}  {}", term.heading(&visible(name)), term.tint(sgr, status));
+    let _ =
+        writeln!(page.text, "{}  {}", term.heading(&visible(name)), term.tint(status.sgr(), status.name()));
     let _ = writeln!(page.text, "{}", visible(sentence));
     for (heading, line) in lines {
         page.line(heading, line);

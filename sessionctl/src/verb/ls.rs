@@ -2,29 +2,26 @@
 
 use sessionkit::log::Timestamp;
 use sessionkit::manager::{Liveness, StorageError};
-use sessionkit::{Head, SessionFilter, SessionManager, SessionProgress};
+use sessionkit::{Head, SessionFilter, SessionId, SessionManager, SessionProgress, SessionState};
 
 use crate::args::Ls;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::render::{Table, age, short};
-use crate::status::status;
+use crate::status::{Status, pending_request};
 use crate::{hints, json};
 
 pub(crate) async fn run(args: &Ls, context: &Context) -> Result<u8> {
     let store = context.open().await?;
     let manager = &**store.manager();
-    let filter = filter(args);
-    let mut list = manager.list_sessions(filter).await?;
+    let mut list = manager.list_sessions(filter(args)).await?;
     list.heads.sort_by_key(|head| std::cmp::Reverse((head.created_at, head.id)));
-    if let Some(limit) = args.limit {
-        list.heads.truncate(limit.get());
-    }
+    let listed = listed(args, manager, list.heads).await;
     let now = super::now();
     if context.term.json {
-        print_json(context, manager, &list.heads, &list.unreadable, now).await?;
-    } else if list.heads.is_empty() && list.unreadable.is_empty() {
-        let filtered = !(args.states.is_empty() && args.labels.is_empty());
+        print_json(context, manager, listed, &list.unreadable, now).await?;
+    } else if listed.is_empty() && list.unreadable.is_empty() {
+        let filtered = !(args.statuses.is_empty() && args.labels.is_empty());
         let (text, next): (_, &[&str]) = if filtered {
             ("no sessions match", &["ls", "--all"])
         } else if args.all {
@@ -34,7 +31,7 @@ pub(crate) async fn run(args: &Ls, context: &Context) -> Result<u8> {
         };
         context.hint(text, &[], next);
     } else {
-        print_table(context, manager, &list.heads, &list.unreadable, now).await?;
+        print_table(context, &listed, &list.unreadable, now)?;
     }
     hints::report_crashed(context, &store, None).await?;
     hints::report_unknown(context, &store).await?;
@@ -45,31 +42,60 @@ pub(crate) async fn run(args: &Ls, context: &Context) -> Result<u8> {
     }
 }
 
-/// Returns the filter of the arguments. A state given by name is searched among all sessions, ended ones included.
+/// A session to list, with its liveness and its status.
+struct Listed {
+    head: Head,
+    liveness: Option<Liveness>,
+    status: Status,
+}
+
+/// Returns a filter that matches all sessions that the arguments select, and possibly others. A status given by name is
+/// searched among all sessions, ended ones included.
 fn filter(args: &Ls) -> SessionFilter {
-    let filter = match args.states.as_slice() {
+    let filter = match args.statuses.as_slice() {
         [] if args.all => SessionFilter::all(),
         [] => SessionFilter::active(),
-        states => states.iter().fold(SessionFilter::all(), |filter, state| filter.state(*state)),
+        statuses => Status::filter(statuses),
     };
     args.labels.iter().fold(filter, |filter, (key, value)| filter.label(key, value))
 }
 
-async fn liveness(manager: &dyn SessionManager, head: &Head) -> Option<Liveness> {
-    if head.state().is_final() { None } else { super::liveness(manager, head.id).await }
+/// Returns the sessions that the arguments select, up to the limit. What a person stopped is listed with the ended ones.
+async fn listed(args: &Ls, manager: &dyn SessionManager, heads: Vec<Head>) -> Vec<Listed> {
+    let mut listed = Vec::new();
+    for head in heads {
+        if args.limit.is_some_and(|limit| listed.len() >= limit.get()) {
+            break;
+        }
+        let (status, liveness) = super::status_of(manager, &head).await;
+        let selected = match args.statuses.as_slice() {
+            [] => args.all || status != Status::Stopped,
+            statuses => statuses.contains(&status),
+        };
+        if selected {
+            listed.push(Listed { head, liveness, status });
+        }
+    }
+    listed
 }
 
 async fn print_json(
     context: &Context,
     manager: &dyn SessionManager,
-    heads: &[Head],
-    unreadable: &[(sessionkit::SessionId, StorageError)],
+    listed: Vec<Listed>,
+    unreadable: &[(SessionId, StorageError)],
     now: Timestamp,
 ) -> Result<()> {
     let mut sessions = Vec::new();
-    for head in heads {
+    for Listed { head, liveness, .. } in listed {
         sessions.push(match manager.restore_session(head.id).await {
-            Ok(session) => json::Session::new(session, liveness(manager, head).await.as_ref(), now),
+            // As it was selected: the log may have grown in between.
+            Ok(mut session) => {
+                session.state =
+                    if session.head.tip == head.tip { session.state } else { head.state().clone() };
+                session.head = head;
+                json::Session::new(session, liveness.as_ref(), now)
+            }
             // Deleted since it was listed.
             Err(sessionkit::SessionError::Storage(StorageError::NotFound { .. })) => continue,
             Err(sessionkit::SessionError::Storage(error)) => json::Session::unreadable(head.id, &error),
@@ -80,40 +106,41 @@ async fn print_json(
     context.term.print(&json::array(&sessions))
 }
 
-async fn print_table(
+fn print_table(
     context: &Context,
-    manager: &dyn SessionManager,
-    heads: &[Head],
-    unreadable: &[(sessionkit::SessionId, StorageError)],
+    listed: &[Listed],
+    unreadable: &[(SessionId, StorageError)],
     now: Timestamp,
 ) -> Result<()> {
     let mut table = Table::new(&["ID", "NAME", "STATUS", "PROGRESS", "AGE", "COMMAND"]);
-    for head in heads {
-        let status = status(head, liveness(manager, head).await.as_ref());
+    for Listed { head, status, .. } in listed {
         table.row(vec![
             (short(head.id), ""),
             (head.name.clone(), ""),
-            (format!("{}{}", status.text, ending(head)), status.sgr),
+            (format!("{}{}", status.name(), detail(head, *status)), status.sgr()),
             (progress(head, now), ""),
             (age(now.since(head.created_at)), ""),
             (head.command.clone().unwrap_or_else(|| head.operation.clone()), ""),
         ]);
     }
     for (id, error) in unreadable {
-        let cells = [short(*id), String::new(), json::UNREADABLE.to_owned(), String::new(), String::new()];
-        let mut row: Vec<(String, &str)> = cells.into_iter().map(|text| (text, "31")).collect();
+        let cells =
+            [short(*id), String::new(), Status::Unreadable.name().to_owned(), String::new(), String::new()];
+        let mut row: Vec<(String, &str)> =
+            cells.into_iter().map(|text| (text, Status::Unreadable.sgr())).collect();
         row.push((error.to_string(), ""));
         table.row(row);
     }
     context.term.print(&table.render(&context.term))
 }
 
-/// Formats the exit code or signal of a failed program.
-fn ending(head: &Head) -> String {
+/// Formats what a table adds to the status: the exit code or signal of a failed program, or a pending request.
+fn detail(head: &Head, status: Status) -> String {
     match (head.state(), head.exit_code, head.signal) {
-        (sessionkit::SessionState::Failed { .. }, Some(code), _) => format!(" ({code})"),
-        (sessionkit::SessionState::Failed { .. }, None, Some(signal)) => format!(" (signal {signal})"),
-        _ => String::new(),
+        _ if status == Status::Stopped => ", can resume".to_owned(),
+        (SessionState::Failed { .. }, Some(code), _) => format!(" ({code})"),
+        (SessionState::Failed { .. }, None, Some(signal)) => format!(" (signal {signal})"),
+        _ => pending_request(head).map(|request| format!(" ({request} requested)")).unwrap_or_default(),
     }
 }
 
@@ -126,7 +153,7 @@ fn progress(head: &Head, now: Timestamp) -> String {
         (None, _) => None,
     };
     let parts: Vec<String> = [percent, steps].into_iter().flatten().collect();
-    if parts.is_empty() || matches!(head.state(), sessionkit::SessionState::Completed { .. }) {
+    if parts.is_empty() || matches!(head.state(), SessionState::Completed { .. }) {
         return if parts.is_empty() { "-".to_owned() } else { parts.join(" ") };
     }
     parts.join(" ")

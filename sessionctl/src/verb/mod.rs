@@ -27,11 +27,12 @@ pub(crate) mod why;
 use sessionkit::log::{PersistedSession, Timestamp, WorkHistory};
 use sessionkit::manager::{Clock as _, Liveness, SystemClock};
 use sessionkit::runner::RunError;
-use sessionkit::{SessionId, SessionManager, Store};
+use sessionkit::{Head, SessionId, SessionManager, Store};
 
 use crate::advice::advise_loaded;
 use crate::context::Context;
 use crate::error::{Failure, Result};
+use crate::status::{Status, status};
 use crate::unknown_owner::{DECLARE_DEAD, UNKNOWN_OWNER};
 use crate::{json, render};
 
@@ -42,6 +43,12 @@ fn now() -> Timestamp {
 /// Returns the liveness of the process responsible for a session. If it cannot be determined, it is unknown.
 async fn liveness(manager: &dyn SessionManager, id: SessionId) -> Option<Liveness> {
     manager.liveness(id).await.unwrap_or(Some(Liveness::Unknown { last_seen: None }))
+}
+
+/// Returns the status of a session, and the liveness that it depends on.
+pub(crate) async fn status_of(manager: &dyn SessionManager, head: &Head) -> (Status, Option<Liveness>) {
+    let liveness = if head.state().is_final() { None } else { liveness(manager, head.id).await };
+    (status(head, liveness.as_ref()), liveness)
 }
 
 /// Ends the leftover processes of a session whose owner and supervisor were both killed.

@@ -22,7 +22,8 @@ pub(crate) async fn run(args: &Pause, context: &Context) -> Result<u8> {
     manager.pause_session(id, args.reason.clone()).await.map_err(|error| Failure::from(error).about(id))?;
     let head = wait_for_owner(context, manager, id, &[StateName::Paused]).await?;
     if head.state().is_final() {
-        let text = format!("session {id} ended before it could be paused: it is {}", head.state().name());
+        let (status, _) = super::status_of(manager, &head).await;
+        let text = format!("session {id} ended before it could be paused: it is {}", status.name());
         return Err(Failure::new(ErrorCode::IllegalTransition, text).about(id));
     }
     super::print_session(context, manager, id).await?;

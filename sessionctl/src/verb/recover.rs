@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use sessionkit::manager::{RecoveryOptions, RecoveryOutcome};
 use sessionkit::storage::ReconcileReport;
-use sessionkit::{ManagerOptions, RecoveryPolicy, SessionError, SessionId, SessionManager};
+use sessionkit::{RecoveryPolicy, SessionError, SessionId, SessionManager};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::advice::advise;
@@ -32,7 +32,7 @@ struct Report<'a> {
 
 pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
     let (rerun, mut ended) = Rerun::new(context.umask);
-    let store = context.open_with(ManagerOptions::new().handler(Arc::<Rerun>::clone(&rerun))).await?;
+    let store = context.open_with(args.places.options().handler(Arc::<Rerun>::clone(&rerun))).await?;
     rerun.set_runner(store.runner()?);
     let manager = store.manager();
     let mut options = RecoveryOptions::new(args.policy.map_or_else(RecoveryPolicy::default, Into::into));

@@ -17,7 +17,7 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
     if args.detach && context.caller.is_none() {
         return detach::start(context);
     }
-    let store = context.open().await?;
+    let store = context.open_with(args.places.options()).await?;
     let manager = store.manager();
     let id = ids::resolve(context, &**manager, &args.id, ids::Purpose::Resume).await?;
     let failed = |error| Failure::from(error).about(id);

@@ -12,12 +12,13 @@ use crate::ids;
 use crate::reproduction::Reproduction;
 
 pub(crate) async fn run(args: &Retry, context: &Context) -> Result<u8> {
-    let store = context.open().await?;
+    let store = context.open_with(args.places.options()).await?;
     let manager = &**store.manager();
     let id = ids::resolve(context, manager, &args.id, ids::Purpose::Use).await?;
     let ended = manager.restore_session(id).await.map_err(|error| Failure::from(error).about(id))?;
     if !ended.state.is_final() {
-        let text = format!("session {id} is {}: only an ended session can be retried", ended.state.name());
+        let (status, _) = super::status_of(manager, &ended.head).await;
+        let text = format!("session {id} is {}: only an ended session can be retried", status.name());
         return Err(Failure::new(ErrorCode::IllegalTransition, text)
             .about(id)
             .next(&["why", &id.to_string()]));

@@ -1,7 +1,7 @@
 //! `run`: runs a program as a session, in the foreground or with a detached owner.
 
 use sessionkit::runner::{Command, SESSION_VARIABLE};
-use sessionkit::{ManagerOptions, SessionConfig, SessionId, Store};
+use sessionkit::{SessionConfig, SessionId, Store};
 
 use crate::args::Run;
 use crate::context::Context;
@@ -14,11 +14,9 @@ pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
     if args.detach && context.caller.is_none() {
         return detach::start(context);
     }
-    let options =
-        args.max_sessions.map_or_else(ManagerOptions::new, |most| ManagerOptions::new().max_sessions(most));
-    let store = context.open_with(options).await?;
     let (program, arguments) =
         args.command.split_first().ok_or_else(|| Failure::invalid("no program given"))?;
+    let store = context.open_with(args.places.options().name_after(program)).await?;
     let command = args
         .env
         .iter()

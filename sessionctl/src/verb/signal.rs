@@ -17,7 +17,8 @@ pub(crate) async fn run(args: &Signal, context: &Context) -> Result<u8> {
     let typed = id.to_string();
     let next = ["why", &typed];
     let Some(owner) = &head.lifecycle.owner else {
-        let text = format!("session {id} is {} and has no owner", head.state().name());
+        let (status, _) = super::status_of(manager, &head).await;
+        let text = format!("session {id} is {} and has no owner", status.name());
         return Err(Failure::new(ErrorCode::IllegalTransition, text).about(id).next(&next));
     };
     if let Some(Liveness::Dead { evidence }) = super::liveness(manager, id).await {

@@ -1,21 +1,22 @@
-//! `wait`: waits until sessions end or reach another state.
+//! `wait`: waits until sessions end or reach another status.
 
 use std::time::Duration;
 
 use sessionkit::log::{OwnerLoss, PauseReason};
 use sessionkit::manager::Liveness;
 use sessionkit::runner::{TIMED_OUT, exit_code};
-use sessionkit::{ErrorCode, Head, SessionId, SessionManager, SessionState, StateName};
+use sessionkit::{ErrorCode, Head, SessionId, SessionManager, SessionState};
 use tokio::time::Instant;
 
 use crate::advice::advise;
 use crate::args::Wait;
 use crate::context::Context;
 use crate::error::{Failure, Result};
+use crate::status::{Status, status};
 use crate::unknown_owner::{DECLARE_DEAD, UNKNOWN_OWNER};
 use crate::{hints, ids, json};
 
-/// Interval of checks that the owner is alive.
+/// Interval of checks that the owner is alive, and of the status that depends on it.
 const LIVENESS_CHECK: Duration = Duration::from_millis(500);
 
 pub(crate) async fn run(args: &Wait, context: &Context) -> Result<u8> {
@@ -29,15 +30,15 @@ pub(crate) async fn run(args: &Wait, context: &Context) -> Result<u8> {
     let (mut code, mut sessions) = (0, Vec::new());
     // One after the other, since all have to be awaited.
     for id in ids {
-        let head = wait_for_one(context, manager, id, args.state, deadline).await?;
-        code = if code == 0 { exit_code_for(&head, args.state)? } else { code };
+        let (head, status) = wait_for_one(context, manager, id, args.status, deadline).await?;
+        code = if code == 0 { exit_code_for(&head, status, args.status)? } else { code };
         if context.term.json {
             let session =
                 manager.restore_session(id).await.map_err(|error| Failure::from(error).about(id))?;
             let liveness = super::liveness(manager, id).await;
             sessions.push(json::Session::new(session, liveness.as_ref(), super::now()));
         } else {
-            context.term.print(&format!("{id}  {}\n", head.state().name()))?;
+            context.term.print(&format!("{id}  {}\n", status.name()))?;
         }
     }
     if context.term.json {
@@ -51,25 +52,41 @@ async fn wait_for_one(
     context: &Context,
     manager: &dyn SessionManager,
     id: SessionId,
-    state: Option<StateName>,
+    wanted: Option<Status>,
     deadline: Option<Instant>,
-) -> Result<Head> {
+) -> Result<(Head, Status)> {
     let typed = id.to_string();
-    let mut reached = manager.wait_for(id, state.as_slice());
+    let failed = |error| Failure::from(error).about(id);
+    let mut reached = manager.wait_for(id, wanted.map_or(&[][..], Status::states));
     let mut liveness_check = tokio::time::interval(LIVENESS_CHECK);
     let mut hinted = false;
     loop {
         tokio::select! {
             biased;
-            head = &mut reached => return head.map_err(|error| Failure::from(error).about(id)),
+            head = &mut reached => {
+                let head = head.map_err(failed)?;
+                let (status, _) = super::status_of(manager, &head).await;
+                if head.state().is_final() || wanted == Some(status) {
+                    return Ok((head, status));
+                }
+                // The rest of the status depends on processes, or on a reason, and is checked at intervals.
+                reached = manager.wait_for(id, &[]);
+            }
             () = sleep_until(deadline) => {
-                let state = manager.get_state(id).await.map_err(|error| Failure::from(error).about(id))?;
-                let text = format!("timed out: session {id} is {}", state.name());
+                let head = manager.get_head(id).await.map_err(failed)?;
+                let text = format!("timed out: session {id} is {}", super::status_of(manager, &head).await.0.name());
                 let exit = u8::try_from(TIMED_OUT).unwrap_or(u8::MAX);
                 return Err(Failure::new(ErrorCode::Timeout, text).about(id).with_exit_code(exit).next(&["why", &typed]));
             }
             _ = liveness_check.tick() => {
-                let Some(lost) = loss_of_owner(manager, id, state).await else { continue };
+                if let Some(wanted) = wanted
+                    && let Ok(head) = manager.get_head(id).await
+                    && !head.state().is_final()
+                    && super::status_of(manager, &head).await.0 == wanted
+                {
+                    return Ok((head, wanted));
+                }
+                let Some(lost) = loss_of_owner(manager, id, wanted).await else { continue };
                 if lost.unknown {
                     if !hinted {
                         hinted = true;
@@ -101,17 +118,13 @@ struct Lost {
     unknown: bool,
 }
 
-/// Returns the reason why a session does not or may not continue by itself, unless its owner is alive or it is in the
-/// wanted state.
-async fn loss_of_owner(
-    manager: &dyn SessionManager,
-    id: SessionId,
-    wanted: Option<StateName>,
-) -> Option<Lost> {
+/// Returns the reason why a session does not or may not continue by itself, unless its owner is alive or it has the
+/// wanted status.
+async fn loss_of_owner(manager: &dyn SessionManager, id: SessionId, wanted: Option<Status>) -> Option<Lost> {
     let liveness = super::liveness(manager, id).await;
     // Read after the liveness: an owner that has died appends nothing more.
     let head = manager.get_head(id).await.ok()?;
-    if head.state().is_final() || wanted == Some(head.state().name()) {
+    if head.state().is_final() || wanted == Some(status(&head, liveness.as_ref())) {
         // Reported next.
         return None;
     }
@@ -150,17 +163,17 @@ fn interruption(head: &Head) -> Option<String> {
     Some(interruption.text.clone())
 }
 
-/// Returns the exit code for a session that has ended or reached the wanted state.
-fn exit_code_for(head: &Head, wanted: Option<StateName>) -> Result<u8> {
-    let state = head.state().name();
-    if wanted == Some(state) {
+/// Returns the exit code for a session that has ended or reached the wanted status.
+fn exit_code_for(head: &Head, status: Status, wanted: Option<Status>) -> Result<u8> {
+    if wanted == Some(status) {
         return Ok(0);
     }
     let code = exit_code(head).and_then(|code| u8::try_from(code).ok()).unwrap_or(125);
     match wanted {
-        // Success, but not the wanted state.
+        // Success, but not the wanted status.
         Some(wanted) if code == 0 => {
-            let text = format!("session {} is {state} and can no longer become {wanted}", head.id);
+            let (is, wanted) = (status.name(), wanted.name());
+            let text = format!("session {} is {is} and can no longer become {wanted}", head.id);
             Err(Failure::new(ErrorCode::Conflict, text).about(head.id))
         }
         Some(_) | None => Ok(code),

@@ -81,7 +81,7 @@ pub(crate) async fn run(args: &Why, context: &Context) -> Result<u8> {
             schema: json::SCHEMA,
             id,
             name,
-            status: status.text,
+            status: status.name(),
             verdict: &verdict,
             owner,
             story: &items,
@@ -103,7 +103,7 @@ pub(crate) async fn run(args: &Why, context: &Context) -> Result<u8> {
             lines.push((heading.to_owned(), format!("{when}  {what}")));
         }
         lines.push(("next".to_owned(), next));
-        let title = (head.name.as_str(), status.text, status.sgr);
+        let title = (head.name.as_str(), status);
         context.term.print(&page(title, &verdict, &lines, &context.term))?;
     }
     hints::report_crashed(context, &store, Some(id)).await?;
@@ -143,12 +143,21 @@ fn describe(session: &PersistedSession, status: Status, evidence: &str, now: Tim
     let PersistedSession { head, state, .. } = session;
     let ago = |at: Timestamp| crate::render::duration(now.since(at));
     let process = head.responsible_process().map(ToString::to_string).unwrap_or_default();
-    if status.text == "crashed" {
-        let requested = match &head.lifecycle.requests.cancel {
-            Some(request) => format!(" Its cancellation was requested: {}.", request.reason),
-            None => String::new(),
+    let requested = match (&head.lifecycle.requests.cancel, &head.lifecycle.requests.pause) {
+        (Some(request), _) => format!(" Its cancellation was requested: {}.", request.reason),
+        (None, Some(request)) => format!(" A pause was requested: {}.", request.reason),
+        (None, None) => String::new(),
+    };
+    // In a log that says how the session lost its owner, that is the reason of the pause.
+    if status.is_lost() && head.responsible_process().is_some() {
+        let lost = if status == Status::Stopped {
+            "was stopped by a person"
+        } else if status == Status::Interrupted {
+            "was interrupted"
+        } else {
+            "has crashed"
         };
-        return format!("It has crashed: {process} is {evidence}. It has not been resumed since.{requested}");
+        return format!("It {lost}: {process} is {evidence}. It has not been resumed since.{requested}");
     }
     match state {
         SessionState::Created if head.creator.is_none() => {
@@ -156,16 +165,10 @@ fn describe(session: &PersistedSession, status: Status, evidence: &str, now: Tim
         }
         SessionState::Created => format!("It is created but not started yet: {process} is {evidence}."),
         SessionState::Running { .. } => {
-            let requested = match (&head.lifecycle.requests.cancel, &head.lifecycle.requests.pause) {
-                (Some(request), _) => format!(" Its cancellation was requested: {}.", request.reason),
-                (None, Some(request)) => format!(" A pause was requested: {}.", request.reason),
-                (None, None) => String::new(),
-            };
-            let stalled = match status.text {
-                "running: stalled" => {
-                    " Its owner is stopped by a signal and does nothing until it is continued."
-                }
-                _ => "",
+            let stalled = if status == Status::Stalled {
+                " Its owner is stopped by a signal and does nothing until it is continued."
+            } else {
+                ""
             };
             format!(
                 "It is running, attempt {}: {process} is {evidence}. Its last event was {} ago.{stalled}{requested}",
@@ -179,7 +182,8 @@ fn describe(session: &PersistedSession, status: Status, evidence: &str, now: Tim
             } else {
                 "It has no owner: it stays paused until it is resumed.".to_owned()
             };
-            format!("It is paused ({reason}). Its last event was {} ago. {owner}", ago(head.updated_at))
+            let since = ago(head.updated_at);
+            format!("It is paused ({reason}). Its last event was {since} ago. {owner}{requested}")
         }
         SessionState::Completed { .. } => "It completed.".to_owned(),
         SessionState::Failed { error } => format!("It failed: {error}."),

@@ -18,7 +18,7 @@ fn inspecting_a_missing_store_does_not_create_it() {
 }
 
 /// The members of a session that docs/json.md lists: no more, no fewer.
-const FIELDS: [&str; 37] = [
+const FIELDS: [&str; 38] = [
     "schema",
     "id",
     "name",
@@ -28,6 +28,7 @@ const FIELDS: [&str; 37] = [
     "state",
     "status",
     "reason",
+    "requested",
     "error",
     "revision",
     "attempt",

@@ -32,6 +32,7 @@ mod requests;
 mod run;
 mod schema;
 mod screen;
+mod status;
 mod stop_rounds;
 mod stops;
 mod support;

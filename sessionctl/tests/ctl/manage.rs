@@ -101,7 +101,8 @@ fn wait_fails_for_a_session_that_has_lost_its_owner() {
     fixture.ctl(["recover", "--policy", "pause"]).exits(0);
     assert_eq!(fixture.show(&crashed)["state"], "paused");
     fixture.ctl(["wait", &crashed]).fails(125, "CRASHED");
-    fixture.ctl(["wait", &crashed, "--for", "paused"]).exits(0);
+    fixture.ctl(["wait", &crashed, "--for", "paused"]).fails(125, "CRASHED");
+    fixture.ctl(["wait", &crashed, "--for", "crashed"]).exits(0);
 
     let shut_down = fixture.owner(SessionConfig::new("import"));
     shut_down.runtime.block_on(shut_down.store.manager().shutdown()).unwrap();
@@ -255,6 +256,30 @@ fn run_fails_when_the_session_limit_is_reached() {
     fixture.ctl(["run", "--max-sessions", "0", "--", "true"]).exits(2);
 }
 
+/// A session that had lost its owner kept a place until it was cancelled.
+#[test]
+fn a_session_without_an_owner_needs_a_place_to_resume() {
+    let fixture = Fixture::new();
+    let program = || Some(sessionkit::log::Origin::new(["true"], "/".into()));
+    fixture.crashed_from(SessionConfig::new("command").name("lost"), program());
+    let limited = |verb: &[&str]| {
+        let (first, rest) = verb.split_first().unwrap();
+        fixture.ctl([first, "--max-sessions", "1"].iter().chain(rest))
+    };
+    // No record says yet that the owner is gone.
+    limited(&["run", "--", "true"]).fails(125, "MAX_SESSIONS");
+    fixture.ctl(["recover"]).exits(0);
+    limited(&["run", "--name", "ended", "--", "true"]).exits(0);
+    let first = start(&fixture, ["--name", "running"], "echo ready; sleep 1000");
+    limited(&["resume", "lost"]).fails(125, "MAX_SESSIONS");
+    limited(&["retry", "ended"]).fails(125, "MAX_SESSIONS");
+    limited(&["recover", "--policy", "resume"]).exits(4);
+    assert_eq!(fixture.show("lost")["status"], "crashed");
+    fixture.ctl(["cancel", "running", "--force"]).exits(0);
+    first.end().exits(137);
+    limited(&["resume", "lost"]).exits(0);
+}
+
 #[test]
 fn the_policy_option_overrides_the_session_policy() {
     let fixture = Fixture::new();
@@ -275,7 +300,7 @@ fn the_policy_option_overrides_the_session_policy() {
 }
 
 #[test]
-fn ls_filters_by_state_label_and_limit() {
+fn ls_filters_by_status_label_and_limit() {
     let fixture = Fixture::new();
     for (name, team, code) in [("a", "data", 0), ("b", "data", 1), ("c", "web", 1)] {
         let label = format!("team={team}");
@@ -315,14 +340,12 @@ fn gc_removes_only_old_ended_sessions() {
     let left: Vec<Value> =
         fixture.json(["ls", "--all"]).as_array().unwrap().iter().map(|one| one["id"].clone()).collect();
     assert_eq!(left.len(), 2);
+    // Cancelled, and not removed before its end is old.
     assert!(left.contains(&json!(crashed)) && left.contains(&json!(live.id.to_string())));
     for folder in ["stage", "trash", "quarantine"] {
         assert_eq!(std::fs::read_dir(fixture.store().join(folder)).unwrap().count(), 0, "{folder}");
     }
-    // A session still names the dead owner, and the other one is alive: both locks are kept.
-    assert_eq!(fixture.locks().len(), 2);
-    fixture.ctl(["cancel", &crashed]).exits(0);
-    fixture.ctl(["gc", "--older-than", "0s"]).exits(0);
+    // No session names the dead owner any more; the other one is alive.
     assert_eq!(fixture.locks().len(), 1);
     fixture.ctl(["gc"]).exits(2);
 }
@@ -546,7 +569,8 @@ fn a_remote_owner_is_declared_dead_only_with_force() {
     let fixture = Fixture::new();
     let id = fixture.crashed(SessionConfig::new("import").name("far")).to_string();
     in_another_folder(&fixture, &id);
-    assert_eq!(fixture.show("far")["status"], "running: owner unknown");
+    assert_eq!(fixture.show("far")["status"], "unknown");
+    assert_eq!(fixture.json(["ls", "--state", "unknown"])[0]["name"], "far");
     let why = fixture.ctl(["why", "far"]).exits(0).stdout;
     assert!(why.contains("of unknown liveness: nothing here can prove it"), "{why}");
     assert!(why.contains("declare it dead with `recover --force`"), "{why}");

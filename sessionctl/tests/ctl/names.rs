@@ -138,3 +138,63 @@ fn a_session_of_another_user_is_a_permission_problem() {
     }
     as_nobody(&["show", "mine"]).exits(0);
 }
+
+#[test]
+fn unnamed_commands_are_named_after_their_program() {
+    let fixture = Fixture::new();
+    let script = fixture.dir.path().join("my import.sh");
+    std::fs::write(&script, "exit 0\n").unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let script = script.to_str().unwrap();
+    for (options, program, name) in [
+        (&[][..], "true", "true-1"),
+        (&[], "/bin/true", "true-2"),
+        (&[], script, "my-import.sh-1"),
+        (&["--name", "true-7"], "true", "true-7"),
+        (&[], "true", "true-8"),
+        (&["--name", "mine"], "true", "mine"),
+        (&[], script, "my-import.sh-2"),
+    ] {
+        let ran = fixture.ctl(["run", "--json"].iter().chain(options).chain(&["--", program])).exits(0);
+        let ended: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!(ended["name"], name, "{program}");
+    }
+    fixture.ctl(["retry", "my-import.sh-2"]).exits(0);
+    assert_eq!(fixture.show("@last")["name"], "my-import.sh-2");
+    fixture.ctl(["run", "--", "no-such-program"]).exits(127);
+    let id = fixture.ctl(["run", "--detach", "--", "true"]).exits(0).stdout;
+    assert_eq!(fixture.show(id.trim())["name"], "true-9");
+}
+
+#[test]
+fn concurrent_runs_get_names_of_their_own() {
+    let fixture = Fixture::new();
+    fixture.ctl(["run", "--", "true"]).exits(0);
+    let start = |_| fixture.command(["run", "-q", "--", "true"]).spawn().unwrap();
+    let running: Vec<std::process::Child> = (0..8).map(start).collect();
+    for mut one in running {
+        assert!(one.wait().unwrap().success());
+    }
+    let list = fixture.json(["ls", "--all"]);
+    let names: std::collections::BTreeSet<&str> =
+        list.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!(
+        names,
+        ["true-1", "true-2", "true-3", "true-4", "true-5", "true-6", "true-7", "true-8", "true-9"].into()
+    );
+}
+
+#[test]
+fn commands_in_other_stores_are_named_after_their_program_too() {
+    for scheme in ["sqlite", "sled"] {
+        let fixture = Fixture::new();
+        let url = format!("{scheme}:{}", fixture.dir.path().join("other").display());
+        for name in ["true-1", "true-2", "true-11", "true-12"] {
+            let chosen = if name == "true-11" { &["--name", name][..] } else { &[] };
+            let args = ["run", "--json", "--store", &url];
+            let ran = fixture.ctl(args.iter().chain(chosen).chain(&["--", "true"])).exits(0);
+            let ended: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+            assert_eq!(ended["name"], name, "{scheme}");
+        }
+    }
+}

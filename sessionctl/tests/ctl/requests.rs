@@ -114,7 +114,10 @@ fn a_pending_cancel_takes_precedence_over_recovery_policy() {
         let request = sessionkit::CancelRequest::new("enough", "test");
         live.store.manager().cancel_session(live.id, request).await.unwrap();
     });
-    assert_eq!(fixture.show(&id)["status"], "running: cancelling");
+    let shown = fixture.show(&id);
+    assert_eq!((&shown["status"], &shown["requested"]), (&"running".into(), &"cancel".into()));
+    let listed = fixture.ctl(["ls"]).exits(0).stdout;
+    assert!(listed.contains("running (cancel requested)"), "{listed}");
     drop(live);
     assert_eq!(fixture.json(["recover", "--policy", "pause"])["recovered"][0]["outcome"], "cancelled");
     assert_eq!(fixture.show(&id)["reason"], "enough");
@@ -129,6 +132,7 @@ fn status_shows_that_a_session_awaits_input() {
         live.session.pause(reason).await.unwrap();
     });
     let shown = fixture.show(live.id);
-    assert_eq!(shown["status"], "paused: waiting for input");
+    assert_eq!(shown["status"], "waiting");
+    assert_eq!(fixture.ctl(["wait", &live.id.to_string(), "--for", "waiting"]).exits(0).stderr, "");
     assert_eq!(shown["reason"], "waiting for input: which database?");
 }
