@@ -130,12 +130,12 @@ fn an_owner_with_another_lock_folder_is_unknown() {
     let next = |args: &[&str]| crate::support::run(private("next", &fixture.command(args)).unwrap());
     for seen in [fixture.ctl(["show", "--json", "work"]), next(&["show", "--json", "work"])] {
         let shown: Value = serde_json::from_str(&seen.exits(0).stdout).unwrap();
-        assert_eq!(shown["status"], "running: owner unknown");
+        assert_eq!(shown["status"], "unknown");
     }
     assert!(next(&["rm", "work"]).fails(4, "CONFLICT").stderr.contains(" recover --force"));
     first.kill().unwrap();
     first.wait().unwrap();
-    assert_eq!(fixture.show("work")["status"], "running: owner unknown", "nothing here can prove its death");
+    assert_eq!(fixture.show("work")["status"], "unknown", "nothing here can prove its death");
     let recovered = next(&["recover", "--force"]).exits(0);
     assert!(recovered.stdout.contains("paused"), "{recovered:?}");
     assert_eq!(fixture.show("work")["state"], "paused");

@@ -65,9 +65,13 @@ fn merged_output_has_its_exact_order() {
 fn logs_select_attempts_and_times_and_mark_attempts() {
     let fixture = Fixture::new();
     let marker = fixture.dir.path().join("second");
+    // What the owner has not stored dies with it.
     let script = format!(
-        "test -e {0} && {{ echo two; exit; }}; touch {0}; printf one; echo err >&2; read -r _ _ _ owner _ </proc/$PPID/stat; kill -9 $owner",
-        marker.display()
+        "test -e {0} && {{ echo two; exit; }}; touch {0}; printf one; echo err >&2; cd {1}/sessions/*/output; \
+         until test -s *-out-*.index && test -s *-err-*.index; do sleep 0.01; done; \
+         read -r _ _ _ owner _ </proc/$PPID/stat; kill -9 $owner",
+        marker.display(),
+        fixture.store().display()
     );
     fixture.ctl(["run", "--name", "twice", "--", "sh", "-c", &script]);
     eventually("a crash", || fixture.show("twice")["status"] == "crashed");
