@@ -20,7 +20,7 @@ fn unshare(flags: &[&str]) -> Option<Command> {
     allowed.then_some(command)
 }
 
-/// As under `docker exec`, where the system gives 0 as the id of the session and of the process group.
+/// Under `docker exec`, the system gives 0 as the id of the session and of the process group.
 ///
 /// Regression: the supervisor panicked.
 #[test]
