@@ -49,11 +49,11 @@ impl<F: FnMut(&Head) -> Result<Vec<SessionEvent>> + Send> Decide for F {
 /// or work: a caller must hold the lock of the session, and deliver the events of the tail.
 #[derive(Debug)]
 pub(crate) struct LogWriter<P = Arc<dyn SessionStorage>> {
-    storage: P,
-    clock: Arc<dyn Clock>,
-    conflict_timeout: Duration,
+    pub(crate) storage: P,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) conflict_timeout: Duration,
     /// The limit of sessions that hold a place, for each append that takes one.
-    max_sessions: Option<NonZeroUsize>,
+    pub(crate) max_sessions: Option<NonZeroUsize>,
 }
 
 /// The outcome of one attempt to append.
@@ -75,19 +75,10 @@ impl<P> LogWriter<P>
 where
     P: Deref<Target: SessionStorage> + Send + Sync,
 {
-    pub(crate) const fn new(storage: P, clock: Arc<dyn Clock>, conflict_timeout: Duration) -> Self {
-        Self { storage, clock, conflict_timeout, max_sessions: None }
-    }
-
-    /// Limits the sessions that hold a place: an append that takes one more is refused.
-    pub(crate) const fn max_sessions(mut self, limit: Option<NonZeroUsize>) -> Self {
-        self.max_sessions = limit;
-        self
-    }
-
     /// Creates a writer with the system's clock, for changes outside a manager.
     pub(crate) fn of(storage: P) -> Self {
-        Self::new(storage, Arc::new(SystemClock), CONFLICT_TIMEOUT)
+        let clock = Arc::new(SystemClock);
+        Self { storage, clock, conflict_timeout: CONFLICT_TIMEOUT, max_sessions: None }
     }
 
     pub(crate) const fn storage(&self) -> &P {
@@ -206,11 +197,7 @@ where
             return Ok(Appended::Done(tail.head.tip));
         }
         let Sealed { batch, head, records } = self.seal(id, Some(&tail.head), tail.flushed, events)?;
-        let tip = tail.head.tip;
-        let expected = match self.max_sessions {
-            Some(limit) if head.holds_place() && !tail.head.holds_place() => Expected::AtWithin(tip, limit),
-            _ => Expected::At(tip),
-        };
+        let expected = tail.expected_for(&head, self.max_sessions);
         match self.storage.append(id, expected, batch, durability).await {
             Ok(tip) => {
                 tail.head = head;

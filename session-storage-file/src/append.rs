@@ -6,7 +6,6 @@
 //! `session-storage-file/tests/laws.rs::a_failed_flush_is_never_acknowledged`).
 
 use std::io;
-use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -17,7 +16,6 @@ use session_core::{Durability, SessionId, StorageError};
 use crate::condition::{CachedHead, assess};
 use crate::disk::{DiskFile, Open};
 use crate::error::{IoContext, storage_error};
-use crate::format::CreateIfMissing;
 use crate::handle::{CachedHandle, Handle, LogPosition, LogState};
 use crate::scan::{ReadAt, read_exactly};
 use crate::slots::{Slot, Slots, write_all};
@@ -45,27 +43,37 @@ enum FlushError {
 }
 
 impl Store {
-    /// Appends a batch after `at`, or changes nothing. With a limit, fewer other sessions must hold a place.
+    /// Appends a batch after `at`, or changes nothing.
     pub(crate) fn append(
         &self,
         cached: &mut Option<CachedHandle>,
         id: SessionId,
-        (at, limit): (Tip, Option<NonZeroUsize>),
+        at: Tip,
         batch: &Batch,
         durability: Durability,
     ) -> Result<Tip, StorageError> {
-        let deadline = self.deadline();
-        // The store's lock first, as everywhere: no other session takes a place until this one has it.
-        let store_lock = match limit {
-            Some(_) => self.lock_store(CreateIfMissing::No, deadline)?,
-            None => None,
-        };
-        let done = self.with_session_lock(cached, id, deadline, |handle| {
+        let (tip, ended) = self.append_if(cached, id, at, batch, durability, || Ok(()))?;
+        if ended {
+            self.unmark_ended(id);
+        }
+        Ok(tip)
+    }
+
+    /// Appends a batch after `at`, or changes nothing if `check` fails, which is called if the log ends there. Returns
+    /// the new tip, and `true` if the session has ended durably.
+    pub(crate) fn append_if(
+        &self,
+        cached: &mut Option<CachedHandle>,
+        id: SessionId,
+        at: Tip,
+        batch: &Batch,
+        durability: Durability,
+        check: impl FnOnce() -> Result<(), StorageError>,
+    ) -> Result<(Tip, bool), StorageError> {
+        let done = self.with_session_lock(cached, id, self.deadline(), |handle| {
             self.catch_up(handle)?;
-            if let Some(limit) = limit
-                && handle.state().position.tip == at
-            {
-                self.check_places(limit, Some(id))?;
+            if handle.state().position.tip == at {
+                check()?;
             }
             let tip = self.append_locked(handle, at, batch, durability)?;
             let state = handle.state();
@@ -76,16 +84,11 @@ impl Store {
             Err(StorageError::Unavailable { .. })
                 if batch.records().is_empty() && self.is_flushed_at(id, at)? =>
             {
-                return Ok(at);
+                return Ok((at, false));
             }
             done => done?,
         };
-        drop(store_lock);
-        let (tip, ended) = done.ok_or(StorageError::Conflict { id, expected: Some(at), actual: None })?;
-        if ended {
-            self.unmark_ended(id);
-        }
-        Ok(tip)
+        done.ok_or(StorageError::Conflict { id, expected: Some(at), actual: None })
     }
 
     /// Like [`append`](Self::append) for a buffered batch, but only if that needs neither waiting nor anything

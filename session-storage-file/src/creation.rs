@@ -5,12 +5,13 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use session_core::backend::{Batch, Expected, Tip};
-use session_core::{SessionId, StorageError};
+use session_core::{Durability, SessionId, StorageError};
 
 use crate::append::sealed_lines;
 use crate::disk::Open;
 use crate::error::IoContext;
 use crate::format::CreateIfMissing;
+use crate::handle::CachedHandle;
 use crate::layout::SessionPaths;
 use crate::slots::{Mark, Slot, write_all};
 use crate::store::Store;
@@ -116,15 +117,31 @@ impl Store {
         self.disk.sync_dir(&active).context("flush", &active)
     }
 
+    /// Appends a batch after `at` if fewer than `limit` other sessions hold a place, or changes nothing.
+    pub(crate) fn append_within(
+        &self,
+        cached: &mut Option<CachedHandle>,
+        id: SessionId,
+        (at, limit): (Tip, NonZeroUsize),
+        batch: &Batch,
+        durability: Durability,
+    ) -> Result<Tip, StorageError> {
+        // The store's lock first, as everywhere: no other session takes a place until this one has it.
+        let lock = self.lock_store(CreateIfMissing::No, self.deadline())?;
+        let check = || self.check_places(limit, Some(id));
+        let (tip, ended) = self.append_if(cached, id, at, batch, durability, check)?;
+        drop(lock);
+        if ended {
+            self.unmark_ended(id);
+        }
+        Ok(tip)
+    }
+
     /// Checks that fewer than `limit` sessions, not counting `but`, hold a place. Removes stale markers.
     ///
     /// # Errors
     /// `MaxSessions`.
-    pub(crate) fn check_places(
-        &self,
-        limit: NonZeroUsize,
-        but: Option<SessionId>,
-    ) -> Result<(), StorageError> {
+    fn check_places(&self, limit: NonZeroUsize, but: Option<SessionId>) -> Result<(), StorageError> {
         let limit = limit.get();
         let mut marked = self.ids(&self.layout.active())?;
         marked.retain(|id| Some(*id) != but);

@@ -174,8 +174,9 @@ impl SessionStorage for FileStorage {
         {
             return Ok(tip);
         }
-        let appended = self.write(QueueKey::Session(id), move |store, cached| {
-            store.append(cached, id, (at, limit), &batch, durability)
+        let appended = self.write(QueueKey::Session(id), move |store, cached| match limit {
+            Some(limit) => store.append_within(cached, id, (at, limit), &batch, durability),
+            None => store.append(cached, id, at, &batch, durability),
         });
         match appended.await {
             Err(StorageError::Closed { what, source }) => Err(StorageError::OutcomeUnknown {

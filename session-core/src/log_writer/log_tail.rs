@@ -1,6 +1,7 @@
 //! The end of a log as known to this process.
 
 use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -10,6 +11,7 @@ use crate::head::Head;
 use crate::id::SessionId;
 use crate::observer::EventContext;
 use crate::record::Record;
+use crate::storage::Expected;
 
 /// The end of a log as known to this process.
 #[derive(Debug)]
@@ -35,6 +37,17 @@ impl LogTail {
             pending_events: VecDeque::new(),
             unflushed_since,
             interrupted: false,
+        }
+    }
+
+    /// Returns the expectation of an append that leads to this head: an unowned session that gets an owner needs a free
+    /// place within the limit, if there is one. A session that holds its place keeps it.
+    pub(crate) fn expected_for(&self, next: &Head, limit: Option<NonZeroUsize>) -> Expected {
+        match limit {
+            Some(limit) if next.holds_place() && !self.head.holds_place() => {
+                Expected::AtWithin(self.head.tip, limit)
+            }
+            Some(_) | None => Expected::At(self.head.tip),
         }
     }
 

@@ -17,7 +17,12 @@ fn owner() -> Owner {
 }
 
 fn writer(storage: &MemoryStorage) -> LogWriter {
-    LogWriter::new(Arc::new(storage.clone()), Arc::new(SystemClock), Duration::from_secs(5))
+    LogWriter {
+        storage: Arc::new(storage.clone()),
+        clock: Arc::new(SystemClock),
+        conflict_timeout: Duration::from_secs(5),
+        max_sessions: None,
+    }
 }
 
 async fn created(writer: &LogWriter, config: SessionConfig) -> LogTail {

@@ -62,8 +62,8 @@ impl Parts {
     ) -> Arc<Self> {
         let intervals = options.intervals();
         let names = Names::new(options.names, options.program);
-        let writer = LogWriter::new(storage, options.clock, options.conflict_timeout)
-            .max_sessions(options.max_sessions);
+        let ManagerOptions { clock, conflict_timeout, max_sessions, .. } = options;
+        let writer = LogWriter { storage, clock, conflict_timeout, max_sessions };
         let engine = Arc::new(Engine::new(writer, Identity::new(presence), intervals));
         let recovery = Recovery::new(Arc::clone(&engine), options.handlers, options.max_attempts);
         Arc::new(Self { engine, recovery, names })
