@@ -185,6 +185,7 @@ fn stories() -> Vec<(&'static str, SessionId, Vec<SessionEvent>)> {
         ),
         ("input-pipe", "77777777-2222-4333-8444-555555555556".parse().unwrap(), input(Input::Pipe)),
         ("bytes", "66666666-2222-4333-8444-555555555555".parse().unwrap(), bytes()),
+        ("output", "aaaaaaaa-2222-4333-8444-555555555555".parse().unwrap(), output()),
         ("lock-folder", "99999999-2222-4333-8444-555555555555".parse().unwrap(), lock_folder()),
     ]
 }
@@ -418,6 +419,18 @@ fn cancelled() -> Vec<SessionEvent> {
         force: true,
     });
     events.push(SessionEvent::Cancelled { reason: "wrong day".to_owned() });
+    events
+}
+
+/// A program with one pipe for its outputs, of whose end more is kept than by default.
+fn output() -> Vec<SessionEvent> {
+    let mut origin = Origin::new(vec!["./crawl".to_owned()], "/srv/data".into());
+    (origin.merge, origin.keep_bytes) = (true, Some(256 << 20));
+    let mut events = begun();
+    if let Some(SessionEvent::Created { origin: created, .. }) = events.first_mut() {
+        *created = Some(origin);
+    }
+    events.push(SessionEvent::Completed { summary: SessionSummary::new() });
     events
 }
 
