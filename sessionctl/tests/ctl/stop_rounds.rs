@@ -78,11 +78,10 @@ impl Round {
             (Target::Owner | Target::All, _) if kill => vec!["crashed"],
             // Its own end may have been reported before.
             (Target::Supervisor | Target::Program, _) if kill => vec!["failed"],
-            // It outlives these signals.
-            (Target::Supervisor, _) => vec![result],
+            // Both outlive these signals.
+            (Target::Supervisor, _) | (Target::Program, Kind::Deaf) => vec![result],
             (Target::Program, Kind::Plain) => vec!["failed"],
             (Target::Program, Kind::Orderly) => vec!["completed"],
-            (Target::Program, Kind::Deaf) => vec![result],
             (Target::Owner | Target::All, Kind::Plain) if int => vec!["stopped"],
             (Target::Owner | Target::All, Kind::Orderly) if int => vec!["completed"],
             (Target::Owner | Target::All, Kind::Deaf) if int => {
@@ -126,12 +125,11 @@ fn run(round: &Round) -> Result<(), String> {
     }
     if before.elapsed() > Duration::from_millis(50) {
         // The machine was busy between two of them: nothing can be derived from their order.
-        let _ = (owner.kill(), follower.kill());
-        let _ = (wait(&mut owner), wait(&mut follower));
+        let _ = (owner.kill(), follower.kill(), owner.wait(), follower.wait());
         return Ok(());
     }
     if wait(&mut owner).is_none() {
-        let _ = (owner.kill(), follower.kill());
+        let _ = (owner.kill(), follower.kill(), owner.wait(), follower.wait());
         return Err("the owner does not end".to_owned());
     }
     // Those of a killed owner are ended by their supervisor.
