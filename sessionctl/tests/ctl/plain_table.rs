@@ -64,7 +64,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("python3", "python3 -c 'import sys; print(1); print(2, file=sys.stderr); sys.exit(5)'"),
     ("python3", "ulimit -c 0; python3 -c 'import os; os.abort()'"),
     ("node", "node -e 'console.log(1); process.exit(9)'"),
-    ("script", "script -qec 'echo terminal' /dev/null"),
+    ("script", "script -qec 'echo terminal' /dev/null </dev/null | grep -o terminal"),
     ("tar", "mkdir d; touch d/a d/b; tar cf - d | tar tf - | sort"),
 ];
 
