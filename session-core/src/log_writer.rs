@@ -6,17 +6,17 @@
 mod import;
 mod log_tail;
 mod loss;
+mod retry;
 
 use std::num::NonZeroUsize;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 pub use self::import::Imported;
 pub(crate) use self::log_tail::LogTail;
 pub use self::loss::record_loss;
+use self::retry::Retry;
 use crate::error::{Result, SessionError};
 use crate::event::SessionEvent;
 use crate::head::Head;
@@ -136,11 +136,12 @@ where
         durability: Durability,
         mut decision: impl Decide,
     ) -> Result<Tip> {
-        let retry = self.retry(tail.head.id);
+        let retry = Retry::within(tail.head.id, self.conflict_timeout);
         loop {
             let known = tail.head.tip;
             match self.try_commit(tail, durability, &mut decision).await {
                 Ok(Appended::Done(tip)) => return Ok(tip),
+                Ok(Appended::Moved) if tail.is_copied => return Err(copied(tail.head.id)),
                 Ok(Appended::Moved) => {}
                 Err(error @ SessionError::Storage(_)) => return Err(error),
                 // Refused, but perhaps for an outdated head: others may have appended, or a call of this process that was
@@ -169,7 +170,7 @@ where
 
     /// Deletes a log, if the decision does not refuse its current head.
     pub(crate) async fn delete(&self, id: SessionId, mut decision: impl Decide) -> Result<()> {
-        let retry = self.retry(id);
+        let retry = Retry::within(id, self.conflict_timeout);
         loop {
             let head = self.head(id).await?;
             decision.decide(&head).await?;
@@ -179,10 +180,6 @@ where
                 Err(error) => return Err(error.into()),
             }
         }
-    }
-
-    fn retry(&self, id: SessionId) -> Retry {
-        Retry { id, deadline: Instant::now() + self.conflict_timeout }
     }
 
     /// Tries once to append events at the known end of the log. Write, flush, acknowledge: in this order.
@@ -198,8 +195,10 @@ where
         }
         let Sealed { batch, head, records } = self.seal(id, Some(&tail.head), tail.flushed, events)?;
         let expected = tail.expected_for(&head, self.max_sessions);
+        tail.begin_append(batch.records());
         match self.storage.append(id, expected, batch, durability).await {
             Ok(tip) => {
+                tail.moved();
                 tail.head = head;
                 for record in records {
                     tail.add_pending(id, record);
@@ -213,7 +212,10 @@ where
                 Ok(Appended::Moved)
             }
             Err(error @ StorageError::OutcomeUnknown { .. }) => self.resolve(tail, head.tip, error).await,
-            Err(error) => Err(error.into()),
+            Err(error) => {
+                tail.append_refused(records.len());
+                Err(error.into())
+            }
         }
     }
 
@@ -318,7 +320,7 @@ where
                     revision: stored.revision(),
                     source,
                 })?;
-                tail.interrupted |= matches!(record.event, SessionEvent::Interrupted { .. });
+                tail.read(stored.tip(), &record.event);
                 let flushed = record.envelope.flushed;
                 tail.add_pending(id, record);
                 tail.mark_flushed(flushed);
@@ -327,17 +329,11 @@ where
     }
 }
 
-/// The time until which a change is tried again after conflicts.
-struct Retry {
-    id: SessionId,
-    deadline: Instant,
-}
-
-impl Retry {
-    /// # Errors
-    /// `CONFLICT` once the time has passed.
-    fn check(&self) -> Result<()> {
-        if Instant::now() < self.deadline { Ok(()) } else { Err(SessionError::Contended { id: self.id }) }
+/// Returns the error of an owner whose log another copy of it continues.
+pub(crate) fn copied(id: SessionId) -> SessionError {
+    SessionError::Fenced {
+        id,
+        what: "another copy of its owner appended to it, on a cloned machine".to_owned(),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::event::SessionEvent;
 use crate::head::Head;
 use crate::id::SessionId;
 use crate::observer::EventContext;
-use crate::record::Record;
+use crate::record::{Record, StoredRecord, Tip};
 use crate::storage::Expected;
 
 /// The end of a log as known to this process.
@@ -26,6 +26,13 @@ pub(crate) struct LogTail {
     /// `true` if another process appended `interrupted` since this tail was created. An owner that reads it no longer
     /// owns the session.
     pub(crate) interrupted: bool,
+    /// `true` if this process owns the session, so that nothing but this tail appends events of the owner.
+    is_owners: bool,
+    /// Records of appends that ended without an answer: the log may have them, or get them while its tip is this one.
+    unanswered: Vec<Tip>,
+    /// `true` if the log has an event of the owner that this process did not append: another copy of it runs, on a
+    /// cloned machine. Neither may continue next to the other.
+    pub(crate) is_copied: bool,
 }
 
 impl LogTail {
@@ -37,7 +44,37 @@ impl LogTail {
             pending_events: VecDeque::new(),
             unflushed_since,
             interrupted: false,
+            is_owners: false,
+            unanswered: Vec::new(),
+            is_copied: false,
         }
+    }
+
+    /// Takes note that this process owns the session from now on. Interruptions of previous owners do not concern it.
+    pub(crate) fn become_owner(&mut self) {
+        (self.interrupted, self.is_owners) = (false, true);
+    }
+
+    /// Takes note of records before they are appended.
+    pub(crate) fn begin_append(&mut self, records: &[StoredRecord]) {
+        self.unanswered.extend(records.iter().map(StoredRecord::tip));
+    }
+
+    /// Takes note that an append was refused, so that none of its records is in the log.
+    pub(crate) fn append_refused(&mut self, records: usize) {
+        self.unanswered.truncate(self.unanswered.len().saturating_sub(records));
+    }
+
+    /// Takes note that the log has moved: what has not been appended by now was refused.
+    pub(crate) fn moved(&mut self) {
+        self.unanswered.clear();
+    }
+
+    /// Folds in a record that was read from the log.
+    pub(crate) fn read(&mut self, tip: Tip, event: &SessionEvent) {
+        self.interrupted |= matches!(event, SessionEvent::Interrupted { .. });
+        let is_ours = !self.is_owners || self.interrupted || self.unanswered.contains(&tip);
+        self.is_copied |= event.kind().is_of_owner() && !is_ours;
     }
 
     /// Returns the expectation of an append that leads to this head: an unowned session that gets an owner needs a free
@@ -76,6 +113,6 @@ impl LogTail {
     /// Restarts from the stored head, after the log lost records that were read from it: it was repaired with loss.
     pub(crate) fn reset_to(&mut self, stored: Head) {
         tracing::warn!(session = %stored.id, revision = stored.tip.revision, "the log lost records that were read before");
-        *self = Self { interrupted: true, ..Self::new(stored) };
+        *self = Self { interrupted: true, is_owners: self.is_owners, ..Self::new(stored) };
     }
 }

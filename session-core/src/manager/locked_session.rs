@@ -14,7 +14,7 @@ use crate::error::{FailureError, Result, SessionError};
 use crate::event::SessionEvent;
 use crate::head::Head;
 use crate::id::SessionId;
-use crate::log_writer::{Decide, LogTail};
+use crate::log_writer::{Decide, LogTail, copied};
 use crate::machine::SessionState;
 use crate::owner::Evidence;
 use crate::record::Tip;
@@ -56,8 +56,7 @@ impl<'a> LockedSession<'a> {
 
     /// Makes this manager the owner in memory, as its log says.
     pub(crate) fn adopt(&mut self, owned: Arc<OwnedSession>, mut tail: LogTail) {
-        // Interruptions of previous owners do not concern this one.
-        tail.interrupted = false;
+        tail.become_owner();
         self.engine.trackers.insert(owned.id, &owned.progress);
         self.state.owned = Some((owned, tail));
     }
@@ -211,6 +210,9 @@ impl<'a> LockedSession<'a> {
     fn publish(&mut self, known: Option<SessionError>, by: EndedBy) {
         let Some((owned, tail)) = &self.state.owned else { return };
         let error = known.or_else(|| {
+            if tail.is_copied {
+                return Some(copied(owned.id));
+            }
             if tail.interrupted {
                 return Some(fenced(&tail.head));
             }

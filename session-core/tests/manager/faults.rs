@@ -105,7 +105,8 @@ pub(crate) async fn overtake(storage: &MemoryStorage, id: SessionId, rival: Opti
     append(storage, &head, event).await;
 }
 
-async fn append(storage: &MemoryStorage, head: &Head, event: SessionEvent) {
+/// Appends an event directly to the storage.
+pub(crate) async fn append(storage: &MemoryStorage, head: &Head, event: SessionEvent) {
     let attempt = head.lifecycle.attempt_for(event.kind());
     let draft = UnsealedRecord { at: head.updated_at, attempt, flushed: head.flushed, event };
     let (stored, record) = Chain::at(head.id, head.tip).seal(draft).unwrap();

@@ -51,6 +51,50 @@ async fn a_former_owner_that_wakes_up_is_fenced() {
     assert_eq!(world.log(id).await, log);
 }
 
+async fn append_directly(world: &World, id: SessionId, event: SessionEvent) {
+    let head = world.storage.head(id).await.unwrap().unwrap();
+    crate::faults::append(&world.storage, &head, event).await;
+}
+
+/// A virtual machine that was cloned while a session ran: both owners are the same, down to the instance.
+#[tokio::test(start_paused = true)]
+async fn an_owner_whose_copy_appended_is_fenced() {
+    for (number, event) in [
+        SessionEvent::CheckpointSaved { state: 1.into(), resumable: true },
+        SessionEvent::ProgressReported { report: ProgressReport::new().percent(50.0) },
+        SessionEvent::Paused { reason: PauseReason::Requested(String::new()) },
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let world = World::default();
+        let owner = world.process().await;
+        let session = started(&owner).await;
+        session.checkpoint(&0).await.unwrap();
+        append_directly(&world, session.id(), event).await;
+        let error = if number == 0 {
+            session.checkpoint(&1).await.unwrap_err()
+        } else {
+            // It is noticed without an append, too.
+            tokio::time::timeout(Duration::from_secs(10), session.fenced()).await.unwrap()
+        };
+        assert_eq!(error.code(), ErrorCode::Fenced, "{error}");
+        assert!(error.to_string().contains("another copy"), "{error}");
+        assert!(session.cancellation().is_cancelled());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_others_may_append_fence_nobody() {
+    let world = World::default();
+    let owner = world.process().await;
+    let session = started(&owner).await;
+    let noted = SessionEvent::Noted { kind: "test.note".to_owned(), data: 1.into() };
+    append_directly(&world, session.id(), noted).await;
+    session.checkpoint(&1).await.unwrap();
+    session.complete(SessionSummary::new()).await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_former_owner_learns_of_its_loss_without_writing() {
     let world = World::default();
