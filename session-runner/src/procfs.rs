@@ -70,7 +70,14 @@ impl Process {
 
     /// Returns `true` if it ignores this signal; `false` if that is not known.
     pub(crate) fn ignores(&self, signal: Signal) -> bool {
-        ignored_signals(&self.pid.as_raw_nonzero().to_string()) & bit(signal) != 0
+        let ignored = fs::read_to_string(format!("/proc/{}/status", self.pid.as_raw_nonzero()))
+            .ok()
+            .and_then(|status| {
+                let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+                u64::from_str_radix(mask.trim(), 16).ok()
+            })
+            .unwrap_or(0);
+        ignored & bit(signal) != 0
     }
 
     /// Returns `true` if it holds one of these files or pipes open, or if that is not known.
@@ -113,20 +120,8 @@ pub(crate) fn variables(environ: &[u8]) -> impl Iterator<Item = &[u8]> {
     environ.split(|byte| *byte == 0)
 }
 
-/// Returns the signals that a process ignores, the lowest bit for signal 1; no bits if the system does not say.
-/// `process` is an id, or `self`.
-pub(crate) fn ignored_signals(process: &str) -> u64 {
-    fs::read_to_string(format!("/proc/{process}/status"))
-        .ok()
-        .and_then(|status| {
-            let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
-            u64::from_str_radix(mask.trim(), 16).ok()
-        })
-        .unwrap_or(0)
-}
-
-/// Returns the bit of a signal in a mask.
-pub(crate) fn bit(signal: Signal) -> u64 {
+/// Returns the bit of a signal in a mask, the lowest one for signal 1.
+fn bit(signal: Signal) -> u64 {
     u32::try_from(signal.as_raw() - 1).ok().and_then(|shift| 1_u64.checked_shl(shift)).unwrap_or(0)
 }
 

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 use session_core::backend::{HeldSessionLock, LocalPresence};
@@ -27,6 +28,10 @@ use crate::running::Running;
 use crate::supervisor::client::{Launch, LaunchError, Orders, launch};
 use crate::supervisor::leftovers;
 use crate::variables::{ATTEMPT_VARIABLE, SESSION_VARIABLE, SOCKET_VARIABLE, STORE_VARIABLE};
+
+/// Time to wait for another writer of the same output, and the interval between attempts.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+const BUSY_INTERVAL: Duration = Duration::from_millis(5);
 
 /// A runner of programs, each as a session of a manager.
 #[derive(Clone)]
@@ -283,7 +288,7 @@ impl Runner {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let open = {
             let output = Arc::clone(&output);
-            move || drop(sender.send(output.writer(id, limits)))
+            move || drop(sender.send(open_writer(&*output, id, limits)))
         };
         // Not on a thread of the runtime: that panics where no thread can be started.
         match std::thread::Builder::new().name("session-output-open".to_owned()).spawn(open) {
@@ -291,7 +296,23 @@ impl Runner {
                 Ok(writer) => writer.map(Some),
                 Err(_) => Ok(None),
             },
-            Err(_) => output.writer(id, limits).map(Some),
+            Err(_) => open_writer(&*output, id, limits).map(Some),
+        }
+    }
+}
+
+/// Opens a session's output. Its lock may be held for a moment by a copy: a process that another thread of this process
+/// or of the former writer starts has one until its exec.
+fn open_writer(
+    output: &dyn OutputStorage,
+    id: SessionId,
+    limits: OutputLimits,
+) -> Result<Box<dyn OutputWriter>, OutputError> {
+    let deadline = Instant::now() + BUSY_TIMEOUT;
+    loop {
+        match output.writer(id, limits) {
+            Err(OutputError::Busy { .. }) if Instant::now() < deadline => std::thread::sleep(BUSY_INTERVAL),
+            opened => return opened,
         }
     }
 }

@@ -30,6 +30,7 @@ static ARGUMENTS: OnceLock<Vec<OsString>> = OnceLock::new();
 /// // … the program itself
 /// ```
 pub fn supervise_main() {
+    crate::inherited_descriptors::remember();
     outlive_file_limit();
     exit_if_supervisor();
     if rustix::thread::gettid() == rustix::process::getpid() {

@@ -300,6 +300,8 @@ fn a_spared_process_can_still_print_without_an_owner() {
         let script = format!("setsid sh -c 'seq 1 100000 && touch {}' & exit 0", done.display());
         let (mut supervised, output) = Program::new(&mark, &script).start().await;
         until_ended(&mut supervised.reports).await;
+        // The shell may have ended before `setsid` was started.
+        eventually("a session of its own", || !marked(&mark).is_empty() && attached(&mark).is_empty());
         drop(output);
         supervised.orders.end(Duration::ZERO, Spare::OwnSession).await;
         let received = all(supervised.reports).await;

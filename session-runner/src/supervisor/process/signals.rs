@@ -10,8 +10,6 @@ use std::sync::atomic::AtomicBool;
 use nix::sys::signal::SigSet;
 use rustix::process::Signal;
 
-use crate::procfs::{bit, ignored_signals};
-
 /// Signals that a terminal, a shell or a user sends to whole groups. They are caught and not ignored: an ignored signal
 /// stays ignored in the program that is started, a caught one does not.
 const OUTLIVED: [Signal; 10] = [
@@ -43,9 +41,9 @@ impl Children {
         let (wake, write) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         signal_hook::low_level::pipe::register(Signal::CHILD.as_raw(), write)?;
-        let ignored = ignored_signals("self");
         let caught = Arc::new(AtomicBool::new(false));
-        let stays_ignored = |signal: Signal| ignored & bit(signal) != 0 && !NEVER_IGNORED.contains(&signal);
+        let stays_ignored =
+            |signal: Signal| session_inherit::is_ignored(signal.as_raw()) && !NEVER_IGNORED.contains(&signal);
         for signal in OUTLIVED.into_iter().filter(|signal| !stays_ignored(*signal)) {
             signal_hook::flag::register(signal.as_raw(), Arc::clone(&caught))?;
         }

@@ -13,7 +13,7 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open, pidfd_send_signal,
 };
 
-use crate::procfs::{Process, bit, ignored_signals};
+use crate::procfs::Process;
 use crate::supervisor::messages::{Background, BackgroundKind, BackgroundProcess, STAYING, Spare};
 
 /// Generations below the supervisor that are searched. Deeper processes move up when those above them end.
@@ -70,7 +70,7 @@ impl Tree {
             root: rustix::process::getpid(),
             leader: Some(leader),
             session: own_session(),
-            hangup_was_ignored: ignored_signals("self") & bit(Signal::HUP) != 0,
+            hangup_was_ignored: session_inherit::is_ignored(Signal::HUP.as_raw()),
             excluded: HashSet::new(),
         }
     }
