@@ -142,9 +142,8 @@ impl TreesFixture {
         self.assert_clean(&case);
         let mut files = Vec::new();
         walk(self.dir.path(), &mut files);
-        files.retain(|path| {
-            !path.ends_with("FORMAT") && !path.ends_with("lock") && !path.ends_with("names.json")
-        });
+        let own = ["FORMAT", "lock", "names.json", "owners/.id"];
+        files.retain(|path| !own.iter().any(|name| path.ends_with(name)));
         files.retain(|path| path.parent() != Some(self.dir.path()));
         assert_eq!(files, Vec::<PathBuf>::new(), "{case}");
     }
