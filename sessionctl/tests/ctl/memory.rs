@@ -10,8 +10,12 @@ use crate::support::{Fixture, eventually};
 const MEMORY: u64 = 64 * 1024;
 /// A pattern whose length divides no chunk size, so that a lost or repeated chunk shows.
 const PATTERN: &str = "0123456789abcdefghijklmnopqrstuvwxyz-";
-/// Limit of a follower's delay once all output is stored, in a debug build on a busy machine.
+/// Bytes that are compared at a time.
+const WIDE: usize = 64 * 1024;
+/// Limit of a follower's delay once all output is stored, in a debug build on a busy machine, and the bytes that it reads
+/// in a second at least.
 const BEHIND: Duration = Duration::from_secs(10);
+const BYTES_A_SECOND: u64 = 50 << 20;
 
 /// Output to print, in MiB: more than is kept by default, or the value of `SESSIONCTL_TEST_MIB`.
 fn mebibytes() -> u64 {
@@ -28,12 +32,19 @@ fn peak(pid: &str) -> u64 {
 
 /// Checks bytes at an offset of lines of this length.
 fn check_bytes(offset: u64, bytes: &[u8], line: u64, ends: bool) {
-    let pattern = PATTERN.as_bytes();
-    for (offset, byte) in (offset..).zip(bytes) {
+    let wide = PATTERN.repeat(WIDE / PATTERN.len() + 2);
+    let (mut offset, mut bytes) = (offset, bytes);
+    while !bytes.is_empty() {
         let place = offset % (line + u64::from(ends));
-        let is_end = ends && place == line;
-        let expected = if is_end { b'\n' } else { pattern[usize::try_from(place).unwrap() % pattern.len()] };
-        assert_eq!(*byte, expected, "at {offset}");
+        let (expected, length) = if ends && place == line {
+            ("\n", 1)
+        } else {
+            let from = usize::try_from(place).unwrap() % PATTERN.len();
+            let length = usize::try_from(line - place).unwrap().min(bytes.len()).min(WIDE);
+            (&wide[from..from + length], length)
+        };
+        assert!(&bytes[..length] == expected.as_bytes(), "at {offset}");
+        (offset, bytes) = (offset + length as u64, &bytes[length..]);
     }
 }
 
@@ -81,12 +92,13 @@ fn check_output_of(lines: u64, line: u64, ends: bool) {
     // The follower gets all output while the session still runs.
     let length = lines * (line + u64::from(ends));
     let all_there = Instant::now();
+    let limit = BEHIND + Duration::from_secs(length / BYTES_A_SECOND);
     let mut read = 0;
     while read < length {
-        let left = BEHIND.saturating_sub(all_there.elapsed());
+        let left = limit.saturating_sub(all_there.elapsed());
         read = receiver
             .recv_timeout(left)
-            .unwrap_or_else(|_| panic!("{BEHIND:?} later it is at {read} of {length}"));
+            .unwrap_or_else(|_| panic!("{limit:?} later it is at {read} of {length}"));
     }
     let behind = all_there.elapsed();
     let supervisor = std::fs::read_to_string(at("supervisor")).unwrap();
