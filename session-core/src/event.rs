@@ -205,21 +205,6 @@ events! {
 }
 
 impl EventKind {
-    /// Returns `true` for the kinds that only the owner appends, besides those that name it.
-    pub(crate) const fn is_of_owner(self) -> bool {
-        matches!(
-            self,
-            Self::IterationStarted
-                | Self::IterationCompleted
-                | Self::CommandExecuted
-                | Self::AnalysisCompleted
-                | Self::CheckpointSaved
-                | Self::ProgressReported
-                | Self::StopRequested
-                | Self::Paused
-        )
-    }
-
     /// Returns the kind with this name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use session_core::backend::{HeldSessionLock, LocalPresence};
@@ -18,7 +18,8 @@ use crate::command::{Command, Forwarding, Stdin};
 use crate::exit::launch_failure;
 use crate::output::capture::{Capture, CapturedStream};
 use crate::output::{
-    OutputError, OutputInterceptor, OutputLimits, OutputStorage, OutputStream, OutputWriter,
+    OutputError, OutputInterceptor, OutputLimits, OutputStorage, OutputStorageExt as _, OutputStream,
+    OutputWriter,
 };
 use crate::report::protocol::{DetachedOwner, Refusal, Request, accept_report};
 use crate::report::socket::ReportSocket;
@@ -29,9 +30,8 @@ use crate::supervisor::client::{Launch, LaunchError, Orders, launch};
 use crate::supervisor::leftovers;
 use crate::variables::{ATTEMPT_VARIABLE, SESSION_VARIABLE, SOCKET_VARIABLE, STORE_VARIABLE};
 
-/// Time to wait for another writer of the same output, and the interval between attempts.
+/// Time to wait for another writer of the same output.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
-const BUSY_INTERVAL: Duration = Duration::from_millis(5);
 
 /// A runner of programs, each as a session of a manager.
 #[derive(Clone)]
@@ -288,7 +288,7 @@ impl Runner {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let open = {
             let output = Arc::clone(&output);
-            move || drop(sender.send(open_writer(&*output, id, limits)))
+            move || drop(sender.send(output.writer_within(id, limits, BUSY_TIMEOUT)))
         };
         // Not on a thread of the runtime: that panics where no thread can be started.
         match std::thread::Builder::new().name("session-output-open".to_owned()).spawn(open) {
@@ -296,23 +296,7 @@ impl Runner {
                 Ok(writer) => writer.map(Some),
                 Err(_) => Ok(None),
             },
-            Err(_) => open_writer(&*output, id, limits).map(Some),
-        }
-    }
-}
-
-/// Opens a session's output. Its lock may be held for a moment by a copy: a process that another thread of this process
-/// or of the former writer starts has one until its exec.
-fn open_writer(
-    output: &dyn OutputStorage,
-    id: SessionId,
-    limits: OutputLimits,
-) -> Result<Box<dyn OutputWriter>, OutputError> {
-    let deadline = Instant::now() + BUSY_TIMEOUT;
-    loop {
-        match output.writer(id, limits) {
-            Err(OutputError::Busy { .. }) if Instant::now() < deadline => std::thread::sleep(BUSY_INTERVAL),
-            opened => return opened,
+            Err(_) => output.writer_within(id, limits, BUSY_TIMEOUT).map(Some),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The hint about crashed sessions, in one line.
+//! Hints about sessions whose owner is dead, or may be: one line each.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -17,7 +17,8 @@ const REBOOTED: &str = "the machine was restarted";
 /// Names shown of many sessions.
 const MAX_NAMES: usize = 3;
 
-/// Returns the active sessions that have a responsible process, with its liveness. Each process is checked once.
+/// Returns the active sessions that have a responsible process, with its liveness. Each process is checked once. Unlike
+/// [`find_crashed_sessions`](sessionkit::SessionManager::find_crashed_sessions), it reads no log.
 async fn checked(store: &Store) -> Result<Vec<(Head, Liveness)>> {
     let mut known: HashMap<InstanceId, Liveness> = HashMap::new();
     let mut checked = Vec::new();
@@ -36,37 +37,46 @@ async fn checked(store: &Store) -> Result<Vec<(Head, Liveness)>> {
     Ok(checked)
 }
 
-/// Returns the sessions whose responsible process is dead while the log does not say so yet. Unlike
-/// [`find_crashed_sessions`](sessionkit::SessionManager::find_crashed_sessions), it reads no log.
-pub(crate) async fn orphans(store: &Store) -> Result<Vec<(Head, Evidence)>> {
-    let evidence = |(head, liveness)| match liveness {
-        Liveness::Dead { evidence } => Some((head, evidence)),
-        Liveness::Alive | Liveness::Unknown { .. } | _ => None,
+/// Returns the sessions whose responsible process is dead while the log does not say so yet, and with `unknown` those of
+/// whose process it is not known.
+pub(crate) async fn orphans(store: &Store, unknown: bool) -> Result<Vec<Head>> {
+    let is_orphan = |liveness: &Liveness| match liveness {
+        Liveness::Dead { .. } => true,
+        Liveness::Unknown { .. } => unknown,
+        Liveness::Alive | _ => false,
     };
-    Ok(checked(store).await?.into_iter().filter_map(evidence).collect())
+    let checked = checked(store).await?.into_iter();
+    Ok(checked.filter(|(_, liveness)| is_orphan(liveness)).map(|(head, _)| head).collect())
 }
 
-/// Returns the sessions of whose responsible process it is not known whether it lives.
-pub(crate) async fn of_unknown_owners(store: &Store) -> Result<Vec<Head>> {
-    let unknown = |(head, liveness)| matches!(liveness, Liveness::Unknown { .. }).then_some(head);
-    Ok(checked(store).await?.into_iter().filter_map(unknown).collect())
+/// Prints which sessions have crashed, and of which it is not known, each with the command to type next.
+pub(crate) async fn report_owners(context: &Context, store: &Store) -> Result<()> {
+    let checked = checked(store).await?;
+    print_crashed(context, store, &checked, None).await;
+    print_unknown(context, &checked);
+    Ok(())
 }
 
 /// Prints of which sessions it is not known whether the owner lives, and the command that declares these owners dead.
 pub(crate) async fn report_unknown(context: &Context, store: &Store) -> Result<()> {
-    let heads = of_unknown_owners(store).await?;
+    print_unknown(context, &checked(store).await?);
+    Ok(())
+}
+
+fn print_unknown(context: &Context, checked: &[(Head, Liveness)]) {
+    let unknown = checked.iter().filter(|(_, liveness)| matches!(liveness, Liveness::Unknown { .. }));
+    let heads: Vec<&Head> = unknown.map(|(head, _)| head).collect();
     let ids: Vec<SessionId> = heads.iter().map(|head| head.id).collect();
     let text = match heads.len() {
-        0 => return Ok(()),
+        0 => return,
         1 => format!("session {}: {UNKNOWN_OWNER}", names(&heads)),
         many => format!("{many} sessions, {}: of each, {UNKNOWN_OWNER}", names(&heads)),
     };
     context.hint(&text, &ids, &DECLARE_DEAD);
-    Ok(())
 }
 
 /// Returns the first names, and the number of the others.
-fn names(heads: &[Head]) -> String {
+fn names(heads: &[&Head]) -> String {
     let mut names: Vec<String> =
         heads.iter().take(MAX_NAMES).map(|head| format!("{} ({})", short(head.id), head.name)).collect();
     if heads.len() > MAX_NAMES {
@@ -81,12 +91,24 @@ pub(crate) async fn report_crashed(
     store: &Store,
     except: Option<SessionId>,
 ) -> Result<()> {
-    let (crashed, rebooted): (Vec<_>, Vec<_>) = orphans(store)
-        .await?
-        .into_iter()
-        .filter(|(head, _)| Some(head.id) != except)
-        .map(|(head, evidence)| (head, matches!(evidence, Evidence::Rebooted { .. })))
-        .unzip();
+    let checked = checked(store).await?;
+    print_crashed(context, store, &checked, except).await;
+    Ok(())
+}
+
+async fn print_crashed(
+    context: &Context,
+    store: &Store,
+    checked: &[(Head, Liveness)],
+    except: Option<SessionId>,
+) {
+    let crashed = checked.iter().filter_map(|(head, liveness)| match liveness {
+        Liveness::Dead { evidence } if Some(head.id) != except => {
+            Some((head, matches!(evidence, Evidence::Rebooted { .. })))
+        }
+        Liveness::Alive | Liveness::Dead { .. } | Liveness::Unknown { .. } | _ => None,
+    });
+    let (crashed, rebooted): (Vec<&Head>, Vec<bool>) = crashed.unzip();
     let rebooted = rebooted.iter().all(|rebooted| *rebooted);
     let ids: Vec<SessionId> = crashed.iter().map(|head| head.id).collect();
     let names = names(&crashed);
@@ -110,5 +132,4 @@ pub(crate) async fn report_crashed(
             &["recover", "--dry-run"],
         ),
     }
-    Ok(())
 }

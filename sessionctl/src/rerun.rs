@@ -6,10 +6,7 @@ use rustix::fs::Mode;
 use sessionkit::manager::WorkHandler;
 use sessionkit::runner::{Command, Runner};
 use sessionkit::{Head, Session, SessionSummary, WorkError};
-use tokio::sync::{OnceCell, broadcast, mpsc};
-
-/// Signals that are kept for a program that is busy. More are not sent by a person or a shutdown.
-const QUEUE: usize = 64;
+use tokio::sync::{OnceCell, mpsc, watch};
 
 /// Runs a session's command again and captures its output without forwarding it.
 #[derive(Debug)]
@@ -17,7 +14,8 @@ pub(crate) struct Rerun {
     /// Set once the manager exists that this handler belongs to.
     runner: OnceCell<Runner>,
     ended: mpsc::UnboundedSender<()>,
-    signals: broadcast::Sender<i32>,
+    /// The signals so far. A program that starts later gets them, too.
+    signals: watch::Sender<Vec<i32>>,
     umask: Mode,
 }
 
@@ -25,14 +23,12 @@ impl Rerun {
     /// Creates a handler, and a channel that receives one message for each run that has ended.
     pub(crate) fn new(umask: Mode) -> (Arc<Self>, mpsc::UnboundedReceiver<()>) {
         let (ended, ends) = mpsc::unbounded_channel();
-        let (signals, _) = broadcast::channel(QUEUE);
-        (Arc::new(Self { runner: OnceCell::new(), ended, signals, umask }), ends)
+        (Arc::new(Self { runner: OnceCell::new(), ended, signals: watch::Sender::default(), umask }), ends)
     }
 
     /// Sends a signal to all programs, as `run` does with its own.
     pub(crate) fn signal(&self, number: i32) {
-        // An error means that no program runs.
-        let _ = self.signals.send(number);
+        self.signals.send_modify(|signals| signals.push(number));
     }
 
     /// Sets the runner for the programs.
@@ -46,13 +42,18 @@ impl Rerun {
         let (Some(command), Some(runner)) = (command, self.runner.get()) else {
             return Err(WorkError::new("the session has no command to run again"));
         };
-        let mut signals = self.signals.subscribe();
+        let (mut signals, mut sent) = (self.signals.subscribe(), 0);
         let mut running = runner.run(session, command.umask(self.umask.as_raw_mode())).await?;
         loop {
+            let new: Vec<i32> = signals.borrow_and_update().iter().skip(sent).copied().collect();
+            sent += new.len();
+            for number in new {
+                running.signal(number).await;
+            }
             tokio::select! {
                 // The runner ends the session itself.
                 ended = running.wait() => return ended.map(drop).map_err(WorkError::from),
-                Ok(number) = signals.recv() => running.signal(number).await,
+                Ok(()) = signals.changed() => {}
             }
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::event::SessionEvent;
+use crate::event::{Role, SessionEvent};
 use crate::head::Head;
 use crate::id::SessionId;
 use crate::observer::EventContext;
@@ -74,7 +74,7 @@ impl LogTail {
     pub(crate) fn read(&mut self, tip: Tip, event: &SessionEvent) {
         self.interrupted |= matches!(event, SessionEvent::Interrupted { .. });
         let is_ours = !self.is_owners || self.interrupted || self.unanswered.contains(&tip);
-        self.is_copied |= event.kind().is_of_owner() && !is_ours;
+        self.is_copied |= event.kind().role() == Role::Owner && !is_ours;
     }
 
     /// Returns the expectation of an append that leads to this head: an unowned session that gets an owner needs a free

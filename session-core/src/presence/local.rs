@@ -47,7 +47,7 @@ const MAX_LOCK_FILE: u64 = 64 << 10;
 /// | its file is gone otherwise | unknown |
 ///
 /// So processes in several containers may share the folder, whatever their host names, machine ids and process ids. A
-/// copy of the folder has another id. Two things cannot be told apart: an image of a whole file system that is mounted
+/// copy of the folder has another id. Two things cannot be distinguished: an image of a whole file system that is mounted
 /// next to the original, unless the file system gives the two different ids as btrfs and ZFS do; and machines without a
 /// machine id that have one host name, if the disk with the folder moves between them.
 ///

@@ -38,15 +38,27 @@ pub(crate) async fn run(args: &Gc, context: &Context) -> Result<u8> {
     let is_old = |head: &&Head| head.ended_at.is_some_and(|ended| ended < before);
     // What is cancelled now has ended now, and is removed by a later `gc`.
     let ended: Vec<&Head> = list.heads.iter().filter(is_old).collect();
-    let mut cancelled = Vec::new();
+    let (mut cancelled, mut failed) = (Vec::new(), None);
     for head in list.heads.iter().filter(|head| !head.state().is_final() && head.updated_at < before) {
         let (status, _) = super::status_of(manager, head).await;
-        if status.is_lost() && (args.dry_run || cancel(context, &store, head, before).await?) {
-            cancelled.push((head, status));
+        if !status.is_lost() {
+            continue;
+        }
+        match if args.dry_run { Ok(true) } else { cancel(context, &store, head, before).await } {
+            Ok(true) => cancelled.push((head, status)),
+            Ok(false) => {}
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
         }
     }
     if !context.term.json {
         print_cancelled(args, context, &cancelled)?;
+    }
+    if let Some(error) = failed {
+        // After what was done is printed.
+        return Err(error);
     }
     let (removed, sockets) = if args.dry_run {
         (ended.iter().map(|head| head.id).collect(), 0)

@@ -33,8 +33,7 @@ pub(crate) async fn run(args: &Ls, context: &Context) -> Result<u8> {
     } else {
         print_table(context, &listed, &list.unreadable, now)?;
     }
-    hints::report_crashed(context, &store, None).await?;
-    hints::report_unknown(context, &store).await?;
+    hints::report_owners(context, &store).await?;
     // An unreadable session is a failure, even though all others were printed.
     match list.unreadable.into_iter().next() {
         Some((id, error)) => Err(Failure::from(error).about(id)),

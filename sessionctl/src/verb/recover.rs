@@ -13,7 +13,7 @@ use crate::args::Recover;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::foreground::Signals;
-use crate::hints::{of_unknown_owners, orphans, report_unknown};
+use crate::hints::{orphans, report_unknown};
 use crate::json::{self, SCHEMA, SessionOutcome};
 use crate::render::{Table, short};
 use crate::reproduction::differences;
@@ -45,11 +45,7 @@ pub(crate) async fn run(args: &Recover, context: &Context) -> Result<u8> {
         Some(_) | None => ReconcileReport::default(),
     };
     if !args.dry_run {
-        let mut lost: Vec<_> = orphans(&store).await?.into_iter().map(|(head, _)| head).collect();
-        if args.force {
-            lost.extend(of_unknown_owners(&store).await?);
-        }
-        for head in lost {
+        for head in orphans(&store, args.force).await? {
             super::end_leftovers(context, &store, head.id).await?;
         }
     }

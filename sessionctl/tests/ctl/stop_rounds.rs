@@ -2,7 +2,7 @@
 //! from what was sent. Nothing survives that should end, and no output that was shown is gone.
 
 use std::fs::File;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,8 @@ use crate::support::{Fixture, TIMEOUT, eventually};
 const ROUNDS: u64 = 24;
 /// Rounds at the same time: they wait most of the time.
 const THREADS: u64 = 4;
+/// Attempts of a round in which the machine is too busy to judge it.
+const ATTEMPTS: u32 = 20;
 
 /// The program's treatment of stop signals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,8 +100,8 @@ impl Round {
     }
 }
 
-/// Runs one round. Returns the description of what is wrong.
-fn run(round: &Round) -> Result<(), String> {
+/// Runs one round. Returns `false` if nothing can be derived from it, or the description of what is wrong.
+fn run(round: &Round) -> Result<bool, String> {
     let fixture = Fixture::new();
     let folder = fixture.dir.path();
     let mut command = fixture.command(["run", "--name", "it", "--", "sh", "-c", &round.script()]);
@@ -126,7 +128,7 @@ fn run(round: &Round) -> Result<(), String> {
     if before.elapsed() > Duration::from_millis(50) {
         // The machine was busy between two of them: nothing can be derived from their order.
         let _ = (owner.kill(), follower.kill(), owner.wait(), follower.wait());
-        return Ok(());
+        return Ok(false);
     }
     if wait(&mut owner).is_none() {
         let _ = (owner.kill(), follower.kill(), owner.wait(), follower.wait());
@@ -155,7 +157,7 @@ fn run(round: &Round) -> Result<(), String> {
     if !stored.starts_with(&shown) {
         return Err(format!("output was shown and is gone: {shown:?}, {stored:?}"));
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Returns the time since a file was written.
@@ -190,10 +192,6 @@ fn processes_in(folder: &std::path::Path) -> Vec<u32> {
 
 #[test]
 fn signals_at_random_moments_give_the_right_status() {
-    if Command::new("sleep").arg("0.01").status().is_err() {
-        eprintln!("not run: no sleep here");
-        return;
-    }
     let rounds = std::env::var("SESSIONCTL_TEST_ROUNDS").map_or(ROUNDS, |text| text.parse().unwrap());
     for seed in seeds(1) {
         let next = AtomicU64::new(0);
@@ -205,7 +203,8 @@ fn signals_at_random_moments_give_the_right_status() {
                     return wrong;
                 }
                 let round = Round::draw(&mut Random::new(seed.wrapping_mul(1_000_003).wrapping_add(number)));
-                if let Err(error) = run(&round) {
+                let judged = (0..ATTEMPTS).map(|_| run(&round)).find(|result| *result != Ok(false));
+                if let Err(error) = judged.unwrap_or(Err("the machine was always too busy".to_owned())) {
                     wrong.push(format!("round {number}: {round:?}: {error}"));
                 }
             }

@@ -1,16 +1,15 @@
 //! Restores output where some of it may already be stored.
 
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use session_core::SessionId;
-use session_runner::{Chunk, OutputCut, OutputError, OutputLimits, OutputStorage, OutputWriter};
+use session_runner::{
+    Chunk, OutputCut, OutputError, OutputLimits, OutputStorage, OutputStorageExt as _, OutputWriter,
+};
 
 /// Time to wait for another writer of the same output.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Interval between attempts to become the writer.
-const POLL: Duration = Duration::from_millis(20);
 
 /// The output of one session that is being restored. All calls block.
 #[derive(Debug)]
@@ -35,13 +34,7 @@ impl Restore {
         match writer {
             Some(writer) => Ok(writer),
             none => {
-                let deadline = Instant::now() + BUSY_TIMEOUT;
-                let alone = loop {
-                    match output.writer(*id, OutputLimits::RESTORE) {
-                        Err(OutputError::Busy { .. }) if Instant::now() < deadline => thread::sleep(POLL),
-                        opened => break opened?,
-                    }
-                };
+                let alone = output.writer_within(*id, OutputLimits::RESTORE, BUSY_TIMEOUT)?;
                 let there = output.length(*id)?;
                 (*length, *cut) = (there.bytes, there.cut.is_some());
                 Ok(none.insert(alone))

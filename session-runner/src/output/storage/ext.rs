@@ -1,11 +1,16 @@
-//! Convenience methods for reading output from any storage.
+//! Convenience methods for the output in any storage.
+
+use std::thread;
+use std::time::{Duration, Instant};
 
 use session_core::{SessionId, Timestamp};
 
-use super::{Chunk, OutputError, OutputStorage, OutputStream};
+use super::{Chunk, OutputError, OutputLimits, OutputStorage, OutputStream, OutputWriter};
 
 /// Bytes of the first read from the end.
 const WINDOW: u64 = 64 * 1024;
+/// Interval between attempts to become the writer.
+const BUSY_INTERVAL: Duration = Duration::from_millis(5);
 
 /// A selection of chunks.
 ///
@@ -77,7 +82,7 @@ pub trait OutputStorageExt: OutputStorage {
         let (mut end, mut window) = (length, WINDOW);
         while end > 0 {
             let start = end.saturating_sub(window);
-            let chunks = self.between(id, start, end)?;
+            let chunks = between(self, id, start, end)?;
             // Where nothing is kept, the window grows: the part that is missing may be large.
             window = if chunks.is_empty() { window.saturating_mul(2) } else { WINDOW };
             for chunk in chunks.iter().rev().filter(|chunk| of.matches(chunk)) {
@@ -96,24 +101,47 @@ pub trait OutputStorageExt: OutputStorage {
         Ok(0)
     }
 
-    /// Returns the chunks between two offsets.
+    /// Opens a session's output for appending, like [`OutputStorage::writer`], and waits for another writer.
+    ///
+    /// The lock of a writer that is gone may be held for a moment by a copy: a process that another thread of its process
+    /// starts has one until its exec.
     ///
     /// # Errors
-    /// Those of [`OutputStorage::read`].
-    fn between(&self, id: SessionId, from: u64, end: u64) -> Result<Vec<Chunk>, OutputError> {
-        let (mut chunks, mut next) = (Vec::new(), from);
-        while next < end {
-            let page = self.read(id, next, usize::try_from(end - next).unwrap_or(usize::MAX))?;
-            let Some(last) = page.chunks.last() else { break };
-            next = last.end();
-            chunks.extend(page.chunks.into_iter().filter(|chunk| chunk.offset < end));
+    /// Those of [`OutputStorage::writer`]; [`OutputError::Busy`] after the timeout.
+    fn writer_within(
+        &self,
+        id: SessionId,
+        limits: OutputLimits,
+        timeout: Duration,
+    ) -> Result<Box<dyn OutputWriter>, OutputError> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            match self.writer(id, limits) {
+                Err(OutputError::Busy { .. }) if Instant::now() < deadline => thread::sleep(BUSY_INTERVAL),
+                opened => return opened,
+            }
         }
-        if let Some(last) = chunks.last_mut() {
-            let room = usize::try_from(end - last.offset).unwrap_or(usize::MAX);
-            last.bytes.truncate(room);
-        }
-        Ok(chunks)
     }
 }
 
 impl<S: OutputStorage + ?Sized> OutputStorageExt for S {}
+
+/// Returns the chunks between two offsets.
+fn between(
+    output: &(impl OutputStorage + ?Sized),
+    id: SessionId,
+    from: u64,
+    end: u64,
+) -> Result<Vec<Chunk>, OutputError> {
+    let (mut chunks, mut next) = (Vec::new(), from);
+    while next < end {
+        let page = output.read(id, next, usize::try_from(end - next).unwrap_or(usize::MAX))?;
+        let Some(last) = page.chunks.last() else { break };
+        next = last.end();
+        chunks.extend(page.chunks.into_iter().filter(|chunk| chunk.offset < end));
+    }
+    if let Some(last) = chunks.last_mut() {
+        last.bytes.truncate(usize::try_from(end - last.offset).unwrap_or(usize::MAX));
+    }
+    Ok(chunks)
+}

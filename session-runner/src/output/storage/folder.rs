@@ -1,9 +1,10 @@
 //! The folder of a session's output: which segments there are, and how they are opened without following a link.
 
+use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, mkdirat, open, openat, unlinkat};
 use rustix::io::Errno;
@@ -34,7 +35,7 @@ pub(crate) struct Folder {
 }
 
 /// The segments in a folder.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Listing {
     /// Ascending in offsets.
     pub(crate) segments: Vec<SegmentName>,
@@ -48,7 +49,7 @@ impl Folder {
     /// Opens the folder step by step from the root, so that no symbolic link leads out of it. `creates_session` allows
     /// the creation of the root and of the session's folder, too.
     pub(crate) fn open(
-        root: &std::path::Path,
+        root: &Path,
         id: SessionId,
         access: Access,
         creates_session: bool,
@@ -71,32 +72,24 @@ impl Folder {
         Ok(Self { id, fd, path: root.join(name).join("output") })
     }
 
-    pub(crate) fn path(&self) -> &std::path::Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Lists the segments.
     pub(crate) fn list(&self) -> Result<Listing, OutputError> {
         let failed = |error: Errno| OutputError::io("list", &self.path)(error.into());
-        let (mut bytes, mut listing) = (Vec::new(), Listing::default());
+        let (mut bytes, mut indexes, mut has_single) = (BTreeSet::new(), BTreeSet::new(), false);
         for entry in Dir::read_from(&self.fd).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let Ok(name) = entry.file_name().to_str() else { continue };
-            listing.segments.extend(SegmentName::of_index(name));
+            indexes.extend(SegmentName::of_index(name));
             bytes.extend(SegmentName::of_bytes(name));
-            listing.has_single |= name == "index";
+            has_single |= name == "index";
         }
-        for name in &bytes {
-            if !listing.segments.contains(name) {
-                listing.halves.push(name.bytes());
-            }
-        }
-        let halves: Vec<SegmentName> =
-            listing.segments.iter().filter(|name| !bytes.contains(name)).copied().collect();
-        listing.halves.extend(halves.iter().map(SegmentName::index));
-        listing.segments.retain(|name| !halves.contains(name));
-        listing.segments.sort_by_key(|name| (name.offset, name.stream_offset));
-        Ok(listing)
+        let halves = bytes.difference(&indexes).map(SegmentName::bytes);
+        let halves = halves.chain(indexes.difference(&bytes).map(SegmentName::index)).collect();
+        Ok(Listing { segments: indexes.intersection(&bytes).copied().collect(), has_single, halves })
     }
 
     /// Opens a segment; `None` if it was removed.

@@ -19,7 +19,7 @@ pub use self::limits::OutputLimits;
 pub use self::output_error::OutputError;
 
 /// A stream of the program's output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OutputStream {
     /// The program's standard output.
     Stdout,

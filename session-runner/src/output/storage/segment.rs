@@ -16,7 +16,7 @@ use super::output_error::OutputError;
 const READ_ATTEMPTS: usize = 5;
 
 /// The part of a stream for which a segment is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Part {
     /// The start of the session or of an attempt: kept.
     First,
@@ -24,8 +24,8 @@ pub(crate) enum Part {
     Last,
 }
 
-/// The identity of a segment, which is the name of its files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The identity of a segment, which is the name of its files. Ordered by offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SegmentName {
     /// The offset of its first byte in the session's output.
     pub(crate) offset: u64,

@@ -28,13 +28,7 @@ impl Fixture {
     }
 
     fn writer(&self) -> Box<dyn OutputWriter> {
-        // A program that another test starts holds a copy of the lock until its exec.
-        loop {
-            match self.output.writer(self.id, self.limits) {
-                Err(OutputError::Busy { .. }) => std::thread::yield_now(),
-                opened => return opened.unwrap(),
-            }
-        }
+        self.output.writer_within(self.id, self.limits, std::time::Duration::from_secs(30)).unwrap()
     }
 
     fn chunks(&self) -> Vec<Chunk> {
