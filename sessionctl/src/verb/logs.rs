@@ -68,8 +68,11 @@ pub(crate) async fn run(args: &Logs, context: &Context) -> Result<u8> {
             printer.print(chunk)?;
         }
     }
+    // The length first: what is printed later is behind it.
     let length = blocking(id, &output, move |output| output.length(id)).await?;
-    printer.finish(id, length)?;
+    let next = blocking(id, &output, move |output| output.read(id, from, 1)).await?;
+    let at_end = next.chunks.is_empty();
+    printer.finish(id, length, if at_end { length.bytes.saturating_sub(from) } else { 0 })?;
     hints::report_crashed(context, &store, None).await?;
     Ok(0)
 }
@@ -230,18 +233,27 @@ impl<'a> Printer<'a> {
         stdout.finish() + &stderr.finish()
     }
 
-    fn finish(mut self, id: SessionId, length: OutputLength) -> Result<()> {
+    /// Prints the incomplete lines, and what is to be known of the whole output. `lost` bytes at its end could not be
+    /// stored.
+    fn finish(mut self, id: SessionId, length: OutputLength, lost: u64) -> Result<()> {
         let rest = self.take_rest();
         self.print_text(&rest)?;
+        let at_end = format!("{} could not be stored", size(lost));
+        if lost > 0 && !self.context.term.json {
+            self.mark(&at_end)?;
+        }
         let show = ["show", &id.to_string()];
         if length.cut.is_some() {
             let text = format!("only the first {} bytes were kept, by an older version", length.bytes);
             self.context.hint(&text, &[id], &show);
         }
+        if lost > 0 && self.context.term.json {
+            self.context.hint(&at_end, &[id], &show);
+        }
         if self.lost {
             self.context.hint("some output could not be stored and is missing", &[id], &show);
         }
-        if length.bytes == 0 {
+        if self.attempt.is_none() && lost == 0 {
             self.context.hint("no output", &[id], &show);
         }
         Ok(())

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::{Fixture, clean_command};
 
 /// Returns a command that runs `sh` in new namespaces, to be given arguments; `None` where the system allows none.
-fn unshare(flags: &[&str]) -> Option<Command> {
+pub(crate) fn unshare(flags: &[&str]) -> Option<Command> {
     let mut command = clean_command("unshare");
     if !rustix::process::getuid().is_root() {
         command.args(["--user", "--map-root-user"]);

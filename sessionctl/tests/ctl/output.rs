@@ -79,7 +79,8 @@ fn logs_select_attempts_and_times_and_mark_attempts() {
     let logs = |args: &[&str]| fixture.ctl(["logs", "twice"].iter().chain(args)).exits(0).stdout;
     assert_eq!(logs(&["--attempt", "1", "--stdout"]), "one");
     assert_eq!(logs(&["--attempt", "2"]), "two\n");
-    assert_eq!(logs(&["--attempt", "3"]), "");
+    let none = fixture.ctl(["logs", "twice", "--attempt", "3"]).exits(0);
+    assert!(none.stdout.is_empty() && none.stderr.contains("no output"), "{none:?}");
     assert_eq!(logs(&["--stdout"]), "onetwo\n", "into a pipe, only what was printed");
     assert_eq!(logs(&["--since", "1h"]), logs(&[]));
     assert_eq!(logs(&["--since", "0s"]), "");
@@ -90,4 +91,45 @@ fn logs_select_attempts_and_times_and_mark_attempts() {
     let lines: Vec<&str> = shown.lines().collect();
     assert_eq!((lines[0], lines[2], lines.len()), ("one", "two", 3), "{shown}");
     assert!(lines[1].starts_with("[attempt 2, 20"), "{shown}");
+}
+
+/// Regression: `logs` ended as if the rest had not been printed.
+#[test]
+fn output_that_is_lost_at_the_end_is_named() {
+    let fixture = Fixture::new();
+    // The limit of a file, as a full disk: what is beyond it cannot be stored.
+    let binary = crate::support::BINARY;
+    let mut command = crate::support::clean_command("bash");
+    let script =
+        format!("ulimit -f 200; exec {binary} run -q -- sh -c 'head -c 1000000 /dev/zero | tr \"\\0\" x'");
+    command.args(["-c", &script]).env("SESSIONCTL_STORE", fixture.url());
+    assert_eq!(crate::support::run(command).exits(0).stdout.len(), 1_000_000, "all of it is passed on");
+    let logs = fixture.ctl(["logs", "@last"]).exits(0);
+    assert!(logs.stdout.len() < 1_000_000, "{}", logs.stdout.len());
+    assert!(logs.stderr.contains(" KiB could not be stored]"), "{}", logs.stderr);
+    let why = fixture.ctl(["why", "@last"]).exits(0).stdout;
+    assert!(why.contains("could not be stored"), "{why}");
+}
+
+/// Regression: each piece that did not fit left an empty segment, and the loss was named nowhere but in the log.
+#[test]
+fn a_full_disk_leaves_no_empty_files_and_is_named() {
+    let fixture = Fixture::new();
+    let Some(mut command) = crate::containers::unshare(&["--mount"]) else { return };
+    let binary = crate::support::BINARY;
+    let script = format!(
+        "mkdir small && mount -t tmpfs -o size=4m tmpfs small || exit 99
+         export SESSIONCTL_STORE=file:small/store
+         {binary} run -q -- sh -c 'head -c 9000000 /dev/zero | tr \"\\0\" x' | wc -c
+         ls small/store/sessions/*/output | wc -l
+         {binary} logs @last 2>&1 >/dev/null
+         mount -o remount,size=40m small
+         {binary} retry @last -q | wc -c; {binary} verify >/dev/null; echo $?"
+    );
+    command.args(["sh", "-c", &script]).current_dir(fixture.dir.path());
+    let ran = crate::support::run(command).exits(0);
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert_eq!((lines[0], lines[3], lines[4]), ("9000000", "9000000", "0"), "{ran:?}");
+    assert!(lines[1].parse::<u32>().unwrap() <= 5, "the lock, and two files for each stream: {ran:?}");
+    assert!(lines[2].ends_with(" could not be stored]"), "{ran:?}");
 }

@@ -161,10 +161,13 @@ impl Source {
 }
 
 impl Open {
-    /// Makes a chunk of an entry; `None` for a cut.
+    /// Makes a chunk of an entry; `None` for a cut, or a loss at the end.
     fn chunk(&mut self, entry: Entry, bytes: Vec<u8>) -> Option<Chunk> {
         let Entry { offset, position, tag, attempt, at, .. } = entry;
         let Tag::Chunk { stream, after_gap } = tag else { return None };
+        if bytes.is_empty() {
+            return None;
+        }
         let before = self.before.get(stream.place()).copied().unwrap_or_default();
         count(&mut self.before, &entry);
         let stream_offset = self.name.map_or(before, |name| name.stream_offset + position);

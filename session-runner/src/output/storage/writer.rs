@@ -51,8 +51,10 @@ struct Stream {
     segments: VecDeque<(SegmentName, u64)>,
     /// The files of the last segment, while it may grow.
     open: Option<OpenSegment>,
-    /// `true` if output since the last entry could not be stored.
+    /// `true` if output before the next chunk could not be stored.
     gap: bool,
+    /// Attempt and time of the last such output, if this writer has seen it and stored nothing since.
+    lost: Option<(u32, Timestamp)>,
 }
 
 #[derive(Debug)]
@@ -66,6 +68,9 @@ struct OpenSegment {
     /// The last chunk, while it may grow.
     chunk: Option<OpenChunk>,
 }
+
+/// The segment that was open before a new one, if there is a new one and there was one before.
+type Replaced = Option<Option<OpenSegment>>;
 
 struct OpenChunk {
     entry: Entry,
@@ -131,6 +136,8 @@ impl FileWriter {
         };
         let (length, entries) = (entry.position + entry.length, last + 1);
         let stream = self.stream(name.stream);
+        // The entry of a loss at the end.
+        stream.gap = entry.length == 0;
         stream.end = name.stream_offset + length;
         stream.segments.push_back((name, stream.end));
         stream.open = Some(OpenSegment { name, files, length, entries, chunk: None });
@@ -159,10 +166,35 @@ impl FileWriter {
         let (part, room) = stream.part(&limits);
         let piece = bytes.get(..usize::try_from(room.min(CHUNK)).unwrap_or(usize::MAX)).unwrap_or(bytes);
         let length = piece.len() as u64;
-        let removed = self.make_room(of, part, length)?;
+        let (replaced, removed) = self.make_room(of, part, length)?;
+        if let Err(error) = self.write(of, attempt, at, piece) {
+            if let Some(before) = replaced {
+                self.withdraw(of, before);
+            }
+            return Err(error);
+        }
+        let stream = self.stream(of);
+        stream.end += length;
+        (stream.gap, stream.lost) = (false, None);
+        if let Some((_, segment_end)) = stream.segments.back_mut() {
+            *segment_end += length;
+        }
+        self.length = OutputLength::new(end + length, None);
+        Ok((length, removed))
+    }
+
+    /// Writes a piece at the end of the open segment of a stream.
+    fn write(
+        &mut self,
+        of: OutputStream,
+        attempt: u32,
+        at: Timestamp,
+        piece: &[u8],
+    ) -> Result<(), OutputError> {
+        let (end, length) = (self.length.bytes, piece.len() as u64);
         let stream = self.stream(of);
         let after_gap = stream.gap;
-        let Some(open) = &mut stream.open else { return Ok((0, removed)) };
+        let Some(open) = &mut stream.open else { return Ok(()) };
         let begin = || {
             let tag = Tag::Chunk { stream: of, after_gap };
             OpenChunk {
@@ -186,18 +218,17 @@ impl FileWriter {
         open.entries = number + 1;
         open.length += length;
         open.chunk = Some(chunk);
-        stream.end += length;
-        stream.gap = false;
-        self.length = OutputLength::new(end + length, None);
-        if let Some((_, segment_end)) = self.stream(of).segments.back_mut() {
-            *segment_end += length;
-        }
-        Ok((length, removed))
+        Ok(())
     }
 
-    /// Makes the open segment of a stream one that can take so many bytes. Returns the number of bytes that were removed
-    /// for a new one.
-    fn make_room(&mut self, of: OutputStream, part: Part, length: u64) -> Result<u64, OutputError> {
+    /// Makes the open segment of a stream one that can take so many bytes. Returns the segment that was open before, if
+    /// this is a new one, and the number of bytes that were removed for it.
+    fn make_room(
+        &mut self,
+        of: OutputStream,
+        part: Part,
+        length: u64,
+    ) -> Result<(Replaced, u64), OutputError> {
         let (end, limits) = (self.length.bytes, self.limits);
         let size = segment_size(part, limits.last(of));
         let stream = self.stream(of);
@@ -208,14 +239,25 @@ impl FileWriter {
                 && open.entries < size / AVERAGE_CHUNK_BYTES
         });
         if fits {
-            return Ok(0);
+            return Ok((None, 0));
         }
         let name = SegmentName { offset: end, stream: of, stream_offset: stream.end, part };
         let files = self.folder.create(&name)?;
         let stream = self.stream(of);
         stream.segments.push_back((name, name.stream_offset));
-        stream.open = Some(OpenSegment { name, files, length: 0, entries: 0, chunk: None });
-        Ok(self.remove_oldest(of))
+        let before = stream.open.replace(OpenSegment { name, files, length: 0, entries: 0, chunk: None });
+        Ok((Some(before), self.remove_oldest(of)))
+    }
+
+    /// Removes a new segment that nothing could be stored in, as on a full disk.
+    fn withdraw(&mut self, of: OutputStream, before: Option<OpenSegment>) {
+        let stream = self.stream(of);
+        let new = std::mem::replace(&mut stream.open, before);
+        stream.segments.pop_back();
+        if let Some(OpenSegment { name, .. }) = new {
+            // An empty one is ignored by readers, and removed by the next writer.
+            let _ = self.folder.remove(&name);
+        }
     }
 
     /// Removes the oldest segments that need not be kept. Returns the number of their bytes.
@@ -243,11 +285,11 @@ impl FileWriter {
     }
 
     /// Counts bytes that could not be stored.
-    fn lose(&mut self, of: OutputStream, bytes: u64) {
+    fn lose(&mut self, of: OutputStream, attempt: u32, at: Timestamp, bytes: u64) {
         self.length.bytes += bytes;
         let stream = self.stream(of);
         stream.end += bytes;
-        stream.gap = true;
+        (stream.gap, stream.lost) = (true, Some((attempt, at)));
     }
 }
 
@@ -256,6 +298,23 @@ fn segment_size(part: Part, keep: u64) -> u64 {
     match part {
         Part::First => SEGMENT,
         Part::Last => (keep / PARTS_OF_LAST).clamp(CHUNK, SEGMENT),
+    }
+}
+
+impl Drop for FileWriter {
+    /// Counts what was lost at the end: the next chunk, which would show it, may never come. On a full disk there is mostly
+    /// room for one more line, because a block of the index has several.
+    fn drop(&mut self) {
+        for of in OutputStream::ALL {
+            let end = self.length.bytes;
+            let stream = self.stream(of);
+            if let (Some((attempt, at)), Some(open)) = (stream.lost, &stream.open) {
+                let tag = Tag::Chunk { stream: of, after_gap: true };
+                let entry = Entry { offset: end, position: open.length, length: 0, tag, attempt, at };
+                // Without it, only the session's log says that output was lost.
+                let _ = open.write_entry(open.entries, &OpenChunk { entry, hash: Xxh3::new() });
+            }
+        }
     }
 }
 
@@ -303,7 +362,7 @@ impl OutputWriter for FileWriter {
                     removed += of_segments;
                 }
                 Err(error) => {
-                    self.lose(stream, rest.len() as u64);
+                    self.lose(stream, attempt, at, rest.len() as u64);
                     return Err(error);
                 }
             }
@@ -387,6 +446,27 @@ mod tests {
                 "{broken}"
             );
             assert_eq!(writer.length().bytes, 29);
+            // What is lost at the end shows in the length, and before the next chunk.
+            let name = writer.streams[0].open.as_ref().unwrap().name.bytes();
+            drop(writer);
+            let mut writer = output.writer(id, OutputLimits::default()).unwrap();
+            writer.append(OutputStream::Stdout, 1, at, b"!").unwrap();
+            assert!(!output.read(id, 29, 10).unwrap().chunks[0].after_gap);
+            drop(writer);
+            let mut writer = open(&output, folder.path(), id);
+            writer.streams[0].open.as_mut().unwrap().files.bytes =
+                File::open(output.folder(id).join(&name)).unwrap();
+            assert!(writer.append(OutputStream::Stdout, 1, at, b"the end").is_err());
+            drop(writer);
+            assert_eq!(output.length(id).unwrap().bytes, 37);
+            assert_eq!(output.read(id, 30, 10).unwrap().chunks, []);
+            output
+                .writer(id, OutputLimits::default())
+                .unwrap()
+                .append(OutputStream::Stdout, 2, at, b"?")
+                .unwrap();
+            let after = &output.read(id, 30, 10).unwrap().chunks[0];
+            assert!(after.after_gap && after.offset == 37, "{after:?}");
         }
     }
 
