@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::{io, mem, ptr};
 
 const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
+/// The last one that may be ignored for this crate: nothing catches the real-time signals after it.
+const LAST_STANDARD: i32 = 31;
 static IGNORED: AtomicU64 = AtomicU64::new(0);
 static BLOCKED: AtomicU64 = AtomicU64::new(0);
 
@@ -22,7 +24,8 @@ extern "C" fn read() {
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), &raw mut mask) };
     for signal in SIGNALS {
         // SAFETY: without a new action, the call only writes the current one, or nothing for an unknown signal.
-        let found = unsafe { libc::sigaction(signal, ptr::null(), &raw mut action) } == 0;
+        let found =
+            signal <= LAST_STANDARD && unsafe { libc::sigaction(signal, ptr::null(), &raw mut action) } == 0;
         let ignored = found && action.sa_sigaction == libc::SIG_IGN;
         // SAFETY: the mask was initialised above.
         let blocked = unsafe { libc::sigismember(&raw const mask, signal) } == 1;
