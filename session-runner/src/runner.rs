@@ -268,7 +268,7 @@ impl Runner {
     ) -> io::Result<CapturedStream> {
         let own = match (command.pass_on, stream) {
             (Forwarding::Nothing, _) => None,
-            (Forwarding::Inherit, OutputStream::Stdout) => {
+            (Forwarding::Inherit, OutputStream::Stdout | OutputStream::Terminal) => {
                 Some(open_forwarding_target(io::stdout().as_fd())?)
             }
             (Forwarding::Inherit, OutputStream::Stderr) => {

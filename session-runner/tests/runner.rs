@@ -466,6 +466,7 @@ async fn following_returns_every_chunk_to_the_end() {
         match chunk.stream {
             OutputStream::Stdout => out.extend(chunk.bytes),
             OutputStream::Stderr => err.extend(chunk.bytes),
+            OutputStream::Terminal => panic!("it has no terminal"),
         }
     }
     assert_eq!(out, b"out 1\nout 2\nout 3\nout 4\nout 5\nend");

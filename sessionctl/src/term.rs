@@ -182,8 +182,10 @@ struct Foreground {
 impl OutputInterceptor for Foreground {
     fn pass_on(&self, stream: OutputStream, bytes: &[u8], write: &mut dyn FnMut(&[u8])) {
         match stream {
-            OutputStream::Stdout if !self.stdout => write(bytes),
-            OutputStream::Stdout | OutputStream::Stderr => self.progress.write_above(bytes, write),
+            OutputStream::Stdout | OutputStream::Terminal if !self.stdout => write(bytes),
+            OutputStream::Stdout | OutputStream::Stderr | OutputStream::Terminal => {
+                self.progress.write_above(bytes, write)
+            }
         }
     }
 }

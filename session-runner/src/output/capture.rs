@@ -66,6 +66,7 @@ impl Capture {
             let name = match source.stream {
                 OutputStream::Stdout => "capture-stdout",
                 OutputStream::Stderr => "capture-stderr",
+                OutputStream::Terminal => "capture-tty",
             };
             let (end, hurry) = (end_seen.try_clone()?, hurry_seen.try_clone()?);
             let (mut worker, pipe) = Worker::new(source, Arc::clone(&shared), end, hurry);

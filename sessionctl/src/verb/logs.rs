@@ -25,9 +25,9 @@ const PAGE: usize = 256 * 1024;
 
 #[derive(Serialize)]
 struct Line<'a> {
-    /// Bytes of the session's output before this, of both streams.
+    /// Bytes of the session's output before this, of all streams.
     offset: u64,
-    /// `stdout` or `stderr`.
+    /// `stdout`, `stderr` or `tty`.
     stream: &'a str,
     attempt: u32,
     at: Timestamp,
@@ -133,10 +133,11 @@ struct Printer<'a> {
     raw: bool,
     stdout: Visible,
     stderr: Visible,
+    terminal: Visible,
     /// `true` if the last line on the terminal is complete.
     at_line_start: bool,
     /// The offset in each stream after what was printed, once that is known.
-    ends: [Option<u64>; 2],
+    ends: [Option<u64>; OutputStream::ALL.len()],
     /// The attempt of the last chunk.
     attempt: Option<u32>,
     /// `true` if some output could not be stored.
@@ -153,8 +154,9 @@ impl<'a> Printer<'a> {
             raw,
             stdout: visible(context),
             stderr: visible(context),
+            terminal: visible(context),
             at_line_start: true,
-            ends: [begins.then_some(0); 2],
+            ends: [begins.then_some(0); OutputStream::ALL.len()],
             attempt: None,
             lost: false,
         }
@@ -162,7 +164,9 @@ impl<'a> Printer<'a> {
 
     fn print(&mut self, chunk: &Chunk) -> Result<()> {
         let end = match (chunk.stream, &mut self.ends) {
-            (OutputStream::Stdout, [end, _]) | (OutputStream::Stderr, [_, end]) => end,
+            (OutputStream::Stdout, [end, ..])
+            | (OutputStream::Stderr, [_, end, _])
+            | (OutputStream::Terminal, [.., end]) => end,
         };
         let missing =
             end.replace(chunk.stream_end()).map_or(0, |end| chunk.stream_offset.saturating_sub(end));
@@ -193,6 +197,7 @@ impl<'a> Printer<'a> {
         let visible = match chunk.stream {
             OutputStream::Stdout => &mut self.stdout,
             OutputStream::Stderr => &mut self.stderr,
+            OutputStream::Terminal => &mut self.terminal,
         };
         let text = visible.show(&chunk.bytes);
         self.print_text(&text)
@@ -213,7 +218,7 @@ impl<'a> Printer<'a> {
 
     /// Prints the incomplete lines, since the rest of them may be long in coming.
     fn pause(&mut self) -> Result<()> {
-        let text = self.stdout.pause() + &self.stderr.pause();
+        let text = self.stdout.pause() + &self.stderr.pause() + &self.terminal.pause();
         self.print_text(&text)
     }
 
@@ -227,10 +232,9 @@ impl<'a> Printer<'a> {
 
     /// Returns the incomplete lines, and begins new ones.
     fn take_rest(&mut self) -> String {
-        let new = || visible(self.context);
-        let (stdout, stderr) =
-            (std::mem::replace(&mut self.stdout, new()), std::mem::replace(&mut self.stderr, new()));
-        stdout.finish() + &stderr.finish()
+        [&mut self.stdout, &mut self.stderr, &mut self.terminal]
+            .map(|stream| std::mem::replace(stream, visible(self.context)).finish())
+            .concat()
     }
 
     /// Prints the incomplete lines, and what is to be known of the whole output. `lost` bytes at its end could not be

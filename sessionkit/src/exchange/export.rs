@@ -212,6 +212,7 @@ fn line_of(chunk: &Chunk, ends: &mut StreamEnds) -> Line {
     let stream = match chunk.stream {
         OutputStream::Stdout => StreamName::Stdout,
         OutputStream::Stderr => StreamName::Stderr,
+        OutputStream::Terminal => StreamName::Tty,
     };
     let end = std::mem::replace(ends.of(chunk.stream), chunk.stream_end());
     let stream_offset = (chunk.stream_offset != end).then_some(chunk.stream_offset);
@@ -232,6 +233,7 @@ fn line_of(chunk: &Chunk, ends: &mut StreamEnds) -> Line {
 pub(super) struct StreamEnds {
     stdout: u64,
     stderr: u64,
+    terminal: u64,
 }
 
 impl StreamEnds {
@@ -239,6 +241,7 @@ impl StreamEnds {
         match stream {
             OutputStream::Stdout => &mut self.stdout,
             OutputStream::Stderr => &mut self.stderr,
+            OutputStream::Terminal => &mut self.terminal,
         }
     }
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use session_core::backend::{Imported, SessionStorageExt as _};
 use session_core::{ErrorCode, Liveness, SessionError, SessionFilter, SessionId, StorageError, StoredRecord};
-use session_runner::{OutputError, OutputStorage};
+use session_runner::{OutputError, OutputStorage, OutputStream};
 use tokio::task::JoinSet;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::restore::Restore;
 use super::{ExchangeError, Output, blocking};
@@ -173,10 +174,14 @@ fn copy_output(
     Err(mismatch(id, "output"))
 }
 
-/// Returns checksums of standard output and standard error, and of where bytes are missing. The target may join or split
+/// Returns checksums of each stream, and of where its bytes are missing. The target may join or split
 /// chunks, so only bytes compare.
-fn output_sums(id: SessionId, output: &dyn OutputStorage, end: u64) -> Result<[u64; 2], OutputError> {
-    let mut sums = [xxhash_rust::xxh3::Xxh3::new(), xxhash_rust::xxh3::Xxh3::new()];
+fn output_sums(
+    id: SessionId,
+    output: &dyn OutputStorage,
+    end: u64,
+) -> Result<[u64; OutputStream::ALL.len()], OutputError> {
+    let mut sums = OutputStream::ALL.map(|_| Xxh3::new());
     let mut at = 0;
     while at < end {
         let page = output.read(id, at, PAGE)?;
@@ -184,10 +189,11 @@ fn output_sums(id: SessionId, output: &dyn OutputStorage, end: u64) -> Result<[u
             break;
         }
         for chunk in &page.chunks {
-            let [stdout, stderr] = &mut sums;
+            let [stdout, stderr, terminal] = &mut sums;
             let sum = match chunk.stream {
-                session_runner::OutputStream::Stdout => stdout,
-                session_runner::OutputStream::Stderr => stderr,
+                OutputStream::Stdout => stdout,
+                OutputStream::Stderr => stderr,
+                OutputStream::Terminal => terminal,
             };
             if chunk.offset != at {
                 sum.update(&chunk.offset.to_le_bytes());

@@ -56,6 +56,7 @@ enum Line {
 enum StreamName {
     Stdout,
     Stderr,
+    Tty,
 }
 
 /// A failed export, import or migration of a session.

@@ -173,6 +173,7 @@ impl Parser {
                 let stream = match stream {
                     StreamName::Stdout => OutputStream::Stdout,
                     StreamName::Stderr => OutputStream::Stderr,
+                    StreamName::Tty => OutputStream::Terminal,
                 };
                 let end = *open.stream_ends.of(stream);
                 let is_new_gap = |stream_offset| end < stream_offset && stream_offset <= offset;

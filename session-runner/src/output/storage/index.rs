@@ -57,24 +57,27 @@ pub(crate) enum Tag {
 }
 
 impl Tag {
-    const ALL: [(Self, &'static str, &'static str); 5] = [
-        (Self::Chunk { stream: OutputStream::Stdout, after_gap: false }, "o", "out"),
-        (Self::Chunk { stream: OutputStream::Stderr, after_gap: false }, "e", "err"),
-        (Self::Chunk { stream: OutputStream::Stdout, after_gap: true }, "O", "OUT"),
-        (Self::Chunk { stream: OutputStream::Stderr, after_gap: true }, "E", "ERR"),
-        (Self::Cut, "x", "cut"),
+    /// All tags, with their texts in a segment and in the single index of older versions, which had no terminals.
+    const ALL: [(Self, &'static str, Option<&'static str>); 7] = [
+        (Self::Chunk { stream: OutputStream::Stdout, after_gap: false }, "o", Some("out")),
+        (Self::Chunk { stream: OutputStream::Stderr, after_gap: false }, "e", Some("err")),
+        (Self::Chunk { stream: OutputStream::Terminal, after_gap: false }, "t", None),
+        (Self::Chunk { stream: OutputStream::Stdout, after_gap: true }, "O", Some("OUT")),
+        (Self::Chunk { stream: OutputStream::Stderr, after_gap: true }, "E", Some("ERR")),
+        (Self::Chunk { stream: OutputStream::Terminal, after_gap: true }, "T", None),
+        (Self::Cut, "x", Some("cut")),
     ];
 
-    fn text(self, form: Form) -> &'static str {
-        let text = |(_, segment, single): &(Self, &'static str, &'static str)| match form {
-            Form::Segment => *segment,
+    fn text(self, form: Form) -> Option<&'static str> {
+        let (_, segment, single) = Self::ALL.iter().find(|(tag, ..)| *tag == self)?;
+        match form {
+            Form::Segment => Some(*segment),
             Form::Single => *single,
-        };
-        Self::ALL.iter().find(|(tag, ..)| *tag == self).map_or("", text)
+        }
     }
 
     fn parse(text: &str, form: Form) -> Option<Self> {
-        Self::ALL.iter().map(|(tag, ..)| *tag).find(|tag| tag.text(form) == text)
+        Self::ALL.iter().map(|(tag, ..)| *tag).find(|tag| tag.text(form) == Some(text))
     }
 }
 
@@ -145,7 +148,7 @@ impl Entry {
         let Self { offset, position, length, tag, attempt, at } = self;
         let attempt = (*attempt).min(form.last_attempt());
         let at = at.as_millis().clamp(0, form.last_time());
-        let tag = tag.text(form);
+        let tag = tag.text(form).unwrap_or_default();
         match form {
             Form::Segment => {
                 format!("{offset:012x} {position:06x} {length:05x} {tag} {attempt:06x} {at:011x} ")
@@ -185,7 +188,7 @@ mod tests {
     fn entries_of_64_bytes_round_trip() {
         let at = Timestamp::from_millis(1_795_253_400_123).unwrap();
         for form in [Form::Segment, Form::Single] {
-            for (tag, ..) in Tag::ALL {
+            for (tag, ..) in Tag::ALL.into_iter().filter(|(tag, ..)| tag.text(form).is_some()) {
                 for (offset, position, length, attempt) in
                     [(0, 0, 0, 1), (64 << 20, 8 << 20, CHUNK, 12), (9_999_999_999_999, 1, 1, 9_999_999)]
                 {
@@ -205,6 +208,18 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn the_single_index_has_no_terminal() {
+        let at = Timestamp::from_millis(1_795_253_400_123).unwrap();
+        let tag = Tag::Chunk { stream: OutputStream::Terminal, after_gap: false };
+        let entry = Entry { offset: 5, position: 5, length: 3, tag, attempt: 1, at };
+        let line = line(&entry, Form::Single, b"abc");
+        for field in ["tty", "TTY"] {
+            let line = line.replacen("  ", &format!(" {field} "), 1);
+            assert_eq!(Entry::parse(line.as_bytes(), Form::Single), None, "{line}");
         }
     }
 

@@ -15,12 +15,14 @@ const MIN_LAST: u64 = 64 * 1024;
 ///
 /// let limits = OutputLimits::default().with_last(256 * 1024 * 1024);
 /// assert_eq!(limits.last(OutputStream::Stdout), 256 << 20);
+/// assert_eq!(limits.last(OutputStream::Terminal), 256 << 20);
 /// assert_eq!(limits.last(OutputStream::Stderr), 8 << 20);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutputLimits {
     first: u64,
     first_of_attempt: u64,
+    /// Of standard output, and of the terminal.
     last_of_stdout: u64,
     last_of_stderr: u64,
 }
@@ -32,8 +34,8 @@ impl OutputLimits {
     const DEFAULT: Self =
         Self { first: 8 * MIB, first_of_attempt: MIB, last_of_stdout: 64 * MIB, last_of_stderr: 8 * MIB };
 
-    /// Sets how many bytes of the end of standard output are kept, at least 64 KiB; by default 64 MiB. Standard error
-    /// keeps its own 8 MiB.
+    /// Sets how many bytes of the end of standard output, and of the terminal, are kept, at least 64 KiB; by default
+    /// 64 MiB. Standard error keeps its own 8 MiB.
     #[must_use]
     pub const fn with_last(mut self, bytes: u64) -> Self {
         self.last_of_stdout = if bytes < MIN_LAST { MIN_LAST } else { bytes };
@@ -56,7 +58,7 @@ impl OutputLimits {
     #[must_use]
     pub const fn last(&self, stream: OutputStream) -> u64 {
         match stream {
-            OutputStream::Stdout => self.last_of_stdout,
+            OutputStream::Stdout | OutputStream::Terminal => self.last_of_stdout,
             OutputStream::Stderr => self.last_of_stderr,
         }
     }

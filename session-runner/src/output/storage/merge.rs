@@ -1,4 +1,4 @@
-//! Reads the segments of both streams as one sequence of chunks, ascending in offsets, next to a writer that adds to them
+//! Reads the segments of all streams as one sequence of chunks, ascending in offsets, next to a writer that adds to them
 //! and removes them.
 
 use super::folder::{Access, Folder, Listing};
@@ -15,7 +15,7 @@ pub(crate) struct Merge<'a> {
     sources: Vec<Source>,
 }
 
-/// The segments of one stream, or what an older version stored of both.
+/// The segments of one stream, or what an older version stored of all.
 #[derive(Debug)]
 struct Source {
     /// Those that are not opened yet, the next one last.
@@ -36,10 +36,13 @@ struct Open {
     /// The number of the next entry.
     number: u64,
     /// Bytes of each stream before that entry. Only for what an older version stored.
-    before: [u64; 2],
+    before: PerStream,
     /// The end of the last chunk that was read.
     end: Option<End>,
 }
+
+/// A number of bytes of each stream.
+type PerStream = [u64; OutputStream::ALL.len()];
 
 /// The end of a chunk.
 #[derive(Debug, Clone, Copy)]
@@ -101,7 +104,7 @@ impl Source {
     /// Begins to read what an older version stored, at an offset.
     fn single(segment: Segment, from: u64) -> Result<Self, OutputError> {
         let number = segment.entry_at(from)?;
-        let mut before = [0; 2];
+        let mut before = PerStream::default();
         for number in 0..number {
             if let Some(read) = segment.entry(number)? {
                 count(&mut before, &read.entry);
@@ -153,7 +156,8 @@ impl Source {
                 continue;
             };
             let number = segment.entry_at(next)?;
-            self.open = Some(Open { segment, name: Some(name), number, before: [0; 2], end: None });
+            self.open =
+                Some(Open { segment, name: Some(name), number, before: PerStream::default(), end: None });
             return Ok(true);
         }
         Ok(false)
@@ -175,7 +179,7 @@ impl Open {
     }
 }
 
-fn count(bytes: &mut [u64; 2], entry: &Entry) {
+fn count(bytes: &mut PerStream, entry: &Entry) {
     if let Tag::Chunk { stream, .. } = entry.tag
         && let Some(bytes) = bytes.get_mut(stream.place())
     {

@@ -25,25 +25,30 @@ pub enum OutputStream {
     Stdout,
     /// The program's standard error.
     Stderr,
+    /// The program's terminal. Standard output and standard error are one stream there.
+    Terminal,
 }
 
 impl OutputStream {
-    pub(crate) const ALL: [Self; 2] = [Self::Stdout, Self::Stderr];
+    /// All streams.
+    pub const ALL: [Self; 3] = [Self::Stdout, Self::Stderr, Self::Terminal];
 
-    /// Returns the place of this stream in arrays of both.
+    /// Returns the place of this stream in arrays of all.
     pub(crate) const fn place(self) -> usize {
         match self {
             Self::Stdout => 0,
             Self::Stderr => 1,
+            Self::Terminal => 2,
         }
     }
 
-    /// Returns `stdout` or `stderr`.
+    /// Returns `stdout`, `stderr` or `tty`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Stdout => "stdout",
             Self::Stderr => "stderr",
+            Self::Terminal => "tty",
         }
     }
 }
@@ -52,7 +57,7 @@ impl OutputStream {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Chunk {
-    /// The number of bytes before it in the session's output, kept or not, over both streams and all attempts. A chunk
+    /// The number of bytes before it in the session's output, kept or not, over all streams and attempts. A chunk
     /// that does not begin at the end of the one before it follows output that is not kept.
     pub offset: u64,
     /// Its stream.
@@ -126,7 +131,7 @@ impl OutputPage {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OutputLength {
-    /// Bytes of both streams and all attempts, kept or not: the offset after the last byte.
+    /// Bytes of all streams and attempts, kept or not: the offset after the last byte.
     pub bytes: u64,
     /// The end of what an older version stored, which stopped at a limit. Later output was not counted.
     pub cut: Option<OutputCut>,
@@ -154,7 +159,7 @@ pub struct OutputCut {
 /// # Laws
 /// 1. Bytes that are kept are read back identical and in the order in which they were appended, with their streams,
 ///    times and attempts; chunks may be joined or split.
-/// 2. Offsets count bytes from 0, kept or not, over both streams and all attempts.
+/// 2. Offsets count bytes from 0, kept or not, over all streams and attempts.
 /// 3. Appended output survives the death of the process; of an append that it interrupted, at least a prefix does.
 ///    Output torn by a crash is not returned.
 /// 4. Output is bounded by [`OutputLimits`]: at least what they say is kept. What is not kept shows in the offsets.

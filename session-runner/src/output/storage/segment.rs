@@ -57,11 +57,8 @@ impl SegmentName {
     fn parse(name: &str) -> Option<Self> {
         let mut fields = name.split('-');
         let offset = u64::from_str_radix(fields.next()?, 16).ok()?;
-        let stream = match fields.next()? {
-            "out" => OutputStream::Stdout,
-            "err" => OutputStream::Stderr,
-            _ => return None,
-        };
+        let field = fields.next()?;
+        let stream = OutputStream::ALL.into_iter().find(|stream| stream_field(*stream) == field)?;
         let stream_offset = u64::from_str_radix(fields.next()?, 16).ok()?;
         let part = match fields.next()? {
             "first" => Part::First,
@@ -75,12 +72,18 @@ impl SegmentName {
 
 impl fmt::Display for SegmentName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let stream = match self.stream {
-            OutputStream::Stdout => "out",
-            OutputStream::Stderr => "err",
-        };
+        let stream = stream_field(self.stream);
         let part = if self.part == Part::First { "first" } else { "last" };
         write!(f, "{:012x}-{stream}-{:012x}-{part}", self.offset, self.stream_offset)
+    }
+}
+
+/// Returns the stream in the name of a segment.
+const fn stream_field(stream: OutputStream) -> &'static str {
+    match stream {
+        OutputStream::Stdout => "out",
+        OutputStream::Stderr => "err",
+        OutputStream::Terminal => "tty",
     }
 }
 
@@ -195,14 +198,20 @@ mod tests {
 
     #[test]
     fn names_sort_by_offset_and_have_one_form() {
-        let name =
-            SegmentName { offset: 255, stream: OutputStream::Stderr, stream_offset: 16, part: Part::Last };
-        assert_eq!(name.index(), "0000000000ff-err-000000000010-last.index");
-        assert_eq!(SegmentName::of_index(&name.index()), Some(name));
-        assert_eq!(SegmentName::of_bytes(&name.bytes()), Some(name));
-        for wrong in
-            ["ff-err-10-last", "0000000000FF-err-000000000010-last", "x", "", "0000000000ff-err-000000000010"]
-        {
+        for (stream, field) in OutputStream::ALL.into_iter().zip(["out", "err", "tty"]) {
+            let name = SegmentName { offset: 255, stream, stream_offset: 16, part: Part::Last };
+            assert_eq!(name.index(), format!("0000000000ff-{field}-000000000010-last.index"));
+            assert_eq!(SegmentName::of_index(&name.index()), Some(name));
+            assert_eq!(SegmentName::of_bytes(&name.bytes()), Some(name));
+        }
+        for wrong in [
+            "ff-err-10-last",
+            "0000000000FF-err-000000000010-last",
+            "0000000000ff-TTY-000000000010-last",
+            "x",
+            "",
+            "0000000000ff-err-000000000010",
+        ] {
             assert_eq!(SegmentName::parse(wrong), None, "{wrong}");
         }
     }

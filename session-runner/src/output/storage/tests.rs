@@ -52,7 +52,16 @@ impl Fixture {
     }
 }
 
-use OutputStream::{Stderr, Stdout};
+use OutputStream::{Stderr, Stdout, Terminal};
+
+/// Returns a stream for each number; standard output has the most.
+const fn stream_of(number: u64) -> OutputStream {
+    match number % 6 {
+        0 => Stderr,
+        1 | 2 => Terminal,
+        _ => Stdout,
+    }
+}
 
 #[test]
 fn output_is_read_back_in_order_with_its_streams() {
@@ -60,9 +69,13 @@ fn output_is_read_back_in_order_with_its_streams() {
     assert_eq!(fixture.output.length(fixture.id).unwrap(), OutputLength::default());
     assert_eq!(fixture.chunks(), []);
     let mut writer = fixture.writer();
-    for (stream, text) in
-        [(Stdout, &b"one "[..]), (Stdout, b"two\n"), (Stderr, b"three"), (Stdout, b"\xe2\x98")]
-    {
+    for (stream, text) in [
+        (Stdout, &b"one "[..]),
+        (Stdout, b"two\n"),
+        (Stderr, b"three"),
+        (Stdout, b"\xe2\x98"),
+        (Terminal, b"four\r\n"),
+    ] {
         assert_eq!(writer.append(stream, 1, at(0), text).unwrap(), 0);
     }
     let chunks = fixture.chunks();
@@ -70,11 +83,15 @@ fn output_is_read_back_in_order_with_its_streams() {
         .iter()
         .map(|chunk| (chunk.offset, chunk.stream, chunk.stream_offset, chunk.bytes.len()))
         .collect();
-    assert_eq!(found, [(0, Stdout, 0, 8), (8, Stderr, 0, 5), (13, Stdout, 8, 2)]);
+    assert_eq!(found, [(0, Stdout, 0, 8), (8, Stderr, 0, 5), (13, Stdout, 8, 2), (15, Terminal, 0, 6)]);
     assert_eq!(writer.length(), fixture.output.length(fixture.id).unwrap());
-    let [out, err] = ["000000000000-out-000000000000-first", "000000000008-err-000000000000-first"];
-    let files =
-        [format!("{out}.bytes"), format!("{out}.index"), format!("{err}.bytes"), format!("{err}.index")];
+    let files = [
+        "000000000000-out-000000000000-first",
+        "000000000008-err-000000000000-first",
+        "00000000000f-tty-000000000000-first",
+    ]
+    .map(|name| ["bytes", "index"].map(|ext| format!("{name}.{ext}")))
+    .concat();
     assert_eq!(fixture.names(), [&files[..], &["lock".to_owned()]].concat());
     assert_eq!(
         fs::read(fixture.file(&files[0])).unwrap(),
@@ -92,7 +109,7 @@ fn every_offset_and_page_size_reads_the_same_bytes() {
     let fixture = Fixture::new();
     let mut writer = fixture.writer();
     for (turn, size) in [1usize, 7, 2, 30, 1, 1, 64, 3].into_iter().enumerate() {
-        let stream = if turn % 3 == 0 { Stderr } else { Stdout };
+        let stream = stream_of(turn as u64);
         let bytes: Vec<u8> = (0..size).map(|byte| u8::try_from(turn * 31 + byte).unwrap_or(0)).collect();
         writer.append(stream, 1, at(0), &bytes).unwrap();
     }
@@ -123,6 +140,8 @@ fn appends_of_the_same_kind_join_a_chunk_for_a_second() {
         (Stderr, 1, 1000),
         (Stdout, 1, 1000),
         (Stdout, 2, 1000),
+        (Terminal, 2, 1000),
+        (Terminal, 2, 1000),
     ] {
         writer.append(stream, attempt, at(millis), b"x").unwrap();
     }
@@ -130,7 +149,14 @@ fn appends_of_the_same_kind_join_a_chunk_for_a_second() {
         fixture.chunks().iter().map(|chunk| (chunk.attempt, chunk.at, chunk.bytes.len())).collect();
     assert_eq!(
         found,
-        [(1, at(0), 2), (1, at(1000), 1), (1, at(1000), 1), (1, at(1000), 1), (2, at(1000), 1)]
+        [
+            (1, at(0), 2),
+            (1, at(1000), 1),
+            (1, at(1000), 1),
+            (1, at(1000), 1),
+            (2, at(1000), 1),
+            (2, at(1000), 2)
+        ]
     );
 }
 
@@ -193,7 +219,11 @@ const SEGMENT: &str = "000000000000-out-000000000000-first";
 fn half_a_segment_is_ignored_and_removed() {
     let fixture = Fixture::new();
     fixture.writer().append(Stdout, 1, at(0), b"one").unwrap();
-    for half in ["000000000003-err-000000000000-first.bytes", "000000000003-out-000000000003-last.index"] {
+    for half in [
+        "000000000003-err-000000000000-first.bytes",
+        "000000000003-tty-000000000000-first.index",
+        "000000000003-out-000000000003-last.index",
+    ] {
         fs::write(fixture.file(half), b"torn").unwrap();
         assert_eq!(fixture.bytes(), b"one");
         assert_eq!(fixture.output.length(fixture.id).unwrap().bytes, 3);
@@ -296,23 +326,22 @@ fn in_session_folders_creates_no_session_folder() {
 }
 
 #[test]
-fn tail_finds_the_last_lines_of_one_or_both_streams() {
+fn tail_finds_the_last_lines_of_one_or_all_streams() {
     let fixture = Fixture::new();
     let mut writer = fixture.writer();
-    let lines: Vec<(OutputStream, String)> = (0..4000)
-        .map(|n| (if n % 3 == 0 { Stderr } else { Stdout }, format!("line {n} {}\n", "x".repeat(n % 90))))
-        .collect();
+    let lines: Vec<(OutputStream, String)> =
+        (0..4000).map(|n| (stream_of(n as u64), format!("line {n} {}\n", "x".repeat(n % 90)))).collect();
     for (stream, line) in &lines {
         writer.append(*stream, 1, at(0), line.as_bytes()).unwrap();
     }
     for open_end in [false, true] {
-        for of in [None, Some(Stdout), Some(Stderr)] {
+        for of in [None, Some(Stdout), Some(Stderr), Some(Terminal)] {
             let mut own: Vec<String> = lines
                 .iter()
                 .filter(|(stream, _)| of.is_none_or(|of| of == *stream))
                 .map(|(_, line)| line.clone())
                 .collect();
-            if open_end && of != Some(Stderr) {
+            if open_end && of.is_none_or(|of| of == Stdout) {
                 own.push("open end".to_owned());
             }
             for wanted in [0, 1, 2, 10, 1000, own.len() - 1, own.len(), own.len() + 5] {
@@ -341,8 +370,7 @@ fn a_concurrent_reader_sees_only_prefixes() {
         scope.spawn(|| {
             let mut writer = fixture.writer();
             for (turn, piece) in text.chunks(997).enumerate() {
-                let stream = if turn % 5 == 0 { Stderr } else { Stdout };
-                writer.append(stream, 1, at(0), piece).unwrap();
+                writer.append(stream_of(turn as u64), 1, at(0), piece).unwrap();
             }
         });
         let mut next = 0;
@@ -362,14 +390,17 @@ const SMALL: OutputLimits = OutputLimits::small(100 * 1024, 10 * 1024, 64 * 1024
 /// Returns the byte of a stream at an offset in it: bytes in the wrong place show.
 fn byte_at(stream: OutputStream, offset: u64) -> u8 {
     let [a, b, ..] = (offset / 251).to_le_bytes();
-    (offset % 251) as u8 ^ a.wrapping_mul(31) ^ b.wrapping_mul(17) ^ u8::from(stream == Stderr)
+    (offset % 251) as u8 ^ a.wrapping_mul(31) ^ b.wrapping_mul(17) ^ [0, 1, 2][stream.place()]
 }
 
-/// Appends bytes of both streams in pieces of irregular sizes. Returns the end of each stream.
-fn append_much(writer: &mut dyn OutputWriter, attempt: u32, ends: &mut [u64; 2], bytes: u64) -> u64 {
+/// A number of bytes of each stream.
+type PerStream = [u64; OutputStream::ALL.len()];
+
+/// Appends bytes of all streams in pieces of irregular sizes. Returns the end of each stream.
+fn append_much(writer: &mut dyn OutputWriter, attempt: u32, ends: &mut PerStream, bytes: u64) -> u64 {
     let (mut appended, mut removed) = (0, 0);
     while appended < bytes {
-        let stream = if appended % 5 == 0 { Stderr } else { Stdout };
+        let stream = stream_of(appended);
         let end = &mut ends[stream.place()];
         let size = 1 + (*end * 7 + appended) % 9_973;
         let piece: Vec<u8> = (*end..*end + size).map(|offset| byte_at(stream, offset)).collect();
@@ -383,16 +414,16 @@ fn append_much(writer: &mut dyn OutputWriter, attempt: u32, ends: &mut [u64; 2],
 #[test]
 fn both_ends_and_the_start_of_each_attempt_are_kept() {
     let fixture = Fixture::with_limits(SMALL);
-    let (mut ends, mut starts, mut removed) = ([0; 2], Vec::new(), 0);
+    let (mut ends, mut starts, mut removed) = (PerStream::default(), Vec::new(), 0);
     for attempt in 1..=4 {
         // A writer for each attempt, as after a crash.
         let mut writer = fixture.writer();
         starts.push(ends);
         removed += append_much(&mut *writer, attempt, &mut ends, 1_000_000);
-        assert_eq!(writer.length().bytes, ends[0] + ends[1]);
+        assert_eq!(writer.length().bytes, ends.iter().sum::<u64>());
     }
-    assert_eq!(fixture.output.length(fixture.id).unwrap(), OutputLength::new(ends[0] + ends[1], None));
-    let mut kept = [Vec::new(), Vec::new()];
+    assert_eq!(fixture.output.length(fixture.id).unwrap(), OutputLength::new(ends.iter().sum::<u64>(), None));
+    let mut kept = OutputStream::ALL.map(|_| Vec::new());
     let mut next = 0;
     for chunk in fixture.chunks() {
         assert!(chunk.offset >= next, "ascending");
@@ -423,11 +454,11 @@ fn both_ends_and_the_start_of_each_attempt_are_kept() {
 #[test]
 fn an_overtaken_reader_continues_after_the_gap() {
     let fixture = Fixture::with_limits(SMALL);
-    let (mut ends, mut writer) = ([0; 2], fixture.writer());
+    let (mut ends, mut writer) = (PerStream::default(), fixture.writer());
     append_much(&mut *writer, 1, &mut ends, 800_000);
     let before = fixture.chunks();
     let last = before.last().unwrap();
-    let mut seen = [0; 2];
+    let mut seen = PerStream::default();
     for chunk in &before {
         seen[chunk.stream.place()] = chunk.stream_end();
     }
@@ -441,7 +472,7 @@ fn an_overtaken_reader_continues_after_the_gap() {
         *seen = chunk.stream_end();
         shown += chunk.bytes.len() as u64;
     }
-    assert_eq!(last.end() + missed + shown, ends[0] + ends[1]);
+    assert_eq!(last.end() + missed + shown, ends.iter().sum::<u64>());
     // Backwards, over the gap.
     let from = fixture.output.tail(fixture.id, 1, OutputFilter::new().attempt(2)).unwrap();
     assert_eq!(from, 0, "no such attempt");
@@ -450,7 +481,7 @@ fn an_overtaken_reader_continues_after_the_gap() {
 #[test]
 fn a_missing_segment_of_the_end_is_damage() {
     let fixture = Fixture::with_limits(SMALL);
-    let (mut ends, mut writer) = ([0; 2], fixture.writer());
+    let (mut ends, mut writer) = (PerStream::default(), fixture.writer());
     append_much(&mut *writer, 1, &mut ends, 1_000_000);
     drop(writer);
     let last: Vec<String> = fixture
@@ -468,7 +499,7 @@ fn a_missing_segment_of_the_end_is_damage() {
 #[test]
 fn restored_output_has_its_offsets_and_gaps() {
     let (from, to) = (Fixture::with_limits(SMALL), Fixture::with_limits(OutputLimits::RESTORE));
-    let (mut ends, mut writer) = ([0; 2], from.writer());
+    let (mut ends, mut writer) = (PerStream::default(), from.writer());
     append_much(&mut *writer, 1, &mut ends, 1_000_000);
     drop(writer);
     let mut writer = to.writer();
@@ -489,7 +520,7 @@ fn restored_output_has_its_offsets_and_gaps() {
     assert_eq!(from.bytes(), to.bytes());
     writer.restore_cut(OutputCut { attempt: 1, at: at(9) }).unwrap();
     let cut = Some(OutputCut { attempt: 1, at: at(9) });
-    assert_eq!(to.output.length(to.id).unwrap(), OutputLength::new(ends[0] + ends[1], cut));
+    assert_eq!(to.output.length(to.id).unwrap(), OutputLength::new(ends.iter().sum::<u64>(), cut));
     drop(writer);
     let mut writer = to.writer();
     assert_eq!(writer.length().cut, cut);
@@ -518,6 +549,7 @@ fn output_of_an_older_version_is_read_and_continued() {
     assert_eq!(writer.length(), length);
     writer.append(Stderr, 3, at(3000), b"new\n").unwrap();
     writer.append(Stdout, 3, at(3000), b"newer\n").unwrap();
+    writer.append(Terminal, 4, at(4000), b"newest\n").unwrap();
     let found: Vec<_> = fixture
         .chunks()
         .iter()
@@ -529,12 +561,13 @@ fn output_of_an_older_version_is_read_and_continued() {
         (19, Stdout, 13, true, 45),
         (64, Stderr, 6, true, 4),
         (68, Stdout, 58, true, 6),
+        (74, Terminal, 0, true, 7),
     ];
     assert_eq!(found, expected);
-    for from in 0..74 {
+    for from in 0..81 {
         let chunks = fixture.output.read(fixture.id, from, usize::MAX).unwrap().chunks;
-        assert_eq!(chunks.iter().map(|chunk| chunk.bytes.len() as u64).sum::<u64>(), 74 - from, "{from}");
-        assert_eq!(chunks.last().map(Chunk::stream_end), Some(64), "{from}");
+        assert_eq!(chunks.iter().map(|chunk| chunk.bytes.len() as u64).sum::<u64>(), 81 - from, "{from}");
+        assert_eq!(chunks.last().map(Chunk::stream_end), Some(7), "{from}");
     }
-    assert_eq!(fixture.output.length(fixture.id).unwrap(), OutputLength::new(74, None));
+    assert_eq!(fixture.output.length(fixture.id).unwrap(), OutputLength::new(81, None));
 }

@@ -36,7 +36,7 @@ pub(crate) struct FileWriter {
     _lock: File,
     limits: OutputLimits,
     length: OutputLength,
-    streams: [Stream; 2],
+    streams: [Stream; OutputStream::ALL.len()],
 }
 
 /// One stream of the output.
@@ -146,10 +146,11 @@ impl FileWriter {
     }
 
     fn stream(&mut self, stream: OutputStream) -> &mut Stream {
-        let [stdout, stderr] = &mut self.streams;
+        let [stdout, stderr, terminal] = &mut self.streams;
         match stream {
             OutputStream::Stdout => stdout,
             OutputStream::Stderr => stderr,
+            OutputStream::Terminal => terminal,
         }
     }
 
@@ -423,18 +424,21 @@ mod tests {
     #[test]
     fn a_failed_write_is_counted_and_marked() {
         let at = Timestamp::from_millis(1_795_253_400_000).unwrap();
-        for broken in ["bytes", "index"] {
+        for (of, broken) in [OutputStream::Stdout, OutputStream::Terminal]
+            .into_iter()
+            .flat_map(|of| ["bytes", "index"].map(|broken| (of, broken)))
+        {
             let folder = tempfile::tempdir().unwrap();
             let (output, id) = (FileOutput::new(folder.path()), SessionId::random());
             let mut writer = open(&output, folder.path(), id);
-            writer.append(OutputStream::Stdout, 1, at, b"before ").unwrap();
-            let files = &mut writer.streams[0].open.as_mut().unwrap().files;
+            writer.append(of, 1, at, b"before ").unwrap();
+            let files = &mut writer.stream(of).open.as_mut().unwrap().files;
             let file = if broken == "bytes" { &mut files.bytes } else { &mut files.index };
             *file = File::open("/dev/null").unwrap();
-            assert!(writer.append(OutputStream::Stdout, 1, at, b"lost ").is_err());
+            assert!(writer.append(of, 1, at, b"lost ").is_err());
             writer.append(OutputStream::Stderr, 1, at, b"other ").unwrap();
-            writer.append(OutputStream::Stdout, 1, at, b"after ").unwrap();
-            writer.append(OutputStream::Stdout, 1, at, b"that ").unwrap();
+            writer.append(of, 1, at, b"after ").unwrap();
+            writer.append(of, 1, at, b"that ").unwrap();
             let chunks = output.read(id, 0, usize::MAX).unwrap().chunks;
             let found: Vec<_> = chunks
                 .iter()
@@ -443,28 +447,24 @@ mod tests {
             assert_eq!(
                 found,
                 [(0, false, "before "), (12, false, "other "), (18, true, "after that ")],
-                "{broken}"
+                "{of:?} {broken}"
             );
             assert_eq!(writer.length().bytes, 29);
             // What is lost at the end shows in the length, and before the next chunk.
-            let name = writer.streams[0].open.as_ref().unwrap().name.bytes();
+            let name = writer.stream(of).open.as_ref().unwrap().name.bytes();
             drop(writer);
             let mut writer = output.writer(id, OutputLimits::default()).unwrap();
-            writer.append(OutputStream::Stdout, 1, at, b"!").unwrap();
+            writer.append(of, 1, at, b"!").unwrap();
             assert!(!output.read(id, 29, 10).unwrap().chunks[0].after_gap);
             drop(writer);
             let mut writer = open(&output, folder.path(), id);
-            writer.streams[0].open.as_mut().unwrap().files.bytes =
+            writer.stream(of).open.as_mut().unwrap().files.bytes =
                 File::open(output.folder(id).join(&name)).unwrap();
-            assert!(writer.append(OutputStream::Stdout, 1, at, b"the end").is_err());
+            assert!(writer.append(of, 1, at, b"the end").is_err());
             drop(writer);
             assert_eq!(output.length(id).unwrap().bytes, 37);
             assert_eq!(output.read(id, 30, 10).unwrap().chunks, []);
-            output
-                .writer(id, OutputLimits::default())
-                .unwrap()
-                .append(OutputStream::Stdout, 2, at, b"?")
-                .unwrap();
+            output.writer(id, OutputLimits::default()).unwrap().append(of, 2, at, b"?").unwrap();
             let after = &output.read(id, 30, 10).unwrap().chunks[0];
             assert!(after.after_gap && after.offset == 37, "{after:?}");
         }
@@ -481,10 +481,15 @@ mod tests {
         writer.append(OutputStream::Stdout, 1, at(456), b"ok\n").unwrap();
         writer.append(OutputStream::Stderr, 1, at(456), b"stray\n").unwrap();
         writer.append(OutputStream::Stdout, 2, at(2000), b"again\n").unwrap();
+        writer.append(OutputStream::Terminal, 3, at(4000), b"ready\r\n").unwrap();
         let page =
             std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/output.md")).unwrap();
         let folder = output.folder(id);
-        for name in ["000000000000-out-000000000000-first", "00000000000d-err-000000000000-first"] {
+        for name in [
+            "000000000000-out-000000000000-first",
+            "00000000000d-err-000000000000-first",
+            "000000000019-tty-000000000000-first",
+        ] {
             let index = std::fs::read_to_string(folder.join(format!("{name}.index"))).unwrap();
             assert!(page.contains(&format!("`{name}.index`\n\n```\n{index}```")), "{name}\n{index}");
         }
