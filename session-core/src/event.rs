@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::changes::{ChangeKind, Changes, Commit, FileChange};
-pub use self::payload::{Input, Origin, ProgressReport};
+pub use self::payload::{Input, Origin, ProgressReport, Terminal};
 
 use crate::config::SessionConfig;
 use crate::limits::{self, LimitError};

@@ -99,7 +99,7 @@ pub use code::ErrorCode;
 pub use config::{ExecutionMode, RecoveryPolicy, SessionConfig, SessionOptions};
 pub use error::{FailureError, Result, SessionError};
 pub use event::{
-    ChangeKind, Changes, Commit, EventKind, FileChange, Input, Origin, ProgressReport, SessionEvent,
+    ChangeKind, Changes, Commit, EventKind, FileChange, Input, Origin, ProgressReport, SessionEvent, Terminal,
 };
 pub use head::{Head, PersistedSession, Totals};
 pub use history::{ExecutedCommand, WorkHistory};

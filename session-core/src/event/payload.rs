@@ -46,9 +46,45 @@ pub struct Origin {
     /// The number of bytes of the end of standard output that are kept, if it was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_bytes: Option<u64>,
+    /// The terminal of its own that the program has, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<Terminal>,
     /// The standard input of the first run, if something was given to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<Input>,
+}
+
+/// A terminal that a program has of its own.
+///
+/// ```
+/// use session_core::Terminal;
+///
+/// // Standard error goes elsewhere.
+/// let terminal = Terminal { stderr: false, ..Terminal::new("xterm-256color", 50, 132) };
+/// assert!(terminal.stdin && terminal.stdout);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminal {
+    /// `true` if it is the standard input.
+    pub stdin: bool,
+    /// `true` if it is the standard output.
+    pub stdout: bool,
+    /// `true` if it is the standard error.
+    pub stderr: bool,
+    /// Its kind: the value of the variable `TERM`.
+    pub term: String,
+    /// The number of its rows when the session began.
+    pub rows: u16,
+    /// The number of its columns when the session began.
+    pub columns: u16,
+}
+
+impl Terminal {
+    /// Creates a terminal of a kind and size for all three standard streams.
+    #[must_use]
+    pub fn new(term: impl Into<String>, rows: u16, columns: u16) -> Self {
+        Self { stdin: true, stdout: true, stderr: true, term: term.into(), rows, columns }
+    }
 }
 
 /// The standard input of a program, as far as a later run can find it again.
@@ -77,6 +113,7 @@ impl Origin {
             complete_on_term: false,
             merge: false,
             keep_bytes: None,
+            terminal: None,
             input: None,
         }
     }

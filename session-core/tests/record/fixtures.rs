@@ -14,7 +14,7 @@ use session_core::backend::{Chain, UnsealedRecord};
 use session_core::{
     Changes, Commit, EventKind, Evidence, ExecutionMode, Failure, FailureCause, FileChange, Head, Input,
     InstanceId, Interruption, Origin, Owner, OwnerLoss, PauseReason, ProgressReport, Record, SessionConfig,
-    SessionEvent, SessionId, SessionOptions, SessionSummary, Stop, StopSource,
+    SessionEvent, SessionId, SessionOptions, SessionSummary, Stop, StopSource, Terminal,
 };
 
 use crate::support::{instant, read};
@@ -186,6 +186,7 @@ fn stories() -> Vec<(&'static str, SessionId, Vec<SessionEvent>)> {
         ("input-pipe", "77777777-2222-4333-8444-555555555556".parse().unwrap(), input(Input::Pipe)),
         ("bytes", "66666666-2222-4333-8444-555555555555".parse().unwrap(), bytes()),
         ("output", "aaaaaaaa-2222-4333-8444-555555555555".parse().unwrap(), output()),
+        ("terminal", "bbbbbbbb-2222-4333-8444-555555555555".parse().unwrap(), terminal()),
         ("lock-folder", "99999999-2222-4333-8444-555555555555".parse().unwrap(), lock_folder()),
     ]
 }
@@ -426,6 +427,18 @@ fn cancelled() -> Vec<SessionEvent> {
 fn output() -> Vec<SessionEvent> {
     let mut origin = Origin::new(vec!["./crawl".to_owned()], "/srv/data".into());
     (origin.merge, origin.keep_bytes) = (true, Some(256 << 20));
+    let mut events = begun();
+    if let Some(SessionEvent::Created { origin: created, .. }) = events.first_mut() {
+        *created = Some(origin);
+    }
+    events.push(SessionEvent::Completed { summary: SessionSummary::new() });
+    events
+}
+
+/// A program with a terminal for all but its standard error.
+fn terminal() -> Vec<SessionEvent> {
+    let mut origin = Origin::new(vec!["vi".to_owned(), "notes".to_owned()], "/srv/data".into());
+    origin.terminal = Some(Terminal { stderr: false, ..Terminal::new("xterm-256color", 50, 132) });
     let mut events = begun();
     if let Some(SessionEvent::Created { origin: created, .. }) = events.first_mut() {
         *created = Some(origin);
