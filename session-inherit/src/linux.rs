@@ -1,5 +1,6 @@
 //! The part that needs `unsafe`.
 
+use std::os::fd::RawFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,16 +39,21 @@ pub(crate) fn started_with() -> (u64, u64) {
     (IGNORED.load(Ordering::Relaxed), BLOCKED.load(Ordering::Relaxed))
 }
 
-pub(crate) fn ignore(command: &mut Command, signals: Vec<i32>) {
+pub(crate) fn prepare(command: &mut Command, ignored: Vec<i32>, terminal: Option<RawFd>) {
     let apply = move || {
-        for signal in &signals {
-            // SAFETY: `signal` may be called in a signal handler, and so between `fork` and `exec`, too.
-            if unsafe { libc::signal(*signal, libc::SIG_IGN) } == libc::SIG_ERR {
-                return Err(io::Error::last_os_error());
-            }
+        // SAFETY: `signal`, `tcsetpgrp` and `getpid` may be called in a signal handler, and so between `fork` and `exec`, too.
+        let ignore = |signal| unsafe { libc::signal(signal, libc::SIG_IGN) } != libc::SIG_ERR;
+        let mut done = ignored.iter().all(|signal| ignore(*signal));
+        if let Some(terminal) = terminal {
+            // A process in the background that calls `tcsetpgrp` is stopped by SIGTTOU.
+            done &= ignore(libc::SIGTTOU);
+            // SAFETY: as above.
+            done &= unsafe { libc::tcsetpgrp(terminal, libc::getpid()) } == 0;
+            // SAFETY: as above.
+            done &= unsafe { libc::signal(libc::SIGTTOU, libc::SIG_DFL) } != libc::SIG_ERR;
         }
-        Ok(())
+        if done { Ok(()) } else { Err(io::Error::last_os_error()) }
     };
-    // SAFETY: the closure allocates nothing, takes no lock and only calls the function above.
+    // SAFETY: the closure allocates nothing, takes no lock and only calls the functions above.
     unsafe { command.pre_exec(apply) };
 }

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::FileType;
 use session_core::text::escape_bytes;
-use session_core::{Input, Origin};
+use session_core::{Input, Origin, Terminal};
 
 use crate::output::OutputLimits;
+use crate::terminal::pty::TerminalModes;
 
 /// Time that a program has to end by itself after it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
@@ -86,6 +88,8 @@ pub struct Command {
     pub(crate) complete_on_term: bool,
     pub(crate) merge: bool,
     pub(crate) keep_bytes: Option<u64>,
+    pub(crate) terminal: Option<Terminal>,
+    pub(crate) terminal_modes: Option<TerminalModes>,
     pub(crate) umask: Option<u32>,
 }
 
@@ -108,6 +112,8 @@ impl Command {
             complete_on_term: false,
             merge: false,
             keep_bytes: None,
+            terminal: None,
+            terminal_modes: None,
             umask: None,
         }
     }
@@ -129,6 +135,7 @@ impl Command {
             complete_on_term: origin.complete_on_term,
             merge: origin.merge,
             keep_bytes: origin.keep_bytes,
+            terminal: origin.terminal.clone(),
             stdin: match &origin.input {
                 Some(Input::File(path)) => Stdin::File(path.clone()),
                 _ => Stdin::Null,
@@ -245,6 +252,23 @@ impl Command {
         self
     }
 
+    /// Gives the program a terminal of its own in place of some of its standard streams, or none. What it prints there is
+    /// one stream, [`OutputStream::Terminal`](crate::OutputStream::Terminal), which is shown to viewers and never passed
+    /// on. By default it has none.
+    #[must_use]
+    pub fn terminal(mut self, terminal: Option<Terminal>) -> Self {
+        self.terminal = terminal;
+        self
+    }
+
+    /// Gives its terminal the modes that the terminal behind a descriptor has now, instead of those of a new one. The log
+    /// does not record them.
+    #[must_use]
+    pub fn terminal_modes_of(mut self, terminal: impl AsFd) -> Self {
+        self.terminal_modes = TerminalModes::of(terminal);
+        self
+    }
+
     /// Sets the program's umask; by default that of this process. The log does not record it.
     #[must_use]
     pub fn umask(mut self, umask: u32) -> Self {
@@ -277,6 +301,7 @@ impl Command {
         origin.complete_on_term = self.complete_on_term;
         origin.merge = self.merge;
         origin.keep_bytes = self.keep_bytes;
+        origin.terminal.clone_from(&self.terminal);
         origin.input = self.stdin.input();
         Ok(origin)
     }
@@ -300,7 +325,8 @@ impl Command {
     }
 
     pub(crate) fn variables(&self) -> Vec<(OsString, Option<OsString>)> {
-        self.env.iter().map(|(name, value)| (name.into(), Some(value.into()))).collect()
+        let term = self.terminal.iter().map(|terminal| ("TERM".into(), Some(terminal.term.clone().into())));
+        term.chain(self.env.iter().map(|(name, value)| (name.into(), Some(value.into())))).collect()
     }
 }
 
@@ -383,8 +409,9 @@ mod tests {
     #[test]
     fn a_recorded_command_treats_output_and_processes_alike() {
         let plain = Command::new("true").cwd("/");
+        let terminal = Terminal { stdin: false, ..Terminal::new("vt100", 24, 80) };
         let command = plain.clone().linger(Duration::from_millis(1500)).keep_background().keep_running();
-        let command = command.merge().keep_bytes(1 << 20);
+        let command = command.merge().keep_bytes(1 << 20).terminal(Some(terminal));
         for command in [plain, command] {
             assert_eq!(Command::from_origin(&command.origin().unwrap()).unwrap(), command);
         }

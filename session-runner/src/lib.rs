@@ -83,8 +83,11 @@ mod run_loop;
 mod run_state;
 mod runner;
 mod running;
+mod runtime_folder;
 mod stops;
+mod streams;
 mod supervisor;
+mod terminal;
 mod variables;
 
 pub use child_state::ChildState;
@@ -101,9 +104,15 @@ pub use report::{ReportError, report, report_detached, sweep_sockets};
 pub use run_error::RunError;
 pub use runner::Runner;
 pub use running::Running;
+pub use session_core::Terminal;
 pub use supervisor::client::LaunchError;
 pub use supervisor::entry::{supervise_main, supervise_test};
 pub use supervisor::messages::{BackgroundProcess, Ended, Escaped};
+pub use terminal::attach_socket::attachable_sessions;
+pub use terminal::client::{AttachError, ViewerConnection, ViewerEvent, ViewerOptions, type_text};
+pub use terminal::frame::TerminalEnd;
+pub use terminal::handle::TerminalHandle;
+pub use terminal::pty::{TerminalSize, check_terminal};
 pub use variables::{ATTEMPT_VARIABLE, SESSION_VARIABLE, SOCKET_VARIABLE, STORE_VARIABLE};
 
 /// Formats an error with all its causes, for places that store only a text.

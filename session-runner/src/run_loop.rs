@@ -2,12 +2,13 @@
 //! log to the program, and records in the log what happens to the program.
 
 mod requests;
+mod terminal;
 
 use std::time::Duration;
 
 use serde_json::json;
 use session_core::backend::SessionLock;
-use session_core::{Result, Session};
+use session_core::{Result, Session, StopSource};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -95,6 +96,7 @@ impl RunLoop {
         let session = self.session.clone();
         let mut view = session.watch();
         let (mut progress, mut activity) = (self.capture.progress(), self.capture.activity());
+        let mut terminal_events = self.capture.take_terminal_events();
         let (mut progress_ended, mut handle_held) = (false, true);
         let mut fenced = std::pin::pin!(session.fenced());
         self.reconcile(&session.head()).await;
@@ -129,6 +131,7 @@ impl RunLoop {
                     self.reconcile(&session.head()).await;
                 }
                 Some(signal) = stop_signals.recv() => self.on_stop_signal(signal).await,
+                Some(event) = terminal_events.recv() => self.on_terminal_event(event).await,
                 Ok(()) = activity.changed() => {
                     let now = *activity.borrow_and_update();
                     self.on_activity(now).await;
@@ -205,6 +208,9 @@ impl RunLoop {
                 self.state.left_running = processes;
                 self.state.tree_ended = true;
             }
+            Report::Stopped { .. } if self.capture.terminal().is_some() => {
+                self.pause_by_terminal().await;
+            }
             Report::Stopped { signal } if self.state.tree == TreeState::Running => {
                 self.child_state.send_replace(ChildState::Stopped { signal });
             }
@@ -222,7 +228,8 @@ impl RunLoop {
     async fn first_process_has_ended(&mut self, status: Ended, background: Vec<Background>) {
         let now = Instant::now();
         self.state.ended = Some((status, self.started.elapsed()));
-        self.state.was_in_foreground = is_in_foreground(self.pid);
+        // The keys of a terminal of its own are known as they are typed.
+        self.state.was_in_foreground = self.capture.terminal().is_none() && is_in_foreground(self.pid);
         self.state.record_at = now.checked_add(RECORD_DELAY);
         self.judge(false);
         let silence = if self.state.was_stopped(now) {
@@ -295,7 +302,7 @@ impl RunLoop {
     /// Takes note of a stop signal to the program. One that is paused is ended; after the end of the first process, the
     /// wait ends.
     async fn on_stop_signal(&mut self, signal: i32) {
-        let first = self.state.stops.add(signal, Instant::now());
+        let first = self.state.stops.add(signal, StopSource::Signal, Instant::now());
         if first && self.state.ended.is_none() && !self.state.is_fenced() {
             self.log.record_stop_request(signal).await;
         }
@@ -305,6 +312,11 @@ impl RunLoop {
         if self.state.ended.is_none() && self.state.tree != TreeState::Running {
             self.end_by_stop(signal).await;
         }
+        self.hurry_after_end();
+    }
+
+    /// Ends the wait after the end of the first process.
+    fn hurry_after_end(&mut self) {
         if self.state.ended.is_some() {
             self.capture.hurry();
             if let Some(linger) = &mut self.state.linger {
@@ -319,7 +331,7 @@ impl RunLoop {
                 && gone
                 && !std::mem::replace(known, true)
             {
-                self.orders.close_output(place == 1).await;
+                self.orders.close_output(place).await;
             }
         }
         if let Some(linger) = &mut self.state.linger {

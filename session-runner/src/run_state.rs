@@ -22,6 +22,8 @@ pub(crate) struct RunState {
     pub(crate) tree: TreeState,
     /// The request of the owner's process that is not fulfilled yet.
     pub(crate) request: Option<LocalRequest>,
+    /// `true` if the job of the viewer stops once the session is paused.
+    pub(crate) suspends_viewer: bool,
     /// The reason why the program is being ended, if it is.
     pub(crate) end_reason: Option<EndReason>,
     /// `true` once the supervisor was ordered to end the tree.

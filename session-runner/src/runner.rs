@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +15,9 @@ use session_core::{
 };
 use tokio::sync::watch;
 
-use crate::command::{Command, Forwarding, Stdin};
+use crate::command::{Command, Forwarding};
 use crate::exit::launch_failure;
-use crate::output::capture::{Capture, CapturedStream};
+use crate::output::capture::{Capture, CapturedStream, CapturedTerminal};
 use crate::output::{
     OutputError, OutputInterceptor, OutputLimits, OutputStorage, OutputStorageExt as _, OutputStream,
     OutputWriter,
@@ -26,8 +27,10 @@ use crate::report::socket::ReportSocket;
 use crate::run_error::RunError;
 use crate::run_loop::RunLoop;
 use crate::running::Running;
+use crate::streams::Streams;
 use crate::supervisor::client::{Launch, LaunchError, Orders, launch};
 use crate::supervisor::leftovers;
+use crate::terminal::pty::{Pty, TerminalSize};
 use crate::variables::{ATTEMPT_VARIABLE, SESSION_VARIABLE, SOCKET_VARIABLE, STORE_VARIABLE};
 
 /// Time to wait for another writer of the same output.
@@ -41,16 +44,18 @@ pub struct Runner {
     locks: Option<LocalPresence>,
     store: Option<String>,
     interceptor: Option<Arc<dyn OutputInterceptor>>,
+    viewer: Option<Arc<UnixStream>>,
 }
 
 impl std::fmt::Debug for Runner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { manager: _, output, locks, store, interceptor } = self;
+        let Self { manager: _, output, locks, store, interceptor, viewer } = self;
         f.debug_struct("Runner")
             .field("output", output)
             .field("locks", locks)
             .field("store", store)
             .field("interceptor", interceptor)
+            .field("viewer", viewer)
             .finish_non_exhaustive()
     }
 }
@@ -59,7 +64,8 @@ impl Runner {
     /// Creates a runner for sessions of this manager. Output is forwarded if the command asks for it, and not stored.
     #[must_use]
     pub fn new(manager: &(impl SessionManager + ?Sized)) -> Self {
-        Self { manager: manager.to_shared(), output: None, locks: None, store: None, interceptor: None }
+        let manager = manager.to_shared();
+        Self { manager, output: None, locks: None, store: None, interceptor: None, viewer: None }
     }
 
     /// Stores the output of the programs.
@@ -88,6 +94,14 @@ impl Runner {
     #[must_use]
     pub fn intercept_output(mut self, interceptor: Arc<dyn OutputInterceptor>) -> Self {
         self.interceptor = Some(interceptor);
+        self
+    }
+
+    /// Connects the first viewer of the terminal that the next program has of its own: the other end of this socket is a
+    /// [`ViewerConnection`](crate::ViewerConnection). It misses no output.
+    #[must_use]
+    pub fn viewer(mut self, viewer: UnixStream) -> Self {
+        self.viewer = Some(Arc::new(viewer));
         self
     }
 
@@ -230,20 +244,24 @@ impl Runner {
             (SOCKET_VARIABLE.into(), Some(socket.path().into())),
             (STORE_VARIABLE.into(), self.store.as_ref().map(Into::into)),
         ]);
-        let ((stdout, stdout_write), (stderr, mut stderr_write)) =
-            (pipe().map_err(own)?, pipe().map_err(own)?);
-        if command.merge {
-            // The other pipe has no writer then.
-            stderr_write = stdout_write.try_clone().map_err(own)?;
+        let Streams { stdin, stdout, stderr, captured, terminal } =
+            Streams::open(command).map_err(own)?.with_terminal(command)?;
+        let copy = |(stream, read): &(OutputStream, OwnedFd)| Ok((stream.place(), read.try_clone()?));
+        let mut outputs = captured.iter().map(copy).collect::<io::Result<Vec<_>>>().map_err(own)?;
+        if let Some(pty) = &terminal {
+            outputs.push((OutputStream::Terminal.place(), pty.master.try_clone().map_err(own)?));
         }
+        let (master, slave) = terminal.map(|Pty { master, slave }| (master, slave)).unzip();
+        let device = slave.as_ref().and_then(|slave| rustix::fs::fstat(slave).ok()).map(|found| found.st_rdev);
         let supervised = launch(Launch {
             argv: command.argv.clone(),
             cwd: command.directory().map_err(LaunchError::Directory)?,
             env,
-            stdin: stdin(&command.stdin).map_err(own)?,
-            stdout: stdout_write,
-            stderr: stderr_write,
-            outputs: [stdout.try_clone().map_err(own)?, stderr.try_clone().map_err(own)?],
+            stdin,
+            stdout,
+            stderr,
+            outputs,
+            terminal: slave,
             lock: lock.map(|lock| lock.into_file().into()),
             own_session: command.own_session,
             umask: command.umask,
@@ -251,11 +269,19 @@ impl Runner {
         })
         .await?;
         orders.send_replace(Some(supervised.orders.clone()));
-        let mut streams = vec![self.captured_stream(OutputStream::Stdout, stdout, command).map_err(own)?];
-        if !command.merge {
-            streams.push(self.captured_stream(OutputStream::Stderr, stderr, command).map_err(own)?);
-        }
-        let capture = Capture::start(streams, writer, session.attempt()).map_err(own)?;
+        let streams = captured.into_iter().map(|(stream, pipe)| self.captured_stream(stream, pipe, command));
+        let streams = streams.collect::<io::Result<Vec<_>>>().map_err(own)?;
+        let terminal = match master {
+            Some(master) => Some(CapturedTerminal {
+                session: session.id(),
+                size: TerminalSize::of(&master),
+                master,
+                device: device.unwrap_or_default(),
+                first_viewer: self.viewer.as_ref().map(|viewer| viewer.try_clone()).transpose().map_err(own)?,
+            }),
+            None => None,
+        };
+        let capture = Capture::start(streams, terminal, writer, session.attempt()).map_err(own)?;
         let lock = self.locks.as_ref().map(|locks| locks.session_lock(session.id()));
         Ok(RunLoop::new(session.clone(), command, supervised, capture, socket, lock))
     }
@@ -348,25 +374,4 @@ fn open_forwarding_target(output: BorrowedFd<'_>) -> io::Result<File> {
         }
     }
     Ok(output.try_clone_to_owned()?.into())
-}
-
-fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (read, write) = io::pipe()?;
-    Ok((read.into(), write.into()))
-}
-
-fn stdin(stdin: &Stdin) -> io::Result<OwnedFd> {
-    match stdin {
-        Stdin::Inherit => match io::stdin().as_fd().try_clone_to_owned() {
-            Ok(stdin) => Ok(stdin),
-            // This process was started without a standard input.
-            Err(_) => null(),
-        },
-        Stdin::Null => null(),
-        Stdin::File(path) => std::fs::File::open(path).map(OwnedFd::from),
-    }
-}
-
-fn null() -> io::Result<OwnedFd> {
-    std::fs::File::open("/dev/null").map(OwnedFd::from)
 }

@@ -13,6 +13,7 @@ use crate::run_loop::RunLoop;
 use crate::stops::Stops;
 use crate::supervisor::client::Orders;
 use crate::supervisor::messages::BackgroundProcess;
+use crate::terminal::handle::TerminalHandle;
 
 /// A program that runs as a session. Requests in the session's log (pause, resume, cancel) are applied to the program
 /// without help from the holder of this handle.
@@ -50,6 +51,7 @@ pub struct Running {
     output: Option<Arc<dyn OutputStorage>>,
     stored: watch::Receiver<u64>,
     first_byte: u64,
+    terminal: Option<TerminalHandle>,
 }
 
 impl Running {
@@ -64,6 +66,7 @@ impl Running {
             output,
             stored: run_loop.capture.stored(),
             first_byte: run_loop.capture.start_offset(),
+            terminal: run_loop.capture.terminal().cloned(),
             child_state: run_loop.child_state.subscribe(),
             lingering: run_loop.lingering.subscribe(),
             local_requests,
@@ -120,6 +123,12 @@ impl Running {
     #[must_use]
     pub fn lingering(&self) -> watch::Receiver<Option<Vec<BackgroundProcess>>> {
         self.lingering.clone()
+    }
+
+    /// Returns the program's terminal, if it has one of its own.
+    #[must_use]
+    pub fn terminal(&self) -> Option<&TerminalHandle> {
+        self.terminal.as_ref()
     }
 
     /// Watches the run state of the program.

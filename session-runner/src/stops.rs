@@ -25,7 +25,7 @@ const ANY_END_AFTER_TERM: Duration = Duration::from_secs(120);
 /// The stop signals that came through the owner, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Stops {
-    sent: Vec<(i32, Instant)>,
+    sent: Vec<(Stop, Instant)>,
 }
 
 impl Stops {
@@ -35,12 +35,12 @@ impl Stops {
     }
 
     /// Adds a signal. Returns `true` for the first one that the log records: TERM or HUP.
-    pub(crate) fn add(&mut self, signal: i32, at: Instant) -> bool {
+    pub(crate) fn add(&mut self, signal: i32, by: StopSource, at: Instant) -> bool {
         let is_recorded = |signal| matches!(signal, TERM | HUP);
-        let first = is_recorded(signal) && !self.sent.iter().any(|(sent, _)| is_recorded(*sent));
+        let first = is_recorded(signal) && !self.sent.iter().any(|(sent, _)| is_recorded(sent.signal));
         // The last of each kind decides.
-        self.sent.retain(|(sent, _)| *sent != signal);
-        self.sent.push((signal, at));
+        self.sent.retain(|(sent, _)| sent.signal != signal);
+        self.sent.push((Stop { signal, by }, at));
         first
     }
 
@@ -49,12 +49,14 @@ impl Stops {
         self.sent.last().map(|(_, at)| *at)
     }
 
-    /// Returns a signal that came so shortly before that the program may not have handled it.
+    /// Returns a signal that came so shortly before that the program may not have handled it. A key is none: a person
+    /// sees what comes of it.
     pub(crate) fn unhandled(&self, now: Instant) -> Option<i32> {
         self.sent
             .last()
+            .filter(|(stop, _)| stop.by == StopSource::Signal)
             .filter(|(_, at)| now.saturating_duration_since(*at) <= SAME_STOP)
-            .map(|(signal, _)| *signal)
+            .map(|(stop, _)| stop.signal)
     }
 
     /// Returns the stop that led to an end of the program at `at`. `foreground` is `true` if the program had the terminal, so
@@ -62,13 +64,13 @@ impl Stops {
     pub(crate) fn cause_of(&self, ended: Ended, at: Instant, foreground: bool) -> Option<Stop> {
         let window = |signal| if signal == TERM { ANY_END_AFTER_TERM } else { ANY_END };
         let same =
-            self.sent.iter().rev().find(|(signal, sent)| {
-                is_by(ended, *signal) && sent.saturating_duration_since(at) <= SAME_STOP
+            self.sent.iter().rev().find(|(stop, sent)| {
+                is_by(ended, stop.signal) && sent.saturating_duration_since(at) <= SAME_STOP
             });
         let recent =
-            self.sent.iter().rev().find(|(signal, sent)| *sent <= at && at - *sent <= window(*signal));
-        if let Some((signal, _)) = same.or(recent) {
-            return Some(Stop { signal: *signal, by: StopSource::Signal });
+            self.sent.iter().rev().find(|(stop, sent)| *sent <= at && at - *sent <= window(stop.signal));
+        if let Some((stop, _)) = same.or(recent) {
+            return Some(*stop);
         }
         let key = [INT, QUIT].into_iter().find(|signal| foreground && is_by(ended, *signal))?;
         Some(Stop { signal: key, by: StopSource::Key })
@@ -114,7 +116,7 @@ mod tests {
         let distance = Duration::from_millis(after.unsigned_abs());
         let end = if after < 0 { base - distance } else { base + distance };
         let mut stops = Stops::default();
-        stops.add(signal, base);
+        stops.add(signal, StopSource::Signal, base);
         stops.cause_of(ended, end, false).map(|stop| stop.signal)
     }
 
@@ -171,8 +173,20 @@ mod tests {
     #[test]
     fn the_first_term_or_hup_is_recorded() {
         let (mut stops, now) = (Stops::default(), Instant::now());
-        assert!(!stops.add(INT, now));
-        assert!(stops.add(HUP, now));
-        assert!(!stops.add(TERM, now) && !stops.add(HUP, now));
+        let mut add = |signal| stops.add(signal, StopSource::Signal, now);
+        assert!(!add(INT));
+        assert!(add(HUP));
+        assert!(!add(TERM) && !add(HUP));
+    }
+
+    #[test]
+    fn a_key_is_a_stop_that_is_always_handled() {
+        let (mut stops, now) = (Stops::default(), Instant::now());
+        stops.add(INT, StopSource::Key, now);
+        assert_eq!(stops.unhandled(now), None);
+        let cause = stops.cause_of(Ended::Exited(3), now, false);
+        assert_eq!(cause, Some(Stop { signal: INT, by: StopSource::Key }));
+        stops.add(INT, StopSource::Signal, now);
+        assert_eq!(stops.unhandled(now), Some(INT));
     }
 }

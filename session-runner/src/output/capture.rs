@@ -8,15 +8,21 @@ mod worker;
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{oneshot, watch};
+use session_core::SessionId;
+use tokio::sync::{mpsc, oneshot, watch};
 
-pub(crate) use self::worker::{Activity, Captured, CapturedStream};
-use self::worker::{Shared, StreamPipe, Worker, lock};
+use self::worker::Worker;
+pub(crate) use self::worker::{Activity, Captured, CapturedStream, Shared, StreamPipe, lock, store};
 use super::storage::{OutputStream, OutputWriter};
 use crate::report::osc::TerminalProgress;
+use crate::terminal::attach_socket::AttachSocket;
+use crate::terminal::handle::{TerminalEvent, TerminalHandle};
+use crate::terminal::pty::TerminalSize;
+use crate::terminal::server::{Parts, Server, wake_pair};
 
 /// Timeout and poll interval of waiting until the output of a stopped tree is stored and forwarded.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(300);
@@ -36,12 +42,26 @@ pub(crate) struct Capture {
     stored: watch::Receiver<u64>,
     activity: watch::Receiver<Activity>,
     start_offset: u64,
+    terminal: Option<TerminalHandle>,
+    terminal_events: Option<mpsc::UnboundedReceiver<TerminalEvent>>,
+}
+
+/// A terminal to capture, whose viewers are served.
+#[derive(Debug)]
+pub(crate) struct CapturedTerminal {
+    pub(crate) session: SessionId,
+    pub(crate) master: OwnedFd,
+    /// The device number of its slave.
+    pub(crate) device: u64,
+    pub(crate) size: TerminalSize,
+    pub(crate) first_viewer: Option<UnixStream>,
 }
 
 impl Capture {
     /// Starts the threads. Without a writer, output is only forwarded.
     pub(crate) fn start(
         streams: Vec<CapturedStream>,
+        terminal: Option<CapturedTerminal>,
         writer: Option<Box<dyn OutputWriter>>,
         attempt: u32,
     ) -> io::Result<Self> {
@@ -50,8 +70,8 @@ impl Capture {
         let length = writer.as_ref().map_or(0, |writer| writer.length().bytes);
         let (progress_sender, progress) = watch::channel(None);
         let (stored_sender, stored) = watch::channel(length);
-        let (activity_sender, activity) =
-            watch::channel(Activity { open: streams.len(), ..Activity::default() });
+        let open = streams.len() + usize::from(terminal.is_some());
+        let (activity_sender, activity) = watch::channel(Activity { open, ..Activity::default() });
         let shared = Arc::new(Mutex::new(Shared {
             writer,
             attempt,
@@ -80,8 +100,31 @@ impl Capture {
             })?;
             threads.push(wait);
         }
+        let terminal = match terminal {
+            Some(terminal) => {
+                let TerminalThread { master, done, handle, events } =
+                    serve(terminal, &shared, end_seen.try_clone()?)?;
+                pipes.push(master);
+                threads.push(done);
+                Some((handle, events))
+            }
+            None => None,
+        };
+        let (terminal, terminal_events) = terminal.unzip();
         let (end, hurry) = (Some(end), Some(hurry));
-        Ok(Self { shared, end, hurry, threads, pipes, progress, stored, activity, start_offset: length })
+        Ok(Self {
+            shared,
+            end,
+            hurry,
+            threads,
+            pipes,
+            progress,
+            stored,
+            activity,
+            start_offset: length,
+            terminal,
+            terminal_events,
+        })
     }
 
     /// Watches the latest progress in the program's output.
@@ -102,6 +145,16 @@ impl Capture {
     /// Returns the offset at which the output of this capture begins.
     pub(crate) const fn start_offset(&self) -> u64 {
         self.start_offset
+    }
+
+    /// Returns the handle of the terminal, if there is one.
+    pub(crate) fn terminal(&self) -> Option<&TerminalHandle> {
+        self.terminal.as_ref()
+    }
+
+    /// Returns the events at the terminal, once; without a terminal, none ever comes.
+    pub(crate) fn take_terminal_events(&mut self) -> mpsc::UnboundedReceiver<TerminalEvent> {
+        self.terminal_events.take().unwrap_or_else(|| mpsc::unbounded_channel().1)
     }
 
     /// Returns `true` if all output so far is stored and forwarded.
@@ -142,6 +195,47 @@ impl Capture {
         shared.writer = None;
         std::mem::take(&mut shared.captured)
     }
+}
+
+/// The thread of a terminal, for its owner.
+struct TerminalThread {
+    master: Weak<StreamPipe>,
+    done: oneshot::Receiver<()>,
+    handle: TerminalHandle,
+    events: mpsc::UnboundedReceiver<TerminalEvent>,
+}
+
+/// Starts the thread of a terminal.
+fn serve(terminal: CapturedTerminal, shared: &Arc<Mutex<Shared>>, end: OwnedFd) -> io::Result<TerminalThread> {
+    let CapturedTerminal { session, master, device, size, first_viewer } = terminal;
+    rustix::io::ioctl_fionbio(&master, true)?;
+    let master = Arc::new(StreamPipe::new(master));
+    let weak = Arc::downgrade(&master);
+    let ((wake, woken), (sender, commands)) = (wake_pair()?, std::sync::mpsc::channel());
+    let ((done, wait), (events, received)) = (oneshot::channel(), mpsc::unbounded_channel());
+    // Without a socket, the session runs as well, and only who started it sees it.
+    let socket = AttachSocket::listen(session)
+        .inspect_err(|error| tracing::warn!(%session, %error, "viewers cannot attach: no socket"))
+        .ok();
+    let shared = Arc::clone(shared);
+    let parts = Parts {
+        session,
+        master,
+        device,
+        size,
+        shared,
+        end,
+        wake: woken,
+        commands,
+        events,
+        socket,
+        first_viewer,
+        done,
+    };
+    std::thread::Builder::new()
+        .name("session-terminal".to_owned())
+        .spawn(move || Server::new(parts).run())?;
+    Ok(TerminalThread { master: weak, done: wait, handle: TerminalHandle::new(sender, wake), events: received })
 }
 
 #[cfg(test)]

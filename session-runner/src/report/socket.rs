@@ -2,15 +2,14 @@
 //! other side.
 
 use std::ffi::OsStr;
-use std::fs::{DirBuilder, Permissions};
+use std::fs::Permissions;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::Mode;
 use rustix::process::{Pid, geteuid};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -18,10 +17,10 @@ use tokio::task::JoinHandle;
 
 use super::protocol::{Refusal, Request, serve_connection};
 use crate::procfs::{Process, environ, variables};
+use crate::runtime_folder::{self, folders, is_listener_gone, new_path};
+use crate::terminal::attach_socket::{ATTACH, VIEWED};
 use crate::variables::SOCKET_VARIABLE;
 
-/// Maximum bytes of a socket's path, its terminator included: a limit of the system.
-const PATH_BYTES: usize = 108;
 /// Connections that are served concurrently; others wait to be accepted.
 const MAX_CONNECTIONS: usize = 128;
 /// The extension of a socket.
@@ -92,12 +91,9 @@ pub fn sweep_sockets() -> io::Result<usize> {
         for entry in entries {
             let entry = entry?;
             let socket = entry.path().with_extension(SOCKET);
-            let owner = listener_of(socket.as_os_str().as_bytes());
-            let gone = owner.is_some_and(|(pid, start_time)| {
-                Process::read(pid).is_ok_and(|now| now.is_none_or(|now| now.start_time != start_time))
-            });
+            let gone = is_listener_gone(&socket, SOCKET);
             let unused = match entry.path().extension().and_then(OsStr::to_str) {
-                Some(SOCKET) => gone,
+                Some(SOCKET | ATTACH | VIEWED) => gone,
                 Some(LEFT) => gone && !is_inherited(&socket),
                 _ => false,
             };
@@ -119,54 +115,8 @@ fn is_inherited(socket: &Path) -> bool {
 
 /// Returns an unused path in the first folder that is usable.
 fn new_socket_path() -> io::Result<PathBuf> {
-    let me = Process::read(rustix::process::getpid())?.ok_or(io::ErrorKind::NotFound)?;
-    let name = name(me.pid, me.start_time);
-    let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for folder in folders() {
-        let path = folder.join(&name);
-        if path.as_os_str().len() >= PATH_BYTES {
-            last = io::ErrorKind::InvalidFilename.into();
-            continue;
-        }
-        match ensure_private_folder(&folder) {
-            Ok(()) => return Ok(path),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-fn folders() -> Vec<PathBuf> {
-    let own = format!("sessionctl-{}", geteuid().as_raw());
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
-    let mut folders: Vec<PathBuf> = runtime.map(|path| path.join("sessionctl")).into_iter().collect();
-    folders.push(std::env::temp_dir().join(&own));
-    folders.push(Path::new("/tmp").join(&own));
-    folders.dedup();
-    folders
-}
-
-/// Creates a folder that other users cannot enter, or checks that it is one.
-fn ensure_private_folder(folder: &Path) -> io::Result<()> {
-    match DirBuilder::new().mode(0o700).create(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    // Without following a link, which another user may have placed here.
-    let found = std::fs::symlink_metadata(folder)?;
-    let others = Mode::RWXG | Mode::RWXO;
-    let closed = !Mode::from_raw_mode(found.mode()).intersects(others);
-    if found.is_dir() && found.uid() == geteuid().as_raw() && closed {
-        Ok(())
-    } else {
-        Err(io::ErrorKind::PermissionDenied.into())
-    }
-}
-
-/// Returns a file name that identifies the listening process, so that its liveness can be checked later.
-fn name(pid: Pid, start_time: u64) -> String {
     let random = uuid::Uuid::new_v4().simple().to_string();
-    format!("{}-{start_time}-{}.sock", pid.as_raw_nonzero(), random.get(..8).unwrap_or(&random))
+    new_path(random.get(..8).unwrap_or(&random), SOCKET)
 }
 
 /// Returns the path of the record that processes with this socket in their environment stay running on purpose. It is
@@ -177,12 +127,7 @@ pub(crate) fn record_of_left(socket: &Path) -> PathBuf {
 
 /// Returns id and start time of the process that listens, or listened, at a path.
 pub(crate) fn listener_of(path: &[u8]) -> Option<(Pid, u64)> {
-    parse_name(Path::new(OsStr::from_bytes(path)).file_name()?.to_str()?)
-}
-
-fn parse_name(name: &str) -> Option<(Pid, u64)> {
-    let mut parts = name.strip_suffix(".sock")?.split('-');
-    Some((Pid::from_raw(parts.next()?.parse().ok()?)?, parts.next()?.parse().ok()?))
+    runtime_folder::listener_of(Path::new(OsStr::from_bytes(path)), SOCKET)
 }
 
 async fn serve<F, Fut>(listener: UnixListener, handler: Arc<F>)

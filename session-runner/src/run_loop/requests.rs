@@ -71,7 +71,7 @@ impl RunLoop {
 
     pub(super) async fn continue_tree(&mut self) {
         self.state.tree = TreeState::Running;
-        self.state.request = None;
+        (self.state.request, self.state.suspends_viewer) = (None, false);
         self.state.running_since = Some(Instant::now());
         self.orders.resume().await;
         self.child_state.send_replace(ChildState::Running);
@@ -98,6 +98,11 @@ impl RunLoop {
                 self.state.stop_clock();
                 self.state.tree = TreeState::Halted;
                 self.child_state.send_replace(ChildState::Paused);
+                if std::mem::take(&mut self.state.suspends_viewer)
+                    && let Some(terminal) = self.capture.terminal()
+                {
+                    terminal.suspend();
+                }
             }
             Err(error) => {
                 self.continue_tree().await;

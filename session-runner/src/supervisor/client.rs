@@ -34,8 +34,10 @@ pub(crate) struct Launch {
     pub(crate) stdin: OwnedFd,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
-    /// The read ends of stdout and stderr, for the supervisor of an owner that is gone.
-    pub(crate) outputs: [OwnedFd; 2],
+    /// The read ends of the outputs with the places of their streams, for the supervisor of an owner that is gone.
+    pub(crate) outputs: Vec<(usize, OwnedFd)>,
+    /// The slave of the program's terminal.
+    pub(crate) terminal: Option<OwnedFd>,
     /// A lock that is held until the tree has ended.
     pub(crate) lock: Option<OwnedFd>,
     /// `true` to start the tree in a session of its own, without this process's terminal.
@@ -74,6 +76,9 @@ pub enum LaunchError {
     /// A limit of the system is reached.
     #[error("{text}: {0}", text = limit_text(.0))]
     Limit(io::Error),
+    /// There is no terminal to be had for the program.
+    #[error("cannot create a terminal: {0}")]
+    Terminal(io::Error),
     /// The working directory cannot be entered.
     #[error("cannot enter the working directory: {0}")]
     Directory(io::Error),
@@ -96,6 +101,7 @@ impl LaunchError {
             | Self::Unanswered { .. }
             | Self::Supervisor(_)
             | Self::Limit(_)
+            | Self::Terminal(_)
             | Self::Directory(_) => 125,
         }
     }
@@ -110,6 +116,7 @@ impl LaunchError {
         match (step, error.kind()) {
             (Step::Prepare, _) => Self::own(error),
             (Step::Directory, _) => Self::Directory(error),
+            (Step::Terminal, _) => Self::Terminal(error),
             (Step::Execute, io::ErrorKind::NotFound) => Self::NotFound(error),
             (Step::Execute, io::ErrorKind::OutOfMemory) => Self::Supervisor(error),
             (Step::Execute, _) if is_limit(&error) => Self::Limit(error),
@@ -174,8 +181,8 @@ impl Orders {
     }
 
     /// Closes the supervisor's copy of an output, whose reader is gone.
-    pub(crate) async fn close_output(&self, stderr: bool) {
-        self.send(&Order::CloseOutput { stderr }).await;
+    pub(crate) async fn close_output(&self, place: usize) {
+        self.send(&Order::CloseOutput { place }).await;
     }
 
     /// Leaves a process and its descendants alone from now on.
@@ -284,19 +291,22 @@ fn start_supervisor(
         .stdin(Stdio::from(OwnedFd::from(supervisor_end)))
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    if !launch.own_session {
-        // Protected from the terminal's signals from the start. With `own_session`, `setsid` fails for a group leader.
+    if !launch.own_session && launch.terminal.is_none() {
+        // Protected from the terminal's signals from the start. The others call `setsid`, which fails for a group leader.
         command.process_group(0);
     }
     keep_children()?;
     let process = command.spawn()?;
     drop(command);
-    let Launch { argv, cwd, env, stdin, stdout, stderr, outputs, lock, own_session, umask, socket } = launch;
+    let Launch { argv, cwd, env, stdin, stdout, stderr, outputs, terminal, lock, own_session, umask, socket } =
+        launch;
     let start = Start {
         argv,
         cwd: cwd.into_os_string(),
         env,
         own_session,
+        outputs: outputs.iter().map(|(place, _)| *place).collect(),
+        terminal: terminal.is_some(),
         umask,
         ignored: LOST_SIGNALS.into_iter().filter(|signal| session_inherit::is_ignored(*signal)).collect(),
         blocked: (1..=64).filter(|signal| session_inherit::is_blocked(*signal)).collect(),
@@ -304,7 +314,8 @@ fn start_supervisor(
         socket: socket.map(PathBuf::into_os_string),
     };
     let mut descriptors = vec![stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-    descriptors.extend(outputs.iter().map(AsFd::as_fd));
+    descriptors.extend(outputs.iter().map(|(_, output)| output.as_fd()));
+    descriptors.extend(terminal.as_ref().map(AsFd::as_fd));
     descriptors.extend(lock.as_ref().map(AsFd::as_fd));
     match send_start(&owner_end, start, &descriptors) {
         // The process has ended already. Its reports end, too, and its status says why.

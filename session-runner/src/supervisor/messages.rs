@@ -23,7 +23,7 @@ const LINE_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes that a slow owner may leave unread before reports are dropped.
 const UNREAD_BYTES: usize = 64 * 1024;
 /// Maximum descriptors that come with the first order.
-const DESCRIPTORS: usize = 6;
+const DESCRIPTORS: usize = 8;
 
 /// Time that the rest of a tree has to end by itself once its owner, or the program, is gone.
 pub(crate) const ORPHAN_GRACE: Duration = Duration::from_secs(1);
@@ -36,8 +36,8 @@ pub(crate) const STAYING: &std::ffi::CStr = c"session-discard";
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Order {
-    /// Run this program; only valid as the first order. Its stdin, stdout and stderr come with it, the read ends of
-    /// both outputs and, if there is one, the lock that is held until the tree has ended.
+    /// Run this program; only valid as the first order. Its stdin, stdout and stderr come with it, then the read ends of
+    /// its outputs, the slave of its terminal and the lock that is held until the tree has ended, as far as there are any.
     Start(Box<Start>),
     /// Send a signal to the program: to its group or to its first process, by the kind of the signal.
     Signal {
@@ -59,8 +59,8 @@ pub(crate) enum Order {
     },
     /// Close the read end of an output, because its reader is gone: the program meets EPIPE.
     CloseOutput {
-        /// `true` for stderr.
-        stderr: bool,
+        /// The place of its stream.
+        place: usize,
     },
     /// Leave a process and its descendants alone from now on: it owns a session of its own.
     Exclude {
@@ -96,6 +96,10 @@ pub(crate) struct Start {
     pub(crate) env: Vec<(OsString, Option<OsString>)>,
     /// `true` to start it in a session of its own, without the owner's terminal.
     pub(crate) own_session: bool,
+    /// The places of the streams whose read ends come with the order.
+    pub(crate) outputs: Vec<usize>,
+    /// `true` if it has a terminal of its own, whose session the supervisor leads.
+    pub(crate) terminal: bool,
     /// Signals that it ignores besides those that the supervisor ignores.
     pub(crate) ignored: Vec<i32>,
     /// Signals that are blocked in it.
@@ -229,6 +233,8 @@ pub(crate) enum Step {
     Prepare,
     /// Entering the working directory.
     Directory,
+    /// Leading the session of the terminal.
+    Terminal,
     /// Executing the program.
     Execute,
 }

@@ -48,7 +48,7 @@ pub(crate) fn supervise() -> io::Result<()> {
     let Order::Start(start) = order else { return Err(io::ErrorKind::InvalidData.into()) };
     let mut outbox = Outbox::default();
     match start::start(&start, inbox.take_descriptors()) {
-        Ok(Started { pid, start_time, outputs, lock }) => {
+        Ok(Started { pid, start_time, outputs, terminal, lock }) => {
             let program_marker = show_program(pid);
             outbox.push(&Report::Started { pid: pid_number(pid), start_time });
             Supervisor {
@@ -57,7 +57,8 @@ pub(crate) fn supervise() -> io::Result<()> {
                 outbox,
                 children,
                 tree: Tree::new(pid),
-                outputs: Outputs::new(outputs),
+                outputs: Outputs::new(outputs, terminal.as_ref().map(AsFd::as_fd)),
+                terminal,
                 background: Vec::new(),
                 termination: Termination::NotRequested,
                 spare: Spare::Everything,
@@ -87,6 +88,8 @@ struct Supervisor {
     children: Children,
     tree: Tree,
     outputs: Outputs,
+    /// The slave of the program's terminal until the program has ended: while it is open, reading the master is no error.
+    terminal: Option<OwnedFd>,
     /// The processes that are left after the program, as last reported.
     background: Vec<Background>,
     termination: Termination,
@@ -111,7 +114,7 @@ impl Supervisor {
             if let Some(left) = self.left(childless) {
                 break left;
             }
-            if let Some(action) = self.termination.tick(Instant::now())
+            if let Some(action) = self.termination.tick(Instant::now(), self.start.terminal)
                 && self.execute(action) == AfterAction::GiveUp
             {
                 break Vec::new();
@@ -253,7 +256,7 @@ impl Supervisor {
                     let _ = self.tree.signal_group(Signal::CONT);
                 }
                 Order::End { grace_ms, spare } => self.end(Duration::from_millis(grace_ms), spare),
-                Order::CloseOutput { stderr } => self.outputs.close(stderr),
+                Order::CloseOutput { place } => self.outputs.close(place),
                 Order::Exclude { pid, start_time } => {
                     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
                         self.tree.exclude(pid, start_time);
@@ -300,6 +303,10 @@ impl Supervisor {
                 self.halt.lift();
                 self.signal_all(Signal::CONT, Spare::Nothing);
                 self.signal_all(Signal::TERM, self.spare);
+            }
+            Action::HangUp => {
+                self.signal_all(Signal::HUP, self.spare);
+                self.signal_all(Signal::CONT, self.spare);
             }
             Action::Kill { freeze } => {
                 if self.halt.lift() && self.spare > Spare::Nothing {
@@ -371,6 +378,11 @@ impl Supervisor {
         if let Some(status) = ended {
             self.tree.clear_leader();
             self.program_marker = None;
+            if let Some(terminal) = self.terminal.take() {
+                // As from a shell, the keys do not reach background processes. The end of this process would hang up
+                // those that are in the foreground.
+                let _ = rustix::termios::tcsetpgrp(terminal, rustix::process::getpid());
+            }
             self.background = if childless { None } else { self.find_background() }.unwrap_or_default();
             self.outbox.push(&Report::Ended { status, background: self.background.clone() });
         }

@@ -74,7 +74,7 @@ fn output_is_stored_and_forwarded_unchanged() {
     let (read, write) = pipe().unwrap();
     let (mut program, stream) = stream(Some(write));
     let passed_on = reader(read);
-    let capture = Capture::start(vec![stream], Some(fixture.writer()), 1).unwrap();
+    let capture = Capture::start(vec![stream], None, Some(fixture.writer()), 1).unwrap();
     let text = text(3_000_000);
     program.write_all(&text).unwrap();
     drop(program);
@@ -103,7 +103,7 @@ fn an_interceptor_forwards_the_output() {
     let (mut read, write) = pipe().unwrap();
     let (mut program, stream) = stream(Some(write));
     let stream = CapturedStream { interceptor: Some(Arc::new(Wrapper)), close_with_reader: false, ..stream };
-    let capture = Capture::start(vec![stream], Some(fixture.writer()), 1).unwrap();
+    let capture = Capture::start(vec![stream], None, Some(fixture.writer()), 1).unwrap();
     for (printed, expected) in [("one ", "<one stdout>"), ("two ", "<two stdout>")] {
         program.write_all(printed.as_bytes()).unwrap();
         let mut got = vec![0; expected.len()];
@@ -125,7 +125,7 @@ fn draining_waits_until_all_output_is_forwarded() {
     let fixture = Fixture::new();
     let (read, write) = pipe().unwrap();
     let (mut program, stream) = stream(Some(write));
-    let capture = Capture::start(vec![stream], Some(fixture.writer()), 1).unwrap();
+    let capture = Capture::start(vec![stream], None, Some(fixture.writer()), 1).unwrap();
     // More than the second pipe holds: it is not all forwarded until the pipe is read.
     let text = text(65536 + 4096);
     program.write_all(&text).unwrap();
@@ -158,7 +158,7 @@ fn finish_reads_the_pipe_but_does_not_wait_for_its_end() {
     let fixture = Fixture::new();
     let (mut program, stream) = stream(None);
     program.write_all(b"last words").unwrap();
-    let capture = Capture::start(vec![stream], Some(fixture.writer()), 1).unwrap();
+    let capture = Capture::start(vec![stream], None, Some(fixture.writer()), 1).unwrap();
     // The pipe is still open: an escaped process holds it.
     assert_eq!(run(finish(capture)).bytes, 10);
     assert_eq!(fixture.bytes(), b"last words");
@@ -210,7 +210,7 @@ fn bytes_in_the_pipe_when_the_tree_ends_are_stored() {
     let (entered, first_append) = mpsc::channel();
     let (open, gate) = mpsc::channel();
     let writer = GatedWriter { inner: fixture.writer(), entered, gate: Some(gate) };
-    let capture = Capture::start(vec![stream], Some(Box::new(writer)), 1).unwrap();
+    let capture = Capture::start(vec![stream], None, Some(Box::new(writer)), 1).unwrap();
     program.write_all(b"first ").unwrap();
     first_append.recv().unwrap();
     program.write_all(b"last words").unwrap();
@@ -230,7 +230,7 @@ fn bytes_in_the_pipe_when_the_tree_ends_are_stored() {
 fn an_escaped_writer_does_not_block_finish() {
     let fixture = Fixture::new();
     let (mut program, stream) = stream(None);
-    let capture = Capture::start(vec![stream], Some(fixture.writer()), 1).unwrap();
+    let capture = Capture::start(vec![stream], None, Some(fixture.writer()), 1).unwrap();
     let writer = std::thread::spawn(move || while program.write_all(&[7; 4096]).is_ok() {});
     let mut stored = capture.stored();
     run(async { drop(stored.wait_for(|stored| *stored > 0).await.unwrap()) });
@@ -246,7 +246,7 @@ fn a_closed_or_stalled_reader_does_not_block_finish() {
         let (mut program, stream) = stream(Some(write));
         let stream = CapturedStream { close_with_reader: false, ..stream };
         let read = (!closes).then_some(read);
-        let capture = Capture::start(vec![stream], Some(fixture.writer()), 1).unwrap();
+        let capture = Capture::start(vec![stream], None, Some(fixture.writer()), 1).unwrap();
         // More than the pipe to the reader holds, but no more than both pipes hold together.
         program.write_all(&text(100_000)).unwrap();
         drop(program);
@@ -264,7 +264,7 @@ fn a_pipe_is_closed_when_its_reader_is_gone() {
     let fixture = Fixture::new();
     let (read, write) = pipe().unwrap();
     let (mut program, stream) = stream(Some(write));
-    let capture = Capture::start(vec![stream], Some(fixture.writer()), 1).unwrap();
+    let capture = Capture::start(vec![stream], None, Some(fixture.writer()), 1).unwrap();
     program.write_all(b"before").unwrap();
     let mut stored = capture.stored();
     run(async { drop(stored.wait_for(|stored| *stored > 0).await.unwrap()) });
@@ -284,7 +284,7 @@ fn a_slow_reader_gets_everything_however_long_it_takes() {
     let fixture = Fixture::new();
     let (read, write) = pipe().unwrap();
     let (mut program, stream) = stream(Some(write));
-    let mut capture = Capture::start(vec![stream], Some(fixture.writer()), 1).unwrap();
+    let mut capture = Capture::start(vec![stream], None, Some(fixture.writer()), 1).unwrap();
     // The program is gone, and the pipe to the reader is full.
     program.write_all(&text(100_000)).unwrap();
     drop(program);
@@ -343,7 +343,7 @@ fn a_full_disk_does_not_stop_forwarding() {
     let passed_on = reader(read);
     let (mut program, stream) = stream(Some(write));
     let disk = FullDisk { inner: fixture.writer(), appends: 0 };
-    let capture = Capture::start(vec![stream], Some(Box::new(disk)), 1).unwrap();
+    let capture = Capture::start(vec![stream], None, Some(Box::new(disk)), 1).unwrap();
     let text = text(1_000_000);
     program.write_all(&text).unwrap();
     drop(program);
@@ -360,7 +360,7 @@ fn bytes_that_are_not_kept_are_counted() {
     let limits = OutputLimits::small(1000, 1000, 64 * 1024);
     let (mut program, stream) = stream(None);
     let writer = fixture.output.writer(fixture.id, limits).unwrap();
-    let capture = Capture::start(vec![stream], Some(writer), 1).unwrap();
+    let capture = Capture::start(vec![stream], None, Some(writer), 1).unwrap();
     let text = text(1_000_000);
     program.write_all(&text).unwrap();
     drop(program);
@@ -374,7 +374,7 @@ fn bytes_that_are_not_kept_are_counted() {
 fn parsed_progress_sequences_stay_in_the_output() {
     let fixture = Fixture::new();
     let (mut program, stream) = stream(None);
-    let capture = Capture::start(vec![stream], Some(fixture.writer()), 1).unwrap();
+    let capture = Capture::start(vec![stream], None, Some(fixture.writer()), 1).unwrap();
     let mut progress = capture.progress();
     let sequence = b"\x1b]9;4;1;42\x07";
     for piece in sequence.chunks(3) {

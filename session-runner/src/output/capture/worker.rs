@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -81,7 +81,7 @@ pub(crate) fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 #[derive(Debug)]
 pub(crate) struct StreamPipe {
     read_end: OwnedFd,
-    busy: AtomicBool,
+    pub(crate) busy: AtomicBool,
 }
 
 impl StreamPipe {
@@ -93,6 +93,12 @@ impl StreamPipe {
     /// pipe makes the thread busy until it is delivered.
     pub(crate) fn is_drained(&self) -> bool {
         rustix::io::ioctl_fionread(&self.read_end).unwrap_or(0) == 0 && !self.busy.load(Ordering::SeqCst)
+    }
+}
+
+impl AsFd for StreamPipe {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.read_end.as_fd()
     }
 }
 
@@ -177,7 +183,7 @@ impl Worker {
                 Err(Errno::INTR | Errno::AGAIN) => continue,
                 Err(_) => break,
             };
-            self.store(bytes);
+            store(&self.shared, self.stream, bytes, self.osc.last(bytes));
             self.pass_on(bytes);
             if self.ending {
                 last += bytes.len() as u64;
@@ -213,29 +219,6 @@ impl Worker {
                 return Ok(Ready::Output);
             }
         }
-    }
-
-    fn store(&mut self, bytes: &[u8]) {
-        let progress = self.osc.last(bytes);
-        let mut shared = lock(&self.shared);
-        let shared = &mut *shared;
-        let length = bytes.len() as u64;
-        shared.captured.bytes += length;
-        if let Some(writer) = &mut shared.writer {
-            match writer.append(self.stream, shared.attempt, SystemClock.now(), bytes) {
-                Ok(removed) => shared.captured.removed += removed,
-                Err(error) => {
-                    let (lost, _) = shared.captured.lost.get_or_insert_with(|| (0, crate::chain(&error)));
-                    *lost += length;
-                }
-            }
-            let end = writer.length().bytes;
-            shared.stored.send_if_modified(|stored| std::mem::replace(stored, end) != end);
-        }
-        if progress.is_some() {
-            shared.progress.send_replace(progress);
-        }
-        shared.activity.send_modify(|activity| activity.bytes += length);
     }
 
     fn pass_on(&mut self, bytes: &[u8]) {
@@ -280,6 +263,34 @@ impl Drop for Worker {
     fn drop(&mut self) {
         lock(&self.shared).activity.send_modify(|activity| activity.open = activity.open.saturating_sub(1));
     }
+}
+
+/// Stores output, and reports its progress.
+pub(crate) fn store(
+    shared: &Mutex<Shared>,
+    stream: OutputStream,
+    bytes: &[u8],
+    progress: Option<TerminalProgress>,
+) {
+    let mut shared = lock(shared);
+    let shared = &mut *shared;
+    let length = bytes.len() as u64;
+    shared.captured.bytes += length;
+    if let Some(writer) = &mut shared.writer {
+        match writer.append(stream, shared.attempt, SystemClock.now(), bytes) {
+            Ok(removed) => shared.captured.removed += removed,
+            Err(error) => {
+                let (lost, _) = shared.captured.lost.get_or_insert_with(|| (0, crate::chain(&error)));
+                *lost += length;
+            }
+        }
+        let end = writer.length().bytes;
+        shared.stored.send_if_modified(|stored| std::mem::replace(stored, end) != end);
+    }
+    if progress.is_some() {
+        shared.progress.send_replace(progress);
+    }
+    shared.activity.send_modify(|activity| activity.bytes += length);
 }
 
 /// Writes everything, however slowly it is read, until forwarding is hurried; after that, only until a timeout.

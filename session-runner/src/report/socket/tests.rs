@@ -9,6 +9,7 @@ use session_core::{ErrorCode, ProgressReport};
 use super::*;
 use crate::report::protocol::REQUEST_BYTES;
 use crate::report::{ReportError, report};
+use crate::runtime_folder::{PATH_BYTES, ensure_private_folder};
 
 type Received = Arc<Mutex<Vec<ProgressReport>>>;
 
@@ -175,18 +176,20 @@ fn only_sockets_of_owners_that_are_gone_are_swept() {
     let mut gone = std::process::Command::new("true").spawn().unwrap();
     let pid = Pid::from_raw(i32::try_from(gone.id()).unwrap()).unwrap();
     gone.wait().unwrap();
-    let stale = folder.join(name(pid, 1));
+    let name = |pid: Pid, extension: &str| format!("{}-1-x.{extension}", pid.as_raw_nonzero());
+    let stale = folder.join(name(pid, SOCKET));
     // A reused id is detected by its start time.
-    let reused = folder.join(name(rustix::process::getpid(), 1));
+    let reused = folder.join(name(rustix::process::getpid(), SOCKET));
+    let terminal = folder.join(name(pid, ATTACH));
     let foreign = folder.join("something-else");
     let left = record_of_left(&stale);
-    for path in [&stale, &reused, &foreign, &left] {
+    for path in [&stale, &reused, &terminal, &foreign, &left] {
         std::fs::write(path, "").unwrap();
     }
     let mut stays =
         std::process::Command::new("sleep").arg("600").env(SOCKET_VARIABLE, &stale).spawn().unwrap();
-    assert!(sweep_sockets().unwrap() >= 2);
-    assert!(!stale.exists() && !reused.exists());
+    assert!(sweep_sockets().unwrap() >= 3);
+    assert!(!stale.exists() && !reused.exists() && !terminal.exists());
     assert!(left.exists(), "a process that it is about is still running");
     stays.kill().unwrap();
     stays.wait().unwrap();

@@ -46,7 +46,7 @@ impl Program {
     fn of(mark: &str, argv: &[&str]) -> Self {
         let (output, write) = std::io::pipe().unwrap();
         let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
-        let outputs = [output.try_clone().unwrap().into(), null()];
+        let outputs = vec![(0, output.try_clone().unwrap().into()), (1, null())];
         let launch = Launch {
             argv: argv.iter().map(OsString::from).collect(),
             cwd: std::env::current_dir().unwrap(),
@@ -55,6 +55,7 @@ impl Program {
             stdout: write.into(),
             stderr: std::fs::OpenOptions::new().write(true).open("/dev/null").unwrap().into(),
             outputs,
+            terminal: None,
             lock: None,
             own_session: false,
             umask: None,

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -40,8 +40,10 @@ pub(crate) fn take_socket() -> io::Result<OwnedFd> {
 pub(crate) struct Started {
     pub(crate) pid: Pid,
     pub(crate) start_time: u64,
-    /// The read ends of its stdout and stderr.
-    pub(crate) outputs: [OwnedFd; 2],
+    /// The read ends of its outputs, with the places of their streams.
+    pub(crate) outputs: Vec<(usize, OwnedFd)>,
+    /// The slave of its terminal.
+    pub(crate) terminal: Option<OwnedFd>,
     /// The lock to hold.
     pub(crate) lock: Option<OwnedFd>,
 }
@@ -49,18 +51,22 @@ pub(crate) struct Started {
 /// Starts the program, in a process group of its own.
 pub(crate) fn start(start: &Start, descriptors: Vec<OwnedFd>) -> Result<Started, (Step, io::Error)> {
     let prepare = |error: io::Error| (Step::Prepare, error);
+    let missing = || prepare(io::ErrorKind::InvalidData.into());
     let mut descriptors = descriptors.into_iter();
-    let (Some(stdin), Some(stdout), Some(stderr), Some(read_stdout), Some(read_stderr)) =
-        (descriptors.next(), descriptors.next(), descriptors.next(), descriptors.next(), descriptors.next())
+    let (Some(stdin), Some(stdout), Some(stderr)) =
+        (descriptors.next(), descriptors.next(), descriptors.next())
     else {
-        return Err(prepare(io::ErrorKind::InvalidData.into()));
+        return Err(missing());
     };
+    let outputs: Vec<_> = start.outputs.iter().copied().zip(descriptors.by_ref()).collect();
+    let terminal = if start.terminal { Some(descriptors.next().ok_or_else(missing)?) } else { None };
     let lock = descriptors.next();
-    let Some((program, arguments)) = start.argv.split_first() else {
-        return Err(prepare(io::ErrorKind::InvalidData.into()));
-    };
-    if start.own_session {
+    let (program, arguments) = start.argv.split_first().ok_or_else(missing)?;
+    if start.own_session || start.terminal {
         rustix::process::setsid().map_err(|error| prepare(error.into()))?;
+    }
+    if let Some(terminal) = &terminal {
+        rustix::process::ioctl_tiocsctty(terminal).map_err(|error| (Step::Terminal, error.into()))?;
     }
     // In this process and not in the child, so that a missing directory is not reported as a missing program.
     std::env::set_current_dir(&start.cwd).map_err(|error| (Step::Directory, error))?;
@@ -70,12 +76,13 @@ pub(crate) fn start(start: &Start, descriptors: Vec<OwnedFd>) -> Result<Started,
     let streams = [stdin, stdout, stderr];
     let mut command = Command::new(program);
     command.args(arguments);
-    let child = match spawn(command, start, &streams) {
+    let terminal_fd = terminal.as_ref().map(AsFd::as_fd);
+    let child = match spawn(command, start, &streams, terminal_fd) {
         Err(error) if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) => {
             let script = script(program, start).ok_or((Step::Execute, error))?;
             let mut command = Command::new("/bin/sh");
             command.arg(script).args(arguments);
-            spawn(command, start, &streams)
+            spawn(command, start, &streams, terminal_fd)
         }
         spawned => spawned,
     };
@@ -92,10 +99,15 @@ pub(crate) fn start(start: &Start, descriptors: Vec<OwnedFd>) -> Result<Started,
     // Not reaped yet, so its entry exists even if it has ended already.
     let process = Process::read(pid).ok().flatten();
     let start_time = process.map_or(0, |process| process.start_time);
-    Ok(Started { pid, start_time, outputs: [read_stdout, read_stderr], lock })
+    Ok(Started { pid, start_time, outputs, terminal, lock })
 }
 
-fn spawn(mut command: Command, start: &Start, streams: &[OwnedFd; 3]) -> io::Result<Child> {
+fn spawn(
+    mut command: Command,
+    start: &Start,
+    streams: &[OwnedFd; 3],
+    terminal: Option<BorrowedFd<'_>>,
+) -> io::Result<Child> {
     let [stdin, stdout, stderr] = streams;
     command.process_group(0);
     command.stdin(Stdio::from(stdin.try_clone()?));
@@ -106,7 +118,10 @@ fn spawn(mut command: Command, start: &Start, streams: &[OwnedFd; 3]) -> io::Res
             None => command.env_remove(name),
         };
     }
-    session_inherit::ignore(&mut command, &start.ignored);
+    match terminal {
+        Some(terminal) => session_inherit::ignore_in_foreground(&mut command, &start.ignored, terminal),
+        None => session_inherit::ignore(&mut command, &start.ignored),
+    }
     // The program inherits this mask.
     let blocked = start.blocked.iter().filter_map(|signal| Signal::try_from(*signal).ok());
     blocked.collect::<SigSet>().thread_set_mask()?;

@@ -1,0 +1,51 @@
+//! What happens at the terminal of the program, applied to the session: keys, stops, and what the viewers pass on.
+
+use session_core::StopSource;
+use tokio::time::Instant;
+
+use super::RunLoop;
+use crate::child_state::LocalRequest;
+use crate::run_state::TreeState;
+use crate::stops::Stops;
+use crate::terminal::handle::TerminalEvent;
+
+/// Pause reason in the log for a program that a key of its terminal, or a signal from elsewhere, has stopped.
+const BY_KEY: &str = "stopped from the terminal";
+
+impl RunLoop {
+    pub(super) async fn on_terminal_event(&mut self, event: TerminalEvent) {
+        match event {
+            TerminalEvent::Key { signal, group } => {
+                if group == Some(self.pid) && self.state.ended.is_none() {
+                    self.state.stops.add(signal, StopSource::Key, Instant::now());
+                }
+                if self.state.tree != TreeState::Running {
+                    // It gets the signal when it continues.
+                    self.resume_by_terminal().await;
+                }
+                self.hurry_after_end();
+            }
+            TerminalEvent::Signal(signal) => {
+                if Stops::is_stop(signal) {
+                    self.on_stop_signal(signal).await;
+                }
+                self.orders.signal(signal).await;
+            }
+            TerminalEvent::Resume => self.resume_by_terminal().await,
+        }
+    }
+
+    async fn resume_by_terminal(&mut self) {
+        self.state.request = Some(LocalRequest::Resume);
+        self.reconcile(&self.session.head()).await;
+    }
+
+    /// Pauses the session, because its first process was stopped; after that, the job of its viewer stops.
+    pub(super) async fn pause_by_terminal(&mut self) {
+        if self.state.tree == TreeState::Running {
+            self.state.suspends_viewer = true;
+            self.state.request = Some(LocalRequest::Pause(BY_KEY.to_owned()));
+            self.reconcile(&self.session.head()).await;
+        }
+    }
+}

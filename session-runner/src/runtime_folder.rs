@@ -1,0 +1,80 @@
+//! The folder for sockets of owners: of this user alone, in memory where the system has such a place.
+//!
+//! The name of a file in it begins with the process that listens, so that it can be found to be gone later.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Mode;
+use rustix::process::{Pid, geteuid};
+
+use crate::procfs::Process;
+
+/// Maximum bytes of a socket's path, its terminator included: a limit of the system.
+pub(crate) const PATH_BYTES: usize = 108;
+
+/// Returns the path of a new socket of this process, in the first folder that is usable.
+pub(crate) fn new_path(name: &str, extension: &str) -> io::Result<PathBuf> {
+    let me = Process::read(rustix::process::getpid())?.ok_or(io::ErrorKind::NotFound)?;
+    let name = format!("{}-{}-{name}.{extension}", me.pid.as_raw_nonzero(), me.start_time);
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for folder in folders() {
+        let path = folder.join(&name);
+        if path.as_os_str().len() >= PATH_BYTES {
+            last = io::ErrorKind::InvalidFilename.into();
+            continue;
+        }
+        match ensure_private_folder(&folder) {
+            Ok(()) => return Ok(path),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Returns id and start time of the process that listens, or listened, at a path with this extension.
+pub(crate) fn listener_of(path: &Path, extension: &str) -> Option<(Pid, u64)> {
+    let name = path.file_name()?.to_str()?.strip_suffix(extension)?.strip_suffix('.')?;
+    let mut parts = name.split('-');
+    Some((Pid::from_raw(parts.next()?.parse().ok()?)?, parts.next()?.parse().ok()?))
+}
+
+/// Returns `true` if the process that listened at a path with this extension is known to be gone.
+pub(crate) fn is_listener_gone(path: &Path, extension: &str) -> bool {
+    listener_of(path, extension).is_some_and(|(pid, start_time)| {
+        Process::read(pid).is_ok_and(|now| now.is_none_or(|now| now.start_time != start_time))
+    })
+}
+
+/// Returns the folders in which sockets may be, the preferred one first.
+pub(crate) fn folders() -> Vec<PathBuf> {
+    let own = format!("sessionctl-{}", geteuid().as_raw());
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
+    let mut folders: Vec<PathBuf> = runtime.map(|path| path.join("sessionctl")).into_iter().collect();
+    // What another process of this user has, if this one was started without the variable.
+    let usual = format!("/run/user/{}/sessionctl", geteuid().as_raw());
+    folders.extend(Path::new(&usual).parent().is_some_and(Path::is_dir).then(|| usual.into()));
+    folders.push(std::env::temp_dir().join(&own));
+    folders.push(Path::new("/tmp").join(&own));
+    folders.dedup();
+    folders
+}
+
+/// Creates a folder that other users cannot enter, or checks that it is one.
+pub(crate) fn ensure_private_folder(folder: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    // Without following a link, which another user may have placed here.
+    let found = std::fs::symlink_metadata(folder)?;
+    let others = Mode::RWXG | Mode::RWXO;
+    let closed = !Mode::from_raw_mode(found.mode()).intersects(others);
+    if found.is_dir() && found.uid() == geteuid().as_raw() && closed {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+}

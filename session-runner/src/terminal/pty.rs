@@ -1,0 +1,189 @@
+//! A pseudoterminal: the pair of a master, which the owner reads, and a slave, which is the terminal of the program.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::Mode;
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{
+    Action, LocalModes, OptionalActions, SpecialCodeIndex, Termios, Winsize, tcflow, tcgetattr, tcgetwinsize,
+    tcsetattr, tcsetwinsize,
+};
+
+/// The flags of each descriptor: it controls no session by being opened, and programs do not inherit it.
+const FLAGS: OpenptFlags = OpenptFlags::RDWR.union(OpenptFlags::NOCTTY).union(OpenptFlags::CLOEXEC);
+
+/// The size of a terminal that nobody has given one.
+const DEFAULT_SIZE: TerminalSize = TerminalSize { rows: 24, columns: 80 };
+
+/// The number of rows and columns of a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TerminalSize {
+    /// The rows.
+    pub rows: u16,
+    /// The columns.
+    pub columns: u16,
+}
+
+impl TerminalSize {
+    /// Returns the size of a terminal; 24 rows of 80 columns if it has none.
+    #[must_use]
+    pub fn of(terminal: impl AsFd) -> Self {
+        let size = tcgetwinsize(terminal).ok().filter(|size| size.ws_row > 0 && size.ws_col > 0);
+        size.map_or(DEFAULT_SIZE, |size| Self { rows: size.ws_row, columns: size.ws_col })
+    }
+}
+
+/// The modes of a terminal.
+#[derive(Debug, Clone)]
+pub(crate) struct TerminalModes(Termios);
+
+impl TerminalModes {
+    /// Reads those of a terminal; `None` if it is none.
+    pub(crate) fn of(terminal: impl AsFd) -> Option<Self> {
+        tcgetattr(terminal).ok().map(Self)
+    }
+}
+
+impl PartialEq for TerminalModes {
+    fn eq(&self, other: &Self) -> bool {
+        let flags = |Self(modes): &Self| {
+            (modes.input_modes, modes.output_modes, modes.control_modes, modes.local_modes)
+        };
+        flags(self) == flags(other)
+    }
+}
+
+impl Eq for TerminalModes {}
+
+/// A new terminal.
+#[derive(Debug)]
+pub(crate) struct Pty {
+    pub(crate) master: OwnedFd,
+    pub(crate) slave: OwnedFd,
+}
+
+impl Pty {
+    /// Creates a terminal that only this user can open.
+    pub(crate) fn open() -> io::Result<Self> {
+        let master = openpt(FLAGS)?;
+        unlockpt(&master)?;
+        // Not by its name: that may lead to another file system, as in a container.
+        let slave = ioctl_tiocgptpeer(&master, FLAGS)?;
+        // The system's default lets others write to it, as `write` and `wall` do.
+        rustix::fs::fchmod(&slave, Mode::RUSR | Mode::WUSR)?;
+        Ok(Self { master, slave })
+    }
+
+    /// Sets size and modes. Without modes, it keeps the sane ones of a new terminal.
+    pub(crate) fn set_up(&self, size: TerminalSize, modes: Option<&TerminalModes>) -> io::Result<()> {
+        set_size(&self.master, size)?;
+        if let Some(TerminalModes(modes)) = modes {
+            tcsetattr(&self.slave, OptionalActions::Now, modes)?;
+        }
+        Ok(())
+    }
+}
+
+/// Checks that a terminal can be created.
+///
+/// # Errors
+/// That of the system, for example without `/dev/ptmx` or beyond the limit of terminals.
+pub fn check_terminal() -> io::Result<()> {
+    Pty::open().map(drop)
+}
+
+/// Sets the size. The processes in the foreground get SIGWINCH if it changes.
+pub(crate) fn set_size(master: impl AsFd, size: TerminalSize) -> io::Result<()> {
+    let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+    Ok(tcsetwinsize(master, size)?)
+}
+
+/// Returns the id of the process group in the foreground, if it is known.
+pub(crate) fn foreground(master: impl AsFd) -> Option<u32> {
+    let group = rustix::termios::tcgetpgrp(master).ok()?;
+    u32::try_from(group.as_raw_nonzero().get()).ok()
+}
+
+/// Starts output that was stopped by Ctrl-S.
+pub(crate) fn start_output(master: BorrowedFd<'_>) {
+    // Its flow is a state of the slave.
+    if let Ok(slave) = ioctl_tiocgptpeer(master, FLAGS) {
+        let _ = tcflow(slave, Action::OOn);
+    }
+}
+
+/// The keys that send a signal to the processes in the foreground, as the terminal's modes are now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SignalKeys {
+    interrupt: u8,
+    quit: u8,
+}
+
+impl SignalKeys {
+    /// Returns the keys; `None` if no key sends a signal, as in an editor.
+    pub(crate) fn of(master: impl AsFd) -> Option<Self> {
+        let modes = tcgetattr(master).ok()?;
+        let code = |index| modes.special_codes[index];
+        modes.local_modes.contains(LocalModes::ISIG).then(|| Self {
+            interrupt: code(SpecialCodeIndex::VINTR),
+            quit: code(SpecialCodeIndex::VQUIT),
+        })
+    }
+
+    /// Returns the signals of the keys in what was typed, in their order.
+    pub(crate) fn signals(self, typed: &[u8]) -> impl Iterator<Item = i32> {
+        typed.iter().filter_map(move |byte| match *byte {
+            // A key that is switched off has the code 0.
+            0 => None,
+            key if key == self.interrupt => Some(rustix::process::Signal::INT.as_raw()),
+            key if key == self.quit => Some(rustix::process::Signal::QUIT.as_raw()),
+            _ => None,
+        })
+    }
+}
+
+/// The longest line that a terminal holds for its reader, without its end: `N_TTY_BUF_SIZE` of Linux less one.
+pub(crate) const LONGEST_LINE: usize = 4095;
+
+/// Returns `true` if the terminal hands its input to the program in whole lines.
+pub(crate) fn reads_lines(master: impl AsFd) -> bool {
+    tcgetattr(master).is_ok_and(|modes| modes.local_modes.contains(LocalModes::ICANON))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_has_the_size_and_modes_that_were_set() {
+        let pty = Pty::open().unwrap();
+        let mut modes = tcgetattr(&pty.slave).unwrap();
+        modes.local_modes.remove(LocalModes::ECHO);
+        let size = TerminalSize { rows: 33, columns: 101 };
+        pty.set_up(size, Some(&TerminalModes(modes))).unwrap();
+        assert_eq!(TerminalSize::of(&pty.slave), size);
+        assert!(!tcgetattr(&pty.slave).unwrap().local_modes.contains(LocalModes::ECHO));
+        assert!(reads_lines(&pty.master));
+        let mode = rustix::fs::fstat(&pty.slave).unwrap().st_mode;
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn keys_send_signals_unless_the_program_takes_them() {
+        let pty = Pty::open().unwrap();
+        let keys = SignalKeys::of(&pty.master).unwrap();
+        assert_eq!(keys.signals(b"a\x03b\x1c\x1a\0").collect::<Vec<_>>(), [2, 3]);
+        let mut modes = tcgetattr(&pty.slave).unwrap();
+        modes.make_raw();
+        tcsetattr(&pty.slave, OptionalActions::Now, &modes).unwrap();
+        assert_eq!(SignalKeys::of(&pty.master), None);
+    }
+
+    #[test]
+    fn a_terminal_without_a_size_is_of_the_usual_one() {
+        let pty = Pty::open().unwrap();
+        assert_eq!(TerminalSize::of(&pty.slave), DEFAULT_SIZE);
+        assert_eq!(TerminalSize::of(std::fs::File::open("/dev/null").unwrap()), DEFAULT_SIZE);
+    }
+}
