@@ -1,4 +1,5 @@
-//! Migration of a store from backend to backend and through an export, with every log byte for byte the same.
+//! Migration of a store from backend to backend and through an export, with every log and all output byte for byte the
+//! same.
 
 #![cfg(all(feature = "file", feature = "runner", feature = "sled", feature = "sqlite", target_os = "linux"))]
 #![expect(clippy::unwrap_used, reason = "in a test, a missing value is a failure")]
@@ -9,7 +10,8 @@ use std::path::Path;
 use session_testkit::logs::Log;
 use session_testkit::random::Random;
 use sessionkit::backend::SessionStorageExt as _;
-use sessionkit::manager::Durability;
+use sessionkit::manager::{Clock as _, Durability, SystemClock};
+use sessionkit::runner::{Chunk, OutputLimits, OutputStream};
 use sessionkit::storage::{Condition, ImportCheck, MigrationOutcome, Output};
 use sessionkit::{ManagerOptions, SessionConfig, SessionFilter, SessionId, Store};
 
@@ -29,6 +31,24 @@ async fn open(url: String) -> Store {
 async fn lines(store: &Store, id: SessionId) -> Vec<String> {
     let records = store.storage().records_after(id, 0).await.unwrap();
     records.iter().map(|record| record.line().to_owned()).collect()
+}
+
+/// Returns the output of a session: of each chunk its stream, its offsets and its bytes.
+fn output(store: &Store, id: SessionId) -> Vec<(OutputStream, u64, u64, Vec<u8>)> {
+    let page = store.output().unwrap().read(id, 0, usize::MAX).unwrap();
+    let of = |chunk: Chunk| (chunk.stream, chunk.offset, chunk.stream_offset, chunk.bytes);
+    page.chunks.into_iter().map(of).collect()
+}
+
+/// Writes output of all streams in turn.
+fn print(store: &Store, id: SessionId, random: &mut Random) {
+    let mut writer = store.output().unwrap().writer(id, OutputLimits::default()).unwrap();
+    for round in 0..random.below(4) {
+        for stream in OutputStream::ALL {
+            let line = format!("{round} of {}\r\n", stream.name()).repeat(1 + random.below(5));
+            writer.append(stream, 1, SystemClock.now(), line.as_bytes()).unwrap();
+        }
+    }
 }
 
 async fn fill(store: &Store) -> BTreeMap<SessionId, Vec<String>> {
@@ -53,6 +73,7 @@ async fn fill(store: &Store) -> BTreeMap<SessionId, Vec<String>> {
             _ => log.failed(),
         };
         log.take().send(&**store.storage(), Durability::Flushed).await.unwrap();
+        print(store, log.id(), &mut random);
         all.insert(log.id(), log.lines().iter().map(ToString::to_string).collect());
     }
     all
@@ -112,6 +133,11 @@ async fn a_round_trip_through_all_backends_keeps_every_byte() {
     let last = open(at("file", "last")).await;
     export_and_import(&sqlite, &last).await;
     check_store(&last, &logs).await;
+    for id in logs.keys() {
+        for store in [&sled, &sqlite, &last] {
+            assert!(output(store, *id) == output(&first, *id), "{id} differs in {}", store.url());
+        }
+    }
     let file = |store: &str, id: &SessionId| {
         std::fs::read(Path::new(folder.path()).join(store).join(format!("sessions/{id}/events.jsonl")))
             .unwrap()

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use sessionkit::SessionConfig;
 use sessionkit::log::PauseReason;
+use sessionkit::runner::OutputStream;
 
 use crate::support::Fixture;
 
@@ -98,6 +99,11 @@ fn all_json_output_matches_the_schema() {
     checked("session", 0, &["cancel", "sleeper"]);
     schema.holds_lines(&["chunk"], &ctl(&["logs", "failed"]).exits(0).stdout);
     assert_eq!(ctl(&["logs", "failed"]).stdout.lines().count(), 2);
+    let id = fixture.show("failed")["id"].as_str().unwrap().parse().unwrap();
+    fixture.print(id, &[(OutputStream::Terminal, b"ready\r\n")]);
+    let lines = ctl(&["logs", "failed"]).exits(0).stdout;
+    schema.holds_lines(&["chunk"], &lines);
+    assert!(lines.contains(r#""stream":"tty""#), "{lines}");
     let stream = ctl(&["export", "failed"]).exits(0).stdout;
     let path = fixture.dir.path().join("failed.jsonl");
     std::fs::write(&path, stream).unwrap();

@@ -8,8 +8,9 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use sessionkit::log::Origin;
+use sessionkit::log::{Origin, Timestamp};
 use sessionkit::manager::Liveness;
+use sessionkit::runner::{OutputLimits, OutputStream};
 use sessionkit::{ManagerOptions, Session, SessionConfig, SessionId, Store};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_sessionctl");
@@ -142,6 +143,17 @@ impl Fixture {
             (store, session)
         });
         LiveOwner { id: session.id(), session, store, runtime }
+    }
+
+    /// Appends pieces of output to that of a session, each as a chunk of its own.
+    pub(crate) fn print(&self, id: SessionId, pieces: &[(OutputStream, &[u8])]) {
+        let store = block_on(self.open());
+        let mut writer = store.output().unwrap().writer(id, OutputLimits::default()).unwrap();
+        for (second, (stream, bytes)) in pieces.iter().enumerate() {
+            // Output of the same second would join one chunk.
+            let at = 1_795_253_400_000 + i64::try_from(second).unwrap() * 1000;
+            writer.append(*stream, 1, Timestamp::from_millis(at).unwrap(), bytes).unwrap();
+        }
     }
 
     /// Returns all files of the store with contents, modes and times.

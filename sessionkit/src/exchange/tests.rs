@@ -53,18 +53,20 @@ async fn filled(folder: &Path) -> (Store, Vec<SessionId>) {
             let at = |seconds: i64| Timestamp::from_millis(1_795_253_400_000 + seconds * 1000).unwrap();
             for round in 0..2 {
                 writer.append(OutputStream::Stdout, 1, at(round), b"\x00\xffwords\n").unwrap();
-                if n == 2 {
-                    let length = writer.length().bytes;
-                    let bytes = b"after lost output".to_vec();
-                    let mut chunk =
-                        Chunk::new(length + 5, OutputStream::Stdout, length + 5, 1, at(round), bytes);
-                    chunk.after_gap = true;
-                    writer.restore(&chunk).unwrap();
+                for stream in [OutputStream::Stdout, OutputStream::Terminal] {
+                    if n == 2 {
+                        let next = writer.length().bytes + 5;
+                        let bytes = b"after lost output".to_vec();
+                        let mut chunk = Chunk::new(next, stream, next, 1, at(round), bytes);
+                        chunk.after_gap = true;
+                        writer.restore(&chunk).unwrap();
+                    }
                 }
                 if n == 3 {
                     writer.append(OutputStream::Stdout, 1, at(round), &vec![7; 9 << 20]).unwrap();
                 }
                 writer.append(OutputStream::Stderr, 1, at(round), b"more\r\n").unwrap();
+                writer.append(OutputStream::Terminal, 1, at(round), b"on a terminal\r\n").unwrap();
             }
             if n == 4 {
                 writer.restore_cut(OutputCut { attempt: 1, at: at(3) }).unwrap();
@@ -106,6 +108,25 @@ async fn exported_logs_and_output_import_byte_identical() {
     assert!(bytes(other.export(ids.clone(), Output::Included)).await == stream);
     let bare = bytes(other.export(ids, Output::LeftOut)).await;
     assert!(!String::from_utf8(bare).unwrap().contains("base64"));
+}
+
+/// The same bytes in another stream are other output.
+#[tokio::test]
+async fn a_migration_compares_each_stream() {
+    for stream in OutputStream::ALL {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (store, elsewhere) = (open(here.path()).await, open(there.path()).await);
+        let id = store.manager().run(SessionConfig::new("work"), async |_| Ok(())).await.unwrap().id;
+        import(&elsewhere, &bytes(store.export(vec![id], Output::LeftOut)).await).await.unwrap();
+        for (store, stream) in [(&store, OutputStream::Terminal), (&elsewhere, stream)] {
+            let mut writer = store.output().unwrap().writer(id, OutputLimits::default()).unwrap();
+            let at = Timestamp::from_millis(1_795_253_400_000).unwrap();
+            writer.append(stream, 1, at, b"ready\r\n").unwrap();
+        }
+        let outcome =
+            store.migrate(&elsewhere, Output::Included).await.unwrap().next().await.unwrap().outcome;
+        assert_eq!(outcome.is_ok(), stream == OutputStream::Terminal, "{stream:?}: {outcome:?}");
+    }
 }
 
 /// Both restores read the length before either writes: the second must continue after what the first has written.
