@@ -18,10 +18,12 @@ const BUSY_INTERVAL: Duration = Duration::from_millis(5);
 /// use session_runner::{OutputFilter, OutputStream};
 ///
 /// let errors_of_attempt_2 = OutputFilter::new().stream(OutputStream::Stderr).attempt(2);
+/// let all_but_errors = OutputFilter::new().except(OutputStream::Stderr);
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OutputFilter {
     stream: Option<OutputStream>,
+    except: Option<OutputStream>,
     attempt: Option<u32>,
     since: Option<Timestamp>,
 }
@@ -30,13 +32,20 @@ impl OutputFilter {
     /// Selects all chunks.
     #[must_use]
     pub const fn new() -> Self {
-        Self { stream: None, attempt: None, since: None }
+        Self { stream: None, except: None, attempt: None, since: None }
     }
 
     /// Selects those of one stream.
     #[must_use]
     pub const fn stream(mut self, stream: OutputStream) -> Self {
         self.stream = Some(stream);
+        self
+    }
+
+    /// Selects those of all streams but one.
+    #[must_use]
+    pub const fn except(mut self, stream: OutputStream) -> Self {
+        self.except = Some(stream);
         self
     }
 
@@ -58,6 +67,7 @@ impl OutputFilter {
     #[must_use]
     pub fn matches(&self, chunk: &Chunk) -> bool {
         self.stream.is_none_or(|stream| stream == chunk.stream)
+            && self.except.is_none_or(|except| except != chunk.stream)
             && self.attempt.is_none_or(|attempt| attempt == chunk.attempt)
             && self.since.is_none_or(|since| since <= chunk.at)
     }

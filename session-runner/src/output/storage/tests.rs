@@ -357,6 +357,12 @@ fn tail_finds_the_last_lines_of_one_or_all_streams() {
                 assert_eq!(String::from_utf8(shown).unwrap(), expected, "{of:?} {wanted} {open_end}");
             }
         }
+        let filter = OutputFilter::new().except(Stderr);
+        let from = fixture.output.tail(fixture.id, 100, filter).unwrap();
+        let chunks = fixture.output.read(fixture.id, from, usize::MAX).unwrap().chunks;
+        let shown = chunks.into_iter().filter(|chunk| filter.matches(chunk)).flat_map(|chunk| chunk.bytes);
+        let shown = String::from_utf8(shown.collect()).unwrap();
+        assert_eq!((shown.lines().count(), shown.contains("line 3996 ")), (100, false), "{shown}");
         writer.append(Stdout, 1, at(0), b"open end").unwrap();
     }
 }
