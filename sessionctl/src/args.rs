@@ -261,7 +261,8 @@ pub(crate) struct Events {
     after_help = "Examples:\n  sessionctl logs @last --stderr --tail 20\n  sessionctl logs nightly --follow\n\n\
     With --follow, exits with 0 once the session has ended and all of its output is printed. On a terminal, colors and \
     links are shown, and lines that were overwritten, such as a progress bar, as they were last; other control \
-    characters are escaped. Into a pipe or file, all bytes are printed as they are.\n\n\
+    characters are escaped. Into a pipe or file, all bytes are printed as they are, except that the line ends of a \
+    terminal lose their carriage return, and that --tail prints its overwritten lines as they were last.\n\n\
     Of long output, both ends are kept. A line names what is missing: in its place on a terminal, else on stderr."
 )]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
@@ -271,7 +272,7 @@ pub(crate) struct Logs {
     /// Keep printing until the session has ended; a crash is not an end
     #[arg(long, short)]
     pub(crate) follow: bool,
-    /// Print only standard output
+    /// Print only standard output, or what the program printed to a terminal of its own
     #[arg(long, conflicts_with = "stderr")]
     pub(crate) stdout: bool,
     /// Print only standard error
@@ -286,7 +287,7 @@ pub(crate) struct Logs {
     /// Print only the output of attempt N
     #[arg(long, value_name = "N")]
     pub(crate) attempt: Option<u32>,
-    /// Print all bytes as they are, also on a terminal, which they may control
+    /// Print all bytes as they are, carriage returns included, also on a terminal, which they may control
     #[arg(long)]
     pub(crate) raw: bool,
 }

@@ -184,7 +184,7 @@ impl OutputInterceptor for Foreground {
         match stream {
             OutputStream::Stdout | OutputStream::Terminal if !self.stdout => write(bytes),
             OutputStream::Stdout | OutputStream::Stderr | OutputStream::Terminal => {
-                self.progress.write_above(bytes, write)
+                self.progress.write_above(bytes, write);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Text output for people: tables, durations, sessions, events. Functions here return text without control characters.
 
+mod carriage_return;
 mod event;
 mod output;
 mod sequence;
@@ -7,6 +8,7 @@ mod session;
 mod table;
 mod timeline;
 
+pub(crate) use self::carriage_return::{CarriageReturns, Rewrites};
 pub(crate) use self::event::event;
 pub(crate) use self::output::{Styles, Visible};
 pub(crate) use self::session::{history, page, session};

@@ -43,6 +43,8 @@ pub(crate) struct Visible {
     link: String,
     /// `true` after a carriage return: the next character overwrites the line.
     returned: bool,
+    /// `true` if lines that show control characters are overwritten, too.
+    overwrites_controls: bool,
 }
 
 /// The current line, as far as it was not returned yet.
@@ -56,7 +58,7 @@ struct Line {
     /// The sequences that end the style and the link in which the text ends.
     closing: String,
     shown: Shown,
-    /// `true` if the text shows control characters. It is never erased: overwriting would hide them.
+    /// `true` if the text shows control characters that overwriting must not hide. It is never erased.
     hostile: bool,
 }
 
@@ -81,7 +83,15 @@ impl Visible {
             style: String::new(),
             link: String::new(),
             returned: false,
+            overwrites_controls: false,
         }
+    }
+
+    /// Overwrites lines that show control characters, too: in the output of a terminal they are usual.
+    #[must_use]
+    pub(crate) const fn overwriting_controls(mut self) -> Self {
+        self.overwrites_controls = true;
+        self
     }
 
     /// Converts the next chunk, and returns the lines that are complete.
@@ -168,7 +178,7 @@ impl Visible {
         } else if is_unsafe_char(c) {
             let escaped = c.escape_unicode();
             self.text(escaped.len()).extend(escaped);
-            self.line.hostile = true;
+            self.line.hostile = !self.overwrites_controls;
         } else {
             self.text(c.width().unwrap_or(0)).push(c);
         }

@@ -1,5 +1,5 @@
-//! `logs`: prints the output of a session's program, unchanged into a pipe and with control characters escaped on a
-//! terminal, except for colours and links.
+//! `logs`: prints the output of a session's program, into a pipe unchanged but for the line ends of the program's
+//! terminal, and on a terminal with control characters escaped, except for colours and links.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::args::Logs;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::follow::{Follower, POLL};
-use crate::render::{Styles, Visible, size};
+use crate::render::{CarriageReturns, Rewrites, Styles, Visible, size};
 use crate::{hints, ids, json};
 
 /// Approximate number of bytes read at a time.
@@ -80,7 +80,7 @@ pub(crate) async fn run(args: &Logs, context: &Context) -> Result<u8> {
 fn filter(args: &Logs) -> OutputFilter {
     let mut filter = OutputFilter::new();
     if args.stdout {
-        filter = filter.stream(OutputStream::Stdout);
+        filter = filter.except(OutputStream::Stderr);
     }
     if args.stderr {
         filter = filter.stream(OutputStream::Stderr);
@@ -129,11 +129,13 @@ impl<'a> End<'a> {
 
 struct Printer<'a> {
     context: &'a Context,
-    /// `true` if bytes are printed as they are.
+    /// `true` if bytes are printed, not lines.
     raw: bool,
     stdout: Visible,
     stderr: Visible,
     terminal: Visible,
+    /// The converter of a terminal's bytes where these are printed, unless they are to stay as they are.
+    returns: Option<CarriageReturns>,
     /// `true` if the last line on the terminal is complete.
     at_line_start: bool,
     /// The offset in each stream after what was printed, once that is known.
@@ -147,14 +149,16 @@ struct Printer<'a> {
 impl<'a> Printer<'a> {
     fn new(context: &'a Context, args: &Logs) -> Self {
         let raw = args.raw || !context.term.is_terminal;
+        let rewrites = if args.tail.is_some() { Rewrites::LastState } else { Rewrites::Keep };
         // What a selection begins with is no gap.
         let begins = args.tail.is_none() && args.attempt.is_none() && args.since.is_none();
         Self {
             context,
             raw,
-            stdout: visible(context),
-            stderr: visible(context),
-            terminal: visible(context),
+            stdout: visible(context, OutputStream::Stdout),
+            stderr: visible(context, OutputStream::Stderr),
+            terminal: visible(context, OutputStream::Terminal),
+            returns: (raw && !args.raw).then(|| CarriageReturns::new(rewrites)),
             at_line_start: true,
             ends: [begins.then_some(0); OutputStream::ALL.len()],
             attempt: None,
@@ -183,7 +187,12 @@ impl<'a> Printer<'a> {
             self.lost |= chunk.after_gap;
             return self.context.term.print(&format!("{}\n", json::line(&line)));
         }
-        if before.is_some_and(|before| before != chunk.attempt) && !self.raw {
+        let is_next_attempt = before.is_some_and(|before| before != chunk.attempt);
+        if is_next_attempt || missing > 0 && chunk.stream == OutputStream::Terminal {
+            // The line feed that may follow is not that of a carriage return before it.
+            self.flush_returns()?;
+        }
+        if is_next_attempt && !self.raw {
             self.mark(&format!("attempt {}, {}", chunk.attempt, chunk.at))?;
         }
         if missing > 0 {
@@ -192,7 +201,11 @@ impl<'a> Printer<'a> {
         }
         self.lost |= chunk.after_gap && missing == 0;
         if self.raw {
-            return self.context.term.print_bytes(&chunk.bytes);
+            let bytes = match &mut self.returns {
+                Some(returns) if chunk.stream == OutputStream::Terminal => &returns.convert(&chunk.bytes),
+                _ => &chunk.bytes,
+            };
+            return self.context.term.print_bytes(bytes);
         }
         let visible = match chunk.stream {
             OutputStream::Stdout => &mut self.stdout,
@@ -218,8 +231,16 @@ impl<'a> Printer<'a> {
 
     /// Prints the incomplete lines, since the rest of them may be long in coming.
     fn pause(&mut self) -> Result<()> {
+        let held = self.returns.as_mut().map(CarriageReturns::pause).unwrap_or_default();
+        self.context.term.print_bytes(&held)?;
         let text = self.stdout.pause() + &self.stderr.pause() + &self.terminal.pause();
         self.print_text(&text)
+    }
+
+    /// Prints what is held back of a terminal's bytes.
+    fn flush_returns(&mut self) -> Result<()> {
+        let held = self.returns.as_mut().map(CarriageReturns::flush).unwrap_or_default();
+        self.context.term.print_bytes(&held)
     }
 
     fn print_text(&mut self, text: &str) -> Result<()> {
@@ -232,14 +253,19 @@ impl<'a> Printer<'a> {
 
     /// Returns the incomplete lines, and begins new ones.
     fn take_rest(&mut self) -> String {
-        [&mut self.stdout, &mut self.stderr, &mut self.terminal]
-            .map(|stream| std::mem::replace(stream, visible(self.context)).finish())
-            .concat()
+        [
+            (&mut self.stdout, OutputStream::Stdout),
+            (&mut self.stderr, OutputStream::Stderr),
+            (&mut self.terminal, OutputStream::Terminal),
+        ]
+        .map(|(lines, stream)| std::mem::replace(lines, visible(self.context, stream)).finish())
+        .concat()
     }
 
     /// Prints the incomplete lines, and what is to be known of the whole output. `lost` bytes at its end could not be
     /// stored.
     fn finish(mut self, id: SessionId, length: OutputLength, lost: u64) -> Result<()> {
+        self.flush_returns()?;
         let rest = self.take_rest();
         self.print_text(&rest)?;
         let at_end = format!("{} could not be stored", size(lost));
@@ -264,8 +290,12 @@ impl<'a> Printer<'a> {
     }
 }
 
-fn visible(context: &Context) -> Visible {
-    Visible::new(if context.term.has_colours() { Styles::Keep } else { Styles::Strip })
+fn visible(context: &Context, stream: OutputStream) -> Visible {
+    let visible = Visible::new(if context.term.has_colours() { Styles::Keep } else { Styles::Strip });
+    match stream {
+        OutputStream::Stdout | OutputStream::Stderr => visible,
+        OutputStream::Terminal => visible.overwriting_controls(),
+    }
 }
 
 /// Reads output on a thread for blocking work.

@@ -18,6 +18,7 @@ mod follow;
 mod hostile;
 mod inspect;
 mod legacy;
+mod logs;
 mod manage;
 mod memory;
 mod migrate;

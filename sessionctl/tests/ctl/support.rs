@@ -145,14 +145,19 @@ impl Fixture {
         LiveOwner { id: session.id(), session, store, runtime }
     }
 
-    /// Appends pieces of output to that of a session, each as a chunk of its own.
+    /// Appends pieces of output to that of a session's first attempt, each as a chunk of its own.
     pub(crate) fn print(&self, id: SessionId, pieces: &[(OutputStream, &[u8])]) {
+        self.print_in(1, id, pieces);
+    }
+
+    /// Appends pieces of output like [`print`](Self::print), to those of an attempt.
+    pub(crate) fn print_in(&self, attempt: u32, id: SessionId, pieces: &[(OutputStream, &[u8])]) {
         let store = block_on(self.open());
         let mut writer = store.output().unwrap().writer(id, OutputLimits::default()).unwrap();
         for (second, (stream, bytes)) in pieces.iter().enumerate() {
             // Output of the same second would join one chunk.
             let at = 1_795_253_400_000 + i64::try_from(second).unwrap() * 1000;
-            writer.append(*stream, 1, Timestamp::from_millis(at).unwrap(), bytes).unwrap();
+            writer.append(*stream, attempt, Timestamp::from_millis(at).unwrap(), bytes).unwrap();
         }
     }
 

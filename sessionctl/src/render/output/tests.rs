@@ -86,6 +86,12 @@ fn an_overwritten_line_is_shown_as_it_was_last() {
 }
 
 #[test]
+fn controls_of_a_terminal_are_overwritten() {
+    let mut visible = Visible::new(Styles::Keep).overwriting_controls();
+    assert_eq!(visible.show(b"\x1b[?25l 1%\r 2%\r\n\x1b[?25hdone\r\n"), " 2%\n\\u{1b}[?25hdone\n");
+}
+
+#[test]
 fn stripped_output_has_no_styles_and_no_links() {
     let text = "\u{1b}[31mred\u{1b}[0m \u{1b}]8;;https://example.org\u{7}link\u{1b}]8;;\u{7} \u{1b}[2J\n";
     assert_eq!(stripped(text), "red link \\u{1b}[2J\n");
