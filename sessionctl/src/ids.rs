@@ -10,12 +10,10 @@ use sessionkit::{
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::render::short;
+use crate::similar::is_similar;
 use crate::status::Status;
 use crate::verb::status_of;
 
-/// Minimum Jaro-Winkler similarity of a suggested name: 1 is equality, and one inserted, missing or transposed letter
-/// of eight yields about 0.95.
-const MIN_SIMILARITY: f64 = 0.85;
 /// Candidates shown of many.
 const MAX_CANDIDATES: usize = 8;
 
@@ -186,7 +184,7 @@ async fn unknown(manager: &dyn SessionManager, text: &str, all: &SessionList) ->
         return Failure::new(error.code(), message).about(*id).denied_if(error);
     }
     let heads = &all.heads;
-    let near = |head: &&Head| strsim::jaro_winkler(text, &head.name) > MIN_SIMILARITY;
+    let near = |head: &&Head| is_similar(text, &head.name);
     let near: Vec<&Head> = heads.iter().filter(near).collect();
     let failure = Failure::new(ErrorCode::NotFound, format!("no session `{}`", visible(text)));
     match near.as_slice() {

@@ -36,6 +36,7 @@ mod quoting;
 mod render;
 mod reproduction;
 mod rerun;
+mod similar;
 mod status;
 mod system_limits;
 mod term;
