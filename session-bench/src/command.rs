@@ -25,6 +25,7 @@ fn quiet(program: impl AsRef<OsStr>) -> Command {
     {
         command.env_remove(name);
     }
+    command.env("SESSIONCTL_CONFIG", "");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
 }

@@ -1,5 +1,6 @@
 //! Command-line arguments as typed. The verbs interpret them.
 
+mod config;
 mod manage;
 mod run;
 
@@ -11,6 +12,7 @@ use bytesize::ByteSize;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use sessionkit::log::Timestamp;
 
+pub(crate) use self::config::{ConfigAction, ShowConfig};
 pub(crate) use self::manage::{
     Completions, Export, Gc, Import, Man, Migrate, Pause, Retry, Rm, Signal, Wait, Why,
 };
@@ -50,7 +52,9 @@ pub(crate) fn command() -> clap::Command {
         "Use this store: {} or {last} [default: $SESSIONCTL_STORE, else under the user's state directory]",
         urls.join(", ")
     );
-    Cli::command().mut_arg("store", |store| store.help(help))
+    Cli::command().mut_arg("store", |store| store.help(help)).mut_subcommand("config", |config| {
+        config.after_help(config::after_help()).arg_required_else_help(false)
+    })
 }
 
 /// Options of every verb.
@@ -131,6 +135,9 @@ pub(crate) enum Verb {
     Migrate(Migrate),
     /// Report progress from inside a session
     Report(Report),
+    /// Print the configuration
+    #[command(subcommand)]
+    Config(ConfigAction),
     /// Print a completion script for a shell
     Completions(Completions),
     /// Write the manual pages
@@ -163,6 +170,7 @@ impl Verb {
             Self::Recover(_) => "recover",
             Self::Verify(_) => "verify",
             Self::Report(_) => "report",
+            Self::Config(_) => "config",
         }
     }
 }
@@ -209,7 +217,8 @@ impl Verb {
             | Self::Cancel(_)
             | Self::Recover(_)
             | Self::Verify(_)
-            | Self::Report(_) => ExitCodes::Own,
+            | Self::Report(_)
+            | Self::Config(_) => ExitCodes::Own,
         }
     }
 }

@@ -8,6 +8,7 @@ use sessionkit::manager::StorageError;
 use sessionkit::runner::RunError;
 use sessionkit::{ErrorCode, SessionError, SessionId, StoreUrl, text::visible};
 
+use crate::config::ConfigError;
 use crate::context::Context;
 use crate::json;
 use crate::unknown_owner::DECLARE_DEAD;
@@ -154,6 +155,12 @@ impl From<RunError> for Failure {
 impl From<StorageError> for Failure {
     fn from(error: StorageError) -> Self {
         SessionError::from(error).into()
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::chain(ErrorCode::InvalidArgument, &error).next(&["config", "--help"])
     }
 }
 

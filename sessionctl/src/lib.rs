@@ -21,6 +21,7 @@
 
 mod advice;
 mod args;
+mod config;
 mod context;
 mod detach;
 mod error;
@@ -32,6 +33,7 @@ mod job;
 mod job_signals;
 mod json;
 mod permission;
+mod plain_file;
 mod quoting;
 mod render;
 mod reproduction;
@@ -125,6 +127,7 @@ async fn dispatch(verb: &Verb, context: &Context) -> error::Result<u8> {
         Verb::Recover(args) => verb::recover::run(args, context).await,
         Verb::Verify(args) => verb::verify::run(args, context).await,
         Verb::Report(args) => verb::report::run(args, context).await,
+        Verb::Config(action) => verb::config::run(action, context),
     }
 }
 

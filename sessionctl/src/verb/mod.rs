@@ -1,6 +1,7 @@
 //! The verbs, one file each. A verb resolves its arguments, calls a manager, prints, and returns its exit code.
 
 pub(crate) mod cancel;
+pub(crate) mod config;
 pub(crate) mod events;
 pub(crate) mod export;
 pub(crate) mod gc;

@@ -260,6 +260,37 @@ fn damaged_logs_do_not_control_the_terminal() {
     }
 }
 
+/// The file of the configuration, its keys and values, and the variables may come from anywhere.
+#[test]
+fn configurations_do_not_control_the_terminal() {
+    for (what, text) in texts() {
+        let fixture = Fixture::new();
+        let file = fixture.dir.path().join(format!("{text}.toml"));
+        let quoted = serde_json::to_string(&text).unwrap();
+        let wrong =
+            [format!("{quoted} = 1"), format!("tty = {quoted}"), format!("tty = '{text}'"), text.clone()];
+        for content in [String::from("tty = \"never\"")].into_iter().chain(wrong) {
+            std::fs::write(&file, &content).unwrap();
+            for args in [&["config", "show", "--origin"][..], &["config", "path"], &["run", "--", "true"]] {
+                let command = |options: &[&str], hostile_variable: bool| {
+                    let mut command = fixture.command(args[..1].iter().chain(options).chain(&args[1..]));
+                    command.env("SESSIONCTL_CONFIG", &file);
+                    if hostile_variable {
+                        command.env("SESSIONCTL_ON_HANGUP", &text);
+                    }
+                    without_colours(command)
+                };
+                let shown = on_terminal(command(&[], false));
+                is_harmless(&shown);
+                assert!(args[0] == "run" || shown.contains("WORD"), "{what}: {args:?} {shown}");
+                is_harmless(&on_terminal(command(&[], true)));
+                is_json(&support::run(command(&["--json"], false)), args);
+                is_json(&support::run(command(&["--json"], true)), args);
+            }
+        }
+    }
+}
+
 /// Reported progress is drawn next to the live output, which is forwarded unchanged.
 #[test]
 fn progress_does_not_control_the_terminal() {

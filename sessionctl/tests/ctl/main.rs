@@ -10,6 +10,7 @@
 mod advice;
 mod backends;
 mod background;
+mod config;
 mod containers;
 mod detach;
 mod docs;

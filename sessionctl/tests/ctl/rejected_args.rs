@@ -116,7 +116,7 @@ fn writes_to_a_full_disk_are_rejected() {
     let before = fs::read(&log).unwrap();
     let full = |args: &[&str]| {
         let mut command = std::process::Command::new("sh");
-        command.env("SESSIONCTL_STORE", fixture.url());
+        command.env("SESSIONCTL_STORE", fixture.url()).env("SESSIONCTL_CONFIG", "");
         let script = "trap '' XFSZ; ulimit -f 0; exec \"$@\"";
         command.args(["-c", script, "sh", support::BINARY]).args(args);
         support::run(command)

@@ -90,6 +90,8 @@ fn all_json_output_matches_the_schema() {
     checked("sessions", 3, &["wait", "done", "failed"]);
     checked("recover", 0, &["recover", "--dry-run"]);
     checked("verify", 0, &["verify"]);
+    checked("config", 0, &["config", "show"]);
+    checked("config", 0, &["config", "path"]);
     checked("session", 0, &["retry", "done"]);
     checked("session", 0, &["cancel", &crashed]);
     ctl(&["run", "--detach", "--name", "sleeper", "--", "sleep", "60"]).exits(0);

@@ -231,6 +231,8 @@ pub(crate) fn clean_command(program: &str) -> Command {
             command.env_remove(name);
         }
     }
+    // Not the configuration of the user who runs the tests.
+    command.env("SESSIONCTL_CONFIG", "");
     command.stdin(Stdio::null());
     command
 }

@@ -48,6 +48,7 @@ impl TreesFixture {
             }
         }
         command.args(args).env("SESSIONCTL_STORE", format!("file:{}", self.store().display()));
+        command.env("SESSIONCTL_CONFIG", "");
         command.env("XDG_RUNTIME_DIR", self.file("runtime")).env("TMPDIR", self.file("tmp"));
         command.stdin(Stdio::null());
         command

@@ -24,6 +24,7 @@ impl Store {
         command.args(args).stdin(Stdio::null());
         // A relative path, to be understood in every directory.
         command.current_dir(self.folder.path()).env("SESSIONCTL_STORE", "redb:sessions.redb");
+        command.env("SESSIONCTL_CONFIG", "");
         command
     }
 
