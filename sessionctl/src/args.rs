@@ -16,7 +16,7 @@ pub(crate) use self::config::{ConfigAction, ShowConfig};
 pub(crate) use self::manage::{
     Completions, Export, Gc, Import, Man, Migrate, Pause, Retry, Rm, Signal, Wait, Why,
 };
-pub(crate) use self::run::{Places, Resume, Run};
+pub(crate) use self::run::{Places, Resume, Run, Terminals};
 
 use crate::error::ExitCodes;
 use crate::status::Status;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use sessionkit::legacy::Format;
 
-use super::{Places, duration, status};
+use super::{Places, Terminals, duration, status};
 use crate::status::Status;
 
 #[derive(Debug, Args)]
@@ -69,6 +69,8 @@ pub(crate) struct Retry {
     pub(crate) id: String,
     #[command(flatten)]
     pub(crate) places: Places,
+    #[command(flatten)]
+    pub(crate) terminals: Terminals,
     /// Print nothing but the output of the program, and errors of sessionctl
     #[arg(long, short)]
     pub(crate) quiet: bool,

@@ -11,6 +11,7 @@ use sessionkit::ManagerOptions;
 use sessionkit::runner::Command;
 
 use super::{Policy, bytes, duration, label};
+use crate::config::{Config, OnHangup, TtyWhen};
 
 #[derive(Debug, Args)]
 #[command(
@@ -52,6 +53,8 @@ pub(crate) struct Run {
     pub(crate) env: Vec<(String, OsString)>,
     #[command(flatten)]
     pub(crate) ends: Ends,
+    #[command(flatten)]
+    pub(crate) terminals: Terminals,
     /// Print nothing but the output of the program, and errors of sessionctl
     #[arg(long, short)]
     pub(crate) quiet: bool,
@@ -145,6 +148,55 @@ pub(crate) struct Resume {
     pub(crate) strict_env: bool,
     #[command(flatten)]
     pub(crate) places: Places,
+    #[command(flatten)]
+    pub(crate) terminals: Terminals,
+}
+
+/// Options of the terminal that a program gets.
+#[derive(Debug, Args)]
+pub(crate) struct Terminals {
+    /// Give the program a terminal of its own, for all three standard descriptors [default: as recorded, else the setting
+    /// `tty`]
+    #[arg(long, conflicts_with = "no_tty")]
+    tty: bool,
+    /// Give the program no terminal of its own: pass the three standard descriptors on as they are
+    #[arg(long)]
+    no_tty: bool,
+    /// Reaction to HUP, when the terminal is closed [default: the setting `on_hangup`]
+    #[arg(long, value_enum, value_name = "REACTION")]
+    on_hangup: Option<OnHangup>,
+    /// Keys that leave the session running and return to the shell [default: Ctrl-] and then d]
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<String>,
+}
+
+/// The terminal that a program gets, by the command line and the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TerminalOptions {
+    pub(crate) tty: TtyWhen,
+    pub(crate) on_hangup: OnHangup,
+    /// The keys that detach, as typed; `None` for the default.
+    pub(crate) detach_keys: Option<String>,
+}
+
+impl Terminals {
+    /// Returns the options that apply: those of the command line, else those of the configuration.
+    pub(crate) fn resolve(&self, config: &Config) -> TerminalOptions {
+        TerminalOptions {
+            tty: self.typed_tty().unwrap_or(config.tty.value),
+            on_hangup: self.on_hangup.unwrap_or(config.on_hangup.value),
+            detach_keys: self.detach_keys.clone(),
+        }
+    }
+
+    /// Returns the choice of the command line, which also overrides that of a recorded command.
+    pub(crate) const fn typed_tty(&self) -> Option<TtyWhen> {
+        match (self.tty, self.no_tty) {
+            (true, _) => Some(TtyWhen::Always),
+            (false, true) => Some(TtyWhen::Never),
+            (false, false) => None,
+        }
+    }
 }
 
 /// Splits a variable. Its value may be any bytes.
@@ -154,4 +206,49 @@ fn variable(text: OsString) -> Result<(String, OsString), &'static str> {
     let (name, value) = at.and_then(|at| bytes.split_at_checked(at)).ok_or("expected KEY=VALUE")?;
     let name = std::str::from_utf8(name).map_err(|_| "the name is not UTF-8")?;
     Ok((name.to_owned(), OsString::from_vec(value.get(1..).unwrap_or_default().to_vec())))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::FromArgMatches as _;
+
+    use super::*;
+    use crate::args::{Cli, Verb, command};
+    use crate::config::{Effective, SettingOrigin};
+
+    /// Returns the terminal options of a verb with these options, where the configuration has neither default.
+    fn resolved(verb: &str, options: &[&str]) -> TerminalOptions {
+        let origin = SettingOrigin::Default;
+        let config = Config {
+            path: None,
+            tty: Effective { value: TtyWhen::Never, origin: origin.clone() },
+            on_hangup: Effective { value: OnHangup::Interrupt, origin: origin.clone() },
+            unbuffered: Effective { value: false, origin },
+        };
+        let rest = if verb == "run" { ["--", "true"].as_slice() } else { &["it"] };
+        let words =
+            ["sessionctl", verb].into_iter().chain(options.iter().copied()).chain(rest.iter().copied());
+        let parsed =
+            command().try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches));
+        #[expect(clippy::wildcard_enum_match_arm, reason = "a caller that names another verb is wrong")]
+        match parsed.unwrap().verb {
+            Verb::Run(Run { terminals, .. })
+            | Verb::Resume(Resume { terminals, .. })
+            | Verb::Retry(crate::args::Retry { terminals, .. }) => terminals.resolve(&config),
+            other => panic!("not a verb that runs a program: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn options_of_the_command_line_override_the_configuration() {
+        for verb in ["run", "resume", "retry"] {
+            let options = resolved(verb, &[]);
+            assert_eq!((options.tty, options.on_hangup), (TtyWhen::Never, OnHangup::Interrupt));
+            assert_eq!(resolved(verb, &["--tty"]).tty, TtyWhen::Always);
+            assert_eq!(resolved(verb, &["--no-tty"]).tty, TtyWhen::Never);
+            let options = resolved(verb, &["--on-hangup", "leave", "--detach-keys", "ctrl-a d"]);
+            assert_eq!(options.on_hangup, OnHangup::Leave);
+            assert_eq!(options.detach_keys.as_deref(), Some("ctrl-a d"));
+        }
+    }
 }

@@ -7,6 +7,7 @@ use sessionkit::{ErrorCode, SessionError, SessionId, SessionManager, SessionStat
 use super::no_program;
 use super::owner_response::wait_for_owner;
 use crate::args::Resume;
+use crate::config::Config;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::foreground::{self, Signals};
@@ -17,6 +18,7 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
     if args.detach && context.caller.is_none() {
         return detach::start(context);
     }
+    let _terminal = args.terminals.resolve(&Config::load()?);
     let store = context.open_with(args.places.options()).await?;
     let manager = store.manager();
     let id = ids::resolve(context, &**manager, &args.id, ids::Purpose::Resume).await?;

@@ -5,6 +5,7 @@ use sessionkit::ErrorCode;
 use super::no_program;
 use super::run::{create_and_run, parent};
 use crate::args::Retry;
+use crate::config::Config;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::foreground::Signals;
@@ -12,6 +13,7 @@ use crate::ids;
 use crate::reproduction::Reproduction;
 
 pub(crate) async fn run(args: &Retry, context: &Context) -> Result<u8> {
+    let _terminal = args.terminals.resolve(&Config::load()?);
     let store = context.open_with(args.places.options()).await?;
     let manager = &**store.manager();
     let id = ids::resolve(context, manager, &args.id, ids::Purpose::Use).await?;

@@ -4,6 +4,7 @@ use sessionkit::runner::{Command, SESSION_VARIABLE};
 use sessionkit::{SessionConfig, SessionId, Store};
 
 use crate::args::Run;
+use crate::config::Config;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::foreground::{self, Signals};
@@ -16,6 +17,7 @@ pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
     }
     let (program, arguments) =
         args.command.split_first().ok_or_else(|| Failure::invalid("no program given"))?;
+    let _terminal = args.terminals.resolve(&Config::load()?);
     let store = context.open_with(args.places.options().name_after(program)).await?;
     let command = args
         .env
@@ -24,7 +26,7 @@ pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
     let command = args.grace.into_iter().fold(command, Command::grace);
     let command = args.ends.apply(command);
     let command = foreground::command(command, context);
-    create_and_run(context, &store, config(args), command, Signals::catch()?).await
+    create_and_run(context, &store, session_config(args), command, Signals::catch()?).await
 }
 
 /// Creates a session for a command, and runs it to its end.
@@ -51,7 +53,7 @@ pub(crate) async fn create_and_run(
     Box::pin(foreground::run(context, store, &runner, session, command, signals)).await
 }
 
-fn config(args: &Run) -> SessionConfig {
+fn session_config(args: &Run) -> SessionConfig {
     let mut config = SessionConfig::new("command");
     config.name.clone_from(&args.name);
     config.labels = args.labels.iter().cloned().collect();

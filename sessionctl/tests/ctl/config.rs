@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
+use sessionkit::SessionConfig;
 
 use crate::support::{Fixture, Ran, eventually, run};
 
@@ -83,6 +84,48 @@ fn config_path_names_the_file_even_if_it_is_missing() {
 }
 
 #[test]
+fn only_verbs_that_use_the_file_refuse_a_broken_one() {
+    let fixture = Fixture::new();
+    let (live, done) =
+        (fixture.owner(SessionConfig::new("import")), fixture.completed(SessionConfig::new("import")));
+    let (live, done) = (live.id.to_string(), done.to_string());
+    let before = fixture.snapshot();
+    for text in ["ttty = \"never\"", "tty = \"newer\"", "tty = never"] {
+        let file = file(&fixture, text);
+        for args in [
+            &["run", "--", "true"][..],
+            &["resume", &live],
+            &["retry", &done],
+            &["config", "show"],
+            &["run", "--detach", "--", "true"],
+        ] {
+            let ran = run(with_file(&fixture, &file, args)).fails(2, "INVALID_ARGUMENT");
+            assert!(ran.stderr.contains(&format!("{}, line 1: ", file.display())), "{ran:#?}");
+            assert_eq!(fixture.snapshot(), before, "{args:?} changed something");
+        }
+        for args in [
+            &["ls", "--all"][..],
+            &["show", &done],
+            &["why", &done],
+            &["wait", &done],
+            &["events", &done],
+            &["logs", &done],
+            &["recover", "--dry-run"],
+            &["verify"],
+            &["gc", "--older-than", "1d"],
+            &["config", "path"],
+            &["config", "--help"],
+            &["completions", "bash"],
+        ] {
+            run(with_file(&fixture, &file, args)).exits(0);
+        }
+    }
+    let file = file(&fixture, "tty = never");
+    fixture.ctl(["run", "--detach", "--name", "sleeper", "--", "sleep", "600"]).exits(0);
+    run(with_file(&fixture, &file, &["cancel", "sleeper"])).exits(0);
+}
+
+#[test]
 fn a_pipe_as_the_file_is_an_error_and_does_not_block() {
     let fixture = Fixture::new();
     let pipe = fixture.dir.path().join("pipe");
@@ -95,4 +138,14 @@ fn a_pipe_as_the_file_is_an_error_and_does_not_block() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.contains("is not a regular file [INVALID_ARGUMENT]"), "{stderr}");
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn contradictory_and_unknown_terminal_options_are_rejected() {
+    let fixture = Fixture::new();
+    for options in [&["--tty", "--no-tty"][..], &["--on-hangup", "stay"]] {
+        fixture.ctl([&["run"], options, &["--", "true"]].concat()).exits(2);
+        fixture.ctl([&["resume"], options, &["it"]].concat()).exits(2);
+        fixture.ctl([&["retry"], options, &["it"]].concat()).exits(2);
+    }
 }
