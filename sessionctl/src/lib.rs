@@ -34,6 +34,7 @@ mod job_signals;
 mod json;
 mod permission;
 mod plain_file;
+mod python;
 mod quoting;
 mod render;
 mod reproduction;

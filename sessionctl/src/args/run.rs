@@ -55,6 +55,10 @@ pub(crate) struct Run {
     pub(crate) ends: Ends,
     #[command(flatten)]
     pub(crate) terminals: Terminals,
+    /// Set PYTHONUNBUFFERED=1 for the program, unless it is set: what Python prints into a pipe is then stored and shown
+    /// immediately [default: the setting `unbuffered`]
+    #[arg(long)]
+    pub(crate) unbuffered: bool,
     /// Print nothing but the output of the program, and errors of sessionctl
     #[arg(long, short)]
     pub(crate) quiet: bool,

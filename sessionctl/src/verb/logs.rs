@@ -2,6 +2,7 @@
 //! terminal, and on a terminal with control characters escaped, except for colours and links.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,15 +12,19 @@ use sessionkit::log::Timestamp;
 use sessionkit::runner::{
     Chunk, OutputError, OutputFilter, OutputLength, OutputStorage, OutputStorageExt as _, OutputStream,
 };
-use sessionkit::{SessionId, Store};
+use sessionkit::{Head, SessionId, SessionState, Store};
+use tokio::time::Instant;
 
 use crate::args::Logs;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::follow::{Follower, POLL};
 use crate::render::{CarriageReturns, Rewrites, Styles, Visible, size};
-use crate::{hints, ids, json};
+use crate::status::Status;
+use crate::{hints, ids, json, python};
 
+/// Time without output after which a reason is named, if one is known.
+const SILENCE: Duration = Duration::from_secs(5);
 /// Approximate number of bytes read at a time.
 const PAGE: usize = 256 * 1024;
 
@@ -94,6 +99,7 @@ struct End<'a> {
     store: &'a Store,
     id: SessionId,
     follower: Follower<'a>,
+    silence: Silence<'a>,
     /// `true` once the session has ended: output that is not stored by then never will be.
     ended: bool,
 }
@@ -101,7 +107,7 @@ struct End<'a> {
 impl<'a> End<'a> {
     fn new(store: &'a Store, context: &'a Context, id: SessionId) -> Self {
         let follower = Follower::new(context, &**store.manager(), id);
-        Self { store, id, follower, ended: false }
+        Self { store, id, follower, silence: Silence::new(context), ended: false }
     }
 
     /// Returns `true` after an empty read if no more output will come. Otherwise waits until the next read is due.
@@ -115,15 +121,54 @@ impl<'a> End<'a> {
             return Ok(self.ended);
         }
         let head = storage.head(id).await.map_err(failed)?;
-        self.ended = head
-            .ok_or(sessionkit::manager::StorageError::NotFound { id })
-            .map_err(failed)?
-            .state()
-            .is_final();
+        let head = head.ok_or(sessionkit::manager::StorageError::NotFound { id }).map_err(failed)?;
+        self.ended = head.state().is_final();
         if !self.ended {
+            self.silence.check(self.store, &head).await?;
             self.follower.wait(tokio::time::sleep(POLL)).await?;
         }
         Ok(false)
+    }
+}
+
+/// The hint about a session that runs Python and has printed nothing, given once.
+struct Silence<'a> {
+    context: &'a Context,
+    /// The time since which it runs and prints nothing; `None` once that is no longer of interest.
+    since: Option<Instant>,
+}
+
+impl<'a> Silence<'a> {
+    fn new(context: &'a Context) -> Self {
+        Self { context, since: Some(Instant::now()) }
+    }
+
+    /// Gives the hint if it is due. Call it after an empty read.
+    async fn check(&mut self, store: &Store, head: &Head) -> Result<()> {
+        let Some(since) = self.since else { return Ok(()) };
+        if !matches!(head.state(), SessionState::Running { .. }) {
+            self.since = Some(Instant::now());
+            return Ok(());
+        }
+        if since.elapsed() < SILENCE {
+            return Ok(());
+        }
+        self.since = None;
+        let (id, manager) = (head.id, &**store.manager());
+        if blocking(id, &Context::output(store)?, move |output| output.length(id)).await?.bytes > 0 {
+            return Ok(());
+        }
+        let session = manager.restore_session(id).await.map_err(|error| Failure::from(error).about(id))?;
+        let Some(origin) = session.origin.filter(python::is_buffered) else { return Ok(()) };
+        if super::status_of(manager, head).await.0 != Status::Running {
+            self.since = Some(Instant::now());
+            return Ok(());
+        }
+        let text = "no output so far: Python buffers its output, unless it is a terminal";
+        let words = python::unbuffered_run(&origin);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        self.context.hint(text, &[id], &words);
+        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::foreground::{self, Signals};
 use crate::worktree::{self, Worktree};
-use crate::{detach, hints};
+use crate::{detach, hints, python};
 
 pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
     if args.detach && context.caller.is_none() {
@@ -17,12 +17,15 @@ pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
     }
     let (program, arguments) =
         args.command.split_first().ok_or_else(|| Failure::invalid("no program given"))?;
-    let _terminal = args.terminals.resolve(&Config::load()?);
+    let config = Config::load()?;
+    let _terminal = args.terminals.resolve(&config);
     let store = context.open_with(args.places.options().name_after(program)).await?;
     let command = args
         .env
         .iter()
         .fold(Command::new(program).args(arguments), |command, (name, value)| command.env(name, value));
+    let is_unbuffered = args.unbuffered || config.unbuffered.value;
+    let command = if is_unbuffered { python::unbuffered(command, &args.env) } else { command };
     let command = args.grace.into_iter().fold(command, Command::grace);
     let command = args.ends.apply(command);
     let command = foreground::command(command, context);

@@ -13,7 +13,7 @@ use sessionkit::{SessionConfig, SessionEvent, SessionSummary};
 use crate::support::{Fixture, TIMEOUT, eventually};
 
 /// A follower. Threads read its lines as they come, so that a missing line is a failure and not an endless wait.
-struct Follower {
+pub(crate) struct Follower {
     child: Child,
     out: Receiver<String>,
     err: Receiver<String>,
@@ -34,7 +34,7 @@ fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
 }
 
 impl Follower {
-    fn start(fixture: &Fixture, words: &[&str]) -> Self {
+    pub(crate) fn start(fixture: &Fixture, words: &[&str]) -> Self {
         let mut child = fixture.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (out, err) = (lines(child.stdout.take().unwrap()), lines(child.stderr.take().unwrap()));
         Self { child, out, err }
@@ -48,13 +48,13 @@ impl Follower {
 
     /// Returns the next line of stderr.
     #[track_caller]
-    fn stderr_line(&mut self) -> String {
+    pub(crate) fn stderr_line(&self) -> String {
         self.err.recv_timeout(TIMEOUT).expect("another line on stderr")
     }
 
     /// Waits for its end, and returns the rest of stdout, the exit code, and the rest of stderr.
     #[track_caller]
-    fn end(mut self) -> (String, Option<i32>, String) {
+    pub(crate) fn end(mut self) -> (String, Option<i32>, String) {
         let mut code = None;
         eventually("the follower to end", || {
             code = self.child.try_wait().unwrap();
@@ -207,7 +207,7 @@ fn following_a_deleted_session_fails_with_not_found() {
     for verb in ["events", "logs"] {
         let fixture = Fixture::new();
         let id = fixture.crashed(SessionConfig::new("import")).to_string();
-        let mut follower = Follower::start(&fixture, &[verb, &id, "--follow"]);
+        let follower = Follower::start(&fixture, &[verb, &id, "--follow"]);
         // Its hint shows that it is following.
         assert!(follower.stderr_line().contains("its owner died"));
         crate::support::block_on(async {

@@ -40,5 +40,6 @@ mod stops;
 mod support;
 mod terminal;
 mod tmux;
+mod unbuffered;
 mod verbs;
 mod verify;
