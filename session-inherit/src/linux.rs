@@ -48,7 +48,9 @@ pub(crate) fn prepare(command: &mut Command, ignored: Vec<i32>, terminal: Option
             // A process in the background that calls `tcsetpgrp` is stopped by SIGTTOU.
             done &= ignore(libc::SIGTTOU);
             // SAFETY: as above.
-            done &= unsafe { libc::tcsetpgrp(terminal, libc::getpid()) } == 0;
+            let own_group = unsafe { libc::getpid() };
+            // SAFETY: as above.
+            done &= unsafe { libc::tcsetpgrp(terminal, own_group) } == 0;
             // SAFETY: as above.
             done &= unsafe { libc::signal(libc::SIGTTOU, libc::SIG_DFL) } != libc::SIG_ERR;
         }

@@ -135,7 +135,7 @@ impl Command {
             complete_on_term: origin.complete_on_term,
             merge: origin.merge,
             keep_bytes: origin.keep_bytes,
-            terminal: origin.terminal.clone(),
+            terminal: origin.terminal.as_deref().cloned(),
             stdin: match &origin.input {
                 Some(Input::File(path)) => Stdin::File(path.clone()),
                 _ => Stdin::Null,
@@ -301,7 +301,7 @@ impl Command {
         origin.complete_on_term = self.complete_on_term;
         origin.merge = self.merge;
         origin.keep_bytes = self.keep_bytes;
-        origin.terminal.clone_from(&self.terminal);
+        origin.terminal = self.terminal.clone().map(Box::new);
         origin.input = self.stdin.input();
         Ok(origin)
     }

@@ -4,6 +4,8 @@
 mod requests;
 mod terminal;
 
+pub use self::terminal::STOPPED_FROM_TERMINAL;
+
 use std::time::Duration;
 
 use serde_json::json;

@@ -24,6 +24,8 @@ pub(crate) struct RunState {
     pub(crate) request: Option<LocalRequest>,
     /// `true` if the job of the viewer stops once the session is paused.
     pub(crate) suspends_viewer: bool,
+    /// `true` if a key of the program's terminal has paused the session.
+    pub(crate) is_paused_by_terminal: bool,
     /// The reason why the program is being ended, if it is.
     pub(crate) end_reason: Option<EndReason>,
     /// `true` once the supervisor was ordered to end the tree.

@@ -252,7 +252,8 @@ impl Runner {
             outputs.push((OutputStream::Terminal.place(), pty.master.try_clone().map_err(own)?));
         }
         let (master, slave) = terminal.map(|Pty { master, slave }| (master, slave)).unzip();
-        let device = slave.as_ref().and_then(|slave| rustix::fs::fstat(slave).ok()).map(|found| found.st_rdev);
+        let device =
+            slave.as_ref().and_then(|slave| rustix::fs::fstat(slave).ok()).map(|found| found.st_rdev);
         let supervised = launch(Launch {
             argv: command.argv.clone(),
             cwd: command.directory().map_err(LaunchError::Directory)?,
@@ -277,7 +278,12 @@ impl Runner {
                 size: TerminalSize::of(&master),
                 master,
                 device: device.unwrap_or_default(),
-                first_viewer: self.viewer.as_ref().map(|viewer| viewer.try_clone()).transpose().map_err(own)?,
+                first_viewer: self
+                    .viewer
+                    .as_ref()
+                    .map(|viewer| viewer.try_clone())
+                    .transpose()
+                    .map_err(own)?,
             }),
             None => None,
         };

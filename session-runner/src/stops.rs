@@ -63,10 +63,9 @@ impl Stops {
     /// that keys reached it and not the owner.
     pub(crate) fn cause_of(&self, ended: Ended, at: Instant, foreground: bool) -> Option<Stop> {
         let window = |signal| if signal == TERM { ANY_END_AFTER_TERM } else { ANY_END };
-        let same =
-            self.sent.iter().rev().find(|(stop, sent)| {
-                is_by(ended, stop.signal) && sent.saturating_duration_since(at) <= SAME_STOP
-            });
+        let same = self.sent.iter().rev().find(|(stop, sent)| {
+            is_by(ended, stop.signal) && sent.saturating_duration_since(at) <= SAME_STOP
+        });
         let recent =
             self.sent.iter().rev().find(|(stop, sent)| *sent <= at && at - *sent <= window(stop.signal));
         if let Some((stop, _)) = same.or(recent) {

@@ -48,7 +48,7 @@ pub struct Origin {
     pub keep_bytes: Option<u64>,
     /// The terminal of its own that the program has, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub terminal: Option<Terminal>,
+    pub terminal: Option<Box<Terminal>>,
     /// The standard input of the first run, if something was given to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<Input>,

@@ -438,7 +438,8 @@ fn output() -> Vec<SessionEvent> {
 /// A program with a terminal for all but its standard error.
 fn terminal() -> Vec<SessionEvent> {
     let mut origin = Origin::new(vec!["vi".to_owned(), "notes".to_owned()], "/srv/data".into());
-    origin.terminal = Some(Terminal { stderr: false, ..Terminal::new("xterm-256color", 50, 132) });
+    let terminal = Terminal { stderr: false, ..Terminal::new("xterm-256color", 50, 132) };
+    origin.terminal = Some(Box::new(terminal));
     let mut events = begun();
     if let Some(SessionEvent::Created { origin: created, .. }) = events.first_mut() {
         *created = Some(origin);

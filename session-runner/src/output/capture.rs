@@ -206,7 +206,11 @@ struct TerminalThread {
 }
 
 /// Starts the thread of a terminal.
-fn serve(terminal: CapturedTerminal, shared: &Arc<Mutex<Shared>>, end: OwnedFd) -> io::Result<TerminalThread> {
+fn serve(
+    terminal: CapturedTerminal,
+    shared: &Arc<Mutex<Shared>>,
+    end: OwnedFd,
+) -> io::Result<TerminalThread> {
     let CapturedTerminal { session, master, device, size, first_viewer } = terminal;
     rustix::io::ioctl_fionbio(&master, true)?;
     let master = Arc::new(StreamPipe::new(master));
@@ -235,7 +239,12 @@ fn serve(terminal: CapturedTerminal, shared: &Arc<Mutex<Shared>>, end: OwnedFd) 
     std::thread::Builder::new()
         .name("session-terminal".to_owned())
         .spawn(move || Server::new(parts).run())?;
-    Ok(TerminalThread { master: weak, done: wait, handle: TerminalHandle::new(sender, wake), events: received })
+    Ok(TerminalThread {
+        master: weak,
+        done: wait,
+        handle: TerminalHandle::new(sender, wake),
+        events: received,
+    })
 }
 
 #[cfg(test)]

@@ -71,7 +71,8 @@ impl RunLoop {
 
     pub(super) async fn continue_tree(&mut self) {
         self.state.tree = TreeState::Running;
-        (self.state.request, self.state.suspends_viewer) = (None, false);
+        self.state.request = None;
+        (self.state.suspends_viewer, self.state.is_paused_by_terminal) = (false, false);
         self.state.running_since = Some(Instant::now());
         self.orders.resume().await;
         self.child_state.send_replace(ChildState::Running);

@@ -1,4 +1,4 @@
-//! What happens at the terminal of the program, applied to the session: keys, stops, and what the viewers pass on.
+//! Events at the terminal of the program, applied to the session: keys, stops, and what the viewers pass on.
 
 use session_core::StopSource;
 use tokio::time::Instant;
@@ -9,12 +9,20 @@ use crate::run_state::TreeState;
 use crate::stops::Stops;
 use crate::terminal::handle::TerminalEvent;
 
-/// Pause reason in the log for a program that a key of its terminal, or a signal from elsewhere, has stopped.
-const BY_KEY: &str = "stopped from the terminal";
+/// Pause reason in the log for a program that a key of its terminal, or a signal as of one, has stopped.
+pub const STOPPED_FROM_TERMINAL: &str = "stopped from the terminal";
 
 impl RunLoop {
     pub(super) async fn on_terminal_event(&mut self, event: TerminalEvent) {
         match event {
+            TerminalEvent::Key { signal, .. } if !Stops::is_stop(signal) => {
+                // The program that runs gets it. One that is paused has stopped already: only its viewer has not.
+                if self.state.tree == TreeState::Halted
+                    && let Some(terminal) = self.capture.terminal()
+                {
+                    terminal.suspend();
+                }
+            }
             TerminalEvent::Key { signal, group } => {
                 if group == Some(self.pid) && self.state.ended.is_none() {
                     self.state.stops.add(signal, StopSource::Key, Instant::now());
@@ -31,7 +39,9 @@ impl RunLoop {
                 }
                 self.orders.signal(signal).await;
             }
-            TerminalEvent::Resume => self.resume_by_terminal().await,
+            // Only what the terminal has paused.
+            TerminalEvent::Resume if self.state.is_paused_by_terminal => self.resume_by_terminal().await,
+            TerminalEvent::Resume => {}
         }
     }
 
@@ -43,8 +53,8 @@ impl RunLoop {
     /// Pauses the session, because its first process was stopped; after that, the job of its viewer stops.
     pub(super) async fn pause_by_terminal(&mut self) {
         if self.state.tree == TreeState::Running {
-            self.state.suspends_viewer = true;
-            self.state.request = Some(LocalRequest::Pause(BY_KEY.to_owned()));
+            (self.state.suspends_viewer, self.state.is_paused_by_terminal) = (true, true);
+            self.state.request = Some(LocalRequest::Pause(STOPPED_FROM_TERMINAL.to_owned()));
             self.reconcile(&self.session.head()).await;
         }
     }

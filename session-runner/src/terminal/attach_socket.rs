@@ -89,8 +89,7 @@ fn session_of(path: &Path) -> Option<SessionId> {
 
 /// Returns `true` if the peer is this user or root.
 pub(crate) fn is_allowed(peer: &std::os::unix::net::UnixStream) -> bool {
-    rustix::net::sockopt::socket_peercred(peer)
-        .is_ok_and(|peer| peer.uid == geteuid() || peer.uid.is_root())
+    rustix::net::sockopt::socket_peercred(peer).is_ok_and(|peer| peer.uid == geteuid() || peer.uid.is_root())
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use tokio::net::UnixStream;
 use super::attach_socket::socket_of;
 use super::frame::{FrameBuffer, Hello, OwnerFrame, TerminalEnd, VERSION, ViewerFrame};
 use super::pty::TerminalSize;
+use super::terminal_state::TerminalState;
 
 /// Bytes of one read.
 const READ_BYTES: usize = 64 * 1024;
@@ -60,7 +61,8 @@ pub struct ViewerOptions<'a> {
     pub terminal: Option<BorrowedFd<'a>>,
     /// `true` to drop what it types.
     pub read_only: bool,
-    /// The line that the owner prints on the viewer's terminal if the viewer is killed.
+    /// The line that the owner prints on the viewer's terminal if the viewer is killed, with the session's id in place of
+    /// `@session`.
     pub notice: &'a str,
 }
 
@@ -94,6 +96,8 @@ pub struct ViewerConnection {
     socket: UnixStream,
     frames: FrameBuffer,
     waiting: VecDeque<u8>,
+    /// The modes that the output shown here has set.
+    state: TerminalState,
 }
 
 impl ViewerConnection {
@@ -125,7 +129,8 @@ impl ViewerConnection {
         stream.set_nonblocking(true).map_err(failed)?;
         let socket = UnixStream::from_std(stream).map_err(failed)?;
         let (frames, waiting) = (FrameBuffer::default(), VecDeque::new());
-        let mut connection = Self { session: None, socket, frames, waiting };
+        let state = TerminalState::new(TerminalSize { rows: 24, columns: 80 });
+        let mut connection = Self { session: None, socket, frames, waiting, state };
         match connection.next_frame().await {
             Some(OwnerFrame::Welcome(welcome)) => {
                 connection.session = Some(welcome.session);
@@ -147,7 +152,10 @@ impl ViewerConnection {
     pub async fn next(&mut self) -> Option<ViewerEvent> {
         loop {
             return Some(match self.next_frame().await? {
-                OwnerFrame::Output(bytes) => ViewerEvent::Output(bytes),
+                OwnerFrame::Output(bytes) => {
+                    self.state.advance(&bytes, None);
+                    ViewerEvent::Output(bytes)
+                }
                 OwnerFrame::Taken => ViewerEvent::Taken,
                 OwnerFrame::Missed(bytes) => ViewerEvent::Missed(bytes),
                 OwnerFrame::Suspend => ViewerEvent::Suspend,
@@ -163,7 +171,11 @@ impl ViewerConnection {
             if let Some(frame) = self.frames.next_of_owner().ok()? {
                 return Some(frame);
             }
-            let writes = if self.waiting.is_empty() { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
+            let writes = if self.waiting.is_empty() {
+                Interest::READABLE
+            } else {
+                Interest::READABLE | Interest::WRITABLE
+            };
             let ready = self.socket.ready(writes).await.ok()?;
             if ready.is_writable() {
                 self.flush();
@@ -178,6 +190,20 @@ impl ViewerConnection {
                 }
             }
         }
+    }
+
+    /// Returns the bytes that bring a terminal that has shown all output so far back to its default modes: from the
+    /// alternate screen, with mouse reports off and so on. Empty if the program has left nothing to reset.
+    #[must_use]
+    pub fn reset_sequence(&self) -> Vec<u8> {
+        self.state.reset()
+    }
+
+    /// Returns `true` if a line of text may be printed between the program's output: it does not use the whole screen, and
+    /// no control sequence is half shown.
+    #[must_use]
+    pub fn accepts_line(&self) -> bool {
+        !self.state.is_alternate_screen() && self.state.is_ground()
     }
 
     /// Returns `true` if the owner has taken what was sent so far, so that more may be read from the terminal.
@@ -265,7 +291,13 @@ pub async fn type_text(id: SessionId, text: &[u8]) -> Result<(), AttachError> {
         match connection.next_frame().await.ok_or_else(disconnected)? {
             OwnerFrame::Typed => return Ok(()),
             OwnerFrame::Refused(reason) => return Err(AttachError::Refused { reason }),
-            _ => {}
+            OwnerFrame::Welcome(_)
+            | OwnerFrame::Output(_)
+            | OwnerFrame::Taken
+            | OwnerFrame::Missed(_)
+            | OwnerFrame::Suspend
+            | OwnerFrame::Notice { .. }
+            | OwnerFrame::End(_) => {}
         }
     }
 }

@@ -95,7 +95,10 @@ pub(crate) enum OwnerFrame {
     /// The session was paused from the terminal: the viewer's job is to stop.
     Suspend,
     /// A line for the person at the terminal: immediately, or once the terminal is in order again.
-    Notice { text: String, now: bool },
+    Notice {
+        text: String,
+        now: bool,
+    },
     End(TerminalEnd),
     /// The text was typed.
     Typed,
@@ -204,7 +207,8 @@ impl FrameBuffer {
 
     /// Returns the next frame of a viewer.
     pub(crate) fn next_of_viewer(&mut self) -> io::Result<Option<ViewerFrame>> {
-        self.next().and_then(|frame| frame.map(|(tag, payload)| ViewerFrame::decode(tag, payload)).transpose())
+        self.next()
+            .and_then(|frame| frame.map(|(tag, payload)| ViewerFrame::decode(tag, payload)).transpose())
     }
 
     /// Returns the next frame of an owner.
@@ -234,8 +238,14 @@ mod tests {
     #[test]
     fn frames_split_anywhere_are_read_whole() {
         let size = TerminalSize { rows: 50, columns: 132 };
-        let hello =
-            Hello { version: VERSION, shows: true, read_only: true, rows: 24, columns: 80, notice: "it runs on".into() };
+        let hello = Hello {
+            version: VERSION,
+            shows: true,
+            read_only: true,
+            rows: 24,
+            columns: 80,
+            notice: "it runs on".into(),
+        };
         let frames = [
             ViewerFrame::Hello(hello),
             ViewerFrame::Input(b"ls\r".to_vec()),

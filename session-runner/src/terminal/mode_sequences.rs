@@ -7,8 +7,8 @@ use super::modes::{ASCII, KEYPAD, Mode, Modes, ORIGIN, SIDE_MARGINS};
 /// Returns the sequences that bring a terminal with default modes into these.
 ///
 /// They come after all text that is not the program's: a character set or the alternate screen would apply to it.
-/// Attributes of text and the position of the cursor are not restored, nor a progress display: programs write these
-/// again.
+/// Attributes of text, links and the position of the cursor are not restored, nor a progress display: programs write
+/// these again.
 pub(crate) fn restore(modes: &Modes) -> Vec<u8> {
     let mut out = Vec::new();
     if let Some(title) = &modes.title {
@@ -78,6 +78,9 @@ pub(crate) fn reset(modes: &Modes) -> Vec<u8> {
     }
     if modes.cursor_shape != 0 {
         out.extend(b"\x1b[0 q");
+    }
+    if modes.is_link {
+        out.extend(b"\x1b]8;;\x1b\\");
     }
     if modes.shows_progress {
         out.extend(b"\x1b]9;4;0\x1b\\");

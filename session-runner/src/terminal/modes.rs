@@ -1,10 +1,10 @@
 //! The modes of a terminal that the output of a program has set.
 //!
 //! Followed are the modes in [`KNOWN`], the alternate screen, the keyboard protocols, the shape of the cursor, the scroll
-//! region, the character sets G0 and G1, the window title, and whether colours or a progress display may be in use. Other
-//! private modes are not followed: resetting a mode of unknown meaning and default may break what works (1007, the wheel
-//! on the alternate screen, is on by default in some terminals and off in others). Not followed either: margins at the
-//! sides and tab stops, which programs set again when they draw, and changed colours.
+//! region, the character sets G0 and G1, the window title, and whether attributes of text, a link or a progress display
+//! are in use. Other private modes are not followed: resetting a mode of unknown meaning and default may break what works
+//! (1007, the wheel on the alternate screen, is on by default in some terminals and off in others). Not followed either:
+//! margins at the sides and tab stops, which programs set again when they draw, and changed colours.
 //!
 //! Where terminals differ, a mode is taken to be set if it is set in any of them, so that a reset clears it: mouse modes
 //! are independent of each other (in xterm, one replaces the other), and a soft reset clears no more than the DEC manual
@@ -109,6 +109,8 @@ pub(crate) struct Modes {
     /// Of the main and of the alternate screen.
     saved: [CursorState; 2],
     pub(crate) title: Option<String>,
+    /// `true` if text is part of a link (OSC 8).
+    pub(crate) is_link: bool,
     /// `true` if the program shows its progress in the terminal's frame (OSC 9;4).
     pub(crate) shows_progress: bool,
 }
@@ -125,6 +127,7 @@ impl Default for Modes {
             cursor: DEFAULT_CURSOR,
             saved: [DEFAULT_CURSOR; 2],
             title: None,
+            is_link: false,
             shows_progress: false,
         }
     }
@@ -182,33 +185,33 @@ impl Modes {
         }
     }
 
-    fn control(&mut self, function: &Function, lines: u16) {
-        let params = function.params();
-        let (first, second) = (function.param(0), function.param(1));
-        match function.name() {
-            (0, 0, b'm') => self.cursor.is_styled = !matches!(params, [] | [0]),
-            _ if function.has_subparams() => {}
+    fn control(&mut self, function: Function<'_>, lines: u16) {
+        let (first, second) = (|| function.param(0), || function.param(1));
+        match function.name {
+            (0, 0, b'm') => self.cursor.is_styled = !function.is_default(),
             (b'?', 0, last @ (b'h' | b'l')) => {
-                for number in params {
-                    self.set_private(*number, last == b'h');
+                for number in function.params() {
+                    self.set_private(number, last == b'h');
                 }
             }
             (0, 0, last @ (b'h' | b'l')) => {
-                for number in params {
-                    self.set(Mode::Ansi(*number), last == b'h');
+                for number in function.params() {
+                    self.set(Mode::Ansi(number), last == b'h');
                 }
             }
-            (b'=', 0, b'u') => self.keyboard_mut().set(first, second),
-            (b'>', 0, b'u') => self.keyboard_mut().push(first),
-            (b'<', 0, b'u') => self.keyboard_mut().pop(first),
-            (b'>', 0, b'm') if params.is_empty() || first == 4 => self.modify_other_keys = second.min(3),
-            (b'>', 0, b'n') if first == 4 => self.modify_other_keys = 0,
-            (0, b' ', b'q') if first <= 6 => self.cursor_shape = first,
-            (0, 0, b'r') => self.set_region(first.max(1), second, lines),
-            (0, 0, b's') if params.is_empty() && self.mode(SIDE_MARGINS) == Some(false) => {
+            (b'=', 0, b'u') => self.keyboard_mut().set(first(), second()),
+            (b'>', 0, b'u') => self.keyboard_mut().push(first()),
+            (b'<', 0, b'u') => self.keyboard_mut().pop(first()),
+            (b'>', 0, b'm') if function.has_no_params() || first() == 4 => {
+                self.modify_other_keys = second().min(3);
+            }
+            (b'>', 0, b'n') if first() == 4 => self.modify_other_keys = 0,
+            (0, b' ', b'q') if first() <= 6 => self.cursor_shape = first(),
+            (0, 0, b'r') => self.set_region(first().max(1), second(), lines),
+            (0, 0, b's') if function.has_no_params() && self.mode(SIDE_MARGINS) == Some(false) => {
                 self.save_cursor();
             }
-            (0, 0, b'u') if params.is_empty() => self.restore_cursor(),
+            (0, 0, b'u') if function.has_no_params() => self.restore_cursor(),
             (0, b'!', b'p') => self.reset_softly(),
             _ => {}
         }
@@ -263,15 +266,16 @@ impl Modes {
     }
 
     fn system_command(&mut self, command: SystemCommand<'_>) {
-        let Some((number, text)) = std::str::from_utf8(complete_characters(command.text))
-            .ok()
-            .and_then(|text| text.split_once(';'))
+        let Some((number, text)) =
+            std::str::from_utf8(complete_characters(command.text)).ok().and_then(|text| text.split_once(';'))
         else {
             return;
         };
         match number {
             // What is a control character only after decoding could end the title where it is restored.
             "0" | "2" if !text.chars().any(char::is_control) => self.title = Some(text.to_owned()),
+            // Parameters, and the address.
+            "8" => self.is_link = text.split_once(';').is_some_and(|(_, address)| !address.is_empty()),
             "9" => {
                 if let Some(progress) = text.strip_prefix("4;") {
                     self.shows_progress = !matches!(progress.split(';').next(), Some("" | "0"));
@@ -290,6 +294,11 @@ impl Modes {
         let saved = *self.saved_mut();
         self.set(ORIGIN, saved.origin);
         self.cursor = CursorState { origin: false, ..saved };
+    }
+
+    #[cfg(test)]
+    pub(crate) fn forget_saved_cursors(&mut self) {
+        self.saved = [DEFAULT_CURSOR; 2];
     }
 
     fn keyboard_mut(&mut self) -> &mut KeyboardFlags {
@@ -312,4 +321,4 @@ fn complete_characters(text: &[u8]) -> &[u8] {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

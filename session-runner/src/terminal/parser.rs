@@ -1,17 +1,15 @@
 //! A parser of the control sequences in a program's output, which arrives in pieces.
 //!
 //! Text is skipped, not decoded. Only the seven-bit forms are recognised: the eight-bit ones are parts of characters in
-//! UTF-8. Memory is bounded: parameters beyond [`MAX_PARAMS`] and strings beyond [`MAX_STRING`] bytes are cut, and data
-//! of device control strings is not kept at all.
+//! UTF-8. Memory is bounded: longer control sequences than [`MAX_CONTROL`] are ignored, operating system commands are cut
+//! after [`MAX_STRING`] bytes, and data of device control strings is not kept at all.
 
 use memchr::{memchr2, memchr3};
 
-/// Parameters that are kept of one sequence.
-pub(crate) const MAX_PARAMS: usize = 32;
+/// Bytes of parameters of a control sequence that is recognised.
+pub(crate) const MAX_CONTROL: usize = 512;
 /// Bytes that are kept of an operating system command, such as a window title.
 pub(crate) const MAX_STRING: usize = 1024;
-/// More than one intermediate byte, which no sequence has that matters here.
-const SEVERAL: u8 = 0xff;
 
 const BEL: u8 = 0x07;
 const SHIFT_OUT: u8 = 0x0e;
@@ -30,11 +28,21 @@ pub(crate) enum Sequence<'a> {
     /// `ESC`, an intermediate byte or 0, and the final byte.
     Escape(u8, u8),
     /// `CSI`, which is `ESC [`.
-    Control(&'a Function),
+    Control(Function<'a>),
     /// `OSC`, which is `ESC ]`.
     SystemCommand(SystemCommand<'a>),
-    /// `DCS`, which is `ESC P`, without the data that follows its function.
-    DeviceControl(&'a Function),
+    /// `DCS`, which is `ESC P`: its function, without parameters and data.
+    DeviceControl(FunctionName),
+}
+
+/// A prefix (one of `<=>?`), an intermediate byte, and the final byte of a function. A missing one is 0.
+pub(crate) type FunctionName = (u8, u8, u8);
+
+/// The function of a control sequence, with its parameters.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Function<'a> {
+    pub(crate) name: FunctionName,
+    params: &'a [u8],
 }
 
 /// The text of an operating system command.
@@ -48,90 +56,46 @@ pub(crate) struct SystemCommand<'a> {
     pub(crate) ended_by_bel: bool,
 }
 
-/// The function of a control sequence, with its parameters.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Function {
-    /// One of `<=>?`, or 0.
-    prefix: u8,
-    /// An intermediate byte, or 0.
-    intermediate: u8,
-    last: u8,
-    params: [u16; MAX_PARAMS],
-    count: usize,
-    /// The parameter that is being received.
-    current: Option<u16>,
-    has_subparams: bool,
-}
-
-/// The effect of one byte on a function.
-enum Received {
-    Part,
-    Complete,
-    Invalid,
-}
-
-impl Function {
-    /// Returns prefix, intermediate byte and final byte; a missing one is 0.
-    pub(crate) fn name(&self) -> (u8, u8, u8) {
-        (self.prefix, self.intermediate, self.last)
+impl<'a> Function<'a> {
+    /// Parses what comes before the final byte; `None` if it is too long, breaks the grammar, or has what no function has
+    /// that matters here: several intermediate bytes, or parts of parameters outside of attributes.
+    fn parse(text: &'a [u8], last: u8) -> Option<Self> {
+        let (prefix, rest) = match text {
+            [prefix @ b'<'..=b'?', rest @ ..] => (*prefix, rest),
+            _ => (0, text),
+        };
+        let (intermediate, params) = match rest {
+            [params @ .., intermediate @ b' '..=b'/'] => (*intermediate, params),
+            _ => (0, rest),
+        };
+        let is_param = |byte: &u8| matches!(byte, b'0'..=b'9' | b';') || (*byte == b':' && last == b'm');
+        let is_valid = text.len() <= MAX_CONTROL && params.iter().all(is_param);
+        is_valid.then_some(Self { name: (prefix, intermediate, last), params })
     }
 
-    /// Returns the parameters. An empty one is 0.
-    pub(crate) fn params(&self) -> &[u16] {
-        self.params.get(..self.count).unwrap_or_default()
+    /// Returns the parameters. An empty one is 0, and a number that is too large is the largest one.
+    pub(crate) fn params(&self) -> impl Iterator<Item = u16> + use<'a> {
+        let number = |digits: &[u8]| {
+            digits.iter().fold(0_u16, |number, digit| {
+                number.saturating_mul(10).saturating_add(u16::from(digit.wrapping_sub(b'0')))
+            })
+        };
+        self.params.split(|byte| matches!(byte, b';' | b':')).map(number)
     }
 
     /// Returns a parameter; one that is empty or missing is 0.
     pub(crate) fn param(&self, index: usize) -> u16 {
-        self.params().get(index).copied().unwrap_or(0)
+        self.params().nth(index).unwrap_or(0)
     }
 
-    /// Returns `true` if parameters have parts that are separated by colons, as only colours and underlines do.
-    pub(crate) fn has_subparams(&self) -> bool {
-        self.has_subparams
+    /// Returns `true` if there is no parameter.
+    pub(crate) fn has_no_params(&self) -> bool {
+        self.params.is_empty()
     }
 
-    fn clear(&mut self) {
-        (self.prefix, self.intermediate, self.last) = (0, 0, 0);
-        (self.count, self.current, self.has_subparams) = (0, None, false);
-    }
-
-    fn receive(&mut self, byte: u8) -> Received {
-        match byte {
-            b'0'..=b'9' if self.intermediate == 0 => {
-                let digits = self.current.unwrap_or(0).saturating_mul(10);
-                self.current = Some(digits.saturating_add(u16::from(byte - b'0')));
-            }
-            b';' | b':' if self.intermediate == 0 => {
-                self.has_subparams |= byte == b':';
-                self.push(self.current.unwrap_or(0));
-                self.current = Some(0);
-            }
-            b'<'..=b'?' if self.name() == (0, 0, 0) && self.current.is_none() => self.prefix = byte,
-            b' '..=b'/' => self.collect(byte),
-            b'@'..=b'~' => {
-                if let Some(param) = self.current.take() {
-                    self.push(param);
-                }
-                self.last = byte;
-                return Received::Complete;
-            }
-            0x7f => {}
-            _ => return Received::Invalid,
-        }
-        Received::Part
-    }
-
-    /// Receives an intermediate byte.
-    fn collect(&mut self, byte: u8) {
-        self.intermediate = if self.intermediate == 0 { byte } else { SEVERAL };
-    }
-
-    fn push(&mut self, param: u16) {
-        if let Some(place) = self.params.get_mut(self.count) {
-            *place = param;
-            self.count += 1;
-        }
+    /// Returns `true` if there is no parameter but a 0.
+    pub(crate) fn is_default(&self) -> bool {
+        matches!(self.params, [] | [b'0'])
     }
 }
 
@@ -139,9 +103,11 @@ impl Function {
 #[derive(Debug, Default)]
 pub(crate) struct Parser {
     state: State,
-    function: Function,
-    string: Vec<u8>,
-    string_is_cut: bool,
+    /// Received bytes after ESC, CSI or DCS, or the text of a command.
+    held: Vec<u8>,
+    text_is_cut: bool,
+    /// The function of the device control string that is being received.
+    device_control: Option<FunctionName>,
     /// Bytes that the last character of the text lacks.
     missing: u8,
 }
@@ -150,11 +116,8 @@ pub(crate) struct Parser {
 enum State {
     #[default]
     Text,
-    /// After ESC, and possibly intermediate bytes, which are kept in the function.
     Escape,
     Control,
-    /// A control sequence that breaks the grammar, up to its final byte.
-    InvalidControl,
     DeviceControl,
     String(StringKind),
     /// After an ESC in a string, which a `\` ends.
@@ -164,8 +127,7 @@ enum State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum StringKind {
     SystemCommand,
-    DeviceControl,
-    /// A string without a meaning here.
+    /// A device control string, or a string without a meaning here.
     Other,
 }
 
@@ -176,12 +138,10 @@ impl Parser {
         while !rest.is_empty() {
             rest = match self.state {
                 State::Text => self.text(rest, &mut found),
-                State::Control => self.control(rest, &mut found),
+                State::Escape => self.escape(rest, &mut found),
+                State::Control | State::DeviceControl => self.control(rest, &mut found),
                 State::String(kind) => self.string(kind, rest, &mut found),
-                State::Escape
-                | State::InvalidControl
-                | State::DeviceControl
-                | State::StringEscape(_) => self.single(rest, &mut found),
+                State::StringEscape(kind) => self.string_escape(kind, rest, &mut found),
             };
         }
     }
@@ -195,93 +155,86 @@ impl Parser {
     fn text<'a>(&mut self, bytes: &'a [u8], found: &mut impl FnMut(Sequence<'_>)) -> &'a [u8] {
         let end = memchr3(ESC, SHIFT_OUT, SHIFT_IN, bytes).unwrap_or(bytes.len());
         let (text, rest) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
-        let Some((control, rest)) = rest.split_first() else {
-            self.missing = missing_after(self.missing, text);
-            return rest;
-        };
-        self.missing = 0;
-        self.execute(*control, found);
+        match rest {
+            [] => {
+                self.missing = missing_after(self.missing, text);
+                rest
+            }
+            [ESC, b'[', rest @ ..] => {
+                self.missing = 0;
+                self.begin(State::Control);
+                rest
+            }
+            [control, rest @ ..] => {
+                self.missing = 0;
+                self.execute(*control, found);
+                rest
+            }
+        }
+    }
+
+    /// Receives what follows ESC: intermediate bytes, which are held, and a final byte.
+    fn escape<'a>(&mut self, bytes: &'a [u8], found: &mut impl FnMut(Sequence<'_>)) -> &'a [u8] {
+        let [byte, rest @ ..] = bytes else { return bytes };
+        match (*byte, self.held.as_slice()) {
+            (b' '..=b'/', _) => self.hold(&[*byte]),
+            (b'[', []) => self.begin(State::Control),
+            (b']', []) => self.begin(State::String(StringKind::SystemCommand)),
+            (b'P', []) => self.begin(State::DeviceControl),
+            (b'X' | b'^' | b'_', []) => {
+                self.device_control = None;
+                self.begin(State::String(StringKind::Other));
+            }
+            (b'0'..=b'~', held) => {
+                self.state = State::Text;
+                match held {
+                    [] => found(Sequence::Escape(0, *byte)),
+                    [intermediate] => found(Sequence::Escape(*intermediate, *byte)),
+                    _ => {}
+                }
+            }
+            _ => return self.interrupt(bytes, found),
+        }
         rest
     }
 
+    /// Receives a control sequence, or the function of a device control string, up to its final byte.
     fn control<'a>(&mut self, bytes: &'a [u8], found: &mut impl FnMut(Sequence<'_>)) -> &'a [u8] {
-        let mut rest = bytes;
-        while let Some((byte, after)) = rest.split_first() {
-            match self.function.receive(*byte) {
-                Received::Part => rest = after,
-                Received::Complete => {
-                    self.state = State::Text;
-                    found(Sequence::Control(&self.function));
-                    return after;
-                }
-                Received::Invalid => return self.invalid(State::InvalidControl, rest, found),
+        let end = bytes.iter().position(|byte| !matches!(byte, b' '..=b'?')).unwrap_or(bytes.len());
+        let (text, rest) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
+        let [last @ b'@'..=b'~', after @ ..] = rest else {
+            self.hold(text);
+            return self.interrupt(rest, found);
+        };
+        let text = if self.held.is_empty() {
+            text
+        } else {
+            self.hold(text);
+            &self.held
+        };
+        let function = Function::parse(text, *last);
+        if self.state == State::DeviceControl {
+            self.device_control = function.map(|function| function.name);
+            self.state = State::String(StringKind::Other);
+        } else {
+            self.state = State::Text;
+            if let Some(function) = function {
+                found(Sequence::Control(function));
             }
         }
-        rest
+        after
     }
 
-    /// Receives one byte in a state in which few bytes are received.
-    fn single<'a>(&mut self, bytes: &'a [u8], found: &mut impl FnMut(Sequence<'_>)) -> &'a [u8] {
-        let Some((byte, rest)) = bytes.split_first() else { return bytes };
-        match (self.state, *byte) {
-            (State::Escape, b' '..=b'/') => self.function.collect(*byte),
-            (State::Escape, b'0'..=b'~') => self.escape(*byte, found),
-            (State::InvalidControl, b' '..=b'?') | (State::Escape | State::InvalidControl, 0x7f) => {}
-            (State::InvalidControl, b'@'..=b'~') => self.state = State::Text,
-            (State::DeviceControl, _) => match self.function.receive(*byte) {
-                Received::Part => {}
-                Received::Complete => self.state = State::String(StringKind::DeviceControl),
-                Received::Invalid => {
-                    return self.invalid(State::String(StringKind::Other), bytes, found);
-                }
-            },
-            (State::StringEscape(kind), b'\\') => self.end_string(kind, false, found),
-            (State::StringEscape(_), _) => {
-                // Another sequence begins: the string has been abandoned.
-                self.begin_escape();
-                return bytes;
-            }
-            (_, _) => return self.invalid(State::Text, bytes, found),
-        }
-        rest
-    }
-
-    /// Receives a byte that the grammar of a sequence does not have: a control character is executed and does not
-    /// interrupt the sequence, the start of a character ends it, and the rest of another one is received in `state`.
-    fn invalid<'a>(
-        &mut self,
-        state: State,
-        bytes: &'a [u8],
-        found: &mut impl FnMut(Sequence<'_>),
-    ) -> &'a [u8] {
-        let Some((byte, rest)) = bytes.split_first() else { return bytes };
+    /// Receives a byte that the grammar of a sequence does not have: a control character is executed and does not end
+    /// the sequence, a character does.
+    fn interrupt<'a>(&mut self, bytes: &'a [u8], found: &mut impl FnMut(Sequence<'_>)) -> &'a [u8] {
+        let [byte, rest @ ..] = bytes else { return bytes };
         if *byte >= 0x80 {
             self.state = State::Text;
             return bytes;
         }
-        if *byte < b' ' {
-            self.execute(*byte, found);
-        } else {
-            self.state = state;
-        }
+        self.execute(*byte, found);
         rest
-    }
-
-    /// Receives the byte after ESC and intermediate bytes.
-    fn escape(&mut self, byte: u8, found: &mut impl FnMut(Sequence<'_>)) {
-        let intermediate = self.function.intermediate;
-        self.state = State::Text;
-        if intermediate != 0 {
-            found(Sequence::Escape(intermediate, byte));
-            return;
-        }
-        match byte {
-            b'[' => self.state = State::Control,
-            b']' => self.begin_string(StringKind::SystemCommand),
-            b'P' => self.state = State::DeviceControl,
-            b'X' | b'^' | b'_' => self.begin_string(StringKind::Other),
-            _ => found(Sequence::Escape(0, byte)),
-        }
     }
 
     fn string<'a>(
@@ -296,7 +249,7 @@ impl Parser {
         let end = memchr2(CAN, SUB, text).unwrap_or(end);
         let (text, rest) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
         if kind == StringKind::SystemCommand {
-            self.keep(text);
+            self.hold_text(text);
         }
         let Some((byte, rest)) = rest.split_first() else { return rest };
         match *byte {
@@ -307,42 +260,59 @@ impl Parser {
         rest
     }
 
-    fn keep(&mut self, text: &[u8]) {
-        let is_text = |byte: &&u8| !byte.is_ascii_control();
-        let free = MAX_STRING.saturating_sub(self.string.len());
-        let mut text = text.iter().filter(is_text);
-        self.string.extend(text.by_ref().take(free));
-        self.string_is_cut |= text.next().is_some();
-    }
-
-    fn begin_escape(&mut self) {
-        self.state = State::Escape;
-        self.function.clear();
-    }
-
-    fn begin_string(&mut self, kind: StringKind) {
-        self.state = State::String(kind);
-        self.string.clear();
-        self.string_is_cut = false;
+    /// Receives the byte after an ESC in a string.
+    fn string_escape<'a>(
+        &mut self,
+        kind: StringKind,
+        bytes: &'a [u8],
+        found: &mut impl FnMut(Sequence<'_>),
+    ) -> &'a [u8] {
+        if let [b'\\', rest @ ..] = bytes {
+            self.end_string(kind, false, found);
+            return rest;
+        }
+        // Another sequence begins: the string has been abandoned.
+        self.begin(State::Escape);
+        bytes
     }
 
     fn end_string(&mut self, kind: StringKind, ended_by_bel: bool, found: &mut impl FnMut(Sequence<'_>)) {
         self.state = State::Text;
-        match kind {
-            StringKind::SystemCommand => found(Sequence::SystemCommand(SystemCommand {
-                text: &self.string,
-                is_cut: self.string_is_cut,
+        match (kind, self.device_control) {
+            (StringKind::SystemCommand, _) => found(Sequence::SystemCommand(SystemCommand {
+                text: &self.held,
+                is_cut: self.text_is_cut,
                 ended_by_bel,
             })),
-            StringKind::DeviceControl => found(Sequence::DeviceControl(&self.function)),
-            StringKind::Other => {}
+            (StringKind::Other, Some(name)) => found(Sequence::DeviceControl(name)),
+            (StringKind::Other, None) => {}
         }
+    }
+
+    fn begin(&mut self, state: State) {
+        self.state = state;
+        self.held.clear();
+        self.text_is_cut = false;
+    }
+
+    /// Holds a part of a control sequence, at most one byte more than is recognised.
+    fn hold(&mut self, part: &[u8]) {
+        let free = (MAX_CONTROL + 1).saturating_sub(self.held.len());
+        self.held.extend(part.iter().take(free));
+    }
+
+    /// Holds a part of a command.
+    fn hold_text(&mut self, part: &[u8]) {
+        let free = MAX_STRING.saturating_sub(self.held.len());
+        let mut text = part.iter().filter(|byte| !byte.is_ascii_control());
+        self.held.extend(text.by_ref().take(free));
+        self.text_is_cut |= text.next().is_some();
     }
 
     /// Executes a control character.
     fn execute(&mut self, byte: u8, found: &mut impl FnMut(Sequence<'_>)) {
         match byte {
-            ESC => self.begin_escape(),
+            ESC => self.begin(State::Escape),
             CAN | SUB => self.state = State::Text,
             SHIFT_OUT => found(Sequence::ShiftOut),
             SHIFT_IN => found(Sequence::ShiftIn),
@@ -369,4 +339,4 @@ fn missing_after(before: u8, text: &[u8]) -> u8 {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -118,6 +118,7 @@ pub(crate) fn start_output(master: BorrowedFd<'_>) {
 pub(crate) struct SignalKeys {
     interrupt: u8,
     quit: u8,
+    suspend: u8,
 }
 
 impl SignalKeys {
@@ -128,6 +129,7 @@ impl SignalKeys {
         modes.local_modes.contains(LocalModes::ISIG).then(|| Self {
             interrupt: code(SpecialCodeIndex::VINTR),
             quit: code(SpecialCodeIndex::VQUIT),
+            suspend: code(SpecialCodeIndex::VSUSP),
         })
     }
 
@@ -138,6 +140,7 @@ impl SignalKeys {
             0 => None,
             key if key == self.interrupt => Some(rustix::process::Signal::INT.as_raw()),
             key if key == self.quit => Some(rustix::process::Signal::QUIT.as_raw()),
+            key if key == self.suspend => Some(rustix::process::Signal::TSTP.as_raw()),
             _ => None,
         })
     }
@@ -173,7 +176,7 @@ mod tests {
     fn keys_send_signals_unless_the_program_takes_them() {
         let pty = Pty::open().unwrap();
         let keys = SignalKeys::of(&pty.master).unwrap();
-        assert_eq!(keys.signals(b"a\x03b\x1c\x1a\0").collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(keys.signals(b"a\x03b\x1c\x1a\0").collect::<Vec<_>>(), [2, 3, 20]);
         let mut modes = tcgetattr(&pty.slave).unwrap();
         modes.make_raw();
         tcsetattr(&pty.slave, OptionalActions::Now, &modes).unwrap();

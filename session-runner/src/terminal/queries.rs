@@ -36,7 +36,7 @@ pub(crate) fn answer(sequence: Sequence<'_>, modes: &Modes, size: TerminalSize, 
     match sequence {
         Sequence::Control(function) => answer_control(function, modes, size, out),
         Sequence::SystemCommand(command) => answer_colours(command, out),
-        Sequence::DeviceControl(function) => match function.name() {
+        Sequence::DeviceControl(name) => match name {
             (0, b'+', b'q') => out.extend(b"\x1bP0+r\x1b\\"),
             (0, b'$', b'q') => out.extend(b"\x1bP0$r\x1b\\"),
             _ => {}
@@ -45,13 +45,10 @@ pub(crate) fn answer(sequence: Sequence<'_>, modes: &Modes, size: TerminalSize, 
     }
 }
 
-fn answer_control(function: &Function, modes: &Modes, size: TerminalSize, out: &mut Vec<u8>) {
-    let param = match function.params() {
-        [] => 0,
-        [param] => *param,
-        _ => return,
-    };
-    let _ = match (function.name(), param) {
+fn answer_control(function: Function<'_>, modes: &Modes, size: TerminalSize, out: &mut Vec<u8>) {
+    let mut params = function.params();
+    let (Some(param), None) = (params.next(), params.next()) else { return };
+    let _ = match (function.name, param) {
         ((0, 0, b'c'), 0) => write!(out, "\x1b[?62;22c"),
         ((b'>', 0, b'c'), 0) => write!(out, "\x1b[>1;10;0c"),
         ((b'=', 0, b'c'), 0) => write!(out, "\x1bP!|00000000\x1b\\"),
@@ -107,4 +104,4 @@ fn answer_colours(command: SystemCommand<'_>, out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

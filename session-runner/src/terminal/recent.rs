@@ -53,10 +53,10 @@ mod tests {
     #[test]
     fn a_line_whose_beginning_is_forgotten_is_left_out() {
         let mut recent = Recent::default();
-        recent.extend(&[b'x'; CAPACITY - 1]);
+        recent.extend(&vec![b'x'; CAPACITY - 1]);
         recent.extend(b"yy\nend");
         assert_eq!(recent.lines(2), b"end");
-        recent.extend(&[b'z'; 3 * CAPACITY]);
+        recent.extend(&vec![b'z'; 3 * CAPACITY]);
         assert_eq!((recent.lines(1), recent.bytes.len()), (Vec::new(), CAPACITY));
     }
 }

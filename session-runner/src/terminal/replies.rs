@@ -39,7 +39,7 @@ pub(crate) struct ReplyFilter {
     state: State,
     /// The sequence that is half received.
     sequence: Vec<u8>,
-    /// How much of it has been passed on, as an answer or as typed.
+    /// The length of its part that has been passed on, as an answer or as typed.
     passed: usize,
     passed_as_reply: bool,
 }
@@ -125,8 +125,7 @@ impl ReplyFilter {
             }
             (State::StringEscape { .. }, b'\\') | (State::String { bel: true }, 0x07) => {
                 self.sequence.push(byte);
-                let meaning =
-                    if begins_reply(&self.sequence) { Meaning::Reply } else { Meaning::Typed };
+                let meaning = if begins_reply(&self.sequence) { Meaning::Reply } else { Meaning::Typed };
                 self.end(meaning, out);
             }
             (State::StringEscape { .. }, _) => {
@@ -199,8 +198,7 @@ impl ReplyFilter {
         self.pass(out);
         self.sequence.clear();
         (self.passed, self.passed_as_reply) = (0, false);
-        self.state =
-            if meaning == Meaning::PasteStart { State::Paste { matched: 0 } } else { State::Text };
+        self.state = if meaning == Meaning::PasteStart { State::Paste { matched: 0 } } else { State::Text };
     }
 
     fn pass(&mut self, out: &mut SplitInput) {
@@ -262,4 +260,4 @@ fn is_position(params: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

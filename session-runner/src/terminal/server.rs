@@ -67,7 +67,7 @@ struct Closing {
     until: Instant,
 }
 
-/// What a server is made of.
+/// The parts of a server.
 pub(crate) struct Parts {
     pub(crate) session: SessionId,
     pub(crate) master: Arc<StreamPipe>,
@@ -85,14 +85,27 @@ pub(crate) struct Parts {
     pub(crate) done: oneshot::Sender<()>,
 }
 
-/// What `poll` found, in the order in which it is handled.
+/// The state of the program's output after a `poll`.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Output {
+    /// Not looked at, because a viewer is slow.
+    #[default]
+    Unknown,
+    /// There is some.
+    Readable,
+    /// There is none.
+    None,
+    /// There is none, and no process has the terminal open.
+    Closed,
+}
+
+/// The result of a `poll`.
 #[derive(Debug, Default)]
 struct Ready {
     woken: bool,
-    may_read: bool,
-    hung_up: bool,
-    may_type: bool,
     connecting: bool,
+    may_type: bool,
+    output: Output,
     /// The places of the viewers from which something has arrived, and to which something can be sent.
     from: Vec<usize>,
     to: Vec<usize>,
@@ -100,8 +113,20 @@ struct Ready {
 
 impl Server {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { session, master, device, size, shared, end, wake, commands, events, socket, first_viewer, done } =
-            parts;
+        let Parts {
+            session,
+            master,
+            device,
+            size,
+            shared,
+            end,
+            wake,
+            commands,
+            events,
+            socket,
+            first_viewer,
+            done,
+        } = parts;
         let mut viewers = Viewers::new(session, device, size, socket);
         viewers.extend(first_viewer);
         Self {
@@ -142,15 +167,11 @@ impl Server {
             if ready.may_type {
                 self.type_more();
             }
-            if ready.may_read {
-                self.read(&mut buffer);
-            } else if ready.hung_up {
-                self.set_open(false);
-                if self.is_ending {
-                    self.finish_reading();
-                }
-            } else if self.is_ending {
-                self.finish_reading();
+            match ready.output {
+                Output::Readable => self.read(&mut buffer),
+                Output::None | Output::Closed if self.is_ending => self.finish_reading(),
+                Output::Closed => self.set_open(false),
+                Output::None | Output::Unknown => {}
             }
             let master = self.master.as_ref().map(|master| master.as_fd());
             self.viewers.tick(Instant::now(), master, &mut self.typing);
@@ -159,7 +180,10 @@ impl Server {
             }
         }
         self.finish_reading();
-        if let Some(done) = self.closing.and_then(|closing| closing.done) {
+        let Self { viewers, closing, .. } = self;
+        // Closed before the end is reported: nobody can attach after that.
+        drop(viewers);
+        if let Some(done) = closing.and_then(|closing| closing.done) {
             let _ = done.send(());
         }
     }
@@ -210,7 +234,8 @@ impl Server {
             std::thread::sleep(REOPEN_INTERVAL);
         }
         let found = |at: usize, flags| {
-            polled.is_ok() && sources.get(at).is_some_and(|source: &PollFd<'_>| source.revents().intersects(flags))
+            polled.is_ok()
+                && sources.get(at).is_some_and(|source: &PollFd<'_>| source.revents().intersects(flags))
         };
         let any = PollFlags::IN | PollFlags::HUP | PollFlags::ERR;
         let mut ready = Ready { woken: found(0, any), ..Ready::default() };
@@ -225,16 +250,18 @@ impl Server {
             }
         }
         ready.may_type = found(after_viewers, PollFlags::OUT);
-        ready.may_read = read && found(after_viewers, PollFlags::IN);
-        ready.hung_up = read && !ready.may_read && found(after_viewers, PollFlags::HUP);
+        ready.output = match () {
+            () if closed => Output::Closed,
+            () if !read => Output::Unknown,
+            // Whether output is left is known only from a look after the end.
+            () if is_ending || found(after_viewers, PollFlags::IN) => Output::Readable,
+            () if found(after_viewers, PollFlags::HUP) => Output::Closed,
+            () => Output::None,
+        };
         drop(sources);
         self.is_ending |= is_ending;
         if closed {
             self.look_again();
-        }
-        // Whether output is left is known only from a look after the end.
-        if is_ending {
-            ready.may_read = read;
         }
         ready
     }
@@ -254,8 +281,7 @@ impl Server {
     fn set_open(&mut self, open: bool) {
         if std::mem::replace(&mut self.is_open, open) != open {
             lock(&self.shared).activity.send_modify(|activity| {
-                activity.open =
-                    if open { activity.open + 1 } else { activity.open.saturating_sub(1) };
+                activity.open = if open { activity.open + 1 } else { activity.open.saturating_sub(1) };
             });
         }
     }
@@ -268,10 +294,9 @@ impl Server {
         let mut hung_up = false;
         while let Some(room) = buffer.get_mut(filled..).filter(|room| !room.is_empty()) {
             match rustix::io::read(&*master, room) {
-                Ok(0) => break,
+                Ok(0) | Err(Errno::AGAIN) => break,
                 Ok(read) => filled += read,
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => break,
                 Err(_) => {
                     hung_up = true;
                     break;

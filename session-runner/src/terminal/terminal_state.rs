@@ -52,9 +52,10 @@ impl TerminalState {
     }
 
     /// Returns the sequences that bring a terminal with the program's modes back to its defaults, for a viewer that
-    /// leaves. See [`mode_sequences::reset`].
+    /// leaves. See [`mode_sequences::reset`]. A sequence that is half received is ended first: it would swallow them.
     pub(crate) fn reset(&self) -> Vec<u8> {
-        mode_sequences::reset(&self.modes)
+        let end: &[u8] = if self.is_ground() { b"" } else { b"\x1b\\" };
+        [end, &mode_sequences::reset(&self.modes)].concat()
     }
 
     pub(crate) fn is_alternate_screen(&self) -> bool {
@@ -65,12 +66,7 @@ impl TerminalState {
     pub(crate) fn is_ground(&self) -> bool {
         self.parser.is_ground()
     }
-
-    /// Returns the window title that the program has set.
-    pub(crate) fn title(&self) -> Option<&str> {
-        self.modes.title.as_deref()
-    }
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -13,6 +13,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use session_core::SessionId;
 
 use super::frame::{FrameBuffer, Hello, OwnerFrame, ViewerFrame};
 use super::pty::TerminalSize;
@@ -232,7 +233,7 @@ impl Viewer {
 
     /// Restores its terminal and prints its notice, if it is gone without a farewell. `reset` are the bytes that undo what
     /// the program's output has changed.
-    pub(crate) fn restore_terminal(&self, reset: &[u8]) {
+    pub(crate) fn restore_terminal(&self, reset: &[u8], session: SessionId) {
         let Some(ViewerTerminal { file, modes: Some(modes) }) = &self.terminal else { return };
         if self.said_farewell {
             return;
@@ -243,6 +244,7 @@ impl Viewer {
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         if let Ok(terminal) = rustix::fs::open(path, flags, Mode::empty()) {
             let notice = self.hello.as_ref().map_or("", |hello| &hello.notice);
+            let notice = notice.replace("@session", &session.to_string());
             let _ = File::from(terminal).write_all(&[reset, b"\r\n", notice.as_bytes(), b"\r\n"].concat());
         }
     }

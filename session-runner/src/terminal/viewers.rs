@@ -27,7 +27,7 @@ pub(crate) struct Viewers {
     session: SessionId,
     device: u64,
     socket: Option<AttachSocket>,
-    viewers: Vec<Viewer>,
+    list: Vec<Viewer>,
     /// The socket of the viewer that typed last.
     active: Option<u64>,
     state: TerminalState,
@@ -44,12 +44,17 @@ pub(crate) struct Viewers {
 }
 
 impl Viewers {
-    pub(crate) fn new(session: SessionId, device: u64, size: TerminalSize, socket: Option<AttachSocket>) -> Self {
+    pub(crate) fn new(
+        session: SessionId,
+        device: u64,
+        size: TerminalSize,
+        socket: Option<AttachSocket>,
+    ) -> Self {
         Self {
             session,
             device,
             socket,
-            viewers: Vec::new(),
+            list: Vec::new(),
             active: None,
             state: TerminalState::new(size),
             recent: Recent::default(),
@@ -67,21 +72,21 @@ impl Viewers {
         for stream in streams {
             self.next_number += 1;
             if let Ok(viewer) = Viewer::new(stream, self.next_number) {
-                self.viewers.push(viewer);
+                self.list.push(viewer);
             }
         }
     }
 
     pub(crate) fn listener(&self) -> Option<BorrowedFd<'_>> {
-        self.socket.as_ref().filter(|_| self.viewers.len() < MAX_VIEWERS).map(|socket| socket.listener.as_fd())
+        self.socket.as_ref().filter(|_| self.list.len() < MAX_VIEWERS).map(|socket| socket.listener.as_fd())
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Viewer> {
-        self.viewers.iter()
+        self.list.iter()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.viewers.is_empty()
+        self.list.is_empty()
     }
 
     /// Returns `true` if a viewer has read or sent something since the last call.
@@ -98,7 +103,7 @@ impl Viewers {
     /// Returns the time until which the program waits for a slow viewer, if there is one. One that is late is left behind.
     pub(crate) fn slow_until(&mut self, now: Instant) -> Option<Instant> {
         let mut until = None;
-        for viewer in &mut self.viewers {
+        for viewer in &mut self.list {
             match viewer.waited_for_until(now) {
                 Some(late) if late <= now => viewer.leave_behind(),
                 slow => until = until.max(slow),
@@ -110,12 +115,12 @@ impl Viewers {
     /// Shows output to all viewers. Returns the answers to its queries, if there is no terminal that gives them.
     pub(crate) fn show(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut replies = Vec::new();
-        let is_answered = self.viewers.iter().any(Viewer::has_terminal);
+        let is_answered = self.list.iter().any(Viewer::has_terminal);
         self.state.advance(bytes, (!is_answered).then_some(&mut replies));
         self.recent.extend(bytes);
         self.has_shown = true;
         if let Ok(frame) = OwnerFrame::Output(bytes.to_vec()).encode() {
-            for viewer in &mut self.viewers {
+            for viewer in &mut self.list {
                 viewer.send_output(&frame, bytes.len() as u64);
             }
         }
@@ -124,7 +129,7 @@ impl Viewers {
 
     /// Sends a frame to all viewers.
     pub(crate) fn notify(&mut self, frame: &OwnerFrame) {
-        for viewer in self.viewers.iter_mut().filter(|viewer| viewer.is_shown()) {
+        for viewer in self.list.iter_mut().filter(|viewer| viewer.is_shown()) {
             viewer.send(frame);
         }
     }
@@ -132,14 +137,14 @@ impl Viewers {
     /// Stops the job of the viewer that typed last.
     pub(crate) fn suspend(&mut self) {
         let active = self.active;
-        if let Some(viewer) = self.viewers.iter_mut().find(|viewer| Some(viewer.number) == active) {
+        if let Some(viewer) = self.list.iter_mut().find(|viewer| Some(viewer.number) == active) {
             viewer.send(&OwnerFrame::Suspend);
         }
     }
 
     /// Sends what waits for a viewer.
     pub(crate) fn flush(&mut self, place: usize) {
-        let Some(viewer) = self.viewers.get_mut(place) else { return };
+        let Some(viewer) = self.list.get_mut(place) else { return };
         self.has_progress = true;
         viewer.flush();
         if let Some(missed) = viewer.catch_up() {
@@ -155,12 +160,12 @@ impl Viewers {
         master: Option<BorrowedFd<'_>>,
         typing: &mut Typing,
     ) -> Vec<TerminalEvent> {
-        let Some(viewer) = self.viewers.get_mut(place) else { return Vec::new() };
+        let Some(viewer) = self.list.get_mut(place) else { return Vec::new() };
         self.has_progress = true;
         let is_connected = viewer.receive();
         let mut events = Vec::new();
         loop {
-            let frame = match self.viewers.get_mut(place).map(Viewer::next) {
+            let frame = match self.list.get_mut(place).map(Viewer::next) {
                 Some(Ok(Some(frame))) => frame,
                 Some(Ok(None)) | None => break,
                 Some(Err(_)) => {
@@ -184,7 +189,7 @@ impl Viewers {
         typing: &mut Typing,
         events: &mut Vec<TerminalEvent>,
     ) {
-        let Some(viewer) = self.viewers.get_mut(place) else { return };
+        let Some(viewer) = self.list.get_mut(place) else { return };
         match frame {
             ViewerFrame::Hello(hello) => self.greet(place, hello, master),
             _ if !viewer.is_welcome() => {}
@@ -207,13 +212,12 @@ impl Viewers {
             ViewerFrame::Resume => events.push(TerminalEvent::Resume),
             ViewerFrame::Farewell => viewer.farewell(),
             ViewerFrame::Type(text) => {
-                let answer = match refusal_of(&text, master, typing) {
-                    Some(reason) => OwnerFrame::Refused(reason.to_owned()),
-                    None => {
-                        typing.push(&text);
-                        signal_keys(&text, master, events);
-                        OwnerFrame::Typed
-                    }
+                let answer = if let Some(reason) = refusal_of(&text, master, typing) {
+                    OwnerFrame::Refused(reason.to_owned())
+                } else {
+                    typing.push(&text);
+                    signal_keys(&text, master, events);
+                    OwnerFrame::Typed
                 };
                 viewer.send(&answer);
             }
@@ -221,10 +225,11 @@ impl Viewers {
     }
 
     fn greet(&mut self, place: usize, hello: Hello, master: Option<BorrowedFd<'_>>) {
-        let others = self.viewers.iter().enumerate().any(|(at, other)| at != place && other.has_terminal());
-        let Some(viewer) = self.viewers.get_mut(place) else { return };
+        let others = self.list.iter().enumerate().any(|(at, other)| at != place && other.has_terminal());
+        let Some(viewer) = self.list.get_mut(place) else { return };
         if hello.version != VERSION {
-            let binary = std::env::current_exe().map_or_else(|_| "?".to_owned(), |path| path.display().to_string());
+            let binary =
+                std::env::current_exe().map_or_else(|_| "?".to_owned(), |path| path.display().to_string());
             let reason = format!(
                 "its owner speaks version {VERSION} of the protocol and this command version {}: use {binary}",
                 hello.version
@@ -262,7 +267,7 @@ impl Viewers {
             bytes.extend(self.recent.lines(self.size.rows));
         }
         if let (Some(viewer), Ok(frame)) =
-            (self.viewers.get_mut(place), OwnerFrame::Output(bytes.clone()).encode())
+            (self.list.get_mut(place), OwnerFrame::Output(bytes.clone()).encode())
         {
             viewer.send_output(&frame, bytes.len() as u64);
         }
@@ -287,8 +292,8 @@ impl Viewers {
         typing: &mut Typing,
         events: &mut Vec<TerminalEvent>,
     ) {
-        let alone = self.viewers.iter().filter(|viewer| viewer.has_terminal()).count() <= 1;
-        let Some(viewer) = self.viewers.get_mut(place) else { return };
+        let alone = self.list.iter().filter(|viewer| viewer.has_terminal()).count() <= 1;
+        let Some(viewer) = self.list.get_mut(place) else { return };
         let was_active = self.active == Some(viewer.number);
         if alone && was_active {
             typing.push(bytes);
@@ -319,7 +324,7 @@ impl Viewers {
     pub(crate) fn tick(&mut self, now: Instant, master: Option<BorrowedFd<'_>>, typing: &mut Typing) {
         if self.reply_at.is_some_and(|at| at <= now) {
             self.reply_at = None;
-            for viewer in &mut self.viewers {
+            for viewer in &mut self.list {
                 typing.push(&viewer.replies.flush());
             }
         }
@@ -340,11 +345,11 @@ impl Viewers {
     }
 
     fn remove(&mut self, place: usize, master: Option<BorrowedFd<'_>>) {
-        let viewer = self.viewers.swap_remove(place);
-        viewer.restore_terminal(&self.state.reset());
+        let viewer = self.list.swap_remove(place);
+        viewer.restore_terminal(&self.state.reset(), self.session);
         if self.active == Some(viewer.number) {
             self.active = None;
-            let next = self.viewers.iter().find(|viewer| viewer.has_terminal() && viewer.may_type());
+            let next = self.list.iter().find(|viewer| viewer.has_terminal() && viewer.may_type());
             if let Some((number, size)) = next.map(|viewer| (viewer.number, viewer.size)) {
                 self.active = Some(number);
                 self.resize(size, master);
@@ -353,7 +358,7 @@ impl Viewers {
         if viewer.has_terminal() {
             self.show_viewed();
             if let Some(master) = master
-                && !self.viewers.iter().any(Viewer::has_terminal)
+                && !self.list.iter().any(Viewer::has_terminal)
             {
                 start_output(master);
             }
@@ -362,7 +367,7 @@ impl Viewers {
 
     fn show_viewed(&self) {
         if let Some(socket) = &self.socket {
-            socket.show_viewed(self.viewers.iter().any(Viewer::has_terminal));
+            socket.show_viewed(self.list.iter().any(Viewer::has_terminal));
         }
     }
 }

@@ -95,7 +95,9 @@ impl Termination {
                 }
                 Some(self.kill(now))
             }
-            Self::NotRequested | Self::GracePeriod { .. } | Self::HungUp { .. } | Self::Killing { .. } => None,
+            Self::NotRequested | Self::GracePeriod { .. } | Self::HungUp { .. } | Self::Killing { .. } => {
+                None
+            }
         }
     }
 

@@ -1,0 +1,246 @@
+//! Tests of programs with a terminal of their own, and of viewers, with real processes.
+
+#![expect(clippy::unwrap_used, reason = "a missing value fails the test")]
+
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use session_core::{
+    CancelRequest, InMemorySessionManager, SessionConfig, SessionManager, SessionState, StateName, Terminal,
+};
+use session_runner::{
+    AttachError, Command, FileOutput, OutputStorage, OutputStream, Runner, Running, TerminalEnd,
+    ViewerConnection, ViewerEvent, ViewerOptions, attachable_sessions, supervise_test, type_text,
+};
+
+/// Not a test: the entry point of the supervisor. The test binary, started again with the hidden verb, runs only this.
+#[test]
+fn __supervise() {
+    supervise_test(module_path!(), "__supervise");
+}
+
+struct Fixture {
+    _folder: tempfile::TempDir,
+    manager: InMemorySessionManager,
+    output: Arc<FileOutput>,
+    runner: Runner,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        supervise_test(module_path!(), "__supervise");
+        let folder = tempfile::tempdir().unwrap();
+        let manager = InMemorySessionManager::new();
+        let output = Arc::new(FileOutput::new(folder.path().join("output")));
+        let runner = Runner::new(&manager).output(Arc::clone(&output) as Arc<dyn OutputStorage>);
+        Self { _folder: folder, manager, output, runner }
+    }
+
+    /// Starts a script with a terminal for all its streams, and its first viewer.
+    async fn start(&self, script: &str) -> (Running, ViewerConnection) {
+        self.start_with(script, Terminal::new("vt100", 33, 101)).await
+    }
+
+    async fn start_with(&self, script: &str, terminal: Terminal) -> (Running, ViewerConnection) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let command = Command::new("bash").args(["-c", script]).terminal(Some(terminal));
+        let command = command.grace(Duration::from_millis(200));
+        let runner = self.runner.clone().viewer(theirs);
+        let running = runner.spawn(SessionConfig::new("run"), command).await.unwrap();
+        let viewer = ViewerConnection::first(ours, options()).await.unwrap().unwrap();
+        assert_eq!(viewer.session(), Some(running.id()));
+        (running, viewer)
+    }
+
+    fn stored(&self, running: &Running, stream: OutputStream) -> String {
+        let chunks = self.output.read(running.id(), 0, usize::MAX).unwrap().chunks;
+        let bytes = chunks.into_iter().filter(|chunk| chunk.stream == stream).flat_map(|chunk| chunk.bytes);
+        String::from_utf8(bytes.collect()).unwrap()
+    }
+}
+
+const fn options<'a>() -> ViewerOptions<'a> {
+    ViewerOptions { terminal: None, read_only: false, notice: "" }
+}
+
+/// Reads what is shown until it contains a text.
+async fn shown_until(viewer: &mut ViewerConnection, text: &str) -> String {
+    let mut shown = String::new();
+    while !shown.contains(text) {
+        let event = tokio::time::timeout(Duration::from_secs(20), viewer.next()).await;
+        match event.unwrap_or_else(|_| panic!("`{text}` is not shown: {shown:?}")) {
+            Some(ViewerEvent::Output(bytes)) => shown.push_str(&String::from_utf8_lossy(&bytes)),
+            Some(_) => {}
+            None => panic!("the owner is gone before `{text}`: {shown:?}"),
+        }
+    }
+    shown
+}
+
+#[tokio::test]
+async fn a_program_sees_the_terminal_that_it_was_given() {
+    let fixture = Fixture::new();
+    let script = "tty >/dev/null && test -t 0 -a -t 1 -a -t 2 && echo $TERM; stty size; ps -o tpgid= -p $$ | grep -w $$ >/dev/null \
+                  && echo in the foreground; test $(ps -o sid= -p $$) -ne $$ && echo no leader; echo end";
+    let (mut running, mut viewer) = fixture.start(script).await;
+    let shown = shown_until(&mut viewer, "end\r\n").await;
+    assert_eq!(shown, "vt100\r\n33 101\r\nin the foreground\r\nno leader\r\nend\r\n");
+    let report = running.wait().await.unwrap();
+    assert_eq!(report.exit_code(), 0);
+    assert_eq!(
+        fixture.stored(&running, OutputStream::Terminal),
+        shown,
+        "the log keeps the bytes of the master"
+    );
+    running.terminal().unwrap().notify("done", false);
+    let end = TerminalEnd::new(0, false);
+    let (last, ()) = tokio::join!(
+        async {
+            let notice = viewer.next().await;
+            assert_eq!(notice, Some(ViewerEvent::Notice { text: "done".into(), now: false }));
+            let last = viewer.next().await;
+            viewer.leave().await;
+            last
+        },
+        running.terminal().unwrap().end(end)
+    );
+    assert_eq!(last, Some(ViewerEvent::End(end)));
+}
+
+#[tokio::test]
+async fn streams_that_are_no_terminal_stay_what_they_are() {
+    let fixture = Fixture::new();
+    let terminal = Terminal { stdin: false, stderr: false, ..Terminal::new("vt100", 24, 80) };
+    let script = "test -t 0 || echo no input; test -t 2 || echo an error >&2; echo end";
+    let (mut running, mut viewer) = fixture.start_with(script, terminal).await;
+    assert_eq!(shown_until(&mut viewer, "end\r\n").await, "no input\r\nend\r\n");
+    running.wait().await.unwrap();
+    assert_eq!(fixture.stored(&running, OutputStream::Stderr), "an error\n");
+    assert_eq!(fixture.stored(&running, OutputStream::Stdout), "");
+}
+
+/// With the program as leader of the session, its end would hang up the rest of the pipeline.
+#[tokio::test]
+async fn a_pipeline_prints_all_after_its_shell_has_ended() {
+    let fixture = Fixture::new();
+    let script = "exec > >(while read -r line; do echo \"got $line\"; done) 2>&1; seq 1 500";
+    for _ in 0..10 {
+        let (mut running, _viewer) = fixture.start(script).await;
+        running.wait().await.unwrap();
+        let stored = fixture.stored(&running, OutputStream::Terminal);
+        assert_eq!(stored.lines().count(), 500, "{stored}");
+        assert!(stored.ends_with("got 500\r\n"), "{stored}");
+    }
+}
+
+#[tokio::test]
+async fn keys_reach_the_program_and_its_signals() {
+    let fixture = Fixture::new();
+    let (mut running, mut viewer) =
+        fixture.start("read -r line; echo \"<$line>\"; read -rs hidden; echo \"<$hidden>\"; sleep 600").await;
+    viewer.type_input(b"hallo\r");
+    assert_eq!(shown_until(&mut viewer, "<hallo>\r\n").await, "hallo\r\n<hallo>\r\n");
+    viewer.type_input(b"secret\r");
+    assert_eq!(shown_until(&mut viewer, "<secret>\r\n").await, "<secret>\r\n", "without echo");
+    viewer.type_input(b"\x03");
+    let report = running.wait().await.unwrap();
+    let SessionState::Paused { .. } = report.head.state() else { panic!("{:?}", report.head) };
+    assert_eq!(report.exit_code(), 130);
+}
+
+#[tokio::test]
+async fn the_stop_key_pauses_the_session_and_the_viewer() {
+    let fixture = Fixture::new();
+    let (mut running, mut viewer) =
+        fixture.start("echo begin; sleep 0.2; read -r line; echo \"<$line>\"").await;
+    shown_until(&mut viewer, "begin").await;
+    // The viewer that typed it stops.
+    viewer.type_input(b"\x1a");
+    while viewer.next().await.unwrap() != ViewerEvent::Suspend {}
+    let state = fixture.manager.get_state(running.id()).await.unwrap();
+    assert_eq!(state.name(), StateName::Paused);
+    viewer.resume();
+    viewer.type_input(b"on\r");
+    shown_until(&mut viewer, "<on>").await;
+    assert_eq!(running.wait().await.unwrap().exit_code(), 0);
+}
+
+#[tokio::test]
+async fn the_interrupt_key_continues_a_paused_session_and_reaches_it() {
+    let fixture = Fixture::new();
+    let (mut running, mut viewer) =
+        fixture.start("trap 'echo interrupted; exit 7' INT; echo begin; while :; do sleep 0.05; done").await;
+    shown_until(&mut viewer, "begin").await;
+    running.pause("a test");
+    let mut state = running.child_state();
+    state.wait_for(|state| *state == session_runner::ChildState::Paused).await.unwrap();
+    viewer.type_input(b"\x03");
+    shown_until(&mut viewer, "interrupted").await;
+    let report = running.wait().await.unwrap();
+    assert!(
+        matches!(report.head.state(), SessionState::Paused { .. }),
+        "stopped by a key: {:?}",
+        report.head
+    );
+}
+
+#[tokio::test]
+async fn a_late_viewer_sees_the_last_lines_and_types() {
+    let fixture = Fixture::new();
+    let (mut running, mut first) = fixture.start("seq 1 100; read -r line; echo \"<$line>\"").await;
+    shown_until(&mut first, "100\r\n").await;
+    drop(first);
+    let id = running.id();
+    assert!(attachable_sessions().contains_key(&id));
+    let mut second = ViewerConnection::attach(id, options()).await.unwrap();
+    let shown = shown_until(&mut second, "100\r\n").await;
+    assert!(
+        shown.starts_with("69\r\n70\r\n"),
+        "as many as its terminal has rows, and one to type in: {shown:?}"
+    );
+    type_text(id, b"from elsewhere\r").await.unwrap();
+    shown_until(&mut second, "<from elsewhere>").await;
+    running.wait().await.unwrap();
+    running.terminal().unwrap().end(TerminalEnd::new(0, false)).await;
+    let error = ViewerConnection::attach(id, options()).await.unwrap_err();
+    assert!(matches!(error, AttachError::NoTerminal { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_text_is_typed_whole_or_not_at_all() {
+    let fixture = Fixture::new();
+    let (mut running, mut viewer) =
+        fixture.start("read -r line; echo ${#line}; read -r line; echo \"<$line>\"").await;
+    let long = [vec![b'x'; 4096], b"\r".to_vec()].concat();
+    let error = type_text(running.id(), &long).await.unwrap_err();
+    assert!(error.to_string().contains("4095 bytes"), "{error}");
+    type_text(running.id(), &long[1..]).await.unwrap();
+    shown_until(&mut viewer, "\r\n4095\r\n").await;
+    type_text(running.id(), b"end\r").await.unwrap();
+    shown_until(&mut viewer, "<end>").await;
+    assert_eq!(running.wait().await.unwrap().exit_code(), 0);
+}
+
+#[tokio::test]
+async fn queries_are_answered_while_there_is_no_viewer() {
+    let fixture = Fixture::new();
+    let terminal = Terminal::new("xterm-256color", 24, 80);
+    let script = "stty raw -echo; printf '\\033[5n\\033[c'; IFS= read -rd c answer; stty sane; printf %q \"$answer\"; echo; echo end";
+    let command = Command::new("bash").args(["-c", script]).terminal(Some(terminal));
+    let mut running = fixture.runner.spawn(SessionConfig::new("run"), command).await.unwrap();
+    assert_eq!(running.wait().await.unwrap().exit_code(), 0);
+    let stored = fixture.stored(&running, OutputStream::Terminal);
+    assert!(stored.contains("[0n") && stored.contains("[?62;22"), "{stored:?}");
+}
+
+#[tokio::test]
+async fn a_cancel_ends_a_shell_that_ignores_term() {
+    let fixture = Fixture::new();
+    let (mut running, mut viewer) = fixture.start("export PS1='$ '; exec bash --norc -i").await;
+    shown_until(&mut viewer, "$ ").await;
+    fixture.manager.cancel_session(running.id(), CancelRequest::new("a test", "a tester")).await.unwrap();
+    let report = running.wait().await.unwrap();
+    assert!(matches!(report.head.state(), SessionState::Cancelled { .. }));
+    assert_eq!(report.ended, Some(session_runner::Ended::Signalled(1)), "hung up, not killed");
+}
