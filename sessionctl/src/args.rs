@@ -3,6 +3,7 @@
 mod config;
 mod manage;
 mod run;
+mod terminal;
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -16,7 +17,8 @@ pub(crate) use self::config::{ConfigAction, ShowConfig};
 pub(crate) use self::manage::{
     Completions, Export, Gc, Import, Man, Migrate, Pause, Retry, Rm, Signal, Wait, Why,
 };
-pub(crate) use self::run::{Places, Resume, Run, Terminals};
+pub(crate) use self::run::{Places, Resume, Run, TerminalOptions, Terminals};
+pub(crate) use self::terminal::{Attach, Input};
 
 use crate::error::ExitCodes;
 use crate::status::Status;
@@ -109,6 +111,10 @@ pub(crate) enum Verb {
     Events(Events),
     /// Print the output of a session's program; its log is printed by `events`
     Logs(Logs),
+    /// Return to the terminal of a running session
+    Attach(Attach),
+    /// Type at the terminal of a running session
+    Input(Input),
     /// Send a signal to the program of a session
     Signal(Signal),
     /// Pause a running session
@@ -155,6 +161,8 @@ impl Verb {
             Self::Wait(_) => "wait",
             Self::Pause(_) => "pause",
             Self::Signal(_) => "signal",
+            Self::Attach(_) => "attach",
+            Self::Input(_) => "input",
             Self::Retry(_) => "retry",
             Self::Gc(_) => "gc",
             Self::Rm(_) => "rm",
@@ -176,13 +184,14 @@ impl Verb {
 }
 
 impl Verb {
-    /// Returns `true` if the verb may run a program in the foreground, as a job of a shell.
+    /// Returns `true` if the verb may run or view a program in the foreground, as a job of a shell.
     pub(crate) const fn runs_here(&self) -> bool {
         matches!(
             self,
             Self::Run(Run { detach: false, .. })
                 | Self::Resume(Resume { detach: false, .. })
                 | Self::Retry(_)
+                | Self::Attach(_)
         )
     }
 
@@ -199,12 +208,15 @@ impl Verb {
     /// Returns the meaning of its exit codes: a verb that runs or awaits a program exits with the program's code.
     pub(crate) const fn exit_codes(&self) -> ExitCodes {
         match self {
-            Self::Run(_) | Self::Resume(_) | Self::Retry(_) | Self::Wait(_) => ExitCodes::Child,
+            Self::Run(_) | Self::Resume(_) | Self::Retry(_) | Self::Wait(_) | Self::Attach(_) => {
+                ExitCodes::Child
+            }
             Self::Ls(_)
             | Self::Show(_)
             | Self::Why(_)
             | Self::Pause(_)
             | Self::Signal(_)
+            | Self::Input(_)
             | Self::Gc(_)
             | Self::Rm(_)
             | Self::Export(_)

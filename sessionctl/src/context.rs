@@ -135,8 +135,21 @@ impl Context {
 
     /// Prints a hint about some sessions to stderr, with the command to type next.
     pub(crate) fn hint(&self, text: &str, sessions: &[SessionId], next: &[&str]) {
+        if let Some(line) = self.hint_line(text, sessions, next) {
+            self.term.print_stderr(&line);
+        }
+    }
+
+    /// Prints a hint like [`hint`](Self::hint) that is of use only immediately.
+    pub(crate) fn hint_now(&self, text: &str, sessions: &[SessionId], next: &[&str]) {
+        if let Some(line) = self.hint_line(text, sessions, next) {
+            self.term.print_stderr_now(&line);
+        }
+    }
+
+    fn hint_line(&self, text: &str, sessions: &[SessionId], next: &[&str]) -> Option<String> {
         if self.quiet {
-            return;
+            return None;
         }
         let next = self.command(next);
         if self.term.json {
@@ -144,9 +157,9 @@ impl Context {
                 "schema": crate::json::SCHEMA,
                 "hint": { "message": text, "sessions": sessions, "next": next },
             });
-            self.term.print_stderr(&crate::json::line(&hint));
+            Some(crate::json::line(&hint))
         } else {
-            self.term.print_stderr(&format!("{}; {} {next}", visible(text), self.term.faint("next:")));
+            Some(format!("{}; {} {next}", visible(text), self.term.faint("next:")))
         }
     }
 }

@@ -2,108 +2,34 @@
 //!
 //! The process is either in the foreground of its caller, or a detached owner in the background.
 
-use nix::sys::signal::Signal;
-use sessionkit::log::OwnerLoss;
+use sessionkit::log::{OwnerLoss, PauseReason};
 use sessionkit::runner::{
-    BackgroundProcess, ChildState, Command, Ended, Forwarding, RunReport, Runner, Running, Stdin,
-    close_inherited_descriptors,
+    BackgroundProcess, ChildState, Command, Ended, Forwarding, RunReport, Runner, Running,
+    STOPPED_FROM_TERMINAL, Stdin, TerminalEnd, close_inherited_descriptors,
 };
 use sessionkit::{Session, SessionError, SessionId, SessionManager, SessionState, Store, text::visible};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::signal::unix::SignalKind;
 
 use crate::context::Context;
-use crate::error::{Failure, Result};
+use crate::detach::Caller;
+use crate::error::{self, ExitCodes, Failure, Result};
 use crate::job::Job;
 use crate::job_signals::JobSignal;
+use crate::signals::{Signals, die_of_interrupt, exit_code_of_signal};
 use crate::verb::print_session;
-
-/// Signals that are forwarded to the program. Not those that report a fault of the process that gets them, nor those
-/// that stop and continue it, which job control handles.
-const FORWARDED: [Signal; 14] = [
-    Signal::SIGINT,
-    Signal::SIGTERM,
-    Signal::SIGHUP,
-    Signal::SIGQUIT,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-    Signal::SIGALRM,
-    Signal::SIGVTALRM,
-    Signal::SIGPROF,
-    Signal::SIGIO,
-    Signal::SIGURG,
-    Signal::SIGWINCH,
-    Signal::SIGPWR,
-    Signal::SIGSTKFLT,
-];
-/// Signals that end a start.
-const STOPS: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
-/// Signals in the queue between their arrival and their forwarding.
-const QUEUE: usize = 64;
+use crate::viewer::{Plan, Viewers};
 
 /// Background processes that are named in one line.
 const MAX_NAMES: usize = 5;
 
 /// Configures stdin and output forwarding for a foreground or detached run.
 pub(crate) fn command(command: Command, context: &Context) -> Command {
-    let (here, json) = (context.caller.is_none(), context.term.json);
+    // An owner whose caller views the terminal has what its caller had.
+    let here = context.caller.as_ref().is_none_or(Caller::is_viewer);
+    let json = context.term.json;
     let command = command.umask(context.umask.as_raw_mode());
     let command = command.stdin(if here { Stdin::Inherit } else { Stdin::Null });
     command.pass_on(if here && !json { Forwarding::Inherit } else { Forwarding::Nothing })
-}
-
-/// Receiver of the forwarded signals.
-pub(crate) struct Signals {
-    receiver: mpsc::Receiver<i32>,
-    /// Signals that came before there was a program.
-    early: Vec<i32>,
-}
-
-impl Signals {
-    /// Starts receiving these signals; they no longer end this process. A signal that was ignored when this process was
-    /// started stays ignored, as `nohup` requires.
-    pub(crate) fn catch() -> Result<Self> {
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        for number in FORWARDED.map(|signal| signal as i32) {
-            if session_inherit::is_ignored(number) {
-                continue;
-            }
-            let mut caught = signal(SignalKind::from_raw(number))
-                .map_err(|error| Failure::chain(sessionkit::ErrorCode::StorageUnavailable, &error))?;
-            let sender = sender.clone();
-            tokio::spawn(async move {
-                while caught.recv().await.is_some() && sender.send(number).await.is_ok() {}
-            });
-        }
-        Ok(Self { receiver, early: Vec::new() })
-    }
-
-    /// Returns the number of the next signal.
-    pub(crate) async fn next(&mut self) -> i32 {
-        match self.early.pop() {
-            Some(number) => number,
-            None => self.receive().await,
-        }
-    }
-
-    /// Returns the number of the next signal that asks this process to end; the others are kept for the program.
-    async fn next_stop(&mut self) -> i32 {
-        loop {
-            let number = self.receive().await;
-            if STOPS.iter().any(|stop| *stop as i32 == number) {
-                return number;
-            }
-            self.early.insert(0, number);
-        }
-    }
-
-    async fn receive(&mut self) -> i32 {
-        match self.receiver.recv().await {
-            Some(number) => number,
-            // All of them are ignored.
-            None => std::future::pending().await,
-        }
-    }
 }
 
 /// Runs the program of a session that this process owns to its end, and returns its exit code.
@@ -113,13 +39,52 @@ pub(crate) async fn run(
     runner: &Runner,
     session: Session,
     command: Command,
-    mut signals: Signals,
+    signals: Signals,
+    plan: Plan,
 ) -> Result<u8> {
+    let mut viewers = Viewers::new(plan);
+    let runner = viewers.connect(context, context.term.intercept_output(runner))?;
+    let ran = run_viewed(context, store, &runner, session, command, signals, &mut viewers).await;
+    let Ran { code, interrupted } = match ran {
+        Ok(ran) => ran,
+        // Only the viewers can print it.
+        Err(failure) if context.term.has_viewers() => {
+            let code = error::print(&failure, "run", ExitCodes::Child, context);
+            Ran { code, interrupted: false }
+        }
+        Err(failure) => {
+            viewers.end(TerminalEnd::new(125, false)).await;
+            return Err(failure);
+        }
+    };
+    viewers.end(TerminalEnd::new(code, interrupted)).await;
+    if interrupted {
+        die_of_interrupt();
+    }
+    Ok(code)
+}
+
+/// The end of a program that was run.
+#[derive(Debug, Clone, Copy)]
+struct Ran {
+    code: u8,
+    /// `true` if SIGINT ended it while it had the terminal.
+    interrupted: bool,
+}
+
+async fn run_viewed(
+    context: &Context,
+    store: &Store,
+    runner: &Runner,
+    session: Session,
+    command: Command,
+    mut signals: Signals,
+    viewers: &mut Viewers,
+) -> Result<Ran> {
     let id = session.id();
-    let runner = context.term.intercept_output(runner);
-    // A detached owner has no controlling terminal, hence no job control.
-    let job = if context.caller.is_none() { Job::new().map(Some) } else { Ok(None) };
-    let mut job = match job {
+    // A detached owner has no controlling terminal, hence no job control. That of a terminal is the viewer's.
+    let has_job = context.caller.is_none() && !viewers.have_terminal();
+    let mut job = match has_job.then(Job::new).transpose() {
         Ok(job) => job,
         Err(error) => {
             store.manager().shutdown().await?;
@@ -130,20 +95,21 @@ pub(crate) async fn run(
         Ok(Ok(running)) => {
             // The program has them: a copy here would keep its pipes open and its locks held.
             close_inherited_descriptors();
-            if let Some(caller) = &context.caller {
+            viewers.begin(context, &running);
+            if let Some(caller) = &context.caller
+                && !caller.is_viewer()
+            {
                 let announced = announce(context, &**store.manager(), id).await;
-                caller.detach(announced.unwrap_or_else(|failure| {
-                    crate::error::print(&failure, "run", crate::error::ExitCodes::Child, context)
-                }));
+                caller.detach(
+                    announced
+                        .unwrap_or_else(|failure| error::print(&failure, "run", ExitCodes::Child, context)),
+                );
             }
             let progress = running.session().progress().watch();
+            let has_bar = context.caller.is_none() && !context.is_quiet() && !viewers.have_terminal();
             let wait = wait(context, running, signals, &mut job);
-            // A detached owner has no viewer for progress.
-            if context.caller.is_some() || context.is_quiet() {
-                wait.await
-            } else {
-                context.term.with_progress(progress, wait).await
-            }
+            // A detached owner has no viewer for progress, and a program with a terminal shows its own.
+            if has_bar { context.term.with_progress(progress, wait).await } else { wait.await }
         }
         Ok(Err(error)) => {
             let shut = store.manager().shutdown().await;
@@ -157,21 +123,19 @@ pub(crate) async fn run(
             store.manager().shutdown().await?;
             let text = "interrupted before the program started";
             context.hint(text, &[id], &["resume", &id.to_string()]);
-            return Ok(exit_code_of_signal(number));
+            return Ok(Ran { code: exit_code_of_signal(number), interrupted: false });
         }
     };
     // Restores the terminal before anything more is printed.
-    let had_terminal = job.as_ref().is_some_and(Job::program_has_terminal);
+    let had_terminal = job.as_ref().is_some_and(Job::program_has_terminal) || viewers.have_terminal();
     drop(job);
     // Retires the owner, so that no files of it are left to clean up.
     let shut = store.manager().shutdown().await;
     let report = report.map_err(|error| Failure::from(error).about(id))?;
     shut?;
     let code = finish(context, store, &report, id).await?;
-    if had_terminal && report.ended == Some(Ended::Signalled(SignalKind::interrupt().as_raw_value())) {
-        die_of_interrupt();
-    }
-    Ok(code)
+    let by_interrupt = report.ended == Some(Ended::Signalled(SignalKind::interrupt().as_raw_value()));
+    Ok(Ran { code, interrupted: had_terminal && by_interrupt })
 }
 
 /// Starts a program. There is no program yet that a signal could go to: the start, which may wait for the end of an
@@ -213,20 +177,28 @@ async fn wait(
                     hint_wait(context, running.id(), &processes);
                 }
             }
-            Ok(()) = child_state.changed() => if let Some(job) = job {
+            Ok(()) = child_state.changed() => {
                 let child_state = *child_state.borrow_and_update();
-                let paused_by_others = child_state == ChildState::Paused && !job.is_stopping();
-                job.handle_child_state(child_state, &running).await;
-                if paused_by_others {
-                    let id = running.id();
-                    context.hint("session paused by request", &[id], &["resume", &id.to_string()]);
+                let paused_here = job.as_ref().map_or_else(|| is_stopped_from_terminal(&running), Job::is_stopping);
+                if let Some(job) = job {
+                    job.handle_child_state(child_state, &running).await;
                 }
-            },
+                if child_state == ChildState::Paused && !paused_here {
+                    let id = running.id();
+                    context.hint_now("session paused by request", &[id], &["resume", &id.to_string()]);
+                }
+            }
             signal = next_job_signal(job) => if let Some(job) = job {
                 job.handle(signal, &running).await;
             },
         }
     }
+}
+
+/// Returns `true` if the session is paused by a key of its program's terminal.
+fn is_stopped_from_terminal(running: &Running) -> bool {
+    let is_key = |reason: &PauseReason| matches!(reason, PauseReason::Requested(text) if text == STOPPED_FROM_TERMINAL);
+    matches!(running.session().head().state(), SessionState::Paused { reason, .. } if is_key(reason))
 }
 
 async fn next_job_signal(job: &mut Option<Job>) -> JobSignal {
@@ -251,14 +223,6 @@ pub(crate) async fn announce(context: &Context, manager: &dyn SessionManager, id
         context.term.print(&format!("{id}\n"))?;
     }
     Ok(0)
-}
-
-/// Ends this process and its group by SIGINT, as Ctrl-C would have done had they been in the terminal's foreground
-/// instead of the program. Without this, a shell loop or script around the command would continue.
-fn die_of_interrupt() {
-    let _ = rustix::process::kill_current_process_group(rustix::process::Signal::INT);
-    // If the signal does not end this process, a shell sees the same exit code.
-    let _ = signal_hook::low_level::emulate_default_handler(SignalKind::interrupt().as_raw_value());
 }
 
 async fn finish(context: &Context, store: &Store, report: &RunReport, id: SessionId) -> Result<u8> {
@@ -311,7 +275,7 @@ fn hint_wait(context: &Context, id: SessionId, processes: &[BackgroundProcess]) 
     } else {
         format!("the program has ended; waiting for {} (Ctrl-C ends the wait)", named(processes))
     };
-    context.hint(&text, &[id], &["run", "--keep-background", "--", "CMD"]);
+    context.hint_now(&text, &[id], &["run", "--keep-background", "--", "CMD"]);
 }
 
 /// Names some processes, and the number of the others.
@@ -322,8 +286,4 @@ fn named(processes: &[BackgroundProcess]) -> String {
         names.push(format!("{} more", processes.len() - MAX_NAMES));
     }
     names.join(", ")
-}
-
-fn exit_code_of_signal(signal: i32) -> u8 {
-    u8::try_from(128 + signal).unwrap_or(125)
 }

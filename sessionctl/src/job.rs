@@ -1,14 +1,12 @@
 //! Job control: the program and this process stop and continue together, and the terminal passes between them.
 
 use rustix::process::Pid;
-use sessionkit::runner::{ChildState, Running};
+use sessionkit::runner::{ChildState, Running, STOPPED_FROM_TERMINAL};
 
 use crate::error::Result;
 use crate::job_signals::{JobSignal, JobSignals, StopReason, StopTarget};
 use crate::terminal::{self, Terminal};
 
-/// Pause reason in the log for a stop key or signal.
-const BY_KEY: &str = "stopped from the terminal";
 /// Pause reason in the log for a background program that reads from the terminal.
 const BY_READING: &str = "waits for the terminal";
 
@@ -132,7 +130,7 @@ impl Job {
         self.pending_stop = Some((reason, target));
         self.paused_by_us = true;
         running.pause(match reason {
-            StopReason::Requested => BY_KEY,
+            StopReason::Requested => STOPPED_FROM_TERMINAL,
             StopReason::NeedsTerminal => BY_READING,
         });
     }

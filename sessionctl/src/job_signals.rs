@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use tokio::io::unix::AsyncFd;
 
 use crate::error::{Failure, Result};
+use crate::signal_mask::{block, handled_signals};
 
 /// The reason why a job stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,29 +53,6 @@ pub(crate) enum StopTarget {
 pub(crate) enum JobSignal {
     Stop(StopReason),
     Continue,
-}
-
-/// Blocks these signals in this thread and in all threads that it starts from now on.
-///
-/// SIGTTOU is blocked, too, and never read: it stops a background process that writes to its terminal or changes it,
-/// and a process that handed its terminal over is in the background.
-pub(crate) fn block() {
-    let _ = blocked_signals().thread_block();
-}
-
-/// Unblocks them in this thread.
-pub(crate) fn unblock() {
-    let _ = blocked_signals().thread_unblock();
-}
-
-fn blocked_signals() -> SigSet {
-    let mut signals = handled_signals();
-    signals.add(Signal::SIGTTOU);
-    signals
-}
-
-fn handled_signals() -> SigSet {
-    SigSet::from_iter([Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGCONT])
 }
 
 /// Receiver of these signals.

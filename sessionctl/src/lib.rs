@@ -24,6 +24,7 @@ mod args;
 mod config;
 mod context;
 mod detach;
+mod detach_keys;
 mod error;
 mod follow;
 mod foreground;
@@ -39,6 +40,8 @@ mod quoting;
 mod render;
 mod reproduction;
 mod rerun;
+mod signal_mask;
+mod signals;
 mod similar;
 mod status;
 mod system_limits;
@@ -47,6 +50,7 @@ mod terminal;
 mod unknown_owner;
 mod verb;
 mod verbose;
+mod viewer;
 mod worktree;
 
 use std::ffi::OsString;
@@ -83,7 +87,7 @@ pub fn main() -> ExitCode {
     };
     if verb.runs_here() && caller.is_none() {
         // Before any thread exists that could receive these signals.
-        job_signals::block();
+        signal_mask::block();
     }
     let context = Context::new(&global, program, caller).quiet(verb.is_quiet());
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -111,6 +115,8 @@ async fn dispatch(verb: &Verb, context: &Context) -> error::Result<u8> {
         Verb::Show(args) => verb::show::run(args, context).await,
         Verb::Why(args) => verb::why::run(args, context).await,
         Verb::Wait(args) => verb::wait::run(args, context).await,
+        Verb::Attach(args) => verb::attach::run(args, context).await,
+        Verb::Input(args) => verb::input::run(args, context).await,
         Verb::Signal(args) => verb::signal::run(args, context).await,
         Verb::Pause(args) => verb::pause::run(args, context).await,
         Verb::Retry(args) => verb::retry::run(args, context).await,

@@ -3,14 +3,14 @@
 use std::future::Future;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::fstat;
 use rustix::termios::{isatty, tcgetwinsize};
 use sessionkit::SessionProgress;
 use sessionkit::observers::ProgressRenderer;
-use sessionkit::runner::{OutputInterceptor, OutputStream, Runner};
+use sessionkit::runner::{OutputInterceptor, OutputStream, Runner, TerminalHandle};
 use sessionkit::tokio::sync::watch;
 
 use crate::args::ColorWhen;
@@ -43,6 +43,8 @@ pub(crate) struct Term {
     err: Paint,
     /// Everything for stderr goes through the renderer, because of its progress bar.
     progress: Arc<ProgressRenderer>,
+    /// The terminal of the program that this process runs: its viewers have the terminal that stderr was.
+    viewers: Arc<OnceLock<TerminalHandle>>,
 }
 
 impl Term {
@@ -66,6 +68,7 @@ impl Term {
             err: wanted(io::stderr().is_terminal()),
             // The person at the terminal has just typed the command.
             progress: Arc::new(ProgressRenderer::stderr().without_operation()),
+            viewers: Arc::default(),
         }
     }
 
@@ -82,14 +85,42 @@ impl Term {
     }
 
     /// Writes a line to stderr. Errors are ignored: there is no other place to report them.
+    ///
+    /// While viewers have the terminal, they print it, once it is in order again.
     pub(crate) fn print_stderr(&self, line: &str) {
-        print_stderr(&self.progress, line);
+        match self.viewers.get() {
+            Some(viewers) => viewers.notify(line, false),
+            None => print_stderr(&self.progress, line),
+        }
+    }
+
+    /// Writes a line to stderr that is of use only immediately.
+    pub(crate) fn print_stderr_now(&self, line: &str) {
+        match self.viewers.get() {
+            Some(viewers) => viewers.notify(line, true),
+            None => print_stderr(&self.progress, line),
+        }
+    }
+
+    /// Returns `true` if lines for stderr are passed on to viewers.
+    pub(crate) fn has_viewers(&self) -> bool {
+        self.viewers.get().is_some()
+    }
+
+    /// Passes lines for stderr on to the viewers of a terminal, if stderr is the terminal that they have.
+    pub(crate) fn show_at(&self, viewers: &TerminalHandle) {
+        if io::stderr().is_terminal() {
+            let _ = self.viewers.set(viewers.clone());
+        }
     }
 
     /// Returns a function that writes lines like [`print_stderr`](Self::print_stderr), from any thread.
     pub(crate) fn stderr_printer(&self) -> impl Fn(&str) + Send + Sync + 'static {
-        let progress = Arc::clone(&self.progress);
-        move |line| print_stderr(&progress, line)
+        let (progress, viewers) = (Arc::clone(&self.progress), Arc::clone(&self.viewers));
+        move |line| match viewers.get() {
+            Some(viewers) => viewers.notify(line, false),
+            None => print_stderr(&progress, line),
+        }
     }
 
     /// Returns a runner that keeps the forwarded output of its programs apart from the progress bar.

@@ -12,6 +12,7 @@ use sessionkit::runner::Command;
 
 use super::{Policy, bytes, duration, label};
 use crate::config::{Config, OnHangup, TtyWhen};
+use crate::detach_keys::DetachKeys;
 
 #[derive(Debug, Args)]
 #[command(
@@ -169,9 +170,9 @@ pub(crate) struct Terminals {
     /// Reaction to HUP, when the terminal is closed [default: the setting `on_hangup`]
     #[arg(long, value_enum, value_name = "REACTION")]
     on_hangup: Option<OnHangup>,
-    /// Keys that leave the session running and return to the shell [default: Ctrl-] and then d]
-    #[arg(long, value_name = "KEYS")]
-    detach_keys: Option<String>,
+    /// Keys that leave the session running and return to the shell
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-],d")]
+    detach_keys: DetachKeys,
 }
 
 /// The terminal that a program gets, by the command line and the configuration.
@@ -179,8 +180,8 @@ pub(crate) struct Terminals {
 pub(crate) struct TerminalOptions {
     pub(crate) tty: TtyWhen,
     pub(crate) on_hangup: OnHangup,
-    /// The keys that detach, as typed; `None` for the default.
-    pub(crate) detach_keys: Option<String>,
+    /// The keys that leave the session.
+    pub(crate) detach_keys: DetachKeys,
 }
 
 impl Terminals {
@@ -250,9 +251,9 @@ mod tests {
             assert_eq!((options.tty, options.on_hangup), (TtyWhen::Never, OnHangup::Interrupt));
             assert_eq!(resolved(verb, &["--tty"]).tty, TtyWhen::Always);
             assert_eq!(resolved(verb, &["--no-tty"]).tty, TtyWhen::Never);
-            let options = resolved(verb, &["--on-hangup", "leave", "--detach-keys", "ctrl-a d"]);
+            let options = resolved(verb, &["--on-hangup", "leave", "--detach-keys", "ctrl-a,d"]);
             assert_eq!(options.on_hangup, OnHangup::Leave);
-            assert_eq!(options.detach_keys.as_deref(), Some("ctrl-a d"));
+            assert_eq!(options.detach_keys, "ctrl-a,d".parse().unwrap());
         }
     }
 }

@@ -1,11 +1,13 @@
 //! The verbs, one file each. A verb resolves its arguments, calls a manager, prints, and returns its exit code.
 
+pub(crate) mod attach;
 pub(crate) mod cancel;
 pub(crate) mod config;
 pub(crate) mod events;
 pub(crate) mod export;
 pub(crate) mod gc;
 pub(crate) mod import;
+pub(crate) mod input;
 mod legacy;
 pub(crate) mod logs;
 pub(crate) mod ls;

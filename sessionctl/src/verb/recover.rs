@@ -12,12 +12,12 @@ use crate::advice::advise;
 use crate::args::Recover;
 use crate::context::Context;
 use crate::error::{Failure, Result};
-use crate::foreground::Signals;
 use crate::hints::{orphans, report_unknown};
 use crate::json::{self, SCHEMA, SessionOutcome};
 use crate::render::{Table, short};
 use crate::reproduction::differences;
 use crate::rerun::Rerun;
+use crate::signals::Signals;
 
 /// The number of paused sessions read in search of one that can be resumed from here.
 const MAX_EXAMPLES: usize = 64;

@@ -10,9 +10,11 @@ use crate::args::Resume;
 use crate::config::Config;
 use crate::context::Context;
 use crate::error::{Failure, Result};
-use crate::foreground::{self, Signals};
+use crate::foreground;
 use crate::reproduction::Reproduction;
-use crate::{detach, hints, ids, job_signals};
+use crate::signals::Signals;
+use crate::viewer::{self, Plan, Viewing};
+use crate::{detach, hints, ids, signal_mask};
 
 pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
     if args.detach && context.caller.is_none() {
@@ -47,6 +49,11 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
             .about(id)
             .next(&["resume", &id.to_string()]));
     }
+    let recorded = stored.origin.as_ref().and_then(|origin| origin.terminal.as_deref());
+    let plan = Plan::again(recorded, &args.terminals, args.detach, context)?;
+    if plan.viewing == Viewing::OtherOwner && context.caller.is_none() {
+        return Box::pin(viewer::run(context, plan)).await;
+    }
     let signals = Signals::catch()?;
     let resumed = match stored.state {
         SessionState::Created => manager.start_session(id).await,
@@ -70,20 +77,19 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
             return Ok(u8::try_from(code).unwrap_or(125));
         }
     };
-    let place = if args.detach { " in the background" } else { "" };
-    let text = format!("session {id} resumed{place}, attempt {}", session.attempt());
-    context.hint(&text, &[id], &["logs", &id.to_string()]);
+    plan.hint_start(context, id, &format!("resumed, attempt {}", session.attempt()));
     for difference in &reproduction.differences {
         context.hint(difference, &[id], &["show", &id.to_string()]);
     }
     hints::report_crashed(context, &store, Some(id)).await?;
-    Box::pin(foreground::run(context, &store, &store.runner()?, session, reproduction.command, signals)).await
+    let command = plan.apply(reproduction.command);
+    Box::pin(foreground::run(context, &store, &store.runner()?, session, command, signals, plan)).await
 }
 
 /// Requests the resume from the owner, and waits until it has responded.
 async fn ask(context: &Context, manager: &dyn SessionManager, id: SessionId) -> Result<u8> {
     // No program runs in this process, so it can be stopped like any other.
-    job_signals::unblock();
+    signal_mask::unblock();
     let failed = |error| Failure::from(error).about(id);
     manager.request_resume(id).await.map_err(failed)?;
     wait_for_owner(context, manager, id, &[StateName::Running]).await?;

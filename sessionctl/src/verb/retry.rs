@@ -8,9 +8,10 @@ use crate::args::Retry;
 use crate::config::Config;
 use crate::context::Context;
 use crate::error::{Failure, Result};
-use crate::foreground::Signals;
 use crate::ids;
 use crate::reproduction::Reproduction;
+use crate::signals::Signals;
+use crate::viewer::{self, Plan, Viewing};
 
 pub(crate) async fn run(args: &Retry, context: &Context) -> Result<u8> {
     let _terminal = args.terminals.resolve(&Config::load()?);
@@ -29,6 +30,12 @@ pub(crate) async fn run(args: &Retry, context: &Context) -> Result<u8> {
     let Some(Reproduction { command, differences }) = reproduction else {
         return Err(no_program(manager, &ended).await);
     };
+    let recorded = ended.origin.as_ref().and_then(|origin| origin.terminal.as_deref());
+    let plan = Plan::again(recorded, &args.terminals, false, context)?;
+    if plan.viewing == Viewing::OtherOwner && context.caller.is_none() {
+        return Box::pin(viewer::run(context, plan)).await;
+    }
+    let command = plan.apply(command);
     for difference in &differences {
         context.hint(difference, &[id], &["show", &id.to_string()]);
     }
@@ -36,5 +43,5 @@ pub(crate) async fn run(args: &Retry, context: &Context) -> Result<u8> {
     config.parent = parent();
     // The idempotency key belongs to the ended session.
     (config.idempotency_key, config.retries, config.queued) = (None, 0, false);
-    create_and_run(context, &store, config, command, Signals::catch()?).await
+    create_and_run(context, &store, config, command, Signals::catch()?, plan).await
 }

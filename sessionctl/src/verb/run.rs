@@ -7,7 +7,9 @@ use crate::args::Run;
 use crate::config::Config;
 use crate::context::Context;
 use crate::error::{Failure, Result};
-use crate::foreground::{self, Signals};
+use crate::foreground;
+use crate::signals::Signals;
+use crate::viewer::{self, Plan, Viewing};
 use crate::worktree::{self, Worktree};
 use crate::{detach, hints, python};
 
@@ -18,7 +20,10 @@ pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
     let (program, arguments) =
         args.command.split_first().ok_or_else(|| Failure::invalid("no program given"))?;
     let config = Config::load()?;
-    let _terminal = args.terminals.resolve(&config);
+    let plan = Plan::new(&args.terminals, args.detach, context)?;
+    if plan.viewing == Viewing::OtherOwner && context.caller.is_none() {
+        return Box::pin(viewer::run(context, plan)).await;
+    }
     let store = context.open_with(args.places.options().name_after(program)).await?;
     let command = args
         .env
@@ -28,8 +33,8 @@ pub(crate) async fn run(args: &Run, context: &Context) -> Result<u8> {
     let command = if is_unbuffered { python::unbuffered(command, &args.env) } else { command };
     let command = args.grace.into_iter().fold(command, Command::grace);
     let command = args.ends.apply(command);
-    let command = foreground::command(command, context);
-    create_and_run(context, &store, session_config(args), command, Signals::catch()?).await
+    let command = plan.apply(foreground::command(command, context));
+    create_and_run(context, &store, session_config(args), command, Signals::catch()?, plan).await
 }
 
 /// Creates a session for a command, and runs it to its end.
@@ -39,6 +44,7 @@ pub(crate) async fn create_and_run(
     config: SessionConfig,
     command: Command,
     signals: Signals,
+    plan: Plan,
 ) -> Result<u8> {
     let (manager, runner) = (store.manager(), store.runner()?);
     let id = match runner.create(config, &command).await {
@@ -49,11 +55,10 @@ pub(crate) async fn create_and_run(
             return Err(error.into());
         }
     };
-    let place = if context.caller.is_some() { " in the background" } else { "" };
-    context.hint(&format!("session {id} started{place}"), &[id], &["logs", &id.to_string()]);
+    plan.hint_start(context, id, "started");
     hints::report_crashed(context, store, Some(id)).await?;
     let session = manager.start_session(id).await?;
-    Box::pin(foreground::run(context, store, &runner, session, command, signals)).await
+    Box::pin(foreground::run(context, store, &runner, session, command, signals, plan)).await
 }
 
 fn session_config(args: &Run) -> SessionConfig {

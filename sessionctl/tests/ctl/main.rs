@@ -29,6 +29,7 @@ mod output;
 mod plain;
 mod plain_table;
 mod progress;
+mod pty;
 mod rejected_args;
 mod requests;
 mod run;

@@ -170,7 +170,8 @@ fn bg_resumes_the_session_without_the_terminal() {
     let fixture = Fixture::new();
     let Some(screen) = Screen::shell(&fixture) else { return };
     // Not a loop of sleeps: a shell that waits for a child to begin cannot be stopped at that moment.
-    let script = "sessionctl run --name b -- sh -c 'echo ready; read x <fifo; echo $x; read y; echo got $y'";
+    let script =
+        "sessionctl run --no-tty --name b -- sh -c 'echo ready; read x <fifo; echo $x; read y; echo got $y'";
     rustix::fs::mknodat(
         rustix::fs::CWD,
         fixture.dir.path().join("fifo"),
@@ -203,7 +204,9 @@ fn bg_resumes_the_session_without_the_terminal() {
 fn a_background_job_does_not_take_the_terminal() {
     let fixture = Fixture::new();
     let Some(screen) = Screen::shell(&fixture) else { return };
-    screen.line("stty tostop; sessionctl run --name b -- sh -c 'echo behind; sleep 0.2; echo done' 2>errs &");
+    screen.line(
+        "stty tostop; sessionctl run --no-tty --name b -- sh -c 'echo behind; sleep 0.2; echo done' 2>errs &",
+    );
     screen.until_line("done");
     fixture.wait_for("b", "its end", |shown| shown["state"] == "completed");
     screen.do_line("");
@@ -211,7 +214,7 @@ fn a_background_job_does_not_take_the_terminal() {
     screen.until_line("still mine");
     screen.do_line("stty -tostop");
     screen.clear();
-    screen.line("sessionctl run --name r -- sh -c 'read x; echo got $x' 2>errs &");
+    screen.line("sessionctl run --no-tty --name r -- sh -c 'read x; echo got $x' 2>errs &");
     fixture.wait_for("r", "the pause", |shown| shown["status"] == "paused");
     screen.do_line("");
     screen.line("fg");
@@ -334,7 +337,9 @@ fn a_stop_signal_to_the_owner_stops_the_program() {
     let fixture = Fixture::new();
     let Some(screen) = Screen::shell(&fixture) else { return };
     for (stdin, name) in [("", "terminal"), ("</dev/null", "none")] {
-        screen.line(&format!("sessionctl run --name {name} -- sh -c 'echo {name}; exec sleep 600' {stdin}"));
+        screen.line(&format!(
+            "sessionctl run --no-tty --name {name} -- sh -c 'echo {name}; exec sleep 600' {stdin}"
+        ));
         screen.until_line(name);
         kill(owner(&fixture, name), rustix::process::Signal::TSTP);
         screen.until_prompt();
@@ -412,7 +417,7 @@ fn program(id: &str) -> i32 {
 fn a_pause_from_elsewhere_returns_the_terminal() {
     let fixture = Fixture::new();
     let Some(screen) = Screen::shell(&fixture) else { return };
-    screen.line("sessionctl run --name p -- sh -c 'stty -echo; echo ready; read x; echo got $x'");
+    screen.line("sessionctl run --no-tty --name p -- sh -c 'stty -echo; echo ready; read x; echo got $x'");
     screen.until_line("ready");
     let ask = |what: &str| {
         support::block_on(async {
@@ -431,7 +436,9 @@ fn a_pause_from_elsewhere_returns_the_terminal() {
     screen.until_prompt();
     screen.do_line("sessionctl ls");
     screen.line("fg");
-    screen.until_line("sessionctl run --name p -- sh -c 'stty -echo; echo ready; read x; echo got $x'");
+    screen.until_line(
+        "sessionctl run --no-tty --name p -- sh -c 'stty -echo; echo ready; read x; echo got $x'",
+    );
     assert_eq!(fixture.show("p")["status"], "paused", "only a resume request ends this pause");
     ask("resume");
     fixture.wait_for("p", "the resume", |shown| shown["status"] == "running");
@@ -469,7 +476,7 @@ fn a_closed_terminal_ends_a_running_or_stopped_program() {
     let fixture = Fixture::new();
     for name in ["running", "stopped"] {
         let Some(screen) = Screen::shell(&fixture) else { return };
-        screen.line(&format!("sessionctl run --name {name} -- sh -c 'echo ready; exec sleep 600'"));
+        screen.line(&format!("sessionctl run --no-tty --name {name} -- sh -c 'echo ready; exec sleep 600'"));
         screen.until_line("ready");
         if name == "stopped" {
             screen.key("C-z");

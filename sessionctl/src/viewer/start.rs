@@ -1,0 +1,92 @@
+//! The process that was typed, while another one owns the session: it starts the owner and is its first viewer.
+
+use std::os::fd::AsFd as _;
+
+use sessionkit::runner::{ViewerConnection, ViewerOptions};
+use sessionkit::{ErrorCode, SessionId};
+use tokio::signal::unix::SignalKind;
+
+use super::plan::{Plan, display};
+use super::{View, ViewEnd, ViewOptions, notice};
+use crate::context::Context;
+use crate::detach::{self, exit_code};
+use crate::error::{Failure, Result};
+use crate::signals::{Signals, die_of_interrupt, exit_code_of_signal};
+
+/// The exit code of a viewer that was left while its session runs on.
+const LEFT: u8 = 125;
+
+/// Starts an owner with the arguments of this process, and views the terminal of its program to the end.
+pub(crate) async fn run(context: &Context, plan: Plan) -> Result<u8> {
+    let Some(display) = display() else { return Err(Failure::invalid("there is no terminal to show it")) };
+    let mut signals = Signals::catch()?;
+    let (socket, mut owner) = detach::start_viewed(context)?;
+    let hang_up = socket.try_clone();
+    let notice = notice(context);
+    let options = ViewerOptions { terminal: Some(display.as_fd()), read_only: false, notice: &notice };
+    let mut first = Box::pin(ViewerConnection::first(socket, options));
+    let connection = tokio::select! {
+        connection = &mut first => connection,
+        number = signals.next_stop() => {
+            // There is no program yet: the owner gives up when its viewer is gone.
+            if let Ok(socket) = hang_up {
+                let _ = socket.shutdown(std::net::Shutdown::Both);
+            }
+            let _ = owner.wait();
+            return Ok(exit_code_of_signal(number));
+        }
+    };
+    drop(first);
+    let connection = connection.map_err(|error| Failure::chain(error.code(), &error))?;
+    let Some(connection) = connection else {
+        // It has printed the reason.
+        let status = owner.wait().map_err(|error| Failure::chain(ErrorCode::SpawnFailed, &error))?;
+        return Ok(exit_code(status));
+    };
+    let session = connection.session();
+    let options = ViewOptions {
+        keys: Some(plan.options.detach_keys),
+        read_only: false,
+        on_hangup: plan.options.on_hangup,
+        passes_signals: true,
+    };
+    let end = View::new(connection, display.as_fd(), options)?.run(Some(signals)).await;
+    Ok(finish(context, end, session))
+}
+
+/// Reports the end of a viewer. Returns the exit code.
+pub(crate) fn finish(context: &Context, end: ViewEnd, session: Option<SessionId>) -> u8 {
+    let typed = session.map_or_else(|| "@last".to_owned(), |id| id.to_string());
+    let runs_on = || {
+        let text = match session {
+            Some(id) => format!("session {id} runs on"),
+            None => "the session runs on".to_owned(),
+        };
+        context.hint(&text, session.as_slice(), &["attach", &typed]);
+    };
+    match end {
+        ViewEnd::Ended(end) => {
+            if end.interrupted {
+                die_of_interrupt();
+            }
+            end.exit_code
+        }
+        ViewEnd::Detached | ViewEnd::TerminalGone => {
+            runs_on();
+            LEFT
+        }
+        ViewEnd::Signalled(number) => {
+            runs_on();
+            if number == SignalKind::hangup().as_raw_value() {
+                // As any program at a terminal that is closed.
+                let _ = signal_hook::low_level::emulate_default_handler(number);
+            }
+            exit_code_of_signal(number)
+        }
+        ViewEnd::OwnerGone => {
+            let text = "the process that owned the session is gone";
+            context.hint(text, session.as_slice(), &["why", &typed]);
+            LEFT
+        }
+    }
+}
