@@ -137,8 +137,8 @@ async fn a_pipeline_prints_all_after_its_shell_has_ended() {
 #[tokio::test]
 async fn keys_reach_the_program_and_its_signals() {
     let fixture = Fixture::new();
-    let (mut running, mut viewer) =
-        fixture.start("read -r line; echo \"<$line>\"; read -rs hidden; echo \"<$hidden>\"; sleep 600").await;
+    let script = "read -r line; stty -echo; echo \"<$line>\"; read -r hidden; echo \"<$hidden>\"; sleep 600";
+    let (mut running, mut viewer) = fixture.start(script).await;
     viewer.type_input(b"hallo\r");
     assert_eq!(shown_until(&mut viewer, "<hallo>\r\n").await, "hallo\r\n<hallo>\r\n");
     viewer.type_input(b"secret\r");

@@ -308,8 +308,10 @@ impl Viewers {
             typing.push(&split.typed);
             if !split.typed.is_empty() && !was_active {
                 self.active = Some(viewer.number);
-                let size = viewer.size;
-                self.resize(size, master);
+                if viewer.has_terminal() {
+                    let size = viewer.size;
+                    self.resize(size, master);
+                }
             }
         }
         signal_keys(bytes, master, events);

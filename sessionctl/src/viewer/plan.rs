@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use rustix::termios::{isatty, tcgetpgrp};
-use sessionkit::runner::{Command, Terminal, TerminalSize, check_terminal};
+use sessionkit::runner::{Command, SESSION_VARIABLE, Terminal, TerminalSize, check_terminal};
 use sessionkit::{ErrorCode, SessionId};
 
 use crate::args::{TerminalOptions, Terminals};
@@ -192,9 +192,10 @@ pub(crate) fn display() -> Option<Display> {
     }
 }
 
-/// Returns `true` if a session may run on after its terminal is closed: a person sits at it.
+/// Returns `true` if a session may run on after its terminal is closed: a person sits at it, and it does not run inside
+/// another session, with which it ends.
 fn may_leave() -> bool {
-    let in_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     // An error means that it is not the controlling terminal.
-    isatty(io::stdout()) && tcgetpgrp(io::stdout()).is_ok() && !in_ci
+    isatty(io::stdout()) && tcgetpgrp(io::stdout()).is_ok() && !is_set("CI") && !is_set(SESSION_VARIABLE)
 }

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd as _;
 
-use sessionkit::runner::{ViewerConnection, ViewerOptions};
+use sessionkit::runner::{ViewerConnection, ViewerOptions, close_inherited_descriptors};
 use sessionkit::{ErrorCode, SessionId};
 use tokio::signal::unix::SignalKind;
 
@@ -21,6 +21,8 @@ pub(crate) async fn run(context: &Context, plan: Plan) -> Result<u8> {
     let Some(display) = display() else { return Err(Failure::invalid("there is no terminal to show it")) };
     let mut signals = Signals::catch()?;
     let (socket, mut owner) = detach::start_viewed(context)?;
+    // The owner has them, for the program.
+    close_inherited_descriptors();
     let hang_up = socket.try_clone();
     let notice = notice(context);
     let options = ViewerOptions { terminal: Some(display.as_fd()), read_only: false, notice: &notice };
