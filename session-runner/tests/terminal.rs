@@ -244,3 +244,71 @@ async fn a_cancel_ends_a_shell_that_ignores_term() {
     assert!(matches!(report.head.state(), SessionState::Cancelled { .. }));
     assert_eq!(report.ended, Some(session_runner::Ended::Signalled(1)), "hung up, not killed");
 }
+
+/// The program does not wait longer than a second for a viewer that does not read; later, it is shown how much it missed.
+#[tokio::test]
+async fn a_viewer_that_does_not_read_is_left_behind() {
+    let fixture = Fixture::new();
+    let (mut running, mut viewer) =
+        fixture.start("read -r x; seq 1 300000; read -r y; echo \"<$y>\"; read -r z").await;
+    viewer.type_input(b"\r");
+    let mut second = ViewerConnection::attach(running.id(), options()).await.unwrap();
+    // Only the second one reads.
+    shown_until(&mut second, "300000\r\n").await;
+    second.type_input(b"on\r");
+    shown_until(&mut second, "<on>").await;
+    let mut missed = 0;
+    let mut shown = String::new();
+    while !shown.contains("<on>") {
+        match viewer.next().await.unwrap() {
+            ViewerEvent::Output(bytes) => shown.push_str(&String::from_utf8_lossy(&bytes)),
+            ViewerEvent::Missed(bytes) => missed += bytes,
+            _ => {}
+        }
+    }
+    assert!(missed > 100_000, "{missed}");
+    assert!(fixture.stored(&running, OutputStream::Terminal).contains("\r\n300000\r\n"), "all is stored");
+    second.type_input(b"\r");
+    assert_eq!(running.wait().await.unwrap().exit_code(), 0);
+}
+
+/// A viewer of another version is refused with the owner's binary, by the form that all versions have.
+#[tokio::test]
+async fn a_viewer_of_another_version_is_refused() {
+    use std::io::{Read as _, Write as _};
+
+    let fixture = Fixture::new();
+    let (running, _viewer) = fixture.start("read -r x").await;
+    let folder =
+        ["XDG_RUNTIME_DIR", "TMPDIR"].iter().filter_map(std::env::var_os).map(std::path::PathBuf::from);
+    let folders = folder.chain([std::path::PathBuf::from("/tmp")]);
+    let is_socket = |path: &std::path::PathBuf| {
+        path.to_str().is_some_and(|path| path.ends_with(&format!("{}.attach", running.id())))
+    };
+    let inside = |folder: std::path::PathBuf| {
+        let own = [
+            folder.join("sessionctl"),
+            folder.join(format!("sessionctl-{}", rustix::process::geteuid().as_raw())),
+        ];
+        own.into_iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten()
+    };
+    let path = folders.flat_map(inside).map(|entry| entry.path()).find(is_socket).unwrap();
+    let answer = tokio::task::spawn_blocking(move || {
+        let mut socket = UnixStream::connect(path).unwrap();
+        let hello = br#"{"version":99,"shows":true,"read_only":false,"rows":1,"columns":1,"notice":""}"#;
+        let length = u32::try_from(hello.len()).unwrap().to_le_bytes();
+        socket.write_all(&[&b"h"[..], &length, hello].concat()).unwrap();
+        socket.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).unwrap();
+        answer
+    });
+    let answer = answer.await.unwrap();
+    let text = String::from_utf8_lossy(&answer);
+    let binary = std::env::current_exe().unwrap();
+    assert!(
+        answer[0] == b'X' && text.contains("version 99") && text.contains(binary.to_str().unwrap()),
+        "{text}"
+    );
+    assert!(!text.contains("<"), "no output");
+}

@@ -348,7 +348,7 @@ impl Server {
     }
 
     fn close(&mut self, end: TerminalEnd, done: Option<oneshot::Sender<()>>) {
-        self.viewers.notify(&OwnerFrame::End(end));
+        self.viewers.end(end);
         self.closing = Some(Closing { done, until: Instant::now() + LAST_WAIT });
     }
 

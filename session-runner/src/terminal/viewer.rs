@@ -226,6 +226,11 @@ impl Viewer {
         self.missed = Some(dropped as u64);
     }
 
+    /// Returns the number of bytes that it has missed, if it was left behind. It no longer is.
+    pub(crate) fn take_missed(&mut self) -> Option<u64> {
+        self.missed.take()
+    }
+
     /// Returns the number of bytes that it has missed, once it has read all that it was sent before.
     pub(crate) fn catch_up(&mut self) -> Option<u64> {
         if self.has_waiting() { None } else { self.missed.take() }

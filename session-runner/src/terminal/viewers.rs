@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use session_core::SessionId;
 
 use super::attach_socket::{AttachSocket, is_allowed};
-use super::frame::{Hello, OwnerFrame, VERSION, ViewerFrame, Welcome};
+use super::frame::{Hello, OwnerFrame, TerminalEnd, VERSION, ViewerFrame, Welcome};
 use super::handle::TerminalEvent;
 use super::keyboard_input::Typing;
 use super::pty::{LONGEST_LINE, SignalKeys, TerminalSize, foreground, reads_lines, set_size, start_output};
@@ -131,6 +131,18 @@ impl Viewers {
     pub(crate) fn notify(&mut self, frame: &OwnerFrame) {
         for viewer in self.list.iter_mut().filter(|viewer| viewer.is_shown()) {
             viewer.send(frame);
+        }
+    }
+
+    /// Sends the end to all viewers, and before it to those left behind how much they have missed.
+    pub(crate) fn end(&mut self, end: TerminalEnd) {
+        let last = self.recent.lines(self.size.rows);
+        for viewer in self.list.iter_mut().filter(|viewer| viewer.is_shown()) {
+            if let Some(missed) = viewer.take_missed() {
+                viewer.send(&OwnerFrame::Missed(missed));
+                viewer.send(&OwnerFrame::Output(last.clone()));
+            }
+            viewer.send(&OwnerFrame::End(end));
         }
     }
 

@@ -36,7 +36,7 @@ pub(crate) async fn run(args: &Attach, context: &Context) -> Result<u8> {
         passes_signals: false,
     };
     let end = View::new(connection, display.as_fd(), options)?.run(Some(signals)).await;
-    Ok(finish(context, end, Some(id)))
+    Ok(finish(context, end, Some(id)).await)
 }
 
 /// Creates the failure of an attempt to reach the terminal of a session.

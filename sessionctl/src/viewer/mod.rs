@@ -247,7 +247,11 @@ impl View {
             JobSignal::Stop(StopReason::NeedsTerminal) => {}
             JobSignal::Continue if self.terminal.is_gone() => {}
             JobSignal::Continue => {
+                if self.terminal.give_up_if_changed() {
+                    self.connection.release_terminal();
+                }
                 self.take();
+                self.connection.resize(TerminalSize::of(&self.terminal));
                 self.connection.resume();
             }
         }
@@ -300,12 +304,15 @@ impl View {
         if self.terminal.is_raw() && !leaves_modes {
             self.terminal.push(&self.connection.reset_sequence());
         }
-        if end == ViewEnd::Detached && !self.is_at_line_start {
+        if !matches!(end, ViewEnd::Ended(_)) && !self.is_at_line_start {
             self.terminal.push(b"\r\n");
         }
         self.release();
         if end != ViewEnd::OwnerGone {
             self.connection.leave().await;
+        }
+        if !self.notices.is_empty() && !self.is_at_line_start && self.has_terminal {
+            let _ = writeln!(io::stderr());
         }
         for notice in self.notices {
             let _ = writeln!(io::stderr(), "{notice}");

@@ -20,8 +20,8 @@ const READ_BYTES: usize = 16 * 1024;
 pub(super) struct OwnTerminal {
     /// Opened for this viewer alone: its lock and its flags are nobody else's.
     file: AsyncFd<OwnedFd>,
-    /// The modes before they were raw, while they are.
-    saved: Option<Termios>,
+    /// The modes before they were raw, and the raw ones, while this viewer has the terminal.
+    modes: Option<(Termios, Termios)>,
     waiting: VecDeque<u8>,
     /// `false` once the terminal is gone.
     is_open: bool,
@@ -37,7 +37,7 @@ impl OwnTerminal {
         let path = format!("/proc/self/fd/{}", terminal.as_raw_fd());
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = AsyncFd::new(rustix::fs::open(path, flags, Mode::empty())?)?;
-        Ok(Self { file, saved: None, waiting: VecDeque::new(), is_open: true })
+        Ok(Self { file, modes: None, waiting: VecDeque::new(), is_open: true })
     }
 
     /// Returns `true` if this process may set the modes and read the keys: no other viewer does, and its job is in the
@@ -65,18 +65,31 @@ impl OwnTerminal {
         raw.output_modes.remove(OutputModes::OPOST);
         let set = tcsetattr(self.file.get_ref(), OptionalActions::Now, &raw).is_ok();
         if set {
-            self.saved = Some(saved);
+            self.modes = Some((saved, raw));
         }
         set
     }
 
     pub(super) const fn is_raw(&self) -> bool {
-        self.saved.is_some()
+        self.modes.is_some()
+    }
+
+    /// Gives the terminal up if another process has changed its modes, as a shell does while its job is stopped. Returns
+    /// `true` if so.
+    pub(super) fn give_up_if_changed(&mut self) -> bool {
+        let flags = |modes: &Termios| (modes.input_modes, modes.output_modes, modes.local_modes);
+        let Some((_, raw)) = &self.modes else { return false };
+        let changed = tcgetattr(self.file.get_ref()).is_ok_and(|now| flags(&now) != flags(raw));
+        if changed {
+            self.modes = None;
+            let _ = flock(self.file.get_ref(), FlockOperation::Unlock);
+        }
+        changed
     }
 
     /// Restores the modes and lets another viewer have the terminal.
     pub(super) fn release(&mut self) {
-        if let Some(saved) = self.saved.take() {
+        if let Some((saved, _)) = self.modes.take() {
             let _ = tcsetattr(self.file.get_ref(), OptionalActions::Now, &saved);
         }
         let _ = flock(self.file.get_ref(), FlockOperation::Unlock);

@@ -53,11 +53,11 @@ pub(crate) async fn run(context: &Context, plan: Plan) -> Result<u8> {
         passes_signals: true,
     };
     let end = View::new(connection, display.as_fd(), options)?.run(Some(signals)).await;
-    Ok(finish(context, end, session))
+    Ok(finish(context, end, session).await)
 }
 
 /// Reports the end of a viewer. Returns the exit code.
-pub(crate) fn finish(context: &Context, end: ViewEnd, session: Option<SessionId>) -> u8 {
+pub(crate) async fn finish(context: &Context, end: ViewEnd, session: Option<SessionId>) -> u8 {
     let typed = session.map_or_else(|| "@last".to_owned(), |id| id.to_string());
     let runs_on = || {
         let text = match session {
@@ -86,9 +86,26 @@ pub(crate) fn finish(context: &Context, end: ViewEnd, session: Option<SessionId>
             exit_code_of_signal(number)
         }
         ViewEnd::OwnerGone => {
+            let ended = match session {
+                Some(id) => ended(context, id).await.ok().flatten(),
+                None => None,
+            };
+            if let Some(code) = ended {
+                let text = "the session has ended, and this viewer was too slow to show its end";
+                context.hint(text, session.as_slice(), &["logs", &typed]);
+                return u8::try_from(code).unwrap_or(LEFT);
+            }
             let text = "the process that owned the session is gone";
             context.hint(text, session.as_slice(), &["why", &typed]);
             LEFT
         }
     }
+}
+
+/// Returns the exit code of a session that has ended.
+async fn ended(context: &Context, id: SessionId) -> Result<Option<i32>> {
+    let store = context.open().await?;
+    let code = sessionkit::runner::exit_code(&store.manager().get_head(id).await?);
+    store.manager().shutdown().await?;
+    Ok(code)
 }

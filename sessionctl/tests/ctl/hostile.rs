@@ -300,7 +300,7 @@ fn progress_does_not_control_the_terminal() {
             "for n in 10 20 30; do {BINARY} report --progress $n --step \"$1\" --phase \"$1\"; echo ok; done"
         );
         for term in ["dumb", "xterm"] {
-            let mut command = fixture.command(["run", "--", "sh", "-c", &script, "sh", &text]);
+            let mut command = fixture.command(["run", "--no-tty", "--", "sh", "-c", &script, "sh", &text]);
             command.env("NO_COLOR", "1").env("TERM", term);
             let shown = on_terminal(command);
             // A bar clears its own line first.

@@ -30,6 +30,7 @@ mod plain;
 mod plain_table;
 mod progress;
 mod pty;
+mod pty_jobs;
 mod rejected_args;
 mod requests;
 mod run;

@@ -85,7 +85,7 @@ fn no_progress_is_shown_without_reports_or_with_json() {
 #[test]
 fn the_progress_bar_never_mixes_with_output() {
     let fixture = Fixture::new();
-    let mut command = fixture.command(["run", "--", "sh", "-c", &script(&fixture)]);
+    let mut command = fixture.command(["run", "--no-tty", "--", "sh", "-c", &script(&fixture)]);
     command.env("TERM", "xterm").env("NO_COLOR", "1");
     let mut steps =
         [("]   5% ", "10"), ("]  10% ", "14"), ("]  14% ", "30"), ("]  30% ", "60"), ("]  60% ", "end")]
@@ -117,7 +117,7 @@ fn no_bar_is_drawn_on_an_unfinished_line() {
          printf 'Ada\\n'; allowed bye; echo bye",
         fixture.dir.path().display()
     );
-    let mut command = fixture.command(["run", "--", "sh", "-c", &script]);
+    let mut command = fixture.command(["run", "--no-tty", "--", "sh", "-c", &script]);
     command.env("TERM", "xterm");
     let shown = on_watched_terminal(command, |so_far| {
         if so_far.contains("40% asking") {
@@ -128,7 +128,7 @@ fn no_bar_is_drawn_on_an_unfinished_line() {
     // The same without a terminal, with both outputs in one pipe.
     std::fs::remove_file(fixture.dir.path().join("bye")).unwrap();
     let (mut all, both) = std::io::pipe().unwrap();
-    let mut command = fixture.command(["run", "--", "sh", "-c", &script]);
+    let mut command = fixture.command(["run", "--no-tty", "--", "sh", "-c", &script]);
     let mut child = command.stdout(both.try_clone().unwrap()).stderr(both).spawn().unwrap();
     drop(command);
     let (mut got, mut buffer) = (String::new(), [0; 4096]);
@@ -173,10 +173,12 @@ fn a_blocked_terminal_does_not_block_the_session() {
 #[test]
 fn the_final_message_starts_on_its_own_line() {
     let fixture = Fixture::new();
-    let mut command = fixture.command(["run", "--", "sh", "-c", "printf unfinished; exit 3"]);
-    command.env("TERM", "xterm").env("NO_COLOR", "1");
-    let shown = on_terminal(command);
-    assert!(shown.contains("\nunfinished\nsession failed: "), "{shown:?}");
+    for option in ["--tty", "--no-tty"] {
+        let mut command = fixture.command(["run", option, "--", "sh", "-c", "printf unfinished; exit 3"]);
+        command.env("TERM", "xterm").env("NO_COLOR", "1");
+        let shown = on_terminal(command);
+        assert!(shown.contains("\nunfinished\nsession failed: "), "{option}: {shown:?}");
+    }
 }
 
 #[test]

@@ -203,12 +203,16 @@ fn standard_streams_that_are_no_terminal_stay_as_they_are() {
     screen.until_line("b");
     screen.line("k");
     screen.until_line("key k");
+    screen.until_prompt();
     screen.line("clear; sessionctl run -q -- sh -c 'cat; test -t 1 && echo end' </dev/null");
     screen.until_line("end");
+    screen.until_prompt();
     screen.line("clear; echo one | xargs sessionctl run -q -- echo two");
     screen.until_line("two one");
+    screen.until_prompt();
     screen.line("clear; sessionctl run -q --no-tty -- sh -c 'test -t 1 || echo none'; true");
     screen.until_line("none");
+    screen.until_prompt();
     screen.line(
         "clear; sessionctl run -q --tty -- sh -c 'test -t 0 -a -t 1 -a -t 2 && echo all' </dev/null | cat -A",
     );

@@ -92,6 +92,13 @@ impl<'a> Screen<'a> {
         self.tmux(["resize-window", "-x", &columns.to_string(), "-y", &rows.to_string()]);
     }
 
+    /// Returns the modes of the terminal, as `stty -a` prints them.
+    pub(crate) fn modes(&self) -> String {
+        let terminal = String::from_utf8(self.tmux(["display-message", "-p", "#{pane_tty}"]).stdout).unwrap();
+        let modes = Command::new("stty").args(["-a", "-F", terminal.trim()]).output().unwrap();
+        String::from_utf8(modes.stdout).unwrap()
+    }
+
     /// Returns the screen without trailing blanks.
     pub(crate) fn shown(&self) -> String {
         let output = self.tmux(["capture-pane", "-p"]);
