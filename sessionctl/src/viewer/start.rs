@@ -1,7 +1,9 @@
 //! The process that was typed, while another one owns the session: it starts the owner and is its first viewer.
 
 use std::os::fd::AsFd as _;
+use std::process::Child;
 
+use rustix::process::Pid;
 use sessionkit::runner::{ViewerConnection, ViewerOptions, close_inherited_descriptors};
 use sessionkit::{ErrorCode, SessionId};
 use tokio::signal::unix::SignalKind;
@@ -23,19 +25,14 @@ pub(crate) async fn run(context: &Context, plan: Plan) -> Result<u8> {
     let (socket, mut owner) = detach::start_viewed(context)?;
     // The owner has them, for the program.
     close_inherited_descriptors();
-    let hang_up = socket.try_clone();
     let notice = notice(context);
     let options = ViewerOptions { terminal: Some(display.as_fd()), read_only: false, notice: &notice };
     let mut first = Box::pin(ViewerConnection::first(socket, options));
-    let connection = tokio::select! {
-        connection = &mut first => connection,
-        number = signals.next_stop() => {
-            // There is no program yet: the owner gives up when its viewer is gone.
-            if let Ok(socket) = hang_up {
-                let _ = socket.shutdown(std::net::Shutdown::Both);
-            }
-            let _ = owner.wait();
-            return Ok(exit_code_of_signal(number));
+    let connection = loop {
+        tokio::select! {
+            connection = &mut first => break connection,
+            // There is no terminal to view yet: the owner gives up, or stops a program that has just started.
+            number = signals.next_stop() => send(&owner, number),
         }
     };
     drop(first);
@@ -54,6 +51,15 @@ pub(crate) async fn run(context: &Context, plan: Plan) -> Result<u8> {
     };
     let end = View::new(connection, display.as_fd(), options)?.run(Some(signals)).await;
     Ok(finish(context, end, session).await)
+}
+
+/// Sends a signal to the owner, a child of this process.
+fn send(owner: &Child, number: i32) {
+    let pid = i32::try_from(owner.id()).ok().and_then(Pid::from_raw);
+    if let (Some(pid), Some(signal)) = (pid, rustix::process::Signal::from_named_raw(number)) {
+        // An owner that has ended is waited for next.
+        let _ = rustix::process::kill_process(pid, signal);
+    }
 }
 
 /// Reports the end of a viewer. Returns the exit code.
