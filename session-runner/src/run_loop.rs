@@ -116,6 +116,10 @@ impl RunLoop {
                         while let Ok(signal) = stop_signals.try_recv() {
                             self.on_stop_signal(signal).await;
                         }
+                        // A key is noted before the program gets its signal.
+                        while let Ok(event) = terminal_events.try_recv() {
+                            self.on_terminal_event(event).await;
+                        }
                         self.on_report(report).await;
                     }
                     None => self.tree_has_ended().await,
