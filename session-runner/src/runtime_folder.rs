@@ -20,7 +20,7 @@ pub(crate) fn new_path(name: &str, extension: &str) -> io::Result<PathBuf> {
     let me = Process::read(rustix::process::getpid())?.ok_or(io::ErrorKind::NotFound)?;
     let name = format!("{}-{}-{name}.{extension}", me.pid.as_raw_nonzero(), me.start_time);
     let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for folder in folders() {
+    for folder in candidates() {
         let path = folder.join(&name);
         if path.as_os_str().len() >= PATH_BYTES {
             last = io::ErrorKind::InvalidFilename.into();
@@ -48,8 +48,14 @@ pub(crate) fn is_listener_gone(path: &Path, extension: &str) -> bool {
     })
 }
 
-/// Returns the folders in which sockets may be, the preferred one first.
+/// Returns the folders in which sockets of this user may be, the preferred one first. A folder that another user can have
+/// filled is not among them: a process that connects to a socket trusts what listens there.
 pub(crate) fn folders() -> Vec<PathBuf> {
+    candidates().into_iter().filter(|folder| check_private_folder(folder).is_ok()).collect()
+}
+
+/// Returns the folders that are tried, the preferred one first.
+fn candidates() -> Vec<PathBuf> {
     let own = format!("sessionctl-{}", geteuid().as_raw());
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
     let mut folders: Vec<PathBuf> = runtime.map(|path| path.join("sessionctl")).into_iter().collect();
@@ -68,6 +74,11 @@ pub(crate) fn ensure_private_folder(folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         Ok(()) | Err(_) => {}
     }
+    check_private_folder(folder)
+}
+
+/// Checks that a folder is of this user, and that other users cannot enter it.
+fn check_private_folder(folder: &Path) -> io::Result<()> {
     // Without following a link, which another user may have placed here.
     let found = std::fs::symlink_metadata(folder)?;
     let others = Mode::RWXG | Mode::RWXO;
@@ -76,5 +87,30 @@ pub(crate) fn ensure_private_folder(folder: &Path) -> io::Result<()> {
         Ok(())
     } else {
         Err(io::ErrorKind::PermissionDenied.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    #[test]
+    fn only_a_folder_that_others_cannot_enter_is_private() {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("sockets");
+        assert!(check_private_folder(&folder).is_err(), "there is none");
+        ensure_private_folder(&folder).unwrap();
+        check_private_folder(&folder).unwrap();
+        let link = outer.path().join("link");
+        symlink(&folder, &link).unwrap();
+        assert!(check_private_folder(&link).is_err());
+        for mode in [0o701, 0o710, 0o770, 0o777] {
+            std::fs::set_permissions(&folder, Permissions::from_mode(mode)).unwrap();
+            assert!(check_private_folder(&folder).is_err(), "{mode:o}");
+            assert!(ensure_private_folder(&folder).is_err(), "{mode:o}");
+        }
     }
 }

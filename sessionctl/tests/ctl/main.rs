@@ -8,6 +8,7 @@
 )]
 
 mod advice;
+mod attach_security;
 mod backends;
 mod background;
 mod config;
