@@ -12,6 +12,7 @@ use sessionkit::manager::{Liveness, StorageError};
 use sessionkit::text::{escape_bytes, is_unsafe_char};
 use sessionkit::{ErrorCode, Head, SessionId, SessionProgress, SessionState};
 
+use crate::attachable_terminals::AttachableTerminals;
 use crate::status::{Status, pending_request, status};
 
 /// Version of the schema.
@@ -88,6 +89,8 @@ pub(crate) struct Session {
     progress: Option<Progress>,
     /// The owner; null if no process owns the session.
     owner: Option<OwnerJson>,
+    /// The terminal of its program, if it can be attached to on this machine.
+    terminal: Option<TerminalJson>,
     created_at: Option<Timestamp>,
     started_at: Option<Timestamp>,
     updated_at: Option<Timestamp>,
@@ -204,10 +207,21 @@ struct OwnerJson {
     liveness: &'static str,
 }
 
+#[derive(Debug, Serialize)]
+struct TerminalJson {
+    /// `true` if a person may see it: a viewer at a terminal is attached.
+    viewed: bool,
+}
+
 impl Session {
     /// Creates the JSON of a session at `now`. `liveness` is that of its owner, or of its creator before the first
     /// start.
-    pub(crate) fn new(session: PersistedSession, liveness: Option<&Liveness>, now: Timestamp) -> Self {
+    pub(crate) fn new(
+        session: PersistedSession,
+        liveness: Option<&Liveness>,
+        terminals: &AttachableTerminals,
+        now: Timestamp,
+    ) -> Self {
         let PersistedSession { head, config, origin, state, .. } = session;
         let progress = SessionProgress::from_head(&head, now);
         let (reason, error) = reason_or_error(&state);
@@ -245,6 +259,7 @@ impl Session {
                 eta_seconds: progress.eta_seconds,
             }),
             owner: owner(&head, liveness),
+            terminal: terminals.viewed(&head).map(|viewed| TerminalJson { viewed }),
             created_at: Some(head.created_at),
             started_at: head.started_at,
             updated_at: Some(head.updated_at),

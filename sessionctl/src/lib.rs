@@ -21,6 +21,7 @@
 
 mod advice;
 mod args;
+mod attachable_terminals;
 mod config;
 mod context;
 mod detach;

@@ -20,10 +20,11 @@ const NAMED: usize = 10;
 /// Columns of the headings.
 const NAMES: usize = 10;
 
-/// Formats a session at `now`.
+/// Formats a session at `now`. `viewed` is whether its terminal has a viewer, if it has a terminal.
 pub(crate) fn session(
     shown: &PersistedSession,
     liveness: Option<&Liveness>,
+    viewed: Option<bool>,
     now: Timestamp,
     term: &Term,
 ) -> String {
@@ -60,6 +61,7 @@ pub(crate) fn session(
     } else if let (Some(creator), Some(Liveness::Dead { evidence })) = (&head.creator, liveness) {
         page.line("creator", &format!("{creator} (dead: {evidence})"));
     }
+    page.optional("terminal", viewed.map(|viewed| if viewed { "viewed" } else { "no viewer" }));
     let mut progress = SessionProgress::from_head(head, now);
     // The page names it above.
     progress.operation.clear();

@@ -5,6 +5,7 @@ use sessionkit::manager::{Liveness, StorageError};
 use sessionkit::{Head, SessionFilter, SessionId, SessionManager, SessionProgress, SessionState};
 
 use crate::args::Ls;
+use crate::attachable_terminals::AttachableTerminals;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::render::{Table, age, short};
@@ -17,9 +18,10 @@ pub(crate) async fn run(args: &Ls, context: &Context) -> Result<u8> {
     let mut list = manager.list_sessions(filter(args)).await?;
     list.heads.sort_by_key(|head| std::cmp::Reverse((head.created_at, head.id)));
     let listed = listed(args, manager, list.heads).await;
+    let terminals = AttachableTerminals::default();
     let now = super::now();
     if context.term.json {
-        print_json(context, manager, listed, &list.unreadable, now).await?;
+        print_json(context, manager, listed, &list.unreadable, &terminals, now).await?;
     } else if listed.is_empty() && list.unreadable.is_empty() {
         let filtered = !(args.statuses.is_empty() && args.labels.is_empty());
         let (text, next): (_, &[&str]) = if filtered {
@@ -31,7 +33,7 @@ pub(crate) async fn run(args: &Ls, context: &Context) -> Result<u8> {
         };
         context.hint(text, &[], next);
     } else {
-        print_table(context, &listed, &list.unreadable, now)?;
+        print_table(context, &listed, &list.unreadable, &terminals, now)?;
     }
     hints::report_owners(context, &store).await?;
     // An unreadable session is a failure, even though all others were printed.
@@ -83,6 +85,7 @@ async fn print_json(
     manager: &dyn SessionManager,
     listed: Vec<Listed>,
     unreadable: &[(SessionId, StorageError)],
+    terminals: &AttachableTerminals,
     now: Timestamp,
 ) -> Result<()> {
     let mut sessions = Vec::new();
@@ -93,7 +96,7 @@ async fn print_json(
                 session.state =
                     if session.head.tip == head.tip { session.state } else { head.state().clone() };
                 session.head = head;
-                json::Session::new(session, liveness.as_ref(), now)
+                json::Session::new(session, liveness.as_ref(), terminals, now)
             }
             // Deleted since it was listed.
             Err(sessionkit::SessionError::Storage(StorageError::NotFound { .. })) => continue,
@@ -109,6 +112,7 @@ fn print_table(
     context: &Context,
     listed: &[Listed],
     unreadable: &[(SessionId, StorageError)],
+    terminals: &AttachableTerminals,
     now: Timestamp,
 ) -> Result<()> {
     let mut table = Table::new(&["ID", "NAME", "STATUS", "PROGRESS", "AGE", "COMMAND"]);
@@ -116,7 +120,7 @@ fn print_table(
         table.row(vec![
             (short(head.id), ""),
             (head.name.clone(), ""),
-            (format!("{}{}", status.name(), detail(head, *status)), status.sgr()),
+            (format!("{}{}", status.name(), detail(head, *status, terminals)), status.sgr()),
             (progress(head, now), ""),
             (age(now.since(head.created_at)), ""),
             (head.command.clone().unwrap_or_else(|| head.operation.clone()), ""),
@@ -133,13 +137,21 @@ fn print_table(
     context.term.print(&table.render(&context.term))
 }
 
-/// Formats what a table adds to the status: the exit code or signal of a failed program, or a pending request.
-fn detail(head: &Head, status: Status) -> String {
+/// Formats what a table adds to the status: the exit code or signal of a failed program, a pending request, or that the
+/// terminal of its program has no viewer.
+fn detail(head: &Head, status: Status, terminals: &AttachableTerminals) -> String {
     match (head.state(), head.exit_code, head.signal) {
         _ if status == Status::Stopped => ", can resume".to_owned(),
         (SessionState::Failed { .. }, Some(code), _) => format!(" ({code})"),
         (SessionState::Failed { .. }, None, Some(signal)) => format!(" (signal {signal})"),
-        _ => pending_request(head).map(|request| format!(" ({request} requested)")).unwrap_or_default(),
+        _ => match pending_request(head) {
+            Some(request) => format!(" ({request} requested)"),
+            // The owner of a stalled one does not answer a viewer.
+            None if status != Status::Stalled && terminals.viewed(head) == Some(false) => {
+                ", detached".to_owned()
+            }
+            None => String::new(),
+        },
     }
 }
 

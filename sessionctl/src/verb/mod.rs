@@ -33,6 +33,7 @@ use sessionkit::runner::RunError;
 use sessionkit::{Head, SessionId, SessionManager, Store};
 
 use crate::advice::advise_loaded;
+use crate::attachable_terminals::AttachableTerminals;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::status::{Status, status};
@@ -81,7 +82,7 @@ pub(crate) async fn print_session(
     manager: &dyn SessionManager,
     id: SessionId,
 ) -> Result<PersistedSession> {
-    print_session_with(context, manager, id, None).await
+    print_session_with(context, manager, id, None, &AttachableTerminals::default()).await
 }
 
 /// Prints one session, with the work that its log documents by name.
@@ -90,15 +91,18 @@ pub(crate) async fn print_session_with(
     manager: &dyn SessionManager,
     id: SessionId,
     history: Option<WorkHistory>,
+    terminals: &AttachableTerminals,
 ) -> Result<PersistedSession> {
     let session = manager.restore_session(id).await.map_err(|error| Failure::from(error).about(id))?;
     let liveness = liveness(manager, id).await;
     let term = &context.term;
     if term.json {
-        let session = json::Session::new(session.clone(), liveness.as_ref(), now()).with_history(history);
+        let session =
+            json::Session::new(session.clone(), liveness.as_ref(), terminals, now()).with_history(history);
         term.print(&format!("{}\n", json::line(&session)))?;
     } else {
-        let mut page = render::session(&session, liveness.as_ref(), now(), term);
+        let mut page =
+            render::session(&session, liveness.as_ref(), terminals.viewed(&session.head), now(), term);
         if let Some(history) = history {
             page.push_str(&render::history(&session.head, &history, term));
         }

@@ -5,6 +5,7 @@ use sessionkit::storage::Condition;
 use sessionkit::{ErrorCode, SessionId, SessionState, Store};
 
 use crate::args::Show;
+use crate::attachable_terminals::AttachableTerminals;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::{hints, ids};
@@ -15,12 +16,22 @@ pub(crate) async fn run(args: &Show, context: &Context) -> Result<u8> {
     let id = ids::resolve(context, manager, &args.id, ids::Purpose::Use).await?;
     // If the log cannot be read to its end, the rest of the session is shown, and `check` reports the damage.
     let history = store.storage().history(id).await.ok();
-    let session = super::print_session_with(context, manager, id, history).await?;
+    let terminals = AttachableTerminals::default();
+    let session = super::print_session_with(context, manager, id, history, &terminals).await?;
     let id = id.to_string();
-    if !context.term.json
-        && let SessionState::Failed { .. } | SessionState::Cancelled { .. } = session.state
-    {
-        context.hint("its log has the details", &[], &["events", &id]);
+    let viewed = terminals.viewed(&session.head);
+    match session.state {
+        _ if context.term.json => {}
+        SessionState::Failed { .. } | SessionState::Cancelled { .. } => {
+            context.hint("its log has the details", &[], &["events", &id]);
+        }
+        SessionState::Running { .. } if viewed == Some(false) => {
+            context.hint("its terminal has no viewer", &[], &["attach", &id]);
+        }
+        SessionState::Created
+        | SessionState::Running { .. }
+        | SessionState::Paused { .. }
+        | SessionState::Completed { .. } => {}
     }
     hints::report_crashed(context, &store, None).await?;
     check(&store, session.head.id).await?;

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::advice::advise;
 use crate::args::Wait;
+use crate::attachable_terminals::AttachableTerminals;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::status::{Status, status};
@@ -36,7 +37,9 @@ pub(crate) async fn run(args: &Wait, context: &Context) -> Result<u8> {
             let session =
                 manager.restore_session(id).await.map_err(|error| Failure::from(error).about(id))?;
             let liveness = super::liveness(manager, id).await;
-            sessions.push(json::Session::new(session, liveness.as_ref(), super::now()));
+            // Looked for again: the wait may have been long.
+            let terminals = AttachableTerminals::default();
+            sessions.push(json::Session::new(session, liveness.as_ref(), &terminals, super::now()));
         } else {
             context.term.print(&format!("{id}  {}\n", status.name()))?;
         }

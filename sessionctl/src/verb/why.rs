@@ -7,6 +7,7 @@ use sessionkit::{SessionId, SessionManager, SessionState};
 
 use crate::advice::{Advice, advise_loaded};
 use crate::args::Why;
+use crate::attachable_terminals::AttachableTerminals;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::render::{TimelineItem, page, timeline_item};
@@ -57,8 +58,12 @@ pub(crate) async fn run(args: &Why, context: &Context) -> Result<u8> {
     let head = &session.head;
     let status = status(head, liveness.as_ref());
     let evidence = liveness.as_ref().map(evidence).unwrap_or_default();
-    let advice = advice(manager, &session, liveness.as_ref()).await;
+    let has_no_viewer = AttachableTerminals::default().viewed(head) == Some(false);
+    let advice = advice(manager, &session, liveness.as_ref(), has_no_viewer).await;
     let mut verdict = describe(&session, status, &evidence, now);
+    if has_no_viewer && !status.is_lost() {
+        verdict.push_str(" Its terminal has no viewer.");
+    }
     if let Some(sentence) = &advice.sentence {
         verdict = format!("{verdict} {}.", capitalized(sentence));
     }
@@ -196,6 +201,7 @@ async fn advice(
     manager: &dyn SessionManager,
     session: &PersistedSession,
     liveness: Option<&Liveness>,
+    has_no_viewer: bool,
 ) -> Advice {
     let id = session.head.id;
     if let (false, Some(Liveness::Unknown { .. })) = (session.state.is_final(), liveness) {
@@ -210,6 +216,7 @@ async fn advice(
     Advice::command(
         match (asks_owner, session.origin.is_some()) {
             (true, _) => "resume",
+            (false, true) if has_no_viewer => "attach",
             (false, true) => "logs",
             (false, false) => "events",
         },

@@ -269,6 +269,54 @@ fn a_text_is_typed_from_elsewhere() {
     fixture.ctl(["attach", "pipes"]).fails(2, "INVALID_ARGUMENT");
 }
 
+/// A session whose terminal has no viewer is marked where sessions are listed and explained.
+#[test]
+fn a_terminal_without_a_viewer_is_shown() {
+    let fixture = Fixture::new();
+    fixture.ctl(["run", "--detach", "--tty", "--name", "left", "--", "sleep", "600"]).exits(0);
+    fixture.ctl(["run", "--detach", "--name", "pipes", "--", "sleep", "600"]).exits(0);
+    let listed = |state: &str| fixture.ctl(["ls", "--state", state]).exits(0).stdout;
+    let shown = listed("running");
+    assert!(
+        shown.contains("  left   running, detached  ") && shown.contains("  pipes  running            "),
+        "{shown}"
+    );
+    assert!(shown.lines().all(|line| line.len() <= 80), "{shown}");
+    assert_eq!(fixture.show("left")["terminal"], json!({ "viewed": false }));
+    assert_eq!(fixture.show("pipes")["terminal"], json!(null));
+    let next = |ran: &str| ran.lines().any(|line| line.contains("sessionctl") && line.contains(" attach "));
+    let page = fixture.ctl(["show", "left"]).exits(0);
+    assert!(page.stdout.contains("terminal    no viewer\n") && next(&page.stderr), "{page:?}");
+    let why = fixture.ctl(["why", "left"]).exits(0);
+    assert!(why.stdout.contains("Its terminal has no viewer.") && next(&why.stdout), "{why:?}");
+    let page = fixture.ctl(["show", "pipes"]).exits(0);
+    assert!(!page.stdout.contains("terminal ") && !next(&page.stderr), "{page:?}");
+    // Paused, a session is resumed first.
+    fixture.ctl(["pause", "left"]).exits(0);
+    assert!(listed("paused").contains("  paused, detached  "));
+    let why = fixture.ctl(["why", "left"]).exits(0);
+    assert!(why.stdout.contains("Its terminal has no viewer.") && !next(&why.stdout), "{why:?}");
+    fixture.ctl(["cancel", "left"]).exits(0);
+    assert_eq!(fixture.show("left")["terminal"], json!(null));
+}
+
+#[test]
+fn a_terminal_with_a_viewer_is_not_marked() {
+    let fixture = Fixture::new();
+    let Some(screen) = Screen::shell(&fixture) else { return };
+    screen.line("sessionctl run --name seen -- sh -c 'echo ready; exec sleep 600'");
+    screen.until_line("ready");
+    let shown = fixture.wait_for("seen", "its viewer", |shown| shown["terminal"]["viewed"] == true);
+    assert_eq!(shown["status"], "running");
+    let listed = fixture.ctl(["ls"]).exits(0).stdout;
+    assert!(listed.contains("seen  running  -  ") && !listed.contains("detached"), "{listed}");
+    screen.key("C-]");
+    screen.key("d");
+    screen.until_prompt();
+    fixture.wait_for("seen", "it is left", |shown| shown["terminal"]["viewed"] == false);
+    fixture.ctl(["cancel", "seen"]).exits(0);
+}
+
 #[test]
 fn attaching_from_inside_is_refused() {
     let fixture = Fixture::new();
