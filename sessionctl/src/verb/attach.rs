@@ -3,7 +3,7 @@
 use std::os::fd::AsFd as _;
 
 use sessionkit::runner::{AttachError, SESSION_VARIABLE, ViewerConnection, ViewerOptions};
-use sessionkit::{ErrorCode, SessionId, SessionManager};
+use sessionkit::{ErrorCode, SessionId, SessionManager, SessionState};
 
 use crate::args::Attach;
 use crate::config::Config;
@@ -27,6 +27,9 @@ pub(crate) async fn run(args: &Attach, context: &Context) -> Result<u8> {
     let viewer =
         ViewerOptions { terminal: Some(display.as_fd()), read_only: args.read_only, notice: &notice };
     let connection = ViewerConnection::attach(id, viewer).await.map_err(|error| failure(id, &error))?;
+    if let Ok(SessionState::Paused { .. }) = manager.get_state(id).await {
+        context.hint("session paused", &[id], &["resume", &id.to_string()]);
+    }
     // The owner writes to the store; this process only views.
     manager.shutdown().await?;
     let options = ViewOptions {

@@ -180,6 +180,13 @@ fn a_pause_from_elsewhere_is_shown_and_lasts() {
     screen.line("lunch");
     screen.until_line("got lunch");
     screen.until_prompt();
+    // A viewer that attaches to a paused one learns it.
+    fixture.ctl(["run", "--detach", "--tty", "--name", "d", "--", "sleep", "600"]).exits(0);
+    fixture.ctl(["pause", "d"]).exits(0);
+    screen.line("clear; sessionctl attach d");
+    screen.until_begun("session paused; next: sessionctl resume ");
+    fixture.ctl(["cancel", "d"]).exits(0);
+    screen.until_prompt();
     // Ctrl-C continues a paused one, and reaches it.
     screen.line("sessionctl run --name c -- sh -c 'echo set; exec sleep 600'; echo c''ode $?");
     screen.until_line("set");
