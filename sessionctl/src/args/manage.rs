@@ -63,7 +63,9 @@ pub(crate) struct Pause {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl retry nightly\n\n\
-    Creates a new session with the same command, directory, name and labels. The ended session is not changed.")]
+    Creates a new session with the same command, directory, name and labels, and runs it in the foreground, as with \
+    `run`. The ended session is not changed. The program has a terminal of its own if it had one before, unless --tty or \
+    --no-tty changes that.")]
 pub(crate) struct Retry {
     /// Ended session: @last, an id, a name, or the beginning of an id
     pub(crate) id: String,

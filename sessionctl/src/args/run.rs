@@ -20,11 +20,13 @@ use crate::detach_keys::DetachKeys;
     sessionctl run -- python3\n  id=$(sessionctl run --detach -- make -j8)\n\n\
     Exits with the program's exit code, or 128 + N if signal N ended it; 124 on --timeout, 126 or 127 if the program \
     cannot be run, 125 for failures of sessionctl itself.\n\n\
-    Progress that the program reports (`sessionctl report`, or OSC 9;4 in its output) is shown on stderr: as a bar on \
-    a terminal, else as one line per 10 %.\n\n\
-    Standard input is the terminal, keys such as Ctrl-C included; standard output and error are pipes whose contents \
-    are stored and passed on to the terminal. Ctrl-Z pauses the session and \
-    stops the job; `fg` and `bg` resume both.\n\n\
+    At a terminal, the program has a terminal of its own, and the session outlives the one it was started at: Ctrl-] \
+    and then d leave it running and exit with 125, closing the terminal leaves it running, `attach` returns to it. \
+    Ctrl-Z pauses the session and stops the job; `fg` and `bg` resume both. With CI set, the session does not outlive \
+    its terminal.\n\n\
+    With --no-tty, or where neither standard output nor error is a terminal, both are pipes, stored and passed on. \
+    Progress that the program reports (`sessionctl report`, or OSC 9;4 in its output) is then shown on stderr: as a bar \
+    on a terminal, else as one line per 10 %.\n\n\
     Output is read until no process holds it: background jobs and process substitutions finish what they print. \
     Background processes that print nothing for the time of --linger (after 10 minutes in all cases) are ended and \
     named; Ctrl-C ends the wait. Those with a session of their own (setsid, tmux, ssh-agent) or that ignore HUP \
@@ -63,7 +65,8 @@ pub(crate) struct Run {
     /// Print nothing but the output of the program, and errors of sessionctl
     #[arg(long, short)]
     pub(crate) quiet: bool,
-    /// Print the id once the program has started, and return. The program has no input and outlives the terminal
+    /// Print the id once the program has started, and return. The program outlives the terminal and has no input, except
+    /// that of a terminal of its own (--tty)
     #[arg(long)]
     pub(crate) detach: bool,
     /// Program and its arguments
@@ -137,15 +140,17 @@ impl Ends {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  sessionctl resume nightly\n\n\
-    If the owner is alive, it is asked to resume the session. If it is dead, the command runs again from its beginning \
-    in the foreground, as with `run`, as the next attempt; the exit code is the program's.")]
+    If the owner is alive, it is asked to resume the session; `attach` returns to its terminal. If it is dead, the \
+    command runs again from its beginning in the foreground, as with `run`, as the next attempt; the exit code is the \
+    program's. The program has a terminal of its own if it had one before, unless --tty or --no-tty changes that.")]
 pub(crate) struct Resume {
     /// Session: @last, @failed, @running, an id, a name, or the beginning of either
     pub(crate) id: String,
     /// Print nothing but the output of the program, and errors of sessionctl
     #[arg(long, short)]
     pub(crate) quiet: bool,
-    /// Print the id once the program has started, and return. The program has no input and outlives the terminal
+    /// Print the id once the program has started, and return. The program outlives the terminal and has no input, except
+    /// that of a terminal of its own (--tty)
     #[arg(long)]
     pub(crate) detach: bool,
     /// Refuse if variables or the input of the first run are missing

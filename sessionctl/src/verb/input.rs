@@ -20,5 +20,8 @@ pub(crate) async fn run(args: &Input, context: &Context) -> Result<u8> {
         text.push(b'\r');
     }
     type_text(id, &text).await.map_err(|error| failure(id, &error))?;
+    if context.term.json {
+        super::print_session(context, manager, id).await?;
+    }
     Ok(0)
 }

@@ -120,6 +120,9 @@ const READ_COMMANDS: &[&[&str]] = &[
     &["ls", "--state", "TEXT"],
     &["man", "/dev/null/TEXT"],
     &["ls", "-vv", "--store", "STORE"],
+    &["attach", "ID"],
+    &["attach", "TEXT"],
+    &["input", "ID", "TEXT"],
     &["TEXT"],
 ];
 /// Commands that change sessions, in a possible order.

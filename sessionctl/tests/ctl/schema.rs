@@ -99,6 +99,10 @@ fn all_json_output_matches_the_schema() {
     checked("session", 0, &["pause", "sleeper"]);
     checked("session", 0, &["resume", "sleeper"]);
     checked("session", 0, &["cancel", "sleeper"]);
+    ctl(&["run", "--detach", "--tty", "--name", "typist", "--", "cat"]).exits(0);
+    assert_eq!(checked("session", 0, &["show", "typist"])["terminal"], json!({ "viewed": false }));
+    checked("session", 0, &["input", "typist", "text"]);
+    checked("session", 0, &["cancel", "typist"]);
     schema.holds_lines(&["chunk"], &ctl(&["logs", "failed"]).exits(0).stdout);
     assert_eq!(ctl(&["logs", "failed"]).stdout.lines().count(), 2);
     let id = fixture.show("failed")["id"].as_str().unwrap().parse().unwrap();
@@ -142,6 +146,8 @@ fn all_json_failures_match_the_schema() {
         (4, "ILLEGAL_TRANSITION", vec!["cancel", "once"]),
         (2, "INVALID_ARGUMENT", vec!["ls", "--store", "what:ever"]),
         (2, "INVALID_ARGUMENT", vec!["ls", "--nonsense"]),
+        (2, "INVALID_ARGUMENT", vec!["attach", "once"]),
+        (4, "ILLEGAL_TRANSITION", vec!["input", "once", "text"]),
         (2, "INVALID_ARGUMENT", vec!["wait", "once", "--for", "asleep"]),
         (127, "SPAWN_FAILED", vec!["run", "--", "no-such-program-anywhere"]),
         (125, "CONFLICT", vec!["wait", &id, "--for", "paused"]),
