@@ -46,8 +46,13 @@
 //!   it down.
 //! - **Progress.** Programs report through their owner's socket ([`report`]), or in their output with the terminal
 //!   sequence OSC 9;4.
-//! - **Terminals.** A program leads a process group of its own. With [`Stdin::Inherit`] the system stops it when it
-//!   reads from this process's terminal, until the caller makes it the terminal's foreground group (`tcsetpgrp`).
+//! - **Terminals.** With [`Command::terminal`] the program has a terminal of its own: what it prints there is stored as one
+//!   stream and shown to viewers. A [`ViewerConnection`] views it, from this process ([`Runner::viewer`]) or another one
+//!   of this user ([`ViewerConnection::attach`]): several at a time, each of which comes and goes without an effect on the
+//!   program. [`type_text`] types without viewing. [`attachable_sessions`] finds these terminals, [`TerminalHandle`]
+//!   prints a line at the viewers, or ends them.
+//! - **This process's terminal.** A program leads a process group of its own. With [`Stdin::Inherit`] the system stops it
+//!   when it reads from this process's terminal, until the caller makes it the terminal's foreground group (`tcsetpgrp`).
 //!   [`Running::child_state`] reports stops; [`Running::wake`], [`Running::pause`] and [`Running::resume`] respond to
 //!   them.
 //!

@@ -98,7 +98,44 @@ impl Runner {
     }
 
     /// Connects the first viewer of the terminal that the next program has of its own: the other end of this socket is a
-    /// [`ViewerConnection`](crate::ViewerConnection). It misses no output.
+    /// [`ViewerConnection`](crate::ViewerConnection). It misses no output. Later viewers attach by themselves.
+    ///
+    /// ```no_run
+    /// use std::io::Write as _;
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// use session_core::{InMemorySessionManager, SessionConfig, Terminal};
+    /// use session_runner::{Command, Runner, TerminalEnd, ViewerConnection, ViewerEvent, ViewerOptions};
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (ours, theirs) = UnixStream::pair()?;
+    /// let runner = Runner::new(&InMemorySessionManager::new()).viewer(theirs);
+    /// let shell = Command::new("bash").terminal(Some(Terminal::new("xterm-256color", 24, 80)));
+    /// let mut running = runner.spawn(SessionConfig::new("shell"), shell).await?;
+    ///
+    /// // Without a terminal of this process, the viewer only shows, and types what it is given.
+    /// let options = ViewerOptions { terminal: None, read_only: false, notice: "" };
+    /// let Some(mut viewer) = ViewerConnection::first(ours, options).await? else { return Ok(()) };
+    /// viewer.type_input(b"exit\r");
+    /// let shown = tokio::spawn(async move {
+    ///     while let Some(event) = viewer.next().await {
+    ///         match event {
+    ///             ViewerEvent::Output(bytes) => std::io::stdout().write_all(&bytes)?,
+    ///             ViewerEvent::End(_) => break,
+    ///             _ => {}
+    ///         }
+    ///     }
+    ///     viewer.leave().await;
+    ///     std::io::Result::Ok(())
+    /// });
+    /// running.wait().await?;
+    /// // The viewers get the rest of the output, and this end.
+    /// if let Some(terminal) = running.terminal() {
+    ///     terminal.end(TerminalEnd::new(0, false)).await;
+    /// }
+    /// shown.await??;
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn viewer(mut self, viewer: UnixStream) -> Self {
         self.viewer = Some(Arc::new(viewer));

@@ -109,6 +109,24 @@ async fn a_program_sees_the_terminal_that_it_was_given() {
 }
 
 #[tokio::test]
+async fn nothing_is_shown_before_it_is_stored() {
+    let fixture = Fixture::new();
+    let script = "for n in $(seq 1 300); do echo line $n; done; read -rs hidden; echo end";
+    let (mut running, mut viewer) = fixture.start(script).await;
+    viewer.type_input(b"a secret\r");
+    let mut shown = String::new();
+    while !shown.contains("end\r\n") {
+        let event = tokio::time::timeout(Duration::from_secs(20), viewer.next()).await;
+        let Some(ViewerEvent::Output(bytes)) = event.unwrap() else { continue };
+        shown.push_str(std::str::from_utf8(&bytes).unwrap());
+        let stored = fixture.stored(&running, OutputStream::Terminal);
+        assert!(stored.starts_with(&shown), "shown {} bytes, stored {}", shown.len(), stored.len());
+    }
+    running.wait().await.unwrap();
+    assert_eq!(fixture.stored(&running, OutputStream::Terminal), shown);
+}
+
+#[tokio::test]
 async fn streams_that_are_no_terminal_stay_what_they_are() {
     let fixture = Fixture::new();
     let terminal = Terminal { stdin: false, stderr: false, ..Terminal::new("vt100", 24, 80) };
