@@ -78,6 +78,9 @@ pub(crate) struct View {
     notices: Vec<String>,
     /// `true` while the owner is asked to note the modes of the terminal.
     is_taking: bool,
+    /// Output that came meanwhile. Shown now, it would be changed by modes that are not meant for it, and a screen that it
+    /// sets up would stay if this viewer were killed.
+    held: Vec<u8>,
     /// `false` once the terminal has ended.
     has_terminal: bool,
     is_at_line_start: bool,
@@ -100,6 +103,7 @@ impl View {
             resized: signal(SignalKind::window_change()).map_err(failed)?,
             notices: Vec::new(),
             is_taking: false,
+            held: Vec::new(),
             has_terminal: true,
             is_at_line_start: true,
         };
@@ -159,13 +163,14 @@ impl View {
     fn handle(&mut self, event: ViewerEvent) {
         match event {
             ViewerEvent::Output(bytes) => {
-                self.terminal.push(&bytes);
+                self.push(&bytes);
                 self.is_at_line_start = bytes.ends_with(b"\n");
             }
             ViewerEvent::Taken => {
-                if std::mem::take(&mut self.is_taking) && self.terminal.try_lock() {
+                if self.is_taking && self.terminal.try_lock() {
                     self.terminal.set_raw();
                 }
+                self.end_taking();
             }
             ViewerEvent::Missed(bytes) => {
                 self.print_line(&format!("[{bytes} bytes were not shown]"));
@@ -183,8 +188,22 @@ impl View {
     /// Prints a line of its own.
     fn print_line(&mut self, text: &str) {
         let begin = if self.is_at_line_start { "" } else { "\r\n" };
-        self.terminal.push(format!("{begin}{text}\r\n").as_bytes());
+        self.push(format!("{begin}{text}\r\n").as_bytes());
         self.is_at_line_start = true;
+    }
+
+    /// Shows bytes, once it is known whether this viewer has the terminal.
+    fn push(&mut self, bytes: &[u8]) {
+        if self.is_taking {
+            self.held.extend(bytes);
+        } else {
+            self.terminal.push(bytes);
+        }
+    }
+
+    fn end_taking(&mut self) {
+        self.is_taking = false;
+        self.terminal.push(&std::mem::take(&mut self.held));
     }
 
     /// Types what was typed here. Returns `true` if it leaves the session.
@@ -214,7 +233,7 @@ impl View {
     }
 
     fn release(&mut self) {
-        self.is_taking = false;
+        self.end_taking();
         self.terminal.release();
         self.connection.release_terminal();
     }
@@ -296,6 +315,15 @@ impl View {
 
     /// Writes the rest, restores the terminal, and prints the notices.
     async fn finish(mut self, end: ViewEnd) {
+        if matches!(end, ViewEnd::Ended(_)) {
+            // The owner of a short program answers after its end.
+            while self.is_taking
+                && let Some(event) = self.connection.next().await
+            {
+                self.handle(event);
+            }
+        }
+        self.end_taking();
         if self.has_terminal {
             let mut typed = Vec::new();
             while !self.terminal.is_drained() && self.terminal.progress(false, &mut typed).await {}
