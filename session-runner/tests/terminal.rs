@@ -278,10 +278,11 @@ async fn a_viewer_that_does_not_read_is_left_behind() {
     let mut missed = 0;
     let mut shown = String::new();
     while !shown.contains("<on>") {
-        match viewer.next().await.unwrap() {
-            ViewerEvent::Output(bytes) => shown.push_str(&String::from_utf8_lossy(&bytes)),
-            ViewerEvent::Missed(bytes) => missed += bytes,
-            _ => {}
+        let event = viewer.next().await.unwrap();
+        if let ViewerEvent::Output(bytes) = &event {
+            shown.push_str(&String::from_utf8_lossy(bytes));
+        } else if let ViewerEvent::Missed(bytes) = event {
+            missed += bytes;
         }
     }
     assert!(missed > 100_000, "{missed}");
@@ -328,5 +329,5 @@ async fn a_viewer_of_another_version_is_refused() {
         answer[0] == b'X' && text.contains("version 99") && text.contains(binary.to_str().unwrap()),
         "{text}"
     );
-    assert!(!text.contains("<"), "no output");
+    assert!(!text.contains('<'), "no output");
 }

@@ -1,14 +1,14 @@
 //! The owner's side of one viewer: its frames in both directions, and its terminal.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, IoSliceMut, Write as _};
+use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use rustix::cmsg_space;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags};
@@ -247,11 +247,15 @@ impl Viewer {
         // Reopened, to write without waiting: the flags of the description are shared with other processes.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        if let Ok(terminal) = rustix::fs::open(path, flags, Mode::empty()) {
-            let notice = self.hello.as_ref().map_or("", |hello| &hello.notice);
-            let notice = notice.replace("@session", &session.to_string());
-            let _ = File::from(terminal).write_all(&[reset, b"\r\n", notice.as_bytes(), b"\r\n"].concat());
-        }
+        let notice = self.hello.as_ref().map_or("", |hello| &hello.notice);
+        let notice = notice.replace("@session", &session.to_string());
+        let last = [reset, b"\r\n", notice.as_bytes(), b"\r\n"].concat();
+        let _ = match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(terminal) => rustix::io::write(terminal, &last),
+            // The terminal of another user, as after `su`. One that is ready takes a few lines without waiting.
+            Err(_) if is_writable(file) => rustix::io::write(file, &last),
+            Err(_) => Ok(0),
+        };
     }
 }
 
@@ -259,4 +263,11 @@ impl AsFd for Viewer {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
+}
+
+fn is_writable(file: &OwnedFd) -> bool {
+    let no_wait = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut sources = [PollFd::new(file, PollFlags::OUT)];
+    poll(&mut sources, Some(&no_wait)).is_ok()
+        && sources.iter().all(|source| source.revents() == PollFlags::OUT)
 }

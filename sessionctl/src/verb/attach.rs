@@ -32,6 +32,7 @@ pub(crate) async fn run(args: &Attach, context: &Context) -> Result<u8> {
     }
     // The owner writes to the store; this process only views.
     manager.shutdown().await?;
+    drop(store);
     let options = ViewOptions {
         keys: Some(args.detach_keys.clone()),
         read_only: args.read_only,

@@ -33,6 +33,9 @@ pub(crate) async fn run(args: &Retry, context: &Context) -> Result<u8> {
     let recorded = ended.origin.as_ref().and_then(|origin| origin.terminal.as_deref());
     let plan = Plan::again(recorded, &args.terminals, false, context)?;
     if plan.viewing == Viewing::OtherOwner && context.caller.is_none() {
+        // The owner opens it, and some stores are open in one process only.
+        store.manager().shutdown().await?;
+        drop(store);
         return Box::pin(viewer::run(context, plan)).await;
     }
     let command = plan.apply(command);

@@ -36,7 +36,12 @@ impl OwnTerminal {
     pub(super) fn open(terminal: BorrowedFd<'_>) -> io::Result<Self> {
         let path = format!("/proc/self/fd/{}", terminal.as_raw_fd());
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = AsyncFd::new(rustix::fs::open(path, flags, Mode::empty())?)?;
+        // After `su`, the terminal belongs to another user: then flags and lock are shared with other processes.
+        let file = match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(_) => terminal.try_clone_to_owned()?,
+        };
+        let file = AsyncFd::new(file)?;
         Ok(Self { file, modes: None, waiting: VecDeque::new(), is_open: true })
     }
 

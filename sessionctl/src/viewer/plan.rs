@@ -110,7 +110,9 @@ impl Plan {
         let typed = id.to_string();
         if context.caller.as_ref().is_none_or(|caller| !caller.is_viewer()) {
             let place = if context.caller.is_some() { " in the background" } else { "" };
-            context.hint(&format!("session {id} {began}{place}"), &[id], &["logs", &typed]);
+            let next =
+                if self.terminal.is_some() && self.viewing == Viewing::Nobody { "attach" } else { "logs" };
+            context.hint(&format!("session {id} {began}{place}"), &[id], &[next, &typed]);
             return;
         }
         let leave = match self.options.on_hangup {

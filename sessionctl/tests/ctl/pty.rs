@@ -3,7 +3,6 @@
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::outer_terminal::OuterTerminal;
 use crate::requests::kinds;
 use crate::support::{BINARY, Fixture, clean_command, eventually, run};
 use crate::tmux::{Screen, has};
@@ -72,21 +71,6 @@ fn a_session_is_left_and_attached_to() {
     screen.until_line("code 0");
     other.until_line("code 0");
     assert_eq!(fixture.show("shell")["status"], "completed");
-}
-
-/// It was shown before the terminal was raw, which then added a CR to each line.
-#[test]
-fn an_attached_viewer_shows_the_bytes_of_the_program() {
-    let fixture = Fixture::new();
-    fixture.ctl(["run", "--detach", "--tty", "--name", "it", "--", "sh", "-c", "echo one; read x"]).exits(0);
-    eventually("its output", || fixture.ctl(["logs", "it"]).stdout == "one\n");
-    let terminal = OuterTerminal::new();
-    let mut viewer = terminal.start(&fixture, false, &["attach", "it"]);
-    eventually("the line", || !terminal.shown().is_empty());
-    terminal.type_keys(b"\r");
-    viewer.wait().unwrap();
-    assert_eq!(String::from_utf8(terminal.shown()).unwrap(), "one\r\n\r\n");
-    assert_eq!(terminal.changed_modes(), None);
 }
 
 #[test]

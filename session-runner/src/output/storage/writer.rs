@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
+use rustix::fs::{FallocateFlags, fallocate};
 use session_core::Timestamp;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -68,6 +69,9 @@ struct OpenSegment {
     /// The last chunk, while it may grow.
     chunk: Option<OpenChunk>,
 }
+
+/// Bytes of an index for which space is reserved ahead: a block of most file systems.
+const RESERVED: u64 = 4096;
 
 /// The segment that was open before a new one, if there is a new one and there was one before.
 type Replaced = Option<Option<OpenSegment>>;
@@ -303,8 +307,8 @@ fn segment_size(part: Part, keep: u64) -> u64 {
 }
 
 impl Drop for FileWriter {
-    /// Counts what was lost at the end: the next chunk, which would show it, may never come. On a full disk there is mostly
-    /// room for one more line, because a block of the index has several.
+    /// Counts what was lost at the end: the next chunk, which would show it, may never come. On a full disk there is room for
+    /// one more line, because the index has space beyond its end.
     fn drop(&mut self) {
         for of in OutputStream::ALL {
             let end = self.length.bytes;
@@ -338,11 +342,13 @@ impl Stream {
 
 impl OpenSegment {
     fn write_entry(&self, number: u64, chunk: &OpenChunk) -> Result<(), OutputError> {
+        let position = number * ENTRY as u64;
+        if position.is_multiple_of(RESERVED) {
+            // Space for the next entries, so that a loss is counted on a full disk, too. Not all file systems have it.
+            let _ = fallocate(&self.files.index, FallocateFlags::KEEP_SIZE, position, 2 * RESERVED);
+        }
         let line = chunk.entry.line(&chunk.hash);
-        self.files
-            .index
-            .write_all_at(line.as_bytes(), number * ENTRY as u64)
-            .map_err(self.files.error("write"))
+        self.files.index.write_all_at(line.as_bytes(), position).map_err(self.files.error("write"))
     }
 }
 
