@@ -331,3 +331,28 @@ async fn a_viewer_of_another_version_is_refused() {
     );
     assert!(!text.contains('<'), "no output");
 }
+
+#[tokio::test]
+async fn stopped_output_is_started_when_the_last_viewer_leaves() {
+    use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+
+    let fixture = Fixture::new();
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+    let outer = openpt(flags).unwrap();
+    unlockpt(&outer).unwrap();
+    let slave = ioctl_tiocgptpeer(&outer, flags).unwrap();
+    let (mut running, mut first) =
+        fixture.start("echo begin; read -r x; echo \"<$x>\"; sleep 0.1; echo end").await;
+    shown_until(&mut first, "begin").await;
+    drop(first);
+    let terminal = ViewerOptions { terminal: Some(std::os::fd::AsFd::as_fd(&slave)), ..options() };
+    let mut viewer = ViewerConnection::attach(running.id(), terminal).await.unwrap();
+    shown_until(&mut viewer, "begin").await;
+    // What is typed after the key is not even echoed.
+    viewer.type_input(b"\x13on\r");
+    let silent = tokio::time::timeout(Duration::from_millis(500), shown_until(&mut viewer, "<on>")).await;
+    assert!(silent.is_err());
+    viewer.leave().await;
+    assert_eq!(running.wait().await.unwrap().exit_code(), 0);
+    assert!(fixture.stored(&running, OutputStream::Terminal).ends_with("<on>\r\nend\r\n"));
+}

@@ -1,12 +1,12 @@
 //! A pseudoterminal: the pair of a master, which the owner reads, and a slave, which is the terminal of the program.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::Mode;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{
-    Action, LocalModes, OptionalActions, SpecialCodeIndex, Termios, Winsize, tcflow, tcgetattr, tcgetwinsize,
+    InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, Winsize, tcgetattr, tcgetwinsize,
     tcsetattr, tcsetwinsize,
 };
 
@@ -105,11 +105,13 @@ pub(crate) fn foreground(master: impl AsFd) -> Option<u32> {
     u32::try_from(group.as_raw_nonzero().get()).ok()
 }
 
-/// Starts output that was stopped by Ctrl-S.
-pub(crate) fn start_output(master: BorrowedFd<'_>) {
-    // Its flow is a state of the slave.
-    if let Ok(slave) = ioctl_tiocgptpeer(master, FLAGS) {
-        let _ = tcflow(slave, Action::OOn);
+/// Starts output that was stopped by Ctrl-S, with the key that does that: `tcflow` starts only what it has stopped.
+pub(crate) fn start_output(master: impl AsFd) {
+    if let Ok(modes) = tcgetattr(&master)
+        && modes.input_modes.contains(InputModes::IXON)
+    {
+        // The program does not get it, and output that was not stopped is not affected.
+        let _ = rustix::io::write(master, &[modes.special_codes[SpecialCodeIndex::VSTART]]);
     }
 }
 

@@ -44,7 +44,8 @@ pub(crate) async fn run(context: &Context, plan: Plan) -> Result<u8> {
     };
     let session = connection.session();
     let options = ViewOptions {
-        keys: Some(plan.options.detach_keys),
+        // The end of the first process of a container would kill all others.
+        keys: (std::process::id() != 1).then_some(plan.options.detach_keys),
         read_only: false,
         on_hangup: plan.options.on_hangup,
         passes_signals: true,
