@@ -304,6 +304,8 @@ impl Viewers {
         typing: &mut Typing,
         events: &mut Vec<TerminalEvent>,
     ) {
+        // After the end of the program, nobody reads it.
+        let Some(master) = master else { return };
         let alone = self.list.iter().filter(|viewer| viewer.has_terminal()).count() <= 1;
         let Some(viewer) = self.list.get_mut(place) else { return };
         let was_active = self.active == Some(viewer.number);
@@ -322,11 +324,11 @@ impl Viewers {
                 self.active = Some(viewer.number);
                 if viewer.has_terminal() {
                     let size = viewer.size;
-                    self.resize(size, master);
+                    self.resize(size, Some(master));
                 }
             }
         }
-        signal_keys(bytes, master, events);
+        signal_keys(bytes, Some(master), events);
     }
 
     /// Returns the time of the next [`tick`](Self::tick).

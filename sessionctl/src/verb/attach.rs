@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::error::{Failure, Result};
 use crate::ids;
-use crate::signals::Signals;
+use crate::signals::{Signals, exit_code_of_signal};
 use crate::viewer::{View, ViewOptions, display, finish, notice};
 
 pub(crate) async fn run(args: &Attach, context: &Context) -> Result<u8> {
@@ -23,10 +23,14 @@ pub(crate) async fn run(args: &Attach, context: &Context) -> Result<u8> {
         return Err(Failure::invalid("standard output is no terminal").next(&["logs", &id.to_string()]));
     };
     let notice = notice(context);
-    let signals = Signals::catch()?;
+    let mut signals = Signals::catch()?;
     let viewer =
         ViewerOptions { terminal: Some(display.as_fd()), read_only: args.read_only, notice: &notice };
-    let connection = ViewerConnection::attach(id, viewer).await.map_err(|error| failure(id, &error))?;
+    let connection = tokio::select! {
+        connection = ViewerConnection::attach(id, viewer) => connection.map_err(|error| failure(id, &error))?,
+        // An owner that is stopped does not answer.
+        number = signals.next_stop() => return Ok(exit_code_of_signal(number)),
+    };
     if let Ok(SessionState::Paused { .. }) = manager.get_state(id).await {
         context.hint("session paused", &[id], &["resume", &id.to_string()]);
     }

@@ -10,6 +10,7 @@ use tokio::signal::unix::SignalKind;
 
 use super::plan::{Plan, display};
 use super::{View, ViewEnd, ViewOptions, notice};
+use crate::config::OnHangup;
 use crate::context::Context;
 use crate::detach::{self, exit_code};
 use crate::error::{Failure, Result};
@@ -31,8 +32,14 @@ pub(crate) async fn run(context: &Context, plan: Plan) -> Result<u8> {
     let connection = loop {
         tokio::select! {
             connection = &mut first => break connection,
-            // There is no terminal to view yet: the owner gives up, or stops a program that has just started.
-            number = signals.next_stop() => send(&owner, number),
+            number = signals.next_stop() => {
+                if number != SignalKind::hangup().as_raw_value() || plan.options.on_hangup == OnHangup::Interrupt {
+                    // It gives up the start, or passes the signal on to a program that has just started.
+                    send(&owner, number);
+                } else if std::process::id() != 1 {
+                    return Ok(die_of_hangup());
+                }
+            }
         }
     };
     drop(first);
@@ -87,10 +94,10 @@ pub(crate) async fn finish(context: &Context, end: ViewEnd, session: Option<Sess
         ViewEnd::Signalled(number) => {
             runs_on();
             if number == SignalKind::hangup().as_raw_value() {
-                // As any program at a terminal that is closed.
-                let _ = signal_hook::low_level::emulate_default_handler(number);
+                die_of_hangup()
+            } else {
+                exit_code_of_signal(number)
             }
-            exit_code_of_signal(number)
         }
         ViewEnd::OwnerGone => {
             let ended = match session {
@@ -107,6 +114,13 @@ pub(crate) async fn finish(context: &Context, end: ViewEnd, session: Option<Sess
             LEFT
         }
     }
+}
+
+/// Ends this process as any program at a terminal that is closed.
+fn die_of_hangup() -> u8 {
+    let number = SignalKind::hangup().as_raw_value();
+    let _ = signal_hook::low_level::emulate_default_handler(number);
+    exit_code_of_signal(number)
 }
 
 /// Returns the exit code of a session that has ended.
