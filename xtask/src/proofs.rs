@@ -28,9 +28,9 @@ The programs are those of `cargo xtask test`, so nothing is built twice; only th
 without debug assertions (damage, failures) are built in release.
 
 With --full each seeded proof runs rounds with new seeds for 30 minutes, and the others run once:
-about three hours in total. With --minutes M it takes about 5 × M + 15 minutes.",
+about three and a half hours in total. With --minutes M it takes about 7 × M + 15 minutes.",
     options: &[
-        ("--full", "soak each seeded proof for 30 minutes: about three hours"),
+        ("--full", "soak each seeded proof for 30 minutes: about three and a half hours"),
         ("--minutes M", "length of each seeded proof; implies --full (default: 30)"),
         ("--seed S", "seed of every proof (default: random)"),
         ("--list", "list the proofs and run none"),
@@ -39,7 +39,7 @@ about three hours in total. With --minutes M it takes about 5 × M + 15 minutes.
     examples: &[
         ("cargo xtask proofs", "before a release, and in CI"),
         ("cargo xtask proofs machine --seed 42", "one proof, with the seed of an earlier run"),
-        ("cargo xtask proofs --full --minutes 60", "five and a half hours"),
+        ("cargo xtask proofs --full --minutes 60", "seven hours"),
     ],
     run,
 };
@@ -136,6 +136,16 @@ fn stops(rounds: u64) -> Proof {
     proof("stops", programs, "a signal gave a session the wrong status, or left a process running")
 }
 
+fn terminals(rounds: u64) -> Proof {
+    let program = Program::test("sessionctl", "ctl", Seed::Variable("SESSION_TESTKIT_SEED"));
+    let programs = vec![program.arg(&"terminal_rounds::").env("SESSIONCTL_TEST_ROUNDS", &rounds)];
+    proof(
+        "terminals",
+        programs,
+        "output that was shown is gone, or a terminal, a status or a process is wrong",
+    )
+}
+
 fn parts() -> Vec<Part> {
     let part = |name, title: &str, once, round| Part { name, title: title.to_owned(), once, round };
     let sessionkit = |target| Program::test("sessionkit", target, Seed::None);
@@ -179,6 +189,12 @@ fn parts() -> Vec<Part> {
             "stops: 300 signals at random moments to owner, supervisor, program or all",
             stops(300),
             Some(stops(60)),
+        ),
+        part(
+            "terminals",
+            "terminals: 60 terminals closed, and viewers and owners killed, at random moments",
+            terminals(60),
+            Some(terminals(300)),
         ),
         part(
             "memory",

@@ -1,8 +1,11 @@
 //! Programs with a terminal of their own: left and attached to, stopped and resumed, from a shell in a real terminal.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 use serde_json::json;
 
+use crate::outer_terminal::OuterTerminal;
 use crate::requests::kinds;
 use crate::support::{BINARY, Fixture, clean_command, eventually, run};
 use crate::tmux::{Screen, has};
@@ -386,4 +389,47 @@ fn programs_that_people_run_work_at_a_terminal() {
     screen.until("its last page", |shown| shown.contains("\n200\n"));
     screen.key("q");
     screen.until_prompt();
+}
+
+/// It was shown before the terminal was raw, which then added a CR to each line.
+#[test]
+fn an_attached_viewer_shows_the_bytes_of_the_program() {
+    let fixture = Fixture::new();
+    fixture.ctl(["run", "--detach", "--tty", "--name", "it", "--", "sh", "-c", "echo one; read x"]).exits(0);
+    eventually("its output", || fixture.ctl(["logs", "it"]).stdout == "one\n");
+    let terminal = OuterTerminal::new();
+    let mut viewer = terminal.start(&fixture, &[], &["attach", "it"]);
+    eventually("the line", || !terminal.shown().is_empty());
+    terminal.type_keys(b"\r");
+    viewer.wait().unwrap();
+    assert_eq!(String::from_utf8(terminal.shown()).unwrap(), "one\r\n\r\n");
+    assert_eq!(terminal.changed_modes(), None);
+}
+
+/// The viewer waited for an owner that did not know of the signal, and neither showed nor passed on anything.
+#[test]
+fn a_signal_during_the_start_reaches_the_program() {
+    if !has(&["setsid", "strace"]) {
+        return;
+    }
+    let fixture = Fixture::new();
+    let terminal = OuterTerminal::new();
+    // The viewer introduces itself late, with its second message, and gets an answer only after the signal.
+    let slow = ["strace", "-o/dev/null", "-etrace=sendmsg", "-einject=sendmsg:delay_enter=1s:when=2"];
+    let script = "echo ready >ready; exec sleep 600";
+    let mut tracer =
+        terminal.start(&fixture, &slow, &["run", "-q", "--name", "it", "--", "sh", "-c", script]);
+    let ready = fixture.dir.path().join("ready");
+    eventually("a program", || ready.exists() || tracer.try_wait().unwrap().is_some());
+    if !ready.exists() {
+        eprintln!("not run: strace may not trace here: {}", String::from_utf8_lossy(&terminal.shown()));
+        return;
+    }
+    let [owner, viewer] = [false, true].map(|viewer| process(&fixture, "it", viewer));
+    kill(owner, Signal::STOP);
+    kill(viewer, Signal::TERM);
+    std::thread::sleep(Duration::from_millis(1500));
+    kill(owner, Signal::CONT);
+    eventually("the end of the viewer", || tracer.try_wait().unwrap().is_some());
+    assert_eq!(fixture.show("it")["status"], "interrupted");
 }
