@@ -64,6 +64,11 @@ const fn options<'a>() -> ViewerOptions<'a> {
     ViewerOptions { terminal: None, read_only: false, notice: "" }
 }
 
+/// Returns the output of a future that should complete soon.
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), future).await.unwrap()
+}
+
 /// Reads what is shown until it contains a text.
 async fn shown_until(viewer: &mut ViewerConnection, text: &str) -> String {
     let mut shown = String::new();
@@ -86,7 +91,7 @@ async fn a_program_sees_the_terminal_that_it_was_given() {
     let (mut running, mut viewer) = fixture.start(script).await;
     let shown = shown_until(&mut viewer, "end\r\n").await;
     assert_eq!(shown, "vt100\r\n33 101\r\nin the foreground\r\nno leader\r\nend\r\n");
-    let report = running.wait().await.unwrap();
+    let report = within(running.wait()).await.unwrap();
     assert_eq!(report.exit_code(), 0);
     assert_eq!(
         fixture.stored(&running, OutputStream::Terminal),
@@ -97,9 +102,9 @@ async fn a_program_sees_the_terminal_that_it_was_given() {
     let end = TerminalEnd::new(0, false);
     let (last, ()) = tokio::join!(
         async {
-            let notice = viewer.next().await;
+            let notice = within(viewer.next()).await;
             assert_eq!(notice, Some(ViewerEvent::Notice { text: "done".into(), now: false }));
-            let last = viewer.next().await;
+            let last = within(viewer.next()).await;
             viewer.leave().await;
             last
         },
@@ -122,7 +127,7 @@ async fn nothing_is_shown_before_it_is_stored() {
         let stored = fixture.stored(&running, OutputStream::Terminal);
         assert!(stored.starts_with(&shown), "shown {} bytes, stored {}", shown.len(), stored.len());
     }
-    running.wait().await.unwrap();
+    within(running.wait()).await.unwrap();
     assert_eq!(fixture.stored(&running, OutputStream::Terminal), shown);
 }
 
@@ -133,7 +138,7 @@ async fn streams_that_are_no_terminal_stay_what_they_are() {
     let script = "test -t 0 || echo no input; test -t 2 || echo an error >&2; echo end";
     let (mut running, mut viewer) = fixture.start_with(script, terminal).await;
     assert_eq!(shown_until(&mut viewer, "end\r\n").await, "no input\r\nend\r\n");
-    running.wait().await.unwrap();
+    within(running.wait()).await.unwrap();
     assert_eq!(fixture.stored(&running, OutputStream::Stderr), "an error\n");
     assert_eq!(fixture.stored(&running, OutputStream::Stdout), "");
 }
@@ -145,7 +150,7 @@ async fn a_pipeline_prints_all_after_its_shell_has_ended() {
     let script = "exec > >(while read -r line; do echo \"got $line\"; done) 2>&1; seq 1 500";
     for _ in 0..10 {
         let (mut running, _viewer) = fixture.start(script).await;
-        running.wait().await.unwrap();
+        within(running.wait()).await.unwrap();
         let stored = fixture.stored(&running, OutputStream::Terminal);
         assert_eq!(stored.lines().count(), 500, "{stored}");
         assert!(stored.ends_with("got 500\r\n"), "{stored}");
@@ -162,7 +167,7 @@ async fn keys_reach_the_program_and_its_signals() {
     viewer.type_input(b"secret\r");
     assert_eq!(shown_until(&mut viewer, "<secret>\r\n").await, "<secret>\r\n", "without echo");
     viewer.type_input(b"\x03");
-    let report = running.wait().await.unwrap();
+    let report = within(running.wait()).await.unwrap();
     let SessionState::Paused { .. } = report.head.state() else { panic!("{:?}", report.head) };
     assert_eq!(report.exit_code(), 130);
 }
@@ -175,13 +180,13 @@ async fn the_stop_key_pauses_the_session_and_the_viewer() {
     shown_until(&mut viewer, "begin").await;
     // The viewer that typed it stops.
     viewer.type_input(b"\x1a");
-    while viewer.next().await.unwrap() != ViewerEvent::Suspend {}
+    while within(viewer.next()).await.unwrap() != ViewerEvent::Suspend {}
     let state = fixture.manager.get_state(running.id()).await.unwrap();
     assert_eq!(state.name(), StateName::Paused);
     viewer.resume();
     viewer.type_input(b"on\r");
     shown_until(&mut viewer, "<on>").await;
-    assert_eq!(running.wait().await.unwrap().exit_code(), 0);
+    assert_eq!(within(running.wait()).await.unwrap().exit_code(), 0);
 }
 
 #[tokio::test]
@@ -195,7 +200,7 @@ async fn the_interrupt_key_continues_a_paused_session_and_reaches_it() {
     state.wait_for(|state| *state == session_runner::ChildState::Paused).await.unwrap();
     viewer.type_input(b"\x03");
     shown_until(&mut viewer, "interrupted").await;
-    let report = running.wait().await.unwrap();
+    let report = within(running.wait()).await.unwrap();
     assert!(
         matches!(report.head.state(), SessionState::Paused { .. }),
         "stopped by a key: {:?}",
@@ -219,7 +224,7 @@ async fn a_late_viewer_sees_the_last_lines_and_types() {
     );
     type_text(id, b"from elsewhere\r").await.unwrap();
     shown_until(&mut second, "<from elsewhere>").await;
-    running.wait().await.unwrap();
+    within(running.wait()).await.unwrap();
     running.terminal().unwrap().end(TerminalEnd::new(0, false)).await;
     let error = ViewerConnection::attach(id, options()).await.unwrap_err();
     assert!(matches!(error, AttachError::NoTerminal { .. }), "{error}");
@@ -237,7 +242,7 @@ async fn a_text_is_typed_whole_or_not_at_all() {
     shown_until(&mut viewer, "\r\n4095\r\n").await;
     type_text(running.id(), b"end\r").await.unwrap();
     shown_until(&mut viewer, "<end>").await;
-    assert_eq!(running.wait().await.unwrap().exit_code(), 0);
+    assert_eq!(within(running.wait()).await.unwrap().exit_code(), 0);
 }
 
 #[tokio::test]
@@ -247,7 +252,7 @@ async fn queries_are_answered_while_there_is_no_viewer() {
     let script = "stty raw -echo; printf '\\033[5n\\033[c'; IFS= read -rd c answer; stty sane; printf %q \"$answer\"; echo; echo end";
     let command = Command::new("bash").args(["-c", script]).terminal(Some(terminal));
     let mut running = fixture.runner.spawn(SessionConfig::new("run"), command).await.unwrap();
-    assert_eq!(running.wait().await.unwrap().exit_code(), 0);
+    assert_eq!(within(running.wait()).await.unwrap().exit_code(), 0);
     let stored = fixture.stored(&running, OutputStream::Terminal);
     assert!(stored.contains("[0n") && stored.contains("[?62;22"), "{stored:?}");
 }
@@ -258,7 +263,7 @@ async fn a_cancel_ends_a_shell_that_ignores_term() {
     let (mut running, mut viewer) = fixture.start("export PS1='$ '; exec bash --norc -i").await;
     shown_until(&mut viewer, "$ ").await;
     fixture.manager.cancel_session(running.id(), CancelRequest::new("a test", "a tester")).await.unwrap();
-    let report = running.wait().await.unwrap();
+    let report = within(running.wait()).await.unwrap();
     assert!(matches!(report.head.state(), SessionState::Cancelled { .. }));
     assert_eq!(report.ended, Some(session_runner::Ended::Signalled(1)), "hung up, not killed");
 }
@@ -278,7 +283,7 @@ async fn a_viewer_that_does_not_read_is_left_behind() {
     let mut missed = 0;
     let mut shown = String::new();
     while !shown.contains("<on>") {
-        let event = viewer.next().await.unwrap();
+        let event = within(viewer.next()).await.unwrap();
         if let ViewerEvent::Output(bytes) = &event {
             shown.push_str(&String::from_utf8_lossy(bytes));
         } else if let ViewerEvent::Missed(bytes) = event {
@@ -288,7 +293,7 @@ async fn a_viewer_that_does_not_read_is_left_behind() {
     assert!(missed > 100_000, "{missed}");
     assert!(fixture.stored(&running, OutputStream::Terminal).contains("\r\n300000\r\n"), "all is stored");
     second.type_input(b"\r");
-    assert_eq!(running.wait().await.unwrap().exit_code(), 0);
+    assert_eq!(within(running.wait()).await.unwrap().exit_code(), 0);
 }
 
 /// A viewer of another version is refused with the owner's binary, by the form that all versions have.
@@ -353,6 +358,6 @@ async fn stopped_output_is_started_when_the_last_viewer_leaves() {
     let silent = tokio::time::timeout(Duration::from_millis(500), shown_until(&mut viewer, "<on>")).await;
     assert!(silent.is_err());
     viewer.leave().await;
-    assert_eq!(running.wait().await.unwrap().exit_code(), 0);
+    assert_eq!(within(running.wait()).await.unwrap().exit_code(), 0);
     assert!(fixture.stored(&running, OutputStream::Terminal).ends_with("<on>\r\nend\r\n"));
 }

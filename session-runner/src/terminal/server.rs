@@ -218,7 +218,7 @@ impl Server {
         for viewer in self.viewers.iter() {
             let mut events = PollFlags::empty();
             events.set(PollFlags::IN, may_take);
-            events.set(PollFlags::OUT, viewer.has_waiting());
+            events.set(PollFlags::OUT, viewer.has_to_send());
             sources.push(PollFd::new(viewer, events));
         }
         let after_viewers = sources.len();

@@ -198,8 +198,13 @@ impl Viewer {
         true
     }
 
-    pub(crate) fn has_waiting(&self) -> bool {
+    fn has_waiting(&self) -> bool {
         !self.queue.is_empty()
+    }
+
+    /// Returns `true` if something is to be sent as soon as it reads: one that was left behind catches up then.
+    pub(crate) fn has_to_send(&self) -> bool {
+        self.has_waiting() || self.missed.is_some()
     }
 
     /// Returns the time until which the program waits for it, if it does.
