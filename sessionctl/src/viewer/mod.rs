@@ -243,6 +243,8 @@ impl View {
     fn suspend(&mut self, target: StopTarget) {
         self.release();
         self.job.stop(StopReason::Requested, target);
+        // The shell has printed lines of its own.
+        self.is_at_line_start = true;
         // The system continues a stopped job whose terminal is closed, too: that is no reason to resume the session.
         if !self.terminal.is_gone() {
             self.take();
@@ -267,6 +269,7 @@ impl View {
             JobSignal::Continue if self.terminal.is_gone() => {}
             JobSignal::Continue => {
                 if self.terminal.give_up_if_changed() {
+                    self.is_at_line_start = true;
                     self.connection.release_terminal();
                 }
                 self.take();
