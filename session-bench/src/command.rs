@@ -1,8 +1,7 @@
 //! Cost of the command: wall time of complete processes, as a user waits for them.
 
-use std::ffi::OsStr;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use session_core::SessionManager as _;
@@ -11,6 +10,7 @@ use session_core::maintenance::StorageMaintenance as _;
 use crate::Settings;
 use crate::appends::{manager, runtime, start};
 use crate::listing;
+use crate::process::quiet;
 use crate::report::{Bound, Section};
 use crate::stats::{median, millis, quantile};
 
@@ -18,17 +18,6 @@ use crate::stats::{median, millis, quantile};
 const ROUNDS_FACTOR: usize = 7;
 /// The captured output of one run, in MiB.
 const CAPTURED_MIB: usize = 64;
-
-fn quiet(program: impl AsRef<OsStr>) -> Command {
-    let mut command = Command::new(program);
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SESSIONCTL_"))
-    {
-        command.env_remove(name);
-    }
-    command.env("SESSIONCTL_CONFIG", "");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command
-}
 
 fn timed(command: &mut Command) -> Duration {
     let start = Instant::now();

@@ -11,8 +11,10 @@ mod events;
 mod history;
 mod listing;
 mod pages;
+mod process;
 mod report;
 mod stats;
+mod terminal;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -88,6 +90,9 @@ const PARTS: &[Part] = &[
     ("lists", listing::lists),
     ("pages", pages::first),
     ("command", command::costs),
+    ("terminal", |settings| {
+        terminal::costs(settings.sessionctl.as_deref(), &settings.folder, settings.rounds)
+    }),
 ];
 
 /// The argument of a child process that only measures its memory.
