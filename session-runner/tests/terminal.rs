@@ -189,6 +189,36 @@ async fn the_stop_key_pauses_the_session_and_the_viewer() {
     assert_eq!(within(running.wait()).await.unwrap().exit_code(), 0);
 }
 
+/// Its job might not stop, and it would resume the session.
+#[tokio::test]
+async fn a_viewer_that_typed_nothing_is_not_stopped_for_another() {
+    let fixture = Fixture::new();
+    let script = "echo begin; read -r x; read -r y <go; kill -TSTP $$; echo on";
+    let folder = tempfile::tempdir().unwrap();
+    let go = folder.path().join("go");
+    rustix::fs::mknodat(rustix::fs::CWD, &go, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    let (mut running, mut first) = fixture.start(&script.replace("<go", &format!("<{}", go.display()))).await;
+    shown_until(&mut first, "begin").await;
+    let mut second = ViewerConnection::attach(running.id(), options()).await.unwrap();
+    shown_until(&mut second, "begin").await;
+    first.type_input(b"\r");
+    shown_until(&mut second, "\r\n").await;
+    drop(first);
+    std::fs::write(&go, "\n").unwrap();
+    let mut state = running.child_state();
+    within(state.wait_for(|state| *state == session_runner::ChildState::Paused)).await.unwrap();
+    running.resume();
+    let mut shown = String::new();
+    while !shown.contains("on\r\n") {
+        let event = within(second.next()).await.unwrap();
+        assert_ne!(event, ViewerEvent::Suspend);
+        if let ViewerEvent::Output(bytes) = event {
+            shown.push_str(&String::from_utf8_lossy(&bytes));
+        }
+    }
+    assert_eq!(within(running.wait()).await.unwrap().exit_code(), 0);
+}
+
 #[tokio::test]
 async fn the_interrupt_key_continues_a_paused_session_and_reaches_it() {
     let fixture = Fixture::new();

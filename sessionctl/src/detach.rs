@@ -152,8 +152,8 @@ fn leave_outer_session(owner: u32) {
 pub(crate) struct Caller {
     socket: UnixStream,
     is_viewer: bool,
-    /// `true` if the standard input of the caller was a terminal, or none was passed on.
-    kept_stdin: bool,
+    /// `true` if the standard input of this process is that of its caller, which is no terminal.
+    has_stdin: bool,
 }
 
 impl Caller {
@@ -179,7 +179,7 @@ impl Caller {
         if let Some(stdin) = &stdin {
             rustix::stdio::dup2_stdin(stdin)?;
         }
-        Ok(Some(Self { socket, is_viewer, kept_stdin: stdin.is_none() }))
+        Ok(Some(Self { socket, is_viewer, has_stdin: stdin.is_some() }))
     }
 
     /// Returns the socket of the first viewer, if the caller is one.
@@ -189,7 +189,7 @@ impl Caller {
 
     /// Returns `true` if the standard input of this process is that of its caller, which is no terminal.
     pub(crate) const fn has_stdin(&self) -> bool {
-        !self.kept_stdin
+        self.has_stdin
     }
 
     /// Returns `true` if the caller is a viewer of the program's terminal.

@@ -42,7 +42,7 @@ impl OscParser {
         while !rest.is_empty() {
             if self.state == State::Text {
                 // Fast path: nearly all output has no ESC.
-                let Some(escape) = rest.iter().position(|byte| *byte == 0x1b) else { break };
+                let Some(escape) = memchr::memchr(0x1b, rest) else { break };
                 rest = rest.get(escape..).unwrap_or_default();
             }
             let Some((byte, after)) = rest.split_first() else { break };

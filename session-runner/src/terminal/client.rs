@@ -96,6 +96,7 @@ pub struct ViewerConnection {
     socket: UnixStream,
     frames: FrameBuffer,
     waiting: VecDeque<u8>,
+    buffer: Vec<u8>,
     /// The modes that the output shown here has set.
     state: TerminalState,
 }
@@ -129,8 +130,9 @@ impl ViewerConnection {
         stream.set_nonblocking(true).map_err(failed)?;
         let socket = UnixStream::from_std(stream).map_err(failed)?;
         let (frames, waiting) = (FrameBuffer::default(), VecDeque::new());
-        let state = TerminalState::new(TerminalSize { rows: 24, columns: 80 });
-        let mut connection = Self { session: None, socket, frames, waiting, state };
+        let state = TerminalState::new(TerminalSize::default());
+        let buffer = vec![0; READ_BYTES];
+        let mut connection = Self { session: None, socket, frames, waiting, buffer, state };
         match connection.next_frame().await {
             Some(OwnerFrame::Welcome(welcome)) => {
                 connection.session = Some(welcome.session);
@@ -181,10 +183,9 @@ impl ViewerConnection {
                 self.flush();
             }
             if ready.is_readable() {
-                let mut buffer = vec![0; READ_BYTES];
-                match self.socket.try_read(&mut buffer) {
+                match self.socket.try_read(&mut self.buffer) {
                     Ok(0) => return None,
-                    Ok(read) => self.frames.extend(buffer.get(..read).unwrap_or_default()),
+                    Ok(read) => self.frames.extend(self.buffer.get(..read).unwrap_or_default()),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(_) => return None,
                 }

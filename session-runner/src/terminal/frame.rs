@@ -143,7 +143,7 @@ impl OwnerFrame {
         match self {
             Self::Welcome(welcome) => json(b'H', welcome),
             Self::Refused(reason) => frame(b'X', reason.as_bytes()),
-            Self::Output(bytes) => frame(b'O', bytes),
+            Self::Output(bytes) => encode_output(bytes),
             Self::Taken => frame(b'T', &[]),
             Self::Missed(bytes) => json(b'M', bytes),
             Self::Suspend => frame(b'Z', &[]),
@@ -170,6 +170,11 @@ impl OwnerFrame {
             _ => return Err(io::ErrorKind::InvalidData.into()),
         })
     }
+}
+
+/// Encodes the frame of output, without a copy of the bytes in between.
+pub(crate) fn encode_output(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    frame(b'O', bytes)
 }
 
 fn frame(tag: u8, payload: &[u8]) -> io::Result<Vec<u8>> {

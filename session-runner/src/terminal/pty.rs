@@ -13,9 +13,6 @@ use rustix::termios::{
 /// The flags of each descriptor: it controls no session by being opened, and programs do not inherit it.
 const FLAGS: OpenptFlags = OpenptFlags::RDWR.union(OpenptFlags::NOCTTY).union(OpenptFlags::CLOEXEC);
 
-/// The size of a terminal that nobody has given one.
-const DEFAULT_SIZE: TerminalSize = TerminalSize { rows: 24, columns: 80 };
-
 /// The number of rows and columns of a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TerminalSize {
@@ -25,12 +22,19 @@ pub struct TerminalSize {
     pub columns: u16,
 }
 
+impl Default for TerminalSize {
+    /// Returns 24 rows of 80 columns, the size of a terminal that nobody has given one.
+    fn default() -> Self {
+        Self { rows: 24, columns: 80 }
+    }
+}
+
 impl TerminalSize {
-    /// Returns the size of a terminal; 24 rows of 80 columns if it has none.
+    /// Returns the size of a terminal; the default if it has none.
     #[must_use]
     pub fn of(terminal: impl AsFd) -> Self {
         let size = tcgetwinsize(terminal).ok().filter(|size| size.ws_row > 0 && size.ws_col > 0);
-        size.map_or(DEFAULT_SIZE, |size| Self { rows: size.ws_row, columns: size.ws_col })
+        size.map_or_else(Self::default, |size| Self { rows: size.ws_row, columns: size.ws_col })
     }
 }
 
@@ -188,7 +192,7 @@ mod tests {
     #[test]
     fn a_terminal_without_a_size_is_of_the_usual_one() {
         let pty = Pty::open().unwrap();
-        assert_eq!(TerminalSize::of(&pty.slave), DEFAULT_SIZE);
-        assert_eq!(TerminalSize::of(std::fs::File::open("/dev/null").unwrap()), DEFAULT_SIZE);
+        assert_eq!(TerminalSize::of(&pty.slave), TerminalSize::default());
+        assert_eq!(TerminalSize::of(std::fs::File::open("/dev/null").unwrap()), TerminalSize::default());
     }
 }

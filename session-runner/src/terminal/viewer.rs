@@ -71,7 +71,7 @@ impl Viewer {
             missed: None,
             terminal: None,
             hello: None,
-            size: TerminalSize { rows: 24, columns: 80 },
+            size: TerminalSize::default(),
             replies: ReplyFilter::default(),
             said_farewell: false,
         })

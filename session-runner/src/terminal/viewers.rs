@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use session_core::SessionId;
 
 use super::attach_socket::{AttachSocket, is_allowed};
-use super::frame::{Hello, OwnerFrame, TerminalEnd, VERSION, ViewerFrame, Welcome};
+use super::frame::{Hello, OwnerFrame, TerminalEnd, VERSION, ViewerFrame, Welcome, encode_output};
 use super::handle::TerminalEvent;
 use super::keyboard_input::Typing;
 use super::pty::{LONGEST_LINE, SignalKeys, TerminalSize, foreground, reads_lines, set_size, start_output};
@@ -28,8 +28,10 @@ pub(crate) struct Viewers {
     device: u64,
     socket: Option<AttachSocket>,
     list: Vec<Viewer>,
-    /// The socket of the viewer that typed last.
+    /// The viewer whose size the program has: the one that typed last, or another if that is gone.
     active: Option<u64>,
+    /// The viewer that typed last, which may be gone.
+    typed_last: Option<u64>,
     state: TerminalState,
     recent: Recent,
     /// The size of the program's terminal.
@@ -56,6 +58,7 @@ impl Viewers {
             socket,
             list: Vec::new(),
             active: None,
+            typed_last: None,
             state: TerminalState::new(size),
             recent: Recent::default(),
             size,
@@ -119,7 +122,9 @@ impl Viewers {
         self.state.advance(bytes, (!is_answered).then_some(&mut replies));
         self.recent.extend(bytes);
         self.has_shown = true;
-        if let Ok(frame) = OwnerFrame::Output(bytes.to_vec()).encode() {
+        if self.list.iter().any(Viewer::is_shown)
+            && let Ok(frame) = encode_output(bytes)
+        {
             for viewer in &mut self.list {
                 viewer.send_output(&frame, bytes.len() as u64);
             }
@@ -146,10 +151,11 @@ impl Viewers {
         }
     }
 
-    /// Stops the job of the viewer that typed last.
+    /// Stops the job of the viewer that typed last. If that is gone, no other one is meant: its job might not stop, and
+    /// resume the session.
     pub(crate) fn suspend(&mut self) {
-        let active = self.active;
-        if let Some(viewer) = self.list.iter_mut().find(|viewer| Some(viewer.number) == active) {
+        let meant = self.typed_last.or(self.active);
+        if let Some(viewer) = self.list.iter_mut().find(|viewer| Some(viewer.number) == meant) {
             viewer.send(&OwnerFrame::Suspend);
         }
     }
@@ -278,9 +284,7 @@ impl Viewers {
         if !self.state.is_alternate_screen() {
             bytes.extend(self.recent.lines(self.size.rows));
         }
-        if let (Some(viewer), Ok(frame)) =
-            (self.list.get_mut(place), OwnerFrame::Output(bytes.clone()).encode())
-        {
+        if let (Some(viewer), Ok(frame)) = (self.list.get_mut(place), encode_output(&bytes)) {
             viewer.send_output(&frame, bytes.len() as u64);
         }
         // Set to a size of one row less by the next tick, and back after that.
@@ -311,6 +315,7 @@ impl Viewers {
         let was_active = self.active == Some(viewer.number);
         if alone && was_active {
             typing.push(bytes);
+            self.typed_last = self.active;
         } else {
             let split = viewer.replies.split(bytes);
             if viewer.replies.is_pending() {
@@ -320,6 +325,9 @@ impl Viewers {
                 typing.push(&split.replies);
             }
             typing.push(&split.typed);
+            if !split.typed.is_empty() {
+                self.typed_last = Some(viewer.number);
+            }
             if !split.typed.is_empty() && !was_active {
                 self.active = Some(viewer.number);
                 if viewer.has_terminal() {

@@ -143,7 +143,7 @@ impl View {
                 () = sleep_until(flush_at) => {
                     flush_at = None;
                     let rest = self.keys.as_mut().map(DetachScanner::flush).unwrap_or_default();
-                    self.connection.type_input(&rest);
+                    self.pass_on(&rest);
                 }
                 // A shell says nothing to a running job that it brings to the foreground.
                 () = tokio::time::sleep(TAKE_INTERVAL), if self.has_terminal && !self.terminal.is_raw() => {
@@ -194,7 +194,9 @@ impl View {
 
     /// Shows bytes, once it is known whether this viewer has the terminal.
     fn push(&mut self, bytes: &[u8]) {
-        if self.is_taking {
+        if !self.has_terminal {
+            // This viewer waits for the end of the session only.
+        } else if self.is_taking {
             self.held.extend(bytes);
         } else {
             self.terminal.push(bytes);
@@ -218,10 +220,14 @@ impl View {
             }
             None => (typed.to_vec(), false),
         };
-        if !pass.is_empty() && !self.options.read_only {
-            self.connection.type_input(&pass);
-        }
+        self.pass_on(&pass);
         detach
+    }
+
+    fn pass_on(&mut self, keys: &[u8]) {
+        if !keys.is_empty() && !self.options.read_only {
+            self.connection.type_input(keys);
+        }
     }
 
     /// Asks for the terminal, if it can be had: the owner notes its modes first.

@@ -174,7 +174,12 @@ impl OwnTerminal {
             match rustix::io::write(self.file.get_ref(), next) {
                 Ok(written) => drop(self.waiting.drain(..written)),
                 Err(Errno::INTR) => {}
-                Err(_) => return,
+                Err(Errno::AGAIN) => return,
+                // Closed: nothing is to be kept for it.
+                Err(_) => {
+                    self.is_open = false;
+                    self.waiting.clear();
+                }
             }
         }
     }

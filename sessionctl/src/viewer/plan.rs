@@ -161,8 +161,7 @@ fn automatic(detach: bool, context: &Context) -> Option<Terminal> {
 
 fn new_terminal([stdin, stdout, stderr]: [bool; 3]) -> Terminal {
     let term = std::env::var("TERM").ok().filter(|term| !term.is_empty() && term != "dumb");
-    let size = display()
-        .map_or_else(|| TerminalSize { rows: 24, columns: 80 }, |display| TerminalSize::of(&display));
+    let size = display().map_or_else(TerminalSize::default, |display| TerminalSize::of(&display));
     let terminal = Terminal::new(term.unwrap_or_else(|| USUAL_TERM.to_owned()), size.rows, size.columns);
     Terminal { stdin, stdout, stderr, ..terminal }
 }

@@ -39,6 +39,7 @@ mod pty_programs;
 mod pty_replay;
 mod rejected_args;
 mod requests;
+mod rounds;
 mod run;
 mod schema;
 mod screen;

@@ -3,21 +3,14 @@
 
 use std::fs::File;
 use std::process::{Child, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use session_testkit::random::{Random, seeds};
+use session_testkit::random::Random;
 
+use crate::rounds::run_rounds;
 use crate::stops::{child_of, pid};
 use crate::support::{Fixture, TIMEOUT, eventually};
-
-/// Rounds without `SESSIONCTL_TEST_ROUNDS`.
-const ROUNDS: u64 = 24;
-/// Rounds at the same time: they wait most of the time.
-const THREADS: u64 = 4;
-/// Attempts of a round in which the machine is too busy to judge it.
-const ATTEMPTS: u32 = 20;
 
 /// The program's treatment of stop signals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,27 +185,5 @@ fn processes_in(folder: &std::path::Path) -> Vec<u32> {
 
 #[test]
 fn signals_at_random_moments_give_the_right_status() {
-    let rounds = std::env::var("SESSIONCTL_TEST_ROUNDS").map_or(ROUNDS, |text| text.parse().unwrap());
-    for seed in seeds(1) {
-        let next = AtomicU64::new(0);
-        let worker = || {
-            let mut wrong = Vec::new();
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= rounds {
-                    return wrong;
-                }
-                let round = Round::draw(&mut Random::new(seed.wrapping_mul(1_000_003).wrapping_add(number)));
-                let judged = (0..ATTEMPTS).map(|_| run(&round)).find(|result| *result != Ok(false));
-                if let Err(error) = judged.unwrap_or(Err("the machine was always too busy".to_owned())) {
-                    wrong.push(format!("round {number}: {round:?}: {error}"));
-                }
-            }
-        };
-        let wrong: Vec<String> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(worker)).collect();
-            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
-        });
-        assert!(wrong.is_empty(), "seed {seed}: {}", wrong.join("\n"));
-    }
+    run_rounds(Round::draw, run);
 }
