@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a missing value fails the test")]
 
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use session_core::{
     CancelRequest, InMemorySessionManager, SessionConfig, SessionManager, SessionState, StateName, Terminal,
 };
@@ -62,6 +64,15 @@ impl Fixture {
 
 const fn options<'a>() -> ViewerOptions<'a> {
     ViewerOptions { terminal: None, read_only: false, notice: "" }
+}
+
+/// Creates a terminal for a viewer: its master and its slave.
+fn outer_terminal() -> (OwnedFd, OwnedFd) {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+    let master = openpt(flags).unwrap();
+    unlockpt(&master).unwrap();
+    let slave = ioctl_tiocgptpeer(&master, flags).unwrap();
+    (master, slave)
 }
 
 /// Returns the output of a future that should complete soon.
@@ -199,7 +210,9 @@ async fn a_viewer_that_typed_nothing_is_not_stopped_for_another() {
     rustix::fs::mknodat(rustix::fs::CWD, &go, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
     let (mut running, mut first) = fixture.start(&script.replace("<go", &format!("<{}", go.display()))).await;
     shown_until(&mut first, "begin").await;
-    let mut second = ViewerConnection::attach(running.id(), options()).await.unwrap();
+    let (_outer, slave) = outer_terminal();
+    let terminal = ViewerOptions { terminal: Some(slave.as_fd()), ..options() };
+    let mut second = ViewerConnection::attach(running.id(), terminal).await.unwrap();
     shown_until(&mut second, "begin").await;
     first.type_input(b"\r");
     shown_until(&mut second, "\r\n").await;
@@ -369,18 +382,13 @@ async fn a_viewer_of_another_version_is_refused() {
 
 #[tokio::test]
 async fn stopped_output_is_started_when_the_last_viewer_leaves() {
-    use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
-
     let fixture = Fixture::new();
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
-    let outer = openpt(flags).unwrap();
-    unlockpt(&outer).unwrap();
-    let slave = ioctl_tiocgptpeer(&outer, flags).unwrap();
+    let (_outer, slave) = outer_terminal();
     let (mut running, mut first) =
         fixture.start("echo begin; read -r x; echo \"<$x>\"; sleep 0.1; echo end").await;
     shown_until(&mut first, "begin").await;
     drop(first);
-    let terminal = ViewerOptions { terminal: Some(std::os::fd::AsFd::as_fd(&slave)), ..options() };
+    let terminal = ViewerOptions { terminal: Some(slave.as_fd()), ..options() };
     let mut viewer = ViewerConnection::attach(running.id(), terminal).await.unwrap();
     shown_until(&mut viewer, "begin").await;
     // What is typed after the key is not even echoed.

@@ -241,10 +241,14 @@ fn run(round: &Round) -> Result<bool, String> {
         Moment::Early(after) => {
             std::thread::sleep(Duration::from_millis(after));
             running.first.find_viewer();
-            if running.first.viewer.is_none() {
+            if running.first.viewer.is_some() {
+                running.act_early()?;
+            } else if running.file("ended") {
+                // A short program is over before a late act.
+                running.check_result()?;
+            } else {
                 return Ok(false);
             }
-            running.act_early()?;
         }
         Moment::Running(after) => {
             running.until("a program", || fixture.dir.path().join("ready").exists())?;
@@ -382,6 +386,15 @@ impl Running<'_> {
             return Err("it is running after TERM to its viewer".to_owned());
         }
         self.check_terminal(&self.first, self.round.act != Act::Close)
+    }
+
+    /// Checks the end of a program to which nothing was done.
+    fn check_result(&self) -> Result<(), String> {
+        let status = self.status();
+        if status.as_deref() != self.round.result() {
+            return Err(format!("it is {status:?} after its own end"));
+        }
+        self.check_terminal(&self.first, true)
     }
 
     /// Does the act, and checks everything that follows. Returns `false` if nothing can be derived from it.
