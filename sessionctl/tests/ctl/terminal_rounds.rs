@@ -385,7 +385,9 @@ impl Running<'_> {
         if self.round.act == Act::TermViewer && status.as_deref() == Some("running") && !self.file("ended") {
             return Err("it is running after TERM to its viewer".to_owned());
         }
-        self.check_terminal(&self.first, self.round.act != Act::Close)
+        // The modes that a program leaves at its own end are meant.
+        let is_own_end = status.is_some() && status.as_deref() == self.round.result();
+        self.check_terminal(&self.first, self.round.act != Act::Close && !is_own_end)
     }
 
     /// Checks the end of a program to which nothing was done.
@@ -394,7 +396,7 @@ impl Running<'_> {
         if status.as_deref() != self.round.result() {
             return Err(format!("it is {status:?} after its own end"));
         }
-        self.check_terminal(&self.first, true)
+        self.check_terminal(&self.first, false)
     }
 
     /// Does the act, and checks everything that follows. Returns `false` if nothing can be derived from it.
