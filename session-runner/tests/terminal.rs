@@ -113,6 +113,8 @@ async fn a_program_sees_the_terminal_that_it_was_given() {
     let end = TerminalEnd::new(0, false);
     let (last, ()) = tokio::join!(
         async {
+            assert_eq!(within(viewer.next()).await, Some(ViewerEvent::Closed));
+            assert!(!viewer.takes_input(), "keys are for another reader");
             let notice = within(viewer.next()).await;
             assert_eq!(notice, Some(ViewerEvent::Notice { text: "done".into(), now: false }));
             let last = within(viewer.next()).await;

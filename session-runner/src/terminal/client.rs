@@ -85,6 +85,8 @@ pub enum ViewerEvent {
         /// `true` to print it immediately, otherwise once the terminal is in order again.
         now: bool,
     },
+    /// The program's terminal is closed: all output was shown, and what is typed now is for another reader.
+    Closed,
     /// The session has ended.
     End(TerminalEnd),
 }
@@ -97,6 +99,8 @@ pub struct ViewerConnection {
     frames: FrameBuffer,
     waiting: VecDeque<u8>,
     buffer: Vec<u8>,
+    /// `true` once the program's terminal is closed.
+    is_closed: bool,
     /// The modes that the output shown here has set.
     state: TerminalState,
 }
@@ -132,7 +136,7 @@ impl ViewerConnection {
         let (frames, waiting) = (FrameBuffer::default(), VecDeque::new());
         let state = TerminalState::new(TerminalSize::default());
         let buffer = vec![0; READ_BYTES];
-        let mut connection = Self { session: None, socket, frames, waiting, buffer, state };
+        let mut connection = Self { session: None, socket, frames, waiting, buffer, is_closed: false, state };
         match connection.next_frame().await {
             Some(OwnerFrame::Welcome(welcome)) => {
                 connection.session = Some(welcome.session);
@@ -162,6 +166,10 @@ impl ViewerConnection {
                 OwnerFrame::Missed(bytes) => ViewerEvent::Missed(bytes),
                 OwnerFrame::Suspend => ViewerEvent::Suspend,
                 OwnerFrame::Notice { text, now } => ViewerEvent::Notice { text, now },
+                OwnerFrame::Closed => {
+                    self.is_closed = true;
+                    ViewerEvent::Closed
+                }
                 OwnerFrame::End(end) => ViewerEvent::End(end),
                 OwnerFrame::Welcome(_) | OwnerFrame::Refused(_) | OwnerFrame::Typed => continue,
             });
@@ -207,10 +215,11 @@ impl ViewerConnection {
         !self.state.is_alternate_screen() && self.state.is_ground()
     }
 
-    /// Returns `true` if the owner has taken what was sent so far, so that more may be read from the terminal.
+    /// Returns `true` if more may be read from the viewer's terminal: the owner has taken what was sent so far, and the
+    /// program's terminal is open. After that, keys are for another reader.
     #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.waiting.len() < MAX_WAITING
+    pub fn takes_input(&self) -> bool {
+        self.waiting.len() < MAX_WAITING && !self.is_closed
     }
 
     /// Types bytes at the program's terminal.
@@ -298,6 +307,7 @@ pub async fn type_text(id: SessionId, text: &[u8]) -> Result<(), AttachError> {
             | OwnerFrame::Missed(_)
             | OwnerFrame::Suspend
             | OwnerFrame::Notice { .. }
+            | OwnerFrame::Closed
             | OwnerFrame::End(_) => {}
         }
     }

@@ -99,6 +99,8 @@ pub(crate) enum OwnerFrame {
         text: String,
         now: bool,
     },
+    /// The program's terminal is closed: nothing can be typed at it any more.
+    Closed,
     End(TerminalEnd),
     /// The text was typed.
     Typed,
@@ -148,6 +150,7 @@ impl OwnerFrame {
             Self::Missed(bytes) => json(b'M', bytes),
             Self::Suspend => frame(b'Z', &[]),
             Self::Notice { text, now } => json(b'N', &(text, now)),
+            Self::Closed => frame(b'C', &[]),
             Self::End(end) => json(b'E', end),
             Self::Typed => frame(b'Y', &[]),
         }
@@ -165,6 +168,7 @@ impl OwnerFrame {
                 let (text, now) = parse(&payload)?;
                 Self::Notice { text, now }
             }
+            b'C' => Self::Closed,
             b'E' => Self::End(parse(&payload)?),
             b'Y' => Self::Typed,
             _ => return Err(io::ErrorKind::InvalidData.into()),
@@ -287,6 +291,7 @@ mod tests {
             OwnerFrame::Missed(7),
             OwnerFrame::Suspend,
             OwnerFrame::Notice { text: "it waits".into(), now: true },
+            OwnerFrame::Closed,
             OwnerFrame::End(TerminalEnd::new(130, true)),
             OwnerFrame::Typed,
         ] {

@@ -327,6 +327,7 @@ impl Server {
         }
         self.set_open(false);
         self.typing.clear();
+        self.viewers.notify(&OwnerFrame::Closed);
         if let Some(done) = self.done.take() {
             let _ = done.send(());
         }

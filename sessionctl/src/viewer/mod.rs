@@ -122,7 +122,7 @@ impl View {
         let mut typed = Vec::new();
         let mut flush_at = None;
         loop {
-            let reads = self.terminal.is_raw() && self.connection.has_room();
+            let reads = self.terminal.is_raw() && self.connection.takes_input();
             let has_room = !self.has_terminal || self.terminal.has_room();
             tokio::select! {
                 event = self.connection.next(), if has_room => match event {
@@ -180,8 +180,8 @@ impl View {
                 self.print_line(&text);
             }
             ViewerEvent::Notice { text, .. } => self.notices.push(text),
-            // The loop ends with it.
-            ViewerEvent::End(_) | _ => {}
+            // The loop ends with the one, and reads no more keys after the other.
+            ViewerEvent::End(_) | ViewerEvent::Closed | _ => {}
         }
     }
 
