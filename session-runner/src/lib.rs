@@ -107,7 +107,7 @@ pub use output::{
 pub use program_signal::{SignalError, SignalTarget, signal_program};
 pub use report::{ReportError, report, report_detached, sweep_sockets};
 pub use run_error::RunError;
-pub use run_loop::STOPPED_FROM_TERMINAL;
+pub use run_loop::{STOPPED_FROM_TERMINAL, TERMINAL_RESIZED};
 pub use runner::Runner;
 pub use running::Running;
 pub use session_core::Terminal;

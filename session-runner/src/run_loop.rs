@@ -4,7 +4,7 @@
 mod requests;
 mod terminal;
 
-pub use self::terminal::STOPPED_FROM_TERMINAL;
+pub use self::terminal::{STOPPED_FROM_TERMINAL, TERMINAL_RESIZED};
 
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ use crate::stops::{SAME_STOP, is_in_foreground, is_result, may_be_stop};
 use crate::supervisor::client::{Orders, Reports, Supervised};
 use crate::supervisor::leftovers;
 use crate::supervisor::messages::{Background, BackgroundProcess, Ended, ORPHAN_GRACE, Report, Spare};
+use crate::terminal::handle::TerminalEvent;
 
 /// Delay between a failed attempt to write to the log and the next one.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -165,6 +166,12 @@ impl RunLoop {
                     handle_held = false;
                     self.end(EndReason::Dropped, ORPHAN_GRACE).await;
                 }
+            }
+        }
+        // The last size comes with the end of the output.
+        while let Ok(event) = terminal_events.try_recv() {
+            if let TerminalEvent::Resized(size) = event {
+                self.record_size(size).await;
             }
         }
         self.finish().await

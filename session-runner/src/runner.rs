@@ -313,6 +313,11 @@ impl Runner {
             Some(master) => Some(CapturedTerminal {
                 session: session.id(),
                 size: TerminalSize::of(&master),
+                recorded_size: session
+                    .origin()
+                    .filter(|_| session.attempt() == 1)
+                    .and_then(|origin| origin.terminal.as_ref())
+                    .map(|terminal| TerminalSize { rows: terminal.rows, columns: terminal.columns }),
                 master,
                 device: device.unwrap_or_default(),
                 first_viewer: self

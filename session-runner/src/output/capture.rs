@@ -54,6 +54,8 @@ pub(crate) struct CapturedTerminal {
     /// The device number of its slave.
     pub(crate) device: u64,
     pub(crate) size: TerminalSize,
+    /// The size that the log has, if it has one.
+    pub(crate) recorded_size: Option<TerminalSize>,
     pub(crate) first_viewer: Option<UnixStream>,
 }
 
@@ -211,7 +213,7 @@ fn serve(
     shared: &Arc<Mutex<Shared>>,
     end: OwnedFd,
 ) -> io::Result<TerminalThread> {
-    let CapturedTerminal { session, master, device, size, first_viewer } = terminal;
+    let CapturedTerminal { session, master, device, size, recorded_size, first_viewer } = terminal;
     rustix::io::ioctl_fionbio(&master, true)?;
     let master = Arc::new(StreamPipe::new(master));
     let weak = Arc::downgrade(&master);
@@ -227,6 +229,7 @@ fn serve(
         master,
         device,
         size,
+        recorded_size,
         shared,
         end,
         wake: woken,

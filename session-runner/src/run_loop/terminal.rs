@@ -1,5 +1,6 @@
 //! Events at the terminal of the program, applied to the session: keys, stops, and what the viewers pass on.
 
+use serde_json::json;
 use session_core::StopSource;
 use tokio::time::Instant;
 
@@ -8,9 +9,14 @@ use crate::child_state::LocalRequest;
 use crate::run_state::TreeState;
 use crate::stops::Stops;
 use crate::terminal::handle::TerminalEvent;
+use crate::terminal::pty::TerminalSize;
 
 /// Pause reason in the log for a program that a key of its terminal, or a signal as of one, has stopped.
 pub const STOPPED_FROM_TERMINAL: &str = "stopped from the terminal";
+
+/// Kind of the note that the program's terminal has another size than before; its data is a
+/// [`TerminalSize`](crate::TerminalSize). An attempt without a viewer begins with the size of the newest one.
+pub const TERMINAL_RESIZED: &str = "session.terminal_resized";
 
 impl RunLoop {
     pub(super) async fn on_terminal_event(&mut self, event: TerminalEvent) {
@@ -42,7 +48,12 @@ impl RunLoop {
             // Only what the terminal has paused.
             TerminalEvent::Resume if self.state.is_paused_by_terminal => self.resume_by_terminal().await,
             TerminalEvent::Resume => {}
+            TerminalEvent::Resized(size) => self.record_size(size).await,
         }
+    }
+
+    pub(super) async fn record_size(&self, size: TerminalSize) {
+        self.log.note(&self.state, TERMINAL_RESIZED, json!(size)).await;
     }
 
     async fn resume_by_terminal(&mut self) {

@@ -8,6 +8,7 @@ use std::sync::mpsc::Sender;
 use tokio::sync::oneshot;
 
 use super::frame::TerminalEnd;
+use super::pty::TerminalSize;
 
 /// An event at the terminal, for the loop of the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub(crate) enum TerminalEvent {
     Signal(i32),
     /// A viewer's job runs again after a stop.
     Resume,
+    /// The size is another one than the log has.
+    Resized(TerminalSize),
 }
 
 /// A command for the thread of a terminal.

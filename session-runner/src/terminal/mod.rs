@@ -19,6 +19,7 @@ mod queries;
 mod recent;
 mod replies;
 pub(crate) mod server;
+mod size_record;
 mod terminal_state;
 mod viewer;
 mod viewers;

@@ -74,6 +74,8 @@ pub(crate) struct Parts {
     /// The device number of the program's terminal.
     pub(crate) device: u64,
     pub(crate) size: TerminalSize,
+    /// The size that the log has, if it has one.
+    pub(crate) recorded_size: Option<TerminalSize>,
     pub(crate) shared: Arc<Mutex<Shared>>,
     pub(crate) end: OwnedFd,
     pub(crate) wake: UnixStream,
@@ -118,6 +120,7 @@ impl Server {
             master,
             device,
             size,
+            recorded_size,
             shared,
             end,
             wake,
@@ -127,7 +130,7 @@ impl Server {
             first_viewer,
             done,
         } = parts;
-        let mut viewers = Viewers::new(session, device, size, socket);
+        let mut viewers = Viewers::new(session, device, size, recorded_size, socket);
         viewers.extend(first_viewer);
         Self {
             master: Some(master),
@@ -174,7 +177,9 @@ impl Server {
                 Output::None | Output::Unknown => {}
             }
             let master = self.master.as_ref().map(|master| master.as_fd());
-            self.viewers.tick(Instant::now(), master, &mut self.typing);
+            let now = Instant::now();
+            self.viewers.tick(now, master, &mut self.typing);
+            self.report_size(Some(now));
             if self.is_closed() {
                 break;
             }
@@ -325,6 +330,7 @@ impl Server {
         if self.master.take().is_none() {
             return;
         }
+        self.report_size(None);
         self.set_open(false);
         self.typing.clear();
         self.viewers.notify(&OwnerFrame::Closed);
@@ -360,6 +366,13 @@ impl Server {
             closing.until = Instant::now() + LAST_WAIT;
         }
         self.viewers.is_empty() || Instant::now() >= closing.until
+    }
+
+    /// Reports a size that is to be recorded by a time (`None`: by any).
+    fn report_size(&mut self, now: Option<Instant>) {
+        if let Some(size) = self.viewers.take_size(now) {
+            let _ = self.events.send(TerminalEvent::Resized(size));
+        }
     }
 
     fn receive(&mut self, place: usize) {

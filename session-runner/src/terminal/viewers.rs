@@ -12,6 +12,7 @@ use super::handle::TerminalEvent;
 use super::keyboard_input::Typing;
 use super::pty::{LONGEST_LINE, SignalKeys, TerminalSize, foreground, reads_lines, set_size, start_output};
 use super::recent::Recent;
+use super::size_record::SizeRecord;
 use super::terminal_state::TerminalState;
 use super::viewer::Viewer;
 
@@ -36,6 +37,7 @@ pub(crate) struct Viewers {
     recent: Recent,
     /// The size of the program's terminal.
     size: TerminalSize,
+    size_record: SizeRecord,
     /// The time at which the size is set back.
     redraw_at: Option<Instant>,
     /// The time at which half an answer is typed.
@@ -50,6 +52,7 @@ impl Viewers {
         session: SessionId,
         device: u64,
         size: TerminalSize,
+        recorded_size: Option<TerminalSize>,
         socket: Option<AttachSocket>,
     ) -> Self {
         Self {
@@ -62,6 +65,7 @@ impl Viewers {
             state: TerminalState::new(size),
             recent: Recent::default(),
             size,
+            size_record: SizeRecord::new(recorded_size, size, Instant::now()),
             redraw_at: None,
             reply_at: None,
             has_shown: false,
@@ -294,6 +298,7 @@ impl Viewers {
     fn resize(&mut self, size: TerminalSize, master: Option<BorrowedFd<'_>>) {
         self.size = size;
         self.state.set_size(size);
+        self.size_record.set_present(size, Instant::now());
         if let Some(master) = master {
             // Refused only by a terminal that is gone.
             let _ = set_size(master, size);
@@ -341,7 +346,12 @@ impl Viewers {
 
     /// Returns the time of the next [`tick`](Self::tick).
     pub(crate) fn next_tick(&self) -> Option<Instant> {
-        [self.redraw_at, self.reply_at].into_iter().flatten().min()
+        [self.redraw_at, self.reply_at, self.size_record.due()].into_iter().flatten().min()
+    }
+
+    /// Returns the size of the terminal, if it is to be recorded by a time (`None`: by any).
+    pub(crate) fn take_size(&mut self, now: Option<Instant>) -> Option<TerminalSize> {
+        self.size_record.take(self.size, now)
     }
 
     /// Does what is due.

@@ -50,7 +50,8 @@ pub(crate) async fn run(args: &Resume, context: &Context) -> Result<u8> {
             .next(&["resume", &id.to_string()]));
     }
     let recorded = stored.origin.as_ref().and_then(|origin| origin.terminal.as_deref());
-    let plan = Plan::again(recorded, &args.terminals, args.detach, context)?;
+    let mut plan = Plan::again(recorded, &args.terminals, args.detach, context)?;
+    plan.use_last_size(&**manager, &stored).await?;
     if plan.viewing == Viewing::OtherOwner && context.caller.is_none() {
         // The owner opens it, and some stores are open in one process only.
         store.manager().shutdown().await?;

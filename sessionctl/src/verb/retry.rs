@@ -31,7 +31,8 @@ pub(crate) async fn run(args: &Retry, context: &Context) -> Result<u8> {
         return Err(no_program(manager, &ended).await);
     };
     let recorded = ended.origin.as_ref().and_then(|origin| origin.terminal.as_deref());
-    let plan = Plan::again(recorded, &args.terminals, false, context)?;
+    let mut plan = Plan::again(recorded, &args.terminals, false, context)?;
+    plan.use_last_size(manager, &ended).await?;
     if plan.viewing == Viewing::OtherOwner && context.caller.is_none() {
         // The owner opens it, and some stores are open in one process only.
         store.manager().shutdown().await?;

@@ -3,6 +3,7 @@
 //! It has the terminal only while no other viewer has it and its job is in the foreground; otherwise it only shows. The
 //! owner of the session may be another process or this one: both are at the other end of a socket.
 
+mod last_size;
 mod own_terminal;
 mod plan;
 mod start;

@@ -4,9 +4,11 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use rustix::termios::{isatty, tcgetpgrp};
+use sessionkit::log::PersistedSession;
 use sessionkit::runner::{Command, SESSION_VARIABLE, Terminal, TerminalSize, check_terminal};
-use sessionkit::{ErrorCode, SessionId};
+use sessionkit::{ErrorCode, SessionId, SessionManager};
 
+use super::last_size::set_last_size;
 use crate::args::{TerminalOptions, Terminals};
 use crate::config::{Config, OnHangup, TtyWhen};
 use crate::context::Context;
@@ -102,6 +104,23 @@ impl Plan {
             (Some(_), None) => Viewing::Stdout,
         };
         Ok(Self { terminal, viewing, options })
+    }
+
+    /// Without a viewer of this command, the terminal begins with the size that the one of a session had last.
+    ///
+    /// # Errors
+    /// The log of the session cannot be read.
+    pub(crate) async fn use_last_size(
+        &mut self,
+        manager: &dyn SessionManager,
+        stored: &PersistedSession,
+    ) -> Result<()> {
+        match (self.viewing, &mut self.terminal) {
+            (Viewing::Stdout | Viewing::Nobody, Some(terminal)) => {
+                set_last_size(terminal, manager, stored).await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Prints that a session has started or resumed, and how to reach it. At a terminal that it outlives, also how to

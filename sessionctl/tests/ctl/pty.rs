@@ -254,6 +254,29 @@ fn a_resumed_program_has_its_terminal_again() {
 }
 
 #[test]
+fn a_terminal_without_a_viewer_keeps_its_last_size() {
+    let fixture = Fixture::new();
+    let Some(screen) = Screen::shell(&fixture) else { return };
+    screen.line("sessionctl run --name sized -- sh -c 'stty size; exec sleep 600'");
+    screen.until_line("30 110");
+    let resizes =
+        || fixture.ctl(["events", "sized"]).exits(0).stdout.matches("session.terminal_resized").count();
+    assert_eq!(resizes(), 0, "the size of the beginning is part of the command");
+    screen.resize(92, 21);
+    eventually("the note of the size", || resizes() == 1);
+    kill(process(&fixture, "sized", false), Signal::KILL);
+    screen.until_prompt();
+    for attempt in 2..4 {
+        fixture.wait_for("sized", "the crash", |shown| shown["status"] == "crashed");
+        fixture.ctl(["resume", "sized", "--detach"]).exits(0);
+        let sizes = format!("30 110\n{}", "21 92\n".repeat(attempt - 1));
+        eventually("its size", || fixture.ctl(["logs", "sized"]).stdout == sizes);
+        let owner = fixture.show("sized")["owner"]["pid"].as_i64().unwrap();
+        kill(rustix::process::Pid::from_raw(i32::try_from(owner).unwrap()).unwrap(), Signal::KILL);
+    }
+}
+
+#[test]
 fn a_text_is_typed_from_elsewhere() {
     let fixture = Fixture::new();
     let id = fixture.ctl([
